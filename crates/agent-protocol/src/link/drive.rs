@@ -1,0 +1,145 @@
+//! The task that moves a session's frames.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::sync::{mpsc, oneshot};
+
+use super::{Delivery, Entry, FrameReader, Item, LinkError, MAX_QUEUED, Shared, Stream};
+use crate::frame::{Frame, Kind};
+
+/// Bytes gathered before they are written: one write carries many small frames.
+const GATHER: usize = 128 * 1024;
+
+type Opened = mpsc::UnboundedSender<(Bytes, Stream)>;
+
+/// Moves frames until the session ends, then gives the channel back.
+pub(super) async fn drive<R, W>(
+    mut reader: FrameReader<R>,
+    mut writer: W,
+    mut frames: mpsc::UnboundedReceiver<Frame>,
+    shared: Arc<Shared>,
+    opened: Opened,
+    give_back: oneshot::Sender<(FrameReader<R>, W)>,
+) where
+    R: AsyncRead + Unpin,
+    W: AsyncWrite + Unpin,
+{
+    let error = tokio::select! {
+        error = read(&mut reader, &shared, &opened) => error,
+        error = write(&mut writer, &mut frames) => error,
+    };
+    shared.close(&error);
+    // Nobody need wait for the channel.
+    give_back.send((reader, writer)).ok();
+}
+
+async fn read<R: AsyncRead + Unpin>(
+    reader: &mut FrameReader<R>,
+    shared: &Arc<Shared>,
+    opened: &Opened,
+) -> LinkError {
+    loop {
+        match reader.frame().await {
+            Ok(frame) if frame.generation != shared.generation => {}
+            Ok(frame) => {
+                if let Err(error) = deliver(frame, shared, opened) {
+                    return error;
+                }
+            }
+            Err(error) => return error,
+        }
+    }
+}
+
+async fn write<W: AsyncWrite + Unpin>(
+    writer: &mut W,
+    frames: &mut mpsc::UnboundedReceiver<Frame>,
+) -> LinkError {
+    let mut gathered = Vec::with_capacity(4096);
+    loop {
+        let Some(frame) = frames.recv().await else { return LinkError::Closed };
+        append(&mut gathered, &frame);
+        while gathered.len() < GATHER
+            && let Ok(frame) = frames.try_recv()
+        {
+            append(&mut gathered, &frame);
+        }
+        if let Err(error) = writer.write_all(&gathered).await {
+            return error.into();
+        }
+        if let Err(error) = writer.flush().await {
+            return error.into();
+        }
+        gathered.clear();
+    }
+}
+
+fn append(gathered: &mut Vec<u8>, frame: &Frame) {
+    gathered.extend_from_slice(&frame.header());
+    gathered.extend_from_slice(&frame.payload);
+}
+
+fn deliver(frame: Frame, shared: &Arc<Shared>, opened: &Opened) -> Result<(), LinkError> {
+    if frame.kind == Kind::Open {
+        return open(frame, shared, opened);
+    }
+    let mut streams = shared.streams();
+    // A frame for a stream that this side has left is late, not wrong.
+    let Some(entry) = streams.get_mut(&frame.stream) else { return Ok(()) };
+    let id = frame.stream;
+    match frame.kind {
+        Kind::Message => queue(entry, frame.payload.len(), Item::Message(frame.payload))?,
+        Kind::Data => {
+            let item = Item::Data { channel: frame.channel, bytes: frame.payload.clone() };
+            queue(entry, frame.payload.len(), item)?;
+        }
+        Kind::Credit => grant(entry, &frame.payload)?,
+        Kind::End => {
+            entry.items.send(Delivery::End).ok();
+            entry.ended_there = true;
+        }
+        Kind::Reset => {
+            entry.items.send(Delivery::Reset).ok();
+            entry.credit.close();
+            entry.ended_here = true;
+            entry.ended_there = true;
+        }
+        Kind::Hello | Kind::Open => return Err(LinkError::Violation("said hello twice")),
+    }
+    if entry.ended_here && entry.ended_there {
+        streams.remove(&id);
+    }
+    Ok(())
+}
+
+fn open(frame: Frame, shared: &Arc<Shared>, opened: &Opened) -> Result<(), LinkError> {
+    if shared.streams().contains_key(&frame.stream) {
+        return Err(LinkError::Violation("opened a stream twice"));
+    }
+    let stream = shared.register(frame.stream)?;
+    opened
+        .send((frame.payload, stream))
+        .map_err(|_| LinkError::Violation("opened a stream that nobody takes"))
+}
+
+fn queue(entry: &Entry, bytes: usize, item: Item) -> Result<(), LinkError> {
+    let queued = entry.queued.fetch_add(bytes, Ordering::Relaxed) + bytes;
+    if queued > MAX_QUEUED {
+        return Err(LinkError::Violation("sends more than it was granted"));
+    }
+    entry.items.send(Delivery::Item(item)).ok();
+    Ok(())
+}
+
+fn grant(entry: &Entry, payload: &[u8]) -> Result<(), LinkError> {
+    let bytes: [u8; 4] = payload.try_into().map_err(|_| LinkError::Violation("granted nothing"))?;
+    let granted = u32::from_le_bytes(bytes) as usize;
+    if entry.credit.available_permits() + granted > super::WINDOW {
+        return Err(LinkError::Violation("grants more than the window"));
+    }
+    entry.credit.add_permits(granted);
+    Ok(())
+}

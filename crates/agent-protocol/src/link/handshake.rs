@@ -1,0 +1,120 @@
+//! How a session begins.
+
+use bytes::Bytes;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::sync::{mpsc, oneshot};
+
+use super::{FrameReader, Hello, Incoming, Link, LinkError, Shared, drive, encode};
+use crate::PROTOCOL;
+use crate::frame::{Frame, Kind, PREAMBLE};
+
+/// A session that the other side began.
+#[derive(Debug)]
+pub struct Accepted<R, W> {
+    /// Our side of it.
+    pub link: Link,
+    /// What the other side said of itself.
+    pub hello: Hello,
+    /// The streams that it opens.
+    pub incoming: Incoming,
+    /// Gives the channel back when the session is over.
+    pub channel: oneshot::Receiver<(FrameReader<R>, W)>,
+}
+
+/// Begins session `generation` on a channel; the host does, and speaks first.
+/// Bytes of an older session that still lie in the channel are skipped.
+///
+/// # Errors
+/// When the channel fails, or the other side speaks another protocol.
+pub async fn connect<R, W>(
+    reader: R,
+    mut writer: W,
+    generation: u32,
+    name: &str,
+) -> Result<(Link, Hello), LinkError>
+where
+    R: AsyncRead + Unpin + Send + 'static,
+    W: AsyncWrite + Unpin + Send + 'static,
+{
+    let ours = Hello { protocol: PROTOCOL, generation, name: name.to_owned() };
+    say_hello(&mut writer, &ours).await?;
+    let mut reader = FrameReader::new(reader);
+    let theirs = loop {
+        let hello = hear_hello(&mut reader).await?;
+        // An answer to an older hello may still be on its way.
+        if hello.generation == generation {
+            break hello;
+        }
+    };
+    check(&theirs)?;
+    let (link, _, _) = begin(reader, writer, generation);
+    Ok((link, theirs))
+}
+
+/// Waits for a session on a channel and answers it.
+///
+/// # Errors
+/// When the channel fails, or the other side speaks another protocol: it has
+/// been told ours by then.
+pub async fn accept<R, W>(
+    mut reader: FrameReader<R>,
+    mut writer: W,
+    name: &str,
+) -> Result<Accepted<R, W>, LinkError>
+where
+    R: AsyncRead + Unpin + Send + 'static,
+    W: AsyncWrite + Unpin + Send + 'static,
+{
+    let theirs = hear_hello(&mut reader).await?;
+    let ours = Hello { protocol: PROTOCOL, generation: theirs.generation, name: name.to_owned() };
+    say_hello(&mut writer, &ours).await?;
+    check(&theirs)?;
+    let (link, incoming, channel) = begin(reader, writer, theirs.generation);
+    Ok(Accepted { link, hello: theirs, incoming, channel })
+}
+
+fn check(theirs: &Hello) -> Result<(), LinkError> {
+    if theirs.protocol == PROTOCOL {
+        return Ok(());
+    }
+    Err(LinkError::Protocol { name: theirs.name.clone(), theirs: theirs.protocol, ours: PROTOCOL })
+}
+
+async fn say_hello<W: AsyncWrite + Unpin>(writer: &mut W, hello: &Hello) -> Result<(), LinkError> {
+    let payload = encode(hello);
+    let frame = Frame { generation: hello.generation, stream: 0, kind: Kind::Hello, channel: 0, payload };
+    let bytes = [&PREAMBLE[..], &frame.header(), &frame.payload].concat();
+    writer.write_all(&bytes).await?;
+    writer.flush().await?;
+    Ok(())
+}
+
+async fn hear_hello<R: AsyncRead + Unpin>(reader: &mut FrameReader<R>) -> Result<Hello, LinkError> {
+    loop {
+        reader.preamble().await?;
+        match reader.frame().await {
+            Ok(frame) if frame.kind == Kind::Hello => {
+                return serde_json::from_slice(&frame.payload)
+                    .map_err(|_| LinkError::Violation("sent a hello that cannot be read"));
+            }
+            // Noise that looked like a beginning: look further.
+            Ok(_) | Err(LinkError::Restarted | LinkError::Frame(_)) => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+type Channel<R, W> = oneshot::Receiver<(FrameReader<R>, W)>;
+
+fn begin<R, W>(reader: FrameReader<R>, writer: W, generation: u32) -> (Link, Incoming, Channel<R, W>)
+where
+    R: AsyncRead + Unpin + Send + 'static,
+    W: AsyncWrite + Unpin + Send + 'static,
+{
+    let (outgoing, frames) = mpsc::unbounded_channel();
+    let (opened_here, opened) = mpsc::unbounded_channel::<(Bytes, super::Stream)>();
+    let (give_back, channel) = oneshot::channel();
+    let shared = Shared::new(generation, outgoing);
+    tokio::spawn(drive::drive(reader, writer, frames, shared.clone(), opened_here, give_back));
+    (Link { shared }, Incoming { opened }, channel)
+}

@@ -1,0 +1,76 @@
+//! Reads whole frames, and finds the beginning of a session in any noise.
+
+use bytes::{Bytes, BytesMut};
+use tokio::io::{AsyncRead, AsyncReadExt};
+
+use super::LinkError;
+use crate::frame::{Frame, HEADER, Header, HeaderError, PREAMBLE};
+
+/// Bytes asked of the channel at once.
+const CHUNK: usize = 64 * 1024;
+
+/// The reading half of a channel. It outlives sessions: what comes after one
+/// session's end is the next one's beginning.
+#[derive(Debug)]
+pub struct FrameReader<R> {
+    channel: R,
+    buffer: BytesMut,
+    /// A preamble ended the session before; the next hello needs no other.
+    preamble_seen: bool,
+}
+
+impl<R: AsyncRead + Unpin> FrameReader<R> {
+    /// Reads from `channel`.
+    pub fn new(channel: R) -> Self {
+        Self { channel, buffer: BytesMut::new(), preamble_seen: false }
+    }
+
+    /// The next frame. Safe to cancel: what was read stays in the buffer.
+    pub(super) async fn frame(&mut self) -> Result<Frame, LinkError> {
+        self.fill(HEADER).await?;
+        let mut header = [0; HEADER];
+        header.copy_from_slice(&self.buffer[..HEADER]);
+        let header = Header::parse(&header).map_err(|error| self.judge(error))?;
+        self.fill(HEADER + header.length as usize).await?;
+        let mut whole = self.buffer.split_to(HEADER + header.length as usize);
+        let payload: Bytes = whole.split_off(HEADER).freeze();
+        let Header { generation, stream, kind, channel, .. } = header;
+        Ok(Frame { generation, stream, kind, channel, payload })
+    }
+
+    /// Skips all up to and with the next preamble: rests of an older session.
+    pub(super) async fn preamble(&mut self) -> Result<(), LinkError> {
+        if std::mem::take(&mut self.preamble_seen) {
+            return Ok(());
+        }
+        loop {
+            self.fill(HEADER).await?;
+            match self.buffer.windows(HEADER).position(|window| window == PREAMBLE) {
+                Some(at) => {
+                    drop(self.buffer.split_to(at + HEADER));
+                    return Ok(());
+                }
+                None => drop(self.buffer.split_to(self.buffer.len() - (HEADER - 1))),
+            }
+        }
+    }
+
+    fn judge(&mut self, error: HeaderError) -> LinkError {
+        if error != HeaderError::Preamble {
+            return error.into();
+        }
+        drop(self.buffer.split_to(HEADER));
+        self.preamble_seen = true;
+        LinkError::Restarted
+    }
+
+    async fn fill(&mut self, wanted: usize) -> Result<(), LinkError> {
+        while self.buffer.len() < wanted {
+            self.buffer.reserve(CHUNK.max(wanted - self.buffer.len()));
+            if self.channel.read_buf(&mut self.buffer).await? == 0 {
+                return Err(LinkError::Closed);
+            }
+        }
+        Ok(())
+    }
+}

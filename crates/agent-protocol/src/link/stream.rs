@@ -1,0 +1,194 @@
+//! One stream of a session.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use bytes::Bytes;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::sync::{Semaphore, mpsc};
+
+use super::{Delivery, LinkError, Shared, WINDOW, encode};
+use crate::frame::{Kind, MAX_DATA};
+
+/// What comes over a stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Item {
+    /// A message, as JSON.
+    Message(Bytes),
+    /// Bytes of one of the stream's channels; none at all end the channel.
+    Data {
+        /// Which one.
+        channel: u8,
+        /// What came.
+        bytes: Bytes,
+    },
+}
+
+/// A stream whose halves have not been parted yet. Dropping it gives it up.
+#[derive(Debug)]
+pub struct Stream {
+    // Dropped first: giving up comes before an orderly end, not after it.
+    /// What comes in.
+    pub receiver: Receiver,
+    /// What goes out.
+    pub sender: Sender,
+}
+
+/// The sending half. Dropping it says that nothing more will come.
+#[derive(Debug)]
+pub struct Sender {
+    shared: Arc<Shared>,
+    id: u32,
+    credit: Arc<Semaphore>,
+}
+
+/// The receiving half. Dropping it before the end gives the stream up, both ways.
+#[derive(Debug)]
+pub struct Receiver {
+    shared: Arc<Shared>,
+    id: u32,
+    deliveries: mpsc::UnboundedReceiver<Delivery>,
+    queued: Arc<AtomicUsize>,
+    /// Data bytes taken and not granted again yet.
+    taken: usize,
+    over: bool,
+}
+
+impl Stream {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        id: u32,
+        credit: Arc<Semaphore>,
+        deliveries: mpsc::UnboundedReceiver<Delivery>,
+        queued: Arc<AtomicUsize>,
+    ) -> Self {
+        let sender = Sender { shared: shared.clone(), id, credit };
+        let receiver = Receiver { shared, id, deliveries, queued, taken: 0, over: false };
+        Self { sender, receiver }
+    }
+}
+
+impl Sender {
+    /// Sends a message. It is queued at once: messages are few and small.
+    pub fn message<T: Serialize>(&self, message: &T) {
+        self.shared.send(self.id, Kind::Message, 0, encode(message));
+    }
+
+    /// Passes on a message that is JSON already.
+    pub fn raw_message(&self, json: Bytes) {
+        self.shared.send(self.id, Kind::Message, 0, json);
+    }
+
+    /// Sends bytes on a channel, as fast as the other side takes them.
+    /// No bytes at all end the channel.
+    ///
+    /// # Errors
+    /// When the stream was given up or the session is over.
+    pub async fn data(&self, channel: u8, mut bytes: Bytes) -> Result<(), LinkError> {
+        if bytes.is_empty() {
+            self.shared.send(self.id, Kind::Data, channel, bytes);
+            return Ok(());
+        }
+        while !bytes.is_empty() {
+            let chunk = bytes.split_to(bytes.len().min(MAX_DATA));
+            let permits = self.credit.acquire_many(chunk.len() as u32).await;
+            permits.map_err(|_| self.why_closed())?.forget();
+            self.shared.send(self.id, Kind::Data, channel, chunk);
+        }
+        Ok(())
+    }
+
+    fn why_closed(&self) -> LinkError {
+        self.shared.ended.get().cloned().unwrap_or(LinkError::Violation("gave up the stream"))
+    }
+}
+
+impl Drop for Sender {
+    fn drop(&mut self) {
+        let mut streams = self.shared.streams();
+        let Some(entry) = streams.get_mut(&self.id) else { return };
+        entry.ended_here = true;
+        if entry.ended_there {
+            streams.remove(&self.id);
+        }
+        drop(streams);
+        self.shared.send(self.id, Kind::End, 0, Bytes::new());
+    }
+}
+
+impl Receiver {
+    /// What comes next; `None` when the other side has said all. Safe to cancel.
+    ///
+    /// # Errors
+    /// When the other side gave the stream up, or the session is over.
+    pub async fn next(&mut self) -> Result<Option<Item>, LinkError> {
+        if self.over {
+            return Ok(None);
+        }
+        match self.deliveries.recv().await {
+            Some(Delivery::Item(item)) => {
+                self.took(&item);
+                Ok(Some(item))
+            }
+            Some(Delivery::End) => {
+                self.over = true;
+                Ok(None)
+            }
+            Some(Delivery::Reset) => {
+                self.over = true;
+                Err(LinkError::Violation("gave up the stream"))
+            }
+            Some(Delivery::Lost(why)) => {
+                self.over = true;
+                Err(why)
+            }
+            None => Err(LinkError::Closed),
+        }
+    }
+
+    /// The next message, any data before it skipped.
+    ///
+    /// # Errors
+    /// As [`Receiver::next`], and when the message is not a `T` or never comes.
+    pub async fn message<T: DeserializeOwned>(&mut self) -> Result<T, LinkError> {
+        loop {
+            match self.next().await? {
+                Some(Item::Message(json)) => {
+                    return serde_json::from_slice(&json)
+                        .map_err(|_| LinkError::Violation("sent a message that cannot be read"));
+                }
+                Some(Item::Data { .. }) => {}
+                None => return Err(LinkError::Violation("ended the stream without an answer")),
+            }
+        }
+    }
+
+    fn took(&mut self, item: &Item) {
+        let (Item::Message(bytes) | Item::Data { bytes, .. }) = item;
+        self.queued.fetch_sub(bytes.len(), Ordering::Relaxed);
+        if !matches!(item, Item::Data { .. }) {
+            return;
+        }
+        self.taken += bytes.len();
+        if self.taken >= WINDOW / 2 {
+            let grant = std::mem::take(&mut self.taken) as u32;
+            let payload = Bytes::copy_from_slice(&grant.to_le_bytes());
+            self.shared.send(self.id, Kind::Credit, 0, payload);
+        }
+    }
+}
+
+impl Drop for Receiver {
+    fn drop(&mut self) {
+        let mut streams = self.shared.streams();
+        let Some(entry) = streams.get(&self.id) else { return };
+        if entry.ended_there {
+            return;
+        }
+        entry.credit.close();
+        streams.remove(&self.id);
+        drop(streams);
+        self.shared.send(self.id, Kind::Reset, 0, Bytes::new());
+    }
+}

@@ -1,0 +1,105 @@
+use bytes::Bytes;
+use tokio::io::{AsyncWriteExt, ReadHalf, WriteHalf, split};
+
+use super::handshake::Accepted;
+use super::*;
+use crate::frame::MAX_DATA;
+
+type Io = tokio::io::DuplexStream;
+type Guest = Accepted<ReadHalf<Io>, WriteHalf<Io>>;
+
+async fn pair() -> (Link, Guest) {
+    let (host, guest) = tokio::io::duplex(4096);
+    let (host_in, host_out) = split(host);
+    let (guest_in, guest_out) = split(guest);
+    let accepting = tokio::spawn(accept(FrameReader::new(guest_in), guest_out, "guest"));
+    let (link, hello) = connect(host_in, host_out, 7, "host").await.expect("connects");
+    assert_eq!(hello, Hello { protocol: crate::PROTOCOL, generation: 7, name: "guest".into() });
+    (link, accepting.await.expect("joins").expect("accepts"))
+}
+
+#[tokio::test]
+async fn a_request_is_answered() {
+    let (link, mut guest) = pair().await;
+    let mut stream = link.open(&"ping").expect("opens");
+    let (request, there) = guest.incoming.next().await.expect("a stream");
+    assert_eq!(&request[..], b"\"ping\"");
+    there.sender.message(&"pong");
+    assert_eq!(stream.receiver.message::<String>().await.expect("an answer"), "pong");
+    drop(there);
+    assert_eq!(stream.receiver.next().await.expect("an end"), None);
+    drop(stream);
+    tokio::task::yield_now().await;
+    assert!(link.shared.streams().is_empty());
+}
+
+#[tokio::test]
+async fn a_slow_reader_holds_up_nobody_else() {
+    let (link, mut guest) = pair().await;
+    let stuck = link.open(&"stuck").expect("opens");
+    let (_, _never_read) = guest.incoming.next().await.expect("a stream");
+    let flood = tokio::spawn(async move { stuck.sender.data(1, Bytes::from(vec![0; 10 * WINDOW])).await });
+    let mut stream = link.open(&"ping").expect("opens");
+    let (_, there) = guest.incoming.next().await.expect("a stream");
+    there.sender.message(&1);
+    assert_eq!(stream.receiver.message::<u32>().await.expect("an answer"), 1);
+    assert!(!flood.is_finished(), "the flood waits for credit");
+}
+
+#[tokio::test]
+async fn data_is_whole_and_in_order() {
+    let (link, mut guest) = pair().await;
+    let stream = link.open(&()).expect("opens");
+    let sent: Bytes = (0..3 * WINDOW + 17).map(|n| (n % 251) as u8).collect();
+    let copy = sent.clone();
+    let sending = tokio::spawn(async move { stream.sender.data(2, copy).await });
+    let (_, mut there) = guest.incoming.next().await.expect("a stream");
+    let mut got = Vec::new();
+    while got.len() < sent.len() {
+        let Ok(Some(Item::Data { channel: 2, bytes })) = there.receiver.next().await else { panic!("data") };
+        assert!(bytes.len() <= MAX_DATA);
+        got.extend_from_slice(&bytes);
+    }
+    assert_eq!(got, sent);
+    sending.await.expect("joins").expect("sends");
+}
+
+#[tokio::test]
+async fn giving_a_stream_up_tells_the_other_side() {
+    let (link, mut guest) = pair().await;
+    drop(link.open(&()).expect("opens"));
+    let (_, mut there) = guest.incoming.next().await.expect("a stream");
+    assert!(there.receiver.next().await.is_err());
+    assert!(there.sender.data(0, Bytes::from_static(&[0; 10])).await.is_err());
+}
+
+/// What a host says at the beginning of session `generation`.
+fn hello(generation: u32) -> Vec<u8> {
+    let payload = encode(&Hello { protocol: crate::PROTOCOL, generation, name: "host".into() });
+    let frame = Frame { generation, stream: 0, kind: Kind::Hello, channel: 0, payload };
+    [&crate::frame::PREAMBLE[..], &frame.header(), &frame.payload].concat()
+}
+
+#[tokio::test]
+async fn a_new_session_replaces_the_old_one_and_skips_its_rests() {
+    let (mut host, guest) = tokio::io::duplex(1 << 20);
+    let (guest_in, guest_out) = split(guest);
+    host.write_all(b"rests of a session that nobody remembers").await.expect("writes");
+    host.write_all(&hello(1)).await.expect("writes");
+    let first = accept(FrameReader::new(guest_in), guest_out, "guest").await.expect("accepts");
+    assert_eq!(first.hello.generation, 1);
+    host.write_all(&hello(2)).await.expect("writes");
+    let (reader, writer) = first.channel.await.expect("the channel comes back");
+    assert!(matches!(first.link.ended(), Some(LinkError::Restarted)));
+    let second = accept(reader, writer, "guest").await.expect("accepts again");
+    assert_eq!(second.hello.generation, 2);
+}
+
+#[tokio::test]
+async fn the_end_of_the_channel_ends_every_stream() {
+    let (link, guest) = pair().await;
+    let mut stream = link.open(&()).expect("opens");
+    drop(guest);
+    let error = stream.receiver.next().await;
+    assert!(error.is_err(), "{error:?}");
+}

@@ -1,0 +1,172 @@
+//! What a host asks of a guest's agent, and what it answers.
+//!
+//! Each request opens a stream. Its first answer is a [`Reply`]; a process's
+//! stream goes on with data ([`channel`]), [`Input`] from the host and at last
+//! [`Reply::Exited`]. New fields are optional; a test pins the surface.
+
+mod machine;
+mod metrics;
+mod process;
+
+pub use machine::{Address, Configure, Disk, Interface, Volume};
+pub use metrics::{Cpu, Filesystem, Load, Memory, Metrics, NetworkCounters, ProcessInfo};
+pub use process::{ExitStatus, Process, TerminalSize};
+
+use serde::{Deserialize, Serialize};
+
+/// Channels of a process's stream.
+pub mod channel {
+    /// Host to guest: the process's standard input.
+    pub const STDIN: u8 = 0;
+    /// Guest to host: standard output; all output when there is a terminal.
+    pub const STDOUT: u8 = 1;
+    /// Guest to host: standard error.
+    pub const STDERR: u8 = 2;
+}
+
+/// What a host asks.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "request", rename_all = "snake_case")]
+pub enum Request {
+    /// Give the machine its name, network and disks. Once, before `start`. -> `done`
+    Configure(Configure),
+    /// Serve a directory of the host in the guest. The stream then carries raw
+    /// FUSE messages on channel 0 both ways, from `done` until the guest ends.
+    Volume(Volume),
+    /// Start the container's own process. Once. -> `started`, data, `exited`
+    Start(Process),
+    /// Run one more process in the container. -> `started`, data, `exited`
+    Exec(Process),
+    /// Send a signal to the container's own process. -> `done`
+    Signal {
+        /// Linux's number of it.
+        signal: i32,
+    },
+    /// How the machine is. -> `metrics`
+    Metrics,
+    /// The container's processes. -> `processes`
+    Processes,
+    /// GET a URL inside the guest. -> `probed`
+    Probe {
+        /// `http://host:port/path`.
+        url: String,
+        /// How long to wait, in milliseconds.
+        timeout_ms: u64,
+    },
+    /// A path of the container as a tar stream on [`channel::STDOUT`]. -> `done`, data
+    ReadArchive {
+        /// Absolute path in the container. The archive's entries begin with its last component.
+        path: String,
+        /// Follow `path` when it is a symbolic link.
+        follow: bool,
+    },
+    /// Unpack the tar stream on [`channel::STDIN`] into a directory. -> `done` at its end
+    WriteArchive {
+        /// Absolute path of a directory that exists in the container.
+        directory: String,
+    },
+    /// What stands at a path of the container. -> `found`
+    Stat {
+        /// Absolute path in the container.
+        path: String,
+    },
+    /// Set the wall clock. -> `done`
+    SetClock {
+        /// Nanoseconds since 1970.
+        unix_nanos: u64,
+    },
+    /// End everything, flush, and power off. -> `done`, just before the end
+    Shutdown,
+}
+
+/// What the host sends on a process's stream, besides data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "input", rename_all = "snake_case")]
+pub enum Input {
+    /// The terminal's new size.
+    Resize(TerminalSize),
+    /// Send a signal to this process.
+    Signal {
+        /// Linux's number of it.
+        signal: i32,
+    },
+}
+
+/// What an agent answers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "reply", rename_all = "snake_case")]
+pub enum Reply {
+    /// It is done.
+    Done,
+    /// It could not be done.
+    Failed(Failure),
+    /// The process runs.
+    Started {
+        /// Its id in the container's namespace, where that is known.
+        pid: u32,
+    },
+    /// The process ended; all of its output came before.
+    Exited(ExitStatus),
+    /// Answer to `metrics`.
+    Metrics(Box<Metrics>),
+    /// Answer to `processes`.
+    Processes {
+        /// One each, by id.
+        processes: Vec<ProcessInfo>,
+    },
+    /// Answer to `probe`.
+    Probed {
+        /// The HTTP status code.
+        status: u16,
+    },
+    /// Answer to `stat`.
+    Found {
+        /// `None` when nothing stands there.
+        kind: Option<FileKind>,
+    },
+}
+
+/// What stands at a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FileKind {
+    /// A directory, or a link to one.
+    Directory,
+    /// A regular file, or a link to one.
+    File,
+    /// Anything else.
+    Other,
+}
+
+/// Why an agent could not do what it was asked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{message}")]
+pub struct Failure {
+    /// What kind of failure, for programs.
+    pub kind: FailureKind,
+    /// What failed, for people.
+    pub message: String,
+}
+
+/// Kinds of failure that callers tell apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FailureKind {
+    /// The program does not exist: exit code 127.
+    CommandNotFound,
+    /// The program cannot be executed: exit code 126.
+    CommandNotExecutable,
+    /// No such user or group in the image.
+    UnknownUser,
+    /// Something named in the request does not exist.
+    NotFound,
+    /// The request does not fit the machine's state.
+    WrongState,
+    /// The request makes no sense.
+    Invalid,
+    /// The system refused.
+    System,
+    /// A kind that this side does not know.
+    #[serde(other)]
+    Unknown,
+}

@@ -1,0 +1,58 @@
+//! Processes in a container.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// A process to run in the container.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Process {
+    /// The program and its arguments; the program is looked up in the process's PATH.
+    pub args: Vec<String>,
+    /// Environment. HOME, PATH and TERM are set by the agent where they are absent.
+    pub env: BTreeMap<String, String>,
+    /// Working directory; made when it is absent, as podman does for the container's own process.
+    pub cwd: String,
+    /// `user`, `uid`, `user:group`, `uid:gid`; empty is root.
+    pub user: String,
+    /// The size of the terminal to give it, if it is to have one.
+    pub terminal: Option<TerminalSize>,
+    /// Keep standard input open; otherwise it is /dev/null.
+    pub stdin: bool,
+    /// Run it below a small init that reaps orphans (`start` only).
+    #[serde(default)]
+    pub init: bool,
+}
+
+/// Size of a terminal in characters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TerminalSize {
+    /// Lines.
+    pub rows: u16,
+    /// Characters in a line.
+    pub cols: u16,
+}
+
+/// How a process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ExitStatus {
+    /// By itself, with this code.
+    Code(i32),
+    /// By this signal.
+    Signal(i32),
+    /// By SIGKILL from the guest's kernel, for want of memory.
+    OutOfMemory,
+}
+
+impl ExitStatus {
+    /// The exit code that a shell would show: 128 and the signal's number for a signal.
+    #[must_use]
+    pub fn shell_code(self) -> i32 {
+        match self {
+            Self::Code(code) => code,
+            Self::Signal(signal) => 128 + signal,
+            Self::OutOfMemory => 137,
+        }
+    }
+}
