@@ -25,14 +25,14 @@ pub enum Item {
     },
 }
 
-/// A stream whose halves have not been parted yet. Dropping it gives it up.
+/// A stream whose halves have not been parted yet. Dropping it ends it, then gives it up.
 #[derive(Debug)]
 pub struct Stream {
-    // Dropped first: giving up comes before an orderly end, not after it.
-    /// What comes in.
-    pub receiver: Receiver,
+    // Dropped first: who has answered all and leaves ends in good order.
     /// What goes out.
     pub sender: Sender,
+    /// What comes in.
+    pub receiver: Receiver,
 }
 
 /// The sending half. Dropping it says that nothing more will come.
@@ -144,6 +144,18 @@ impl Receiver {
                 Err(why)
             }
             None => Err(LinkError::Closed),
+        }
+    }
+
+    /// Waits until the other side has given the stream up, or the session is
+    /// over; what comes before that is dropped.
+    pub async fn given_up(&mut self) {
+        while let Some(delivery) = self.deliveries.recv().await {
+            match delivery {
+                Delivery::Item(item) => self.took(&item),
+                Delivery::End => self.over = true,
+                Delivery::Reset | Delivery::Lost(_) => return,
+            }
         }
     }
 

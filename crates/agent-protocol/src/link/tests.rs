@@ -69,7 +69,8 @@ async fn giving_a_stream_up_tells_the_other_side() {
     let (link, mut guest) = pair().await;
     drop(link.open(&()).expect("opens"));
     let (_, mut there) = guest.incoming.next().await.expect("a stream");
-    assert!(there.receiver.next().await.is_err());
+    assert_eq!(there.receiver.next().await.expect("an end"), None);
+    there.receiver.given_up().await;
     assert!(there.sender.data(0, Bytes::from_static(&[0; 10])).await.is_err());
 }
 
