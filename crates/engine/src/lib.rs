@@ -1,1 +1,3 @@
+//! mimeo's machines: create, monitor, list, stop.
 
+pub mod setup;

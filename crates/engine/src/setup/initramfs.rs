@@ -1,0 +1,151 @@
+//! The first root of every guest: our agent as `/init`, and the kernel's
+//! modules beside it.
+//!
+//! Not compressed: under emulation the guest's unpacking costs more than the
+//! reading that it saves (figures in [`super::kernel::command_line`]).
+
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, flock};
+use sha2::{Digest as _, Sha256};
+
+use super::cpio::Cpio;
+use super::files::{At as _, FileError, commit, hex, read, write_synced};
+use super::kernel::{Kernel, Module};
+
+/// Changes when the archive's layout does, so that an old one is not taken.
+const LAYOUT: u32 = 1;
+/// So many hex digits of the inputs' digest name the file.
+const NAME_DIGITS: usize = 16;
+const PREFIX: &str = "initramfs-";
+const SUFFIX: &str = ".cpio";
+
+/// Why there is no initramfs.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot make the initramfs for kernel {kernel}")]
+pub struct InitramfsError {
+    kernel: String,
+    source: FileError,
+}
+
+/// An initramfs on the disk. While this value lives, no sweep deletes the
+/// file; a VMM that was started with it needs it no more.
+#[derive(Debug)]
+pub struct Initramfs {
+    /// The archive.
+    pub path: PathBuf,
+    _lease: File,
+}
+
+impl Initramfs {
+    /// The initramfs of this kernel and this agent, made now if it is not
+    /// there, in which case those that nobody holds any more are deleted. The
+    /// agent must be a static executable: there is nothing else in the root.
+    ///
+    /// # Errors
+    /// Names the kernel; the source names step and path.
+    pub fn ensure(kernel: &Kernel, agent: &[u8]) -> Result<Self, InitramfsError> {
+        ensure(kernel, agent)
+            .map_err(|source| InitramfsError { kernel: kernel.manifest.name.clone(), source })
+    }
+}
+
+fn ensure(kernel: &Kernel, agent: &[u8]) -> Result<Initramfs, FileError> {
+    let path = kernel.dir.join(file_name(kernel, agent));
+    if let Some(found) = lease(&path)? {
+        return Ok(found);
+    }
+    // Whoever sweeps between the rename and our lease takes it for unused.
+    loop {
+        make(kernel, agent, &path)?;
+        if let Some(made) = lease(&path)? {
+            sweep(&kernel.dir, &path)?;
+            return Ok(made);
+        }
+    }
+}
+
+/// The name says all that went in.
+fn file_name(kernel: &Kernel, agent: &[u8]) -> String {
+    let mut digest = Sha256::new();
+    digest.update(LAYOUT.to_le_bytes());
+    digest.update(Sha256::digest(agent));
+    let modules = &kernel.manifest.modules;
+    for (list, modules) in [("eager", &modules.eager), ("lazy", &modules.lazy)] {
+        digest.update(format!("{list} {}\n", modules.len()));
+        modules.iter().for_each(|Module { file, sha256 }| digest.update(format!("{file} {sha256}\n")));
+    }
+    format!("{PREFIX}{}{SUFFIX}", &hex(&digest.finalize())[..NAME_DIGITS])
+}
+
+/// A shared lock on the file at that path; none if there is no such file.
+fn lease(path: &Path) -> Result<Option<Initramfs>, FileError> {
+    let file = match File::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        other => other.at("open", path)?,
+    };
+    flock(&file, FlockOperation::LockShared).at("lock", path)?;
+    // A sweep may have deleted it between the opening and the lock.
+    let is_linked = file.metadata().at("examine", path)?.nlink() > 0;
+    Ok(is_linked.then(|| Initramfs { path: path.to_owned(), _lease: file }))
+}
+
+fn make(kernel: &Kernel, agent: &[u8], path: &Path) -> Result<(), FileError> {
+    let archive = archive(kernel, agent)?;
+    let staging = tempfile::Builder::new().prefix(".initramfs-").tempdir_in(&kernel.dir);
+    let staging = staging.at("create a directory in", &kernel.dir)?;
+    let new = staging.path().join("new");
+    write_synced(&new, &archive)?;
+    commit(&new, path)
+}
+
+fn archive(kernel: &Kernel, agent: &[u8]) -> Result<Vec<u8>, FileError> {
+    let mut cpio = Cpio::default();
+    for dir in ["dev", "proc", "sys", "run", "modules"] {
+        cpio.directory(dir);
+    }
+    // The kernel opens it for init's standard streams before devtmpfs is mounted.
+    cpio.character_device("dev/console", 0o600, (5, 1));
+    cpio.file("init", 0o755, agent);
+    let modules = &kernel.manifest.modules;
+    cpio.file("modules.eager", 0o644, list(&modules.eager).as_bytes());
+    cpio.file("modules.lazy", 0o644, list(&modules.lazy).as_bytes());
+    for module in modules.eager.iter().chain(&modules.lazy) {
+        cpio.file(&format!("modules/{}", module.file), 0o644, &read(&kernel.module(module))?);
+    }
+    Ok(cpio.finish())
+}
+
+fn list(modules: &[Module]) -> String {
+    modules.iter().map(|module| format!("{}\n", module.file)).collect()
+}
+
+/// Deletes the archives that nobody holds, and what a crash left half-made.
+fn sweep(dir: &Path, keep: &Path) -> Result<(), FileError> {
+    for entry in fs::read_dir(dir).at("list", dir)? {
+        let path = entry.at("list", dir)?.path();
+        if path != keep && is_initramfs(&path) {
+            remove_unused(&path)?;
+        }
+    }
+    Ok(())
+}
+
+fn is_initramfs(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    name.starts_with(PREFIX) && name.ends_with(SUFFIX)
+}
+
+fn remove_unused(path: &Path) -> Result<(), FileError> {
+    let Ok(file) = File::open(path) else { return Ok(()) };
+    if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+        return Ok(());
+    }
+    match fs::remove_file(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other.at("remove", path),
+    }
+}

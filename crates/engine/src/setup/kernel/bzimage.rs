@@ -1,0 +1,126 @@
+//! The Linux boot protocol's file: a header, a loader, and the kernel itself
+//! compressed inside. See the kernel's `Documentation/arch/x86/boot.rst`.
+
+use super::decompress::{DecompressError, decompress};
+
+/// Offsets into the file's first sector and a half.
+const SETUP_SECTORS: usize = 0x1f1;
+const MAGIC: usize = 0x202;
+const PROTOCOL: usize = 0x206;
+const RELEASE: usize = 0x20e;
+const PAYLOAD_OFFSET: usize = 0x248;
+const PAYLOAD_LENGTH: usize = 0x24c;
+/// The protocol that brought the payload's offset and length (2.08).
+const FIRST_WITH_PAYLOAD: u16 = 0x0208;
+
+/// Why a file is no bzImage, or holds no kernel that we can take out.
+#[derive(Debug, thiserror::Error)]
+pub enum BzImageError {
+    /// No boot header, or a cut one.
+    #[error("no Linux boot header")]
+    NoHeader,
+    /// Older than Linux 2.6.24.
+    #[error("boot protocol {0:#06x} is too old: the compressed kernel cannot be found in it")]
+    TooOld(u16),
+    /// The header points outside the file.
+    #[error("the boot header points outside the file")]
+    Cut,
+    /// What it points at cannot be unpacked.
+    #[error("the kernel inside cannot be unpacked")]
+    Payload(#[from] DecompressError),
+}
+
+/// A bzImage whose header was checked.
+#[derive(Debug)]
+pub(super) struct BzImage<'a> {
+    bytes: &'a [u8],
+}
+
+impl<'a> BzImage<'a> {
+    pub(super) fn parse(bytes: &'a [u8]) -> Result<Self, BzImageError> {
+        if bytes.get(MAGIC..MAGIC + 4) != Some(b"HdrS") {
+            return Err(BzImageError::NoHeader);
+        }
+        let protocol = half(bytes, PROTOCOL)?;
+        if protocol < FIRST_WITH_PAYLOAD { Err(BzImageError::TooOld(protocol)) } else { Ok(Self { bytes }) }
+    }
+
+    /// The uncompressed kernel: an ELF file.
+    pub(super) fn vmlinux(&self) -> Result<Vec<u8>, BzImageError> {
+        Ok(decompress(self.payload()?)?)
+    }
+
+    /// What `uname -r` will say.
+    pub(super) fn release(&self) -> Option<String> {
+        let start = usize::from(half(self.bytes, RELEASE).ok()?) + 0x200;
+        let text = self.bytes.get(start..)?.split(|byte| byte.is_ascii_whitespace() || *byte == 0).next()?;
+        String::from_utf8(text.to_vec()).ok().filter(|release| !release.is_empty())
+    }
+
+    fn payload(&self) -> Result<&'a [u8], BzImageError> {
+        let start = self.loader_bytes()? + word(self.bytes, PAYLOAD_OFFSET)?;
+        let end = start + word(self.bytes, PAYLOAD_LENGTH)?;
+        self.bytes.get(start..end).ok_or(BzImageError::Cut)
+    }
+
+    /// The real-mode part, which the payload's offset does not count.
+    fn loader_bytes(&self) -> Result<usize, BzImageError> {
+        // Zero stands for four, for the sake of very old loaders.
+        let sectors = match self.bytes.get(SETUP_SECTORS).ok_or(BzImageError::Cut)? {
+            0 => 4,
+            count => usize::from(*count),
+        };
+        Ok((sectors + 1) * 512)
+    }
+}
+
+fn half(bytes: &[u8], at: usize) -> Result<u16, BzImageError> {
+    let field = bytes.get(at..).and_then(|rest| rest.first_chunk()).ok_or(BzImageError::NoHeader)?;
+    Ok(u16::from_le_bytes(*field))
+}
+
+fn word(bytes: &[u8], at: usize) -> Result<usize, BzImageError> {
+    let field = bytes.get(at..).and_then(|rest| rest.first_chunk()).ok_or(BzImageError::NoHeader)?;
+    Ok(u32::from_le_bytes(*field) as usize)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with_header(protocol: u16, offset: u32, length: u32) -> Vec<u8> {
+        let mut bytes = vec![0; 0x400];
+        bytes[SETUP_SECTORS] = 1;
+        bytes[MAGIC..MAGIC + 4].copy_from_slice(b"HdrS");
+        bytes[PROTOCOL..PROTOCOL + 2].copy_from_slice(&protocol.to_le_bytes());
+        bytes[PAYLOAD_OFFSET..PAYLOAD_OFFSET + 4].copy_from_slice(&offset.to_le_bytes());
+        bytes[PAYLOAD_LENGTH..PAYLOAD_LENGTH + 4].copy_from_slice(&length.to_le_bytes());
+        bytes
+    }
+
+    #[test]
+    fn a_text_file_has_no_header() {
+        assert!(matches!(BzImage::parse(&[b'x'; 4096]), Err(BzImageError::NoHeader)));
+        assert!(matches!(BzImage::parse(b""), Err(BzImageError::NoHeader)));
+    }
+
+    #[test]
+    fn an_old_protocol_is_refused() {
+        assert!(matches!(BzImage::parse(&with_header(0x0207, 0, 0)), Err(BzImageError::TooOld(0x0207))));
+    }
+
+    #[test]
+    fn a_payload_beyond_the_end_is_refused() {
+        let bytes = with_header(0x020f, u32::MAX, u32::MAX);
+        assert!(matches!(BzImage::parse(&bytes).unwrap().vmlinux(), Err(BzImageError::Cut)));
+    }
+
+    #[test]
+    fn the_payload_is_found_and_unpacked() {
+        let payload = zstd::encode_all(&b"\x7fELF and so on"[..], 1).unwrap();
+        let mut bytes = with_header(0x020f, 8, payload.len() as u32);
+        bytes.extend([0; 8]);
+        bytes.extend(&payload);
+        assert_eq!(BzImage::parse(&bytes).unwrap().vmlinux().unwrap(), b"\x7fELF and so on");
+    }
+}
