@@ -1,1 +1,9 @@
+//! Addresses of machines, and the ports that they publish.
 
+mod mac;
+mod port;
+mod subnet;
+
+pub use mac::MacAddress;
+pub use port::{ParsePortError, PortMapping, Protocol, free_port};
+pub use subnet::{Subnet, SubnetsExhausted};

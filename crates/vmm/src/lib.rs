@@ -1,1 +1,16 @@
+//! Drivers of virtual machine monitors behind one narrow seam.
+//!
+//! A [`Driver`] launches machines, an [`Instance`] is one that runs. What a
+//! driver cannot do is a typed error, never a success that did nothing. No
+//! driver's name stands in an `if` outside its own folder.
 
+mod console;
+mod driver;
+pub mod fake;
+pub mod qemu;
+mod spawn;
+
+pub use driver::{
+    Accelerator, Capabilities, Disk, Driver, Forward, ForwardProtocol, Instance, LaunchError, LaunchSpec,
+    OperationError, UserNetwork, VmExit, VmProcess,
+};

@@ -1,0 +1,55 @@
+//! Hardware addresses.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// A hardware address, written `02:xx:xx:xx:xx:xx`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct MacAddress([u8; 6]);
+
+impl MacAddress {
+    /// A locally administered unicast address that ends in `tail`, as random
+    /// as the tail is: two machines on one network need different ones.
+    #[must_use]
+    pub fn local(tail: [u8; 5]) -> Self {
+        let [a, b, c, d, e] = tail;
+        Self([0x02, a, b, c, d, e])
+    }
+}
+
+impl fmt::Display for MacAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [a, b, c, d, e, g] = self.0;
+        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
+    }
+}
+
+impl From<MacAddress> for String {
+    fn from(mac: MacAddress) -> Self {
+        mac.to_string()
+    }
+}
+
+impl TryFrom<String> for MacAddress {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let octets: Vec<u8> = text.split(':').map_while(|octet| u8::from_str_radix(octet, 16).ok()).collect();
+        octets.try_into().map(Self).map_err(|_| format!("{text:?} is no hardware address"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_survives_its_text() {
+        let mac = MacAddress::local([1, 2, 0xab, 4, 0xff]);
+        assert_eq!(mac.to_string(), "02:01:02:ab:04:ff");
+        assert_eq!(MacAddress::try_from(mac.to_string()), Ok(mac));
+        assert!(MacAddress::try_from("02:01".to_owned()).is_err());
+    }
+}

@@ -1,0 +1,203 @@
+//! Published ports, in podman's words.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::ops::RangeInclusive;
+
+use serde::{Deserialize, Serialize};
+
+/// What a port speaks.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Protocol {
+    /// TCP.
+    #[default]
+    Tcp,
+    /// UDP.
+    Udp,
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+        })
+    }
+}
+
+/// A port of the host that leads to one of a machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct PortMapping {
+    /// The host's address to listen on; 0.0.0.0 is all of them.
+    pub host_ip: Ipv4Addr,
+    /// The host's port; `None` until one is chosen.
+    pub host_port: Option<u16>,
+    /// The machine's port.
+    pub guest_port: u16,
+    /// What it speaks.
+    pub protocol: Protocol,
+}
+
+/// Why a text names no ports.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ParsePortError {
+    /// Not of the form at all.
+    #[error("{0:?} is not [IP:][HOST:]GUEST[/tcp|/udp]")]
+    Form(String),
+    /// A number is no port.
+    #[error("{0:?} is no port between 1 and 65535")]
+    Number(String),
+    /// The address is none.
+    #[error("{0:?} is no IPv4 address")]
+    Address(String),
+    /// IPv6 cannot be published.
+    #[error("{0} is an IPv6 address, and user-mode networking publishes on IPv4 only")]
+    Ipv6(IpAddr),
+    /// The protocol is neither.
+    #[error("{0:?} is neither tcp nor udp")]
+    Protocol(String),
+    /// Two ranges of different lengths.
+    #[error("{0:?} maps ranges of different lengths")]
+    Ranges(String),
+}
+
+impl PortMapping {
+    /// Reads `[IP:][HOST:]GUEST[/tcp|/udp]`, where HOST and GUEST may be ranges
+    /// `8000-8010`. Without HOST the host's port is chosen when the machine starts.
+    ///
+    /// # Errors
+    /// When the text is not of that form.
+    pub fn parse(text: &str) -> Result<Vec<Self>, ParsePortError> {
+        let (ports, protocol) = match text.split_once('/') {
+            Some((ports, protocol)) => (ports, parse_protocol(protocol)?),
+            None => (text, Protocol::Tcp),
+        };
+        let (rest, guest) = match ports.rsplit_once(':') {
+            Some((rest, guest)) => (Some(rest), guest),
+            None => (None, ports),
+        };
+        let guest = parse_range(guest)?;
+        let (host_ip, host) = match rest {
+            Some(rest) => parse_host(rest)?,
+            None => (Ipv4Addr::UNSPECIFIED, None),
+        };
+        let Some(host) = host else {
+            return Ok(guest
+                .map(|guest_port| Self { host_ip, host_port: None, guest_port, protocol })
+                .collect());
+        };
+        if host.clone().count() != guest.clone().count() {
+            return Err(ParsePortError::Ranges(text.to_owned()));
+        }
+        Ok(host
+            .zip(guest)
+            .map(|(host, guest_port)| Self { host_ip, host_port: Some(host), guest_port, protocol })
+            .collect())
+    }
+}
+
+impl fmt::Display for PortMapping {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:", self.host_ip)?;
+        if let Some(port) = self.host_port {
+            write!(f, "{port}")?;
+        }
+        write!(f, "->{}/{}", self.guest_port, self.protocol)
+    }
+}
+
+type HostSide = (Ipv4Addr, Option<RangeInclusive<u16>>);
+
+fn parse_host(text: &str) -> Result<HostSide, ParsePortError> {
+    if let Some((ip, port)) = text.rsplit_once(':') {
+        let ip = parse_ip(ip)?;
+        let port = if port.is_empty() { None } else { Some(parse_range(port)?) };
+        return Ok((ip, port));
+    }
+    Ok((Ipv4Addr::UNSPECIFIED, Some(parse_range(text)?)))
+}
+
+fn parse_ip(text: &str) -> Result<Ipv4Addr, ParsePortError> {
+    match text.trim_start_matches('[').trim_end_matches(']').parse() {
+        Ok(IpAddr::V4(ip)) => Ok(ip),
+        Ok(ip) => Err(ParsePortError::Ipv6(ip)),
+        Err(_) => Err(ParsePortError::Address(text.to_owned())),
+    }
+}
+
+fn parse_protocol(text: &str) -> Result<Protocol, ParsePortError> {
+    match text {
+        "tcp" => Ok(Protocol::Tcp),
+        "udp" => Ok(Protocol::Udp),
+        _ => Err(ParsePortError::Protocol(text.to_owned())),
+    }
+}
+
+fn parse_range(text: &str) -> Result<RangeInclusive<u16>, ParsePortError> {
+    let (first, last) = text.split_once('-').unwrap_or((text, text));
+    let (first, last) = (parse_number(first)?, parse_number(last)?);
+    if first > last {
+        return Err(ParsePortError::Form(text.to_owned()));
+    }
+    Ok(first..=last)
+}
+
+fn parse_number(text: &str) -> Result<u16, ParsePortError> {
+    match text.parse() {
+        Ok(0) | Err(_) => Err(ParsePortError::Number(text.to_owned())),
+        Ok(port) => Ok(port),
+    }
+}
+
+/// A port of the host that nobody listens on now. Whoever takes it must be
+/// ready to find it taken after all.
+///
+/// # Errors
+/// When the address is not the host's, or no port is free.
+pub fn free_port(ip: Ipv4Addr, protocol: Protocol) -> std::io::Result<u16> {
+    let any = SocketAddr::from((ip, 0));
+    match protocol {
+        Protocol::Tcp => Ok(TcpListener::bind(any)?.local_addr()?.port()),
+        Protocol::Udp => Ok(UdpSocket::bind(any)?.local_addr()?.port()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn one(text: &str) -> String {
+        let mappings = PortMapping::parse(text).expect("parses");
+        mappings.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn every_form_of_podman_is_read() {
+        assert_eq!(one("8080:80"), "0.0.0.0:8080->80/tcp");
+        assert_eq!(one("127.0.0.1:8080:80"), "127.0.0.1:8080->80/tcp");
+        assert_eq!(one("53:53/udp"), "0.0.0.0:53->53/udp");
+        assert_eq!(one("80"), "0.0.0.0:->80/tcp");
+        assert_eq!(one("127.0.0.1::80"), "127.0.0.1:->80/tcp");
+        assert_eq!(one("8000-8001:80-81"), "0.0.0.0:8000->80/tcp 0.0.0.0:8001->81/tcp");
+    }
+
+    #[test]
+    fn what_is_no_port_is_refused_with_its_reason() {
+        let refused = |text: &str| PortMapping::parse(text).expect_err("refused").to_string();
+        assert_eq!(refused("x:80"), "\"x\" is no port between 1 and 65535");
+        assert_eq!(refused("0:80"), "\"0\" is no port between 1 and 65535");
+        assert_eq!(refused("80:80/sctp"), "\"sctp\" is neither tcp nor udp");
+        assert_eq!(refused("300.0.0.1:80:80"), "\"300.0.0.1\" is no IPv4 address");
+        assert_eq!(refused("80-82:80-81"), "\"80-82:80-81\" maps ranges of different lengths");
+        assert!(refused("[::1]:80:80").contains("IPv4 only"));
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_makes_the_parser_panic(text in ".{0,40}") {
+            drop(PortMapping::parse(&text));
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! A small network for each machine.
+
+use std::collections::HashSet;
+use std::net::Ipv4Addr;
+
+use serde::{Deserialize, Serialize};
+
+/// First address of the range that machines' networks come from. Under
+/// user-mode networking none of them is ever seen on the host; the range is
+/// one that neither podman, docker nor libvirt hands out by default.
+const FIRST: u32 = u32::from_be_bytes([10, 201, 0, 0]);
+/// Networks in the range.
+const COUNT: u16 = 8192;
+/// Addresses from one network to the next: a /30 for the machine and its
+/// gateway, and the /30 after it, where the gateway keeps its name server.
+/// (A /30 has two usable addresses, and both are taken.)
+const STRIDE: u32 = 8;
+
+/// One machine's network, by its place in the range.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Subnet(u16);
+
+/// Every network of the range is in use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("all {COUNT} networks of 10.201.0.0/16 are in use")]
+pub struct SubnetsExhausted;
+
+impl Subnet {
+    /// Bits of the network part, as the machine sees it.
+    pub const PREFIX: u8 = 30;
+    /// Bits of the network part with the name server's half.
+    pub const OUTER_PREFIX: u8 = 29;
+
+    /// The first network that is not among `used`.
+    ///
+    /// # Errors
+    /// When all are.
+    pub fn first_free(used: &HashSet<Self>) -> Result<Self, SubnetsExhausted> {
+        (0..COUNT).map(Self).find(|subnet| !used.contains(subnet)).ok_or(SubnetsExhausted)
+    }
+
+    /// The network's own address.
+    #[must_use]
+    pub fn network(self) -> Ipv4Addr {
+        self.at(0)
+    }
+
+    /// The gateway: the host's side.
+    #[must_use]
+    pub fn gateway(self) -> Ipv4Addr {
+        self.at(1)
+    }
+
+    /// The machine.
+    #[must_use]
+    pub fn guest(self) -> Ipv4Addr {
+        self.at(2)
+    }
+
+    /// The name server that the gateway answers for.
+    #[must_use]
+    pub fn dns(self) -> Ipv4Addr {
+        self.at(5)
+    }
+
+    fn at(self, host: u32) -> Ipv4Addr {
+        Ipv4Addr::from(FIRST + u32::from(self.0) * STRIDE + host)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn the_first_network_is_as_documented() {
+        let subnet = Subnet::first_free(&HashSet::new()).expect("one is free");
+        assert_eq!(subnet.guest(), Ipv4Addr::new(10, 201, 0, 2));
+        assert_eq!(subnet.gateway(), Ipv4Addr::new(10, 201, 0, 1));
+        assert_eq!(subnet.dns(), Ipv4Addr::new(10, 201, 0, 5));
+    }
+
+    #[test]
+    fn a_full_range_is_refused() {
+        let all = (0..COUNT).map(Subnet).collect();
+        assert_eq!(Subnet::first_free(&all), Err(SubnetsExhausted));
+    }
+
+    proptest! {
+        #[test]
+        fn networks_never_overlap(a in 0..COUNT, b in 0..COUNT) {
+            let outer = |n: u16| u32::from(Subnet(n).network()) >> (32 - Subnet::OUTER_PREFIX);
+            prop_assert_eq!(a == b, outer(a) == outer(b));
+            prop_assert_eq!(outer(a), u32::from(Subnet(a).dns()) >> (32 - Subnet::OUTER_PREFIX));
+        }
+
+        #[test]
+        fn what_is_given_was_free(used in proptest::collection::hash_set(0..64u16, 0..64)) {
+            let used: HashSet<_> = used.into_iter().map(Subnet).collect();
+            let subnet = Subnet::first_free(&used).expect("the range is larger");
+            prop_assert!(!used.contains(&subnet));
+        }
+    }
+}

@@ -1,0 +1,45 @@
+//! Keeps the last of what a machine writes to its console.
+
+use std::path::PathBuf;
+
+use tokio::fs::{File, OpenOptions, rename};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+
+/// Bytes after which the file is set aside as `.1` and begun anew: a guest can
+/// fill its console, not the host's disk.
+const MAX_BYTES: u64 = 1024 * 1024;
+
+/// Copies `from` to the file until its end. What cannot be written is lost;
+/// the machine goes on.
+pub(crate) async fn keep<R: AsyncRead + Unpin>(mut from: R, path: PathBuf) {
+    let Ok(mut file) = open(&path).await else {
+        tracing::warn!(path = %path.display(), "cannot write the console's log");
+        return drain(from).await;
+    };
+    let mut written = 0;
+    let mut buffer = vec![0; 8192];
+    while let Ok(count @ 1..) = from.read(&mut buffer).await {
+        if file.write_all(&buffer[..count]).await.is_err() {
+            return drain(from).await;
+        }
+        file.flush().await.ok();
+        written += count as u64;
+        if written > MAX_BYTES {
+            rename(&path, path.with_extension("log.1")).await.ok();
+            match open(&path).await {
+                Ok(new) => file = new,
+                Err(_) => return drain(from).await,
+            }
+            written = 0;
+        }
+    }
+}
+
+async fn open(path: &PathBuf) -> std::io::Result<File> {
+    OpenOptions::new().create(true).append(true).open(path).await
+}
+
+async fn drain<R: AsyncRead + Unpin>(mut from: R) {
+    // A monitor whose output nobody reads would stand still.
+    tokio::io::copy(&mut from, &mut tokio::io::sink()).await.ok();
+}

@@ -1,0 +1,148 @@
+//! A driver without a machine, with faults that can be switched on.
+//!
+//! Its "guest" is a function on the other end of the link, so that all that
+//! stands above the seam can be tried against failures that no real monitor
+//! produces on demand.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::net::UnixStream;
+use tokio::sync::watch;
+
+use crate::{Capabilities, Driver, Instance, LaunchError, LaunchSpec, OperationError, VmExit, VmProcess};
+
+/// What goes wrong. All off by default.
+#[derive(Debug, Clone, Default)]
+pub struct Faults {
+    /// The monitor's program is not there.
+    pub not_installed: bool,
+    /// The monitor ends after this long.
+    pub dies_after: Option<Duration>,
+    /// The guest never answers on its link.
+    pub silent_guest: bool,
+    /// The monitor refuses to pause and to resume.
+    pub refuses_pause: bool,
+}
+
+type Guest = Arc<dyn Fn(UnixStream) + Send + Sync>;
+
+/// The driver.
+#[derive(Clone)]
+pub struct Fake {
+    guest: Guest,
+    faults: Faults,
+    launched: Arc<Mutex<Vec<LaunchSpec>>>,
+}
+
+impl fmt::Debug for Fake {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Fake").field("faults", &self.faults).finish_non_exhaustive()
+    }
+}
+
+impl Fake {
+    /// A driver whose guests are `guest`, called with the link's other end.
+    pub fn new(guest: impl Fn(UnixStream) + Send + Sync + 'static, faults: Faults) -> Self {
+        Self { guest: Arc::new(guest), faults, launched: Arc::default() }
+    }
+
+    /// What it was asked to launch, in order.
+    #[must_use]
+    pub fn launched(&self) -> Vec<LaunchSpec> {
+        self.launched.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+#[async_trait]
+impl Driver for Fake {
+    fn name(&self) -> &'static str {
+        "fake"
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        Capabilities { emulation: true, user_network: true, pause: true, snapshot: false }
+    }
+
+    async fn launch(&self, spec: &LaunchSpec) -> Result<Box<dyn Instance>, LaunchError> {
+        if self.faults.not_installed {
+            return Err(LaunchError::NotInstalled { program: "fake".to_owned() });
+        }
+        self.launched.lock().unwrap_or_else(PoisonError::into_inner).push(spec.clone());
+        let spawn = |source| LaunchError::Spawn { program: "fake".to_owned(), source };
+        let (link, guest) = UnixStream::pair().map_err(spawn)?;
+        if self.faults.silent_guest {
+            // Held open, never read: what a guest that hangs looks like.
+            tokio::spawn(async move {
+                let _open = guest;
+                std::future::pending::<()>().await;
+            });
+        } else {
+            (self.guest)(guest);
+        }
+        let (end, ended) = watch::channel(None);
+        if let Some(after) = self.faults.dies_after {
+            let end = end.clone();
+            tokio::spawn(async move {
+                tokio::time::sleep(after).await;
+                end.send_replace(Some(VmExit::Failed {
+                    status: "signal: 9 (SIGKILL)".to_owned(),
+                    stderr: "as it was told".to_owned(),
+                }));
+            });
+        }
+        Ok(Box::new(FakeInstance { link: Some(link), end, ended, refuses_pause: self.faults.refuses_pause }))
+    }
+}
+
+#[derive(Debug)]
+struct FakeInstance {
+    link: Option<UnixStream>,
+    end: watch::Sender<Option<VmExit>>,
+    ended: watch::Receiver<Option<VmExit>>,
+    refuses_pause: bool,
+}
+
+impl FakeInstance {
+    fn pause_or_not(&self, command: &str) -> Result<(), OperationError> {
+        if self.refuses_pause {
+            return Err(OperationError::Refused {
+                command: command.to_owned(),
+                message: "as it was told".to_owned(),
+            });
+        }
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Instance for FakeInstance {
+    fn process(&self) -> VmProcess {
+        VmProcess { pid: std::process::id() }
+    }
+
+    fn take_link(&mut self) -> Result<UnixStream, OperationError> {
+        self.link.take().ok_or(OperationError::LinkTaken)
+    }
+
+    async fn pause(&mut self) -> Result<(), OperationError> {
+        self.pause_or_not("stop")
+    }
+
+    async fn resume(&mut self) -> Result<(), OperationError> {
+        self.pause_or_not("cont")
+    }
+
+    async fn wait(&mut self) -> VmExit {
+        match self.ended.wait_for(Option::is_some).await {
+            Ok(exit) => exit.clone().unwrap_or(VmExit::Off),
+            Err(_) => VmExit::Off,
+        }
+    }
+
+    async fn kill(&mut self) {
+        self.end.send_replace(Some(VmExit::Off));
+    }
+}

@@ -1,0 +1,159 @@
+//! QEMU's command line.
+
+use std::ffi::OsString;
+use std::path::Path;
+
+use super::LINK_NAME;
+use crate::{Accelerator, Disk, Forward, LaunchSpec, UserNetwork};
+
+/// File descriptors that the child inherits, by number.
+pub(super) const LINK_FD: i32 = 3;
+pub(super) const QMP_FD: i32 = 4;
+
+/// MiB for translated code. Smaller buffers are flushed too often while a
+/// guest boots; larger ones are memory that every machine holds.
+const TRANSLATION_BUFFER_MIB: u32 = 64;
+
+/// QEMU's arguments for a machine.
+pub(super) fn arguments(spec: &LaunchSpec) -> Vec<OsString> {
+    let mut args = machine(spec);
+    args.extend(channels());
+    for (index, disk) in spec.disks.iter().enumerate() {
+        args.extend(self::disk(index, disk));
+    }
+    if let Some(network) = &spec.network {
+        args.extend(self::network(network));
+    }
+    args
+}
+
+fn machine(spec: &LaunchSpec) -> Vec<OsString> {
+    let mut args = words(&[
+        "-name",
+        &format!("mimeo-{}", spec.name),
+        // Devices that no guest of ours uses cost time to make and to probe.
+        "-M",
+        "microvm,acpi=on,pit=off,pic=off,rtc=on,x-option-roms=off,isa-serial=on",
+        "-accel",
+        &accelerator(spec.accelerator),
+        "-cpu",
+        cpu(spec.accelerator),
+        "-smp",
+        &spec.cpus.to_string(),
+        "-m",
+        &format!("{}M", spec.memory_mib),
+    ]);
+    args.extend(["-kernel".into(), spec.kernel.clone().into_os_string()]);
+    args.extend(["-initrd".into(), spec.initramfs.clone().into_os_string()]);
+    args.extend(words(&[
+        "-append",
+        &spec.command_line,
+        "-nodefaults",
+        "-no-user-config",
+        "-no-reboot",
+        "-display",
+        "none",
+        "-sandbox",
+        "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
+        "-device",
+        "virtio-rng-device",
+    ]));
+    args
+}
+
+fn accelerator(accelerator: Accelerator) -> String {
+    match accelerator {
+        Accelerator::Kvm => "kvm".to_owned(),
+        Accelerator::Tcg => format!("tcg,tb-size={TRANSLATION_BUFFER_MIB}"),
+    }
+}
+
+fn cpu(accelerator: Accelerator) -> &'static str {
+    match accelerator {
+        Accelerator::Kvm => "host",
+        Accelerator::Tcg => "max",
+    }
+}
+
+fn channels() -> Vec<OsString> {
+    words(&[
+        "-chardev",
+        "stdio,id=console,signal=off",
+        "-serial",
+        "chardev:console",
+        "-chardev",
+        &format!("socket,id=qmp,fd={QMP_FD}"),
+        "-mon",
+        "chardev=qmp,mode=control",
+        "-device",
+        "virtio-serial-device",
+        "-chardev",
+        &format!("socket,id=link,fd={LINK_FD}"),
+        "-device",
+        &format!("virtserialport,chardev=link,name={LINK_NAME}"),
+    ])
+}
+
+fn disk(index: usize, disk: &Disk) -> Vec<OsString> {
+    let mut drive = OsString::from(format!("if=none,id=disk{index},format=raw,file="));
+    drive.push(escape(&disk.path));
+    // A disk of a machine that ends with its monitor needs no flush to the
+    // platter; a failed write is the guest's to handle, not a reason to stop.
+    drive.push(",cache=unsafe,discard=unmap,werror=report,rerror=report");
+    if disk.read_only {
+        drive.push(",readonly=on");
+    }
+    vec![
+        "-drive".into(),
+        drive,
+        "-device".into(),
+        format!("virtio-blk-device,drive=disk{index},serial={}", disk.serial).into(),
+    ]
+}
+
+fn network(network: &UserNetwork) -> Vec<OsString> {
+    let UserNetwork { mac, network: net, prefix, gateway, guest, dns, forwards } = network;
+    let mut netdev =
+        format!("user,id=net,ipv6=off,net={net}/{prefix},host={gateway},dhcpstart={guest},dns={dns}");
+    for forward in forwards {
+        netdev.push_str(&format!(",hostfwd={}", hostfwd(forward, *guest)));
+    }
+    words(&["-netdev", &netdev, "-device", &format!("virtio-net-device,netdev=net,mac={mac}")])
+}
+
+/// A forward in QEMU's words, which its error messages repeat.
+pub(super) fn hostfwd(forward: &Forward, guest: std::net::Ipv4Addr) -> String {
+    let Forward { protocol, host_ip, host_port, guest_port } = forward;
+    format!("{protocol}:{host_ip}:{host_port}-{guest}:{guest_port}")
+}
+
+/// A comma in an option's value is written twice.
+fn escape(path: &Path) -> OsString {
+    use std::os::unix::ffi::{OsStrExt, OsStringExt};
+    let bytes = path.as_os_str().as_bytes();
+    OsString::from_vec(
+        bytes.iter().flat_map(|&b| std::iter::repeat_n(b, 1 + usize::from(b == b','))).collect(),
+    )
+}
+
+fn words(words: &[&str]) -> Vec<OsString> {
+    words.iter().map(OsString::from).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_comma_in_a_path_does_not_end_the_option() {
+        assert_eq!(escape(Path::new("/a,b/c")), OsString::from("/a,,b/c"));
+    }
+
+    #[test]
+    fn a_read_only_disk_is_read_only_for_qemu_too() {
+        let disk = Disk { path: "/i".into(), serial: "image".into(), read_only: true };
+        let args = super::disk(0, &disk);
+        assert!(args[1].to_string_lossy().ends_with(",readonly=on"));
+        assert_eq!(args[3], "virtio-blk-device,drive=disk0,serial=image");
+    }
+}
