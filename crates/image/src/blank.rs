@@ -1,0 +1,94 @@
+//! An empty writable disk for one machine.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use mkext4::{FsBuilder, InodeCount, Options};
+
+use crate::ext4::SparseSink;
+
+const BLOCK: u64 = 4096;
+/// ext4 with a journal needs this much.
+const LEAST_BYTES: u64 = 16 << 20;
+/// One inode per 16 KiB is mke2fs's own ratio.
+const BYTES_PER_INODE: u64 = 16 << 10;
+/// 32 MiB: the host's disk sees the journal only as far as a guest has written it, so it bounds what a busy
+/// guest adds to a disk that holds little else.
+const JOURNAL_BLOCKS: u32 = 8192;
+
+/// Why no disk was made. What was begun is removed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BlankError {
+    /// The size is below 16 MiB or above 16 TiB.
+    #[error("a disk of {bytes} bytes cannot be made: 16 MiB to 16 TiB can")]
+    Size {
+        /// What was asked for.
+        bytes: u64,
+    },
+    /// A file of that name exists.
+    #[error("{} exists already", path.display())]
+    Exists {
+        /// The path.
+        path: PathBuf,
+    },
+    /// The file cannot be written.
+    #[error("{} cannot be written", path.display())]
+    Write {
+        /// The path.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The filesystem cannot be laid out.
+    #[error("no filesystem can be laid out in {}", path.display())]
+    Layout {
+        /// The path.
+        path: PathBuf,
+        /// Why.
+        source: mkext4::Error,
+    },
+}
+
+/// Makes an empty ext4 filesystem with a journal in a new sparse file of `bytes` bytes, rounded up to 4096.
+///
+/// `identity` becomes its UUID. It is not synced: a machine's disk does not outlive a crash of the host's before
+/// the machine has started. Takes about a millisecond and 1 MiB of real disk for 10 GiB.
+///
+/// # Errors
+/// When the file exists, cannot be written, or the size is out of range.
+pub fn create(path: &Path, bytes: u64, identity: [u8; 16]) -> Result<(), BlankError> {
+    let size = bytes.checked_next_multiple_of(BLOCK).filter(|size| (LEAST_BYTES..16 << 40).contains(size));
+    let size = size.ok_or(BlankError::Size { bytes })?;
+    let file = open_new(path)?;
+    format(&file, size, identity).map_err(|source| {
+        // The error that matters is the one already at hand.
+        std::fs::remove_file(path).ok();
+        BlankError::Layout { path: path.to_owned(), source }
+    })
+}
+
+fn open_new(path: &Path) -> Result<File, BlankError> {
+    let path_owned = || path.to_owned();
+    OpenOptions::new().write(true).create_new(true).open(path).map_err(|source| match source.kind() {
+        io::ErrorKind::AlreadyExists => BlankError::Exists { path: path_owned() },
+        _ => BlankError::Write { path: path_owned(), source },
+    })
+}
+
+fn format(file: &File, size: u64, identity: [u8; 16]) -> mkext4::Result<()> {
+    let mut options = Options::new(size, identity, 0);
+    options.reserved_percent = 0;
+    options.inodes = InodeCount::Exact(u32::try_from(size / BYTES_PER_INODE).unwrap_or(u32::MAX));
+    options.journal_blocks = Some(journal_blocks(size));
+    let layout = FsBuilder::new(options)?.seal()?;
+    file.set_len(layout.image_len())?;
+    layout.writer(SparseSink::new(file))?.finish().map(drop)
+}
+
+/// A sixteenth of a small disk, at least ext4's least of 1024 blocks.
+fn journal_blocks(size: u64) -> u32 {
+    let share = u32::try_from(size / BLOCK / 16).unwrap_or(u32::MAX);
+    share.clamp(1024, JOURNAL_BLOCKS)
+}

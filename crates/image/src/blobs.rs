@@ -1,0 +1,37 @@
+//! Content by digest, as far as it does not come from a registry.
+
+use std::io::{self, Read, Write};
+use std::path::Path;
+
+use crate::commit::{self, FileError};
+use crate::digest::{Digest, HashingReader};
+use crate::store::Store;
+
+/// Stores a document under its own digest.
+pub(crate) fn put(store: &Store, bytes: &[u8]) -> Result<Digest, FileError> {
+    let digest = Digest::of(bytes);
+    let path = store.blob(digest);
+    if !path.exists() {
+        commit::write(&store.temporary(), &path, bytes)?;
+    }
+    Ok(digest)
+}
+
+/// Copies a reader's bytes, of whatever digest they turn out to have. Returns it and their count.
+/// `expected` stops content of another digest from being stored.
+pub(crate) fn copy(
+    store: &Store,
+    from: impl Read,
+    origin: &Path,
+    expected: Option<Digest>,
+) -> Result<(Digest, u64), FileError> {
+    let mut file = commit::begin(&store.temporary())?;
+    let mut reader = HashingReader::new(from);
+    io::copy(&mut reader, file.as_file_mut()).map_err(FileError::at("copy", origin))?;
+    file.flush().map_err(FileError::at("write", file.path()))?;
+    let (digest, size) = reader.finish();
+    if expected.is_none_or(|expected| expected == digest) && !store.blob(digest).exists() {
+        commit::finish(file, &store.blob(digest))?;
+    }
+    Ok((digest, size))
+}

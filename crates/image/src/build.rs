@@ -1,0 +1,151 @@
+//! Layers that are in the store become one filesystem that is in the store.
+
+use std::fs;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::commit::{self, FileError};
+use crate::digest::Digest;
+use crate::ext4;
+use crate::image::LayerInfo;
+use crate::layer::{self, Budget, Layer, LayerError};
+use crate::limits::Limits;
+use crate::progress::{Event, Progress, Stage};
+use crate::store::Store;
+use crate::tree::Tree;
+
+/// Raised when the same layers give other bytes, so that old filesystems are not taken for new ones.
+const FORMAT: &str = "mimeo-rootfs-1";
+
+/// Why no filesystem was made of an image's layers.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BuildError {
+    /// A layer is refused.
+    #[error(transparent)]
+    Layer(#[from] LayerError),
+    /// A file of the store is at fault.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// The filesystem cannot be written.
+    #[error("the filesystem {} cannot be written", path.display())]
+    Write {
+        /// Where it was to be.
+        path: PathBuf,
+        /// Why not.
+        source: mkext4::Error,
+    },
+}
+
+/// What a filesystem is known by: its layers' contents and the way it is written.
+pub(crate) fn key(diff_ids: &[Digest]) -> Digest {
+    let lines: Vec<String> = diff_ids.iter().map(Digest::to_string).collect();
+    Digest::of(format!("{FORMAT}\n{}\n", lines.join("\n")).as_bytes())
+}
+
+/// Builds the filesystem unless it is there. Returns its key.
+/// Two processes that want the same one take turns, and the second finds it done.
+pub(crate) fn build(
+    store: &Store,
+    layers: &[LayerInfo],
+    limits: &Limits,
+    progress: &Arc<dyn Progress>,
+) -> Result<Digest, BuildError> {
+    let diff_ids: Vec<Digest> = layers.iter().map(|layer| layer.diff_id).collect();
+    let key = key(&diff_ids);
+    let path = store.rootfs(key);
+    let _lock = store.lock_content(key)?;
+    if path.exists() {
+        return Ok(key);
+    }
+    let mut read = read_all(store, layers, limits, progress)?;
+    let tree = Tree::merge(&mut read)?;
+    let file = commit::begin(&store.temporary())?;
+    let mut told = |done, total| progress.event(Event::Writing { done, total });
+    ext4::write(&tree, &read, identity(key), file.as_file(), &mut told)
+        .map_err(|source| BuildError::Write { path: path.clone(), source })?;
+    protect(&file)?;
+    commit::finish(file, &path)?;
+    Ok(key)
+}
+
+/// A filesystem's UUID, from its key, with the marks of a version 8 UUID.
+fn identity(key: Digest) -> [u8; 16] {
+    let mut uuid = [0; 16];
+    uuid.copy_from_slice(&key.bytes()[..16]);
+    uuid[6] = uuid[6] & 0x0f | 0x80;
+    uuid[8] = uuid[8] & 0x3f | 0x80;
+    uuid
+}
+
+/// Many machines share the file, so that writing to it by mistake must fail.
+fn protect(file: &tempfile::NamedTempFile) -> Result<(), FileError> {
+    use std::os::unix::fs::PermissionsExt;
+    file.as_file()
+        .set_permissions(fs::Permissions::from_mode(0o444))
+        .map_err(FileError::at("protect", file.path()))
+}
+
+/// Reads the layers side by side, as many at a time as there are processors.
+fn read_all(
+    store: &Store,
+    layers: &[LayerInfo],
+    limits: &Limits,
+    progress: &Arc<dyn Progress>,
+) -> Result<Vec<Layer>, BuildError> {
+    let budget = Budget::new(limits.clone());
+    let temporary = store.temporary();
+    let next = AtomicUsize::new(0);
+    let results = Mutex::new(Vec::new());
+    let work = || {
+        while let Some((index, info)) = take(&next, layers) {
+            progress.event(unpacking(info));
+            let blob = store.blob(info.digest);
+            let request = layer::Request {
+                blob: &blob,
+                digest: info.digest,
+                diff_id: Some(info.diff_id),
+                spool_dir: &temporary,
+                budget: &budget,
+            };
+            let result = layer::read(&request);
+            results.lock().unwrap_or_else(PoisonError::into_inner).push((index, result));
+        }
+    };
+    let workers = std::thread::available_parallelism().map_or(1, usize::from).min(layers.len());
+    std::thread::scope(|scope| {
+        for _ in 1..workers {
+            scope.spawn(work);
+        }
+        work();
+    });
+    in_order(results.into_inner().unwrap_or_else(PoisonError::into_inner))
+}
+
+fn take<'a>(next: &AtomicUsize, layers: &'a [LayerInfo]) -> Option<(usize, &'a LayerInfo)> {
+    let index = next.fetch_add(1, Ordering::Relaxed);
+    layers.get(index).map(|layer| (index, layer))
+}
+
+fn unpacking(info: &LayerInfo) -> Event {
+    Event::Layer { digest: info.digest, stage: Stage::Unpacking, done: 0, total: info.size }
+}
+
+/// The lowest refused layer's error comes first, whichever thread was quicker.
+fn in_order(mut results: Vec<(usize, Result<Layer, LayerError>)>) -> Result<Vec<Layer>, BuildError> {
+    results.sort_by_key(|(index, _)| *index);
+    results.into_iter().map(|(_, result)| result.map_err(BuildError::Layer)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_depend_on_order() {
+        let (a, b) = (Digest::of(b"a"), Digest::of(b"b"));
+        assert_ne!(key(&[a, b]), key(&[b, a]));
+        assert_eq!(key(&[a, b]), key(&[a, b]));
+    }
+}

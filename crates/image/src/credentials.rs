@@ -1,0 +1,182 @@
+//! Who we are to a registry: the login files of docker and podman, and the helpers that they name.
+
+use std::env;
+use std::ffi::OsString;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use docker_credential::{CredentialRetrievalError as Retrieval, DockerCredential};
+use oci_client::secrets::RegistryAuth;
+
+use crate::name::ImageName;
+
+/// A user's name and password for a registry, in place of what the login files say.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Credentials {
+    /// The user.
+    pub user: String,
+    /// The password or token.
+    pub password: String,
+}
+
+impl std::fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Credentials").field("user", &self.user).finish_non_exhaustive()
+    }
+}
+
+impl From<Credentials> for RegistryAuth {
+    fn from(credentials: Credentials) -> Self {
+        Self::Basic(credentials.user, credentials.password)
+    }
+}
+
+/// Why a login file gives no answer. A file that does not exist, or that is silent on the registry, is no error.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CredentialsError {
+    /// The file cannot be read.
+    #[error("the login file {} cannot be read", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The file, or the helper that it names, gives nothing usable.
+    #[error("the login file {} gives no credentials for {registry}: {reason}", path.display())]
+    Unusable {
+        /// The file.
+        path: PathBuf,
+        /// Of which registry.
+        registry: String,
+        /// Why. Not the helper's own output, which may hold a secret.
+        reason: &'static str,
+    },
+}
+
+/// The first login file that knows the image's registry decides.
+pub(crate) fn lookup(name: &ImageName) -> Result<RegistryAuth, CredentialsError> {
+    for path in files(|key| env::var_os(key)) {
+        if let Some(auth) = lookup_in(&path, name)? {
+            return Ok(auth);
+        }
+    }
+    Ok(RegistryAuth::Anonymous)
+}
+
+/// In podman's order, docker's last. A file named outright is the only one.
+fn files(var: impl Fn(&str) -> Option<OsString>) -> Vec<PathBuf> {
+    let var = |key| var(key).filter(|value| !value.is_empty()).map(PathBuf::from);
+    if let Some(file) = var("REGISTRY_AUTH_FILE") {
+        return vec![file];
+    }
+    let podman = var("XDG_RUNTIME_DIR").map(|dir| dir.join("containers/auth.json"));
+    let docker = var("DOCKER_CONFIG").or_else(|| var("HOME").map(|home| home.join(".docker")));
+    [podman, docker.map(|dir| dir.join("config.json"))].into_iter().flatten().collect()
+}
+
+fn lookup_in(path: &Path, name: &ImageName) -> Result<Option<RegistryAuth>, CredentialsError> {
+    let text = match fs::read(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(source) => return Err(CredentialsError::Read { path: path.to_owned(), source }),
+    };
+    for key in keys(name) {
+        match docker_credential::get_credential_from_reader(&text[..], &key) {
+            Ok(credential) => return Ok(Some(auth(credential))),
+            Err(Retrieval::NoCredentialConfigured | Retrieval::HelperFailure { .. }) => {}
+            Err(error) => {
+                let registry = name.registry().to_owned();
+                return Err(CredentialsError::Unusable {
+                    path: path.to_owned(),
+                    registry,
+                    reason: reason(&error),
+                });
+            }
+        }
+    }
+    Ok(None)
+}
+
+fn auth(credential: DockerCredential) -> RegistryAuth {
+    match credential {
+        DockerCredential::IdentityToken(token) => RegistryAuth::Bearer(token),
+        DockerCredential::UsernamePassword(user, password) => RegistryAuth::Basic(user, password),
+    }
+}
+
+fn reason(error: &Retrieval) -> &'static str {
+    match error {
+        Retrieval::HelperCommunicationError => "its credential helper cannot be started",
+        Retrieval::MalformedHelperResponse => "its credential helper's answer cannot be read",
+        Retrieval::CredentialDecodingError => "its entry is not base64 of user:password",
+        Retrieval::CredentialMismatchError => "its entry contradicts itself",
+        _ => "it is not such a file",
+    }
+}
+
+/// Podman's files may name a repository or a part of its path; docker's name its own registry by an address.
+fn keys(name: &ImageName) -> Vec<String> {
+    let mut keys = Vec::new();
+    let mut path = format!("{}/{}", name.registry(), name.repository());
+    keys.push(path.clone());
+    while let Some((parent, _)) = path.rsplit_once('/') {
+        path = parent.to_owned();
+        keys.push(path.clone());
+    }
+    if name.registry() == "docker.io" {
+        keys.extend(["https://index.docker.io/v1/".to_owned(), "index.docker.io".to_owned()]);
+    }
+    keys
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name() -> ImageName {
+        "registry.test/team/app".parse().unwrap()
+    }
+
+    fn auth_of(text: &str) -> Result<Option<RegistryAuth>, CredentialsError> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("config.json");
+        fs::write(&path, text).unwrap();
+        lookup_in(&path, &name())
+    }
+
+    #[test]
+    fn the_narrowest_entry_wins() {
+        // user:one and user:two
+        let text = r#"{"auths":{"registry.test":{"auth":"dXNlcjpvbmU="},"registry.test/team":{"auth":"dXNlcjp0d28="}}}"#;
+        assert_eq!(auth_of(text).unwrap(), Some(RegistryAuth::Basic("user".into(), "two".into())));
+    }
+
+    #[test]
+    fn other_registries_say_nothing() {
+        assert_eq!(auth_of(r#"{"auths":{"other.test":{"auth":"dXNlcjpvbmU="}}}"#).unwrap(), None);
+        assert!(auth_of(r#"{"auths":{"registry.test":{"auth":"!"}}}"#).is_err());
+    }
+
+    #[test]
+    fn a_missing_file_says_nothing() {
+        assert_eq!(lookup_in(Path::new("/nonexistent/auth.json"), &name()).unwrap(), None);
+    }
+
+    #[test]
+    fn docker_hub_has_an_address_of_its_own() {
+        let keys = keys(&"nginx".parse().unwrap());
+        assert!(keys.contains(&"https://index.docker.io/v1/".to_owned()));
+        assert!(keys.contains(&"docker.io".to_owned()));
+    }
+
+    #[test]
+    fn a_named_file_is_the_only_one() {
+        let set = |key: &str| Some(OsString::from(format!("/{key}")));
+        assert_eq!(files(set), [PathBuf::from("/REGISTRY_AUTH_FILE")]);
+        let home = |key: &str| (key == "HOME").then(|| "/home/me".into());
+        assert_eq!(files(home), [PathBuf::from("/home/me/.docker/config.json")]);
+    }
+}

@@ -1,0 +1,266 @@
+//! One layer comes in: verified as it streams, taken up again after a cut, put in its place whole.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use futures_util::{Stream, StreamExt};
+use oci_client::client::BlobResponse;
+
+use crate::commit::{self, FileError};
+use crate::digest::{Digest, Hasher};
+use crate::manifest::Descriptor;
+use crate::progress::{Event, Progress, Stage};
+use crate::registry::{ATTEMPTS, Registry, RegistryError, pause};
+use crate::store::{Lock, Store};
+
+/// Why a layer did not come in.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DownloadError {
+    /// The registry is at fault, or the way to it.
+    #[error("layer {layer} cannot be downloaded")]
+    Registry {
+        /// Its digest.
+        layer: Digest,
+        /// Why.
+        source: RegistryError,
+    },
+    /// This machine's disk is at fault.
+    #[error("layer {layer} cannot be stored")]
+    File {
+        /// Its digest.
+        layer: Digest,
+        /// Why.
+        source: FileError,
+    },
+}
+
+enum Fault {
+    Registry(RegistryError),
+    File(FileError),
+}
+
+impl From<RegistryError> for Fault {
+    fn from(error: RegistryError) -> Self {
+        Self::Registry(error)
+    }
+}
+
+impl From<FileError> for Fault {
+    fn from(error: FileError) -> Self {
+        Self::File(error)
+    }
+}
+
+/// What of a layer is here, in a file that a later process can go on with.
+struct Partial {
+    path: PathBuf,
+    file: File,
+    hasher: Hasher,
+    length: u64,
+}
+
+/// Downloads a layer unless it is here. Two processes that want the same one take turns.
+pub(crate) async fn layer(
+    store: &Store,
+    registry: &Registry,
+    descriptor: &Descriptor,
+    progress: &Arc<dyn Progress>,
+) -> Result<(), DownloadError> {
+    let layer = descriptor.digest;
+    let tell =
+        |stage, done| progress.event(Event::Layer { digest: layer, stage, done, total: descriptor.size });
+    let path = store.blob(layer);
+    if !path.exists() {
+        let done = fetch(store, registry, descriptor, &tell).await;
+        done.map_err(|fault| match fault {
+            Fault::Registry(source) => DownloadError::Registry { layer, source },
+            Fault::File(source) => DownloadError::File { layer, source },
+        })?;
+    }
+    tell(Stage::Present, descriptor.size);
+    Ok(())
+}
+
+async fn fetch(
+    store: &Store,
+    registry: &Registry,
+    descriptor: &Descriptor,
+    tell: &impl Fn(Stage, u64),
+) -> Result<(), Fault> {
+    let _lock = lock(store, descriptor.digest).await?;
+    let path = store.blob(descriptor.digest);
+    if path.exists() {
+        return Ok(());
+    }
+    let resumed = store.partial_blob(descriptor.digest);
+    let mut partial = blocking(move || Partial::open(resumed)).await?;
+    let had = partial.length > 0;
+    match complete(registry, descriptor, &mut partial, tell).await {
+        // What an earlier download left may have been wrong: once more from the start.
+        Err(Fault::Registry(RegistryError::WrongDigest { .. } | RegistryError::WrongSize { .. })) if had => {
+            partial.restart()?;
+            complete(registry, descriptor, &mut partial, tell).await?;
+        }
+        done => done?,
+    }
+    blocking(move || partial.finish(&path)).await?;
+    Ok(())
+}
+
+async fn lock(store: &Store, digest: Digest) -> Result<Lock, FileError> {
+    let store = store.clone();
+    blocking(move || store.lock_content(digest)).await
+}
+
+/// Runs what blocks for longer elsewhere.
+pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done,
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
+    }
+}
+
+/// Asks until all bytes are here, and gives up when several attempts in a row bring none.
+async fn complete(
+    registry: &Registry,
+    descriptor: &Descriptor,
+    partial: &mut Partial,
+    tell: &impl Fn(Stage, u64),
+) -> Result<(), Fault> {
+    let mut barren = 0;
+    while partial.length < descriptor.size {
+        let before = partial.length;
+        match stretch(registry, descriptor, partial, tell).await {
+            Err(Fault::Registry(error)) if worth_another_try(&error, partial.length, before, barren) => {
+                tell(Stage::Retrying, partial.length);
+                tracing::debug!(layer = %descriptor.digest, have = partial.length, %error, "download cut");
+                tokio::time::sleep(pause(barren)).await;
+                barren = if partial.length > before { 0 } else { barren + 1 };
+            }
+            done => done?,
+        }
+    }
+    Ok(partial.check(descriptor)?)
+}
+
+fn worth_another_try(error: &RegistryError, length: u64, before: u64, barren: u32) -> bool {
+    // A registry that has answered before is worth waiting for, even when it cannot be reached just now.
+    let passing = error.is_transient() || (matches!(error, RegistryError::Unreachable(_)) && before > 0);
+    passing && (length > before || barren + 1 < ATTEMPTS)
+}
+
+/// One request's worth of bytes.
+async fn stretch(
+    registry: &Registry,
+    descriptor: &Descriptor,
+    partial: &mut Partial,
+    tell: &impl Fn(Stage, u64),
+) -> Result<(), Fault> {
+    let stream = match registry.blob(descriptor.digest, partial.length).await? {
+        BlobResponse::Partial(stream) => stream,
+        BlobResponse::Full(stream) => {
+            partial.restart()?;
+            stream
+        }
+    };
+    take_in(stream, descriptor, partial, tell).await
+}
+
+async fn take_in(
+    mut stream: impl Stream<Item = io::Result<impl AsRef<[u8]>>> + Unpin,
+    descriptor: &Descriptor,
+    partial: &mut Partial,
+    tell: &impl Fn(Stage, u64),
+) -> Result<(), Fault> {
+    let before = partial.length;
+    while let Some(chunk) = stream.next().await {
+        let chunk = match chunk {
+            Ok(chunk) => chunk,
+            // Read to its end, a full answer is verified by the client too; its verdict comes as such an error.
+            Err(_) if partial.length == descriptor.size => break,
+            Err(source) => return Err(RegistryError::Cut { attempts: ATTEMPTS, source }.into()),
+        };
+        partial.push(chunk.as_ref(), descriptor)?;
+        tell(Stage::Downloading, partial.length);
+    }
+    if partial.length == before {
+        let source = io::Error::from(io::ErrorKind::UnexpectedEof);
+        return Err(RegistryError::Cut { attempts: ATTEMPTS, source }.into());
+    }
+    Ok(())
+}
+
+impl Partial {
+    /// Takes up what an earlier download has left.
+    fn open(path: PathBuf) -> Result<Self, FileError> {
+        let mut options = OpenOptions::new();
+        let mut file = options
+            .create(true)
+            .truncate(false)
+            .read(true)
+            .write(true)
+            .open(&path)
+            .map_err(FileError::at("open", &path))?;
+        let (hasher, length) = hash(&mut file).map_err(FileError::at("read", &path))?;
+        Ok(Self { path, file, hasher, length })
+    }
+
+    fn restart(&mut self) -> Result<(), FileError> {
+        self.file.set_len(0).map_err(FileError::at("truncate", &self.path))?;
+        self.file.seek(SeekFrom::Start(0)).map_err(FileError::at("rewind", &self.path))?;
+        self.hasher = Hasher::default();
+        self.length = 0;
+        Ok(())
+    }
+
+    fn push(&mut self, bytes: &[u8], descriptor: &Descriptor) -> Result<(), Fault> {
+        let actual = self.length + bytes.len() as u64;
+        if actual > descriptor.size {
+            self.restart()?;
+            return Err(RegistryError::WrongSize { expected: descriptor.size, actual }.into());
+        }
+        self.file.write_all(bytes).map_err(FileError::at("write", &self.path))?;
+        self.hasher.update(bytes);
+        self.length = actual;
+        Ok(())
+    }
+
+    /// Content that is wrong is not kept: it could only be wrong again.
+    fn check(&mut self, descriptor: &Descriptor) -> Result<(), Fault> {
+        if self.length != descriptor.size {
+            let (expected, actual) = (descriptor.size, self.length);
+            self.restart()?;
+            return Err(RegistryError::WrongSize { expected, actual }.into());
+        }
+        let actual = self.hasher.clone().finish();
+        if actual != descriptor.digest {
+            self.restart()?;
+            return Err(RegistryError::WrongDigest { expected: descriptor.digest, actual }.into());
+        }
+        Ok(())
+    }
+
+    fn finish(self, path: &Path) -> Result<(), FileError> {
+        self.file.sync_all().map_err(FileError::at("sync", &self.path))?;
+        std::fs::rename(&self.path, path).map_err(FileError::at("rename", &self.path))?;
+        commit::sync_parent(path)
+    }
+}
+
+fn hash(file: &mut File) -> io::Result<(Hasher, u64)> {
+    let mut hasher = Hasher::default();
+    let mut length = 0;
+    let mut buf = vec![0; 256 << 10];
+    loop {
+        match file.read(&mut buf)? {
+            0 => return Ok((hasher, length)),
+            n => {
+                hasher.update(&buf[..n]);
+                length += n as u64;
+            }
+        }
+    }
+}

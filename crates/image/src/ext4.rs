@@ -1,0 +1,183 @@
+//! Writes a merged tree as an ext4 image, without root and without a mount. Same tree, same bytes.
+
+mod sink;
+mod size;
+
+use std::collections::HashMap;
+use std::fs::File;
+
+use mkext4::{FsBuilder, InodeCount, InodeHandle, Layout, Options, SparseSeg, SpecialKind};
+
+use crate::layer::{Content, Layer, Meta, Xattr};
+use crate::tree::{Inode, InodeId, Node, ROOT, Tree};
+
+pub(crate) use sink::SparseSink;
+
+/// ext4's smallest journal, in blocks. The image is never written to, so it stays empty.
+const JOURNAL_BLOCKS: u32 = 1024;
+/// The superblock's own times: fixed, for the same bytes each time.
+const EPOCH: i64 = 0;
+
+/// Files to fill, in the order in which their blocks lie.
+struct Fills<'a> {
+    handles: Vec<(InodeHandle, usize, &'a Content)>,
+    total: u64,
+}
+
+/// Lays out the tree and streams the layers' spools into `file`. `told` gets bytes done and bytes in all.
+pub(crate) fn write(
+    tree: &Tree,
+    layers: &[Layer],
+    identity: [u8; 16],
+    file: &File,
+    told: &mut dyn FnMut(u64, u64),
+) -> mkext4::Result<()> {
+    let (layout, fills) = lay_out(tree, identity)?;
+    file.set_len(layout.image_len())?;
+    let mut writer = layout.writer(SparseSink::new(file))?;
+    let mut done = 0;
+    for (handle, layer, content) in fills.handles {
+        writer.fill(handle, &mut layers[layer].spool.reader(content))?;
+        done += stored(content);
+        told(done, fills.total);
+    }
+    writer.finish().map(drop)
+}
+
+/// The size is estimated from above. If mkext4 needs more after all, a larger one is taken: holes cost nothing.
+fn lay_out(tree: &Tree, identity: [u8; 16]) -> mkext4::Result<(Layout, Fills<'_>)> {
+    let mut plan = size::Plan::of(tree);
+    for _ in 0..size::ATTEMPTS {
+        match declare(tree, &plan, identity) {
+            Err(mkext4::Error::Invalid(_)) => plan.grow(),
+            done => return done,
+        }
+    }
+    declare(tree, &plan, identity)
+}
+
+fn declare<'a>(tree: &'a Tree, plan: &size::Plan, identity: [u8; 16]) -> mkext4::Result<(Layout, Fills<'a>)> {
+    let mut options = Options::new(plan.bytes(), identity, EPOCH);
+    options.inodes = InodeCount::Exact(plan.inodes());
+    options.reserved_percent = 0;
+    options.journal_blocks = Some(JOURNAL_BLOCKS);
+    let mut declaration = Declaration {
+        builder: FsBuilder::new(options)?,
+        tree,
+        handles: HashMap::with_capacity(tree.len()),
+        fills: Fills { handles: Vec::new(), total: 0 },
+    };
+    declaration.all()?;
+    Ok((declaration.builder.seal()?, declaration.fills))
+}
+
+struct Declaration<'a> {
+    builder: FsBuilder,
+    tree: &'a Tree,
+    handles: HashMap<usize, InodeHandle>,
+    fills: Fills<'a>,
+}
+
+impl<'a> Declaration<'a> {
+    fn all(&mut self) -> mkext4::Result<()> {
+        let root = self.tree.inode(ROOT);
+        self.builder.set_meta(mkext4::ROOT, meta(root.meta))?;
+        self.xattrs(mkext4::ROOT, &root.xattrs)?;
+        let mut pending = vec![(ROOT, mkext4::ROOT)];
+        while let Some((id, handle)) = pending.pop() {
+            self.directory(id, handle, &mut pending)?;
+        }
+        Ok(())
+    }
+
+    fn directory(
+        &mut self,
+        id: InodeId,
+        handle: InodeHandle,
+        pending: &mut Vec<(InodeId, InodeHandle)>,
+    ) -> mkext4::Result<()> {
+        let Some(directory) = self.tree.directory(id) else { return Ok(()) };
+        for (name, found) in &directory.names {
+            let child = self.name(handle, name, found.inode)?;
+            if self.tree.directory(found.inode).is_some() {
+                pending.push((found.inode, child));
+            }
+        }
+        Ok(())
+    }
+
+    fn name(&mut self, parent: InodeHandle, name: &str, id: InodeId) -> mkext4::Result<InodeHandle> {
+        if let Some(handle) = self.handles.get(&id.index()).copied() {
+            self.builder.hardlink(parent, name, handle)?;
+            return Ok(handle);
+        }
+        let inode = self.tree.inode(id);
+        let handle = self.inode(parent, name, inode)?;
+        self.xattrs(handle, &inode.xattrs)?;
+        self.handles.insert(id.index(), handle);
+        Ok(handle)
+    }
+
+    fn inode(&mut self, parent: InodeHandle, name: &str, inode: &'a Inode) -> mkext4::Result<InodeHandle> {
+        let meta = meta(inode.meta);
+        let special = |kind| (parent, name, meta, kind);
+        let (parent, name, meta, kind) = match &inode.node {
+            Node::Directory(_) => return self.builder.mkdir(parent, name, meta),
+            Node::File { layer, content } => return self.file(parent, name, meta, *layer, content),
+            Node::Symlink(target) => return self.builder.symlink(parent, name, target, meta),
+            Node::Char { major, minor } => special(SpecialKind::Char { major: *major, minor: *minor }),
+            Node::Block { major, minor } => special(SpecialKind::Block { major: *major, minor: *minor }),
+            Node::Fifo => special(SpecialKind::Fifo),
+        };
+        self.builder.mknod(parent, name, meta, kind)
+    }
+
+    fn file(
+        &mut self,
+        parent: InodeHandle,
+        name: &str,
+        meta: mkext4::Meta,
+        layer: usize,
+        content: &'a Content,
+    ) -> mkext4::Result<InodeHandle> {
+        let whole = content.data == [(0, content.size)];
+        let handle = if whole || content.size == 0 {
+            self.builder.file(parent, name, meta, content.size)?
+        } else {
+            self.builder.file_sparse(parent, name, meta, &segments(content))?
+        };
+        if !content.data.is_empty() {
+            self.fills.total += stored(content);
+            self.fills.handles.push((handle, layer, content));
+        }
+        Ok(handle)
+    }
+
+    fn xattrs(&mut self, handle: InodeHandle, xattrs: &[Xattr]) -> mkext4::Result<()> {
+        xattrs.iter().try_for_each(|(name, value)| self.builder.set_xattr(handle, name, value))
+    }
+}
+
+fn meta(meta: Meta) -> mkext4::Meta {
+    mkext4::Meta::new(meta.mode, meta.uid, meta.gid, meta.mtime)
+}
+
+fn stored(content: &Content) -> u64 {
+    content.data.iter().map(|(_, length)| length).sum()
+}
+
+fn segments(content: &Content) -> Vec<SparseSeg> {
+    let mut out = Vec::new();
+    let mut at = 0;
+    for (offset, length) in &content.data {
+        if *offset > at {
+            out.push(SparseSeg::Hole(offset - at));
+        }
+        out.push(SparseSeg::Data(*length));
+        at = offset + length;
+    }
+    if at < content.size {
+        out.push(SparseSeg::Hole(content.size - at));
+    }
+    out
+}

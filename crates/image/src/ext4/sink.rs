@@ -1,0 +1,59 @@
+//! Writes an image's bytes to a file and leaves blocks of zeros as holes.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+
+use mkext4::RegionSink;
+
+const BLOCK: usize = 4096;
+
+/// The file must be new and already of the image's length: what is not written reads as zeros.
+#[derive(Debug)]
+pub(crate) struct SparseSink<'a> {
+    file: &'a File,
+}
+
+impl<'a> SparseSink<'a> {
+    pub(crate) fn new(file: &'a File) -> Self {
+        Self { file }
+    }
+}
+
+impl RegionSink for SparseSink<'_> {
+    fn data(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        let mut at = 0;
+        while at < bytes.len() {
+            let zeros = run(&bytes[at..], true);
+            let data = run(&bytes[at + zeros..], false);
+            let from = at + zeros;
+            self.file.write_all_at(&bytes[from..from + data], offset + from as u64)?;
+            at = from + data;
+        }
+        Ok(())
+    }
+
+    fn zeros(&mut self, _offset: u64, _len: u64) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Length of the leading blocks that are all zeros, or that are not.
+fn run(bytes: &[u8], zeros: bool) -> usize {
+    bytes.chunks(BLOCK).take_while(|block| block.iter().all(|b| *b == 0) == zeros).map(<[u8]>::len).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn runs_are_whole_blocks() {
+        let mut bytes = vec![0; 3 * BLOCK + 5];
+        bytes[BLOCK] = 1;
+        assert_eq!(run(&bytes, true), BLOCK);
+        assert_eq!(run(&bytes[BLOCK..], false), BLOCK);
+        assert_eq!(run(&bytes[2 * BLOCK..], true), BLOCK + 5);
+        assert_eq!(run(&[], true), 0);
+    }
+}

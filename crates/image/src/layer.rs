@@ -1,0 +1,233 @@
+//! One layer: a compressed tar file becomes a list of entries and a spool of their contents.
+
+mod acl;
+mod compression;
+mod entry;
+mod meter;
+mod numbers;
+mod pax;
+mod spool;
+mod tar_stream;
+
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use crate::digest::Digest;
+
+pub(crate) use entry::{Content, Entry, Kind, Meta, Xattr};
+pub(crate) use meter::Budget;
+pub(crate) use spool::Spool;
+
+use meter::Metered;
+use tar_stream::TarStream;
+
+/// Why an image's layer is refused. The layer's digest is always named, the entry where there is one.
+#[derive(Debug, thiserror::Error)]
+#[error("layer {layer} is refused{}", at(.entry))]
+pub struct LayerError {
+    /// Digest of the layer as the manifest names it.
+    pub layer: Digest,
+    /// The entry at fault, as the tar file names it.
+    pub entry: Option<String>,
+    /// What is wrong.
+    #[source]
+    pub problem: LayerProblem,
+}
+
+fn at(entry: &Option<String>) -> String {
+    entry.as_ref().map(|path| format!(" at entry {path:?}")).unwrap_or_default()
+}
+
+/// What is wrong with a layer.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LayerProblem {
+    /// A path holds `..`.
+    #[error("its path climbs with '..'")]
+    Climbs,
+    /// A hard link's target holds `..`.
+    #[error("its hard link's target {target:?} climbs with '..'")]
+    LinkClimbs {
+        /// As the entry gives it.
+        target: String,
+    },
+    /// A hard link's target does not exist.
+    #[error("its hard link's target {target:?} does not exist in the image")]
+    LinkMissing {
+        /// As the entry gives it.
+        target: String,
+    },
+    /// A hard link's target is a directory.
+    #[error("its hard link's target {target:?} is a directory")]
+    LinkToDirectory {
+        /// As the entry gives it.
+        target: String,
+    },
+    /// ext4 counts links in 16 bits.
+    #[error("its hard link's target {target:?} has more than 65000 names")]
+    TooManyNames {
+        /// As the entry gives it.
+        target: String,
+    },
+    /// A file stands where a directory is needed.
+    #[error("its parent {path:?} is not a directory")]
+    NotADirectory {
+        /// The parent at fault.
+        path: String,
+    },
+    /// Symbolic links that lead in a circle.
+    #[error("its path follows more than {limit} symbolic links")]
+    TooManyLinks {
+        /// The limit.
+        limit: usize,
+    },
+    /// A name is too long for a filesystem.
+    #[error("a name of {bytes} bytes is over the limit of {limit}")]
+    NameTooLong {
+        /// Its length.
+        bytes: usize,
+        /// The limit.
+        limit: usize,
+    },
+    /// The image's filesystem holds names as UTF-8 only.
+    #[error("a name in it is not UTF-8")]
+    NotUtf8,
+    /// A name holds a zero byte or a link leads nowhere.
+    #[error("a name in it is empty or holds a zero byte")]
+    BadName,
+    /// A whiteout whose name stands for no file.
+    #[error("it is a whiteout of no valid name")]
+    BadWhiteout,
+    /// `lost+found` at the top belongs to the filesystem itself.
+    #[error("'lost+found' at the top of an image can only be an empty directory")]
+    LostFound,
+    /// The root itself cannot be anything but a directory.
+    #[error("the root of an image can only be a directory")]
+    Root,
+    /// Too many entries in all layers.
+    #[error("the image has more than {limit} entries")]
+    TooManyEntries {
+        /// The limit.
+        limit: u64,
+    },
+    /// Too many bytes in all layers.
+    #[error("the image unpacks to more than the limit of {limit} bytes")]
+    TooLarge {
+        /// The limit.
+        limit: u64,
+    },
+    /// A compression bomb.
+    #[error("{compressed} compressed bytes unpack to more than {ratio} times as many")]
+    Bomb {
+        /// The layer's size as stored.
+        compressed: u64,
+        /// The limit.
+        ratio: u64,
+    },
+    /// The tar or its compression ends too early.
+    #[error("it ends too early")]
+    Truncated,
+    /// A header that is not one.
+    #[error("its tar header is invalid: {what}")]
+    BadHeader {
+        /// The field.
+        what: &'static str,
+    },
+    /// A PAX record that is not one.
+    #[error("its PAX record is invalid: {what}")]
+    BadPax {
+        /// The record or the rule.
+        what: &'static str,
+    },
+    /// An entry of a type that images do not hold.
+    #[error("its type {kind:?} is not known")]
+    UnknownType {
+        /// The type byte.
+        kind: char,
+    },
+    /// Neither tar nor gzip nor zstd.
+    #[error("its compression is not known: tar, gzip and zstd are")]
+    UnknownCompression,
+    /// The compressed stream is broken.
+    #[error("it cannot be decompressed")]
+    BadCompression(#[source] std::io::Error),
+    /// Device numbers that ext4 does not hold.
+    #[error("its device numbers {major}:{minor} are out of range")]
+    Device {
+        /// Major number.
+        major: u64,
+        /// Minor number.
+        minor: u64,
+    },
+    /// More extended attributes than ext4 holds.
+    #[error("its extended attributes take {bytes} bytes, over the limit of {limit}")]
+    XattrsTooLarge {
+        /// Their size.
+        bytes: usize,
+        /// The limit.
+        limit: usize,
+    },
+    /// The uncompressed layer is not the one that the image's configuration names.
+    #[error("its content has the digest {actual} where the image's configuration says {expected}")]
+    WrongDiffId {
+        /// As the configuration says.
+        expected: Digest,
+        /// As computed.
+        actual: Digest,
+    },
+    /// The host's own trouble while reading or spooling.
+    #[error("{path} cannot be read or written")]
+    Io {
+        /// The file.
+        path: String,
+        /// Why.
+        source: std::io::Error,
+    },
+}
+
+/// A layer as read: what it declares, and where the contents of its files are.
+#[derive(Debug)]
+pub(crate) struct Layer {
+    pub(crate) digest: Digest,
+    pub(crate) diff_id: Digest,
+    pub(crate) entries: Vec<Entry>,
+    pub(crate) spool: Spool,
+}
+
+/// What [`read`] needs to know about the layer it reads.
+#[derive(Debug)]
+pub(crate) struct Request<'a> {
+    pub(crate) blob: &'a Path,
+    pub(crate) digest: Digest,
+    /// What the uncompressed bytes must hash to, where the image says.
+    pub(crate) diff_id: Option<Digest>,
+    pub(crate) spool_dir: &'a Path,
+    pub(crate) budget: &'a Budget,
+}
+
+/// Reads a layer's blob whole, verifying its diff id.
+pub(crate) fn read(request: &Request<'_>) -> Result<Layer, LayerError> {
+    let refuse = |(entry, problem)| LayerError { layer: request.digest, entry, problem };
+    let mut spool = Spool::create(request.spool_dir).map_err(|p| refuse((None, p)))?;
+    let stream = open(request).map_err(|p| refuse((None, p)))?;
+    let mut tar = TarStream::new(stream, &mut spool, request.budget);
+    let entries = tar.entries().map_err(|problem| refuse((tar.current(), problem)))?;
+    let diff_id = tar.into_inner().finish().map_err(|p| refuse((None, p)))?;
+    check_diff_id(request.diff_id, diff_id).map_err(|p| refuse((None, p)))?;
+    Ok(Layer { digest: request.digest, diff_id, entries, spool })
+}
+
+fn open<'a>(request: &Request<'a>) -> Result<Metered<'a, Box<dyn Read>>, LayerProblem> {
+    let io = |source| LayerProblem::Io { path: request.blob.display().to_string(), source };
+    let file = File::open(request.blob).map_err(io)?;
+    let compressed = file.metadata().map_err(io)?.len();
+    Ok(Metered::new(compression::decoder(file).map_err(io)??, compressed, request.budget))
+}
+
+fn check_diff_id(expected: Option<Digest>, actual: Digest) -> Result<(), LayerProblem> {
+    match expected {
+        Some(expected) if expected != actual => Err(LayerProblem::WrongDiffId { expected, actual }),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,118 @@
+//! Counts and hashes what a layer unpacks to, and stops it at the limits.
+
+use std::io::{self, Read};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::LayerProblem;
+use crate::digest::{Digest, Hasher};
+use crate::limits::Limits;
+
+/// What is left of an image's limits, shared by its layers.
+#[derive(Debug)]
+pub(crate) struct Budget {
+    limits: Limits,
+    bytes: AtomicU64,
+    entries: AtomicU64,
+}
+
+impl Budget {
+    pub(crate) fn new(limits: Limits) -> Self {
+        Self { limits, bytes: AtomicU64::new(0), entries: AtomicU64::new(0) }
+    }
+
+    /// Takes `n` bytes off, or tells that they are too many.
+    pub(super) fn take_bytes(&self, n: u64) -> Result<(), LayerProblem> {
+        let before = self.bytes.fetch_add(n, Ordering::Relaxed);
+        let limit = self.limits.unpacked_bytes;
+        // A declared size may be near 2^64, so the sum is not taken on trust.
+        match before.checked_add(n) {
+            Some(after) if after <= limit => Ok(()),
+            _ => Err(LayerProblem::TooLarge { limit }),
+        }
+    }
+
+    /// Refuses a declared size at once instead of after reading as many bytes.
+    pub(super) fn would_fit(&self, n: u64) -> Result<(), LayerProblem> {
+        let limit = self.limits.unpacked_bytes;
+        let used = self.bytes.load(Ordering::Relaxed);
+        if used.checked_add(n).is_some_and(|sum| sum <= limit) {
+            Ok(())
+        } else {
+            Err(LayerProblem::TooLarge { limit })
+        }
+    }
+
+    pub(super) fn take_entry(&self) -> Result<(), LayerProblem> {
+        let limit = self.limits.entries;
+        let before = self.entries.fetch_add(1, Ordering::Relaxed);
+        if before < limit { Ok(()) } else { Err(LayerProblem::TooManyEntries { limit }) }
+    }
+
+    fn check_ratio(&self, unpacked: u64, compressed: u64) -> Result<(), LayerProblem> {
+        let most = compressed.saturating_mul(self.limits.ratio).max(self.limits.ratio_floor);
+        if unpacked <= most {
+            return Ok(());
+        }
+        Err(LayerProblem::Bomb { compressed, ratio: self.limits.ratio })
+    }
+}
+
+/// The unpacked bytes of one layer.
+pub(super) struct Metered<'a, R> {
+    inner: R,
+    hasher: Hasher,
+    unpacked: u64,
+    compressed: u64,
+    budget: &'a Budget,
+}
+
+impl<'a, R: Read> Metered<'a, R> {
+    pub(super) fn new(inner: R, compressed: u64, budget: &'a Budget) -> Self {
+        Self { inner, hasher: Hasher::default(), unpacked: 0, compressed, budget }
+    }
+
+    /// Reads some bytes; 0 is the end.
+    pub(super) fn some(&mut self, buf: &mut [u8]) -> Result<usize, LayerProblem> {
+        let n = read_retrying(&mut self.inner, buf).map_err(broken)?;
+        self.hasher.update(&buf[..n]);
+        self.unpacked += n as u64;
+        self.budget.take_bytes(n as u64)?;
+        self.budget.check_ratio(self.unpacked, self.compressed)?;
+        Ok(n)
+    }
+
+    /// Reads until `buf` is full; fewer bytes only at the end.
+    pub(super) fn fill(&mut self, buf: &mut [u8]) -> Result<usize, LayerProblem> {
+        let mut done = 0;
+        while done < buf.len() {
+            match self.some(&mut buf[done..])? {
+                0 => break,
+                n => done += n,
+            }
+        }
+        Ok(done)
+    }
+
+    /// Reads to the end: what follows a tar's end mark is part of the digest too.
+    pub(super) fn finish(mut self) -> Result<Digest, LayerProblem> {
+        let mut buf = vec![0; 64 << 10];
+        while self.some(&mut buf)? > 0 {}
+        Ok(self.hasher.finish())
+    }
+}
+
+fn read_retrying(reader: &mut impl Read, buf: &mut [u8]) -> io::Result<usize> {
+    loop {
+        match reader.read(buf) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            other => return other,
+        }
+    }
+}
+
+fn broken(error: io::Error) -> LayerProblem {
+    match error.kind() {
+        io::ErrorKind::UnexpectedEof => LayerProblem::Truncated,
+        _ => LayerProblem::BadCompression(error),
+    }
+}

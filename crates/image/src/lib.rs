@@ -1,0 +1,69 @@
+//! OCI images: from a reference to a read-only ext4 filesystem, without root and without a mount.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! use std::{path::Path, sync::Arc};
+//! use mimeo_image::{PullOptions, Quiet, Store};
+//!
+//! let store = Store::open(Path::new("/var/lib/mimeo/images"))?;
+//! let image = match store.find("nginx")? {
+//!     Some(image) => image,
+//!     None => store.pull(&"nginx".parse()?, &PullOptions::default(), Arc::new(Quiet)).await?,
+//! };
+//! println!("{}", image.rootfs.display());
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! [`Store`] is the way in. Each of its verbs is a file: `pull`, `import`, `find`, `list`, `inspect`, `remove`,
+//! `prune`. [`blank::create`] makes the writable disk that a machine lays over the image.
+
+pub mod blank;
+
+mod blobs;
+mod build;
+mod commit;
+mod config;
+mod credentials;
+mod digest;
+mod download;
+mod ext4;
+mod find;
+mod image;
+mod inspect;
+mod layer;
+mod limits;
+mod list;
+mod local;
+mod manifest;
+mod name;
+mod platform;
+mod progress;
+mod pull;
+mod records;
+mod registry;
+mod source;
+mod store;
+mod tree;
+
+pub use build::BuildError;
+pub use commit::FileError;
+pub use config::{Healthcheck, ImageConfig};
+pub use credentials::{Credentials, CredentialsError};
+pub use digest::{Digest, DigestError};
+pub use download::DownloadError;
+pub use find::FindError;
+pub use image::{Image, LayerInfo};
+pub use inspect::Inspection;
+pub use layer::{LayerError, LayerProblem};
+pub use limits::Limits;
+pub use list::Listing;
+pub use local::LocalError;
+pub use manifest::DocumentError;
+pub use name::{ImageName, NameError};
+pub use platform::{Platform, PlatformError};
+pub use progress::{Event, Progress, Quiet, Stage};
+pub use pull::{PullError, PullOptions};
+pub use registry::RegistryError;
+pub use source::{Source, SourceError};
+pub use store::{OpenError, Store};

@@ -1,0 +1,131 @@
+//! Images in files: OCI layouts, and what `docker save` writes.
+
+mod docker;
+mod files;
+mod layout;
+
+use std::path::{Path, PathBuf};
+
+use crate::commit::FileError;
+use crate::digest::Digest;
+use crate::manifest::{DocumentError, Manifest};
+use crate::name::ImageName;
+use crate::platform::Platform;
+use crate::source::Source;
+use crate::store::Store;
+
+/// Why a file or folder gives no image.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LocalError {
+    /// The file cannot be read.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// Something that such an image consists of is not there.
+    #[error("it has no {member}")]
+    Missing {
+        /// The path within.
+        member: String,
+    },
+    /// A member is no document of its kind.
+    #[error("its {member} cannot be read")]
+    Unreadable {
+        /// The path within.
+        member: String,
+        /// Why.
+        source: serde_json::Error,
+    },
+    /// A member's path leads out of the archive.
+    #[error("its member {member:?} leads outside")]
+    Outside {
+        /// The path within.
+        member: String,
+    },
+    /// A member is not what its digest says.
+    #[error("its member {member} has the digest {actual}")]
+    WrongDigest {
+        /// The path within.
+        member: String,
+        /// As computed.
+        actual: Digest,
+    },
+    /// A document in it is refused.
+    #[error(transparent)]
+    Document(#[from] DocumentError),
+    /// Several images, and none was chosen.
+    #[error("it holds several images: choose one of {}", .tags.join(", "))]
+    Several {
+        /// What there is to choose from.
+        tags: Vec<String>,
+    },
+    /// No image of the chosen name.
+    #[error("it holds no image {tag:?}, only {}", .tags.join(", "))]
+    NoSuchTag {
+        /// What was asked for.
+        tag: String,
+        /// What there is.
+        tags: Vec<String>,
+    },
+    /// A member of a document's size that is none.
+    #[error("its {member} of {bytes} bytes is too large")]
+    TooLarge {
+        /// The path within.
+        member: String,
+        /// Its size.
+        bytes: u64,
+    },
+}
+
+/// An image whose content is in the store now.
+#[derive(Debug)]
+pub(crate) struct Loaded {
+    pub(crate) manifest: Manifest,
+    pub(crate) digest: Digest,
+    pub(crate) config: Vec<u8>,
+    pub(crate) names: Vec<String>,
+}
+
+/// Copies an image's content into the store. Blocks.
+pub(crate) fn load(store: &Store, source: &Source, platform: &Platform) -> Result<Loaded, LocalError> {
+    match source {
+        Source::OciDir { path, tag } => {
+            layout::load(store, &files::Files::folder(path), path, tag.as_deref(), platform)
+        }
+        Source::OciArchive { path, tag } => {
+            layout::load(store, &files::Files::archive(store, path)?, path, tag.as_deref(), platform)
+        }
+        Source::DockerArchive { path, name } => {
+            docker::load(store, &files::Files::archive(store, path)?, path, name)
+        }
+        Source::Registry(name) => Err(LocalError::Missing { member: name.to_string() }),
+    }
+}
+
+/// A name for what has none: `localhost/<file's name>:<tag>`.
+fn name_after(path: &Path, tag: Option<&str>) -> Vec<String> {
+    let stem = stem(path).to_lowercase();
+    let plain = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_') { c } else { '-' };
+    let repository: String = stem.chars().map(plain).collect();
+    let repository = repository.trim_matches(|c: char| !c.is_ascii_alphanumeric());
+    let tag = tag.unwrap_or("latest");
+    ImageName::local(repository, tag).map(|name| name.to_string()).into_iter().collect()
+}
+
+fn stem(path: &Path) -> String {
+    let path = std::path::absolute(path).unwrap_or_else(|_| PathBuf::from(path));
+    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let endings = [".gz", ".tar", ".tgz", ".oci"];
+    endings.iter().fold(name, |name, ending| name.strip_suffix(ending).map(str::to_owned).unwrap_or(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nameless_images_are_named_after_their_file() {
+        assert_eq!(name_after(Path::new("/x/My App.tar.gz"), None), ["localhost/my-app:latest"]);
+        assert_eq!(name_after(Path::new("/x/layout"), Some("v1")), ["localhost/layout:v1"]);
+        assert!(name_after(Path::new("/x/layout"), Some("not a tag")).is_empty());
+    }
+}

@@ -1,0 +1,165 @@
+//! The members of a layout, in a folder or in a tar file.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, BufReader, Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+
+use serde::de::DeserializeOwned;
+
+use super::LocalError;
+use crate::commit::FileError;
+use crate::limits::MAX_DOCUMENT;
+use crate::store::Store;
+
+/// Symbolic links from member to member that are followed; `docker save` makes one.
+const MAX_LINKS: usize = 8;
+
+pub(super) enum Files {
+    Folder(PathBuf),
+    Archive { path: PathBuf, file: File, members: HashMap<String, Member> },
+}
+
+/// Where a member of an archive is.
+pub(super) enum Member {
+    At { offset: u64, size: u64 },
+    Link(String),
+}
+
+impl Files {
+    pub(super) fn folder(path: &Path) -> Self {
+        Self::Folder(path.to_owned())
+    }
+
+    /// Opens an archive, which may be compressed as a whole.
+    pub(super) fn archive(store: &Store, path: &Path) -> Result<Self, LocalError> {
+        let file = File::open(path).map_err(FileError::at("open", path))?;
+        let file = plain(store, file).map_err(FileError::at("decompress", path))?;
+        let members = members(&file).map_err(FileError::at("read", path))?;
+        Ok(Self::Archive { path: path.to_owned(), file, members })
+    }
+
+    /// A member's bytes.
+    pub(super) fn open(&self, member: &str) -> Result<Box<dyn Read + '_>, LocalError> {
+        check_inside(member)?;
+        match self {
+            Self::Folder(folder) => open_in_folder(folder, member),
+            Self::Archive { path, file, members } => {
+                let (offset, size) = find(members, member, MAX_LINKS)?;
+                let part = part(file, offset, size).map_err(FileError::at("read", path))?;
+                Ok(Box::new(part))
+            }
+        }
+    }
+
+    pub(super) fn has(&self, member: &str) -> bool {
+        match self {
+            Self::Folder(folder) => folder.join(member).exists(),
+            Self::Archive { members, .. } => members.contains_key(member),
+        }
+    }
+
+    /// A member that is a document.
+    pub(super) fn bytes(&self, member: &str) -> Result<Vec<u8>, LocalError> {
+        let mut bytes = Vec::new();
+        let read = self.open(member)?.take(MAX_DOCUMENT + 1).read_to_end(&mut bytes);
+        read.map_err(FileError::at("read", Path::new(member)))?;
+        if bytes.len() as u64 > MAX_DOCUMENT {
+            return Err(LocalError::TooLarge { member: member.to_owned(), bytes: bytes.len() as u64 });
+        }
+        Ok(bytes)
+    }
+
+    pub(super) fn json<T: DeserializeOwned>(&self, member: &str) -> Result<T, LocalError> {
+        let bytes = self.bytes(member)?;
+        serde_json::from_slice(&bytes)
+            .map_err(|source| LocalError::Unreadable { member: member.to_owned(), source })
+    }
+}
+
+/// Documents name members; they must not name files elsewhere on the host.
+fn check_inside(member: &str) -> Result<(), LocalError> {
+    let plain = Path::new(member).components().all(|part| matches!(part, std::path::Component::Normal(_)));
+    if plain { Ok(()) } else { Err(LocalError::Outside { member: member.to_owned() }) }
+}
+
+fn open_in_folder(folder: &Path, member: &str) -> Result<Box<dyn Read>, LocalError> {
+    let path = folder.join(member);
+    match File::open(&path) {
+        Ok(file) => Ok(Box::new(BufReader::new(file))),
+        Err(error) if error.kind() == io::ErrorKind::NotFound && folder.is_dir() => {
+            Err(LocalError::Missing { member: member.to_owned() })
+        }
+        Err(error) => Err(FileError::at("open", &path)(error).into()),
+    }
+}
+
+fn find(members: &HashMap<String, Member>, member: &str, links: usize) -> Result<(u64, u64), LocalError> {
+    match members.get(member) {
+        Some(Member::At { offset, size }) => Ok((*offset, *size)),
+        Some(Member::Link(target)) if links > 0 => find(members, &beside(member, target)?, links - 1),
+        _ => Err(LocalError::Missing { member: member.to_owned() }),
+    }
+}
+
+/// The path that a link of a member leads to, within the archive.
+fn beside(member: &str, target: &str) -> Result<String, LocalError> {
+    let mut parts: Vec<&str> = member.split('/').collect();
+    parts.pop();
+    for part in target.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => drop(parts.pop().ok_or_else(|| LocalError::Outside { member: member.to_owned() })?),
+            part => parts.push(part),
+        }
+    }
+    Ok(parts.join("/"))
+}
+
+fn part(file: &File, offset: u64, size: u64) -> io::Result<impl Read + use<>> {
+    let mut file = file.try_clone()?;
+    file.seek(SeekFrom::Start(offset))?;
+    Ok(BufReader::with_capacity(256 << 10, file.take(size)))
+}
+
+fn plain(store: &Store, mut file: File) -> io::Result<File> {
+    let mut head = Vec::new();
+    file.by_ref().take(2).read_to_end(&mut head)?;
+    file.seek(SeekFrom::Start(0))?;
+    if head != [0x1f, 0x8b] {
+        return Ok(file);
+    }
+    let mut out = tempfile::tempfile_in(store.temporary())?;
+    io::copy(&mut flate2::read::MultiGzDecoder::new(BufReader::new(file)), &mut out)?;
+    out.seek(SeekFrom::Start(0))?;
+    Ok(out)
+}
+
+fn members(file: &File) -> io::Result<HashMap<String, Member>> {
+    let mut members = HashMap::new();
+    let mut archive = tar::Archive::new(file);
+    for entry in archive.entries_with_seek()? {
+        let entry = entry?;
+        let name = String::from_utf8_lossy(&entry.path_bytes()).trim_start_matches("./").to_owned();
+        let member = match entry.link_name_bytes() {
+            Some(target) => Member::Link(String::from_utf8_lossy(&target).into_owned()),
+            None => Member::At { offset: entry.raw_file_position(), size: entry.size() },
+        };
+        members.insert(name, member);
+    }
+    Ok(members)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn links_stay_inside() {
+        assert_eq!(beside("a/layer.tar", "../b/layer.tar").unwrap(), "b/layer.tar");
+        assert!(beside("a/layer.tar", "../../etc/passwd").is_err());
+        assert!(check_inside("/etc/passwd").is_err());
+        assert!(check_inside("../x").is_err());
+        assert!(check_inside("blobs/sha256/x").is_ok());
+    }
+}

@@ -1,0 +1,216 @@
+//! Manifests and indexes, of OCI and of docker's schema 2, which differ only in their media types.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::Document;
+use crate::digest::Digest;
+use crate::platform::Platform;
+
+pub(crate) const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+pub(crate) const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
+pub(crate) const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
+/// What a registry is asked for.
+pub(crate) const ACCEPTED: [&str; 4] = [
+    MANIFEST,
+    "application/vnd.oci.image.index.v1+json",
+    "application/vnd.docker.distribution.manifest.v2+json",
+    "application/vnd.docker.distribution.manifest.list.v2+json",
+];
+
+/// A reference to content.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Descriptor {
+    pub(crate) media_type: String,
+    pub(crate) digest: Digest,
+    pub(crate) size: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) platform: Option<Platform>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) annotations: Option<BTreeMap<String, String>>,
+}
+
+impl Descriptor {
+    pub(crate) fn new(media_type: &str, digest: Digest, size: u64) -> Self {
+        Self { media_type: media_type.to_owned(), digest, size, platform: None, annotations: None }
+    }
+
+    pub(crate) fn annotation(&self, key: &str) -> Option<&str> {
+        self.annotations.as_ref()?.get(key).map(String::as_str)
+    }
+}
+
+/// One image of one platform.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Manifest {
+    pub(crate) schema_version: u32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) media_type: Option<String>,
+    pub(crate) config: Descriptor,
+    pub(crate) layers: Vec<Descriptor>,
+}
+
+impl Manifest {
+    pub(crate) fn new(config: Descriptor, layers: Vec<Descriptor>) -> Self {
+        Self { schema_version: 2, media_type: Some(MANIFEST.to_owned()), config, layers }
+    }
+}
+
+/// Images of several platforms, or of several names in a layout.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct Index {
+    pub(crate) manifests: Vec<Descriptor>,
+}
+
+/// What a manifest's bytes are.
+#[derive(Debug)]
+pub(crate) enum Parsed {
+    Image(Manifest),
+    Index(Index),
+}
+
+/// Why an image's documents are refused.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DocumentError {
+    /// It is no manifest that this crate reads.
+    #[error("manifest {digest} cannot be read")]
+    Manifest {
+        /// Its digest.
+        digest: Digest,
+        /// Why.
+        source: serde_json::Error,
+    },
+    /// Docker's old schema 1, or something newer.
+    #[error("manifest {digest} has the schema version {version}, only 2 is known")]
+    SchemaVersion {
+        /// Its digest.
+        digest: Digest,
+        /// What it says.
+        version: u64,
+    },
+    /// The configuration is no image's.
+    #[error("{digest} is not the configuration of an image")]
+    Config {
+        /// Its digest.
+        digest: Digest,
+        /// Why.
+        source: serde_json::Error,
+    },
+    /// Layers and diff ids do not match one to one.
+    #[error("the manifest has {layers} layers, the configuration {diff_ids}")]
+    LayerCount {
+        /// In the manifest.
+        layers: usize,
+        /// In the configuration.
+        diff_ids: usize,
+    },
+    /// No image for the wanted platform in an index.
+    #[error("there is no image for {wanted}, only for {}", list(.available))]
+    NoPlatform {
+        /// What was asked for.
+        wanted: Platform,
+        /// What there is.
+        available: Vec<Platform>,
+    },
+    /// The image is for another platform.
+    #[error("the image is for {actual}, not for {wanted}")]
+    OtherPlatform {
+        /// What was asked for.
+        wanted: Platform,
+        /// What the image says.
+        actual: Platform,
+    },
+    /// Indexes within indexes without end.
+    #[error("its indexes are nested more than {limit} deep")]
+    TooDeep {
+        /// The limit.
+        limit: usize,
+    },
+}
+
+fn list(platforms: &[Platform]) -> String {
+    platforms.iter().map(Platform::to_string).collect::<Vec<_>>().join(", ")
+}
+
+/// Parses a manifest or an index.
+pub(crate) fn parse(bytes: &[u8], digest: Digest) -> Result<Parsed, DocumentError> {
+    let unreadable = |source| DocumentError::Manifest { digest, source };
+    let value: serde_json::Value = serde_json::from_slice(bytes).map_err(unreadable)?;
+    let version = value.get("schemaVersion").and_then(serde_json::Value::as_u64).unwrap_or(2);
+    if version != 2 {
+        return Err(DocumentError::SchemaVersion { digest, version });
+    }
+    if value.get("manifests").is_some() {
+        return serde_json::from_value(value).map(Parsed::Index).map_err(unreadable);
+    }
+    serde_json::from_value(value).map(Parsed::Image).map_err(unreadable)
+}
+
+/// The entry for a platform. A lone entry that names none is taken: its configuration is checked later.
+pub(crate) fn select(index: &Index, wanted: &Platform) -> Result<Descriptor, DocumentError> {
+    let found = index.manifests.iter().find(|entry| entry.platform.as_ref() == Some(wanted));
+    let lone =
+        || index.manifests.first().filter(|entry| index.manifests.len() == 1 && entry.platform.is_none());
+    found.or_else(lone).cloned().ok_or_else(|| DocumentError::NoPlatform {
+        wanted: wanted.clone(),
+        available: index.manifests.iter().filter_map(|entry| entry.platform.clone()).collect(),
+    })
+}
+
+/// Parses a configuration and checks that it fits the manifest and the platform.
+pub(crate) fn config(
+    bytes: &[u8],
+    manifest: &Manifest,
+    wanted: &Platform,
+) -> Result<Document, DocumentError> {
+    let digest = manifest.config.digest;
+    let document: Document =
+        serde_json::from_slice(bytes).map_err(|source| DocumentError::Config { digest, source })?;
+    let actual = Platform { os: document.os.clone(), architecture: document.architecture.clone() };
+    if actual != *wanted {
+        return Err(DocumentError::OtherPlatform { wanted: wanted.clone(), actual });
+    }
+    let (layers, diff_ids) = (manifest.layers.len(), document.rootfs.diff_ids.len());
+    if layers != diff_ids {
+        return Err(DocumentError::LayerCount { layers, diff_ids });
+    }
+    Ok(document)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn index(text: &str) -> Index {
+        match parse(text.as_bytes(), Digest::of(b"")).unwrap() {
+            Parsed::Index(index) => index,
+            Parsed::Image(_) => panic!("an image"),
+        }
+    }
+
+    #[test]
+    fn the_platform_is_chosen_or_all_are_named() {
+        let entry = |arch: &str| {
+            let digest = Digest::of(arch.as_bytes());
+            format!(
+                r#"{{"mediaType":"m","digest":"{digest}","size":1,"platform":{{"os":"linux","architecture":"{arch}"}}}}"#
+            )
+        };
+        let index =
+            index(&format!(r#"{{"schemaVersion":2,"manifests":[{},{}]}}"#, entry("arm64"), entry("s390x")));
+        assert_eq!(select(&index, &"linux/arm64".parse().unwrap()).unwrap().digest, Digest::of(b"arm64"));
+        let error = select(&index, &"linux/amd64".parse().unwrap()).unwrap_err().to_string();
+        assert_eq!(error, "there is no image for linux/amd64, only for linux/arm64, linux/s390x");
+    }
+
+    #[test]
+    fn old_schemas_are_refused() {
+        let error = parse(br#"{"schemaVersion":1,"fsLayers":[]}"#, Digest::of(b"")).unwrap_err();
+        assert!(matches!(error, DocumentError::SchemaVersion { version: 1, .. }));
+        assert!(parse(b"not json", Digest::of(b"")).is_err());
+    }
+}

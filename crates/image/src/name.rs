@@ -1,0 +1,257 @@
+//! Image names: `nginx` means `docker.io/library/nginx:latest`, as podman and docker read it.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::str::FromStr;
+
+use crate::digest::{Digest, DigestError};
+
+const DEFAULT_REGISTRY: &str = "docker.io";
+const DEFAULT_TAG: &str = "latest";
+/// The distribution specification's limits.
+const MAX_REPOSITORY: usize = 255;
+const MAX_TAG: usize = 128;
+
+/// A full name: registry, repository, and a tag, a digest or both.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ImageName {
+    registry: String,
+    repository: String,
+    tag: Option<String>,
+    digest: Option<Digest>,
+}
+
+/// Why a text is not an image name.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum NameError {
+    /// Nothing was given.
+    #[error("an image name is missing")]
+    Empty,
+    /// The repository part has characters that registries do not accept.
+    #[error(
+        "{name:?} is not an image name: {part:?} must be of lower-case letters, digits, '.', '_', '-' and '/'"
+    )]
+    Repository {
+        /// What was given.
+        name: String,
+        /// The part at fault.
+        part: String,
+    },
+    /// The tag has characters that registries do not accept, or is too long.
+    #[error("{name:?} is not an image name: {tag:?} is not a tag")]
+    Tag {
+        /// What was given.
+        name: String,
+        /// The tag at fault.
+        tag: String,
+    },
+    /// The part after `@` is no digest.
+    #[error("{name:?} is not an image name")]
+    Digest {
+        /// What was given.
+        name: String,
+        /// Why.
+        source: DigestError,
+    },
+}
+
+impl ImageName {
+    /// A name for something made on this machine: `localhost/<repository>:<tag>`.
+    ///
+    /// # Errors
+    /// When the parts are not of the form registries accept.
+    pub fn local(repository: &str, tag: &str) -> Result<Self, NameError> {
+        format!("localhost/{repository}:{tag}").parse()
+    }
+
+    /// Host and optional port, as `docker.io` or `localhost:5000`.
+    pub fn registry(&self) -> &str {
+        &self.registry
+    }
+
+    /// The path within the registry, as `library/nginx`.
+    pub fn repository(&self) -> &str {
+        &self.repository
+    }
+
+    /// The tag, unless the name has only a digest.
+    pub fn tag(&self) -> Option<&str> {
+        self.tag.as_deref()
+    }
+
+    /// The manifest's digest where the name pins one.
+    pub fn digest(&self) -> Option<Digest> {
+        self.digest
+    }
+
+    /// Whether the registry is this machine itself, where plain HTTP is the custom.
+    pub fn is_loopback(&self) -> bool {
+        let host = host_of(&self.registry);
+        host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+    }
+
+    /// The name's path without its registry, with its tag: what a short name is compared to.
+    pub(crate) fn path_and_version(&self) -> String {
+        format!("{}{}", self.repository, Version(self))
+    }
+}
+
+fn host_of(registry: &str) -> &str {
+    if let Some(rest) = registry.strip_prefix('[') {
+        return rest.split(']').next().unwrap_or(rest);
+    }
+    registry.split(':').next().unwrap_or(registry)
+}
+
+struct Version<'a>(&'a ImageName);
+
+impl fmt::Display for Version<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(tag) = &self.0.tag {
+            write!(f, ":{tag}")?;
+        }
+        match self.0.digest {
+            Some(digest) => write!(f, "@{digest}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl fmt::Display for ImageName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}{}", self.registry, self.repository, Version(self))
+    }
+}
+
+impl FromStr for ImageName {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        if text.is_empty() {
+            return Err(NameError::Empty);
+        }
+        let (rest, digest) = split_digest(text)?;
+        let (path, tag) = split_tag(rest);
+        let (registry, repository) = split_registry(path);
+        check_registry(text, &registry)?;
+        check_repository(text, &repository)?;
+        let tag = tag.map(str::to_owned).or_else(|| digest.is_none().then(|| DEFAULT_TAG.to_owned()));
+        check_tag(text, tag.as_deref())?;
+        Ok(Self { registry, repository, tag, digest })
+    }
+}
+
+fn split_digest(text: &str) -> Result<(&str, Option<Digest>), NameError> {
+    let Some((rest, digest)) = text.split_once('@') else { return Ok((text, None)) };
+    let digest = digest.parse().map_err(|source| NameError::Digest { name: text.to_owned(), source })?;
+    Ok((rest, Some(digest)))
+}
+
+/// A colon before the last slash belongs to the registry's port.
+fn split_tag(text: &str) -> (&str, Option<&str>) {
+    match text.rsplit_once(':') {
+        Some((path, tag)) if !tag.contains('/') => (path, Some(tag)),
+        _ => (text, None),
+    }
+}
+
+/// The first part is a registry only when it cannot be a user's name.
+fn split_registry(path: &str) -> (String, String) {
+    match path.split_once('/') {
+        Some((first, rest)) if looks_like_host(first) => (canonical_registry(first), official(first, rest)),
+        _ => (DEFAULT_REGISTRY.to_owned(), official(DEFAULT_REGISTRY, path)),
+    }
+}
+
+fn looks_like_host(part: &str) -> bool {
+    part == "localhost" || part.contains(['.', ':'])
+}
+
+fn canonical_registry(host: &str) -> String {
+    match host {
+        "index.docker.io" | "registry-1.docker.io" => DEFAULT_REGISTRY.to_owned(),
+        other => other.to_owned(),
+    }
+}
+
+fn official(registry: &str, path: &str) -> String {
+    if canonical_registry(registry) == DEFAULT_REGISTRY && !path.contains('/') && !path.is_empty() {
+        return format!("library/{path}");
+    }
+    path.to_owned()
+}
+
+fn check_registry(name: &str, registry: &str) -> Result<(), NameError> {
+    let first = |b: u8| b.is_ascii_alphanumeric() || b == b'[';
+    let valid = registry.bytes().all(|b| b.is_ascii_alphanumeric() || b".-:[]".contains(&b))
+        && registry.bytes().next().is_some_and(first);
+    if valid { Ok(()) } else { Err(NameError::Repository { name: name.into(), part: registry.into() }) }
+}
+
+fn check_repository(name: &str, repository: &str) -> Result<(), NameError> {
+    let valid = repository.len() <= MAX_REPOSITORY && repository.split('/').all(valid_component);
+    if valid { Ok(()) } else { Err(NameError::Repository { name: name.into(), part: repository.into() }) }
+}
+
+fn valid_component(part: &str) -> bool {
+    let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+    let inner = |b: u8| plain(b) || b"._-".contains(&b);
+    part.bytes().all(inner)
+        && part.bytes().next().is_some_and(plain)
+        && part.bytes().last().is_some_and(plain)
+}
+
+fn check_tag(name: &str, tag: Option<&str>) -> Result<(), NameError> {
+    let Some(tag) = tag else { return Ok(()) };
+    let body = |b: u8| b.is_ascii_alphanumeric() || b"._-".contains(&b);
+    let first = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
+    let valid = tag.len() <= MAX_TAG && tag.bytes().all(body) && tag.bytes().next().is_some_and(first);
+    if valid { Ok(()) } else { Err(NameError::Tag { name: name.into(), tag: tag.into() }) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn full(text: &str) -> String {
+        text.parse::<ImageName>().unwrap().to_string()
+    }
+
+    #[test]
+    fn short_names_are_completed() {
+        assert_eq!(full("nginx"), "docker.io/library/nginx:latest");
+        assert_eq!(full("nginx:1.25"), "docker.io/library/nginx:1.25");
+        assert_eq!(full("bitnami/redis"), "docker.io/bitnami/redis:latest");
+        assert_eq!(full("docker.io/nginx"), "docker.io/library/nginx:latest");
+        assert_eq!(full("index.docker.io/library/nginx"), "docker.io/library/nginx:latest");
+        assert_eq!(full("localhost/x"), "localhost/x:latest");
+        assert_eq!(full("localhost:5000/x:tag"), "localhost:5000/x:tag");
+        assert_eq!(full("quay.io/a/b/c:v1"), "quay.io/a/b/c:v1");
+    }
+
+    #[test]
+    fn a_digest_stands_without_a_tag() {
+        let digest = Digest::of(b"x");
+        assert_eq!(full(&format!("nginx@{digest}")), format!("docker.io/library/nginx@{digest}"));
+        assert_eq!(full(&format!("nginx:1@{digest}")), format!("docker.io/library/nginx:1@{digest}"));
+    }
+
+    #[test]
+    fn bad_names_are_refused() {
+        for text in ["", "Nginx", "a//b", "a:", "nginx@sha256:12", "a b", "../x", "x:ta g", "-x", "quay.io/"]
+        {
+            assert!(text.parse::<ImageName>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn loopback_is_recognised() {
+        for text in ["localhost/x", "localhost:5000/x", "127.0.0.1:5000/x", "127.9.9.9/x", "[::1]:5000/x"] {
+            assert!(text.parse::<ImageName>().unwrap().is_loopback(), "{text}");
+        }
+        for text in ["nginx", "localhost.example.com/x", "10.0.0.1:5000/x"] {
+            assert!(!text.parse::<ImageName>().unwrap().is_loopback(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,306 @@
+//! From a source to an image in the store.
+
+use std::sync::Arc;
+
+use futures_util::StreamExt;
+
+use crate::blobs;
+use crate::build::{self, BuildError};
+use crate::commit::FileError;
+use crate::config::{Document, ImageConfig};
+use crate::credentials::{Credentials, CredentialsError};
+use crate::digest::Digest;
+use crate::download::{self, DownloadError, blocking};
+use crate::image::{Image, LayerInfo};
+use crate::limits::Limits;
+use crate::local::{self, LocalError};
+use crate::manifest::{self, DocumentError, Manifest, Parsed};
+use crate::name::ImageName;
+use crate::platform::Platform;
+use crate::progress::{Event, Progress};
+use crate::records::{self, ImageRow};
+use crate::registry::{Registry, RegistryError};
+use crate::source::Source;
+use crate::store::Store;
+
+/// How to pull.
+#[derive(Debug, Clone)]
+pub struct PullOptions {
+    /// Which of several images to take. The host's by default.
+    pub platform: Platform,
+    /// Registries, as `host[:port]`, that are spoken to over plain HTTP. Those on a loopback address always are.
+    pub insecure_registries: Vec<String>,
+    /// In place of what the login files of docker and podman say.
+    pub credentials: Option<Credentials>,
+    /// Layers downloaded at the same time.
+    pub concurrency: usize,
+    /// What the image may at most be.
+    pub limits: Limits,
+}
+
+impl Default for PullOptions {
+    fn default() -> Self {
+        Self {
+            platform: Platform::host(),
+            insecure_registries: Vec::new(),
+            credentials: None,
+            concurrency: 4,
+            limits: Limits::default(),
+        }
+    }
+}
+
+/// Why an image was not pulled. The store is as it was, but for content that the next attempt can use.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PullError {
+    /// The registry is at fault, or the way to it.
+    #[error("{image} cannot be pulled")]
+    Registry {
+        /// The image's full name.
+        image: String,
+        /// Why.
+        source: RegistryError,
+    },
+    /// The login files are at fault.
+    #[error(transparent)]
+    Credentials(#[from] CredentialsError),
+    /// A local file is at fault.
+    #[error("{image} cannot be loaded")]
+    Local {
+        /// The source as it was given.
+        image: String,
+        /// Why.
+        source: LocalError,
+    },
+    /// Its manifest or configuration is refused, or is for another platform.
+    #[error("{image} cannot be used")]
+    Document {
+        /// The source.
+        image: String,
+        /// Why.
+        source: DocumentError,
+    },
+    /// A layer did not come in.
+    #[error("{image} cannot be pulled")]
+    Download {
+        /// The image's full name.
+        image: String,
+        /// Why.
+        source: DownloadError,
+    },
+    /// No filesystem could be made of its layers.
+    #[error("no filesystem can be made of {image}")]
+    Build {
+        /// The source.
+        image: String,
+        /// Why.
+        source: BuildError,
+    },
+    /// The store's own files are at fault.
+    #[error(transparent)]
+    Store(#[from] FileError),
+}
+
+impl PullError {
+    pub(crate) fn registry(name: &ImageName, source: RegistryError) -> Self {
+        Self::Registry { image: name.to_string(), source }
+    }
+
+    fn document(image: &impl ToString) -> impl FnOnce(DocumentError) -> Self {
+        let image = image.to_string();
+        |source| Self::Document { image, source }
+    }
+}
+
+/// An image whose documents are known and accepted.
+struct Resolved {
+    manifest: Manifest,
+    digest: Digest,
+    document: Document,
+    names: Vec<String>,
+}
+
+impl Resolved {
+    fn layers(&self) -> Vec<LayerInfo> {
+        let pairs = self.manifest.layers.iter().zip(&self.document.rootfs.diff_ids);
+        pairs
+            .map(|(layer, diff_id)| LayerInfo { digest: layer.digest, diff_id: *diff_id, size: layer.size })
+            .collect()
+    }
+
+    fn has_rootfs(&self, store: &Store) -> bool {
+        store.rootfs(build::key(&self.document.rootfs.diff_ids)).exists()
+    }
+}
+
+const MAX_DEPTH: usize = 3;
+
+impl Store {
+    /// Gets an image and makes its filesystem. Content that is here already is not fetched again, and a name that
+    /// has moved on in the registry moves here too.
+    ///
+    /// # Errors
+    /// With the step that failed and its reason; layers that came in before stay for the next attempt.
+    pub async fn pull(
+        &self,
+        source: &Source,
+        options: &PullOptions,
+        progress: Arc<dyn Progress>,
+    ) -> Result<Image, PullError> {
+        let store = self.clone();
+        let _adding = blocking(move || store.lock_shared()).await?;
+        let resolved = match source {
+            Source::Registry(name) => self.pull_registry(name, options, &progress).await?,
+            local => self.pull_local(local, options, &progress).await?,
+        };
+        let (store, limits, image) = (self.clone(), options.limits.clone(), source.to_string());
+        let told = Arc::clone(&progress);
+        let image = blocking(move || finish(&store, resolved, &limits, &image, &told)).await?;
+        progress.event(Event::Stored);
+        Ok(image)
+    }
+
+    async fn pull_registry(
+        &self,
+        name: &ImageName,
+        options: &PullOptions,
+        progress: &Arc<dyn Progress>,
+    ) -> Result<Resolved, PullError> {
+        let registry = Registry::connect(name, options).await?;
+        let resolved = resolve(self, &registry, name, options).await?;
+        tell_resolved(&resolved, progress);
+        if !resolved.has_rootfs(self) {
+            download_all(self, &registry, &resolved, options, progress)
+                .await
+                .map_err(|source| PullError::Download { image: name.to_string(), source })?;
+        }
+        Ok(resolved)
+    }
+
+    async fn pull_local(
+        &self,
+        source: &Source,
+        options: &PullOptions,
+        progress: &Arc<dyn Progress>,
+    ) -> Result<Resolved, PullError> {
+        let (store, from, platform) = (self.clone(), source.clone(), options.platform.clone());
+        let loaded = blocking(move || local::load(&store, &from, &platform)).await;
+        let loaded = loaded.map_err(|error| PullError::Local { image: source.to_string(), source: error })?;
+        let document = manifest::config(&loaded.config, &loaded.manifest, &options.platform);
+        let document = document.map_err(PullError::document(source))?;
+        let resolved =
+            Resolved { manifest: loaded.manifest, digest: loaded.digest, document, names: loaded.names };
+        tell_resolved(&resolved, progress);
+        Ok(resolved)
+    }
+}
+
+/// Follows an index to the platform's manifest and gets the configuration, all of it kept in the store.
+async fn resolve(
+    store: &Store,
+    registry: &Registry,
+    name: &ImageName,
+    options: &PullOptions,
+) -> Result<Resolved, PullError> {
+    let (mut bytes, mut digest) = registry.manifest(None).await.map_err(|e| PullError::registry(name, e))?;
+    for _ in 0..MAX_DEPTH {
+        blobs::put(store, &bytes)?;
+        match manifest::parse(&bytes, digest).map_err(PullError::document(name))? {
+            Parsed::Image(manifest) => {
+                let config =
+                    registry.document(&manifest.config).await.map_err(|e| PullError::registry(name, e))?;
+                blobs::put(store, &config)?;
+                let document = manifest::config(&config, &manifest, &options.platform);
+                let document = document.map_err(PullError::document(name))?;
+                return Ok(Resolved { manifest, digest, document, names: vec![name.to_string()] });
+            }
+            Parsed::Index(index) => {
+                let entry = manifest::select(&index, &options.platform).map_err(PullError::document(name))?;
+                let next = registry.manifest(Some(entry.digest)).await;
+                (bytes, digest) = next.map_err(|e| PullError::registry(name, e))?;
+            }
+        }
+    }
+    Err(PullError::document(name)(DocumentError::TooDeep { limit: MAX_DEPTH }))
+}
+
+fn tell_resolved(resolved: &Resolved, progress: &Arc<dyn Progress>) {
+    let bytes = resolved.manifest.layers.iter().map(|layer| layer.size).sum();
+    progress.event(Event::Resolved {
+        digest: resolved.digest,
+        layers: resolved.manifest.layers.len(),
+        bytes,
+    });
+}
+
+async fn download_all(
+    store: &Store,
+    registry: &Registry,
+    resolved: &Resolved,
+    options: &PullOptions,
+    progress: &Arc<dyn Progress>,
+) -> Result<(), DownloadError> {
+    // An image may hold the same layer twice.
+    let mut layers: Vec<_> = resolved.manifest.layers.iter().collect();
+    layers.sort_by_key(|layer| layer.digest);
+    layers.dedup_by_key(|layer| layer.digest);
+    let downloads = layers.into_iter().map(|layer| download::layer(store, registry, layer, progress));
+    let mut done = futures_util::stream::iter(downloads).buffer_unordered(options.concurrency.max(1));
+    while let Some(result) = done.next().await {
+        result?;
+    }
+    Ok(())
+}
+
+/// Makes the filesystem and the records. Blocks.
+fn finish(
+    store: &Store,
+    resolved: Resolved,
+    limits: &Limits,
+    image: &str,
+    progress: &Arc<dyn Progress>,
+) -> Result<Image, PullError> {
+    let layers = resolved.layers();
+    let key = build::build(store, &layers, limits, progress)
+        .map_err(|source| PullError::Build { image: image.to_owned(), source })?;
+    Ok(record(
+        store,
+        resolved.manifest.config.digest,
+        resolved.digest,
+        resolved.document,
+        layers,
+        key,
+        &resolved.names,
+    )?)
+}
+
+/// Writes the records of an image whose filesystem is there.
+pub(crate) fn record(
+    store: &Store,
+    id: Digest,
+    digest: Digest,
+    document: Document,
+    layers: Vec<LayerInfo>,
+    key: Digest,
+    names: &[String],
+) -> Result<Image, FileError> {
+    use std::os::unix::fs::MetadataExt;
+    let rootfs = store.rootfs(key);
+    let meta = std::fs::metadata(&rootfs).map_err(FileError::at("stat", &rootfs))?;
+    let mut image = Image {
+        id,
+        names: Vec::new(),
+        digest,
+        created: document.created.and_then(|text| text.parse().ok()),
+        architecture: document.architecture,
+        os: document.os,
+        size: meta.blocks() * 512,
+        layers,
+        config: document.config.map(ImageConfig::from).unwrap_or_default(),
+        rootfs,
+    };
+    records::save(store, &ImageRow::of(&image, key), names)?;
+    image.names = records::load(store)?.names_of(id);
+    Ok(image)
+}

@@ -1,0 +1,276 @@
+//! A registry as it is spoken to: manifests, configurations, and the errors worth another try.
+
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use oci_client::client::{BlobResponse, ClientConfig, ClientProtocol};
+use oci_client::errors::OciDistributionError as Fault;
+use oci_client::secrets::RegistryAuth;
+use oci_client::{Client, Reference, RegistryOperation};
+
+use crate::credentials;
+use crate::digest::Digest;
+use crate::limits::MAX_DOCUMENT;
+use crate::manifest::{ACCEPTED, Descriptor};
+use crate::name::ImageName;
+use crate::pull::{PullError, PullOptions};
+
+/// A registry that does not answer is told of within this time.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// A connection on which nothing comes for this long is cut and tried again.
+const READ_TIMEOUT: Duration = Duration::from_secs(30);
+/// How often a manifest or a stretch of a layer without progress is asked for.
+pub(crate) const ATTEMPTS: u32 = 5;
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// A registry, for one image.
+pub(crate) struct Registry {
+    client: Client,
+    name: ImageName,
+}
+
+/// Why a registry did not give what it was asked for.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RegistryError {
+    /// No connection: wrong name, no network, nobody listening, no TLS.
+    #[error("the registry cannot be reached")]
+    Unreachable(#[source] Fault),
+    /// The registry wants a login, or another one.
+    #[error("the registry refuses access: log in, or check the name")]
+    Refused(#[source] Fault),
+    /// The registry has no such image, tag or layer.
+    #[error("the registry does not have it")]
+    NotFound(#[source] Fault),
+    /// Anything else the registry answered, or the connection broke too often.
+    #[error("the registry did not answer as it should")]
+    Failed(#[source] Fault),
+    /// What came is not what was asked for.
+    #[error("the registry sent content of the digest {actual} for {expected}")]
+    WrongDigest {
+        /// As asked for.
+        expected: Digest,
+        /// As computed.
+        actual: Digest,
+    },
+    /// What came has another length than the manifest says.
+    #[error("the registry sent {actual} bytes where the manifest says {expected}")]
+    WrongSize {
+        /// As the manifest says.
+        expected: u64,
+        /// As it came.
+        actual: u64,
+    },
+    /// A manifest or a configuration too large to be one.
+    #[error("a document of {bytes} bytes is over the limit of {limit}")]
+    DocumentTooLarge {
+        /// Its size.
+        bytes: u64,
+        /// The limit.
+        limit: u64,
+    },
+    /// The connection was cut, so often that it was given up.
+    #[error("the connection was cut {attempts} times without progress")]
+    Cut {
+        /// How often it was tried.
+        attempts: u32,
+        /// The last one's reason.
+        source: std::io::Error,
+    },
+}
+
+impl RegistryError {
+    fn of(fault: Fault) -> Self {
+        match &fault {
+            Fault::RequestError(error) if error.is_connect() => Self::Unreachable(fault),
+            Fault::AuthenticationFailure(_) | Fault::UnauthorizedError { .. } => Self::Refused(fault),
+            Fault::ImageManifestNotFoundError(_) => Self::NotFound(fault),
+            Fault::ServerError { code: 404, .. } => Self::NotFound(fault),
+            Fault::ServerError { code: 401 | 403, .. } => Self::Refused(fault),
+            Fault::RegistryError { envelope, .. } if envelope.errors.iter().any(is_missing) => {
+                Self::NotFound(fault)
+            }
+            Fault::RegistryError { envelope, .. } if envelope.errors.iter().any(is_denied) => {
+                Self::Refused(fault)
+            }
+            _ => Self::Failed(fault),
+        }
+    }
+
+    /// Whether the same question may be answered in a moment.
+    pub(crate) fn is_transient(&self) -> bool {
+        match self {
+            Self::Failed(Fault::RequestError(_) | Fault::IoError(_)) | Self::Cut { .. } => true,
+            Self::Failed(Fault::ServerError { code, .. }) => *code == 429 || *code == 408 || *code >= 500,
+            Self::Failed(Fault::RegistryError { envelope, .. }) => {
+                use oci_client::errors::OciErrorCode::Toomanyrequests;
+                envelope.errors.iter().any(|error| matches!(error.code, Toomanyrequests))
+            }
+            _ => false,
+        }
+    }
+}
+
+fn is_missing(error: &oci_client::errors::OciError) -> bool {
+    use oci_client::errors::OciErrorCode as Code;
+    matches!(error.code, Code::ManifestUnknown | Code::BlobUnknown | Code::NameUnknown | Code::NotFound)
+}
+
+fn is_denied(error: &oci_client::errors::OciError) -> bool {
+    use oci_client::errors::OciErrorCode as Code;
+    matches!(error.code, Code::Denied | Code::Unauthorized)
+}
+
+/// The pause before the attempt of that number, doubling.
+pub(crate) fn pause(attempt: u32) -> Duration {
+    FIRST_PAUSE.saturating_mul(1 << attempt.min(8)).min(LONGEST_PAUSE)
+}
+
+impl Registry {
+    /// Speaks to the image's registry, and logs in where it asks for that.
+    pub(crate) async fn connect(name: &ImageName, options: &PullOptions) -> Result<Self, PullError> {
+        install_crypto();
+        let auth = match &options.credentials {
+            Some(credentials) => credentials.clone().into(),
+            None => credentials::lookup(name)?,
+        };
+        let config = config(name, options);
+        let client =
+            Client::try_from(config).map_err(|fault| PullError::registry(name, RegistryError::of(fault)))?;
+        let registry = Self { client, name: name.clone() };
+        registry.log_in(&auth).await.map_err(|error| PullError::registry(name, error))?;
+        Ok(registry)
+    }
+
+    async fn log_in(&self, auth: &RegistryAuth) -> Result<(), RegistryError> {
+        let reference = self.reference(None);
+        let ask = || async { self.client.auth(&reference, auth, RegistryOperation::Pull).await.map(drop) };
+        retrying(ask).await
+    }
+
+    /// The bytes of a manifest or index: of the digest, or of what the image's name says.
+    pub(crate) async fn manifest(&self, digest: Option<Digest>) -> Result<(Vec<u8>, Digest), RegistryError> {
+        let reference = self.reference(digest);
+        // Credentials are held by the client since the login.
+        let ask = || self.client.pull_manifest_raw(&reference, &RegistryAuth::Anonymous, &ACCEPTED);
+        let (bytes, _) = retrying(ask).await?;
+        check_document_size(bytes.len() as u64)?;
+        let actual = Digest::of(&bytes);
+        match digest.or(self.name.digest()) {
+            Some(expected) if expected != actual => Err(RegistryError::WrongDigest { expected, actual }),
+            _ => Ok((bytes.to_vec(), actual)),
+        }
+    }
+
+    /// A small blob, whole: the configuration.
+    pub(crate) async fn document(&self, descriptor: &Descriptor) -> Result<Vec<u8>, RegistryError> {
+        check_document_size(descriptor.size)?;
+        let mut attempt = 0;
+        loop {
+            match self.document_once(descriptor).await {
+                Err(error) if error.is_transient() && attempt + 1 < ATTEMPTS => {
+                    tokio::time::sleep(pause(attempt)).await;
+                    attempt += 1;
+                }
+                done => return done,
+            }
+        }
+    }
+
+    async fn document_once(&self, descriptor: &Descriptor) -> Result<Vec<u8>, RegistryError> {
+        let mut stream = match self.blob(descriptor.digest, 0).await? {
+            BlobResponse::Full(stream) | BlobResponse::Partial(stream) => stream,
+        };
+        let mut bytes = Vec::new();
+        while let Some(chunk) = stream.next().await {
+            bytes.extend_from_slice(&chunk.map_err(|source| RegistryError::Cut { attempts: 1, source })?);
+            check_document_size(bytes.len() as u64)?;
+        }
+        let actual = Digest::of(&bytes);
+        if actual != descriptor.digest {
+            return Err(RegistryError::WrongDigest { expected: descriptor.digest, actual });
+        }
+        Ok(bytes)
+    }
+
+    /// A blob's bytes from `offset` on, if the registry takes it; else from the start.
+    pub(crate) async fn blob(&self, digest: Digest, offset: u64) -> Result<BlobResponse, RegistryError> {
+        let digest = digest.to_string();
+        let reference = self.reference(None);
+        self.client
+            .pull_blob_stream_partial(&reference, digest.as_str(), offset, None)
+            .await
+            .map_err(RegistryError::of)
+    }
+
+    fn reference(&self, digest: Option<Digest>) -> Reference {
+        let (registry, repository) = (self.name.registry().to_owned(), self.name.repository().to_owned());
+        match (digest.or(self.name.digest()), self.name.tag()) {
+            (Some(digest), _) => Reference::with_digest(registry, repository, digest.to_string()),
+            (None, tag) => Reference::with_tag(registry, repository, tag.unwrap_or("latest").to_owned()),
+        }
+    }
+}
+
+fn check_document_size(bytes: u64) -> Result<(), RegistryError> {
+    if bytes > MAX_DOCUMENT {
+        Err(RegistryError::DocumentTooLarge { bytes, limit: MAX_DOCUMENT })
+    } else {
+        Ok(())
+    }
+}
+
+async fn retrying<T, F>(mut ask: impl FnMut() -> F) -> Result<T, RegistryError>
+where
+    F: Future<Output = Result<T, Fault>>,
+{
+    let mut attempt = 0;
+    loop {
+        match ask().await.map_err(RegistryError::of) {
+            Err(error) if error.is_transient() && attempt + 1 < ATTEMPTS => {
+                tracing::debug!(attempt, %error, "asking the registry again");
+                tokio::time::sleep(pause(attempt)).await;
+                attempt += 1;
+            }
+            done => return done,
+        }
+    }
+}
+
+/// Only the first one in a process counts, and any will do.
+fn install_crypto() {
+    if rustls::crypto::CryptoProvider::get_default().is_none() {
+        rustls::crypto::ring::default_provider().install_default().ok();
+    }
+}
+
+fn config(name: &ImageName, options: &PullOptions) -> ClientConfig {
+    let registry = name.registry().to_owned();
+    let plain = name.is_loopback() || options.insecure_registries.contains(&registry);
+    let protocol = if plain { ClientProtocol::HttpsExcept(vec![registry]) } else { ClientProtocol::Https };
+    // A proxy of the environment cannot reach this machine's own loopback. Naming one that is never used is the
+    // client's only way to have none.
+    let proxy = |text: &str| name.is_loopback().then(|| text.to_owned());
+    ClientConfig {
+        protocol,
+        connect_timeout: Some(CONNECT_TIMEOUT),
+        read_timeout: Some(READ_TIMEOUT),
+        user_agent: concat!("mimeo/", env!("CARGO_PKG_VERSION")),
+        http_proxy: proxy("http://127.0.0.1:9"),
+        no_proxy: proxy("*"),
+        ..ClientConfig::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_double_up_to_a_bound() {
+        assert_eq!(pause(0), Duration::from_millis(200));
+        assert_eq!(pause(1), Duration::from_millis(400));
+        assert_eq!(pause(30), LONGEST_PAUSE);
+    }
+}

@@ -1,0 +1,155 @@
+//! The merged filesystem of an image: its layers applied in order, in memory, without a mount.
+
+mod apply;
+mod resolve;
+
+use std::collections::BTreeMap;
+
+use crate::layer::{Content, Layer, LayerError, LayerProblem, Meta, Xattr};
+
+/// Index into [`Tree::inodes`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct InodeId(u32);
+
+/// The root directory's inode.
+pub(crate) const ROOT: InodeId = InodeId(0);
+
+#[derive(Debug)]
+pub(crate) struct Inode {
+    pub(crate) node: Node,
+    pub(crate) meta: Meta,
+    pub(crate) xattrs: Vec<Xattr>,
+    /// How many names lead here; 0 once it is replaced or whited out.
+    links: u32,
+}
+
+#[derive(Debug)]
+pub(crate) enum Node {
+    Directory(Directory),
+    /// Content in the spool of the layer of that index.
+    File {
+        layer: usize,
+        content: Content,
+    },
+    Symlink(String),
+    Char {
+        major: u32,
+        minor: u32,
+    },
+    Block {
+        major: u32,
+        minor: u32,
+    },
+    Fifo,
+}
+
+#[derive(Debug)]
+pub(crate) struct Directory {
+    parent: InodeId,
+    /// In byte order, so that the same layers give the same filesystem.
+    pub(crate) names: BTreeMap<String, Name>,
+}
+
+/// A directory's entry, and which layer last touched it: whiteouts hide only what is below their own layer.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Name {
+    pub(crate) inode: InodeId,
+    layer: usize,
+}
+
+/// All inodes; those without a name any more are left out when it is written.
+#[derive(Debug)]
+pub(crate) struct Tree {
+    inodes: Vec<Inode>,
+}
+
+impl Tree {
+    /// Applies layers from the lowest to the topmost.
+    pub(crate) fn merge(layers: &mut [Layer]) -> Result<Self, LayerError> {
+        let mut tree = Self { inodes: vec![Inode::directory(ROOT, Meta::implied((0, 0)))] };
+        for (index, layer) in layers.iter_mut().enumerate() {
+            for entry in std::mem::take(&mut layer.entries) {
+                let path = entry.path.clone();
+                tree.apply(index, entry).map_err(|problem| LayerError {
+                    layer: layer.digest,
+                    entry: Some(path),
+                    problem,
+                })?;
+            }
+        }
+        tree.drop_lost_and_found().map_err(|(layer, problem)| LayerError {
+            layer: layers[layer].digest,
+            entry: Some(LOST_FOUND.to_owned()),
+            problem,
+        })?;
+        Ok(tree)
+    }
+
+    pub(crate) fn inode(&self, id: InodeId) -> &Inode {
+        &self.inodes[id.0 as usize]
+    }
+
+    fn inode_mut(&mut self, id: InodeId) -> &mut Inode {
+        &mut self.inodes[id.0 as usize]
+    }
+
+    pub(crate) fn directory(&self, id: InodeId) -> Option<&Directory> {
+        match &self.inode(id).node {
+            Node::Directory(directory) => Some(directory),
+            _ => None,
+        }
+    }
+
+    fn directory_mut(&mut self, id: InodeId) -> Option<&mut Directory> {
+        match &mut self.inode_mut(id).node {
+            Node::Directory(directory) => Some(directory),
+            _ => None,
+        }
+    }
+
+    /// How many inodes were ever made: an upper bound for tables indexed by them.
+    pub(crate) fn len(&self) -> usize {
+        self.inodes.len()
+    }
+
+    /// Inodes that still have a name, the root among them.
+    pub(crate) fn live(&self) -> impl Iterator<Item = &Inode> {
+        self.inodes.iter().filter(|inode| inode.links > 0)
+    }
+
+    /// ext4 makes its own `lost+found`, so an image's empty one is the same thing twice.
+    fn drop_lost_and_found(&mut self) -> Result<(), (usize, LayerProblem)> {
+        let Some(name) = self.directory(ROOT).and_then(|root| root.names.get(LOST_FOUND)).copied() else {
+            return Ok(());
+        };
+        match self.directory(name.inode) {
+            Some(directory) if directory.names.is_empty() => {
+                self.unlink(ROOT, LOST_FOUND);
+                Ok(())
+            }
+            _ => Err((name.layer, LayerProblem::LostFound)),
+        }
+    }
+}
+
+const LOST_FOUND: &str = "lost+found";
+
+impl InodeId {
+    pub(crate) fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+impl Inode {
+    fn directory(parent: InodeId, meta: Meta) -> Self {
+        let node = Node::Directory(Directory { parent, names: BTreeMap::new() });
+        Self { node, meta, xattrs: Vec::new(), links: 1 }
+    }
+}
+
+impl Meta {
+    /// A directory that a layer takes for granted without declaring it.
+    fn implied(mtime: (i64, u32)) -> Self {
+        Self { mode: 0o755, uid: 0, gid: 0, mtime }
+    }
+}

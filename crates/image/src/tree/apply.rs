@@ -1,0 +1,372 @@
+//! One entry of a layer changes the tree: additions, replacements, hard links and whiteouts.
+
+use super::resolve::{Missing, climbs, components};
+use super::{Inode, InodeId, Name, Node, ROOT, Tree};
+use crate::layer::{Entry, Kind, LayerProblem, Meta, Xattr};
+
+const WHITEOUT: &str = ".wh.";
+const OPAQUE: &str = ".wh..wh..opq";
+/// Notes of aufs, which are no files: `.wh..wh.plnk` and the like.
+const AUFS_NOTE: &str = ".wh..wh.";
+/// ext4's count of names for one inode.
+const MAX_NAMES: u32 = 65_000;
+
+/// Where an entry goes: a name in a directory.
+#[derive(Debug, Clone, Copy)]
+struct Place<'a> {
+    parent: InodeId,
+    name: &'a str,
+    layer: usize,
+}
+
+impl Tree {
+    /// Applies one entry of the layer of that index.
+    pub(super) fn apply(&mut self, layer: usize, entry: Entry) -> Result<(), LayerProblem> {
+        let path = entry.path.clone();
+        let parts = components(&path)?;
+        if climbs(&parts) {
+            return Err(LayerProblem::Climbs);
+        }
+        let Some((name, parents)) = parts.split_last() else { return self.apply_root(entry) };
+        if name.starts_with(WHITEOUT) {
+            return self.white_out(layer, parents, name);
+        }
+        let missing = Missing::Make { layer, mtime: entry.meta.mtime };
+        let parent = self.walk(parents, missing)?.ok_or(LayerProblem::Root)?;
+        self.put(Place { parent, name, layer }, entry)
+    }
+
+    fn apply_root(&mut self, entry: Entry) -> Result<(), LayerProblem> {
+        match entry.kind {
+            Kind::Directory => self.dress(ROOT, entry.meta, entry.xattrs),
+            _ => return Err(LayerProblem::Root),
+        }
+        Ok(())
+    }
+
+    fn dress(&mut self, id: InodeId, meta: Meta, xattrs: Vec<Xattr>) {
+        let inode = self.inode_mut(id);
+        inode.meta = meta;
+        inode.xattrs = xattrs;
+    }
+
+    fn put(&mut self, place: Place<'_>, entry: Entry) -> Result<(), LayerProblem> {
+        let Entry { kind, meta, xattrs, .. } = entry;
+        let node = match kind {
+            Kind::Directory => return self.put_directory(place, meta, xattrs),
+            Kind::HardLink(target) => return self.put_link(place, &target),
+            Kind::File(content) => Node::File { layer: place.layer, content },
+            Kind::Symlink(target) if target.is_empty() => return Err(LayerProblem::BadName),
+            Kind::Symlink(target) => Node::Symlink(target),
+            Kind::Char { major, minor } => Node::Char { major, minor },
+            Kind::Block { major, minor } => Node::Block { major, minor },
+            Kind::Fifo => Node::Fifo,
+        };
+        self.unlink(place.parent, place.name);
+        let inode = self.add(Inode { node, meta, xattrs, links: 0 });
+        self.link(place, inode)
+    }
+
+    /// A directory over a directory keeps what is in it; over anything else it takes its place.
+    fn put_directory(
+        &mut self,
+        place: Place<'_>,
+        meta: Meta,
+        xattrs: Vec<Xattr>,
+    ) -> Result<(), LayerProblem> {
+        let existing = self.lookup(place.parent, place.name).filter(|id| self.directory(*id).is_some());
+        if let Some(id) = existing {
+            self.dress(id, meta, xattrs);
+            return self.touch(place);
+        }
+        self.unlink(place.parent, place.name);
+        let mut inode = Inode::directory(place.parent, meta);
+        inode.xattrs = xattrs;
+        inode.links = 0;
+        let id = self.add(inode);
+        self.link(place, id)
+    }
+
+    fn put_link(&mut self, place: Place<'_>, target: &str) -> Result<(), LayerProblem> {
+        let inode = self.link_target(target)?;
+        if self.lookup(place.parent, place.name) == Some(inode) {
+            return self.touch(place);
+        }
+        if self.inode(inode).links >= MAX_NAMES {
+            return Err(LayerProblem::TooManyNames { target: target.to_owned() });
+        }
+        self.unlink(place.parent, place.name);
+        // The name just dropped may have been a directory that held the target.
+        if self.inode(inode).links == 0 {
+            return Err(LayerProblem::LinkMissing { target: target.to_owned() });
+        }
+        self.link(place, inode)
+    }
+
+    fn link_target(&mut self, target: &str) -> Result<InodeId, LayerProblem> {
+        let missing = || LayerProblem::LinkMissing { target: target.to_owned() };
+        let parts = components(target)?;
+        if climbs(&parts) {
+            return Err(LayerProblem::LinkClimbs { target: target.to_owned() });
+        }
+        let (name, parents) = parts.split_last().ok_or_else(missing)?;
+        let parent = self.walk(parents, Missing::Leave)?.ok_or_else(missing)?;
+        let inode = self.lookup(parent, name).ok_or_else(missing)?;
+        match self.directory(inode) {
+            Some(_) => Err(LayerProblem::LinkToDirectory { target: target.to_owned() }),
+            None => Ok(inode),
+        }
+    }
+
+    fn lookup(&self, parent: InodeId, name: &str) -> Option<InodeId> {
+        self.directory(parent)?.names.get(name).map(|name| name.inode)
+    }
+
+    fn link(&mut self, place: Place<'_>, inode: InodeId) -> Result<(), LayerProblem> {
+        let name = Name { inode, layer: place.layer };
+        let directory = self.directory_mut(place.parent).ok_or(LayerProblem::Root)?;
+        directory.names.insert(place.name.to_owned(), name);
+        self.inode_mut(inode).links += 1;
+        Ok(())
+    }
+
+    fn touch(&mut self, place: Place<'_>) -> Result<(), LayerProblem> {
+        let directory = self.directory_mut(place.parent).ok_or(LayerProblem::Root)?;
+        if let Some(name) = directory.names.get_mut(place.name) {
+            name.layer = place.layer;
+        }
+        Ok(())
+    }
+
+    /// Drops a name, and with a directory all below it. No recursion: depth is a stranger's choice.
+    pub(super) fn unlink(&mut self, parent: InodeId, name: &str) {
+        let dropped = self.directory_mut(parent).and_then(|directory| directory.names.remove(name));
+        let mut pending: Vec<InodeId> = dropped.map(|name| name.inode).into_iter().collect();
+        while let Some(id) = pending.pop() {
+            let inode = self.inode_mut(id);
+            inode.links = inode.links.saturating_sub(1);
+            if let Node::Directory(directory) = &mut inode.node {
+                pending.extend(std::mem::take(&mut directory.names).into_values().map(|name| name.inode));
+            }
+        }
+    }
+
+    fn white_out(&mut self, layer: usize, parents: &[&str], name: &str) -> Result<(), LayerProblem> {
+        if name != OPAQUE && name.starts_with(AUFS_NOTE) {
+            return Ok(());
+        }
+        let Some(parent) = self.walk(parents, Missing::Leave)? else { return Ok(()) };
+        if name == OPAQUE {
+            self.hide_lower(parent, layer);
+            return Ok(());
+        }
+        let hidden = &name[WHITEOUT.len()..];
+        if matches!(hidden, "" | "." | "..") {
+            return Err(LayerProblem::BadWhiteout);
+        }
+        self.hide(parent, hidden, layer);
+        Ok(())
+    }
+
+    /// Drops a name of the layers below, whatever the order of the entries in this one.
+    fn hide(&mut self, parent: InodeId, name: &str, layer: usize) {
+        let Some(found) = self.directory(parent).and_then(|d| d.names.get(name)).copied() else { return };
+        match self.directory(found.inode) {
+            _ if found.layer != layer => self.unlink(parent, name),
+            Some(_) => self.hide_lower(found.inode, layer),
+            None => {}
+        }
+    }
+
+    /// Drops from a directory, at all depths, what this layer has not brought itself.
+    fn hide_lower(&mut self, directory: InodeId, layer: usize) {
+        let mut pending = vec![directory];
+        while let Some(at) = pending.pop() {
+            let Some(directory) = self.directory(at) else { continue };
+            let (own, lower): (Vec<_>, Vec<_>) =
+                directory.names.iter().partition(|(_, name)| name.layer == layer);
+            pending.extend(own.iter().map(|(_, name)| name.inode));
+            for name in lower.into_iter().map(|(name, _)| name.clone()).collect::<Vec<_>>() {
+                self.unlink(at, &name);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::layer::Content;
+
+    fn empty() -> Tree {
+        Tree { inodes: vec![Inode::directory(ROOT, Meta::implied((0, 0)))] }
+    }
+
+    fn entry(path: &str, kind: Kind) -> Entry {
+        let meta = Meta { mode: 0o644, uid: 1, gid: 2, mtime: (5, 0) };
+        Entry { path: path.to_owned(), kind, meta, xattrs: Vec::new() }
+    }
+
+    fn file() -> Kind {
+        Kind::File(Content { start: 0, size: 0, data: Vec::new() })
+    }
+
+    fn apply(tree: &mut Tree, layer: usize, path: &str, kind: Kind) {
+        tree.apply(layer, entry(path, kind)).unwrap();
+    }
+
+    fn refused(tree: &mut Tree, path: &str, kind: Kind) -> LayerProblem {
+        tree.apply(9, entry(path, kind)).unwrap_err()
+    }
+
+    /// All paths below a directory, with directories marked by a slash.
+    fn paths(tree: &Tree) -> Vec<String> {
+        let mut out = Vec::new();
+        let mut pending = vec![(ROOT, String::new())];
+        while let Some((id, prefix)) = pending.pop() {
+            for (name, found) in &tree.directory(id).unwrap().names {
+                let path = format!("{prefix}{name}");
+                match tree.directory(found.inode) {
+                    Some(_) => {
+                        out.push(format!("{path}/"));
+                        pending.push((found.inode, format!("{path}/")));
+                    }
+                    None => out.push(path),
+                }
+            }
+        }
+        out.sort();
+        out
+    }
+
+    #[test]
+    fn whiteouts_hide_lower_layers_only() {
+        let mut tree = empty();
+        apply(&mut tree, 0, "a/x", file());
+        apply(&mut tree, 0, "a/y", file());
+        apply(&mut tree, 1, "a/z", file());
+        apply(&mut tree, 1, "a/.wh.x", file());
+        apply(&mut tree, 1, "a/.wh.z", file());
+        assert_eq!(paths(&tree), ["a/", "a/y", "a/z"]);
+    }
+
+    #[test]
+    fn an_opaque_directory_keeps_what_its_own_layer_brings_in_any_order() {
+        let mut tree = empty();
+        apply(&mut tree, 0, "d/old/deep", file());
+        apply(&mut tree, 0, "d/sub/low", file());
+        apply(&mut tree, 1, "d/sub/new", file());
+        apply(&mut tree, 1, "d/.wh..wh..opq", file());
+        apply(&mut tree, 1, "d/later", file());
+        assert_eq!(paths(&tree), ["d/", "d/later", "d/sub/", "d/sub/new"]);
+    }
+
+    #[test]
+    fn whiteouts_of_missing_things_and_aufs_notes_do_nothing() {
+        let mut tree = empty();
+        for path in ["gone/.wh.x", ".wh.x", ".wh..wh.plnk", ".wh..wh.aufs"] {
+            apply(&mut tree, 0, path, file());
+        }
+        assert!(paths(&tree).is_empty());
+    }
+
+    #[test]
+    fn kinds_replace_each_other() {
+        let mut tree = empty();
+        apply(&mut tree, 0, "a/b", file());
+        apply(&mut tree, 1, "a", file());
+        assert_eq!(paths(&tree), ["a"]);
+        apply(&mut tree, 2, "a", Kind::Directory);
+        apply(&mut tree, 2, "a/c", file());
+        assert_eq!(paths(&tree), ["a/", "a/c"]);
+        assert_eq!(tree.live().count(), 3);
+    }
+
+    #[test]
+    fn parents_may_be_links_but_stay_inside() {
+        let mut tree = empty();
+        apply(&mut tree, 0, "usr/lib", Kind::Directory);
+        apply(&mut tree, 0, "lib", Kind::Symlink("usr/lib".into()));
+        apply(&mut tree, 0, "up", Kind::Symlink("../../../../usr".into()));
+        apply(&mut tree, 0, "abs", Kind::Symlink("/usr/new".into()));
+        apply(&mut tree, 1, "lib/x", file());
+        apply(&mut tree, 1, "up/y", file());
+        apply(&mut tree, 1, "abs/z", file());
+        assert_eq!(
+            paths(&tree),
+            ["abs", "lib", "up", "usr/", "usr/lib/", "usr/lib/x", "usr/new/", "usr/new/z", "usr/y"]
+        );
+    }
+
+    #[test]
+    fn a_directory_replaces_a_link_of_its_name() {
+        let mut tree = empty();
+        apply(&mut tree, 0, "usr/lib/x", file());
+        apply(&mut tree, 0, "lib", Kind::Symlink("usr/lib".into()));
+        apply(&mut tree, 1, "lib", Kind::Directory);
+        apply(&mut tree, 1, "lib/y", file());
+        assert_eq!(paths(&tree), ["lib/", "lib/y", "usr/", "usr/lib/", "usr/lib/x"]);
+    }
+
+    #[test]
+    fn hard_links_share_an_inode_and_outlive_their_first_name() {
+        let mut tree = empty();
+        apply(&mut tree, 0, "a", file());
+        apply(&mut tree, 0, "b", Kind::HardLink("./a".into()));
+        assert_eq!(tree.lookup(ROOT, "a"), tree.lookup(ROOT, "b"));
+        apply(&mut tree, 0, "b", Kind::HardLink("/a".into()));
+        apply(&mut tree, 1, ".wh.a", file());
+        assert_eq!(paths(&tree), ["b"]);
+        assert_eq!(tree.live().count(), 2);
+    }
+
+    #[test]
+    fn escapes_are_refused() {
+        let mut tree = empty();
+        apply(&mut tree, 0, "d", Kind::Directory);
+        assert!(matches!(refused(&mut tree, "../x", file()), LayerProblem::Climbs));
+        assert!(matches!(refused(&mut tree, "d/../../x", file()), LayerProblem::Climbs));
+        assert!(matches!(
+            refused(&mut tree, "h", Kind::HardLink("../x".into())),
+            LayerProblem::LinkClimbs { .. }
+        ));
+        assert!(matches!(
+            refused(&mut tree, "h", Kind::HardLink("x".into())),
+            LayerProblem::LinkMissing { .. }
+        ));
+        assert!(matches!(
+            refused(&mut tree, "h", Kind::HardLink("d".into())),
+            LayerProblem::LinkToDirectory { .. }
+        ));
+        assert!(matches!(refused(&mut tree, "d/.wh...", file()), LayerProblem::BadWhiteout));
+        assert!(matches!(refused(&mut tree, "/", file()), LayerProblem::Root));
+    }
+
+    #[test]
+    fn links_in_a_circle_are_refused() {
+        let mut tree = empty();
+        apply(&mut tree, 0, "a", Kind::Symlink("b".into()));
+        apply(&mut tree, 0, "b", Kind::Symlink("a".into()));
+        assert!(matches!(refused(&mut tree, "a/x", file()), LayerProblem::TooManyLinks { .. }));
+        apply(&mut tree, 0, "f", file());
+        assert!(matches!(refused(&mut tree, "f/x", file()), LayerProblem::NotADirectory { .. }));
+    }
+
+    #[test]
+    fn long_names_are_refused() {
+        let mut tree = empty();
+        let long = "n".repeat(256);
+        assert!(matches!(refused(&mut tree, &long, file()), LayerProblem::NameTooLong { bytes: 256, .. }));
+    }
+
+    #[test]
+    fn deep_trees_come_and_go_without_recursion() {
+        let mut tree = empty();
+        let deep = "d/".repeat(2000);
+        for _ in 0..3 {
+            apply(&mut tree, 0, &deep, Kind::Directory);
+        }
+        apply(&mut tree, 1, ".wh.d", file());
+        assert!(paths(&tree).is_empty());
+    }
+}

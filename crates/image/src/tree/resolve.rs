@@ -1,0 +1,101 @@
+//! Paths within the image. Links are followed as a process whose root is the image would: `..` at the top
+//! stays at the top, so no path leads out.
+
+use std::collections::VecDeque;
+
+use super::{Inode, InodeId, Name, Node, ROOT, Tree};
+use crate::layer::{LayerProblem, Meta};
+use crate::limits::{MAX_LINKS, MAX_NAME};
+
+/// A path's components; `.` and empty ones say nothing, a leading `/` is the image's root.
+pub(super) fn components(path: &str) -> Result<Vec<&str>, LayerProblem> {
+    let parts: Vec<&str> = path.split('/').filter(|part| !matches!(*part, "" | ".")).collect();
+    match parts.iter().map(|part| part.len()).max() {
+        Some(bytes) if bytes > MAX_NAME => Err(LayerProblem::NameTooLong { bytes, limit: MAX_NAME }),
+        _ => Ok(parts),
+    }
+}
+
+pub(super) fn climbs(parts: &[&str]) -> bool {
+    parts.contains(&"..")
+}
+
+/// What to do about a directory that is not there.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Missing {
+    /// Make it, for an entry of this layer with this time.
+    Make { layer: usize, mtime: (i64, u32) },
+    /// Leave it.
+    Leave,
+}
+
+impl Tree {
+    /// The directory that `parts` lead to; None when it is missing and is left so.
+    pub(super) fn walk(&mut self, parts: &[&str], missing: Missing) -> Result<Option<InodeId>, LayerProblem> {
+        let mut rest: VecDeque<String> = parts.iter().map(|part| (*part).to_owned()).collect();
+        let mut at = ROOT;
+        let mut followed = 0;
+        while let Some(part) = rest.pop_front() {
+            let Some(next) = self.step(at, &part, missing)? else { return Ok(None) };
+            match &self.inode(next).node {
+                Node::Directory(_) => at = next,
+                Node::Symlink(target) => {
+                    followed += 1;
+                    check_followed(followed)?;
+                    at = if target.starts_with('/') { ROOT } else { at };
+                    push_front(&mut rest, target)?;
+                }
+                _ => return Err(LayerProblem::NotADirectory { path: parts.join("/") }),
+            }
+        }
+        Ok(Some(at))
+    }
+
+    fn step(&mut self, at: InodeId, part: &str, missing: Missing) -> Result<Option<InodeId>, LayerProblem> {
+        let directory = self.directory_mut(at).ok_or(LayerProblem::Root)?;
+        if part == ".." {
+            return Ok(Some(directory.parent));
+        }
+        if let Some(name) = directory.names.get_mut(part) {
+            if let Missing::Make { layer, .. } = missing {
+                name.layer = layer;
+            }
+            return Ok(Some(name.inode));
+        }
+        match missing {
+            Missing::Make { layer, mtime } => Ok(Some(self.imply(at, part, layer, mtime)?)),
+            Missing::Leave => Ok(None),
+        }
+    }
+
+    fn imply(
+        &mut self,
+        parent: InodeId,
+        name: &str,
+        layer: usize,
+        mtime: (i64, u32),
+    ) -> Result<InodeId, LayerProblem> {
+        let inode = self.add(Inode::directory(parent, Meta::implied(mtime)));
+        let directory = self.directory_mut(parent).ok_or(LayerProblem::Root)?;
+        directory.names.insert(name.to_owned(), Name { inode, layer });
+        Ok(inode)
+    }
+
+    pub(super) fn add(&mut self, inode: Inode) -> InodeId {
+        // The limit on entries is far below 2^32.
+        let id = InodeId(self.inodes.len() as u32);
+        self.inodes.push(inode);
+        id
+    }
+}
+
+fn check_followed(followed: usize) -> Result<(), LayerProblem> {
+    if followed > MAX_LINKS { Err(LayerProblem::TooManyLinks { limit: MAX_LINKS }) } else { Ok(()) }
+}
+
+fn push_front(rest: &mut VecDeque<String>, target: &str) -> Result<(), LayerProblem> {
+    for part in components(target)?.into_iter().rev() {
+        rest.push_front(part.to_owned());
+    }
+    Ok(())
+}
