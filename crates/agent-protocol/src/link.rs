@@ -26,7 +26,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{Semaphore, mpsc};
 
 use crate::frame::{Frame, HeaderError, Kind};
-pub use handshake::{accept, connect};
+pub use handshake::{Accepted, accept, connect};
 pub use reader::FrameReader;
 pub use stream::{Item, Receiver, Sender, Stream};
 
