@@ -1,0 +1,43 @@
+//! `configure`: the machine's name, clock, network and disks.
+
+use std::sync::Arc;
+
+use mimeo_agent_protocol::message::{Configure, Failure, Reply};
+use rustix::time::{ClockId, Timespec, clock_settime};
+
+use crate::console::log;
+use crate::failure::{Context, SystemError, wrong_state};
+use crate::inside::blocking;
+use crate::machine::{Configured, Machine, State};
+use crate::{cgroup, network, rootfs};
+
+const SECOND: u64 = 1_000_000_000;
+
+/// Makes the guest this machine and no other.
+pub(crate) async fn act(machine: &Arc<Machine>, configure: Configure) -> Result<Reply, Failure> {
+    let _building = machine.building.lock().await;
+    if !matches!(machine.state(), State::Booted) {
+        return Err(wrong_state("the machine has been configured already"));
+    }
+    set_clock(configure.unix_nanos)?;
+    machine.modules_loaded().await?;
+    let configured =
+        Configured { hostname: configure.hostname.clone(), read_only: configure.writable.is_none() };
+    blocking(move || build(&configure).map_err(Failure::from)).await?;
+    log(&format!("configured as {}", configured.hostname));
+    machine.enter(State::Configured(configured));
+    Ok(Reply::Done)
+}
+
+fn build(configure: &Configure) -> Result<(), SystemError> {
+    rustix::system::sethostname(configure.hostname.as_bytes()).context("set the host name")?;
+    network::up(configure.interface.as_ref())?;
+    cgroup::prepare()?;
+    rootfs::prepare(configure)
+}
+
+/// Sets the wall clock.
+pub(crate) fn set_clock(unix_nanos: u64) -> Result<(), Failure> {
+    let time = Timespec { tv_sec: (unix_nanos / SECOND) as i64, tv_nsec: (unix_nanos % SECOND) as _ };
+    Ok(clock_settime(ClockId::Realtime, time).context("set the clock")?)
+}

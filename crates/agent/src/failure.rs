@@ -1,0 +1,69 @@
+//! From errors to the failures that the host is told.
+
+use std::error::Error;
+
+use mimeo_agent_protocol::message::{Failure, FailureKind};
+use rustix::io::Errno;
+
+/// What a system call was for, and how it failed.
+#[derive(Debug, thiserror::Error)]
+#[error("{what}")]
+pub(crate) struct SystemError {
+    what: String,
+    #[source]
+    source: std::io::Error,
+}
+
+/// Says what a system call was for.
+pub(crate) trait Context<T> {
+    fn context(self, what: impl Into<String>) -> Result<T, SystemError>;
+}
+
+impl<T, E: Into<std::io::Error>> Context<T> for Result<T, E> {
+    fn context(self, what: impl Into<String>) -> Result<T, SystemError> {
+        self.map_err(|source| SystemError { what: what.into(), source: source.into() })
+    }
+}
+
+impl From<SystemError> for Failure {
+    fn from(error: SystemError) -> Self {
+        let kind = match error.source.kind() {
+            std::io::ErrorKind::NotFound => FailureKind::NotFound,
+            _ => FailureKind::System,
+        };
+        Self { kind, message: chain(&error) }
+    }
+}
+
+impl SystemError {
+    pub(crate) fn new(what: impl Into<String>, errno: Errno) -> Self {
+        Self { what: what.into(), source: errno.into() }
+    }
+}
+
+/// A failure of `kind`.
+pub(crate) fn failure(kind: FailureKind, message: impl Into<String>) -> Failure {
+    Failure { kind, message: message.into() }
+}
+
+/// The request does not fit the machine's state.
+pub(crate) fn wrong_state(message: &str) -> Failure {
+    failure(FailureKind::WrongState, message)
+}
+
+/// An error and all its causes, in one line.
+pub(crate) fn chain(error: &dyn Error) -> String {
+    let mut line = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        line.push_str(": ");
+        line.push_str(&error.to_string());
+        cause = error.source();
+    }
+    line
+}
+
+/// The C library's words for an error number, without the number.
+pub(crate) fn words(errno: i32) -> String {
+    nix::errno::Errno::from_raw(errno).desc().to_owned()
+}

@@ -1,0 +1,139 @@
+//! What a process asks for, looked up in the container.
+
+use std::collections::BTreeMap;
+use std::ffi::CString;
+use std::io::ErrorKind;
+use std::path::Path;
+
+use mimeo_agent_protocol::message::{Failure, FailureKind, Process};
+
+use super::c_string;
+use crate::failure::{Context, failure};
+use crate::users::{self, Identity};
+
+const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// A process, ready to be forked.
+#[derive(Debug)]
+pub(crate) struct Command {
+    /// The program as it was asked for, for messages.
+    pub(super) program: String,
+    pub(super) args: Vec<CString>,
+    pub(super) env: Vec<CString>,
+    /// Where the program may be, in order.
+    pub(super) candidates: Vec<CString>,
+    pub(super) identity: Identity,
+    pub(super) directory: CString,
+    pub(super) init: bool,
+}
+
+impl Command {
+    /// Runs inside the container's root, where a file may be slow to come.
+    pub(super) fn resolve(process: Process, hostname: &str, first: bool) -> Result<Self, Failure> {
+        let Some(program) = process.args.first().filter(|program| !program.is_empty()).cloned() else {
+            return Err(failure(FailureKind::Invalid, "no command specified"));
+        };
+        let identity = identity(&process.user)?;
+        let directory = directory(&process.cwd, first)?;
+        let env = environment(process.env, &identity, hostname, process.terminal.is_some());
+        let path = env.get("PATH").map_or(DEFAULT_PATH, String::as_str);
+        Ok(Self {
+            candidates: candidates(&program, path),
+            program,
+            args: process.args.iter().map(|arg| c_string(arg)).collect(),
+            env: env.iter().map(|(name, value)| c_string(&format!("{name}={value}"))).collect(),
+            identity,
+            directory,
+            init: process.init && first,
+        })
+    }
+}
+
+fn identity(user: &str) -> Result<Identity, Failure> {
+    let (passwd, group) = (text("/etc/passwd")?, text("/etc/group")?);
+    users::resolve(user, &passwd, &group)
+        .map_err(|error| failure(FailureKind::UnknownUser, error.to_string()))
+}
+
+/// A file of the image, empty when it has none.
+pub(crate) fn text(path: &str) -> Result<String, Failure> {
+    match std::fs::read(path) {
+        Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+            Ok(String::new())
+        }
+        Err(error) => Err(Err::<(), _>(error).context(format!("read {path}")).unwrap_err().into()),
+    }
+}
+
+/// The container's own process finds its directory made; others must name one that exists.
+fn directory(wanted: &str, first: bool) -> Result<CString, Failure> {
+    let path = if wanted.is_empty() { "/" } else { wanted };
+    if !path.starts_with('/') {
+        return Err(failure(FailureKind::Invalid, format!("working directory {path} is not absolute")));
+    }
+    if first && !Path::new(path).exists() {
+        // On a read-only root the kernel's refusal comes with the chdir.
+        rustix::fs::mkdir(path, rustix::fs::Mode::from_raw_mode(0o755)).or_else(|_| make_all(path)).ok();
+    }
+    Ok(c_string(path))
+}
+
+fn make_all(path: &str) -> std::io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    std::fs::DirBuilder::new().recursive(true).mode(0o755).create(path)
+}
+
+/// What podman sets where the request does not.
+fn environment(
+    mut env: BTreeMap<String, String>,
+    identity: &Identity,
+    hostname: &str,
+    terminal: bool,
+) -> BTreeMap<String, String> {
+    let mut default = |name: &str, value: &str| {
+        env.entry(name.to_owned()).or_insert_with(|| value.to_owned());
+    };
+    default("PATH", DEFAULT_PATH);
+    default("HOME", &identity.home);
+    default("HOSTNAME", hostname);
+    if terminal {
+        default("TERM", "xterm");
+    }
+    env
+}
+
+/// The files that `program` may mean.
+fn candidates(program: &str, path: &str) -> Vec<CString> {
+    if program.contains('/') {
+        return vec![c_string(program)];
+    }
+    path.split(':')
+        .map(|directory| if directory.is_empty() { "." } else { directory })
+        .map(|directory| c_string(&format!("{}/{program}", directory.trim_end_matches('/'))))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn paths(program: &str, path: &str) -> Vec<String> {
+        candidates(program, path).into_iter().map(|c| c.into_string().expect("utf-8")).collect()
+    }
+
+    #[test]
+    fn a_name_is_looked_up_and_a_path_is_not() {
+        assert_eq!(paths("ls", "/bin:/usr/bin/:"), ["/bin/ls", "/usr/bin/ls", "./ls"]);
+        assert_eq!(paths("./ls", "/bin"), ["./ls"]);
+        assert_eq!(paths("ls", "/"), ["/ls"]);
+    }
+
+    #[test]
+    fn what_the_request_sets_stays() {
+        let identity = Identity { uid: 0, gid: 0, groups: vec![], home: "/root".into() };
+        let env = environment([("HOME".into(), "/x".into())].into(), &identity, "box", true);
+        assert_eq!((&*env["HOME"], &*env["HOSTNAME"], &*env["TERM"]), ("/x", "box", "xterm"));
+        assert_eq!(env["PATH"], DEFAULT_PATH);
+    }
+}

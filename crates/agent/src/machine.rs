@@ -1,0 +1,135 @@
+//! What the agent knows of its machine.
+
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError};
+
+use mimeo_agent_protocol::message::Failure;
+use tokio::sync::watch;
+
+use crate::console::log;
+use crate::failure::{chain, wrong_state};
+use crate::inside::Place;
+use crate::modules::Modules;
+use crate::reaper::Reaper;
+
+/// The machine and its container.
+#[derive(Debug)]
+pub(crate) struct Machine {
+    pub(crate) modules: Modules,
+    pub(crate) reaper: Reaper,
+    /// Held by the verbs that build the machine up, in the order of their
+    /// arrival: a host need not wait for one before it sends the next.
+    pub(crate) building: tokio::sync::Mutex<()>,
+    state: Mutex<State>,
+    modules_once: Once,
+    modules_loaded: watch::Sender<Option<Result<(), Failure>>>,
+}
+
+/// How far the machine has come.
+#[derive(Debug, Clone)]
+pub(crate) enum State {
+    /// It has no name yet.
+    Booted,
+    /// It has its name and disks, and no container.
+    Configured(Configured),
+    /// Its container runs.
+    Running(Arc<Container>),
+    /// Its container has ended; the files are still there.
+    Ended(Arc<Container>),
+}
+
+/// A configured machine.
+#[derive(Debug, Clone)]
+pub(crate) struct Configured {
+    pub(crate) hostname: String,
+    /// The container's root admits no writes.
+    pub(crate) read_only: bool,
+}
+
+/// The container's own process.
+#[derive(Debug)]
+pub(crate) struct Container {
+    pub(crate) machine: Configured,
+    /// Its id in the agent's namespace.
+    pub(crate) pid: i32,
+    pub(crate) pidfd: Arc<OwnedFd>,
+    /// Its mount namespace, which outlives it.
+    pub(crate) mounts: Arc<OwnedFd>,
+    /// A signal that it was killed in the name of.
+    pub(crate) killed_for: Mutex<Option<i32>>,
+}
+
+impl Machine {
+    pub(crate) fn new(modules: Modules) -> Arc<Self> {
+        Arc::new(Self {
+            modules,
+            reaper: Reaper::default(),
+            building: tokio::sync::Mutex::default(),
+            state: Mutex::new(State::Booted),
+            modules_once: Once::new(),
+            modules_loaded: watch::Sender::new(None),
+        })
+    }
+
+    pub(crate) fn state(&self) -> State {
+        self.lock().clone()
+    }
+
+    pub(crate) fn enter(&self, state: State) {
+        *self.lock() = state;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The container, if it runs.
+    pub(crate) fn container(&self) -> Result<Arc<Container>, Failure> {
+        match self.state() {
+            State::Running(container) => Ok(container),
+            State::Booted | State::Configured(_) => Err(wrong_state("the container has not been started")),
+            State::Ended(_) => Err(wrong_state("the container has ended")),
+        }
+    }
+
+    /// Where the container's files are to be seen.
+    pub(crate) fn place(&self) -> Result<Place, Failure> {
+        match self.state() {
+            State::Running(container) | State::Ended(container) => {
+                Ok(Place::Container(container.mounts.clone()))
+            }
+            State::Configured(_) => Ok(Place::Root),
+            State::Booted => Err(wrong_state("the machine has not been configured")),
+        }
+    }
+
+    /// Loads the rest of the eager modules, beside the first session.
+    pub(crate) fn load_modules_once(self: &Arc<Self>) {
+        self.modules_once.call_once(|| {
+            let machine = self.clone();
+            std::thread::spawn(move || {
+                let eager = machine.modules.eager();
+                let result = eager.and_then(|files| files.iter().try_for_each(|f| machine.modules.load(f)));
+                if let Err(error) = &result {
+                    log(&chain(error));
+                }
+                machine.modules_loaded.send_replace(Some(result.map_err(Failure::from)));
+            });
+        });
+    }
+
+    /// Waits until all eager modules are in.
+    pub(crate) async fn modules_loaded(&self) -> Result<(), Failure> {
+        let mut loaded = self.modules_loaded.subscribe();
+        match loaded.wait_for(Option::is_some).await {
+            Ok(result) => result.clone().unwrap_or(Ok(())),
+            Err(_) => Err(crate::inside::lost()),
+        }
+    }
+}
+
+impl Container {
+    pub(crate) fn killed_for(&self) -> MutexGuard<'_, Option<i32>> {
+        self.killed_for.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

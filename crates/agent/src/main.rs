@@ -1,0 +1,68 @@
+//! `mimeo-agent`: PID 1 of every mimeo guest.
+//!
+//! It brings the guest up as far as the host link, answers there, and does
+//! what the host asks: give the machine its identity and disks, run the
+//! container, run more processes in it, look at it, end it.
+//!
+//! | where | what |
+//! |---|---|
+//! | `boot`, `modules`, `port` | from the first instruction to the first answer |
+//! | `serve`, `machine` | sessions, requests, and the state that they act on |
+//! | one file per verb | `configure`, `start`, `exec`, `signal`, `metrics`, … |
+//! | `launch` | how a process comes to be; `launch/child.rs` is the code between fork and exec |
+
+mod archive;
+mod boot;
+mod cgroup;
+mod configure;
+mod console;
+mod disk;
+mod exec;
+mod failure;
+mod inside;
+mod launch;
+mod machine;
+mod metrics;
+mod modules;
+mod names;
+mod network;
+mod port;
+mod probe;
+mod processes;
+mod procfs;
+mod reaper;
+mod rootfs;
+mod serve;
+mod shutdown;
+mod signal;
+mod start;
+mod stat;
+mod streams;
+mod users;
+mod volume;
+mod watch;
+
+fn main() {
+    let error = match boot::prepare() {
+        Ok(booted) => run(booted),
+        Err(error) => error.into(),
+    };
+    console::log(&format!("fatal: {}", failure::chain(&*error)));
+    shutdown::power_off();
+}
+
+type Fatal = Box<dyn std::error::Error>;
+
+/// Serves the host; returns only with the reason why that cannot go on.
+fn run(booted: boot::Booted) -> Fatal {
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return error.into(),
+    };
+    runtime.block_on(async {
+        match serve::sessions(booted).await {
+            Ok(never) => match never {},
+            Err(error) => error.into(),
+        }
+    })
+}

@@ -1,0 +1,46 @@
+//! `metrics`: how the machine is.
+
+use std::fs::read_to_string;
+use std::sync::Arc;
+
+use mimeo_agent_protocol::message::{Failure, Filesystem, Metrics, Reply};
+
+use crate::failure::{Context, SystemError};
+use crate::inside::blocking;
+use crate::machine::Machine;
+use crate::{cgroup, procfs, rootfs};
+
+/// Reads all of the kernel's counters.
+pub(crate) async fn act(machine: &Arc<Machine>) -> Result<Reply, Failure> {
+    let configured = machine.place().is_ok();
+    let metrics = blocking(move || Ok(read(configured)?)).await?;
+    Ok(Reply::Metrics(Box::new(metrics)))
+}
+
+fn read(configured: bool) -> Result<Metrics, SystemError> {
+    let proc = |name: &str| read_to_string(format!("/proc/{name}")).context(format!("read /proc/{name}"));
+    let (disk_read_bytes, disk_written_bytes) = procfs::disks(&proc("diskstats")?);
+    Ok(Metrics {
+        cpu: procfs::cpu(&proc("stat")?),
+        memory: procfs::memory(&proc("meminfo")?),
+        load: procfs::load(&proc("loadavg")?),
+        uptime_seconds: procfs::uptime(&proc("uptime")?),
+        processes: cgroup::processes(),
+        disk: if configured { filesystem()? } else { Filesystem::default() },
+        network: procfs::network(&proc("net/dev")?),
+        container_memory_bytes: cgroup::number("memory.current"),
+        container_cpu_micros: cgroup::keyed("cpu.stat", "usage_usec"),
+        disk_read_bytes,
+        disk_written_bytes,
+    })
+}
+
+/// The overlay's figures are those of the writable layer, where it counts.
+fn filesystem() -> Result<Filesystem, SystemError> {
+    let figures = rustix::fs::statvfs(rootfs::ROOT).context("ask for the root's size")?;
+    let bytes = |blocks: u64| blocks.saturating_mul(figures.f_frsize);
+    Ok(Filesystem {
+        total_bytes: bytes(figures.f_blocks),
+        used_bytes: bytes(figures.f_blocks.saturating_sub(figures.f_bfree)),
+    })
+}

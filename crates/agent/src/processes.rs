@@ -1,0 +1,127 @@
+//! `processes`: what runs in the container, by its own numbers.
+
+use std::collections::HashMap;
+use std::fs::read_to_string;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use mimeo_agent_protocol::message::{Failure, ProcessInfo, Reply};
+use rustix::fs::{Mode, OFlags};
+
+use crate::failure::Context;
+use crate::inside::{Place, inside};
+use crate::launch::image_text;
+use crate::machine::Machine;
+use crate::procfs::{self, Stat, TICK_MICROS, USER_HZ};
+use crate::users;
+
+/// Bytes in a page of the machines that we run on.
+const PAGE: u64 = 4096;
+
+/// One process, with its numbers in both namespaces.
+#[derive(Debug)]
+struct Seen {
+    outer: i32,
+    inner: u32,
+    uid: u32,
+    stat: Stat,
+    command: String,
+}
+
+/// Lists the container's processes.
+pub(crate) async fn act(machine: &Arc<Machine>) -> Result<Reply, Failure> {
+    let container = machine.container()?;
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    // The agent's own: the container may have hidden its /proc.
+    let proc = rustix::fs::open("/proc", flags, Mode::empty()).context("open /proc")?;
+    let place = Place::Container(container.mounts.clone());
+    let (passwd, seen) = inside(place, move || Ok((image_text("/etc/passwd")?, look(&proc)))).await?;
+    let uptime = procfs::uptime(&read_to_string("/proc/uptime").context("read /proc/uptime")?);
+    Ok(Reply::Processes { processes: describe(&seen, &passwd, uptime) })
+}
+
+/// The agent's /proc lies outside of the container's root: the descriptor leads back.
+fn look(proc: &OwnedFd) -> Vec<Seen> {
+    let Ok(entries) =
+        rustix::fs::openat(proc, ".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+            .and_then(rustix::fs::Dir::new)
+    else {
+        return Vec::new();
+    };
+    let names = entries.flatten().filter_map(|entry| entry.file_name().to_str().ok()?.parse().ok());
+    names.filter_map(|pid| seen(proc, pid)).collect()
+}
+
+fn seen(proc: &OwnedFd, outer: i32) -> Option<Seen> {
+    let read = |name: &str| -> Option<String> {
+        let path = PathBuf::from(outer.to_string()).join(name);
+        let file = rustix::fs::openat(proc, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()?;
+        let mut bytes = Vec::new();
+        std::io::Read::read_to_end(&mut std::fs::File::from(file), &mut bytes).ok()?;
+        Some(String::from_utf8_lossy(&bytes).into_owned())
+    };
+    let status = read("status")?;
+    // Its numbers from our namespace inwards; the agent's own have one only.
+    let inner = procfs::field(&status, "NSpid")?.split_ascii_whitespace().nth(1)?.parse().ok()?;
+    let uid = procfs::field(&status, "Uid")?.split_ascii_whitespace().nth(1)?.parse().ok()?;
+    let stat = procfs::stat(&read("stat")?)?;
+    let command = read("cmdline").unwrap_or_default();
+    Some(Seen { outer, inner, uid, stat, command })
+}
+
+fn describe(seen: &[Seen], passwd: &str, uptime: f64) -> Vec<ProcessInfo> {
+    let inner: HashMap<i32, u32> = seen.iter().map(|process| (process.outer, process.inner)).collect();
+    let mut list: Vec<ProcessInfo> = seen
+        .iter()
+        .map(|Seen { inner: pid, uid, stat, command, .. }| ProcessInfo {
+            pid: *pid,
+            ppid: inner.get(&stat.ppid).copied().unwrap_or_default(),
+            uid: *uid,
+            user: users::name_of(*uid, passwd),
+            state: stat.state.clone(),
+            tty: terminal(stat.terminal),
+            cpu_micros: stat.cpu_micros,
+            elapsed_seconds: ((uptime * USER_HZ as f64) as u64).saturating_sub(stat.started) * TICK_MICROS
+                / 1_000_000,
+            rss_bytes: stat.rss_pages.saturating_mul(PAGE),
+            command: command_line(command, &stat.name),
+        })
+        .collect();
+    list.sort_by_key(|process| process.pid);
+    list
+}
+
+/// A terminal's name, by its device number.
+fn terminal(device: u32) -> String {
+    let (major, minor) = ((device >> 8) & 0xfff, (device & 0xff) | ((device >> 12) & 0xf_ff00));
+    match major {
+        0 => "?".to_owned(),
+        136..=143 => format!("pts/{}", (major - 136) * 256 + minor),
+        _ => format!("{major}:{minor}"),
+    }
+}
+
+fn command_line(bytes: &str, name: &str) -> String {
+    let line = bytes.trim_end_matches('\0').replace('\0', " ");
+    if line.is_empty() { format!("[{name}]") } else { line }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn terminals_have_names() {
+        assert_eq!(
+            (terminal(0), terminal(34816), terminal(34819)),
+            ("?".into(), "pts/0".into(), "pts/3".into())
+        );
+    }
+
+    #[test]
+    fn a_command_line_has_spaces() {
+        assert_eq!(command_line("sleep\01000\0", "sleep"), "sleep 1000");
+        assert_eq!(command_line("", "kthread"), "[kthread]");
+    }
+}

@@ -1,0 +1,89 @@
+//! The container's root: the image and the writable layer, joined, and what
+//! every container finds in it.
+
+mod devices;
+mod path;
+
+use mimeo_agent_protocol::message::Configure;
+use rustix::fs::{Mode, chmod, chown, stat};
+use rustix::mount::{MountFlags, mount, mount_bind};
+
+use crate::boot;
+use crate::disk;
+use crate::failure::{Context, SystemError};
+pub(crate) use devices::terminal;
+pub(crate) use path::Root;
+
+/// Where the agent sees the container's root.
+pub(crate) const ROOT: &str = "/run/mimeo/root";
+const IMAGE: &str = "/run/mimeo/image";
+/// Where the writable layer's filesystem is mounted.
+pub(crate) const WRITABLE: &str = "/run/mimeo/writable";
+const MANAGED: &str = "/run/mimeo/etc";
+
+/// Mounts the disks, joins them, and furnishes the root.
+pub(crate) fn prepare(configure: &Configure) -> Result<(), SystemError> {
+    for directory in ["/run/mimeo", IMAGE, WRITABLE, ROOT, MANAGED] {
+        boot::directory(directory)?;
+    }
+    disk::mount(&configure.image, IMAGE, MountFlags::RDONLY)?;
+    match &configure.writable {
+        Some(disk) => disk::mount(disk, WRITABLE, MountFlags::NOATIME)?,
+        // Mount points must be made somewhere; `start` then forbids writes.
+        None => boot::filesystem("tmpfs", WRITABLE, MountFlags::empty(), c"mode=0755")?,
+    }
+    join()?;
+    let root = Root::open(ROOT)?;
+    kernel_filesystems(&root)?;
+    devices::furnish(&root)?;
+    managed_files(&root, configure)
+}
+
+fn join() -> Result<(), SystemError> {
+    let (upper, work) = (format!("{WRITABLE}/upper"), format!("{WRITABLE}/work"));
+    if stat(&upper).is_err() {
+        like_the_image(&upper)?;
+    }
+    boot::directory(&work)?;
+    let options = format!("lowerdir={IMAGE},upperdir={upper},workdir={work},metacopy=off");
+    let options = std::ffi::CString::new(options).unwrap_or_default();
+    mount("overlay", ROOT, "overlay", MountFlags::empty(), &*options).context("join image and writable layer")
+}
+
+/// The joined root shows the owner and mode of the upper directory.
+fn like_the_image(upper: &str) -> Result<(), SystemError> {
+    let image = stat(IMAGE).context("look at the image's root")?;
+    boot::directory(upper)?;
+    chown(
+        upper,
+        Some(rustix::fs::Uid::from_raw(image.st_uid)),
+        Some(rustix::fs::Gid::from_raw(image.st_gid)),
+    )
+    .context("give the writable layer its owner")?;
+    chmod(upper, Mode::from_raw_mode(image.st_mode)).context("give the writable layer its mode")
+}
+
+/// `/sys`; `/proc` and the rest belong to namespaces that the container's process makes.
+fn kernel_filesystems(root: &Root) -> Result<(), SystemError> {
+    root.directory("/proc")?;
+    let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC | MountFlags::RDONLY;
+    devices::over(root, "/sys", "sysfs", flags, c"")
+}
+
+/// The three files that a container finds written by its runtime, bound over
+/// the image's so that its own layer does not carry them.
+fn managed_files(root: &Root, configure: &Configure) -> Result<(), SystemError> {
+    let files = [
+        ("hostname", crate::names::hostname(configure)),
+        ("hosts", crate::names::hosts(configure)),
+        ("resolv.conf", crate::names::resolv_conf(configure)),
+    ];
+    for (name, text) in files {
+        let managed = format!("{MANAGED}/{name}");
+        std::fs::write(&managed, text).context(format!("write {name}"))?;
+        chmod(&managed, Mode::from_raw_mode(0o644)).context(format!("write {name}"))?;
+        let target = root.file(&format!("/etc/{name}"))?;
+        mount_bind(managed, path::of(&target)).context(format!("bind /etc/{name}"))?;
+    }
+    Ok(())
+}

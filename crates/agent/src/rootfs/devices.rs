@@ -1,0 +1,61 @@
+//! The container's `/dev`.
+
+use rustix::fs::{FileType, Mode, makedev, mknodat, openat, symlinkat};
+use rustix::mount::MountFlags;
+
+use super::{ROOT, Root, path};
+use crate::boot;
+use crate::failure::{Context, SystemError};
+
+/// The devices that the OCI runtime specification names: major, minor.
+const NODES: [(&str, u32, u32); 6] =
+    [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
+const LINKS: [(&str, &str); 6] = [
+    ("fd", "/proc/self/fd"),
+    ("stdin", "/proc/self/fd/0"),
+    ("stdout", "/proc/self/fd/1"),
+    ("stderr", "/proc/self/fd/2"),
+    ("ptmx", "pts/ptmx"),
+    ("core", "/proc/kcore"),
+];
+
+/// Mounts `/dev` and fills it. Terminals are the container's own instance.
+pub(super) fn furnish(root: &Root) -> Result<(), SystemError> {
+    over(root, "/dev", "tmpfs", MountFlags::NOSUID, c"mode=0755,size=65536k")?;
+    // The mount lies over what the name above stands for.
+    let dev = root.directory("/dev")?;
+    for (name, major, minor) in NODES {
+        mknodat(&dev, name, FileType::CharacterDevice, Mode::from_raw_mode(0o666), makedev(major, minor))
+            .context(format!("make /dev/{name}"))?;
+    }
+    for (name, target) in LINKS {
+        symlinkat(target, &dev, name).context(format!("make /dev/{name}"))?;
+    }
+    let quiet = MountFlags::NOSUID | MountFlags::NOEXEC;
+    over(root, "/dev/pts", "devpts", quiet, c"newinstance,ptmxmode=0666,mode=0620,gid=5")?;
+    over(root, "/dev/shm", "tmpfs", quiet | MountFlags::NODEV, c"mode=1777,size=65536k")?;
+    root.directory("/dev/mqueue").map(drop)
+}
+
+/// Mounts one of the kernel's own filesystems on a directory of the root.
+pub(super) fn over(
+    root: &Root,
+    directory: &str,
+    name: &str,
+    flags: MountFlags,
+    data: &std::ffi::CStr,
+) -> Result<(), SystemError> {
+    let target = root.directory(directory)?;
+    boot::filesystem(name, &path::of(&target), flags, data)
+}
+
+/// Opens the master of a new terminal of the container, and names its other end.
+pub(crate) fn terminal() -> Result<(std::os::fd::OwnedFd, std::ffi::CString), SystemError> {
+    use rustix::fs::OFlags;
+    let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    let master = openat(rustix::fs::CWD, format!("{ROOT}/dev/pts/ptmx"), flags, Mode::empty())
+        .context("open a terminal")?;
+    rustix::pty::unlockpt(&master).context("unlock the terminal")?;
+    let name = rustix::pty::ptsname(&master, Vec::new()).context("name the terminal")?;
+    Ok((master, name))
+}

@@ -1,0 +1,165 @@
+//! Paths below the container's root, before anything runs in it. A link that
+//! the image brings never leads out of the root.
+
+use std::collections::VecDeque;
+use std::ffi::OsString;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Component, Path, PathBuf};
+
+use rustix::fs::{Mode, OFlags, ResolveFlags, mkdirat, openat2, readlinkat};
+use rustix::io::Errno;
+
+use crate::failure::{Context, SystemError};
+
+/// Links followed before a path is given up, as the kernel does.
+const MAX_LINKS: u32 = 40;
+
+/// The root directory that paths are resolved in.
+#[derive(Debug)]
+pub(crate) struct Root(OwnedFd);
+
+/// A name for an open file that any system call takes, whatever stands on its path by then.
+pub(crate) fn of(file: &OwnedFd) -> String {
+    format!("/proc/self/fd/{}", file.as_raw_fd())
+}
+
+impl Root {
+    pub(crate) fn open(path: &str) -> Result<Self, SystemError> {
+        rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+            .map(Self)
+            .context(format!("open {path}"))
+    }
+
+    /// Opens a directory, which is made with its parents when it is absent.
+    pub(crate) fn directory(&self, path: &str) -> Result<OwnedFd, SystemError> {
+        let resolved = self.resolve(Path::new(path)).context(format!("resolve {path}"))?;
+        self.make_directories(&resolved).context(format!("make {path}"))?;
+        self.at(&resolved, OFlags::PATH | OFlags::DIRECTORY).context(format!("open {path}"))
+    }
+
+    /// Opens a file, which is made with its directories when it is absent.
+    pub(crate) fn file(&self, path: &str) -> Result<OwnedFd, SystemError> {
+        let resolved = self.resolve(Path::new(path)).context(format!("resolve {path}"))?;
+        if let Some(parent) = resolved.parent() {
+            self.make_directories(parent).context(format!("make the directory of {path}"))?;
+        }
+        match self.at(&resolved, OFlags::PATH) {
+            Err(Errno::NOENT) => {
+                self.at(&resolved, OFlags::CREATE | OFlags::WRONLY).context(format!("make {path}"))?;
+                self.at(&resolved, OFlags::PATH).context(format!("open {path}"))
+            }
+            other => other.context(format!("open {path}")),
+        }
+    }
+
+    fn at(&self, path: &Path, flags: OFlags) -> Result<OwnedFd, Errno> {
+        let mode = if flags.contains(OFlags::CREATE) { 0o644 } else { 0 };
+        let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+        let within = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+        openat2(&self.0, path, flags | OFlags::CLOEXEC, Mode::from_raw_mode(mode), within)
+    }
+
+    fn make_directories(&self, path: &Path) -> Result<(), Errno> {
+        let mut so_far = PathBuf::new();
+        for name in path {
+            let parent = self.at(&so_far, OFlags::PATH | OFlags::DIRECTORY)?;
+            match mkdirat(&parent, name, Mode::from_raw_mode(0o755)) {
+                Ok(()) | Err(Errno::EXIST) => {}
+                Err(errno) => return Err(errno),
+            }
+            so_far.push(name);
+        }
+        Ok(())
+    }
+
+    /// The path without links, relative to the root. What does not exist has none.
+    fn resolve(&self, path: &Path) -> Result<PathBuf, Errno> {
+        let mut rest: VecDeque<OsString> = names(path).collect();
+        let mut resolved = PathBuf::new();
+        let mut links = 0;
+        while let Some(name) = rest.pop_front() {
+            if name == ".." {
+                resolved.pop();
+                continue;
+            }
+            let next = resolved.join(&name);
+            let Some(target) = self.link(&next)? else {
+                resolved = next;
+                continue;
+            };
+            links += 1;
+            if links > MAX_LINKS {
+                return Err(Errno::LOOP);
+            }
+            if target.is_absolute() {
+                resolved.clear();
+            }
+            for name in names(&target).collect::<Vec<_>>().into_iter().rev() {
+                rest.push_front(name);
+            }
+        }
+        Ok(resolved)
+    }
+
+    /// Where a link points; `None` when there is no link.
+    fn link(&self, path: &Path) -> Result<Option<PathBuf>, Errno> {
+        let file = match self.at(path, OFlags::PATH | OFlags::NOFOLLOW) {
+            Ok(file) => file,
+            Err(Errno::NOENT) => return Ok(None),
+            Err(errno) => return Err(errno),
+        };
+        match readlinkat(&file, "", Vec::new()) {
+            Ok(target) => Ok(Some(OsString::from_vec(target.into_bytes()).into())),
+            // Not a link.
+            Err(_) => Ok(None),
+        }
+    }
+}
+
+/// The names of a path, `..` among them.
+fn names(path: &Path) -> impl Iterator<Item = OsString> + '_ {
+    path.components().filter_map(|component| match component {
+        Component::Normal(name) => Some(name.to_owned()),
+        Component::ParentDir => Some("..".into()),
+        Component::RootDir | Component::CurDir | Component::Prefix(_) => None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    fn root() -> (tempfile::TempDir, Root) {
+        let directory = tempfile::tempdir().expect("a directory");
+        let root = Root::open(directory.path().to_str().expect("utf-8")).expect("opens");
+        (directory, root)
+    }
+
+    #[test]
+    fn a_link_to_the_root_stays_inside() {
+        let (directory, root) = root();
+        symlink("/", directory.path().join("evil")).expect("links");
+        root.file("/evil/../evil/etc/hosts").expect("makes");
+        assert!(directory.path().join("etc/hosts").is_file());
+    }
+
+    #[test]
+    fn a_dangling_link_is_made_to_lead_somewhere() {
+        let (directory, root) = root();
+        std::fs::create_dir(directory.path().join("etc")).expect("makes");
+        symlink("../run/systemd/resolve/stub", directory.path().join("etc/resolv.conf")).expect("links");
+        root.file("/etc/resolv.conf").expect("makes");
+        assert!(directory.path().join("run/systemd/resolve/stub").is_file());
+    }
+
+    #[test]
+    fn links_in_a_circle_are_refused() {
+        let (directory, root) = root();
+        symlink("b", directory.path().join("a")).expect("links");
+        symlink("a", directory.path().join("b")).expect("links");
+        assert!(root.directory("/a/c").is_err());
+    }
+}

@@ -1,0 +1,143 @@
+//! Sessions with the host, one after the other, and the requests in them.
+
+use std::convert::Infallible;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use mimeo_agent_protocol::link::{self, Accepted, FrameReader, Incoming, LinkError, Stream};
+use mimeo_agent_protocol::message::{Failure, FailureKind, Reply, Request};
+
+use crate::boot::Booted;
+use crate::console::log;
+use crate::failure::{Context, SystemError, chain, failure};
+use crate::machine::Machine;
+use crate::modules::Modules;
+use crate::port::{self, PortReader, PortWriter};
+use crate::{
+    archive, configure, exec, inside, metrics, probe, processes, shutdown, signal, start, stat, volume,
+};
+
+/// How the agent calls itself.
+const NAME: &str = concat!("mimeo-agent ", env!("CARGO_PKG_VERSION"));
+/// How long the kernel may take to show the host link.
+const PORT_DEADLINE: Duration = Duration::from_secs(30);
+/// How often it is looked for: the kernel finds it within a few milliseconds of its driver.
+const PORT_INTERVAL: Duration = Duration::from_micros(500);
+
+/// Serves one session after the other, for as long as there is a port.
+pub(crate) async fn sessions(booted: Booted) -> Result<Infallible, SystemError> {
+    let modules = Modules::new(booted.initramfs);
+    let port = host_port(&modules).await?;
+    let machine = Machine::new(modules);
+    machine.reaper.run().context("watch for ended processes")?;
+    let mut channel = open(&port)?;
+    loop {
+        channel = match link::accept(channel.0, channel.1, NAME).await {
+            Ok(session) => serve(&machine, session, &port).await?,
+            Err(error) => {
+                log(&format!("no session: {}", chain(&error)));
+                open(&port)?
+            }
+        };
+    }
+}
+
+type Channel = (FrameReader<PortReader>, PortWriter);
+
+fn open(port: &Arc<OwnedFd>) -> Result<Channel, SystemError> {
+    let reader = PortReader::new(port.clone()).context("watch the host link")?;
+    let writer = PortWriter::new(port.clone()).context("watch the host link")?;
+    Ok((FrameReader::new(reader), writer))
+}
+
+/// Loads modules only until the host link is there; the rest are for later.
+async fn host_port(modules: &Modules) -> Result<Arc<OwnedFd>, SystemError> {
+    for file in modules.eager()? {
+        if port::find().is_some() {
+            break;
+        }
+        modules.load(&file)?;
+    }
+    let deadline = tokio::time::Instant::now() + PORT_DEADLINE;
+    let path = loop {
+        if let Some(path) = port::find() {
+            break path;
+        }
+        if tokio::time::Instant::now() > deadline {
+            return Err(SystemError::new("look for the host link", rustix::io::Errno::NODEV));
+        }
+        tokio::time::sleep(PORT_INTERVAL).await;
+    };
+    port::open(&path).context("open the host link")
+}
+
+/// Serves one session to its end, and gives back the channel for the next.
+async fn serve(
+    machine: &Arc<Machine>,
+    session: Accepted<PortReader, PortWriter>,
+    port: &Arc<OwnedFd>,
+) -> Result<Channel, SystemError> {
+    let Accepted { link, hello, mut incoming, channel } = session;
+    log(&format!("session {} with {}", link.generation(), hello.name));
+    machine.load_modules_once();
+    requests(machine, &mut incoming).await;
+    let why = link.ended().cloned().unwrap_or(LinkError::Closed);
+    match (why, channel.await) {
+        // The next hello is in the reader already.
+        (LinkError::Restarted, Ok(channel)) => Ok(channel),
+        (why, _) => {
+            log(&format!("session over: {}", chain(&why)));
+            open(port)
+        }
+    }
+}
+
+async fn requests(machine: &Arc<Machine>, incoming: &mut Incoming) {
+    while let Some((request, stream)) = incoming.next().await {
+        tokio::spawn(answer(machine.clone(), request, stream));
+    }
+}
+
+/// Answers one request. Whatever fails is told to the host, never dropped.
+async fn answer(machine: Arc<Machine>, request: Bytes, stream: Stream) {
+    let request = match serde_json::from_slice(&request) {
+        Ok(request) => request,
+        Err(error) => {
+            let failed = failure(FailureKind::Invalid, format!("unreadable request: {error}"));
+            return stream.sender.message(&Reply::Failed(failed));
+        }
+    };
+    match request {
+        Request::Volume(volume) => volume::serve(&machine, volume, stream).await,
+        Request::Start(process) => start::serve(&machine, process, stream).await,
+        Request::Exec(process) => exec::serve(&machine, process, stream).await,
+        Request::ReadArchive { path, follow } => archive::read(&machine, path, follow, stream).await,
+        Request::WriteArchive { directory } => archive::write(&machine, directory, stream).await,
+        Request::Shutdown => shutdown::serve(&machine, stream).await,
+        brief => stream.sender.message(&match once(&machine, brief).await {
+            Ok(reply) => reply,
+            Err(failed) => Reply::Failed(failed),
+        }),
+    }
+}
+
+/// The requests that have one answer.
+async fn once(machine: &Arc<Machine>, request: Request) -> Result<Reply, Failure> {
+    match request {
+        Request::Configure(configure) => configure::act(machine, configure).await,
+        Request::Signal { signal } => signal::act(machine, signal),
+        Request::Metrics => metrics::act(machine).await,
+        Request::Processes => processes::act(machine).await,
+        Request::Probe { url, timeout_ms } => probe::act(&url, timeout_ms).await,
+        Request::Stat { path } => stat::act(machine, path).await,
+        Request::SetClock { unix_nanos } => configure::set_clock(unix_nanos).map(|()| Reply::Done),
+        Request::Volume(_)
+        | Request::Start(_)
+        | Request::Exec(_)
+        | Request::ReadArchive { .. }
+        | Request::WriteArchive { .. }
+        | Request::Shutdown => Err(inside::lost()),
+    }
+}

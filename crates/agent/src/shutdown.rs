@@ -1,0 +1,79 @@
+//! `shutdown`: end everything, flush, power off.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use mimeo_agent_protocol::link::Stream;
+use mimeo_agent_protocol::message::{Failure, Reply};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use rustix::mount::{UnmountFlags, unmount};
+use rustix::system::{RebootCommand, reboot};
+
+use crate::console::log;
+use crate::failure::chain;
+use crate::inside::blocking;
+use crate::machine::{Machine, State};
+use crate::rootfs::{ROOT, WRITABLE};
+
+/// How long killed processes may take to go: one may hang in a filesystem that nobody serves.
+const DEADLINE: Duration = Duration::from_secs(5);
+const INTERVAL: Duration = Duration::from_millis(1);
+/// For the answer to leave through the port: the device takes it at once.
+const FAREWELL: Duration = Duration::from_millis(10);
+
+/// Ends the machine.
+pub(crate) async fn serve(machine: &Arc<Machine>, stream: Stream) {
+    log("shutting down");
+    end_processes(machine).await;
+    // Nothing holds the container's namespaces now but the agent.
+    machine.enter(State::Booted);
+    if let Err(failed) = blocking(|| Ok::<_, Failure>(flush())).await {
+        log(&chain(&failed));
+    }
+    stream.sender.message(&Reply::Done);
+    tokio::time::sleep(FAREWELL).await;
+    power_off();
+}
+
+async fn end_processes(machine: &Machine) {
+    let end = tokio::time::Instant::now() + DEADLINE;
+    loop {
+        // To all but ourselves; fails when there is nobody.
+        kill(Pid::from_raw(-1), Signal::SIGKILL).ok();
+        if machine.reaper.reap() {
+            return;
+        }
+        if tokio::time::Instant::now() > end {
+            return log("some processes do not end");
+        }
+        tokio::time::sleep(INTERVAL).await;
+    }
+}
+
+fn flush() {
+    rustix::fs::sync();
+    for target in [ROOT, WRITABLE] {
+        if let Err(errno) = unmount_below(target) {
+            log(&format!("unmount {target}: {errno}"));
+        }
+    }
+}
+
+/// Unmounts what lies below a mount point, deepest first, and itself.
+fn unmount_below(target: &str) -> rustix::io::Result<()> {
+    let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+    let inside =
+        |path: &&str| path.strip_prefix(target).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+    let mut targets: Vec<&str> =
+        mounts.lines().filter_map(|line| line.split(' ').nth(1)).filter(inside).collect();
+    targets.reverse();
+    targets.into_iter().try_for_each(|path| unmount(path, UnmountFlags::empty()))
+}
+
+/// The machine's end. Does not return, unless the kernel cannot power off.
+pub(crate) fn power_off() {
+    if let Err(errno) = reboot(RebootCommand::PowerOff) {
+        log(&format!("power off: {errno}"));
+    }
+}

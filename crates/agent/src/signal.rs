@@ -1,0 +1,76 @@
+//! `signal`: to the container's own process.
+//!
+//! The kernel drops a signal that the first process of a pid namespace neither
+//! handles nor ignores. People expect of `sleep 1000` that it ends all the
+//! same, so the agent does then what the signal does to any other process.
+#![allow(unsafe_code, reason = "a signal by its number, through a pidfd, has no safe form")]
+
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+
+use mimeo_agent_protocol::message::{Failure, FailureKind, Reply};
+
+use crate::failure::{Context, failure};
+use crate::machine::{Container, Machine};
+use crate::procfs;
+
+/// Sends a signal to the container.
+pub(crate) fn act(machine: &Machine, signal: i32) -> Result<Reply, Failure> {
+    let running = machine.container()?;
+    container(&running, signal).map(|()| Reply::Done)
+}
+
+/// Sends a signal to the container's own process, or does what it means.
+pub(crate) fn container(container: &Container, signal: i32) -> Result<(), Failure> {
+    if !(0..=64).contains(&signal) {
+        return Err(failure(FailureKind::Invalid, format!("no such signal: {signal}")));
+    }
+    let status = std::fs::read_to_string(format!("/proc/{}/status", container.pid)).unwrap_or_default();
+    let signal = match (procfs::cares_for(&status, signal), default_action(signal)) {
+        (false, Action::End) => {
+            container.killed_for().get_or_insert(signal);
+            libc::SIGKILL
+        }
+        (false, Action::Stop) => libc::SIGSTOP,
+        (true, _) | (_, Action::None) => signal,
+    };
+    Ok(send(&container.pidfd, signal).context("send the signal")?)
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Action {
+    End,
+    Stop,
+    None,
+}
+
+/// What a signal does to a process that says nothing about it, by signal(7).
+fn default_action(signal: i32) -> Action {
+    match signal {
+        0 | libc::SIGCHLD | libc::SIGCONT | libc::SIGURG | libc::SIGWINCH => Action::None,
+        libc::SIGSTOP | libc::SIGTSTP | libc::SIGTTIN | libc::SIGTTOU => Action::Stop,
+        _ => Action::End,
+    }
+}
+
+/// Sends a signal to one process, which cannot be mistaken for a later one.
+pub(crate) fn send(pidfd: &OwnedFd, signal: i32) -> io::Result<()> {
+    let no_details: *const libc::siginfo_t = std::ptr::null();
+    // SAFETY: takes a descriptor and numbers; no details are given.
+    let result =
+        unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, no_details, 0) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn most_signals_end_a_process() {
+        assert_eq!(default_action(libc::SIGTERM), Action::End);
+        assert_eq!(default_action(40), Action::End);
+        assert_eq!(default_action(libc::SIGWINCH), Action::None);
+        assert_eq!(default_action(libc::SIGTSTP), Action::Stop);
+    }
+}

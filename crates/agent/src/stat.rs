@@ -1,0 +1,24 @@
+//! `stat`: what stands at a path of the container.
+
+use std::io::ErrorKind;
+use std::sync::Arc;
+
+use mimeo_agent_protocol::message::{Failure, FileKind, Reply};
+
+use crate::failure::Context;
+use crate::inside::inside;
+use crate::machine::Machine;
+
+/// Looks at a path, links followed.
+pub(crate) async fn act(machine: &Arc<Machine>, path: String) -> Result<Reply, Failure> {
+    let kind = inside(machine.place()?, move || match std::fs::metadata(&path) {
+        Ok(found) if found.is_dir() => Ok(Some(FileKind::Directory)),
+        Ok(found) if found.is_file() => Ok(Some(FileKind::File)),
+        Ok(_) => Ok(Some(FileKind::Other)),
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(None),
+        Err(error) => {
+            Err::<_, std::io::Error>(error).context(format!("look at {path}")).map_err(Failure::from)
+        }
+    });
+    Ok(Reply::Found { kind: kind.await? })
+}

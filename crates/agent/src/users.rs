@@ -1,0 +1,155 @@
+//! Users and groups, by the image's own /etc/passwd and /etc/group.
+
+/// Who a process runs as.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Identity {
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+    /// Supplementary groups.
+    pub(crate) groups: Vec<u32>,
+    pub(crate) home: String,
+}
+
+/// Why a user cannot be found, in podman's words.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum UserError {
+    #[error("unable to find user {0}: no matching entries in passwd file")]
+    User(String),
+    #[error("unable to find group {0}: no matching entries in group file")]
+    Group(String),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct User<'a> {
+    name: &'a str,
+    uid: u32,
+    gid: u32,
+    home: &'a str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Group<'a> {
+    name: &'a str,
+    gid: u32,
+    members: &'a str,
+}
+
+/// Resolves `user`, `uid`, `user:group` or `uid:gid`; empty is root. A number
+/// needs no entry; a name does. A group given by hand replaces all of the
+/// user's own, as with podman.
+pub(crate) fn resolve(wanted: &str, passwd: &str, group: &str) -> Result<Identity, UserError> {
+    let (user, wanted_group) = match wanted.split_once(':') {
+        Some((user, group)) => (user, Some(group).filter(|group| !group.is_empty())),
+        None => (wanted, None),
+    };
+    let user = if user.is_empty() { "0" } else { user };
+    let number = user.parse::<u32>().ok();
+    let entry = users(passwd).find(|entry| entry.name == user || Some(entry.uid) == number);
+    let (uid, gid, name, home) = match (entry, number) {
+        (Some(entry), _) => (entry.uid, entry.gid, entry.name, entry.home),
+        (None, Some(uid)) => (uid, 0, "", ""),
+        (None, None) => return Err(UserError::User(user.to_owned())),
+    };
+    let home = if home.is_empty() { "/" } else { home }.to_owned();
+    match wanted_group {
+        Some(wanted) => Ok(Identity { uid, gid: group_id(wanted, group)?, groups: Vec::new(), home }),
+        None => Ok(Identity { uid, gid, groups: memberships(name, group), home }),
+    }
+}
+
+/// The name of a user, or its number again.
+pub(crate) fn name_of(uid: u32, passwd: &str) -> String {
+    users(passwd)
+        .find(|entry| entry.uid == uid)
+        .map_or_else(|| uid.to_string(), |entry| entry.name.to_owned())
+}
+
+fn group_id(wanted: &str, group: &str) -> Result<u32, UserError> {
+    let number = wanted.parse::<u32>().ok();
+    let entry = groups(group).find(|entry| entry.name == wanted || Some(entry.gid) == number);
+    entry.map(|entry| entry.gid).or(number).ok_or_else(|| UserError::Group(wanted.to_owned()))
+}
+
+fn memberships(name: &str, group: &str) -> Vec<u32> {
+    if name.is_empty() {
+        return Vec::new();
+    }
+    groups(group)
+        .filter(|entry| entry.members.split(',').any(|member| member.trim() == name))
+        .map(|entry| entry.gid)
+        .collect()
+}
+
+fn users(passwd: &str) -> impl Iterator<Item = User<'_>> {
+    passwd.lines().filter_map(|line| {
+        let mut fields = line.trim().split(':');
+        let name = fields.next()?;
+        let (uid, gid) = (fields.nth(1)?.parse().ok()?, fields.next()?.parse().ok()?);
+        Some(User { name, uid, gid, home: fields.nth(1).unwrap_or_default() })
+    })
+}
+
+fn groups(group: &str) -> impl Iterator<Item = Group<'_>> {
+    group.lines().filter_map(|line| {
+        let mut fields = line.trim().split(':');
+        let name = fields.next()?;
+        Some(Group { name, gid: fields.nth(1)?.parse().ok()?, members: fields.next().unwrap_or_default() })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const PASSWD: &str =
+        "root:x:0:0:root:/root:/bin/sh\nbroken\nwww:x:33:34:www:/var/www:/bin/sh\n4000:x:7:7::/seven:\n";
+    const GROUP: &str = "root:x:0:\nwww:x:34:\nlogs:x:40:root,www\nmail:x:41:www\n";
+
+    fn found(wanted: &str) -> (u32, u32, Vec<u32>, String) {
+        let Identity { uid, gid, groups, home } = resolve(wanted, PASSWD, GROUP).expect("found");
+        (uid, gid, groups, home)
+    }
+
+    #[test]
+    fn users_are_found_by_name_and_number() {
+        assert_eq!(found(""), (0, 0, vec![40], "/root".into()));
+        assert_eq!(found("www"), (33, 34, vec![40, 41], "/var/www".into()));
+        assert_eq!(found("33"), found("www"));
+        assert_eq!(found("1000"), (1000, 0, vec![], "/".into()));
+        assert_eq!(found("4000"), (7, 7, vec![], "/seven".into()));
+    }
+
+    #[test]
+    fn a_group_given_by_hand_is_the_only_one() {
+        assert_eq!(found("www:mail"), (33, 41, vec![], "/var/www".into()));
+        assert_eq!(found("1000:1001"), (1000, 1001, vec![], "/".into()));
+        assert_eq!(found("www:"), found("www"));
+    }
+
+    #[test]
+    fn names_must_exist() {
+        assert_eq!(resolve("nobody", PASSWD, GROUP), Err(UserError::User("nobody".into())));
+        assert_eq!(resolve("www:none", PASSWD, GROUP), Err(UserError::Group("none".into())));
+        assert_eq!(resolve("-1", PASSWD, GROUP), Err(UserError::User("-1".into())));
+    }
+
+    #[test]
+    fn a_number_without_a_name_is_its_own_name() {
+        assert_eq!((name_of(33, PASSWD), name_of(5, PASSWD)), ("www".into(), "5".into()));
+    }
+
+    proptest! {
+        #[test]
+        fn noise_never_panics(wanted: String, passwd: String, group: String) {
+            drop(resolve(&wanted, &passwd, &group));
+        }
+
+        #[test]
+        fn any_number_is_a_user(uid: u32, gid: u32, passwd in "[a-z]{1,8}:x:[a-z]{0,3}:1::/:\n") {
+            let identity = resolve(&format!("{uid}:{gid}"), &passwd, "").expect("numbers need no entry");
+            prop_assert_eq!((identity.uid, identity.gid), (uid, gid));
+        }
+    }
+}

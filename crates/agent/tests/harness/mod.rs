@@ -1,0 +1,173 @@
+//! Boots the agent in a real virtual machine and talks to it as a host does.
+//! What is missing (qemu, apt, the musl target) fails the test that needs it.
+
+mod guest;
+mod initramfs;
+mod kernel;
+mod process;
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command};
+use std::time::{Duration, Instant};
+
+use mimeo_agent_protocol::link::{Link, Stream, connect};
+use mimeo_agent_protocol::message::{Address, Configure, Disk, Interface, Reply, Request};
+use tokio::net::UnixStream;
+
+pub use process::{Output, Running, command, shell};
+
+/// How long a machine may take to answer; a loaded machine is slow.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// A machine that runs, until it is dropped.
+pub struct Vm {
+    qemu: Child,
+    pub link: Link,
+    directory: tempfile::TempDir,
+    pub answered_after: Duration,
+}
+
+/// Runs a program of the host to its end.
+pub fn run(command: &mut Command) {
+    let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+impl Vm {
+    /// Boots a machine and greets its agent.
+    pub async fn boot() -> Self {
+        let directory = tempfile::tempdir().expect("a directory");
+        let (kernel, modules) = kernel::get();
+        let initramfs = directory.path().join("initramfs");
+        initramfs::pack(&initramfs, &modules);
+        guest::disks(directory.path());
+        let begun = Instant::now();
+        let qemu = spawn(directory.path(), &kernel, &initramfs);
+        let link = greet(&directory.path().join("link"), 1).await;
+        Self { qemu, link, directory, answered_after: begun.elapsed() }
+    }
+
+    /// Boots a machine and gives it its name, network and disks.
+    pub async fn configured() -> Self {
+        let vm = Self::boot().await;
+        vm.must(Request::Configure(configure(true))).await;
+        vm
+    }
+
+    /// Boots a machine whose container runs `script`.
+    pub async fn running(script: &str) -> (Self, Running) {
+        let vm = Self::configured().await;
+        let container = vm.start(shell(script)).await;
+        (vm, container)
+    }
+
+    /// Leaves the session and begins another.
+    pub async fn come_back(&mut self) {
+        self.link = greet(&self.directory.path().join("link"), self.link.generation() + 1).await;
+    }
+
+    pub fn open(&self, request: &Request) -> Stream {
+        self.link.open(request).expect("a stream")
+    }
+
+    /// The first answer to a request.
+    pub async fn ask(&self, request: Request) -> Reply {
+        let mut stream = self.open(&request);
+        let answer = tokio::time::timeout(DEADLINE, stream.receiver.message()).await;
+        match answer {
+            Ok(Ok(reply)) => reply,
+            other => panic!("{request:?}: {other:?}\n{}", self.console()),
+        }
+    }
+
+    /// A request that must succeed.
+    pub async fn must(&self, request: Request) -> Reply {
+        match self.ask(request.clone()).await {
+            Reply::Failed(failure) => panic!("{request:?}: {failure}\n{}", self.console()),
+            reply => reply,
+        }
+    }
+
+    pub fn console(&self) -> String {
+        std::fs::read_to_string(self.directory.path().join("console")).unwrap_or_default()
+    }
+
+    pub fn disk(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    /// Waits until the machine has powered itself off.
+    pub async fn gone(&mut self) {
+        let end = Instant::now() + DEADLINE;
+        while self.qemu.try_wait().expect("qemu's status").is_none() {
+            assert!(Instant::now() < end, "still there: {}", self.console());
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+}
+
+impl Drop for Vm {
+    fn drop(&mut self) {
+        self.qemu.kill().ok();
+        self.qemu.wait().ok();
+    }
+}
+
+/// What the tests' machines are told to be.
+pub fn configure(writable: bool) -> Configure {
+    let disk = |serial: &str| Disk { serial: serial.into(), filesystem: "ext4".into() };
+    Configure {
+        machine: "0".repeat(64),
+        hostname: "box".into(),
+        unix_nanos: 1_800_000_000_000_000_000,
+        interface: Some(Interface {
+            mac: "02:00:00:00:00:07".into(),
+            address: Address { ip: [10, 0, 2, 15].into(), prefix: 24 },
+            gateway: [10, 0, 2, 2].into(),
+            mtu: 1400,
+        }),
+        dns: vec!["10.0.2.3".into()],
+        dns_search: vec!["example.org".into()],
+        hosts: [("db".to_owned(), "10.9.8.7".to_owned())].into(),
+        image: disk("image"),
+        writable: writable.then(|| disk("writable")),
+    }
+}
+
+fn spawn(directory: &Path, kernel: &Path, initramfs: &Path) -> Child {
+    let at = |name: &str| directory.join(name).display().to_string();
+    let append = format!("console=ttyS0 quiet reboot=t panic=-1 tsc_early_khz={}", kernel::host_khz());
+    let mut qemu = Command::new("qemu-system-x86_64");
+    qemu.args(["-M", "microvm,acpi=on", "-accel", "tcg,tb-size=64", "-cpu", "max", "-smp", "1", "-m", "256"])
+        .args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"])
+        .arg("-kernel")
+        .arg(kernel)
+        .arg("-initrd")
+        .arg(initramfs)
+        .args(["-append", &append, "-serial", &format!("file:{}", at("console"))])
+        .args(["-device", "virtio-serial-device"])
+        .args(["-chardev", &format!("socket,id=link,path={},server=on,wait=off", at("link"))])
+        .args(["-device", "virtserialport,chardev=link,name=mimeo"])
+        .args(["-netdev", "user,id=net", "-device", "virtio-net-device,netdev=net,mac=02:00:00:00:00:07"])
+        .args(["-drive", &format!("if=none,id=image,file={},format=raw,readonly=on", at("image"))])
+        .args(["-device", "virtio-blk-device,drive=image,serial=image"])
+        .args(["-drive", &format!("if=none,id=writable,file={},format=raw", at("writable"))])
+        .args(["-device", "virtio-blk-device,drive=writable,serial=writable"]);
+    qemu.spawn().unwrap_or_else(|error| panic!("{qemu:?}: {error}"))
+}
+
+async fn greet(socket: &Path, generation: u32) -> Link {
+    let end = Instant::now() + DEADLINE;
+    let socket = loop {
+        match UnixStream::connect(socket).await {
+            Ok(socket) => break socket,
+            Err(error) => assert!(Instant::now() < end, "{error}"),
+        }
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    };
+    let (reader, writer) = socket.into_split();
+    let greeting = tokio::time::timeout(DEADLINE, connect(reader, writer, generation, "test"));
+    let (link, hello) = greeting.await.expect("an answer in time").expect("a session");
+    assert!(hello.name.starts_with("mimeo-agent "), "{hello:?}");
+    link
+}

@@ -1,0 +1,130 @@
+//! Processes of a machine, as a test sees them.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use mimeo_agent_protocol::link::{Item, Stream};
+use mimeo_agent_protocol::message::{ExitStatus, Failure, Input, Process, Reply, Request, channel};
+
+use super::{DEADLINE, Vm};
+
+/// A process with these arguments.
+pub fn command(args: &[&str]) -> Process {
+    Process {
+        args: args.iter().map(|arg| (*arg).to_owned()).collect(),
+        cwd: "/".into(),
+        ..Process::default()
+    }
+}
+
+/// A process that runs a script.
+pub fn shell(script: &str) -> Process {
+    command(&["sh", "-c", script])
+}
+
+/// What a process said, and how it ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Output {
+    pub stdout: String,
+    pub stderr: String,
+    pub status: ExitStatus,
+}
+
+/// A process that was started.
+pub struct Running {
+    pub stream: Stream,
+    pub pid: u32,
+    stdout: Vec<u8>,
+    stderr: Vec<u8>,
+}
+
+impl Vm {
+    pub async fn start(&self, process: Process) -> Running {
+        self.begin(Request::Start(process))
+            .await
+            .unwrap_or_else(|failure| panic!("{failure}\n{}", self.console()))
+    }
+
+    pub async fn exec(&self, process: Process) -> Result<Running, Failure> {
+        self.begin(Request::Exec(process)).await
+    }
+
+    async fn begin(&self, request: Request) -> Result<Running, Failure> {
+        let mut stream = self.open(&request);
+        let answer = tokio::time::timeout(DEADLINE, stream.receiver.message::<Reply>()).await;
+        match answer.unwrap_or_else(|_| panic!("{request:?} is not answered\n{}", self.console())) {
+            Ok(Reply::Started { pid }) => Ok(Running { stream, pid, stdout: vec![], stderr: vec![] }),
+            Ok(Reply::Failed(failure)) => Err(failure),
+            other => panic!("{request:?}: {other:?}\n{}", self.console()),
+        }
+    }
+
+    /// Runs a process to its end.
+    pub async fn run(&self, process: Process) -> Output {
+        self.exec(process).await.unwrap_or_else(|failure| panic!("{failure}")).output().await
+    }
+
+    /// What a script prints.
+    pub async fn sh(&self, script: &str) -> String {
+        let output = self.run(shell(script)).await;
+        assert_eq!(output.status, ExitStatus::Code(0), "{script}: {output:?}");
+        output.stdout
+    }
+
+    /// Why a process cannot run.
+    pub async fn refusal(&self, process: Process) -> Failure {
+        match self.exec(process.clone()).await {
+            Err(failure) => failure,
+            Ok(_) => panic!("{process:?} runs"),
+        }
+    }
+}
+
+impl Running {
+    pub async fn input(&self, bytes: &[u8]) {
+        self.stream.sender.data(channel::STDIN, Bytes::copy_from_slice(bytes)).await.expect("takes input");
+    }
+
+    pub fn send(&self, input: Input) {
+        self.stream.sender.message(&input);
+    }
+
+    /// Waits for its end.
+    pub async fn output(mut self) -> Output {
+        let status = loop {
+            if let Some(status) = self.step().await {
+                break status;
+            }
+        };
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        Output { stdout: text(&self.stdout), stderr: text(&self.stderr), status }
+    }
+
+    /// Waits until it has printed `text`.
+    pub async fn says(&mut self, text: &str) {
+        while !String::from_utf8_lossy(&self.stdout).contains(text) {
+            let ended = self.step().await;
+            assert_eq!(ended, None, "{:?}", String::from_utf8_lossy(&self.stdout));
+        }
+    }
+
+    async fn step(&mut self) -> Option<ExitStatus> {
+        let item = tokio::time::timeout(DEADLINE, self.stream.receiver.next()).await;
+        let seen = String::from_utf8_lossy(&self.stdout).into_owned();
+        match item.unwrap_or_else(|_| panic!("silence after {seen:?}")) {
+            Ok(Some(Item::Data { channel: channel::STDOUT, bytes })) => self.stdout.extend_from_slice(&bytes),
+            Ok(Some(Item::Data { bytes, .. })) => self.stderr.extend_from_slice(&bytes),
+            Ok(Some(Item::Message(json))) => match serde_json::from_slice(&json) {
+                Ok(Reply::Exited(status)) => return Some(status),
+                other => panic!("{other:?}"),
+            },
+            other => panic!("{other:?} after {seen:?}"),
+        }
+        None
+    }
+}
+
+/// Long enough for a process to have got where it is going.
+pub async fn a_moment() {
+    tokio::time::sleep(Duration::from_millis(300)).await;
+}
