@@ -4,6 +4,7 @@
 //! driver cannot do is a typed error, never a success that did nothing. No
 //! driver's name stands in an `if` outside its own folder.
 
+pub mod accel;
 mod console;
 mod driver;
 pub mod fake;
