@@ -25,7 +25,7 @@ pub enum DownloadError {
         /// Its digest.
         layer: Digest,
         /// Why.
-        source: RegistryError,
+        source: Box<RegistryError>,
     },
     /// This machine's disk is at fault.
     #[error("layer {layer} cannot be stored")]
@@ -76,7 +76,7 @@ pub(crate) async fn layer(
     if !path.exists() {
         let done = fetch(store, registry, descriptor, &tell).await;
         done.map_err(|fault| match fault {
-            Fault::Registry(source) => DownloadError::Registry { layer, source },
+            Fault::Registry(source) => DownloadError::Registry { layer, source: Box::new(source) },
             Fault::File(source) => DownloadError::File { layer, source },
         })?;
     }
@@ -143,7 +143,7 @@ async fn complete(
             done => done?,
         }
     }
-    Ok(partial.check(descriptor)?)
+    partial.check(descriptor)
 }
 
 fn worth_another_try(error: &RegistryError, length: u64, before: u64, barren: u32) -> bool {

@@ -32,11 +32,17 @@ pub struct LayerError {
     pub entry: Option<String>,
     /// What is wrong.
     #[source]
-    pub problem: LayerProblem,
+    pub problem: Box<LayerProblem>,
 }
 
 fn at(entry: &Option<String>) -> String {
     entry.as_ref().map(|path| format!(" at entry {path:?}")).unwrap_or_default()
+}
+
+impl LayerError {
+    pub(crate) fn new(layer: Digest, entry: Option<String>, problem: LayerProblem) -> Self {
+        Self { layer, entry, problem: Box::new(problem) }
+    }
 }
 
 /// What is wrong with a layer.
@@ -190,7 +196,6 @@ pub enum LayerProblem {
 #[derive(Debug)]
 pub(crate) struct Layer {
     pub(crate) digest: Digest,
-    pub(crate) diff_id: Digest,
     pub(crate) entries: Vec<Entry>,
     pub(crate) spool: Spool,
 }
@@ -208,14 +213,21 @@ pub(crate) struct Request<'a> {
 
 /// Reads a layer's blob whole, verifying its diff id.
 pub(crate) fn read(request: &Request<'_>) -> Result<Layer, LayerError> {
-    let refuse = |(entry, problem)| LayerError { layer: request.digest, entry, problem };
+    let refuse = |(entry, problem)| LayerError::new(request.digest, entry, problem);
     let mut spool = Spool::create(request.spool_dir).map_err(|p| refuse((None, p)))?;
     let stream = open(request).map_err(|p| refuse((None, p)))?;
     let mut tar = TarStream::new(stream, &mut spool, request.budget);
     let entries = tar.entries().map_err(|problem| refuse((tar.current(), problem)))?;
     let diff_id = tar.into_inner().finish().map_err(|p| refuse((None, p)))?;
     check_diff_id(request.diff_id, diff_id).map_err(|p| refuse((None, p)))?;
-    Ok(Layer { digest: request.digest, diff_id, entries, spool })
+    Ok(Layer { digest: request.digest, entries, spool })
+}
+
+/// The digest of a layer's uncompressed bytes, which are not looked into.
+pub(crate) fn diff_id(blob: &Path, digest: Digest, budget: &Budget) -> Result<Digest, LayerError> {
+    let request = Request { blob, digest, diff_id: None, spool_dir: blob, budget };
+    let read = open(&request).and_then(Metered::finish);
+    read.map_err(|problem| LayerError::new(digest, None, problem))
 }
 
 fn open<'a>(request: &Request<'a>) -> Result<Metered<'a, Box<dyn Read>>, LayerProblem> {

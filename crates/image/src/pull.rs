@@ -60,7 +60,7 @@ pub enum PullError {
         /// The image's full name.
         image: String,
         /// Why.
-        source: RegistryError,
+        source: Box<RegistryError>,
     },
     /// The login files are at fault.
     #[error(transparent)]
@@ -104,7 +104,7 @@ pub enum PullError {
 
 impl PullError {
     pub(crate) fn registry(name: &ImageName, source: RegistryError) -> Self {
-        Self::Registry { image: name.to_string(), source }
+        Self::Registry { image: name.to_string(), source: Box::new(source) }
     }
 
     fn document(image: &impl ToString) -> impl FnOnce(DocumentError) -> Self {

@@ -70,18 +70,11 @@ impl Tree {
         for (index, layer) in layers.iter_mut().enumerate() {
             for entry in std::mem::take(&mut layer.entries) {
                 let path = entry.path.clone();
-                tree.apply(index, entry).map_err(|problem| LayerError {
-                    layer: layer.digest,
-                    entry: Some(path),
-                    problem,
-                })?;
+                tree.apply(index, entry).map_err(|p| LayerError::new(layer.digest, Some(path), p))?;
             }
         }
-        tree.drop_lost_and_found().map_err(|(layer, problem)| LayerError {
-            layer: layers[layer].digest,
-            entry: Some(LOST_FOUND.to_owned()),
-            problem,
-        })?;
+        tree.drop_lost_and_found()
+            .map_err(|(layer, p)| LayerError::new(layers[layer].digest, Some(LOST_FOUND.to_owned()), p))?;
         Ok(tree)
     }
 

@@ -331,7 +331,7 @@ fn real_size(pax: &Pax) -> Result<u64, LayerProblem> {
 }
 
 fn pairs(map: &[u64]) -> Result<Vec<(u64, u64)>, LayerProblem> {
-    if map.len() % 2 != 0 || map.len() / 2 > MAX_SEGMENTS {
+    if !map.len().is_multiple_of(2) || map.len() / 2 > MAX_SEGMENTS {
         return Err(LayerProblem::BadPax { what: "sparse map" });
     }
     Ok(map.chunks_exact(2).map(|pair| (pair[0], pair[1])).collect())

@@ -1,0 +1,91 @@
+//! Content that no record names any more.
+
+use std::collections::HashSet;
+use std::fs;
+use std::path::Path;
+
+use crate::commit::{self, FileError};
+use crate::digest::Digest;
+use crate::records::{self, Records};
+use crate::store::{Lock, Store};
+
+/// Removes content that no record names. Returns the bytes of disk given back.
+///
+/// The lock says that nobody adds content meanwhile, so what is in `tmp` and `locks` was left by the dead.
+pub(crate) fn collect(store: &Store, _exclusive: &Lock, partials: bool) -> Result<u64, FileError> {
+    let records = records::load(store)?;
+    let live = live(&records)?;
+    let dead = |path: &Path| !live.contains(&stem(path)) && (partials || !is_partial(path));
+    let mut freed = remove_where(&store.blobs(), dead)?;
+    freed += remove_where(&store.rootfs_folder(), |path| !live.contains(&stem(path)))?;
+    freed += remove_where(&store.temporary(), |_| true)?;
+    freed += remove_where(&store.locks(), |_| true)?;
+    freed += remove_dangling_names(store, &records)?;
+    Ok(freed)
+}
+
+fn is_partial(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "partial")
+}
+
+/// The file's name up to its ending, whole for partial blobs: a live blob's partial is of no use.
+fn stem(path: &Path) -> String {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    name.strip_suffix(".ext4").unwrap_or(&name).to_owned()
+}
+
+/// Hex digests of all that is in use.
+fn live(records: &Records) -> Result<HashSet<String>, FileError> {
+    let mut live = HashSet::new();
+    for row in records.rows.values() {
+        let layers = row.layers.iter().map(|layer| layer.digest);
+        live.extend(layers.chain([row.id, row.digest, row.rootfs_key]).map(|digest| digest.hex()));
+    }
+    for path in &records.aside {
+        // What an unreadable record may mean is kept for as long as the record is.
+        let text = fs::read(path).map_err(FileError::at("read", path))?;
+        live.extend(hex_runs(&text));
+    }
+    Ok(live)
+}
+
+/// All runs of 64 hex digits in a text that once was a record.
+fn hex_runs(text: &[u8]) -> Vec<String> {
+    let runs = text.split(|b| !b.is_ascii_hexdigit()).filter(|run| run.len() == 64);
+    runs.map(|run| String::from_utf8_lossy(run).into_owned()).collect()
+}
+
+fn remove_where(folder: &Path, dead: impl Fn(&Path) -> bool) -> Result<u64, FileError> {
+    let mut freed = 0;
+    for path in records::files(folder)?.iter().filter(|path| dead(path)) {
+        freed += commit::remove(path)?;
+    }
+    Ok(freed)
+}
+
+/// Names whose image is gone: a crash between the two removals leaves them.
+fn remove_dangling_names(store: &Store, records: &Records) -> Result<u64, FileError> {
+    let live: HashSet<_> = records.names.keys().map(|name| records::name_path(store, name)).collect();
+    let aside: HashSet<_> = records.aside.iter().collect();
+    remove_where(&store.names(), |path| !live.contains(path) && !aside.contains(&path.to_path_buf()))
+}
+
+/// Removes an image's record and names. Its content goes with the next collection.
+pub(crate) fn forget(store: &Store, id: Digest, names: &[String]) -> Result<(), FileError> {
+    for name in names {
+        commit::remove(&records::name_path(store, name))?;
+    }
+    commit::remove(&records::image_path(store, id)).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn digests_are_found_in_broken_records() {
+        let digest = Digest::of(b"x");
+        let text = format!("{{\"layers\": [\"{digest}\", \"sha256:12\", trunc");
+        assert_eq!(hex_runs(text.as_bytes()), [digest.hex()]);
+    }
+}

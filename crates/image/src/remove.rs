@@ -1,0 +1,115 @@
+//! Takes a name, or an image with all that only it needs, out of the store.
+
+use serde::Serialize;
+
+use crate::commit::{self, FileError};
+use crate::digest::Digest;
+use crate::find::{self, FindError, Found};
+use crate::garbage;
+use crate::image::Image;
+use crate::records::{self, Records};
+use crate::store::Store;
+
+/// Why nothing was removed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RemoveError {
+    /// There is no such image.
+    #[error("there is no image {text:?}")]
+    NotFound {
+        /// What was given.
+        text: String,
+    },
+    /// A machine uses it.
+    #[error("image {text:?} is in use by {user}")]
+    InUse {
+        /// What was given.
+        text: String,
+        /// Who uses it, as the caller's predicate says.
+        user: String,
+    },
+    /// It was given by id and has several names.
+    #[error("image {text:?} has several names: {}", .names.join(", "))]
+    SeveralNames {
+        /// What was given.
+        text: String,
+        /// Its names.
+        names: Vec<String>,
+    },
+    /// The text fits several images.
+    #[error(transparent)]
+    Find(#[from] FindError),
+    /// The store's files are at fault.
+    #[error(transparent)]
+    File(#[from] FileError),
+}
+
+/// What was removed.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Removed {
+    /// Names that are gone.
+    pub untagged: Vec<String>,
+    /// The image, if it is gone too.
+    pub deleted: Option<Digest>,
+    /// Bytes of disk given back. 0 while a pull is under way: the content then goes with the next prune.
+    pub freed: u64,
+}
+
+impl Store {
+    /// Removes an image by name or id. A name among several is only taken off.
+    ///
+    /// `in_use` says who uses an image, if anybody does; it is not asked when `force` is set, nor when a name is
+    /// only taken off. A machine that has the filesystem open keeps it until it closes it.
+    ///
+    /// # Errors
+    /// When there is no such image, several fit, somebody uses it, or it was given by id and has several names.
+    pub fn remove(
+        &self,
+        text: &str,
+        force: bool,
+        in_use: &dyn Fn(&Image) -> Option<String>,
+    ) -> Result<Removed, RemoveError> {
+        let mut removed = self.remove_records(text, force, in_use)?;
+        if removed.deleted.is_some()
+            && let Some(lock) = self.try_lock_exclusive()?
+        {
+            removed.freed = garbage::collect(self, &lock, false)?;
+        }
+        Ok(removed)
+    }
+
+    fn remove_records(
+        &self,
+        text: &str,
+        force: bool,
+        in_use: &dyn Fn(&Image) -> Option<String>,
+    ) -> Result<Removed, RemoveError> {
+        let _lock = self.lock_records()?;
+        let records = records::load(self)?;
+        let (found, image) = self.lookup(&records, text)?;
+        if let Some(name) = found.name.filter(|_| image.names.len() > 1) {
+            commit::remove(&records::name_path(self, &name))?;
+            return Ok(Removed { untagged: vec![name], ..Removed::default() });
+        }
+        if !force {
+            check(text, &image, in_use)?;
+        }
+        garbage::forget(self, image.id, &image.names)?;
+        Ok(Removed { untagged: image.names, deleted: Some(image.id), freed: 0 })
+    }
+
+    fn lookup(&self, records: &Records, text: &str) -> Result<(Found, Image), RemoveError> {
+        let missing = || RemoveError::NotFound { text: text.to_owned() };
+        let found = find::find_id(records, text)?.ok_or_else(missing)?;
+        let image = records.image(self, found.id).ok_or_else(missing)?;
+        Ok((found, image))
+    }
+}
+
+fn check(text: &str, image: &Image, in_use: &dyn Fn(&Image) -> Option<String>) -> Result<(), RemoveError> {
+    let text = text.to_owned();
+    if image.names.len() > 1 {
+        return Err(RemoveError::SeveralNames { text, names: image.names.clone() });
+    }
+    in_use(image).map_or(Ok(()), |user| Err(RemoveError::InUse { text, user }))
+}
