@@ -39,7 +39,7 @@ pub(crate) fn out_of_memory_kills() -> u64 {
 /// How many processes the container has; nested groups count.
 pub(crate) fn processes() -> u64 {
     match number("pids.current") {
-        Some(threads) if threads == 0 => 0,
+        Some(0) => 0,
         _ => listed(Path::new(CONTAINER)),
     }
 }

@@ -3,7 +3,6 @@
 use std::error::Error;
 
 use mimeo_agent_protocol::message::{Failure, FailureKind};
-use rustix::io::Errno;
 
 /// What a system call was for, and how it failed.
 #[derive(Debug, thiserror::Error)]
@@ -36,8 +35,8 @@ impl From<SystemError> for Failure {
 }
 
 impl SystemError {
-    pub(crate) fn new(what: impl Into<String>, errno: Errno) -> Self {
-        Self { what: what.into(), source: errno.into() }
+    pub(crate) fn new(what: impl Into<String>, source: impl Into<std::io::Error>) -> Self {
+        Self { what: what.into(), source: source.into() }
     }
 }
 

@@ -28,7 +28,7 @@ pub(crate) async fn serve(machine: &Arc<Machine>, stream: Stream) {
     end_processes(machine).await;
     // Nothing holds the container's namespaces now but the agent.
     machine.enter(State::Booted);
-    if let Err(failed) = blocking(|| Ok::<_, Failure>(flush())).await {
+    if let Err(failed) = blocking(flush).await {
         log(&chain(&failed));
     }
     stream.sender.message(&Reply::Done);
@@ -51,13 +51,14 @@ async fn end_processes(machine: &Machine) {
     }
 }
 
-fn flush() {
+fn flush() -> Result<(), Failure> {
     rustix::fs::sync();
     for target in [ROOT, WRITABLE] {
         if let Err(errno) = unmount_below(target) {
             log(&format!("unmount {target}: {errno}"));
         }
     }
+    Ok(())
 }
 
 /// Unmounts what lies below a mount point, deepest first, and itself.

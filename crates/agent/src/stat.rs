@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use mimeo_agent_protocol::message::{Failure, FileKind, Reply};
 
-use crate::failure::Context;
+use crate::failure::SystemError;
 use crate::inside::inside;
 use crate::machine::Machine;
 
@@ -16,9 +16,7 @@ pub(crate) async fn act(machine: &Arc<Machine>, path: String) -> Result<Reply, F
         Ok(found) if found.is_file() => Ok(Some(FileKind::File)),
         Ok(_) => Ok(Some(FileKind::Other)),
         Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(None),
-        Err(error) => {
-            Err::<_, std::io::Error>(error).context(format!("look at {path}")).map_err(Failure::from)
-        }
+        Err(error) => Err(SystemError::new(format!("look at {path}"), error).into()),
     });
     Ok(Reply::Found { kind: kind.await? })
 }

@@ -3,23 +3,273 @@
 
 mod harness;
 
-use harness::{Output, Vm, command, configure, shell};
-use mimeo_agent_protocol::message::{ExitStatus, FailureKind, Input, Process, Reply, Request, TerminalSize};
+use harness::{Output, Vm, a_moment, command, configure, shell};
+use mimeo_agent_protocol::message::{
+    ExitStatus, FailureKind, FileKind, Input, Process, Reply, Request, TerminalSize,
+};
+
+const SIZE: TerminalSize = TerminalSize { rows: 24, cols: 80 };
 
 #[tokio::test]
 async fn a_container_lives_and_dies() {
-    let (mut vm, container) = Vm::running("echo hello; exec sleep 1000").await;
-    eprintln!("answered after {:?}", vm.answered_after);
+    let (mut vm, mut container) = Vm::running("echo hello; exec sleep 1000").await;
+    container.says("hello").await;
     assert_eq!(container.pid, 1);
-    assert_eq!(
-        vm.sh("echo $$-$HOSTNAME; hostname; cat /etc/hostname; pwd").await.lines().nth(1),
-        Some("box")
-    );
     vm.must(Request::Signal { signal: 15 }).await;
     let output = container.output().await;
     let wanted = Output { stdout: "hello\n".into(), stderr: String::new(), status: ExitStatus::Signal(15) };
     assert_eq!(output, wanted);
+    assert_eq!(vm.refusal(shell("true")).await.kind, FailureKind::WrongState);
     assert_eq!(vm.ask(Request::Shutdown).await, Reply::Done);
     vm.gone().await;
-    eprintln!("{}", vm.console());
+    assert!(!vm.console().contains("unmount"), "{}", vm.console());
+}
+
+#[tokio::test]
+async fn processes_run_in_the_container() {
+    let (mut vm, mut container) =
+        Vm::running("echo up; trap 'echo bye; exit 3' TERM; cat; sleep 1000 & wait").await;
+    container.says("up").await;
+    the_container_looks_like_one(&vm).await;
+    the_machine_is_configured(&vm).await;
+    users_are_the_image_s(&vm).await;
+    commands_that_cannot_run_say_why(&vm).await;
+    statuses_come_back(&vm).await;
+    streams_are_whole(&vm).await;
+    input_ends(&vm).await;
+    terminals_are_terminals(&vm).await;
+    nobody_waits_for_daemons(&vm).await;
+    the_machine_tells_how_it_is(&vm).await;
+    files_are_found(&vm).await;
+    servers_are_probed(&vm).await;
+    floods_are_held_up(&vm).await;
+    memory_runs_out(&vm).await;
+    vm.come_back().await;
+    assert_eq!(vm.sh("echo still here").await, "still here\n");
+    vm.must(Request::Signal { signal: 15 }).await;
+    assert_eq!(vm.ask(Request::Shutdown).await, Reply::Done);
+    vm.gone().await;
+    assert!(!vm.console().contains("unmount"), "{}", vm.console());
+}
+
+async fn the_container_looks_like_one(vm: &Vm) {
+    assert_eq!(vm.sh("readlink /proc/1/exe; readlink /proc/self/cwd").await, "/bin/busybox\n/\n");
+    assert_eq!(
+        vm.sh("umask; pwd; echo $HOME $PATH $HOSTNAME").await,
+        "0022\n/\n/root /usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin box\n"
+    );
+    assert_eq!(vm.sh("cat /proc/self/cgroup").await, "0::/\n");
+    assert_eq!(vm.sh("ls /proc/self/fd | wc -l").await.trim(), "4", "streams and the listing's own");
+    assert_eq!(vm.sh("ulimit -n").await, "1048576\n");
+    let dev = vm.sh("ls /dev").await;
+    let wanted = "core fd full mqueue null ptmx pts random shm stderr stdin stdout tty urandom zero";
+    assert_eq!(dev.split_whitespace().collect::<Vec<_>>().join(" "), wanted);
+    assert_eq!(vm.sh("touch /sys/x 2>&1 || true").await, "touch: /sys/x: Read-only file system\n");
+    assert_eq!(vm.sh("grep -c mimeo /proc/mounts || true").await, "1\n", "only the overlay's own options");
+    vm.sh("echo > /tmp/x; ln -s x /tmp/y; mkdir /new; chmod 700 /new").await;
+    assert_eq!(
+        vm.sh("grep Sig /proc/self/status | grep -v -e SigQ -e Shd")
+            .await
+            .split_whitespace()
+            .filter(|word| word.len() == 16 && word.bytes().any(|byte| byte != b'0'))
+            .count(),
+        0,
+        "no signal is blocked, ignored or pending"
+    );
+}
+
+async fn the_machine_is_configured(vm: &Vm) {
+    assert_eq!(vm.sh("hostname; cat /etc/hostname").await, "box\nbox\n");
+    assert_eq!(vm.sh("cat /etc/resolv.conf").await, "search example.org\nnameserver 10.0.2.3\n");
+    assert!(vm.sh("cat /etc/hosts").await.ends_with("10.0.2.15\tbox\n10.9.8.7\tdb\n"));
+    let route = vm.sh("ip route").await;
+    assert!(route.contains("default via 10.0.2.2 dev"), "{route}");
+    let card = vm.sh("ip addr").await;
+    assert!(card.contains("inet 10.0.2.15/24 brd 10.0.2.255") && card.contains("mtu 1400"), "{card}");
+    assert!(card.contains("inet 127.0.0.1/8"), "{card}");
+    assert!(vm.sh("stat -c %Y /tmp/x").await.starts_with("18000000"), "the clock was set");
+    assert_eq!(
+        vm.ask(Request::Configure(configure(true))).await,
+        wrong_state("the machine has been configured already")
+    );
+    vm.must(Request::SetClock { unix_nanos: 1_900_000_000_500_000_000 }).await;
+    assert!(vm.sh("touch /tmp/z; stat -c %Y /tmp/z").await.starts_with("19000000"));
+}
+
+fn wrong_state(message: &str) -> Reply {
+    let kind = FailureKind::WrongState;
+    Reply::Failed(mimeo_agent_protocol::message::Failure { kind, message: message.into() })
+}
+
+async fn users_are_the_image_s(vm: &Vm) {
+    let id = |user: &str| Process { user: user.into(), ..shell("id; echo $HOME") };
+    let said = async |user: &str| vm.run(id(user)).await.stdout;
+    assert_eq!(said("www").await, "uid=33(www) gid=34(www) groups=40(logs)\n/home/www\n");
+    assert_eq!(said("1000:40").await, "uid=1000 gid=40(logs)\n/\n");
+    assert_eq!(vm.refusal(id("nobody")).await.kind, FailureKind::UnknownUser);
+    let caps = Process { user: "www".into(), ..shell("grep -E 'Cap(Eff|Prm|Amb)' /proc/self/status") };
+    assert_eq!(
+        vm.run(caps).await.stdout.matches("0000000000000000").count(),
+        3,
+        "no capability without root"
+    );
+    let secret = Process { user: "www".into(), ..shell("cat /etc/secret") };
+    assert_eq!(vm.run(secret).await.status, ExitStatus::Code(1));
+    let reopened = Process { user: "www".into(), ..shell("echo again > /dev/stdout") };
+    assert_eq!(vm.run(reopened).await.stdout, "again\n");
+}
+
+async fn commands_that_cannot_run_say_why(vm: &Vm) {
+    let refusal = async |program: &str| {
+        let failure = vm.refusal(command(&[program])).await;
+        (failure.kind, failure.message)
+    };
+    let missing = "executable file `nonesuch` not found in $PATH: No such file or directory";
+    assert_eq!(refusal("nonesuch").await, (FailureKind::CommandNotFound, missing.into()));
+    assert_eq!(refusal("/bin/nonesuch").await.0, FailureKind::CommandNotFound);
+    let denied = "exec `/etc/passwd`: Permission denied";
+    assert_eq!(refusal("/etc/passwd").await, (FailureKind::CommandNotExecutable, denied.into()));
+    assert_eq!(refusal("/bin").await.0, FailureKind::CommandNotExecutable);
+    let bad = "exec `garbage`: Exec format error";
+    assert_eq!(refusal("garbage").await, (FailureKind::CommandNotExecutable, bad.into()));
+    let nowhere = Process { cwd: "/none".into(), ..shell("true") };
+    assert_eq!(vm.refusal(nowhere).await.message, "chdir to `/none`: No such file or directory");
+    assert_eq!(vm.refusal(command(&[])).await.kind, FailureKind::Invalid);
+    assert_eq!(
+        vm.ask(Request::Start(shell("true"))).await,
+        wrong_state("the container has been started already")
+    );
+}
+
+async fn statuses_come_back(vm: &Vm) {
+    assert_eq!(vm.run(shell("exit 42")).await.status, ExitStatus::Code(42));
+    assert_eq!(vm.run(shell("kill -9 $$")).await.status, ExitStatus::Signal(9));
+    let sleeping = vm.exec(command(&["sleep", "1000"])).await.expect("runs");
+    assert!(sleeping.pid > 1);
+    sleeping.send(Input::Signal { signal: 2 });
+    assert_eq!(sleeping.output().await.status, ExitStatus::Signal(2));
+}
+
+async fn streams_are_whole(vm: &Vm) {
+    let output = vm.run(shell("echo out; echo err >&2; cat; yes | head -c 3000000 | wc -c")).await;
+    let wanted =
+        Output { stdout: "out\n3000000\n".into(), stderr: "err\n".into(), status: ExitStatus::Code(0) };
+    assert_eq!(output, wanted);
+    let flood = vm.run(shell("yes | head -c 3000000")).await;
+    assert_eq!((flood.stdout.len(), flood.status), (3_000_000, ExitStatus::Code(0)));
+    let many: Vec<_> = (0..20).map(|n| shell(&format!("echo {n}"))).collect();
+    let mut running = Vec::new();
+    for process in many {
+        running.push(vm.exec(process).await.expect("runs"));
+    }
+    for (n, running) in running.into_iter().enumerate() {
+        assert_eq!(running.output().await.stdout, format!("{n}\n"));
+    }
+}
+
+async fn input_ends(vm: &Vm) {
+    let cat = Process { stdin: true, ..shell("cat; echo end") };
+    let running = vm.exec(cat).await.expect("runs");
+    running.input(b"some ").await;
+    running.input(b"words\n").await;
+    running.input(b"").await;
+    assert_eq!(running.output().await.stdout, "some words\nend\n");
+    let deaf = Process { stdin: true, ..shell("exec <&-; sleep 0.2; echo done") };
+    let running = vm.exec(deaf).await.expect("runs");
+    running.input(&[b'x'; 200_000]).await;
+    assert_eq!(running.output().await.stdout, "done\n");
+    let stuck = vm.exec(Process { stdin: true, ..command(&["sleep", "1000"]) }).await.expect("runs");
+    stuck.input(&[b'x'; 200_000]).await;
+    stuck.send(Input::Signal { signal: 15 });
+    assert_eq!(stuck.output().await.status, ExitStatus::Signal(15), "a signal overtakes what is not read");
+}
+
+async fn terminals_are_terminals(vm: &Vm) {
+    let terminal = |script: &str| Process { terminal: Some(SIZE), stdin: true, ..shell(script) };
+    let output = vm.run(terminal("tty; stty size; echo $TERM; echo err >&2")).await;
+    assert_eq!(output.stdout, "/dev/pts/0\r\n24 80\r\nxterm\r\nerr\r\n");
+    let mut running =
+        vm.exec(terminal("trap 'stty size; exit 7' WINCH; echo ready; cat & wait")).await.expect("runs");
+    running.says("ready").await;
+    running.send(Input::Resize(TerminalSize { rows: 50, cols: 132 }));
+    let output = running.output().await;
+    assert_eq!((output.stdout.as_str(), output.status), ("ready\r\n50 132\r\n", ExitStatus::Code(7)));
+    let mut running = vm.exec(terminal("echo ready; exec sleep 1000")).await.expect("runs");
+    running.says("ready").await;
+    running.input(b"\x03").await;
+    assert_eq!(running.output().await.status, ExitStatus::Signal(2), "the terminal's own interrupt");
+    let mut running = vm.exec(terminal("echo ready; exec sleep 999")).await.expect("runs");
+    running.says("ready").await;
+    drop(running);
+    a_moment().await;
+    assert!(!vm.sh("ps").await.contains("sleep 999"), "the hang-up reaches it");
+}
+
+async fn nobody_waits_for_daemons(vm: &Vm) {
+    let output = vm.run(shell("sleep 998 & echo started")).await;
+    assert_eq!(output.stdout, "started\n");
+    let orphans = vm.sh("ps").await;
+    assert!(orphans.contains("sleep 998"), "{orphans}");
+    let abandoned = vm.exec(shell("sleep 0.1; echo gone; touch /tmp/finished")).await.expect("runs");
+    drop(abandoned);
+    a_moment().await;
+    vm.sh("test -e /tmp/finished").await;
+}
+
+async fn the_machine_tells_how_it_is(vm: &Vm) {
+    let Reply::Metrics(metrics) = vm.must(Request::Metrics).await else { panic!("metrics") };
+    assert!(metrics.memory.total_bytes > 150 << 20 && metrics.memory.total_bytes < 256 << 20, "{metrics:?}");
+    assert!(
+        metrics.cpu.count == 1 && metrics.cpu.system_micros > 0 && metrics.uptime_seconds > 0.5,
+        "{metrics:?}"
+    );
+    assert!(metrics.disk.total_bytes > 40 << 20 && metrics.disk_read_bytes > 0, "{metrics:?}");
+    assert!(metrics.container_memory_bytes.is_some_and(|bytes| bytes > 0), "{metrics:?}");
+    assert!(metrics.container_cpu_micros.is_some_and(|micros| micros > 0), "{metrics:?}");
+    let Reply::Processes { processes } = vm.must(Request::Processes).await else { panic!("processes") };
+    let first = processes.first().expect("a process");
+    assert_eq!((first.pid, first.ppid, &*first.user, &*first.tty), (1, 0, "root", "?"));
+    assert!(
+        processes.iter().any(|process| process.command == "sleep 998" && process.ppid == 1),
+        "{processes:?}"
+    );
+    assert_eq!(metrics.processes, processes.len() as u64);
+}
+
+async fn files_are_found(vm: &Vm) {
+    let stat = async |path: &str| match vm.must(Request::Stat { path: path.into() }).await {
+        Reply::Found { kind } => kind,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(stat("/bin").await, Some(FileKind::Directory));
+    assert_eq!(stat("/slash/slash/tmp/y").await, Some(FileKind::File));
+    assert_eq!(stat("/dev/null").await, Some(FileKind::Other));
+    assert_eq!(stat("/none").await, None);
+    assert_eq!(stat("/modules").await, None);
+    assert_eq!(stat("/etc/passwd/x").await, None);
+}
+
+async fn servers_are_probed(vm: &Vm) {
+    let server =
+        vm.exec(shell("printf 'HTTP/1.1 204 No Content\\r\\n\\r\\n' | nc -l -p 8080 -w 5 >/dev/null")).await;
+    a_moment().await;
+    let probe = |port: u16| Request::Probe { url: format!("http://127.0.0.1:{port}/x"), timeout_ms: 2000 };
+    assert_eq!(vm.ask(probe(8080)).await, Reply::Probed { status: 204 });
+    let Reply::Failed(failure) = vm.ask(probe(8081)).await else { panic!("nobody listens there") };
+    assert!(failure.message.starts_with("connect to 127.0.0.1:8081: Connection refused"), "{failure}");
+    drop(server);
+}
+
+async fn floods_are_held_up(vm: &Vm) {
+    let flood = vm.exec(command(&["yes"])).await.expect("runs");
+    let other = vm.sh("echo between").await;
+    assert_eq!(other, "between\n");
+    flood.send(Input::Signal { signal: 9 });
+    assert_eq!(flood.output().await.status, ExitStatus::Signal(9));
+}
+
+async fn memory_runs_out(vm: &Vm) {
+    // dd wants a buffer of more than there is, and touches all of it.
+    let output = vm.run(shell("exec dd if=/dev/zero of=/dev/null bs=400M count=1")).await;
+    assert!(matches!(output.status, ExitStatus::OutOfMemory | ExitStatus::Code(1)), "{output:?}");
 }

@@ -8,7 +8,7 @@ use std::path::Path;
 use mimeo_agent_protocol::message::{Failure, FailureKind, Process};
 
 use super::c_string;
-use crate::failure::{Context, failure};
+use crate::failure::{SystemError, failure};
 use crate::users::{self, Identity};
 
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -62,7 +62,7 @@ pub(crate) fn text(path: &str) -> Result<String, Failure> {
         Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
             Ok(String::new())
         }
-        Err(error) => Err(Err::<(), _>(error).context(format!("read {path}")).unwrap_err().into()),
+        Err(error) => Err(SystemError::new(format!("read {path}"), error).into()),
     }
 }
 

@@ -14,7 +14,7 @@ use mimeo_agent_protocol::link::{Link, Stream, connect};
 use mimeo_agent_protocol::message::{Address, Configure, Disk, Interface, Reply, Request};
 use tokio::net::UnixStream;
 
-pub use process::{Output, Running, command, shell};
+pub use process::{Output, Running, a_moment, command, shell};
 
 /// How long a machine may take to answer; a loaded machine is slow.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -23,6 +23,8 @@ const DEADLINE: Duration = Duration::from_secs(60);
 pub struct Vm {
     qemu: Child,
     pub link: Link,
+    /// The link's socket once more, to hang up.
+    socket: std::os::unix::net::UnixStream,
     directory: tempfile::TempDir,
     pub answered_after: Duration,
 }
@@ -43,8 +45,8 @@ impl Vm {
         guest::disks(directory.path());
         let begun = Instant::now();
         let qemu = spawn(directory.path(), &kernel, &initramfs);
-        let link = greet(&directory.path().join("link"), 1).await;
-        Self { qemu, link, directory, answered_after: begun.elapsed() }
+        let (link, socket) = greet(&directory.path().join("link"), 1).await;
+        Self { qemu, link, socket, directory, answered_after: begun.elapsed() }
     }
 
     /// Boots a machine and gives it its name, network and disks.
@@ -63,7 +65,9 @@ impl Vm {
 
     /// Leaves the session and begins another.
     pub async fn come_back(&mut self) {
-        self.link = greet(&self.directory.path().join("link"), self.link.generation() + 1).await;
+        self.socket.shutdown(std::net::Shutdown::Both).expect("hangs up");
+        (self.link, self.socket) =
+            greet(&self.directory.path().join("link"), self.link.generation() + 1).await;
     }
 
     pub fn open(&self, request: &Request) -> Stream {
@@ -156,18 +160,20 @@ fn spawn(directory: &Path, kernel: &Path, initramfs: &Path) -> Child {
     qemu.spawn().unwrap_or_else(|error| panic!("{qemu:?}: {error}"))
 }
 
-async fn greet(socket: &Path, generation: u32) -> Link {
+async fn greet(socket: &Path, generation: u32) -> (Link, std::os::unix::net::UnixStream) {
     let end = Instant::now() + DEADLINE;
     let socket = loop {
-        match UnixStream::connect(socket).await {
+        match std::os::unix::net::UnixStream::connect(socket) {
             Ok(socket) => break socket,
             Err(error) => assert!(Instant::now() < end, "{error}"),
         }
         tokio::time::sleep(Duration::from_millis(2)).await;
     };
-    let (reader, writer) = socket.into_split();
+    let again = socket.try_clone().expect("duplicates");
+    socket.set_nonblocking(true).expect("does not block");
+    let (reader, writer) = UnixStream::from_std(socket).expect("a socket").into_split();
     let greeting = tokio::time::timeout(DEADLINE, connect(reader, writer, generation, "test"));
     let (link, hello) = greeting.await.expect("an answer in time").expect("a session");
     assert!(hello.name.starts_with("mimeo-agent "), "{hello:?}");
-    link
+    (link, again)
 }
