@@ -14,10 +14,10 @@ use crate::store::{Lock, Store};
 /// The lock says that nobody adds content meanwhile, so what is in `tmp` and `locks` was left by the dead.
 pub(crate) fn collect(store: &Store, _exclusive: &Lock, partials: bool) -> Result<u64, FileError> {
     let records = records::load(store)?;
-    let live = live(&records)?;
-    let dead = |path: &Path| !live.contains(&stem(path)) && (partials || !is_partial(path));
+    let live = Live::of(&records)?;
+    let dead = |path: &Path| !live.has(path) && (partials || !is_partial(path));
     let mut freed = remove_where(&store.blobs(), dead)?;
-    freed += remove_where(&store.rootfs_folder(), |path| !live.contains(&stem(path)))?;
+    freed += remove_where(&store.rootfs_folder(), |path| !live.has(path))?;
     freed += remove_where(&store.temporary(), |_| true)?;
     freed += remove_where(&store.locks(), |_| true)?;
     freed += remove_dangling_names(store, &records)?;
@@ -34,24 +34,38 @@ fn stem(path: &Path) -> String {
     name.strip_suffix(".ext4").unwrap_or(&name).to_owned()
 }
 
-/// Hex digests of all that is in use.
-fn live(records: &Records) -> Result<HashSet<String>, FileError> {
-    let mut live = HashSet::new();
-    for row in records.rows.values() {
-        let layers = row.layers.iter().map(|layer| layer.digest);
-        live.extend(layers.chain([row.id, row.digest, row.rootfs_key]).map(|digest| digest.hex()));
-    }
-    for path in &records.aside {
-        // What an unreadable record may mean is kept for as long as the record is.
-        let text = fs::read(path).map_err(FileError::at("read", path))?;
-        live.extend(hex_runs(&text));
-    }
-    Ok(live)
+/// What must stay.
+struct Live {
+    /// Hex digests that records name.
+    digests: HashSet<String>,
+    /// Hex digits, perhaps cut short, in records that cannot be read: what they may mean is kept as long as they are.
+    mentioned: Vec<String>,
 }
 
-/// All runs of 64 hex digits in a text that once was a record.
+impl Live {
+    fn of(records: &Records) -> Result<Self, FileError> {
+        let mut live = Self { digests: HashSet::new(), mentioned: Vec::new() };
+        for row in records.rows.values() {
+            let layers = row.layers.iter().map(|layer| layer.digest);
+            live.digests
+                .extend(layers.chain([row.id, row.digest, row.rootfs_key]).map(|digest| digest.hex()));
+        }
+        for path in &records.aside {
+            let text = fs::read(path).map_err(FileError::at("read", path))?;
+            live.mentioned.extend(hex_runs(&text));
+        }
+        Ok(live)
+    }
+
+    fn has(&self, path: &Path) -> bool {
+        let stem = stem(path);
+        self.digests.contains(&stem) || self.mentioned.iter().any(|run| stem.starts_with(run))
+    }
+}
+
+/// Runs of hex digits long enough to be the beginning of a digest.
 fn hex_runs(text: &[u8]) -> Vec<String> {
-    let runs = text.split(|b| !b.is_ascii_hexdigit()).filter(|run| run.len() == 64);
+    let runs = text.split(|b| !b.is_ascii_hexdigit()).filter(|run| (16..=64).contains(&run.len()));
     runs.map(|run| String::from_utf8_lossy(run).into_owned()).collect()
 }
 
@@ -85,7 +99,7 @@ mod tests {
     #[test]
     fn digests_are_found_in_broken_records() {
         let digest = Digest::of(b"x");
-        let text = format!("{{\"layers\": [\"{digest}\", \"sha256:12\", trunc");
-        assert_eq!(hex_runs(text.as_bytes()), [digest.hex()]);
+        let text = format!("{{\"layers\": [\"{digest}\", \"sha256:12\", {}", &digest.hex()[..20]);
+        assert_eq!(hex_runs(text.as_bytes()), [digest.hex(), digest.hex()[..20].to_owned()]);
     }
 }

@@ -258,7 +258,7 @@ fn config(name: &ImageName, options: &PullOptions) -> ClientConfig {
         read_timeout: Some(READ_TIMEOUT),
         user_agent: concat!("mimeo/", env!("CARGO_PKG_VERSION")),
         http_proxy: proxy("http://127.0.0.1:9"),
-        no_proxy: proxy("*"),
+        no_proxy: proxy("*,localhost,127.0.0.0/8,::1"),
         ..ClientConfig::default()
     }
 }
