@@ -1,1 +1,55 @@
-fn main() {}
+//! `mimeo`: arguments -> settings -> command -> output -> exit code.
+
+mod arguments;
+mod commands;
+mod error;
+mod logging;
+mod output;
+mod progress;
+mod stdio;
+mod terminal;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use arguments::Arguments;
+use error::CliError;
+
+fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(refusal) => return refuse(&refusal),
+    };
+    logging::set_up(arguments.log_level);
+    let code = match run(arguments) {
+        Ok(code) => code,
+        Err(error) => {
+            output::error(&error);
+            error.exit_code()
+        }
+    };
+    // Not `return`: a thread that waits for a terminal's next line would hold
+    // the runtime, and with it this process, until somebody types one.
+    output::leave(code)
+}
+
+/// One thread: a machine dies with the thread that started it, and that is
+/// this process's own.
+fn run(arguments: Arguments) -> Result<i32, CliError> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|source| CliError::io("start the runtime", source))?;
+    runtime.block_on(commands::run(arguments))
+}
+
+/// Help and version are results; a wrong command line is podman's exit code 125.
+fn refuse(refusal: &clap::Error) -> ExitCode {
+    let code = if refusal.use_stderr() { 125 } else { 0 };
+    match refusal.print() {
+        Ok(()) => ExitCode::from(code),
+        // A reader that went away has seen enough.
+        Err(_) => ExitCode::from(code),
+    }
+}

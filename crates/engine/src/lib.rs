@@ -1,3 +1,33 @@
 //! mimeo's machines: create, monitor, list, stop.
+//!
+//! The engine is a library; the command line and the manager are its clients.
+//! [`monitor`] is the process that owns one machine, [`ControlClient`] is how
+//! all others speak to it, [`Registry`] is what they read from the disk.
 
+mod accelerator;
+mod agent;
+pub mod control;
+pub mod create;
+mod durable;
+mod engine;
+mod events;
+pub mod health;
+mod home;
+pub mod log;
+pub mod machine;
+mod monitor;
 pub mod setup;
+pub mod signal;
+mod sweep;
+pub mod volume;
+
+pub use agent::BYTES as AGENT;
+pub use control::ControlClient;
+pub use engine::Engine;
+pub use events::{Event, Events};
+pub use home::{Home, HomeError};
+pub use machine::{
+    Exit, FindError, Found, MachineId, MachineName, MachineSpec, Record, Registry, Selector, State,
+};
+pub use monitor::{Attachment, MonitorError, monitor};
+pub use sweep::{Swept, sweep};

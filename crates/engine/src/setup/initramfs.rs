@@ -123,6 +123,12 @@ fn list(modules: &[Module]) -> String {
     modules.iter().map(|module| format!("{}\n", module.file)).collect()
 }
 
+/// Whether any agent's initramfs is there.
+pub(super) fn exists(kernel: &Kernel) -> bool {
+    let Ok(mut entries) = fs::read_dir(&kernel.dir) else { return false };
+    entries.any(|entry| entry.is_ok_and(|entry| is_initramfs(&entry.path())))
+}
+
 /// Deletes the archives that nobody holds, and what a crash left half-made.
 fn sweep(dir: &Path, keep: &Path) -> Result<(), FileError> {
     for entry in fs::read_dir(dir).at("list", dir)? {

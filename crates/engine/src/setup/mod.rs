@@ -8,6 +8,8 @@ mod cpio;
 mod files;
 pub mod initramfs;
 pub mod kernel;
+pub mod preflight;
+pub mod rootfs;
 
 pub use files::FileError;
 pub use initramfs::Initramfs;

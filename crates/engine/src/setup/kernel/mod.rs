@@ -10,7 +10,9 @@
 //! ```
 
 mod apt;
+mod build;
 mod bzimage;
+mod command_line;
 mod deb;
 mod debian;
 mod decompress;
@@ -25,7 +27,9 @@ mod set_up;
 mod store;
 
 pub use apt::AptError;
+pub use build::{BuildError, MakeError, Tool};
 pub use bzimage::BzImageError;
+pub use command_line::command_line;
 pub use deb::DebError;
 pub use debian::DebianError;
 pub use decompress::DecompressError;

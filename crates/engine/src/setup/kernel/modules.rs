@@ -13,8 +13,18 @@ use crate::setup::files::{At as _, FileError, create_dir, read, sha256, sync_dir
 /// The console comes first: it carries the link.
 const EAGER: [&str; 6] =
     ["virtio_mmio", "virtio_console", "virtio_blk", "virtio_net", "virtio_rng", "overlay"];
-/// For volumes, Firecracker's link, and other kinds of image.
-const LAZY: [&str; 5] = ["fuse", "virtiofs", "vmw_vsock_virtio_transport", "erofs", "squashfs"];
+/// For volumes, for ending a parent's connections in its clones, for
+/// Firecracker's link, and for other kinds of image.
+const LAZY: [&str; 8] = [
+    "fuse",
+    "tcp_diag",
+    "udp_diag",
+    "virtiofs",
+    "vmw_vsock_virtio_transport",
+    "erofs",
+    "squashfs",
+    "virtio_balloon",
+];
 
 /// Why a directory of modules cannot serve a guest.
 #[derive(Debug, thiserror::Error)]

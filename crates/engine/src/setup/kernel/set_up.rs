@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use super::apt::{Apt, Record};
+use super::build::{self, BuildError};
 use super::debian::{self, DebianError};
 use super::file::{FileKernel, FileKernelError};
 use super::load::{Kernel, LoadError};
@@ -23,6 +24,11 @@ pub enum Source {
         kernel: PathBuf,
         /// A tree like `/lib/modules/<release>`; none where all is built in.
         modules: Option<PathBuf>,
+    },
+    /// Our own small one, built here from the distribution's source: minutes.
+    Build {
+        /// The source package; by default the newest that was tried.
+        package: Option<String>,
     },
 }
 
@@ -57,6 +63,13 @@ pub enum Step {
     },
     /// The kernel and its modules are being taken out.
     Extracting,
+    /// A kernel is being compiled; repeated every few seconds.
+    Building {
+        /// The compiler's words.
+        log: PathBuf,
+        /// How many lines there are; some 1,500 at the end.
+        lines: usize,
+    },
 }
 
 impl fmt::Display for Step {
@@ -68,6 +81,7 @@ impl fmt::Display for Step {
             Self::Downloading { package, version } => write!(f, "downloading {package} {version}"),
             Self::Unpacking { path } => write!(f, "unpacking {}", path.display()),
             Self::Extracting => f.write_str("extracting the kernel and its modules"),
+            Self::Building { log, lines } => write!(f, "building, {lines} lines so far in {}", log.display()),
         }
     }
 }
@@ -78,6 +92,9 @@ pub enum SetUpError {
     /// The distribution's kernel could not be had.
     #[error("cannot set up Debian's kernel")]
     Debian(#[from] DebianError),
+    /// No kernel was built.
+    #[error("cannot set up a kernel of our own")]
+    Build(#[from] BuildError),
     /// The given file was refused.
     #[error("cannot set up the given kernel")]
     Given(#[from] FileKernelError),
@@ -109,6 +126,7 @@ pub fn set_up(home: &Path, source: &Source, progress: &mut dyn FnMut(Step)) -> R
 /// A source whose version is known, and so the name of what it makes.
 enum Plan {
     Debian(Apt, Record),
+    Build(Apt, Record),
     File(FileKernel),
 }
 
@@ -120,6 +138,11 @@ impl Plan {
                 let record = debian::resolve(&apt)?;
                 Ok(Self::Debian(apt, record))
             }
+            Source::Build { package } => {
+                let apt = Apt::default();
+                let record = build::resolve(&apt, package.as_deref())?;
+                Ok(Self::Build(apt, record))
+            }
             Source::File { kernel, modules } => Ok(Self::File(FileKernel::read(kernel, modules.as_deref())?)),
         }
     }
@@ -127,6 +150,7 @@ impl Plan {
     fn name(&self) -> String {
         match self {
             Self::Debian(_, record) => debian::name(record),
+            Self::Build(_, record) => build::name(record),
             Self::File(kernel) => kernel.name(),
         }
     }
@@ -134,6 +158,7 @@ impl Plan {
     fn fill(&self, dir: &Path, progress: &mut dyn FnMut(Step)) -> Result<Manifest, SetUpError> {
         match self {
             Self::Debian(apt, record) => Ok(debian::fill(apt, record, dir, progress)?),
+            Self::Build(apt, record) => Ok(build::fill(apt, record, dir, progress)?),
             Self::File(kernel) => Ok(kernel.fill(dir)?),
         }
     }

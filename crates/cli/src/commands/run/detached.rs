@@ -1,0 +1,41 @@
+//! A machine with a monitor of its own: another process of this program.
+
+use std::process::Stdio;
+
+use mimeo_engine::MachineSpec;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::process::Command;
+
+use crate::commands::monitor::Order;
+use crate::error::CliError;
+use crate::output;
+
+/// Starts the monitor and prints the machine's id when its container runs.
+/// Until then the monitor holds us by a pipe: should we end, it undoes all.
+pub(super) async fn run(spec: MachineSpec, quiet: bool) -> Result<i32, CliError> {
+    let program = std::env::current_exe().map_err(|source| CliError::io("find this program", source))?;
+    let level = std::env::args().skip_while(|argument| argument != "--log-level").nth(1);
+    let mut child = Command::new(program)
+        .args(level.iter().flat_map(|level| ["--log-level", level]))
+        .arg("monitor")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .map_err(|source| CliError::io("start the machine's monitor", source))?;
+    let io = |source| CliError::io("talk to the machine's monitor", source);
+    let mut order = serde_json::to_vec(&Order { spec, quiet })?;
+    order.push(b'\n');
+    let mut stdin = child.stdin.take().ok_or_else(|| io(std::io::ErrorKind::BrokenPipe.into()))?;
+    stdin.write_all(&order).await.map_err(io)?;
+    let mut said = String::new();
+    if let Some(mut stdout) = child.stdout.take() {
+        stdout.read_to_string(&mut said).await.map_err(io)?;
+    }
+    if !said.is_empty() {
+        output::bytes(said.as_bytes())?;
+        return Ok(0);
+    }
+    // It has told why on our standard error.
+    let status = child.wait().await.map_err(io)?;
+    Ok(status.code().unwrap_or(125))
+}

@@ -1,0 +1,43 @@
+//! A machine in the foreground: this process is its monitor.
+
+use mimeo_engine::{Engine, MachineSpec, MonitorError, monitor};
+
+use crate::error::CliError;
+use crate::progress;
+use crate::stdio::attachment;
+use crate::terminal::{RawTerminal, watch_size};
+
+/// Runs the machine until its end; the container's exit code.
+pub(super) async fn run(engine: &Engine, spec: MachineSpec, quiet: bool) -> Result<i32, CliError> {
+    let (tty, interactive) = (spec.tty, spec.interactive);
+    let size = if tty { Some(watch_size()?) } else { None };
+    let mut raw = None;
+    let attachment = attachment(interactive, size);
+    let started = |_: &_| {
+        // From the first stage on Ctrl-C must end mimeo; from here it is the container's.
+        if tty && interactive {
+            raw = RawTerminal::enter().unwrap_or_else(|error| {
+                tracing::warn!(component = "terminal", %error, "keys are not passed on one by one");
+                None
+            });
+        }
+    };
+    let exit =
+        monitor(engine, spec, attachment, progress::shown(quiet), std::future::pending(), started).await;
+    drop(raw);
+    let exit = exit.map_err(explain)?;
+    if let Some(error) = exit.error {
+        return Err(CliError::usage(error).with_code(exit.code));
+    }
+    Ok(exit.code)
+}
+
+/// With podman's exit code, and the console's last lines where the guest failed.
+pub(crate) fn explain(error: MonitorError) -> CliError {
+    let code = error.exit_code();
+    let evidence = match &error {
+        MonitorError::Start(start) if code == 125 => start.console.clone(),
+        _ => Vec::new(),
+    };
+    CliError::from(error).with_code(code).with_evidence(evidence)
+}

@@ -1,0 +1,72 @@
+//! What is told when a command fails, and its exit code.
+
+use std::error::Error;
+use std::fmt;
+
+/// podman's exit code for errors of its own.
+const OWN: i32 = 125;
+
+/// A command's failure.
+#[derive(Debug)]
+pub(crate) struct CliError {
+    code: i32,
+    source: Box<dyn Error + Send + Sync>,
+    /// Lines that help to understand: a console's last ones.
+    evidence: Vec<String>,
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {step}")]
+struct Io {
+    step: String,
+    source: std::io::Error,
+}
+
+impl CliError {
+    /// A failure of a system call.
+    pub(crate) fn io(step: impl Into<String>, source: std::io::Error) -> Self {
+        Self::from(Io { step: step.into(), source })
+    }
+
+    /// Something that a person did wrong.
+    pub(crate) fn usage(message: impl Into<String>) -> Self {
+        Self { code: OWN, source: message.into().into(), evidence: Vec::new() }
+    }
+
+    /// With podman's exit code for it.
+    pub(crate) fn with_code(self, code: i32) -> Self {
+        Self { code, ..self }
+    }
+
+    /// With lines that help to understand.
+    pub(crate) fn with_evidence(self, evidence: Vec<String>) -> Self {
+        Self { evidence, ..self }
+    }
+
+    pub(crate) fn exit_code(&self) -> i32 {
+        self.code
+    }
+
+    pub(crate) fn evidence(&self) -> &[String] {
+        &self.evidence
+    }
+}
+
+impl<E: Error + Send + Sync + 'static> From<E> for CliError {
+    fn from(source: E) -> Self {
+        Self { code: OWN, source: Box::new(source), evidence: Vec::new() }
+    }
+}
+
+/// The whole chain on one line: each cause after its effect.
+impl fmt::Display for CliError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.source)?;
+        let mut cause = self.source.source();
+        while let Some(error) = cause {
+            write!(f, ": {error}")?;
+            cause = error.source();
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,81 @@
+//! What commands print: results on standard output, all else on standard
+//! error. A reader that went away is no failure.
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use serde::Serialize;
+
+use crate::error::CliError;
+
+/// Prints a line of a command's result.
+pub(crate) fn line(text: impl AsRef<str>) -> Result<(), CliError> {
+    bytes(format!("{}\n", text.as_ref()).as_bytes())
+}
+
+/// Prints a command's result as it is.
+pub(crate) fn bytes(bytes: &[u8]) -> Result<(), CliError> {
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => leave_at_once(),
+        other => other.map_err(|source| CliError::io("write to standard output", source)),
+    }
+}
+
+/// Prints a value as JSON.
+pub(crate) fn json<T: Serialize>(value: &T) -> Result<(), CliError> {
+    line(serde_json::to_string_pretty(value)?)
+}
+
+/// Prints rows under headings, in columns.
+pub(crate) fn table(headings: &[&str], rows: &[Vec<String>]) -> Result<(), CliError> {
+    bytes(columns(headings, rows).as_bytes())
+}
+
+/// Rows under headings, each column as wide as its widest cell, two blanks between.
+pub(crate) fn columns(headings: &[&str], rows: &[Vec<String>]) -> String {
+    let headings: Vec<String> = headings.iter().map(ToString::to_string).collect();
+    let all: Vec<&Vec<String>> = std::iter::once(&headings).chain(rows).collect();
+    let width = |column: usize| all.iter().map(|row| row[column].chars().count()).max().unwrap_or_default();
+    let widths: Vec<usize> = (0..headings.len()).map(width).collect();
+    let mut text = String::new();
+    for row in all {
+        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
+        text.push_str(cells.collect::<Vec<_>>().join("  ").trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+/// Tells why a command failed.
+pub(crate) fn error(error: &CliError) {
+    let mut text = String::new();
+    if !error.evidence().is_empty() {
+        text.push_str("the console's last lines:\n");
+        error.evidence().iter().for_each(|line| text.push_str(&format!("  | {line}\n")));
+    }
+    text.push_str(&format!("Error: {error}\n"));
+    // There is nowhere left to say that this could not be said.
+    io::stderr().write_all(text.as_bytes()).ok();
+}
+
+/// Ends the process with `code`.
+pub(crate) fn leave(code: i32) -> ExitCode {
+    io::stdout().flush().ok();
+    std::process::exit(code)
+}
+
+fn leave_at_once() -> ! {
+    std::process::exit(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_line_up_and_lines_have_no_blanks_at_their_ends() {
+        let rows = vec![vec!["a".to_owned(), "long".to_owned()], vec!["bbbb".to_owned(), "x".to_owned()]];
+        assert_eq!(columns(&["ID", "NAME"], &rows), "ID    NAME\na     long\nbbbb  x\n");
+    }
+}

@@ -1,0 +1,60 @@
+//! The terminal in front of mimeo.
+
+use std::io::{IsTerminal, stdin, stdout};
+
+use mimeo_agent_protocol::message::TerminalSize;
+use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+use crate::error::CliError;
+
+/// What a terminal without a size is taken for.
+const DEFAULT: TerminalSize = TerminalSize { rows: 24, cols: 80 };
+
+/// A terminal that passes every key on as it is. Dropping this puts it back.
+#[derive(Debug)]
+pub(crate) struct RawTerminal {
+    before: Termios,
+}
+
+impl RawTerminal {
+    /// Makes standard input raw; `None` when it is no terminal.
+    pub(crate) fn enter() -> Result<Option<Self>, CliError> {
+        if !stdin().is_terminal() {
+            return Ok(None);
+        }
+        let io = |errno: rustix::io::Errno| CliError::io("set up the terminal", errno.into());
+        let before = tcgetattr(stdin()).map_err(io)?;
+        let mut raw = before.clone();
+        raw.make_raw();
+        tcsetattr(stdin(), OptionalActions::Now, &raw).map_err(io)?;
+        Ok(Some(Self { before }))
+    }
+}
+
+impl Drop for RawTerminal {
+    fn drop(&mut self) {
+        // A terminal that is gone needs no putting back.
+        tcsetattr(stdin(), OptionalActions::Now, &self.before).ok();
+    }
+}
+
+/// The terminal's size now.
+pub(crate) fn size() -> TerminalSize {
+    match tcgetwinsize(stdout()).or_else(|_| tcgetwinsize(stdin())) {
+        Ok(size) if size.ws_row > 0 && size.ws_col > 0 => {
+            TerminalSize { rows: size.ws_row, cols: size.ws_col }
+        }
+        _ => DEFAULT,
+    }
+}
+
+/// The terminal's size, as it changes.
+pub(crate) fn watch_size() -> Result<watch::Receiver<TerminalSize>, CliError> {
+    let mut changes = signal(SignalKind::window_change())
+        .map_err(|source| CliError::io("listen to the terminal's size", source))?;
+    let (tell, told) = watch::channel(size());
+    tokio::spawn(async move { while changes.recv().await.is_some() && tell.send(size()).is_ok() {} });
+    Ok(told)
+}

@@ -1,0 +1,42 @@
+//! From a wish to a container that runs: a chain of stages, each a value that
+//! only the stage before it can make. Each owns what it made; dropping it, at
+//! any moment, undoes that.
+
+mod answering;
+mod error;
+mod imaged;
+mod launched;
+mod networked;
+mod planned;
+mod process;
+mod running;
+mod scratch;
+
+use std::sync::Arc;
+
+use mimeo_image::Progress;
+
+use crate::{Engine, MachineSpec};
+pub use error::{Stage, StageError, StartError};
+pub use running::Running;
+pub use scratch::Scratch;
+
+/// Makes a machine and starts its container.
+///
+/// Dropping the future undoes what was done so far. Call it on a thread that
+/// lives as long as the machine shall.
+///
+/// # Errors
+/// Names the stage; nothing is left then.
+pub async fn create(
+    engine: &Engine,
+    spec: MachineSpec,
+    progress: Arc<dyn Progress>,
+) -> Result<Running, StartError> {
+    let planned = planned::plan(engine, spec).map_err(|error| error.at(Stage::Plan))?;
+    let imaged = planned.image(engine, progress).await.map_err(|error| error.at(Stage::Image))?;
+    let networked = imaged.network().map_err(|error| error.at(Stage::Network))?;
+    let launched = networked.launch(engine).await.map_err(|error| error.at(Stage::Launch))?;
+    let answering = launched.answer().await?;
+    answering.start().await
+}

@@ -1,0 +1,136 @@
+//! Stage 5: the guest's agent answers.
+
+use std::time::Duration;
+
+use mimeo_agent_protocol::link::{self, Link, LinkError};
+use mimeo_agent_protocol::message::{Address, Configure, Disk, Interface, Reply, Request};
+use mimeo_vmm::VmExit;
+use tokio::time::timeout;
+
+use super::launched::Launched;
+use super::{Stage, StageError, StartError};
+use crate::machine::{NetworkRecord, Record};
+use mimeo_net::Subnet;
+
+/// What the guest finds the image's disk by.
+pub(super) const IMAGE_SERIAL: &str = "image";
+/// What the guest finds the writable layer's disk by.
+pub(super) const WRITABLE_SERIAL: &str = "writable";
+/// The kernel's name of both disks' filesystem.
+const FILESYSTEM: &str = "ext4";
+/// The first session of a machine that was booted cold.
+const FIRST_GENERATION: u32 = 1;
+/// Lines of the console that an error shows.
+const CONSOLE_LINES: usize = 20;
+/// Largest packet on the user-mode network: there is no wire to fit.
+const MTU: u32 = 1500;
+
+/// A machine whose agent answers.
+#[derive(Debug)]
+pub(super) struct Answering {
+    pub(super) launched: Launched,
+    pub(super) link: Link,
+}
+
+impl Launched {
+    /// Waits until the agent answers. Undo: none of its own.
+    pub(super) async fn answer(mut self) -> Result<Answering, StartError> {
+        match self.connect().await {
+            Ok(link) => {
+                self.imaged.planned.clock.lap("boot");
+                Ok(Answering { launched: self, link })
+            }
+            Err(error) => Err(self.fail(Stage::Boot, error).await),
+        }
+    }
+
+    async fn connect(&mut self) -> Result<Link, StageError> {
+        let seconds = self.imaged.planned.claim.record.spec.start_timeout;
+        let channel = self.instance.take_link()?;
+        let (reader, writer) = channel.into_split();
+        let hello =
+            link::connect(reader, writer, FIRST_GENERATION, concat!("mimeo ", env!("CARGO_PKG_VERSION")));
+        tokio::select! {
+            answered = timeout(Duration::from_secs(seconds.into()), hello) => match answered {
+                Ok(Ok((link, _))) => Ok(link),
+                // The reason for that is how the machine ended.
+                Ok(Err(LinkError::Closed)) => Err(died(&self.instance.wait().await)),
+                Ok(Err(error)) => Err(error.into()),
+                Err(_) => Err(StageError::Silent { seconds }),
+            },
+            exit = self.instance.wait() => Err(died(&exit)),
+        }
+    }
+
+    /// Ends the machine and says why, with what its console said last.
+    pub(super) async fn fail(mut self, stage: Stage, source: StageError) -> StartError {
+        self.instance.kill().await;
+        let console = self.imaged.planned.claim.dir.join("console.log");
+        let text = std::fs::read(console).unwrap_or_default();
+        let text = String::from_utf8_lossy(&text);
+        let lines: Vec<_> = text.lines().map(|line| line.trim_end().to_owned()).collect();
+        let tail = lines[lines.len().saturating_sub(CONSOLE_LINES)..].to_vec();
+        StartError { stage, source, console: tail }
+    }
+}
+
+fn died(exit: &VmExit) -> StageError {
+    StageError::Died {
+        how: match exit {
+            VmExit::Off => "it powered off".to_owned(),
+            VmExit::Failed { status, stderr } if stderr.is_empty() => status.clone(),
+            VmExit::Failed { status, stderr } => format!("{stderr} ({status})"),
+        },
+    }
+}
+
+/// What makes the guest this machine.
+pub(super) fn configuration(record: &Record) -> Configure {
+    Configure {
+        machine: record.id.to_string(),
+        hostname: hostname(record),
+        unix_nanos: unix_nanos(),
+        interface: record.network.as_ref().map(interface),
+        dns: dns(record),
+        dns_search: Vec::new(),
+        hosts: record.spec.add_hosts.clone(),
+        image: Disk { serial: IMAGE_SERIAL.to_owned(), filesystem: FILESYSTEM.to_owned() },
+        writable: Some(Disk { serial: WRITABLE_SERIAL.to_owned(), filesystem: FILESYSTEM.to_owned() }),
+    }
+}
+
+fn hostname(record: &Record) -> String {
+    record.spec.hostname.clone().unwrap_or_else(|| record.id.short().to_owned())
+}
+
+fn unix_nanos() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.map_or(0, |since| since.as_nanos() as u64)
+}
+
+fn interface(network: &NetworkRecord) -> Interface {
+    Interface {
+        mac: network.mac.to_string(),
+        address: Address { ip: network.ip, prefix: Subnet::PREFIX },
+        gateway: network.gateway,
+        mtu: MTU,
+    }
+}
+
+fn dns(record: &Record) -> Vec<String> {
+    match &record.network {
+        _ if !record.spec.dns.is_empty() => record.spec.dns.clone(),
+        Some(network) => vec![network.subnet.dns().to_string()],
+        None => Vec::new(),
+    }
+}
+
+/// Makes a request that is answered with `done`.
+pub(super) async fn ask(link: &Link, request: &Request) -> Result<(), StageError> {
+    let mut stream = link.open(request)?;
+    match stream.receiver.message::<Reply>().await? {
+        Reply::Done => Ok(()),
+        Reply::Failed(failure) => Err(failure.into()),
+        answer => Err(StageError::Answer { answer: format!("{answer:?}") }),
+    }
+}

@@ -1,0 +1,153 @@
+//! Why a machine did not come up.
+
+use std::fmt;
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+
+use mimeo_agent_protocol::link::LinkError;
+use mimeo_agent_protocol::message::{Failure, FailureKind};
+use mimeo_net::Protocol;
+
+use crate::machine::{ClaimError, RecordError};
+
+/// A stage of a machine's start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// The wish is judged, the name and the network are taken.
+    Plan,
+    /// The image is found or pulled.
+    Image,
+    /// The published ports are chosen.
+    Network,
+    /// The virtual machine is started.
+    Launch,
+    /// The guest boots and answers.
+    Boot,
+    /// The guest is given its identity, network and disks.
+    Configure,
+    /// The container is started.
+    Start,
+}
+
+impl fmt::Display for Stage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Plan => "cannot plan the machine",
+            Self::Image => "cannot prepare the image",
+            Self::Network => "cannot prepare the network",
+            Self::Launch => "cannot launch the virtual machine",
+            Self::Boot => "the guest did not come up",
+            Self::Configure => "cannot configure the guest",
+            Self::Start => "cannot start the container",
+        })
+    }
+}
+
+/// Why a machine did not come up, and at which stage.
+#[derive(Debug, thiserror::Error)]
+#[error("{stage}")]
+pub struct StartError {
+    /// The stage.
+    pub stage: Stage,
+    /// Why.
+    #[source]
+    pub source: StageError,
+    /// The console's last lines, where they may tell more.
+    pub console: Vec<String>,
+}
+
+impl StartError {
+    /// The exit code that podman gives for the like: 127 for a command that
+    /// does not exist, 126 for one that cannot be executed, else 125.
+    #[must_use]
+    pub fn exit_code(&self) -> i32 {
+        match &self.source {
+            StageError::Guest(Failure { kind: FailureKind::CommandNotFound, .. }) => 127,
+            StageError::Guest(Failure { kind: FailureKind::CommandNotExecutable, .. }) => 126,
+            _ => 125,
+        }
+    }
+}
+
+/// Why a stage failed.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "each variant's message says it")]
+pub enum StageError {
+    #[error(transparent)]
+    Claim(#[from] ClaimError),
+    #[error(transparent)]
+    Record(#[from] RecordError),
+    #[error("there is no driver {name:?}: this mimeo has {known}")]
+    Driver { name: String, known: String },
+    #[error("{what} must be {expected}, not {given}")]
+    Spec { what: &'static str, expected: String, given: String },
+    #[error("volume {} does not exist on this host", path.display())]
+    VolumeMissing { path: PathBuf },
+    #[error("volume path {given:?} in the container must be absolute")]
+    VolumeTarget { given: String },
+    #[error(transparent)]
+    Kernel(#[from] crate::setup::kernel::LoadError),
+    #[error(transparent)]
+    Initramfs(#[from] crate::setup::initramfs::InitramfsError),
+    #[error(transparent)]
+    ImageStore(#[from] mimeo_image::OpenError),
+    #[error(transparent)]
+    Source(#[from] mimeo_image::SourceError),
+    #[error(transparent)]
+    Find(#[from] mimeo_image::FindError),
+    #[error(transparent)]
+    Pull(#[from] mimeo_image::PullError),
+    #[error("image {image} is not here, and --pull=never forbids to fetch it")]
+    NotHere { image: String },
+    #[error("the image says neither what to run, nor does the command line")]
+    NoCommand,
+    #[error("cannot publish {ip}:{port}/{protocol}: {reason}")]
+    Port { ip: Ipv4Addr, port: u16, protocol: Protocol, reason: PortProblem },
+    #[error(transparent)]
+    Blank(#[from] mimeo_image::blank::BlankError),
+    #[error("cannot {step} {}", path.display())]
+    Io {
+        step: &'static str,
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error(transparent)]
+    Accel(#[from] mimeo_vmm::accel::AccelError),
+    #[error(transparent)]
+    Launch(#[from] mimeo_vmm::LaunchError),
+    #[error(transparent)]
+    Operation(#[from] mimeo_vmm::OperationError),
+    #[error("the virtual machine ended while it booted: {how}")]
+    Died { how: String },
+    #[error("no answer from the guest within {seconds} s (--start-timeout)")]
+    Silent { seconds: u32 },
+    #[error("the link to the guest failed")]
+    Link(#[from] LinkError),
+    #[error("the agent answered out of turn: {answer}")]
+    Answer { answer: String },
+    #[error(transparent)]
+    Guest(#[from] Failure),
+    #[error(transparent)]
+    Volume(#[from] crate::volume::VolumeError),
+}
+
+/// Why a port cannot be published.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "each variant's message says it")]
+pub enum PortProblem {
+    #[error("it is in use")]
+    InUse,
+    #[error("ports below {first} need root here (net.ipv4.ip_unprivileged_port_start)")]
+    Privileged { first: u16 },
+    #[error("{ip} is no address of this host")]
+    NotOurs { ip: Ipv4Addr },
+    #[error("{0}")]
+    Other(std::io::Error),
+}
+
+impl StageError {
+    pub(super) fn at(self, stage: Stage) -> StartError {
+        StartError { stage, source: self, console: Vec::new() }
+    }
+}

@@ -1,0 +1,55 @@
+//! Stage 2: the image is here, and what it runs is known.
+
+use std::sync::Arc;
+
+use mimeo_agent_protocol::message::Process;
+use mimeo_image::{Image, Progress, PullOptions, Source, Store};
+
+use super::planned::Planned;
+use super::{StageError, process};
+use crate::Engine;
+use crate::machine::{ImageSummary, PullPolicy};
+
+/// A planned machine with its image.
+#[derive(Debug)]
+pub(super) struct Imaged {
+    pub(super) planned: Planned,
+    pub(super) image: Image,
+    pub(super) process: Process,
+}
+
+impl Planned {
+    /// Finds or pulls the image. Undo: none; an image that is here may stay.
+    pub(super) async fn image(
+        mut self,
+        engine: &Engine,
+        progress: Arc<dyn Progress>,
+    ) -> Result<Imaged, StageError> {
+        let store = engine.images()?;
+        let record = &mut self.claim.record;
+        let image = find_or_pull(&store, &record.spec.image, record.spec.pull, progress).await?;
+        let process = process::describe(&record.spec, &image.config)?;
+        record.args = process.args.clone();
+        record.image = Some(ImageSummary { id: image.id.to_string(), name: record.spec.image.clone() });
+        self.clock.lap("image");
+        Ok(Imaged { planned: self, image, process })
+    }
+}
+
+async fn find_or_pull(
+    store: &Store,
+    name: &str,
+    policy: PullPolicy,
+    progress: Arc<dyn Progress>,
+) -> Result<Image, StageError> {
+    if policy != PullPolicy::Always
+        && let Some(image) = store.find(name)?
+    {
+        return Ok(image);
+    }
+    if policy == PullPolicy::Never {
+        return Err(StageError::NotHere { image: name.to_owned() });
+    }
+    let source: Source = name.parse()?;
+    Ok(store.pull(&source, &PullOptions::default(), progress).await?)
+}

@@ -1,0 +1,68 @@
+//! Stage 3: every published port has a number and is free.
+
+use std::io::ErrorKind;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+
+use mimeo_net::{PortMapping, Protocol, free_port};
+
+use super::StageError;
+use super::error::PortProblem;
+use super::imaged::Imaged;
+
+/// Where ports for everybody begin, unless the kernel says otherwise.
+const FIRST_UNPRIVILEGED: u16 = 1024;
+
+/// A machine whose ports are chosen.
+#[derive(Debug)]
+pub(super) struct Networked {
+    pub(super) imaged: Imaged,
+}
+
+impl Imaged {
+    /// Chooses the ports that were left open and tries the others. The monitor
+    /// takes them a moment later; should somebody be faster, its launch fails
+    /// and says so. Undo: none, nothing is held.
+    pub(super) fn network(mut self) -> Result<Networked, StageError> {
+        if let Some(network) = &mut self.planned.claim.record.network {
+            network.ports.iter_mut().try_for_each(settle)?;
+        }
+        self.planned.clock.lap("network");
+        Ok(Networked { imaged: self })
+    }
+}
+
+fn settle(mapping: &mut PortMapping) -> Result<(), StageError> {
+    let PortMapping { host_ip: ip, protocol, .. } = *mapping;
+    let port = mapping.host_port.unwrap_or_default();
+    let settled = match mapping.host_port {
+        Some(port) => bind(ip, port, protocol).map(|()| port),
+        None => free_port(ip, protocol),
+    };
+    let error = match settled {
+        Ok(port) => {
+            mapping.host_port = Some(port);
+            return Ok(());
+        }
+        Err(error) => error,
+    };
+    let reason = match error.kind() {
+        ErrorKind::AddrInUse => PortProblem::InUse,
+        ErrorKind::PermissionDenied => PortProblem::Privileged { first: first_unprivileged() },
+        ErrorKind::AddrNotAvailable => PortProblem::NotOurs { ip },
+        _ => PortProblem::Other(error),
+    };
+    Err(StageError::Port { ip, port, protocol, reason })
+}
+
+fn bind(ip: Ipv4Addr, port: u16, protocol: Protocol) -> std::io::Result<()> {
+    let address = SocketAddr::from((ip, port));
+    match protocol {
+        Protocol::Tcp => TcpListener::bind(address).map(drop),
+        Protocol::Udp => UdpSocket::bind(address).map(drop),
+    }
+}
+
+fn first_unprivileged() -> u16 {
+    let setting = std::fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start");
+    setting.ok().and_then(|text| text.trim().parse().ok()).unwrap_or(FIRST_UNPRIVILEGED)
+}

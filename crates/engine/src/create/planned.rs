@@ -1,0 +1,96 @@
+//! Stage 1: the wish is judged; the machine has an id, a name and a network.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use mimeo_vmm::Driver;
+
+use super::StageError;
+use crate::Engine;
+use crate::machine::{Claim, MachineSpec, VolumeSpec};
+use crate::setup::Kernel;
+
+/// Less memory than this no kernel of ours boots in.
+const MIN_MEMORY_MIB: u32 = 64;
+/// The `microvm` machine keeps memory above 3 GiB where old firmware would
+/// not find it; a TiB is more than any host here has.
+const MAX_MEMORY_MIB: u32 = 1024 * 1024;
+/// Smallest writable layer: ext4 with a journal.
+const MIN_DISK: u64 = 64 << 20;
+
+/// A machine that is asked for and possible.
+#[derive(Debug)]
+pub(super) struct Planned {
+    pub(super) claim: Claim,
+    pub(super) kernel: Kernel,
+    pub(super) driver: Arc<dyn Driver>,
+    pub(super) clock: Stopwatch,
+}
+
+/// Tells how long each stage took.
+#[derive(Debug)]
+pub(super) struct Stopwatch {
+    last: Instant,
+    stages: Vec<(String, u64)>,
+}
+
+impl Stopwatch {
+    fn start() -> Self {
+        Self { last: Instant::now(), stages: Vec::new() }
+    }
+
+    /// A stage has ended.
+    pub(super) fn lap(&mut self, stage: &str) {
+        let millis = self.last.elapsed().as_millis() as u64;
+        tracing::debug!(component = "start", stage, millis, "done");
+        self.stages.push((stage.to_owned(), millis));
+        self.last = Instant::now();
+    }
+
+    pub(super) fn stages(self) -> Vec<(String, u64)> {
+        self.stages
+    }
+}
+
+/// Judges the wish and claims id, name and network. Undo: the claim's drop.
+pub(super) fn plan(engine: &Engine, mut spec: MachineSpec) -> Result<Planned, StageError> {
+    let mut clock = Stopwatch::start();
+    let driver = engine.driver(&spec.driver).ok_or_else(|| StageError::Driver {
+        name: spec.driver.clone(),
+        known: engine.driver_names().collect::<Vec<_>>().join(", "),
+    })?;
+    judge_sizes(&spec)?;
+    spec.volumes.iter_mut().try_for_each(judge_volume)?;
+    let kernel = Kernel::load(engine.home().home())?;
+    let claim = engine.registry().claim(spec)?;
+    clock.lap("plan");
+    Ok(Planned { claim, kernel, driver, clock })
+}
+
+fn judge_sizes(spec: &MachineSpec) -> Result<(), StageError> {
+    let host = std::thread::available_parallelism().map_or(1, std::num::NonZero::get) as u32;
+    // More processors than the host has would only take time from each other,
+    // yet podman's users may ask for what another host has.
+    let most = host.max(1) * 4;
+    within("--cpus", spec.cpus.into(), 1, most.into(), "")?;
+    within("--memory", spec.memory_mib.into(), MIN_MEMORY_MIB.into(), MAX_MEMORY_MIB.into(), " MiB")?;
+    within("--disk", spec.disk_bytes, MIN_DISK, 16 << 40, " bytes")
+}
+
+fn within(what: &'static str, given: u64, least: u64, most: u64, unit: &str) -> Result<(), StageError> {
+    if (least..=most).contains(&given) {
+        return Ok(());
+    }
+    let expected = format!("between {least} and {most}{unit}");
+    Err(StageError::Spec { what, expected, given: given.to_string() })
+}
+
+/// A volume's directory must exist: who mistypes it wants to know.
+fn judge_volume(volume: &mut VolumeSpec) -> Result<(), StageError> {
+    if !volume.guest.starts_with('/') {
+        return Err(StageError::VolumeTarget { given: volume.guest.clone() });
+    }
+    volume.host =
+        volume.host.canonicalize().map_err(|_| StageError::VolumeMissing { path: volume.host.clone() })?;
+    Ok(())
+}

@@ -1,0 +1,35 @@
+//! A directory that goes when its machine does.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::machine::remove_dir;
+
+/// A directory of this process's own. Dropping it removes it.
+#[derive(Debug)]
+pub struct Scratch {
+    path: PathBuf,
+}
+
+impl Scratch {
+    /// Makes it; rests of another that had its name are removed first.
+    pub(super) fn make(path: PathBuf) -> io::Result<Self> {
+        remove_dir(&path)?;
+        fs::create_dir(&path)?;
+        Ok(Self { path })
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // What stays is swept by the next command.
+        remove_dir(&self.path).ok();
+    }
+}

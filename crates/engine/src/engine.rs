@@ -1,0 +1,66 @@
+//! What every operation on machines needs.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use mimeo_vmm::Driver;
+use mimeo_vmm::qemu::Qemu;
+
+use crate::machine::Registry;
+use crate::{Events, Home};
+
+/// mimeo's machines in one home directory.
+#[derive(Debug, Clone)]
+pub struct Engine {
+    home: Home,
+    drivers: BTreeMap<&'static str, Arc<dyn Driver>>,
+}
+
+impl Engine {
+    /// The machines of `home`, on the drivers that this program has.
+    #[must_use]
+    pub fn new(home: Home) -> Self {
+        Self::with_drivers(home, [Arc::new(Qemu::default()) as Arc<dyn Driver>])
+    }
+
+    /// The machines of `home`, on these drivers.
+    #[must_use]
+    pub fn with_drivers(home: Home, drivers: impl IntoIterator<Item = Arc<dyn Driver>>) -> Self {
+        Self { home, drivers: drivers.into_iter().map(|driver| (driver.name(), driver)).collect() }
+    }
+
+    /// Where things are kept.
+    #[must_use]
+    pub fn home(&self) -> &Home {
+        &self.home
+    }
+
+    /// All machines.
+    #[must_use]
+    pub fn registry(&self) -> Registry {
+        Registry::new(self.home.clone())
+    }
+
+    /// What happens to machines.
+    #[must_use]
+    pub fn events(&self) -> Events {
+        Events::new(self.home.events())
+    }
+
+    /// All images.
+    ///
+    /// # Errors
+    /// When their directory cannot be used.
+    pub fn images(&self) -> Result<mimeo_image::Store, mimeo_image::OpenError> {
+        mimeo_image::Store::open(&self.home.images())
+    }
+
+    /// The names of the drivers.
+    pub fn driver_names(&self) -> impl Iterator<Item = &'static str> {
+        self.drivers.keys().copied()
+    }
+
+    pub(crate) fn driver(&self, name: &str) -> Option<Arc<dyn Driver>> {
+        self.drivers.get(name).cloned()
+    }
+}

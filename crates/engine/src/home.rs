@@ -1,0 +1,165 @@
+//! Where mimeo keeps things.
+
+use std::env;
+use std::path::{Path, PathBuf};
+
+/// Longest path of a Unix socket that the kernel takes, its final zero not counted.
+const MAX_SOCKET_PATH: usize = 107;
+
+/// mimeo's two directories.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Home {
+    home: PathBuf,
+    run: PathBuf,
+}
+
+/// Why there is no place to keep things.
+#[derive(Debug, thiserror::Error)]
+pub enum HomeError {
+    /// No variable says where.
+    #[error("neither MIMEO_HOME, XDG_DATA_HOME nor HOME is set: set MIMEO_HOME to a directory of yours")]
+    Unknown,
+    /// A relative path would mean another place from another directory.
+    #[error("{variable} must be an absolute path, not {}", path.display())]
+    Relative {
+        /// The variable.
+        variable: &'static str,
+        /// What it says.
+        path: PathBuf,
+    },
+    /// Sockets below it could not be connected to.
+    #[error("MIMEO_RUN is too long a path for sockets (at most {max} bytes): {}", path.display())]
+    TooLong {
+        /// What it says.
+        path: PathBuf,
+        /// What it may be.
+        max: usize,
+    },
+    /// A directory cannot be made.
+    #[error("cannot make {}", path.display())]
+    Create {
+        /// Which one.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+impl Home {
+    /// `MIMEO_HOME` and `MIMEO_RUN`, or their defaults: /var/lib/mimeo and
+    /// /run/mimeo for root, else `$XDG_DATA_HOME/mimeo` (`~/.local/share/mimeo`)
+    /// and `$XDG_RUNTIME_DIR/mimeo` (`/tmp/mimeo-UID` where there is none). The
+    /// directories are made, readable by their owner alone.
+    ///
+    /// # Errors
+    /// When they cannot be told or made.
+    pub fn from_environment() -> Result<Self, HomeError> {
+        let root = rustix::process::geteuid().is_root();
+        let home = match path_from("MIMEO_HOME")? {
+            Some(path) => path,
+            None if root => PathBuf::from("/var/lib/mimeo"),
+            None => data_home()?.join("mimeo"),
+        };
+        let run = match path_from("MIMEO_RUN")? {
+            Some(path) => path,
+            None if root => PathBuf::from("/run/mimeo"),
+            None => runtime_dir()?,
+        };
+        Self::at(home, run)
+    }
+
+    /// Keeps things in these two directories.
+    ///
+    /// # Errors
+    /// When they cannot be made, or sockets would not fit below `run`.
+    pub fn at(home: PathBuf, run: PathBuf) -> Result<Self, HomeError> {
+        let longest = run.join("machines/0123456789ab/control.sock").as_os_str().len();
+        if longest > MAX_SOCKET_PATH {
+            let max = MAX_SOCKET_PATH - (longest - run.as_os_str().len());
+            return Err(HomeError::TooLong { path: run, max });
+        }
+        let this = Self { home, run };
+        for dir in [this.home.clone(), this.machines(), this.run.clone(), this.run.join("machines")] {
+            make_private(&dir)?;
+        }
+        Ok(this)
+    }
+
+    /// The directory of what lasts.
+    #[must_use]
+    pub fn home(&self) -> &Path {
+        &self.home
+    }
+
+    /// The directory of what ends with the machines.
+    #[must_use]
+    pub fn run(&self) -> &Path {
+        &self.run
+    }
+
+    /// Where images are kept.
+    #[must_use]
+    pub fn images(&self) -> PathBuf {
+        self.home.join("images")
+    }
+
+    /// Where machines are kept, one directory each.
+    #[must_use]
+    pub fn machines(&self) -> PathBuf {
+        self.home.join("machines")
+    }
+
+    /// What happened to machines, one JSON object a line.
+    #[must_use]
+    pub fn events(&self) -> PathBuf {
+        self.home.join("events.jsonl")
+    }
+
+    /// A machine's own directory.
+    #[must_use]
+    pub fn machine(&self, id: &super::MachineId) -> PathBuf {
+        self.machines().join(id.short())
+    }
+
+    /// A machine's sockets.
+    #[must_use]
+    pub fn machine_run(&self, id: &super::MachineId) -> PathBuf {
+        self.run.join("machines").join(id.short())
+    }
+}
+
+fn path_from(variable: &'static str) -> Result<Option<PathBuf>, HomeError> {
+    match env::var_os(variable).filter(|value| !value.is_empty()).map(PathBuf::from) {
+        Some(path) if path.is_relative() => Err(HomeError::Relative { variable, path }),
+        path => Ok(path),
+    }
+}
+
+fn data_home() -> Result<PathBuf, HomeError> {
+    match path_from("XDG_DATA_HOME")? {
+        Some(path) => Ok(path),
+        None => Ok(path_from("HOME")?.ok_or(HomeError::Unknown)?.join(".local/share")),
+    }
+}
+
+fn runtime_dir() -> Result<PathBuf, HomeError> {
+    let uid = rustix::process::geteuid().as_raw();
+    match path_from("XDG_RUNTIME_DIR")?.filter(|dir| dir.is_dir()) {
+        Some(path) => Ok(path.join("mimeo")),
+        None => Ok(PathBuf::from(format!("/tmp/mimeo-{uid}"))),
+    }
+}
+
+fn make_private(dir: &Path) -> Result<(), HomeError> {
+    use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir);
+    let owned = made.and_then(|()| std::fs::metadata(dir)).and_then(|metadata| {
+        // In /tmp somebody else may have been faster.
+        if metadata.uid() == rustix::process::geteuid().as_raw() {
+            return Ok(());
+        }
+        Err(std::io::Error::new(std::io::ErrorKind::PermissionDenied, "it belongs to another user"))
+    });
+    owned.map_err(|source| HomeError::Create { path: dir.to_owned(), source })
+}

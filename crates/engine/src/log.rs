@@ -1,0 +1,119 @@
+//! A container's output on the disk, in the format that Kubernetes and podman
+//! write: `2026-01-31T12:00:00.000000000Z stdout F a line`. `P` in place of
+//! `F` marks a piece that the next one of the same stream goes on.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write as _};
+use std::path::Path;
+
+use jiff::Timestamp;
+
+/// The file's name in a machine's directory.
+pub const FILE: &str = "container.log";
+
+/// Which of its two outputs a container wrote to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Output {
+    /// Standard output, or a terminal.
+    Stdout,
+    /// Standard error.
+    Stderr,
+}
+
+impl Output {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Stdout => "stdout",
+            Self::Stderr => "stderr",
+        }
+    }
+}
+
+/// A log that is being written.
+#[derive(Debug)]
+pub(crate) struct LogWriter {
+    file: File,
+    lines: Vec<u8>,
+}
+
+impl LogWriter {
+    /// Begins or goes on with the log of the machine in `dir`.
+    pub(crate) fn open(dir: &Path) -> io::Result<Self> {
+        let file = OpenOptions::new().create(true).append(true).open(dir.join(FILE))?;
+        Ok(Self { file, lines: Vec::new() })
+    }
+
+    /// Writes what came in one piece. A line whose end has not come yet is
+    /// written at once, as a part: who follows the log sees it as it is.
+    pub(crate) fn write(&mut self, output: Output, bytes: &[u8]) -> io::Result<()> {
+        let time = format!("{:.9}", Timestamp::now());
+        self.lines.clear();
+        for line in bytes.split_inclusive(|byte| *byte == b'\n') {
+            let (flag, text) = match line.strip_suffix(b"\n") {
+                Some(text) => ('F', text),
+                None => ('P', line),
+            };
+            write!(self.lines, "{time} {} {flag} ", output.name())?;
+            self.lines.extend_from_slice(text);
+            self.lines.push(b'\n');
+        }
+        self.file.write_all(&self.lines)
+    }
+}
+
+/// One line of a log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogLine {
+    /// When it was written.
+    pub time: Timestamp,
+    /// To which output.
+    pub output: Output,
+    /// The line ends here; otherwise the next one goes on with it.
+    pub full: bool,
+    /// What was written.
+    pub text: Vec<u8>,
+}
+
+impl LogLine {
+    /// Reads a line of the file; `None` when it is not one.
+    #[must_use]
+    pub fn parse(line: &[u8]) -> Option<Self> {
+        let mut fields = line.splitn(4, |byte| *byte == b' ');
+        let time = std::str::from_utf8(fields.next()?).ok()?.parse().ok()?;
+        let output = match fields.next()? {
+            b"stdout" => Output::Stdout,
+            b"stderr" => Output::Stderr,
+            _ => return None,
+        };
+        let full = match fields.next()? {
+            b"F" => true,
+            b"P" => false,
+            _ => return None,
+        };
+        Some(Self { time, output, full, text: fields.next()?.to_vec() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_read_again() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let mut log = LogWriter::open(dir.path()).expect("opened");
+        log.write(Output::Stdout, b"one\ntwo").expect("written");
+        log.write(Output::Stderr, b"\xff oh\n").expect("written");
+        let bytes = std::fs::read(dir.path().join(FILE)).expect("read");
+        let lines: Vec<_> = bytes.split(|byte| *byte == b'\n').filter_map(LogLine::parse).collect();
+        let told: Vec<_> = lines.iter().map(|line| (line.output, line.full, line.text.as_slice())).collect();
+        assert_eq!(
+            told,
+            [
+                (Output::Stdout, true, &b"one"[..]),
+                (Output::Stdout, false, b"two"),
+                (Output::Stderr, true, b"\xff oh"),
+            ]
+        );
+    }
+}

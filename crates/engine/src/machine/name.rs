@@ -1,0 +1,101 @@
+//! A machine's name.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+/// Longest name: it is also the guest's host name, which Linux limits to 64.
+const MAX_LENGTH: usize = 63;
+
+/// A name as podman takes it: `[a-zA-Z0-9][a-zA-Z0-9_.-]*`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct MachineName(String);
+
+/// Not a name.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{0:?} is no name: it must begin with a letter or digit, go on with letters, digits, `_`, `.` and `-`, \
+     and have at most {MAX_LENGTH} characters"
+)]
+pub struct ParseNameError(String);
+
+const ADJECTIVES: [&str; 32] = [
+    "able", "amber", "brave", "bright", "calm", "clever", "crisp", "eager", "early", "fair", "fond", "frank",
+    "gentle", "glad", "grand", "keen", "kind", "lively", "lucid", "merry", "mild", "neat", "noble", "prompt",
+    "quick", "quiet", "sharp", "sound", "steady", "sunny", "swift", "warm",
+];
+const NOUNS: [&str; 32] = [
+    "atlas", "badger", "beacon", "birch", "brook", "cedar", "comet", "copper", "crane", "delta", "ember",
+    "falcon", "fjord", "garnet", "harbor", "heron", "indigo", "juniper", "kestrel", "lantern", "larch",
+    "maple", "meadow", "otter", "pebble", "quartz", "raven", "sparrow", "thistle", "tundra", "willow",
+    "wren",
+];
+
+impl MachineName {
+    /// The name as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// A name by chance, two words and a number: of a million and more.
+    #[must_use]
+    pub fn random() -> Self {
+        let chance = uuid::Uuid::new_v4();
+        let bytes = chance.as_bytes();
+        let word = |words: &[&'static str; 32], byte: u8| words[byte as usize % 32];
+        let number = u16::from_be_bytes([bytes[2], bytes[3]]) % 1000;
+        Self(format!("{}_{}_{number}", word(&ADJECTIVES, bytes[0]), word(&NOUNS, bytes[1])))
+    }
+}
+
+impl fmt::Display for MachineName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+impl FromStr for MachineName {
+    type Err = ParseNameError;
+
+    fn from_str(text: &str) -> Result<Self, ParseNameError> {
+        let first = text.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric());
+        let rest = text.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b));
+        if first && rest && text.len() <= MAX_LENGTH {
+            return Ok(Self(text.to_owned()));
+        }
+        Err(ParseNameError(text.to_owned()))
+    }
+}
+
+impl TryFrom<String> for MachineName {
+    type Error = ParseNameError;
+
+    fn try_from(text: String) -> Result<Self, ParseNameError> {
+        text.parse()
+    }
+}
+
+impl From<MachineName> for String {
+    fn from(name: MachineName) -> Self {
+        name.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_as_podman_takes_them() {
+        for good in ["web", "web-1", "a.b_c", "0"] {
+            assert!(good.parse::<MachineName>().is_ok(), "{good}");
+        }
+        for bad in ["", "-web", "a/b", "a b", "..", "ü", &"x".repeat(64)] {
+            assert!(bad.parse::<MachineName>().is_err(), "{bad}");
+        }
+        assert!(MachineName::random().as_str().parse::<MachineName>().is_ok());
+    }
+}

@@ -1,0 +1,70 @@
+//! A process that is known again: by id, start time and boot.
+
+use std::fs;
+
+use serde::{Deserialize, Serialize};
+
+/// A process. Ids are used again, and again after a reboot; the three together are not.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProcessIdentity {
+    /// Its id.
+    pub pid: u32,
+    /// Its start in clock ticks since boot (field 22 of /proc/PID/stat).
+    pub start_time: u64,
+    /// The boot that it belongs to (/proc/sys/kernel/random/boot_id).
+    pub boot_id: String,
+}
+
+impl ProcessIdentity {
+    /// This process.
+    #[must_use]
+    pub fn own() -> Self {
+        Self::of(std::process::id()).unwrap_or(Self {
+            pid: std::process::id(),
+            start_time: 0,
+            boot_id: boot_id(),
+        })
+    }
+
+    /// The process that has this id now.
+    #[must_use]
+    pub fn of(pid: u32) -> Option<Self> {
+        Some(Self { pid, start_time: start_time(pid)?, boot_id: boot_id() })
+    }
+
+    /// Whether the very same process still runs.
+    #[must_use]
+    pub fn is_alive(&self) -> bool {
+        self.boot_id == boot_id() && start_time(self.pid) == Some(self.start_time)
+    }
+}
+
+/// This boot's id; empty where the kernel does not tell.
+fn boot_id() -> String {
+    fs::read_to_string("/proc/sys/kernel/random/boot_id").map(|id| id.trim().to_owned()).unwrap_or_default()
+}
+
+/// A process that has ended but was not waited for yet counts as ended.
+fn start_time(pid: u32) -> Option<u64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name in brackets may hold anything, brackets and blanks too.
+    let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
+    let state = fields.next()?;
+    if matches!(state, "Z" | "X") {
+        return None;
+    }
+    fields.nth(18)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_process_is_alive_and_no_other_with_its_id_is() {
+        let own = ProcessIdentity::own();
+        assert!(own.is_alive());
+        assert!(!ProcessIdentity { start_time: own.start_time + 1, ..own.clone() }.is_alive());
+        assert!(!ProcessIdentity { boot_id: "another".into(), ..own }.is_alive());
+    }
+}

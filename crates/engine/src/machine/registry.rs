@@ -1,0 +1,428 @@
+//! All machines of a home directory.
+
+use std::collections::HashSet;
+use std::fmt;
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use mimeo_net::{MacAddress, Subnet, SubnetsExhausted};
+use rustix::fs::{FlockOperation, flock};
+
+use super::record::FILE;
+use super::{MachineId, MachineName, MachineSpec, NetworkMode, NetworkRecord, Record, RecordError, State};
+use crate::Home;
+
+/// The file in a machine's directory that its monitor keeps locked. The kernel
+/// lets go of it when the monitor ends, however that comes.
+const LOCK: &str = "lock";
+/// What the directory of a machine that is being claimed begins with.
+const UNFINISHED: &str = ".new-";
+
+/// All machines of a home directory.
+#[derive(Debug, Clone)]
+pub struct Registry {
+    home: Home,
+}
+
+/// A machine that was found.
+#[derive(Debug, Clone)]
+pub struct Found {
+    /// Its state.
+    pub record: Record,
+    /// Its directory.
+    pub dir: PathBuf,
+    /// Its monitor lives.
+    pub owned: bool,
+}
+
+/// How a person names a machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Selector {
+    /// Its name, its id, or the beginning of its id.
+    Word(String),
+    /// Its monitor's process id.
+    Pid(u32),
+}
+
+impl fmt::Display for Selector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Word(word) => f.write_str(word),
+            Self::Pid(pid) => write!(f, "pid {pid}"),
+        }
+    }
+}
+
+/// A machine's directory, made and locked by this process. Dropping it unkept
+/// removes all that was made.
+#[derive(Debug)]
+pub struct Claim {
+    /// The machine's first state.
+    pub record: Record,
+    /// Its directory.
+    pub dir: PathBuf,
+    _lock: File,
+    kept: bool,
+}
+
+/// Why no machine could be claimed.
+#[derive(Debug, thiserror::Error)]
+pub enum ClaimError {
+    /// The name belongs to another.
+    #[error(
+        "the name {name:?} is in use by machine {owner}: remove that with `mimeo rm {name}`, or choose another"
+    )]
+    NameTaken {
+        /// The name.
+        name: MachineName,
+        /// Whose it is: the id's first 12 digits.
+        owner: String,
+    },
+    /// No network is left.
+    #[error(transparent)]
+    Subnets(#[from] SubnetsExhausted),
+    /// The registry could not be read.
+    #[error(transparent)]
+    Lookup(#[from] LookupError),
+    /// The machine's state could not be written.
+    #[error(transparent)]
+    Record(#[from] RecordError),
+    /// The system refused.
+    #[error("cannot {step} {}", path.display())]
+    Io {
+        /// What was tried.
+        step: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// Why the machines could not be listed.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot list the machines in {}", path.display())]
+pub struct LookupError {
+    path: PathBuf,
+    source: io::Error,
+}
+
+/// Why no machine was found.
+#[derive(Debug, thiserror::Error)]
+pub enum FindError {
+    /// There is none.
+    #[error("no such machine: {0}")]
+    None(Selector),
+    /// There are several.
+    #[error("{word:?} is the beginning of several ids: {}", ids.join(", "))]
+    Several {
+        /// What was asked for.
+        word: String,
+        /// The ids' first 12 digits.
+        ids: Vec<String>,
+    },
+    /// The machines could not be listed.
+    #[error(transparent)]
+    Lookup(#[from] LookupError),
+}
+
+impl Registry {
+    /// The machines of `home`.
+    #[must_use]
+    pub fn new(home: Home) -> Self {
+        Self { home }
+    }
+
+    /// Where they are.
+    #[must_use]
+    pub fn home(&self) -> &Home {
+        &self.home
+    }
+
+    /// All machines, the newest last. What has no readable state is told to
+    /// the log and left out.
+    ///
+    /// # Errors
+    /// When the directory cannot be read.
+    pub fn list(&self) -> Result<Vec<Found>, LookupError> {
+        let mut found: Vec<_> = self.dirs()?.into_iter().filter_map(load).collect();
+        found.sort_by_key(|found| found.record.times.created);
+        Ok(found)
+    }
+
+    /// The one machine that `selector` names.
+    ///
+    /// # Errors
+    /// When there is none, or more than one.
+    pub fn find(&self, selector: &Selector) -> Result<Found, FindError> {
+        let all = self.list()?;
+        match selector {
+            Selector::Pid(pid) => all
+                .into_iter()
+                .find(|found| found.owned && found.record.monitor.pid == *pid)
+                .ok_or_else(|| FindError::None(selector.clone())),
+            Selector::Word(word) => find_word(all, word),
+        }
+    }
+
+    /// Makes and locks the directory of a new machine: its id, its name and
+    /// its network are its own from here on.
+    ///
+    /// # Errors
+    /// When the name is taken, no network is left, or the system refuses.
+    pub fn claim(&self, spec: MachineSpec) -> Result<Claim, ClaimError> {
+        let _all = self.lock_all()?;
+        let others = self.list()?;
+        let name = choose_name(&spec, &others)?;
+        let id = MachineId::random();
+        let mut record = Record::new(id, name, spec);
+        record.network = plan_network(&record, &others)?;
+        self.make(record)
+    }
+
+    /// Removes what is left of a machine that has ended.
+    ///
+    /// # Errors
+    /// When its directory cannot be removed.
+    pub fn remove(&self, id: &MachineId) -> io::Result<()> {
+        remove_dir(&self.home.machine_run(id))?;
+        // First out of sight, in one step; then piece by piece.
+        let dir = self.home.machine(id);
+        let gone = self.home.machines().join(format!("{UNFINISHED}gone-{}", id.short()));
+        match fs::rename(&dir, &gone) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            other => other?,
+        }
+        remove_dir(&gone)
+    }
+
+    /// Directories of machines that were never finished or are half removed,
+    /// and that nobody works on.
+    pub(crate) fn unfinished(&self) -> Result<Vec<PathBuf>, LookupError> {
+        let dirs = self.entries()?.into_iter();
+        Ok(dirs.filter(|dir| is_unfinished(dir) && !is_owned(dir)).collect())
+    }
+
+    fn dirs(&self) -> Result<Vec<PathBuf>, LookupError> {
+        Ok(self.entries()?.into_iter().filter(|dir| !is_unfinished(dir) && dir.is_dir()).collect())
+    }
+
+    fn entries(&self) -> Result<Vec<PathBuf>, LookupError> {
+        let path = self.home.machines();
+        let entries = fs::read_dir(&path).and_then(|entries| {
+            entries.map(|entry| entry.map(|entry| entry.path())).collect::<io::Result<Vec<_>>>()
+        });
+        entries.map_err(|source| LookupError { path, source })
+    }
+
+    fn lock_all(&self) -> Result<File, ClaimError> {
+        let path = self.home.home().join("machines.lock");
+        let io = |source| ClaimError::Io { step: "lock", path: path.clone(), source };
+        let file = File::create(&path).map_err(io)?;
+        flock(&file, FlockOperation::LockExclusive).map_err(|errno| io(errno.into()))?;
+        Ok(file)
+    }
+
+    fn make(&self, record: Record) -> Result<Claim, ClaimError> {
+        let dir = self.home.machine(&record.id);
+        let unfinished = self.home.machines().join(format!("{UNFINISHED}{}", record.id.short()));
+        let io = |step, path: &Path, source| ClaimError::Io { step, path: path.to_owned(), source };
+        fs::create_dir(&unfinished).map_err(|source| io("make", &unfinished, source))?;
+        let made = lock(&unfinished).map_err(|source| io("lock", &unfinished, source)).and_then(|lock| {
+            record.store(&unfinished)?;
+            fs::rename(&unfinished, &dir).map_err(|source| io("rename", &unfinished, source))?;
+            Ok(lock)
+        });
+        match made {
+            Ok(lock) => Ok(Claim { record, dir, _lock: lock, kept: false }),
+            Err(error) => {
+                remove_dir(&unfinished).ok();
+                Err(error)
+            }
+        }
+    }
+}
+
+impl Claim {
+    /// Writes the state as it is now.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn store(&self) -> Result<(), RecordError> {
+        self.record.store(&self.dir)
+    }
+
+    /// From now on the machine's directory stays when this value goes.
+    pub fn keep(&mut self) {
+        self.kept = true;
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        if !self.kept {
+            // What stays is swept by the next command.
+            remove_dir(&self.dir).ok();
+        }
+    }
+}
+
+fn load(dir: PathBuf) -> Option<Found> {
+    match Record::load(&dir) {
+        Ok(record) => Some(Found { owned: is_owned(&dir), record, dir }),
+        // It is being removed, or was set aside before: that was told then.
+        Err(RecordError::Missing { .. }) if !has_aside(&dir) => None,
+        Err(error) => {
+            tracing::warn!(component = "registry", "{error}");
+            None
+        }
+    }
+}
+
+fn has_aside(dir: &Path) -> bool {
+    let Ok(entries) = fs::read_dir(dir) else { return false };
+    let prefix = format!("{FILE}.corrupt-");
+    entries.flatten().any(|entry| entry.file_name().to_string_lossy().starts_with(&prefix))
+}
+
+fn find_word(all: Vec<Found>, word: &str) -> Result<Found, FindError> {
+    if let Some(found) = all.iter().find(|found| found.record.name.as_str() == word) {
+        return Ok(found.clone());
+    }
+    let mut matching: Vec<_> = all
+        .into_iter()
+        .filter(|found| !word.is_empty() && found.record.id.as_str().starts_with(word))
+        .collect();
+    match matching.len() {
+        0 => Err(FindError::None(Selector::Word(word.to_owned()))),
+        1 => Ok(matching.remove(0)),
+        _ => Err(FindError::Several {
+            word: word.to_owned(),
+            ids: matching.iter().map(|found| found.record.id.short().to_owned()).collect(),
+        }),
+    }
+}
+
+fn choose_name(spec: &MachineSpec, others: &[Found]) -> Result<MachineName, ClaimError> {
+    let owner = |name: &MachineName| others.iter().find(|found| found.record.name == *name);
+    match &spec.name {
+        Some(name) => match owner(name) {
+            Some(found) => {
+                Err(ClaimError::NameTaken { name: name.clone(), owner: found.record.id.short().to_owned() })
+            }
+            None => Ok(name.clone()),
+        },
+        None => loop {
+            let name = MachineName::random();
+            if owner(&name).is_none() {
+                return Ok(name);
+            }
+        },
+    }
+}
+
+fn plan_network(record: &Record, others: &[Found]) -> Result<Option<NetworkRecord>, SubnetsExhausted> {
+    if record.spec.network == NetworkMode::None {
+        return Ok(None);
+    }
+    let living = others.iter().filter(|found| !matches!(found.record.state, State::Exited(_)));
+    let used: HashSet<Subnet> =
+        living.filter_map(|found| found.record.network.as_ref().map(|network| network.subnet)).collect();
+    let subnet = Subnet::first_free(&used)?;
+    Ok(Some(NetworkRecord {
+        subnet,
+        ip: subnet.guest(),
+        gateway: subnet.gateway(),
+        mac: MacAddress::local(record.id.tail()),
+        ports: record.spec.ports.clone(),
+    }))
+}
+
+fn is_unfinished(dir: &Path) -> bool {
+    dir.file_name().is_some_and(|name| name.to_string_lossy().starts_with(UNFINISHED))
+}
+
+fn lock(dir: &Path) -> io::Result<File> {
+    let file = File::create(dir.join(LOCK))?;
+    flock(&file, FlockOperation::NonBlockingLockExclusive)?;
+    Ok(file)
+}
+
+/// Whether a monitor lives. Asked with a shared lock, so that two who ask at
+/// once do not take each other for monitors.
+fn is_owned(dir: &Path) -> bool {
+    let Ok(file) = File::open(dir.join(LOCK)) else { return false };
+    flock(&file, FlockOperation::NonBlockingLockShared).is_err()
+}
+
+/// The lock of a machine whose monitor is gone.
+pub(crate) fn adopt(dir: &Path) -> Option<File> {
+    lock(dir).ok()
+}
+
+pub(crate) fn remove_dir(dir: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn registry() -> (tempfile::TempDir, Registry) {
+        let dir = tempfile::tempdir().expect("a directory");
+        let home = Home::at(dir.path().join("home"), dir.path().join("run")).expect("a home");
+        (dir, Registry::new(home))
+    }
+
+    fn named(name: &str) -> MachineSpec {
+        MachineSpec { name: Some(name.parse().expect("a name")), ..MachineSpec::new("busybox") }
+    }
+
+    #[test]
+    fn a_claim_is_found_by_name_id_prefix_and_pid_and_goes_when_dropped() {
+        let (_dir, registry) = registry();
+        let claim = registry.claim(named("web")).expect("claimed");
+        let id = claim.record.id.clone();
+        let own = std::process::id();
+        for selector in [
+            Selector::Word("web".into()),
+            Selector::Word(id.to_string()),
+            Selector::Word(id.short()[..4].into()),
+            Selector::Pid(own),
+        ] {
+            let found = registry.find(&selector).expect("found");
+            assert!(found.owned && found.record.id == id, "{selector}");
+        }
+        drop(claim);
+        assert!(matches!(registry.find(&Selector::Word("web".into())), Err(FindError::None(_))));
+        assert!(registry.list().expect("listed").is_empty());
+    }
+
+    #[test]
+    fn a_name_is_given_once_and_networks_differ() {
+        let (_dir, registry) = registry();
+        let first = registry.claim(named("web")).expect("claimed");
+        assert!(matches!(registry.claim(named("web")), Err(ClaimError::NameTaken { .. })));
+        let second = registry.claim(named("other")).expect("claimed");
+        let ip = |claim: &Claim| claim.record.network.as_ref().map(|network| network.ip);
+        assert_ne!(ip(&first), ip(&second));
+    }
+
+    #[test]
+    fn a_kept_machine_stays_until_it_is_removed() {
+        let (_dir, registry) = registry();
+        let mut claim = registry.claim(named("web")).expect("claimed");
+        let id = claim.record.id.clone();
+        claim.keep();
+        drop(claim);
+        assert!(!registry.find(&Selector::Word("web".into())).expect("found").owned);
+        registry.remove(&id).expect("removed");
+        assert!(registry.list().expect("listed").is_empty());
+        assert!(registry.unfinished().expect("listed").is_empty());
+    }
+}

@@ -1,0 +1,110 @@
+//! The process that owns one machine, from its first stage to its last file.
+//!
+//! One task changes the machine's state ([`serve`]); clients, health probes and
+//! signals send it requests. In the foreground this is `mimeo run` itself, with
+//! `-d` a process of its own.
+
+mod clients;
+mod finish;
+mod input;
+mod output;
+mod probe;
+mod relay;
+mod serve;
+mod signals;
+
+use std::sync::Arc;
+
+use mimeo_agent_protocol::message::TerminalSize;
+use mimeo_image::Progress;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::watch;
+
+use crate::create::{StartError, create};
+use crate::machine::{Exit, MachineSpec, Record};
+use crate::{Engine, signal};
+use signals::Signals;
+
+/// What a machine in the foreground is joined to.
+#[derive(Default)]
+pub struct Attachment {
+    /// Where the container's standard input comes from.
+    pub stdin: Option<Box<dyn AsyncRead + Send + Unpin>>,
+    /// Where its standard output goes, besides the log.
+    pub stdout: Option<Box<dyn AsyncWrite + Send + Unpin>>,
+    /// Where its standard error goes, besides the log.
+    pub stderr: Option<Box<dyn AsyncWrite + Send + Unpin>>,
+    /// The terminal's size, as it changes.
+    pub size: Option<watch::Receiver<TerminalSize>>,
+}
+
+impl std::fmt::Debug for Attachment {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Attachment").finish_non_exhaustive()
+    }
+}
+
+/// Why a machine's monitor ended before its machine did.
+#[derive(Debug, thiserror::Error)]
+pub enum MonitorError {
+    /// The machine did not come up.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// A signal came while it was being made; all is undone.
+    #[error("interrupted by {} while the machine was being created: nothing is left of it", signal::name(*signal))]
+    Interrupted {
+        /// Linux's number of it.
+        signal: i32,
+    },
+    /// Whoever asked for the machine went away before it was up.
+    #[error("given up while the machine was being created: nothing is left of it")]
+    GivenUp,
+    /// The monitor's own means failed.
+    #[error("cannot {step}")]
+    Io {
+        /// What was tried.
+        step: &'static str,
+        /// Why not.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+impl MonitorError {
+    /// The exit code for it, as podman's.
+    #[must_use]
+    pub fn exit_code(&self) -> i32 {
+        match self {
+            Self::Start(error) => error.exit_code(),
+            Self::Interrupted { signal } => 128 + signal,
+            Self::GivenUp | Self::Io { .. } => 125,
+        }
+    }
+}
+
+/// Makes a machine and stays with it until its end. `started` is called when
+/// its container runs; `given_up` ends the making when it completes before.
+///
+/// The virtual machine dies with the thread that calls this: call it on a
+/// runtime of one thread, in the process that is to be the machine's monitor.
+///
+/// # Errors
+/// When the machine does not come up; nothing is left of it then.
+pub async fn monitor(
+    engine: &Engine,
+    spec: MachineSpec,
+    attachment: Attachment,
+    progress: Arc<dyn Progress>,
+    given_up: impl Future<Output = ()>,
+    started: impl FnOnce(&Record),
+) -> Result<Exit, MonitorError> {
+    let mut signals =
+        Signals::listen().map_err(|source| MonitorError::Io { step: "listen to signals", source })?;
+    let running = tokio::select! {
+        biased;
+        signal = signals.interruption() => return Err(MonitorError::Interrupted { signal }),
+        running = create(engine, spec, progress) => running?,
+        () = given_up => return Err(MonitorError::GivenUp),
+    };
+    serve::serve(engine, running, attachment, signals, started).await
+}

@@ -1,0 +1,132 @@
+//! The monitor's socket, and those who ask over it.
+
+use std::io;
+use std::path::Path;
+
+use bytes::Bytes;
+use mimeo_agent_protocol::link::{self, FrameReader, Link, Stream};
+use mimeo_agent_protocol::message::{Failure, FailureKind, Reply, Request};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinSet;
+
+use super::relay::relay;
+use crate::control::{ControlReply, ControlRequest, SOCKET};
+use crate::machine::{Action, Phase, decide};
+
+/// A request that only the machine's one writer can serve.
+pub(super) type Asked = (ControlRequest, oneshot::Sender<ControlReply>);
+
+/// What serving a client needs.
+#[derive(Debug, Clone)]
+pub(super) struct Desk {
+    pub(super) guest: Link,
+    pub(super) phase: watch::Receiver<Phase>,
+    pub(super) ask: mpsc::Sender<Asked>,
+}
+
+/// The monitor's socket.
+#[derive(Debug)]
+pub(super) struct Clients {
+    listener: UnixListener,
+    desk: Desk,
+    sessions: JoinSet<()>,
+}
+
+impl Clients {
+    pub(super) fn listen(run: &Path, desk: Desk) -> io::Result<Self> {
+        Ok(Self { listener: UnixListener::bind(run.join(SOCKET))?, desk, sessions: JoinSet::new() })
+    }
+
+    /// Takes in clients. Never returns; safe to cancel.
+    pub(super) async fn accept(&mut self) {
+        loop {
+            tokio::select! {
+                accepted = self.listener.accept() => match accepted {
+                    Ok((socket, _)) => {
+                        self.sessions.spawn(session(socket, self.desk.clone()));
+                    }
+                    // Too many files are open: those who have one finish first.
+                    Err(error) => {
+                        tracing::warn!(component = "control", %error, "cannot accept a client");
+                        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+                    }
+                },
+                Some(_) = self.sessions.join_next() => {}
+            }
+        }
+    }
+
+    /// Waits until every client has read its answer and left.
+    pub(super) async fn finish(mut self) {
+        drop(self.listener);
+        while self.sessions.join_next().await.is_some() {}
+    }
+}
+
+async fn session(socket: UnixStream, desk: Desk) {
+    let (reader, writer) = socket.into_split();
+    let name = concat!("mimeo ", env!("CARGO_PKG_VERSION"));
+    // Who cannot say hello learns it from our own.
+    let Ok(mut accepted) = link::accept(FrameReader::new(reader), writer, name).await else { return };
+    let mut requests = JoinSet::new();
+    while let Some((request, stream)) = accepted.incoming.next().await {
+        requests.spawn(answer(request, stream, desk.clone()));
+    }
+}
+
+async fn answer(request: Bytes, stream: Stream, desk: Desk) {
+    match serde_json::from_slice(&request) {
+        Ok(ControlRequest::Guest { request }) => ask_guest(request, stream, &desk).await,
+        Ok(request) => ask_monitor(request, &stream, &desk).await,
+        Err(error) => {
+            stream.sender.message(&ControlReply::Failed { message: format!("unreadable request: {error}") });
+        }
+    }
+}
+
+async fn ask_guest(request: Request, stream: Stream, desk: &Desk) {
+    let refused = |kind, message| {
+        stream.sender.message(&Reply::Failed(Failure { kind, message }));
+    };
+    if !allowed(&request) {
+        return refused(FailureKind::Invalid, "this is the monitor's own to ask".to_owned());
+    }
+    let phase = *desk.phase.borrow();
+    if let Err(refusal) = decide(phase, Action::Enter) {
+        return refused(FailureKind::WrongState, refusal.to_string());
+    }
+    match desk.guest.open(&request) {
+        Ok(guest) => relay(stream, guest).await,
+        Err(error) => refused(FailureKind::WrongState, error.to_string()),
+    }
+}
+
+/// What a client may ask of the guest: nothing that makes or ends a machine.
+fn allowed(request: &Request) -> bool {
+    match request {
+        Request::Exec(_)
+        | Request::Metrics
+        | Request::Processes
+        | Request::Probe { .. }
+        | Request::ReadArchive { .. }
+        | Request::WriteArchive { .. }
+        | Request::Stat { .. } => true,
+        Request::Configure(_)
+        | Request::Volume(_)
+        | Request::Start(_)
+        | Request::Signal { .. }
+        | Request::SetClock { .. }
+        | Request::Shutdown => false,
+    }
+}
+
+async fn ask_monitor(request: ControlRequest, stream: &Stream, desk: &Desk) {
+    let (reply, answered) = oneshot::channel();
+    let gone = || ControlReply::Failed { message: "the machine is ending".to_owned() };
+    let answer = match desk.ask.send((request, reply)).await {
+        Ok(()) => answered.await.unwrap_or_else(|_| gone()),
+        Err(_) => gone(),
+    };
+    stream.sender.message(&answer);
+}

@@ -1,0 +1,66 @@
+//! The end of a machine: everything that it held goes, in order.
+
+use std::time::Duration;
+
+use mimeo_agent_protocol::message::{Reply, Request};
+use tokio::time::timeout;
+
+use super::clients::Clients;
+use super::serve::Machine;
+use crate::Engine;
+use crate::create::Scratch;
+use crate::machine::Exit;
+use crate::volume::VolumeServer;
+
+/// How long a guest may take to flush and power off.
+const POWER_OFF: Duration = Duration::from_secs(10);
+/// How long a client may take to read its last answer.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// Ends what is left of a machine whose container has ended.
+pub(super) async fn finish(
+    engine: &Engine,
+    mut machine: Machine,
+    exit: Exit,
+    clients: Clients,
+    scratch: Scratch,
+    volumes: Vec<VolumeServer>,
+) -> Exit {
+    // What nobody will read again need not be flushed.
+    if !machine.record().spec.remove || !volumes.is_empty() {
+        power_off(&mut machine).await;
+    }
+    machine.instance.kill().await;
+    drop(volumes);
+    machine.end(&exit);
+    // The socket goes before the state may: who finds the one finds the other.
+    drop(scratch);
+    timeout(FAREWELL, clients.finish()).await.ok();
+    if machine.record().spec.remove {
+        remove(engine, &machine);
+    }
+    exit
+}
+
+async fn power_off(machine: &mut Machine) {
+    let Ok(mut stream) = machine.link.open(&Request::Shutdown) else { return };
+    let orderly = async {
+        // The answer comes just before the end; a guest that is gone has ended too.
+        if stream.receiver.message::<Reply>().await.is_ok() {
+            machine.instance.wait().await;
+        }
+    };
+    if timeout(POWER_OFF, orderly).await.is_err() {
+        tracing::warn!(component = "monitor", machine = %machine.record().name, "the guest did not power off");
+    }
+}
+
+fn remove(engine: &Engine, machine: &Machine) {
+    let record = machine.record();
+    match engine.registry().remove(&record.id) {
+        Ok(()) => machine.events.tell(record, "remove", &[]),
+        Err(error) => {
+            tracing::warn!(component = "monitor", machine = %record.name, %error, "cannot remove the machine");
+        }
+    }
+}

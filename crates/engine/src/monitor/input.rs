@@ -1,0 +1,36 @@
+//! The container's standard input and its terminal's size.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use mimeo_agent_protocol::link::Sender;
+use mimeo_agent_protocol::message::{Input, TerminalSize, channel};
+use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::sync::watch;
+
+/// Bytes read at once.
+const CHUNK: usize = 32 * 1024;
+
+/// Passes `from` on until its end or the container's.
+pub(super) async fn feed(mut from: Box<dyn AsyncRead + Send + Unpin>, container: Arc<Sender>) {
+    let mut buffer = vec![0; CHUNK];
+    // Input that cannot be read has ended.
+    while let Ok(count @ 1..) = from.read(&mut buffer).await {
+        if container.data(channel::STDIN, Bytes::copy_from_slice(&buffer[..count])).await.is_err() {
+            return;
+        }
+    }
+    // The end of the input; the container may have ended first.
+    container.data(channel::STDIN, Bytes::new()).await.ok();
+}
+
+/// Tells the container of each new size of its terminal.
+pub(super) async fn resize(mut size: watch::Receiver<TerminalSize>, container: Arc<Sender>) {
+    loop {
+        let now = *size.borrow_and_update();
+        container.message(&Input::Resize(now));
+        if size.changed().await.is_err() {
+            return;
+        }
+    }
+}

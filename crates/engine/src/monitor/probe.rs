@@ -1,0 +1,146 @@
+//! Tells whether a machine is well, again and again.
+
+use std::time::Duration;
+
+use mimeo_agent_protocol::link::{Item, Link, LinkError};
+use mimeo_agent_protocol::message::{Process, Reply, Request, channel};
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::machine::{Health, HealthProbe, HealthSpec, HealthStatus, Phase};
+
+/// From one try to the next until the first success: a start is worth watching.
+const EAGER: Duration = Duration::from_secs(1);
+/// Bytes of a failed command's output that are kept.
+const MAX_OUTPUT: usize = 500;
+
+/// What a probe needs.
+pub(super) struct Probe {
+    pub(super) spec: HealthSpec,
+    /// The container's process: a command runs with its environment, as its user.
+    pub(super) process: Process,
+    pub(super) link: Link,
+    pub(super) phase: watch::Receiver<Phase>,
+    pub(super) tell: mpsc::Sender<Health>,
+}
+
+impl Probe {
+    /// Tries until nobody listens.
+    pub(super) async fn run(self) {
+        let begun = Instant::now();
+        let mut health = Health { status: HealthStatus::Starting, failing_streak: 0, last_failure: None };
+        while self.tell.send(health.clone()).await.is_ok() {
+            let eager = health.status == HealthStatus::Starting;
+            sleep(if eager { EAGER.min(self.spec.interval) } else { self.spec.interval }).await;
+            if *self.phase.borrow() != Phase::Running {
+                continue;
+            }
+            let outcome = self.attempt().await;
+            health = after(&self.spec, health, outcome, begun.elapsed());
+        }
+    }
+
+    async fn attempt(&self) -> Result<(), String> {
+        match timeout(self.spec.timeout, self.once()).await {
+            Ok(Ok(outcome)) => outcome,
+            Ok(Err(error)) => Err(error.to_string()),
+            Err(_) => Err(format!("no answer within {} s", self.spec.timeout.as_secs_f32())),
+        }
+    }
+
+    async fn once(&self) -> Result<Result<(), String>, LinkError> {
+        match &self.spec.probe {
+            HealthProbe::Url(url) => self.fetch(url).await,
+            HealthProbe::Command(args) => self.command(args).await,
+        }
+    }
+
+    async fn fetch(&self, url: &str) -> Result<Result<(), String>, LinkError> {
+        let timeout_ms = self.spec.timeout.as_millis() as u64;
+        let mut stream = self.link.open(&Request::Probe { url: url.to_owned(), timeout_ms })?;
+        Ok(match stream.receiver.message().await? {
+            Reply::Probed { status: 200..=399 } => Ok(()),
+            Reply::Probed { status } => Err(format!("{url} answered {status}")),
+            Reply::Failed(failure) => Err(failure.to_string()),
+            answer => Err(format!("unexpected answer {answer:?}")),
+        })
+    }
+
+    async fn command(&self, args: &[String]) -> Result<Result<(), String>, LinkError> {
+        let process = Process {
+            args: args.to_vec(),
+            terminal: None,
+            stdin: false,
+            init: false,
+            ..self.process.clone()
+        };
+        let mut stream = self.link.open(&Request::Exec(process))?;
+        let mut output = Vec::new();
+        loop {
+            match stream.receiver.next().await? {
+                Some(Item::Data { channel: channel::STDOUT | channel::STDERR, bytes }) => {
+                    output.extend_from_slice(&bytes[..bytes.len().min(MAX_OUTPUT - output.len())]);
+                }
+                Some(Item::Message(json)) => match serde_json::from_slice(&json) {
+                    Ok(Reply::Exited(status)) if status.shell_code() == 0 => return Ok(Ok(())),
+                    Ok(Reply::Exited(status)) => {
+                        let said = String::from_utf8_lossy(&output).trim().to_owned();
+                        return Ok(Err(format!("exit code {}: {said}", status.shell_code())));
+                    }
+                    Ok(Reply::Failed(failure)) => return Ok(Err(failure.to_string())),
+                    _ => {}
+                },
+                Some(Item::Data { .. }) => {}
+                None => return Ok(Err("the command ended without a status".to_owned())),
+            }
+        }
+    }
+}
+
+/// What a try's outcome makes of a machine's health.
+fn after(spec: &HealthSpec, health: Health, outcome: Result<(), String>, age: Duration) -> Health {
+    let Err(failure) = outcome else {
+        return Health {
+            status: HealthStatus::Healthy,
+            failing_streak: 0,
+            last_failure: health.last_failure,
+        };
+    };
+    let starting = health.status == HealthStatus::Starting;
+    if starting && age < spec.start_period {
+        return Health { last_failure: Some(failure), ..health };
+    }
+    let failing_streak = health.failing_streak + 1;
+    let status = if failing_streak >= spec.retries { HealthStatus::Unhealthy } else { health.status };
+    Health { status, failing_streak, last_failure: Some(failure) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn follow(outcomes: &[(bool, u64)]) -> Vec<HealthStatus> {
+        let spec = HealthSpec::new(HealthProbe::Url(String::new()));
+        let mut health = Health { status: HealthStatus::Starting, failing_streak: 0, last_failure: None };
+        let step = |(well, age): &(bool, u64)| {
+            let outcome = if *well { Ok(()) } else { Err("no".to_owned()) };
+            health = after(&spec, health.clone(), outcome, Duration::from_secs(*age));
+            health.status
+        };
+        outcomes.iter().map(step).collect()
+    }
+
+    #[test]
+    fn failures_while_it_starts_do_not_count() {
+        use HealthStatus::{Healthy, Starting, Unhealthy};
+        assert_eq!(
+            follow(&[(false, 1), (false, 2), (false, 3), (false, 4), (true, 5)]),
+            [Starting, Starting, Starting, Starting, Healthy]
+        );
+        assert_eq!(
+            follow(&[(true, 1), (false, 2), (false, 3), (false, 4), (true, 5)]),
+            [Healthy, Healthy, Healthy, Unhealthy, Healthy]
+        );
+        assert_eq!(follow(&[(false, 61), (false, 62), (false, 63)]), [Starting, Starting, Unhealthy]);
+    }
+}

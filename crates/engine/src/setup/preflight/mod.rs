@@ -1,0 +1,126 @@
+//! `setup preflight`: can this host run machines, and if not, what mends it.
+//!
+//! Every check answers; none changes anything but the kept verdict on
+//! acceleration.
+
+mod acceleration;
+mod host;
+mod limits;
+mod qemu;
+mod state;
+
+use std::path::Path;
+
+use mimeo_vmm::accel::Accel;
+use serde::Serialize;
+
+/// One line of the report.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Check {
+    /// What was looked at: stable, in lower case with hyphens.
+    pub name: &'static str,
+    /// What came of it.
+    pub status: Status,
+    /// What was found, for a person.
+    pub detail: String,
+    /// A command, or where there is none an act, that makes it better.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mend: Option<String>,
+}
+
+/// What came of a check.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    /// Nothing to do.
+    Ok,
+    /// No machine runs until it is mended.
+    Missing,
+    /// Machines run, without something.
+    Limited,
+}
+
+/// What the checks are made for.
+#[derive(Debug, Clone, Copy)]
+pub struct Subject<'a> {
+    /// `MIMEO_HOME`.
+    pub home: &'a Path,
+    /// `MIMEO_RUN`.
+    pub run: &'a Path,
+    /// The acceleration that was asked for.
+    pub accel: Accel,
+}
+
+impl Check {
+    fn ok(name: &'static str, detail: impl Into<String>) -> Self {
+        Self { name, status: Status::Ok, detail: detail.into(), mend: None }
+    }
+
+    fn missing(name: &'static str, detail: impl Into<String>, mend: impl Into<String>) -> Self {
+        Self { name, status: Status::Missing, detail: detail.into(), mend: Some(mend.into()) }
+    }
+
+    fn limited(name: &'static str, detail: impl Into<String>, mend: Option<String>) -> Self {
+        Self { name, status: Status::Limited, detail: detail.into(), mend }
+    }
+}
+
+/// All checks, in the order in which they are best mended. Some tens of
+/// milliseconds; up to three seconds when acceleration must be proved anew.
+pub fn preflight(subject: Subject<'_>) -> Vec<Check> {
+    let mut checks = vec![host::architecture()];
+    checks.extend(qemu::checks());
+    checks.push(acceleration::acceleration(subject));
+    checks.push(acceleration::time_stamp_counter());
+    checks.extend(state::checks(subject));
+    checks.extend(host::checks());
+    checks.extend(limits::checks());
+    checks
+}
+
+/// Whether machines can run: nothing is missing.
+pub fn is_ready(checks: &[Check]) -> bool {
+    checks.iter().all(|check| check.status != Status::Missing)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run_in(home: &Path) -> Vec<Check> {
+        preflight(Subject { home, run: home, accel: Accel::Auto })
+    }
+
+    #[test]
+    fn a_fresh_home_lacks_a_kernel_and_says_how_to_get_one() {
+        let home = tempfile::tempdir().unwrap();
+        let checks = run_in(home.path());
+        let kernel = checks.iter().find(|check| check.name == "kernel").unwrap();
+        assert_eq!(kernel.status, Status::Missing);
+        assert_eq!(kernel.mend.as_deref(), Some("mimeo setup kernel"));
+        assert!(!is_ready(&checks));
+    }
+
+    #[test]
+    fn what_is_missing_always_comes_with_a_way_to_mend_it() {
+        let checks = run_in(Path::new("/proc/no-such-home"));
+        let missing = checks.iter().filter(|check| check.status == Status::Missing);
+        assert!(missing.clone().count() >= 2, "{checks:?}");
+        missing.for_each(|check| assert!(check.mend.is_some(), "{check:?}"));
+    }
+
+    #[test]
+    fn names_are_unique() {
+        let home = tempfile::tempdir().unwrap();
+        let checks = run_in(home.path());
+        let names: std::collections::BTreeSet<_> = checks.iter().map(|check| check.name).collect();
+        assert_eq!(names.len(), checks.len());
+    }
+
+    #[test]
+    fn the_report_is_json_of_plain_words() {
+        let check = Check::limited("cgroups", "no controllers", None);
+        let json = serde_json::to_string(&check).unwrap();
+        assert_eq!(json, r#"{"name":"cgroups","status":"limited","detail":"no controllers"}"#);
+    }
+}

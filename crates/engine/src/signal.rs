@@ -1,0 +1,68 @@
+//! Signals by name and number.
+
+use mimeo_image::ImageConfig;
+
+use crate::machine::MachineSpec;
+
+/// What asks a process to end, unless the image says another.
+const SIGTERM: i32 = 15;
+
+const NAMES: [&str; 31] = [
+    "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2", "PIPE",
+    "ALRM", "TERM", "STKFLT", "CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG", "XCPU", "XFSZ",
+    "VTALRM", "PROF", "WINCH", "IO", "PWR", "SYS",
+];
+
+/// Not a signal.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is no signal: a name such as TERM or SIGTERM, or a number from 1 to 64")]
+pub struct ParseSignalError(String);
+
+/// Linux's number of a signal that is given as `TERM`, `SIGTERM` or `15`.
+///
+/// # Errors
+/// When there is no such signal.
+pub fn parse(text: &str) -> Result<i32, ParseSignalError> {
+    let upper = text.to_ascii_uppercase();
+    let name = upper.strip_prefix("SIG").unwrap_or(&upper);
+    if let Some(index) = NAMES.iter().position(|known| *known == name) {
+        return Ok(index as i32 + 1);
+    }
+    match text.parse() {
+        Ok(number @ 1..=64) => Ok(number),
+        _ => Err(ParseSignalError(text.to_owned())),
+    }
+}
+
+/// The signal's name, `SIGTERM`.
+#[must_use]
+pub fn name(number: i32) -> String {
+    match usize::try_from(number - 1).ok().and_then(|index| NAMES.get(index)) {
+        Some(name) => format!("SIG{name}"),
+        None => format!("signal {number}"),
+    }
+}
+
+/// What asks this machine's container to end. An image's word that is no
+/// signal is not the person's fault: it is passed over.
+pub(crate) fn stop_signal(spec: &MachineSpec, image: &ImageConfig) -> i32 {
+    let of_image = image.stop_signal.as_deref().and_then(|text| parse(text).ok());
+    spec.stop_signal.or(of_image).unwrap_or(SIGTERM)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_and_numbers_mean_the_same() {
+        for text in ["TERM", "SIGTERM", "sigterm", "15"] {
+            assert_eq!(parse(text), Ok(15), "{text}");
+        }
+        assert_eq!(parse("SYS"), Ok(31));
+        assert_eq!(name(9), "SIGKILL");
+        for bad in ["", "0", "65", "SIGNOPE", "-9"] {
+            assert!(parse(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! Clears away what a monitor left that could not do it itself: it was killed,
+//! or the host went down.
+
+use std::fs;
+
+use crate::machine::{Exit, Found, LookupError, State, adopt, remove_dir};
+use crate::{Engine, MachineName};
+
+/// What a shell shows for a process that SIGKILL ended.
+const KILLED: i32 = 137;
+
+/// A machine whose rests were cleared away.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Swept {
+    /// Its name.
+    pub name: MachineName,
+    /// It was asked for with `--rm`, so nothing of it is left.
+    pub removed: bool,
+}
+
+/// Ends what dead monitors left running and says that their machines have
+/// ended. Machines with a monitor are not touched.
+///
+/// # Errors
+/// When the machines cannot be listed.
+pub fn sweep(engine: &Engine) -> Result<Vec<Swept>, LookupError> {
+    let registry = engine.registry();
+    for dir in registry.unfinished()? {
+        if let Some(_lock) = adopt(&dir)
+            && let Err(error) = remove_dir(&dir)
+        {
+            tracing::warn!(component = "sweep", dir = %dir.display(), %error, "cannot remove an unfinished machine");
+        }
+    }
+    let machines = registry.list()?;
+    sweep_sockets(engine, &machines);
+    Ok(machines.into_iter().filter(|found| !found.owned).filter_map(|found| bury(engine, found)).collect())
+}
+
+/// What has no monitor and has not ended was cut off.
+fn bury(engine: &Engine, mut found: Found) -> Option<Swept> {
+    let left = matches!(found.record.state, State::Exited(_));
+    if left && !found.record.spec.remove {
+        return None;
+    }
+    // Two commands may sweep at once; and its monitor may be writing its last.
+    let _lock = adopt(&found.dir)?;
+    if let Some(vmm) = found.record.vmm.as_ref().filter(|vmm| vmm.is_alive())
+        && let Some(pid) = rustix::process::Pid::from_raw(vmm.pid as i32)
+    {
+        // The kernel ends it with its monitor; this is for the case that it could not.
+        rustix::process::kill_process(pid, rustix::process::Signal::KILL).ok();
+    }
+    let record = &mut found.record;
+    if !left {
+        let error = format!(
+            "its monitor (pid {}) ended without a word: killed, or the host went down",
+            record.monitor.pid
+        );
+        record.times.finished = Some(jiff::Timestamp::now());
+        record.state = State::Exited(Exit { code: KILLED, out_of_memory: false, error: Some(error) });
+        engine.events().tell(record, "died", &[("exit_code", KILLED.to_string())]);
+    }
+    let swept = Swept { name: record.name.clone(), removed: record.spec.remove };
+    let done = if swept.removed {
+        engine.registry().remove(&record.id).map_err(|error| error.to_string())
+    } else {
+        remove_dir(&engine.home().machine_run(&record.id)).ok();
+        record.store(&found.dir).map_err(|error| error.to_string())
+    };
+    if let Err(error) = done {
+        tracing::warn!(component = "sweep", machine = %swept.name, error, "cannot clear away");
+        return None;
+    }
+    Some(swept)
+}
+
+/// Socket directories of machines that are no more.
+fn sweep_sockets(engine: &Engine, machines: &[Found]) {
+    let Ok(entries) = fs::read_dir(engine.home().run().join("machines")) else { return };
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        let known = machines.iter().any(|found| name == found.record.id.short());
+        if !known && !engine.home().machines().join(&name).exists() {
+            remove_dir(&entry.path()).ok();
+        }
+    }
+}
