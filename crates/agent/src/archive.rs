@@ -1,17 +1,96 @@
-//! Files of the container, as tar streams.
+//! `read_archive` and `write_archive`: files of the container, as tar streams.
+//!
+//! The files are read and written on a thread inside the container's root, so
+//! that no link leads out of it; a short queue joins the thread to the stream
+//! and holds up whoever is faster.
+
+mod pack;
+mod pipe;
+mod unpack;
 
 use std::sync::Arc;
 
-use mimeo_agent_protocol::link::Stream;
-use mimeo_agent_protocol::message::{FailureKind, Reply};
+use mimeo_agent_protocol::link::{Item, Receiver, Stream};
+use mimeo_agent_protocol::message::{Failure, Reply, channel};
 
-use crate::failure::failure;
+use crate::inside::inside;
 use crate::machine::Machine;
 
-pub(crate) async fn read(_machine: &Arc<Machine>, _path: String, _follow: bool, stream: Stream) {
-    stream.sender.message(&Reply::Failed(failure(FailureKind::Invalid, "this agent reads no archives")));
+/// Sends a path as an archive. What fails on the way is told behind the data.
+pub(crate) async fn read(machine: &Arc<Machine>, path: String, follow: bool, stream: Stream) {
+    let sender = &stream.sender;
+    let reply = |failed| sender.message(&Reply::Failed(failed));
+    let place = match machine.place() {
+        Ok(place) => place,
+        Err(failed) => return reply(failed),
+    };
+    let (writer, mut chunks) = pipe::writer();
+    let (found, wait) = tokio::sync::oneshot::channel();
+    let work = inside(place, move || pack::pack(&path, follow, found, writer));
+    let sending = async {
+        // Nobody says that it was found when it was not.
+        if wait.await.is_ok() {
+            sender.message(&Reply::Done);
+        }
+        while let Some(chunk) = chunks.recv().await {
+            if sender.data(channel::STDOUT, chunk).await.is_err() {
+                return;
+            }
+        }
+        // Dropped here, so that the thread ends when the host has left.
+        drop(chunks);
+    };
+    match tokio::join!(work, sending).0 {
+        Ok(()) => drop(sender.data(channel::STDOUT, bytes::Bytes::new()).await),
+        Err(failed) => reply(failed),
+    }
 }
 
-pub(crate) async fn write(_machine: &Arc<Machine>, _directory: String, stream: Stream) {
-    stream.sender.message(&Reply::Failed(failure(FailureKind::Invalid, "this agent writes no archives")));
+/// Unpacks an archive into a directory.
+pub(crate) async fn write(machine: &Arc<Machine>, directory: String, stream: Stream) {
+    let Stream { mut receiver, sender } = stream;
+    let result = unpack(machine, directory, &mut receiver).await;
+    sender.message(&match result {
+        Ok(()) => Reply::Done,
+        Err(failed) => Reply::Failed(failed),
+    });
+    // Only now: to let go of it gives the stream up.
+    drop(receiver);
+}
+
+async fn unpack(machine: &Machine, directory: String, receiver: &mut Receiver) -> Result<(), Failure> {
+    let place = machine.place()?;
+    let (reader, chunks) = pipe::reader();
+    let work = inside(place, move || unpack::unpack(&directory, reader));
+    let receiving = receive(receiver, chunks);
+    tokio::pin!(work, receiving);
+    tokio::select! {
+        biased;
+        () = &mut receiving => work.await,
+        result = &mut work => {
+            if result.is_ok() {
+                // The archive has ended before the stream: the rest is padding.
+                receiving.await;
+            }
+            result
+        }
+    }
+}
+
+/// Passes on what the host sends, to its end.
+async fn receive(receiver: &mut Receiver, chunks: pipe::Give) {
+    loop {
+        let chunk = match receiver.next().await {
+            Ok(Some(Item::Data { channel: channel::STDIN, bytes })) if !bytes.is_empty() => Ok(bytes),
+            Ok(Some(Item::Data { channel: channel::STDIN, .. }) | None) => return,
+            Ok(Some(_)) => continue,
+            Err(error) => Err(error),
+        };
+        let over = chunk.is_err();
+        // A reader that has ended takes no more.
+        chunks.send(chunk).await.ok();
+        if over {
+            return;
+        }
+    }
 }

@@ -121,7 +121,7 @@ mod tests {
 
     #[test]
     fn a_command_line_has_spaces() {
-        assert_eq!(command_line("sleep\01000\0", "sleep"), "sleep 1000");
+        assert_eq!(command_line("sleep\x001000\x00", "sleep"), "sleep 1000");
         assert_eq!(command_line("", "kthread"), "[kthread]");
     }
 }

@@ -12,7 +12,7 @@ use crate::boot;
 use crate::disk;
 use crate::failure::{Context, SystemError};
 pub(crate) use devices::terminal;
-pub(crate) use path::Root;
+pub(crate) use path::{Root, of as path_of};
 
 /// Where the agent sees the container's root.
 pub(crate) const ROOT: &str = "/run/mimeo/root";

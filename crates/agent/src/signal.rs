@@ -25,8 +25,7 @@ pub(crate) fn container(container: &Container, signal: i32) -> Result<(), Failur
     if !(0..=64).contains(&signal) {
         return Err(failure(FailureKind::Invalid, format!("no such signal: {signal}")));
     }
-    let status = std::fs::read_to_string(format!("/proc/{}/status", container.pid)).unwrap_or_default();
-    let signal = match (procfs::cares_for(&status, signal), default_action(signal)) {
+    let signal = match (cares_for(container.pid, signal), default_action(signal)) {
         (false, Action::End) => {
             container.killed_for().get_or_insert(signal);
             libc::SIGKILL
@@ -35,6 +34,18 @@ pub(crate) fn container(container: &Container, signal: i32) -> Result<(), Failur
         (true, _) | (_, Action::None) => signal,
     };
     Ok(send(&container.pidfd, signal).context("send the signal")?)
+}
+
+fn cares_for(pid: i32, signal: i32) -> bool {
+    // A process that is gone has no files, and sending will say so.
+    let read = |name: &str| std::fs::read_to_string(format!("/proc/{pid}/{name}")).unwrap_or_default();
+    procfs::cares_for(&read("status"), signal) || waits_for_signals(&read("syscall"))
+}
+
+/// Whether a process sits in sigwait, as small inits do: what it waits for is
+/// not shown as blocked meanwhile.
+fn waits_for_signals(syscall: &str) -> bool {
+    syscall.split_ascii_whitespace().next() == Some(&libc::SYS_rt_sigtimedwait.to_string())
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -72,5 +83,11 @@ mod tests {
         assert_eq!(default_action(40), Action::End);
         assert_eq!(default_action(libc::SIGWINCH), Action::None);
         assert_eq!(default_action(libc::SIGTSTP), Action::Stop);
+    }
+
+    #[test]
+    fn an_init_that_waits_is_known() {
+        assert!(waits_for_signals("128 0x7ffc 0x0 0x0 0x8 0x0 0x0 0x7ffc 0x7f01\n"));
+        assert!(!waits_for_signals("61 0xffffffff 0x0\n") && !waits_for_signals("running\n"));
     }
 }

@@ -1,13 +1,83 @@
 //! `volume`: a directory of the host, served through the link.
+//!
+//! The guest's kernel speaks FUSE, and each of its messages goes to the host
+//! as it is; the host's answers come back the same way. Only the owners of
+//! files are rewritten on the way, when the host serves with the rights of
+//! somebody who is not root (see [`owners`]).
+
+mod mount;
+mod owners;
+mod pump;
 
 use std::sync::Arc;
 
-use mimeo_agent_protocol::link::Stream;
-use mimeo_agent_protocol::message::{FailureKind, Reply, Volume};
+use mimeo_agent_protocol::link::{Sender, Stream};
+use mimeo_agent_protocol::message::{Failure, FailureKind, Reply, Volume};
+use tokio::io::Interest;
 
-use crate::failure::failure;
-use crate::machine::Machine;
+use crate::console::log;
+use crate::failure::{Context, failure, wrong_state};
+use crate::inside::blocking;
+use crate::machine::{Machine, State};
+use crate::watch::watch;
+use owners::Owners;
 
-pub(crate) async fn serve(_machine: &Arc<Machine>, _volume: Volume, stream: Stream) {
-    stream.sender.message(&Reply::Failed(failure(FailureKind::Invalid, "this agent mounts no volumes")));
+/// Mounts a directory of the host, and serves it for as long as the host does.
+pub(crate) async fn serve(machine: &Arc<Machine>, volume: Volume, stream: Stream) {
+    let Stream { receiver, sender } = stream;
+    let target = volume.target.clone();
+    let (ready, end) = match add(machine, volume, sender, receiver).await {
+        Ok(served) => served,
+        Err((sender, failed)) => {
+            log(&format!("volume {target}: {failed}"));
+            return sender.message(&Reply::Failed(failed));
+        }
+    };
+    ready.message(&Reply::Done);
+    drop(ready);
+    end.await.ok();
+    log(&format!("volume {target} is no longer served"));
+}
+
+type Served = (Arc<Sender>, tokio::task::JoinHandle<()>);
+
+async fn add(
+    machine: &Arc<Machine>,
+    volume: Volume,
+    sender: Sender,
+    receiver: mimeo_agent_protocol::link::Receiver,
+) -> Result<Served, (Arc<Sender>, Failure)> {
+    let sender = Arc::new(sender);
+    let _building = machine.building.lock().await;
+    let owners = Owners::new(volume.owner_uid, volume.owner_gid);
+    let result = async {
+        check(machine, &volume)?;
+        machine.modules_loaded().await?;
+        let (modules, wanted) = (machine.modules.clone(), volume.clone());
+        let device = blocking(move || {
+            modules.demand("fuse")?;
+            Ok(mount::mount(&wanted)?)
+        });
+        let device = watch(device.await?, Interest::READABLE).context("watch /dev/fuse")?;
+        let pump = tokio::spawn(pump::run(device, sender.clone(), receiver, owners));
+        // The pump must run by now: this looks the file up in what it serves.
+        blocking(move || Ok(mount::bind_file(&volume)?)).await?;
+        Ok(pump)
+    };
+    match result.await {
+        Ok(pump) => Ok((sender, pump)),
+        Err(failed) => Err((sender, failed)),
+    }
+}
+
+fn check(machine: &Machine, volume: &Volume) -> Result<(), Failure> {
+    let one_name = |name: &String| !name.is_empty() && !name.contains('/') && name != "." && name != "..";
+    if !volume.target.starts_with('/') || !volume.file.as_ref().is_none_or(one_name) {
+        return Err(failure(FailureKind::Invalid, format!("malformed volume at {}", volume.target)));
+    }
+    match machine.state() {
+        State::Configured(_) => Ok(()),
+        State::Booted => Err(wrong_state("the machine has not been configured")),
+        State::Running(_) | State::Ended(_) => Err(wrong_state("the container has been started already")),
+    }
 }

@@ -3,7 +3,7 @@
 
 mod harness;
 
-use harness::{Output, Vm, a_moment, command, configure, shell};
+use harness::{Output, Share, Vm, a_moment, command, configure, serve, shell};
 use mimeo_agent_protocol::message::{
     ExitStatus, FailureKind, FileKind, Input, Process, Reply, Request, TerminalSize,
 };
@@ -13,6 +13,7 @@ const SIZE: TerminalSize = TerminalSize { rows: 24, cols: 80 };
 #[tokio::test]
 async fn a_container_lives_and_dies() {
     let (mut vm, mut container) = Vm::running("echo hello; exec sleep 1000").await;
+    eprintln!("first answer after {:?}", vm.answered_after);
     container.says("hello").await;
     assert_eq!(container.pid, 1);
     vm.must(Request::Signal { signal: 15 }).await;
@@ -41,6 +42,7 @@ async fn processes_run_in_the_container() {
     nobody_waits_for_daemons(&vm).await;
     the_machine_tells_how_it_is(&vm).await;
     files_are_found(&vm).await;
+    archives_are_whole(&vm).await;
     servers_are_probed(&vm).await;
     floods_are_held_up(&vm).await;
     memory_runs_out(&vm).await;
@@ -272,4 +274,79 @@ async fn memory_runs_out(vm: &Vm) {
     // dd wants a buffer of more than there is, and touches all of it.
     let output = vm.run(shell("exec dd if=/dev/zero of=/dev/null bs=400M count=1")).await;
     assert!(matches!(output.status, ExitStatus::OutOfMemory | ExitStatus::Code(1)), "{output:?}");
+}
+
+async fn archives_are_whole(vm: &Vm) {
+    vm.sh("mkdir -p /a/b; echo one > /a/b/f; ln /a/b/f /a/g; ln -s b/f /a/l; chown 33:34 /a/g; chmod 4751 /a/g; chmod 500 /a/b").await;
+    vm.sh("dd if=/dev/zero of=/a/big bs=1M count=3; mkfifo /a/p; ln -s /a /link").await;
+    let archive = vm.read_archive("/a", false).await.expect("reads");
+    let names: Vec<_> = harness::names(&archive);
+    assert_eq!(names, ["a", "a/b", "a/b/f", "a/big", "a/g", "a/l", "a/p"]);
+    assert_eq!(vm.write_archive("/slash/tmp", &archive).await, Reply::Done);
+    let look = "cd $0; stat -c '%A %u %g %h %s %n' a a/b a/b/f a/big a/g a/p; readlink a/l; cat a/l";
+    let listing = async |directory: &str| vm.run(command(&["sh", "-c", look, directory])).await;
+    let (original, copy) = (listing("/").await, listing("/tmp").await);
+    assert!(original.stdout.contains("-rwsr-x--x 33 34 2 4 a/g"), "{original:?}");
+    assert_eq!(original, copy);
+    assert_eq!(harness::names(&vm.read_archive("/link", false).await.expect("reads")), ["link"]);
+    assert_eq!(harness::names(&vm.read_archive("/link", true).await.expect("reads")).len(), 7);
+    assert_eq!(vm.read_archive("/none", true).await.expect_err("none").kind, FailureKind::NotFound);
+    let Reply::Failed(failure) = vm.write_archive("/none", &archive).await else {
+        panic!("no such directory")
+    };
+    assert_eq!(failure.kind, FailureKind::NotFound);
+}
+
+#[tokio::test]
+async fn a_root_may_be_read_only_and_an_init_reaps() {
+    let vm = Vm::boot().await;
+    vm.must(Request::Configure(configure(false))).await;
+    let script =
+        "echo > /x; (sleep 0.1 &); trap 'echo caught; exit 5' TERM; echo ready; while :; do sleep 0.1; done";
+    let process = Process { init: true, cwd: "/tmp".into(), ..shell(script) };
+    let mut container = vm.start(process).await;
+    container.says("ready").await;
+    assert_eq!(vm.sh("touch /y 2>&1 || true").await, "touch: /y: Read-only file system\n");
+    vm.sh("echo > /dev/shm/x").await;
+    a_moment().await;
+    let Reply::Processes { processes } = vm.must(Request::Processes).await else { panic!("processes") };
+    assert_eq!(processes[0].command, "/init");
+    assert!(processes.iter().all(|process| process.state != "Z"), "{processes:?}");
+    vm.must(Request::Signal { signal: 15 }).await;
+    let output = container.output().await;
+    assert_eq!((&*output.stdout, output.status), ("ready\ncaught\n", ExitStatus::Code(5)));
+    assert!(output.stderr.contains("Read-only file system"), "{output:?}");
+}
+
+#[tokio::test]
+async fn volumes_are_served_by_the_host() {
+    let mut vm = Vm::configured().await;
+    let share = Share::default();
+    share.put("greeting", b"hello from the host\n");
+    let volumes = [
+        ("/srv/deep/data", None, false),
+        ("/slash/etc/greeting", Some("greeting"), true),
+        ("/srv/ro", None, true),
+    ];
+    for (target, file, read_only) in volumes {
+        serve(&vm, &share, target, file, read_only).await;
+    }
+    let mut container = vm.start(shell("cat /etc/greeting; exec sleep 1000")).await;
+    container.says("hello from the host").await;
+    assert_eq!(
+        vm.sh("ls -n /srv/deep/data | grep greeting").await.split_whitespace().collect::<Vec<_>>()[2..4],
+        ["0", "7"]
+    );
+    vm.sh("echo more >> /srv/deep/data/greeting").await;
+    assert_eq!(share.get("greeting"), b"hello from the host\nmore\n");
+    assert_eq!(share.callers(), [(1000, 100)], "the guest's root comes as the host's user");
+    let refused = "touch: /srv/ro/x: Read-only file system\n";
+    assert_eq!(vm.sh("touch /srv/ro/x 2>&1 || true").await, refused);
+    assert_eq!(
+        vm.sh("cat /etc/greeting | wc -l; echo x 2>/dev/null > /etc/greeting || echo no").await,
+        "2\nno\n"
+    );
+    assert_eq!(vm.ask(Request::Shutdown).await, Reply::Done);
+    vm.gone().await;
+    assert!(!vm.console().contains("unmount"), "{}", vm.console());
 }

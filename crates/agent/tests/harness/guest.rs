@@ -6,10 +6,10 @@ use std::process::Command;
 
 use super::run;
 
-const APPLETS: [&str; 34] = [
+const APPLETS: [&str; 36] = [
     "cat", "chmod", "chroot", "dd", "df", "echo", "env", "false", "grep", "head", "hostname", "id", "ip",
-    "kill", "ln", "ls", "mkdir", "mount", "nc", "ps", "pwd", "readlink", "rm", "sh", "sleep", "stat", "stty",
-    "test", "touch", "true", "tty", "umask", "wc", "yes",
+    "kill", "ln", "ls", "mkdir", "mkfifo", "chown", "mount", "nc", "ps", "pwd", "readlink", "rm", "sh",
+    "sleep", "stat", "stty", "test", "touch", "true", "tty", "umask", "wc", "yes",
 ];
 
 /// Makes both disks.

@@ -1,12 +1,14 @@
 //! Boots the agent in a real virtual machine and talks to it as a host does.
 //! What is missing (qemu, apt, the musl target) fails the test that needs it.
 
+mod archive;
 mod guest;
 mod initramfs;
 mod kernel;
 mod process;
+mod share;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
@@ -14,7 +16,9 @@ use mimeo_agent_protocol::link::{Link, Stream, connect};
 use mimeo_agent_protocol::message::{Address, Configure, Disk, Interface, Reply, Request};
 use tokio::net::UnixStream;
 
+pub use archive::names;
 pub use process::{Output, Running, a_moment, command, shell};
+pub use share::{Share, serve};
 
 /// How long a machine may take to answer; a loaded machine is slow.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -94,10 +98,6 @@ impl Vm {
 
     pub fn console(&self) -> String {
         std::fs::read_to_string(self.directory.path().join("console")).unwrap_or_default()
-    }
-
-    pub fn disk(&self, name: &str) -> PathBuf {
-        self.directory.path().join(name)
     }
 
     /// Waits until the machine has powered itself off.

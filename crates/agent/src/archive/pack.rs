@@ -1,0 +1,145 @@
+//! A tree as a tar stream: owners, modes, times, links, devices and extended attributes.
+
+use std::collections::HashMap;
+use std::fs::{File, Metadata};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use mimeo_agent_protocol::message::Failure;
+use tar::{Builder, EntryType, Header, HeaderMode};
+use tokio::sync::oneshot;
+
+use crate::failure::{Context, SystemError};
+
+/// Filesystems of the kernel's own, whose files are not files: proc, sysfs, cgroup2.
+const UNREAL: [i64; 3] = [0x9fa0, 0x6265_6572, 0x6367_7270];
+
+/// Packs `path` as its last component. Says `found` before the first byte.
+pub(super) fn pack(
+    path: &str,
+    follow: bool,
+    found: oneshot::Sender<()>,
+    writer: impl Write,
+) -> Result<(), Failure> {
+    let look = if follow { std::fs::metadata(path) } else { std::fs::symlink_metadata(path) };
+    let metadata = look.context(format!("look at {path}"))?;
+    // The requester waits for it, or has gone, which the first write tells.
+    found.send(()).ok();
+    let name = Path::new(path).file_name().map_or_else(|| PathBuf::from("."), PathBuf::from);
+    let mut packer = Packer { builder: Builder::new(writer), links: HashMap::new() };
+    packer.tree(path.into(), name, metadata)?;
+    let packed = packer.builder.into_inner().and_then(|mut writer| writer.flush());
+    Ok(packed.context(format!("pack {path}"))?)
+}
+
+/// An archive in the making.
+struct Packer<W: Write> {
+    builder: Builder<W>,
+    /// The first names of files that have several, by device and number.
+    links: HashMap<(u64, u64), PathBuf>,
+}
+
+/// What is still to be packed: where it is, its name in the archive, and what it is.
+type Todo = (PathBuf, PathBuf, Metadata);
+
+impl<W: Write> Packer<W> {
+    fn tree(&mut self, path: PathBuf, name: PathBuf, metadata: Metadata) -> Result<(), SystemError> {
+        let mut todo = vec![(path, name, metadata)];
+        while let Some((path, name, metadata)) = todo.pop() {
+            self.entry(&path, &name, &metadata).context(format!("pack {}", path.display()))?;
+            if metadata.is_dir() {
+                children(&path, &name, &metadata, &mut todo).context(format!("list {}", path.display()))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn entry(&mut self, path: &Path, name: &Path, metadata: &Metadata) -> io::Result<()> {
+        let kind = metadata.file_type();
+        // A socket is nothing without its server.
+        if kind.is_socket() {
+            return Ok(());
+        }
+        let mut header = Header::new_gnu();
+        header.set_metadata_in_mode(metadata, HeaderMode::Complete);
+        header.set_size(0);
+        if let Some(first) = self.linked(name, metadata) {
+            header.set_entry_type(EntryType::Link);
+            return self.builder.append_link(&mut header, name, first);
+        }
+        self.attributes(path)?;
+        if kind.is_symlink() {
+            return self.builder.append_link(&mut header, name, std::fs::read_link(path)?);
+        }
+        if kind.is_file() {
+            header.set_size(metadata.len());
+            let content = File::open(path)?.chain(io::repeat(0)).take(metadata.len());
+            return self.builder.append_data(&mut header, name, content);
+        }
+        if kind.is_char_device() || kind.is_block_device() {
+            header.set_device_major(rustix::fs::major(metadata.rdev()))?;
+            header.set_device_minor(rustix::fs::minor(metadata.rdev()))?;
+        }
+        self.builder.append_data(&mut header, name, io::empty())
+    }
+
+    /// The name under which the same file is in the archive already.
+    fn linked(&mut self, name: &Path, metadata: &Metadata) -> Option<PathBuf> {
+        if metadata.is_dir() || metadata.nlink() < 2 {
+            return None;
+        }
+        let key = (metadata.dev(), metadata.ino());
+        let first = self.links.get(&key).cloned();
+        if first.is_none() {
+            self.links.insert(key, name.to_owned());
+        }
+        first
+    }
+
+    fn attributes(&mut self, path: &Path) -> io::Result<()> {
+        let found = attributes(path);
+        if found.is_empty() {
+            return Ok(());
+        }
+        self.builder
+            .append_pax_extensions(found.iter().map(|(name, value)| (name.as_str(), value.as_slice())))
+    }
+}
+
+fn children(path: &Path, name: &Path, parent: &Metadata, todo: &mut Vec<Todo>) -> io::Result<()> {
+    for entry in std::fs::read_dir(path)? {
+        let entry = entry?;
+        let metadata = match entry.metadata() {
+            Ok(metadata) => metadata,
+            // It went while we looked.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(error),
+        };
+        if metadata.dev() != parent.dev() && unreal(&entry.path()) {
+            continue;
+        }
+        todo.push((entry.path(), name.join(entry.file_name()), metadata));
+    }
+    Ok(())
+}
+
+fn unreal(path: &Path) -> bool {
+    rustix::fs::statfs(path).is_ok_and(|filesystem| UNREAL.contains(&filesystem.f_type))
+}
+
+/// Extended attributes under the names that tar gives them. A filesystem without any has none.
+fn attributes(path: &Path) -> Vec<(String, Vec<u8>)> {
+    let mut names = vec![0; 64 * 1024];
+    let length = rustix::fs::llistxattr(path, &mut names[..]).unwrap_or_default();
+    let names = names[..length].split(|byte| *byte == 0).filter_map(|name| std::str::from_utf8(name).ok());
+    names
+        .filter(|name| !name.is_empty())
+        .filter_map(|name| {
+            let mut value = vec![0; 64 * 1024];
+            let length = rustix::fs::lgetxattr(path, name, &mut value[..]).ok()?;
+            value.truncate(length);
+            Some((format!("SCHILY.xattr.{name}"), value))
+        })
+        .collect()
+}

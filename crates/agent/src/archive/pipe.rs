@@ -1,0 +1,73 @@
+//! Between a thread that blocks and a task that does not.
+
+use std::io::{self, Read, Write};
+
+use bytes::{Buf, Bytes};
+use mimeo_agent_protocol::frame::MAX_DATA;
+use mimeo_agent_protocol::link::LinkError;
+use tokio::sync::mpsc;
+
+/// Chunks on their way: enough that neither side waits for the other's every turn.
+const QUEUE: usize = 4;
+
+type Received = Result<Bytes, LinkError>;
+/// The task's end of what comes in. Dropped, it ends the archive.
+pub(super) type Give = mpsc::Sender<Received>;
+
+/// The thread's end of what goes out. Must be flushed at the end.
+#[derive(Debug)]
+pub(super) struct Writer {
+    gathered: Vec<u8>,
+    chunks: mpsc::Sender<Bytes>,
+}
+
+pub(super) fn writer() -> (Writer, mpsc::Receiver<Bytes>) {
+    let (chunks, taken) = mpsc::channel(QUEUE);
+    (Writer { gathered: Vec::with_capacity(MAX_DATA), chunks }, taken)
+}
+
+impl Write for Writer {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let taken = bytes.len().min(MAX_DATA - self.gathered.len());
+        self.gathered.extend_from_slice(&bytes[..taken]);
+        if self.gathered.len() == MAX_DATA {
+            self.flush()?;
+        }
+        Ok(taken)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        if self.gathered.is_empty() {
+            return Ok(());
+        }
+        let chunk = std::mem::replace(&mut self.gathered, Vec::with_capacity(MAX_DATA));
+        self.chunks.blocking_send(chunk.into()).map_err(|_| io::ErrorKind::BrokenPipe.into())
+    }
+}
+
+/// The thread's end of what comes in.
+#[derive(Debug)]
+pub(super) struct Reader {
+    chunks: mpsc::Receiver<Received>,
+    chunk: Bytes,
+}
+
+pub(super) fn reader() -> (Reader, Give) {
+    let (give, chunks) = mpsc::channel(QUEUE);
+    (Reader { chunks, chunk: Bytes::new() }, give)
+}
+
+impl Read for Reader {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.chunk.is_empty() {
+            match self.chunks.blocking_recv() {
+                Some(Ok(chunk)) => self.chunk = chunk,
+                Some(Err(error)) => return Err(io::Error::other(error)),
+                None => return Ok(0),
+            }
+        }
+        let taken = self.chunk.len().min(buffer.len());
+        self.chunk.copy_to_slice(&mut buffer[..taken]);
+        Ok(taken)
+    }
+}

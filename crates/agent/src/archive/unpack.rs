@@ -1,0 +1,83 @@
+//! A tar stream into a directory that exists.
+
+use std::io::{self, Read};
+use std::path::{Component, Path, PathBuf};
+
+use mimeo_agent_protocol::message::{Failure, FailureKind};
+use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, Uid, chownat, makedev, mknodat, unlinkat};
+use rustix::io::Errno;
+use tar::{Archive, Entry, EntryType};
+
+use crate::failure::{Context, SystemError, failure};
+
+/// Unpacks everything. What is in the way is replaced.
+pub(super) fn unpack(directory: &str, reader: impl Read) -> Result<(), Failure> {
+    let target = Path::new(directory);
+    let there = std::fs::metadata(target).context(format!("look at {directory}"))?;
+    if !there.is_dir() {
+        return Err(failure(FailureKind::Invalid, format!("{directory} is not a directory")));
+    }
+    let mut archive = Archive::new(reader);
+    archive.set_preserve_permissions(true);
+    archive.set_preserve_ownerships(true);
+    archive.set_preserve_mtime(true);
+    archive.set_unpack_xattrs(true);
+    archive.set_overwrite(true);
+    Ok(entries(&mut archive, target)?)
+}
+
+fn entries(archive: &mut Archive<impl Read>, target: &Path) -> Result<(), SystemError> {
+    // A directory may forbid writes: its mode comes last, after all that is in it.
+    let mut directories = Vec::new();
+    for entry in archive.entries().context("read the archive")? {
+        let mut entry = entry.context("read the archive")?;
+        let name = entry.path().context("read the archive")?.into_owned();
+        let what = || format!("unpack {}", name.display());
+        match entry.header().entry_type() {
+            EntryType::Directory => directories.push(entry),
+            EntryType::Char | EntryType::Block | EntryType::Fifo => {
+                node(&entry, &target.join(inside(&name).context(what())?)).context(what())?;
+            }
+            _ => drop(entry.unpack_in(target).context(what())?),
+        }
+    }
+    for directory in directories.iter_mut().rev() {
+        directory.unpack_in(target).context("unpack a directory")?;
+    }
+    Ok(())
+}
+
+/// A name that stays below where it is put.
+fn inside(name: &Path) -> io::Result<PathBuf> {
+    let mut path = PathBuf::new();
+    for component in name.components() {
+        match component {
+            Component::Normal(part) => path.push(part),
+            Component::ParentDir => return Err(Errno::INVAL.into()),
+            Component::RootDir | Component::CurDir | Component::Prefix(_) => {}
+        }
+    }
+    Ok(path)
+}
+
+fn node(entry: &Entry<'_, impl Read>, path: &Path) -> io::Result<()> {
+    let header = entry.header();
+    let kind = match header.entry_type() {
+        EntryType::Char => FileType::CharacterDevice,
+        EntryType::Block => FileType::BlockDevice,
+        _ => FileType::Fifo,
+    };
+    let number = |part: Option<u32>| part.unwrap_or_default();
+    let device = makedev(number(header.device_major()?), number(header.device_minor()?));
+    if let Some(parent) = path.parent() {
+        std::fs::create_dir_all(parent)?;
+    }
+    match unlinkat(CWD, path, AtFlags::empty()) {
+        Ok(()) | Err(Errno::NOENT) => {}
+        Err(errno) => return Err(errno.into()),
+    }
+    mknodat(CWD, path, kind, Mode::from_raw_mode(header.mode()?), device)?;
+    let id = |id: u64| u32::try_from(id).map_err(|_| io::Error::from(Errno::INVAL));
+    let owner = (Uid::from_raw(id(header.uid()?)?), Gid::from_raw(id(header.gid()?)?));
+    Ok(chownat(CWD, path, Some(owner.0), Some(owner.1), AtFlags::SYMLINK_NOFOLLOW)?)
+}

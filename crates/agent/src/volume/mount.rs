@@ -1,0 +1,63 @@
+//! Mounting. Runs on threads of its own: a path may lead through a volume
+//! that was mounted before.
+
+use std::ffi::CString;
+use std::os::fd::{AsRawFd, OwnedFd};
+
+use mimeo_agent_protocol::message::Volume;
+use rustix::fs::{Mode, OFlags};
+use rustix::mount::{MountFlags, mount_bind};
+
+use crate::boot;
+use crate::failure::{Context, SystemError};
+use crate::rootfs::{ROOT, Root, path_of};
+
+/// Where directories lie of which only one file is shown.
+const HIDDEN: &str = "/run/mimeo/volumes";
+/// Largest read that the kernel asks for: half of what may be on its way.
+const MAX_READ: usize = 128 * 1024;
+
+/// Mounts a volume and returns the device through which the kernel asks for it.
+pub(super) fn mount(volume: &Volume) -> Result<OwnedFd, SystemError> {
+    let device = rustix::fs::open("/dev/fuse", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
+        .context("open /dev/fuse")?;
+    match &volume.file {
+        None => {
+            let target = Root::open(ROOT)?.directory(&volume.target)?;
+            attach(&device, &path_of(&target), volume.read_only)?;
+        }
+        Some(_) => {
+            let hidden = hidden(&volume.target);
+            boot::directory(HIDDEN)?;
+            boot::directory(&hidden)?;
+            attach(&device, &hidden, volume.read_only)?;
+        }
+    }
+    Ok(device)
+}
+
+/// Shows the one file of a volume at its place.
+pub(super) fn bind_file(volume: &Volume) -> Result<(), SystemError> {
+    let Some(file) = &volume.file else { return Ok(()) };
+    let target = Root::open(ROOT)?.file(&volume.target)?;
+    let source = format!("{}/{file}", hidden(&volume.target));
+    mount_bind(source, path_of(&target)).context(format!("bind {}", volume.target))
+}
+
+fn attach(device: &OwnedFd, target: &str, read_only: bool) -> Result<(), SystemError> {
+    let options = format!(
+        "fd={},rootmode=40000,user_id=0,group_id=0,allow_other,default_permissions,max_read={MAX_READ}",
+        device.as_raw_fd()
+    );
+    let options = CString::new(options).unwrap_or_default();
+    let mut flags = MountFlags::NOSUID | MountFlags::NODEV;
+    flags.set(MountFlags::RDONLY, read_only);
+    boot::filesystem("fuse", target, flags, &options)
+}
+
+/// A directory of its own for each target.
+fn hidden(target: &str) -> String {
+    let name: String = target.bytes().map(|byte| format!("{byte:02x}")).collect();
+    let name = &name[name.len().saturating_sub(250)..];
+    format!("{HIDDEN}/{name}")
+}

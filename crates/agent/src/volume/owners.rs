@@ -1,0 +1,220 @@
+//! Who owns what, between a guest's root and a host's user.
+//!
+//! A host that serves as an ordinary user owns the files that it makes. The
+//! guest's root is shown as their owner, and the other way round; all other
+//! ids stay. The kernel could do it by mounting in a user namespace, but then
+//! lets only processes of that namespace in (`fuse_allow_current_process`),
+//! and the container is in the guest's first one. So the ids are exchanged
+//! in the messages themselves, at the places that linux/fuse.h gives.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+
+/// The ids that the host serves as its own; zero exchanges nothing.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Owners {
+    uid: u32,
+    gid: u32,
+}
+
+impl Owners {
+    pub(super) fn new(uid: u32, gid: u32) -> Self {
+        Self { uid, gid }
+    }
+
+    /// Exchanges the pair of ids that stands at `at`, if the message reaches that far.
+    fn exchange(self, message: &mut [u8], at: usize) {
+        for (at, own) in [(at, self.uid), (at + 4, self.gid)] {
+            let Some(field) = message.get_mut(at..at + 4) else { return };
+            let id = u32::from_ne_bytes([field[0], field[1], field[2], field[3]]);
+            field.copy_from_slice(&swap(id, own).to_ne_bytes());
+        }
+    }
+}
+
+fn swap(id: u32, own: u32) -> u32 {
+    match id {
+        0 => own,
+        id if id == own => 0,
+        id => id,
+    }
+}
+
+const IN_HEADER: usize = 40;
+const OUT_HEADER: usize = 16;
+const SETATTR: u32 = 4;
+const READDIRPLUS: u32 = 44;
+/// `fuse_in_header.uid`
+const CALLER: usize = 24;
+/// `fuse_setattr_in.uid`
+const NEW_OWNER: usize = IN_HEADER + 76;
+/// `fuse_attr.uid`
+const OWNER: usize = 68;
+/// `fuse_entry_out.attr`, `fuse_attr_out.attr`
+const ENTRY_ATTR: usize = 40;
+const ATTR_ATTR: usize = 16;
+/// `fuse_statx_out.stat.uid`
+const STATX_OWNER: usize = 52;
+/// Bytes of `fuse_entry_out`, and of the `fuse_dirent` behind it before its name.
+const ENTRY: usize = 128;
+const DIRENT: usize = 24;
+
+/// Where an answer to a kind of request holds owners.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Holds {
+    OneAt(usize),
+    Entries,
+}
+
+fn holds(opcode: u32) -> Option<Holds> {
+    match opcode {
+        // lookup, symlink, mknod, mkdir, link, create, tmpfile
+        1 | 6 | 8 | 9 | 13 | 35 | 51 => Some(Holds::OneAt(OUT_HEADER + ENTRY_ATTR + OWNER)),
+        // getattr, setattr
+        3 | SETATTR => Some(Holds::OneAt(OUT_HEADER + ATTR_ATTR + OWNER)),
+        READDIRPLUS => Some(Holds::Entries),
+        // statx
+        52 => Some(Holds::OneAt(OUT_HEADER + STATX_OWNER)),
+        _ => None,
+    }
+}
+
+/// Requests whose answers will hold owners.
+#[derive(Debug)]
+pub(super) struct Pending {
+    owners: Owners,
+    requests: Mutex<HashMap<u64, Holds>>,
+}
+
+impl Pending {
+    pub(super) fn new(owners: Owners) -> Self {
+        Self { owners, requests: Mutex::default() }
+    }
+
+    /// Rewrites a request on its way to the host.
+    pub(super) fn request(&self, message: &mut [u8]) {
+        if self.nothing_to_do() || message.len() < IN_HEADER {
+            return;
+        }
+        let opcode = u32::from_ne_bytes([message[4], message[5], message[6], message[7]]);
+        self.owners.exchange(message, CALLER);
+        if opcode == SETATTR {
+            self.owners.exchange(message, NEW_OWNER);
+        }
+        if let Some(holds) = holds(opcode) {
+            self.requests().insert(unique(message), holds);
+        }
+    }
+
+    /// Rewrites an answer on its way to the kernel.
+    pub(super) fn answer(&self, message: &mut [u8]) {
+        if self.nothing_to_do() || message.len() < OUT_HEADER {
+            return;
+        }
+        match self.requests().remove(&unique(message)) {
+            Some(Holds::OneAt(at)) => self.owners.exchange(message, at),
+            Some(Holds::Entries) => self.entries(&mut message[OUT_HEADER..]),
+            None => {}
+        }
+    }
+
+    fn entries(&self, mut entries: &mut [u8]) {
+        while entries.len() >= ENTRY + DIRENT {
+            self.owners.exchange(entries, ENTRY_ATTR + OWNER);
+            let at = ENTRY + 16;
+            let name = u32::from_ne_bytes([entries[at], entries[at + 1], entries[at + 2], entries[at + 3]]);
+            let length = (ENTRY + DIRENT).saturating_add(name as usize).next_multiple_of(8);
+            if length > entries.len() {
+                return;
+            }
+            entries = &mut entries[length..];
+        }
+    }
+
+    fn nothing_to_do(&self) -> bool {
+        self.owners.uid == 0 && self.owners.gid == 0
+    }
+
+    fn requests(&self) -> std::sync::MutexGuard<'_, HashMap<u64, Holds>> {
+        self.requests.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The number by which an answer names its request: at the same place in both.
+fn unique(message: &[u8]) -> u64 {
+    let mut bytes = [0; 8];
+    bytes.copy_from_slice(&message[8..16]);
+    u64::from_ne_bytes(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn request(opcode: u32, unique: u64) -> Vec<u8> {
+        let mut message = vec![0; 128];
+        message[4..8].copy_from_slice(&opcode.to_ne_bytes());
+        message[8..16].copy_from_slice(&unique.to_ne_bytes());
+        message
+    }
+
+    fn at(message: &[u8], at: usize) -> u32 {
+        u32::from_ne_bytes([message[at], message[at + 1], message[at + 2], message[at + 3]])
+    }
+
+    #[test]
+    fn root_is_the_owner_and_the_owner_is_root() {
+        let pending = Pending::new(Owners::new(1000, 100));
+        let mut lookup = request(1, 7);
+        pending.request(&mut lookup);
+        assert_eq!((at(&lookup, CALLER), at(&lookup, CALLER + 4)), (1000, 100));
+        let mut answer = request(0, 7);
+        answer.resize(OUT_HEADER + ENTRY, 0);
+        let owner = OUT_HEADER + ENTRY_ATTR + OWNER;
+        answer[owner..owner + 4].copy_from_slice(&1000u32.to_ne_bytes());
+        answer[owner + 4..owner + 8].copy_from_slice(&7u32.to_ne_bytes());
+        pending.answer(&mut answer);
+        assert_eq!((at(&answer, owner), at(&answer, owner + 4)), (0, 7));
+        assert!(pending.requests().is_empty());
+    }
+
+    #[test]
+    fn every_entry_of_a_listing_is_rewritten() {
+        let pending = Pending::new(Owners::new(1000, 100));
+        pending.request(&mut request(READDIRPLUS, 9));
+        let mut answer = request(0, 9);
+        answer.truncate(OUT_HEADER);
+        for name in [3u32, 8] {
+            let mut entry = vec![0; (ENTRY + DIRENT + name as usize).next_multiple_of(8)];
+            entry[ENTRY + 16..ENTRY + 20].copy_from_slice(&name.to_ne_bytes());
+            answer.extend_from_slice(&entry);
+        }
+        pending.answer(&mut answer);
+        let second = OUT_HEADER + (ENTRY + DIRENT + 3usize).next_multiple_of(8);
+        for entry in [OUT_HEADER, second] {
+            assert_eq!(at(&answer, entry + ENTRY_ATTR + OWNER), 1000);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn exchanging_twice_changes_nothing(id: u32, own: u32) {
+            prop_assert_eq!(swap(swap(id, own), own), id);
+        }
+
+        #[test]
+        fn noise_never_panics(mut request: Vec<u8>, mut answer: Vec<u8>, opcode in 0u8..60) {
+            let pending = Pending::new(Owners::new(1, 2));
+            if let Some(byte) = request.get_mut(4) {
+                *byte = opcode;
+            }
+            if answer.len() >= 16 && request.len() >= 16 {
+                answer[8..16].copy_from_slice(&request[8..16]);
+            }
+            pending.request(&mut request);
+            pending.answer(&mut answer);
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! Moves FUSE messages between the kernel and the host.
+//!
+//! The kernel gives and takes whole messages; the stream is bytes. Both kinds
+//! of message begin with their own length.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use bytes::{Buf, Bytes, BytesMut};
+use mimeo_agent_protocol::link::{Item, Receiver, Sender};
+use rustix::io::Errno;
+use tokio::io::unix::AsyncFd;
+
+use super::owners::{Owners, Pending};
+use crate::watch::read;
+
+/// The channel that the messages travel on.
+const CHANNEL: u8 = 0;
+/// Room for the largest request: 256 pages of data, and its headers.
+const MAX_REQUEST: usize = 1024 * 1024 + 4096;
+/// The header of an answer: length, error, request.
+const OUT_HEADER: usize = 16;
+/// Largest answer that is taken from the host.
+const MAX_ANSWER: usize = MAX_REQUEST;
+
+/// Moves messages until the kernel or the host has no more. With the device
+/// everything ends that still waits for an answer.
+pub(super) async fn run(device: AsyncFd<OwnedFd>, sender: Arc<Sender>, receiver: Receiver, owners: Owners) {
+    let pending = Pending::new(owners);
+    tokio::select! {
+        () = requests(&device, &sender, &pending) => {}
+        () = answers(&device, receiver, &pending) => {}
+    }
+}
+
+/// From the kernel to the host.
+async fn requests(device: &AsyncFd<OwnedFd>, sender: &Sender, pending: &Pending) {
+    // Memory that the kernel has not written to yet costs nothing.
+    let mut buffer = vec![0; MAX_REQUEST];
+    loop {
+        let length = match read(device, &mut buffer).await {
+            Ok(0) => return,
+            Ok(length) => length,
+            // A request that was taken back before it could be read.
+            Err(error) if retryable(&error) => continue,
+            Err(_) => return,
+        };
+        let request = &mut buffer[..length];
+        pending.request(request);
+        if sender.data(CHANNEL, Bytes::copy_from_slice(request)).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// From the host to the kernel.
+async fn answers(device: &AsyncFd<OwnedFd>, mut receiver: Receiver, pending: &Pending) {
+    let mut bytes = BytesMut::new();
+    while let Ok(Some(item)) = receiver.next().await {
+        let Item::Data { channel: CHANNEL, bytes: more } = item else { continue };
+        bytes.extend_from_slice(&more);
+        loop {
+            match whole(&bytes) {
+                Length::Partial => break,
+                Length::Malformed => return,
+                Length::Whole(length) => {
+                    let mut answer = bytes.split_to(length);
+                    pending.answer(&mut answer);
+                    // What the kernel no longer waits for, or cannot read, it refuses; so be it.
+                    rustix::io::write(device.get_ref(), &answer).ok();
+                }
+            }
+        }
+    }
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Length {
+    Partial,
+    Whole(usize),
+    Malformed,
+}
+
+/// How far the first message in `bytes` reaches.
+fn whole(mut bytes: &[u8]) -> Length {
+    let there = bytes.len();
+    if there < OUT_HEADER {
+        return Length::Partial;
+    }
+    match bytes.get_u32_le() as usize {
+        length if !(OUT_HEADER..=MAX_ANSWER).contains(&length) => Length::Malformed,
+        length if length > there => Length::Partial,
+        length => Length::Whole(length),
+    }
+}
+
+fn retryable(error: &std::io::Error) -> bool {
+    [Errno::NOENT, Errno::INTR, Errno::AGAIN]
+        .iter()
+        .any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_are_found_by_their_length() {
+        assert_eq!(whole(&[16, 0, 0]), Length::Partial);
+        let mut two = vec![0; 40];
+        two[0] = 24;
+        assert_eq!(whole(&two), Length::Whole(24));
+        two[0] = 41;
+        assert_eq!(whole(&two), Length::Partial);
+        two[0] = 15;
+        assert_eq!(whole(&two), Length::Malformed);
+        two[3] = 1;
+        assert_eq!(whole(&two), Length::Malformed);
+    }
+}
