@@ -8,10 +8,10 @@ use std::error::Error;
 use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use mimeo_image::{ImportOptions, Quiet, Store, blank};
+use mimeo_image::{Event, ImportOptions, Progress, Stage, Store, blank};
 
 const RUNS: usize = 5;
 
@@ -21,25 +21,60 @@ fn main() -> Result<(), Box<dyn Error>> {
     measure_import(folder.path(), Path::new(&tar))?;
     for gib in [1, 10, 100] {
         measure_blank(folder.path(), gib)?;
+        measure_copy(folder.path(), gib)?;
     }
     Ok(())
 }
 
+/// When the parts of an import began.
+#[derive(Default)]
+struct Marks(Mutex<[Option<Instant>; 3]>);
+
+impl Progress for Marks {
+    fn event(&self, event: Event) {
+        let mut marks = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        match event {
+            Event::Layer { stage: Stage::Unpacking, .. } => marks[0] = Some(Instant::now()),
+            Event::Writing { .. } => {
+                marks[1].get_or_insert_with(Instant::now);
+                marks[2] = Some(Instant::now());
+            }
+            _ => {}
+        }
+    }
+}
+
 fn measure_import(folder: &Path, tar: &Path) -> Result<(), Box<dyn Error>> {
     let store = Store::open(&folder.join("images"))?;
-    let mut times = Vec::new();
-    let mut image = None;
+    let (mut read, mut write, mut sync) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..RUNS {
-        if let Some(path) = image.take() {
-            fs::remove_file(path)?;
-        }
-        let start = Instant::now();
-        let made = store.import(File::open(tar)?, tar, &ImportOptions::default(), Arc::new(Quiet))?;
-        times.push(start.elapsed());
-        println!("  {} bytes, {} on disk", fs::metadata(&made.rootfs)?.len(), made.size);
-        image = Some(made.rootfs);
+        let marks = Arc::new(Marks::default());
+        let made = store.import(File::open(tar)?, tar, &ImportOptions::default(), marks.clone())?;
+        let end = Instant::now();
+        let marks = *marks.0.lock().map_err(|_| "a thread has failed")?;
+        let [Some(unpacking), Some(writing), Some(written)] = marks else { return Err("no events".into()) };
+        read.push(writing - unpacking);
+        write.push(written - writing);
+        sync.push(end - written);
+        println!("filesystem of {} bytes, {} on disk", fs::metadata(&made.rootfs)?.len(), made.size);
+        fs::remove_file(made.rootfs)?;
     }
-    report("import, blob stored by the first run", &mut times);
+    report("layer read, verified, spooled, merged, laid out", &mut read);
+    report("filesystem written", &mut write);
+    report("synced, renamed, recorded", &mut sync);
+    Ok(())
+}
+
+fn measure_copy(folder: &Path, gib: u64) -> Result<(), Box<dyn Error>> {
+    let path = folder.join("copy");
+    let mut times = Vec::new();
+    for _ in 0..50 {
+        let start = Instant::now();
+        blank::copy(&folder.join("templates"), &path, gib << 30)?;
+        times.push(start.elapsed());
+        fs::remove_file(&path)?;
+    }
+    report(&format!("copy of a blank disk of {gib} GiB"), &mut times);
     Ok(())
 }
 

@@ -2,9 +2,12 @@
 
 use std::fs::{File, OpenOptions};
 use std::io;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use mkext4::{FsBuilder, InodeCount, Options};
+
+use rustix::fs::SeekFrom;
 
 use crate::ext4::SparseSink;
 
@@ -16,6 +19,11 @@ const BYTES_PER_INODE: u64 = 16 << 10;
 /// 32 MiB: the host's disk sees the journal only as far as a guest has written it, so it bounds what a busy
 /// guest adds to a disk that holds little else.
 const JOURNAL_BLOCKS: u32 = 8192;
+/// Raised when [`create`] gives other bytes, so that old templates are left alone.
+const TEMPLATE_FORMAT: &str = "blank-1";
+/// Any one will do: a machine has one such disk.
+const TEMPLATE_UUID: [u8; 16] = *b"mimeo\0\x80\x00\x80\x00blank\0";
+const COPY_BUFFER: usize = 256 << 10;
 
 /// Why no disk was made. What was begun is removed.
 #[derive(Debug, thiserror::Error)]
@@ -51,10 +59,81 @@ pub enum BlankError {
     },
 }
 
+/// Makes a disk as [`create`] does, but copies the few blocks that are no zeros from a template in `templates`,
+/// which is made when there is none of that size. Flat in the size: about half a millisecond where a layout of
+/// 100 GiB takes 50. All disks of one size have the same UUID.
+///
+/// # Errors
+/// As [`create`].
+pub fn copy(templates: &Path, path: &Path, bytes: u64) -> Result<(), BlankError> {
+    let template = templates.join(format!("{TEMPLATE_FORMAT}-{bytes}.ext4"));
+    let from = match File::open(&template) {
+        Ok(from) => from,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => make_template(templates, &template, bytes)?,
+        Err(source) => return Err(BlankError::Write { path: template, source }),
+    };
+    let to = open_new(path)?;
+    copy_data(&from, &to).map_err(|source| {
+        // The error that matters is the one already at hand.
+        std::fs::remove_file(path).ok();
+        BlankError::Write { path: path.to_owned(), source }
+    })
+}
+
+/// Two processes that make it at once make the same one.
+fn make_template(folder: &Path, template: &Path, bytes: u64) -> Result<File, BlankError> {
+    let fail = |path: &Path| {
+        let path = path.to_owned();
+        move |source| BlankError::Write { path, source }
+    };
+    std::fs::create_dir_all(folder).map_err(fail(folder))?;
+    let draft = tempfile::Builder::new().prefix(".draft-").tempdir_in(folder).map_err(fail(folder))?;
+    let made = draft.path().join("disk");
+    create(&made, bytes, TEMPLATE_UUID)?;
+    // A template that a crash of the host leaves half written would spoil each disk made from it.
+    let file = File::open(&made).map_err(fail(&made))?;
+    file.sync_all().map_err(fail(&made))?;
+    std::fs::rename(&made, template).map_err(fail(template))?;
+    Ok(file)
+}
+
+/// Copies what is not a hole.
+fn copy_data(from: &File, to: &File) -> io::Result<()> {
+    let size = from.metadata()?.len();
+    to.set_len(size)?;
+    let mut at = 0;
+    while let Some((start, end)) = next_data(from, at)? {
+        copy_range(from, to, start, end)?;
+        at = end;
+    }
+    Ok(())
+}
+
+/// The next stretch of data at or after an offset.
+fn next_data(file: &File, at: u64) -> io::Result<Option<(u64, u64)>> {
+    match rustix::fs::seek(file, SeekFrom::Data(at)) {
+        Ok(start) => Ok(Some((start, rustix::fs::seek(file, SeekFrom::Hole(start))?))),
+        Err(rustix::io::Errno::NXIO) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn copy_range(from: &File, to: &File, start: u64, end: u64) -> io::Result<()> {
+    let mut buf = vec![0; COPY_BUFFER.min(usize::try_from(end - start).unwrap_or(COPY_BUFFER))];
+    let mut at = start;
+    while at < end {
+        let want = usize::try_from(end - at).unwrap_or(usize::MAX).min(buf.len());
+        from.read_exact_at(&mut buf[..want], at)?;
+        to.write_all_at(&buf[..want], at)?;
+        at += want as u64;
+    }
+    Ok(())
+}
+
 /// Makes an empty ext4 filesystem with a journal in a new sparse file of `bytes` bytes, rounded up to 4096.
 ///
 /// `identity` becomes its UUID. It is not synced: a machine's disk does not outlive a crash of the host's before
-/// the machine has started. Takes about a millisecond and 1 MiB of real disk for 10 GiB.
+/// the machine has started. Time grows with the size, 2 to 7 ms for 10 GiB; [`copy`]'s does not.
 ///
 /// # Errors
 /// When the file exists, cannot be written, or the size is out of range.

@@ -24,6 +24,25 @@ fn disks_of_all_sizes_are_clean_and_take_little_room() {
 }
 
 #[test]
+fn copies_of_a_template_are_clean_and_flat_in_time() {
+    let dir = tempfile::tempdir().unwrap();
+    let templates = dir.path().join("templates");
+    for mib in [16, 10 << 10, 100 << 10] {
+        for run in 0..3 {
+            let path = dir.path().join(format!("{mib}-{run}.ext4"));
+            let start = Instant::now();
+            blank::copy(&templates, &path, mib << 20).unwrap();
+            println!("{mib} MiB, copy {run}: {:?}", start.elapsed());
+            let meta = std::fs::metadata(&path).unwrap();
+            assert_eq!(meta.len(), mib << 20);
+            assert!(meta.blocks() * 512 < 2 << 20, "{mib} MiB takes {} bytes", meta.blocks() * 512);
+        }
+        fsck(&dir.path().join(format!("{mib}-2.ext4")));
+    }
+    assert_eq!(std::fs::read_dir(&templates).unwrap().count(), 3);
+}
+
+#[test]
 fn impossible_sizes_and_existing_files_are_refused() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("disk");

@@ -115,7 +115,7 @@ async fn tar_gzip_and_zstd_give_the_same_filesystem() {
 async fn long_runs_of_zeros_are_holes() {
     use std::os::unix::fs::MetadataExt;
     let home = Home::new();
-    let mut bytes = vec![0; 64 << 20];
+    let mut bytes = vec![0; 8 << 20];
     bytes[5 << 20] = 1;
     let tail = bytes.len() - 1;
     bytes[tail] = 2;
@@ -125,4 +125,65 @@ async fn long_runs_of_zeros_are_holes() {
     assert!(read(&image.rootfs, "/sparse") == bytes);
     assert_eq!(read(&image.rootfs, "/zeros"), vec![0; 1 << 20]);
     assert!(std::fs::metadata(&image.rootfs).unwrap().blocks() * 512 < 4 << 20);
+}
+
+/// GNU tar's four ways to write a file with holes.
+#[tokio::test]
+async fn sparse_files_of_gnu_tar_are_read() {
+    use std::os::unix::fs::FileExt;
+    let formats: [&[&str]; 4] = [
+        &["--format=gnu"],
+        &["--format=posix", "--sparse-version=0.0"],
+        &["--format=posix", "--sparse-version=0.1"],
+        &["--format=posix", "--sparse-version=1.0"],
+    ];
+    for format in formats {
+        let home = Home::new();
+        let path = home.path("holes");
+        let file = std::fs::File::create(&path).unwrap();
+        file.set_len(4 << 20).unwrap();
+        for part in 0..12 {
+            file.write_all_at(b"data", part * 300_000 + 4096).unwrap();
+        }
+        let mut command = std::process::Command::new("tar");
+        command
+            .args(["--create", "--sparse", "--file=-"])
+            .args(format)
+            .arg("-C")
+            .arg(home.dir.path())
+            .arg("holes");
+        let out = command.output().expect("tar is needed");
+        assert!(out.status.success() && out.stdout.len() < 1 << 20, "{format:?}");
+        let image = home.pull_layers(&[out.stdout]).await.unwrap();
+        fsck(&image.rootfs);
+        assert!(read(&image.rootfs, "/holes") == std::fs::read(&path).unwrap(), "{format:?}");
+    }
+}
+
+#[tokio::test]
+async fn large_directories_hold_names_of_all_scripts() {
+    let home = Home::new();
+    let names: Vec<String> = (0..3000).map(|n| format!("d/Főtanúsítvány-日本-{n}")).collect();
+    let tar = names.iter().fold(Tar::new(), |tar, name| tar.file(name, name.as_bytes())).done();
+    let image = home.pull_layers(&[tar]).await.unwrap();
+    fsck(&image.rootfs);
+    assert_eq!(read(&image.rootfs, "/d/Főtanúsítvány-日本-2999"), "d/Főtanúsítvány-日本-2999".as_bytes());
+}
+
+/// The kernel's own tools write the ACL's stored form; so must this.
+#[tokio::test]
+async fn access_control_lists_are_stored_as_ext4_has_them() {
+    let home = Home::new();
+    let entry = |tag: u16, perm: u16, id: u32| {
+        [&tag.to_le_bytes()[..], &perm.to_le_bytes(), &id.to_le_bytes()].concat()
+    };
+    let none = u32::MAX;
+    let entries =
+        [entry(1, 6, none), entry(2, 4, 1000), entry(4, 4, none), entry(0x10, 4, none), entry(0x20, 0, none)];
+    let acl = [&2u32.to_le_bytes()[..], &entries.concat()].concat();
+    let tar = Tar::new().pax(&[("SCHILY.xattr.system.posix_acl_access", &acl)]).file("f", b"x").done();
+    let image = home.pull_layers(&[tar]).await.unwrap();
+    fsck(&image.rootfs);
+    let list = debugfs(&image.rootfs, "ea_list /f");
+    assert!(list.contains("system.posix_acl_access"), "{list}");
 }

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
-use mimeo_image::{FindError, Image, ImportOptions, Quiet, RemoveError};
+use mimeo_image::{FindError, Image, ImportOptions, PullOptions, Quiet, RemoveError};
 
 use crate::support::{Home, Made, Tar, fsck, gzip, read};
 
@@ -193,8 +193,9 @@ async fn a_hundred_thousand_files() {
     for n in 0..20_000 {
         tar = tar.file(&format!("flat/{n}"), b"");
     }
+    let tar = tar.done();
     let start = std::time::Instant::now();
-    let image = home.pull_layers(&[tar.done()]).await.unwrap();
+    let image = home.pull_packed(&[(tar.clone(), tar)], &PullOptions::default()).await.unwrap();
     println!("120,000 files: {:?}", start.elapsed());
     fsck(&image.rootfs);
     assert_eq!(read(&image.rootfs, "/d7/99957"), b"x");
