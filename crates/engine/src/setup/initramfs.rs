@@ -1,8 +1,8 @@
 //! The first root of every guest: our agent as `/init`, and the kernel's
 //! modules beside it.
 //!
-//! Not compressed: under emulation the guest's unpacking costs more than the
-//! reading that it saves (figures in [`super::kernel::command_line`]).
+//! Not compressed: gzip, LZ4 and zstd make its 2 MB a third, and no emulated
+//! boot faster (within 30 ms of processor time, 5 boots each).
 
 use std::fs::{self, File};
 use std::io;

@@ -54,12 +54,16 @@ impl Circumstances {
         let device = fs::metadata(DEVICE)?;
         Ok(Self {
             proof: PROOF_GENERATION,
-            boot_id: fs::read_to_string(BOOT_ID)?.trim().to_owned(),
+            boot_id: boot_id()?,
             device: (device.dev(), device.ino(), device.ctime(), device.ctime_nsec()),
             user: rustix::process::geteuid().as_raw(),
             groups: groups()?,
         })
     }
+}
+
+pub(super) fn boot_id() -> io::Result<String> {
+    Ok(fs::read_to_string(BOOT_ID)?.trim().to_owned())
 }
 
 fn groups() -> io::Result<Vec<u32>> {
@@ -73,13 +77,18 @@ fn read(path: &Path) -> Option<Kept> {
     serde_json::from_slice(&fs::read(path).ok()?).ok()
 }
 
-/// By rename: another process may read at any time.
 fn write(path: &Path, kept: &Kept) -> io::Result<()> {
+    replace(path, &serde_json::to_vec(kept)?)
+}
+
+/// By rename: another process may read at any time.
+pub(super) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let dir = path.parent().unwrap_or(Path::new("."));
     fs::create_dir_all(dir)?;
-    let new = dir.join(format!(".acceleration-{}", std::process::id()));
-    fs::write(&new, serde_json::to_vec(kept)?)?;
-    fs::rename(&new, path)
+    let mut new = tempfile::NamedTempFile::new_in(dir)?;
+    io::Write::write_all(&mut new, bytes)?;
+    new.persist(path)?;
+    Ok(())
 }
 
 #[cfg(test)]

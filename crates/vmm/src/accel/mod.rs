@@ -17,4 +17,4 @@ mod tsc;
 pub use decide::{Accel, AccelError, Acceleration, Why, decide};
 pub use guest::Stage;
 pub use proof::prove;
-pub use tsc::tsc_khz;
+pub use tsc::{kept_tsc_khz, tsc_khz};
