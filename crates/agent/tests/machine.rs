@@ -343,8 +343,8 @@ async fn volumes_are_served_by_the_host() {
     let refused = "touch: /srv/ro/x: Read-only file system\n";
     assert_eq!(vm.sh("touch /srv/ro/x 2>&1 || true").await, refused);
     assert_eq!(
-        vm.sh("cat /etc/greeting | wc -l; echo x 2>/dev/null > /etc/greeting || echo no").await,
-        "2\nno\n"
+        vm.sh("(echo x > /etc/greeting) 2>/dev/null || echo no").await,
+        "no\n"
     );
     assert_eq!(vm.ask(Request::Shutdown).await, Reply::Done);
     vm.gone().await;
