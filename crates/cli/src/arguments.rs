@@ -2,12 +2,17 @@
 
 use clap::{Parser, Subcommand};
 
-use crate::commands::{exec, run, setup};
+use crate::commands::{
+    exec, inspect, kill, logs, pause, port, ps, rm, run, setup, stop, unpause, version, wait,
+};
 use crate::logging::LogLevel;
 
 /// Run each OCI image in its own microVM.
 #[derive(Debug, Parser)]
 #[command(name = "mimeo", version, propagate_version = true, max_term_width = 100)]
+#[command(
+    after_help = "Examples:\n  mimeo setup\n  mimeo run --rm -it alpine\n  mimeo run -d --name web -p 8080:80 nginx\n  mimeo ps"
+)]
 pub(crate) struct Arguments {
     /// How much is told on standard error
     #[arg(long, global = true, value_enum, default_value = "warn", env = "MIMEO_LOG")]
@@ -20,13 +25,11 @@ pub(crate) struct Arguments {
 /// What mimeo can do.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Run an image in a microVM of its own
-    Run(run::Args),
-    /// The same commands under podman's name
-    #[command(subcommand)]
+    #[command(flatten)]
     Podman(Podman),
-    /// Run a command in a running machine
-    Exec(exec::Args),
+    /// The same commands under podman's name
+    #[command(subcommand, name = "podman")]
+    Named(Podman),
     /// Prepare this host: kernel and first filesystem
     Setup(setup::Args),
     /// Own one machine, described on standard input
@@ -38,7 +41,30 @@ pub(crate) enum Command {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Podman {
     /// Run an image in a microVM of its own
-    Run(run::Args),
+    Run(Box<run::Args>),
     /// Run a command in a running machine
     Exec(exec::Args),
+    /// List machines
+    #[command(visible_alias = "ls", alias = "list")]
+    Ps(ps::Args),
+    /// Show everything about a machine or an image
+    Inspect(inspect::Args),
+    /// Show what a container has written
+    Logs(logs::Args),
+    /// End machines in good order
+    Stop(stop::Args),
+    /// Send machines a signal
+    Kill(kill::Args),
+    /// Wait until machines have ended, and print their exit codes
+    Wait(wait::Args),
+    /// Remove machines
+    Rm(rm::Args),
+    /// Stop machines' processors
+    Pause(pause::Args),
+    /// Let machines' processors go on
+    Unpause(unpause::Args),
+    /// Show where ports are published
+    Port(port::Args),
+    /// Show which mimeo this is
+    Version(version::Args),
 }

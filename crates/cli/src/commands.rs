@@ -1,10 +1,21 @@
 //! One file per command.
 
 pub(crate) mod exec;
+pub(crate) mod inspect;
+pub(crate) mod kill;
+pub(crate) mod logs;
 pub(crate) mod monitor;
+pub(crate) mod pause;
+pub(crate) mod port;
+pub(crate) mod ps;
+pub(crate) mod rm;
 pub(crate) mod run;
 pub(crate) mod select;
 pub(crate) mod setup;
+pub(crate) mod stop;
+pub(crate) mod unpause;
+pub(crate) mod version;
+pub(crate) mod wait;
 
 use mimeo_engine::{Engine, Home, sweep};
 
@@ -18,9 +29,26 @@ pub(crate) async fn run(arguments: Arguments) -> Result<i32, CliError> {
         tracing::warn!(component = "sweep", machine = %swept.name, "its monitor was gone: cleared away");
     }
     match arguments.command {
-        Command::Run(args) | Command::Podman(Podman::Run(args)) => run::run(&engine, args).await,
-        Command::Exec(args) | Command::Podman(Podman::Exec(args)) => exec::run(&engine, args).await,
+        Command::Podman(command) | Command::Named(command) => podman(&engine, command).await,
         Command::Setup(args) => setup::run(&engine, &args),
         Command::Monitor => monitor::run(&engine).await,
+    }
+}
+
+async fn podman(engine: &Engine, command: Podman) -> Result<i32, CliError> {
+    match command {
+        Podman::Run(args) => run::run(engine, *args).await,
+        Podman::Exec(args) => exec::run(engine, args).await,
+        Podman::Ps(args) => ps::run(engine, &args),
+        Podman::Inspect(args) => inspect::run(engine, &args),
+        Podman::Logs(args) => logs::run(engine, &args),
+        Podman::Stop(args) => stop::run(engine, args).await,
+        Podman::Kill(args) => kill::run(engine, args).await,
+        Podman::Wait(args) => wait::run(engine, args).await,
+        Podman::Rm(args) => rm::run(engine, args).await,
+        Podman::Pause(args) => pause::run(engine, args).await,
+        Podman::Unpause(args) => unpause::run(engine, args).await,
+        Podman::Port(args) => port::run(engine, &args),
+        Podman::Version(args) => version::run(engine, &args),
     }
 }

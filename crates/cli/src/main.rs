@@ -7,7 +7,11 @@ mod logging;
 mod output;
 mod progress;
 mod stdio;
+mod template;
 mod terminal;
+mod values;
+mod view;
+mod words;
 
 use std::process::ExitCode;
 

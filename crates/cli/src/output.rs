@@ -8,6 +8,9 @@ use serde::Serialize;
 
 use crate::error::CliError;
 
+/// podman's narrowest column.
+const MIN_WIDTH: usize = 10;
+
 /// Prints a line of a command's result.
 pub(crate) fn line(text: impl AsRef<str>) -> Result<(), CliError> {
     bytes(format!("{}\n", text.as_ref()).as_bytes())
@@ -22,6 +25,14 @@ pub(crate) fn bytes(bytes: &[u8]) -> Result<(), CliError> {
     }
 }
 
+/// Prints what belongs on standard error: a container's own.
+pub(crate) fn aside(bytes: &[u8]) -> Result<(), CliError> {
+    match io::stderr().lock().write_all(bytes) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => leave_at_once(),
+        other => other.map_err(|source| CliError::io("write to standard error", source)),
+    }
+}
+
 /// Prints a value as JSON.
 pub(crate) fn json<T: Serialize>(value: &T) -> Result<(), CliError> {
     line(serde_json::to_string_pretty(value)?)
@@ -32,11 +43,13 @@ pub(crate) fn table(headings: &[&str], rows: &[Vec<String>]) -> Result<(), CliEr
     bytes(columns(headings, rows).as_bytes())
 }
 
-/// Rows under headings, each column as wide as its widest cell, two blanks between.
+/// Rows under headings, as podman lines them up: each column as wide as its
+/// widest cell, but no narrower than ten characters, two blanks between.
 pub(crate) fn columns(headings: &[&str], rows: &[Vec<String>]) -> String {
     let headings: Vec<String> = headings.iter().map(ToString::to_string).collect();
     let all: Vec<&Vec<String>> = std::iter::once(&headings).chain(rows).collect();
-    let width = |column: usize| all.iter().map(|row| row[column].chars().count()).max().unwrap_or_default();
+    let widest = |column: usize| all.iter().map(|row| row[column].chars().count()).max().unwrap_or_default();
+    let width = |column: usize| widest(column).max(MIN_WIDTH);
     let widths: Vec<usize> = (0..headings.len()).map(width).collect();
     let mut text = String::new();
     for row in all {
@@ -75,7 +88,11 @@ mod tests {
 
     #[test]
     fn columns_line_up_and_lines_have_no_blanks_at_their_ends() {
-        let rows = vec![vec!["a".to_owned(), "long".to_owned()], vec!["bbbb".to_owned(), "x".to_owned()]];
-        assert_eq!(columns(&["ID", "NAME"], &rows), "ID    NAME\na     long\nbbbb  x\n");
+        let row = |cells: [&str; 3]| cells.map(str::to_owned).to_vec();
+        let rows = [row(["a", "longer than ten", ""]), row(["bbbb", "x", "y"])];
+        assert_eq!(
+            columns(&["ID", "IMAGE", "NAME"], &rows),
+            "ID          IMAGE            NAME\na           longer than ten\nbbbb        x                y\n"
+        );
     }
 }

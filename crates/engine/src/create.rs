@@ -8,7 +8,7 @@ mod imaged;
 mod launched;
 mod networked;
 mod planned;
-mod process;
+pub(crate) mod process;
 mod running;
 mod scratch;
 

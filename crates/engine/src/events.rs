@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufRead, BufReader, Write as _};
+use std::io::{self, BufRead, BufReader, Read as _, Seek as _, Write as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 
 use jiff::Timestamp;
@@ -92,5 +93,57 @@ impl Events {
             }
         }
         Ok(events)
+    }
+
+    /// What is told from now on.
+    #[must_use]
+    pub fn follow(&self) -> Follower {
+        let file = File::open(&self.path).and_then(|mut file| {
+            file.seek(io::SeekFrom::End(0))?;
+            Ok(file)
+        });
+        Follower { path: self.path.clone(), file: file.ok(), rest: Vec::new() }
+    }
+}
+
+/// Reads events as they are told.
+#[derive(Debug)]
+pub struct Follower {
+    path: PathBuf,
+    file: Option<File>,
+    /// The beginning of a line whose end was not there yet.
+    rest: Vec<u8>,
+}
+
+impl Follower {
+    /// What came since the last call; goes on in the next file when this one was set aside.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn read(&mut self) -> io::Result<Vec<Event>> {
+        let mut events = self.drain()?;
+        if self.is_aside() {
+            self.file = match File::open(&self.path) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+                file => Some(file?),
+            };
+            events.extend(self.drain()?);
+        }
+        Ok(events)
+    }
+
+    fn drain(&mut self) -> io::Result<Vec<Event>> {
+        let Some(file) = &mut self.file else { return Ok(Vec::new()) };
+        file.read_to_end(&mut self.rest)?;
+        let whole = self.rest.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+        let lines: Vec<u8> = self.rest.drain(..whole).collect();
+        Ok(lines.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok()).collect())
+    }
+
+    /// Whether another file stands at the path now.
+    fn is_aside(&self) -> bool {
+        let now = fs::metadata(&self.path).map(|metadata| metadata.ino()).ok();
+        let ours = self.file.as_ref().and_then(|file| Some(file.metadata().ok()?.ino()));
+        now.is_some() && now != ours
     }
 }

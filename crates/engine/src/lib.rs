@@ -5,11 +5,13 @@
 //! all others speak to it, [`Registry`] is what they read from the disk.
 
 mod accelerator;
+pub mod act;
 mod agent;
 pub mod control;
 pub mod create;
 mod durable;
 mod engine;
+mod entered;
 mod events;
 pub mod health;
 mod home;
@@ -19,15 +21,18 @@ mod monitor;
 pub mod setup;
 pub mod signal;
 mod sweep;
+mod usage;
 pub mod volume;
 
 pub use agent::BYTES as AGENT;
 pub use control::ControlClient;
 pub use engine::Engine;
-pub use events::{Event, Events};
+pub use entered::surroundings;
+pub use events::{Event, Events, Follower};
 pub use home::{Home, HomeError};
 pub use machine::{
     Exit, FindError, Found, MachineId, MachineName, MachineSpec, Record, Registry, Selector, State,
 };
 pub use monitor::{Attachment, MonitorError, monitor};
 pub use sweep::{Swept, sweep};
+pub use usage::{HostUsage, ProcessUsage};

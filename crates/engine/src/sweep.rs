@@ -3,7 +3,7 @@
 
 use std::fs;
 
-use crate::machine::{Exit, Found, LookupError, State, adopt, remove_dir};
+use crate::machine::{Exit, Found, LookupError, Record, State, adopt, remove_dir};
 use crate::{Engine, MachineName};
 
 /// What a shell shows for a process that SIGKILL ended.
@@ -39,12 +39,17 @@ pub fn sweep(engine: &Engine) -> Result<Vec<Swept>, LookupError> {
 
 /// What has no monitor and has not ended was cut off.
 fn bury(engine: &Engine, mut found: Found) -> Option<Swept> {
-    let left = matches!(found.record.state, State::Exited(_));
-    if left && !found.record.spec.remove {
+    if found.record.exit().is_some() && !found.record.spec.remove {
         return None;
     }
     // Two commands may sweep at once; and its monitor may be writing its last.
     let _lock = adopt(&found.dir)?;
+    // What it wrote since it was listed counts: it may have ended in good order.
+    found.record = Record::load(&found.dir).ok()?;
+    let left = found.record.exit().is_some();
+    if left && !found.record.spec.remove {
+        return None;
+    }
     if let Some(vmm) = found.record.vmm.as_ref().filter(|vmm| vmm.is_alive())
         && let Some(pid) = rustix::process::Pid::from_raw(vmm.pid as i32)
     {

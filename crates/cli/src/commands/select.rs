@@ -1,8 +1,9 @@
 //! How a command names its machines.
 
-use mimeo_engine::Selector;
+use mimeo_engine::{Engine, FindError, Found, Selector};
 
 use crate::error::CliError;
+use crate::output;
 
 /// One machine, by name or by its monitor's process id.
 #[derive(Debug, Clone, clap::Args)]
@@ -23,5 +24,86 @@ impl Machine {
             (Some(name), None) => Ok(Selector::Word(name.clone())),
             (None, None) => Err(CliError::usage("name a machine, or give --pid")),
         }
+    }
+
+    /// The machine.
+    pub(crate) fn find(&self, engine: &Engine) -> Result<Found, CliError> {
+        Ok(engine.registry().find(&self.selector()?)?)
+    }
+}
+
+/// Several machines, by name or by their monitors' process ids.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct Machines {
+    /// The machines: their names, their ids, or the beginnings of their ids
+    #[arg(value_name = "MACHINE")]
+    pub(crate) names: Vec<String>,
+    /// A machine by the process id of its monitor; may be given again
+    #[arg(long)]
+    pub(crate) pid: Vec<u32>,
+}
+
+impl Machines {
+    /// What to look for; nothing at all is a mistake.
+    pub(crate) fn selectors(&self) -> Result<Vec<Selector>, CliError> {
+        let words = self.names.iter().cloned().map(Selector::Word);
+        let selectors: Vec<_> = words.chain(self.pid.iter().copied().map(Selector::Pid)).collect();
+        if selectors.is_empty() {
+            return Err(CliError::usage("name at least one machine, or give --pid"));
+        }
+        Ok(selectors)
+    }
+
+    /// Whether none was named.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.names.is_empty() && self.pid.is_empty()
+    }
+}
+
+/// A machine as it was asked for, and what that led to.
+pub(crate) type Asked = (Selector, Result<Found, FindError>);
+
+/// Looks for each.
+pub(crate) fn find_each(engine: &Engine, selectors: Vec<Selector>) -> Vec<Asked> {
+    let registry = engine.registry();
+    selectors.into_iter().map(|selector| (selector.clone(), registry.find(&selector))).collect()
+}
+
+/// All machines that `wanted` likes, as if each had been named.
+pub(crate) fn find_all(engine: &Engine, wanted: impl Fn(&Found) -> bool) -> Result<Vec<Asked>, CliError> {
+    let found = engine.registry().list()?.into_iter().filter(wanted);
+    Ok(found.map(|found| (Selector::Word(found.record.name.to_string()), Ok(found))).collect())
+}
+
+/// Does the same to each machine, all at once, and prints in their order how
+/// each was named. An error is told and the others go on; the exit code is
+/// podman's: 1, which means that there is no such machine, outweighs others.
+pub(crate) async fn each<A, R>(engine: &Engine, machines: Vec<Asked>, act: A) -> i32
+where
+    A: Fn(Engine, Result<Found, FindError>) -> R,
+    R: Future<Output = Result<Option<String>, CliError>> + Send + 'static,
+{
+    let begin = |(selector, found)| (selector, tokio::spawn(act(engine.clone(), found)));
+    let begun: Vec<(Selector, _)> = machines.into_iter().map(begin).collect();
+    let mut code = 0;
+    for (selector, task) in begun {
+        let done = task.await.unwrap_or_else(|panic| Err(CliError::from(panic)));
+        let shown = match done {
+            Ok(Some(text)) => output::line(text),
+            Ok(None) => output::line(as_asked(&selector)),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = shown {
+            output::error(&error);
+            code = if code == 1 { 1 } else { error.exit_code() };
+        }
+    }
+    code
+}
+
+fn as_asked(selector: &Selector) -> String {
+    match selector {
+        Selector::Word(word) => word.clone(),
+        Selector::Pid(pid) => pid.to_string(),
     }
 }

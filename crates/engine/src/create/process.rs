@@ -14,7 +14,7 @@ const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 const SIZE: TerminalSize = TerminalSize { rows: 24, cols: 80 };
 
 /// The container's own process.
-pub(super) fn describe(spec: &MachineSpec, image: &ImageConfig) -> Result<Process, StageError> {
+pub(crate) fn describe(spec: &MachineSpec, image: &ImageConfig) -> Result<Process, StageError> {
     Ok(Process {
         args: args(spec, image)?,
         env: env(spec, image),

@@ -112,9 +112,17 @@ pub struct LookupError {
 /// Why no machine was found.
 #[derive(Debug, thiserror::Error)]
 pub enum FindError {
-    /// There is none.
-    #[error("no such machine: {0}")]
+    /// There is none. The words are podman's: scripts look for them.
+    #[error("no container with name or ID {:?} found: no such container", .0.to_string())]
     None(Selector),
+    /// There is one, but its state cannot be read.
+    #[error("machine {id} has no readable state, see {}: `mimeo rm --force {id}` removes it", dir.display())]
+    Unreadable {
+        /// The name of its directory: the id's first 12 digits.
+        id: String,
+        /// Its directory.
+        dir: PathBuf,
+    },
     /// There are several.
     #[error("{word:?} is the beginning of several ids: {}", ids.join(", "))]
     Several {
@@ -163,8 +171,49 @@ impl Registry {
                 .into_iter()
                 .find(|found| found.owned && found.record.monitor.pid == *pid)
                 .ok_or_else(|| FindError::None(selector.clone())),
-            Selector::Word(word) => find_word(all, word),
+            Selector::Word(word) => match find_word(all, word) {
+                Err(none @ FindError::None(_)) => Err(self.unreadable(word)?.unwrap_or(none)),
+                other => other,
+            },
         }
+    }
+
+    /// One machine by its whole id; `None` when it is gone.
+    #[must_use]
+    pub fn read(&self, id: &MachineId) -> Option<Found> {
+        load(self.home.machine(id))
+    }
+
+    /// Whether the machine's monitor lives.
+    #[must_use]
+    pub fn is_owned(&self, id: &MachineId) -> bool {
+        is_owned(&self.home.machine(id))
+    }
+
+    /// A machine of that id, or the only one that begins so, whose state was set aside.
+    fn unreadable(&self, word: &str) -> Result<Option<FindError>, LookupError> {
+        let begins = |dir: &PathBuf| {
+            let name = dir.file_name().unwrap_or_default().to_string_lossy();
+            !word.is_empty() && (name.starts_with(word) || word.starts_with(&*name))
+        };
+        let mut dirs: Vec<_> = self.dirs()?.into_iter().filter(begins).filter(|dir| has_aside(dir)).collect();
+        let dir = if dirs.len() == 1 { dirs.pop() } else { None };
+        Ok(dir.map(|dir| {
+            let id = dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            FindError::Unreadable { id, dir }
+        }))
+    }
+
+    /// Removes the directory of a machine whose state cannot be read; `false`
+    /// when somebody works on it.
+    ///
+    /// # Errors
+    /// When it cannot be removed.
+    pub fn remove_unreadable(&self, id: &str) -> io::Result<bool> {
+        let dir = self.home.machines().join(id);
+        let Some(_lock) = adopt(&dir) else { return Ok(false) };
+        remove_dir(&self.home.run().join("machines").join(id))?;
+        remove_dir(&dir).map(|()| true)
     }
 
     /// Makes and locks the directory of a new machine: its id, its name and

@@ -1,9 +1,6 @@
 //! From arguments to a machine's spec: every text becomes what it means.
 
-use std::collections::BTreeMap;
-use std::fs;
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::path::Path;
 
 use mimeo_engine::health;
 use mimeo_engine::machine::{HealthProbe, HealthSpec, MachineSpec, VolumeSpec};
@@ -12,6 +9,7 @@ use mimeo_net::PortMapping;
 
 use super::Args;
 use crate::error::CliError;
+use crate::values::{duration, environment, size};
 
 const MIB: u64 = 1024 * 1024;
 
@@ -58,32 +56,6 @@ fn entrypoint(text: &str) -> Result<Vec<String>, CliError> {
     Ok(vec![text.to_owned()])
 }
 
-fn environment(files: &[PathBuf], own: &[String]) -> Result<BTreeMap<String, String>, CliError> {
-    let mut env = BTreeMap::new();
-    for file in files {
-        let text = fs::read_to_string(file)
-            .map_err(|source| CliError::io(format!("read --env-file {}", file.display()), source))?;
-        let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
-        lines.for_each(|line| set(&mut env, line));
-    }
-    if let Some(bad) = own.iter().find(|text| text.is_empty() || text.starts_with('=')) {
-        return Err(CliError::usage(format!("--env {bad:?} names no variable")));
-    }
-    own.iter().for_each(|text| set(&mut env, text));
-    Ok(env)
-}
-
-/// A name alone means its value here, if it has one.
-fn set(env: &mut BTreeMap<String, String>, text: &str) {
-    let (name, value) = match text.split_once('=') {
-        Some((name, value)) => (name, Some(value.to_owned())),
-        None => (text, std::env::var(text).ok()),
-    };
-    if let Some(value) = value {
-        env.insert(name.to_owned(), value);
-    }
-}
-
 fn hostname(text: String) -> Result<String, CliError> {
     let label = |part: &str| {
         !part.is_empty()
@@ -104,23 +76,6 @@ fn pair(text: &str) -> (String, String) {
 fn memory(text: &str) -> Result<u32, CliError> {
     let mib = size(text)?.div_ceil(MIB);
     u32::try_from(mib).map_err(|_| CliError::usage(format!("--memory {text} is more than any machine has")))
-}
-
-/// `512m`, `1g`, `1073741824`, as podman takes them.
-fn size(text: &str) -> Result<u64, CliError> {
-    let lower = text.to_ascii_lowercase();
-    let bare = lower.trim_end_matches('b').trim_end_matches('i');
-    let (digits, shift) = match bare.char_indices().last() {
-        Some((at, 'k')) => (&bare[..at], 10),
-        Some((at, 'm')) => (&bare[..at], 20),
-        Some((at, 'g')) => (&bare[..at], 30),
-        Some((at, 't')) => (&bare[..at], 40),
-        _ => (bare, 0),
-    };
-    let bytes = digits.parse::<u64>().ok().and_then(|number| number.checked_mul(1 << shift));
-    bytes.ok_or_else(|| {
-        CliError::usage(format!("{text:?} is no size: a number of bytes, or with k, m, g or t"))
-    })
 }
 
 fn ports(texts: &[String]) -> Result<Vec<PortMapping>, CliError> {
@@ -189,38 +144,9 @@ fn health_spec(args: &Args) -> Result<Option<HealthSpec>, CliError> {
     }))
 }
 
-/// `500ms`, `30s`, `2m`, `1h`, or seconds without a unit.
-fn duration(what: &str, text: &str) -> Result<Duration, CliError> {
-    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let unit = match &text[digits.len()..] {
-        "ms" => 0.001,
-        "s" | "" => 1.0,
-        "m" => 60.0,
-        "h" => 3600.0,
-        _ => return Err(CliError::usage(format!("{what} {text:?} is no time such as 30s"))),
-    };
-    let seconds = digits.parse::<f64>().ok().map(|number| number * unit);
-    let valid = seconds.filter(|seconds| seconds.is_finite() && *seconds > 0.0 && *seconds < 1e7);
-    valid
-        .map(Duration::from_secs_f64)
-        .ok_or_else(|| CliError::usage(format!("{what} {text:?} is no time such as 30s")))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn sizes_are_podmans() {
-        assert_eq!(size("512m").expect("a size"), 512 * MIB);
-        assert_eq!(size("1G").expect("a size"), 1024 * MIB);
-        assert_eq!(size("1GiB").expect("a size"), 1024 * MIB);
-        assert_eq!(size("1024").expect("a size"), 1024);
-        for bad in ["", "m", "-1", "1x", "1.5g", "99999999999t"] {
-            assert!(size(bad).is_err(), "{bad}");
-        }
-        assert_eq!(memory("1").expect("a size"), 1);
-    }
 
     #[test]
     fn volumes_are_podmans() {
@@ -229,15 +155,6 @@ mod tests {
         assert!(!volume("/a:/b").read_only);
         for bad in ["/a", "/a:", ":/b", "/a:/b:shiny", "name:/b", "/a:/b:ro:x"] {
             assert!(super::volume(bad).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn times_have_units() {
-        assert_eq!(duration("x", "500ms").expect("a time"), Duration::from_millis(500));
-        assert_eq!(duration("x", "2m").expect("a time"), Duration::from_secs(120));
-        for bad in ["", "s", "-1s", "1d", "0"] {
-            assert!(duration("x", bad).is_err(), "{bad}");
         }
     }
 }

@@ -1,0 +1,301 @@
+//! A machine as `mimeo inspect` shows it: podman's names where podman has
+//! them. Fields are only ever added.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use jiff::Timestamp;
+use mimeo_agent_protocol::message::Process;
+use mimeo_engine::machine::{Found, Health, HealthProbe, HealthSpec, NetworkMode, Phase, Record, VolumeSpec};
+use mimeo_engine::{log, signal};
+use serde::Serialize;
+
+use crate::view::{self, ImageNames};
+
+/// A machine.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct Document {
+    id: String,
+    name: String,
+    created: Timestamp,
+    /// The program.
+    path: String,
+    /// Its arguments.
+    args: Vec<String>,
+    state: State,
+    image: String,
+    image_name: String,
+    driver: String,
+    boot_method: Option<String>,
+    accelerator: Option<String>,
+    stages: Vec<Stage>,
+    config: Config,
+    host_config: HostConfig,
+    network_settings: NetworkSettings,
+    mounts: Vec<Mount>,
+    directory: PathBuf,
+    log_path: PathBuf,
+    console_path: PathBuf,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct State {
+    status: &'static str,
+    running: bool,
+    paused: bool,
+    /// mimeo's process that owns the machine; 0 when it has ended.
+    pid: u32,
+    /// The virtual machine monitor's process; 0 when it has ended.
+    vmm_pid: u32,
+    exit_code: i32,
+    error: String,
+    #[serde(rename = "OOMKilled")]
+    oom_killed: bool,
+    started_at: Option<Timestamp>,
+    finished_at: Option<Timestamp>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    health: Option<HealthState>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct HealthState {
+    status: String,
+    failing_streak: u32,
+    last_failure: Option<String>,
+}
+
+/// A stage of the start.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Stage {
+    stage: String,
+    milliseconds: u64,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Config {
+    hostname: String,
+    user: String,
+    tty: bool,
+    open_stdin: bool,
+    env: Vec<String>,
+    cmd: Vec<String>,
+    working_dir: String,
+    labels: BTreeMap<String, String>,
+    stop_signal: Option<String>,
+    stop_timeout: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    healthcheck: Option<Healthcheck>,
+}
+
+/// Times are nanoseconds, as podman's.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Healthcheck {
+    test: Vec<String>,
+    interval: u64,
+    timeout: u64,
+    start_period: u64,
+    retries: u32,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct HostConfig {
+    auto_remove: bool,
+    init: bool,
+    cpus: u32,
+    /// Bytes.
+    memory: u64,
+    /// Bytes that the writable layer may grow to.
+    disk: u64,
+    network_mode: &'static str,
+    dns: Vec<String>,
+    extra_hosts: Vec<String>,
+    start_timeout: u32,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct NetworkSettings {
+    #[serde(rename = "IPAddress")]
+    ip_address: String,
+    #[serde(rename = "IPPrefixLen")]
+    ip_prefix_len: u8,
+    gateway: String,
+    mac_address: String,
+    /// `80/tcp` to where it is published.
+    ports: BTreeMap<String, Vec<Published>>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Published {
+    host_ip: String,
+    /// A text, as podman's.
+    host_port: String,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Mount {
+    #[serde(rename = "Type")]
+    kind: &'static str,
+    source: PathBuf,
+    destination: String,
+    #[serde(rename = "RW")]
+    writable: bool,
+}
+
+impl Document {
+    /// `within` is what the container's own process started from.
+    pub(super) fn of(found: &Found, within: Process, names: &ImageNames) -> Self {
+        let record = &found.record;
+        let mut args = record.args.clone();
+        let path = if args.is_empty() { String::new() } else { args.remove(0) };
+        Self {
+            id: record.id.to_string(),
+            name: record.name.to_string(),
+            created: record.times.created,
+            path,
+            args,
+            state: State::of(found),
+            image: record.image.as_ref().map(|image| view::bare_id(&image.id).to_owned()).unwrap_or_default(),
+            image_name: names.of(record),
+            driver: record.spec.driver.clone(),
+            boot_method: record.boot_method.clone(),
+            accelerator: record.accelerator.clone(),
+            stages: record.times.stages.iter().cloned().map(Stage::from).collect(),
+            config: Config::of(record, within),
+            host_config: HostConfig::of(record),
+            network_settings: NetworkSettings::of(record),
+            mounts: record.spec.volumes.iter().map(Mount::from).collect(),
+            directory: found.dir.clone(),
+            log_path: found.dir.join(log::FILE),
+            console_path: found.dir.join("console.log"),
+        }
+    }
+}
+
+impl State {
+    fn of(found: &Found) -> Self {
+        let record = &found.record;
+        let (phase, exit) = (record.phase(), record.exit());
+        let pid = if phase == Phase::Exited { 0 } else { record.monitor.pid };
+        let vmm = record.vmm.as_ref().filter(|_| phase != Phase::Exited);
+        Self {
+            status: view::state(phase),
+            running: matches!(phase, Phase::Running | Phase::Stopping),
+            paused: phase == Phase::Paused,
+            pid,
+            vmm_pid: vmm.map_or(0, |vmm| vmm.pid),
+            exit_code: exit.map_or(0, |exit| exit.code),
+            error: exit.and_then(|exit| exit.error.clone()).unwrap_or_default(),
+            oom_killed: exit.is_some_and(|exit| exit.out_of_memory),
+            started_at: record.times.started,
+            finished_at: record.times.finished,
+            health: record.health.clone().map(HealthState::from),
+        }
+    }
+}
+
+impl From<Health> for HealthState {
+    fn from(health: Health) -> Self {
+        let Health { status, failing_streak, last_failure } = health;
+        Self { status: status.to_string(), failing_streak, last_failure }
+    }
+}
+
+impl From<(String, u64)> for Stage {
+    fn from((stage, milliseconds): (String, u64)) -> Self {
+        Self { stage, milliseconds }
+    }
+}
+
+impl Config {
+    fn of(record: &Record, within: Process) -> Self {
+        let spec = &record.spec;
+        Self {
+            hostname: spec.hostname.clone().unwrap_or_else(|| record.id.short().to_owned()),
+            user: within.user,
+            tty: spec.tty,
+            open_stdin: spec.interactive,
+            env: within.env.iter().map(|(name, value)| format!("{name}={value}")).collect(),
+            cmd: record.args.clone(),
+            working_dir: within.cwd,
+            labels: spec.labels.clone(),
+            stop_signal: spec.stop_signal.map(signal::name),
+            stop_timeout: spec.stop_timeout,
+            healthcheck: spec.health.as_ref().map(Healthcheck::from),
+        }
+    }
+}
+
+impl From<&HealthSpec> for Healthcheck {
+    fn from(health: &HealthSpec) -> Self {
+        let test = match &health.probe {
+            HealthProbe::Command(args) if args.is_empty() => vec!["NONE".to_owned()],
+            HealthProbe::Command(args) => std::iter::once("CMD".to_owned()).chain(args.clone()).collect(),
+            HealthProbe::Url(url) => vec!["URL".to_owned(), url.clone()],
+        };
+        Self {
+            test,
+            interval: health.interval.as_nanos() as u64,
+            timeout: health.timeout.as_nanos() as u64,
+            start_period: health.start_period.as_nanos() as u64,
+            retries: health.retries,
+        }
+    }
+}
+
+impl HostConfig {
+    fn of(record: &Record) -> Self {
+        let spec = &record.spec;
+        Self {
+            auto_remove: spec.remove,
+            init: spec.init,
+            cpus: spec.cpus,
+            memory: u64::from(spec.memory_mib) << 20,
+            disk: spec.disk_bytes,
+            network_mode: match spec.network {
+                NetworkMode::Rootless => "rootless",
+                NetworkMode::None => "none",
+            },
+            dns: spec.dns.clone(),
+            extra_hosts: spec.add_hosts.iter().map(|(name, ip)| format!("{name}:{ip}")).collect(),
+            start_timeout: spec.start_timeout,
+        }
+    }
+}
+
+impl NetworkSettings {
+    fn of(record: &Record) -> Self {
+        let mut ports = BTreeMap::<_, Vec<_>>::new();
+        for port in view::published(record) {
+            let published = Published {
+                host_ip: port.host_ip.to_string(),
+                host_port: port.host_port.map(|port| port.to_string()).unwrap_or_default(),
+            };
+            ports.entry(format!("{}/{}", port.guest_port, port.protocol)).or_default().push(published);
+        }
+        let network = record.network.as_ref();
+        Self {
+            ip_address: network.map(|network| network.ip.to_string()).unwrap_or_default(),
+            ip_prefix_len: network.map_or(0, |_| mimeo_net::Subnet::PREFIX),
+            gateway: network.map(|network| network.gateway.to_string()).unwrap_or_default(),
+            mac_address: network.map(|network| network.mac.to_string()).unwrap_or_default(),
+            ports,
+        }
+    }
+}
+
+impl From<&VolumeSpec> for Mount {
+    fn from(volume: &VolumeSpec) -> Self {
+        let VolumeSpec { host, guest, read_only } = volume;
+        Self { kind: "bind", source: host.clone(), destination: guest.clone(), writable: !read_only }
+    }
+}

@@ -1,0 +1,35 @@
+//! `mimeo kill`: a signal for machines' containers.
+
+use mimeo_engine::{Engine, act, signal};
+
+use crate::commands::select::{Machines, each, find_all, find_each};
+use crate::error::CliError;
+
+/// Arguments of `mimeo kill`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  mimeo kill web\n  mimeo kill --signal HUP web")]
+pub(crate) struct Args {
+    /// The signal, by name or number
+    #[arg(short, long, default_value = "KILL", value_name = "SIGNAL")]
+    signal: String,
+    /// Every machine that runs
+    #[arg(short, long, conflicts_with_all = ["names", "pid"])]
+    all: bool,
+    #[command(flatten)]
+    machines: Machines,
+}
+
+/// Sends each the signal.
+pub(crate) async fn run(engine: &Engine, args: Args) -> Result<i32, CliError> {
+    let signal = signal::parse(&args.signal)?;
+    let machines = if args.all {
+        find_all(engine, |found| found.owned)?
+    } else {
+        find_each(engine, args.machines.selectors()?)
+    };
+    let kill = move |engine: Engine, found: Result<_, _>| async move {
+        act::kill(&engine, &found?, signal).await?;
+        Ok(None)
+    };
+    Ok(each(engine, machines, kill).await)
+}

@@ -1,0 +1,82 @@
+//! A log that is read while it grows.
+
+use std::fs::File;
+use std::io::{ErrorKind, Read};
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use mimeo_engine::log::LogLine;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::inotify::{CreateFlags, WatchFlags, add_watch, init};
+
+use crate::error::CliError;
+
+/// Bytes read at once.
+const CHUNK: usize = 64 * 1024;
+/// The longest wait before the machine is looked at again: its end need not
+/// write anything.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// A log.
+#[derive(Debug)]
+pub(super) struct LogFile {
+    path: PathBuf,
+    file: Option<File>,
+    /// A line whose end is not there yet.
+    rest: Vec<u8>,
+    /// Tells of changes, where the kernel has a watch left.
+    changes: Option<OwnedFd>,
+}
+
+impl LogFile {
+    pub(super) fn new(path: PathBuf) -> Self {
+        Self { path, file: None, rest: Vec::new(), changes: None }
+    }
+
+    /// Reads what there is now. A machine that has not written has no log yet.
+    pub(super) fn read(
+        &mut self,
+        mut each: impl FnMut(LogLine) -> Result<(), CliError>,
+    ) -> Result<(), CliError> {
+        let failed = |source| CliError::io(format!("read {}", self.path.display()), source);
+        if self.file.is_none() {
+            self.file = match File::open(&self.path) {
+                Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+                file => Some(file.map_err(failed)?),
+            };
+        }
+        let Some(file) = &mut self.file else { return Ok(()) };
+        let mut chunk = vec![0; CHUNK];
+        loop {
+            let count = file.read(&mut chunk).map_err(failed)?;
+            if count == 0 {
+                return Ok(());
+            }
+            self.rest.extend_from_slice(&chunk[..count]);
+            let whole = self.rest.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+            let lines = self.rest[..whole].split(|byte| *byte == b'\n').filter_map(LogLine::parse);
+            lines.map(&mut each).collect::<Result<(), _>>()?;
+            self.rest.drain(..whole);
+        }
+    }
+
+    /// Waits until there may be more.
+    pub(super) fn wait(&mut self) {
+        if self.changes.is_none() {
+            self.changes = self.watch().ok();
+        }
+        let Some(changes) = &self.changes else { return std::thread::sleep(LOOK / 4) };
+        let timeout = Timespec { tv_sec: 0, tv_nsec: LOOK.as_nanos() as i64 };
+        // Interrupted or not: the caller looks for itself.
+        poll(&mut [PollFd::new(changes, PollFlags::IN)], Some(&timeout)).ok();
+        let mut told = [0; 4096];
+        while let Ok(1..) = rustix::io::read(changes, &mut told) {}
+    }
+
+    fn watch(&self) -> rustix::io::Result<OwnedFd> {
+        let changes = init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
+        add_watch(&changes, &self.path, WatchFlags::MODIFY)?;
+        Ok(changes)
+    }
+}

@@ -1,0 +1,79 @@
+//! `--tail`: the last lines, pieces of one line counted once.
+
+use std::collections::VecDeque;
+
+use mimeo_engine::log::LogLine;
+
+use super::printer::index;
+
+/// Keeps the last lines.
+#[derive(Debug)]
+pub(super) struct Tail {
+    /// How many; all when absent.
+    limit: Option<usize>,
+    lines: VecDeque<Vec<LogLine>>,
+    /// Lines that came before the first one kept.
+    passed: usize,
+    /// The number of the line that each output has not ended yet.
+    open: [Option<usize>; 2],
+}
+
+impl Tail {
+    pub(super) fn new(limit: Option<usize>) -> Self {
+        Self { limit, lines: VecDeque::new(), passed: 0, open: [None; 2] }
+    }
+
+    /// Takes a line, or gives it back at once when all are wanted.
+    pub(super) fn push(&mut self, line: LogLine) -> Option<LogLine> {
+        let Some(limit) = self.limit else { return Some(line) };
+        let open = index(line.output);
+        let number = self.open[open].unwrap_or(self.passed + self.lines.len());
+        self.open[open] = (!line.full).then_some(number);
+        match number.checked_sub(self.passed) {
+            Some(place) if place < self.lines.len() => self.lines[place].push(line),
+            Some(_) => self.lines.push_back(vec![line]),
+            // Its beginning is not among the last lines any more.
+            None => {}
+        }
+        while self.lines.len() > limit {
+            self.lines.pop_front();
+            self.passed += 1;
+        }
+        None
+    }
+
+    /// The last lines, in the order of their beginnings.
+    pub(super) fn into_lines(self) -> impl Iterator<Item = LogLine> {
+        self.lines.into_iter().flatten()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tail(limit: usize, lines: &[&str]) -> Vec<String> {
+        let mut tail = Tail::new(Some(limit));
+        for line in lines {
+            let line = format!("2026-01-31T12:00:00.000000000Z {line}");
+            assert_eq!(tail.push(LogLine::parse(line.as_bytes()).expect("a line")), None);
+        }
+        tail.into_lines().map(|line| String::from_utf8(line.text).expect("text")).collect()
+    }
+
+    #[test]
+    fn pieces_of_a_line_count_once() {
+        let lines = ["stdout F a", "stdout P b1", "stderr F c", "stdout F b2", "stdout F d"];
+        assert_eq!(tail(1, &lines), ["d"]);
+        assert_eq!(tail(2, &lines), ["c", "d"]);
+        assert_eq!(tail(3, &lines), ["b1", "b2", "c", "d"]);
+        assert_eq!(tail(9, &lines), ["a", "b1", "b2", "c", "d"]);
+        assert!(tail(0, &lines).is_empty());
+    }
+
+    #[test]
+    fn without_a_limit_nothing_is_held() {
+        let line = LogLine::parse(b"2026-01-31T12:00:00Z stdout F a").expect("a line");
+        assert_eq!(Tail::new(None).push(line.clone()), Some(line));
+    }
+}

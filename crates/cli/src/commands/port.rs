@@ -1,0 +1,57 @@
+//! `mimeo port`: where a machine's ports are published.
+
+use mimeo_engine::Engine;
+use mimeo_net::PortMapping;
+use serde_json::json;
+
+use crate::commands::select::Machine;
+use crate::error::CliError;
+use crate::{output, view};
+
+/// Arguments of `mimeo port`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  mimeo port web\n  mimeo port web 80/tcp")]
+pub(crate) struct Args {
+    /// As JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    machine: Machine,
+    /// Only this port of the machine
+    #[arg(value_name = "PORT[/PROTOCOL]")]
+    port: Option<String>,
+}
+
+/// Prints where each port is published, or where one is.
+pub(crate) fn run(engine: &Engine, args: &Args) -> Result<i32, CliError> {
+    let found = args.machine.find(engine)?;
+    let wanted = args.port.as_deref().map(wanted);
+    let is_wanted = |port: &&PortMapping| wanted.as_ref().is_none_or(|wanted| *wanted == guest(port));
+    let ports: Vec<_> = view::published(&found.record).iter().filter(is_wanted).collect();
+    if let (Some(wanted), true) = (&wanted, ports.is_empty()) {
+        let name = &found.record.name;
+        return Err(CliError::usage(format!("machine {name} does not publish port {wanted}")));
+    }
+    if args.json {
+        let all = ports.iter().map(|port| {
+            json!({"host_ip": port.host_ip, "host_port": port.host_port, "container_port": port.guest_port,
+                   "protocol": port.protocol})
+        });
+        output::json(&all.collect::<Vec<_>>())?;
+        return Ok(0);
+    }
+    for port in ports {
+        let host = format!("{}:{}", port.host_ip, port.host_port.unwrap_or_default());
+        output::line(if wanted.is_some() { host } else { format!("{} -> {host}", guest(port)) })?;
+    }
+    Ok(0)
+}
+
+fn guest(port: &PortMapping) -> String {
+    format!("{}/{}", port.guest_port, port.protocol)
+}
+
+/// A number alone means TCP.
+fn wanted(text: &str) -> String {
+    if text.contains('/') { text.to_owned() } else { format!("{text}/tcp") }
+}

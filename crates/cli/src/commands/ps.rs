@@ -1,0 +1,120 @@
+//! `mimeo ps`: the machines.
+
+mod filter;
+mod row;
+
+use jiff::Timestamp;
+use mimeo_engine::machine::Phase;
+use mimeo_engine::{Engine, Found};
+use serde_json::json;
+
+use crate::error::CliError;
+use crate::output;
+use crate::template::{Format, render};
+use crate::view::{self, ImageNames};
+use crate::words;
+use filter::Filter;
+use row::Row;
+
+const HEADINGS: [&str; 7] = ["CONTAINER ID", "IMAGE", "COMMAND", "CREATED", "STATUS", "PORTS", "NAMES"];
+
+/// Arguments of `mimeo ps`.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  mimeo ps -a\n  mimeo ps --filter status=exited -q\n  mimeo ps --pid $! --json"
+)]
+pub(crate) struct Args {
+    /// Those that have ended, too
+    #[arg(short, long)]
+    all: bool,
+    /// Only the ids
+    #[arg(short, long)]
+    quiet: bool,
+    /// Whole ids and commands
+    #[arg(long)]
+    no_trunc: bool,
+    /// Only some: name=, id=, status=, label=, health=, ancestor= or exited=; may be given again
+    #[arg(short, long, value_name = "KEY=VALUE")]
+    filter: Vec<String>,
+    /// Only the machine whose monitor has this process id
+    #[arg(long)]
+    pid: Option<u32>,
+    /// `json`, or a text with {{.ID}}, {{.Names}}, {{.Status}} and the like
+    #[arg(long, value_name = "FORMAT")]
+    format: Option<String>,
+    /// As JSON
+    #[arg(long, conflicts_with = "format")]
+    json: bool,
+}
+
+/// Prints the machines, the newest first.
+pub(crate) fn run(engine: &Engine, args: &Args) -> Result<i32, CliError> {
+    let names = ImageNames::load(engine)?;
+    let filters = args.filter.iter().map(|text| Filter::parse(text)).collect::<Result<Vec<_>, _>>()?;
+    let mut found = engine.registry().list()?;
+    found.reverse();
+    let wanted = |found: &Found| {
+        args.pid.is_none_or(|pid| found.owned && found.record.monitor.pid == pid)
+            && (args.all || found.record.phase() != Phase::Exited || filter::asks_for_ended(&filters))
+            && filter::accepts(&filters, &found.record, &names.of(&found.record))
+    };
+    found.retain(wanted);
+    show(args, &found, &names)?;
+    Ok(0)
+}
+
+fn show(args: &Args, found: &[Found], names: &ImageNames) -> Result<(), CliError> {
+    let now = Timestamp::now();
+    match Format::given(args.format.as_deref(), args.json) {
+        _ if args.quiet => found.iter().try_for_each(|found| output::line(id(args, found))),
+        Some(Format::Json) => {
+            let rows = found.iter().map(|found| Row::of(&found.record, names.of(&found.record), now));
+            output::json(&rows.collect::<Vec<_>>())
+        }
+        Some(Format::Text(template)) => found
+            .iter()
+            .try_for_each(|found| output::line(render(&template, &fields(args, found, names, now))?)),
+        None => {
+            let rows: Vec<_> = found.iter().map(|found| cells(args, found, names, now)).collect();
+            output::table(&HEADINGS, &rows)
+        }
+    }
+}
+
+fn id(args: &Args, found: &Found) -> String {
+    let id = &found.record.id;
+    if args.no_trunc { id.to_string() } else { id.short().to_owned() }
+}
+
+fn cells(args: &Args, found: &Found, names: &ImageNames, now: Timestamp) -> Vec<String> {
+    let record = &found.record;
+    vec![
+        id(args, found),
+        names.of(record),
+        words::command(&record.args, args.no_trunc),
+        words::ago(record.times.created, now),
+        view::status(record, now),
+        view::ports(record),
+        record.name.to_string(),
+    ]
+}
+
+/// podman's names of the columns, for `--format`.
+fn fields(args: &Args, found: &Found, names: &ImageNames, now: Timestamp) -> serde_json::Value {
+    let record = &found.record;
+    json!({
+        "ID": id(args, found),
+        "Image": names.of(record),
+        "Command": words::command(&record.args, args.no_trunc),
+        "CreatedAt": record.times.created.to_string(),
+        "Created": words::ago(record.times.created, now),
+        "RunningFor": words::ago(record.times.created, now),
+        "Status": view::status(record, now),
+        "State": view::state(record.phase()),
+        "Ports": view::ports(record),
+        "Names": record.name,
+        "Labels": record.spec.labels,
+        "Pid": record.monitor.pid,
+        "ExitCode": record.exit().map(|exit| exit.code),
+    })
+}

@@ -1,0 +1,140 @@
+//! `--filter`: which machines are shown. Filters of one kind are
+//! alternatives, kinds add up; labels all have to be there.
+
+use mimeo_engine::machine::Record;
+
+use crate::error::CliError;
+use crate::view;
+
+/// One filter.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Filter {
+    Name(String),
+    Id(String),
+    Status(String),
+    Health(String),
+    Ancestor(String),
+    Exited(i32),
+    Label(String, Option<String>),
+}
+
+impl Filter {
+    /// Reads `KEY=VALUE`.
+    pub(super) fn parse(text: &str) -> Result<Self, CliError> {
+        let refuse = |why: String| CliError::usage(why);
+        let (key, value) = text
+            .split_once('=')
+            .ok_or_else(|| refuse(format!("{text:?} is an invalid filter: KEY=VALUE is wanted")))?;
+        let value = value.to_owned();
+        match key {
+            "name" => Ok(Self::Name(value)),
+            "id" => Ok(Self::Id(value)),
+            "status" => known_status(value),
+            "health" => Ok(Self::Health(value)),
+            "ancestor" => Ok(Self::Ancestor(value)),
+            "exited" => {
+                value.parse().map(Self::Exited).map_err(|_| refuse(format!("{value:?} is no exit code")))
+            }
+            "label" => Ok(match value.split_once('=') {
+                Some((key, value)) => Self::Label(key.to_owned(), Some(value.to_owned())),
+                None => Self::Label(value, None),
+            }),
+            _ => Err(refuse(format!("{key} is an invalid filter"))),
+        }
+    }
+
+    fn accepts(&self, record: &Record, image: &str) -> bool {
+        match self {
+            Self::Name(part) => {
+                record.name.as_str().contains(part.trim_start_matches('^').trim_end_matches('$'))
+            }
+            Self::Id(beginning) => record.id.as_str().starts_with(beginning),
+            Self::Status(word) => view::state(record.phase()) == word,
+            Self::Health(word) => match &record.health {
+                Some(health) => health.status.to_string() == *word,
+                None => word == "none",
+            },
+            Self::Ancestor(name) => {
+                let id = record.image.as_ref().map_or("", |image| view::bare_id(&image.id));
+                image.contains(name.as_str()) || id.starts_with(name)
+            }
+            Self::Exited(code) => record.exit().is_some_and(|exit| exit.code == *code),
+            Self::Label(key, value) => {
+                let found = record.spec.labels.get(key);
+                found.is_some() && (value.is_none() || found == value.as_ref())
+            }
+        }
+    }
+}
+
+fn known_status(word: String) -> Result<Filter, CliError> {
+    match word.as_str() {
+        "created" | "running" | "paused" | "stopping" | "exited" => Ok(Filter::Status(word)),
+        // Words of podman's that mean states of ours.
+        "stopped" => Ok(Filter::Status("exited".to_owned())),
+        "configured" | "initialized" | "creating" => Ok(Filter::Status("created".to_owned())),
+        _ => Err(CliError::usage(format!(
+            "{word:?} is not a valid status: created, running, paused, stopping and exited are"
+        ))),
+    }
+}
+
+/// Whether machines that have ended are wanted without `--all`.
+pub(super) fn asks_for_ended(filters: &[Filter]) -> bool {
+    filters.iter().any(|filter| matches!(filter, Filter::Status(_) | Filter::Exited(_)))
+}
+
+/// Whether all kinds of filters like the machine.
+pub(super) fn accepts(filters: &[Filter], record: &Record, image: &str) -> bool {
+    filters.iter().all(|filter| match filter {
+        Filter::Label(..) => filter.accepts(record, image),
+        _ => {
+            let same = |other: &&Filter| std::mem::discriminant(*other) == std::mem::discriminant(filter);
+            filters.iter().filter(same).any(|other| other.accepts(record, image))
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use mimeo_engine::{Exit, MachineId, MachineSpec, State};
+
+    use super::*;
+
+    fn accepted(texts: &[&str]) -> bool {
+        let mut spec = MachineSpec::new("busybox");
+        spec.labels = [("tier".to_owned(), "front".to_owned())].into();
+        let mut record = Record::new(MachineId::random(), "web-1".parse().expect("a name"), spec);
+        record.state = State::Exited(Exit { code: 3, out_of_memory: false, error: None });
+        let filters: Vec<_> = texts.iter().map(|text| Filter::parse(text).expect("a filter")).collect();
+        accepts(&filters, &record, "docker.io/library/busybox:latest")
+    }
+
+    #[test]
+    fn each_filter_does_as_podmans() {
+        for yes in ["name=web", "status=exited", "label=tier", "label=tier=front", "health=none", "exited=3"]
+        {
+            assert!(accepted(&[yes]), "{yes}");
+        }
+        for no in
+            ["name=db", "status=running", "label=other", "label=tier=back", "health=healthy", "exited=0"]
+        {
+            assert!(!accepted(&[no]), "{no}");
+        }
+    }
+
+    #[test]
+    fn one_kind_is_any_of_and_kinds_are_all_of() {
+        assert!(accepted(&["name=db", "name=web"]));
+        assert!(!accepted(&["name=web", "status=running"]));
+        assert!(!accepted(&["label=tier", "label=other"]));
+        assert!(accepted(&[]));
+    }
+
+    #[test]
+    fn what_is_no_filter_is_refused() {
+        for bad in ["foo=x", "name", "status=odd", "exited=x"] {
+            assert!(Filter::parse(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! `mimeo rm`: machines and all that is kept of them go.
+
+use mimeo_engine::Engine;
+use mimeo_engine::act::{self, ActError};
+use mimeo_engine::machine::{FindError, Found, Refusal};
+
+use crate::commands::select::{Machines, each, find_all, find_each};
+use crate::error::CliError;
+
+/// podman's exit code when there is no such machine.
+const NO_SUCH: i32 = 1;
+/// podman's exit code when a machine runs.
+const RUNNING: i32 = 2;
+
+/// Arguments of `mimeo rm`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  mimeo rm job\n  mimeo rm --force web\n  mimeo rm --all")]
+pub(crate) struct Args {
+    /// End it first when it runs: at once, or as --time says. One that does not exist is no error
+    #[arg(short, long)]
+    force: bool,
+    /// Seconds that its container gets to end by itself; with --force
+    #[arg(short = 't', long, value_name = "SECONDS", requires = "force")]
+    time: Option<u32>,
+    /// Every machine; those that run only with --force
+    #[arg(short, long, conflicts_with_all = ["names", "pid"])]
+    all: bool,
+    /// Machines that do not exist are no error
+    #[arg(short, long)]
+    ignore: bool,
+    /// For podman's sake: machines keep no volumes of their own
+    #[arg(short, long)]
+    volumes: bool,
+    #[command(flatten)]
+    machines: Machines,
+}
+
+/// Removes each.
+pub(crate) async fn run(engine: &Engine, args: Args) -> Result<i32, CliError> {
+    let mut machines =
+        if args.all { find_all(engine, |_| true)? } else { find_each(engine, args.machines.selectors()?) };
+    if args.ignore || args.force {
+        machines.retain(|(_, found)| !matches!(found, Err(FindError::None(_))));
+    }
+    let (force, time) = (args.force, args.time);
+    let remove = move |engine, found| async move {
+        remove(&engine, found, force, time).await?;
+        Ok(None)
+    };
+    Ok(each(engine, machines, remove).await)
+}
+
+async fn remove(
+    engine: &Engine,
+    found: Result<Found, FindError>,
+    force: bool,
+    time: Option<u32>,
+) -> Result<(), CliError> {
+    let found = match found {
+        Ok(found) => found,
+        Err(FindError::Unreadable { id, .. }) if force => return Ok(act::remove_unreadable(engine, &id)?),
+        Err(error @ FindError::None(_)) => return Err(CliError::from(error).with_code(NO_SUCH)),
+        Err(error) => return Err(error.into()),
+    };
+    match act::remove(engine, &found, force, time).await {
+        Err(error @ ActError::Refused { refusal: Refusal::Running, .. }) => {
+            Err(CliError::from(error).with_code(RUNNING))
+        }
+        other => Ok(other?),
+    }
+}

@@ -1,0 +1,40 @@
+//! `mimeo stop`: ends machines in good order.
+
+use mimeo_engine::{Engine, act};
+
+use crate::commands::select::{Machines, each, find_all, find_each};
+use crate::error::CliError;
+
+/// Arguments of `mimeo stop`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  mimeo stop web\n  mimeo stop --time 0 web db\n  mimeo stop --all")]
+pub(crate) struct Args {
+    /// Seconds until SIGKILL; otherwise what the machine was started with, or 10
+    #[arg(short = 't', long, value_name = "SECONDS")]
+    time: Option<u32>,
+    /// Every machine that runs
+    #[arg(short, long, conflicts_with_all = ["names", "pid"])]
+    all: bool,
+    /// Machines that do not exist are no error
+    #[arg(short, long)]
+    ignore: bool,
+    #[command(flatten)]
+    machines: Machines,
+}
+
+/// Stops each.
+pub(crate) async fn run(engine: &Engine, args: Args) -> Result<i32, CliError> {
+    let mut machines = if args.all {
+        find_all(engine, |found| found.owned)?
+    } else {
+        find_each(engine, args.machines.selectors()?)
+    };
+    if args.ignore {
+        machines.retain(|(_, found)| found.is_ok());
+    }
+    let stop = move |engine: Engine, found: Result<_, _>| async move {
+        act::stop(&engine, &found?, args.time).await?;
+        Ok(None)
+    };
+    Ok(each(engine, machines, stop).await)
+}

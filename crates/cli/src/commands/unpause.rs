@@ -1,0 +1,32 @@
+//! `mimeo unpause`: machines' processors go on.
+
+use mimeo_engine::machine::Phase;
+use mimeo_engine::{Engine, act};
+
+use crate::commands::select::{Machines, each, find_all, find_each};
+use crate::error::CliError;
+
+/// Arguments of `mimeo unpause`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  mimeo unpause web")]
+pub(crate) struct Args {
+    /// Every machine that is paused
+    #[arg(short, long, conflicts_with_all = ["names", "pid"])]
+    all: bool,
+    #[command(flatten)]
+    machines: Machines,
+}
+
+/// Lets the processors of each go on.
+pub(crate) async fn run(engine: &Engine, args: Args) -> Result<i32, CliError> {
+    let machines = if args.all {
+        find_all(engine, |found| found.record.phase() == Phase::Paused)?
+    } else {
+        find_each(engine, args.machines.selectors()?)
+    };
+    let act = |engine: Engine, found: Result<_, _>| async move {
+        act::unpause(&engine, &found?).await?;
+        Ok(None)
+    };
+    Ok(each(engine, machines, act).await)
+}

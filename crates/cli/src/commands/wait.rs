@@ -1,0 +1,30 @@
+//! `mimeo wait`: until machines have ended.
+
+use mimeo_engine::{Engine, act};
+
+use crate::commands::select::{Machines, each, find_each};
+use crate::error::CliError;
+
+/// Arguments of `mimeo wait`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  mimeo wait job   # prints its exit code")]
+pub(crate) struct Args {
+    /// Machines that do not exist are no error
+    #[arg(long)]
+    ignore: bool,
+    #[command(flatten)]
+    machines: Machines,
+}
+
+/// Waits for each and prints the exit codes of their containers.
+pub(crate) async fn run(engine: &Engine, args: Args) -> Result<i32, CliError> {
+    let mut machines = find_each(engine, args.machines.selectors()?);
+    if args.ignore {
+        machines.retain(|(_, found)| found.is_ok());
+    }
+    let wait = |engine: Engine, found: Result<_, _>| async move {
+        let exit = act::wait(&engine, &found?).await?;
+        Ok(Some(exit.code.to_string()))
+    };
+    Ok(each(engine, machines, wait).await)
+}

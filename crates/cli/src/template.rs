@@ -1,0 +1,92 @@
+//! podman's `--format`: `json`, or a text with `{{.Field}}` in it. Of Go's
+//! templates only fields are known, and `json`.
+
+use serde_json::Value;
+
+use crate::error::CliError;
+
+/// How a result is to be printed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Format {
+    /// As JSON.
+    Json,
+    /// As this text, with fields put in.
+    Text(String),
+}
+
+impl Format {
+    /// What `--format` says, and `--json`.
+    pub(crate) fn given(format: Option<&str>, json: bool) -> Option<Self> {
+        match format {
+            Some("json") => Some(Self::Json),
+            Some(text) => Some(Self::Text(text.strip_prefix("table ").unwrap_or(text).replace("\\t", "\t"))),
+            None => json.then_some(Self::Json),
+        }
+    }
+}
+
+/// Puts the fields of `value` into `template`.
+pub(crate) fn render(template: &str, value: &Value) -> Result<String, CliError> {
+    let mut text = String::new();
+    let mut rest = template;
+    while let Some((before, field)) = rest.split_once("{{") {
+        let (field, after) = field
+            .split_once("}}")
+            .ok_or_else(|| CliError::usage(format!("--format {template:?} has {{{{ without }}}}")))?;
+        text.push_str(before);
+        text.push_str(&look_up(field.trim(), value)?);
+        rest = after;
+    }
+    text.push_str(rest);
+    Ok(text)
+}
+
+fn look_up(field: &str, value: &Value) -> Result<String, CliError> {
+    let (path, json) = match field.strip_prefix("json ") {
+        Some(path) => (path.trim(), true),
+        None => (field, false),
+    };
+    let unknown = || {
+        CliError::usage(format!(
+            "--format knows fields such as {{{{.Id}}}} and {{{{json .Config}}}}, not {field:?}"
+        ))
+    };
+    let keys = path.strip_prefix('.').ok_or_else(unknown)?;
+    let mut found = value;
+    for key in keys.split('.').filter(|key| !key.is_empty()) {
+        found = found.get(key).ok_or_else(unknown)?;
+    }
+    if json { Ok(serde_json::to_string(found)?) } else { Ok(plain(found)) }
+}
+
+/// A value as Go prints it.
+fn plain(value: &Value) -> String {
+    match value {
+        Value::Null => String::new(),
+        Value::String(text) => text.clone(),
+        Value::Array(items) => format!("[{}]", items.iter().map(plain).collect::<Vec<_>>().join(" ")),
+        Value::Object(map) => {
+            let pairs = map.iter().map(|(key, value)| format!("{key}:{}", plain(value)));
+            format!("map[{}]", pairs.collect::<Vec<_>>().join(" "))
+        }
+        other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn fields_are_put_in() {
+        let value = json!({"Id": "ab", "State": {"Pid": 5, "Running": true}, "Args": ["a", "b"]});
+        let told = |template| render(template, &value).unwrap_or_default();
+        assert_eq!(told("{{.Id}} {{ .State.Pid }}{{.State.Running}}"), "ab 5true");
+        assert_eq!(told("{{.Args}} {{json .Args}}"), "[a b] [\"a\",\"b\"]");
+        assert_eq!(told("plain"), "plain");
+        assert!(render("{{.Nope}}", &value).is_err());
+        assert!(render("{{.Id", &value).is_err());
+        assert!(render("{{range .Args}}", &value).is_err());
+    }
+}

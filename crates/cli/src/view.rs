@@ -1,0 +1,116 @@
+//! What people see of a machine, in podman's words.
+
+use std::collections::HashMap;
+
+use jiff::Timestamp;
+use mimeo_engine::machine::{Phase, Record};
+use mimeo_engine::{Engine, Exit};
+use mimeo_image::ImageName;
+use mimeo_net::PortMapping;
+
+use crate::error::CliError;
+use crate::words;
+
+/// podman's word for where a machine is in its life.
+pub(crate) fn state(phase: Phase) -> &'static str {
+    match phase {
+        Phase::Creating => "created",
+        Phase::Running => "running",
+        Phase::Paused => "paused",
+        Phase::Stopping => "stopping",
+        Phase::Exited => "exited",
+    }
+}
+
+/// `Up 5 seconds (healthy)`, `Exited (0) 3 minutes ago`, `Paused`, `Created`.
+pub(crate) fn status(record: &Record, now: Timestamp) -> String {
+    match record.phase() {
+        Phase::Creating => "Created".to_owned(),
+        Phase::Paused => "Paused".to_owned(),
+        Phase::Stopping => "Stopping".to_owned(),
+        Phase::Running => up(record, now),
+        Phase::Exited => exited(record.exit(), record.times.finished.unwrap_or(now), now),
+    }
+}
+
+fn up(record: &Record, now: Timestamp) -> String {
+    let since = record.times.started.unwrap_or(now);
+    let health = record.health.as_ref().map(|health| format!(" ({})", health.status)).unwrap_or_default();
+    format!("Up {}{health}", words::span(now.duration_since(since)))
+}
+
+fn exited(exit: Option<&Exit>, finished: Timestamp, now: Timestamp) -> String {
+    let code = exit.map_or(0, |exit| exit.code);
+    format!("Exited ({code}) {}", words::ago(finished, now))
+}
+
+/// `0.0.0.0:8080->80/tcp, 127.0.0.1:53->53/udp`.
+pub(crate) fn ports(record: &Record) -> String {
+    published(record).iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+/// The machine's published ports.
+pub(crate) fn published(record: &Record) -> &[PortMapping] {
+    record.network.as_ref().map_or(&[], |network| &network.ports)
+}
+
+/// Names of images by their ids.
+#[derive(Debug, Default)]
+pub(crate) struct ImageNames(HashMap<String, Vec<String>>);
+
+impl ImageNames {
+    /// Those of all images that are here.
+    pub(crate) fn load(engine: &Engine) -> Result<Self, CliError> {
+        let images = engine.images()?.list()?.images;
+        Ok(Self(images.into_iter().map(|image| (image.id.to_string(), image.names)).collect()))
+    }
+
+    /// The full name of the image that a machine runs; what the person wrote when it has none.
+    pub(crate) fn of(&self, record: &Record) -> String {
+        let written = &record.spec.image;
+        let names = record.image.as_ref().and_then(|image| self.0.get(&image.id));
+        let full = written.parse::<ImageName>().map(|name| name.to_string()).unwrap_or_default();
+        match names {
+            Some(names) if names.contains(&full) => full,
+            Some(names) => names.first().unwrap_or(written).clone(),
+            None => written.clone(),
+        }
+    }
+}
+
+/// An image's id without the name of its digest, as podman shows it.
+pub(crate) fn bare_id(id: &str) -> &str {
+    id.strip_prefix("sha256:").unwrap_or(id)
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::ToSpan;
+    use mimeo_engine::machine::{Health, HealthStatus};
+    use mimeo_engine::{MachineId, MachineSpec, State};
+
+    use super::*;
+
+    fn record(state: State, now: Timestamp) -> Record {
+        let name = "web".parse().expect("a name");
+        let mut record = Record::new(MachineId::random(), name, MachineSpec::new("busybox"));
+        record.times.started = Some(now - 5.seconds());
+        record.times.finished = Some(now - 3.minutes());
+        record.state = state;
+        record
+    }
+
+    #[test]
+    fn a_machines_status_is_in_podmans_words() {
+        let now = Timestamp::now();
+        let told = |state| status(&record(state, now), now);
+        assert_eq!(told(State::Running), "Up 5 seconds");
+        assert_eq!(told(State::Creating), "Created");
+        assert_eq!(told(State::Paused), "Paused");
+        let exit = Exit { code: 3, out_of_memory: false, error: None };
+        assert_eq!(told(State::Exited(exit)), "Exited (3) 3 minutes ago");
+        let mut well = record(State::Running, now);
+        well.health = Some(Health { status: HealthStatus::Healthy, failing_streak: 0, last_failure: None });
+        assert_eq!(status(&well, now), "Up 5 seconds (healthy)");
+    }
+}

@@ -1,0 +1,148 @@
+//! Figures in podman's words. Pure: the caller brings the clock.
+
+use jiff::{SignedDuration, Timestamp};
+
+/// Characters of a command that a table shows.
+const COMMAND: usize = 17;
+
+/// `Less than a second`, `5 seconds`, `About a minute`, `3 weeks`.
+pub(crate) fn span(duration: SignedDuration) -> String {
+    let seconds = duration.as_secs().max(0);
+    let (minutes, hours) = (seconds / 60, (seconds + 1800) / 3600);
+    match seconds {
+        0 => "Less than a second".to_owned(),
+        1 => "1 second".to_owned(),
+        2..60 => format!("{seconds} seconds"),
+        60..120 => "About a minute".to_owned(),
+        120..3600 => format!("{minutes} minutes"),
+        _ => long_span(hours, seconds / 3600),
+    }
+}
+
+fn long_span(rounded: i64, hours: i64) -> String {
+    match rounded {
+        ..=1 => "About an hour".to_owned(),
+        2..48 => format!("{rounded} hours"),
+        48..336 => format!("{} days", rounded / 24),
+        336..1440 => format!("{} weeks", rounded / 24 / 7),
+        1440..17520 => format!("{} months", rounded / 24 / 30),
+        _ => format!("{} years", hours / 24 / 365),
+    }
+}
+
+/// `5 seconds ago`.
+pub(crate) fn ago(then: Timestamp, now: Timestamp) -> String {
+    format!("{} ago", span(now.duration_since(then)))
+}
+
+/// `557.1kB`: powers of 1000, `digits` digits that mean something.
+pub(crate) fn size(bytes: u64, digits: usize) -> String {
+    let (number, unit) = scaled(bytes, digits);
+    format!("{number}{unit}")
+}
+
+/// `4.26 MB`, as lists of images have it.
+pub(crate) fn spaced_size(bytes: u64) -> String {
+    let (number, unit) = scaled(bytes, 3);
+    format!("{number} {unit}")
+}
+
+fn scaled(bytes: u64, digits: usize) -> (String, &'static str) {
+    const UNITS: [&str; 7] = ["B", "kB", "MB", "GB", "TB", "PB", "EB"];
+    let mut value = bytes as f64;
+    let mut unit = 0;
+    while value >= 1000.0 && unit + 1 < UNITS.len() {
+        value /= 1000.0;
+        unit += 1;
+    }
+    (significant(value, digits), UNITS[unit])
+}
+
+/// A number below 1000 with so many digits; noughts behind the point are left out.
+fn significant(value: f64, digits: usize) -> String {
+    let whole = if value >= 100.0 {
+        3
+    } else if value >= 10.0 {
+        2
+    } else {
+        1
+    };
+    let text = format!("{value:.*}", digits.saturating_sub(whole));
+    if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
+}
+
+/// A command on one line, cut as podman cuts it.
+pub(crate) fn command(words: &[String], whole: bool) -> String {
+    let line = words.join(" ").replace(['\n', '\t', '\r'], " ");
+    if whole || line.chars().count() <= COMMAND {
+        return line;
+    }
+    let beginning: String = line.chars().take(COMMAND).collect();
+    format!("{beginning}...")
+}
+
+/// `1m2.5s`, as podman's tables have processor time.
+pub(crate) fn clock(micros: u64) -> String {
+    let seconds = micros / 1_000_000;
+    match seconds {
+        0 if micros < 1000 => format!("{micros}µs"),
+        0 => format!("{}ms", micros / 1000),
+        1..60 => format!("{seconds}s"),
+        60..3600 => format!("{}m{}s", seconds / 60, seconds % 60),
+        _ => format!("{}h{}m{}s", seconds / 3600, seconds / 60 % 60, seconds % 60),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spans_are_podmans() {
+        let told = |seconds| span(SignedDuration::from_secs(seconds));
+        let expected = [
+            (-5, "Less than a second"),
+            (0, "Less than a second"),
+            (1, "1 second"),
+            (59, "59 seconds"),
+            (60, "About a minute"),
+            (119, "About a minute"),
+            (120, "2 minutes"),
+            (3599, "59 minutes"),
+            (3600, "About an hour"),
+            (5400, "2 hours"),
+            (47 * 3600, "47 hours"),
+            (48 * 3600, "2 days"),
+            (14 * 86400, "2 weeks"),
+            (60 * 86400, "2 months"),
+            (800 * 86400, "2 years"),
+        ];
+        expected.into_iter().for_each(|(seconds, words)| assert_eq!(told(seconds), words, "{seconds}"));
+    }
+
+    #[test]
+    fn sizes_are_podmans() {
+        for (bytes, words) in [(0, "0B"), (999, "999B"), (557_100, "557.1kB"), (25_280_000_000, "25.28GB")] {
+            assert_eq!(size(bytes, 4), words);
+        }
+        assert_eq!(spaced_size(2_000_000), "2 MB");
+        assert_eq!(spaced_size(4_261_550), "4.26 MB");
+        assert_eq!(spaced_size(141_000_000), "141 MB");
+    }
+
+    #[test]
+    fn commands_are_cut_where_podman_cuts_them() {
+        let words = |line: &str| line.split(' ').map(str::to_owned).collect::<Vec<_>>();
+        assert_eq!(command(&words("sleep 1000"), false), "sleep 1000");
+        assert_eq!(command(&words("sh -c echo hi; echo err"), false), "sh -c echo hi; ec...");
+        assert_eq!(command(&words("sh -c echo hi; echo err"), true), "sh -c echo hi; echo err");
+        assert_eq!(command(&["a\nb".to_owned()], false), "a b");
+    }
+
+    #[test]
+    fn times_are_short() {
+        for (micros, words) in [(5, "5µs"), (5000, "5ms"), (61_000_000, "1m1s"), (3_661_000_000, "1h1m1s")] {
+            assert_eq!(clock(micros), words);
+        }
+    }
+}

@@ -1,0 +1,30 @@
+//! What can be asked of a machine that exists, wherever it is in its life. The
+//! command line and the manager both ask here; the machine's monitor does it.
+
+mod end;
+mod error;
+mod kill;
+mod pause;
+mod remove;
+mod stop;
+mod wait;
+
+pub use error::ActError;
+pub use kill::kill;
+pub use pause::{pause, unpause};
+pub use remove::{remove, remove_unreadable};
+pub use stop::stop;
+pub use wait::wait;
+
+use crate::Engine;
+use crate::control::{ConnectError, ControlClient, ControlRequest};
+use crate::machine::Found;
+
+/// Asks the machine's monitor; `false` when it is just going.
+async fn ask(engine: &Engine, machine: &Found, request: &ControlRequest) -> Result<bool, ActError> {
+    match ControlClient::connect(engine.home(), machine).await {
+        Ok(client) => Ok(client.ask(request).await.map(|()| true)?),
+        Err(ConnectError::NotRunning { .. }) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}

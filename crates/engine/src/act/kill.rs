@@ -1,0 +1,35 @@
+//! `kill`: a signal for a machine's container.
+
+use super::{ActError, ask, end, stop};
+use crate::Engine;
+use crate::control::ControlRequest;
+use crate::machine::{Action, Found, Phase, Refusal, decide};
+
+/// Signals that end what does not catch them: a machine that is still being
+/// made has nobody to catch them.
+const ENDING: [i32; 5] = [1, 2, 3, 9, 15];
+
+/// Needs nobody to take it: what is paused goes on only to end.
+const SIGKILL: i32 = 9;
+
+/// Sends the machine's container a signal.
+///
+/// # Errors
+/// When it does not run, or cannot be reached.
+pub async fn kill(engine: &Engine, machine: &Found, signal: i32) -> Result<(), ActError> {
+    let refused = |refusal| ActError::Refused { name: machine.record.name.clone(), refusal };
+    if !machine.owned {
+        return Err(refused(Refusal::NotRunning));
+    }
+    if machine.record.phase() == Phase::Creating && ENDING.contains(&signal) {
+        return end::interrupt(engine, machine).await;
+    }
+    if machine.record.phase() == Phase::Paused && signal == SIGKILL {
+        return stop(engine, machine, Some(0)).await;
+    }
+    decide(machine.record.phase(), Action::Signal).map_err(refused)?;
+    match ask(engine, machine, &ControlRequest::Signal { signal }).await? {
+        true => Ok(()),
+        false => Err(refused(Refusal::NotRunning)),
+    }
+}

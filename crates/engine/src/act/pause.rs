@@ -1,0 +1,36 @@
+//! `pause` and `unpause`: a machine's processors stand still, and go on.
+
+use super::{ActError, ask};
+use crate::Engine;
+use crate::control::ControlRequest;
+use crate::machine::{Action, Found, Refusal, decide};
+
+/// Stops the machine's processors.
+///
+/// # Errors
+/// When it does not run, or cannot be reached.
+pub async fn pause(engine: &Engine, machine: &Found) -> Result<(), ActError> {
+    act(engine, machine, Action::Pause, &ControlRequest::Pause).await
+}
+
+/// Lets the machine's processors go on.
+///
+/// # Errors
+/// When it is not paused, or cannot be reached.
+pub async fn unpause(engine: &Engine, machine: &Found) -> Result<(), ActError> {
+    act(engine, machine, Action::Unpause, &ControlRequest::Unpause).await
+}
+
+async fn act(
+    engine: &Engine,
+    machine: &Found,
+    action: Action,
+    request: &ControlRequest,
+) -> Result<(), ActError> {
+    let refused = |refusal| ActError::Refused { name: machine.record.name.clone(), refusal };
+    decide(machine.record.phase(), action).map_err(refused)?;
+    match ask(engine, machine, request).await? {
+        true => Ok(()),
+        false => Err(refused(Refusal::NotRunning)),
+    }
+}

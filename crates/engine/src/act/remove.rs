@@ -1,0 +1,67 @@
+//! `rm`: a machine and all that is kept of it go.
+
+use std::time::Duration;
+
+use tokio::time::timeout;
+
+use super::{ActError, end, stop};
+use crate::Engine;
+use crate::machine::{Action, Decision, Found, Phase, decide};
+
+/// Removes the machine. With `force` one that runs is ended first: at once, or
+/// in good order within `grace` seconds.
+///
+/// # Errors
+/// When it runs and nobody said that this does not matter, or it does not end.
+pub async fn remove(
+    engine: &Engine,
+    machine: &Found,
+    force: bool,
+    grace: Option<u32>,
+) -> Result<(), ActError> {
+    let phase = if machine.owned { machine.record.phase() } else { Phase::Exited };
+    let decision = decide(phase, Action::Remove { force })
+        .map_err(|refusal| ActError::Refused { name: machine.record.name.clone(), refusal })?;
+    if decision == Decision::StopFirst {
+        end(engine, machine, grace.unwrap_or(0)).await?;
+    }
+    // It says that it has ended a little before it has cleared away.
+    end::until_unowned(engine, machine, end::FINISH).await?;
+    let record = &machine.record;
+    let existed = engine.home().machine(&record.id).exists();
+    engine
+        .registry()
+        .remove(&record.id)
+        .map_err(|source| ActError::Remove { name: record.name.to_string(), source })?;
+    // With --rm, or when it never came up, the monitor was faster.
+    if existed {
+        engine.events().tell(record, "remove", &[]);
+    }
+    Ok(())
+}
+
+/// Ends the machine; when its monitor cannot do it, the monitor.
+async fn end(engine: &Engine, machine: &Found, grace: u32) -> Result<(), ActError> {
+    let patience = Duration::from_secs(grace.into()) + end::FINISH + end::UNDO;
+    match timeout(patience, stop(engine, machine, Some(grace))).await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(error)) => {
+            tracing::warn!(component = "remove", machine = %machine.record.name, %error, "ended by force");
+            end::destroy(engine, machine).await
+        }
+        Err(_) => end::destroy(engine, machine).await,
+    }
+}
+
+/// Removes a machine whose state cannot be read, by the name of its directory.
+///
+/// # Errors
+/// When its monitor still runs, or the directory cannot be removed.
+pub fn remove_unreadable(engine: &Engine, id: &str) -> Result<(), ActError> {
+    let registry = engine.registry();
+    match registry.remove_unreadable(id) {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(ActError::Unreadable { id: id.to_owned() }),
+        Err(source) => Err(ActError::Remove { name: id.to_owned(), source }),
+    }
+}

@@ -1,0 +1,49 @@
+//! `wait`: until a machine has ended.
+
+use std::time::Duration;
+
+use tokio::time::sleep;
+
+use super::ActError;
+use crate::control::{ConnectError, ControlClient, ControlError};
+use crate::machine::{Exit, Found};
+use crate::{Engine, sweep};
+
+/// From one look at a machine that is still being made to the next.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// Waits until the machine has ended and says how it did.
+///
+/// # Errors
+/// When it goes without a word: it was removed, or never came up.
+pub async fn wait(engine: &Engine, machine: &Found) -> Result<Exit, ActError> {
+    let gone = || ActError::Gone { name: machine.record.name.clone() };
+    let mut machine = machine.clone();
+    loop {
+        if let Some(exit) = machine.record.exit() {
+            return Ok(exit.clone());
+        }
+        if !machine.owned {
+            // Its monitor was killed: the sweep says so in the record.
+            sweep(engine)?;
+        } else if let Some(exit) = ask(engine, &machine).await? {
+            return Ok(exit);
+        }
+        sleep(LOOK).await;
+        machine = engine.registry().read(&machine.record.id).ok_or_else(gone)?;
+    }
+}
+
+/// What its monitor says; nothing when it has no ear yet, or none any more.
+async fn ask(engine: &Engine, machine: &Found) -> Result<Option<Exit>, ActError> {
+    let client = match ControlClient::connect(engine.home(), machine).await {
+        Ok(client) => client,
+        Err(ConnectError::NotRunning { .. } | ConnectError::Hello { .. }) => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    match client.wait().await {
+        Ok(exit) => Ok(Some(exit)),
+        Err(ControlError::Link { .. }) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}

@@ -1,0 +1,95 @@
+//! What a machine costs its host: its processes' memory and processor time.
+
+use std::fs;
+
+use serde::Serialize;
+
+use crate::machine::{ProcessIdentity, Record};
+
+/// Microseconds in one of the kernel's clock ticks (`USER_HZ` is 100 wherever Linux runs).
+const TICK_MICROS: u64 = 10_000;
+
+/// What one process of the host uses.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct ProcessUsage {
+    /// Its id.
+    pub pid: u32,
+    /// Its share of memory in bytes: a page that n processes map counts for one n-th.
+    pub pss_bytes: u64,
+    /// All pages that it maps, in bytes.
+    pub rss_bytes: u64,
+    /// Processor time since its start, its ended threads' too, in microseconds.
+    pub cpu_micros: u64,
+}
+
+/// What a machine costs its host.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct HostUsage {
+    /// The virtual machine monitor; none when it has ended.
+    pub vmm: Option<ProcessUsage>,
+    /// mimeo's own process that owns it.
+    pub monitor: Option<ProcessUsage>,
+}
+
+impl HostUsage {
+    /// What `record`'s processes use now.
+    #[must_use]
+    pub fn of(record: &Record) -> Self {
+        Self { vmm: record.vmm.as_ref().and_then(process), monitor: process(&record.monitor) }
+    }
+
+    /// The memory of both.
+    #[must_use]
+    pub fn pss_bytes(&self) -> u64 {
+        [self.vmm, self.monitor].into_iter().flatten().map(|usage| usage.pss_bytes).sum()
+    }
+}
+
+fn process(identity: &ProcessIdentity) -> Option<ProcessUsage> {
+    if !identity.is_alive() {
+        return None;
+    }
+    let pid = identity.pid;
+    let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    Some(ProcessUsage {
+        pid,
+        pss_bytes: kibibytes(&rollup, "Pss:")?,
+        rss_bytes: kibibytes(&rollup, "Rss:")?,
+        cpu_micros: cpu_micros(&stat)?,
+    })
+}
+
+/// `Pss:     1234 kB`, in bytes.
+fn kibibytes(rollup: &str, key: &str) -> Option<u64> {
+    let line = rollup.lines().find_map(|line| line.strip_prefix(key))?;
+    Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1024)
+}
+
+/// Fields 14 and 15: time in user and in kernel mode.
+fn cpu_micros(stat: &str) -> Option<u64> {
+    let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace().skip(11);
+    let user: u64 = fields.next()?.parse().ok()?;
+    let kernel: u64 = fields.next()?.parse().ok()?;
+    Some((user + kernel) * TICK_MICROS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kernels_texts_are_read() {
+        let rollup = "55d0-7ffc ---p 00000000 00:00 0  [rollup]\nRss:    2048 kB\nPss:    1024 kB\n";
+        assert_eq!(kibibytes(rollup, "Pss:"), Some(1024 * 1024));
+        assert_eq!(kibibytes(rollup, "Swap:"), None);
+        let stat = "1 (a) b) S 0 1 1 0 -1 0 0 0 0 0 7 5 0 0 20 0 1 0 3 0 0";
+        assert_eq!(cpu_micros(stat), Some(120_000));
+    }
+
+    #[test]
+    fn this_process_uses_memory() {
+        let usage = process(&ProcessIdentity::own()).expect("it runs");
+        assert!(usage.pss_bytes > 0 && usage.rss_bytes >= usage.pss_bytes);
+    }
+}
