@@ -1,0 +1,300 @@
+//! The inodes that a guest's kernel knows.
+//!
+//! Each is remembered by where it was found and what it was. A descriptor that
+//! only names it (`O_PATH`) is held for those in use; when there are too many,
+//! the one that was idle longest is closed and found again when it is needed.
+//! What was unlinked through the guest cannot be found again, so it stays held
+//! until the guest forgets it.
+
+use std::collections::{HashMap, VecDeque};
+use std::ffi::{CStr, CString};
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use rustix::fs::{Mode, OFlags, Stat, fstat, openat};
+use rustix::io::Errno;
+
+use super::limits::Limits;
+
+/// The shared directory itself.
+pub(super) const ROOT: u64 = 1;
+/// Directories between a file and the root. Moves on the host could make a loop of what is remembered.
+const MAX_DEPTH: usize = 256;
+
+/// A file's identity on the host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Key {
+    device: u64,
+    inode: u64,
+}
+
+impl From<&Stat> for Key {
+    fn from(stat: &Stat) -> Self {
+        Self { device: stat.st_dev, inode: stat.st_ino }
+    }
+}
+
+/// What changes whenever a file's content does.
+type Stamp = [i64; 4];
+
+#[derive(Debug)]
+pub(super) struct Inodes {
+    root: Arc<OwnedFd>,
+    limits: Limits,
+    table: Mutex<Table>,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    nodes: HashMap<u64, Node>,
+    ids: HashMap<Key, u64>,
+    /// Ids are never given twice.
+    last: u64,
+    /// Nodes with a descriptor, idle ones first.
+    held: VecDeque<u64>,
+}
+
+#[derive(Debug)]
+struct Node {
+    key: Key,
+    /// How often the guest's kernel was told of it, less how often it forgot.
+    lookups: u64,
+    parent: u64,
+    name: CString,
+    fd: Option<Arc<OwnedFd>>,
+    /// Used since the last search for idle ones.
+    used: bool,
+    /// It has no name any more.
+    unlinked: bool,
+    /// The content that the guest may have cached.
+    opened: Option<Stamp>,
+}
+
+impl Inodes {
+    pub(super) fn new(root: OwnedFd, limits: Limits) -> Self {
+        let table = Table { last: ROOT, ..Table::default() };
+        Self { root: Arc::new(root), limits, table: Mutex::new(table) }
+    }
+
+    /// A descriptor that names the inode.
+    pub(super) fn fd(&self, id: u64) -> Result<Arc<OwnedFd>, Errno> {
+        self.fd_within(id, MAX_DEPTH)
+    }
+
+    fn fd_within(&self, id: u64, depth: usize) -> Result<Arc<OwnedFd>, Errno> {
+        if id == ROOT {
+            return Ok(self.root.clone());
+        }
+        let (key, parent, name) = match self.table().nodes.get_mut(&id) {
+            None => return Err(Errno::STALE),
+            Some(Node { fd: Some(fd), used, .. }) => {
+                *used = true;
+                return Ok(fd.clone());
+            }
+            Some(node) => (node.key, node.parent, node.name.clone()),
+        };
+        let parent = self.fd_within(parent, depth.checked_sub(1).ok_or(Errno::LOOP)?)?;
+        let (fd, stat) = found(&parent, &name)?;
+        if Key::from(&stat) != key {
+            return Err(Errno::STALE);
+        }
+        self.table().hold(id, Arc::new(fd), self.limits.held)
+    }
+
+    /// Finds an entry of a directory and counts that the guest was told of it.
+    pub(super) fn look_up(&self, parent: u64, name: &CStr) -> Result<(u64, Stat), Errno> {
+        let directory = self.fd(parent)?;
+        let (fd, stat) = found(&directory, name)?;
+        Ok((self.remember(parent, name, fd, &stat)?, stat))
+    }
+
+    /// Counts that the guest was told of what stands at `name`.
+    pub(super) fn remember(&self, parent: u64, name: &CStr, fd: OwnedFd, stat: &Stat) -> Result<u64, Errno> {
+        let mut table = self.table();
+        let id = table.told(Key::from(stat), self.limits.known)?;
+        table.place(id, parent, name);
+        if let Err(error) = table.hold(id, Arc::new(fd), self.limits.held) {
+            table.forget(id, 1);
+            return Err(error);
+        }
+        Ok(id)
+    }
+
+    /// The guest forgot it that many times.
+    pub(super) fn forget(&self, id: u64, times: u64) {
+        self.table().forget(id, times);
+    }
+
+    /// The guest forgot everything.
+    pub(super) fn forget_all(&self) {
+        let mut table = self.table();
+        let last = table.last;
+        *table = Table { last, ..Table::default() };
+    }
+
+    /// Keeps hold of what stands at `name`, which is about to lose that name.
+    /// The answer is handed to [`Inodes::lost_name`] or [`Inodes::moved`] when it has.
+    pub(super) fn known_at(
+        &self,
+        parent: &OwnedFd,
+        name: &CStr,
+    ) -> Result<Option<(u64, Arc<OwnedFd>)>, Errno> {
+        let (fd, stat) = found(parent, name)?;
+        let mut table = self.table();
+        match table.ids.get(&Key::from(&stat)).copied() {
+            Some(id) => Ok(Some((id, table.hold(id, Arc::new(fd), self.limits.held)?))),
+            None => Ok(None),
+        }
+    }
+
+    /// It cannot be found by its name any more.
+    pub(super) fn lost_name(&self, (id, fd): (u64, Arc<OwnedFd>)) {
+        if let Some(node) = self.table().nodes.get_mut(&id) {
+            node.unlinked = true;
+            node.fd.get_or_insert(fd);
+        }
+    }
+
+    /// It is found elsewhere now.
+    pub(super) fn moved(&self, id: u64, parent: u64, name: &CStr) {
+        self.table().place(id, parent, name);
+    }
+
+    /// Whether the content is what it was when the guest opened it last.
+    pub(super) fn opened_as_before(&self, id: u64, stat: &Stat) -> bool {
+        let stamp = [stat.st_size, stat.st_mtime, stat.st_mtime_nsec as i64, stat.st_ctime_nsec as i64];
+        match self.table().nodes.get_mut(&id) {
+            Some(node) => node.opened.replace(stamp) == Some(stamp),
+            None => false,
+        }
+    }
+
+    /// How many the guest knows.
+    #[cfg(test)]
+    pub(super) fn known(&self) -> usize {
+        self.table().nodes.len()
+    }
+
+    /// How many descriptors are held.
+    #[cfg(test)]
+    pub(super) fn held(&self) -> usize {
+        self.table().nodes.values().filter(|node| node.fd.is_some()).count()
+    }
+
+    fn table(&self) -> MutexGuard<'_, Table> {
+        // Nothing panics while it holds the lock; if it did, the table is still whole.
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Table {
+    /// The id of a file that the guest is told of once more.
+    fn told(&mut self, key: Key, known: usize) -> Result<u64, Errno> {
+        if let Some(id) = self.ids.get(&key)
+            && let Some(node) = self.nodes.get_mut(id)
+        {
+            node.lookups = node.lookups.saturating_add(1);
+            return Ok(*id);
+        }
+        if self.nodes.len() >= known {
+            return Err(Errno::NFILE);
+        }
+        self.last += 1;
+        self.ids.insert(key, self.last);
+        self.nodes.insert(self.last, Node::new(key));
+        Ok(self.last)
+    }
+
+    fn place(&mut self, id: u64, parent: u64, name: &CStr) {
+        let Some(node) = self.nodes.get_mut(&id) else { return };
+        node.unlinked = false;
+        node.parent = parent;
+        if node.name.as_c_str() != name {
+            node.name = name.to_owned();
+        }
+    }
+
+    /// Holds `fd` for the node, unless there is one already.
+    fn hold(&mut self, id: u64, fd: Arc<OwnedFd>, limit: usize) -> Result<Arc<OwnedFd>, Errno> {
+        match self.nodes.get_mut(&id) {
+            // Forgotten meanwhile: this once will do.
+            None => return Ok(fd),
+            Some(Node { fd: Some(held), used, .. }) => {
+                *used = true;
+                return Ok(held.clone());
+            }
+            Some(_) => {}
+        }
+        self.make_room(limit)?;
+        if let Some(node) = self.nodes.get_mut(&id) {
+            node.fd = Some(fd.clone());
+            self.held.push_back(id);
+        }
+        Ok(fd)
+    }
+
+    /// Closes the descriptor that was idle longest, when there are too many.
+    fn make_room(&mut self, limit: usize) -> Result<(), Errno> {
+        // Twice round finds any that may be closed: the first turn takes their marks.
+        for _ in 0..=2 * self.held.len() {
+            if self.held.len() < limit {
+                return Ok(());
+            }
+            self.close_idle();
+        }
+        Err(Errno::NFILE)
+    }
+
+    fn close_idle(&mut self) {
+        let Some(id) = self.held.pop_front() else { return };
+        match self.nodes.get_mut(&id) {
+            None => {}
+            Some(node) if node.unlinked || node.used => {
+                node.used = false;
+                self.held.push_back(id);
+            }
+            Some(node) => node.fd = None,
+        }
+    }
+
+    fn forget(&mut self, id: u64, times: u64) {
+        let Some(node) = self.nodes.get_mut(&id) else { return };
+        node.lookups = node.lookups.saturating_sub(times);
+        if node.lookups > 0 {
+            return;
+        }
+        self.ids.remove(&node.key);
+        self.nodes.remove(&id);
+        self.trim();
+    }
+
+    /// Drops the places of forgotten ones once they are most of the queue.
+    fn trim(&mut self) {
+        if self.held.len() > 2 * self.nodes.len() + 64 {
+            self.held.retain(|id| self.nodes.contains_key(id));
+        }
+    }
+}
+
+impl Node {
+    fn new(key: Key) -> Self {
+        Self {
+            key,
+            lookups: 1,
+            parent: ROOT,
+            name: CString::default(),
+            fd: None,
+            used: false,
+            unlinked: false,
+            opened: None,
+        }
+    }
+}
+
+/// What stands at `name`; a symbolic link is itself.
+pub(super) fn found(directory: &OwnedFd, name: &CStr) -> Result<(OwnedFd, Stat), Errno> {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let fd = openat(directory, name, flags, Mode::empty())?;
+    let stat = fstat(&fd)?;
+    Ok((fd, stat))
+}

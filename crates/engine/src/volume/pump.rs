@@ -1,0 +1,159 @@
+//! Moves messages between a guest's stream and the threads that answer them.
+//!
+//! ```text
+//! stream ──▶ queue ──▶ workers (threads: files may be slow) ──▶ queue ──▶ stream
+//! ```
+//! Both queues are short. A guest that takes no answers gets no more requests
+//! in, and waits.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::{Buf, Bytes, BytesMut};
+use mimeo_agent_protocol::link::{Item, LinkError, Receiver, Sender, Stream};
+use mimeo_agent_protocol::message::Reply;
+use tokio::sync::{mpsc, oneshot};
+
+use super::limits::{MAX_REQUEST, QUEUE, WORKERS};
+use super::server::Server;
+use super::wire::REQUEST_HEADER;
+
+/// The channel that the messages travel on.
+const CHANNEL: u8 = 0;
+
+type Requests = Arc<Mutex<mpsc::Receiver<Bytes>>>;
+
+/// Starts the threads that answer, and moves messages until the stream ends or
+/// the future is dropped; either ends the threads. The agent's own reply goes to `mounted`.
+pub(super) fn run(
+    server: &Arc<Server>,
+    stream: Stream,
+    mounted: oneshot::Sender<Result<Reply, LinkError>>,
+) -> std::io::Result<impl Future<Output = ()> + Send + 'static> {
+    let (queue, requests) = mpsc::channel(QUEUE);
+    let (answered, answers) = mpsc::channel(QUEUE);
+    let requests = Arc::new(Mutex::new(requests));
+    for _ in 0..WORKERS {
+        let (server, requests, answered) = (server.clone(), requests.clone(), answered.clone());
+        std::thread::Builder::new()
+            .name("volume".into())
+            .spawn(move || work(&server, &requests, &answered))?;
+    }
+    let Stream { sender, receiver } = stream;
+    Ok(async move {
+        tokio::select! {
+            () = take_in(receiver, queue, mounted) => {}
+            () = give_out(sender, answers) => {}
+        }
+    })
+}
+
+fn work(server: &Server, requests: &Requests, answered: &mpsc::Sender<Vec<u8>>) {
+    while let Some(message) = next(requests) {
+        if let Some(answer) = server.handle(&message)
+            && answered.blocking_send(answer).is_err()
+        {
+            return;
+        }
+    }
+}
+
+/// The next message, for one of the workers: the others wait for the lock.
+fn next(requests: &Requests) -> Option<Bytes> {
+    requests.lock().unwrap_or_else(PoisonError::into_inner).blocking_recv()
+}
+
+async fn take_in(
+    mut receiver: Receiver,
+    queue: mpsc::Sender<Bytes>,
+    mounted: oneshot::Sender<Result<Reply, LinkError>>,
+) {
+    let (mut bytes, mut mounted) = (BytesMut::new(), Some(mounted));
+    loop {
+        let more = match receiver.next().await {
+            Ok(Some(Item::Data { channel: CHANNEL, bytes })) => bytes,
+            Ok(Some(Item::Data { .. })) => continue,
+            Ok(Some(Item::Message(json))) => {
+                tell(&mut mounted, read_reply(&json));
+                continue;
+            }
+            Ok(None) => return,
+            Err(error) => return tell(&mut mounted, Err(error)),
+        };
+        bytes.extend_from_slice(&more);
+        if queue_whole(&mut bytes, &queue).await.is_none() {
+            return;
+        }
+    }
+}
+
+/// Queues every message that is whole; `None` when there is no point in going on.
+async fn queue_whole(bytes: &mut BytesMut, queue: &mpsc::Sender<Bytes>) -> Option<()> {
+    loop {
+        match split(bytes) {
+            Ok(None) => return Some(()),
+            Ok(Some(message)) => queue.send(message).await.ok()?,
+            Err(length) => {
+                tracing::warn!(length, "the guest broke the rules of a volume, which ends");
+                return None;
+            }
+        }
+    }
+}
+
+/// Takes the first message off, when all of it is there. A length that cannot
+/// be one is an error: where the next message begins is anybody's guess.
+fn split(bytes: &mut BytesMut) -> Result<Option<Bytes>, usize> {
+    if bytes.len() < REQUEST_HEADER {
+        return Ok(None);
+    }
+    let length = (&bytes[..]).get_u32_ne() as usize;
+    if !(REQUEST_HEADER..=MAX_REQUEST).contains(&length) {
+        return Err(length);
+    }
+    if bytes.len() < length {
+        bytes.reserve(length - bytes.len());
+        return Ok(None);
+    }
+    Ok(Some(bytes.split_to(length).freeze()))
+}
+
+async fn give_out(sender: Sender, mut answers: mpsc::Receiver<Vec<u8>>) {
+    while let Some(answer) = answers.recv().await {
+        if sender.data(CHANNEL, answer.into()).await.is_err() {
+            return;
+        }
+    }
+}
+
+fn read_reply(json: &[u8]) -> Result<Reply, LinkError> {
+    serde_json::from_slice(json).map_err(|_| LinkError::Violation("sent a message that cannot be read"))
+}
+
+fn tell(mounted: &mut Option<oneshot::Sender<Result<Reply, LinkError>>>, reply: Result<Reply, LinkError>) {
+    if let Some(mounted) = mounted.take() {
+        // Nobody waits for it when the machine is given up.
+        mounted.send(reply).ok();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_are_taken_off_whole() {
+        let mut bytes = BytesMut::from(&[0; 47][..]);
+        bytes[0] = 44;
+        assert_eq!(split(&mut bytes).expect("whole").map(|message| message.len()), Some(44));
+        assert_eq!(split(&mut bytes), Ok(None));
+    }
+
+    #[test]
+    fn impossible_lengths_end_it() {
+        for length in [0, 39, MAX_REQUEST as u32 + 1, u32::MAX] {
+            let mut bytes = BytesMut::from(&[0; 40][..]);
+            bytes[..4].copy_from_slice(&length.to_ne_bytes());
+            assert_eq!(split(&mut bytes), Err(length as usize));
+        }
+    }
+}

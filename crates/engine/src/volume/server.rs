@@ -1,0 +1,131 @@
+//! Answers a guest's kernel, message by message, on any number of threads.
+
+use std::ffi::CStr;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use rustix::io::Errno;
+
+use super::answer::{Outcome, refusal};
+use super::handles::Handles;
+use super::inodes::{Inodes, ROOT};
+use super::limits::Limits;
+use super::share::Share;
+use super::wire::{Request, opcode};
+
+/// A share that is served.
+#[derive(Debug)]
+pub(super) struct Server {
+    pub(super) share: Share,
+    pub(super) inodes: Inodes,
+    pub(super) handles: Handles,
+}
+
+impl Server {
+    pub(super) fn new(share: Share, limits: Limits) -> Result<Self, Errno> {
+        let root = rustix::io::fcntl_dupfd_cloexec(&share.root, 0)?;
+        Ok(Self { share, inodes: Inodes::new(root, limits), handles: Handles::new(limits.open) })
+    }
+
+    /// The answer to a message; some get none.
+    pub(super) fn handle(&self, message: &[u8]) -> Option<Vec<u8>> {
+        let request = Request::parse(message)?;
+        let outcome = match request.opcode {
+            opcode::FORGET => return self.forget(request),
+            opcode::BATCH_FORGET => return self.forget_batch(request),
+            // What it would interrupt is done soon, or cannot be interrupted.
+            opcode::INTERRUPT => return None,
+            code if self.share.read_only && changes(code) => Err(Errno::ROFS),
+            _ => self.dispatch(request),
+        };
+        Some(match outcome {
+            Ok(answer) => answer.to(request.unique),
+            Err(error) => refusal(error, request.unique),
+        })
+    }
+
+    fn dispatch(&self, request: Request<'_>) -> Outcome {
+        match request.opcode {
+            opcode::INIT => Self::init(request),
+            opcode::DESTROY => self.destroy(),
+            opcode::LOOKUP => self.look_up(request),
+            opcode::GETATTR => self.attributes(request),
+            opcode::SETATTR => self.set_attributes(request),
+            opcode::ACCESS => self.access(request),
+            opcode::READLINK => self.read_link(request),
+            opcode::SYMLINK => self.make_link(request),
+            opcode::MKNOD => self.make_node(request),
+            opcode::MKDIR => self.make_directory(request),
+            opcode::CREATE => self.create(request),
+            opcode::LINK => self.link(request),
+            opcode::UNLINK => self.unlink(request),
+            opcode::RMDIR => self.remove_directory(request),
+            opcode::RENAME => self.rename(request),
+            opcode::RENAME2 => self.rename_with(request),
+            _ => self.dispatch_open(request),
+        }
+    }
+
+    fn dispatch_open(&self, request: Request<'_>) -> Outcome {
+        match request.opcode {
+            opcode::OPEN => self.open(request),
+            opcode::OPENDIR => self.open_directory(request),
+            opcode::RELEASE | opcode::RELEASEDIR => self.release(request),
+            opcode::READ => self.read(request),
+            opcode::LSEEK => self.seek(request),
+            opcode::WRITE => self.write(request),
+            opcode::FALLOCATE => self.allocate(request),
+            opcode::COPY_FILE_RANGE => self.copy_range(request),
+            opcode::FSYNC | opcode::FSYNCDIR => self.sync(request),
+            opcode::READDIR => self.list(request),
+            opcode::READDIRPLUS => self.list_plus(request),
+            opcode::GETXATTR => self.extended(request),
+            opcode::LISTXATTR => self.list_extended(request),
+            opcode::SETXATTR => self.set_extended(request),
+            opcode::REMOVEXATTR => self.remove_extended(request),
+            opcode::STATFS => self.space(),
+            // Among them `FLUSH`: a write is with the host's kernel when it is
+            // answered, so a close has nothing to wait for, and the guest asks
+            // only once.
+            _ => Err(Errno::NOSYS),
+        }
+    }
+
+    /// The directory `node`, in which the guest may make or remove entries.
+    pub(super) fn changeable(&self, node: u64) -> Result<Arc<OwnedFd>, Errno> {
+        if node == ROOT && self.share.only.is_some() {
+            return Err(Errno::PERM);
+        }
+        self.inodes.fd(node)
+    }
+
+    /// Refuses names that the guest must not see.
+    pub(super) fn visible(&self, parent: u64, name: &CStr) -> Result<(), Errno> {
+        if parent == ROOT && !self.share.shows(name) {
+            return Err(Errno::NOENT);
+        }
+        Ok(())
+    }
+}
+
+/// Whether the request would change something, whatever its fields say.
+fn changes(code: u32) -> bool {
+    matches!(
+        code,
+        opcode::SETATTR
+            | opcode::SYMLINK
+            | opcode::MKNOD
+            | opcode::MKDIR
+            | opcode::CREATE
+            | opcode::LINK
+            | opcode::UNLINK
+            | opcode::RMDIR
+            | opcode::RENAME
+            | opcode::RENAME2
+            | opcode::WRITE
+            | opcode::FALLOCATE
+            | opcode::COPY_FILE_RANGE
+            | opcode::SETXATTR
+            | opcode::REMOVEXATTR
+    )
+}

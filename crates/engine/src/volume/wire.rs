@@ -1,0 +1,159 @@
+//! FUSE messages from a guest's kernel, which is not trusted: every field is
+//! taken from what is there, or the request is refused.
+
+use std::ffi::CStr;
+
+use rustix::io::Errno;
+
+/// Bytes of a request's header.
+pub(super) const REQUEST_HEADER: usize = 40;
+/// Bytes of an answer's header.
+pub(super) const ANSWER_HEADER: usize = 16;
+/// Longest name in a directory.
+const MAX_NAME: usize = 255;
+
+/// What the kernel asks for.
+pub(super) mod opcode {
+    pub(crate) const LOOKUP: u32 = 1;
+    pub(crate) const FORGET: u32 = 2;
+    pub(crate) const GETATTR: u32 = 3;
+    pub(crate) const SETATTR: u32 = 4;
+    pub(crate) const READLINK: u32 = 5;
+    pub(crate) const SYMLINK: u32 = 6;
+    pub(crate) const MKNOD: u32 = 8;
+    pub(crate) const MKDIR: u32 = 9;
+    pub(crate) const UNLINK: u32 = 10;
+    pub(crate) const RMDIR: u32 = 11;
+    pub(crate) const RENAME: u32 = 12;
+    pub(crate) const LINK: u32 = 13;
+    pub(crate) const OPEN: u32 = 14;
+    pub(crate) const READ: u32 = 15;
+    pub(crate) const WRITE: u32 = 16;
+    pub(crate) const STATFS: u32 = 17;
+    pub(crate) const RELEASE: u32 = 18;
+    pub(crate) const FSYNC: u32 = 20;
+    pub(crate) const SETXATTR: u32 = 21;
+    pub(crate) const GETXATTR: u32 = 22;
+    pub(crate) const LISTXATTR: u32 = 23;
+    pub(crate) const REMOVEXATTR: u32 = 24;
+    pub(crate) const INIT: u32 = 26;
+    pub(crate) const OPENDIR: u32 = 27;
+    pub(crate) const READDIR: u32 = 28;
+    pub(crate) const RELEASEDIR: u32 = 29;
+    pub(crate) const FSYNCDIR: u32 = 30;
+    pub(crate) const ACCESS: u32 = 34;
+    pub(crate) const CREATE: u32 = 35;
+    pub(crate) const INTERRUPT: u32 = 36;
+    pub(crate) const DESTROY: u32 = 38;
+    pub(crate) const BATCH_FORGET: u32 = 42;
+    pub(crate) const FALLOCATE: u32 = 43;
+    pub(crate) const READDIRPLUS: u32 = 44;
+    pub(crate) const RENAME2: u32 = 45;
+    pub(crate) const LSEEK: u32 = 46;
+    pub(crate) const COPY_FILE_RANGE: u32 = 47;
+}
+
+/// One message.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Request<'a> {
+    /// What is asked.
+    pub opcode: u32,
+    /// Which answer belongs to it.
+    pub unique: u64,
+    /// The inode that it is about.
+    pub node: u64,
+    /// Who asks.
+    pub uid: u32,
+    /// Who asks.
+    pub gid: u32,
+    /// What else there is.
+    pub body: Fields<'a>,
+}
+
+impl<'a> Request<'a> {
+    /// Reads the header; `None` when there is less than one.
+    pub(super) fn parse(message: &'a [u8]) -> Option<Self> {
+        let (header, body) = message.split_at_checked(REQUEST_HEADER)?;
+        Self::fields(Fields(header), Fields(body)).ok()
+    }
+
+    fn fields(mut header: Fields<'a>, body: Fields<'a>) -> Result<Self, Errno> {
+        let _length = header.u32()?;
+        let opcode = header.u32()?;
+        let (unique, node) = (header.u64()?, header.u64()?);
+        let (uid, gid) = (header.u32()?, header.u32()?);
+        Ok(Self { opcode, unique, node, uid, gid, body })
+    }
+}
+
+/// What is left of a message.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Fields<'a>(&'a [u8]);
+
+impl<'a> Fields<'a> {
+    /// The next number.
+    pub(super) fn u32(&mut self) -> Result<u32, Errno> {
+        let (bytes, rest) = self.0.split_first_chunk().ok_or(Errno::INVAL)?;
+        self.0 = rest;
+        Ok(u32::from_ne_bytes(*bytes))
+    }
+
+    /// The next number.
+    pub(super) fn u64(&mut self) -> Result<u64, Errno> {
+        let (bytes, rest) = self.0.split_first_chunk().ok_or(Errno::INVAL)?;
+        self.0 = rest;
+        Ok(u64::from_ne_bytes(*bytes))
+    }
+
+    /// The next string, which ends with a zero.
+    pub(super) fn text(&mut self) -> Result<&'a CStr, Errno> {
+        let text = CStr::from_bytes_until_nul(self.0).map_err(|_| Errno::INVAL)?;
+        self.0 = &self.0[text.count_bytes() + 1..];
+        Ok(text)
+    }
+
+    /// The next string, which must name one entry of a directory and nothing else.
+    pub(super) fn name(&mut self) -> Result<&'a CStr, Errno> {
+        let name = self.text()?;
+        match name.to_bytes() {
+            b"" | b"." | b".." => Err(Errno::INVAL),
+            bytes if bytes.contains(&b'/') => Err(Errno::INVAL),
+            bytes if bytes.len() > MAX_NAME => Err(Errno::NAMETOOLONG),
+            _ => Ok(name),
+        }
+    }
+
+    /// The next `length` bytes.
+    pub(super) fn bytes(&mut self, length: usize) -> Result<&'a [u8], Errno> {
+        let (bytes, rest) = self.0.split_at_checked(length).ok_or(Errno::INVAL)?;
+        self.0 = rest;
+        Ok(bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_name_is_one_entry_of_a_directory() {
+        for bad in [&b"\0"[..], b".\0", b"..\0", b"a/b\0", b"/\0", b"endless", b""] {
+            assert_eq!(Fields(bad).name(), Err(Errno::INVAL), "{bad:?}");
+        }
+        let long = [b"x".repeat(256), vec![0]].concat();
+        assert_eq!(Fields(&long).name(), Err(Errno::NAMETOOLONG));
+        assert_eq!(Fields(b"...\0").name(), Ok(c"..."));
+    }
+
+    proptest! {
+        #[test]
+        fn noise_is_refused_quietly(bytes: Vec<u8>) {
+            if let Some(mut request) = Request::parse(&bytes) {
+                request.body.name().ok();
+                request.body.u64().ok();
+                request.body.bytes(request.node as usize).ok();
+            }
+        }
+    }
+}
