@@ -5,7 +5,8 @@
 //! virtio-serial port; 4 to 5 boots each, in turn, p50 in ms. The plain start
 //! (`quiet tsc_early_khz=`, `-cpu max`, `tb-size=32`) takes 1769; all that
 //! helps together, 1129. 60 of 60 such boots answered on a busy host, and 60
-//! of 60 with two CPUs.
+//! of 60 with two CPUs. The kernel of `setup kernel --build` answers after 707
+//! with the plain start and after 608 with all (its bzImage after 807).
 //!
 //! | what | change |
 //! |---|---|

@@ -67,7 +67,7 @@ pub enum Step {
     Building {
         /// The compiler's words.
         log: PathBuf,
-        /// How many lines there are; some 1,500 at the end.
+        /// How many lines there are; some 2,200 at the end.
         lines: usize,
     },
 }
