@@ -1,1 +1,43 @@
+//! The harness of the tests on real virtual machines.
+//!
+//! A [`World`] is one test's own home, run directory and user. When it goes,
+//! nothing that was started in it may live: no process, no machine, no socket.
+//! A missing prerequisite fails loudly and says what to install.
 
+#![allow(clippy::missing_panics_doc, reason = "panicking is how a harness reports")]
+
+mod image;
+mod kernel;
+mod leftovers;
+mod outcome;
+mod registry;
+mod wait;
+mod world;
+
+pub use image::{Image, Layer};
+pub use outcome::Outcome;
+pub use registry::Registry;
+pub use wait::until;
+pub use world::{User, World};
+
+/// Runs one body as root and as an ordinary user.
+#[macro_export]
+macro_rules! as_root_and_user {
+    ($name:ident, $body:expr) => {
+        mod $name {
+            use super::*;
+
+            #[test]
+            fn as_root() {
+                let body: fn(&$crate::World) = $body;
+                body(&$crate::World::new($crate::User::Root));
+            }
+
+            #[test]
+            fn as_user() {
+                let body: fn(&$crate::World) = $body;
+                body(&$crate::World::new($crate::User::Ordinary));
+            }
+        }
+    };
+}

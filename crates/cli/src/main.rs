@@ -33,8 +33,6 @@ fn main() -> ExitCode {
             error.exit_code()
         }
     };
-    // Not `return`: a thread that waits for a terminal's next line would hold
-    // the runtime, and with it this process, until somebody types one.
     output::leave(code)
 }
 
@@ -45,7 +43,11 @@ fn run(arguments: Arguments) -> Result<i32, CliError> {
         .enable_all()
         .build()
         .map_err(|source| CliError::io("start the runtime", source))?;
-    runtime.block_on(commands::run(arguments))
+    let outcome = runtime.block_on(commands::run(arguments));
+    // Not dropped: a thread that waits for a terminal's next line would hold
+    // this process until somebody types one.
+    runtime.shutdown_background();
+    outcome
 }
 
 /// Help and version are results; a wrong command line is podman's exit code 125.

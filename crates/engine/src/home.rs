@@ -80,7 +80,13 @@ impl Home {
             return Err(HomeError::TooLong { path: run, max });
         }
         let this = Self { home, run };
-        for dir in [this.home.clone(), this.machines(), this.run.clone(), this.run.join("machines")] {
+        for dir in [
+            this.home.clone(),
+            this.templates(),
+            this.machines(),
+            this.run.clone(),
+            this.run.join("machines"),
+        ] {
             make_private(&dir)?;
         }
         Ok(this)
@@ -102,6 +108,12 @@ impl Home {
     #[must_use]
     pub fn images(&self) -> PathBuf {
         self.home.join("images")
+    }
+
+    /// Empty disks that machines' own are copied from.
+    #[must_use]
+    pub fn templates(&self) -> PathBuf {
+        self.home.join("templates")
     }
 
     /// Where machines are kept, one directory each.

@@ -9,9 +9,10 @@ use super::planned::Planned;
 use super::scratch::Scratch;
 use super::{StageError, answering};
 use crate::machine::{NetworkRecord, ProcessIdentity};
-use crate::setup::{Initramfs, Kernel, kernel};
-use crate::{Engine, accelerator, agent};
+use crate::setup::{Initramfs, kernel};
+use crate::{Engine, Home, accelerator, agent};
 use mimeo_net::{Protocol, Subnet};
+use mimeo_vmm::accel::kept_tsc_khz;
 
 /// A machine whose processors run.
 #[derive(Debug)]
@@ -36,13 +37,13 @@ impl Networked {
         let chosen = accelerator::choose(engine.home(), claim.record.spec.accelerator)?;
         let initramfs = Initramfs::ensure(kernel, agent::BYTES)?;
         let writable = claim.dir.join("writable.ext4");
-        blank::create(&writable, claim.record.spec.disk_bytes, *uuid::Uuid::new_v4().as_bytes())?;
+        blank::copy(&engine.home().templates(), &writable, claim.record.spec.disk_bytes)?;
         let spec = LaunchSpec {
             name: claim.record.id.short().to_owned(),
             accelerator: chosen.accelerator,
             kernel: kernel.image(),
             initramfs: initramfs.path.clone(),
-            command_line: command_line(kernel, chosen.accelerator),
+            command_line: command_line(chosen.accelerator, engine.home()),
             cpus: claim.record.spec.cpus,
             memory_mib: claim.record.spec.memory_mib,
             disks: vec![
@@ -66,11 +67,10 @@ fn disk(path: &std::path::Path, serial: &str, read_only: bool) -> Disk {
     Disk { path: path.to_owned(), serial: serial.to_owned(), read_only }
 }
 
-fn command_line(kernel: &Kernel, accelerator: Accelerator) -> String {
-    {
-        let _ = (kernel, accelerator);
-        let khz = 2596150;
-        format!("console=ttyS0 quiet reboot=t panic=-1 tsc_early_khz={khz}")
+fn command_line(accelerator: Accelerator, home: &Home) -> String {
+    match accelerator {
+        Accelerator::Kvm => kernel::command_line(false, None),
+        Accelerator::Tcg => kernel::command_line(true, kept_tsc_khz(home.run())),
     }
 }
 

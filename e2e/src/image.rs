@@ -1,0 +1,215 @@
+//! Images, made from nothing but the host's static busybox.
+
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use tar::{Builder, EntryType, Header};
+
+/// Where Debian's busybox-static puts it.
+const BUSYBOX: &str = "/bin/busybox";
+/// What the image's busybox is called by.
+const APPLETS: &str = "sh true false echo cat ls ps sleep id env wget nc httpd ping mount df hostname date touch \
+                       rm mkdir stat readlink head tail wc md5sum sha256sum seq kill stty tty yes dd sync grep \
+                       trap test cp mv chmod chown ln find sort nslookup ip free uname od tr cut printf mkfifo \
+                       nohup setsid top getopt sed awk xargs whoami realpath nproc uptime who udhcpc";
+
+/// An image to be written.
+#[derive(Debug, Clone)]
+pub struct Image {
+    name: String,
+    layers: Vec<Layer>,
+    config: Value,
+    architecture: &'static str,
+}
+
+/// A layer: a tar archive that is being built.
+#[derive(Debug, Clone, Default)]
+pub struct Layer {
+    bytes: Vec<u8>,
+}
+
+impl Layer {
+    /// Adds a regular file, owned by root.
+    #[must_use]
+    pub fn file(self, path: &str, mode: u32, content: impl AsRef<[u8]>) -> Self {
+        let content = content.as_ref();
+        self.entry(EntryType::Regular, path, mode, 0, None, content)
+    }
+
+    /// Adds a regular file with an owner.
+    #[must_use]
+    pub fn owned(self, path: &str, mode: u32, owner: u64, content: &str) -> Self {
+        self.entry(EntryType::Regular, path, mode, owner, None, content.as_bytes())
+    }
+
+    /// Adds a directory.
+    #[must_use]
+    pub fn dir(self, path: &str, mode: u32) -> Self {
+        self.entry(EntryType::Directory, path, mode, 0, None, &[])
+    }
+
+    /// Adds a symbolic link.
+    #[must_use]
+    pub fn link(self, path: &str, to: &str) -> Self {
+        self.entry(EntryType::Symlink, path, 0o777, 0, Some(to), &[])
+    }
+
+    /// Adds a hard link.
+    #[must_use]
+    pub fn hard_link(self, path: &str, to: &str) -> Self {
+        self.entry(EntryType::Link, path, 0o644, 0, Some(to), &[])
+    }
+
+    fn entry(
+        mut self,
+        kind: EntryType,
+        path: &str,
+        mode: u32,
+        owner: u64,
+        to: Option<&str>,
+        content: &[u8],
+    ) -> Self {
+        let mut header = Header::new_gnu();
+        header.set_entry_type(kind);
+        header.set_mode(mode);
+        header.set_uid(owner);
+        header.set_gid(owner);
+        header.set_size(content.len() as u64);
+        // Written as it is: a hostile path must not be mended on the way.
+        let name = &mut header.as_gnu_mut().expect("a GNU header").name;
+        name[..path.len()].copy_from_slice(path.as_bytes());
+        if let Some(to) = to {
+            let link = &mut header.as_gnu_mut().expect("a GNU header").linkname;
+            link[..to.len()].copy_from_slice(to.as_bytes());
+        }
+        header.set_cksum();
+        let mut builder = Builder::new(Vec::new());
+        builder.append(&header, content).expect("memory takes it");
+        let bytes = builder.into_inner().expect("memory takes it");
+        // Without the two empty blocks that end an archive.
+        self.bytes.extend_from_slice(&bytes[..bytes.len() - 1024]);
+        self
+    }
+
+    fn tar(&self) -> Vec<u8> {
+        [&self.bytes[..], &[0; 1024]].concat()
+    }
+}
+
+impl Image {
+    /// An image of these layers that runs `sh`.
+    #[must_use]
+    pub fn new(name: &str, layers: Vec<Layer>) -> Self {
+        let config = json!({ "Cmd": ["sh"] });
+        Self { name: name.to_owned(), layers, config, architecture: "amd64" }
+    }
+
+    /// A shell, the usual tools, root and one ordinary user (`app`, 1000).
+    #[must_use]
+    pub fn busybox(name: &str) -> Self {
+        Self::new(name, vec![busybox_layer()])
+    }
+
+    /// With one more layer on top.
+    #[must_use]
+    pub fn layer(mut self, layer: Layer) -> Self {
+        self.layers.push(layer);
+        self
+    }
+
+    /// With this in its configuration, as OCI spells it: `Env`, `User`, `WorkingDir`, …
+    #[must_use]
+    pub fn config(mut self, key: &str, value: Value) -> Self {
+        self.config[key] = value;
+        self
+    }
+
+    /// For another processor.
+    #[must_use]
+    pub fn architecture(mut self, architecture: &'static str) -> Self {
+        self.architecture = architecture;
+        self
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Writes it as an OCI layout with the tag `latest`.
+    pub fn write_layout(&self, dir: &Path) {
+        let blobs = dir.join("blobs/sha256");
+        fs::create_dir_all(&blobs).expect("a directory");
+        let put = |bytes: &[u8]| {
+            let digest = hex(&Sha256::digest(bytes));
+            fs::write(blobs.join(&digest), bytes).expect("written");
+            json!({ "digest": format!("sha256:{digest}"), "size": bytes.len() })
+        };
+        let layers: Vec<Value> = self.layers.iter().map(|layer| put(&gzip(&layer.tar()))).collect();
+        let diff_ids: Vec<String> =
+            self.layers.iter().map(|layer| format!("sha256:{}", hex(&Sha256::digest(layer.tar())))).collect();
+        let config = put(&to_bytes(&json!({
+            "architecture": self.architecture,
+            "os": "linux",
+            "config": self.config,
+            "rootfs": { "type": "layers", "diff_ids": diff_ids },
+        })));
+        let manifest = put(&to_bytes(&json!({
+            "schemaVersion": 2,
+            "mediaType": "application/vnd.oci.image.manifest.v1+json",
+            "config": typed(config, "application/vnd.oci.image.config.v1+json"),
+            "layers": layers
+                .into_iter()
+                .map(|layer| typed(layer, "application/vnd.oci.image.layer.v1.tar+gzip"))
+                .collect::<Vec<_>>(),
+        })));
+        let mut entry = typed(manifest, "application/vnd.oci.image.manifest.v1+json");
+        entry["annotations"] = json!({ "org.opencontainers.image.ref.name": "latest" });
+        let index = json!({ "schemaVersion": 2, "manifests": [entry] });
+        fs::write(dir.join("index.json"), to_bytes(&index)).expect("written");
+        fs::write(dir.join("oci-layout"), br#"{"imageLayoutVersion":"1.0.0"}"#).expect("written");
+    }
+}
+
+fn busybox_layer() -> Layer {
+    let busybox = fs::read(BUSYBOX).unwrap_or_else(|error| {
+        panic!("{BUSYBOX}: {error}: apt-get install busybox-static (see `make deps`)")
+    });
+    let mut layer = Layer::default()
+        .dir("bin/", 0o755)
+        .dir("etc/", 0o755)
+        .dir("root/", 0o700)
+        .dir("home/", 0o755)
+        .dir("home/app/", 0o755)
+        .dir("tmp/", 0o1777)
+        .file("etc/passwd", 0o644, "root:x:0:0:root:/root:/bin/sh\napp:x:1000:1000:app:/home/app:/bin/sh\n")
+        .file("etc/group", 0o644, "root:x:0:\napp:x:1000:\nextra:x:2000:app\n")
+        .file("bin/busybox", 0o755, busybox);
+    for applet in APPLETS.split_whitespace() {
+        layer = layer.link(&format!("bin/{applet}"), "busybox");
+    }
+    layer
+}
+
+fn typed(mut descriptor: Value, media_type: &str) -> Value {
+    descriptor["mediaType"] = json!(media_type);
+    descriptor
+}
+
+fn to_bytes(value: &Value) -> Vec<u8> {
+    serde_json::to_vec(value).expect("JSON of strings and numbers")
+}
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+    encoder.write_all(bytes).expect("memory takes it");
+    encoder.finish().expect("memory takes it")
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

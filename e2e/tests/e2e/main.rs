@@ -1,0 +1,10 @@
+//! Tests on real virtual machines, one file for each thing that must work.
+
+mod agent;
+mod bad_input;
+mod images;
+mod manage;
+mod monitor;
+mod network;
+mod run;
+mod volumes;

@@ -1,0 +1,179 @@
+//! One monitor per machine, and what happens when something is killed.
+
+use std::fs;
+
+use e2e::{User, World, as_root_and_user, until};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+fn kill(pid: i64) {
+    kill_process(Pid::from_raw(pid as i32).expect("a process id"), Signal::KILL).expect("it lives");
+}
+
+fn inspect(world: &World, name: &str) -> Value {
+    world.mimeo(["inspect", name]).ok().json()[0].clone()
+}
+
+as_root_and_user!(the_recorded_pid_is_the_process_that_was_spawned, |world| {
+    let image = world.busybox();
+    let mut child = world.spawn(["run", "--rm", "--name", "mine", &image, "sleep", "1000"]);
+    let pid = child.id().to_string();
+    let json = until("the machine runs", || {
+        let outcome = world.mimeo(["ls", "--pid", &pid, "--json"]);
+        let json = (outcome.code == 0).then(|| outcome.json())?;
+        (json[0]["State"] == "running").then_some(json)
+    });
+    assert_eq!(json[0]["Names"][0], "mine");
+    world.mimeo(["exec", "--pid", &pid, "echo", "found"]).ok().printed("found\n");
+    world.mimeo(["stop", "--pid", &pid]).ok();
+    assert_eq!(child.wait().expect("ends").code(), Some(143));
+});
+
+as_root_and_user!(a_killed_monitor_takes_its_machine_along_and_no_other, |world| {
+    let image = world.busybox();
+    world.start(["--name", "doomed", &image, "sleep", "1000"]);
+    world.start(["--name", "spared", &image, "sleep", "1000"]);
+    let state = inspect(world, "doomed")["State"].clone();
+    let (monitor, vmm) = (state["Pid"].as_i64().expect("a pid"), state["VmmPid"].as_i64().expect("a pid"));
+    assert_ne!(monitor, vmm);
+    kill(monitor);
+    until("its virtual machine has ended", || {
+        world.processes().iter().all(|(pid, _)| i64::from(*pid) != vmm).then_some(())
+    });
+    // The next command says what it found, and the state is true again.
+    world.mimeo(["ps", "-a"]).code(0).told("doomed");
+    let state = inspect(world, "doomed")["State"].clone();
+    assert_eq!((state["Status"].as_str(), state["ExitCode"].as_i64()), (Some("exited"), Some(137)));
+    assert!(state["Error"].as_str().is_some_and(|error| error.contains("monitor")), "{state}");
+    world.mimeo(["exec", "spared", "echo", "alive"]).ok().printed("alive\n");
+    world.mimeo(["rm", "doomed"]).ok();
+});
+
+#[test]
+fn a_killed_client_changes_nothing() {
+    let world = World::new(User::Root);
+    let image = world.busybox();
+    world.start(["--name", "web", &image, "sleep", "1000"]);
+    let mut client = world.spawn(["exec", "web", "sh", "-c", "echo here > /marker; exec sleep 1000"]);
+    until("the client's command runs", || {
+        (world.mimeo(["exec", "web", "cat", "/marker"]).stdout == "here\n").then_some(())
+    });
+    client.kill().expect("killed");
+    client.wait().expect("ends");
+    world.mimeo(["exec", "web", "echo", "alive"]).ok().printed("alive\n");
+}
+
+#[test]
+fn a_killed_vmm_is_told_and_cleared_away() {
+    let world = World::new(User::Root);
+    let image = world.busybox();
+    world.start(["--name", "web", &image, "sleep", "1000"]);
+    kill(inspect(&world, "web")["State"]["VmmPid"].as_i64().expect("a pid"));
+    until("the machine has ended", || (inspect(&world, "web")["State"]["Status"] == "exited").then_some(()));
+    let error = inspect(&world, "web")["State"]["Error"].as_str().unwrap_or_default().to_owned();
+    assert!(error.contains("SIGKILL"), "{error}");
+    world.until_quiet();
+}
+
+#[test]
+fn a_vmm_killed_while_the_guest_boots_is_an_error_with_its_stage() {
+    let world = World::new(User::Root);
+    let image = world.busybox();
+    let child = world.spawn(["run", "--rm", &image, "true"]);
+    let vmm = until("QEMU runs", || {
+        world.processes().into_iter().find(|(_, arguments)| arguments.contains("-M microvm"))
+    });
+    kill(vmm.0.into());
+    let output = child.wait_with_output().expect("ends");
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(125), "{told}");
+    assert!(told.contains("the guest did not come up") && told.contains("SIGKILL"), "{told}");
+    world.mimeo(["ps", "-aq"]).ok().printed("");
+}
+
+#[test]
+fn the_state_of_another_boot_is_recognised() {
+    let world = World::new(User::Root);
+    let image = world.busybox();
+    world.start(["--name", "web", &image, "sleep", "1000"]);
+    let state = inspect(&world, "web")["State"].clone();
+    kill(state["Pid"].as_i64().expect("a pid"));
+    world.until_quiet();
+    // As after a reboot: the ids are another boot's, and one is in use again.
+    let file = fs::read_dir(world.home().join("machines"))
+        .expect("readable")
+        .flatten()
+        .map(|entry| entry.path().join("machine.json"))
+        .find(|path| path.exists())
+        .expect("a state file");
+    let mut record: Value = serde_json::from_slice(&fs::read(&file).expect("read")).expect("JSON");
+    for process in ["monitor", "vmm"] {
+        record[process]["boot_id"] = "another-boot".into();
+        record[process]["pid"] = std::process::id().into();
+    }
+    fs::write(&file, record.to_string()).expect("written");
+    world.mimeo(["ps", "-a"]).code(0).told("web");
+    assert_eq!(inspect(&world, "web")["State"]["Status"], "exited");
+    world.mimeo(["rm", "web"]).ok();
+}
+
+#[test]
+fn a_corrupt_state_file_is_set_aside_and_told() {
+    let world = World::new(User::Root);
+    let image = world.busybox();
+    world.start(["--name", "web", &image, "true"]);
+    until("it has ended", || world.mimeo(["ps", "-q"]).stdout.is_empty().then_some(()));
+    world.until_quiet();
+    let dir =
+        fs::read_dir(world.home().join("machines")).expect("readable").flatten().next().expect("one").path();
+    fs::write(dir.join("machine.json"), "{\"format\": 1, \"id").expect("written");
+    world.mimeo(["ps", "-a"]).code(0).told("is kept as");
+    let kept = fs::read_dir(&dir)
+        .expect("readable")
+        .flatten()
+        .any(|entry| entry.file_name().to_string_lossy().starts_with("machine.json.corrupt-"));
+    assert!(kept, "what was corrupt is kept");
+    // The others go on, and new ones come.
+    world.mimeo(["run", "--rm", &image, "echo", "fine"]).code(0).printed("fine\n");
+    let id = dir.file_name().expect("a name").to_string_lossy().into_owned();
+    world.mimeo(["rm", "-f", &id]).code(0);
+    assert!(!dir.exists());
+}
+
+#[test]
+fn twenty_at_once_all_come_up() {
+    let world = World::new(User::Root);
+    let image = world.busybox();
+    world.mimeo(["image", "pull", "-q", &image]).code(0);
+    let name = |n: usize| format!("m{n}");
+    let children: Vec<_> = (0..20)
+        .map(|n| world.spawn(["run", "-d", "-m", "128m", "--name", &name(n), &image, "sleep", "1000"]))
+        .collect();
+    for child in children {
+        let output = child.wait_with_output().expect("ends");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+    let json = world.mimeo(["ps", "--json"]).ok().json();
+    let mut addresses: Vec<_> = (0..20)
+        .map(|n| {
+            inspect(&world, &name(n))["NetworkSettings"]["IPAddress"].as_str().unwrap_or_default().to_owned()
+        })
+        .collect();
+    addresses.sort();
+    addresses.dedup();
+    assert_eq!((json.as_array().map(Vec::len), addresses.len()), (Some(20), 20));
+}
+
+#[test]
+fn the_end_of_who_waits_for_a_detached_start_undoes_it() {
+    let world = World::new(User::Root);
+    let image = world.busybox();
+    let mut child = world.spawn(["run", "-d", &image, "sleep", "1000"]);
+    until("QEMU runs", || {
+        world.processes().into_iter().find(|(_, arguments)| arguments.contains("-M microvm"))
+    });
+    child.kill().expect("killed");
+    child.wait().expect("ends");
+    world.until_quiet();
+    world.mimeo(["ps", "-aq"]).ok().printed("");
+}

@@ -1,0 +1,213 @@
+//! `mimeo run`: podman's words, defaults and output.
+
+use std::io::{BufRead, BufReader, Read};
+use std::time::{Duration, Instant};
+
+use e2e::{Image, User, World, as_root_and_user, until};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::json;
+
+as_root_and_user!(the_output_and_the_exit_code_are_the_containers, |world| {
+    let image = world.busybox();
+    world.mimeo(["run", "--rm", &image, "echo", "hello"]).ok().printed("hello\n");
+    let outcome = world.mimeo(["run", "--rm", &image, "sh", "-c", "echo out; echo err >&2; exit 7"]).code(7);
+    assert_eq!((outcome.stdout.as_str(), outcome.stderr.as_str()), ("out\n", "err\n"));
+});
+
+#[test]
+fn podman_is_another_word_for_it() {
+    let world = World::new(User::Root);
+    let image = world.busybox();
+    world.mimeo(["podman", "run", "--rm", &image, "echo", "hello"]).ok().printed("hello\n");
+}
+
+as_root_and_user!(the_settings_of_image_and_person_meet, |world| {
+    let image = Image::busybox("settings")
+        .config("Env", json!(["A=image", "B=image"]))
+        .config("WorkingDir", json!("/home/app"))
+        .config("User", json!("app"))
+        .config("Entrypoint", json!(["sh", "-c"]))
+        .config("Cmd", json!(["echo $A $B $(pwd) $(id -u):$(id -g) $(id -G) $HOME"]));
+    let image = world.image(&image);
+    world
+        .mimeo(["run", "--rm", "-e", "A=own", &image])
+        .ok()
+        .printed("own image /home/app 1000:1000 1000 2000 /home/app\n");
+    let file = world.file("env", "# a comment\nB=file\n\nC=x=y\n");
+    let shell = "echo $B $C $(pwd) $(id -u) $(hostname) $HOSTNAME";
+    world
+        .mimeo(["run", "--rm", "--env-file", file.to_str().expect("text"), "-w", "/new/dir", "-u", "0"])
+        .code(125);
+    world
+        .mimeo([
+            "run",
+            "--rm",
+            "--env-file",
+            file.to_str().expect("text"),
+            "-w",
+            "/new/dir",
+            "-u",
+            "0",
+            "--hostname",
+            "box",
+            "--entrypoint",
+            "/bin/sh",
+            &image,
+            "-c",
+            shell,
+        ])
+        .ok()
+        .printed("file x=y /new/dir 0 box box\n");
+});
+
+#[test]
+fn cpus_and_memory_are_what_was_asked_for() {
+    let world = World::new(User::Root);
+    let image = world.busybox();
+    let shell = "nproc; grep MemTotal /proc/meminfo";
+    let outcome = world.mimeo(["run", "--rm", "--cpus", "2", "-m", "256m", &image, "sh", "-c", shell]).ok();
+    let mut lines = outcome.stdout.lines();
+    assert_eq!(lines.next(), Some("2"));
+    let total: u64 = lines
+        .next()
+        .and_then(|line| line.split_whitespace().nth(1)?.parse().ok())
+        .expect("a number of kilobytes");
+    assert!((180_000..262_144).contains(&total), "{total} kB of 256 MiB");
+}
+
+#[test]
+fn output_streams_as_it_comes() {
+    let world = World::new(User::Root);
+    let image = world.busybox();
+    let mut child = world.spawn(["run", "--rm", &image, "sh", "-c", "echo first; sleep 3; echo second"]);
+    let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
+    let mut next = || lines.next().expect("a line").expect("text");
+    assert_eq!(next(), "first");
+    let first = Instant::now();
+    assert_eq!(next(), "second");
+    assert!(first.elapsed() > Duration::from_secs(1), "both lines came together");
+    assert!(child.wait().expect("ends").success());
+}
+
+as_root_and_user!(standard_input_is_passed_on_whole, |world| {
+    let image = world.busybox();
+    let input: Vec<u8> = (0..3_000_000u32).flat_map(|n| n.to_le_bytes()).collect();
+    let sum = world.mimeo_with_input(["run", "--rm", "-i", &image, "md5sum"], &input).ok();
+    let mut local = world.program("md5sum");
+    let path = world.file("input", &input);
+    local.arg(path);
+    let expected = world.finish(local).ok();
+    assert_eq!(sum.stdout.split(' ').next(), expected.stdout.split(' ').next());
+    world.mimeo_with_input(["run", "--rm", &image, "cat"], b"never read").ok().printed("");
+});
+
+as_root_and_user!(signals_go_through_and_ctrl_c_ends_it, |world| {
+    let image = world.busybox();
+    let handler = "trap 'echo got TERM; exit 3' TERM; echo ready; while :; do sleep 0.1; done";
+    let mut child = world.spawn(["run", "--rm", &image, "sh", "-c", handler]);
+    let mut stdout = BufReader::new(child.stdout.take().expect("piped"));
+    let mut line = String::new();
+    stdout.read_line(&mut line).expect("a line");
+    assert_eq!(line, "ready\n");
+    signal(child.id(), Signal::TERM);
+    let mut rest = String::new();
+    stdout.read_to_string(&mut rest).expect("text");
+    assert_eq!(rest, "got TERM\n");
+    assert_eq!(child.wait().expect("ends").code(), Some(3));
+
+    // A command that handles no signal is ended by it, though it is PID 1.
+    let mut child = world.spawn(["run", "--rm", &image, "sh", "-c", "echo ready; exec sleep 1000"]);
+    BufReader::new(child.stdout.take().expect("piped")).read_line(&mut line).expect("a line");
+    signal(child.id(), Signal::INT);
+    assert_eq!(child.wait().expect("ends").code(), Some(130));
+    world.until_quiet();
+});
+
+#[test]
+fn ctrl_c_at_every_stage_of_the_start_leaves_nothing() {
+    let world = World::new(User::Root);
+    let image = world.busybox();
+    // Once without haste, so that the image is here and the stages are alike.
+    world.mimeo(["run", "--rm", &image, "true"]).ok();
+    for millis in [0, 5, 20, 60, 120, 250, 500, 900, 1300, 1700, 2100] {
+        let mut child = world.spawn(["run", "--rm", &image, "sleep", "1000"]);
+        std::thread::sleep(Duration::from_millis(millis));
+        signal(child.id(), Signal::INT);
+        let status = child.wait().expect("ends");
+        use std::os::unix::process::ExitStatusExt;
+        assert!(status.code() == Some(130) || status.signal() == Some(2), "after {millis} ms: {status:?}");
+        assert_eq!(world.processes(), [], "after {millis} ms");
+        world.mimeo(["ps", "-a", "-q"]).ok().printed("");
+    }
+}
+
+as_root_and_user!(a_terminal_is_a_real_one, |world| {
+    let image = world.busybox();
+    // `script` gives mimeo a terminal of its own.
+    let mut command = world.program("script");
+    let mimeo = world.command([""; 0]).get_program().to_string_lossy().into_owned();
+    let inner =
+        format!("stty rows 33 cols 99; {mimeo} run --rm -it {image} sh -c 'tty; stty size; echo $TERM'");
+    command.args(["-q", "-e", "-c", &inner, "/dev/null"]);
+    let outcome = world.finish(command).code(0);
+    assert_eq!(outcome.stdout, "/dev/pts/0\r\n33 99\r\nxterm\r\n", "{outcome:#?}");
+});
+
+#[test]
+fn a_detached_machine_prints_its_id_and_goes_on() {
+    let world = World::new(User::Root);
+    let image = world.busybox();
+    let id = world.start(["--rm", &image, "sleep", "1000"]);
+    assert_eq!(id.len(), 64);
+    world.mimeo(["ps", "-q", "--no-trunc"]).ok().printed(&format!("{id}\n"));
+    world.mimeo(["exec", &id[..8], "echo", "hi"]).ok().printed("hi\n");
+    world.mimeo(["stop", &id]).ok();
+    until("the machine is gone", || world.mimeo(["ps", "-a", "-q"]).stdout.is_empty().then_some(()));
+}
+
+#[test]
+fn health_is_told_by_command_and_by_url() {
+    let world = World::new(User::Root);
+    let image = world.busybox();
+    let well = "mkdir /www; echo ok > /www/index.html; exec httpd -f -p 8000 -h /www";
+    world.start(["--name", "url", "--health-url", "http://127.0.0.1:8000/", &image, "sh", "-c", well]);
+    world.start([
+        "--name",
+        "cmd",
+        "--health-cmd",
+        "test -e /unwell && exit 1 || exit 0",
+        "--health-interval",
+        "300ms",
+        &image,
+        "sleep",
+        "1000",
+    ]);
+    let health = |name: &str| {
+        let state = world.mimeo(["inspect", name]).ok().json()[0]["State"].clone();
+        state["Health"]["Status"].as_str().unwrap_or_default().to_owned()
+    };
+    until("the URL answers", || (health("url") == "healthy").then_some(()));
+    until("the command succeeds", || (health("cmd") == "healthy").then_some(()));
+    world.mimeo(["exec", "cmd", "touch", "/unwell"]).ok();
+    until("the command fails", || (health("cmd") == "unhealthy").then_some(()));
+    let table = world.mimeo(["ps"]).ok().stdout;
+    assert!(table.contains("(healthy)") && table.contains("(unhealthy)"), "{table}");
+}
+
+#[test]
+fn a_full_pipe_holds_the_container_up_and_a_closed_one_ends_it() {
+    let world = World::new(User::Root);
+    let image = world.busybox();
+    let mut child = world.spawn(["run", "--rm", &image, "yes"]);
+    let mut stdout = child.stdout.take().expect("piped");
+    let mut some = vec![0; 1 << 20];
+    stdout.read_exact(&mut some).expect("a MiB of output");
+    drop(stdout);
+    let status = child.wait().expect("ends");
+    assert_eq!(status.code(), Some(141), "as a program that wrote into a closed pipe");
+}
+
+fn signal(pid: u32, signal: Signal) {
+    let pid = Pid::from_raw(pid as i32).expect("a process id");
+    kill_process(pid, signal).expect("it lives");
+}
