@@ -3,7 +3,7 @@
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    exec, inspect, kill, logs, pause, port, ps, rm, run, setup, stop, unpause, version, wait,
+    events, exec, image, inspect, kill, logs, pause, port, ps, rm, run, setup, stop, unpause, version, wait,
 };
 use crate::logging::LogLevel;
 
@@ -65,6 +65,19 @@ pub(crate) enum Podman {
     Unpause(unpause::Args),
     /// Show where ports are published
     Port(port::Args),
+    /// Show what happens to machines
+    Events(events::Args),
+    /// Manage images
+    #[command(subcommand)]
+    Image(image::Verb),
+    /// Fetch images
+    Pull(image::pull::Args),
+    /// List images
+    Images(image::ls::Args),
+    /// Remove images
+    Rmi(image::rm::Args),
+    /// Make an image of a tar file
+    Import(image::import::Args),
     /// Show which mimeo this is
     Version(version::Args),
 }

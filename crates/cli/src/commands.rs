@@ -1,6 +1,8 @@
 //! One file per command.
 
+pub(crate) mod events;
 pub(crate) mod exec;
+pub(crate) mod image;
 pub(crate) mod inspect;
 pub(crate) mod kill;
 pub(crate) mod logs;
@@ -49,6 +51,12 @@ async fn podman(engine: &Engine, command: Podman) -> Result<i32, CliError> {
         Podman::Pause(args) => pause::run(engine, args).await,
         Podman::Unpause(args) => unpause::run(engine, args).await,
         Podman::Port(args) => port::run(engine, &args),
+        Podman::Events(args) => events::run(engine, &args).await,
+        Podman::Image(verb) => image::run(engine, verb).await,
+        Podman::Pull(args) => image::run(engine, image::Verb::Pull(args)).await,
+        Podman::Images(args) => image::run(engine, image::Verb::Ls(args)).await,
+        Podman::Rmi(args) => image::run(engine, image::Verb::Rm(args)).await,
+        Podman::Import(args) => image::run(engine, image::Verb::Import(args)).await,
         Podman::Version(args) => version::run(engine, &args),
     }
 }

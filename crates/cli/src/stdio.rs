@@ -1,11 +1,12 @@
 //! mimeo's own standard streams, joined to a container's process.
 
 use bytes::Bytes;
-use mimeo_agent_protocol::link::{Item, LinkError, Sender, Stream};
+use mimeo_agent_protocol::link::{Item, LinkError, Receiver, Sender, Stream};
 use mimeo_agent_protocol::message::{ExitStatus, Input, Reply, TerminalSize, channel};
 use mimeo_engine::Attachment;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, stderr, stdin, stdout};
-use tokio::sync::watch;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, watch};
 
 /// Bytes read at once.
 const CHUNK: usize = 32 * 1024;
@@ -20,40 +21,72 @@ pub(crate) fn attachment(interactive: bool, size: Option<watch::Receiver<Termina
     }
 }
 
-/// Joins this process's streams to a process in a machine until that ends.
+/// What a process is told when nobody reads its output any more.
+const SIGPIPE: i32 = 13;
+
+/// Joins this process's streams to a process in a machine until that ends;
+/// its exit code. Signals to us are the process's; who sends a second one
+/// wants us to leave.
 pub(crate) async fn join(
     stream: Stream,
     interactive: bool,
     size: Option<watch::Receiver<TerminalSize>>,
-) -> Result<ExitStatus, LinkError> {
-    let Stream { sender, mut receiver } = stream;
-    let output = async {
-        loop {
-            match receiver.next().await? {
-                Some(Item::Data { channel: channel::STDERR, bytes }) => put(stderr(), &bytes).await?,
-                Some(Item::Data { bytes, .. }) => put(stdout(), &bytes).await?,
-                Some(Item::Message(json)) => {
-                    if let Ok(Reply::Exited(status)) = serde_json::from_slice(&json) {
-                        return Ok(status);
-                    }
-                }
-                None => return Err(LinkError::Closed),
-            }
-        }
-    };
+) -> Result<i32, LinkError> {
+    let Stream { sender, receiver } = stream;
     let input = async {
         tokio::join!(feed(interactive, &sender), resize(size, &sender));
         std::future::pending().await
     };
     tokio::select! {
-        status = output => status,
+        status = follow(receiver, &sender) => Ok(status?.shell_code()),
+        signal = pass_signals(&sender) => Ok(128 + signal),
         never = input => never,
     }
 }
 
-async fn put<W: AsyncWriteExt + Unpin>(mut to: W, bytes: &[u8]) -> Result<(), LinkError> {
+/// Passes output on until the process has ended. When nobody reads it any
+/// more the process is told so, as a pipe would.
+async fn follow(mut receiver: Receiver, sender: &Sender) -> Result<ExitStatus, LinkError> {
+    loop {
+        let put = match receiver.next().await? {
+            Some(Item::Data { channel: channel::STDERR, bytes }) => put(stderr(), &bytes).await,
+            Some(Item::Data { bytes, .. }) => put(stdout(), &bytes).await,
+            Some(Item::Message(json)) => match serde_json::from_slice(&json) {
+                Ok(Reply::Exited(status)) => return Ok(status),
+                _ => continue,
+            },
+            None => return Err(LinkError::Closed),
+        };
+        if put.is_err() {
+            sender.message(&Input::Signal { signal: SIGPIPE });
+        }
+    }
+}
+
+async fn put<W: AsyncWriteExt + Unpin>(mut to: W, bytes: &[u8]) -> std::io::Result<()> {
     to.write_all(bytes).await?;
-    Ok(to.flush().await?)
+    to.flush().await
+}
+
+/// Passes the first signal that asks for the end on; returns with the second.
+async fn pass_signals(sender: &Sender) -> i32 {
+    let kinds = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup(), SignalKind::quit()];
+    let (tell, mut told) = mpsc::channel(4);
+    for kind in kinds {
+        // One that cannot be listened to ends us, as it would have without.
+        let Ok(mut heard) = signal(kind) else { continue };
+        let tell = tell.clone();
+        tokio::spawn(async move {
+            while heard.recv().await.is_some() && tell.send(kind.as_raw_value()).await.is_ok() {}
+        });
+    }
+    if let Some(signal) = told.recv().await {
+        sender.message(&Input::Signal { signal });
+    }
+    match told.recv().await {
+        Some(signal) => signal,
+        None => std::future::pending().await,
+    }
 }
 
 async fn feed(interactive: bool, sender: &Sender) {

@@ -1,27 +1,42 @@
 //! `mimeo exec`: one more process in a running machine.
 
+use std::path::PathBuf;
+
 use mimeo_agent_protocol::link::Stream;
 use mimeo_agent_protocol::message::{FailureKind, Process, Reply, Request};
 use mimeo_engine::control::ControlError;
-use mimeo_engine::{ControlClient, Engine};
+use mimeo_engine::{ControlClient, Engine, Record, surroundings};
 
 use crate::commands::select::Machine;
 use crate::error::CliError;
-use crate::stdio;
 use crate::terminal::{RawTerminal, size, watch_size};
+use crate::values::environment;
+use crate::{output, stdio};
+
+/// The exit code of a process that ended with its machine: SIGKILL's.
+const KILLED: i32 = 137;
 
 /// Arguments of `mimeo exec`.
 #[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  mimeo exec -it web sh\n  mimeo exec -e A=1 --workdir /tmp web env\n  tar -c . | mimeo exec -i web tar -C /srv -x"
+)]
 pub(crate) struct Args {
+    /// Leave the process running and print its id in the machine
+    #[arg(short, long, conflicts_with_all = ["interactive", "tty"])]
+    detach: bool,
     /// Keep the process's standard input open
     #[arg(short, long)]
     interactive: bool,
     /// Give the process a terminal
     #[arg(short, long)]
     tty: bool,
-    /// Set a variable
-    #[arg(short, long, value_name = "NAME=VALUE")]
+    /// Set a variable; without a value, as it is here
+    #[arg(short, long, value_name = "NAME[=VALUE]")]
     env: Vec<String>,
+    /// Set the variables of a file, one NAME=VALUE a line
+    #[arg(long, value_name = "FILE")]
+    env_file: Vec<PathBuf>,
     /// Working directory
     #[arg(short, long, value_name = "DIR")]
     workdir: Option<String>,
@@ -39,27 +54,38 @@ pub(crate) struct Args {
 /// Runs the process; its exit code.
 pub(crate) async fn run(engine: &Engine, args: Args) -> Result<i32, CliError> {
     let (machine, command) = split(&args)?;
-    let found = engine.registry().find(&machine.selector()?)?;
+    let found = machine.find(engine)?;
+    let process = process(engine, &found.record, &args, command)?;
     let client = ControlClient::connect(engine.home(), &found).await?;
-    let process = Process {
-        args: command,
-        env: args.env.iter().filter_map(|pair| pair.split_once('=')).map(own).collect(),
-        cwd: args.workdir.unwrap_or_default(),
-        user: args.user.unwrap_or_default(),
-        terminal: args.tty.then(size),
-        stdin: args.interactive,
-        init: false,
-    };
-    let stream = start(&client, process).await?;
+    let (pid, stream) = start(&client, process).await?;
+    if args.detach {
+        output::line(pid.to_string())?;
+        return Ok(0);
+    }
     let size = if args.tty { Some(watch_size()?) } else { None };
     let raw = if args.tty && args.interactive { RawTerminal::enter()? } else { None };
     let status = stdio::join(stream, args.interactive, size).await;
     drop(raw);
-    Ok(status?.shell_code())
+    // A process whose machine ended was killed with it.
+    status.map_err(|error| CliError::from(error).with_code(KILLED))
 }
 
-fn own((name, value): (&str, &str)) -> (String, String) {
-    (name.to_owned(), value.to_owned())
+/// What is to run, where the container's own process would: its environment,
+/// directory and user, with the person's over them.
+fn process(engine: &Engine, record: &Record, args: &Args, command: Vec<String>) -> Result<Process, CliError> {
+    let mut process = surroundings(engine, record);
+    if args.tty {
+        process.env.entry("TERM".to_owned()).or_insert_with(|| "xterm".to_owned());
+    }
+    process.env.extend(environment(&args.env_file, &args.env)?);
+    Ok(Process {
+        args: command,
+        cwd: args.workdir.clone().unwrap_or(process.cwd),
+        user: args.user.clone().unwrap_or(process.user),
+        terminal: args.tty.then(size),
+        stdin: args.interactive,
+        ..process
+    })
 }
 
 /// With `--pid` every word is the command's.
@@ -73,9 +99,9 @@ fn split(args: &Args) -> Result<(Machine, Vec<String>), CliError> {
 }
 
 /// Starts the process, with podman's exit codes when it cannot be.
-async fn start(client: &ControlClient, process: Process) -> Result<Stream, CliError> {
+async fn start(client: &ControlClient, process: Process) -> Result<(u32, Stream), CliError> {
     match client.guest(Request::Exec(process)).await {
-        Ok((Reply::Started { .. }, stream)) => Ok(stream),
+        Ok((Reply::Started { pid }, stream)) => Ok((pid, stream)),
         Ok((answer, _)) => Err(CliError::usage(format!("the agent answered out of turn: {answer:?}"))),
         Err(error) => {
             let code = match &error {

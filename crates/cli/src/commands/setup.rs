@@ -1,20 +1,50 @@
 //! `mimeo setup`: what a host needs before its first machine.
 
+mod kernel;
+mod preflight;
+mod rootfs;
+mod steps;
+
 use mimeo_engine::Engine;
-use mimeo_engine::setup::Initramfs;
-use mimeo_engine::setup::kernel::{self, Source};
 
 use crate::error::CliError;
-use crate::output;
 
 /// Arguments of `mimeo setup`.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Args {}
+#[command(after_help = "Examples:\n  mimeo setup\n  mimeo setup preflight\n  mimeo setup kernel --build")]
+pub(crate) struct Args {
+    /// As JSON
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    part: Option<Part>,
+}
 
-/// Sets up the kernel and the first filesystem.
-pub(crate) fn run(engine: &Engine, _args: &Args) -> Result<i32, CliError> {
-    let kernel = kernel::set_up(engine.home().home(), &Source::Debian, &mut |step| eprintln!("{step:?}"))?;
-    Initramfs::ensure(&kernel, mimeo_engine::AGENT)?;
-    output::line(format!("kernel {} is set up", kernel.manifest.name))?;
-    Ok(0)
+/// One part of the setup.
+#[derive(Debug, clap::Subcommand)]
+enum Part {
+    /// Get a kernel for guests: Debian's, a given one, or one built here
+    Kernel(kernel::Args),
+    /// Make the guests' first filesystem
+    Rootfs,
+    /// Say what this host lacks, and how to get it
+    Preflight,
+}
+
+/// Does one part, or all of them.
+pub(crate) fn run(engine: &Engine, args: &Args) -> Result<i32, CliError> {
+    match &args.part {
+        Some(Part::Kernel(own)) => {
+            kernel::run(engine, own, args.json)?;
+            rootfs::run(engine, rootfs::Told::Nothing).map(|()| 0)
+        }
+        Some(Part::Rootfs) if args.json => rootfs::run(engine, rootfs::Told::Json).map(|()| 0),
+        Some(Part::Rootfs) => rootfs::run(engine, rootfs::Told::Words).map(|()| 0),
+        Some(Part::Preflight) => preflight::run(engine, args.json),
+        None => {
+            kernel::prepare(engine, &kernel::Args::default())?;
+            rootfs::run(engine, rootfs::Told::Nothing)?;
+            preflight::run(engine, args.json)
+        }
+    }
 }

@@ -1,0 +1,70 @@
+//! `mimeo image`: what machines are made from.
+
+pub(crate) mod import;
+pub(crate) mod inspect;
+pub(crate) mod ls;
+pub(crate) mod prune;
+pub(crate) mod pull;
+pub(crate) mod rm;
+
+use mimeo_engine::Engine;
+use mimeo_image::Image;
+
+use crate::error::CliError;
+
+/// What can be done with images.
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum Verb {
+    /// Fetch images
+    Pull(pull::Args),
+    /// List images
+    #[command(visible_alias = "list")]
+    Ls(ls::Args),
+    /// Show everything about images
+    Inspect(inspect::Args),
+    /// Remove images
+    Rm(rm::Args),
+    /// Make an image of a tar file
+    Import(import::Args),
+    /// Remove images that have no name, and what no image needs
+    Prune(prune::Args),
+}
+
+/// Does what `verb` says.
+pub(crate) async fn run(engine: &Engine, verb: Verb) -> Result<i32, CliError> {
+    match verb {
+        Verb::Pull(args) => pull::run(engine, args).await,
+        Verb::Ls(args) => ls::run(engine, &args),
+        Verb::Inspect(args) => inspect::run(engine, &args),
+        Verb::Rm(args) => rm::run(engine, &args),
+        Verb::Import(args) => import::run(engine, args).await,
+        Verb::Prune(args) => prune::run(engine, &args),
+    }
+}
+
+/// Machines and the images that they are made from.
+struct Users(Vec<(String, String)>);
+
+impl Users {
+    fn load(engine: &Engine) -> Result<Self, CliError> {
+        let machines = engine.registry().list()?.into_iter();
+        let pairs = machines.filter_map(|found| {
+            let name = found.record.name.to_string();
+            Some((found.record.image?.id, name))
+        });
+        Ok(Self(pairs.collect()))
+    }
+
+    /// Who needs the image, in words.
+    fn of(&self, image: &Image) -> Option<String> {
+        let id = image.id.to_string();
+        let names: Vec<_> =
+            self.0.iter().filter(|(of, _)| *of == id).map(|(_, name)| name.as_str()).collect();
+        (!names.is_empty()).then(|| format!("machine {}", names.join(", ")))
+    }
+
+    fn count(&self, image: &Image) -> usize {
+        let id = image.id.to_string();
+        self.0.iter().filter(|(of, _)| *of == id).count()
+    }
+}

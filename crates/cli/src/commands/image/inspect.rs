@@ -1,0 +1,47 @@
+//! `mimeo image inspect`: everything about images.
+
+use mimeo_engine::Engine;
+
+use crate::error::CliError;
+use crate::output;
+use crate::template::{Format, render};
+
+/// Arguments of `mimeo image inspect`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  mimeo image inspect --format '{{.config.cmd}}' alpine")]
+pub(crate) struct Args {
+    /// `json`, or a text with fields such as {{.id}}
+    #[arg(short, long, value_name = "FORMAT")]
+    format: Option<String>,
+    /// As JSON, which it always is
+    #[arg(long)]
+    json: bool,
+    /// Names or ids
+    #[arg(required = true, value_name = "IMAGE")]
+    images: Vec<String>,
+}
+
+/// Prints a JSON array of those that are here; the others are told.
+pub(crate) fn run(engine: &Engine, args: &Args) -> Result<i32, CliError> {
+    let store = engine.images()?;
+    let (mut found, mut code) = (Vec::new(), 0);
+    for text in &args.images {
+        match store.inspect(text)? {
+            Some(inspection) => found.push(inspection),
+            None => {
+                let error = CliError::usage(format!("inspecting object: {text}: image not known"));
+                output::error(&error);
+                code = error.exit_code();
+            }
+        }
+    }
+    match Format::given(args.format.as_deref(), args.json) {
+        Some(Format::Text(template)) => {
+            for inspection in &found {
+                output::line(render(&template, &serde_json::to_value(inspection)?)?)?;
+            }
+        }
+        Some(Format::Json) | None => output::json(&found)?,
+    }
+    Ok(code)
+}

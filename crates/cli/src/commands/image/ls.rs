@@ -1,0 +1,175 @@
+//! `mimeo images`: the images that are here.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use mimeo_engine::Engine;
+use mimeo_image::{Image, ImageName};
+use serde::Serialize;
+
+use super::Users;
+use crate::error::CliError;
+use crate::template::{Format, render};
+use crate::{output, words};
+
+const HEADINGS: [&str; 5] = ["REPOSITORY", "TAG", "IMAGE ID", "CREATED", "SIZE"];
+/// What stands where an image has no name.
+const NONE: &str = "<none>";
+
+/// Arguments of `mimeo images`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  mimeo images\n  mimeo images --quiet alpine")]
+pub(crate) struct Args {
+    /// Only the ids
+    #[arg(short, long)]
+    quiet: bool,
+    /// Whole ids
+    #[arg(long)]
+    no_trunc: bool,
+    /// For podman's sake: there are no intermediate images
+    #[arg(short, long)]
+    all: bool,
+    /// `json`, or a text with {{.Repository}}, {{.Tag}}, {{.ID}} and the like
+    #[arg(long, value_name = "FORMAT")]
+    format: Option<String>,
+    /// As JSON
+    #[arg(long, conflicts_with = "format")]
+    json: bool,
+    /// Only images whose names have this in them
+    name: Option<String>,
+}
+
+/// An image in `--json`, in podman's words.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Row {
+    id: String,
+    names: Vec<String>,
+    digest: String,
+    /// Seconds since 1970, 0 where the image does not say.
+    created: i64,
+    created_at: Option<Timestamp>,
+    /// Bytes of disk.
+    size: u64,
+    architecture: String,
+    os: String,
+    labels: BTreeMap<String, String>,
+    /// Machines made from it.
+    containers: usize,
+}
+
+/// A line of the table: one name of an image.
+struct Line {
+    repository: String,
+    tag: String,
+    id: String,
+    created: String,
+    size: String,
+}
+
+/// Prints the images, the newest first.
+pub(crate) fn run(engine: &Engine, args: &Args) -> Result<i32, CliError> {
+    let listing = engine.images()?.list()?;
+    for path in &listing.set_aside {
+        tracing::warn!(component = "images", path = %path.display(), "a record could not be read and is kept aside");
+    }
+    let wanted = |image: &&Image| {
+        let Some(part) = &args.name else { return true };
+        image.names.iter().any(|name| name.contains(part.as_str()))
+    };
+    let images: Vec<_> = listing.images.iter().filter(wanted).collect();
+    if args.quiet {
+        images.iter().try_for_each(|image| output::line(id(args, image)))?;
+        return Ok(0);
+    }
+    let now = Timestamp::now();
+    let lines = images.iter().flat_map(|image| lines(args, image, now));
+    match Format::given(args.format.as_deref(), args.json) {
+        Some(Format::Json) => {
+            let users = Users::load(engine)?;
+            output::json(&images.iter().map(|image| Row::of(image, &users)).collect::<Vec<_>>())?;
+        }
+        Some(Format::Text(template)) => {
+            for line in lines {
+                output::line(render(&template, &line.fields())?)?;
+            }
+        }
+        None => output::table(&HEADINGS, &lines.map(Line::cells).collect::<Vec<_>>())?,
+    }
+    Ok(0)
+}
+
+fn id(args: &Args, image: &Image) -> String {
+    if args.no_trunc { image.id.to_string() } else { image.short_id() }
+}
+
+fn lines(args: &Args, image: &Image, now: Timestamp) -> Vec<Line> {
+    let line = |(repository, tag)| Line {
+        repository,
+        tag,
+        id: id(args, image),
+        created: image.created.map(|then| words::ago(then, now)).unwrap_or_default(),
+        size: words::spaced_size(image.size),
+    };
+    let names: Vec<_> = image.names.iter().map(|name| parted(name)).collect();
+    if names.is_empty() {
+        return vec![line((NONE.to_owned(), NONE.to_owned()))];
+    }
+    names.into_iter().map(line).collect()
+}
+
+/// `localhost/bb` and `latest`.
+fn parted(name: &str) -> (String, String) {
+    match name.parse::<ImageName>() {
+        Ok(parsed) => {
+            let tag = parsed.tag().unwrap_or(NONE).to_owned();
+            (format!("{}/{}", parsed.registry(), parsed.repository()), tag)
+        }
+        Err(_) => (name.to_owned(), NONE.to_owned()),
+    }
+}
+
+impl Line {
+    fn cells(self) -> Vec<String> {
+        vec![self.repository, self.tag, self.id, self.created, self.size]
+    }
+
+    fn fields(&self) -> serde_json::Value {
+        serde_json::json!({"Repository": self.repository, "Tag": self.tag, "ID": self.id, "Id": self.id,
+                           "CreatedSince": self.created, "Created": self.created, "Size": self.size})
+    }
+}
+
+impl Row {
+    fn of(image: &Image, users: &Users) -> Self {
+        Self {
+            id: image.id.hex(),
+            names: image.names.clone(),
+            digest: image.digest.to_string(),
+            created: image.created.map_or(0, Timestamp::as_second),
+            created_at: image.created,
+            size: image.size,
+            architecture: image.architecture.clone(),
+            os: image.os.clone(),
+            labels: image.config.labels.clone(),
+            containers: users.count(image),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_parted_as_podman_parts_them() {
+        let told = |name| {
+            let (repository, tag) = parted(name);
+            format!("{repository} {tag}")
+        };
+        assert_eq!(told("localhost:5000/a/b:1"), "localhost:5000/a/b 1");
+        assert_eq!(told("docker.io/library/nginx:latest"), "docker.io/library/nginx latest");
+        let digest = format!("quay.io/x@sha256:{}", "a".repeat(64));
+        assert_eq!(told(&digest), "quay.io/x <none>");
+    }
+}

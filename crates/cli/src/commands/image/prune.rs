@@ -1,0 +1,56 @@
+//! `mimeo image prune`: gives back the disk that nothing needs.
+
+use std::io::{BufRead, IsTerminal, Write, stderr, stdin};
+
+use mimeo_engine::Engine;
+
+use super::Users;
+use crate::error::CliError;
+use crate::{output, words};
+
+/// Arguments of `mimeo image prune`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  mimeo image prune --all --force")]
+pub(crate) struct Args {
+    /// Every image that no machine needs, not only those without a name
+    #[arg(short, long)]
+    all: bool,
+    /// Do not ask
+    #[arg(short, long)]
+    force: bool,
+    /// As JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Removes what nothing needs and prints the ids of images that are gone.
+pub(crate) fn run(engine: &Engine, args: &Args) -> Result<i32, CliError> {
+    if !args.force && stdin().is_terminal() && !confirmed(args.all)? {
+        return Ok(0);
+    }
+    let users = Users::load(engine)?;
+    let pruned = engine.images()?.prune(args.all, &|image| users.of(image))?;
+    if args.json {
+        output::json(&pruned)?;
+        return Ok(0);
+    }
+    pruned.deleted.iter().try_for_each(|id| output::line(id.hex()))?;
+    if pruned.busy {
+        tracing::warn!(component = "images", "a pull is under way: prune again for the rest");
+    }
+    for path in &pruned.set_aside {
+        tracing::warn!(component = "images", path = %path.display(), "a record could not be read and is kept aside");
+    }
+    tracing::info!(component = "images", freed = words::size(pruned.freed, 3), "pruned");
+    Ok(0)
+}
+
+fn confirmed(all: bool) -> Result<bool, CliError> {
+    let what = if all { "all images that no machine is made from" } else { "all images without a name" };
+    let io = |source| CliError::io("ask", source);
+    write!(stderr(), "WARNING! This removes {what}.\nAre you sure you want to continue? [y/N] ")
+        .map_err(io)?;
+    let mut answer = String::new();
+    stdin().lock().read_line(&mut answer).map_err(io)?;
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+}

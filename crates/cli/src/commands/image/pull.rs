@@ -1,0 +1,43 @@
+//! `mimeo pull`: fetches images.
+
+use mimeo_engine::Engine;
+use mimeo_image::{PullOptions, Source};
+
+use crate::error::CliError;
+use crate::{output, progress};
+
+/// Arguments of `mimeo pull`.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  mimeo pull alpine\n  mimeo pull quay.io/fedora/fedora:40\n  mimeo pull oci:./layout:tag"
+)]
+pub(crate) struct Args {
+    /// Show no progress
+    #[arg(short, long)]
+    quiet: bool,
+    /// Registries, as HOST[:PORT], that are spoken to over plain HTTP; may be given again
+    #[arg(long, value_name = "HOST")]
+    insecure_registry: Vec<String>,
+    /// Layers fetched at the same time
+    #[arg(long, default_value_t = 4, value_name = "N")]
+    jobs: usize,
+    /// Names, oci:DIR[:TAG], oci-archive:FILE or docker-archive:FILE
+    #[arg(required = true, value_name = "IMAGE")]
+    images: Vec<String>,
+}
+
+/// Fetches each and prints its id.
+pub(crate) async fn run(engine: &Engine, args: Args) -> Result<i32, CliError> {
+    let store = engine.images()?;
+    let options = PullOptions {
+        insecure_registries: args.insecure_registry,
+        concurrency: args.jobs.max(1),
+        ..PullOptions::default()
+    };
+    for image in &args.images {
+        let source: Source = image.parse()?;
+        let pulled = store.pull(&source, &options, progress::shown(args.quiet)).await?;
+        output::line(pulled.id.hex())?;
+    }
+    Ok(0)
+}

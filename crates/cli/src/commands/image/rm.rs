@@ -1,0 +1,87 @@
+//! `mimeo rmi`: images go.
+
+use mimeo_engine::Engine;
+use mimeo_image::{RemoveError, Store};
+
+use super::Users;
+use crate::error::CliError;
+use crate::output;
+
+/// podman's exit code when there is no such image.
+const NO_SUCH: i32 = 1;
+/// podman's exit code when a machine needs it.
+const IN_USE: i32 = 2;
+
+/// Arguments of `mimeo rmi`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  mimeo rmi alpine\n  mimeo rmi --all")]
+pub(crate) struct Args {
+    /// Though machines are made from it, or it has several names. Machines that run keep it until they end
+    #[arg(short, long)]
+    force: bool,
+    /// Every image that no machine needs
+    #[arg(short, long, conflicts_with = "images")]
+    all: bool,
+    /// Images that are not here are no error
+    #[arg(short, long)]
+    ignore: bool,
+    /// As JSON
+    #[arg(long)]
+    json: bool,
+    /// Names or ids
+    #[arg(required_unless_present = "all", value_name = "IMAGE")]
+    images: Vec<String>,
+}
+
+/// Removes each; errors are told and the others go on.
+pub(crate) fn run(engine: &Engine, args: &Args) -> Result<i32, CliError> {
+    let store = engine.images()?;
+    let users = Users::load(engine)?;
+    let texts = if args.all { all(&store)? } else { args.images.clone() };
+    let (mut removed, mut code) = (Vec::new(), 0);
+    for text in texts {
+        match store.remove(&text, args.force || args.all && users_none(&store, &users, &text), &|image| {
+            users.of(image)
+        }) {
+            Ok(gone) => removed.push(gone),
+            Err(RemoveError::NotFound { .. }) if args.ignore => {}
+            Err(error) => {
+                let error = explain(error);
+                output::error(&error);
+                code = if code == NO_SUCH { NO_SUCH } else { error.exit_code() };
+            }
+        }
+    }
+    if args.json {
+        output::json(&removed)?;
+        return Ok(code);
+    }
+    for gone in &removed {
+        gone.untagged.iter().try_for_each(|name| output::line(format!("Untagged: {name}")))?;
+        gone.deleted.iter().try_for_each(|id| output::line(format!("Deleted: {}", id.hex())))?;
+    }
+    Ok(code)
+}
+
+/// An image of several names goes with all of them, unless a machine needs it.
+fn users_none(store: &Store, users: &Users, text: &str) -> bool {
+    matches!(store.find(text), Ok(Some(image)) if users.of(&image).is_none())
+}
+
+fn all(store: &Store) -> Result<Vec<String>, CliError> {
+    Ok(store.list()?.images.iter().map(|image| image.id.hex()).collect())
+}
+
+/// In podman's words, with its exit codes.
+fn explain(error: RemoveError) -> CliError {
+    match error {
+        RemoveError::NotFound { text } => {
+            CliError::usage(format!("{text}: image not known")).with_code(NO_SUCH)
+        }
+        RemoveError::InUse { text, user } => {
+            CliError::usage(format!("image {text} used by {user}: image is in use by a container"))
+                .with_code(IN_USE)
+        }
+        other => CliError::from(other),
+    }
+}

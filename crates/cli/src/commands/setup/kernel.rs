@@ -1,0 +1,65 @@
+//! `mimeo setup kernel`: a kernel for guests.
+
+use std::mem::discriminant;
+use std::path::PathBuf;
+
+use mimeo_engine::Engine;
+use mimeo_engine::setup::kernel::{Kernel, Source, Step, set_up};
+use serde_json::json;
+
+use super::steps::Steps;
+use crate::error::CliError;
+use crate::output;
+
+/// Arguments of `mimeo setup kernel`.
+#[derive(Debug, Default, clap::Args)]
+#[command(
+    after_help = "Examples:\n  mimeo setup kernel\n  mimeo setup kernel --build\n  mimeo setup kernel --kernel ./vmlinux --modules /lib/modules/6.1.0"
+)]
+pub(super) struct Args {
+    /// Build a small one here, which boots in half the time: minutes, once
+    #[arg(long, conflicts_with = "kernel")]
+    build: bool,
+    /// With --build: the source package, instead of the newest that was tried
+    #[arg(long, value_name = "PACKAGE", requires = "build")]
+    package: Option<String>,
+    /// Use this file: an ELF kernel with a PVH entry, or a bzImage
+    #[arg(long, value_name = "FILE")]
+    kernel: Option<PathBuf>,
+    /// Its modules, as in /lib/modules/RELEASE
+    #[arg(long, value_name = "DIR", requires = "kernel")]
+    modules: Option<PathBuf>,
+}
+
+impl Args {
+    fn source(&self) -> Source {
+        match &self.kernel {
+            Some(kernel) => Source::File { kernel: kernel.clone(), modules: self.modules.clone() },
+            None if self.build => Source::Build { package: self.package.clone() },
+            None => Source::Debian,
+        }
+    }
+}
+
+/// Sets the kernel up and prints its name.
+pub(super) fn run(engine: &Engine, args: &Args, json: bool) -> Result<(), CliError> {
+    let kernel = prepare(engine, args)?;
+    let name = &kernel.manifest.name;
+    if json {
+        let release = &kernel.manifest.release;
+        return output::json(&json!({"name": name, "release": release, "directory": kernel.dir}));
+    }
+    output::line(format!("kernel {name} is set up"))
+}
+
+/// Sets the kernel up; its steps are told on standard error.
+pub(super) fn prepare(engine: &Engine, args: &Args) -> Result<Kernel, CliError> {
+    let mut steps = Steps::new();
+    let mut last = None;
+    let mut tell = |step: Step| {
+        // The same step again is news of it.
+        let same = last.replace(discriminant(&step)) == Some(discriminant(&step));
+        if same { steps.go_on(step.to_string()) } else { steps.begin(step.to_string()) }
+    };
+    Ok(set_up(engine.home().home(), &args.source(), &mut tell)?)
+}

@@ -1,0 +1,36 @@
+//! `mimeo setup preflight`: can this host run machines, and if not, what mends it.
+
+use mimeo_engine::Engine;
+use mimeo_engine::setup::preflight::{Check, Status, Subject, is_ready, preflight};
+use mimeo_vmm::accel::Accel;
+
+use crate::error::CliError;
+use crate::output;
+
+const HEADINGS: [&str; 4] = ["CHECK", "STATUS", "FOUND", "TO MEND IT"];
+
+/// Prints the checks; the exit code is 1 when no machine can run.
+pub(super) fn run(engine: &Engine, json: bool) -> Result<i32, CliError> {
+    let home = engine.home();
+    let checks = preflight(Subject { home: home.home(), run: home.run(), accel: Accel::Auto });
+    if json {
+        output::json(&checks)?;
+    } else {
+        output::table(&HEADINGS, &checks.iter().map(cells).collect::<Vec<_>>())?;
+    }
+    Ok(if is_ready(&checks) { 0 } else { 1 })
+}
+
+fn cells(check: &Check) -> Vec<String> {
+    let status = match check.status {
+        Status::Ok => "ok",
+        Status::Missing => "missing",
+        Status::Limited => "limited",
+    };
+    vec![
+        check.name.to_owned(),
+        status.to_owned(),
+        check.detail.clone(),
+        check.mend.clone().unwrap_or_default(),
+    ]
+}
