@@ -342,10 +342,7 @@ async fn volumes_are_served_by_the_host() {
     assert_eq!(share.callers(), [(1000, 100)], "the guest's root comes as the host's user");
     let refused = "touch: /srv/ro/x: Read-only file system\n";
     assert_eq!(vm.sh("touch /srv/ro/x 2>&1 || true").await, refused);
-    assert_eq!(
-        vm.sh("(echo x > /etc/greeting) 2>/dev/null || echo no").await,
-        "no\n"
-    );
+    assert_eq!(vm.sh("(echo x > /etc/greeting) 2>/dev/null || echo no").await, "no\n");
     assert_eq!(vm.ask(Request::Shutdown).await, Reply::Done);
     vm.gone().await;
     assert!(!vm.console().contains("unmount"), "{}", vm.console());
