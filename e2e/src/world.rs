@@ -7,6 +7,7 @@ use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use crate::{Image, Outcome, kernel, leftovers, until};
 
@@ -223,10 +224,22 @@ impl World {
         }
     }
 
+    /// What still lives when all that was ending has had its moment.
+    fn settled(&self) -> Vec<(i32, String)> {
+        let end = Instant::now() + Duration::from_secs(3);
+        loop {
+            let left = leftovers::processes(self.dir.path());
+            if left.is_empty() || Instant::now() > end {
+                return left;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
     /// Machines that were left go by `rm -fa`; after that nothing may live.
     fn clear(&self) {
         drop(self.mimeo(["rm", "-f", "-a"]));
-        let left = leftovers::processes(self.dir.path());
+        let left = self.settled();
         for (pid, _) in &left {
             if let Some(pid) = rustix::process::Pid::from_raw(*pid) {
                 rustix::process::kill_process(pid, rustix::process::Signal::KILL).ok();

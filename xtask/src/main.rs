@@ -1,1 +1,28 @@
-fn main() {}
+//! Chores: `cargo xtask demo`, `cargo xtask bench run`.
+
+#![allow(clippy::print_stdout, reason = "a chore talks to whoever started it")]
+
+mod demo;
+mod narrate;
+
+use clap::{Parser, Subcommand};
+
+/// mimeo's chores.
+#[derive(Debug, Parser)]
+#[command(name = "xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    chore: Chore,
+}
+
+#[derive(Debug, Subcommand)]
+enum Chore {
+    /// Show what mimeo does: a real nginx in a microVM, from packages to page
+    Demo,
+}
+
+fn main() -> anyhow::Result<()> {
+    match Arguments::parse().chore {
+        Chore::Demo => demo::run(),
+    }
+}
