@@ -1,0 +1,141 @@
+//! Pins what goes over the wire: one of each message, as it stands in
+//! `surface.json`.
+//!
+//! When this fails you have changed the wire. If an older agent or host can
+//! still read it (a field was added whose absence means what was before), run
+//! `UPDATE_SURFACE=1 cargo test -p mimeo-agent-protocol --test surface` and
+//! commit the file. If not, raise `PROTOCOL` too, and tell it in CHANGELOG.md.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use bytes::Bytes;
+use mimeo_agent_protocol::PROTOCOL;
+use mimeo_agent_protocol::frame::{Frame, Kind, PREAMBLE};
+use mimeo_agent_protocol::link::Hello;
+use mimeo_agent_protocol::message::{
+    Address, Configure, Disk, ExitStatus, Failure, FailureKind, FileKind, Input, Interface, Metrics, Process,
+    ProcessInfo, Reply, Request, TerminalSize, Volume,
+};
+use serde_json::{Value, json};
+
+const SIZE: TerminalSize = TerminalSize { rows: 24, cols: 80 };
+
+fn process() -> Process {
+    Process {
+        args: vec!["sh".into()],
+        env: BTreeMap::from([("A".into(), "b".into())]),
+        cwd: "/".into(),
+        user: "root".into(),
+        terminal: Some(SIZE),
+        stdin: true,
+        init: false,
+    }
+}
+
+fn configure() -> Configure {
+    let disk = |serial: &str| Disk { serial: serial.into(), filesystem: "ext4".into() };
+    Configure {
+        machine: "ab".repeat(32),
+        hostname: "box".into(),
+        unix_nanos: 1,
+        interface: Some(Interface {
+            mac: "02:00:00:00:00:01".into(),
+            address: Address { ip: [10, 201, 0, 2].into(), prefix: 30 },
+            gateway: [10, 201, 0, 1].into(),
+            mtu: 1500,
+        }),
+        dns: vec!["10.201.0.5".into()],
+        dns_search: vec!["example.org".into()],
+        hosts: BTreeMap::from([("db".into(), "192.0.2.7".into())]),
+        image: disk("image"),
+        writable: Some(disk("writable")),
+    }
+}
+
+fn requests() -> Vec<Request> {
+    vec![
+        Request::Configure(configure()),
+        Request::Volume(Volume {
+            target: "/data".into(),
+            read_only: true,
+            file: Some("one".into()),
+            owner_uid: 1000,
+            owner_gid: 1000,
+        }),
+        Request::Start(process()),
+        Request::Exec(process()),
+        Request::Signal { signal: 15 },
+        Request::Metrics,
+        Request::Processes,
+        Request::Probe { url: "http://127.0.0.1/".into(), timeout_ms: 1 },
+        Request::ReadArchive { path: "/a".into(), follow: true },
+        Request::WriteArchive { directory: "/a".into() },
+        Request::Stat { path: "/a".into() },
+        Request::SetClock { unix_nanos: 1 },
+        Request::Shutdown,
+    ]
+}
+
+fn replies() -> Vec<Reply> {
+    let failure = |kind| Reply::Failed(Failure { kind, message: "why".into() });
+    vec![
+        Reply::Done,
+        failure(FailureKind::CommandNotFound),
+        failure(FailureKind::CommandNotExecutable),
+        failure(FailureKind::UnknownUser),
+        failure(FailureKind::NotFound),
+        failure(FailureKind::WrongState),
+        failure(FailureKind::Invalid),
+        failure(FailureKind::System),
+        Reply::Started { pid: 1 },
+        Reply::Exited(ExitStatus::Code(0)),
+        Reply::Exited(ExitStatus::Signal(9)),
+        Reply::Exited(ExitStatus::OutOfMemory),
+        Reply::Metrics(Box::new(Metrics::default())),
+        Reply::Processes { processes: vec![ProcessInfo::default()] },
+        Reply::Probed { status: 200 },
+        Reply::Found { kind: Some(FileKind::Directory) },
+        Reply::Found { kind: None },
+    ]
+}
+
+fn surface() -> Value {
+    let frame = Frame {
+        generation: 1,
+        stream: 2,
+        kind: Kind::Data,
+        channel: 3,
+        payload: Bytes::from_static(b"four"),
+    };
+    json!({
+        "protocol": PROTOCOL,
+        "preamble": PREAMBLE,
+        "header": frame.header(),
+        "hello": Hello { protocol: PROTOCOL, generation: 1, name: "mimeo".into() },
+        "requests": requests(),
+        "inputs": [Input::Resize(SIZE), Input::Signal { signal: 2 }],
+        "replies": replies(),
+    })
+}
+
+#[test]
+fn the_wire_is_as_it_was() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/surface.json");
+    let now = serde_json::to_string_pretty(&surface()).expect("JSON") + "\n";
+    if std::env::var_os("UPDATE_SURFACE").is_some() {
+        std::fs::write(&path, &now).expect("written");
+    }
+    let before = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(now == before, "the wire has changed: read the top of {}", file!());
+}
+
+#[test]
+fn what_is_added_later_is_no_obstacle() {
+    let mut reply = serde_json::to_value(Reply::Started { pid: 1 }).expect("JSON");
+    reply["of_a_later_version"] = json!(1);
+    assert!(serde_json::from_value::<Reply>(reply).is_ok());
+    let failure = json!({ "reply": "failed", "kind": "of_a_later_version", "message": "why" });
+    let Ok(Reply::Failed(failure)) = serde_json::from_value(failure) else { panic!("a failure") };
+    assert_eq!(failure.kind, FailureKind::Unknown);
+}
