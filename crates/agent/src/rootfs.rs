@@ -5,7 +5,7 @@ mod devices;
 mod path;
 
 use mimeo_agent_protocol::message::Configure;
-use rustix::fs::{Mode, chmod, chown, stat};
+use rustix::fs::{CWD, FileType, Mode, chmod, chown, mknodat, stat};
 use rustix::mount::{MountFlags, mount, mount_bind};
 
 use crate::boot;
@@ -43,6 +43,7 @@ fn join() -> Result<(), SystemError> {
     let (upper, work) = (format!("{WRITABLE}/upper"), format!("{WRITABLE}/work"));
     if stat(&upper).is_err() {
         like_the_image(&upper)?;
+        hide_ext4s_own(&upper)?;
     }
     boot::directory(&work)?;
     let options = format!("lowerdir={IMAGE},upperdir={upper},workdir={work},metacopy=off");
@@ -61,6 +62,13 @@ fn like_the_image(upper: &str) -> Result<(), SystemError> {
     )
     .context("give the writable layer its owner")?;
     chmod(upper, Mode::from_raw_mode(image.st_mode)).context("give the writable layer its mode")
+}
+
+/// Every ext4 filesystem has a `lost+found`, which no image put there. A
+/// whiteout hides it: to overlayfs that is a device with the number zero.
+fn hide_ext4s_own(upper: &str) -> Result<(), SystemError> {
+    let whiteout = format!("{upper}/lost+found");
+    mknodat(CWD, &whiteout, FileType::CharacterDevice, Mode::empty(), 0).context("hide lost+found")
 }
 
 /// `/sys`; `/proc` and the rest belong to namespaces that the container's process makes.
