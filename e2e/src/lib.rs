@@ -6,18 +6,22 @@
 
 #![allow(clippy::missing_panics_doc, reason = "panicking is how a harness reports")]
 
+mod guest_program;
 mod image;
 mod kernel;
 mod leftovers;
 mod outcome;
 mod registry;
+mod tap;
 mod wait;
 mod world;
 
-pub use image::{Image, Layer};
+pub use guest_program::guest_program;
+pub use image::{Image, Layer, sha256};
 pub use outcome::Outcome;
 pub use registry::Registry;
-pub use wait::until;
+pub use tap::Tap;
+pub use wait::{signal, until};
 pub use world::{User, World};
 
 /// Runs one body as root and as an ordinary user.

@@ -89,7 +89,8 @@ impl From<std::io::Error> for LinkError {
     }
 }
 
-/// One side of a session. Clones are handles to the same session.
+/// One side of a session. Clones are handles to the same session, which ends
+/// when the last of them and the last of its streams have gone.
 #[derive(Debug, Clone)]
 pub struct Link {
     shared: Arc<Shared>,
@@ -99,6 +100,7 @@ pub struct Link {
 #[derive(Debug)]
 pub struct Incoming {
     opened: mpsc::UnboundedReceiver<(Bytes, Stream)>,
+    _session: Arc<Shared>,
 }
 
 impl Incoming {

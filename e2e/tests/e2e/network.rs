@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::time::Duration;
 
-use e2e::{User, World, as_root_and_user, until};
+use e2e::{Image, Layer, User, World, as_root_and_user, guest_program, until};
 
 const SERVE: &str = "mkdir /www; echo page > /www/index.html; exec httpd -f -p 8000 -h /www";
 
@@ -44,10 +44,10 @@ fn a_port_that_is_left_open_is_chosen_and_told() {
 #[test]
 fn udp_is_published_too() {
     let world = World::new(User::Root);
-    let image = world.busybox();
+    let echo = Layer::default().file("udp_echo", 0o755, guest_program("udp_echo"));
+    let image = world.image(&Image::new("echo", vec![echo]));
     let port = free_port();
-    let publish = format!("127.0.0.1:{port}:7/udp");
-    world.start(["-p", &publish, &image, "sh", "-c", "while :; do nc -u -l -p 7 -e cat; done"]);
+    world.start(["-p", &format!("127.0.0.1:{port}:7/udp"), &image, "/udp_echo"]);
     let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
     socket.set_read_timeout(Some(Duration::from_millis(300))).expect("a timeout");
     socket.connect(("127.0.0.1", port)).expect("connected");

@@ -1,7 +1,7 @@
 //! The task that moves a session's frames.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
@@ -15,12 +15,14 @@ const GATHER: usize = 128 * 1024;
 
 type Opened = mpsc::UnboundedSender<(Bytes, Stream)>;
 
-/// Moves frames until the session ends, then gives the channel back.
+/// Moves frames until the session ends, then gives the channel back. Holds the
+/// session only weakly: it ends when nobody has a part of it any more, after
+/// all that was said has been written.
 pub(super) async fn drive<R, W>(
     mut reader: FrameReader<R>,
     mut writer: W,
     mut frames: mpsc::UnboundedReceiver<Frame>,
-    shared: Arc<Shared>,
+    shared: Weak<Shared>,
     opened: Opened,
     give_back: oneshot::Sender<(FrameReader<R>, W)>,
 ) where
@@ -31,25 +33,28 @@ pub(super) async fn drive<R, W>(
         error = read(&mut reader, &shared, &opened) => error,
         error = write(&mut writer, &mut frames) => error,
     };
-    shared.close(&error);
+    if let Some(shared) = shared.upgrade() {
+        shared.close(&error);
+    }
     // Nobody need wait for the channel.
     give_back.send((reader, writer)).ok();
 }
 
 async fn read<R: AsyncRead + Unpin>(
     reader: &mut FrameReader<R>,
-    shared: &Arc<Shared>,
+    shared: &Weak<Shared>,
     opened: &Opened,
 ) -> LinkError {
     loop {
-        match reader.frame().await {
-            Ok(frame) if frame.generation != shared.generation => {}
-            Ok(frame) => {
-                if let Err(error) = deliver(frame, shared, opened) {
-                    return error;
-                }
-            }
+        let frame = match reader.frame().await {
+            Ok(frame) => frame,
             Err(error) => return error,
+        };
+        let Some(shared) = shared.upgrade() else { return LinkError::Closed };
+        if frame.generation == shared.generation
+            && let Err(error) = deliver(frame, &shared, opened)
+        {
+            return error;
         }
     }
 }

@@ -1,5 +1,7 @@
 //! How a session begins.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::sync::{mpsc, oneshot};
@@ -47,6 +49,7 @@ where
         }
     };
     check(&theirs)?;
+    // The accepting side opens no streams.
     let (link, _, _) = begin(reader, writer, generation);
     Ok((link, theirs))
 }
@@ -115,6 +118,7 @@ where
     let (opened_here, opened) = mpsc::unbounded_channel::<(Bytes, super::Stream)>();
     let (give_back, channel) = oneshot::channel();
     let shared = Shared::new(generation, outgoing);
-    tokio::spawn(drive::drive(reader, writer, frames, shared.clone(), opened_here, give_back));
-    (Link { shared }, Incoming { opened }, channel)
+    let weak = Arc::downgrade(&shared);
+    tokio::spawn(drive::drive(reader, writer, frames, weak, opened_here, give_back));
+    (Link { shared: shared.clone() }, Incoming { opened, _session: shared }, channel)
 }

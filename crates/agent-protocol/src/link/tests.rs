@@ -104,3 +104,18 @@ async fn the_end_of_the_channel_ends_every_stream() {
     let error = stream.receiver.next().await;
     assert!(error.is_err(), "{error:?}");
 }
+
+#[tokio::test]
+async fn a_session_that_nobody_holds_ends_and_all_that_was_said_arrives() {
+    let (link, mut guest) = pair().await;
+    let stream = link.open(&"last words").expect("opens");
+    stream.sender.message(&"more");
+    drop(stream);
+    drop(link);
+    let (request, mut there) = guest.incoming.next().await.expect("a stream");
+    assert_eq!(&request[..], b"\"last words\"");
+    assert_eq!(there.receiver.message::<String>().await.expect("a message"), "more");
+    drop(there);
+    assert!(guest.incoming.next().await.is_none());
+    assert!(matches!(guest.link.ended(), Some(LinkError::Closed)));
+}

@@ -1,0 +1,59 @@
+//! The architecture as it is drawn in ARCHITECTURE.md, asserted.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Who may use whom, of our own crates.
+const ARROWS: [(&str, &[&str]); 7] = [
+    ("agent", &["agent-protocol"]),
+    ("agent-protocol", &[]),
+    ("cli", &["agent-protocol", "engine", "image", "net", "vmm"]),
+    ("engine", &["agent-protocol", "image", "net", "vmm"]),
+    ("image", &[]),
+    ("net", &[]),
+    ("vmm", &[]),
+];
+
+fn workspace() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+#[test]
+fn every_arrow_is_one_that_is_drawn() {
+    let crates: BTreeSet<String> = fs::read_dir(workspace().join("crates"))
+        .expect("readable")
+        .flatten()
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .collect();
+    let drawn: BTreeSet<String> = ARROWS.iter().map(|(name, _)| (*name).to_owned()).collect();
+    assert_eq!(crates, drawn, "a crate was added or removed: draw it in ARCHITECTURE.md too");
+    for (name, allowed) in ARROWS {
+        let manifest =
+            fs::read_to_string(workspace().join("crates").join(name).join("Cargo.toml")).expect("read");
+        let used =
+            manifest.lines().filter_map(|line| line.strip_prefix("mimeo-")?.split(['.', ' ', '=']).next());
+        for used in used {
+            assert!(allowed.contains(&used), "{name} -> {used} is no arrow of ARCHITECTURE.md");
+        }
+    }
+}
+
+#[test]
+fn the_map_names_files_that_exist() {
+    let text = fs::read_to_string(workspace().join("ARCHITECTURE.md")).expect("read");
+    let quoted = text.split('`').skip(1).step_by(2);
+    let files = quoted.filter(|word| word.starts_with("crates/") || word.starts_with("e2e/"));
+    for file in files {
+        assert!(workspace().join(file).exists(), "ARCHITECTURE.md names {file}, which does not exist");
+    }
+}
+
+#[test]
+fn compatibility_names_files_that_exist() {
+    let text = fs::read_to_string(workspace().join("COMPATIBILITY.md")).expect("read");
+    let files = text.split('`').skip(1).step_by(2).filter(|word| word.starts_with("crates/"));
+    for file in files {
+        assert!(workspace().join(file).exists(), "COMPATIBILITY.md names {file}, which does not exist");
+    }
+}
