@@ -4,10 +4,12 @@ use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Largest piece of a file that one message carries.
-pub(super) const MAX_TRANSFER: usize = 1024 * 1024;
-/// Largest message from a guest: a write of the largest piece, its headers and a name or two.
-pub(super) const MAX_REQUEST: usize = MAX_TRANSFER + 16 * 1024;
+/// Largest piece of a file that one message carries: larger ones are no faster
+/// over the link, whose window is of this size.
+pub(super) const MAX_TRANSFER: usize = 256 * 1024;
+/// Largest message from a guest. It is not a write: when its kernel forgets
+/// many inodes at once it fills all the room that the agent offers, 1 MiB and a page.
+pub(super) const MAX_REQUEST: usize = 1024 * 1024 + 16 * 1024;
 /// Messages of one volume that are worked on at once: one slow `fsync` leaves three.
 pub(super) const WORKERS: usize = 4;
 /// Messages that wait for a worker, and answers that wait for the link.

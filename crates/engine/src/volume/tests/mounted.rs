@@ -5,7 +5,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
-use std::thread::{JoinHandle, current, spawn};
+use std::thread::{JoinHandle, spawn};
 
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
@@ -18,19 +18,26 @@ use crate::volume::server::Server;
 const INSIDE: &str = "MIMEO_TEST_IN_NAMESPACE";
 
 /// Runs the calling test once more, in a mount namespace, and there its body.
-pub(super) fn in_namespace(body: impl FnOnce()) {
+pub(super) fn in_namespace<F: FnOnce()>(body: F) {
     if std::env::var_os(INSIDE).is_some() {
         return body();
     }
-    let test = current().name().expect("a test's thread bears its name").to_owned();
-    let status = Command::new("unshare")
+    let test = test_around::<F>();
+    let output = Command::new("unshare")
         .args(["--mount", "--map-root-user"])
         .arg(std::env::current_exe().expect("this program"))
-        .args(["--exact", &test, "--nocapture"])
+        .args(["--exact", test, "--nocapture"])
         .env(INSIDE, "1")
-        .status()
+        .output()
         .expect("util-linux's unshare is needed");
-    assert!(status.success(), "failed in its namespace");
+    let (told, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success() && told.contains("1 passed"), "in its namespace: {told}{errors}");
+}
+
+/// The name of the test that a closure stands in. A thread's name would not do: a lone test runs on the main one.
+fn test_around<F>() -> &'static str {
+    let path = std::any::type_name::<F>().trim_end_matches("::{{closure}}");
+    path.split_once("::").expect("below the crate").1
 }
 
 /// A share, and the same as the kernel shows it.

@@ -12,6 +12,7 @@ use tokio::time::timeout;
 use super::client::{message, u32_at, words};
 use crate::machine::VolumeSpec;
 use crate::volume::inodes::ROOT;
+use crate::volume::limits::MAX_TRANSFER;
 use crate::volume::wire::opcode;
 use crate::volume::{VolumeError, VolumeServer, serve};
 
@@ -69,9 +70,9 @@ async fn files_are_read_over_a_link() {
     let (servers, mut stream) = served(&link, &mut incoming, &directory).await;
     ask(&stream, opcode::OPEN, 2, &words(&[0, 0])).await;
     let handle = answer(&mut stream).await[16..24].to_vec();
-    let read = [handle, words(&[0, 0, 1 << 20, 0]), vec![0; 16]].concat();
+    let read = [handle, words(&[0, 0, MAX_TRANSFER as u32, 0]), vec![0; 16]].concat();
     ask(&stream, opcode::READ, 2, &read).await;
-    assert_eq!(answer(&mut stream).await.len(), 16 + (1 << 20));
+    assert_eq!(answer(&mut stream).await.len(), 16 + MAX_TRANSFER);
     drop(servers);
     let end = timeout(SOON, stream.receiver.given_up()).await;
     end.expect("the server's end ends the stream");
