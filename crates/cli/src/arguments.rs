@@ -3,7 +3,8 @@
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    events, exec, image, inspect, kill, logs, pause, port, ps, rm, run, setup, stop, unpause, version, wait,
+    completion, cp, events, exec, image, inspect, kill, logs, man, pause, port, ps, rm, run, setup, stats,
+    stop, test, top, unpause, version, wait,
 };
 use crate::logging::LogLevel;
 
@@ -32,6 +33,14 @@ pub(crate) enum Command {
     Named(Podman),
     /// Prepare this host: kernel and first filesystem
     Setup(setup::Args),
+    /// Tell whether machines work on this host
+    #[command(subcommand)]
+    Test(test::Verb),
+    /// Print what a shell needs to complete mimeo's words
+    Completion(completion::Args),
+    /// Write manual pages
+    #[command(hide = true)]
+    Man(man::Args),
     /// Own one machine, described on standard input
     #[command(hide = true)]
     Monitor,
@@ -65,6 +74,12 @@ pub(crate) enum Podman {
     Unpause(unpause::Args),
     /// Show where ports are published
     Port(port::Args),
+    /// Show a machine's processes, or all machines, as they change
+    Top(top::Args),
+    /// Show what machines use
+    Stats(stats::Args),
+    /// Copy files between the host and machines
+    Cp(cp::Args),
     /// Show what happens to machines
     Events(events::Args),
     /// Manage images

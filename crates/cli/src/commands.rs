@@ -1,11 +1,14 @@
 //! One file per command.
 
+pub(crate) mod completion;
+pub(crate) mod cp;
 pub(crate) mod events;
 pub(crate) mod exec;
 pub(crate) mod image;
 pub(crate) mod inspect;
 pub(crate) mod kill;
 pub(crate) mod logs;
+pub(crate) mod man;
 pub(crate) mod monitor;
 pub(crate) mod pause;
 pub(crate) mod port;
@@ -14,7 +17,10 @@ pub(crate) mod rm;
 pub(crate) mod run;
 pub(crate) mod select;
 pub(crate) mod setup;
+pub(crate) mod stats;
 pub(crate) mod stop;
+pub(crate) mod test;
+pub(crate) mod top;
 pub(crate) mod unpause;
 pub(crate) mod version;
 pub(crate) mod wait;
@@ -26,6 +32,12 @@ use crate::error::CliError;
 
 /// Does what the arguments say; the exit code.
 pub(crate) async fn run(arguments: Arguments) -> Result<i32, CliError> {
+    // These need no home.
+    match &arguments.command {
+        Command::Completion(args) => return completion::run(args),
+        Command::Man(args) => return man::run(args),
+        _ => {}
+    }
     let engine = Engine::new(Home::from_environment()?);
     for swept in sweep(&engine)? {
         tracing::warn!(component = "sweep", machine = %swept.name, "its monitor was gone: cleared away");
@@ -33,6 +45,9 @@ pub(crate) async fn run(arguments: Arguments) -> Result<i32, CliError> {
     match arguments.command {
         Command::Podman(command) | Command::Named(command) => podman(&engine, command).await,
         Command::Setup(args) => setup::run(&engine, &args),
+        Command::Test(verb) => test::run(&engine, verb).await,
+        Command::Completion(args) => completion::run(&args),
+        Command::Man(args) => man::run(&args),
         Command::Monitor => monitor::run(&engine).await,
     }
 }
@@ -51,6 +66,9 @@ async fn podman(engine: &Engine, command: Podman) -> Result<i32, CliError> {
         Podman::Pause(args) => pause::run(engine, args).await,
         Podman::Unpause(args) => unpause::run(engine, args).await,
         Podman::Port(args) => port::run(engine, &args),
+        Podman::Top(args) => top::run(engine, &args).await,
+        Podman::Stats(args) => stats::run(engine, &args).await,
+        Podman::Cp(args) => cp::run(engine, &args).await,
         Podman::Events(args) => events::run(engine, &args).await,
         Podman::Image(verb) => image::run(engine, verb).await,
         Podman::Pull(args) => image::run(engine, image::Verb::Pull(args)).await,

@@ -1,9 +1,13 @@
 //! The log: standard error, one line an event, colour on a terminal alone.
 
+mod line;
+
 use std::io::{IsTerminal, stderr};
 
 use clap::ValueEnum;
 use tracing_subscriber::EnvFilter;
+
+use line::Line;
 
 /// How much is told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -39,7 +43,7 @@ pub(crate) fn set_up(level: LogLevel) {
     tracing_subscriber::fmt()
         .with_writer(stderr)
         .with_ansi(stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none())
-        .with_target(false)
+        .event_format(Line)
         .with_env_filter(EnvFilter::new(filter))
         .init();
 }

@@ -3,6 +3,8 @@
 mod arguments;
 mod commands;
 mod error;
+mod figures;
+mod live;
 mod logging;
 mod output;
 mod progress;

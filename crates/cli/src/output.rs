@@ -53,7 +53,9 @@ pub(crate) fn columns(headings: &[&str], rows: &[Vec<String>]) -> String {
     let widths: Vec<usize> = (0..headings.len()).map(width).collect();
     let mut text = String::new();
     for row in all {
-        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
+        // A guest's words must not move a person's cursor.
+        let plain = |cell: &String| cell.replace(char::is_control, "?");
+        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{:width$}", plain(cell)));
         text.push_str(cells.collect::<Vec<_>>().join("  ").trim_end());
         text.push('\n');
     }

@@ -158,6 +158,14 @@ impl ControlClient {
         }
     }
 
+    /// Opens a stream to the guest that the guest answers at its end only.
+    ///
+    /// # Errors
+    /// When the session is over.
+    pub fn stream(&self, request: Request) -> Result<Stream, ControlError> {
+        self.open(&ControlRequest::Guest { request })
+    }
+
     async fn answer(&self, request: &ControlRequest) -> Result<ControlReply, ControlError> {
         let mut stream = self.open(request)?;
         stream.receiver.message().await.map_err(|source| self.lost(source))

@@ -1,0 +1,114 @@
+//! `mimeo cp`: files between the host and machines, both ways.
+
+mod local;
+mod pipe;
+mod place;
+mod remote;
+mod rename;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use mimeo_engine::machine::FindError;
+use mimeo_engine::{ControlClient, Engine, Selector, surroundings};
+
+use crate::error::CliError;
+use place::{Kind, Name};
+use remote::Remote;
+
+/// Arguments of `mimeo cp`.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  mimeo cp ./site web:/srv\n  mimeo cp web:/var/log/. ./logs\n  mimeo cp web:/etc - | tar -t"
+)]
+pub(crate) struct Args {
+    /// For podman's sake: owners in the machine are root, on the host yours
+    #[arg(short, long, hide = true)]
+    archive: bool,
+    /// What to copy: a path, MACHINE:PATH, or - for a tar stream; DIR/. means what is in it
+    #[arg(value_name = "FROM")]
+    from: String,
+    /// Where to: a path, MACHINE:PATH, or - for a tar stream
+    #[arg(value_name = "TO")]
+    to: String,
+}
+
+/// One side of a copy.
+enum Side {
+    Stream,
+    Local(PathBuf),
+    Remote(Remote),
+}
+
+/// What is copied.
+struct What {
+    kind: Kind,
+    /// Its last component.
+    name: OsString,
+    /// Only what is in it: the path ends in `/.`.
+    contents: bool,
+}
+
+/// Copies.
+pub(crate) async fn run(engine: &Engine, args: &Args) -> Result<i32, CliError> {
+    let from = side(engine, &args.from).await?;
+    let to = side(engine, &args.to).await?;
+    match (from, to) {
+        (Side::Stream, Side::Remote(to)) => to.unpack_stdin().await?,
+        (Side::Remote(from), Side::Stream) => from.pack_to_stdout().await?,
+        (Side::Local(from), Side::Remote(to)) => {
+            let what = local::look(&from)?;
+            let place = place::place(&what, &to.path, to.kind().await?)?;
+            let (owner, name) = (to.owner, place.name);
+            let tar = pipe::spawn(move |writer| local::pack(&from, &name, owner, writer));
+            to.unpack(&place.directory, tar).await?;
+        }
+        (Side::Remote(from), Side::Local(to)) => {
+            let what = from.look().await?;
+            let place = place::place(&what, &to.to_string_lossy(), local::kind(&to)?)?;
+            let tar = renamed(from.pack().await?, place.name, None);
+            local::unpack(tar, PathBuf::from(place.directory)).await?;
+        }
+        (Side::Remote(from), Side::Remote(to)) => {
+            let what = from.look().await?;
+            let place = place::place(&what, &to.path, to.kind().await?)?;
+            let tar = renamed(from.pack().await?, place.name, Some(to.owner));
+            to.unpack(&place.directory, tar).await?;
+        }
+        (Side::Local(_) | Side::Stream, Side::Local(_) | Side::Stream) => {
+            return Err(CliError::usage("one side must be MACHINE:PATH"));
+        }
+    }
+    Ok(0)
+}
+
+fn renamed(tar: pipe::Tar, name: Name, owner: Option<(u64, u64)>) -> pipe::Tar {
+    pipe::spawn(move |writer| rename::rename(tar, &name, owner, writer))
+}
+
+/// A text with a colon before any slash names a machine, when there is one.
+async fn side(engine: &Engine, text: &str) -> Result<Side, CliError> {
+    if text == "-" {
+        return Ok(Side::Stream);
+    }
+    let parts = text.split_once(':').filter(|(word, _)| !word.is_empty() && !word.contains(['/', '.']));
+    let Some((word, path)) = parts.or_else(|| named(engine, text)) else {
+        return Ok(Side::Local(PathBuf::from(text)));
+    };
+    let found = match engine.registry().find(&Selector::Word(word.to_owned())) {
+        Err(FindError::None(_)) if std::path::Path::new(text).exists() => {
+            return Ok(Side::Local(PathBuf::from(text)));
+        }
+        found => found?,
+    };
+    let within = surroundings(engine, &found.record);
+    let path = if path.starts_with('/') { path.to_owned() } else { format!("{}/{path}", within.cwd) };
+    let client = ControlClient::connect(engine.home(), &found).await?;
+    Ok(Side::Remote(Remote::new(client, found.record.name.to_string(), path, &within.user)))
+}
+
+/// A machine's name may have points in it, as a path may.
+fn named<'a>(engine: &Engine, text: &'a str) -> Option<(&'a str, &'a str)> {
+    let (word, path) = text.split_once(':').filter(|(word, _)| !word.contains('/'))?;
+    engine.registry().find(&Selector::Word(word.to_owned())).ok().map(|_| (word, path))
+}

@@ -1,0 +1,145 @@
+//! The host's side of a copy.
+
+use std::fs::{self, File, Metadata};
+use std::io::{ErrorKind, Write};
+use std::path::{Path, PathBuf};
+
+use tar::{Archive, Builder, EntryType, Header, HeaderMode};
+
+use super::What;
+use super::pipe::{Tar, Writer};
+use super::place::{Kind, Name};
+use crate::error::CliError;
+
+/// What is to be copied from here.
+pub(super) fn look(path: &Path) -> Result<What, CliError> {
+    let text = path.to_string_lossy();
+    let found = fs::metadata(path)
+        .map_err(|source| CliError::io(format!("copy {:?}", path.display().to_string()), source))?;
+    let kind = if found.is_dir() { Kind::Directory } else { Kind::File };
+    let whole = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    // `.` has no name of its own, but the directory that it is has one.
+    let name = path.file_name().or_else(|| whole.file_name()).unwrap_or_default().to_owned();
+    Ok(What { kind, name, contents: text == "." || text.ends_with("/.") })
+}
+
+/// What stands at a path here.
+pub(super) fn kind(path: &Path) -> Result<Option<Kind>, CliError> {
+    match fs::metadata(path) {
+        Ok(found) if found.is_dir() => Ok(Some(Kind::Directory)),
+        Ok(_) => Ok(Some(Kind::File)),
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(None),
+        Err(error) => Err(CliError::io(format!("look at {}", path.display()), error)),
+    }
+}
+
+/// Packs a file or a tree under another name, as of another owner.
+pub(super) fn pack(path: &Path, name: &Name, owner: (u64, u64), writer: Writer) -> Result<(), CliError> {
+    let root = match name {
+        Name::As(name) => PathBuf::from(name),
+        Name::Contents => PathBuf::from("."),
+    };
+    let mut builder = Builder::new(writer);
+    // The top is followed, as it was when it was looked at.
+    let mut todo = vec![(path.canonicalize().unwrap_or_else(|_| path.to_owned()), root)];
+    while let Some((path, name)) = todo.pop() {
+        let failed = |source| CliError::io(format!("pack {}", path.display()), source);
+        let metadata = fs::symlink_metadata(&path).map_err(failed)?;
+        entry(&mut builder, &path, &name, &metadata, owner).map_err(failed)?;
+        if metadata.is_dir() {
+            for child in fs::read_dir(&path).map_err(failed)? {
+                let child = child.map_err(failed)?;
+                todo.push((child.path(), name.join(child.file_name())));
+            }
+        }
+    }
+    let packed = builder.into_inner().and_then(|mut writer| writer.flush());
+    packed.map_err(|source| CliError::io("pack", source))
+}
+
+fn entry(
+    builder: &mut Builder<Writer>,
+    path: &Path,
+    name: &Path,
+    metadata: &Metadata,
+    (uid, gid): (u64, u64),
+) -> std::io::Result<()> {
+    let mut header = Header::new_gnu();
+    header.set_metadata_in_mode(metadata, HeaderMode::Complete);
+    header.set_uid(uid);
+    header.set_gid(gid);
+    header.set_size(0);
+    if metadata.is_symlink() {
+        return builder.append_link(&mut header, name, fs::read_link(path)?);
+    }
+    if metadata.is_dir() {
+        return builder.append_data(&mut header, name, std::io::empty());
+    }
+    if !metadata.is_file() {
+        tracing::warn!(component = "cp", path = %path.display(), "neither a file nor a directory: left out");
+        return Ok(());
+    }
+    header.set_size(metadata.len());
+    let content = std::io::Read::chain(File::open(path)?, std::io::repeat(0));
+    builder.append_data(&mut header, name, std::io::Read::take(content, metadata.len()))
+}
+
+/// Unpacks into a directory. The archive comes from a guest: nothing of it
+/// lands outside.
+pub(super) async fn unpack(tar: Tar, directory: PathBuf) -> Result<(), CliError> {
+    tokio::task::spawn_blocking(move || {
+        let mut tar = tar;
+        let failed = |source| CliError::io(format!("unpack into {}", directory.display()), source);
+        let unpacked = entries(&mut tar, &directory);
+        tar.chunks.close();
+        // What went wrong first is what matters.
+        let made = tokio::runtime::Handle::current().block_on(&mut tar.maker)?;
+        match (unpacked, made) {
+            (Err(error), _) if error.kind() != ErrorKind::UnexpectedEof => Err(failed(error)),
+            (_, Err(error)) => Err(error),
+            (unpacked, Ok(())) => unpacked.map_err(failed),
+        }
+    })
+    .await?
+}
+
+fn entries(tar: &mut Tar, directory: &Path) -> std::io::Result<()> {
+    let mut archive = Archive::new(tar);
+    archive.set_preserve_permissions(true);
+    archive.set_overwrite(true);
+    // A directory may forbid writes: its mode comes last.
+    let mut directories = Vec::new();
+    for entry in archive.entries()? {
+        let mut entry = entry?;
+        match entry.header().entry_type() {
+            EntryType::Directory => directories.push(entry),
+            EntryType::Char | EntryType::Block | EntryType::Fifo => {
+                let path = entry.path()?;
+                tracing::warn!(component = "cp", path = %path.display(), "neither a file nor a directory: left out");
+            }
+            kind => {
+                if kind == EntryType::Link {
+                    make_way(directory, &entry.path()?)?;
+                }
+                if !entry.unpack_in(directory)? {
+                    return Err(std::io::Error::new(ErrorKind::InvalidData, "an entry leads outside"));
+                }
+            }
+        }
+    }
+    for directory_entry in directories.iter_mut().rev() {
+        directory_entry.unpack_in(directory)?;
+    }
+    Ok(())
+}
+
+/// Removes the file that a hard link is to replace. What lies behind a link
+/// that leads outside stays: unpacking refuses it.
+fn make_way(directory: &Path, name: &Path) -> std::io::Result<()> {
+    let path = directory.join(name);
+    let inside = path.parent().is_some_and(|parent| {
+        matches!((parent.canonicalize(), directory.canonicalize()), (Ok(parent), Ok(top)) if parent.starts_with(&top))
+    });
+    let is_file = fs::symlink_metadata(&path).is_ok_and(|found| !found.is_dir());
+    if inside && is_file { fs::remove_file(&path) } else { Ok(()) }
+}

@@ -1,0 +1,207 @@
+//! `mimeo test sanity`: one machine from an image, healthy, reachable, and
+//! gone without a trace.
+
+use std::net::Ipv4Addr;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use mimeo_engine::machine::{Found, HealthStatus, ProcessIdentity};
+use mimeo_engine::{Engine, MachineName, Selector};
+use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::process::Command;
+use tokio::time::{sleep, timeout};
+
+use super::busybox;
+use crate::error::CliError;
+use crate::output;
+
+/// How long a machine may take to be healthy.
+const HEALTHY: Duration = Duration::from_secs(60);
+/// How long it may take to answer, or to vanish.
+const SOON: Duration = Duration::from_secs(10);
+/// From one look to the next.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// Arguments of `mimeo test sanity`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  mimeo test sanity\n  mimeo test sanity --image nginx")]
+pub(crate) struct Args {
+    /// An image whose own command serves HTTP, instead of this host's static busybox
+    #[arg(long)]
+    image: Option<String>,
+    /// The port that it serves on
+    #[arg(long, default_value_t = 80)]
+    port: u16,
+    /// As JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// What was done, step by step.
+struct Report {
+    json: bool,
+    begun: Instant,
+    steps: Vec<(&'static str, Duration)>,
+}
+
+impl Report {
+    /// A step has succeeded.
+    fn passed(&mut self, step: &'static str) -> Result<(), CliError> {
+        let took = self.begun.elapsed();
+        self.steps.push((step, took));
+        self.begun = Instant::now();
+        if self.json { Ok(()) } else { output::line(format!("ok    {step} ({:.2} s)", took.as_secs_f32())) }
+    }
+}
+
+/// Runs the test; the exit code 0 is a pass, 1 is not.
+pub(crate) async fn run(engine: &Engine, args: &Args) -> Result<i32, CliError> {
+    let mut report = Report { json: args.json, begun: Instant::now(), steps: Vec::new() };
+    let name = MachineName::random().to_string();
+    let outcome = steps(engine, args, &name, &mut report).await;
+    if outcome.is_err() {
+        // Nothing may stay, whatever failed; what failed first is told.
+        ours(&["rm", "--force", &name]).await.ok();
+    }
+    if args.image.is_none() {
+        // Another test may be using it; then that removes it.
+        ours(&["rmi", "--ignore", busybox::NAME]).await.ok();
+    }
+    if args.json {
+        let steps: Vec<_> = report
+            .steps
+            .iter()
+            .map(|(step, took)| json!({"step": step, "milliseconds": took.as_millis() as u64}))
+            .collect();
+        let error = outcome.as_ref().err().map(ToString::to_string);
+        output::json(&json!({"passed": error.is_none(), "steps": steps, "error": error}))?;
+    }
+    match outcome {
+        Ok(()) => Ok(0),
+        Err(error) => Err(error.with_code(1)),
+    }
+}
+
+async fn steps(engine: &Engine, args: &Args, name: &str, report: &mut Report) -> Result<(), CliError> {
+    let (image, command) = image(engine, args)?;
+    report.passed("image")?;
+    start(name, &image, args.port, &command).await?;
+    report.passed("start")?;
+    let found = healthy(engine, name).await?;
+    report.passed("health")?;
+    answers(&found).await?;
+    report.passed("network: the published port answers")?;
+    let said = ours(&["exec", name, "/bin/sh", "-c", "echo $((6 * 7))"]).await?;
+    if said.trim() != "42" {
+        return Err(CliError::usage(format!("exec gave {said:?}, not 42")));
+    }
+    report.passed("exec")?;
+    ours(&["rm", "--force", name]).await?;
+    vanished(engine, &found).await?;
+    report.passed("cleanup: no process, socket or file is left")
+}
+
+/// The image and what is to run in it.
+fn image(engine: &Engine, args: &Args) -> Result<(String, Vec<String>), CliError> {
+    if let Some(image) = &args.image {
+        return Ok((image.clone(), Vec::new()));
+    }
+    let image = busybox::import(engine)?.ok_or_else(|| {
+        CliError::usage(
+            "this host has no static busybox (apt-get install busybox-static): name an image with --image",
+        )
+    })?;
+    let port = args.port.to_string();
+    let command = ["/bin/httpd", "-f", "-p", &port, "-h", "/www"];
+    Ok((image, command.map(str::to_owned).to_vec()))
+}
+
+async fn start(name: &str, image: &str, port: u16, command: &[String]) -> Result<(), CliError> {
+    let publish = format!("127.0.0.1::{port}");
+    let url = format!("http://127.0.0.1:{port}/");
+    let run = ["run", "--detach", "--name", name, "--publish", &publish, "--health-url", &url, image];
+    let words: Vec<&str> = run.into_iter().chain(command.iter().map(String::as_str)).collect();
+    ours(&words).await.map(drop)
+}
+
+/// This very program, as a person would call it.
+async fn ours(words: &[&str]) -> Result<String, CliError> {
+    let program = std::env::current_exe().map_err(|source| CliError::io("find this program", source))?;
+    let called = format!("mimeo {}", words.join(" "));
+    let output = Command::new(program)
+        .args(words)
+        .stdin(Stdio::null())
+        .output()
+        .await
+        .map_err(|source| CliError::io(called.clone(), source))?;
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+        return Err(CliError::usage(format!("`{called}` failed ({}): {said}", output.status)));
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+async fn healthy(engine: &Engine, name: &str) -> Result<Found, CliError> {
+    let begun = Instant::now();
+    let selector = Selector::Word(name.to_owned());
+    loop {
+        let found = engine.registry().find(&selector)?;
+        let health = found.record.health.as_ref();
+        if health.is_some_and(|health| health.status == HealthStatus::Healthy) {
+            return Ok(found);
+        }
+        if begun.elapsed() > HEALTHY || !found.owned {
+            let last = health.and_then(|health| health.last_failure.clone()).unwrap_or_default();
+            return Err(CliError::usage(format!("not healthy within {} s: {last}", HEALTHY.as_secs())));
+        }
+        sleep(LOOK).await;
+    }
+}
+
+/// GETs the published port from this host's side.
+async fn answers(found: &Found) -> Result<(), CliError> {
+    let port =
+        crate::view::published(&found.record).first().and_then(|port| port.host_port).unwrap_or_default();
+    let get = async {
+        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await?;
+        stream.write_all(b"GET / HTTP/1.0\r\n\r\n").await?;
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).await?;
+        Ok::<_, std::io::Error>(answer)
+    };
+    let step = || format!("get http://127.0.0.1:{port}/");
+    let answer = timeout(SOON, get)
+        .await
+        .map_err(|_| CliError::io(step(), std::io::ErrorKind::TimedOut.into()))?
+        .map_err(|source| CliError::io(step(), source))?;
+    if answer.starts_with(b"HTTP/1.") {
+        return Ok(());
+    }
+    let beginning = String::from_utf8_lossy(&answer[..answer.len().min(80)]).into_owned();
+    Err(CliError::usage(format!("port {port} answered {beginning:?}, which is no HTTP")))
+}
+
+async fn vanished(engine: &Engine, found: &Found) -> Result<(), CliError> {
+    let begun = Instant::now();
+    loop {
+        let left = left(engine, found);
+        if left.is_empty() {
+            return Ok(());
+        }
+        if begun.elapsed() > SOON {
+            return Err(CliError::usage(format!("left behind: {}", left.join(", "))));
+        }
+        sleep(LOOK).await;
+    }
+}
+
+fn left(engine: &Engine, found: &Found) -> Vec<String> {
+    let record = &found.record;
+    let processes = [Some(&record.monitor), record.vmm.as_ref()].into_iter().flatten();
+    let alive = processes.filter(|process| ProcessIdentity::is_alive(process));
+    let paths = [found.dir.clone(), engine.home().machine_run(&record.id)];
+    let there = paths.iter().filter(|path| path.exists()).map(|path| path.display().to_string());
+    alive.map(|process| format!("process {}", process.pid)).chain(there).collect()
+}

@@ -1,0 +1,104 @@
+//! One line an event: `time LEVEL component machine: message fields`.
+
+use std::fmt::{self, Write as _};
+
+use tracing::field::{Field, Visit};
+use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
+use tracing_subscriber::registry::LookupSpan;
+
+/// Writes events as lines.
+#[derive(Debug)]
+pub(super) struct Line;
+
+impl<S, N> FormatEvent<S, N> for Line
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(
+        &self,
+        _: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
+        let mut parts = Parts::default();
+        event.record(&mut parts);
+        let level = *event.metadata().level();
+        let now = jiff::Timestamp::now();
+        let colour = writer.has_ansi_escapes();
+        writeln!(writer, "{now:.3} {} {}", painted(level, colour), parts.told())
+    }
+}
+
+fn painted(level: Level, colour: bool) -> String {
+    let code = match level {
+        Level::ERROR => 31,
+        Level::WARN => 33,
+        Level::INFO => 32,
+        Level::DEBUG => 34,
+        Level::TRACE => 35,
+    };
+    if colour { format!("\x1b[{code}m{level:5}\x1b[0m") } else { format!("{level:5}") }
+}
+
+/// An event's fields, each in its place.
+#[derive(Debug, Default)]
+struct Parts {
+    component: String,
+    machine: String,
+    message: String,
+    others: String,
+}
+
+impl Parts {
+    fn told(&self) -> String {
+        let who = [self.component.as_str(), self.machine.as_str()];
+        let who: Vec<_> = who.into_iter().filter(|word| !word.is_empty()).collect();
+        let colon = if who.is_empty() { "" } else { ": " };
+        let line = format!("{}{colon}{}{}", who.join(" "), self.message, self.others);
+        // What a guest says must not move a person's cursor.
+        line.replace(|character: char| character.is_control(), " ")
+    }
+
+    fn put(&mut self, name: &str, value: String) {
+        match name {
+            "component" => self.component = value,
+            "machine" => self.machine = value,
+            "message" => self.message = value,
+            // A text cannot fail to be written to.
+            _ if value.is_empty() || value.contains([' ', '"']) => {
+                write!(self.others, " {name}={value:?}").unwrap_or(())
+            }
+            _ => write!(self.others, " {name}={value}").unwrap_or(()),
+        }
+    }
+}
+
+impl Visit for Parts {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.put(field.name(), value.to_owned());
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.put(field.name(), format!("{value:?}"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_it_was_comes_before_what_was() {
+        let mut parts = Parts::default();
+        parts.put("path", "/a b".to_owned());
+        parts.put("message", "gone\nwrong".to_owned());
+        parts.put("machine", "web".to_owned());
+        parts.put("component", "monitor".to_owned());
+        parts.put("code", "3".to_owned());
+        assert_eq!(parts.told(), "monitor web: gone wrong path=\"/a b\" code=3");
+        assert_eq!(painted(Level::INFO, false), "INFO ");
+    }
+}
