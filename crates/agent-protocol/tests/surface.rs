@@ -14,7 +14,7 @@ use mimeo_agent_protocol::PROTOCOL;
 use mimeo_agent_protocol::frame::{Frame, Kind, PREAMBLE};
 use mimeo_agent_protocol::link::Hello;
 use mimeo_agent_protocol::message::{
-    Address, Configure, Disk, ExitStatus, Failure, FailureKind, FileKind, Input, Interface, Metrics, Process,
+    Address, Configure, Disk, ExitStatus, Failure, FailureKind, FileKind, Input, Interface, Process,
     ProcessInfo, Reply, Request, TerminalSize, Volume,
 };
 use serde_json::{Value, json};
@@ -92,7 +92,7 @@ fn replies() -> Vec<Reply> {
         Reply::Exited(ExitStatus::Code(0)),
         Reply::Exited(ExitStatus::Signal(9)),
         Reply::Exited(ExitStatus::OutOfMemory),
-        Reply::Metrics(Box::new(Metrics::default())),
+        Reply::Metrics(Box::default()),
         Reply::Processes { processes: vec![ProcessInfo::default()] },
         Reply::Probed { status: 200 },
         Reply::Found { kind: Some(FileKind::Directory) },

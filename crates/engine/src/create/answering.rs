@@ -20,6 +20,8 @@ pub(super) const WRITABLE_SERIAL: &str = "writable";
 const FILESYSTEM: &str = "ext4";
 /// The first session of a machine that was booted cold.
 const FIRST_GENERATION: u32 = 1;
+/// How long a machine whose link has gone may take to end.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 /// Lines of the console that an error shows.
 const CONSOLE_LINES: usize = 20;
 /// Largest packet on the user-mode network: there is no wire to fit.
@@ -53,12 +55,18 @@ impl Launched {
         tokio::select! {
             answered = timeout(Duration::from_secs(seconds.into()), hello) => match answered {
                 Ok(Ok((link, _))) => Ok(link),
-                // The reason for that is how the machine ended.
-                Ok(Err(LinkError::Closed)) => Err(died(&self.instance.wait().await)),
-                Ok(Err(error)) => Err(error.into()),
+                Ok(Err(error)) => Err(self.lost(error).await),
                 Err(_) => Err(StageError::Silent { seconds }),
             },
             exit = self.instance.wait() => Err(died(&exit)),
+        }
+    }
+
+    /// Most often the link is gone since the machine is: then that is the reason.
+    async fn lost(&mut self, error: LinkError) -> StageError {
+        match timeout(LAST_WORDS, self.instance.wait()).await {
+            Ok(exit) => died(&exit),
+            Err(_) => error.into(),
         }
     }
 

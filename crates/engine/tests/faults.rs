@@ -1,0 +1,259 @@
+//! Every failure of a start that no real machine produces on demand, on the
+//! fake driver: the error names its stage, and nothing is left.
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use mimeo_agent_protocol::link::{self, FrameReader};
+use mimeo_agent_protocol::message::{ExitStatus, Failure, FailureKind, Reply, Request};
+use mimeo_engine::create::{Stage, StageError};
+use mimeo_engine::setup::kernel::{Entry, FORMAT, Image, Manifest, Modules, Origin};
+use mimeo_engine::{Attachment, Engine, Exit, Home, MachineSpec, MonitorError, monitor};
+use mimeo_image::{ImportOptions, Quiet};
+use mimeo_vmm::Driver;
+use mimeo_vmm::fake::{Fake, Faults};
+use tokio::net::UnixStream;
+
+/// A home with an image and with a kernel that no fake ever boots.
+struct World {
+    _dir: tempfile::TempDir,
+    home: Home,
+}
+
+impl World {
+    fn new() -> Self {
+        let dir = tempfile::tempdir_in("/tmp").expect("a directory");
+        let home = Home::at(dir.path().join("h"), dir.path().join("r")).expect("a home");
+        write_kernel(home.home());
+        Self { _dir: dir, home }
+    }
+
+    fn engine(&self, driver: Fake) -> Engine {
+        let engine = Engine::with_drivers(self.home.clone(), [Arc::new(driver) as Arc<dyn Driver>]);
+        let options =
+            ImportOptions { name: Some("localhost/x".parse().expect("a name")), ..Default::default() };
+        let empty = tar::Builder::new(Vec::new()).into_inner().expect("an empty archive");
+        let images = engine.images().expect("a store");
+        images.import(&empty[..], Path::new("empty.tar"), &options, Arc::new(Quiet)).expect("imported");
+        engine
+    }
+
+    /// No machine, no socket.
+    fn assert_empty(&self) {
+        let entries = |dir: &Path| fs::read_dir(dir).expect("readable").flatten().count();
+        assert_eq!(entries(&self.home.machines()), 0, "a machine is left");
+        assert_eq!(entries(&self.home.run().join("machines")), 0, "a socket is left");
+    }
+}
+
+fn write_kernel(home: &Path) {
+    let dir = home.join("kernels/fake");
+    fs::create_dir_all(&dir).expect("a directory");
+    fs::write(dir.join("vmlinux"), "no kernel").expect("written");
+    let manifest = Manifest {
+        format: FORMAT,
+        name: "fake".into(),
+        release: "0".into(),
+        origin: Origin::File { path: "vmlinux".into(), modules: None },
+        image: Image { file: "vmlinux".into(), entry: Entry::Pvh, sha256: "0".repeat(64) },
+        fallback: None,
+        modules: Modules::default(),
+    };
+    fs::write(dir.join("kernel.json"), serde_json::to_vec(&manifest).expect("JSON")).expect("written");
+    std::os::unix::fs::symlink("fake", home.join("kernels/default")).expect("linked");
+}
+
+fn spec() -> MachineSpec {
+    MachineSpec {
+        command: vec!["work".into()],
+        driver: "fake".into(),
+        start_timeout: 1,
+        remove: true,
+        ..MachineSpec::new("localhost/x")
+    }
+}
+
+/// A guest that answers each request with what `answer` says, and ends its
+/// container with `status`.
+fn guest(
+    status: ExitStatus,
+    answer: impl Fn(&Request) -> Option<Reply> + Clone + Send + Sync + 'static,
+) -> impl Fn(UnixStream) + Send + Sync + 'static {
+    move |socket| {
+        let answer = answer.clone();
+        tokio::spawn(async move {
+            let (reader, writer) = socket.into_split();
+            let mut session =
+                link::accept(FrameReader::new(reader), writer, "fake guest").await.expect("a host");
+            while let Some((request, stream)) = session.incoming.next().await {
+                let request: Request = serde_json::from_slice(&request).expect("a request");
+                let reply = answer(&request);
+                let started = matches!(request, Request::Start(_)) && reply.is_none();
+                let usual = if started { Reply::Started { pid: 1 } } else { Reply::Done };
+                stream.sender.message(&reply.unwrap_or(usual));
+                if started {
+                    stream.sender.message(&Reply::Exited(status));
+                }
+            }
+        });
+    }
+}
+
+fn good_guest() -> impl Fn(UnixStream) + Send + Sync + 'static {
+    guest(ExitStatus::Code(0), |_| None)
+}
+
+async fn run(engine: &Engine, spec: MachineSpec) -> Result<Exit, MonitorError> {
+    let never = std::future::pending();
+    monitor(engine, spec, Attachment::default(), Arc::new(Quiet), never, |_| {}).await
+}
+
+/// The stage and the reason of a start that must fail.
+async fn failure(world: &World, driver: Fake) -> (Stage, StageError) {
+    match run(&world.engine(driver), spec()).await {
+        Err(MonitorError::Start(error)) => {
+            world.assert_empty();
+            (error.stage, error.source)
+        }
+        other => panic!("a failed start, not {other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_good_guest_runs_to_its_end() {
+    let world = World::new();
+    for (status, code) in
+        [(ExitStatus::Code(3), 3), (ExitStatus::Signal(9), 137), (ExitStatus::OutOfMemory, 137)]
+    {
+        let engine = world.engine(Fake::new(guest(status, |_| None), Faults::default()));
+        let exit = run(&engine, spec()).await.expect("an exit");
+        assert_eq!((exit.code, exit.out_of_memory), (code, status == ExitStatus::OutOfMemory));
+        world.assert_empty();
+    }
+}
+
+#[tokio::test]
+async fn a_monitor_that_is_not_installed() {
+    let world = World::new();
+    let faults = Faults { not_installed: true, ..Faults::default() };
+    let (stage, why) = failure(&world, Fake::new(good_guest(), faults)).await;
+    assert_eq!((stage, why.to_string().as_str()), (Stage::Launch, "fake is not installed"));
+}
+
+#[tokio::test]
+async fn a_guest_that_never_answers() {
+    let world = World::new();
+    let faults = Faults { silent_guest: true, ..Faults::default() };
+    let (stage, why) = failure(&world, Fake::new(good_guest(), faults)).await;
+    assert!(stage == Stage::Boot && matches!(why, StageError::Silent { seconds: 1 }), "{why}");
+}
+
+#[tokio::test]
+async fn a_monitor_that_dies_while_the_guest_boots() {
+    let world = World::new();
+    let faults =
+        Faults { silent_guest: true, dies_after: Some(Duration::from_millis(50)), ..Faults::default() };
+    let (stage, why) = failure(&world, Fake::new(good_guest(), faults)).await;
+    assert!(stage == Stage::Boot && why.to_string().contains("as it was told"), "{why}");
+}
+
+#[tokio::test]
+async fn a_monitor_that_dies_while_the_container_runs() {
+    let world = World::new();
+    let endless = guest(ExitStatus::Code(0), |request| {
+        // Started, and never ended.
+        matches!(request, Request::Start(_)).then_some(Reply::Started { pid: 1 })
+    });
+    let faults = Faults { dies_after: Some(Duration::from_millis(300)), ..Faults::default() };
+    let exit = run(&world.engine(Fake::new(endless, faults)), spec()).await.expect("an exit");
+    assert_eq!(exit.code, 125);
+    assert!(exit.error.is_some_and(|error| error.contains("as it was told")));
+    world.assert_empty();
+}
+
+#[tokio::test]
+async fn a_guest_that_talks_nonsense() {
+    let world = World::new();
+    let nonsense = |socket: UnixStream| {
+        tokio::spawn(async move {
+            let bytes = [&mimeo_agent_protocol::frame::PREAMBLE[..], &[0xAA; 4096]].concat();
+            // The host may have hung up on us.
+            while socket.writable().await.is_ok() && socket.try_write(&bytes).is_ok() {}
+        });
+    };
+    let (stage, why) = failure(&world, Fake::new(nonsense, Faults::default())).await;
+    assert_eq!(stage, Stage::Boot, "{why}");
+}
+
+#[tokio::test]
+async fn a_guest_of_another_protocol() {
+    let world = World::new();
+    let stranger = |socket: UnixStream| {
+        tokio::spawn(async move {
+            let payload = br#"{"protocol":999,"generation":1,"name":"mimeo-agent 9"}"#;
+            let frame = mimeo_agent_protocol::frame::Frame {
+                generation: 1,
+                stream: 0,
+                kind: mimeo_agent_protocol::frame::Kind::Hello,
+                channel: 0,
+                payload: bytes::Bytes::from_static(payload),
+            };
+            let all = [&mimeo_agent_protocol::frame::PREAMBLE[..], &frame.header(), payload].concat();
+            socket.writable().await.expect("a host");
+            socket.try_write(&all).expect("written");
+            std::future::pending::<()>().await;
+        });
+    };
+    let (stage, why) = failure(&world, Fake::new(stranger, Faults::default())).await;
+    assert_eq!(stage, Stage::Boot);
+    let told = std::error::Error::source(&why).map(ToString::to_string).unwrap_or_default();
+    assert!(told.contains("speaks protocol 999"), "{why}: {told}");
+}
+
+#[tokio::test]
+async fn a_guest_that_cannot_be_configured() {
+    let world = World::new();
+    let refusing = guest(ExitStatus::Code(0), |request| {
+        let message = "no disk image".to_owned();
+        matches!(request, Request::Configure(_))
+            .then_some(Reply::Failed(Failure { kind: FailureKind::NotFound, message }))
+    });
+    let (stage, why) = failure(&world, Fake::new(refusing, Faults::default())).await;
+    assert_eq!((stage, why.to_string().as_str()), (Stage::Configure, "no disk image"));
+}
+
+#[tokio::test]
+async fn commands_that_cannot_be_run_have_podmans_exit_codes() {
+    for (kind, code) in [(FailureKind::CommandNotFound, 127), (FailureKind::CommandNotExecutable, 126)] {
+        let world = World::new();
+        let refusing = guest(ExitStatus::Code(0), move |request| {
+            let failure = Failure { kind, message: "no".to_owned() };
+            matches!(request, Request::Start(_)).then_some(Reply::Failed(failure))
+        });
+        let outcome = run(&world.engine(Fake::new(refusing, Faults::default())), spec()).await;
+        assert_eq!(outcome.expect_err("refused").exit_code(), code);
+        world.assert_empty();
+    }
+}
+
+#[tokio::test]
+async fn a_start_that_is_given_up_is_undone() {
+    let world = World::new();
+    let faults = Faults { silent_guest: true, ..Faults::default() };
+    let engine = world.engine(Fake::new(good_guest(), faults));
+    let soon = tokio::time::sleep(Duration::from_millis(100));
+    let outcome = monitor(&engine, spec(), Attachment::default(), Arc::new(Quiet), soon, |_| {}).await;
+    assert!(matches!(outcome, Err(MonitorError::GivenUp)), "{outcome:?}");
+    world.assert_empty();
+}
+
+#[tokio::test]
+async fn a_name_is_free_again_after_a_failed_start() {
+    let world = World::new();
+    let named = || MachineSpec { name: Some("web".parse().expect("a name")), ..spec() };
+    let faults = Faults { silent_guest: true, ..Faults::default() };
+    run(&world.engine(Fake::new(good_guest(), faults)), named()).await.expect_err("silent");
+    run(&world.engine(Fake::new(good_guest(), Faults::default())), named()).await.expect("runs");
+}
