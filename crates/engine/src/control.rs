@@ -19,7 +19,7 @@ pub enum ControlRequest {
     /// Ask the guest. The stream goes on as the guest's own: its replies, its data.
     Guest {
         /// What to ask: exec, metrics, processes, archives, stat.
-        request: Request,
+        request: Box<Request>,
     },
     /// End in good order: the stop signal, and SIGKILL after a while. -> `done` when it has ended
     Stop {

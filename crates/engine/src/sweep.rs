@@ -3,6 +3,7 @@
 
 use std::fs;
 
+use crate::cause::chain;
 use crate::machine::{Exit, Found, LookupError, Record, State, adopt, remove_dir};
 use crate::{Engine, MachineName};
 
@@ -33,6 +34,11 @@ pub fn sweep(engine: &Engine) -> Result<Vec<Swept>, LookupError> {
         }
     }
     let machines = registry.list()?;
+    for dir in registry.all_unreadable()? {
+        let id = dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let mend = format!("`mimeo rm --force {id}` removes it");
+        tracing::warn!(component = "sweep", machine = %id, dir = %dir.display(), mend, "its state could not be read");
+    }
     sweep_sockets(engine, &machines);
     Ok(machines.into_iter().filter(|found| !found.owned).filter_map(|found| bury(engine, found)).collect())
 }
@@ -71,7 +77,7 @@ fn bury(engine: &Engine, mut found: Found) -> Option<Swept> {
         engine.registry().remove(&record.id).map_err(|error| error.to_string())
     } else {
         remove_dir(&engine.home().machine_run(&record.id)).ok();
-        record.store(&found.dir).map_err(|error| error.to_string())
+        record.store(&found.dir).map_err(|error| chain(&error))
     };
     if let Err(error) = done {
         tracing::warn!(component = "sweep", machine = %swept.name, error, "cannot clear away");

@@ -151,7 +151,7 @@ impl ControlClient {
     /// # Errors
     /// When the guest does not take it.
     pub async fn guest(&self, request: Request) -> Result<(Reply, Stream), ControlError> {
-        let mut stream = self.open(&ControlRequest::Guest { request })?;
+        let mut stream = self.open(&ControlRequest::Guest { request: Box::new(request) })?;
         match stream.receiver.message::<Reply>().await.map_err(|source| self.lost(source))? {
             Reply::Failed(failure) => Err(ControlError::Guest { name: self.name.clone(), failure }),
             reply => Ok((reply, stream)),
@@ -163,7 +163,7 @@ impl ControlClient {
     /// # Errors
     /// When the session is over.
     pub fn stream(&self, request: Request) -> Result<Stream, ControlError> {
-        self.open(&ControlRequest::Guest { request })
+        self.open(&ControlRequest::Guest { request: Box::new(request) })
     }
 
     async fn answer(&self, request: &ControlRequest) -> Result<ControlReply, ControlError> {

@@ -12,6 +12,7 @@ use rustix::fs::{FlockOperation, flock};
 use super::record::FILE;
 use super::{MachineId, MachineName, MachineSpec, NetworkMode, NetworkRecord, Record, RecordError, State};
 use crate::Home;
+use crate::cause::chain;
 
 /// The file in a machine's directory that its monitor keeps locked. The kernel
 /// lets go of it when the monitor ends, however that comes.
@@ -71,7 +72,7 @@ pub struct Claim {
 pub enum ClaimError {
     /// The name belongs to another.
     #[error(
-        "the name {name:?} is in use by machine {owner}: remove that with `mimeo rm {name}`, or choose another"
+        "the name \"{name}\" is in use by machine {owner}: remove that with `mimeo rm {name}`, or choose another"
     )]
     NameTaken {
         /// The name.
@@ -190,13 +191,19 @@ impl Registry {
         is_owned(&self.home.machine(id))
     }
 
+    /// Directories of machines whose state was set aside.
+    pub(crate) fn all_unreadable(&self) -> Result<Vec<PathBuf>, LookupError> {
+        let is_one = |dir: &PathBuf| !dir.join(FILE).exists() && has_aside(dir);
+        Ok(self.dirs()?.into_iter().filter(is_one).collect())
+    }
+
     /// A machine of that id, or the only one that begins so, whose state was set aside.
     fn unreadable(&self, word: &str) -> Result<Option<FindError>, LookupError> {
         let begins = |dir: &PathBuf| {
             let name = dir.file_name().unwrap_or_default().to_string_lossy();
             !word.is_empty() && (name.starts_with(word) || word.starts_with(&*name))
         };
-        let mut dirs: Vec<_> = self.dirs()?.into_iter().filter(begins).filter(|dir| has_aside(dir)).collect();
+        let mut dirs: Vec<_> = self.all_unreadable()?.into_iter().filter(begins).collect();
         let dir = if dirs.len() == 1 { dirs.pop() } else { None };
         Ok(dir.map(|dir| {
             let id = dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -321,10 +328,10 @@ impl Drop for Claim {
 fn load(dir: PathBuf) -> Option<Found> {
     match Record::load(&dir) {
         Ok(record) => Some(Found { owned: is_owned(&dir), record, dir }),
-        // It is being removed, or was set aside before: that was told then.
-        Err(RecordError::Missing { .. }) if !has_aside(&dir) => None,
+        // It is being removed, or was set aside before: the sweep tells that.
+        Err(RecordError::Missing { .. }) => None,
         Err(error) => {
-            tracing::warn!(component = "registry", "{error}");
+            tracing::warn!(component = "registry", "{}", chain(&error));
             None
         }
     }

@@ -77,7 +77,7 @@ async fn session(socket: UnixStream, desk: Desk) {
 
 async fn answer(request: Bytes, stream: Stream, desk: Desk) {
     match serde_json::from_slice(&request) {
-        Ok(ControlRequest::Guest { request }) => ask_guest(request, stream, &desk).await,
+        Ok(ControlRequest::Guest { request }) => ask_guest(*request, stream, &desk).await,
         Ok(request) => ask_monitor(request, &stream, &desk).await,
         Err(error) => {
             stream.sender.message(&ControlReply::Failed { message: format!("unreadable request: {error}") });

@@ -55,8 +55,8 @@ impl LogFile {
             }
             self.rest.extend_from_slice(&chunk[..count]);
             let whole = self.rest.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
-            let lines = self.rest[..whole].split(|byte| *byte == b'\n').filter_map(LogLine::parse);
-            lines.map(&mut each).collect::<Result<(), _>>()?;
+            let mut lines = self.rest[..whole].split(|byte| *byte == b'\n').filter_map(LogLine::parse);
+            lines.try_for_each(&mut each)?;
             self.rest.drain(..whole);
         }
     }
