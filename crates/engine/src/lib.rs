@@ -7,6 +7,7 @@
 mod accelerator;
 pub mod act;
 mod agent;
+mod cause;
 pub mod control;
 pub mod create;
 mod durable;

@@ -15,6 +15,7 @@ use super::output::Outputs;
 use super::probe::Probe;
 use super::signals::{SIGHUP, SIGINT, SIGTERM, Signals};
 use super::{Attachment, MonitorError, finish, input};
+use crate::cause::chain;
 use crate::control::{ControlReply, ControlRequest};
 use crate::create::Running;
 use crate::log::LogWriter;
@@ -290,7 +291,8 @@ impl Machine {
     /// Writes the state. A disk that is full must not end a machine that runs.
     fn store(&self) {
         if let Err(error) = self.claim.store() {
-            tracing::warn!(component = "monitor", machine = %self.record().name, %error, "state not written");
+            let error = chain(&error);
+            tracing::warn!(component = "monitor", machine = %self.record().name, error, "state not written");
         }
     }
 
