@@ -116,9 +116,14 @@ impl<'a> Copier<'a> {
         Ok(Module { file, sha256: sha256(bytes) })
     }
 
-    /// A tree that does not say what is built in gets the benefit of the doubt.
+    /// A tree that does not say what is built in gets the benefit of the
+    /// doubt, unless it has no module at all: then it is another directory.
     fn must_be_built_in(&self, name: &str) -> Result<(), ModulesError> {
-        if self.built_in.as_ref().is_none_or(|names| names.contains(name)) {
+        let is_built_in = match &self.built_in {
+            Some(names) => names.contains(name),
+            None => !self.files.is_empty(),
+        };
+        if is_built_in {
             return Ok(());
         }
         Err(ModulesError::Absent { name: name.to_owned(), dir: self.tree.to_owned() })
