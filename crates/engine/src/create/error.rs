@@ -96,7 +96,7 @@ pub enum StageError {
     #[error(transparent)]
     Find(#[from] mimeo_image::FindError),
     #[error(transparent)]
-    Pull(#[from] mimeo_image::PullError),
+    Pull(Box<mimeo_image::PullError>),
     #[error("image {image} is not here, and --pull=never forbids to fetch it")]
     NotHere { image: String },
     #[error("the image says neither what to run, nor does the command line")]
@@ -144,6 +144,12 @@ pub enum PortProblem {
     NotOurs { ip: Ipv4Addr },
     #[error("{0}")]
     Other(std::io::Error),
+}
+
+impl From<mimeo_image::PullError> for StageError {
+    fn from(error: mimeo_image::PullError) -> Self {
+        Self::Pull(Box::new(error))
+    }
 }
 
 impl StageError {
