@@ -32,24 +32,23 @@ use crate::error::CliError;
 
 /// Does what the arguments say; the exit code.
 pub(crate) async fn run(arguments: Arguments) -> Result<i32, CliError> {
-    // These need no home.
-    match &arguments.command {
-        Command::Completion(args) => return completion::run(args),
-        Command::Man(args) => return man::run(args),
-        _ => {}
+    match arguments.command {
+        Command::Podman(command) | Command::Named(command) => podman(&engine()?, command).await,
+        Command::Setup(args) => setup::run(&engine()?, &args),
+        Command::Test(verb) => test::run(&engine()?, verb).await,
+        Command::Completion(args) => completion::run(&args),
+        Command::Man(args) => man::run(&args),
+        Command::Monitor => monitor::run(&engine()?).await,
     }
+}
+
+/// The machines of this home, cleared of what dead monitors left.
+fn engine() -> Result<Engine, CliError> {
     let engine = Engine::new(Home::from_environment()?);
     for swept in sweep(&engine)? {
         tracing::warn!(component = "sweep", machine = %swept.name, "its monitor was gone: cleared away");
     }
-    match arguments.command {
-        Command::Podman(command) | Command::Named(command) => podman(&engine, command).await,
-        Command::Setup(args) => setup::run(&engine, &args),
-        Command::Test(verb) => test::run(&engine, verb).await,
-        Command::Completion(args) => completion::run(&args),
-        Command::Man(args) => man::run(&args),
-        Command::Monitor => monitor::run(&engine).await,
-    }
+    Ok(engine)
 }
 
 async fn podman(engine: &Engine, command: Podman) -> Result<i32, CliError> {

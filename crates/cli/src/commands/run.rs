@@ -12,6 +12,10 @@ pub(crate) use foreground::explain;
 
 /// Arguments of `mimeo run`.
 #[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  mimeo run --rm -it alpine\n  mimeo run -d --name web -p 8080:80 -v ./site:/srv:ro nginx\n  \
+                  mimeo run --rm --cpus 2 --memory 1g -e DEBUG=1 python:3 python -c 'print(6 * 7)'"
+)]
 pub(crate) struct Args {
     /// Leave the machine running and print its id
     #[arg(short, long)]

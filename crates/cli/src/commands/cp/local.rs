@@ -1,7 +1,7 @@
 //! The host's side of a copy.
 
 use std::fs::{self, File, Metadata};
-use std::io::{ErrorKind, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 
 use tar::{Archive, Builder, EntryType, Header, HeaderMode};
@@ -80,8 +80,8 @@ fn entry(
         return Ok(());
     }
     header.set_size(metadata.len());
-    let content = std::io::Read::chain(File::open(path)?, std::io::repeat(0));
-    builder.append_data(&mut header, name, std::io::Read::take(content, metadata.len()))
+    let content = File::open(path)?.chain(std::io::repeat(0));
+    builder.append_data(&mut header, name, content.take(metadata.len()))
 }
 
 /// Unpacks into a directory. The archive comes from a guest: nothing of it
@@ -103,7 +103,7 @@ pub(super) async fn unpack(tar: Tar, directory: PathBuf) -> Result<(), CliError>
     .await?
 }
 
-fn entries(tar: &mut Tar, directory: &Path) -> std::io::Result<()> {
+fn entries(tar: impl Read, directory: &Path) -> std::io::Result<()> {
     let mut archive = Archive::new(tar);
     archive.set_preserve_permissions(true);
     archive.set_overwrite(true);
@@ -142,4 +142,64 @@ fn make_way(directory: &Path, name: &Path) -> std::io::Result<()> {
     });
     let is_file = fs::symlink_metadata(&path).is_ok_and(|found| !found.is_dir());
     if inside && is_file { fs::remove_file(&path) } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    type Attack<'a> = &'a dyn Fn(&mut Builder<Vec<u8>>);
+
+    /// An archive of one entry with any name that its maker likes.
+    fn entry(tar: &mut Builder<Vec<u8>>, kind: EntryType, name: &str, link: &str, content: &[u8]) {
+        let mut header = Header::new_old();
+        header.as_old_mut().name[..name.len()].copy_from_slice(name.as_bytes());
+        header.as_old_mut().linkname[..link.len()].copy_from_slice(link.as_bytes());
+        header.set_entry_type(kind);
+        header.set_mode(0o644);
+        header.set_size(content.len() as u64);
+        header.set_cksum();
+        tar.append(&header, content).expect("appended");
+    }
+
+    #[test]
+    fn nothing_of_a_hostile_archive_lands_outside() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (target, outside) = (dir.path().join("target"), dir.path().join("outside"));
+        fs::create_dir(&target).and_then(|()| fs::create_dir(&outside)).expect("made");
+        fs::write(outside.join("secret"), "kept").expect("written");
+        let away = outside.to_str().expect("text");
+        let attacks: [Attack<'_>; 4] = [
+            &|tar| entry(tar, EntryType::Regular, "../outside/secret", "", b"evil"),
+            &|tar| {
+                entry(tar, EntryType::Symlink, "link", away, b"");
+                entry(tar, EntryType::Regular, "link/secret", "", b"evil");
+            },
+            &|tar| {
+                entry(tar, EntryType::Symlink, "way", away, b"");
+                entry(tar, EntryType::Link, "way/secret", "way/secret", b"");
+            },
+            &|tar| entry(tar, EntryType::Regular, &format!("{away}/new"), "", b"evil"),
+        ];
+        for attack in attacks {
+            let mut tar = Builder::new(Vec::new());
+            attack(&mut tar);
+            // Refused or turned inwards: either will do.
+            drop(entries(&tar.into_inner().expect("an archive")[..], &target));
+            assert_eq!(fs::read_to_string(outside.join("secret")).expect("there"), "kept");
+            assert_eq!(fs::read_dir(&outside).expect("listed").count(), 1);
+        }
+    }
+
+    #[test]
+    fn hard_links_and_files_replace_what_was_there() {
+        let dir = tempfile::tempdir().expect("a directory");
+        for content in [b"one", b"two"] {
+            let mut tar = Builder::new(Vec::new());
+            entry(&mut tar, EntryType::Regular, "a", "", content);
+            entry(&mut tar, EntryType::Link, "b", "a", b"");
+            entries(&tar.into_inner().expect("an archive")[..], dir.path()).expect("unpacked");
+            assert_eq!(fs::read(dir.path().join("b")).expect("there"), content);
+        }
+    }
 }
