@@ -30,13 +30,15 @@ impl Probe {
         let begun = Instant::now();
         let mut health = Health { status: HealthStatus::Starting, failing_streak: 0, last_failure: None };
         while self.tell.send(health.clone()).await.is_ok() {
+            if *self.phase.borrow() == Phase::Running {
+                let outcome = self.attempt().await;
+                health = after(&self.spec, health, outcome, begun.elapsed());
+                if self.tell.send(health.clone()).await.is_err() {
+                    return;
+                }
+            }
             let eager = health.status == HealthStatus::Starting;
             sleep(if eager { EAGER.min(self.spec.interval) } else { self.spec.interval }).await;
-            if *self.phase.borrow() != Phase::Running {
-                continue;
-            }
-            let outcome = self.attempt().await;
-            health = after(&self.spec, health, outcome, begun.elapsed());
         }
     }
 
