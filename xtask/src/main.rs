@@ -2,6 +2,7 @@
 
 #![allow(clippy::print_stdout, reason = "a chore talks to whoever started it")]
 
+mod bench;
 mod demo;
 mod narrate;
 
@@ -19,10 +20,16 @@ struct Arguments {
 enum Chore {
     /// Show what mimeo does: a real nginx in a microVM, from packages to page
     Demo,
+    /// Measure how long things take
+    Bench {
+        #[command(subcommand)]
+        chore: bench::Chore,
+    },
 }
 
 fn main() -> anyhow::Result<()> {
     match Arguments::parse().chore {
         Chore::Demo => demo::run(),
+        Chore::Bench { chore } => bench::run(chore),
     }
 }
