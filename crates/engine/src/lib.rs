@@ -12,7 +12,6 @@ pub mod control;
 pub mod create;
 mod durable;
 mod engine;
-mod entered;
 mod events;
 pub mod health;
 mod home;
@@ -28,7 +27,6 @@ pub mod volume;
 pub use agent::BYTES as AGENT;
 pub use control::ControlClient;
 pub use engine::Engine;
-pub use entered::surroundings;
 pub use events::{Event, Events, Follower};
 pub use home::{Home, HomeError};
 pub use machine::{

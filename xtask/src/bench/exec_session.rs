@@ -6,7 +6,7 @@ use std::time::Instant;
 use anyhow::{Result, bail, ensure};
 use mimeo_agent_protocol::link::{Item, Stream};
 use mimeo_agent_protocol::message::{ExitStatus, Process, Reply, Request};
-use mimeo_engine::{ControlClient, Engine, Home, Selector, surroundings};
+use mimeo_engine::{ControlClient, Engine, Home, Selector};
 
 use super::lab::Site;
 use super::result::{Bench, What};
@@ -31,7 +31,7 @@ async fn session(site: &Site<'_>, runs: u32) -> Result<Vec<f64>> {
     let engine = Engine::new(Home::at(site.home(), site.run_dir())?);
     let found = engine.registry().find(&Selector::Word(NAME.to_owned()))?;
     let process =
-        Process { args: vec!["true".to_owned()], stdin: false, ..surroundings(&engine, &found.record) };
+        Process { args: vec!["true".to_owned()], stdin: false, ..found.record.surroundings() };
     let client = ControlClient::connect(engine.home(), &found).await?;
     for _ in 0..WARM_UP {
         once(&client, &process).await?;

@@ -10,7 +10,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use mimeo_engine::machine::FindError;
-use mimeo_engine::{ControlClient, Engine, Selector, surroundings};
+use mimeo_engine::{ControlClient, Engine, Selector};
 
 use crate::error::CliError;
 use place::{Kind, Name};
@@ -101,7 +101,7 @@ async fn side(engine: &Engine, text: &str) -> Result<Side, CliError> {
         }
         found => found?,
     };
-    let within = surroundings(engine, &found.record);
+    let within = found.record.surroundings();
     let path = if path.starts_with('/') { path.to_owned() } else { format!("{}/{path}", within.cwd) };
     let client = ControlClient::connect(engine.home(), &found).await?;
     Ok(Side::Remote(Remote::new(client, found.record.name.to_string(), path, &within.user)))

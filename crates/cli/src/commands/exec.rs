@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use mimeo_agent_protocol::link::Stream;
 use mimeo_agent_protocol::message::{FailureKind, Process, Reply, Request};
 use mimeo_engine::control::ControlError;
-use mimeo_engine::{ControlClient, Engine, Record, surroundings};
+use mimeo_engine::{ControlClient, Engine, Record};
 
 use crate::commands::select::Machine;
 use crate::error::CliError;
@@ -55,7 +55,7 @@ pub(crate) struct Args {
 pub(crate) async fn run(engine: &Engine, args: Args) -> Result<i32, CliError> {
     let (machine, command) = split(&args)?;
     let found = machine.find(engine)?;
-    let process = process(engine, &found.record, &args, command)?;
+    let process = process(&found.record, &args, command)?;
     let client = ControlClient::connect(engine.home(), &found).await?;
     let (pid, stream) = start(&client, process).await?;
     if args.detach {
@@ -72,8 +72,8 @@ pub(crate) async fn run(engine: &Engine, args: Args) -> Result<i32, CliError> {
 
 /// What is to run, where the container's own process would: its environment,
 /// directory and user, with the person's over them.
-fn process(engine: &Engine, record: &Record, args: &Args, command: Vec<String>) -> Result<Process, CliError> {
-    let mut process = surroundings(engine, record);
+fn process(record: &Record, args: &Args, command: Vec<String>) -> Result<Process, CliError> {
+    let mut process = record.surroundings();
     if args.tty {
         process.env.entry("TERM".to_owned()).or_insert_with(|| "xterm".to_owned());
     }

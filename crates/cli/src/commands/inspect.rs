@@ -2,7 +2,7 @@
 
 mod document;
 
-use mimeo_engine::{Engine, FindError, Selector, surroundings};
+use mimeo_engine::{Engine, FindError, Selector};
 use mimeo_image::Inspection;
 use serde::Serialize;
 
@@ -88,7 +88,7 @@ fn look_up(engine: &Engine, selector: &Selector, kind: Kind, names: &ImageNames)
     if kind != Kind::Image {
         match engine.registry().find(selector) {
             Ok(found) => {
-                let within = surroundings(engine, &found.record);
+                let within = found.record.surroundings();
                 return Ok(Object::Machine(Box::new(Document::of(&found, within, names))));
             }
             Err(FindError::None(_)) => {}

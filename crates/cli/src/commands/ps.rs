@@ -91,7 +91,7 @@ fn cells(args: &Args, found: &Found, names: &ImageNames, now: Timestamp) -> Vec<
     vec![
         id(args, found),
         names.of(record),
-        words::command(&record.args, args.no_trunc),
+        words::command(&record.process.args, args.no_trunc),
         words::ago(record.times.created, now),
         view::status(record, now),
         view::ports(record),
@@ -105,7 +105,7 @@ fn fields(args: &Args, found: &Found, names: &ImageNames, now: Timestamp) -> ser
     json!({
         "ID": id(args, found),
         "Image": names.of(record),
-        "Command": words::command(&record.args, args.no_trunc),
+        "Command": words::command(&record.process.args, args.no_trunc),
         "CreatedAt": record.times.created.to_string(),
         "Created": words::ago(record.times.created, now),
         "RunningFor": words::ago(record.times.created, now),

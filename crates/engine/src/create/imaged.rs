@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use mimeo_agent_protocol::message::Process;
 use mimeo_image::{Image, Progress, PullOptions, Source, Store};
 
 use super::planned::Planned;
@@ -15,7 +14,6 @@ use crate::machine::{ImageSummary, PullPolicy};
 pub(super) struct Imaged {
     pub(super) planned: Planned,
     pub(super) image: Image,
-    pub(super) process: Process,
 }
 
 impl Planned {
@@ -29,10 +27,10 @@ impl Planned {
         let record = &mut self.claim.record;
         let image = find_or_pull(&store, &record.spec.image, record.spec.pull, progress).await?;
         let process = process::describe(&record.spec, &image.config)?;
-        record.args = process.args.clone();
+        record.process = process;
         record.image = Some(ImageSummary { id: image.id.to_string(), name: record.spec.image.clone() });
         self.clock.lap("image");
-        Ok(Imaged { planned: self, image, process })
+        Ok(Imaged { planned: self, image })
     }
 }
 

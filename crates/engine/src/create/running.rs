@@ -22,8 +22,6 @@ pub struct Running {
     pub link: Link,
     /// The container's own process.
     pub container: Stream,
-    /// Whose output it is, and how its health is told.
-    pub process: Process,
     /// How to tell whether it is well, from the person or the image.
     pub health: Option<HealthSpec>,
     /// The signal that asks it to end.
@@ -48,7 +46,7 @@ impl Answering {
             Ok(volumes) => volumes,
             Err(error) => return Err(launched.fail(Stage::Configure, error.into()).await),
         };
-        let container = match start(&link, &launched.imaged.process).await {
+        let container = match start(&link, &launched.imaged.planned.claim.record.process).await {
             Ok(stream) => stream,
             Err(error) => return Err(launched.fail(Stage::Start, error).await),
         };
@@ -60,8 +58,7 @@ impl Answering {
         claim.record.times.stages = imaged.planned.clock.stages();
         let health = crate::health::of(&claim.record.spec, &imaged.image.config);
         let stop_signal = crate::signal::stop_signal(&claim.record.spec, &imaged.image.config);
-        let process = imaged.process;
-        Ok(Running { claim, instance, link, container, process, health, stop_signal, scratch, volumes })
+        Ok(Running { claim, instance, link, container, health, stop_signal, scratch, volumes })
     }
 }
 

@@ -6,6 +6,7 @@ use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
+use mimeo_agent_protocol::message::Process;
 use mimeo_net::{MacAddress, PortMapping, Subnet};
 use serde::{Deserialize, Serialize};
 
@@ -36,8 +37,9 @@ pub struct Record {
     pub vmm: Option<ProcessIdentity>,
     /// The image that it runs.
     pub image: Option<ImageSummary>,
-    /// What its container runs, entrypoint and all.
-    pub args: Vec<String>,
+    /// What its container runs, with the settings of image and person together.
+    #[serde(default)]
+    pub process: Process,
     /// Its network.
     pub network: Option<NetworkRecord>,
     /// What runs its instructions, and why.
@@ -203,7 +205,7 @@ impl Record {
             monitor: ProcessIdentity::own(),
             vmm: None,
             image: None,
-            args: Vec::new(),
+            process: Process::default(),
             network: None,
             accelerator: None,
             boot_method: None,
@@ -222,6 +224,14 @@ impl Record {
             State::Stopping => Phase::Stopping,
             State::Exited(_) => Phase::Exited,
         }
+    }
+
+    /// What a process that joins the container begins with: its environment,
+    /// directory and user, and nothing to run.
+    #[must_use]
+    pub fn surroundings(&self) -> Process {
+        let Process { env, cwd, user, .. } = self.process.clone();
+        Process { env, cwd, user, ..Process::default() }
     }
 
     /// How it ended, once it has.

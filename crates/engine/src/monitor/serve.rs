@@ -60,8 +60,7 @@ pub(super) async fn serve(
     started: impl FnOnce(&Record),
 ) -> Result<Exit, MonitorError> {
     let io = |step| move |source| MonitorError::Io { step, source };
-    let Running { claim, instance, link, container, process, health, stop_signal, scratch, volumes } =
-        running;
+    let Running { claim, instance, link, container, health, stop_signal, scratch, volumes } = running;
     let (phase, phases) = watch::channel(Phase::Running);
     let (ask, mut asked) = mpsc::channel(QUEUE);
     let (tell, mut told) = mpsc::channel(1);
@@ -78,7 +77,16 @@ pub(super) async fn serve(
         tasks.spawn(input::resize(size, sender.clone()));
     }
     if let Some(spec) = health {
-        tasks.spawn(Probe { spec, process, link: link.clone(), phase: phases, tell: tell.clone() }.run());
+        tasks.spawn(
+            Probe {
+                spec,
+                process: claim.record.process.clone(),
+                link: link.clone(),
+                phase: phases,
+                tell: tell.clone(),
+            }
+            .run(),
+        );
     }
     let outputs = Outputs { log, stdout, stderr, link: link.clone() };
     let mut output = std::pin::pin!(outputs.follow(container.receiver));
@@ -123,6 +131,7 @@ impl Machine {
     fn begin(&mut self, started: impl FnOnce(&Record)) {
         self.claim.keep();
         self.store();
+        self.events.tell(&self.claim.record, "create", &[]);
         self.events.tell(&self.claim.record, "start", &[]);
         started(&self.claim.record);
     }

@@ -155,7 +155,7 @@ impl Document {
     /// `within` is what the container's own process started from.
     pub(super) fn of(found: &Found, within: Process, names: &ImageNames) -> Self {
         let record = &found.record;
-        let mut args = record.args.clone();
+        let mut args = record.process.args.clone();
         let path = if args.is_empty() { String::new() } else { args.remove(0) };
         Self {
             id: record.id.to_string(),
@@ -225,7 +225,7 @@ impl Config {
             tty: spec.tty,
             open_stdin: spec.interactive,
             env: within.env.iter().map(|(name, value)| format!("{name}={value}")).collect(),
-            cmd: record.args.clone(),
+            cmd: record.process.args.clone(),
             working_dir: within.cwd,
             labels: spec.labels.clone(),
             stop_signal: spec.stop_signal.map(signal::name),

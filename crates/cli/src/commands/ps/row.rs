@@ -66,7 +66,7 @@ impl Row {
                 .as_ref()
                 .map(|image| view::bare_id(&image.id).to_owned())
                 .unwrap_or_default(),
-            command: record.args.clone(),
+            command: record.process.args.clone(),
             created: record.times.created.as_second(),
             created_at: words::ago(record.times.created, now),
             started_at: seconds(record.times.started),
