@@ -17,14 +17,19 @@ pub use stop::stop;
 pub use wait::wait;
 
 use crate::Engine;
-use crate::control::{ConnectError, ControlClient, ControlRequest};
+use crate::control::{ConnectError, ControlClient, ControlError, ControlRequest};
 use crate::machine::Found;
 
 /// Asks the machine's monitor; `false` when it is just going.
 async fn ask(engine: &Engine, machine: &Found, request: &ControlRequest) -> Result<bool, ActError> {
-    match ControlClient::connect(engine.home(), machine).await {
-        Ok(client) => Ok(client.ask(request).await.map(|()| true)?),
-        Err(ConnectError::NotRunning { .. }) => Ok(false),
+    let client = match ControlClient::connect(engine.home(), machine).await {
+        Ok(client) => client,
+        Err(ConnectError::NotRunning { .. } | ConnectError::Hello { .. }) => return Ok(false),
+        Err(error) => return Err(error.into()),
+    };
+    match client.ask(request).await {
+        Ok(()) => Ok(true),
+        Err(ControlError::Link { .. }) => Ok(false),
         Err(error) => Err(error.into()),
     }
 }

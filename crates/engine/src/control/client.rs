@@ -103,9 +103,9 @@ impl ControlClient {
     async fn connect_to(path: &Path, name: MachineName) -> Result<Self, ConnectError> {
         let socket = UnixStream::connect(path).await.map_err(|source| match source.kind() {
             // It is still being made, or has just ended.
-            std::io::ErrorKind::NotFound | std::io::ErrorKind::ConnectionRefused => {
-                ConnectError::NotRunning { name: name.clone() }
-            }
+            std::io::ErrorKind::NotFound
+            | std::io::ErrorKind::ConnectionRefused
+            | std::io::ErrorKind::ConnectionReset => ConnectError::NotRunning { name: name.clone() },
             _ => ConnectError::Socket { name: name.clone(), path: path.to_owned(), source },
         })?;
         let (reader, writer) = socket.into_split();

@@ -123,10 +123,11 @@ fn allowed(request: &Request) -> bool {
 
 async fn ask_monitor(request: ControlRequest, stream: &Stream, desk: &Desk) {
     let (reply, answered) = oneshot::channel();
-    let gone = || ControlReply::Failed { message: "the machine is ending".to_owned() };
-    let answer = match desk.ask.send((request, reply)).await {
-        Ok(()) => answered.await.unwrap_or_else(|_| gone()),
-        Err(_) => gone(),
-    };
-    stream.sender.message(&answer);
+    // One that is not taken is dropped, and its answer with it.
+    desk.ask.send((request, reply)).await.ok();
+    // A machine that is ending answers nobody any more: who asked sees the
+    // stream end, and looks again.
+    if let Ok(answer) = answered.await {
+        stream.sender.message(&answer);
+    }
 }
