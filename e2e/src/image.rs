@@ -18,6 +18,12 @@ const APPLETS: &str = "sh true false echo cat ls ps sleep id env wget nc httpd p
                        trap test cp mv chmod chown ln find sort nslookup ip free uname od tr cut printf mkfifo \
                        nohup setsid top getopt sed awk xargs whoami realpath nproc uptime who udhcpc";
 
+const INDEX: &str = "application/vnd.oci.image.index.v1+json";
+const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
+const LAYER: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
+const PLAIN_LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
+
 /// An image to be written.
 #[derive(Debug, Clone)]
 pub struct Image {
@@ -25,6 +31,16 @@ pub struct Image {
     layers: Vec<Layer>,
     config: Value,
     architecture: &'static str,
+    packing: Packing,
+}
+
+/// How an image's layers are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Packing {
+    Gzip,
+    Plain,
+    /// As gzip, and half of the last one is missing.
+    Cut,
 }
 
 /// A layer: a tar archive that is being built.
@@ -65,6 +81,28 @@ impl Layer {
         self.entry(EntryType::Link, path, 0o644, 0, Some(to), &[])
     }
 
+    /// Adds a character device.
+    #[must_use]
+    pub fn device(mut self, path: &str, major: u32, minor: u32) -> Self {
+        let mut header = header(EntryType::Char, path, 0o666);
+        header.set_device_major(major).expect("a GNU header");
+        header.set_device_minor(minor).expect("a GNU header");
+        self.push(&mut header, &[]);
+        self
+    }
+
+    /// Adds a file of so many bytes, all of them a hole.
+    #[must_use]
+    pub fn hole(mut self, path: &str, bytes: u64) -> Self {
+        let mut header = header(EntryType::GNUSparse, path, 0o644);
+        let size = &mut header.as_gnu_mut().expect("a GNU header").realsize;
+        // In base 256, as sizes beyond 8 GiB are written.
+        size[0] = 0x80;
+        size[4..].copy_from_slice(&bytes.to_be_bytes());
+        self.push(&mut header, &[]);
+        self
+    }
+
     fn entry(
         mut self,
         kind: EntryType,
@@ -74,29 +112,30 @@ impl Layer {
         to: Option<&str>,
         content: &[u8],
     ) -> Self {
-        let mut header = Header::new_gnu();
-        header.set_entry_type(kind);
-        header.set_mode(mode);
+        let mut header = header(kind, path, mode);
         header.set_uid(owner);
         header.set_gid(owner);
-        header.set_size(content.len() as u64);
-        // Written as it is: a hostile path must not be mended on the way.
-        let name = &mut header.as_gnu_mut().expect("a GNU header").name;
-        name[..path.len()].copy_from_slice(path.as_bytes());
         if let Some(to) = to {
             let link = &mut header.as_gnu_mut().expect("a GNU header").linkname;
             link[..to.len()].copy_from_slice(to.as_bytes());
         }
-        header.set_cksum();
-        let mut builder = Builder::new(Vec::new());
-        builder.append(&header, content).expect("memory takes it");
-        let bytes = builder.into_inner().expect("memory takes it");
-        // Without the two empty blocks that end an archive.
-        self.bytes.extend_from_slice(&bytes[..bytes.len() - 1024]);
+        self.push(&mut header, content);
         self
     }
 
-    fn tar(&self) -> Vec<u8> {
+    fn push(&mut self, header: &mut Header, content: &[u8]) {
+        header.set_size(content.len() as u64);
+        header.set_cksum();
+        let mut builder = Builder::new(Vec::new());
+        builder.append(header, content).expect("memory takes it");
+        let bytes = builder.into_inner().expect("memory takes it");
+        // Without the two empty blocks that end an archive.
+        self.bytes.extend_from_slice(&bytes[..bytes.len() - 1024]);
+    }
+
+    /// The whole archive.
+    #[must_use]
+    pub fn archive(&self) -> Vec<u8> {
         [&self.bytes[..], &[0; 1024]].concat()
     }
 }
@@ -106,13 +145,19 @@ impl Image {
     #[must_use]
     pub fn new(name: &str, layers: Vec<Layer>) -> Self {
         let config = json!({ "Cmd": ["sh"] });
-        Self { name: name.to_owned(), layers, config, architecture: "amd64" }
+        Self { name: name.to_owned(), layers, config, architecture: "amd64", packing: Packing::Gzip }
     }
 
     /// A shell, the usual tools, root and one ordinary user (`app`, 1000).
     #[must_use]
     pub fn busybox(name: &str) -> Self {
         Self::new(name, vec![busybox_layer()])
+    }
+
+    /// The tar archive of the busybox image's files, without its end.
+    #[must_use]
+    pub fn busybox_archive() -> Vec<u8> {
+        busybox_layer().bytes
     }
 
     /// With one more layer on top.
@@ -140,39 +185,99 @@ impl Image {
         &self.name
     }
 
+    /// With a last layer whose second half is missing, under the digest of what is there.
+    #[must_use]
+    pub fn cut(mut self) -> Self {
+        self.packing = Packing::Cut;
+        self
+    }
+
+    /// With layers that are not compressed.
+    #[must_use]
+    pub fn plain(mut self) -> Self {
+        self.packing = Packing::Plain;
+        self
+    }
+
     /// Writes it as an OCI layout with the tag `latest`.
     pub fn write_layout(&self, dir: &Path) {
-        let blobs = dir.join("blobs/sha256");
-        fs::create_dir_all(&blobs).expect("a directory");
-        let put = |bytes: &[u8]| {
-            let digest = hex(&Sha256::digest(bytes));
-            fs::write(blobs.join(&digest), bytes).expect("written");
-            json!({ "digest": format!("sha256:{digest}"), "size": bytes.len() })
-        };
-        let layers: Vec<Value> = self.layers.iter().map(|layer| put(&gzip(&layer.tar()))).collect();
-        let diff_ids: Vec<String> =
-            self.layers.iter().map(|layer| format!("sha256:{}", hex(&Sha256::digest(layer.tar())))).collect();
-        let config = put(&to_bytes(&json!({
-            "architecture": self.architecture,
-            "os": "linux",
-            "config": self.config,
-            "rootfs": { "type": "layers", "diff_ids": diff_ids },
-        })));
-        let manifest = put(&to_bytes(&json!({
-            "schemaVersion": 2,
-            "mediaType": "application/vnd.oci.image.manifest.v1+json",
-            "config": typed(config, "application/vnd.oci.image.config.v1+json"),
-            "layers": layers
-                .into_iter()
-                .map(|layer| typed(layer, "application/vnd.oci.image.layer.v1.tar+gzip"))
-                .collect::<Vec<_>>(),
-        })));
-        let mut entry = typed(manifest, "application/vnd.oci.image.manifest.v1+json");
-        entry["annotations"] = json!({ "org.opencontainers.image.ref.name": "latest" });
-        let index = json!({ "schemaVersion": 2, "manifests": [entry] });
-        fs::write(dir.join("index.json"), to_bytes(&index)).expect("written");
-        fs::write(dir.join("oci-layout"), br#"{"imageLayoutVersion":"1.0.0"}"#).expect("written");
+        write_index(dir, self.put(dir));
     }
+
+    /// Writes these as one OCI layout, whose tag `latest` is an index of them
+    /// by their architectures.
+    pub fn write_layout_of_all(images: &[Self], dir: &Path) {
+        let entries: Vec<Value> = images
+            .iter()
+            .map(|image| {
+                let mut entry = image.put(dir);
+                entry["platform"] = json!({ "os": "linux", "architecture": image.architecture });
+                entry
+            })
+            .collect();
+        let index = json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": entries });
+        write_index(dir, put(dir, INDEX, &to_bytes(&index)));
+    }
+
+    /// Writes its blobs; the descriptor of its manifest.
+    fn put(&self, dir: &Path) -> Value {
+        let last = self.layers.len() - 1;
+        let packed = self.layers.iter().enumerate().map(|(n, layer)| {
+            let tar = layer.archive();
+            match self.packing {
+                Packing::Plain => put(dir, PLAIN_LAYER, &tar),
+                Packing::Cut if n == last => put(dir, LAYER, halved(&gzip(&tar))),
+                Packing::Cut | Packing::Gzip => put(dir, LAYER, &gzip(&tar)),
+            }
+        });
+        let layers: Vec<Value> = packed.collect();
+        let diff_ids: Vec<String> =
+            self.layers.iter().map(|layer| format!("sha256:{}", sha256(&layer.archive()))).collect();
+        let config = put(
+            dir,
+            CONFIG,
+            &to_bytes(&json!({
+                "architecture": self.architecture,
+                "os": "linux",
+                "config": self.config,
+                "rootfs": { "type": "layers", "diff_ids": diff_ids },
+            })),
+        );
+        let manifest =
+            json!({ "schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": layers });
+        put(dir, MANIFEST, &to_bytes(&manifest))
+    }
+}
+
+/// Writes a blob; its descriptor.
+fn put(dir: &Path, media_type: &str, bytes: &[u8]) -> Value {
+    let (blobs, digest) = (dir.join("blobs/sha256"), sha256(bytes));
+    fs::create_dir_all(&blobs).expect("a directory");
+    fs::write(blobs.join(&digest), bytes).expect("written");
+    json!({ "mediaType": media_type, "digest": format!("sha256:{digest}"), "size": bytes.len() })
+}
+
+fn halved(bytes: &[u8]) -> &[u8] {
+    &bytes[..bytes.len() / 2]
+}
+
+fn write_index(dir: &Path, mut entry: Value) {
+    entry["annotations"] = json!({ "org.opencontainers.image.ref.name": "latest" });
+    let index = json!({ "schemaVersion": 2, "manifests": [entry] });
+    fs::write(dir.join("index.json"), to_bytes(&index)).expect("written");
+    fs::write(dir.join("oci-layout"), br#"{"imageLayoutVersion":"1.0.0"}"#).expect("written");
+}
+
+fn header(kind: EntryType, path: &str, mode: u32) -> Header {
+    let mut header = Header::new_gnu();
+    header.set_entry_type(kind);
+    header.set_mode(mode);
+    header.set_uid(0);
+    header.set_gid(0);
+    // Written as it is: a hostile path must not be mended on the way.
+    let name = &mut header.as_gnu_mut().expect("a GNU header").name;
+    name[..path.len()].copy_from_slice(path.as_bytes());
+    header
 }
 
 fn busybox_layer() -> Layer {
@@ -195,11 +300,6 @@ fn busybox_layer() -> Layer {
     layer
 }
 
-fn typed(mut descriptor: Value, media_type: &str) -> Value {
-    descriptor["mediaType"] = json!(media_type);
-    descriptor
-}
-
 fn to_bytes(value: &Value) -> Vec<u8> {
     serde_json::to_vec(value).expect("JSON of strings and numbers")
 }
@@ -210,6 +310,8 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
     encoder.finish().expect("memory takes it")
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+/// The SHA-256 of `bytes` in hexadecimal digits.
+#[must_use]
+pub fn sha256(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }

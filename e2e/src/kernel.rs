@@ -52,7 +52,7 @@ fn copy(from: &Path, to: &Path) {
         } else if kind.is_symlink() {
             let link = fs::read_link(&source).expect("a link");
             std::os::unix::fs::symlink(link, &target).expect("linked");
-        } else if !source.extension().is_some_and(|extension| extension == "lock") {
+        } else if source.extension().is_none_or(|extension| extension != "lock") {
             fs::hard_link(&source, &target)
                 .or_else(|_| fs::copy(&source, &target).map(drop))
                 .expect("linked or copied");

@@ -1,10 +1,11 @@
 //! What a command did.
 
-use std::process::Output;
+use std::process::{Child, Output};
 
 /// A command's exit code and output, with assertions that show all of it.
 #[derive(Debug)]
 pub struct Outcome {
+    #[allow(dead_code, reason = "shown with the rest when an assertion fails")]
     command: String,
     /// Its exit code; 128 and the signal's number for a signal.
     pub code: i32,
@@ -24,6 +25,13 @@ impl Outcome {
             stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
             stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
         }
+    }
+
+    /// Waits for the end of what a test started.
+    #[must_use]
+    pub fn of(child: Child) -> Self {
+        let told = format!("{child:?}");
+        Self::new(told, child.wait_with_output().expect("it ends"))
     }
 
     /// It ended with this code.

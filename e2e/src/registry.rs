@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::net::{TcpListener, TcpStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use crate::until;
@@ -11,7 +11,7 @@ use crate::until;
 #[derive(Debug)]
 pub struct Registry {
     child: Child,
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
     /// Where it listens: `127.0.0.1:PORT`.
     pub address: String,
 }
@@ -40,16 +40,32 @@ impl Registry {
             .unwrap_or_else(|error| {
                 panic!("docker-registry: {error}: apt-get install docker-registry (see `make deps`)")
             });
-        let registry = Self { child, _dir: dir, address };
+        let registry = Self { child, dir, address };
         until("the registry listens", || TcpStream::connect(&registry.address).ok());
         registry
     }
 
     /// Pushes an OCI layout's `latest` under `name`; its full name.
     pub fn push(&self, layout: &Path, name: &str) -> String {
+        self.push_with(&[], layout, name)
+    }
+
+    /// The largest of what was pushed: the file that the registry sends for it.
+    #[must_use]
+    pub fn largest_blob(&self) -> PathBuf {
+        let blobs = self.dir.path().join("data/docker/registry/v2/blobs/sha256");
+        let children =
+            |dir: PathBuf| fs::read_dir(dir).expect("readable").flatten().map(|entry| entry.path());
+        let files = children(blobs).flat_map(children).map(|blob| blob.join("data"));
+        files.max_by_key(|file| fs::metadata(file).map_or(0, |metadata| metadata.len())).expect("a blob")
+    }
+
+    /// As [`Registry::push`], with options for `skopeo copy`.
+    pub fn push_with(&self, options: &[&str], layout: &Path, name: &str) -> String {
         let full = format!("{}/{name}:latest", self.address);
         let output = Command::new("skopeo")
             .args(["--insecure-policy", "copy", "--quiet", "--dest-tls-verify=false"])
+            .args(options)
             .arg(format!("oci:{}:latest", layout.display()))
             .arg(format!("docker://{full}"))
             .output()

@@ -28,6 +28,8 @@ pub enum User {
 pub struct World {
     dir: tempfile::TempDir,
     user: User,
+    /// Its home is a filesystem of its own.
+    mounted: bool,
 }
 
 /// Where cargo puts what it builds.
@@ -56,6 +58,18 @@ impl World {
         world
     }
 
+    /// root's empty world with a kernel, on a disk of so many bytes.
+    #[must_use]
+    pub fn small(bytes: u64) -> Self {
+        use rustix::mount::{MountFlags, mount};
+        let mut world = Self::bare(User::Root);
+        let options = std::ffi::CString::new(format!("size={bytes}")).expect("no zero in it");
+        mount("none", world.home(), "tmpfs", MountFlags::empty(), options.as_c_str()).expect("root mounts");
+        world.mounted = true;
+        kernel::install(&world.home());
+        world
+    }
+
     /// An empty world without a kernel.
     #[must_use]
     pub fn bare(user: User) -> Self {
@@ -64,7 +78,7 @@ impl World {
         // A short path: sockets live below it.
         let dir = tempfile::Builder::new().prefix("mm").tempdir_in("/tmp").expect("a directory");
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).expect("permissions");
-        let world = Self { dir, user };
+        let world = Self { dir, user, mounted: false };
         for path in [world.home(), world.run_dir(), world.files()] {
             fs::create_dir_all(&path).expect("a directory");
             world.give(&path);
@@ -173,6 +187,15 @@ impl World {
         command
     }
 
+    /// Runs `mimeo` to its end on a terminal of its own.
+    pub fn mimeo_on_terminal(&self, args: &[&str]) -> Outcome {
+        let quoted: Vec<_> = args.iter().map(|arg| format!("'{arg}'")).collect();
+        let mut command = self.program("script");
+        let line = format!("stty rows 33 cols 99; {} {}", binary().display(), quoted.join(" "));
+        command.args(["-q", "-e", "-c", &line, "/dev/null"]);
+        self.finish(command)
+    }
+
     /// Any program as this world's user, with its environment.
     pub fn program(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new(program);
@@ -210,7 +233,19 @@ impl World {
         leftovers::processes(self.dir.path())
     }
 
-    fn give(&self, path: &Path) {
+    /// Nothing is left of what was asked for: no process, no machine, no file of one.
+    #[track_caller]
+    pub fn assert_empty(&self) {
+        self.until_quiet();
+        self.mimeo(["ps", "-a", "-q"]).ok().printed("");
+        for dir in [self.home(), self.run_dir()].map(|dir| dir.join("machines")) {
+            let left: Vec<_> = fs::read_dir(dir).into_iter().flatten().flatten().collect();
+            assert!(left.is_empty(), "left behind: {left:?}");
+        }
+    }
+
+    /// Gives a path and what is below it to the world's user.
+    pub fn give(&self, path: &Path) {
         if self.user == User::Root {
             return;
         }
@@ -257,5 +292,8 @@ impl World {
 impl Drop for World {
     fn drop(&mut self) {
         self.clear();
+        if self.mounted {
+            rustix::mount::unmount(self.home(), rustix::mount::UnmountFlags::DETACH).ok();
+        }
     }
 }

@@ -1,1 +1,323 @@
+//! What is wrong is told, with podman's exit code, and leaves nothing.
 
+use std::fs;
+use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
+
+use e2e::{Image, Layer, Outcome, Registry, Tap, User, World, as_root_and_user, signal, until};
+use rustix::process::Signal;
+use serde_json::json;
+
+/// `run` with `args` is refused with `reason`, and nothing is left.
+#[track_caller]
+fn refused(world: &World, args: &[&str], reason: &str) -> Outcome {
+    let outcome = world.mimeo(["run", "--rm"].iter().chain(args)).code(125).told(reason).printed("");
+    assert!(outcome.stderr.starts_with("Error: "), "{outcome:#?}");
+    world.assert_empty();
+    outcome
+}
+
+/// As [`refused`], and no part of an image is left that a person would see.
+#[track_caller]
+fn image_refused(world: &World, image: &str, reason: &str) -> Outcome {
+    let outcome = refused(world, &[image, "true"], reason);
+    world.mimeo(["images", "-q"]).ok().printed("");
+    for dir in ["rootfs", "tmp"] {
+        let left: Vec<_> =
+            fs::read_dir(world.home().join("images").join(dir)).into_iter().flatten().collect();
+        assert!(left.is_empty(), "{left:?}");
+    }
+    outcome
+}
+
+as_root_and_user!(a_registry_without_the_image_or_without_an_answer, |world| {
+    let registry = Registry::start();
+    let missing = format!("{}/nothing:1", registry.address);
+    image_refused(world, &missing, "the registry does not have it").told(&missing);
+    let closed = TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a port");
+    image_refused(world, &format!("{closed}/nothing"), "the registry cannot be reached")
+        .told(&closed.to_string());
+    image_refused(world, "Not A Name", "\"Not A Name\" is not an image name");
+    image_refused(world, "oci:./nowhere", "oci:./nowhere");
+});
+
+#[test]
+fn a_layer_of_other_bytes_than_its_digest_says() {
+    let world = World::new(User::Root);
+    let registry = Registry::start();
+    drop(world.busybox());
+    let image = registry.push(&world.files().join("busybox"), "wrong");
+    let blob = registry.largest_blob();
+    let whole = fs::read(&blob).expect("read");
+    let digest = format!("sha256:{}", e2e::sha256(&whole));
+    let mut wrong = whole.clone();
+    wrong[whole.len() / 2] ^= 1;
+    fs::write(&blob, &wrong).expect("written");
+    image_refused(&world, &image, "the registry sent content of the digest").told(&digest);
+    // With the right bytes it works at once.
+    fs::write(&blob, &whole).expect("written");
+    world.mimeo(["pull", "-q", &image]).ok();
+}
+
+#[test]
+fn an_image_that_is_cut_or_not_for_this_machine() {
+    let world = World::new(User::Root);
+    let cut = world.image(&Image::busybox("cut").cut());
+    let refusal = image_refused(&world, &cut, "is refused");
+    assert!(
+        refusal.stderr.contains("ends too early") || refusal.stderr.contains("decompressed"),
+        "{refusal:#?}"
+    );
+    let foreign = world.image(&Image::busybox("foreign").architecture("arm64"));
+    image_refused(&world, &foreign, "linux/amd64").told("linux/arm64");
+    let nothing = world.image(&Image::busybox("nothing").config("Cmd", json!([])));
+    refused(&world, &[&nothing], "the image says neither what to run");
+}
+
+#[test]
+fn hostile_layers_are_refused_and_named() {
+    let world = World::new(User::Root);
+    for (name, layer, reason) in [
+        ("climbs", Layer::default().file("../../tmp/mimeo-escaped", 0o644, "x"), "its path climbs with '..'"),
+        ("hard", Layer::default().hard_link("x", "../../etc/shadow"), "climbs with '..'"),
+        (
+            "through",
+            Layer::default().link("out", "/etc").hard_link("x", "out/mimeo-absent"),
+            "does not exist in the image",
+        ),
+        (
+            "circle",
+            Layer::default().link("a", "b").link("b", "a").file("a/x", 0o644, ""),
+            "follows more than 40 symbolic links",
+        ),
+        (
+            "bomb",
+            Layer::default().hole("zeros", 11 << 30),
+            "unpacks to more than the limit of 10737418240 bytes",
+        ),
+    ] {
+        let image = world.image(&Image::busybox(name).layer(layer));
+        image_refused(&world, &image, reason).told("layer sha256:").told("is refused at entry");
+    }
+    assert!(!std::path::Path::new("/tmp/mimeo-escaped").exists());
+}
+
+#[test]
+fn odd_layers_stay_within_the_image() {
+    let world = World::new(User::Root);
+    let layer = Layer::default()
+        .file("/absolute", 0o644, "stripped\n")
+        .dir("inner/", 0o755)
+        .link("out", "../../../../inner")
+        .file("out/escaped", 0o644, "inside\n")
+        .device("dev-null", 1, 3);
+    let image = world.image(&Image::busybox("odd").layer(layer));
+    let shell = "cat /absolute /inner/escaped; stat -c %F:%t:%T /dev-null";
+    world
+        .mimeo(["run", "--rm", &image, "sh", "-c", shell])
+        .ok()
+        .printed("stripped\ninside\ncharacter special file:1:3\n");
+}
+
+#[test]
+fn a_command_that_cannot_be_run() {
+    let world = World::new(User::Root);
+    let image = world.busybox();
+    for (command, code) in [("nosuch", 127), ("/etc/passwd", 126), ("/etc", 126)] {
+        world.mimeo(["run", "--rm", &image, command]).code(code).told(command);
+        world.assert_empty();
+    }
+    world.mimeo(["run", "-d", &image, "nosuch"]).code(127).told("nosuch").printed("");
+    world.assert_empty();
+}
+
+#[test]
+fn a_user_that_the_image_does_not_know() {
+    let world = World::new(User::Root);
+    let image = world.busybox();
+    world.mimeo(["run", "--rm", "-u", "stranger", &image, "true"]).code(125).told("stranger");
+    world.assert_empty();
+}
+
+#[test]
+fn wishes_that_cannot_be_granted() {
+    let world = World::new(User::Root);
+    let image = world.busybox();
+    world.mimeo(["pull", "-q", &image]).code(0);
+    for (args, reason) in [
+        (&["--cpus", "0"][..], "--cpus must be between 1 and"),
+        (&["--cpus", "100000"], "--cpus must be between 1 and"),
+        (&["-m", "16m"], "--memory must be between 64 and"),
+        (&["-m", "lots"], "\"lots\" is no size"),
+        (&["--disk", "1k"], "--disk must be between"),
+        (&["--driver", "abacus"], "there is no driver \"abacus\": this mimeo has qemu"),
+        (&["-v", "/no/such/dir:/x"], "volume /no/such/dir does not exist on this host"),
+        (&["-v", "/tmp:relative"], "\"relative\" in the container must be absolute"),
+        (&["-v", "/tmp:/x:shiny"], "has an option \"shiny\""),
+        (&["--name", "../etc"], "\"../etc\" is no name"),
+        (&["--name", "a b"], "\"a b\" is no name"),
+        (&["--name", ""], "\"\" is no name"),
+        (&["--hostname=-x-"], "is no host name"),
+        (&["--env-file", "nowhere.env"], "cannot read --env-file nowhere.env: No such file"),
+        (&["-p", "99999:80"], "99999"),
+        (&["-p", "none"], "none"),
+        (&["--entrypoint", "[1]"], "is no JSON array"),
+        (&["--add-host", "x"], "is not NAME:IP"),
+        (&["--stop-signal", "LOUD"], "LOUD"),
+        (&["--health-url", "ftp://x"], "does not begin with http://"),
+    ] {
+        refused(&world, &[args, &[&image, "true"]].concat(), reason);
+    }
+}
+
+as_root_and_user!(kvm_that_does_not_work_is_not_replaced_in_silence, |world| {
+    let image = world.busybox();
+    let checks = world.mimeo(["setup", "preflight", "--json"]).json();
+    let mut details = checks.as_array().into_iter().flatten().filter(|check| check["name"] == "acceleration");
+    let detail = details.next().and_then(|check| check["detail"].as_str()).unwrap_or_default();
+    // Where it works there is nothing to refuse.
+    if let Some(why) = detail.strip_prefix("emulation, as ") {
+        refused(
+            world,
+            &["--accel", "kvm", &image, "true"],
+            &format!("KVM was asked for and cannot be used: {why}"),
+        );
+    }
+});
+
+#[test]
+fn a_name_that_is_taken() {
+    let world = World::new(User::Root);
+    let image = world.busybox();
+    let id = world.start(["--name", "web", &image, "true"]);
+    let owner = format!("the name \"web\" is in use by machine {}", &id[..12]);
+    world.mimeo(["run", "--name", "web", &image, "true"]).code(125).told(&owner);
+    world.mimeo(["run", "-d", "--name", "web", &image, "true"]).code(125).told(&owner);
+    world.mimeo(["ps", "-aq"]).ok().printed(&format!("{}\n", &id[..12]));
+}
+
+#[test]
+fn little_memory_boots_or_says_why() {
+    let world = World::new(User::Root);
+    let image = world.busybox();
+    let outcome = world.mimeo(["run", "--rm", "-m", "64m", "--start-timeout", "40", &image, "echo", "small"]);
+    if outcome.code == 0 {
+        outcome.printed("small\n");
+    } else {
+        outcome.code(125).told("the guest did not come up").told("the console's last lines");
+    }
+    world.assert_empty();
+}
+
+#[test]
+fn a_disk_without_room() {
+    let world = World::small(120 << 20);
+    let noise: Vec<u8> =
+        (0..15_000_000u32).flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
+    let image = world.image(&Image::busybox("big").layer(Layer::default().file("noise", 0o644, noise)));
+    image_refused(&world, &image, "No space left on device");
+    // A machine that writes more than there is room for is told so.
+    let small = world.busybox();
+    let shell = "echo runs; dd if=/dev/urandom of=/file bs=1M count=80 conv=fsync 2>/dev/null || echo full";
+    let outcome = world.mimeo(["run", "--rm", &small, "sh", "-c", shell]).code(0).printed("runs\nfull\n");
+    assert!(outcome.stderr.contains("No space left"), "{outcome:#?}");
+    world.assert_empty();
+    // Not a byte is left.
+    let filler = world.home().join("filler");
+    fs::write(&filler, vec![1; 120 << 20]).expect_err("more than the disk holds");
+    refused(&world, &[&small, "true"], "No space left");
+    fs::remove_file(filler).expect("removed");
+    world.mimeo(["run", "--rm", &small, "echo", "room"]).ok().printed("room\n");
+}
+
+#[test]
+fn a_host_that_lacks_something() {
+    let world = World::new(User::Root);
+    let image = world.busybox();
+    world.mimeo(["pull", "-q", &image]).code(0);
+    let mut command = world.command(["run", "--rm", &image, "true"]);
+    command.env("PATH", "/nowhere");
+    world.finish(command).code(125).told("qemu-system-x86_64 is not installed");
+    world.assert_empty();
+    let manifest = world.home().join("kernels/default/kernel.json");
+    // Other homes share the file: it is replaced, not written to.
+    fs::remove_file(&manifest).expect("removed");
+    fs::write(&manifest, "{\"format\": 1, \"na").expect("written");
+    refused(&world, &[&image, "true"], "kernel.json is not a kernel's description").told("EOF");
+    fs::write(&manifest, "{\"format\": 999}").expect("written");
+    refused(&world, &[&image, "true"], "has format 999");
+    let bare = World::bare(User::Root);
+    refused(&bare, &["busybox", "true"], "no kernel is set up in").told("run `mimeo setup");
+}
+
+#[test]
+fn directories_that_cannot_be_used() {
+    let world = World::bare(User::Ordinary);
+    let with = |variable: &str, value: &str| {
+        let mut command = world.command(["ps"]);
+        command.env(variable, value);
+        world.finish(command).code(125)
+    };
+    with("MIMEO_RUN", &format!("/tmp/{}", "long/".repeat(20)))
+        .told("MIMEO_RUN is too long a path for sockets");
+    with("MIMEO_HOME", "relative").told("MIMEO_HOME must be an absolute path, not relative");
+    with("MIMEO_HOME", "/proc/no").told("cannot make /proc/no");
+    with("MIMEO_HOME", "/etc").told("cannot make /etc: it belongs to another user");
+    let locked = world.files().join("locked");
+    fs::create_dir(&locked).expect("made");
+    world.give(&locked);
+    fs::set_permissions(&locked, fs::Permissions::from_mode(0o500)).expect("changed");
+    with("MIMEO_HOME", &locked.to_string_lossy()).told("Permission denied");
+}
+
+#[test]
+fn a_wrong_command_line_is_125_with_a_hint() {
+    let world = World::bare(User::Root);
+    let help = world.mimeo(["--help"]).ok().stdout;
+    let list =
+        help.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
+    let commands: Vec<_> = list.filter_map(|line| line.split_whitespace().next()).collect();
+    assert!(commands.len() > 10, "{help}");
+    for command in commands.iter().filter(|command| !["help", "exec"].contains(command)) {
+        world.mimeo([*command, "--no-such-option"]).code(125).told("--help").printed("");
+        let help = world.mimeo([*command, "--help"]).ok();
+        assert!(help.stdout.contains("Usage: mimeo"), "{help:#?}");
+    }
+    world.mimeo(["nonsense"]).code(125).told("nonsense").told("--help");
+    world.mimeo([""; 0]).code(125).told("Usage: mimeo");
+    for lacking in
+        [&["run"][..], &["exec"], &["exec", "web"], &["logs"], &["stop"], &["rm"], &["cp", "x"], &["pull"]]
+    {
+        let outcome = world.mimeo(lacking).code(125);
+        assert!(!outcome.stderr.is_empty(), "{outcome:#?}");
+    }
+}
+
+as_root_and_user!(output_of_any_kind_is_passed_on_as_it_is, |world| {
+    let image = world.busybox();
+    let shell = "printf '\\033[2J\\000\\377\\r\\n'; head -c 1000000 /dev/zero | tr '\\000' x; printf '\\033]0;x\\007' >&2";
+    let mut expected = b"\x1b[2J\0\xff\r\n".to_vec();
+    expected.resize(expected.len() + 1_000_000, b'x');
+    let run = world.command(["run", "--name", "loud", &image, "sh", "-c", shell]).output().expect("runs");
+    assert!(run.stdout == expected && run.stderr == b"\x1b]0;x\x07", "{} bytes", run.stdout.len());
+    let logs = world.command(["logs", "loud"]).output().expect("runs");
+    assert!(logs.stdout == expected && logs.stderr == b"\x1b]0;x\x07", "{} bytes", logs.stdout.len());
+});
+
+as_root_and_user!(ctrl_c_ends_a_pull_that_stalls, |world| {
+    let registry = Registry::start();
+    drop(world.busybox());
+    let name = registry.push(&world.files().join("busybox"), "slow");
+    let size = fs::metadata(registry.largest_blob()).expect("a blob").len();
+    for (bytes, args) in [(0, &["pull"][..]), (size / 2, &["run", "--rm"])] {
+        let tap = Tap::before(&registry.address, bytes);
+        let image = name.replace(&registry.address, &tap.address);
+        let child = world.spawn(args.iter().chain(&[image.as_str()]));
+        until("the registry is asked", || tap.is_asked().then_some(()));
+        signal(&child, Signal::INT);
+        let outcome = Outcome::of(child);
+        assert!(outcome.code == 130, "{outcome:#?}");
+        world.assert_empty();
+        world.mimeo(["images", "-q"]).ok().printed("");
+    }
+});

@@ -7,4 +7,5 @@ mod manage;
 mod monitor;
 mod network;
 mod run;
+mod setup;
 mod volumes;

@@ -1,0 +1,127 @@
+//! `mimeo setup`: what a host needs before its first machine.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use e2e::{Outcome, User, World, as_root_and_user};
+use serde_json::Value;
+
+fn check(checks: &Value, name: &str) -> Value {
+    let all = checks.as_array().expect("a list");
+    all.iter().find(|check| check["name"] == name).unwrap_or_else(|| panic!("no {name}: {checks:#}")).clone()
+}
+
+/// Every file below, with the time of its last change.
+fn files(dir: &Path) -> BTreeMap<PathBuf, SystemTime> {
+    let mut all = BTreeMap::new();
+    for entry in fs::read_dir(dir).expect("readable").flatten() {
+        let metadata = entry.metadata().expect("there");
+        if metadata.is_dir() {
+            all.extend(files(&entry.path()));
+        } else if entry.file_name() != ".lock" {
+            all.insert(entry.path(), metadata.modified().expect("a time"));
+        }
+    }
+    all
+}
+
+/// A kernel's file as a person would give it.
+fn given(world: &World) -> String {
+    let given = world.files().join("given-vmlinux");
+    let kernel = fs::canonicalize(world.home().join("kernels/default/vmlinux")).expect("there");
+    fs::copy(kernel, &given).expect("copied");
+    world.give(&given);
+    given.to_string_lossy().into_owned()
+}
+
+fn hidden(world: &World, prefix: &str) -> usize {
+    let names = fs::read_dir(world.home().join("kernels")).expect("readable").flatten();
+    names.filter(|entry| entry.file_name().to_string_lossy().starts_with(prefix)).count()
+}
+
+as_root_and_user!(preflight_is_honest, |world| {
+    let outcome = world.mimeo(["setup", "preflight", "--json"]);
+    let checks = outcome.json();
+    let missing = checks.as_array().expect("a list").iter().any(|check| check["status"] == "missing");
+    assert_eq!(outcome.code, i32::from(missing), "{outcome:#?}");
+    assert_eq!(check(&checks, "kernel")["status"], "ok");
+    let acceleration = check(&checks, "acceleration");
+    let emulated = acceleration["detail"].as_str().expect("words").starts_with("emulation, as ");
+    assert_eq!(emulated, acceleration["status"] == "limited", "{acceleration}");
+    if !Path::new("/dev/kvm").exists() {
+        assert_eq!(acceleration["detail"], "emulation, as this host has no /dev/kvm");
+    }
+    // What it says is what machines get.
+    let image = world.busybox();
+    world.start(["--name", "web", &image, "true"]);
+    let machine = world.mimeo(["inspect", "-f", "{{.Accelerator}}", "web"]).ok();
+    assert_eq!(machine.stdout.starts_with("tcg"), emulated, "{machine:#?}");
+});
+
+#[test]
+fn a_host_without_kernel_is_told_how_to_get_one() {
+    let world = World::bare(User::Root);
+    let checks = world.mimeo(["setup", "preflight", "--json"]).code(1).json();
+    let kernel = check(&checks, "kernel");
+    assert_eq!((&kernel["status"], &kernel["mend"]), (&"missing".into(), &"mimeo setup kernel".into()));
+    let mut command = world.command(["setup", "preflight", "--json"]);
+    command.env("PATH", "/nowhere");
+    let qemu = check(&world.finish(command).code(1).json(), "qemu");
+    assert_eq!(qemu["status"], "missing");
+    assert!(qemu["mend"].as_str().expect("a command").contains("apt-get install"), "{qemu}");
+    let table = world.mimeo(["setup", "preflight"]).code(1).stdout;
+    assert!(table.starts_with("CHECK") && table.contains("mimeo setup kernel"), "{table}");
+}
+
+#[test]
+fn setting_up_again_changes_nothing() {
+    let world = World::new(User::Ordinary);
+    world.mimeo(["setup"]).code(0);
+    let before = files(&world.home().join("kernels"));
+    let children = [(); 2].map(|()| world.spawn(["setup"]));
+    children.into_iter().for_each(|child| drop(Outcome::of(child).code(0)));
+    assert_eq!(files(&world.home().join("kernels")), before);
+}
+
+#[test]
+fn two_at_once_and_rests_of_a_third_make_one_kernel() {
+    let world = World::new(User::Root);
+    let given = given(&world);
+    let kernels = world.home().join("kernels");
+    fs::remove_dir_all(&kernels).expect("removed");
+    fs::create_dir_all(kernels.join(".staging-dead/modules")).expect("made");
+    fs::write(kernels.join(".staging-dead/vmlinux"), "half a ker").expect("written");
+    let children = [(); 2].map(|()| world.spawn(["setup", "kernel", "--json", "--kernel", &given]));
+    let [first, second] = children.map(|child| Outcome::of(child).code(0).json());
+    assert_eq!(first, second);
+    let name = fs::read_link(kernels.join("default")).expect("a default");
+    assert_eq!(name.to_str(), first["name"].as_str());
+    assert_eq!((hidden(&world, ".staging-"), hidden(&world, ".broken-"), hidden(&world, "file-")), (0, 0, 1));
+    // What was damaged is set aside, and made anew.
+    let image = kernels.join(name).join("vmlinux");
+    fs::write(&image, "damaged").expect("written");
+    world.mimeo(["setup", "kernel", "--kernel", &given]).code(0).told("set aside what was there");
+    assert_eq!((hidden(&world, ".broken-"), hidden(&world, "file-")), (1, 1));
+    assert!(fs::metadata(&image).expect("there").len() > 1 << 20);
+}
+
+#[test]
+fn a_wrong_kernel_is_refused_and_the_old_one_stays() {
+    let world = World::new(User::Root);
+    let before = fs::read_link(world.home().join("kernels/default")).expect("a default");
+    for (file, reason) in [
+        ("/etc/passwd", "/etc/passwd cannot be booted"),
+        ("/no/kernel", "/no/kernel"),
+        ("/bin/busybox", "/bin/busybox cannot be booted"),
+    ] {
+        world.mimeo(["setup", "kernel", "--kernel", file]).code(125).told(reason);
+    }
+    let modules = ["setup", "kernel", "--kernel", &given(&world), "--modules", "/etc"];
+    world.mimeo(modules).code(125).told("/etc");
+    assert_eq!(fs::read_link(world.home().join("kernels/default")).expect("a default"), before);
+    assert_eq!((hidden(&world, ".staging-"), hidden(&world, "file-")), (0, 0));
+    let image = world.busybox();
+    world.mimeo(["run", "--rm", &image, "echo", "still"]).ok().printed("still\n");
+}
