@@ -3,6 +3,8 @@
 use std::error::Error;
 use std::fmt;
 
+use mimeo_engine::MonitorError;
+
 /// podman's exit code for errors of its own.
 const OWN: i32 = 125;
 
@@ -56,6 +58,16 @@ impl<E: Error + Send + Sync + 'static> From<E> for CliError {
     fn from(source: E) -> Self {
         Self { code: OWN, source: Box::new(source), evidence: Vec::new() }
     }
+}
+
+/// With podman's exit code, and the console's last lines where the guest failed.
+pub(crate) fn explain(error: MonitorError) -> CliError {
+    let code = error.exit_code();
+    let evidence = match &error {
+        MonitorError::Start(start) if code == 125 => start.console.clone(),
+        _ => Vec::new(),
+    };
+    CliError::from(error).with_code(code).with_evidence(evidence)
 }
 
 /// The whole chain on one line: each cause after its effect.

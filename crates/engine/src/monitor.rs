@@ -1,12 +1,13 @@
 //! The process that owns one machine, from its first stage to its last file.
 //!
-//! One task changes the machine's state ([`serve`]); clients, health probes and
+//! One task changes the machine's state (`machine`, in the loop of `serve`); clients, health probes and
 //! signals send it requests. In the foreground this is `mimeo run` itself, with
 //! `-d` a process of its own.
 
 mod clients;
 mod finish;
 mod input;
+mod machine;
 mod output;
 mod probe;
 mod relay;

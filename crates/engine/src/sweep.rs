@@ -26,13 +26,7 @@ pub struct Swept {
 /// When the machines cannot be listed.
 pub fn sweep(engine: &Engine) -> Result<Vec<Swept>, LookupError> {
     let registry = engine.registry();
-    for dir in registry.unfinished()? {
-        if let Some(_lock) = adopt(&dir)
-            && let Err(error) = remove_dir(&dir)
-        {
-            tracing::warn!(component = "sweep", dir = %dir.display(), %error, "cannot remove an unfinished machine");
-        }
-    }
+    sweep_unfinished(&registry)?;
     let machines = registry.list()?;
     for dir in registry.all_unreadable()? {
         let id = dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -41,6 +35,21 @@ pub fn sweep(engine: &Engine) -> Result<Vec<Swept>, LookupError> {
     }
     sweep_sockets(engine, &machines);
     Ok(machines.into_iter().filter(|found| !found.owned).filter_map(|found| bury(engine, found)).collect())
+}
+
+/// What looks unfinished may just be in the making: that is told by the lock of all.
+fn sweep_unfinished(registry: &Registry) -> Result<(), LookupError> {
+    if registry.unfinished()?.is_empty() {
+        return Ok(());
+    }
+    // Who cannot lock cannot make a machine either, and is told then.
+    let Ok(_all) = registry.lock_all() else { return Ok(()) };
+    for dir in registry.unfinished()? {
+        if let Err(error) = remove_dir(&dir) {
+            tracing::warn!(component = "sweep", dir = %dir.display(), %error, "cannot remove an unfinished machine");
+        }
+    }
+    Ok(())
 }
 
 /// What has no monitor and has not ended was cut off.

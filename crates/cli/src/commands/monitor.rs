@@ -7,8 +7,7 @@ use mimeo_engine::{Attachment, Engine, Home, MachineSpec, Record, monitor};
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader, stdin};
 
-use crate::commands::run::explain;
-use crate::error::CliError;
+use crate::error::{CliError, explain};
 use crate::progress;
 
 /// What the monitor is to do, as one line of JSON on its standard input.

@@ -8,7 +8,6 @@ use mimeo_engine::Engine;
 use mimeo_engine::machine::{NetworkMode, PullPolicy};
 
 use crate::error::CliError;
-pub(crate) use foreground::explain;
 
 /// Arguments of `mimeo run`.
 #[derive(Debug, clap::Args)]

@@ -7,15 +7,11 @@ use mimeo_agent_protocol::message::{Address, Configure, Disk, Interface, Reply, 
 use mimeo_vmm::VmExit;
 use tokio::time::timeout;
 
-use super::launched::Launched;
+use super::launched::{IMAGE_SERIAL, Launched, WRITABLE_SERIAL};
 use super::{Stage, StageError, StartError};
 use crate::machine::{NetworkRecord, Record};
 use mimeo_net::Subnet;
 
-/// What the guest finds the image's disk by.
-pub(super) const IMAGE_SERIAL: &str = "image";
-/// What the guest finds the writable layer's disk by.
-pub(super) const WRITABLE_SERIAL: &str = "writable";
 /// The kernel's name of both disks' filesystem.
 const FILESYSTEM: &str = "ext4";
 /// The first session of a machine that was booted cold.

@@ -3,16 +3,21 @@
 use mimeo_image::blank;
 use mimeo_vmm::{Accelerator, Disk, Forward, ForwardProtocol, Instance, LaunchSpec, UserNetwork};
 
+use super::StageError;
 use super::imaged::Imaged;
 use super::networked::Networked;
 use super::planned::Planned;
 use super::scratch::Scratch;
-use super::{StageError, answering};
 use crate::machine::{NetworkRecord, ProcessIdentity};
 use crate::setup::{Initramfs, kernel};
 use crate::{Engine, Home, accelerator, agent};
 use mimeo_net::{Protocol, Subnet};
 use mimeo_vmm::accel::kept_tsc_khz;
+
+/// What the guest finds the image's disk by.
+pub(super) const IMAGE_SERIAL: &str = "image";
+/// What the guest finds the writable layer's disk by.
+pub(super) const WRITABLE_SERIAL: &str = "writable";
 
 /// A machine whose processors run.
 #[derive(Debug)]
@@ -47,8 +52,8 @@ impl Networked {
             cpus: claim.record.spec.cpus,
             memory_mib: claim.record.spec.memory_mib,
             disks: vec![
-                disk(&imaged.image.rootfs, answering::IMAGE_SERIAL, true),
-                disk(&writable, answering::WRITABLE_SERIAL, false),
+                disk(&imaged.image.rootfs, IMAGE_SERIAL, true),
+                disk(&writable, WRITABLE_SERIAL, false),
             ],
             network: claim.record.network.as_ref().map(user_network),
             console: claim.dir.join("console.log"),

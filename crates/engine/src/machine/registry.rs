@@ -255,7 +255,8 @@ impl Registry {
     }
 
     /// Directories of machines that were never finished or are half removed,
-    /// and that nobody works on.
+    /// and that nobody works on. True only under the lock of all: who makes a
+    /// machine holds that until the directory has its own.
     pub(crate) fn unfinished(&self) -> Result<Vec<PathBuf>, LookupError> {
         let dirs = self.entries()?.into_iter();
         Ok(dirs.filter(|dir| is_unfinished(dir) && !is_owned(dir)).collect())
@@ -273,7 +274,8 @@ impl Registry {
         entries.map_err(|source| LookupError { path, source })
     }
 
-    fn lock_all(&self) -> Result<File, ClaimError> {
+    /// Taken by who makes a machine, until it is one of all.
+    pub(crate) fn lock_all(&self) -> Result<File, ClaimError> {
         let path = self.home.home().join("machines.lock");
         let io = |source| ClaimError::Io { step: "lock", path: path.clone(), source };
         let file = File::create(&path).map_err(io)?;

@@ -6,7 +6,7 @@ use mimeo_agent_protocol::message::{Reply, Request};
 use tokio::time::timeout;
 
 use super::clients::Clients;
-use super::serve::Machine;
+use super::machine::Machine;
 use crate::Engine;
 use crate::create::Scratch;
 use crate::machine::Exit;

@@ -1,55 +1,24 @@
-//! The one writer of a machine's state.
+//! The loop of a machine's one writer.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use mimeo_agent_protocol::link::{Link, LinkError};
-use mimeo_agent_protocol::message::{ExitStatus, Request};
-use mimeo_vmm::{Instance, OperationError, VmExit};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
-use super::clients::{Asked, Clients, Desk};
+use super::clients::{Clients, Desk};
+use super::machine::{Happening, Machine};
 use super::output::Outputs;
 use super::probe::Probe;
-use super::signals::{SIGHUP, SIGINT, SIGTERM, Signals};
+use super::signals::Signals;
 use super::{Attachment, MonitorError, finish, input};
-use crate::cause::chain;
-use crate::control::{ControlReply, ControlRequest};
+use crate::Engine;
 use crate::create::Running;
 use crate::log::LogWriter;
-use crate::machine::{Action, Claim, Decision, Exit, Health, Phase, Record, State, decide};
-use crate::{Engine, Events, signal};
+use crate::machine::{Exit, Phase, Record};
 
 /// Requests that may wait for the writer.
 const QUEUE: usize = 64;
-const SIGKILL: i32 = 9;
-
-/// A machine, as its one writer holds it.
-#[derive(Debug)]
-pub(super) struct Machine {
-    pub(super) claim: Claim,
-    pub(super) instance: Box<dyn Instance>,
-    pub(super) link: Link,
-    pub(super) events: Events,
-    stop_signal: i32,
-    phase: watch::Sender<Phase>,
-    /// When SIGKILL follows.
-    deadline: Option<Instant>,
-    /// Those who wait for the end.
-    waiting: Vec<oneshot::Sender<ControlReply>>,
-}
-
-/// What can happen to a machine.
-enum Happening {
-    ContainerEnded(Result<ExitStatus, LinkError>),
-    VmEnded(VmExit),
-    Asked(Asked),
-    Signal(i32),
-    Deadline,
-    Health(Health),
-}
 
 /// Stays with a machine until its end.
 pub(super) async fn serve(
@@ -125,215 +94,4 @@ async fn deadline(at: Option<Instant>) {
         Some(at) => sleep_until(at).await,
         None => std::future::pending().await,
     }
-}
-
-impl Machine {
-    fn begin(&mut self, started: impl FnOnce(&Record)) {
-        self.claim.keep();
-        self.store();
-        self.events.tell(&self.claim.record, "create", &[]);
-        self.events.tell(&self.claim.record, "start", &[]);
-        started(&self.claim.record);
-    }
-
-    async fn handle(&mut self, happening: Happening) -> Option<Exit> {
-        match happening {
-            Happening::ContainerEnded(Ok(status)) => return Some(exit(status)),
-            Happening::ContainerEnded(Err(error)) => return Some(self.lost(&error).await),
-            Happening::VmEnded(how) => return Some(vm_ended(&how)),
-            Happening::Asked((request, reply)) => self.asked(request, reply).await,
-            Happening::Signal(signal) => self.signalled(signal).await,
-            Happening::Deadline => self.kill().await,
-            Happening::Health(health) => self.health(health),
-        }
-        None
-    }
-
-    /// The link is gone: most often since the virtual machine is.
-    async fn lost(&mut self, error: &LinkError) -> Exit {
-        match tokio::time::timeout(Duration::from_secs(1), self.instance.wait()).await {
-            Ok(how) => vm_ended(&how),
-            Err(_) => failed(format!("the link to the guest was lost: {error}")),
-        }
-    }
-
-    async fn asked(&mut self, request: ControlRequest, reply: oneshot::Sender<ControlReply>) {
-        let answer = match request {
-            ControlRequest::Wait => return self.waiting.push(reply),
-            ControlRequest::Stop { timeout } => {
-                self.waiting.push(reply);
-                return self.stop(timeout).await;
-            }
-            ControlRequest::Signal { signal } => self.signal(signal).await,
-            ControlRequest::Pause => self.pause().await,
-            ControlRequest::Unpause => self.unpause().await,
-            ControlRequest::Guest { .. } => {
-                ControlReply::Failed { message: "this is for the guest".to_owned() }
-            }
-        };
-        // The client may have left.
-        reply.send(answer).ok();
-    }
-
-    async fn stop(&mut self, timeout: Option<u32>) {
-        let decision = decide(self.record().phase(), Action::Stop);
-        if decision == Ok(Decision::ResumeFirst) {
-            self.instance.resume().await.ok();
-        }
-        let seconds = timeout.unwrap_or(self.record().spec.stop_timeout);
-        let at = Instant::now() + Duration::from_secs(seconds.into());
-        // Who asks again may shorten the time, not lengthen it.
-        self.deadline = Some(self.deadline.map_or(at, |before| before.min(at)));
-        if decision == Ok(Decision::Nothing) {
-            return;
-        }
-        self.enter(State::Stopping);
-        self.events.tell(&self.claim.record, "stop", &[]);
-        if seconds > 0 {
-            self.send(self.stop_signal).await.ok();
-        }
-    }
-
-    /// Ends the container; when the guest does not answer, the machine.
-    async fn kill(&mut self) {
-        self.deadline = None;
-        if self.send(SIGKILL).await.is_err() {
-            self.instance.kill().await;
-        }
-        self.deadline = Some(Instant::now() + Duration::from_secs(2));
-        if self.record().phase() == Phase::Stopping
-            && std::mem::replace(&mut self.stop_signal, SIGKILL) == SIGKILL
-        {
-            // It had its SIGKILL before and is still there.
-            self.instance.kill().await;
-        }
-    }
-
-    async fn signal(&mut self, signal: i32) -> ControlReply {
-        if let Err(refusal) = decide(self.record().phase(), Action::Signal) {
-            return ControlReply::Refused { refusal };
-        }
-        self.events.tell(&self.claim.record, "kill", &[("signal", signal::name(signal))]);
-        match self.send(signal).await {
-            Ok(()) => ControlReply::Done,
-            Err(error) => ControlReply::Failed { message: error.to_string() },
-        }
-    }
-
-    async fn send(&self, signal: i32) -> Result<(), LinkError> {
-        let mut stream = self.link.open(&Request::Signal { signal })?;
-        let answer = stream.receiver.message::<mimeo_agent_protocol::message::Reply>();
-        match tokio::time::timeout(Duration::from_secs(5), answer).await {
-            Ok(answer) => answer.map(drop),
-            Err(_) => Err(LinkError::Violation("does not answer")),
-        }
-    }
-
-    async fn pause(&mut self) -> ControlReply {
-        match decide(self.record().phase(), Action::Pause) {
-            Err(refusal) => ControlReply::Refused { refusal },
-            Ok(Decision::Nothing) => ControlReply::Done,
-            Ok(_) => {
-                let paused = self.instance.pause().await;
-                self.moved(paused, State::Paused, "pause")
-            }
-        }
-    }
-
-    async fn unpause(&mut self) -> ControlReply {
-        match decide(self.record().phase(), Action::Unpause) {
-            Err(refusal) => ControlReply::Refused { refusal },
-            Ok(Decision::Nothing) => ControlReply::Done,
-            Ok(_) => {
-                let resumed = self.instance.resume().await;
-                self.moved(resumed, State::Running, "unpause")
-            }
-        }
-    }
-
-    fn moved(&mut self, outcome: Result<(), OperationError>, state: State, action: &str) -> ControlReply {
-        if let Err(error) = outcome {
-            return ControlReply::Failed { message: error.to_string() };
-        }
-        self.enter(state);
-        self.events.tell(&self.claim.record, action, &[]);
-        ControlReply::Done
-    }
-
-    /// A signal to the monitor is the container's. One that asks for the end
-    /// is not left to the container's mood: the second kills, and so does time.
-    async fn signalled(&mut self, signal: i32) {
-        let ends = matches!(signal, SIGINT | SIGTERM | SIGHUP | 3);
-        if !ends {
-            self.send(signal).await.ok();
-            return;
-        }
-        if self.record().phase() == Phase::Paused {
-            self.instance.resume().await.ok();
-        }
-        if self.deadline.is_some() {
-            return self.kill().await;
-        }
-        self.deadline = Some(Instant::now() + Duration::from_secs(self.record().spec.stop_timeout.into()));
-        self.enter(State::Stopping);
-        self.send(signal).await.ok();
-    }
-
-    fn health(&mut self, health: Health) {
-        let before = self.claim.record.health.replace(health.clone());
-        if before.as_ref() == Some(&health) {
-            return;
-        }
-        self.store();
-        if before.map(|before| before.status) != Some(health.status) {
-            let status = health.status.to_string();
-            self.events.tell(&self.claim.record, "health_status", &[("health_status", status)]);
-        }
-    }
-
-    fn enter(&mut self, state: State) {
-        self.claim.record.state = state;
-        self.phase.send_replace(self.claim.record.phase());
-        self.store();
-    }
-
-    /// Writes the state. A disk that is full must not end a machine that runs.
-    fn store(&self) {
-        if let Err(error) = self.claim.store() {
-            let error = chain(&error);
-            tracing::warn!(component = "monitor", machine = %self.record().name, error, "state not written");
-        }
-    }
-
-    pub(super) fn record(&self) -> &Record {
-        &self.claim.record
-    }
-
-    /// The machine has ended: says so to the disk and to all who wait.
-    pub(super) fn end(&mut self, exit: &Exit) {
-        self.claim.record.times.finished = Some(jiff::Timestamp::now());
-        self.enter(State::Exited(exit.clone()));
-        let code = exit.code.to_string();
-        self.events.tell(&self.claim.record, "died", &[("exit_code", code)]);
-        for waiting in self.waiting.drain(..) {
-            waiting.send(ControlReply::Exited { exit: exit.clone() }).ok();
-        }
-    }
-}
-
-fn exit(status: ExitStatus) -> Exit {
-    Exit { code: status.shell_code(), out_of_memory: status == ExitStatus::OutOfMemory, error: None }
-}
-
-fn vm_ended(how: &VmExit) -> Exit {
-    match how {
-        VmExit::Off => failed("the virtual machine powered off by itself".to_owned()),
-        VmExit::Failed { status, stderr } => {
-            failed(format!("the virtual machine failed ({status}) {stderr}"))
-        }
-    }
-}
-
-fn failed(error: String) -> Exit {
-    Exit { code: 125, out_of_memory: false, error: Some(error) }
 }

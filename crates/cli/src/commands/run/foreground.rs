@@ -1,8 +1,8 @@
 //! A machine in the foreground: this process is its monitor.
 
-use mimeo_engine::{Engine, MachineSpec, MonitorError, monitor};
+use mimeo_engine::{Engine, MachineSpec, monitor};
 
-use crate::error::CliError;
+use crate::error::{CliError, explain};
 use crate::progress;
 use crate::stdio::attachment;
 use crate::terminal::{RawTerminal, watch_size};
@@ -30,14 +30,4 @@ pub(super) async fn run(engine: &Engine, spec: MachineSpec, quiet: bool) -> Resu
         return Err(CliError::usage(error).with_code(exit.code));
     }
     Ok(exit.code)
-}
-
-/// With podman's exit code, and the console's last lines where the guest failed.
-pub(crate) fn explain(error: MonitorError) -> CliError {
-    let code = error.exit_code();
-    let evidence = match &error {
-        MonitorError::Start(start) if code == 125 => start.console.clone(),
-        _ => Vec::new(),
-    };
-    CliError::from(error).with_code(code).with_evidence(evidence)
 }
