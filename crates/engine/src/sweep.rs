@@ -4,7 +4,7 @@
 use std::fs;
 
 use crate::cause::chain;
-use crate::machine::{Exit, Found, LookupError, Record, State, adopt, remove_dir};
+use crate::machine::{Exit, Found, LookupError, Record, Registry, State, adopt, remove_dir};
 use crate::{Engine, MachineName};
 
 /// What a shell shows for a process that SIGKILL ended.
@@ -104,5 +104,30 @@ fn sweep_sockets(engine: &Engine, machines: &[Found]) {
         if !known && !engine.home().machines().join(&name).exists() {
             remove_dir(&entry.path()).ok();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Home, MachineSpec};
+
+    #[test]
+    fn a_machine_in_the_making_is_not_swept_and_none_is_left() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let home = Home::at(dir.path().join("home"), dir.path().join("run")).expect("a home");
+        let engine = Engine::new(home);
+        let sweeping = || {
+            (0..300).for_each(|_| assert_eq!(sweep(&engine).expect("swept"), []));
+        };
+        std::thread::scope(|scope| {
+            scope.spawn(sweeping);
+            scope.spawn(sweeping);
+            for _ in 0..300 {
+                drop(engine.registry().claim(MachineSpec::new("busybox")).expect("claimed"));
+            }
+        });
+        sweep(&engine).expect("swept");
+        assert_eq!(fs::read_dir(engine.home().machines()).expect("readable").count(), 0);
     }
 }

@@ -244,14 +244,7 @@ impl Registry {
     /// When its directory cannot be removed.
     pub fn remove(&self, id: &MachineId) -> io::Result<()> {
         remove_dir(&self.home.machine_run(id))?;
-        // First out of sight, in one step; then piece by piece.
-        let dir = self.home.machine(id);
-        let gone = self.home.machines().join(format!("{UNFINISHED}gone-{}", id.short()));
-        match fs::rename(&dir, &gone) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            other => other?,
-        }
-        remove_dir(&gone)
+        vanish(&self.home.machine(id))
     }
 
     /// Directories of machines that were never finished or are half removed,
@@ -322,7 +315,7 @@ impl Drop for Claim {
     fn drop(&mut self) {
         if !self.kept {
             // What stays is swept by the next command.
-            remove_dir(&self.dir).ok();
+            vanish(&self.dir).ok();
         }
     }
 }
@@ -418,6 +411,17 @@ fn is_owned(dir: &Path) -> bool {
 /// The lock of a machine whose monitor is gone.
 pub(crate) fn adopt(dir: &Path) -> Option<File> {
     lock(dir).ok()
+}
+
+/// Removes a machine's directory: first out of sight, in one step; then piece by piece.
+fn vanish(dir: &Path) -> io::Result<()> {
+    let name = dir.file_name().unwrap_or_default().to_string_lossy();
+    let gone = dir.with_file_name(format!("{UNFINISHED}gone-{name}"));
+    match fs::rename(dir, &gone) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        other => other?,
+    }
+    remove_dir(&gone)
 }
 
 pub(crate) fn remove_dir(dir: &Path) -> io::Result<()> {
