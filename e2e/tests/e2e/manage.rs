@@ -351,8 +351,8 @@ fn events_tell_a_machines_life() {
         seen.push(serde_json::from_str::<Value>(line).expect("JSON"));
     }
     let told: Vec<_> = seen.iter().map(|event| event["Status"].as_str().unwrap_or_default()).collect();
-    assert_eq!(told, ["start", "died", "remove"]);
-    assert_eq!(seen[1]["ContainerExitCode"], 3, "{}", seen[1]);
+    assert_eq!(told, ["create", "start", "died", "remove"]);
+    assert_eq!(seen[2]["ContainerExitCode"], 3, "{}", seen[2]);
     world.mimeo(["events", "--no-stream", "--since", "2100-01-01"]).ok().printed("");
     world
         .mimeo(["events", "--no-stream", "-f", "event=died", "--format", "{{.Name}}"])
