@@ -11,10 +11,19 @@ const SECTOR: u64 = 512;
 
 /// Whether a process handles, ignores or blocks a signal, by its /proc/PID/status.
 pub(crate) fn cares_for(status: &str, signal: i32) -> bool {
+    is_in(status, &["SigCgt", "SigIgn", "SigBlk"], signal)
+}
+
+/// Whether a signal waits for the process of this /proc/PID/status.
+pub(crate) fn is_pending(status: &str, signal: i32) -> bool {
+    is_in(status, &["SigPnd", "ShdPnd"], signal)
+}
+
+fn is_in(status: &str, sets: &[&str], signal: i32) -> bool {
     let Some(bit) = u32::try_from(signal - 1).ok().and_then(|shift| 1u64.checked_shl(shift)) else {
         return false;
     };
-    ["SigCgt", "SigIgn", "SigBlk"].into_iter().any(|name| {
+    sets.iter().any(|name| {
         let mask = field(status, name).and_then(|mask| u64::from_str_radix(mask, 16).ok());
         mask.unwrap_or_default() & bit != 0
     })

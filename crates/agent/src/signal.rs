@@ -7,12 +7,18 @@
 
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::Arc;
+use std::time::Duration;
 
 use mimeo_agent_protocol::message::{Failure, FailureKind, Reply};
 
 use crate::failure::{Context, failure};
 use crate::machine::{Container, Machine};
 use crate::procfs;
+
+/// From one look at a process that was sent a signal to the next, in
+/// milliseconds: soon, since people wait; and for a while, since emulation is slow.
+const LOOKS: [u64; 7] = [10, 20, 40, 80, 150, 300, 600];
 
 /// Sends a signal to the container.
 pub(crate) fn act(machine: &Machine, signal: i32) -> Result<Reply, Failure> {
@@ -21,19 +27,46 @@ pub(crate) fn act(machine: &Machine, signal: i32) -> Result<Reply, Failure> {
 }
 
 /// Sends a signal to the container's own process, or does what it means.
-pub(crate) fn container(container: &Container, signal: i32) -> Result<(), Failure> {
+pub(crate) fn container(container: &Arc<Container>, signal: i32) -> Result<(), Failure> {
     if !(0..=64).contains(&signal) {
         return Err(failure(FailureKind::Invalid, format!("no such signal: {signal}")));
     }
-    let signal = match (cares_for(container.pid, signal), default_action(signal)) {
-        (false, Action::End) => {
-            container.killed_for().get_or_insert(signal);
-            libc::SIGKILL
+    let sent = match (cares_for(container.pid, signal), default_action(signal)) {
+        (false, Action::End) => end(container, signal),
+        (false, Action::Stop) => send(&container.pidfd, libc::SIGSTOP),
+        (true, Action::End) => {
+            tokio::spawn(watch(container.clone(), signal));
+            send(&container.pidfd, signal)
         }
-        (false, Action::Stop) => libc::SIGSTOP,
-        (true, _) | (_, Action::None) => signal,
+        (true, _) | (_, Action::None) => send(&container.pidfd, signal),
     };
-    Ok(send(&container.pidfd, signal).context("send the signal")?)
+    Ok(sent.context("send the signal")?)
+}
+
+/// Ends the container's process in the name of a signal.
+fn end(container: &Container, signal: i32) -> io::Result<()> {
+    container.killed_for().get_or_insert(signal);
+    send(&container.pidfd, libc::SIGKILL)
+}
+
+/// A handler may end by handing the signal back: default action, and raise it
+/// again, as shells and Python do. The kernel drops that too for the first
+/// process. So does it with a signal that came just before an exec. A process
+/// that cared and does not any more has done the one or the other.
+async fn watch(container: Arc<Container>, signal: i32) {
+    for millis in LOOKS {
+        tokio::time::sleep(Duration::from_millis(millis)).await;
+        match std::fs::read_to_string(format!("/proc/{}/status", container.pid)) {
+            Ok(status) if procfs::cares_for(&status, signal) || procfs::is_pending(&status, signal) => {}
+            // Gone, or not looking like a process any more: nothing is left to end.
+            Err(_) => return,
+            Ok(_) => {
+                // It may have ended this very moment.
+                end(&container, signal).ok();
+                return;
+            }
+        }
+    }
 }
 
 fn cares_for(pid: i32, signal: i32) -> bool {

@@ -30,8 +30,7 @@ pub(super) fn measure(bench: &mut Bench, site: &Site<'_>, runs: u32) -> Result<(
 async fn session(site: &Site<'_>, runs: u32) -> Result<Vec<f64>> {
     let engine = Engine::new(Home::at(site.home(), site.run_dir())?);
     let found = engine.registry().find(&Selector::Word(NAME.to_owned()))?;
-    let process =
-        Process { args: vec!["true".to_owned()], stdin: false, ..found.record.surroundings() };
+    let process = Process { args: vec!["true".to_owned()], stdin: false, ..found.record.surroundings() };
     let client = ControlClient::connect(engine.home(), &found).await?;
     for _ in 0..WARM_UP {
         once(&client, &process).await?;
