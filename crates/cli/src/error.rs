@@ -4,6 +4,7 @@ use std::error::Error;
 use std::fmt;
 
 use mimeo_engine::MonitorError;
+use mimeo_engine::create::StageError;
 
 /// podman's exit code for errors of its own.
 const OWN: i32 = 125;
@@ -64,7 +65,8 @@ impl<E: Error + Send + Sync + 'static> From<E> for CliError {
 pub(crate) fn explain(error: MonitorError) -> CliError {
     let code = error.exit_code();
     let evidence = match &error {
-        MonitorError::Start(start) if code == 125 => start.console.clone(),
+        // What the agent refused it has told in full.
+        MonitorError::Start(start) if !matches!(start.source, StageError::Guest(_)) => start.console.clone(),
         _ => Vec::new(),
     };
     CliError::from(error).with_code(code).with_evidence(evidence)

@@ -67,11 +67,17 @@ pub(crate) fn error(error: &CliError) {
     let mut text = String::new();
     if !error.evidence().is_empty() {
         text.push_str("the console's last lines:\n");
-        error.evidence().iter().for_each(|line| text.push_str(&format!("  | {line}\n")));
+        error.evidence().iter().for_each(|line| text.push_str(&format!("  | {}\n", harmless(line))));
     }
-    text.push_str(&format!("Error: {error}\n"));
+    text.push_str(&format!("Error: {}\n", harmless(&error.to_string())));
     // There is nowhere left to say that this could not be said.
     io::stderr().write_all(text.as_bytes()).ok();
+}
+
+/// Images and guests have a say in what an error tells: not in what the
+/// terminal does.
+fn harmless(text: &str) -> String {
+    text.replace(|character: char| character.is_control() && !matches!(character, '\n' | '\t'), "?")
 }
 
 /// Ends the process with `code`.

@@ -139,7 +139,10 @@ async fn a_monitor_that_is_not_installed() {
     let world = World::new();
     let faults = Faults { not_installed: true, ..Faults::default() };
     let (stage, why) = failure(&world, Fake::new(good_guest(), faults)).await;
-    assert_eq!((stage, why.to_string().as_str()), (Stage::Launch, "fake is not installed"));
+    assert_eq!(
+        (stage, why.to_string().as_str()),
+        (Stage::Launch, "fake is not installed: `mimeo setup preflight` says how to get it")
+    );
 }
 
 #[tokio::test]

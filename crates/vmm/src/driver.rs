@@ -198,7 +198,7 @@ pub enum VmExit {
 #[derive(Debug, thiserror::Error)]
 pub enum LaunchError {
     /// The program is not there.
-    #[error("{program} is not installed")]
+    #[error("{program} is not installed: `mimeo setup preflight` says how to get it")]
     NotInstalled {
         /// Its name.
         program: String,

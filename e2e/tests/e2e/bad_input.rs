@@ -278,7 +278,7 @@ fn a_wrong_command_line_is_125_with_a_hint() {
         help.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
     let commands: Vec<_> = list.filter_map(|line| line.split_whitespace().next()).collect();
     assert!(commands.len() > 10, "{help}");
-    for command in commands.iter().filter(|command| !["help", "exec"].contains(command)) {
+    for command in commands.iter().filter(|command| **command != "help") {
         world.mimeo([*command, "--no-such-option"]).code(125).told("--help").printed("");
         let help = world.mimeo([*command, "--help"]).ok();
         assert!(help.stdout.contains("Usage: mimeo"), "{help:#?}");
@@ -291,6 +291,14 @@ fn a_wrong_command_line_is_125_with_a_hint() {
         let outcome = world.mimeo(lacking).code(125);
         assert!(!outcome.stderr.is_empty(), "{outcome:#?}");
     }
+}
+
+#[test]
+fn an_image_cannot_write_on_the_terminal_through_an_error() {
+    let world = World::new(User::Root);
+    let image = Image::busybox("painter").config("Cmd", serde_json::json!(["\u{1b}[2Jx\u{7}"]));
+    let outcome = world.mimeo(["run", "--rm", &world.image(&image)]).code(127);
+    assert!(!outcome.stderr.contains(['\u{1b}', '\u{7}']), "{outcome:#?}");
 }
 
 as_root_and_user!(output_of_any_kind_is_passed_on_as_it_is, |world| {

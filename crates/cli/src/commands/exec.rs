@@ -46,9 +46,12 @@ pub(crate) struct Args {
     /// The machine whose monitor has this process id; CMD follows at once then
     #[arg(long)]
     pid: Option<u32>,
-    /// The machine, then what to run in it
-    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "MACHINE CMD")]
-    words: Vec<String>,
+    /// The machine: its name, its id, or the beginning of its id
+    #[arg(required_unless_present = "pid")]
+    machine: Option<String>,
+    /// What to run in it
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    command: Vec<String>,
 }
 
 /// Runs the process; its exit code.
@@ -90,12 +93,13 @@ fn process(record: &Record, args: &Args, command: Vec<String>) -> Result<Process
 
 /// With `--pid` every word is the command's.
 fn split(args: &Args) -> Result<(Machine, Vec<String>), CliError> {
-    let mut words = args.words.clone();
-    let name = if args.pid.is_none() { Some(words.remove(0)) } else { None };
-    if words.is_empty() {
-        return Err(CliError::usage("there is no command to run"));
+    let first = args.machine.clone();
+    let (name, head) = if args.pid.is_none() { (first, None) } else { (None, first) };
+    let command: Vec<String> = head.into_iter().chain(args.command.iter().cloned()).collect();
+    if command.is_empty() {
+        return Err(CliError::usage("there is no command to run: see `mimeo exec --help`"));
     }
-    Ok((Machine { name, pid: args.pid }, words))
+    Ok((Machine { name, pid: args.pid }, command))
 }
 
 /// Starts the process, with podman's exit codes when it cannot be.

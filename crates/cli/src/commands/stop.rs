@@ -1,5 +1,6 @@
 //! `mimeo stop`: ends machines in good order.
 
+use mimeo_engine::machine::Phase;
 use mimeo_engine::{Engine, act};
 
 use crate::commands::select::{Machines, each, find_all, find_each};
@@ -25,7 +26,7 @@ pub(crate) struct Args {
 /// Stops each.
 pub(crate) async fn run(engine: &Engine, args: Args) -> Result<i32, CliError> {
     let mut machines = if args.all {
-        find_all(engine, |found| found.owned)?
+        find_all(engine, |found| found.owned && found.record.phase() != Phase::Exited)?
     } else {
         find_each(engine, args.machines.selectors()?)
     };
