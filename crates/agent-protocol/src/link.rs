@@ -30,8 +30,17 @@ pub use handshake::{Accepted, accept, connect};
 pub use reader::FrameReader;
 pub use stream::{Item, Receiver, Sender, Stream};
 
-/// Data bytes that a stream may have on the way before its reader has taken any.
+/// What a stream's data may cost on the way before its reader has taken any.
 pub const WINDOW: usize = 256 * 1024;
+/// What each frame costs besides its payload: about what it takes to hold it.
+/// Without it a peer could fill our memory with frames of one byte.
+const FRAME_COST: usize = 64;
+/// Data that one link may have waiting to be written, over all of its streams.
+/// A peer that grants credit and does not read holds us up, not our memory.
+const MAX_UNWRITTEN: usize = 4 * 1024 * 1024;
+/// Frames of any kind that may wait to be written; a peer that makes us answer
+/// more without reading breaks the rules.
+const MAX_UNWRITTEN_FRAMES: usize = 64 * 1024;
 /// Bytes that may wait for one stream's reader; a peer that sends more breaks the rules.
 const MAX_QUEUED: usize = 4 * 1024 * 1024;
 /// Streams open at once on one link.
@@ -147,8 +156,19 @@ struct Shared {
     generation: u32,
     next_stream: AtomicU32,
     streams: Mutex<HashMap<u32, Entry>>,
-    outgoing: mpsc::UnboundedSender<Frame>,
+    outgoing: mpsc::UnboundedSender<Outgoing>,
+    /// Room for data that waits to be written.
+    room: Arc<Semaphore>,
+    /// Frames that wait to be written.
+    unwritten: Arc<AtomicUsize>,
     ended: OnceLock<LinkError>,
+}
+
+/// A frame that waits to be written, and the room that it took.
+#[derive(Debug)]
+struct Outgoing {
+    frame: Frame,
+    room: usize,
 }
 
 /// What the reader knows of a stream.
@@ -173,12 +193,14 @@ enum Delivery {
 }
 
 impl Shared {
-    fn new(generation: u32, outgoing: mpsc::UnboundedSender<Frame>) -> Arc<Self> {
+    fn new(generation: u32, outgoing: mpsc::UnboundedSender<Outgoing>) -> Arc<Self> {
         Arc::new(Self {
             generation,
             next_stream: AtomicU32::new(1),
             streams: Mutex::default(),
             outgoing,
+            room: Arc::new(Semaphore::new(MAX_UNWRITTEN)),
+            unwritten: Arc::default(),
             ended: OnceLock::new(),
         })
     }
@@ -214,18 +236,30 @@ impl Shared {
     /// Queues a frame. When the session is over the frame has nowhere to go,
     /// and whoever waits for its effect learns that from the stream.
     fn send(&self, stream: u32, kind: Kind, channel: u8, payload: Bytes) {
+        self.queue(stream, kind, channel, payload, 0);
+    }
+
+    /// Queues a frame that has taken `room`.
+    fn queue(&self, stream: u32, kind: Kind, channel: u8, payload: Bytes, room: usize) {
         let frame = Frame { generation: self.generation, stream, kind, channel, payload };
-        self.outgoing.send(frame).ok();
+        self.unwritten.fetch_add(1, Ordering::Relaxed);
+        self.outgoing.send(Outgoing { frame, room }).ok();
     }
 
     /// Ends every stream with the reason that the session had.
     fn close(&self, why: &LinkError) {
         self.ended.get_or_init(|| why.clone());
+        self.room.close();
         for (_, entry) in self.streams().drain() {
             entry.credit.close();
             entry.items.send(Delivery::Lost(why.clone())).ok();
         }
     }
+}
+
+/// What a frame with a payload of `bytes` costs its stream.
+fn cost(bytes: usize) -> usize {
+    FRAME_COST + bytes
 }
 
 /// JSON of a value that is ours: maps have string keys and nothing fails.

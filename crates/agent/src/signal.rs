@@ -57,8 +57,8 @@ async fn watch(container: Arc<Container>, signal: i32) {
     for millis in LOOKS {
         tokio::time::sleep(Duration::from_millis(millis)).await;
         match std::fs::read_to_string(format!("/proc/{}/status", container.pid)) {
-            Ok(status) if procfs::cares_for(&status, signal) || procfs::is_pending(&status, signal) => {}
-            // Gone, or not looking like a process any more: nothing is left to end.
+            Ok(status) if cares_for(container.pid, signal) || procfs::is_pending(&status, signal) => {}
+            // It is gone: nothing is left to end.
             Err(_) => return,
             Ok(_) => {
                 // It may have ended this very moment.

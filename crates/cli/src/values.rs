@@ -26,6 +26,14 @@ pub(crate) fn size(text: &str) -> Result<u64, CliError> {
     })
 }
 
+/// As [`duration`], or no time at all.
+pub(crate) fn duration_or_none(what: &str, text: &str) -> Result<Duration, CliError> {
+    match text.trim_end_matches(|c: char| c.is_ascii_alphabetic()).parse() {
+        Ok(0.0) => Ok(Duration::ZERO),
+        _ => duration(what, text),
+    }
+}
+
 /// `500ms`, `30s`, `2m`, `1h`, or seconds without a unit.
 pub(crate) fn duration(what: &str, text: &str) -> Result<Duration, CliError> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());

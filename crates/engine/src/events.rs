@@ -57,7 +57,7 @@ impl Events {
             action: action.to_owned(),
             id: record.id.to_string(),
             name: record.name.to_string(),
-            image: record.spec.image.clone(),
+            image: record.image.as_ref().map_or(&record.spec.image, |image| &image.name).clone(),
             attributes: attributes.iter().map(|(key, value)| ((*key).to_owned(), value.clone())).collect(),
         };
         if let Err(error) = self.append(&event) {

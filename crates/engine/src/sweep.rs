@@ -3,6 +3,8 @@
 
 use std::fs;
 
+use rustix::process::Signal;
+
 use crate::cause::chain;
 use crate::machine::{Exit, Found, LookupError, Record, Registry, State, adopt, remove_dir};
 use crate::{Engine, MachineName};
@@ -65,11 +67,9 @@ fn bury(engine: &Engine, mut found: Found) -> Option<Swept> {
     if left && !found.record.spec.remove {
         return None;
     }
-    if let Some(vmm) = found.record.vmm.as_ref().filter(|vmm| vmm.is_alive())
-        && let Some(pid) = rustix::process::Pid::from_raw(vmm.pid as i32)
-    {
-        // The kernel ends it with its monitor; this is for the case that it could not.
-        rustix::process::kill_process(pid, rustix::process::Signal::KILL).ok();
+    // The kernel ends it with its monitor; this is for the case that it could not.
+    if let Some(Err(error)) = found.record.vmm.as_ref().map(|vmm| vmm.send(Signal::KILL)) {
+        tracing::warn!(component = "sweep", machine = %found.record.name, %error, "cannot end its VMM");
     }
     let record = &mut found.record;
     if !left {

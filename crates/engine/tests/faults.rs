@@ -228,6 +228,22 @@ async fn a_guest_that_cannot_be_configured() {
 }
 
 #[tokio::test]
+async fn a_guest_that_hangs_while_it_is_configured() {
+    let world = World::new();
+    let hanging = |socket: UnixStream| {
+        tokio::spawn(async move {
+            let (reader, writer) = socket.into_split();
+            let session = link::accept(FrameReader::new(reader), writer, "fake guest").await.expect("a host");
+            // Hears all and answers nothing.
+            std::future::pending::<()>().await;
+            drop(session);
+        });
+    };
+    let (stage, why) = failure(&world, Fake::new(hanging, Faults::default())).await;
+    assert!(stage == Stage::Start && matches!(why, StageError::Silent { .. }), "{why}");
+}
+
+#[tokio::test]
 async fn commands_that_cannot_be_run_have_podmans_exit_codes() {
     for (kind, code) in [(FailureKind::CommandNotFound, 127), (FailureKind::CommandNotExecutable, 126)] {
         let world = World::new();

@@ -5,5 +5,5 @@ mod port;
 mod subnet;
 
 pub use mac::MacAddress;
-pub use port::{ParsePortError, PortMapping, Protocol, free_port};
+pub use port::{ParsePortError, PortMapping, Protocol};
 pub use subnet::{Subnet, SubnetsExhausted};

@@ -1,7 +1,7 @@
 //! Published ports, in podman's words.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr};
 use std::ops::RangeInclusive;
 
 use serde::{Deserialize, Serialize};
@@ -147,19 +147,6 @@ fn parse_number(text: &str) -> Result<u16, ParsePortError> {
     match text.parse() {
         Ok(0) | Err(_) => Err(ParsePortError::Number(text.to_owned())),
         Ok(port) => Ok(port),
-    }
-}
-
-/// A port of the host that nobody listens on now. Whoever takes it must be
-/// ready to find it taken after all.
-///
-/// # Errors
-/// When the address is not the host's, or no port is free.
-pub fn free_port(ip: Ipv4Addr, protocol: Protocol) -> std::io::Result<u16> {
-    let any = SocketAddr::from((ip, 0));
-    match protocol {
-        Protocol::Tcp => Ok(TcpListener::bind(any)?.local_addr()?.port()),
-        Protocol::Udp => Ok(UdpSocket::bind(any)?.local_addr()?.port()),
     }
 }
 

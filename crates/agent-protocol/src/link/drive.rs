@@ -1,13 +1,16 @@
 //! The task that moves a session's frames.
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 
-use super::{Delivery, Entry, FrameReader, Item, LinkError, MAX_QUEUED, Shared, Stream};
+use super::{
+    Delivery, Entry, FrameReader, Item, LinkError, MAX_QUEUED, MAX_UNWRITTEN_FRAMES, Outgoing, Shared,
+    Stream, cost,
+};
 use crate::frame::{Frame, Kind};
 
 /// Bytes gathered before they are written: one write carries many small frames.
@@ -15,13 +18,21 @@ const GATHER: usize = 128 * 1024;
 
 type Opened = mpsc::UnboundedSender<(Bytes, Stream)>;
 
+/// What waits to be written, and how it is counted.
+#[derive(Debug)]
+pub(super) struct Queue {
+    pub(super) frames: mpsc::UnboundedReceiver<Outgoing>,
+    pub(super) room: Arc<Semaphore>,
+    pub(super) unwritten: Arc<AtomicUsize>,
+}
+
 /// Moves frames until the session ends, then gives the channel back. Holds the
 /// session only weakly: it ends when nobody has a part of it any more, after
 /// all that was said has been written.
 pub(super) async fn drive<R, W>(
     mut reader: FrameReader<R>,
     mut writer: W,
-    mut frames: mpsc::UnboundedReceiver<Frame>,
+    mut queue: Queue,
     shared: Weak<Shared>,
     opened: Opened,
     give_back: oneshot::Sender<(FrameReader<R>, W)>,
@@ -31,7 +42,7 @@ pub(super) async fn drive<R, W>(
 {
     let error = tokio::select! {
         error = read(&mut reader, &shared, &opened) => error,
-        error = write(&mut writer, &mut frames) => error,
+        error = write(&mut writer, &mut queue) => error,
     };
     if let Some(shared) = shared.upgrade() {
         shared.close(&error);
@@ -51,6 +62,9 @@ async fn read<R: AsyncRead + Unpin>(
             Err(error) => return error,
         };
         let Some(shared) = shared.upgrade() else { return LinkError::Closed };
+        if shared.unwritten.load(Ordering::Relaxed) > MAX_UNWRITTEN_FRAMES {
+            return LinkError::Violation("does not read what it is sent");
+        }
         if frame.generation == shared.generation
             && let Err(error) = deliver(frame, &shared, opened)
         {
@@ -59,18 +73,16 @@ async fn read<R: AsyncRead + Unpin>(
     }
 }
 
-async fn write<W: AsyncWrite + Unpin>(
-    writer: &mut W,
-    frames: &mut mpsc::UnboundedReceiver<Frame>,
-) -> LinkError {
+async fn write<W: AsyncWrite + Unpin>(writer: &mut W, queue: &mut Queue) -> LinkError {
     let mut gathered = Vec::with_capacity(4096);
     loop {
-        let Some(frame) = frames.recv().await else { return LinkError::Closed };
-        append(&mut gathered, &frame);
+        let Some(frame) = queue.frames.recv().await else { return LinkError::Closed };
+        let mut written = Written::default();
+        written.append(&mut gathered, frame);
         while gathered.len() < GATHER
-            && let Ok(frame) = frames.try_recv()
+            && let Ok(frame) = queue.frames.try_recv()
         {
-            append(&mut gathered, &frame);
+            written.append(&mut gathered, frame);
         }
         if let Err(error) = writer.write_all(&gathered).await {
             return error.into();
@@ -79,12 +91,25 @@ async fn write<W: AsyncWrite + Unpin>(
             return error.into();
         }
         gathered.clear();
+        queue.room.add_permits(written.room);
+        queue.unwritten.fetch_sub(written.frames, Ordering::Relaxed);
     }
 }
 
-fn append(gathered: &mut Vec<u8>, frame: &Frame) {
-    gathered.extend_from_slice(&frame.header());
-    gathered.extend_from_slice(&frame.payload);
+/// What one write makes room for.
+#[derive(Default)]
+struct Written {
+    frames: usize,
+    room: usize,
+}
+
+impl Written {
+    fn append(&mut self, gathered: &mut Vec<u8>, Outgoing { frame, room }: Outgoing) {
+        gathered.extend_from_slice(&frame.header());
+        gathered.extend_from_slice(&frame.payload);
+        self.frames += 1;
+        self.room += room;
+    }
 }
 
 fn deliver(frame: Frame, shared: &Arc<Shared>, opened: &Opened) -> Result<(), LinkError> {
@@ -94,6 +119,9 @@ fn deliver(frame: Frame, shared: &Arc<Shared>, opened: &Opened) -> Result<(), Li
     let mut streams = shared.streams();
     // A frame for a stream that this side has left is late, not wrong.
     let Some(entry) = streams.get_mut(&frame.stream) else { return Ok(()) };
+    if entry.ended_there && matches!(frame.kind, Kind::Message | Kind::Data | Kind::End) {
+        return Err(LinkError::Violation("goes on after its end"));
+    }
     let id = frame.stream;
     match frame.kind {
         Kind::Message => queue(entry, frame.payload.len(), Item::Message(frame.payload))?,
@@ -131,7 +159,7 @@ fn open(frame: Frame, shared: &Arc<Shared>, opened: &Opened) -> Result<(), LinkE
 }
 
 fn queue(entry: &Entry, bytes: usize, item: Item) -> Result<(), LinkError> {
-    let queued = entry.queued.fetch_add(bytes, Ordering::Relaxed) + bytes;
+    let queued = entry.queued.fetch_add(cost(bytes), Ordering::Relaxed) + cost(bytes);
     if queued > MAX_QUEUED {
         return Err(LinkError::Violation("sends more than it was granted"));
     }

@@ -119,6 +119,7 @@ where
     let (give_back, channel) = oneshot::channel();
     let shared = Shared::new(generation, outgoing);
     let weak = Arc::downgrade(&shared);
-    tokio::spawn(drive::drive(reader, writer, frames, weak, opened_here, give_back));
+    let queue = drive::Queue { frames, room: shared.room.clone(), unwritten: shared.unwritten.clone() };
+    tokio::spawn(drive::drive(reader, writer, queue, weak, opened_here, give_back));
     (Link { shared: shared.clone() }, Incoming { opened, _session: shared }, channel)
 }

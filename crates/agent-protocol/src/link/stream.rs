@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::{Semaphore, mpsc};
 
-use super::{Delivery, LinkError, Shared, WINDOW, encode};
+use super::{Delivery, LinkError, Shared, WINDOW, cost, encode};
 use crate::frame::{Kind, MAX_DATA};
 
 /// What comes over a stream.
@@ -75,9 +75,13 @@ impl Sender {
         self.shared.send(self.id, Kind::Message, 0, encode(message));
     }
 
-    /// Passes on a message that is JSON already.
-    pub fn raw_message(&self, json: Bytes) {
-        self.shared.send(self.id, Kind::Message, 0, json);
+    /// Passes on a message that is JSON already, when the link has room for it:
+    /// who sent it may send more than whoever is to read it reads.
+    ///
+    /// # Errors
+    /// When the session is over.
+    pub async fn raw_message(&self, json: Bytes) -> Result<(), LinkError> {
+        self.send_in_room(Kind::Message, 0, json).await
     }
 
     /// Sends bytes on a channel, as fast as the other side takes them.
@@ -92,10 +96,18 @@ impl Sender {
         }
         while !bytes.is_empty() {
             let chunk = bytes.split_to(bytes.len().min(MAX_DATA));
-            let permits = self.credit.acquire_many(chunk.len() as u32).await;
+            let permits = self.credit.acquire_many(cost(chunk.len()) as u32).await;
             permits.map_err(|_| self.why_closed())?.forget();
-            self.shared.send(self.id, Kind::Data, channel, chunk);
+            self.send_in_room(Kind::Data, channel, chunk).await?;
         }
+        Ok(())
+    }
+
+    /// Queues a frame when there is room for it; the writer gives the room back.
+    async fn send_in_room(&self, kind: Kind, channel: u8, payload: Bytes) -> Result<(), LinkError> {
+        let room = cost(payload.len());
+        self.shared.room.acquire_many(room as u32).await.map_err(|_| self.why_closed())?.forget();
+        self.shared.queue(self.id, kind, channel, payload, room);
         Ok(())
     }
 
@@ -178,11 +190,12 @@ impl Receiver {
 
     fn took(&mut self, item: &Item) {
         let (Item::Message(bytes) | Item::Data { bytes, .. }) = item;
-        self.queued.fetch_sub(bytes.len(), Ordering::Relaxed);
-        if !matches!(item, Item::Data { .. }) {
+        self.queued.fetch_sub(cost(bytes.len()), Ordering::Relaxed);
+        // The end of a channel is data that was sent without credit.
+        if !matches!(item, Item::Data { .. }) || bytes.is_empty() {
             return;
         }
-        self.taken += bytes.len();
+        self.taken += cost(bytes.len());
         if self.taken >= WINDOW / 2 {
             let grant = std::mem::take(&mut self.taken) as u32;
             let payload = Bytes::copy_from_slice(&grant.to_le_bytes());

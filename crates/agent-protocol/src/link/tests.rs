@@ -119,3 +119,88 @@ async fn a_session_that_nobody_holds_ends_and_all_that_was_said_arrives() {
     assert!(guest.incoming.next().await.is_none());
     assert!(matches!(guest.link.ended(), Some(LinkError::Closed)));
 }
+
+/// A link whose other side says what the test wants it to say, and reads nothing.
+async fn mute() -> (Link, Io) {
+    let (host, mut guest) = tokio::io::duplex(64 * 1024);
+    guest.write_all(&hello(1)).await.expect("writes");
+    let (host_in, host_out) = split(host);
+    let (link, _) = connect(host_in, host_out, 1, "host").await.expect("connects");
+    (link, guest)
+}
+
+fn frame(stream: u32, kind: Kind, payload: &[u8]) -> Vec<u8> {
+    let payload = Bytes::copy_from_slice(payload);
+    let frame = Frame { generation: 1, stream, kind, channel: 1, payload };
+    [&frame.header()[..], &frame.payload].concat()
+}
+
+#[tokio::test]
+async fn a_peer_that_grants_and_never_reads_holds_us_up() {
+    let (link, mut guest) = mute().await;
+    let stream = link.open(&()).expect("opens");
+    let granting = tokio::spawn(async move {
+        for _ in 0..1000 {
+            let grant = frame(1, Kind::Credit, &(WINDOW as u32 / 4).to_le_bytes());
+            if guest.write_all(&grant).await.is_err() {
+                break;
+            }
+            tokio::task::yield_now().await;
+        }
+        guest
+    });
+    let chunk = Bytes::from(vec![0; 64 * 1024]);
+    let flood = async {
+        for _ in 0..1000 {
+            stream.sender.data(1, chunk.clone()).await?;
+        }
+        Ok::<(), LinkError>(())
+    };
+    let outcome = tokio::time::timeout(std::time::Duration::from_secs(1), flood).await;
+    let held = MAX_UNWRITTEN - link.shared.room.available_permits();
+    assert!(!matches!(outcome, Ok(Ok(()))), "64 MiB went into memory");
+    assert!(held <= MAX_UNWRITTEN, "{held} bytes wait");
+    drop(granting.await);
+}
+
+#[tokio::test]
+async fn frames_of_nothing_are_not_free() {
+    let (link, mut guest) = mute().await;
+    let mut stream = link.open(&()).expect("opens");
+    let empty = frame(1, Kind::Data, &[]).repeat(1000);
+    for _ in 0..100 {
+        if guest.write_all(&empty).await.is_err() {
+            break;
+        }
+    }
+    link.closed().await;
+    assert!(matches!(link.ended(), Some(LinkError::Violation("sends more than it was granted"))));
+    drop(stream.receiver.next().await);
+}
+
+#[tokio::test]
+async fn nothing_comes_after_an_end() {
+    let (link, mut guest) = mute().await;
+    let _stream = link.open(&()).expect("opens");
+    guest.write_all(&[frame(1, Kind::End, &[]), frame(1, Kind::End, &[])].concat()).await.expect("writes");
+    link.closed().await;
+    assert!(matches!(link.ended(), Some(LinkError::Violation("goes on after its end"))));
+}
+
+#[tokio::test]
+async fn many_small_pieces_are_no_offence() {
+    let (link, mut guest) = pair().await;
+    let stream = link.open(&()).expect("opens");
+    let sending = tokio::spawn(async move {
+        let stream = stream;
+        for _ in 0..20_000 {
+            stream.sender.data(1, Bytes::from_static(b"x")).await.expect("sends");
+        }
+        stream
+    });
+    let (_, mut there) = guest.incoming.next().await.expect("a stream");
+    for _ in 0..20_000 {
+        assert!(matches!(there.receiver.next().await, Ok(Some(Item::Data { .. }))));
+    }
+    drop(sending.await.expect("joins"));
+}

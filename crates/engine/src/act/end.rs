@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use rustix::process::Signal;
 use tokio::time::{Instant, sleep};
 
 use super::ActError;
@@ -31,25 +31,10 @@ pub(super) async fn destroy(engine: &Engine, machine: &Found) -> Result<(), ActE
     until_unowned(engine, machine, FINISH).await
 }
 
-/// Sends the very process that the record names a signal. One that has ended
-/// has what it was to get.
 fn send(machine: &Found, signal: Signal) -> Result<(), ActError> {
     let monitor = &machine.record.monitor;
     let failed = |source| ActError::Signal { name: machine.record.name.clone(), pid: monitor.pid, source };
-    let Some(pid) = Pid::from_raw(monitor.pid as i32) else { return Ok(()) };
-    let process = match pidfd_open(pid, PidfdFlags::empty()) {
-        Ok(process) => process,
-        Err(rustix::io::Errno::SRCH) => return Ok(()),
-        Err(errno) => return Err(failed(errno.into())),
-    };
-    // Looked at after it was opened: what was seen alive is what gets the signal.
-    if !monitor.is_alive() {
-        return Ok(());
-    }
-    match pidfd_send_signal(process, signal) {
-        Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
-        Err(errno) => Err(failed(errno.into())),
-    }
+    monitor.send(signal).map_err(failed)
 }
 
 /// Waits until the machine has no monitor any more, or is gone.

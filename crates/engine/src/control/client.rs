@@ -1,14 +1,19 @@
 //! The asking side.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use mimeo_agent_protocol::link::{self, Link, LinkError, Stream};
 use mimeo_agent_protocol::message::{Failure, Reply, Request};
 use tokio::net::UnixStream;
+use tokio::time::timeout;
 
 use super::{ControlReply, ControlRequest, SOCKET};
 use crate::Home;
 use crate::machine::{Exit, Found, MachineName, Refusal};
+
+/// How long a monitor may take to say hello. It serves clients beside all else.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A session with a machine's monitor.
 #[derive(Debug, Clone)]
@@ -36,6 +41,14 @@ pub enum ConnectError {
         /// Why.
         #[source]
         source: std::io::Error,
+    },
+    /// The monitor does not answer: it stands still, or the host is overloaded.
+    #[error("the monitor of machine {name} has not answered within {seconds} s")]
+    Silent {
+        /// The machine's name.
+        name: MachineName,
+        /// How long was waited.
+        seconds: u64,
     },
     /// The monitor does not speak as we do.
     #[error("cannot talk to the monitor of machine {name}")]
@@ -110,9 +123,10 @@ impl ControlClient {
         })?;
         let (reader, writer) = socket.into_split();
         let program = concat!("mimeo ", env!("CARGO_PKG_VERSION"));
-        match link::connect(reader, writer, 1, program).await {
-            Ok((link, _)) => Ok(Self { link, name }),
-            Err(source) => Err(ConnectError::Hello { name, source }),
+        match timeout(PATIENCE, link::connect(reader, writer, 1, program)).await {
+            Ok(Ok((link, _))) => Ok(Self { link, name }),
+            Ok(Err(source)) => Err(ConnectError::Hello { name, source }),
+            Err(_) => Err(ConnectError::Silent { name, seconds: PATIENCE.as_secs() }),
         }
     }
 

@@ -78,7 +78,7 @@ impl Launched {
     }
 }
 
-fn died(exit: &VmExit) -> StageError {
+pub(super) fn died(exit: &VmExit) -> StageError {
     StageError::Died {
         how: match exit {
             VmExit::Off => "it powered off".to_owned(),

@@ -83,6 +83,8 @@ pub enum StageError {
     Spec { what: &'static str, expected: String, given: String },
     #[error("volume {} does not exist on this host", path.display())]
     VolumeMissing { path: PathBuf },
+    #[error("two volumes are to be mounted at {target}")]
+    VolumeTwice { target: String },
     #[error("volume path {given:?} in the container must be absolute")]
     VolumeTarget { given: String },
     #[error(transparent)]

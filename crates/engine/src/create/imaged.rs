@@ -28,7 +28,8 @@ impl Planned {
         let image = find_or_pull(&store, &record.spec.image, record.spec.pull, progress).await?;
         let process = process::describe(&record.spec, &image.config)?;
         record.process = process;
-        record.image = Some(ImageSummary { id: image.id.to_string(), name: record.spec.image.clone() });
+        let name = image.names.first().unwrap_or(&record.spec.image).clone();
+        record.image = Some(ImageSummary { id: image.id.to_string(), name });
         self.clock.lap("image");
         Ok(Imaged { planned: self, image })
     }

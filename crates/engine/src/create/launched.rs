@@ -22,8 +22,9 @@ pub(super) const WRITABLE_SERIAL: &str = "writable";
 /// A machine whose processors run.
 #[derive(Debug)]
 pub(super) struct Launched {
-    pub(super) imaged: Imaged,
+    // Dropped in this order: the machine ends before its disk and its lock go.
     pub(super) instance: Box<dyn Instance>,
+    pub(super) imaged: Imaged,
     pub(super) scratch: Scratch,
 }
 

@@ -3,7 +3,7 @@
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 
-use mimeo_net::{PortMapping, Protocol, free_port};
+use mimeo_net::{PortMapping, Protocol};
 
 use super::StageError;
 use super::error::PortProblem;
@@ -24,24 +24,22 @@ impl Imaged {
     /// and says so. Undo: none, nothing is held.
     pub(super) fn network(mut self) -> Result<Networked, StageError> {
         if let Some(network) = &mut self.planned.claim.record.network {
-            network.ports.iter_mut().try_for_each(settle)?;
+            // Held until all are settled: a port that is asked for twice is in use.
+            let held: Result<Vec<Held>, _> = network.ports.iter_mut().map(settle).collect();
+            drop(held?);
         }
         self.planned.clock.lap("network");
         Ok(Networked { imaged: self })
     }
 }
 
-fn settle(mapping: &mut PortMapping) -> Result<(), StageError> {
+fn settle(mapping: &mut PortMapping) -> Result<Held, StageError> {
     let PortMapping { host_ip: ip, protocol, .. } = *mapping;
     let port = mapping.host_port.unwrap_or_default();
-    let settled = match mapping.host_port {
-        Some(port) => bind(ip, port, protocol).map(|()| port),
-        None => free_port(ip, protocol),
-    };
-    let error = match settled {
-        Ok(port) => {
+    let error = match bind(ip, port, protocol) {
+        Ok((port, held)) => {
             mapping.host_port = Some(port);
-            return Ok(());
+            return Ok(held);
         }
         Err(error) => error,
     };
@@ -54,12 +52,26 @@ fn settle(mapping: &mut PortMapping) -> Result<(), StageError> {
     Err(StageError::Port { ip, port, protocol, reason })
 }
 
-fn bind(ip: Ipv4Addr, port: u16, protocol: Protocol) -> std::io::Result<()> {
+/// A port that nobody else can take meanwhile.
+#[allow(dead_code, reason = "held for its drop")]
+enum Held {
+    Tcp(TcpListener),
+    Udp(UdpSocket),
+}
+
+/// Takes a port; 0 is any that is free.
+fn bind(ip: Ipv4Addr, port: u16, protocol: Protocol) -> std::io::Result<(u16, Held)> {
     let address = SocketAddr::from((ip, port));
-    match protocol {
-        Protocol::Tcp => TcpListener::bind(address).map(drop),
-        Protocol::Udp => UdpSocket::bind(address).map(drop),
-    }
+    Ok(match protocol {
+        Protocol::Tcp => {
+            let socket = TcpListener::bind(address)?;
+            (socket.local_addr()?.port(), Held::Tcp(socket))
+        }
+        Protocol::Udp => {
+            let socket = UdpSocket::bind(address)?;
+            (socket.local_addr()?.port(), Held::Udp(socket))
+        }
+    })
 }
 
 fn first_unprivileged() -> u16 {

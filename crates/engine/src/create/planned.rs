@@ -11,7 +11,7 @@ use crate::machine::{Claim, MachineSpec, VolumeSpec};
 use crate::setup::Kernel;
 
 /// Less memory than this no kernel of ours boots in.
-const MIN_MEMORY_MIB: u32 = 64;
+const MIN_MEMORY_MIB: u32 = 96;
 /// The `microvm` machine keeps memory above 3 GiB where old firmware would
 /// not find it; a TiB is more than any host here has.
 const MAX_MEMORY_MIB: u32 = 1024 * 1024;
@@ -61,6 +61,7 @@ pub(super) fn plan(engine: &Engine, mut spec: MachineSpec) -> Result<Planned, St
     })?;
     judge_sizes(&spec)?;
     spec.volumes.iter_mut().try_for_each(judge_volume)?;
+    judge_targets(&spec)?;
     let kernel = Kernel::load(engine.home().home())?;
     let claim = engine.registry().claim(spec)?;
     clock.lap("plan");
@@ -83,6 +84,17 @@ fn within(what: &'static str, given: u64, least: u64, most: u64, unit: &str) -> 
     }
     let expected = format!("between {least} and {most}{unit}");
     Err(StageError::Spec { what, expected, given: given.to_string() })
+}
+
+/// Of two volumes at one place only one would be seen.
+fn judge_targets(spec: &MachineSpec) -> Result<(), StageError> {
+    let mut targets: Vec<&str> =
+        spec.volumes.iter().map(|volume| volume.guest.trim_end_matches('/')).collect();
+    targets.sort_unstable();
+    match targets.windows(2).find(|pair| pair[0] == pair[1]) {
+        Some(pair) => Err(StageError::VolumeTwice { target: pair[0].to_owned() }),
+        None => Ok(()),
+    }
 }
 
 /// A volume's directory must exist: who mistypes it wants to know.

@@ -1,23 +1,29 @@
 //! Stage 6: the container runs.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use mimeo_agent_protocol::link::{Link, Stream};
 use mimeo_agent_protocol::message::{Process, Reply, Request};
 use mimeo_vmm::Instance;
+use tokio::time::timeout;
 
-use super::answering::{Answering, ask, configuration};
+use super::answering::{Answering, ask, configuration, died};
+use super::launched::Launched;
+use super::planned::{Planned, Stopwatch};
 use super::scratch::Scratch;
 use super::{Stage, StageError, StartError};
-use crate::machine::{Claim, HealthSpec, State};
+use crate::machine::{Claim, HealthSpec, Record, State};
 use crate::volume::{self, VolumeServer};
 
 /// A machine whose container runs.
 #[derive(Debug)]
 pub struct Running {
-    /// Its directory and state.
-    pub claim: Claim,
+    // Dropped in this order: the machine ends before its disk and its lock go.
     /// The virtual machine.
     pub instance: Box<dyn Instance>,
+    /// Its directory and state.
+    pub claim: Claim,
     /// The guest.
     pub link: Link,
     /// The container's own process.
@@ -36,30 +42,47 @@ impl Answering {
     /// Configures the guest and starts the container.
     pub(super) async fn start(self) -> Result<Running, StartError> {
         let Self { mut launched, link } = self;
-        let record = &launched.imaged.planned.claim.record;
-        if let Err(error) = ask(&link, &Request::Configure(configuration(record))).await {
-            return Err(launched.fail(Stage::Configure, error).await);
-        }
-        launched.imaged.planned.clock.lap("configure");
-        let volumes = volume::serve(&link, &launched.imaged.planned.claim.record.spec.volumes).await;
-        let volumes = match volumes {
-            Ok(volumes) => volumes,
-            Err(error) => return Err(launched.fail(Stage::Configure, error.into()).await),
+        let Launched { instance, imaged, .. } = &mut launched;
+        let Planned { claim, clock, .. } = &mut imaged.planned;
+        let seconds = claim.record.spec.start_timeout;
+        let set_up = tokio::select! {
+            set_up = timeout(Duration::from_secs(seconds.into()), set_up(&link, &claim.record, clock)) => {
+                set_up.unwrap_or(Err((Stage::Start, StageError::Silent { seconds })))
+            }
+            exit = instance.wait() => Err((Stage::Start, died(&exit))),
         };
-        let container = match start(&link, &launched.imaged.planned.claim.record.process).await {
-            Ok(stream) => stream,
-            Err(error) => return Err(launched.fail(Stage::Start, error).await),
+        let (volumes, container) = match set_up {
+            Ok(done) => done,
+            Err((stage, error)) => return Err(launched.fail(stage, error).await),
         };
-        launched.imaged.planned.clock.lap("start");
-        let (imaged, instance, scratch) = (launched.imaged, launched.instance, launched.scratch);
-        let mut claim = imaged.planned.claim;
-        claim.record.state = State::Running;
-        claim.record.times.started = Some(Timestamp::now());
-        claim.record.times.stages = imaged.planned.clock.stages();
-        let health = crate::health::of(&claim.record.spec, &imaged.image.config);
-        let stop_signal = crate::signal::stop_signal(&claim.record.spec, &imaged.image.config);
-        Ok(Running { claim, instance, link, container, health, stop_signal, scratch, volumes })
+        Ok(running(launched, link, volumes, container))
     }
+}
+
+/// Stage by stage, what makes a guest that answers a container that runs.
+async fn set_up(
+    link: &Link,
+    record: &Record,
+    clock: &mut Stopwatch,
+) -> Result<(Vec<VolumeServer>, Stream), (Stage, StageError)> {
+    let configure = |error| (Stage::Configure, error);
+    ask(link, &Request::Configure(configuration(record))).await.map_err(configure)?;
+    clock.lap("configure");
+    let volumes = volume::serve(link, &record.spec.volumes).await.map_err(|error| configure(error.into()))?;
+    let container = start(link, &record.process).await.map_err(|error| (Stage::Start, error))?;
+    clock.lap("start");
+    Ok((volumes, container))
+}
+
+fn running(launched: Launched, link: Link, volumes: Vec<VolumeServer>, container: Stream) -> Running {
+    let Launched { instance, imaged, scratch } = launched;
+    let Planned { mut claim, clock, .. } = imaged.planned;
+    claim.record.state = State::Running;
+    claim.record.times.started = Some(Timestamp::now());
+    claim.record.times.stages = clock.stages();
+    let health = crate::health::of(&claim.record.spec, &imaged.image.config);
+    let stop_signal = crate::signal::stop_signal(&claim.record.spec, &imaged.image.config);
+    Running { instance, claim, link, container, health, stop_signal, scratch, volumes }
 }
 
 async fn start(link: &Link, process: &Process) -> Result<Stream, StageError> {

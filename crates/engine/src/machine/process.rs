@@ -1,7 +1,10 @@
 //! A process that is known again: by id, start time and boot.
 
 use std::fs;
+use std::io;
 
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use serde::{Deserialize, Serialize};
 
 /// A process. Ids are used again, and again after a reboot; the three together are not.
@@ -36,6 +39,29 @@ impl ProcessIdentity {
     #[must_use]
     pub fn is_alive(&self) -> bool {
         self.boot_id == boot_id() && start_time(self.pid) == Some(self.start_time)
+    }
+}
+
+impl ProcessIdentity {
+    /// Sends this very process a signal. One that has ended has what it was to get.
+    ///
+    /// # Errors
+    /// When the kernel refuses, for want of permission.
+    pub fn send(&self, signal: Signal) -> io::Result<()> {
+        let Some(pid) = Pid::from_raw(self.pid as i32) else { return Ok(()) };
+        let process = match pidfd_open(pid, PidfdFlags::empty()) {
+            Ok(process) => process,
+            Err(Errno::SRCH) => return Ok(()),
+            Err(errno) => return Err(errno.into()),
+        };
+        // Looked at after it was opened: what was seen alive is what gets the signal.
+        if !self.is_alive() {
+            return Ok(());
+        }
+        match pidfd_send_signal(process, signal) {
+            Ok(()) | Err(Errno::SRCH) => Ok(()),
+            Err(errno) => Err(errno.into()),
+        }
     }
 }
 

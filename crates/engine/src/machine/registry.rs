@@ -281,11 +281,14 @@ impl Registry {
         let unfinished = self.home.machines().join(format!("{UNFINISHED}{}", record.id.short()));
         let io = |step, path: &Path, source| ClaimError::Io { step, path: path.to_owned(), source };
         fs::create_dir(&unfinished).map_err(|source| io("make", &unfinished, source))?;
-        let made = lock(&unfinished).map_err(|source| io("lock", &unfinished, source)).and_then(|lock| {
-            record.store(&unfinished)?;
-            fs::rename(&unfinished, &dir).map_err(|source| io("rename", &unfinished, source))?;
-            Ok(lock)
-        });
+        // Waits: somebody may just be looking whether the directory has an owner.
+        let made = lock(&unfinished, FlockOperation::LockExclusive)
+            .map_err(|source| io("lock", &unfinished, source))
+            .and_then(|lock| {
+                record.store(&unfinished)?;
+                fs::rename(&unfinished, &dir).map_err(|source| io("rename", &unfinished, source))?;
+                Ok(lock)
+            });
         match made {
             Ok(lock) => Ok(Claim { record, dir, _lock: lock, kept: false }),
             Err(error) => {
@@ -395,9 +398,9 @@ fn is_unfinished(dir: &Path) -> bool {
     dir.file_name().is_some_and(|name| name.to_string_lossy().starts_with(UNFINISHED))
 }
 
-fn lock(dir: &Path) -> io::Result<File> {
+fn lock(dir: &Path, how: FlockOperation) -> io::Result<File> {
     let file = File::create(dir.join(LOCK))?;
-    flock(&file, FlockOperation::NonBlockingLockExclusive)?;
+    flock(&file, how)?;
     Ok(file)
 }
 
@@ -410,7 +413,7 @@ fn is_owned(dir: &Path) -> bool {
 
 /// The lock of a machine whose monitor is gone.
 pub(crate) fn adopt(dir: &Path) -> Option<File> {
-    lock(dir).ok()
+    lock(dir, FlockOperation::NonBlockingLockExclusive).ok()
 }
 
 /// Removes a machine's directory: first out of sight, in one step; then piece by piece.

@@ -9,13 +9,15 @@ use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
 use super::clients::Asked;
-use super::signals::{SIGHUP, SIGINT, SIGTERM};
+use super::signals::{SIGINT, SIGTERM};
 use crate::cause::chain;
 use crate::control::{ControlReply, ControlRequest};
 use crate::machine::{Action, Claim, Decision, Exit, Health, Phase, Record, State, decide};
 use crate::{Events, signal};
 
 const SIGKILL: i32 = 9;
+/// How long a container may take to end by SIGKILL before its machine is ended.
+const MERCY: Duration = Duration::from_secs(2);
 
 /// A machine, as its one writer holds it.
 #[derive(Debug)]
@@ -28,6 +30,8 @@ pub(super) struct Machine {
     pub(super) phase: watch::Sender<Phase>,
     /// When SIGKILL follows.
     pub(super) deadline: Option<Instant>,
+    /// Its container has had our SIGKILL: what ends now ends for that.
+    pub(super) killed: bool,
     /// Those who wait for the end.
     pub(super) waiting: Vec<oneshot::Sender<ControlReply>>,
 }
@@ -57,7 +61,7 @@ impl Machine {
         match happening {
             Happening::ContainerEnded(Ok(status)) => return Some(exit(status)),
             Happening::ContainerEnded(Err(error)) => return Some(self.lost(&error).await),
-            Happening::VmEnded(how) => return Some(vm_ended(&how)),
+            Happening::VmEnded(how) => return Some(self.vm_ended(&how)),
             Happening::Asked((request, reply)) => self.asked(request, reply).await,
             Happening::Signal(signal) => self.signalled(signal).await,
             Happening::Deadline => self.kill().await,
@@ -69,8 +73,19 @@ impl Machine {
     /// The link is gone: most often since the virtual machine is.
     async fn lost(&mut self, error: &LinkError) -> Exit {
         match tokio::time::timeout(Duration::from_secs(1), self.instance.wait()).await {
-            Ok(how) => vm_ended(&how),
+            Ok(how) => self.vm_ended(&how),
             Err(_) => failed(format!("the link to the guest was lost: {error}")),
+        }
+    }
+
+    /// A virtual machine that we ended ended as its container would have.
+    fn vm_ended(&self, how: &VmExit) -> Exit {
+        match how {
+            _ if self.killed => exit(ExitStatus::Signal(SIGKILL)),
+            VmExit::Off => failed("the virtual machine powered off by itself".to_owned()),
+            VmExit::Failed { status, stderr } => {
+                failed(format!("the virtual machine failed ({status}) {stderr}"))
+            }
         }
     }
 
@@ -113,15 +128,10 @@ impl Machine {
 
     /// Ends the container; when the guest does not answer, the machine.
     async fn kill(&mut self) {
-        self.deadline = None;
-        if self.send(SIGKILL).await.is_err() {
-            self.instance.kill().await;
-        }
-        self.deadline = Some(Instant::now() + Duration::from_secs(2));
-        if self.record().phase() == Phase::Stopping
-            && std::mem::replace(&mut self.stop_signal, SIGKILL) == SIGKILL
-        {
-            // It had its SIGKILL before and is still there.
+        let again = std::mem::replace(&mut self.killed, true);
+        self.deadline = Some(Instant::now() + MERCY);
+        // One that has had its SIGKILL and is still there hangs.
+        if again || self.send(SIGKILL).await.is_err() {
             self.instance.kill().await;
         }
     }
@@ -180,7 +190,7 @@ impl Machine {
     /// A signal to the monitor is the container's. One that asks for the end
     /// is not left to the container's mood: the second kills, and so does time.
     async fn signalled(&mut self, signal: i32) {
-        let ends = matches!(signal, SIGINT | SIGTERM | SIGHUP | 3);
+        let ends = matches!(signal, SIGINT | SIGTERM);
         if !ends {
             self.send(signal).await.ok();
             return;
@@ -240,15 +250,6 @@ impl Machine {
 
 fn exit(status: ExitStatus) -> Exit {
     Exit { code: status.shell_code(), out_of_memory: status == ExitStatus::OutOfMemory, error: None }
-}
-
-fn vm_ended(how: &VmExit) -> Exit {
-    match how {
-        VmExit::Off => failed("the virtual machine powered off by itself".to_owned()),
-        VmExit::Failed { status, stderr } => {
-            failed(format!("the virtual machine failed ({status}) {stderr}"))
-        }
-    }
 }
 
 fn failed(error: String) -> Exit {

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use mimeo_agent_protocol::link::{Item, Link, LinkError};
-use mimeo_agent_protocol::message::{Process, Reply, Request, channel};
+use mimeo_agent_protocol::link::{Item, Link, LinkError, Stream};
+use mimeo_agent_protocol::message::{Input, Process, Reply, Request, channel};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, timeout};
 
@@ -11,6 +11,7 @@ use crate::machine::{Health, HealthProbe, HealthSpec, HealthStatus, Phase};
 
 /// From one try to the next until the first success: a start is worth watching.
 const EAGER: Duration = Duration::from_secs(1);
+const SIGKILL: i32 = 9;
 /// Bytes of a failed command's output that are kept.
 const MAX_OUTPUT: usize = 500;
 
@@ -76,10 +77,11 @@ impl Probe {
             init: false,
             ..self.process.clone()
         };
-        let mut stream = self.link.open(&Request::Exec(process))?;
+        // A command that takes too long is not left running when this is dropped.
+        let mut stream = Probed(self.link.open(&Request::Exec(process))?);
         let mut output = Vec::new();
         loop {
-            match stream.receiver.next().await? {
+            match stream.0.receiver.next().await? {
                 Some(Item::Data { channel: channel::STDOUT | channel::STDERR, bytes }) => {
                     output.extend_from_slice(&bytes[..bytes.len().min(MAX_OUTPUT - output.len())]);
                 }
@@ -96,6 +98,15 @@ impl Probe {
                 None => return Ok(Err("the command ended without a status".to_owned())),
             }
         }
+    }
+}
+
+/// A health command's stream. Dropping it ends the command, if it still runs.
+struct Probed(Stream);
+
+impl Drop for Probed {
+    fn drop(&mut self) {
+        self.0.sender.message(&Input::Signal { signal: SIGKILL });
     }
 }
 

@@ -8,10 +8,9 @@ pub(super) async fn relay(client: Stream, guest: Stream) {
     let Stream { sender: to_client, receiver: mut from_client } = client;
     let Stream { sender: to_guest, receiver: mut from_guest } = guest;
     let upward = async {
-        if pass(&mut from_client, to_guest).await.is_ok() {
-            // It has no more to say, but it may still listen.
-            from_client.given_up().await;
-        }
+        // It has no more to say, or nobody takes it any more; it may still listen.
+        pass(&mut from_client, to_guest).await.ok();
+        from_client.given_up().await;
     };
     tokio::select! {
         // Either way there is nobody left to tell how it went.
@@ -23,7 +22,7 @@ pub(super) async fn relay(client: Stream, guest: Stream) {
 async fn pass(from: &mut Receiver, to: Sender) -> Result<(), LinkError> {
     while let Some(item) = from.next().await? {
         match item {
-            Item::Message(json) => to.raw_message(json),
+            Item::Message(json) => to.raw_message(json).await?,
             Item::Data { channel, bytes } => to.data(channel, bytes).await?,
         }
     }

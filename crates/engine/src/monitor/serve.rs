@@ -1,10 +1,11 @@
 //! The loop of a machine's one writer.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use super::clients::{Clients, Desk};
 use super::machine::{Happening, Machine};
@@ -19,6 +20,8 @@ use crate::machine::{Exit, Phase, Record};
 
 /// Requests that may wait for the writer.
 const QUEUE: usize = 64;
+/// How long what an ended machine has said may take to be passed on.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// Stays with a machine until its end.
 pub(super) async fn serve(
@@ -67,13 +70,18 @@ pub(super) async fn serve(
         stop_signal,
         phase,
         deadline: None,
+        killed: false,
         waiting: Vec::new(),
     };
     machine.begin(started);
     let exit = loop {
         let happening = tokio::select! {
             ended = &mut output => Happening::ContainerEnded(ended),
-            exit = machine.instance.wait() => Happening::VmEnded(exit),
+            // What the container said last, its status above all, may still be on its way.
+            exit = machine.instance.wait() => match timeout(LAST_WORDS, &mut output).await {
+                Ok(Ok(status)) => Happening::ContainerEnded(Ok(status)),
+                _ => Happening::VmEnded(exit),
+            },
             Some(asked) = asked.recv() => Happening::Asked(asked),
             Some(health) = told.recv() => Happening::Health(health),
             signal = signals.any() => Happening::Signal(signal),

@@ -1,5 +1,7 @@
 //! A machine in the foreground: this process is its monitor.
 
+use std::io::IsTerminal;
+
 use mimeo_engine::{Engine, MachineSpec, monitor};
 
 use crate::error::{CliError, explain};
@@ -11,6 +13,12 @@ use crate::terminal::{RawTerminal, watch_size};
 pub(super) async fn run(engine: &Engine, spec: MachineSpec, quiet: bool) -> Result<i32, CliError> {
     let (tty, interactive) = (spec.tty, spec.interactive);
     let size = if tty { Some(watch_size()?) } else { None };
+    if tty && interactive && !std::io::stdin().is_terminal() {
+        tracing::warn!(
+            component = "terminal",
+            "standard input is no terminal: leave --tty out to pass it on as it is"
+        );
+    }
     let mut raw = None;
     let attachment = attachment(interactive, size);
     let started = |_: &_| {

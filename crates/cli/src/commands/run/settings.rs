@@ -9,7 +9,7 @@ use mimeo_net::PortMapping;
 
 use super::Args;
 use crate::error::CliError;
-use crate::values::{duration, environment, size};
+use crate::values::{duration, duration_or_none, environment, size};
 
 const MIB: u64 = 1024 * 1024;
 
@@ -140,7 +140,7 @@ fn health_spec(args: &Args) -> Result<Option<HealthSpec>, CliError> {
         interval: duration("--health-interval", &args.health_interval)?,
         timeout: duration("--health-timeout", &args.health_timeout)?,
         retries: args.health_retries.max(1),
-        start_period: duration("--health-start-period", &args.health_start_period)?,
+        start_period: duration_or_none("--health-start-period", &args.health_start_period)?,
     }))
 }
 
