@@ -85,6 +85,7 @@ pub(crate) fn command(words: &[String], whole: bool) -> String {
 pub(crate) fn clock(micros: u64) -> String {
     let seconds = micros / 1_000_000;
     match seconds {
+        0 if micros == 0 => "0s".to_owned(),
         0 if micros < 1000 => format!("{micros}µs"),
         0 => format!("{}ms", micros / 1000),
         1..60 => format!("{seconds}s"),
@@ -141,7 +142,9 @@ mod tests {
 
     #[test]
     fn times_are_short() {
-        for (micros, words) in [(5, "5µs"), (5000, "5ms"), (61_000_000, "1m1s"), (3_661_000_000, "1h1m1s")] {
+        for (micros, words) in
+            [(0, "0s"), (5, "5µs"), (5000, "5ms"), (61_000_000, "1m1s"), (3_661_000_000, "1h1m1s")]
+        {
             assert_eq!(clock(micros), words);
         }
     }
