@@ -97,7 +97,7 @@ fn hostile_layers_are_refused_and_named() {
         ),
     ] {
         let image = world.image(&Image::busybox(name).layer(layer));
-        image_refused(&world, &image, reason).told("layer sha256:").told("is refused");
+        image_refused(&world, &image, reason).told("layer sha256:").told("is refused at entry");
     }
     assert!(!std::path::Path::new("/tmp/mimeo-escaped").exists());
 }

@@ -20,14 +20,15 @@ impl Budget {
         Self { limits, bytes: AtomicU64::new(0), entries: AtomicU64::new(0) }
     }
 
-    /// Takes `n` bytes off, or tells that they are too many.
+    /// Takes `n` bytes off, or tells that they are too many. What is refused is
+    /// not taken: a layer that is read at the same time would be blamed for it.
     pub(super) fn take_bytes(&self, n: u64) -> Result<(), LayerProblem> {
-        let before = self.bytes.fetch_add(n, Ordering::Relaxed);
         let limit = self.limits.unpacked_bytes;
         // A declared size may be near 2^64, so the sum is not taken on trust.
-        match before.checked_add(n) {
-            Some(after) if after <= limit => Ok(()),
-            _ => Err(LayerProblem::TooLarge { limit }),
+        let sum = |before: u64| before.checked_add(n).filter(|after| *after <= limit);
+        match self.bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, sum) {
+            Ok(_) => Ok(()),
+            Err(_) => Err(LayerProblem::TooLarge { limit }),
         }
     }
 
@@ -114,5 +115,18 @@ fn broken(error: io::Error) -> LayerProblem {
     match error.kind() {
         io::ErrorKind::UnexpectedEof => LayerProblem::Truncated,
         _ => LayerProblem::BadCompression(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_one_layer_is_refused_another_may_still_take() {
+        let budget = Budget::new(Limits { unpacked_bytes: 100, ..Limits::default() });
+        assert!(budget.take_bytes(101).is_err() && budget.take_bytes(u64::MAX).is_err());
+        assert!(budget.take_bytes(100).is_ok());
+        assert!(budget.take_bytes(1).is_err());
     }
 }
