@@ -18,12 +18,13 @@ mod reader;
 mod stream;
 
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use crate::frame::{Frame, HeaderError, Kind};
 pub use handshake::{Accepted, accept, connect};
@@ -132,6 +133,24 @@ impl Link {
         Ok(stream)
     }
 
+    /// As [`Link::open`], and writes nothing behind the request until the hold
+    /// is let go. What is sent meanwhile waits, as for a peer that does not read.
+    ///
+    /// For a snapshot: the other side is captured as it is after this request.
+    /// A frame that were half in it by then would take the beginning of its
+    /// copy's first session for its own other half.
+    ///
+    /// # Errors
+    /// As [`Link::open`].
+    pub fn open_and_hold<R: Serialize>(&self, request: &R) -> Result<(Stream, Hold), LinkError> {
+        let payload = encode(request);
+        let id = self.shared.next_stream.fetch_add(1, Ordering::Relaxed);
+        let stream = self.shared.register(id)?;
+        let (release, held) = oneshot::channel();
+        self.shared.queue(id, Kind::Open, 0, payload, 0, Some(held));
+        Ok((stream, Hold { _release: release }))
+    }
+
     /// The session's number.
     #[must_use]
     pub fn generation(&self) -> u32 {
@@ -148,6 +167,18 @@ impl Link {
     pub async fn closed(&self) {
         self.shared.outgoing.closed().await;
     }
+}
+
+/// Keeps a link from writing; dropped, it writes again.
+#[derive(Debug)]
+#[must_use = "dropped, the link writes again at once"]
+pub struct Hold {
+    _release: oneshot::Sender<Infallible>,
+}
+
+impl Hold {
+    /// Has the link write again.
+    pub fn release(self) {}
 }
 
 /// What both halves of the driver and every stream share.
@@ -169,6 +200,8 @@ struct Shared {
 struct Outgoing {
     frame: Frame,
     room: usize,
+    /// Nothing behind this frame is written before that comes to its end.
+    held: Option<oneshot::Receiver<Infallible>>,
 }
 
 /// What the reader knows of a stream.
@@ -236,14 +269,22 @@ impl Shared {
     /// Queues a frame. When the session is over the frame has nowhere to go,
     /// and whoever waits for its effect learns that from the stream.
     fn send(&self, stream: u32, kind: Kind, channel: u8, payload: Bytes) {
-        self.queue(stream, kind, channel, payload, 0);
+        self.queue(stream, kind, channel, payload, 0, None);
     }
 
-    /// Queues a frame that has taken `room`.
-    fn queue(&self, stream: u32, kind: Kind, channel: u8, payload: Bytes, room: usize) {
+    /// Queues a frame that has taken `room`, and may hold up all behind it.
+    fn queue(
+        &self,
+        stream: u32,
+        kind: Kind,
+        channel: u8,
+        payload: Bytes,
+        room: usize,
+        held: Option<oneshot::Receiver<Infallible>>,
+    ) {
         let frame = Frame { generation: self.generation, stream, kind, channel, payload };
         self.unwritten.fetch_add(1, Ordering::Relaxed);
-        self.outgoing.send(Outgoing { frame, room }).ok();
+        self.outgoing.send(Outgoing { frame, room, held }).ok();
     }
 
     /// Ends every stream with the reason that the session had.

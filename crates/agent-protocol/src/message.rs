@@ -4,10 +4,12 @@
 //! stream goes on with data ([`channel`]), [`Input`] from the host and at last
 //! [`Reply::Exited`]. New fields are optional; a test pins the surface.
 
+mod identity;
 mod machine;
 mod metrics;
 mod process;
 
+pub use identity::{Identity, IdentityLine, Line, Outcome};
 pub use machine::{Address, Configure, Disk, Interface, Volume};
 pub use metrics::{Cpu, Filesystem, Load, Memory, Metrics, NetworkCounters, ProcessInfo};
 pub use process::{ExitStatus, Process, TerminalSize};
@@ -29,7 +31,7 @@ pub mod channel {
 #[serde(tag = "request", rename_all = "snake_case")]
 pub enum Request {
     /// Give the machine its name, network and disks. Once, before `start`. -> `done`
-    Configure(Configure),
+    Configure(Box<Configure>),
     /// Serve a directory of the host in the guest. The stream then carries raw
     /// FUSE messages on channel 0 both ways, from `done` until the guest ends.
     Volume(Volume),
@@ -75,6 +77,15 @@ pub enum Request {
         /// Nanoseconds since 1970.
         unix_nanos: u64,
     },
+    /// Take over the container's own streams in this session: its output, its
+    /// input and its end. The newest to ask has them. -> `started`, data, `exited`
+    Attach,
+    /// Stop the workload and hold still, so that a snapshot may be taken. -> `frozen`
+    Freeze,
+    /// Let the workload go on, unchanged. -> `done`
+    Thaw,
+    /// Become another machine, which a copy must before its workload goes on. -> `identified`
+    Identify(Box<Identity>),
     /// End everything, flush, and power off. -> `done`, just before the end
     Shutdown,
 }
@@ -106,7 +117,17 @@ pub enum Reply {
         pid: u32,
     },
     /// The process ended; all of its output came before.
-    Exited(ExitStatus),
+    Exited {
+        /// How.
+        status: ExitStatus,
+    },
+    /// Answer to `freeze`: nothing of the workload runs.
+    Frozen {},
+    /// Answer to `identify`, whether all lines are done or one has failed.
+    Identified {
+        /// All lines, in order.
+        lines: Vec<IdentityLine>,
+    },
     /// Answer to `metrics`.
     Metrics(Box<Metrics>),
     /// Answer to `processes`.

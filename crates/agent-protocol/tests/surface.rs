@@ -14,11 +14,12 @@ use mimeo_agent_protocol::PROTOCOL;
 use mimeo_agent_protocol::frame::{Frame, Kind, PREAMBLE};
 use mimeo_agent_protocol::link::Hello;
 use mimeo_agent_protocol::message::{
-    Address, Configure, Disk, ExitStatus, Failure, FailureKind, FileKind, Input, Interface, Process,
-    ProcessInfo, Reply, Request, TerminalSize, Volume,
+    Address, Configure, Disk, ExitStatus, Failure, FailureKind, FileKind, Identity, IdentityLine, Input,
+    Interface, Line, Outcome, Process, ProcessInfo, Reply, Request, TerminalSize, Volume,
 };
 use serde_json::{Value, json};
 
+const GENERATION: &str = "0198a1b2-0000-4000-8000-0123456789ab";
 const SIZE: TerminalSize = TerminalSize { rows: 24, cols: 80 };
 
 fn process() -> Process {
@@ -30,6 +31,7 @@ fn process() -> Process {
         terminal: Some(SIZE),
         stdin: true,
         init: false,
+        aside: false,
     }
 }
 
@@ -39,23 +41,54 @@ fn configure() -> Configure {
         machine: "ab".repeat(32),
         hostname: "box".into(),
         unix_nanos: 1,
-        interface: Some(Interface {
-            mac: "02:00:00:00:00:01".into(),
-            address: Address { ip: [10, 201, 0, 2].into(), prefix: 30 },
-            gateway: [10, 201, 0, 1].into(),
-            mtu: 1500,
-        }),
+        interface: Some(interface()),
         dns: vec!["10.201.0.5".into()],
         dns_search: vec!["example.org".into()],
         hosts: BTreeMap::from([("db".into(), "192.0.2.7".into())]),
         image: disk("image"),
         writable: Some(disk("writable")),
+        generation: Some(GENERATION.into()),
+        entropy: Some("cd".repeat(32)),
+        env: BTreeMap::from([("A".into(), "b".into())]),
     }
+}
+
+fn interface() -> Interface {
+    Interface {
+        mac: "02:00:00:00:00:01".into(),
+        address: Address { ip: [10, 201, 0, 2].into(), prefix: 30 },
+        gateway: [10, 201, 0, 1].into(),
+        mtu: 1500,
+    }
+}
+
+fn identity() -> Identity {
+    Identity {
+        generation: GENERATION.into(),
+        machine: "ab".repeat(32),
+        hostname: "box".into(),
+        unix_nanos: 1,
+        entropy: "cd".repeat(32),
+        interface: Some(interface()),
+        dns: vec!["10.201.0.5".into()],
+        dns_search: vec!["example.org".into()],
+        hosts: BTreeMap::from([("db".into(), "192.0.2.7".into())]),
+        env: BTreeMap::from([("A".into(), "b".into())]),
+        signal: Some(12),
+        thaw: true,
+    }
+}
+
+/// Every line, and every outcome.
+fn lines() -> Vec<IdentityLine> {
+    let outcomes = [Outcome::Done, Outcome::NotNeeded, Outcome::Failed, Outcome::NotTried];
+    let lines = Line::ALL.into_iter().zip(outcomes.into_iter().cycle());
+    lines.map(|(line, outcome)| IdentityLine { line, outcome, detail: Some("why".into()) }).collect()
 }
 
 fn requests() -> Vec<Request> {
     vec![
-        Request::Configure(configure()),
+        Request::Configure(Box::new(configure())),
         Request::Volume(Volume {
             target: "/data".into(),
             read_only: true,
@@ -73,6 +106,10 @@ fn requests() -> Vec<Request> {
         Request::WriteArchive { directory: "/a".into() },
         Request::Stat { path: "/a".into() },
         Request::SetClock { unix_nanos: 1 },
+        Request::Attach,
+        Request::Freeze,
+        Request::Thaw,
+        Request::Identify(Box::new(identity())),
         Request::Shutdown,
     ]
 }
@@ -89,9 +126,11 @@ fn replies() -> Vec<Reply> {
         failure(FailureKind::Invalid),
         failure(FailureKind::System),
         Reply::Started { pid: 1 },
-        Reply::Exited(ExitStatus::Code(0)),
-        Reply::Exited(ExitStatus::Signal(9)),
-        Reply::Exited(ExitStatus::OutOfMemory),
+        Reply::Exited { status: ExitStatus::Code(0) },
+        Reply::Exited { status: ExitStatus::Signal(9) },
+        Reply::Exited { status: ExitStatus::OutOfMemory },
+        Reply::Frozen {},
+        Reply::Identified { lines: lines() },
         Reply::Metrics(Box::default()),
         Reply::Processes { processes: vec![ProcessInfo::default()] },
         Reply::Probed { status: 200 },
@@ -138,4 +177,8 @@ fn what_is_added_later_is_no_obstacle() {
     let failure = json!({ "reply": "failed", "kind": "of_a_later_version", "message": "why" });
     let Ok(Reply::Failed(failure)) = serde_json::from_value(failure) else { panic!("a failure") };
     assert_eq!(failure.kind, FailureKind::Unknown);
+    let line = json!({ "line": "of_a_later_version", "outcome": "of_a_later_version" });
+    let line: IdentityLine = serde_json::from_value(line).expect("a line");
+    assert_eq!((line.line, line.outcome), (Line::Unknown, Outcome::Unknown));
+    assert!(serde_json::from_value::<Reply>(json!({ "reply": "frozen", "of_a_later_version": 1 })).is_ok());
 }

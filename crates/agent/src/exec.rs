@@ -54,8 +54,9 @@ async fn attend(launched: Launched, ours: Ours, sender: Sender, receiver: Receiv
     let streams = Streams::run(ours, &sender, receiver, on_signal, given_up);
     let status = launched.ended.await.unwrap_or(ExitStatus::Signal(libc::SIGKILL));
     streams.finish().await;
-    sender.message(&Reply::Exited(match status {
+    let status = match status {
         ExitStatus::Signal(libc::SIGKILL) if cgroup::out_of_memory_kills() > kills => ExitStatus::OutOfMemory,
         _ => status,
-    }));
+    };
+    sender.message(&Reply::Exited { status });
 }

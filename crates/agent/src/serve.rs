@@ -126,13 +126,16 @@ async fn answer(machine: Arc<Machine>, request: Bytes, stream: Stream) {
 /// The requests that have one answer.
 async fn once(machine: &Arc<Machine>, request: Request) -> Result<Reply, Failure> {
     match request {
-        Request::Configure(configure) => configure::act(machine, configure).await,
+        Request::Configure(configure) => configure::act(machine, *configure).await,
         Request::Signal { signal } => signal::act(machine, signal),
         Request::Metrics => metrics::act(machine).await,
         Request::Processes => processes::act(machine).await,
         Request::Probe { url, timeout_ms } => probe::act(&url, timeout_ms).await,
         Request::Stat { path } => stat::act(machine, path).await,
         Request::SetClock { unix_nanos } => configure::set_clock(unix_nanos).map(|()| Reply::Done),
+        Request::Attach | Request::Freeze | Request::Thaw | Request::Identify(_) => {
+            Err(failure(FailureKind::Invalid, "this agent cannot do that yet"))
+        }
         Request::Volume(_)
         | Request::Start(_)
         | Request::Exec(_)

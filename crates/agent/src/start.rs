@@ -80,7 +80,7 @@ async fn attend(
     streams.finish().await;
     let status = explain(status, &container);
     log(&format!("the container ended: {status:?}"));
-    sender.message(&Reply::Exited(status));
+    sender.message(&Reply::Exited { status });
 }
 
 /// SIGKILL may have come in the name of another signal, or of the kernel's need for memory.

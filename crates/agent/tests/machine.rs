@@ -91,7 +91,7 @@ async fn the_machine_is_configured(vm: &Vm) {
     assert!(card.contains("inet 127.0.0.1/8"), "{card}");
     assert!(vm.sh("stat -c %Y /tmp/x").await.starts_with("18000000"), "the clock was set");
     assert_eq!(
-        vm.ask(Request::Configure(configure(true))).await,
+        vm.ask(Request::Configure(Box::new(configure(true)))).await,
         wrong_state("the machine has been configured already")
     );
     vm.must(Request::SetClock { unix_nanos: 1_900_000_000_500_000_000 }).await;
@@ -300,7 +300,7 @@ async fn archives_are_whole(vm: &Vm) {
 #[tokio::test]
 async fn a_root_may_be_read_only_and_an_init_reaps() {
     let vm = Vm::boot().await;
-    vm.must(Request::Configure(configure(false))).await;
+    vm.must(Request::Configure(Box::new(configure(false)))).await;
     let script =
         "echo > /x; (sleep 0.1 &); trap 'echo caught; exit 5' TERM; echo ready; while :; do sleep 0.1; done";
     let process = Process { init: true, cwd: "/tmp".into(), ..shell(script) };

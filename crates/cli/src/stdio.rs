@@ -52,7 +52,7 @@ async fn follow(mut receiver: Receiver, sender: &Sender) -> Result<ExitStatus, L
             Some(Item::Data { channel: channel::STDERR, bytes }) => put(stderr(), &bytes).await,
             Some(Item::Data { bytes, .. }) => put(stdout(), &bytes).await,
             Some(Item::Message(json)) => match serde_json::from_slice(&json) {
-                Ok(Reply::Exited(status)) => return Ok(status),
+                Ok(Reply::Exited { status }) => return Ok(status),
                 _ => continue,
             },
             None => return Err(LinkError::Closed),

@@ -94,7 +94,7 @@ fn guest(
                 let usual = if started { Reply::Started { pid: 1 } } else { Reply::Done };
                 stream.sender.message(&reply.unwrap_or(usual));
                 if started {
-                    stream.sender.message(&Reply::Exited(status));
+                    stream.sender.message(&Reply::Exited { status });
                 }
             }
         });

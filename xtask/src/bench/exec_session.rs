@@ -54,7 +54,7 @@ async fn once(client: &ControlClient, process: &Process) -> Result<f64> {
 async fn ended(mut stream: Stream) -> Result<ExitStatus> {
     while let Some(item) = stream.receiver.next().await? {
         if let Item::Message(json) = item
-            && let Reply::Exited(status) = serde_json::from_slice(&json)?
+            && let Reply::Exited { status } = serde_json::from_slice(&json)?
         {
             return Ok(status);
         }

@@ -1,5 +1,6 @@
 //! The task that moves a session's frames.
 
+use std::convert::Infallible;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
@@ -80,6 +81,7 @@ async fn write<W: AsyncWrite + Unpin>(writer: &mut W, queue: &mut Queue) -> Link
         let mut written = Written::default();
         written.append(&mut gathered, frame);
         while gathered.len() < GATHER
+            && written.held.is_none()
             && let Ok(frame) = queue.frames.try_recv()
         {
             written.append(&mut gathered, frame);
@@ -93,22 +95,28 @@ async fn write<W: AsyncWrite + Unpin>(writer: &mut W, queue: &mut Queue) -> Link
         gathered.clear();
         queue.room.add_permits(written.room);
         queue.unwritten.fetch_sub(written.frames, Ordering::Relaxed);
+        if let Some(held) = written.held {
+            // Nothing ever comes: it ends when the hold is let go.
+            held.await.ok();
+        }
     }
 }
 
-/// What one write makes room for.
+/// What one write makes room for, and what it must be the last before.
 #[derive(Default)]
 struct Written {
     frames: usize,
     room: usize,
+    held: Option<oneshot::Receiver<Infallible>>,
 }
 
 impl Written {
-    fn append(&mut self, gathered: &mut Vec<u8>, Outgoing { frame, room }: Outgoing) {
+    fn append(&mut self, gathered: &mut Vec<u8>, Outgoing { frame, room, held }: Outgoing) {
         gathered.extend_from_slice(&frame.header());
         gathered.extend_from_slice(&frame.payload);
         self.frames += 1;
         self.room += room;
+        self.held = held;
     }
 }
 

@@ -107,7 +107,7 @@ impl Sender {
     async fn send_in_room(&self, kind: Kind, channel: u8, payload: Bytes) -> Result<(), LinkError> {
         let room = cost(payload.len());
         self.shared.room.acquire_many(room as u32).await.map_err(|_| self.why_closed())?.forget();
-        self.shared.queue(self.id, kind, channel, payload, room);
+        self.shared.queue(self.id, kind, channel, payload, room, None);
         Ok(())
     }
 

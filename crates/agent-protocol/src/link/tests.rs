@@ -204,3 +204,53 @@ async fn many_small_pieces_are_no_offence() {
     }
     drop(sending.await.expect("joins"));
 }
+
+/// Whether nothing comes over a stream for a while.
+async fn silent(stream: &mut Stream) -> bool {
+    let while_ = std::time::Duration::from_millis(100);
+    tokio::time::timeout(while_, stream.receiver.next()).await.is_err()
+}
+
+#[tokio::test]
+async fn nothing_is_written_behind_a_hold() {
+    let (link, mut guest) = pair().await;
+    let before = link.open(&"before").expect("opens");
+    before.sender.message(&1);
+    let (_stream, hold) = link.open_and_hold(&"freeze").expect("opens");
+    before.sender.message(&2);
+    before.sender.data(1, Bytes::from_static(b"3")).await.expect("queues");
+    let _after = link.open(&"after").expect("opens");
+    let (request, mut there) = guest.incoming.next().await.expect("a stream");
+    assert_eq!(&request[..], b"\"before\"");
+    assert_eq!(there.receiver.message::<u32>().await.expect("a message"), 1);
+    let (request, _freeze) = guest.incoming.next().await.expect("a stream");
+    assert_eq!(&request[..], b"\"freeze\"");
+    assert!(silent(&mut there).await, "what was sent behind the hold has arrived");
+    hold.release();
+    assert_eq!(there.receiver.message::<u32>().await.expect("a message"), 2);
+    let Ok(Some(Item::Data { bytes, .. })) = there.receiver.next().await else { panic!("data") };
+    assert_eq!(&bytes[..], b"3");
+    let (request, _) = guest.incoming.next().await.expect("a stream");
+    assert_eq!(&request[..], b"\"after\"");
+}
+
+#[tokio::test]
+async fn a_hold_that_is_dropped_is_let_go_and_what_comes_in_is_read() {
+    let (link, mut guest) = pair().await;
+    let (mut stream, hold) = link.open_and_hold(&"freeze").expect("opens");
+    let (_, mut there) = guest.incoming.next().await.expect("a stream");
+    there.sender.message(&"frozen");
+    assert_eq!(stream.receiver.message::<String>().await.expect("an answer"), "frozen");
+    stream.sender.message(&"late");
+    assert!(silent(&mut there).await);
+    drop(hold);
+    assert_eq!(there.receiver.message::<String>().await.expect("a message"), "late");
+}
+
+#[tokio::test]
+async fn a_session_that_ends_ends_a_hold() {
+    let (link, guest) = pair().await;
+    let (_stream, _hold) = link.open_and_hold(&"freeze").expect("opens");
+    drop(guest);
+    tokio::time::timeout(std::time::Duration::from_secs(1), link.closed()).await.expect("ends");
+}

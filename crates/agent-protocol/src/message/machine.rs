@@ -28,6 +28,16 @@ pub struct Configure {
     pub image: Disk,
     /// The writable layer's filesystem; none makes the container's root read-only.
     pub writable: Option<Disk>,
+    /// This start's own number, a UUID, for /run/mimeo/generation.
+    #[serde(default)]
+    pub generation: Option<String>,
+    /// 32 random bytes of the host's, as 64 hexadecimal digits. A guest that was
+    /// booted once and copied since needs them.
+    #[serde(default)]
+    pub entropy: Option<String>,
+    /// What /run/mimeo/env holds.
+    #[serde(default)]
+    pub env: BTreeMap<String, String>,
 }
 
 /// A disk, as the guest finds it.

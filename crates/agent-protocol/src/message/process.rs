@@ -22,6 +22,10 @@ pub struct Process {
     /// Run it below a small init that reaps orphans (`start` only).
     #[serde(default)]
     pub init: bool,
+    /// Run it beside the container's control group, so that it runs while the
+    /// workload is frozen (`exec` only).
+    #[serde(default)]
+    pub aside: bool,
 }
 
 /// Size of a terminal in characters.

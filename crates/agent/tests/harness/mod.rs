@@ -56,7 +56,7 @@ impl Vm {
     /// Boots a machine and gives it its name, network and disks.
     pub async fn configured() -> Self {
         let vm = Self::boot().await;
-        vm.must(Request::Configure(configure(true))).await;
+        vm.must(Request::Configure(Box::new(configure(true)))).await;
         vm
     }
 
@@ -135,6 +135,9 @@ pub fn configure(writable: bool) -> Configure {
         hosts: [("db".to_owned(), "10.9.8.7".to_owned())].into(),
         image: disk("image"),
         writable: writable.then(|| disk("writable")),
+        generation: None,
+        entropy: None,
+        env: std::collections::BTreeMap::new(),
     }
 }
 

@@ -115,7 +115,7 @@ impl Running {
             Ok(Some(Item::Data { channel: channel::STDOUT, bytes })) => self.stdout.extend_from_slice(&bytes),
             Ok(Some(Item::Data { bytes, .. })) => self.stderr.extend_from_slice(&bytes),
             Ok(Some(Item::Message(json))) => match serde_json::from_slice(&json) {
-                Ok(Reply::Exited(status)) => return Some(status),
+                Ok(Reply::Exited { status }) => return Some(status),
                 other => panic!("{other:?}"),
             },
             other => panic!("{other:?} after {seen:?}"),

@@ -100,6 +100,9 @@ pub(super) fn configuration(record: &Record) -> Configure {
         hosts: record.spec.add_hosts.clone(),
         image: Disk { serial: IMAGE_SERIAL.to_owned(), filesystem: FILESYSTEM.to_owned() },
         writable: Some(Disk { serial: WRITABLE_SERIAL.to_owned(), filesystem: FILESYSTEM.to_owned() }),
+        generation: None,
+        entropy: None,
+        env: std::collections::BTreeMap::new(),
     }
 }
 

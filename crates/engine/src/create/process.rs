@@ -23,6 +23,7 @@ pub(crate) fn describe(spec: &MachineSpec, image: &ImageConfig) -> Result<Proces
         terminal: spec.tty.then_some(SIZE),
         stdin: spec.interactive,
         init: spec.init,
+        aside: false,
     })
 }
 

@@ -66,7 +66,7 @@ async fn set_up(
     clock: &mut Stopwatch,
 ) -> Result<(Vec<VolumeServer>, Stream), (Stage, StageError)> {
     let configure = |error| (Stage::Configure, error);
-    ask(link, &Request::Configure(configuration(record))).await.map_err(configure)?;
+    ask(link, &Request::Configure(Box::new(configuration(record)))).await.map_err(configure)?;
     clock.lap("configure");
     let volumes = volume::serve(link, &record.spec.volumes).await.map_err(|error| configure(error.into()))?;
     let container = start(link, &record.process).await.map_err(|error| (Stage::Start, error))?;

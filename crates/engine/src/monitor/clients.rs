@@ -117,6 +117,10 @@ fn allowed(request: &Request) -> bool {
         | Request::Start(_)
         | Request::Signal { .. }
         | Request::SetClock { .. }
+        | Request::Attach
+        | Request::Freeze
+        | Request::Thaw
+        | Request::Identify(_)
         | Request::Shutdown => false,
     }
 }

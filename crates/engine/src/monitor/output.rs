@@ -29,7 +29,7 @@ impl Outputs {
                 Some(Item::Data { channel: channel::STDERR, bytes }) => self.put(Output::Stderr, bytes).await,
                 Some(Item::Data { bytes, .. }) => self.put(Output::Stdout, bytes).await,
                 Some(Item::Message(json)) => {
-                    if let Ok(Reply::Exited(status)) = serde_json::from_slice(&json) {
+                    if let Ok(Reply::Exited { status }) = serde_json::from_slice(&json) {
                         return Ok(status);
                     }
                 }

@@ -86,8 +86,8 @@ impl Probe {
                     output.extend_from_slice(&bytes[..bytes.len().min(MAX_OUTPUT - output.len())]);
                 }
                 Some(Item::Message(json)) => match serde_json::from_slice(&json) {
-                    Ok(Reply::Exited(status)) if status.shell_code() == 0 => return Ok(Ok(())),
-                    Ok(Reply::Exited(status)) => {
+                    Ok(Reply::Exited { status }) if status.shell_code() == 0 => return Ok(Ok(())),
+                    Ok(Reply::Exited { status }) => {
                         let said = String::from_utf8_lossy(&output).trim().to_owned();
                         return Ok(Err(format!("exit code {}: {said}", status.shell_code())));
                     }
