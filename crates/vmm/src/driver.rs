@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::net::Ipv4Addr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -23,6 +23,21 @@ pub trait Driver: Send + Sync + fmt::Debug {
     /// The machine ends with the thread that called this, so that a monitor's
     /// death takes its machine along: call it on a thread that lives as long.
     async fn launch(&self, spec: &LaunchSpec) -> Result<Box<dyn Instance>, LaunchError>;
+
+    /// Starts a machine from what was saved of another of the same shape. Its
+    /// processors stand still when this returns; kernel, first filesystem and
+    /// command line of the spec are not used. As for [`Driver::launch`], the
+    /// machine ends with the thread that called this.
+    async fn restore(&self, spec: &LaunchSpec, saved: &SavedMachine)
+    -> Result<Box<dyn Instance>, RestoreError>;
+
+    /// What a saved machine's state depends on: two specs with the same text
+    /// can take each other's state.
+    fn shape(&self, spec: &LaunchSpec) -> String;
+
+    /// Which program runs the machines: changes whenever the file does. None
+    /// when there is no such program here.
+    fn program(&self) -> Option<String>;
 }
 
 /// A machine that runs.
@@ -41,12 +56,65 @@ pub trait Instance: Send + fmt::Debug {
     /// Lets the guest's processors go on.
     async fn resume(&mut self) -> Result<(), OperationError>;
 
+    /// The monitor's version, as a saved state is bound to it.
+    async fn version(&self) -> Result<String, OperationError>;
+
+    /// Where the guest's memory lies, to be read while the machine is paused.
+    fn memory(&self) -> Result<GuestMemory, OperationError>;
+
+    /// Writes the state of all devices, without memory and disks, to a new
+    /// file. The machine must be paused, and stays so.
+    async fn save_devices(&mut self, file: &Path) -> Result<(), OperationError>;
+
+    /// From now on what the guest writes to a disk goes to `layer`, a file
+    /// made for it whose backing file is the disk's file so far, and that is
+    /// not written any more. `disk` is the disk's serial number.
+    async fn add_layer(&mut self, disk: &str, layer: &Path) -> Result<(), OperationError>;
+
+    /// Tells the guest that a disk has this size in bytes.
+    async fn resize_disk(&mut self, disk: &str, bytes: u64) -> Result<(), OperationError>;
+
+    /// Publishes one more port of the guest at `guest`.
+    async fn publish(&mut self, forward: &Forward, guest: Ipv4Addr) -> Result<(), OperationError>;
+
     /// Waits for the machine's end and says how it came. Safe to cancel and to
     /// call again.
     async fn wait(&mut self) -> VmExit;
 
     /// Ends the machine at once and waits until its process is gone.
     async fn kill(&mut self);
+}
+
+/// Where a guest's memory lies.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GuestMemory {
+    /// The process that has it mapped.
+    pub pid: u32,
+    /// Its pieces, by their place in the guest's memory.
+    pub pieces: Vec<MemoryPiece>,
+    /// The process maps a file privately, and holds by itself what differs
+    /// from that; otherwise all of it is the process's own.
+    pub over_file: bool,
+}
+
+/// A piece of a guest's memory, all in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MemoryPiece {
+    /// In the process.
+    pub address: u64,
+    /// In the guest's memory.
+    pub offset: u64,
+    /// How much.
+    pub length: u64,
+}
+
+/// What was saved of a machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SavedMachine {
+    /// The devices' state.
+    pub state: PathBuf,
+    /// All of the memory: a file that is mapped and never written.
+    pub memory: PathBuf,
 }
 
 /// What a driver can do.
@@ -106,7 +174,7 @@ pub struct LaunchSpec {
     pub console: PathBuf,
 }
 
-/// A disk: a raw file.
+/// A disk, in a file.
 #[derive(Debug, Clone)]
 pub struct Disk {
     /// The file.
@@ -115,6 +183,17 @@ pub struct Disk {
     pub serial: String,
     /// The guest cannot write it.
     pub read_only: bool,
+    /// How the file holds it.
+    pub format: DiskFormat,
+}
+
+/// How a file holds a disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DiskFormat {
+    /// As it is.
+    Raw,
+    /// As a layer over another file.
+    Qcow2,
 }
 
 /// A user-mode network: the monitor's own process is the gateway.
@@ -222,12 +301,55 @@ pub enum LaunchError {
     },
 }
 
+/// Why a saved machine could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum RestoreError {
+    /// The monitor did not start.
+    #[error(transparent)]
+    Launch(#[from] LaunchError),
+    /// The monitor does not do it.
+    #[error(transparent)]
+    Operation(#[from] OperationError),
+    /// The saved state cannot be opened.
+    #[error("cannot open {}", path.display())]
+    Open {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The monitor ended while it read the state.
+    #[error("the monitor could not take the saved state: {how}")]
+    Ended {
+        /// What it said.
+        how: String,
+    },
+}
+
 /// Why a running machine could not do what it was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum OperationError {
     /// The link has an owner already.
     #[error("the guest link is taken")]
     LinkTaken,
+    /// The driver cannot do that.
+    #[error("the {driver} driver cannot {what}")]
+    Unsupported {
+        /// The driver.
+        driver: &'static str,
+        /// What was asked.
+        what: &'static str,
+    },
+    /// The guest's memory could not be found in its process.
+    #[error("cannot find the guest's memory in process {pid}")]
+    Memory {
+        /// The process.
+        pid: u32,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
     /// The machine is gone.
     #[error("the virtual machine has ended")]
     Gone,

@@ -5,6 +5,8 @@
 //! produces on demand.
 
 use std::fmt;
+use std::net::Ipv4Addr;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -12,7 +14,10 @@ use async_trait::async_trait;
 use tokio::net::UnixStream;
 use tokio::sync::watch;
 
-use crate::{Capabilities, Driver, Instance, LaunchError, LaunchSpec, OperationError, VmExit, VmProcess};
+use crate::{
+    Capabilities, Driver, Forward, GuestMemory, Instance, LaunchError, LaunchSpec, OperationError,
+    RestoreError, SavedMachine, VmExit, VmProcess,
+};
 
 /// What goes wrong. All off by default.
 #[derive(Debug, Clone, Default)]
@@ -25,6 +30,10 @@ pub struct Faults {
     pub silent_guest: bool,
     /// The monitor refuses to pause and to resume.
     pub refuses_pause: bool,
+    /// The devices' state cannot be written.
+    pub refuses_save: bool,
+    /// A saved state is not taken.
+    pub refuses_restore: bool,
 }
 
 type Guest = Arc<dyn Fn(UnixStream) + Send + Sync>;
@@ -63,7 +72,7 @@ impl Driver for Fake {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities { emulation: true, user_network: true, pause: true, snapshot: false }
+        Capabilities { emulation: true, user_network: true, pause: true, snapshot: true }
     }
 
     async fn launch(&self, spec: &LaunchSpec) -> Result<Box<dyn Instance>, LaunchError> {
@@ -93,7 +102,28 @@ impl Driver for Fake {
                 }));
             });
         }
-        Ok(Box::new(FakeInstance { link: Some(link), end, ended, refuses_pause: self.faults.refuses_pause }))
+        Ok(Box::new(FakeInstance { link: Some(link), end, ended, faults: self.faults.clone() }))
+    }
+
+    async fn restore(
+        &self,
+        spec: &LaunchSpec,
+        saved: &SavedMachine,
+    ) -> Result<Box<dyn Instance>, RestoreError> {
+        let open = |source| RestoreError::Open { path: saved.state.clone(), source };
+        std::fs::metadata(&saved.state).map_err(open)?;
+        if self.faults.refuses_restore {
+            return Err(RestoreError::Ended { how: "as it was told".to_owned() });
+        }
+        Ok(self.launch(spec).await?)
+    }
+
+    fn shape(&self, spec: &LaunchSpec) -> String {
+        format!("fake {} {}", spec.cpus, spec.memory_mib)
+    }
+
+    fn program(&self) -> Option<String> {
+        (!self.faults.not_installed).then(|| "fake".to_owned())
     }
 }
 
@@ -102,19 +132,17 @@ struct FakeInstance {
     link: Option<UnixStream>,
     end: watch::Sender<Option<VmExit>>,
     ended: watch::Receiver<Option<VmExit>>,
-    refuses_pause: bool,
+    faults: Faults,
 }
 
-impl FakeInstance {
-    fn pause_or_not(&self, command: &str) -> Result<(), OperationError> {
-        if self.refuses_pause {
-            return Err(OperationError::Refused {
-                command: command.to_owned(),
-                message: "as it was told".to_owned(),
-            });
-        }
-        Ok(())
+fn refuse_if(refuses: bool, command: &str) -> Result<(), OperationError> {
+    if refuses {
+        return Err(OperationError::Refused {
+            command: command.to_owned(),
+            message: "as it was told".to_owned(),
+        });
     }
+    Ok(())
 }
 
 #[async_trait]
@@ -128,11 +156,39 @@ impl Instance for FakeInstance {
     }
 
     async fn pause(&mut self) -> Result<(), OperationError> {
-        self.pause_or_not("stop")
+        refuse_if(self.faults.refuses_pause, "stop")
     }
 
     async fn resume(&mut self) -> Result<(), OperationError> {
-        self.pause_or_not("cont")
+        refuse_if(self.faults.refuses_pause, "cont")
+    }
+
+    async fn version(&self) -> Result<String, OperationError> {
+        Ok("1.0".to_owned())
+    }
+
+    fn memory(&self) -> Result<GuestMemory, OperationError> {
+        Ok(GuestMemory { pid: std::process::id(), pieces: Vec::new(), over_file: false })
+    }
+
+    async fn save_devices(&mut self, file: &Path) -> Result<(), OperationError> {
+        refuse_if(self.faults.refuses_save, "save")?;
+        std::fs::write(file, "fake").map_err(|error| OperationError::Refused {
+            command: "save".to_owned(),
+            message: error.to_string(),
+        })
+    }
+
+    async fn add_layer(&mut self, _: &str, _: &Path) -> Result<(), OperationError> {
+        Ok(())
+    }
+
+    async fn resize_disk(&mut self, _: &str, _: u64) -> Result<(), OperationError> {
+        Ok(())
+    }
+
+    async fn publish(&mut self, _: &Forward, _: Ipv4Addr) -> Result<(), OperationError> {
+        Ok(())
     }
 
     async fn wait(&mut self) -> VmExit {

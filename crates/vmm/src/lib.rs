@@ -12,6 +12,7 @@ pub mod qemu;
 mod spawn;
 
 pub use driver::{
-    Accelerator, Capabilities, Disk, Driver, Forward, ForwardProtocol, Instance, LaunchError, LaunchSpec,
-    OperationError, UserNetwork, VmExit, VmProcess,
+    Accelerator, Capabilities, Disk, DiskFormat, Driver, Forward, ForwardProtocol, GuestMemory, Instance,
+    LaunchError, LaunchSpec, MemoryPiece, OperationError, RestoreError, SavedMachine, UserNetwork, VmExit,
+    VmProcess,
 };

@@ -3,13 +3,14 @@
 mod arguments;
 mod instance;
 mod launch;
+mod memory;
 mod qmp;
 
 use std::path::PathBuf;
 
 use async_trait::async_trait;
 
-use crate::{Capabilities, Driver, Instance, LaunchError, LaunchSpec};
+use crate::{Capabilities, Driver, Instance, LaunchError, LaunchSpec, RestoreError, SavedMachine};
 
 /// The name of the guest's end of the link, in `/sys/class/virtio-ports/*/name`.
 pub const LINK_NAME: &str = "mimeo";
@@ -29,6 +30,14 @@ impl Qemu {
     pub fn new(program: impl Into<PathBuf>) -> Self {
         Self { program: program.into() }
     }
+
+    fn path(&self) -> Option<PathBuf> {
+        if self.program.components().count() > 1 {
+            return Some(self.program.clone());
+        }
+        let places = std::env::var_os("PATH")?;
+        std::env::split_paths(&places).map(|place| place.join(&self.program)).find(|path| path.is_file())
+    }
 }
 
 impl Default for Qemu {
@@ -44,10 +53,29 @@ impl Driver for Qemu {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities { emulation: true, user_network: true, pause: true, snapshot: false }
+        Capabilities { emulation: true, user_network: true, pause: true, snapshot: true }
     }
 
     async fn launch(&self, spec: &LaunchSpec) -> Result<Box<dyn Instance>, LaunchError> {
         Ok(Box::new(launch::launch(&self.program, spec)?))
+    }
+
+    async fn restore(
+        &self,
+        spec: &LaunchSpec,
+        saved: &SavedMachine,
+    ) -> Result<Box<dyn Instance>, RestoreError> {
+        Ok(Box::new(launch::restore(&self.program, spec, saved).await?))
+    }
+
+    fn shape(&self, spec: &LaunchSpec) -> String {
+        arguments::shape(spec)
+    }
+
+    fn program(&self) -> Option<String> {
+        use std::os::unix::fs::MetadataExt;
+        let path = self.path()?;
+        let file = path.metadata().ok()?;
+        Some(format!("{} {} {}.{}", path.display(), file.size(), file.mtime(), file.mtime_nsec()))
     }
 }

@@ -1,7 +1,7 @@
 //! Stage 4: the virtual machine runs.
 
 use mimeo_image::blank;
-use mimeo_vmm::{Accelerator, Disk, Forward, ForwardProtocol, Instance, LaunchSpec, UserNetwork};
+use mimeo_vmm::{Accelerator, Disk, DiskFormat, Forward, ForwardProtocol, Instance, LaunchSpec, UserNetwork};
 
 use super::StageError;
 use super::imaged::Imaged;
@@ -70,7 +70,7 @@ impl Networked {
 }
 
 fn disk(path: &std::path::Path, serial: &str, read_only: bool) -> Disk {
-    Disk { path: path.to_owned(), serial: serial.to_owned(), read_only }
+    Disk { path: path.to_owned(), serial: serial.to_owned(), read_only, format: DiskFormat::Raw }
 }
 
 fn command_line(accelerator: Accelerator, home: &Home) -> String {

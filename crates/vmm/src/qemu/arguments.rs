@@ -4,19 +4,33 @@ use std::ffi::OsString;
 use std::path::Path;
 
 use super::LINK_NAME;
-use crate::{Accelerator, Disk, Forward, LaunchSpec, UserNetwork};
+use crate::{Accelerator, Disk, DiskFormat, Forward, LaunchSpec, UserNetwork};
 
 /// File descriptors that the child inherits, by number.
 pub(super) const LINK_FD: i32 = 3;
 pub(super) const QMP_FD: i32 = 4;
+pub(super) const STATE_FD: i32 = 5;
 
 /// MiB for translated code. Smaller buffers are flushed too often while a
 /// guest boots; larger ones are memory that every machine holds.
 const TRANSLATION_BUFFER_MIB: u32 = 64;
 
+/// What a machine begins with.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum From<'a> {
+    /// Its kernel.
+    Boot,
+    /// The memory in this file, and the devices' state in [`STATE_FD`].
+    Saved(&'a Path),
+}
+
 /// QEMU's arguments for a machine.
-pub(super) fn arguments(spec: &LaunchSpec) -> Vec<OsString> {
+pub(super) fn arguments(spec: &LaunchSpec, from: From<'_>) -> Vec<OsString> {
     let mut args = machine(spec);
+    args.extend(match from {
+        From::Boot => boot(spec),
+        From::Saved(memory) => saved(spec, memory),
+    });
     args.extend(channels());
     for (index, disk) in spec.disks.iter().enumerate() {
         args.extend(self::disk(index, disk));
@@ -27,13 +41,17 @@ pub(super) fn arguments(spec: &LaunchSpec) -> Vec<OsString> {
     args
 }
 
+/// A saved state holds neither a description of itself nor of the machine's
+/// settings: what it may be loaded into is judged before.
+const MACHINE: &str = "microvm,acpi=on,pit=off,pic=off,rtc=on,x-option-roms=off,isa-serial=on,\
+                       memory-backend=ram,suppress-vmdesc=on";
+const SETTINGS: &str = "migration.send-configuration=off";
+
 fn machine(spec: &LaunchSpec) -> Vec<OsString> {
     let mut args = words(&[
-        "-name",
-        &format!("mimeo-{}", spec.name),
         // Devices that no guest of ours uses cost time to make and to probe.
         "-M",
-        "microvm,acpi=on,pit=off,pic=off,rtc=on,x-option-roms=off,isa-serial=on",
+        MACHINE,
         "-accel",
         &accelerator(spec.accelerator),
         "-cpu",
@@ -42,12 +60,8 @@ fn machine(spec: &LaunchSpec) -> Vec<OsString> {
         &spec.cpus.to_string(),
         "-m",
         &format!("{}M", spec.memory_mib),
-    ]);
-    args.extend(["-kernel".into(), spec.kernel.clone().into_os_string()]);
-    args.extend(["-initrd".into(), spec.initramfs.clone().into_os_string()]);
-    args.extend(words(&[
-        "-append",
-        &spec.command_line,
+        "-global",
+        SETTINGS,
         "-nodefaults",
         "-no-user-config",
         "-no-reboot",
@@ -57,8 +71,40 @@ fn machine(spec: &LaunchSpec) -> Vec<OsString> {
         "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
         "-device",
         "virtio-rng-device",
-    ]));
+    ]);
+    args.push("-name".into());
+    args.push(format!("mimeo-{}", spec.name).into());
     args
+}
+
+/// The memory has a file, though nobody sees it, so that it can be found in
+/// the process by name.
+fn boot(spec: &LaunchSpec) -> Vec<OsString> {
+    let memory = format!("memory-backend-memfd,id=ram,size={}M,share=on", spec.memory_mib);
+    let mut args = words(&["-append", &spec.command_line, "-object", &memory]);
+    args.extend(["-kernel".into(), spec.kernel.clone().into_os_string()]);
+    args.extend(["-initrd".into(), spec.initramfs.clone().into_os_string()]);
+    args
+}
+
+/// Pages that the guest does not write are the file's own, and so are shared
+/// with all others that map it.
+fn saved(spec: &LaunchSpec, memory: &Path) -> Vec<OsString> {
+    let mut object =
+        OsString::from(format!("memory-backend-file,id=ram,size={}M,share=off,mem-path=", spec.memory_mib));
+    object.push(escape(memory));
+    let mut args = words(&["-S", "-incoming", &format!("fd:{STATE_FD}"), "-object"]);
+    args.push(object);
+    args
+}
+
+/// What a saved state depends on.
+pub(super) fn shape(spec: &LaunchSpec) -> String {
+    let disks: Vec<_> = spec.disks.iter().map(|disk| format!("{}:{}", disk.serial, disk.read_only)).collect();
+    let mut words = machine(&LaunchSpec { name: String::new(), ..spec.clone() });
+    words.extend(channels());
+    let words: Vec<_> = words.iter().map(|word| word.to_string_lossy()).collect();
+    format!("{} disks {} network {}", words.join(" "), disks.join(","), spec.network.is_some())
 }
 
 fn accelerator(accelerator: Accelerator) -> String {
@@ -97,7 +143,11 @@ fn channels() -> Vec<OsString> {
 }
 
 fn disk(index: usize, disk: &Disk) -> Vec<OsString> {
-    let mut drive = OsString::from(format!("if=none,id=disk{index},format=raw,file="));
+    let format = match disk.format {
+        DiskFormat::Raw => "raw",
+        DiskFormat::Qcow2 => "qcow2",
+    };
+    let mut drive = OsString::from(format!("if=none,id={},format={format},file=", disk.serial));
     drive.push(escape(&disk.path));
     // A disk of a machine that ends with its monitor needs no flush to the
     // platter; a failed write is the guest's to handle, not a reason to stop.
@@ -109,7 +159,7 @@ fn disk(index: usize, disk: &Disk) -> Vec<OsString> {
         "-drive".into(),
         drive,
         "-device".into(),
-        format!("virtio-blk-device,drive=disk{index},serial={}", disk.serial).into(),
+        format!("virtio-blk-device,id=disk{index},drive={0},serial={0}", disk.serial).into(),
     ]
 }
 
@@ -153,9 +203,10 @@ mod tests {
 
     #[test]
     fn a_read_only_disk_is_read_only_for_qemu_too() {
-        let disk = Disk { path: "/i".into(), serial: "image".into(), read_only: true };
+        let disk =
+            Disk { path: "/i".into(), serial: "image".into(), read_only: true, format: DiskFormat::Raw };
         let args = super::disk(0, &disk);
         assert!(args[1].to_string_lossy().ends_with(",readonly=on"));
-        assert_eq!(args[3], "virtio-blk-device,drive=disk0,serial=image");
+        assert_eq!(args[3], "virtio-blk-device,id=disk0,drive=image,serial=image");
     }
 }

@@ -1,0 +1,60 @@
+//! Where the guest's memory lies in QEMU's process.
+
+use std::fs;
+use std::io;
+use std::path::PathBuf;
+
+use crate::{GuestMemory, MemoryPiece};
+
+/// What QEMU gives to the file that it makes for memory.
+const MEMFD: &str = "/memfd:memory-backend-memfd";
+
+/// The file behind a guest's memory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Backing {
+    /// One that nobody else sees.
+    Memfd,
+    /// A saved machine's, mapped privately.
+    File(PathBuf),
+}
+
+/// Finds the memory by the name of its file.
+pub(super) fn find(pid: u32, backing: &Backing) -> io::Result<GuestMemory> {
+    let maps = fs::read_to_string(format!("/proc/{pid}/maps"))?;
+    let is_it = |name: &str| match backing {
+        Backing::Memfd => name.starts_with(MEMFD),
+        Backing::File(path) => path.to_str() == Some(name.strip_suffix(" (deleted)").unwrap_or(name)),
+    };
+    let pieces: Vec<_> = maps.lines().filter_map(|line| piece(line, is_it)).collect();
+    if pieces.is_empty() {
+        return Err(io::Error::new(io::ErrorKind::NotFound, "no mapping has its file's name"));
+    }
+    Ok(GuestMemory { pid, pieces, over_file: *backing != Backing::Memfd })
+}
+
+/// `7f00-7f10 rw-p 00001000 fe:00 42   /a/path`
+fn piece(line: &str, is_it: impl Fn(&str) -> bool) -> Option<MemoryPiece> {
+    let mut words = line.splitn(6, ' ');
+    let (range, offset) = (words.next()?, words.nth(1)?);
+    if !is_it(words.nth(2)?.trim_start()) {
+        return None;
+    }
+    let (from, to) = range.split_once('-')?;
+    let number = |text| u64::from_str_radix(text, 16).ok();
+    let (address, end) = (number(from)?, number(to)?);
+    Some(MemoryPiece { address, offset: number(offset)?, length: end - address })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mapping_is_known_by_its_files_name() {
+        let line = "7f0000001000-7f0000003000 rw-p 00002000 fe:00 1234                       /a b/memory";
+        let wanted = MemoryPiece { address: 0x7f00_0000_1000, offset: 0x2000, length: 0x2000 };
+        assert_eq!(piece(line, |name| name == "/a b/memory"), Some(wanted));
+        assert_eq!(piece(line, |name| name == "memory"), None);
+        assert_eq!(piece("7f00-7f10 rw-p 00000000 00:00 0", |_| true), None);
+    }
+}
