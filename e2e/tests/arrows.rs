@@ -5,13 +5,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Who may use whom, of our own crates.
-const ARROWS: [(&str, &[&str]); 7] = [
+const ARROWS: [(&str, &[&str]); 8] = [
     ("agent", &["agent-protocol"]),
     ("agent-protocol", &[]),
     ("cli", &["agent-protocol", "engine", "image", "net", "vmm"]),
-    ("engine", &["agent-protocol", "image", "net", "vmm"]),
+    ("engine", &["agent-protocol", "image", "net", "pager", "vmm"]),
     ("image", &[]),
     ("net", &[]),
+    ("pager", &[]),
     ("vmm", &[]),
 ];
 

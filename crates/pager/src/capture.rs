@@ -1,0 +1,218 @@
+//! A copy of a guest's memory in the making.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use rustix::fs::FallocateFlags;
+use tempfile::TempPath;
+
+use crate::error::FileError;
+use crate::fence::{self, Mapping};
+use crate::memory::{Held, Memory};
+use crate::region::{Piece, Region};
+use crate::{PagerError, Pages, digest};
+
+/// Pieces that one system call copies: the kernel's own limit (`UIO_MAXIOV`).
+const PIECES_AT_ONCE: usize = 1024;
+/// Bytes of one piece, so that the work divides evenly.
+const PIECE_BYTES: u64 = 1 << 20;
+/// Bytes that one system call is to copy, about.
+const BATCH_BYTES: u64 = 4 << 20;
+/// Threads that copy: the guest's own stand still meanwhile. Two fill the memory's bandwidth of a small host.
+const COPIERS: usize = 2;
+/// Below this, starting a thread costs more than it saves.
+const LEAST_FOR_THREADS: u64 = 8 << 20;
+
+/// A copy of a guest's memory in the making: [`Capture::prepare`] while the guest runs, [`Capture::take`] while it
+/// stands still, [`Capture::finish`] when it runs again. Dropped before that, or failed, it leaves no file.
+#[derive(Debug)]
+pub struct Capture {
+    memory: Memory,
+    mapping: Mapping,
+    file: File,
+    /// Removes the file unless it is kept.
+    path: TempPath,
+    /// The pages that the disk has room for, and the mapping page tables.
+    room: Pages,
+    /// All pages that were ever written.
+    written: Pages,
+    taken: Pages,
+}
+
+impl Capture {
+    /// Makes `path`, a sparse file as long as the guest's memory, and prepares room in it for the pages that
+    /// are changed now, so that nearly all that is left to [`Capture::take`] is to copy memory.
+    ///
+    /// The caller must be root, or of the same user and the process its descendant.
+    ///
+    /// # Errors
+    /// When the regions are none, the process has ended or may not be looked at, or the file exists, cannot be made
+    /// or has no room.
+    pub fn prepare(pid: u32, regions: Vec<Region>, held: Held, path: &Path) -> Result<Self, PagerError> {
+        let memory = Memory::open(pid, regions, held)?;
+        let room = memory.changed()?;
+        let file = OpenOptions::new().read(true).write(true).create_new(true).open(path);
+        let file = file.map_err(FileError::writing(path))?;
+        let path = TempPath::try_from_path(path).map_err(FileError::writing(path))?;
+        let mapping = make_room(&file, memory.regions().end(), &room).map_err(FileError::writing(&path))?;
+        Ok(Self { memory, mapping, file, path, room, written: Pages::default(), taken: Pages::default() })
+    }
+
+    /// Copies the pages that are changed now, and says which they are. The guest must stand still.
+    ///
+    /// # Errors
+    /// When the process has ended, its memory cannot be read, or there is no room for what has changed since
+    /// [`Capture::prepare`].
+    pub fn take(&mut self) -> Result<Pages, PagerError> {
+        self.taken = self.memory.changed()?;
+        self.written = self.written.union(&self.taken);
+        self.copy_to_room(&self.taken.common(&self.room))?;
+        self.write_beyond(&self.taken.minus(&self.room))?;
+        self.memory.still_there()?;
+        Ok(self.taken.clone())
+    }
+
+    /// Keeps the file. `digest`: gives what [`digest()`](crate::digest()) says of it and of the pages that
+    /// [`Capture::take`] gave last. `sync`: waits until the disk has it; the directory's entry is the caller's to sync.
+    ///
+    /// # Errors
+    /// When the file cannot be written or read.
+    pub fn finish(self, digest: bool, sync: bool) -> Result<Option<String>, PagerError> {
+        let Self { mapping, file, path, room, written, taken, .. } = self;
+        drop(mapping);
+        release(&file, &room.union(&written).minus(&taken)).map_err(FileError::writing(&path))?;
+        let digest =
+            digest.then(|| digest::of(&file, &taken)).transpose().map_err(FileError::reading(&path))?;
+        if sync {
+            file.sync_all().map_err(FileError::writing(&path))?;
+        }
+        let shown = path.to_path_buf();
+        path.keep().map_err(|error| FileError::writing(&shown)(error.error))?;
+        Ok(digest)
+    }
+
+    fn copy_to_room(&self, pages: &Pages) -> Result<(), PagerError> {
+        let pieces = self.memory.regions().pieces(pages, PIECE_BYTES);
+        let batches = batches(&pieces);
+        let next = AtomicUsize::new(0);
+        let work = || {
+            while let Some(batch) = batches.get(next.fetch_add(1, Ordering::Relaxed)) {
+                self.copy_batch(batch)?;
+            }
+            Ok(())
+        };
+        if pages.bytes() < LEAST_FOR_THREADS {
+            return work();
+        }
+        std::thread::scope(|scope| {
+            let others: Vec<_> = (1..COPIERS).map(|_| scope.spawn(work)).collect();
+            let own = work();
+            others.into_iter().fold(own, |result, other| {
+                let broken = || Err(self.unreadable(0, io::Error::other("a thread that copies failed")));
+                result.and(other.join().unwrap_or_else(|_| broken()))
+            })
+        })
+    }
+
+    /// The kernel may copy less than it is told, and goes on from there.
+    fn copy_batch(&self, batch: &[Piece]) -> Result<(), PagerError> {
+        let mut left = batch.to_vec();
+        while let Some(first) = left.first() {
+            let address = first.address;
+            let copied = fence::copy(self.memory.pid(), &left, &self.mapping);
+            let copied = copied.map_err(|source| self.unreadable(address, source))?;
+            if copied == 0 {
+                return Err(self.unreadable(address, io::ErrorKind::UnexpectedEof.into()));
+            }
+            advance(&mut left, copied as u64);
+        }
+        Ok(())
+    }
+
+    /// By a write, which can say that the disk is full.
+    fn write_beyond(&self, pages: &Pages) -> Result<(), PagerError> {
+        let mut buffer = vec![0; PIECE_BYTES as usize];
+        for piece in self.memory.regions().pieces(pages, PIECE_BYTES) {
+            let bytes = &mut buffer[..piece.length as usize];
+            let read = fence::read(self.memory.pid(), piece.address, bytes);
+            let read = read.map_err(|source| self.unreadable(piece.address, source))?;
+            if read < bytes.len() {
+                let at = piece.address + read as u64;
+                return Err(self.unreadable(at, io::ErrorKind::UnexpectedEof.into()));
+            }
+            self.file.write_all_at(bytes, piece.offset).map_err(FileError::writing(&self.path))?;
+        }
+        Ok(())
+    }
+
+    fn unreadable(&self, address: u64, source: io::Error) -> PagerError {
+        let pid = self.memory.pid();
+        match source.raw_os_error() {
+            Some(libc::ESRCH) => PagerError::Gone { pid },
+            _ => PagerError::Read { pid, address, source },
+        }
+    }
+}
+
+/// Allocates first, so that it is known that the disk has room; then maps.
+fn make_room(file: &File, length: u64, room: &Pages) -> io::Result<Mapping> {
+    file.set_len(length)?;
+    for run in room.extents() {
+        rustix::fs::fallocate(file, FallocateFlags::empty(), run.start, run.end - run.start)?;
+    }
+    let mapping = Mapping::shared(file, length)?;
+    for run in room.extents() {
+        match mapping.populate(run) {
+            // Linux before 5.14 has no such advice: the copy takes longer, and that is all.
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => break,
+            result => result?,
+        }
+    }
+    Ok(mapping)
+}
+
+/// Gives back what was prepared for pages that then were not taken.
+fn release(file: &File, pages: &Pages) -> io::Result<()> {
+    for run in pages.extents() {
+        let punch = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        rustix::fs::fallocate(file, punch, run.start, run.end - run.start)?;
+    }
+    Ok(())
+}
+
+/// Divides pieces among system calls.
+fn batches(pieces: &[Piece]) -> Vec<&[Piece]> {
+    let mut batches = Vec::new();
+    let mut rest = pieces;
+    while !rest.is_empty() {
+        let mut bytes = 0;
+        let fits = |piece: &&Piece| {
+            bytes += piece.length;
+            bytes <= BATCH_BYTES
+        };
+        let count = rest.iter().take(PIECES_AT_ONCE).take_while(fits).count();
+        let (batch, after) = rest.split_at(count);
+        batches.push(batch);
+        rest = after;
+    }
+    batches
+}
+
+/// Leaves out the bytes that are done.
+fn advance(pieces: &mut Vec<Piece>, mut done: u64) {
+    let whole = pieces.iter().take_while(|piece| {
+        let passed = piece.length <= done;
+        done -= if passed { piece.length } else { 0 };
+        passed
+    });
+    let whole = whole.count();
+    pieces.drain(..whole);
+    if let Some(first) = pieces.first_mut() {
+        first.address += done;
+        first.offset += done;
+        first.length -= done;
+    }
+}

@@ -1,0 +1,61 @@
+//! What names a file of memory by its content.
+
+use std::fs::File;
+use std::io;
+use std::path::Path;
+
+use blake3::Hasher;
+
+use crate::{FileError, PAGE, Pages, sparse};
+
+const ZEROS: [u8; PAGE as usize] = [0; PAGE as usize];
+
+/// The blake3 digest, in hexadecimal, of a file's pages: of their bytes, then of the list of them, then of the file's
+/// length. With no pages named, of all that are not zeros; it does not depend on where the file has holes.
+///
+/// # Errors
+/// When the file cannot be read.
+pub fn digest(file: &Path, pages: Option<&Pages>) -> Result<String, FileError> {
+    let open = File::open(file).and_then(|open| match pages {
+        Some(pages) => of(&open, pages),
+        None => of_all(&open),
+    });
+    open.map_err(FileError::reading(file))
+}
+
+/// The digest of these pages.
+pub(crate) fn of(file: &File, pages: &Pages) -> io::Result<String> {
+    let mut hasher = Hasher::new();
+    sparse::each_piece(file, pages, |_, piece| {
+        hasher.update(piece);
+        io::Result::Ok(())
+    })?;
+    close(hasher, file, pages)
+}
+
+fn of_all(file: &File) -> io::Result<String> {
+    let mut hasher = Hasher::new();
+    let mut pages = Pages::default();
+    sparse::each_piece(file, &sparse::data(file)?, |offset, piece| {
+        let mut page = offset / PAGE;
+        for stretch in piece.as_chunks().0.chunk_by(|one, next| (*one == ZEROS) == (*next == ZEROS)) {
+            let end = page + stretch.len() as u64;
+            if stretch[0] != ZEROS {
+                hasher.update(stretch.as_flattened());
+                pages.insert_run(page..end);
+            }
+            page = end;
+        }
+        io::Result::Ok(())
+    })?;
+    close(hasher, file, &pages)
+}
+
+/// The list ends with its own length, so that no bytes of pages can pass for it.
+fn close(mut hasher: Hasher, file: &File, pages: &Pages) -> io::Result<String> {
+    let list = pages.to_bytes();
+    hasher.update(&list);
+    hasher.update(&(list.len() as u64).to_le_bytes());
+    hasher.update(&file.metadata()?.len().to_le_bytes());
+    Ok(hasher.finalize().to_hex().to_string())
+}

@@ -1,0 +1,175 @@
+//! The unsafe calls of this crate, and nothing else.
+#![expect(
+    unsafe_code,
+    reason = "mapping a file, listing pages and copying another process's memory have no safe form"
+)]
+
+use std::ffi::c_void;
+use std::fs::File;
+use std::io;
+use std::ops::Range;
+use std::ptr;
+
+use rustix::ioctl::{Ioctl, IoctlOutput, Opcode, opcode};
+use rustix::mm::{Advice, MapFlags, ProtFlags};
+
+use crate::region::Piece;
+
+/// A file mapped shared, that only the kernel writes to on our behalf: nothing here ever touches its bytes, so that
+/// neither a full disk nor a file cut short can raise a signal in this process.
+#[derive(Debug)]
+pub(crate) struct Mapping {
+    address: usize,
+    length: usize,
+}
+
+impl Mapping {
+    /// Maps the first `length` bytes, which must not be 0.
+    pub(crate) fn shared(file: &File, length: u64) -> io::Result<Self> {
+        let length = usize::try_from(length).map_err(io::Error::other)?;
+        let rights = ProtFlags::READ | ProtFlags::WRITE;
+        // SAFETY: a new mapping at an address of the kernel's choice overlaps nothing that Rust knows of.
+        let address =
+            unsafe { rustix::mm::mmap(ptr::null_mut(), length, rights, MapFlags::SHARED, file, 0) }?;
+        Ok(Self { address: address as usize, length })
+    }
+
+    /// Has the kernel prepare page tables for writing to a range of bytes, so that it need not when they are written.
+    pub(crate) fn populate(&self, range: Range<u64>) -> io::Result<()> {
+        let length = range.end.saturating_sub(range.start) as usize;
+        let start = self.place(range.start, length)?;
+        // SAFETY: the range is within our own mapping, and populating it changes none of its bytes.
+        unsafe { rustix::mm::madvise(start, length, Advice::LinuxPopulateWrite) }?;
+        Ok(())
+    }
+
+    /// Where `length` bytes from an offset on lie, if they are all within.
+    fn place(&self, offset: u64, length: usize) -> io::Result<*mut c_void> {
+        let offset = usize::try_from(offset).map_err(io::Error::other)?;
+        let fits = offset.checked_add(length).is_some_and(|end| end <= self.length);
+        if !fits {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        Ok((self.address + offset) as *mut c_void)
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: the mapping is ours alone, and no reference into it was ever made.
+        unsafe { rustix::mm::munmap(self.address as *mut c_void, self.length) }.ok();
+    }
+}
+
+/// Copies pieces of another process's memory to their offsets in a mapping, and says how many bytes it came to.
+/// A process that has ended gives `ESRCH`.
+pub(crate) fn copy(pid: u32, pieces: &[Piece], into: &Mapping) -> io::Result<usize> {
+    let vector = |base, length| libc::iovec { iov_base: base, iov_len: length };
+    let length = |piece: &Piece| piece.length as usize;
+    let local =
+        pieces.iter().map(|piece| Ok(vector(into.place(piece.offset, length(piece))?, length(piece))));
+    let local: Vec<_> = local.collect::<io::Result<_>>()?;
+    let remote: Vec<_> =
+        pieces.iter().map(|piece| vector(piece.address as *mut c_void, length(piece))).collect();
+    // SAFETY: each local vector was just seen to lie within `into`, which is borrowed, stays mapped meanwhile, and
+    // whose bytes no reference points to. The remote ones are addresses in the other process, for the kernel to judge.
+    unsafe { read_memory(pid, &local, &remote) }
+}
+
+/// Copies another process's memory from an address on, as [`copy`].
+pub(crate) fn read(pid: u32, address: u64, into: &mut [u8]) -> io::Result<usize> {
+    let local = libc::iovec { iov_base: into.as_mut_ptr().cast(), iov_len: into.len() };
+    let remote = libc::iovec { iov_base: address as *mut c_void, iov_len: into.len() };
+    // SAFETY: the local vector is exactly `into`, which is borrowed for writing. The remote one is an address in the
+    // other process, for the kernel to judge.
+    unsafe { read_memory(pid, &[local], &[remote]) }
+}
+
+/// # Safety
+/// The local vectors must be memory that may be written to.
+unsafe fn read_memory(pid: u32, local: &[libc::iovec], remote: &[libc::iovec]) -> io::Result<usize> {
+    let pid = libc::pid_t::try_from(pid).map_err(|_| io::Error::from_raw_os_error(libc::ESRCH))?;
+    let (locals, remotes) = (local.len() as libc::c_ulong, remote.len() as libc::c_ulong);
+    // SAFETY: both pointers are those of slices, given with their lengths; the rest is the caller's promise.
+    let count = unsafe { libc::process_vm_readv(pid, local.as_ptr(), locals, remote.as_ptr(), remotes, 0) };
+    usize::try_from(count).map_err(|_| io::Error::last_os_error())
+}
+
+/// What the kernel is to list, and where; `struct pm_scan_arg` of linux/fs.h.
+#[repr(C)]
+#[derive(Debug, Default)]
+struct ScanArgument {
+    size: u64,
+    flags: u64,
+    start: u64,
+    end: u64,
+    walk_end: u64,
+    vector: u64,
+    vector_length: u64,
+    most_pages: u64,
+    category_inverted: u64,
+    category_mask: u64,
+    category_any_of: u64,
+    return_mask: u64,
+}
+
+/// A run of addresses; `struct page_region` of linux/fs.h.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Found {
+    pub(crate) start: u64,
+    pub(crate) end: u64,
+    categories: u64,
+}
+
+const IS_FILE: u64 = 1 << 2;
+const IS_PRESENT: u64 = 1 << 3;
+const IS_SWAPPED: u64 = 1 << 4;
+
+/// Lists what is present or swapped out, to `found`; gives how many runs there are, and the address that the list
+/// ends at. `own`: pages of files are left out. A kernel before 6.7 gives `ENOTTY`.
+pub(crate) fn scan(
+    pagemap: &File,
+    addresses: Range<u64>,
+    own: bool,
+    found: &mut [Found],
+) -> io::Result<(usize, u64)> {
+    let only = if own { IS_FILE } else { 0 };
+    let argument = ScanArgument {
+        size: size_of::<ScanArgument>() as u64,
+        start: addresses.start,
+        end: addresses.end,
+        vector: found.as_mut_ptr().expose_provenance() as u64,
+        vector_length: found.len() as u64,
+        category_inverted: only,
+        category_mask: only,
+        category_any_of: IS_PRESENT | IS_SWAPPED,
+        ..ScanArgument::default()
+    };
+    // SAFETY: `found` is borrowed for writing, its length is given with it, and any bytes make a `Found`.
+    Ok(unsafe { rustix::ioctl::ioctl(pagemap, Scan(argument)) }?)
+}
+
+struct Scan(ScanArgument);
+
+// SAFETY: the opcode is that of PAGEMAP_SCAN, whose argument has the layout of `ScanArgument`; the kernel writes back
+// no more than that, and into the vector that it names.
+unsafe impl Ioctl for Scan {
+    type Output = (usize, u64);
+
+    const IS_MUTATING: bool = true;
+
+    fn opcode(&self) -> Opcode {
+        opcode::read_write::<ScanArgument>(b'f', 16)
+    }
+
+    fn as_ptr(&mut self) -> *mut c_void {
+        (&raw mut self.0).cast()
+    }
+
+    unsafe fn output_from_ptr(count: IoctlOutput, argument: *mut c_void) -> rustix::io::Result<Self::Output> {
+        // SAFETY: it is what `as_ptr` gave.
+        let argument = unsafe { &*argument.cast::<ScanArgument>() };
+        Ok((usize::try_from(count).unwrap_or(0), argument.walk_end))
+    }
+}

@@ -1,0 +1,78 @@
+//! Sparse files: where their data is, and how it is copied.
+
+use std::fs::File;
+use std::io;
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+
+use rustix::fs::SeekFrom;
+use rustix::io::Errno;
+
+use crate::{PAGE, Pages};
+
+/// Bytes that one call copies.
+pub(crate) const BUFFER: usize = 1 << 20;
+
+/// Tells of each extent of data within a range of bytes.
+pub(crate) fn each_extent(
+    file: &File,
+    range: Range<u64>,
+    mut tell: impl FnMut(Range<u64>),
+) -> io::Result<()> {
+    let mut at = range.start;
+    while at < range.end {
+        let start = match rustix::fs::seek(file, SeekFrom::Data(at)) {
+            Ok(start) if start < range.end => start,
+            Ok(_) | Err(Errno::NXIO) => break,
+            Err(error) => return Err(error.into()),
+        };
+        at = rustix::fs::seek(file, SeekFrom::Hole(start))?;
+        tell(start..at.min(range.end));
+    }
+    Ok(())
+}
+
+/// The pages that bytes lie in.
+pub(crate) fn pages(bytes: Range<u64>) -> Range<u64> {
+    bytes.start / PAGE..bytes.end.div_ceil(PAGE)
+}
+
+/// The pages that a file has data for.
+pub(crate) fn data(file: &File) -> io::Result<Pages> {
+    let mut found = Pages::default();
+    let length = file.metadata()?.len();
+    each_extent(file, 0..length, |extent| found.insert_run(pages(extent)))?;
+    Ok(found)
+}
+
+/// Tells of the bytes of these pages, a piece of whole pages at a time. Beyond the file's end there are zeros.
+pub(crate) fn each_piece<E: From<io::Error>>(
+    file: &File,
+    pages: &Pages,
+    mut tell: impl FnMut(u64, &[u8]) -> Result<(), E>,
+) -> Result<(), E> {
+    let mut buffer = vec![0; BUFFER];
+    for run in pages.extents() {
+        for offset in run.clone().step_by(BUFFER) {
+            let length = BUFFER.min((run.end - offset) as usize);
+            let piece = &mut buffer[..length];
+            read_padded(file, piece, offset)?;
+            tell(offset, piece)?;
+        }
+    }
+    Ok(())
+}
+
+fn read_padded(file: &File, into: &mut [u8], offset: u64) -> io::Result<()> {
+    let mut read = 0;
+    while read < into.len() {
+        match file.read_at(&mut into[read..], offset + read as u64) {
+            Ok(0) => break,
+            Ok(count) => read += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    into[read..].fill(0);
+    Ok(())
+}
