@@ -16,9 +16,11 @@
 //! ```
 //!
 //! [`Store`] is the way in. Each of its verbs is a file: `pull`, `import`, `find`, `list`, `inspect`, `remove`,
-//! `prune`. [`blank::create`] makes the writable disk that a machine lays over the image.
+//! `prune`. [`blank::create`] makes the writable disk that a machine lays over the image, [`overlay::create`] one that
+//! starts as a copy of another.
 
 pub mod blank;
+pub mod overlay;
 
 mod blobs;
 mod build;
