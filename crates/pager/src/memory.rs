@@ -158,3 +158,54 @@ fn read(pagemap: &File, region: &Region, own: bool) -> io::Result<Pages> {
 fn number(region: &Region, address: u64) -> u64 {
     (address - region.address + region.offset) / PAGE
 }
+
+#[cfg(test)]
+mod tests {
+    use std::process::{Child, Command};
+
+    use super::*;
+
+    /// All that a process has mapped, but for what is the kernel's.
+    fn regions(pid: u32) -> Vec<Region> {
+        let maps = std::fs::read_to_string(format!("/proc/{pid}/maps")).expect("read");
+        let parse = |line: &str| {
+            let (start, end) = line.split(' ').next()?.split_once('-')?;
+            let [start, end] = [start, end].map(|hex| u64::from_str_radix(hex, 16));
+            let (start, end) = (start.ok()?, end.ok()?);
+            (end < 1 << 47).then_some(Region { address: start, offset: 0, length: end - start })
+        };
+        maps.lines().filter_map(parse).collect()
+    }
+
+    /// A process that has come to rest, with files mapped and memory of its own.
+    fn asleep() -> Child {
+        let child = Command::new("sleep").arg("60").spawn().expect("spawned");
+        let call = format!("/proc/{}/wchan", child.id());
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+        while std::fs::read_to_string(&call).is_ok_and(|call| !call.contains("nanosleep")) {
+            assert!(std::time::Instant::now() < deadline, "the process does not come to rest");
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        child
+    }
+
+    #[test]
+    fn the_kernel_lists_what_the_page_table_says() {
+        let mut child = asleep();
+        let pagemap = File::open(format!("/proc/{}/pagemap", child.id())).expect("opened");
+        let mut count = [0, 0];
+        for region in regions(child.id()) {
+            for own in [false, true] {
+                let pages = read(&pagemap, &region, own).expect("read");
+                match scanned(&pagemap, &region, own) {
+                    Ok(scanned) => assert_eq!(scanned, pages, "{region:?}"),
+                    Err(error) => assert_eq!(error.raw_os_error(), Some(libc::ENOTTY), "{error}"),
+                }
+                count[usize::from(own)] += pages.count();
+            }
+        }
+        child.kill().expect("killed");
+        child.wait().expect("waited");
+        assert!(0 < count[1] && count[1] < count[0], "{count:?}");
+    }
+}

@@ -174,6 +174,12 @@ fn judge(pair: &[u8; RUN_BYTES], run: usize, least: u64, limit: u64) -> Result<R
     Ok(start..end)
 }
 
+impl From<Range<u64>> for Pages {
+    fn from(run: Range<u64>) -> Self {
+        std::iter::once(run).collect()
+    }
+}
+
 impl FromIterator<Range<u64>> for Pages {
     fn from_iter<I: IntoIterator<Item = Range<u64>>>(runs: I) -> Self {
         let mut pages = Self::default();

@@ -1,0 +1,175 @@
+//! Times of a capture: `cargo run --release -p mimeo-pager --example measure -- [DIRECTORY]`.
+//!
+//! The memory is that of another process, this program once more.
+#![allow(unsafe_code, reason = "the other process maps a file privately")]
+#![allow(clippy::print_stdout, reason = "it is what the program is for")]
+
+use std::error::Error;
+use std::fs::{self, File, OpenOptions};
+use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use mimeo_pager::{Capture, Held, PAGE, Pages, Region, changed, digest, lay};
+use rustix::mm::{MapFlags, ProtFlags};
+
+const MIB: u64 = 1 << 20;
+const RUNS: usize = 7;
+
+type Outcome<T = ()> = Result<T, Box<dyn Error>>;
+
+fn main() -> Outcome {
+    let arguments: Vec<_> = std::env::args().collect();
+    let words: Vec<_> = arguments.iter().map(String::as_str).collect();
+    match words[1..] {
+        ["child", kind, file, length, touched, run] => {
+            other_process(kind, Path::new(file), length.parse()?, touched.parse()?, run.parse()?)
+        }
+        [] => measure(&std::env::temp_dir()),
+        [folder] => measure(Path::new(folder)),
+        _ => Err("usage: measure [DIRECTORY]".into()),
+    }
+}
+
+fn measure(folder: &Path) -> Outcome {
+    let folder = tempfile::tempdir_in(folder)?;
+    let at = |name: &str| folder.path().join(name);
+    println!("least, median and most of {RUNS} runs, in milliseconds");
+    for (kind, held) in [("private", Held::Private), ("memfd", Held::Shared)] {
+        for mebibytes in [256, 1024, 4096] {
+            let other = Other::start(kind, &at("parent"), mebibytes * MIB, 20 * MIB, 32)?;
+            let name = format!("changed(), {kind}, 20 of {mebibytes} MiB, runs of 32 pages");
+            time(&name, || Ok(changed(other.pid(), &[other.region], held).map(drop)?))?;
+        }
+        for run in [1, 8, 256] {
+            let other = Other::start(kind, &at("parent"), 1024 * MIB, 100 * MIB, run)?;
+            let name = format!("{kind}, 100 of 1024 MiB, runs of {run} pages");
+            capture(&name, &other, held, &at("diff"))?;
+        }
+    }
+    flat(&at("parent"), &at("diff"), &at("flat"))
+}
+
+fn capture(name: &str, other: &Other, held: Held, diff: &Path) -> Outcome {
+    let mut times = [const { Vec::new() }; 4];
+    for _ in 0..RUNS {
+        let start = Instant::now();
+        let mut capture = Capture::prepare(other.pid(), vec![other.region], held, diff)?;
+        let prepared = Instant::now();
+        let pages = capture.take()?;
+        let taken = Instant::now();
+        capture.finish(false, false)?;
+        let finished = Instant::now();
+        digest(diff, Some(&pages))?;
+        let laps = [start, prepared, taken, finished, Instant::now()];
+        times.iter_mut().zip(laps.windows(2)).for_each(|(times, lap)| times.push(lap[1] - lap[0]));
+        fs::remove_file(diff)?;
+    }
+    for (part, times) in ["prepare()", "take()", "finish()", "digest()"].into_iter().zip(times) {
+        tell(&format!("{part}, {name}"), times);
+    }
+    Ok(())
+}
+
+/// A parent of 100 MiB in 1 GiB, and 20 MiB that differ.
+fn flat(parent: &Path, diff: &Path, target: &Path) -> Outcome {
+    let every = |stride: u64, run: u64, bytes: u64| -> Pages {
+        (0..bytes / (run * PAGE)).map(|number| number * stride..number * stride + run).collect()
+    };
+    let pages = every(128, 32, 20 * MIB);
+    fill(parent, 1024 * MIB, &every(512, 256, 100 * MIB))?;
+    fill(diff, 1024 * MIB, &pages)?;
+    time("lay(), 20 MiB over 100 MiB", || {
+        // To replace a file costs more: ext4 writes the new one out then.
+        fs::remove_file(target).ok();
+        Ok(lay(parent, diff, &pages, target)?)
+    })?;
+    time("digest() of it", || Ok(digest(target, None).map(drop)?))
+}
+
+fn fill(path: &Path, length: u64, pages: &Pages) -> Outcome {
+    use std::os::unix::fs::FileExt;
+    let file = File::create(path)?;
+    file.set_len(length)?;
+    for run in pages.runs() {
+        file.write_all_at(&vec![7; ((run.end - run.start) * PAGE) as usize], run.start * PAGE)?;
+    }
+    Ok(())
+}
+
+fn time(name: &str, act: impl Fn() -> Outcome) -> Outcome {
+    let mut times = Vec::new();
+    for _ in 0..RUNS {
+        let start = Instant::now();
+        act()?;
+        times.push(start.elapsed());
+    }
+    tell(name, times);
+    Ok(())
+}
+
+fn tell(name: &str, mut times: Vec<Duration>) {
+    times.sort();
+    let [least, median, most] = [0, RUNS / 2, RUNS - 1].map(|which| times[which].as_secs_f64() * 1e3);
+    println!("{name:58} {least:9.2} {median:9.2} {most:9.2}");
+}
+
+struct Other {
+    process: Child,
+    region: Region,
+}
+
+impl Other {
+    fn start(kind: &str, file: &Path, length: u64, touched: u64, run: u64) -> Outcome<Self> {
+        File::create(file)?.set_len(length)?;
+        let mut process = Command::new(std::env::current_exe()?)
+            .args(["child", kind])
+            .arg(file)
+            .args([length, touched, run].map(|number| number.to_string()))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let mut line = String::new();
+        let output = process.stdout.take().ok_or("no output")?;
+        BufReader::new(output).read_line(&mut line)?;
+        Ok(Self { process, region: Region { address: line.trim().parse()?, offset: 0, length } })
+    }
+
+    fn pid(&self) -> u32 {
+        self.process.id()
+    }
+}
+
+impl Drop for Other {
+    fn drop(&mut self) {
+        self.process.kill().ok();
+        self.process.wait().ok();
+    }
+}
+
+/// Writes to runs of pages all over the memory, says where it is, and waits.
+fn other_process(kind: &str, path: &Path, length: u64, touched: u64, run: u64) -> Outcome {
+    let (file, flags) = match kind {
+        "private" => (OpenOptions::new().read(true).open(path)?, MapFlags::PRIVATE),
+        _ => {
+            let file = rustix::fs::memfd_create("ram", rustix::fs::MemfdFlags::CLOEXEC)?;
+            rustix::fs::ftruncate(&file, length)?;
+            (file.into(), MapFlags::SHARED)
+        }
+    };
+    let rights = ProtFlags::READ | ProtFlags::WRITE;
+    // SAFETY: a new mapping at an address of the kernel's choice, which stays until the process ends.
+    let memory = unsafe {
+        let start = rustix::mm::mmap(std::ptr::null_mut(), length as usize, rights, flags, &file, 0)?;
+        std::slice::from_raw_parts_mut(start.cast::<u8>(), length as usize)
+    };
+    let (run, runs) = ((run * PAGE) as usize, touched / (run * PAGE));
+    let stride = (length / runs / PAGE * PAGE) as usize;
+    memory.chunks_mut(stride).take(runs as usize).for_each(|place| place[..run].fill(9));
+    let mut output = std::io::stdout();
+    writeln!(output, "{}", memory.as_ptr() as u64)?;
+    output.flush()?;
+    std::io::stdin().lines().for_each(drop);
+    Ok(())
+}

@@ -1,0 +1,113 @@
+//! Captures are what the memory was, byte by byte.
+
+use std::fs;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::Path;
+
+use mimeo_pager::{Capture, PAGE, PagerError, Pages, digest};
+
+use crate::child::Child;
+
+/// The captured pages of the file, and zeros elsewhere, are the child's.
+fn assert_same(file: &Path, pages: &Pages, memory: &[u8]) {
+    let open = fs::File::open(file).unwrap();
+    for page in pages.runs().flatten() {
+        let mut bytes = vec![0; PAGE as usize];
+        open.read_exact_at(&mut bytes, page * PAGE).unwrap();
+        let at = (page * PAGE) as usize;
+        assert!(bytes == memory[at..at + bytes.len()], "page {page} differs");
+    }
+    assert_eq!(open.metadata().unwrap().len(), memory.len() as u64);
+    assert!(open.metadata().unwrap().blocks() * 512 <= pages.bytes() + 64 * 1024, "room was left");
+}
+
+fn assert_captures(mut child: Child) {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("diff");
+    child.write(2, 3000);
+    child.write(20_000, 1);
+    child.zero(20_010, 2);
+    let mut capture = Capture::prepare(child.pid(), child.regions(), child.held, &file).unwrap();
+    // What is written after, within the room and beyond it.
+    child.write(100, 10);
+    child.write(7_000, 600);
+    child.write(29_999, 1);
+    let pages = capture.take().unwrap();
+    let wanted: Pages =
+        [2..3002, 7_000..7_600, 20_000..20_001, 20_010..20_012, 29_999..30_000].into_iter().collect();
+    assert_eq!(pages.common(&wanted), wanted);
+    let named = capture.finish(true, true).unwrap();
+    assert_same(&file, &pages, &child.memory);
+    assert_eq!(named, Some(digest(&file, Some(&pages)).unwrap()));
+}
+
+#[test]
+fn of_a_private_mapping() {
+    let folder = tempfile::tempdir().unwrap();
+    let parent = folder.path().join("parent");
+    fs::write(&parent, vec![7; 30_000 * PAGE as usize]).unwrap();
+    assert_captures(Child::private(&parent));
+}
+
+#[test]
+fn of_a_memory_file() {
+    assert_captures(Child::shared(30_000));
+}
+
+#[test]
+fn of_anonymous_memory() {
+    assert_captures(Child::anonymous(30_000));
+}
+
+#[test]
+fn pages_that_are_scattered_come_in_their_places() {
+    let mut child = Child::shared(6000);
+    (0..3000).for_each(|page| child.write(page * 2, 1));
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("diff");
+    let mut capture = Capture::prepare(child.pid(), child.regions(), child.held, &file).unwrap();
+    child.write(0, 6000);
+    let pages = capture.take().unwrap();
+    assert_eq!(pages.count(), 6000);
+    assert_eq!(capture.finish(false, false).unwrap(), None);
+    assert_same(&file, &pages, &child.memory);
+}
+
+#[test]
+fn room_that_was_not_needed_is_given_back() {
+    let mut child = Child::anonymous(512);
+    child.write(0, 300);
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("diff");
+    let mut capture = Capture::prepare(child.pid(), child.regions(), child.held, &file).unwrap();
+    child.forget(0, 290);
+    let pages = capture.take().unwrap();
+    capture.finish(false, false).unwrap();
+    child.memory[..290 * PAGE as usize].fill(0);
+    assert_same(&file, &pages, &child.memory);
+}
+
+#[test]
+fn a_process_that_dies_in_the_middle_is_named_and_leaves_no_file() {
+    let mut child = Child::shared(4000);
+    child.write(0, 4000);
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("diff");
+    let mut capture = Capture::prepare(child.pid(), child.regions(), child.held, &file).unwrap();
+    child.end();
+    let refused = capture.take().unwrap_err();
+    assert!(matches!(refused, PagerError::Gone { pid } if pid == child.pid()), "{refused:?}");
+    drop(capture);
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn a_file_that_exists_is_left_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("diff");
+    fs::write(&file, "here before").unwrap();
+    let child = Child::shared(4);
+    let refused = Capture::prepare(child.pid(), child.regions(), child.held, &file).unwrap_err();
+    assert!(matches!(refused, PagerError::File(_)), "{refused:?}");
+    assert_eq!(fs::read(&file).unwrap(), b"here before");
+}

@@ -1,0 +1,194 @@
+//! A process with memory to look at: this program once more, told over its standard input what to write.
+#![expect(unsafe_code, reason = "a mapping of a file and what is written to it have no safe form")]
+
+use std::fs::{File, OpenOptions};
+use std::io::{BufRead, BufReader, Write};
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::process::{ChildStdin, ChildStdout, Command, Stdio};
+
+use mimeo_pager::{Held, PAGE, Region};
+use rustix::mm::{MapFlags, ProtFlags};
+
+const VARIABLE: &str = "MIMEO_PAGER_TEST_CHILD";
+const TEST: &str = "child::is_told_what_to_write";
+
+/// The process, and the memory that it must have.
+pub(crate) struct Child {
+    process: std::process::Child,
+    input: ChildStdin,
+    output: BufReader<ChildStdout>,
+    address: u64,
+    pub(crate) held: Held,
+    pub(crate) memory: Vec<u8>,
+}
+
+impl Child {
+    /// Maps a file privately; its memory is the file's content.
+    pub(crate) fn private(file: &Path) -> Self {
+        Self::start(&format!("private {}", file.display()), Held::Private, std::fs::read(file).unwrap())
+    }
+
+    /// Maps a memory file of its own.
+    pub(crate) fn shared(pages: u64) -> Self {
+        Self::start(&format!("memfd {pages}"), Held::Shared, vec![0; (pages * PAGE) as usize])
+    }
+
+    /// Maps memory of no file.
+    pub(crate) fn anonymous(pages: u64) -> Self {
+        Self::start(&format!("anonymous {pages}"), Held::Shared, vec![0; (pages * PAGE) as usize])
+    }
+
+    fn start(kind: &str, held: Held, memory: Vec<u8>) -> Self {
+        let mut process = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", TEST, "--ignored", "--nocapture"])
+            .env(VARIABLE, kind)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let input = process.stdin.take().unwrap();
+        let output = BufReader::new(process.stdout.take().unwrap());
+        let mut child = Self { process, input, output, address: 0, held, memory };
+        child.address = child.answer().parse().unwrap();
+        child
+    }
+
+    /// What it says; the test harness's own words are passed over.
+    fn answer(&mut self) -> String {
+        loop {
+            let mut line = String::new();
+            assert_ne!(self.output.read_line(&mut line).unwrap(), 0, "the child has ended");
+            if let Some((_, answer)) = line.trim().split_once("child: ") {
+                return answer.to_owned();
+            }
+        }
+    }
+
+    fn tell(&mut self, order: &str) {
+        writeln!(self.input, "{order}").unwrap();
+        assert_eq!(self.answer(), "done");
+    }
+
+    /// Has pages written, each other than it was, and the next time other than now.
+    pub(crate) fn write(&mut self, first: u64, count: u64) {
+        self.tell(&format!("write {first} {count}"));
+        let bytes = (first * PAGE) as usize..((first + count) * PAGE) as usize;
+        scribble(&mut self.memory[bytes]);
+    }
+
+    /// Has pages zeroed.
+    pub(crate) fn zero(&mut self, first: u64, count: u64) {
+        self.tell(&format!("zero {first} {count}"));
+        self.memory[(first * PAGE) as usize..((first + count) * PAGE) as usize].fill(0);
+    }
+
+    /// Has pages read, which makes none of them its own.
+    pub(crate) fn read(&mut self, first: u64, count: u64) {
+        self.tell(&format!("read {first} {count}"));
+    }
+
+    /// Has the page tables forget pages of a shared mapping, as a lack of memory does.
+    pub(crate) fn forget(&mut self, first: u64, count: u64) {
+        self.tell(&format!("forget {first} {count}"));
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// Its memory in two regions, the later part named first.
+    pub(crate) fn regions(&self) -> Vec<Region> {
+        let length = self.memory.len() as u64;
+        let first = length / PAGE / 3 * PAGE;
+        let region = |offset, length| Region { address: self.address + offset, offset, length };
+        vec![region(first, length - first), region(0, first)]
+    }
+
+    /// Ends it, and waits until it has.
+    pub(crate) fn end(&mut self) {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        self.process.kill().ok();
+        self.process.wait().ok();
+    }
+}
+
+/// Changes every page, and differently each time and in each page of a run.
+fn scribble(bytes: &mut [u8]) {
+    for (number, page) in bytes.chunks_mut(PAGE as usize).enumerate() {
+        page.iter_mut().zip(1..).for_each(|(byte, place): (&mut u8, usize)| {
+            *byte = byte.wrapping_mul(7).wrapping_add((place / 5 + number + 1) as u8);
+        });
+    }
+}
+
+#[test]
+#[ignore = "it is the other process of other tests"]
+fn is_told_what_to_write() {
+    let Ok(kind) = std::env::var(VARIABLE) else { return };
+    let (_file, memory) = map(&kind);
+    let mut output = std::io::stdout();
+    let mut say = |word: &str| {
+        writeln!(output, "child: {word}").unwrap();
+        output.flush().unwrap();
+    };
+    say(&(memory.as_ptr() as u64).to_string());
+    for line in std::io::stdin().lines() {
+        obey(&line.unwrap(), memory);
+        say("done");
+    }
+}
+
+fn obey(line: &str, memory: &mut [u8]) {
+    let words: Vec<_> = line.split(' ').collect();
+    let [first, count] = [words[1], words[2]].map(|word| word.parse::<usize>().unwrap() * PAGE as usize);
+    let bytes = &mut memory[first..first + count];
+    match words[0] {
+        "write" => scribble(bytes),
+        "zero" => bytes.fill(0),
+        "read" => {
+            std::hint::black_box(bytes.iter().map(|byte| usize::from(*byte)).sum::<usize>());
+        }
+        // SAFETY: the mapping is shared, so its bytes stay what they are.
+        "forget" => unsafe {
+            rustix::mm::madvise(bytes.as_mut_ptr().cast(), count, rustix::mm::Advice::LinuxDontNeed).unwrap();
+        },
+        other => panic!("{other} is no order"),
+    }
+}
+
+/// A mapping, and the file behind it, which stays open as a VMM keeps it.
+fn map(kind: &str) -> (Option<File>, &'static mut [u8]) {
+    let (kind, what) = kind.split_once(' ').unwrap();
+    let bytes = |pages: &str| pages.parse::<u64>().unwrap() * PAGE;
+    let (file, length, flags) = match kind {
+        "private" => {
+            let file = OpenOptions::new().read(true).open(what).unwrap();
+            let length = file.metadata().unwrap().len();
+            (Some(file), length, MapFlags::PRIVATE)
+        }
+        "memfd" => {
+            let file = rustix::fs::memfd_create("ram", rustix::fs::MemfdFlags::CLOEXEC).unwrap();
+            rustix::fs::ftruncate(&file, bytes(what)).unwrap();
+            (Some(file.into()), bytes(what), MapFlags::SHARED)
+        }
+        "anonymous" => (None, bytes(what), MapFlags::PRIVATE),
+        other => panic!("{other} is no kind of memory"),
+    };
+    let (length, rights) = (length as usize, ProtFlags::READ | ProtFlags::WRITE);
+    // SAFETY: new mappings at addresses of the kernel's choice, which stay until the process ends.
+    let memory = unsafe {
+        let start = match &file {
+            Some(file) => rustix::mm::mmap(std::ptr::null_mut(), length, rights, flags, file.as_fd(), 0),
+            None => rustix::mm::mmap_anonymous(std::ptr::null_mut(), length, rights, flags),
+        };
+        std::slice::from_raw_parts_mut(start.unwrap().cast::<u8>(), length)
+    };
+    (file, memory)
+}
