@@ -8,5 +8,6 @@ mod blank;
 mod content;
 mod faults;
 mod hostile;
+mod overlay;
 mod registry;
 mod store;
