@@ -1,16 +1,28 @@
-//! The container's control group, `/sys/fs/cgroup/container`; the agent stays outside.
+//! Control groups. The container's is `/sys/fs/cgroup/container`, and is what a
+//! freeze stops; beside it is one for what must run meanwhile. The agent stays
+//! outside of both.
 
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
+use mimeo_agent_protocol::message::{Failure, FailureKind};
 use rustix::fs::{Mode, OFlags};
 use rustix::mount::MountFlags;
 
 use crate::boot;
-use crate::failure::{Context, SystemError};
+use crate::failure::{Context, SystemError, failure};
+use crate::procfs::{self, Stat};
 
 const ROOT: &str = "/sys/fs/cgroup";
 const CONTAINER: &str = "/sys/fs/cgroup/container";
+/// For processes of the container that run while it is frozen.
+const ASIDE: &str = "/sys/fs/cgroup/aside";
+/// How long a workload may take to hold still: each of its processes must come
+/// out of the kernel once, which one that waits for a disk does late.
+const FREEZE_DEADLINE: Duration = Duration::from_secs(5);
+/// How often it is looked at meanwhile: the workload stands, so that each wait counts.
+const FREEZE_INTERVAL: Duration = Duration::from_micros(100);
 /// What is counted in the container's group, where the kernel can.
 const CONTROLLERS: [&str; 5] = ["+memory", "+pids", "+cpu", "+io", "+cpuset"];
 
@@ -22,13 +34,98 @@ pub(crate) fn prepare() -> Result<(), SystemError> {
         // A kernel without that controller does without its figures.
         std::fs::write(format!("{ROOT}/cgroup.subtree_control"), controller).ok();
     }
-    boot::directory(CONTAINER)
+    boot::directory(CONTAINER)?;
+    boot::directory(ASIDE)
 }
 
-/// The group, to fork into.
+/// The container's group, to fork into.
 pub(crate) fn open() -> Result<OwnedFd, SystemError> {
-    rustix::fs::open(CONTAINER, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-        .context("open the container's cgroup")
+    open_group(CONTAINER)
+}
+
+/// The group beside it.
+pub(crate) fn open_aside() -> Result<OwnedFd, SystemError> {
+    open_group(ASIDE)
+}
+
+fn open_group(group: &str) -> Result<OwnedFd, SystemError> {
+    rustix::fs::open(group, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+        .context(format!("open {group}"))
+}
+
+/// Stops every process of the container, and waits until all stand. Those that
+/// do not in time are named, and the rest go on.
+pub(crate) fn freeze() -> Result<(), Failure> {
+    take_in()?;
+    set_frozen("1")?;
+    let end = Instant::now() + FREEZE_DEADLINE;
+    while keyed("cgroup.events", "frozen") != Some(1) {
+        if Instant::now() > end {
+            let names = restless();
+            set_frozen("0")?;
+            return Err(failure(FailureKind::System, format!("the workload does not hold still: {names}")));
+        }
+        std::thread::sleep(FREEZE_INTERVAL);
+    }
+    Ok(())
+}
+
+/// Lets every process of the container go on.
+pub(crate) fn thaw() -> Result<(), SystemError> {
+    set_frozen("0")
+}
+
+fn set_frozen(value: &str) -> Result<(), SystemError> {
+    std::fs::write(format!("{CONTAINER}/cgroup.freeze"), value).context("freeze or thaw the workload")
+}
+
+/// Makes what runs beside the container a part of it.
+pub(crate) fn take_in() -> Result<(), SystemError> {
+    for pid in pids_below(Path::new(ASIDE)) {
+        match std::fs::write(format!("{CONTAINER}/cgroup.procs"), pid.to_string()) {
+            // It has just ended.
+            Err(error) if error.raw_os_error() == Some(libc::ESRCH) => {}
+            moved => moved.context("make a process part of the workload")?,
+        }
+    }
+    Ok(())
+}
+
+/// Processes that are in the way of a freeze: those that run, or wait for what
+/// nothing may interrupt.
+fn restless() -> String {
+    let mut stats: Vec<(i32, Stat)> = pids().into_iter().filter_map(|pid| Some((pid, stat(pid)?))).collect();
+    if stats.iter().any(|(_, stat)| matches!(&*stat.state, "D" | "R")) {
+        stats.retain(|(_, stat)| matches!(&*stat.state, "D" | "R"));
+    }
+    let names: Vec<String> =
+        stats.iter().map(|(pid, stat)| format!("{} ({pid}, {})", stat.name, stat.state)).collect();
+    names.join(", ")
+}
+
+/// What the kernel says of a process.
+pub(crate) fn stat(pid: i32) -> Option<Stat> {
+    procfs::stat(&std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+}
+
+/// The container's processes, by their ids in the agent's namespace; nested groups count.
+pub(crate) fn pids() -> Vec<i32> {
+    pids_below(Path::new(CONTAINER))
+}
+
+fn pids_below(group: &Path) -> Vec<i32> {
+    let own = std::fs::read_to_string(group.join("cgroup.procs")).unwrap_or_default();
+    let mut pids: Vec<i32> = own.lines().filter_map(|line| line.parse().ok()).collect();
+    for nested in nested(group) {
+        pids.extend(pids_below(&nested));
+    }
+    pids
+}
+
+fn nested(group: &Path) -> impl Iterator<Item = PathBuf> {
+    let entries = std::fs::read_dir(group).into_iter().flatten().flatten();
+    let directories = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+    directories.map(|entry| entry.path())
 }
 
 /// Processes of the container that the kernel killed for want of memory.
@@ -40,16 +137,8 @@ pub(crate) fn out_of_memory_kills() -> u64 {
 pub(crate) fn processes() -> u64 {
     match number("pids.current") {
         Some(0) => 0,
-        _ => listed(Path::new(CONTAINER)),
+        _ => pids().len() as u64,
     }
-}
-
-fn listed(group: &Path) -> u64 {
-    let own =
-        std::fs::read_to_string(group.join("cgroup.procs")).map_or(0, |text| text.lines().count() as u64);
-    let nested = std::fs::read_dir(group).into_iter().flatten().flatten();
-    let nested = nested.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
-    own + nested.map(|entry| listed(&entry.path())).sum::<u64>()
 }
 
 /// A number in one of the group's flat files.

@@ -9,7 +9,7 @@ use crate::console::log;
 use crate::failure::{Context, SystemError, wrong_state};
 use crate::inside::blocking;
 use crate::machine::{Configured, Machine, State};
-use crate::{cgroup, network, rootfs};
+use crate::{cgroup, identify, network, rootfs, told};
 
 const SECOND: u64 = 1_000_000_000;
 
@@ -19,14 +19,32 @@ pub(crate) async fn act(machine: &Arc<Machine>, configure: Configure) -> Result<
     if !matches!(machine.state(), State::Booted) {
         return Err(wrong_state("the machine has been configured already"));
     }
+    if let Some(entropy) = &configure.entropy {
+        identify::stir(entropy)?;
+    }
     set_clock(configure.unix_nanos)?;
     machine.modules_loaded().await?;
-    let configured =
-        Configured { hostname: configure.hostname.clone(), read_only: configure.writable.is_none() };
-    blocking(move || build(&configure).map_err(Failure::from)).await?;
-    log(&format!("configured as {}", configured.hostname));
+    machine.set_hostname(&configure.hostname);
+    let configured = Configured { read_only: configure.writable.is_none() };
+    blocking(move || {
+        tell(&configure)?;
+        Ok(build(&configure)?)
+    })
+    .await?;
+    log(&format!("configured as {}", machine.hostname()));
     machine.enter(State::Configured(configured));
     Ok(Reply::Done)
+}
+
+/// Writes what the container is to be told of its machine.
+fn tell(configure: &Configure) -> Result<(), Failure> {
+    told::prepare()?;
+    match &configure.generation {
+        Some(generation) => told::generation(generation)?,
+        // A host that tells none makes no copies.
+        None => told::generation(rootfs::managed::random_uuid()?.trim())?,
+    }
+    told::environment(&configure.env)
 }
 
 fn build(configure: &Configure) -> Result<(), SystemError> {

@@ -2,25 +2,25 @@
 
 use std::sync::Arc;
 
-use mimeo_agent_protocol::link::{Receiver, Sender, Stream};
+use mimeo_agent_protocol::link::Stream;
 use mimeo_agent_protocol::message::{ExitStatus, Failure, Process, Reply};
 
 use crate::inside::Place;
 use crate::launch::{self, Launched, Within};
 use crate::machine::Machine;
+use crate::outlet::Outlet;
 use crate::streams::{self, Ours, Streams};
 use crate::{cgroup, signal};
 
 /// Runs a process and stays with it to its end.
 pub(crate) async fn serve(machine: &Arc<Machine>, process: Process, stream: Stream) {
-    let Stream { receiver, sender } = stream;
     let kills = cgroup::out_of_memory_kills();
     match run(machine, process).await {
         Ok((launched, ours)) => {
-            sender.message(&Reply::Started { pid: launched.inner_pid });
-            attend(launched, ours, sender, receiver, kills).await;
+            stream.sender.message(&Reply::Started { pid: launched.inner_pid });
+            attend(launched, ours, stream, kills).await;
         }
-        Err(failed) => sender.message(&Reply::Failed(failed)),
+        Err(failed) => stream.sender.message(&Reply::Failed(failed)),
     }
 }
 
@@ -30,9 +30,10 @@ async fn run(machine: &Arc<Machine>, process: Process) -> Result<(Launched, Ours
     let container = machine.container()?;
     let (given, ours) = streams::make(&process)?;
     let place = Place::Container(container.mounts.clone());
-    let hostname = container.machine.hostname.clone();
-    let command = launch::resolve(process, place, hostname, false).await?;
-    let launched = launch::launch(&command, Within::Container(&container), given, &machine.reaper).await;
+    let aside = process.aside;
+    let command = launch::resolve(process, place, machine.hostname(), false).await?;
+    let within = if aside { Within::Aside(&container) } else { Within::Container(&container) };
+    let launched = launch::launch(&command, within, given, &machine.reaper).await;
     match launched {
         Ok(launched) => Ok((launched, ours)),
         // It may have ended meanwhile, which fails in many ways.
@@ -40,8 +41,10 @@ async fn run(machine: &Arc<Machine>, process: Process) -> Result<(Launched, Ours
     }
 }
 
-async fn attend(launched: Launched, ours: Ours, sender: Sender, receiver: Receiver, kills: u64) {
-    let sender = Arc::new(sender);
+async fn attend(launched: Launched, ours: Ours, stream: Stream, kills: u64) {
+    // Who starts it stays with it: nobody else is ever attached, or waited for.
+    let (outlet, inlets) = Outlet::new(Arc::default());
+    outlet.attach(stream);
     let (signalled, abandoned) = (launched.pidfd.clone(), launched.pidfd.clone());
     // A process that has just ended needs no signal.
     let on_signal = move |number| drop(signal::send(&signalled, number));
@@ -51,12 +54,12 @@ async fn attend(launched: Launched, ours: Ours, sender: Sender, receiver: Receiv
             drop(signal::send(&abandoned, libc::SIGHUP));
         }
     };
-    let streams = Streams::run(ours, &sender, receiver, on_signal, given_up);
+    let streams = Streams::run(ours, &outlet, inlets, on_signal, given_up);
     let status = launched.ended.await.unwrap_or(ExitStatus::Signal(libc::SIGKILL));
     streams.finish().await;
     let status = match status {
         ExitStatus::Signal(libc::SIGKILL) if cgroup::out_of_memory_kills() > kills => ExitStatus::OutOfMemory,
         _ => status,
     };
-    sender.message(&Reply::Exited { status });
+    outlet.tell(&Reply::Exited { status });
 }

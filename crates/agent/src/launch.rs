@@ -44,6 +44,8 @@ pub(crate) enum Within<'a> {
     New(&'a Configured),
     /// With the container.
     Container(&'a Container),
+    /// In the container's namespaces, and running while the container is frozen.
+    Aside(&'a Container),
 }
 
 /// Looks up all that a process names in the container: user, home, directory.
@@ -78,13 +80,18 @@ fn fork(
     given: &Given,
     report: &OwnedFd,
 ) -> Result<(i32, OwnedFd), SystemError> {
-    let cgroup = cgroup::open()?;
+    let cgroup = match within {
+        Within::Aside(_) => cgroup::open_aside()?,
+        Within::New(_) | Within::Container(_) => cgroup::open()?,
+    };
     let argv = child::pointers(&command.args);
     let envp = child::pointers(&command.env);
     let plan = child::Plan {
         join: match within {
             Within::New(machine) => child::Join::New { read_only: machine.read_only },
-            Within::Container(container) => child::Join::Container { pidfd: container.pidfd.as_raw_fd() },
+            Within::Container(container) | Within::Aside(container) => {
+                child::Join::Container { pidfd: container.pidfd.as_raw_fd() }
+            }
         },
         terminal: given.terminal.as_deref(),
         stdio: given.stdio.as_ref().map(|files| [&files[0], &files[1], &files[2]].map(AsRawFd::as_raw_fd)),
@@ -98,7 +105,7 @@ fn fork(
     };
     match within {
         Within::New(_) => child::fork(&plan, &cgroup, true).context("fork"),
-        Within::Container(container) => {
+        Within::Container(container) | Within::Aside(container) => {
             in_pid_namespace(&container.pidfd, || child::fork(&plan, &cgroup, false))
         }
     }

@@ -1,15 +1,17 @@
 //! What the agent knows of its machine.
 
 use std::os::fd::OwnedFd;
-use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, Once, OnceLock, PoisonError};
 
-use mimeo_agent_protocol::message::Failure;
+use mimeo_agent_protocol::message::{ExitStatus, Failure};
 use tokio::sync::watch;
 
 use crate::console::log;
 use crate::failure::{chain, wrong_state};
 use crate::inside::Place;
 use crate::modules::Modules;
+use crate::outlet::Outlet;
 use crate::reaper::Reaper;
 
 /// The machine and its container.
@@ -21,6 +23,9 @@ pub(crate) struct Machine {
     /// arrival: a host need not wait for one before it sends the next.
     pub(crate) building: tokio::sync::Mutex<()>,
     state: Mutex<State>,
+    hostname: Mutex<String>,
+    /// The workload is held still.
+    frozen: Arc<AtomicBool>,
     modules_once: Once,
     modules_loaded: watch::Sender<Option<Result<(), Failure>>>,
 }
@@ -41,7 +46,6 @@ pub(crate) enum State {
 /// A configured machine.
 #[derive(Debug, Clone)]
 pub(crate) struct Configured {
-    pub(crate) hostname: String,
     /// The container's root admits no writes.
     pub(crate) read_only: bool,
 }
@@ -49,12 +53,19 @@ pub(crate) struct Configured {
 /// The container's own process.
 #[derive(Debug)]
 pub(crate) struct Container {
-    pub(crate) machine: Configured,
     /// Its id in the agent's namespace.
     pub(crate) pid: i32,
+    /// Its id in its own.
+    pub(crate) inner_pid: u32,
     pub(crate) pidfd: Arc<OwnedFd>,
     /// Its mount namespace, which outlives it.
     pub(crate) mounts: Arc<OwnedFd>,
+    /// Its namespace of names, which outlives it too.
+    pub(crate) names: Arc<OwnedFd>,
+    /// To whom its streams go.
+    pub(crate) outlet: Arc<Outlet>,
+    /// How it ended, once all of its output has been taken.
+    pub(crate) exit: OnceLock<ExitStatus>,
     /// A signal that it was killed in the name of.
     pub(crate) killed_for: Mutex<Option<i32>>,
 }
@@ -66,6 +77,8 @@ impl Machine {
             reaper: Reaper::default(),
             building: tokio::sync::Mutex::default(),
             state: Mutex::new(State::Booted),
+            hostname: Mutex::default(),
+            frozen: Arc::default(),
             modules_once: Once::new(),
             modules_loaded: watch::Sender::new(None),
         })
@@ -81,6 +94,40 @@ impl Machine {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The machine's name, as new processes are told it.
+    pub(crate) fn hostname(&self) -> String {
+        self.hostname.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn set_hostname(&self, hostname: &str) {
+        hostname.clone_into(&mut self.hostname.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// Whether the workload is held still, for those who need to see it change.
+    pub(crate) fn frozen(&self) -> Arc<AtomicBool> {
+        self.frozen.clone()
+    }
+
+    pub(crate) fn is_frozen(&self) -> bool {
+        self.frozen.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_frozen(&self, frozen: bool) {
+        self.frozen.store(frozen, Ordering::Relaxed);
+    }
+
+    /// Whether the container has been started, and has perhaps ended since.
+    pub(crate) fn has_started(&self) -> bool {
+        matches!(self.state(), State::Running(_) | State::Ended(_))
+    }
+
+    /// A session is over, and with it the container's streams in it.
+    pub(crate) fn session_over(&self) {
+        if let State::Running(container) | State::Ended(container) = self.state() {
+            container.outlet.session_over();
+        }
     }
 
     /// The container, if it runs.

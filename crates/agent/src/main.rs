@@ -2,7 +2,8 @@
 //!
 //! It brings the guest up as far as the host link, answers there, and does
 //! what the host asks: give the machine its identity and disks, run the
-//! container, run more processes in it, look at it, end it.
+//! container, run more processes in it, look at it, hold it still, make it
+//! another, end it.
 //!
 //! | where | what |
 //! |---|---|
@@ -12,6 +13,7 @@
 //! | `launch` | how a process comes to be; `launch/child.rs` is the code between fork and exec |
 
 mod archive;
+mod attach;
 mod boot;
 mod cgroup;
 mod configure;
@@ -19,13 +21,17 @@ mod console;
 mod disk;
 mod exec;
 mod failure;
+mod freeze;
+mod identify;
 mod inside;
 mod launch;
 mod machine;
 mod metrics;
 mod modules;
 mod names;
+mod netlink;
 mod network;
+mod outlet;
 mod port;
 mod probe;
 mod processes;
@@ -38,6 +44,8 @@ mod signal;
 mod start;
 mod stat;
 mod streams;
+mod thaw;
+mod told;
 mod users;
 mod volume;
 mod watch;

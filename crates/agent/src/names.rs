@@ -1,33 +1,72 @@
-//! The texts of /etc/hostname, /etc/hosts and /etc/resolv.conf.
+//! What a machine is called, and the texts of the files that say so.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use mimeo_agent_protocol::message::Configure;
+use mimeo_agent_protocol::message::{Configure, Identity, Interface};
 
-pub(crate) fn hostname(configure: &Configure) -> String {
-    format!("{}\n", configure.hostname)
+/// The names that a host gives a machine.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Names<'a> {
+    machine: &'a str,
+    pub(crate) hostname: &'a str,
+    interface: Option<&'a Interface>,
+    dns: &'a [String],
+    dns_search: &'a [String],
+    hosts: &'a BTreeMap<String, String>,
 }
 
-pub(crate) fn hosts(configure: &Configure) -> String {
-    let mut text =
-        String::from("127.0.0.1\tlocalhost localhost.localdomain\n::1\tlocalhost localhost.localdomain\n");
-    let own = configure.interface.as_ref().map_or("127.0.1.1".to_owned(), |card| card.address.ip.to_string());
-    line(&mut text, format_args!("{own}\t{}", configure.hostname));
-    for (name, address) in &configure.hosts {
-        line(&mut text, format_args!("{address}\t{name}"));
+impl<'a> From<&'a Configure> for Names<'a> {
+    fn from(configure: &'a Configure) -> Self {
+        let Configure { machine, hostname, interface, dns, dns_search, hosts, .. } = configure;
+        Self { machine, hostname, interface: interface.as_ref(), dns, dns_search, hosts }
     }
-    text
 }
 
-pub(crate) fn resolv_conf(configure: &Configure) -> String {
-    let mut text = String::new();
-    if !configure.dns_search.is_empty() {
-        line(&mut text, format_args!("search {}", configure.dns_search.join(" ")));
+impl<'a> From<&'a Identity> for Names<'a> {
+    fn from(identity: &'a Identity) -> Self {
+        let Identity { machine, hostname, interface, dns, dns_search, hosts, .. } = identity;
+        Self { machine, hostname, interface: interface.as_ref(), dns, dns_search, hosts }
     }
-    for server in &configure.dns {
-        line(&mut text, format_args!("nameserver {server}"));
+}
+
+impl Names<'_> {
+    /// /etc/hostname
+    pub(crate) fn hostname_file(&self) -> String {
+        format!("{}\n", self.hostname)
     }
-    text
+
+    /// /etc/hosts
+    pub(crate) fn hosts(&self) -> String {
+        let mut text = String::from(
+            "127.0.0.1\tlocalhost localhost.localdomain\n::1\tlocalhost localhost.localdomain\n",
+        );
+        let own = self.interface.map_or("127.0.1.1".to_owned(), |card| card.address.ip.to_string());
+        line(&mut text, format_args!("{own}\t{}", self.hostname));
+        for (name, address) in self.hosts {
+            line(&mut text, format_args!("{address}\t{name}"));
+        }
+        text
+    }
+
+    /// /etc/resolv.conf
+    pub(crate) fn resolv_conf(&self) -> String {
+        let mut text = String::new();
+        if !self.dns_search.is_empty() {
+            line(&mut text, format_args!("search {}", self.dns_search.join(" ")));
+        }
+        for server in self.dns {
+            line(&mut text, format_args!("nameserver {server}"));
+        }
+        text
+    }
+
+    /// /etc/machine-id: 32 digits, the first half of the machine's id. `None`
+    /// when that is no such id.
+    pub(crate) fn machine_id(&self) -> Option<String> {
+        let half = self.machine.get(..32)?;
+        half.bytes().all(|digit| digit.is_ascii_hexdigit()).then(|| half.to_ascii_lowercase() + "\n")
+    }
 }
 
 fn line(text: &mut String, content: std::fmt::Arguments<'_>) {

@@ -1,22 +1,22 @@
-//! The network cards, set up through rtnetlink with messages of our own: three
-//! kinds of them do not carry a library.
+//! The network cards, set up through rtnetlink.
 
 mod message;
 
-use std::net::Ipv4Addr;
-use std::os::fd::OwnedFd;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use mimeo_agent_protocol::message::Interface;
 use rustix::io::Errno;
-use rustix::net::netlink::SocketAddrNetlink;
-use rustix::net::{
-    AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, bind, recv, send, socket_with,
-};
 
 use crate::failure::{Context, SystemError};
-use message::{add_address, add_route, link_up, refusal};
+use crate::netlink::Kernel;
+use message::{
+    Assigned, add_address, add_route, assigned, hardware_address, link_down, link_up, list_addresses,
+    remove_address,
+};
 
+const CARDS: &str = "/sys/class/net";
 /// The loopback card's number in every network namespace.
 const LOOPBACK: u32 = 1;
 /// How long the kernel may take to show the card: its driver may just have come.
@@ -24,41 +24,113 @@ const DEADLINE: Duration = Duration::from_secs(10);
 
 /// Brings the loopback up, and the card with its address and route.
 pub(crate) fn up(interface: Option<&Interface>) -> Result<(), SystemError> {
-    let kernel = Kernel::open().context("open a netlink socket")?;
-    kernel.ask(link_up(LOOPBACK, None)).context("bring the loopback up")?;
-    let Some(interface) = interface else { return Ok(()) };
-    let index = wait(&interface.mac)?;
+    let kernel = Kernel::open(None).context("open a netlink socket")?;
+    kernel.ask(&link_up(LOOPBACK, None)).context("bring the loopback up")?;
+    match interface {
+        Some(interface) => set_up(&kernel, wait(&interface.mac)?, interface),
+        None => Ok(()),
+    }
+}
+
+fn set_up(kernel: &Kernel, index: u32, interface: &Interface) -> Result<(), SystemError> {
     let address = interface.address;
-    kernel.ask(link_up(index, Some(interface.mtu))).context("bring the network card up")?;
-    kernel.ask(add_address(index, address.ip, address.prefix)).context("set the address")?;
+    kernel.ask(&link_up(index, Some(interface.mtu))).context("bring the network card up")?;
+    kernel.ask(&add_address(index, address.ip.into(), address.prefix)).context("set the address")?;
     if interface.gateway == Ipv4Addr::UNSPECIFIED {
         return Ok(());
     }
-    kernel.ask(add_route(index, interface.gateway)).context("set the default route")
+    kernel.ask(&add_route(index, interface.gateway)).context("set the default route")
 }
 
-/// A conversation with the kernel's routing.
-#[derive(Debug)]
-struct Kernel(OwnedFd);
-
-impl Kernel {
-    fn open() -> Result<Self, Errno> {
-        // Protocol 0 of netlink is routing.
-        let socket = socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, None)?;
-        bind(&socket, &SocketAddrNetlink::new(0, 0))?;
-        Ok(Self(socket))
+/// Makes the one card that there is, whatever it was, the card of `interface`;
+/// without one it is taken down. False when there is nothing to do.
+pub(crate) fn become_another(interface: Option<&Interface>) -> Result<bool, SystemError> {
+    let mac = interface.map(parse).transpose()?;
+    let Some(index) = only_card()? else {
+        return match interface {
+            Some(_) => Err(SystemError::new("find the network card", Errno::NODEV)),
+            None => Ok(false),
+        };
+    };
+    let kernel = Kernel::open(None).context("open a netlink socket")?;
+    let old = addresses_of(&kernel, index)?;
+    // The last address of a card takes the card's routes with it.
+    for Assigned { address, prefix, .. } in &old {
+        kernel.ask(&remove_address(index, *address, *prefix)).context(format!("take {address} away"))?;
     }
+    let (Some(interface), Some(mac)) = (interface, mac) else {
+        kernel.ask(&link_down(index)).context("take the network card down")?;
+        return Ok(true);
+    };
+    kernel.ask(&hardware_address(index, mac)).context("set the hardware address")?;
+    set_up(&kernel, index, interface)?;
+    link_local(&kernel, index, mac, &old)?;
+    Ok(true)
+}
 
-    /// Sends a message and waits for its acknowledgement.
-    fn ask(&self, message: Vec<u8>) -> Result<(), Errno> {
-        send(&self.0, &message, SendFlags::empty())?;
-        let mut answer = [0; 4096];
-        let (length, _) = recv(&self.0, &mut answer[..], RecvFlags::empty())?;
-        match refusal(&answer[..length]) {
-            0 => Ok(()),
-            errno => Err(Errno::from_raw_os_error(errno)),
-        }
+/// A card that had a link-local address made of its hardware address gets the new one's.
+fn link_local(kernel: &Kernel, index: u32, mac: [u8; 6], old: &[Assigned]) -> Result<(), SystemError> {
+    let is_local = |address: &IpAddr| matches!(address, IpAddr::V6(ip) if ip.is_unicast_link_local());
+    if !old.iter().any(|old| is_local(&old.address)) {
+        return Ok(());
     }
+    kernel.ask(&add_address(index, from_hardware(mac).into(), 64)).context("set the link-local address")
+}
+
+/// RFC 4291, appendix A.
+fn from_hardware([a, b, c, d, e, f]: [u8; 6]) -> Ipv6Addr {
+    [0xfe, 0x80, 0, 0, 0, 0, 0, 0, a ^ 2, b, c, 0xff, 0xfe, d, e, f].into()
+}
+
+/// All addresses of this machine.
+pub(crate) fn addresses() -> Result<Vec<IpAddr>, SystemError> {
+    let kernel = Kernel::open(None).context("open a netlink socket")?;
+    Ok(all_addresses(&kernel)?.iter().map(|assigned| assigned.address).collect())
+}
+
+fn addresses_of(kernel: &Kernel, index: u32) -> Result<Vec<Assigned>, SystemError> {
+    let mut all = all_addresses(kernel)?;
+    all.retain(|assigned| assigned.index == index);
+    Ok(all)
+}
+
+fn all_addresses(kernel: &Kernel) -> Result<Vec<Assigned>, SystemError> {
+    let entries = kernel.list(&list_addresses()).context("list the addresses")?;
+    Ok(entries.iter().filter_map(|entry| assigned(entry)).collect())
+}
+
+/// What the kernel would find out too late: when the old address is gone.
+fn parse(interface: &Interface) -> Result<[u8; 6], SystemError> {
+    if interface.address.prefix > 32 {
+        let what = format!("set the address {}/{}", interface.address.ip, interface.address.prefix);
+        return Err(SystemError::new(what, Errno::INVAL));
+    }
+    hardware(&interface.mac)
+        .ok_or_else(|| SystemError::new(format!("set the hardware address {}", interface.mac), Errno::INVAL))
+}
+
+/// `02:00:00:00:00:01`; not a group's address, which no card may have.
+fn hardware(text: &str) -> Option<[u8; 6]> {
+    let bytes: Vec<u8> = text
+        .split(':')
+        .map(|byte| u8::from_str_radix(byte, 16).ok().filter(|_| byte.len() == 2))
+        .collect::<Option<_>>()?;
+    bytes.try_into().ok().filter(|mac: &[u8; 6]| mac[0] & 1 == 0)
+}
+
+/// The number of the one card that is a device; what a container makes itself is none.
+fn only_card() -> Result<Option<u32>, SystemError> {
+    let entries = std::fs::read_dir(CARDS).context("list the network cards")?;
+    let mut cards = entries.flatten().map(|card| card.path()).filter(|card| card.join("device").exists());
+    match (cards.next(), cards.next()) {
+        (None, _) => Ok(None),
+        (Some(card), None) => index(&card).map(Some).ok_or_else(|| missing("read the network card's number")),
+        (Some(_), Some(_)) => Err(missing("tell which of several network cards is meant")),
+    }
+}
+
+fn missing(what: &str) -> SystemError {
+    SystemError::new(what, Errno::NODEV)
 }
 
 fn wait(mac: &str) -> Result<u32, SystemError> {
@@ -75,12 +147,34 @@ fn wait(mac: &str) -> Result<u32, SystemError> {
 }
 
 fn find(mac: &str) -> Option<u32> {
-    let cards = std::fs::read_dir("/sys/class/net").ok()?;
+    let cards = std::fs::read_dir(CARDS).ok()?;
     cards.flatten().find_map(|card| {
         let address = std::fs::read_to_string(card.path().join("address")).ok()?;
         if !address.trim().eq_ignore_ascii_case(mac) {
             return None;
         }
-        std::fs::read_to_string(card.path().join("ifindex")).ok()?.trim().parse().ok()
+        index(&card.path())
     })
+}
+
+fn index(card: &Path) -> Option<u32> {
+    std::fs::read_to_string(card.join("ifindex")).ok()?.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hardware_address_has_six_bytes_and_is_one_card_s() {
+        assert_eq!(hardware("02:0A:00:00:00:ff"), Some([2, 10, 0, 0, 0, 255]));
+        for wrong in ["", "02:00:00:00:00", "02:00:00:00:00:0g", "01:00:00:00:00:01", "2:0:0:0:0:1"] {
+            assert_eq!(hardware(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_link_local_address_is_made_of_the_card_s() {
+        assert_eq!(from_hardware([2, 0, 0, 0, 0, 7]).to_string(), "fe80::ff:fe00:7");
+    }
 }

@@ -2,15 +2,18 @@
 //! every container finds in it.
 
 mod devices;
+pub(crate) mod managed;
 mod path;
 
 use mimeo_agent_protocol::message::Configure;
-use rustix::fs::{CWD, FileType, Mode, chmod, chown, mknodat, stat};
-use rustix::mount::{MountFlags, mount, mount_bind};
+use rustix::fs::{CWD, FileType, Mode, OFlags, chmod, chown, mknodat, stat};
+use rustix::mount::{MountFlags, mount};
 
 use crate::boot;
 use crate::disk;
 use crate::failure::{Context, SystemError};
+use crate::names::Names;
+use crate::told;
 pub(crate) use devices::terminal;
 pub(crate) use path::{Root, of as path_of};
 
@@ -19,11 +22,10 @@ pub(crate) const ROOT: &str = "/run/mimeo/root";
 const IMAGE: &str = "/run/mimeo/image";
 /// Where the writable layer's filesystem is mounted.
 pub(crate) const WRITABLE: &str = "/run/mimeo/writable";
-const MANAGED: &str = "/run/mimeo/etc";
 
 /// Mounts the disks, joins them, and furnishes the root.
 pub(crate) fn prepare(configure: &Configure) -> Result<(), SystemError> {
-    for directory in ["/run/mimeo", IMAGE, WRITABLE, ROOT, MANAGED] {
+    for directory in ["/run/mimeo", IMAGE, WRITABLE, ROOT] {
         boot::directory(directory)?;
     }
     disk::mount(&configure.image, IMAGE, MountFlags::RDONLY)?;
@@ -36,7 +38,9 @@ pub(crate) fn prepare(configure: &Configure) -> Result<(), SystemError> {
     let root = Root::open(ROOT)?;
     kernel_filesystems(&root)?;
     devices::furnish(&root)?;
-    managed_files(&root, configure)
+    managed::write(&Names::from(configure))?;
+    managed::bind(&root)?;
+    told::bind(&root)
 }
 
 fn join() -> Result<(), SystemError> {
@@ -78,20 +82,11 @@ fn kernel_filesystems(root: &Root) -> Result<(), SystemError> {
     devices::over(root, "/sys", "sysfs", flags, c"")
 }
 
-/// The three files that a container finds written by its runtime, bound over
-/// the image's so that its own layer does not carry them.
-fn managed_files(root: &Root, configure: &Configure) -> Result<(), SystemError> {
-    let files = [
-        ("hostname", crate::names::hostname(configure)),
-        ("hosts", crate::names::hosts(configure)),
-        ("resolv.conf", crate::names::resolv_conf(configure)),
-    ];
-    for (name, text) in files {
-        let managed = format!("{MANAGED}/{name}");
-        std::fs::write(&managed, text).context(format!("write {name}"))?;
-        chmod(&managed, Mode::from_raw_mode(0o644)).context(format!("write {name}"))?;
-        let target = root.file(&format!("/etc/{name}"))?;
-        mount_bind(managed, path::of(&target)).context(format!("bind /etc/{name}"))?;
-    }
-    Ok(())
+/// Writes to the disk what has not been written yet. Only the one filesystem
+/// that can be written: a volume's would wait for the host, which may be
+/// holding still itself.
+pub(crate) fn flush() -> Result<(), SystemError> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let writable = rustix::fs::open(WRITABLE, flags, Mode::empty()).context("open the writable layer")?;
+    rustix::fs::syncfs(&writable).context("flush the writable layer")
 }

@@ -16,7 +16,8 @@ use crate::machine::Machine;
 use crate::modules::Modules;
 use crate::port::{self, PortReader, PortWriter};
 use crate::{
-    archive, configure, exec, inside, metrics, probe, processes, shutdown, signal, start, stat, volume,
+    archive, attach, configure, exec, freeze, identify, inside, metrics, probe, processes, shutdown, signal,
+    start, stat, thaw, volume,
 };
 
 /// How the agent calls itself.
@@ -83,6 +84,7 @@ async fn serve(
     log(&format!("session {} with {}", link.generation(), hello.name));
     machine.load_modules_once();
     requests(machine, &mut incoming).await;
+    machine.session_over();
     let why = link.ended().cloned().unwrap_or(LinkError::Closed);
     match (why, channel.await) {
         // The next hello is in the reader already.
@@ -115,6 +117,7 @@ async fn answer(machine: Arc<Machine>, request: Bytes, stream: Stream) {
         Request::Exec(process) => exec::serve(&machine, process, stream).await,
         Request::ReadArchive { path, follow } => archive::read(&machine, path, follow, stream).await,
         Request::WriteArchive { directory } => archive::write(&machine, directory, stream).await,
+        Request::Attach => attach::serve(&machine, stream),
         Request::Shutdown => shutdown::serve(&machine, stream).await,
         brief => stream.sender.message(&match once(&machine, brief).await {
             Ok(reply) => reply,
@@ -133,14 +136,15 @@ async fn once(machine: &Arc<Machine>, request: Request) -> Result<Reply, Failure
         Request::Probe { url, timeout_ms } => probe::act(&url, timeout_ms).await,
         Request::Stat { path } => stat::act(machine, path).await,
         Request::SetClock { unix_nanos } => configure::set_clock(unix_nanos).map(|()| Reply::Done),
-        Request::Attach | Request::Freeze | Request::Thaw | Request::Identify(_) => {
-            Err(failure(FailureKind::Invalid, "this agent cannot do that yet"))
-        }
+        Request::Freeze => freeze::act(machine).await,
+        Request::Thaw => thaw::act(machine).await,
+        Request::Identify(identity) => identify::act(machine, *identity).await,
         Request::Volume(_)
         | Request::Start(_)
         | Request::Exec(_)
         | Request::ReadArchive { .. }
         | Request::WriteArchive { .. }
+        | Request::Attach
         | Request::Shutdown => Err(inside::lost()),
     }
 }

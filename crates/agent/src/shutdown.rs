@@ -26,6 +26,9 @@ const FAREWELL: Duration = Duration::from_millis(10);
 pub(crate) async fn serve(machine: &Arc<Machine>, stream: Stream) {
     log("shutting down");
     end_processes(machine).await;
+    if let State::Running(container) | State::Ended(container) = machine.state() {
+        container.outlet.close();
+    }
     // Nothing holds the container's namespaces now but the agent.
     machine.enter(State::Booted);
     if let Err(failed) = blocking(flush).await {

@@ -1,53 +1,65 @@
 //! `start`: the container's own process.
 
-use std::sync::{Arc, Mutex};
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex, OnceLock};
 
-use mimeo_agent_protocol::link::{Receiver, Sender, Stream};
-use mimeo_agent_protocol::message::{ExitStatus, Failure, Process, Reply};
+use mimeo_agent_protocol::link::Stream;
+use mimeo_agent_protocol::message::{ExitStatus, Failure, FailureKind, Process, Reply};
 
 use crate::console::log;
-use crate::failure::{Context, wrong_state};
+use crate::failure::{Context, SystemError, failure, wrong_state};
 use crate::inside::Place;
 use crate::launch::{self, Launched, Within};
 use crate::machine::{Configured, Container, Machine, State};
+use crate::outlet::{Inlets, Outlet};
 use crate::streams::{self, Ours, Streams};
 use crate::{cgroup, signal};
 
 /// Starts the container and stays with it to its end.
 pub(crate) async fn serve(machine: &Arc<Machine>, process: Process, stream: Stream) {
-    let Stream { receiver, sender } = stream;
     match start(machine, process).await {
-        Ok((container, launched, ours)) => {
-            sender.message(&Reply::Started { pid: launched.inner_pid });
-            attend(machine, container, launched, ours, sender, receiver).await;
+        Ok((container, launched, streams)) => {
+            stream.sender.message(&Reply::Started { pid: container.inner_pid });
+            container.outlet.attach(stream);
+            attend(machine, container, launched, streams).await;
         }
         Err(failed) => {
             log(&format!("the container did not start: {failed}"));
-            sender.message(&Reply::Failed(failed));
+            stream.sender.message(&Reply::Failed(failed));
         }
     }
 }
 
-async fn start(
-    machine: &Arc<Machine>,
-    process: Process,
-) -> Result<(Arc<Container>, Launched, Ours), Failure> {
+type Started = (Arc<Container>, Launched, (Ours, Inlets));
+
+async fn start(machine: &Arc<Machine>, process: Process) -> Result<Started, Failure> {
     let _building = machine.building.lock().await;
     let configured = configured(machine)?;
+    if process.aside {
+        return Err(failure(FailureKind::Invalid, "the container cannot run beside itself"));
+    }
     let (given, ours) = streams::make(&process)?;
-    let command = launch::resolve(process, Place::Root, configured.hostname.clone(), true).await?;
+    let command = launch::resolve(process, Place::Root, machine.hostname(), true).await?;
     let launched = launch::launch(&command, Within::New(&configured), given, &machine.reaper).await?;
-    let mounts = std::fs::File::open(format!("/proc/{}/ns/mnt", launched.pid))
-        .context("open the container's mount namespace")?;
+    let (outlet, inlets) = Outlet::new(machine.frozen());
     let container = Arc::new(Container {
-        machine: configured,
         pid: launched.pid,
+        inner_pid: launched.inner_pid,
         pidfd: launched.pidfd.clone(),
-        mounts: Arc::new(mounts.into()),
+        mounts: namespace(launched.pid, "mnt")?,
+        names: namespace(launched.pid, "uts")?,
+        outlet,
+        exit: OnceLock::new(),
         killed_for: Mutex::default(),
     });
     machine.enter(State::Running(container.clone()));
-    Ok((container, launched, ours))
+    Ok((container, launched, (ours, inlets)))
+}
+
+fn namespace(pid: i32, name: &str) -> Result<Arc<OwnedFd>, SystemError> {
+    let path = format!("/proc/{pid}/ns/{name}");
+    let file = std::fs::File::open(&path).context(format!("open {path}"))?;
+    Ok(Arc::new(file.into()))
 }
 
 fn configured(machine: &Machine) -> Result<Configured, Failure> {
@@ -62,11 +74,8 @@ async fn attend(
     machine: &Arc<Machine>,
     container: Arc<Container>,
     launched: Launched,
-    ours: Ours,
-    sender: Sender,
-    receiver: Receiver,
+    (ours, inlets): (Ours, Inlets),
 ) {
-    let sender = Arc::new(sender);
     let signalled = container.clone();
     let on_signal = move |number| {
         if let Err(failed) = signal::container(&signalled, number) {
@@ -74,13 +83,15 @@ async fn attend(
         }
     };
     // The container outlives the host's interest in its output.
-    let streams = Streams::run(ours, &sender, receiver, on_signal, |_| {});
+    let streams = Streams::run(ours, &container.outlet, inlets, on_signal, |_| {});
     let status = launched.ended.await.unwrap_or(ExitStatus::Signal(libc::SIGKILL));
     machine.enter(State::Ended(container.clone()));
     streams.finish().await;
     let status = explain(status, &container);
     log(&format!("the container ended: {status:?}"));
-    sender.message(&Reply::Exited { status });
+    let status = *container.exit.get_or_init(|| status);
+    container.outlet.tell(&Reply::Exited { status });
+    container.outlet.close();
 }
 
 /// SIGKILL may have come in the name of another signal, or of the kernel's need for memory.

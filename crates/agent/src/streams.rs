@@ -4,11 +4,11 @@ use std::collections::VecDeque;
 use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use mimeo_agent_protocol::link::{Item, LinkError, Receiver, Sender, WINDOW};
+use mimeo_agent_protocol::link::{Item, LinkError, Receiver, WINDOW};
 use mimeo_agent_protocol::message::{Input, Process, TerminalSize, channel};
 use rustix::fs::{Mode, OFlags};
 use rustix::pipe::{PipeFlags, pipe_with};
@@ -19,11 +19,14 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::failure::{Context, SystemError};
+use crate::outlet::{Inlets, Outlet};
 use crate::rootfs;
 use crate::watch::{read, watch, write};
 
 /// Bytes taken from a process at once.
 const CHUNK: usize = 32 * 1024;
+/// Bytes kept of the end of what a program says.
+const TAIL: usize = 1024;
 /// After the process has ended: silence that means that nothing more comes.
 const SILENCE: Duration = Duration::from_millis(100);
 /// After the process has ended: how long others may go on writing to its streams.
@@ -101,31 +104,28 @@ pub(crate) struct Streams {
 }
 
 impl Streams {
-    /// Begins to move data. `signal` is called with the signals that the host
-    /// sends, `given_up` when the host leaves.
+    /// Begins to move data between a process and whoever is attached to it.
+    /// `signal` is called with the signals that the host sends, `given_up` when
+    /// the host leaves.
     pub(crate) fn run(
         ours: Ours,
-        sender: &Arc<Sender>,
-        receiver: Receiver,
-        signal: impl Fn(i32) + Send + 'static,
-        given_up: impl FnOnce(bool) + Send + 'static,
+        outlet: &Arc<Outlet>,
+        inlets: Inlets,
+        signal: impl Fn(i32) + Send + Sync + 'static,
+        given_up: impl Fn(bool) + Send + Sync + 'static,
     ) -> Self {
         let ended = watch::Sender::new(false);
         let pumps = ours
             .outputs
             .iter()
             .map(|(channel, file)| {
-                tokio::spawn(pump(file.clone(), *channel, sender.clone(), ended.subscribe()))
+                tokio::spawn(pump(file.clone(), *channel, outlet.clone(), ended.subscribe()))
             })
             .collect();
         let mut input =
             Stdin { file: ours.input, terminal: ours.terminal, waiting: VecDeque::new(), bytes: 0 };
-        let input = tokio::spawn(async move {
-            let terminal = input.terminal.is_some();
-            if input.serve(receiver, signal).await.is_err() {
-                given_up(terminal);
-            }
-        });
+        let outlet = outlet.clone();
+        let input = tokio::spawn(async move { input.follow(inlets, &outlet, signal, given_up).await });
         Self { pumps, ended, input }
     }
 
@@ -142,16 +142,14 @@ impl Streams {
     }
 }
 
-/// Sends a stream's output to the host. When nobody wants it any more, it goes
-/// nowhere. Gives the stream back when it outlives the process.
+/// Passes a stream's output on. Gives the stream back when it outlives the process.
 async fn pump(
     file: File,
     channel: u8,
-    sender: Arc<Sender>,
+    outlet: Arc<Outlet>,
     mut ended: watch::Receiver<bool>,
 ) -> Option<File> {
     let mut buffer = vec![0; CHUNK];
-    let mut wanted = true;
     let mut patience = None;
     loop {
         let got = if *ended.borrow_and_update() {
@@ -170,12 +168,49 @@ async fn pump(
         match got {
             // A terminal that nobody holds open any more fails with EIO.
             Ok(0) | Err(_) => return None,
-            Ok(got) if wanted => {
-                let bytes = Bytes::copy_from_slice(&buffer[..got]);
-                wanted = sender.data(channel, bytes).await.is_ok();
-            }
-            Ok(_) => {}
+            Ok(got) => outlet.send(channel, Bytes::copy_from_slice(&buffer[..got])).await,
         }
+    }
+}
+
+/// The end of what a process says, for who wants to know why it failed.
+#[derive(Debug)]
+pub(crate) struct Tail {
+    said: Arc<Mutex<Vec<u8>>>,
+    readers: Vec<tokio::task::JoinHandle<()>>,
+}
+
+impl Tail {
+    /// Reads what a process says, and keeps the end of it.
+    pub(crate) fn of(ours: Ours) -> Self {
+        let said: Arc<Mutex<Vec<u8>>> = Arc::default();
+        let outputs = ours.outputs.into_iter();
+        let readers = outputs.map(|(_, file)| tokio::spawn(keep(file, said.clone()))).collect();
+        Self { said, readers }
+    }
+
+    /// Its last line, once it has ended. Others may hold its streams open longer.
+    pub(crate) async fn last_line(self) -> String {
+        let end = Instant::now() + SILENCE;
+        for reader in self.readers {
+            // What it has read by then is all that counts.
+            tokio::time::timeout_at(end, reader).await.ok();
+        }
+        let said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        let text = String::from_utf8_lossy(&said);
+        text.trim_end().lines().next_back().unwrap_or_default().trim().to_owned()
+    }
+}
+
+async fn keep(file: File, said: Arc<Mutex<Vec<u8>>>) {
+    let mut buffer = vec![0; TAIL];
+    while let Ok(got) = read(&file, &mut buffer).await
+        && got > 0
+    {
+        let mut said = said.lock().unwrap_or_else(PoisonError::into_inner);
+        said.extend_from_slice(&buffer[..got]);
+        let surplus = said.len().saturating_sub(TAIL);
+        said.drain(..surplus);
     }
 }
 
@@ -196,13 +231,39 @@ struct Stdin {
 }
 
 impl Stdin {
-    /// Passes everything on until the host has no more to say, or leaves.
-    async fn serve(&mut self, mut receiver: Receiver, signal: impl Fn(i32)) -> Result<(), LinkError> {
+    /// Takes the input of one attached stream after the other, the newest first.
+    async fn follow(
+        &mut self,
+        mut inlets: Inlets,
+        outlet: &Outlet,
+        signal: impl Fn(i32),
+        given_up: impl Fn(bool),
+    ) {
+        let mut next = inlets.recv().await;
+        while let Some(mut inlet) = next {
+            tokio::select! {
+                newer = inlets.recv() => {
+                    next = newer;
+                    continue;
+                }
+                _ = self.serve(&mut inlet.receiver, &signal) => {}
+            }
+            if !outlet.ended(&inlet) {
+                given_up(self.terminal.is_some());
+                self.hang_up();
+            }
+            drop(inlet);
+            next = inlets.recv().await;
+        }
+    }
+
+    /// Passes everything on until the host leaves. Safe to cancel.
+    async fn serve(&mut self, receiver: &mut Receiver, signal: &impl Fn(i32)) -> Result<(), LinkError> {
         loop {
             tokio::select! {
                 item = receiver.next(), if self.bytes < WINDOW => match item? {
                     Some(Item::Data { channel: channel::STDIN, bytes }) => self.queue(bytes),
-                    Some(Item::Message(json)) => self.obey(&json, &signal),
+                    Some(Item::Message(json)) => self.obey(&json, signal),
                     Some(Item::Data { .. }) => {}
                     None => break,
                 },
@@ -240,6 +301,14 @@ impl Stdin {
             }
             // The reader has gone.
             Err(_) => self.close(),
+        }
+    }
+
+    /// Nobody is there to type: that ends an input, but not a terminal's, which
+    /// the next may take up.
+    fn hang_up(&mut self) {
+        if self.terminal.is_none() {
+            self.close();
         }
     }
 

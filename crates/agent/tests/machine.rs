@@ -1,5 +1,6 @@
 //! The agent in real machines. Each test boots one.
 #![allow(missing_debug_implementations, unreachable_pub, reason = "a test's own helpers")]
+#![allow(dead_code, unused_imports, reason = "the helpers are also those of the other test files")]
 
 mod harness;
 
@@ -67,7 +68,12 @@ async fn the_container_looks_like_one(vm: &Vm) {
     let wanted = "core fd full mqueue null ptmx pts random shm stderr stdin stdout tty urandom zero";
     assert_eq!(dev.split_whitespace().collect::<Vec<_>>().join(" "), wanted);
     assert_eq!(vm.sh("touch /sys/x 2>&1 || true").await, "touch: /sys/x: Read-only file system\n");
-    assert_eq!(vm.sh("grep -c mimeo /proc/mounts || true").await, "1\n", "only the overlay's own options");
+    let mounts = vm.sh("grep mimeo /proc/mounts").await;
+    let (overlay, told) = mounts.split_once('\n').expect("two lines");
+    assert!(overlay.starts_with("overlay / overlay "), "its own options: {mounts}");
+    assert!(told.starts_with("tmpfs /run/mimeo tmpfs ro,nosuid,nodev,noexec,"), "{mounts}");
+    assert_eq!(told.lines().count(), 1, "{mounts}");
+    assert_eq!(vm.sh("ls -a /run/mimeo").await, ".\n..\nenv\ngeneration\n");
     vm.sh("echo > /tmp/x; ln -s x /tmp/y; mkdir /new; chmod 700 /new").await;
     assert_eq!(
         vm.sh("grep Sig /proc/self/status | grep -v -e SigQ -e Shd")
@@ -89,6 +95,11 @@ async fn the_machine_is_configured(vm: &Vm) {
     let card = vm.sh("ip addr").await;
     assert!(card.contains("inet 10.0.2.15/24 brd 10.0.2.255") && card.contains("mtu 1400"), "{card}");
     assert!(card.contains("inet 127.0.0.1/8"), "{card}");
+    assert_eq!(vm.sh("cat /etc/machine-id").await, format!("{}\n", "0".repeat(32)));
+    assert_eq!(vm.sh("cat /run/mimeo/generation").await.len(), 37, "a UUID of the agent's own");
+    let ids = vm.sh("cat /proc/sys/kernel/random/boot_id; cat /proc/sys/kernel/random/boot_id").await;
+    let (first, second) = ids.trim_end().split_once('\n').expect("two lines");
+    assert!(first == second && first.len() == 36, "{ids}");
     assert!(vm.sh("stat -c %Y /tmp/x").await.starts_with("18000000"), "the clock was set");
     assert_eq!(
         vm.ask(Request::Configure(Box::new(configure(true)))).await,

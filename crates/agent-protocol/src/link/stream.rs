@@ -103,6 +103,12 @@ impl Sender {
         Ok(())
     }
 
+    /// Whether the session is over, which ends all of its streams.
+    #[must_use]
+    pub fn session_over(&self) -> bool {
+        self.shared.ended.get().is_some()
+    }
+
     /// Queues a frame when there is room for it; the writer gives the room back.
     async fn send_in_room(&self, kind: Kind, channel: u8, payload: Bytes) -> Result<(), LinkError> {
         let room = cost(payload.len());

@@ -15,6 +15,7 @@ use rustix::mount::{MountFlags, UnmountFlags, mount, mount_bind, mount_remount, 
 
 use super::init;
 use crate::rootfs::ROOT;
+use crate::rootfs::managed::BOOT_ID;
 use crate::users::Identity;
 
 /// A step that can fail, as it travels through the report's pipe.
@@ -26,6 +27,7 @@ pub(super) enum Stage {
     Join,
     Session,
     Proc,
+    BootId,
     Queues,
     Cgroup,
     ReadOnly,
@@ -39,11 +41,12 @@ pub(super) enum Stage {
 }
 
 impl Stage {
-    const ALL: [Self; 14] = [
+    const ALL: [Self; 15] = [
         Self::Born,
         Self::Join,
         Self::Session,
         Self::Proc,
+        Self::BootId,
         Self::Queues,
         Self::Cgroup,
         Self::ReadOnly,
@@ -67,6 +70,7 @@ impl Stage {
             Self::Join => "enter the container's namespaces",
             Self::Session => "begin a session",
             Self::Proc => "mount /proc",
+            Self::BootId => "bind the boot id",
             Self::Queues => "mount /dev/mqueue",
             Self::Cgroup => "mount /sys/fs/cgroup",
             Self::ReadOnly => "make the root read-only",
@@ -195,6 +199,11 @@ fn own_root(read_only: bool) -> Result<(), Fault> {
     at(Stage::Pivot, rustix::process::chdir(ROOT))?;
     let quiet = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
     at(Stage::Proc, mount(c"proc", c"proc", c"proc", quiet, c""))?;
+    match mount_bind(BOOT_ID, c"proc/sys/kernel/random/boot_id") {
+        // A kernel that shows none.
+        Ok(()) | Err(Errno::NOENT) => {}
+        Err(errno) => return at(Stage::BootId, Err(errno)),
+    }
     match mount(c"mqueue", c"dev/mqueue", c"mqueue", quiet, c"") {
         // A kernel without message queues.
         Ok(()) | Err(Errno::NODEV) => {}

@@ -1,80 +1,114 @@
-//! rtnetlink messages, as linux/netlink.h and linux/rtnetlink.h lay them out.
+//! rtnetlink messages, as linux/rtnetlink.h lays them out.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
+
+use crate::netlink::{Message, attributes};
 
 const RTM_NEWLINK: u16 = 16;
 const RTM_NEWADDR: u16 = 20;
+const RTM_DELADDR: u16 = 21;
+const RTM_GETADDR: u16 = 22;
 const RTM_NEWROUTE: u16 = 24;
-const REQUEST_WITH_ACK: u16 = 0x1 | 0x4;
 const CREATE: u16 = 0x400;
 const REPLACE: u16 = 0x100;
 const INET: u8 = 2;
+const INET6: u8 = 10;
 const IFF_UP: u32 = 1;
+const IFLA_ADDRESS: u16 = 1;
 const IFLA_MTU: u16 = 4;
 const IFA_ADDRESS: u16 = 1;
 const IFA_LOCAL: u16 = 2;
 const IFA_BROADCAST: u16 = 4;
 const RTA_OIF: u16 = 4;
 const RTA_GATEWAY: u16 = 5;
-const HEADER: usize = 16;
 
 /// Brings a card up, with the largest packet that it may carry.
-pub(super) fn link_up(index: u32, mtu: Option<u32>) -> Vec<u8> {
-    let mut body = vec![0; 4];
-    for word in [index, IFF_UP, IFF_UP] {
-        body.extend_from_slice(&word.to_ne_bytes());
+pub(super) fn link_up(index: u32, mtu: Option<u32>) -> Message {
+    let message = link(index, IFF_UP, IFF_UP);
+    match mtu {
+        Some(mtu) => message.with(IFLA_MTU, &mtu.to_ne_bytes()),
+        None => message,
     }
-    if let Some(mtu) = mtu {
-        attribute(&mut body, IFLA_MTU, mtu.to_ne_bytes());
-    }
-    message(RTM_NEWLINK, 0, &body)
+}
+
+/// Takes a card down.
+pub(super) fn link_down(index: u32) -> Message {
+    link(index, 0, IFF_UP)
+}
+
+/// Gives a card another hardware address. All that it knew of its neighbours goes.
+pub(super) fn hardware_address(index: u32, mac: [u8; 6]) -> Message {
+    link(index, 0, 0).with(IFLA_ADDRESS, &mac)
+}
+
+fn link(index: u32, flags: u32, change: u32) -> Message {
+    let body = [0, index, flags, change].map(u32::to_ne_bytes).concat();
+    Message::new(RTM_NEWLINK, 0, body)
 }
 
 /// Gives a card an address.
-pub(super) fn add_address(index: u32, ip: Ipv4Addr, prefix: u8) -> Vec<u8> {
-    let mut body = vec![INET, prefix, 0, 0];
-    body.extend_from_slice(&index.to_ne_bytes());
-    attribute(&mut body, IFA_LOCAL, ip.octets());
-    attribute(&mut body, IFA_ADDRESS, ip.octets());
-    attribute(&mut body, IFA_BROADCAST, broadcast(ip, prefix).octets());
-    message(RTM_NEWADDR, CREATE | REPLACE, &body)
-}
-
-/// Sends everything else to a gateway.
-pub(super) fn add_route(index: u32, gateway: Ipv4Addr) -> Vec<u8> {
-    const TABLE_MAIN: u8 = 254;
-    const PROTOCOL_BOOT: u8 = 3;
-    const UNICAST: u8 = 1;
-    let mut body = vec![INET, 0, 0, 0, TABLE_MAIN, PROTOCOL_BOOT, 0, UNICAST, 0, 0, 0, 0];
-    attribute(&mut body, RTA_GATEWAY, gateway.octets());
-    attribute(&mut body, RTA_OIF, index.to_ne_bytes());
-    message(RTM_NEWROUTE, CREATE | REPLACE, &body)
-}
-
-/// The error number in the kernel's answer, 0 when it did what was asked.
-pub(super) fn refusal(answer: &[u8]) -> i32 {
-    match answer.get(HEADER..HEADER + 4) {
-        Some(code) => -i32::from_ne_bytes([code[0], code[1], code[2], code[3]]),
-        None => rustix::io::Errno::PROTO.raw_os_error(),
+pub(super) fn add_address(index: u32, address: IpAddr, prefix: u8) -> Message {
+    let message = Message::new(RTM_NEWADDR, CREATE | REPLACE, fixed(index, address, prefix));
+    match address {
+        IpAddr::V4(ip) => message
+            .with(IFA_LOCAL, &ip.octets())
+            .with(IFA_ADDRESS, &ip.octets())
+            .with(IFA_BROADCAST, &broadcast(ip, prefix).octets()),
+        IpAddr::V6(ip) => message.with(IFA_ADDRESS, &ip.octets()),
     }
 }
 
-fn message(kind: u16, flags: u16, body: &[u8]) -> Vec<u8> {
-    let length = (HEADER + body.len()) as u32;
-    let mut message = Vec::with_capacity(HEADER + body.len());
-    message.extend_from_slice(&length.to_ne_bytes());
-    message.extend_from_slice(&kind.to_ne_bytes());
-    message.extend_from_slice(&(REQUEST_WITH_ACK | flags).to_ne_bytes());
-    message.extend_from_slice(&[0; 8]);
-    message.extend_from_slice(body);
-    message
+/// Takes an address away.
+pub(super) fn remove_address(index: u32, address: IpAddr, prefix: u8) -> Message {
+    let message = Message::new(RTM_DELADDR, 0, fixed(index, address, prefix));
+    match address {
+        IpAddr::V4(ip) => message.with(IFA_LOCAL, &ip.octets()),
+        IpAddr::V6(ip) => message.with(IFA_ADDRESS, &ip.octets()),
+    }
 }
 
-/// All our attributes are four bytes long, so none needs padding.
-fn attribute(body: &mut Vec<u8>, kind: u16, value: [u8; 4]) {
-    body.extend_from_slice(&8u16.to_ne_bytes());
-    body.extend_from_slice(&kind.to_ne_bytes());
-    body.extend_from_slice(&value);
+fn fixed(index: u32, address: IpAddr, prefix: u8) -> Vec<u8> {
+    let family = if address.is_ipv4() { INET } else { INET6 };
+    [[family, prefix, 0, 0], index.to_ne_bytes()].concat()
+}
+
+/// Asks for the addresses of all cards.
+pub(super) fn list_addresses() -> Message {
+    Message::new(RTM_GETADDR, 0, vec![0; 8])
+}
+
+/// An address of a card.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Assigned {
+    pub(crate) index: u32,
+    pub(crate) address: IpAddr,
+    pub(crate) prefix: u8,
+}
+
+/// An entry of the list of addresses.
+pub(super) fn assigned(entry: &[u8]) -> Option<Assigned> {
+    let index = u32::from_ne_bytes(entry.get(4..8)?.try_into().ok()?);
+    let find =
+        |wanted: u16| attributes(&entry[8..]).find(|(kind, _)| *kind == wanted).map(|(_, value)| value);
+    // On a line between two points only the local one is the card's.
+    let address = find(IFA_LOCAL).or_else(|| find(IFA_ADDRESS))?;
+    let address = match entry[0] {
+        INET => IpAddr::from(<[u8; 4]>::try_from(address).ok()?),
+        INET6 => IpAddr::from(<[u8; 16]>::try_from(address).ok()?),
+        _ => return None,
+    };
+    Some(Assigned { index, address, prefix: entry[1] })
+}
+
+/// Sends everything else to a gateway.
+pub(super) fn add_route(index: u32, gateway: Ipv4Addr) -> Message {
+    const TABLE_MAIN: u8 = 254;
+    const PROTOCOL_BOOT: u8 = 3;
+    const UNICAST: u8 = 1;
+    let body = vec![INET, 0, 0, 0, TABLE_MAIN, PROTOCOL_BOOT, 0, UNICAST, 0, 0, 0, 0];
+    Message::new(RTM_NEWROUTE, CREATE | REPLACE, body)
+        .with(RTA_GATEWAY, &gateway.octets())
+        .with(RTA_OIF, &index.to_ne_bytes())
 }
 
 fn broadcast(ip: Ipv4Addr, prefix: u8) -> Ipv4Addr {
@@ -96,11 +130,16 @@ mod tests {
     }
 
     #[test]
-    fn a_message_says_its_own_length() {
-        let message = add_address(2, Ipv4Addr::LOCALHOST, 8);
-        assert_eq!(
-            u32::from_ne_bytes([message[0], message[1], message[2], message[3]]) as usize,
-            message.len()
-        );
+    fn an_address_is_read_as_it_is_listed() {
+        let mut entry = vec![INET, 24, 0, 0, 2, 0, 0, 0];
+        entry.extend_from_slice(&[8, 0, 1, 0, 10, 0, 2, 2]);
+        entry.extend_from_slice(&[8, 0, 2, 0, 10, 0, 2, 15]);
+        let wanted = Assigned { index: 2, address: IpAddr::from([10, 0, 2, 15]), prefix: 24 };
+        assert_eq!(assigned(&entry), Some(wanted));
+        let mut entry = vec![INET6, 64, 0, 0, 2, 0, 0, 0, 20, 0, 1, 0];
+        entry.extend_from_slice(&std::net::Ipv6Addr::LOCALHOST.octets());
+        assert_eq!(assigned(&entry).map(|found| found.address.is_loopback()), Some(true));
+        assert_eq!(assigned(&entry[..20]), None);
+        assert_eq!(assigned(&[]), None);
     }
 }

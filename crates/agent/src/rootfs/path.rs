@@ -7,7 +7,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Component, Path, PathBuf};
 
-use rustix::fs::{Mode, OFlags, ResolveFlags, mkdirat, openat2, readlinkat};
+use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, fstat, mkdirat, openat2, readlinkat};
 use rustix::io::Errno;
 
 use crate::failure::{Context, SystemError};
@@ -51,6 +51,14 @@ impl Root {
             }
             other => other.context(format!("open {path}")),
         }
+    }
+
+    /// A regular file that is there under this very name, not through a link.
+    pub(crate) fn regular_file(&self, path: &str) -> Option<OwnedFd> {
+        let relative = Path::new(path.trim_start_matches('/'));
+        let file = self.at(relative, OFlags::PATH | OFlags::NOFOLLOW).ok()?;
+        let kind = FileType::from_raw_mode(fstat(&file).ok()?.st_mode);
+        (kind == FileType::RegularFile).then_some(file)
     }
 
     fn at(&self, path: &Path, flags: OFlags) -> Result<OwnedFd, Errno> {
@@ -153,6 +161,15 @@ mod tests {
         symlink("../run/systemd/resolve/stub", directory.path().join("etc/resolv.conf")).expect("links");
         root.file("/etc/resolv.conf").expect("makes");
         assert!(directory.path().join("run/systemd/resolve/stub").is_file());
+    }
+
+    #[test]
+    fn a_link_is_no_regular_file() {
+        let (directory, root) = root();
+        std::fs::write(directory.path().join("file"), "").expect("writes");
+        symlink("file", directory.path().join("link")).expect("links");
+        assert!(root.regular_file("/file").is_some());
+        assert!(root.regular_file("/link").is_none() && root.regular_file("/none").is_none());
     }
 
     #[test]

@@ -6,9 +6,9 @@ use std::process::Command;
 
 use super::run;
 
-const APPLETS: [&str; 36] = [
+const APPLETS: [&str; 37] = [
     "cat", "chmod", "chroot", "dd", "df", "echo", "env", "false", "grep", "head", "hostname", "id", "ip",
-    "kill", "ln", "ls", "mkdir", "mkfifo", "chown", "mount", "nc", "ps", "pwd", "readlink", "rm", "sh",
+    "kill", "ln", "ls", "mkdir", "mkfifo", "chown", "mount", "mv", "nc", "ps", "pwd", "readlink", "rm", "sh",
     "sleep", "stat", "stty", "test", "touch", "true", "tty", "umask", "wc", "yes",
 ];
 

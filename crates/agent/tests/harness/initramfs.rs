@@ -8,12 +8,13 @@ use std::sync::OnceLock;
 use super::run;
 
 const EAGER: [&str; 5] = ["virtio_mmio", "virtio_console", "virtio_blk", "virtio_net", "overlay"];
-const LAZY: [&str; 1] = ["fuse"];
+/// What is loaded when it is asked for.
+pub const LAZY: &[&str] = &["fuse", "tcp_diag"];
 
 /// Writes the archive.
-pub fn pack(target: &Path, modules: &Path) {
+pub fn pack(target: &Path, modules: &Path, lazy: &[&str]) {
     let tree = ModuleTree::walk(modules);
-    let (eager, lazy) = (tree.in_order(&EAGER), tree.in_order(&LAZY));
+    let (eager, lazy) = (tree.in_order(&EAGER), tree.in_order(lazy));
     let mut archive = Archive(Vec::new());
     archive.add("init", 0o100_755, &std::fs::read(agent()).expect("the agent"));
     archive.add("modules", 0o040_755, b"");

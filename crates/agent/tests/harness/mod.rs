@@ -3,6 +3,7 @@
 
 mod archive;
 mod guest;
+mod identity;
 mod initramfs;
 mod kernel;
 mod process;
@@ -17,6 +18,7 @@ use mimeo_agent_protocol::message::{Address, Configure, Disk, Interface, Reply, 
 use tokio::net::UnixStream;
 
 pub use archive::names;
+pub use identity::{COUNTER, broken, identity};
 pub use process::{Output, Running, a_moment, command, shell};
 pub use share::{Share, serve};
 
@@ -42,10 +44,15 @@ pub fn run(command: &mut Command) {
 impl Vm {
     /// Boots a machine and greets its agent.
     pub async fn boot() -> Self {
+        Self::boot_with(initramfs::LAZY).await
+    }
+
+    /// Boots a machine that can load these modules when it needs them.
+    pub async fn boot_with(lazy: &[&str]) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         let (kernel, modules) = kernel::get();
         let initramfs = directory.path().join("initramfs");
-        initramfs::pack(&initramfs, &modules);
+        initramfs::pack(&initramfs, &modules, lazy);
         guest::disks(directory.path());
         let begun = Instant::now();
         let qemu = spawn(directory.path(), &kernel, &initramfs);

@@ -49,7 +49,7 @@ impl Vm {
         self.begin(Request::Exec(process)).await
     }
 
-    async fn begin(&self, request: Request) -> Result<Running, Failure> {
+    pub(super) async fn begin(&self, request: Request) -> Result<Running, Failure> {
         let mut stream = self.open(&request);
         let answer = tokio::time::timeout(DEADLINE, stream.receiver.message::<Reply>()).await;
         match answer.unwrap_or_else(|_| panic!("{request:?} is not answered\n{}", self.console())) {
@@ -100,6 +100,11 @@ impl Running {
         Output { stdout: text(&self.stdout), stderr: text(&self.stderr), status }
     }
 
+    /// What it has printed on its standard output so far.
+    pub fn said(&self) -> String {
+        String::from_utf8_lossy(&self.stdout).into_owned()
+    }
+
     /// Waits until it has printed `text`.
     pub async fn says(&mut self, text: &str) {
         while !String::from_utf8_lossy(&self.stdout).contains(text) {
@@ -108,7 +113,8 @@ impl Running {
         }
     }
 
-    async fn step(&mut self) -> Option<ExitStatus> {
+    /// Takes the next thing that comes; how it ended, when that is it.
+    pub async fn step(&mut self) -> Option<ExitStatus> {
         let item = tokio::time::timeout(DEADLINE, self.stream.receiver.next()).await;
         let seen = String::from_utf8_lossy(&self.stdout).into_owned();
         match item.unwrap_or_else(|_| panic!("silence after {seen:?}")) {

@@ -1,0 +1,32 @@
+//! `attach`: the container's own streams, for the session that asks.
+
+use std::sync::Arc;
+
+use mimeo_agent_protocol::link::Stream;
+use mimeo_agent_protocol::message::{Failure, Reply};
+
+use crate::failure::wrong_state;
+use crate::machine::{Container, Machine, State};
+
+/// Hands the container's streams over to this one.
+pub(crate) fn serve(machine: &Machine, stream: Stream) {
+    let container = match started(machine) {
+        Ok(container) => container,
+        Err(failed) => return stream.sender.message(&Reply::Failed(failed)),
+    };
+    match container.exit.get() {
+        Some(status) => stream.sender.message(&Reply::Exited { status: *status }),
+        None => {
+            stream.sender.message(&Reply::Started { pid: container.inner_pid });
+            container.outlet.attach(stream);
+        }
+    }
+}
+
+/// The container, even when it has ended.
+fn started(machine: &Machine) -> Result<Arc<Container>, Failure> {
+    match machine.state() {
+        State::Running(container) | State::Ended(container) => Ok(container),
+        State::Booted | State::Configured(_) => Err(wrong_state("the container has not been started")),
+    }
+}

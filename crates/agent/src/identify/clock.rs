@@ -1,0 +1,27 @@
+//! Line 3: the wall clock.
+
+use std::time::Duration;
+
+use mimeo_agent_protocol::message::{Failure, FailureKind, Identity};
+
+use super::record::Did;
+use crate::configure::set_clock;
+use crate::failure::failure;
+
+/// 2020 began: a host that says less has lost its clock.
+const EARLIEST: u64 = 1_577_836_800_000_000_000;
+/// 2262 ends: the kernel counts no further.
+const LATEST: u64 = i64::MAX as u64;
+
+pub(super) fn take(identity: &Identity) -> Result<Did, Failure> {
+    if !(EARLIEST..LATEST).contains(&identity.unix_nanos) {
+        let what = format!("no clock shows {} nanoseconds since 1970", identity.unix_nanos);
+        return Err(failure(FailureKind::Invalid, what));
+    }
+    set_clock(identity.unix_nanos).map(|()| Did::Done)
+}
+
+/// Sets it again, `since` after the host said what it was.
+pub(super) fn correct(identity: &Identity, since: Duration) -> Result<(), Failure> {
+    set_clock(identity.unix_nanos.saturating_add(since.as_nanos() as u64))
+}

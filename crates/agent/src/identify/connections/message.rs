@@ -1,0 +1,107 @@
+//! sock_diag messages, as linux/inet_diag.h lays them out.
+
+use std::net::IpAddr;
+
+use crate::netlink::Message;
+
+const SOCK_DIAG_BY_FAMILY: u16 = 20;
+const SOCK_DESTROY: u16 = 21;
+const TCP: u8 = 6;
+/// States of a connection that need no ending: it has ended, or is none.
+const TIME_WAIT: u32 = 6;
+const CLOSE: u32 = 7;
+const LISTEN: u32 = 10;
+/// Bits of all states that the kernel has.
+const ALL: u32 = 0x1fff;
+const FIN_WAIT_2: u8 = 5;
+/// Bytes of `struct inet_diag_sockid`, and where in it the peer's address lies.
+const ID: usize = 48;
+const PEER: usize = 20;
+
+/// A family of addresses, by the kernel's number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum Family {
+    V4 = 2,
+    V6 = 10,
+}
+
+/// A socket of the list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Socket {
+    family: Family,
+    state: u8,
+    /// How the kernel knows it again.
+    id: [u8; ID],
+    pub(super) peer: IpAddr,
+}
+
+impl Socket {
+    /// Both ends are closed, and only the kernel waits a little longer.
+    pub(super) fn is_over(&self) -> bool {
+        self.state == FIN_WAIT_2
+    }
+
+    #[cfg(test)]
+    pub(super) fn with_peer(peer: IpAddr) -> Self {
+        Self { family: Family::V4, state: 1, id: [0; ID], peer }
+    }
+}
+
+/// Asks for all connections of a family.
+pub(super) fn list(family: Family) -> Message {
+    let states = ALL & !(1 << TIME_WAIT | 1 << CLOSE | 1 << LISTEN);
+    Message::new(SOCK_DIAG_BY_FAMILY, 0, request(family, states, [0; ID]))
+}
+
+/// Asks for the end of one.
+pub(super) fn destroy(socket: &Socket) -> Message {
+    Message::new(SOCK_DESTROY, 0, request(socket.family, ALL, socket.id))
+}
+
+/// `struct inet_diag_req_v2`
+fn request(family: Family, states: u32, id: [u8; ID]) -> Vec<u8> {
+    [&[family as u8, TCP, 0, 0][..], &states.to_ne_bytes(), &id].concat()
+}
+
+/// An entry of the list: `struct inet_diag_msg`.
+pub(super) fn socket(entry: &[u8]) -> Option<Socket> {
+    let id: [u8; ID] = entry.get(4..4 + ID)?.try_into().ok()?;
+    let (family, peer) = match entry[0] {
+        2 => (Family::V4, <[u8; 4]>::try_from(&id[PEER..PEER + 4]).ok()?.into()),
+        10 => (Family::V6, <[u8; 16]>::try_from(&id[PEER..PEER + 16]).ok()?.into()),
+        _ => return None,
+    };
+    Some(Socket { family, state: entry[1], id, peer })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(family: u8, peer: &[u8]) -> Vec<u8> {
+        let mut entry = vec![0; 72];
+        (entry[0], entry[1]) = (family, 1);
+        entry[4 + PEER..4 + PEER + peer.len()].copy_from_slice(peer);
+        entry[4 + 40..4 + 48].copy_from_slice(&[9; 8]);
+        entry
+    }
+
+    #[test]
+    fn a_socket_is_asked_for_as_it_was_listed() {
+        let entry = entry(2, &[10, 0, 2, 2]);
+        let found = socket(&entry).expect("a socket");
+        assert_eq!(found.peer, IpAddr::from([10, 0, 2, 2]));
+        let request = request(found.family, ALL, found.id);
+        assert_eq!(request.len(), 56);
+        assert_eq!(request[8..], entry[4..4 + ID], "ports, addresses and cookie");
+    }
+
+    #[test]
+    fn an_address_has_the_length_of_its_family() {
+        let found = socket(&entry(10, &std::net::Ipv6Addr::LOCALHOST.octets())).expect("a socket");
+        assert!(found.peer.is_loopback());
+        assert_eq!(socket(&entry(1, &[])), None);
+        assert_eq!(socket(&[2; 20]), None);
+    }
+}

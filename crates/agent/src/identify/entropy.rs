@@ -1,0 +1,79 @@
+//! Line 1: the kernel's random generator starts anew, from the host's entropy.
+#![allow(unsafe_code, reason = "the two ioctls of /dev/urandom have no safe form")]
+
+use std::ffi::c_int;
+use std::fs::File;
+use std::io;
+use std::os::fd::AsRawFd;
+
+use mimeo_agent_protocol::message::{Failure, FailureKind, Identity};
+
+use super::record::Did;
+use crate::failure::{Context, failure};
+
+/// Bytes that the host gives.
+const LENGTH: usize = 32;
+/// linux/random.h: adds entropy, and believes in it.
+const RNDADDENTROPY: libc::Ioctl = 0x4008_5203;
+/// linux/random.h: makes a new key of what has been added.
+const RNDRESEEDCRNG: libc::Ioctl = 0x5207;
+
+/// `struct rand_pool_info`
+#[repr(C)]
+struct Pool {
+    bits: c_int,
+    length: c_int,
+    bytes: [u8; LENGTH],
+}
+
+pub(super) fn take(identity: &Identity) -> Result<Did, Failure> {
+    stir(&identity.entropy).map(|()| Did::Done)
+}
+
+/// Adds the host's entropy, credited, and reseeds.
+pub(crate) fn stir(hex: &str) -> Result<(), Failure> {
+    let bytes = parse(hex)
+        .ok_or_else(|| failure(FailureKind::Invalid, "the host's entropy is not 64 hexadecimal digits"))?;
+    let random = File::options().write(true).open("/dev/urandom").context("open /dev/urandom")?;
+    let pool = Pool { bits: (LENGTH * 8) as c_int, length: LENGTH as c_int, bytes };
+    // SAFETY: the structure is alive, laid out as the kernel's, and says its own length.
+    let added = unsafe { libc::ioctl(random.as_raw_fd(), RNDADDENTROPY, &raw const pool) };
+    check(added).context("add the host's entropy")?;
+    // SAFETY: takes no argument.
+    let reseeded = unsafe { libc::ioctl(random.as_raw_fd(), RNDRESEEDCRNG) };
+    Ok(check(reseeded).context("reseed the random generator")?)
+}
+
+fn check(result: c_int) -> io::Result<()> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+fn parse(hex: &str) -> Option<[u8; LENGTH]> {
+    if hex.len() != 2 * LENGTH || !hex.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+        return None;
+    }
+    let mut bytes = [0; LENGTH];
+    for (byte, at) in bytes.iter_mut().zip((0..).step_by(2)) {
+        *byte = u8::from_str_radix(hex.get(at..at + 2)?, 16).ok()?;
+    }
+    Some(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entropy_is_32_bytes() {
+        let bytes = parse(&"0aF1".repeat(16)).expect("parses");
+        assert_eq!(bytes[..4], [0x0a, 0xf1, 0x0a, 0xf1]);
+        for wrong in [String::new(), "0a".repeat(31), "0a".repeat(33), "+a".repeat(32), "ü".repeat(32)] {
+            assert_eq!(parse(&wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn the_structure_is_the_kernel_s() {
+        assert_eq!(size_of::<Pool>(), 8 + LENGTH);
+    }
+}

@@ -1,0 +1,148 @@
+//! Line 7: SSH host keys of its own, where the parent had any. The container's
+//! own program makes them: it knows what its server reads.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+use mimeo_agent_protocol::message::{Failure, FailureKind};
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::program;
+use super::record::Did;
+use crate::cgroup;
+use crate::failure::{Context, SystemError, failure};
+use crate::inside::{Place, inside};
+use crate::machine::{Container, Machine, State};
+
+const DIRECTORY: &str = "/etc/ssh";
+/// Where a new key is made, beside the one that it replaces.
+const NEW: &str = "/etc/ssh/.mimeo-new-key";
+/// How long one key may take: RSA looks for large primes, under emulation.
+const PATIENCE: Duration = Duration::from_secs(120);
+const SERVER: &str = "sshd";
+
+/// A host key: its file, and its type in ssh-keygen's words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Key {
+    path: String,
+    kind: String,
+}
+
+pub(super) async fn take(machine: &Machine, container: &Container) -> Result<Did, Failure> {
+    let place = Place::Container(container.mounts.clone());
+    let keys = inside(place, list).await?;
+    // An ended container starts no server, and none of its programs can run.
+    if keys.is_empty() || matches!(machine.state(), State::Ended(_)) {
+        return Ok(Did::NotNeeded);
+    }
+    for key in &keys {
+        let renewed = renew(machine, container, key).await;
+        renewed.map_err(|failed| failure(failed.kind, format!("{}: {failed}", key.path)))?;
+    }
+    let kinds: Vec<&str> = keys.iter().map(|key| &*key.kind).collect();
+    tell_servers();
+    Ok(Did::Told(kinds.join(" ")))
+}
+
+async fn renew(machine: &Machine, container: &Container, key: &Key) -> Result<(), Failure> {
+    let place = || Place::Container(container.mounts.clone());
+    inside(place(), || Ok(clear()?)).await?;
+    let args = ["ssh-keygen", "-q", "-N", "", "-t", &key.kind, "-f", NEW].map(str::to_owned).into();
+    program::run(machine, container, args, BTreeMap::new(), PATIENCE).await?;
+    let path = key.path.clone();
+    inside(place(), move || Ok(replace(&path)?)).await
+}
+
+/// Takes away what an attempt before has left: ssh-keygen writes over nothing.
+fn clear() -> Result<(), SystemError> {
+    for path in [NEW.to_owned(), format!("{NEW}.pub")] {
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(SystemError::new(format!("remove {path}"), error));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn replace(path: &str) -> Result<(), SystemError> {
+    std::fs::rename(format!("{NEW}.pub"), format!("{path}.pub")).context("replace the public key")?;
+    std::fs::rename(NEW, path).context("replace the key")
+}
+
+/// The host keys that there are.
+fn list() -> Result<Vec<Key>, Failure> {
+    let entries = match std::fs::read_dir(DIRECTORY) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(SystemError::new(format!("list {DIRECTORY}"), error).into()),
+    };
+    let mut keys = Vec::new();
+    for entry in entries {
+        let name = entry.context(format!("list {DIRECTORY}"))?.file_name().to_string_lossy().into_owned();
+        let path = format!("{DIRECTORY}/{name}");
+        if is_host_key(&name) && Path::new(&path).is_file() {
+            let kind = kind(&name, &path)
+                .ok_or_else(|| failure(FailureKind::System, format!("{path}: a key of an unknown type")))?;
+            keys.push(Key { path, kind });
+        }
+    }
+    keys.sort_by(|a, b| a.path.cmp(&b.path));
+    Ok(keys)
+}
+
+fn is_host_key(name: &str) -> bool {
+    name.starts_with("ssh_host_") && name.ends_with("_key")
+}
+
+/// A key's type, by its public half or else by its name.
+fn kind(name: &str, path: &str) -> Option<String> {
+    let public = std::fs::read_to_string(format!("{path}.pub")).unwrap_or_default();
+    let known = |kind: &&str| ["rsa", "ecdsa", "ed25519", "dsa"].contains(kind);
+    let named = name.strip_prefix("ssh_host_").and_then(|name| name.strip_suffix("_key"));
+    kind_of(&public).or(named.filter(known)).map(str::to_owned)
+}
+
+/// What the first word of a public key means to ssh-keygen.
+fn kind_of(public: &str) -> Option<&'static str> {
+    match public.split_whitespace().next()? {
+        "ssh-ed25519" => Some("ed25519"),
+        "ssh-rsa" => Some("rsa"),
+        "ssh-dss" => Some("dsa"),
+        word if word.starts_with("ecdsa-") => Some("ecdsa"),
+        _ => None,
+    }
+}
+
+/// A server reads its keys again at a hang-up, which reaches it when it goes on.
+/// Those that it has forked for its guests must not: it would end them.
+fn tell_servers() {
+    let servers = cgroup::pids().into_iter().filter(|pid| is_server(*pid));
+    for pid in servers.filter_map(Pid::from_raw) {
+        // All stand still: what is there now does not end.
+        kill_process(pid, Signal::HUP).ok();
+    }
+}
+
+fn is_server(pid: i32) -> bool {
+    let named = |pid: i32| cgroup::stat(pid).filter(|stat| stat.name == SERVER);
+    named(pid).is_some_and(|stat| named(stat.ppid).is_none())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn host_keys_are_known_by_their_names_and_types_by_their_public_halves() {
+        assert!(is_host_key("ssh_host_rsa_key"));
+        assert!(!is_host_key("ssh_host_rsa_key.pub") && !is_host_key("sshd_config"));
+        assert_eq!(kind_of("ecdsa-sha2-nistp256 AAAA root@box\n"), Some("ecdsa"));
+        assert_eq!(kind_of(""), None);
+        let kind = |name: &str| kind(name, "/nonexistent");
+        assert_eq!(kind("ssh_host_ed25519_key").as_deref(), Some("ed25519"));
+        assert_eq!(kind("ssh_host_other_key"), None);
+    }
+}

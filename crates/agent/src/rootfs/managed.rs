@@ -1,0 +1,66 @@
+//! The files that a container finds written by its runtime. They lie on the
+//! agent's side and are bound over the image's, so that the container's own
+//! layer does not carry them. A bind is of the file, not of its name: they are
+//! only ever rewritten in place.
+
+use std::path::Path;
+
+use rustix::fs::{Mode, chmod};
+use rustix::io::Errno;
+use rustix::mount::mount_bind;
+
+use super::{Root, path};
+use crate::failure::{Context, SystemError};
+use crate::names::Names;
+
+const DIRECTORY: &str = "/run/mimeo/etc";
+/// What the container's process binds over its /proc/sys/kernel/random/boot_id.
+pub(crate) const BOOT_ID: &std::ffi::CStr = c"/run/mimeo/etc/boot_id";
+/// Managed files, and where the container finds them.
+const BOUND: [(&str, &str); 4] = [
+    ("hostname", "/etc/hostname"),
+    ("hosts", "/etc/hosts"),
+    ("resolv.conf", "/etc/resolv.conf"),
+    ("machine-id", "/etc/machine-id"),
+];
+/// Where some images keep a copy of the machine id instead of a link to it.
+const DBUS_ID: &str = "/var/lib/dbus/machine-id";
+
+/// Writes them all, whether they are bound already or not.
+pub(crate) fn write(names: &Names<'_>) -> Result<(), SystemError> {
+    let machine_id = names.machine_id().ok_or_else(|| SystemError::new("write machine-id", Errno::INVAL))?;
+    crate::boot::directory(DIRECTORY)?;
+    file("hostname", &names.hostname_file(), 0o644)?;
+    file("hosts", &names.hosts(), 0o644)?;
+    file("resolv.conf", &names.resolv_conf(), 0o644)?;
+    file("machine-id", &machine_id, 0o444)?;
+    file("boot_id", &random_uuid()?, 0o444)
+}
+
+/// Binds them all but the boot id, whose place is in a /proc that is not mounted yet.
+pub(super) fn bind(root: &Root) -> Result<(), SystemError> {
+    for (name, target) in BOUND {
+        let place = root.file(target)?;
+        mount_bind(managed(name), path::of(&place)).context(format!("bind {target}"))?;
+    }
+    match root.regular_file(DBUS_ID) {
+        Some(place) => mount_bind(managed("machine-id"), path::of(&place)).context(format!("bind {DBUS_ID}")),
+        None => Ok(()),
+    }
+}
+
+/// A new random UUID, and the end of its line.
+pub(crate) fn random_uuid() -> Result<String, SystemError> {
+    let path = "/proc/sys/kernel/random/uuid";
+    std::fs::read_to_string(path).context(format!("read {path}"))
+}
+
+fn file(name: &str, text: &str, mode: u32) -> Result<(), SystemError> {
+    let path = managed(name);
+    std::fs::write(&path, text).context(format!("write {name}"))?;
+    chmod(Path::new(&path), Mode::from_raw_mode(mode)).context(format!("write {name}"))
+}
+
+fn managed(name: &str) -> String {
+    format!("{DIRECTORY}/{name}")
+}

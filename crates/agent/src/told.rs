@@ -1,0 +1,108 @@
+//! What the container is told in its /run/mimeo: a directory of the agent's,
+//! bound there without a right to write. Each file is replaced by a rename, so
+//! that who watches the directory sees it, and nobody reads half of it.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+
+use mimeo_agent_protocol::message::{Failure, FailureKind};
+use rustix::mount::{MountFlags, mount_bind, mount_remount};
+
+use crate::boot;
+use crate::failure::{Context, SystemError, failure};
+use crate::rootfs::{Root, path_of};
+
+const DIRECTORY: &str = "/run/mimeo/told";
+const TARGET: &str = "/run/mimeo";
+
+/// Makes the directory, which may be there.
+pub(crate) fn prepare() -> Result<(), SystemError> {
+    boot::directory("/run/mimeo")?;
+    boot::directory(DIRECTORY)
+}
+
+/// Shows it to the container.
+pub(crate) fn bind(root: &Root) -> Result<(), SystemError> {
+    let target = root.directory(TARGET)?;
+    mount_bind(DIRECTORY, path_of(&target)).context(format!("bind {TARGET}"))?;
+    // What is there now is the bind, and only a second step can restrict it.
+    let bound = root.directory(TARGET)?;
+    let quiet = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+    mount_remount(path_of(&bound), MountFlags::BIND | MountFlags::RDONLY | quiet, c"")
+        .context(format!("restrict {TARGET}"))
+}
+
+/// Which copy this is: a UUID.
+pub(crate) fn generation(uuid: &str) -> Result<(), Failure> {
+    if !is_uuid(uuid) {
+        return Err(failure(FailureKind::Invalid, "the generation is not a UUID"));
+    }
+    Ok(replace("generation", &format!("{uuid}\n"), 0o644)?)
+}
+
+/// The environment that is this machine's own; only root may read it.
+pub(crate) fn environment(env: &BTreeMap<String, String>) -> Result<(), Failure> {
+    let text = lines(env)?;
+    Ok(replace("env", &text, 0o600)?)
+}
+
+/// One `KEY=VALUE` a line. What would not come back as it went in is refused.
+fn lines(env: &BTreeMap<String, String>) -> Result<String, Failure> {
+    let mut text = String::new();
+    for (name, value) in env {
+        if name.is_empty() || name.contains(['=', '\0', '\n']) {
+            let name = name.escape_default();
+            return Err(failure(FailureKind::Invalid, format!("no name for a variable: `{name}`")));
+        }
+        if value.contains(['\0', '\n']) {
+            return Err(failure(FailureKind::Invalid, format!("the value of {name} is not one line")));
+        }
+        text.push_str(&format!("{name}={value}\n"));
+    }
+    Ok(text)
+}
+
+fn replace(name: &str, text: &str, mode: u32) -> Result<(), SystemError> {
+    let (new, place) = (format!("{DIRECTORY}/.{name}"), format!("{DIRECTORY}/{name}"));
+    let write = || {
+        let mut options = std::fs::File::options();
+        let mut file = options.write(true).create(true).truncate(true).mode(mode).open(&new)?;
+        file.write_all(text.as_bytes())?;
+        std::fs::rename(&new, &place)
+    };
+    write().context(format!("write {TARGET}/{name}"))
+}
+
+fn is_uuid(text: &str) -> bool {
+    let groups: Vec<&str> = text.split('-').collect();
+    groups.iter().map(|group| group.len()).eq([8, 4, 4, 4, 12])
+        && groups.iter().all(|group| group.bytes().all(|digit| digit.is_ascii_hexdigit()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_uuid_has_five_groups_of_digits() {
+        assert!(is_uuid("0198a1b2-0000-4000-8000-0123456789ab"));
+        for wrong in [
+            "",
+            "0198a1b2000040008000-0123456789ab",
+            "0198a1b2-0000-4000-8000-0123456789ag",
+            "0198a1b2-0000-4000-8000-0123456789ab\n",
+        ] {
+            assert!(!is_uuid(wrong), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn an_environment_is_one_line_each() {
+        let env = |name: &str, value: &str| BTreeMap::from([(name.to_owned(), value.to_owned())]);
+        assert_eq!(lines(&env("A", "b=c d")).ok(), Some("A=b=c d\n".into()));
+        for (name, value) in [("", "x"), ("A=B", "x"), ("A\0", "x"), ("A", "x\0"), ("A", "x\nROOT=1")] {
+            assert!(lines(&env(name, value)).is_err(), "{name:?}={value:?}");
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! Freezing a machine and making it another, as a test does it.
+
+use std::collections::BTreeMap;
+
+use mimeo_agent_protocol::message::{
+    Address, ExitStatus, Identity, IdentityLine, Interface, Line, Outcome, Process, Reply, Request,
+};
+
+use super::{Running, Vm, a_moment, shell};
+
+/// A script that counts in a file for as long as it runs.
+pub const COUNTER: &str = "n=0; while :; do n=$((n+1)); echo $n > /dev/shm/n; sleep 0.01; done";
+
+/// A copy's identity that is fine in every line.
+pub fn identity() -> Identity {
+    Identity {
+        generation: "0198a1b2-0000-4000-8000-0123456789ab".into(),
+        machine: "c".repeat(64),
+        hostname: "copy".into(),
+        unix_nanos: 1_850_000_000_000_000_000,
+        entropy: "5a".repeat(32),
+        interface: Some(Interface {
+            mac: "02:00:00:00:00:08".into(),
+            address: Address { ip: [10, 0, 2, 16].into(), prefix: 24 },
+            gateway: [10, 0, 2, 2].into(),
+            mtu: 1300,
+        }),
+        dns: vec!["10.0.2.4".into()],
+        dns_search: vec!["example.net".into()],
+        hosts: [("cache".to_owned(), "10.9.8.6".to_owned())].into(),
+        env: BTreeMap::from([("TOKEN".to_owned(), "the copy's own".to_owned())]),
+        signal: None,
+        thaw: true,
+    }
+}
+
+impl Vm {
+    pub async fn freeze(&self) {
+        assert_eq!(self.must(Request::Freeze).await, Reply::Frozen {});
+    }
+
+    pub async fn thaw(&self) {
+        assert_eq!(self.must(Request::Thaw).await, Reply::Done);
+    }
+
+    pub async fn identify(&self, identity: Identity) -> Vec<IdentityLine> {
+        match self.must(Request::Identify(Box::new(identity))).await {
+            Reply::Identified { lines } => lines,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Takes over the container's streams.
+    pub async fn attach(&self) -> Running {
+        self.begin(Request::Attach).await.unwrap_or_else(|failure| panic!("{failure}"))
+    }
+
+    /// What a script prints that runs beside the frozen workload.
+    pub async fn aside(&self, script: &str) -> String {
+        let output = self.run(Process { aside: true, ..shell(script) }).await;
+        assert_eq!(output.status, ExitStatus::Code(0), "{script}: {output:?}");
+        output.stdout
+    }
+
+    /// Whether the counter stands still.
+    pub async fn stands(&self) -> bool {
+        let before = self.aside("cat /dev/shm/n").await;
+        a_moment().await;
+        before == self.aside("cat /dev/shm/n").await
+    }
+}
+
+/// Asserts that this line failed, for this reason, and that none was tried after it.
+pub fn broken(lines: &[IdentityLine], line: Line, why: &str) {
+    let at = lines.iter().position(|found| found.line == line).expect("the line");
+    for (number, found) in lines.iter().enumerate() {
+        match number.cmp(&at) {
+            std::cmp::Ordering::Less => {
+                assert!(matches!(found.outcome, Outcome::Done | Outcome::NotNeeded), "{lines:#?}");
+            }
+            std::cmp::Ordering::Equal => {
+                let detail = found.detail.as_deref().unwrap_or_default();
+                assert!(found.outcome == Outcome::Failed && detail.contains(why), "{why}: {lines:#?}");
+            }
+            std::cmp::Ordering::Greater => assert_eq!(found.outcome, Outcome::NotTried, "{lines:#?}"),
+        }
+    }
+    assert_eq!(lines.len(), Line::ALL.len());
+}
