@@ -49,7 +49,7 @@ impl Capture {
     /// The caller must be root, or of the same user and the process its descendant.
     ///
     /// # Errors
-    /// When the regions are none, the process has ended or may not be looked at, or the file exists, cannot be made
+    /// When the regions are none or are not mapped so, the process has ended or may not be looked at, or the file exists, cannot be made
     /// or has no room.
     pub fn prepare(pid: u32, regions: Vec<Region>, held: Held, path: &Path) -> Result<Self, PagerError> {
         let memory = Memory::open(pid, regions, held)?;
@@ -67,15 +67,16 @@ impl Capture {
     /// When the process has ended, its memory cannot be read, or there is no room for what has changed since
     /// [`Capture::prepare`].
     pub fn take(&mut self) -> Result<Pages, PagerError> {
-        self.taken = self.memory.changed()?;
-        self.written = self.written.union(&self.taken);
-        self.copy_to_room(&self.taken.common(&self.room))?;
-        self.write_beyond(&self.taken.minus(&self.room))?;
+        let pages = self.memory.changed()?;
+        self.written = self.written.union(&pages);
+        self.copy_to_room(&pages.common(&self.room))?;
+        self.write_beyond(&pages.minus(&self.room))?;
         self.memory.still_there()?;
-        Ok(self.taken.clone())
+        self.taken.clone_from(&pages);
+        Ok(pages)
     }
 
-    /// Keeps the file. `digest`: gives what [`digest()`](crate::digest()) says of it and of the pages that
+    /// Keeps the file, which has no page if [`Capture::take`] has not succeeded. `digest`: gives what [`digest()`](crate::digest()) says of it and of the pages that
     /// [`Capture::take`] gave last. `sync`: waits until the disk has it; the directory's entry is the caller's to sync.
     ///
     /// # Errors
@@ -108,7 +109,9 @@ impl Capture {
             return work();
         }
         std::thread::scope(|scope| {
-            let others: Vec<_> = (1..COPIERS).map(|_| scope.spawn(work)).collect();
+            // Where no more threads may be had, this one does it all.
+            let start = |_| std::thread::Builder::new().spawn_scoped(scope, work).ok();
+            let others: Vec<_> = (1..COPIERS).filter_map(start).collect();
             let own = work();
             others.into_iter().fold(own, |result, other| {
                 let broken = || Err(self.unreadable(0, io::Error::other("a thread that copies failed")));

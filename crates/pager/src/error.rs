@@ -21,6 +21,14 @@ pub enum PagerError {
         /// Its bytes.
         length: u64,
     },
+    /// Not all of a region is mapped in the process, or it is shared where private memory was named.
+    #[error("process {pid} has no such memory at {address:#x}")]
+    Unmapped {
+        /// The process.
+        pid: u32,
+        /// Where the region begins in that process.
+        address: u64,
+    },
     /// The process's page tables cannot be read.
     #[error("the pages of process {pid} cannot be listed")]
     List {

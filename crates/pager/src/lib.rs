@@ -26,10 +26,10 @@ mod digest;
 mod error;
 mod fence;
 mod lay;
+mod mapped;
 mod memory;
 mod pages;
 mod region;
-mod shared;
 mod sparse;
 pub mod working_set;
 

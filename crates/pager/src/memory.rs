@@ -6,8 +6,9 @@ use std::ops::Range;
 use std::os::unix::fs::FileExt;
 
 use crate::fence::{self, Found};
+use crate::mapped::{Backing, Mapped};
 use crate::region::{Region, Regions};
-use crate::shared::Backing;
+
 use crate::{PAGE, PagerError, Pages};
 
 /// Runs that one call to the kernel can list.
@@ -32,7 +33,7 @@ pub enum Held {
 /// guest's memory. The caller must be root, or of the same user.
 ///
 /// # Errors
-/// When the regions are none, or the process has ended or may not be looked at.
+/// When the regions are none or are not mapped so, or the process has ended or may not be looked at.
 pub fn changed(pid: u32, regions: &[Region], held: Held) -> Result<Pages, PagerError> {
     Memory::open(pid, regions.to_vec(), held)?.changed()
 }
@@ -52,16 +53,16 @@ pub(crate) struct Memory {
 impl Memory {
     pub(crate) fn open(pid: u32, regions: Vec<Region>, held: Held) -> Result<Self, PagerError> {
         let regions = Regions::judge(regions)?;
-        let pagemap = File::open(format!("/proc/{pid}/pagemap")).map_err(|source| match source.kind() {
-            io::ErrorKind::NotFound => PagerError::Gone { pid },
-            _ => PagerError::List { pid, source },
-        })?;
-        let backings = match held {
-            Held::Private => regions.iter().map(|_| None).collect(),
-            Held::Shared => regions.iter().map(|region| Backing::find(pid, region)).collect(),
-        };
-        let memory = Self { pid, pagemap, regions, held, backings };
+        let pagemap = open(pid, "pagemap", |path| File::open(path))?;
+        let maps = open(pid, "maps", |path| std::fs::read_to_string(path))?;
+        let mut memory = Self { pid, pagemap, regions, held, backings: Vec::new() };
         memory.still_there()?;
+        for region in memory.regions.iter() {
+            let parts = Mapped::of(&maps, region);
+            let parts = parts.filter(|parts| held == Held::Shared || !parts.iter().any(Mapped::is_shared));
+            let parts = parts.ok_or(PagerError::Unmapped { pid, address: region.address })?;
+            memory.backings.push(Backing::find(pid, &parts, region));
+        }
         Ok(memory)
     }
 
@@ -109,6 +110,13 @@ impl Memory {
             Err(source) => Err(PagerError::List { pid: self.pid, source }),
         }
     }
+}
+
+fn open<T>(pid: u32, file: &str, how: impl Fn(&str) -> io::Result<T>) -> Result<T, PagerError> {
+    how(&format!("/proc/{pid}/{file}")).map_err(|source| match source.raw_os_error() {
+        Some(libc::ENOENT | libc::ESRCH) => PagerError::Gone { pid },
+        _ => PagerError::List { pid, source },
+    })
 }
 
 fn listed(pagemap: &File, region: &Region, own: bool) -> io::Result<Pages> {

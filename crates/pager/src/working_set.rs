@@ -14,7 +14,7 @@ use crate::{FileError, PagerError, Pages, Region};
 /// # Errors
 /// As [`changed`](crate::changed).
 pub fn record(pid: u32, regions: &[Region]) -> Result<Pages, PagerError> {
-    Memory::open(pid, regions.to_vec(), Held::Private)?.present()
+    Memory::open(pid, regions.to_vec(), Held::Shared)?.present()
 }
 
 /// Has the kernel begin to read these pages of a file; does not wait for them.

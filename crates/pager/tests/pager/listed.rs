@@ -57,6 +57,17 @@ fn a_process_that_has_ended_is_named() {
 }
 
 #[test]
+fn memory_that_is_not_as_it_is_named_is_refused() {
+    let child = Child::shared(90);
+    // Of a shared mapping no page would count as its own, and a copy would be empty.
+    let refused = changed(child.pid(), &child.regions(), Held::Private).unwrap_err();
+    assert!(matches!(refused, PagerError::Unmapped { .. }), "{refused:?}");
+    let nowhere = Region { address: PAGE, offset: 0, length: PAGE };
+    let refused = changed(child.pid(), &[nowhere], Held::Shared).unwrap_err();
+    assert!(matches!(refused, PagerError::Unmapped { address: PAGE, .. }), "{refused:?}");
+}
+
+#[test]
 fn a_process_that_may_not_be_looked_at_is_named() {
     let region = Region { address: 0, offset: 0, length: PAGE };
     // PID 2 is a thread of the kernel: it has no memory.
