@@ -3,8 +3,8 @@
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    completion, cp, events, exec, image, inspect, kill, logs, man, pause, port, ps, rm, run, setup, stats,
-    stop, test, top, unpause, version, wait,
+    completion, cp, events, exec, fork, image, inspect, kill, logs, man, pause, port, ps, rm, run, setup,
+    snapshot, stats, stop, test, top, unpause, version, wait,
 };
 use crate::logging::LogLevel;
 
@@ -31,6 +31,11 @@ pub(crate) enum Command {
     /// The same commands under podman's name
     #[command(subcommand, name = "podman")]
     Named(Podman),
+    /// Keep machines as they are, and start copies of them
+    #[command(subcommand)]
+    Snapshot(snapshot::Verb),
+    /// Copy a running machine, all copies or none
+    Fork(fork::Args),
     /// Prepare this host: kernel and first filesystem
     Setup(setup::Args),
     /// Tell whether machines work on this host

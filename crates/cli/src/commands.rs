@@ -4,6 +4,7 @@ pub(crate) mod completion;
 pub(crate) mod cp;
 pub(crate) mod events;
 pub(crate) mod exec;
+pub(crate) mod fork;
 pub(crate) mod image;
 pub(crate) mod inspect;
 pub(crate) mod kill;
@@ -17,6 +18,7 @@ pub(crate) mod rm;
 pub(crate) mod run;
 pub(crate) mod select;
 pub(crate) mod setup;
+pub(crate) mod snapshot;
 pub(crate) mod stats;
 pub(crate) mod stop;
 pub(crate) mod test;
@@ -29,12 +31,18 @@ use mimeo_engine::{Engine, Home, sweep};
 
 use crate::arguments::{Arguments, Command, Podman};
 use crate::error::CliError;
+use crate::values;
+
+/// The most memory that machines may take together, such as `8g`.
+const MEMORY: &str = "MIMEO_MEMORY";
 
 /// Does what the arguments say; the exit code.
 pub(crate) async fn run(arguments: Arguments) -> Result<i32, CliError> {
     match arguments.command {
         Command::Podman(command) | Command::Named(command) => podman(&engine()?, command).await,
         Command::Setup(args) => setup::run(&engine()?, &args),
+        Command::Snapshot(verb) => snapshot::run(&engine()?, verb).await,
+        Command::Fork(args) => fork::run(&engine()?, args).await,
         Command::Test(verb) => test::run(&engine()?, verb).await,
         Command::Completion(args) => completion::run(&args),
         Command::Man(args) => man::run(&args),
@@ -44,7 +52,10 @@ pub(crate) async fn run(arguments: Arguments) -> Result<i32, CliError> {
 
 /// The machines of this home, cleared of what dead monitors left.
 fn engine() -> Result<Engine, CliError> {
-    let engine = Engine::new(Home::from_environment()?);
+    let budget = std::env::var(MEMORY).ok().filter(|text| !text.is_empty());
+    let budget = budget.map(|text| values::size(&text)).transpose();
+    let budget = budget.map_err(|error| CliError::usage(format!("{MEMORY}: {error}")))?;
+    let engine = Engine::new(Home::from_environment()?).with_memory_budget(budget);
     for swept in sweep(&engine)? {
         tracing::warn!(component = "sweep", machine = %swept.name, "its monitor was gone: cleared away");
     }

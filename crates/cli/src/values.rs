@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use mimeo_net::PortMapping;
 
 use crate::error::CliError;
 
@@ -127,6 +128,15 @@ fn set(env: &mut BTreeMap<String, String>, text: &str) {
     if let Some(value) = value {
         env.insert(name.to_owned(), value);
     }
+}
+
+/// Published ports, as `-p` takes them.
+pub(crate) fn ports(texts: &[String]) -> Result<Vec<PortMapping>, CliError> {
+    let mut ports = Vec::new();
+    for text in texts {
+        ports.extend(PortMapping::parse(text)?);
+    }
+    Ok(ports)
 }
 
 #[cfg(test)]

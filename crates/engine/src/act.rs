@@ -1,18 +1,29 @@
 //! What can be asked of a machine that exists, wherever it is in its life. The
 //! command line and the manager both ask here; the machine's monitor does it.
 
+mod clone;
 mod end;
 mod error;
+mod fork;
 mod kill;
 mod pause;
 mod remove;
+mod snapshot;
+mod spawn;
 mod stop;
 mod wait;
 
+pub(crate) use clone::asked;
+pub use clone::{Cloned, clone};
 pub use error::ActError;
+pub use fork::{ForkError, ForkOrder, Forked, fork};
+pub(crate) use fork::{is_child, sweep as sweep_forks};
 pub use kill::kill;
 pub use pause::{pause, unpause};
 pub use remove::{remove, remove_unreadable};
+pub use snapshot::snapshot;
+pub(crate) use spawn::Child;
+pub use spawn::SpawnError;
 pub use stop::stop;
 pub use wait::wait;
 

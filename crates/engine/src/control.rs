@@ -6,8 +6,9 @@ mod client;
 use mimeo_agent_protocol::message::Request;
 use serde::{Deserialize, Serialize};
 
-use crate::machine::{Exit, Refusal};
-pub use client::{ConnectError, ControlClient, ControlError};
+use crate::machine::{Exit, MachineName, Refusal};
+use crate::snapshot::{Kind, SnapshotId};
+pub use client::{ConnectError, ControlClient, ControlError, Saved};
 
 /// The socket's name in a machine's run directory.
 pub(crate) const SOCKET: &str = "control.sock";
@@ -35,6 +36,13 @@ pub enum ControlRequest {
     Pause,
     /// Let the processors go on. -> `done`
     Unpause,
+    /// Keep a snapshot of the machine, which goes on. -> `saved`
+    Snapshot {
+        /// What to call it.
+        tag: Option<MachineName>,
+        /// What it is for.
+        kind: Kind,
+    },
     /// -> `exited` when the machine has ended
     Wait,
 }
@@ -45,6 +53,15 @@ pub enum ControlRequest {
 pub enum ControlReply {
     /// It is done.
     Done,
+    /// The snapshot is kept.
+    Saved {
+        /// Its id.
+        snapshot: SnapshotId,
+        /// How long the workload stood still, in microseconds.
+        pause_micros: u64,
+        /// Bytes of memory that it holds.
+        memory_bytes: u64,
+    },
     /// The machine's state does not allow it.
     Refused {
         /// Why.

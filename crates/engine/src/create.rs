@@ -2,11 +2,11 @@
 //! only the stage before it can make. Each owns what it made; dropping it, at
 //! any moment, undoes that.
 
-mod answering;
+pub(crate) mod answering;
 mod error;
 mod imaged;
-mod launched;
-mod networked;
+pub(crate) mod launched;
+pub(crate) mod networked;
 mod planned;
 pub(crate) mod process;
 mod running;
@@ -17,7 +17,9 @@ use std::sync::Arc;
 use mimeo_image::Progress;
 
 use crate::{Engine, MachineSpec};
+pub(crate) use answering::console_tail;
 pub use error::{Stage, StageError, StartError};
+pub(crate) use planned::Stopwatch;
 pub use running::Running;
 pub use scratch::Scratch;
 

@@ -6,13 +6,18 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-/// Writes `value` as JSON: a temporary file, fsync, rename, fsync of the directory.
+/// Writes `value` as JSON, as [`write`] does.
 pub(crate) fn write_json<T: Serialize>(path: &Path, value: &T) -> io::Result<()> {
     let mut bytes = serde_json::to_vec_pretty(value)?;
     bytes.push(b'\n');
+    write(path, &bytes)
+}
+
+/// Writes a file: a temporary one, fsync, rename, fsync of the directory.
+pub(crate) fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let dir = path.parent().unwrap_or(Path::new("/"));
     let mut file = tempfile::Builder::new().prefix(".new-").tempfile_in(dir)?;
-    file.write_all(&bytes)?;
+    file.write_all(bytes)?;
     file.as_file().sync_all()?;
     file.persist(path)?;
     File::open(dir)?.sync_all()

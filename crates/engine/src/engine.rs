@@ -14,6 +14,7 @@ use crate::{Events, Home};
 pub struct Engine {
     home: Home,
     drivers: BTreeMap<&'static str, Arc<dyn Driver>>,
+    memory_budget: Option<u64>,
 }
 
 impl Engine {
@@ -26,7 +27,19 @@ impl Engine {
     /// The machines of `home`, on these drivers.
     #[must_use]
     pub fn with_drivers(home: Home, drivers: impl IntoIterator<Item = Arc<dyn Driver>>) -> Self {
-        Self { home, drivers: drivers.into_iter().map(|driver| (driver.name(), driver)).collect() }
+        let drivers = drivers.into_iter().map(|driver| (driver.name(), driver)).collect();
+        Self { home, drivers, memory_budget: None }
+    }
+
+    /// Copies are refused when all machines together would take more memory than this, in bytes.
+    #[must_use]
+    pub fn with_memory_budget(mut self, bytes: Option<u64>) -> Self {
+        self.memory_budget = bytes;
+        self
+    }
+
+    pub(crate) fn memory_budget(&self) -> Option<u64> {
+        self.memory_budget
     }
 
     /// Where things are kept.
@@ -39,6 +52,12 @@ impl Engine {
     #[must_use]
     pub fn registry(&self) -> Registry {
         Registry::new(self.home.clone())
+    }
+
+    /// All snapshots.
+    #[must_use]
+    pub fn snapshots(&self) -> crate::snapshot::Snapshots {
+        crate::snapshot::Snapshots::new(self.home.clone())
     }
 
     /// What happens to machines.

@@ -84,8 +84,12 @@ impl Home {
             this.home.clone(),
             this.templates(),
             this.machines(),
+            this.snapshots(),
+            this.serves(),
+            this.forks(),
             this.run.clone(),
             this.run.join("machines"),
+            this.run.join("serves"),
         ] {
             make_private(&dir)?;
         }
@@ -120,6 +124,24 @@ impl Home {
     #[must_use]
     pub fn machines(&self) -> PathBuf {
         self.home.join("machines")
+    }
+
+    /// Where snapshots are kept, one directory each.
+    #[must_use]
+    pub fn snapshots(&self) -> PathBuf {
+        self.home.join("snapshots")
+    }
+
+    /// Servers of snapshots, one directory each.
+    #[must_use]
+    pub fn serves(&self) -> PathBuf {
+        self.home.join("serves")
+    }
+
+    /// Forks that were decided on, by their keys.
+    #[must_use]
+    pub fn forks(&self) -> PathBuf {
+        self.home.join("forks")
     }
 
     /// What happened to machines, one JSON object a line.

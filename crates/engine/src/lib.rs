@@ -6,8 +6,10 @@
 
 mod accelerator;
 pub mod act;
+mod admission;
 mod agent;
 mod cause;
+mod clone;
 pub mod control;
 pub mod create;
 mod durable;
@@ -15,15 +17,21 @@ mod engine;
 mod events;
 pub mod health;
 mod home;
+mod identity;
 pub mod log;
 pub mod machine;
 mod monitor;
+pub mod order;
+mod runtime;
+pub mod serve;
 pub mod setup;
 pub mod signal;
+pub mod snapshot;
 mod sweep;
 mod usage;
 pub mod volume;
 
+pub use act::Cloned;
 pub use agent::BYTES as AGENT;
 pub use control::ControlClient;
 pub use engine::Engine;
@@ -32,6 +40,6 @@ pub use home::{Home, HomeError};
 pub use machine::{
     Exit, FindError, Found, MachineId, MachineName, MachineSpec, Record, Registry, Selector, State,
 };
-pub use monitor::{Attachment, MonitorError, monitor};
+pub use monitor::{Attachment, MonitorError, monitor, monitor_clone};
 pub use sweep::{Swept, sweep};
 pub use usage::{HostUsage, ProcessUsage};

@@ -12,8 +12,10 @@ pub use id::{MachineId, ParseIdError};
 pub use life::{Action, Decision, Phase, Refusal, decide};
 pub use name::{MachineName, ParseNameError};
 pub use process::ProcessIdentity;
+pub(crate) use process::boot_id;
 pub use record::{
-    Exit, Health, HealthStatus, ImageSummary, NetworkRecord, Record, RecordError, State, Times,
+    Exit, Health, HealthStatus, ImageSummary, NetworkRecord, Record, RecordError, ServeReference, State,
+    Times,
 };
 pub use registry::{Claim, ClaimError, FindError, Found, LookupError, Registry, Selector};
 pub(crate) use registry::{adopt, remove_dir};

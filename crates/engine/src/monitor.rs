@@ -5,12 +5,14 @@
 //! `-d` a process of its own.
 
 mod clients;
+mod copy;
 mod finish;
 mod input;
 mod machine;
 mod output;
 mod probe;
 mod relay;
+mod save;
 mod serve;
 mod signals;
 
@@ -19,11 +21,12 @@ use std::sync::Arc;
 use mimeo_agent_protocol::message::TerminalSize;
 use mimeo_image::Progress;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 use crate::create::{StartError, create};
 use crate::machine::{Exit, MachineSpec, Record};
 use crate::{Engine, signal};
+pub use copy::monitor_clone;
 use signals::Signals;
 
 /// What a machine in the foreground is joined to.
@@ -107,5 +110,7 @@ pub async fn monitor(
         running = create(engine, spec, progress) => running?,
         () = given_up => return Err(MonitorError::GivenUp),
     };
-    serve::serve(engine, running, attachment, signals, started).await
+    let (_, abandoned) = mpsc::channel(1);
+    let joined = serve::Joined { attachment, signals, abandoned };
+    serve::serve(engine, running, joined, started).await
 }

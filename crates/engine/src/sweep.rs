@@ -7,7 +7,7 @@ use rustix::process::Signal;
 
 use crate::cause::chain;
 use crate::machine::{Exit, Found, LookupError, Record, Registry, State, adopt, remove_dir};
-use crate::{Engine, MachineName};
+use crate::{Engine, MachineName, act, snapshot};
 
 /// What a shell shows for a process that SIGKILL ended.
 const KILLED: i32 = 137;
@@ -36,7 +36,13 @@ pub fn sweep(engine: &Engine) -> Result<Vec<Swept>, LookupError> {
         tracing::warn!(component = "sweep", machine = %id, dir = %dir.display(), mend, "its state could not be read");
     }
     sweep_sockets(engine, &machines);
-    Ok(machines.into_iter().filter(|found| !found.owned).filter_map(|found| bury(engine, found)).collect())
+    let swept =
+        machines.into_iter().filter(|found| !found.owned).filter_map(|found| bury(engine, found)).collect();
+    crate::serve::sweep(engine);
+    engine.snapshots().sweep();
+    act::sweep_forks(engine);
+    snapshot::sweep_forks(engine);
+    Ok(swept)
 }
 
 /// What looks unfinished may just be in the making: that is told by the lock of all.

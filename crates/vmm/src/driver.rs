@@ -28,8 +28,11 @@ pub trait Driver: Send + Sync + fmt::Debug {
     /// processors stand still when this returns; kernel, first filesystem and
     /// command line of the spec are not used. As for [`Driver::launch`], the
     /// machine ends with the thread that called this.
-    async fn restore(&self, spec: &LaunchSpec, saved: &SavedMachine)
-    -> Result<Box<dyn Instance>, RestoreError>;
+    async fn restore(
+        &self,
+        spec: &LaunchSpec,
+        saved: &SavedMachine,
+    ) -> Result<Box<dyn Instance>, RestoreError>;
 
     /// What a saved machine's state depends on: two specs with the same text
     /// can take each other's state.
@@ -70,9 +73,6 @@ pub trait Instance: Send + fmt::Debug {
     /// made for it whose backing file is the disk's file so far, and that is
     /// not written any more. `disk` is the disk's serial number.
     async fn add_layer(&mut self, disk: &str, layer: &Path) -> Result<(), OperationError>;
-
-    /// Tells the guest that a disk has this size in bytes.
-    async fn resize_disk(&mut self, disk: &str, bytes: u64) -> Result<(), OperationError>;
 
     /// Publishes one more port of the guest at `guest`.
     async fn publish(&mut self, forward: &Forward, guest: Ipv4Addr) -> Result<(), OperationError>;

@@ -183,10 +183,6 @@ impl Instance for FakeInstance {
         Ok(())
     }
 
-    async fn resize_disk(&mut self, _: &str, _: u64) -> Result<(), OperationError> {
-        Ok(())
-    }
-
     async fn publish(&mut self, _: &Forward, _: Ipv4Addr) -> Result<(), OperationError> {
         Ok(())
     }

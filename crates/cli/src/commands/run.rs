@@ -118,6 +118,9 @@ pub(crate) struct Args {
     /// Seconds that the guest may take to boot
     #[arg(long, default_value_t = 120, value_name = "SECONDS")]
     start_timeout: u32,
+    /// Boot the guest, instead of copying one that has booted before
+    #[arg(long)]
+    cold: bool,
     /// The image: a name, oci:DIR[:TAG], oci-archive:FILE or docker-archive:FILE
     image: String,
     /// What to run in it, instead of the image's command

@@ -11,6 +11,7 @@ use tokio::time::timeout;
 use super::{ControlReply, ControlRequest, SOCKET};
 use crate::Home;
 use crate::machine::{Exit, Found, MachineName, Refusal};
+use crate::snapshot::{Kind, SnapshotId};
 
 /// How long a monitor may take to say hello. It serves clients beside all else.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -20,6 +21,17 @@ const PATIENCE: Duration = Duration::from_secs(20);
 pub struct ControlClient {
     link: Link,
     name: MachineName,
+}
+
+/// A snapshot that is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Saved {
+    /// Its id.
+    pub snapshot: SnapshotId,
+    /// How long the workload stood still, in microseconds.
+    pub pause_micros: u64,
+    /// Bytes of memory that it holds.
+    pub memory_bytes: u64,
 }
 
 /// Why there is no session.
@@ -143,6 +155,33 @@ impl ControlClient {
             ControlReply::Failed { message } => {
                 Err(ControlError::Failed { name: self.name.clone(), message })
             }
+            answer @ ControlReply::Saved { .. } => Err(self.out_of_turn(&answer)),
+        }
+    }
+
+    /// Has a snapshot of the machine kept.
+    ///
+    /// # Errors
+    /// When there is none; the machine goes on all the same.
+    pub async fn snapshot(&self, tag: Option<MachineName>, kind: Kind) -> Result<Saved, ControlError> {
+        match self.answer(&ControlRequest::Snapshot { tag, kind }).await? {
+            ControlReply::Saved { snapshot, pause_micros, memory_bytes } => {
+                Ok(Saved { snapshot, pause_micros, memory_bytes })
+            }
+            ControlReply::Refused { refusal } => {
+                Err(ControlError::Refused { name: self.name.clone(), refusal })
+            }
+            ControlReply::Failed { message } => {
+                Err(ControlError::Failed { name: self.name.clone(), message })
+            }
+            answer => Err(self.out_of_turn(&answer)),
+        }
+    }
+
+    fn out_of_turn(&self, answer: &ControlReply) -> ControlError {
+        ControlError::Failed {
+            name: self.name.clone(),
+            message: format!("the monitor answered out of turn: {answer:?}"),
         }
     }
 
@@ -153,10 +192,7 @@ impl ControlClient {
     pub async fn wait(&self) -> Result<Exit, ControlError> {
         match self.answer(&ControlRequest::Wait).await? {
             ControlReply::Exited { exit } => Ok(exit),
-            answer => Err(ControlError::Failed {
-                name: self.name.clone(),
-                message: format!("the monitor answered out of turn: {answer:?}"),
-            }),
+            answer => Err(self.out_of_turn(&answer)),
         }
     }
 

@@ -1,5 +1,6 @@
 //! Stage 5: the guest's agent answers.
 
+use std::path::Path;
 use std::time::Duration;
 
 use mimeo_agent_protocol::link::{self, Link, LinkError};
@@ -9,6 +10,7 @@ use tokio::time::timeout;
 
 use super::launched::{IMAGE_SERIAL, Launched, WRITABLE_SERIAL};
 use super::{Stage, StageError, StartError};
+use crate::identity;
 use crate::machine::{NetworkRecord, Record};
 use mimeo_net::Subnet;
 
@@ -43,6 +45,9 @@ impl Launched {
     }
 
     async fn connect(&mut self) -> Result<Link, StageError> {
+        if let Some(link) = self.link.take() {
+            return Ok(link);
+        }
         let seconds = self.imaged.planned.claim.record.spec.start_timeout;
         let channel = self.instance.take_link()?;
         let (reader, writer) = channel.into_split();
@@ -69,16 +74,19 @@ impl Launched {
     /// Ends the machine and says why, with what its console said last.
     pub(super) async fn fail(mut self, stage: Stage, source: StageError) -> StartError {
         self.instance.kill().await;
-        let console = self.imaged.planned.claim.dir.join("console.log");
-        let text = std::fs::read(console).unwrap_or_default();
-        let text = String::from_utf8_lossy(&text);
-        let lines: Vec<_> = text.lines().map(|line| line.trim_end().to_owned()).collect();
-        let tail = lines[lines.len().saturating_sub(CONSOLE_LINES)..].to_vec();
-        StartError { stage, source, console: tail }
+        StartError { stage, source, console: console_tail(&self.imaged.planned.claim.dir) }
     }
 }
 
-pub(super) fn died(exit: &VmExit) -> StageError {
+/// What the console of the machine in `dir` said last.
+pub(crate) fn console_tail(dir: &Path) -> Vec<String> {
+    let text = std::fs::read(dir.join("console.log")).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let lines: Vec<_> = text.lines().map(|line| line.trim_end().to_owned()).collect();
+    lines[lines.len().saturating_sub(CONSOLE_LINES)..].to_vec()
+}
+
+pub(crate) fn died(exit: &VmExit) -> StageError {
     StageError::Died {
         how: match exit {
             VmExit::Off => "it powered off".to_owned(),
@@ -89,8 +97,8 @@ pub(super) fn died(exit: &VmExit) -> StageError {
 }
 
 /// What makes the guest this machine.
-pub(super) fn configuration(record: &Record) -> Configure {
-    Configure {
+pub(super) fn configuration(record: &Record) -> std::io::Result<Configure> {
+    Ok(Configure {
         machine: record.id.to_string(),
         hostname: hostname(record),
         unix_nanos: unix_nanos(),
@@ -100,22 +108,22 @@ pub(super) fn configuration(record: &Record) -> Configure {
         hosts: record.spec.add_hosts.clone(),
         image: Disk { serial: IMAGE_SERIAL.to_owned(), filesystem: FILESYSTEM.to_owned() },
         writable: Some(Disk { serial: WRITABLE_SERIAL.to_owned(), filesystem: FILESYSTEM.to_owned() }),
-        generation: None,
-        entropy: None,
-        env: std::collections::BTreeMap::new(),
-    }
+        generation: record.generation.clone(),
+        entropy: Some(identity::entropy()?),
+        env: record.spec.env.clone(),
+    })
 }
 
-fn hostname(record: &Record) -> String {
+pub(crate) fn hostname(record: &Record) -> String {
     record.spec.hostname.clone().unwrap_or_else(|| record.id.short().to_owned())
 }
 
-fn unix_nanos() -> u64 {
+pub(crate) fn unix_nanos() -> u64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     since.map_or(0, |since| since.as_nanos() as u64)
 }
 
-fn interface(network: &NetworkRecord) -> Interface {
+pub(crate) fn interface(network: &NetworkRecord) -> Interface {
     Interface {
         mac: network.mac.to_string(),
         address: Address { ip: network.ip, prefix: Subnet::PREFIX },
@@ -124,7 +132,7 @@ fn interface(network: &NetworkRecord) -> Interface {
     }
 }
 
-fn dns(record: &Record) -> Vec<String> {
+pub(crate) fn dns(record: &Record) -> Vec<String> {
     match &record.network {
         _ if !record.spec.dns.is_empty() => record.spec.dns.clone(),
         Some(network) => vec![network.subnet.dns().to_string()],

@@ -15,6 +15,8 @@ use crate::machine::{ClaimError, RecordError};
 pub enum Stage {
     /// The wish is judged, the name and the network are taken.
     Plan,
+    /// The snapshot is judged; name and network are taken.
+    Load,
     /// The image is found or pulled.
     Image,
     /// The published ports are chosen.
@@ -25,6 +27,8 @@ pub enum Stage {
     Boot,
     /// The guest is given its identity, network and disks.
     Configure,
+    /// A copy is made a machine of its own.
+    Identify,
     /// The container is started.
     Start,
 }
@@ -33,11 +37,13 @@ impl fmt::Display for Stage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Plan => "cannot plan the machine",
+            Self::Load => "cannot load the snapshot",
             Self::Image => "cannot prepare the image",
             Self::Network => "cannot prepare the network",
             Self::Launch => "cannot launch the virtual machine",
             Self::Boot => "the guest did not come up",
             Self::Configure => "cannot configure the guest",
+            Self::Identify => "the copy could not be made a machine of its own, and was ended",
             Self::Start => "cannot start the container",
         })
     }
@@ -130,6 +136,21 @@ pub enum StageError {
     Answer { answer: String },
     #[error(transparent)]
     Guest(#[from] Failure),
+    #[error("identity line {line}: {why}")]
+    Identity { line: String, why: String },
+    #[error("the host gives no random bytes")]
+    Entropy {
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("the container had ended when the snapshot was taken")]
+    Ended,
+    #[error(transparent)]
+    Snapshot(#[from] crate::snapshot::LoadError),
+    #[error(transparent)]
+    Overlay(#[from] mimeo_image::overlay::OverlayError),
+    #[error(transparent)]
+    Restore(#[from] mimeo_vmm::RestoreError),
     #[error(transparent)]
     Volume(#[from] crate::volume::VolumeError),
 }
@@ -155,7 +176,7 @@ impl From<mimeo_image::PullError> for StageError {
 }
 
 impl StageError {
-    pub(super) fn at(self, stage: Stage) -> StartError {
+    pub(crate) fn at(self, stage: Stage) -> StartError {
         StartError { stage, source: self, console: Vec::new() }
     }
 }

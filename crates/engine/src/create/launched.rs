@@ -1,29 +1,44 @@
 //! Stage 4: the virtual machine runs.
 
+use std::path::PathBuf;
+
+use mimeo_agent_protocol::link::Link;
 use mimeo_image::blank;
-use mimeo_vmm::{Accelerator, Disk, DiskFormat, Forward, ForwardProtocol, Instance, LaunchSpec, UserNetwork};
+use mimeo_vmm::{
+    Accelerator, Disk, DiskFormat, Driver, Forward, ForwardProtocol, Instance, LaunchSpec, UserNetwork,
+};
 
 use super::StageError;
 use super::imaged::Imaged;
 use super::networked::Networked;
 use super::planned::Planned;
 use super::scratch::Scratch;
-use crate::machine::{NetworkRecord, ProcessIdentity};
-use crate::setup::{Initramfs, kernel};
+use crate::cause::chain;
+use crate::identity;
+use crate::machine::{MachineSpec, NetworkRecord, ProcessIdentity};
+use crate::runtime::{self, Wanted, Warm};
+use crate::setup::{Initramfs, Kernel, kernel};
+use crate::snapshot::{self, Requirements, SnapshotId};
 use crate::{Engine, Home, accelerator, agent};
-use mimeo_net::{Protocol, Subnet};
+use mimeo_net::{PortMapping, Protocol, Subnet};
 use mimeo_vmm::accel::kept_tsc_khz;
 
+/// The guest had booted before, and was copied.
+pub(super) const WARM: &str = "warm";
+/// The guest booted for this machine.
+const COLD: &str = "cold";
 /// What the guest finds the image's disk by.
-pub(super) const IMAGE_SERIAL: &str = "image";
+pub(crate) const IMAGE_SERIAL: &str = "image";
 /// What the guest finds the writable layer's disk by.
-pub(super) const WRITABLE_SERIAL: &str = "writable";
+pub(crate) const WRITABLE_SERIAL: &str = "writable";
 
 /// A machine whose processors run.
 #[derive(Debug)]
 pub(super) struct Launched {
     // Dropped in this order: the machine ends before its disk and its lock go.
     pub(super) instance: Box<dyn Instance>,
+    /// The guest, when it had booted before and answers already.
+    pub(super) link: Option<Link>,
     pub(super) imaged: Imaged,
     pub(super) scratch: Scratch,
 }
@@ -34,21 +49,15 @@ impl Networked {
     pub(super) async fn launch(self, engine: &Engine) -> Result<Launched, StageError> {
         let mut imaged = self.imaged;
         let Planned { claim, kernel, driver, clock } = &mut imaged.planned;
-        let run = engine.home().machine_run(&claim.record.id);
-        let scratch = Scratch::make(run.clone()).map_err(|source| StageError::Io {
-            step: "make",
-            path: run,
-            source,
-        })?;
+        let scratch = Scratch::of(engine, &claim.record)?;
         let chosen = accelerator::choose(engine.home(), claim.record.spec.accelerator)?;
-        let initramfs = Initramfs::ensure(kernel, agent::BYTES)?;
-        let writable = claim.dir.join("writable.ext4");
+        let writable = claim.dir.join(snapshot::disk(0));
         blank::copy(&engine.home().templates(), &writable, claim.record.spec.disk_bytes)?;
         let spec = LaunchSpec {
             name: claim.record.id.short().to_owned(),
             accelerator: chosen.accelerator,
             kernel: kernel.image(),
-            initramfs: initramfs.path.clone(),
+            initramfs: PathBuf::new(),
             command_line: command_line(chosen.accelerator, engine.home()),
             cpus: claim.record.spec.cpus,
             memory_mib: claim.record.spec.memory_mib,
@@ -59,13 +68,72 @@ impl Networked {
             network: claim.record.network.as_ref().map(user_network),
             console: claim.dir.join("console.log"),
         };
-        let instance = driver.launch(&spec).await?;
-        claim.record.vmm = ProcessIdentity::of(instance.process().pid);
-        claim.record.accelerator = Some(chosen.told);
-        claim.record.boot_method = Some("cold".to_owned());
+        let requires = requires(driver.as_ref(), kernel, &spec);
+        let started = start(engine, driver.as_ref(), kernel, &requires, spec, &claim.record.spec).await?;
+        let record = &mut claim.record;
+        record.vmm = ProcessIdentity::of(started.instance.process().pid);
+        record.accelerator = Some(chosen.told);
+        record.requires = Some(requires);
+        record.boot_method = Some(if started.link.is_some() { WARM } else { COLD }.to_owned());
+        record.generation = Some(identity::generation());
+        record.boot_reason = started.reason;
+        record.origin = started.origin;
         claim.store()?;
         clock.lap("launch");
-        Ok(Launched { imaged, instance, scratch })
+        Ok(Launched { imaged, instance: started.instance, link: started.link, scratch })
+    }
+}
+
+/// A virtual machine, and how it came to run.
+struct Started {
+    instance: Box<dyn Instance>,
+    link: Option<Link>,
+    origin: Option<SnapshotId>,
+    /// Why it was booted cold.
+    reason: Option<String>,
+}
+
+/// Copies a guest that has booted; boots one when that was asked for, or when
+/// there is none to copy, whatever the reason.
+async fn start(
+    engine: &Engine,
+    driver: &dyn Driver,
+    kernel: &Kernel,
+    requires: &Requirements,
+    spec: LaunchSpec,
+    asked: &MachineSpec,
+) -> Result<Started, StageError> {
+    let reason = if asked.cold {
+        "asked for with --cold".to_owned()
+    } else {
+        let wanted = Wanted { driver, kernel, spec: &spec, requires, seconds: asked.start_timeout };
+        match runtime::start(engine, wanted).await {
+            Ok(Warm { instance, link, snapshot }) => {
+                let origin = Some(snapshot.manifest.id);
+                return Ok(Started { instance, link: Some(link), origin, reason: None });
+            }
+            Err(error) => chain(&error),
+        }
+    };
+    let initramfs = Initramfs::ensure(kernel, agent::BYTES)?;
+    let spec = LaunchSpec { initramfs: initramfs.path.clone(), ..spec };
+    let instance = driver.launch(&spec).await?;
+    Ok(Started { instance, link: None, origin: None, reason: Some(reason) })
+}
+
+/// What a copy of this machine will need; the monitor's version is known when one is made.
+fn requires(driver: &dyn Driver, kernel: &Kernel, spec: &LaunchSpec) -> Requirements {
+    Requirements {
+        driver: driver.name().to_owned(),
+        version: String::new(),
+        shape: driver.shape(spec),
+        accelerator: spec.accelerator,
+        cpu: snapshot::cpu(),
+        kernel: kernel.manifest.name.clone(),
+        kernel_sha256: kernel.manifest.image.sha256.clone(),
+        agent_blake3: agent::digest().to_owned(),
+        protocol: mimeo_agent_protocol::PROTOCOL,
+        memory_mib: spec.memory_mib,
     }
 }
 
@@ -80,7 +148,7 @@ fn command_line(accelerator: Accelerator, home: &Home) -> String {
     }
 }
 
-fn user_network(network: &NetworkRecord) -> UserNetwork {
+pub(crate) fn user_network(network: &NetworkRecord) -> UserNetwork {
     let subnet = network.subnet;
     UserNetwork {
         mac: network.mac.to_string(),
@@ -89,18 +157,19 @@ fn user_network(network: &NetworkRecord) -> UserNetwork {
         gateway: subnet.gateway(),
         guest: subnet.guest(),
         dns: subnet.dns(),
-        forwards: network
-            .ports
-            .iter()
-            .map(|port| Forward {
-                protocol: match port.protocol {
-                    Protocol::Tcp => ForwardProtocol::Tcp,
-                    Protocol::Udp => ForwardProtocol::Udp,
-                },
-                host_ip: port.host_ip,
-                host_port: port.host_port.unwrap_or_default(),
-                guest_port: port.guest_port,
-            })
-            .collect(),
+        forwards: network.ports.iter().map(forward).collect(),
+    }
+}
+
+/// A published port whose place on the host is settled.
+pub(crate) fn forward(port: &PortMapping) -> Forward {
+    Forward {
+        protocol: match port.protocol {
+            Protocol::Tcp => ForwardProtocol::Tcp,
+            Protocol::Udp => ForwardProtocol::Udp,
+        },
+        host_ip: port.host_ip,
+        host_port: port.host_port.unwrap_or_default(),
+        guest_port: port.guest_port,
     }
 }

@@ -33,7 +33,7 @@ impl Imaged {
     }
 }
 
-fn settle(mapping: &mut PortMapping) -> Result<Held, StageError> {
+pub(crate) fn settle(mapping: &mut PortMapping) -> Result<Held, StageError> {
     let PortMapping { host_ip: ip, protocol, .. } = *mapping;
     let port = mapping.host_port.unwrap_or_default();
     let error = match bind(ip, port, protocol) {
@@ -53,8 +53,9 @@ fn settle(mapping: &mut PortMapping) -> Result<Held, StageError> {
 }
 
 /// A port that nobody else can take meanwhile.
+#[derive(Debug)]
 #[allow(dead_code, reason = "held for its drop")]
-enum Held {
+pub(crate) enum Held {
     Tcp(TcpListener),
     Udp(UdpSocket),
 }

@@ -28,26 +28,26 @@ pub(super) struct Planned {
 }
 
 /// Tells how long each stage took.
-#[derive(Debug)]
-pub(super) struct Stopwatch {
+#[derive(Debug, Clone)]
+pub(crate) struct Stopwatch {
     last: Instant,
     stages: Vec<(String, u64)>,
 }
 
 impl Stopwatch {
-    fn start() -> Self {
+    pub(crate) fn start() -> Self {
         Self { last: Instant::now(), stages: Vec::new() }
     }
 
     /// A stage has ended.
-    pub(super) fn lap(&mut self, stage: &str) {
+    pub(crate) fn lap(&mut self, stage: &str) {
         let millis = self.last.elapsed().as_millis() as u64;
         tracing::debug!(component = "start", stage, millis, "done");
         self.stages.push((stage.to_owned(), millis));
         self.last = Instant::now();
     }
 
-    pub(super) fn stages(self) -> Vec<(String, u64)> {
+    pub(crate) fn stages(self) -> Vec<(String, u64)> {
         self.stages
     }
 }

@@ -9,10 +9,11 @@ use mimeo_vmm::Instance;
 use tokio::time::timeout;
 
 use super::answering::{Answering, ask, configuration, died};
-use super::launched::Launched;
+use super::launched::{Launched, WARM};
 use super::planned::{Planned, Stopwatch};
 use super::scratch::Scratch;
 use super::{Stage, StageError, StartError};
+use crate::identity;
 use crate::machine::{Claim, HealthSpec, Record, State};
 use crate::volume::{self, VolumeServer};
 
@@ -46,7 +47,7 @@ impl Answering {
         let Planned { claim, clock, .. } = &mut imaged.planned;
         let seconds = claim.record.spec.start_timeout;
         let set_up = tokio::select! {
-            set_up = timeout(Duration::from_secs(seconds.into()), set_up(&link, &claim.record, clock)) => {
+            set_up = timeout(Duration::from_secs(seconds.into()), set_up(&link, &mut claim.record, clock)) => {
                 set_up.unwrap_or(Err((Stage::Start, StageError::Silent { seconds })))
             }
             exit = instance.wait() => Err((Stage::Start, died(&exit))),
@@ -62,11 +63,18 @@ impl Answering {
 /// Stage by stage, what makes a guest that answers a container that runs.
 async fn set_up(
     link: &Link,
-    record: &Record,
+    record: &mut Record,
     clock: &mut Stopwatch,
 ) -> Result<(Vec<VolumeServer>, Stream), (Stage, StageError)> {
     let configure = |error| (Stage::Configure, error);
-    ask(link, &Request::Configure(Box::new(configuration(record)))).await.map_err(configure)?;
+    let entropy = |source| (Stage::Configure, StageError::Entropy { source });
+    if record.boot_method.as_deref() == Some(WARM) {
+        let identity = identity::of(record, false).map_err(entropy)?;
+        let told = identity::take_on(link, identity).await;
+        record.identity = told.map_err(|error| (Stage::Identify, error))?;
+    }
+    let configuration = Box::new(configuration(record).map_err(entropy)?);
+    ask(link, &Request::Configure(configuration)).await.map_err(configure)?;
     clock.lap("configure");
     let volumes = volume::serve(link, &record.spec.volumes).await.map_err(|error| configure(error.into()))?;
     let container = start(link, &record.process).await.map_err(|error| (Stage::Start, error))?;
@@ -75,7 +83,7 @@ async fn set_up(
 }
 
 fn running(launched: Launched, link: Link, volumes: Vec<VolumeServer>, container: Stream) -> Running {
-    let Launched { instance, imaged, scratch } = launched;
+    let Launched { instance, imaged, scratch, .. } = launched;
     let Planned { mut claim, clock, .. } = imaged.planned;
     claim.record.state = State::Running;
     claim.record.times.started = Some(Timestamp::now());

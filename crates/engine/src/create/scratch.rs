@@ -4,7 +4,9 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::machine::remove_dir;
+use super::StageError;
+use crate::Engine;
+use crate::machine::{Record, remove_dir};
 
 /// A directory of this process's own. Dropping it removes it.
 #[derive(Debug)]
@@ -13,8 +15,14 @@ pub struct Scratch {
 }
 
 impl Scratch {
+    /// The directory of this machine's sockets.
+    pub(crate) fn of(engine: &Engine, record: &Record) -> Result<Self, StageError> {
+        let path = engine.home().machine_run(&record.id);
+        Self::make(path.clone()).map_err(|source| StageError::Io { step: "make", path, source })
+    }
+
     /// Makes it; rests of another that had its name are removed first.
-    pub(super) fn make(path: PathBuf) -> io::Result<Self> {
+    fn make(path: PathBuf) -> io::Result<Self> {
         remove_dir(&path)?;
         fs::create_dir(&path)?;
         Ok(Self { path })

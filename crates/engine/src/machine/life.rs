@@ -43,6 +43,8 @@ pub enum Action {
     Pause,
     /// Go on.
     Unpause,
+    /// Be copied.
+    Snapshot,
     /// End in good order.
     Stop,
     /// Vanish.
@@ -95,7 +97,8 @@ pub enum Refusal {
 /// When it cannot be done then.
 pub fn decide(phase: Phase, action: Action) -> Result<Decision, Refusal> {
     match action {
-        Action::Enter => enter(phase),
+        // The workload must take part in it, as in anything that enters the guest.
+        Action::Enter | Action::Snapshot => enter(phase),
         Action::Signal => signal(phase),
         Action::Pause => pause(phase),
         Action::Unpause => unpause(phase),
@@ -167,8 +170,9 @@ mod tests {
 
     const PHASES: [Phase; 5] =
         [Phase::Creating, Phase::Running, Phase::Paused, Phase::Stopping, Phase::Exited];
-    const ACTIONS: [Action; 7] = [
+    const ACTIONS: [Action; 8] = [
         Action::Enter,
+        Action::Snapshot,
         Action::Signal,
         Action::Pause,
         Action::Unpause,
@@ -180,7 +184,7 @@ mod tests {
     /// What a machine is after an action that was decided on.
     fn after(phase: Phase, action: Action, decision: Decision) -> Phase {
         match (action, decision) {
-            (_, Decision::Nothing) | (Action::Enter | Action::Signal, _) => phase,
+            (_, Decision::Nothing) | (Action::Enter | Action::Snapshot | Action::Signal, _) => phase,
             (Action::Pause, _) => Phase::Paused,
             (Action::Unpause, _) => Phase::Running,
             (Action::Stop, _) => Phase::Stopping,
@@ -228,6 +232,7 @@ mod tests {
                 }
                 if phase == Phase::Paused {
                     prop_assert_ne!(action, Action::Enter);
+                    prop_assert_ne!(action, Action::Snapshot);
                     prop_assert_ne!(action, Action::Signal);
                 }
                 phase = next;

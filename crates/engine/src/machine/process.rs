@@ -66,7 +66,7 @@ impl ProcessIdentity {
 }
 
 /// This boot's id; empty where the kernel does not tell.
-fn boot_id() -> String {
+pub(crate) fn boot_id() -> String {
     fs::read_to_string("/proc/sys/kernel/random/boot_id").map(|id| id.trim().to_owned()).unwrap_or_default()
 }
 

@@ -6,12 +6,13 @@ use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
-use mimeo_agent_protocol::message::Process;
+use mimeo_agent_protocol::message::{IdentityLine, Process};
 use mimeo_net::{MacAddress, PortMapping, Subnet};
 use serde::{Deserialize, Serialize};
 
 use super::{MachineId, MachineName, MachineSpec, Phase, ProcessIdentity};
 use crate::durable;
+use crate::snapshot::{Requirements, SnapshotId};
 
 /// The file's name in a machine's directory.
 pub(crate) const FILE: &str = "machine.json";
@@ -44,12 +45,49 @@ pub struct Record {
     pub network: Option<NetworkRecord>,
     /// What runs its instructions, and why.
     pub accelerator: Option<String>,
-    /// How it was booted: `cold`.
+    /// How it was booted: `cold`, or `warm` from a guest that had booted before.
     pub boot_method: Option<String>,
+    /// Why it was booted cold.
+    #[serde(default)]
+    pub boot_reason: Option<String>,
+    /// The snapshot that its memory began as, and still shares.
+    #[serde(default)]
+    pub origin: Option<SnapshotId>,
+    /// What its guest runs on, as a snapshot of it will ask for.
+    #[serde(default)]
+    pub requires: Option<Requirements>,
+    /// Files that its writable disk consists of, each over the one before.
+    #[serde(default = "one")]
+    pub disk_layers: u32,
+    /// The number that tells it from all other copies: a UUID.
+    #[serde(default)]
+    pub generation: Option<String>,
+    /// What made it itself, line by line.
+    #[serde(default)]
+    pub identity: Vec<IdentityLine>,
+    /// The server of snapshots that it belongs to, and ends with.
+    #[serde(default)]
+    pub serve: Option<ServeReference>,
+    /// It waits in a pool for somebody who wants it.
+    #[serde(default)]
+    pub waiting: bool,
     /// Whether it is well.
     pub health: Option<Health>,
     /// When what happened.
     pub times: Times,
+}
+
+/// A server of snapshots.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServeReference {
+    /// Its id.
+    pub id: String,
+    /// Its process.
+    pub process: ProcessIdentity,
+}
+
+fn one() -> u32 {
+    1
 }
 
 /// Where a machine is in its life, with what belongs to it.
@@ -209,6 +247,14 @@ impl Record {
             network: None,
             accelerator: None,
             boot_method: None,
+            boot_reason: None,
+            origin: None,
+            requires: None,
+            disk_layers: 1,
+            generation: None,
+            identity: Vec::new(),
+            serve: None,
+            waiting: false,
             health: None,
             times: Times { created: Timestamp::now(), started: None, finished: None, stages: Vec::new() },
         }

@@ -13,6 +13,7 @@ use super::record::FILE;
 use super::{MachineId, MachineName, MachineSpec, NetworkMode, NetworkRecord, Record, RecordError, State};
 use crate::Home;
 use crate::cause::chain;
+use crate::order::CloneWishes;
 
 /// The file in a machine's directory that its monitor keeps locked. The kernel
 /// lets go of it when the monitor ends, however that comes.
@@ -236,6 +237,34 @@ impl Registry {
         let mut record = Record::new(id, name, spec);
         record.network = plan_network(&record, &others)?;
         self.make(record)
+    }
+
+    /// Makes a claimed machine the one that somebody wants now: its name, its
+    /// ports and its environment.
+    ///
+    /// # Errors
+    /// When the name is taken, or the system refuses; the machine is what it was then.
+    pub(crate) fn adapt(&self, claim: &mut Claim, wishes: CloneWishes) -> Result<(), ClaimError> {
+        let _all = self.lock_all()?;
+        let mut record = claim.record.clone();
+        record.spec.name.clone_from(&wishes.name);
+        if wishes.name.is_some() {
+            let mut others = self.list()?;
+            others.retain(|other| other.record.id != record.id);
+            record.name = choose_name(&record.spec, &others)?;
+        }
+        record.spec.remove = wishes.remove;
+        record.spec.env.extend(wishes.env.clone());
+        record.process.env.extend(wishes.env);
+        if let (Some(ports), Some(network)) = (wishes.ports, &mut record.network) {
+            record.spec.ports.clone_from(&ports);
+            network.ports = ports;
+        }
+        record.waiting = false;
+        record.times.created = jiff::Timestamp::now();
+        record.store(&claim.dir)?;
+        claim.record = record;
+        Ok(())
     }
 
     /// Removes what is left of a machine that has ended.

@@ -70,6 +70,9 @@ pub struct MachineSpec {
     pub stop_timeout: u32,
     /// Seconds that the guest may take to answer.
     pub start_timeout: u32,
+    /// Boot it, instead of copying a guest that has booted before.
+    #[serde(default)]
+    pub cold: bool,
 }
 
 impl MachineSpec {
@@ -105,6 +108,7 @@ impl MachineSpec {
             stop_signal: None,
             stop_timeout: 10,
             start_timeout: 120,
+            cold: false,
         }
     }
 }

@@ -13,6 +13,7 @@ use super::signals::{SIGINT, SIGTERM};
 use crate::cause::chain;
 use crate::control::{ControlReply, ControlRequest};
 use crate::machine::{Action, Claim, Decision, Exit, Health, Phase, Record, State, decide};
+use crate::snapshot::Snapshots;
 use crate::{Events, signal};
 
 const SIGKILL: i32 = 9;
@@ -34,6 +35,8 @@ pub(super) struct Machine {
     pub(super) killed: bool,
     /// Those who wait for the end.
     pub(super) waiting: Vec<oneshot::Sender<ControlReply>>,
+    /// Where snapshots of it are kept.
+    pub(super) snapshots: Snapshots,
 }
 
 /// What can happen to a machine.
@@ -44,6 +47,8 @@ pub(super) enum Happening {
     Signal(i32),
     Deadline,
     Health(Health),
+    /// The server that it belonged to is gone.
+    Abandoned,
 }
 
 impl Machine {
@@ -64,7 +69,7 @@ impl Machine {
             Happening::VmEnded(how) => return Some(self.vm_ended(&how)),
             Happening::Asked((request, reply)) => self.asked(request, reply).await,
             Happening::Signal(signal) => self.signalled(signal).await,
-            Happening::Deadline => self.kill().await,
+            Happening::Deadline | Happening::Abandoned => self.kill().await,
             Happening::Health(health) => self.health(health),
         }
         None
@@ -96,6 +101,7 @@ impl Machine {
                 self.waiting.push(reply);
                 return self.stop(timeout).await;
             }
+            ControlRequest::Snapshot { tag, kind } => return self.save(tag, kind, reply).await,
             ControlRequest::Signal { signal } => self.signal(signal).await,
             ControlRequest::Pause => self.pause().await,
             ControlRequest::Unpause => self.unpause().await,
@@ -225,7 +231,7 @@ impl Machine {
     }
 
     /// Writes the state. A disk that is full must not end a machine that runs.
-    fn store(&self) {
+    pub(super) fn store(&self) {
         if let Err(error) = self.claim.store() {
             let error = chain(&error);
             tracing::warn!(component = "monitor", machine = %self.record().name, error, "state not written");

@@ -23,12 +23,21 @@ const QUEUE: usize = 64;
 /// How long what an ended machine has said may take to be passed on.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
+/// What a machine is joined to.
+pub(super) struct Joined {
+    /// Its container's streams, when it is in the foreground.
+    pub(super) attachment: Attachment,
+    /// Of this process.
+    pub(super) signals: Signals,
+    /// Says that the server that it belongs to is gone.
+    pub(super) abandoned: mpsc::Receiver<()>,
+}
+
 /// Stays with a machine until its end.
 pub(super) async fn serve(
     engine: &Engine,
     running: Running,
-    attachment: Attachment,
-    mut signals: Signals,
+    joined: Joined,
     started: impl FnOnce(&Record),
 ) -> Result<Exit, MonitorError> {
     let io = |step| move |source| MonitorError::Io { step, source };
@@ -39,6 +48,7 @@ pub(super) async fn serve(
     let desk = Desk { guest: link.clone(), phase: phases.clone(), ask };
     let mut clients = Clients::listen(scratch.path(), desk).map_err(io("open the control socket"))?;
     let log = LogWriter::open(&claim.dir).map_err(io("open the container's log"))?;
+    let Joined { attachment, mut signals, mut abandoned } = joined;
     let Attachment { stdin, stdout, stderr, size } = attachment;
     let mut tasks = JoinSet::new();
     let sender = Arc::new(container.sender);
@@ -49,16 +59,8 @@ pub(super) async fn serve(
         tasks.spawn(input::resize(size, sender.clone()));
     }
     if let Some(spec) = health {
-        tasks.spawn(
-            Probe {
-                spec,
-                process: claim.record.process.clone(),
-                link: link.clone(),
-                phase: phases,
-                tell: tell.clone(),
-            }
-            .run(),
-        );
+        let (process, link, tell) = (claim.record.process.clone(), link.clone(), tell.clone());
+        tasks.spawn(Probe { spec, process, link, phase: phases, tell }.run());
     }
     let outputs = Outputs { log, stdout, stderr, link: link.clone() };
     let mut output = std::pin::pin!(outputs.follow(container.receiver));
@@ -72,6 +74,7 @@ pub(super) async fn serve(
         deadline: None,
         killed: false,
         waiting: Vec::new(),
+        snapshots: engine.snapshots(),
     };
     machine.begin(started);
     let exit = loop {
@@ -86,6 +89,7 @@ pub(super) async fn serve(
             Some(health) = told.recv() => Happening::Health(health),
             signal = signals.any() => Happening::Signal(signal),
             () = deadline(machine.deadline) => Happening::Deadline,
+            Some(()) = abandoned.recv() => Happening::Abandoned,
             () = clients.accept() => continue,
         };
         if let Some(exit) = machine.handle(happening).await {

@@ -47,7 +47,9 @@ impl QemuInstance {
             match self.qmp.call("query-status", json!({})).await {
                 Ok(status) if status["status"] == "inmigrate" => tokio::time::sleep(LOOK).await,
                 Ok(_) => return Ok(()),
-                Err(OperationError::Gone) => return Err(RestoreError::Ended { how: self.last_words().await }),
+                Err(OperationError::Gone) => {
+                    return Err(RestoreError::Ended { how: self.last_words().await });
+                }
                 Err(error) => return Err(error.into()),
             }
         }
@@ -114,10 +116,6 @@ impl Instance for QemuInstance {
         let arguments =
             json!({ "device": disk, "snapshot-file": layer, "format": "qcow2", "mode": "existing" });
         self.qmp.call("blockdev-snapshot-sync", arguments).await.map(drop)
-    }
-
-    async fn resize_disk(&mut self, disk: &str, bytes: u64) -> Result<(), OperationError> {
-        self.qmp.call("block_resize", json!({ "device": disk, "size": bytes })).await.map(drop)
     }
 
     async fn publish(&mut self, forward: &Forward, guest: Ipv4Addr) -> Result<(), OperationError> {

@@ -3,10 +3,10 @@
 use std::process::Stdio;
 
 use mimeo_engine::MachineSpec;
+use mimeo_engine::order::Order;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::Command;
 
-use crate::commands::monitor::Order;
 use crate::error::CliError;
 use crate::output;
 
@@ -23,7 +23,7 @@ pub(super) async fn run(spec: MachineSpec, quiet: bool) -> Result<i32, CliError>
         .spawn()
         .map_err(|source| CliError::io("start the machine's monitor", source))?;
     let io = |source| CliError::io("talk to the machine's monitor", source);
-    let mut order = serde_json::to_vec(&Order { spec, quiet })?;
+    let mut order = serde_json::to_vec(&Order::Run { spec: Box::new(spec), quiet })?;
     order.push(b'\n');
     let mut stdin = child.stdin.take().ok_or_else(|| io(std::io::ErrorKind::BrokenPipe.into()))?;
     stdin.write_all(&order).await.map_err(io)?;

@@ -5,11 +5,10 @@ use std::path::Path;
 use mimeo_engine::health;
 use mimeo_engine::machine::{HealthProbe, HealthSpec, MachineSpec, VolumeSpec};
 use mimeo_engine::signal;
-use mimeo_net::PortMapping;
 
 use super::Args;
 use crate::error::CliError;
-use crate::values::{duration, duration_or_none, environment, size};
+use crate::values::{duration, duration_or_none, environment, ports, size};
 
 const MIB: u64 = 1024 * 1024;
 
@@ -30,6 +29,7 @@ pub(super) fn spec(args: Args) -> Result<MachineSpec, CliError> {
         disk_bytes: size(&args.disk)?,
         network: args.network.into(),
         ports: ports(&args.publish)?,
+        cold: args.cold,
         dns: args.dns.iter().map(ToString::to_string).collect(),
         add_hosts: args.add_host.iter().map(|text| add_host(text)).collect::<Result<_, _>>()?,
         volumes: args.volume.iter().map(|text| volume(text)).collect::<Result<_, _>>()?,
@@ -76,14 +76,6 @@ fn pair(text: &str) -> (String, String) {
 fn memory(text: &str) -> Result<u32, CliError> {
     let mib = size(text)?.div_ceil(MIB);
     u32::try_from(mib).map_err(|_| CliError::usage(format!("--memory {text} is more than any machine has")))
-}
-
-fn ports(texts: &[String]) -> Result<Vec<PortMapping>, CliError> {
-    let mut ports = Vec::new();
-    for text in texts {
-        ports.extend(PortMapping::parse(text)?);
-    }
-    Ok(ports)
 }
 
 fn add_host(text: &str) -> Result<(String, String), CliError> {

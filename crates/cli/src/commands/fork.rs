@@ -1,0 +1,100 @@
+//! `mimeo fork`: copies of a running machine, all or none.
+
+use mimeo_engine::act::{self, ForkOrder, Forked};
+use mimeo_engine::order::CloneWishes;
+use mimeo_engine::{Cloned, Engine};
+use serde_json::{Value, json};
+
+use crate::commands::select::Machine;
+use crate::commands::snapshot::run::Wishes;
+use crate::error::CliError;
+use crate::values::environment;
+use crate::{output, values};
+
+/// Arguments of `mimeo fork`.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  mimeo fork web\n  mimeo fork web -n 10 --name try\n  mimeo fork agent -n 3 --key step-7 --json"
+)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    machine: Machine,
+    #[command(flatten)]
+    wishes: Wishes,
+    /// Fork once under this key: asked again, the same children are told
+    #[arg(long)]
+    key: Option<String>,
+    /// As JSON, with how long the machine stood still
+    #[arg(long)]
+    json: bool,
+}
+
+/// Forks the machine and prints the children's names.
+pub(crate) async fn run(engine: &Engine, args: Args) -> Result<i32, CliError> {
+    let machine = args.machine.find(engine)?;
+    let order = ForkOrder { wishes: copies(&args.wishes)?, key: args.key };
+    let forked = act::fork(engine, &machine, order).await?;
+    show(&forked.children, Some(&forked), args.json)
+}
+
+/// One wish for each copy.
+pub(crate) fn copies(wishes: &Wishes) -> Result<Vec<CloneWishes>, CliError> {
+    let ports = values::ports(&wishes.publish)?;
+    let fixed = ports.iter().any(|port| port.host_port.is_some());
+    if fixed && wishes.count > 1 {
+        return Err(CliError::usage("several copies cannot have the same port of the host: leave it out"));
+    }
+    let env = environment(&wishes.env_file, &wishes.env)?;
+    (1..=wishes.count)
+        .map(|number| {
+            Ok(CloneWishes {
+                name: name(wishes, number)?,
+                ports: (!wishes.publish.is_empty()).then(|| ports.clone()),
+                env: env.clone(),
+                remove: wishes.rm,
+            })
+        })
+        .collect()
+}
+
+fn name(wishes: &Wishes, number: u32) -> Result<Option<mimeo_engine::MachineName>, CliError> {
+    match &wishes.name {
+        Some(name) if wishes.count > 1 => Ok(Some(format!("{name}-{number}").parse()?)),
+        name => Ok(name.clone()),
+    }
+}
+
+/// Prints what became of each; the exit code says whether all are there.
+pub(crate) fn show(cloned: &[Cloned], fork: Option<&Forked>, as_json: bool) -> Result<i32, CliError> {
+    let failed = cloned.iter().any(|cloned| cloned.outcome.is_err());
+    if as_json {
+        output::json(&document(cloned, fork))?;
+    } else {
+        for cloned in cloned {
+            match &cloned.outcome {
+                Ok(info) => output::line(info.name.as_str())?,
+                Err(_) => output::error(&CliError::usage(cloned.to_string())),
+            }
+        }
+    }
+    Ok(if failed { 125 } else { 0 })
+}
+
+fn document(cloned: &[Cloned], fork: Option<&Forked>) -> Value {
+    let clones: Vec<_> = cloned
+        .iter()
+        .map(|cloned| match &cloned.outcome {
+            Ok(info) => json!(info),
+            Err(_) => json!({ "asked": cloned.asked, "error": cloned.to_string() }),
+        })
+        .collect();
+    match fork {
+        Some(fork) => json!({
+            "snapshot": fork.snapshot,
+            "pause_ms": fork.pause_micros as f64 / 1000.0,
+            "repeated": fork.repeated,
+            "children": clones,
+        }),
+        None => json!(clones),
+    }
+}

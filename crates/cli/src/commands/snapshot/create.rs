@@ -1,0 +1,43 @@
+//! `mimeo snapshot create`: keeps a running machine as it is.
+
+use mimeo_engine::machine::MachineName;
+use mimeo_engine::snapshot::Kind;
+use mimeo_engine::{Engine, act};
+use serde_json::json;
+
+use crate::commands::select::Machine;
+use crate::error::CliError;
+use crate::output;
+
+/// Arguments of `mimeo snapshot create`.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  mimeo snapshot create web --tag warm\n  mimeo snapshot create --pid $! --json"
+)]
+pub(crate) struct Args {
+    /// What to call it; otherwise it has only its id
+    #[arg(short, long)]
+    tag: Option<MachineName>,
+    /// As JSON, with how long the machine stood still
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    machine: Machine,
+}
+
+/// Keeps the machine, and prints the snapshot's id.
+pub(crate) async fn run(engine: &Engine, args: Args) -> Result<i32, CliError> {
+    let machine = args.machine.find(engine)?;
+    let saved = act::snapshot(engine, &machine, args.tag.clone(), Kind::Snapshot).await?;
+    if args.json {
+        output::json(&json!({
+            "id": saved.snapshot,
+            "tag": args.tag,
+            "pause_ms": saved.pause_micros as f64 / 1000.0,
+            "memory_bytes": saved.memory_bytes,
+        }))?;
+    } else {
+        output::line(saved.snapshot.as_str())?;
+    }
+    Ok(0)
+}

@@ -1,0 +1,134 @@
+//! `mimeo snapshot ls`: the snapshots, and who serves them.
+
+use jiff::Timestamp;
+use mimeo_engine::serve::{self, ServeRecord};
+use mimeo_engine::snapshot::{Kind, Snapshot};
+use mimeo_engine::{Engine, Found};
+use serde_json::{Value, json};
+
+use crate::error::CliError;
+use crate::{output, words};
+
+const HEADINGS: [&str; 7] = ["SNAPSHOT ID", "TAG", "KIND", "OF", "CREATED", "MEMORY", "CLONES"];
+const SERVE_HEADINGS: [&str; 5] = ["SERVE_ID", "PID", "HEALTH", "SNAPSHOT", "CLONES"];
+
+/// Arguments of `mimeo snapshot ls`.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  mimeo snapshot ls\n  mimeo snapshot ls --all\n  mimeo snapshot ls --json"
+)]
+pub(crate) struct Args {
+    /// Those that mimeo made for itself, too: forks and runtime snapshots
+    #[arg(short, long)]
+    all: bool,
+    /// Only the ids
+    #[arg(short, long)]
+    quiet: bool,
+    /// As JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Prints the snapshots, and below them those who serve some.
+pub(crate) fn run(engine: &Engine, args: &Args) -> Result<i32, CliError> {
+    let mut snapshots = engine.snapshots().list()?;
+    snapshots.retain(|snapshot| args.all || snapshot.manifest.kind == Kind::Snapshot);
+    if args.quiet {
+        snapshots.iter().try_for_each(|snapshot| output::line(snapshot.manifest.id.short()))?;
+        return Ok(0);
+    }
+    let serves = serve::list(engine).map_err(|source| CliError::io("list the servers", source))?;
+    let machines = engine.registry().list()?;
+    if args.json {
+        let snapshots: Vec<_> = snapshots.iter().map(|snapshot| snapshot_json(snapshot, &machines)).collect();
+        let serves: Vec<_> = serves.iter().map(|serve| serve_json(serve, &machines)).collect();
+        output::json(&json!({ "snapshots": snapshots, "serves": serves }))?;
+        return Ok(0);
+    }
+    let now = Timestamp::now();
+    let rows: Vec<_> = snapshots.iter().map(|snapshot| cells(snapshot, &machines, now)).collect();
+    output::table(&HEADINGS, &rows)?;
+    if !serves.is_empty() {
+        output::line("")?;
+        let rows: Vec<_> = serves.iter().map(|serve| serve_cells(serve, &machines)).collect();
+        output::table(&SERVE_HEADINGS, &rows)?;
+    }
+    Ok(0)
+}
+
+fn cells(snapshot: &Snapshot, machines: &[Found], now: Timestamp) -> Vec<String> {
+    let manifest = &snapshot.manifest;
+    vec![
+        manifest.id.short().to_owned(),
+        manifest.tag.as_ref().map(ToString::to_string).unwrap_or_default(),
+        manifest.kind.to_string(),
+        manifest.machine.as_ref().map(|machine| machine.name.to_string()).unwrap_or_default(),
+        words::ago(manifest.created, now),
+        words::spaced_size(manifest.memory_bytes),
+        clones(snapshot, machines).to_string(),
+    ]
+}
+
+/// Machines that were started from it and live.
+fn clones(snapshot: &Snapshot, machines: &[Found]) -> usize {
+    let id = &snapshot.manifest.id;
+    machines.iter().filter(|found| found.owned && found.record.origin.as_ref() == Some(id)).count()
+}
+
+/// Those that somebody has, and those that wait.
+fn served(serve: &ServeRecord, machines: &[Found]) -> (usize, usize) {
+    let own =
+        |found: &&Found| found.owned && found.record.serve.as_ref().is_some_and(|other| other.id == serve.id);
+    let (waiting, taken): (Vec<_>, Vec<_>) =
+        machines.iter().filter(own).partition(|found| found.record.waiting);
+    (taken.len(), waiting.len())
+}
+
+fn serve_cells(serve: &ServeRecord, machines: &[Found]) -> Vec<String> {
+    let clones = match served(serve, machines) {
+        (taken, 0) if serve.pool == 0 => taken.to_string(),
+        (taken, waiting) => format!("{taken} (+{waiting} ready)"),
+    };
+    vec![
+        serve.id.clone(),
+        serve.process.pid.to_string(),
+        health(serve).to_owned(),
+        serve.called.clone(),
+        clones,
+    ]
+}
+
+/// A server is well while it lives: its copies have checks of their own.
+fn health(serve: &ServeRecord) -> &'static str {
+    if serve.process.is_alive() { "healthy" } else { "gone" }
+}
+
+fn snapshot_json(snapshot: &Snapshot, machines: &[Found]) -> Value {
+    let manifest = &snapshot.manifest;
+    json!({
+        "id": manifest.id,
+        "tag": manifest.tag,
+        "kind": manifest.kind,
+        "of": manifest.machine.as_ref().map(|machine| machine.name.clone()),
+        "parent": manifest.parent,
+        "created": manifest.created,
+        "memory_bytes": manifest.memory_bytes,
+        "clones": clones(snapshot, machines),
+    })
+}
+
+fn serve_json(serve: &ServeRecord, machines: &[Found]) -> Value {
+    let (taken, waiting) = served(serve, machines);
+    json!({
+        "serve_id": serve.id,
+        "pid": serve.process.pid,
+        "health": health(serve),
+        "snapshot": serve.snapshot,
+        "called": serve.called,
+        "clones": taken,
+        "ready": waiting,
+        "pool": serve.pool,
+        "socket": serve.socket,
+        "created": serve.created,
+    })
+}

@@ -1,0 +1,21 @@
+//! `mimeo snapshot prune`: snapshots that nobody needs go.
+
+use mimeo_engine::{Engine, snapshot};
+
+use crate::error::CliError;
+use crate::output;
+
+/// Arguments of `mimeo snapshot prune`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  mimeo snapshot prune\n  mimeo snapshot prune --all")]
+pub(crate) struct Args {
+    /// Every snapshot that no machine runs on, not only those that mimeo made for itself
+    #[arg(short, long)]
+    all: bool,
+}
+
+/// Removes them, and prints the id of each.
+pub(crate) fn run(engine: &Engine, args: &Args) -> Result<i32, CliError> {
+    snapshot::prune(engine, args.all)?.iter().try_for_each(|removed| output::line(removed.id.short()))?;
+    Ok(0)
+}

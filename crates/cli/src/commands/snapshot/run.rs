@@ -1,0 +1,76 @@
+//! `mimeo snapshot run`: copies of a snapshot, side by side.
+
+use std::path::PathBuf;
+
+use mimeo_engine::machine::MachineName;
+use mimeo_engine::order::CloneWishes;
+use mimeo_engine::serve::{self, ServeRecord};
+use mimeo_engine::{Engine, act};
+
+use crate::commands::fork::{copies, show};
+use crate::error::CliError;
+
+/// Arguments of `mimeo snapshot run`.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  mimeo snapshot run warm --name one -p 8081:80\n  mimeo snapshot run warm -n 10 --json\n  mimeo snapshot run --pid 4711 --name two"
+)]
+pub(crate) struct Args {
+    /// The snapshot: its tag, its id, or the beginning of its id
+    #[arg(required_unless_present = "pid", conflicts_with = "pid")]
+    snapshot: Option<String>,
+    /// Ask the server with this process id (or its SERVE_ID); its copies end with it
+    #[arg(long, value_name = "PID")]
+    pid: Option<String>,
+    #[command(flatten)]
+    wishes: Wishes,
+    /// As JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// What may be asked of copies.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Wishes {
+    /// The copy's name; of several the beginning of their names: NAME-1, NAME-2, …
+    #[arg(long = "name", id = "copy_name", value_name = "NAME")]
+    pub(crate) name: Option<MachineName>,
+    /// How many
+    #[arg(short = 'n', long, default_value_t = 1, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(crate) count: u32,
+    /// Publish a port: [IP:][HOST:]GUEST[/PROTOCOL]; may be given again. Otherwise its original's, at free ports of the host
+    #[arg(short, long, value_name = "PORT")]
+    pub(crate) publish: Vec<String>,
+    /// Set a variable; without a value, as it is here
+    #[arg(short, long, value_name = "NAME[=VALUE]")]
+    pub(crate) env: Vec<String>,
+    /// Set the variables of a file, one NAME=VALUE a line
+    #[arg(long, value_name = "FILE")]
+    pub(crate) env_file: Vec<PathBuf>,
+    /// Remove the copy when it has ended
+    #[arg(long)]
+    pub(crate) rm: bool,
+}
+
+/// Starts the copies and prints their names.
+pub(crate) async fn run(engine: &Engine, args: Args) -> Result<i32, CliError> {
+    let wishes = copies(&args.wishes)?;
+    let cloned = match (&args.snapshot, &args.pid) {
+        (_, Some(word)) => served(&serve::find(engine, word)?, wishes).await?,
+        (Some(word), None) => {
+            let snapshot = engine.snapshots().find(word)?;
+            act::clone(engine, &snapshot.manifest.id, wishes).await
+        }
+        (None, None) => return Err(CliError::usage("name a snapshot, or give --pid")),
+    };
+    show(&cloned, None, args.json)
+}
+
+/// What a server starts goes with it: nothing of it is kept.
+async fn served(
+    serve: &ServeRecord,
+    wishes: Vec<CloneWishes>,
+) -> Result<Vec<mimeo_engine::Cloned>, CliError> {
+    let wishes = wishes.into_iter().map(|wishes| CloneWishes { remove: true, ..wishes });
+    Ok(serve::run(serve, wishes.collect()).await?)
+}

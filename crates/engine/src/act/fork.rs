@@ -1,0 +1,255 @@
+//! `fork`: children of a running machine, all or none.
+//!
+//! The children are made as far as that they are themselves and hold. When
+//! all of them are ready, one file says that the fork is decided; after that
+//! each goes on, even if whoever forks dies before it could tell all of them.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, flock};
+use serde::{Deserialize, Serialize};
+use tokio::task::spawn_blocking;
+
+use super::clone::asked;
+use super::spawn::{Child, SpawnError};
+use super::{ActError, snapshot};
+use crate::admission::Room;
+use crate::machine::{Found, MachineId};
+use crate::order::{CloneInfo, CloneOrder, CloneWishes, Go, Hold, Order};
+use crate::snapshot::{Kind, SnapshotId};
+use crate::{Cloned, Engine, durable};
+
+/// A fork, as it is asked for.
+#[derive(Debug, Clone, Default)]
+pub struct ForkOrder {
+    /// A child for each.
+    pub wishes: Vec<CloneWishes>,
+    /// A fork of the same key is done once, however often it is asked for.
+    pub key: Option<String>,
+}
+
+/// A fork that was done.
+#[derive(Debug)]
+pub struct Forked {
+    /// Where the machine was forked.
+    pub snapshot: SnapshotId,
+    /// How long its workload stood still, in microseconds.
+    pub pause_micros: u64,
+    /// The children. One whose workload could not go on after all says why.
+    pub children: Vec<Cloned>,
+    /// It had been done before, under the same key.
+    pub repeated: bool,
+}
+
+/// Why there are no children.
+#[derive(Debug, thiserror::Error)]
+pub enum ForkError {
+    /// The machine could not be copied.
+    #[error(transparent)]
+    Act(#[from] ActError),
+    /// One could not be made: none is left.
+    #[error("no child was made, since {asked} could not be")]
+    Child {
+        /// Which one.
+        asked: String,
+        /// Why not.
+        #[source]
+        source: SpawnError,
+    },
+    /// The key belongs to the fork of another machine.
+    #[error("the key {key:?} belongs to a fork of machine {machine}")]
+    Key {
+        /// The key.
+        key: String,
+        /// The other machine's id.
+        machine: String,
+    },
+    /// The decision could not be written: none is left.
+    #[error("no child was made: cannot write {}", path.display())]
+    Decide {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+/// What makes a fork done.
+#[derive(Debug, Serialize, Deserialize)]
+struct Decision {
+    machine: MachineId,
+    snapshot: SnapshotId,
+    pause_micros: u64,
+    children: Vec<CloneInfo>,
+}
+
+/// Forks the machine.
+///
+/// # Errors
+/// When one of the children cannot be made: then there are none.
+pub async fn fork(engine: &Engine, machine: &Found, order: ForkOrder) -> Result<Forked, ForkError> {
+    let path = decision_path(engine, order.key.as_deref());
+    // Who asks with the same key at the same time waits for the first.
+    let _alone = match &order.key {
+        Some(_) => Some(lock(path.with_extension("lock")).await?),
+        None => None,
+    };
+    if let Some(done) = repeated(&path, machine, order.key.as_deref())? {
+        return Ok(done);
+    }
+    let mut room = Room::now(engine);
+    for (place, wishes) in order.wishes.iter().enumerate() {
+        let asked = asked(wishes.name.as_ref(), place);
+        room.admit().map_err(|source| ForkError::Child { asked, source })?;
+    }
+    let saved = snapshot(engine, machine, None, Kind::Fork).await?;
+    let (children, infos) = match children(&saved.snapshot, order.wishes, &path).await {
+        Ok(ready) => ready,
+        Err(error) => {
+            forget(engine, &saved.snapshot);
+            return Err(error);
+        }
+    };
+    let decision = Decision {
+        machine: machine.record.id.clone(),
+        snapshot: saved.snapshot.clone(),
+        pause_micros: saved.pause_micros,
+        children: infos,
+    };
+    durable::write_json(&path, &decision)
+        .map_err(|source| ForkError::Decide { path: path.clone(), source })?;
+    let children = go(children).await;
+    if order.key.is_none() {
+        // All have been told: nobody will ask again.
+        fs::remove_file(&path).ok();
+    }
+    Ok(Forked { snapshot: saved.snapshot, pause_micros: saved.pause_micros, children, repeated: false })
+}
+
+/// All children, ready to go on; or none.
+async fn children(
+    snapshot: &SnapshotId,
+    wishes: Vec<CloneWishes>,
+    decision: &Path,
+) -> Result<(Vec<(String, Child)>, Vec<CloneInfo>), ForkError> {
+    let mut started = Vec::new();
+    for (place, wishes) in wishes.into_iter().enumerate() {
+        let asked = asked(wishes.name.as_ref(), place);
+        let hold = Hold::Fork { decision: decision.to_owned() };
+        let order = CloneOrder { snapshot: snapshot.clone(), hold, serve: None, wishes };
+        match Child::start(&Order::Clone(Box::new(order))).await {
+            Ok(child) => started.push((asked, child)),
+            Err(source) => return Err(ForkError::Child { asked, source }),
+        }
+    }
+    let mut infos = Vec::new();
+    for (asked, child) in &mut started {
+        match child.ready().await {
+            Ok(info) => infos.push(info),
+            Err(source) => {
+                let asked = asked.clone();
+                give_up(started).await;
+                return Err(ForkError::Child { asked, source });
+            }
+        }
+    }
+    Ok((started, infos))
+}
+
+/// Nobody is told that the fork failed before nothing is left of it.
+async fn give_up(children: Vec<(String, Child)>) {
+    for (_, child) in children {
+        child.abandon().await;
+    }
+}
+
+async fn go(children: Vec<(String, Child)>) -> Vec<Cloned> {
+    let mut going = tokio::task::JoinSet::new();
+    for (place, (asked, mut child)) in children.into_iter().enumerate() {
+        going.spawn(async move {
+            let outcome = child.go(&Go::Ahead).await;
+            child.let_go();
+            (place, Cloned { asked, outcome })
+        });
+    }
+    let mut done = going.join_all().await;
+    done.sort_by_key(|(place, _)| *place);
+    done.into_iter().map(|(_, child)| child).collect()
+}
+
+fn forget(engine: &Engine, id: &SnapshotId) {
+    let store = engine.snapshots();
+    if let Ok(snapshot) = store.read(id) {
+        crate::snapshot::discard(&store, &snapshot).ok();
+    }
+}
+
+fn decision_path(engine: &Engine, key: Option<&str>) -> PathBuf {
+    let name = match key {
+        Some(key) => blake3::hash(key.as_bytes()).to_hex()[..32].to_owned(),
+        None => format!("once-{}", uuid::Uuid::new_v4().simple()),
+    };
+    engine.home().forks().join(format!("{name}.json"))
+}
+
+async fn lock(path: PathBuf) -> Result<File, ForkError> {
+    let file = path.clone();
+    let locked = spawn_blocking(move || {
+        let file = File::create(&file)?;
+        flock(&file, FlockOperation::LockExclusive)?;
+        Ok(file)
+    });
+    let locked = locked.await.unwrap_or_else(|_| Err(std::io::ErrorKind::Interrupted.into()));
+    locked.map_err(|source| ForkError::Decide { path, source })
+}
+
+/// The fork of this key, if it was done before.
+fn repeated(path: &Path, machine: &Found, key: Option<&str>) -> Result<Option<Forked>, ForkError> {
+    let Some(decision) = key.and_then(|_| read(path)) else { return Ok(None) };
+    if decision.machine != machine.record.id {
+        return Err(ForkError::Key {
+            key: key.unwrap_or_default().to_owned(),
+            machine: decision.machine.short().to_owned(),
+        });
+    }
+    let children = decision
+        .children
+        .into_iter()
+        .map(|info| Cloned { asked: info.name.to_string(), outcome: Ok(info) })
+        .collect();
+    let Decision { snapshot, pause_micros, .. } = Decision { children: Vec::new(), ..decision };
+    Ok(Some(Forked { snapshot, pause_micros, children, repeated: true }))
+}
+
+fn read(path: &Path) -> Option<Decision> {
+    serde_json::from_slice(&fs::read(path).ok()?).ok()
+}
+
+/// Whether a fork was decided with this child.
+pub(crate) fn is_child(decision: &Path, id: &MachineId) -> bool {
+    read(decision).is_some_and(|decision| decision.children.iter().any(|child| child.id == id.as_str()))
+}
+
+/// Forgets forks whose children are all gone for a day: who asks again under
+/// the same key by then wants new ones.
+pub(crate) fn sweep(engine: &Engine) {
+    let Ok(entries) = fs::read_dir(engine.home().forks()) else { return };
+    for path in entries.flatten().map(|entry| entry.path()) {
+        let Some(decision) = read(&path) else { continue };
+        let lives = |child: &CloneInfo| {
+            MachineId::try_from(child.id.clone()).is_ok_and(|id| engine.home().machine(&id).exists())
+        };
+        let old = fs::metadata(&path)
+            .and_then(|file| file.modified())
+            .is_ok_and(|at| at.elapsed().is_ok_and(|age| age.as_secs() > KEPT));
+        if old && !decision.children.iter().any(lives) {
+            fs::remove_file(path.with_extension("lock")).ok();
+            fs::remove_file(&path).ok();
+        }
+    }
+}
+
+/// Seconds for which a fork's key is known after its children are gone.
+const KEPT: u64 = 24 * 3600;

@@ -1,0 +1,111 @@
+//! Processes that own machines, started by others.
+
+use std::io;
+use std::process::Stdio;
+
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
+use tokio::process::{Child as Process, ChildStdin, ChildStdout, Command};
+
+use crate::order::{CloneInfo, Go, Order, Told};
+
+/// Why there is no copy.
+#[derive(Debug, thiserror::Error)]
+pub enum SpawnError {
+    /// Its process could not be started or talked to.
+    #[error("cannot {step} the copy's monitor")]
+    Io {
+        /// What was tried.
+        step: &'static str,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// It failed, and says how.
+    #[error("{0}")]
+    Failed(String),
+    /// It ended without a word.
+    #[error("the copy's monitor ended without a word: it was killed")]
+    Gone,
+    /// There is no memory for it.
+    #[error("there is no room for it: a copy needs about {need} MiB of memory, {left} MiB are left")]
+    NoRoom {
+        /// In MiB.
+        need: u64,
+        /// In MiB.
+        left: u64,
+    },
+}
+
+/// A process that makes a copy and owns it. Dropped before the copy runs, the
+/// copy is given up.
+#[derive(Debug)]
+pub(crate) struct Child {
+    process: Process,
+    stdin: ChildStdin,
+    lines: Lines<BufReader<ChildStdout>>,
+}
+
+impl Child {
+    /// Starts it and tells it what to make.
+    pub(crate) async fn start(order: &Order) -> Result<Self, SpawnError> {
+        let io = |step| move |source| SpawnError::Io { step, source };
+        let program = std::env::current_exe().map_err(io("find the program of"))?;
+        let mut process = Command::new(program)
+            .arg("monitor")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .map_err(io("start"))?;
+        let (Some(stdin), Some(stdout)) = (process.stdin.take(), process.stdout.take()) else {
+            return Err(SpawnError::Gone);
+        };
+        let mut child = Self { process, stdin, lines: BufReader::new(stdout).lines() };
+        child.say(order).await?;
+        Ok(child)
+    }
+
+    /// Waits until the copy is itself and holds.
+    pub(crate) async fn ready(&mut self) -> Result<CloneInfo, SpawnError> {
+        match self.told().await? {
+            Told::Ready { clone } | Told::Running { clone } => Ok(*clone),
+            Told::Failed { message } => Err(SpawnError::Failed(message)),
+        }
+    }
+
+    /// Lets a copy that holds go on, and waits until it runs.
+    pub(crate) async fn go(&mut self, go: &Go) -> Result<CloneInfo, SpawnError> {
+        self.say(go).await?;
+        self.ready().await
+    }
+
+    /// Gives the copy up, and waits until nothing is left of it.
+    pub(crate) async fn abandon(self) {
+        let Self { mut process, stdin, lines } = self;
+        drop((stdin, lines));
+        process.wait().await.ok();
+    }
+
+    /// The copy runs by itself from here on.
+    pub(crate) fn let_go(self) {}
+
+    /// Waits until the process has ended, for whatever reason.
+    pub(crate) async fn ended(&mut self) {
+        self.process.wait().await.ok();
+    }
+
+    async fn told(&mut self) -> Result<Told, SpawnError> {
+        let io = |source| SpawnError::Io { step: "listen to", source };
+        let line = self.lines.next_line().await.map_err(io)?.ok_or(SpawnError::Gone)?;
+        serde_json::from_str(&line).map_err(|error| io(error.into()))
+    }
+
+    async fn say<T: serde::Serialize>(&mut self, value: &T) -> Result<(), SpawnError> {
+        let io = |source| SpawnError::Io { step: "tell", source };
+        let mut line = serde_json::to_vec(value).map_err(|error| io(error.into()))?;
+        line.push(b'\n');
+        match self.stdin.write_all(&line).await {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Err(SpawnError::Gone),
+            other => other.map_err(io),
+        }
+    }
+}

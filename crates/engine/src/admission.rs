@@ -1,0 +1,64 @@
+//! Whether there is memory for one more copy.
+//!
+//! Copies share what they do not change, so the memory of a host is promised
+//! more than once. What one of them takes by itself is measured (see
+//! docs/reference/benchmarks.md); one that the host has not even that for is
+//! refused before it is begun, and those that run are left in peace.
+
+use std::fs;
+
+use crate::act::SpawnError;
+use crate::machine::State;
+use crate::{Engine, HostUsage};
+
+/// What a copy takes before it has done any work, monitor and all, in bytes.
+const COPY: u64 = 40 << 20;
+/// What is left to the host, in bytes.
+const RESERVE: u64 = 128 << 20;
+const MIB: u64 = 1 << 20;
+
+/// Memory for copies.
+#[derive(Debug)]
+pub(crate) struct Room {
+    left: u64,
+}
+
+impl Room {
+    /// What there is now: the host's available memory, or what is left of the
+    /// budget (`MIMEO_MEMORY`), whichever is less.
+    pub(crate) fn now(engine: &Engine) -> Self {
+        let host = available().unwrap_or(u64::MAX).saturating_sub(RESERVE);
+        let left = match engine.memory_budget() {
+            Some(budget) => host.min(budget.saturating_sub(taken(engine))),
+            None => host,
+        };
+        Self { left }
+    }
+
+    /// Takes room for one more.
+    pub(crate) fn admit(&mut self) -> Result<(), SpawnError> {
+        match self.left.checked_sub(COPY) {
+            Some(left) => {
+                self.left = left;
+                Ok(())
+            }
+            None => Err(SpawnError::NoRoom { need: COPY / MIB, left: self.left / MIB }),
+        }
+    }
+}
+
+/// `MemAvailable`, in bytes: what can be had without swapping.
+fn available() -> Option<u64> {
+    let text = fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1024)
+}
+
+/// What mimeo's machines take: each its share, and no less than a copy may
+/// come to at once.
+fn taken(engine: &Engine) -> u64 {
+    let machines = engine.registry().list().unwrap_or_default();
+    let living =
+        machines.iter().filter(|found| found.owned && !matches!(found.record.state, State::Exited(_)));
+    living.map(|found| HostUsage::of(&found.record).pss_bytes().max(COPY)).sum()
+}

@@ -1,0 +1,25 @@
+//! From a snapshot to a machine of its own: a chain of stages as in
+//! [`create`](crate::create), each undone by its drop.
+//!
+//! `Planned` (judged, verified; id, name and network taken) -> `Restored`
+//! (disk, QEMU with the saved state) -> `Identified` (the guest answers to its
+//! new name, its workload stands still) -> `Running`.
+
+mod identified;
+mod planned;
+mod publish;
+mod restored;
+
+use crate::Engine;
+use crate::create::{Stage, StartError};
+use crate::order::CloneOrder;
+pub(crate) use identified::Identified;
+pub(crate) use restored::add_layer_file;
+
+/// Makes a copy whose workload stands still. Dropping the future undoes what
+/// was done so far; call it on a thread that lives as long as the copy shall.
+pub(crate) async fn clone(engine: &Engine, order: &CloneOrder) -> Result<Identified, StartError> {
+    let planned = planned::plan(engine, order).map_err(|error| error.at(Stage::Load))?;
+    let restored = planned.restore(engine).await.map_err(|error| error.at(Stage::Launch))?;
+    restored.identify().await
+}

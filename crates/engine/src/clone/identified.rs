@@ -1,0 +1,177 @@
+//! Stage 3: the guest is the copy, and its workload stands still; and the
+//! last, in which it goes on.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use mimeo_agent_protocol::link::{self, Link, Stream};
+use mimeo_agent_protocol::message::{Process, Reply, Request};
+use tokio::time::timeout;
+
+use super::planned::Planned;
+use super::publish::publish;
+use super::restored::Restored;
+use crate::Engine;
+use crate::create::answering::died;
+use crate::create::{Running, Stage, StageError, StartError, console_tail};
+use crate::identity;
+use crate::machine::State;
+use crate::order::{CloneInfo, CloneWishes};
+
+/// A copy that is itself.
+#[derive(Debug)]
+pub(crate) struct Identified {
+    restored: Restored,
+    link: Link,
+    container: Stream,
+}
+
+impl Restored {
+    /// Lets the guest go on, makes it the copy, and leaves its workload frozen.
+    pub(super) async fn identify(mut self) -> Result<Identified, StartError> {
+        match self.become_itself().await {
+            Ok((link, container)) => Ok(Identified { restored: self, link, container }),
+            Err((stage, error)) => Err(self.fail(stage, error).await),
+        }
+    }
+
+    async fn become_itself(&mut self) -> Result<(Link, Stream), (Stage, StageError)> {
+        let Self { instance, planned, .. } = self;
+        let seconds = planned.claim.record.spec.start_timeout;
+        let channel = instance.take_link().map_err(|error| (Stage::Boot, error.into()))?;
+        instance.resume().await.map_err(|error| (Stage::Boot, error.into()))?;
+        let session = async {
+            let link = hello(channel, planned).await.map_err(|error| (Stage::Boot, error))?;
+            planned.clock.lap("answer");
+            let identity = identity::of(&planned.claim.record, false)
+                .map_err(|source| (Stage::Identify, StageError::Entropy { source }))?;
+            let container = attach(&link).map_err(|error| (Stage::Identify, error))?;
+            planned.claim.record.identity =
+                identity::take_on(&link, identity).await.map_err(|error| (Stage::Identify, error))?;
+            let container = attached(container).await.map_err(|error| (Stage::Identify, error))?;
+            planned.clock.lap("identity");
+            Ok((link, container))
+        };
+        tokio::select! {
+            session = timeout(Duration::from_secs(seconds.into()), session) => {
+                session.unwrap_or(Err((Stage::Boot, StageError::Silent { seconds })))
+            }
+            exit = instance.wait() => Err((Stage::Boot, died(&exit))),
+        }
+    }
+
+    async fn fail(mut self, stage: Stage, source: StageError) -> StartError {
+        self.instance.kill().await;
+        StartError { stage, source, console: console_tail(&self.planned.claim.dir) }
+    }
+}
+
+async fn hello(channel: tokio::net::UnixStream, planned: &Planned) -> Result<Link, StageError> {
+    let generation = planned.claim.record.generation.as_deref().unwrap_or_default();
+    let (reader, writer) = channel.into_split();
+    let program = concat!("mimeo ", env!("CARGO_PKG_VERSION"));
+    let (link, _) = link::connect(reader, writer, identity::session(generation), program).await?;
+    Ok(link)
+}
+
+/// The container's streams, asked for before the identity, to lose no time.
+fn attach(link: &Link) -> Result<Stream, StageError> {
+    Ok(link.open(&Request::Attach)?)
+}
+
+async fn attached(mut stream: Stream) -> Result<Stream, StageError> {
+    match stream.receiver.message::<Reply>().await? {
+        Reply::Started { .. } => Ok(stream),
+        Reply::Failed(failure) => Err(failure.into()),
+        Reply::Exited { .. } => Err(StageError::Ended),
+        answer => Err(StageError::Answer { answer: format!("{answer:?}") }),
+    }
+}
+
+impl Identified {
+    /// What the copy is.
+    pub(crate) fn info(&self) -> CloneInfo {
+        let planned = &self.restored.planned;
+        CloneInfo::of(&planned.claim.record, planned.clock.clone().stages())
+    }
+
+    /// Has the guest do once what its first work will do, so that a translator
+    /// knows the way: a process that comes to nothing, beside the frozen ones.
+    pub(crate) async fn warm(&self) {
+        for _ in 0..WARMING {
+            let nothing = Process { args: vec![NOTHING.to_owned()], aside: true, ..Process::default() };
+            let Ok(mut stream) = self.link.open(&Request::Exec(nothing)) else { return };
+            // Whether it found a program to run or not, it went the way.
+            while let Ok(reply) = stream.receiver.message::<Reply>().await {
+                if !matches!(reply, Reply::Started { .. }) {
+                    break;
+                }
+            }
+        }
+    }
+
+    /// Publishes the ports and lets the workload go on.
+    pub(crate) async fn thaw(
+        self,
+        engine: &Engine,
+        changes: Option<CloneWishes>,
+    ) -> Result<Running, StartError> {
+        let Self { mut restored, link, container } = self;
+        match go_on(engine, &mut restored, &link, changes).await {
+            Ok(()) => Ok(running(restored, link, container)),
+            Err((stage, error)) => Err(restored.fail(stage, error).await),
+        }
+    }
+}
+
+/// A program that most images have, to be run for nothing.
+const NOTHING: &str = "/bin/true";
+/// Times that it is run: the first finds most of the way, the second the rest.
+const WARMING: u32 = 2;
+
+async fn go_on(
+    engine: &Engine,
+    restored: &mut Restored,
+    link: &Link,
+    changes: Option<CloneWishes>,
+) -> Result<(), (Stage, StageError)> {
+    let Restored { instance, planned, .. } = restored;
+    let claim = &mut planned.claim;
+    let is_claimed = changes.is_some();
+    if let Some(wishes) = changes {
+        engine.registry().adapt(claim, wishes).map_err(|error| (Stage::Plan, error.into()))?;
+    }
+    if let Some(network) = &mut claim.record.network {
+        publish(instance.as_mut(), network).await.map_err(|error| (Stage::Network, error))?;
+    }
+    claim.record.state = State::Running;
+    if is_claimed {
+        let identity = identity::of(&claim.record, true)
+            .map_err(|source| (Stage::Identify, StageError::Entropy { source }))?;
+        claim.record.identity =
+            identity::take_on(link, identity).await.map_err(|error| (Stage::Identify, error))?;
+    } else {
+        thaw(link).await.map_err(|error| (Stage::Identify, error))?;
+    }
+    claim.record.times.started = Some(Timestamp::now());
+    planned.clock.lap("thaw");
+    Ok(())
+}
+
+async fn thaw(link: &Link) -> Result<(), StageError> {
+    let mut stream = link.open(&Request::Thaw)?;
+    match stream.receiver.message::<Reply>().await? {
+        Reply::Done => Ok(()),
+        Reply::Failed(failure) => Err(failure.into()),
+        answer => Err(StageError::Answer { answer: format!("{answer:?}") }),
+    }
+}
+
+fn running(restored: Restored, link: Link, container: Stream) -> Running {
+    let Restored { instance, planned, scratch } = restored;
+    let Planned { mut claim, image, clock, .. } = planned;
+    claim.record.times.stages = clock.stages();
+    let health = crate::health::of(&claim.record.spec, &image.config);
+    let stop_signal = crate::signal::stop_signal(&claim.record.spec, &image.config);
+    Running { instance, claim, link, container, health, stop_signal, scratch, volumes: Vec::new() }
+}

@@ -1,0 +1,79 @@
+//! Stage 1: the snapshot may be loaded here; the copy has an id, a name and a network.
+
+use std::sync::Arc;
+
+use mimeo_image::Image;
+use mimeo_vmm::Driver;
+
+use crate::Engine;
+use crate::create::{StageError, Stopwatch};
+use crate::identity;
+use crate::machine::{Claim, MachineSpec, Record};
+use crate::order::{CloneOrder, CloneWishes, Hold};
+use crate::snapshot::{self, Kind, LoadError, Snapshot};
+
+/// A copy that is asked for and possible.
+#[derive(Debug)]
+pub(super) struct Planned {
+    pub(super) claim: Claim,
+    pub(super) snapshot: Snapshot,
+    pub(super) image: Image,
+    pub(super) driver: Arc<dyn Driver>,
+    pub(super) clock: Stopwatch,
+}
+
+/// Judges the snapshot and claims id, name and network. Undo: the claim's drop.
+pub(super) fn plan(engine: &Engine, order: &CloneOrder) -> Result<Planned, StageError> {
+    let mut clock = Stopwatch::start();
+    let store = engine.snapshots();
+    let snapshot = store.read(&order.snapshot)?;
+    let Some(source) = snapshot.manifest.machine.clone().filter(|_| snapshot.manifest.kind != Kind::Runtime)
+    else {
+        return Err(LoadError::Runtime.into());
+    };
+    snapshot::verify(&store, &snapshot)?;
+    let name = &snapshot.manifest.requires.driver;
+    let driver = engine.driver(name).ok_or_else(|| StageError::Driver {
+        name: name.clone(),
+        known: engine.driver_names().collect::<Vec<_>>().join(", "),
+    })?;
+    let image = image(engine, &source)?;
+    let mut claim = engine.registry().claim(spec(&source, &order.wishes))?;
+    let record = &mut claim.record;
+    inherit(record, source, &snapshot);
+    record.process.env.extend(order.wishes.env.clone());
+    record.serve.clone_from(&order.serve);
+    record.waiting = order.hold == Hold::Pool;
+    clock.lap("plan");
+    Ok(Planned { claim, snapshot, image, driver, clock })
+}
+
+/// What was asked of the original, but for what must be the copy's own.
+pub(super) fn spec(source: &Record, wishes: &CloneWishes) -> MachineSpec {
+    let mut spec = source.spec.clone();
+    spec.name.clone_from(&wishes.name);
+    spec.hostname = None;
+    spec.remove = wishes.remove;
+    spec.env.extend(wishes.env.clone());
+    spec.ports = wishes.ports.clone().unwrap_or_else(|| {
+        let free = |port: &mimeo_net::PortMapping| mimeo_net::PortMapping { host_port: None, ..*port };
+        spec.ports.iter().map(free).collect()
+    });
+    spec
+}
+
+fn inherit(record: &mut Record, source: Record, snapshot: &Snapshot) {
+    record.image = source.image;
+    record.process = source.process;
+    record.boot_method = Some("clone".to_owned());
+    record.origin = Some(snapshot.manifest.id.clone());
+    record.requires = Some(snapshot.manifest.requires.clone());
+    record.disk_layers = snapshot.manifest.disk_layers + 1;
+    record.generation = Some(identity::generation());
+}
+
+/// The image's filesystem is not in the snapshot.
+fn image(engine: &Engine, source: &Record) -> Result<Image, StageError> {
+    let wanted = source.image.as_ref().map(|image| image.id.clone()).unwrap_or_default();
+    engine.images()?.find(&wanted)?.ok_or(StageError::NotHere { image: wanted })
+}

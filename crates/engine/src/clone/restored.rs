@@ -1,0 +1,110 @@
+//! Stage 2: a virtual machine has taken the saved state, and stands still.
+
+use std::path::Path;
+
+use mimeo_image::overlay::{self, Backing, BackingFormat};
+use mimeo_vmm::{Disk, DiskFormat, Instance, LaunchSpec, SavedMachine, UserNetwork};
+
+use super::planned::Planned;
+use crate::create::launched::{IMAGE_SERIAL, WRITABLE_SERIAL, user_network};
+use crate::create::{Scratch, StageError};
+use crate::machine::{ProcessIdentity, Record};
+use crate::snapshot::{self, Here, STATE, Snapshot};
+use crate::{Engine, accelerator};
+
+/// A copy that stands still, and does not know yet that it is one.
+#[derive(Debug)]
+pub(super) struct Restored {
+    // Dropped in this order: the machine ends before its disk and its lock go.
+    pub(super) instance: Box<dyn Instance>,
+    pub(super) planned: Planned,
+    pub(super) scratch: Scratch,
+}
+
+impl Planned {
+    /// Gives the copy its disk and starts the virtual machine. Undo: the
+    /// instance's drop ends it; the disk goes with the claim.
+    pub(super) async fn restore(mut self, engine: &Engine) -> Result<Restored, StageError> {
+        let scratch = Scratch::of(engine, &self.claim.record)?;
+        let spec = self.launch_spec(engine)?;
+        let store = engine.snapshots();
+        let memory = snapshot::flat(&store, &self.snapshot)?;
+        let saved = SavedMachine { state: self.snapshot.dir.join(STATE), memory };
+        disk(&self.snapshot, &self.claim.dir, self.claim.record.spec.disk_bytes)?;
+        self.clock.lap("disk");
+        let instance = self.driver.restore(&spec, &saved).await?;
+        snapshot::judge_version(&self.snapshot.manifest.requires, &instance.version().await?)?;
+        self.claim.record.vmm = ProcessIdentity::of(instance.process().pid);
+        self.clock.lap("restore");
+        Ok(Restored { instance, planned: self, scratch })
+    }
+
+    fn launch_spec(&mut self, engine: &Engine) -> Result<LaunchSpec, StageError> {
+        let record = &self.claim.record;
+        let chosen = accelerator::choose(engine.home(), record.spec.accelerator)?;
+        let spec = LaunchSpec {
+            name: record.id.short().to_owned(),
+            accelerator: chosen.accelerator,
+            kernel: Path::new("").to_owned(),
+            initramfs: Path::new("").to_owned(),
+            command_line: String::new(),
+            cpus: record.spec.cpus,
+            memory_mib: record.spec.memory_mib,
+            disks: disks(record, &self.image.rootfs, &self.claim.dir),
+            // Ports are published once the machine is there: one that is
+            // taken meanwhile is then only chosen anew.
+            network: record
+                .network
+                .as_ref()
+                .map(|network| UserNetwork { forwards: Vec::new(), ..user_network(network) }),
+            console: self.claim.dir.join("console.log"),
+        };
+        let here = Here {
+            driver: self.driver.name().to_owned(),
+            shape: self.driver.shape(&spec),
+            accelerator: chosen.accelerator,
+        };
+        snapshot::judge(&self.snapshot.manifest.requires, &here)?;
+        self.claim.record.accelerator = Some(chosen.told);
+        Ok(spec)
+    }
+}
+
+/// In the order in which the original has them.
+fn disks(record: &Record, image: &Path, dir: &Path) -> Vec<Disk> {
+    let image = Disk {
+        path: image.to_owned(),
+        serial: IMAGE_SERIAL.to_owned(),
+        read_only: true,
+        format: DiskFormat::Raw,
+    };
+    let writable = Disk {
+        path: dir.join(snapshot::disk(record.disk_layers - 1)),
+        serial: WRITABLE_SERIAL.to_owned(),
+        read_only: false,
+        format: DiskFormat::Qcow2,
+    };
+    vec![image, writable]
+}
+
+/// The snapshot's layers by more names of the same files, and an empty one
+/// over them: whatever becomes of the snapshot, the copy keeps its disk.
+fn disk(snapshot: &Snapshot, dir: &Path, bytes: u64) -> Result<(), StageError> {
+    let layers = snapshot.manifest.disk_layers;
+    for name in (0..layers).map(snapshot::disk) {
+        let (from, to) = (snapshot.dir.join(&name), dir.join(&name));
+        std::fs::hard_link(&from, to).map_err(|source| StageError::Io {
+            step: "link",
+            path: from,
+            source,
+        })?;
+    }
+    add_layer_file(dir, layers, bytes)
+}
+
+/// An empty layer above `below` others.
+pub(crate) fn add_layer_file(dir: &Path, below: u32, bytes: u64) -> Result<(), StageError> {
+    let name = snapshot::disk(below.saturating_sub(1));
+    let format = if below > 1 { BackingFormat::Qcow2 } else { BackingFormat::Raw };
+    Ok(overlay::create(&dir.join(snapshot::disk(below)), &Backing { name: &name, format }, bytes)?)
+}

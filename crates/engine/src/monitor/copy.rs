@@ -1,0 +1,108 @@
+//! The monitor of a copy: as that of any machine, once the copy is made.
+
+use tokio::io::{AsyncBufRead, AsyncBufReadExt, Lines};
+use tokio::sync::mpsc;
+
+use super::serve::Joined;
+use super::signals::Signals;
+use super::{Attachment, MonitorError, serve};
+use crate::clone::{Identified, clone};
+use crate::create::Running;
+use crate::machine::{Exit, MachineId, Record};
+use crate::order::{CloneInfo, CloneOrder, CloneWishes, Go, Hold, Told};
+use crate::{Engine, act};
+
+/// Makes a copy and stays with it until its end. `orders` says when it may go
+/// on, when it holds; its end while the copy is made gives that up, and later,
+/// when the copy belongs to a server, ends it.
+///
+/// # Errors
+/// When the copy does not come up; nothing is left of it then.
+pub async fn monitor_clone<R>(
+    engine: &Engine,
+    order: CloneOrder,
+    orders: R,
+    mut tell: impl FnMut(&Told),
+    started: impl FnOnce(&Record),
+) -> Result<Exit, MonitorError>
+where
+    R: AsyncBufRead + Unpin + Send + 'static,
+{
+    let mut signals =
+        Signals::listen().map_err(|source| MonitorError::Io { step: "listen to signals", source })?;
+    let mut orders = orders.lines();
+    let running = tokio::select! {
+        biased;
+        signal = signals.interruption() => return Err(MonitorError::Interrupted { signal }),
+        running = make(engine, &order, &mut orders, &mut tell) => running?,
+    };
+    let info = CloneInfo::of(&running.claim.record, running.claim.record.times.stages.clone());
+    let running_on = |record: &Record| {
+        tell(&Told::Running { clone: Box::new(info) });
+        started(record);
+    };
+    let (abandon, abandoned) = mpsc::channel(1);
+    if order.serve.is_some() {
+        tokio::spawn(lifeline(orders, abandon));
+    }
+    let joined = Joined { attachment: Attachment::default(), signals, abandoned };
+    serve::serve(engine, running, joined, running_on).await
+}
+
+/// A server's end, however it comes, closes what it gave its copies to read.
+async fn lifeline<R: AsyncBufRead + Unpin>(mut orders: Lines<R>, abandon: mpsc::Sender<()>) {
+    while let Ok(Some(_)) = orders.next_line().await {}
+    // A machine that has ended needs no end.
+    abandon.send(()).await.ok();
+}
+
+async fn make<R: AsyncBufRead + Unpin>(
+    engine: &Engine,
+    order: &CloneOrder,
+    orders: &mut Lines<R>,
+    tell: &mut impl FnMut(&Told),
+) -> Result<Running, MonitorError> {
+    let identified = tokio::select! {
+        identified = clone(engine, order) => identified?,
+        () = given_up(orders) => return Err(MonitorError::GivenUp),
+    };
+    let changes = hold(order, &identified, orders, tell).await?;
+    Ok(identified.thaw(engine, changes).await?)
+}
+
+/// Whoever ordered the copy is gone. A line that comes early is not for now.
+async fn given_up<R: AsyncBufRead + Unpin>(orders: &mut Lines<R>) {
+    if let Ok(Some(_)) = orders.next_line().await {
+        std::future::pending().await
+    }
+}
+
+/// Waits until the workload may go on; what was changed about it since.
+async fn hold<R: AsyncBufRead + Unpin>(
+    order: &CloneOrder,
+    identified: &Identified,
+    orders: &mut Lines<R>,
+    tell: &mut impl FnMut(&Told),
+) -> Result<Option<CloneWishes>, MonitorError> {
+    if order.hold == Hold::Never {
+        return Ok(None);
+    }
+    if order.hold == Hold::Pool {
+        identified.warm().await;
+    }
+    let info = identified.info();
+    let id = info.id.clone();
+    tell(&Told::Ready { clone: Box::new(info) });
+    let line = orders.next_line().await.ok().flatten();
+    match (line.as_deref().map(serde_json::from_str), &order.hold) {
+        (Some(Ok(Go::Ahead)), _) => Ok(None),
+        (Some(Ok(Go::As(wishes))), _) => Ok(Some(wishes)),
+        // It was decided, and who decided it died before it could say so.
+        (_, Hold::Fork { decision }) if is_decided(decision, &id) => Ok(None),
+        _ => Err(MonitorError::GivenUp),
+    }
+}
+
+fn is_decided(decision: &std::path::Path, id: &str) -> bool {
+    MachineId::try_from(id.to_owned()).is_ok_and(|id| act::is_child(decision, &id))
+}

@@ -1,0 +1,204 @@
+//! A snapshot of a machine that goes on.
+//!
+//! What takes time is done while the machine runs: room for its memory
+//! before, digests and the disk's assurance after. In between its workload
+//! stands still for as long as it takes to copy the pages that it has changed.
+
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use mimeo_agent_protocol::link::LinkError;
+use mimeo_agent_protocol::message::{Failure, Reply, Request};
+use mimeo_vmm::OperationError;
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+
+use super::machine::Machine;
+use crate::cause::chain;
+use crate::clone::add_layer_file;
+use crate::control::ControlReply;
+use crate::create::StageError;
+use crate::create::launched::WRITABLE_SERIAL;
+use crate::machine::{Action, MachineName, Record, decide};
+use crate::snapshot::{self, Kind, Manifest, Requirements, Snapshots, StoreError, TakeError, Taken, Taking};
+
+/// How long a guest may take to stand still.
+const FREEZE: Duration = Duration::from_secs(10);
+const MICROS: u128 = 1_000_000;
+
+/// Why there is no snapshot. The machine goes on as if nobody had asked.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum SaveError {
+    #[error("it has volumes: what is served to a machine from the host cannot be copied with it")]
+    Volumes,
+    #[error("it was started by a mimeo that kept no snapshots")]
+    Old,
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Take(#[from] TakeError),
+    #[error(transparent)]
+    Operation(#[from] OperationError),
+    #[error("cannot give the machine a new layer of its disk")]
+    Layer(#[source] StageError),
+    #[error("the workload cannot be frozen: {0}")]
+    Freeze(Failure),
+    #[error("the guest did not stand still within {} s", FREEZE.as_secs())]
+    Silent,
+    #[error("the link to the guest failed")]
+    Link(#[from] LinkError),
+    #[error("the agent answered out of turn: {0}")]
+    Answer(String),
+}
+
+/// What was copied, and is not kept yet.
+struct Saved {
+    taking: Taking,
+    record: Record,
+    version: String,
+    created: Timestamp,
+    pause: Duration,
+}
+
+impl Machine {
+    /// Takes a snapshot; the answer comes when it is kept.
+    pub(super) async fn save(
+        &mut self,
+        tag: Option<MachineName>,
+        kind: Kind,
+        reply: oneshot::Sender<ControlReply>,
+    ) {
+        if let Err(refusal) = decide(self.record().phase(), Action::Snapshot) {
+            reply.send(ControlReply::Refused { refusal }).ok();
+            return;
+        }
+        let store = self.snapshots.clone();
+        match self.copy(&store, tag.as_ref()).await {
+            Ok(saved) => {
+                self.events.tell(&self.claim.record, "snapshot", &[]);
+                // The machine's one writer has other things to do.
+                tokio::spawn(async move { reply.send(told(keep(&store, saved, tag, kind).await)).ok() });
+            }
+            Err(error) => {
+                reply.send(ControlReply::Failed { message: chain(&error) }).ok();
+            }
+        }
+    }
+
+    async fn copy(&mut self, store: &Snapshots, tag: Option<&MachineName>) -> Result<Saved, SaveError> {
+        let record = self.record();
+        if !record.spec.volumes.is_empty() {
+            return Err(SaveError::Volumes);
+        }
+        if record.requires.is_none() {
+            return Err(SaveError::Old);
+        }
+        if let Some(tag) = tag {
+            store.check_tag(tag)?;
+        }
+        let (layers, bytes) = (record.disk_layers, record.spec.disk_bytes);
+        let version = self.instance.version().await?;
+        let mut taking = Taking::prepare(store, self.instance.memory()?).await?;
+        let layer = self.claim.dir.join(snapshot::disk(layers));
+        // One that an earlier try left.
+        std::fs::remove_file(&layer).ok();
+        add_layer_file(&self.claim.dir, layers, bytes).map_err(SaveError::Layer)?;
+        let stood_still = Instant::now();
+        let copied = self.stand_still(&mut taking, &layer).await;
+        let pause = stood_still.elapsed();
+        copied?;
+        for name in (0..layers).map(snapshot::disk) {
+            taking.draft.link(&self.claim.dir.join(&name), &name)?;
+        }
+        let record = Record { disk_layers: layers, ..self.record().clone() };
+        Ok(Saved { taking, record, version, created: Timestamp::now(), pause })
+    }
+
+    /// Whatever happens in between, the workload goes on afterwards.
+    async fn stand_still(&mut self, taking: &mut Taking, layer: &std::path::Path) -> Result<(), SaveError> {
+        let (mut stream, hold) = self.link.open_and_hold(&Request::Freeze)?;
+        let frozen = timeout(FREEZE, stream.receiver.message::<Reply>()).await;
+        let copied = match frozen {
+            Ok(Ok(Reply::Frozen { .. })) => self.copy_standing(taking, layer).await,
+            Ok(Ok(Reply::Failed(failure))) => Err(SaveError::Freeze(failure)),
+            Ok(Ok(answer)) => Err(SaveError::Answer(format!("{answer:?}"))),
+            Ok(Err(error)) => Err(error.into()),
+            Err(_) => Err(SaveError::Silent),
+        };
+        hold.release();
+        let thawed = self.thaw().await;
+        copied.and(thawed)
+    }
+
+    async fn copy_standing(&mut self, taking: &mut Taking, layer: &std::path::Path) -> Result<(), SaveError> {
+        self.instance.pause().await?;
+        let copied = match taking.take(self.instance.as_mut()).await {
+            Ok(()) => self.instance.add_layer(WRITABLE_SERIAL, layer).await.map_err(SaveError::from),
+            Err(error) => Err(error.into()),
+        };
+        let resumed = self.instance.resume().await;
+        if copied.is_ok() {
+            self.claim.record.disk_layers += 1;
+            self.store();
+        }
+        copied.and(resumed.map_err(SaveError::from))
+    }
+
+    async fn thaw(&self) -> Result<(), SaveError> {
+        let mut stream = self.link.open(&Request::Thaw)?;
+        match timeout(FREEZE, stream.receiver.message::<Reply>()).await {
+            Ok(Ok(Reply::Done)) => Ok(()),
+            Ok(Ok(answer)) => Err(SaveError::Answer(format!("{answer:?}"))),
+            Ok(Err(error)) => Err(error.into()),
+            Err(_) => Err(SaveError::Silent),
+        }
+    }
+}
+
+/// Completes the snapshot and makes it one of all.
+async fn keep(
+    store: &Snapshots,
+    saved: Saved,
+    tag: Option<MachineName>,
+    kind: Kind,
+) -> Result<Manifest, SaveError> {
+    let Saved { taking, record, version, created, pause } = saved;
+    // Children of a fork start at once, and die with the host: nobody need
+    // wait for the platter, nor for digests.
+    let keep = kind != Kind::Fork;
+    let Taken { draft, mut files, memory_bytes } = taking.finish(keep).await?;
+    for name in (0..record.disk_layers).map(snapshot::disk) {
+        files.push(draft.file(&name, keep)?);
+    }
+    let requires = record.requires.clone().ok_or(SaveError::Old)?;
+    let manifest = Manifest {
+        format: Manifest::FORMAT,
+        id: draft.id.clone(),
+        tag,
+        kind,
+        created,
+        parent: record.origin.clone(),
+        requires: Requirements { version, ..requires },
+        disk_layers: record.disk_layers,
+        memory_bytes,
+        pause_micros: u64::try_from(pause.as_micros()).unwrap_or(u64::MAX).min(MICROS as u64 * 3600),
+        files,
+        machine: Some(record),
+    };
+    draft.commit(&manifest)?;
+    if let Ok(snapshot) = store.read(&manifest.id) {
+        snapshot::trust(store, &snapshot);
+    }
+    Ok(manifest)
+}
+
+fn told(kept: Result<Manifest, SaveError>) -> ControlReply {
+    match kept {
+        Ok(manifest) => ControlReply::Saved {
+            snapshot: manifest.id,
+            pause_micros: manifest.pause_micros,
+            memory_bytes: manifest.memory_bytes,
+        },
+        Err(error) => ControlReply::Failed { message: chain(&error) },
+    }
+}

@@ -1,0 +1,134 @@
+//! What a monitor's process is told on its standard input, and what it says
+//! on its standard output until its machine runs: JSON, one value a line.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use mimeo_net::PortMapping;
+use serde::{Deserialize, Serialize};
+
+use crate::machine::{MachineName, MachineSpec, Record, ServeReference};
+use crate::snapshot::SnapshotId;
+
+/// The first line: what to make.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "make", rename_all = "snake_case")]
+pub enum Order {
+    /// A machine of an image.
+    Run {
+        /// The machine.
+        spec: Box<MachineSpec>,
+        /// Show no progress.
+        quiet: bool,
+    },
+    /// A copy of a machine.
+    Clone(Box<CloneOrder>),
+}
+
+/// A copy of a machine, as it was asked for.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CloneOrder {
+    /// What it is a copy of.
+    pub snapshot: SnapshotId,
+    /// When its workload goes on.
+    pub hold: Hold,
+    /// The server that it belongs to, and ends with.
+    pub serve: Option<ServeReference>,
+    /// What makes it this machine.
+    pub wishes: CloneWishes,
+}
+
+/// What may be asked of a copy.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct CloneWishes {
+    /// Its name; otherwise two words by chance.
+    pub name: Option<MachineName>,
+    /// Its published ports; otherwise its original's, at ports of the host that are free.
+    pub ports: Option<Vec<PortMapping>>,
+    /// Environment, over its original's.
+    #[serde(default)]
+    pub env: BTreeMap<String, String>,
+    /// Remove it when it has ended.
+    #[serde(default)]
+    pub remove: bool,
+}
+
+/// When a copy's workload goes on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "until", rename_all = "snake_case")]
+pub enum Hold {
+    /// At once.
+    Never,
+    /// When all children of a fork are ready: a line says so, or, when whoever
+    /// forks is gone, this file.
+    Fork {
+        /// Where the decision is written.
+        decision: PathBuf,
+    },
+    /// When somebody takes it from the pool.
+    Pool,
+}
+
+/// A later line to a monitor that holds.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "go", rename_all = "snake_case")]
+pub enum Go {
+    /// As it was ordered.
+    Ahead,
+    /// As this machine.
+    As(CloneWishes),
+}
+
+/// What a monitor says.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "told", rename_all = "snake_case")]
+pub enum Told {
+    /// The copy is itself, and its workload waits.
+    Ready {
+        /// What it will be.
+        clone: Box<CloneInfo>,
+    },
+    /// The workload goes on.
+    Running {
+        /// What it is.
+        clone: Box<CloneInfo>,
+    },
+    /// There is no copy; nothing is left of it.
+    Failed {
+        /// What failed, and why.
+        message: String,
+    },
+}
+
+/// A copy that runs.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CloneInfo {
+    /// Its id.
+    pub id: String,
+    /// Its name.
+    pub name: MachineName,
+    /// The process that owns it.
+    pub pid: u32,
+    /// The number that tells it from all other copies.
+    pub generation: String,
+    /// Its address, if it has a network.
+    pub ip: Option<std::net::Ipv4Addr>,
+    /// Its published ports.
+    pub ports: Vec<PortMapping>,
+    /// Milliseconds of each stage of its start, in order.
+    pub stages: Vec<(String, u64)>,
+}
+
+impl CloneInfo {
+    pub(crate) fn of(record: &Record, stages: Vec<(String, u64)>) -> Self {
+        Self {
+            id: record.id.to_string(),
+            name: record.name.clone(),
+            pid: record.monitor.pid,
+            generation: record.generation.clone().unwrap_or_default(),
+            ip: record.network.as_ref().map(|network| network.ip),
+            ports: record.network.as_ref().map(|network| network.ports.clone()).unwrap_or_default(),
+            stages,
+        }
+    }
+}

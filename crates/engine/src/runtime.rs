@@ -1,0 +1,262 @@
+//! Runtime snapshots: guests that have booted and wait for their first work.
+//!
+//! There is one for each shape of machine, made when it is first needed. A
+//! `run` starts a copy of it instead of booting. The disks that the guest saw
+//! while it was captured are empty and larger than any real one: a copy gets
+//! its own in their place, which nobody has read before.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use mimeo_agent_protocol::link::{self, Link};
+use mimeo_agent_protocol::message::{Reply, Request};
+use mimeo_vmm::{Disk, DiskFormat, Driver, Instance, LaunchSpec, SavedMachine};
+use rustix::fs::{FlockOperation, flock};
+use tokio::task::spawn_blocking;
+use tokio::time::timeout;
+
+use crate::cause::chain;
+use crate::machine::MachineName;
+use crate::setup::{Initramfs, Kernel};
+use crate::snapshot::{
+    self, Here, Kind, LoadError, Manifest, Requirements, STATE, Snapshot, StoreError, TakeError, Taking,
+};
+use crate::{Engine, agent};
+
+/// The first session of a guest that was booted.
+const FIRST_GENERATION: u32 = 1;
+/// The first session of a copy.
+const COPY_GENERATION: u32 = 2;
+/// How long a copy may take to answer, on a host that is very busy.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// Larger than any disk, smaller than the largest file that ext4 takes. The
+/// guest believes this size; its filesystem knows the real one.
+const PLACEHOLDER_BYTES: u64 = 15 << 40;
+
+/// Why there is no copy of a runtime snapshot.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RuntimeError {
+    #[error("the {driver} driver keeps no snapshots")]
+    Driver { driver: &'static str },
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    #[error(transparent)]
+    Take(#[from] TakeError),
+    #[error(transparent)]
+    Launch(#[from] mimeo_vmm::LaunchError),
+    #[error(transparent)]
+    Restore(#[from] mimeo_vmm::RestoreError),
+    #[error(transparent)]
+    Operation(#[from] mimeo_vmm::OperationError),
+    #[error("the guest did not answer within {} s", .0.as_secs())]
+    Silent(Duration),
+    #[error("the link to the guest failed")]
+    Link(#[from] link::LinkError),
+    #[error("the guest answered out of turn: {0}")]
+    Answer(String),
+    #[error("cannot prepare {}", path.display())]
+    Io {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error(transparent)]
+    Initramfs(#[from] crate::setup::initramfs::InitramfsError),
+}
+
+/// A copy of a runtime snapshot, which answers.
+#[derive(Debug)]
+pub(crate) struct Warm {
+    pub(crate) instance: Box<dyn Instance>,
+    pub(crate) link: Link,
+    pub(crate) snapshot: Snapshot,
+}
+
+/// What a runtime snapshot is made for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Wanted<'a> {
+    pub(crate) driver: &'a dyn Driver,
+    pub(crate) kernel: &'a Kernel,
+    pub(crate) spec: &'a LaunchSpec,
+    pub(crate) requires: &'a Requirements,
+    pub(crate) seconds: u32,
+}
+
+impl Wanted<'_> {
+    /// Two wishes with the same key can share a guest.
+    fn key(&self) -> MachineName {
+        let Requirements { driver, shape, accelerator, cpu, kernel_sha256, agent_blake3, .. } = self.requires;
+        let program = self.driver.program().unwrap_or_default();
+        let text = format!(
+            "{driver}\n{program}\n{shape}\n{accelerator}\n{cpu}\n{kernel_sha256}\n{agent_blake3}\n{}",
+            self.spec.command_line
+        );
+        let digits = blake3::hash(text.as_bytes()).to_hex();
+        name(&format!("runtime-{}", &digits[..16]))
+    }
+}
+
+fn name(text: &str) -> MachineName {
+    text.parse().unwrap_or_else(|_| MachineName::random())
+}
+
+/// Starts a copy; makes the runtime snapshot first when there is none. One
+/// that turns out to be broken is removed, so that the next run makes it anew.
+pub(crate) async fn start(engine: &Engine, wanted: Wanted<'_>) -> Result<Warm, RuntimeError> {
+    if !wanted.driver.capabilities().snapshot {
+        return Err(RuntimeError::Driver { driver: wanted.driver.name() });
+    }
+    let snapshot = ensure(engine, wanted).await?;
+    match copy(engine, wanted, snapshot.clone()).await {
+        Ok(warm) => Ok(warm),
+        Err(error) => {
+            tracing::warn!(
+                component = "runtime",
+                snapshot = snapshot.manifest.id.short(),
+                error = chain(&error),
+                "removed"
+            );
+            if let Err(error) = snapshot::discard(&engine.snapshots(), &snapshot) {
+                tracing::warn!(component = "runtime", error = chain(&error), "cannot be removed");
+            }
+            Err(error)
+        }
+    }
+}
+
+/// The runtime snapshot for a wish, made now if it is not there.
+async fn ensure(engine: &Engine, wanted: Wanted<'_>) -> Result<Snapshot, RuntimeError> {
+    let store = engine.snapshots();
+    let key = wanted.key();
+    if let Some(found) = store.runtime(key.as_str())? {
+        return Ok(found);
+    }
+    // Of several who need it at once, one makes it and the others wait.
+    let _building = lock(engine.home().snapshots().join(format!(".building-{key}"))).await?;
+    if let Some(found) = store.runtime(key.as_str())? {
+        return Ok(found);
+    }
+    build(engine, wanted, key).await
+}
+
+async fn lock(path: PathBuf) -> Result<File, RuntimeError> {
+    let file = path.clone();
+    let locked = spawn_blocking(move || {
+        let file = File::create(&file)?;
+        flock(&file, FlockOperation::LockExclusive)?;
+        Ok(file)
+    });
+    let locked = locked.await.unwrap_or_else(|_| Err(std::io::ErrorKind::Interrupted.into()));
+    locked.map_err(|source| RuntimeError::Io { path, source })
+}
+
+/// Boots a guest, has it hold still, and keeps it.
+async fn build(engine: &Engine, wanted: Wanted<'_>, key: MachineName) -> Result<Snapshot, RuntimeError> {
+    let store = engine.snapshots();
+    let scratch = tempfile::Builder::new().prefix("runtime-").tempdir_in(engine.home().run());
+    let scratch =
+        scratch.map_err(|source| RuntimeError::Io { path: engine.home().run().to_owned(), source })?;
+    let initramfs = Initramfs::ensure(wanted.kernel, agent::BYTES)?;
+    let spec = LaunchSpec {
+        name: key.to_string(),
+        initramfs: initramfs.path.clone(),
+        disks: wanted
+            .spec
+            .disks
+            .iter()
+            .map(|disk| placeholder(disk, scratch.path()))
+            .collect::<Result<_, _>>()?,
+        console: scratch.path().join("console.log"),
+        network: wanted
+            .spec
+            .network
+            .clone()
+            .map(|network| mimeo_vmm::UserNetwork { forwards: Vec::new(), ..network }),
+        ..wanted.spec.clone()
+    };
+    let mut instance = wanted.driver.launch(&spec).await?;
+    let seconds = Duration::from_secs(wanted.seconds.into());
+    let link = hello(instance.as_mut(), FIRST_GENERATION, seconds).await?;
+    let mut taking = Taking::prepare(&store, instance.memory()?).await?;
+    let (mut stream, hold) = link.open_and_hold(&Request::Freeze)?;
+    match stream.receiver.message::<Reply>().await? {
+        Reply::Frozen { .. } => {}
+        answer => return Err(RuntimeError::Answer(format!("{answer:?}"))),
+    }
+    instance.pause().await?;
+    taking.take(instance.as_mut()).await?;
+    let version = instance.version().await?;
+    instance.kill().await;
+    drop((hold, link));
+    let taken = taking.finish(true).await?;
+    let manifest = Manifest {
+        format: Manifest::FORMAT,
+        id: taken.draft.id.clone(),
+        tag: Some(key),
+        kind: Kind::Runtime,
+        created: jiff::Timestamp::now(),
+        parent: None,
+        machine: None,
+        requires: Requirements { version, ..wanted.requires.clone() },
+        disk_layers: 0,
+        memory_bytes: taken.memory_bytes,
+        pause_micros: 0,
+        files: taken.files,
+    };
+    taken.draft.commit(&manifest)?;
+    let snapshot = store.read(&manifest.id)?;
+    snapshot::trust(&store, &snapshot);
+    Ok(snapshot)
+}
+
+fn placeholder(disk: &Disk, scratch: &Path) -> Result<Disk, RuntimeError> {
+    let path = scratch.join(&disk.serial);
+    let made = File::create(&path).and_then(|file| file.set_len(PLACEHOLDER_BYTES));
+    made.map_err(|source| RuntimeError::Io { path: path.clone(), source })?;
+    Ok(Disk { path, format: DiskFormat::Raw, ..disk.clone() })
+}
+
+async fn copy(engine: &Engine, wanted: Wanted<'_>, snapshot: Snapshot) -> Result<Warm, RuntimeError> {
+    let store = engine.snapshots();
+    let here = Here {
+        driver: wanted.driver.name().to_owned(),
+        shape: wanted.requires.shape.clone(),
+        accelerator: wanted.spec.accelerator,
+    };
+    snapshot::judge(&snapshot.manifest.requires, &here)?;
+    snapshot::verify(&store, &snapshot)?;
+    let saved = SavedMachine { state: snapshot.dir.join(STATE), memory: snapshot::flat(&store, &snapshot)? };
+    let mut instance = wanted.driver.restore(wanted.spec, &saved).await?;
+    snapshot::judge_version(&snapshot.manifest.requires, &instance.version().await?)?;
+    instance.resume().await?;
+    let link = hello(instance.as_mut(), COPY_GENERATION, PATIENCE).await?;
+    Ok(Warm { instance, link, snapshot })
+}
+
+async fn hello(
+    instance: &mut dyn Instance,
+    generation: u32,
+    patience: Duration,
+) -> Result<Link, RuntimeError> {
+    let (reader, writer) = instance.take_link()?.into_split();
+    let hello = link::connect(reader, writer, generation, concat!("mimeo ", env!("CARGO_PKG_VERSION")));
+    tokio::select! {
+        answered = timeout(patience, hello) => match answered {
+            Ok(Ok((link, _))) => Ok(link),
+            Ok(Err(error)) => Err(error.into()),
+            Err(_) => Err(RuntimeError::Silent(patience)),
+        },
+        exit = instance.wait() => Err(RuntimeError::Answer(format!("{exit:?}"))),
+    }
+}
+
+/// Whether a `run` on this host may still start copies of it: its agent and
+/// its monitor are the ones that are used here now.
+pub(crate) fn is_current(engine: &Engine, snapshot: &Snapshot) -> bool {
+    let requires = &snapshot.manifest.requires;
+    let kernel = Kernel::load(engine.home().home()).map(|kernel| kernel.manifest.image.sha256);
+    requires.agent_blake3 == agent::digest() && kernel.is_ok_and(|kernel| kernel == requires.kernel_sha256)
+}

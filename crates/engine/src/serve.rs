@@ -1,0 +1,134 @@
+//! Servers of snapshots: a process that starts copies of one snapshot, keeps
+//! some ready when it is asked to, and whose end is the end of its copies.
+//!
+//! Its copies' monitors hold a pipe from it; the kernel closes that however
+//! the server ends, and they then end their machines and clear away.
+
+mod client;
+mod desk;
+mod pool;
+mod record;
+
+use std::path::Path;
+
+use mimeo_agent_protocol::link::{self, FrameReader};
+use rustix::process::Signal;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use crate::Engine;
+use crate::snapshot::{self, LoadError, Snapshot, SnapshotId, StoreError};
+pub use client::{AskError, run};
+use desk::Desk;
+use pool::Pool;
+pub(crate) use record::sweep;
+use record::{SOCKET, ServeClaim};
+pub use record::{ServeError, ServeRecord, find, list};
+
+/// Requests that may wait.
+const QUEUE: usize = 64;
+
+/// Serves the snapshot until a signal asks for the end; then its copies end.
+///
+/// # Errors
+/// When the snapshot cannot be loaded here, or the socket cannot be opened.
+pub async fn serve(
+    engine: &Engine,
+    snapshot: &Snapshot,
+    pool: usize,
+    started: impl FnOnce(&ServeRecord),
+) -> Result<(), ServeError> {
+    let store = engine.snapshots();
+    if snapshot.manifest.machine.is_none() {
+        return Err(LoadError::Runtime.into());
+    }
+    snapshot::verify(&store, snapshot)?;
+    snapshot::flat(&store, snapshot)?;
+    let claim = ServeClaim::make(engine, snapshot, pool)?;
+    let socket = claim.record.socket.clone();
+    let listener = UnixListener::bind(&socket).map_err(|source| ServeError::Io {
+        step: "listen on",
+        path: socket,
+        source,
+    })?;
+    let mut end = Ends::listen()?;
+    started(&claim.record);
+    let mut desk = Desk::new(engine.clone(), Pool::new(&claim.record));
+    let (ask, mut asked) = mpsc::channel(QUEUE);
+    let mut sessions = JoinSet::new();
+    desk.pool.fill(engine);
+    loop {
+        tokio::select! {
+            signal = end.any() => {
+                tracing::info!(component = "serve", ?signal, "ends");
+                break;
+            }
+            accepted = listener.accept() => if let Ok((socket, _)) = accepted {
+                sessions.spawn(session(socket, ask.clone()));
+            },
+            Some(request) = asked.recv() => desk.answer(request),
+            () = desk.turn() => {}
+            Some(_) = sessions.join_next() => {}
+        }
+    }
+    drop(listener);
+    desk.close().await;
+    drop(claim);
+    Ok(())
+}
+
+/// The ids of those that serve a snapshot.
+pub(crate) fn serving(engine: &Engine, id: &SnapshotId) -> Vec<String> {
+    let serves = list(engine).unwrap_or_default().into_iter();
+    serves.filter(|serve| serve.snapshot == *id).map(|serve| serve.id).collect()
+}
+
+async fn session(socket: UnixStream, ask: mpsc::Sender<desk::Asked>) {
+    let (reader, writer) = socket.into_split();
+    let name = concat!("mimeo ", env!("CARGO_PKG_VERSION"));
+    let Ok(mut accepted) = link::accept(FrameReader::new(reader), writer, name).await else { return };
+    while let Some((request, stream)) = accepted.incoming.next().await {
+        // A server that ends drops the stream, which tells the client.
+        ask.send((request, stream)).await.ok();
+    }
+}
+
+/// The signals that end a server.
+struct Ends {
+    interrupt: tokio::signal::unix::Signal,
+    terminate: tokio::signal::unix::Signal,
+    hang_up: tokio::signal::unix::Signal,
+}
+
+impl Ends {
+    fn listen() -> Result<Self, ServeError> {
+        let listen = |kind| {
+            signal(kind).map_err(|source| ServeError::Io {
+                step: "listen to signals for",
+                path: Path::new(SOCKET).to_owned(),
+                source,
+            })
+        };
+        Ok(Self {
+            interrupt: listen(SignalKind::interrupt())?,
+            terminate: listen(SignalKind::terminate())?,
+            hang_up: listen(SignalKind::hangup())?,
+        })
+    }
+
+    async fn any(&mut self) -> Signal {
+        tokio::select! {
+            _ = self.interrupt.recv() => Signal::INT,
+            _ = self.terminate.recv() => Signal::TERM,
+            _ = self.hang_up.recv() => Signal::HUP,
+        }
+    }
+}
+
+impl From<StoreError> for ServeError {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}

@@ -1,0 +1,68 @@
+//! The asking side.
+
+use std::path::PathBuf;
+
+use mimeo_agent_protocol::link::{self, Item, LinkError};
+use tokio::net::UnixStream;
+
+use super::desk::{ServeReply, ServeRequest};
+use super::record::ServeRecord;
+use crate::Cloned;
+use crate::act::{SpawnError, asked};
+use crate::order::CloneWishes;
+
+/// Why a server could not be asked.
+#[derive(Debug, thiserror::Error)]
+pub enum AskError {
+    /// Its socket could not be used.
+    #[error("cannot reach the server of snapshots at {}", path.display())]
+    Socket {
+        /// The socket.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// It does not speak as we do, or ended.
+    #[error("the server of snapshots does not answer")]
+    Link(#[from] LinkError),
+}
+
+/// Has the server start a copy for each of `wishes`.
+///
+/// # Errors
+/// When it cannot be asked. Copies that it did not come to tell of before it
+/// ended are told as gone.
+pub async fn run(serve: &ServeRecord, wishes: Vec<CloneWishes>) -> Result<Vec<Cloned>, AskError> {
+    let path = &serve.socket;
+    let socket =
+        UnixStream::connect(path).await.map_err(|source| AskError::Socket { path: path.clone(), source })?;
+    let (reader, writer) = socket.into_split();
+    let program = concat!("mimeo ", env!("CARGO_PKG_VERSION"));
+    let (link, _) = link::connect(reader, writer, 1, program).await?;
+    let mut clones: Vec<_> = wishes
+        .iter()
+        .enumerate()
+        .map(|(place, wishes)| Cloned {
+            asked: asked(wishes.name.as_ref(), place),
+            outcome: Err(SpawnError::Gone),
+        })
+        .collect();
+    let mut stream = link.open(&ServeRequest::Clone { wishes })?;
+    let mut left = clones.len();
+    while left > 0 {
+        // A server that ends in the middle leaves those that are missing gone.
+        let Ok(Some(item)) = stream.receiver.next().await else { break };
+        let Item::Message(json) = item else { continue };
+        let (place, outcome) = match serde_json::from_slice(&json) {
+            Ok(ServeReply::Cloned { place, clone }) => (place, Ok(*clone)),
+            Ok(ServeReply::Refused { place, message }) => (place, Err(SpawnError::Failed(message))),
+            Err(_) => return Err(LinkError::Violation("sent a message that cannot be read").into()),
+        };
+        if let Some(cloned) = clones.get_mut(place) {
+            cloned.outcome = outcome;
+            left -= 1;
+        }
+    }
+    Ok(clones)
+}

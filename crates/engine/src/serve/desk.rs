@@ -1,0 +1,153 @@
+//! What a server does for those who ask.
+
+use bytes::Bytes;
+use mimeo_agent_protocol::link::Stream;
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use super::pool::Pool;
+use crate::Engine;
+use crate::act::{Child, SpawnError};
+use crate::admission::Room;
+use crate::cause::chain;
+use crate::order::{CloneInfo, CloneWishes, Go, Hold, Order};
+
+/// A request as it came, and where its answers go.
+pub(super) type Asked = (Bytes, Stream);
+
+/// What a server is asked.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "ask", rename_all = "snake_case")]
+pub(super) enum ServeRequest {
+    /// Start a copy for each. -> `cloned` or `refused` for each, in any order
+    Clone {
+        /// What each is to be.
+        wishes: Vec<CloneWishes>,
+    },
+}
+
+/// What a server answers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "answer", rename_all = "snake_case")]
+pub(super) enum ServeReply {
+    /// A copy runs.
+    Cloned {
+        /// Its place in the request.
+        place: usize,
+        /// What it is.
+        clone: Box<CloneInfo>,
+    },
+    /// There is no copy.
+    Refused {
+        /// Its place in the request.
+        place: usize,
+        /// Why.
+        message: String,
+    },
+}
+
+/// A server's copies, and those that are ready.
+#[derive(Debug)]
+pub(super) struct Desk {
+    engine: Engine,
+    pub(super) pool: Pool,
+    copies: JoinSet<()>,
+    end: watch::Sender<bool>,
+}
+
+impl Desk {
+    pub(super) fn new(engine: Engine, pool: Pool) -> Self {
+        Self { engine, pool, copies: JoinSet::new(), end: watch::Sender::new(false) }
+    }
+
+    /// Begins what is asked for; the answers come when they come.
+    pub(super) fn answer(&mut self, (request, stream): Asked) {
+        let wishes = match serde_json::from_slice(&request) {
+            Ok(ServeRequest::Clone { wishes }) => wishes,
+            Err(error) => {
+                let message = format!("unreadable request: {error}");
+                return stream.sender.message(&ServeReply::Refused { place: 0, message });
+            }
+        };
+        let sender = std::sync::Arc::new(stream.sender);
+        let mut room = None;
+        for (place, wishes) in wishes.into_iter().enumerate() {
+            let work = match self.pool.take() {
+                // It has its memory already.
+                Some(child) => Work::Take(Box::new(child), wishes.clone()),
+                None => match room.get_or_insert_with(|| Room::now(&self.engine)).admit() {
+                    Ok(()) => Work::Make,
+                    Err(refusal) => Work::Refuse(refusal),
+                },
+            };
+            let order = self.pool.order(Hold::Never, wishes);
+            let (sender, end) = (sender.clone(), self.end.subscribe());
+            self.copies.spawn(async move {
+                match work.done(&order).await {
+                    Ok((child, clone)) => {
+                        sender.message(&ServeReply::Cloned { place, clone: Box::new(clone) });
+                        drop(sender);
+                        keep(child, end).await;
+                    }
+                    Err(error) => sender.message(&ServeReply::Refused { place, message: chain(&error) }),
+                }
+            });
+        }
+        self.pool.fill(&self.engine);
+    }
+
+    /// One step of what goes on by itself. Safe to cancel.
+    pub(super) async fn turn(&mut self) {
+        tokio::select! {
+            () = self.pool.turn() => self.pool.fill(&self.engine),
+            Some(_) = self.copies.join_next() => {}
+        }
+    }
+
+    /// Ends all copies, and waits until nothing is left of them.
+    pub(super) async fn close(mut self) {
+        self.end.send_replace(true);
+        self.pool.close().await;
+        while self.copies.join_next().await.is_some() {}
+    }
+}
+
+enum Work {
+    Take(Box<Child>, CloneWishes),
+    Make,
+    Refuse(SpawnError),
+}
+
+impl Work {
+    async fn done(self, order: &Order) -> Result<(Child, CloneInfo), SpawnError> {
+        match self {
+            Self::Take(mut child, wishes) => match child.go(&Go::As(wishes)).await {
+                Ok(clone) => Ok((*child, clone)),
+                // It died while it waited.
+                Err(SpawnError::Gone) => make(order).await,
+                Err(error) => Err(error),
+            },
+            Self::Make => make(order).await,
+            Self::Refuse(refusal) => Err(refusal),
+        }
+    }
+}
+
+async fn make(order: &Order) -> Result<(Child, CloneInfo), SpawnError> {
+    let mut child = Child::start(order).await?;
+    let clone = child.ready().await?;
+    Ok((child, clone))
+}
+
+/// Holds the pipe that keeps the copy alive.
+async fn keep(mut child: Child, mut end: watch::Receiver<bool>) {
+    let ending = async { end.wait_for(|end| *end).await.is_ok() };
+    let is_ending = tokio::select! {
+        () = child.ended() => false,
+        ending = ending => ending,
+    };
+    if is_ending {
+        child.abandon().await;
+    }
+}

@@ -1,0 +1,97 @@
+//! Copies that are ready before somebody wants them.
+
+use std::collections::VecDeque;
+
+use tokio::task::JoinSet;
+
+use super::record::ServeRecord;
+use crate::Engine;
+use crate::act::{Child, SpawnError};
+use crate::admission::Room;
+use crate::cause::chain;
+use crate::machine::ServeReference;
+use crate::order::{CloneOrder, CloneWishes, Hold, Order};
+use crate::snapshot::SnapshotId;
+
+/// Failures in a row after which no more copies are made until one is asked for.
+const PATIENCE: u32 = 3;
+
+/// Copies that hold, and those that are being made.
+#[derive(Debug)]
+pub(super) struct Pool {
+    snapshot: SnapshotId,
+    serve: ServeReference,
+    wanted: usize,
+    ready: VecDeque<Child>,
+    making: JoinSet<Result<Child, SpawnError>>,
+    failures: u32,
+}
+
+impl Pool {
+    pub(super) fn new(serve: &ServeRecord) -> Self {
+        Self {
+            snapshot: serve.snapshot.clone(),
+            serve: ServeReference { id: serve.id.clone(), process: serve.process.clone() },
+            wanted: serve.pool,
+            ready: VecDeque::new(),
+            making: JoinSet::new(),
+            failures: 0,
+        }
+    }
+
+    /// What makes one more copy.
+    pub(super) fn order(&self, hold: Hold, wishes: CloneWishes) -> Order {
+        let (snapshot, serve) = (self.snapshot.clone(), Some(self.serve.clone()));
+        Order::Clone(Box::new(CloneOrder { snapshot, hold, serve, wishes }))
+    }
+
+    /// Begins to make those that are missing. One at a time: who waits for a
+    /// copy has the processors first.
+    pub(super) fn fill(&mut self, engine: &Engine) {
+        if self.ready.len() >= self.wanted || !self.making.is_empty() || self.failures >= PATIENCE {
+            return;
+        }
+        let order = self.order(Hold::Pool, CloneWishes { remove: true, ..CloneWishes::default() });
+        let admitted = Room::now(engine).admit();
+        self.making.spawn(async move {
+            admitted?;
+            let mut child = Child::start(&order).await?;
+            child.ready().await?;
+            Ok(child)
+        });
+    }
+
+    /// One that is ready; none when there is none.
+    pub(super) fn take(&mut self) -> Option<Child> {
+        self.failures = 0;
+        self.ready.pop_front()
+    }
+
+    /// Takes in the next copy that was made. Never returns while none is
+    /// being made; safe to cancel.
+    pub(super) async fn turn(&mut self) {
+        let made = match self.making.join_next().await {
+            Some(made) => made,
+            None => std::future::pending().await,
+        };
+        match made {
+            Ok(Ok(child)) => {
+                self.failures = 0;
+                self.ready.push_back(child);
+            }
+            Ok(Err(error)) => {
+                self.failures += 1;
+                tracing::warn!(component = "pool", error = chain(&error), "a copy could not be made");
+            }
+            Err(_) => self.failures += 1,
+        }
+    }
+
+    /// Gives up all that wait.
+    pub(super) async fn close(mut self) {
+        self.making.shutdown().await;
+        for child in self.ready {
+            child.abandon().await;
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! What stands on the disk of a server.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, flock};
+use serde::{Deserialize, Serialize};
+
+use crate::durable;
+use crate::machine::{ProcessIdentity, remove_dir};
+use crate::snapshot::{LoadError, Snapshot, SnapshotId, StoreError};
+use crate::{Engine, Home};
+
+const FILE: &str = "serve.json";
+/// Locked by the server; the kernel lets go of it however that ends.
+const LOCK: &str = "lock";
+/// What the directory of a server that is being made begins with.
+const UNFINISHED: &str = ".new-";
+pub(super) const SOCKET: &str = "control.sock";
+const FORMAT: u32 = 1;
+const ID_DIGITS: usize = 12;
+
+/// A server of a snapshot.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServeRecord {
+    /// The number of this shape.
+    pub format: u32,
+    /// Its id: 12 hexadecimal digits.
+    pub id: String,
+    /// What it serves.
+    pub snapshot: SnapshotId,
+    /// What people call that.
+    pub called: String,
+    /// The server.
+    pub process: ProcessIdentity,
+    /// Copies that it keeps ready.
+    pub pool: usize,
+    /// Where it is asked.
+    pub socket: PathBuf,
+    /// When it began.
+    pub created: jiff::Timestamp,
+}
+
+/// Why a snapshot is not served.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The snapshot cannot be loaded.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// Snapshots cannot be read.
+    #[error(transparent)]
+    Store(StoreError),
+    /// The system refused.
+    #[error("cannot {step} {}", path.display())]
+    Io {
+        /// What was tried.
+        step: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// There is no such server.
+    #[error("no server of snapshots has id or process {0:?}: `mimeo snapshot ls` lists them")]
+    None(String),
+}
+
+/// A server's own directories. Dropping it removes them.
+#[derive(Debug)]
+pub(super) struct ServeClaim {
+    pub(super) record: ServeRecord,
+    dir: PathBuf,
+    run: PathBuf,
+    _lock: File,
+}
+
+impl ServeClaim {
+    pub(super) fn make(engine: &Engine, snapshot: &Snapshot, pool: usize) -> Result<Self, ServeError> {
+        let id = uuid::Uuid::new_v4().simple().to_string()[..ID_DIGITS].to_owned();
+        let home = engine.home();
+        let (dir, run) = (home.serves().join(&id), run(home, &id));
+        let unfinished = home.serves().join(format!("{UNFINISHED}{id}"));
+        let io = |step, path: &Path| {
+            let path = path.to_owned();
+            move |source| ServeError::Io { step, path, source }
+        };
+        let record = ServeRecord {
+            format: FORMAT,
+            id,
+            snapshot: snapshot.manifest.id.clone(),
+            called: snapshot.manifest.called().to_owned(),
+            process: ProcessIdentity::own(),
+            pool,
+            socket: run.join(SOCKET),
+            created: jiff::Timestamp::now(),
+        };
+        fs::create_dir(&run).map_err(io("make", &run))?;
+        fs::create_dir(&unfinished).map_err(io("make", &unfinished))?;
+        let lock = File::create(unfinished.join(LOCK)).map_err(io("make", &unfinished))?;
+        flock(&lock, FlockOperation::LockExclusive).map_err(|errno| io("lock", &unfinished)(errno.into()))?;
+        durable::write_json(&unfinished.join(FILE), &record).map_err(io("write", &unfinished))?;
+        fs::rename(&unfinished, &dir).map_err(io("rename", &unfinished))?;
+        Ok(Self { record, dir, run, _lock: lock })
+    }
+}
+
+impl Drop for ServeClaim {
+    fn drop(&mut self) {
+        // What stays is swept by the next command.
+        remove_dir(&self.run).ok();
+        remove_dir(&self.dir).ok();
+    }
+}
+
+fn run(home: &Home, id: &str) -> PathBuf {
+    home.run().join("serves").join(id)
+}
+
+/// All servers that live, the newest last.
+///
+/// # Errors
+/// When they cannot be listed.
+pub fn list(engine: &Engine) -> io::Result<Vec<ServeRecord>> {
+    let mut serves: Vec<_> =
+        dirs(engine)?.iter().filter(|dir| is_owned(dir)).filter_map(|dir| read(dir)).collect();
+    serves.sort_by_key(|serve| serve.created);
+    Ok(serves)
+}
+
+/// The server of this id (or its beginning) or this process.
+///
+/// # Errors
+/// When there is none.
+pub fn find(engine: &Engine, word: &str) -> Result<ServeRecord, ServeError> {
+    let home = engine.home().serves();
+    let serves = list(engine).map_err(|source| ServeError::Io { step: "list", path: home, source })?;
+    let is_it = |serve: &ServeRecord| {
+        !word.is_empty() && (serve.id.starts_with(word) || serve.process.pid.to_string() == word)
+    };
+    serves.into_iter().find(is_it).ok_or_else(|| ServeError::None(word.to_owned()))
+}
+
+fn dirs(engine: &Engine) -> io::Result<Vec<PathBuf>> {
+    let entries = fs::read_dir(engine.home().serves())?;
+    entries.map(|entry| entry.map(|entry| entry.path())).collect()
+}
+
+fn read(dir: &Path) -> Option<ServeRecord> {
+    serde_json::from_slice(&fs::read(dir.join(FILE)).ok()?).ok()
+}
+
+/// Asked with a shared lock, so that two who ask at once do not take each other for servers.
+fn is_owned(dir: &Path) -> bool {
+    let Ok(file) = File::open(dir.join(LOCK)) else { return false };
+    flock(&file, FlockOperation::NonBlockingLockShared).is_err()
+}
+
+/// Clears away what servers left that could not do it themselves.
+pub(crate) fn sweep(engine: &Engine) {
+    for dir in dirs(engine).unwrap_or_default() {
+        let name = dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if !is_owned(&dir) && is_settled(&dir) {
+            remove_dir(&run(engine.home(), name.trim_start_matches(UNFINISHED))).ok();
+            remove_dir(&dir).ok();
+        }
+    }
+}
+
+/// One that is just being made has no lock yet for a moment.
+fn is_settled(dir: &Path) -> bool {
+    let made = fs::metadata(dir).and_then(|metadata| metadata.modified());
+    !made.is_ok_and(|at| at.elapsed().is_ok_and(|age| age.as_secs() < 10)) || dir.join(FILE).exists()
+}

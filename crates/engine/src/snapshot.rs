@@ -1,0 +1,31 @@
+//! Snapshots: what is kept of machines, so that copies can be started.
+//!
+//! A snapshot is one directory, committed by one rename, and never changes
+//! after. `manifest` is what it says of itself, `store` where all of them are,
+//! `verify` and `judge` decide whether one may be loaded, `memory` makes a
+//! snapshot's memory into one file that machines map.
+
+mod draft;
+mod error;
+mod id;
+mod judge;
+mod manifest;
+mod memory;
+mod prune;
+mod store;
+mod take;
+mod verify;
+
+pub(crate) use draft::Draft;
+pub use error::{LoadError, StoreError};
+pub use id::{ParseSnapshotIdError, SnapshotId};
+pub(crate) use judge::{Here, cpu, judge, judge_version};
+pub use manifest::{FileEntry, Kind, Manifest, Requirements};
+pub(crate) use manifest::{STATE, disk};
+pub(crate) use memory::flat;
+pub use prune::{Removed, prune, remove, remove_damaged};
+pub(crate) use prune::{discard, sweep_forks};
+pub use store::{FindSnapshotError, Snapshot, Snapshots};
+pub use take::TakeError;
+pub(crate) use take::{Taken, Taking};
+pub(crate) use verify::{trust, verify};

@@ -1,0 +1,95 @@
+//! Why a snapshot cannot be kept or loaded.
+
+use std::io;
+use std::path::PathBuf;
+
+use crate::machine::MachineName;
+
+/// Why a snapshot cannot be loaded here.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// A file cannot be read.
+    #[error("cannot read {}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A file's bytes are not those that were saved.
+    #[error("{} is damaged: it is not what was saved", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A newer mimeo made it.
+    #[error("{} has format {format}, this mimeo knows {known}: use the mimeo that made it", path.display())]
+    Newer {
+        /// Its manifest.
+        path: PathBuf,
+        /// The manifest's format.
+        format: u32,
+        /// Ours.
+        known: u32,
+    },
+    /// This host has not what the snapshot needs.
+    #[error("the snapshot needs {what} {wanted}, here is {here}")]
+    Unfit {
+        /// What does not fit.
+        what: &'static str,
+        /// What the snapshot was made with.
+        wanted: String,
+        /// What this host has.
+        here: String,
+    },
+    /// The snapshot that it is a difference to is not here.
+    #[error("the snapshot builds on {parent}, which is not here")]
+    Orphan {
+        /// The parent's short id.
+        parent: String,
+    },
+    /// Its memory cannot be laid out.
+    #[error("cannot lay out the snapshot's memory")]
+    Memory(#[from] mimeo_pager::PagerError),
+    /// It is a guest without work: only `run` starts copies of it.
+    #[error("this is a runtime snapshot: `mimeo run` starts copies of it")]
+    Runtime,
+}
+
+/// Why a snapshot cannot be kept, listed or removed.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The tag belongs to another.
+    #[error(
+        "the tag \"{tag}\" is in use by snapshot {owner}: remove that with `mimeo snapshot rm {tag}`, or choose another"
+    )]
+    TagTaken {
+        /// The tag.
+        tag: MachineName,
+        /// The other's short id.
+        owner: String,
+    },
+    /// Something was made of it.
+    #[error("snapshot {snapshot} cannot be removed before what is built on it: {}", users.join(", "))]
+    InUse {
+        /// What was to be removed.
+        snapshot: String,
+        /// What is built on it.
+        users: Vec<String>,
+    },
+    /// The system refused.
+    #[error("cannot {step} {}", path.display())]
+    Io {
+        /// What was tried.
+        step: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// Memory or its digest could not be written or read.
+    #[error(transparent)]
+    Pager(#[from] mimeo_pager::PagerError),
+}

@@ -1,0 +1,64 @@
+//! A snapshot's memory as one file that machines can map.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use mimeo_pager::{PAGE, PagerError, Pages, lay};
+
+use super::manifest::{MEMORY, PAGES};
+use super::{LoadError, Snapshot, Snapshots};
+use crate::machine::{boot_id, remove_dir};
+
+/// The file that machines map. A snapshot without a parent has it; for
+/// others it is laid out once, and kept until the host goes down or the
+/// snapshot does: it can be made again at any time, so nobody waits for a disk.
+pub(crate) fn flat(store: &Snapshots, snapshot: &Snapshot) -> Result<PathBuf, LoadError> {
+    let Some(parent) = &snapshot.manifest.parent else { return Ok(snapshot.dir.join(MEMORY)) };
+    let dir = laid_out(store);
+    let path = dir.join(snapshot.manifest.id.short());
+    if path.exists() {
+        return Ok(path);
+    }
+    let parent = store.read(parent).map_err(|error| match error {
+        LoadError::Read { .. } => LoadError::Orphan { parent: parent.short().to_owned() },
+        other => other,
+    })?;
+    let below = flat(store, &parent)?;
+    fs::create_dir_all(&dir).map_err(|source| LoadError::Read { path: dir.clone(), source })?;
+    let limit = (u64::from(snapshot.manifest.requires.memory_mib) << 20) / PAGE;
+    let pages = pages(&snapshot.dir, limit)?;
+    lay(&below, &snapshot.dir.join(MEMORY), &pages, &path).map_err(PagerError::from)?;
+    Ok(path)
+}
+
+fn pages(dir: &Path, limit: u64) -> Result<Pages, LoadError> {
+    let path = dir.join(PAGES);
+    let bytes = fs::read(&path).map_err(|source| LoadError::Read { path: path.clone(), source })?;
+    Pages::from_bytes(&bytes, limit).map_err(|_| LoadError::Damaged { path })
+}
+
+fn laid_out(store: &Snapshots) -> PathBuf {
+    store.home().home().join("memory").join(boot_id())
+}
+
+/// Removes what belongs to snapshots that are gone, or to the time before the
+/// host went down: files that nobody synced may be anything then.
+pub(super) fn sweep(store: &Snapshots) {
+    let now = laid_out(store);
+    for dir in entries(&store.home().home().join("memory")) {
+        if dir != now {
+            remove_dir(&dir).ok();
+        }
+    }
+    for file in entries(&now) {
+        let name = file.file_name().unwrap_or_default();
+        let unfinished = name.to_string_lossy().starts_with('.');
+        if !unfinished && !store.home().snapshots().join(name).exists() {
+            fs::remove_file(&file).ok();
+        }
+    }
+}
+
+fn entries(dir: &Path) -> Vec<PathBuf> {
+    fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path()).collect()
+}

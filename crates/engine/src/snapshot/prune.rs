@@ -1,0 +1,146 @@
+//! Removing snapshots: never from under what is built on them.
+
+use std::collections::HashSet;
+use std::fs;
+
+use super::store::GOING;
+use super::{Kind, Snapshot, SnapshotId, Snapshots, StoreError};
+use crate::Engine;
+use crate::machine::{LookupError, remove_dir};
+
+/// A snapshot that was removed.
+#[derive(Debug, Clone)]
+pub struct Removed {
+    /// What it said of itself.
+    pub id: SnapshotId,
+    /// What people called it.
+    pub called: String,
+    /// Bytes of memory that it held.
+    pub memory_bytes: u64,
+}
+
+/// Removes one snapshot. Machines that were started from it go on: what they
+/// use of it stays theirs until they end.
+///
+/// # Errors
+/// When other snapshots are built on it, or the system refuses.
+pub fn remove(engine: &Engine, snapshot: &Snapshot) -> Result<Removed, StoreError> {
+    let store = engine.snapshots();
+    let _all = store.lock()?;
+    let id = &snapshot.manifest.id;
+    let children = store.list()?.into_iter().filter(|other| other.manifest.parent.as_ref() == Some(id));
+    let users: Vec<_> = children.map(|child| format!("snapshot {}", child.manifest.called())).collect();
+    let serves = crate::serve::serving(engine, id).into_iter().map(|serve| format!("serve {serve}"));
+    let users: Vec<_> = users.into_iter().chain(serves).collect();
+    if !users.is_empty() {
+        return Err(StoreError::InUse { snapshot: snapshot.manifest.called().to_owned(), users });
+    }
+    vanish(&store, snapshot)
+}
+
+/// Removes a snapshot whose manifest cannot be read, by its tag, its id or the
+/// name of its directory; false when there is none.
+///
+/// # Errors
+/// When the system refuses.
+pub fn remove_damaged(engine: &Engine, word: &str) -> Result<bool, StoreError> {
+    let store = engine.snapshots();
+    let _all = store.lock()?;
+    let Some(dir) = store.damaged_dir(word) else { return Ok(false) };
+    remove_dir(&dir).map_err(|source| StoreError::Io { step: "remove", path: dir.clone(), source })?;
+    fs::remove_file(store.tags().join(word)).ok();
+    Ok(true)
+}
+
+/// Removes a runtime snapshot that is broken. What was made of it goes on, and
+/// keeps it from being removed.
+pub(crate) fn discard(store: &Snapshots, snapshot: &Snapshot) -> Result<(), StoreError> {
+    let _all = store.lock()?;
+    let id = &snapshot.manifest.id;
+    let is_parent = store.list()?.iter().any(|other| other.manifest.parent.as_ref() == Some(id));
+    if is_parent || !snapshot.dir.exists() {
+        return Ok(());
+    }
+    vanish(store, snapshot).map(drop)
+}
+
+/// First out of sight, in one step; then piece by piece.
+fn vanish(store: &Snapshots, snapshot: &Snapshot) -> Result<Removed, StoreError> {
+    let id = &snapshot.manifest.id;
+    let gone = store.home().snapshots().join(format!("{GOING}{}", id.short()));
+    let io = |step| {
+        let path = snapshot.dir.clone();
+        move |source| StoreError::Io { step, path, source }
+    };
+    remove_dir(&gone).map_err(io("remove"))?;
+    fs::rename(&snapshot.dir, &gone).map_err(io("remove"))?;
+    remove_dir(&gone).map_err(io("remove"))?;
+    if let Some(tag) = &snapshot.manifest.tag {
+        fs::remove_file(store.tags().join(tag.as_str())).ok();
+    }
+    super::memory::sweep(store);
+    Ok(Removed {
+        id: id.clone(),
+        called: snapshot.manifest.called().to_owned(),
+        memory_bytes: snapshot.manifest.memory_bytes,
+    })
+}
+
+/// Removes what nobody needs any more: forks whose machines are gone, runtime
+/// snapshots of kernels, agents and monitors that are not in use here any more;
+/// with `all`, every snapshot that no machine runs on.
+///
+/// # Errors
+/// When they cannot be listed or removed.
+pub fn prune(engine: &Engine, all: bool) -> Result<Vec<Removed>, StoreError> {
+    let store = engine.snapshots();
+    let mut removed = Vec::new();
+    // Each round may free the parents of those that went.
+    loop {
+        let _lock = store.lock()?;
+        let snapshots = store.list()?;
+        let used = used(engine).unwrap_or_default();
+        let parents: HashSet<_> =
+            snapshots.iter().filter_map(|snapshot| snapshot.manifest.parent.clone()).collect();
+        let idle = |snapshot: &&Snapshot| {
+            let id = &snapshot.manifest.id;
+            !used.contains(id) && !parents.contains(id) && crate::serve::serving(engine, id).is_empty()
+        };
+        let unwanted = |snapshot: &&Snapshot| match snapshot.manifest.kind {
+            Kind::Fork => true,
+            Kind::Snapshot => all,
+            Kind::Runtime => all || !crate::runtime::is_current(engine, snapshot),
+        };
+        let going: Vec<_> = snapshots.iter().filter(idle).filter(unwanted).collect();
+        if going.is_empty() {
+            return Ok(removed);
+        }
+        for snapshot in going {
+            removed.push(vanish(&store, snapshot)?);
+        }
+    }
+}
+
+/// Snapshots that machines were started from which have not been removed.
+fn used(engine: &Engine) -> Result<HashSet<SnapshotId>, LookupError> {
+    Ok(engine.registry().list()?.into_iter().filter_map(|found| found.record.origin).collect())
+}
+
+/// Removes forks that nobody needs any more.
+pub(crate) fn sweep_forks(engine: &Engine) {
+    let store = engine.snapshots();
+    let Ok(_lock) = store.lock() else { return };
+    let (Ok(snapshots), Ok(used)) = (store.list(), used(engine)) else { return };
+    let parents: HashSet<_> =
+        snapshots.iter().filter_map(|snapshot| snapshot.manifest.parent.clone()).collect();
+    for snapshot in &snapshots {
+        let id = &snapshot.manifest.id;
+        let young = jiff::Timestamp::now().duration_since(snapshot.manifest.created).as_secs() < FORKING;
+        if snapshot.manifest.kind == Kind::Fork && !young && !used.contains(id) && !parents.contains(id) {
+            vanish(&store, snapshot).ok();
+        }
+    }
+}
+
+/// Seconds that a fork's children may take to be listed.
+const FORKING: i64 = 300;

@@ -1,0 +1,225 @@
+//! All snapshots of a home directory.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, flock};
+
+use super::draft::UNFINISHED;
+use super::{Kind, LoadError, Manifest, SnapshotId, StoreError};
+use crate::Home;
+use crate::cause::chain;
+use crate::machine::{MachineName, remove_dir};
+
+/// What the directory of a snapshot that is being removed begins with.
+pub(super) const GOING: &str = ".gone-";
+
+/// All snapshots of a home directory.
+#[derive(Debug, Clone)]
+pub struct Snapshots {
+    home: Home,
+}
+
+/// A snapshot that was found.
+#[derive(Debug, Clone)]
+pub struct Snapshot {
+    /// What it says of itself.
+    pub manifest: Manifest,
+    /// Its directory.
+    pub dir: PathBuf,
+}
+
+/// Why no snapshot was found.
+#[derive(Debug, thiserror::Error)]
+pub enum FindSnapshotError {
+    /// There is none.
+    #[error("no snapshot with tag or id {0:?}: `mimeo snapshot ls` lists them")]
+    None(String),
+    /// There are several.
+    #[error("{word:?} is the beginning of several ids: {}", ids.join(", "))]
+    Several {
+        /// What was asked for.
+        word: String,
+        /// The ids' first 12 digits.
+        ids: Vec<String>,
+    },
+    /// It is there, and cannot be used.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// They cannot be listed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl Snapshots {
+    /// The snapshots of `home`.
+    #[must_use]
+    pub fn new(home: Home) -> Self {
+        Self { home }
+    }
+
+    pub(crate) fn home(&self) -> &Home {
+        &self.home
+    }
+
+    /// Where a snapshot lies.
+    #[must_use]
+    pub fn dir(&self, id: &SnapshotId) -> PathBuf {
+        self.home.snapshots().join(id.short())
+    }
+
+    /// All snapshots, the newest last. What cannot be read is told to the log
+    /// and left out.
+    ///
+    /// # Errors
+    /// When the directory cannot be read.
+    pub fn list(&self) -> Result<Vec<Snapshot>, StoreError> {
+        let mut all: Vec<_> = self.dirs()?.into_iter().filter_map(known).collect();
+        all.sort_by_key(|snapshot| snapshot.manifest.created);
+        Ok(all)
+    }
+
+    /// One by its whole id.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn read(&self, id: &SnapshotId) -> Result<Snapshot, LoadError> {
+        let dir = self.dir(id);
+        Ok(Snapshot { manifest: Manifest::load(&dir)?, dir })
+    }
+
+    /// The one that a person calls `word`: its tag, its id or the beginning of that.
+    ///
+    /// # Errors
+    /// When there is none, or more than one, or it is damaged.
+    pub fn find(&self, word: &str) -> Result<Snapshot, FindSnapshotError> {
+        let all = self.list()?;
+        let tagged =
+            |snapshot: &&Snapshot| snapshot.manifest.tag.as_ref().is_some_and(|tag| tag.as_str() == word);
+        if let Some(found) = all.iter().find(tagged) {
+            return Ok(found.clone());
+        }
+        let mut matching: Vec<_> = all
+            .into_iter()
+            .filter(|snapshot| !word.is_empty() && snapshot.manifest.id.as_str().starts_with(word))
+            .collect();
+        match matching.len() {
+            0 => Err(self.damaged(word)),
+            1 => Ok(matching.remove(0)),
+            _ => Err(FindSnapshotError::Several {
+                word: word.to_owned(),
+                ids: matching.iter().map(|snapshot| snapshot.manifest.id.short().to_owned()).collect(),
+            }),
+        }
+    }
+
+    /// Why the snapshot called `word` is not listed.
+    fn damaged(&self, word: &str) -> FindSnapshotError {
+        match self.damaged_dir(word).map(|dir| Manifest::load(&dir)) {
+            Some(Err(error)) => error.into(),
+            _ => FindSnapshotError::None(word.to_owned()),
+        }
+    }
+
+    /// The directory of a snapshot that is called so and cannot be read.
+    pub(super) fn damaged_dir(&self, word: &str) -> Option<PathBuf> {
+        let tag = fs::read_link(self.tags().join(word)).ok();
+        let named = |dir: &PathBuf| {
+            let name = dir.file_name().unwrap_or_default().to_string_lossy();
+            word.starts_with(&*name) || tag.as_ref().is_some_and(|tag| tag.as_os_str() == &*name)
+        };
+        self.dirs().ok()?.into_iter().find(|dir| named(dir) && Manifest::load(dir).is_err())
+    }
+
+    /// The runtime snapshot of this key.
+    pub(crate) fn runtime(&self, key: &str) -> Result<Option<Snapshot>, StoreError> {
+        let is_it = |snapshot: &Snapshot| {
+            snapshot.manifest.kind == Kind::Runtime
+                && snapshot.manifest.tag.as_ref().is_some_and(|tag| tag.as_str() == key)
+        };
+        Ok(self.list()?.into_iter().find(is_it))
+    }
+
+    /// Where tags point to their snapshots: for those whose manifest cannot be read.
+    pub(super) fn tags(&self) -> PathBuf {
+        self.home.snapshots().join(".tags")
+    }
+
+    /// Taken by who makes or removes a snapshot while it enters or leaves the list.
+    pub(crate) fn lock(&self) -> Result<File, StoreError> {
+        let path = self.home.home().join("snapshots.lock");
+        let io = |source| StoreError::Io { step: "lock", path: path.clone(), source };
+        let file = File::create(&path).map_err(io)?;
+        flock(&file, FlockOperation::LockExclusive).map_err(|errno| io(errno.into()))?;
+        Ok(file)
+    }
+
+    /// Refuses a tag that another snapshot has.
+    pub(crate) fn check_tag(&self, tag: &MachineName) -> Result<(), StoreError> {
+        let other = self.list()?.into_iter().find(|other| other.manifest.tag.as_ref() == Some(tag));
+        match other {
+            Some(other) => {
+                Err(StoreError::TagTaken { tag: tag.clone(), owner: other.manifest.id.short().to_owned() })
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Removes what nobody finished, and the laid out memory of snapshots that
+    /// are gone. What looks unfinished may just be in the making: that is told
+    /// by the lock of all.
+    pub(crate) fn sweep(&self) {
+        let is_rest = |dir: &PathBuf| is_unfinished(dir) || is_going(dir);
+        if self.entries().is_ok_and(|entries| entries.iter().any(is_rest))
+            && let Ok(_all) = self.lock()
+        {
+            let rests = self.entries().unwrap_or_default().into_iter();
+            for dir in
+                rests.filter(|dir| is_going(dir) || super::draft::is_abandoned(dir) && is_unfinished(dir))
+            {
+                remove_dir(&dir).ok();
+            }
+        }
+        super::memory::sweep(self);
+    }
+
+    fn dirs(&self) -> Result<Vec<PathBuf>, StoreError> {
+        Ok(self.entries()?.into_iter().filter(|dir| !is_hidden(dir) && dir.is_dir()).collect())
+    }
+
+    fn entries(&self) -> Result<Vec<PathBuf>, StoreError> {
+        let path = self.home.snapshots();
+        let entries = fs::read_dir(&path).and_then(|entries| {
+            entries.map(|entry| entry.map(|entry| entry.path())).collect::<io::Result<Vec<_>>>()
+        });
+        match entries {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+            other => other.map_err(|source| StoreError::Io { step: "list", path, source }),
+        }
+    }
+}
+
+fn known(dir: PathBuf) -> Option<Snapshot> {
+    match Manifest::load(&dir) {
+        Ok(manifest) => Some(Snapshot { manifest, dir }),
+        // It is being removed.
+        Err(LoadError::Read { source, .. }) if source.kind() == io::ErrorKind::NotFound => None,
+        Err(error) => {
+            tracing::warn!(component = "snapshots", dir = %dir.display(), "{}", chain(&error));
+            None
+        }
+    }
+}
+
+fn is_going(dir: &Path) -> bool {
+    dir.file_name().is_some_and(|name| name.to_string_lossy().starts_with(GOING))
+}
+
+fn is_hidden(dir: &Path) -> bool {
+    dir.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'))
+}
+
+fn is_unfinished(dir: &Path) -> bool {
+    dir.file_name().is_some_and(|name| name.to_string_lossy().starts_with(UNFINISHED))
+}

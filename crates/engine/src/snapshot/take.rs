@@ -1,0 +1,115 @@
+//! Copying a machine that stands still into a snapshot's files.
+
+use std::path::PathBuf;
+
+use mimeo_pager::{Capture, Held, PagerError, Pages, Region};
+use mimeo_vmm::{GuestMemory, Instance, OperationError};
+use tokio::task::spawn_blocking;
+
+use super::manifest::{FileEntry, MEMORY, PAGES, STATE};
+use super::{Draft, Snapshots, StoreError};
+use crate::durable;
+
+/// Why a machine could not be copied.
+#[derive(Debug, thiserror::Error)]
+pub enum TakeError {
+    /// Its memory could not be copied.
+    #[error("cannot copy the machine's memory")]
+    Memory(#[from] PagerError),
+    /// Its monitor did not save the devices.
+    #[error("cannot save the machine's devices")]
+    Devices(#[from] OperationError),
+    /// The snapshot's directory could not be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The thread that copied came to a bad end.
+    #[error("the copying was cut off")]
+    CutOff,
+}
+
+/// A copy in the making. Dropping it removes it.
+#[derive(Debug)]
+pub(crate) struct Taking {
+    pub(crate) draft: Draft,
+    copying: Copying,
+    over_file: bool,
+}
+
+#[derive(Debug)]
+enum Copying {
+    Ready(Capture),
+    Done(Capture, Pages),
+    /// A thread has it, or had it when it came to a bad end.
+    Away,
+}
+
+/// What a copy consists of.
+#[derive(Debug)]
+pub(crate) struct Taken {
+    pub(crate) draft: Draft,
+    pub(crate) files: Vec<FileEntry>,
+    /// Bytes of memory that the copy holds.
+    pub(crate) memory_bytes: u64,
+}
+
+impl Taking {
+    /// Makes room for what the machine's memory holds now, while it runs.
+    pub(crate) async fn prepare(store: &Snapshots, memory: GuestMemory) -> Result<Self, TakeError> {
+        let draft = Draft::begin(store)?;
+        let path = draft.dir.join(MEMORY);
+        let over_file = memory.over_file;
+        let capture =
+            spawn_blocking(move || prepare(memory, path)).await.map_err(|_| TakeError::CutOff)??;
+        Ok(Self { draft, copying: Copying::Ready(capture), over_file })
+    }
+
+    /// Copies memory and devices of the machine, which must stand still.
+    pub(crate) async fn take(&mut self, instance: &mut dyn Instance) -> Result<(), TakeError> {
+        let Copying::Ready(mut capture) = std::mem::replace(&mut self.copying, Copying::Away) else {
+            return Err(TakeError::CutOff);
+        };
+        let copying = spawn_blocking(move || {
+            let pages = capture.take()?;
+            Ok::<_, PagerError>((capture, pages))
+        });
+        let devices = instance.save_devices(&self.draft.dir.join(STATE)).await;
+        let (capture, pages) = copying.await.map_err(|_| TakeError::CutOff)??;
+        self.copying = Copying::Done(capture, pages);
+        Ok(devices?)
+    }
+
+    /// Completes the files, with digests and on the disk when they are to be kept.
+    pub(crate) async fn finish(self, keep: bool) -> Result<Taken, TakeError> {
+        spawn_blocking(move || self.complete(keep)).await.map_err(|_| TakeError::CutOff)?
+    }
+
+    fn complete(self, keep: bool) -> Result<Taken, TakeError> {
+        let Self { draft, copying: Copying::Done(capture, pages), over_file } = self else {
+            return Err(TakeError::CutOff);
+        };
+        capture.finish(false, false)?;
+        let mut names = vec![STATE, MEMORY];
+        if over_file {
+            let path = draft.dir.join(PAGES);
+            durable::write(&path, &pages.to_bytes()).map_err(|source| StoreError::Io {
+                step: "write",
+                path,
+                source,
+            })?;
+            names.push(PAGES);
+        }
+        let files = names.into_iter().map(|name| draft.file(name, keep)).collect::<Result<_, _>>()?;
+        Ok(Taken { draft, files, memory_bytes: pages.bytes() })
+    }
+}
+
+fn prepare(memory: GuestMemory, path: PathBuf) -> Result<Capture, PagerError> {
+    let GuestMemory { pid, pieces, over_file } = memory;
+    let held = if over_file { Held::Private } else { Held::Shared };
+    let regions = pieces.iter().map(|piece| Region {
+        address: piece.address,
+        offset: piece.offset,
+        length: piece.length,
+    });
+    Capture::prepare(pid, regions.collect(), held, &path)
+}
