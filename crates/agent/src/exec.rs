@@ -14,6 +14,13 @@ use crate::{cgroup, signal};
 
 /// Runs a process and stays with it to its end.
 pub(crate) async fn serve(machine: &Arc<Machine>, process: Process, stream: Stream) {
+    if !process.aside {
+        machine.thawed().await;
+        // Asked for before a snapshot, it is not a copy's to run.
+        if stream.sender.session_over() {
+            return;
+        }
+    }
     let kills = cgroup::out_of_memory_kills();
     match run(machine, process).await {
         Ok((launched, ours)) => {

@@ -3,6 +3,7 @@
 //! The recipe below is the list. The first line that fails is the last that is
 //! tried: the workload then stays frozen, and the host is told which it was.
 
+mod brought;
 mod clock;
 mod connections;
 mod entropy;
@@ -23,6 +24,7 @@ use mimeo_agent_protocol::message::{Failure, Identity, Line, Outcome, Reply};
 use crate::failure::wrong_state;
 use crate::machine::{Container, Machine, State};
 use crate::thaw;
+use brought::Brought;
 pub(crate) use entropy::stir;
 use record::{Did, Record, Stopped};
 
@@ -81,12 +83,13 @@ impl Copy<'_> {
     async fn lines(&self, record: &mut Record) -> Result<(), Stopped> {
         let Self { machine, container, identity, .. } = self;
         kernel_lines(identity, record)?;
-        record.note(Line::Names, names::take(machine, container, identity).await)?;
+        record.note(Line::Names, names::take(machine, container, identity))?;
         record.note(Line::Network, network::take(identity))?;
-        record.note(Line::Connections, connections::take(machine).await)?;
-        record.note(Line::SshKeys, ssh_keys::take(machine, container).await)?;
+        record.note(Line::Connections, connections::take(machine))?;
+        let brought = Brought::find(machine, container).await;
+        record.note(Line::SshKeys, ssh_keys::take(machine, container, brought.keys).await)?;
         record.note(Line::Environment, environment::take(identity))?;
-        record.note(Line::Hooks, hooks::take(machine, container, identity).await)?;
+        record.note(Line::Hooks, hooks::take(machine, container, identity, brought.hooks).await)?;
         record.note(Line::Thaw, self.thaw())
     }
 

@@ -1,7 +1,6 @@
 //! What the agent knows of its machine.
 
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Once, OnceLock, PoisonError};
 
 use mimeo_agent_protocol::message::{ExitStatus, Failure};
@@ -25,7 +24,7 @@ pub(crate) struct Machine {
     state: Mutex<State>,
     hostname: Mutex<String>,
     /// The workload is held still.
-    frozen: Arc<AtomicBool>,
+    frozen: Arc<watch::Sender<bool>>,
     modules_once: Once,
     modules_loaded: watch::Sender<Option<Result<(), Failure>>>,
 }
@@ -106,16 +105,22 @@ impl Machine {
     }
 
     /// Whether the workload is held still, for those who need to see it change.
-    pub(crate) fn frozen(&self) -> Arc<AtomicBool> {
+    pub(crate) fn frozen(&self) -> Arc<watch::Sender<bool>> {
         self.frozen.clone()
     }
 
     pub(crate) fn is_frozen(&self) -> bool {
-        self.frozen.load(Ordering::Relaxed)
+        *self.frozen.borrow()
     }
 
     pub(crate) fn set_frozen(&self, frozen: bool) {
-        self.frozen.store(frozen, Ordering::Relaxed);
+        self.frozen.send_replace(frozen);
+    }
+
+    /// Waits until the workload is not held still.
+    pub(crate) async fn thawed(&self) {
+        // The machine outlives whoever waits.
+        self.frozen.subscribe().wait_for(|frozen| !frozen).await.ok();
     }
 
     /// Whether the container has been started, and has perhaps ended since.

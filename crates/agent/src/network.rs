@@ -27,9 +27,21 @@ pub(crate) fn up(interface: Option<&Interface>) -> Result<(), SystemError> {
     let kernel = Kernel::open(None).context("open a netlink socket")?;
     kernel.ask(&link_up(LOOPBACK, None)).context("bring the loopback up")?;
     match interface {
-        Some(interface) => set_up(&kernel, wait(&interface.mac)?, interface),
+        Some(interface) => set_up(&kernel, card(&kernel, interface)?, interface),
         None => Ok(()),
     }
+}
+
+/// The card with this hardware address. A guest that had booted before it was
+/// this machine has one card with another: that becomes it.
+fn card(kernel: &Kernel, interface: &Interface) -> Result<u32, SystemError> {
+    if find(&interface.mac).is_none()
+        && let Some(index) = only_card()?
+    {
+        kernel.ask(&hardware_address(index, parse(interface)?)).context("set the hardware address")?;
+        return Ok(index);
+    }
+    wait(&interface.mac)
 }
 
 fn set_up(kernel: &Kernel, index: u32, interface: &Interface) -> Result<(), SystemError> {
@@ -54,27 +66,40 @@ pub(crate) fn become_another(interface: Option<&Interface>) -> Result<bool, Syst
     };
     let kernel = Kernel::open(None).context("open a netlink socket")?;
     let old = addresses_of(&kernel, index)?;
-    // The last address of a card takes the card's routes with it.
-    for Assigned { address, prefix, .. } in &old {
-        kernel.ask(&remove_address(index, *address, *prefix)).context(format!("take {address} away"))?;
-    }
     let (Some(interface), Some(mac)) = (interface, mac) else {
+        remove(&kernel, &old, &[])?;
         kernel.ask(&link_down(index)).context("take the network card down")?;
         return Ok(true);
     };
+    let wanted = wanted(index, interface, mac, &old);
+    remove(&kernel, &old, &wanted)?;
     kernel.ask(&hardware_address(index, mac)).context("set the hardware address")?;
     set_up(&kernel, index, interface)?;
-    link_local(&kernel, index, mac, &old)?;
+    // The first is set by now; a second there is only with IPv6.
+    for Assigned { address, prefix, .. } in wanted.iter().skip(1).filter(|address| !old.contains(address)) {
+        kernel.ask(&add_address(index, *address, *prefix)).context("set the link-local address")?;
+    }
     Ok(true)
 }
 
-/// A card that had a link-local address made of its hardware address gets the new one's.
-fn link_local(kernel: &Kernel, index: u32, mac: [u8; 6], old: &[Assigned]) -> Result<(), SystemError> {
-    let is_local = |address: &IpAddr| matches!(address, IpAddr::V6(ip) if ip.is_unicast_link_local());
-    if !old.iter().any(|old| is_local(&old.address)) {
-        return Ok(());
+/// Takes away all addresses but the wanted. The last of its family takes the card's routes with it.
+fn remove(kernel: &Kernel, old: &[Assigned], wanted: &[Assigned]) -> Result<(), SystemError> {
+    for Assigned { index, address, prefix } in old.iter().filter(|address| !wanted.contains(address)) {
+        kernel.ask(&remove_address(*index, *address, *prefix)).context(format!("take {address} away"))?;
     }
-    kernel.ask(&add_address(index, from_hardware(mac).into(), 64)).context("set the link-local address")
+    Ok(())
+}
+
+/// The addresses of the card as it is to be. One that had a link-local address
+/// made of its hardware address gets the new one's.
+fn wanted(index: u32, interface: &Interface, mac: [u8; 6], old: &[Assigned]) -> Vec<Assigned> {
+    let (ip, prefix) = (interface.address.ip, interface.address.prefix);
+    let mut wanted = vec![Assigned { index, address: ip.into(), prefix }];
+    let is_local = |address: &IpAddr| matches!(address, IpAddr::V6(ip) if ip.is_unicast_link_local());
+    if old.iter().any(|old| is_local(&old.address)) {
+        wanted.push(Assigned { index, address: from_hardware(mac).into(), prefix: 64 });
+    }
+    wanted
 }
 
 /// RFC 4291, appendix A.

@@ -1,7 +1,6 @@
 //! To whom a process's streams go, which may change while it runs.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use mimeo_agent_protocol::link::{Receiver, Sender, Stream};
@@ -14,7 +13,7 @@ pub(crate) struct Outlet {
     host: watch::Sender<Host>,
     streams: mpsc::UnboundedSender<Inlet>,
     /// The machine's: the workload is held still.
-    frozen: Arc<AtomicBool>,
+    frozen: Arc<watch::Sender<bool>>,
 }
 
 /// The half of a stream that brings input, with a mark of the other half.
@@ -42,7 +41,7 @@ enum Host {
 
 impl Outlet {
     /// An outlet that nobody is attached to.
-    pub(crate) fn new(frozen: Arc<AtomicBool>) -> (Arc<Self>, Inlets) {
+    pub(crate) fn new(frozen: Arc<watch::Sender<bool>>) -> (Arc<Self>, Inlets) {
         let (streams, inlets) = mpsc::unbounded_channel();
         (Arc::new(Self { host: watch::Sender::new(Host::Left), streams, frozen }), inlets)
     }
@@ -106,7 +105,7 @@ impl Outlet {
 
     /// `sender` reaches nobody any more; another may have taken its place by now.
     fn gone(&self, sender: &Arc<Sender>) {
-        let lost = sender.session_over() && self.frozen.load(Ordering::Relaxed);
+        let lost = sender.session_over() && *self.frozen.borrow();
         self.host.send_if_modified(|host| match host {
             Host::Attached(current) if Arc::ptr_eq(current, sender) => {
                 *host = if lost { Host::Lost } else { Host::Left };

@@ -44,9 +44,12 @@ async fn a_freeze_stops_the_workload_and_a_thaw_lets_it_go_on() {
         vm.freeze().await;
         let again = begun.elapsed();
         assert!(vm.stands().await);
+        let mut waits = vm.open(&Request::Exec(shell("true")));
         let begun = Instant::now();
         vm.thaw().await;
-        eprintln!("turn {turn}: freeze {frozen:?}, once more {again:?}, thaw {:?}", begun.elapsed());
+        let thawed = begun.elapsed();
+        assert!(matches!(waits.receiver.message().await, Ok(Reply::Started { .. })), "it waits for the thaw");
+        eprintln!("turn {turn}: freeze {frozen:?}, once more {again:?}, thaw {thawed:?}");
         vm.thaw().await;
         assert!(!vm.stands().await);
     }
@@ -72,9 +75,11 @@ async fn a_new_session_takes_the_container_over() {
     let mut container = vm.start(Process { stdin: true, ..shell(script) }).await;
     container.says("up").await;
     vm.freeze().await;
+    let _waits = vm.open(&Request::Exec(shell("touch /dev/shm/asked-for-before")));
+    a_moment().await;
     vm.come_back().await;
     vm.thaw().await;
-    vm.sh("touch /dev/shm/go").await;
+    vm.sh("test ! -e /dev/shm/asked-for-before; touch /dev/shm/go").await;
     a_moment().await;
     let mut first = vm.attach().await;
     assert_eq!(first.pid, 1);
@@ -92,6 +97,9 @@ async fn a_new_session_takes_the_container_over() {
     let Reply::Exited { status } = vm.ask(Request::Attach).await else { panic!("it has ended") };
     assert_eq!(status, ExitStatus::Code(7));
     vm.freeze().await;
+    let lines = vm.identify(Identity { signal: Some(10), ..identity() }).await;
+    let all_is_well = |line: &IdentityLine| matches!(line.outcome, Outcome::Done | Outcome::NotNeeded);
+    assert!(lines.iter().all(all_is_well), "an ended container has an identity too: {lines:#?}");
     vm.thaw().await;
 }
 
@@ -126,11 +134,14 @@ async fn a_copy_that_has_no_name_yet_is_given_one_by_configure() {
     own.entropy = Some("a5".repeat(32));
     own.generation = Some("0198a1b2-0000-4000-8000-00000000000f".into());
     own.env.insert("TOKEN".into(), "secret".into());
+    own.interface.as_mut().expect("a card").mac = "02:00:00:00:00:09".into();
     vm.must(Request::Configure(Box::new(own))).await;
     assert_eq!(failure(vm.ask(Request::Identify(Box::new(identity()))).await), FailureKind::WrongState);
     let mut container = vm.start(shell("cat /run/mimeo/generation /run/mimeo/env; exec sleep 1000")).await;
     container.says("TOKEN=secret\n").await;
     assert!(container.said().starts_with("0198a1b2-0000-4000-8000-00000000000f\n"));
+    let card = vm.sh("ip addr").await;
+    assert!(card.contains("02:00:00:00:00:09") && !card.contains("02:00:00:00:00:07"), "{card}");
     assert_eq!(vm.sh("stat -c %a /run/mimeo/env /run/mimeo/generation").await, "600\n644\n");
     assert_eq!(
         vm.sh("touch /run/mimeo/x 2>&1 || true").await,

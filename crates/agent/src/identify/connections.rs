@@ -6,7 +6,6 @@
 mod message;
 
 use std::net::IpAddr;
-use std::sync::Arc;
 
 use mimeo_agent_protocol::message::Failure;
 use rustix::io::Errno;
@@ -14,22 +13,18 @@ use rustix::net::netlink;
 
 use super::record::Did;
 use crate::failure::{Context, SystemError};
-use crate::inside::blocking;
 use crate::machine::Machine;
 use crate::netlink::Kernel;
 use crate::network;
-use message::{Family, Socket, destroy, list, socket};
+use message::{Socket, destroy, list, socket};
 
 /// What answers the questions, where it is not built in.
 const MODULE: &str = "tcp_diag";
 
-pub(super) async fn take(machine: &Arc<Machine>) -> Result<Did, Failure> {
-    let modules = machine.modules.clone();
-    let ended = blocking(move || {
-        modules.demand(MODULE)?;
-        Ok(end()?)
-    });
-    match ended.await? {
+pub(super) fn take(machine: &Machine) -> Result<Did, Failure> {
+    // `freeze` has loaded it: this only sees to it.
+    machine.modules.demand(MODULE)?;
+    match end()? {
         0 => Ok(Did::NotNeeded),
         ended => Ok(Did::Told(format!("{ended} ended"))),
     }
@@ -37,20 +32,19 @@ pub(super) async fn take(machine: &Arc<Machine>) -> Result<Did, Failure> {
 
 /// Ends what leads out of this machine, and counts it.
 fn end() -> Result<usize, SystemError> {
-    let own = network::addresses()?;
     let kernel = Kernel::open(Some(netlink::SOCK_DIAG)).context("open a netlink socket")?;
-    let mut ended = 0;
-    for family in [Family::V4, Family::V6] {
-        let entries = kernel.list(&list(family)).context("list the TCP connections")?;
-        let foreign =
-            entries.iter().filter_map(|entry| socket(entry)).filter(|socket| leads_out(socket, &own));
-        for socket in foreign {
-            let peer = socket.peer;
-            end_one(&kernel, &socket).context(format!("end the connection to {peer}"))?;
-            ended += 1;
-        }
+    let entries = kernel.list(&list()).context("list the TCP connections")?;
+    let mut sockets: Vec<Socket> = entries.iter().filter_map(|entry| socket(entry)).collect();
+    sockets.retain(|socket| leads_out(socket, &[]));
+    if sockets.is_empty() {
+        return Ok(0);
     }
-    Ok(ended)
+    let own = network::addresses()?;
+    sockets.retain(|socket| leads_out(socket, &own));
+    for socket in &sockets {
+        end_one(&kernel, socket).context(format!("end the connection to {}", socket.peer))?;
+    }
+    Ok(sockets.len())
 }
 
 fn end_one(kernel: &Kernel, socket: &Socket) -> Result<(), Errno> {

@@ -11,7 +11,6 @@ use super::program;
 use super::record::Did;
 use crate::cgroup;
 use crate::failure::{Context, SystemError, failure};
-use crate::inside::{Place, inside};
 use crate::machine::{Container, Machine, State};
 use crate::signal;
 
@@ -23,19 +22,19 @@ pub(super) async fn take(
     machine: &Machine,
     container: &Container,
     identity: &Identity,
+    hooks: Result<Vec<String>, Failure>,
 ) -> Result<Did, Failure> {
-    if matches!(machine.state(), State::Ended(_)) {
-        return Ok(Did::NotNeeded);
-    }
-    let hooks = inside(Place::Container(container.mounts.clone()), || Ok(list()?)).await?;
+    let hooks = hooks?;
     for name in &hooks {
         let args = vec![format!("{DIRECTORY}/{name}")];
         let run = program::run(machine, container, args, environment(identity), PATIENCE).await;
         run.map_err(|failed| failure(failed.kind, format!("{name}: {failed}")))?;
     }
-    // What a hook leaves running is a part of the workload, and goes on with it.
-    cgroup::take_in()?;
-    if let Some(number) = identity.signal {
+    if !hooks.is_empty() {
+        // What a hook leaves running is a part of the workload, and goes on with it.
+        cgroup::take_in()?;
+    }
+    if let (Some(number), State::Running(_)) = (identity.signal, machine.state()) {
         // The first process of a namespace gets only what it handles: nothing ends by this.
         signal::send(&container.pidfd, number).context(format!("send signal {number}"))?;
     }
@@ -47,7 +46,7 @@ pub(super) async fn take(
 }
 
 /// Names of the programs, in their order.
-fn list() -> Result<Vec<String>, SystemError> {
+pub(super) fn list() -> Result<Vec<String>, SystemError> {
     let entries = match std::fs::read_dir(DIRECTORY) {
         Ok(entries) => entries,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),

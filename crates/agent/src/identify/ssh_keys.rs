@@ -13,7 +13,7 @@ use super::record::Did;
 use crate::cgroup;
 use crate::failure::{Context, SystemError, failure};
 use crate::inside::{Place, inside};
-use crate::machine::{Container, Machine, State};
+use crate::machine::{Container, Machine};
 
 const DIRECTORY: &str = "/etc/ssh";
 /// Where a new key is made, beside the one that it replaces.
@@ -24,16 +24,18 @@ const SERVER: &str = "sshd";
 
 /// A host key: its file, and its type in ssh-keygen's words.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Key {
+pub(super) struct Key {
     path: String,
     kind: String,
 }
 
-pub(super) async fn take(machine: &Machine, container: &Container) -> Result<Did, Failure> {
-    let place = Place::Container(container.mounts.clone());
-    let keys = inside(place, list).await?;
-    // An ended container starts no server, and none of its programs can run.
-    if keys.is_empty() || matches!(machine.state(), State::Ended(_)) {
+pub(super) async fn take(
+    machine: &Machine,
+    container: &Container,
+    keys: Result<Vec<Key>, Failure>,
+) -> Result<Did, Failure> {
+    let keys = keys?;
+    if keys.is_empty() {
         return Ok(Did::NotNeeded);
     }
     for key in &keys {
@@ -73,7 +75,7 @@ fn replace(path: &str) -> Result<(), SystemError> {
 }
 
 /// The host keys that there are.
-fn list() -> Result<Vec<Key>, Failure> {
+pub(super) fn list() -> Result<Vec<Key>, Failure> {
     let entries = match std::fs::read_dir(DIRECTORY) {
         Ok(entries) => entries,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),

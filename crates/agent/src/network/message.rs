@@ -36,7 +36,8 @@ pub(super) fn link_down(index: u32) -> Message {
     link(index, 0, IFF_UP)
 }
 
-/// Gives a card another hardware address. All that it knew of its neighbours goes.
+/// Gives a card another hardware address. All that it knew of its neighbours
+/// goes, whether the address differs or not.
 pub(super) fn hardware_address(index: u32, mac: [u8; 6]) -> Message {
     link(index, 0, 0).with(IFLA_ADDRESS, &mac)
 }

@@ -3,9 +3,10 @@
 //! layer does not carry them. A bind is of the file, not of its name: they are
 //! only ever rewritten in place.
 
-use std::path::Path;
+use std::fs::File;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
 
-use rustix::fs::{Mode, chmod};
 use rustix::io::Errno;
 use rustix::mount::mount_bind;
 
@@ -56,9 +57,11 @@ pub(crate) fn random_uuid() -> Result<String, SystemError> {
 }
 
 fn file(name: &str, text: &str, mode: u32) -> Result<(), SystemError> {
-    let path = managed(name);
-    std::fs::write(&path, text).context(format!("write {name}"))?;
-    chmod(Path::new(&path), Mode::from_raw_mode(mode)).context(format!("write {name}"))
+    let mut options = File::options();
+    // The mode is for a file that is made; the agent's umask takes nothing from it.
+    options.write(true).create(true).truncate(true).mode(mode);
+    let written = options.open(managed(name)).and_then(|mut file| file.write_all(text.as_bytes()));
+    written.context(format!("write {name}"))
 }
 
 fn managed(name: &str) -> String {

@@ -4,9 +4,12 @@ use std::net::IpAddr;
 
 use crate::netlink::Message;
 
-const SOCK_DIAG_BY_FAMILY: u16 = 20;
+/// Lists all families in one walk through the kernel's table, which is long.
+const TCPDIAG_GETSOCK: u16 = 18;
 const SOCK_DESTROY: u16 = 21;
 const TCP: u8 = 6;
+const INET: u8 = 2;
+const INET6: u8 = 10;
 /// States of a connection that need no ending: it has ended, or is none.
 const TIME_WAIT: u32 = 6;
 const CLOSE: u32 = 7;
@@ -18,18 +21,10 @@ const FIN_WAIT_2: u8 = 5;
 const ID: usize = 48;
 const PEER: usize = 20;
 
-/// A family of addresses, by the kernel's number.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
-pub(super) enum Family {
-    V4 = 2,
-    V6 = 10,
-}
-
 /// A socket of the list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Socket {
-    family: Family,
+    family: u8,
     state: u8,
     /// How the kernel knows it again.
     id: [u8; ID],
@@ -44,35 +39,34 @@ impl Socket {
 
     #[cfg(test)]
     pub(super) fn with_peer(peer: IpAddr) -> Self {
-        Self { family: Family::V4, state: 1, id: [0; ID], peer }
+        Self { family: INET, state: 1, id: [0; ID], peer }
     }
 }
 
-/// Asks for all connections of a family.
-pub(super) fn list(family: Family) -> Message {
+/// Asks for all connections: `struct inet_diag_req`.
+pub(super) fn list() -> Message {
     let states = ALL & !(1 << TIME_WAIT | 1 << CLOSE | 1 << LISTEN);
-    Message::new(SOCK_DIAG_BY_FAMILY, 0, request(family, states, [0; ID]))
+    Message::new(TCPDIAG_GETSOCK, 0, [&[0; 4 + ID][..], &states.to_ne_bytes(), &[0; 4]].concat())
 }
 
-/// Asks for the end of one.
+/// Asks for the end of one: `struct inet_diag_req_v2`.
 pub(super) fn destroy(socket: &Socket) -> Message {
-    Message::new(SOCK_DESTROY, 0, request(socket.family, ALL, socket.id))
+    Message::new(SOCK_DESTROY, 0, request(socket))
 }
 
-/// `struct inet_diag_req_v2`
-fn request(family: Family, states: u32, id: [u8; ID]) -> Vec<u8> {
-    [&[family as u8, TCP, 0, 0][..], &states.to_ne_bytes(), &id].concat()
+fn request(socket: &Socket) -> Vec<u8> {
+    [&[socket.family, TCP, 0, 0][..], &ALL.to_ne_bytes(), &socket.id].concat()
 }
 
 /// An entry of the list: `struct inet_diag_msg`.
 pub(super) fn socket(entry: &[u8]) -> Option<Socket> {
     let id: [u8; ID] = entry.get(4..4 + ID)?.try_into().ok()?;
-    let (family, peer) = match entry[0] {
-        2 => (Family::V4, <[u8; 4]>::try_from(&id[PEER..PEER + 4]).ok()?.into()),
-        10 => (Family::V6, <[u8; 16]>::try_from(&id[PEER..PEER + 16]).ok()?.into()),
+    let peer = match entry[0] {
+        INET => <[u8; 4]>::try_from(&id[PEER..PEER + 4]).ok()?.into(),
+        INET6 => <[u8; 16]>::try_from(&id[PEER..PEER + 16]).ok()?.into(),
         _ => return None,
     };
-    Some(Socket { family, state: entry[1], id, peer })
+    Some(Socket { family: entry[0], state: entry[1], id, peer })
 }
 
 #[cfg(test)]
@@ -92,7 +86,7 @@ mod tests {
         let entry = entry(2, &[10, 0, 2, 2]);
         let found = socket(&entry).expect("a socket");
         assert_eq!(found.peer, IpAddr::from([10, 0, 2, 2]));
-        let request = request(found.family, ALL, found.id);
+        let request = request(&found);
         assert_eq!(request.len(), 56);
         assert_eq!(request[8..], entry[4..4 + ID], "ports, addresses and cookie");
     }
