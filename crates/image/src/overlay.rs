@@ -31,7 +31,7 @@ const NO_FEATURES: [u8; 24] = [0; 24];
 /// which a guest wrote.
 const BACKING_FORMAT: u32 = 0xe279_2aca;
 const SECTOR: u64 = 512;
-/// 64 TiB: its tables are counted by one block of counts. QEMU itself allows for 2048 times as much.
+/// 64 TiB, the largest that is tested. Its tables are 20 clusters, far from what one block of counts has room for.
 const MOST_BYTES: u64 = 64 << 40;
 /// QEMU's own limit.
 const LONGEST_NAME: usize = 1023;
