@@ -18,6 +18,10 @@ pub struct ProcessUsage {
     pub pss_bytes: u64,
     /// All pages that it maps, in bytes.
     pub rss_bytes: u64,
+    /// Pages that nobody else maps, in bytes: what its end would free.
+    pub unique_bytes: u64,
+    /// Pages that others map too, in bytes.
+    pub shared_bytes: u64,
     /// Processor time since its start, its ended threads' too, in microseconds.
     pub cpu_micros: u64,
 }
@@ -38,10 +42,26 @@ impl HostUsage {
         Self { vmm: record.vmm.as_ref().and_then(process), monitor: process(&record.monitor) }
     }
 
-    /// The memory of both.
+    /// The memory of both, a page that n processes map counted for one n-th.
     #[must_use]
     pub fn pss_bytes(&self) -> u64 {
-        [self.vmm, self.monitor].into_iter().flatten().map(|usage| usage.pss_bytes).sum()
+        self.sum(|usage| usage.pss_bytes)
+    }
+
+    /// The memory that only these two hold.
+    #[must_use]
+    pub fn unique_bytes(&self) -> u64 {
+        self.sum(|usage| usage.unique_bytes)
+    }
+
+    /// The memory that they hold together with others.
+    #[must_use]
+    pub fn shared_bytes(&self) -> u64 {
+        self.sum(|usage| usage.shared_bytes)
+    }
+
+    fn sum(&self, of: impl Fn(ProcessUsage) -> u64) -> u64 {
+        [self.vmm, self.monitor].into_iter().flatten().map(of).sum()
     }
 }
 
@@ -56,6 +76,8 @@ fn process(identity: &ProcessIdentity) -> Option<ProcessUsage> {
         pid,
         pss_bytes: kibibytes(&rollup, "Pss:")?,
         rss_bytes: kibibytes(&rollup, "Rss:")?,
+        unique_bytes: kibibytes(&rollup, "Private_Clean:")? + kibibytes(&rollup, "Private_Dirty:")?,
+        shared_bytes: kibibytes(&rollup, "Shared_Clean:")? + kibibytes(&rollup, "Shared_Dirty:")?,
         cpu_micros: cpu_micros(&stat)?,
     })
 }

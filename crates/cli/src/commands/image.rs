@@ -42,17 +42,22 @@ pub(crate) async fn run(engine: &Engine, verb: Verb) -> Result<i32, CliError> {
     }
 }
 
-/// Machines and the images that they are made from.
+/// Machines and snapshots, and the images that they are made from.
 struct Users(Vec<(String, String)>);
 
 impl Users {
     fn load(engine: &Engine) -> Result<Self, CliError> {
         let machines = engine.registry().list()?.into_iter();
-        let pairs = machines.filter_map(|found| {
-            let name = found.record.name.to_string();
+        let machines = machines.filter_map(|found| {
+            let name = format!("machine {}", found.record.name);
             Some((found.record.image?.id, name))
         });
-        Ok(Self(pairs.collect()))
+        let snapshots = engine.snapshots().list()?.into_iter();
+        let snapshots = snapshots.filter_map(|snapshot| {
+            let name = format!("snapshot {}", snapshot.manifest.called());
+            Some((snapshot.manifest.machine?.image?.id, name))
+        });
+        Ok(Self(machines.chain(snapshots).collect()))
     }
 
     /// Who needs the image, in words.
@@ -60,7 +65,7 @@ impl Users {
         let id = image.id.to_string();
         let names: Vec<_> =
             self.0.iter().filter(|(of, _)| *of == id).map(|(_, name)| name.as_str()).collect();
-        (!names.is_empty()).then(|| format!("machine {}", names.join(", ")))
+        (!names.is_empty()).then(|| names.join(", "))
     }
 
     fn count(&self, image: &Image) -> usize {

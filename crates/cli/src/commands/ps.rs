@@ -54,7 +54,9 @@ pub(crate) fn run(engine: &Engine, args: &Args) -> Result<i32, CliError> {
     let mut found = engine.registry().list()?;
     found.reverse();
     let wanted = |found: &Found| {
-        args.pid.is_none_or(|pid| found.owned && found.record.monitor.pid == pid)
+        // One that waits in a pool is nobody's yet: `snapshot ls` counts it.
+        !found.record.waiting
+            && args.pid.is_none_or(|pid| found.owned && found.record.monitor.pid == pid)
             && (args.all || found.record.phase() != Phase::Exited || filter::asks_for_ended(&filters))
             && filter::accepts(&filters, &found.record, &names.of(&found.record))
     };

@@ -14,6 +14,7 @@ use crate::figures::Figures;
 use crate::live::REFRESH;
 use crate::output;
 use crate::template::{Format, render};
+use row::{FAMILY_HEADINGS, families};
 pub(crate) use row::{HEADINGS, Row};
 
 /// Arguments of `mimeo stats`.
@@ -61,14 +62,28 @@ fn show(args: &Args, rows: &[Row]) -> Result<(), CliError> {
         Some(Format::Text(template)) => {
             rows.iter().try_for_each(|row| output::line(render(&template, &serde_json::to_value(row)?)?))
         }
-        None => output::table(&HEADINGS, &rows.iter().map(Row::cells).collect::<Vec<_>>()),
+        None => {
+            output::table(&HEADINGS, &rows.iter().map(Row::cells).collect::<Vec<_>>())?;
+            match families(rows) {
+                families if families.is_empty() => Ok(()),
+                families => {
+                    output::line("")?;
+                    output::table(&FAMILY_HEADINGS, &families)
+                }
+            }
+        }
     }
 }
 
 /// Those that were named, or all that run.
 fn machines(engine: &Engine, named: &Machines) -> Result<Vec<Found>, CliError> {
     if named.is_empty() {
-        return Ok(engine.registry().list()?.into_iter().filter(|found| found.owned).collect());
+        return Ok(engine
+            .registry()
+            .list()?
+            .into_iter()
+            .filter(|found| found.owned && !found.record.waiting)
+            .collect());
     }
     let registry = engine.registry();
     named.selectors()?.iter().map(|selector| Ok(registry.find(selector)?)).collect()

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use jiff::Timestamp;
-use mimeo_agent_protocol::message::Process;
+use mimeo_agent_protocol::message::{IdentityLine, Line, Outcome, Process};
 use mimeo_engine::machine::{Found, Health, HealthProbe, HealthSpec, NetworkMode, Phase, Record, VolumeSpec};
 use mimeo_engine::{log, signal};
 use serde::Serialize;
@@ -28,6 +28,11 @@ pub(super) struct Document {
     image_name: String,
     driver: String,
     boot_method: Option<String>,
+    boot_reason: Option<String>,
+    origin: Option<String>,
+    generation: Option<String>,
+    identity: Vec<IdentityEntry>,
+    serve: Option<Serve>,
     accelerator: Option<String>,
     stages: Vec<Stage>,
     config: Config,
@@ -65,6 +70,30 @@ struct HealthState {
     status: String,
     failing_streak: u32,
     last_failure: Option<String>,
+}
+
+/// The server that the machine ends with.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Serve {
+    id: String,
+    pid: u32,
+}
+
+/// A line of what made the machine itself.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct IdentityEntry {
+    line: Line,
+    outcome: Outcome,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    detail: Option<String>,
+}
+
+impl From<&IdentityLine> for IdentityEntry {
+    fn from(line: &IdentityLine) -> Self {
+        Self { line: line.line, outcome: line.outcome, detail: line.detail.clone() }
+    }
 }
 
 /// A stage of the start.
@@ -168,6 +197,11 @@ impl Document {
             image_name: names.of(record),
             driver: record.spec.driver.clone(),
             boot_method: record.boot_method.clone(),
+            boot_reason: record.boot_reason.clone(),
+            origin: record.origin.as_ref().map(ToString::to_string),
+            generation: record.generation.clone(),
+            identity: record.identity.iter().map(IdentityEntry::from).collect(),
+            serve: record.serve.as_ref().map(|serve| Serve { id: serve.id.clone(), pid: serve.process.pid }),
             accelerator: record.accelerator.clone(),
             stages: record.times.stages.iter().cloned().map(Stage::from).collect(),
             config: Config::of(record, within),

@@ -1,13 +1,41 @@
 //! A machine's figures in podman's words, and as numbers.
 
+use std::collections::BTreeMap;
+
 use mimeo_engine::Record;
 use serde::Serialize;
 
 use crate::figures::{Figures, Source};
 use crate::words;
 
+/// What those use together that began as the same snapshot.
+pub(crate) const FAMILY_HEADINGS: [&str; 5] = ["FAMILY", "MACHINES", "HOST MEM", "UNIQUE", "SHARED"];
+
+/// A line for each snapshot that several of `rows` began as.
+pub(crate) fn families(rows: &[Row]) -> Vec<Vec<String>> {
+    let mut families: BTreeMap<&str, Vec<&Row>> = BTreeMap::new();
+    for row in rows {
+        if let Some(family) = &row.family {
+            families.entry(family).or_default().push(row);
+        }
+    }
+    families.retain(|_, members| members.len() > 1);
+    families.into_iter().map(|(name, members)| family(name, &members)).collect()
+}
+
+/// Shared memory is there once, however many share it: the most that one of
+/// them has is the least that it can be.
+fn family(name: &str, members: &[&Row]) -> Vec<String> {
+    let sum = |of: fn(&Row) -> u64| members.iter().map(|row| of(row)).sum();
+    let shared = members.iter().map(|row| row.host_shared_bytes).max().unwrap_or_default();
+    let sizes = [sum(|row| row.host_pss_bytes), sum(|row| row.host_unique_bytes), shared];
+    let mut cells = vec![name.to_owned(), members.len().to_string()];
+    cells.extend(sizes.map(|bytes: u64| words::size(bytes, 4)));
+    cells
+}
+
 /// podman's columns, then what the machine costs the host, and who says it.
-pub(crate) const HEADINGS: [&str; 12] = [
+pub(crate) const HEADINGS: [&str; 14] = [
     "ID",
     "NAME",
     "CPU %",
@@ -19,6 +47,8 @@ pub(crate) const HEADINGS: [&str; 12] = [
     "CPU TIME",
     "AVG CPU %",
     "HOST MEM",
+    "UNIQUE",
+    "SHARED",
     "SOURCE",
 ];
 
@@ -47,6 +77,12 @@ pub(crate) struct Row {
     processes: Option<u64>,
     /// Proportional share of the host's memory, virtual machine monitor and mimeo's own process.
     host_pss_bytes: u64,
+    /// Of the host's memory, what only this machine holds.
+    host_unique_bytes: u64,
+    /// Of the host's memory, what this machine holds together with others.
+    host_shared_bytes: u64,
+    /// The snapshot that its memory began as, and still shares.
+    family: Option<String>,
     vmm_pss_bytes: u64,
     monitor_pss_bytes: u64,
 }
@@ -81,6 +117,9 @@ impl Row {
             disk_written_bytes: figures.disk.map(|pair| pair.1),
             processes: figures.processes,
             host_pss_bytes: figures.host.pss_bytes(),
+            host_unique_bytes: figures.host.unique_bytes(),
+            host_shared_bytes: figures.host.shared_bytes(),
+            family: record.origin.as_ref().map(|origin| origin.short().to_owned()),
             vmm_pss_bytes: pss(figures.host.vmm),
             monitor_pss_bytes: pss(figures.host.monitor),
         }
@@ -101,7 +140,8 @@ impl Row {
             &self.avg_cpu,
         ];
         let mut cells: Vec<_> = texts.into_iter().cloned().collect();
-        cells.push(words::size(self.host_pss_bytes, 4));
+        let host = [self.host_pss_bytes, self.host_unique_bytes, self.host_shared_bytes];
+        cells.extend(host.map(|bytes| words::size(bytes, 4)));
         cells.push(self.source.name().to_owned());
         cells
     }
