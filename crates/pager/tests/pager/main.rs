@@ -5,5 +5,6 @@ mod child;
 
 mod capture;
 mod full;
+mod guest;
 mod laid;
 mod listed;
