@@ -87,7 +87,7 @@ impl Copy<'_> {
         record.note(Line::Network, network::take(identity))?;
         record.note(Line::Connections, connections::take(machine))?;
         let brought = Brought::find(machine, container).await;
-        record.note(Line::SshKeys, ssh_keys::take(machine, container, brought.keys).await)?;
+        record.note(Line::SshKeys, ssh_keys::take(machine, container, identity, brought.keys).await)?;
         record.note(Line::Environment, environment::take(identity))?;
         record.note(Line::Hooks, hooks::take(machine, container, identity, brought.hooks).await)?;
         record.note(Line::Thaw, self.thaw())

@@ -23,6 +23,8 @@ pub(crate) struct Machine {
     pub(crate) building: tokio::sync::Mutex<()>,
     state: Mutex<State>,
     hostname: Mutex<String>,
+    /// The copy that has made SSH keys of its own, by its generation.
+    keys_of: Mutex<Option<String>>,
     /// The workload is held still.
     frozen: Arc<watch::Sender<bool>>,
     modules_once: Once,
@@ -77,6 +79,7 @@ impl Machine {
             building: tokio::sync::Mutex::default(),
             state: Mutex::new(State::Booted),
             hostname: Mutex::default(),
+            keys_of: Mutex::default(),
             frozen: Arc::default(),
             modules_once: Once::new(),
             modules_loaded: watch::Sender::new(None),
@@ -102,6 +105,11 @@ impl Machine {
 
     pub(crate) fn set_hostname(&self, hostname: &str) {
         hostname.clone_into(&mut self.hostname.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// Which copy has made SSH keys of its own.
+    pub(crate) fn keys_of(&self) -> MutexGuard<'_, Option<String>> {
+        self.keys_of.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether the workload is held still, for those who need to see it change.

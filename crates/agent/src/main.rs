@@ -10,6 +10,7 @@
 //! | `boot`, `modules`, `port` | from the first instruction to the first answer |
 //! | `serve`, `machine` | sessions, requests, and the state that they act on |
 //! | one file per verb | `configure`, `start`, `exec`, `signal`, `metrics`, … |
+//! | `identify` | how a copy becomes another machine, one file per line of its identity |
 //! | `launch` | how a process comes to be; `launch/child.rs` is the code between fork and exec |
 
 mod archive;

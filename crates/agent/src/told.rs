@@ -2,6 +2,7 @@
 //! bound there without a right to write. Each file is replaced by a rename, so
 //! that who watches the directory sees it, and nobody reads half of it.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
@@ -47,7 +48,9 @@ pub(crate) fn environment(env: &BTreeMap<String, String>) -> Result<(), Failure>
     Ok(replace("env", &text, 0o600)?)
 }
 
-/// One `KEY=VALUE` a line. What would not come back as it went in is refused.
+/// One `KEY=VALUE` a line, the value as it is. One that has lines of its own, or
+/// might be taken for such, stands in double quotes, with `\n`, `\"` and `\\` in
+/// it. What cannot be a variable is refused.
 fn lines(env: &BTreeMap<String, String>) -> Result<String, Failure> {
     let mut text = String::new();
     for (name, value) in env {
@@ -55,19 +58,29 @@ fn lines(env: &BTreeMap<String, String>) -> Result<String, Failure> {
             let name = name.escape_default();
             return Err(failure(FailureKind::Invalid, format!("no name for a variable: `{name}`")));
         }
-        if value.contains(['\0', '\n']) {
-            return Err(failure(FailureKind::Invalid, format!("the value of {name} is not one line")));
+        if value.contains('\0') {
+            return Err(failure(FailureKind::Invalid, format!("no value for a variable: that of {name}")));
         }
-        text.push_str(&format!("{name}={value}\n"));
+        text.push_str(&format!("{name}={}\n", one_line(value)));
     }
     Ok(text)
+}
+
+fn one_line(value: &str) -> Cow<'_, str> {
+    if !value.contains('\n') && !value.starts_with('"') {
+        return value.into();
+    }
+    let escaped = value.replace('\\', r"\\").replace('"', r#"\""#).replace('\n', r"\n");
+    format!("\"{escaped}\"").into()
 }
 
 fn replace(name: &str, text: &str, mode: u32) -> Result<(), SystemError> {
     let (new, place) = (format!("{DIRECTORY}/.{name}"), format!("{DIRECTORY}/{name}"));
     let write = || {
         let mut options = std::fs::File::options();
-        let mut file = options.write(true).create(true).truncate(true).mode(mode).open(&new)?;
+        options.write(true).create(true).truncate(true).mode(mode);
+        // Whoever is root in the container can lift the bind's restriction, and put a link there.
+        let mut file = options.custom_flags(libc::O_NOFOLLOW).open(&new)?;
         file.write_all(text.as_bytes())?;
         std::fs::rename(&new, &place)
     };
@@ -101,7 +114,10 @@ mod tests {
     fn an_environment_is_one_line_each() {
         let env = |name: &str, value: &str| BTreeMap::from([(name.to_owned(), value.to_owned())]);
         assert_eq!(lines(&env("A", "b=c d")).ok(), Some("A=b=c d\n".into()));
-        for (name, value) in [("", "x"), ("A=B", "x"), ("A\0", "x"), ("A", "x\0"), ("A", "x\nROOT=1")] {
+        let several = lines(&env("KEY", "a\nb\\n\"c\"")).expect("quoted");
+        assert_eq!(several, "KEY=\"a\\nb\\\\n\\\"c\\\"\"\n");
+        assert_eq!(lines(&env("A", "\"b\"")).ok(), Some("A=\"\\\"b\\\"\"\n".into()));
+        for (name, value) in [("", "x"), ("A=B", "x"), ("A\0", "x"), ("A\n", "x"), ("A", "x\0")] {
             assert!(lines(&env(name, value)).is_err(), "{name:?}={value:?}");
         }
     }

@@ -30,7 +30,8 @@ pub struct Identity {
     /// Lines for /etc/hosts besides its own: name -> address.
     #[serde(default)]
     pub hosts: BTreeMap<String, String>,
-    /// What /run/mimeo/env is to hold instead of what it holds.
+    /// What /run/mimeo/env is to hold instead of what it holds: `KEY=VALUE` lines.
+    /// A value of several lines stands in double quotes, with `\n`, `\"` and `\\`.
     #[serde(default)]
     pub env: BTreeMap<String, String>,
     /// A signal for the container's own process; it arrives at the thaw.

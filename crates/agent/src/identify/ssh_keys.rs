@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-use mimeo_agent_protocol::message::{Failure, FailureKind};
+use mimeo_agent_protocol::message::{Failure, FailureKind, Identity};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::program;
@@ -32,11 +32,16 @@ pub(super) struct Key {
 pub(super) async fn take(
     machine: &Machine,
     container: &Container,
+    identity: &Identity,
     keys: Result<Vec<Key>, Failure>,
 ) -> Result<Did, Failure> {
     let keys = keys?;
     if keys.is_empty() {
         return Ok(Did::NotNeeded);
+    }
+    // A copy from a pool is asked twice, and making keys takes long.
+    if machine.keys_of().as_ref() == Some(&identity.generation) {
+        return Ok(Did::Told("made before".to_owned()));
     }
     for key in &keys {
         let renewed = renew(machine, container, key).await;
@@ -44,6 +49,7 @@ pub(super) async fn take(
     }
     let kinds: Vec<&str> = keys.iter().map(|key| &*key.kind).collect();
     tell_servers();
+    machine.keys_of().replace(identity.generation.clone());
     Ok(Did::Told(kinds.join(" ")))
 }
 
