@@ -1,7 +1,7 @@
 //! What outlives a test.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Living processes that were started in the world at `home`: its path stands
 /// in their environment or their arguments.
@@ -19,6 +19,48 @@ pub(crate) fn processes(home: &Path) -> Vec<(i32, String)> {
             (marked && is_alive(pid)).then_some((pid as i32, arguments))
         })
         .collect()
+}
+
+/// What machines, snapshots, their servers and forks kept on the disk, but for
+/// the guests that have booted and wait for their first work.
+pub(crate) fn files(home: &Path, run: &Path) -> Vec<PathBuf> {
+    let snapshots = home.join("snapshots");
+    let is_kept = |path: &PathBuf| is_runtime(&snapshots.join(path.file_name().unwrap_or_default()));
+    let mut left: Vec<_> = [
+        home.join("machines"),
+        home.join("serves"),
+        home.join("forks"),
+        run.join("machines"),
+        run.join("serves"),
+    ]
+    .iter()
+    .flat_map(|dir| entries(dir))
+    .collect();
+    let boots = entries(&home.join("memory"));
+    left.extend(boots.iter().flat_map(|boot| entries(boot)).filter(|memory| !is_kept(memory)));
+    left.extend(entries(&run.join("verified")).into_iter().filter(|note| !is_kept(note)));
+    left.extend(entries(&snapshots).into_iter().filter(|path| !is_kept(path) && !is_housekeeping(path)));
+    left.extend(entries(&snapshots.join(".tags")).into_iter().filter(|tag| !name(tag).starts_with("runtime-")));
+    left.extend(entries(run).into_iter().filter(|path| name(path).starts_with("runtime-")));
+    left
+}
+
+fn entries(dir: &Path) -> Vec<PathBuf> {
+    fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path()).collect()
+}
+
+fn name(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// Tags are looked at by themselves; a runtime snapshot's lock stays with it.
+fn is_housekeeping(path: &Path) -> bool {
+    name(path) == ".tags" || name(path).starts_with(".building-runtime-")
+}
+
+fn is_runtime(snapshot: &Path) -> bool {
+    let manifest = fs::read(snapshot.join("manifest.json")).unwrap_or_default();
+    serde_json::from_slice::<serde_json::Value>(&manifest).is_ok_and(|manifest| manifest["kind"] == "runtime")
 }
 
 fn is_alive(pid: u32) -> bool {

@@ -8,9 +8,9 @@
 
 mod guest_program;
 mod image;
-mod kernel;
 mod leftovers;
 mod outcome;
+mod prepared;
 mod registry;
 mod tap;
 mod wait;

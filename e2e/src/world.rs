@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::{Image, Outcome, kernel, leftovers, until};
+use crate::{Image, Outcome, leftovers, prepared, until};
 
 /// An id that no account of a host has.
 const ORDINARY: u32 = 48_151;
@@ -49,16 +49,27 @@ pub(crate) fn binary() -> PathBuf {
 }
 
 impl World {
-    /// An empty world with a kernel.
+    /// An empty world with a kernel, and with a guest that has booted: its
+    /// machines are warm from the first.
     #[must_use]
     pub fn new(user: User) -> Self {
+        let world = Self::cold(user);
+        prepared::guest(&world.home(), &world.run_dir());
+        world.give(&world.home());
+        world.give(&world.run_dir());
+        world
+    }
+
+    /// An empty world with a kernel that has never booted.
+    #[must_use]
+    pub fn cold(user: User) -> Self {
         let world = Self::bare(user);
-        kernel::install(&world.home());
+        prepared::kernel(&world.home());
         world.give(&world.home());
         world
     }
 
-    /// root's empty world with a kernel, on a disk of so many bytes.
+    /// root's empty world with a kernel that has never booted, on a disk of so many bytes.
     #[must_use]
     pub fn small(bytes: u64) -> Self {
         use rustix::mount::{MountFlags, mount};
@@ -66,7 +77,7 @@ impl World {
         let options = std::ffi::CString::new(format!("size={bytes}")).expect("no zero in it");
         mount("none", world.home(), "tmpfs", MountFlags::empty(), options.as_c_str()).expect("root mounts");
         world.mounted = true;
-        kernel::install(&world.home());
+        prepared::kernel(&world.home());
         world
     }
 
@@ -238,10 +249,8 @@ impl World {
     pub fn assert_empty(&self) {
         self.until_quiet();
         self.mimeo(["ps", "-a", "-q"]).ok().printed("");
-        for dir in [self.home(), self.run_dir()].map(|dir| dir.join("machines")) {
-            let left: Vec<_> = fs::read_dir(dir).into_iter().flatten().flatten().collect();
-            assert!(left.is_empty(), "left behind: {left:?}");
-        }
+        let left = leftovers::files(&self.home(), &self.run_dir());
+        assert!(left.is_empty(), "left behind: {left:#?}");
     }
 
     /// Gives a path and what is below it to the world's user.
