@@ -8,7 +8,7 @@ mod harness;
 
 use std::time::Instant;
 
-use harness::{COUNTER, Running, Vm, a_moment, broken, command, configure, identity, shell};
+use harness::{COUNTER, Running, Share, Vm, a_moment, broken, command, configure, identity, serve, shell};
 use mimeo_agent_protocol::message::{
     ExitStatus, FailureKind, Identity, IdentityLine, Interface, Line, Outcome, Process, Reply, Request,
 };
@@ -63,6 +63,24 @@ async fn a_freeze_stops_the_workload_and_a_thaw_lets_it_go_on() {
     assert_eq!(vm.ask(Request::Shutdown).await, Reply::Done);
     vm.gone().await;
     assert!(!vm.console().contains("unmount"), "{}", vm.console());
+}
+
+#[tokio::test]
+async fn a_workload_that_does_not_hold_still_goes_on() {
+    let vm = Vm::configured().await;
+    let share = Share::default();
+    serve(&vm, &share, "/srv", None, false).await;
+    let stuck = "while ! test -e /dev/shm/go; do sleep 0.05; done; exec cat /srv/never";
+    let mut container = vm.start(shell(&format!("({stuck}) & echo up; {COUNTER}"))).await;
+    container.says("up").await;
+    share.fall_silent();
+    vm.sh("touch /dev/shm/go").await;
+    a_moment().await;
+    let Reply::Failed(failure) = vm.ask(Request::Freeze).await else { panic!("it waits for the host") };
+    let message = failure.message;
+    assert!(message.starts_with("the workload does not hold still: cat ("), "{message}");
+    assert!(!vm.stands().await, "the rest goes on");
+    assert_eq!(vm.ask(Request::Thaw).await, Reply::Done);
 }
 
 #[tokio::test]

@@ -23,6 +23,8 @@ struct Files {
     /// Names and contents; a file's node is its place here and two.
     files: BTreeMap<String, Vec<u8>>,
     callers: Vec<(u32, u32)>,
+    /// Answers nothing any more.
+    silent: bool,
 }
 
 impl Share {
@@ -32,6 +34,11 @@ impl Share {
 
     pub fn get(&self, name: &str) -> Vec<u8> {
         self.lock().files.get(name).cloned().unwrap_or_default()
+    }
+
+    /// Leaves everything that is asked from now on without an answer.
+    pub fn fall_silent(&self) {
+        self.lock().silent = true;
     }
 
     /// All users that have asked for something by a path.
@@ -118,6 +125,9 @@ impl Out {
 fn answer(share: &mut Files, request: &[u8]) -> Option<Vec<u8>> {
     let (opcode, unique, node) = (word(request, 4), long(request, 8), long(request, 16));
     let body = &request[HEADER..];
+    if share.silent {
+        return None;
+    }
     let result = match opcode {
         2 | 36 | 42 => return None,
         1 => lookup(share, request),
