@@ -70,8 +70,22 @@ fn look(path: &Path) -> Result<String, LoadError> {
     Ok(format!("{} {} {}.{:09}", file.ino(), file.size(), file.mtime(), file.mtime_nsec()))
 }
 
+/// Forgets what was noted of snapshots that are gone.
+pub(super) fn sweep(store: &Snapshots) {
+    for note in fs::read_dir(all_notes(store)).into_iter().flatten().flatten() {
+        let unfinished = note.file_name().to_string_lossy().starts_with('.');
+        if !unfinished && !store.home().snapshots().join(note.file_name()).exists() {
+            fs::remove_file(note.path()).ok();
+        }
+    }
+}
+
+fn all_notes(store: &Snapshots) -> PathBuf {
+    store.home().run().join("verified")
+}
+
 fn notes(store: &Snapshots, snapshot: &Snapshot) -> PathBuf {
-    store.home().run().join("verified").join(snapshot.manifest.id.short())
+    all_notes(store).join(snapshot.manifest.id.short())
 }
 
 /// Notes that cannot be written cost the next copy a check.
