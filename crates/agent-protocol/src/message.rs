@@ -80,6 +80,8 @@ pub enum Request {
     /// Take over the container's own streams in this session: its output, its
     /// input and its end. The newest to ask has them. -> `started`, data, `exited`
     Attach,
+    /// Do beforehand what would keep a freeze waiting; the workload goes on. -> `done`
+    Prepare,
     /// Stop the workload and hold still, so that a snapshot may be taken. -> `frozen`
     Freeze,
     /// Let the workload go on, unchanged. -> `done`

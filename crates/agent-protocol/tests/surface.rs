@@ -107,6 +107,7 @@ fn requests() -> Vec<Request> {
         Request::Stat { path: "/a".into() },
         Request::SetClock { unix_nanos: 1 },
         Request::Attach,
+        Request::Prepare,
         Request::Freeze,
         Request::Thaw,
         Request::Identify(Box::new(identity())),

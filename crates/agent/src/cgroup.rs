@@ -28,6 +28,10 @@ const CONTROLLERS: [&str; 5] = ["+memory", "+pids", "+cpu", "+io", "+cpuset"];
 
 /// Mounts the hierarchy and makes the container's group.
 pub(crate) fn prepare() -> Result<(), SystemError> {
+    // A guest that was copied before it had work brings them along.
+    if Path::new(CONTAINER).exists() {
+        return Ok(());
+    }
     let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
     boot::filesystem("cgroup2", ROOT, flags, c"")?;
     for controller in CONTROLLERS {

@@ -1,32 +1,53 @@
 //! `freeze`: the workload stands, and a snapshot may be taken.
 //!
-//! What takes time comes before the workload stands; what is asked a second
-//! time, when it does, takes next to none.
+//! What takes time comes before the workload stands, and before that, when
+//! the host says that a freeze is to come; what is asked a second time takes
+//! next to none.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use mimeo_agent_protocol::message::{Failure, Reply};
 
 use crate::inside::blocking;
 use crate::machine::Machine;
-use crate::{cgroup, rootfs};
+use crate::{cgroup, network, rootfs};
 
 /// What a copy needs to end its parent's connections: loaded here once, and not
 /// in every copy.
 const MODULE: &str = "tcp_diag";
 
+/// `prepare`: does beforehand what would keep a freeze waiting.
+pub(crate) async fn prepare(machine: &Arc<Machine>) -> Result<Reply, Failure> {
+    let _building = machine.building.lock().await;
+    make_ready(machine).await?;
+    machine.prepared.store(true, Ordering::Relaxed);
+    Ok(Reply::Done)
+}
+
+async fn make_ready(machine: &Arc<Machine>) -> Result<(), Failure> {
+    let workload = machine.has_started();
+    machine.modules_loaded().await?;
+    let modules = machine.modules.clone();
+    blocking(move || {
+        modules.demand(MODULE)?;
+        if workload {
+            return Ok(rootfs::flush()?);
+        }
+        // What every machine needs once it has work is done here once for all copies.
+        cgroup::prepare()?;
+        Ok(network::loopback()?)
+    })
+    .await
+}
+
 /// Stops the workload, if there is one.
 pub(crate) async fn act(machine: &Arc<Machine>) -> Result<Reply, Failure> {
     let _building = machine.building.lock().await;
     let workload = machine.has_started();
-    if !machine.is_frozen() {
-        machine.modules_loaded().await?;
-        let modules = machine.modules.clone();
-        blocking(move || {
-            modules.demand(MODULE)?;
-            if workload { Ok(rootfs::flush()?) } else { Ok(()) }
-        })
-        .await?;
+    let prepared = machine.prepared.swap(false, Ordering::Relaxed);
+    if !prepared && !machine.is_frozen() {
+        make_ready(machine).await?;
     }
     if workload {
         blocking(cgroup::freeze).await?;

@@ -1,6 +1,7 @@
 //! What the agent knows of its machine.
 
 use std::os::fd::OwnedFd;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, Once, OnceLock, PoisonError};
 
 use mimeo_agent_protocol::message::{ExitStatus, Failure};
@@ -27,6 +28,8 @@ pub(crate) struct Machine {
     keys_of: Mutex<Option<String>>,
     /// The workload is held still.
     frozen: Arc<watch::Sender<bool>>,
+    /// What a freeze needs has been done.
+    pub(crate) prepared: AtomicBool,
     modules_once: Once,
     modules_loaded: watch::Sender<Option<Result<(), Failure>>>,
 }
@@ -81,6 +84,7 @@ impl Machine {
             hostname: Mutex::default(),
             keys_of: Mutex::default(),
             frozen: Arc::default(),
+            prepared: AtomicBool::default(),
             modules_once: Once::new(),
             modules_loaded: watch::Sender::new(None),
         })

@@ -3,16 +3,16 @@
 mod message;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use mimeo_agent_protocol::message::Interface;
 use rustix::io::Errno;
 
 use crate::failure::{Context, SystemError};
-use crate::netlink::Kernel;
+use crate::netlink::{Kernel, Message};
 use message::{
-    Assigned, add_address, add_route, assigned, hardware_address, link_down, link_up, list_addresses,
+    Assigned, add_address, add_route, assigned, link_down, link_up, link_up_as, list_addresses,
     remove_address,
 };
 
@@ -26,27 +26,42 @@ const DEADLINE: Duration = Duration::from_secs(10);
 pub(crate) fn up(interface: Option<&Interface>) -> Result<(), SystemError> {
     let kernel = Kernel::open(None).context("open a netlink socket")?;
     kernel.ask(&link_up(LOOPBACK, None)).context("bring the loopback up")?;
-    match interface {
-        Some(interface) => set_up(&kernel, card(&kernel, interface)?, interface),
-        None => Ok(()),
-    }
+    let Some(interface) = interface else { return Ok(()) };
+    let (index, link) = card(interface)?;
+    version_4_only(index);
+    kernel.ask(&link).context("bring the network card up")?;
+    address(&kernel, index, interface)
+}
+
+/// Brings the loopback up.
+pub(crate) fn loopback() -> Result<(), SystemError> {
+    let kernel = Kernel::open(None).context("open a netlink socket")?;
+    kernel.ask(&link_up(LOOPBACK, None)).context("bring the loopback up")
+}
+
+/// The host gives the card no IPv6: an address that the kernel makes up by
+/// itself leads nowhere, and every copy would have to change it.
+fn version_4_only(index: u32) {
+    let Some(card) = cards().into_iter().find(|card| self::index(card) == Some(index)) else { return };
+    let name = card.file_name().unwrap_or_default().to_string_lossy();
+    // A kernel without IPv6 makes up none.
+    std::fs::write(format!("/proc/sys/net/ipv6/conf/{name}/disable_ipv6"), "1").ok();
 }
 
 /// The card with this hardware address. A guest that had booted before it was
 /// this machine has one card with another: that becomes it.
-fn card(kernel: &Kernel, interface: &Interface) -> Result<u32, SystemError> {
+fn card(interface: &Interface) -> Result<(u32, Message), SystemError> {
     if find(&interface.mac).is_none()
         && let Some(index) = only_card()?
     {
-        kernel.ask(&hardware_address(index, parse(interface)?)).context("set the hardware address")?;
-        return Ok(index);
+        return Ok((index, link_up_as(index, parse(interface)?, interface.mtu)));
     }
-    wait(&interface.mac)
+    let index = wait(&interface.mac)?;
+    Ok((index, link_up(index, Some(interface.mtu))))
 }
 
-fn set_up(kernel: &Kernel, index: u32, interface: &Interface) -> Result<(), SystemError> {
+fn address(kernel: &Kernel, index: u32, interface: &Interface) -> Result<(), SystemError> {
     let address = interface.address;
-    kernel.ask(&link_up(index, Some(interface.mtu))).context("bring the network card up")?;
     kernel.ask(&add_address(index, address.ip.into(), address.prefix)).context("set the address")?;
     if interface.gateway == Ipv4Addr::UNSPECIFIED {
         return Ok(());
@@ -73,8 +88,8 @@ pub(crate) fn become_another(interface: Option<&Interface>) -> Result<bool, Syst
     };
     let wanted = wanted(index, interface, mac, &old);
     remove(&kernel, &old, &wanted)?;
-    kernel.ask(&hardware_address(index, mac)).context("set the hardware address")?;
-    set_up(&kernel, index, interface)?;
+    kernel.ask(&link_up_as(index, mac, interface.mtu)).context("set the hardware address")?;
+    address(&kernel, index, interface)?;
     // The first is set by now; a second there is only with IPv6.
     for Assigned { address, prefix, .. } in wanted.iter().skip(1).filter(|address| !old.contains(address)) {
         kernel.ask(&add_address(index, *address, *prefix)).context("set the link-local address")?;
@@ -152,6 +167,10 @@ fn only_card() -> Result<Option<u32>, SystemError> {
         (Some(card), None) => index(&card).map(Some).ok_or_else(|| missing("read the network card's number")),
         (Some(_), Some(_)) => Err(missing("tell which of several network cards is meant")),
     }
+}
+
+fn cards() -> Vec<PathBuf> {
+    std::fs::read_dir(CARDS).into_iter().flatten().flatten().map(|card| card.path()).collect()
 }
 
 fn missing(what: &str) -> SystemError {

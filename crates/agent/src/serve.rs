@@ -136,6 +136,7 @@ async fn once(machine: &Arc<Machine>, request: Request) -> Result<Reply, Failure
         Request::Probe { url, timeout_ms } => probe::act(&url, timeout_ms).await,
         Request::Stat { path } => stat::act(machine, path).await,
         Request::SetClock { unix_nanos } => configure::set_clock(unix_nanos).map(|()| Reply::Done),
+        Request::Prepare => freeze::prepare(machine).await,
         Request::Freeze => freeze::act(machine).await,
         Request::Thaw => thaw::act(machine).await,
         Request::Identify(identity) => identify::act(machine, *identity).await,

@@ -11,7 +11,7 @@ mod publish;
 mod restored;
 
 use crate::Engine;
-use crate::create::{Stage, StartError};
+use crate::create::{Stage, StageError, StartError};
 use crate::order::CloneOrder;
 pub(crate) use identified::Identified;
 pub(crate) use restored::add_layer_file;
@@ -20,6 +20,9 @@ pub(crate) use restored::add_layer_file;
 /// was done so far; call it on a thread that lives as long as the copy shall.
 pub(crate) async fn clone(engine: &Engine, order: &CloneOrder) -> Result<Identified, StartError> {
     let planned = planned::plan(engine, order).map_err(|error| error.at(Stage::Load))?;
-    let restored = planned.restore(engine).await.map_err(|error| error.at(Stage::Launch))?;
+    let restored = planned.restore(engine).await.map_err(|error| match error {
+        StageError::Snapshot(_) => error.at(Stage::Load),
+        _ => error.at(Stage::Launch),
+    })?;
     restored.identify().await
 }

@@ -10,11 +10,14 @@ use rustix::process::{Signal, getppid, set_parent_process_death_signal};
 pub(crate) fn die_with_parent(command: &mut std::process::Command) {
     let parent = rustix::process::getpid();
     command.process_group(0);
-    // SAFETY: the closure makes two system calls and allocates nothing, as is
+    // SAFETY: the closure makes three system calls and allocates nothing, as is
     // required between fork and exec.
     unsafe {
         command.pre_exec(move || {
             set_parent_process_death_signal(Some(Signal::KILL))?;
+            // A translator touches a little of many places: a large page for
+            // each would cost every machine megabytes that hold nothing.
+            rustix::thread::disable_transparent_huge_pages(true)?;
             if getppid() != Some(parent) {
                 return Err(std::io::Error::from_raw_os_error(rustix::io::Errno::SRCH.raw_os_error()));
             }

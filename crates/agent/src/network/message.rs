@@ -36,10 +36,10 @@ pub(super) fn link_down(index: u32) -> Message {
     link(index, 0, IFF_UP)
 }
 
-/// Gives a card another hardware address. All that it knew of its neighbours
-/// goes, whether the address differs or not.
-pub(super) fn hardware_address(index: u32, mac: [u8; 6]) -> Message {
-    link(index, 0, 0).with(IFLA_ADDRESS, &mac)
+/// As [`link_up`], with another hardware address. All that the card knew of its
+/// neighbours goes, whether the address differs or not.
+pub(super) fn link_up_as(index: u32, mac: [u8; 6], mtu: u32) -> Message {
+    link_up(index, Some(mtu)).with(IFLA_ADDRESS, &mac)
 }
 
 fn link(index: u32, flags: u32, change: u32) -> Message {

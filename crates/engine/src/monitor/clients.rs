@@ -118,6 +118,7 @@ fn allowed(request: &Request) -> bool {
         | Request::Signal { .. }
         | Request::SetClock { .. }
         | Request::Attach
+        | Request::Prepare
         | Request::Freeze
         | Request::Thaw
         | Request::Identify(_)

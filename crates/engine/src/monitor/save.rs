@@ -24,6 +24,8 @@ use crate::snapshot::{self, Kind, Manifest, Requirements, Snapshots, StoreError,
 
 /// How long a guest may take to stand still.
 const FREEZE: Duration = Duration::from_secs(10);
+/// How long a guest may take to write what its disk has not yet.
+const PREPARE: Duration = Duration::from_secs(60);
 const MICROS: u128 = 1_000_000;
 
 /// Why there is no snapshot. The machine goes on as if nobody had asked.
@@ -98,6 +100,7 @@ impl Machine {
         }
         let (layers, bytes) = (record.disk_layers, record.spec.disk_bytes);
         let version = self.instance.version().await?;
+        self.prepare().await?;
         let mut taking = Taking::prepare(store, self.instance.memory()?).await?;
         let layer = self.claim.dir.join(snapshot::disk(layers));
         // One that an earlier try left.
@@ -112,6 +115,18 @@ impl Machine {
         }
         let record = Record { disk_layers: layers, ..self.record().clone() };
         Ok(Saved { taking, record, version, created: Timestamp::now(), pause })
+    }
+
+    /// The guest does what takes it time while its workload still runs.
+    async fn prepare(&self) -> Result<(), SaveError> {
+        let mut stream = self.link.open(&Request::Prepare)?;
+        match timeout(PREPARE, stream.receiver.message::<Reply>()).await {
+            Ok(Ok(Reply::Done)) => Ok(()),
+            Ok(Ok(Reply::Failed(failure))) => Err(SaveError::Freeze(failure)),
+            Ok(Ok(answer)) => Err(SaveError::Answer(format!("{answer:?}"))),
+            Ok(Err(error)) => Err(error.into()),
+            Err(_) => Err(SaveError::Silent),
+        }
     }
 
     /// Whatever happens in between, the workload goes on afterwards.

@@ -28,7 +28,21 @@ pub(crate) fn judge(needs: &Requirements, here: &Here) -> Result<(), LoadError> 
     same("the accelerator", &needs.accelerator.to_string(), &here.accelerator.to_string())?;
     same("the processor", &needs.cpu, &cpu())?;
     same("an agent of protocol", &needs.protocol.to_string(), &PROTOCOL.to_string())?;
-    same("the devices", &needs.shape, &here.shape)
+    let (wanted, here) = difference(&needs.shape, &here.shape);
+    same("devices and settings", &wanted, &here)
+}
+
+/// The words of each that the other has not: two shapes are long, and differ little.
+fn difference(wanted: &str, here: &str) -> (String, String) {
+    let only = |of: &str, other: &str| {
+        let known: Vec<_> = other.split(' ').collect();
+        of.split(' ').filter(|word| !known.contains(word)).collect::<Vec<_>>().join(" ")
+    };
+    match (only(wanted, here), only(here, wanted)) {
+        // The same words in another order.
+        (left, right) if left == right && wanted != here => (wanted.to_owned(), here.to_owned()),
+        differing => differing,
+    }
 }
 
 /// Refuses a monitor that is not the one that saved the state.

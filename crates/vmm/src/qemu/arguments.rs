@@ -11,9 +11,10 @@ pub(super) const LINK_FD: i32 = 3;
 pub(super) const QMP_FD: i32 = 4;
 pub(super) const STATE_FD: i32 = 5;
 
-/// MiB for translated code. Smaller buffers are flushed too often while a
-/// guest boots; larger ones are memory that every machine holds.
-const TRANSLATION_BUFFER_MIB: u32 = 64;
+/// MiB for translated code: smaller buffers are flushed too often while a guest boots.
+const BOOT_BUFFER_MIB: u32 = 64;
+/// The same for a guest that has booted: it bounds what its work comes to hold.
+const COPY_BUFFER_MIB: u32 = 32;
 
 /// What a machine begins with.
 #[derive(Debug, Clone, Copy)]
@@ -31,6 +32,8 @@ pub(super) fn arguments(spec: &LaunchSpec, from: From<'_>) -> Vec<OsString> {
         From::Boot => boot(spec),
         From::Saved(memory) => saved(spec, memory),
     });
+    let buffer = if matches!(from, From::Boot) { BOOT_BUFFER_MIB } else { COPY_BUFFER_MIB };
+    args.extend(words(&["-accel", &accelerator(spec.accelerator, buffer)]));
     args.extend(channels());
     for (index, disk) in spec.disks.iter().enumerate() {
         args.extend(self::disk(index, disk));
@@ -52,8 +55,6 @@ fn machine(spec: &LaunchSpec) -> Vec<OsString> {
         // Devices that no guest of ours uses cost time to make and to probe.
         "-M",
         MACHINE,
-        "-accel",
-        &accelerator(spec.accelerator),
         "-cpu",
         cpu(spec.accelerator),
         "-smp",
@@ -107,18 +108,20 @@ pub(super) fn shape(spec: &LaunchSpec) -> String {
     format!("{} disks {} network {}", words.join(" "), disks.join(","), spec.network.is_some())
 }
 
-fn accelerator(accelerator: Accelerator) -> String {
+fn accelerator(accelerator: Accelerator, buffer_mib: u32) -> String {
     match accelerator {
         Accelerator::Kvm => "kvm".to_owned(),
-        Accelerator::Tcg => format!("tcg,tb-size={TRANSLATION_BUFFER_MIB}"),
+        Accelerator::Tcg => format!("tcg,tb-size={buffer_mib}"),
     }
 }
 
 fn cpu(accelerator: Accelerator) -> &'static str {
     match accelerator {
         Accelerator::Kvm => "host",
-        // Under translation `rep movsb` is slower than the loop that it replaces.
-        Accelerator::Tcg => "max,-erms",
+        // Under translation `rep movsb` is slower than the loop that it replaces,
+        // and each step over the wall that SMAP is ends a block of code: a
+        // guest that has just been restored has an eighth more to translate.
+        Accelerator::Tcg => "max,-erms,-smap",
     }
 }
 
