@@ -40,7 +40,9 @@ pub(crate) fn files(home: &Path, run: &Path) -> Vec<PathBuf> {
     left.extend(boots.iter().flat_map(|boot| entries(boot)).filter(|memory| !is_kept(memory)));
     left.extend(entries(&run.join("verified")).into_iter().filter(|note| !is_kept(note)));
     left.extend(entries(&snapshots).into_iter().filter(|path| !is_kept(path) && !is_housekeeping(path)));
-    left.extend(entries(&snapshots.join(".tags")).into_iter().filter(|tag| !name(tag).starts_with("runtime-")));
+    left.extend(
+        entries(&snapshots.join(".tags")).into_iter().filter(|tag| !name(tag).starts_with("runtime-")),
+    );
     left.extend(entries(run).into_iter().filter(|path| name(path).starts_with("runtime-")));
     left
 }

@@ -8,8 +8,10 @@
 
 mod guest_program;
 mod image;
+mod kept;
 mod leftovers;
 mod outcome;
+mod poller;
 mod prepared;
 mod registry;
 mod tap;
@@ -18,7 +20,9 @@ mod world;
 
 pub use guest_program::guest_program;
 pub use image::{Image, Layer, sha256};
+pub use kept::{Served, flip};
 pub use outcome::Outcome;
+pub use poller::Poller;
 pub use registry::Registry;
 pub use tap::Tap;
 pub use wait::{signal, until};

@@ -119,7 +119,7 @@ pub(crate) async fn start(engine: &Engine, wanted: Wanted<'_>) -> Result<Warm, R
                 error = chain(&error),
                 "removed"
             );
-            if let Err(error) = snapshot::discard(&engine.snapshots(), &snapshot) {
+            if let Err(error) = snapshot::discard(engine, &snapshot) {
                 tracing::warn!(component = "runtime", error = chain(&error), "cannot be removed");
             }
             Err(error)
@@ -139,6 +139,8 @@ async fn ensure(engine: &Engine, wanted: Wanted<'_>) -> Result<Snapshot, Runtime
     if let Some(found) = store.runtime(key.as_str())? {
         return Ok(found);
     }
+    // One that was damaged so that it cannot be read would be told of for ever.
+    snapshot::discard_damaged(&store, key.as_str())?;
     build(engine, wanted, key).await
 }
 
@@ -256,6 +258,9 @@ async fn hello(
 /// Whether a `run` on this host may still start copies of it: its agent and
 /// its monitor are the ones that are used here now.
 pub(crate) fn is_current(engine: &Engine, snapshot: &Snapshot) -> bool {
+    if engine.snapshots().is_retired(&snapshot.manifest.id) {
+        return false;
+    }
     let requires = &snapshot.manifest.requires;
     let kernel = Kernel::load(engine.home().home()).map(|kernel| kernel.manifest.image.sha256);
     requires.agent_blake3 == agent::digest() && kernel.is_ok_and(|kernel| kernel == requires.kernel_sha256)

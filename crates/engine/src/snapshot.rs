@@ -24,7 +24,7 @@ pub use manifest::{FileEntry, Kind, Manifest, Requirements};
 pub(crate) use manifest::{STATE, disk};
 pub(crate) use memory::flat;
 pub use prune::{Removed, prune, remove, remove_damaged};
-pub(crate) use prune::{discard, sweep_forks};
+pub(crate) use prune::{discard, discard_damaged, sweep_forks};
 pub use store::{FindSnapshotError, Snapshot, Snapshots};
 pub use take::TakeError;
 pub(crate) use take::{Taken, Taking};

@@ -2,10 +2,13 @@
 
 mod agent;
 mod bad_input;
+mod clones;
 mod images;
 mod manage;
 mod monitor;
 mod network;
 mod run;
+mod runtime;
 mod setup;
+mod snapshots;
 mod volumes;

@@ -93,6 +93,7 @@ fn inspect_says_all_there_is_to_know() {
         ("/Args", json!(["1000"])),
         ("/ImageName", json!("localhost/busybox:latest")),
         ("/Driver", json!("qemu")),
+        ("/BootMethod", json!("warm")),
         ("/State/Status", json!("running")),
         ("/State/Running", json!(true)),
         ("/Config/Hostname", json!(id[..12])),

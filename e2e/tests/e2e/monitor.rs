@@ -79,7 +79,7 @@ fn a_killed_vmm_is_told_and_cleared_away() {
 fn a_vmm_killed_while_the_guest_boots_is_an_error_with_its_stage() {
     let world = World::new(User::Root);
     let image = world.busybox();
-    let child = world.spawn(["run", "--rm", &image, "true"]);
+    let child = world.spawn(["run", "--rm", "--cold", &image, "true"]);
     let vmm = until("QEMU runs", || {
         world.processes().into_iter().find(|(_, arguments)| arguments.contains("-M microvm"))
     });

@@ -180,9 +180,8 @@ async fn go(children: Vec<(String, Child)>) -> Vec<Cloned> {
 }
 
 fn forget(engine: &Engine, id: &SnapshotId) {
-    let store = engine.snapshots();
-    if let Ok(snapshot) = store.read(id) {
-        crate::snapshot::discard(&store, &snapshot).ok();
+    if let Ok(snapshot) = engine.snapshots().read(id) {
+        crate::snapshot::discard(engine, &snapshot).ok();
     }
 }
 

@@ -48,20 +48,44 @@ pub fn remove_damaged(engine: &Engine, word: &str) -> Result<bool, StoreError> {
     let _all = store.lock()?;
     let Some(dir) = store.damaged_dir(word) else { return Ok(false) };
     remove_dir(&dir).map_err(|source| StoreError::Io { step: "remove", path: dir.clone(), source })?;
-    fs::remove_file(store.tags().join(word)).ok();
+    // Its own list of names could not be read.
+    for tag in fs::read_dir(store.tags()).into_iter().flatten().flatten() {
+        if fs::read_link(tag.path()).is_ok_and(|to| Some(to.as_os_str()) == dir.file_name()) {
+            fs::remove_file(tag.path()).ok();
+        }
+    }
     Ok(true)
 }
 
-/// Removes a runtime snapshot that is broken. What was made of it goes on, and
-/// keeps it from being removed.
-pub(crate) fn discard(store: &Snapshots, snapshot: &Snapshot) -> Result<(), StoreError> {
+/// Removes a snapshot that is of no use. One that others are built on, or that
+/// machines run on which may yet be kept, stays for them, and is not copied any more.
+pub(crate) fn discard(engine: &Engine, snapshot: &Snapshot) -> Result<(), StoreError> {
+    let store = &engine.snapshots();
     let _all = store.lock()?;
     let id = &snapshot.manifest.id;
-    let is_parent = store.list()?.iter().any(|other| other.manifest.parent.as_ref() == Some(id));
-    if is_parent || !snapshot.dir.exists() {
+    if !snapshot.dir.exists() {
         return Ok(());
     }
+    let is_parent = store.list()?.iter().any(|other| other.manifest.parent.as_ref() == Some(id));
+    if is_parent || used(engine).is_ok_and(|used| used.contains(id)) {
+        let path = store.retired(id);
+        return store.retire(id).map_err(|source| StoreError::Io { step: "make", path, source });
+    }
     vanish(store, snapshot).map(drop)
+}
+
+/// Removes a snapshot of which nothing but its tag can be read, unless others
+/// are built on it.
+pub(crate) fn discard_damaged(store: &Snapshots, tag: &str) -> Result<(), StoreError> {
+    let _all = store.lock()?;
+    let Some(dir) = store.damaged_dir(tag) else { return Ok(()) };
+    let is_it = |id: &SnapshotId| dir.file_name().is_some_and(|name| name.to_string_lossy() == id.short());
+    if store.list()?.iter().any(|other| other.manifest.parent.as_ref().is_some_and(is_it)) {
+        return Ok(());
+    }
+    remove_dir(&dir).map_err(|source| StoreError::Io { step: "remove", path: dir.clone(), source })?;
+    fs::remove_file(store.tags().join(tag)).ok();
+    Ok(())
 }
 
 /// First out of sight, in one step; then piece by piece.
@@ -75,10 +99,12 @@ fn vanish(store: &Snapshots, snapshot: &Snapshot) -> Result<Removed, StoreError>
     remove_dir(&gone).map_err(io("remove"))?;
     fs::rename(&snapshot.dir, &gone).map_err(io("remove"))?;
     remove_dir(&gone).map_err(io("remove"))?;
-    if let Some(tag) = &snapshot.manifest.tag {
+    if let Some(tag) = snapshot.manifest.tag.as_ref().filter(|_| !store.is_retired(id)) {
         fs::remove_file(store.tags().join(tag.as_str())).ok();
     }
+    fs::remove_file(store.retired(id)).ok();
     super::memory::sweep(store);
+    super::verify::sweep(store);
     Ok(Removed {
         id: id.clone(),
         called: snapshot.manifest.called().to_owned(),

@@ -15,6 +15,10 @@ use crate::machine::{MachineName, remove_dir};
 /// What the directory of a snapshot that is being removed begins with.
 pub(super) const GOING: &str = ".gone-";
 
+/// What the mark of a runtime snapshot begins with that is kept for those
+/// which are built on it, and is not copied any more.
+const RETIRED: &str = ".retired-";
+
 /// All snapshots of a home directory.
 #[derive(Debug, Clone)]
 pub struct Snapshots {
@@ -137,8 +141,23 @@ impl Snapshots {
         let is_it = |snapshot: &Snapshot| {
             snapshot.manifest.kind == Kind::Runtime
                 && snapshot.manifest.tag.as_ref().is_some_and(|tag| tag.as_str() == key)
+                && !self.is_retired(&snapshot.manifest.id)
         };
         Ok(self.list()?.into_iter().find(is_it))
+    }
+
+    /// Has a runtime snapshot copied no more, and lets another have its tag.
+    pub(super) fn retire(&self, id: &SnapshotId) -> io::Result<()> {
+        File::create(self.retired(id)).map(drop)
+    }
+
+    /// Whether a runtime snapshot is only kept for those that are built on it.
+    pub(crate) fn is_retired(&self, id: &SnapshotId) -> bool {
+        self.retired(id).exists()
+    }
+
+    pub(super) fn retired(&self, id: &SnapshotId) -> PathBuf {
+        self.home.snapshots().join(format!("{RETIRED}{}", id.short()))
     }
 
     /// Where tags point to their snapshots: for those whose manifest cannot be read.
@@ -157,7 +176,10 @@ impl Snapshots {
 
     /// Refuses a tag that another snapshot has.
     pub(crate) fn check_tag(&self, tag: &MachineName) -> Result<(), StoreError> {
-        let other = self.list()?.into_iter().find(|other| other.manifest.tag.as_ref() == Some(tag));
+        let has_it = |other: &Snapshot| {
+            other.manifest.tag.as_ref() == Some(tag) && !self.is_retired(&other.manifest.id)
+        };
+        let other = self.list()?.into_iter().find(has_it);
         match other {
             Some(other) => {
                 Err(StoreError::TagTaken { tag: tag.clone(), owner: other.manifest.id.short().to_owned() })
@@ -182,6 +204,7 @@ impl Snapshots {
             }
         }
         super::memory::sweep(self);
+        super::verify::sweep(self);
     }
 
     fn dirs(&self) -> Result<Vec<PathBuf>, StoreError> {

@@ -1,0 +1,280 @@
+//! `mimeo snapshot run`: copies of a snapshot, side by side.
+
+use std::time::Duration;
+
+use e2e::{Image, Layer, Outcome, User, World, as_root_and_user, until};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+/// Serves what the machine holds: whose page it is shows who answers.
+const SERVE: &str = "mkdir /www; hostname > /www/index.html; exec httpd -f -p 8000 -h /www";
+
+/// A machine `web` of 128 MiB, kept as `kept`.
+fn kept(world: &World, args: &[&str]) {
+    let image = world.busybox();
+    let start = ["--name", "web", "-m", "128m"].iter().chain(args).copied();
+    world.start(start.chain([&*image, "sh", "-c", SERVE]));
+    until("it serves", || (world.sh("web", "cat /www/index.html 2>&-; true") != "").then_some(()));
+    world.keep("web", "kept");
+}
+
+fn text<'a>(value: &'a Value, name: &str) -> &'a str {
+    value[name].as_str().unwrap_or_else(|| panic!("no {name} in {value}"))
+}
+
+as_root_and_user!(copies_run_side_by_side, |world| {
+    kept(world, &["-p", "127.0.0.1::8000", "-e", "A=old", "-e", "B=old"]);
+    let copies = world.copies(&["kept", "-n", "3", "--name", "copy", "-e", "A=new"]);
+    let names: Vec<_> = copies.iter().map(|copy| text(copy, "name")).collect();
+    assert_eq!(names, ["copy-1", "copy-2", "copy-3"]);
+    for name in &names {
+        // Its own name, environment, disk and network.
+        assert_eq!(
+            world.sh(name, "echo $A $B; grep -o 'A=.*' /run/mimeo/env; ls /own 2>&-; true"),
+            "new old\nA=new"
+        );
+        world.sh(name, &format!("echo {name} > /own; echo {name} > /www/index.html"));
+    }
+    for name in &names {
+        assert_eq!(world.sh(name, "cat /own"), *name);
+        let address = world.published(name, "8000");
+        assert_eq!(world.page(&address).as_deref(), Some(&*format!("{name}\n")));
+        let machine = world.inspect(name);
+        assert_eq!(text(&machine, "BootMethod"), "clone");
+        assert_eq!(machine["Identity"].as_array().map(Vec::len), Some(10), "{machine:#}");
+    }
+    assert_eq!(world.sh("web", "ls /own 2>&-; true"), "");
+    let mut ports: Vec<_> = names.iter().map(|name| world.published(name, "8000")).collect();
+    ports.sort();
+    ports.dedup();
+    assert_eq!(ports.len(), 3);
+    // They are machines as all others.
+    let pid = copies[0]["pid"].to_string();
+    world.mimeo(["ls", "--pid", &pid, "-q"]).ok().printed(&format!("{}\n", &text(&copies[0], "id")[..12]));
+    world.mimeo(["logs", "copy-1"]).ok();
+    world.mimeo(["stop", "-t", "0", "copy-1"]).ok().printed("copy-1\n");
+    world.mimeo(["rm", "copy-1"]).ok();
+    assert_eq!(world.sh("copy-2", "echo on"), "on");
+    world.assert_removes_all();
+});
+
+#[test]
+fn what_a_copy_prints_is_in_its_own_log() {
+    let world = World::new(User::Root);
+    let image = world.busybox();
+    let shell = "echo first; while [ ! -e /end ]; do sleep 0.1; done; echo last in $(hostname); exit 4";
+    world.start(["--name", "web", "-m", "128m", &image, "sh", "-c", shell]);
+    until("it has begun", || (world.mimeo(["logs", "web"]).stdout == "first\n").then_some(()));
+    world.keep("web", "kept");
+    let id = text(&world.copies(&["kept", "--name", "copy"])[0], "id")[..12].to_owned();
+    let waiting = world.spawn(["wait", "copy"]);
+    world.sh("copy", "touch /end");
+    Outcome::of(waiting).ok().printed("4\n");
+    world.mimeo(["logs", "copy"]).ok().printed(&format!("last in {id}\n"));
+    world.mimeo(["logs", "web"]).ok().printed("first\n");
+    world.assert_removes_all();
+}
+
+#[test]
+fn ports_are_published_as_asked_for() {
+    let world = World::new(User::Root);
+    kept(&world, &[]);
+    world.copies(&["kept", "--name", "one", "-p", "127.0.0.1::8000"]);
+    until("the copy answers", || world.page(&world.published("one", "8000")));
+    let taken = world.published("one", "8000");
+    world
+        .mimeo(["snapshot", "run", "kept", "--name", "two", "-p", &format!("{taken}:8000")])
+        .code(125)
+        .told("it is in use");
+    world
+        .mimeo(["snapshot", "run", "kept", "-n", "2", "-p", "8080:8000"])
+        .code(125)
+        .told("several copies cannot have the same port");
+    world.mimeo(["rm", "-f", "one"]).ok();
+    world.mimeo(["ps", "--format", "{{.Names}}"]).ok().printed("web\n");
+    world.assert_removes_all();
+}
+
+#[test]
+fn of_two_copies_with_one_name_there_is_one() {
+    let world = World::new(User::Root);
+    kept(&world, &[]);
+    let run = || world.spawn(["snapshot", "run", "kept", "--name", "copy"]);
+    let outcomes = [run(), run()].map(Outcome::of);
+    let mut codes = outcomes.each_ref().map(|outcome| outcome.code);
+    codes.sort();
+    assert_eq!(codes, [0, 125], "{outcomes:#?}");
+    let refused = outcomes.into_iter().find(|outcome| outcome.code != 0).expect("one");
+    refused.told("the name \"copy\" is in use");
+    assert_eq!(world.sh("copy", "echo on"), "on");
+    // Of several, only the one that cannot be is refused.
+    let some = world.mimeo(["snapshot", "run", "kept", "--name", "web", "-n", "2"]).ok();
+    some.printed("web-1\nweb-2\n");
+    let some =
+        world.mimeo(["snapshot", "run", "kept", "--name", "web", "-n", "3", "--json"]).code(125).json();
+    let told = |n: usize| some[n]["error"].as_str().unwrap_or_default().to_owned();
+    assert!(told(0).contains("web-1") && told(1).contains("web-2") && told(2).is_empty(), "{some:#}");
+    assert_eq!(text(&some[2], "name"), "web-3");
+    world.assert_removes_all();
+}
+
+#[test]
+fn copies_outlive_their_snapshot() {
+    let world = World::new(User::Root);
+    let image = world.busybox();
+    world.start(["--name", "web", "-m", "128m", &image, "sleep", "1000"]);
+    world.sh(
+        "web",
+        "head -c 9000000 /dev/urandom > /file; sync; cp /file /dev/shm/file; md5sum < /file > /sum",
+    );
+    world.keep("web", "kept");
+    world.copies(&["kept", "-n", "2", "--name", "copy"]);
+    world.mimeo(["snapshot", "rm", "kept"]).ok();
+    world.mimeo(["rm", "-f", "web"]).ok();
+    world.mimeo(["snapshot", "run", "kept"]).code(125).told("no snapshot");
+    for copy in ["copy-1", "copy-2"] {
+        world.sh(copy, "md5sum < /file | cmp - /sum; md5sum < /dev/shm/file | cmp - /sum");
+        assert_eq!(world.sh(copy, "head -c 9000000 /dev/zero > /more; sync; wc -c < /more"), "9000000");
+    }
+    // There is nothing any more that they could be kept as a difference to.
+    for act in [&["snapshot", "create"][..], &["fork"]] {
+        world.mimeo(act.iter().chain(&["copy-1"])).code(125).told("which was removed");
+        world.sh("copy-1", "md5sum < /file | cmp - /sum");
+    }
+    world.assert_removes_all();
+}
+
+#[test]
+fn a_clock_that_was_wrong_is_right_in_the_copy() {
+    let world = World::new(User::Root);
+    kept(&world, &[]);
+    let seconds = |machine: &str| world.sh(machine, "date +%s").parse::<i64>().expect("seconds");
+    let host = || {
+        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        since.expect("after 1970").as_secs() as i64
+    };
+    // As long as its virtual machine stands still, so does its clock.
+    let vmm = world.inspect("web")["State"]["VmmPid"].as_i64().expect("a process id");
+    let vmm = Pid::from_raw(vmm as i32).expect("a process id");
+    kill_process(vmm, Signal::STOP).expect("it lives");
+    std::thread::sleep(Duration::from_secs(4));
+    kill_process(vmm, Signal::CONT).expect("it lives");
+    let set = world.mimeo(["exec", "web", "date", "-s", "2001-01-01 00:00:00"]);
+    println!("set the clock: {set:?}");
+    world.keep("web", "late");
+    world.copies(&["late", "--name", "copy"]);
+    assert!((seconds("copy") - host()).abs() <= 1, "{} {}", seconds("copy"), host());
+    world.assert_removes_all();
+}
+
+#[test]
+fn a_copy_that_is_killed_while_it_loads_is_told_and_leaves_nothing() {
+    let world = World::new(User::Root);
+    kept(&world, &[]);
+    let sources = world.monitors();
+    for millis in [0, 10, 30, 60] {
+        let run = world.spawn(["snapshot", "run", "kept", "-n", "3", "--name", "copy"]);
+        let one =
+            until("one is being made", || world.monitors().into_iter().find(|pid| !sources.contains(pid)));
+        std::thread::sleep(Duration::from_millis(millis));
+        kill_process(Pid::from_raw(one).expect("a process id"), Signal::KILL).ok();
+        let outcome = Outcome::of(run);
+        // It may have been ready before.
+        if outcome.code != 0 {
+            assert_eq!(outcome.stdout.lines().count(), 2, "{outcome:#?}");
+            outcome.code(125).told("it was killed");
+        }
+        let left = world.mimeo(["ps", "-q"]).stdout.lines().count();
+        assert_eq!(left, 3, "after {millis} ms");
+        for copy in ["copy-1", "copy-2", "copy-3"] {
+            world.mimeo(["rm", "-f", copy]);
+        }
+        assert_eq!(world.monitors(), sources, "after {millis} ms");
+    }
+    world.mimeo(["rm", "-f", "-a"]).ok();
+    world.assert_removes_all();
+}
+
+#[test]
+fn those_that_there_is_no_memory_for_are_refused_by_name() {
+    let world = World::new(User::Root);
+    kept(&world, &[]);
+    let stats = world.mimeo(["stats", "--no-stream", "--json"]).ok().json();
+    let taken = stats[0]["host_pss_bytes"].as_u64().expect("bytes") >> 20;
+    let mut command = world.command(["snapshot", "run", "kept", "-n", "12", "--name", "copy", "--json"]);
+    // Enough for six and a half.
+    command.env("MIMEO_MEMORY", format!("{}m", taken.max(40) + 6 * 40 + 20));
+    let copies = world.finish(command).code(125).json();
+    let (well, refused): (Vec<_>, Vec<_>) =
+        copies.as_array().expect("a list").iter().partition(|copy| copy["error"].is_null());
+    assert!((5..=7).contains(&well.len()) && well.len() + refused.len() == 12, "{copies:#}");
+    for (n, copy) in refused.iter().enumerate() {
+        let name = format!("copy-{}", well.len() + n + 1);
+        let told = text(copy, "error");
+        assert!(told.contains(&name) && told.contains("there is no room for it"), "{told}");
+    }
+    for copy in well {
+        assert_eq!(world.sh(text(copy, "name"), "echo on"), "on");
+    }
+    world.assert_removes_all();
+}
+
+/// An image with one more file, and a machine of it that is kept as `kept`.
+fn kept_with(world: &World, layer: Layer) {
+    let image = world.image(&Image::busybox("own").layer(layer));
+    world.start(["--name", "web", "-m", "128m", &image, "sleep", "1000"]);
+    world.keep("web", "kept");
+}
+
+#[track_caller]
+fn refused(world: &World, line: &str, why: &str) {
+    let outcome = world.mimeo(["snapshot", "run", "kept", "--name", "copy"]).code(125).printed("");
+    let outcome = outcome.told(line).told(why);
+    println!("{}", outcome.stderr);
+    world.mimeo(["ps", "-a", "--format", "{{.Names}}"]).ok().printed("web\n");
+    world.mimeo(["fork", "web", "-n", "2"]).code(125).printed("").told(line).told(why);
+    world.mimeo(["ps", "-a", "--format", "{{.Names}}"]).ok().printed("web\n");
+    assert_eq!(world.sh("web", "echo on"), "on");
+    world.assert_removes_all();
+}
+
+#[test]
+fn a_hook_that_fails_is_the_end_of_its_copy() {
+    let world = World::new(User::Root);
+    let hook = "#!/bin/sh\necho no luck >&2\nexit 3\n";
+    kept_with(&world, Layer::default().file("etc/mimeo/clone.d/10-hook", 0o755, hook));
+    refused(&world, "hooks", "10-hook");
+}
+
+#[test]
+fn a_host_key_that_cannot_be_made_is_the_end_of_its_copy() {
+    let world = World::new(User::Root);
+    let layer = Layer::default().file("etc/ssh/ssh_host_ed25519_key", 0o600, "a key").file(
+        "bin/ssh-keygen",
+        0o755,
+        "#!/bin/sh\necho no randomness >&2\nexit 1\n",
+    );
+    kept_with(&world, layer);
+    refused(&world, "ssh_keys", "no randomness");
+}
+
+#[test]
+fn a_hook_runs_before_the_workload_goes_on() {
+    let world = World::new(User::Root);
+    let hook =
+        "#!/bin/sh\necho $MIMEO_GENERATION $(cat /run/mimeo/generation) $(hostname) > /hooked\nsleep 0.3\n";
+    let layer = Layer::default().file("etc/mimeo/clone.d/10-hook", 0o755, hook);
+    let image = world.image(&Image::busybox("own").layer(layer));
+    let shell = "g=$(cat /run/mimeo/generation); while [ \"$(cat /run/mimeo/generation)\" = $g ]; do :; done; \
+                 cat /hooked; exec sleep 1000";
+    world.start(["--name", "web", "-m", "128m", &image, "sh", "-c", shell]);
+    std::thread::sleep(Duration::from_millis(300));
+    world.keep("web", "kept");
+    let copy = world.copies(&["kept", "--name", "copy"]).remove(0);
+    let logged =
+        until("it has noticed", || Some(world.mimeo(["logs", "copy"]).stdout).filter(|log| !log.is_empty()));
+    let (generation, host) = (text(&copy, "generation"), &text(&copy, "id")[..12]);
+    assert_eq!(logged, format!("{generation} {generation} {host}\n"));
+    assert_eq!(world.mimeo(["logs", "web"]).ok().stdout, "");
+    world.assert_removes_all();
+}

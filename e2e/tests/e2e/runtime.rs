@@ -1,0 +1,122 @@
+//! Every run is warm: it copies a guest that has booted before.
+
+use std::fs;
+use std::path::PathBuf;
+
+use e2e::{Outcome, User, World, as_root_and_user, flip, until};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+/// Runs a machine to its end, and tells how it was booted and why.
+#[track_caller]
+fn booted(world: &World, args: &[&str]) -> (String, Value) {
+    world.mimeo(["run", "--name", "job"].iter().chain(args)).code(0).printed("fine\n");
+    let machine = world.inspect("job");
+    world.mimeo(["rm", "job"]).ok();
+    (machine["BootMethod"].as_str().expect("a word").to_owned(), machine["BootReason"].clone())
+}
+
+/// The directories of the runtime snapshots.
+fn runtimes(world: &World) -> Vec<PathBuf> {
+    let dirs = fs::read_dir(world.home().join("snapshots")).expect("readable").flatten();
+    dirs.map(|entry| entry.path())
+        .filter(|dir| !dir.file_name().expect("a name").to_string_lossy().starts_with('.'))
+        .collect()
+}
+
+as_root_and_user!(the_first_run_makes_what_the_second_copies, |world| {
+    let world = World::cold(world.user());
+    let image = world.busybox();
+    assert_eq!(booted(&world, &[&image, "echo", "fine"]), ("warm".into(), Value::Null));
+    let made = runtimes(&world);
+    assert_eq!(made.len(), 1);
+    assert_eq!(booted(&world, &[&image, "echo", "fine"]), ("warm".into(), Value::Null));
+    // One for each shape.
+    assert_eq!(booted(&world, &["-m", "128m", &image, "echo", "fine"]).0, "warm");
+    assert_eq!(runtimes(&world).len(), 2);
+    world.assert_empty();
+});
+
+#[test]
+fn a_cold_boot_is_there_for_who_asks() {
+    let world = World::new(User::Root);
+    let image = world.busybox();
+    let (method, reason) = booted(&world, &["--cold", &image, "echo", "fine"]);
+    assert_eq!((method.as_str(), reason.as_str()), ("cold", Some("asked for with --cold")));
+    world.assert_empty();
+}
+
+#[test]
+fn first_runs_at_once_make_one() {
+    let world = World::cold(User::Root);
+    let image = world.busybox();
+    world.mimeo(["pull", "-q", &image]).code(0);
+    let children: Vec<_> = (0..3).map(|_| world.spawn(["run", "--rm", &image, "echo", "fine"])).collect();
+    children.into_iter().for_each(|child| drop(Outcome::of(child).ok().printed("fine\n")));
+    assert_eq!(runtimes(&world).len(), 1);
+    world.assert_empty();
+}
+
+#[test]
+fn a_damaged_one_costs_a_cold_boot_and_is_made_anew() {
+    for file in ["memory", "state", "manifest.json", "manifest.blake3"] {
+        let world = World::new(User::Root);
+        let image = world.busybox();
+        let before = runtimes(&world);
+        flip(&before[0].join(file));
+        let (method, reason) = booted(&world, &[&image, "echo", "fine"]);
+        if file.starts_with("manifest") {
+            // It is not known for what it was, and so not missed.
+            assert_eq!((method.as_str(), reason), ("warm", Value::Null), "{file}");
+        } else {
+            let path = before[0].join(file).display().to_string();
+            assert!(method == "cold" && reason.as_str().is_some_and(|why| why.contains(&path)), "{reason}");
+        }
+        assert_eq!(booted(&world, &[&image, "echo", "fine"]).0, "warm", "{file}");
+        assert_ne!(runtimes(&world), before, "{file}");
+        assert_eq!(runtimes(&world).len(), 1, "{file}");
+        // Nobody hears of it again.
+        world.mimeo(["run", "--rm", &image, "echo", "fine"]).ok().printed("fine\n");
+        world.assert_empty();
+    }
+}
+
+#[test]
+fn a_damaged_one_under_a_snapshot_is_not_used_again() {
+    let world = World::new(User::Root);
+    let image = world.busybox();
+    world.start(["--name", "web", &image, "sleep", "1000"]);
+    world.keep("web", "kept");
+    let damaged = runtimes(&world).into_iter().find(|dir| *dir != world.snapshot_dir("kept")).expect("one");
+    flip(&damaged.join("memory"));
+    assert_eq!(booted(&world, &[&image, "echo", "fine"]).0, "cold");
+    assert_eq!(booted(&world, &[&image, "echo", "fine"]).0, "warm");
+    // What is built on it is refused with its file named.
+    let file = damaged.join("memory").display().to_string();
+    world.mimeo(["snapshot", "run", "kept"]).code(125).told(&file).told("damaged");
+    world.assert_removes_all();
+}
+
+#[test]
+fn one_whose_monitor_dies_costs_a_cold_boot() {
+    let world = World::new(User::Root);
+    let image = world.busybox();
+    world.start(["--name", "web", &image, "sleep", "1000"]);
+    let web = world.inspect("web")["State"]["VmmPid"].as_i64();
+    let child = world.spawn(["run", "--name", "job", &image, "echo", "fine"]);
+    let vmm = until("QEMU restores", || {
+        let mut others = world.processes().into_iter().filter(|(pid, _)| Some(i64::from(*pid)) != web);
+        others.find(|(_, arguments)| arguments.contains("-incoming"))
+    });
+    kill_process(Pid::from_raw(vmm.0).expect("a process id"), Signal::KILL).expect("it lives");
+    Outcome::of(child).code(0).printed("fine\n");
+    let machine = world.inspect("job");
+    assert_eq!(machine["BootMethod"], "cold", "{machine:#}");
+    world.mimeo(["rm", "job"]).ok();
+    assert_eq!(booted(&world, &[&image, "echo", "fine"]).0, "warm");
+    // What runs on the one that was given up can be copied all the same.
+    world.keep("web", "kept");
+    world.copies(&["kept", "--name", "copy"]);
+    assert_eq!(world.sh("copy", "echo on"), "on");
+    world.assert_removes_all();
+}
