@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use mimeo_pager::{PAGE, PagerError, Pages, lay};
 
 use super::manifest::{MEMORY, PAGES};
-use super::{LoadError, Snapshot, Snapshots};
+use super::{LoadError, Snapshot, Snapshots, verify};
 use crate::machine::{boot_id, remove_dir};
 
 /// The file that machines map. A snapshot without a parent has it; for
@@ -23,6 +23,8 @@ pub(crate) fn flat(store: &Snapshots, snapshot: &Snapshot) -> Result<PathBuf, Lo
         LoadError::Read { .. } => LoadError::Orphan { parent: parent.short().to_owned() },
         other => other,
     })?;
+    // What is laid out of damaged memory could not be told from what was saved.
+    verify(store, &parent)?;
     let below = flat(store, &parent)?;
     fs::create_dir_all(&dir).map_err(|source| LoadError::Read { path: dir.clone(), source })?;
     let limit = (u64::from(snapshot.manifest.requires.memory_mib) << 20) / PAGE;
