@@ -75,6 +75,9 @@ impl Draft {
         if let Some(tag) = &manifest.tag {
             self.store.check_tag(tag)?;
         }
+        if let Some(parent) = manifest.parent.as_ref().filter(|parent| !self.store.dir(parent).exists()) {
+            return Err(StoreError::Orphan { parent: parent.short().to_owned() });
+        }
         let io = |step, path: &Path| {
             let path = path.to_owned();
             move |source| StoreError::Io { step, path, source }

@@ -70,6 +70,12 @@ pub enum StoreError {
         /// The other's short id.
         owner: String,
     },
+    /// A copy is kept as a difference to what it is a copy of.
+    #[error("the machine is a copy of snapshot {parent}, which was removed: only with that could it be kept")]
+    Orphan {
+        /// The removed one's short id.
+        parent: String,
+    },
     /// Something was made of it.
     #[error("snapshot {snapshot} cannot be removed before what is built on it: {}", users.join(", "))]
     InUse {
