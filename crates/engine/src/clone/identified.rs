@@ -136,6 +136,8 @@ async fn go_on(
     changes: Option<CloneWishes>,
 ) -> Result<(), (Stage, StageError)> {
     let Restored { instance, planned, .. } = restored;
+    // It may have waited long.
+    planned.clock.skip();
     let claim = &mut planned.claim;
     let is_claimed = changes.is_some();
     if let Some(wishes) = changes {

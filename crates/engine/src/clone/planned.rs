@@ -38,12 +38,12 @@ pub(super) fn plan(engine: &Engine, order: &CloneOrder) -> Result<Planned, Stage
         known: engine.driver_names().collect::<Vec<_>>().join(", "),
     })?;
     let image = image(engine, &source)?;
-    let mut claim = engine.registry().claim(spec(&source, &order.wishes))?;
-    let record = &mut claim.record;
-    inherit(record, source, &snapshot);
-    record.process.env.extend(order.wishes.env.clone());
-    record.serve.clone_from(&order.serve);
-    record.waiting = order.hold == Hold::Pool;
+    let claim = engine.registry().claim_as(spec(&source, &order.wishes), |record| {
+        inherit(record, source, &snapshot);
+        record.process.env.extend(order.wishes.env.clone());
+        record.serve.clone_from(&order.serve);
+        record.waiting = order.hold == Hold::Pool;
+    })?;
     clock.lap("plan");
     Ok(Planned { claim, snapshot, image, driver, clock })
 }

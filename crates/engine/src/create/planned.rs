@@ -39,6 +39,11 @@ impl Stopwatch {
         Self { last: Instant::now(), stages: Vec::new() }
     }
 
+    /// What passed since the last stage was nobody's work.
+    pub(crate) fn skip(&mut self) {
+        self.last = Instant::now();
+    }
+
     /// A stage has ended.
     pub(crate) fn lap(&mut self, stage: &str) {
         let millis = self.last.elapsed().as_millis() as u64;

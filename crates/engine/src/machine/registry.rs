@@ -230,12 +230,22 @@ impl Registry {
     /// # Errors
     /// When the name is taken, no network is left, or the system refuses.
     pub fn claim(&self, spec: MachineSpec) -> Result<Claim, ClaimError> {
+        self.claim_as(spec, |_| {})
+    }
+
+    /// As [`Registry::claim`]; `known` adds to the first state what is known of the machine already.
+    pub(crate) fn claim_as(
+        &self,
+        spec: MachineSpec,
+        known: impl FnOnce(&mut Record),
+    ) -> Result<Claim, ClaimError> {
         let _all = self.lock_all()?;
         let others = self.list()?;
         let name = choose_name(&spec, &others)?;
         let id = MachineId::random();
         let mut record = Record::new(id, name, spec);
         record.network = plan_network(&record, &others)?;
+        known(&mut record);
         self.make(record)
     }
 

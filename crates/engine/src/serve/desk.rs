@@ -1,5 +1,7 @@
 //! What a server does for those who ask.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use mimeo_agent_protocol::link::Stream;
 use serde::{Deserialize, Serialize};
@@ -70,7 +72,8 @@ impl Desk {
                 return stream.sender.message(&ServeReply::Refused { place: 0, message });
             }
         };
-        let sender = std::sync::Arc::new(stream.sender);
+        // Whole: a receiver that goes would take the answers' way with it.
+        let stream = Arc::new(stream);
         let mut room = None;
         for (place, wishes) in wishes.into_iter().enumerate() {
             let work = match self.pool.take() {
@@ -82,15 +85,18 @@ impl Desk {
                 },
             };
             let order = self.pool.order(Hold::Never, wishes);
-            let (sender, end) = (sender.clone(), self.end.subscribe());
+            let (stream, end) = (stream.clone(), self.end.subscribe());
             self.copies.spawn(async move {
                 match work.done(&order).await {
                     Ok((child, clone)) => {
-                        sender.message(&ServeReply::Cloned { place, clone: Box::new(clone) });
-                        drop(sender);
+                        stream.sender.message(&ServeReply::Cloned { place, clone: Box::new(clone) });
+                        drop(stream);
                         keep(child, end).await;
                     }
-                    Err(error) => sender.message(&ServeReply::Refused { place, message: chain(&error) }),
+                    Err(error) => {
+                        let message = chain(&error);
+                        stream.sender.message(&ServeReply::Refused { place, message });
+                    }
                 }
             });
         }
