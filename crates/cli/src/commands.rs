@@ -40,7 +40,7 @@ const MEMORY: &str = "MIMEO_MEMORY";
 pub(crate) async fn run(arguments: Arguments) -> Result<i32, CliError> {
     match arguments.command {
         Command::Podman(command) | Command::Named(command) => podman(&engine()?, command).await,
-        Command::Setup(args) => setup::run(&engine()?, &args),
+        Command::Setup(args) => setup::run(&engine()?, &args).await,
         Command::Snapshot(verb) => snapshot::run(&engine()?, verb).await,
         Command::Fork(args) => fork::run(&engine()?, args).await,
         Command::Test(verb) => test::run(&engine()?, verb).await,

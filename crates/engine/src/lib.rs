@@ -22,7 +22,7 @@ pub mod log;
 pub mod machine;
 mod monitor;
 pub mod order;
-mod runtime;
+pub mod runtime;
 pub mod serve;
 pub mod setup;
 pub mod signal;

@@ -17,7 +17,8 @@ use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
 use crate::cause::chain;
-use crate::machine::MachineName;
+use crate::create::{StageError, launched};
+use crate::machine::{MachineName, MachineSpec, NetworkMode, Registry};
 use crate::setup::{Initramfs, Kernel};
 use crate::snapshot::{
     self, Here, Kind, LoadError, Manifest, Requirements, STATE, Snapshot, StoreError, TakeError, Taking,
@@ -36,7 +37,8 @@ const PLACEHOLDER_BYTES: u64 = 15 << 40;
 
 /// Why there is no copy of a runtime snapshot.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum RuntimeError {
+#[allow(missing_docs, reason = "each variant's message says it")]
+pub enum RuntimeError {
     #[error("the {driver} driver keeps no snapshots")]
     Driver { driver: &'static str },
     #[error(transparent)]
@@ -125,6 +127,29 @@ pub(crate) async fn start(engine: &Engine, wanted: Wanted<'_>) -> Result<Warm, R
             Err(error)
         }
     }
+}
+
+/// Makes the runtime snapshot for machines like `asked`, if there is none.
+///
+/// # Errors
+/// When a guest of that shape cannot be booted and kept here.
+pub async fn prepare(engine: &Engine, asked: &MachineSpec) -> Result<Snapshot, StageError> {
+    let driver = engine.driver(&asked.driver).ok_or_else(|| StageError::Driver {
+        name: asked.driver.clone(),
+        known: engine.driver_names().collect::<Vec<_>>().join(", "),
+    })?;
+    let kernel = Kernel::load(engine.home().home())?;
+    let (shape, _) = launched::shape(engine.home(), &kernel, asked)?;
+    let network = match asked.network {
+        NetworkMode::Rootless => Some(launched::user_network(&Registry::no_ones_network()?)),
+        NetworkMode::None => None,
+    };
+    let spec = LaunchSpec { network, ..shape };
+    let requires = launched::requires(driver.as_ref(), &kernel, &spec);
+    let (driver, kernel) = (driver.as_ref(), &kernel);
+    let wanted =
+        Wanted { driver, kernel, spec: &spec, requires: &requires, seconds: asked.start_timeout };
+    ensure(engine, wanted).await.map_err(|error| StageError::Runtime(Box::new(error)))
 }
 
 /// The runtime snapshot for a wish, made now if it is not there.

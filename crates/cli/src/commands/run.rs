@@ -2,7 +2,7 @@
 
 mod detached;
 mod foreground;
-mod settings;
+pub(crate) mod settings;
 
 use mimeo_engine::Engine;
 use mimeo_engine::machine::{NetworkMode, PullPolicy};

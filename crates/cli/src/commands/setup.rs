@@ -3,6 +3,7 @@
 mod kernel;
 mod preflight;
 mod rootfs;
+mod runtime;
 mod steps;
 
 use mimeo_engine::Engine;
@@ -27,12 +28,14 @@ enum Part {
     Kernel(kernel::Args),
     /// Make the guests' first filesystem
     Rootfs,
+    /// Boot a guest for machines to be copied from; `run` does it when it is first needed
+    Runtime(runtime::Args),
     /// Say what this host lacks, and how to get it
     Preflight,
 }
 
 /// Does one part, or all of them.
-pub(crate) fn run(engine: &Engine, args: &Args) -> Result<i32, CliError> {
+pub(crate) async fn run(engine: &Engine, args: &Args) -> Result<i32, CliError> {
     match &args.part {
         Some(Part::Kernel(own)) => {
             kernel::run(engine, own, args.json)?;
@@ -40,10 +43,12 @@ pub(crate) fn run(engine: &Engine, args: &Args) -> Result<i32, CliError> {
         }
         Some(Part::Rootfs) if args.json => rootfs::run(engine, rootfs::Told::Json).map(|()| 0),
         Some(Part::Rootfs) => rootfs::run(engine, rootfs::Told::Words).map(|()| 0),
+        Some(Part::Runtime(shape)) => runtime::run(engine, shape, args.json).await.map(|()| 0),
         Some(Part::Preflight) => preflight::run(engine, args.json),
         None => {
             kernel::prepare(engine, &kernel::Args::default())?;
             rootfs::run(engine, rootfs::Told::Nothing)?;
+            runtime::prepare(engine).await;
             preflight::run(engine, args.json)
         }
     }

@@ -148,6 +148,10 @@ pub enum StageError {
     #[error(transparent)]
     Snapshot(#[from] crate::snapshot::LoadError),
     #[error(transparent)]
+    Subnets(#[from] mimeo_net::SubnetsExhausted),
+    #[error(transparent)]
+    Runtime(Box<crate::runtime::RuntimeError>),
+    #[error(transparent)]
     Overlay(#[from] mimeo_image::overlay::OverlayError),
     #[error(transparent)]
     Restore(#[from] mimeo_vmm::RestoreError),

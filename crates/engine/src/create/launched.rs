@@ -1,6 +1,6 @@
 //! Stage 4: the virtual machine runs.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use mimeo_agent_protocol::link::Link;
 use mimeo_image::blank;
@@ -50,29 +50,21 @@ impl Networked {
         let mut imaged = self.imaged;
         let Planned { claim, kernel, driver, clock } = &mut imaged.planned;
         let scratch = Scratch::of(engine, &claim.record)?;
-        let chosen = accelerator::choose(engine.home(), claim.record.spec.accelerator)?;
         let writable = claim.dir.join(snapshot::disk(0));
         blank::copy(&engine.home().templates(), &writable, claim.record.spec.disk_bytes)?;
+        let (shape, told) = shape(engine.home(), kernel, &claim.record.spec)?;
         let spec = LaunchSpec {
             name: claim.record.id.short().to_owned(),
-            accelerator: chosen.accelerator,
-            kernel: kernel.image(),
-            initramfs: PathBuf::new(),
-            command_line: command_line(chosen.accelerator, engine.home()),
-            cpus: claim.record.spec.cpus,
-            memory_mib: claim.record.spec.memory_mib,
-            disks: vec![
-                disk(&imaged.image.rootfs, IMAGE_SERIAL, true),
-                disk(&writable, WRITABLE_SERIAL, false),
-            ],
+            disks: disks(&imaged.image.rootfs, &writable),
             network: claim.record.network.as_ref().map(user_network),
             console: claim.dir.join("console.log"),
+            ..shape
         };
         let requires = requires(driver.as_ref(), kernel, &spec);
         let started = start(engine, driver.as_ref(), kernel, &requires, spec, &claim.record.spec).await?;
         let record = &mut claim.record;
         record.vmm = ProcessIdentity::of(started.instance.process().pid);
-        record.accelerator = Some(chosen.told);
+        record.accelerator = Some(told);
         record.requires = Some(requires);
         record.boot_method = Some(if started.link.is_some() { WARM } else { COLD }.to_owned());
         record.generation = Some(identity::generation());
@@ -82,6 +74,34 @@ impl Networked {
         clock.lap("launch");
         Ok(Launched { imaged, instance: started.instance, link: started.link, scratch })
     }
+}
+
+/// A machine of this shape, without what is one machine's own; and what runs
+/// its instructions, and why.
+pub(crate) fn shape(
+    home: &Home,
+    kernel: &Kernel,
+    asked: &MachineSpec,
+) -> Result<(LaunchSpec, String), StageError> {
+    let chosen = accelerator::choose(home, asked.accelerator)?;
+    let spec = LaunchSpec {
+        name: String::new(),
+        accelerator: chosen.accelerator,
+        kernel: kernel.image(),
+        initramfs: PathBuf::new(),
+        command_line: command_line(chosen.accelerator, home),
+        cpus: asked.cpus,
+        memory_mib: asked.memory_mib,
+        disks: disks(Path::new(""), Path::new("")),
+        network: None,
+        console: PathBuf::new(),
+    };
+    Ok((spec, chosen.told))
+}
+
+/// The image's and the machine's own, in the order in which every machine has them.
+fn disks(image: &Path, writable: &Path) -> Vec<Disk> {
+    vec![disk(image, IMAGE_SERIAL, true), disk(writable, WRITABLE_SERIAL, false)]
 }
 
 /// A virtual machine, and how it came to run.
@@ -122,7 +142,7 @@ async fn start(
 }
 
 /// What a copy of this machine will need; the monitor's version is known when one is made.
-fn requires(driver: &dyn Driver, kernel: &Kernel, spec: &LaunchSpec) -> Requirements {
+pub(crate) fn requires(driver: &dyn Driver, kernel: &Kernel, spec: &LaunchSpec) -> Requirements {
     Requirements {
         driver: driver.name().to_owned(),
         version: String::new(),
@@ -137,7 +157,7 @@ fn requires(driver: &dyn Driver, kernel: &Kernel, spec: &LaunchSpec) -> Requirem
     }
 }
 
-fn disk(path: &std::path::Path, serial: &str, read_only: bool) -> Disk {
+fn disk(path: &Path, serial: &str, read_only: bool) -> Disk {
     Disk { path: path.to_owned(), serial: serial.to_owned(), read_only, format: DiskFormat::Raw }
 }
 

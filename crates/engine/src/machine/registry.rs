@@ -424,13 +424,20 @@ fn plan_network(record: &Record, others: &[Found]) -> Result<Option<NetworkRecor
     let used: HashSet<Subnet> =
         living.filter_map(|found| found.record.network.as_ref().map(|network| network.subnet)).collect();
     let subnet = Subnet::first_free(&used)?;
-    Ok(Some(NetworkRecord {
-        subnet,
-        ip: subnet.guest(),
-        gateway: subnet.gateway(),
-        mac: MacAddress::local(record.id.tail()),
-        ports: record.spec.ports.clone(),
-    }))
+    Ok(Some(network(subnet, MacAddress::local(record.id.tail()), record.spec.ports.clone())))
+}
+
+impl Registry {
+    /// A network for a guest that is no machine yet: each guest has its own, so
+    /// that it may have the numbers of another's.
+    pub(crate) fn no_ones_network() -> Result<NetworkRecord, SubnetsExhausted> {
+        let subnet = Subnet::first_free(&HashSet::new())?;
+        Ok(network(subnet, MacAddress::local([0; 5]), Vec::new()))
+    }
+}
+
+fn network(subnet: Subnet, mac: MacAddress, ports: Vec<mimeo_net::PortMapping>) -> NetworkRecord {
+    NetworkRecord { subnet, ip: subnet.guest(), gateway: subnet.gateway(), mac, ports }
 }
 
 fn is_unfinished(dir: &Path) -> bool {

@@ -73,7 +73,7 @@ fn pair(text: &str) -> (String, String) {
     (key.to_owned(), value.to_owned())
 }
 
-fn memory(text: &str) -> Result<u32, CliError> {
+pub(crate) fn memory(text: &str) -> Result<u32, CliError> {
     let mib = size(text)?.div_ceil(MIB);
     u32::try_from(mib).map_err(|_| CliError::usage(format!("--memory {text} is more than any machine has")))
 }
