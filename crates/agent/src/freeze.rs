@@ -36,7 +36,7 @@ async fn make_ready(machine: &Arc<Machine>) -> Result<(), Failure> {
         }
         // What every machine needs once it has work is done here once for all copies.
         cgroup::prepare()?;
-        Ok(network::loopback()?)
+        Ok(network::cards_up()?)
     })
     .await
 }

@@ -33,10 +33,14 @@ pub(crate) fn up(interface: Option<&Interface>) -> Result<(), SystemError> {
     address(&kernel, index, interface)
 }
 
-/// Brings the loopback up.
-pub(crate) fn loopback() -> Result<(), SystemError> {
+/// Brings the cards up that there are, for a guest that is nobody's yet: a card
+/// that is up has only its numbers to change.
+pub(crate) fn cards_up() -> Result<(), SystemError> {
     let kernel = Kernel::open(None).context("open a netlink socket")?;
-    kernel.ask(&link_up(LOOPBACK, None)).context("bring the loopback up")
+    kernel.ask(&link_up(LOOPBACK, None)).context("bring the loopback up")?;
+    let Some(index) = only_card()? else { return Ok(()) };
+    version_4_only(index);
+    kernel.ask(&link_up(index, None)).context("bring the network card up")
 }
 
 /// The host gives the card no IPv6: an address that the kernel makes up by
