@@ -14,6 +14,7 @@ use crate::Engine;
 use crate::create::{Stage, StageError, StartError};
 use crate::order::CloneOrder;
 pub(crate) use identified::Identified;
+pub(crate) use planned::CLONE;
 pub(crate) use restored::add_layer_file;
 
 /// Makes a copy whose workload stands still. Dropping the future undoes what

@@ -6,6 +6,7 @@ use std::fs;
 use rustix::process::Signal;
 
 use crate::cause::chain;
+use crate::clone::CLONE;
 use crate::machine::{Exit, Found, LookupError, Record, Registry, State, adopt, remove_dir};
 use crate::{Engine, MachineName, act, snapshot};
 
@@ -78,7 +79,9 @@ fn bury(engine: &Engine, mut found: Found) -> Option<Swept> {
         tracing::warn!(component = "sweep", machine = %found.record.name, %error, "cannot end its VMM");
     }
     let record = &mut found.record;
-    if !left {
+    // A copy that never was is nothing to keep: of a fork there are all or none.
+    let unborn = record.state == State::Creating && record.boot_method.as_deref() == Some(CLONE);
+    if !left && !unborn {
         let error = format!(
             "its monitor (pid {}) ended without a word: killed, or the host went down",
             record.monitor.pid
@@ -87,7 +90,7 @@ fn bury(engine: &Engine, mut found: Found) -> Option<Swept> {
         record.state = State::Exited(Exit { code: KILLED, out_of_memory: false, error: Some(error) });
         engine.events().tell(record, "died", &[("exit_code", KILLED.to_string())]);
     }
-    let swept = Swept { name: record.name.clone(), removed: record.spec.remove };
+    let swept = Swept { name: record.name.clone(), removed: record.spec.remove || unborn };
     let done = if swept.removed {
         engine.registry().remove(&record.id).map_err(|error| error.to_string())
     } else {

@@ -12,6 +12,9 @@ use crate::machine::{Claim, MachineSpec, Record};
 use crate::order::{CloneOrder, CloneWishes, Hold};
 use crate::snapshot::{self, Kind, LoadError, Snapshot};
 
+/// How a copy came up.
+pub(crate) const CLONE: &str = "clone";
+
 /// A copy that is asked for and possible.
 #[derive(Debug)]
 pub(super) struct Planned {
@@ -65,7 +68,7 @@ pub(super) fn spec(source: &Record, wishes: &CloneWishes) -> MachineSpec {
 fn inherit(record: &mut Record, source: Record, snapshot: &Snapshot) {
     record.image = source.image;
     record.process = source.process;
-    record.boot_method = Some("clone".to_owned());
+    record.boot_method = Some(CLONE.to_owned());
     record.origin = Some(snapshot.manifest.id.clone());
     record.requires = Some(snapshot.manifest.requires.clone());
     record.disk_layers = snapshot.manifest.disk_layers + 1;

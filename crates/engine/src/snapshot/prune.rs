@@ -67,7 +67,9 @@ pub(crate) fn discard(engine: &Engine, snapshot: &Snapshot) -> Result<(), StoreE
         return Ok(());
     }
     let is_parent = store.list()?.iter().any(|other| other.manifest.parent.as_ref() == Some(id));
-    if is_parent || used(engine).is_ok_and(|used| used.contains(id)) {
+    // Children of a fork that was given up are no machines.
+    let is_used = || used(engine).is_ok_and(|used| used.contains(id));
+    if is_parent || snapshot.manifest.kind == Kind::Runtime && is_used() {
         let path = store.retired(id);
         return store.retire(id).map_err(|source| StoreError::Io { step: "make", path, source });
     }
