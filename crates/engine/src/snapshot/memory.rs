@@ -1,13 +1,18 @@
 //! A snapshot's memory as one file that machines can map.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use mimeo_pager::{PAGE, PagerError, Pages, lay};
+use rustix::fs::{FlockOperation, flock};
 
 use super::manifest::{MEMORY, PAGES};
 use super::{LoadError, Snapshot, Snapshots, verify};
 use crate::machine::{boot_id, remove_dir};
+
+/// Locked by who lays out memory.
+const LAYING: &str = ".laying";
 
 /// The file that machines map. A snapshot without a parent has it; for
 /// others it is laid out once, and kept until the host goes down or the
@@ -29,8 +34,21 @@ pub(crate) fn flat(store: &Snapshots, snapshot: &Snapshot) -> Result<PathBuf, Lo
     fs::create_dir_all(&dir).map_err(|source| LoadError::Read { path: dir.clone(), source })?;
     let limit = (u64::from(snapshot.manifest.requires.memory_mib) << 20) / PAGE;
     let pages = pages(&snapshot.dir, limit)?;
+    let _laying = laying(&dir, FlockOperation::LockExclusive)
+        .map_err(|source| LoadError::Read { path: dir.join(LAYING), source })?;
+    // Of several copies that begin at once, one does it for all.
+    if path.exists() {
+        return Ok(path);
+    }
     lay(&below, &snapshot.dir.join(MEMORY), &pages, &path).map_err(PagerError::from)?;
     Ok(path)
+}
+
+/// Held by who lays out memory; the kernel lets go of it however they end.
+fn laying(dir: &Path, how: FlockOperation) -> io::Result<File> {
+    let file = File::create(dir.join(LAYING))?;
+    flock(&file, how)?;
+    Ok(file)
 }
 
 fn pages(dir: &Path, limit: u64) -> Result<Pages, LoadError> {
@@ -52,10 +70,13 @@ pub(super) fn sweep(store: &Snapshots) {
             remove_dir(&dir).ok();
         }
     }
+    // While nobody lays out memory, what looks unfinished was given up.
+    let alone = laying(&now, FlockOperation::NonBlockingLockExclusive);
     for file in entries(&now) {
         let name = file.file_name().unwrap_or_default();
-        let unfinished = name.to_string_lossy().starts_with('.');
-        if !unfinished && !store.home().snapshots().join(name).exists() {
+        let is_lock = name.to_string_lossy() == LAYING;
+        let may_go = !name.to_string_lossy().starts_with('.') || alone.is_ok();
+        if !is_lock && may_go && !store.home().snapshots().join(name).exists() {
             fs::remove_file(&file).ok();
         }
     }
