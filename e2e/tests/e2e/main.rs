@@ -3,12 +3,15 @@
 mod agent;
 mod bad_input;
 mod clones;
+mod forks;
+mod identity;
 mod images;
 mod manage;
 mod monitor;
 mod network;
 mod run;
 mod runtime;
+mod serves;
 mod setup;
 mod snapshots;
 mod volumes;

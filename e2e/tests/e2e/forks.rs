@@ -1,0 +1,213 @@
+//! `mimeo fork`: children of a running machine, all or none.
+
+use std::time::Duration;
+
+use e2e::{Outcome, Poller, User, World, as_root_and_user, until};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+const SERVE: &str = "mkdir /www; echo page > /www/index.html; exec httpd -f -p 8000 -h /www";
+
+/// A machine `web` of 128 MiB with something in its memory and on its disk.
+fn source(world: &World) {
+    let image = world.busybox();
+    let args = ["--name", "web", "-m", "128m", "-p", "127.0.0.1::8000"];
+    world.start(args.iter().chain(&[&*image, "sh", "-c", SERVE]));
+    until("the page comes", || world.page(&world.published("web", "8000")));
+    world.sh("web", "echo kept > /file; echo kept > /dev/shm/memory");
+}
+
+#[track_caller]
+fn fork(world: &World, args: &[&str]) -> Value {
+    world.mimeo(["fork", "--json"].iter().chain(args)).ok().json()
+}
+
+fn names(forked: &Value) -> Vec<&str> {
+    let children = forked["children"].as_array().expect("a list").iter();
+    children.map(|child| child["name"].as_str().unwrap_or_else(|| panic!("no name in {child}"))).collect()
+}
+
+/// Only the source is there, and it goes on.
+#[track_caller]
+fn assert_none(world: &World, others: &str) {
+    world.mimeo(["ps", "-a", "--format", "{{.Names}}"]).code(0).printed(&format!("{others}web\n"));
+    assert_eq!(world.kept(), [""; 0]);
+    assert_eq!(world.sh("web", "cat /file"), "kept");
+    let decisions = std::fs::read_dir(world.home().join("forks")).expect("readable").flatten();
+    assert_eq!(
+        decisions.filter(|file| file.path().extension().is_some_and(|kind| kind == "json")).count(),
+        0
+    );
+}
+
+as_root_and_user!(children_have_all_that_their_source_had, |world| {
+    source(world);
+    let poller = Poller::pages(&world.published("web", "8000"));
+    let forked = fork(world, &["web", "-n", "3", "--name", "try"]);
+    assert_eq!(names(&forked), ["try-1", "try-2", "try-3"]);
+    assert!(forked["pause_ms"].as_f64().is_some_and(|ms| ms > 0.0 && ms < 2000.0), "{forked:#}");
+    assert_eq!(forked["repeated"], false);
+    for name in names(&forked) {
+        assert_eq!(world.sh(name, "cat /file /dev/shm/memory"), "kept\nkept");
+        assert_eq!(world.page(&world.published(name, "8000")).as_deref(), Some("page\n"));
+        world.sh(name, "echo own > /file; echo own > /www/index.html");
+    }
+    assert_eq!(world.sh("web", "cat /file"), "kept");
+    let longest = poller.stop().into_iter().max().expect("some");
+    assert!(longest < Duration::from_secs(3), "{longest:?} without an answer: {forked:#}");
+    // One child without a name has two words for one.
+    let one = fork(world, &["web"]);
+    assert!(
+        names(&one).len() == 1 && names(&one)[0].contains('_') || names(&one)[0].contains('-'),
+        "{one:#}"
+    );
+    let all = world.mimeo(["snapshot", "ls", "--all"]).ok().stdout;
+    assert_eq!(all.lines().filter(|line| line.contains("fork")).count(), 2, "{all}");
+    world.mimeo(["snapshot", "ls", "-q"]).ok().printed("");
+    world.assert_removes_all();
+});
+
+#[test]
+fn one_child_that_cannot_be_is_the_end_of_all() {
+    let world = World::new(User::Root);
+    source(&world);
+    let image = world.busybox();
+    world.mimeo(["run", "--name", "try-2", &image, "true"]).ok();
+    let refused = world.mimeo(["fork", "web", "-n", "3", "--name", "try"]).code(125).printed("");
+    refused.told("no child was made, since try-2 could not be").told("is in use");
+    assert_none(&world, "try-2\n");
+    world.mimeo(["rm", "try-2"]).ok();
+    assert_eq!(names(&fork(&world, &["web", "-n", "3", "--name", "try"])).len(), 3);
+    world.mimeo(["fork", "nobody"]).code(125).told("no such container");
+    world.assert_removes_all();
+}
+
+#[test]
+fn there_is_memory_for_all_children_or_for_none() {
+    let world = World::new(User::Root);
+    source(&world);
+    let mut command = world.command(["fork", "web", "-n", "9", "--name", "try"]);
+    command.env("MIMEO_MEMORY", "300m");
+    world.finish(command).code(125).told("no child was made, since try-").told("there is no room for it");
+    assert_none(&world, "");
+    world.assert_removes_all();
+}
+
+#[test]
+fn a_fork_is_done_once_under_its_key() {
+    let world = World::new(User::Root);
+    source(&world);
+    let first = fork(&world, &["web", "-n", "2", "--key", "step-7"]);
+    let again = fork(&world, &["web", "-n", "2", "--key", "step-7"]);
+    assert_eq!((names(&first), &first["snapshot"]), (names(&again), &again["snapshot"]));
+    assert_eq!((&first["repeated"], &again["repeated"]), (&false.into(), &true.into()));
+    let children = [(); 2].map(|()| world.spawn(["fork", "web", "--json", "-n", "2", "--key", "step-8"]));
+    let [one, other] = children.map(|child| Outcome::of(child).ok().json());
+    assert_eq!(names(&one), names(&other));
+    assert_ne!(names(&one), names(&first));
+    let child = names(&first)[0];
+    world.mimeo(["fork", child, "--key", "step-7"]).code(125).told("the key \"step-7\" belongs to a fork");
+    assert_eq!(world.mimeo(["ps", "-q"]).ok().stdout.lines().count(), 5);
+    world.mimeo(["rm", "-f", "-a"]).ok();
+    world.mimeo(["snapshot", "prune"]).ok();
+    forget_keys(&world);
+    world.assert_removes_all();
+}
+
+/// Keys are known for a day after their children are gone.
+fn forget_keys(world: &World) {
+    let forks = world.home().join("forks");
+    let records = std::fs::read_dir(&forks).expect("readable").flatten().map(|entry| entry.path());
+    for path in records {
+        let file = std::fs::File::options().write(true).open(path).expect("open");
+        let day_before = std::time::SystemTime::now() - Duration::from_secs(25 * 3600);
+        file.set_modified(day_before).expect("changed");
+    }
+    world.mimeo(["ps"]).ok();
+}
+
+#[test]
+fn a_child_of_a_copy_of_a_child_stands_on_all_of_them() {
+    let world = World::new(User::Root);
+    source(&world);
+    fork(&world, &["web", "--name", "child"]);
+    world.sh("child", "echo child >> /file; echo child >> /dev/shm/memory");
+    world.keep("child", "kept");
+    world.copies(&["kept", "--name", "copy"]);
+    world.sh("copy", "echo copy >> /file; echo copy >> /dev/shm/memory");
+    fork(&world, &["copy", "-n", "2", "--name", "last"]);
+    for last in ["last-1", "last-2"] {
+        assert_eq!(world.sh(last, "cat /file /dev/shm/memory"), "kept\nchild\ncopy\nkept\nchild\ncopy");
+    }
+    let all = world.mimeo(["snapshot", "ls", "--all", "--json"]).ok().json();
+    let all = all["snapshots"].as_array().expect("a list");
+    let forks: Vec<_> = all.iter().filter(|one| one["kind"] == "fork").collect();
+    assert_eq!(forks.len(), 2, "{all:#?}");
+    world.mimeo(["rm", "-f", "web", "child", "copy"]).ok();
+    for parent in ["kept", forks[0]["id"].as_str().expect("an id")] {
+        world.mimeo(["snapshot", "rm", parent]).code(125).told("cannot be removed before");
+    }
+    world.mimeo(["snapshot", "prune", "--all"]).ok();
+    assert_eq!(world.sh("last-1", "cat /file"), "kept\nchild\ncopy");
+    world.keep("last-1", "again");
+    world.copies(&["again", "--name", "grandchild"]);
+    assert_eq!(world.sh("grandchild", "tail -n 1 /dev/shm/memory"), "copy");
+    world.assert_removes_all();
+}
+
+#[test]
+fn a_child_that_is_killed_before_all_are_ready_is_the_end_of_all() {
+    let world = World::new(User::Root);
+    source(&world);
+    let sources = world.monitors();
+    for millis in [0, 15, 40] {
+        let forking = world.spawn(["fork", "web", "-n", "3", "--name", "try"]);
+        let child = until("a child is being made", || {
+            world.monitors().into_iter().find(|pid| !sources.contains(pid))
+        });
+        std::thread::sleep(Duration::from_millis(millis));
+        kill_process(Pid::from_raw(child).expect("a process id"), Signal::KILL).ok();
+        let outcome = Outcome::of(forking).code(125).printed("");
+        outcome.told("no child was made").told("it was killed");
+        assert_none(&world, "");
+        assert_eq!(world.monitors(), sources, "after {millis} ms");
+    }
+    world.assert_removes_all();
+}
+
+#[test]
+fn a_killed_fork_leaves_all_children_or_none() {
+    let world = World::new(User::Root);
+    source(&world);
+    for millis in [50, 150, 250, 350, 500] {
+        let mut forking = world.spawn(["fork", "web", "-n", "3", "--name", "try"]);
+        std::thread::sleep(Duration::from_millis(millis));
+        forking.kill().ok();
+        forking.wait().expect("ends");
+        let count = until("all or none", || {
+            let count = |args: &[&str]| world.mimeo(["ps", "-q"].iter().chain(args)).stdout.lines().count();
+            let none = count(&["-a"]) == 1 && world.monitors().len() == 1;
+            let all = count(&["-f", "status=running"]) == 4;
+            none.then_some(1).or(all.then_some(4))
+        });
+        println!("after {millis} ms: {}", count - 1);
+        assert_eq!(world.sh("web", "cat /file"), "kept");
+        for child in (1..=3).filter(|_| count == 4).map(|n| format!("try-{n}")) {
+            assert_eq!(world.sh(&child, "cat /file"), "kept");
+            world.mimeo(["rm", "-f", &child]).ok();
+        }
+    }
+    world.assert_removes_all();
+}
+
+#[test]
+fn the_source_is_unchanged() {
+    let world = World::new(User::Root);
+    source(&world);
+    let line = "hostname; cat /proc/sys/kernel/random/boot_id /etc/machine-id /run/mimeo/generation /run/mimeo/env; \
+                ip addr show eth0 | grep -E 'inet|ether'; env | sort; cat /etc/hosts";
+    let before = world.sh("web", line);
+    fork(&world, &["web", "-n", "2", "-e", "A=new"]);
+    assert_eq!(world.sh("web", line), before);
+    world.assert_removes_all();
+}
