@@ -24,6 +24,9 @@ use crate::snapshot::{self, Kind, Manifest, Requirements, Snapshots, StoreError,
 
 /// How long a guest may take to stand still.
 const FREEZE: Duration = Duration::from_secs(10);
+/// Layers that a disk may have: each is an open file, and a step on the way to
+/// what was written long ago (docs/decisions/0006-disks-of-clones.md).
+const MAX_LAYERS: u32 = 64;
 /// How long a guest may take to write what its disk has not yet.
 const PREPARE: Duration = Duration::from_secs(60);
 const MICROS: u128 = 1_000_000;
@@ -33,6 +36,10 @@ const MICROS: u128 = 1_000_000;
 pub(super) enum SaveError {
     #[error("it has volumes: what is served to a machine from the host cannot be copied with it")]
     Volumes,
+    #[error(
+        "its disk has {MAX_LAYERS} layers, one for each time that it or what it came of was copied: start anew from its image, or from an earlier snapshot"
+    )]
+    Layers,
     #[error("it was started by a mimeo that kept no snapshots")]
     Old,
     #[error(transparent)]
@@ -94,6 +101,9 @@ impl Machine {
         }
         if record.requires.is_none() {
             return Err(SaveError::Old);
+        }
+        if record.disk_layers >= MAX_LAYERS {
+            return Err(SaveError::Layers);
         }
         if let Some(tag) = tag {
             store.check_tag(tag)?;
