@@ -1,6 +1,8 @@
 //! Every failure of a start that no real machine produces on demand, on the
 //! fake driver: the error names its stage, and nothing is left.
 
+mod clones;
+
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
