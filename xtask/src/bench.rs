@@ -1,14 +1,17 @@
 //! `cargo xtask bench`: how long things take, beside podman in the same run.
 
+mod clone;
 mod cold_run;
 mod exec_command;
 mod exec_session;
+mod guest;
 mod host;
 mod kernel;
 mod lab;
-mod page;
+mod plot;
 mod podman;
 mod result;
+mod run;
 mod samples;
 mod soak;
 mod stages;
@@ -23,31 +26,23 @@ use lab::{Lab, Site};
 use podman::Podman;
 use result::{Bench, Key};
 
-/// The page that `--publish` writes, and its samples.
-const PAGE: &str = "docs/reference/benchmarks.md";
-const SAMPLES: &str = "docs/reference/benchmarks/run.json";
-
 /// What is measured for how long.
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Chore {
-    /// Measure, and print a table
-    Run(Options),
-    /// Write the page anew from the samples that are kept
+    /// Cold runs and execs, beside podman's
+    Run(run::Options),
+    /// Snapshots: warm runs, copies, pools, forks, and what they cost
+    Clone(clone::Options),
+    /// Write the pages anew from the samples that are kept
     Page,
 }
 
-/// How to measure.
+/// What all measurements are told.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Options {
-    /// Cold runs; commands are run twice and calls twenty times as often
-    #[arg(long, default_value_t = 20, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-    runs: u32,
-    /// Three cold runs: to see that it works
+struct Common {
+    /// A few of each: to see that it works
     #[arg(long, conflicts_with = "runs")]
     quick: bool,
-    /// Boot this often in a row besides, and see that none hangs
-    #[arg(long, default_value_t = 0, value_name = "N")]
-    soak: u32,
     /// Link Debian's kernel from this home, instead of fetching it
     #[arg(long, value_name = "HOME")]
     debian_kernel: Option<PathBuf>,
@@ -62,38 +57,58 @@ pub(crate) struct Options {
     publish: bool,
 }
 
-impl Options {
-    fn runs(&self) -> u32 {
-        if self.quick { 3 } else { self.runs }
-    }
+/// Files of the documentation that are made of samples.
+struct Page {
+    samples: &'static str,
+    files: &'static [(&'static str, Writer)],
 }
+
+/// What a file is to hold for these samples.
+type Writer = fn(&Bench) -> String;
 
 /// Does one of the chores.
 pub(crate) fn run(chore: Chore) -> Result<()> {
     match chore {
-        Chore::Run(options) => measure(&options),
-        Chore::Page => write(Path::new(PAGE), &page::of(&read(Path::new(SAMPLES))?)),
+        Chore::Run(options) => run::measure(&options),
+        Chore::Clone(options) => clone::measure(&options),
+        Chore::Page => [run::PAGE, clone::PAGE].iter().try_for_each(Page::again),
     }
 }
 
-fn measure(options: &Options) -> Result<()> {
+impl Page {
+    /// From the samples that are kept, if there are any.
+    fn again(&self) -> Result<()> {
+        match Path::new(self.samples).exists() {
+            true => self.write(&read(Path::new(self.samples))?),
+            false => Ok(()),
+        }
+    }
+
+    fn write(&self, bench: &Bench) -> Result<()> {
+        self.files.iter().try_for_each(|(file, of)| write(Path::new(file), &of(bench)))
+    }
+
+    /// Keeps the samples of a measurement where it was told to.
+    fn keep(&self, common: &Common, bench: &Bench) -> Result<()> {
+        let samples = serde_json::to_string(bench)? + "\n";
+        if let Some(path) = &common.json {
+            write(path, &samples)?;
+        }
+        if common.publish {
+            write(Path::new(self.samples), &samples)?;
+            self.write(bench)?;
+        }
+        Ok(())
+    }
+}
+
+/// What a measurement begins with.
+fn begin(lab: &Lab) -> Result<Bench> {
     let mut bench = Bench::new(host::describe()?);
-    let lab = Lab::new()?;
     if host::is_newer_than(lab.program())? {
         bench.note("The program that was measured is older than the commit named here.".to_owned());
     }
-    let podman = podman(&lab, &mut bench);
-    let sites = sites(&lab, options, &mut bench)?;
-    cold_run::measure(&mut bench, &sites, podman.as_ref(), options.runs())?;
-    stages::measure(&mut bench, &sites, options.runs())?;
-    exec_command::measure(&mut bench, &sites[0], podman.as_ref(), options.runs() * 2)?;
-    exec_session::measure(&mut bench, &sites[0], options.runs() * 20)?;
-    for site in &sites {
-        soak::measure(&mut bench, site, options.soak)?;
-    }
-    bench.host.load_at_end = host::load();
-    println!("\n{}", table::text(&bench));
-    keep(options, &bench)
+    Ok(bench)
 }
 
 /// podman, or a note that says why not.
@@ -111,10 +126,10 @@ fn podman(lab: &Lab, bench: &mut Bench) -> Option<Podman> {
 }
 
 /// A home for each kernel, Debian's first.
-fn sites<'a>(lab: &'a Lab, options: &Options, bench: &mut Bench) -> Result<Vec<Site<'a>>> {
-    let debian = kernel::debian(lab, options.debian_kernel.as_deref())?;
+fn sites<'a>(lab: &'a Lab, common: &Common, bench: &mut Bench) -> Result<Vec<Site<'a>>> {
+    let debian = kernel::debian(lab, common.debian_kernel.as_deref())?;
     let mut sites = vec![debian];
-    match &options.own_kernel {
+    match &common.own_kernel {
         Some(home) => sites.push(kernel::own(lab, home)?),
         None => bench.note(
             "The kernel of our own was not measured: `MIMEO_HOME=DIR mimeo setup kernel --build` makes one in \
@@ -131,18 +146,6 @@ fn sites<'a>(lab: &'a Lab, options: &Options, bench: &mut Bench) -> Result<Vec<S
     }
     bench.accelerator = sites[0].accelerator()?;
     Ok(sites)
-}
-
-fn keep(options: &Options, bench: &Bench) -> Result<()> {
-    let samples = serde_json::to_string(bench)? + "\n";
-    if let Some(path) = &options.json {
-        write(path, &samples)?;
-    }
-    if options.publish {
-        write(Path::new(SAMPLES), &samples)?;
-        write(Path::new(PAGE), &page::of(bench))?;
-    }
-    Ok(())
 }
 
 fn read(path: &Path) -> Result<Bench> {
@@ -167,3 +170,27 @@ fn announce(what: &str, count: u32) {
 /// The keys of Debian's kernel and of our own.
 const DEBIAN: Key = Key::MimeoDebian;
 const OWN: Key = Key::MimeoOwn;
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::{clone, read, run};
+
+    #[test]
+    fn the_pages_are_made_from_the_samples_that_are_kept() {
+        let top = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..");
+        for page in [run::PAGE, clone::PAGE] {
+            let samples = top.join(page.samples);
+            if !samples.exists() {
+                assert!(page.files.iter().all(|(file, _)| !top.join(file).exists()), "{}", page.samples);
+                continue;
+            }
+            let bench = read(&samples).expect("samples of this format");
+            for (file, of) in page.files {
+                let kept = std::fs::read_to_string(top.join(file)).expect("a page");
+                assert_eq!(of(&bench), kept, "{file}: `cargo xtask bench page` makes it anew");
+            }
+        }
+    }
+}

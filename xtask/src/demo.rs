@@ -1,5 +1,7 @@
 //! What `make demo` shows: a real nginx, made from Debian's packages, in a
-//! microVM of its own.
+//! microVM of its own, and ten running copies of it.
+
+mod fork;
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -29,11 +31,13 @@ pub(crate) fn run() -> Result<()> {
     step("Make an nginx image from Debian's packages", make_image)?;
     // One that an interrupted demo left.
     quiet(&["rm", "--force", NAME])?;
+    fork::clear_away()?;
     step("Run it in a microVM, with a port of the machine published on the host", || {
         show(&["run", "-d", "--name", NAME, "-p", "127.0.0.1::80", IMAGE])
     })?;
-    let shown = show_machine();
-    step("Stop it; nothing is left", || {
+    let shown = show_machine().and_then(|()| fork::show_copies());
+    step("Remove the copies, and stop it; nothing is left", || {
+        fork::clear_away()?;
         show(&["stop", NAME])?;
         show(&["rm", NAME])?;
         show(&["ps", "-a"])?;

@@ -1,4 +1,4 @@
-//! `run --rm IMAGE echo`, from nothing to the first byte and to the end.
+//! `run --cold --rm IMAGE echo`, from nothing to the first byte and to the end.
 
 use std::process::Command;
 
@@ -49,12 +49,12 @@ pub(super) fn once(site: &Site<'_>) -> Result<Times> {
 
 /// The command of one cold run.
 pub(super) fn command(site: &Site<'_>) -> Command {
-    site.command(["run", "--rm", IMAGE, "echo", SAID])
+    site.command(["run", "--cold", "--rm", IMAGE, "echo", SAID])
 }
 
 /// The command of one cold run that tells its stages.
 pub(super) fn command_that_tells(site: &Site<'_>) -> Command {
-    site.command(["--log-level", "debug", "run", "--rm", IMAGE, "echo", SAID])
+    site.command(["--log-level", "debug", "run", "--cold", "--rm", IMAGE, "echo", SAID])
 }
 
 fn timed(command: &mut Command) -> Result<Times> {

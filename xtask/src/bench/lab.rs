@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 use e2e::Image;
+use mimeo_engine::{Engine, Home};
 use serde_json::Value;
 
 use super::result::Key;
@@ -94,9 +95,26 @@ impl Site<'_> {
         Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
     }
 
+    /// Runs `mimeo`; the JSON that it printed.
+    pub(super) fn json(&self, args: &[&str]) -> Result<Value> {
+        let told = self.mimeo(args)?;
+        serde_json::from_str(&told).with_context(|| format!("mimeo {}: {told}", args.join(" ")))
+    }
+
+    /// Its machines, for calls of the engine.
+    pub(super) fn engine(&self) -> Result<Engine> {
+        Ok(Engine::new(Home::at(self.home(), self.run_dir())?))
+    }
+
     /// Starts a machine that waits.
     pub(super) fn start(&self, name: &str) -> Result<()> {
-        self.mimeo(&["run", "-d", "--rm", "--name", name, IMAGE, "sleep", "86400"]).map(drop)
+        self.start_with(name, &[], &["sleep", "86400"])
+    }
+
+    /// Starts a machine that does this.
+    pub(super) fn start_with(&self, name: &str, options: &[&str], words: &[&str]) -> Result<()> {
+        let head = ["run", "-d", "--rm", "--name", name];
+        self.mimeo(&[&head, options, &[IMAGE], words].concat()).map(drop)
     }
 
     /// Ends it.
@@ -107,9 +125,9 @@ impl Site<'_> {
     /// What runs instructions here, and why, as a machine tells it.
     pub(super) fn accelerator(&self) -> Result<String> {
         self.start("verdict")?;
-        let told = self.mimeo(&["inspect", "verdict"]);
+        let told = self.json(&["inspect", "verdict"]);
         self.stop("verdict")?;
-        let told: Value = serde_json::from_str(&told?)?;
+        let told = told?;
         let accelerator = told.pointer("/0/Accelerator").and_then(Value::as_str);
         Ok(accelerator.context("inspect tells no accelerator")?.to_owned())
     }

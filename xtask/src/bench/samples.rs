@@ -17,6 +17,11 @@ impl Samples {
         self.0.len()
     }
 
+    /// All of them, in milliseconds.
+    pub(super) fn all(&self) -> &[f64] {
+        &self.0
+    }
+
     /// The smallest sample that `percent` of all do not exceed.
     pub(super) fn percentile(&self, percent: f64) -> f64 {
         let mut sorted = self.0.clone();

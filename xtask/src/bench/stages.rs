@@ -1,4 +1,6 @@
-//! Where a cold run's time goes, as its own log tells.
+//! Where a run's time goes, as its own log tells.
+
+use std::process::Command;
 
 use anyhow::Result;
 
@@ -9,16 +11,35 @@ use super::{cold_run, stopwatch};
 /// Enough for a median; the log itself is part of what is measured here.
 const MOST: u32 = 10;
 
-/// The stages of some runs.
+/// The stages of some cold runs.
 pub(super) fn measure(bench: &mut Bench, sites: &[Site<'_>], runs: u32) -> Result<()> {
+    of(
+        bench,
+        sites,
+        runs,
+        &Telling { command: cold_run::command_that_tells, says: &cold_run::said(), of: "" },
+    )
+}
+
+/// Runs that tell their stages.
+pub(super) struct Telling<'a> {
+    pub(super) command: fn(&Site<'_>) -> Command,
+    /// What they print.
+    pub(super) says: &'a str,
+    /// What stands before the names of their stages.
+    pub(super) of: &'a str,
+}
+
+/// The stages of some such runs.
+pub(super) fn of(bench: &mut Bench, sites: &[Site<'_>], runs: u32, telling: &Telling<'_>) -> Result<()> {
     let runs = runs.min(MOST);
     super::announce("runs that tell their stages", runs);
     for _ in 0..runs {
         for site in sites {
-            let attempt = stopwatch::run(&mut cold_run::command_that_tells(site))?;
-            attempt.printed(&cold_run::said())?;
+            let attempt = stopwatch::run(&mut (telling.command)(site))?;
+            attempt.printed(telling.says)?;
             for (stage, millis) in attempt.stderr.lines().filter_map(parse) {
-                bench.stage(site.key, &stage, millis);
+                bench.stage(site.key, &format!("{}{stage}", telling.of), millis);
             }
         }
     }

@@ -1,6 +1,6 @@
 //! Tables in Markdown, of which a terminal's reader can make sense too.
 
-use super::result::{Bench, Key, Series, Soak, What, bar};
+use super::result::{Bar, Bench, Key, Series, Soak, What, bar};
 use super::samples::Samples;
 
 /// All tables, for a terminal.
@@ -36,7 +36,7 @@ pub(super) fn host(bench: &Bench) -> String {
 
 /// What was measured, with its bar and its ratio to podman.
 pub(super) fn series(bench: &Bench) -> String {
-    let head = "| what | who | n | min | p50 | p90 | p99 | max | bar, p50 | to podman's p50 |\n\
+    let head = "| what | who | n | min | p50 | p90 | p99 | max | bar | to podman's p50 |\n\
                 |---|---|---:|---:|---:|---:|---:|---:|---|---|\n";
     let rows: String = bench.series.iter().map(|series| row(bench, series)).collect();
     format!("{head}{rows}")
@@ -50,7 +50,7 @@ fn row(bench: &Bench, series: &Series) -> String {
         key.words(),
         millis.count(),
         percentiles(millis),
-        verdict(*what, *key, millis),
+        verdict(bench, *what, *key, millis),
         ratios(bench, *what, *key, millis)
     )
 }
@@ -60,10 +60,32 @@ fn percentiles(samples: &Samples) -> String {
     at.join(" | ")
 }
 
-fn verdict(what: What, key: Key, samples: &Samples) -> String {
+fn verdict(bench: &Bench, what: What, key: Key, samples: &Samples) -> String {
     let Some(bar) = bar(what, key) else { return String::new() };
-    let met = if samples.percentile(50.0) <= bar { "met" } else { "not met" };
-    format!("{}: **{met}**", number(bar))
+    let met = match is_met(bench, bar, what, samples) {
+        Some(true) => "met",
+        Some(false) => "not met",
+        None => "not to be said",
+    };
+    format!("{}: **{met}**", bar_words(bar))
+}
+
+/// A bar in words.
+pub(super) fn bar_words(bar: Bar) -> String {
+    match bar {
+        Bar::Millis { p50, p99: None } => format!("p50 {p50} ms"),
+        Bar::Millis { p50, p99: Some(p99) } => format!("p50 {p50} ms, p99 {p99} ms"),
+        Bar::ToPodman(ratio) => format!("{ratio} x podman"),
+    }
+}
+
+/// Whether samples meet a bar; none without those that it compares them to.
+pub(super) fn is_met(bench: &Bench, bar: Bar, what: What, samples: &Samples) -> Option<bool> {
+    let at = |percent| samples.percentile(percent);
+    match bar {
+        Bar::Millis { p50, p99 } => Some(at(50.0) <= p50 && p99.is_none_or(|p99| at(99.0) <= p99)),
+        Bar::ToPodman(most) => Some(ratio(bench, what, Key::Podman, samples)? <= most),
+    }
 }
 
 /// How many times podman's time it takes; with podman's network first.
@@ -71,15 +93,19 @@ fn ratios(bench: &Bench, what: What, key: Key, samples: &Samples) -> String {
     if !key.is_mimeo() {
         return String::new();
     }
-    let ratio = |peer| Some(samples.percentile(50.0) / bench.find(what, peer)?.percentile(50.0));
     let told = [
-        ratio(Key::Podman).map(|ratio| format!("{ratio:.2}")),
-        ratio(Key::PodmanNoNetwork).map(|ratio| format!("{ratio:.2} (no network)")),
+        ratio(bench, what, Key::Podman, samples).map(|ratio| format!("{ratio:.2}")),
+        ratio(bench, what, Key::PodmanNoNetwork, samples).map(|ratio| format!("{ratio:.2} (no network)")),
     ];
     told.into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
 
-/// Where the time of a cold run goes.
+/// How many times a peer's median.
+pub(super) fn ratio(bench: &Bench, what: What, peer: Key, samples: &Samples) -> Option<f64> {
+    Some(samples.percentile(50.0) / bench.find(what, peer)?.percentile(50.0))
+}
+
+/// Where the time goes.
 pub(super) fn stages(bench: &Bench) -> String {
     let head = "| stage | who | n | min | p50 | p90 | p99 | max |\n|---|---|---:|---:|---:|---:|---:|---:|\n";
     let rows = bench.stages.iter().map(|stage| {
@@ -105,6 +131,6 @@ pub(super) fn soaks(bench: &Bench) -> String {
 }
 
 /// Milliseconds, with as many digits as mean something.
-fn number(millis: f64) -> String {
+pub(super) fn number(millis: f64) -> String {
     if millis < 100.0 { format!("{millis:.1}") } else { format!("{millis:.0}") }
 }

@@ -1,10 +1,10 @@
 //! The page of the documentation.
 
-use super::result::Bench;
-use super::table;
+use crate::bench::result::Bench;
+use crate::bench::table;
 
 /// The page for these samples.
-pub(super) fn of(bench: &Bench) -> String {
+pub(in crate::bench) fn of(bench: &Bench) -> String {
     let notes: String = bench.notes.iter().map(|note| format!("- {note}\n")).collect();
     let soaks = table::soaks(bench);
     let soaks = if soaks.is_empty() { "Not run.\n".to_owned() } else { soaks };
@@ -22,12 +22,13 @@ const HEAD: &str = "\
 Made by `cargo xtask bench run --soak 100 --own-kernel HOME --publish`, after `make build`; every sample is in
 [benchmarks/run.json](benchmarks/run.json), from which `cargo xtask bench page` makes this page anew. HOME is where
 `MIMEO_HOME=HOME mimeo setup kernel --build` built our kernel. No test asserts a time: figures depend on the machine and its
-load, so compare ratios, and bars only on a machine that is quiet.
+load, so compare ratios, and bars only on a machine that is quiet. What starts from a guest that has booted, and copies of
+machines, are on a page of their own: [benchmarks-clone.md](benchmarks-clone.md).
 
 ## How
 - One busybox image, made from the host's own static busybox, for mimeo and podman alike.
 - Who is compared runs in turn, once each, so that a busy moment hits all. One run of each beforehand is not counted.
-- A cold run is `run --rm IMAGE echo`, without any snapshot; the first output is the first byte on the pipe, from just
+- A cold run is `run --cold --rm IMAGE echo`, which boots its guest; the first output is the first byte on the pipe, from just
   before the process is started.
 - exec over one session is from the request to the exit status, one after the other, by a client of mimeo's engine.
 - podman runs with `--runtime runc` and `--ulimit`s that a host with low limits admits.
@@ -42,17 +43,3 @@ As `--log-level debug` tells them, whole milliseconds, in runs of their own.
 
 const SOAK: &str = "Whole commands, milliseconds. One that says nothing for a minute has hung.
 ";
-
-#[cfg(test)]
-mod tests {
-    use super::of;
-    use crate::bench::result::Bench;
-
-    #[test]
-    fn the_page_is_made_from_the_samples_that_are_kept() {
-        let bench: Bench = serde_json::from_str(include_str!("../../../docs/reference/benchmarks/run.json"))
-            .expect("samples of this format");
-        let kept = include_str!("../../../docs/reference/benchmarks.md");
-        assert_eq!(of(&bench), kept, "`cargo xtask bench page` makes it anew");
-    }
-}
