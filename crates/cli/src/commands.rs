@@ -46,20 +46,25 @@ pub(crate) async fn run(arguments: Arguments) -> Result<i32, CliError> {
         Command::Test(verb) => test::run(&engine()?, verb).await,
         Command::Completion(args) => completion::run(&args),
         Command::Man(args) => man::run(&args),
-        Command::Monitor => monitor::run(&engine()?).await,
+        // Whoever started it has swept.
+        Command::Monitor => monitor::run(&unswept()?).await,
     }
 }
 
 /// The machines of this home, cleared of what dead monitors left.
 fn engine() -> Result<Engine, CliError> {
-    let budget = std::env::var(MEMORY).ok().filter(|text| !text.is_empty());
-    let budget = budget.map(|text| values::size(&text)).transpose();
-    let budget = budget.map_err(|error| CliError::usage(format!("{MEMORY}: {error}")))?;
-    let engine = Engine::new(Home::from_environment()?).with_memory_budget(budget);
+    let engine = unswept()?;
     for swept in sweep(&engine)? {
         tracing::warn!(component = "sweep", machine = %swept.name, "its monitor was gone: cleared away");
     }
     Ok(engine)
+}
+
+fn unswept() -> Result<Engine, CliError> {
+    let budget = std::env::var(MEMORY).ok().filter(|text| !text.is_empty());
+    let budget = budget.map(|text| values::size(&text)).transpose();
+    let budget = budget.map_err(|error| CliError::usage(format!("{MEMORY}: {error}")))?;
+    Ok(Engine::new(Home::from_environment()?).with_memory_budget(budget))
 }
 
 async fn podman(engine: &Engine, command: Podman) -> Result<i32, CliError> {

@@ -30,6 +30,7 @@ pub mod snapshot;
 mod sweep;
 mod usage;
 pub mod volume;
+mod working_set;
 
 pub use act::Cloned;
 pub use agent::BYTES as AGENT;

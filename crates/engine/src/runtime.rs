@@ -23,7 +23,7 @@ use crate::setup::{Initramfs, Kernel};
 use crate::snapshot::{
     self, Here, Kind, LoadError, Manifest, Requirements, STATE, Snapshot, StoreError, TakeError, Taking,
 };
-use crate::{Engine, agent};
+use crate::{Engine, agent, working_set};
 
 /// The first session of a guest that was booted.
 const FIRST_GENERATION: u32 = 1;
@@ -147,8 +147,7 @@ pub async fn prepare(engine: &Engine, asked: &MachineSpec) -> Result<Snapshot, S
     let spec = LaunchSpec { network, ..shape };
     let requires = launched::requires(driver.as_ref(), &kernel, &spec);
     let (driver, kernel) = (driver.as_ref(), &kernel);
-    let wanted =
-        Wanted { driver, kernel, spec: &spec, requires: &requires, seconds: asked.start_timeout };
+    let wanted = Wanted { driver, kernel, spec: &spec, requires: &requires, seconds: asked.start_timeout };
     ensure(engine, wanted).await.map_err(|error| StageError::Runtime(Box::new(error)))
 }
 
@@ -255,7 +254,9 @@ async fn copy(engine: &Engine, wanted: Wanted<'_>, snapshot: Snapshot) -> Result
     };
     snapshot::judge(&snapshot.manifest.requires, &here)?;
     snapshot::verify(&store, &snapshot)?;
-    let saved = SavedMachine { state: snapshot.dir.join(STATE), memory: snapshot::flat(&store, &snapshot)? };
+    let memory = snapshot::flat(&store, &snapshot)?;
+    working_set::read_ahead(&store, &snapshot, &memory);
+    let saved = SavedMachine { state: snapshot.dir.join(STATE), memory };
     let mut instance = wanted.driver.restore(wanted.spec, &saved).await?;
     snapshot::judge_version(&snapshot.manifest.requires, &instance.version().await?)?;
     instance.resume().await?;

@@ -10,7 +10,7 @@ use crate::create::launched::{IMAGE_SERIAL, WRITABLE_SERIAL, user_network};
 use crate::create::{Scratch, StageError};
 use crate::machine::{ProcessIdentity, Record};
 use crate::snapshot::{self, Here, STATE, Snapshot};
-use crate::{Engine, accelerator};
+use crate::{Engine, accelerator, working_set};
 
 /// A copy that stands still, and does not know yet that it is one.
 #[derive(Debug)]
@@ -29,6 +29,7 @@ impl Planned {
         let spec = self.launch_spec(engine)?;
         let store = engine.snapshots();
         let memory = snapshot::flat(&store, &self.snapshot)?;
+        working_set::read_ahead(&store, &self.snapshot, &memory);
         let saved = SavedMachine { state: self.snapshot.dir.join(STATE), memory };
         disk(&self.snapshot, &self.claim.dir, self.claim.record.spec.disk_bytes)?;
         self.clock.lap("disk");

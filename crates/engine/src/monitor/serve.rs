@@ -13,10 +13,10 @@ use super::output::Outputs;
 use super::probe::Probe;
 use super::signals::Signals;
 use super::{Attachment, MonitorError, finish, input};
-use crate::Engine;
 use crate::create::Running;
 use crate::log::LogWriter;
 use crate::machine::{Exit, Phase, Record};
+use crate::{Engine, working_set};
 
 /// Requests that may wait for the writer.
 const QUEUE: usize = 64;
@@ -61,6 +61,10 @@ pub(super) async fn serve(
     if let Some(spec) = health {
         let (process, link, tell) = (claim.record.process.clone(), link.clone(), tell.clone());
         tasks.spawn(Probe { spec, process, link, phase: phases, tell }.run());
+    }
+    // What is booted cold is a copy of nothing.
+    if let (Some(origin), Ok(memory)) = (claim.record.origin.clone(), instance.memory()) {
+        tasks.spawn(working_set::note(engine.snapshots(), origin, memory));
     }
     let outputs = Outputs { log, stdout, stderr, link: link.clone() };
     let mut output = std::pin::pin!(outputs.follow(container.receiver));
