@@ -13,7 +13,7 @@ mod spawn;
 mod stop;
 mod wait;
 
-pub(crate) use clone::asked;
+pub(crate) use clone::{asked, turns};
 pub use clone::{Cloned, clone};
 pub use error::ActError;
 pub use fork::{ForkError, ForkOrder, Forked, fork};

@@ -1,7 +1,9 @@
 //! `snapshot run`: copies of a snapshot, side by side.
 
 use std::fmt;
+use std::sync::Arc;
 
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use super::spawn::{Child, SpawnError};
@@ -24,13 +26,18 @@ pub struct Cloned {
 pub async fn clone(engine: &Engine, snapshot: &SnapshotId, wishes: Vec<CloneWishes>) -> Vec<Cloned> {
     let mut room = admission::Room::now(engine);
     let mut running = JoinSet::new();
+    let turns = turns();
     for (place, wishes) in wishes.into_iter().enumerate() {
         let admitted = room.admit();
         let order = CloneOrder { snapshot: snapshot.clone(), hold: Hold::Never, serve: None, wishes };
+        let turns = turns.clone();
         running.spawn(async move {
             let asked = asked(order.wishes.name.as_ref(), place);
             let outcome = match admitted {
-                Ok(()) => one(order).await,
+                Ok(()) => {
+                    let _turn = turns.acquire().await;
+                    one(order).await
+                }
                 Err(refusal) => Err(refusal),
             };
             (place, Cloned { asked, outcome })
@@ -39,6 +46,13 @@ pub async fn clone(engine: &Engine, snapshot: &SnapshotId, wishes: Vec<CloneWish
     let mut done: Vec<_> = running.join_all().await;
     done.sort_by_key(|(place, _)| *place);
     done.into_iter().map(|(_, cloned)| cloned).collect()
+}
+
+/// Copies that are started at the same time: more than the host has processors
+/// for would only push each other aside, and all be late.
+pub(crate) fn turns() -> Arc<Semaphore> {
+    let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    Arc::new(Semaphore::new(processors + 1))
 }
 
 async fn one(order: CloneOrder) -> Result<CloneInfo, SpawnError> {

@@ -9,9 +9,9 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
-use tokio::task::spawn_blocking;
+use tokio::task::{JoinSet, spawn_blocking};
 
-use super::clone::asked;
+use super::clone::{asked, turns};
 use super::spawn::{Child, SpawnError};
 use super::{ActError, snapshot};
 use crate::admission::Room;
@@ -134,28 +134,42 @@ async fn children(
     wishes: Vec<CloneWishes>,
     decision: &Path,
 ) -> Result<(Vec<(String, Child)>, Vec<CloneInfo>), ForkError> {
-    let mut started = Vec::new();
+    let (mut making, turns) = (JoinSet::new(), turns());
     for (place, wishes) in wishes.into_iter().enumerate() {
         let asked = asked(wishes.name.as_ref(), place);
         let hold = Hold::Fork { decision: decision.to_owned() };
         let order = CloneOrder { snapshot: snapshot.clone(), hold, serve: None, wishes };
-        match Child::start(&Order::Clone(Box::new(order))).await {
-            Ok(child) => started.push((asked, child)),
-            Err(source) => return Err(ForkError::Child { asked, source }),
-        }
+        let turns = turns.clone();
+        making.spawn(async move {
+            let _turn = turns.acquire().await;
+            (place, asked, child(&Order::Clone(Box::new(order))).await)
+        });
     }
-    let mut infos = Vec::new();
-    for (asked, child) in &mut started {
-        match child.ready().await {
-            Ok(info) => infos.push(info),
-            Err(source) => {
-                let asked = asked.clone();
-                give_up(started).await;
-                return Err(ForkError::Child { asked, source });
+    let mut made = making.join_all().await;
+    made.sort_by_key(|(place, ..)| *place);
+    let (mut ready, mut infos, mut failed) = (Vec::new(), Vec::new(), None);
+    for (_, asked, made) in made {
+        match made {
+            Ok((child, info)) => {
+                ready.push((asked, child));
+                infos.push(info);
             }
+            Err(source) => failed = failed.or(Some(ForkError::Child { asked, source })),
         }
     }
-    Ok((started, infos))
+    match failed {
+        None => Ok((ready, infos)),
+        Some(error) => {
+            give_up(ready).await;
+            Err(error)
+        }
+    }
+}
+
+async fn child(order: &Order) -> Result<(Child, CloneInfo), SpawnError> {
+    let mut child = Child::start(order).await?;
+    let info = child.ready().await?;
+    Ok((child, info))
 }
 
 /// Nobody is told that the fork failed before nothing is left of it.
@@ -166,7 +180,7 @@ async fn give_up(children: Vec<(String, Child)>) {
 }
 
 async fn go(children: Vec<(String, Child)>) -> Vec<Cloned> {
-    let mut going = tokio::task::JoinSet::new();
+    let mut going = JoinSet::new();
     for (place, (asked, mut child)) in children.into_iter().enumerate() {
         going.spawn(async move {
             let outcome = child.go(&Go::Ahead).await;

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 use mimeo_agent_protocol::link::Stream;
 use serde::{Deserialize, Serialize};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
 use super::pool::Pool;
 use crate::Engine;
-use crate::act::{Child, SpawnError};
+use crate::act::{Child, SpawnError, turns};
 use crate::admission::Room;
 use crate::cause::chain;
 use crate::order::{CloneInfo, CloneWishes, Go, Hold, Order};
@@ -55,12 +55,13 @@ pub(super) struct Desk {
     engine: Engine,
     pub(super) pool: Pool,
     copies: JoinSet<()>,
+    turns: Arc<Semaphore>,
     end: watch::Sender<bool>,
 }
 
 impl Desk {
     pub(super) fn new(engine: Engine, pool: Pool) -> Self {
-        Self { engine, pool, copies: JoinSet::new(), end: watch::Sender::new(false) }
+        Self { engine, pool, copies: JoinSet::new(), turns: turns(), end: watch::Sender::new(false) }
     }
 
     /// Begins what is asked for; the answers come when they come.
@@ -85,9 +86,9 @@ impl Desk {
                 },
             };
             let order = self.pool.order(Hold::Never, wishes);
-            let (stream, end) = (stream.clone(), self.end.subscribe());
+            let (stream, turns, end) = (stream.clone(), self.turns.clone(), self.end.subscribe());
             self.copies.spawn(async move {
-                match work.done(&order).await {
+                match work.done(&order, &turns).await {
                     Ok((child, clone)) => {
                         stream.sender.message(&ServeReply::Cloned { place, clone: Box::new(clone) });
                         drop(stream);
@@ -126,21 +127,22 @@ enum Work {
 }
 
 impl Work {
-    async fn done(self, order: &Order) -> Result<(Child, CloneInfo), SpawnError> {
+    async fn done(self, order: &Order, turns: &Semaphore) -> Result<(Child, CloneInfo), SpawnError> {
         match self {
             Self::Take(mut child, wishes) => match child.go(&Go::As(wishes)).await {
                 Ok(clone) => Ok((*child, clone)),
                 // It died while it waited.
-                Err(SpawnError::Gone) => make(order).await,
+                Err(SpawnError::Gone) => make(order, turns).await,
                 Err(error) => Err(error),
             },
-            Self::Make => make(order).await,
+            Self::Make => make(order, turns).await,
             Self::Refuse(refusal) => Err(refusal),
         }
     }
 }
 
-async fn make(order: &Order) -> Result<(Child, CloneInfo), SpawnError> {
+async fn make(order: &Order, turns: &Semaphore) -> Result<(Child, CloneInfo), SpawnError> {
+    let _turn = turns.acquire().await;
     let mut child = Child::start(order).await?;
     let clone = child.ready().await?;
     Ok((child, clone))
