@@ -12,6 +12,7 @@ mod poller;
 mod pool;
 mod source;
 mod summary;
+mod uncached;
 mod warm_run;
 
 use anyhow::{Context, Result};
@@ -86,7 +87,7 @@ fn all(bench: &mut Bench, sites: &[Site<'_>], podman: Option<&Podman>, counts: C
         pool::measure(bench, site, counts.copies).context("copies from a pool")?;
     }
     let site = &sites[0];
-    first_exec::uncached(bench, site, counts.runs).context("copies of memory on the disk")?;
+    uncached::measure(bench, site, counts.runs).context("copies of memory on the disk")?;
     crowd::measure(bench, site, counts.crowds, counts.crowd).context("copies at once")?;
     pause::measure(bench, site, counts.runs).context("forks")?;
     pause::changed(bench, site, counts.runs).context("forks after work")?;

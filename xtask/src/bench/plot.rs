@@ -2,10 +2,10 @@
 
 use std::fmt::Write;
 
-use super::result::{Bar, Bench, Series, bar};
+use super::result::{Bar, Bench, Key, Series, bar};
 
-const WIDTH: f64 = 960.0;
-const LEFT: f64 = 430.0;
+const WIDTH: f64 = 1080.0;
+const LEFT: f64 = 540.0;
 const RIGHT: f64 = 30.0;
 const TOP: f64 = 34.0;
 const ROW: f64 = 22.0;
@@ -32,7 +32,7 @@ pub(super) fn of(bench: &Bench) -> String {
     );
     drawing.push_str(&grid(height));
     for (place, series) in bench.series.iter().enumerate() {
-        drawing.push_str(&row(series, TOP + ROW * (place as f64 + 0.5)));
+        drawing.push_str(&row(bench, series, TOP + ROW * (place as f64 + 0.5)));
     }
     drawing + "</svg>\n"
 }
@@ -55,7 +55,7 @@ fn grid(height: f64) -> String {
     })
 }
 
-fn row(series: &Series, y: f64) -> String {
+fn row(bench: &Bench, series: &Series, y: f64) -> String {
     let mut drawn = String::new();
     let label = escape(&format!("{} · {}", series.what.words(), series.key.words()));
     let (x, base) = (LEFT - 14.0, y + 4.0);
@@ -67,11 +67,19 @@ fn row(series: &Series, y: f64) -> String {
     }
     let (median, from) = (place(series.millis.percentile(50.0)), y - 8.0);
     write(&mut drawn, format_args!("<path class=\"median\" d=\"M{median:.1} {from}v16\"/>\n"));
-    if let Some(Bar::Millis { p50, .. }) = bar(series.what, series.key) {
-        let x = place(p50);
+    if let Some(most) = most(bench, series) {
+        let x = place(most);
         write(&mut drawn, format_args!("<path class=\"bar\" d=\"M{x:.1} {y}l4.5 9h-9z\"/>\n"));
     }
     drawn
+}
+
+/// The most that the median may be.
+fn most(bench: &Bench, series: &Series) -> Option<f64> {
+    match bar(series.what, series.key)? {
+        Bar::Millis { p50, .. } => Some(p50),
+        Bar::ToPodman(ratio) => Some(ratio * bench.find(series.what, Key::Podman)?.percentile(50.0)),
+    }
 }
 
 /// Where milliseconds lie from left to right.

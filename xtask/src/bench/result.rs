@@ -43,6 +43,8 @@ pub(super) enum What {
     FirstExecCommands,
     /// The first way, with the memory not in the page cache.
     FirstExecUncached,
+    /// The same, with the pages that are needed first read ahead.
+    FirstExecAhead,
     /// A copy from a pool, by the engine's own way.
     PoolExec,
     /// The same by two commands.
@@ -199,7 +201,8 @@ impl What {
             Self::PlainBoot => "boot, to the agent's first answer".to_owned(),
             Self::FirstExec => "copy, to its first exec answered".to_owned(),
             Self::FirstExecCommands => "`snapshot run` and `exec`, both commands".to_owned(),
-            Self::FirstExecUncached => "copy, to its first exec, memory not cached".to_owned(),
+            Self::FirstExecUncached => "copy of memory on the disk, to its first exec".to_owned(),
+            Self::FirstExecAhead => "the same, what it needs first read ahead".to_owned(),
             Self::PoolExec => "copy from a pool, to its first exec answered".to_owned(),
             Self::PoolExecCommands => "`snapshot run --pid` and `exec`, both commands".to_owned(),
             Self::Crowd { copies } => format!("{copies} copies at once, to the last first exec"),

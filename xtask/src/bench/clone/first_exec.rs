@@ -1,12 +1,10 @@
 //! From a snapshot to the first exec answered, without a pool: 512 MiB.
 
-use std::fs::File;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
 use mimeo_engine::Engine;
 use mimeo_engine::snapshot::Snapshot;
-use rustix::fs::{Advice, fadvise, syncfs};
 
 use super::copy::Copy;
 use super::source;
@@ -37,25 +35,12 @@ pub(super) fn measure(bench: &mut Bench, site: &Site<'_>, runs: u32) -> Result<(
     Ok(())
 }
 
-/// The same with the snapshot's memory on the disk only. Leaves the snapshot.
-pub(super) fn uncached(bench: &mut Bench, site: &Site<'_>, runs: u32) -> Result<()> {
-    crate::bench::announce("copies of memory on the disk, to the first exec", runs);
-    let (runtime, engine) = (stopwatch::runtime()?, site.engine()?);
-    let snapshot = engine.snapshots().find(TAG)?;
-    for _ in 0..runs {
-        forget_memory(site)?;
-        let (took, _) = runtime.block_on(one(site, &engine, &snapshot))?;
-        bench.sample(What::FirstExecUncached, site.key, took);
-    }
-    bench.note(
-        "A working set that is read ahead was not measured: nothing reads one ahead yet. The line of copies whose memory is \
-         not cached says what such a start takes without."
-            .to_owned(),
-    );
-    Ok(())
-}
-
-async fn one(site: &Site<'_>, engine: &Engine, snapshot: &Snapshot) -> Result<(f64, Vec<(String, u64)>)> {
+/// One copy; the time, and that of its stages.
+pub(super) async fn one(
+    site: &Site<'_>,
+    engine: &Engine,
+    snapshot: &Snapshot,
+) -> Result<(f64, Vec<(String, u64)>)> {
     let begun = Instant::now();
     let copy = Copy::start(site, &snapshot.manifest.id).await?;
     let answered = async { Session::with(engine, copy.info.name.as_str()).await?.exec().await };
@@ -73,18 +58,4 @@ pub(super) fn commands(site: &Site<'_>, run: &[&str]) -> Result<f64> {
     let answered = stopwatch::run(&mut site.command(["exec", NAME, "true"]))?.printed("");
     site.stop(NAME)?;
     Ok(started + answered.context("the first exec")?.whole)
-}
-
-/// Has the kernel drop the pages of all memory that copies map.
-fn forget_memory(site: &Site<'_>) -> Result<()> {
-    let laid_out = site.home().join("memory");
-    for boot in std::fs::read_dir(&laid_out).with_context(|| laid_out.display().to_string())? {
-        for file in std::fs::read_dir(boot?.path())? {
-            let file = File::open(file?.path())?;
-            // What is not written yet cannot be dropped.
-            syncfs(&file)?;
-            fadvise(&file, 0, None, Advice::DontNeed)?;
-        }
-    }
-    Ok(())
 }

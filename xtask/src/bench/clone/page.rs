@@ -33,6 +33,9 @@ Cold runs and execs beside podman's are in [benchmarks.md](benchmarks.md).
   with that monitor. Its bar is that of the design. Beside it stand the same steps by two commands, `snapshot run` and then
   `exec`, one process each, with all that those print and wait for; they have no bar of their own. The snapshot is of a
   machine that had run `true` once. The first copy of a snapshot, which lays its memory out, is not counted here.
+- **Memory on the disk**: the same as the copies above, after the kernel was told to drop the pages of the snapshot's memory
+  (`posix_fadvise`, after a sync): without and with the note of which pages a copy needs first, in turn. What is below the disk of
+  this machine may hold them still.
 - **From a pool**: the same, asked of `snapshot serve --pool 2`. Between two samples the pool has time to fill again, and 200 ms more.
 - **Copies at once**: from the start of one `snapshot run -n` until each copy has answered an exec; a copy that does not is lost.
 - **Plain QEMU** is a boot of the same kernel, first filesystem and command line without disks and network, from QEMU's start
