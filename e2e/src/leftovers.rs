@@ -37,7 +37,12 @@ pub(crate) fn files(home: &Path, run: &Path) -> Vec<PathBuf> {
     .flat_map(|dir| entries(dir))
     .collect();
     let boots = entries(&home.join("memory"));
-    left.extend(boots.iter().flat_map(|boot| entries(boot)).filter(|memory| name(memory) != ".laying" && !is_kept(memory)));
+    left.extend(
+        boots
+            .iter()
+            .flat_map(|boot| entries(boot))
+            .filter(|memory| name(memory) != ".laying" && !is_kept(memory)),
+    );
     left.extend(entries(&run.join("verified")).into_iter().filter(|note| !is_kept(note)));
     left.extend(entries(&snapshots).into_iter().filter(|path| !is_kept(path) && !is_housekeeping(path)));
     left.extend(

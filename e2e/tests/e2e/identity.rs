@@ -75,10 +75,12 @@ fn clock_off(world: &World, machine: &str) -> Duration {
         let told = world.sh(machine, "adjtimex");
         let after = host();
         let number = |name: &str| {
-            let value = told.lines().find_map(|line| line.trim().strip_prefix(name)?.trim().parse::<u64>().ok());
+            let value =
+                told.lines().find_map(|line| line.trim().strip_prefix(name)?.trim().parse::<u64>().ok());
             value.unwrap_or_else(|| panic!("no {name} in {told}"))
         };
-        let guest = Duration::from_secs(number("time.tv_sec:")) + Duration::from_micros(number("time.tv_usec:"));
+        let guest =
+            Duration::from_secs(number("time.tv_sec:")) + Duration::from_micros(number("time.tv_usec:"));
         before.saturating_sub(guest).max(guest.saturating_sub(after))
     };
     (0..3).map(|_| one()).min().expect("some")
