@@ -96,7 +96,7 @@ fn fifty_copies_differ_in_all_that_can_be_seen() {
     let names: Vec<_> = copies.iter().map(|copy| copy["name"].as_str().expect("a name")).collect();
     let mut seen = Vec::new();
     for (name, copy) in names.iter().zip(&copies) {
-        until("it has noticed", || (world.sh(name, "ls /noticed 2>&-; true") != "").then_some(()));
+        until("it has noticed", || (!world.sh(name, "ls /noticed 2>&-; true").is_empty()).then_some(()));
         let one = observed(&world, name, OBSERVE);
         // Both sides say the same.
         assert_eq!(copy["generation"], *one["generation"]);
@@ -154,7 +154,7 @@ fn copies_from_a_pool_differ_too() {
         .iter()
         .map(|copy| {
             let name = copy["name"].as_str().expect("a name");
-            until("it has noticed", || (world.sh(name, "ls /noticed 2>&-; true") != "").then_some(()));
+            until("it has noticed", || (!world.sh(name, "ls /noticed 2>&-; true").is_empty()).then_some(()));
             let one = observed(&world, name, OBSERVE);
             assert_eq!(copy["generation"], *one["generation"], "{name}");
             assert_lines(&world.inspect(name));

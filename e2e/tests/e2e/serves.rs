@@ -176,7 +176,7 @@ fn servers_of_one_snapshot_stand_side_by_side() {
     }
     let all = world.mimeo(["snapshot", "ls", "--json"]).ok().json();
     assert_eq!(all["serves"].as_array().map(Vec::len), Some(3), "{all:#}");
-    assert_eq!(all["snapshots"][0]["clones"].as_u64() >= Some(3), true, "{all:#}");
+    assert!(all["snapshots"][0]["clones"].as_u64() >= Some(3), "{all:#}");
     for served in serves {
         served.end(Signal::TERM);
     }

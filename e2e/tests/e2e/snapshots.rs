@@ -201,6 +201,8 @@ fn a_full_disk_costs_the_snapshot_and_not_its_source() {
     let world = World::small(200 << 20);
     let image = world.busybox();
     world.start(["--name", "web", "-m", "128m", "--cold", &image, "sleep", "1000"]);
+    // A guest that has something to write would find the disk full first.
+    world.sh("web", "sync");
     let filler = world.home().join("filler");
     for room in [60_000, 1_000_000, 20_000_000] {
         fill(&world.home(), &filler, room);
