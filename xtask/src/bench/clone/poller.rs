@@ -3,11 +3,11 @@
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 
 /// Between an answer and the next request.
 const INTERVAL: Duration = Duration::from_millis(2);
@@ -16,23 +16,36 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// Asks until it is dropped.
 #[derive(Debug)]
 pub(super) struct Poller {
-    answers: Arc<Mutex<Vec<Instant>>>,
+    seen: Arc<Mutex<Seen>>,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
+/// When answers came, and how the first was lost that did not.
+#[derive(Debug, Default)]
+struct Seen {
+    answers: Vec<Instant>,
+    lost: Option<String>,
+}
+
 impl Poller {
-    /// Asks `address` over a new connection each time. A request that is lost ends it.
+    /// Asks `address` over a new connection each time. A request that is lost is the last.
     pub(super) fn start(address: &str) -> Self {
-        let (answers, stop) = (Arc::<Mutex<Vec<Instant>>>::default(), Arc::<AtomicBool>::default());
-        let (noted, told, address) = (answers.clone(), stop.clone(), address.to_owned());
+        let (seen, stop) = (Arc::<Mutex<Seen>>::default(), Arc::<AtomicBool>::default());
+        let (noted, told, address) = (seen.clone(), stop.clone(), address.to_owned());
         let thread = std::thread::spawn(move || {
-            while !told.load(Ordering::Relaxed) && page(&address).is_ok() {
-                noted.lock().unwrap_or_else(PoisonError::into_inner).push(Instant::now());
+            while !told.load(Ordering::Relaxed) {
+                let answer = page(&address);
+                let mut seen = locked(&noted);
+                match answer {
+                    Ok(()) => seen.answers.push(Instant::now()),
+                    Err(error) => return seen.lost = Some(format!("{error:#}")),
+                }
+                drop(seen);
                 std::thread::sleep(INTERVAL);
             }
         });
-        Self { answers, stop, thread: Some(thread) }
+        Self { seen, stop, thread: Some(thread) }
     }
 
     /// The longest time between two answers while `act` went on, in milliseconds.
@@ -40,16 +53,28 @@ impl Poller {
         let begun = Instant::now();
         let done = act()?;
         let ended = Instant::now();
-        // One more, which may have waited.
-        std::thread::sleep(INTERVAL * 10);
-        let answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
+        // The request that was on its way may have waited the longest.
+        self.wait_for_answer(ended)?;
+        let seen = locked(&self.seen);
         let around = |pair: &&[Instant]| pair[1] >= begun && pair[0] <= ended;
-        let gaps = answers.windows(2).filter(around).map(|pair| pair[1] - pair[0]);
-        match gaps.max() {
-            Some(gap) if answers.last().is_some_and(|last| *last >= ended) => {
-                Ok((done, gap.as_secs_f64() * 1000.0))
+        let gaps = seen.answers.windows(2).filter(around).map(|pair| pair[1] - pair[0]);
+        let gap = gaps.max().context("the client asked for nothing")?;
+        Ok((done, gap.as_secs_f64() * 1000.0))
+    }
+
+    /// Waits for an answer after that moment.
+    fn wait_for_answer(&self, after: Instant) -> Result<()> {
+        loop {
+            let seen = locked(&self.seen);
+            if let Some(lost) = &seen.lost {
+                bail!("a request to the source was lost: {lost}");
             }
-            _ => bail!("a request to the source was lost"),
+            if seen.answers.last().is_some_and(|last| *last >= after) {
+                return Ok(());
+            }
+            drop(seen);
+            // A request that is not answered fails in the end.
+            std::thread::sleep(INTERVAL);
         }
     }
 }
@@ -61,6 +86,10 @@ impl Drop for Poller {
             eprintln!("the client came to a bad end");
         }
     }
+}
+
+fn locked(seen: &Mutex<Seen>) -> MutexGuard<'_, Seen> {
+    seen.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn page(address: &str) -> Result<()> {
