@@ -14,14 +14,14 @@ const DECADES: u32 = 4;
 /// Dots of one line beside each other, so that they do not hide one another.
 const LANES: [f64; 5] = [0.0, -3.0, 3.0, -5.5, 5.5];
 
+/// One set of colours for both grounds: who shows the page may not say which it is.
 const STYLE: &str = "\
-text{font:12px system-ui,sans-serif;fill:#24292f}\
+text{font:12px system-ui,sans-serif;fill:#6e7781}\
 .grid{stroke:#8c959f;stroke-opacity:.35}\
-.dot{fill:#0969da;fill-opacity:.45}\
-.peer{fill:#6e7781}\
-.median{stroke:#24292f;stroke-width:2}\
-.bar{fill:#bf5700}\
-@media(prefers-color-scheme:dark){text{fill:#e6edf3}.dot{fill:#58a6ff}.peer{fill:#9198a1}.median{stroke:#e6edf3}.bar{fill:#f0883e}}";
+.dot{fill:#218bff;fill-opacity:.5}\
+.peer{fill:#a371f7}\
+.median{stroke:#6e7781;stroke-width:2}\
+.bar{fill:#d9730d}";
 
 /// The drawing for these samples.
 pub(super) fn of(bench: &Bench) -> String {

@@ -57,7 +57,8 @@ Cold runs and execs beside podman's are in [benchmarks.md](benchmarks.md).
 const PLOT: &str = "\
 ![Samples of each line, on a scale of powers of ten, and their bars](benchmarks/clone.svg)
 
-Each dot is a sample, the upright line the median, the triangle the bar of the median.
+Each dot is a sample, blue of mimeo and violet of others, the upright line the median, the triangle the bar of the median. What lies
+beyond the scale stands at its edge.
 ";
 
 const STAGES: &str = "\
