@@ -114,7 +114,16 @@ fn fifty_copies_differ_in_all_that_can_be_seen() {
     seen.push(observed(&world, "web", &line));
     assert_distinct(&seen);
     assert_eq!(world.sh("web", "ls /noticed 2>&-; true"), "");
-    for name in names.iter().step_by(7) {
+    world.assert_removes_all();
+}
+
+#[test]
+fn clocks_of_fifty_copies_are_the_hosts() {
+    let world = World::new(User::Root);
+    kept(&world);
+    let copies = world.copies(&["kept", "-n", &COPIES.to_string(), "--name", "copy"]);
+    for copy in copies {
+        let name = copy["name"].as_str().expect("a name");
         let off = clock_off(&world, name);
         assert!(off <= CLOCK, "{name} is {off:?} off");
     }
