@@ -84,8 +84,12 @@ pub enum Request {
     Prepare,
     /// Stop the workload and hold still, so that a snapshot may be taken. -> `frozen`
     Freeze,
-    /// Let the workload go on, unchanged. -> `done`
-    Thaw,
+    /// Let the workload go on. -> `done`
+    Thaw {
+        /// Nanoseconds since 1970 to set the wall clock to, just before.
+        #[serde(default)]
+        unix_nanos: Option<u64>,
+    },
     /// Become another machine, which a copy must before its workload goes on. -> `identified`
     Identify(Box<Identity>),
     /// End everything, flush, and power off. -> `done`, just before the end

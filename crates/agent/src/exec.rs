@@ -21,6 +21,11 @@ pub(crate) async fn serve(machine: &Arc<Machine>, process: Process, stream: Stre
             return;
         }
     }
+    // A start, or a freeze, that came before must be done.
+    drop(machine.building.lock().await);
+    if stream.sender.session_over() {
+        return;
+    }
     let kills = cgroup::out_of_memory_kills();
     match run(machine, process).await {
         Ok((launched, ours)) => {
@@ -32,8 +37,6 @@ pub(crate) async fn serve(machine: &Arc<Machine>, process: Process, stream: Stre
 }
 
 async fn run(machine: &Arc<Machine>, process: Process) -> Result<(Launched, Ours), Failure> {
-    // A start that came before must be done.
-    drop(machine.building.lock().await);
     let container = machine.container()?;
     let (given, ours) = streams::make(&process)?;
     let place = Place::Container(container.mounts.clone());

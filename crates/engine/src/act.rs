@@ -13,8 +13,8 @@ mod spawn;
 mod stop;
 mod wait;
 
-pub(crate) use clone::{asked, turns};
 pub use clone::{Cloned, clone};
+pub(crate) use clone::{asked, turns};
 pub use error::ActError;
 pub use fork::{ForkError, ForkOrder, Forked, fork};
 pub(crate) use fork::{is_child, sweep as sweep_forks};

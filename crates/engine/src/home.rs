@@ -93,7 +93,11 @@ impl Home {
         ] {
             make_private(&dir)?;
         }
-        Ok(this)
+        // The kernel names files by where they are, not by how we came there.
+        let real = |dir: PathBuf| {
+            dir.canonicalize().map_err(|source| HomeError::Create { path: dir.clone(), source })
+        };
+        Ok(Self { home: real(this.home)?, ..this })
     }
 
     /// The directory of what lasts.

@@ -13,6 +13,11 @@ use crate::machine::Record;
 /// Bytes that a copy's random generator is given.
 const ENTROPY: usize = 32;
 
+/// Lines that there is always something to do for.
+const ALWAYS: [Line; 3] = [Line::Entropy, Line::Generation, Line::Clock];
+/// Characters of what a guest says about a line.
+const MAX_DETAIL: usize = 200;
+
 /// 32 bytes of the host's own random generator, as hexadecimal digits.
 pub(crate) fn entropy() -> io::Result<String> {
     let mut bytes = [0; ENTROPY];
@@ -61,10 +66,21 @@ pub(crate) async fn take_on(link: &Link, identity: Identity) -> Result<Vec<Ident
     }
 }
 
+/// Notes that the guest has done the last line too, asked for by itself.
+pub(crate) fn thawed(lines: &mut [IdentityLine]) {
+    for line in lines.iter_mut().filter(|line| line.line == Line::Thaw) {
+        line.outcome = Outcome::Done;
+    }
+}
+
 fn judge(lines: Vec<IdentityLine>) -> Result<Vec<IdentityLine>, StageError> {
-    let well = |line: &IdentityLine| matches!(line.outcome, Outcome::Done | Outcome::NotNeeded);
+    let well = |line: &IdentityLine| match line.outcome {
+        Outcome::Done => true,
+        Outcome::NotNeeded => !ALWAYS.contains(&line.line),
+        Outcome::Failed | Outcome::NotTried | Outcome::Unknown => false,
+    };
     if let Some(bad) = lines.iter().find(|line| !well(line)) {
-        let why = bad.detail.clone().unwrap_or_else(|| "it was not done".to_owned());
+        let why = short(bad).detail.unwrap_or_else(|| "it was not done".to_owned());
         return Err(StageError::Identity { line: name(bad.line), why });
     }
     if let Some(missing) = Line::ALL.into_iter().find(|line| !lines.iter().any(|told| told.line == *line)) {
@@ -73,7 +89,17 @@ fn judge(lines: Vec<IdentityLine>) -> Result<Vec<IdentityLine>, StageError> {
             why: "the guest says nothing of it".to_owned(),
         });
     }
-    Ok(lines)
+    // Not a word more than was asked for is kept of what a guest says.
+    Ok(Line::ALL
+        .into_iter()
+        .filter_map(|line| lines.iter().find(|told| told.line == line))
+        .map(short)
+        .collect())
+}
+
+fn short(line: &IdentityLine) -> IdentityLine {
+    let detail = line.detail.as_ref().map(|detail| detail.chars().take(MAX_DETAIL).collect());
+    IdentityLine { detail, ..line.clone() }
 }
 
 /// As it is written: `ssh_keys`.

@@ -5,6 +5,7 @@
 //! `-d` a process of its own.
 
 mod clients;
+mod clock;
 mod copy;
 mod finish;
 mod input;
@@ -17,9 +18,11 @@ mod serve;
 mod signals;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use mimeo_agent_protocol::message::TerminalSize;
 use mimeo_image::Progress;
+use rustix::process::{WaitId, WaitIdOptions};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{mpsc, watch};
 
@@ -86,6 +89,21 @@ impl MonitorError {
     }
 }
 
+/// How long a virtual machine that was ended may take to be gone.
+const GONE: Duration = Duration::from_secs(2);
+
+/// `error`, once nothing is left of what was being made: what was dropped has
+/// been told to end, and has perhaps not ended yet.
+async fn undone(error: MonitorError) -> MonitorError {
+    let end = tokio::time::Instant::now() + GONE;
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    // Reaping is the runtime's; none left is what is waited for.
+    while rustix::process::waitid(WaitId::All, options).is_ok() && tokio::time::Instant::now() < end {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    error
+}
+
 /// Makes a machine and stays with it until its end. `started` is called when
 /// its container runs; `given_up` ends the making when it completes before.
 ///
@@ -106,9 +124,9 @@ pub async fn monitor(
         Signals::listen().map_err(|source| MonitorError::Io { step: "listen to signals", source })?;
     let running = tokio::select! {
         biased;
-        signal = signals.interruption() => return Err(MonitorError::Interrupted { signal }),
+        signal = signals.interruption() => return Err(undone(MonitorError::Interrupted { signal }).await),
         running = create(engine, spec, progress) => running?,
-        () = given_up => return Err(MonitorError::GivenUp),
+        () = given_up => return Err(undone(MonitorError::GivenUp).await),
     };
     let (_, abandoned) = mpsc::channel(1);
     let joined = serve::Joined { attachment, signals, abandoned };

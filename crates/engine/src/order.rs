@@ -45,7 +45,7 @@ pub struct CloneWishes {
     pub name: Option<MachineName>,
     /// Its published ports; otherwise its original's, at ports of the host that are free.
     pub ports: Option<Vec<PortMapping>>,
-    /// Environment, over its original's.
+    /// Environment, over the image's; its original's is not its own.
     #[serde(default)]
     pub env: BTreeMap<String, String>,
     /// Remove it when it has ended.

@@ -69,6 +69,14 @@ pub enum RuntimeError {
     Initramfs(#[from] crate::setup::initramfs::InitramfsError),
 }
 
+impl RuntimeError {
+    /// Whether another copy of the same snapshot would fail as well: a host
+    /// that is busy or short of something is no fault of the snapshot's.
+    fn is_its_own(&self) -> bool {
+        matches!(self, Self::Load(_) | Self::Restore(mimeo_vmm::RestoreError::Ended { .. }))
+    }
+}
+
 /// A copy of a runtime snapshot, which answers.
 #[derive(Debug)]
 pub(crate) struct Warm {
@@ -114,6 +122,7 @@ pub(crate) async fn start(engine: &Engine, wanted: Wanted<'_>) -> Result<Warm, R
     let snapshot = ensure(engine, wanted).await?;
     match copy(engine, wanted, snapshot.clone()).await {
         Ok(warm) => Ok(warm),
+        Err(error) if !error.is_its_own() => Err(error),
         Err(error) => {
             tracing::warn!(
                 component = "runtime",
@@ -208,7 +217,8 @@ async fn build(engine: &Engine, wanted: Wanted<'_>, key: MachineName) -> Result<
     let link = hello(instance.as_mut(), FIRST_GENERATION, seconds).await?;
     let mut taking = Taking::prepare(&store, instance.memory()?).await?;
     let (mut stream, hold) = link.open_and_hold(&Request::Freeze)?;
-    match stream.receiver.message::<Reply>().await? {
+    let answer = timeout(PATIENCE, stream.receiver.message::<Reply>()).await;
+    match answer.map_err(|_| RuntimeError::Silent(PATIENCE))?? {
         Reply::Frozen { .. } => {}
         answer => return Err(RuntimeError::Answer(format!("{answer:?}"))),
     }
@@ -229,6 +239,7 @@ async fn build(engine: &Engine, wanted: Wanted<'_>, key: MachineName) -> Result<
         requires: Requirements { version, ..wanted.requires.clone() },
         disk_layers: 0,
         memory_bytes: taken.memory_bytes,
+        boot_id: crate::machine::boot_id(),
         pause_micros: 0,
         files: taken.files,
     };

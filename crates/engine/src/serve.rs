@@ -10,6 +10,7 @@ mod pool;
 mod record;
 
 use std::path::Path;
+use std::time::Duration;
 
 use mimeo_agent_protocol::link::{self, FrameReader};
 use rustix::process::Signal;
@@ -30,6 +31,9 @@ pub use record::{ServeError, ServeRecord, find, list};
 /// Requests that may wait.
 const QUEUE: usize = 64;
 
+/// After a client that could not be let in.
+const BREATH: Duration = Duration::from_millis(50);
+
 /// Serves the snapshot until a signal asks for the end; then its copies end.
 ///
 /// # Errors
@@ -47,6 +51,8 @@ pub async fn serve(
     snapshot::verify(&store, snapshot)?;
     snapshot::flat(&store, snapshot)?;
     let claim = ServeClaim::make(engine, snapshot, pool)?;
+    // From here on it cannot be removed; it may just have been.
+    store.read(&snapshot.manifest.id)?;
     let socket = claim.record.socket.clone();
     let listener = UnixListener::bind(&socket).map_err(|source| ServeError::Io {
         step: "listen on",
@@ -65,8 +71,15 @@ pub async fn serve(
                 tracing::info!(component = "serve", ?signal, "ends");
                 break;
             }
-            accepted = listener.accept() => if let Ok((socket, _)) = accepted {
-                sessions.spawn(session(socket, ask.clone()));
+            accepted = listener.accept() => match accepted {
+                Ok((socket, _)) => {
+                    sessions.spawn(session(socket, ask.clone()));
+                }
+                // Too many files are open: those who have one finish first.
+                Err(error) => {
+                    tracing::warn!(component = "serve", %error, "cannot accept a client");
+                    tokio::time::sleep(BREATH).await;
+                }
             },
             Some(request) = asked.recv() => desk.answer(request),
             () = desk.turn() => {}
@@ -74,7 +87,11 @@ pub async fn serve(
         }
     }
     drop(listener);
-    desk.close().await;
+    tokio::select! {
+        () = desk.close() => {}
+        // Whoever asks twice does not want to wait: its copies hear of its end all the same.
+        _ = end.any() => {}
+    }
     drop(claim);
     Ok(())
 }

@@ -28,4 +28,4 @@ pub(crate) use prune::{discard, discard_damaged, sweep_forks};
 pub use store::{FindSnapshotError, Snapshot, Snapshots};
 pub use take::TakeError;
 pub(crate) use take::{Taken, Taking};
-pub(crate) use verify::{trust, verify};
+pub(crate) use verify::{assure, trust, verify};

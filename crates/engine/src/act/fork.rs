@@ -96,7 +96,7 @@ pub async fn fork(engine: &Engine, machine: &Found, order: ForkOrder) -> Result<
         Some(_) => Some(lock(path.with_extension("lock")).await?),
         None => None,
     };
-    if let Some(done) = repeated(&path, machine, order.key.as_deref())? {
+    if let Some(done) = repeated(engine, &path, machine, order.key.as_deref())? {
         return Ok(done);
     }
     let mut room = Room::now(engine);
@@ -105,7 +105,7 @@ pub async fn fork(engine: &Engine, machine: &Found, order: ForkOrder) -> Result<
         room.admit().map_err(|source| ForkError::Child { asked, source })?;
     }
     let saved = snapshot(engine, machine, None, Kind::Fork).await?;
-    let (children, infos) = match children(&saved.snapshot, order.wishes, &path).await {
+    let (mut children, infos) = match children(&saved.snapshot, order.wishes, &path).await {
         Ok(ready) => ready,
         Err(error) => {
             forget(engine, &saved.snapshot);
@@ -118,14 +118,29 @@ pub async fn fork(engine: &Engine, machine: &Found, order: ForkOrder) -> Result<
         pause_micros: saved.pause_micros,
         children: infos,
     };
-    durable::write_json(&path, &decision)
-        .map_err(|source| ForkError::Decide { path: path.clone(), source })?;
+    if let Err(error) = decide(&mut children, &path, &decision) {
+        // Half of a decision must not be taken for one.
+        fs::remove_file(&path).ok();
+        give_up(children).await;
+        forget(engine, &saved.snapshot);
+        return Err(error);
+    }
     let children = go(children).await;
     if order.key.is_none() {
         // All have been told: nobody will ask again.
         fs::remove_file(&path).ok();
     }
     Ok(Forked { snapshot: saved.snapshot, pause_micros: saved.pause_micros, children, repeated: false })
+}
+
+/// Writes the decision, if all children are still there to hear of it.
+fn decide(children: &mut [(String, Child)], path: &Path, decision: &Decision) -> Result<(), ForkError> {
+    for (asked, child) in children {
+        if !child.is_alive() {
+            return Err(ForkError::Child { asked: asked.clone(), source: SpawnError::Gone });
+        }
+    }
+    durable::write_json(path, decision).map_err(|source| ForkError::Decide { path: path.to_owned(), source })
 }
 
 /// All children, ready to go on; or none.
@@ -219,7 +234,12 @@ async fn lock(path: PathBuf) -> Result<File, ForkError> {
 }
 
 /// The fork of this key, if it was done before.
-fn repeated(path: &Path, machine: &Found, key: Option<&str>) -> Result<Option<Forked>, ForkError> {
+fn repeated(
+    engine: &Engine,
+    path: &Path,
+    machine: &Found,
+    key: Option<&str>,
+) -> Result<Option<Forked>, ForkError> {
     let Some(decision) = key.and_then(|_| read(path)) else { return Ok(None) };
     if decision.machine != machine.record.id {
         return Err(ForkError::Key {
@@ -230,10 +250,19 @@ fn repeated(path: &Path, machine: &Found, key: Option<&str>) -> Result<Option<Fo
     let children = decision
         .children
         .into_iter()
-        .map(|info| Cloned { asked: info.name.to_string(), outcome: Ok(info) })
+        .map(|info| Cloned { asked: info.name.to_string(), outcome: still(engine, info) })
         .collect();
     let Decision { snapshot, pause_micros, .. } = Decision { children: Vec::new(), ..decision };
     Ok(Some(Forked { snapshot, pause_micros, children, repeated: true }))
+}
+
+/// A child may have gone since.
+fn still(engine: &Engine, info: CloneInfo) -> Result<CloneInfo, SpawnError> {
+    if lives(engine, &info) { Ok(info) } else { Err(SpawnError::Gone) }
+}
+
+fn lives(engine: &Engine, child: &CloneInfo) -> bool {
+    MachineId::try_from(child.id.clone()).is_ok_and(|id| engine.home().machine(&id).exists())
 }
 
 fn read(path: &Path) -> Option<Decision> {
@@ -251,13 +280,10 @@ pub(crate) fn sweep(engine: &Engine) {
     let Ok(entries) = fs::read_dir(engine.home().forks()) else { return };
     for path in entries.flatten().map(|entry| entry.path()) {
         let Some(decision) = read(&path) else { continue };
-        let lives = |child: &CloneInfo| {
-            MachineId::try_from(child.id.clone()).is_ok_and(|id| engine.home().machine(&id).exists())
-        };
         let old = fs::metadata(&path)
             .and_then(|file| file.modified())
             .is_ok_and(|at| at.elapsed().is_ok_and(|age| age.as_secs() > KEPT));
-        if old && !decision.children.iter().any(lives) {
+        if old && !decision.children.iter().any(|child| lives(engine, child)) {
             fs::remove_file(path.with_extension("lock")).ok();
             fs::remove_file(&path).ok();
         }

@@ -88,6 +88,11 @@ impl Child {
     /// The copy runs by itself from here on.
     pub(crate) fn let_go(self) {}
 
+    /// Whether the process still runs.
+    pub(crate) fn is_alive(&mut self) -> bool {
+        matches!(self.process.try_wait(), Ok(None))
+    }
+
     /// Waits until the process has ended, for whatever reason.
     pub(crate) async fn ended(&mut self) {
         self.process.wait().await.ok();

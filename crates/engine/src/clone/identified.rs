@@ -12,7 +12,7 @@ use super::planned::Planned;
 use super::publish::publish;
 use super::restored::Restored;
 use crate::Engine;
-use crate::create::answering::died;
+use crate::create::answering::{died, unix_nanos};
 use crate::create::{Running, Stage, StageError, StartError, console_tail};
 use crate::identity;
 use crate::machine::State;
@@ -95,18 +95,19 @@ impl Identified {
         CloneInfo::of(&planned.claim.record, planned.clock.clone().stages())
     }
 
+    /// Waits until the virtual machine has ended, which it should not. Safe to cancel.
+    pub(crate) async fn ended(&mut self) {
+        self.restored.instance.wait().await;
+    }
+
     /// Has the guest do once what its first work will do, so that a translator
     /// knows the way: a process that comes to nothing, beside the frozen ones.
     pub(crate) async fn warm(&self) {
         for _ in 0..WARMING {
             let nothing = Process { args: vec![NOTHING.to_owned()], aside: true, ..Process::default() };
-            let Ok(mut stream) = self.link.open(&Request::Exec(nothing)) else { return };
-            // Whether it found a program to run or not, it went the way.
-            while let Ok(reply) = stream.receiver.message::<Reply>().await {
-                if !matches!(reply, Reply::Started { .. }) {
-                    break;
-                }
-            }
+            // Whether it found a program to run or not, it went the way. One
+            // that does not end is the image's own, and no reason to wait.
+            timeout(WARM, run_for_nothing(&self.link, nothing)).await.ok();
         }
     }
 
@@ -117,7 +118,10 @@ impl Identified {
         changes: Option<CloneWishes>,
     ) -> Result<Running, StartError> {
         let Self { mut restored, link, container } = self;
-        match go_on(engine, &mut restored, &link, changes).await {
+        let seconds = restored.planned.claim.record.spec.start_timeout;
+        let going = go_on(engine, &mut restored, &link, changes);
+        let gone = timeout(Duration::from_secs(seconds.into()), going).await;
+        match gone.unwrap_or(Err((Stage::Identify, StageError::Silent { seconds }))) {
             Ok(()) => Ok(running(restored, link, container)),
             Err((stage, error)) => Err(restored.fail(stage, error).await),
         }
@@ -128,6 +132,13 @@ impl Identified {
 const NOTHING: &str = "/bin/true";
 /// Times that it is run: the first finds most of the way, the second the rest.
 const WARMING: u32 = 2;
+/// How long it may take each time.
+const WARM: Duration = Duration::from_secs(2);
+
+async fn run_for_nothing(link: &Link, process: Process) {
+    let Ok(mut stream) = link.open(&Request::Exec(process)) else { return };
+    while let Ok(Reply::Started { .. }) = stream.receiver.message::<Reply>().await {}
+}
 
 async fn go_on(
     engine: &Engine,
@@ -154,6 +165,7 @@ async fn go_on(
             identity::take_on(link, identity).await.map_err(|error| (Stage::Identify, error))?;
     } else {
         thaw(link).await.map_err(|error| (Stage::Identify, error))?;
+        identity::thawed(&mut claim.record.identity);
     }
     claim.record.times.started = Some(Timestamp::now());
     planned.clock.lap("thaw");
@@ -161,7 +173,7 @@ async fn go_on(
 }
 
 async fn thaw(link: &Link) -> Result<(), StageError> {
-    let mut stream = link.open(&Request::Thaw)?;
+    let mut stream = link.open(&Request::Thaw { unix_nanos: Some(unix_nanos()) })?;
     match stream.receiver.message::<Reply>().await? {
         Reply::Done => Ok(()),
         Reply::Failed(failure) => Err(failure.into()),

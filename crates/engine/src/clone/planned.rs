@@ -6,7 +6,7 @@ use mimeo_image::Image;
 use mimeo_vmm::Driver;
 
 use crate::Engine;
-use crate::create::{StageError, Stopwatch};
+use crate::create::{StageError, Stopwatch, process};
 use crate::identity;
 use crate::machine::{Claim, MachineSpec, Record};
 use crate::order::{CloneOrder, CloneWishes, Hold};
@@ -41,9 +41,12 @@ pub(super) fn plan(engine: &Engine, order: &CloneOrder) -> Result<Planned, Stage
         known: engine.driver_names().collect::<Vec<_>>().join(", "),
     })?;
     let image = image(engine, &source)?;
-    let claim = engine.registry().claim_as(spec(&source, &order.wishes), |record| {
+    let spec = spec(&source, &order.wishes);
+    // The image's environment and the copy's own: the original's is withdrawn.
+    let process = process::describe(&spec, &image.config)?;
+    let claim = engine.registry().claim_as(spec, |record| {
         inherit(record, source, &snapshot);
-        record.process.env.extend(order.wishes.env.clone());
+        record.process = process;
         record.serve.clone_from(&order.serve);
         record.waiting = order.hold == Hold::Pool;
     })?;
@@ -57,7 +60,7 @@ pub(super) fn spec(source: &Record, wishes: &CloneWishes) -> MachineSpec {
     spec.name.clone_from(&wishes.name);
     spec.hostname = None;
     spec.remove = wishes.remove;
-    spec.env.extend(wishes.env.clone());
+    spec.env.clone_from(&wishes.env);
     spec.ports = wishes.ports.clone().unwrap_or_else(|| {
         let free = |port: &mimeo_net::PortMapping| mimeo_net::PortMapping { host_port: None, ..*port };
         spec.ports.iter().map(free).collect()
@@ -67,7 +70,6 @@ pub(super) fn spec(source: &Record, wishes: &CloneWishes) -> MachineSpec {
 
 fn inherit(record: &mut Record, source: Record, snapshot: &Snapshot) {
     record.image = source.image;
-    record.process = source.process;
     record.boot_method = Some(CLONE.to_owned());
     record.origin = Some(snapshot.manifest.id.clone());
     record.requires = Some(snapshot.manifest.requires.clone());

@@ -31,6 +31,7 @@ impl Planned {
         let memory = snapshot::flat(&store, &self.snapshot)?;
         working_set::read_ahead(&store, &self.snapshot, &memory);
         let saved = SavedMachine { state: self.snapshot.dir.join(STATE), memory };
+        self.clock.lap("memory");
         disk(&self.snapshot, &self.claim.dir, self.claim.record.spec.disk_bytes)?;
         self.clock.lap("disk");
         let instance = self.driver.restore(&spec, &saved).await?;

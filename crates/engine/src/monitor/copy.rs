@@ -62,11 +62,11 @@ async fn make<R: AsyncBufRead + Unpin>(
     orders: &mut Lines<R>,
     tell: &mut impl FnMut(&Told),
 ) -> Result<Running, MonitorError> {
-    let identified = tokio::select! {
+    let mut identified = tokio::select! {
         identified = clone(engine, order) => identified?,
         () = given_up(orders) => return Err(MonitorError::GivenUp),
     };
-    let changes = hold(order, &identified, orders, tell).await?;
+    let changes = hold(order, &mut identified, orders, tell).await?;
     Ok(identified.thaw(engine, changes).await?)
 }
 
@@ -80,7 +80,7 @@ async fn given_up<R: AsyncBufRead + Unpin>(orders: &mut Lines<R>) {
 /// Waits until the workload may go on; what was changed about it since.
 async fn hold<R: AsyncBufRead + Unpin>(
     order: &CloneOrder,
-    identified: &Identified,
+    identified: &mut Identified,
     orders: &mut Lines<R>,
     tell: &mut impl FnMut(&Told),
 ) -> Result<Option<CloneWishes>, MonitorError> {
@@ -88,12 +88,19 @@ async fn hold<R: AsyncBufRead + Unpin>(
         return Ok(None);
     }
     if order.hold == Hold::Pool {
-        identified.warm().await;
+        tokio::select! {
+            () = identified.warm() => {}
+            () = given_up(orders) => return Err(MonitorError::GivenUp),
+        }
     }
     let info = identified.info();
     let id = info.id.clone();
     tell(&Told::Ready { clone: Box::new(info) });
-    let line = orders.next_line().await.ok().flatten();
+    let line = tokio::select! {
+        line = orders.next_line() => line.ok().flatten(),
+        // Who waits for it learns it from this process's end.
+        () = identified.ended() => return Err(MonitorError::GivenUp),
+    };
     match (line.as_deref().map(serde_json::from_str), &order.hold) {
         (Some(Ok(Go::Ahead)), _) => Ok(None),
         (Some(Ok(Go::As(wishes))), _) => Ok(Some(wishes)),

@@ -14,6 +14,8 @@ use crate::volume::VolumeServer;
 
 /// How long a guest may take to flush and power off.
 const POWER_OFF: Duration = Duration::from_secs(10);
+/// How long a snapshot may take to be on the disk.
+const KEEP: Duration = Duration::from_secs(60);
 /// How long a client may take to read its last answer.
 const FAREWELL: Duration = Duration::from_secs(2);
 
@@ -33,6 +35,11 @@ pub(super) async fn finish(
     machine.instance.kill().await;
     drop(volumes);
     machine.end(&exit);
+    // A snapshot that was taken in time is kept.
+    let keeping = async { while machine.keeping.join_next().await.is_some() {} };
+    if timeout(KEEP, keeping).await.is_err() {
+        tracing::warn!(component = "monitor", machine = %machine.record().name, "a snapshot was not kept in time");
+    }
     // The socket goes before the state may: who finds the one finds the other.
     drop(scratch);
     timeout(FAREWELL, clients.finish()).await.ok();

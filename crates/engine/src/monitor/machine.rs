@@ -6,9 +6,11 @@ use mimeo_agent_protocol::link::{Link, LinkError};
 use mimeo_agent_protocol::message::{ExitStatus, Reply, Request};
 use mimeo_vmm::{Instance, OperationError, VmExit};
 use tokio::sync::{oneshot, watch};
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::clients::Asked;
+use super::clock;
 use super::signals::{SIGINT, SIGTERM};
 use crate::cause::chain;
 use crate::control::{ControlReply, ControlRequest};
@@ -37,6 +39,10 @@ pub(super) struct Machine {
     pub(super) waiting: Vec<oneshot::Sender<ControlReply>>,
     /// Where snapshots of it are kept.
     pub(super) snapshots: Snapshots,
+    /// Snapshots that are taken and not kept yet.
+    pub(super) keeping: JoinSet<()>,
+    /// Its monitor did not say where it writes the disk now.
+    pub(super) disk_unknown: bool,
 }
 
 /// What can happen to a machine.
@@ -179,6 +185,8 @@ impl Machine {
             Ok(Decision::Nothing) => ControlReply::Done,
             Ok(_) => {
                 let resumed = self.instance.resume().await;
+                // Its clock stood still with it.
+                tokio::spawn(clock::settle(self.link.clone()));
                 self.moved(resumed, State::Running, "unpause")
             }
         }
@@ -224,7 +232,7 @@ impl Machine {
         }
     }
 
-    fn enter(&mut self, state: State) {
+    pub(super) fn enter(&mut self, state: State) {
         self.claim.record.state = state;
         self.phase.send_replace(self.claim.record.phase());
         self.store();

@@ -11,6 +11,7 @@ use mimeo_agent_protocol::link::LinkError;
 use mimeo_agent_protocol::message::{Failure, Reply, Request};
 use mimeo_vmm::OperationError;
 use tokio::sync::oneshot;
+use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
 use super::machine::Machine;
@@ -18,8 +19,9 @@ use crate::cause::chain;
 use crate::clone::add_layer_file;
 use crate::control::ControlReply;
 use crate::create::StageError;
+use crate::create::answering::unix_nanos;
 use crate::create::launched::WRITABLE_SERIAL;
-use crate::machine::{Action, MachineName, Record, decide};
+use crate::machine::{Action, MachineName, Record, State, boot_id, decide};
 use crate::snapshot::{self, Kind, Manifest, Requirements, Snapshots, StoreError, TakeError, Taken, Taking};
 
 /// How long a guest may take to stand still.
@@ -40,6 +42,12 @@ pub(super) enum SaveError {
         "its disk has {MAX_LAYERS} layers, one for each time that it or what it came of was copied: start anew from its image, or from an earlier snapshot"
     )]
     Layers,
+    #[error(
+        "its virtual machine monitor did not answer an earlier snapshot, so that nobody knows which file its disk is: stop it, and start it anew"
+    )]
+    Disk,
+    #[error("snapshot {0}, which its memory builds on, is gone: only copies of other snapshots can be kept")]
+    Orphan(String),
     #[error("it was started by a mimeo that kept no snapshots")]
     Old,
     #[error(transparent)]
@@ -48,6 +56,8 @@ pub(super) enum SaveError {
     Take(#[from] TakeError),
     #[error(transparent)]
     Operation(#[from] OperationError),
+    #[error("cannot make sure of what it builds on")]
+    Assure(#[from] snapshot::LoadError),
     #[error("cannot give the machine a new layer of its disk")]
     Layer(#[source] StageError),
     #[error("the workload cannot be frozen: {0}")]
@@ -85,8 +95,11 @@ impl Machine {
         match self.copy(&store, tag.as_ref()).await {
             Ok(saved) => {
                 self.events.tell(&self.claim.record, "snapshot", &[]);
-                // The machine's one writer has other things to do.
-                tokio::spawn(async move { reply.send(told(keep(&store, saved, tag, kind).await)).ok() });
+                // The machine's one writer has other things to do. Its end waits for this.
+                self.keeping.spawn(async move {
+                    // Who asked may have gone.
+                    reply.send(told(keep(&store, saved, tag, kind).await)).ok();
+                });
             }
             Err(error) => {
                 reply.send(ControlReply::Failed { message: chain(&error) }).ok();
@@ -105,6 +118,12 @@ impl Machine {
         if record.disk_layers >= MAX_LAYERS {
             return Err(SaveError::Layers);
         }
+        if self.disk_unknown {
+            return Err(SaveError::Disk);
+        }
+        if let Some(parent) = record.origin.as_ref().filter(|parent| store.read(parent).is_err()) {
+            return Err(SaveError::Orphan(parent.short().to_owned()));
+        }
         if let Some(tag) = tag {
             store.check_tag(tag)?;
         }
@@ -119,6 +138,8 @@ impl Machine {
         let stood_still = Instant::now();
         let copied = self.stand_still(&mut taking, &layer).await;
         let pause = stood_still.elapsed();
+        // The workload goes on: nobody waits for the disk.
+        self.store();
         copied?;
         for name in (0..layers).map(snapshot::disk) {
             taking.draft.link(&self.claim.dir.join(&name), &name)?;
@@ -156,21 +177,33 @@ impl Machine {
     }
 
     async fn copy_standing(&mut self, taking: &mut Taking, layer: &std::path::Path) -> Result<(), SaveError> {
-        self.instance.pause().await?;
-        let copied = match taking.take(self.instance.as_mut()).await {
-            Ok(()) => self.instance.add_layer(WRITABLE_SERIAL, layer).await.map_err(SaveError::from),
+        let copied = match self.instance.pause().await {
+            Ok(()) => self.copy_paused(taking, layer).await,
             Err(error) => Err(error.into()),
         };
+        // Even when nobody said that it stopped: commands are done in their order.
         let resumed = self.instance.resume().await;
-        if copied.is_ok() {
-            self.claim.record.disk_layers += 1;
-            self.store();
+        if resumed.is_err() {
+            // It stands still, and can be told to go on.
+            self.enter(State::Paused);
         }
         copied.and(resumed.map_err(SaveError::from))
     }
 
+    async fn copy_paused(&mut self, taking: &mut Taking, layer: &std::path::Path) -> Result<(), SaveError> {
+        taking.take(self.instance.as_mut()).await?;
+        let added = self.instance.add_layer(WRITABLE_SERIAL, layer).await;
+        match &added {
+            Ok(()) => self.claim.record.disk_layers += 1,
+            // It said no, and writes where it wrote before.
+            Err(OperationError::Refused { .. }) => {}
+            Err(_) => self.disk_unknown = true,
+        }
+        Ok(added?)
+    }
+
     async fn thaw(&self) -> Result<(), SaveError> {
-        let mut stream = self.link.open(&Request::Thaw)?;
+        let mut stream = self.link.open(&Request::Thaw { unix_nanos: Some(unix_nanos()) })?;
         match timeout(FREEZE, stream.receiver.message::<Reply>()).await {
             Ok(Ok(Reply::Done)) => Ok(()),
             Ok(Ok(answer)) => Err(SaveError::Answer(format!("{answer:?}"))),
@@ -206,10 +239,16 @@ async fn keep(
         requires: Requirements { version, ..requires },
         disk_layers: record.disk_layers,
         memory_bytes,
+        boot_id: boot_id(),
         pause_micros: u64::try_from(pause.as_micros()).unwrap_or(u64::MAX).min(MICROS as u64 * 3600),
         files,
         machine: Some(record),
     };
+    if let Some(parent) = manifest.parent.clone().filter(|_| keep) {
+        let assured = store.clone();
+        let assuring = spawn_blocking(move || snapshot::assure(&assured, &parent));
+        assuring.await.map_err(|_| TakeError::CutOff)??;
+    }
     draft.commit(&manifest)?;
     if let Ok(snapshot) = store.read(&manifest.id) {
         snapshot::trust(store, &snapshot);

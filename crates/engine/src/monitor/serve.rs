@@ -12,7 +12,7 @@ use super::machine::{Happening, Machine};
 use super::output::Outputs;
 use super::probe::Probe;
 use super::signals::Signals;
-use super::{Attachment, MonitorError, finish, input};
+use super::{Attachment, MonitorError, clock, finish, input};
 use crate::create::Running;
 use crate::log::LogWriter;
 use crate::machine::{Exit, Phase, Record};
@@ -62,6 +62,7 @@ pub(super) async fn serve(
         let (process, link, tell) = (claim.record.process.clone(), link.clone(), tell.clone());
         tasks.spawn(Probe { spec, process, link, phase: phases, tell }.run());
     }
+    tasks.spawn(clock::settle(link.clone()));
     // What is booted cold is a copy of nothing.
     if let (Some(origin), Ok(memory)) = (claim.record.origin.clone(), instance.memory()) {
         tasks.spawn(working_set::note(engine.snapshots(), origin, memory));
@@ -79,6 +80,8 @@ pub(super) async fn serve(
         killed: false,
         waiting: Vec::new(),
         snapshots: engine.snapshots(),
+        keeping: JoinSet::new(),
+        disk_unknown: false,
     };
     machine.begin(started);
     let exit = loop {

@@ -48,6 +48,8 @@ impl Pool {
     /// Begins to make those that are missing. One at a time: who waits for a
     /// copy has the processors first.
     pub(super) fn fill(&mut self, engine: &Engine) {
+        // One that died while it waited is nobody's.
+        self.ready.retain_mut(Child::is_alive);
         if self.ready.len() >= self.wanted || !self.making.is_empty() || self.failures >= PATIENCE {
             return;
         }
@@ -64,6 +66,7 @@ impl Pool {
     /// One that is ready; none when there is none.
     pub(super) fn take(&mut self) -> Option<Child> {
         self.failures = 0;
+        self.ready.retain_mut(Child::is_alive);
         self.ready.pop_front()
     }
 

@@ -52,6 +52,11 @@ pub enum LoadError {
     /// Its memory cannot be laid out.
     #[error("cannot lay out the snapshot's memory")]
     Memory(#[from] mimeo_pager::PagerError),
+    /// Nobody made sure of it before the host went down.
+    #[error(
+        "the snapshot was made for a fork's children before the host went down, and may not be whole: fork anew"
+    )]
+    Passed,
     /// It is a guest without work: only `run` starts copies of it.
     #[error("this is a runtime snapshot: `mimeo run` starts copies of it")]
     Runtime,
@@ -95,6 +100,9 @@ pub enum StoreError {
         #[source]
         source: io::Error,
     },
+    /// The machines cannot be listed: one of them may need it.
+    #[error(transparent)]
+    Lookup(#[from] crate::machine::LookupError),
     /// Memory or its digest could not be written or read.
     #[error(transparent)]
     Pager(#[from] mimeo_pager::PagerError),

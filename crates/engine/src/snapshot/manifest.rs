@@ -53,6 +53,9 @@ pub struct Manifest {
     pub disk_layers: u32,
     /// Bytes of the guest's memory that this snapshot holds.
     pub memory_bytes: u64,
+    /// The boot of the host that it was taken in. What has no digests is believed in no other.
+    #[serde(default)]
+    pub boot_id: String,
     /// How long the source's workload stood still, in microseconds.
     pub pause_micros: u64,
     /// Its files, this one not among them.

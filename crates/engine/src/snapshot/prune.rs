@@ -127,7 +127,7 @@ pub fn prune(engine: &Engine, all: bool) -> Result<Vec<Removed>, StoreError> {
     loop {
         let _lock = store.lock()?;
         let snapshots = store.list()?;
-        let used = used(engine).unwrap_or_default();
+        let used = used(engine)?;
         let parents: HashSet<_> =
             snapshots.iter().filter_map(|snapshot| snapshot.manifest.parent.clone()).collect();
         let idle = |snapshot: &&Snapshot| {

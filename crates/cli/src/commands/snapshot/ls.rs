@@ -69,10 +69,13 @@ fn cells(snapshot: &Snapshot, machines: &[Found], now: Timestamp) -> Vec<String>
     ]
 }
 
-/// Machines that were started from it and live.
+/// Machines that were started from it and live; those that wait in a pool are
+/// their server's.
 fn clones(snapshot: &Snapshot, machines: &[Found]) -> usize {
-    let id = &snapshot.manifest.id;
-    machines.iter().filter(|found| found.owned && found.record.origin.as_ref() == Some(id)).count()
+    let is_one = |found: &&Found| {
+        found.owned && !found.record.waiting && found.record.origin.as_ref() == Some(&snapshot.manifest.id)
+    };
+    machines.iter().filter(is_one).count()
 }
 
 /// Those that somebody has, and those that wait.

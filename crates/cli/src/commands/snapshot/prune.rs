@@ -9,7 +9,7 @@ use crate::output;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  mimeo snapshot prune\n  mimeo snapshot prune --all")]
 pub(crate) struct Args {
-    /// Every snapshot that no machine runs on, not only those that mimeo made for itself
+    /// Every snapshot that no machine runs on: those that were asked for, and the guest that `run` copies
     #[arg(short, long)]
     all: bool,
 }

@@ -19,7 +19,7 @@ pub(crate) struct Args {
     /// The snapshot: its tag, its id, or the beginning of its id
     #[arg(required_unless_present = "pid", conflicts_with = "pid")]
     snapshot: Option<String>,
-    /// Ask the server with this process id (or its SERVE_ID); its copies end with it
+    /// Ask the server with this process id (or its SERVE_ID): its copies end with it, and are removed when they end
     #[arg(long, value_name = "PID")]
     pid: Option<String>,
     #[command(flatten)]
@@ -35,13 +35,13 @@ pub(crate) struct Wishes {
     /// The copy's name; of several the beginning of their names: NAME-1, NAME-2, …
     #[arg(long = "name", id = "copy_name", value_name = "NAME")]
     pub(crate) name: Option<MachineName>,
-    /// How many
+    /// How many: 1 to 1000
     #[arg(short = 'n', long, default_value_t = 1, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub(crate) count: u32,
     /// Publish a port: [IP:][HOST:]GUEST[/PROTOCOL]; may be given again. Otherwise its original's, at free ports of the host
     #[arg(short, long, value_name = "PORT")]
     pub(crate) publish: Vec<String>,
-    /// Set a variable; without a value, as it is here
+    /// Set a variable of what is run in the copy, and of its /run/mimeo/env; without a value, as it is here
     #[arg(short, long, value_name = "NAME[=VALUE]")]
     pub(crate) env: Vec<String>,
     /// Set the variables of a file, one NAME=VALUE a line

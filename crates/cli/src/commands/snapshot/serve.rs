@@ -9,7 +9,7 @@ use crate::output;
 /// Arguments of `mimeo snapshot serve`.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Its end is the end of its copies.\n\nExamples:\n  mimeo snapshot serve warm --pool 4 &\n  mimeo snapshot run --pid $! --name one"
+    after_help = "It says its id, process and socket when it can be asked. Its end is the end of its copies.\n\nExamples:\n  mimeo snapshot serve warm --pool 4\n  mimeo snapshot run --pid 4711 --name one"
 )]
 pub(crate) struct Args {
     /// The snapshot: its tag, its id, or the beginning of its id
