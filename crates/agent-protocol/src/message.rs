@@ -89,6 +89,10 @@ pub enum Request {
         /// Nanoseconds since 1970 to set the wall clock to, just before.
         #[serde(default)]
         unix_nanos: Option<u64>,
+        /// Nanoseconds for which the machine stood still, to set the wall clock
+        /// on by: right or wrong, it was its own.
+        #[serde(default)]
+        advance_nanos: u64,
     },
     /// Become another machine, which a copy must before its workload goes on. -> `identified`
     Identify(Box<Identity>),

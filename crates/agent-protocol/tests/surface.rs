@@ -109,7 +109,7 @@ fn requests() -> Vec<Request> {
         Request::Attach,
         Request::Prepare,
         Request::Freeze,
-        Request::Thaw { unix_nanos: Some(1) },
+        Request::Thaw { unix_nanos: Some(1), advance_nanos: 2 },
         Request::Identify(Box::new(identity())),
         Request::Shutdown,
     ]

@@ -138,7 +138,7 @@ async fn once(machine: &Arc<Machine>, request: Request) -> Result<Reply, Failure
         Request::SetClock { unix_nanos } => configure::set_clock(unix_nanos).map(|()| Reply::Done),
         Request::Prepare => freeze::prepare(machine).await,
         Request::Freeze => freeze::act(machine).await,
-        Request::Thaw { unix_nanos } => thaw::act(machine, unix_nanos).await,
+        Request::Thaw { unix_nanos, advance_nanos } => thaw::act(machine, unix_nanos, advance_nanos).await,
         Request::Identify(identity) => identify::act(machine, *identity).await,
         Request::Volume(_)
         | Request::Start(_)

@@ -40,7 +40,7 @@ impl Vm {
     }
 
     pub async fn thaw(&self) {
-        assert_eq!(self.must(Request::Thaw { unix_nanos: None }).await, Reply::Done);
+        assert_eq!(self.must(Request::Thaw { unix_nanos: None, advance_nanos: 0 }).await, Reply::Done);
     }
 
     pub async fn identify(&self, identity: Identity) -> Vec<IdentityLine> {

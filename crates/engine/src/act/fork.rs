@@ -15,7 +15,7 @@ use super::clone::{asked, turns};
 use super::spawn::{Child, SpawnError};
 use super::{ActError, snapshot};
 use crate::admission::Room;
-use crate::machine::{Found, MachineId};
+use crate::machine::{Found, MachineId, Phase};
 use crate::order::{CloneInfo, CloneOrder, CloneWishes, Go, Hold, Order};
 use crate::snapshot::{Kind, SnapshotId};
 use crate::{Cloned, Engine, durable};
@@ -217,7 +217,7 @@ fn forget(engine: &Engine, id: &SnapshotId) {
 fn decision_path(engine: &Engine, key: Option<&str>) -> PathBuf {
     let name = match key {
         Some(key) => blake3::hash(key.as_bytes()).to_hex()[..32].to_owned(),
-        None => format!("once-{}", uuid::Uuid::new_v4().simple()),
+        None => format!("{UNNAMED}{}", uuid::Uuid::new_v4().simple()),
     };
     engine.home().forks().join(format!("{name}.json"))
 }
@@ -283,12 +283,29 @@ pub(crate) fn sweep(engine: &Engine) {
         let old = fs::metadata(&path)
             .and_then(|file| file.modified())
             .is_ok_and(|at| at.elapsed().is_ok_and(|age| age.as_secs() > KEPT));
-        if old && !decision.children.iter().any(|child| lives(engine, child)) {
+        if is_unnamed(&path) {
+            // Its children go by it only until they have heard.
+            if !decision.children.iter().any(|child| waits(engine, child)) {
+                fs::remove_file(&path).ok();
+            }
+        } else if old && !decision.children.iter().any(|child| lives(engine, child)) {
             fs::remove_file(path.with_extension("lock")).ok();
             fs::remove_file(&path).ok();
         }
     }
 }
 
+/// A fork that nobody can ask for again.
+fn is_unnamed(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(UNNAMED))
+}
+
+fn waits(engine: &Engine, child: &CloneInfo) -> bool {
+    let found = MachineId::try_from(child.id.clone()).ok().and_then(|id| engine.registry().read(&id));
+    found.is_some_and(|found| found.owned && found.record.phase() == Phase::Creating)
+}
+
+/// What the decision of a fork without a key begins with.
+const UNNAMED: &str = "once-";
 /// Seconds for which a fork's key is known after its children are gone.
 const KEPT: u64 = 24 * 3600;

@@ -10,7 +10,6 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::clients::Asked;
-use super::clock;
 use super::signals::{SIGINT, SIGTERM};
 use crate::cause::chain;
 use crate::control::{ControlReply, ControlRequest};
@@ -41,6 +40,10 @@ pub(super) struct Machine {
     pub(super) snapshots: Snapshots,
     /// Snapshots that are taken and not kept yet.
     pub(super) keeping: JoinSet<()>,
+    /// Time that its clock has missed.
+    pub(super) stood_still: Duration,
+    /// Since when it is paused.
+    pub(super) paused: Option<Instant>,
     /// Its monitor did not say where it writes the disk now.
     pub(super) disk_unknown: bool,
 }
@@ -174,6 +177,7 @@ impl Machine {
             Ok(Decision::Nothing) => ControlReply::Done,
             Ok(_) => {
                 let paused = self.instance.pause().await;
+                self.paused = Some(Instant::now());
                 self.moved(paused, State::Paused, "pause")
             }
         }
@@ -186,7 +190,9 @@ impl Machine {
             Ok(_) => {
                 let resumed = self.instance.resume().await;
                 // Its clock stood still with it.
-                tokio::spawn(clock::settle(self.link.clone()));
+                let stood_still = self.paused.take().map(|since| since.elapsed()).unwrap_or_default();
+                let advance_nanos = stood_still.as_nanos() as u64;
+                drop(self.link.open(&Request::Thaw { unix_nanos: None, advance_nanos }));
                 self.moved(resumed, State::Running, "unpause")
             }
         }

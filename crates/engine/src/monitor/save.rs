@@ -19,7 +19,6 @@ use crate::cause::chain;
 use crate::clone::add_layer_file;
 use crate::control::ControlReply;
 use crate::create::StageError;
-use crate::create::answering::unix_nanos;
 use crate::create::launched::WRITABLE_SERIAL;
 use crate::machine::{Action, MachineName, Record, State, boot_id, decide};
 use crate::snapshot::{self, Kind, Manifest, Requirements, Snapshots, StoreError, TakeError, Taken, Taking};
@@ -46,8 +45,6 @@ pub(super) enum SaveError {
         "its virtual machine monitor did not answer an earlier snapshot, so that nobody knows which file its disk is: stop it, and start it anew"
     )]
     Disk,
-    #[error("snapshot {0}, which its memory builds on, is gone: only copies of other snapshots can be kept")]
-    Orphan(String),
     #[error("it was started by a mimeo that kept no snapshots")]
     Old,
     #[error(transparent)]
@@ -122,7 +119,7 @@ impl Machine {
             return Err(SaveError::Disk);
         }
         if let Some(parent) = record.origin.as_ref().filter(|parent| store.read(parent).is_err()) {
-            return Err(SaveError::Orphan(parent.short().to_owned()));
+            return Err(StoreError::Orphan { parent: parent.short().to_owned() }.into());
         }
         if let Some(tag) = tag {
             store.check_tag(tag)?;
@@ -177,12 +174,14 @@ impl Machine {
     }
 
     async fn copy_standing(&mut self, taking: &mut Taking, layer: &std::path::Path) -> Result<(), SaveError> {
+        let stood_still = Instant::now();
         let copied = match self.instance.pause().await {
             Ok(()) => self.copy_paused(taking, layer).await,
             Err(error) => Err(error.into()),
         };
         // Even when nobody said that it stopped: commands are done in their order.
         let resumed = self.instance.resume().await;
+        self.stood_still += stood_still.elapsed();
         if resumed.is_err() {
             // It stands still, and can be told to go on.
             self.enter(State::Paused);
@@ -202,8 +201,10 @@ impl Machine {
         Ok(added?)
     }
 
-    async fn thaw(&self) -> Result<(), SaveError> {
-        let mut stream = self.link.open(&Request::Thaw { unix_nanos: Some(unix_nanos()) })?;
+    async fn thaw(&mut self) -> Result<(), SaveError> {
+        let advance_nanos = self.stood_still.as_nanos() as u64;
+        self.stood_still = Duration::ZERO;
+        let mut stream = self.link.open(&Request::Thaw { unix_nanos: None, advance_nanos })?;
         match timeout(FREEZE, stream.receiver.message::<Reply>()).await {
             Ok(Ok(Reply::Done)) => Ok(()),
             Ok(Ok(answer)) => Err(SaveError::Answer(format!("{answer:?}"))),

@@ -81,6 +81,8 @@ pub(super) async fn serve(
         waiting: Vec::new(),
         snapshots: engine.snapshots(),
         keeping: JoinSet::new(),
+        stood_still: Duration::ZERO,
+        paused: None,
         disk_unknown: false,
     };
     machine.begin(started);

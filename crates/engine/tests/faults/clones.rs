@@ -31,7 +31,8 @@ async fn kept(world: &World, change: impl FnOnce(&mut Value)) -> SnapshotId {
     requires["version"] = "1.0".into();
     let mut manifest = json!({
         "format": 1, "id": id, "tag": null, "kind": Kind::Snapshot, "created": Timestamp::now(), "parent": null,
-        "machine": record, "requires": requires, "disk_layers": 1, "memory_bytes": 4, "pause_micros": 1,
+        "machine": record, "requires": requires, "disk_layers": 1, "memory_bytes": 4, "boot_id": std::fs::read_to_string("/proc/sys/kernel/random/boot_id").expect("a boot").trim(),
+        "pause_micros": 1,
         "files": [{ "name": "state", "bytes": 4, "blake3": null }],
     });
     change(&mut manifest);
