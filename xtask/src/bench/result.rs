@@ -73,7 +73,7 @@ pub(super) enum What {
     Disk {
         written_mib: u32,
     },
-    /// The same of the first copy of a snapshot, which lays its memory out.
+    /// The first copy of a snapshot lays its memory out.
     Layout {
         written_mib: u32,
     },
@@ -214,7 +214,7 @@ impl What {
             }
             Self::Disk { written_mib } => format!("a copy's disk, {written_mib} MiB written in the source"),
             Self::Layout { written_mib } => {
-                format!("the first copy's disk and memory, {written_mib} MiB written")
+                format!("the first copy's memory laid out, {written_mib} MiB written")
             }
         }
     }

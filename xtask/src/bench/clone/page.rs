@@ -48,7 +48,7 @@ Cold runs and execs beside podman's are in [benchmarks.md](benchmarks.md).
   and written 16 MiB to its disk. PSS counts a page that n processes map as one n-th for each; unique is what
   a copy's end would free. What one more copy costs is the PSS of all, less that of one, for each beyond the first.
 - **Disk**: the stage that links the layers and makes an empty one, in whole milliseconds, as `snapshot run --json` tells it. The
-  first copy of a snapshot also lays out its memory there, outside of any pause; it has lines of its own.
+  first copy of a snapshot lays out its memory, outside of any pause, in a stage before.
 - podman runs with `--runtime runc` and `--ulimit`s that a host with low limits admits.
 
 ## Machine
