@@ -96,6 +96,9 @@ pub enum Request {
     },
     /// Become another machine, which a copy must before its workload goes on. -> `identified`
     Identify(Box<Identity>),
+    /// Let go of a container that has ended and of its disks: the machine is as it
+    /// was before `configure`. -> `done`
+    Reset,
     /// End everything, flush, and power off. -> `done`, just before the end
     Shutdown,
 }

@@ -76,6 +76,7 @@ fn identity() -> Identity {
         env: BTreeMap::from([("A".into(), "b".into())]),
         signal: Some(12),
         thaw: true,
+        rehearsal: false,
     }
 }
 
@@ -111,6 +112,7 @@ fn requests() -> Vec<Request> {
         Request::Freeze,
         Request::Thaw { unix_nanos: Some(1), advance_nanos: 2 },
         Request::Identify(Box::new(identity())),
+        Request::Reset,
         Request::Shutdown,
     ]
 }

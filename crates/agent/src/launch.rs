@@ -34,7 +34,27 @@ pub(crate) struct Launched {
     /// Its id in the container's namespace.
     pub(crate) inner_pid: u32,
     pub(crate) pidfd: Arc<OwnedFd>,
+    /// Those that it was born into, when they are its own.
+    pub(crate) namespaces: Option<Namespaces>,
     pub(crate) ended: oneshot::Receiver<ExitStatus>,
+}
+
+/// Namespaces of a process, which outlive it.
+#[derive(Debug)]
+pub(crate) struct Namespaces {
+    pub(crate) mounts: Arc<OwnedFd>,
+    pub(crate) names: Arc<OwnedFd>,
+}
+
+impl Namespaces {
+    fn of(pid: i32) -> Result<Self, SystemError> {
+        let open = |name: &str| {
+            let path = format!("/proc/{pid}/ns/{name}");
+            let file = std::fs::File::open(&path).context(format!("open {path}"))?;
+            Ok(Arc::new(OwnedFd::from(file)))
+        };
+        Ok(Self { mounts: open("mnt")?, names: open("uts")? })
+    }
 }
 
 /// Where a process belongs.
@@ -68,10 +88,12 @@ pub(crate) async fn launch(
     let (report, theirs) = Report::pipe()?;
     let (pid, pidfd) = fork(command, within, &given, &theirs)?;
     let ended = reaper.expect(pid);
+    // At once: one that does next to nothing has none any more when it has been told of.
+    let namespaces = matches!(within, Within::New(_)).then(|| Namespaces::of(pid)).transpose()?;
     // Their ends must be closed here, or the ends of the streams never show.
     drop((given, theirs));
     let inner_pid = report.outcome(command).await?;
-    Ok(Launched { pid, inner_pid, pidfd: Arc::new(pidfd), ended })
+    Ok(Launched { pid, inner_pid, pidfd: Arc::new(pidfd), namespaces, ended })
 }
 
 fn fork(

@@ -38,6 +38,7 @@ mod probe;
 mod processes;
 mod procfs;
 mod reaper;
+mod reset;
 mod rootfs;
 mod serve;
 mod shutdown;

@@ -19,7 +19,7 @@ pub(crate) use path::{Root, of as path_of};
 
 /// Where the agent sees the container's root.
 pub(crate) const ROOT: &str = "/run/mimeo/root";
-const IMAGE: &str = "/run/mimeo/image";
+pub(crate) const IMAGE: &str = "/run/mimeo/image";
 /// Where the writable layer's filesystem is mounted.
 pub(crate) const WRITABLE: &str = "/run/mimeo/writable";
 

@@ -16,8 +16,8 @@ use crate::machine::Machine;
 use crate::modules::Modules;
 use crate::port::{self, PortReader, PortWriter};
 use crate::{
-    archive, attach, configure, exec, freeze, identify, inside, metrics, probe, processes, shutdown, signal,
-    start, stat, thaw, volume,
+    archive, attach, configure, exec, freeze, identify, inside, metrics, probe, processes, reset, shutdown,
+    signal, start, stat, thaw, volume,
 };
 
 /// How the agent calls itself.
@@ -138,6 +138,7 @@ async fn once(machine: &Arc<Machine>, request: Request) -> Result<Reply, Failure
         Request::SetClock { unix_nanos } => configure::set_clock(unix_nanos).map(|()| Reply::Done),
         Request::Prepare => freeze::prepare(machine).await,
         Request::Freeze => freeze::act(machine).await,
+        Request::Reset => reset::act(machine).await,
         Request::Thaw { unix_nanos, advance_nanos } => thaw::act(machine, unix_nanos, advance_nanos).await,
         Request::Identify(identity) => identify::act(machine, *identity).await,
         Request::Volume(_)

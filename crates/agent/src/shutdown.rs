@@ -65,7 +65,7 @@ fn flush() -> Result<(), Failure> {
 }
 
 /// Unmounts what lies below a mount point, deepest first, and itself.
-fn unmount_below(target: &str) -> rustix::io::Result<()> {
+pub(crate) fn unmount_below(target: &str) -> rustix::io::Result<()> {
     let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
     let inside =
         |path: &&str| path.strip_prefix(target).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));

@@ -1,15 +1,14 @@
 //! `start`: the container's own process.
 
-use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, OnceLock};
 
 use mimeo_agent_protocol::link::Stream;
 use mimeo_agent_protocol::message::{ExitStatus, Failure, FailureKind, Process, Reply};
 
 use crate::console::log;
-use crate::failure::{Context, SystemError, failure, wrong_state};
+use crate::failure::{failure, wrong_state};
 use crate::inside::Place;
-use crate::launch::{self, Launched, Within};
+use crate::launch::{self, Launched, Namespaces, Within};
 use crate::machine::{Configured, Container, Machine, State};
 use crate::outlet::{Inlets, Outlet};
 use crate::streams::{self, Ours, Streams};
@@ -40,26 +39,23 @@ async fn start(machine: &Arc<Machine>, process: Process) -> Result<Started, Fail
     }
     let (given, ours) = streams::make(&process)?;
     let command = launch::resolve(process, Place::Root, machine.hostname(), true).await?;
-    let launched = launch::launch(&command, Within::New(&configured), given, &machine.reaper).await?;
+    let mut launched = launch::launch(&command, Within::New(&configured), given, &machine.reaper).await?;
+    let Some(Namespaces { mounts, names }) = launched.namespaces.take() else {
+        return Err(crate::inside::lost());
+    };
     let (outlet, inlets) = Outlet::new(machine.frozen());
     let container = Arc::new(Container {
         pid: launched.pid,
         inner_pid: launched.inner_pid,
         pidfd: launched.pidfd.clone(),
-        mounts: namespace(launched.pid, "mnt")?,
-        names: namespace(launched.pid, "uts")?,
+        mounts,
+        names,
         outlet,
         exit: OnceLock::new(),
         killed_for: Mutex::default(),
     });
     machine.enter(State::Running(container.clone()));
     Ok((container, launched, (ours, inlets)))
-}
-
-fn namespace(pid: i32, name: &str) -> Result<Arc<OwnedFd>, SystemError> {
-    let path = format!("/proc/{pid}/ns/{name}");
-    let file = std::fs::File::open(&path).context(format!("open {path}"))?;
-    Ok(Arc::new(file.into()))
 }
 
 fn configured(machine: &Machine) -> Result<Configured, Failure> {

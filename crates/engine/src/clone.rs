@@ -8,7 +8,9 @@
 mod identified;
 mod planned;
 mod publish;
+mod rehearse;
 mod restored;
+mod warm;
 
 use crate::Engine;
 use crate::create::{Stage, StageError, StartError};

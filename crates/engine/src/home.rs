@@ -136,6 +136,12 @@ impl Home {
         self.home.join("snapshots")
     }
 
+    /// Where stencils are kept, those of each start of the host by themselves.
+    #[must_use]
+    pub fn stencils(&self) -> PathBuf {
+        self.home.join("stencils")
+    }
+
     /// Servers of snapshots, one directory each.
     #[must_use]
     pub fn serves(&self) -> PathBuf {

@@ -52,6 +52,7 @@ pub(crate) fn of(record: &Record, thaw: bool) -> io::Result<Identity> {
         env: record.spec.env.clone(),
         signal: None,
         thaw,
+        rehearsal: false,
     })
 }
 
@@ -64,6 +65,11 @@ pub(crate) async fn take_on(link: &Link, identity: Identity) -> Result<Vec<Ident
         Reply::Failed(failure) => Err(failure.into()),
         answer => Err(StageError::Answer { answer: format!("{answer:?}") }),
     }
+}
+
+/// Has the guest go the way of becoming a machine, for nothing.
+pub(crate) async fn rehearse(link: &Link, identity: Identity) -> Result<(), StageError> {
+    take_on(link, Identity { rehearsal: true, ..identity }).await.map(drop)
 }
 
 /// Notes that the guest has done the last line too, asked for by itself.

@@ -27,6 +27,7 @@ pub mod serve;
 pub mod setup;
 pub mod signal;
 pub mod snapshot;
+mod stencil;
 mod sweep;
 mod usage;
 pub mod volume;

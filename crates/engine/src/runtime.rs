@@ -5,12 +5,15 @@
 //! while it was captured are empty and larger than any real one: a copy gets
 //! its own in their place, which nobody has read before.
 
+mod rehearse;
+
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use mimeo_agent_protocol::link::{self, Link};
 use mimeo_agent_protocol::message::{Reply, Request};
+use mimeo_pager::Pages;
 use mimeo_vmm::{Disk, DiskFormat, Driver, Instance, LaunchSpec, SavedMachine};
 use rustix::fs::{FlockOperation, flock};
 use tokio::task::spawn_blocking;
@@ -21,14 +24,15 @@ use crate::create::{StageError, launched};
 use crate::machine::{MachineName, MachineSpec, NetworkMode, Registry};
 use crate::setup::{Initramfs, Kernel};
 use crate::snapshot::{
-    self, Here, Kind, LoadError, Manifest, Requirements, STATE, Snapshot, StoreError, TakeError, Taking,
+    self, Here, Kind, LoadError, Manifest, Requirements, STATE, Snapshot, Snapshots, StoreError, TakeError,
+    Taking,
 };
-use crate::{Engine, agent, working_set};
+use crate::stencil::{self, Stencil};
+use crate::{Engine, agent, identity, working_set};
+use rehearse::Work;
 
 /// The first session of a guest that was booted.
 const FIRST_GENERATION: u32 = 1;
-/// The first session of a copy.
-const COPY_GENERATION: u32 = 2;
 /// How long a copy may take to answer, on a host that is very busy.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// Larger than any disk, smaller than the largest file that ext4 takes. The
@@ -66,6 +70,8 @@ pub enum RuntimeError {
         source: std::io::Error,
     },
     #[error(transparent)]
+    Stencil(#[from] Box<StageError>),
+    #[error(transparent)]
     Initramfs(#[from] crate::setup::initramfs::InitramfsError),
 }
 
@@ -83,6 +89,8 @@ pub(crate) struct Warm {
     pub(crate) instance: Box<dyn Instance>,
     pub(crate) link: Link,
     pub(crate) snapshot: Snapshot,
+    /// Pages in which the memory that it began with is not the snapshot's.
+    pub(crate) besides: Pages,
 }
 
 /// What a runtime snapshot is made for.
@@ -215,7 +223,7 @@ async fn build(engine: &Engine, wanted: Wanted<'_>, key: MachineName) -> Result<
     let mut instance = wanted.driver.launch(&spec).await?;
     let seconds = Duration::from_secs(wanted.seconds.into());
     let link = hello(instance.as_mut(), FIRST_GENERATION, seconds).await?;
-    let mut taking = Taking::prepare(&store, instance.memory()?).await?;
+    let mut taking = Taking::prepare(&store, instance.memory()?, Pages::default()).await?;
     let (mut stream, hold) = link.open_and_hold(&Request::Freeze)?;
     let answer = timeout(PATIENCE, stream.receiver.message::<Reply>()).await;
     match answer.map_err(|_| RuntimeError::Silent(PATIENCE))?? {
@@ -267,12 +275,41 @@ async fn copy(engine: &Engine, wanted: Wanted<'_>, snapshot: Snapshot) -> Result
     snapshot::verify(&store, &snapshot)?;
     let memory = snapshot::flat(&store, &snapshot)?;
     working_set::read_ahead(&store, &snapshot, &memory);
-    let saved = SavedMachine { state: snapshot.dir.join(STATE), memory };
-    let mut instance = wanted.driver.restore(wanted.spec, &saved).await?;
+    let stencil = stencil(&store, wanted, &snapshot, &memory).await?;
+    let (mut instance, besides) = begin(wanted, &snapshot, memory, stencil).await?;
     snapshot::judge_version(&snapshot.manifest.requires, &instance.version().await?)?;
     instance.resume().await?;
-    let link = hello(instance.as_mut(), COPY_GENERATION, PATIENCE).await?;
-    Ok(Warm { instance, link, snapshot })
+    let link = hello(instance.as_mut(), identity::session(&identity::generation()), PATIENCE).await?;
+    Ok(Warm { instance, link, snapshot, besides })
+}
+
+async fn stencil(
+    store: &Snapshots,
+    wanted: Wanted<'_>,
+    snapshot: &Snapshot,
+    memory: &Path,
+) -> Result<Option<Stencil>, RuntimeError> {
+    let Wanted { driver, spec, .. } = wanted;
+    let work = Work::like(spec).map_err(Box::new)?;
+    let made = stencil::of(store, stencil::Wanted { driver, snapshot, memory, spec }, &work).await;
+    Ok(made.map_err(Box::new)?)
+}
+
+/// Starts it as the stencil, or, where there is none, with the saved state.
+async fn begin(
+    wanted: Wanted<'_>,
+    snapshot: &Snapshot,
+    memory: PathBuf,
+    stencil: Option<Stencil>,
+) -> Result<(Box<dyn Instance>, Pages), RuntimeError> {
+    if let Some(stencil) = stencil {
+        match wanted.driver.revive(wanted.spec, &stencil.process).await {
+            Ok(instance) => return Ok((instance, stencil.besides)),
+            Err(error) => stencil::give_up(&stencil, &error),
+        }
+    }
+    let saved = SavedMachine { state: snapshot.dir.join(STATE), memory };
+    Ok((wanted.driver.restore(wanted.spec, &saved).await?, Pages::default()))
 }
 
 async fn hello(

@@ -52,7 +52,22 @@ impl Capture {
     /// When the regions are none or are not mapped so, the process has ended or may not be looked at, or the file exists, cannot be made
     /// or has no room.
     pub fn prepare(pid: u32, regions: Vec<Region>, held: Held, path: &Path) -> Result<Self, PagerError> {
-        let memory = Memory::open(pid, regions, held)?;
+        Self::prepare_with(pid, regions, held, Pages::default(), path)
+    }
+
+    /// As [`Capture::prepare`], where pages `besides` those that the process holds count as changed: the file that it maps
+    /// differs in them from the one that the copy is to be laid over.
+    ///
+    /// # Errors
+    /// As [`Capture::prepare`].
+    pub fn prepare_with(
+        pid: u32,
+        regions: Vec<Region>,
+        held: Held,
+        besides: Pages,
+        path: &Path,
+    ) -> Result<Self, PagerError> {
+        let memory = Memory::open(pid, regions, held)?.with(besides);
         let room = memory.changed()?;
         let file = OpenOptions::new().read(true).write(true).create_new(true).open(path);
         let file = file.map_err(FileError::writing(path))?;

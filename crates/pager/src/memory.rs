@@ -46,6 +46,8 @@ pub(crate) struct Memory {
     pagemap: File,
     regions: Regions,
     held: Held,
+    /// Pages that count as changed, whether the process holds them or not.
+    besides: Pages,
     /// The file of each region that is known to hold all of its pages.
     backings: Vec<Option<Backing>>,
 }
@@ -55,7 +57,8 @@ impl Memory {
         let regions = Regions::judge(regions)?;
         let pagemap = open(pid, "pagemap", |path| File::open(path))?;
         let maps = open(pid, "maps", |path| std::fs::read_to_string(path))?;
-        let mut memory = Self { pid, pagemap, regions, held, backings: Vec::new() };
+        let mut memory =
+            Self { pid, pagemap, regions, held, besides: Pages::default(), backings: Vec::new() };
         memory.still_there()?;
         for region in memory.regions.iter() {
             let parts = Mapped::of(&maps, region);
@@ -66,6 +69,11 @@ impl Memory {
         Ok(memory)
     }
 
+    /// Has more pages count as changed.
+    pub(crate) fn with(self, besides: Pages) -> Self {
+        Self { besides, ..self }
+    }
+
     pub(crate) fn pid(&self) -> u32 {
         self.pid
     }
@@ -74,13 +82,14 @@ impl Memory {
         &self.regions
     }
 
-    /// The pages that are the process's own.
+    /// The pages that are the process's own, and those besides.
     pub(crate) fn changed(&self) -> Result<Pages, PagerError> {
         let own = self.held == Held::Private;
-        self.list(|region, backing| match backing {
+        let found = self.list(|region, backing| match backing {
             Some(backing) => backing.data(region),
             None => listed(&self.pagemap, region, own),
-        })
+        });
+        Ok(found?.union(&self.besides))
     }
 
     /// All pages that are mapped, whosever they are.

@@ -34,6 +34,15 @@ pub trait Driver: Send + Sync + fmt::Debug {
         saved: &SavedMachine,
     ) -> Result<Box<dyn Instance>, RestoreError>;
 
+    /// Starts a machine from a process that [`Instance::keep_process`] kept of
+    /// another of the same shape. Its processors stand still, as after
+    /// [`Driver::restore`].
+    async fn revive(&self, spec: &LaunchSpec, kept: &KeptProcess) -> Result<Box<dyn Instance>, RestoreError>;
+
+    /// Whether a machine's process can be kept, and is worth it: it holds what
+    /// was translated of the guest's instructions, where something was.
+    fn keeps_process(&self, accelerator: Accelerator) -> bool;
+
     /// What a saved machine's state depends on: two specs with the same text
     /// can take each other's state.
     fn shape(&self, spec: &LaunchSpec) -> String;
@@ -68,6 +77,12 @@ pub trait Instance: Send + fmt::Debug {
     /// Writes the state of all devices, without memory and disks, to a new
     /// file. The machine must be paused, and stays so.
     async fn save_devices(&mut self, file: &Path) -> Result<(), OperationError>;
+
+    /// Writes the monitor's own process, and with it all that it has made of
+    /// the guest, to an empty directory; not the guest's memory where that is
+    /// over a file ([`GuestMemory::over_file`]). The machine must be paused, and
+    /// this is its end, whether it succeeds or not.
+    async fn keep_process(&mut self, dir: &Path) -> Result<(), OperationError>;
 
     /// From now on what the guest writes to a disk goes to `layer`, a file
     /// made for it whose backing file is the disk's file so far, and that is
@@ -114,6 +129,15 @@ pub struct SavedMachine {
     /// The devices' state.
     pub state: PathBuf,
     /// All of the memory: a file that is mapped and never written.
+    pub memory: PathBuf,
+}
+
+/// A monitor's process that was kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeptProcess {
+    /// The directory that [`Instance::keep_process`] wrote.
+    pub dir: PathBuf,
+    /// All of the guest's memory as it was then: a file that is mapped and never written.
     pub memory: PathBuf,
 }
 
@@ -319,6 +343,9 @@ pub enum RestoreError {
         #[source]
         source: std::io::Error,
     },
+    /// The process that was kept could not be made to go on.
+    #[error("cannot start from the process that was kept")]
+    Process(#[from] mimeo_checkpoint::CheckpointError),
     /// The monitor ended while it read the state.
     #[error("the monitor could not take the saved state: {how}")]
     Ended {
@@ -341,6 +368,9 @@ pub enum OperationError {
         /// What was asked.
         what: &'static str,
     },
+    /// The monitor's process could not be kept.
+    #[error("cannot keep the monitor's process")]
+    Keep(#[from] mimeo_checkpoint::CheckpointError),
     /// The guest's memory could not be found in its process.
     #[error("cannot find the guest's memory in process {pid}")]
     Memory {

@@ -15,8 +15,8 @@ use tokio::net::UnixStream;
 use tokio::sync::watch;
 
 use crate::{
-    Capabilities, Driver, Forward, GuestMemory, Instance, LaunchError, LaunchSpec, OperationError,
-    RestoreError, SavedMachine, VmExit, VmProcess,
+    Accelerator, Capabilities, Driver, Forward, GuestMemory, Instance, KeptProcess, LaunchError, LaunchSpec,
+    OperationError, RestoreError, SavedMachine, VmExit, VmProcess,
 };
 
 /// What goes wrong. All off by default.
@@ -118,6 +118,15 @@ impl Driver for Fake {
         Ok(self.launch(spec).await?)
     }
 
+    async fn revive(&self, _: &LaunchSpec, _: &KeptProcess) -> Result<Box<dyn Instance>, RestoreError> {
+        let what = "keep its process".to_owned();
+        Err(LaunchError::Unsupported { driver: self.name(), what }.into())
+    }
+
+    fn keeps_process(&self, _: Accelerator) -> bool {
+        false
+    }
+
     fn shape(&self, spec: &LaunchSpec) -> String {
         format!("fake {} {}", spec.cpus, spec.memory_mib)
     }
@@ -177,6 +186,10 @@ impl Instance for FakeInstance {
             command: "save".to_owned(),
             message: error.to_string(),
         })
+    }
+
+    async fn keep_process(&mut self, _: &Path) -> Result<(), OperationError> {
+        Err(OperationError::Unsupported { driver: "fake", what: "keep its process" })
     }
 
     async fn add_layer(&mut self, _: &str, _: &Path) -> Result<(), OperationError> {

@@ -13,6 +13,6 @@ mod spawn;
 
 pub use driver::{
     Accelerator, Capabilities, Disk, DiskFormat, Driver, Forward, ForwardProtocol, GuestMemory, Instance,
-    LaunchError, LaunchSpec, MemoryPiece, OperationError, RestoreError, SavedMachine, UserNetwork, VmExit,
-    VmProcess,
+    KeptProcess, LaunchError, LaunchSpec, MemoryPiece, OperationError, RestoreError, SavedMachine,
+    UserNetwork, VmExit, VmProcess,
 };

@@ -2,15 +2,20 @@
 
 mod arguments;
 mod instance;
+mod keep;
 mod launch;
 mod memory;
 mod qmp;
+mod revive;
 
 use std::path::PathBuf;
 
 use async_trait::async_trait;
 
-use crate::{Capabilities, Driver, Instance, LaunchError, LaunchSpec, RestoreError, SavedMachine};
+use crate::{
+    Accelerator, Capabilities, Driver, Instance, KeptProcess, LaunchError, LaunchSpec, RestoreError,
+    SavedMachine,
+};
 
 /// The name of the guest's end of the link, in `/sys/class/virtio-ports/*/name`.
 pub const LINK_NAME: &str = "mimeo";
@@ -66,6 +71,14 @@ impl Driver for Qemu {
         saved: &SavedMachine,
     ) -> Result<Box<dyn Instance>, RestoreError> {
         Ok(Box::new(launch::restore(&self.program, spec, saved).await?))
+    }
+
+    async fn revive(&self, spec: &LaunchSpec, kept: &KeptProcess) -> Result<Box<dyn Instance>, RestoreError> {
+        Ok(Box::new(revive::revive(spec, kept).await?))
+    }
+
+    fn keeps_process(&self, accelerator: Accelerator) -> bool {
+        accelerator == Accelerator::Tcg
     }
 
     fn shape(&self, spec: &LaunchSpec) -> String {

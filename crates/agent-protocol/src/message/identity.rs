@@ -40,6 +40,10 @@ pub struct Identity {
     /// Let the workload go on when all is done.
     #[serde(default)]
     pub thaw: bool,
+    /// Only go the way: no program of the image's is run, and no key is made.
+    /// Whoever is to work gets an identity of its own later.
+    #[serde(default)]
+    pub rehearsal: bool,
 }
 
 /// What became of one line of the identity.

@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use mimeo_agent_protocol::link::{self, Link, Stream};
-use mimeo_agent_protocol::message::{Process, Reply, Request};
+use mimeo_agent_protocol::message::{Reply, Request};
 use tokio::time::timeout;
 
 use super::planned::Planned;
 use super::publish::publish;
 use super::restored::Restored;
+use super::warm::warm;
 use crate::Engine;
 use crate::create::answering::{died, unix_nanos};
 use crate::create::{Running, Stage, StageError, StartError, console_tail};
@@ -100,15 +101,9 @@ impl Identified {
         self.restored.instance.wait().await;
     }
 
-    /// Has the guest do once what its first work will do, so that a translator
-    /// knows the way: a process that comes to nothing, beside the frozen ones.
+    /// Has the guest do once what its first work will do.
     pub(crate) async fn warm(&self) {
-        for _ in 0..WARMING {
-            let nothing = Process { args: vec![NOTHING.to_owned()], aside: true, ..Process::default() };
-            // Whether it found a program to run or not, it went the way. One
-            // that does not end is the image's own, and no reason to wait.
-            timeout(WARM, run_for_nothing(&self.link, nothing)).await.ok();
-        }
+        warm(&self.link).await;
     }
 
     /// Publishes the ports and lets the workload go on.
@@ -126,18 +121,6 @@ impl Identified {
             Err((stage, error)) => Err(restored.fail(stage, error).await),
         }
     }
-}
-
-/// A program that most images have, to be run for nothing.
-const NOTHING: &str = "/bin/true";
-/// Times that it is run: the first finds most of the way, the second the rest.
-const WARMING: u32 = 2;
-/// How long it may take each time.
-const WARM: Duration = Duration::from_secs(2);
-
-async fn run_for_nothing(link: &Link, process: Process) {
-    let Ok(mut stream) = link.open(&Request::Exec(process)) else { return };
-    while let Ok(Reply::Started { .. }) = stream.receiver.message::<Reply>().await {}
 }
 
 async fn go_on(
@@ -182,10 +165,11 @@ async fn thaw(link: &Link) -> Result<(), StageError> {
 }
 
 fn running(restored: Restored, link: Link, container: Stream) -> Running {
-    let Restored { instance, planned, scratch } = restored;
+    let Restored { instance, planned, scratch, besides } = restored;
     let Planned { mut claim, image, clock, .. } = planned;
     claim.record.times.stages = clock.stages();
     let health = crate::health::of(&claim.record.spec, &image.config);
     let stop_signal = crate::signal::stop_signal(&claim.record.spec, &image.config);
-    Running { instance, claim, link, container, health, stop_signal, scratch, volumes: Vec::new() }
+    let volumes = Vec::new();
+    Running { instance, claim, link, container, health, stop_signal, scratch, volumes, besides }
 }

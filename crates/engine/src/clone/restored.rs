@@ -1,15 +1,18 @@
 //! Stage 2: a virtual machine has taken the saved state, and stands still.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use mimeo_image::overlay::{self, Backing, BackingFormat};
+use mimeo_pager::Pages;
 use mimeo_vmm::{Disk, DiskFormat, Instance, LaunchSpec, SavedMachine, UserNetwork};
 
 use super::planned::Planned;
+use super::rehearse::Copy;
 use crate::create::launched::{IMAGE_SERIAL, WRITABLE_SERIAL, user_network};
 use crate::create::{Scratch, StageError};
 use crate::machine::{ProcessIdentity, Record};
-use crate::snapshot::{self, Here, STATE, Snapshot};
+use crate::snapshot::{self, Here, STATE, Snapshot, Snapshots};
+use crate::stencil::{self, Stencil};
 use crate::{Engine, accelerator, working_set};
 
 /// A copy that stands still, and does not know yet that it is one.
@@ -19,6 +22,8 @@ pub(super) struct Restored {
     pub(super) instance: Box<dyn Instance>,
     pub(super) planned: Planned,
     pub(super) scratch: Scratch,
+    /// Pages in which the memory that it began with is not the snapshot's.
+    pub(super) besides: Pages,
 }
 
 impl Planned {
@@ -30,15 +35,50 @@ impl Planned {
         let store = engine.snapshots();
         let memory = snapshot::flat(&store, &self.snapshot)?;
         working_set::read_ahead(&store, &self.snapshot, &memory);
-        let saved = SavedMachine { state: self.snapshot.dir.join(STATE), memory };
+        let stencil = self.stencil(&store, &spec, &memory).await?;
         self.clock.lap("memory");
         disk(&self.snapshot, &self.claim.dir, self.claim.record.spec.disk_bytes)?;
         self.clock.lap("disk");
-        let instance = self.driver.restore(&spec, &saved).await?;
+        let (instance, besides) = self.start(&spec, memory, stencil).await?;
         snapshot::judge_version(&self.snapshot.manifest.requires, &instance.version().await?)?;
         self.claim.record.vmm = ProcessIdentity::of(instance.process().pid);
         self.clock.lap("restore");
-        Ok(Restored { instance, planned: self, scratch })
+        Ok(Restored { instance, planned: self, scratch, besides })
+    }
+
+    async fn stencil(
+        &self,
+        store: &Snapshots,
+        spec: &LaunchSpec,
+        memory: &Path,
+    ) -> Result<Option<Stencil>, StageError> {
+        let (driver, snapshot) = (self.driver.as_ref(), &self.snapshot);
+        let wanted = stencil::Wanted { driver, snapshot, memory, spec };
+        stencil::of(store, wanted, &Copy::like(snapshot, spec, &self.claim.record)?).await
+    }
+
+    /// Starts it as the stencil, or, where there is none, with the saved state.
+    async fn start(
+        &self,
+        spec: &LaunchSpec,
+        memory: PathBuf,
+        stencil: Option<Stencil>,
+    ) -> Result<(Box<dyn Instance>, Pages), StageError> {
+        if let Some(stencil) = stencil {
+            let name = snapshot::disk(self.snapshot.manifest.disk_layers);
+            let layer = stencil.dir.join(&name);
+            std::fs::copy(&layer, self.claim.dir.join(name)).map_err(|source| StageError::Io {
+                step: "copy",
+                path: layer,
+                source,
+            })?;
+            match self.driver.revive(spec, &stencil.process).await {
+                Ok(instance) => return Ok((instance, stencil.besides)),
+                Err(error) => stencil::give_up(&stencil, &error),
+            }
+        }
+        let saved = SavedMachine { state: self.snapshot.dir.join(STATE), memory };
+        Ok((self.driver.restore(spec, &saved).await?, Pages::default()))
     }
 
     fn launch_spec(&mut self, engine: &Engine) -> Result<LaunchSpec, StageError> {
@@ -91,7 +131,7 @@ fn disks(record: &Record, image: &Path, dir: &Path) -> Vec<Disk> {
 
 /// The snapshot's layers by more names of the same files, and an empty one
 /// over them: whatever becomes of the snapshot, the copy keeps its disk.
-fn disk(snapshot: &Snapshot, dir: &Path, bytes: u64) -> Result<(), StageError> {
+pub(super) fn disk(snapshot: &Snapshot, dir: &Path, bytes: u64) -> Result<(), StageError> {
     let layers = snapshot.manifest.disk_layers;
     for name in (0..layers).map(snapshot::disk) {
         let (from, to) = (snapshot.dir.join(&name), dir.join(&name));

@@ -15,7 +15,7 @@ use crate::machine::{NetworkRecord, Record};
 use mimeo_net::Subnet;
 
 /// The kernel's name of both disks' filesystem.
-const FILESYSTEM: &str = "ext4";
+pub(crate) const FILESYSTEM: &str = "ext4";
 /// The first session of a machine that was booted cold.
 const FIRST_GENERATION: u32 = 1;
 /// How long a machine whose link has gone may take to end.

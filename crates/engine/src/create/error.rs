@@ -83,6 +83,8 @@ pub enum StageError {
     Claim(#[from] ClaimError),
     #[error(transparent)]
     Record(#[from] RecordError),
+    #[error(transparent)]
+    Take(#[from] crate::snapshot::TakeError),
     #[error("there is no driver {name:?}: this mimeo has {known}")]
     Driver { name: String, known: String },
     #[error("{what} must be {expected}, not {given}")]

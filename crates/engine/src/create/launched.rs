@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use mimeo_agent_protocol::link::Link;
 use mimeo_image::blank;
+use mimeo_pager::Pages;
 use mimeo_vmm::{
     Accelerator, Disk, DiskFormat, Driver, Forward, ForwardProtocol, Instance, LaunchSpec, UserNetwork,
 };
@@ -41,6 +42,8 @@ pub(super) struct Launched {
     pub(super) link: Option<Link>,
     pub(super) imaged: Imaged,
     pub(super) scratch: Scratch,
+    /// Pages in which the memory that it began with is not its origin's.
+    pub(super) besides: Pages,
 }
 
 impl Networked {
@@ -72,7 +75,8 @@ impl Networked {
         record.origin = started.origin;
         claim.store()?;
         clock.lap("launch");
-        Ok(Launched { imaged, instance: started.instance, link: started.link, scratch })
+        let Started { instance, link, besides, .. } = started;
+        Ok(Launched { imaged, instance, link, scratch, besides })
     }
 }
 
@@ -109,6 +113,7 @@ struct Started {
     instance: Box<dyn Instance>,
     link: Option<Link>,
     origin: Option<SnapshotId>,
+    besides: Pages,
     /// Why it was booted cold.
     reason: Option<String>,
 }
@@ -128,9 +133,9 @@ async fn start(
     } else {
         let wanted = Wanted { driver, kernel, spec: &spec, requires, seconds: asked.start_timeout };
         match runtime::start(engine, wanted).await {
-            Ok(Warm { instance, link, snapshot }) => {
+            Ok(Warm { instance, link, snapshot, besides }) => {
                 let origin = Some(snapshot.manifest.id);
-                return Ok(Started { instance, link: Some(link), origin, reason: None });
+                return Ok(Started { instance, link: Some(link), origin, besides, reason: None });
             }
             Err(error) => chain(&error),
         }
@@ -138,7 +143,8 @@ async fn start(
     let initramfs = Initramfs::ensure(kernel, agent::BYTES)?;
     let spec = LaunchSpec { initramfs: initramfs.path.clone(), ..spec };
     let instance = driver.launch(&spec).await?;
-    Ok(Started { instance, link: None, origin: None, reason: Some(reason) })
+    let besides = Pages::default();
+    Ok(Started { instance, link: None, origin: None, besides, reason: Some(reason) })
 }
 
 /// What a copy of this machine will need; the monitor's version is known when one is made.

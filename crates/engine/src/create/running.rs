@@ -5,6 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use mimeo_agent_protocol::link::{Link, Stream};
 use mimeo_agent_protocol::message::{Process, Reply, Request};
+use mimeo_pager::Pages;
 use mimeo_vmm::Instance;
 use tokio::time::timeout;
 
@@ -37,6 +38,8 @@ pub struct Running {
     pub scratch: Scratch,
     /// What serves its volumes.
     pub volumes: Vec<VolumeServer>,
+    /// Pages in which the memory that it began with is not its origin's.
+    pub besides: Pages,
 }
 
 impl Answering {
@@ -83,14 +86,14 @@ async fn set_up(
 }
 
 fn running(launched: Launched, link: Link, volumes: Vec<VolumeServer>, container: Stream) -> Running {
-    let Launched { instance, imaged, scratch, .. } = launched;
+    let Launched { instance, imaged, scratch, besides, .. } = launched;
     let Planned { mut claim, clock, .. } = imaged.planned;
     claim.record.state = State::Running;
     claim.record.times.started = Some(Timestamp::now());
     claim.record.times.stages = clock.stages();
     let health = crate::health::of(&claim.record.spec, &imaged.image.config);
     let stop_signal = crate::signal::stop_signal(&claim.record.spec, &imaged.image.config);
-    Running { instance, claim, link, container, health, stop_signal, scratch, volumes }
+    Running { instance, claim, link, container, health, stop_signal, scratch, volumes, besides }
 }
 
 async fn start(link: &Link, process: &Process) -> Result<Stream, StageError> {

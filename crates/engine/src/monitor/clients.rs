@@ -120,6 +120,7 @@ fn allowed(request: &Request) -> bool {
         | Request::Attach
         | Request::Prepare
         | Request::Freeze
+        | Request::Reset
         | Request::Thaw { .. }
         | Request::Identify(_)
         | Request::Shutdown => false,

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use mimeo_agent_protocol::link::{Link, LinkError};
 use mimeo_agent_protocol::message::{ExitStatus, Reply, Request};
+use mimeo_pager::Pages;
 use mimeo_vmm::{Instance, OperationError, VmExit};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
@@ -46,6 +47,8 @@ pub(super) struct Machine {
     pub(super) paused: Option<Instant>,
     /// Its monitor did not say where it writes the disk now.
     pub(super) disk_unknown: bool,
+    /// Pages in which the memory that it began with is not its origin's.
+    pub(super) besides: Pages,
 }
 
 /// What can happen to a machine.

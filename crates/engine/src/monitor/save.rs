@@ -127,7 +127,7 @@ impl Machine {
         let (layers, bytes) = (record.disk_layers, record.spec.disk_bytes);
         let version = self.instance.version().await?;
         self.prepare().await?;
-        let mut taking = Taking::prepare(store, self.instance.memory()?).await?;
+        let mut taking = Taking::prepare(store, self.instance.memory()?, self.besides.clone()).await?;
         let layer = self.claim.dir.join(snapshot::disk(layers));
         // One that an earlier try left.
         std::fs::remove_file(&layer).ok();

@@ -41,7 +41,8 @@ pub(super) async fn serve(
     started: impl FnOnce(&Record),
 ) -> Result<Exit, MonitorError> {
     let io = |step| move |source| MonitorError::Io { step, source };
-    let Running { claim, instance, link, container, health, stop_signal, scratch, volumes } = running;
+    let Running { claim, instance, link, container, health, stop_signal, scratch, volumes, besides } =
+        running;
     let (phase, phases) = watch::channel(Phase::Running);
     let (ask, mut asked) = mpsc::channel(QUEUE);
     let (tell, mut told) = mpsc::channel(1);
@@ -84,6 +85,7 @@ pub(super) async fn serve(
         stood_still: Duration::ZERO,
         paused: None,
         disk_unknown: false,
+        besides,
     };
     machine.begin(started);
     let exit = loop {

@@ -105,6 +105,7 @@ fn vanish(store: &Snapshots, snapshot: &Snapshot) -> Result<Removed, StoreError>
         fs::remove_file(store.tags().join(tag.as_str())).ok();
     }
     fs::remove_file(store.retired(id)).ok();
+    crate::stencil::forget(store, id);
     super::memory::sweep(store);
     super::verify::sweep(store);
     Ok(Removed {

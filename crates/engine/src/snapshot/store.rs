@@ -11,7 +11,7 @@ use super::{Kind, LoadError, Manifest, SnapshotId, StoreError};
 use crate::Home;
 use crate::cause::chain;
 use crate::machine::{MachineName, remove_dir};
-use crate::working_set;
+use crate::{stencil, working_set};
 
 /// What the directory of a snapshot that is being removed begins with.
 pub(super) const GOING: &str = ".gone-";
@@ -206,6 +206,7 @@ impl Snapshots {
         }
         super::memory::sweep(self);
         working_set::sweep(self);
+        stencil::sweep(self);
         super::verify::sweep(self);
     }
 

@@ -1,6 +1,6 @@
 //! Copying a machine that stands still into a snapshot's files.
 
-use std::path::PathBuf;
+use std::path::Path;
 
 use mimeo_pager::{Capture, Held, PagerError, Pages, Region};
 use mimeo_vmm::{GuestMemory, Instance, OperationError};
@@ -54,12 +54,19 @@ pub(crate) struct Taken {
 
 impl Taking {
     /// Makes room for what the machine's memory holds now, while it runs.
-    pub(crate) async fn prepare(store: &Snapshots, memory: GuestMemory) -> Result<Self, TakeError> {
+    /// `besides`: pages in which the file that it began as differs from the
+    /// memory of its origin.
+    pub(crate) async fn prepare(
+        store: &Snapshots,
+        memory: GuestMemory,
+        besides: Pages,
+    ) -> Result<Self, TakeError> {
         let draft = Draft::begin(store)?;
         let path = draft.dir.join(MEMORY);
         let over_file = memory.over_file;
-        let capture =
-            spawn_blocking(move || prepare(memory, path)).await.map_err(|_| TakeError::CutOff)??;
+        let capture = spawn_blocking(move || capture(memory, besides, &path))
+            .await
+            .map_err(|_| TakeError::CutOff)??;
         Ok(Self { draft, copying: Copying::Ready(capture), over_file })
     }
 
@@ -103,7 +110,8 @@ impl Taking {
     }
 }
 
-fn prepare(memory: GuestMemory, path: PathBuf) -> Result<Capture, PagerError> {
+/// Makes room for a copy of a guest's memory.
+pub(crate) fn capture(memory: GuestMemory, besides: Pages, path: &Path) -> Result<Capture, PagerError> {
     let GuestMemory { pid, pieces, over_file } = memory;
     let held = if over_file { Held::Private } else { Held::Shared };
     let regions = pieces.iter().map(|piece| Region {
@@ -111,5 +119,5 @@ fn prepare(memory: GuestMemory, path: PathBuf) -> Result<Capture, PagerError> {
         offset: piece.offset,
         length: piece.length,
     });
-    Capture::prepare(pid, regions.collect(), held, &path)
+    Capture::prepare_with(pid, regions.collect(), held, besides, path)
 }

@@ -36,7 +36,7 @@ pub(super) fn arguments(spec: &LaunchSpec, from: From<'_>) -> Vec<OsString> {
     args.extend(words(&["-accel", &accelerator(spec.accelerator, buffer)]));
     args.extend(channels());
     for (index, disk) in spec.disks.iter().enumerate() {
-        args.extend(self::disk(index, disk));
+        args.extend(self::disk(index, disk, directory(spec)));
     }
     if let Some(network) = &spec.network {
         args.extend(self::network(network));
@@ -70,8 +70,12 @@ fn machine(spec: &LaunchSpec) -> Vec<OsString> {
         "none",
         "-sandbox",
         "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
+        // The host's own generator: one in the process would go on alike in
+        // all that begin as that process.
+        "-object",
+        "rng-random,id=rng,filename=/dev/urandom",
         "-device",
-        "virtio-rng-device",
+        "virtio-rng-device,rng=rng",
     ]);
     args.push("-name".into());
     args.push(format!("mimeo-{}", spec.name).into());
@@ -121,7 +125,9 @@ fn cpu(accelerator: Accelerator) -> &'static str {
         // Under translation `rep movsb` is slower than the loop that it replaces,
         // and each step over the wall that SMAP is ends a block of code: a
         // guest that has just been restored has an eighth more to translate.
-        Accelerator::Tcg => "max,-erms,-smap",
+        // The translator's own random numbers would be the same in all copies
+        // that begin as one process.
+        Accelerator::Tcg => "max,-erms,-smap,-rdrand,-rdseed",
     }
 }
 
@@ -145,13 +151,21 @@ fn channels() -> Vec<OsString> {
     ])
 }
 
-fn disk(index: usize, disk: &Disk) -> Vec<OsString> {
+/// Where QEMU runs: the directory of the disk that is the machine's own. Files
+/// there go by their names alone, so that a process that began in another
+/// machine's directory opens none of that machine's.
+pub(super) fn directory(spec: &LaunchSpec) -> Option<&Path> {
+    spec.disks.iter().find(|disk| !disk.read_only)?.path.parent().filter(|dir| dir.is_absolute())
+}
+
+fn disk(index: usize, disk: &Disk, here: Option<&Path>) -> Vec<OsString> {
     let format = match disk.format {
         DiskFormat::Raw => "raw",
         DiskFormat::Qcow2 => "qcow2",
     };
     let mut drive = OsString::from(format!("if=none,id={},format={format},file=", disk.serial));
-    drive.push(escape(&disk.path));
+    let path = here.and_then(|here| disk.path.strip_prefix(here).ok()).unwrap_or(&disk.path);
+    drive.push(escape(path));
     // A disk of a machine that ends with its monitor needs no flush to the
     // platter; a failed write is the guest's to handle, not a reason to stop.
     drive.push(",cache=unsafe,discard=unmap,werror=report,rerror=report");
@@ -166,6 +180,8 @@ fn disk(index: usize, disk: &Disk) -> Vec<OsString> {
     ]
 }
 
+/// The card hangs on a hub, and the network on the same: a card keeps for good
+/// what it hangs on, a hub does not.
 fn network(network: &UserNetwork) -> Vec<OsString> {
     let UserNetwork { mac, network: net, prefix, gateway, guest, dns, forwards } = network;
     let mut netdev =
@@ -173,7 +189,16 @@ fn network(network: &UserNetwork) -> Vec<OsString> {
     for forward in forwards {
         netdev.push_str(&format!(",hostfwd={}", hostfwd(forward, *guest)));
     }
-    words(&["-netdev", &netdev, "-device", &format!("virtio-net-device,netdev=net,mac={mac}")])
+    words(&[
+        "-netdev",
+        &netdev,
+        "-netdev",
+        "hubport,id=uplink,hubid=0,netdev=net",
+        "-netdev",
+        "hubport,id=card,hubid=0",
+        "-device",
+        &format!("virtio-net-device,netdev=card,mac={mac}"),
+    ])
 }
 
 /// A forward in QEMU's words, which its error messages repeat.
@@ -208,7 +233,7 @@ mod tests {
     fn a_read_only_disk_is_read_only_for_qemu_too() {
         let disk =
             Disk { path: "/i".into(), serial: "image".into(), read_only: true, format: DiskFormat::Raw };
-        let args = super::disk(0, &disk);
+        let args = super::disk(0, &disk, None);
         assert!(args[1].to_string_lossy().ends_with(",readonly=on"));
         assert_eq!(args[3], "virtio-blk-device,id=disk0,drive=image,serial=image");
     }

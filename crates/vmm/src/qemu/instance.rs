@@ -1,7 +1,7 @@
 //! A QEMU process that runs.
 
 use std::net::Ipv4Addr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -11,9 +11,12 @@ use tokio::net::UnixStream;
 use tokio::process::{Child, ChildStderr};
 
 use super::arguments::hostfwd;
+use super::keep::{self, Kept};
 use super::memory::{self, Backing};
 use super::qmp::Qmp;
-use crate::{Forward, GuestMemory, Instance, OperationError, RestoreError, VmExit, VmProcess};
+use crate::{
+    Forward, GuestMemory, Instance, LaunchSpec, OperationError, RestoreError, UserNetwork, VmExit, VmProcess,
+};
 
 /// From one look at whether a state has been taken to the next: it takes 3 ms.
 const LOOK: Duration = Duration::from_micros(500);
@@ -30,15 +33,46 @@ pub(super) struct QemuInstance {
     link: Option<UnixStream>,
     qmp: Qmp,
     backing: Backing,
+    /// Of its disks, in their order.
+    disks: Vec<PathBuf>,
     exit: Option<VmExit>,
 }
 
 impl QemuInstance {
-    pub(super) fn new(mut child: Child, link: UnixStream, qmp: Qmp, backing: Backing) -> Self {
+    pub(super) fn new(
+        mut child: Child,
+        link: UnixStream,
+        qmp: Qmp,
+        spec: &LaunchSpec,
+        backing: Backing,
+    ) -> Self {
         let stderr = child.stderr.take();
         // A child that has not been waited for has an id.
         let pid = child.id().unwrap_or_default();
-        Self { child, pid, stderr, said: Vec::new(), link: Some(link), qmp, backing, exit: None }
+        let disks = spec.disks.iter().map(|disk| disk.path.clone()).collect();
+        Self { child, pid, stderr, said: Vec::new(), link: Some(link), qmp, backing, disks, exit: None }
+    }
+
+    /// Joins its card to a network.
+    pub(super) async fn plug(&self, network: &UserNetwork) -> Result<(), OperationError> {
+        let UserNetwork { network, prefix, gateway, guest, dns, .. } = network;
+        let net = format!("{network}/{prefix}");
+        let user = json!({ "type": "user", "id": "net", "ipv6": false, "net": net, "host": gateway,
+                           "dhcpstart": guest, "dns": dns });
+        self.qmp.call("netdev_add", user).await?;
+        let uplink = json!({ "type": "hubport", "id": "uplink", "hubid": 0, "netdev": "net" });
+        self.qmp.call("netdev_add", uplink).await.map(drop)
+    }
+
+    /// Takes its card off its network, if it has one.
+    async fn unplug(&self) -> Result<(), OperationError> {
+        for id in ["uplink", "net"] {
+            match self.qmp.call("netdev_del", json!({ "id": id })).await {
+                Ok(_) | Err(OperationError::Refused { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
     }
 
     /// Waits until a saved state has been taken.
@@ -110,6 +144,19 @@ impl Instance for QemuInstance {
         // Unlike `migrate` it neither copies memory nor gives the disks away.
         let arguments = json!({ "filename": file, "live": true });
         self.qmp.call("xen-save-devices-state", arguments).await.map(drop)
+    }
+
+    async fn keep_process(&mut self, dir: &Path) -> Result<(), OperationError> {
+        // Its connections are the process's own, and of no use to another.
+        self.unplug().await?;
+        let Backing::File(memory) = &self.backing else {
+            return Err(OperationError::Unsupported {
+                driver: "qemu",
+                what: "keep the process of a machine that was booted",
+            });
+        };
+        let kept = Kept { memory: memory.clone(), disks: self.disks.clone() };
+        keep::keep(self.pid, kept, dir).await
     }
 
     async fn add_layer(&mut self, disk: &str, layer: &Path) -> Result<(), OperationError> {

@@ -10,7 +10,7 @@ use command_fds::{CommandFdExt, FdMapping};
 use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
 
-use super::arguments::{From, LINK_FD, QMP_FD, STATE_FD, arguments};
+use super::arguments::{From, LINK_FD, QMP_FD, STATE_FD, arguments, directory};
 use super::instance::QemuInstance;
 use super::memory::Backing;
 use super::qmp::Qmp;
@@ -45,38 +45,49 @@ fn run(
     state: Option<OwnedFd>,
     backing: Backing,
 ) -> Result<QemuInstance, LaunchError> {
-    let name = program.display().to_string();
+    let mut command = std::process::Command::new(program);
+    command.args(args);
+    let given = state.map(|state| (STATE_FD, state)).into_iter().collect();
+    let Started { child, link, qmp } = start(command, spec, given)?;
+    Ok(QemuInstance::new(child, link, Qmp::greet(qmp), spec, backing))
+}
+
+/// A process and our ends of what joins us to it.
+#[derive(Debug)]
+pub(super) struct Started {
+    pub(super) child: Child,
+    pub(super) link: UnixStream,
+    pub(super) qmp: UnixStream,
+}
+
+/// Starts a process with its channels, and with `given` descriptors besides.
+pub(super) fn start(
+    mut command: std::process::Command,
+    spec: &LaunchSpec,
+    mut given: Vec<(i32, OwnedFd)>,
+) -> Result<Started, LaunchError> {
+    let name = command.get_program().display().to_string();
     let spawn_error = |source| LaunchError::Spawn { program: name.clone(), source };
     let (link, link_child) = StdUnixStream::pair().map_err(spawn_error)?;
     let (qmp, qmp_child) = StdUnixStream::pair().map_err(spawn_error)?;
-    let given = [(LINK_FD, Some(link_child.into())), (QMP_FD, Some(qmp_child.into())), (STATE_FD, state)];
-    let mut child = start(program, args, given)?;
+    given.extend([(LINK_FD, link_child.into()), (QMP_FD, qmp_child.into())]);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    if let Some(directory) = directory(spec) {
+        command.current_dir(directory);
+    }
+    spawn::die_with_parent(&mut command);
+    let mappings = given.into_iter().map(|(child_fd, parent_fd)| FdMapping { parent_fd, child_fd }).collect();
+    command.fd_mappings(mappings).map_err(|error| spawn_error(std::io::Error::other(error)))?;
+    let spawned = Command::from(command).kill_on_drop(true).spawn();
+    let mut child = spawned.map_err(|source| match source.kind() {
+        std::io::ErrorKind::NotFound => LaunchError::NotInstalled { program: name.clone() },
+        _ => spawn_error(source),
+    })?;
     if let Some(stdout) = child.stdout.take() {
         tokio::spawn(console::keep(stdout, spec.console.clone()));
     }
-    let qmp = Qmp::new(to_tokio(qmp).map_err(spawn_error)?);
-    let link = to_tokio(link).map_err(spawn_error)?;
-    Ok(QemuInstance::new(child, link, qmp, backing))
-}
-
-fn start(
-    program: &Path,
-    args: Vec<OsString>,
-    given: [(i32, Option<OwnedFd>); 3],
-) -> Result<Child, LaunchError> {
-    let name = || program.display().to_string();
-    let mut command = std::process::Command::new(program);
-    command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    spawn::die_with_parent(&mut command);
-    let given = given.into_iter().filter_map(|(number, file)| Some((number, file?)));
-    let mappings = given.map(|(child_fd, parent_fd)| FdMapping { parent_fd, child_fd }).collect();
-    command
-        .fd_mappings(mappings)
-        .map_err(|error| LaunchError::Spawn { program: name(), source: std::io::Error::other(error) })?;
-    Command::from(command).kill_on_drop(true).spawn().map_err(|source| match source.kind() {
-        std::io::ErrorKind::NotFound => LaunchError::NotInstalled { program: name() },
-        _ => LaunchError::Spawn { program: name(), source },
-    })
+    let (link, qmp) = (to_tokio(link).map_err(spawn_error)?, to_tokio(qmp).map_err(spawn_error)?);
+    Ok(Started { child, link, qmp })
 }
 
 fn to_tokio(stream: StdUnixStream) -> std::io::Result<UnixStream> {

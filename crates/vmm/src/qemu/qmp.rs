@@ -45,7 +45,14 @@ struct Refusal {
 impl Qmp {
     /// Begins a session. QEMU takes commands only after `qmp_capabilities`,
     /// which is queued here, so nobody waits for the greeting.
-    pub(super) fn new(socket: UnixStream) -> Self {
+    pub(super) fn greet(socket: UnixStream) -> Self {
+        let qmp = Self::resume(socket);
+        qmp.send("qmp_capabilities", &json!({}), 0);
+        qmp
+    }
+
+    /// Goes on with a session of which QEMU does not know that its other end is new.
+    pub(super) fn resume(socket: UnixStream) -> Self {
         let (reader, mut writer) = socket.into_split();
         let (commands, mut queue) = mpsc::unbounded_channel::<String>();
         let waiting = Waiting::default();
@@ -57,9 +64,7 @@ impl Qmp {
                 }
             }
         });
-        let qmp = Self { commands, waiting, next: AtomicU64::new(1) };
-        qmp.send("qmp_capabilities", &json!({}), 0);
-        qmp
+        Self { commands, waiting, next: AtomicU64::new(1) }
     }
 
     /// Has QEMU do `command`.
@@ -111,7 +116,7 @@ mod tests {
     #[tokio::test]
     async fn answers_find_who_asked_and_refusals_keep_their_words() {
         let (ours, theirs) = UnixStream::pair().expect("a pair");
-        let qmp = Qmp::new(ours);
+        let qmp = Qmp::greet(ours);
         tokio::spawn(async move {
             let (reader, mut writer) = theirs.into_split();
             writer.write_all(b"{\"QMP\": {}}\n{\"event\": \"STOP\"}\n").await.expect("writes");

@@ -1,0 +1,262 @@
+//! The unsafe calls of this crate, and nothing else.
+#![expect(unsafe_code, reason = "tracing a process, and code that runs in another one, have no safe form")]
+
+use std::ffi::c_void;
+use std::io;
+use std::os::fd::{FromRawFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+use std::ptr::{from_mut, from_ref};
+
+use serde::{Deserialize, Serialize};
+
+/// A thread's id, as the kernel counts them.
+pub(crate) type Tid = i32;
+
+/// General registers; `struct user_regs_struct` of sys/user.h.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "the processor's own names")]
+pub(crate) struct Registers {
+    pub(crate) r15: u64,
+    pub(crate) r14: u64,
+    pub(crate) r13: u64,
+    pub(crate) r12: u64,
+    pub(crate) rbp: u64,
+    pub(crate) rbx: u64,
+    pub(crate) r11: u64,
+    pub(crate) r10: u64,
+    pub(crate) r9: u64,
+    pub(crate) r8: u64,
+    pub(crate) rax: u64,
+    pub(crate) rcx: u64,
+    pub(crate) rdx: u64,
+    pub(crate) rsi: u64,
+    pub(crate) rdi: u64,
+    pub(crate) orig_rax: u64,
+    pub(crate) rip: u64,
+    pub(crate) cs: u64,
+    pub(crate) eflags: u64,
+    pub(crate) rsp: u64,
+    pub(crate) ss: u64,
+    pub(crate) fs_base: u64,
+    pub(crate) gs_base: u64,
+    pub(crate) ds: u64,
+    pub(crate) es: u64,
+    pub(crate) fs: u64,
+    pub(crate) gs: u64,
+}
+
+/// A thread's restartable sequence; `struct ptrace_rseq_configuration` of linux/ptrace.h.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Rseq {
+    pub(crate) pointer: u64,
+    pub(crate) size: u32,
+    pub(crate) signature: u32,
+    pub(crate) flags: u32,
+    padding: u32,
+}
+
+/// What a wait for a traced thread came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Waited {
+    /// It stands still, for this signal, and this event of ptrace's if it is not 0.
+    Stopped { signal: i32, event: i32 },
+    /// It is no more.
+    Ended,
+}
+
+const GET_RSEQ: libc::c_uint = 0x420f;
+const XSTATE: usize = 0x202;
+/// More than any processor has: AMX takes 11 KiB.
+const MAX_XSTATE: usize = 64 << 10;
+
+/// # Safety
+/// Where the request has the kernel write to `data`, that many bytes must be there and be no one else's.
+unsafe fn ptrace(request: libc::c_uint, tid: Tid, address: usize, data: *mut c_void) -> io::Result<u64> {
+    // SAFETY: the caller's promise.
+    let result = unsafe { libc::ptrace(request, tid, address, data) };
+    u64::try_from(result).map_err(|_| io::Error::last_os_error())
+}
+
+/// Has the child that is started be traced by the thread that starts it: it stands still before its first instruction.
+pub(crate) fn trace_me(command: &mut Command) {
+    // SAFETY: the closure makes one system call and allocates nothing, as is required between fork and exec.
+    unsafe {
+        command.pre_exec(|| {
+            // The request reads and writes no memory.
+            ptrace(libc::PTRACE_TRACEME, 0, 0, std::ptr::null_mut()).map(drop)
+        });
+    }
+}
+
+/// Traces a thread, which goes on.
+pub(crate) fn seize(tid: Tid) -> io::Result<()> {
+    plain(libc::PTRACE_SEIZE, tid, 0)
+}
+
+/// Has a seized thread stop soon.
+pub(crate) fn interrupt(tid: Tid) -> io::Result<()> {
+    plain(libc::PTRACE_INTERRUPT, tid, 0)
+}
+
+/// Traces all threads that it starts, and ends it when this thread ends.
+pub(crate) fn set_options(tid: Tid) -> io::Result<()> {
+    plain(libc::PTRACE_SETOPTIONS, tid, (libc::PTRACE_O_TRACECLONE | libc::PTRACE_O_EXITKILL) as usize)
+}
+
+/// Lets a thread go on, without the signal that it stopped for.
+pub(crate) fn go_on(tid: Tid) -> io::Result<()> {
+    plain(libc::PTRACE_CONT, tid, 0)
+}
+
+/// Lets a thread do one instruction.
+pub(crate) fn step(tid: Tid) -> io::Result<()> {
+    plain(libc::PTRACE_SINGLESTEP, tid, 0)
+}
+
+/// Lets a thread go, and traces it no more.
+pub(crate) fn detach(tid: Tid) -> io::Result<()> {
+    plain(libc::PTRACE_DETACH, tid, 0)
+}
+
+fn plain(request: libc::c_uint, tid: Tid, data: usize) -> io::Result<()> {
+    // SAFETY: none of these requests takes `data` for an address.
+    unsafe { ptrace(request, tid, 0, data as *mut c_void) }.map(drop)
+}
+
+/// The thread that a stop for `PTRACE_EVENT_CLONE` is about.
+pub(crate) fn started(tid: Tid) -> io::Result<Tid> {
+    let mut message: u64 = 0;
+    // SAFETY: the request writes one word.
+    unsafe { ptrace(libc::PTRACE_GETEVENTMSG, tid, 0, from_mut(&mut message).cast()) }?;
+    Tid::try_from(message).map_err(io::Error::other)
+}
+
+pub(crate) fn registers(tid: Tid) -> io::Result<Registers> {
+    let mut registers = Registers::default();
+    // SAFETY: the request writes a `struct user_regs_struct`, whose layout `Registers` has.
+    unsafe { ptrace(libc::PTRACE_GETREGS, tid, 0, from_mut(&mut registers).cast()) }?;
+    Ok(registers)
+}
+
+pub(crate) fn set_registers(tid: Tid, registers: &Registers) -> io::Result<()> {
+    // SAFETY: the request reads a `struct user_regs_struct`, and writes nothing.
+    unsafe { ptrace(libc::PTRACE_SETREGS, tid, 0, from_ref(registers).cast_mut().cast()) }.map(drop)
+}
+
+/// Floating point and vector registers, in the processor's own form.
+pub(crate) fn xstate(tid: Tid) -> io::Result<Vec<u8>> {
+    let mut bytes = vec![0; MAX_XSTATE];
+    let mut vector = libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: bytes.len() };
+    // SAFETY: the kernel writes no more than the vector says, which is exactly `bytes`.
+    unsafe { ptrace(libc::PTRACE_GETREGSET, tid, XSTATE, from_mut(&mut vector).cast()) }?;
+    bytes.truncate(vector.iov_len);
+    Ok(bytes)
+}
+
+pub(crate) fn set_xstate(tid: Tid, bytes: &[u8]) -> io::Result<()> {
+    let mut vector = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
+    // SAFETY: the kernel reads the vector, and no more than it says.
+    unsafe { ptrace(libc::PTRACE_SETREGSET, tid, XSTATE, from_mut(&mut vector).cast()) }.map(drop)
+}
+
+/// The signals that a thread does not take, a bit for each.
+pub(crate) fn signal_mask(tid: Tid) -> io::Result<u64> {
+    let mut mask: u64 = 0;
+    // SAFETY: the request writes as many bytes as it is told, which are those of a word.
+    unsafe { ptrace(libc::PTRACE_GETSIGMASK, tid, size_of::<u64>(), from_mut(&mut mask).cast()) }?;
+    Ok(mask)
+}
+
+pub(crate) fn set_signal_mask(tid: Tid, mask: u64) -> io::Result<()> {
+    // SAFETY: the request reads one word.
+    let set =
+        unsafe { ptrace(libc::PTRACE_SETSIGMASK, tid, size_of::<u64>(), from_ref(&mask).cast_mut().cast()) };
+    set.map(drop)
+}
+
+pub(crate) fn rseq(tid: Tid) -> io::Result<Rseq> {
+    let mut rseq = Rseq::default();
+    // SAFETY: the request writes at most as many bytes as it is told, which are those of `rseq`.
+    unsafe { ptrace(GET_RSEQ, tid, size_of::<Rseq>(), from_mut(&mut rseq).cast()) }?;
+    Ok(rseq)
+}
+
+/// Where the kernel finds the locks that a thread holds when it ends, and how long the list's head is.
+pub(crate) fn robust_list(tid: Tid) -> io::Result<(u64, u64)> {
+    let (mut head, mut length): (u64, u64) = (0, 0);
+    let pointers = (from_mut(&mut head), from_mut(&mut length));
+    // SAFETY: the call writes two words, to these.
+    let result = unsafe { libc::syscall(libc::SYS_get_robust_list, tid, pointers.0, pointers.1) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok((head, length)) }
+}
+
+/// Waits for a traced thread to stop or end.
+pub(crate) fn wait(tid: Tid) -> io::Result<Waited> {
+    let mut status = 0;
+    loop {
+        // SAFETY: the call writes one number, to `status`.
+        if unsafe { libc::waitpid(tid, &raw mut status, libc::__WALL) } >= 0 {
+            break;
+        }
+        let error = io::Error::last_os_error();
+        if error.kind() != io::ErrorKind::Interrupted {
+            return Err(error);
+        }
+    }
+    if libc::WIFSTOPPED(status) {
+        return Ok(Waited::Stopped { signal: libc::WSTOPSIG(status), event: status >> 16 });
+    }
+    Ok(Waited::Ended)
+}
+
+/// A descriptor that signals are read from.
+pub(crate) fn signalfd(mask: u64, flags: i32) -> io::Result<OwnedFd> {
+    // SAFETY: the call reads one word.
+    let fd = unsafe { libc::syscall(libc::SYS_signalfd4, -1, from_ref(&mask), size_of::<u64>(), flags) };
+    let fd = i32::try_from(fd).ok().filter(|fd| *fd >= 0).ok_or_else(io::Error::last_os_error)?;
+    // SAFETY: the kernel made it just now, and nobody else knows it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+// Makes the system calls of a table, one after the other, and stops at its end or after the first that fails. r12: the
+// table, r13: its end; a call is its number, six arguments, and room for what it gave. It is only ever copied into
+// another process.
+std::arch::global_asm!(
+    ".pushsection .rodata",
+    // Another part of this crate may be compiled apart from this one.
+    ".globl mimeo_checkpoint_calls, mimeo_checkpoint_calls_end",
+    ".hidden mimeo_checkpoint_calls, mimeo_checkpoint_calls_end",
+    "mimeo_checkpoint_calls:",
+    "2:  cmp r12, r13",
+    "    jae 3f",
+    "    mov rax, [r12]",
+    "    mov rdi, [r12 + 8]",
+    "    mov rsi, [r12 + 16]",
+    "    mov rdx, [r12 + 24]",
+    "    mov r10, [r12 + 32]",
+    "    mov r8, [r12 + 40]",
+    "    mov r9, [r12 + 48]",
+    "    syscall",
+    "    mov [r12 + 56], rax",
+    "    add r12, 64",
+    "    cmp rax, -4096",
+    "    jbe 2b",
+    "3:  int3",
+    "mimeo_checkpoint_calls_end:",
+    ".popsection",
+);
+
+unsafe extern "C" {
+    static mimeo_checkpoint_calls: u8;
+    static mimeo_checkpoint_calls_end: u8;
+}
+
+/// The machine code above.
+pub(crate) fn code() -> &'static [u8] {
+    let (start, end) = (&raw const mimeo_checkpoint_calls, &raw const mimeo_checkpoint_calls_end);
+    // SAFETY: both are labels in one read-only section, in this order, and what is between them never changes.
+    unsafe { std::slice::from_raw_parts(start, end as usize - start as usize) }
+}

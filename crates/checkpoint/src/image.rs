@@ -1,0 +1,136 @@
+//! What is kept of a process, beside its memory's bytes.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{CheckpointError, file, foreign};
+use crate::fence::{Registers, Rseq};
+use crate::maps::Rights;
+
+/// The file of this.
+pub(crate) const IMAGE: &str = "process.json";
+/// The file of memory's bytes.
+pub(crate) const PAGES: &str = "process.pages";
+
+/// A process that was kept. It is read only by the program that wrote it, on the same start of the host.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Image {
+    /// The start of the host.
+    pub(crate) boot_id: String,
+    /// Which mimeo wrote it.
+    pub(crate) written_by: String,
+    pub(crate) program: PathBuf,
+    /// All files that parts of memory are still mapped from.
+    pub(crate) files: Vec<MappedFile>,
+    pub(crate) areas: Vec<KeptArea>,
+    /// The kernel's own pages: name, address, length.
+    pub(crate) kernel_areas: Vec<(String, u64, u64)>,
+    pub(crate) layout: Layout,
+    /// The first is the process's own.
+    pub(crate) threads: Vec<Thread>,
+    /// Number, handler, flags, restorer, mask of each signal that is handled or ignored.
+    pub(crate) signals: Vec<(u32, [u64; 4])>,
+    pub(crate) descriptors: Vec<(i32, Descriptor)>,
+    /// It may not gain privileges, and is kept from some system calls.
+    pub(crate) confined: bool,
+}
+
+/// A file, and what it was when the process was kept.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct MappedFile {
+    pub(crate) path: PathBuf,
+    device: u64,
+    inode: u64,
+    bytes: u64,
+    changed: (i64, i64),
+}
+
+impl MappedFile {
+    pub(crate) fn look(path: &Path) -> Result<Self, CheckpointError> {
+        let found = fs::metadata(path).map_err(file(path))?;
+        Ok(Self {
+            path: path.to_owned(),
+            device: found.dev(),
+            inode: found.ino(),
+            bytes: found.size(),
+            changed: (found.mtime(), found.mtime_nsec()),
+        })
+    }
+
+    /// It is still the file that was mapped.
+    pub(crate) fn check(&self) -> Result<(), CheckpointError> {
+        if Self::look(&self.path)? == *self {
+            return Ok(());
+        }
+        Err(foreign(format!("{} has been replaced", self.path.display())))
+    }
+}
+
+/// A part of memory.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct KeptArea {
+    pub(crate) start: u64,
+    pub(crate) length: u64,
+    pub(crate) rights: Rights,
+    pub(crate) from: From,
+}
+
+/// Where a part of memory comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub(crate) enum From {
+    /// It was never written.
+    Nothing,
+    /// [`PAGES`], from here on.
+    Kept { offset: u64 },
+    /// A file of [`Image::files`], unchanged.
+    File { index: usize, offset: u64 },
+    /// The file that the caller keeps by itself.
+    Apart { offset: u64 },
+}
+
+/// Addresses that the kernel knows of a process's memory; of `struct prctl_mm_map`.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "the kernel's own names")]
+pub(crate) struct Layout {
+    pub(crate) start_code: u64,
+    pub(crate) end_code: u64,
+    pub(crate) start_data: u64,
+    pub(crate) end_data: u64,
+    pub(crate) start_brk: u64,
+    pub(crate) brk: u64,
+    pub(crate) start_stack: u64,
+    pub(crate) arg_start: u64,
+    pub(crate) arg_end: u64,
+    pub(crate) env_start: u64,
+    pub(crate) env_end: u64,
+}
+
+/// A thread as it stood.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Thread {
+    pub(crate) registers: Registers,
+    pub(crate) xstate: Vec<u8>,
+    pub(crate) signal_mask: u64,
+    /// Where its id is written, and cleared when it ends.
+    pub(crate) id_at: u64,
+    pub(crate) robust_list: (u64, u64),
+    pub(crate) rseq: Rseq,
+}
+
+/// What a descriptor is of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub(crate) enum Descriptor {
+    /// The caller gives it anew.
+    Given,
+    /// A file or a device.
+    File { path: PathBuf, flags: i32 },
+    /// A counter of events.
+    Events { count: u32, flags: i32 },
+    /// Signals, a bit for each.
+    Signals { mask: u64, flags: i32 },
+}

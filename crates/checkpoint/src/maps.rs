@@ -1,0 +1,137 @@
+//! What a process has mapped, as the kernel tells it.
+
+use std::fs;
+use std::io;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// A line of /proc/PID/maps.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Area {
+    pub(crate) start: u64,
+    pub(crate) end: u64,
+    pub(crate) rights: Rights,
+    pub(crate) shared: bool,
+    /// In the file.
+    pub(crate) offset: u64,
+    pub(crate) of: Of,
+}
+
+/// What may be done with memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Rights {
+    pub(crate) read: bool,
+    pub(crate) write: bool,
+    pub(crate) execute: bool,
+}
+
+impl Rights {
+    /// As `mmap` takes them.
+    pub(crate) fn protection(self) -> u64 {
+        let bit = |has: bool, bit: i32| if has { bit as u64 } else { 0 };
+        bit(self.read, libc::PROT_READ)
+            | bit(self.write, libc::PROT_WRITE)
+            | bit(self.execute, libc::PROT_EXEC)
+    }
+}
+
+/// What is mapped.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Of {
+    /// Memory that no file stands behind.
+    Nothing,
+    /// A file; a name that it has lost is still told.
+    File(PathBuf),
+    /// The kernel's own pages, by name.
+    Kernel(String),
+    /// One page at an address that is the same everywhere.
+    Vsyscall,
+}
+
+impl Area {
+    pub(crate) fn length(&self) -> u64 {
+        self.end - self.start
+    }
+}
+
+/// All that a process has mapped, by address.
+pub(crate) fn areas(pid: i32) -> io::Result<Vec<Area>> {
+    let text = fs::read_to_string(format!("/proc/{pid}/maps"))?;
+    text.lines()
+        .map(|line| area(line).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, line.to_owned())))
+        .collect()
+}
+
+/// `7f00-7f10 rw-p 00001000 fe:00 42   /a/path`
+fn area(line: &str) -> Option<Area> {
+    let mut words = line.splitn(6, ' ');
+    let (range, rights, offset) = (words.next()?, words.next()?, words.next()?);
+    let inode = words.nth(1)?;
+    let name = words.next().unwrap_or_default().trim_start();
+    let number = |text| u64::from_str_radix(text, 16).ok();
+    let (start, end) = range.split_once('-')?;
+    let has = |letter| rights.contains(letter);
+    let of = match name {
+        "[vsyscall]" => Of::Vsyscall,
+        "[vdso]" => Of::Kernel(name.to_owned()),
+        _ if name.starts_with("[vvar") => Of::Kernel(name.to_owned()),
+        _ if inode == "0" => Of::Nothing,
+        _ => Of::File(name.strip_suffix(" (deleted)").unwrap_or(name).into()),
+    };
+    Some(Area {
+        start: number(start)?,
+        end: number(end)?,
+        rights: Rights { read: has('r'), write: has('w'), execute: has('x') },
+        shared: has('s'),
+        offset: number(offset)?,
+        of,
+    })
+}
+
+/// An address from which `length` bytes are free in all of these.
+pub(crate) fn gap(length: u64, taken: &[(u64, u64)]) -> u64 {
+    let mut taken = taken.to_vec();
+    taken.sort_unstable();
+    let mut place = LOWEST;
+    for (start, end) in taken {
+        if start >= place + length {
+            break;
+        }
+        place = place.max(end);
+    }
+    place
+}
+
+/// Where nothing is mapped as a rule: programs and libraries are put far above.
+const LOWEST: u64 = 4 << 30;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_told_apart() {
+        let of = |line: &str| area(line).expect("a line").of;
+        assert_eq!(of("7f00-7f10 rw-p 00000000 00:00 0 "), Of::Nothing);
+        assert_eq!(of("7f00-7f10 rw-p 00000000 00:00 0                          [heap]"), Of::Nothing);
+        assert_eq!(
+            of("7f00-7f10 r--p 00000000 00:00 0          [vvar_vclock]"),
+            Of::Kernel("[vvar_vclock]".into())
+        );
+        let line = "7f00-8f00 r-xp 00001000 fe:00 42                         /a b/c (deleted)";
+        let found = area(line).expect("a line");
+        assert_eq!(
+            (found.of, found.offset, found.start, found.end),
+            (Of::File("/a b/c".into()), 0x1000, 0x7f00, 0x8f00)
+        );
+        assert!(found.rights.execute && !found.rights.write && !found.shared);
+    }
+
+    #[test]
+    fn a_gap_is_where_nothing_is() {
+        assert_eq!(gap(16, &[]), LOWEST);
+        assert_eq!(gap(16, &[(LOWEST + 8, LOWEST + 64), (0, 16)]), LOWEST + 64);
+        assert_eq!(gap(8, &[(LOWEST + 8, LOWEST + 64)]), LOWEST);
+    }
+}

@@ -1,0 +1,336 @@
+//! A process that begins as one that was kept.
+
+use std::fs;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use crate::descriptors;
+use crate::error::{CheckpointError, file, foreign, step, unsupported};
+use crate::fence::{self, Registers, Tid};
+use crate::image::{Descriptor, From, IMAGE, Image, KeptArea, PAGES, Thread};
+use crate::maps::{self, Area, Of};
+use crate::script::Script;
+use crate::take::{WRITTEN_BY, boot_id};
+use crate::tracee::{self, Memory, run, stopped};
+
+/// A process that was kept.
+#[derive(Debug)]
+pub struct Checkpoint {
+    dir: PathBuf,
+    image: Image,
+}
+
+impl Checkpoint {
+    /// Reads what [`take`](crate::take()) wrote, and sees that it belongs here.
+    ///
+    /// # Errors
+    /// [`CheckpointError::Foreign`] when it was kept on another start of the host, by another version, or a program or
+    /// library that it runs was replaced; when a file cannot be read.
+    pub fn open(dir: &Path) -> Result<Self, CheckpointError> {
+        let path = dir.join(IMAGE);
+        let text = fs::read(&path).map_err(file(&path))?;
+        let image: Image = serde_json::from_slice(&text).map_err(|error| foreign(error.to_string()))?;
+        if image.written_by != WRITTEN_BY {
+            return Err(foreign(format!("{} wrote it", image.written_by)));
+        }
+        if image.boot_id != boot_id()? {
+            return Err(foreign("the host was started anew"));
+        }
+        image.files.iter().try_for_each(|mapped| mapped.check())?;
+        Ok(Self { dir: dir.to_owned(), image })
+    }
+
+    /// The program that the process ran.
+    #[must_use]
+    pub fn program(&self) -> &Path {
+        &self.image.program
+    }
+
+    /// Descriptors like those that the process had, with their numbers. Files are opened where `place` says that they
+    /// are now.
+    ///
+    /// # Errors
+    /// When one cannot be opened.
+    pub fn descriptors(
+        &self,
+        place: impl Fn(&Path) -> PathBuf,
+    ) -> Result<Vec<(i32, OwnedFd)>, CheckpointError> {
+        let again = |(number, what): &(i32, Descriptor)| {
+            Ok(descriptors::again(what, &place)?.map(|made| (*number, made)))
+        };
+        self.image.descriptors.iter().filter_map(|entry| again(entry).transpose()).collect()
+    }
+
+    /// Makes a child that stands still (see [`trace_me`](crate::trace_me)), runs [`Checkpoint::program`] and has all
+    /// descriptors the process that was kept; it goes on from where that stood. `apart` is mapped where the file was that was
+    /// kept apart. Call it on the thread that started the child.
+    ///
+    /// # Errors
+    /// When a step fails; the child is of no use then, and is the caller's to end.
+    pub fn revive(&self, child: u32, apart: Option<&Path>) -> Result<(), CheckpointError> {
+        let pid = Tid::try_from(child).map_err(|_| CheckpointError::Ended)?;
+        stopped(pid)?;
+        fence::set_options(pid).map_err(step("trace the process"))?;
+        let revival = Revival { image: &self.image, pid, memory: Memory::of(pid)? };
+        revival.revive(&self.dir.join(PAGES), apart)
+    }
+}
+
+struct Revival<'a> {
+    image: &'a Image,
+    pid: Tid,
+    memory: Memory,
+}
+
+impl Revival<'_> {
+    fn revive(&self, pages: &Path, apart: Option<&Path>) -> Result<(), CheckpointError> {
+        let areas = maps::areas(self.pid).map_err(step("list the process's memory"))?;
+        let base = self.room(&areas);
+        self.lend(base)?;
+        let mut script = Script::at(base);
+        self.clear(&mut script, &areas)?;
+        self.map(&mut script, pages, apart)?;
+        self.describe(&mut script);
+        let started = self.run(self.pid, &script)?;
+        let threads = self.image.threads.iter().skip(1).zip(&started);
+        for (thread, tid) in threads {
+            let mut script = Script::at(base);
+            register(&mut script, thread);
+            self.run(*tid, &script)?;
+        }
+        self.take_back(base)?;
+        let tids = std::iter::once(&self.pid).chain(&started);
+        for (thread, tid) in self.image.threads.iter().zip(tids) {
+            let set = set(*tid, thread);
+            set.map_err(step("set a thread's state"))?;
+        }
+        for tid in std::iter::once(&self.pid).chain(&started) {
+            fence::detach(*tid).map_err(step("let the process go"))?;
+        }
+        Ok(())
+    }
+
+    /// An address at which there is room for a script, and for the kernel's pages on their way.
+    fn room(&self, areas: &[Area]) -> u64 {
+        let now = areas.iter().map(|area| (area.start, area.end));
+        let then = self.image.areas.iter().map(|area| (area.start, area.start + area.length));
+        let kernel = self.image.kernel_areas.iter().map(|(_, start, length)| (*start, start + length));
+        maps::gap(2 * Script::LENGTH, &now.chain(then).chain(kernel).collect::<Vec<_>>())
+    }
+
+    fn lend(&self, base: u64) -> Result<(), CheckpointError> {
+        let at = tracee::syscall_instruction(self.pid, &self.memory)?;
+        let rights = libc::PROT_READ | libc::PROT_WRITE | libc::PROT_EXEC;
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED_NOREPLACE;
+        let arguments = [base, Script::LENGTH, rights as u64, flags as u64, u64::MAX, 0];
+        tracee::call(self.pid, at, libc::SYS_mmap, arguments).map(drop)
+    }
+
+    fn run(&self, tid: Tid, script: &Script) -> Result<Vec<Tid>, CheckpointError> {
+        self.memory.write(script.code(), &script.to_bytes()?)?;
+        run(tid, &self.memory, script)
+    }
+
+    /// Takes away what the child has mapped, and puts the kernel's pages where they were.
+    fn clear(&self, script: &mut Script, areas: &[Area]) -> Result<(), CheckpointError> {
+        let mut kernel = Vec::new();
+        for area in areas {
+            match &area.of {
+                Of::Kernel(name) => kernel.push((name.clone(), area.start, area.length())),
+                Of::Vsyscall => {}
+                _ => script.call(libc::SYS_munmap, &[area.start, area.length()]),
+            }
+        }
+        let alike =
+            |(now, then): (&(String, u64, u64), &(String, u64, u64))| now.0 == then.0 && now.2 == then.2;
+        let then = &self.image.kernel_areas;
+        if kernel.len() != then.len() || !kernel.iter().zip(then).all(alike) {
+            return Err(foreign("the kernel's pages are others"));
+        }
+        let flags = (libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED) as u64;
+        let mut away = script.code() + Script::LENGTH;
+        let mut moves = Vec::new();
+        for ((_, from, length), (_, to, _)) in kernel.iter().zip(then) {
+            script.call(libc::SYS_mremap, &[*from, *length, *length, flags, away]);
+            moves.push([away, *length, *length, flags, *to]);
+            away += length;
+        }
+        moves.iter().for_each(|again| script.call(libc::SYS_mremap, again));
+        Ok(())
+    }
+
+    fn map(&self, script: &mut Script, pages: &Path, apart: Option<&Path>) -> Result<(), CheckpointError> {
+        let free = self.free_descriptor();
+        let of = |wanted: fn(&From) -> bool| self.image.areas.iter().filter(move |area| wanted(&area.from));
+        for area in of(|from| matches!(from, From::Nothing)) {
+            map(script, area, None);
+        }
+        self.stack_room(script);
+        let kept = of(|from| matches!(from, From::Kept { .. }));
+        map_file(script, free, pages, kept);
+        let mut files: Vec<Vec<&KeptArea>> = vec![Vec::new(); self.image.files.len()];
+        for area in &self.image.areas {
+            if let From::File { index, .. } = &area.from {
+                files.get_mut(*index).ok_or_else(|| foreign("it is damaged"))?.push(area);
+            }
+        }
+        for (mapped, areas) in self.image.files.iter().zip(files) {
+            map_file(script, free, &mapped.path, areas);
+        }
+        let mut apart_areas = of(|from| matches!(from, From::Apart { .. })).peekable();
+        match apart {
+            Some(path) => map_file(script, free, path, apart_areas),
+            None if apart_areas.peek().is_none() => {}
+            None => return Err(unsupported("a file that was kept apart is missing")),
+        }
+        Ok(())
+    }
+
+    /// Room for the first thread's stack to grow into: a mapping of a file does not grow by itself.
+    fn stack_room(&self, script: &mut Script) {
+        let Some(own) = self.image.threads.first() else { return };
+        let holds = |area: &&KeptArea| (area.start..area.start + area.length).contains(&own.registers.rsp);
+        let Some(stack) = self.image.areas.iter().find(holds) else { return };
+        let below = self.image.areas.iter().map(|area| area.start + area.length);
+        let below = below.filter(|end| *end <= stack.start).max().unwrap_or_default();
+        let room = stack.start.saturating_sub(below + STACK_GUARD).min(STACK_ROOM);
+        if room > 0 {
+            let (start, length, from) = (stack.start - room, room, From::Nothing);
+            map(script, &KeptArea { start, length, rights: stack.rights, from }, None);
+        }
+    }
+
+    /// The lowest number that is free: what is opened gets it.
+    fn free_descriptor(&self) -> u64 {
+        let taken: Vec<i32> = self.image.descriptors.iter().map(|(number, _)| *number).collect();
+        (0..).find(|number| !taken.contains(number)).unwrap_or_default() as u64
+    }
+
+    /// What the kernel knows of a process beside its memory; and its threads.
+    fn describe(&self, script: &mut Script) {
+        let layout = &self.image.layout;
+        let map = script.words(&[
+            layout.start_code,
+            layout.end_code,
+            layout.start_data,
+            layout.end_data,
+            layout.start_brk,
+            layout.brk,
+            layout.start_stack,
+            layout.arg_start,
+            layout.arg_end,
+            layout.env_start,
+            layout.env_end,
+            // No auxiliary vector; no other program: two halves of a word.
+            0,
+            u64::from(u32::MAX) << 32,
+        ]);
+        script.call(libc::SYS_prctl, &[PR_SET_MM, PR_SET_MM_MAP, map, 13 * 8, 0]);
+        for (signal, action) in &self.image.signals {
+            let action = script.words(action);
+            script.call(libc::SYS_rt_sigaction, &[u64::from(*signal), action, 0, 8]);
+        }
+        if let Some(own) = self.image.threads.first() {
+            script.call(libc::SYS_set_tid_address, &[own.id_at]);
+            register(script, own);
+        }
+        for thread in self.image.threads.iter().skip(1) {
+            let id_at = thread.id_at;
+            script.call(libc::SYS_clone, &[CLONE_FLAGS as u64, thread.registers.rsp, 0, id_at, 0]);
+        }
+    }
+
+    /// Takes the lent memory away, by an instruction that lies elsewhere.
+    fn take_back(&self, base: u64) -> Result<(), CheckpointError> {
+        if let Some(own) = self.image.threads.first() {
+            self.memory.write(own.id_at, &self.pid.to_ne_bytes())?;
+        }
+        let at = tracee::syscall_instruction(self.pid, &self.memory)?;
+        tracee::call(self.pid, at, libc::SYS_munmap, [base, Script::LENGTH, 0, 0, 0, 0]).map(drop)
+    }
+}
+
+/// As much as programs are given by custom, and what is left free below.
+const STACK_ROOM: u64 = 8 << 20;
+const STACK_GUARD: u64 = 1 << 20;
+
+const PR_SET_MM: u64 = 35;
+const PR_SET_MM_MAP: u64 = 14;
+/// As the C library starts threads; the id is written by the kernel, since nobody else is there to.
+const CLONE_FLAGS: i32 = libc::CLONE_VM
+    | libc::CLONE_FS
+    | libc::CLONE_FILES
+    | libc::CLONE_SIGHAND
+    | libc::CLONE_THREAD
+    | libc::CLONE_SYSVSEM
+    | libc::CLONE_CHILD_SETTID
+    | libc::CLONE_CHILD_CLEARTID;
+
+fn map_file<'a>(
+    script: &mut Script,
+    descriptor: u64,
+    path: &Path,
+    areas: impl IntoIterator<Item = &'a KeptArea>,
+) {
+    let path = script.path(path);
+    let flags = libc::O_RDONLY | libc::O_CLOEXEC;
+    script.call_for(descriptor, libc::SYS_openat, &[libc::AT_FDCWD as u64, path, flags as u64, 0]);
+    for area in areas {
+        map(script, area, Some(descriptor));
+    }
+    script.call(libc::SYS_close, &[descriptor]);
+}
+
+fn map(script: &mut Script, area: &KeptArea, descriptor: Option<u64>) {
+    let offset = match &area.from {
+        From::Nothing => 0,
+        From::Kept { offset } | From::File { offset, .. } | From::Apart { offset } => *offset,
+    };
+    let kind = if descriptor.is_some() { 0 } else { libc::MAP_ANONYMOUS };
+    let flags = libc::MAP_PRIVATE | libc::MAP_FIXED_NOREPLACE | libc::MAP_NORESERVE | kind;
+    let (start, length, rights) = (area.start, area.length, area.rights.protection());
+    script
+        .call(libc::SYS_mmap, &[start, length, rights, flags as u64, descriptor.unwrap_or(u64::MAX), offset]);
+}
+
+/// What a thread tells the kernel of itself.
+fn register(script: &mut Script, thread: &Thread) {
+    let (head, length) = thread.robust_list;
+    if head != 0 {
+        script.call(libc::SYS_set_robust_list, &[head, length]);
+    }
+    let rseq = thread.rseq;
+    if rseq.pointer != 0 {
+        let words = [rseq.pointer, u64::from(rseq.size), 0, u64::from(rseq.signature)];
+        script.call(libc::SYS_rseq, &words);
+    }
+}
+
+fn set(tid: Tid, thread: &Thread) -> io::Result<()> {
+    fence::set_xstate(tid, &thread.xstate)?;
+    fence::set_registers(tid, &resumed(thread.registers))?;
+    fence::set_signal_mask(tid, thread.signal_mask)
+}
+
+/// Registers with which a thread goes on that was stopped in a system call: as after a signal.
+fn resumed(mut registers: Registers) -> Registers {
+    const SYSCALL_BYTES: u64 = 2;
+    if registers.orig_rax as i64 >= 0 {
+        match registers.rax as i64 {
+            RESTART_SYSTEM_CALL | RESTART_NO_INTERRUPT => {
+                registers.rax = registers.orig_rax;
+                registers.rip -= SYSCALL_BYTES;
+            }
+            RESTART_NO_HANDLER | RESTART_BLOCK => registers.rax = -i64::from(libc::EINTR) as u64,
+            _ => {}
+        }
+    }
+    Registers { orig_rax: u64::MAX, ..registers }
+}
+
+/// What the kernel has in a register for itself while a call is to be made again; of linux/errno.h.
+const RESTART_SYSTEM_CALL: i64 = -512;
+const RESTART_NO_INTERRUPT: i64 = -513;
+const RESTART_NO_HANDLER: i64 = -514;
+const RESTART_BLOCK: i64 = -516;

@@ -1,0 +1,329 @@
+//! Keeps a process.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use crate::error::{CheckpointError, file, step, unsupported};
+use crate::fence::{self, Tid};
+use crate::image::{From, IMAGE, Image, KeptArea, Layout, MappedFile, PAGES, Thread};
+use crate::maps::{self, Area, Of};
+use crate::tracee::{self, Memory, call, stopped};
+use crate::{PAGE, descriptors};
+
+/// What is to be kept of a process.
+#[derive(Debug, Clone, Copy)]
+pub struct Wanted<'a> {
+    /// Descriptors that its successors are given by the caller.
+    pub given: &'a [i32],
+    /// A file that is mapped, of which the caller keeps by itself what the process has changed.
+    pub apart: Option<&'a Path>,
+    /// An empty directory.
+    pub dir: &'a Path,
+}
+
+/// Bytes that are looked at together.
+const PIECE: usize = 1 << 20;
+/// A piece of memory that grows finds zeros behind the last that is kept.
+const TAIL: u64 = 1 << 30;
+
+/// Writes a process to a directory, and ends it, whether that succeeded or not. The caller must be its parent, and
+/// sees its end as any child's.
+///
+/// # Errors
+/// When it has something that cannot be kept, may not be traced, or a file cannot be written.
+pub fn take(pid: u32, wanted: Wanted<'_>) -> Result<(), CheckpointError> {
+    let pid = Tid::try_from(pid).map_err(|_| CheckpointError::Ended)?;
+    let mut stopped = Stopped { pid, threads: Vec::new() };
+    stopped.stop()?;
+    let threads = &stopped.threads;
+    let memory = Memory::of(pid)?;
+    let areas = maps::areas(pid).map_err(step("list the process's memory"))?;
+    let descriptors = descriptors::list(pid, wanted.given)?;
+    let mut keeping = Keeping::new(pid, &memory, wanted)?;
+    for area in &areas {
+        keeping.area(area)?;
+    }
+    let Keeping { pages, files, kept, end, .. } = keeping;
+    pages.set_len(end + TAIL).map_err(file(&wanted.dir.join(PAGES)))?;
+    let status = status(pid)?;
+    // From here on the stack is written to, which has been kept.
+    let at = tracee::syscall_instruction(pid, &memory)?;
+    let layout = layout(pid, call(pid, at, libc::SYS_brk, [0; 6])?)?;
+    let signals = signals(pid, at, &memory, &status)?;
+    let threads = threads.iter().map(|(tid, thread)| with_id(*tid, thread.clone(), at, &memory));
+    let program = PathBuf::from(format!("/proc/{pid}/exe"));
+    let image = Image {
+        boot_id: boot_id()?,
+        written_by: WRITTEN_BY.to_owned(),
+        program: fs::read_link(&program).map_err(file(&program))?,
+        files,
+        areas: kept,
+        kernel_areas: areas.iter().filter_map(kernel_area).collect(),
+        layout,
+        threads: threads.collect::<Result<_, _>>()?,
+        signals,
+        descriptors,
+        confined: field(&status, "Seccomp:") != 0,
+    };
+    let path = wanted.dir.join(IMAGE);
+    let text = serde_json::to_vec(&image).map_err(io::Error::from).map_err(file(&path))?;
+    fs::write(&path, text).map_err(file(&path))
+}
+
+/// What is kept is read by no other version.
+pub(crate) const WRITTEN_BY: &str = concat!("mimeo ", env!("CARGO_PKG_VERSION"), " checkpoint 1");
+
+/// The start of the host.
+pub(crate) fn boot_id() -> Result<String, CheckpointError> {
+    let path = Path::new("/proc/sys/kernel/random/boot_id");
+    Ok(fs::read_to_string(path).map_err(file(path))?.trim().to_owned())
+}
+
+/// A process whose threads stand still, the process's own first. Its drop ends it.
+struct Stopped {
+    pid: Tid,
+    threads: Vec<(Tid, Thread)>,
+}
+
+impl Stopped {
+    fn stop(&mut self) -> Result<(), CheckpointError> {
+        // A thread may start another until it stands still itself.
+        loop {
+            let is_known = |tid: &Tid| self.threads.iter().any(|(known, _)| known == tid);
+            let new: Vec<Tid> = tids(self.pid)?.into_iter().filter(|tid| !is_known(tid)).collect();
+            if new.is_empty() {
+                return Ok(());
+            }
+            for tid in new {
+                fence::seize(tid).map_err(step("trace the process"))?;
+                fence::interrupt(tid).map_err(step("stop the process"))?;
+                stopped(tid)?;
+                self.threads.push((tid, thread(tid).map_err(step("read a thread's state"))?));
+            }
+        }
+    }
+}
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        if let Some(pid) = rustix::process::Pid::from_raw(self.pid) {
+            // One that has ended already is what is wanted.
+            rustix::process::kill_process(pid, rustix::process::Signal::KILL).ok();
+        }
+        // Its parent learns of its end when all threads have been seen to end by
+        // who traces them; the process's own is the parent's to see.
+        for (tid, _) in self.threads.iter().filter(|(tid, _)| *tid != self.pid) {
+            while matches!(fence::wait(*tid), Ok(fence::Waited::Stopped { .. })) {}
+        }
+    }
+}
+
+fn tids(pid: Tid) -> Result<Vec<Tid>, CheckpointError> {
+    let dir = PathBuf::from(format!("/proc/{pid}/task"));
+    let entries = fs::read_dir(&dir).map_err(file(&dir))?;
+    let mut tids: Vec<Tid> =
+        entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
+    tids.sort_by_key(|tid| (*tid != pid, *tid));
+    Ok(tids)
+}
+
+fn thread(tid: Tid) -> io::Result<Thread> {
+    Ok(Thread {
+        registers: fence::registers(tid)?,
+        xstate: fence::xstate(tid)?,
+        signal_mask: fence::signal_mask(tid)?,
+        id_at: 0,
+        robust_list: fence::robust_list(tid)?,
+        rseq: fence::rseq(tid)?,
+    })
+}
+
+/// Asks the kernel where it writes a thread's id; only the thread itself may.
+fn with_id(tid: Tid, thread: Thread, at: u64, memory: &Memory) -> Result<Thread, CheckpointError> {
+    let scratch = below_stack(&thread);
+    call(tid, at, libc::SYS_prctl, [PR_GET_TID_ADDRESS, scratch, 0, 0, 0, 0])?;
+    Ok(Thread { id_at: memory.word(scratch)?, ..thread })
+}
+
+const PR_GET_TID_ADDRESS: u64 = 40;
+
+/// Where nothing of the thread's is: below its stack, and what it may use below that.
+fn below_stack(thread: &Thread) -> u64 {
+    (thread.registers.rsp - 512) & !63
+}
+
+fn signals(
+    pid: Tid,
+    at: u64,
+    memory: &Memory,
+    status: &str,
+) -> Result<Vec<(u32, [u64; 4])>, CheckpointError> {
+    let scratch = (fence::registers(pid).map_err(step("read registers"))?.rsp - 512) & !63;
+    let set = field(status, "SigCgt:") | field(status, "SigIgn:");
+    let mut signals = Vec::new();
+    for signal in (1..=64).filter(|signal| set & (1 << (signal - 1)) != 0) {
+        call(pid, at, libc::SYS_rt_sigaction, [u64::from(signal), 0, scratch, 8, 0, 0])?;
+        let mut action = [0; 4];
+        for (index, word) in action.iter_mut().enumerate() {
+            *word = memory.word(scratch + 8 * index as u64)?;
+        }
+        signals.push((signal, action));
+    }
+    Ok(signals)
+}
+
+fn status(pid: Tid) -> Result<String, CheckpointError> {
+    let path = PathBuf::from(format!("/proc/{pid}/status"));
+    fs::read_to_string(&path).map_err(file(&path))
+}
+
+fn field(status: &str, name: &str) -> u64 {
+    let text = status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default();
+    u64::from_str_radix(text.trim(), 16).unwrap_or_default()
+}
+
+fn layout(pid: Tid, brk: u64) -> Result<Layout, CheckpointError> {
+    let path = PathBuf::from(format!("/proc/{pid}/stat"));
+    let text = fs::read_to_string(&path).map_err(file(&path))?;
+    // The name, in parentheses, may have anything in it; the field after it is the third.
+    let rest = text.rsplit_once(") ").map(|(_, rest)| rest).unwrap_or_default();
+    let words: Vec<u64> = rest.split_whitespace().map(|word| word.parse().unwrap_or_default()).collect();
+    let nth = |field: usize| words.get(field - 3).copied().unwrap_or_default();
+    Ok(Layout {
+        start_code: nth(26),
+        end_code: nth(27),
+        start_stack: nth(28),
+        start_data: nth(45),
+        end_data: nth(46),
+        start_brk: nth(47),
+        brk,
+        arg_start: nth(48),
+        arg_end: nth(49),
+        env_start: nth(50),
+        env_end: nth(51),
+    })
+}
+
+fn kernel_area(area: &Area) -> Option<(String, u64, u64)> {
+    match &area.of {
+        Of::Kernel(name) => Some((name.clone(), area.start, area.length())),
+        _ => None,
+    }
+}
+
+/// Memory on its way to the file.
+struct Keeping<'a> {
+    pid: Tid,
+    memory: &'a Memory,
+    apart: Option<&'a Path>,
+    pages: File,
+    path: PathBuf,
+    pagemap: File,
+    files: Vec<MappedFile>,
+    kept: Vec<KeptArea>,
+    /// Of what is written.
+    end: u64,
+}
+
+impl<'a> Keeping<'a> {
+    fn new(pid: Tid, memory: &'a Memory, wanted: Wanted<'a>) -> Result<Self, CheckpointError> {
+        let path = wanted.dir.join(PAGES);
+        let pages = File::create_new(&path).map_err(file(&path))?;
+        let pagemap = PathBuf::from(format!("/proc/{pid}/pagemap"));
+        let pagemap = File::open(&pagemap).map_err(file(&pagemap))?;
+        Ok(Self {
+            pid,
+            memory,
+            apart: wanted.apart,
+            pages,
+            path,
+            pagemap,
+            files: Vec::new(),
+            kept: Vec::new(),
+            end: 0,
+        })
+    }
+
+    fn area(&mut self, area: &Area) -> Result<(), CheckpointError> {
+        let from = match &area.of {
+            Of::Kernel(_) | Of::Vsyscall => return Ok(()),
+            _ if area.shared => {
+                let (pid, of) = (self.pid, &area.of);
+                return Err(unsupported(format!("process {pid} shares memory with others: {of:?}")));
+            }
+            Of::Nothing => self.nothing(area)?,
+            Of::File(path) if self.apart == Some(path) => From::Apart { offset: area.offset },
+            Of::File(path) => self.file(area, path)?,
+        };
+        self.kept.push(KeptArea { start: area.start, length: area.length(), rights: area.rights, from });
+        Ok(())
+    }
+
+    fn nothing(&mut self, area: &Area) -> Result<From, CheckpointError> {
+        let own = self.own_pages(area)?;
+        if own.is_empty() { Ok(From::Nothing) } else { self.keep(area, &own) }
+    }
+
+    fn file(&mut self, area: &Area, path: &Path) -> Result<From, CheckpointError> {
+        if !self.own_pages(area)?.is_empty() {
+            return self.keep(area, &[(area.start, area.end)]);
+        }
+        let looked = MappedFile::look(path)?;
+        let index = self.files.iter().position(|known| *known == looked).unwrap_or(self.files.len());
+        if index == self.files.len() {
+            self.files.push(looked);
+        }
+        Ok(From::File { index, offset: area.offset })
+    }
+
+    /// Runs of pages that are the process's own.
+    fn own_pages(&self, area: &Area) -> Result<Vec<(u64, u64)>, CheckpointError> {
+        let mut entries = vec![0; (area.length() / PAGE * 8) as usize];
+        let read = self.pagemap.read_exact_at(&mut entries, area.start / PAGE * 8);
+        read.map_err(step("list the process's pages"))?;
+        let mut runs: Vec<(u64, u64)> = Vec::new();
+        for (index, entry) in entries.chunks_exact(8).enumerate() {
+            let entry = entry.try_into().map(u64::from_ne_bytes).unwrap_or_default();
+            let is_own = entry & (PRESENT | SWAPPED) != 0 && entry & OF_FILE == 0;
+            let start = area.start + index as u64 * PAGE;
+            match runs.last_mut() {
+                _ if !is_own => {}
+                Some((_, end)) if *end == start => *end += PAGE,
+                _ => runs.push((start, start + PAGE)),
+            }
+        }
+        Ok(runs)
+    }
+
+    /// Writes runs of an area to where the area is in the file; zeros are left out.
+    fn keep(&mut self, area: &Area, runs: &[(u64, u64)]) -> Result<From, CheckpointError> {
+        let offset = self.end;
+        let mut buffer = vec![0; PIECE];
+        for &(start, end) in runs {
+            for address in (start..end).step_by(PIECE) {
+                let piece = &mut buffer[..PIECE.min((end - address) as usize)];
+                self.memory.read(address, piece)?;
+                self.write(offset + address - area.start, piece)?;
+            }
+        }
+        self.end += area.length();
+        Ok(From::Kept { offset })
+    }
+
+    fn write(&self, offset: u64, piece: &[u8]) -> Result<(), CheckpointError> {
+        let pages = piece.chunks(PAGE as usize).enumerate();
+        let pages = pages.filter(|(_, page)| page.iter().any(|byte| *byte != 0));
+        for (index, page) in pages {
+            let written = self.pages.write_all_at(page, offset + index as u64 * PAGE);
+            written.map_err(file(&self.path))?;
+        }
+        Ok(())
+    }
+}
+
+/// Bits of /proc/PID/pagemap.
+const PRESENT: u64 = 1 << 63;
+const SWAPPED: u64 = 1 << 62;
+const OF_FILE: u64 = 1 << 61;

@@ -1,0 +1,72 @@
+//! What a copy does before its workload goes on, for nothing.
+
+use std::path::Path;
+
+use mimeo_agent_protocol::link;
+use mimeo_vmm::{Disk, LaunchSpec};
+use tokio::net::UnixStream;
+
+use super::restored;
+use super::warm::warm;
+use crate::create::StageError;
+use crate::create::launched::user_network;
+use crate::identity;
+use crate::machine::{Record, Registry};
+use crate::snapshot::Snapshot;
+use crate::stencil::Rehearsal;
+
+/// A copy that is ended before it is anybody.
+#[derive(Debug)]
+pub(super) struct Copy<'a> {
+    snapshot: &'a Snapshot,
+    spec: &'a LaunchSpec,
+    record: Record,
+}
+
+impl<'a> Copy<'a> {
+    /// Like the machine of `record`, of which nothing is to be found in others.
+    pub(super) fn like(
+        snapshot: &'a Snapshot,
+        spec: &'a LaunchSpec,
+        record: &Record,
+    ) -> Result<Self, StageError> {
+        let network = record.network.as_ref().map(|_| Registry::no_ones_network()).transpose()?;
+        let mut record = Record { network, ..record.clone() };
+        record.spec.env.clear();
+        Ok(Self { snapshot, spec, record })
+    }
+}
+
+impl Rehearsal for Copy<'_> {
+    fn furnish(&self, dir: &Path) -> Result<LaunchSpec, StageError> {
+        restored::disk(self.snapshot, dir, self.record.spec.disk_bytes)?;
+        Ok(LaunchSpec {
+            name: format!("stencil-{}", self.snapshot.manifest.id.short()),
+            disks: self.spec.disks.iter().map(|disk| own(disk, dir)).collect(),
+            network: self.record.network.as_ref().map(user_network),
+            console: dir.join("console.log"),
+            ..self.spec.clone()
+        })
+    }
+
+    async fn go(&self, channel: UnixStream) -> Result<(), StageError> {
+        let generation = identity::generation();
+        let session = identity::session(&generation);
+        let record = Record { generation: Some(generation), ..self.record.clone() };
+        let (reader, writer) = channel.into_split();
+        let program = concat!("mimeo ", env!("CARGO_PKG_VERSION"));
+        let (link, _) = link::connect(reader, writer, session, program).await?;
+        let identity = identity::of(&record, false).map_err(|source| StageError::Entropy { source })?;
+        identity::rehearse(&link, identity).await?;
+        warm(&link).await;
+        Ok(())
+    }
+}
+
+fn own(disk: &Disk, dir: &Path) -> Disk {
+    let path = match disk.path.file_name() {
+        Some(name) if !disk.read_only => dir.join(name),
+        _ => disk.path.clone(),
+    };
+    Disk { path, ..disk.clone() }
+}

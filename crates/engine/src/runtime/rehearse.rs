@@ -1,0 +1,186 @@
+//! What a guest does when it gets its first work, for nothing: it is configured, runs a
+//! container, and is nobody's again.
+
+use std::path::Path;
+
+use bytes::Bytes;
+use mimeo_agent_protocol::link::{self, Link};
+use mimeo_agent_protocol::message::{Configure, Disk as GuestDisk, Process, Reply, Request, channel};
+use mimeo_image::blank;
+use mimeo_vmm::{Disk, LaunchSpec};
+use tokio::net::UnixStream;
+
+use super::PLACEHOLDER_BYTES;
+use crate::create::StageError;
+use crate::create::answering::{FILESYSTEM, interface, unix_nanos};
+use crate::create::launched::{IMAGE_SERIAL, WRITABLE_SERIAL, user_network};
+use crate::identity;
+use crate::machine::{NetworkRecord, Registry};
+use crate::snapshot;
+use crate::stencil::Rehearsal;
+
+/// Bytes of a disk that nobody will read.
+const DISK_BYTES: u64 = 1 << 30;
+/// The container's only program.
+const PROGRAM: &str = "mimeo-rehearsal";
+
+/// A guest that is ended before it is anybody's.
+#[derive(Debug)]
+pub(super) struct Work<'a> {
+    spec: &'a LaunchSpec,
+    network: Option<NetworkRecord>,
+}
+
+impl<'a> Work<'a> {
+    pub(super) fn like(spec: &'a LaunchSpec) -> Result<Self, StageError> {
+        let network = spec.network.as_ref().map(|_| Registry::no_ones_network()).transpose()?;
+        Ok(Self { spec, network })
+    }
+
+    fn configure(&self) -> Result<Configure, StageError> {
+        let disk = |serial: &str| GuestDisk { serial: serial.to_owned(), filesystem: FILESYSTEM.to_owned() };
+        Ok(Configure {
+            machine: "0".repeat(64),
+            hostname: "rehearsal".to_owned(),
+            unix_nanos: unix_nanos(),
+            interface: self.network.as_ref().map(interface),
+            dns: self.network.iter().map(|network| network.subnet.dns().to_string()).collect(),
+            dns_search: Vec::new(),
+            hosts: Default::default(),
+            image: disk(IMAGE_SERIAL),
+            writable: Some(disk(WRITABLE_SERIAL)),
+            generation: Some(identity::generation()),
+            entropy: Some(identity::entropy().map_err(|source| StageError::Entropy { source })?),
+            env: Default::default(),
+        })
+    }
+}
+
+impl Rehearsal for Work<'_> {
+    /// Empty disks, as large as the guest believes those to be that it booted with.
+    fn furnish(&self, dir: &Path) -> Result<LaunchSpec, StageError> {
+        let disk = |disk: &Disk| {
+            let name = if disk.read_only { disk.serial.clone() } else { snapshot::disk(0) };
+            let path = dir.join(name);
+            blank::create(&path, DISK_BYTES, *uuid::Uuid::new_v4().as_bytes())?;
+            let grown = std::fs::File::options().write(true).open(&path);
+            grown.and_then(|file| file.set_len(PLACEHOLDER_BYTES)).map_err(|source| StageError::Io {
+                step: "make",
+                path: path.clone(),
+                source,
+            })?;
+            Ok::<_, StageError>(Disk { path, ..disk.clone() })
+        };
+        Ok(LaunchSpec {
+            name: "stencil".to_owned(),
+            disks: self.spec.disks.iter().map(disk).collect::<Result<_, _>>()?,
+            network: self.network.as_ref().map(user_network),
+            console: dir.join("console.log"),
+            ..self.spec.clone()
+        })
+    }
+
+    async fn go(&self, channel: UnixStream) -> Result<(), StageError> {
+        let (reader, writer) = channel.into_split();
+        let session = identity::session(&identity::generation());
+        let program = concat!("mimeo ", env!("CARGO_PKG_VERSION"));
+        let (link, _) = link::connect(reader, writer, session, program).await?;
+        done(&link, &Request::Configure(Box::new(self.configure()?))).await?;
+        put_program(&link).await?;
+        run(&link).await?;
+        done(&link, &Request::Reset).await
+    }
+}
+
+async fn done(link: &Link, request: &Request) -> Result<(), StageError> {
+    let mut stream = link.open(request)?;
+    match stream.receiver.message::<Reply>().await? {
+        Reply::Done => Ok(()),
+        Reply::Failed(failure) => Err(failure.into()),
+        answer => Err(StageError::Answer { answer: format!("{answer:?}") }),
+    }
+}
+
+async fn put_program(link: &Link) -> Result<(), StageError> {
+    let mut stream = link.open(&Request::WriteArchive { directory: "/".to_owned() })?;
+    stream.sender.data(channel::STDIN, Bytes::from(archive())).await?;
+    stream.sender.data(channel::STDIN, Bytes::new()).await?;
+    match stream.receiver.message::<Reply>().await? {
+        Reply::Done => Ok(()),
+        Reply::Failed(failure) => Err(failure.into()),
+        answer => Err(StageError::Answer { answer: format!("{answer:?}") }),
+    }
+}
+
+fn archive() -> Vec<u8> {
+    let program = elf();
+    let mut header = tar::Header::new_ustar();
+    header.set_size(program.len() as u64);
+    header.set_mode(0o755);
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_mtime(0);
+    let mut archive = tar::Builder::new(Vec::new());
+    // Neither writing to memory nor so short a name fails.
+    archive.append_data(&mut header, PROGRAM, &*program).ok();
+    archive.into_inner().unwrap_or_default()
+}
+
+async fn run(link: &Link) -> Result<(), StageError> {
+    let args = vec![format!("/{PROGRAM}")];
+    let process = Process { args, cwd: "/".to_owned(), user: String::new(), ..Process::default() };
+    let mut stream = link.open(&Request::Start(process))?;
+    loop {
+        match stream.receiver.message::<Reply>().await? {
+            Reply::Started { .. } => {}
+            Reply::Exited { .. } => return Ok(()),
+            Reply::Failed(failure) => return Err(failure.into()),
+            answer => return Err(StageError::Answer { answer: format!("{answer:?}") }),
+        }
+    }
+}
+
+/// The least program: says one empty line, and ends.
+fn elf() -> Vec<u8> {
+    const BASE: u64 = 0x40_0000;
+    const HEADERS: u64 = 64 + 56;
+    #[rustfmt::skip]
+    const CODE: &[u8] = &[
+        0x6a, 0x0a,                         // push 10           a line's end
+        0x48, 0x89, 0xe6,                   // mov rsi, rsp
+        0xbf, 0x01, 0x00, 0x00, 0x00,       // mov edi, 1
+        0xba, 0x01, 0x00, 0x00, 0x00,       // mov edx, 1
+        0xb8, 0x01, 0x00, 0x00, 0x00,       // mov eax, 1        write
+        0x0f, 0x05,                         // syscall
+        0x31, 0xff,                         // xor edi, edi
+        0xb8, 0xe7, 0x00, 0x00, 0x00,       // mov eax, 231      exit_group
+        0x0f, 0x05,                         // syscall
+    ];
+    let length = HEADERS + CODE.len() as u64;
+    let mut file = b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0".to_vec();
+    // An executable for x86-64, version 1; its entry, and where its one program header is.
+    file.extend([2, 0, 62, 0, 1, 0, 0, 0]);
+    file.extend([BASE + HEADERS, 64, 0].iter().flat_map(|word: &u64| word.to_le_bytes()));
+    file.extend([0, 0, 0, 0, 64, 0, 56, 0, 1, 0, 64, 0, 0, 0, 0, 0]);
+    // To be loaded, to be read and executed: all of the file.
+    file.extend([1, 0, 0, 0, 5, 0, 0, 0]);
+    file.extend([0, BASE, BASE, length, length, 4096].iter().flat_map(|word: &u64| word.to_le_bytes()));
+    file.extend(CODE);
+    file
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn the_least_program_runs() {
+        let dir = tempfile::tempdir().expect("made");
+        let path = dir.path().join("program");
+        std::fs::write(&path, super::elf()).expect("written");
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o700)).expect("set");
+        let output = std::process::Command::new(&path).output().expect("run");
+        assert!(output.status.success(), "{output:?}");
+        assert_eq!(output.stdout, b"\n");
+    }
+}

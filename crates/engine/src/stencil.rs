@@ -1,0 +1,252 @@
+//! Stencils: what machines begin as where instructions are translated.
+//!
+//! A translator keeps nothing from one process to the next, so that a machine
+//! pays anew for all code that it comes by: most of the start of one that has
+//! booted before. So the first machine that is started from a snapshot has a
+//! stencil made: a machine that goes once all the ways that those will go ([`Rehearsal`])
+//! and is ended, its process kept with all that it has translated. Those after it
+//! begin as that process, and what they do not change of it they share.
+//!
+//! A stencil is made again at any time, so nobody waits for a disk; it is good
+//! until the host goes down. Where there is none, machines begin without.
+
+use std::fs::{self, File};
+use std::future::Future;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use mimeo_agent_protocol::link::LinkError;
+use mimeo_pager::{Capture, PAGE, PagerError, Pages, lay};
+use mimeo_vmm::{Driver, Instance, KeptProcess, LaunchSpec, SavedMachine};
+use rustix::fs::{FlockOperation, flock};
+use tokio::io::copy_bidirectional;
+use tokio::net::UnixStream;
+use tokio::task::spawn_blocking;
+use tokio::time::timeout;
+
+use crate::cause::chain;
+use crate::create::StageError;
+use crate::machine::{boot_id, remove_dir};
+use crate::snapshot::{STATE, Snapshot, SnapshotId, Snapshots, TakeError, capture};
+
+/// The guest's memory, when the process was kept.
+const MEMORY: &str = "memory";
+/// Where that differs from the snapshot's.
+const PAGES: &str = "memory.pages";
+/// What differs, on its way.
+const DIFFERENCE: &str = "memory.new";
+/// Marks that none can be made, and why.
+const NONE: &str = "none";
+/// Times that the way is gone: the second time by what all others go, a session
+/// in the place of another.
+const REHEARSALS: u32 = 2;
+/// How long one of them may take, on a host that is very busy.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What machines begin as.
+#[derive(Debug)]
+pub(crate) struct Stencil {
+    /// Where its files are.
+    pub(crate) dir: PathBuf,
+    pub(crate) process: KeptProcess,
+    /// Where its memory is not the snapshot's.
+    pub(crate) besides: Pages,
+}
+
+/// What a stencil is made of.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Wanted<'a> {
+    pub(crate) driver: &'a dyn Driver,
+    pub(crate) snapshot: &'a Snapshot,
+    /// The snapshot's whole memory.
+    pub(crate) memory: &'a Path,
+    /// A machine that is to begin so.
+    pub(crate) spec: &'a LaunchSpec,
+}
+
+/// What a machine does that others begin as.
+pub(crate) trait Rehearsal: Sync {
+    /// Gives it disks in `dir`, where its process is kept, and says what it is.
+    fn furnish(&self, dir: &Path) -> Result<LaunchSpec, StageError>;
+
+    /// Goes the way once, in a session on this channel, and leaves the guest as
+    /// the snapshot has it.
+    fn go(&self, channel: UnixStream) -> impl Future<Output = Result<(), StageError>> + Send;
+}
+
+/// The snapshot's stencil, made now if it is not there. None where machines do
+/// not need one, or where none can be made.
+pub(crate) async fn of(
+    store: &Snapshots,
+    wanted: Wanted<'_>,
+    rehearsal: &impl Rehearsal,
+) -> Result<Option<Stencil>, StageError> {
+    if !wanted.driver.keeps_process(wanted.spec.accelerator) {
+        return Ok(None);
+    }
+    let all = directory(store);
+    let dir = all.join(wanted.snapshot.manifest.id.short());
+    if !dir.exists() {
+        fs::create_dir_all(&all).map_err(io_error("make", &all))?;
+        // Of several machines that begin at once, one makes it for all.
+        let _making = lock(all.join(LOCK)).await?;
+        if !dir.exists() {
+            make(wanted, rehearsal, &dir).await?;
+        }
+    }
+    find(&dir, wanted.spec.memory_mib)
+}
+
+/// Locked by who makes one.
+const LOCK: &str = ".making";
+
+fn find(dir: &Path, memory_mib: u32) -> Result<Option<Stencil>, StageError> {
+    if dir.join(NONE).exists() {
+        return Ok(None);
+    }
+    let path = dir.join(PAGES);
+    let bytes = fs::read(&path).map_err(io_error("read", &path))?;
+    let Ok(besides) = Pages::from_bytes(&bytes, (u64::from(memory_mib) << 20) / PAGE) else {
+        return Ok(None);
+    };
+    let process = KeptProcess { dir: dir.to_owned(), memory: dir.join(MEMORY) };
+    Ok(Some(Stencil { dir: dir.to_owned(), process, besides }))
+}
+
+/// Makes it, or a mark that it cannot be made, and gives either its name.
+async fn make(wanted: Wanted<'_>, rehearsal: &impl Rehearsal, dir: &Path) -> Result<(), StageError> {
+    let all = dir.parent().unwrap_or(dir);
+    let draft = tempfile::Builder::new().prefix(".new-").tempdir_in(all).map_err(io_error("make", all))?;
+    if let Err(error) = rehearse(wanted, rehearsal, draft.path()).await {
+        tracing::warn!(
+            component = "stencil",
+            snapshot = wanted.snapshot.manifest.id.short(),
+            error = chain(&error),
+            "cannot be made"
+        );
+        remove_dir(draft.path())
+            .and_then(|()| fs::create_dir(draft.path()))
+            .map_err(io_error("empty", all))?;
+        fs::write(draft.path().join(NONE), chain(&error)).map_err(io_error("write", all))?;
+    }
+    fs::rename(draft.path(), dir).map_err(io_error("name", dir))?;
+    // It has another name now, and is not to be removed.
+    let _named = draft.keep();
+    Ok(())
+}
+
+/// Has a machine go all ways, and keeps it.
+async fn rehearse(wanted: Wanted<'_>, rehearsal: &impl Rehearsal, dir: &Path) -> Result<(), StageError> {
+    let spec = rehearsal.furnish(dir)?;
+    let state = wanted.snapshot.dir.join(STATE);
+    let saved = SavedMachine { state, memory: wanted.memory.to_owned() };
+    let mut instance = wanted.driver.restore(&spec, &saved).await?;
+    let kept = go_and_keep(instance.as_mut(), rehearsal, dir).await;
+    instance.kill().await;
+    let (capture, pages) = kept?;
+    let (below, dir) = (wanted.memory.to_owned(), dir.to_owned());
+    let laying = spawn_blocking(move || lay_out(capture, &pages, &below, &dir));
+    laying.await.map_err(|_| TakeError::CutOff)?
+}
+
+async fn go_and_keep(
+    instance: &mut dyn Instance,
+    rehearsal: &impl Rehearsal,
+    dir: &Path,
+) -> Result<(Capture, Pages), StageError> {
+    instance.resume().await?;
+    // Open until the process is kept, of which it is a part.
+    let mut channel = instance.take_link()?;
+    for _ in 0..REHEARSALS {
+        let (session, mut relayed) = UnixStream::pair().map_err(io_error("relay the link of", dir))?;
+        tokio::select! {
+            gone = timeout(PATIENCE, rehearsal.go(session)) => gone.map_err(|_| silent())??,
+            _ = copy_bidirectional(&mut channel, &mut relayed) => return Err(LinkError::Closed.into()),
+        }
+    }
+    let (memory, diff) = (instance.memory()?, dir.join(DIFFERENCE));
+    instance.pause().await?;
+    let taking = spawn_blocking(move || {
+        let mut capture = capture(memory, Pages::default(), &diff)?;
+        let pages = capture.take()?;
+        Ok::<_, PagerError>((capture, pages))
+    });
+    let taken = taking.await.map_err(|_| TakeError::CutOff)?.map_err(TakeError::from)?;
+    instance.keep_process(dir).await?;
+    Ok(taken)
+}
+
+fn silent() -> StageError {
+    StageError::Silent { seconds: PATIENCE.as_secs() as u32 }
+}
+
+/// Makes one file of the snapshot's memory and what was changed of it.
+fn lay_out(capture: Capture, pages: &Pages, below: &Path, dir: &Path) -> Result<(), StageError> {
+    let diff = dir.join(DIFFERENCE);
+    let laid = capture
+        .finish(false, false)
+        .and_then(|_| lay(below, &diff, pages, &dir.join(MEMORY)).map_err(PagerError::from));
+    laid.map_err(TakeError::from)?;
+    fs::remove_file(&diff).map_err(io_error("remove", &diff))?;
+    let list = dir.join(PAGES);
+    fs::write(&list, pages.to_bytes()).map_err(io_error("write", &list))
+}
+
+/// Has those that begin from now on begin without: what is kept does not go on here.
+pub(crate) fn give_up(stencil: &Stencil, error: &mimeo_vmm::RestoreError) {
+    let why = chain(error);
+    tracing::warn!(component = "stencil", dir = %stencil.dir.display(), error = why, "given up");
+    // Where this cannot be written, those after it try again.
+    fs::write(stencil.dir.join(NONE), why).ok();
+}
+
+/// Forgets the stencil of a snapshot. Machines that began as it go on.
+pub(crate) fn forget(store: &Snapshots, id: &SnapshotId) {
+    remove_dir(&directory(store).join(id.short())).ok();
+}
+
+/// Removes what belongs to snapshots that are gone, or to the time before the
+/// host went down.
+pub(crate) fn sweep(store: &Snapshots) {
+    let now = directory(store);
+    for dir in entries(&store.home().stencils()).into_iter().filter(|dir| *dir != now) {
+        remove_dir(&dir).ok();
+    }
+    // While nobody makes one, what looks unfinished was given up.
+    let alone = File::open(now.join(LOCK))
+        .and_then(|file| Ok(flock(&file, FlockOperation::NonBlockingLockExclusive).map(|()| file)?));
+    for dir in entries(&now) {
+        let name = dir.file_name().unwrap_or_default().to_string_lossy();
+        let is_rest = match name.strip_prefix('.') {
+            Some(_) => name != LOCK && alone.is_ok(),
+            None => !store.home().snapshots().join(&*name).exists(),
+        };
+        if is_rest {
+            remove_dir(&dir).ok();
+        }
+    }
+}
+
+fn entries(dir: &Path) -> Vec<PathBuf> {
+    fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path()).collect()
+}
+
+async fn lock(path: PathBuf) -> Result<File, StageError> {
+    let file = path.clone();
+    let locked = spawn_blocking(move || {
+        let file = File::create(&file)?;
+        flock(&file, FlockOperation::LockExclusive)?;
+        Ok(file)
+    });
+    let locked = locked.await.unwrap_or_else(|_| Err(io::ErrorKind::Interrupted.into()));
+    locked.map_err(io_error("lock", &path))
+}
+
+fn directory(store: &Snapshots) -> PathBuf {
+    store.home().stencils().join(boot_id())
+}
+
+fn io_error(step: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StageError {
+    move |source| StageError::Io { step, path: path.to_owned(), source }
+}
