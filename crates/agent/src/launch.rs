@@ -15,6 +15,7 @@ use std::sync::Arc;
 
 use mimeo_agent_protocol::message::{ExitStatus, Failure, Process};
 use nix::sched::{CloneFlags, setns};
+use rustix::pipe::{PipeFlags, pipe_with};
 use tokio::sync::oneshot;
 
 use crate::cgroup;
@@ -86,10 +87,13 @@ pub(crate) async fn launch(
     reaper: &Reaper,
 ) -> Result<Launched, Failure> {
     let (report, theirs) = Report::pipe()?;
-    let (pid, pidfd) = fork(command, within, &given, &theirs)?;
+    let (begin, beginning) = pipe_with(PipeFlags::CLOEXEC).context("make a pipe")?;
+    let (pid, pidfd) = fork(command, within, &given, (&theirs, &begin))?;
     let ended = reaper.expect(pid);
-    // At once: one that does next to nothing has none any more when it has been told of.
-    let namespaces = matches!(within, Within::New(_)).then(|| Namespaces::of(pid)).transpose()?;
+    // Before it begins: one that does next to nothing soon has none any more.
+    let namespaces = matches!(within, Within::New(_)).then(|| Namespaces::of(pid));
+    rustix::io::write(&beginning, &[1]).context("let the process begin")?;
+    let namespaces = namespaces.transpose()?;
     // Their ends must be closed here, or the ends of the streams never show.
     drop((given, theirs));
     let inner_pid = report.outcome(command).await?;
@@ -100,7 +104,7 @@ fn fork(
     command: &Command,
     within: Within<'_>,
     given: &Given,
-    report: &OwnedFd,
+    (report, begin): (&OwnedFd, &OwnedFd),
 ) -> Result<(i32, OwnedFd), SystemError> {
     let cgroup = match within {
         Within::Aside(_) => cgroup::open_aside()?,
@@ -124,6 +128,7 @@ fn fork(
         envp: &envp,
         init: command.init,
         report: report.as_raw_fd(),
+        begin: matches!(within, Within::New(_)).then(|| begin.as_raw_fd()),
     };
     match within {
         Within::New(_) => child::fork(&plan, &cgroup, true).context("fork"),

@@ -29,8 +29,12 @@ pub(crate) struct Image {
     /// The kernel's own pages: name, address, length.
     pub(crate) kernel_areas: Vec<(String, u64, u64)>,
     pub(crate) layout: Layout,
+    /// What the kernel told the program at its start; debuggers read it.
+    pub(crate) auxiliary: Vec<u8>,
     /// The first is the process's own.
     pub(crate) threads: Vec<Thread>,
+    /// Words that are the id of the thread which holds a lock, and which that is.
+    pub(crate) owners: Vec<(u64, usize)>,
     /// Number, handler, flags, restorer, mask of each signal that is handled or ignored.
     pub(crate) signals: Vec<(u32, [u64; 4])>,
     pub(crate) descriptors: Vec<(i32, Descriptor)>,

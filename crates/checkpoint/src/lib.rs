@@ -22,7 +22,7 @@
 //! trace_me(&mut command);
 //! // Here the command is given `kept.descriptors(…)` under their numbers.
 //! let child = command.spawn()?;
-//! kept.revive(child.id(), None)?;
+//! kept.revive(child.id(), None, &[])?;
 //! # Ok(())
 //! # }
 //! ```
@@ -32,6 +32,7 @@ mod error;
 mod fence;
 mod image;
 mod maps;
+mod owners;
 mod restore;
 mod script;
 mod take;

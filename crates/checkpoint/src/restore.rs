@@ -19,6 +19,7 @@ use crate::tracee::{self, Memory, run, stopped};
 pub struct Checkpoint {
     dir: PathBuf,
     image: Image,
+    renamed: Option<(Vec<u8>, Vec<u8>)>,
 }
 
 impl Checkpoint {
@@ -38,7 +39,7 @@ impl Checkpoint {
             return Err(foreign("the host was started anew"));
         }
         image.files.iter().try_for_each(|mapped| mapped.check())?;
-        Ok(Self { dir: dir.to_owned(), image })
+        Ok(Self { dir: dir.to_owned(), image, renamed: None })
     }
 
     /// The program that the process ran.
@@ -62,18 +63,35 @@ impl Checkpoint {
         self.image.descriptors.iter().filter_map(|entry| again(entry).transpose()).collect()
     }
 
+    /// What the process list shows of it has `from` replaced by `to`, if they are of one length.
+    pub fn rename(&mut self, from: &str, to: &str) {
+        if from.len() == to.len() {
+            self.renamed = Some((from.into(), to.into()));
+        }
+    }
+
     /// Makes a child that stands still (see [`trace_me`](crate::trace_me)), runs [`Checkpoint::program`] and has all
     /// descriptors the process that was kept; it goes on from where that stood. `apart` is mapped where the file was that was
-    /// kept apart. Call it on the thread that started the child.
+    /// kept apart. One that was confined is judged by `filters`, of steps of `struct sock_filter`. Call it on the
+    /// thread that started the child.
     ///
     /// # Errors
     /// When a step fails; the child is of no use then, and is the caller's to end.
-    pub fn revive(&self, child: u32, apart: Option<&Path>) -> Result<(), CheckpointError> {
+    pub fn revive(
+        &self,
+        child: u32,
+        apart: Option<&Path>,
+        filters: &[Vec<u64>],
+    ) -> Result<(), CheckpointError> {
         let pid = Tid::try_from(child).map_err(|_| CheckpointError::Ended)?;
         stopped(pid)?;
         fence::set_options(pid).map_err(step("trace the process"))?;
         let revival = Revival { image: &self.image, pid, memory: Memory::of(pid)? };
-        revival.revive(&self.dir.join(PAGES), apart)
+        let (base, started) = revival.begin(&self.dir.join(PAGES), apart, filters)?;
+        if let Some((from, to)) = &self.renamed {
+            revival.rename(from, to)?;
+        }
+        revival.go_on(base, &started)
     }
 }
 
@@ -84,7 +102,13 @@ struct Revival<'a> {
 }
 
 impl Revival<'_> {
-    fn revive(&self, pages: &Path, apart: Option<&Path>) -> Result<(), CheckpointError> {
+    /// Makes it what was kept, but for the registers; gives the memory that was lent to it, and its threads.
+    fn begin(
+        &self,
+        pages: &Path,
+        apart: Option<&Path>,
+        filters: &[Vec<u64>],
+    ) -> Result<(u64, Vec<Tid>), CheckpointError> {
         let areas = maps::areas(self.pid).map_err(step("list the process's memory"))?;
         let base = self.room(&areas);
         self.lend(base)?;
@@ -99,13 +123,41 @@ impl Revival<'_> {
             register(&mut script, thread);
             self.run(*tid, &script)?;
         }
+        self.own(&started)?;
+        if self.image.confined {
+            let mut script = Script::at(base);
+            confine(&mut script, filters);
+            self.run(self.pid, &script)?;
+        }
+        Ok((base, started))
+    }
+
+    /// Writes the new ids of threads into the locks that they hold.
+    fn own(&self, started: &[Tid]) -> Result<(), CheckpointError> {
+        let tids: Vec<&Tid> = std::iter::once(&self.pid).chain(started).collect();
+        for (address, thread) in &self.image.owners {
+            let tid = tids.get(*thread).ok_or_else(|| foreign("it is damaged"))?;
+            self.memory.write(*address, &tid.to_ne_bytes())?;
+        }
+        Ok(())
+    }
+
+    fn rename(&self, from: &[u8], to: &[u8]) -> Result<(), CheckpointError> {
+        let layout = &self.image.layout;
+        let mut arguments = vec![0; layout.arg_end.saturating_sub(layout.arg_start) as usize];
+        self.memory.read(layout.arg_start, &mut arguments)?;
+        let found = arguments.windows(from.len()).position(|word| word == from);
+        found.map_or(Ok(()), |at| self.memory.write(layout.arg_start + at as u64, to))
+    }
+
+    fn go_on(&self, base: u64, started: &[Tid]) -> Result<(), CheckpointError> {
         self.take_back(base)?;
-        let tids = std::iter::once(&self.pid).chain(&started);
-        for (thread, tid) in self.image.threads.iter().zip(tids) {
+        let tids = std::iter::once(&self.pid).chain(started);
+        for (thread, tid) in self.image.threads.iter().zip(tids.clone()) {
             let set = set(*tid, thread);
             set.map_err(step("set a thread's state"))?;
         }
-        for tid in std::iter::once(&self.pid).chain(&started) {
+        for tid in tids {
             fence::detach(*tid).map_err(step("let the process go"))?;
         }
         Ok(())
@@ -189,8 +241,9 @@ impl Revival<'_> {
 
     /// Room for the first thread's stack to grow into: a mapping of a file does not grow by itself.
     fn stack_room(&self, script: &mut Script) {
-        let Some(own) = self.image.threads.first() else { return };
-        let holds = |area: &&KeptArea| (area.start..area.start + area.length).contains(&own.registers.rsp);
+        // Where the thread stands now may be a stack of the program's own making.
+        let stack = self.image.layout.start_stack;
+        let holds = |area: &&KeptArea| (area.start..area.start + area.length).contains(&stack);
         let Some(stack) = self.image.areas.iter().find(holds) else { return };
         let below = self.image.areas.iter().map(|area| area.start + area.length);
         let below = below.filter(|end| *end <= stack.start).max().unwrap_or_default();
@@ -210,6 +263,7 @@ impl Revival<'_> {
     /// What the kernel knows of a process beside its memory; and its threads.
     fn describe(&self, script: &mut Script) {
         let layout = &self.image.layout;
+        let auxiliary = script.bytes(&self.image.auxiliary);
         let map = script.words(&[
             layout.start_code,
             layout.end_code,
@@ -222,9 +276,9 @@ impl Revival<'_> {
             layout.arg_end,
             layout.env_start,
             layout.env_end,
-            // No auxiliary vector; no other program: two halves of a word.
-            0,
-            u64::from(u32::MAX) << 32,
+            auxiliary,
+            // How long that is, and no other program: two halves of a word.
+            self.image.auxiliary.len() as u64 | u64::from(u32::MAX) << 32,
         ]);
         script.call(libc::SYS_prctl, &[PR_SET_MM, PR_SET_MM_MAP, map, 13 * 8, 0]);
         for (signal, action) in &self.image.signals {
@@ -304,6 +358,18 @@ fn register(script: &mut Script, thread: &Thread) {
     if rseq.pointer != 0 {
         let words = [rseq.pointer, u64::from(rseq.size), 0, u64::from(rseq.signature)];
         script.call(libc::SYS_rseq, &words);
+    }
+}
+
+/// Has all threads judged by these programs from now on.
+fn confine(script: &mut Script, filters: &[Vec<u64>]) {
+    script.call(libc::SYS_prctl, &[libc::PR_SET_NO_NEW_PRIVS as u64, 1, 0, 0, 0]);
+    for filter in filters {
+        let steps = script.words(filter);
+        // `struct sock_fprog`: how many, and where.
+        let program = script.words(&[filter.len() as u64, steps]);
+        let all = libc::SECCOMP_FILTER_FLAG_TSYNC;
+        script.call(libc::SYS_seccomp, &[u64::from(libc::SECCOMP_SET_MODE_FILTER), all, program]);
     }
 }
 

@@ -10,7 +10,7 @@ use crate::fence::{self, Tid};
 use crate::image::{From, IMAGE, Image, KeptArea, Layout, MappedFile, PAGES, Thread};
 use crate::maps::{self, Area, Of};
 use crate::tracee::{self, Memory, call, stopped};
-use crate::{PAGE, descriptors};
+use crate::{PAGE, descriptors, owners};
 
 /// What is to be kept of a process.
 #[derive(Debug, Clone, Copy)]
@@ -41,10 +41,12 @@ pub fn take(pid: u32, wanted: Wanted<'_>) -> Result<(), CheckpointError> {
     let memory = Memory::of(pid)?;
     let areas = maps::areas(pid).map_err(step("list the process's memory"))?;
     let descriptors = descriptors::list(pid, wanted.given)?;
-    let mut keeping = Keeping::new(pid, &memory, wanted)?;
+    let tids: Vec<Tid> = threads.iter().map(|(tid, _)| *tid).collect();
+    let mut keeping = Keeping::new(pid, &memory, wanted, &tids)?;
     for area in &areas {
         keeping.area(area)?;
     }
+    let owners = keeping.owners()?;
     let Keeping { pages, files, kept, end, .. } = keeping;
     pages.set_len(end + TAIL).map_err(file(&wanted.dir.join(PAGES)))?;
     let status = status(pid)?;
@@ -62,7 +64,9 @@ pub fn take(pid: u32, wanted: Wanted<'_>) -> Result<(), CheckpointError> {
         areas: kept,
         kernel_areas: areas.iter().filter_map(kernel_area).collect(),
         layout,
+        auxiliary: auxiliary(pid)?,
         threads: threads.collect::<Result<_, _>>()?,
+        owners,
         signals,
         descriptors,
         confined: field(&status, "Seccomp:") != 0,
@@ -206,6 +210,11 @@ fn layout(pid: Tid, brk: u64) -> Result<Layout, CheckpointError> {
     })
 }
 
+fn auxiliary(pid: Tid) -> Result<Vec<u8>, CheckpointError> {
+    let path = PathBuf::from(format!("/proc/{pid}/auxv"));
+    fs::read(&path).map_err(file(&path))
+}
+
 fn kernel_area(area: &Area) -> Option<(String, u64, u64)> {
     match &area.of {
         Of::Kernel(name) => Some((name.clone(), area.start, area.length())),
@@ -223,12 +232,20 @@ struct Keeping<'a> {
     pagemap: File,
     files: Vec<MappedFile>,
     kept: Vec<KeptArea>,
+    tids: &'a [Tid],
+    /// Words that may be the holders of locks.
+    candidates: Vec<u64>,
     /// Of what is written.
     end: u64,
 }
 
 impl<'a> Keeping<'a> {
-    fn new(pid: Tid, memory: &'a Memory, wanted: Wanted<'a>) -> Result<Self, CheckpointError> {
+    fn new(
+        pid: Tid,
+        memory: &'a Memory,
+        wanted: Wanted<'a>,
+        tids: &'a [Tid],
+    ) -> Result<Self, CheckpointError> {
         let path = wanted.dir.join(PAGES);
         let pages = File::create_new(&path).map_err(file(&path))?;
         let pagemap = PathBuf::from(format!("/proc/{pid}/pagemap"));
@@ -242,6 +259,8 @@ impl<'a> Keeping<'a> {
             pagemap,
             files: Vec::new(),
             kept: Vec::new(),
+            tids,
+            candidates: Vec::new(),
             end: 0,
         })
     }
@@ -305,11 +324,23 @@ impl<'a> Keeping<'a> {
             for address in (start..end).step_by(PIECE) {
                 let piece = &mut buffer[..PIECE.min((end - address) as usize)];
                 self.memory.read(address, piece)?;
+                if area.rights.write {
+                    self.candidates.extend(owners::candidates(address, piece, self.tids));
+                }
                 self.write(offset + address - area.start, piece)?;
             }
         }
         self.end += area.length();
         Ok(From::Kept { offset })
+    }
+
+    /// Locks that are held, and by which thread.
+    fn owners(&self) -> Result<Vec<(u64, usize)>, CheckpointError> {
+        let holder = |address: &u64| {
+            let holder = owners::holder(*address, self.memory, self.tids);
+            Ok(holder?.map(|thread| (*address, thread)))
+        };
+        self.candidates.iter().filter_map(|address| holder(address).transpose()).collect()
     }
 
     fn write(&self, offset: u64, piece: &[u8]) -> Result<(), CheckpointError> {

@@ -290,7 +290,7 @@ async fn stencil(
     memory: &Path,
 ) -> Result<Option<Stencil>, RuntimeError> {
     let Wanted { driver, spec, .. } = wanted;
-    let work = Work::like(spec).map_err(Box::new)?;
+    let work = Work::like(snapshot, spec).map_err(Box::new)?;
     let made = stencil::of(store, stencil::Wanted { driver, snapshot, memory, spec }, &work).await;
     Ok(made.map_err(Box::new)?)
 }
@@ -305,7 +305,7 @@ async fn begin(
     if let Some(stencil) = stencil {
         match wanted.driver.revive(wanted.spec, &stencil.process).await {
             Ok(instance) => return Ok((instance, stencil.besides)),
-            Err(error) => stencil::give_up(&stencil, &error),
+            Err(error) => stencil.give_up(error)?,
         }
     }
     let saved = SavedMachine { state: snapshot.dir.join(STATE), memory };

@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use mimeo_agent_protocol::link::LinkError;
 use mimeo_pager::{Capture, PAGE, PagerError, Pages, lay};
-use mimeo_vmm::{Driver, Instance, KeptProcess, LaunchSpec, SavedMachine};
+use mimeo_vmm::{Driver, Instance, KeptProcess, LaunchSpec, RestoreError, SavedMachine};
 use rustix::fs::{FlockOperation, flock};
 use tokio::io::copy_bidirectional;
 use tokio::net::UnixStream;
@@ -52,6 +52,21 @@ pub(crate) struct Stencil {
     pub(crate) process: KeptProcess,
     /// Where its memory is not the snapshot's.
     pub(crate) besides: Pages,
+}
+
+impl Stencil {
+    /// Has the machines that begin from now on begin without, if the process that was
+    /// kept does not go on here.
+    pub(crate) fn give_up(&self, error: RestoreError) -> Result<(), RestoreError> {
+        if !matches!(error, RestoreError::Process(_) | RestoreError::Ended { .. }) {
+            return Err(error);
+        }
+        let why = chain(&error);
+        tracing::warn!(component = "stencil", dir = %self.dir.display(), error = why, "given up");
+        // Where this cannot be written, those after it try again.
+        fs::write(self.dir.join(NONE), why).ok();
+        Ok(())
+    }
 }
 
 /// What a stencil is made of.
@@ -191,14 +206,6 @@ fn lay_out(capture: Capture, pages: &Pages, below: &Path, dir: &Path) -> Result<
     fs::remove_file(&diff).map_err(io_error("remove", &diff))?;
     let list = dir.join(PAGES);
     fs::write(&list, pages.to_bytes()).map_err(io_error("write", &list))
-}
-
-/// Has those that begin from now on begin without: what is kept does not go on here.
-pub(crate) fn give_up(stencil: &Stencil, error: &mimeo_vmm::RestoreError) {
-    let why = chain(error);
-    tracing::warn!(component = "stencil", dir = %stencil.dir.display(), error = why, "given up");
-    // Where this cannot be written, those after it try again.
-    fs::write(stencil.dir.join(NONE), why).ok();
 }
 
 /// Forgets the stencil of a snapshot. Machines that began as it go on.

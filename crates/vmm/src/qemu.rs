@@ -1,6 +1,7 @@
 //! QEMU, on its `microvm` machine, with KVM or without.
 
 mod arguments;
+mod confine;
 mod instance;
 mod keep;
 mod launch;

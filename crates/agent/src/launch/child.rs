@@ -113,6 +113,8 @@ pub(super) struct Plan<'a> {
     /// Put the program below an init.
     pub(super) init: bool,
     pub(super) report: RawFd,
+    /// Where the first process of a container reads a byte when it may begin.
+    pub(super) begin: Option<RawFd>,
 }
 
 /// The strings' addresses, with the null that ends them.
@@ -163,6 +165,11 @@ fn tell(report: RawFd, (stage, number): Fault) {
 }
 
 fn prepare(plan: &Plan<'_>) -> Result<(), Fault> {
+    if let Some(begin) = plan.begin {
+        let mut byte = 0u8;
+        // SAFETY: the byte is alive, and one is what is asked for.
+        check(Stage::Join, unsafe { libc::read(begin, (&raw mut byte).cast(), 1) as c_int })?;
+    }
     match plan.join {
         Join::New { read_only } => own_root(read_only)?,
         Join::Container { pidfd } => join(pidfd)?,

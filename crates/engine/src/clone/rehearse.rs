@@ -41,7 +41,7 @@ impl Rehearsal for Copy<'_> {
     fn furnish(&self, dir: &Path) -> Result<LaunchSpec, StageError> {
         restored::disk(self.snapshot, dir, self.record.spec.disk_bytes)?;
         Ok(LaunchSpec {
-            name: format!("stencil-{}", self.snapshot.manifest.id.short()),
+            name: self.snapshot.manifest.id.short().to_owned(),
             disks: self.spec.disks.iter().map(|disk| own(disk, dir)).collect(),
             network: self.record.network.as_ref().map(user_network),
             console: dir.join("console.log"),

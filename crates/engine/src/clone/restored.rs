@@ -74,7 +74,7 @@ impl Planned {
             })?;
             match self.driver.revive(spec, &stencil.process).await {
                 Ok(instance) => return Ok((instance, stencil.besides)),
-                Err(error) => stencil::give_up(&stencil, &error),
+                Err(error) => stencil.give_up(error)?,
             }
         }
         let saved = SavedMachine { state: self.snapshot.dir.join(STATE), memory };

@@ -16,7 +16,7 @@ use crate::create::answering::{FILESYSTEM, interface, unix_nanos};
 use crate::create::launched::{IMAGE_SERIAL, WRITABLE_SERIAL, user_network};
 use crate::identity;
 use crate::machine::{NetworkRecord, Registry};
-use crate::snapshot;
+use crate::snapshot::{self, Snapshot};
 use crate::stencil::Rehearsal;
 
 /// Bytes of a disk that nobody will read.
@@ -27,14 +27,15 @@ const PROGRAM: &str = "mimeo-rehearsal";
 /// A guest that is ended before it is anybody's.
 #[derive(Debug)]
 pub(super) struct Work<'a> {
+    name: String,
     spec: &'a LaunchSpec,
     network: Option<NetworkRecord>,
 }
 
 impl<'a> Work<'a> {
-    pub(super) fn like(spec: &'a LaunchSpec) -> Result<Self, StageError> {
+    pub(super) fn like(snapshot: &Snapshot, spec: &'a LaunchSpec) -> Result<Self, StageError> {
         let network = spec.network.as_ref().map(|_| Registry::no_ones_network()).transpose()?;
-        Ok(Self { spec, network })
+        Ok(Self { name: snapshot.manifest.id.short().to_owned(), spec, network })
     }
 
     fn configure(&self) -> Result<Configure, StageError> {
@@ -72,7 +73,7 @@ impl Rehearsal for Work<'_> {
             Ok::<_, StageError>(Disk { path, ..disk.clone() })
         };
         Ok(LaunchSpec {
-            name: "stencil".to_owned(),
+            name: self.name.clone(),
             disks: self.spec.disks.iter().map(disk).collect::<Result<_, _>>()?,
             network: self.network.as_ref().map(user_network),
             console: dir.join("console.log"),

@@ -33,6 +33,8 @@ pub(super) struct QemuInstance {
     link: Option<UnixStream>,
     qmp: Qmp,
     backing: Backing,
+    /// The machine's.
+    name: String,
     /// Of its disks, in their order.
     disks: Vec<PathBuf>,
     exit: Option<VmExit>,
@@ -49,16 +51,19 @@ impl QemuInstance {
         let stderr = child.stderr.take();
         // A child that has not been waited for has an id.
         let pid = child.id().unwrap_or_default();
+        let name = spec.name.clone();
         let disks = spec.disks.iter().map(|disk| disk.path.clone()).collect();
-        Self { child, pid, stderr, said: Vec::new(), link: Some(link), qmp, backing, disks, exit: None }
+        Self { child, pid, stderr, said: Vec::new(), link: Some(link), qmp, backing, name, disks, exit: None }
     }
 
     /// Joins its card to a network.
     pub(super) async fn plug(&self, network: &UserNetwork) -> Result<(), OperationError> {
-        let UserNetwork { network, prefix, gateway, guest, dns, .. } = network;
+        let UserNetwork { network, prefix, gateway, guest, dns, forwards, .. } = network;
         let net = format!("{network}/{prefix}");
+        let forwards = forwards.iter().map(|forward| json!({ "str": hostfwd(forward, *guest) }));
+        let forwards: Vec<_> = forwards.collect();
         let user = json!({ "type": "user", "id": "net", "ipv6": false, "net": net, "host": gateway,
-                           "dhcpstart": guest, "dns": dns });
+                           "dhcpstart": guest, "dns": dns, "hostfwd": forwards });
         self.qmp.call("netdev_add", user).await?;
         let uplink = json!({ "type": "hubport", "id": "uplink", "hubid": 0, "netdev": "net" });
         self.qmp.call("netdev_add", uplink).await.map(drop)
@@ -75,16 +80,21 @@ impl QemuInstance {
         Ok(())
     }
 
+    /// Why it is gone, if it is.
+    pub(super) async fn explained(&mut self, error: OperationError) -> RestoreError {
+        match error {
+            OperationError::Gone => RestoreError::Ended { how: self.last_words().await },
+            error => error.into(),
+        }
+    }
+
     /// Waits until a saved state has been taken.
     pub(super) async fn loaded(&mut self) -> Result<(), RestoreError> {
         loop {
             match self.qmp.call("query-status", json!({})).await {
                 Ok(status) if status["status"] == "inmigrate" => tokio::time::sleep(LOOK).await,
                 Ok(_) => return Ok(()),
-                Err(OperationError::Gone) => {
-                    return Err(RestoreError::Ended { how: self.last_words().await });
-                }
-                Err(error) => return Err(error.into()),
+                Err(error) => return Err(self.explained(error).await),
             }
         }
     }
@@ -155,7 +165,7 @@ impl Instance for QemuInstance {
                 what: "keep the process of a machine that was booted",
             });
         };
-        let kept = Kept { memory: memory.clone(), disks: self.disks.clone() };
+        let kept = Kept { name: self.name.clone(), memory: memory.clone(), disks: self.disks.clone() };
         keep::keep(self.pid, kept, dir).await
     }
 

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use mimeo_checkpoint::{Checkpoint, CheckpointError};
 
 use super::arguments::directory;
+use super::confine;
 use super::instance::QemuInstance;
 use super::keep::{KEPT, Kept};
 use super::launch::{Started, start};
@@ -15,8 +16,9 @@ use crate::{KeptProcess, LaunchSpec, OperationError, RestoreError};
 /// Starts a process as the one that was kept, with this machine's disks,
 /// channels and network in the place of that one's.
 pub(super) async fn revive(spec: &LaunchSpec, kept: &KeptProcess) -> Result<QemuInstance, RestoreError> {
-    let checkpoint = Checkpoint::open(&kept.dir)?;
+    let mut checkpoint = Checkpoint::open(&kept.dir)?;
     let before = read(&kept.dir)?;
+    checkpoint.rename(&before.name, &spec.name);
     let given = checkpoint.descriptors(|path| place(path, &before, spec, &kept.memory))?;
     let mut command = std::process::Command::new(checkpoint.program());
     mimeo_checkpoint::trace_me(&mut command);
@@ -24,12 +26,16 @@ pub(super) async fn revive(spec: &LaunchSpec, kept: &KeptProcess) -> Result<Qemu
     let pid = child.id().ok_or(OperationError::Gone)?;
     let backing = Backing::File(kept.memory.clone());
     // Its monitor is in the middle of a session, and knows no beginning.
-    let instance = QemuInstance::new(child, link, Qmp::resume(qmp), spec, backing);
-    checkpoint.revive(pid, Some(&kept.memory))?;
-    if let Some(network) = &spec.network {
-        instance.plug(network).await?;
+    let mut instance = QemuInstance::new(child, link, Qmp::resume(qmp), spec, backing);
+    checkpoint.revive(pid, Some(&kept.memory), &confine::filters()?)?;
+    let plugged = match &spec.network {
+        Some(network) => instance.plug(network).await,
+        None => Ok(()),
+    };
+    match plugged {
+        Ok(()) => Ok(instance),
+        Err(error) => Err(instance.explained(error).await),
     }
-    Ok(instance)
 }
 
 fn read(dir: &Path) -> Result<Kept, CheckpointError> {

@@ -1,0 +1,102 @@
+//! What a QEMU that began as another is kept from: what `-sandbox` keeps the one from that was started.
+//! The filter of a process cannot be read without privileges, so it is made anew.
+
+use std::collections::BTreeMap;
+
+use seccompiler::{
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
+    TargetArch,
+};
+
+use crate::OperationError;
+
+/// System calls that end the process: those that change who it is, that make other processes, or that are only for who
+/// administers the host.
+const FORBIDDEN: [libc::c_long; 47] = [
+    libc::SYS_setuid,
+    libc::SYS_setgid,
+    libc::SYS_setreuid,
+    libc::SYS_setregid,
+    libc::SYS_setresuid,
+    libc::SYS_setresgid,
+    libc::SYS_setfsuid,
+    libc::SYS_setfsgid,
+    libc::SYS_setgroups,
+    libc::SYS_setpgid,
+    libc::SYS_setsid,
+    libc::SYS_capset,
+    libc::SYS_fork,
+    libc::SYS_vfork,
+    libc::SYS_execve,
+    libc::SYS_execveat,
+    libc::SYS_unshare,
+    libc::SYS_setns,
+    libc::SYS_setpriority,
+    libc::SYS_ioprio_set,
+    libc::SYS_sched_setparam,
+    libc::SYS_sched_setscheduler,
+    libc::SYS_sched_setaffinity,
+    libc::SYS_sched_setattr,
+    libc::SYS_ptrace,
+    libc::SYS_process_vm_readv,
+    libc::SYS_process_vm_writev,
+    libc::SYS_mount,
+    libc::SYS_umount2,
+    libc::SYS_pivot_root,
+    libc::SYS_chroot,
+    libc::SYS_open_tree,
+    libc::SYS_move_mount,
+    libc::SYS_fsopen,
+    libc::SYS_swapon,
+    libc::SYS_swapoff,
+    libc::SYS_reboot,
+    libc::SYS_kexec_load,
+    libc::SYS_kexec_file_load,
+    libc::SYS_init_module,
+    libc::SYS_finit_module,
+    libc::SYS_delete_module,
+    libc::SYS_bpf,
+    libc::SYS_keyctl,
+    libc::SYS_add_key,
+    libc::SYS_syslog,
+    libc::SYS_acct,
+];
+
+/// The programs that judge its system calls, each a list of `struct sock_filter` as words.
+pub(super) fn filters() -> Result<[Vec<u64>; 2], OperationError> {
+    let mut forbidden: BTreeMap<_, _> = FORBIDDEN.into_iter().map(|call| (call, Vec::new())).collect();
+    forbidden.insert(libc::SYS_clone, vec![no_thread()?]);
+    // The C library then starts threads by the older call, whose flags a filter can see.
+    let unseen = BTreeMap::from([(libc::SYS_clone3, Vec::new())]);
+    Ok([
+        program(forbidden, SeccompAction::KillProcess)?,
+        program(unseen, SeccompAction::Errno(libc::ENOSYS as u32))?,
+    ])
+}
+
+/// A `clone` that makes a process.
+fn no_thread() -> Result<SeccompRule, OperationError> {
+    let is_thread = SeccompCmpOp::MaskedEq(libc::CLONE_THREAD as u64);
+    let condition = SeccompCondition::new(0, SeccompCmpArgLen::Qword, is_thread, 0).map_err(refused)?;
+    SeccompRule::new(vec![condition]).map_err(refused)
+}
+
+fn program(
+    rules: BTreeMap<libc::c_long, Vec<SeccompRule>>,
+    then: SeccompAction,
+) -> Result<Vec<u64>, OperationError> {
+    let filter =
+        SeccompFilter::new(rules, SeccompAction::Allow, then, TargetArch::x86_64).map_err(refused)?;
+    let program = BpfProgram::try_from(filter).map_err(refused)?;
+    let word = |code: u16, jt: u8, jf: u8, k: u32| {
+        u64::from(code) | u64::from(jt) << 16 | u64::from(jf) << 24 | u64::from(k) << 32
+    };
+    Ok(program.iter().map(|step| word(step.code, step.jt, step.jf, step.k)).collect())
+}
+
+fn refused(error: impl std::fmt::Display) -> OperationError {
+    OperationError::Refused {
+        command: "to make a filter of system calls".to_owned(),
+        message: error.to_string(),
+    }
+}
