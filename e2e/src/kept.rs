@@ -107,6 +107,15 @@ impl World {
         self.home().join("snapshots").join(&json[0]["id"].as_str().expect("an id")[..12])
     }
 
+    /// The directories of the stencils.
+    #[must_use]
+    pub fn stencils(&self) -> Vec<PathBuf> {
+        let boots = fs::read_dir(self.home().join("stencils")).into_iter().flatten().flatten();
+        let all = boots.flat_map(|boot| fs::read_dir(boot.path()).expect("readable").flatten());
+        let all = all.map(|entry| entry.path());
+        all.filter(|dir| !dir.file_name().expect("a name").to_string_lossy().starts_with('.')).collect()
+    }
+
     /// The ids of all snapshots that are no runtime snapshots.
     #[must_use]
     pub fn kept(&self) -> Vec<String> {

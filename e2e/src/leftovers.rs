@@ -43,6 +43,14 @@ pub(crate) fn files(home: &Path, run: &Path) -> Vec<PathBuf> {
             .flat_map(|boot| entries(boot))
             .filter(|memory| name(memory) != ".laying" && !is_kept(memory)),
     );
+    let boots = entries(&home.join("stencils"));
+    left.extend(
+        boots
+            .iter()
+            .flat_map(|boot| entries(boot))
+            .filter(|stencil| name(stencil) != ".making" && !is_kept(stencil)),
+    );
+    left.extend(entries(&home.join("working-sets")).into_iter().filter(|note| !is_kept(note)));
     left.extend(entries(&run.join("verified")).into_iter().filter(|note| !is_kept(note)));
     left.extend(entries(&snapshots).into_iter().filter(|path| !is_kept(path) && !is_housekeeping(path)));
     left.extend(

@@ -24,7 +24,7 @@ fn shared() -> PathBuf {
     if fs::read_to_string(&ready).is_ok_and(|text| text == stamp) {
         return dir;
     }
-    for stale in ["home/snapshots", "run"] {
+    for stale in ["home/snapshots", "home/stencils", "run"] {
         fs::remove_dir_all(dir.join(stale)).ok();
     }
     let image = dir.join("busybox");
@@ -62,6 +62,7 @@ pub(crate) fn kernel(home: &Path) {
 pub(crate) fn guest(home: &Path, run: &Path) {
     let shared = shared();
     copy(&shared.join("home/snapshots"), &home.join("snapshots"));
+    copy(&shared.join("home/stencils"), &home.join("stencils"));
     copy(&shared.join("run/verified"), &run.join("verified"));
     fs::copy(shared.join("run/tsc-khz"), run.join("tsc-khz")).expect("copied");
 }
@@ -88,5 +89,5 @@ fn copy(from: &Path, to: &Path) {
 /// A lock that two worlds shared would let one wait for the other.
 fn is_lock(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    name.ends_with(".lock") || name == ".lock" || name.starts_with(".building-")
+    name.ends_with(".lock") || name == ".lock" || name == ".making" || name.starts_with(".building-")
 }

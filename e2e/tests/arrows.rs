@@ -5,15 +5,16 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Who may use whom, of our own crates.
-const ARROWS: [(&str, &[&str]); 8] = [
+const ARROWS: [(&str, &[&str]); 9] = [
     ("agent", &["agent-protocol"]),
     ("agent-protocol", &[]),
+    ("checkpoint", &[]),
     ("cli", &["agent-protocol", "engine", "image", "net", "vmm"]),
     ("engine", &["agent-protocol", "image", "net", "pager", "vmm"]),
     ("image", &[]),
     ("net", &[]),
     ("pager", &[]),
-    ("vmm", &[]),
+    ("vmm", &["checkpoint"]),
 ];
 
 fn workspace() -> PathBuf {

@@ -38,6 +38,19 @@ pub struct CloneOrder {
     pub wishes: CloneWishes,
 }
 
+/// Children of a fork for which a stencil is worth its making.
+const MANY: usize = 3;
+
+impl CloneOrder {
+    /// Whether enough copies begin from the same snapshot that it is worth a stencil.
+    pub(crate) fn is_of_many(&self) -> bool {
+        match self.hold {
+            Hold::Fork { children, .. } => children >= MANY,
+            Hold::Never | Hold::Pool => true,
+        }
+    }
+}
+
 /// What may be asked of a copy.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct CloneWishes {
@@ -64,6 +77,8 @@ pub enum Hold {
     Fork {
         /// Where the decision is written.
         decision: PathBuf,
+        /// How many there are to be.
+        children: usize,
     },
     /// When somebody takes it from the pool.
     Pool,

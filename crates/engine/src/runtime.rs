@@ -24,8 +24,7 @@ use crate::create::{StageError, launched};
 use crate::machine::{MachineName, MachineSpec, NetworkMode, Registry};
 use crate::setup::{Initramfs, Kernel};
 use crate::snapshot::{
-    self, Here, Kind, LoadError, Manifest, Requirements, STATE, Snapshot, Snapshots, StoreError, TakeError,
-    Taking,
+    self, Here, Kind, LoadError, Manifest, Requirements, STATE, Snapshot, StoreError, TakeError, Taking,
 };
 use crate::stencil::{self, Stencil};
 use crate::{Engine, agent, identity, working_set};
@@ -69,8 +68,6 @@ pub enum RuntimeError {
         #[source]
         source: std::io::Error,
     },
-    #[error(transparent)]
-    Stencil(#[from] Box<StageError>),
     #[error(transparent)]
     Initramfs(#[from] crate::setup::initramfs::InitramfsError),
 }
@@ -275,24 +272,15 @@ async fn copy(engine: &Engine, wanted: Wanted<'_>, snapshot: Snapshot) -> Result
     snapshot::verify(&store, &snapshot)?;
     let memory = snapshot::flat(&store, &snapshot)?;
     working_set::read_ahead(&store, &snapshot, &memory);
-    let stencil = stencil(&store, wanted, &snapshot, &memory).await?;
+    let Wanted { driver, spec, .. } = wanted;
+    let work = Work::like(&snapshot, spec);
+    let begins = stencil::Wanted { driver, snapshot: &snapshot, memory: &memory, spec };
+    let stencil = stencil::of(&store, begins, work).await;
     let (mut instance, besides) = begin(wanted, &snapshot, memory, stencil).await?;
     snapshot::judge_version(&snapshot.manifest.requires, &instance.version().await?)?;
     instance.resume().await?;
     let link = hello(instance.as_mut(), identity::session(&identity::generation()), PATIENCE).await?;
     Ok(Warm { instance, link, snapshot, besides })
-}
-
-async fn stencil(
-    store: &Snapshots,
-    wanted: Wanted<'_>,
-    snapshot: &Snapshot,
-    memory: &Path,
-) -> Result<Option<Stencil>, RuntimeError> {
-    let Wanted { driver, spec, .. } = wanted;
-    let work = Work::like(snapshot, spec).map_err(Box::new)?;
-    let made = stencil::of(store, stencil::Wanted { driver, snapshot, memory, spec }, &work).await;
-    Ok(made.map_err(Box::new)?)
 }
 
 /// Starts it as the stencil, or, where there is none, with the saved state.

@@ -10,6 +10,8 @@
 //! A stencil is made again at any time, so nobody waits for a disk; it is good
 //! until the host goes down. Where there is none, machines begin without.
 
+mod seal;
+
 use std::fs::{self, File};
 use std::future::Future;
 use std::io;
@@ -41,6 +43,8 @@ const NONE: &str = "none";
 /// Times that the way is gone: the second time by what all others go, a session
 /// in the place of another.
 const REHEARSALS: u32 = 2;
+/// After this long it is tried again: the disk may have been full.
+const RETRY: Duration = Duration::from_secs(600);
 /// How long one of them may take, on a host that is very busy.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -95,38 +99,71 @@ pub(crate) trait Rehearsal: Sync {
 pub(crate) async fn of(
     store: &Snapshots,
     wanted: Wanted<'_>,
+    rehearsal: Result<impl Rehearsal, StageError>,
+) -> Option<Stencil> {
+    if !wanted.driver.keeps_process(wanted.spec.accelerator) {
+        return None;
+    }
+    let found = match rehearsal {
+        Ok(rehearsal) => find_or_make(store, wanted, &rehearsal).await,
+        Err(error) => Err(error),
+    };
+    found.unwrap_or_else(|error| {
+        let snapshot = wanted.snapshot.manifest.id.short();
+        tracing::warn!(component = "stencil", snapshot, error = chain(&error), "begins without");
+        None
+    })
+}
+
+async fn find_or_make(
+    store: &Snapshots,
+    wanted: Wanted<'_>,
     rehearsal: &impl Rehearsal,
 ) -> Result<Option<Stencil>, StageError> {
-    if !wanted.driver.keeps_process(wanted.spec.accelerator) {
-        return Ok(None);
-    }
     let all = directory(store);
     let dir = all.join(wanted.snapshot.manifest.id.short());
-    if !dir.exists() {
+    if let Found::No = find(&dir) {
         fs::create_dir_all(&all).map_err(io_error("make", &all))?;
         // Of several machines that begin at once, one makes it for all.
         let _making = lock(all.join(LOCK)).await?;
-        if !dir.exists() {
+        if let Found::No = find(&dir) {
+            remove_dir(&dir).map_err(io_error("remove", &dir))?;
             make(wanted, rehearsal, &dir).await?;
         }
     }
-    find(&dir, wanted.spec.memory_mib)
+    match find(&dir) {
+        Found::Here => read(&dir, wanted.spec.memory_mib).map(Some),
+        Found::No | Found::Never => Ok(None),
+    }
 }
 
 /// Locked by who makes one.
 const LOCK: &str = ".making";
 
-fn find(dir: &Path, memory_mib: u32) -> Result<Option<Stencil>, StageError> {
-    if dir.join(NONE).exists() {
-        return Ok(None);
+/// What there is of a stencil.
+enum Found {
+    Here,
+    /// None was made, or not all of it is what was made.
+    No,
+    /// None could be made, a short while ago.
+    Never,
+}
+
+fn find(dir: &Path) -> Found {
+    if let Ok(mark) = fs::metadata(dir.join(NONE)) {
+        let is_young = mark.modified().is_ok_and(|at| at.elapsed().is_ok_and(|age| age < RETRY));
+        return if is_young { Found::Never } else { Found::No };
     }
+    if seal::is_whole(dir) { Found::Here } else { Found::No }
+}
+
+fn read(dir: &Path, memory_mib: u32) -> Result<Stencil, StageError> {
     let path = dir.join(PAGES);
     let bytes = fs::read(&path).map_err(io_error("read", &path))?;
-    let Ok(besides) = Pages::from_bytes(&bytes, (u64::from(memory_mib) << 20) / PAGE) else {
-        return Ok(None);
-    };
+    let besides = Pages::from_bytes(&bytes, (u64::from(memory_mib) << 20) / PAGE);
+    let besides = besides.map_err(io::Error::other).map_err(io_error("read", &path))?;
     let process = KeptProcess { dir: dir.to_owned(), memory: dir.join(MEMORY) };
-    Ok(Some(Stencil { dir: dir.to_owned(), process, besides }))
+    Ok(Stencil { dir: dir.to_owned(), process, besides })
 }
 
 /// Makes it, or a mark that it cannot be made, and gives either its name.
@@ -205,7 +242,8 @@ fn lay_out(capture: Capture, pages: &Pages, below: &Path, dir: &Path) -> Result<
     laid.map_err(TakeError::from)?;
     fs::remove_file(&diff).map_err(io_error("remove", &diff))?;
     let list = dir.join(PAGES);
-    fs::write(&list, pages.to_bytes()).map_err(io_error("write", &list))
+    fs::write(&list, pages.to_bytes()).map_err(io_error("write", &list))?;
+    seal::close(dir).map_err(io_error("seal", dir))
 }
 
 /// Forgets the stencil of a snapshot. Machines that began as it go on.

@@ -83,6 +83,22 @@ fn one_child_that_cannot_be_is_the_end_of_all() {
 }
 
 #[test]
+fn a_port_that_cannot_be_published_is_the_end_of_all() {
+    let world = World::new(User::Root);
+    source(&world);
+    let taken = world.published("web", "8000");
+    let port = format!("{taken}:80");
+    let refused = world.mimeo(["fork", "web", "-p", &port, "--name", "try", "--key", "once"]).code(125);
+    refused.printed("").told("no child was made").told("is in use");
+    assert_none(&world, "");
+    // The key is free: nothing was done under it.
+    assert_eq!(names(&fork(&world, &["web", "--name", "try", "--key", "once"])), ["try"]);
+    world.mimeo(["rm", "-f", "try"]).ok();
+    forget_keys(&world);
+    world.assert_removes_all();
+}
+
+#[test]
 fn there_is_memory_for_all_children_or_for_none() {
     let world = World::new(User::Root);
     source(&world);
@@ -101,6 +117,8 @@ fn a_fork_is_done_once_under_its_key() {
     let again = fork(&world, &["web", "-n", "2", "--key", "step-7"]);
     assert_eq!((names(&first), &first["snapshot"]), (names(&again), &again["snapshot"]));
     assert_eq!((&first["repeated"], &again["repeated"]), (&false.into(), &true.into()));
+    let other = world.mimeo(["fork", "web", "-n", "3", "--key", "step-7"]).code(125);
+    other.told("the key \"step-7\" belongs to a fork with other children");
     let children = [(); 2].map(|()| world.spawn(["fork", "web", "--json", "-n", "2", "--key", "step-8"]));
     let [one, other] = children.map(|child| Outcome::of(child).ok().json());
     assert_eq!(names(&one), names(&other));

@@ -14,4 +14,5 @@ mod runtime;
 mod serves;
 mod setup;
 mod snapshots;
+mod stencils;
 mod volumes;

@@ -65,6 +65,12 @@ pub enum ForkError {
         /// The other machine's id.
         machine: String,
     },
+    /// The key belongs to a fork of this machine for which something else was asked.
+    #[error("the key {key:?} belongs to a fork with other children: ask for the same, or take another key")]
+    Asked {
+        /// The key.
+        key: String,
+    },
     /// The decision could not be written: none is left.
     #[error("no child was made: cannot write {}", path.display())]
     Decide {
@@ -83,6 +89,9 @@ struct Decision {
     snapshot: SnapshotId,
     pause_micros: u64,
     children: Vec<CloneInfo>,
+    /// A digest of what was asked for.
+    #[serde(default)]
+    asked: String,
 }
 
 /// Forks the machine.
@@ -96,7 +105,8 @@ pub async fn fork(engine: &Engine, machine: &Found, order: ForkOrder) -> Result<
         Some(_) => Some(lock(path.with_extension("lock")).await?),
         None => None,
     };
-    if let Some(done) = repeated(engine, &path, machine, order.key.as_deref())? {
+    let wanted = digest(&order.wishes);
+    if let Some(done) = repeated(engine, &path, machine, order.key.as_deref(), &wanted)? {
         return Ok(done);
     }
     let mut room = Room::now(engine);
@@ -117,6 +127,7 @@ pub async fn fork(engine: &Engine, machine: &Found, order: ForkOrder) -> Result<
         snapshot: saved.snapshot.clone(),
         pause_micros: saved.pause_micros,
         children: infos,
+        asked: wanted,
     };
     if let Err(error) = decide(&mut children, &path, &decision) {
         // Half of a decision must not be taken for one.
@@ -131,6 +142,12 @@ pub async fn fork(engine: &Engine, machine: &Found, order: ForkOrder) -> Result<
         fs::remove_file(&path).ok();
     }
     Ok(Forked { snapshot: saved.snapshot, pause_micros: saved.pause_micros, children, repeated: false })
+}
+
+/// What is asked for under a key, so that it is known when something else is.
+fn digest(wishes: &[CloneWishes]) -> String {
+    // Wishes are strings, numbers and maps of them: nothing fails.
+    blake3::hash(&serde_json::to_vec(wishes).unwrap_or_default()).to_hex().to_string()
 }
 
 /// Writes the decision, if all children are still there to hear of it.
@@ -149,10 +166,10 @@ async fn children(
     wishes: Vec<CloneWishes>,
     decision: &Path,
 ) -> Result<(Vec<(String, Child)>, Vec<CloneInfo>), ForkError> {
-    let (mut making, turns) = (JoinSet::new(), turns());
+    let (mut making, turns, count) = (JoinSet::new(), turns(), wishes.len());
     for (place, wishes) in wishes.into_iter().enumerate() {
         let asked = asked(wishes.name.as_ref(), place);
-        let hold = Hold::Fork { decision: decision.to_owned() };
+        let hold = Hold::Fork { decision: decision.to_owned(), children: count };
         let order = CloneOrder { snapshot: snapshot.clone(), hold, serve: None, wishes };
         let turns = turns.clone();
         making.spawn(async move {
@@ -239,6 +256,7 @@ fn repeated(
     path: &Path,
     machine: &Found,
     key: Option<&str>,
+    asked: &str,
 ) -> Result<Option<Forked>, ForkError> {
     let Some(decision) = key.and_then(|_| read(path)) else { return Ok(None) };
     if decision.machine != machine.record.id {
@@ -246,6 +264,9 @@ fn repeated(
             key: key.unwrap_or_default().to_owned(),
             machine: decision.machine.short().to_owned(),
         });
+    }
+    if decision.asked != asked {
+        return Err(ForkError::Asked { key: key.unwrap_or_default().to_owned() });
     }
     let children = decision
         .children

@@ -25,13 +25,15 @@ pub(crate) struct Identified {
     restored: Restored,
     link: Link,
     container: Stream,
+    /// Its ports are open already.
+    published: bool,
 }
 
 impl Restored {
     /// Lets the guest go on, makes it the copy, and leaves its workload frozen.
     pub(super) async fn identify(mut self) -> Result<Identified, StartError> {
         match self.become_itself().await {
-            Ok((link, container)) => Ok(Identified { restored: self, link, container }),
+            Ok((link, container)) => Ok(Identified { restored: self, link, container, published: false }),
             Err((stage, error)) => Err(self.fail(stage, error).await),
         }
     }
@@ -106,15 +108,26 @@ impl Identified {
         warm(&self.link).await;
     }
 
-    /// Publishes the ports and lets the workload go on.
+    /// Publishes its ports before it is decided whether it goes on: one that
+    /// cannot is the end of it.
+    pub(crate) async fn publish(&mut self) -> Result<(), StartError> {
+        let Restored { instance, planned, .. } = &mut self.restored;
+        if let Some(network) = &mut planned.claim.record.network {
+            publish(instance.as_mut(), network).await.map_err(|error| error.at(Stage::Network))?;
+        }
+        self.published = true;
+        Ok(())
+    }
+
+    /// Publishes the ports, if that was not done, and lets the workload go on.
     pub(crate) async fn thaw(
         self,
         engine: &Engine,
         changes: Option<CloneWishes>,
     ) -> Result<Running, StartError> {
-        let Self { mut restored, link, container } = self;
+        let Self { mut restored, link, container, published } = self;
         let seconds = restored.planned.claim.record.spec.start_timeout;
-        let going = go_on(engine, &mut restored, &link, changes);
+        let going = go_on(engine, &mut restored, &link, changes, published);
         let gone = timeout(Duration::from_secs(seconds.into()), going).await;
         match gone.unwrap_or(Err((Stage::Identify, StageError::Silent { seconds }))) {
             Ok(()) => Ok(running(restored, link, container)),
@@ -128,6 +141,7 @@ async fn go_on(
     restored: &mut Restored,
     link: &Link,
     changes: Option<CloneWishes>,
+    published: bool,
 ) -> Result<(), (Stage, StageError)> {
     let Restored { instance, planned, .. } = restored;
     // It may have waited long.
@@ -137,7 +151,7 @@ async fn go_on(
     if let Some(wishes) = changes {
         engine.registry().adapt(claim, wishes).map_err(|error| (Stage::Plan, error.into()))?;
     }
-    if let Some(network) = &mut claim.record.network {
+    if let Some(network) = claim.record.network.as_mut().filter(|_| !published) {
         publish(instance.as_mut(), network).await.map_err(|error| (Stage::Network, error))?;
     }
     claim.record.state = State::Running;
@@ -147,7 +161,11 @@ async fn go_on(
         claim.record.identity =
             identity::take_on(link, identity).await.map_err(|error| (Stage::Identify, error))?;
     } else {
-        thaw(link).await.map_err(|error| (Stage::Identify, error))?;
+        let line = |error: StageError| StageError::Identity {
+            line: "thaw".to_owned(),
+            why: crate::cause::chain(&error),
+        };
+        thaw(link).await.map_err(|error| (Stage::Identify, line(error)))?;
         identity::thawed(&mut claim.record.identity);
     }
     claim.record.times.started = Some(Timestamp::now());

@@ -23,6 +23,8 @@ pub(super) struct Planned {
     pub(super) image: Image,
     pub(super) driver: Arc<dyn Driver>,
     pub(super) clock: Stopwatch,
+    /// Others begin from the same snapshot.
+    pub(super) is_of_many: bool,
 }
 
 /// Judges the snapshot and claims id, name and network. Undo: the claim's drop.
@@ -51,7 +53,7 @@ pub(super) fn plan(engine: &Engine, order: &CloneOrder) -> Result<Planned, Stage
         record.waiting = order.hold == Hold::Pool;
     })?;
     clock.lap("plan");
-    Ok(Planned { claim, snapshot, image, driver, clock })
+    Ok(Planned { claim, snapshot, image, driver, clock, is_of_many: order.is_of_many() })
 }
 
 /// What was asked of the original, but for what must be the copy's own.

@@ -35,7 +35,7 @@ impl Planned {
         let store = engine.snapshots();
         let memory = snapshot::flat(&store, &self.snapshot)?;
         working_set::read_ahead(&store, &self.snapshot, &memory);
-        let stencil = self.stencil(&store, &spec, &memory).await?;
+        let stencil = self.stencil(&store, &spec, &memory).await;
         self.clock.lap("memory");
         disk(&self.snapshot, &self.claim.dir, self.claim.record.spec.disk_bytes)?;
         self.clock.lap("disk");
@@ -46,15 +46,13 @@ impl Planned {
         Ok(Restored { instance, planned: self, scratch, besides })
     }
 
-    async fn stencil(
-        &self,
-        store: &Snapshots,
-        spec: &LaunchSpec,
-        memory: &Path,
-    ) -> Result<Option<Stencil>, StageError> {
+    async fn stencil(&self, store: &Snapshots, spec: &LaunchSpec, memory: &Path) -> Option<Stencil> {
+        if !self.is_of_many {
+            return None;
+        }
         let (driver, snapshot) = (self.driver.as_ref(), &self.snapshot);
         let wanted = stencil::Wanted { driver, snapshot, memory, spec };
-        stencil::of(store, wanted, &Copy::like(snapshot, spec, &self.claim.record)?).await
+        stencil::of(store, wanted, Copy::like(snapshot, spec, &self.claim.record)).await
     }
 
     /// Starts it as the stencil, or, where there is none, with the saved state.
@@ -65,17 +63,20 @@ impl Planned {
         stencil: Option<Stencil>,
     ) -> Result<(Box<dyn Instance>, Pages), StageError> {
         if let Some(stencil) = stencil {
-            let name = snapshot::disk(self.snapshot.manifest.disk_layers);
-            let layer = stencil.dir.join(&name);
-            std::fs::copy(&layer, self.claim.dir.join(name)).map_err(|source| StageError::Io {
-                step: "copy",
-                path: layer,
-                source,
-            })?;
+            let layers = self.snapshot.manifest.disk_layers;
+            let layer = self.claim.dir.join(snapshot::disk(layers));
+            let io = |step| {
+                let path = layer.clone();
+                move |source| StageError::Io { step, path, source }
+            };
+            std::fs::copy(stencil.dir.join(snapshot::disk(layers)), &layer).map_err(io("copy"))?;
             match self.driver.revive(spec, &stencil.process).await {
                 Ok(instance) => return Ok((instance, stencil.besides)),
                 Err(error) => stencil.give_up(error)?,
             }
+            // What the stencil's guest has written belongs to its memory, not to the snapshot's.
+            std::fs::remove_file(&layer).map_err(io("remove"))?;
+            add_layer_file(&self.claim.dir, layers, self.claim.record.spec.disk_bytes)?;
         }
         let saved = SavedMachine { state: self.snapshot.dir.join(STATE), memory };
         Ok((self.driver.restore(spec, &saved).await?, Pages::default()))

@@ -93,6 +93,9 @@ async fn hold<R: AsyncBufRead + Unpin>(
             () = given_up(orders) => return Err(MonitorError::GivenUp),
         }
     }
+    if let Hold::Fork { .. } = order.hold {
+        identified.publish().await?;
+    }
     let info = identified.info();
     let id = info.id.clone();
     tell(&Told::Ready { clone: Box::new(info) });
@@ -105,7 +108,7 @@ async fn hold<R: AsyncBufRead + Unpin>(
         (Some(Ok(Go::Ahead)), _) => Ok(None),
         (Some(Ok(Go::As(wishes))), _) => Ok(Some(wishes)),
         // It was decided, and who decided it died before it could say so.
-        (_, Hold::Fork { decision }) if is_decided(decision, &id) => Ok(None),
+        (_, Hold::Fork { decision, .. }) if is_decided(decision, &id) => Ok(None),
         _ => Err(MonitorError::GivenUp),
     }
 }

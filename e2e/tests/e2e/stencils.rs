@@ -1,0 +1,140 @@
+//! Machines begin as a process that was kept, with all that it has translated.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use e2e::{User, World, as_root_and_user, flip, until};
+
+/// A machine of 128 MiB that has written to its disk, kept as `kept`.
+fn kept(world: &World) {
+    let image = world.busybox();
+    world.start(["--name", "web", "-m", "128m", &image, "sleep", "1000"]);
+    world.sh("web", "echo one > /file; echo one > /dev/shm/memory; sync");
+    world.keep("web", "kept");
+    world.mimeo(["rm", "-f", "web"]).ok();
+}
+
+/// What the machine's monitor has mapped.
+fn maps(world: &World, machine: &str) -> String {
+    let pid = world.inspect(machine)["State"]["VmmPid"].as_i64().expect("a process");
+    fs::read_to_string(format!("/proc/{pid}/maps")).expect("readable")
+}
+
+/// The stencil of the snapshot that is kept as `kept`.
+fn stencil(world: &World) -> PathBuf {
+    let name = world.snapshot_dir("kept").file_name().expect("a name").to_owned();
+    world.stencils().into_iter().find(|dir| dir.file_name() == Some(&name)).expect("it has one")
+}
+
+as_root_and_user!(copies_begin_as_a_process_that_was_kept, |world| {
+    kept(world);
+    world.copies(&["kept", "--name", "one"]);
+    world.copies(&["kept", "--name", "other"]);
+    for copy in ["one", "other"] {
+        let pages = stencil(world).join("process.pages").display().to_string();
+        assert!(maps(world, copy).contains(&pages), "{copy} does not begin as {pages}");
+        assert_eq!(world.sh(copy, "cat /file /dev/shm/memory; hostname").lines().count(), 3);
+    }
+    // What one writes the other does not see, nor do those after them.
+    world.sh("one", "echo two > /file; echo two > /dev/shm/memory; sync");
+    world.copies(&["kept", "--name", "third"]);
+    for copy in ["other", "third"] {
+        assert_eq!(world.sh(copy, "cat /file /dev/shm/memory"), "one\none");
+    }
+    world.mimeo(["snapshot", "rm", "kept"]).ok();
+    assert_eq!(world.sh("third", "cat /file"), "one");
+    world.assert_removes_all();
+});
+
+#[test]
+fn a_copy_that_began_so_can_be_kept_and_forked() {
+    let world = World::new(User::Root);
+    kept(&world);
+    world.copies(&["kept", "--name", "copy"]);
+    world.sh("copy", "echo two > /file; echo two > /dev/shm/memory");
+    world.keep("copy", "again");
+    world.copies(&["again", "--name", "last"]);
+    world.mimeo(["fork", "last", "-n", "4", "--name", "child"]).ok();
+    for machine in ["copy", "last", "child-1", "child-4"] {
+        assert_eq!(world.sh(machine, "cat /file /dev/shm/memory"), "two\ntwo", "{machine}");
+    }
+    world.assert_removes_all();
+}
+
+#[test]
+fn a_stencil_that_was_written_to_is_made_anew() {
+    let world = World::new(User::Root);
+    kept(&world);
+    world.copies(&["kept", "--name", "first"]);
+    for file in ["process.json", "process.pages", "qemu.json", "memory", "memory.pages", "disk-1"] {
+        let damaged = stencil(&world).join(file);
+        let before = fs::read(stencil(&world).join("seal.json")).expect("a seal");
+        // As a file is written to: its time of change tells.
+        let time = fs::metadata(&damaged).expect("it is there").modified().expect("a time");
+        flip(&damaged);
+        let changed = fs::File::options().write(true).open(&damaged).expect("open");
+        changed.set_modified(time + std::time::Duration::from_secs(1)).expect("changed");
+        world.copies(&["kept", "--name", "copy"]);
+        assert_eq!(world.sh("copy", "cat /file /dev/shm/memory"), "one\none", "{file}");
+        assert_ne!(fs::read(stencil(&world).join("seal.json")).expect("a seal"), before, "{file}");
+        world.mimeo(["rm", "-f", "copy"]).ok();
+    }
+    world.assert_removes_all();
+}
+
+#[test]
+fn where_a_stencil_does_not_go_on_copies_begin_without() {
+    let world = World::new(User::Root);
+    kept(&world);
+    world.copies(&["kept", "--name", "first"]);
+    let image = stencil(&world).join("process.json");
+    say_of_another_boot(&image);
+    let copy = world.mimeo(["snapshot", "run", "kept", "--name", "copy"]).code(0);
+    copy.told("the host was started anew");
+    assert!(!maps(&world, "copy").contains("process.pages"));
+    // The disk is the snapshot's, without what the stencil's guest has written.
+    assert_eq!(
+        world.sh("copy", "cat /file /dev/shm/memory; touch /new && sync && echo well"),
+        "one\none\nwell"
+    );
+    // Nobody hears of it again.
+    world.copies(&["kept", "--name", "next"]);
+    assert_eq!(world.sh("next", "cat /file"), "one");
+    world.assert_removes_all();
+}
+
+/// Changes a stencil so that nobody can see that it was.
+fn say_of_another_boot(image: &Path) {
+    let time = fs::metadata(image).expect("it is there").modified().expect("a time");
+    let text = fs::read_to_string(image).expect("readable");
+    let (before, rest) = text.split_once("\"boot_id\":\"").expect("a boot");
+    let changed =
+        format!("{before}\"boot_id\":\"{}{}", if rest.starts_with('0') { '1' } else { '0' }, &rest[1..]);
+    fs::write(image, changed).expect("written");
+    fs::File::options().write(true).open(image).expect("open").set_modified(time).expect("changed");
+}
+
+#[test]
+fn what_a_killed_maker_leaves_is_swept() {
+    let world = World::new(User::Root);
+    kept(&world);
+    let mut making = world.spawn(["snapshot", "run", "kept", "--name", "copy"]);
+    let draft = || {
+        let boots = fs::read_dir(world.home().join("stencils")).into_iter().flatten().flatten();
+        let mut all = boots.flat_map(|boot| fs::read_dir(boot.path()).into_iter().flatten().flatten());
+        all.any(|entry| entry.file_name().to_string_lossy().starts_with(".new-"))
+    };
+    until("it is being made", || draft().then_some(()));
+    for monitor in world.monitors() {
+        let pid = rustix::process::Pid::from_raw(monitor).expect("a process id");
+        rustix::process::kill_process(pid, rustix::process::Signal::KILL).ok();
+    }
+    making.wait().expect("ends");
+    until("it is swept", || {
+        world.mimeo(["ps"]).ok();
+        (!draft()).then_some(())
+    });
+    world.copies(&["kept", "--name", "copy"]);
+    assert_eq!(world.sh("copy", "cat /file"), "one");
+    world.assert_removes_all();
+}
