@@ -90,6 +90,9 @@ pub(crate) enum From {
     Nothing,
     /// [`PAGES`], from here on.
     Kept { offset: u64 },
+    /// The same, but copied: the first thread's stack, which grows by itself, and in which the kernel looks for the
+    /// program's arguments, only where no file stands behind it.
+    Stack { offset: u64 },
     /// A file of [`Image::files`], unchanged.
     File { index: usize, offset: u64 },
     /// The file that the caller keeps by itself.

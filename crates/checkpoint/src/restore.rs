@@ -3,15 +3,17 @@
 use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
+use crate::PAGE;
 use crate::descriptors;
-use crate::error::{CheckpointError, file, foreign, step, unsupported};
+use crate::error::{self, CheckpointError, file, foreign, step, unsupported};
 use crate::fence::{self, Registers, Tid};
-use crate::image::{Descriptor, From, IMAGE, Image, KeptArea, PAGES, Thread};
+use crate::image::{Descriptor, From, IMAGE, Image, KeptArea, Layout, PAGES, Thread};
 use crate::maps::{self, Area, Of};
 use crate::script::Script;
-use crate::take::{WRITTEN_BY, boot_id};
+use crate::take::{self, WRITTEN_BY, boot_id};
 use crate::tracee::{self, Memory, run, stopped};
 
 /// A process that was kept.
@@ -19,7 +21,6 @@ use crate::tracee::{self, Memory, run, stopped};
 pub struct Checkpoint {
     dir: PathBuf,
     image: Image,
-    renamed: Option<(Vec<u8>, Vec<u8>)>,
 }
 
 impl Checkpoint {
@@ -39,7 +40,7 @@ impl Checkpoint {
             return Err(foreign("the host was started anew"));
         }
         image.files.iter().try_for_each(|mapped| mapped.check())?;
-        Ok(Self { dir: dir.to_owned(), image, renamed: None })
+        Ok(Self { dir: dir.to_owned(), image })
     }
 
     /// The program that the process ran.
@@ -63,13 +64,6 @@ impl Checkpoint {
         self.image.descriptors.iter().filter_map(|entry| again(entry).transpose()).collect()
     }
 
-    /// What the process list shows of it has `from` replaced by `to`, if they are of one length.
-    pub fn rename(&mut self, from: &str, to: &str) {
-        if from.len() == to.len() {
-            self.renamed = Some((from.into(), to.into()));
-        }
-    }
-
     /// Makes a child that stands still (see [`trace_me`](crate::trace_me)), runs [`Checkpoint::program`] and has all
     /// descriptors the process that was kept; it goes on from where that stood. `apart` is mapped where the file was that was
     /// kept apart. One that was confined is judged by `filters`, of steps of `struct sock_filter`. Call it on the
@@ -88,9 +82,6 @@ impl Checkpoint {
         fence::set_options(pid).map_err(step("trace the process"))?;
         let revival = Revival { image: &self.image, pid, memory: Memory::of(pid)? };
         let (base, started) = revival.begin(&self.dir.join(PAGES), apart, filters)?;
-        if let Some((from, to)) = &self.renamed {
-            revival.rename(from, to)?;
-        }
         revival.go_on(base, &started)
     }
 }
@@ -112,11 +103,13 @@ impl Revival<'_> {
         let areas = maps::areas(self.pid).map_err(step("list the process's memory"))?;
         let base = self.room(&areas);
         self.lend(base)?;
+        let own = take::layout(self.pid, 0)?;
         let mut script = Script::at(base);
-        self.clear(&mut script, &areas)?;
+        self.clear(&mut script, &areas, own.start_stack)?;
         self.map(&mut script, pages, apart)?;
-        self.describe(&mut script);
+        self.describe(&mut script, &own);
         let started = self.run(self.pid, &script)?;
+        self.copy_stack(pages)?;
         let threads = self.image.threads.iter().skip(1).zip(&started);
         for (thread, tid) in threads {
             let mut script = Script::at(base);
@@ -140,14 +133,6 @@ impl Revival<'_> {
             self.memory.write(*address, &tid.to_ne_bytes())?;
         }
         Ok(())
-    }
-
-    fn rename(&self, from: &[u8], to: &[u8]) -> Result<(), CheckpointError> {
-        let layout = &self.image.layout;
-        let mut arguments = vec![0; layout.arg_end.saturating_sub(layout.arg_start) as usize];
-        self.memory.read(layout.arg_start, &mut arguments)?;
-        let found = arguments.windows(from.len()).position(|word| word == from);
-        found.map_or(Ok(()), |at| self.memory.write(layout.arg_start + at as u64, to))
     }
 
     fn go_on(&self, base: u64, started: &[Tid]) -> Result<(), CheckpointError> {
@@ -185,12 +170,14 @@ impl Revival<'_> {
     }
 
     /// Takes away what the child has mapped, and puts the kernel's pages where they were.
-    fn clear(&self, script: &mut Script, areas: &[Area]) -> Result<(), CheckpointError> {
+    /// Its own stack stays, for its arguments and environment, which the process list shows.
+    fn clear(&self, script: &mut Script, areas: &[Area], stack: u64) -> Result<(), CheckpointError> {
         let mut kernel = Vec::new();
         for area in areas {
             match &area.of {
                 Of::Kernel(name) => kernel.push((name.clone(), area.start, area.length())),
                 Of::Vsyscall => {}
+                _ if (area.start..area.end).contains(&stack) => self.check_free(area)?,
                 _ => script.call(libc::SYS_munmap, &[area.start, area.length()]),
             }
         }
@@ -212,13 +199,23 @@ impl Revival<'_> {
         Ok(())
     }
 
+    fn check_free(&self, area: &Area) -> Result<(), CheckpointError> {
+        let meets = |kept: &KeptArea| kept.start < area.end && area.start < kept.start + kept.length;
+        if self.image.areas.iter().any(meets) {
+            return Err(unsupported("it was put where the other was, by chance"));
+        }
+        Ok(())
+    }
+
     fn map(&self, script: &mut Script, pages: &Path, apart: Option<&Path>) -> Result<(), CheckpointError> {
         let free = self.free_descriptor();
         let of = |wanted: fn(&From) -> bool| self.image.areas.iter().filter(move |area| wanted(&area.from));
         for area in of(|from| matches!(from, From::Nothing)) {
             map(script, area, None);
         }
-        self.stack_room(script);
+        for area in of(|from| matches!(from, From::Stack { .. })) {
+            map(script, area, None);
+        }
         let kept = of(|from| matches!(from, From::Kept { .. }));
         map_file(script, free, pages, kept);
         let mut files: Vec<Vec<&KeptArea>> = vec![Vec::new(); self.image.files.len()];
@@ -239,19 +236,19 @@ impl Revival<'_> {
         Ok(())
     }
 
-    /// Room for the first thread's stack to grow into: a mapping of a file does not grow by itself.
-    fn stack_room(&self, script: &mut Script) {
-        // Where the thread stands now may be a stack of the program's own making.
-        let stack = self.image.layout.start_stack;
-        let holds = |area: &&KeptArea| (area.start..area.start + area.length).contains(&stack);
-        let Some(stack) = self.image.areas.iter().find(holds) else { return };
-        let below = self.image.areas.iter().map(|area| area.start + area.length);
-        let below = below.filter(|end| *end <= stack.start).max().unwrap_or_default();
-        let room = stack.start.saturating_sub(below + STACK_GUARD).min(STACK_ROOM);
-        if room > 0 {
-            let (start, length, from) = (stack.start - room, room, From::Nothing);
-            map(script, &KeptArea { start, length, rights: stack.rights, from }, None);
+    /// Copies the first thread's stack to where it was.
+    fn copy_stack(&self, pages: &Path) -> Result<(), CheckpointError> {
+        let file = fs::File::open(pages).map_err(error::file(pages))?;
+        for area in &self.image.areas {
+            let From::Stack { offset } = area.from else { continue };
+            let mut bytes = vec![0; area.length as usize];
+            file.read_exact_at(&mut bytes, offset).map_err(error::file(pages))?;
+            let written = bytes.chunks(PAGE as usize).zip((area.start..).step_by(PAGE as usize));
+            for (page, address) in written.filter(|(page, _)| page.iter().any(|byte| *byte != 0)) {
+                self.memory.write(address, page)?;
+            }
         }
+        Ok(())
     }
 
     /// The lowest number that is free: what is opened gets it.
@@ -261,7 +258,7 @@ impl Revival<'_> {
     }
 
     /// What the kernel knows of a process beside its memory; and its threads.
-    fn describe(&self, script: &mut Script) {
+    fn describe(&self, script: &mut Script, own: &Layout) {
         let layout = &self.image.layout;
         let auxiliary = script.bytes(&self.image.auxiliary);
         let map = script.words(&[
@@ -272,10 +269,10 @@ impl Revival<'_> {
             layout.start_brk,
             layout.brk,
             layout.start_stack,
-            layout.arg_start,
-            layout.arg_end,
-            layout.env_start,
-            layout.env_end,
+            own.arg_start,
+            own.arg_end,
+            own.env_start,
+            own.env_end,
             auxiliary,
             // How long that is, and no other program: two halves of a word.
             self.image.auxiliary.len() as u64 | u64::from(u32::MAX) << 32,
@@ -304,10 +301,6 @@ impl Revival<'_> {
         tracee::call(self.pid, at, libc::SYS_munmap, [base, Script::LENGTH, 0, 0, 0, 0]).map(drop)
     }
 }
-
-/// As much as programs are given by custom, and what is left free below.
-const STACK_ROOM: u64 = 8 << 20;
-const STACK_GUARD: u64 = 1 << 20;
 
 const PR_SET_MM: u64 = 35;
 const PR_SET_MM_MAP: u64 = 14;
@@ -338,10 +331,14 @@ fn map_file<'a>(
 
 fn map(script: &mut Script, area: &KeptArea, descriptor: Option<u64>) {
     let offset = match &area.from {
-        From::Nothing => 0,
+        From::Nothing | From::Stack { .. } => 0,
         From::Kept { offset } | From::File { offset, .. } | From::Apart { offset } => *offset,
     };
-    let kind = if descriptor.is_some() { 0 } else { libc::MAP_ANONYMOUS };
+    let kind = match (&area.from, descriptor) {
+        (From::Stack { .. }, _) => libc::MAP_ANONYMOUS | libc::MAP_GROWSDOWN | libc::MAP_STACK,
+        (_, None) => libc::MAP_ANONYMOUS,
+        (_, Some(_)) => 0,
+    };
     let flags = libc::MAP_PRIVATE | libc::MAP_FIXED_NOREPLACE | libc::MAP_NORESERVE | kind;
     let (start, length, rights) = (area.start, area.length, area.rights.protection());
     script

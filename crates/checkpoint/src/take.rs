@@ -42,9 +42,11 @@ pub fn take(pid: u32, wanted: Wanted<'_>) -> Result<(), CheckpointError> {
     let areas = maps::areas(pid).map_err(step("list the process's memory"))?;
     let descriptors = descriptors::list(pid, wanted.given)?;
     let tids: Vec<Tid> = threads.iter().map(|(tid, _)| *tid).collect();
+    // Before memory is read: where the first thread's stack lies.
+    let start_stack = layout(pid, 0)?.start_stack;
     let mut keeping = Keeping::new(pid, &memory, wanted, &tids)?;
     for area in &areas {
-        keeping.area(area)?;
+        keeping.area(area, start_stack)?;
     }
     let owners = keeping.owners()?;
     let Keeping { pages, files, kept, end, .. } = keeping;
@@ -188,7 +190,7 @@ fn field(status: &str, name: &str) -> u64 {
     u64::from_str_radix(text.trim(), 16).unwrap_or_default()
 }
 
-fn layout(pid: Tid, brk: u64) -> Result<Layout, CheckpointError> {
+pub(crate) fn layout(pid: Tid, brk: u64) -> Result<Layout, CheckpointError> {
     let path = PathBuf::from(format!("/proc/{pid}/stat"));
     let text = fs::read_to_string(&path).map_err(file(&path))?;
     // The name, in parentheses, may have anything in it; the field after it is the third.
@@ -265,7 +267,7 @@ impl<'a> Keeping<'a> {
         })
     }
 
-    fn area(&mut self, area: &Area) -> Result<(), CheckpointError> {
+    fn area(&mut self, area: &Area, start_stack: u64) -> Result<(), CheckpointError> {
         let from = match &area.of {
             Of::Kernel(_) | Of::Vsyscall => return Ok(()),
             _ if area.shared => {
@@ -275,6 +277,10 @@ impl<'a> Keeping<'a> {
             Of::Nothing => self.nothing(area)?,
             Of::File(path) if self.apart == Some(path) => From::Apart { offset: area.offset },
             Of::File(path) => self.file(area, path)?,
+        };
+        let from = match from {
+            From::Kept { offset } if (area.start..area.end).contains(&start_stack) => From::Stack { offset },
+            from => from,
         };
         self.kept.push(KeptArea { start: area.start, length: area.length(), rights: area.rights, from });
         Ok(())

@@ -271,11 +271,12 @@ async fn copy(engine: &Engine, wanted: Wanted<'_>, snapshot: Snapshot) -> Result
     snapshot::judge(&snapshot.manifest.requires, &here)?;
     snapshot::verify(&store, &snapshot)?;
     let memory = snapshot::flat(&store, &snapshot)?;
-    working_set::read_ahead(&store, &snapshot, &memory);
     let Wanted { driver, spec, .. } = wanted;
     let work = Work::like(&snapshot, spec);
     let begins = stencil::Wanted { driver, snapshot: &snapshot, memory: &memory, spec };
     let stencil = stencil::of(&store, begins, work).await;
+    let mapped = stencil.as_ref().map_or(&memory, |stencil| &stencil.process.memory);
+    working_set::read_ahead(&store, &snapshot, mapped);
     let (mut instance, besides) = begin(wanted, &snapshot, memory, stencil).await?;
     snapshot::judge_version(&snapshot.manifest.requires, &instance.version().await?)?;
     instance.resume().await?;

@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use mimeo_agent_protocol::link::LinkError;
 use mimeo_pager::{Capture, PAGE, PagerError, Pages, lay};
-use mimeo_vmm::{Driver, Instance, KeptProcess, LaunchSpec, RestoreError, SavedMachine};
+use mimeo_vmm::{CheckpointError, Driver, Instance, KeptProcess, LaunchSpec, RestoreError, SavedMachine};
 use rustix::fs::{FlockOperation, flock};
 use tokio::io::copy_bidirectional;
 use tokio::net::UnixStream;
@@ -66,6 +66,11 @@ impl Stencil {
             return Err(error);
         }
         let why = chain(&error);
+        if matches!(error, RestoreError::Process(CheckpointError::Ended)) {
+            // Somebody ended it, which says nothing of the next.
+            tracing::warn!(component = "stencil", error = why, "begins without");
+            return Ok(());
+        }
         tracing::warn!(component = "stencil", dir = %self.dir.display(), error = why, "given up");
         // Where this cannot be written, those after it try again.
         fs::write(self.dir.join(NONE), why).ok();

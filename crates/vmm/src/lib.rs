@@ -11,6 +11,8 @@ pub mod fake;
 pub mod qemu;
 mod spawn;
 
+pub use mimeo_checkpoint::CheckpointError;
+
 pub use driver::{
     Accelerator, Capabilities, Disk, DiskFormat, Driver, Forward, ForwardProtocol, GuestMemory, Instance,
     KeptProcess, LaunchError, LaunchSpec, MemoryPiece, OperationError, RestoreError, SavedMachine,

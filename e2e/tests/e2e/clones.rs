@@ -171,13 +171,14 @@ fn a_copy_that_is_killed_while_it_loads_is_told_and_leaves_nothing() {
         std::thread::sleep(Duration::from_millis(millis));
         kill_process(Pid::from_raw(one).expect("a process id"), Signal::KILL).ok();
         let outcome = Outcome::of(run);
+        let told = format!("{outcome:#?}");
         // It may have been ready before.
         if outcome.code != 0 {
             assert_eq!(outcome.stdout.lines().count(), 2, "{outcome:#?}");
             outcome.code(125).told("it was killed");
         }
         let left = world.mimeo(["ps", "-q"]).stdout.lines().count();
-        assert_eq!(left, 3, "after {millis} ms");
+        assert_eq!(left, 3, "after {millis} ms: {told}");
         for copy in ["copy-1", "copy-2", "copy-3"] {
             world.mimeo(["rm", "-f", copy]);
         }

@@ -131,7 +131,7 @@ fn what_a_killed_maker_leaves_is_swept() {
     }
     making.wait().expect("ends");
     until("it is swept", || {
-        world.mimeo(["ps"]).ok();
+        world.mimeo(["ps"]).code(0);
         (!draft()).then_some(())
     });
     world.copies(&["kept", "--name", "copy"]);

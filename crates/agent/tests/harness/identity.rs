@@ -31,6 +31,7 @@ pub fn identity() -> Identity {
         env: BTreeMap::from([("TOKEN".to_owned(), "the copy's own".to_owned())]),
         signal: None,
         thaw: true,
+        rehearsal: false,
     }
 }
 

@@ -34,8 +34,9 @@ impl Planned {
         let spec = self.launch_spec(engine)?;
         let store = engine.snapshots();
         let memory = snapshot::flat(&store, &self.snapshot)?;
-        working_set::read_ahead(&store, &self.snapshot, &memory);
         let stencil = self.stencil(&store, &spec, &memory).await;
+        let mapped = stencil.as_ref().map_or(&memory, |stencil| &stencil.process.memory);
+        working_set::read_ahead(&store, &self.snapshot, mapped);
         self.clock.lap("memory");
         disk(&self.snapshot, &self.claim.dir, self.claim.record.spec.disk_bytes)?;
         self.clock.lap("disk");

@@ -33,8 +33,6 @@ pub(super) struct QemuInstance {
     link: Option<UnixStream>,
     qmp: Qmp,
     backing: Backing,
-    /// The machine's.
-    name: String,
     /// Of its disks, in their order.
     disks: Vec<PathBuf>,
     exit: Option<VmExit>,
@@ -51,9 +49,8 @@ impl QemuInstance {
         let stderr = child.stderr.take();
         // A child that has not been waited for has an id.
         let pid = child.id().unwrap_or_default();
-        let name = spec.name.clone();
         let disks = spec.disks.iter().map(|disk| disk.path.clone()).collect();
-        Self { child, pid, stderr, said: Vec::new(), link: Some(link), qmp, backing, name, disks, exit: None }
+        Self { child, pid, stderr, said: Vec::new(), link: Some(link), qmp, backing, disks, exit: None }
     }
 
     /// Joins its card to a network.
@@ -165,7 +162,7 @@ impl Instance for QemuInstance {
                 what: "keep the process of a machine that was booted",
             });
         };
-        let kept = Kept { name: self.name.clone(), memory: memory.clone(), disks: self.disks.clone() };
+        let kept = Kept { memory: memory.clone(), disks: self.disks.clone() };
         keep::keep(self.pid, kept, dir).await
     }
 

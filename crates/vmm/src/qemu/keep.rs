@@ -11,8 +11,6 @@ use crate::OperationError;
 /// What is known of a process that was kept, beside the process itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Kept {
-    /// The machine's name.
-    pub(super) name: String,
     /// The file that its guest's memory was.
     pub(super) memory: PathBuf,
     /// The files that its disks were, in their order.

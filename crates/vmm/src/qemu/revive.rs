@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use mimeo_checkpoint::{Checkpoint, CheckpointError};
 
-use super::arguments::directory;
+use super::arguments::{From, arguments, directory};
 use super::confine;
 use super::instance::QemuInstance;
 use super::keep::{KEPT, Kept};
@@ -16,11 +16,12 @@ use crate::{KeptProcess, LaunchSpec, OperationError, RestoreError};
 /// Starts a process as the one that was kept, with this machine's disks,
 /// channels and network in the place of that one's.
 pub(super) async fn revive(spec: &LaunchSpec, kept: &KeptProcess) -> Result<QemuInstance, RestoreError> {
-    let mut checkpoint = Checkpoint::open(&kept.dir)?;
+    let checkpoint = Checkpoint::open(&kept.dir)?;
     let before = read(&kept.dir)?;
-    checkpoint.rename(&before.name, &spec.name);
     let given = checkpoint.descriptors(|path| place(path, &before, spec, &kept.memory))?;
     let mut command = std::process::Command::new(checkpoint.program());
+    // For who looks at the list of processes: the program does not read them.
+    command.args(arguments(spec, From::Saved(&kept.memory)));
     mimeo_checkpoint::trace_me(&mut command);
     let Started { child, link, qmp } = start(command, spec, given)?;
     let pid = child.id().ok_or(OperationError::Gone)?;

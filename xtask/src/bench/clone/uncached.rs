@@ -2,7 +2,7 @@
 //! there, and with the pages that are needed first read ahead.
 
 use std::fs::{self, File};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -72,14 +72,16 @@ impl WorkingSet {
 
 /// Has the kernel drop the pages of all memory that copies map.
 fn forget_memory(site: &Site<'_>) -> Result<()> {
-    let laid_out = site.home().join("memory");
-    for boot in fs::read_dir(&laid_out).with_context(|| laid_out.display().to_string())? {
-        for file in fs::read_dir(boot?.path())? {
-            let file = File::open(file?.path())?;
-            // What is not written yet cannot be dropped.
-            syncfs(&file)?;
-            fadvise(&file, 0, None, Advice::DontNeed)?;
-        }
+    ["memory", "stencils"].into_iter().try_for_each(|dir| forget(&site.home().join(dir)))
+}
+
+fn forget(path: &Path) -> Result<()> {
+    if path.is_dir() {
+        let entries = fs::read_dir(path).with_context(|| path.display().to_string())?;
+        return entries.into_iter().try_for_each(|entry| forget(&entry?.path()));
     }
-    Ok(())
+    let file = File::open(path)?;
+    // What is not written yet cannot be dropped.
+    syncfs(&file)?;
+    Ok(fadvise(&file, 0, None, Advice::DontNeed)?)
 }

@@ -1,0 +1,275 @@
+//! A process to keep: this program once more, with threads, locks and files, told over a socket what to do.
+#![expect(
+    unsafe_code,
+    reason = "locks of the C library, descriptors by number and signals have no safe form"
+)]
+
+use std::cell::UnsafeCell;
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::os::fd::{FromRawFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use mimeo_checkpoint::{Checkpoint, CheckpointError, trace_me};
+
+/// The descriptor that it hears and answers on.
+pub(crate) const SOCKET: i32 = 3;
+/// The file that it has open.
+pub(crate) const FILE: &str = "file";
+
+const VARIABLE: &str = "MIMEO_CHECKPOINT_TEST_CHILD";
+const TEST: &str = "child::is_told_what_to_do";
+/// How long an answer may take.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The process, and our end of its socket.
+pub(crate) struct Child {
+    process: std::process::Child,
+    socket: BufReader<UnixStream>,
+}
+
+impl Child {
+    /// A new one, with a file in `place`.
+    pub(crate) fn start(place: &Path) -> Self {
+        fs::write(place.join(FILE), "what stands in the file").unwrap();
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.args(["--exact", TEST, "--ignored", "--nocapture"]).env(VARIABLE, place.join(FILE));
+        let mut child = Self::spawn(command, Vec::new());
+        assert_eq!(child.ask("hello"), "hello");
+        child
+    }
+
+    /// One that begins as the one that was kept.
+    pub(crate) fn revive(dir: &Path, place: &Path) -> Self {
+        Self::revive_in(dir, place, place)
+    }
+
+    /// The same, with what was in `before` in another place.
+    pub(crate) fn revive_in(dir: &Path, before: &Path, place: &Path) -> Self {
+        let (child, revived) = Self::try_revive(dir, before, place, &[]);
+        revived.unwrap();
+        child
+    }
+
+    pub(crate) fn try_revive(
+        dir: &Path,
+        before: &Path,
+        place: &Path,
+        filters: &[Vec<u64>],
+    ) -> (Self, Result<(), CheckpointError>) {
+        let kept = Checkpoint::open(dir).unwrap();
+        let moved = |path: &Path| path.strip_prefix(before).map_or(path.to_owned(), |rest| place.join(rest));
+        let given = kept.descriptors(moved).unwrap();
+        let mut command = Command::new(kept.program());
+        trace_me(&mut command);
+        let child = Self::spawn(command, given);
+        let revived = kept.revive(child.pid(), None, filters);
+        (child, revived)
+    }
+
+    fn spawn(mut command: Command, mut given: Vec<(i32, OwnedFd)>) -> Self {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        given.push((SOCKET, theirs.into()));
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let numbers: Vec<(i32, i32)> =
+            given.iter().map(|(number, file)| (*number, std::os::fd::AsRawFd::as_raw_fd(file))).collect();
+        // SAFETY: the closure makes system calls only; the descriptors that it takes are open until the fork is done.
+        unsafe {
+            command.pre_exec(move || {
+                // Away from the numbers that are wanted, then to them.
+                let mut away = [(0, 0); 32];
+                for (slot, (number, file)) in away.iter_mut().zip(&numbers) {
+                    *slot = (*number, libc::fcntl(*file, libc::F_DUPFD_CLOEXEC, 512));
+                }
+                libc::syscall(libc::SYS_close_range, 3, 511, 0);
+                for (number, file) in &away[..numbers.len()] {
+                    libc::dup2(*file, *number);
+                }
+                Ok(())
+            });
+        }
+        let process = command.spawn().unwrap();
+        ours.set_read_timeout(Some(PATIENCE)).unwrap();
+        Self { process, socket: BufReader::new(ours) }
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// Has it do something, and gives what it says.
+    pub(crate) fn ask(&mut self, order: &str) -> String {
+        writeln!(self.socket.get_ref(), "{order}").unwrap();
+        let mut answer = String::new();
+        assert_ne!(self.socket.read_line(&mut answer).unwrap(), 0, "the child has ended");
+        answer.trim_end().to_owned()
+    }
+
+    pub(crate) fn kill(&mut self) {
+        self.process.kill().ok();
+        self.process.wait().unwrap();
+    }
+
+    /// Sees its end.
+    pub(crate) fn ended(&mut self) {
+        self.process.wait().unwrap();
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        self.process.kill().ok();
+        self.process.wait().ok();
+    }
+}
+
+/// A lock of the C library that knows its holder.
+struct Lock(UnsafeCell<libc::pthread_mutex_t>);
+
+// SAFETY: it is only ever used by the C library's calls, which are made for more threads than one.
+unsafe impl Sync for Lock {}
+
+static LOCK: Lock = Lock(UnsafeCell::new(libc::PTHREAD_ERRORCHECK_MUTEX_INITIALIZER_NP));
+static HANDLED: AtomicBool = AtomicBool::new(false);
+
+extern "C" fn handle(_: libc::c_int) {
+    HANDLED.store(true, Ordering::SeqCst);
+}
+
+/// What the process holds.
+struct Held {
+    count: u64,
+    note: String,
+    beats: Arc<AtomicU64>,
+    events: OwnedFd,
+    third: f64,
+    file: fs::File,
+}
+
+#[test]
+#[ignore = "it is the other process of other tests"]
+fn is_told_what_to_do() {
+    let Some(path) = std::env::var_os(VARIABLE) else { return };
+    let beats = Arc::new(AtomicU64::new(0));
+    for _ in 0..2 {
+        let beats = beats.clone();
+        std::thread::spawn(move || {
+            loop {
+                beats.fetch_add(1, Ordering::SeqCst);
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        });
+    }
+    let handler: extern "C" fn(libc::c_int) = handle;
+    // SAFETY: the handler stores one value, which a handler may.
+    unsafe { libc::signal(libc::SIGUSR1, handler as usize) };
+    let events = rustix::event::eventfd(7, rustix::event::EventfdFlags::NONBLOCK).unwrap();
+    let file = fs::File::open(path).unwrap();
+    let mut held = Held { count: 0, note: String::new(), beats, events, third: 1.0, file };
+    // SAFETY: whoever started this process gave it this descriptor.
+    let socket = UnixStream::from(unsafe { OwnedFd::from_raw_fd(SOCKET) });
+    for line in BufReader::new(&socket).lines() {
+        let answer = obey(&line.unwrap(), &mut held);
+        writeln!(&socket, "{answer}").unwrap();
+    }
+}
+
+fn obey(order: &str, held: &mut Held) -> String {
+    match order.split_once(' ').unwrap_or((order, "")) {
+        ("hello", _) => order.to_owned(),
+        ("count", _) => {
+            held.count += 1;
+            held.count.to_string()
+        }
+        ("note", note) => {
+            held.note = note.to_owned();
+            held.third = 1.0 / 3.0;
+            "noted".to_owned()
+        }
+        ("recall", _) => held.note.clone(),
+        // SAFETY: the lock lives as long as the process.
+        ("lock", _) => unsafe { libc::pthread_mutex_lock(LOCK.0.get()) }.to_string(),
+        // SAFETY: as above.
+        ("unlock", _) => unsafe { libc::pthread_mutex_unlock(LOCK.0.get()) }.to_string(),
+        ("beats", _) => beats(&held.beats),
+        ("thread", "parent") => std::thread::spawn(parent).join().unwrap(),
+        ("thread", _) => std::thread::spawn(|| "joined".to_owned()).join().unwrap(),
+        ("grow", _) => vec![1u8; 64 << 20].iter().map(|byte| usize::from(*byte)).sum::<usize>().to_string(),
+        ("deep", _) => deep(64).to_string(),
+        ("float", _) => (held.third.max(1.0) / 3.0).to_string(),
+        ("events", _) => {
+            let mut bytes = [0; 8];
+            rustix::io::read(&held.events, &mut bytes).unwrap();
+            u64::from_ne_bytes(bytes).to_string()
+        }
+        ("file", _) => {
+            let mut bytes = vec![0; 64];
+            let got = std::os::unix::fs::FileExt::read_at(&held.file, &mut bytes, 0).unwrap();
+            String::from_utf8(bytes[..got].to_vec()).unwrap()
+        }
+        ("signal", _) => {
+            rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::USR1).unwrap();
+            until(|| HANDLED.load(Ordering::SeqCst));
+            "handled".to_owned()
+        }
+        ("parent", _) => parent(),
+        ("pipe", _) => {
+            std::mem::forget(rustix::pipe::pipe().unwrap());
+            "done".to_owned()
+        }
+        ("share", _) => {
+            let rights = rustix::mm::ProtFlags::READ | rustix::mm::ProtFlags::WRITE;
+            let flags = rustix::mm::MapFlags::SHARED;
+            // SAFETY: a new mapping at an address of the kernel's choice.
+            unsafe { rustix::mm::mmap_anonymous(std::ptr::null_mut(), 4096, rights, flags) }.unwrap();
+            "done".to_owned()
+        }
+        ("confine", _) => confine(),
+        (other, _) => panic!("{other} is no order"),
+    }
+}
+
+fn beats(beats: &AtomicU64) -> String {
+    let before = beats.load(Ordering::SeqCst);
+    until(|| beats.load(Ordering::SeqCst) > before + 5);
+    "they go on".to_owned()
+}
+
+fn until(happened: impl Fn() -> bool) {
+    let end = Instant::now() + PATIENCE;
+    while !happened() {
+        assert!(Instant::now() < end, "it never happens");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// Uses 4 KiB of stack for each step down.
+fn deep(steps: u64) -> u64 {
+    let room = std::hint::black_box([1u8; 4096]);
+    let here: u64 = room.iter().map(|byte| u64::from(*byte)).sum();
+    if steps > 1 { here + deep(steps - 1) } else { here }
+}
+
+fn parent() -> String {
+    // SAFETY: takes nothing.
+    unsafe { libc::syscall(libc::SYS_getppid) }.to_string()
+}
+
+/// A filter that lets everything pass: the process counts as confined.
+fn confine() -> String {
+    let step = libc::sock_filter { code: 0x06, jt: 0, jf: 0, k: libc::SECCOMP_RET_ALLOW };
+    let program = libc::sock_fprog { len: 1, filter: (&raw const step).cast_mut() };
+    // SAFETY: the program and its step outlive the calls.
+    let set = unsafe {
+        libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+        let all = libc::SECCOMP_FILTER_FLAG_TSYNC;
+        libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, all, &raw const program)
+    };
+    if set == 0 { "done" } else { "refused" }.to_owned()
+}
