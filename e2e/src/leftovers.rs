@@ -48,7 +48,7 @@ pub(crate) fn files(home: &Path, run: &Path) -> Vec<PathBuf> {
         boots
             .iter()
             .flat_map(|boot| entries(boot))
-            .filter(|stencil| name(stencil) != ".making" && !is_kept(stencil)),
+            .filter(|stencil| !is_kept(&snapshots.join(name(stencil).trim_start_matches(".making-")))),
     );
     left.extend(entries(&home.join("working-sets")).into_iter().filter(|note| !is_kept(note)));
     left.extend(entries(&run.join("verified")).into_iter().filter(|note| !is_kept(note)));

@@ -89,5 +89,8 @@ fn copy(from: &Path, to: &Path) {
 /// A lock that two worlds shared would let one wait for the other.
 fn is_lock(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    name.ends_with(".lock") || name == ".lock" || name == ".making" || name.starts_with(".building-")
+    name.ends_with(".lock")
+        || name == ".lock"
+        || name.starts_with(".making-")
+        || name.starts_with(".building-")
 }

@@ -101,6 +101,13 @@ pub(crate) fn become_another(interface: Option<&Interface>) -> Result<bool, Syst
     Ok(true)
 }
 
+/// Takes away what `up` gave the card, which stays up.
+pub(crate) fn forget() -> Result<(), SystemError> {
+    let Some(index) = only_card()? else { return Ok(()) };
+    let kernel = Kernel::open(None).context("open a netlink socket")?;
+    remove(&kernel, &addresses_of(&kernel, index)?, &[])
+}
+
 /// Takes away all addresses but the wanted. The last of its family takes the card's routes with it.
 fn remove(kernel: &Kernel, old: &[Assigned], wanted: &[Assigned]) -> Result<(), SystemError> {
     for Assigned { index, address, prefix } in old.iter().filter(|address| !wanted.contains(address)) {

@@ -13,6 +13,7 @@ use crate::inside::blocking;
 use crate::machine::{Machine, State};
 use crate::rootfs::{IMAGE, ROOT, WRITABLE};
 use crate::shutdown::unmount_below;
+use crate::{network, told};
 
 /// How long the kernel may take to let go of what an ended process had mounted.
 const DEADLINE: Duration = Duration::from_secs(5);
@@ -28,7 +29,13 @@ pub(crate) async fn act(machine: &Arc<Machine>) -> Result<Reply, Failure> {
     machine.enter(State::Booted);
     // Its namespaces hold the disks.
     drop(container);
-    blocking(|| Ok([ROOT, WRITABLE, IMAGE].into_iter().try_for_each(unmount)?)).await?;
+    blocking(|| {
+        [ROOT, WRITABLE, IMAGE].into_iter().try_for_each(unmount)?;
+        network::forget()?;
+        told::forget();
+        Ok(rustix::system::sethostname(b"").context("take the host name away")?)
+    })
+    .await?;
     machine.set_hostname("");
     Ok(Reply::Done)
 }

@@ -34,6 +34,14 @@ pub(crate) fn bind(root: &Root) -> Result<(), SystemError> {
         .context(format!("restrict {TARGET}"))
 }
 
+/// Takes away all that was told.
+pub(crate) fn forget() {
+    for name in ["generation", "env"] {
+        // What was never told is not there.
+        std::fs::remove_file(format!("{DIRECTORY}/{name}")).ok();
+    }
+}
+
 /// Which copy this is: a UUID.
 pub(crate) fn generation(uuid: &str) -> Result<(), Failure> {
     if !is_uuid(uuid) {

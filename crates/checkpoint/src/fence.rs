@@ -111,6 +111,11 @@ pub(crate) fn go_on(tid: Tid) -> io::Result<()> {
     plain(libc::PTRACE_CONT, tid, 0)
 }
 
+/// Lets a thread go on, with a signal.
+pub(crate) fn go_on_with(tid: Tid, signal: i32) -> io::Result<()> {
+    plain(libc::PTRACE_CONT, tid, signal as usize)
+}
+
 /// Lets a thread do one instruction.
 pub(crate) fn step(tid: Tid) -> io::Result<()> {
     plain(libc::PTRACE_SINGLESTEP, tid, 0)

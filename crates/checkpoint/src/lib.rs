@@ -15,7 +15,7 @@
 //! use mimeo_checkpoint::{Checkpoint, Wanted, take, trace_me};
 //!
 //! // The process stands still from here on, and is of no use any more.
-//! take(pid, Wanted { given: &[0, 1, 2], apart: None, dir: Path::new("kept") })?;
+//! take(pid, Wanted { given: &[0, 1, 2], apart: None, dir: Path::new("kept") }, || Ok(()))?;
 //!
 //! let kept = Checkpoint::open(Path::new("kept"))?;
 //! let mut command = std::process::Command::new(kept.program());

@@ -80,9 +80,13 @@ impl Checkpoint {
         let pid = Tid::try_from(child).map_err(|_| CheckpointError::Ended)?;
         stopped(pid)?;
         fence::set_options(pid).map_err(step("trace the process"))?;
-        let revival = Revival { image: &self.image, pid, memory: Memory::of(pid)? };
-        let (base, started) = revival.begin(&self.dir.join(PAGES), apart, filters)?;
-        revival.go_on(base, &started)
+        let mut revival = Revival { image: &self.image, pid, memory: Memory::of(pid)?, started: Vec::new() };
+        let revived =
+            revival.begin(&self.dir.join(PAGES), apart, filters).and_then(|base| revival.go_on(base));
+        if revived.is_err() {
+            revival.end();
+        }
+        revived
     }
 }
 
@@ -90,16 +94,18 @@ struct Revival<'a> {
     image: &'a Image,
     pid: Tid,
     memory: Memory,
+    /// Its threads but the first.
+    started: Vec<Tid>,
 }
 
 impl Revival<'_> {
-    /// Makes it what was kept, but for the registers; gives the memory that was lent to it, and its threads.
+    /// Makes it what was kept, but for the registers; gives the memory that was lent to it.
     fn begin(
-        &self,
+        &mut self,
         pages: &Path,
         apart: Option<&Path>,
         filters: &[Vec<u64>],
-    ) -> Result<(u64, Vec<Tid>), CheckpointError> {
+    ) -> Result<u64, CheckpointError> {
         let areas = maps::areas(self.pid).map_err(step("list the process's memory"))?;
         let base = self.room(&areas);
         self.lend(base)?;
@@ -108,26 +114,25 @@ impl Revival<'_> {
         self.clear(&mut script, &areas, own.start_stack)?;
         self.map(&mut script, pages, apart)?;
         self.describe(&mut script, &own);
-        let started = self.run(self.pid, &script)?;
+        self.run(self.pid, &script)?;
         self.copy_stack(pages)?;
-        let threads = self.image.threads.iter().skip(1).zip(&started);
-        for (thread, tid) in threads {
+        for (thread, tid) in self.image.threads.iter().skip(1).zip(self.started.clone()) {
             let mut script = Script::at(base);
             register(&mut script, thread);
-            self.run(*tid, &script)?;
+            self.run(tid, &script)?;
         }
-        self.own(&started)?;
+        self.own()?;
         if self.image.confined {
             let mut script = Script::at(base);
             confine(&mut script, filters);
             self.run(self.pid, &script)?;
         }
-        Ok((base, started))
+        Ok(base)
     }
 
     /// Writes the new ids of threads into the locks that they hold.
-    fn own(&self, started: &[Tid]) -> Result<(), CheckpointError> {
-        let tids: Vec<&Tid> = std::iter::once(&self.pid).chain(started).collect();
+    fn own(&self) -> Result<(), CheckpointError> {
+        let tids: Vec<&Tid> = std::iter::once(&self.pid).chain(&self.started).collect();
         for (address, thread) in &self.image.owners {
             let tid = tids.get(*thread).ok_or_else(|| foreign("it is damaged"))?;
             self.memory.write(*address, &tid.to_ne_bytes())?;
@@ -135,9 +140,19 @@ impl Revival<'_> {
         Ok(())
     }
 
-    fn go_on(&self, base: u64, started: &[Tid]) -> Result<(), CheckpointError> {
+    /// Ends it, so that its parent sees that: threads that are traced are seen to end by who traces them.
+    fn end(&self) {
+        if let Some(pid) = rustix::process::Pid::from_raw(self.pid) {
+            rustix::process::kill_process(pid, rustix::process::Signal::KILL).ok();
+        }
+        for tid in &self.started {
+            while matches!(fence::wait(*tid), Ok(fence::Waited::Stopped { .. })) {}
+        }
+    }
+
+    fn go_on(&self, base: u64) -> Result<(), CheckpointError> {
         self.take_back(base)?;
-        let tids = std::iter::once(&self.pid).chain(started);
+        let tids = std::iter::once(&self.pid).chain(&self.started);
         for (thread, tid) in self.image.threads.iter().zip(tids.clone()) {
             let set = set(*tid, thread);
             set.map_err(step("set a thread's state"))?;
@@ -164,9 +179,9 @@ impl Revival<'_> {
         tracee::call(self.pid, at, libc::SYS_mmap, arguments).map(drop)
     }
 
-    fn run(&self, tid: Tid, script: &Script) -> Result<Vec<Tid>, CheckpointError> {
+    fn run(&mut self, tid: Tid, script: &Script) -> Result<(), CheckpointError> {
         self.memory.write(script.code(), &script.to_bytes()?)?;
-        run(tid, &self.memory, script)
+        run(tid, &self.memory, script, &mut self.started)
     }
 
     /// Takes away what the child has mapped, and puts the kernel's pages where they were.
@@ -347,6 +362,8 @@ fn map(script: &mut Script, area: &KeptArea, descriptor: Option<u64>) {
 
 /// What a thread tells the kernel of itself.
 fn register(script: &mut Script, thread: &Thread) {
+    // As exact as a monitor asks for; by custom timers may be 50 microseconds late.
+    script.call(libc::SYS_prctl, &[libc::PR_SET_TIMERSLACK as u64, 1, 0, 0, 0]);
     let (head, length) = thread.robust_list;
     if head != 0 {
         script.call(libc::SYS_set_robust_list, &[head, length]);

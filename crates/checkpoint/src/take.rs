@@ -25,18 +25,24 @@ pub struct Wanted<'a> {
 
 /// Bytes that are looked at together.
 const PIECE: usize = 1 << 20;
-/// A piece of memory that grows finds zeros behind the last that is kept.
-const TAIL: u64 = 1 << 30;
+/// A piece of memory that grows finds zeros behind it, not what was behind another.
+const GAP: u64 = 64 << 20;
 
-/// Writes a process to a directory, and ends it, whether that succeeded or not. The caller must be its parent, and
+/// Writes a process to a directory, and ends it, whether that succeeded or not. `meanwhile` is called while it stands still.
+/// The caller must be its parent, and
 /// sees its end as any child's.
 ///
 /// # Errors
 /// When it has something that cannot be kept, may not be traced, or a file cannot be written.
-pub fn take(pid: u32, wanted: Wanted<'_>) -> Result<(), CheckpointError> {
+pub fn take(
+    pid: u32,
+    wanted: Wanted<'_>,
+    meanwhile: impl FnOnce() -> io::Result<()>,
+) -> Result<(), CheckpointError> {
     let pid = Tid::try_from(pid).map_err(|_| CheckpointError::Ended)?;
-    let mut stopped = Stopped { pid, threads: Vec::new() };
+    let mut stopped = Stopped { pid, threads: Vec::new(), traced: Vec::new(), gone: Vec::new() };
     stopped.stop()?;
+    meanwhile().map_err(step("keep what the caller keeps of the process"))?;
     let threads = &stopped.threads;
     let memory = Memory::of(pid)?;
     let areas = maps::areas(pid).map_err(step("list the process's memory"))?;
@@ -50,7 +56,7 @@ pub fn take(pid: u32, wanted: Wanted<'_>) -> Result<(), CheckpointError> {
     }
     let owners = keeping.owners()?;
     let Keeping { pages, files, kept, end, .. } = keeping;
-    pages.set_len(end + TAIL).map_err(file(&wanted.dir.join(PAGES)))?;
+    pages.set_len(end + GAP).map_err(file(&wanted.dir.join(PAGES)))?;
     let status = status(pid)?;
     // From here on the stack is written to, which has been kept.
     let at = tracee::syscall_instruction(pid, &memory)?;
@@ -91,26 +97,56 @@ pub(crate) fn boot_id() -> Result<String, CheckpointError> {
 struct Stopped {
     pid: Tid,
     threads: Vec<(Tid, Thread)>,
+    /// All that are traced, whether their state is known or not.
+    traced: Vec<Tid>,
+    /// Those that ended before they stood still.
+    gone: Vec<Tid>,
 }
 
 impl Stopped {
     fn stop(&mut self) -> Result<(), CheckpointError> {
         // A thread may start another until it stands still itself.
         loop {
-            let is_known = |tid: &Tid| self.threads.iter().any(|(known, _)| known == tid);
+            let is_known =
+                |tid: &Tid| self.gone.contains(tid) || self.threads.iter().any(|(known, _)| known == tid);
             let new: Vec<Tid> = tids(self.pid)?.into_iter().filter(|tid| !is_known(tid)).collect();
             if new.is_empty() {
                 return Ok(());
             }
             for tid in new {
-                fence::seize(tid).map_err(step("trace the process"))?;
-                fence::interrupt(tid).map_err(step("stop the process"))?;
-                stopped(tid)?;
-                self.threads.push((tid, thread(tid).map_err(step("read a thread's state"))?));
+                match self.stop_one(tid) {
+                    // A thread may end at any time; the process's own is the process.
+                    Err(CheckpointError::Ended) if tid != self.pid => self.gone.push(tid),
+                    result => result?,
+                }
             }
         }
     }
 }
+
+impl Stopped {
+    fn stop_one(&mut self, tid: Tid) -> Result<(), CheckpointError> {
+        match fence::seize(tid) {
+            Err(error) if error.raw_os_error() == Some(libc::ESRCH) => return Err(CheckpointError::Ended),
+            result => result.map_err(step("trace the process"))?,
+        }
+        self.traced.push(tid);
+        fence::interrupt(tid).map_err(step("stop the process"))?;
+        // What it stops for before is a signal on its way, which it is to have.
+        loop {
+            match stopped(tid)? {
+                (_, PTRACE_EVENT_STOP) => break,
+                (signal, 0) => fence::go_on_with(tid, signal).map_err(step("let the process go on"))?,
+                _ => fence::go_on(tid).map_err(step("let the process go on"))?,
+            }
+        }
+        self.threads.push((tid, thread(tid).map_err(step("read a thread's state"))?));
+        Ok(())
+    }
+}
+
+/// What ptrace says of a stop that it was asked for; libc has no name for it.
+const PTRACE_EVENT_STOP: i32 = 128;
 
 impl Drop for Stopped {
     fn drop(&mut self) {
@@ -120,7 +156,7 @@ impl Drop for Stopped {
         }
         // Its parent learns of its end when all threads have been seen to end by
         // who traces them; the process's own is the parent's to see.
-        for (tid, _) in self.threads.iter().filter(|(tid, _)| *tid != self.pid) {
+        for tid in self.traced.iter().filter(|tid| **tid != self.pid) {
             while matches!(fence::wait(*tid), Ok(fence::Waited::Stopped { .. })) {}
         }
     }
@@ -336,7 +372,7 @@ impl<'a> Keeping<'a> {
                 self.write(offset + address - area.start, piece)?;
             }
         }
-        self.end += area.length();
+        self.end += area.length() + if area.rights.write { GAP } else { 0 };
         Ok(From::Kept { offset })
     }
 

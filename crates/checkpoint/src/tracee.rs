@@ -85,8 +85,13 @@ fn succeeded(number: u64, result: u64) -> Result<u64, CheckpointError> {
 /// What is above is the negative of an error's number.
 const ERRORS: u64 = u64::MAX - 4095;
 
-/// Has a thread make all calls of a script that was written into its process, and gives the threads that it started.
-pub(crate) fn run(tid: Tid, memory: &Memory, script: &Script) -> Result<Vec<Tid>, CheckpointError> {
+/// Has a thread make all calls of a script that was written into its process, and adds the threads that it starts.
+pub(crate) fn run(
+    tid: Tid,
+    memory: &Memory,
+    script: &Script,
+    started: &mut Vec<Tid>,
+) -> Result<(), CheckpointError> {
     let before = fence::registers(tid).map_err(step("read registers"))?;
     let registers = Registers {
         rip: script.code(),
@@ -96,14 +101,13 @@ pub(crate) fn run(tid: Tid, memory: &Memory, script: &Script) -> Result<Vec<Tid>
         ..before
     };
     fence::set_registers(tid, &registers).map_err(step("set registers"))?;
-    let mut started = Vec::new();
     loop {
         fence::go_on(tid).map_err(step("let the process go on"))?;
         match stopped(tid)? {
             (_, libc::PTRACE_EVENT_CLONE) => {
                 let thread = fence::started(tid).map_err(step("learn of a thread"))?;
-                stopped(thread)?;
                 started.push(thread);
+                stopped(thread)?;
             }
             (libc::SIGTRAP, _) => break,
             (signal, _) => {
@@ -126,5 +130,5 @@ pub(crate) fn run(tid: Tid, memory: &Memory, script: &Script) -> Result<Vec<Tid>
             return Err(crate::error::unsupported("it has more descriptors than it was given"));
         }
     }
-    Ok(started)
+    Ok(())
 }

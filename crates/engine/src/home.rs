@@ -85,6 +85,7 @@ impl Home {
             this.templates(),
             this.machines(),
             this.snapshots(),
+            this.stencils(),
             this.serves(),
             this.forks(),
             this.run.clone(),

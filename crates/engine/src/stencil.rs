@@ -20,10 +20,13 @@ use std::time::Duration;
 
 use mimeo_agent_protocol::link::LinkError;
 use mimeo_pager::{Capture, PAGE, PagerError, Pages, lay};
-use mimeo_vmm::{CheckpointError, Driver, Instance, KeptProcess, LaunchSpec, RestoreError, SavedMachine};
+use mimeo_vmm::{
+    CheckpointError, Driver, Instance, KeptProcess, LaunchSpec, OperationError, RestoreError, SavedMachine,
+};
 use rustix::fs::{FlockOperation, flock};
 use tokio::io::copy_bidirectional;
 use tokio::net::UnixStream;
+use tokio::sync::oneshot;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
@@ -59,17 +62,28 @@ pub(crate) struct Stencil {
 }
 
 impl Stencil {
-    /// Has the machines that begin from now on begin without, if the process that was
+    /// Has the machines that begin from now on begin without, when the process that was
     /// kept does not go on here.
     pub(crate) fn give_up(&self, error: RestoreError) -> Result<(), RestoreError> {
-        if !matches!(error, RestoreError::Process(_) | RestoreError::Ended { .. }) {
+        // Another would come to the same: there is no program, or a port is taken.
+        if matches!(error, RestoreError::Launch(_) | RestoreError::Operation(OperationError::Refused { .. }))
+        {
             return Err(error);
         }
         let why = chain(&error);
-        if matches!(error, RestoreError::Process(CheckpointError::Ended)) {
+        match error {
             // Somebody ended it, which says nothing of the next.
-            tracing::warn!(component = "stencil", error = why, "begins without");
-            return Ok(());
+            RestoreError::Process(CheckpointError::Ended) => {
+                tracing::warn!(component = "stencil", error = why, "begins without");
+                return Ok(());
+            }
+            // Something was replaced since: the next makes it anew.
+            RestoreError::Process(CheckpointError::Foreign { .. }) => {
+                tracing::warn!(component = "stencil", error = why, "begins without");
+                seal::open(&self.dir);
+                return Ok(());
+            }
+            _ => {}
         }
         tracing::warn!(component = "stencil", dir = %self.dir.display(), error = why, "given up");
         // Where this cannot be written, those after it try again.
@@ -130,7 +144,7 @@ async fn find_or_make(
     if let Found::No = find(&dir) {
         fs::create_dir_all(&all).map_err(io_error("make", &all))?;
         // Of several machines that begin at once, one makes it for all.
-        let _making = lock(all.join(LOCK)).await?;
+        let _making = lock(all.join(lock_of(wanted.snapshot.manifest.id.short()))).await?;
         if let Found::No = find(&dir) {
             remove_dir(&dir).map_err(io_error("remove", &dir))?;
             make(wanted, rehearsal, &dir).await?;
@@ -142,8 +156,12 @@ async fn find_or_make(
     }
 }
 
-/// Locked by who makes one.
-const LOCK: &str = ".making";
+/// What the lock begins with of who makes one.
+const LOCK: &str = ".making-";
+
+fn lock_of(snapshot: &str) -> String {
+    format!("{LOCK}{snapshot}")
+}
 
 /// What there is of a stencil.
 enum Found {
@@ -222,16 +240,18 @@ async fn go_and_keep(
             _ = copy_bidirectional(&mut channel, &mut relayed) => return Err(LinkError::Closed.into()),
         }
     }
-    let (memory, diff) = (instance.memory()?, dir.join(DIFFERENCE));
     instance.pause().await?;
-    let taking = spawn_blocking(move || {
-        let mut capture = capture(memory, Pages::default(), &diff)?;
-        let pages = capture.take()?;
-        Ok::<_, PagerError>((capture, pages))
-    });
-    let taken = taking.await.map_err(|_| TakeError::CutOff)?.map_err(TakeError::from)?;
-    instance.keep_process(dir).await?;
-    Ok(taken)
+    let (memory, diff) = (instance.memory()?, dir.join(DIFFERENCE));
+    let preparing = spawn_blocking(move || capture(memory, Pages::default(), &diff));
+    let mut capture = preparing.await.map_err(|_| TakeError::CutOff)?.map_err(TakeError::from)?;
+    // Memory and process are of one moment: the monitor writes to its guest's memory, too.
+    let (taken, take) = oneshot::channel();
+    let meanwhile = move || {
+        let pages = capture.take().map_err(io::Error::other)?;
+        taken.send((capture, pages)).map_err(|_| io::Error::other("nobody waits for it"))
+    };
+    instance.keep_process(dir, Box::new(meanwhile)).await?;
+    Ok(take.await.map_err(|_| TakeError::CutOff)?)
 }
 
 fn silent() -> StageError {
@@ -254,6 +274,7 @@ fn lay_out(capture: Capture, pages: &Pages, below: &Path, dir: &Path) -> Result<
 /// Forgets the stencil of a snapshot. Machines that began as it go on.
 pub(crate) fn forget(store: &Snapshots, id: &SnapshotId) {
     remove_dir(&directory(store).join(id.short())).ok();
+    fs::remove_file(directory(store).join(lock_of(id.short()))).ok();
 }
 
 /// Removes what belongs to snapshots that are gone, or to the time before the
@@ -263,19 +284,34 @@ pub(crate) fn sweep(store: &Snapshots) {
     for dir in entries(&store.home().stencils()).into_iter().filter(|dir| *dir != now) {
         remove_dir(&dir).ok();
     }
+    let all = entries(&now);
     // While nobody makes one, what looks unfinished was given up.
-    let alone = File::open(now.join(LOCK))
-        .and_then(|file| Ok(flock(&file, FlockOperation::NonBlockingLockExclusive).map(|()| file)?));
-    for dir in entries(&now) {
-        let name = dir.file_name().unwrap_or_default().to_string_lossy();
-        let is_rest = match name.strip_prefix('.') {
-            Some(_) => name != LOCK && alone.is_ok(),
-            None => !store.home().snapshots().join(&*name).exists(),
+    let locks: Vec<_> =
+        all.iter().filter(|path| name(path).starts_with(LOCK)).map(|path| alone(path)).collect();
+    let nobody_makes = locks.iter().all(Option::is_some);
+    for path in &all {
+        let name = name(path);
+        let is_of_none = |snapshot: &str| !store.home().snapshots().join(snapshot).exists();
+        let may_go = match name.strip_prefix(LOCK) {
+            Some(snapshot) => nobody_makes && is_of_none(snapshot),
+            None if name.starts_with('.') => nobody_makes,
+            None => is_of_none(&name),
         };
-        if is_rest {
-            remove_dir(&dir).ok();
+        if may_go {
+            remove_dir(path).or_else(|_| fs::remove_file(path)).ok();
         }
     }
+}
+
+fn name(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// A lock that nobody holds, held.
+fn alone(path: &Path) -> Option<File> {
+    let file = File::open(path).ok()?;
+    flock(&file, FlockOperation::NonBlockingLockExclusive).ok()?;
+    Some(file)
 }
 
 fn entries(dir: &Path) -> Vec<PathBuf> {

@@ -80,9 +80,10 @@ pub trait Instance: Send + fmt::Debug {
 
     /// Writes the monitor's own process, and with it all that it has made of
     /// the guest, to an empty directory; not the guest's memory where that is
-    /// over a file ([`GuestMemory::over_file`]). The machine must be paused, and
+    /// over a file ([`GuestMemory::over_file`]): `meanwhile` is for that, while not even
+    /// the monitor writes to it. The machine must be paused, and
     /// this is its end, whether it succeeds or not.
-    async fn keep_process(&mut self, dir: &Path) -> Result<(), OperationError>;
+    async fn keep_process(&mut self, dir: &Path, meanwhile: Meanwhile) -> Result<(), OperationError>;
 
     /// From now on what the guest writes to a disk goes to `layer`, a file
     /// made for it whose backing file is the disk's file so far, and that is
@@ -99,6 +100,9 @@ pub trait Instance: Send + fmt::Debug {
     /// Ends the machine at once and waits until its process is gone.
     async fn kill(&mut self);
 }
+
+/// What is done while a process stands still that is kept.
+pub type Meanwhile = Box<dyn FnOnce() -> std::io::Result<()> + Send>;
 
 /// Where a guest's memory lies.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -16,7 +16,7 @@ use tokio::sync::watch;
 
 use crate::{
     Accelerator, Capabilities, Driver, Forward, GuestMemory, Instance, KeptProcess, LaunchError, LaunchSpec,
-    OperationError, RestoreError, SavedMachine, VmExit, VmProcess,
+    Meanwhile, OperationError, RestoreError, SavedMachine, VmExit, VmProcess,
 };
 
 /// What goes wrong. All off by default.
@@ -188,7 +188,7 @@ impl Instance for FakeInstance {
         })
     }
 
-    async fn keep_process(&mut self, _: &Path) -> Result<(), OperationError> {
+    async fn keep_process(&mut self, _: &Path, _: Meanwhile) -> Result<(), OperationError> {
         Err(OperationError::Unsupported { driver: "fake", what: "keep its process" })
     }
 

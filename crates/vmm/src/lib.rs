@@ -15,6 +15,6 @@ pub use mimeo_checkpoint::CheckpointError;
 
 pub use driver::{
     Accelerator, Capabilities, Disk, DiskFormat, Driver, Forward, ForwardProtocol, GuestMemory, Instance,
-    KeptProcess, LaunchError, LaunchSpec, MemoryPiece, OperationError, RestoreError, SavedMachine,
+    KeptProcess, LaunchError, LaunchSpec, Meanwhile, MemoryPiece, OperationError, RestoreError, SavedMachine,
     UserNetwork, VmExit, VmProcess,
 };

@@ -194,13 +194,13 @@ fn those_that_there_is_no_memory_for_are_refused_by_name() {
     kept(&world, &[]);
     let stats = world.mimeo(["stats", "--no-stream", "--json"]).ok().json();
     let taken = stats[0]["host_pss_bytes"].as_u64().expect("bytes") >> 20;
-    let mut command = world.command(["snapshot", "run", "kept", "-n", "12", "--name", "copy", "--json"]);
-    // Enough for six and a half.
-    command.env("MIMEO_MEMORY", format!("{}m", taken.max(40) + 6 * 40 + 20));
+    let mut command = world.command(["snapshot", "run", "kept", "-n", "100", "--name", "copy", "--json"]);
+    // Enough for sixty and a half.
+    command.env("MIMEO_MEMORY", format!("{}m", taken.max(40) + 60 * 40 + 20));
     let copies = world.finish(command).code(125).json();
     let (well, refused): (Vec<_>, Vec<_>) =
         copies.as_array().expect("a list").iter().partition(|copy| copy["error"].is_null());
-    assert!((5..=7).contains(&well.len()) && well.len() + refused.len() == 12, "{copies:#}");
+    assert!((59..=61).contains(&well.len()) && well.len() + refused.len() == 100, "{copies:#}");
     for (n, copy) in refused.iter().enumerate() {
         let name = format!("copy-{}", well.len() + n + 1);
         let told = text(copy, "error");

@@ -130,6 +130,7 @@ fn a_copy_that_dies_in_the_pool_is_replaced() {
     until_ready(&world, &served, 1);
     let waiting = world.monitors();
     kill_process(Pid::from_raw(waiting[0]).expect("a process id"), Signal::KILL).expect("it lives");
+    until("it is gone", || (!world.monitors().contains(&waiting[0])).then_some(()));
     drop(world.mimeo(["ps"]).code(0));
     take(&world, &served, &["--name", "one"]);
     assert_eq!(world.sh("one", "echo on"), "on");

@@ -14,7 +14,7 @@ const GIVEN: [i32; 4] = [0, 1, 2, child::SOCKET];
 
 fn keep(child: &mut Child, dir: &Path) -> Result<(), CheckpointError> {
     fs::create_dir(dir).unwrap();
-    let kept = take(child.pid(), Wanted { given: &GIVEN, apart: None, dir });
+    let kept = take(child.pid(), Wanted { given: &GIVEN, apart: None, dir }, || Ok(()));
     child.ended();
     kept
 }

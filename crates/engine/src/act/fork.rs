@@ -265,7 +265,8 @@ fn repeated(
             machine: decision.machine.short().to_owned(),
         });
     }
-    if decision.asked != asked {
+    // One of before this was noted has nothing to compare.
+    if !decision.asked.is_empty() && decision.asked != asked {
         return Err(ForkError::Asked { key: key.unwrap_or_default().to_owned() });
     }
     let children = decision

@@ -11,9 +11,12 @@ use super::warm::warm;
 use crate::create::StageError;
 use crate::create::launched::user_network;
 use crate::identity;
-use crate::machine::{Record, Registry};
+use crate::machine::{MachineId, Record, Registry};
 use crate::snapshot::Snapshot;
 use crate::stencil::Rehearsal;
+
+/// The host name of a machine that is nobody's.
+const NOBODY: &str = "rehearsal";
 
 /// A copy that is ended before it is anybody.
 #[derive(Debug)]
@@ -33,6 +36,8 @@ impl<'a> Copy<'a> {
         let network = record.network.as_ref().map(|_| Registry::no_ones_network()).transpose()?;
         let mut record = Record { network, ..record.clone() };
         record.spec.env.clear();
+        record.spec.hostname = Some(NOBODY.to_owned());
+        record.id = MachineId::random();
         Ok(Self { snapshot, spec, record })
     }
 }

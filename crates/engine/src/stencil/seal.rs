@@ -18,6 +18,12 @@ pub(super) fn close(dir: &Path) -> io::Result<()> {
     fs::write(dir.join(SEAL), serde_json::to_vec(&looks)?)
 }
 
+/// Has the files count as others from now on.
+pub(super) fn open(dir: &Path) {
+    // Where it cannot be removed, the next finds what this one found.
+    fs::remove_file(dir.join(SEAL)).ok();
+}
+
 /// Whether all are there, and as they were.
 pub(super) fn is_whole(dir: &Path) -> bool {
     let noted = fs::read(dir.join(SEAL)).ok().and_then(|text| serde_json::from_slice::<Looks>(&text).ok());

@@ -63,7 +63,7 @@ const FORBIDDEN: [libc::c_long; 47] = [
 ];
 
 /// The programs that judge its system calls, each a list of `struct sock_filter` as words.
-pub(super) fn filters() -> Result<[Vec<u64>; 2], OperationError> {
+pub(super) fn filters() -> Result<[Vec<u64>; 3], OperationError> {
     let mut forbidden: BTreeMap<_, _> = FORBIDDEN.into_iter().map(|call| (call, Vec::new())).collect();
     forbidden.insert(libc::SYS_clone, vec![no_thread()?]);
     // The C library then starts threads by the older call, whose flags a filter can see.
@@ -71,7 +71,20 @@ pub(super) fn filters() -> Result<[Vec<u64>; 2], OperationError> {
     Ok([
         program(forbidden, SeccompAction::KillProcess)?,
         program(unseen, SeccompAction::Errno(libc::ENOSYS as u32))?,
+        other_numbers(),
     ])
+}
+
+/// Calls by the numbers of x32, which are those of x86-64 and a bit: none is admitted.
+fn other_numbers() -> Vec<u64> {
+    const X32: u64 = 0x4000_0000;
+    let step = |code: u32, jt: u64, jf: u64, k: u64| u64::from(code) | jt << 16 | jf << 24 | k << 32;
+    vec![
+        step(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, 0),
+        step(libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K, 0, 1, X32),
+        step(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_KILL_PROCESS.into()),
+        step(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ALLOW.into()),
+    ]
 }
 
 /// A `clone` that makes a process.

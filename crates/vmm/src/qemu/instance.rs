@@ -15,7 +15,8 @@ use super::keep::{self, Kept};
 use super::memory::{self, Backing};
 use super::qmp::Qmp;
 use crate::{
-    Forward, GuestMemory, Instance, LaunchSpec, OperationError, RestoreError, UserNetwork, VmExit, VmProcess,
+    Disk, Forward, GuestMemory, Instance, LaunchSpec, Meanwhile, OperationError, RestoreError, UserNetwork,
+    VmExit, VmProcess,
 };
 
 /// From one look at whether a state has been taken to the next: it takes 3 ms.
@@ -51,6 +52,12 @@ impl QemuInstance {
         let pid = child.id().unwrap_or_default();
         let disks = spec.disks.iter().map(|disk| disk.path.clone()).collect();
         Self { child, pid, stderr, said: Vec::new(), link: Some(link), qmp, backing, disks, exit: None }
+    }
+
+    /// Has a disk be as large as its file: the process may know another's size.
+    pub(super) async fn resize(&self, disk: &Disk) -> Result<(), OperationError> {
+        let size = std::fs::metadata(&disk.path).map(|file| file.len()).unwrap_or_default();
+        self.qmp.call("block_resize", json!({ "device": disk.serial, "size": size })).await.map(drop)
     }
 
     /// Joins its card to a network.
@@ -153,7 +160,7 @@ impl Instance for QemuInstance {
         self.qmp.call("xen-save-devices-state", arguments).await.map(drop)
     }
 
-    async fn keep_process(&mut self, dir: &Path) -> Result<(), OperationError> {
+    async fn keep_process(&mut self, dir: &Path, meanwhile: Meanwhile) -> Result<(), OperationError> {
         // Its connections are the process's own, and of no use to another.
         self.unplug().await?;
         let Backing::File(memory) = &self.backing else {
@@ -163,7 +170,7 @@ impl Instance for QemuInstance {
             });
         };
         let kept = Kept { memory: memory.clone(), disks: self.disks.clone() };
-        keep::keep(self.pid, kept, dir).await
+        keep::keep(self.pid, kept, dir, meanwhile).await
     }
 
     async fn add_layer(&mut self, disk: &str, layer: &Path) -> Result<(), OperationError> {

@@ -71,6 +71,11 @@ pub(super) fn start(
     let (link, link_child) = StdUnixStream::pair().map_err(spawn_error)?;
     let (qmp, qmp_child) = StdUnixStream::pair().map_err(spawn_error)?;
     given.extend([(LINK_FD, link_child.into()), (QMP_FD, qmp_child.into())]);
+    // What is in our environment is none of the guest's, nor of those that begin as this process.
+    command.env_clear();
+    if let Some(path) = std::env::var_os("PATH") {
+        command.env("PATH", path);
+    }
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     if let Some(directory) = directory(spec) {
         command.current_dir(directory);

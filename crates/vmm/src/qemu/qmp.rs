@@ -18,7 +18,8 @@ use crate::OperationError;
 const PATIENCE: Duration = Duration::from_secs(20);
 
 type Answer = Result<Value, String>;
-type Waiting = Arc<Mutex<HashMap<u64, oneshot::Sender<Answer>>>>;
+/// Who waits for which answer; nobody any more when QEMU is gone.
+type Waiting = Arc<Mutex<Option<HashMap<u64, oneshot::Sender<Answer>>>>>;
 
 /// A session with QEMU's monitor.
 #[derive(Debug)]
@@ -55,7 +56,7 @@ impl Qmp {
     pub(super) fn resume(socket: UnixStream) -> Self {
         let (reader, mut writer) = socket.into_split();
         let (commands, mut queue) = mpsc::unbounded_channel::<String>();
-        let waiting = Waiting::default();
+        let waiting: Waiting = Arc::new(Mutex::new(Some(HashMap::new())));
         tokio::spawn(read(reader, waiting.clone()));
         tokio::spawn(async move {
             while let Some(line) = queue.recv().await {
@@ -71,7 +72,9 @@ impl Qmp {
     pub(super) async fn call(&self, command: &str, arguments: Value) -> Result<Value, OperationError> {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         let (sender, answer) = oneshot::channel();
-        lock(&self.waiting).insert(id, sender);
+        let Some(()) = lock(&self.waiting).as_mut().map(|waiting| drop(waiting.insert(id, sender))) else {
+            return Err(OperationError::Gone);
+        };
         self.send(command, &arguments, id);
         match tokio::time::timeout(PATIENCE, answer).await {
             Ok(Ok(Ok(value))) => Ok(value),
@@ -97,15 +100,15 @@ async fn read(reader: OwnedReadHalf, waiting: Waiting) {
             tracing::trace!(line, "from the monitor");
             continue;
         };
-        let Some(sender) = lock(&waiting).remove(&id) else { continue };
+        let Some(sender) = lock(&waiting).as_mut().and_then(|waiting| waiting.remove(&id)) else { continue };
         let answer = error.map_or_else(|| Ok(done.unwrap_or_default()), |refusal| Err(refusal.desc));
         // Whoever asked may have lost patience.
         sender.send(answer).ok();
     }
-    lock(&waiting).clear();
+    *lock(&waiting) = None;
 }
 
-fn lock(waiting: &Waiting) -> MutexGuard<'_, HashMap<u64, oneshot::Sender<Answer>>> {
+fn lock(waiting: &Waiting) -> MutexGuard<'_, Option<HashMap<u64, oneshot::Sender<Answer>>>> {
     waiting.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -136,5 +139,8 @@ mod tests {
         let refused = qmp.call("stop", json!({})).await.expect_err("refused");
         assert_eq!(refused.to_string(), "the monitor refused stop: not now");
         assert!(matches!(qmp.call("quit", json!({})).await, Err(OperationError::Gone)));
+        // And whoever asks later does not wait for an answer.
+        let late = tokio::time::timeout(Duration::from_secs(5), qmp.call("stop", json!({}))).await;
+        assert!(matches!(late, Ok(Err(OperationError::Gone))), "{late:?}");
     }
 }

@@ -1,8 +1,10 @@
 //! Starts a QEMU that goes on from where another stood.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use mimeo_checkpoint::{Checkpoint, CheckpointError};
+use tokio::time::timeout;
 
 use super::arguments::{From, arguments, directory};
 use super::confine;
@@ -11,7 +13,7 @@ use super::keep::{KEPT, Kept};
 use super::launch::{Started, start};
 use super::memory::Backing;
 use super::qmp::Qmp;
-use crate::{KeptProcess, LaunchSpec, OperationError, RestoreError};
+use crate::{DiskFormat, Instance, KeptProcess, LaunchSpec, OperationError, RestoreError};
 
 /// Starts a process as the one that was kept, with this machine's disks,
 /// channels and network in the place of that one's.
@@ -29,13 +31,28 @@ pub(super) async fn revive(spec: &LaunchSpec, kept: &KeptProcess) -> Result<Qemu
     // Its monitor is in the middle of a session, and knows no beginning.
     let mut instance = QemuInstance::new(child, link, Qmp::resume(qmp), spec, backing);
     checkpoint.revive(pid, Some(&kept.memory), &confine::filters()?)?;
-    let plugged = match &spec.network {
+    // Some tens of milliseconds at most, unless it does not go on.
+    match timeout(PATIENCE, furnish(&instance, spec)).await {
+        Ok(Ok(())) => Ok(instance),
+        Ok(Err(error)) => Err(instance.explained(error).await),
+        Err(_) => {
+            instance.kill().await;
+            Err(RestoreError::Ended { how: "it does not answer".to_owned() })
+        }
+    }
+}
+
+/// How long it may take to answer, on a host that is very busy.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Gives it what is this machine's own, and has it answer.
+async fn furnish(instance: &QemuInstance, spec: &LaunchSpec) -> Result<(), OperationError> {
+    for disk in spec.disks.iter().filter(|disk| !disk.read_only && disk.format == DiskFormat::Raw) {
+        instance.resize(disk).await?;
+    }
+    match &spec.network {
         Some(network) => instance.plug(network).await,
-        None => Ok(()),
-    };
-    match plugged {
-        Ok(()) => Ok(instance),
-        Err(error) => Err(instance.explained(error).await),
+        None => instance.version().await.map(drop),
     }
 }
 
