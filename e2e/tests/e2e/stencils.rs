@@ -138,3 +138,40 @@ fn what_a_killed_maker_leaves_is_swept() {
     assert_eq!(world.sh("copy", "cat /file"), "one");
     world.assert_removes_all();
 }
+
+#[test]
+fn nothing_of_a_rehearsal_is_left() {
+    let world = World::new(User::Root);
+    let image = world.busybox();
+    world.start(["--name", "first", &image, "sleep", "1000"]);
+    world.start(["--name", "other", &image, "sleep", "1000"]);
+    world.keep("other", "kept");
+    world.copies(&["kept", "-n", "2", "--name", "copy"]);
+    for machine in ["first", "other", "copy-1", "copy-2"] {
+        let addresses = world.sh(machine, "ip -4 addr show eth0 | grep -c inet");
+        assert_eq!(addresses, "1", "{machine}: {}", world.sh(machine, "ip addr"));
+        let found = world.sh(machine, "ls / /etc; cat /etc/hosts /etc/hostname /run/mimeo/env; hostname; ps");
+        assert!(!found.contains("rehearsal"), "{machine}: {found}");
+    }
+    world.assert_removes_all();
+}
+
+#[test]
+fn a_family_shares_what_it_does_not_change() {
+    let world = World::new(User::Root);
+    kept(&world);
+    world.copies(&["kept", "-n", "4", "--name", "copy"]);
+    let stats = world.mimeo(["stats", "--no-stream", "--json"]).ok().json();
+    let sum = |name: &str| {
+        let rows = stats.as_array().expect("a list").iter();
+        rows.map(|row| row[name].as_u64().expect("bytes")).sum::<u64>()
+    };
+    let [all, unique, shared] = ["host_pss_bytes", "host_unique_bytes", "host_shared_bytes"].map(sum);
+    // Each counts what it shares by its share; none more than there is.
+    assert!(0 < unique && unique < all && all < unique + shared, "{unique} {all} {shared}");
+    let table = world.mimeo(["stats", "--no-stream"]).ok().stdout;
+    let name = world.snapshot_dir("kept").file_name().expect("a name").to_string_lossy().into_owned();
+    let family = table.lines().find(|line| line.starts_with(&name)).expect("a line for the family");
+    assert_eq!(family.split_whitespace().nth(1), Some("4"), "{table}");
+    world.assert_removes_all();
+}

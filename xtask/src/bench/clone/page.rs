@@ -32,10 +32,11 @@ Cold runs and execs beside podman's are in [benchmarks.md](benchmarks.md).
   `snapshot run` and the engine's calls do it, until `true` in the copy has answered with its exit status over a session
   with that monitor. Its bar is that of the design. Beside it stand the same steps by two commands, `snapshot run` and then
   `exec`, one process each, with all that those print and wait for; they have no bar of their own. The snapshot is of a
-  machine that had run `true` once. The first copy of a snapshot, which lays its memory out, is not counted here.
-- **Memory on the disk**: the same as the copies above, after the kernel was told to drop the pages of the snapshot's memory
-  (`posix_fadvise`, after a sync): without and with the note of which pages a copy needs first, in turn. What is below the disk of
-  this machine may hold them still.
+  machine that had run `true` once. The first copy of a snapshot, which lays its memory out and makes what those after it begin
+  as (decision 8), is not counted here.
+- **Memory on the disk**: the same as the copies above, after the kernel was told to drop the pages of all that copies map, guest's
+  memory and kept process (`posix_fadvise`, after a sync): without and with the note of which pages of the guest's memory a copy
+  needs first, in turn. What is below the disk of this machine may hold them still.
 - **From a pool**: the same, asked of `snapshot serve --pool 2`. Between two samples the pool has time to fill again, and 200 ms more.
 - **Copies at once**: from the start of one `snapshot run -n` until each copy has answered an exec; a copy that does not is lost.
 - **Plain QEMU** is a boot of the same kernel, first filesystem and command line without disks and network, from QEMU's start
@@ -49,6 +50,8 @@ Cold runs and execs beside podman's are in [benchmarks.md](benchmarks.md).
   a copy's end would free. What one more copy costs is the PSS of all, less that of one, for each beyond the first.
 - **Disk**: the stage that links the layers and makes an empty one, in whole milliseconds, as `snapshot run --json` tells it. The
   first copy of a snapshot lays out its memory, outside of any pause, in a stage before.
+- Two lines of the design are not here: a page server's time per fault, since QEMU's memory is mapped and not served (decision 5); and
+  restores with KVM, which this machine cannot show: **not measured**.
 - podman runs with `--runtime runc` and `--ulimit`s that a host with low limits admits.
 
 ## Machine
