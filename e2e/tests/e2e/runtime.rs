@@ -58,6 +58,31 @@ fn first_runs_at_once_make_one() {
 }
 
 #[test]
+fn another_monitor_has_one_of_its_own() {
+    let world = World::new(User::Root);
+    let image = world.busybox();
+    assert_eq!(booted(&world, &[&image, "echo", "fine"]).0, "warm");
+    assert_eq!(runtimes(&world).len(), 1);
+    // As after an update: a program of the same name that is another.
+    let bin = world.files().join("bin");
+    fs::create_dir(&bin).expect("a directory");
+    let here = std::env::split_paths(&std::env::var_os("PATH").expect("a path"))
+        .map(|dir| dir.join("qemu-system-x86_64"))
+        .find(|path| path.is_file())
+        .expect("QEMU is installed");
+    std::os::unix::fs::symlink(here, bin.join("qemu-system-x86_64")).expect("linked");
+    for _ in 0..2 {
+        let mut command = world.command(["run", "--name", "job", &image, "echo", "fine"]);
+        command.env("PATH", format!("{}:/usr/bin:/bin", bin.display()));
+        world.finish(command).code(0).printed("fine\n");
+        assert_eq!(world.inspect("job")["BootMethod"], "warm");
+        assert_eq!(runtimes(&world).len(), 2);
+        world.mimeo(["rm", "job"]).ok();
+    }
+    world.assert_empty();
+}
+
+#[test]
 fn a_damaged_one_costs_a_cold_boot_and_is_made_anew() {
     for file in ["memory", "state", "manifest.json", "manifest.blake3"] {
         let world = World::new(User::Root);
