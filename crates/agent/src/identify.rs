@@ -22,7 +22,7 @@ use std::time::Instant;
 use mimeo_agent_protocol::message::{Failure, Identity, Line, Outcome, Reply};
 
 use crate::failure::wrong_state;
-use crate::machine::{Container, Machine, State};
+use crate::machine::{Became, Container, Machine, State};
 use crate::thaw;
 use brought::Brought;
 pub(crate) use entropy::stir;
@@ -83,14 +83,42 @@ impl Copy<'_> {
     async fn lines(&self, record: &mut Record) -> Result<(), Stopped> {
         let Self { machine, container, identity, .. } = self;
         kernel_lines(identity, record)?;
+        let hooks = match self.already() {
+            Some(became) => {
+                for line in [Line::Names, Line::Network, Line::Connections, Line::SshKeys] {
+                    record.note(line, Ok(Did::Told("done before".to_owned())))?;
+                }
+                Ok(became.hooks)
+            }
+            None => self.own_lines(record).await?,
+        };
+        record.note(Line::Environment, environment::take(identity))?;
+        record.note(Line::Hooks, hooks::take(machine, container, identity, hooks.clone()).await)?;
+        if let (Ok(hooks), false) = (hooks, identity.rehearsal) {
+            machine.became().replace(Became { identity: (*identity).clone(), hooks });
+        }
+        record.note(Line::Thaw, self.thaw())
+    }
+
+    /// A copy from a pool is asked twice, and stands still in between: it has its
+    /// names, its address and its keys, and nobody has connected since.
+    fn already(&self) -> Option<Became> {
+        let Identity { unix_nanos, entropy, env, signal, thaw, .. } = self.identity.clone();
+        let became = self.machine.became().clone()?;
+        let same = Identity { unix_nanos, entropy, env, signal, thaw, ..became.identity.clone() };
+        (same == *self.identity).then_some(became)
+    }
+
+    /// The lines between the kernel's and what this copy alone is told; the
+    /// image's programs that are told of it.
+    async fn own_lines(&self, record: &mut Record) -> Result<Result<Vec<String>, Failure>, Stopped> {
+        let Self { machine, container, identity, .. } = self;
         record.note(Line::Names, names::take(machine, container, identity))?;
         record.note(Line::Network, network::take(identity))?;
         record.note(Line::Connections, connections::take(machine))?;
         let brought = Brought::find(machine, container).await;
         record.note(Line::SshKeys, ssh_keys::take(machine, container, identity, brought.keys).await)?;
-        record.note(Line::Environment, environment::take(identity))?;
-        record.note(Line::Hooks, hooks::take(machine, container, identity, brought.hooks).await)?;
-        record.note(Line::Thaw, self.thaw())
+        Ok(brought.hooks)
     }
 
     fn thaw(&self) -> Result<Did, Failure> {

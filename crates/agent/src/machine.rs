@@ -4,7 +4,7 @@ use std::os::fd::OwnedFd;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, Once, OnceLock, PoisonError};
 
-use mimeo_agent_protocol::message::{ExitStatus, Failure};
+use mimeo_agent_protocol::message::{ExitStatus, Failure, Identity};
 use tokio::sync::watch;
 
 use crate::console::log;
@@ -26,12 +26,21 @@ pub(crate) struct Machine {
     hostname: Mutex<String>,
     /// The copy that has made SSH keys of its own, by its generation.
     keys_of: Mutex<Option<String>>,
+    /// What it has become since its workload was stopped.
+    became: Mutex<Option<Became>>,
     /// The workload is held still.
     frozen: Arc<watch::Sender<bool>>,
     /// What a freeze needs has been done.
     pub(crate) prepared: AtomicBool,
     modules_once: Once,
     modules_loaded: watch::Sender<Option<Result<(), Failure>>>,
+}
+
+/// An identity that was taken on, and the image's programs that are told of one.
+#[derive(Debug, Clone)]
+pub(crate) struct Became {
+    pub(crate) identity: Identity,
+    pub(crate) hooks: Vec<String>,
 }
 
 /// How far the machine has come.
@@ -83,6 +92,7 @@ impl Machine {
             state: Mutex::new(State::Booted),
             hostname: Mutex::default(),
             keys_of: Mutex::default(),
+            became: Mutex::default(),
             frozen: Arc::default(),
             prepared: AtomicBool::default(),
             modules_once: Once::new(),
@@ -116,6 +126,11 @@ impl Machine {
         self.keys_of.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// What it has become since its workload was stopped.
+    pub(crate) fn became(&self) -> MutexGuard<'_, Option<Became>> {
+        self.became.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Whether the workload is held still, for those who need to see it change.
     pub(crate) fn frozen(&self) -> Arc<watch::Sender<bool>> {
         self.frozen.clone()
@@ -126,6 +141,8 @@ impl Machine {
     }
 
     pub(crate) fn set_frozen(&self, frozen: bool) {
+        // What runs may change what it is.
+        self.became().take();
         self.frozen.send_replace(frozen);
     }
 
