@@ -86,7 +86,7 @@ impl Copy<'_> {
         let hooks = match self.already() {
             Some(became) => {
                 for line in [Line::Names, Line::Network, Line::Connections, Line::SshKeys] {
-                    record.note(line, Ok(Did::Told("done before".to_owned())))?;
+                    record.note(line, Ok(Did::Told("made before".to_owned())))?;
                 }
                 Ok(became.hooks)
             }
