@@ -111,9 +111,12 @@ impl Revival<'_> {
         self.lend(base)?;
         let own = take::layout(self.pid, 0)?;
         let mut script = Script::at(base);
-        self.clear(&mut script, &areas, own.start_stack)?;
+        // By chance it may lie where the other had something: then the other's arguments are shown.
+        let stack = areas.iter().find(|area| (area.start..area.end).contains(&own.start_stack));
+        let stack = stack.filter(|area| self.is_free(area));
+        self.clear(&mut script, &areas, stack)?;
         self.map(&mut script, pages, apart)?;
-        self.describe(&mut script, &own);
+        self.describe(&mut script, if stack.is_some() { &own } else { &self.image.layout });
         self.run(self.pid, &script)?;
         self.copy_stack(pages)?;
         for (thread, tid) in self.image.threads.iter().skip(1).zip(self.started.clone()) {
@@ -186,13 +189,18 @@ impl Revival<'_> {
 
     /// Takes away what the child has mapped, and puts the kernel's pages where they were.
     /// Its own stack stays, for its arguments and environment, which the process list shows.
-    fn clear(&self, script: &mut Script, areas: &[Area], stack: u64) -> Result<(), CheckpointError> {
+    fn clear(
+        &self,
+        script: &mut Script,
+        areas: &[Area],
+        stack: Option<&Area>,
+    ) -> Result<(), CheckpointError> {
         let mut kernel = Vec::new();
         for area in areas {
             match &area.of {
                 Of::Kernel(name) => kernel.push((name.clone(), area.start, area.length())),
                 Of::Vsyscall => {}
-                _ if (area.start..area.end).contains(&stack) => self.check_free(area)?,
+                _ if Some(area) == stack => {}
                 _ => script.call(libc::SYS_munmap, &[area.start, area.length()]),
             }
         }
@@ -214,12 +222,10 @@ impl Revival<'_> {
         Ok(())
     }
 
-    fn check_free(&self, area: &Area) -> Result<(), CheckpointError> {
-        let meets = |kept: &KeptArea| kept.start < area.end && area.start < kept.start + kept.length;
-        if self.image.areas.iter().any(meets) {
-            return Err(unsupported("it was put where the other was, by chance"));
-        }
-        Ok(())
+    fn is_free(&self, area: &Area) -> bool {
+        let meets = |start: u64, length: u64| start < area.end && area.start < start + length;
+        !self.image.areas.iter().any(|kept| meets(kept.start, kept.length))
+            && !self.image.kernel_areas.iter().any(|(_, start, length)| meets(*start, *length))
     }
 
     fn map(&self, script: &mut Script, pages: &Path, apart: Option<&Path>) -> Result<(), CheckpointError> {
