@@ -15,6 +15,7 @@ pub mod create;
 mod durable;
 mod engine;
 mod events;
+mod exclusive;
 pub mod health;
 mod home;
 mod identity;

@@ -15,12 +15,11 @@ use mimeo_agent_protocol::link::{self, Link};
 use mimeo_agent_protocol::message::{Reply, Request};
 use mimeo_pager::Pages;
 use mimeo_vmm::{Disk, DiskFormat, Driver, Instance, LaunchSpec, SavedMachine};
-use rustix::fs::{FlockOperation, flock};
-use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
 use crate::cause::chain;
 use crate::create::{StageError, launched};
+use crate::exclusive::exclusive;
 use crate::machine::{MachineName, MachineSpec, NetworkMode, Registry};
 use crate::setup::{Initramfs, Kernel};
 use crate::snapshot::{
@@ -183,14 +182,7 @@ async fn ensure(engine: &Engine, wanted: Wanted<'_>) -> Result<Snapshot, Runtime
 }
 
 async fn lock(path: PathBuf) -> Result<File, RuntimeError> {
-    let file = path.clone();
-    let locked = spawn_blocking(move || {
-        let file = File::create(&file)?;
-        flock(&file, FlockOperation::LockExclusive)?;
-        Ok(file)
-    });
-    let locked = locked.await.unwrap_or_else(|_| Err(std::io::ErrorKind::Interrupted.into()));
-    locked.map_err(|source| RuntimeError::Io { path, source })
+    exclusive(&path).await.map_err(|source| RuntimeError::Io { path, source })
 }
 
 /// Boots a guest, has it hold still, and keeps it.

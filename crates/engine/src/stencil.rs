@@ -32,6 +32,7 @@ use tokio::time::timeout;
 
 use crate::cause::chain;
 use crate::create::StageError;
+use crate::exclusive::exclusive;
 use crate::machine::{boot_id, remove_dir};
 use crate::snapshot::{STATE, Snapshot, SnapshotId, Snapshots, TakeError, capture};
 
@@ -319,14 +320,7 @@ fn entries(dir: &Path) -> Vec<PathBuf> {
 }
 
 async fn lock(path: PathBuf) -> Result<File, StageError> {
-    let file = path.clone();
-    let locked = spawn_blocking(move || {
-        let file = File::create(&file)?;
-        flock(&file, FlockOperation::LockExclusive)?;
-        Ok(file)
-    });
-    let locked = locked.await.unwrap_or_else(|_| Err(io::ErrorKind::Interrupted.into()));
-    locked.map_err(io_error("lock", &path))
+    exclusive(&path).await.map_err(io_error("lock", &path))
 }
 
 fn directory(store: &Snapshots) -> PathBuf {

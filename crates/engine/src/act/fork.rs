@@ -7,14 +7,14 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
-use tokio::task::{JoinSet, spawn_blocking};
+use tokio::task::JoinSet;
 
 use super::clone::{asked, turns};
 use super::spawn::{Child, SpawnError};
 use super::{ActError, snapshot};
 use crate::admission::Room;
+use crate::exclusive::exclusive;
 use crate::machine::{Found, MachineId, Phase};
 use crate::order::{CloneInfo, CloneOrder, CloneWishes, Go, Hold, Order};
 use crate::snapshot::{Kind, SnapshotId};
@@ -240,14 +240,7 @@ fn decision_path(engine: &Engine, key: Option<&str>) -> PathBuf {
 }
 
 async fn lock(path: PathBuf) -> Result<File, ForkError> {
-    let file = path.clone();
-    let locked = spawn_blocking(move || {
-        let file = File::create(&file)?;
-        flock(&file, FlockOperation::LockExclusive)?;
-        Ok(file)
-    });
-    let locked = locked.await.unwrap_or_else(|_| Err(std::io::ErrorKind::Interrupted.into()));
-    locked.map_err(|source| ForkError::Decide { path, source })
+    exclusive(&path).await.map_err(|source| ForkError::Decide { path, source })
 }
 
 /// The fork of this key, if it was done before.

@@ -8,6 +8,7 @@ use mimeo_vmm::{Disk, DiskFormat, Instance, LaunchSpec, SavedMachine, UserNetwor
 
 use super::planned::Planned;
 use super::rehearse::Copy;
+use crate::cause::chain;
 use crate::create::launched::{IMAGE_SERIAL, WRITABLE_SERIAL, user_network};
 use crate::create::{Scratch, StageError};
 use crate::machine::{ProcessIdentity, Record};
@@ -70,10 +71,13 @@ impl Planned {
                 let path = layer.clone();
                 move |source| StageError::Io { step, path, source }
             };
-            std::fs::copy(stencil.dir.join(snapshot::disk(layers)), &layer).map_err(io("copy"))?;
-            match self.driver.revive(spec, &stencil.process).await {
-                Ok(instance) => return Ok((instance, stencil.besides)),
-                Err(error) => stencil.give_up(error)?,
+            match std::fs::copy(stencil.dir.join(snapshot::disk(layers)), &layer) {
+                Ok(_) => match self.driver.revive(spec, &stencil.process).await {
+                    Ok(instance) => return Ok((instance, stencil.besides)),
+                    Err(error) => stencil.give_up(error)?,
+                },
+                // It may have gone with its snapshot meanwhile.
+                Err(error) => tracing::warn!(component = "stencil", error = chain(&error), "begins without"),
             }
             // What the stencil's guest has written belongs to its memory, not to the snapshot's.
             std::fs::remove_file(&layer).map_err(io("remove"))?;
