@@ -14,7 +14,7 @@ use std::time::Duration;
 use mimeo_agent_protocol::link::{self, Link};
 use mimeo_agent_protocol::message::{Reply, Request};
 use mimeo_pager::Pages;
-use mimeo_vmm::{Disk, DiskFormat, Driver, Instance, LaunchSpec, SavedMachine};
+use mimeo_vmm::{Disk, DiskFormat, Driver, Instance, LaunchSpec, Network, SavedMachine, UserNetwork};
 use tokio::time::timeout;
 
 use crate::cause::chain;
@@ -154,7 +154,7 @@ pub async fn prepare(engine: &Engine, asked: &MachineSpec) -> Result<Snapshot, S
     let kernel = Kernel::load(engine.home().home())?;
     let (shape, _) = launched::shape(engine.home(), &kernel, asked)?;
     let network = match asked.network {
-        NetworkMode::Rootless => Some(launched::user_network(&Registry::no_ones_network()?)),
+        NetworkMode::Rootless => Some(Network::User(launched::user_network(&Registry::no_ones_network()?))),
         NetworkMode::None => None,
     };
     let spec = LaunchSpec { network, ..shape };
@@ -181,6 +181,14 @@ async fn ensure(engine: &Engine, wanted: Wanted<'_>) -> Result<Snapshot, Runtime
     build(engine, wanted, key).await
 }
 
+/// A network whose ports nobody reaches.
+fn unpublished(network: Network) -> Network {
+    match network {
+        Network::User(user) => Network::User(UserNetwork { forwards: Vec::new(), ..user }),
+        tap @ Network::Tap(_) => tap,
+    }
+}
+
 async fn lock(path: PathBuf) -> Result<File, RuntimeError> {
     exclusive(&path).await.map_err(|source| RuntimeError::Io { path, source })
 }
@@ -202,11 +210,7 @@ async fn build(engine: &Engine, wanted: Wanted<'_>, key: MachineName) -> Result<
             .map(|disk| placeholder(disk, scratch.path()))
             .collect::<Result<_, _>>()?,
         console: scratch.path().join("console.log"),
-        network: wanted
-            .spec
-            .network
-            .clone()
-            .map(|network| mimeo_vmm::UserNetwork { forwards: Vec::new(), ..network }),
+        network: wanted.spec.network.clone().map(unpublished),
         ..wanted.spec.clone()
     };
     let mut instance = wanted.driver.launch(&spec).await?;
@@ -289,7 +293,7 @@ async fn begin(
             Err(error) => stencil.give_up(error)?,
         }
     }
-    let saved = SavedMachine { state: snapshot.dir.join(STATE), memory };
+    let saved = SavedMachine { state: snapshot.dir.join(STATE), memory, pager: None };
     Ok((wanted.driver.restore(wanted.spec, &saved).await?, Pages::default()))
 }
 

@@ -216,7 +216,7 @@ async fn make(wanted: Wanted<'_>, rehearsal: &impl Rehearsal, dir: &Path) -> Res
 async fn rehearse(wanted: Wanted<'_>, rehearsal: &impl Rehearsal, dir: &Path) -> Result<(), StageError> {
     let spec = rehearsal.furnish(dir)?;
     let state = wanted.snapshot.dir.join(STATE);
-    let saved = SavedMachine { state, memory: wanted.memory.to_owned() };
+    let saved = SavedMachine { state, memory: wanted.memory.to_owned(), pager: None };
     let mut instance = wanted.driver.restore(&spec, &saved).await?;
     let kept = go_and_keep(instance.as_mut(), rehearsal, dir).await;
     instance.kill().await;

@@ -2,7 +2,9 @@
 
 use std::fmt;
 use std::net::Ipv4Addr;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -134,6 +136,8 @@ pub struct SavedMachine {
     pub state: PathBuf,
     /// All of the memory: a file that is mapped and never written.
     pub memory: PathBuf,
+    /// The socket of a page server that gives the memory page by page, for drivers that take it so.
+    pub pager: Option<PathBuf>,
 }
 
 /// A monitor's process that was kept.
@@ -152,10 +156,22 @@ pub struct Capabilities {
     pub emulation: bool,
     /// Has a user-mode network of its own.
     pub user_network: bool,
+    /// How it takes a TAP device.
+    pub tap: TapUse,
     /// Stops and continues the processors.
     pub pause: bool,
     /// Saves and restores a running machine.
     pub snapshot: bool,
+}
+
+/// How a driver takes a TAP device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TapUse {
+    /// Opened by who made it ([`Tap::queue`]).
+    Descriptor,
+    /// By its name, in its namespace; nobody else has it open.
+    Name,
 }
 
 /// What runs the guest's instructions.
@@ -197,7 +213,7 @@ pub struct LaunchSpec {
     /// Disks; the guest tells them apart by their serial numbers.
     pub disks: Vec<Disk>,
     /// The network card, if there is one.
-    pub network: Option<UserNetwork>,
+    pub network: Option<Network>,
     /// Where the console's last output is kept.
     pub console: PathBuf,
 }
@@ -222,6 +238,39 @@ pub enum DiskFormat {
     Raw,
     /// As a layer over another file.
     Qcow2,
+}
+
+/// What a network card is joined to.
+#[derive(Debug, Clone)]
+pub enum Network {
+    /// The monitor's own.
+    User(UserNetwork),
+    /// A TAP device.
+    Tap(Tap),
+}
+
+impl Network {
+    /// The card's address.
+    #[must_use]
+    pub fn mac(&self) -> &str {
+        match self {
+            Self::User(user) => &user.mac,
+            Self::Tap(tap) => &tap.mac,
+        }
+    }
+}
+
+/// A TAP device, whose other side is somebody else's.
+#[derive(Debug, Clone)]
+pub struct Tap {
+    /// The card's address.
+    pub mac: String,
+    /// Its name, in its namespace.
+    pub name: String,
+    /// The network namespace that it is in.
+    pub namespace: Arc<OwnedFd>,
+    /// It, opened: there for drivers that take it so ([`TapUse::Descriptor`]).
+    pub queue: Option<Arc<OwnedFd>>,
 }
 
 /// A user-mode network: the monitor's own process is the gateway.

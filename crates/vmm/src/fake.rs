@@ -16,7 +16,7 @@ use tokio::sync::watch;
 
 use crate::{
     Accelerator, Capabilities, Driver, Forward, GuestMemory, Instance, KeptProcess, LaunchError, LaunchSpec,
-    Meanwhile, OperationError, RestoreError, SavedMachine, VmExit, VmProcess,
+    Meanwhile, OperationError, RestoreError, SavedMachine, TapUse, VmExit, VmProcess,
 };
 
 /// What goes wrong. All off by default.
@@ -72,7 +72,13 @@ impl Driver for Fake {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities { emulation: true, user_network: true, pause: true, snapshot: true }
+        Capabilities {
+            emulation: true,
+            user_network: true,
+            tap: TapUse::Descriptor,
+            pause: true,
+            snapshot: true,
+        }
     }
 
     async fn launch(&self, spec: &LaunchSpec) -> Result<Box<dyn Instance>, LaunchError> {

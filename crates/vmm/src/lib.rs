@@ -15,6 +15,6 @@ pub use mimeo_checkpoint::CheckpointError;
 
 pub use driver::{
     Accelerator, Capabilities, Disk, DiskFormat, Driver, Forward, ForwardProtocol, GuestMemory, Instance,
-    KeptProcess, LaunchError, LaunchSpec, Meanwhile, MemoryPiece, OperationError, RestoreError, SavedMachine,
-    UserNetwork, VmExit, VmProcess,
+    KeptProcess, LaunchError, LaunchSpec, Meanwhile, MemoryPiece, Network, OperationError, RestoreError,
+    SavedMachine, Tap, TapUse, UserNetwork, VmExit, VmProcess,
 };

@@ -15,7 +15,7 @@ use async_trait::async_trait;
 
 use crate::{
     Accelerator, Capabilities, Driver, Instance, KeptProcess, LaunchError, LaunchSpec, RestoreError,
-    SavedMachine,
+    SavedMachine, TapUse,
 };
 
 /// The name of the guest's end of the link, in `/sys/class/virtio-ports/*/name`.
@@ -59,7 +59,13 @@ impl Driver for Qemu {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities { emulation: true, user_network: true, pause: true, snapshot: true }
+        Capabilities {
+            emulation: true,
+            user_network: true,
+            tap: TapUse::Descriptor,
+            pause: true,
+            snapshot: true,
+        }
     }
 
     async fn launch(&self, spec: &LaunchSpec) -> Result<Box<dyn Instance>, LaunchError> {

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use mimeo_agent_protocol::link;
-use mimeo_vmm::{Disk, LaunchSpec};
+use mimeo_vmm::{Disk, LaunchSpec, Network};
 use tokio::net::UnixStream;
 
 use super::restored;
@@ -48,7 +48,7 @@ impl Rehearsal for Copy<'_> {
         Ok(LaunchSpec {
             name: self.snapshot.manifest.id.short().to_owned(),
             disks: self.spec.disks.iter().map(|disk| own(disk, dir)).collect(),
-            network: self.record.network.as_ref().map(user_network),
+            network: self.record.network.as_ref().map(user_network).map(Network::User),
             console: dir.join("console.log"),
             ..self.spec.clone()
         })

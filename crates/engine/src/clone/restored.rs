@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use mimeo_image::overlay::{self, Backing, BackingFormat};
 use mimeo_pager::Pages;
-use mimeo_vmm::{Disk, DiskFormat, Instance, LaunchSpec, SavedMachine, UserNetwork};
+use mimeo_vmm::{Disk, DiskFormat, Instance, LaunchSpec, Network, SavedMachine, UserNetwork};
 
 use super::planned::Planned;
 use super::rehearse::Copy;
@@ -83,7 +83,7 @@ impl Planned {
             std::fs::remove_file(&layer).map_err(io("remove"))?;
             add_layer_file(&self.claim.dir, layers, self.claim.record.spec.disk_bytes)?;
         }
-        let saved = SavedMachine { state: self.snapshot.dir.join(STATE), memory };
+        let saved = SavedMachine { state: self.snapshot.dir.join(STATE), memory, pager: None };
         Ok((self.driver.restore(spec, &saved).await?, Pages::default()))
     }
 
@@ -104,7 +104,8 @@ impl Planned {
             network: record
                 .network
                 .as_ref()
-                .map(|network| UserNetwork { forwards: Vec::new(), ..user_network(network) }),
+                .map(|network| UserNetwork { forwards: Vec::new(), ..user_network(network) })
+                .map(Network::User),
             console: self.claim.dir.join("console.log"),
         };
         let here = Here {

@@ -6,7 +6,8 @@ use mimeo_agent_protocol::link::Link;
 use mimeo_image::blank;
 use mimeo_pager::Pages;
 use mimeo_vmm::{
-    Accelerator, Disk, DiskFormat, Driver, Forward, ForwardProtocol, Instance, LaunchSpec, UserNetwork,
+    Accelerator, Disk, DiskFormat, Driver, Forward, ForwardProtocol, Instance, LaunchSpec, Network,
+    UserNetwork,
 };
 
 use super::StageError;
@@ -59,7 +60,7 @@ impl Networked {
         let spec = LaunchSpec {
             name: claim.record.id.short().to_owned(),
             disks: disks(&imaged.image.rootfs, &writable),
-            network: claim.record.network.as_ref().map(user_network),
+            network: claim.record.network.as_ref().map(user_network).map(Network::User),
             console: claim.dir.join("console.log"),
             ..shape
         };

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use mimeo_agent_protocol::link::{self, Link};
 use mimeo_agent_protocol::message::{Configure, Disk as GuestDisk, Process, Reply, Request, channel};
 use mimeo_image::blank;
-use mimeo_vmm::{Disk, LaunchSpec};
+use mimeo_vmm::{Disk, LaunchSpec, Network};
 use tokio::net::UnixStream;
 
 use super::PLACEHOLDER_BYTES;
@@ -75,7 +75,7 @@ impl Rehearsal for Work<'_> {
         Ok(LaunchSpec {
             name: self.name.clone(),
             disks: self.spec.disks.iter().map(disk).collect::<Result<_, _>>()?,
-            network: self.network.as_ref().map(user_network),
+            network: self.network.as_ref().map(user_network).map(Network::User),
             console: dir.join("console.log"),
             ..self.spec.clone()
         })

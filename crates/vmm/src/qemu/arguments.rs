@@ -4,12 +4,14 @@ use std::ffi::OsString;
 use std::path::Path;
 
 use super::LINK_NAME;
-use crate::{Accelerator, Disk, DiskFormat, Forward, LaunchSpec, UserNetwork};
+use crate::{Accelerator, Disk, DiskFormat, Forward, LaunchSpec, Network, UserNetwork};
 
 /// File descriptors that the child inherits, by number.
 pub(super) const LINK_FD: i32 = 3;
 pub(super) const QMP_FD: i32 = 4;
 pub(super) const STATE_FD: i32 = 5;
+/// Far above those that a process opens by itself, which one that is revived has already.
+pub(super) const TAP_FD: i32 = 200;
 
 /// MiB for translated code: smaller buffers are flushed too often while a guest boots.
 const BOOT_BUFFER_MIB: u32 = 64;
@@ -182,23 +184,31 @@ fn disk(index: usize, disk: &Disk, here: Option<&Path>) -> Vec<OsString> {
 
 /// The card hangs on a hub, and the network on the same: a card keeps for good
 /// what it hangs on, a hub does not.
-fn network(network: &UserNetwork) -> Vec<OsString> {
-    let UserNetwork { mac, network: net, prefix, gateway, guest, dns, forwards } = network;
-    let mut netdev =
-        format!("user,id=net,ipv6=off,net={net}/{prefix},host={gateway},dhcpstart={guest},dns={dns}");
-    for forward in forwards {
-        netdev.push_str(&format!(",hostfwd={}", hostfwd(forward, *guest)));
-    }
+fn network(network: &Network) -> Vec<OsString> {
+    let uplink = match network {
+        Network::User(user) => user_network(user),
+        Network::Tap(_) => format!("tap,id=net,fd={TAP_FD},vhost=off"),
+    };
     words(&[
         "-netdev",
-        &netdev,
+        &uplink,
         "-netdev",
         "hubport,id=uplink,hubid=0,netdev=net",
         "-netdev",
         "hubport,id=card,hubid=0",
         "-device",
-        &format!("virtio-net-device,netdev=card,mac={mac}"),
+        &format!("virtio-net-device,netdev=card,mac={}", network.mac()),
     ])
+}
+
+fn user_network(network: &UserNetwork) -> String {
+    let UserNetwork { network: net, prefix, gateway, guest, dns, forwards, .. } = network;
+    let mut netdev =
+        format!("user,id=net,ipv6=off,net={net}/{prefix},host={gateway},dhcpstart={guest},dns={dns}");
+    for forward in forwards {
+        netdev.push_str(&format!(",hostfwd={}", hostfwd(forward, *guest)));
+    }
+    netdev
 }
 
 /// A forward in QEMU's words, which its error messages repeat.

@@ -10,13 +10,13 @@ use tokio::io::AsyncReadExt;
 use tokio::net::UnixStream;
 use tokio::process::{Child, ChildStderr};
 
-use super::arguments::hostfwd;
+use super::arguments::{TAP_FD, hostfwd};
 use super::keep::{self, Kept};
 use super::memory::{self, Backing};
 use super::qmp::Qmp;
 use crate::{
-    Disk, Forward, GuestMemory, Instance, LaunchSpec, Meanwhile, OperationError, RestoreError, UserNetwork,
-    VmExit, VmProcess,
+    Disk, Forward, GuestMemory, Instance, LaunchSpec, Meanwhile, Network, OperationError, RestoreError,
+    UserNetwork, VmExit, VmProcess,
 };
 
 /// From one look at whether a state has been taken to the next: it takes 3 ms.
@@ -61,14 +61,14 @@ impl QemuInstance {
     }
 
     /// Joins its card to a network.
-    pub(super) async fn plug(&self, network: &UserNetwork) -> Result<(), OperationError> {
-        let UserNetwork { network, prefix, gateway, guest, dns, forwards, .. } = network;
-        let net = format!("{network}/{prefix}");
-        let forwards = forwards.iter().map(|forward| json!({ "str": hostfwd(forward, *guest) }));
-        let forwards: Vec<_> = forwards.collect();
-        let user = json!({ "type": "user", "id": "net", "ipv6": false, "net": net, "host": gateway,
-                           "dhcpstart": guest, "dns": dns, "hostfwd": forwards });
-        self.qmp.call("netdev_add", user).await?;
+    pub(super) async fn plug(&self, network: &Network) -> Result<(), OperationError> {
+        let net = match network {
+            Network::User(user) => user_network(user),
+            Network::Tap(_) => {
+                json!({ "type": "tap", "id": "net", "fd": TAP_FD.to_string(), "vhost": false })
+            }
+        };
+        self.qmp.call("netdev_add", net).await?;
         let uplink = json!({ "type": "hubport", "id": "uplink", "hubid": 0, "netdev": "net" });
         self.qmp.call("netdev_add", uplink).await.map(drop)
     }
@@ -214,6 +214,15 @@ impl Instance for QemuInstance {
             self.wait().await;
         }
     }
+}
+
+fn user_network(network: &UserNetwork) -> serde_json::Value {
+    let UserNetwork { network, prefix, gateway, guest, dns, forwards, .. } = network;
+    let net = format!("{network}/{prefix}");
+    let forwards = forwards.iter().map(|forward| json!({ "str": hostfwd(forward, *guest) }));
+    let forwards: Vec<_> = forwards.collect();
+    json!({ "type": "user", "id": "net", "ipv6": false, "net": net, "host": gateway,
+            "dhcpstart": guest, "dns": dns, "hostfwd": forwards })
 }
 
 /// What QEMU said, its own name before each line taken off.

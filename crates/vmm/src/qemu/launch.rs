@@ -10,11 +10,11 @@ use command_fds::{CommandFdExt, FdMapping};
 use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
 
-use super::arguments::{From, LINK_FD, QMP_FD, STATE_FD, arguments, directory};
+use super::arguments::{From, LINK_FD, QMP_FD, STATE_FD, TAP_FD, arguments, directory};
 use super::instance::QemuInstance;
 use super::memory::Backing;
 use super::qmp::Qmp;
-use crate::{LaunchError, LaunchSpec, RestoreError, SavedMachine, console, spawn};
+use crate::{LaunchError, LaunchSpec, Network, RestoreError, SavedMachine, console, spawn};
 
 /// Starts QEMU with a kernel to boot.
 pub(super) fn launch(program: &Path, spec: &LaunchSpec) -> Result<QemuInstance, LaunchError> {
@@ -71,6 +71,7 @@ pub(super) fn start(
     let (link, link_child) = StdUnixStream::pair().map_err(spawn_error)?;
     let (qmp, qmp_child) = StdUnixStream::pair().map_err(spawn_error)?;
     given.extend([(LINK_FD, link_child.into()), (QMP_FD, qmp_child.into())]);
+    given.extend(tap(spec).map_err(spawn_error)?.map(|tap| (TAP_FD, tap)));
     // What is in our environment is none of the guest's, nor of those that begin as this process.
     command.env_clear();
     if let Some(path) = std::env::var_os("PATH") {
@@ -93,6 +94,13 @@ pub(super) fn start(
     }
     let (link, qmp) = (to_tokio(link).map_err(spawn_error)?, to_tokio(qmp).map_err(spawn_error)?);
     Ok(Started { child, link, qmp })
+}
+
+/// The TAP device that its card is joined to, if it is.
+fn tap(spec: &LaunchSpec) -> std::io::Result<Option<OwnedFd>> {
+    let Some(Network::Tap(tap)) = &spec.network else { return Ok(None) };
+    let closed = || std::io::Error::new(std::io::ErrorKind::InvalidInput, "its TAP device is not open");
+    tap.queue.as_ref().ok_or_else(closed)?.try_clone().map(Some)
 }
 
 fn to_tokio(stream: StdUnixStream) -> std::io::Result<UnixStream> {
