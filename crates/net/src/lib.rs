@@ -1,5 +1,6 @@
-//! Addresses of machines, and the ports that they publish.
+//! Addresses of machines, the ports that they publish, and the bridge that they may be on.
 
+pub mod bridged;
 mod mac;
 mod port;
 mod subnet;

@@ -1,7 +1,7 @@
 //! A small network for each machine.
 
 use std::collections::HashSet;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use serde::{Deserialize, Serialize};
 
@@ -27,6 +27,14 @@ pub struct Subnet(u16);
 pub struct SubnetsExhausted;
 
 impl Subnet {
+    /// The network inside each bridged machine's namespace.
+    pub const BRIDGED: Self = Self(0);
+    /// The gateway's IPv6 address on a bridged machine's card.
+    pub const GATEWAY_6: Ipv6Addr = Ipv6Addr::new(0xfd6d, 0x696d, 0x656f, 1, 0, 0, 0, 1);
+    /// A bridged machine's IPv6 address, in its namespace.
+    pub const GUEST_6: Ipv6Addr = Ipv6Addr::new(0xfd6d, 0x696d, 0x656f, 1, 0, 0, 0, 2);
+    /// Bits of the network part of those.
+    pub const PREFIX_6: u8 = 64;
     /// Bits of the network part, as the machine sees it.
     pub const PREFIX: u8 = 30;
     /// Bits of the network part with the name server's half.
@@ -62,6 +70,15 @@ impl Subnet {
     #[must_use]
     pub fn dns(self) -> Ipv4Addr {
         self.at(5)
+    }
+
+    /// The gateway's addresses on a bridged machine's card, with their prefixes.
+    pub(crate) fn host(self, ip6: bool) -> Vec<(IpAddr, u8)> {
+        let mut all = vec![(self.gateway().into(), Self::PREFIX), (self.dns().into(), 32)];
+        if ip6 {
+            all.push((Self::GATEWAY_6.into(), Self::PREFIX_6));
+        }
+        all
     }
 
     fn at(self, host: u32) -> Ipv4Addr {

@@ -1,0 +1,212 @@
+//! A host without a kernel, with faults that can be switched on.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use serde_json::json;
+
+use super::host::{Connected, Host};
+use super::outer::Outer;
+use super::{Attachment, BridgedError, TapUse, Wish, attach_to, clear_of, sweep_of};
+
+/// What fails: a step, each time that this many have gone before since it last failed. All off by default.
+#[derive(Debug, Clone, Default)]
+pub struct Faults {
+    /// Making sure of the bridge.
+    pub prepare_after: Option<u32>,
+    /// Making the namespace and the link.
+    pub connect_after: Option<u32>,
+    /// A transaction of rules.
+    pub apply_after: Option<u32>,
+}
+
+/// The host.
+#[derive(Debug, Clone, Default)]
+pub struct Fake {
+    faults: Faults,
+    state: Arc<Mutex<State>>,
+    /// Held by who changes something.
+    alone: Arc<Mutex<bool>>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    bridge: bool,
+    table: bool,
+    links: BTreeMap<String, Outer>,
+    marks: BTreeSet<String>,
+    /// Set and key to the machine that it is of.
+    elements: BTreeMap<(String, String), String>,
+    steps: BTreeMap<&'static str, u32>,
+}
+
+impl Fake {
+    /// A host with nothing on it.
+    #[must_use]
+    pub fn new(faults: Faults) -> Self {
+        Self { faults, ..Self::default() }
+    }
+
+    /// As [`attach`](super::attach), here.
+    ///
+    /// # Errors
+    /// As that, and as it was told.
+    pub fn attach(&self, wish: &Wish) -> Result<Attachment, BridgedError> {
+        attach_to(Arc::new(self.clone()), wish)
+    }
+
+    /// As [`sweep`](super::sweep), here.
+    ///
+    /// # Errors
+    /// As it was told.
+    pub fn sweep(&self) -> Result<Vec<String>, BridgedError> {
+        sweep_of(self)
+    }
+
+    /// As [`clear`](super::clear), here.
+    ///
+    /// # Errors
+    /// As it was told.
+    pub fn clear(&self, id: &str) -> Result<(), BridgedError> {
+        clear_of(self, id)
+    }
+
+    /// Ends a machine as a killed process does: its link goes, and nothing else.
+    pub fn kill(&self, attachment: Attachment) {
+        self.state().links.remove(&attachment.id);
+        std::mem::forget(attachment);
+    }
+
+    /// All that is there, one line each.
+    #[must_use]
+    pub fn leftovers(&self) -> Vec<String> {
+        let state = self.state();
+        let mut all: Vec<_> = state.links.keys().map(|id| format!("link {id}")).collect();
+        all.extend(state.marks.iter().map(|id| format!("mark {id}")));
+        all.extend(state.elements.iter().map(|((set, key), id)| format!("element {set} {key} of {id}")));
+        all.extend(state.bridge.then(|| "bridge".to_owned()));
+        all.extend(state.table.then(|| "table".to_owned()));
+        all
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn step(&self, step: &'static str, fails_after: Option<u32>) -> Result<(), BridgedError> {
+        let Some(after) = fails_after else { return Ok(()) };
+        let mut state = self.state();
+        let done = state.steps.entry(step).or_default();
+        if *done < after {
+            *done += 1;
+            return Ok(());
+        }
+        *done = 0;
+        Err(BridgedError::Told { step })
+    }
+}
+
+/// Lets others when it is dropped.
+struct Alone(Arc<Mutex<bool>>);
+
+impl Drop for Alone {
+    fn drop(&mut self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = false;
+    }
+}
+
+impl Host for Fake {
+    fn lock(&self) -> Result<Box<dyn Send>, BridgedError> {
+        loop {
+            let mut held = self.alone.lock().unwrap_or_else(PoisonError::into_inner);
+            if !*held {
+                *held = true;
+                return Ok(Box::new(Alone(Arc::clone(&self.alone))));
+            }
+            drop(held);
+            std::thread::yield_now();
+        }
+    }
+
+    fn prepare(&self) -> Result<(), BridgedError> {
+        self.step("prepare", self.faults.prepare_after)?;
+        self.state().bridge = true;
+        Ok(())
+    }
+
+    fn present(&self) -> Result<HashMap<String, Outer>, BridgedError> {
+        Ok(self.state().links.clone().into_iter().collect())
+    }
+
+    fn connect(&self, id: &str, outer: Outer, _: TapUse) -> Result<Connected, BridgedError> {
+        self.step("connect", self.faults.connect_after)?;
+        let mut state = self.state();
+        if state.links.insert(id.to_owned(), outer).is_some() {
+            return Err(BridgedError::Exists { name: id.to_owned() });
+        }
+        state.marks.insert(id.to_owned());
+        Ok(Connected { namespace: None, queue: None, names: None })
+    }
+
+    fn disconnect(&self, id: &str) -> Result<(), BridgedError> {
+        let mut state = self.state();
+        state.links.remove(id);
+        state.marks.remove(id);
+        Ok(())
+    }
+
+    fn marks(&self) -> Vec<String> {
+        self.state().marks.iter().cloned().collect()
+    }
+
+    /// Understands what [`rules`](super::rules) writes of elements, and no more.
+    fn apply(&self, transaction: &str) -> Result<(), BridgedError> {
+        self.step("apply", self.faults.apply_after)?;
+        let mut state = self.state();
+        let mut elements = state.elements.clone();
+        for line in transaction.lines() {
+            change(&mut elements, line)?;
+            state.table |= line.starts_with("add table");
+        }
+        state.elements = elements;
+        Ok(())
+    }
+
+    fn rules(&self) -> Result<Option<serde_json::Value>, BridgedError> {
+        let state = self.state();
+        let element = |((set, key), id): (&(String, String), &String)| {
+            let concat: Vec<_> = key.split(" . ").collect();
+            json!({ "map": { "name": set, "elem": [[{ "elem": { "val": { "concat": concat }, "comment": id } }, {}]] } })
+        };
+        Ok(Some(json!({ "nftables": state.elements.iter().map(element).collect::<Vec<_>>() })))
+    }
+
+    fn retire(&self) -> Result<(), BridgedError> {
+        let mut state = self.state();
+        (state.bridge, state.table) = (false, false);
+        state.elements.clear();
+        Ok(())
+    }
+}
+
+/// `add element inet mimeo SET { KEY comment "ID" : VALUE }`, `delete element inet mimeo SET { KEY }`
+fn change(elements: &mut BTreeMap<(String, String), String>, line: &str) -> Result<(), BridgedError> {
+    let refused = |why: &str| BridgedError::Nft { place: "", said: format!("{why}: {line}") };
+    let mut words = line.split(' ');
+    let (verb, element) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+    if element != "element" {
+        return Ok(());
+    }
+    let set = words.nth(2).ok_or_else(|| refused("no set"))?.to_owned();
+    let body = line.split_once("{ ").and_then(|(_, rest)| rest.rsplit_once(" }")).map(|(body, _)| body);
+    let body = body.ok_or_else(|| refused("no element"))?;
+    let key = body.split(" comment ").next().unwrap_or_default().to_owned();
+    let done = match verb {
+        "add" => {
+            let id = body.split('"').nth(1).unwrap_or_default().to_owned();
+            elements.insert((set, key), id).is_none()
+        }
+        _ => elements.remove(&(set, key)).is_some(),
+    };
+    if done { Ok(()) } else { Err(refused("File exists, or there is none")) }
+}

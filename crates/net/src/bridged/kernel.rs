@@ -1,0 +1,233 @@
+//! The real host.
+
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::io;
+use std::net::{IpAddr, TcpListener, UdpSocket};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+
+use super::host::{Connected, Host};
+use super::links::{self, Links};
+use super::namespace::Namespace;
+use super::outer::Outer;
+use super::{BRIDGE, BridgedError, DNS_PORT, INSIDE, MARK, PREFIX, TAP, TapUse, nft, rules, settings, tap};
+
+/// Where `ip netns` looks for names of namespaces.
+const NAMES: &str = "/run/netns";
+/// One machine at a time comes or goes, whoever started it: the bridge is the host's.
+const LOCK: &str = "/run/mimeo-bridged.lock";
+/// The loopback's number in every namespace.
+const LOOPBACK: u32 = 1;
+
+/// This host's kernel.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Kernel;
+
+impl Host for Kernel {
+    fn lock(&self) -> Result<Box<dyn Send>, BridgedError> {
+        let file = File::options().create(true).append(true).open(LOCK);
+        let file = file.map_err(|error| match error.kind() {
+            io::ErrorKind::PermissionDenied => BridgedError::Privilege,
+            _ => BridgedError::io("open", LOCK)(error),
+        })?;
+        file.lock().map_err(BridgedError::io("lock", LOCK))?;
+        Ok(Box::new(file))
+    }
+
+    fn prepare(&self) -> Result<(), BridgedError> {
+        let ip6 = settings::has_ip6();
+        settings::forward(ip6)?;
+        links::with(async |links: Links| match links.index(BRIDGE).await? {
+            Some(_) => Ok(()),
+            None => make_bridge(&links, ip6).await,
+        })
+    }
+
+    fn present(&self) -> Result<HashMap<String, Outer>, BridgedError> {
+        let found = links::with(async |links: Links| links.with_prefix(PREFIX).await)?;
+        let machine = |(name, alias): (String, String)| {
+            let id = name.strip_prefix(PREFIX)?.to_owned();
+            Some((id, alias.parse().ok()?))
+        };
+        Ok(found.into_iter().filter_map(machine).collect())
+    }
+
+    fn connect(&self, id: &str, outer: Outer, tap: TapUse) -> Result<Connected, BridgedError> {
+        let here = Namespace::own()?;
+        let namespace = Namespace::new()?;
+        let link = format!("{PREFIX}{id}");
+        let made = furnish(&namespace, &here, &link, outer, tap).and_then(|connected| {
+            join(&link, outer)?;
+            mark(id, &namespace)?;
+            Ok(connected)
+        });
+        made.inspect_err(|_| {
+            // The namespace takes the link along; this waits until that is so.
+            self.disconnect(id).ok();
+        })
+    }
+
+    fn disconnect(&self, id: &str) -> Result<(), BridgedError> {
+        let link = format!("{PREFIX}{id}");
+        links::with(async |links: Links| links.remove(&link).await)?;
+        match fs::remove_file(name_of(id)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(BridgedError::io("remove", name_of(id))(error))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn marks(&self) -> Vec<String> {
+        let entries = fs::read_dir(NAMES).into_iter().flatten().flatten();
+        let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+        names.filter_map(|name| name.strip_prefix(MARK).map(str::to_owned)).collect()
+    }
+
+    fn apply(&self, transaction: &str) -> Result<(), BridgedError> {
+        nft::apply(transaction, "")
+    }
+
+    fn rules(&self) -> Result<Option<serde_json::Value>, BridgedError> {
+        nft::list(rules::FAMILY, rules::TABLE)
+    }
+
+    fn retire(&self) -> Result<(), BridgedError> {
+        nft::apply(&rules::retire(), "")?;
+        links::with(async |links: Links| links.remove(BRIDGE).await)
+    }
+}
+
+async fn make_bridge(links: &Links, ip6: bool) -> Result<(), BridgedError> {
+    free_of_others()?;
+    let index = links.add_bridge().await?;
+    let done = async {
+        settings::bridge(BRIDGE, ip6)?;
+        links.address(index, Outer::BRIDGE.ip().into(), Outer::PREFIX).await?;
+        if ip6 {
+            links.address(index, Outer::BRIDGE.ip6().into(), Outer::PREFIX_6).await?;
+        }
+        links.up(index).await
+    };
+    let done = done.await;
+    if done.is_err() {
+        links.remove(BRIDGE).await.ok();
+    }
+    done
+}
+
+/// Whether no route of this host leads into the bridge's network.
+fn free_of_others() -> Result<(), BridgedError> {
+    let routes = fs::read_to_string("/proc/thread-self/net/route").unwrap_or_default();
+    match routes.lines().skip(1).find(|line| leads_to_ours(line).unwrap_or(false)) {
+        Some(line) => {
+            let card = line.split_whitespace().next().unwrap_or_default();
+            Err(BridgedError::Taken { network: "10.202.0.0/16", route: format!("a route by {card}") })
+        }
+        None => Ok(()),
+    }
+}
+
+/// `eth0 0002CA0A 00000000 0001 0 0 0 0000FFFF ...`: addresses as the machine stores them.
+fn leads_to_ours(line: &str) -> Option<bool> {
+    let words: Vec<_> = line.split_whitespace().collect();
+    let address = |word: &str| u32::from_str_radix(word, 16).ok().map(u32::from_be);
+    let (to, mask) = (address(words.get(1)?)?, address(words.get(7)?)?);
+    let ours = u32::from(Outer::BRIDGE.ip());
+    let our_mask = u32::MAX << (32 - u32::from(Outer::PREFIX));
+    let common = mask & our_mask;
+    Some(mask != 0 && to & common == ours & common)
+}
+
+/// All that is inside a machine's namespace.
+fn furnish(
+    namespace: &Namespace,
+    here: &Namespace,
+    link: &str,
+    outer: Outer,
+    tap: TapUse,
+) -> Result<Connected, BridgedError> {
+    let ip6 = settings::has_ip6();
+    let (queue, names) = namespace.inside(|| {
+        settings::inside(ip6)?;
+        let queue = tap::make(TAP, tap)?;
+        links::with(async |links: Links| lay(&links, here, link, outer, ip6).await)?;
+        nft::apply(rules::INNER, " of a machine's namespace")?;
+        Ok((queue, listen()?))
+    })?;
+    Ok(Connected { namespace: Some(namespace.clone()), queue, names: Some(names) })
+}
+
+async fn lay(
+    links: &Links,
+    here: &Namespace,
+    link: &str,
+    outer: Outer,
+    ip6: bool,
+) -> Result<(), BridgedError> {
+    links.up(LOOPBACK).await?;
+    let tap = links.index(TAP).await?.unwrap_or_default();
+    links.up(tap).await?;
+    for (ip, prefix) in INSIDE.host(ip6) {
+        links.address(tap, ip, prefix).await?;
+    }
+    let card = links.add_pair(link, here).await?;
+    links.up(card).await?;
+    links.address(card, outer.ip().into(), 32).await?;
+    if ip6 {
+        links.address(card, outer.ip6().into(), 128).await?;
+    }
+    links.route(card, ip6).await
+}
+
+/// Where the guest asks for names: on the gateway's side of its card.
+fn listen() -> Result<(UdpSocket, TcpListener), BridgedError> {
+    let at = (IpAddr::from(INSIDE.dns()), DNS_PORT);
+    let failed =
+        |source| BridgedError::Link { step: "listen for a machine's questions for names".to_owned(), source };
+    Ok((UdpSocket::bind(at).map_err(failed)?, TcpListener::bind(at).map_err(failed)?))
+}
+
+/// The host's end of a machine's link.
+fn join(link: &str, outer: Outer) -> Result<(), BridgedError> {
+    if settings::has_ip6() {
+        settings::no_ip6(link)?;
+    }
+    links::with(async |links: Links| {
+        let gone = || BridgedError::io("find", BRIDGE)(io::ErrorKind::NotFound.into());
+        let bridge = links.index(BRIDGE).await?.ok_or_else(gone)?;
+        links.join(link, bridge, &outer.to_string()).await
+    })
+}
+
+/// Names the namespace as `ip netns` expects it, for as long as this process has it open.
+fn mark(id: &str, namespace: &Namespace) -> Result<(), BridgedError> {
+    let name = name_of(id);
+    let descriptor = namespace.descriptor().as_raw_fd();
+    let target = format!("/proc/{}/fd/{descriptor}", std::process::id());
+    fs::create_dir_all(NAMES).map_err(BridgedError::io("make", NAMES))?;
+    symlink(target, &name).map_err(BridgedError::io("name a namespace", name))
+}
+
+fn name_of(id: &str) -> PathBuf {
+    Path::new(NAMES).join(format!("{MARK}{id}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_route_into_our_network_is_seen() {
+        let line = |to: &str, mask: &str| format!("eth1\t{to}\t00000000\t0001\t0\t0\t0\t{mask}\t0\t0\t0");
+        // 10.202.0.0/16, 10.202.7.0/24 and 10.0.0.0/8 are in the way; the default route and 10.201.0.0/16 are not.
+        for (to, mask) in [("0000CA0A", "0000FFFF"), ("0007CA0A", "00FFFFFF"), ("0000000A", "000000FF")] {
+            assert_eq!(leads_to_ours(&line(to, mask)), Some(true), "{to}/{mask}");
+        }
+        for (to, mask) in [("00000000", "00000000"), ("0000C90A", "0000FFFF")] {
+            assert_eq!(leads_to_ours(&line(to, mask)), Some(false), "{to}/{mask}");
+        }
+    }
+}

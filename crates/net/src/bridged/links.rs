@@ -1,0 +1,190 @@
+//! Links, addresses and routes, through the kernel's own netlink.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::os::fd::AsRawFd;
+
+use futures_util::TryStreamExt;
+use rtnetlink::packet_route::link::{InfoData, InfoVeth, LinkAttribute, LinkMessage};
+use rtnetlink::packet_route::route::RouteScope;
+use rtnetlink::{
+    Handle, LinkBridge, LinkBridgePort, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder,
+};
+
+use super::namespace::{Namespace, apart};
+use super::outer::Outer;
+use super::{BRIDGE, BridgedError, CARD};
+
+/// The kernel's answers, in the network namespace of the thread that asked.
+#[derive(Debug, Clone)]
+pub(crate) struct Links(Handle);
+
+/// Does something with the links of this thread's namespace, on a thread of
+/// its own: this one may be in the middle of other asynchronous work.
+pub(crate) fn with<T: Send, F: Future<Output = Result<T, BridgedError>>>(
+    body: impl FnOnce(Links) -> F + Send,
+) -> Result<T, BridgedError> {
+    apart(|| run(body))
+}
+
+fn run<T, F: Future<Output = Result<T, BridgedError>>>(
+    body: impl FnOnce(Links) -> F,
+) -> Result<T, BridgedError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build();
+    let runtime = runtime.map_err(failed("open a netlink socket"))?;
+    runtime.block_on(async {
+        let (connection, handle, _) = rtnetlink::new_connection().map_err(failed("open a netlink socket"))?;
+        let serving = tokio::spawn(connection);
+        let done = body(Links(handle)).await;
+        serving.abort();
+        done
+    })
+}
+
+impl Links {
+    /// The number of a link.
+    pub(crate) async fn index(&self, name: &str) -> Result<Option<u32>, BridgedError> {
+        let mut found = self.0.link().get().match_name(name).execute();
+        match found.try_next().await {
+            Ok(link) => Ok(link.map(|link| link.header.index)),
+            Err(error) => match told(error) {
+                error if error.raw_os_error() == Some(libc::ENODEV) => Ok(None),
+                error => Err(failed(format!("look for the link {name}"))(error)),
+            },
+        }
+    }
+
+    /// Names and aliases of all links whose name begins so.
+    pub(crate) async fn with_prefix(&self, prefix: &str) -> Result<HashMap<String, String>, BridgedError> {
+        let all: Vec<LinkMessage> = self
+            .0
+            .link()
+            .get()
+            .execute()
+            .try_collect()
+            .await
+            .map_err(|error| failed("list the links")(told(error)))?;
+        let named = all.iter().filter_map(|link| {
+            let name = link.attributes.iter().find_map(|attribute| match attribute {
+                LinkAttribute::IfName(name) if name.starts_with(prefix) => Some(name.clone()),
+                _ => None,
+            })?;
+            let alias = link.attributes.iter().find_map(|attribute| match attribute {
+                LinkAttribute::IfAlias(alias) => Some(alias.clone()),
+                _ => None,
+            });
+            Some((name, alias.unwrap_or_default()))
+        });
+        Ok(named.collect())
+    }
+
+    /// Makes the bridge.
+    pub(crate) async fn add_bridge(&self) -> Result<u32, BridgedError> {
+        let bridge = LinkBridge::new(BRIDGE).mcast_snooping(false).build();
+        self.add(bridge, BRIDGE).await?;
+        self.wanted(BRIDGE).await
+    }
+
+    /// Makes a pair of links: [`CARD`] here, `outer` in another namespace.
+    pub(crate) async fn add_pair(&self, outer: &str, there: &Namespace) -> Result<u32, BridgedError> {
+        let peer = LinkMessageBuilder::<LinkUnspec>::new()
+            .name(outer)
+            .setns_by_fd(there.descriptor().as_raw_fd())
+            .build();
+        let pair = LinkVeth::new(CARD, outer).set_info_data(InfoData::Veth(InfoVeth::Peer(peer)));
+        self.add(pair.build(), outer).await?;
+        self.wanted(CARD).await
+    }
+
+    async fn add(&self, link: LinkMessage, name: &str) -> Result<(), BridgedError> {
+        self.0.link().add(link).execute().await.map_err(|error| match told(error) {
+            error if error.raw_os_error() == Some(libc::EEXIST) => {
+                BridgedError::Exists { name: name.to_owned() }
+            }
+            error if error.kind() == io::ErrorKind::PermissionDenied => BridgedError::Privilege,
+            error => failed(format!("make the link {name}"))(error),
+        })
+    }
+
+    async fn wanted(&self, name: &str) -> Result<u32, BridgedError> {
+        let gone = || failed(format!("find the link {name}"))(io::ErrorKind::NotFound.into());
+        self.index(name).await?.ok_or_else(gone)
+    }
+
+    /// Puts a link on the bridge, where it sees nobody but the bridge.
+    pub(crate) async fn join(&self, name: &str, bridge: u32, alias: &str) -> Result<(), BridgedError> {
+        let index = self.wanted(name).await?;
+        let joined = LinkUnspec::new_with_index(index).controller(bridge).alias(alias);
+        self.change(joined.build(), "put a machine's link on the bridge").await?;
+        let isolated = LinkBridgePort::new(index).isolated(true);
+        self.change(isolated.build(), "keep a machine's link apart from others").await?;
+        self.up(index).await
+    }
+
+    /// Brings a link up.
+    pub(crate) async fn up(&self, index: u32) -> Result<(), BridgedError> {
+        self.change(LinkUnspec::new_with_index(index).up().build(), "bring a link up").await
+    }
+
+    async fn change(&self, link: LinkMessage, step: &str) -> Result<(), BridgedError> {
+        self.0.link().change(link).execute().await.map_err(|error| failed(step)(told(error)))
+    }
+
+    /// Removes a link, if it is there, and returns when it is gone.
+    pub(crate) async fn remove(&self, name: &str) -> Result<(), BridgedError> {
+        let Some(index) = self.index(name).await? else { return Ok(()) };
+        match self.0.link().del(index).execute().await.map_err(told) {
+            Err(error) if error.raw_os_error() != Some(libc::ENODEV) => {
+                Err(failed(format!("remove the link {name}"))(error))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Gives a link an address.
+    pub(crate) async fn address(&self, index: u32, ip: IpAddr, prefix: u8) -> Result<(), BridgedError> {
+        match self.0.address().add(index, ip, prefix).execute().await.map_err(told) {
+            Err(error) if error.raw_os_error() != Some(libc::EEXIST) => {
+                Err(failed(format!("set the address {ip}/{prefix}"))(error))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Sends all through the bridge, which no network leads to.
+    pub(crate) async fn route(&self, index: u32, ip6: bool) -> Result<(), BridgedError> {
+        let bridge = Outer::BRIDGE;
+        let direct = RouteMessageBuilder::<Ipv4Addr>::new()
+            .destination_prefix(bridge.ip(), 32)
+            .output_interface(index)
+            .scope(RouteScope::Link);
+        let rest = RouteMessageBuilder::<Ipv4Addr>::new().gateway(bridge.ip()).output_interface(index);
+        let mut routes = vec![direct.build(), rest.build()];
+        if ip6 {
+            let direct = RouteMessageBuilder::<Ipv6Addr>::new()
+                .destination_prefix(bridge.ip6(), 128)
+                .output_interface(index);
+            let rest = RouteMessageBuilder::<Ipv6Addr>::new().gateway(bridge.ip6()).output_interface(index);
+            routes.extend([direct.build(), rest.build()]);
+        }
+        for route in routes {
+            let added = self.0.route().add(route).execute().await;
+            added.map_err(|error| failed("set a route of a machine's namespace")(told(error)))?;
+        }
+        Ok(())
+    }
+}
+
+fn told(error: rtnetlink::Error) -> io::Error {
+    match error {
+        rtnetlink::Error::NetlinkError(message) => message.to_io(),
+        error => io::Error::other(error),
+    }
+}
+
+fn failed(step: impl Into<String>) -> impl FnOnce(io::Error) -> BridgedError {
+    let step = step.into();
+    move |source| BridgedError::Link { step, source }
+}

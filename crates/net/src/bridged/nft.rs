@@ -1,0 +1,50 @@
+//! nftables, through the program that is its own interface: a transaction goes
+//! in on standard input, and is done whole or not at all.
+
+use std::io::Write;
+use std::process::{Command, Output, Stdio};
+
+use super::BridgedError;
+
+const PROGRAM: &str = "nft";
+/// Where Debian keeps it, which is not in every ordinary user's PATH.
+const PATHS: &str = "/usr/sbin:/sbin:/usr/local/sbin";
+
+/// Applies a transaction in the network namespace of this thread. `place` names that in errors.
+pub(crate) fn apply(transaction: &str, place: &'static str) -> Result<(), BridgedError> {
+    run(&["-f", "-"], transaction, place).map(drop)
+}
+
+/// The table as the kernel has it; none when it is not there.
+pub(crate) fn list(family: &str, table: &str) -> Result<Option<serde_json::Value>, BridgedError> {
+    match run(&["-j", "list", "table", family, table], "", "") {
+        Ok(output) => Ok(serde_json::from_slice(&output.stdout).ok()),
+        Err(BridgedError::Nft { said, .. }) if said.contains("No such file or directory") => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn run(arguments: &[&str], input: &str, place: &'static str) -> Result<Output, BridgedError> {
+    let mut child = command(arguments).spawn().map_err(|error| match error.kind() {
+        std::io::ErrorKind::NotFound => BridgedError::NoNft,
+        _ => BridgedError::Io { step: "start", path: PROGRAM.into(), source: error },
+    })?;
+    if let Some(mut stdin) = child.stdin.take() {
+        // One that does not listen says why itself.
+        stdin.write_all(input.as_bytes()).ok();
+    }
+    let output = child.wait_with_output().map_err(BridgedError::io("wait for", PROGRAM))?;
+    if output.status.success() {
+        return Ok(output);
+    }
+    let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+    Err(BridgedError::Nft { place, said })
+}
+
+fn command(arguments: &[&str]) -> Command {
+    let mut command = Command::new(PROGRAM);
+    let path = std::env::var("PATH").unwrap_or_default();
+    command.args(arguments).env_clear().env("PATH", format!("{path}:{PATHS}"));
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}

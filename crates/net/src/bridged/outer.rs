@@ -1,0 +1,98 @@
+//! Addresses that machines have on the bridge.
+
+use std::collections::HashSet;
+use std::fmt;
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::str::FromStr;
+
+use super::BridgedError;
+
+/// The bridge's network: one that neither podman, docker nor libvirt hands out
+/// by default, and beside that of [`Subnet`](crate::Subnet).
+const NETWORK: u32 = u32::from_be_bytes([10, 202, 0, 0]);
+/// `fd`, and `mimeo` in ASCII.
+const NETWORK_6: [u16; 4] = [0xfd6d, 0x696d, 0x656f, 0];
+/// The first address is the bridge's; the last is for all.
+const FIRST: u16 = 2;
+const LAST: u16 = u16::MAX - 1;
+
+/// One machine's place on the bridge.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Outer(u16);
+
+impl Outer {
+    /// The bridge's own place: the machines' gateway.
+    pub(crate) const BRIDGE: Self = Self(1);
+    /// Bits of the bridge's network.
+    pub(crate) const PREFIX: u8 = 16;
+    /// The same of its IPv6 network.
+    pub(crate) const PREFIX_6: u8 = 64;
+
+    /// The first free place after the last one given away: one that was left a
+    /// moment ago may still be in somebody's neighbour table.
+    pub(crate) fn free(used: &HashSet<Self>) -> Result<Self, BridgedError> {
+        let last = used.iter().map(|outer| outer.0).max().unwrap_or(FIRST - 1);
+        let after = last.saturating_add(1).max(FIRST)..=LAST;
+        let mut places = after.chain(FIRST..=LAST).map(Self);
+        places.find(|place| !used.contains(place)).ok_or(BridgedError::Exhausted)
+    }
+
+    /// The address.
+    #[must_use]
+    pub fn ip(self) -> Ipv4Addr {
+        Ipv4Addr::from(NETWORK + u32::from(self.0))
+    }
+
+    /// The IPv6 address.
+    #[must_use]
+    pub fn ip6(self) -> Ipv6Addr {
+        let [a, b, c, d] = NETWORK_6;
+        Ipv6Addr::new(a, b, c, d, 0, 0, 0, self.0)
+    }
+}
+
+impl fmt::Display for Outer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.ip())
+    }
+}
+
+impl FromStr for Outer {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let ip: Ipv4Addr = text.parse().map_err(|_| ())?;
+        let place = u32::from(ip).checked_sub(NETWORK).ok_or(())?;
+        u16::try_from(place).map(Self).map_err(|_| ())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn the_first_place_is_as_documented() {
+        let first = Outer::free(&HashSet::new()).expect("one is free");
+        assert_eq!(first.ip(), Ipv4Addr::new(10, 202, 0, 2));
+        assert_eq!(first.ip6().to_string(), "fd6d:696d:656f::2");
+        assert_eq!(Outer::BRIDGE.ip(), Ipv4Addr::new(10, 202, 0, 1));
+    }
+
+    #[test]
+    fn a_full_network_is_refused() {
+        let all = (FIRST..=LAST).map(Outer).collect();
+        assert!(matches!(Outer::free(&all), Err(BridgedError::Exhausted)));
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_given_was_free_and_survives_its_text(used in proptest::collection::hash_set(FIRST..=LAST, 0..64)) {
+            let used: HashSet<_> = used.into_iter().map(Outer).collect();
+            let outer = Outer::free(&used).expect("there are more");
+            prop_assert!(!used.contains(&outer));
+            prop_assert_eq!(outer.to_string().parse(), Ok(outer));
+        }
+    }
+}

@@ -1,0 +1,274 @@
+//! The bridge, on the real kernel, in a network namespace that each test makes.
+//!
+//! Who may not make one is told so, loudly: there is no other way to try this.
+
+use std::fs;
+use std::net::{TcpListener, UdpSocket};
+use std::os::fd::AsFd;
+use std::sync::Barrier;
+use std::thread;
+
+use mimeo_net::PortMapping;
+use mimeo_net::bridged::{self, Attachment, BridgedError, Fake, Faults, TapUse, Wish};
+use nix::net::if_::if_nametoindex;
+use nix::sched::{CloneFlags, setns, unshare};
+
+const CROWD: usize = 64;
+
+fn wish(id: &str) -> Wish {
+    Wish { id: id.to_owned(), open: false, tap: TapUse::Descriptor }
+}
+
+fn port(text: &str) -> PortMapping {
+    PortMapping::parse(text).expect("a port")[0]
+}
+
+/// Makes this thread's host one of its own. False where that is not allowed.
+fn apart() -> bool {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("NOT RUN: the bridge needs root, and this is an ordinary user");
+        return false;
+    }
+    unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS).expect("namespaces of its own");
+    let private = rustix::mount::MountPropagationFlags::PRIVATE | rustix::mount::MountPropagationFlags::REC;
+    rustix::mount::mount_change("/", private).expect("mounts of its own");
+    let flags = rustix::mount::MountFlags::empty();
+    rustix::mount::mount("tmpfs", "/run", "tmpfs", flags, None).expect("an empty /run");
+    true
+}
+
+/// The links of a thread's host that are ours.
+fn links() -> Vec<String> {
+    let table = fs::read_to_string("/proc/thread-self/net/dev").expect("links");
+    let names = table.lines().skip(2).filter_map(|line| line.split(':').next());
+    let ours = |name: &&str| name.starts_with("mm-") || name.starts_with("mimeo");
+    names.map(str::trim).filter(ours).map(str::to_owned).collect()
+}
+
+fn rules() -> String {
+    let output = std::process::Command::new("nft").args(["list", "ruleset"]).output().expect("nft runs");
+    String::from_utf8(output.stdout).expect("text")
+}
+
+fn nothing_is_left() {
+    assert_eq!(links(), [""; 0], "links");
+    assert_eq!(rules(), "", "rules");
+    let names = fs::read_dir("/run/netns").into_iter().flatten().count();
+    assert_eq!(names, 0, "names of namespaces");
+}
+
+fn inside<T: Send>(attachment: &Attachment, body: impl FnOnce() -> T + Send) -> T {
+    let namespace = attachment.namespace().expect("a namespace").descriptor();
+    thread::scope(|scope| {
+        let there = scope.spawn(|| {
+            setns(namespace.as_fd(), CloneFlags::CLONE_NEWNET).expect("entered");
+            body()
+        });
+        there.join().expect("done")
+    })
+}
+
+#[test]
+fn machines_are_alike_inside_and_apart_outside() {
+    if !apart() {
+        return;
+    }
+    let mut first = bridged::attach(&wish("first")).expect("attached");
+    let second = bridged::attach(&wish("second")).expect("attached");
+    assert_eq!(first.outer().to_string(), "10.202.0.2");
+    assert_eq!(second.outer().to_string(), "10.202.0.3");
+    let addresses = || fs::read_to_string("/proc/thread-self/net/fib_trie").expect("addresses");
+    for attachment in [&first, &second] {
+        let inside = inside(attachment, addresses);
+        assert!(inside.contains("10.201.0.1") && inside.contains("10.201.0.5"), "{inside}");
+        assert!(inside.contains(&attachment.outer().to_string()), "{inside}");
+    }
+    first.publish(&[port("8080:80"), port("127.0.0.1:8081:81/udp")]).expect("published");
+    let published = rules();
+    assert!(published.contains("tcp . 8080 comment \"first\" : 10.202.0.2 . 80"), "{published}");
+    assert!(published.contains("udp . 127.0.0.1 . 8081 comment \"first\" : 10.202.0.2 . 81"), "{published}");
+    drop(first);
+    assert!(!rules().contains("8080"));
+    assert_eq!(links().len(), 2, "the bridge, and the second's link: {:?}", links());
+    drop(second);
+    nothing_is_left();
+}
+
+#[test]
+fn a_device_or_a_link_that_exists_is_not_taken_for_ours() {
+    if !apart() {
+        return;
+    }
+    let attachment = bridged::attach(&wish("one")).expect("attached");
+    let refused = bridged::attach(&wish("one")).expect_err("there is one");
+    assert!(matches!(&refused, BridgedError::Exists { name } if name == "mm-one"), "{refused:?}");
+    assert!(if_nametoindex("mm-one").is_ok(), "the first is still there");
+    drop(attachment);
+    ip(&["link", "add", "mm-one", "type", "bridge"]);
+    let refused = bridged::attach(&wish("one")).expect_err("somebody's link");
+    assert!(refused.to_string().contains("mm-one already"), "{refused}");
+    assert_eq!(links(), [""; 0], "it was in the way, and had the name of ours");
+}
+
+fn ip(arguments: &[&str]) {
+    let status = std::process::Command::new("ip").args(arguments).status().expect("ip runs");
+    assert!(status.success(), "ip {arguments:?}");
+}
+
+#[test]
+fn a_network_that_is_somebody_elses_is_left_to_them() {
+    if !apart() {
+        return;
+    }
+    ip(&["link", "add", "theirs", "type", "bridge"]);
+    ip(&["address", "add", "10.202.7.1/24", "dev", "theirs"]);
+    ip(&["link", "set", "theirs", "up"]);
+    let refused = bridged::attach(&wish("one")).expect_err("it is taken").to_string();
+    assert!(refused.contains("10.202.0.0/16") && refused.contains("theirs"), "{refused}");
+    assert!(refused.contains("--network rootless"), "{refused}");
+    nothing_is_left();
+}
+
+#[test]
+fn a_machine_whose_process_was_killed_is_swept() {
+    if !apart() {
+        return;
+    }
+    let mut attachment = bridged::attach(&wish("killed")).expect("attached");
+    attachment.publish(&[port("8080:80")]).expect("published");
+    assert_eq!(bridged::sweep().expect("swept"), [""; 0], "it lives");
+    // What the kernel does when the last process that holds the namespace is gone.
+    ip(&["link", "del", "mm-killed"]);
+    std::mem::forget(attachment);
+    assert_eq!(bridged::sweep().expect("swept"), ["killed"]);
+    nothing_is_left();
+}
+
+#[test]
+fn rules_that_somebody_flushed_are_set_again() {
+    if !apart() {
+        return;
+    }
+    let mut first = bridged::attach(&wish("first")).expect("attached");
+    first.publish(&[port("8080:80")]).expect("published");
+    let status = std::process::Command::new("nft").args(["flush", "ruleset"]).status().expect("nft runs");
+    assert!(status.success());
+    let second = bridged::attach(&wish("second")).expect("attached");
+    assert!(rules().contains("masquerade"));
+    drop(first);
+    drop(second);
+    nothing_is_left();
+}
+
+#[test]
+fn a_crowd_comes_and_goes_twice() {
+    if !apart() {
+        return;
+    }
+    // Threads that a thread starts are on its host.
+    for _ in 0..2 {
+        let all_here = Barrier::new(CROWD);
+        thread::scope(|scope| {
+            for number in 0..CROWD {
+                let all_here = &all_here;
+                scope.spawn(move || {
+                    let mut attachment = bridged::attach(&wish(&format!("crowd{number}"))).expect("attached");
+                    let port = port(&format!("{}:80", 20_000 + number));
+                    attachment.publish(&[port]).expect("published");
+                    all_here.wait();
+                });
+            }
+        });
+        nothing_is_left();
+    }
+}
+
+#[test]
+fn a_name_server_is_asked_from_the_hosts_side() {
+    if !apart() {
+        return;
+    }
+    let attachment = bridged::attach(&wish("asks")).expect("attached");
+    let taken = inside(&attachment, || {
+        (UdpSocket::bind("10.201.0.5:53").is_err(), TcpListener::bind("10.201.0.5:53").is_err())
+    });
+    assert_eq!(taken, (true, true), "the relay listens there");
+}
+
+#[test]
+fn who_has_no_privilege_is_told_what_would_do() {
+    if !rustix::process::geteuid().is_root() {
+        let refused = bridged::attach(&wish("one")).expect_err("it needs root").to_string();
+        assert!(refused.contains("CAP_NET_ADMIN") && refused.contains("--network rootless"), "{refused}");
+        return;
+    }
+    let told = thread::spawn(|| {
+        rustix::thread::set_capabilities(
+            None,
+            rustix::thread::CapabilitySets {
+                effective: rustix::thread::CapabilitySet::empty(),
+                permitted: rustix::thread::CapabilitySet::empty(),
+                inheritable: rustix::thread::CapabilitySet::empty(),
+            },
+        )
+        .expect("dropped");
+        bridged::attach(&wish("one")).expect_err("it needs privileges").to_string()
+    });
+    let told = told.join().expect("done");
+    assert!(told.contains("CAP_NET_ADMIN") && told.contains("--network rootless"), "{told}");
+}
+
+#[test]
+fn crowds_come_and_go_a_thousand_times_on_a_host_that_fails() {
+    let faults = Faults { prepare_after: Some(97), connect_after: Some(41), apply_after: Some(67) };
+    let host = Fake::new(faults);
+    let (mut refused, mut killed) = (0, 0);
+    for round in 0..1000 {
+        let outcomes: Vec<_> = thread::scope(|scope| {
+            let machines: Vec<_> = (0..CROWD)
+                .map(|number| {
+                    scope.spawn({
+                        let host = &host;
+                        move || live(host, round, number)
+                    })
+                })
+                .collect();
+            machines.into_iter().map(|machine| machine.join().expect("no panic")).collect()
+        });
+        refused += outcomes.iter().filter(|outcome| **outcome == Outcome::Refused).count();
+        killed += outcomes.iter().filter(|outcome| **outcome == Outcome::Killed).count();
+        let left = until_swept(&host);
+        assert_eq!(left, [""; 0], "round {round}");
+    }
+    assert!(refused > 0 && killed > 0, "{refused} refused, {killed} killed");
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Outcome {
+    Refused,
+    Killed,
+    Left,
+}
+
+fn live(host: &Fake, round: usize, number: usize) -> Outcome {
+    let wish = Wish { open: number.is_multiple_of(2), ..wish(&format!("m{number}")) };
+    let Ok(mut attachment) = host.attach(&wish) else { return Outcome::Refused };
+    // One that cannot be published is one that goes without.
+    attachment.publish(&[port(&format!("{}:80", 20_000 + number))]).ok();
+    if (round + number).is_multiple_of(7) {
+        host.kill(attachment);
+        return Outcome::Killed;
+    }
+    Outcome::Left
+}
+
+/// A sweep may itself be told to fail; the next command sweeps again.
+fn until_swept(host: &Fake) -> Vec<String> {
+    for _ in 0..8 {
+        host.sweep().ok();
+        if host.leftovers().is_empty() {
+            break;
+        }
+    }
+    host.leftovers()
+}
