@@ -9,7 +9,7 @@ GUEST_TARGET := x86_64-unknown-linux-musl
 DEMO_PACKAGES := qemu-system-x86 gcc libc6-dev mmdebstrap
 # What the tests talk to: a registry, image tools, filesystem checkers, peers.
 TEST_PACKAGES := $(DEMO_PACKAGES) busybox-static docker-registry openssh-client skopeo umoci e2fsprogs erofs-utils \
-	cpio bsdutils util-linux uidmap ca-certificates
+	cpio bsdutils util-linux uidmap ca-certificates nftables iproute2
 
 .PHONY: all build demo test check deps demo-deps test-deps rust-target install clean
 

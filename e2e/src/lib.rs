@@ -9,6 +9,7 @@
 mod guest_program;
 mod image;
 mod kept;
+mod lan;
 mod leftovers;
 mod outcome;
 mod poller;
@@ -21,6 +22,7 @@ mod world;
 pub use guest_program::guest_program;
 pub use image::{Image, Layer, sha256};
 pub use kept::{Served, flip};
+pub use lan::{Lan, ip};
 pub use outcome::Outcome;
 pub use poller::Poller;
 pub use registry::Registry;

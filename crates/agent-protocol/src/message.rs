@@ -10,7 +10,7 @@ mod metrics;
 mod process;
 
 pub use identity::{Identity, IdentityLine, Line, Outcome};
-pub use machine::{Address, Configure, Disk, Interface, Volume};
+pub use machine::{Address, Address6, Configure, Disk, Interface, Volume};
 pub use metrics::{Cpu, Filesystem, Load, Memory, Metrics, NetworkCounters, ProcessInfo};
 pub use process::{ExitStatus, Process, TerminalSize};
 

@@ -14,8 +14,8 @@ use mimeo_agent_protocol::PROTOCOL;
 use mimeo_agent_protocol::frame::{Frame, Kind, PREAMBLE};
 use mimeo_agent_protocol::link::Hello;
 use mimeo_agent_protocol::message::{
-    Address, Configure, Disk, ExitStatus, Failure, FailureKind, FileKind, Identity, IdentityLine, Input,
-    Interface, Line, Outcome, Process, ProcessInfo, Reply, Request, TerminalSize, Volume,
+    Address, Address6, Configure, Disk, ExitStatus, Failure, FailureKind, FileKind, Identity, IdentityLine,
+    Input, Interface, Line, Outcome, Process, ProcessInfo, Reply, Request, TerminalSize, Volume,
 };
 use serde_json::{Value, json};
 
@@ -59,6 +59,11 @@ fn interface() -> Interface {
         address: Address { ip: [10, 201, 0, 2].into(), prefix: 30 },
         gateway: [10, 201, 0, 1].into(),
         mtu: 1500,
+        ipv6: Some(Address6 {
+            ip: "fd6d:696d:656f:1::2".parse().expect("an address"),
+            prefix: 64,
+            gateway: "fd6d:696d:656f:1::1".parse().expect("an address"),
+        }),
     }
 }
 

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use mimeo_agent_protocol::message::Interface;
+use mimeo_agent_protocol::message::{Address6, Interface};
 use rustix::io::Errno;
 
 use crate::failure::{Context, SystemError};
@@ -28,9 +28,19 @@ pub(crate) fn up(interface: Option<&Interface>) -> Result<(), SystemError> {
     kernel.ask(&link_up(LOOPBACK, None)).context("bring the loopback up")?;
     let Some(interface) = interface else { return Ok(()) };
     let (index, link) = card(interface)?;
-    version_4_only(index);
-    kernel.ask(&link).context("bring the network card up")?;
-    address(&kernel, index, interface)
+    // Before it is up it makes up no address; after, one of its own hardware address.
+    let has_6 = match interface.ipv6 {
+        Some(_) => {
+            kernel.ask(&link).context("bring the network card up")?;
+            version_6(index, true)
+        }
+        None => {
+            version_6(index, false);
+            kernel.ask(&link).context("bring the network card up")?;
+            false
+        }
+    };
+    address(&kernel, index, interface, has_6)
 }
 
 /// Brings the cards up that there are, for a guest that is nobody's yet: a card
@@ -39,17 +49,25 @@ pub(crate) fn cards_up() -> Result<(), SystemError> {
     let kernel = Kernel::open(None).context("open a netlink socket")?;
     kernel.ask(&link_up(LOOPBACK, None)).context("bring the loopback up")?;
     let Some(index) = only_card()? else { return Ok(()) };
-    version_4_only(index);
+    version_6(index, false);
     kernel.ask(&link_up(index, None)).context("bring the network card up")
 }
 
-/// The host gives the card no IPv6: an address that the kernel makes up by
-/// itself leads nowhere, and every copy would have to change it.
-fn version_4_only(index: u32) {
-    let Some(card) = cards().into_iter().find(|card| self::index(card) == Some(index)) else { return };
+/// Lets the card have IPv6 or not, and says whether it has. Where the host gives
+/// it none, an address that the kernel makes up by itself leads nowhere, and
+/// every copy would have to change it.
+fn version_6(index: u32, wanted: bool) -> bool {
+    let Some(card) = cards().into_iter().find(|card| self::index(card) == Some(index)) else { return false };
     let name = card.file_name().unwrap_or_default().to_string_lossy();
-    // A kernel without IPv6 makes up none.
-    std::fs::write(format!("/proc/sys/net/ipv6/conf/{name}/disable_ipv6"), "1").ok();
+    let settings = PathBuf::from(format!("/proc/sys/net/ipv6/conf/{name}"));
+    // A kernel without IPv6 has no such settings, and makes up no addresses.
+    let set = |setting: &str, value: &str| std::fs::write(settings.join(setting), value).is_ok();
+    if !wanted {
+        set("disable_ipv6", "1");
+        return false;
+    }
+    // The host's side is known: nobody need be asked for routes, nor waited for.
+    set("accept_ra", "0") && set("accept_dad", "0") && set("disable_ipv6", "0")
 }
 
 /// The card with this hardware address. A guest that had booted before it was
@@ -64,13 +82,18 @@ fn card(interface: &Interface) -> Result<(u32, Message), SystemError> {
     Ok((index, link_up(index, Some(interface.mtu))))
 }
 
-fn address(kernel: &Kernel, index: u32, interface: &Interface) -> Result<(), SystemError> {
+fn address(kernel: &Kernel, index: u32, interface: &Interface, has_6: bool) -> Result<(), SystemError> {
+    if let Some(Address6 { ip, prefix, gateway }) = interface.ipv6.filter(|_| has_6) {
+        kernel.ask(&add_address(index, ip.into(), prefix)).context("set the IPv6 address")?;
+        kernel.ask(&add_route(index, gateway.into())).context("set the IPv6 default route")?;
+    }
+
     let address = interface.address;
     kernel.ask(&add_address(index, address.ip.into(), address.prefix)).context("set the address")?;
     if interface.gateway == Ipv4Addr::UNSPECIFIED {
         return Ok(());
     }
-    kernel.ask(&add_route(index, interface.gateway)).context("set the default route")
+    kernel.ask(&add_route(index, interface.gateway.into())).context("set the default route")
 }
 
 /// Makes the one card that there is, whatever it was, the card of `interface`;
@@ -91,9 +114,12 @@ pub(crate) fn become_another(interface: Option<&Interface>) -> Result<bool, Syst
         return Ok(true);
     };
     let wanted = wanted(index, interface, mac, &old);
-    remove(&kernel, &old, &wanted)?;
+    let given_6 = interface.ipv6.map(|six| Assigned { index, address: six.ip.into(), prefix: six.prefix });
+    let kept: Vec<_> = wanted.iter().copied().chain(given_6).collect();
+    remove(&kernel, &old, &kept)?;
     kernel.ask(&link_up_as(index, mac, interface.mtu)).context("set the hardware address")?;
-    address(&kernel, index, interface)?;
+    let has_6 = interface.ipv6.is_some() && version_6(index, true);
+    address(&kernel, index, interface, has_6)?;
     // The first is set by now; a second there is only with IPv6.
     for Assigned { address, prefix, .. } in wanted.iter().skip(1).filter(|address| !old.contains(address)) {
         kernel.ask(&add_address(index, *address, *prefix)).context("set the link-local address")?;

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use jiff::Timestamp;
-use mimeo_engine::machine::{Phase, Record};
+use mimeo_engine::machine::{NetworkRecord, Phase, Record};
 use mimeo_engine::{Engine, Exit};
 use mimeo_image::ImageName;
 use mimeo_net::PortMapping;
@@ -52,6 +52,11 @@ pub(crate) fn ports(record: &Record) -> String {
 /// The machine's published ports.
 pub(crate) fn published(record: &Record) -> &[PortMapping] {
     record.network.as_ref().map_or(&[], |network| &network.ports)
+}
+
+/// How a machine is connected, in a word.
+pub(crate) fn network(network: &NetworkRecord) -> &'static str {
+    if network.outer.is_some() { "bridged" } else { "rootless" }
 }
 
 /// Names of images by their ids.

@@ -22,6 +22,7 @@ mod identity;
 pub mod log;
 pub mod machine;
 mod monitor;
+pub mod network;
 pub mod order;
 pub mod runtime;
 pub mod serve;

@@ -14,8 +14,8 @@ pub use name::{MachineName, ParseNameError};
 pub use process::ProcessIdentity;
 pub(crate) use process::boot_id;
 pub use record::{
-    Exit, Health, HealthStatus, ImageSummary, NetworkRecord, Record, RecordError, ServeReference, State,
-    Times,
+    Exit, Health, HealthStatus, ImageSummary, NetworkRecord, OuterRecord, Record, RecordError,
+    ServeReference, State, Times,
 };
 pub use registry::{Claim, ClaimError, FindError, Found, LookupError, Registry, Selector};
 pub(crate) use registry::{adopt, remove_dir};

@@ -14,7 +14,7 @@ use std::time::Duration;
 use mimeo_agent_protocol::link::{self, Link};
 use mimeo_agent_protocol::message::{Reply, Request};
 use mimeo_pager::Pages;
-use mimeo_vmm::{Disk, DiskFormat, Driver, Instance, LaunchSpec, Network, SavedMachine, UserNetwork};
+use mimeo_vmm::{Disk, DiskFormat, Driver, Instance, LaunchSpec, Network, SavedMachine};
 use tokio::time::timeout;
 
 use crate::cause::chain;
@@ -26,7 +26,7 @@ use crate::snapshot::{
     self, Here, Kind, LoadError, Manifest, Requirements, STATE, Snapshot, StoreError, TakeError, Taking,
 };
 use crate::stencil::{self, Stencil};
-use crate::{Engine, agent, identity, working_set};
+use crate::{Engine, agent, identity, network, working_set};
 use rehearse::Work;
 
 /// The first session of a guest that was booted.
@@ -41,6 +41,8 @@ const PLACEHOLDER_BYTES: u64 = 15 << 40;
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs, reason = "each variant's message says it")]
 pub enum RuntimeError {
+    #[error(transparent)]
+    Subnets(#[from] mimeo_net::SubnetsExhausted),
     #[error("the {driver} driver keeps no snapshots")]
     Driver { driver: &'static str },
     #[error(transparent)]
@@ -154,7 +156,9 @@ pub async fn prepare(engine: &Engine, asked: &MachineSpec) -> Result<Snapshot, S
     let kernel = Kernel::load(engine.home().home())?;
     let (shape, _) = launched::shape(engine.home(), &kernel, asked)?;
     let network = match asked.network {
-        NetworkMode::Rootless => Some(Network::User(launched::user_network(&Registry::no_ones_network()?))),
+        NetworkMode::Rootless | NetworkMode::Bridged => {
+            Some(Network::User(launched::user_network(&Registry::no_ones_network()?)))
+        }
         NetworkMode::None => None,
     };
     let spec = LaunchSpec { network, ..shape };
@@ -181,14 +185,6 @@ async fn ensure(engine: &Engine, wanted: Wanted<'_>) -> Result<Snapshot, Runtime
     build(engine, wanted, key).await
 }
 
-/// A network whose ports nobody reaches.
-fn unpublished(network: Network) -> Network {
-    match network {
-        Network::User(user) => Network::User(UserNetwork { forwards: Vec::new(), ..user }),
-        tap @ Network::Tap(_) => tap,
-    }
-}
-
 async fn lock(path: PathBuf) -> Result<File, RuntimeError> {
     exclusive(&path).await.map_err(|source| RuntimeError::Io { path, source })
 }
@@ -210,7 +206,12 @@ async fn build(engine: &Engine, wanted: Wanted<'_>, key: MachineName) -> Result<
             .map(|disk| placeholder(disk, scratch.path()))
             .collect::<Result<_, _>>()?,
         console: scratch.path().join("console.log"),
-        network: wanted.spec.network.clone().map(unpublished),
+        network: wanted
+            .spec
+            .network
+            .as_ref()
+            .map(|like| network::nobodys(wanted.driver, like))
+            .transpose()?,
         ..wanted.spec.clone()
     };
     let mut instance = wanted.driver.launch(&spec).await?;

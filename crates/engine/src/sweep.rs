@@ -8,7 +8,7 @@ use rustix::process::Signal;
 use crate::cause::chain;
 use crate::clone::CLONE;
 use crate::machine::{Exit, Found, LookupError, Record, Registry, State, adopt, remove_dir};
-use crate::{Engine, MachineName, act, snapshot};
+use crate::{Engine, MachineName, act, network, snapshot};
 
 /// What a shell shows for a process that SIGKILL ended.
 const KILLED: i32 = 137;
@@ -39,6 +39,7 @@ pub fn sweep(engine: &Engine) -> Result<Vec<Swept>, LookupError> {
     sweep_sockets(engine, &machines);
     let swept =
         machines.into_iter().filter(|found| !found.owned).filter_map(|found| bury(engine, found)).collect();
+    network::sweep();
     crate::serve::sweep(engine);
     engine.snapshots().sweep();
     act::sweep_forks(engine);
@@ -78,6 +79,7 @@ fn bury(engine: &Engine, mut found: Found) -> Option<Swept> {
     if let Some(Err(error)) = found.record.vmm.as_ref().map(|vmm| vmm.send(Signal::KILL)) {
         tracing::warn!(component = "sweep", machine = %found.record.name, %error, "cannot end its VMM");
     }
+    network::clear(&found.record);
     let record = &mut found.record;
     // A copy that never was is nothing to keep: of a fork there are all or none.
     let unborn = record.state == State::Creating && record.boot_method.as_deref() == Some(CLONE);

@@ -88,6 +88,12 @@ pub fn check() -> Result<(), BridgedError> {
     nft::list(rules::FAMILY, rules::TABLE).map(drop)
 }
 
+/// Whether the host speaks IPv6, and so its bridge.
+#[must_use]
+pub fn has_ip6() -> bool {
+    settings::has_ip6()
+}
+
 /// Gives a machine a namespace and a place on the bridge, making the bridge if there is none.
 ///
 /// # Errors

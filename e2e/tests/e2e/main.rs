@@ -2,6 +2,7 @@
 
 mod agent;
 mod bad_input;
+mod bridged;
 mod clones;
 mod forks;
 mod identity;

@@ -1,7 +1,7 @@
 //! What makes a guest this machine and no other.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use serde::{Deserialize, Serialize};
 
@@ -60,6 +60,20 @@ pub struct Interface {
     pub gateway: Ipv4Addr,
     /// Largest packet in bytes.
     pub mtu: u32,
+    /// Its IPv6, where it has any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ipv6: Option<Address6>,
+}
+
+/// An IPv6 address, its network and its way out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Address6 {
+    /// The address.
+    pub ip: Ipv6Addr,
+    /// Bits of the network part.
+    pub prefix: u8,
+    /// Where all else is sent.
+    pub gateway: Ipv6Addr,
 }
 
 /// An address and its network.

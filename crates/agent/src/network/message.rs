@@ -102,13 +102,17 @@ pub(super) fn assigned(entry: &[u8]) -> Option<Assigned> {
 }
 
 /// Sends everything else to a gateway.
-pub(super) fn add_route(index: u32, gateway: Ipv4Addr) -> Message {
+pub(super) fn add_route(index: u32, gateway: IpAddr) -> Message {
     const TABLE_MAIN: u8 = 254;
     const PROTOCOL_BOOT: u8 = 3;
     const UNICAST: u8 = 1;
-    let body = vec![INET, 0, 0, 0, TABLE_MAIN, PROTOCOL_BOOT, 0, UNICAST, 0, 0, 0, 0];
+    let (family, octets) = match gateway {
+        IpAddr::V4(ip) => (INET, ip.octets().to_vec()),
+        IpAddr::V6(ip) => (INET6, ip.octets().to_vec()),
+    };
+    let body = vec![family, 0, 0, 0, TABLE_MAIN, PROTOCOL_BOOT, 0, UNICAST, 0, 0, 0, 0];
     Message::new(RTM_NEWROUTE, CREATE | REPLACE, body)
-        .with(RTA_GATEWAY, &gateway.octets())
+        .with(RTA_GATEWAY, &octets)
         .with(RTA_OIF, &index.to_ne_bytes())
 }
 

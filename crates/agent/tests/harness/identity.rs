@@ -24,6 +24,7 @@ pub fn identity() -> Identity {
             address: Address { ip: [10, 0, 2, 16].into(), prefix: 24 },
             gateway: [10, 0, 2, 2].into(),
             mtu: 1300,
+            ipv6: None,
         }),
         dns: vec!["10.0.2.4".into()],
         dns_search: vec!["example.net".into()],

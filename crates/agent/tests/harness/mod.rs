@@ -136,6 +136,7 @@ pub fn configure(writable: bool) -> Configure {
             address: Address { ip: [10, 0, 2, 15].into(), prefix: 24 },
             gateway: [10, 0, 2, 2].into(),
             mtu: 1400,
+            ipv6: None,
         }),
         dns: vec!["10.0.2.3".into()],
         dns_search: vec!["example.org".into()],

@@ -70,6 +70,9 @@ pub(crate) struct Args {
     /// How the machine is connected
     #[arg(long, default_value = "rootless", value_enum)]
     network: Network,
+    /// On the bridge, let others that have this flag reach it, and it them
+    #[arg(long)]
+    vm_to_vm: bool,
     /// Name server, instead of the host's
     #[arg(long, value_name = "IP")]
     dns: Vec<std::net::IpAddr>,
@@ -133,6 +136,8 @@ pub(crate) struct Args {
 enum Network {
     /// By user-mode networking
     Rootless,
+    /// On a bridge of the host, from a network namespace of its own; needs root
+    Bridged,
     /// Not at all
     None,
 }
@@ -163,6 +168,7 @@ impl From<Network> for NetworkMode {
     fn from(network: Network) -> Self {
         match network {
             Network::Rootless => Self::Rootless,
+            Network::Bridged => Self::Bridged,
             Network::None => Self::None,
         }
     }

@@ -111,9 +111,11 @@ impl Identified {
     /// Publishes its ports before it is decided whether it goes on: one that
     /// cannot is the end of it.
     pub(crate) async fn publish(&mut self) -> Result<(), StartError> {
-        let Restored { instance, planned, .. } = &mut self.restored;
+        let Restored { instance, planned, connection, .. } = &mut self.restored;
         if let Some(network) = &mut planned.claim.record.network {
-            publish(instance.as_mut(), network).await.map_err(|error| error.at(Stage::Network))?;
+            publish(instance.as_mut(), connection, network)
+                .await
+                .map_err(|error| error.at(Stage::Network))?;
         }
         self.published = true;
         Ok(())
@@ -143,7 +145,7 @@ async fn go_on(
     changes: Option<CloneWishes>,
     published: bool,
 ) -> Result<(), (Stage, StageError)> {
-    let Restored { instance, planned, .. } = restored;
+    let Restored { instance, planned, connection, .. } = restored;
     // It may have waited long.
     planned.clock.skip();
     let claim = &mut planned.claim;
@@ -152,7 +154,8 @@ async fn go_on(
         engine.registry().adapt(claim, wishes).map_err(|error| (Stage::Plan, error.into()))?;
     }
     if let Some(network) = claim.record.network.as_mut().filter(|_| !published) {
-        publish(instance.as_mut(), network).await.map_err(|error| (Stage::Network, error))?;
+        let published = publish(instance.as_mut(), connection, network).await;
+        published.map_err(|error| (Stage::Network, error))?;
     }
     claim.record.state = State::Running;
     if is_claimed {
@@ -183,11 +186,11 @@ async fn thaw(link: &Link) -> Result<(), StageError> {
 }
 
 fn running(restored: Restored, link: Link, container: Stream) -> Running {
-    let Restored { instance, planned, scratch, besides } = restored;
+    let Restored { instance, planned, scratch, connection, besides } = restored;
     let Planned { mut claim, image, clock, .. } = planned;
     claim.record.times.stages = clock.stages();
     let health = crate::health::of(&claim.record.spec, &image.config);
     let stop_signal = crate::signal::stop_signal(&claim.record.spec, &image.config);
     let volumes = Vec::new();
-    Running { instance, claim, link, container, health, stop_signal, scratch, volumes, besides }
+    Running { instance, claim, link, container, health, stop_signal, scratch, connection, volumes, besides }
 }

@@ -7,6 +7,7 @@ use crate::create::StageError;
 use crate::create::launched::forward;
 use crate::create::networked::settle;
 use crate::machine::NetworkRecord;
+use crate::network::Connection;
 
 /// Tries for a port that may be any: somebody may take one between our choice
 /// and the monitor's.
@@ -15,8 +16,13 @@ const TRIES: u32 = 5;
 /// Publishes all ports, and notes where they are now.
 pub(super) async fn publish(
     instance: &mut dyn Instance,
+    connection: &mut Connection,
     network: &mut NetworkRecord,
 ) -> Result<(), StageError> {
+    if connection.publishes() {
+        let held = network.ports.iter_mut().map(settle).collect::<Result<_, _>>()?;
+        return connection.publish(&network.ports, held);
+    }
     for port in &mut network.ports {
         publish_one(instance, port, network.ip).await?;
     }

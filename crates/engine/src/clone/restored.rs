@@ -4,14 +4,15 @@ use std::path::{Path, PathBuf};
 
 use mimeo_image::overlay::{self, Backing, BackingFormat};
 use mimeo_pager::Pages;
-use mimeo_vmm::{Disk, DiskFormat, Instance, LaunchSpec, Network, SavedMachine, UserNetwork};
+use mimeo_vmm::{Disk, DiskFormat, Instance, LaunchSpec, SavedMachine};
 
 use super::planned::Planned;
 use super::rehearse::Copy;
 use crate::cause::chain;
-use crate::create::launched::{IMAGE_SERIAL, WRITABLE_SERIAL, user_network};
+use crate::create::launched::{IMAGE_SERIAL, WRITABLE_SERIAL};
 use crate::create::{Scratch, StageError};
 use crate::machine::{ProcessIdentity, Record};
+use crate::network::{Connection, unpublished};
 use crate::snapshot::{self, Here, STATE, Snapshot, Snapshots};
 use crate::stencil::{self, Stencil};
 use crate::{Engine, accelerator, working_set};
@@ -23,6 +24,7 @@ pub(super) struct Restored {
     pub(super) instance: Box<dyn Instance>,
     pub(super) planned: Planned,
     pub(super) scratch: Scratch,
+    pub(super) connection: Connection,
     /// Pages in which the memory that it began with is not the snapshot's.
     pub(super) besides: Pages,
 }
@@ -32,7 +34,9 @@ impl Planned {
     /// instance's drop ends it; the disk goes with the claim.
     pub(super) async fn restore(mut self, engine: &Engine) -> Result<Restored, StageError> {
         let scratch = Scratch::of(engine, &self.claim.record)?;
-        let spec = self.launch_spec(engine)?;
+        let connection = Connection::of(self.driver.as_ref(), &mut self.claim.record)?;
+        self.clock.lap("network");
+        let spec = self.launch_spec(engine, &connection)?;
         let store = engine.snapshots();
         let memory = snapshot::flat(&store, &self.snapshot)?;
         let stencil = self.stencil(&store, &spec, &memory).await;
@@ -45,7 +49,7 @@ impl Planned {
         snapshot::judge_version(&self.snapshot.manifest.requires, &instance.version().await?)?;
         self.claim.record.vmm = ProcessIdentity::of(instance.process().pid);
         self.clock.lap("restore");
-        Ok(Restored { instance, planned: self, scratch, besides })
+        Ok(Restored { instance, planned: self, scratch, connection, besides })
     }
 
     async fn stencil(&self, store: &Snapshots, spec: &LaunchSpec, memory: &Path) -> Option<Stencil> {
@@ -87,7 +91,7 @@ impl Planned {
         Ok((self.driver.restore(spec, &saved).await?, Pages::default()))
     }
 
-    fn launch_spec(&mut self, engine: &Engine) -> Result<LaunchSpec, StageError> {
+    fn launch_spec(&mut self, engine: &Engine, connection: &Connection) -> Result<LaunchSpec, StageError> {
         let record = &self.claim.record;
         let chosen = accelerator::choose(engine.home(), record.spec.accelerator)?;
         let spec = LaunchSpec {
@@ -101,11 +105,7 @@ impl Planned {
             disks: disks(record, &self.image.rootfs, &self.claim.dir),
             // Ports are published once the machine is there: one that is
             // taken meanwhile is then only chosen anew.
-            network: record
-                .network
-                .as_ref()
-                .map(|network| UserNetwork { forwards: Vec::new(), ..user_network(network) })
-                .map(Network::User),
+            network: connection.network(record).map(unpublished),
             console: self.claim.dir.join("console.log"),
         };
         let here = Here {

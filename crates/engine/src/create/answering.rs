@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use mimeo_agent_protocol::link::{self, Link, LinkError};
-use mimeo_agent_protocol::message::{Address, Configure, Disk, Interface, Reply, Request};
+use mimeo_agent_protocol::message::{Address, Address6, Configure, Disk, Interface, Reply, Request};
 use mimeo_vmm::VmExit;
 use tokio::time::timeout;
 
@@ -129,6 +129,11 @@ pub(crate) fn interface(network: &NetworkRecord) -> Interface {
         address: Address { ip: network.ip, prefix: Subnet::PREFIX },
         gateway: network.gateway,
         mtu: MTU,
+        ipv6: network.outer.and_then(|outer| outer.ip6).map(|_| Address6 {
+            ip: Subnet::GUEST_6,
+            prefix: Subnet::PREFIX_6,
+            gateway: Subnet::GATEWAY_6,
+        }),
     }
 }
 

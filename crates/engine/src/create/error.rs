@@ -152,6 +152,8 @@ pub enum StageError {
     #[error(transparent)]
     Subnets(#[from] mimeo_net::SubnetsExhausted),
     #[error(transparent)]
+    Bridged(#[from] mimeo_net::bridged::BridgedError),
+    #[error(transparent)]
     Runtime(Box<crate::runtime::RuntimeError>),
     #[error(transparent)]
     Overlay(#[from] mimeo_image::overlay::OverlayError),

@@ -6,8 +6,7 @@ use mimeo_agent_protocol::link::Link;
 use mimeo_image::blank;
 use mimeo_pager::Pages;
 use mimeo_vmm::{
-    Accelerator, Disk, DiskFormat, Driver, Forward, ForwardProtocol, Instance, LaunchSpec, Network,
-    UserNetwork,
+    Accelerator, Disk, DiskFormat, Driver, Forward, ForwardProtocol, Instance, LaunchSpec, UserNetwork,
 };
 
 use super::StageError;
@@ -18,6 +17,7 @@ use super::scratch::Scratch;
 use crate::cause::chain;
 use crate::identity;
 use crate::machine::{MachineSpec, NetworkRecord, ProcessIdentity};
+use crate::network::Connection;
 use crate::runtime::{self, Wanted, Warm};
 use crate::setup::{Initramfs, Kernel, kernel};
 use crate::snapshot::{self, Requirements, SnapshotId};
@@ -43,6 +43,7 @@ pub(super) struct Launched {
     pub(super) link: Option<Link>,
     pub(super) imaged: Imaged,
     pub(super) scratch: Scratch,
+    pub(super) connection: Connection,
     /// Pages in which the memory that it began with is not its origin's.
     pub(super) besides: Pages,
 }
@@ -51,7 +52,7 @@ impl Networked {
     /// Starts the virtual machine. Undo: the instance's drop ends it, the
     /// scratch directory's removes its sockets; the disk goes with the claim.
     pub(super) async fn launch(self, engine: &Engine) -> Result<Launched, StageError> {
-        let mut imaged = self.imaged;
+        let Self { mut imaged, connection } = self;
         let Planned { claim, kernel, driver, clock } = &mut imaged.planned;
         let scratch = Scratch::of(engine, &claim.record)?;
         let writable = claim.dir.join(snapshot::disk(0));
@@ -60,7 +61,7 @@ impl Networked {
         let spec = LaunchSpec {
             name: claim.record.id.short().to_owned(),
             disks: disks(&imaged.image.rootfs, &writable),
-            network: claim.record.network.as_ref().map(user_network).map(Network::User),
+            network: connection.network(&claim.record),
             console: claim.dir.join("console.log"),
             ..shape
         };
@@ -77,7 +78,7 @@ impl Networked {
         claim.store()?;
         clock.lap("launch");
         let Started { instance, link, besides, .. } = started;
-        Ok(Launched { imaged, instance, link, scratch, besides })
+        Ok(Launched { imaged, instance, link, scratch, connection, besides })
     }
 }
 

@@ -8,6 +8,8 @@ use mimeo_net::{PortMapping, Protocol};
 use super::StageError;
 use super::error::PortProblem;
 use super::imaged::Imaged;
+use super::planned::Planned;
+use crate::network::Connection;
 
 /// Where ports for everybody begin, unless the kernel says otherwise.
 const FIRST_UNPRIVILEGED: u16 = 1024;
@@ -16,20 +18,24 @@ const FIRST_UNPRIVILEGED: u16 = 1024;
 #[derive(Debug)]
 pub(super) struct Networked {
     pub(super) imaged: Imaged,
+    pub(super) connection: Connection,
 }
 
 impl Imaged {
-    /// Chooses the ports that were left open and tries the others. The monitor
-    /// takes them a moment later; should somebody be faster, its launch fails
-    /// and says so. Undo: none, nothing is held.
+    /// Chooses the ports that were left open and tries the others, and puts the
+    /// machine on the bridge if it is to be there. Without a bridge the monitor
+    /// takes the ports a moment later; should somebody be faster, its launch
+    /// fails and says so. Undo: the connection's drop.
     pub(super) fn network(mut self) -> Result<Networked, StageError> {
-        if let Some(network) = &mut self.planned.claim.record.network {
-            // Held until all are settled: a port that is asked for twice is in use.
-            let held: Result<Vec<Held>, _> = network.ports.iter_mut().map(settle).collect();
-            drop(held?);
-        }
-        self.planned.clock.lap("network");
-        Ok(Networked { imaged: self })
+        let Planned { claim, driver, clock, .. } = &mut self.planned;
+        let ports = claim.record.network.iter_mut().flat_map(|network| &mut network.ports);
+        // Held until all are settled: a port that is asked for twice is in use.
+        let held = ports.map(settle).collect::<Result<Vec<Held>, _>>()?;
+        let mut connection = Connection::of(driver.as_ref(), &mut claim.record)?;
+        let ports = claim.record.network.as_ref().map_or(&[][..], |network| &network.ports);
+        connection.publish(ports, held)?;
+        clock.lap("network");
+        Ok(Networked { imaged: self, connection })
     }
 }
 

@@ -16,6 +16,7 @@ use super::scratch::Scratch;
 use super::{Stage, StageError, StartError};
 use crate::identity;
 use crate::machine::{Claim, HealthSpec, Record, State};
+use crate::network::Connection;
 use crate::volume::{self, VolumeServer};
 
 /// A machine whose container runs.
@@ -36,6 +37,8 @@ pub struct Running {
     pub stop_signal: i32,
     /// The directory of its sockets.
     pub scratch: Scratch,
+    /// What joins it to the network.
+    pub connection: Connection,
     /// What serves its volumes.
     pub volumes: Vec<VolumeServer>,
     /// Pages in which the memory that it began with is not its origin's.
@@ -86,14 +89,14 @@ async fn set_up(
 }
 
 fn running(launched: Launched, link: Link, volumes: Vec<VolumeServer>, container: Stream) -> Running {
-    let Launched { instance, imaged, scratch, besides, .. } = launched;
+    let Launched { instance, imaged, scratch, connection, besides, .. } = launched;
     let Planned { mut claim, clock, .. } = imaged.planned;
     claim.record.state = State::Running;
     claim.record.times.started = Some(Timestamp::now());
     claim.record.times.stages = clock.stages();
     let health = crate::health::of(&claim.record.spec, &imaged.image.config);
     let stop_signal = crate::signal::stop_signal(&claim.record.spec, &imaged.image.config);
-    Running { instance, claim, link, container, health, stop_signal, scratch, volumes, besides }
+    Running { instance, claim, link, container, health, stop_signal, scratch, connection, volumes, besides }
 }
 
 async fn start(link: &Link, process: &Process) -> Result<Stream, StageError> {

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
@@ -139,8 +139,40 @@ pub struct NetworkRecord {
     pub gateway: Ipv4Addr,
     /// The card's.
     pub mac: MacAddress,
+    /// Where the host and others find it, when it is on a bridge.
+    #[serde(default)]
+    pub outer: Option<OuterRecord>,
     /// Published ports; each has its host port once the machine runs.
     pub ports: Vec<PortMapping>,
+}
+
+/// A machine's addresses on the host's bridge.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OuterRecord {
+    /// The address.
+    pub ip: Ipv4Addr,
+    /// The IPv6 address, where the host speaks it.
+    pub ip6: Option<Ipv6Addr>,
+}
+
+impl NetworkRecord {
+    /// Where the host finds the machine.
+    #[must_use]
+    pub fn address(&self) -> Ipv4Addr {
+        self.outer.map_or(self.ip, |outer| outer.ip)
+    }
+
+    /// Bits of the network part of that.
+    #[must_use]
+    pub fn prefix(&self) -> u8 {
+        self.outer.map_or(Subnet::PREFIX, |_| mimeo_net::bridged::Outer::PREFIX)
+    }
+
+    /// Where the machine's way out leads.
+    #[must_use]
+    pub fn gateway(&self) -> Ipv4Addr {
+        self.outer.map_or(self.gateway, |_| mimeo_net::bridged::Outer::gateway())
+    }
 }
 
 /// Whether a machine is well.

@@ -417,14 +417,20 @@ fn choose_name(spec: &MachineSpec, others: &[Found]) -> Result<MachineName, Clai
 }
 
 fn plan_network(record: &Record, others: &[Found]) -> Result<Option<NetworkRecord>, SubnetsExhausted> {
-    if record.spec.network == NetworkMode::None {
-        return Ok(None);
+    let (mac, ports) = (MacAddress::local(record.id.tail()), record.spec.ports.clone());
+    match record.spec.network {
+        NetworkMode::None => return Ok(None),
+        // All have the same, each in its own namespace.
+        NetworkMode::Bridged => return Ok(Some(network(Subnet::BRIDGED, mac, ports))),
+        NetworkMode::Rootless => {}
     }
-    let living = others.iter().filter(|found| !matches!(found.record.state, State::Exited(_)));
+    let is_rootless = |found: &&Found| found.record.spec.network == NetworkMode::Rootless;
+    let living = others.iter().filter(is_rootless);
+    let living = living.filter(|found| !matches!(found.record.state, State::Exited(_)));
     let used: HashSet<Subnet> =
         living.filter_map(|found| found.record.network.as_ref().map(|network| network.subnet)).collect();
     let subnet = Subnet::first_free(&used)?;
-    Ok(Some(network(subnet, MacAddress::local(record.id.tail()), record.spec.ports.clone())))
+    Ok(Some(network(subnet, mac, ports)))
 }
 
 impl Registry {
@@ -437,7 +443,7 @@ impl Registry {
 }
 
 fn network(subnet: Subnet, mac: MacAddress, ports: Vec<mimeo_net::PortMapping>) -> NetworkRecord {
-    NetworkRecord { subnet, ip: subnet.guest(), gateway: subnet.gateway(), mac, ports }
+    NetworkRecord { subnet, ip: subnet.guest(), gateway: subnet.gateway(), mac, outer: None, ports }
 }
 
 fn is_unfinished(dir: &Path) -> bool {

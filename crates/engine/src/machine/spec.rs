@@ -40,6 +40,9 @@ pub struct MachineSpec {
     pub disk_bytes: u64,
     /// How it is connected.
     pub network: NetworkMode,
+    /// It may be reached by other machines of which this is true, and reach them; on the bridge.
+    #[serde(default)]
+    pub vm_to_vm: bool,
     /// Published ports.
     pub ports: Vec<PortMapping>,
     /// Name servers, instead of the host's.
@@ -93,6 +96,7 @@ impl MachineSpec {
             memory_mib: 512,
             disk_bytes: 10 << 30,
             network: NetworkMode::Rootless,
+            vm_to_vm: false,
             ports: Vec::new(),
             dns: Vec::new(),
             add_hosts: BTreeMap::new(),
@@ -119,6 +123,8 @@ impl MachineSpec {
 pub enum NetworkMode {
     /// By user-mode networking: no privilege anywhere.
     Rootless,
+    /// On a bridge of the host, from a network namespace of its own: for root.
+    Bridged,
     /// Not at all.
     None,
 }

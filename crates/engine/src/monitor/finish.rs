@@ -33,6 +33,7 @@ pub(super) async fn finish(
         power_off(&mut machine).await;
     }
     machine.instance.kill().await;
+    drop(std::mem::take(&mut machine.connection));
     drop(volumes);
     machine.end(&exit);
     // A snapshot that was taken in time is kept.

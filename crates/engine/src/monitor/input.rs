@@ -7,12 +7,29 @@ use mimeo_agent_protocol::link::Sender;
 use mimeo_agent_protocol::message::{Input, TerminalSize, channel};
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 
 /// Bytes read at once.
 const CHUNK: usize = 32 * 1024;
 
+/// Joins the container to where its input comes from, and to its terminal.
+pub(super) fn join(
+    tasks: &mut JoinSet<()>,
+    stdin: Option<Box<dyn AsyncRead + Send + Unpin>>,
+    size: Option<watch::Receiver<TerminalSize>>,
+    container: Sender,
+) {
+    let container = Arc::new(container);
+    if let Some(stdin) = stdin {
+        tasks.spawn(feed(stdin, container.clone()));
+    }
+    if let Some(size) = size {
+        tasks.spawn(resize(size, container));
+    }
+}
+
 /// Passes `from` on until its end or the container's.
-pub(super) async fn feed(mut from: Box<dyn AsyncRead + Send + Unpin>, container: Arc<Sender>) {
+async fn feed(mut from: Box<dyn AsyncRead + Send + Unpin>, container: Arc<Sender>) {
     let mut buffer = vec![0; CHUNK];
     // Input that cannot be read has ended.
     while let Ok(count @ 1..) = from.read(&mut buffer).await {
@@ -25,7 +42,7 @@ pub(super) async fn feed(mut from: Box<dyn AsyncRead + Send + Unpin>, container:
 }
 
 /// Tells the container of each new size of its terminal.
-pub(super) async fn resize(mut size: watch::Receiver<TerminalSize>, container: Arc<Sender>) {
+async fn resize(mut size: watch::Receiver<TerminalSize>, container: Arc<Sender>) {
     loop {
         let now = *size.borrow_and_update();
         container.message(&Input::Resize(now));

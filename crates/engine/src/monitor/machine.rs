@@ -15,6 +15,7 @@ use super::signals::{SIGINT, SIGTERM};
 use crate::cause::chain;
 use crate::control::{ControlReply, ControlRequest};
 use crate::machine::{Action, Claim, Decision, Exit, Health, Phase, Record, State, decide};
+use crate::network::Connection;
 use crate::snapshot::Snapshots;
 use crate::{Events, signal};
 
@@ -26,7 +27,9 @@ const MERCY: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub(super) struct Machine {
     pub(super) claim: Claim,
+    // Dropped in this order: nothing runs on a network that is gone.
     pub(super) instance: Box<dyn Instance>,
+    pub(super) connection: Connection,
     pub(super) link: Link,
     pub(super) events: Events,
     pub(super) stop_signal: i32,

@@ -1,8 +1,10 @@
 //! The loop of a machine's one writer.
 
-use std::sync::Arc;
 use std::time::Duration;
 
+use mimeo_agent_protocol::link::LinkError;
+use mimeo_agent_protocol::message::ExitStatus;
+use mimeo_vmm::{Instance, VmExit};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
@@ -41,8 +43,18 @@ pub(super) async fn serve(
     started: impl FnOnce(&Record),
 ) -> Result<Exit, MonitorError> {
     let io = |step| move |source| MonitorError::Io { step, source };
-    let Running { claim, instance, link, container, health, stop_signal, scratch, volumes, besides } =
-        running;
+    let Running {
+        claim,
+        instance,
+        link,
+        container,
+        health,
+        stop_signal,
+        scratch,
+        connection,
+        volumes,
+        besides,
+    } = running;
     let (phase, phases) = watch::channel(Phase::Running);
     let (ask, mut asked) = mpsc::channel(QUEUE);
     let (tell, mut told) = mpsc::channel(1);
@@ -52,27 +64,19 @@ pub(super) async fn serve(
     let Joined { attachment, mut signals, mut abandoned } = joined;
     let Attachment { stdin, stdout, stderr, size } = attachment;
     let mut tasks = JoinSet::new();
-    let sender = Arc::new(container.sender);
-    if let Some(stdin) = stdin {
-        tasks.spawn(input::feed(stdin, sender.clone()));
-    }
-    if let Some(size) = size {
-        tasks.spawn(input::resize(size, sender.clone()));
-    }
+    input::join(&mut tasks, stdin, size, container.sender);
     if let Some(spec) = health {
         let (process, link, tell) = (claim.record.process.clone(), link.clone(), tell.clone());
         tasks.spawn(Probe { spec, process, link, phase: phases, tell }.run());
     }
     tasks.spawn(clock::settle(link.clone()));
-    // What is booted cold is a copy of nothing.
-    if let (Some(origin), Ok(memory)) = (claim.record.origin.clone(), instance.memory()) {
-        tasks.spawn(working_set::note(engine.snapshots(), origin, memory));
-    }
+    note_beginning(engine, &claim.record, instance.as_ref(), &mut tasks);
     let outputs = Outputs { log, stdout, stderr, link: link.clone() };
     let mut output = std::pin::pin!(outputs.follow(container.receiver));
     let mut machine = Machine {
         claim,
         instance,
+        connection,
         link,
         events: engine.events(),
         stop_signal,
@@ -91,11 +95,7 @@ pub(super) async fn serve(
     let exit = loop {
         let happening = tokio::select! {
             ended = &mut output => Happening::ContainerEnded(ended),
-            // What the container said last, its status above all, may still be on its way.
-            exit = machine.instance.wait() => match timeout(LAST_WORDS, &mut output).await {
-                Ok(Ok(status)) => Happening::ContainerEnded(Ok(status)),
-                _ => Happening::VmEnded(exit),
-            },
+            exit = machine.instance.wait() => ended(exit, output.as_mut()).await,
             Some(asked) = asked.recv() => Happening::Asked(asked),
             Some(health) = told.recv() => Happening::Health(health),
             signal = signals.any() => Happening::Signal(signal),
@@ -110,6 +110,21 @@ pub(super) async fn serve(
     drop(asked);
     tasks.shutdown().await;
     Ok(finish::finish(engine, machine, exit, clients, scratch, volumes).await)
+}
+
+/// What the container said last, its status above all, may still be on its way.
+async fn ended(exit: VmExit, output: impl Future<Output = Result<ExitStatus, LinkError>>) -> Happening {
+    match timeout(LAST_WORDS, output).await {
+        Ok(Ok(status)) => Happening::ContainerEnded(Ok(status)),
+        _ => Happening::VmEnded(exit),
+    }
+}
+
+/// Notes what a copy needs first. What is booted cold is a copy of nothing.
+fn note_beginning(engine: &Engine, record: &Record, instance: &dyn Instance, tasks: &mut JoinSet<()>) {
+    if let (Some(origin), Ok(memory)) = (record.origin.clone(), instance.memory()) {
+        tasks.spawn(working_set::note(engine.snapshots(), origin, memory));
+    }
 }
 
 async fn deadline(at: Option<Instant>) {

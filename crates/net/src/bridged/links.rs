@@ -113,13 +113,19 @@ impl Links {
         self.index(name).await?.ok_or_else(gone)
     }
 
-    /// Puts a link on the bridge, where it sees nobody but the bridge.
+    /// Puts a link on the bridge.
+    ///
+    /// Its other side is a router of ours, which sends all that a guest sends to
+    /// the bridge itself: no frame goes from machine to machine. But where the
+    /// host has the filter see bridged frames (`bridge-nf-call-iptables`, as docker
+    /// and Kubernetes set it), what is sent to a published port is turned round
+    /// on the bridge, and may have to leave by the link that it came from.
     pub(crate) async fn join(&self, name: &str, bridge: u32, alias: &str) -> Result<(), BridgedError> {
         let index = self.wanted(name).await?;
         let joined = LinkUnspec::new_with_index(index).controller(bridge).alias(alias);
         self.change(joined.build(), "put a machine's link on the bridge").await?;
-        let isolated = LinkBridgePort::new(index).isolated(true);
-        self.change(isolated.build(), "keep a machine's link apart from others").await?;
+        let hairpin = LinkBridgePort::new(index).hairpin(true);
+        self.change(hairpin.build(), "have a machine's link turn round").await?;
         self.up(index).await
     }
 

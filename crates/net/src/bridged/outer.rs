@@ -24,7 +24,7 @@ impl Outer {
     /// The bridge's own place: the machines' gateway.
     pub(crate) const BRIDGE: Self = Self(1);
     /// Bits of the bridge's network.
-    pub(crate) const PREFIX: u8 = 16;
+    pub const PREFIX: u8 = 16;
     /// The same of its IPv6 network.
     pub(crate) const PREFIX_6: u8 = 64;
 
@@ -35,6 +35,12 @@ impl Outer {
         let after = last.saturating_add(1).max(FIRST)..=LAST;
         let mut places = after.chain(FIRST..=LAST).map(Self);
         places.find(|place| !used.contains(place)).ok_or(BridgedError::Exhausted)
+    }
+
+    /// The machines' gateway.
+    #[must_use]
+    pub fn gateway() -> Ipv4Addr {
+        Self::BRIDGE.ip()
     }
 
     /// The address.

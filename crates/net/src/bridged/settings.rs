@@ -1,5 +1,6 @@
 //! The kernel's settings that bridged networking needs. Each is told before it is changed.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -55,17 +56,21 @@ pub(crate) fn inside(ip6: bool) -> Result<(), BridgedError> {
     Ok(())
 }
 
-/// Cards that have their route from a router's advertisement, or might.
-fn cards_that_listen() -> Vec<String> {
-    let entries = fs::read_dir(path("ipv6/conf")).into_iter().flatten().flatten();
-    let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
-    let is_link = |name: &String| !matches!(name.as_str(), "all" | "default" | "lo");
-    let is_ours = |name: &String| name.starts_with(super::PREFIX) || name == super::BRIDGE;
-    let listens = |name: &String| {
-        read(&path(&format!("ipv6/conf/{name}/accept_ra"))).is_some_and(|value| value == "1")
-            && read(&path(&format!("ipv6/conf/{name}/forwarding"))).is_some_and(|value| value == "0")
-    };
-    names.filter(|name| is_link(name) && !is_ours(name) && listens(name)).collect()
+/// Cards that have their way out from a router's advertisement, and would not have it renewed.
+fn cards_that_listen() -> BTreeSet<String> {
+    let routes = fs::read_to_string("/proc/thread-self/net/ipv6_route").unwrap_or_default();
+    let cards = routes.lines().filter_map(advertised).map(str::to_owned);
+    let listens =
+        |card: &String| read(&path(&format!("ipv6/conf/{card}/accept_ra"))).is_some_and(|value| value == "1");
+    cards.filter(listens).collect()
+}
+
+/// The card of a default route that a router advertised: `RTF_DEFAULT` and `RTF_ADDRCONF` of linux/ipv6_route.h.
+fn advertised(route: &str) -> Option<&str> {
+    const ADVERTISED: u32 = 0x0005_0000;
+    let words: Vec<_> = route.split_whitespace().collect();
+    let flags = u32::from_str_radix(words.get(8)?, 16).ok()?;
+    (flags & ADVERTISED == ADVERTISED).then_some(*words.get(9)?)
 }
 
 fn tell_and_set(name: &str, value: &str) -> Result<(), BridgedError> {
@@ -97,4 +102,19 @@ fn read(path: &Path) -> Option<String> {
 
 fn path(name: &str) -> PathBuf {
     Path::new(ALL).join(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_route_that_was_advertised_is_told_by_its_flags() {
+        let route = |flags: &str| {
+            format!("{0} 00 {0} 00 {0} 00000400 00000001 00000000 {flags} eth0", "0".repeat(32))
+        };
+        assert_eq!(advertised(&route("00450003")), Some("eth0"));
+        assert_eq!(advertised(&route("00000003")), None);
+        assert_eq!(advertised("no route"), None);
+    }
 }

@@ -6,7 +6,9 @@ use std::path::PathBuf;
 
 use jiff::Timestamp;
 use mimeo_agent_protocol::message::{IdentityLine, Line, Outcome, Process};
-use mimeo_engine::machine::{Found, Health, HealthProbe, HealthSpec, NetworkMode, Phase, Record, VolumeSpec};
+use mimeo_engine::machine::{
+    Found, Health, HealthProbe, HealthSpec, NetworkMode, NetworkRecord, Phase, Record, VolumeSpec,
+};
 use mimeo_engine::{log, signal};
 use serde::Serialize;
 
@@ -156,6 +158,8 @@ struct NetworkSettings {
     #[serde(rename = "IPPrefixLen")]
     ip_prefix_len: u8,
     gateway: String,
+    #[serde(rename = "GlobalIPv6Address")]
+    global_ipv6_address: String,
     mac_address: String,
     /// `80/tcp` to where it is published.
     ports: BTreeMap<String, Vec<Published>>,
@@ -297,6 +301,7 @@ impl HostConfig {
             disk: spec.disk_bytes,
             network_mode: match spec.network {
                 NetworkMode::Rootless => "rootless",
+                NetworkMode::Bridged => "bridged",
                 NetworkMode::None => "none",
             },
             dns: spec.dns.clone(),
@@ -318,9 +323,13 @@ impl NetworkSettings {
         }
         let network = record.network.as_ref();
         Self {
-            ip_address: network.map(|network| network.ip.to_string()).unwrap_or_default(),
-            ip_prefix_len: network.map_or(0, |_| mimeo_net::Subnet::PREFIX),
-            gateway: network.map(|network| network.gateway.to_string()).unwrap_or_default(),
+            ip_address: network.map(|network| network.address().to_string()).unwrap_or_default(),
+            ip_prefix_len: network.map_or(0, NetworkRecord::prefix),
+            gateway: network.map(|network| network.gateway().to_string()).unwrap_or_default(),
+            global_ipv6_address: network
+                .and_then(|network| network.outer?.ip6)
+                .map(|ip| ip.to_string())
+                .unwrap_or_default(),
             mac_address: network.map(|network| network.mac.to_string()).unwrap_or_default(),
             ports,
         }

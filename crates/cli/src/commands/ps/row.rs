@@ -81,7 +81,7 @@ impl Row {
             auto_remove: record.spec.remove,
             labels: record.spec.labels.clone(),
             mounts: record.spec.volumes.iter().map(|volume| volume.guest.clone()).collect(),
-            networks: record.network.iter().map(|_| "rootless".to_owned()).collect(),
+            networks: record.network.iter().map(|network| view::network(network).to_owned()).collect(),
             ports: view::published(record).iter().map(Port::from).collect(),
         }
     }

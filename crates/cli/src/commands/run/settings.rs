@@ -28,6 +28,7 @@ pub(super) fn spec(args: Args) -> Result<MachineSpec, CliError> {
         memory_mib: memory(&args.memory)?,
         disk_bytes: size(&args.disk)?,
         network: args.network.into(),
+        vm_to_vm: args.vm_to_vm,
         ports: ports(&args.publish)?,
         cold: args.cold,
         dns: args.dns.iter().map(ToString::to_string).collect(),

@@ -4,7 +4,10 @@ use std::env::consts::ARCH;
 use std::fs;
 use std::path::Path;
 
+use mimeo_net::bridged::{self, BridgedError};
+
 use super::Check;
+use crate::cause::chain;
 
 /// One guest of the default size, its VMM, and the host's own life.
 const MEMORY_MIB: u64 = 1024;
@@ -17,7 +20,7 @@ pub(super) fn architecture() -> Check {
 }
 
 pub(super) fn checks() -> Vec<Check> {
-    vec![memory(), user_namespaces(), tun()]
+    vec![memory(), user_namespaces(), tun(), bridged_network()]
 }
 
 fn memory() -> Check {
@@ -63,6 +66,21 @@ fn tun() -> Check {
     }
     let mend = "modprobe tun".to_owned();
     Check::limited(NAME, "no /dev/net/tun: no privileged networking, rootless works", Some(mend))
+}
+
+fn bridged_network() -> Check {
+    const NAME: &str = "bridged-network";
+    match bridged::check() {
+        Ok(()) => Check::ok(NAME, "possible: root, with nft"),
+        Err(BridgedError::Privilege) => {
+            Check::limited(NAME, "for root alone: machines of this user have rootless networking", None)
+        }
+        Err(BridgedError::NoNft) => {
+            let mend = "apt-get install nftables".to_owned();
+            Check::limited(NAME, "nft is not installed: rootless networking works", Some(mend))
+        }
+        Err(error) => Check::limited(NAME, format!("not possible: {}", chain(&error)), None),
+    }
 }
 
 fn read(path: &str) -> String {
