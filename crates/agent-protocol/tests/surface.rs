@@ -36,7 +36,7 @@ fn process() -> Process {
 }
 
 fn configure() -> Configure {
-    let disk = |serial: &str| Disk { serial: serial.into(), filesystem: "ext4".into() };
+    let disk = |serial: &str| Disk { serial: serial.into(), filesystem: "ext4".into(), position: Some(1) };
     Configure {
         machine: "ab".repeat(32),
         hostname: "box".into(),

@@ -1,4 +1,4 @@
-//! Disks, found by the serial number that the host gave them.
+//! Disks, found by the serial number that the host gave them, or by their place.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -14,25 +14,39 @@ const INTERVAL: Duration = Duration::from_millis(1);
 
 /// Waits for a disk and mounts its filesystem.
 pub(crate) fn mount(disk: &Disk, target: &str, flags: MountFlags) -> Result<(), SystemError> {
-    let device = wait(&disk.serial)?;
+    let device = wait(disk)?;
     rustix::mount::mount(&device, target, &*disk.filesystem, flags, c"")
         .context(format!("mount the disk {} ({})", disk.serial, disk.filesystem))
 }
 
-fn wait(serial: &str) -> Result<PathBuf, SystemError> {
+fn wait(disk: &Disk) -> Result<PathBuf, SystemError> {
     let end = Instant::now() + DEADLINE;
     loop {
-        if let Some(device) = find(serial) {
+        if let Some(device) = find(disk) {
             return Ok(device);
         }
         if Instant::now() > end {
-            return Err(SystemError::new(format!("find the disk {serial}"), rustix::io::Errno::NODEV));
+            return Err(SystemError::new(format!("find the disk {}", disk.serial), rustix::io::Errno::NODEV));
         }
         std::thread::sleep(INTERVAL);
     }
 }
 
-fn find(serial: &str) -> Option<PathBuf> {
+fn find(disk: &Disk) -> Option<PathBuf> {
+    match disk.position {
+        Some(position) => at(position),
+        None => with(&disk.serial),
+    }
+}
+
+/// virtio's disks are named in the order in which the kernel finds them, which is that of the host.
+fn at(position: u32) -> Option<PathBuf> {
+    let letter = char::from(b'a' + u8::try_from(position).ok().filter(|position| *position < 26)?);
+    let path = PathBuf::from(format!("/dev/vd{letter}"));
+    path.exists().then_some(path)
+}
+
+fn with(serial: &str) -> Option<PathBuf> {
     let disks = std::fs::read_dir("/sys/block").ok()?;
     disks.flatten().find_map(|disk| {
         let theirs = std::fs::read_to_string(disk.path().join("serial")).ok()?;

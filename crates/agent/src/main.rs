@@ -7,7 +7,7 @@
 //!
 //! | where | what |
 //! |---|---|
-//! | `boot`, `modules`, `port` | from the first instruction to the first answer |
+//! | `boot`, `modules`, `host_link`, `port`, `vsock` | from the first instruction to the first answer |
 //! | `serve`, `machine` | sessions, requests, and the state that they act on |
 //! | one file per verb | `configure`, `start`, `exec`, `signal`, `metrics`, … |
 //! | `identify` | how a copy becomes another machine, one file per line of its identity |
@@ -23,6 +23,7 @@ mod disk;
 mod exec;
 mod failure;
 mod freeze;
+mod host_link;
 mod identify;
 mod inside;
 mod launch;
@@ -50,6 +51,7 @@ mod thaw;
 mod told;
 mod users;
 mod volume;
+mod vsock;
 mod watch;
 
 fn main() {

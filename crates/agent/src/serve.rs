@@ -1,20 +1,18 @@
 //! Sessions with the host, one after the other, and the requests in them.
 
 use std::convert::Infallible;
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
-use mimeo_agent_protocol::link::{self, Accepted, FrameReader, Incoming, LinkError, Stream};
+use mimeo_agent_protocol::link::{self, Accepted, Incoming, LinkError, Stream};
 use mimeo_agent_protocol::message::{Failure, FailureKind, Reply, Request};
 
 use crate::boot::Booted;
 use crate::console::log;
 use crate::failure::{Context, SystemError, chain, failure};
+use crate::host_link::{Channel, HostLink, Reader, Writer};
 use crate::machine::Machine;
 use crate::modules::Modules;
-use crate::port::{self, PortReader, PortWriter};
 use crate::{
     archive, attach, configure, exec, freeze, identify, inside, metrics, probe, processes, reset, shutdown,
     signal, start, stat, thaw, volume,
@@ -22,63 +20,29 @@ use crate::{
 
 /// How the agent calls itself.
 const NAME: &str = concat!("mimeo-agent ", env!("CARGO_PKG_VERSION"));
-/// How long the kernel may take to show the host link.
-const PORT_DEADLINE: Duration = Duration::from_secs(30);
-/// How often it is looked for: the kernel finds it within a few milliseconds of its driver.
-const PORT_INTERVAL: Duration = Duration::from_micros(500);
-
-/// Serves one session after the other, for as long as there is a port.
+/// Serves one session after the other, for as long as there is a link.
 pub(crate) async fn sessions(booted: Booted) -> Result<Infallible, SystemError> {
     let modules = Modules::new(booted.initramfs);
-    let port = host_port(&modules).await?;
+    let host = HostLink::find(&modules).await?;
     let machine = Machine::new(modules);
     machine.reaper.run().context("watch for ended processes")?;
-    let mut channel = open(&port)?;
+    let mut channel = host.open().await?;
     loop {
         channel = match link::accept(channel.0, channel.1, NAME).await {
-            Ok(session) => serve(&machine, session, &port).await?,
+            Ok(session) => serve(&machine, session, &host).await?,
             Err(error) => {
                 log(&format!("no session: {}", chain(&error)));
-                open(&port)?
+                host.open().await?
             }
         };
     }
 }
 
-type Channel = (FrameReader<PortReader>, PortWriter);
-
-fn open(port: &Arc<OwnedFd>) -> Result<Channel, SystemError> {
-    let reader = PortReader::new(port.clone()).context("watch the host link")?;
-    let writer = PortWriter::new(port.clone()).context("watch the host link")?;
-    Ok((FrameReader::new(reader), writer))
-}
-
-/// Loads modules only until the host link is there; the rest are for later.
-async fn host_port(modules: &Modules) -> Result<Arc<OwnedFd>, SystemError> {
-    for file in modules.eager()? {
-        if port::find().is_some() {
-            break;
-        }
-        modules.load(&file)?;
-    }
-    let deadline = tokio::time::Instant::now() + PORT_DEADLINE;
-    let path = loop {
-        if let Some(path) = port::find() {
-            break path;
-        }
-        if tokio::time::Instant::now() > deadline {
-            return Err(SystemError::new("look for the host link", rustix::io::Errno::NODEV));
-        }
-        tokio::time::sleep(PORT_INTERVAL).await;
-    };
-    port::open(&path).context("open the host link")
-}
-
 /// Serves one session to its end, and gives back the channel for the next.
 async fn serve(
     machine: &Arc<Machine>,
-    session: Accepted<PortReader, PortWriter>,
-    port: &Arc<OwnedFd>,
+    session: Accepted<Reader, Writer>,
+    host: &HostLink,
 ) -> Result<Channel, SystemError> {
     let Accepted { link, hello, mut incoming, channel } = session;
     log(&format!("session {} with {}", link.generation(), hello.name));
@@ -91,7 +55,7 @@ async fn serve(
         (LinkError::Restarted, Ok(channel)) => Ok(channel),
         (why, _) => {
             log(&format!("session over: {}", chain(&why)));
-            open(port)
+            host.open().await
         }
     }
 }

@@ -4,7 +4,7 @@
 
 mod harness;
 
-use harness::{Output, Share, Vm, a_moment, command, configure, serve, shell};
+use harness::{Output, Share, Vm, a_moment, command, configure, serve, shell, vsock_is_installed};
 use mimeo_agent_protocol::message::{
     ExitStatus, FailureKind, FileKind, Input, Process, Reply, Request, TerminalSize,
 };
@@ -25,6 +25,28 @@ async fn a_container_lives_and_dies() {
     assert_eq!(vm.ask(Request::Shutdown).await, Reply::Done);
     vm.gone().await;
     assert!(!vm.console().contains("unmount"), "{}", vm.console());
+}
+
+/// As Firecracker's guests: a vsock device for a link, and disks that are told apart by their place.
+#[tokio::test]
+async fn a_machine_without_a_serial_port_answers_by_vsock() {
+    if !vsock_is_installed() {
+        return;
+    }
+    let mut vm = Vm::boot_over_vsock().await;
+    let mut wishes = configure(true);
+    wishes.image.position = Some(0);
+    wishes.writable.iter_mut().for_each(|disk| disk.position = Some(1));
+    vm.must(Request::Configure(Box::new(wishes))).await;
+    let mut container = vm.start(shell("echo hello; exec sleep 1000")).await;
+    container.says("hello").await;
+    // Many times as much as a connection buffers.
+    assert_eq!(vm.sh("head -c 4000000 /dev/zero | tr '\\0' x").await.len(), 4_000_000);
+    // What runs in the machine is not the host: it is turned away, or finds no way at all.
+    vm.come_back().await;
+    assert_eq!(vm.sh("cat /etc/hostname").await, "box\n");
+    assert_eq!(vm.ask(Request::Shutdown).await, Reply::Done);
+    vm.gone().await;
 }
 
 #[tokio::test]

@@ -47,6 +47,9 @@ pub struct Disk {
     pub serial: String,
     /// The filesystem on it, by the kernel's name.
     pub filesystem: String,
+    /// Its place among the machine's disks, from 0, where the device reports no serial number of ours.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub position: Option<u32>,
 }
 
 /// A network card, configured without DHCP.

@@ -8,6 +8,7 @@ mod initramfs;
 mod kernel;
 mod process;
 mod share;
+mod vsock;
 
 use std::path::Path;
 use std::process::{Child, Command};
@@ -21,6 +22,7 @@ pub use archive::names;
 pub use identity::{COUNTER, broken, identity};
 pub use process::{Output, Running, a_moment, command, shell};
 pub use share::{Share, serve};
+pub use vsock::is_installed as vsock_is_installed;
 
 /// How long a machine may take to answer; a loaded machine is slow.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -32,7 +34,17 @@ pub struct Vm {
     /// The link's socket once more, to hang up.
     socket: std::os::unix::net::UnixStream,
     directory: tempfile::TempDir,
+    way: Way,
+    /// What is behind the vsock device, where that is the way.
+    device: Option<Child>,
     pub answered_after: Duration,
+}
+
+/// What joins a machine to its host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    Port,
+    Vsock,
 }
 
 /// Runs a program of the host to its end.
@@ -47,17 +59,27 @@ impl Vm {
         Self::boot_with(initramfs::LAZY).await
     }
 
+    /// Boots a machine that has a vsock device, and no serial port. Its disks have no serial numbers.
+    pub async fn boot_over_vsock() -> Self {
+        Self::boot_by(Way::Vsock, &[initramfs::LAZY, &["vmw_vsock_virtio_transport"]].concat()).await
+    }
+
     /// Boots a machine that can load these modules when it needs them.
     pub async fn boot_with(lazy: &[&str]) -> Self {
+        Self::boot_by(Way::Port, lazy).await
+    }
+
+    async fn boot_by(way: Way, lazy: &[&str]) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         let (kernel, modules) = kernel::get();
         let initramfs = directory.path().join("initramfs");
         initramfs::pack(&initramfs, &modules, lazy);
         guest::disks(directory.path());
         let begun = Instant::now();
-        let qemu = spawn(directory.path(), &kernel, &initramfs);
-        let (link, socket) = greet(&directory.path().join("link"), 1).await;
-        Self { qemu, link, socket, directory, answered_after: begun.elapsed() }
+        let device = (way == Way::Vsock).then(|| vsock::start(directory.path()));
+        let qemu = spawn(directory.path(), &kernel, &initramfs, way);
+        let (link, socket) = greet(&directory.path().join("link"), way, 1).await;
+        Self { qemu, link, socket, directory, way, device, answered_after: begun.elapsed() }
     }
 
     /// Boots a machine and gives it its name, network and disks.
@@ -78,7 +100,7 @@ impl Vm {
     pub async fn come_back(&mut self) {
         self.socket.shutdown(std::net::Shutdown::Both).expect("hangs up");
         (self.link, self.socket) =
-            greet(&self.directory.path().join("link"), self.link.generation() + 1).await;
+            greet(&self.directory.path().join("link"), self.way, self.link.generation() + 1).await;
     }
 
     pub fn open(&self, request: &Request) -> Stream {
@@ -121,12 +143,16 @@ impl Drop for Vm {
     fn drop(&mut self) {
         self.qemu.kill().ok();
         self.qemu.wait().ok();
+        if let Some(device) = &mut self.device {
+            device.kill().ok();
+            device.wait().ok();
+        }
     }
 }
 
 /// What the tests' machines are told to be.
 pub fn configure(writable: bool) -> Configure {
-    let disk = |serial: &str| Disk { serial: serial.into(), filesystem: "ext4".into() };
+    let disk = |serial: &str| Disk { serial: serial.into(), filesystem: "ext4".into(), position: None };
     Configure {
         machine: "0".repeat(64),
         hostname: "box".into(),
@@ -149,9 +175,13 @@ pub fn configure(writable: bool) -> Configure {
     }
 }
 
-fn spawn(directory: &Path, kernel: &Path, initramfs: &Path) -> Child {
+fn spawn(directory: &Path, kernel: &Path, initramfs: &Path, way: Way) -> Child {
     let at = |name: &str| directory.join(name).display().to_string();
     let append = format!("console=ttyS0 quiet reboot=t panic=-1 tsc_early_khz={}", kernel::host_khz());
+    let disk = |name: &str| match way {
+        Way::Port => format!("virtio-blk-device,drive={name},serial={name}"),
+        Way::Vsock => format!("virtio-blk-device,drive={name}"),
+    };
     let mut qemu = Command::new("qemu-system-x86_64");
     qemu.args(["-M", "microvm,acpi=on", "-accel", "tcg,tb-size=64", "-cpu", "max", "-smp", "1", "-m", "256"])
         .args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"])
@@ -160,24 +190,32 @@ fn spawn(directory: &Path, kernel: &Path, initramfs: &Path) -> Child {
         .arg("-initrd")
         .arg(initramfs)
         .args(["-append", &append, "-serial", &format!("file:{}", at("console"))])
-        .args(["-device", "virtio-serial-device"])
-        .args(["-chardev", &format!("socket,id=link,path={},server=on,wait=off", at("link"))])
-        .args(["-device", "virtserialport,chardev=link,name=mimeo"])
         .args(["-netdev", "user,id=net", "-device", "virtio-net-device,netdev=net,mac=02:00:00:00:00:07"])
         .args(["-drive", &format!("if=none,id=image,file={},format=raw,readonly=on", at("image"))])
-        .args(["-device", "virtio-blk-device,drive=image,serial=image"])
+        .args(["-device", &disk("image")])
         .args(["-drive", &format!("if=none,id=writable,file={},format=raw", at("writable"))])
-        .args(["-device", "virtio-blk-device,drive=writable,serial=writable"]);
+        .args(["-device", &disk("writable")]);
+    match way {
+        Way::Port => qemu
+            .args(["-device", "virtio-serial-device"])
+            .args(["-chardev", &format!("socket,id=link,path={},server=on,wait=off", at("link"))])
+            .args(["-device", "virtserialport,chardev=link,name=mimeo"]),
+        Way::Vsock => qemu.args(vsock::arguments(directory)),
+    };
     qemu.spawn().unwrap_or_else(|error| panic!("{qemu:?}: {error}"))
 }
 
-async fn greet(socket: &Path, generation: u32) -> (Link, std::os::unix::net::UnixStream) {
+async fn greet(socket: &Path, way: Way, generation: u32) -> (Link, std::os::unix::net::UnixStream) {
     let end = Instant::now() + DEADLINE;
     let socket = loop {
-        match std::os::unix::net::UnixStream::connect(socket) {
-            Ok(socket) => break socket,
-            Err(error) => assert!(Instant::now() < end, "{error}"),
+        let connected = match way {
+            Way::Port => std::os::unix::net::UnixStream::connect(socket).ok(),
+            Way::Vsock => vsock::connect(socket),
+        };
+        if let Some(socket) = connected {
+            break socket;
         }
+        assert!(Instant::now() < end, "nobody answers at {}", socket.display());
         tokio::time::sleep(Duration::from_millis(2)).await;
     };
     let again = socket.try_clone().expect("duplicates");

@@ -106,12 +106,17 @@ pub(super) fn configuration(record: &Record) -> std::io::Result<Configure> {
         dns: dns(record),
         dns_search: Vec::new(),
         hosts: record.spec.add_hosts.clone(),
-        image: Disk { serial: IMAGE_SERIAL.to_owned(), filesystem: FILESYSTEM.to_owned() },
-        writable: Some(Disk { serial: WRITABLE_SERIAL.to_owned(), filesystem: FILESYSTEM.to_owned() }),
+        image: disk(IMAGE_SERIAL),
+        writable: Some(disk(WRITABLE_SERIAL)),
         generation: record.generation.clone(),
         entropy: Some(identity::entropy()?),
         env: record.spec.env.clone(),
     })
+}
+
+/// One of the two disks that every machine has, as its guest finds it.
+pub(crate) fn disk(serial: &str) -> Disk {
+    Disk { serial: serial.to_owned(), filesystem: FILESYSTEM.to_owned(), position: None }
 }
 
 pub(crate) fn hostname(record: &Record) -> String {

@@ -5,14 +5,14 @@ use std::path::Path;
 
 use bytes::Bytes;
 use mimeo_agent_protocol::link::{self, Link};
-use mimeo_agent_protocol::message::{Configure, Disk as GuestDisk, Process, Reply, Request, channel};
+use mimeo_agent_protocol::message::{Configure, Process, Reply, Request, channel};
 use mimeo_image::blank;
 use mimeo_vmm::{Disk, LaunchSpec, Network};
 use tokio::net::UnixStream;
 
 use super::PLACEHOLDER_BYTES;
 use crate::create::StageError;
-use crate::create::answering::{FILESYSTEM, interface, unix_nanos};
+use crate::create::answering::{disk, interface, unix_nanos};
 use crate::create::launched::{IMAGE_SERIAL, WRITABLE_SERIAL, user_network};
 use crate::identity;
 use crate::machine::{NetworkRecord, Registry};
@@ -39,7 +39,6 @@ impl<'a> Work<'a> {
     }
 
     fn configure(&self) -> Result<Configure, StageError> {
-        let disk = |serial: &str| GuestDisk { serial: serial.to_owned(), filesystem: FILESYSTEM.to_owned() };
         Ok(Configure {
             machine: "0".repeat(64),
             hostname: "rehearsal".to_owned(),

@@ -1,0 +1,74 @@
+//! What joins the guest to its host: a serial port or a vsock device.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use mimeo_agent_protocol::link::FrameReader;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use crate::failure::{Context, SystemError};
+use crate::modules::Modules;
+use crate::port::{self, PortReader, PortWriter};
+use crate::vsock::{self, Listener};
+
+/// How long the kernel may take to show it.
+const DEADLINE: Duration = Duration::from_secs(30);
+/// How often it is looked for: the kernel finds it within a few milliseconds of its driver.
+const INTERVAL: Duration = Duration::from_micros(500);
+
+/// What the host says.
+pub(crate) type Reader = Box<dyn AsyncRead + Send + Unpin>;
+/// What the host is told.
+pub(crate) type Writer = Box<dyn AsyncWrite + Send + Unpin>;
+/// Both, for one session or more.
+pub(crate) type Channel = (FrameReader<Reader>, Writer);
+
+/// What joins the guest to its host.
+#[derive(Debug)]
+pub(crate) enum HostLink {
+    Port(Arc<OwnedFd>),
+    Vsock(Listener),
+}
+
+impl HostLink {
+    /// Loads modules only until the link is there; the rest are for later.
+    pub(crate) async fn find(modules: &Modules) -> Result<Self, SystemError> {
+        for file in modules.eager()? {
+            if port::find().is_some() {
+                break;
+            }
+            modules.load(&file)?;
+        }
+        let deadline = tokio::time::Instant::now() + DEADLINE;
+        loop {
+            if let Some(path) = port::find() {
+                return port::open(&path).context("open the host link").map(Self::Port);
+            }
+            if vsock::is_there() {
+                modules.demand(vsock::MODULE)?;
+                return Listener::new().context("listen for the host").map(Self::Vsock);
+            }
+            if tokio::time::Instant::now() > deadline {
+                return Err(SystemError::new("look for the host link", rustix::io::Errno::NODEV));
+            }
+            tokio::time::sleep(INTERVAL).await;
+        }
+    }
+
+    /// The way to the host: at once by a port, when it connects by vsock.
+    pub(crate) async fn open(&self) -> Result<Channel, SystemError> {
+        let (reader, writer): (Reader, Writer) = match self {
+            Self::Port(port) => {
+                let reader = PortReader::new(port.clone()).context("watch the host link")?;
+                let writer = PortWriter::new(port.clone()).context("watch the host link")?;
+                (Box::new(reader), Box::new(writer))
+            }
+            Self::Vsock(listener) => {
+                let (reader, writer) = listener.accept().await.context("wait for the host")?;
+                (Box::new(reader), Box::new(writer))
+            }
+        };
+        Ok((FrameReader::new(reader), writer))
+    }
+}

@@ -1,0 +1,63 @@
+//! A vsock device for a machine under emulation, by rust-vmm's own program for it.
+//!
+//! Its host end speaks as Firecracker's does: who connects to its socket says
+//! which port of the guest it wants, and is told when that answers.
+
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::process::{Child, Command};
+
+/// Debian has no package of it; `make test-deps` installs it.
+pub const PROGRAM: &str = "vhost-device-vsock";
+/// Where the agent listens.
+const PORT: u32 = 1024;
+
+/// Whether it is here; it is told loudly when not.
+pub fn is_installed() -> bool {
+    let found = Command::new(PROGRAM).arg("--version").output().is_ok();
+    if !found {
+        eprintln!(
+            "NOT RUN: {PROGRAM} is not installed (`make test-deps`), and nothing else gives QEMU a vsock device"
+        );
+    }
+    found
+}
+
+/// Starts the device's process; QEMU connects to `device` below `directory`.
+pub fn start(directory: &Path) -> Child {
+    let at = |name: &str| directory.join(name).display().to_string();
+    let vm = format!("guest-cid=3,uds-path={},socket={}", at("link"), at("device"));
+    let child = Command::new(PROGRAM).args(["--vm", &vm]).spawn().expect("it starts");
+    while !directory.join("device").exists() {
+        std::thread::yield_now();
+    }
+    child
+}
+
+/// What QEMU is told of it: a device shares the machine's memory.
+pub fn arguments(directory: &Path) -> Vec<String> {
+    let device = directory.join("device").display().to_string();
+    [
+        "-object",
+        "memory-backend-memfd,id=ram,size=256M,share=on",
+        "-machine",
+        "memory-backend=ram",
+        "-chardev",
+        &format!("socket,id=vsock,path={device}"),
+        "-device",
+        "vhost-user-vsock-device,chardev=vsock",
+    ]
+    .map(str::to_owned)
+    .to_vec()
+}
+
+/// Asks for the agent; none when it does not listen yet.
+pub fn connect(socket: &Path) -> Option<UnixStream> {
+    let mut stream = UnixStream::connect(socket).ok()?;
+    stream.write_all(format!("CONNECT {PORT}\n").as_bytes()).ok()?;
+    let mut line = String::new();
+    // One byte at a time: what comes after the line is the agent's.
+    BufReader::with_capacity(1, &stream).read_line(&mut line).ok()?;
+    line.starts_with("OK ").then_some(stream)
+}
