@@ -37,6 +37,7 @@ demo-deps:
 test-deps:
 	@$(call install_packages,$(TEST_PACKAGES))
 	@$(CARGO) nextest --version >/dev/null 2>&1 || $(CARGO) install --locked cargo-nextest
+	@vhost-device-vsock --version >/dev/null 2>&1 || $(CARGO) install --locked vhost-device-vsock@0.3.0
 
 rust-target:
 	@command -v rustup >/dev/null || { echo "rustup is missing: install it first (https://rustup.rs)" >&2; exit 1; }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use mimeo_agent_protocol::link::FrameReader;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::watch;
 
 use crate::failure::{Context, SystemError};
 use crate::modules::Modules;
@@ -28,7 +29,7 @@ pub(crate) type Channel = (FrameReader<Reader>, Writer);
 #[derive(Debug)]
 pub(crate) enum HostLink {
     Port(Arc<OwnedFd>),
-    Vsock(Listener),
+    Vsock(Arc<Listener>),
 }
 
 impl HostLink {
@@ -47,7 +48,8 @@ impl HostLink {
             }
             if vsock::is_there() {
                 modules.demand(vsock::MODULE)?;
-                return Listener::new().context("listen for the host").map(Self::Vsock);
+                let listener = Listener::new().context("listen for the host")?;
+                return Ok(Self::Vsock(Arc::new(listener)));
             }
             if tokio::time::Instant::now() > deadline {
                 return Err(SystemError::new("look for the host link", rustix::io::Errno::NODEV));
@@ -57,7 +59,8 @@ impl HostLink {
     }
 
     /// The way to the host: at once by a port, when it connects by vsock.
-    pub(crate) async fn open(&self) -> Result<Channel, SystemError> {
+    /// `frozen`: whether the workload is held still, so that the machine may be saved.
+    pub(crate) async fn open(&self, frozen: Arc<watch::Sender<bool>>) -> Result<Channel, SystemError> {
         let (reader, writer): (Reader, Writer) = match self {
             Self::Port(port) => {
                 let reader = PortReader::new(port.clone()).context("watch the host link")?;
@@ -65,7 +68,7 @@ impl HostLink {
                 (Box::new(reader), Box::new(writer))
             }
             Self::Vsock(listener) => {
-                let (reader, writer) = listener.accept().await.context("wait for the host")?;
+                let (reader, writer) = vsock::accept(listener, frozen).await.context("wait for the host")?;
                 (Box::new(reader), Box::new(writer))
             }
         };

@@ -26,13 +26,13 @@ pub(crate) async fn sessions(booted: Booted) -> Result<Infallible, SystemError> 
     let host = HostLink::find(&modules).await?;
     let machine = Machine::new(modules);
     machine.reaper.run().context("watch for ended processes")?;
-    let mut channel = host.open().await?;
+    let mut channel = host.open(machine.frozen()).await?;
     loop {
         channel = match link::accept(channel.0, channel.1, NAME).await {
             Ok(session) => serve(&machine, session, &host).await?,
             Err(error) => {
                 log(&format!("no session: {}", chain(&error)));
-                host.open().await?
+                host.open(machine.frozen()).await?
             }
         };
     }
@@ -55,7 +55,7 @@ async fn serve(
         (LinkError::Restarted, Ok(channel)) => Ok(channel),
         (why, _) => {
             log(&format!("session over: {}", chain(&why)));
-            host.open().await
+            host.open(machine.frozen()).await
         }
     }
 }

@@ -3,19 +3,21 @@
 //! The host connects, as often as it likes; a machine that is saved or copied
 //! loses its connections, and keeps what listens.
 
+use std::future::poll_fn;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::pin::Pin;
-use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker, ready};
 
 use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockType, VsockAddr, bind, getpeername, listen, socket,
 };
 use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
+use tokio::sync::watch;
 
-use crate::watch::watch;
+use crate::watch::watch as register;
 
 /// Where the host finds us.
 const PORT: u32 = 1024;
@@ -36,6 +38,8 @@ pub(crate) fn is_there() -> bool {
 #[derive(Debug)]
 pub(crate) struct Listener(AsyncFd<OwnedFd>);
 
+type Connection = Arc<AsyncFd<OwnedFd>>;
+
 impl Listener {
     /// Listens, whoever else may: the first program of a machine is the first to ask for a port.
     pub(crate) fn new() -> io::Result<Self> {
@@ -43,36 +47,85 @@ impl Listener {
         let socket = socket(AddressFamily::Vsock, SockType::Stream, flags, None)?;
         bind(socket.as_raw_fd(), &VsockAddr::new(libc::VMADDR_CID_ANY, PORT))?;
         listen(&socket, Backlog::new(1)?)?;
-        Ok(Self(watch(socket, Interest::READABLE)?))
+        Ok(Self(register(socket, Interest::READABLE)?))
     }
 
-    /// The host's next connection. Others are turned away: what runs in the
-    /// machine is not the host. Safe to cancel.
-    pub(crate) async fn accept(&self) -> io::Result<(VsockReader, VsockWriter)> {
+    /// The host's next connection. Others are turned away: what runs in the machine is not the host.
+    fn poll_accept(&self, context: &mut Context<'_>) -> Poll<io::Result<Connection>> {
         loop {
-            let mut ready = self.0.readable().await?;
+            let mut ready = ready!(self.0.poll_read_ready(context))?;
             let accepted = ready.try_io(|listener| {
                 let flags = rustix::net::SocketFlags::CLOEXEC;
                 Ok(rustix::net::accept_with(listener, flags)?)
             });
             let Ok(connection) = accepted else { continue };
             let connection = connection?;
-            if getpeername::<VsockAddr>(connection.as_raw_fd())?.cid() != libc::VMADDR_CID_HOST {
-                continue;
+            if getpeername::<VsockAddr>(connection.as_raw_fd())?.cid() == libc::VMADDR_CID_HOST {
+                let interest = Interest::READABLE | Interest::WRITABLE;
+                return Poll::Ready(Ok(Arc::new(register(connection, interest)?)));
             }
-            let connection = Arc::new(watch(connection, Interest::READABLE | Interest::WRITABLE)?);
-            return Ok((VsockReader(connection.clone()), VsockWriter(connection)));
         }
+    }
+}
+
+/// Waits for the host, and gives both directions of its connection.
+///
+/// A machine that is saved loses its connections while its workload is held
+/// still. It is the same machine afterwards, and so is its session: the host
+/// connects again, and both directions go on where they were. In a copy the
+/// host begins with a greeting of its own.
+pub(crate) async fn accept(
+    listener: &Arc<Listener>,
+    frozen: Arc<watch::Sender<bool>>,
+) -> io::Result<(VsockReader, VsockWriter)> {
+    let connection = poll_fn(|context| listener.poll_accept(context)).await?;
+    let line = Arc::new(Line {
+        listener: listener.clone(),
+        frozen,
+        connection: Mutex::new(connection),
+        writer: Mutex::default(),
+    });
+    Ok((VsockReader(line.clone()), VsockWriter(line)))
+}
+
+/// A way to the host that may be laid anew.
+#[derive(Debug)]
+struct Line {
+    listener: Arc<Listener>,
+    frozen: Arc<watch::Sender<bool>>,
+    connection: Mutex<Connection>,
+    /// Who waits to write until there is a connection again.
+    writer: Mutex<Option<Waker>>,
+}
+
+impl Line {
+    fn connection(&self) -> Connection {
+        self.connection.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn may_come_back(&self) -> bool {
+        *self.frozen.borrow()
+    }
+
+    fn lay(&self, connection: Connection) {
+        *self.connection.lock().unwrap_or_else(PoisonError::into_inner) = connection;
+        if let Some(writer) = self.writer().take() {
+            writer.wake();
+        }
+    }
+
+    fn writer(&self) -> MutexGuard<'_, Option<Waker>> {
+        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// What the host says.
 #[derive(Debug)]
-pub(crate) struct VsockReader(Arc<AsyncFd<OwnedFd>>);
+pub(crate) struct VsockReader(Arc<Line>);
 
 /// What the host is told.
 #[derive(Debug)]
-pub(crate) struct VsockWriter(Arc<AsyncFd<OwnedFd>>);
+pub(crate) struct VsockWriter(Arc<Line>);
 
 impl AsyncRead for VsockReader {
     fn poll_read(
@@ -81,11 +134,19 @@ impl AsyncRead for VsockReader {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         loop {
-            let mut ready = ready!(self.0.poll_read_ready(context))?;
+            let connection = self.0.connection();
             let space = buffer.initialize_unfilled();
-            if let Ok(read) = ready.try_io(|socket| Ok(rustix::io::read(socket, space)?)) {
-                buffer.advance(read?);
-                return Poll::Ready(Ok(()));
+            let mut ready = ready!(connection.poll_read_ready(context))?;
+            let Ok(read) = ready.try_io(|socket| Ok(rustix::io::read(socket, space)?)) else { continue };
+            match read {
+                Ok(0) | Err(_) if self.0.may_come_back() => {
+                    let next = ready!(self.0.listener.poll_accept(context))?;
+                    self.0.lay(next);
+                }
+                read => {
+                    buffer.advance(read?);
+                    return Poll::Ready(Ok(()));
+                }
             }
         }
     }
@@ -94,10 +155,18 @@ impl AsyncRead for VsockReader {
 impl AsyncWrite for VsockWriter {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         loop {
-            let mut ready = ready!(self.0.poll_write_ready(context))?;
-            if let Ok(written) = ready.try_io(|socket| Ok(rustix::io::write(socket, bytes)?)) {
-                return Poll::Ready(written);
+            let connection = self.0.connection();
+            let mut ready = ready!(connection.poll_write_ready(context))?;
+            let Ok(written) = ready.try_io(|socket| Ok(rustix::io::write(socket, bytes)?)) else { continue };
+            if written.is_err() && self.0.may_come_back() {
+                *self.0.writer() = Some(context.waker().clone());
+                // The reader, which sees the end as well, may have been faster.
+                if Arc::ptr_eq(&connection, &self.0.connection()) {
+                    return Poll::Pending;
+                }
+                continue;
             }
+            return Poll::Ready(written);
         }
     }
 

@@ -42,9 +42,17 @@ async fn a_machine_without_a_serial_port_answers_by_vsock() {
     container.says("hello").await;
     // Many times as much as a connection buffers.
     assert_eq!(vm.sh("head -c 4000000 /dev/zero | tr '\\0' x").await.len(), 4_000_000);
-    // What runs in the machine is not the host: it is turned away, or finds no way at all.
+    // A machine that is saved loses its connections, and its session goes on.
+    for turn in 0..3 {
+        vm.freeze().await;
+        vm.cut();
+        vm.thaw().await;
+        assert_eq!(vm.sh(&format!("echo {turn} > /turn; cat /turn")).await, format!("{turn}\n"));
+    }
+    vm.must(Request::Signal { signal: 15 }).await;
+    let output = container.output().await;
+    assert_eq!(output.status, ExitStatus::Signal(15), "its streams are those of the first session");
     vm.come_back().await;
-    assert_eq!(vm.sh("cat /etc/hostname").await, "box\n");
     assert_eq!(vm.ask(Request::Shutdown).await, Reply::Done);
     vm.gone().await;
 }

@@ -12,11 +12,13 @@ mod vsock;
 
 use std::path::Path;
 use std::process::{Child, Command};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mimeo_agent_protocol::link::{Link, Stream, connect};
 use mimeo_agent_protocol::message::{Address, Configure, Disk, Interface, Reply, Request};
 use tokio::net::UnixStream;
+use tokio::sync::Notify;
 
 pub use archive::names;
 pub use identity::{COUNTER, broken, identity};
@@ -37,6 +39,8 @@ pub struct Vm {
     way: Way,
     /// What is behind the vsock device, where that is the way.
     device: Option<Child>,
+    /// Has the way to the agent cut and laid anew.
+    cut: Option<Arc<Notify>>,
     pub answered_after: Duration,
 }
 
@@ -78,8 +82,8 @@ impl Vm {
         let begun = Instant::now();
         let device = (way == Way::Vsock).then(|| vsock::start(directory.path()));
         let qemu = spawn(directory.path(), &kernel, &initramfs, way);
-        let (link, socket) = greet(&directory.path().join("link"), way, 1).await;
-        Self { qemu, link, socket, directory, way, device, answered_after: begun.elapsed() }
+        let (link, socket, cut) = greet(&directory.path().join("link"), way, 1).await;
+        Self { qemu, link, socket, directory, way, device, cut, answered_after: begun.elapsed() }
     }
 
     /// Boots a machine and gives it its name, network and disks.
@@ -99,8 +103,13 @@ impl Vm {
     /// Leaves the session and begins another.
     pub async fn come_back(&mut self) {
         self.socket.shutdown(std::net::Shutdown::Both).expect("hangs up");
-        (self.link, self.socket) =
+        (self.link, self.socket, self.cut) =
             greet(&self.directory.path().join("link"), self.way, self.link.generation() + 1).await;
+    }
+
+    /// Has the way to the agent cut and laid anew, which the session does not see.
+    pub fn cut(&self) {
+        self.cut.as_ref().expect("a machine over vsock").notify_one();
     }
 
     pub fn open(&self, request: &Request) -> Stream {
@@ -205,18 +214,29 @@ fn spawn(directory: &Path, kernel: &Path, initramfs: &Path, way: Way) -> Child {
     qemu.spawn().unwrap_or_else(|error| panic!("{qemu:?}: {error}"))
 }
 
-async fn greet(socket: &Path, way: Way, generation: u32) -> (Link, std::os::unix::net::UnixStream) {
+async fn greet(
+    path: &Path,
+    way: Way,
+    generation: u32,
+) -> (Link, std::os::unix::net::UnixStream, Option<Arc<Notify>>) {
     let end = Instant::now() + DEADLINE;
     let socket = loop {
         let connected = match way {
-            Way::Port => std::os::unix::net::UnixStream::connect(socket).ok(),
-            Way::Vsock => vsock::connect(socket),
+            Way::Port => std::os::unix::net::UnixStream::connect(path).ok(),
+            Way::Vsock => vsock::connect(path),
         };
         if let Some(socket) = connected {
             break socket;
         }
-        assert!(Instant::now() < end, "nobody answers at {}", socket.display());
+        assert!(Instant::now() < end, "nobody answers at {}", path.display());
         tokio::time::sleep(Duration::from_millis(2)).await;
+    };
+    let (socket, cut) = match way {
+        Way::Port => (socket, None),
+        Way::Vsock => {
+            let (line, cut) = vsock::line(path, socket);
+            (line, Some(cut))
+        }
     };
     let again = socket.try_clone().expect("duplicates");
     socket.set_nonblocking(true).expect("does not block");
@@ -224,5 +244,5 @@ async fn greet(socket: &Path, way: Way, generation: u32) -> (Link, std::os::unix
     let greeting = tokio::time::timeout(DEADLINE, connect(reader, writer, generation, "test"));
     let (link, hello) = greeting.await.expect("an answer in time").expect("a session");
     assert!(hello.name.starts_with("mimeo-agent "), "{hello:?}");
-    (link, again)
+    (link, again, cut)
 }

@@ -7,6 +7,10 @@ use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Child, Command};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Notify;
 
 /// Debian has no package of it; `make test-deps` installs it.
 pub const PROGRAM: &str = "vhost-device-vsock";
@@ -60,4 +64,34 @@ pub fn connect(socket: &Path) -> Option<UnixStream> {
     // One byte at a time: what comes after the line is the agent's.
     BufReader::with_capacity(1, &stream).read_line(&mut line).ok()?;
     line.starts_with("OK ").then_some(stream)
+}
+
+/// A way to the agent that can be cut and laid anew, as a machine's is when it is saved.
+pub fn line(socket: &Path, first: UnixStream) -> (UnixStream, Arc<Notify>) {
+    let (ours, theirs) = UnixStream::pair().expect("a pair");
+    let cut = Arc::new(Notify::new());
+    let (socket, asked) = (socket.to_owned(), cut.clone());
+    tokio::spawn(async move {
+        let (mut near, mut far) = (asynchronous(theirs), asynchronous(first));
+        loop {
+            tokio::select! {
+                // Either side has gone for good.
+                _ = tokio::io::copy_bidirectional(&mut near, &mut far) => return,
+                () = asked.notified() => {}
+            }
+            drop(far);
+            far = loop {
+                match connect(&socket) {
+                    Some(stream) => break asynchronous(stream),
+                    None => tokio::time::sleep(Duration::from_millis(2)).await,
+                }
+            };
+        }
+    });
+    (ours, cut)
+}
+
+fn asynchronous(stream: UnixStream) -> tokio::net::UnixStream {
+    stream.set_nonblocking(true).expect("does not block");
+    tokio::net::UnixStream::from_std(stream).expect("a socket")
 }
