@@ -8,11 +8,13 @@ mod guest;
 mod host;
 mod kernel;
 mod lab;
+mod net;
 mod plot;
 mod podman;
 mod result;
 mod run;
 mod samples;
+mod sheet;
 mod soak;
 mod stages;
 mod stopwatch;
@@ -33,6 +35,8 @@ pub(crate) enum Chore {
     Run(run::Options),
     /// Snapshots: warm runs, copies, pools, forks, and what they cost
     Clone(clone::Options),
+    /// Networks: rootless, bridged, and the host's own
+    Net(net::Options),
     /// Write the pages anew from the samples that are kept
     Page,
 }
@@ -71,7 +75,11 @@ pub(crate) fn run(chore: Chore) -> Result<()> {
     match chore {
         Chore::Run(options) => run::measure(&options),
         Chore::Clone(options) => clone::measure(&options),
-        Chore::Page => [run::PAGE, clone::PAGE].iter().try_for_each(Page::again),
+        Chore::Net(options) => net::measure(&options),
+        Chore::Page => {
+            [run::PAGE, clone::PAGE].iter().try_for_each(Page::again)?;
+            net::SHEET.again()
+        }
     }
 }
 
