@@ -9,6 +9,7 @@ mod host;
 mod kernel;
 mod lab;
 mod net;
+mod pager;
 mod plot;
 mod podman;
 mod result;
@@ -37,6 +38,11 @@ pub(crate) enum Chore {
     Clone(clone::Options),
     /// Networks: rootless, bridged, and the host's own
     Net(net::Options),
+    /// The page server beside a bare loop, and what sharing memory saves
+    Pager(pager::Options),
+    /// One clone of that measurement
+    #[command(hide = true)]
+    PagerClone(pager::Guest),
     /// Write the pages anew from the samples that are kept
     Page,
 }
@@ -76,9 +82,12 @@ pub(crate) fn run(chore: Chore) -> Result<()> {
         Chore::Run(options) => run::measure(&options),
         Chore::Clone(options) => clone::measure(&options),
         Chore::Net(options) => net::measure(&options),
+        Chore::Pager(options) => pager::measure(&options),
+        Chore::PagerClone(guest) => pager::play(&guest),
         Chore::Page => {
             [run::PAGE, clone::PAGE].iter().try_for_each(Page::again)?;
-            net::SHEET.again()
+            net::SHEET.again()?;
+            pager::SHEET.again()
         }
     }
 }
@@ -156,7 +165,7 @@ fn sites<'a>(lab: &'a Lab, common: &Common, bench: &mut Bench) -> Result<Vec<Sit
     Ok(sites)
 }
 
-fn read(path: &Path) -> Result<Bench> {
+fn read<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T> {
     let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
     serde_json::from_str(&text).with_context(|| path.display().to_string())
 }

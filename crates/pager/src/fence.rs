@@ -15,8 +15,8 @@ use rustix::mm::{Advice, MapFlags, ProtFlags};
 
 use crate::region::Piece;
 
-/// A file mapped shared, that only the kernel writes to on our behalf: nothing here ever touches its bytes, so that
-/// neither a full disk nor a file cut short can raise a signal in this process.
+/// A file mapped shared, that only the kernel reads and writes on our behalf: nothing here ever touches its bytes, so
+/// that neither a full disk nor a file cut short can raise a signal in this process.
 #[derive(Debug)]
 pub(crate) struct Mapping {
     address: usize,
@@ -34,6 +34,32 @@ impl Mapping {
         Ok(Self { address: address as usize, length })
     }
 
+    /// Maps the first `length` bytes, which must not be 0, to be read only.
+    pub(crate) fn reading(file: &File, length: u64) -> io::Result<Self> {
+        let length = usize::try_from(length).map_err(io::Error::other)?;
+        // SAFETY: a new mapping at an address of the kernel's choice overlaps nothing that Rust knows of.
+        let address =
+            unsafe { rustix::mm::mmap(ptr::null_mut(), length, ProtFlags::READ, MapFlags::SHARED, file, 0) }?;
+        Ok(Self { address: address as usize, length })
+    }
+
+    /// Maps zeros, of which only as much takes room as page tables need.
+    pub(crate) fn zeros(length: usize) -> io::Result<Self> {
+        let flags = MapFlags::PRIVATE | MapFlags::NORESERVE;
+        // SAFETY: a new mapping at an address of the kernel's choice overlaps nothing that Rust knows of.
+        let address = unsafe { rustix::mm::mmap_anonymous(ptr::null_mut(), length, ProtFlags::READ, flags) }?;
+        Ok(Self { address: address as usize, length })
+    }
+
+    /// Has the kernel bring a range of bytes into memory and map it, so that it need not when they are read.
+    pub(crate) fn read_ahead(&self, range: Range<u64>) -> io::Result<()> {
+        let length = range.end.saturating_sub(range.start) as usize;
+        let start = self.place(range.start, length)?;
+        // SAFETY: the range is within our own mapping, and populating it changes none of its bytes.
+        unsafe { rustix::mm::madvise(start, length, Advice::LinuxPopulateRead) }?;
+        Ok(())
+    }
+
     /// Has the kernel prepare page tables for writing to a range of bytes, so that it need not when they are written.
     pub(crate) fn populate(&self, range: Range<u64>) -> io::Result<()> {
         let length = range.end.saturating_sub(range.start) as usize;
@@ -44,7 +70,7 @@ impl Mapping {
     }
 
     /// Where `length` bytes from an offset on lie, if they are all within.
-    fn place(&self, offset: u64, length: usize) -> io::Result<*mut c_void> {
+    pub(crate) fn place(&self, offset: u64, length: usize) -> io::Result<*mut c_void> {
         let offset = usize::try_from(offset).map_err(io::Error::other)?;
         let fits = offset.checked_add(length).is_some_and(|end| end <= self.length);
         if !fits {

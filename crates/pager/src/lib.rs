@@ -2,7 +2,8 @@
 //!
 //! A guest's memory is a mapping in the process that runs it. [`changed`] says which of its pages are that process's
 //! own, [`Capture`] copies them into a file while the guest stands still, [`lay`] makes one flat file of such a
-//! copy and the memory it differs from, and [`working_set`] says which pages a guest needs first.
+//! copy and the memory it differs from, and [`working_set`] says which pages a guest needs first. Where a VMM does not map
+//! that file, [`serve`] gives its guests their pages one by one.
 //!
 //! ```no_run
 //! # fn example(pid: u32, address: u64) -> Result<(), Box<dyn std::error::Error>> {
@@ -21,19 +22,25 @@
 //! # }
 //! ```
 
+mod bits;
 mod capture;
+mod data;
 mod digest;
 mod error;
+pub mod fake;
 mod fence;
 mod lay;
 mod mapped;
 mod memory;
 mod pages;
 mod region;
+pub mod serve;
 mod sparse;
+mod userfault;
 pub mod working_set;
 
 pub use capture::Capture;
+pub use data::data;
 pub use digest::digest;
 pub use error::{FileError, PagerError};
 pub use lay::lay;

@@ -71,6 +71,11 @@ impl Pages {
         self.runs.iter().cloned()
     }
 
+    /// The run of this number, from 0.
+    pub(crate) fn run(&self, number: usize) -> Option<Range<u64>> {
+        self.runs.get(number).cloned()
+    }
+
     /// The same runs, in bytes.
     pub(crate) fn extents(&self) -> impl Iterator<Item = Range<u64>> + '_ {
         self.runs.iter().map(|run| run.start * PAGE..run.end * PAGE)

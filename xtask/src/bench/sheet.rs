@@ -2,11 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::write;
+use super::{read, write};
 
 /// Where samples and their page are kept, and how the one is made of the other.
 #[derive(Debug)]
@@ -44,14 +44,9 @@ impl<T: Serialize + DeserializeOwned> Sheet<T> {
     /// Writes the page anew from the samples that are kept, if there are any.
     pub(super) fn again(&self) -> Result<()> {
         match Path::new(self.samples).exists() {
-            true => write(Path::new(self.page), &(self.of)(&self.read(Path::new(self.samples))?)),
+            true => write(Path::new(self.page), &(self.of)(&read(Path::new(self.samples))?)),
             false => Ok(()),
         }
-    }
-
-    fn read(&self, path: &Path) -> Result<T> {
-        let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
-        serde_json::from_str(&text).with_context(|| path.display().to_string())
     }
 
     /// The page is that of the samples, or there is neither.
@@ -63,7 +58,7 @@ impl<T: Serialize + DeserializeOwned> Sheet<T> {
             return assert!(!page.exists(), "{}: a page without samples", self.page);
         }
         let kept = std::fs::read_to_string(page).expect("a page");
-        let made = (self.of)(&self.read(&samples).expect("samples of this format"));
+        let made = (self.of)(&read::<T>(&samples).expect("samples of this format"));
         assert_eq!(made, kept, "{}: `cargo xtask bench page` makes it anew", self.page);
     }
 }

@@ -1,0 +1,91 @@
+//! A set of pages as one bit for each: whatever a guest does to it, it takes no more room.
+
+use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::Pages;
+
+const WORD: u64 = u64::BITS as u64;
+
+/// A set of the first so many pages, that several tasks may add to at a time.
+#[derive(Debug)]
+pub(crate) struct Bits(Box<[AtomicU64]>);
+
+impl Bits {
+    /// The empty set, with room for so many pages.
+    pub(crate) fn new(pages: u64) -> Self {
+        Self((0..pages.div_ceil(WORD)).map(|_| AtomicU64::new(0)).collect())
+    }
+
+    pub(crate) fn contains(&self, page: u64) -> bool {
+        let word = self.0.get((page / WORD) as usize);
+        word.is_some_and(|word| word.load(Ordering::Relaxed) >> (page % WORD) & 1 == 1)
+    }
+
+    /// Whether any of these is in it.
+    pub(crate) fn any(&self, mut pages: Range<u64>) -> bool {
+        pages.any(|page| self.contains(page))
+    }
+
+    /// Adds a run of pages; those that there is no room for are left out.
+    pub(crate) fn insert(&self, run: &Range<u64>) {
+        for (number, word) in self.words(run) {
+            let first = number * WORD;
+            let low = run.start.saturating_sub(first);
+            let high = (run.end - first).min(WORD);
+            let mask = u64::MAX >> (WORD - (high - low)) << low;
+            // Most pages are told once and asked for often: what is there is not written again.
+            if word.load(Ordering::Relaxed) & mask != mask {
+                word.fetch_or(mask, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// The same set, as runs.
+    pub(crate) fn pages(&self) -> Pages {
+        let words = (0..).zip(&self.0).filter(|(_, word)| word.load(Ordering::Relaxed) != 0);
+        let pages = words.flat_map(|(number, _)| number * WORD..(number + 1) * WORD);
+        pages.filter(|page| self.contains(*page)).map(|page| page..page + 1).collect()
+    }
+
+    /// The words that a run has bits in.
+    fn words(&self, run: &Range<u64>) -> impl Iterator<Item = (u64, &AtomicU64)> {
+        let words = if run.is_empty() { 0..0 } else { run.start / WORD..run.end.div_ceil(WORD) };
+        words.map_while(|number| Some((number, self.0.get(number as usize)?)))
+    }
+}
+
+impl From<&Pages> for Bits {
+    fn from(pages: &Pages) -> Self {
+        let bits = Self::new(pages.end());
+        pages.runs().for_each(|run| bits.insert(&run));
+        bits
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn it_is_the_same_set(runs in proptest::collection::vec((0..400_u64, 0..200_u64), 0..9)) {
+            let bits = Bits::new(500);
+            let runs: Vec<_> = runs.into_iter().map(|(start, length)| start..(start + length).min(500)).collect();
+            runs.iter().for_each(|run| bits.insert(run));
+            let pages: Pages = runs.into_iter().filter(|run| !run.is_empty()).collect();
+            prop_assert_eq!(bits.pages(), pages.clone());
+            prop_assert_eq!(Bits::from(&pages).pages(), pages);
+        }
+    }
+
+    #[test]
+    fn what_lies_beyond_is_never_in_it() {
+        let bits = Bits::new(64);
+        bits.insert(&(60..1 << 40));
+        assert!(bits.contains(63) && !bits.contains(64) && !bits.contains(u64::MAX));
+        assert!(bits.any(0..61) && !bits.any(0..60));
+    }
+}

@@ -1,0 +1,56 @@
+//! The least that a page server can be, to measure one against: a thread that waits, copies, and does nothing else.
+
+use std::fs::File;
+use std::io::{self, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
+use serde_json::Value;
+
+use crate::PAGE;
+use crate::fence::Mapping;
+use crate::userfault::{Event, Messages, fence};
+
+/// Takes in one clone of a single region, and copies a page for each of so many faults. There is no check of anything.
+///
+/// # Errors
+/// When the memory cannot be mapped, or a call fails.
+pub fn serve(listener: &UnixListener, memory: &Path, faults: u64) -> io::Result<()> {
+    let file = File::open(memory)?;
+    let mapping = Mapping::reading(&file, file.metadata()?.len())?;
+    let (descriptor, start) = take_in(listener)?;
+    rustix::io::ioctl_fionbio(&descriptor, false)?;
+    let mut messages = Messages::new();
+    let mut answered = 0;
+    while answered < faults {
+        messages.read(&descriptor)?;
+        for event in messages.events() {
+            let Event::Fault { address } = event else { continue };
+            let page = address / PAGE * PAGE;
+            let source = mapping.place(page - start, PAGE as usize)?;
+            fence::copy(&descriptor, page, source, PAGE)?;
+            answered += 1;
+        }
+    }
+    Ok(())
+}
+
+/// A clone's descriptor, and where its memory begins.
+fn take_in(listener: &UnixListener) -> io::Result<(OwnedFd, u64)> {
+    let (stream, _) = listener.accept()?;
+    let mut bytes = [0; 4096];
+    let mut room = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = RecvAncillaryBuffer::new(&mut room);
+    let mut parts = [IoSliceMut::new(&mut bytes)];
+    let got = recvmsg(&stream, &mut parts, &mut control, RecvFlags::CMSG_CLOEXEC)?;
+    let sent = control.drain().find_map(|sent| match sent {
+        RecvAncillaryMessage::ScmRights(mut sent) => sent.next(),
+        _ => None,
+    });
+    let told: Value = serde_json::from_slice(&bytes[..got.bytes])?;
+    let start = told.pointer("/0/base_host_virt_addr").and_then(Value::as_u64);
+    sent.zip(start).ok_or_else(|| io::ErrorKind::InvalidData.into())
+}

@@ -1,0 +1,168 @@
+//! The unsafe calls of a VMM that is played, and nothing else.
+#![expect(unsafe_code, reason = "mapping memory and registering it with a userfaultfd have no safe form")]
+
+use std::ffi::c_void;
+use std::fs::OpenOptions;
+use std::io;
+use std::ops::Range;
+use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::ptr;
+use std::slice;
+use std::sync::atomic::AtomicU64;
+
+use rustix::io::Errno;
+use rustix::ioctl::{Ioctl, IoctlOutput, Opcode, Updater, ioctl, opcode};
+use rustix::mm::{Advice, MapFlags, MremapFlags, ProtFlags, UserfaultfdFlags, userfaultfd};
+
+/// The letter of the calls of linux/userfaultfd.h.
+const GROUP: u8 = 0xaa;
+const AGREE: Opcode = opcode::read_write::<Agreement>(GROUP, 0x3f);
+const REGISTER: Opcode = opcode::read_write::<Registration>(GROUP, 0);
+/// `UFFD_API`.
+const VERSION: u64 = 0xaa;
+/// `UFFDIO_REGISTER_MODE_MISSING`.
+const MISSING: u64 = 1;
+/// `UFFD_USER_MODE_ONLY`: anybody may have one of these.
+const USER_MODE_ONLY: UserfaultfdFlags = UserfaultfdFlags::from_bits_retain(1);
+
+#[repr(C)]
+struct Agreement {
+    version: u64,
+    features: u64,
+    calls: u64,
+}
+
+#[repr(C)]
+struct Registration {
+    address: u64,
+    length: u64,
+    mode: u64,
+    calls: u64,
+}
+
+/// A userfaultfd with these features: of the device, as Firecracker has it, or by the system call.
+pub(super) fn descriptor(features: u64) -> io::Result<OwnedFd> {
+    let flags = UserfaultfdFlags::CLOEXEC | UserfaultfdFlags::NONBLOCK;
+    let device = OpenOptions::new().read(true).write(true).open("/dev/userfaultfd");
+    // SAFETY: whoever is given it can only change memory that is registered with it, whose bytes are atomics here.
+    let made = device.and_then(|device| Ok(unsafe { ioctl(device, New(flags)) }?));
+    let plain = || {
+        // SAFETY: as above.
+        unsafe { userfaultfd(flags).or_else(|_| userfaultfd(flags | USER_MODE_ONLY)) }
+    };
+    let descriptor = made.or_else(|_| plain())?;
+    let mut agreement = Agreement { version: VERSION, features, calls: 0 };
+    // SAFETY: the number is that of UFFDIO_API, whose argument has the layout of `Agreement`.
+    unsafe { ioctl(&descriptor, Updater::<AGREE, _>::new(&mut agreement)) }?;
+    Ok(descriptor)
+}
+
+struct New(UserfaultfdFlags);
+
+// SAFETY: the number is that of USERFAULTFD_IOC_NEW, which takes flags in the place of a pointer and gives a descriptor
+// that nothing else owns.
+unsafe impl Ioctl for New {
+    type Output = OwnedFd;
+
+    const IS_MUTATING: bool = false;
+
+    fn opcode(&self) -> Opcode {
+        opcode::none(GROUP, 0)
+    }
+
+    fn as_ptr(&mut self) -> *mut c_void {
+        ptr::without_provenance_mut(self.0.bits() as usize)
+    }
+
+    unsafe fn output_from_ptr(made: IoctlOutput, _: *mut c_void) -> rustix::io::Result<OwnedFd> {
+        let made = RawFd::try_from(made).map_err(|_| Errno::BADF)?;
+        // SAFETY: it is what the call gave.
+        Ok(unsafe { OwnedFd::from_raw_fd(made) })
+    }
+}
+
+/// Memory without content, which is only ever looked at as atomic words.
+#[derive(Debug)]
+pub(super) struct Mapping {
+    address: usize,
+    length: usize,
+}
+
+impl Mapping {
+    /// Maps memory.
+    pub(super) fn new(length: u64, is_huge: bool) -> io::Result<Self> {
+        let length = usize::try_from(length).map_err(io::Error::other)?;
+        let pages = if is_huge { MapFlags::HUGETLB | MapFlags::HUGE_2MB } else { MapFlags::NORESERVE };
+        let (rights, flags) = (ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE | pages);
+        // SAFETY: a new mapping at an address of the kernel's choice overlaps nothing that Rust knows of.
+        let address = unsafe { rustix::mm::mmap_anonymous(ptr::null_mut(), length, rights, flags) }?;
+        Ok(Self { address: address.expose_provenance(), length })
+    }
+
+    /// Maps a file's bytes, as Firecracker does without a page server.
+    pub(super) fn of(file: &std::fs::File, length: u64) -> io::Result<Self> {
+        let length = usize::try_from(length).map_err(io::Error::other)?;
+        let (rights, flags) = (ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE);
+        // SAFETY: a new mapping at an address of the kernel's choice overlaps nothing that Rust knows of.
+        let address = unsafe { rustix::mm::mmap(ptr::null_mut(), length, rights, flags, file, 0) }?;
+        Ok(Self { address: address.expose_provenance(), length })
+    }
+
+    /// Has faults in it told to a userfaultfd.
+    pub(super) fn register(&self, descriptor: &OwnedFd) -> io::Result<()> {
+        let (address, length) = (self.address as u64, self.length as u64);
+        let mut call = Registration { address, length, mode: MISSING, calls: 0 };
+        // SAFETY: the number is that of UFFDIO_REGISTER, whose argument has the layout of `Registration`, and the memory
+        // is ours.
+        Ok(unsafe { ioctl(descriptor, Updater::<REGISTER, _>::new(&mut call)) }?)
+    }
+
+    pub(super) fn address(&self) -> u64 {
+        self.address as u64
+    }
+
+    pub(super) fn length(&self) -> u64 {
+        self.length as u64
+    }
+
+    /// Its words. To look at one may wait for its page.
+    pub(super) fn words(&self) -> &[AtomicU64] {
+        let start = ptr::with_exposed_provenance(self.address);
+        // SAFETY: the mapping is aligned to pages, lives as long as it is borrowed, and is looked at in no other way; a
+        // page that changes, goes or comes meanwhile is to atomics as if another thread had written it.
+        unsafe { slice::from_raw_parts(start, self.length / size_of::<AtomicU64>()) }
+    }
+
+    /// Gives pages back.
+    pub(super) fn remove(&self, bytes: Range<u64>) -> io::Result<()> {
+        let within = bytes.start <= bytes.end && bytes.end <= self.length();
+        let start =
+            if within { self.address + bytes.start as usize } else { return Err(Errno::INVAL.into()) };
+        let length = (bytes.end - bytes.start) as usize;
+        // SAFETY: the range is within our own mapping, whose bytes are only looked at as atomics.
+        unsafe {
+            rustix::mm::madvise(ptr::with_exposed_provenance_mut(start), length, Advice::LinuxDontNeed)
+        }?;
+        Ok(())
+    }
+
+    /// Moves it to other addresses, which must not be mapped by anything that is needed.
+    pub(super) fn shift(&mut self) -> io::Result<()> {
+        let room = Self::new(self.length(), false)?;
+        let (from, to) = (self.address, room.address);
+        std::mem::forget(room);
+        let flags = MremapFlags::MAYMOVE;
+        let [from, to] = [from, to].map(ptr::with_exposed_provenance_mut);
+        // SAFETY: both ranges are mappings of our own; the one is borrowed for writing, and the other has no owner any more.
+        unsafe { rustix::mm::mremap_fixed(from, self.length, self.length, flags, to) }?;
+        self.address = to.expose_provenance();
+        Ok(())
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: the mapping is ours alone, and every look at it has borrowed it.
+        unsafe { rustix::mm::munmap(ptr::with_exposed_provenance_mut(self.address), self.length) }.ok();
+    }
+}

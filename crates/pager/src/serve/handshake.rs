@@ -1,0 +1,139 @@
+//! What a clone says when it comes: where its memory lies, and a descriptor of it.
+
+use std::io::{self, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, recvmsg};
+use tokio::io::Interest;
+use tokio::net::UnixStream;
+
+use super::error::HandshakeError;
+use super::regions::{Layout, MOST_REGIONS, Told};
+use crate::userfault::{self, Unfit};
+
+/// Bytes of a message: a region takes some 130, and twice that is left for what later versions say.
+const MOST_BYTES: usize = MOST_REGIONS * 256;
+/// Parts that a message may come in. It comes in one, or in as many as a socket's buffer makes of it; each is tried, so
+/// that a message of single bytes would cost a thousand times its length.
+const MOST_PARTS: usize = 256;
+/// Descriptors that one part has room for: one is right, and a second is seen to be wrong.
+const DESCRIPTORS: usize = 2;
+
+/// A clone that can be served.
+#[derive(Debug)]
+pub(super) struct Handed {
+    pub(super) descriptor: OwnedFd,
+    pub(super) layout: Layout,
+}
+
+/// What has been said so far. Whoever drops it with a descriptor in it sees to it that nobody is left who could look at
+/// memory that is served no more.
+#[derive(Debug, Default)]
+pub(super) struct Message {
+    bytes: Vec<u8>,
+    descriptors: Vec<OwnedFd>,
+}
+
+impl Message {
+    /// Listens until all is said, for a clone of a memory of so many bytes.
+    pub(super) async fn receive(
+        &mut self,
+        stream: &UnixStream,
+        memory: u64,
+        patience: Duration,
+    ) -> Result<Handed, HandshakeError> {
+        let said = tokio::time::timeout(patience, self.listen(stream)).await;
+        let told = said.unwrap_or(Err(HandshakeError::Silent { bytes: self.bytes.len(), patience }))?;
+        let descriptor = self.descriptors.first().ok_or(HandshakeError::NoDescriptor)?;
+        userfault::judge(descriptor).map_err(|unfit| match unfit {
+            Unfit::Other { name } => HandshakeError::NoUserfault { name },
+            Unfit::Features { features } => HandshakeError::Features { features },
+            Unfit::Unreadable(error) => HandshakeError::Descriptor(error),
+        })?;
+        let layout = Layout::judge(&told, memory)?;
+        let descriptor = self.descriptors.pop().ok_or(HandshakeError::NoDescriptor)?;
+        Ok(Handed { descriptor, layout })
+    }
+
+    async fn listen(&mut self, stream: &UnixStream) -> Result<Vec<Told>, HandshakeError> {
+        for _ in 0..MOST_PARTS {
+            let part = stream.async_io(Interest::READABLE, || self.part(stream));
+            let (length, lost) = part.await.map_err(HandshakeError::Receive)?;
+            if self.descriptors.len() > 1 {
+                return Err(HandshakeError::ManyDescriptors);
+            }
+            if lost {
+                return Err(HandshakeError::LostDescriptor);
+            }
+            if length == 0 {
+                return Err(HandshakeError::Cut { bytes: self.bytes.len() });
+            }
+            if let Some(told) = self.read()? {
+                return Ok(told);
+            }
+        }
+        Err(HandshakeError::Parts { most: MOST_PARTS })
+    }
+
+    /// Takes what is there: how many bytes, and whether a descriptor was lost.
+    fn part(&mut self, stream: &UnixStream) -> io::Result<(usize, bool)> {
+        let mut bytes = [0; 4096];
+        let mut room = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS))];
+        let mut control = RecvAncillaryBuffer::new(&mut room);
+        let mut parts = [IoSliceMut::new(&mut bytes)];
+        let got = recvmsg(stream, &mut parts, &mut control, RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT)?;
+        for sent in control.drain() {
+            if let RecvAncillaryMessage::ScmRights(descriptors) = sent {
+                self.descriptors.extend(descriptors);
+            }
+        }
+        self.bytes.extend_from_slice(&bytes[..got.bytes]);
+        Ok((got.bytes, got.flags.contains(ReturnFlags::CTRUNC)))
+    }
+
+    /// The regions, if all of them are there. Nothing but their list's end says so: the connection stays open.
+    fn read(&self) -> Result<Option<Vec<Told>>, HandshakeError> {
+        if self.bytes.len() > MOST_BYTES {
+            return Err(HandshakeError::Long { most: MOST_BYTES });
+        }
+        match serde_json::from_slice(&self.bytes) {
+            Ok(told) => Ok(Some(told)),
+            Err(error) if error.is_eof() => Ok(None),
+            Err(error) => Err(HandshakeError::Words(error)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncWriteExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_message_of_very_many_parts_is_refused() {
+        let (mut peer, stream) = UnixStream::pair().expect("a pair");
+        let speak = async {
+            // Some are heard together.
+            while peer.write_all(b" ").await.is_ok() {
+                tokio::task::yield_now().await;
+            }
+        };
+        let mut message = Message::default();
+        let heard = message.receive(&stream, 0, Duration::from_secs(60));
+        let heard = tokio::select! { heard = heard => heard, () = speak => panic!("it cannot be told") };
+        assert!(matches!(heard, Err(HandshakeError::Parts { .. })), "{heard:?}");
+    }
+
+    #[tokio::test]
+    async fn a_message_of_very_many_bytes_is_refused() {
+        let (mut peer, stream) = UnixStream::pair().expect("a pair");
+        let speak = async { peer.write_all(&vec![b' '; 2 * MOST_BYTES]).await };
+        let mut message = Message::default();
+        let heard = message.receive(&stream, 0, Duration::from_secs(60));
+        let heard = tokio::select! { heard = heard => heard, said = speak => panic!("{said:?}") };
+        assert!(matches!(heard, Err(HandshakeError::Long { .. })), "{heard:?}");
+    }
+}

@@ -1,0 +1,71 @@
+//! The memory that all clones begin with: one file, mapped once.
+
+use std::fs::File;
+use std::io;
+use std::ops::Range;
+use std::path::Path;
+
+use super::regions::HUGE;
+use crate::bits::Bits;
+use crate::fence::Mapping;
+use crate::{FileError, PAGE, Pages, sparse};
+
+/// The memory of a snapshot, and what clones have asked of it.
+#[derive(Debug)]
+pub(super) struct Memory {
+    pub(super) mapping: Mapping,
+    /// A huge page of zeros, for memory that the kernel has no zeros of its own for.
+    pub(super) zeros: Mapping,
+    bytes: u64,
+    /// The pages that the file has data for. The rest are holes: zeros, which need not be copied.
+    data: Bits,
+    /// The pages that faults have brought in.
+    asked: Bits,
+}
+
+impl Memory {
+    pub(super) fn open(path: &Path) -> Result<Self, FileError> {
+        let open = File::open(path).and_then(|file| Self::of(&file));
+        open.map_err(FileError::reading(path))
+    }
+
+    fn of(file: &File) -> io::Result<Self> {
+        let bytes = file.metadata()?.len();
+        let data = Bits::from(&sparse::data(file)?);
+        let (mapping, zeros) = (Mapping::reading(file, bytes)?, Mapping::zeros(HUGE as usize)?);
+        Ok(Self { mapping, zeros, bytes, data, asked: Bits::new(bytes.div_ceil(PAGE)) })
+    }
+
+    /// Bytes of it.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Room for a set of its pages.
+    pub(super) fn no_pages(&self) -> Bits {
+        Bits::new(self.bytes.div_ceil(PAGE))
+    }
+
+    /// Whether there is anything but zeros among these pages.
+    pub(super) fn has_data(&self, mut pages: Range<u64>) -> bool {
+        pages.any(|page| self.data.contains(page))
+    }
+
+    /// Notes pages that a fault has brought in.
+    pub(super) fn note(&self, pages: &Range<u64>) {
+        self.asked.insert(pages);
+    }
+
+    /// The pages that faults have brought in.
+    pub(super) fn asked(&self) -> Pages {
+        self.asked.pages()
+    }
+
+    /// Brings pages into the page cache, and maps them; waits for the disk. What cannot be had is found out when it is
+    /// copied.
+    pub(super) fn read_ahead(&self, pages: &Pages) {
+        for run in pages.extents() {
+            self.mapping.read_ahead(run).ok();
+        }
+    }
+}

@@ -1,0 +1,201 @@
+//! A userfaultfd: faults and events of another process's memory, and what is done about them.
+
+pub(crate) mod fence;
+
+use std::fs;
+use std::io;
+use std::ops::Range;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+use rustix::event::{PollFd, PollFlags};
+use rustix::io::Errno;
+
+use crate::fence::Mapping;
+
+/// What the descriptor of one is called in /proc.
+const NAME: &str = "anon_inode:[userfaultfd]";
+/// Features of linux/userfaultfd.h, whose numbers are the kernel's promise.
+pub(crate) const EVENT_FORK: u64 = 1 << 1;
+pub(crate) const EVENT_REMAP: u64 = 1 << 2;
+pub(crate) const EVENT_REMOVE: u64 = 1 << 3;
+pub(crate) const EVENT_UNMAP: u64 = 1 << 6;
+/// Kinds of messages.
+const PAGEFAULT: u8 = 0x12;
+const REMAP: u8 = 0x14;
+const REMOVE: u8 = 0x15;
+const UNMAP: u8 = 0x16;
+/// Flags of a fault that something else is missing for than a page: a right to write, or an entry of the page table.
+const NOT_OF_A_MISSING_PAGE: u64 = 0b110;
+/// `struct uffd_msg`.
+const MESSAGE_BYTES: usize = 32;
+/// Messages that one read gives: a guest of as many processors may fault at once, and it is still only 2 KiB.
+const MESSAGES: usize = 64;
+
+/// What a process has done with memory that it has registered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Event {
+    /// A thread waits for the page at this address.
+    Fault { address: u64 },
+    /// These addresses have no pages any more, and are still mapped.
+    Remove { addresses: Range<u64> },
+    /// These addresses are mapped no more.
+    Unmap { addresses: Range<u64> },
+    /// What was at these addresses is now from that one on.
+    Remap { from: Range<u64>, to: u64 },
+    /// Another, by its number.
+    Other { number: u8 },
+}
+
+/// Room for the messages of one read.
+#[derive(Debug)]
+pub(crate) struct Messages {
+    bytes: [u8; MESSAGE_BYTES * MESSAGES],
+    count: usize,
+}
+
+impl Messages {
+    pub(crate) fn new() -> Self {
+        Self { bytes: [0; MESSAGE_BYTES * MESSAGES], count: 0 }
+    }
+
+    /// Reads what waits; where nothing does, and a descriptor is not waited for, it is nothing. Faults come before events,
+    /// whatever came first.
+    pub(crate) fn read(&mut self, descriptor: impl AsFd) -> Result<(), Errno> {
+        self.count = match rustix::io::read(descriptor, &mut self.bytes) {
+            Ok(bytes) => bytes / MESSAGE_BYTES,
+            Err(Errno::AGAIN | Errno::INTR) => 0,
+            Err(error) => return Err(error),
+        };
+        Ok(())
+    }
+
+    pub(crate) fn events(&self) -> impl Iterator<Item = Event> {
+        self.bytes.as_chunks().0.iter().take(self.count).map(event)
+    }
+
+    /// Whether more may wait.
+    pub(crate) fn is_full(&self) -> bool {
+        self.count == MESSAGES
+    }
+}
+
+/// One message; its words begin where the kernel's structure puts them.
+fn event(message: &[u8; MESSAGE_BYTES]) -> Event {
+    let words: &[[u8; 8]] = message.as_chunks().0;
+    let [first, second, third] = [1, 2, 3].map(|word| u64::from_le_bytes(words[word]));
+    match message[0] {
+        PAGEFAULT if first & NOT_OF_A_MISSING_PAGE == 0 => Event::Fault { address: second },
+        REMOVE => Event::Remove { addresses: first..second },
+        UNMAP => Event::Unmap { addresses: first..second },
+        REMAP => Event::Remap { from: first..first.saturating_add(third), to: second },
+        number => Event::Other { number },
+    }
+}
+
+/// Why a descriptor is none that can be served.
+#[derive(Debug)]
+pub(crate) enum Unfit {
+    /// It is something else.
+    Other { name: String },
+    /// Its owner has asked the kernel for these features.
+    Features { features: u64 },
+    /// It cannot be looked at.
+    Unreadable(io::Error),
+}
+
+/// Whether a descriptor is one of memory that can be served: removals must be told, or removed pages would come back with
+/// what was in them; forks must not, since nobody could end the other process.
+pub(crate) fn judge(descriptor: &OwnedFd) -> Result<(), Unfit> {
+    let number = descriptor.as_raw_fd();
+    let name = fs::read_link(format!("/proc/self/fd/{number}")).map_err(Unfit::Unreadable)?;
+    if name.as_os_str() != NAME {
+        return Err(Unfit::Other { name: name.display().to_string() });
+    }
+    let told = fs::read_to_string(format!("/proc/self/fdinfo/{number}")).map_err(Unfit::Unreadable)?;
+    let features = features(&told).unwrap_or(0);
+    if features & EVENT_REMOVE == 0 || features & EVENT_FORK != 0 {
+        return Err(Unfit::Features { features });
+    }
+    // One that would be waited on when it is read cannot be waited for together with others.
+    rustix::io::ioctl_fionbio(descriptor, true).map_err(|error| Unfit::Unreadable(error.into()))
+}
+
+/// A userfaultfd of another process, that has been judged.
+#[derive(Debug)]
+pub(crate) struct Userfault<'a>(BorrowedFd<'a>);
+
+impl<'a> Userfault<'a> {
+    pub(crate) fn new(descriptor: &'a OwnedFd) -> Self {
+        Self(descriptor.as_fd())
+    }
+
+    /// What to ask the kernel for, to wait until there may be something to read.
+    pub(crate) fn when_readable(&self) -> PollFd<'a> {
+        PollFd::from_borrowed_fd(self.0, PollFlags::IN)
+    }
+
+    /// Reads what waits, which may be nothing.
+    pub(crate) fn read(&self, into: &mut Messages) -> Result<(), Errno> {
+        into.read(self.0)
+    }
+
+    /// Puts in copies of `length` bytes of a mapping, and wakes who waits for them. Gives how many bytes it came to.
+    pub(crate) fn copy(&self, to: u64, from: (&Mapping, u64), length: u64) -> Result<u64, Errno> {
+        let (mapping, offset) = from;
+        let length_here = usize::try_from(length).map_err(|_| Errno::INVAL)?;
+        let source = mapping.place(offset, length_here).map_err(|_| Errno::FAULT)?;
+        fence::copy(self.0, to, source, length)
+    }
+
+    /// Puts in pages of zeros, as [`Userfault::copy`].
+    pub(crate) fn zero(&self, addresses: Range<u64>) -> Result<u64, Errno> {
+        fence::zero(self.0, addresses)
+    }
+
+    /// Has threads that wait for these addresses try again.
+    pub(crate) fn wake(&self, addresses: Range<u64>) -> Result<(), Errno> {
+        fence::wake(self.0, addresses)
+    }
+}
+
+/// The features of `API:\taa:FEATURES:IOCTLS`.
+fn features(told: &str) -> Option<u64> {
+    let line = told.lines().find_map(|line| line.strip_prefix("API:"))?;
+    u64::from_str_radix(line.trim().split(':').nth(1)?, 16).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(kind: u8, words: [u64; 3]) -> [u8; MESSAGE_BYTES] {
+        let mut message = [0; MESSAGE_BYTES];
+        message[0] = kind;
+        for (place, word) in message[8..].as_chunks_mut().0.iter_mut().zip(words) {
+            *place = word.to_le_bytes();
+        }
+        message
+    }
+
+    #[test]
+    fn messages_are_read_as_the_kernel_writes_them() {
+        let fault = |flags| event(&message(PAGEFAULT, [flags, 0x7000, 9]));
+        assert_eq!(fault(1), Event::Fault { address: 0x7000 });
+        assert_eq!(
+            [fault(2), fault(4)],
+            [Event::Other { number: PAGEFAULT }, Event::Other { number: PAGEFAULT }]
+        );
+        let gone = 0x1000..0x3000;
+        assert_eq!(event(&message(REMOVE, [0x1000, 0x3000, 0])), Event::Remove { addresses: gone.clone() });
+        assert_eq!(event(&message(UNMAP, [0x1000, 0x3000, 0])), Event::Unmap { addresses: gone.clone() });
+        let moved = Event::Remap { from: gone, to: 0x9000 };
+        assert_eq!(event(&message(REMAP, [0x1000, 0x9000, 0x2000])), moved);
+        assert_eq!(event(&message(0x13, [5, 0, 0])), Event::Other { number: 0x13 });
+    }
+
+    #[test]
+    fn features_are_those_that_were_asked_for() {
+        assert_eq!(features("pos:\t0\npending:\t0\nAPI:\taa:8:1ff\n"), Some(8));
+        assert_eq!(features("pos:\t0\n"), None);
+    }
+}

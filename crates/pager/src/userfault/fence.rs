@@ -1,0 +1,113 @@
+//! The unsafe calls of a page server, and nothing else. What they are given and give is that of linux/userfaultfd.h.
+#![expect(unsafe_code, reason = "the calls of a userfaultfd, and to whom a socket leads, have no safe form")]
+
+use std::ffi::c_void;
+use std::io;
+use std::mem;
+use std::ops::Range;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+use rustix::io::Errno;
+use rustix::ioctl::{Opcode, Updater, ioctl, opcode};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+/// The letter of all these calls.
+const GROUP: u8 = 0xaa;
+const COPY: Opcode = opcode::read_write::<CopyCall>(GROUP, 3);
+const ZERO: Opcode = opcode::read_write::<ZeroCall>(GROUP, 4);
+/// It takes what it is given, though its number says that it gives.
+const WAKE: Opcode = opcode::read::<Addresses>(GROUP, 2);
+
+#[repr(C)]
+#[derive(Debug, Default)]
+struct Addresses {
+    start: u64,
+    length: u64,
+}
+
+impl From<Range<u64>> for Addresses {
+    fn from(addresses: Range<u64>) -> Self {
+        Self { start: addresses.start, length: addresses.end.saturating_sub(addresses.start) }
+    }
+}
+
+#[repr(C)]
+#[derive(Debug, Default)]
+struct CopyCall {
+    to: u64,
+    from: u64,
+    length: u64,
+    mode: u64,
+    copied: i64,
+}
+
+#[repr(C)]
+#[derive(Debug, Default)]
+struct ZeroCall {
+    addresses: Addresses,
+    mode: u64,
+    zeroed: i64,
+}
+
+/// Copies memory of ours, which need not be there, to addresses of the process that the descriptor belongs to.
+pub(crate) fn copy(descriptor: impl AsFd, to: u64, from: *mut c_void, length: u64) -> Result<u64, Errno> {
+    let mut call = CopyCall { to, from: from.expose_provenance() as u64, length, mode: 0, copied: 0 };
+    // SAFETY: the number is that of UFFDIO_COPY, whose argument has the layout of `CopyCall`. The kernel only reads what it
+    // names of ours, and finds out by itself whether it is there. It writes to no page that its owner could have seen.
+    let done = unsafe { ioctl(descriptor, Updater::<COPY, _>::new(&mut call)) };
+    came_to(done, call.copied)
+}
+
+/// Puts pages of zeros in.
+pub(super) fn zero(descriptor: impl AsFd, addresses: Range<u64>) -> Result<u64, Errno> {
+    let mut call = ZeroCall { addresses: addresses.into(), ..ZeroCall::default() };
+    // SAFETY: the number is that of UFFDIO_ZEROPAGE, whose argument has the layout of `ZeroCall`. It writes to no page that
+    // its owner could have seen.
+    let done = unsafe { ioctl(descriptor, Updater::<ZERO, _>::new(&mut call)) };
+    came_to(done, call.zeroed)
+}
+
+/// Wakes threads that wait.
+pub(super) fn wake(descriptor: impl AsFd, addresses: Range<u64>) -> Result<(), Errno> {
+    let mut addresses = Addresses::from(addresses);
+    // SAFETY: the number is that of UFFDIO_WAKE, whose argument has the layout of `Addresses`; it changes no memory.
+    unsafe { ioctl(descriptor, Updater::<WAKE, _>::new(&mut addresses)) }
+}
+
+/// A call that was broken off has come to something and fails all the same.
+fn came_to(done: Result<(), Errno>, bytes: i64) -> Result<u64, Errno> {
+    match (done, u64::try_from(bytes)) {
+        (_, Ok(bytes)) if bytes > 0 => Ok(bytes),
+        (Ok(()), _) => Err(Errno::AGAIN),
+        (Err(error), _) => Err(error),
+    }
+}
+
+/// Has the runtime look at a descriptor until there is something to read.
+pub(crate) fn watch(descriptor: BorrowedFd<'_>) -> io::Result<AsyncFd<BorrowedFd<'_>>> {
+    // SAFETY: it gives the same descriptor each time, which stays open as long as it is borrowed.
+    Ok(unsafe { AsyncFd::register_with_interest(descriptor, Interest::READABLE) }?)
+}
+
+/// A descriptor of the process that connected a socket. `NOPROTOOPT` before Linux 6.5.
+pub(crate) fn pidfd_of_peer(socket: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
+    let mut found: libc::c_int = -1;
+    let mut length = mem::size_of_val(&found) as libc::socklen_t;
+    let into = (&raw mut found).cast();
+    // SAFETY: both pointers are to values of ours, and the length is that of the first.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_fd().as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_PEERPIDFD,
+            into,
+            &raw mut length,
+        )
+    };
+    if result != 0 {
+        return Err(Errno::from_io_error(&io::Error::last_os_error()).unwrap_or(Errno::INVAL));
+    }
+    // SAFETY: the call gave a new descriptor, which nothing else owns.
+    Ok(unsafe { OwnedFd::from_raw_fd(found) })
+}

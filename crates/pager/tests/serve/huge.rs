@@ -1,0 +1,57 @@
+//! Huge pages, where the host has some or gives some.
+
+use std::fs;
+
+use mimeo_pager::PAGE;
+use mimeo_pager::fake::{FEATURES, HUGE_PAGE};
+use mimeo_pager::serve::Options;
+
+use crate::server::{Server, memory, untested};
+use crate::vmm::Vmm;
+
+const SURPLUS: &str = "/sys/kernel/mm/hugepages/hugepages-2048kB/nr_overcommit_hugepages";
+/// Pages of 4 KiB in a huge one.
+const SMALL: u64 = HUGE_PAGE / PAGE;
+
+/// The host's limit of huge pages that it makes when they are asked for, raised for as long as this lives.
+struct Surplus(String);
+
+impl Surplus {
+    fn allow(pages: u64) -> Option<Self> {
+        let before = fs::read_to_string(SURPLUS).ok()?.trim().to_owned();
+        fs::write(SURPLUS, pages.to_string()).ok()?;
+        Some(Self(before))
+    }
+}
+
+impl Drop for Surplus {
+    fn drop(&mut self) {
+        fs::write(SURPLUS, &self.0).ok();
+    }
+}
+
+#[test]
+fn huge_pages_come_whole() {
+    let Some(_surplus) = Surplus::allow(32) else {
+        return untested("huge pages, of which an ordinary user may allow none");
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("memory");
+    // One has all its data, one some, and two have none.
+    let mut wanted = memory(&file, 5 * SMALL, &[0..SMALL, SMALL + 9..SMALL + 11, 4 * SMALL..5 * SMALL]);
+    let prefetch = [2..3, 4 * SMALL..4 * SMALL + 1].into_iter().collect();
+    let mut server = Server::start(&file, Options { prefetch, ..Options::default() });
+    let Some(mut vmm) = Vmm::try_with(&[3 * SMALL, 2 * SMALL], HUGE_PAGE, FEATURES) else {
+        return untested("huge pages, of which this host has none left");
+    };
+    vmm.hand_over(&server.socket());
+    server.until(|figures| figures.prefetched == 2 * SMALL);
+    vmm.does(&format!("write {} {} 3", SMALL, SMALL + 1));
+    vmm.does(&format!("remove {} {}", 4 * SMALL, 5 * SMALL));
+    wanted[HUGE_PAGE as usize..(HUGE_PAGE + PAGE) as usize].fill(3);
+    wanted[4 * HUGE_PAGE as usize..].fill(0);
+    assert!(vmm.read_all(5 * SMALL, "shuffled", 3) == wanted);
+    vmm.kill();
+    let figures = server.ended();
+    assert_eq!((figures.failed, figures.removed), (0, SMALL));
+}

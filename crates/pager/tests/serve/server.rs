@@ -1,0 +1,106 @@
+//! A page server on a runtime of its own, and the memory that it serves.
+
+use std::fs::File;
+use std::io::Write;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver};
+use std::time::{Duration, Instant};
+
+use mimeo_pager::serve::{Departure, Figures, Options, PageServer};
+use mimeo_pager::{PAGE, Pages};
+use tempfile::TempDir;
+use tokio::net::UnixListener;
+use tokio::runtime::Runtime;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+/// What is waited for comes within milliseconds; a busy host may take longer.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A memory file of this many pages, with data in these and holes elsewhere; what it holds.
+pub(crate) fn memory(file: &Path, pages: u64, data: &[std::ops::Range<u64>]) -> Vec<u8> {
+    let open = File::create(file).unwrap();
+    open.set_len(pages * PAGE).unwrap();
+    for page in data.iter().cloned().flatten() {
+        let bytes: Vec<_> = (0..PAGE).map(|at| (page * 7 + at / 9 % 250 + 1) as u8).collect();
+        open.write_all_at(&bytes, page * PAGE).unwrap();
+    }
+    std::fs::read(file).unwrap()
+}
+
+/// Says what a passing test has not tested, past the harness, which would keep it to itself.
+pub(crate) fn untested(why: &str) {
+    let mut errors = std::io::stderr();
+    writeln!(errors, "NOT TESTED: {why}").unwrap();
+}
+
+pub(crate) struct Server {
+    pub(crate) pages: Arc<PageServer>,
+    folder: TempDir,
+    departures: Receiver<Departure>,
+    stop: Option<oneshot::Sender<()>>,
+    run: Option<JoinHandle<Figures>>,
+    runtime: Runtime,
+}
+
+impl Server {
+    pub(crate) fn start(memory: &Path, options: Options) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        let pages = Arc::new(PageServer::open(memory, options).unwrap());
+        let (stop, stopped) = oneshot::channel();
+        let (tell, departures) = mpsc::channel();
+        let listener = runtime.block_on(async { UnixListener::bind(folder.path().join("s")) }).unwrap();
+        let served = Arc::clone(&pages);
+        let run = runtime.spawn(async move {
+            let stopped = async { drop(stopped.await) };
+            served.run(listener, stopped, move |gone| drop(tell.send(gone))).await
+        });
+        Self { pages, folder, departures, stop: Some(stop), run: Some(run), runtime }
+    }
+
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.folder.path().join("s")
+    }
+
+    /// The next process that is no more.
+    pub(crate) fn departure(&self) -> Departure {
+        self.departures.recv_timeout(PATIENCE).expect("a process has left")
+    }
+
+    /// Tells it to end.
+    pub(crate) fn stop(&mut self) {
+        self.stop.take().unwrap().send(()).unwrap();
+    }
+
+    /// Gives it up in the middle.
+    pub(crate) fn abandon(&mut self) {
+        self.run.take().unwrap().abort();
+    }
+
+    /// Waits until it has ended.
+    pub(crate) fn ended(&mut self) -> Figures {
+        let run = self.run.take().unwrap();
+        self.runtime.block_on(async { tokio::time::timeout(PATIENCE, run).await }).expect("it ends").unwrap()
+    }
+
+    /// Waits until what it has done is as it is to be.
+    pub(crate) fn until(&self, done: impl Fn(&Figures) -> bool) -> Figures {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let figures = self.pages.figures();
+            if done(&figures) {
+                return figures;
+            }
+            assert!(Instant::now() < deadline, "still {figures:?}");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    pub(crate) fn asked(&self) -> Pages {
+        self.pages.working_set()
+    }
+}

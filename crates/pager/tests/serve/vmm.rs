@@ -1,0 +1,207 @@
+//! A process that plays Firecracker's part: this program once more, told over its standard input what to do.
+
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
+use std::sync::Barrier;
+use std::thread;
+
+use mimeo_pager::PAGE;
+use mimeo_pager::fake::{self, Guest};
+use rustix::process::{Signal, set_parent_process_death_signal};
+
+use crate::{said, work};
+
+const VARIABLE: &str = "MIMEO_PAGER_TEST_VMM";
+const TEST: &str = "vmm::does_what_it_is_told";
+
+/// The process, and what it is told.
+pub(crate) struct Vmm {
+    process: Child,
+    input: ChildStdin,
+    output: BufReader<ChildStdout>,
+}
+
+impl Vmm {
+    /// A process with memory in regions of so many pages each, which nobody serves yet.
+    pub(crate) fn start(regions: &[u64]) -> Self {
+        Self::with(regions, PAGE, fake::FEATURES)
+    }
+
+    pub(crate) fn with(regions: &[u64], page: u64, features: u64) -> Self {
+        Self::try_with(regions, page, features)
+            .expect("a userfaultfd: root has them, and most users where no filter forbids it")
+    }
+
+    /// None where the kernel has no such memory, or gives this user no such descriptor.
+    pub(crate) fn try_with(regions: &[u64], page: u64, features: u64) -> Option<Self> {
+        let mut words = vec![page.to_string(), features.to_string()];
+        words.extend(regions.iter().map(u64::to_string));
+        let mut process = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", TEST, "--ignored", "--nocapture"])
+            .env(VARIABLE, words.join(" "))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let input = process.stdin.take().unwrap();
+        let output = BufReader::new(process.stdout.take().unwrap());
+        let mut vmm = Self { process, input, output };
+        (vmm.answer()? == "ready").then_some(vmm)
+    }
+
+    /// A process that is served from here.
+    pub(crate) fn served(regions: &[u64], socket: &Path) -> Self {
+        let mut vmm = Self::start(regions);
+        vmm.hand_over(socket);
+        vmm
+    }
+
+    pub(crate) fn hand_over(&mut self, socket: &Path) {
+        self.does(&format!("hand {}", socket.display()));
+    }
+
+    /// Reads all pages from a number of threads: `forwards`, `backwards`, `shuffled` or `together`, which is each page by
+    /// all threads at once. Gives what they have read.
+    pub(crate) fn read_all(&mut self, pages: u64, order: &str, threads: u64) -> Vec<u8> {
+        self.read_from(0, pages, order, threads)
+    }
+
+    /// The same, from a page on.
+    pub(crate) fn read_from(&mut self, first: u64, pages: u64, order: &str, threads: u64) -> Vec<u8> {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        self.does(&format!("dump {} {pages} {order} {threads} {first}", file.path().display()));
+        std::fs::read(file.path()).unwrap()
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// Tells it something, and waits for nothing.
+    pub(crate) fn tell(&mut self, order: &str) {
+        writeln!(self.input, "{order}").unwrap();
+    }
+
+    /// Tells it something, and waits until it is done.
+    pub(crate) fn does(&mut self, order: &str) {
+        self.tell(order);
+        assert_eq!(self.answer().as_deref(), Some("done"), "{order}");
+    }
+
+    /// What it says; nothing when it has ended. The test harness's own words are passed over.
+    pub(crate) fn answer(&mut self) -> Option<String> {
+        loop {
+            let mut line = String::new();
+            if self.output.read_line(&mut line).unwrap() == 0 {
+                return None;
+            }
+            if let Some((_, answer)) = line.trim().split_once("vmm: ") {
+                return Some(answer.to_owned());
+            }
+        }
+    }
+
+    /// Waits until it has ended.
+    pub(crate) fn ended(&mut self) -> ExitStatus {
+        // It says nothing more: the wait below is for the kernel only.
+        assert_eq!(self.answer(), None);
+        self.process.wait().unwrap()
+    }
+
+    pub(crate) fn kill(&mut self) {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+    }
+}
+
+impl Drop for Vmm {
+    fn drop(&mut self) {
+        self.process.kill().ok();
+        self.process.wait().ok();
+    }
+}
+
+#[test]
+#[ignore = "it is the other process of other tests"]
+fn does_what_it_is_told() {
+    let Ok(words) = std::env::var(VARIABLE) else { return };
+    // Where it is not served it waits for ever.
+    set_parent_process_death_signal(Some(Signal::KILL)).unwrap();
+    let numbers: Vec<u64> = words.split(' ').map(|word| word.parse().unwrap()).collect();
+    let sizes: Vec<_> = numbers[2..].iter().map(|pages| pages * PAGE).collect();
+    let mut guest = match Guest::new(&sizes, numbers[0], numbers[1]) {
+        Ok(guest) => guest,
+        Err(error) => return say(&error.to_string()),
+    };
+    let mut streams = Vec::new();
+    say("ready");
+    for line in std::io::stdin().lines() {
+        let line = line.unwrap();
+        let words: Vec<_> = line.split(' ').collect();
+        obey(&words, &mut guest, &mut streams);
+        say("done");
+    }
+}
+
+fn say(word: &str) {
+    let mut output = std::io::stdout();
+    writeln!(output, "vmm: {word}").unwrap();
+    output.flush().unwrap();
+}
+
+fn obey(words: &[&str], guest: &mut Guest, streams: &mut Vec<UnixStream>) {
+    let number = |place: usize| words[place].parse::<u64>().unwrap();
+    match words[0] {
+        "hand" => streams.push(guest.hand_over(Path::new(words[1])).unwrap()),
+        "late" => assert!(guest.hand_over(Path::new(words[1])).is_err()),
+        "dump" => {
+            let pages = read_all(guest, number(2), words[3], (number(4), number(5)));
+            std::fs::write(words[1], pages.concat()).unwrap();
+        }
+        "touch" => (number(1)..number(2)).map(|page| guest.touch(page)).for_each(|word| {
+            std::hint::black_box(word);
+        }),
+        "say" => streams.extend(said::say(guest, Path::new(words[1]), words[2])),
+        "hush" => streams.clear(),
+        "work" => work::all(guest, &std::fs::read(words[1]).unwrap(), number(2)),
+        "write" => (number(1)..number(2)).for_each(|page| guest.write(page, number(3) as u8)),
+        "remove" => guest.remove(number(1)..number(2)).unwrap(),
+        "shift" => guest.shift(number(1)).unwrap(),
+        "unmap" => guest.unmap(number(1)),
+        other => panic!("{other} is no order"),
+    }
+}
+
+fn read_all(guest: &Guest, pages: u64, order: &str, (threads, first): (u64, u64)) -> Vec<Vec<u8>> {
+    let place = |step: u64| match order {
+        "forwards" | "together" => step,
+        "backwards" => pages - 1 - step,
+        // Every page once: a prime that no test's number of pages is a multiple of.
+        "shuffled" => step * 7919 % pages,
+        other => panic!("{other} is no order"),
+    };
+    let barrier = Barrier::new(threads as usize);
+    let read = |number: u64| {
+        let mut found = Vec::new();
+        for step in 0..pages {
+            if order == "together" {
+                barrier.wait();
+            } else if step % threads != number {
+                continue;
+            }
+            found.push((place(step), guest.read(first + place(step))));
+        }
+        found
+    };
+    let mut all = vec![Vec::new(); pages as usize];
+    thread::scope(|scope| {
+        let others: Vec<_> = (0..threads).map(|number| scope.spawn(move || read(number))).collect();
+        for (page, bytes) in others.into_iter().flat_map(|other| other.join().unwrap()) {
+            assert!(all[page as usize].is_empty() || all[page as usize] == bytes, "page {page} changes");
+            all[page as usize] = bytes;
+        }
+    });
+    all
+}
