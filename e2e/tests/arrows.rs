@@ -5,12 +5,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Who may use whom, of our own crates.
-const ARROWS: [(&str, &[&str]); 9] = [
+const ARROWS: [(&str, &[&str]); 10] = [
     ("agent", &["agent-protocol"]),
     ("agent-protocol", &[]),
     ("checkpoint", &[]),
     ("cli", &["agent-protocol", "engine", "image", "net", "vmm"]),
     ("engine", &["agent-protocol", "image", "net", "pager", "vmm"]),
+    ("fake-firecracker", &["pager", "vmm"]),
     ("image", &[]),
     ("net", &[]),
     ("pager", &[]),

@@ -49,6 +49,23 @@ pub trait Driver: Send + Sync + fmt::Debug {
     /// can take each other's state.
     fn shape(&self, spec: &LaunchSpec) -> String;
 
+    /// The user who is to own a machine's TAP device, where the driver opens it
+    /// by its name ([`TapUse::Name`]). `directory` is the machine's own.
+    fn tap_owner(&self, directory: &Path) -> u32 {
+        let _ = directory;
+        0
+    }
+
+    /// Removes what a monitor that was killed left of a machine in its
+    /// directory. Nothing of it runs any more.
+    ///
+    /// # Errors
+    /// When something of it cannot be removed.
+    fn sweep(&self, directory: &Path) -> std::io::Result<()> {
+        let _ = directory;
+        Ok(())
+    }
+
     /// Which program runs the machines: changes whenever the file does. None
     /// when there is no such program here.
     fn program(&self) -> Option<String>;
@@ -77,8 +94,23 @@ pub trait Instance: Send + fmt::Debug {
     fn memory(&self) -> Result<GuestMemory, OperationError>;
 
     /// Writes the state of all devices, without memory and disks, to a new
-    /// file. The machine must be paused, and stays so.
+    /// file. The machine must be paused, and stays so. For drivers whose
+    /// memory is saved by who reads it ([`MemorySave::Reader`]).
     async fn save_devices(&mut self, file: &Path) -> Result<(), OperationError>;
+
+    /// Writes the state of all devices to `state` and the memory to `memory`,
+    /// both whole or not at all; not the disks. The machine must be paused,
+    /// and stays so. For drivers that save memory themselves
+    /// ([`MemorySave::Monitor`]).
+    ///
+    /// The link goes on; nothing may be on its way meanwhile, in either direction.
+    ///
+    /// # Errors
+    /// [`OperationError::Unsupported`] for all other drivers.
+    async fn save(&mut self, state: &Path, memory: &Path, kind: SaveKind) -> Result<(), OperationError> {
+        let _ = (state, memory, kind);
+        Err(OperationError::Unsupported { driver: "machine's", what: "save its memory by itself" })
+    }
 
     /// Writes the monitor's own process, and with it all that it has made of
     /// the guest, to an empty directory; not the guest's memory where that is
@@ -101,6 +133,18 @@ pub trait Instance: Send + fmt::Debug {
 
     /// Ends the machine at once and waits until its process is gone.
     async fn kill(&mut self);
+}
+
+/// How much of a machine's memory is saved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SaveKind {
+    /// All of it.
+    Full,
+    /// What may have been written since the machine was last saved or started
+    /// from a saved state: a file of the memory's size, with holes where
+    /// nothing was.
+    Diff,
 }
 
 /// What is done while a process stands still that is kept.
@@ -162,6 +206,37 @@ pub struct Capabilities {
     pub pause: bool,
     /// Saves and restores a running machine.
     pub snapshot: bool,
+    /// How its memory comes to a file.
+    pub memory: MemorySave,
+    /// A disk can be given another layer while the machine runs
+    /// ([`Instance::add_layer`]).
+    pub disk_layers: bool,
+    /// How the guest tells its disks apart.
+    pub disks: DiskOrder,
+    /// A restored machine's memory can be given to it page by page ([`SavedMachine::pager`]).
+    pub pager: bool,
+}
+
+/// How a machine's memory comes to a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MemorySave {
+    /// Whoever saves it reads it in the monitor's process ([`Instance::memory`]),
+    /// beside [`Instance::save_devices`].
+    Reader,
+    /// The monitor writes it ([`Instance::save`]).
+    Monitor,
+}
+
+/// How a guest tells its disks apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DiskOrder {
+    /// By [`Disk::serial`].
+    Serial,
+    /// By their order alone: the first of [`LaunchSpec::disks`] is its first
+    /// (`vda`), and so on.
+    Position,
 }
 
 /// How a driver takes a TAP device.
@@ -216,6 +291,17 @@ pub struct LaunchSpec {
     pub network: Option<Network>,
     /// Where the console's last output is kept.
     pub console: PathBuf,
+}
+
+impl LaunchSpec {
+    /// The machine's own directory, where its monitor runs: that of the disk
+    /// that is the machine's own. Files there go by their names alone, so that
+    /// a machine that began in another machine's directory opens none of that
+    /// machine's. None if it has no such disk, or not by an absolute path.
+    #[must_use]
+    pub fn directory(&self) -> Option<&Path> {
+        self.disks.iter().find(|disk| !disk.read_only)?.path.parent().filter(|dir| dir.is_absolute())
+    }
 }
 
 /// A disk, in a file.
@@ -376,6 +462,37 @@ pub enum LaunchError {
         /// What was asked.
         what: String,
     },
+    /// What confines the monitor is not there.
+    #[error(
+        "{program} is not run by root without its jailer, and there is none: put `jailer` beside it or in \
+         PATH, or name it in MIMEO_JAILER"
+    )]
+    NoJailer {
+        /// The monitor's program.
+        program: String,
+    },
+    /// What the monitor needs could not be made ready.
+    #[error("cannot {what}")]
+    Prepare {
+        /// What was to be done.
+        what: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The monitor ended before the machine ran.
+    #[error("{program} ended {when}: {how}")]
+    Ended {
+        /// Its name.
+        program: String,
+        /// At which step.
+        when: String,
+        /// Its own last words, and its exit status.
+        how: String,
+    },
+    /// The monitor is there and does not do it.
+    #[error(transparent)]
+    Monitor(OperationError),
 }
 
 /// Why a saved machine could not be started.
@@ -399,11 +516,21 @@ pub enum RestoreError {
     /// The process that was kept could not be made to go on.
     #[error("cannot start from the process that was kept")]
     Process(#[from] mimeo_checkpoint::CheckpointError),
-    /// The monitor ended while it read the state.
+    /// The monitor ended while it read the state, or refused it.
     #[error("the monitor could not take the saved state: {how}")]
     Ended {
         /// What it said.
         how: String,
+    },
+    /// The saved memory is another machine's, or is damaged.
+    #[error("{} has {found} bytes, where the memory has {wanted}", path.display())]
+    MemorySize {
+        /// The file.
+        path: PathBuf,
+        /// The memory's size.
+        wanted: u64,
+        /// The file's.
+        found: u64,
     },
 }
 
@@ -443,6 +570,27 @@ pub enum OperationError {
         command: String,
         /// What it said.
         message: String,
+    },
+    /// The monitor's version cannot do that.
+    #[error("{program} {found} cannot {what}: {needed} or later can")]
+    TooOld {
+        /// Its name.
+        program: &'static str,
+        /// Its version.
+        found: String,
+        /// What was asked.
+        what: &'static str,
+        /// The first version that can.
+        needed: String,
+    },
+    /// A file of what is saved could not be put in its place.
+    #[error("cannot keep {}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
     },
     /// The monitor did not answer.
     #[error("the monitor did not answer {command} within {seconds} s")]

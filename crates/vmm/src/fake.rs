@@ -15,8 +15,8 @@ use tokio::net::UnixStream;
 use tokio::sync::watch;
 
 use crate::{
-    Accelerator, Capabilities, Driver, Forward, GuestMemory, Instance, KeptProcess, LaunchError, LaunchSpec,
-    Meanwhile, OperationError, RestoreError, SavedMachine, TapUse, VmExit, VmProcess,
+    Accelerator, Capabilities, DiskOrder, Driver, Forward, GuestMemory, Instance, KeptProcess, LaunchError,
+    LaunchSpec, Meanwhile, MemorySave, OperationError, RestoreError, SavedMachine, TapUse, VmExit, VmProcess,
 };
 
 /// What goes wrong. All off by default.
@@ -78,6 +78,10 @@ impl Driver for Fake {
             tap: TapUse::Descriptor,
             pause: true,
             snapshot: true,
+            memory: MemorySave::Reader,
+            disk_layers: true,
+            disks: DiskOrder::Serial,
+            pager: false,
         }
     }
 

@@ -8,13 +8,15 @@ pub mod accel;
 mod console;
 mod driver;
 pub mod fake;
+pub mod firecracker;
+mod program;
 pub mod qemu;
 mod spawn;
 
 pub use mimeo_checkpoint::CheckpointError;
 
 pub use driver::{
-    Accelerator, Capabilities, Disk, DiskFormat, Driver, Forward, ForwardProtocol, GuestMemory, Instance,
-    KeptProcess, LaunchError, LaunchSpec, Meanwhile, MemoryPiece, Network, OperationError, RestoreError,
-    SavedMachine, Tap, TapUse, UserNetwork, VmExit, VmProcess,
+    Accelerator, Capabilities, Disk, DiskFormat, DiskOrder, Driver, Forward, ForwardProtocol, GuestMemory,
+    Instance, KeptProcess, LaunchError, LaunchSpec, Meanwhile, MemoryPiece, MemorySave, Network,
+    OperationError, RestoreError, SaveKind, SavedMachine, Tap, TapUse, UserNetwork, VmExit, VmProcess,
 };

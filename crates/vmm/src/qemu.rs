@@ -14,8 +14,8 @@ use std::path::PathBuf;
 use async_trait::async_trait;
 
 use crate::{
-    Accelerator, Capabilities, Driver, Instance, KeptProcess, LaunchError, LaunchSpec, RestoreError,
-    SavedMachine, TapUse,
+    Accelerator, Capabilities, DiskOrder, Driver, Instance, KeptProcess, LaunchError, LaunchSpec, MemorySave,
+    RestoreError, SavedMachine, TapUse, program,
 };
 
 /// The name of the guest's end of the link, in `/sys/class/virtio-ports/*/name`.
@@ -35,14 +35,6 @@ impl Qemu {
     #[must_use]
     pub fn new(program: impl Into<PathBuf>) -> Self {
         Self { program: program.into() }
-    }
-
-    fn path(&self) -> Option<PathBuf> {
-        if self.program.components().count() > 1 {
-            return Some(self.program.clone());
-        }
-        let places = std::env::var_os("PATH")?;
-        std::env::split_paths(&places).map(|place| place.join(&self.program)).find(|path| path.is_file())
     }
 }
 
@@ -65,6 +57,10 @@ impl Driver for Qemu {
             tap: TapUse::Descriptor,
             pause: true,
             snapshot: true,
+            memory: MemorySave::Reader,
+            disk_layers: true,
+            disks: DiskOrder::Serial,
+            pager: false,
         }
     }
 
@@ -93,9 +89,6 @@ impl Driver for Qemu {
     }
 
     fn program(&self) -> Option<String> {
-        use std::os::unix::fs::MetadataExt;
-        let path = self.path()?;
-        let file = path.metadata().ok()?;
-        Some(format!("{} {} {}.{}", path.display(), file.size(), file.mtime(), file.mtime_nsec()))
+        program::identity(&program::find(&self.program)?)
     }
 }

@@ -38,7 +38,7 @@ pub(super) fn arguments(spec: &LaunchSpec, from: From<'_>) -> Vec<OsString> {
     args.extend(words(&["-accel", &accelerator(spec.accelerator, buffer)]));
     args.extend(channels());
     for (index, disk) in spec.disks.iter().enumerate() {
-        args.extend(self::disk(index, disk, directory(spec)));
+        args.extend(self::disk(index, disk, spec.directory()));
     }
     if let Some(network) = &spec.network {
         args.extend(self::network(network));
@@ -151,13 +151,6 @@ fn channels() -> Vec<OsString> {
         "-device",
         &format!("virtserialport,chardev=link,name={LINK_NAME}"),
     ])
-}
-
-/// Where QEMU runs: the directory of the disk that is the machine's own. Files
-/// there go by their names alone, so that a process that began in another
-/// machine's directory opens none of that machine's.
-pub(super) fn directory(spec: &LaunchSpec) -> Option<&Path> {
-    spec.disks.iter().find(|disk| !disk.read_only)?.path.parent().filter(|dir| dir.is_absolute())
 }
 
 fn disk(index: usize, disk: &Disk, here: Option<&Path>) -> Vec<OsString> {

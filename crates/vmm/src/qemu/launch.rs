@@ -10,7 +10,7 @@ use command_fds::{CommandFdExt, FdMapping};
 use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
 
-use super::arguments::{From, LINK_FD, QMP_FD, STATE_FD, TAP_FD, arguments, directory};
+use super::arguments::{From, LINK_FD, QMP_FD, STATE_FD, TAP_FD, arguments};
 use super::instance::QemuInstance;
 use super::memory::Backing;
 use super::qmp::Qmp;
@@ -78,10 +78,11 @@ pub(super) fn start(
         command.env("PATH", path);
     }
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    if let Some(directory) = directory(spec) {
+    if let Some(directory) = spec.directory() {
         command.current_dir(directory);
     }
     spawn::die_with_parent(&mut command);
+    spawn::small_pages(&mut command);
     let mappings = given.into_iter().map(|(child_fd, parent_fd)| FdMapping { parent_fd, child_fd }).collect();
     command.fd_mappings(mappings).map_err(|error| spawn_error(std::io::Error::other(error)))?;
     let spawned = Command::from(command).kill_on_drop(true).spawn();

@@ -6,7 +6,7 @@ use std::time::Duration;
 use mimeo_checkpoint::{Checkpoint, CheckpointError};
 use tokio::time::timeout;
 
-use super::arguments::{From, arguments, directory};
+use super::arguments::{From, arguments};
 use super::confine;
 use super::instance::QemuInstance;
 use super::keep::{KEPT, Kept};
@@ -73,7 +73,7 @@ fn place(path: &Path, before: &Kept, spec: &LaunchSpec, memory: &Path) -> PathBu
     }
     // Layers below the disk that is the machine's own.
     let own = disks.clone().find(|(_, disk)| !disk.read_only).map(|(before, _)| before.as_path());
-    match (own.and_then(Path::parent), path.file_name(), directory(spec)) {
+    match (own.and_then(Path::parent), path.file_name(), spec.directory()) {
         (Some(there), Some(name), Some(here)) if path.parent() == Some(there) => here.join(name),
         _ => path.to_owned(),
     }

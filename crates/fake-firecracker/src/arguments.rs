@@ -1,0 +1,132 @@
+//! The command line.
+
+/// Arguments with a value.
+const VALUES: [&str; 15] = [
+    "api-sock",
+    "id",
+    "seccomp-filter",
+    "start-time-us",
+    "start-time-cpu-us",
+    "parent-cpu-time-us",
+    "config-file",
+    "metadata",
+    "log-path",
+    "level",
+    "module",
+    "metrics-path",
+    "describe-snapshot",
+    "http-api-max-payload-size",
+    "mmds-size-limit",
+];
+/// Arguments without one.
+const FLAGS: [&str; 9] = [
+    "no-seccomp",
+    "no-api",
+    "show-level",
+    "show-log-origin",
+    "boot-timer",
+    "version",
+    "snapshot-version",
+    "enable-pci",
+    "help",
+];
+const LEVELS: [&str; 7] = ["off", "error", "warn", "warning", "info", "debug", "trace"];
+
+/// What a fake was started with.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Arguments {
+    pub(crate) api_sock: Option<String>,
+    pub(crate) id: Option<String>,
+    pub(crate) log_path: Option<String>,
+    pub(crate) version: bool,
+    pub(crate) snapshot_version: bool,
+}
+
+/// Why it does not start.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Wrong {
+    #[error("Found argument '{0}' which wasn't expected, or isn't valid in this context.")]
+    Unexpected(String),
+    #[error("The argument '{0}' requires a value, but none was supplied.")]
+    NoValue(String),
+    #[error("The argument '{0}' was provided more than once.")]
+    Twice(String),
+    #[error("Invalid value for logger level: {0}. Possible values: [Error, Warning, Info, Debug]")]
+    Level(String),
+    #[error("Invalid instance ID: {0}")]
+    Id(String),
+    /// What the fake does not do, and nobody here is to ask for.
+    #[error("the fake does not take {0}")]
+    NotHere(String),
+}
+
+impl Arguments {
+    pub(crate) fn parse(words: impl Iterator<Item = String>) -> Result<Self, Wrong> {
+        let mut words = words;
+        let mut seen: Vec<String> = Vec::new();
+        let mut parsed = Self::default();
+        while let Some(word) = words.next() {
+            let Some(name) = word.strip_prefix("--") else { return Err(Wrong::Unexpected(word)) };
+            if seen.iter().any(|before| before == name) {
+                return Err(Wrong::Twice(name.to_owned()));
+            }
+            seen.push(name.to_owned());
+            if VALUES.contains(&name) {
+                let value = words.next().ok_or_else(|| Wrong::NoValue(name.to_owned()))?;
+                parsed.take_value(name, value)?;
+            } else if FLAGS.contains(&name) {
+                parsed.take_flag(name)?;
+            } else {
+                return Err(Wrong::Unexpected(name.to_owned()));
+            }
+        }
+        Ok(parsed)
+    }
+
+    fn take_value(&mut self, name: &str, value: String) -> Result<(), Wrong> {
+        match name {
+            "api-sock" => self.api_sock = Some(value),
+            "id" => self.id = Some(valid_id(value)?),
+            "log-path" => self.log_path = Some(value),
+            "level" if LEVELS.contains(&value.to_lowercase().as_str()) => {}
+            "level" => return Err(Wrong::Level(value)),
+            "start-time-us" | "start-time-cpu-us" | "parent-cpu-time-us" => {}
+            other => return Err(Wrong::NotHere(format!("--{other}"))),
+        }
+        Ok(())
+    }
+
+    fn take_flag(&mut self, name: &str) -> Result<(), Wrong> {
+        match name {
+            "version" => self.version = true,
+            "snapshot-version" => self.snapshot_version = true,
+            other => return Err(Wrong::NotHere(format!("--{other}"))),
+        }
+        Ok(())
+    }
+}
+
+pub(crate) fn valid_id(id: String) -> Result<String, Wrong> {
+    let valid = |letter: char| letter.is_ascii_alphanumeric() || letter == '-';
+    if (1..=64).contains(&id.len()) && id.chars().all(valid) { Ok(id) } else { Err(Wrong::Id(id)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(line: &str) -> Result<Arguments, Wrong> {
+        Arguments::parse(line.split_whitespace().map(str::to_owned))
+    }
+
+    #[test]
+    fn what_is_not_known_is_refused() {
+        let parsed = parse("--api-sock s --id a-1 --log-path l --level Warning").expect("taken");
+        assert_eq!(parsed.api_sock.as_deref(), Some("s"));
+        assert_eq!(parse("--nope"), Err(Wrong::Unexpected("nope".into())));
+        assert_eq!(parse("--id"), Err(Wrong::NoValue("id".into())));
+        assert_eq!(parse("--id a --id b"), Err(Wrong::Twice("id".into())));
+        assert_eq!(parse("--id a_b"), Err(Wrong::Id("a_b".into())));
+        assert_eq!(parse("--no-seccomp"), Err(Wrong::NotHere("--no-seccomp".into())));
+    }
+}

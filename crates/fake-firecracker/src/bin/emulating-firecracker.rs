@@ -1,0 +1,8 @@
+//! Firecracker's API before guests that are real, and run under emulation.
+
+use mimeo_fake_firecracker::settings::{Guest, Settings};
+
+fn main() -> std::process::ExitCode {
+    let settings = Settings { guest: Guest::Emulated, ..Settings::default() };
+    mimeo_fake_firecracker::run::as_told(std::env::args().skip(1), settings)
+}

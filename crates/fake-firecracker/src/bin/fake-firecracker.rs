@@ -1,0 +1,5 @@
+//! Firecracker's program.
+
+fn main() -> std::process::ExitCode {
+    mimeo_fake_firecracker::run::main(std::env::args().skip(1))
+}

@@ -1,0 +1,5 @@
+//! The jailer's program.
+
+fn main() -> std::process::ExitCode {
+    mimeo_fake_firecracker::jailer::main(std::env::args().skip(1))
+}

@@ -1,0 +1,187 @@
+//! A guest that is a real one, where no KVM runs any: QEMU's translator runs
+//! it, behind the same API. So what stands above the driver can be tried whole.
+//!
+//! Its link is a serial port, since QEMU has no vsock that can be saved: what
+//! comes to the socket of the vsock goes there.
+
+mod arguments;
+mod qmp;
+
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::os::unix::fs::FileExt;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use command_fds::{CommandFdExt, FdMapping};
+use serde_json::json;
+
+use crate::schema::{BootSource, Card, Drive};
+use arguments::{PORT, QMP_FD, STATE_FD, TAP_FD};
+use qmp::Qmp;
+
+/// The guest's memory while it runs.
+const MEMORY: &str = "fake.memory";
+const PAGE: usize = 4096;
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// What a guest is made of.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Parts<'a> {
+    pub(crate) cpus: usize,
+    pub(crate) mib: usize,
+    pub(crate) drives: &'a [Drive],
+    pub(crate) cards: &'a [Card],
+    pub(crate) taps: &'a [File],
+}
+
+/// What it begins as.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Origin<'a> {
+    /// A kernel.
+    Boot(&'a BootSource),
+    /// What was saved: devices and memory.
+    Saved { devices: &'a Path, memory: &'a Path },
+}
+
+/// A guest that QEMU runs. It ends with this.
+#[derive(Debug)]
+pub(crate) struct Emulation {
+    qmp: Qmp,
+    pid: u32,
+    runs: bool,
+    /// Of the memory that it began with, what a difference is told from.
+    origin: Option<File>,
+}
+
+impl Emulation {
+    /// Starts it; it stands still if it was saved. The process ends with the guest.
+    pub(crate) fn start(parts: Parts<'_>, origin: Origin<'_>) -> io::Result<Self> {
+        fs::remove_file(MEMORY).or_else(|error| absent_is_fine(&error))?;
+        fs::remove_file(PORT).or_else(|error| absent_is_fine(&error))?;
+        let before = match origin {
+            Origin::Boot(_) => None,
+            Origin::Saved { memory, .. } => {
+                copy_data(&File::open(memory)?, &File::create(MEMORY)?, (parts.mib as u64) << 20)?;
+                Some(File::open(memory)?)
+            }
+        };
+        let (ours, theirs) = UnixStream::pair()?;
+        let mut child = command(parts, origin, theirs)?.spawn()?;
+        let pid = child.id();
+        let mut qmp = Qmp::greet(ours)?;
+        if matches!(origin, Origin::Saved { .. }) {
+            until(|| Ok(qmp.call("query-status", &json!({}))?["status"] != "inmigrate"))?;
+        }
+        std::thread::spawn(move || end_with(&mut child));
+        Ok(Self { qmp, pid, runs: matches!(origin, Origin::Boot(_)), origin: before })
+    }
+
+    /// Has it run, or stand still.
+    pub(crate) fn set(&mut self, runs: bool) -> io::Result<()> {
+        self.qmp.call(if runs { "cont" } else { "stop" }, &json!({}))?;
+        self.runs = runs;
+        Ok(())
+    }
+
+    pub(crate) fn runs(&self) -> bool {
+        self.runs
+    }
+
+    /// Writes the devices to one file, and of the memory all, or what differs
+    /// from what it began with, to another.
+    pub(crate) fn save(&mut self, devices: &Path, memory: &File, mib: usize, diff: bool) -> io::Result<()> {
+        let devices = std::path::absolute(devices)?;
+        self.qmp.call("xen-save-devices-state", &json!({ "filename": devices, "live": true }))?;
+        let (now, length) = (File::open(MEMORY)?, (mib as u64) << 20);
+        match self.origin.as_ref().filter(|_| diff) {
+            Some(before) => copy_differences(before, &now, memory, length),
+            None => copy_data(&now, memory, length),
+        }
+    }
+}
+
+impl Drop for Emulation {
+    fn drop(&mut self) {
+        if let Some(pid) = rustix::process::Pid::from_raw(self.pid as i32) {
+            rustix::process::kill_process(pid, rustix::process::Signal::KILL).ok();
+        }
+    }
+}
+
+/// A connection to the guest's end of the link, once QEMU listens there.
+pub(crate) fn port() -> io::Result<UnixStream> {
+    UnixStream::connect(PORT)
+}
+
+fn command(parts: Parts<'_>, origin: Origin<'_>, qmp: UnixStream) -> io::Result<Command> {
+    let mut command = Command::new("qemu-system-x86_64");
+    command.args(arguments::of(parts, origin, MEMORY));
+    let mut given = vec![FdMapping { parent_fd: qmp.into(), child_fd: QMP_FD }];
+    if let Some(tap) = parts.taps.first() {
+        given.push(FdMapping { parent_fd: tap.try_clone()?.into(), child_fd: TAP_FD });
+    }
+    if let Origin::Saved { devices, .. } = origin {
+        given.push(FdMapping { parent_fd: File::open(devices)?.into(), child_fd: STATE_FD });
+    }
+    command.fd_mappings(given).map_err(io::Error::other)?;
+    crate::fence::die_with_parent(&mut command);
+    command.stdin(Stdio::null());
+    Ok(command)
+}
+
+/// As Firecracker's process ends when its guest does.
+fn end_with(child: &mut Child) {
+    let ended = child.wait().is_ok_and(|status| status.success());
+    fs::remove_file(MEMORY).ok();
+    std::process::exit(i32::from(!ended));
+}
+
+fn until(mut done: impl FnMut() -> io::Result<bool>) -> io::Result<()> {
+    let end = Instant::now() + PATIENCE;
+    while !done()? {
+        if Instant::now() > end {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    Ok(())
+}
+
+fn absent_is_fine(error: &io::Error) -> io::Result<()> {
+    match error.kind() {
+        io::ErrorKind::NotFound => Ok(()),
+        kind => Err(kind.into()),
+    }
+}
+
+/// Copies what is not zero.
+fn copy_data(from: &File, to: &File, length: u64) -> io::Result<()> {
+    each_page(from, length, |offset, page| match page.iter().any(|byte| *byte != 0) {
+        true => to.write_all_at(page, offset),
+        false => Ok(()),
+    })?;
+    to.set_len(length)
+}
+
+/// Copies what is not as it was, zeros too: what is not written is a hole.
+fn copy_differences(before: &File, now: &File, to: &File, length: u64) -> io::Result<()> {
+    let mut old = vec![0; PAGE];
+    each_page(now, length, |offset, page| {
+        before.read_exact_at(&mut old, offset)?;
+        if old == page { Ok(()) } else { to.write_all_at(page, offset) }
+    })?;
+    to.set_len(length)
+}
+
+fn each_page(file: &File, length: u64, mut tell: impl FnMut(u64, &[u8]) -> io::Result<()>) -> io::Result<()> {
+    let mut reader = io::BufReader::with_capacity(1 << 20, file.take(length));
+    let mut page = vec![0; PAGE];
+    for offset in (0..length).step_by(PAGE) {
+        reader.read_exact(&mut page)?;
+        tell(offset, &page)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,44 @@
+//! QEMU's monitor, one question at a time.
+
+use std::io::{self, BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
+
+use serde_json::{Value, json};
+
+#[derive(Debug)]
+pub(super) struct Qmp {
+    reader: BufReader<UnixStream>,
+    writer: UnixStream,
+}
+
+impl Qmp {
+    pub(super) fn greet(stream: UnixStream) -> io::Result<Self> {
+        let mut qmp = Self { reader: BufReader::new(stream.try_clone()?), writer: stream };
+        qmp.line()?;
+        qmp.call("qmp_capabilities", &json!({}))?;
+        Ok(qmp)
+    }
+
+    pub(super) fn call(&mut self, command: &str, arguments: &Value) -> io::Result<Value> {
+        let question = json!({ "execute": command, "arguments": arguments });
+        self.writer.write_all(format!("{question}\n").as_bytes())?;
+        loop {
+            let mut answer = self.line()?;
+            if let Some(value) = answer.get_mut("return") {
+                return Ok(value.take());
+            }
+            // All else that has no error is an event.
+            if let Some(error) = answer.get("error") {
+                return Err(io::Error::other(format!("{command}: {error}")));
+            }
+        }
+    }
+
+    fn line(&mut self) -> io::Result<Value> {
+        let mut line = String::new();
+        match self.reader.read_line(&mut line)? {
+            0 => Err(io::ErrorKind::UnexpectedEof.into()),
+            _ => Ok(serde_json::from_str(&line)?),
+        }
+    }
+}

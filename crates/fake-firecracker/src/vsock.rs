@@ -1,0 +1,145 @@
+//! The host's side of a vsock: a socket on which connections to the guest come.
+
+use std::io;
+use std::os::unix::net::UnixListener as StdListener;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{Mutex, watch};
+use tokio::task::JoinHandle;
+
+use crate::emulation;
+use crate::settings::Guest;
+
+/// Bytes of the line that says where a connection goes.
+const MAX_LINE: usize = 32;
+/// The first of the ports that connections from the host have.
+const FIRST_PORT: u32 = 1 << 30;
+
+/// What connections depend on.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct World {
+    guest_runs: bool,
+    /// Raised when the guest is told that all its connections are gone.
+    resets: u32,
+}
+
+/// It, listening. It ends with this.
+#[derive(Debug)]
+pub(crate) struct Vsock {
+    world: watch::Sender<World>,
+    listening: JoinHandle<()>,
+}
+
+impl Vsock {
+    pub(crate) fn listen(path: &str, guest: Guest) -> io::Result<Self> {
+        let listener = StdListener::bind(path)?;
+        listener.set_nonblocking(true)?;
+        let listener = UnixListener::from_std(listener)?;
+        let (world, watching) = watch::channel(World::default());
+        let tries = Arc::new(AtomicU32::new(0));
+        let port = Arc::default();
+        let listening = tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let connection = Connection {
+                    guest,
+                    tries: tries.clone(),
+                    world: watching.clone(),
+                    port: Arc::clone(&port),
+                };
+                tokio::spawn(connection.serve(stream));
+            }
+        });
+        Ok(Self { world, listening })
+    }
+
+    pub(crate) fn set_running(&self, guest_runs: bool) {
+        self.world.send_modify(|world| world.guest_runs = guest_runs);
+    }
+
+    /// Ends all connections.
+    pub(crate) fn reset(&self) {
+        self.world.send_modify(|world| world.resets += 1);
+    }
+}
+
+impl Drop for Vsock {
+    fn drop(&mut self) {
+        self.listening.abort();
+    }
+}
+
+struct Connection {
+    guest: Guest,
+    tries: Arc<AtomicU32>,
+    world: watch::Receiver<World>,
+    /// The serial port of an emulated guest: the same for all connections, one after the other.
+    port: Arc<Mutex<Option<UnixStream>>>,
+}
+
+impl Connection {
+    async fn serve(mut self, stream: UnixStream) {
+        let resets = self.world.borrow().resets;
+        let mut world = self.world.clone();
+        // Whatever goes wrong with it, it ends.
+        tokio::select! {
+            result = self.talk(stream) => drop(result),
+            _ = world.wait_for(|world| world.resets != resets) => {}
+        }
+    }
+
+    async fn talk(&mut self, mut stream: UnixStream) -> io::Result<()> {
+        let number = self.tries.fetch_add(1, Ordering::Relaxed);
+        let line = line(&mut stream).await?;
+        let port = line.strip_prefix("CONNECT ").and_then(|port| port.parse::<u32>().ok());
+        let Some(_) = port else { return Err(io::ErrorKind::InvalidData.into()) };
+        self.world.wait_for(|world| world.guest_runs).await.map_err(|_| io::ErrorKind::BrokenPipe)?;
+        match self.guest {
+            Guest::Silent => std::future::pending().await,
+            Guest::Refuse => Ok(()),
+            Guest::Late(refused) if number < refused => Ok(()),
+            Guest::Emulated => {
+                let mut port = self.port.lock().await;
+                let port = match &mut *port {
+                    Some(port) => port,
+                    none => none.insert(UnixStream::from_std(nonblocking(emulation::port()?)?)?),
+                };
+                stream.write_all(format!("OK {}\n", FIRST_PORT + number).as_bytes()).await?;
+                carry(&mut stream, port).await
+            }
+            Guest::Echo | Guest::Late(_) => {
+                stream.write_all(format!("OK {}\n", FIRST_PORT + number).as_bytes()).await?;
+                let (mut reader, mut writer) = stream.split();
+                tokio::io::copy(&mut reader, &mut writer).await.map(drop)
+            }
+        }
+    }
+}
+
+fn nonblocking(stream: std::os::unix::net::UnixStream) -> io::Result<std::os::unix::net::UnixStream> {
+    stream.set_nonblocking(true)?;
+    Ok(stream)
+}
+
+/// Until either side ends: a port's other side is the guest's, and stays.
+async fn carry(stream: &mut UnixStream, port: &mut UnixStream) -> io::Result<()> {
+    let (mut from_host, mut to_host) = stream.split();
+    let (mut from_guest, mut to_guest) = port.split();
+    tokio::select! {
+        done = tokio::io::copy(&mut from_host, &mut to_guest) => done.map(drop),
+        done = tokio::io::copy(&mut from_guest, &mut to_host) => done.map(drop),
+    }
+}
+
+async fn line(stream: &mut UnixStream) -> io::Result<String> {
+    let mut line = Vec::new();
+    while line.len() < MAX_LINE {
+        match stream.read_u8().await? {
+            b'\n' => return Ok(String::from_utf8_lossy(&line).into_owned()),
+            byte => line.push(byte),
+        }
+    }
+    Err(io::ErrorKind::InvalidData.into())
+}

@@ -1,0 +1,198 @@
+//! The API itself: what is answered to what, and when. What the fake says is
+//! what a real Firecracker of the newest version says.
+
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use mimeo_vmm::SaveKind;
+use mimeo_vmm::firecracker::api::{
+    Api, ApiError, Balloon, Bandwidth, BootSource, CreateSnapshot, Drive, HugePages, Logger, MachineConfig,
+    Metrics, MmdsConfig, RateLimiter, RunState, TokenBucket, Vsock,
+};
+use mimeo_vmm::firecracker::version::Version;
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
+
+use crate::harness::{Bench, Jailed, on_each, until};
+
+on_each!(requests_are_answered_alike, every_call_is_understood);
+
+/// A process without a driver, in the test's directory. It ends with this.
+struct Bare(Child);
+
+impl Bare {
+    async fn start(bench: &Bench) -> Self {
+        std::fs::remove_file(bench.path("api")).unwrap_or_default();
+        // Versions before 1.14 make none.
+        for name in ["log", "metrics"] {
+            std::fs::write(bench.path(name), "").expect("made");
+        }
+        let child = Command::new(&bench.program)
+            .args(["--api-sock", "api", "--level", "Off"])
+            .current_dir(bench.dir.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("starts");
+        let socket = bench.path("api");
+        until(|| std::os::unix::net::UnixStream::connect(&socket).is_ok()).await;
+        Self(child)
+    }
+}
+
+impl Drop for Bare {
+    fn drop(&mut self) {
+        self.0.kill().and_then(|()| self.0.wait()).expect("ended");
+    }
+}
+
+/// A request as it is written, and its answer's status and body.
+async fn ask(socket: &Path, method: &str, path: &str, body: &str) -> (u16, String) {
+    let mut stream = UnixStream::connect(socket).await.expect("connects");
+    let length = if body.is_empty() { String::new() } else { format!("Content-Length: {}\r\n", body.len()) };
+    let head = format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\n{length}\r\n{body}");
+    stream.write_all(head.as_bytes()).await.expect("written");
+    let mut answer = Vec::new();
+    let mut buffer = [0; 4096];
+    loop {
+        let text = String::from_utf8_lossy(&answer).into_owned();
+        if let Some((head, body)) = text.split_once("\r\n\r\n") {
+            let lower = head.to_lowercase();
+            let length =
+                lower.split("content-length:").nth(1).and_then(|rest| rest.split_whitespace().next());
+            if body.len() >= length.map_or(0, |length| length.parse().expect("a number")) {
+                let status = head.split(' ').nth(1).expect("a status").parse().expect("a number");
+                return (status, body.to_owned());
+            }
+        }
+        let count = stream.read(&mut buffer).await.expect("read");
+        assert_ne!(count, 0, "the answer has no end: {text}");
+        answer.extend_from_slice(&buffer[..count]);
+    }
+}
+
+const REQUESTS: &str = include_str!("requests.txt");
+const UNREADABLE: &str = "An error occurred when deserializing the json body of a request: ";
+
+/// Method, path, body and how the answer begins.
+fn requests() -> impl Iterator<Item = [&'static str; 4]> {
+    REQUESTS.lines().filter(|line| !line.starts_with('#')).map(|line| {
+        let (asked, wanted) = line.split_once(" =>").expect("an answer");
+        let mut words = asked.splitn(3, ' ');
+        let mut word = || words.next().unwrap_or_default();
+        [word(), word(), word(), wanted.trim()]
+    })
+}
+
+async fn requests_are_answered_alike(bench: &Bench) {
+    if bench.jailed == Jailed::Yes {
+        return;
+    }
+    let _process = Bare::start(bench).await;
+    let api = Api::greet(bench.dir.path(), "api").await.expect("answers");
+    // Older ones say some of it in other words, and take some of it.
+    let newest = api.version() >= Version::new(1, 17, 0);
+    for [method, path, body, wanted] in requests() {
+        let (status, said) = ask(&bench.path("api"), method, path, body).await;
+        let asked = format!("{method} {path} {body}: {status} {said}");
+        if wanted.is_empty() {
+            assert_eq!((status, said.as_str()), (204, ""), "{asked}");
+        } else if newest {
+            let said: Value = serde_json::from_str(&said).unwrap_or_default();
+            let wanted = wanted.replace('~', UNREADABLE);
+            assert_eq!(status, 400, "{asked}");
+            assert!(said["fault_message"].as_str().is_some_and(|said| said.starts_with(&wanted)), "{asked}");
+        }
+    }
+    for name in ["v", "s", "m", "api"] {
+        std::fs::remove_file(bench.path(name)).expect("made");
+    }
+}
+
+async fn every_call_is_understood(bench: &Bench) {
+    if bench.jailed == Jailed::Yes {
+        return;
+    }
+    let _process = Bare::start(bench).await;
+    let api = Api::greet(bench.dir.path(), "api").await.expect("answers");
+    before_the_start(&api).await;
+    api.start().await.expect("starts");
+    after_the_start(&api).await;
+    for name in ["v", "api"] {
+        std::fs::remove_file(bench.path(name)).expect("made");
+    }
+}
+
+fn limit() -> RateLimiter {
+    let bucket = TokenBucket { size: 1000, one_time_burst: Some(10), refill_time: 100 };
+    RateLimiter { bandwidth: Some(bucket.clone()), ops: Some(bucket) }
+}
+
+async fn before_the_start(api: &Api) {
+    let machine = MachineConfig {
+        vcpu_count: 2,
+        mem_size_mib: 32,
+        smt: false,
+        track_dirty_pages: true,
+        huge_pages: HugePages::None,
+    };
+    api.set_machine(&machine).await.expect("set");
+    assert_eq!(api.machine().await.expect("told"), machine);
+    let log = Logger { log_path: Some("log".into()), level: Some("Error".into()), ..Logger::default() };
+    api.set_logger(&log).await.expect("set");
+    api.set_metrics(&Metrics { metrics_path: "metrics".into(), ..Metrics::default() }).await.expect("set");
+    let source = BootSource {
+        kernel_image_path: "kernel".into(),
+        initrd_path: Some("initramfs".into()),
+        boot_args: Some("panic=1".into()),
+    };
+    api.set_boot_source(&source).await.expect("set");
+    let drive = Drive {
+        drive_id: "drive0".into(),
+        path_on_host: "image".into(),
+        is_root_device: false,
+        is_read_only: true,
+        rate_limiter: Some(limit()),
+    };
+    api.set_drive(&drive).await.expect("set");
+    api.set_vsock(&Vsock { guest_cid: 3, uds_path: "v".into() }).await.expect("set");
+    api.set_entropy(Some(&limit())).await.expect("set");
+    let balloon = Balloon { amount_mib: 1, deflate_on_oom: true, ..Balloon::default() };
+    api.set_balloon(&balloon).await.expect("set");
+    assert_eq!(api.balloon().await.expect("told"), balloon);
+    api.set_mmds(&json!({ "a": { "b": 1 } })).await.expect("set");
+    api.merge_mmds(&json!({ "a": { "c": 2 } })).await.expect("changed");
+    assert_eq!(api.mmds().await.expect("told"), json!({ "a": { "b": 1, "c": 2 } }));
+    let service = MmdsConfig { network_interfaces: vec!["none".into()], ..MmdsConfig::default() };
+    assert!(matches!(api.set_mmds_config(&service).await, Err(ApiError::Refused { status: 400, .. })));
+    assert_eq!(api.instance().await.expect("told").state, RunState::NotStarted);
+}
+
+async fn after_the_start(api: &Api) {
+    assert_eq!(api.instance().await.expect("told").state, RunState::Running);
+    assert_eq!(api.settings().await.expect("told")["machine-config"]["vcpu_count"], 2);
+    api.replace_drive("drive0", "image").await.expect("replaced");
+    api.limit_drive("drive0", &limit()).await.expect("limited");
+    assert!(matches!(
+        api.limit_network("eth0", &Bandwidth { receive: Some(limit()), send: None }).await,
+        Err(ApiError::Refused { status: 400, .. })
+    ));
+    // The guest here has no driver for it.
+    assert!(matches!(api.resize_balloon(2).await, Err(ApiError::Refused { .. })));
+    api.flush_metrics().await.expect("written");
+    api.ctrl_alt_del().await.expect("pressed");
+    api.pause().await.expect("paused");
+    assert_eq!(api.instance().await.expect("told").state, RunState::Paused);
+    let nowhere = CreateSnapshot {
+        snapshot_type: SaveKind::Full,
+        snapshot_path: "nowhere/s".into(),
+        mem_file_path: "nowhere/m".into(),
+    };
+    let refused = api.create_snapshot(&nowhere).await.expect_err("refused");
+    assert!(
+        refused.to_string().starts_with("firecracker refused to save the machine: Create snapshot error: ")
+    );
+    api.resume().await.expect("resumed");
+}

@@ -1,0 +1,198 @@
+use std::fs;
+
+use mimeo_fake_firecracker::guest;
+use mimeo_fake_firecracker::settings::{ExitAt, Settings};
+use mimeo_vmm::firecracker::Firecracker;
+use mimeo_vmm::{
+    Accelerator, DiskFormat, Driver, LaunchError, LaunchSpec, Network, OperationError, RestoreError,
+    UserNetwork, VmExit,
+};
+
+use crate::harness::{Bench, Jailed, Which, on_each, on_the_fake, ticks};
+
+on_the_fake!(
+    one_that_ends_at_any_stage_says_why,
+    one_that_ends_while_it_loads_says_why,
+    one_that_ends_while_it_runs_says_why,
+);
+on_each!(
+    what_it_cannot_do_is_refused_before_anything_is_started,
+    a_program_that_is_missing_is_named,
+    a_file_that_is_missing_is_named,
+    a_fault_is_told_in_its_own_words,
+    one_that_is_killed_is_told_so,
+    one_whose_guest_ends_it_is_off,
+    one_that_is_dropped_is_gone,
+    what_others_do_is_unsupported,
+);
+
+fn ends_at(when: &str) -> Settings {
+    let message = "the log's last word\nthe last word".to_owned();
+    Settings { exit_at: Some(ExitAt { when: when.to_owned(), message, code: 7 }), ..Settings::default() }
+}
+
+async fn one_that_ends_at_any_stage_says_why(bench: &Bench) {
+    let stages = [
+        "start",
+        "listen",
+        "GET /version",
+        "PUT /machine-config",
+        "PUT /boot-source",
+        "PUT /drives/drive1",
+        "PUT /vsock",
+        "PUT /entropy",
+        "PUT /balloon",
+        "PUT /actions",
+    ];
+    for stage in stages {
+        let error = bench.driver.launch(&bench.told("machine", &ends_at(stage))).await.expect_err("ended");
+        let LaunchError::Ended { how, .. } = &error else { panic!("{stage}: {error:?}") };
+        assert!(how.contains("the log's last word"), "{stage}: {how}");
+        assert!(how.contains("the last word"), "{stage}: {how}");
+        assert!(how.contains("exit status: 7"), "{stage}: {how}");
+    }
+}
+
+async fn one_that_ends_while_it_loads_says_why(bench: &Bench) {
+    let (saved, _) = bench.saved("source").await;
+    let error = bench.not_restored(&bench.told("clone", &ends_at("PUT /snapshot/load")), &saved).await;
+    let RestoreError::Ended { how } = &error else { panic!("{error:?}") };
+    assert!(how.contains("the log's last word") && how.contains("exit status: 7"), "{how}");
+}
+
+async fn one_that_ends_while_it_runs_says_why(bench: &Bench) {
+    let spec = bench.told("machine", &ends_at("PATCH /vm"));
+    let mut machine = bench.launch(&spec).await;
+    assert!(matches!(machine.pause().await, Err(OperationError::Gone)));
+    let VmExit::Failed { status, stderr } = machine.wait().await else { panic!("it failed") };
+    assert_eq!(status, "exit status: 7");
+    assert!(stderr.ends_with("the log's last word; the last word"), "{stderr}");
+    // And says the same whenever it is asked.
+    assert!(matches!(machine.wait().await, VmExit::Failed { .. }));
+}
+
+async fn what_it_cannot_do_is_refused_before_anything_is_started(bench: &Bench) {
+    let spec = bench.spec("machine");
+    let user = Network::User(UserNetwork {
+        mac: "06:00:00:00:00:01".to_owned(),
+        network: [10, 0, 0, 0].into(),
+        prefix: 24,
+        gateway: [10, 0, 0, 1].into(),
+        guest: [10, 0, 0, 2].into(),
+        dns: [10, 0, 0, 3].into(),
+        forwards: Vec::new(),
+    });
+    let mut layered = spec.clone();
+    layered.disks[1].format = DiskFormat::Qcow2;
+    let homeless = LaunchSpec { disks: Vec::new(), console: "console.log".into(), ..spec.clone() };
+    let wanted = [
+        (LaunchSpec { accelerator: Accelerator::Tcg, ..spec.clone() }, "without KVM"),
+        (LaunchSpec { network: Some(user), ..spec.clone() }, "TAP device"),
+        (layered, "qcow2"),
+        (homeless, "directory of its own"),
+    ];
+    for (spec, why) in wanted {
+        let error = bench.driver.launch(&spec).await.expect_err("refused");
+        assert!(matches!(error, LaunchError::Unsupported { .. }), "{error:?}");
+        assert!(error.to_string().contains(why), "{error}");
+    }
+    assert_eq!(fs::read_dir(bench.path("machine")).expect("read").count(), 1, "only its disk is there");
+}
+
+async fn a_program_that_is_missing_is_named(bench: &Bench) {
+    let spec = bench.spec("machine");
+    let missing = Firecracker::new("/nowhere/firecracker").launch(&spec).await.expect_err("missing");
+    assert!(matches!(&missing, LaunchError::NotInstalled { program } if program == "/nowhere/firecracker"));
+    if bench.jailed == Jailed::Yes {
+        fs::copy(&bench.program, bench.path("firecracker")).expect("copied");
+        // Without one beside it, and with none in PATH as a rule.
+        match Firecracker::new(bench.path("firecracker")).launch(&spec).await {
+            Err(error @ LaunchError::NoJailer { .. }) => assert!(error.to_string().contains("MIMEO_JAILER")),
+            Ok(mut machine) => machine.kill().await,
+            Err(error) => panic!("{error:?}"),
+        }
+    }
+}
+
+async fn a_file_that_is_missing_is_named(bench: &Bench) {
+    let spec = bench.spec("machine");
+    let missing = |change: fn(&mut LaunchSpec)| {
+        let mut spec = spec.clone();
+        change(&mut spec);
+        async move { bench.refused(&spec).await }
+    };
+    let kernel = missing(|spec| spec.kernel = "/nowhere/kernel".into()).await;
+    assert!(kernel.contains("/nowhere/kernel: No such file"), "{kernel}");
+    let initramfs = missing(|spec| spec.initramfs = "/nowhere/initramfs".into()).await;
+    assert!(initramfs.contains("/nowhere/initramfs: No such file"), "{initramfs}");
+    let disk = missing(|spec| spec.disks[0].path = "/nowhere/disk".into()).await;
+    assert!(disk.contains("/nowhere/disk: No such file"), "{disk}");
+}
+
+async fn a_fault_is_told_in_its_own_words(bench: &Bench) {
+    let mut spec = bench.spec("machine");
+    spec.cpus = 33;
+    let error = bench.driver.launch(&spec).await.expect_err("refused");
+    let LaunchError::Monitor(OperationError::Refused { command, message }) = &error else {
+        panic!("{error:?}")
+    };
+    assert_eq!(command, "to set processors and memory");
+    assert!(message.starts_with("Machine config error: The v") || message.contains("vCPU"), "{message}");
+    // A kernel that is none.
+    spec.cpus = 1;
+    spec.kernel = bench.path("kernel-that-is-none");
+    fs::write(&spec.kernel, b"\x7fELF and nothing else").expect("written");
+    if bench.which == Which::Real {
+        let error = bench.refused(&spec).await;
+        assert!(error.contains("refused to start the machine: Start microvm error: "), "{error}");
+    }
+}
+
+async fn one_that_is_killed_is_told_so(bench: &Bench) {
+    let spec = bench.spec("machine");
+    let mut machine = bench.launch(&spec).await;
+    ticks(&spec, 1).await;
+    let pid = rustix::process::Pid::from_raw(machine.process().pid.cast_signed()).expect("a number");
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).expect("killed");
+    let VmExit::Failed { status, .. } = machine.wait().await else { panic!("it failed") };
+    assert!(status.contains("signal: 9"), "{status}");
+    assert!(matches!(machine.pause().await, Err(OperationError::Gone)));
+    machine.kill().await;
+}
+
+async fn one_whose_guest_ends_it_is_off(bench: &Bench) {
+    let mut spec = bench.spec("machine");
+    spec.kernel = bench.path("resetting");
+    fs::write(&spec.kernel, guest::resetting_elf()).expect("written");
+    let mut machine = bench.driver.launch(&spec).await.expect("starts");
+    assert_eq!(machine.wait().await, VmExit::Off);
+    assert!(fs::read(&spec.console).expect("a console").starts_with(guest::GREETING));
+}
+
+async fn one_that_is_dropped_is_gone(bench: &Bench) {
+    let spec = bench.spec("machine");
+    let machine = bench.launch(&spec).await;
+    let pid = machine.process().pid;
+    drop(machine);
+    assert_eq!(crate::harness::started(pid), None, "it is gone when it was dropped");
+    // Its place can be taken at once.
+    bench.launch(&spec).await.kill().await;
+}
+
+async fn what_others_do_is_unsupported(bench: &Bench) {
+    let spec = bench.spec("machine");
+    let mut machine = bench.launch(&spec).await;
+    let memory = machine.memory().expect_err("unsupported");
+    assert!(memory.to_string().contains("it saves memory by itself"), "{memory}");
+    let unsupported = [
+        machine.save_devices(&bench.path("x")).await,
+        machine.keep_process(&bench.path("x"), Box::new(|| Ok(()))).await,
+        machine.add_layer("disk", &bench.path("x")).await,
+    ];
+    for result in unsupported {
+        assert!(matches!(result, Err(OperationError::Unsupported { driver: "firecracker", .. })));
+    }
+    let capabilities = bench.driver.capabilities();
+    assert!(!capabilities.emulation && !capabilities.user_network && !capabilities.disk_layers);
+    machine.kill().await;
+}

@@ -1,0 +1,286 @@
+//! Machines of a test, on the fake and on the real thing.
+
+use std::cell::RefCell;
+use std::fs;
+use std::future::Future;
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::time::Duration;
+
+use mimeo_fake_firecracker::guest;
+use mimeo_fake_firecracker::settings::Settings;
+use mimeo_vmm::firecracker::Firecracker;
+use mimeo_vmm::{
+    Accelerator, Disk, DiskFormat, Driver, Instance, LaunchSpec, RestoreError, SaveKind, SavedMachine,
+};
+use tempfile::TempDir;
+
+/// Names the real Firecracker.
+const REAL: &str = "MIMEO_FIRECRACKER";
+/// What anything here may take at most, on a host that is very busy.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// From one look to the next.
+const LOOK: Duration = Duration::from_millis(2);
+
+/// Memory of all machines here.
+pub(crate) const MEMORY_MIB: u32 = 32;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Which {
+    Fake,
+    Real,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Jailed {
+    No,
+    Yes,
+}
+
+/// A place for machines, and the driver that runs them.
+pub(crate) struct Bench {
+    pub(crate) which: Which,
+    pub(crate) jailed: Jailed,
+    pub(crate) driver: Firecracker,
+    pub(crate) program: PathBuf,
+    pub(crate) dir: TempDir,
+    /// Of all machines that were started, with their start times.
+    processes: RefCell<Vec<(u32, String)>>,
+}
+
+type Body = for<'a> fn(&'a Bench) -> Pin<Box<dyn Future<Output = ()> + 'a>>;
+
+/// Runs a body if this host can, and looks at what is left after it.
+pub(crate) fn run(which: Which, jailed: Jailed, body: Body) {
+    let Some(bench) = Bench::new(which, jailed) else { return };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async { tokio::time::timeout(PATIENCE, body(&bench)).await.expect("in time") });
+    drop(runtime);
+    bench.check_nothing_is_left();
+}
+
+impl Bench {
+    pub(crate) fn new(which: Which, jailed: Jailed) -> Option<Self> {
+        let dir = tempfile::Builder::new().prefix("mimeo-fc-").tempdir().expect("a directory");
+        fs::write(dir.path().join("kernel"), guest::elf()).expect("written");
+        fs::write(dir.path().join("initramfs"), [0; 4096]).expect("written");
+        fs::write(dir.path().join("image"), [1; 8192]).expect("written");
+        Self::over(which, jailed, dir)
+    }
+
+    fn over(which: Which, jailed: Jailed, dir: TempDir) -> Option<Self> {
+        let program = match which {
+            Which::Fake => PathBuf::from(env!("CARGO_BIN_EXE_fake-firecracker")),
+            Which::Real => real()?,
+        };
+        let driver = driver(which, jailed, &program)?;
+        Some(Self { which, jailed, driver, program, dir, processes: RefCell::default() })
+    }
+
+    /// A machine in a directory of its own.
+    pub(crate) fn spec(&self, name: &str) -> LaunchSpec {
+        let dir = self.path(name);
+        fs::create_dir_all(&dir).expect("made");
+        spec_in(self.dir.path(), name, &dir)
+    }
+
+    /// A machine whose fake is told something.
+    pub(crate) fn told(&self, name: &str, settings: &Settings) -> LaunchSpec {
+        let spec = self.spec(name);
+        settings.write(spec.directory().expect("has one")).expect("written");
+        spec
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    pub(crate) async fn launch(&self, spec: &LaunchSpec) -> Box<dyn Instance> {
+        let launched = self.driver.launch(spec).await;
+        self.noted(launched.unwrap_or_else(|error| panic!("{}", chain(&error))))
+    }
+
+    pub(crate) async fn restore(&self, spec: &LaunchSpec, saved: &SavedMachine) -> Box<dyn Instance> {
+        let restored = self.driver.restore(spec, saved).await;
+        self.noted(restored.unwrap_or_else(|error| panic!("{}", chain(&error))))
+    }
+
+    /// Why a machine does not start.
+    pub(crate) async fn refused(&self, spec: &LaunchSpec) -> String {
+        chain(&self.driver.launch(spec).await.expect_err("refused"))
+    }
+
+    /// Why a saved machine does not start.
+    pub(crate) async fn not_restored(&self, spec: &LaunchSpec, saved: &SavedMachine) -> RestoreError {
+        self.driver.restore(spec, saved).await.expect_err("refused")
+    }
+
+    /// A machine that has run and was saved, and how far it had counted.
+    pub(crate) async fn saved(&self, name: &str) -> (SavedMachine, u64) {
+        let spec = self.spec(name);
+        let mut machine = self.launch(&spec).await;
+        ticks(&spec, 1).await;
+        let saved = self.save(machine.as_mut(), &format!("{name}-saved"), SaveKind::Full).await;
+        machine.kill().await;
+        let count = counted(&saved.memory);
+        (saved, count)
+    }
+
+    /// Pauses and saves a machine.
+    pub(crate) async fn save(&self, machine: &mut dyn Instance, name: &str, kind: SaveKind) -> SavedMachine {
+        fs::create_dir_all(self.path(name)).expect("made");
+        let (state, memory) = (self.path(name).join("state"), self.path(name).join("memory"));
+        machine.pause().await.expect("pauses");
+        machine.save(&state, &memory, kind).await.unwrap_or_else(|error| panic!("{}", chain(&error)));
+        SavedMachine { state, memory, pager: None }
+    }
+
+    pub(crate) fn noted(&self, instance: Box<dyn Instance>) -> Box<dyn Instance> {
+        let pid = instance.process().pid;
+        self.processes.borrow_mut().push((pid, started(pid).expect("it runs")));
+        instance
+    }
+
+    fn check_nothing_is_left(&self) {
+        for (pid, then) in self.processes.borrow().iter() {
+            assert_ne!(started(*pid).as_ref(), Some(then), "process {pid} is left");
+        }
+        let mut places = vec![self.dir.path().to_owned()];
+        while let Some(place) = places.pop() {
+            for entry in fs::read_dir(place).expect("read").flatten() {
+                let name = entry.file_name().into_string().expect("text");
+                let left = name == "jail" || name.ends_with(".sock") || name.ends_with(".partial");
+                let left = left || (name.starts_with("vmm.") && !name.starts_with("vmm.log"));
+                assert!(!left && name != "vmm.log.pipe", "{} is left", entry.path().display());
+                if entry.file_type().expect("known").is_dir() {
+                    places.push(entry.path());
+                }
+            }
+        }
+    }
+}
+
+/// The driver, or none if it cannot be tried here, which is then told.
+pub(crate) fn driver(which: Which, jailed: Jailed, program: &Path) -> Option<Firecracker> {
+    let driver = Firecracker::new(program);
+    match (jailed, which) {
+        (Jailed::No, _) => Some(driver.without_jailer()),
+        (Jailed::Yes, _) if !driver.is_jailed() => {
+            eprintln!("NOT RUN in a jail: only root can make one");
+            None
+        }
+        (Jailed::Yes, Which::Fake) => Some(driver.with_jailer(env!("CARGO_BIN_EXE_fake-jailer"))),
+        (Jailed::Yes, Which::Real) => Some(driver),
+    }
+}
+
+pub(crate) fn real() -> Option<PathBuf> {
+    let program = std::env::var_os(REAL).map(PathBuf::from);
+    if program.is_none() {
+        eprintln!("NOT RUN against a real Firecracker: {REAL} is not set");
+    }
+    program
+}
+
+/// A machine in `dir` with a kernel and an image of `common`.
+pub(crate) fn spec_in(common: &Path, name: &str, dir: &Path) -> LaunchSpec {
+    let disk = |path: PathBuf, serial: &str, read_only| Disk {
+        path,
+        serial: serial.to_owned(),
+        read_only,
+        format: DiskFormat::Raw,
+    };
+    if !dir.join("disk").exists() {
+        fs::write(dir.join("disk"), vec![0; 1 << 20]).expect("written");
+    }
+    LaunchSpec {
+        name: name.to_owned(),
+        accelerator: Accelerator::Kvm,
+        kernel: common.join("kernel"),
+        initramfs: common.join("initramfs"),
+        command_line: "reboot=k panic=1".to_owned(),
+        cpus: 1,
+        memory_mib: MEMORY_MIB,
+        disks: vec![disk(common.join("image"), "image", true), disk(dir.join("disk"), "disk", false)],
+        network: None,
+        console: dir.join("console.log"),
+    }
+}
+
+/// When a process began, by which it is told from another of the same number.
+pub(crate) fn started(pid: u32) -> Option<String> {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // Of one that is dead and not yet waited for nothing is left but its number.
+    let mut words = text.rsplit_once(')')?.1.split_whitespace();
+    if matches!(words.next(), Some("Z" | "X")) {
+        return None;
+    }
+    words.nth(18).map(str::to_owned)
+}
+
+/// Waits until something is so.
+pub(crate) async fn until(what: impl Fn() -> bool) {
+    while !what() {
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+/// Waits until the guest has greeted and ticked that often on its console.
+pub(crate) async fn ticks(spec: &LaunchSpec, count: usize) {
+    let ticked = || {
+        let said = fs::read(&spec.console).unwrap_or_default();
+        said.iter().filter(|byte| **byte == guest::TICK).count() >= count
+    };
+    until(ticked).await;
+}
+
+/// How far the guest of a saved memory has counted.
+pub(crate) fn counted(memory: &Path) -> u64 {
+    use std::os::unix::fs::FileExt;
+    let mut word = [0; 8];
+    fs::File::open(memory).expect("opened").read_exact_at(&mut word, guest::COUNTER).expect("read");
+    u64::from_le_bytes(word)
+}
+
+/// An error and what it comes from.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text = format!("{text}: {error}");
+        source = error.source();
+    }
+    text
+}
+
+/// Makes each body a test on the fake, without a jail and in one.
+macro_rules! on_the_fake {
+    ($($body:ident),* $(,)?) => { $(
+        mod $body {
+            use crate::harness::{Jailed, Which, run};
+            #[test]
+            fn fake() { run(Which::Fake, Jailed::No, |bench| Box::pin(super::$body(bench))); }
+            #[test]
+            fn fake_jailed() { run(Which::Fake, Jailed::Yes, |bench| Box::pin(super::$body(bench))); }
+        }
+    )* };
+}
+
+/// Makes each body a test on the fake and one on the real thing, without a jail
+/// and in one.
+macro_rules! on_each {
+    ($($body:ident),* $(,)?) => { $(
+        mod $body {
+            use crate::harness::{Jailed, Which, run};
+            #[test]
+            fn fake() { run(Which::Fake, Jailed::No, |bench| Box::pin(super::$body(bench))); }
+            #[test]
+            fn fake_jailed() { run(Which::Fake, Jailed::Yes, |bench| Box::pin(super::$body(bench))); }
+            #[test]
+            fn real() { run(Which::Real, Jailed::No, |bench| Box::pin(super::$body(bench))); }
+            #[test]
+            fn real_jailed() { run(Which::Real, Jailed::Yes, |bench| Box::pin(super::$body(bench))); }
+        }
+    )* };
+}
+pub(crate) use {on_each, on_the_fake};

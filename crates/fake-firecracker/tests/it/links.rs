@@ -1,0 +1,96 @@
+use mimeo_fake_firecracker::settings::{Guest, Settings};
+use mimeo_vmm::{OperationError, SaveKind};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
+
+use crate::harness::{Bench, on_each, on_the_fake, ticks};
+
+on_the_fake!(
+    what_is_said_to_the_guest_arrives,
+    a_guest_that_listens_late_is_reached,
+    a_link_ends_with_its_machine,
+    a_link_goes_on_after_a_save,
+    a_restored_guest_is_reached,
+);
+on_each!(there_is_one_link_at_a_time);
+
+fn guest(guest: Guest) -> Settings {
+    Settings { guest, ..Settings::default() }
+}
+
+async fn echo(link: &mut UnixStream, word: &str) {
+    link.write_all(word.as_bytes()).await.expect("written");
+    let mut heard = vec![0; word.len()];
+    link.read_exact(&mut heard).await.expect("heard");
+    assert_eq!(heard, word.as_bytes());
+}
+
+/// Reads to the end of a link.
+async fn end_of(mut link: UnixStream) {
+    let mut rest = Vec::new();
+    // How it ends, by an end or an error, is the same to who has it.
+    link.read_to_end(&mut rest).await.unwrap_or_default();
+}
+
+async fn what_is_said_to_the_guest_arrives(bench: &Bench) {
+    let mut machine = bench.launch(&bench.spec("machine")).await;
+    let mut link = machine.take_link().expect("a link");
+    echo(&mut link, "hello").await;
+    echo(&mut link, &"a lot ".repeat(20_000)).await;
+    machine.kill().await;
+    end_of(link).await;
+}
+
+async fn a_guest_that_listens_late_is_reached(bench: &Bench) {
+    let mut machine = bench.launch(&bench.told("machine", &guest(Guest::Late(5)))).await;
+    let mut link = machine.take_link().expect("a link");
+    echo(&mut link, "said before it listened").await;
+    machine.kill().await;
+}
+
+async fn a_link_ends_with_its_machine(bench: &Bench) {
+    for kind in [Guest::Refuse, Guest::Silent] {
+        let mut machine = bench.launch(&bench.told("machine", &guest(kind))).await;
+        let mut link = machine.take_link().expect("a link");
+        link.write_all(b"is anybody there?").await.expect("written");
+        machine.kill().await;
+        end_of(link).await;
+    }
+}
+
+async fn a_link_goes_on_after_a_save(bench: &Bench) {
+    let spec = bench.spec("machine");
+    let mut machine = bench.launch(&spec).await;
+    let mut link = machine.take_link().expect("a link");
+    echo(&mut link, "before").await;
+    bench.save(machine.as_mut(), "saved", SaveKind::Full).await;
+    machine.resume().await.expect("resumes");
+    echo(&mut link, "after").await;
+    machine.kill().await;
+    end_of(link).await;
+}
+
+async fn a_restored_guest_is_reached(bench: &Bench) {
+    let (saved, _) = bench.saved("source").await;
+    let mut clone = bench.restore(&bench.spec("clone"), &saved).await;
+    // It stands still, and hears it later.
+    let mut link = clone.take_link().expect("a link");
+    link.write_all(b"early").await.expect("written");
+    clone.resume().await.expect("resumes");
+    let mut heard = [0; 5];
+    link.read_exact(&mut heard).await.expect("heard");
+    assert_eq!(&heard, b"early");
+    clone.kill().await;
+}
+
+async fn there_is_one_link_at_a_time(bench: &Bench) {
+    let spec = bench.spec("machine");
+    let mut machine = bench.launch(&spec).await;
+    let link = machine.take_link().expect("a link");
+    assert!(matches!(machine.take_link(), Err(OperationError::LinkTaken)));
+    // The real guest here has no driver for its vsock: nothing arrives, and
+    // nothing stands still for it.
+    ticks(&spec, 1).await;
+    machine.kill().await;
+    end_of(link).await;
+}

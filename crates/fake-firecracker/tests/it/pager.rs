@@ -1,0 +1,39 @@
+//! mimeo's own page server, before Firecracker.
+
+use std::path::{Path, PathBuf};
+use std::thread::{self, JoinHandle};
+
+use mimeo_pager::serve::{End, Figures, Options, PageServer};
+use tokio::net::UnixListener;
+
+/// A server that ends with its last clone.
+pub(crate) struct Pager {
+    pub(crate) socket: PathBuf,
+    serving: JoinHandle<Figures>,
+}
+
+/// Serves the pages of `memory`, on a thread of its own.
+pub(crate) fn serve(memory: &Path, directory: &Path) -> Pager {
+    let socket = directory.join("pages");
+    let listener = std::os::unix::net::UnixListener::bind(&socket).expect("binds");
+    listener.set_nonblocking(true).expect("does not block");
+    let server = PageServer::open(memory, Options::default()).expect("opened");
+    let serving = thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        runtime.block_on(async {
+            let listener = UnixListener::from_std(listener).expect("listens");
+            let tell = |departure: mimeo_pager::serve::Departure| {
+                assert!(matches!(departure.end, End::Left), "{departure:?}");
+            };
+            server.run(listener, std::future::pending(), tell).await
+        })
+    });
+    Pager { socket, serving }
+}
+
+impl Pager {
+    /// What it has done, once its last clone has left.
+    pub(crate) fn figures(self) -> Figures {
+        self.serving.join().expect("all clones were served")
+    }
+}

@@ -1,0 +1,238 @@
+use std::fs;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::Path;
+
+use mimeo_fake_firecracker::guest;
+use mimeo_vmm::{Instance, OperationError, RestoreError, SaveKind, SavedMachine};
+
+use crate::harness::{Bench, Jailed, MEMORY_MIB, Which, counted, driver, on_each, ticks};
+use crate::pager;
+
+on_each!(
+    a_machine_goes_on_after_it_was_saved,
+    two_clones_go_on_from_the_same_count_and_part,
+    two_clones_are_given_their_pages_by_a_server,
+    a_diff_is_what_was_written_and_goes_over_the_rest,
+    a_diff_needs_no_tracking_where_the_version_can,
+    what_cannot_be_saved_leaves_nothing,
+    a_state_that_is_damaged_is_refused,
+    a_memory_of_another_size_is_refused,
+    what_a_jail_saved_is_loaded_outside_and_back,
+    a_disk_may_have_another_size,
+);
+
+async fn a_machine_goes_on_after_it_was_saved(bench: &Bench) {
+    let spec = bench.spec("source");
+    let mut machine = bench.launch(&spec).await;
+    ticks(&spec, 2).await;
+    assert!(fs::read(&spec.console).expect("a console").starts_with(guest::GREETING));
+    let first = bench.save(machine.as_mut(), "first", SaveKind::Full).await;
+    assert_eq!(fs::metadata(&first.memory).expect("saved").len(), u64::from(MEMORY_MIB) << 20);
+    let before = counted(&first.memory);
+    assert!(before >= 2 * guest::ROUND, "{before}");
+    machine.resume().await.expect("resumes");
+    ticks(&spec, (before / guest::ROUND) as usize + 2).await;
+    let second = bench.save(machine.as_mut(), "second", SaveKind::Full).await;
+    assert!(counted(&second.memory) > before);
+    machine.kill().await;
+}
+
+/// Lets a clone run for some ticks and saves it: how far has it counted?
+async fn count_on(bench: &Bench, clone: &mut dyn Instance, name: &str, rounds: usize) -> u64 {
+    clone.resume().await.expect("resumes");
+    ticks(&bench.spec(name), rounds).await;
+    counted(&bench.save(clone, &format!("{name}-saved"), SaveKind::Full).await.memory)
+}
+
+async fn part(bench: &Bench, saved: &SavedMachine, before: u64) {
+    // Both at once.
+    let mut first = bench.restore(&bench.spec("first"), saved).await;
+    let mut second = bench.restore(&bench.spec("second"), saved).await;
+    assert_ne!(first.process(), second.process());
+    let one = count_on(bench, first.as_mut(), "first", 1).await;
+    let rounds = (one - before) / guest::ROUND + 2;
+    let other = count_on(bench, second.as_mut(), "second", rounds as usize).await;
+    assert!(before < one && one < other, "{before} {one} {other}");
+    first.kill().await;
+    second.kill().await;
+    // The saved memory is as it was.
+    assert_eq!(counted(&saved.memory), before);
+}
+
+async fn two_clones_go_on_from_the_same_count_and_part(bench: &Bench) {
+    let (saved, before) = bench.saved("source").await;
+    part(bench, &saved, before).await;
+}
+
+async fn two_clones_are_given_their_pages_by_a_server(bench: &Bench) {
+    let (saved, before) = bench.saved("source").await;
+    let pager = pager::serve(&saved.memory, bench.dir.path());
+    part(bench, &SavedMachine { pager: Some(pager.socket.clone()), ..saved }, before).await;
+    let figures = pager.figures();
+    assert!(figures.faults > 0 && figures.refused == 0 && figures.failed == 0, "{figures:?}");
+}
+
+/// Bytes of a file that are no holes.
+fn filled(path: &Path) -> u64 {
+    fs::metadata(path).expect("there").blocks() * 512
+}
+
+/// Lays what is there of one file over another.
+fn lay(diff: &Path, over: &Path) {
+    let bytes = fs::read(diff).expect("read");
+    let below = fs::File::options().write(true).open(over).expect("opened");
+    for (index, page) in bytes.chunks(4096).enumerate() {
+        if page.iter().any(|byte| *byte != 0) {
+            below.write_all_at(page, index as u64 * 4096).expect("written");
+        }
+    }
+}
+
+async fn a_diff_is_what_was_written_and_goes_over_the_rest(bench: &Bench) {
+    let tracking = bench.driver.clone().tracking_writes();
+    let spec = bench.spec("source");
+    let launched = mimeo_vmm::Driver::launch(&tracking, &spec).await.expect("starts");
+    let mut machine = bench.noted(launched);
+    ticks(&spec, 1).await;
+    let full = bench.save(machine.as_mut(), "full", SaveKind::Full).await;
+    let before = counted(&full.memory);
+    machine.resume().await.expect("resumes");
+    ticks(&spec, (before / guest::ROUND) as usize + 2).await;
+    let diff = bench.save(machine.as_mut(), "diff", SaveKind::Diff).await;
+    machine.kill().await;
+    assert_eq!(fs::metadata(&diff.memory).expect("saved").len(), u64::from(MEMORY_MIB) << 20);
+    assert!(filled(&diff.memory) < 1 << 20, "{} bytes are filled", filled(&diff.memory));
+    let after = counted(&diff.memory);
+    assert!(after > before, "{before} {after}");
+    lay(&diff.memory, &full.memory);
+    let saved = SavedMachine { state: diff.state, memory: full.memory, pager: None };
+    let clone_spec = bench.spec("clone");
+    let restored = mimeo_vmm::Driver::restore(&tracking, &clone_spec, &saved).await.expect("starts");
+    let mut clone = bench.noted(restored);
+    clone.resume().await.expect("resumes");
+    ticks(&clone_spec, 1).await;
+    // It is tracked after a load as well.
+    let again = bench.save(clone.as_mut(), "again", SaveKind::Diff).await;
+    assert!(counted(&again.memory) > after);
+    assert!(filled(&again.memory) < 1 << 20, "{} bytes are filled", filled(&again.memory));
+    clone.kill().await;
+}
+
+async fn a_diff_needs_no_tracking_where_the_version_can(bench: &Bench) {
+    let spec = bench.spec("source");
+    let mut machine = bench.launch(&spec).await;
+    ticks(&spec, 1).await;
+    let version = machine.version().await.expect("known");
+    machine.pause().await.expect("pauses");
+    let (state, memory) = (bench.path("state"), bench.path("memory"));
+    let saved = machine.save(&state, &memory, SaveKind::Diff).await;
+    let minor: u32 = version.split('.').nth(1).and_then(|word| word.parse().ok()).expect("a version");
+    match saved {
+        Ok(()) if minor >= 13 => assert!(counted(&memory) >= guest::ROUND),
+        Err(OperationError::TooOld { found, needed, .. }) if minor < 13 => {
+            assert_eq!((found, needed.as_str()), (version, "1.13.0"));
+            assert!(!state.exists() && !memory.exists());
+        }
+        other => panic!("{version}: {other:?}"),
+    }
+    machine.kill().await;
+}
+
+async fn what_cannot_be_saved_leaves_nothing(bench: &Bench) {
+    let spec = bench.spec("source");
+    let mut machine = bench.launch(&spec).await;
+    ticks(&spec, 1).await;
+    let (state, memory) = (bench.path("state"), bench.path("memory"));
+    let running = machine.save(&state, &memory, SaveKind::Full).await.expect_err("it runs");
+    assert!(running.to_string().contains("to save the machine: "), "{running}");
+    machine.pause().await.expect("pauses");
+    let nowhere = bench.path("nowhere").join("state");
+    machine.save(&nowhere, &memory, SaveKind::Full).await.expect_err("no such directory");
+    machine.save(&state, &bench.path("nowhere").join("memory"), SaveKind::Full).await.expect_err("the same");
+    assert!(!state.exists() && !memory.exists());
+    // And the machine is none the worse for it.
+    machine.save(&state, &memory, SaveKind::Full).await.expect("saves");
+    machine.resume().await.expect("resumes");
+    ticks(&spec, 2).await;
+    machine.kill().await;
+}
+
+async fn a_state_that_is_damaged_is_refused(bench: &Bench) {
+    let (saved, _) = bench.saved("source").await;
+    let whole = fs::read(&saved.state).expect("read");
+    let mut flipped = whole.clone();
+    flipped[whole.len() / 2] ^= 1;
+    let clone = bench.spec("clone");
+    for damaged in [&flipped[..], &whole[..whole.len() / 2], b"junk", b""] {
+        fs::write(&saved.state, damaged).expect("written");
+        match bench.not_restored(&clone, &saved).await {
+            RestoreError::Ended { how } => assert!(how.contains("snapshot state"), "{how}"),
+            other => panic!("{other}"),
+        }
+    }
+    fs::remove_file(&saved.state).expect("removed");
+    match bench.not_restored(&clone, &saved).await {
+        RestoreError::Open { path, .. } => assert_eq!(path, saved.state),
+        other => panic!("{other}"),
+    }
+    fs::write(&saved.state, whole).expect("written");
+    bench.restore(&clone, &saved).await.kill().await;
+}
+
+async fn a_memory_of_another_size_is_refused(bench: &Bench) {
+    let (saved, _) = bench.saved("source").await;
+    let clone = bench.spec("clone");
+    let wanted = u64::from(MEMORY_MIB) << 20;
+    for length in [wanted - 4096, wanted + 4096, 0] {
+        fs::File::options()
+            .write(true)
+            .open(&saved.memory)
+            .and_then(|file| file.set_len(length))
+            .expect("set");
+        match bench.not_restored(&clone, &saved).await {
+            RestoreError::MemorySize { wanted: asked, found, .. } => {
+                assert_eq!((asked, found), (wanted, length))
+            }
+            other => panic!("{other}"),
+        }
+    }
+    fs::remove_file(&saved.memory).expect("removed");
+    let missing = bench.not_restored(&clone, &saved).await.to_string();
+    assert!(missing.contains("memory"), "{missing}");
+}
+
+async fn what_a_jail_saved_is_loaded_outside_and_back(bench: &Bench) {
+    let (saved, before) = bench.saved("source").await;
+    let other = if bench.jailed == Jailed::Yes { Jailed::No } else { Jailed::Yes };
+    let Some(elsewhere) = driver(bench.which, other, &bench.program) else { return };
+    let spec = bench.spec("clone");
+    let restored = mimeo_vmm::Driver::restore(&elsewhere, &spec, &saved).await.expect("starts");
+    let mut clone = bench.noted(restored);
+    assert!(count_on(bench, clone.as_mut(), "clone", 1).await > before);
+    clone.kill().await;
+    if bench.jailed == Jailed::Yes && Path::new("/dev/shm").is_dir() {
+        save_to_another_filesystem(bench, &saved).await;
+    }
+}
+
+async fn save_to_another_filesystem(bench: &Bench, saved: &SavedMachine) {
+    let far = tempfile::tempdir_in("/dev/shm").expect("a directory");
+    let mut clone = bench.restore(&bench.spec("far"), saved).await;
+    let (state, memory) = (far.path().join("state"), far.path().join("memory"));
+    clone.save(&state, &memory, SaveKind::Full).await.expect("saves");
+    assert_eq!(counted(&memory), counted(&saved.memory));
+    assert_eq!(fs::read_dir(far.path()).expect("read").count(), 2);
+    clone.kill().await;
+}
+
+async fn a_disk_may_have_another_size(bench: &Bench) {
+    let (saved, _) = bench.saved("source").await;
+    let spec = bench.spec("clone");
+    fs::write(bench.path("clone").join("disk"), vec![0; 4 << 20]).expect("written");
+    let mut clone = bench.restore(&spec, &saved).await;
+    if bench.which == Which::Real {
+        clone.resume().await.expect("resumes");
+        ticks(&spec, 1).await;
+    }
+    clone.kill().await;
+}

@@ -1,0 +1,164 @@
+//! Firecracker, for hosts with KVM and networks with TAP devices.
+//!
+//! A machine's Firecracker runs in the machine's own directory, or in a jail
+//! there if it is started by root. It is told nothing by descriptors: all goes
+//! by names ([`names`]) that are the same in every machine.
+//!
+//! # Disks
+//! The API has no place for a disk's serial number. What a guest reads as one
+//! (`/sys/block/vdX/serial`) is made of the file's device and inode, and is
+//! another after each restore. So its disks go by their order: the first of
+//! [`LaunchSpec::disks`] is `vda`, the second `vdb` ([`DiskOrder::Position`]).
+
+pub mod api;
+mod cgroup;
+mod instance;
+mod jail;
+mod launch;
+mod link;
+mod names;
+mod place;
+mod process;
+mod save;
+mod shape;
+mod socket;
+pub mod version;
+
+use std::path::{Path, PathBuf};
+
+use async_trait::async_trait;
+
+pub use jail::{SHARED_GID, sweep, uid};
+
+use crate::{
+    Accelerator, Capabilities, DiskOrder, Driver, Instance, KeptProcess, LaunchError, LaunchSpec, MemorySave,
+    RestoreError, SavedMachine, TapUse, program,
+};
+
+/// Firecracker's program name.
+pub const PROGRAM: &str = "firecracker";
+/// The port on which the guest's agent listens (AF_VSOCK).
+pub const GUEST_PORT: u32 = 1024;
+/// The guest's number on its vsock: the first that is free for a guest. It is
+/// the same in all machines, as each has a vsock of its own.
+pub const GUEST_CID: u32 = 3;
+
+const NAME: &str = "firecracker";
+
+/// The driver.
+#[derive(Debug, Clone)]
+pub struct Firecracker {
+    program: PathBuf,
+    jailer: Option<PathBuf>,
+    jailed: bool,
+    tracks_writes: bool,
+    format: shape::Format,
+}
+
+impl Firecracker {
+    /// Drives the Firecracker at `program`, a path or a name to be found in
+    /// PATH. If we are root, it is started by its jailer.
+    #[must_use]
+    pub fn new(program: impl Into<PathBuf>) -> Self {
+        Self {
+            program: program.into(),
+            jailer: None,
+            jailed: true,
+            tracks_writes: false,
+            format: shape::Format::default(),
+        }
+    }
+
+    /// The same without a jailer: root's Firecracker is then kept from
+    /// anything by its filter of system calls alone.
+    #[must_use]
+    pub fn without_jailer(self) -> Self {
+        Self { jailed: false, ..self }
+    }
+
+    /// The same with the jailer at `jailer`, instead of the one that is named
+    /// by `MIMEO_JAILER`, or is beside Firecracker, or in PATH.
+    #[must_use]
+    pub fn with_jailer(self, jailer: impl Into<PathBuf>) -> Self {
+        Self { jailer: Some(jailer.into()), ..self }
+    }
+
+    /// The same with a note of what guests write, which costs them time: what
+    /// [`crate::SaveKind::Diff`] saves is then no more than that. Without it
+    /// Firecracker takes what is in the host's memory for written, and before
+    /// 1.13.0 saves no difference at all.
+    #[must_use]
+    pub fn tracking_writes(self) -> Self {
+        Self { tracks_writes: true, ..self }
+    }
+
+    /// Whether its machines run in jails.
+    #[must_use]
+    pub fn is_jailed(&self) -> bool {
+        self.jailed && rustix::process::geteuid().is_root()
+    }
+}
+
+impl Default for Firecracker {
+    fn default() -> Self {
+        Self::new(PROGRAM)
+    }
+}
+
+#[async_trait]
+impl Driver for Firecracker {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        Capabilities {
+            emulation: false,
+            user_network: false,
+            tap: TapUse::Name,
+            pause: true,
+            snapshot: true,
+            memory: MemorySave::Monitor,
+            disk_layers: false,
+            disks: DiskOrder::Position,
+            pager: true,
+        }
+    }
+
+    async fn launch(&self, spec: &LaunchSpec) -> Result<Box<dyn Instance>, LaunchError> {
+        Ok(Box::new(launch::launch(self, spec).await?))
+    }
+
+    async fn restore(
+        &self,
+        spec: &LaunchSpec,
+        saved: &SavedMachine,
+    ) -> Result<Box<dyn Instance>, RestoreError> {
+        Ok(Box::new(launch::restore(self, spec, saved).await?))
+    }
+
+    async fn revive(&self, _: &LaunchSpec, _: &KeptProcess) -> Result<Box<dyn Instance>, RestoreError> {
+        let what = "begin as a process that was kept".to_owned();
+        Err(LaunchError::Unsupported { driver: NAME, what }.into())
+    }
+
+    fn keeps_process(&self, _: Accelerator) -> bool {
+        false
+    }
+
+    fn tap_owner(&self, directory: &Path) -> u32 {
+        if self.is_jailed() { uid(directory) } else { rustix::process::geteuid().as_raw() }
+    }
+
+    fn sweep(&self, directory: &Path) -> std::io::Result<()> {
+        jail::sweep(directory).map(drop)
+    }
+
+    fn shape(&self, spec: &LaunchSpec) -> String {
+        shape::shape(spec, &self.format.of(program::find(&self.program)))
+    }
+
+    fn program(&self) -> Option<String> {
+        program::identity(&program::find(&self.program)?)
+    }
+}

@@ -1,0 +1,135 @@
+//! One request, one answer, over a connection of its own: when nobody waits for
+//! an answer any more, nothing of it is left in the next one's way.
+
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::{Method, StatusCode, header};
+use hyper_util::rt::TokioIo;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use tokio::time::timeout;
+
+use super::error::ApiError;
+use crate::firecracker::socket;
+
+/// Bytes of an answer that are read: metadata may have some 50 KiB.
+const MAX_ANSWER: usize = 1 << 20;
+
+/// What Firecracker is asked.
+pub(super) struct Request {
+    step: String,
+    method: Method,
+    path: String,
+    body: Bytes,
+}
+
+impl Request {
+    pub(super) fn get(step: &str, path: &str) -> Self {
+        Self { step: step.to_owned(), method: Method::GET, path: path.to_owned(), body: Bytes::new() }
+    }
+
+    pub(super) fn with_body(
+        step: &str,
+        method: Method,
+        path: &str,
+        body: &impl serde::Serialize,
+    ) -> Result<Self, ApiError> {
+        let body = serde_json::to_vec(body)
+            .map_err(|error| ApiError::Foreign { step: step.to_owned(), what: error.to_string() })?;
+        Ok(Self { step: step.to_owned(), method, path: path.to_owned(), body: body.into() })
+    }
+}
+
+/// Asks for something to be done.
+pub(super) async fn send(
+    directory: &OwnedFd,
+    socket: &str,
+    request: Request,
+    patience: Duration,
+) -> Result<(), ApiError> {
+    ask(directory, socket, request, patience).await.map(drop)
+}
+
+/// Asks for something to be told.
+pub(super) async fn read<T: DeserializeOwned>(
+    directory: &OwnedFd,
+    socket: &str,
+    request: Request,
+    patience: Duration,
+) -> Result<T, ApiError> {
+    let step = request.step.clone();
+    let answer = ask(directory, socket, request, patience).await?;
+    serde_json::from_slice(&answer).map_err(|error| ApiError::Foreign { step, what: error.to_string() })
+}
+
+async fn ask(
+    directory: &OwnedFd,
+    socket: &str,
+    request: Request,
+    patience: Duration,
+) -> Result<Bytes, ApiError> {
+    let step = request.step.clone();
+    match timeout(patience, exchange(directory, socket, request)).await {
+        Ok(answer) => answer,
+        Err(_) => Err(ApiError::Silent { step, seconds: patience.as_secs() }),
+    }
+}
+
+async fn exchange(directory: &OwnedFd, socket: &str, request: Request) -> Result<Bytes, ApiError> {
+    let Request { step, method, path, body } = request;
+    let stream = socket::connect(directory, socket)
+        .await
+        .map_err(|source| ApiError::Connect { step: step.clone(), source })?;
+    let broken = |source| ApiError::Broken { step: step.clone(), source };
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
+    let request = hyper::Request::builder()
+        .method(method)
+        .uri(path)
+        .header(header::HOST, "localhost")
+        .header(header::ACCEPT, "application/json")
+        .header(header::CONTENT_TYPE, "application/json")
+        .body(Full::new(body))
+        .map_err(|error| ApiError::Foreign { step: step.clone(), what: error.to_string() })?;
+    // It drives the exchange, and ends with it.
+    let driving = tokio::spawn(connection);
+    let answer = sender.send_request(request).await.map_err(broken)?;
+    let status = answer.status();
+    let body = Limited::new(answer.into_body(), MAX_ANSWER).collect().await;
+    driving.abort();
+    let body = body.map_err(|error| ApiError::Foreign { step: step.clone(), what: error.to_string() })?;
+    judge(step, status, body.to_bytes())
+}
+
+#[derive(Deserialize)]
+struct Fault {
+    fault_message: String,
+}
+
+fn judge(step: String, status: StatusCode, body: Bytes) -> Result<Bytes, ApiError> {
+    if status.is_success() {
+        return Ok(body);
+    }
+    let message = serde_json::from_slice(&body).map_or_else(
+        |_| String::from_utf8_lossy(&body).trim().to_owned(),
+        |Fault { fault_message }| fault_message,
+    );
+    Err(ApiError::Refused { step, status: status.as_u16(), message })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fault_is_told_in_firecrackers_words() {
+        let body = Bytes::from_static(br#"{"fault_message":"not now."}"#);
+        let error = judge("to pause".into(), StatusCode::BAD_REQUEST, body).expect_err("refused");
+        assert_eq!(error.to_string(), "firecracker refused to pause: not now.");
+        let bare = judge("to pause".into(), StatusCode::NOT_FOUND, Bytes::from_static(b"what?\n"));
+        assert!(matches!(bare, Err(ApiError::Refused { status: 404, message, .. }) if message == "what?"));
+    }
+}

@@ -1,0 +1,118 @@
+//! A Firecracker that runs a machine.
+
+use std::net::Ipv4Addr;
+use std::path::Path;
+
+use async_trait::async_trait;
+use tokio::net::UnixStream;
+
+use super::NAME;
+use super::api::Api;
+use super::link::Link;
+use super::process::Process;
+use super::save;
+use super::version::{Feature, loses_link_when_paused};
+use crate::{Forward, GuestMemory, Instance, Meanwhile, OperationError, SaveKind, VmExit, VmProcess};
+
+#[derive(Debug)]
+pub(super) struct FirecrackerInstance {
+    process: Process,
+    api: Api,
+    /// The guest's link, once somebody has its other end.
+    link: Option<Link>,
+    tracks_writes: bool,
+    /// It was saved since it was paused.
+    saved: bool,
+}
+
+impl FirecrackerInstance {
+    pub(super) fn new(process: Process, api: Api, tracks_writes: bool) -> Self {
+        Self { process, api, link: None, tracks_writes, saved: true }
+    }
+}
+
+fn unsupported<T>(what: &'static str) -> Result<T, OperationError> {
+    Err(OperationError::Unsupported { driver: NAME, what })
+}
+
+#[async_trait]
+impl Instance for FirecrackerInstance {
+    fn process(&self) -> VmProcess {
+        VmProcess { pid: self.process.pid() }
+    }
+
+    fn take_link(&mut self) -> Result<UnixStream, OperationError> {
+        if self.link.is_some() {
+            return Err(OperationError::LinkTaken);
+        }
+        let opened = Link::open(self.process.place().held().clone());
+        let (end, link) = opened.map_err(|error| OperationError::Refused {
+            command: "to open the guest link".to_owned(),
+            message: error.to_string(),
+        })?;
+        self.link = Some(link);
+        Ok(end)
+    }
+
+    async fn pause(&mut self) -> Result<(), OperationError> {
+        self.api.pause().await?;
+        self.saved = false;
+        Ok(())
+    }
+
+    async fn resume(&mut self) -> Result<(), OperationError> {
+        if !self.saved && loses_link_when_paused(self.api.version()) {
+            tracing::warn!(
+                version = self.api.full_version(),
+                "this firecracker loses the guest link of a machine that goes on without having been saved"
+            );
+        }
+        Ok(self.api.resume().await?)
+    }
+
+    async fn version(&self) -> Result<String, OperationError> {
+        Ok(self.api.full_version().to_owned())
+    }
+
+    fn memory(&self) -> Result<GuestMemory, OperationError> {
+        unsupported("have a guest's memory read in its process: it saves memory by itself")
+    }
+
+    async fn save_devices(&mut self, _: &Path) -> Result<(), OperationError> {
+        unsupported("save devices without the memory")
+    }
+
+    async fn save(&mut self, state: &Path, memory: &Path, kind: SaveKind) -> Result<(), OperationError> {
+        if kind == SaveKind::Diff && !self.tracks_writes {
+            self.api.needs(Feature::DiffUntracked)?;
+        }
+        // Firecracker tells the guest that its connections are gone before it
+        // writes anything.
+        self.link.iter().for_each(Link::outlive_connection);
+        self.saved = true;
+        save::save(&self.api, self.process.place(), state, memory, kind).await
+    }
+
+    async fn keep_process(&mut self, _: &Path, _: Meanwhile) -> Result<(), OperationError> {
+        unsupported("keep its process")
+    }
+
+    async fn add_layer(&mut self, _: &str, _: &Path) -> Result<(), OperationError> {
+        unsupported("put a layer over a disk")
+    }
+
+    async fn publish(&mut self, _: &Forward, _: Ipv4Addr) -> Result<(), OperationError> {
+        unsupported("publish a port: the machine's network is another's")
+    }
+
+    async fn wait(&mut self) -> VmExit {
+        let exit = self.process.wait().await;
+        self.link = None;
+        exit
+    }
+
+    async fn kill(&mut self) {
+        self.process.kill().await;
+        self.link = None;
+    }
+}

@@ -1,0 +1,254 @@
+//! Starts Firecracker, with a kernel or with a saved state.
+
+use std::fs;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use super::api::{
+    Api, ApiError, Balloon, BootSource, Drive, HugePages, LoadHugePages, LoadSnapshot, MachineConfig,
+    MemoryBackend, NetworkInterface, NetworkOverride, Vsock,
+};
+use super::instance::FirecrackerInstance;
+use super::jail::{Jail, find_jailer};
+use super::place::{Access, Place, cannot};
+use super::process::{Process, words};
+use super::version::Feature;
+use super::{Firecracker, GUEST_CID, NAME, names};
+use crate::{Accelerator, DiskFormat, LaunchError, LaunchSpec, Network, RestoreError, SavedMachine, program};
+
+/// What an ELF file begins with.
+const ELF: [u8; 4] = *b"\x7fELF";
+
+/// Boots a machine.
+pub(super) async fn launch(
+    driver: &Firecracker,
+    spec: &LaunchSpec,
+) -> Result<FirecrackerInstance, LaunchError> {
+    let mut ground = Ground::prepare(driver, spec)?;
+    ground.place.give(names::KERNEL, &spec.kernel, Access::ReadOnce)?;
+    if has_initramfs(spec) {
+        ground.place.give(names::INITRAMFS, &spec.initramfs, Access::ReadOnce)?;
+    }
+    let (mut process, api) = ground.start(spec).await?;
+    match boot(&api, spec, driver.tracks_writes).await {
+        Ok(()) => Ok(FirecrackerInstance::new(process, api, driver.tracks_writes)),
+        Err(error) => {
+            let error = process.failed(error).await;
+            process.kill().await;
+            Err(error)
+        }
+    }
+}
+
+/// Starts a machine from a saved state, and leaves it standing. Nothing is set
+/// before the state is loaded: all settings are in it.
+pub(super) async fn restore(
+    driver: &Firecracker,
+    spec: &LaunchSpec,
+    saved: &SavedMachine,
+) -> Result<FirecrackerInstance, RestoreError> {
+    let mut ground = Ground::prepare(driver, spec)?;
+    let open = |source| RestoreError::Open { path: saved.state.clone(), source };
+    fs::File::open(&saved.state).map_err(open)?;
+    ground.place.give(names::STATE, &saved.state, Access::Read)?;
+    let memory = match &saved.pager {
+        Some(pager) => {
+            ground.place.give(names::PAGER, pager, Access::Connect)?;
+            MemoryBackend::Uffd(names::PAGER.to_owned())
+        }
+        None => {
+            judge_memory(&saved.memory, spec)?;
+            ground.place.give(names::MEMORY, &saved.memory, Access::Read)?;
+            MemoryBackend::File(names::MEMORY.to_owned())
+        }
+    };
+    let (mut process, api) = ground.start(spec).await?;
+    match load(&api, spec, memory, driver.tracks_writes).await {
+        Ok(()) => Ok(FirecrackerInstance::new(process, api, driver.tracks_writes)),
+        Err(error) => {
+            let error = not_loaded(&mut process, error).await;
+            process.kill().await;
+            Err(error)
+        }
+    }
+}
+
+/// All that is there before the process is.
+struct Ground {
+    program: PathBuf,
+    directory: PathBuf,
+    place: Place,
+}
+
+impl Ground {
+    fn prepare(driver: &Firecracker, spec: &LaunchSpec) -> Result<Self, LaunchError> {
+        let directory = judge(spec)?.to_owned();
+        let missing = || LaunchError::NotInstalled { program: driver.program.display().to_string() };
+        let program = program::find(&driver.program).filter(|path| path.is_file()).ok_or_else(missing)?;
+        let mut place = match jailer(driver, &program)? {
+            Some(jailer) => Place::jailed(Jail::make(spec, &directory, &program, jailer)?)?,
+            None => Place::open(&directory)?,
+        };
+        for (position, disk) in spec.disks.iter().enumerate() {
+            let access = if disk.read_only { Access::Read } else { Access::Own };
+            place.give(&names::drive_file(position), &disk.path, access)?;
+        }
+        Ok(Self { program, directory, place })
+    }
+
+    /// Starts the process and waits until it answers.
+    async fn start(self, spec: &LaunchSpec) -> Result<(Process, Api), LaunchError> {
+        let mut process = Process::start(&self.program, spec, &self.directory, self.place)?;
+        match process.answering().await {
+            Ok(api) => Ok((process, api)),
+            Err(error) => {
+                process.kill().await;
+                Err(error)
+            }
+        }
+    }
+}
+
+/// The jailer, if there is to be one.
+fn jailer(driver: &Firecracker, program: &Path) -> Result<Option<PathBuf>, LaunchError> {
+    if !driver.is_jailed() {
+        return Ok(None);
+    }
+    let jailer = driver.jailer.clone().or_else(|| find_jailer(program));
+    jailer.map(Some).ok_or_else(|| LaunchError::NoJailer { program: program.display().to_string() })
+}
+
+/// Refuses what Firecracker cannot do, and gives the machine's directory.
+fn judge(spec: &LaunchSpec) -> Result<&Path, LaunchError> {
+    let unsupported = |what: &str| Err(LaunchError::Unsupported { driver: NAME, what: what.to_owned() });
+    if spec.accelerator != Accelerator::Kvm {
+        return unsupported("run a guest without KVM");
+    }
+    if matches!(spec.network, Some(Network::User(_))) {
+        return unsupported("be a machine's network by itself: it needs a TAP device");
+    }
+    if spec.disks.iter().any(|disk| disk.format != DiskFormat::Raw) {
+        return unsupported("use a disk that is a layer over another (qcow2)");
+    }
+    let absolute = |path: &&Path| path.is_absolute();
+    let directory = spec.directory().or_else(|| spec.console.parent().filter(absolute));
+    directory.map_or_else(|| unsupported("run a machine that has no directory of its own"), Ok)
+}
+
+fn has_initramfs(spec: &LaunchSpec) -> bool {
+    !spec.initramfs.as_os_str().is_empty()
+}
+
+async fn boot(api: &Api, spec: &LaunchSpec, tracks_writes: bool) -> Result<(), ApiError> {
+    if is_compressed(&spec.kernel) {
+        api.needs(Feature::CompressedKernel)?;
+    }
+    api.set_machine(&MachineConfig {
+        vcpu_count: spec.cpus,
+        mem_size_mib: spec.memory_mib,
+        smt: false,
+        track_dirty_pages: tracks_writes,
+        huge_pages: HugePages::None,
+    })
+    .await?;
+    api.set_boot_source(&BootSource {
+        kernel_image_path: names::KERNEL.to_owned(),
+        initrd_path: has_initramfs(spec).then(|| names::INITRAMFS.to_owned()),
+        boot_args: Some(spec.command_line.clone()),
+    })
+    .await?;
+    attach(api, spec).await?;
+    api.start().await
+}
+
+/// The devices. Their order is part of a saved state.
+async fn attach(api: &Api, spec: &LaunchSpec) -> Result<(), ApiError> {
+    for (position, disk) in spec.disks.iter().enumerate() {
+        api.set_drive(&Drive {
+            drive_id: names::drive(position),
+            path_on_host: names::drive_file(position),
+            // A root device would come first, whatever its position.
+            is_root_device: false,
+            is_read_only: disk.read_only,
+            rate_limiter: None,
+        })
+        .await?;
+    }
+    if let Some(Network::Tap(tap)) = &spec.network {
+        api.set_network(&NetworkInterface {
+            iface_id: names::CARD.to_owned(),
+            host_dev_name: tap.name.clone(),
+            guest_mac: Some(tap.mac.clone()),
+            mtu: None,
+        })
+        .await?;
+    }
+    api.set_vsock(&Vsock { guest_cid: GUEST_CID, uds_path: names::LINK.to_owned() }).await?;
+    api.set_entropy(None).await?;
+    // Empty: who wants memory back of a guest can have it blown up later.
+    api.set_balloon(&Balloon { amount_mib: 0, deflate_on_oom: true, ..Balloon::default() }).await
+}
+
+/// A file that cannot be read is told of when Firecracker cannot read it.
+fn is_compressed(kernel: &Path) -> bool {
+    let mut magic = [0; ELF.len()];
+    fs::File::open(kernel).and_then(|mut file| file.read_exact(&mut magic)).is_ok_and(|()| magic != ELF)
+}
+
+async fn load(
+    api: &Api,
+    spec: &LaunchSpec,
+    memory: MemoryBackend,
+    tracks_writes: bool,
+) -> Result<(), ApiError> {
+    api.load_snapshot(&LoadSnapshot {
+        snapshot_path: names::STATE.to_owned(),
+        memory,
+        track_dirty_pages: tracks_writes,
+        resume_vm: false,
+        network_overrides: overrides(api, spec),
+        vsock_override: None,
+        clock_realtime: false,
+        huge_pages: LoadHugePages::Snapshot,
+    })
+    .await?;
+    // The guest knows the sizes that its disks had; these may have others.
+    for position in 0..spec.disks.len() {
+        api.replace_drive(&names::drive(position), &names::drive_file(position)).await?;
+    }
+    Ok(())
+}
+
+/// Versions without overrides open the device that the state names: one that
+/// has the same name in this machine's namespace.
+fn overrides(api: &Api, spec: &LaunchSpec) -> Vec<NetworkOverride> {
+    match &spec.network {
+        Some(Network::Tap(tap)) if api.needs(Feature::NetworkOverrides).is_ok() => {
+            vec![NetworkOverride { iface_id: names::CARD.to_owned(), host_dev_name: tap.name.clone() }]
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// Firecracker sees a memory file that is too small, not one that is too large.
+fn judge_memory(memory: &Path, spec: &LaunchSpec) -> Result<(), RestoreError> {
+    let open = |source| RestoreError::Launch(cannot("open", memory, source));
+    let found = fs::metadata(memory).map_err(open)?.len();
+    let wanted = u64::from(spec.memory_mib) << 20;
+    if found == wanted {
+        return Ok(());
+    }
+    Err(RestoreError::MemorySize { path: memory.to_owned(), wanted, found })
+}
+
+/// Firecracker ends after a load that failed, and as a rule says why before.
+async fn not_loaded(process: &mut Process, error: ApiError) -> RestoreError {
+    match error {
+        ApiError::Refused { message, .. } => RestoreError::Ended { how: message },
+        ApiError::Broken { .. } | ApiError::Connect { .. } => match process.failed(error).await {
+            LaunchError::Ended { .. } => RestoreError::Ended { how: words(&process.wait().await) },
+            other => other.into(),
+        },
+        other => RestoreError::Operation(other.into()),
+    }
+}

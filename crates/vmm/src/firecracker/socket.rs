@@ -1,0 +1,68 @@
+//! Reaches sockets in a directory that is held open.
+//!
+//! A socket's address has 108 bytes, and a machine's directory may have a
+//! longer name. And what stands in a jail is its prisoner's to change: a link
+//! there could lead to any socket of the host.
+
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::Path;
+
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, open, openat, statat, unlinkat};
+use tokio::net::UnixStream;
+
+/// Holds a directory open.
+pub(super) fn hold(directory: &Path) -> io::Result<OwnedFd> {
+    Ok(open(directory, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?)
+}
+
+/// Connects to the socket `name` in `directory`, and to nothing else.
+pub(super) async fn connect(directory: &OwnedFd, name: &str) -> io::Result<UnixStream> {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let socket = openat(directory, name, flags, Mode::empty())?;
+    if FileType::from_raw_mode(rustix::fs::fstat(&socket)?.st_mode) != FileType::Socket {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, format!("{name} is no socket")));
+    }
+    UnixStream::connect(format!("/proc/self/fd/{}", socket.as_raw_fd())).await
+}
+
+/// Whether an error says that nobody listens yet.
+pub(super) fn nobody_there(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused)
+}
+
+/// Removes what is called `name` in `directory`, unless that is a directory.
+pub(super) fn remove(directory: &OwnedFd, name: &str) -> io::Result<()> {
+    match statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(_) => Ok(unlinkat(directory, name, AtFlags::empty())?),
+        Err(rustix::io::Errno::NOENT) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_link_to_another_socket_is_not_followed() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let _listens = std::os::unix::net::UnixListener::bind(dir.path().join("real")).expect("binds");
+        std::os::unix::fs::symlink("real", dir.path().join("link")).expect("links");
+        let held = hold(dir.path()).expect("opens");
+        connect(&held, "real").await.expect("is reached");
+        assert_eq!(connect(&held, "link").await.expect_err("refused").kind(), io::ErrorKind::InvalidData);
+        assert!(nobody_there(&connect(&held, "none").await.expect_err("nothing")));
+    }
+
+    #[tokio::test]
+    async fn a_directory_may_have_a_long_name() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let deep = (0..5).fold(dir.path().to_owned(), |path, _| path.join("d".repeat(100)));
+        std::fs::create_dir_all(&deep).expect("made");
+        let held = hold(&deep).expect("opens");
+        let address = format!("/proc/self/fd/{}/s", held.as_raw_fd());
+        let _listens = std::os::unix::net::UnixListener::bind(address).expect("binds");
+        connect(&held, "s").await.expect("is reached");
+    }
+}

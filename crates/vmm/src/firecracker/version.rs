@@ -1,0 +1,145 @@
+//! Firecracker's versions, and what each of them brought.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// A version. What stands after the number, as in `1.17.0-dev`, is not judged:
+/// a version that is being made counts as the one that it will be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Version {
+    /// Changes that break.
+    pub major: u32,
+    /// Changes that add.
+    pub minor: u32,
+    /// Changes that mend.
+    pub patch: u32,
+}
+
+/// The first version that is driven: those before it do not tell a restored
+/// guest that its vsock connections are gone.
+pub const OLDEST: Version = Version::new(1, 10, 0);
+
+impl Version {
+    /// `major.minor.patch`.
+    #[must_use]
+    pub const fn new(major: u32, minor: u32, patch: u32) -> Self {
+        Self { major, minor, patch }
+    }
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}.{}", self.major, self.minor, self.patch)
+    }
+}
+
+/// A text that is no version.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is no version")]
+pub struct NoVersion(String);
+
+impl FromStr for Version {
+    type Err = NoVersion;
+
+    fn from_str(text: &str) -> Result<Self, NoVersion> {
+        let none = || NoVersion(text.to_owned());
+        let numbers = text.split(['-', '+']).next().unwrap_or_default();
+        let numbers: Vec<u32> =
+            numbers.split('.').map(str::parse).collect::<Result<_, _>>().map_err(|_| none())?;
+        match numbers[..] {
+            [major, minor, patch] => Ok(Self { major, minor, patch }),
+            _ => Err(none()),
+        }
+    }
+}
+
+/// What not all versions can do that are driven.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Feature {
+    /// Another TAP device for a restored card.
+    NetworkOverrides,
+    /// `track_dirty_pages` as a word of a load; before, it was
+    /// `enable_diff_snapshots`.
+    TrackOnLoad,
+    /// A diff of a machine whose writes were not tracked.
+    DiffUntracked,
+    /// Metadata that is always answered as plain text.
+    ImdsCompat,
+    /// The guest tells which of its pages are free.
+    FreePages,
+    /// Another socket for a restored link.
+    VsockOverride,
+    /// A restored guest's clock that has gone on meanwhile.
+    ClockRealtime,
+    /// The card tells its MTU.
+    Mtu,
+    /// Memory in large pages if the host has some.
+    TransparentPages,
+    /// Another size of pages for a restored memory.
+    PagesOnLoad,
+    /// Metrics that name their machine.
+    MetricsNames,
+    /// A kernel that is compressed (bzImage).
+    CompressedKernel,
+}
+
+impl Feature {
+    /// The first version that has it, after its list of changes.
+    #[must_use]
+    pub const fn since(self) -> Version {
+        let minor = match self {
+            Self::NetworkOverrides => 12,
+            Self::TrackOnLoad | Self::DiffUntracked | Self::ImdsCompat => 13,
+            Self::FreePages => 14,
+            Self::VsockOverride | Self::ClockRealtime | Self::Mtu => 16,
+            Self::TransparentPages | Self::PagesOnLoad | Self::MetricsNames | Self::CompressedKernel => 17,
+        };
+        Version::new(1, minor, 0)
+    }
+
+    /// What a version without it cannot do.
+    #[must_use]
+    pub const fn what(self) -> &'static str {
+        match self {
+            Self::NetworkOverrides => "restore a machine with another TAP device (network_overrides)",
+            Self::TrackOnLoad => "be told of tracking as track_dirty_pages when it loads",
+            Self::DiffUntracked => "save what differs of a machine whose writes were not tracked",
+            Self::ImdsCompat => "answer for metadata as plain text alone (imds_compat)",
+            Self::FreePages => "learn of the guest's free pages (free_page_hinting, free_page_reporting)",
+            Self::VsockOverride => "restore a machine with another link socket (vsock_override)",
+            Self::ClockRealtime => "set a restored guest's clock forward (clock_realtime)",
+            Self::Mtu => "tell the guest its card's MTU (mtu)",
+            Self::TransparentPages => "use transparent huge pages (huge_pages)",
+            Self::PagesOnLoad => "restore a memory in pages of another size (huge_pages)",
+            Self::CompressedKernel => "boot a compressed kernel: an ELF vmlinux is needed",
+            Self::MetricsNames => "name the machine in its metrics (emit_id, properties)",
+        }
+    }
+}
+
+/// A version that loses the guest link when a machine is paused and goes on
+/// without having been saved in between: what the host sends never arrives.
+#[must_use]
+pub fn loses_link_when_paused(version: Version) -> bool {
+    (version.major, version.minor) == (1, 16)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_version_is_its_numbers() {
+        assert_eq!("1.17.0-dev".parse(), Ok(Version::new(1, 17, 0)));
+        assert_eq!("1.10.1".parse(), Ok(Version::new(1, 10, 1)));
+        for text in ["", "1", "1.2", "1.2.3.4", "v1.2.3", "1.x.0", "1.2.-3"] {
+            assert!(text.parse::<Version>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn versions_are_ordered_as_numbers() {
+        assert!(Version::new(1, 9, 1) < OLDEST);
+        assert!(Version::new(1, 16, 0) > Version::new(1, 9, 9));
+    }
+}
