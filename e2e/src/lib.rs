@@ -28,7 +28,7 @@ pub use poller::Poller;
 pub use registry::Registry;
 pub use tap::Tap;
 pub use wait::{signal, until};
-pub use world::{User, World};
+pub use world::{User, World, beside};
 
 /// Runs one body as root and as an ordinary user.
 #[macro_export]

@@ -30,6 +30,8 @@ pub struct World {
     user: User,
     /// Its home is a filesystem of its own.
     mounted: bool,
+    /// More variables for its programs.
+    variables: Vec<(String, std::ffi::OsString)>,
 }
 
 /// Where cargo puts what it builds.
@@ -41,9 +43,14 @@ pub(crate) fn target() -> PathBuf {
 
 /// The program under test.
 pub(crate) fn binary() -> PathBuf {
+    std::env::var_os("MIMEO_BIN").map_or_else(|| beside("mimeo"), PathBuf::from)
+}
+
+/// A program that cargo has built beside this test.
+#[must_use]
+pub fn beside(program: &str) -> PathBuf {
     let own = std::env::current_exe().expect("this test has a path");
-    let beside = own.ancestors().nth(2).expect("below the target directory").join("mimeo");
-    let path = std::env::var_os("MIMEO_BIN").map_or(beside, PathBuf::from);
+    let path = own.ancestors().nth(2).expect("below the target directory").join(program);
     assert!(path.exists(), "{} is missing: run the tests with `make test`", path.display());
     path
 }
@@ -89,12 +96,19 @@ impl World {
         // A short path: sockets live below it.
         let dir = tempfile::Builder::new().prefix("mm").tempdir_in("/tmp").expect("a directory");
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).expect("permissions");
-        let world = Self { dir, user, mounted: false };
+        let world = Self { dir, user, mounted: false, variables: Vec::new() };
         for path in [world.home(), world.run_dir(), world.files()] {
             fs::create_dir_all(&path).expect("a directory");
             world.give(&path);
         }
         world
+    }
+
+    /// The same with a variable for all its programs.
+    #[must_use]
+    pub fn with(mut self, name: &str, value: impl Into<std::ffi::OsString>) -> Self {
+        self.variables.push((name.to_owned(), value.into()));
+        self
     }
 
     /// MIMEO_HOME.
@@ -204,7 +218,12 @@ impl World {
         let mut command = self.program("script");
         let line = format!("stty rows 33 cols 99; {} {}", binary().display(), quoted.join(" "));
         command.args(["-q", "-e", "-c", &line, "/dev/null"]);
-        self.finish(command)
+        // At an end of its own input it would type one into the terminal.
+        let (input, open) = std::io::pipe().expect("a pipe");
+        command.stdin(input);
+        let outcome = self.finish(command);
+        drop(open);
+        outcome
     }
 
     /// Any program as this world's user, with its environment.
@@ -217,6 +236,7 @@ impl World {
             .env("HOME", self.files())
             .env("MIMEO_HOME", self.home())
             .env("MIMEO_RUN", self.run_dir())
+            .envs(self.variables.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null());
         if self.user == User::Ordinary {
             command.uid(ORDINARY).gid(ORDINARY);

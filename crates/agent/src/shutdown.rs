@@ -15,6 +15,7 @@ use crate::failure::chain;
 use crate::inside::blocking;
 use crate::machine::{Machine, State};
 use crate::rootfs::{ROOT, WRITABLE};
+use crate::vsock;
 
 /// How long killed processes may take to go: one may hang in a filesystem that nobody serves.
 const DEADLINE: Duration = Duration::from_secs(5);
@@ -77,7 +78,10 @@ pub(crate) fn unmount_below(target: &str) -> rustix::io::Result<()> {
 
 /// The machine's end. Does not return, unless the kernel cannot power off.
 pub(crate) fn power_off() {
-    if let Err(errno) = reboot(RebootCommand::PowerOff) {
+    // Firecracker, which is where the link is a vsock, has no switch for its
+    // power: there a guest that restarts has ended.
+    let end = if vsock::is_there() { RebootCommand::Restart } else { RebootCommand::PowerOff };
+    if let Err(errno) = reboot(end) {
         log(&format!("power off: {errno}"));
     }
 }

@@ -1,13 +1,22 @@
 //! What every operation on machines needs.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use mimeo_vmm::Driver;
+use mimeo_vmm::firecracker::{self, Firecracker};
 use mimeo_vmm::qemu::Qemu;
 
 use crate::machine::Registry;
 use crate::{Events, Home};
+
+/// What names a Firecracker.
+const FIRECRACKER: &str = "MIMEO_FIRECRACKER";
+/// What names its jailer,
+const JAILER: &str = "MIMEO_JAILER";
+/// or says that root's machines have none.
+const NO_JAILER: &str = "off";
 
 /// mimeo's machines in one home directory.
 #[derive(Debug, Clone)]
@@ -21,7 +30,9 @@ impl Engine {
     /// The machines of `home`, on the drivers that this program has.
     #[must_use]
     pub fn new(home: Home) -> Self {
-        Self::with_drivers(home, [Arc::new(Qemu::default()) as Arc<dyn Driver>])
+        let firecracker = Firecracker::new(firecracker(&home));
+        let firecracker = if is_free() { firecracker.without_jailer() } else { firecracker };
+        Self::with_drivers(home, [Arc::new(Qemu::default()) as Arc<dyn Driver>, Arc::new(firecracker)])
     }
 
     /// The machines of `home`, on these drivers.
@@ -79,7 +90,23 @@ impl Engine {
         self.drivers.keys().copied()
     }
 
+    pub(crate) fn drivers(&self) -> impl Iterator<Item = Arc<dyn Driver>> {
+        self.drivers.values().cloned()
+    }
+
     pub(crate) fn driver(&self, name: &str) -> Option<Arc<dyn Driver>> {
         self.drivers.get(name).cloned()
     }
+}
+
+/// Whether root's Firecracker is to run without its jailer.
+fn is_free() -> bool {
+    std::env::var_os(JAILER).is_some_and(|jailer| jailer == NO_JAILER)
+}
+
+/// The Firecracker that `MIMEO_FIRECRACKER` names, or `setup` has put into the home, or PATH has.
+fn firecracker(home: &Home) -> PathBuf {
+    let named = std::env::var_os(FIRECRACKER).map(PathBuf::from);
+    let set_up = Some(home.programs().join(firecracker::PROGRAM)).filter(|path| path.exists());
+    named.or(set_up).unwrap_or_else(|| PathBuf::from(firecracker::PROGRAM))
 }

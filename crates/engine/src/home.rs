@@ -119,6 +119,12 @@ impl Home {
         self.home.join("images")
     }
 
+    /// Programs that `setup` has put here.
+    #[must_use]
+    pub fn programs(&self) -> PathBuf {
+        self.home.join("programs")
+    }
+
     /// Empty disks that machines' own are copied from.
     #[must_use]
     pub fn templates(&self) -> PathBuf {

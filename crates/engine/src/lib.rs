@@ -12,6 +12,7 @@ mod cause;
 mod clone;
 pub mod control;
 pub mod create;
+pub mod driver;
 mod durable;
 mod engine;
 mod events;

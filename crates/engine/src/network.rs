@@ -1,16 +1,17 @@
 //! What joins a machine to the network, for as long as it runs.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use mimeo_net::bridged::{self, Attachment, BridgedError, TAP, Wish};
-use mimeo_net::{PortMapping, SubnetsExhausted};
+use mimeo_net::{MacAddress, PortMapping, SubnetsExhausted};
 use mimeo_vmm::{Driver, Network, Tap, TapUse, UserNetwork};
 use tokio::task::JoinHandle;
 
 use crate::create::StageError;
 use crate::create::launched::user_network;
 use crate::create::networked::Held;
-use crate::machine::{NetworkMode, NetworkRecord, OuterRecord, Record, Registry};
+use crate::machine::{MachineId, NetworkMode, OuterRecord, Record, Registry};
 
 /// What holds a machine's network. Dropping it takes the machine off; the
 /// virtual machine has ended by then.
@@ -42,25 +43,38 @@ impl Connection {
     ///
     /// Some 20 ms in which this thread does nothing else: who gives a machine up
     /// ends the process, and nobody would be left to take it off the bridge.
-    pub(crate) fn of(driver: &dyn Driver, record: &mut Record) -> Result<Self, StageError> {
+    pub(crate) fn of(driver: &dyn Driver, record: &mut Record, directory: &Path) -> Result<Self, StageError> {
         let mode = record.spec.network;
         let Some(network) = record.network.as_mut().filter(|_| mode == NetworkMode::Bridged) else {
             return Ok(Self::default());
         };
-        let tap = driver.capabilities().tap;
-        let wish = Wish {
-            id: record.id.short().to_owned(),
-            open: record.spec.vm_to_vm,
-            tap: match tap {
-                TapUse::Descriptor => bridged::TapUse::Descriptor,
-                TapUse::Name => bridged::TapUse::Name { owner: 0 },
-            },
-        };
+        let tap = tap_use(driver, directory);
+        let wish = Wish { id: record.id.short().to_owned(), open: record.spec.vm_to_vm, tap };
         let mut attachment = bridged::attach(&wish)?;
         network.outer = Some(outer(&attachment));
-        let tap = tap_of(&mut attachment, network)?;
+        let tap = tap_of(&mut attachment, network.mac)?;
         let relay = attachment.take_relay().map(|relay| tokio::spawn(relay.serve()));
         Ok(Self { bridged: Some(Bridged { attachment, tap, relay, held: Vec::new() }) })
+    }
+
+    /// Connects a guest that is nobody's and runs in `directory`, where the driver has no network of its own.
+    pub(crate) fn nobodys(driver: &dyn Driver, directory: &Path) -> Result<Self, BridgedError> {
+        if driver.capabilities().user_network {
+            return Ok(Self::default());
+        }
+        let tap = tap_use(driver, directory);
+        let wish = Wish { id: MachineId::random().short().to_owned(), open: false, tap };
+        let mut attachment = bridged::attach(&wish)?;
+        let tap = tap_of(&mut attachment, MacAddress::local([0; 5]))?;
+        Ok(Self { bridged: Some(Bridged { attachment, tap, relay: None, held: Vec::new() }) })
+    }
+
+    /// What the driver joins that guest's card to.
+    pub(crate) fn network_of_nobody(&self) -> Result<Network, SubnetsExhausted> {
+        match &self.bridged {
+            Some(bridged) => Ok(Network::Tap(bridged.tap.clone())),
+            None => of_nobody(),
+        }
     }
 
     /// What the driver joins the machine's card to.
@@ -85,25 +99,28 @@ impl Connection {
     }
 }
 
+fn tap_use(driver: &dyn Driver, directory: &Path) -> bridged::TapUse {
+    match driver.capabilities().tap {
+        TapUse::Descriptor => bridged::TapUse::Descriptor,
+        TapUse::Name => bridged::TapUse::Name { owner: driver.tap_owner(directory) },
+    }
+}
+
 fn outer(attachment: &Attachment) -> OuterRecord {
     let outer = attachment.outer();
     OuterRecord { ip: outer.ip(), ip6: bridged::has_ip6().then(|| outer.ip6()) }
 }
 
-fn tap_of(attachment: &mut Attachment, network: &NetworkRecord) -> Result<Tap, StageError> {
+fn tap_of(attachment: &mut Attachment, mac: MacAddress) -> Result<Tap, BridgedError> {
     let missing = BridgedError::Told { step: "making a namespace" };
     let namespace = attachment.namespace().ok_or(missing)?.descriptor().clone();
     let queue = attachment.take_queue().map(Arc::new);
-    Ok(Tap { mac: network.mac.to_string(), name: TAP.to_owned(), namespace, queue })
+    Ok(Tap { mac: mac.to_string(), name: TAP.to_owned(), namespace, queue })
 }
 
-/// A network for a guest that is nobody's, of the same kind as `like`; none
-/// but the guest itself is on it.
-pub(crate) fn nobodys(driver: &dyn Driver, like: &Network) -> Result<Network, SubnetsExhausted> {
-    if driver.capabilities().user_network {
-        return Ok(unpublished(Network::User(user_network(&Registry::no_ones_network()?))));
-    }
-    Ok(like.clone())
+/// A user-mode network for a guest that is nobody's.
+pub(crate) fn of_nobody() -> Result<Network, SubnetsExhausted> {
+    Ok(Network::User(user_network(&Registry::no_ones_network()?)))
 }
 
 /// A network whose ports nobody reaches yet.

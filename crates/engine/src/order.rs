@@ -34,6 +34,9 @@ pub struct CloneOrder {
     pub hold: Hold,
     /// The server that it belongs to, and ends with.
     pub serve: Option<ServeReference>,
+    /// The socket of a page server that gives it its memory; otherwise it maps the file.
+    #[serde(default)]
+    pub pager: Option<PathBuf>,
     /// What makes it this machine.
     pub wishes: CloneWishes,
 }

@@ -14,19 +14,20 @@ use std::time::Duration;
 use mimeo_agent_protocol::link::{self, Link};
 use mimeo_agent_protocol::message::{Reply, Request};
 use mimeo_pager::Pages;
-use mimeo_vmm::{Disk, DiskFormat, Driver, Instance, LaunchSpec, Network, SavedMachine};
+use mimeo_vmm::{Disk, DiskFormat, Driver, Instance, LaunchSpec, MemorySave, SaveKind, SavedMachine};
 use tokio::time::timeout;
 
 use crate::cause::chain;
 use crate::create::{StageError, launched};
 use crate::exclusive::exclusive;
-use crate::machine::{MachineName, MachineSpec, NetworkMode, Registry};
+use crate::machine::{MachineName, MachineSpec, NetworkMode};
+use crate::network::{self, Connection};
 use crate::setup::{Initramfs, Kernel};
 use crate::snapshot::{
     self, Here, Kind, LoadError, Manifest, Requirements, STATE, Snapshot, StoreError, TakeError, Taking,
 };
 use crate::stencil::{self, Stencil};
-use crate::{Engine, agent, identity, network, working_set};
+use crate::{Engine, agent, driver, identity, working_set};
 use rehearse::Work;
 
 /// The first session of a guest that was booted.
@@ -43,6 +44,8 @@ const PLACEHOLDER_BYTES: u64 = 15 << 40;
 pub enum RuntimeError {
     #[error(transparent)]
     Subnets(#[from] mimeo_net::SubnetsExhausted),
+    #[error(transparent)]
+    Bridged(#[from] mimeo_net::bridged::BridgedError),
     #[error("the {driver} driver keeps no snapshots")]
     Driver { driver: &'static str },
     #[error(transparent)]
@@ -149,18 +152,12 @@ pub(crate) async fn start(engine: &Engine, wanted: Wanted<'_>) -> Result<Warm, R
 /// # Errors
 /// When a guest of that shape cannot be booted and kept here.
 pub async fn prepare(engine: &Engine, asked: &MachineSpec) -> Result<Snapshot, StageError> {
-    let driver = engine.driver(&asked.driver).ok_or_else(|| StageError::Driver {
-        name: asked.driver.clone(),
-        known: engine.driver_names().collect::<Vec<_>>().join(", "),
-    })?;
+    let mut asked = asked.clone();
+    let driver = driver::settle(engine, &mut asked)?;
     let kernel = Kernel::load(engine.home().home())?;
-    let (shape, _) = launched::shape(engine.home(), &kernel, asked)?;
-    let network = match asked.network {
-        NetworkMode::Rootless | NetworkMode::Bridged => {
-            Some(Network::User(launched::user_network(&Registry::no_ones_network()?)))
-        }
-        NetworkMode::None => None,
-    };
+    let (shape, _) = launched::shape(engine.home(), &kernel, &asked)?;
+    // Who makes the snapshot sees that its guest has one.
+    let network = (asked.network != NetworkMode::None).then(network::of_nobody).transpose()?;
     let spec = LaunchSpec { network, ..shape };
     let requires = launched::requires(driver.as_ref(), &kernel, &spec);
     let (driver, kernel) = (driver.as_ref(), &kernel);
@@ -196,6 +193,10 @@ async fn build(engine: &Engine, wanted: Wanted<'_>, key: MachineName) -> Result<
     let scratch =
         scratch.map_err(|source| RuntimeError::Io { path: engine.home().run().to_owned(), source })?;
     let initramfs = Initramfs::ensure(wanted.kernel, agent::BYTES)?;
+    let connection = match wanted.spec.network {
+        Some(_) => Connection::nobodys(wanted.driver, scratch.path())?,
+        None => Connection::default(),
+    };
     let spec = LaunchSpec {
         name: key.to_string(),
         initramfs: initramfs.path.clone(),
@@ -206,18 +207,16 @@ async fn build(engine: &Engine, wanted: Wanted<'_>, key: MachineName) -> Result<
             .map(|disk| placeholder(disk, scratch.path()))
             .collect::<Result<_, _>>()?,
         console: scratch.path().join("console.log"),
-        network: wanted
-            .spec
-            .network
-            .as_ref()
-            .map(|like| network::nobodys(wanted.driver, like))
-            .transpose()?,
+        network: wanted.spec.network.as_ref().map(|_| connection.network_of_nobody()).transpose()?,
         ..wanted.spec.clone()
     };
     let mut instance = wanted.driver.launch(&spec).await?;
     let seconds = Duration::from_secs(wanted.seconds.into());
     let link = hello(instance.as_mut(), FIRST_GENERATION, seconds).await?;
-    let mut taking = Taking::prepare(&store, instance.memory()?, Pages::default()).await?;
+    let mut taking = match wanted.driver.capabilities().memory {
+        MemorySave::Reader => Taking::prepare(&store, instance.memory()?, Pages::default()).await?,
+        MemorySave::Monitor => Taking::by_monitor(&store, SaveKind::Full)?,
+    };
     let (mut stream, hold) = link.open_and_hold(&Request::Freeze)?;
     let answer = timeout(PATIENCE, stream.receiver.message::<Reply>()).await;
     match answer.map_err(|_| RuntimeError::Silent(PATIENCE))?? {

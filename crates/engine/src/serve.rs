@@ -5,7 +5,9 @@
 //! the server ends, and they then end their machines and clear away.
 
 mod client;
+mod copy;
 mod desk;
+mod pages;
 mod pool;
 mod record;
 
@@ -19,10 +21,11 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use crate::Engine;
 use crate::snapshot::{self, LoadError, Snapshot, SnapshotId, StoreError};
+use crate::{Engine, driver, working_set};
 pub use client::{AskError, run};
 use desk::Desk;
+use pages::Pages;
 use pool::Pool;
 pub(crate) use record::sweep;
 use record::{SOCKET, ServeClaim};
@@ -42,15 +45,25 @@ pub async fn serve(
     engine: &Engine,
     snapshot: &Snapshot,
     pool: usize,
+    pager: bool,
     started: impl FnOnce(&ServeRecord),
 ) -> Result<(), ServeError> {
     let store = engine.snapshots();
     if snapshot.manifest.machine.is_none() {
         return Err(LoadError::Runtime.into());
     }
+    let requires = &snapshot.manifest.requires;
+    let driver = driver::named(engine, &requires.driver);
+    if pager && !driver.is_ok_and(|driver| driver.capabilities().pager) {
+        return Err(ServeError::NoPager { driver: requires.driver.clone() });
+    }
     snapshot::verify(&store, snapshot)?;
-    snapshot::flat(&store, snapshot)?;
+    let memory = snapshot::flat(&store, snapshot)?;
     let claim = ServeClaim::make(engine, snapshot, pool)?;
+    let pages = pager.then(|| {
+        let note = working_set::file(&store, &snapshot.manifest.id);
+        Pages::new(memory, u64::from(requires.memory_mib) << 20, note, claim.directory().to_owned())
+    });
     // From here on it cannot be removed; it may just have been.
     store.read(&snapshot.manifest.id)?;
     let socket = claim.record.socket.clone();
@@ -61,7 +74,7 @@ pub async fn serve(
     })?;
     let mut end = Ends::listen()?;
     started(&claim.record);
-    let mut desk = Desk::new(engine.clone(), Pool::new(&claim.record));
+    let mut desk = Desk::new(engine.clone(), Pool::new(&claim.record, pages));
     let (ask, mut asked) = mpsc::channel(QUEUE);
     let mut sessions = JoinSet::new();
     desk.pool.fill(engine);

@@ -80,6 +80,11 @@ fn bury(engine: &Engine, mut found: Found) -> Option<Swept> {
         tracing::warn!(component = "sweep", machine = %found.record.name, %error, "cannot end its VMM");
     }
     network::clear(&found.record);
+    if let Some(driver) = engine.driver(&found.record.spec.driver)
+        && let Err(error) = driver.sweep(&found.dir)
+    {
+        tracing::warn!(component = "sweep", machine = %found.record.name, %error, "cannot clear its VMM's rests away");
+    }
     let record = &mut found.record;
     // A copy that never was is nothing to keep: of a fork there are all or none.
     let unborn = record.state == State::Creating && record.boot_method.as_deref() == Some(CLONE);

@@ -65,6 +65,7 @@ fn directory(store: &Snapshots) -> PathBuf {
     store.home().home().join("working-sets")
 }
 
-fn file(store: &Snapshots, snapshot: &SnapshotId) -> PathBuf {
+/// Where those of a snapshot are noted.
+pub(crate) fn file(store: &Snapshots, snapshot: &SnapshotId) -> PathBuf {
     directory(store).join(snapshot.short())
 }

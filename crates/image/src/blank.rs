@@ -2,13 +2,11 @@
 
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use mkext4::{FsBuilder, InodeCount, Options};
 
-use rustix::fs::SeekFrom;
-
+use crate::disk_copy;
 use crate::ext4::SparseSink;
 
 const BLOCK: u64 = 4096;
@@ -23,7 +21,6 @@ const JOURNAL_BLOCKS: u32 = 8192;
 const TEMPLATE_FORMAT: &str = "blank-1";
 /// Any one will do: a machine has one such disk.
 const TEMPLATE_UUID: [u8; 16] = *b"mimeo\0\x80\x00\x80\x00blank\0";
-const COPY_BUFFER: usize = 256 << 10;
 
 /// Why no disk was made. What was begun is removed.
 #[derive(Debug, thiserror::Error)]
@@ -73,7 +70,7 @@ pub fn copy(templates: &Path, path: &Path, bytes: u64) -> Result<(), BlankError>
         Err(source) => return Err(BlankError::Write { path: template, source }),
     };
     let to = open_new(path)?;
-    copy_data(&from, &to).map_err(|source| {
+    disk_copy::data(&from, &to).map_err(|source| {
         // The error that matters is the one already at hand.
         std::fs::remove_file(path).ok();
         BlankError::Write { path: path.to_owned(), source }
@@ -95,39 +92,6 @@ fn make_template(folder: &Path, template: &Path, bytes: u64) -> Result<File, Bla
     file.sync_all().map_err(fail(&made))?;
     std::fs::rename(&made, template).map_err(fail(template))?;
     Ok(file)
-}
-
-/// Copies what is not a hole.
-fn copy_data(from: &File, to: &File) -> io::Result<()> {
-    let size = from.metadata()?.len();
-    to.set_len(size)?;
-    let mut at = 0;
-    while let Some((start, end)) = next_data(from, at)? {
-        copy_range(from, to, start, end)?;
-        at = end;
-    }
-    Ok(())
-}
-
-/// The next stretch of data at or after an offset.
-fn next_data(file: &File, at: u64) -> io::Result<Option<(u64, u64)>> {
-    match rustix::fs::seek(file, SeekFrom::Data(at)) {
-        Ok(start) => Ok(Some((start, rustix::fs::seek(file, SeekFrom::Hole(start))?))),
-        Err(rustix::io::Errno::NXIO) => Ok(None),
-        Err(error) => Err(error.into()),
-    }
-}
-
-fn copy_range(from: &File, to: &File, start: u64, end: u64) -> io::Result<()> {
-    let mut buf = vec![0; COPY_BUFFER.min(usize::try_from(end - start).unwrap_or(COPY_BUFFER))];
-    let mut at = start;
-    while at < end {
-        let want = usize::try_from(end - at).unwrap_or(usize::MAX).min(buf.len());
-        from.read_exact_at(&mut buf[..want], at)?;
-        to.write_all_at(&buf[..want], at)?;
-        at += want as u64;
-    }
-    Ok(())
 }
 
 /// Makes an empty ext4 filesystem with a journal in a new sparse file of `bytes` bytes, rounded up to 4096.

@@ -28,6 +28,7 @@ mod commit;
 mod config;
 mod credentials;
 mod digest;
+pub mod disk_copy;
 mod download;
 mod ext4;
 mod find;

@@ -150,7 +150,7 @@ fn wishes_that_cannot_be_granted() {
         (&["-m", "16m"], "--memory must be between 96 and"),
         (&["-m", "lots"], "\"lots\" is no size"),
         (&["--disk", "1k"], "--disk must be between"),
-        (&["--driver", "abacus"], "there is no driver \"abacus\": this mimeo has qemu"),
+        (&["--driver", "abacus"], "there is no driver \"abacus\": this mimeo has firecracker, qemu"),
         (&["-v", "/no/such/dir:/x"], "volume /no/such/dir does not exist on this host"),
         (&["-v", "/tmp:relative"], "\"relative\" in the container must be absolute"),
         (&["-v", "/tmp:/x:shiny"], "has an option \"shiny\""),

@@ -4,6 +4,7 @@ mod agent;
 mod bad_input;
 mod bridged;
 mod clones;
+mod firecracker;
 mod forks;
 mod identity;
 mod images;

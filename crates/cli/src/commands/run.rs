@@ -68,7 +68,7 @@ pub(crate) struct Args {
     #[arg(long, default_value = "10g", value_name = "SIZE")]
     disk: String,
     /// How the machine is connected
-    #[arg(long, default_value = "rootless", value_enum)]
+    #[arg(long, default_value = "auto", value_enum)]
     network: Network,
     /// On the bridge, let others that have this flag reach it, and it them
     #[arg(long)]
@@ -103,8 +103,9 @@ pub(crate) struct Args {
     /// When to pull the image
     #[arg(long, default_value = "missing", value_enum)]
     pull: Pull,
-    /// What drives the virtual machine
-    #[arg(long, default_value = "qemu")]
+    /// What drives the virtual machine: qemu, firecracker, or auto, which is
+    /// firecracker where it is installed and KVM works, and qemu elsewhere
+    #[arg(long, default_value = mimeo_engine::driver::AUTO)]
     driver: String,
     /// What runs the guest's instructions
     #[arg(long, default_value = "auto", value_enum)]
@@ -134,6 +135,8 @@ pub(crate) struct Args {
 /// How a machine is connected.
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
 enum Network {
+    /// rootless, or bridged with a driver that has no network of its own
+    Auto,
     /// By user-mode networking
     Rootless,
     /// On a bridge of the host, from a network namespace of its own; needs root
@@ -167,6 +170,7 @@ enum Accel {
 impl From<Network> for NetworkMode {
     fn from(network: Network) -> Self {
         match network {
+            Network::Auto => Self::Auto,
             Network::Rootless => Self::Rootless,
             Network::Bridged => Self::Bridged,
             Network::None => Self::None,

@@ -1,5 +1,6 @@
 //! `mimeo setup`: what a host needs before its first machine.
 
+mod firecracker;
 mod kernel;
 mod preflight;
 mod rootfs;
@@ -30,6 +31,8 @@ enum Part {
     Rootfs,
     /// Boot a guest for machines to be copied from; `run` does it when it is first needed
     Runtime(runtime::Args),
+    /// Put a Firecracker where machines find it
+    Firecracker(firecracker::Args),
     /// Say what this host lacks, and how to get it
     Preflight,
 }
@@ -44,6 +47,7 @@ pub(crate) async fn run(engine: &Engine, args: &Args) -> Result<i32, CliError> {
         Some(Part::Rootfs) if args.json => rootfs::run(engine, rootfs::Told::Json).map(|()| 0),
         Some(Part::Rootfs) => rootfs::run(engine, rootfs::Told::Words).map(|()| 0),
         Some(Part::Runtime(shape)) => runtime::run(engine, shape, args.json).await.map(|()| 0),
+        Some(Part::Firecracker(own)) => firecracker::run(engine, own, args.json).map(|()| 0),
         Some(Part::Preflight) => preflight::run(engine, args.json),
         None => {
             kernel::prepare(engine, &kernel::Args::default())?;

@@ -29,7 +29,8 @@ pub async fn clone(engine: &Engine, snapshot: &SnapshotId, wishes: Vec<CloneWish
     let turns = turns();
     for (place, wishes) in wishes.into_iter().enumerate() {
         let admitted = room.admit();
-        let order = CloneOrder { snapshot: snapshot.clone(), hold: Hold::Never, serve: None, wishes };
+        let order =
+            CloneOrder { snapshot: snapshot.clone(), hold: Hold::Never, serve: None, pager: None, wishes };
         let turns = turns.clone();
         running.spawn(async move {
             let asked = asked(order.wishes.name.as_ref(), place);

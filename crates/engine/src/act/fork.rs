@@ -170,7 +170,7 @@ async fn children(
     for (place, wishes) in wishes.into_iter().enumerate() {
         let asked = asked(wishes.name.as_ref(), place);
         let hold = Hold::Fork { decision: decision.to_owned(), children: count };
-        let order = CloneOrder { snapshot: snapshot.clone(), hold, serve: None, wishes };
+        let order = CloneOrder { snapshot: snapshot.clone(), hold, serve: None, pager: None, wishes };
         let turns = turns.clone();
         making.spawn(async move {
             let _turn = turns.acquire().await;

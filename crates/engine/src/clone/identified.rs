@@ -187,10 +187,23 @@ async fn thaw(link: &Link) -> Result<(), StageError> {
 
 fn running(restored: Restored, link: Link, container: Stream) -> Running {
     let Restored { instance, planned, scratch, connection, besides } = restored;
-    let Planned { mut claim, image, clock, .. } = planned;
+    let Planned { mut claim, image, clock, driver, .. } = planned;
+    let capabilities = driver.capabilities();
     claim.record.times.stages = clock.stages();
     let health = crate::health::of(&claim.record.spec, &image.config);
     let stop_signal = crate::signal::stop_signal(&claim.record.spec, &image.config);
     let volumes = Vec::new();
-    Running { instance, claim, link, container, health, stop_signal, scratch, connection, volumes, besides }
+    Running {
+        instance,
+        claim,
+        link,
+        container,
+        health,
+        stop_signal,
+        scratch,
+        connection,
+        volumes,
+        besides,
+        capabilities,
+    }
 }

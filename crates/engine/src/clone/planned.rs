@@ -5,12 +5,12 @@ use std::sync::Arc;
 use mimeo_image::Image;
 use mimeo_vmm::Driver;
 
-use crate::Engine;
 use crate::create::{StageError, Stopwatch, process};
 use crate::identity;
 use crate::machine::{Claim, MachineSpec, Record};
 use crate::order::{CloneOrder, CloneWishes, Hold};
 use crate::snapshot::{self, Kind, LoadError, Snapshot};
+use crate::{Engine, driver};
 
 /// How a copy came up.
 pub(crate) const CLONE: &str = "clone";
@@ -23,6 +23,8 @@ pub(super) struct Planned {
     pub(super) image: Image,
     pub(super) driver: Arc<dyn Driver>,
     pub(super) clock: Stopwatch,
+    /// Who gives it its memory, page by page.
+    pub(super) pager: Option<std::path::PathBuf>,
     /// Others begin from the same snapshot.
     pub(super) is_of_many: bool,
 }
@@ -38,22 +40,27 @@ pub(super) fn plan(engine: &Engine, order: &CloneOrder) -> Result<Planned, Stage
     };
     snapshot::verify(&store, &snapshot)?;
     let name = &snapshot.manifest.requires.driver;
-    let driver = engine.driver(name).ok_or_else(|| StageError::Driver {
-        name: name.clone(),
-        known: engine.driver_names().collect::<Vec<_>>().join(", "),
-    })?;
+    let driver = driver::named(engine, name)?;
     let image = image(engine, &source)?;
     let spec = spec(&source, &order.wishes);
     // The image's environment and the copy's own: the original's is withdrawn.
     let process = process::describe(&spec, &image.config)?;
     let claim = engine.registry().claim_as(spec, |record| {
-        inherit(record, source, &snapshot);
+        inherit(record, source, &snapshot, driver.capabilities().disk_layers);
         record.process = process;
         record.serve.clone_from(&order.serve);
         record.waiting = order.hold == Hold::Pool;
     })?;
     clock.lap("plan");
-    Ok(Planned { claim, snapshot, image, driver, clock, is_of_many: order.is_of_many() })
+    Ok(Planned {
+        claim,
+        snapshot,
+        image,
+        driver,
+        clock,
+        pager: order.pager.clone(),
+        is_of_many: order.is_of_many(),
+    })
 }
 
 /// What was asked of the original, but for what must be the copy's own.
@@ -70,12 +77,12 @@ pub(super) fn spec(source: &Record, wishes: &CloneWishes) -> MachineSpec {
     spec
 }
 
-fn inherit(record: &mut Record, source: Record, snapshot: &Snapshot) {
+fn inherit(record: &mut Record, source: Record, snapshot: &Snapshot, layers: bool) {
     record.image = source.image;
     record.boot_method = Some(CLONE.to_owned());
     record.origin = Some(snapshot.manifest.id.clone());
     record.requires = Some(snapshot.manifest.requires.clone());
-    record.disk_layers = snapshot.manifest.disk_layers + 1;
+    record.disk_layers = snapshot.manifest.disk_layers + u32::from(layers);
     record.generation = Some(identity::generation());
 }
 

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use mimeo_image::disk_copy;
 use mimeo_image::overlay::{self, Backing, BackingFormat};
 use mimeo_pager::Pages;
 use mimeo_vmm::{Disk, DiskFormat, Instance, LaunchSpec, SavedMachine};
@@ -34,7 +35,7 @@ impl Planned {
     /// instance's drop ends it; the disk goes with the claim.
     pub(super) async fn restore(mut self, engine: &Engine) -> Result<Restored, StageError> {
         let scratch = Scratch::of(engine, &self.claim.record)?;
-        let connection = Connection::of(self.driver.as_ref(), &mut self.claim.record)?;
+        let connection = Connection::of(self.driver.as_ref(), &mut self.claim.record, &self.claim.dir)?;
         self.clock.lap("network");
         let spec = self.launch_spec(engine, &connection)?;
         let store = engine.snapshots();
@@ -43,7 +44,10 @@ impl Planned {
         let mapped = stencil.as_ref().map_or(&memory, |stencil| &stencil.process.memory);
         working_set::read_ahead(&store, &self.snapshot, mapped);
         self.clock.lap("memory");
-        disk(&self.snapshot, &self.claim.dir, self.claim.record.spec.disk_bytes)?;
+        match self.driver.capabilities().disk_layers {
+            true => disk(&self.snapshot, &self.claim.dir, self.claim.record.spec.disk_bytes)?,
+            false => whole_disk(&self.snapshot, &self.claim.dir)?,
+        }
         self.clock.lap("disk");
         let (instance, besides) = self.start(&spec, memory, stencil).await?;
         snapshot::judge_version(&self.snapshot.manifest.requires, &instance.version().await?)?;
@@ -87,7 +91,7 @@ impl Planned {
             std::fs::remove_file(&layer).map_err(io("remove"))?;
             add_layer_file(&self.claim.dir, layers, self.claim.record.spec.disk_bytes)?;
         }
-        let saved = SavedMachine { state: self.snapshot.dir.join(STATE), memory, pager: None };
+        let saved = SavedMachine { state: self.snapshot.dir.join(STATE), memory, pager: self.pager.clone() };
         Ok((self.driver.restore(spec, &saved).await?, Pages::default()))
     }
 
@@ -102,7 +106,7 @@ impl Planned {
             command_line: String::new(),
             cpus: record.spec.cpus,
             memory_mib: record.spec.memory_mib,
-            disks: disks(record, &self.image.rootfs, &self.claim.dir),
+            disks: disks(record, &self.image.rootfs, &self.claim.dir, self.driver.capabilities().disk_layers),
             // Ports are published once the machine is there: one that is
             // taken meanwhile is then only chosen anew.
             network: connection.network(record).map(unpublished),
@@ -120,7 +124,7 @@ impl Planned {
 }
 
 /// In the order in which the original has them.
-fn disks(record: &Record, image: &Path, dir: &Path) -> Vec<Disk> {
+fn disks(record: &Record, image: &Path, dir: &Path, layers: bool) -> Vec<Disk> {
     let image = Disk {
         path: image.to_owned(),
         serial: IMAGE_SERIAL.to_owned(),
@@ -131,7 +135,7 @@ fn disks(record: &Record, image: &Path, dir: &Path) -> Vec<Disk> {
         path: dir.join(snapshot::disk(record.disk_layers - 1)),
         serial: WRITABLE_SERIAL.to_owned(),
         read_only: false,
-        format: DiskFormat::Qcow2,
+        format: if layers { DiskFormat::Qcow2 } else { DiskFormat::Raw },
     };
     vec![image, writable]
 }
@@ -149,6 +153,12 @@ pub(super) fn disk(snapshot: &Snapshot, dir: &Path, bytes: u64) -> Result<(), St
         })?;
     }
     add_layer_file(dir, layers, bytes)
+}
+
+/// A disk that is the snapshot's, for drivers that know no layers.
+fn whole_disk(snapshot: &Snapshot, dir: &Path) -> Result<(), StageError> {
+    let name = snapshot::disk(0);
+    Ok(disk_copy::copy(&snapshot.dir.join(&name), &dir.join(&name))?)
 }
 
 /// An empty layer above `below` others.

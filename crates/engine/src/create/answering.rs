@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use mimeo_agent_protocol::link::{self, Link, LinkError};
 use mimeo_agent_protocol::message::{Address, Address6, Configure, Disk, Interface, Reply, Request};
-use mimeo_vmm::VmExit;
+use mimeo_vmm::{DiskOrder, VmExit};
 use tokio::time::timeout;
 
 use super::launched::{IMAGE_SERIAL, Launched, WRITABLE_SERIAL};
@@ -97,7 +97,7 @@ pub(crate) fn died(exit: &VmExit) -> StageError {
 }
 
 /// What makes the guest this machine.
-pub(super) fn configuration(record: &Record) -> std::io::Result<Configure> {
+pub(super) fn configuration(record: &Record, order: DiskOrder) -> std::io::Result<Configure> {
     Ok(Configure {
         machine: record.id.to_string(),
         hostname: hostname(record),
@@ -106,8 +106,8 @@ pub(super) fn configuration(record: &Record) -> std::io::Result<Configure> {
         dns: dns(record),
         dns_search: Vec::new(),
         hosts: record.spec.add_hosts.clone(),
-        image: disk(IMAGE_SERIAL),
-        writable: Some(disk(WRITABLE_SERIAL)),
+        image: disk(IMAGE_SERIAL, order),
+        writable: Some(disk(WRITABLE_SERIAL, order)),
         generation: record.generation.clone(),
         entropy: Some(identity::entropy()?),
         env: record.spec.env.clone(),
@@ -115,8 +115,13 @@ pub(super) fn configuration(record: &Record) -> std::io::Result<Configure> {
 }
 
 /// One of the two disks that every machine has, as its guest finds it.
-pub(crate) fn disk(serial: &str) -> Disk {
-    Disk { serial: serial.to_owned(), filesystem: FILESYSTEM.to_owned(), position: None }
+pub(crate) fn disk(serial: &str, order: DiskOrder) -> Disk {
+    let position = match order {
+        DiskOrder::Serial => None,
+        // As `launched::disks` has them.
+        DiskOrder::Position => Some(u32::from(serial != IMAGE_SERIAL)),
+    };
+    Disk { serial: serial.to_owned(), filesystem: FILESYSTEM.to_owned(), position }
 }
 
 pub(crate) fn hostname(record: &Record) -> String {

@@ -87,6 +87,12 @@ pub enum StageError {
     Take(#[from] crate::snapshot::TakeError),
     #[error("there is no driver {name:?}: this mimeo has {known}")]
     Driver { name: String, known: String },
+    #[error(
+        "the {driver} driver has no network of its own: run it with --network bridged, which takes root, or none"
+    )]
+    NoUserNetwork { driver: &'static str },
+    #[error("the {driver} driver runs guests on KVM alone, and here it is {why}: use --driver qemu")]
+    NeedsKvm { driver: &'static str, why: String },
     #[error("{what} must be {expected}, not {given}")]
     Spec { what: &'static str, expected: String, given: String },
     #[error("volume {} does not exist on this host", path.display())]

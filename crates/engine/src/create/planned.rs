@@ -6,9 +6,9 @@ use std::time::Instant;
 use mimeo_vmm::Driver;
 
 use super::StageError;
-use crate::Engine;
 use crate::machine::{Claim, MachineSpec, VolumeSpec};
 use crate::setup::Kernel;
+use crate::{Engine, driver};
 
 /// Less memory than this no kernel of ours boots in.
 const MIN_MEMORY_MIB: u32 = 96;
@@ -60,10 +60,7 @@ impl Stopwatch {
 /// Judges the wish and claims id, name and network. Undo: the claim's drop.
 pub(super) fn plan(engine: &Engine, mut spec: MachineSpec) -> Result<Planned, StageError> {
     let mut clock = Stopwatch::start();
-    let driver = engine.driver(&spec.driver).ok_or_else(|| StageError::Driver {
-        name: spec.driver.clone(),
-        known: engine.driver_names().collect::<Vec<_>>().join(", "),
-    })?;
+    let driver = driver::settle(engine, &mut spec)?;
     judge_sizes(&spec)?;
     spec.volumes.iter_mut().try_for_each(judge_volume)?;
     judge_targets(&spec)?;

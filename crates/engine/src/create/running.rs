@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use mimeo_agent_protocol::link::{Link, Stream};
 use mimeo_agent_protocol::message::{Process, Reply, Request};
 use mimeo_pager::Pages;
-use mimeo_vmm::Instance;
+use mimeo_vmm::{Capabilities, DiskOrder, Instance};
 use tokio::time::timeout;
 
 use super::answering::{Answering, ask, configuration, died};
@@ -43,6 +43,8 @@ pub struct Running {
     pub volumes: Vec<VolumeServer>,
     /// Pages in which the memory that it began with is not its origin's.
     pub besides: Pages,
+    /// What its driver can do.
+    pub capabilities: Capabilities,
 }
 
 impl Answering {
@@ -50,10 +52,10 @@ impl Answering {
     pub(super) async fn start(self) -> Result<Running, StartError> {
         let Self { mut launched, link } = self;
         let Launched { instance, imaged, .. } = &mut launched;
-        let Planned { claim, clock, .. } = &mut imaged.planned;
+        let Planned { claim, clock, driver, .. } = &mut imaged.planned;
         let seconds = claim.record.spec.start_timeout;
         let set_up = tokio::select! {
-            set_up = timeout(Duration::from_secs(seconds.into()), set_up(&link, &mut claim.record, clock)) => {
+            set_up = timeout(Duration::from_secs(seconds.into()), set_up(&link, &mut claim.record, driver.capabilities().disks, clock)) => {
                 set_up.unwrap_or(Err((Stage::Start, StageError::Silent { seconds })))
             }
             exit = instance.wait() => Err((Stage::Start, died(&exit))),
@@ -70,6 +72,7 @@ impl Answering {
 async fn set_up(
     link: &Link,
     record: &mut Record,
+    disks: DiskOrder,
     clock: &mut Stopwatch,
 ) -> Result<(Vec<VolumeServer>, Stream), (Stage, StageError)> {
     let configure = |error| (Stage::Configure, error);
@@ -79,7 +82,7 @@ async fn set_up(
         let told = identity::take_on(link, identity).await;
         record.identity = told.map_err(|error| (Stage::Identify, error))?;
     }
-    let configuration = Box::new(configuration(record).map_err(entropy)?);
+    let configuration = Box::new(configuration(record, disks).map_err(entropy)?);
     ask(link, &Request::Configure(configuration)).await.map_err(configure)?;
     clock.lap("configure");
     let volumes = volume::serve(link, &record.spec.volumes).await.map_err(|error| configure(error.into()))?;
@@ -90,13 +93,26 @@ async fn set_up(
 
 fn running(launched: Launched, link: Link, volumes: Vec<VolumeServer>, container: Stream) -> Running {
     let Launched { instance, imaged, scratch, connection, besides, .. } = launched;
-    let Planned { mut claim, clock, .. } = imaged.planned;
+    let Planned { mut claim, clock, driver, .. } = imaged.planned;
+    let capabilities = driver.capabilities();
     claim.record.state = State::Running;
     claim.record.times.started = Some(Timestamp::now());
     claim.record.times.stages = clock.stages();
     let health = crate::health::of(&claim.record.spec, &imaged.image.config);
     let stop_signal = crate::signal::stop_signal(&claim.record.spec, &imaged.image.config);
-    Running { instance, claim, link, container, health, stop_signal, scratch, connection, volumes, besides }
+    Running {
+        instance,
+        claim,
+        link,
+        container,
+        health,
+        stop_signal,
+        scratch,
+        connection,
+        volumes,
+        besides,
+        capabilities,
+    }
 }
 
 async fn start(link: &Link, process: &Process) -> Result<Stream, StageError> {

@@ -422,9 +422,9 @@ fn plan_network(record: &Record, others: &[Found]) -> Result<Option<NetworkRecor
         NetworkMode::None => return Ok(None),
         // All have the same, each in its own namespace.
         NetworkMode::Bridged => return Ok(Some(network(Subnet::BRIDGED, mac, ports))),
-        NetworkMode::Rootless => {}
+        NetworkMode::Auto | NetworkMode::Rootless => {}
     }
-    let is_rootless = |found: &&Found| found.record.spec.network == NetworkMode::Rootless;
+    let is_rootless = |found: &&Found| found.record.spec.network != NetworkMode::Bridged;
     let living = others.iter().filter(is_rootless);
     let living = living.filter(|found| !matches!(found.record.state, State::Exited(_)));
     let used: HashSet<Subnet> =

@@ -95,7 +95,7 @@ impl MachineSpec {
             cpus: 1,
             memory_mib: 512,
             disk_bytes: 10 << 30,
-            network: NetworkMode::Rootless,
+            network: NetworkMode::Auto,
             vm_to_vm: false,
             ports: Vec::new(),
             dns: Vec::new(),
@@ -107,7 +107,7 @@ impl MachineSpec {
             remove: false,
             pull: PullPolicy::Missing,
             health: None,
-            driver: "qemu".to_owned(),
+            driver: crate::driver::AUTO.to_owned(),
             accelerator: Accel::Auto,
             stop_signal: None,
             stop_timeout: 10,
@@ -121,6 +121,8 @@ impl MachineSpec {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum NetworkMode {
+    /// As the driver has it: by user-mode networking, or on the bridge.
+    Auto,
     /// By user-mode networking: no privilege anywhere.
     Rootless,
     /// On a bridge of the host, from a network namespace of its own: for root.

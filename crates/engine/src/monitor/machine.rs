@@ -5,7 +5,7 @@ use std::time::Duration;
 use mimeo_agent_protocol::link::{Link, LinkError};
 use mimeo_agent_protocol::message::{ExitStatus, Reply, Request};
 use mimeo_pager::Pages;
-use mimeo_vmm::{Instance, OperationError, VmExit};
+use mimeo_vmm::{Capabilities, Instance, OperationError, VmExit};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -48,10 +48,27 @@ pub(super) struct Machine {
     pub(super) stood_still: Duration,
     /// Since when it is paused.
     pub(super) paused: Option<Instant>,
-    /// Its monitor did not say where it writes the disk now.
-    pub(super) disk_unknown: bool,
+    pub(super) saves: Saves,
+}
+
+/// What a snapshot depends on, besides the machine itself.
+#[derive(Debug)]
+pub(super) struct Saves {
+    /// What its driver can do.
+    pub(super) capabilities: Capabilities,
     /// Pages in which the memory that it began with is not its origin's.
     pub(super) besides: Pages,
+    /// Its monitor did not say where it writes the disk now.
+    pub(super) disk_unknown: bool,
+    /// Its memory was saved before.
+    pub(super) again: bool,
+}
+
+impl Saves {
+    /// Of a machine that has just begun.
+    pub(super) fn new(capabilities: Capabilities, besides: Pages) -> Self {
+        Self { capabilities, besides, disk_unknown: false, again: false }
+    }
 }
 
 /// What can happen to a machine.

@@ -4,12 +4,14 @@
 //! before, digests and the disk's assurance after. In between its workload
 //! stands still for as long as it takes to copy the pages that it has changed.
 
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use mimeo_agent_protocol::link::LinkError;
 use mimeo_agent_protocol::message::{Failure, Reply, Request};
-use mimeo_vmm::OperationError;
+use mimeo_image::disk_copy;
+use mimeo_vmm::{MemorySave, OperationError, SaveKind};
 use tokio::sync::oneshot;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
@@ -46,7 +48,7 @@ pub(super) enum SaveError {
     #[error(
         "its virtual machine monitor did not answer an earlier snapshot, so that nobody knows which file its disk is: stop it, and start it anew"
     )]
-    Disk,
+    WhichDisk,
     #[error("it was started by a mimeo that kept no snapshots")]
     Old,
     #[error(transparent)]
@@ -57,6 +59,8 @@ pub(super) enum SaveError {
     Operation(#[from] OperationError),
     #[error("cannot make sure of what it builds on")]
     Assure(#[from] snapshot::LoadError),
+    #[error("cannot copy its disk")]
+    Disk(#[from] mimeo_image::overlay::OverlayError),
     #[error("cannot give the machine a new layer of its disk")]
     Layer(#[source] StageError),
     #[error("the workload cannot be frozen: {0}")]
@@ -117,8 +121,8 @@ impl Machine {
         if record.disk_layers >= MAX_LAYERS {
             return Err(SaveError::Layers);
         }
-        if self.disk_unknown {
-            return Err(SaveError::Disk);
+        if self.saves.disk_unknown {
+            return Err(SaveError::WhichDisk);
         }
         if let Some(parent) = record.origin.as_ref().filter(|parent| store.read(parent).is_err()) {
             return Err(StoreError::Orphan { parent: parent.short().to_owned() }.into());
@@ -126,25 +130,50 @@ impl Machine {
         if let Some(tag) = tag {
             store.check_tag(tag)?;
         }
-        let (layers, bytes) = (record.disk_layers, record.spec.disk_bytes);
+        let layers = record.disk_layers;
         let version = self.instance.version().await?;
         self.prepare().await?;
-        let mut taking = Taking::prepare(store, self.instance.memory()?, self.besides.clone()).await?;
-        let layer = self.claim.dir.join(snapshot::disk(layers));
-        // One that an earlier try left.
-        std::fs::remove_file(&layer).ok();
-        add_layer_file(&self.claim.dir, layers, bytes).map_err(SaveError::Layer)?;
+        let mut taking = self.taking(store).await?;
+        let layer = self.make_layer()?;
         let stood_still = Instant::now();
-        let copied = self.stand_still(&mut taking, &layer).await;
+        let copied = self.stand_still(&mut taking, layer.as_deref()).await;
         let pause = stood_still.elapsed();
         // The workload goes on: nobody waits for the disk.
         self.store();
         copied?;
-        for name in (0..layers).map(snapshot::disk) {
-            taking.draft.link(&self.claim.dir.join(&name), &name)?;
+        if layer.is_some() {
+            for name in (0..layers).map(snapshot::disk) {
+                taking.draft.link(&self.claim.dir.join(&name), &name)?;
+            }
         }
         let record = Record { disk_layers: layers, ..self.record().clone() };
         Ok(Saved { taking, record, version, created: Timestamp::now(), pause })
+    }
+
+    /// Makes ready what the driver saves memory by.
+    async fn taking(&mut self, store: &Snapshots) -> Result<Taking, TakeError> {
+        if self.saves.capabilities.memory == MemorySave::Reader {
+            return Taking::prepare(store, self.instance.memory()?, self.saves.besides.clone()).await;
+        }
+        // What has changed is told since the last time: it is what differs from
+        // the origin as long as there was none in between.
+        let is_first = !std::mem::replace(&mut self.saves.again, true);
+        let differs = is_first && self.record().origin.is_some();
+        Taking::by_monitor(store, if differs { SaveKind::Diff } else { SaveKind::Full })
+    }
+
+    /// An empty layer for what is written from now on, where the driver can have one.
+    fn make_layer(&self) -> Result<Option<PathBuf>, SaveError> {
+        if !self.saves.capabilities.disk_layers {
+            return Ok(None);
+        }
+        let record = self.record();
+        let layer = self.claim.dir.join(snapshot::disk(record.disk_layers));
+        // One that an earlier try left.
+        std::fs::remove_file(&layer).ok();
+        add_layer_file(&self.claim.dir, record.disk_layers, record.spec.disk_bytes)
+            .map_err(SaveError::Layer)?;
+        Ok(Some(layer))
     }
 
     /// The guest does what takes it time while its workload still runs.
@@ -160,7 +189,7 @@ impl Machine {
     }
 
     /// Whatever happens in between, the workload goes on afterwards.
-    async fn stand_still(&mut self, taking: &mut Taking, layer: &std::path::Path) -> Result<(), SaveError> {
+    async fn stand_still(&mut self, taking: &mut Taking, layer: Option<&Path>) -> Result<(), SaveError> {
         let (mut stream, hold) = self.link.open_and_hold(&Request::Freeze)?;
         let frozen = timeout(FREEZE, stream.receiver.message::<Reply>()).await;
         let copied = match frozen {
@@ -175,7 +204,7 @@ impl Machine {
         copied.and(thawed)
     }
 
-    async fn copy_standing(&mut self, taking: &mut Taking, layer: &std::path::Path) -> Result<(), SaveError> {
+    async fn copy_standing(&mut self, taking: &mut Taking, layer: Option<&Path>) -> Result<(), SaveError> {
         let stood_still = Instant::now();
         let copied = match self.instance.pause().await {
             Ok(()) => self.copy_paused(taking, layer).await,
@@ -191,14 +220,19 @@ impl Machine {
         copied.and(resumed.map_err(SaveError::from))
     }
 
-    async fn copy_paused(&mut self, taking: &mut Taking, layer: &std::path::Path) -> Result<(), SaveError> {
+    async fn copy_paused(&mut self, taking: &mut Taking, layer: Option<&Path>) -> Result<(), SaveError> {
         taking.take(self.instance.as_mut()).await?;
+        let Some(layer) = layer else {
+            let name = snapshot::disk(0);
+            let (from, to) = (self.claim.dir.join(&name), taking.draft.dir.join(&name));
+            return Ok(disk_copy::copy(&from, &to)?);
+        };
         let added = self.instance.add_layer(WRITABLE_SERIAL, layer).await;
         match &added {
             Ok(()) => self.claim.record.disk_layers += 1,
             // It said no, and writes where it wrote before.
             Err(OperationError::Refused { .. }) => {}
-            Err(_) => self.disk_unknown = true,
+            Err(_) => self.saves.disk_unknown = true,
         }
         Ok(added?)
     }
@@ -241,7 +275,7 @@ async fn keep(
     // Children of a fork start at once, and die with the host: nobody need
     // wait for the platter, nor for digests.
     let keep = kind != Kind::Fork;
-    let Taken { draft, mut files, memory_bytes } = taking.finish(keep).await?;
+    let Taken { draft, mut files, memory_bytes, differs } = taking.finish(keep).await?;
     for name in (0..record.disk_layers).map(snapshot::disk) {
         files.push(draft.file(&name, keep)?);
     }
@@ -252,7 +286,7 @@ async fn keep(
         tag,
         kind,
         created,
-        parent: record.origin.clone(),
+        parent: record.origin.clone().filter(|_| differs),
         requires: Requirements { version, ..requires },
         disk_layers: record.disk_layers,
         memory_bytes,

@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::clients::{Clients, Desk};
-use super::machine::{Happening, Machine};
+use super::machine::{Happening, Machine, Saves};
 use super::output::Outputs;
 use super::probe::Probe;
 use super::signals::Signals;
@@ -54,6 +54,7 @@ pub(super) async fn serve(
         connection,
         volumes,
         besides,
+        capabilities,
     } = running;
     let (phase, phases) = watch::channel(Phase::Running);
     let (ask, mut asked) = mpsc::channel(QUEUE);
@@ -88,8 +89,7 @@ pub(super) async fn serve(
         keeping: JoinSet::new(),
         stood_still: Duration::ZERO,
         paused: None,
-        disk_unknown: false,
-        besides,
+        saves: Saves::new(capabilities, besides),
     };
     machine.begin(started);
     let exit = loop {

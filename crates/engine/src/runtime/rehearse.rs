@@ -7,7 +7,7 @@ use bytes::Bytes;
 use mimeo_agent_protocol::link::{self, Link};
 use mimeo_agent_protocol::message::{Configure, Process, Reply, Request, channel};
 use mimeo_image::blank;
-use mimeo_vmm::{Disk, LaunchSpec, Network};
+use mimeo_vmm::{Disk, DiskOrder, LaunchSpec, Network};
 use tokio::net::UnixStream;
 
 use super::PLACEHOLDER_BYTES;
@@ -47,8 +47,8 @@ impl<'a> Work<'a> {
             dns: self.network.iter().map(|network| network.subnet.dns().to_string()).collect(),
             dns_search: Vec::new(),
             hosts: Default::default(),
-            image: disk(IMAGE_SERIAL),
-            writable: Some(disk(WRITABLE_SERIAL)),
+            image: disk(IMAGE_SERIAL, DiskOrder::Serial),
+            writable: Some(disk(WRITABLE_SERIAL, DiskOrder::Serial)),
             generation: Some(identity::generation()),
             entropy: Some(identity::entropy().map_err(|source| StageError::Entropy { source })?),
             env: Default::default(),

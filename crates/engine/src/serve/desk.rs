@@ -8,12 +8,13 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
+use super::copy::{Copy, Ordered};
 use super::pool::Pool;
 use crate::Engine;
-use crate::act::{Child, SpawnError, turns};
+use crate::act::{SpawnError, turns};
 use crate::admission::Room;
 use crate::cause::chain;
-use crate::order::{CloneInfo, CloneWishes, Go, Hold, Order};
+use crate::order::{CloneInfo, CloneWishes, Go, Hold};
 
 /// A request as it came, and where its answers go.
 pub(super) type Asked = (Bytes, Stream);
@@ -79,20 +80,20 @@ impl Desk {
         for (place, wishes) in wishes.into_iter().enumerate() {
             let work = match self.pool.take() {
                 // It has its memory already.
-                Some(child) => Work::Take(Box::new(child), wishes.clone()),
+                Some(copy) => Work::Take(Box::new(copy), wishes.clone()),
                 None => match room.get_or_insert_with(|| Room::now(&self.engine)).admit() {
                     Ok(()) => Work::Make,
                     Err(refusal) => Work::Refuse(refusal),
                 },
             };
-            let order = self.pool.order(Hold::Never, wishes);
+            let ordered = self.pool.order(Hold::Never, wishes);
             let (stream, turns, end) = (stream.clone(), self.turns.clone(), self.end.subscribe());
             self.copies.spawn(async move {
-                match work.done(&order, &turns).await {
-                    Ok((child, clone)) => {
+                match work.done(ordered, &turns).await {
+                    Ok((copy, clone)) => {
                         stream.sender.message(&ServeReply::Cloned { place, clone: Box::new(clone) });
                         drop(stream);
-                        keep(child, end).await;
+                        keep(copy, end).await;
                     }
                     Err(error) => {
                         let message = chain(&error);
@@ -121,41 +122,43 @@ impl Desk {
 }
 
 enum Work {
-    Take(Box<Child>, CloneWishes),
+    Take(Box<Copy>, CloneWishes),
     Make,
     Refuse(SpawnError),
 }
 
 impl Work {
-    async fn done(self, order: &Order, turns: &Semaphore) -> Result<(Child, CloneInfo), SpawnError> {
+    async fn done(
+        self,
+        ordered: Result<Ordered, SpawnError>,
+        turns: &Semaphore,
+    ) -> Result<(Copy, CloneInfo), SpawnError> {
         match self {
-            Self::Take(mut child, wishes) => match child.go(&Go::As(wishes)).await {
-                Ok(clone) => Ok((*child, clone)),
+            Self::Take(mut copy, wishes) => match copy.child.go(&Go::As(wishes)).await {
+                Ok(clone) => Ok((*copy, clone)),
                 // It died while it waited.
-                Err(SpawnError::Gone) => make(order, turns).await,
+                Err(SpawnError::Gone) => make(ordered?, turns).await,
                 Err(error) => Err(error),
             },
-            Self::Make => make(order, turns).await,
+            Self::Make => make(ordered?, turns).await,
             Self::Refuse(refusal) => Err(refusal),
         }
     }
 }
 
-async fn make(order: &Order, turns: &Semaphore) -> Result<(Child, CloneInfo), SpawnError> {
+async fn make(ordered: Ordered, turns: &Semaphore) -> Result<(Copy, CloneInfo), SpawnError> {
     let _turn = turns.acquire().await;
-    let mut child = Child::start(order).await?;
-    let clone = child.ready().await?;
-    Ok((child, clone))
+    ordered.start().await
 }
 
 /// Holds the pipe that keeps the copy alive.
-async fn keep(mut child: Child, mut end: watch::Receiver<bool>) {
+async fn keep(mut copy: Copy, mut end: watch::Receiver<bool>) {
     let ending = async { end.wait_for(|end| *end).await.is_ok() };
     let is_ending = tokio::select! {
-        () = child.ended() => false,
+        () = copy.child.ended() => false,
         ending = ending => ending,
     };
     if is_ending {
-        child.abandon().await;
+        copy.abandon().await;
     }
 }

@@ -4,9 +4,11 @@ use std::collections::VecDeque;
 
 use tokio::task::JoinSet;
 
+use super::copy::{Copy, Ordered};
+use super::pages::Pages;
 use super::record::ServeRecord;
 use crate::Engine;
-use crate::act::{Child, SpawnError};
+use crate::act::SpawnError;
 use crate::admission::Room;
 use crate::cause::chain;
 use crate::machine::ServeReference;
@@ -22,17 +24,19 @@ pub(super) struct Pool {
     snapshot: SnapshotId,
     serve: ServeReference,
     wanted: usize,
-    ready: VecDeque<Child>,
-    making: JoinSet<Result<Child, SpawnError>>,
+    pages: Option<Pages>,
+    ready: VecDeque<Copy>,
+    making: JoinSet<Result<Copy, SpawnError>>,
     failures: u32,
 }
 
 impl Pool {
-    pub(super) fn new(serve: &ServeRecord) -> Self {
+    pub(super) fn new(serve: &ServeRecord, pages: Option<Pages>) -> Self {
         Self {
             snapshot: serve.snapshot.clone(),
             serve: ServeReference { id: serve.id.clone(), process: serve.process.clone() },
             wanted: serve.pool,
+            pages,
             ready: VecDeque::new(),
             making: JoinSet::new(),
             failures: 0,
@@ -40,33 +44,35 @@ impl Pool {
     }
 
     /// What makes one more copy.
-    pub(super) fn order(&self, hold: Hold, wishes: CloneWishes) -> Order {
+    pub(super) fn order(&mut self, hold: Hold, wishes: CloneWishes) -> Result<Ordered, SpawnError> {
+        let pages = self.pages.as_mut().map(Pages::lease).transpose();
+        let pages = pages.map_err(|source| SpawnError::Io { step: "serve pages to", source })?;
+        let pager = pages.as_ref().map(|lease| lease.socket().to_owned());
         let (snapshot, serve) = (self.snapshot.clone(), Some(self.serve.clone()));
-        Order::Clone(Box::new(CloneOrder { snapshot, hold, serve, wishes }))
+        let order = Order::Clone(Box::new(CloneOrder { snapshot, hold, serve, pager, wishes }));
+        Ok(Ordered { order, pages })
     }
 
     /// Begins to make those that are missing. One at a time: who waits for a
     /// copy has the processors first.
     pub(super) fn fill(&mut self, engine: &Engine) {
         // One that died while it waited is nobody's.
-        self.ready.retain_mut(Child::is_alive);
+        self.ready.retain_mut(|copy| copy.child.is_alive());
         if self.ready.len() >= self.wanted || !self.making.is_empty() || self.failures >= PATIENCE {
             return;
         }
-        let order = self.order(Hold::Pool, CloneWishes { remove: true, ..CloneWishes::default() });
+        let ordered = self.order(Hold::Pool, CloneWishes { remove: true, ..CloneWishes::default() });
         let admitted = Room::now(engine).admit();
         self.making.spawn(async move {
             admitted?;
-            let mut child = Child::start(&order).await?;
-            child.ready().await?;
-            Ok(child)
+            Ok(ordered?.start().await?.0)
         });
     }
 
     /// One that is ready; none when there is none.
-    pub(super) fn take(&mut self) -> Option<Child> {
+    pub(super) fn take(&mut self) -> Option<Copy> {
         self.failures = 0;
-        self.ready.retain_mut(Child::is_alive);
+        self.ready.retain_mut(|copy| copy.child.is_alive());
         self.ready.pop_front()
     }
 
@@ -78,9 +84,9 @@ impl Pool {
             None => std::future::pending().await,
         };
         match made {
-            Ok(Ok(child)) => {
+            Ok(Ok(copy)) => {
                 self.failures = 0;
-                self.ready.push_back(child);
+                self.ready.push_back(copy);
             }
             Ok(Err(error)) => {
                 self.failures += 1;
@@ -93,8 +99,8 @@ impl Pool {
     /// Gives up all that wait.
     pub(super) async fn close(mut self) {
         self.making.shutdown().await;
-        for child in self.ready {
-            child.abandon().await;
+        for copy in self.ready {
+            copy.abandon().await;
         }
     }
 }

@@ -62,6 +62,12 @@ pub enum ServeError {
         #[source]
         source: io::Error,
     },
+    /// The snapshot's driver maps memory, and takes it in no other way.
+    #[error("the {driver} driver maps its copies' memory by itself: serve without --pager")]
+    NoPager {
+        /// Its name.
+        driver: String,
+    },
     /// There is no such server.
     #[error("no server of snapshots has id or process {0:?}: `mimeo snapshot ls` lists them")]
     None(String),
@@ -103,6 +109,13 @@ impl ServeClaim {
         durable::write_json(&unfinished.join(FILE), &record).map_err(io("write", &unfinished))?;
         fs::rename(&unfinished, &dir).map_err(io("rename", &unfinished))?;
         Ok(Self { record, dir, run, _lock: lock })
+    }
+}
+
+impl ServeClaim {
+    /// Where its sockets are.
+    pub(super) fn directory(&self) -> &Path {
+        &self.run
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod cpio;
 mod files;
+pub mod firecracker;
 pub mod initramfs;
 pub mod kernel;
 pub mod preflight;

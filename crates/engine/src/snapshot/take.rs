@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use mimeo_pager::{Capture, Held, PagerError, Pages, Region};
-use mimeo_vmm::{GuestMemory, Instance, OperationError};
+use mimeo_vmm::{GuestMemory, Instance, OperationError, SaveKind};
 use tokio::task::spawn_blocking;
 
 use super::manifest::{FileEntry, MEMORY, PAGES, STATE};
@@ -32,13 +32,17 @@ pub enum TakeError {
 pub(crate) struct Taking {
     pub(crate) draft: Draft,
     copying: Copying,
-    over_file: bool,
+    /// What is copied is what differs from the origin's memory.
+    differs: bool,
 }
 
 #[derive(Debug)]
 enum Copying {
     Ready(Capture),
     Done(Capture, Pages),
+    /// The monitor writes the memory itself: this much of it.
+    Monitors(SaveKind),
+    Written,
     /// A thread has it, or had it when it came to a bad end.
     Away,
 }
@@ -50,6 +54,8 @@ pub(crate) struct Taken {
     pub(crate) files: Vec<FileEntry>,
     /// Bytes of memory that the copy holds.
     pub(crate) memory_bytes: u64,
+    /// It holds what differs from the origin's memory; otherwise all.
+    pub(crate) differs: bool,
 }
 
 impl Taking {
@@ -63,17 +69,29 @@ impl Taking {
     ) -> Result<Self, TakeError> {
         let draft = Draft::begin(store)?;
         let path = draft.dir.join(MEMORY);
-        let over_file = memory.over_file;
+        let differs = memory.over_file;
         let capture = spawn_blocking(move || capture(memory, besides, &path))
             .await
             .map_err(|_| TakeError::CutOff)??;
-        Ok(Self { draft, copying: Copying::Ready(capture), over_file })
+        Ok(Self { draft, copying: Copying::Ready(capture), differs })
+    }
+
+    /// The same for a machine whose monitor writes its memory itself.
+    pub(crate) fn by_monitor(store: &Snapshots, kind: SaveKind) -> Result<Self, TakeError> {
+        let draft = Draft::begin(store)?;
+        Ok(Self { draft, copying: Copying::Monitors(kind), differs: kind == SaveKind::Diff })
     }
 
     /// Copies memory and devices of the machine, which must stand still.
     pub(crate) async fn take(&mut self, instance: &mut dyn Instance) -> Result<(), TakeError> {
-        let Copying::Ready(mut capture) = std::mem::replace(&mut self.copying, Copying::Away) else {
-            return Err(TakeError::CutOff);
+        let mut capture = match std::mem::replace(&mut self.copying, Copying::Away) {
+            Copying::Ready(capture) => capture,
+            Copying::Monitors(kind) => {
+                instance.save(&self.draft.dir.join(STATE), &self.draft.dir.join(MEMORY), kind).await?;
+                self.copying = Copying::Written;
+                return Ok(());
+            }
+            Copying::Done(..) | Copying::Written | Copying::Away => return Err(TakeError::CutOff),
         };
         let copying = spawn_blocking(move || {
             let pages = capture.take()?;
@@ -91,12 +109,17 @@ impl Taking {
     }
 
     fn complete(self, keep: bool) -> Result<Taken, TakeError> {
-        let Self { draft, copying: Copying::Done(capture, pages), over_file } = self else {
-            return Err(TakeError::CutOff);
+        let Self { draft, copying, differs } = self;
+        let pages = match copying {
+            Copying::Done(capture, pages) => {
+                capture.finish(false, false)?;
+                pages
+            }
+            Copying::Written => mimeo_pager::data(&draft.dir.join(MEMORY)).map_err(PagerError::from)?,
+            Copying::Ready(_) | Copying::Monitors(_) | Copying::Away => return Err(TakeError::CutOff),
         };
-        capture.finish(false, false)?;
         let mut names = vec![STATE, MEMORY];
-        if over_file {
+        if differs {
             let path = draft.dir.join(PAGES);
             durable::write(&path, &pages.to_bytes()).map_err(|source| StoreError::Io {
                 step: "write",
@@ -106,7 +129,7 @@ impl Taking {
             names.push(PAGES);
         }
         let files = names.into_iter().map(|name| draft.file(name, keep)).collect::<Result<_, _>>()?;
-        Ok(Taken { draft, files, memory_bytes: pages.bytes() })
+        Ok(Taken { draft, files, memory_bytes: pages.bytes(), differs })
     }
 }
 

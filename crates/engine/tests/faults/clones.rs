@@ -46,7 +46,7 @@ async fn kept(world: &World, change: impl FnOnce(&mut Value)) -> SnapshotId {
 async fn copied(world: &World, driver: Fake, snapshot: SnapshotId) -> Result<Exit, MonitorError> {
     let engine = world.engine(driver);
     let wishes = CloneWishes { remove: true, ..CloneWishes::default() };
-    let order = CloneOrder { snapshot, hold: Hold::Never, serve: None, wishes };
+    let order = CloneOrder { snapshot, hold: Hold::Never, serve: None, pager: None, wishes };
     // Whoever asked stays.
     let (_asking, orders) = tokio::io::duplex(64);
     let orders = tokio::io::BufReader::new(orders);
@@ -180,7 +180,8 @@ async fn who_asked_and_went_gets_no_copy() {
     let snapshot = kept(&world, |_| {}).await;
     let faults = Faults { silent_guest: true, ..Faults::default() };
     let engine = world.engine(Fake::new(good_guest(), faults));
-    let order = CloneOrder { snapshot, hold: Hold::Never, serve: None, wishes: CloneWishes::default() };
+    let order =
+        CloneOrder { snapshot, hold: Hold::Never, serve: None, pager: None, wishes: CloneWishes::default() };
     let outcome = monitor_clone(&engine, order, tokio::io::empty(), |_| {}, |_| {}).await;
     assert!(matches!(outcome, Err(MonitorError::GivenUp)), "{outcome:?}");
     world.assert_empty();

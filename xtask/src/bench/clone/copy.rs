@@ -45,7 +45,8 @@ impl Copy {
 
 fn order(snapshot: &SnapshotId) -> Result<Vec<u8>> {
     let wishes = CloneWishes { remove: true, ..CloneWishes::default() };
-    let order = CloneOrder { snapshot: snapshot.clone(), hold: Hold::Never, serve: None, wishes };
+    let order =
+        CloneOrder { snapshot: snapshot.clone(), hold: Hold::Never, serve: None, pager: None, wishes };
     let mut line = serde_json::to_vec(&Order::Clone(Box::new(order)))?;
     line.push(b'\n');
     Ok(line)

@@ -50,7 +50,7 @@ Cold runs and execs beside podman's are in [benchmarks.md](benchmarks.md).
   a copy's end would free. What one more copy costs is the PSS of all, less that of one, for each beyond the first.
 - **Disk**: the stage that links the layers and makes an empty one, in whole milliseconds, as `snapshot run --json` tells it. The
   first copy of a snapshot lays out its memory, outside of any pause, in a stage before.
-- Two lines of the design are not here: a page server's time per fault, since QEMU's memory is mapped and not served (decision 5); and
+- Not here: a page server's time per fault, which has [a page of its own](benchmarks-pager.md), and
   restores with KVM, which this machine cannot show: **not measured**.
 - podman runs with `--runtime runc` and `--ulimit`s that a host with low limits admits.
 

@@ -300,6 +300,7 @@ impl HostConfig {
             memory: u64::from(spec.memory_mib) << 20,
             disk: spec.disk_bytes,
             network_mode: match spec.network {
+                NetworkMode::Auto => "auto",
                 NetworkMode::Rootless => "rootless",
                 NetworkMode::Bridged => "bridged",
                 NetworkMode::None => "none",

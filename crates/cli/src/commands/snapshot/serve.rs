@@ -17,6 +17,10 @@ pub(crate) struct Args {
     /// Keep this many copies ready before somebody wants them
     #[arg(long, default_value_t = 0, value_name = "N")]
     pool: usize,
+    /// Give copies their memory page by page, with those first that copies before have needed, instead of having them map
+    /// the file; for drivers that take it so (firecracker)
+    #[arg(long)]
+    pager: bool,
     /// As JSON
     #[arg(long)]
     json: bool,
@@ -40,6 +44,6 @@ pub(crate) async fn run(engine: &Engine, args: Args) -> Result<i32, CliError> {
         // Who started it may not want to read.
         shown.ok();
     };
-    serve::serve(engine, &snapshot, args.pool, started).await?;
+    serve::serve(engine, &snapshot, args.pool, args.pager, started).await?;
     Ok(0)
 }

@@ -1,0 +1,39 @@
+//! `mimeo setup firecracker`: a Firecracker for machines on hosts with KVM.
+
+use std::path::PathBuf;
+
+use mimeo_engine::Engine;
+use mimeo_engine::setup::firecracker::{SetUp, set_up};
+use serde_json::json;
+
+use crate::error::CliError;
+use crate::output;
+
+/// Arguments of `mimeo setup firecracker`.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Example:\n  mimeo setup firecracker ./release-v1.12.1-x86_64/firecracker-v1.12.1-x86_64"
+)]
+pub(super) struct Args {
+    /// Its program, as its maker's release archives have it
+    #[arg(value_name = "FILE")]
+    firecracker: PathBuf,
+    /// Its jailer, if that is not the file `jailer` beside it
+    #[arg(long, value_name = "FILE")]
+    jailer: Option<PathBuf>,
+}
+
+/// Puts both into the home and says which they are.
+pub(super) fn run(engine: &Engine, args: &Args, as_json: bool) -> Result<(), CliError> {
+    let SetUp { program, version, jailer } =
+        set_up(engine.home(), &args.firecracker, args.jailer.as_deref())?;
+    if as_json {
+        let version = version.to_string();
+        return output::json(&json!({ "program": program, "version": version, "jailer": jailer }));
+    }
+    output::line(format!("firecracker {version} is set up"))?;
+    if !jailer {
+        tracing::warn!(component = "setup", "its jailer did not come along: root's machines need it");
+    }
+    Ok(())
+}

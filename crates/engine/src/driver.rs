@@ -1,0 +1,72 @@
+//! Which driver a machine gets, and the network that goes with it.
+
+use std::sync::Arc;
+
+use mimeo_net::bridged;
+use mimeo_vmm::{Accelerator, Driver};
+
+use crate::create::StageError;
+use crate::machine::{MachineSpec, NetworkMode};
+use crate::{Engine, accelerator};
+
+/// The word for the best that works here.
+pub const AUTO: &str = "auto";
+
+/// Settles what a wish leaves open, its driver and its network, and judges
+/// whether they go together and work here.
+pub(crate) fn settle(engine: &Engine, spec: &mut MachineSpec) -> Result<Arc<dyn Driver>, StageError> {
+    let driver = match spec.driver.as_str() {
+        AUTO => best(engine, spec)?,
+        name => engine.driver(name).ok_or_else(|| unknown(engine, name))?,
+    };
+    driver.name().clone_into(&mut spec.driver);
+    let can = driver.capabilities();
+    if spec.network == NetworkMode::Auto {
+        spec.network = if can.user_network { NetworkMode::Rootless } else { NetworkMode::Bridged };
+    }
+    if spec.network == NetworkMode::Rootless && !can.user_network {
+        return Err(StageError::NoUserNetwork { driver: driver.name() });
+    }
+    if !can.emulation {
+        let chosen = accelerator::choose(engine.home(), spec.accelerator)?;
+        if chosen.accelerator != Accelerator::Kvm {
+            return Err(StageError::NeedsKvm { driver: driver.name(), why: chosen.told });
+        }
+    }
+    Ok(driver)
+}
+
+/// The driver of that name.
+pub(crate) fn named(engine: &Engine, name: &str) -> Result<Arc<dyn Driver>, StageError> {
+    engine.driver(name).ok_or_else(|| unknown(engine, name))
+}
+
+fn unknown(engine: &Engine, name: &str) -> StageError {
+    let known = engine.driver_names().collect::<Vec<_>>().join(", ");
+    StageError::Driver { name: name.to_owned(), known }
+}
+
+/// A driver that is made for acceleration where that is proved, the driver is
+/// installed and the wish is one for it; else one that runs everywhere.
+fn best(engine: &Engine, spec: &MachineSpec) -> Result<Arc<dyn Driver>, StageError> {
+    let (everywhere, accelerated): (Vec<_>, Vec<_>) =
+        engine.drivers().partition(|driver| driver.capabilities().emulation);
+    let mut fit =
+        accelerated.into_iter().filter(|driver| driver.program().is_some() && fits(driver.as_ref(), spec));
+    if let Some(driver) = fit.next()
+        && accelerator::choose(engine.home(), spec.accelerator)?.accelerator == Accelerator::Kvm
+    {
+        return Ok(driver);
+    }
+    everywhere.into_iter().next().ok_or_else(|| unknown(engine, AUTO))
+}
+
+/// Whether the driver can have the network that is wished for.
+fn fits(driver: &dyn Driver, spec: &MachineSpec) -> bool {
+    match spec.network {
+        NetworkMode::None => true,
+        NetworkMode::Rootless => driver.capabilities().user_network,
+        NetworkMode::Bridged => bridged::check().is_ok(),
+        NetworkMode::Auto => driver.capabilities().user_network || bridged::check().is_ok(),
+    }
+}

@@ -1,0 +1,88 @@
+//! A copy of a disk for drivers that know no layers.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use rustix::fs::SeekFrom;
+
+use crate::overlay::{self, OverlayError};
+
+const BUFFER: usize = 256 << 10;
+
+/// Makes `to` a copy of `from`: of its blocks' places where the filesystem can,
+/// which takes about a millisecond; else of what is not a hole, which takes
+/// as long as that is large. It is not synced.
+///
+/// # Errors
+/// When `from` cannot be read, or `to` exists or cannot be written; nothing is made then.
+pub fn copy(from: &Path, to: &Path) -> Result<(), OverlayError> {
+    if overlay::reflink(from, to)? {
+        return Ok(());
+    }
+    let source = File::open(from).map_err(|source| OverlayError::Read { path: from.to_owned(), source })?;
+    let made = OpenOptions::new().write(true).create_new(true).open(to);
+    let made = made.map_err(|source| match source.kind() {
+        io::ErrorKind::AlreadyExists => OverlayError::Exists { path: to.to_owned() },
+        _ => OverlayError::Write { path: to.to_owned(), source },
+    })?;
+    data(&source, &made).map_err(|source| {
+        // The error that matters is the one already at hand.
+        std::fs::remove_file(to).ok();
+        OverlayError::Write { path: to.to_owned(), source }
+    })
+}
+
+/// Copies what is not a hole.
+pub(crate) fn data(from: &File, to: &File) -> io::Result<()> {
+    to.set_len(from.metadata()?.len())?;
+    let mut at = 0;
+    while let Some((start, end)) = next_data(from, at)? {
+        range(from, to, start, end)?;
+        at = end;
+    }
+    Ok(())
+}
+
+/// The next stretch of data at or after an offset.
+fn next_data(file: &File, at: u64) -> io::Result<Option<(u64, u64)>> {
+    match rustix::fs::seek(file, SeekFrom::Data(at)) {
+        Ok(start) => Ok(Some((start, rustix::fs::seek(file, SeekFrom::Hole(start))?))),
+        Err(rustix::io::Errno::NXIO) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn range(from: &File, to: &File, start: u64, end: u64) -> io::Result<()> {
+    let mut buf = vec![0; BUFFER.min(usize::try_from(end - start).unwrap_or(BUFFER))];
+    let mut at = start;
+    while at < end {
+        let want = usize::try_from(end - at).unwrap_or(usize::MAX).min(buf.len());
+        from.read_exact_at(&mut buf[..want], at)?;
+        to.write_all_at(&buf[..want], at)?;
+        at += want as u64;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::MetadataExt;
+
+    #[test]
+    fn a_copy_has_the_bytes_and_the_holes_of_its_original() {
+        let dir = tempfile::tempdir().unwrap();
+        let (from, to) = (dir.path().join("from"), dir.path().join("to"));
+        let file = File::create(&from).unwrap();
+        file.set_len(64 << 20).unwrap();
+        file.write_all_at(b"here", 1 << 20).unwrap();
+        file.write_all_at(b"there", (64 << 20) - 5).unwrap();
+        copy(&from, &to).unwrap();
+        assert_eq!(std::fs::read(&from).unwrap(), std::fs::read(&to).unwrap());
+        assert!(to.metadata().unwrap().blocks() * 512 < 1 << 20, "its holes are filled");
+        assert!(matches!(copy(&from, &to), Err(OverlayError::Exists { .. })));
+        assert!(matches!(copy(&dir.path().join("none"), &to), Err(OverlayError::Read { .. })));
+    }
+}

@@ -1,0 +1,201 @@
+//! Machines driven by Firecracker's API, all the way from the command line: the process that answers is the strict fake
+//! of it, and behind that QEMU's translator runs their guests, real ones.
+//!
+//! What a real Firecracker does is tried by the tests of the driver, with a guest that needs no more than a few
+//! instructions: a stock kernel takes a KVM that works.
+
+use std::fs;
+use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use e2e::{Lan, Outcome, User, World, beside, until};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
+
+/// A world in which KVM is believed to work and a Firecracker is installed, on a host of its own.
+fn world() -> Option<(World, Lan)> {
+    if !Path::new("/dev/kvm").exists() {
+        eprintln!("NOT RUN: there is no /dev/kvm, so no verdict on it that could be replaced");
+        return None;
+    }
+    let world = World::cold(User::Root)
+        .with("MIMEO_FIRECRACKER", beside("emulating-firecracker"))
+        .with("MIMEO_JAILER", "off");
+    let lan = Lan::new();
+    drop(world.mimeo(["setup", "preflight"]));
+    believe_kvm(&world);
+    Some((world, lan))
+}
+
+/// Writes another verdict over the one that was found.
+fn believe_kvm(world: &World) {
+    let path = world.run_dir().join("acceleration-0.json");
+    let mut kept: Value = serde_json::from_slice(&fs::read(&path).expect("a verdict")).expect("JSON");
+    kept["acceleration"] = json!({ "mode": "kvm", "million_instructions_per_second": 1000 });
+    fs::write(&path, serde_json::to_vec(&kept).expect("JSON")).expect("written");
+}
+
+fn inspect(world: &World, name: &str, pointer: &str) -> String {
+    let document: Value = serde_json::from_str(world.mimeo(["inspect", name]).ok().text()).expect("JSON");
+    let found = document[0].pointer(pointer).unwrap_or_else(|| panic!("{pointer} in {document:#}"));
+    found.as_str().map_or_else(|| found.to_string(), str::to_owned)
+}
+
+fn sh(world: &World, name: &str, script: &str) -> Outcome {
+    world.mimeo(["exec", name, "sh", "-c", script])
+}
+
+#[test]
+fn a_machine_lives_and_dies_as_any_other() {
+    let Some((world, lan)) = world() else { return };
+    let image = world.busybox();
+    // `auto` chooses it, and with it the bridge; the second run begins as a guest that has booted.
+    for (method, name) in [("cold", "first"), ("warm", "second")] {
+        let cold = if method == "cold" { vec!["--cold"] } else { Vec::new() };
+        let arguments = [&cold[..], &["--name", name, "-p", "8080:8000", &image, "sh", "-c"]].concat();
+        let script =
+            "echo $RANDOM > /x; mkdir /www; echo page > /www/index.html; exec httpd -f -p 8000 -h /www";
+        world.start(arguments.iter().copied().chain([script]));
+        assert_eq!(inspect(&world, name, "/Driver"), "firecracker");
+        assert_eq!(inspect(&world, name, "/BootMethod"), method);
+        assert_eq!(inspect(&world, name, "/HostConfig/NetworkMode"), "bridged");
+        until("its port answers", || TcpStream::connect("127.0.0.1:8080").ok());
+        sh(&world, name, "cat /www/index.html; exit 3").code(3).printed("page\n");
+        assert_eq!(sh(&world, name, "echo lost >&2; head -c 300000 /dev/zero").stdout.len(), 300_000);
+        world.mimeo(["stop", name]).ok();
+        world.mimeo(["rm", name]).ok();
+    }
+    world.mimeo(["run", "--rm", &image, "sh", "-c", "exit 7"]).code(7);
+    world.assert_empty();
+    lan.assert_empty();
+}
+
+#[test]
+fn snapshots_copies_and_forks_are_made_of_it() {
+    let Some((world, lan)) = world() else { return };
+    let image = world.busybox();
+    let count = "n=0; while :; do n=$((n+1)); echo $n > /dev/shm/n; sleep 0.01; done";
+    world.start(["--name", "source", &image, "sh", "-c", count]);
+    sh(&world, "source", "echo kept > /file; sync").ok();
+    world.mimeo(["snapshot", "create", "source", "--tag", "first"]).ok();
+    // The source goes on, in the same session.
+    let counted =
+        |name: &str| sh(&world, name, "cat /dev/shm/n").ok().text().parse::<u64>().unwrap_or_default();
+    let before = counted("source");
+    until("the source counts on", || (counted("source") > before).then_some(()));
+    world.mimeo(["snapshot", "run", "first", "-n", "2", "--name", "copy"]).ok();
+    for name in ["copy-1", "copy-2"] {
+        sh(&world, name, "cat /file; echo $(hostname) > /own").ok().printed("kept\n");
+        let before = counted(name);
+        until("the copy counts on", || (counted(name) > before).then_some(()));
+    }
+    let addresses: Vec<_> =
+        ["source", "copy-1", "copy-2"].map(|name| inspect(&world, name, "/NetworkSettings/IPAddress")).into();
+    assert!(
+        addresses.iter().all(|ip| addresses.iter().filter(|other| *other == ip).count() == 1),
+        "{addresses:?}"
+    );
+    // A copy's own snapshot holds what differs from the one that it came of.
+    sh(&world, "copy-1", "echo more > /more; sync").ok();
+    world.mimeo(["snapshot", "create", "copy-1", "--tag", "second"]).ok();
+    let manifest = world.mimeo(["snapshot", "inspect", "second"]).ok().json();
+    assert!(manifest[0]["parent"].is_string() || manifest["parent"].is_string(), "{manifest:#}");
+    world.mimeo(["snapshot", "run", "second", "--name", "grandchild"]).ok();
+    sh(&world, "grandchild", "cat /file /more").ok().printed("kept\nmore\n");
+    world.mimeo(["fork", "grandchild", "-n", "2", "--name", "try"]).ok();
+    for name in ["try-1", "try-2"] {
+        sh(&world, name, "cat /more").ok().printed("more\n");
+    }
+    world.mimeo(["rm", "-f", "-a"]).ok();
+    world.until_quiet();
+    lan.assert_empty();
+}
+
+#[test]
+fn a_server_gives_copies_their_memory_page_by_page() {
+    let Some((world, lan)) = world() else { return };
+    let image = world.busybox();
+    world.start(["--name", "source", &image, "sh", "-c", "echo kept > /dev/shm/word; exec sleep 1000"]);
+    until("it has begun", || (sh(&world, "source", "cat /dev/shm/word").stdout == "kept\n").then_some(()));
+    world.mimeo(["snapshot", "create", "source", "--tag", "warm"]).ok();
+    let mut server = world.spawn(["snapshot", "serve", "--pager", "warm"]);
+    let pid = server.id().to_string();
+    until("the server can be asked", || {
+        let listed = world.mimeo(["snapshot", "ls", "--json"]).ok().json();
+        listed["serves"].as_array().is_some_and(|serves| !serves.is_empty()).then_some(())
+    });
+    let threads = || {
+        let tasks = fs::read_dir(format!("/proc/{pid}/task")).expect("it lives").flatten();
+        let names = tasks.filter_map(|task| fs::read_to_string(task.path().join("comm")).ok());
+        names.filter(|name| name.trim() == "mimeo-pager").count()
+    };
+    for round in 0..2 {
+        let (one, two) = (format!("one-{round}"), format!("two-{round}"));
+        for name in [&one, &two] {
+            world.mimeo(["snapshot", "run", "--pid", &pid, "--name", name]).ok();
+            sh(&world, name, "cat /dev/shm/word").ok().printed("kept\n");
+        }
+        assert_eq!(threads(), 1, "one page server for all");
+        world.mimeo(["rm", "-f", &one, &two]).ok();
+        until("the page server has ended with its last copy", || (threads() == 0).then_some(()));
+    }
+    // Its death is the end of its copies: none goes on without its memory.
+    world.mimeo(["snapshot", "run", "--pid", &pid, "--name", "last"]).ok();
+    server.kill().expect("it lives");
+    server.wait().expect("it ends");
+    until("its copy has ended", || {
+        world.mimeo(["ps", "-q", "--filter", "name=last"]).stdout.is_empty().then_some(())
+    });
+    world.mimeo(["rm", "-f", "-a"]).code(0);
+    world.until_quiet();
+    lan.assert_empty();
+}
+
+#[test]
+fn a_monitor_that_is_killed_takes_its_machine_along() {
+    let Some((world, lan)) = world() else { return };
+    let image = world.busybox();
+    world.start(["--name", "box", &image, "sleep", "1000"]);
+    let pid: i32 = inspect(&world, "box", "/State/Pid").parse().expect("a pid");
+    kill_process(Pid::from_raw(pid).expect("a pid"), Signal::KILL).expect("it lives");
+    world.until_quiet();
+    world.mimeo(["ps"]).code(0).told("box: its monitor was gone: cleared away");
+    world.mimeo(["rm", "box"]).ok();
+    world.assert_empty();
+    lan.assert_empty();
+}
+
+#[test]
+fn what_it_cannot_do_is_refused_with_what_can() {
+    let Some((world, _lan)) = world() else { return };
+    let image = world.busybox();
+    let run = |arguments: &[&str]| {
+        world
+            .mimeo([&["run", "--rm", "--driver", "firecracker"], arguments, &[&image, "true"]].concat())
+            .code(125)
+    };
+    run(&["--network", "rootless"]).told("no network of its own").told("--network bridged");
+    run(&["--accel", "tcg"]).told("on KVM alone").told("--driver qemu");
+    let serve = |tag: &str| world.mimeo(["snapshot", "serve", "--pager", tag]);
+    world.start([
+        "--driver",
+        "qemu",
+        "--network",
+        "none",
+        "--accel",
+        "tcg",
+        "--name",
+        "box",
+        &image,
+        "sleep",
+        "1000",
+    ]);
+    world.mimeo(["snapshot", "create", "box", "--tag", "qemus"]).ok();
+    serve("qemus").code(125).told("qemu driver maps its copies' memory by itself");
+    // One that is not there, or too old.
+    let old = world.file("old", "#!/bin/sh\necho 'Firecracker v1.9.1'\n");
+    fs::set_permissions(&old, fs::Permissions::from_mode(0o755)).expect("executable");
+    let old = old.to_str().expect("text");
+    world.mimeo(["setup", "firecracker", old]).code(125).told("1.10.0 or later is needed");
+}
