@@ -80,11 +80,20 @@ pub struct Attachment {
 /// # Errors
 /// When it has not the privileges, or nft is missing.
 pub fn check() -> Result<(), BridgedError> {
+    is_privileged()?;
+    has_nft()
+}
+
+fn is_privileged() -> Result<(), BridgedError> {
     let own = rustix::thread::capabilities(None).map(|sets| sets.effective);
     let needed = rustix::thread::CapabilitySet::NET_ADMIN | rustix::thread::CapabilitySet::SYS_ADMIN;
     if !own.is_ok_and(|own| own.contains(needed)) {
         return Err(BridgedError::Privilege);
     }
+    Ok(())
+}
+
+fn has_nft() -> Result<(), BridgedError> {
     nft::list(rules::FAMILY, rules::TABLE).map(drop)
 }
 
@@ -99,7 +108,7 @@ pub fn has_ip6() -> bool {
 /// # Errors
 /// When this host or this process cannot; nothing is left then.
 pub fn attach(wish: &Wish) -> Result<Attachment, BridgedError> {
-    check()?;
+    is_privileged()?;
     attach_to(Arc::new(Kernel), wish)
 }
 

@@ -161,6 +161,29 @@ fn rules_that_somebody_flushed_are_set_again() {
 }
 
 #[test]
+fn a_host_without_nft_is_told_so_and_keeps_nothing() {
+    if !apart() {
+        return;
+    }
+    let refused = || {
+        let flags = rustix::mount::MountFlags::empty();
+        rustix::mount::mount("tmpfs", "/usr/sbin", "tmpfs", flags, None).expect("no programs");
+        let refused = bridged::attach(&wish("second")).expect_err("there is no nft");
+        rustix::mount::unmount("/usr/sbin", rustix::mount::UnmountFlags::empty()).expect("programs again");
+        assert!(matches!(refused, BridgedError::NoNft), "{refused}");
+    };
+    refused();
+    nothing_is_left();
+    // Nor when it is lost while there is a bridge, which stays the other machine's.
+    let first = bridged::attach(&wish("first")).expect("attached");
+    let before = links();
+    refused();
+    assert_eq!(links(), before);
+    drop(first);
+    nothing_is_left();
+}
+
+#[test]
 fn a_crowd_comes_and_goes_twice() {
     if !apart() {
         return;

@@ -38,10 +38,14 @@ impl Host for Kernel {
 
     fn prepare(&self) -> Result<(), BridgedError> {
         let ip6 = settings::has_ip6();
-        settings::forward(ip6)?;
-        links::with(async |links: Links| match links.index(BRIDGE).await? {
-            Some(_) => Ok(()),
-            None => make_bridge(&links, ip6).await,
+        links::with(async |links: Links| {
+            if links.index(BRIDGE).await?.is_some() {
+                return settings::forward(ip6);
+            }
+            // Before the first change to the host, and not again for each machine.
+            super::has_nft()?;
+            settings::forward(ip6)?;
+            make_bridge(&links, ip6).await
         })
     }
 
@@ -95,8 +99,10 @@ impl Host for Kernel {
     }
 
     fn retire(&self) -> Result<(), BridgedError> {
-        nft::apply(&rules::retire(), "")?;
-        links::with(async |links: Links| links.remove(BRIDGE).await)
+        // A bridge is not left because its rules cannot be told to go.
+        let ruled = nft::apply(&rules::retire(), "");
+        links::with(async |links: Links| links.remove(BRIDGE).await)?;
+        ruled
     }
 }
 

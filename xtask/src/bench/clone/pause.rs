@@ -76,7 +76,7 @@ fn serve(site: &Site<'_>, memory_mib: u32) -> Result<String> {
 /// A file in memory: what it holds makes no difference to who copies pages.
 fn write(site: &Site<'_>, mib: u32) -> Result<()> {
     let script = format!(
-        "mkdir /work && mount -t tmpfs -o size=512m none /work && dd if=/dev/zero of=/work/file bs=1M count={mib}"
+        "mkdir /held && mount -t tmpfs -o size=512m none /held && dd if=/dev/zero of=/held/file bs=1M count={mib}"
     );
     site.mimeo(&["exec", SOURCE, "sh", "-c", &script]).map(drop)
 }
