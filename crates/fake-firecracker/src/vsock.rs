@@ -59,7 +59,7 @@ impl Vsock {
         self.world.send_modify(|world| world.guest_runs = guest_runs);
     }
 
-    /// Ends all connections.
+    /// Has the guest forget all its connections. As with the real one, the host's ends stay open.
     pub(crate) fn reset(&self) {
         self.world.send_modify(|world| world.resets += 1);
     }
@@ -80,19 +80,22 @@ struct Connection {
 }
 
 impl Connection {
-    async fn serve(mut self, stream: UnixStream) {
+    async fn serve(mut self, mut stream: UnixStream) {
         let resets = self.world.borrow().resets;
         let mut world = self.world.clone();
-        // Whatever goes wrong with it, it ends.
-        tokio::select! {
-            result = self.talk(stream) => drop(result),
-            _ = world.wait_for(|world| world.resets != resets) => {}
+        let is_forgotten = tokio::select! {
+            // Whatever goes wrong with it, it ends.
+            _ = self.talk(&mut stream) => false,
+            _ = world.wait_for(|world| world.resets != resets) => true,
+        };
+        if is_forgotten {
+            refuse(stream).await;
         }
     }
 
-    async fn talk(&mut self, mut stream: UnixStream) -> io::Result<()> {
+    async fn talk(&mut self, stream: &mut UnixStream) -> io::Result<()> {
         let number = self.tries.fetch_add(1, Ordering::Relaxed);
-        let line = line(&mut stream).await?;
+        let line = line(stream).await?;
         let port = line.strip_prefix("CONNECT ").and_then(|port| port.parse::<u32>().ok());
         let Some(_) = port else { return Err(io::ErrorKind::InvalidData.into()) };
         self.world.wait_for(|world| world.guest_runs).await.map_err(|_| io::ErrorKind::BrokenPipe)?;
@@ -107,7 +110,7 @@ impl Connection {
                     none => none.insert(UnixStream::from_std(nonblocking(emulation::port()?)?)?),
                 };
                 stream.write_all(format!("OK {}\n", FIRST_PORT + number).as_bytes()).await?;
-                carry(&mut stream, port).await
+                carry(stream, port).await
             }
             Guest::Echo | Guest::Late(_) => {
                 stream.write_all(format!("OK {}\n", FIRST_PORT + number).as_bytes()).await?;
@@ -121,6 +124,14 @@ impl Connection {
 fn nonblocking(stream: std::os::unix::net::UnixStream) -> io::Result<std::os::unix::net::UnixStream> {
     stream.set_nonblocking(true)?;
     Ok(stream)
+}
+
+/// A connection that the guest has forgotten: it says nothing more on it, and answers what the host writes with a reset,
+/// which ends it. What was written is lost.
+async fn refuse(mut stream: UnixStream) {
+    let mut lost = [0; 4096];
+    // An error is an end, too.
+    stream.read(&mut lost).await.unwrap_or_default();
 }
 
 /// Until either side ends: a port's other side is the guest's, and stays.

@@ -86,11 +86,12 @@ impl Instance for FirecrackerInstance {
         if kind == SaveKind::Diff && !self.tracks_writes {
             self.api.needs(Feature::DiffUntracked)?;
         }
-        // Firecracker tells the guest that its connections are gone before it
-        // writes anything.
-        self.link.iter().for_each(Link::outlive_connection);
         self.saved = true;
-        save::save(&self.api, self.process.place(), state, memory, kind).await
+        let saved = save::save(&self.api, self.process.place(), state, memory, kind).await;
+        // Firecracker tells the guest that its connections are gone before it writes anything, so also when it
+        // fails afterwards.
+        self.link.iter().for_each(Link::reconnect);
+        saved
     }
 
     async fn keep_process(&mut self, _: &Path, _: Meanwhile) -> Result<(), OperationError> {

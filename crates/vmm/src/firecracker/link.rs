@@ -9,11 +9,11 @@
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::{GUEST_PORT, names, socket};
@@ -24,47 +24,56 @@ const AGAIN: Duration = Duration::from_millis(3);
 /// Bytes of an answer: `OK`, a space, a port, the line's end.
 const MAX_ANSWER: usize = 32;
 
-/// A link that stands or is to stand. It ends with this.
+/// A link to the guest, up or still connecting. It ends when this value is dropped.
 #[derive(Debug)]
 pub(super) struct Link {
     task: JoinHandle<()>,
-    /// The connection's next end is not the link's.
-    breaks: Arc<AtomicBool>,
+    /// Counts the connections that were given up for a new one.
+    reconnects: watch::Sender<u64>,
 }
 
 impl Link {
     /// Gives one end at once; what is written to it arrives when the guest has
     /// accepted. It ends when the guest's end does.
     pub(super) fn open(directory: Arc<OwnedFd>) -> io::Result<(UnixStream, Self)> {
-        let (ours, theirs) = UnixStream::pair()?;
-        let breaks = Arc::new(AtomicBool::new(false));
-        let is_broken = breaks.clone();
-        let task = tokio::spawn(async move {
-            let mut near = theirs;
-            loop {
-                let mut far = reach(&directory).await;
-                // However it ends, who has the other end sees the end.
-                if let Err(error) = carry(&mut near, &mut far).await {
-                    tracing::debug!(%error, "the guest link broke");
-                }
-                if !is_broken.swap(false, Ordering::Relaxed) {
-                    return;
-                }
-            }
-        });
-        Ok((ours, Self { task, breaks }))
+        let (ours, near) = UnixStream::pair()?;
+        let (reconnects, asked) = watch::channel(0);
+        Ok((ours, Self { task: tokio::spawn(serve(directory, near, asked)), reconnects }))
     }
 
-    /// Goes on over another connection when this one ends. For a machine that
-    /// is saved: its guest is told that its connections are gone, stands still
-    /// meanwhile, and takes the next one for the same; nothing may be on its way
-    /// in either direction.
-    pub(super) fn outlive_connection(&self) {
-        self.breaks.store(true, Ordering::Relaxed);
+    /// Closes the connection and makes another, which carries the same link on.
+    ///
+    /// For a machine that is being saved: Firecracker tells the guest that its
+    /// connections are gone, but leaves the host's ends open, and what is written
+    /// to those is lost. The guest takes the next connection for the same link;
+    /// nothing may be on its way in either direction.
+    pub(super) fn reconnect(&self) {
+        self.reconnects.send_modify(|count| *count += 1);
     }
 }
 
-/// Until either side ends; what has ended is only the connection.
+/// Joins `near` to the guest until either ends.
+async fn serve(directory: Arc<OwnedFd>, mut near: UnixStream, mut reconnects: watch::Receiver<u64>) {
+    loop {
+        let mut far = reach(&directory).await;
+        // A new connection is what was asked for until now.
+        reconnects.mark_unchanged();
+        tokio::select! {
+            // A connection that is asked for is made before anything more is lost on the old one.
+            biased;
+            asked = reconnects.changed() => if asked.is_err() { return },
+            carried = carry(&mut near, &mut far) => {
+                // Either way, who has the other end sees the end.
+                if let Err(error) = carried {
+                    tracing::debug!(%error, "the guest link broke");
+                }
+                return;
+            }
+        }
+    }
+}
+
+/// Until either side ends.
 async fn carry(near: &mut UnixStream, far: &mut UnixStream) -> io::Result<()> {
     let (mut from_near, mut to_near) = near.split();
     let (mut from_far, mut to_far) = far.split();
