@@ -3,7 +3,7 @@
 //! The host connects, as often as it likes; a machine that is saved or copied
 //! loses its connections, and keeps what listens.
 
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::pin::Pin;
@@ -79,13 +79,14 @@ pub(crate) async fn accept(
     frozen: Arc<watch::Sender<bool>>,
 ) -> io::Result<(VsockReader, VsockWriter)> {
     let connection = poll_fn(|context| listener.poll_accept(context)).await?;
+    let broken = broken(&connection);
     let line = Arc::new(Line {
         listener: listener.clone(),
         frozen,
         connection: Mutex::new(connection),
         writer: Mutex::default(),
     });
-    Ok((VsockReader(line.clone()), VsockWriter(line)))
+    Ok((VsockReader { line: line.clone(), broken: Some(broken) }, VsockWriter(line)))
 }
 
 /// A way to the host that may be laid anew.
@@ -119,9 +120,53 @@ impl Line {
     }
 }
 
+/// Resolves once a connection has failed.
+type Broken = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// A reset of the whole device, which is what a save does to a guest's connections, is an error of the socket and nothing
+/// else: neither an end of the stream nor anything to read, so that who waits to read is not woken.
+fn broken(connection: &Connection) -> Broken {
+    let connection = connection.clone();
+    Box::pin(async move {
+        // That it cannot be watched any more is an end of it, too.
+        connection.ready(Interest::ERROR).await.map(drop).unwrap_or_default();
+    })
+}
+
 /// What the host says.
-#[derive(Debug)]
-pub(crate) struct VsockReader(Arc<Line>);
+pub(crate) struct VsockReader {
+    line: Arc<Line>,
+    /// None once the connection has failed.
+    broken: Option<Broken>,
+}
+
+impl VsockReader {
+    /// Waits until the connection can be read, or has failed, and reads it.
+    fn poll_connection(
+        &mut self,
+        context: &mut Context<'_>,
+        connection: &Connection,
+        space: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        loop {
+            match connection.poll_read_ready(context)? {
+                Poll::Ready(mut ready) => {
+                    let read = ready.try_io(|socket| Ok(rustix::io::read(socket, &mut *space)?));
+                    if let Ok(read) = read {
+                        return Poll::Ready(read);
+                    }
+                }
+                Poll::Pending => {
+                    if let Some(broken) = &mut self.broken {
+                        ready!(broken.as_mut().poll(context));
+                        self.broken = None;
+                    }
+                    return Poll::Ready(rustix::io::read(connection.get_ref(), space).map_err(Into::into));
+                }
+            }
+        }
+    }
+}
 
 /// What the host is told.
 #[derive(Debug)]
@@ -129,19 +174,17 @@ pub(crate) struct VsockWriter(Arc<Line>);
 
 impl AsyncRead for VsockReader {
     fn poll_read(
-        self: Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         loop {
-            let connection = self.0.connection();
-            let space = buffer.initialize_unfilled();
-            let mut ready = ready!(connection.poll_read_ready(context))?;
-            let Ok(read) = ready.try_io(|socket| Ok(rustix::io::read(socket, space)?)) else { continue };
-            match read {
-                Ok(0) | Err(_) if self.0.may_come_back() => {
-                    let next = ready!(self.0.listener.poll_accept(context))?;
-                    self.0.lay(next);
+            let connection = self.line.connection();
+            match ready!(self.poll_connection(context, &connection, buffer.initialize_unfilled())) {
+                Ok(0) | Err(_) if self.line.may_come_back() => {
+                    let next = ready!(self.line.listener.poll_accept(context))?;
+                    self.broken = Some(broken(&next));
+                    self.line.lay(next);
                 }
                 read => {
                     buffer.advance(read?);
