@@ -5,8 +5,12 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::statfs;
+
 use crate::LaunchSpec;
 
+/// What `statfs` calls a tmpfs (linux/magic.h).
+const TMPFS_MAGIC: rustix::fs::FsWord = 0x0102_1994;
 /// The group of all machines.
 const PARENT: &str = "mimeo";
 /// Controllers that the limits need.
@@ -22,18 +26,19 @@ const OTHER_THREADS: u32 = 13;
 #[derive(Debug)]
 pub(super) struct Cgroup {
     path: PathBuf,
-    memory_bytes: u64,
+    /// None where its directory is in memory.
+    memory_bytes: Option<u64>,
     threads: u32,
 }
 
 impl Cgroup {
-    /// None where this host has no such limits, which the log then tells.
-    pub(super) fn plan(id: &str, spec: &LaunchSpec) -> Option<Self> {
+    /// For a machine whose files are in `directory`. None where this host has no such limits, which the log then tells.
+    pub(super) fn plan(id: &str, spec: &LaunchSpec, directory: &Path) -> Option<Self> {
         let mounts = fs::read_to_string("/proc/mounts").unwrap_or_default();
         match usable(&mounts, |path| fs::read_to_string(path)) {
             Ok(root) => Some(Self {
                 path: root.join(PARENT).join(id),
-                memory_bytes: (u64::from(spec.memory_mib) + OVERHEAD_MIB) << 20,
+                memory_bytes: memory_bytes(spec.memory_mib, directory),
                 threads: spec.cpus + OTHER_THREADS,
             }),
             Err(reason) => {
@@ -49,11 +54,11 @@ impl Cgroup {
 
     /// The jailer's arguments.
     pub(super) fn arguments(&self) -> Vec<OsString> {
-        let memory = format!("memory.max={}", self.memory_bytes);
-        let threads = format!("pids.max={}", self.threads);
-        ["--cgroup-version", "2", "--parent-cgroup", PARENT, "--cgroup", &memory, "--cgroup", &threads]
-            .map(OsString::from)
-            .to_vec()
+        let memory = self.memory_bytes.map(|bytes| format!("memory.max={bytes}"));
+        let limits = memory.into_iter().chain([format!("pids.max={}", self.threads)]);
+        let mut words = ["--cgroup-version", "2", "--parent-cgroup", PARENT].map(OsString::from).to_vec();
+        words.extend(limits.flat_map(|limit| ["--cgroup".into(), limit.into()]));
+        words
     }
 
     /// Removes it; its processes are gone.
@@ -68,6 +73,17 @@ impl Cgroup {
             remove(&root.join(PARENT).join(id));
         }
     }
+}
+
+/// Files in memory count as the memory of who writes them, and the kernel cannot write them out: each snapshot would bring
+/// the machine nearer to its limit, and then be its end.
+fn memory_bytes(memory_mib: u32, directory: &Path) -> Option<u64> {
+    let is_in_memory = statfs(directory).is_ok_and(|found| found.f_type == TMPFS_MAGIC);
+    if is_in_memory {
+        tracing::debug!(directory = %directory.display(), "no memory limit: the machine's directory is on a tmpfs");
+        return None;
+    }
+    Some((u64::from(memory_mib) + OVERHEAD_MIB) << 20)
 }
 
 fn remove(path: &Path) {
@@ -116,12 +132,18 @@ mod tests {
 
     #[test]
     fn the_jailer_is_told_all_limits() {
-        let group = Cgroup { path: "/x".into(), memory_bytes: 5, threads: 3 };
+        let group = Cgroup { path: "/x".into(), memory_bytes: Some(5), threads: 3 };
         let words: Vec<_> =
             group.arguments().into_iter().map(|word| word.into_string().expect("text")).collect();
         assert_eq!(
             words.join(" "),
             "--cgroup-version 2 --parent-cgroup mimeo --cgroup memory.max=5 --cgroup pids.max=3"
         );
+    }
+
+    #[test]
+    fn a_machine_whose_files_are_in_memory_has_no_limit_of_memory() {
+        assert_eq!(memory_bytes(512, Path::new("/dev/shm")), None);
+        assert_eq!(memory_bytes(512, Path::new("/proc")), Some(640 << 20));
     }
 }

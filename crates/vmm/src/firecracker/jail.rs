@@ -72,7 +72,7 @@ impl Jail {
         let id = id(&spec.name, directory);
         let root = base.join(program.file_name().unwrap_or_default()).join(&id).join("root");
         fs::create_dir_all(&root).map_err(|source| cannot("make", &root, source))?;
-        let cgroup = Cgroup::plan(&id, spec);
+        let cgroup = Cgroup::plan(&id, spec, directory);
         Ok(Self { directory: directory.to_owned(), jailer, program, root, id, uid: uid(directory), cgroup })
     }
 
