@@ -65,6 +65,10 @@ pub(crate) fn guest(home: &Path, run: &Path) {
     copy(&shared.join("home/stencils"), &home.join("stencils"));
     copy(&shared.join("run/verified"), &run.join("verified"));
     fs::copy(shared.join("run/tsc-khz"), run.join("tsc-khz")).expect("copied");
+    // What root's guests have proved of KVM, where there is one.
+    if shared.join("run/kvm-0.json").exists() {
+        fs::copy(shared.join("run/kvm-0.json"), run.join("kvm-0.json")).expect("copied");
+    }
 }
 
 /// Links files and copies links.

@@ -1,21 +1,95 @@
-//! What runs a machine's instructions: KVM where it has been proved to work.
+//! What runs a machine's instructions: KVM unless it is known not to run our guests.
+//!
+//! The first guest of a kind that boots on KVM proves it. Where it does not come up, that is remembered for this boot of
+//! the host, and the machine is started once more, without KVM. Who ordered KVM gets it, and its failure.
 
-use mimeo_vmm::Accelerator;
-use mimeo_vmm::accel::{Accel, AccelError, Acceleration, decide};
+use std::time::Duration;
 
-use crate::Home;
+use mimeo_vmm::accel::{self, Accel, Unusable, Verdict};
+use mimeo_vmm::{Accelerator, Driver};
 
-/// What was chosen, and why: `kvm`, or `tcg (/dev/kvm is …)`.
+use crate::setup::Kernel;
+use crate::{Home, agent};
+
+/// How long the first guest on an untried KVM may take to answer: one that
+/// takes longer is better off emulated. An emulated KVM host needs up to ten
+/// seconds.
+const TRIAL_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// What was chosen, and why.
 #[derive(Debug, Clone)]
 pub(crate) struct Chosen {
     pub(crate) accelerator: Accelerator,
-    pub(crate) told: String,
+    verdict: Verdict,
+    is_ordered: bool,
+    /// The kind of guest, by driver, program, kernel and agent.
+    guest: String,
 }
 
-/// Chooses as the person asked, or by what has been proved on this boot.
-pub(crate) fn choose(home: &Home, accel: Accel) -> Result<Chosen, AccelError> {
-    Ok(match decide(accel, home.run())? {
-        Acceleration::Kvm { .. } => Chosen { accelerator: Accelerator::Kvm, told: "kvm".to_owned() },
-        Acceleration::Tcg { why } => Chosen { accelerator: Accelerator::Tcg, told: format!("tcg ({why})") },
-    })
+/// Chooses as the person asked, or by what guests have proved on this boot.
+pub(crate) fn choose(home: &Home, accel: Accel, driver: &dyn Driver, kernel: &Kernel) -> Chosen {
+    let program = driver.program().unwrap_or_default();
+    let (name, image, agent) = (driver.name(), &kernel.manifest.image.sha256, agent::digest());
+    let text = format!("{name}\n{program}\n{image}\n{agent}");
+    let guest = format!("{name}-{}", &blake3::hash(text.as_bytes()).to_hex()[..16]);
+    let choice = accel::choose(accel, &guest, home.run());
+    Chosen {
+        accelerator: choice.accelerator,
+        verdict: choice.verdict,
+        is_ordered: accel == Accel::Kvm,
+        guest,
+    }
+}
+
+/// What runs a clone of a snapshot's guest, which needs what it was saved with. Emulation works on every host.
+pub(crate) fn for_snapshot(needed: Accelerator) -> Accelerator {
+    match needed {
+        Accelerator::Kvm if accel::probe().is_ok() => Accelerator::Kvm,
+        _ => Accelerator::Tcg,
+    }
+}
+
+impl Chosen {
+    /// `kvm`, or `tcg (this host has no /dev/kvm)`.
+    pub(crate) fn description(&self) -> String {
+        match (&self.verdict, self.accelerator) {
+            (Verdict::Unusable(why), accelerator) => format!("{accelerator} ({why})"),
+            (_, accelerator) => accelerator.to_string(),
+        }
+    }
+
+    /// Warns of an order that goes against what is known.
+    pub(crate) fn warn(&self) {
+        if let (Verdict::Unusable(why), Accelerator::Kvm) = (&self.verdict, self.accelerator) {
+            tracing::warn!(component = "kvm", %why, "used as ordered, though it is not known to work");
+        }
+    }
+
+    /// Whether a guest that does not come up is to be tried again without KVM.
+    pub(crate) fn is_trial(&self) -> bool {
+        self.accelerator == Accelerator::Kvm && self.verdict == Verdict::Untried && !self.is_ordered
+    }
+
+    /// How long the guest may take to answer.
+    pub(crate) fn boot_timeout(&self, given: Duration) -> Duration {
+        if self.is_trial() { given.min(TRIAL_TIMEOUT) } else { given }
+    }
+
+    /// A guest answered: remembers that KVM works, if that is news.
+    pub(crate) fn guest_answered(&self, home: &Home) {
+        if self.accelerator == Accelerator::Kvm && self.verdict != Verdict::Proved {
+            accel::record(home.run(), &self.guest, Ok(()));
+        }
+    }
+
+    /// A guest did not come up: remembers that, and says it once, if it was
+    /// the trial. Why, as the next start will say it.
+    pub(crate) fn guest_failed(&self, home: &Home, how: String) -> Unusable {
+        let why = Unusable::GuestFailed { how };
+        if self.is_trial() {
+            accel::record(home.run(), &self.guest, Err(why.clone()));
+            tracing::warn!(component = "kvm", %why, "using emulation until the host is rebooted");
+        }
+        why
+    }
 }

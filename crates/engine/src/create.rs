@@ -35,10 +35,24 @@ pub async fn create(
     spec: MachineSpec,
     progress: Arc<dyn Progress>,
 ) -> Result<Running, StartError> {
+    match attempt(engine, spec.clone(), progress.clone()).await {
+        // It was the first guest on this host's KVM. What it showed is remembered: each driver fails so once.
+        Err(StartError { source: StageError::Kvm { .. }, .. }) => {
+            Box::pin(create(engine, spec, progress)).await
+        }
+        done => done,
+    }
+}
+
+async fn attempt(
+    engine: &Engine,
+    spec: MachineSpec,
+    progress: Arc<dyn Progress>,
+) -> Result<Running, StartError> {
     let planned = planned::plan(engine, spec).map_err(|error| error.at(Stage::Plan))?;
     let imaged = planned.image(engine, progress).await.map_err(|error| error.at(Stage::Image))?;
     let networked = imaged.network().map_err(|error| error.at(Stage::Network))?;
     let launched = networked.launch(engine).await.map_err(|error| error.at(Stage::Launch))?;
-    let answering = launched.answer().await?;
+    let answering = launched.answer(engine.home()).await?;
     answering.start().await
 }

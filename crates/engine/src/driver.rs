@@ -7,6 +7,7 @@ use mimeo_vmm::{Accelerator, Driver};
 
 use crate::create::StageError;
 use crate::machine::{MachineSpec, NetworkMode};
+use crate::setup::Kernel;
 use crate::{Engine, accelerator};
 
 /// The word for the best that works here.
@@ -28,9 +29,10 @@ pub(crate) fn settle(engine: &Engine, spec: &mut MachineSpec) -> Result<Arc<dyn 
         return Err(StageError::NoUserNetwork { driver: driver.name() });
     }
     if !can.emulation {
-        let chosen = accelerator::choose(engine.home(), spec.accelerator)?;
+        let kernel = Kernel::load(engine.home().home())?;
+        let chosen = accelerator::choose(engine.home(), spec.accelerator, driver.as_ref(), &kernel);
         if chosen.accelerator != Accelerator::Kvm {
-            return Err(StageError::NeedsKvm { driver: driver.name(), why: chosen.told });
+            return Err(StageError::NeedsKvm { driver: driver.name(), why: chosen.description() });
         }
     }
     Ok(driver)
@@ -46,17 +48,19 @@ fn unknown(engine: &Engine, name: &str) -> StageError {
     StageError::Driver { name: name.to_owned(), known }
 }
 
-/// A driver that is made for acceleration where that is proved, the driver is
-/// installed and the wish is one for it; else one that runs everywhere.
+/// A driver that is made for acceleration where that is not known to fail, the
+/// driver is installed and the wish is one for it; else one that runs everywhere.
 fn best(engine: &Engine, spec: &MachineSpec) -> Result<Arc<dyn Driver>, StageError> {
     let (everywhere, accelerated): (Vec<_>, Vec<_>) =
         engine.drivers().partition(|driver| driver.capabilities().emulation);
     let mut fit =
         accelerated.into_iter().filter(|driver| driver.program().is_some() && fits(driver.as_ref(), spec));
-    if let Some(driver) = fit.next()
-        && accelerator::choose(engine.home(), spec.accelerator)?.accelerator == Accelerator::Kvm
-    {
-        return Ok(driver);
+    if let Some(driver) = fit.next() {
+        let kernel = Kernel::load(engine.home().home())?;
+        let chosen = accelerator::choose(engine.home(), spec.accelerator, driver.as_ref(), &kernel);
+        if chosen.accelerator == Accelerator::Kvm {
+            return Ok(driver);
+        }
     }
     everywhere.into_iter().next().ok_or_else(|| unknown(engine, AUTO))
 }

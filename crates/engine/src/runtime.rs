@@ -14,9 +14,13 @@ use std::time::Duration;
 use mimeo_agent_protocol::link::{self, Link};
 use mimeo_agent_protocol::message::{Reply, Request};
 use mimeo_pager::Pages;
-use mimeo_vmm::{Disk, DiskFormat, Driver, Instance, LaunchSpec, MemorySave, SaveKind, SavedMachine};
+use mimeo_vmm::accel::Unusable;
+use mimeo_vmm::{
+    Disk, DiskFormat, Driver, Instance, LaunchError, LaunchSpec, MemorySave, SaveKind, SavedMachine,
+};
 use tokio::time::timeout;
 
+use crate::accelerator::{self, Chosen};
 use crate::cause::chain;
 use crate::create::{StageError, launched};
 use crate::exclusive::exclusive;
@@ -24,7 +28,8 @@ use crate::machine::{MachineName, MachineSpec, NetworkMode};
 use crate::network::{self, Connection};
 use crate::setup::{Initramfs, Kernel};
 use crate::snapshot::{
-    self, Here, Kind, LoadError, Manifest, Requirements, STATE, Snapshot, StoreError, TakeError, Taking,
+    self, Draft, Here, Kind, LoadError, Manifest, Requirements, STATE, Snapshot, StoreError, TakeError,
+    Taking,
 };
 use crate::stencil::{self, Stencil};
 use crate::{Engine, agent, driver, identity, working_set};
@@ -72,11 +77,25 @@ pub enum RuntimeError {
         #[source]
         source: std::io::Error,
     },
+    /// The first guest on this host's KVM did not come up.
+    #[error("{why}")]
+    Kvm { why: Unusable },
+    #[error("the virtual machine ended while it booted: {how}")]
+    Died { how: String },
     #[error(transparent)]
     Initramfs(#[from] crate::setup::initramfs::InitramfsError),
 }
 
 impl RuntimeError {
+    /// Whether the guest, not what it needs, is what failed in a boot.
+    fn says_guest_did_not_come_up(&self) -> bool {
+        match self {
+            Self::Silent(_) | Self::Link(_) | Self::Died { .. } => true,
+            Self::Launch(error) => matches!(error, LaunchError::Guest { .. }),
+            _ => false,
+        }
+    }
+
     /// Whether another copy of the same snapshot would fail as well: a host
     /// that is busy or short of something is no fault of the snapshot's.
     fn is_its_own(&self) -> bool {
@@ -101,6 +120,7 @@ pub(crate) struct Wanted<'a> {
     pub(crate) kernel: &'a Kernel,
     pub(crate) spec: &'a LaunchSpec,
     pub(crate) requires: &'a Requirements,
+    pub(crate) chosen: &'a Chosen,
     pub(crate) seconds: u32,
 }
 
@@ -147,22 +167,29 @@ pub(crate) async fn start(engine: &Engine, wanted: Wanted<'_>) -> Result<Warm, R
     }
 }
 
-/// Makes the runtime snapshot for machines like `asked`, if there is none.
+/// Makes the runtime snapshot for machines like `requested`, if there is none.
 ///
 /// # Errors
 /// When a guest of that shape cannot be booted and kept here.
-pub async fn prepare(engine: &Engine, asked: &MachineSpec) -> Result<Snapshot, StageError> {
-    let mut asked = asked.clone();
+pub async fn prepare(engine: &Engine, requested: &MachineSpec) -> Result<Snapshot, StageError> {
+    let mut asked = requested.clone();
     let driver = driver::settle(engine, &mut asked)?;
     let kernel = Kernel::load(engine.home().home())?;
-    let (shape, _) = launched::shape(engine.home(), &kernel, &asked)?;
+    let chosen = accelerator::choose(engine.home(), asked.accelerator, driver.as_ref(), &kernel);
+    chosen.warn();
+    let shape = launched::shape(engine.home(), &kernel, &asked, chosen.accelerator);
     // Who makes the snapshot sees that its guest has one.
     let network = (asked.network != NetworkMode::None).then(network::of_nobody).transpose()?;
     let spec = LaunchSpec { network, ..shape };
     let requires = launched::requires(driver.as_ref(), &kernel, &spec);
     let (driver, kernel) = (driver.as_ref(), &kernel);
-    let wanted = Wanted { driver, kernel, spec: &spec, requires: &requires, seconds: asked.start_timeout };
-    ensure(engine, wanted).await.map_err(|error| StageError::Runtime(Box::new(error)))
+    let seconds = asked.start_timeout;
+    let wanted = Wanted { driver, kernel, spec: &spec, requires: &requires, chosen: &chosen, seconds };
+    match ensure(engine, wanted).await {
+        // It was the first guest on this host's KVM: the next is emulated, or another driver's.
+        Err(RuntimeError::Kvm { .. }) => Box::pin(prepare(engine, requested)).await,
+        done => done.map_err(|error| StageError::Runtime(Box::new(error))),
+    }
 }
 
 /// The runtime snapshot for a wish, made now if it is not there.
@@ -189,12 +216,11 @@ async fn lock(path: PathBuf) -> Result<File, RuntimeError> {
 /// Boots a guest, has it hold still, and keeps it.
 async fn build(engine: &Engine, wanted: Wanted<'_>, key: MachineName) -> Result<Snapshot, RuntimeError> {
     let store = engine.snapshots();
-    let scratch = tempfile::Builder::new().prefix("runtime-").tempdir_in(engine.home().run());
-    let scratch =
-        scratch.map_err(|source| RuntimeError::Io { path: engine.home().run().to_owned(), source })?;
+    // Like a machine's own directory it may hold a jail, which a run directory's filesystem (nodev, noexec) cannot.
+    let scratch = Draft::begin(&store)?;
     let initramfs = Initramfs::ensure(wanted.kernel, agent::BYTES)?;
     let connection = match wanted.spec.network {
-        Some(_) => Connection::nobodys(wanted.driver, scratch.path())?,
+        Some(_) => Connection::nobodys(wanted.driver, &scratch.dir)?,
         None => Connection::default(),
     };
     let spec = LaunchSpec {
@@ -204,15 +230,13 @@ async fn build(engine: &Engine, wanted: Wanted<'_>, key: MachineName) -> Result<
             .spec
             .disks
             .iter()
-            .map(|disk| placeholder(disk, scratch.path()))
+            .map(|disk| placeholder(disk, &scratch.dir))
             .collect::<Result<_, _>>()?,
-        console: scratch.path().join("console.log"),
+        console: scratch.dir.join("console.log"),
         network: wanted.spec.network.as_ref().map(|_| connection.network_of_nobody()).transpose()?,
         ..wanted.spec.clone()
     };
-    let mut instance = wanted.driver.launch(&spec).await?;
-    let seconds = Duration::from_secs(wanted.seconds.into());
-    let link = hello(instance.as_mut(), FIRST_GENERATION, seconds).await?;
+    let (mut instance, link) = boot(engine, wanted, &spec).await?;
     let mut taking = match wanted.driver.capabilities().memory {
         MemorySave::Reader => Taking::prepare(&store, instance.memory()?, Pages::default()).await?,
         MemorySave::Monitor => Taking::by_monitor(&store, SaveKind::Full)?,
@@ -250,6 +274,31 @@ async fn build(engine: &Engine, wanted: Wanted<'_>, key: MachineName) -> Result<
     Ok(snapshot)
 }
 
+/// Boots a guest until its agent answers, which is the proof of KVM where none was made yet.
+async fn boot(
+    engine: &Engine,
+    wanted: Wanted<'_>,
+    spec: &LaunchSpec,
+) -> Result<(Box<dyn Instance>, Link), RuntimeError> {
+    let Wanted { driver, chosen, seconds, .. } = wanted;
+    let booted = async {
+        let mut instance = driver.launch(spec).await?;
+        let patience = chosen.boot_timeout(Duration::from_secs(seconds.into()));
+        let link = hello(instance.as_mut(), FIRST_GENERATION, patience).await?;
+        Ok::<_, RuntimeError>((instance, link))
+    };
+    match booted.await {
+        Ok(booted) => {
+            chosen.guest_answered(engine.home());
+            Ok(booted)
+        }
+        Err(error) if chosen.is_trial() && error.says_guest_did_not_come_up() => {
+            Err(RuntimeError::Kvm { why: chosen.guest_failed(engine.home(), chain(&error)) })
+        }
+        Err(error) => Err(error),
+    }
+}
+
 fn placeholder(disk: &Disk, scratch: &Path) -> Result<Disk, RuntimeError> {
     let path = scratch.join(&disk.serial);
     let made = File::create(&path).and_then(|file| file.set_len(PLACEHOLDER_BYTES));
@@ -277,6 +326,7 @@ async fn copy(engine: &Engine, wanted: Wanted<'_>, snapshot: Snapshot) -> Result
     snapshot::judge_version(&snapshot.manifest.requires, &instance.version().await?)?;
     instance.resume().await?;
     let link = hello(instance.as_mut(), identity::session(&identity::generation()), PATIENCE).await?;
+    wanted.chosen.guest_answered(engine.home());
     Ok(Warm { instance, link, snapshot, besides })
 }
 
@@ -310,7 +360,7 @@ async fn hello(
             Ok(Err(error)) => Err(error.into()),
             Err(_) => Err(RuntimeError::Silent(patience)),
         },
-        exit = instance.wait() => Err(RuntimeError::Answer(format!("{exit:?}"))),
+        exit = instance.wait() => Err(RuntimeError::Died { how: exit.to_string() }),
     }
 }
 

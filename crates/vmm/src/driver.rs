@@ -436,6 +436,16 @@ pub enum VmExit {
     },
 }
 
+impl fmt::Display for VmExit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Off => f.write_str("it powered off"),
+            Self::Failed { status, stderr } if stderr.is_empty() => f.write_str(status),
+            Self::Failed { status, stderr } => write!(f, "{stderr} ({status})"),
+        }
+    }
+}
+
 /// Why a machine did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum LaunchError {
@@ -493,6 +503,12 @@ pub enum LaunchError {
     /// The monitor is there and does not do it.
     #[error(transparent)]
     Monitor(OperationError),
+    /// The monitor took all settings, and could not start the guest.
+    #[error("cannot start the guest: {how}")]
+    Guest {
+        /// Why, in the monitor's words.
+        how: String,
+    },
 }
 
 /// Why a saved machine could not be started.

@@ -37,7 +37,7 @@ impl Planned {
         let scratch = Scratch::of(engine, &self.claim.record)?;
         let connection = Connection::of(self.driver.as_ref(), &mut self.claim.record, &self.claim.dir)?;
         self.clock.lap("network");
-        let spec = self.launch_spec(engine, &connection)?;
+        let spec = self.launch_spec(&connection)?;
         let store = engine.snapshots();
         let memory = snapshot::flat(&store, &self.snapshot)?;
         let stencil = self.stencil(&store, &spec, &memory).await;
@@ -95,12 +95,12 @@ impl Planned {
         Ok((self.driver.restore(spec, &saved).await?, Pages::default()))
     }
 
-    fn launch_spec(&mut self, engine: &Engine, connection: &Connection) -> Result<LaunchSpec, StageError> {
+    fn launch_spec(&mut self, connection: &Connection) -> Result<LaunchSpec, StageError> {
         let record = &self.claim.record;
-        let chosen = accelerator::choose(engine.home(), record.spec.accelerator)?;
+        let accelerator = accelerator::for_snapshot(self.snapshot.manifest.requires.accelerator);
         let spec = LaunchSpec {
             name: record.id.short().to_owned(),
-            accelerator: chosen.accelerator,
+            accelerator,
             kernel: Path::new("").to_owned(),
             initramfs: Path::new("").to_owned(),
             command_line: String::new(),
@@ -112,13 +112,10 @@ impl Planned {
             network: connection.network(record).map(unpublished),
             console: self.claim.dir.join("console.log"),
         };
-        let here = Here {
-            driver: self.driver.name().to_owned(),
-            shape: self.driver.shape(&spec),
-            accelerator: chosen.accelerator,
-        };
+        let here =
+            Here { driver: self.driver.name().to_owned(), shape: self.driver.shape(&spec), accelerator };
         snapshot::judge(&self.snapshot.manifest.requires, &here)?;
-        self.claim.record.accelerator = Some(chosen.told);
+        self.claim.record.accelerator = Some(accelerator.to_string());
         Ok(spec)
     }
 }

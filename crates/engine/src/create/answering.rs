@@ -10,6 +10,8 @@ use tokio::time::timeout;
 
 use super::launched::{IMAGE_SERIAL, Launched, WRITABLE_SERIAL};
 use super::{Stage, StageError, StartError};
+use crate::Home;
+use crate::cause::chain;
 use crate::identity;
 use crate::machine::{NetworkRecord, Record};
 use mimeo_net::Subnet;
@@ -34,11 +36,16 @@ pub(super) struct Answering {
 
 impl Launched {
     /// Waits until the agent answers. Undo: none of its own.
-    pub(super) async fn answer(mut self) -> Result<Answering, StartError> {
+    pub(super) async fn answer(mut self, home: &Home) -> Result<Answering, StartError> {
         match self.connect().await {
             Ok(link) => {
+                self.chosen.guest_answered(home);
                 self.imaged.planned.clock.lap("boot");
                 Ok(Answering { launched: self, link })
+            }
+            Err(error) if self.chosen.is_trial() => {
+                let why = self.chosen.guest_failed(home, chain(&error));
+                Err(self.fail(Stage::Boot, StageError::Kvm { why }).await)
             }
             Err(error) => Err(self.fail(Stage::Boot, error).await),
         }
@@ -48,16 +55,17 @@ impl Launched {
         if let Some(link) = self.link.take() {
             return Ok(link);
         }
-        let seconds = self.imaged.planned.claim.record.spec.start_timeout;
+        let given = Duration::from_secs(self.imaged.planned.claim.record.spec.start_timeout.into());
+        let patience = self.chosen.boot_timeout(given);
         let channel = self.instance.take_link()?;
         let (reader, writer) = channel.into_split();
         let hello =
             link::connect(reader, writer, FIRST_GENERATION, concat!("mimeo ", env!("CARGO_PKG_VERSION")));
         tokio::select! {
-            answered = timeout(Duration::from_secs(seconds.into()), hello) => match answered {
+            answered = timeout(patience, hello) => match answered {
                 Ok(Ok((link, _))) => Ok(link),
                 Ok(Err(error)) => Err(self.lost(error).await),
-                Err(_) => Err(StageError::Silent { seconds }),
+                Err(_) => Err(StageError::Silent { seconds: patience.as_secs() as u32 }),
             },
             exit = self.instance.wait() => Err(died(&exit)),
         }
@@ -87,13 +95,7 @@ pub(crate) fn console_tail(dir: &Path) -> Vec<String> {
 }
 
 pub(crate) fn died(exit: &VmExit) -> StageError {
-    StageError::Died {
-        how: match exit {
-            VmExit::Off => "it powered off".to_owned(),
-            VmExit::Failed { status, stderr } if stderr.is_empty() => status.clone(),
-            VmExit::Failed { status, stderr } => format!("{stderr} ({status})"),
-        },
-    }
+    StageError::Died { how: exit.to_string() }
 }
 
 /// What makes the guest this machine.

@@ -128,8 +128,8 @@ pub enum StageError {
         #[source]
         source: std::io::Error,
     },
-    #[error(transparent)]
-    Accel(#[from] mimeo_vmm::accel::AccelError),
+    #[error("{why}")]
+    Kvm { why: mimeo_vmm::accel::Unusable },
     #[error(transparent)]
     Launch(#[from] mimeo_vmm::LaunchError),
     #[error(transparent)]

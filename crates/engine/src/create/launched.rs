@@ -6,7 +6,8 @@ use mimeo_agent_protocol::link::Link;
 use mimeo_image::blank;
 use mimeo_pager::Pages;
 use mimeo_vmm::{
-    Accelerator, Disk, DiskFormat, Driver, Forward, ForwardProtocol, Instance, LaunchSpec, UserNetwork,
+    Accelerator, Disk, DiskFormat, Driver, Forward, ForwardProtocol, Instance, LaunchError, LaunchSpec,
+    UserNetwork,
 };
 
 use super::StageError;
@@ -14,11 +15,12 @@ use super::imaged::Imaged;
 use super::networked::Networked;
 use super::planned::Planned;
 use super::scratch::Scratch;
+use crate::accelerator::Chosen;
 use crate::cause::chain;
 use crate::identity;
 use crate::machine::{MachineSpec, NetworkRecord, ProcessIdentity};
 use crate::network::Connection;
-use crate::runtime::{self, Wanted, Warm};
+use crate::runtime::{self, RuntimeError, Wanted, Warm};
 use crate::setup::{Initramfs, Kernel, kernel};
 use crate::snapshot::{self, Requirements, SnapshotId};
 use crate::{Engine, Home, accelerator, agent};
@@ -46,6 +48,8 @@ pub(super) struct Launched {
     pub(super) connection: Connection,
     /// Pages in which the memory that it began with is not its origin's.
     pub(super) besides: Pages,
+    /// What runs its instructions, and what is known of that.
+    pub(super) chosen: Chosen,
 }
 
 impl Networked {
@@ -57,7 +61,10 @@ impl Networked {
         let scratch = Scratch::of(engine, &claim.record)?;
         let writable = claim.dir.join(snapshot::disk(0));
         blank::copy(&engine.home().templates(), &writable, claim.record.spec.disk_bytes)?;
-        let (shape, told) = shape(engine.home(), kernel, &claim.record.spec)?;
+        let chosen =
+            accelerator::choose(engine.home(), claim.record.spec.accelerator, driver.as_ref(), kernel);
+        chosen.warn();
+        let shape = shape(engine.home(), kernel, &claim.record.spec, chosen.accelerator);
         let spec = LaunchSpec {
             name: claim.record.id.short().to_owned(),
             disks: disks(&imaged.image.rootfs, &writable),
@@ -66,10 +73,18 @@ impl Networked {
             ..shape
         };
         let requires = requires(driver.as_ref(), kernel, &spec);
-        let started = start(engine, driver.as_ref(), kernel, &requires, spec, &claim.record.spec).await?;
+        let wanted = Wanted {
+            driver: driver.as_ref(),
+            kernel,
+            spec: &spec,
+            requires: &requires,
+            chosen: &chosen,
+            seconds: claim.record.spec.start_timeout,
+        };
+        let started = start(engine, wanted, claim.record.spec.cold).await?;
         let record = &mut claim.record;
         record.vmm = ProcessIdentity::of(started.instance.process().pid);
-        record.accelerator = Some(told);
+        record.accelerator = Some(chosen.description());
         record.requires = Some(requires);
         record.boot_method = Some(if started.link.is_some() { WARM } else { COLD }.to_owned());
         record.generation = Some(identity::generation());
@@ -78,31 +93,29 @@ impl Networked {
         claim.store()?;
         clock.lap("launch");
         let Started { instance, link, besides, .. } = started;
-        Ok(Launched { imaged, instance, link, scratch, connection, besides })
+        Ok(Launched { imaged, instance, link, scratch, connection, besides, chosen })
     }
 }
 
-/// A machine of this shape, without what is one machine's own; and what runs
-/// its instructions, and why.
+/// A machine of this shape, without what is one machine's own.
 pub(crate) fn shape(
     home: &Home,
     kernel: &Kernel,
     asked: &MachineSpec,
-) -> Result<(LaunchSpec, String), StageError> {
-    let chosen = accelerator::choose(home, asked.accelerator)?;
-    let spec = LaunchSpec {
+    accelerator: Accelerator,
+) -> LaunchSpec {
+    LaunchSpec {
         name: String::new(),
-        accelerator: chosen.accelerator,
+        accelerator,
         kernel: kernel.image(),
         initramfs: PathBuf::new(),
-        command_line: command_line(chosen.accelerator, home),
+        command_line: command_line(accelerator, home),
         cpus: asked.cpus,
         memory_mib: asked.memory_mib,
         disks: disks(Path::new(""), Path::new("")),
         network: None,
         console: PathBuf::new(),
-    };
-    Ok((spec, chosen.told))
+    }
 }
 
 /// The image's and the machine's own, in the order in which every machine has them.
@@ -122,29 +135,29 @@ struct Started {
 
 /// Copies a guest that has booted; boots one when that was asked for, or when
 /// there is none to copy, whatever the reason.
-async fn start(
-    engine: &Engine,
-    driver: &dyn Driver,
-    kernel: &Kernel,
-    requires: &Requirements,
-    spec: LaunchSpec,
-    asked: &MachineSpec,
-) -> Result<Started, StageError> {
-    let reason = if asked.cold {
+async fn start(engine: &Engine, wanted: Wanted<'_>, cold: bool) -> Result<Started, StageError> {
+    let reason = if cold {
         "asked for with --cold".to_owned()
     } else {
-        let wanted = Wanted { driver, kernel, spec: &spec, requires, seconds: asked.start_timeout };
         match runtime::start(engine, wanted).await {
             Ok(Warm { instance, link, snapshot, besides }) => {
                 let origin = Some(snapshot.manifest.id);
                 return Ok(Started { instance, link: Some(link), origin, besides, reason: None });
             }
+            Err(RuntimeError::Kvm { why }) => return Err(StageError::Kvm { why }),
             Err(error) => chain(&error),
         }
     };
+    let Wanted { driver, kernel, spec, chosen, .. } = wanted;
     let initramfs = Initramfs::ensure(kernel, agent::BYTES)?;
-    let spec = LaunchSpec { initramfs: initramfs.path.clone(), ..spec };
-    let instance = driver.launch(&spec).await?;
+    let spec = LaunchSpec { initramfs: initramfs.path.clone(), ..spec.clone() };
+    let launched = driver.launch(&spec).await;
+    let instance = launched.map_err(|error| match error {
+        LaunchError::Guest { how } if chosen.is_trial() => {
+            StageError::Kvm { why: chosen.guest_failed(engine.home(), how) }
+        }
+        error => error.into(),
+    })?;
     let besides = Pages::default();
     Ok(Started { instance, link: None, origin: None, besides, reason: Some(reason) })
 }

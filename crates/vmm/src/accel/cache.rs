@@ -1,23 +1,23 @@
-//! The verdict, kept for as long as what it was made of stays the same.
+//! What guests have proved of KVM, kept for as long as what it depends on stays the same.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::decide::Acceleration;
+use super::choose::Unusable;
 
 const DEVICE: &str = "/dev/kvm";
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
-/// Changes when the proof does: an old verdict is no answer to a new question.
-const PROOF_GENERATION: u32 = 1;
+/// Kinds of guest that are remembered: each kernel, agent and VMM makes another.
+const MAX_GUESTS: usize = 32;
 
 /// What a verdict depends on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Circumstances {
-    proof: u32,
     boot_id: String,
     /// Device and inode numbers, and the time of the last change of owner or
     /// mode in seconds and nanoseconds.
@@ -26,34 +26,64 @@ struct Circumstances {
     groups: Vec<u32>,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize)]
 struct Kept {
     circumstances: Circumstances,
-    acceleration: Acceleration,
+    guests: BTreeMap<String, Outcome>,
 }
 
-/// The kept verdict if nothing changed since, else a new one, which is kept.
-/// Where nothing can be kept, the proof is made each time: that costs time,
-/// never the truth.
-pub(super) fn kept_or(run_dir: &Path, prove: impl FnOnce() -> Acceleration) -> Acceleration {
-    let Ok(now) = Circumstances::now() else { return prove() };
-    let path = run_dir.join(format!("acceleration-{}.json", now.user));
-    if let Some(kept) = read(&path).filter(|kept| kept.circumstances == now) {
-        return kept.acceleration;
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Outcome {
+    Booted,
+    Failed(Unusable),
+}
+
+/// What a guest of this kind has proved; none if none was tried.
+pub(super) fn kept(run_dir: &Path, guest: &str) -> Option<Result<(), Unusable>> {
+    guests(run_dir)?.remove(guest).map(Outcome::into_result)
+}
+
+/// What all kinds of guests have proved.
+pub(super) fn all(run_dir: &Path) -> Vec<Result<(), Unusable>> {
+    guests(run_dir).unwrap_or_default().into_values().map(Outcome::into_result).collect()
+}
+
+fn guests(run_dir: &Path) -> Option<BTreeMap<String, Outcome>> {
+    let now = Circumstances::now().ok()?;
+    let kept = read(&path(run_dir, now.user)).filter(|kept| kept.circumstances == now)?;
+    Some(kept.guests)
+}
+
+impl Outcome {
+    fn into_result(self) -> Result<(), Unusable> {
+        match self {
+            Self::Booted => Ok(()),
+            Self::Failed(why) => Err(why),
+        }
     }
-    let acceleration = prove();
-    let kept = Kept { circumstances: now, acceleration: acceleration.clone() };
-    if let Err(error) = write(&path, &kept) {
-        tracing::debug!(path = %path.display(), %error, "the acceleration verdict is not kept");
+}
+
+/// Remembers what came of a guest of this kind on KVM. Where nothing can be
+/// kept the next start tries again: that costs time, never the truth.
+pub fn record(run_dir: &Path, guest: &str, outcome: Result<(), Unusable>) {
+    let Ok(now) = Circumstances::now() else { return };
+    let path = path(run_dir, now.user);
+    let mut guests = guests(run_dir).filter(|guests| guests.len() < MAX_GUESTS).unwrap_or_default();
+    guests.insert(guest.to_owned(), outcome.map_or_else(Outcome::Failed, |()| Outcome::Booted));
+    if let Err(error) = write(&path, &Kept { circumstances: now, guests }) {
+        tracing::debug!(path = %path.display(), %error, "cannot keep the verdict on KVM");
     }
-    acceleration
+}
+
+fn path(run_dir: &Path, user: u32) -> PathBuf {
+    run_dir.join(format!("kvm-{user}.json"))
 }
 
 impl Circumstances {
     fn now() -> io::Result<Self> {
         let device = fs::metadata(DEVICE)?;
         Ok(Self {
-            proof: PROOF_GENERATION,
             boot_id: boot_id()?,
             device: (device.dev(), device.ino(), device.ctime(), device.ctime_nsec()),
             user: rustix::process::geteuid().as_raw(),
@@ -94,10 +124,9 @@ pub(super) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::accel::Why;
 
-    fn verdict() -> Acceleration {
-        Acceleration::Tcg { why: Why::Hung { stage: crate::accel::Stage::Int3 } }
+    fn failed() -> Unusable {
+        Unusable::GuestFailed { how: "no answer within 30 s".to_owned() }
     }
 
     fn has_device() -> bool {
@@ -105,28 +134,44 @@ mod tests {
     }
 
     #[test]
-    fn a_verdict_is_made_once() {
+    fn what_guests_proved_is_kept_for_each_kind() {
         let dir = tempfile::tempdir().unwrap();
-        assert_eq!(kept_or(dir.path(), verdict), verdict());
+        record(dir.path(), "a", Ok(()));
+        record(dir.path(), "b", Err(failed()));
         if has_device() {
-            assert_eq!(kept_or(dir.path(), || panic!("proved again")), verdict());
+            assert_eq!(kept(dir.path(), "a"), Some(Ok(())));
+            assert_eq!(kept(dir.path(), "b"), Some(Err(failed())));
         }
+        assert_eq!(kept(dir.path(), "c"), None);
     }
 
     #[test]
-    fn a_verdict_of_other_circumstances_or_damaged_is_made_anew() {
+    fn a_verdict_of_other_circumstances_or_damaged_is_none() {
         let dir = tempfile::tempdir().unwrap();
         if !has_device() {
             return;
         }
-        kept_or(dir.path(), verdict);
-        let path = dir.path().join(format!("acceleration-{}.json", rustix::process::geteuid().as_raw()));
-        let mut kept = read(&path).unwrap();
-        kept.circumstances.boot_id.push('x');
-        write(&path, &kept).unwrap();
-        let other = Acceleration::Kvm { million_instructions_per_second: 1 };
-        assert_eq!(kept_or(dir.path(), || other.clone()), other);
+        record(dir.path(), "a", Ok(()));
+        let path = path(dir.path(), rustix::process::geteuid().as_raw());
+        let mut other = read(&path).unwrap();
+        other.circumstances.boot_id.push('x');
+        write(&path, &other).unwrap();
+        assert_eq!(kept(dir.path(), "a"), None);
         fs::write(&path, b"{").unwrap();
-        assert_eq!(kept_or(dir.path(), verdict), verdict());
+        assert_eq!(kept(dir.path(), "a"), None);
+        record(dir.path(), "a", Ok(()));
+        assert_eq!(kept(dir.path(), "a"), Some(Ok(())));
+    }
+
+    #[test]
+    fn kinds_of_guests_do_not_pile_up() {
+        let dir = tempfile::tempdir().unwrap();
+        for number in 0..2 * MAX_GUESTS {
+            record(dir.path(), &number.to_string(), Ok(()));
+        }
+        if has_device() {
+            let path = path(dir.path(), rustix::process::geteuid().as_raw());
+            assert!(read(&path).unwrap().guests.len() <= MAX_GUESTS);
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! From what a person asked for and what the host can do to the way that
+//! From what a person asked for and what is known of the host to the way that
 //! guests run.
 
 use std::fmt;
@@ -7,45 +7,48 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::cache;
-use super::guest::Stage;
-use super::proof::prove;
+use super::{cache, probe};
+use crate::Accelerator;
 
 /// What a person asked for.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Accel {
-    /// KVM where it is proved to work, else emulation.
+    /// KVM unless it is known not to run our guests, else emulation.
     #[default]
     Auto,
-    /// KVM or nothing.
+    /// KVM, whatever is known of it.
     Kvm,
     /// Emulation, without looking at KVM.
     Tcg,
 }
 
-/// How guests run here.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "mode", rename_all = "lowercase")]
-pub enum Acceleration {
-    /// On the CPU, through KVM.
-    Kvm {
-        /// What the scratch guest reached.
-        million_instructions_per_second: u64,
-    },
-    /// Emulated by QEMU's code generator.
-    Tcg {
-        /// Why not on the CPU.
-        why: Why,
-    },
+/// What is known of KVM, for one kind of guest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// Such a guest has booted and answered, on this boot of the host.
+    Proved,
+    /// `/dev/kvm` makes VMs; no such guest has been tried.
+    Untried,
+    /// It does not run such guests.
+    Unusable(Unusable),
+}
+
+/// How a guest is to run, and what is known of KVM.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Choice {
+    /// How it is to run.
+    pub accelerator: Accelerator,
+    /// What is known.
+    pub verdict: Verdict,
 }
 
 /// Why KVM is not used.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "reason", rename_all = "snake_case")]
-pub enum Why {
+pub enum Unusable {
     /// Emulation was asked for.
-    Asked,
+    EmulationRequested,
     /// There is no `/dev/kvm`.
     NoDevice,
     /// `/dev/kvm` belongs to others.
@@ -62,40 +65,10 @@ pub enum Why {
         /// What KVM answered.
         error: String,
     },
-    /// The guest stopped before its end.
-    Stopped {
-        /// At which instruction.
-        stage: Stage,
-        /// How.
-        exit: String,
-    },
-    /// The guest computed something else than a CPU does.
-    WrongResult {
-        /// At which instruction.
-        stage: Stage,
-    },
-    /// It runs, slower than emulation would.
-    TooSlow {
-        /// Instructions done.
-        instructions: u64,
-        /// In this time.
-        milliseconds: u64,
-    },
-    /// The guest neither ended nor went on.
-    Hung {
-        /// At which instruction.
-        stage: Stage,
-    },
-}
-
-/// Why the way that was asked for cannot be had.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub enum AccelError {
-    /// KVM was asked for and does not work here.
-    #[error("KVM was asked for and cannot be used: {why}")]
-    KvmUnusable {
-        /// What the proof found.
-        why: Why,
+    /// A guest of ours did not come up on it.
+    GuestFailed {
+        /// How it failed.
+        how: String,
     },
 }
 
@@ -104,24 +77,43 @@ pub enum AccelError {
 #[error("{0:?} is not an accelerator: auto, kvm or tcg")]
 pub struct UnknownAccel(String);
 
-/// Decides how guests run. The proof's verdict is kept in `run_dir`
-/// (`MIMEO_RUN`) until the next boot, or until the device or the person's
-/// groups change; `Accel::Tcg` asks neither.
-///
-/// # Errors
-/// KVM was asked for and is not proved to work: there is no silent fallback.
-pub fn decide(accel: Accel, run_dir: &Path) -> Result<Acceleration, AccelError> {
-    match accel {
-        Accel::Tcg => Ok(Acceleration::Tcg { why: Why::Asked }),
-        Accel::Auto => Ok(cache::kept_or(run_dir, prove)),
-        Accel::Kvm => match cache::kept_or(run_dir, prove) {
-            Acceleration::Tcg { why } => Err(AccelError::KvmUnusable { why }),
-            kvm @ Acceleration::Kvm { .. } => Ok(kvm),
-        },
+/// Chooses how a guest runs. `guest` names its kind (driver, kernel, agent):
+/// what one kind has proved says nothing of another. What is known is kept in
+/// `run_dir` (`MIMEO_RUN`) until the next boot, or until the device or the
+/// person's groups change; [`super::record`] adds to it. Takes some
+/// milliseconds at most.
+#[must_use]
+pub fn choose(accel: Accel, guest: &str, run_dir: &Path) -> Choice {
+    let verdict = match accel {
+        Accel::Tcg => Verdict::Unusable(Unusable::EmulationRequested),
+        Accel::Auto | Accel::Kvm => verdict(guest, run_dir),
+    };
+    let is_kvm = accel == Accel::Kvm || !matches!(verdict, Verdict::Unusable(_));
+    Choice { accelerator: if is_kvm { Accelerator::Kvm } else { Accelerator::Tcg }, verdict }
+}
+
+/// What is known of KVM for any kind of guest: proved if one has booted.
+#[must_use]
+pub fn summary(run_dir: &Path) -> Verdict {
+    let mut outcomes = cache::all(run_dir);
+    if outcomes.iter().any(Result::is_ok) {
+        return Verdict::Proved;
+    }
+    match outcomes.pop() {
+        Some(Err(why)) => Verdict::Unusable(why),
+        _ => probe::probe().map_or_else(Verdict::Unusable, |()| Verdict::Untried),
     }
 }
 
-impl Why {
+fn verdict(guest: &str, run_dir: &Path) -> Verdict {
+    match cache::kept(run_dir, guest) {
+        Some(Ok(())) => Verdict::Proved,
+        Some(Err(why)) => Verdict::Unusable(why),
+        None => probe::probe().map_or_else(Verdict::Unusable, |()| Verdict::Untried),
+    }
+}
+
+impl Unusable {
     pub(super) fn from_open(errno: i32) -> Self {
         match errno {
             libc::ENOENT | libc::ENODEV | libc::ENXIO => Self::NoDevice,
@@ -130,30 +122,27 @@ impl Why {
         }
     }
 
-    /// A command or an act that changes it, where there is one.
-    pub fn mend(&self) -> Option<&'static str> {
+    /// A command that changes it, where there is one.
+    #[must_use]
+    pub fn remedy(&self) -> Option<&'static str> {
         match self {
             Self::NoDevice => Some("modprobe kvm_intel || modprobe kvm_amd"),
             Self::PermissionDenied => Some("usermod -aG kvm \"$USER\"   # as root; then log in again"),
+            Self::GuestFailed { .. } => Some("mimeo run --accel kvm …   # tries it again, whatever is known"),
             _ => None,
         }
     }
 }
 
-impl fmt::Display for Why {
+impl fmt::Display for Unusable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Asked => f.write_str("emulation was asked for"),
+            Self::EmulationRequested => f.write_str("emulation was requested"),
             Self::NoDevice => f.write_str("this host has no /dev/kvm"),
-            Self::PermissionDenied => f.write_str("/dev/kvm is not open to this user"),
+            Self::PermissionDenied => f.write_str("this user may not open /dev/kvm"),
             Self::CannotOpen { error } => write!(f, "/dev/kvm cannot be opened: {error}"),
             Self::Refused { step, error } => write!(f, "KVM cannot {step}: {error}"),
-            Self::Stopped { stage, exit } => write!(f, "a scratch guest stopped at {stage}: {exit}"),
-            Self::WrongResult { stage } => write!(f, "a scratch guest got a wrong result from {stage}"),
-            Self::TooSlow { instructions, milliseconds } => {
-                write!(f, "a scratch guest is too slow: {instructions} instructions in {milliseconds} ms")
-            }
-            Self::Hung { stage } => write!(f, "a scratch guest hung at {stage}"),
+            Self::GuestFailed { how } => write!(f, "KVM does not run our guest: {how}"),
         }
     }
 }
@@ -186,21 +175,32 @@ mod tests {
     use super::*;
 
     #[test]
-    fn emulation_asks_nobody() {
-        let asked = decide(Accel::Tcg, Path::new("/nowhere"));
-        assert_eq!(asked, Ok(Acceleration::Tcg { why: Why::Asked }));
+    fn emulation_looks_at_nothing() {
+        let choice = choose(Accel::Tcg, "guest", Path::new("/nowhere"));
+        assert_eq!(choice.accelerator, Accelerator::Tcg);
+        assert_eq!(choice.verdict, Verdict::Unusable(Unusable::EmulationRequested));
     }
 
     #[test]
-    fn kvm_that_was_asked_for_never_becomes_emulation() {
+    fn an_order_is_carried_out_whatever_is_known() {
         let dir = tempfile::tempdir().unwrap();
-        match (decide(Accel::Auto, dir.path()).unwrap(), decide(Accel::Kvm, dir.path())) {
-            (Acceleration::Tcg { why }, Err(AccelError::KvmUnusable { why: again })) => {
-                assert_eq!(why, again)
-            }
-            (kvm, Ok(again)) => assert_eq!(kvm, again),
-            other => panic!("{other:?}"),
+        super::super::record(dir.path(), "guest", Err(Unusable::GuestFailed { how: "x".to_owned() }));
+        let ordered = choose(Accel::Kvm, "guest", dir.path());
+        assert_eq!(ordered.accelerator, Accelerator::Kvm);
+        let auto = choose(Accel::Auto, "guest", dir.path());
+        assert_eq!(auto.accelerator, Accelerator::Tcg);
+        assert_eq!(auto.verdict, ordered.verdict);
+    }
+
+    #[test]
+    fn what_one_kind_of_guest_proved_says_nothing_of_another() {
+        let dir = tempfile::tempdir().unwrap();
+        super::super::record(dir.path(), "one", Ok(()));
+        let [one, other] = ["one", "other"].map(|guest| choose(Accel::Auto, guest, dir.path()).verdict);
+        if Path::new("/dev/kvm").exists() {
+            assert_eq!(one, Verdict::Proved);
         }
+        assert_ne!(other, Verdict::Proved);
     }
 
     #[test]

@@ -30,14 +30,15 @@ pub(super) async fn launch(
         ground.place.give(names::INITRAMFS, &spec.initramfs, Access::ReadOnce)?;
     }
     let (mut process, api) = ground.start(spec).await?;
-    match boot(&api, spec, driver.tracks_writes).await {
-        Ok(()) => Ok(FirecrackerInstance::new(process, api, driver.tracks_writes)),
-        Err(error) => {
-            let error = process.failed(error).await;
-            process.kill().await;
-            Err(error)
-        }
-    }
+    let failed = match configure(&api, spec, driver.tracks_writes).await {
+        Ok(()) => match api.start().await {
+            Ok(()) => return Ok(FirecrackerInstance::new(process, api, driver.tracks_writes)),
+            Err(error) => LaunchError::Guest { how: process.failed(error).await.to_string() },
+        },
+        Err(error) => process.failed(error).await,
+    };
+    process.kill().await;
+    Err(failed)
 }
 
 /// Starts a machine from a saved state, and leaves it standing. Nothing is set
@@ -139,7 +140,7 @@ fn has_initramfs(spec: &LaunchSpec) -> bool {
     !spec.initramfs.as_os_str().is_empty()
 }
 
-async fn boot(api: &Api, spec: &LaunchSpec, tracks_writes: bool) -> Result<(), ApiError> {
+async fn configure(api: &Api, spec: &LaunchSpec, tracks_writes: bool) -> Result<(), ApiError> {
     if is_compressed(&spec.kernel) {
         api.needs(Feature::CompressedKernel)?;
     }
@@ -157,8 +158,7 @@ async fn boot(api: &Api, spec: &LaunchSpec, tracks_writes: bool) -> Result<(), A
         boot_args: Some(spec.command_line.clone()),
     })
     .await?;
-    attach(api, spec).await?;
-    api.start().await
+    attach(api, spec).await
 }
 
 /// The devices. Their order is part of a saved state.

@@ -2,7 +2,6 @@
 
 use mimeo_engine::Engine;
 use mimeo_engine::setup::preflight::{Check, Status, Subject, is_ready, preflight};
-use mimeo_vmm::accel::Accel;
 
 use crate::error::CliError;
 use crate::output;
@@ -12,7 +11,7 @@ const HEADINGS: [&str; 4] = ["CHECK", "STATUS", "FOUND", "TO MEND IT"];
 /// Prints the checks; the exit code is 1 when no machine can run.
 pub(super) fn run(engine: &Engine, json: bool) -> Result<i32, CliError> {
     let home = engine.home();
-    let checks = preflight(Subject { home: home.home(), run: home.run(), accel: Accel::Auto });
+    let checks = preflight(Subject { home: home.home(), run: home.run() });
     if json {
         output::json(&checks)?;
     } else {

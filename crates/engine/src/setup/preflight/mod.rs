@@ -1,7 +1,6 @@
 //! `setup preflight`: can this host run machines, and if not, what mends it.
 //!
-//! Every check answers; none changes anything but the kept verdict on
-//! acceleration.
+//! Every check answers; none changes anything.
 
 mod acceleration;
 mod host;
@@ -11,7 +10,6 @@ mod state;
 
 use std::path::Path;
 
-use mimeo_vmm::accel::Accel;
 use serde::Serialize;
 
 /// One line of the report.
@@ -47,8 +45,6 @@ pub struct Subject<'a> {
     pub home: &'a Path,
     /// `MIMEO_RUN`.
     pub run: &'a Path,
-    /// The acceleration that was asked for.
-    pub accel: Accel,
 }
 
 impl Check {
@@ -66,7 +62,7 @@ impl Check {
 }
 
 /// All checks, in the order in which they are best mended. Some tens of
-/// milliseconds; up to three seconds when acceleration must be proved anew.
+/// milliseconds.
 pub fn preflight(subject: Subject<'_>) -> Vec<Check> {
     let mut checks = vec![host::architecture()];
     checks.extend(qemu::checks());
@@ -88,7 +84,7 @@ mod tests {
     use super::*;
 
     fn run_in(home: &Path) -> Vec<Check> {
-        preflight(Subject { home, run: home, accel: Accel::Auto })
+        preflight(Subject { home, run: home })
     }
 
     #[test]
