@@ -73,7 +73,7 @@ impl Connection {
     pub(crate) fn network_of_nobody(&self) -> Result<Network, SubnetsExhausted> {
         match &self.bridged {
             Some(bridged) => Ok(Network::Tap(bridged.tap.clone())),
-            None => of_nobody(),
+            None => Ok(Network::Unplugged { mac: Registry::no_ones_network()?.mac.to_string() }),
         }
     }
 
@@ -127,7 +127,7 @@ pub(crate) fn of_nobody() -> Result<Network, SubnetsExhausted> {
 pub(crate) fn unpublished(network: Network) -> Network {
     match network {
         Network::User(user) => Network::User(UserNetwork { forwards: Vec::new(), ..user }),
-        tap @ Network::Tap(_) => tap,
+        other => other,
     }
 }
 

@@ -333,6 +333,11 @@ pub enum Network {
     User(UserNetwork),
     /// A TAP device.
     Tap(Tap),
+    /// None: a NIC with nothing behind it, of a guest that is saved to be restored with either of the others.
+    Unplugged {
+        /// The NIC's address.
+        mac: String,
+    },
 }
 
 impl Network {
@@ -342,6 +347,7 @@ impl Network {
         match self {
             Self::User(user) => &user.mac,
             Self::Tap(tap) => &tap.mac,
+            Self::Unplugged { mac } => mac,
         }
     }
 }

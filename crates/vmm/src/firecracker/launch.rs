@@ -125,7 +125,7 @@ fn judge(spec: &LaunchSpec) -> Result<&Path, LaunchError> {
     if spec.accelerator != Accelerator::Kvm {
         return unsupported("run a guest without KVM");
     }
-    if matches!(spec.network, Some(Network::User(_))) {
+    if matches!(spec.network, Some(Network::User(_) | Network::Unplugged { .. })) {
         return unsupported("be a machine's network by itself: it needs a TAP device");
     }
     if spec.disks.iter().any(|disk| disk.format != DiskFormat::Raw) {

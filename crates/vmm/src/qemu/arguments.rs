@@ -178,20 +178,19 @@ fn disk(index: usize, disk: &Disk, here: Option<&Path>) -> Vec<OsString> {
 /// The card hangs on a hub, and the network on the same: a card keeps for good
 /// what it hangs on, a hub does not.
 fn network(network: &Network) -> Vec<OsString> {
+    // The user network has a state of its own, which no machine on a TAP device takes.
     let uplink = match network {
-        Network::User(user) => user_network(user),
-        Network::Tap(_) => format!("tap,id=net,fd={TAP_FD},vhost=off"),
+        Network::User(user) => Some(user_network(user)),
+        Network::Tap(_) => Some(format!("tap,id=net,fd={TAP_FD},vhost=off")),
+        Network::Unplugged { .. } => None,
     };
-    words(&[
-        "-netdev",
-        &uplink,
-        "-netdev",
-        "hubport,id=uplink,hubid=0,netdev=net",
-        "-netdev",
-        "hubport,id=card,hubid=0",
-        "-device",
-        &format!("virtio-net-device,netdev=card,mac={}", network.mac()),
-    ])
+    let mut args = Vec::new();
+    if let Some(uplink) = uplink {
+        args.extend(words(&["-netdev", &uplink, "-netdev", "hubport,id=uplink,hubid=0,netdev=net"]));
+    }
+    let nic = format!("virtio-net-device,netdev=card,mac={}", network.mac());
+    args.extend(words(&["-netdev", "hubport,id=card,hubid=0", "-device", &nic]));
+    args
 }
 
 fn user_network(network: &UserNetwork) -> String {

@@ -63,6 +63,7 @@ impl QemuInstance {
     /// Joins its card to a network.
     pub(super) async fn plug(&self, network: &Network) -> Result<(), OperationError> {
         let net = match network {
+            Network::Unplugged { .. } => return Ok(()),
             Network::User(user) => user_network(user),
             Network::Tap(_) => {
                 json!({ "type": "tap", "id": "net", "fd": TAP_FD.to_string(), "vhost": false })
