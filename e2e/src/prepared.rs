@@ -16,7 +16,7 @@ use crate::world::{binary, target};
 /// A home and a run directory that were set up; made by the first test that
 /// asks, while the others wait.
 fn shared() -> PathBuf {
-    let dir = target().join("e2e/shared");
+    let dir = std::env::var_os("MIMEO_E2E_SHARED").map_or_else(|| target().join("e2e/shared"), PathBuf::from);
     fs::create_dir_all(&dir).expect("the target directory is ours");
     let lock = File::create(dir.join("harness.lock")).expect("a lock");
     flock(&lock, FlockOperation::LockExclusive).expect("locked");
@@ -29,7 +29,11 @@ fn shared() -> PathBuf {
     }
     let image = dir.join("busybox");
     Image::busybox("busybox").write_layout(&image);
-    mimeo(&dir, &["setup"]);
+    match std::env::var_os("MIMEO_E2E_KERNELS") {
+        // Where none can be fetched.
+        Some(kernels) => copy(Path::new(&kernels), &dir.join("home/kernels")),
+        None => mimeo(&dir, &["setup"]),
+    }
     mimeo(&dir, &["run", "--rm", &format!("oci:{}:latest", image.display()), "true"]);
     fs::write(ready, stamp).expect("written");
     dir
@@ -62,12 +66,15 @@ pub(crate) fn kernel(home: &Path) {
 pub(crate) fn guest(home: &Path, run: &Path) {
     let shared = shared();
     copy(&shared.join("home/snapshots"), &home.join("snapshots"));
-    copy(&shared.join("home/stencils"), &home.join("stencils"));
+    if shared.join("home/stencils").exists() {
+        copy(&shared.join("home/stencils"), &home.join("stencils"));
+    }
     copy(&shared.join("run/verified"), &run.join("verified"));
-    fs::copy(shared.join("run/tsc-khz"), run.join("tsc-khz")).expect("copied");
-    // What root's guests have proved of KVM, where there is one.
-    if shared.join("run/kvm-0.json").exists() {
-        fs::copy(shared.join("run/kvm-0.json"), run.join("kvm-0.json")).expect("copied");
+    // The clock of emulated guests, and what root's guests have proved of KVM: each where there is one.
+    for known in ["tsc-khz", "kvm-0.json"] {
+        if shared.join("run").join(known).exists() {
+            fs::copy(shared.join("run").join(known), run.join(known)).expect("copied");
+        }
     }
 }
 

@@ -1,10 +1,13 @@
-//! Chores: `cargo xtask demo`, `cargo xtask bench run`.
+//! Chores: `cargo xtask demo`, `cargo xtask bench run`, `cargo xtask kvm-host run`.
 
 #![allow(clippy::print_stdout, reason = "a chore talks to whoever started it")]
 
 mod bench;
 mod demo;
+mod kvm_host;
 mod narrate;
+
+use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
@@ -25,11 +28,17 @@ enum Chore {
         #[command(subcommand)]
         chore: bench::Chore,
     },
+    /// Emulate a host with KVM, to try mimeo on it
+    KvmHost {
+        #[command(subcommand)]
+        chore: kvm_host::Chore,
+    },
 }
 
-fn main() -> anyhow::Result<()> {
+fn main() -> anyhow::Result<ExitCode> {
     match Arguments::parse().chore {
-        Chore::Demo => demo::run(),
-        Chore::Bench { chore } => bench::run(chore),
+        Chore::Demo => demo::run().map(|()| ExitCode::SUCCESS),
+        Chore::Bench { chore } => bench::run(chore).map(|()| ExitCode::SUCCESS),
+        Chore::KvmHost { chore } => kvm_host::run(chore),
     }
 }
