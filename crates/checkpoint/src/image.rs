@@ -38,8 +38,8 @@ pub(crate) struct Image {
     /// Number, handler, flags, restorer, mask of each signal that is handled or ignored.
     pub(crate) signals: Vec<(u32, [u64; 4])>,
     pub(crate) descriptors: Vec<(i32, Descriptor)>,
-    /// It may not gain privileges, and is kept from some system calls.
-    pub(crate) confined: bool,
+    /// Seccomp filters applied to it: its successors are not restored without any.
+    pub(crate) has_filters: bool,
 }
 
 /// A file, and what it was when the process was kept.

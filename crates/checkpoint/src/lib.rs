@@ -33,6 +33,7 @@ mod fence;
 mod image;
 mod maps;
 mod owners;
+mod procfs;
 mod restore;
 mod script;
 mod take;

@@ -66,17 +66,23 @@ impl Checkpoint {
 
     /// Makes a child that stands still (see [`trace_me`](crate::trace_me)), runs [`Checkpoint::program`] and has all
     /// descriptors the process that was kept; it goes on from where that stood. `apart` is mapped where the file was that was
-    /// kept apart. One that was confined is judged by `filters`, of steps of `struct sock_filter`. Call it on the
+    /// kept apart. The seccomp programs in `filters`, lists of `struct sock_filter`, are always installed. Call it on the
     /// thread that started the child.
     ///
     /// # Errors
-    /// When a step fails; the child is of no use then, and is the caller's to end.
+    /// When a step fails, or the process had seccomp filters and `filters` is empty; the child is of no use then, and is
+    /// the caller's to end.
     pub fn revive(
         &self,
         child: u32,
         apart: Option<&Path>,
         filters: &[Vec<u64>],
     ) -> Result<(), CheckpointError> {
+        if self.image.has_filters && filters.is_empty() {
+            return Err(unsupported(
+                "the process had seccomp filters, and none are given for the restored one",
+            ));
+        }
         let pid = Tid::try_from(child).map_err(|_| CheckpointError::Ended)?;
         stopped(pid)?;
         fence::set_options(pid).map_err(step("trace the process"))?;
@@ -125,11 +131,9 @@ impl Revival<'_> {
             self.run(tid, &script)?;
         }
         self.own()?;
-        if self.image.confined {
-            let mut script = Script::at(base);
-            confine(&mut script, filters);
-            self.run(self.pid, &script)?;
-        }
+        let mut script = Script::at(base);
+        install_filters(&mut script, filters);
+        self.run(self.pid, &script)?;
         Ok(base)
     }
 
@@ -381,8 +385,8 @@ fn register(script: &mut Script, thread: &Thread) {
     }
 }
 
-/// Has all threads judged by these programs from now on.
-fn confine(script: &mut Script, filters: &[Vec<u64>]) {
+/// Applies seccomp filters to all threads.
+fn install_filters(script: &mut Script, filters: &[Vec<u64>]) {
     script.call(libc::SYS_prctl, &[libc::PR_SET_NO_NEW_PRIVS as u64, 1, 0, 0, 0]);
     for filter in filters {
         let steps = script.words(filter);

@@ -9,6 +9,7 @@ use crate::error::{CheckpointError, file, step, unsupported};
 use crate::fence::{self, Tid};
 use crate::image::{From, IMAGE, Image, KeptArea, Layout, MappedFile, PAGES, Thread};
 use crate::maps::{self, Area, Of};
+use crate::procfs::{self, ProcFile};
 use crate::tracee::{self, Memory, call, stopped};
 use crate::{PAGE, descriptors, owners};
 
@@ -57,7 +58,8 @@ pub fn take(
     let owners = keeping.owners()?;
     let Keeping { pages, files, kept, end, .. } = keeping;
     pages.set_len(end + GAP).map_err(file(&wanted.dir.join(PAGES)))?;
-    let status = status(pid)?;
+    let status = ProcFile::read(format!("/proc/{pid}/status"))?;
+    let has_filters = has_filters(&status)?;
     // From here on the stack is written to, which has been kept.
     let at = tracee::syscall_instruction(pid, &memory)?;
     let layout = layout(pid, call(pid, at, libc::SYS_brk, [0; 6])?)?;
@@ -77,7 +79,7 @@ pub fn take(
         owners,
         signals,
         descriptors,
-        confined: field(&status, "Seccomp:") != 0,
+        has_filters,
     };
     let path = wanted.dir.join(IMAGE);
     let text = serde_json::to_vec(&image).map_err(io::Error::from).map_err(file(&path))?;
@@ -85,7 +87,7 @@ pub fn take(
 }
 
 /// What is kept is read by no other version.
-pub(crate) const WRITTEN_BY: &str = concat!("mimeo ", env!("CARGO_PKG_VERSION"), " checkpoint 1");
+pub(crate) const WRITTEN_BY: &str = concat!("mimeo ", env!("CARGO_PKG_VERSION"), " checkpoint 2");
 
 /// The start of the host.
 pub(crate) fn boot_id() -> Result<String, CheckpointError> {
@@ -163,10 +165,7 @@ impl Drop for Stopped {
 }
 
 fn tids(pid: Tid) -> Result<Vec<Tid>, CheckpointError> {
-    let dir = PathBuf::from(format!("/proc/{pid}/task"));
-    let entries = fs::read_dir(&dir).map_err(file(&dir))?;
-    let mut tids: Vec<Tid> =
-        entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
+    let mut tids = procfs::numbers(Path::new(&format!("/proc/{pid}/task")))?;
     tids.sort_by_key(|tid| (*tid != pid, *tid));
     Ok(tids)
 }
@@ -200,10 +199,10 @@ fn signals(
     pid: Tid,
     at: u64,
     memory: &Memory,
-    status: &str,
+    status: &ProcFile,
 ) -> Result<Vec<(u32, [u64; 4])>, CheckpointError> {
     let scratch = (fence::registers(pid).map_err(step("read registers"))?.rsp - 512) & !63;
-    let set = field(status, "SigCgt:") | field(status, "SigIgn:");
+    let set = status.number("SigCgt", 16)? | status.number("SigIgn", 16)?;
     let mut signals = Vec::new();
     for signal in (1..=64).filter(|signal| set & (1 << (signal - 1)) != 0) {
         call(pid, at, libc::SYS_rt_sigaction, [u64::from(signal), 0, scratch, 8, 0, 0])?;
@@ -216,35 +215,40 @@ fn signals(
     Ok(signals)
 }
 
-fn status(pid: Tid) -> Result<String, CheckpointError> {
-    let path = PathBuf::from(format!("/proc/{pid}/status"));
-    fs::read_to_string(&path).map_err(file(&path))
+/// Whether seccomp filters apply to the process.
+fn has_filters(status: &ProcFile) -> Result<bool, CheckpointError> {
+    match status.number("Seccomp", 10)? {
+        SECCOMP_MODE_DISABLED => Ok(false),
+        SECCOMP_MODE_FILTER => Ok(true),
+        mode => Err(unsupported(format!("it has seccomp mode {mode}"))),
+    }
 }
 
-fn field(status: &str, name: &str) -> u64 {
-    let text = status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default();
-    u64::from_str_radix(text.trim(), 16).unwrap_or_default()
-}
+const SECCOMP_MODE_DISABLED: u64 = 0;
+const SECCOMP_MODE_FILTER: u64 = 2;
 
 pub(crate) fn layout(pid: Tid, brk: u64) -> Result<Layout, CheckpointError> {
-    let path = PathBuf::from(format!("/proc/{pid}/stat"));
-    let text = fs::read_to_string(&path).map_err(file(&path))?;
+    layout_of(&ProcFile::read(format!("/proc/{pid}/stat"))?, brk)
+}
+
+fn layout_of(stat: &ProcFile, brk: u64) -> Result<Layout, CheckpointError> {
     // The name, in parentheses, may have anything in it; the field after it is the third.
-    let rest = text.rsplit_once(") ").map(|(_, rest)| rest).unwrap_or_default();
-    let words: Vec<u64> = rest.split_whitespace().map(|word| word.parse().unwrap_or_default()).collect();
-    let nth = |field: usize| words.get(field - 3).copied().unwrap_or_default();
+    let (_, rest) = stat.text().rsplit_once(") ").ok_or_else(|| stat.invalid(stat.text()))?;
+    let words: Vec<&str> = rest.split_whitespace().collect();
+    let parse = |field: usize| words.get(field - 3)?.parse::<u64>().ok();
+    let nth = |field| parse(field).ok_or_else(|| stat.invalid(&format!("field {field} of {rest:?}")));
     Ok(Layout {
-        start_code: nth(26),
-        end_code: nth(27),
-        start_stack: nth(28),
-        start_data: nth(45),
-        end_data: nth(46),
-        start_brk: nth(47),
+        start_code: nth(26)?,
+        end_code: nth(27)?,
+        start_stack: nth(28)?,
+        start_data: nth(45)?,
+        end_data: nth(46)?,
+        start_brk: nth(47)?,
         brk,
-        arg_start: nth(48),
-        arg_end: nth(49),
-        env_start: nth(50),
-        env_end: nth(51),
+        arg_start: nth(48)?,
+        arg_end: nth(49)?,
+        env_start: nth(50)?,
+        env_end: nth(51)?,
     })
 }
 
@@ -400,3 +404,32 @@ impl<'a> Keeping<'a> {
 const PRESENT: u64 = 1 << 63;
 const SWAPPED: u64 = 1 << 62;
 const OF_FILE: u64 = 1 << 61;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stat_file_without_a_field_is_an_error() {
+        let numbers: Vec<String> = (4..=52).map(|field| field.to_string()).collect();
+        let stat = |numbers: &str| ProcFile::from_text("/proc/7/stat", &format!("7 (a) b) S {numbers}\n"));
+        let layout = layout_of(&stat(&numbers.join(" ")), 1).expect("a layout");
+        assert_eq!((layout.start_code, layout.start_stack, layout.env_end, layout.brk), (26, 28, 51, 1));
+        for damaged in [numbers[..40].join(" "), numbers.join(" ").replace(" 48 ", " -1 ")] {
+            let error = layout_of(&stat(&damaged), 1).expect_err("no layout");
+            assert!(
+                matches!(&error, CheckpointError::Parse { line, .. } if line.contains("field 4")),
+                "{error:?}"
+            );
+        }
+        assert!(layout_of(&ProcFile::from_text("/proc/7/stat", ""), 1).is_err());
+    }
+
+    #[test]
+    fn an_unknown_seccomp_mode_is_refused() {
+        let has = |line| has_filters(&ProcFile::from_text("/proc/7/status", line));
+        assert!(!has("Seccomp:\t0").expect("known") && has("Seccomp:\t2").expect("known"));
+        assert!(matches!(has("Seccomp:\t1"), Err(CheckpointError::Unsupported { .. })));
+        assert!(matches!(has("Name:\tx"), Err(CheckpointError::Parse { .. })));
+    }
+}

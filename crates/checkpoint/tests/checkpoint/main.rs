@@ -101,7 +101,7 @@ fn what_does_not_belong_here_is_refused() {
     let library = library.split('"').next().unwrap();
     let changes = [
         (boot.trim(), "0", "started anew"),
-        ("checkpoint 1", "checkpoint 0", "wrote it"),
+        ("checkpoint 2", "checkpoint 1", "wrote it"),
         (library, "/etc/hostname", "/etc/hostname has been replaced"),
         ("{", "", ""),
     ];
@@ -127,23 +127,41 @@ fn one_that_cannot_go_on_is_an_error() {
     child.kill();
 }
 
+/// A seccomp program: getppid (110) fails with EPERM, all other system calls are allowed.
+fn without_getppid() -> Vec<u64> {
+    let step = |code: u64, jt: u64, jf: u64, k: u64| code | jt << 16 | jf << 24 | k << 32;
+    vec![
+        step(0x20, 0, 0, 0),
+        step(0x15, 0, 1, 110),
+        step(0x06, 0, 0, 0x5_0001),
+        step(0x06, 0, 0, 0x7fff_0000),
+    ]
+}
+
 #[test]
 fn a_filter_judges_all_threads() {
+    let place = tempfile::tempdir().unwrap();
+    // Whether the process had one or not.
+    for order in ["confine", "hello"] {
+        let mut first = Child::start(place.path());
+        first.ask(order);
+        let dir = place.path().join(order);
+        keep(&mut first, &dir).unwrap();
+        let (mut child, revived) = Child::try_revive(&dir, place.path(), place.path(), &[without_getppid()]);
+        revived.unwrap();
+        assert_eq!(child.ask("parent"), "-1", "{order}");
+        assert_eq!(child.ask("thread parent"), "-1", "{order}");
+    }
+}
+
+#[test]
+fn a_process_that_had_filters_is_not_restored_without() {
     let place = tempfile::tempdir().unwrap();
     let mut first = Child::start(place.path());
     assert_eq!(first.ask("confine"), "done");
     let dir = place.path().join("kept");
     keep(&mut first, &dir).unwrap();
-    // Loads the call's number; getppid (110) fails with EPERM; all else may pass.
-    let step = |code: u64, jt: u64, jf: u64, k: u64| code | jt << 16 | jf << 24 | k << 32;
-    let filter = vec![
-        step(0x20, 0, 0, 0),
-        step(0x15, 0, 1, 110),
-        step(0x06, 0, 0, 0x5_0001),
-        step(0x06, 0, 0, 0x7fff_0000),
-    ];
-    let (mut child, revived) = Child::try_revive(&dir, place.path(), place.path(), &[filter]);
-    revived.unwrap();
-    assert_eq!(child.ask("parent"), "-1");
-    assert_eq!(child.ask("thread parent"), "-1");
+    let (mut child, revived) = Child::try_revive(&dir, place.path(), place.path(), &[]);
+    assert!(matches!(revived, Err(CheckpointError::Unsupported { .. })), "{revived:?}");
+    child.kill();
 }
