@@ -31,6 +31,7 @@ mod descriptors;
 mod error;
 mod fence;
 mod image;
+mod mapped;
 mod maps;
 mod owners;
 mod procfs;

@@ -11,6 +11,7 @@ use crate::descriptors;
 use crate::error::{self, CheckpointError, file, foreign, step, unsupported};
 use crate::fence::{self, Registers, Tid};
 use crate::image::{Descriptor, From, IMAGE, Image, KeptArea, Layout, PAGES, Thread};
+use crate::mapped::FileStamp;
 use crate::maps::{self, Area, Of};
 use crate::script::Script;
 use crate::take::{self, WRITTEN_BY, boot_id};
@@ -58,10 +59,11 @@ impl Checkpoint {
         &self,
         place: impl Fn(&Path) -> PathBuf,
     ) -> Result<Vec<(i32, OwnedFd)>, CheckpointError> {
-        let again = |(number, what): &(i32, Descriptor)| {
-            Ok(descriptors::again(what, &place)?.map(|made| (*number, made)))
+        let reopen = |descriptor: &Descriptor| {
+            let reopened = descriptors::reopen(descriptor, &place)?;
+            Ok(reopened.map(|opened| (descriptor.number, opened)))
         };
-        self.image.descriptors.iter().filter_map(|entry| again(entry).transpose()).collect()
+        self.image.descriptors.iter().filter_map(|descriptor| reopen(descriptor).transpose()).collect()
     }
 
     /// Makes a child that stands still (see [`trace_me`](crate::trace_me)), runs [`Checkpoint::program`] and has all
@@ -112,7 +114,7 @@ impl Revival<'_> {
         apart: Option<&Path>,
         filters: &[Vec<u64>],
     ) -> Result<u64, CheckpointError> {
-        let areas = maps::areas(self.pid).map_err(step("list the process's memory"))?;
+        let areas = maps::areas(self.pid)?;
         let base = self.room(&areas);
         self.lend(base)?;
         let own = take::layout(self.pid, 0)?;
@@ -242,7 +244,7 @@ impl Revival<'_> {
             map(script, area, None);
         }
         let kept = of(|from| matches!(from, From::Kept { .. }));
-        map_file(script, free, pages, kept);
+        map_file(script, free, (pages, Some(self.image.pages)), kept);
         let mut files: Vec<Vec<&KeptArea>> = vec![Vec::new(); self.image.files.len()];
         for area in &self.image.areas {
             if let From::File { index, .. } = &area.from {
@@ -250,11 +252,11 @@ impl Revival<'_> {
             }
         }
         for (mapped, areas) in self.image.files.iter().zip(files) {
-            map_file(script, free, &mapped.path, areas);
+            map_file(script, free, (&mapped.path, Some(mapped.stamp)), areas);
         }
         let mut apart_areas = of(|from| matches!(from, From::Apart { .. })).peekable();
         match apart {
-            Some(path) => map_file(script, free, path, apart_areas),
+            Some(path) => map_file(script, free, (path, None), apart_areas),
             None if apart_areas.peek().is_none() => {}
             None => return Err(unsupported("a file that was kept apart is missing")),
         }
@@ -278,7 +280,7 @@ impl Revival<'_> {
 
     /// The lowest number that is free: what is opened gets it.
     fn free_descriptor(&self) -> u64 {
-        let taken: Vec<i32> = self.image.descriptors.iter().map(|(number, _)| *number).collect();
+        let taken: Vec<i32> = self.image.descriptors.iter().map(|descriptor| descriptor.number).collect();
         (0..).find(|number| !taken.contains(number)).unwrap_or_default() as u64
     }
 
@@ -303,6 +305,9 @@ impl Revival<'_> {
             self.image.auxiliary.len() as u64 | u64::from(u32::MAX) << 32,
         ]);
         script.call(libc::SYS_prctl, &[PR_SET_MM, PR_SET_MM_MAP, map, 13 * 8, 0]);
+        for descriptor in &self.image.descriptors {
+            descriptors::set_flags(script, descriptor);
+        }
         for (signal, action) in &self.image.signals {
             let action = script.words(action);
             script.call(libc::SYS_rt_sigaction, &[u64::from(*signal), action, 0, 8]);
@@ -339,15 +344,19 @@ const CLONE_FLAGS: i32 = libc::CLONE_VM
     | libc::CLONE_CHILD_SETTID
     | libc::CLONE_CHILD_CLEARTID;
 
+/// Maps parts of a file. Its stamp is taken from what was opened, not from the path, which may be another file's by then.
 fn map_file<'a>(
     script: &mut Script,
     descriptor: u64,
-    path: &Path,
+    (path, stamp): (&Path, Option<FileStamp>),
     areas: impl IntoIterator<Item = &'a KeptArea>,
 ) {
-    let path = script.path(path);
+    let name = script.path(path);
     let flags = libc::O_RDONLY | libc::O_CLOEXEC;
-    script.call_for(descriptor, libc::SYS_openat, &[libc::AT_FDCWD as u64, path, flags as u64, 0]);
+    script.call_for(descriptor, libc::SYS_openat, &[libc::AT_FDCWD as u64, name, flags as u64, 0]);
+    if let Some(stamp) = stamp {
+        script.stat(descriptor, stamp, path);
+    }
     for area in areas {
         map(script, area, Some(descriptor));
     }

@@ -1,5 +1,6 @@
 //! Keeps a process.
 
+use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -7,7 +8,8 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{CheckpointError, file, step, unsupported};
 use crate::fence::{self, Tid};
-use crate::image::{From, IMAGE, Image, KeptArea, Layout, MappedFile, PAGES, Thread};
+use crate::image::{From, IMAGE, Image, KeptArea, Layout, PAGES, Thread};
+use crate::mapped::{FileStamp, MappedFile};
 use crate::maps::{self, Area, Of};
 use crate::procfs::{self, ProcFile};
 use crate::tracee::{self, Memory, call, stopped};
@@ -46,8 +48,8 @@ pub fn take(
     meanwhile().map_err(step("keep what the caller keeps of the process"))?;
     let threads = &stopped.threads;
     let memory = Memory::of(pid)?;
-    let areas = maps::areas(pid).map_err(step("list the process's memory"))?;
-    let descriptors = descriptors::list(pid, wanted.given)?;
+    let areas = maps::areas(pid)?;
+    let descriptors = descriptors::list(pid, wanted)?;
     let tids: Vec<Tid> = threads.iter().map(|(tid, _)| *tid).collect();
     // Before memory is read: where the first thread's stack lies.
     let start_stack = layout(pid, 0)?.start_stack;
@@ -57,7 +59,9 @@ pub fn take(
     }
     let owners = keeping.owners()?;
     let Keeping { pages, files, kept, end, .. } = keeping;
-    pages.set_len(end + GAP).map_err(file(&wanted.dir.join(PAGES)))?;
+    let pages_path = wanted.dir.join(PAGES);
+    pages.set_len(end + GAP).map_err(file(&pages_path))?;
+    let pages = FileStamp::of(&pages.metadata().map_err(file(&pages_path))?);
     let status = ProcFile::read(format!("/proc/{pid}/status"))?;
     let has_filters = has_filters(&status)?;
     // From here on the stack is written to, which has been kept.
@@ -70,6 +74,7 @@ pub fn take(
         boot_id: boot_id()?,
         written_by: WRITTEN_BY.to_owned(),
         program: fs::read_link(&program).map_err(file(&program))?,
+        pages,
         files,
         areas: kept,
         kernel_areas: areas.iter().filter_map(kernel_area).collect(),
@@ -273,6 +278,8 @@ struct Keeping<'a> {
     path: PathBuf,
     pagemap: File,
     files: Vec<MappedFile>,
+    /// The index in `files` of what maps shows as this path and inode.
+    looked_at: HashMap<(PathBuf, (String, u64)), usize>,
     kept: Vec<KeptArea>,
     tids: &'a [Tid],
     /// Words that may be the holders of locks.
@@ -300,6 +307,7 @@ impl<'a> Keeping<'a> {
             path,
             pagemap,
             files: Vec::new(),
+            looked_at: HashMap::new(),
             kept: Vec::new(),
             tids,
             candidates: Vec::new(),
@@ -335,12 +343,19 @@ impl<'a> Keeping<'a> {
         if !self.own_pages(area)?.is_empty() {
             return self.keep(area, &[(area.start, area.end)]);
         }
-        let looked = MappedFile::look(path)?;
-        let index = self.files.iter().position(|known| *known == looked).unwrap_or(self.files.len());
-        if index == self.files.len() {
-            self.files.push(looked);
-        }
+        let index = self.index_of(area, path)?;
         Ok(From::File { index, offset: area.offset })
+    }
+
+    /// Which of the mapped files an area's is.
+    fn index_of(&mut self, area: &Area, path: &Path) -> Result<usize, CheckpointError> {
+        let key = (path.to_owned(), area.inode.clone());
+        if let Some(index) = self.looked_at.get(&key) {
+            return Ok(*index);
+        }
+        self.files.push(MappedFile::of_area(area, path)?);
+        self.looked_at.insert(key, self.files.len() - 1);
+        Ok(self.files.len() - 1)
     }
 
     /// Runs of pages that are the process's own.

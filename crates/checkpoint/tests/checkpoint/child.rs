@@ -57,6 +57,14 @@ impl Child {
         child
     }
 
+    /// The same, for a process that has `external` mapped as its external file.
+    pub(crate) fn revive_external(dir: &Path, place: &Path, external: &Path) -> Self {
+        let kept = Checkpoint::open(dir).unwrap();
+        let child = Self::stopped(&kept, place, place);
+        kept.revive(child.pid(), Some(external), &[]).unwrap();
+        child
+    }
+
     pub(crate) fn try_revive(
         dir: &Path,
         before: &Path,
@@ -64,13 +72,18 @@ impl Child {
         filters: &[Vec<u64>],
     ) -> (Self, Result<(), CheckpointError>) {
         let kept = Checkpoint::open(dir).unwrap();
+        let child = Self::stopped(&kept, before, place);
+        let revived = kept.revive(child.pid(), None, filters);
+        (child, revived)
+    }
+
+    /// A process that stands before its first instruction, with the descriptors of the one that was dumped.
+    pub(crate) fn stopped(kept: &Checkpoint, before: &Path, place: &Path) -> Self {
         let moved = |path: &Path| path.strip_prefix(before).map_or(path.to_owned(), |rest| place.join(rest));
         let given = kept.descriptors(moved).unwrap();
         let mut command = Command::new(kept.program());
         trace_me(&mut command);
-        let child = Self::spawn(command, given);
-        let revived = kept.revive(child.pid(), None, filters);
-        (child, revived)
+        Self::spawn(command, given)
     }
 
     fn spawn(mut command: Command, mut given: Vec<(i32, OwnedFd)>) -> Self {
@@ -150,6 +163,8 @@ struct Held {
     events: OwnedFd,
     third: f64,
     file: fs::File,
+    mapped: usize,
+    mapped_file: Option<fs::File>,
 }
 
 #[test]
@@ -171,7 +186,8 @@ fn is_told_what_to_do() {
     unsafe { libc::signal(libc::SIGUSR1, handler as usize) };
     let events = rustix::event::eventfd(7, rustix::event::EventfdFlags::NONBLOCK).unwrap();
     let file = fs::File::open(path).unwrap();
-    let mut held = Held { count: 0, note: String::new(), beats, events, third: 1.0, file };
+    let mut held =
+        Held { count: 0, note: String::new(), beats, events, third: 1.0, file, mapped: 0, mapped_file: None };
     // SAFETY: whoever started this process gave it this descriptor.
     let socket = UnixStream::from(unsafe { OwnedFd::from_raw_fd(SOCKET) });
     for line in BufReader::new(&socket).lines() {
@@ -231,6 +247,41 @@ fn obey(order: &str, held: &mut Held) -> String {
             "done".to_owned()
         }
         ("confine", _) => confine(),
+        _ => obey_of_files(order, held),
+    }
+}
+
+/// Orders that are about files.
+fn obey_of_files(order: &str, held: &mut Held) -> String {
+    match order.split_once(' ').unwrap_or((order, "")) {
+        ("map", path) => {
+            let file = fs::File::options().read(true).write(true).open(path).unwrap();
+            held.mapped = map_file(&file);
+            held.mapped_file = Some(file);
+            "done".to_owned()
+        }
+        ("close-mapped", _) => {
+            held.mapped_file = None;
+            "done".to_owned()
+        }
+        // SAFETY: `map` came before, and mapped a page that stays.
+        ("mapped", _) => unsafe { std::ptr::read_volatile(held.mapped as *const u8) as char }.to_string(),
+        ("flags", _) => change_flags(),
+        ("seek", position) => {
+            let position = position.parse().unwrap();
+            rustix::fs::seek(&held.file, rustix::fs::SeekFrom::Start(position)).unwrap().to_string()
+        }
+        ("rest", _) => {
+            let mut text = String::new();
+            std::io::Read::read_to_string(&mut held.file, &mut text).unwrap();
+            text
+        }
+        ("lock-file", kind) => lock_file(&held.file, kind),
+        ("semaphore", _) => {
+            let flags = rustix::event::EventfdFlags::SEMAPHORE;
+            std::mem::forget(rustix::event::eventfd(3, flags).unwrap());
+            "done".to_owned()
+        }
         (other, _) => panic!("{other} is no order"),
     }
 }
@@ -259,6 +310,47 @@ fn deep(steps: u64) -> u64 {
 fn parent() -> String {
     // SAFETY: takes nothing.
     unsafe { libc::syscall(libc::SYS_getppid) }.to_string()
+}
+
+/// Maps the first page of a file privately.
+fn map_file(file: &fs::File) -> usize {
+    let rights = rustix::mm::ProtFlags::READ | rustix::mm::ProtFlags::WRITE;
+    let flags = rustix::mm::MapFlags::PRIVATE;
+    // SAFETY: a new mapping at an address of the kernel's choice.
+    let place = unsafe { rustix::mm::mmap(std::ptr::null_mut(), 4096, rights, flags, file, 0) }.unwrap();
+    place as usize
+}
+
+/// Flags that differ from those with which the standard streams are given.
+fn change_flags() -> String {
+    let changes = [
+        (1, libc::F_SETFL, libc::O_NONBLOCK | libc::O_APPEND),
+        (2, libc::F_SETFL, libc::O_NONBLOCK),
+        (2, libc::F_SETFD, libc::FD_CLOEXEC),
+    ];
+    // SAFETY: the calls take numbers only.
+    let set = changes.map(|(number, call, flags)| unsafe { libc::fcntl(number, call, flags) });
+    if set == [0; 3] { "done" } else { "refused" }.to_owned()
+}
+
+fn lock_file(file: &fs::File, kind: &str) -> String {
+    let fd = std::os::fd::AsRawFd::as_raw_fd(file);
+    let lock = libc::flock {
+        l_type: libc::F_RDLCK as libc::c_short,
+        l_whence: libc::SEEK_SET as libc::c_short,
+        l_start: 3,
+        l_len: 5,
+        l_pid: 0,
+    };
+    // SAFETY: the calls read one `struct flock`, or take numbers only.
+    let set = unsafe {
+        match kind {
+            "ofd" => libc::fcntl(fd, libc::F_OFD_SETLK, &raw const lock),
+            "posix" => libc::fcntl(fd, libc::F_SETLK, &raw const lock),
+            _ => libc::flock(fd, libc::LOCK_SH),
+        }
+    };
+    if set == 0 { "done" } else { "refused" }.to_owned()
 }
 
 /// A filter that lets everything pass: the process counts as confined.

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod child;
+mod proc;
 
 use std::fs;
 use std::path::Path;
@@ -13,10 +14,21 @@ use mimeo_checkpoint::{Checkpoint, CheckpointError, Wanted, take};
 const GIVEN: [i32; 4] = [0, 1, 2, child::SOCKET];
 
 fn keep(child: &mut Child, dir: &Path) -> Result<(), CheckpointError> {
+    keep_with(child, dir, None)
+}
+
+fn keep_with(child: &mut Child, dir: &Path, external: Option<&Path>) -> Result<(), CheckpointError> {
     fs::create_dir(dir).unwrap();
-    let kept = take(child.pid(), Wanted { given: &GIVEN, apart: None, dir }, || Ok(()));
+    let kept = take(child.pid(), Wanted { given: &GIVEN, apart: external, dir }, || Ok(()));
     child.ended();
     kept
+}
+
+/// Puts another file at a path, as an upgrade does.
+fn replace(path: &Path, content: &str) {
+    let new = path.with_extension("new");
+    fs::write(&new, content).unwrap();
+    fs::rename(new, path).unwrap();
 }
 
 #[test]
@@ -76,7 +88,12 @@ fn a_file_is_opened_where_it_is_now() {
 #[test]
 fn what_cannot_be_kept_is_named_and_ends() {
     let place = tempfile::tempdir().unwrap();
-    for (order, told) in [("pipe", "pipe:"), ("share", "shares memory")] {
+    let orders = [
+        ("pipe", "pipe:"),
+        ("share", "shares memory"),
+        ("lock-file posix", "has a lock of another kind: 1: POSIX"),
+    ];
+    for (order, told) in orders {
         let mut child = Child::start(place.path());
         assert_eq!(child.ask(order), "done");
         let error = keep(&mut child, &place.path().join(order)).unwrap_err();
@@ -164,4 +181,87 @@ fn a_process_that_had_filters_is_not_restored_without() {
     let (mut child, revived) = Child::try_revive(&dir, place.path(), place.path(), &[]);
     assert!(matches!(revived, Err(CheckpointError::Unsupported { .. })), "{revived:?}");
     child.kill();
+}
+
+#[test]
+fn descriptors_have_the_flags_positions_and_locks_that_they_had() {
+    let place = tempfile::tempdir().unwrap();
+    let mut first = Child::start(place.path());
+    for order in ["flags", "lock-file ofd", "lock-file flock", "semaphore"] {
+        assert_eq!(first.ask(order), "done", "{order}");
+    }
+    assert_eq!(first.ask("seek 5"), "5");
+    let before = proc::descriptors(first.pid());
+    let dir = place.path().join("kept");
+    keep(&mut first, &dir).unwrap();
+    let mut others: Vec<_> = (0..2).map(|_| Child::revive(&dir, place.path())).collect();
+    for other in &mut others {
+        assert_eq!(proc::descriptors(other.pid()), before);
+        assert_eq!(other.ask("rest"), "stands in the file");
+    }
+}
+
+#[test]
+fn the_external_file_is_open_for_reading_only() {
+    let place = tempfile::tempdir().unwrap();
+    let external = place.path().join("external");
+    fs::write(&external, "x".repeat(4096)).unwrap();
+    let mut first = Child::start(place.path());
+    assert_eq!(first.ask(&format!("map {}", external.display())), "done");
+    assert_eq!(proc::access(first.pid(), &external), 2);
+    let dir = place.path().join("kept");
+    keep_with(&mut first, &dir, Some(&external)).unwrap();
+    let mut other = Child::revive_external(&dir, place.path(), &external);
+    assert_eq!(other.ask("mapped"), "x");
+    assert_eq!(proc::access(other.pid(), &external), 0);
+}
+
+#[test]
+fn a_mapped_file_that_is_gone_or_replaced_is_refused_at_the_dump() {
+    let place = tempfile::tempdir().unwrap();
+    let library = place.path().join("library");
+    type Change = fn(&Path);
+    let changes: [(&str, Change); 2] = [
+        ("removed", |library| fs::remove_file(library).unwrap()),
+        ("replaced", |library| replace(library, &"b".repeat(4096))),
+    ];
+    for (name, change) in changes {
+        fs::write(&library, "a".repeat(4096)).unwrap();
+        let mut child = Child::start(place.path());
+        assert_eq!(child.ask(&format!("map {}", library.display())), "done");
+        assert_eq!(child.ask("close-mapped"), "done");
+        change(&library);
+        let error = keep(&mut child, &place.path().join(name)).unwrap_err();
+        let CheckpointError::Unsupported { what } = &error else { panic!("{error:?}") };
+        assert!(what.contains("library (deleted) mapped"), "{what}");
+    }
+}
+
+#[test]
+fn a_file_that_is_replaced_during_a_restore_is_refused() {
+    let place = tempfile::tempdir().unwrap();
+    let library = place.path().join("library");
+    let content = "a".repeat(4096);
+    fs::write(&library, &content).unwrap();
+    let mut first = Child::start(place.path());
+    assert_eq!(first.ask(&format!("map {}", library.display())), "done");
+    assert_eq!(first.ask("close-mapped"), "done");
+    let dir = place.path().join("kept");
+    keep(&mut first, &dir).unwrap();
+    let pages = dir.join("process.pages");
+    for (file, replaced) in [(&library, content.clone()), (&pages, "b".repeat(4096))] {
+        let kept = Checkpoint::open(&dir).unwrap();
+        let original = place.path().join("original");
+        fs::rename(file, &original).unwrap();
+        fs::write(file, replaced).unwrap();
+        let mut child = Child::stopped(&kept, place.path(), place.path());
+        let error = kept.revive(child.pid(), None, &[]).unwrap_err();
+        assert!(
+            matches!(&error, CheckpointError::Foreign { what } if what.contains("replaced")),
+            "{error:?}"
+        );
+        child.kill();
+        fs::rename(&original, file).unwrap();
+    }
+    assert_eq!(Child::revive(&dir, place.path()).ask("mapped"), "a");
 }
