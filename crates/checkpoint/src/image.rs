@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::fence::{Registers, Rseq};
+use crate::flags::MappingFlags;
 use crate::mapped::{FileStamp, MappedFile};
 use crate::maps::Rights;
 
@@ -48,6 +49,7 @@ pub(crate) struct KeptArea {
     pub(crate) start: u64,
     pub(crate) length: u64,
     pub(crate) rights: Rights,
+    pub(crate) flags: MappingFlags,
     pub(crate) from: From,
 }
 
@@ -55,7 +57,7 @@ pub(crate) struct KeptArea {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub(crate) enum From {
-    /// It was never written.
+    /// It was never written, or a restored process must find zeros there.
     Nothing,
     /// [`PAGES`], from here on.
     Kept { offset: u64 },

@@ -30,6 +30,7 @@
 mod descriptors;
 mod error;
 mod fence;
+mod flags;
 mod image;
 mod mapped;
 mod maps;

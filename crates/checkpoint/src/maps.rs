@@ -74,7 +74,7 @@ pub(crate) fn own_area_at(address: u64) -> Result<Option<Area>, CheckpointError>
 }
 
 /// `7f00-7f10 rw-p 00001000 fe:00 42   /a/path`
-fn area(line: &str) -> Option<Area> {
+pub(crate) fn area(line: &str) -> Option<Area> {
     let mut words = line.splitn(6, ' ');
     let (range, rights, offset) = (words.next()?, words.next()?, words.next()?);
     let (device, inode) = (words.next()?, words.next()?.parse().ok()?);

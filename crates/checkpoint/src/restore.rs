@@ -373,10 +373,14 @@ fn map(script: &mut Script, area: &KeptArea, descriptor: Option<u64>) {
         (_, None) => libc::MAP_ANONYMOUS,
         (_, Some(_)) => 0,
     };
-    let flags = libc::MAP_PRIVATE | libc::MAP_FIXED_NOREPLACE | libc::MAP_NORESERVE | kind;
+    let sharing = if area.flags.droppable { libc::MAP_DROPPABLE } else { libc::MAP_PRIVATE };
+    let flags = sharing | libc::MAP_FIXED_NOREPLACE | libc::MAP_NORESERVE | kind;
     let (start, length, rights) = (area.start, area.length, area.rights.protection());
     script
         .call(libc::SYS_mmap, &[start, length, rights, flags as u64, descriptor.unwrap_or(u64::MAX), offset]);
+    for advice in &area.flags.advice {
+        script.call(libc::SYS_madvise, &[start, length, *advice as u64]);
+    }
 }
 
 /// What a thread tells the kernel of itself.

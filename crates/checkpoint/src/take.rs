@@ -8,9 +8,10 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{CheckpointError, file, step, unsupported};
 use crate::fence::{self, Tid};
+use crate::flags::{self, MappingFlags};
 use crate::image::{From, IMAGE, Image, KeptArea, Layout, PAGES, Thread};
 use crate::mapped::{FileStamp, MappedFile};
-use crate::maps::{self, Area, Of};
+use crate::maps::{Area, Of};
 use crate::procfs::{self, ProcFile};
 use crate::tracee::{self, Memory, call, stopped};
 use crate::{PAGE, descriptors, owners};
@@ -48,14 +49,14 @@ pub fn take(
     meanwhile().map_err(step("keep what the caller keeps of the process"))?;
     let threads = &stopped.threads;
     let memory = Memory::of(pid)?;
-    let areas = maps::areas(pid)?;
+    let areas = flags::areas(pid)?;
     let descriptors = descriptors::list(pid, wanted)?;
     let tids: Vec<Tid> = threads.iter().map(|(tid, _)| *tid).collect();
     // Before memory is read: where the first thread's stack lies.
-    let start_stack = layout(pid, 0)?.start_stack;
+    let own = layout(pid, 0)?;
     let mut keeping = Keeping::new(pid, &memory, wanted, &tids)?;
-    for area in &areas {
-        keeping.area(area, start_stack)?;
+    for (area, flags) in &areas {
+        keeping.area(area, flags, &own)?;
     }
     let owners = keeping.owners()?;
     let Keeping { pages, files, kept, end, .. } = keeping;
@@ -77,7 +78,7 @@ pub fn take(
         pages,
         files,
         areas: kept,
-        kernel_areas: areas.iter().filter_map(kernel_area).collect(),
+        kernel_areas: areas.iter().filter_map(|(area, _)| kernel_area(area)).collect(),
         layout,
         auxiliary: auxiliary(pid)?,
         threads: threads.collect::<Result<_, _>>()?,
@@ -315,22 +316,29 @@ impl<'a> Keeping<'a> {
         })
     }
 
-    fn area(&mut self, area: &Area, start_stack: u64) -> Result<(), CheckpointError> {
+    fn area(&mut self, area: &Area, flags: &MappingFlags, own: &Layout) -> Result<(), CheckpointError> {
+        let holds = |address| (area.start..area.end).contains(&address);
+        // A process that was restored has two such stacks: the one that it goes on with, and the one of its start.
+        if flags.grows_down && !holds(own.start_stack) && !holds(own.arg_start) {
+            return Err(unsupported(format!("its mapping at {:x} grows down", area.start)));
+        }
         let from = match &area.of {
             Of::Kernel(_) | Of::Vsyscall => return Ok(()),
             _ if area.shared => {
                 let (pid, of) = (self.pid, &area.of);
                 return Err(unsupported(format!("process {pid} shares memory with others: {of:?}")));
             }
+            Of::Nothing if flags.is_wiped() => From::Nothing,
             Of::Nothing => self.nothing(area)?,
             Of::File(path) if self.apart == Some(path) => From::Apart { offset: area.offset },
             Of::File(path) => self.file(area, path)?,
         };
         let from = match from {
-            From::Kept { offset } if (area.start..area.end).contains(&start_stack) => From::Stack { offset },
+            From::Kept { offset } if holds(own.start_stack) => From::Stack { offset },
             from => from,
         };
-        self.kept.push(KeptArea { start: area.start, length: area.length(), rights: area.rights, from });
+        let (start, length) = (area.start, area.length());
+        self.kept.push(KeptArea { start, length, rights: area.rights, flags: flags.clone(), from });
         Ok(())
     }
 
@@ -368,6 +376,9 @@ impl<'a> Keeping<'a> {
             let entry = entry.try_into().map(u64::from_ne_bytes).unwrap_or_default();
             let is_own = entry & (PRESENT | SWAPPED) != 0 && entry & OF_FILE == 0;
             let start = area.start + index as u64 * PAGE;
+            if entry & GUARD != 0 {
+                return Err(unsupported(format!("it has a guard page at {start:x}")));
+            }
             match runs.last_mut() {
                 _ if !is_own => {}
                 Some((_, end)) if *end == start => *end += PAGE,
@@ -419,6 +430,8 @@ impl<'a> Keeping<'a> {
 const PRESENT: u64 = 1 << 63;
 const SWAPPED: u64 = 1 << 62;
 const OF_FILE: u64 = 1 << 61;
+/// Made by `madvise`, which the mapping does not show.
+const GUARD: u64 = 1 << 58;
 
 #[cfg(test)]
 mod tests {

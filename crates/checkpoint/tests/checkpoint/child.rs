@@ -282,7 +282,40 @@ fn obey_of_files(order: &str, held: &mut Held) -> String {
             std::mem::forget(rustix::event::eventfd(3, flags).unwrap());
             "done".to_owned()
         }
-        (other, _) => panic!("{other} is no order"),
+        _ => obey_of_memory(order),
+    }
+}
+
+/// Orders that are about memory. Addresses are told and given in hexadecimal.
+fn obey_of_memory(order: &str) -> String {
+    let (order, words) = order.split_once(' ').unwrap_or((order, ""));
+    let number = |text: &str| usize::from_str_radix(text, 16).unwrap();
+    match order {
+        "advised" => format!("{:x}", pages(libc::MAP_PRIVATE, words.parse().unwrap())),
+        "droppable" => format!("{:x}", pages(libc::MAP_DROPPABLE, libc::MADV_NORMAL)),
+        // SAFETY: the address is one of those that were told, and stays mapped.
+        "byte" => unsafe { std::ptr::read_volatile(number(words) as *const u8) }.to_string(),
+        "mlock" => {
+            let place = pages(libc::MAP_PRIVATE, libc::MADV_NORMAL) as *const libc::c_void;
+            // SAFETY: the page was mapped just now, and stays mapped.
+            unsafe { libc::mlock(place, 4096) }.to_string()
+        }
+        other => panic!("{other} is no order"),
+    }
+}
+
+/// Pages of ones, with advice.
+fn pages(kind: libc::c_int, advice: libc::c_int) -> usize {
+    const BYTES: usize = 64 << 10;
+    let rights = libc::PROT_READ | libc::PROT_WRITE;
+    // SAFETY: a new mapping at an address of the kernel's choice, which is written to before the advice: guard pages cannot
+    // be, after.
+    unsafe {
+        let place = libc::mmap(std::ptr::null_mut(), BYTES, rights, kind | libc::MAP_ANONYMOUS, -1, 0);
+        assert_ne!(place, libc::MAP_FAILED);
+        place.cast::<u8>().write_bytes(1, BYTES);
+        assert_eq!(libc::madvise(place, BYTES, advice), 0);
+        place as usize
     }
 }
 

@@ -92,10 +92,12 @@ fn what_cannot_be_kept_is_named_and_ends() {
         ("pipe", "pipe:"),
         ("share", "shares memory"),
         ("lock-file posix", "has a lock of another kind: 1: POSIX"),
+        ("mlock", "has the flags lo"),
+        ("advised 102", "has a guard page"),
     ];
     for (order, told) in orders {
         let mut child = Child::start(place.path());
-        assert_eq!(child.ask(order), "done");
+        child.ask(order);
         let error = keep(&mut child, &place.path().join(order)).unwrap_err();
         assert!(matches!(&error, CheckpointError::Unsupported { what } if what.contains(told)), "{error:?}");
     }
@@ -264,4 +266,34 @@ fn a_file_that_is_replaced_during_a_restore_is_refused() {
         fs::rename(&original, file).unwrap();
     }
     assert_eq!(Child::revive(&dir, place.path()).ask("mapped"), "a");
+}
+
+#[test]
+fn advice_for_memory_is_given_again() {
+    let place = tempfile::tempdir().unwrap();
+    let mut first = Child::start(place.path());
+    let advice = [libc::MADV_DONTFORK, libc::MADV_DONTDUMP, libc::MADV_NOHUGEPAGE, libc::MADV_RANDOM];
+    let addresses = advice.map(|advice| first.ask(&format!("advised {advice}")));
+    let before = addresses.each_ref().map(|address| proc::mapping_flags(first.pid(), address));
+    let dir = place.path().join("kept");
+    keep(&mut first, &dir).unwrap();
+    let mut other = Child::revive(&dir, place.path());
+    let after = addresses.each_ref().map(|address| proc::mapping_flags(other.pid(), address));
+    assert_eq!(after, before);
+    assert!(addresses.iter().all(|address| other.ask(&format!("byte {address}")) == "1"));
+}
+
+#[test]
+fn memory_that_must_not_repeat_is_zero() {
+    let place = tempfile::tempdir().unwrap();
+    let mut first = Child::start(place.path());
+    let addresses = [first.ask("droppable"), first.ask(&format!("advised {}", libc::MADV_WIPEONFORK))];
+    let before = addresses.each_ref().map(|address| proc::mapping_flags(first.pid(), address));
+    let byte = |child: &mut Child, address: &String| child.ask(&format!("byte {address}"));
+    assert!(addresses.iter().all(|address| byte(&mut first, address) == "1"));
+    let dir = place.path().join("kept");
+    keep(&mut first, &dir).unwrap();
+    let mut other = Child::revive(&dir, place.path());
+    assert_eq!(addresses.each_ref().map(|address| proc::mapping_flags(other.pid(), address)), before);
+    assert!(addresses.iter().all(|address| byte(&mut other, address) == "0"));
 }

@@ -33,3 +33,12 @@ pub(crate) fn access(pid: u32, path: &Path) -> i32 {
     let flags = info.lines().find_map(|line| line.strip_prefix("flags:")).unwrap();
     i32::from_str_radix(flags.trim(), 8).unwrap() & 3
 }
+
+/// The flags of the mapping at an address, without those that the kernel counts with.
+pub(crate) fn mapping_flags(pid: u32, address: &str) -> Vec<String> {
+    let smaps = fs::read_to_string(format!("/proc/{pid}/smaps")).unwrap();
+    let mut lines = smaps.lines().skip_while(|line| !line.starts_with(&format!("{address}-")));
+    let flags = lines.find_map(|line| line.strip_prefix("VmFlags:")).unwrap();
+    let flags = flags.split_whitespace().filter(|flag| !["ac", "nr", "sd"].contains(flag));
+    flags.map(str::to_owned).collect()
+}
