@@ -183,6 +183,34 @@ pub(crate) fn set_signal_mask(tid: Tid, mask: u64) -> io::Result<()> {
     set.map(drop)
 }
 
+/// Where signals wait for a thread.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Queue {
+    /// Those that were sent to the thread.
+    Thread = 0,
+    /// Those that were sent to its process.
+    Process = 1,
+}
+
+/// Bytes of a `siginfo_t`.
+const SIGINFO_BYTES: usize = size_of::<libc::siginfo_t>();
+pub(crate) type Siginfo = [u8; SIGINFO_BYTES];
+
+/// Signals that were sent to a thread and not yet taken.
+pub(crate) fn pending(tid: Tid, queue: Queue) -> io::Result<Vec<Siginfo>> {
+    let mut found = Vec::new();
+    loop {
+        let mut info = [0; SIGINFO_BYTES];
+        let next = libc::ptrace_peeksiginfo_args { off: found.len() as u64, flags: queue as u32, nr: 1 };
+        let (request, next) = (libc::PTRACE_PEEKSIGINFO, from_ref(&next) as usize);
+        // SAFETY: the request reads `next`, and writes as many `siginfo_t` as that says, which is one, to `info`.
+        if unsafe { ptrace(request, tid, next, info.as_mut_ptr().cast()) }? == 0 {
+            return Ok(found);
+        }
+        found.push(info);
+    }
+}
+
 pub(crate) fn rseq(tid: Tid) -> io::Result<Rseq> {
     let mut rseq = Rseq::default();
     // SAFETY: the request writes at most as many bytes as it is told, which are those of `rseq`.

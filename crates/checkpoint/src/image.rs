@@ -38,6 +38,10 @@ pub(crate) struct Image {
     pub(crate) owners: Vec<(u64, usize)>,
     /// Number, handler, flags, restorer, mask of each signal that is handled or ignored.
     pub(crate) signals: Vec<(u32, [u64; 4])>,
+    /// Signals that were sent to the process and not yet taken: number and `siginfo_t`.
+    pub(crate) pending: Vec<(i32, Vec<u8>)>,
+    /// Registrations for `membarrier`, a bit for each command that makes one.
+    pub(crate) barriers: u64,
     pub(crate) descriptors: Vec<Descriptor>,
     /// Seccomp filters applied to it: its successors are not restored without any.
     pub(crate) has_filters: bool,
@@ -93,6 +97,10 @@ pub(crate) struct Thread {
     pub(crate) registers: Registers,
     pub(crate) xstate: Vec<u8>,
     pub(crate) signal_mask: u64,
+    /// Signals that were sent to the thread and not yet taken: number and `siginfo_t`.
+    pub(crate) pending: Vec<(i32, Vec<u8>)>,
+    /// The stack that signals are handled on: `stack_t`, which is its address, flags and size.
+    pub(crate) alternate_stack: [u64; 3],
     /// Where its id is written, and cleared when it ends.
     pub(crate) id_at: u64,
     pub(crate) robust_list: (u64, u64),

@@ -34,11 +34,15 @@ mod flags;
 mod image;
 mod mapped;
 mod maps;
+mod own_calls;
 mod owners;
+mod pages;
 mod procfs;
 mod restore;
 mod script;
+mod stop;
 mod take;
+mod threads;
 mod tracee;
 
 use std::process::Command;

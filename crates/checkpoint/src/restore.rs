@@ -15,6 +15,7 @@ use crate::mapped::FileStamp;
 use crate::maps::{self, Area, Of};
 use crate::script::Script;
 use crate::take::{self, WRITTEN_BY, boot_id};
+use crate::threads;
 use crate::tracee::{self, Memory, run, stopped};
 
 /// A process that was kept.
@@ -88,6 +89,8 @@ impl Checkpoint {
         let pid = Tid::try_from(child).map_err(|_| CheckpointError::Ended)?;
         stopped(pid)?;
         fence::set_options(pid).map_err(step("trace the process"))?;
+        // What is sent to it now waits until it is complete; its threads inherit that.
+        fence::set_signal_mask(pid, threads::BLOCKED).map_err(step("block the process's signals"))?;
         let mut revival = Revival { image: &self.image, pid, memory: Memory::of(pid)?, started: Vec::new() };
         let revived =
             revival.begin(&self.dir.join(PAGES), apart, filters).and_then(|base| revival.go_on(base));
@@ -130,6 +133,7 @@ impl Revival<'_> {
         for (thread, tid) in self.image.threads.iter().skip(1).zip(self.started.clone()) {
             let mut script = Script::at(base);
             register(&mut script, thread);
+            self.queue(&mut script, tid, thread);
             self.run(tid, &script)?;
         }
         self.own()?;
@@ -315,10 +319,27 @@ impl Revival<'_> {
         if let Some(own) = self.image.threads.first() {
             script.call(libc::SYS_set_tid_address, &[own.id_at]);
             register(script, own);
+            self.queue(script, self.pid, own);
+        }
+        for (signal, info) in &self.image.pending {
+            let info = script.bytes(info);
+            script.call(libc::SYS_rt_sigqueueinfo, &[self.pid as u64, *signal as u64, info]);
+        }
+        for bit in (0..64).filter(|bit| self.image.barriers & (1 << bit) != 0) {
+            script.call(libc::SYS_membarrier, &[1 << bit, 0]);
         }
         for thread in self.image.threads.iter().skip(1) {
             let id_at = thread.id_at;
             script.call(libc::SYS_clone, &[CLONE_FLAGS as u64, thread.registers.rsp, 0, id_at, 0]);
+        }
+    }
+
+    /// Sends a thread again what it had not taken. Only the thread itself may say who sent it.
+    fn queue(&self, script: &mut Script, tid: Tid, thread: &Thread) {
+        for (signal, info) in &thread.pending {
+            let info = script.bytes(info);
+            let arguments = [self.pid as u64, tid as u64, *signal as u64, info];
+            script.call(libc::SYS_rt_tgsigqueueinfo, &arguments);
         }
     }
 
@@ -390,6 +411,13 @@ fn register(script: &mut Script, thread: &Thread) {
     let (head, length) = thread.robust_list;
     if head != 0 {
         script.call(libc::SYS_set_robust_list, &[head, length]);
+    }
+    let [address, flags, size] = thread.alternate_stack;
+    // Only the lower half is the flags: the rest is padding.
+    let flags = flags & u64::from(u32::MAX) & !(libc::SS_ONSTACK as u64);
+    if flags & libc::SS_DISABLE as u64 == 0 {
+        let stack = script.words(&[address, flags, size]);
+        script.call(libc::SYS_sigaltstack, &[stack, 0]);
     }
     let rseq = thread.rseq;
     if rseq.pointer != 0 {

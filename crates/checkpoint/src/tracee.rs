@@ -70,7 +70,14 @@ pub(crate) fn call(tid: Tid, at: u64, number: i64, arguments: [u64; 6]) -> Resul
     let registers = Registers { rax, rdi, rsi, rdx, r10, r8, r9, rip: at, orig_rax: u64::MAX, ..before };
     fence::set_registers(tid, &registers).map_err(step("set registers"))?;
     fence::step(tid).map_err(step("go one instruction"))?;
-    stopped(tid)?;
+    match stopped(tid)? {
+        (libc::SIGTRAP, _) => {}
+        (signal, _) => {
+            return Err(crate::error::unsupported(format!(
+                "signal {signal} came before system call {number}"
+            )));
+        }
+    }
     let result = fence::registers(tid).map_err(step("read registers"))?.rax;
     succeeded(rax, result)
 }

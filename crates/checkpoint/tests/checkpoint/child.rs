@@ -4,6 +4,9 @@
     reason = "locks of the C library, descriptors by number and signals have no safe form"
 )]
 
+mod kernel;
+mod locks;
+
 use std::cell::UnsafeCell;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -95,6 +98,8 @@ impl Child {
         // SAFETY: the closure makes system calls only; the descriptors that it takes are open until the fork is done.
         unsafe {
             command.pre_exec(move || {
+                // In all threads, or one takes what is to wait.
+                kernel::block();
                 // Away from the numbers that are wanted, then to them.
                 let mut away = [(0, 0); 32];
                 for (slot, (number, file)) in away.iter_mut().zip(&numbers) {
@@ -282,7 +287,11 @@ fn obey_of_files(order: &str, held: &mut Held) -> String {
             std::mem::forget(rustix::event::eventfd(3, flags).unwrap());
             "done".to_owned()
         }
-        _ => obey_of_memory(order),
+        ("advised" | "droppable" | "byte" | "mlock", _) => obey_of_memory(order),
+        ("wrlock" | "wrunlock" | "trywrlock" | "lock-kernels" | "lock-often" | "churn", _) => {
+            locks::obey(order)
+        }
+        _ => kernel::obey(order),
     }
 }
 

@@ -58,10 +58,13 @@ fn threads_locks_and_memory_are_those_of_a_process() {
     let mut first = Child::start(place.path());
     // A lock that knows its holder, held while it is kept.
     assert_eq!(first.ask("lock"), "0");
+    assert_eq!(first.ask("wrlock"), "0");
     let dir = place.path().join("kept");
     keep(&mut first, &dir).unwrap();
     let mut other = Child::revive(&dir, place.path());
     assert_eq!(other.ask("unlock"), "0", "the holder is the thread that held it");
+    assert_eq!(other.ask("wrunlock"), "0");
+    assert_eq!(other.ask("trywrlock"), "0", "it was the writer that let go");
     assert_eq!(other.ask("beats"), "they go on");
     assert_eq!(other.ask("thread"), "joined");
     assert_eq!(other.ask("grow"), "67108864");
@@ -94,6 +97,10 @@ fn what_cannot_be_kept_is_named_and_ends() {
         ("lock-file posix", "has a lock of another kind: 1: POSIX"),
         ("mlock", "has the flags lo"),
         ("advised 102", "has a guard page"),
+        ("alarm", "interval timer"),
+        ("timer", "POSIX timer"),
+        ("lock-kernels robust", "robust"),
+        ("lock-kernels inheriting", "priority-inheriting"),
     ];
     for (order, told) in orders {
         let mut child = Child::start(place.path());
@@ -296,4 +303,67 @@ fn memory_that_must_not_repeat_is_zero() {
     let mut other = Child::revive(&dir, place.path());
     assert_eq!(addresses.each_ref().map(|address| proc::mapping_flags(other.pid(), address)), before);
     assert!(addresses.iter().all(|address| byte(&mut other, address) == "0"));
+}
+
+#[test]
+fn signals_that_wait_and_their_stacks_are_restored() {
+    let place = tempfile::tempdir().unwrap();
+    let mut first = Child::start(place.path());
+    assert_eq!(first.ask("send"), "done");
+    let stack = first.ask("alternate-stack");
+    let dir = place.path().join("kept");
+    keep(&mut first, &dir).unwrap();
+    for _ in 0..2 {
+        let mut other = Child::revive(&dir, place.path());
+        assert_eq!(other.ask("alternate-stack"), stack);
+        assert_eq!(other.ask("taken"), "42 43");
+        assert_eq!(other.ask("taken"), "-1 -1");
+    }
+}
+
+#[test]
+fn registrations_for_barriers_are_made_again() {
+    let place = tempfile::tempdir().unwrap();
+    for (name, orders) in
+        [("listed", &["register-barrier"][..]), ("probed", &["register-barrier", "hide-registrations"])]
+    {
+        let mut first = Child::start(place.path());
+        orders.iter().for_each(|order| drop(first.ask(order)));
+        let dir = place.path().join(name);
+        keep(&mut first, &dir).unwrap();
+        let (mut other, revived) = Child::try_revive(&dir, place.path(), place.path(), &[without_getppid()]);
+        revived.unwrap();
+        assert_eq!(other.ask("barrier"), "0", "{name}");
+    }
+    let mut first = Child::start(place.path());
+    assert_eq!(first.ask("barrier"), "-1", "one that has not registered");
+    let dir = place.path().join("none");
+    keep(&mut first, &dir).unwrap();
+    assert_eq!(Child::revive(&dir, place.path()).ask("barrier"), "-1");
+}
+
+#[test]
+fn it_is_dumped_while_no_mutex_is_held() {
+    let place = tempfile::tempdir().unwrap();
+    for round in 0..20 {
+        let mut first = Child::start(place.path());
+        assert_eq!(first.ask("lock-often"), "done");
+        let dir = place.path().join(round.to_string());
+        keep(&mut first, &dir).unwrap();
+        let image = fs::read_to_string(dir.join("process.json")).unwrap();
+        assert!(image.contains("\"owners\":[]"), "a mutex was held in round {round}");
+    }
+}
+
+#[test]
+fn threads_that_end_meanwhile_are_no_obstacle() {
+    let place = tempfile::tempdir().unwrap();
+    for round in 0..30 {
+        let mut first = Child::start(place.path());
+        assert_eq!(first.ask("churn"), "done");
+        let dir = place.path().join(round.to_string());
+        keep(&mut first, &dir).unwrap();
+        assert_eq!(Child::revive(&dir, place.path()).ask("hello"), "hello");
+        fs::remove_dir_all(dir).unwrap();
+    }
 }
