@@ -147,6 +147,35 @@ impl Drop for Child {
     }
 }
 
+/// Traces a thread of another process from a thread of its own, until `end`.
+pub(crate) fn trace(tid: i32) -> Tracer {
+    let (tell, told) = std::sync::mpsc::channel();
+    let (end, ended) = std::sync::mpsc::channel::<()>();
+    let thread = std::thread::spawn(move || {
+        let nothing = std::ptr::null_mut::<libc::c_void>();
+        // SAFETY: the request reads and writes no memory.
+        tell.send(unsafe { libc::ptrace(libc::PTRACE_SEIZE, tid, nothing, nothing) }).unwrap();
+        ended.recv().unwrap_err();
+        // SAFETY: the call writes nothing.
+        assert_eq!(unsafe { libc::waitpid(tid, std::ptr::null_mut(), libc::__WALL) }, tid);
+    });
+    assert_eq!(told.recv().unwrap(), 0);
+    Tracer { end, thread }
+}
+
+pub(crate) struct Tracer {
+    end: std::sync::mpsc::Sender<()>,
+    thread: std::thread::JoinHandle<()>,
+}
+
+impl Tracer {
+    /// Sees the thread's end.
+    pub(crate) fn end(self) {
+        drop(self.end);
+        self.thread.join().unwrap();
+    }
+}
+
 /// A lock of the C library that knows its holder.
 struct Lock(UnsafeCell<libc::pthread_mutex_t>);
 
@@ -288,9 +317,11 @@ fn obey_of_files(order: &str, held: &mut Held) -> String {
             "done".to_owned()
         }
         ("advised" | "droppable" | "byte" | "mlock", _) => obey_of_memory(order),
-        ("wrlock" | "wrunlock" | "trywrlock" | "lock-kernels" | "lock-often" | "churn", _) => {
-            locks::obey(order)
-        }
+        (
+            "wrlock" | "wrunlock" | "trywrlock" | "lock-kernels" | "lock-often" | "churn" | "linger"
+            | "release",
+            _,
+        ) => locks::obey(order),
         _ => kernel::obey(order),
     }
 }

@@ -367,3 +367,20 @@ fn threads_that_end_meanwhile_are_no_obstacle() {
         fs::remove_dir_all(dir).unwrap();
     }
 }
+
+#[test]
+fn a_thread_that_has_ended_is_skipped() {
+    let place = tempfile::tempdir().unwrap();
+    let mut first = Child::start(place.path());
+    let tid = first.ask("linger");
+    // Stays a zombie, which nobody else may trace, until its tracer sees its end.
+    let tracer = child::trace(tid.parse().unwrap());
+    assert_eq!(first.ask(&format!("release {tid}")), "done");
+    let dir = place.path().join("kept");
+    fs::create_dir(&dir).unwrap();
+    let kept = take(first.pid(), Wanted { given: &GIVEN, apart: None, dir: &dir }, || Ok(()));
+    tracer.end();
+    first.ended();
+    kept.unwrap();
+    assert_eq!(Child::revive(&dir, place.path()).ask("beats"), "they go on");
+}

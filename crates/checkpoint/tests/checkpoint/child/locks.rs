@@ -1,6 +1,9 @@
 //! Orders about locks of the C library, and about threads that come and go.
 
 use std::cell::UnsafeCell;
+use std::fs;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
 use std::time::Duration;
 
 struct Shared<T>(UnsafeCell<T>);
@@ -28,6 +31,12 @@ pub(super) fn obey(order: &str) -> String {
         }
         "churn" => {
             (0..4).for_each(|_| drop(std::thread::spawn(churn)));
+            "done".to_owned()
+        }
+        "linger" => linger(),
+        "release" => {
+            RELEASED.store(true, Ordering::SeqCst);
+            super::until(|| is_zombie(word));
             "done".to_owned()
         }
         other => panic!("{other} is no order"),
@@ -61,6 +70,22 @@ fn lock_often() {
         unsafe { libc::pthread_mutex_unlock(OFTEN.0.get()) };
         std::thread::sleep(Duration::from_micros(600));
     }
+}
+
+static RELEASED: AtomicBool = AtomicBool::new(false);
+
+/// Starts a thread that ends when it is released, and tells its id.
+fn linger() -> String {
+    let (teller, told) = mpsc::channel();
+    std::thread::spawn(move || {
+        teller.send(rustix::thread::gettid().as_raw_nonzero().get()).unwrap();
+        super::until(|| RELEASED.load(Ordering::SeqCst));
+    });
+    told.recv().unwrap().to_string()
+}
+
+fn is_zombie(tid: &str) -> bool {
+    fs::read_to_string(format!("/proc/self/task/{tid}/stat")).unwrap().contains(") Z ")
 }
 
 /// Starts threads that end at once.
