@@ -36,6 +36,14 @@ pub enum CheckpointError {
         #[source]
         source: io::Error,
     },
+    /// A file of /proc has a line that is missing, or has a form that is not known.
+    #[error("cannot parse {}: {line}", path.display())]
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// The line, or which one is missing.
+        line: String,
+    },
     /// A system call failed in the process.
     #[error("system call {number} failed in the process")]
     Call {

@@ -3,11 +3,12 @@
 
 use std::ffi::c_void;
 use std::io;
-use std::os::fd::{FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::ptr::{from_mut, from_ref};
 
+use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 use serde::{Deserialize, Serialize};
 
 /// A thread's id, as the kernel counts them.
@@ -182,6 +183,34 @@ pub(crate) fn set_signal_mask(tid: Tid, mask: u64) -> io::Result<()> {
     set.map(drop)
 }
 
+/// Where signals wait for a thread.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Queue {
+    /// Those that were sent to the thread.
+    Thread = 0,
+    /// Those that were sent to its process.
+    Process = 1,
+}
+
+/// Bytes of a `siginfo_t`.
+const SIGINFO_BYTES: usize = size_of::<libc::siginfo_t>();
+pub(crate) type Siginfo = [u8; SIGINFO_BYTES];
+
+/// Signals that were sent to a thread and not yet taken.
+pub(crate) fn pending(tid: Tid, queue: Queue) -> io::Result<Vec<Siginfo>> {
+    let mut found = Vec::new();
+    loop {
+        let mut info = [0; SIGINFO_BYTES];
+        let next = libc::ptrace_peeksiginfo_args { off: found.len() as u64, flags: queue as u32, nr: 1 };
+        let (request, next) = (libc::PTRACE_PEEKSIGINFO, from_ref(&next) as usize);
+        // SAFETY: the request reads `next`, and writes as many `siginfo_t` as that says, which is one, to `info`.
+        if unsafe { ptrace(request, tid, next, info.as_mut_ptr().cast()) }? == 0 {
+            return Ok(found);
+        }
+        found.push(info);
+    }
+}
+
 pub(crate) fn rseq(tid: Tid) -> io::Result<Rseq> {
     let mut rseq = Rseq::default();
     // SAFETY: the request writes at most as many bytes as it is told, which are those of `rseq`.
@@ -215,6 +244,44 @@ pub(crate) fn wait(tid: Tid) -> io::Result<Waited> {
         return Ok(Waited::Stopped { signal: libc::WSTOPSIG(status), event: status >> 16 });
     }
     Ok(Waited::Ended)
+}
+
+/// One page of a file, mapped here without any rights, only for what /proc shows of the mapping.
+#[derive(Debug)]
+pub(crate) struct Probe(*mut c_void);
+
+impl Probe {
+    pub(crate) fn map(file: &impl AsFd) -> io::Result<Self> {
+        let (rights, flags) = (ProtFlags::empty(), MapFlags::PRIVATE);
+        // SAFETY: a new mapping at an address of the kernel's choice, which nobody reads.
+        Ok(Self(unsafe { mmap(std::ptr::null_mut(), crate::PAGE as usize, rights, flags, file, 0) }?))
+    }
+
+    pub(crate) fn address(&self) -> u64 {
+        self.0 as u64
+    }
+}
+
+impl Drop for Probe {
+    fn drop(&mut self) {
+        // SAFETY: the mapping is this value's own. A failure leaves one page mapped.
+        unsafe { munmap(self.0, crate::PAGE as usize) }.ok();
+    }
+}
+
+/// Locks a range of an open file, for the open file and not for this process. It does not wait.
+pub(crate) fn lock_range(file: BorrowedFd<'_>, exclusive: bool, start: i64, length: i64) -> io::Result<()> {
+    let kind = if exclusive { libc::F_WRLCK } else { libc::F_RDLCK };
+    let lock = libc::flock {
+        l_type: kind as libc::c_short,
+        l_whence: libc::SEEK_SET as libc::c_short,
+        l_start: start,
+        l_len: length,
+        l_pid: 0,
+    };
+    // SAFETY: the call reads one `struct flock`.
+    let set = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_SETLK, from_ref(&lock)) };
+    if set == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 /// A descriptor that signals are read from.

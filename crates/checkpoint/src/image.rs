@@ -1,13 +1,12 @@
 //! What is kept of a process, beside its memory's bytes.
 
-use std::fs;
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{CheckpointError, file, foreign};
 use crate::fence::{Registers, Rseq};
+use crate::flags::MappingFlags;
+use crate::mapped::{FileStamp, MappedFile};
 use crate::maps::Rights;
 
 /// The file of this.
@@ -23,6 +22,8 @@ pub(crate) struct Image {
     /// Which mimeo wrote it.
     pub(crate) written_by: String,
     pub(crate) program: PathBuf,
+    /// [`PAGES`] when it was complete.
+    pub(crate) pages: FileStamp,
     /// All files that parts of memory are still mapped from.
     pub(crate) files: Vec<MappedFile>,
     pub(crate) areas: Vec<KeptArea>,
@@ -37,40 +38,13 @@ pub(crate) struct Image {
     pub(crate) owners: Vec<(u64, usize)>,
     /// Number, handler, flags, restorer, mask of each signal that is handled or ignored.
     pub(crate) signals: Vec<(u32, [u64; 4])>,
-    pub(crate) descriptors: Vec<(i32, Descriptor)>,
-    /// It may not gain privileges, and is kept from some system calls.
-    pub(crate) confined: bool,
-}
-
-/// A file, and what it was when the process was kept.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct MappedFile {
-    pub(crate) path: PathBuf,
-    device: u64,
-    inode: u64,
-    bytes: u64,
-    changed: (i64, i64),
-}
-
-impl MappedFile {
-    pub(crate) fn look(path: &Path) -> Result<Self, CheckpointError> {
-        let found = fs::metadata(path).map_err(file(path))?;
-        Ok(Self {
-            path: path.to_owned(),
-            device: found.dev(),
-            inode: found.ino(),
-            bytes: found.size(),
-            changed: (found.mtime(), found.mtime_nsec()),
-        })
-    }
-
-    /// It is still the file that was mapped.
-    pub(crate) fn check(&self) -> Result<(), CheckpointError> {
-        if Self::look(&self.path)? == *self {
-            return Ok(());
-        }
-        Err(foreign(format!("{} has been replaced", self.path.display())))
-    }
+    /// Signals that were sent to the process and not yet taken: number and `siginfo_t`.
+    pub(crate) pending: Vec<(i32, Vec<u8>)>,
+    /// Registrations for `membarrier`, a bit for each command that makes one.
+    pub(crate) barriers: u64,
+    pub(crate) descriptors: Vec<Descriptor>,
+    /// Seccomp filters applied to it: its successors are not restored without any.
+    pub(crate) has_filters: bool,
 }
 
 /// A part of memory.
@@ -79,6 +53,7 @@ pub(crate) struct KeptArea {
     pub(crate) start: u64,
     pub(crate) length: u64,
     pub(crate) rights: Rights,
+    pub(crate) flags: MappingFlags,
     pub(crate) from: From,
 }
 
@@ -86,7 +61,7 @@ pub(crate) struct KeptArea {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub(crate) enum From {
-    /// It was never written.
+    /// It was never written, or a restored process must find zeros there.
     Nothing,
     /// [`PAGES`], from here on.
     Kept { offset: u64 },
@@ -122,22 +97,55 @@ pub(crate) struct Thread {
     pub(crate) registers: Registers,
     pub(crate) xstate: Vec<u8>,
     pub(crate) signal_mask: u64,
+    /// Signals that were sent to the thread and not yet taken: number and `siginfo_t`.
+    pub(crate) pending: Vec<(i32, Vec<u8>)>,
+    /// The stack that signals are handled on: `stack_t`, which is its address, flags and size.
+    pub(crate) alternate_stack: [u64; 3],
     /// Where its id is written, and cleared when it ends.
     pub(crate) id_at: u64,
     pub(crate) robust_list: (u64, u64),
     pub(crate) rseq: Rseq,
 }
 
+/// An open file descriptor.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Descriptor {
+    pub(crate) number: i32,
+    /// As /proc/PID/fdinfo shows them: how the file is open, its status flags, and close-on-exec.
+    pub(crate) flags: i32,
+    pub(crate) kind: DescriptorKind,
+}
+
 /// What a descriptor is of.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
-pub(crate) enum Descriptor {
-    /// The caller gives it anew.
+pub(crate) enum DescriptorKind {
+    /// The caller gives a restored process another.
     Given,
-    /// A file or a device.
-    File { path: PathBuf, flags: i32 },
-    /// A counter of events.
-    Events { count: u32, flags: i32 },
-    /// Signals, a bit for each.
-    Signals { mask: u64, flags: i32 },
+    /// A file or a device, where it stands in it, and the locks that belong to it.
+    File { path: PathBuf, position: u64, locks: Vec<FileLock> },
+    /// An eventfd.
+    Events { count: u32, semaphore: bool },
+    /// A signalfd; a bit for each signal.
+    Signals { mask: u64 },
+}
+
+/// A lock that belongs to an open file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct FileLock {
+    pub(crate) kind: LockKind,
+    pub(crate) exclusive: bool,
+    pub(crate) start: i64,
+    /// 0 reaches to the end of the file.
+    pub(crate) length: i64,
+}
+
+/// Which call made a lock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum LockKind {
+    /// `fcntl` with `F_OFD_SETLK`.
+    Ofd,
+    /// `flock`.
+    Flock,
 }

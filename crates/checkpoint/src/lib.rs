@@ -30,12 +30,19 @@
 mod descriptors;
 mod error;
 mod fence;
+mod flags;
 mod image;
+mod mapped;
 mod maps;
+mod own_calls;
 mod owners;
+mod pages;
+mod procfs;
 mod restore;
 mod script;
+mod stop;
 mod take;
+mod threads;
 mod tracee;
 
 use std::process::Command;

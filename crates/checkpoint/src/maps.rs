@@ -1,10 +1,11 @@
 //! What a process has mapped, as the kernel tells it.
 
-use std::fs;
-use std::io;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+
+use crate::error::CheckpointError;
+use crate::procfs::ProcFile;
 
 /// A line of /proc/PID/maps.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,6 +16,8 @@ pub(crate) struct Area {
     pub(crate) shared: bool,
     /// In the file.
     pub(crate) offset: u64,
+    /// Device and inode of the file, as this file of /proc shows them. Some filesystems show `stat` another device.
+    pub(crate) inode: (String, u64),
     pub(crate) of: Of,
 }
 
@@ -41,7 +44,7 @@ impl Rights {
 pub(crate) enum Of {
     /// Memory that no file stands behind.
     Nothing,
-    /// A file; a name that it has lost is still told.
+    /// A file. One that was deleted has ` (deleted)` after its name.
     File(PathBuf),
     /// The kernel's own pages, by name.
     Kernel(String),
@@ -56,35 +59,44 @@ impl Area {
 }
 
 /// All that a process has mapped, by address.
-pub(crate) fn areas(pid: i32) -> io::Result<Vec<Area>> {
-    let text = fs::read_to_string(format!("/proc/{pid}/maps"))?;
-    text.lines()
-        .map(|line| area(line).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, line.to_owned())))
-        .collect()
+pub(crate) fn areas(pid: i32) -> Result<Vec<Area>, CheckpointError> {
+    parse(&ProcFile::read(format!("/proc/{pid}/maps"))?)
+}
+
+fn parse(maps: &ProcFile) -> Result<Vec<Area>, CheckpointError> {
+    maps.lines().map(|line| area(line).ok_or_else(|| maps.invalid(line))).collect()
+}
+
+/// What this process has mapped at an address.
+pub(crate) fn own_area_at(address: u64) -> Result<Option<Area>, CheckpointError> {
+    let areas = parse(&ProcFile::read("/proc/self/maps")?)?;
+    Ok(areas.into_iter().find(|area| area.start == address))
 }
 
 /// `7f00-7f10 rw-p 00001000 fe:00 42   /a/path`
-fn area(line: &str) -> Option<Area> {
+pub(crate) fn area(line: &str) -> Option<Area> {
     let mut words = line.splitn(6, ' ');
     let (range, rights, offset) = (words.next()?, words.next()?, words.next()?);
-    let inode = words.nth(1)?;
+    let (device, inode) = (words.next()?, words.next()?.parse().ok()?);
     let name = words.next().unwrap_or_default().trim_start();
     let number = |text| u64::from_str_radix(text, 16).ok();
     let (start, end) = range.split_once('-')?;
-    let has = |letter| rights.contains(letter);
+    let (start, end) = (number(start)?, number(end)?);
+    let [read, write, execute, shared] = *rights.as_bytes() else { return None };
     let of = match name {
         "[vsyscall]" => Of::Vsyscall,
         "[vdso]" => Of::Kernel(name.to_owned()),
         _ if name.starts_with("[vvar") => Of::Kernel(name.to_owned()),
-        _ if inode == "0" => Of::Nothing,
-        _ => Of::File(name.strip_suffix(" (deleted)").unwrap_or(name).into()),
+        _ if inode == 0 => Of::Nothing,
+        _ => Of::File(name.into()),
     };
-    Some(Area {
-        start: number(start)?,
-        end: number(end)?,
-        rights: Rights { read: has('r'), write: has('w'), execute: has('x') },
-        shared: has('s'),
+    (start < end).then_some(Area {
+        start,
+        end,
+        rights: Rights { read: read == b'r', write: write == b'w', execute: execute == b'x' },
+        shared: shared == b's',
         offset: number(offset)?,
+        inode: (device.to_owned(), inode),
         of,
     })
 }
@@ -123,9 +135,26 @@ mod tests {
         let found = area(line).expect("a line");
         assert_eq!(
             (found.of, found.offset, found.start, found.end),
-            (Of::File("/a b/c".into()), 0x1000, 0x7f00, 0x8f00)
+            (Of::File("/a b/c (deleted)".into()), 0x1000, 0x7f00, 0x8f00)
         );
         assert!(found.rights.execute && !found.rights.write && !found.shared);
+        assert_eq!(found.inode, ("fe:00".to_owned(), 42));
+    }
+
+    #[test]
+    fn a_line_in_another_form_is_an_error() {
+        let good = "7f00-7f10 rw-p 00000000 fe:00 42 /a";
+        for (from, to) in
+            [("7f00-", "x-"), ("7f10", "7e00"), ("rw-p", "rw"), ("00000000", "?"), (" 42", " many")]
+        {
+            let line = good.replacen(from, to, 1);
+            let error = parse(&ProcFile::from_text("/proc/7/maps", &format!("{good}\n{line}\n")));
+            let error = error.expect_err("not a line");
+            assert!(
+                matches!(&error, CheckpointError::Parse { line: told, .. } if *told == line),
+                "{error:?}"
+            );
+        }
     }
 
     #[test]

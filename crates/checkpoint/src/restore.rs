@@ -11,9 +11,11 @@ use crate::descriptors;
 use crate::error::{self, CheckpointError, file, foreign, step, unsupported};
 use crate::fence::{self, Registers, Tid};
 use crate::image::{Descriptor, From, IMAGE, Image, KeptArea, Layout, PAGES, Thread};
+use crate::mapped::FileStamp;
 use crate::maps::{self, Area, Of};
 use crate::script::Script;
 use crate::take::{self, WRITTEN_BY, boot_id};
+use crate::threads;
 use crate::tracee::{self, Memory, run, stopped};
 
 /// A process that was kept.
@@ -58,28 +60,37 @@ impl Checkpoint {
         &self,
         place: impl Fn(&Path) -> PathBuf,
     ) -> Result<Vec<(i32, OwnedFd)>, CheckpointError> {
-        let again = |(number, what): &(i32, Descriptor)| {
-            Ok(descriptors::again(what, &place)?.map(|made| (*number, made)))
+        let reopen = |descriptor: &Descriptor| {
+            let reopened = descriptors::reopen(descriptor, &place)?;
+            Ok(reopened.map(|opened| (descriptor.number, opened)))
         };
-        self.image.descriptors.iter().filter_map(|entry| again(entry).transpose()).collect()
+        self.image.descriptors.iter().filter_map(|descriptor| reopen(descriptor).transpose()).collect()
     }
 
     /// Makes a child that stands still (see [`trace_me`](crate::trace_me)), runs [`Checkpoint::program`] and has all
     /// descriptors the process that was kept; it goes on from where that stood. `apart` is mapped where the file was that was
-    /// kept apart. One that was confined is judged by `filters`, of steps of `struct sock_filter`. Call it on the
+    /// kept apart. The seccomp programs in `filters`, lists of `struct sock_filter`, are always installed. Call it on the
     /// thread that started the child.
     ///
     /// # Errors
-    /// When a step fails; the child is of no use then, and is the caller's to end.
+    /// When a step fails, or the process had seccomp filters and `filters` is empty; the child is of no use then, and is
+    /// the caller's to end.
     pub fn revive(
         &self,
         child: u32,
         apart: Option<&Path>,
         filters: &[Vec<u64>],
     ) -> Result<(), CheckpointError> {
+        if self.image.has_filters && filters.is_empty() {
+            return Err(unsupported(
+                "the process had seccomp filters, and none are given for the restored one",
+            ));
+        }
         let pid = Tid::try_from(child).map_err(|_| CheckpointError::Ended)?;
         stopped(pid)?;
         fence::set_options(pid).map_err(step("trace the process"))?;
+        // What is sent to it now waits until it is complete; its threads inherit that.
+        fence::set_signal_mask(pid, threads::BLOCKED).map_err(step("block the process's signals"))?;
         let mut revival = Revival { image: &self.image, pid, memory: Memory::of(pid)?, started: Vec::new() };
         let revived =
             revival.begin(&self.dir.join(PAGES), apart, filters).and_then(|base| revival.go_on(base));
@@ -106,7 +117,7 @@ impl Revival<'_> {
         apart: Option<&Path>,
         filters: &[Vec<u64>],
     ) -> Result<u64, CheckpointError> {
-        let areas = maps::areas(self.pid).map_err(step("list the process's memory"))?;
+        let areas = maps::areas(self.pid)?;
         let base = self.room(&areas);
         self.lend(base)?;
         let own = take::layout(self.pid, 0)?;
@@ -122,14 +133,13 @@ impl Revival<'_> {
         for (thread, tid) in self.image.threads.iter().skip(1).zip(self.started.clone()) {
             let mut script = Script::at(base);
             register(&mut script, thread);
+            self.queue(&mut script, tid, thread);
             self.run(tid, &script)?;
         }
         self.own()?;
-        if self.image.confined {
-            let mut script = Script::at(base);
-            confine(&mut script, filters);
-            self.run(self.pid, &script)?;
-        }
+        let mut script = Script::at(base);
+        install_filters(&mut script, filters);
+        self.run(self.pid, &script)?;
         Ok(base)
     }
 
@@ -238,7 +248,7 @@ impl Revival<'_> {
             map(script, area, None);
         }
         let kept = of(|from| matches!(from, From::Kept { .. }));
-        map_file(script, free, pages, kept);
+        map_file(script, free, (pages, Some(self.image.pages)), kept);
         let mut files: Vec<Vec<&KeptArea>> = vec![Vec::new(); self.image.files.len()];
         for area in &self.image.areas {
             if let From::File { index, .. } = &area.from {
@@ -246,11 +256,11 @@ impl Revival<'_> {
             }
         }
         for (mapped, areas) in self.image.files.iter().zip(files) {
-            map_file(script, free, &mapped.path, areas);
+            map_file(script, free, (&mapped.path, Some(mapped.stamp)), areas);
         }
         let mut apart_areas = of(|from| matches!(from, From::Apart { .. })).peekable();
         match apart {
-            Some(path) => map_file(script, free, path, apart_areas),
+            Some(path) => map_file(script, free, (path, None), apart_areas),
             None if apart_areas.peek().is_none() => {}
             None => return Err(unsupported("a file that was kept apart is missing")),
         }
@@ -274,7 +284,7 @@ impl Revival<'_> {
 
     /// The lowest number that is free: what is opened gets it.
     fn free_descriptor(&self) -> u64 {
-        let taken: Vec<i32> = self.image.descriptors.iter().map(|(number, _)| *number).collect();
+        let taken: Vec<i32> = self.image.descriptors.iter().map(|descriptor| descriptor.number).collect();
         (0..).find(|number| !taken.contains(number)).unwrap_or_default() as u64
     }
 
@@ -299,6 +309,9 @@ impl Revival<'_> {
             self.image.auxiliary.len() as u64 | u64::from(u32::MAX) << 32,
         ]);
         script.call(libc::SYS_prctl, &[PR_SET_MM, PR_SET_MM_MAP, map, 13 * 8, 0]);
+        for descriptor in &self.image.descriptors {
+            descriptors::set_flags(script, descriptor);
+        }
         for (signal, action) in &self.image.signals {
             let action = script.words(action);
             script.call(libc::SYS_rt_sigaction, &[u64::from(*signal), action, 0, 8]);
@@ -306,10 +319,27 @@ impl Revival<'_> {
         if let Some(own) = self.image.threads.first() {
             script.call(libc::SYS_set_tid_address, &[own.id_at]);
             register(script, own);
+            self.queue(script, self.pid, own);
+        }
+        for (signal, info) in &self.image.pending {
+            let info = script.bytes(info);
+            script.call(libc::SYS_rt_sigqueueinfo, &[self.pid as u64, *signal as u64, info]);
+        }
+        for bit in (0..64).filter(|bit| self.image.barriers & (1 << bit) != 0) {
+            script.call(libc::SYS_membarrier, &[1 << bit, 0]);
         }
         for thread in self.image.threads.iter().skip(1) {
             let id_at = thread.id_at;
             script.call(libc::SYS_clone, &[CLONE_FLAGS as u64, thread.registers.rsp, 0, id_at, 0]);
+        }
+    }
+
+    /// Sends a thread again what it had not taken. Only the thread itself may say who sent it.
+    fn queue(&self, script: &mut Script, tid: Tid, thread: &Thread) {
+        for (signal, info) in &thread.pending {
+            let info = script.bytes(info);
+            let arguments = [self.pid as u64, tid as u64, *signal as u64, info];
+            script.call(libc::SYS_rt_tgsigqueueinfo, &arguments);
         }
     }
 
@@ -335,15 +365,19 @@ const CLONE_FLAGS: i32 = libc::CLONE_VM
     | libc::CLONE_CHILD_SETTID
     | libc::CLONE_CHILD_CLEARTID;
 
+/// Maps parts of a file. Its stamp is taken from what was opened, not from the path, which may be another file's by then.
 fn map_file<'a>(
     script: &mut Script,
     descriptor: u64,
-    path: &Path,
+    (path, stamp): (&Path, Option<FileStamp>),
     areas: impl IntoIterator<Item = &'a KeptArea>,
 ) {
-    let path = script.path(path);
+    let name = script.path(path);
     let flags = libc::O_RDONLY | libc::O_CLOEXEC;
-    script.call_for(descriptor, libc::SYS_openat, &[libc::AT_FDCWD as u64, path, flags as u64, 0]);
+    script.call_for(descriptor, libc::SYS_openat, &[libc::AT_FDCWD as u64, name, flags as u64, 0]);
+    if let Some(stamp) = stamp {
+        script.stat(descriptor, stamp, path);
+    }
     for area in areas {
         map(script, area, Some(descriptor));
     }
@@ -360,10 +394,14 @@ fn map(script: &mut Script, area: &KeptArea, descriptor: Option<u64>) {
         (_, None) => libc::MAP_ANONYMOUS,
         (_, Some(_)) => 0,
     };
-    let flags = libc::MAP_PRIVATE | libc::MAP_FIXED_NOREPLACE | libc::MAP_NORESERVE | kind;
+    let sharing = if area.flags.droppable { libc::MAP_DROPPABLE } else { libc::MAP_PRIVATE };
+    let flags = sharing | libc::MAP_FIXED_NOREPLACE | libc::MAP_NORESERVE | kind;
     let (start, length, rights) = (area.start, area.length, area.rights.protection());
     script
         .call(libc::SYS_mmap, &[start, length, rights, flags as u64, descriptor.unwrap_or(u64::MAX), offset]);
+    for advice in &area.flags.advice {
+        script.call(libc::SYS_madvise, &[start, length, *advice as u64]);
+    }
 }
 
 /// What a thread tells the kernel of itself.
@@ -374,6 +412,13 @@ fn register(script: &mut Script, thread: &Thread) {
     if head != 0 {
         script.call(libc::SYS_set_robust_list, &[head, length]);
     }
+    let [address, flags, size] = thread.alternate_stack;
+    // Only the lower half is the flags: the rest is padding.
+    let flags = flags & u64::from(u32::MAX) & !(libc::SS_ONSTACK as u64);
+    if flags & libc::SS_DISABLE as u64 == 0 {
+        let stack = script.words(&[address, flags, size]);
+        script.call(libc::SYS_sigaltstack, &[stack, 0]);
+    }
     let rseq = thread.rseq;
     if rseq.pointer != 0 {
         let words = [rseq.pointer, u64::from(rseq.size), 0, u64::from(rseq.signature)];
@@ -381,8 +426,8 @@ fn register(script: &mut Script, thread: &Thread) {
     }
 }
 
-/// Has all threads judged by these programs from now on.
-fn confine(script: &mut Script, filters: &[Vec<u64>]) {
+/// Applies seccomp filters to all threads.
+fn install_filters(script: &mut Script, filters: &[Vec<u64>]) {
     script.call(libc::SYS_prctl, &[libc::PR_SET_NO_NEW_PRIVS as u64, 1, 0, 0, 0]);
     for filter in filters {
         let steps = script.words(filter);

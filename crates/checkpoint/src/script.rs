@@ -1,10 +1,11 @@
 //! System calls that another process is to make, in a piece of memory lent to it.
 
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::error::{CheckpointError, unsupported};
 use crate::fence;
+use crate::mapped::{FileStamp, STAT_BYTES};
 
 /// The code, what the calls' arguments point to, and the table of calls.
 #[derive(Debug)]
@@ -13,6 +14,18 @@ pub(crate) struct Script {
     data: Vec<u8>,
     calls: Vec<[u64; 8]>,
     wanted: Vec<(u64, u64)>,
+    stamps: Vec<StampCheck>,
+}
+
+/// An `fstat`, and what it must give.
+#[derive(Debug)]
+pub(crate) struct StampCheck {
+    /// The call's place in the table.
+    pub(crate) call: u64,
+    /// Where it writes.
+    pub(crate) result: u64,
+    pub(crate) stamp: FileStamp,
+    pub(crate) path: PathBuf,
 }
 
 /// Bytes for the code.
@@ -27,7 +40,7 @@ impl Script {
     pub(crate) const LENGTH: u64 = 1 << 20;
 
     pub(crate) fn at(base: u64) -> Self {
-        Self { base, data: Vec::new(), calls: Vec::new(), wanted: Vec::new() }
+        Self { base, data: Vec::new(), calls: Vec::new(), wanted: Vec::new(), stamps: Vec::new() }
     }
 
     pub(crate) fn code(&self) -> u64 {
@@ -59,6 +72,18 @@ impl Script {
     /// Where calls leave what they gave, and what that must be.
     pub(crate) fn wanted(&self) -> impl Iterator<Item = (u64, u64)> {
         self.wanted.iter().copied()
+    }
+
+    /// Adds an `fstat` of an open file. The calls after it are made whatever it gives: the caller compares before the
+    /// process executes any of its own code.
+    pub(crate) fn stat(&mut self, descriptor: u64, stamp: FileStamp, path: &Path) {
+        let (call, result) = (self.table_end(), self.bytes(&[0; STAT_BYTES]));
+        self.stamps.push(StampCheck { call, result, stamp, path: path.to_owned() });
+        self.call(libc::SYS_fstat, &[descriptor, result]);
+    }
+
+    pub(crate) fn stamps(&self) -> &[StampCheck] {
+        &self.stamps
     }
 
     /// Adds words that a call's argument points to.

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use crate::error::{CheckpointError, file, step};
 use crate::fence::{self, Registers, Tid, Waited};
+use crate::mapped::{FileStamp, STAT_BYTES, replaced};
 use crate::maps::{self, Of};
 use crate::script::Script;
 
@@ -51,7 +52,7 @@ pub(crate) fn stopped(tid: Tid) -> Result<(i32, i32), CheckpointError> {
 
 /// Where the kernel's own page in the process has an instruction that makes a system call.
 pub(crate) fn syscall_instruction(pid: i32, memory: &Memory) -> Result<u64, CheckpointError> {
-    let areas = maps::areas(pid).map_err(step("list the process's memory"))?;
+    let areas = maps::areas(pid)?;
     let vdso = areas.iter().find(|area| area.of == Of::Kernel("[vdso]".to_owned()));
     let vdso = vdso.ok_or_else(|| crate::error::unsupported("it has no vdso"))?;
     let mut bytes = vec![0; vdso.length() as usize];
@@ -69,7 +70,14 @@ pub(crate) fn call(tid: Tid, at: u64, number: i64, arguments: [u64; 6]) -> Resul
     let registers = Registers { rax, rdi, rsi, rdx, r10, r8, r9, rip: at, orig_rax: u64::MAX, ..before };
     fence::set_registers(tid, &registers).map_err(step("set registers"))?;
     fence::step(tid).map_err(step("go one instruction"))?;
-    stopped(tid)?;
+    match stopped(tid)? {
+        (libc::SIGTRAP, _) => {}
+        (signal, _) => {
+            return Err(crate::error::unsupported(format!(
+                "signal {signal} came before system call {number}"
+            )));
+        }
+    }
     let result = fence::registers(tid).map_err(step("read registers"))?.rax;
     succeeded(rax, result)
 }
@@ -118,6 +126,8 @@ pub(crate) fn run(
         }
     }
     let place = fence::registers(tid).map_err(step("read registers"))?.r12;
+    // First: where another file was mapped, later calls fail for that reason.
+    compare_stamps(memory, script, place)?;
     if place > script.table() {
         let (number, result) = (memory.word(place - Script::CALL)?, memory.word(place - 8)?);
         succeeded(number, result)?;
@@ -128,6 +138,19 @@ pub(crate) fn run(
     for (at, wanted) in script.wanted() {
         if memory.word(at)? != wanted {
             return Err(crate::error::unsupported("it has more descriptors than it was given"));
+        }
+    }
+    Ok(())
+}
+
+/// Whether the files that a script opened and mapped are those that the process had mapped, as far as it came.
+fn compare_stamps(memory: &Memory, script: &Script, end: u64) -> Result<(), CheckpointError> {
+    for check in script.stamps().iter().filter(|check| check.call < end) {
+        let mut stat = [0; STAT_BYTES];
+        memory.read(check.result, &mut stat)?;
+        // The last call may be an `fstat` that failed.
+        if stat != [0; STAT_BYTES] && FileStamp::from_stat(&stat) != check.stamp {
+            return Err(replaced(&check.path));
         }
     }
     Ok(())

@@ -1,5 +1,6 @@
 //! Machines begin as a process that was kept, with all that it has translated.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -18,6 +19,32 @@ fn kept(world: &World) {
 fn maps(world: &World, machine: &str) -> String {
     let pid = world.inspect(machine)["State"]["VmmPid"].as_i64().expect("a process");
     fs::read_to_string(format!("/proc/{pid}/maps")).expect("readable")
+}
+
+/// How the machine's QEMU has its descriptors open: what each is of, its flags, and the locks that belong to it. Counts are
+/// left out: threads come and go with eventfds of their own.
+fn descriptors(world: &World, machine: &str) -> BTreeSet<String> {
+    let pid = world.inspect(machine)["State"]["VmmPid"].as_i64().expect("a process");
+    let links =
+        fs::read_dir(format!("/proc/{pid}/fd")).expect("readable").map(|entry| entry.expect("a link"));
+    let one = |link: fs::DirEntry| {
+        let target = fs::read_link(link.path()).ok()?.display().to_string();
+        let info = fs::read_to_string(format!("/proc/{pid}/fdinfo/{}", link.file_name().display())).ok()?;
+        let kind = match target.split_once(":[") {
+            Some(("anon_inode", kind)) => kind.trim_end_matches(']').to_owned(),
+            // Each by its number: they are given under fixed ones.
+            Some((kind, _)) => format!("{kind} {}", link.file_name().display()),
+            None if target.ends_with(".ext4") => "image".to_owned(),
+            None if ["/stencils/", "/memory/"].iter().any(|dir| target.contains(dir)) => "memory".to_owned(),
+            None => target.rsplit('/').next()?.to_owned(),
+        };
+        let flags = info.lines().find_map(|line| line.strip_prefix("flags:")).expect("flags").trim();
+        let locks = info.lines().filter(|line| line.starts_with("lock:"));
+        let locks: Vec<_> =
+            locks.map(|line| line.split_whitespace().skip(2).take(3).collect::<Vec<_>>().join(" ")).collect();
+        Some(format!("{kind} {flags} {}", locks.join(", ")))
+    };
+    links.filter_map(one).collect()
 }
 
 /// The stencil of the snapshot that is kept as `kept`.
@@ -100,6 +127,24 @@ fn where_a_stencil_does_not_go_on_copies_begin_without() {
     // Nobody hears of it again.
     world.copies(&["kept", "--name", "next"]);
     assert_eq!(world.sh("next", "cat /file"), "one");
+    world.assert_removes_all();
+}
+
+#[test]
+fn a_restored_qemu_has_the_descriptor_flags_of_a_started_one() {
+    let world = World::new(User::Root);
+    kept(&world);
+    world.copies(&["kept", "--name", "restored"]);
+    assert!(maps(&world, "restored").contains("process.pages"));
+    // One that is started with the saved state, since the stencil is refused.
+    say_of_another_boot(&stencil(&world).join("process.json"));
+    world.mimeo(["snapshot", "run", "kept", "--name", "started"]).code(0);
+    assert!(!maps(&world, "started").contains("process.pages"));
+    let (mut restored, mut started) = (descriptors(&world, "restored"), descriptors(&world, "started"));
+    // The stencil's memory file is shared by all restored processes: they have it open for reading only.
+    assert!(restored.remove("memory 0100000 "), "{restored:#?}");
+    assert!(started.remove("memory 0100002 "), "{started:#?}");
+    assert_eq!(restored, started);
     world.assert_removes_all();
 }
 

@@ -4,6 +4,9 @@
     reason = "locks of the C library, descriptors by number and signals have no safe form"
 )]
 
+mod kernel;
+mod locks;
+
 use std::cell::UnsafeCell;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -57,6 +60,14 @@ impl Child {
         child
     }
 
+    /// The same, for a process that has `external` mapped as its external file.
+    pub(crate) fn revive_external(dir: &Path, place: &Path, external: &Path) -> Self {
+        let kept = Checkpoint::open(dir).unwrap();
+        let child = Self::stopped(&kept, place, place);
+        kept.revive(child.pid(), Some(external), &[]).unwrap();
+        child
+    }
+
     pub(crate) fn try_revive(
         dir: &Path,
         before: &Path,
@@ -64,13 +75,18 @@ impl Child {
         filters: &[Vec<u64>],
     ) -> (Self, Result<(), CheckpointError>) {
         let kept = Checkpoint::open(dir).unwrap();
+        let child = Self::stopped(&kept, before, place);
+        let revived = kept.revive(child.pid(), None, filters);
+        (child, revived)
+    }
+
+    /// A process that stands before its first instruction, with the descriptors of the one that was dumped.
+    pub(crate) fn stopped(kept: &Checkpoint, before: &Path, place: &Path) -> Self {
         let moved = |path: &Path| path.strip_prefix(before).map_or(path.to_owned(), |rest| place.join(rest));
         let given = kept.descriptors(moved).unwrap();
         let mut command = Command::new(kept.program());
         trace_me(&mut command);
-        let child = Self::spawn(command, given);
-        let revived = kept.revive(child.pid(), None, filters);
-        (child, revived)
+        Self::spawn(command, given)
     }
 
     fn spawn(mut command: Command, mut given: Vec<(i32, OwnedFd)>) -> Self {
@@ -82,6 +98,8 @@ impl Child {
         // SAFETY: the closure makes system calls only; the descriptors that it takes are open until the fork is done.
         unsafe {
             command.pre_exec(move || {
+                // In all threads, or one takes what is to wait.
+                kernel::block();
                 // Away from the numbers that are wanted, then to them.
                 let mut away = [(0, 0); 32];
                 for (slot, (number, file)) in away.iter_mut().zip(&numbers) {
@@ -129,6 +147,35 @@ impl Drop for Child {
     }
 }
 
+/// Traces a thread of another process from a thread of its own, until `end`.
+pub(crate) fn trace(tid: i32) -> Tracer {
+    let (tell, told) = std::sync::mpsc::channel();
+    let (end, ended) = std::sync::mpsc::channel::<()>();
+    let thread = std::thread::spawn(move || {
+        let nothing = std::ptr::null_mut::<libc::c_void>();
+        // SAFETY: the request reads and writes no memory.
+        tell.send(unsafe { libc::ptrace(libc::PTRACE_SEIZE, tid, nothing, nothing) }).unwrap();
+        ended.recv().unwrap_err();
+        // SAFETY: the call writes nothing.
+        assert_eq!(unsafe { libc::waitpid(tid, std::ptr::null_mut(), libc::__WALL) }, tid);
+    });
+    assert_eq!(told.recv().unwrap(), 0);
+    Tracer { end, thread }
+}
+
+pub(crate) struct Tracer {
+    end: std::sync::mpsc::Sender<()>,
+    thread: std::thread::JoinHandle<()>,
+}
+
+impl Tracer {
+    /// Sees the thread's end.
+    pub(crate) fn end(self) {
+        drop(self.end);
+        self.thread.join().unwrap();
+    }
+}
+
 /// A lock of the C library that knows its holder.
 struct Lock(UnsafeCell<libc::pthread_mutex_t>);
 
@@ -150,6 +197,8 @@ struct Held {
     events: OwnedFd,
     third: f64,
     file: fs::File,
+    mapped: usize,
+    mapped_file: Option<fs::File>,
 }
 
 #[test]
@@ -171,7 +220,8 @@ fn is_told_what_to_do() {
     unsafe { libc::signal(libc::SIGUSR1, handler as usize) };
     let events = rustix::event::eventfd(7, rustix::event::EventfdFlags::NONBLOCK).unwrap();
     let file = fs::File::open(path).unwrap();
-    let mut held = Held { count: 0, note: String::new(), beats, events, third: 1.0, file };
+    let mut held =
+        Held { count: 0, note: String::new(), beats, events, third: 1.0, file, mapped: 0, mapped_file: None };
     // SAFETY: whoever started this process gave it this descriptor.
     let socket = UnixStream::from(unsafe { OwnedFd::from_raw_fd(SOCKET) });
     for line in BufReader::new(&socket).lines() {
@@ -231,7 +281,81 @@ fn obey(order: &str, held: &mut Held) -> String {
             "done".to_owned()
         }
         ("confine", _) => confine(),
-        (other, _) => panic!("{other} is no order"),
+        _ => obey_of_files(order, held),
+    }
+}
+
+/// Orders that are about files.
+fn obey_of_files(order: &str, held: &mut Held) -> String {
+    match order.split_once(' ').unwrap_or((order, "")) {
+        ("map", path) => {
+            let file = fs::File::options().read(true).write(true).open(path).unwrap();
+            held.mapped = map_file(&file);
+            held.mapped_file = Some(file);
+            "done".to_owned()
+        }
+        ("close-mapped", _) => {
+            held.mapped_file = None;
+            "done".to_owned()
+        }
+        // SAFETY: `map` came before, and mapped a page that stays.
+        ("mapped", _) => unsafe { std::ptr::read_volatile(held.mapped as *const u8) as char }.to_string(),
+        ("flags", _) => change_flags(),
+        ("seek", position) => {
+            let position = position.parse().unwrap();
+            rustix::fs::seek(&held.file, rustix::fs::SeekFrom::Start(position)).unwrap().to_string()
+        }
+        ("rest", _) => {
+            let mut text = String::new();
+            std::io::Read::read_to_string(&mut held.file, &mut text).unwrap();
+            text
+        }
+        ("lock-file", kind) => lock_file(&held.file, kind),
+        ("semaphore", _) => {
+            let flags = rustix::event::EventfdFlags::SEMAPHORE;
+            std::mem::forget(rustix::event::eventfd(3, flags).unwrap());
+            "done".to_owned()
+        }
+        ("advised" | "droppable" | "byte" | "mlock", _) => obey_of_memory(order),
+        (
+            "wrlock" | "wrunlock" | "trywrlock" | "lock-kernels" | "lock-often" | "churn" | "linger"
+            | "release",
+            _,
+        ) => locks::obey(order),
+        _ => kernel::obey(order),
+    }
+}
+
+/// Orders that are about memory. Addresses are told and given in hexadecimal.
+fn obey_of_memory(order: &str) -> String {
+    let (order, words) = order.split_once(' ').unwrap_or((order, ""));
+    let number = |text: &str| usize::from_str_radix(text, 16).unwrap();
+    match order {
+        "advised" => format!("{:x}", pages(libc::MAP_PRIVATE, words.parse().unwrap())),
+        "droppable" => format!("{:x}", pages(libc::MAP_DROPPABLE, libc::MADV_NORMAL)),
+        // SAFETY: the address is one of those that were told, and stays mapped.
+        "byte" => unsafe { std::ptr::read_volatile(number(words) as *const u8) }.to_string(),
+        "mlock" => {
+            let place = pages(libc::MAP_PRIVATE, libc::MADV_NORMAL) as *const libc::c_void;
+            // SAFETY: the page was mapped just now, and stays mapped.
+            unsafe { libc::mlock(place, 4096) }.to_string()
+        }
+        other => panic!("{other} is no order"),
+    }
+}
+
+/// Pages of ones, with advice.
+fn pages(kind: libc::c_int, advice: libc::c_int) -> usize {
+    const BYTES: usize = 64 << 10;
+    let rights = libc::PROT_READ | libc::PROT_WRITE;
+    // SAFETY: a new mapping at an address of the kernel's choice, which is written to before the advice: guard pages cannot
+    // be, after.
+    unsafe {
+        let place = libc::mmap(std::ptr::null_mut(), BYTES, rights, kind | libc::MAP_ANONYMOUS, -1, 0);
+        assert_ne!(place, libc::MAP_FAILED);
+        place.cast::<u8>().write_bytes(1, BYTES);
+        assert_eq!(libc::madvise(place, BYTES, advice), 0);
+        place as usize
     }
 }
 
@@ -259,6 +383,47 @@ fn deep(steps: u64) -> u64 {
 fn parent() -> String {
     // SAFETY: takes nothing.
     unsafe { libc::syscall(libc::SYS_getppid) }.to_string()
+}
+
+/// Maps the first page of a file privately.
+fn map_file(file: &fs::File) -> usize {
+    let rights = rustix::mm::ProtFlags::READ | rustix::mm::ProtFlags::WRITE;
+    let flags = rustix::mm::MapFlags::PRIVATE;
+    // SAFETY: a new mapping at an address of the kernel's choice.
+    let place = unsafe { rustix::mm::mmap(std::ptr::null_mut(), 4096, rights, flags, file, 0) }.unwrap();
+    place as usize
+}
+
+/// Flags that differ from those with which the standard streams are given.
+fn change_flags() -> String {
+    let changes = [
+        (1, libc::F_SETFL, libc::O_NONBLOCK | libc::O_APPEND),
+        (2, libc::F_SETFL, libc::O_NONBLOCK),
+        (2, libc::F_SETFD, libc::FD_CLOEXEC),
+    ];
+    // SAFETY: the calls take numbers only.
+    let set = changes.map(|(number, call, flags)| unsafe { libc::fcntl(number, call, flags) });
+    if set == [0; 3] { "done" } else { "refused" }.to_owned()
+}
+
+fn lock_file(file: &fs::File, kind: &str) -> String {
+    let fd = std::os::fd::AsRawFd::as_raw_fd(file);
+    let lock = libc::flock {
+        l_type: libc::F_RDLCK as libc::c_short,
+        l_whence: libc::SEEK_SET as libc::c_short,
+        l_start: 3,
+        l_len: 5,
+        l_pid: 0,
+    };
+    // SAFETY: the calls read one `struct flock`, or take numbers only.
+    let set = unsafe {
+        match kind {
+            "ofd" => libc::fcntl(fd, libc::F_OFD_SETLK, &raw const lock),
+            "posix" => libc::fcntl(fd, libc::F_SETLK, &raw const lock),
+            _ => libc::flock(fd, libc::LOCK_SH),
+        }
+    };
+    if set == 0 { "done" } else { "refused" }.to_owned()
 }
 
 /// A filter that lets everything pass: the process counts as confined.

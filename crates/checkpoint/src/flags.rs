@@ -1,0 +1,137 @@
+//! Flags of mappings: what `madvise` and `mmap` set beside access rights, as `VmFlags` in /proc/PID/smaps shows them.
+
+use std::fmt::Write;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{CheckpointError, unsupported};
+use crate::maps::{self, Area, Of};
+use crate::procfs::ProcFile;
+
+/// What is set for a mapping and has to be set again.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct MappingFlags {
+    /// Arguments of `madvise`.
+    pub(crate) advice: Vec<i32>,
+    /// The kernel may drop its pages at any time. glibc 2.41 has the state of its random numbers there.
+    pub(crate) droppable: bool,
+    /// A process that is forked finds zeros there, for the same purpose.
+    pub(crate) wiped_on_fork: bool,
+    /// It grows down by itself, as the first thread's stack does.
+    pub(crate) grows_down: bool,
+}
+
+/// Flags that rights and kind of a mapping imply, and bookkeeping of the kernel's. `gu`: it may have guard pages, which
+/// are found in pagemap.
+const IMPLIED: [&str; 12] = ["rd", "wr", "ex", "sh", "mr", "mw", "me", "ms", "nr", "ac", "sd", "gu"];
+
+/// Flags that `madvise` sets.
+const ADVICE: [(&str, i32); 8] = [
+    ("sr", libc::MADV_SEQUENTIAL),
+    ("rr", libc::MADV_RANDOM),
+    ("dc", libc::MADV_DONTFORK),
+    ("dd", libc::MADV_DONTDUMP),
+    ("hg", libc::MADV_HUGEPAGE),
+    ("nh", libc::MADV_NOHUGEPAGE),
+    ("mg", libc::MADV_MERGEABLE),
+    ("wf", libc::MADV_WIPEONFORK),
+];
+
+impl MappingFlags {
+    /// The flags of a line, or those of them that cannot be restored: locked or huge pages, userfaultfd, shadow stacks,
+    /// seals, and whatever another kernel has.
+    fn parse(text: &str) -> Result<Self, String> {
+        let mut flags = Self::default();
+        let mut others = String::new();
+        for flag in text.split_whitespace().filter(|flag| !IMPLIED.contains(flag)) {
+            match ADVICE.iter().find(|(known, _)| *known == flag) {
+                Some((_, advice)) => flags.advice.push(*advice),
+                None if flag == "dp" => flags.droppable = true,
+                None if flag == "gd" => flags.grows_down = true,
+                None => write!(others, " {flag}").unwrap_or_default(),
+            }
+        }
+        flags.wiped_on_fork = flags.advice.contains(&libc::MADV_WIPEONFORK);
+        if flags.droppable {
+            // All that `madvise` may say of such a mapping is set with it.
+            flags.advice.clear();
+        }
+        if others.is_empty() { Ok(flags) } else { Err(others) }
+    }
+
+    /// Whether a restored process must find zeros there: what is in it must not repeat in another process.
+    pub(crate) fn is_wiped(&self) -> bool {
+        self.droppable || self.wiped_on_fork
+    }
+}
+
+/// All that a process has mapped, by address, and the flags of each mapping.
+pub(crate) fn areas(pid: i32) -> Result<Vec<(Area, MappingFlags)>, CheckpointError> {
+    parse(&ProcFile::read(format!("/proc/{pid}/smaps"))?)
+}
+
+fn parse(smaps: &ProcFile) -> Result<Vec<(Area, MappingFlags)>, CheckpointError> {
+    let mut areas = Vec::new();
+    let mut current = None;
+    for line in smaps.lines() {
+        let word = line.split_whitespace().next().unwrap_or_default();
+        match word {
+            "VmFlags:" => {
+                let area: Area = current.take().ok_or_else(|| smaps.invalid(line))?;
+                let flags = flags(&area, line)?;
+                areas.push((area, flags));
+            }
+            "ProtectionKey:" if line.split_whitespace().nth(1) != Some("0") => {
+                return Err(unsupported(format!("it has memory with a protection key: {line}")));
+            }
+            _ if word.ends_with(':') => {}
+            _ if current.is_some() => return Err(smaps.invalid(&format!("no VmFlags before {line}"))),
+            _ => current = Some(maps::area(line).ok_or_else(|| smaps.invalid(line))?),
+        }
+    }
+    match current {
+        None => Ok(areas),
+        Some(area) => Err(smaps.invalid(&format!("no VmFlags of {:x}", area.start))),
+    }
+}
+
+fn flags(area: &Area, line: &str) -> Result<MappingFlags, CheckpointError> {
+    if matches!(area.of, Of::Kernel(_) | Of::Vsyscall) {
+        return Ok(MappingFlags::default());
+    }
+    let text = line.trim_start_matches("VmFlags:");
+    let refused = |others| format!("its mapping at {:x} ({:?}) has the flags{others}", area.start, area.of);
+    MappingFlags::parse(text).map_err(|others| unsupported(refused(others)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HEADER: &str = "7f00-8f00 rw-p 00000000 00:00 0 \nSize:   4 kB\n";
+
+    fn of(text: &str) -> Result<Vec<(Area, MappingFlags)>, CheckpointError> {
+        parse(&ProcFile::from_text("/proc/7/smaps", text))
+    }
+
+    #[test]
+    fn flags_are_told_apart() {
+        let areas = of(&format!("{HEADER}VmFlags: rd wr mr mw me dc ac hg \n")).expect("areas");
+        assert_eq!(areas[0].1.advice, [libc::MADV_DONTFORK, libc::MADV_HUGEPAGE]);
+        let areas =
+            of(&format!("{HEADER}VmFlags: rd wr nr wf dd dp\n{HEADER}VmFlags: rd wf gd\n")).expect("areas");
+        assert!(areas[0].1.droppable && areas[0].1.is_wiped() && areas[0].1.advice.is_empty());
+        assert!(areas[1].1.is_wiped() && !areas[1].1.droppable && areas[1].1.grows_down);
+    }
+
+    #[test]
+    fn what_is_not_known_is_refused() {
+        let told = |text: String| of(&text).expect_err("refused").to_string();
+        assert!(told(format!("{HEADER}VmFlags: rd lo ?? \n")).contains("the flags lo ??"));
+        assert!(told(format!("{HEADER}ProtectionKey:  1\nVmFlags: rd\n")).contains("protection key"));
+        for missing in [HEADER.to_owned(), format!("{HEADER}{HEADER}VmFlags: rd\n"), "VmFlags: rd".to_owned()]
+        {
+            assert!(matches!(of(&missing), Err(CheckpointError::Parse { .. })), "{missing}");
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! Stops all threads of a process.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use crate::error::{CheckpointError, step};
+use crate::fence::{self, Tid};
+use crate::procfs;
+use crate::tracee::stopped;
+
+/// A process that is traced. Its drop ends it.
+#[derive(Debug)]
+pub(crate) struct Stopped {
+    pid: Tid,
+    /// The process's own thread first.
+    threads: Vec<Tid>,
+}
+
+/// Times that a process is looked at for an instant in which it holds no lock.
+const ATTEMPTS: u32 = 5;
+/// From one to the next. A lock is held for microseconds, unless a thread waits with it.
+const INTERVAL: Duration = Duration::from_millis(1);
+
+impl Stopped {
+    pub(crate) fn new(pid: Tid) -> Self {
+        Self { pid, threads: Vec::new() }
+    }
+
+    /// The process's own first.
+    pub(crate) fn threads(&self) -> &[Tid] {
+        &self.threads
+    }
+
+    /// Stops all threads when none holds a lock, if that comes soon; else as they are. `held` lists the locks that are held.
+    pub(crate) fn stop_unlocked<T>(
+        &mut self,
+        held: impl Fn(&[Tid]) -> Result<Vec<T>, CheckpointError>,
+    ) -> Result<Vec<T>, CheckpointError> {
+        for _ in 1..ATTEMPTS {
+            self.stop()?;
+            // One that cannot be restored may be free in a moment, too.
+            if matches!(held(&self.threads), Ok(locks) if locks.is_empty()) {
+                return Ok(Vec::new());
+            }
+            self.resume();
+            std::thread::sleep(INTERVAL);
+        }
+        self.stop()?;
+        held(&self.threads)
+    }
+
+    fn stop(&mut self) -> Result<(), CheckpointError> {
+        let mut known = std::mem::take(&mut self.threads).into_iter();
+        while let Some(tid) = known.next() {
+            if let Err(error) = self.stop_one(tid, interrupt(tid)) {
+                self.threads.extend(known);
+                return Err(error);
+            }
+        }
+        let mut ended = Vec::new();
+        // A thread may start another until it is stopped itself, or ends.
+        loop {
+            let is_new = |tid: &Tid| !self.threads.contains(tid) && !ended.contains(tid);
+            let new: Vec<Tid> = tids(self.pid)?.into_iter().filter(is_new).collect();
+            if new.is_empty() {
+                return Ok(());
+            }
+            for tid in new {
+                let seized = seize(self.pid, tid);
+                if !self.stop_one(tid, seized)? {
+                    ended.push(tid);
+                }
+            }
+        }
+    }
+
+    /// Waits for a thread that was told to stop. Gives whether it stopped: a thread may end at any time, and only the
+    /// process's own is the process.
+    fn stop_one(&mut self, tid: Tid, told: Result<(), CheckpointError>) -> Result<bool, CheckpointError> {
+        match told.and_then(|()| wait_for_stop(tid)) {
+            Ok(()) => {
+                self.threads.push(tid);
+                Ok(true)
+            }
+            Err(CheckpointError::Ended) if tid != self.pid => Ok(false),
+            Err(error) => {
+                // It is to be waited for all the same when the process is ended.
+                self.threads.push(tid);
+                Err(error)
+            }
+        }
+    }
+
+    fn resume(&self) {
+        for tid in &self.threads {
+            // One that was killed meanwhile is found when it is stopped again.
+            fence::go_on(*tid).ok();
+        }
+    }
+}
+
+/// Traces a thread and tells it to stop.
+fn seize(pid: Tid, tid: Tid) -> Result<(), CheckpointError> {
+    match fence::seize(tid) {
+        Ok(()) => interrupt(tid),
+        Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Err(CheckpointError::Ended),
+        // The kernel says the same of a thread that is about to end and of one that may not be traced.
+        Err(error) if error.raw_os_error() == Some(libc::EPERM) && is_ending(pid, tid) => {
+            Err(CheckpointError::Ended)
+        }
+        Err(error) => Err(step("trace the process")(error)),
+    }
+}
+
+fn interrupt(tid: Tid) -> Result<(), CheckpointError> {
+    match fence::interrupt(tid) {
+        // It has ended, or is about to: the wait tells.
+        Err(error) if matches!(error.raw_os_error(), Some(libc::ESRCH | libc::EIO)) => Ok(()),
+        result => result.map_err(step("stop the process")),
+    }
+}
+
+/// Whether a thread is gone or is a zombie.
+fn is_ending(pid: Tid, tid: Tid) -> bool {
+    let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/task/{tid}/stat")) else { return true };
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with(['Z', 'X']))
+}
+
+/// Waits until a thread stops for being told to. What it stops for before is a signal on its way, which it is to have.
+fn wait_for_stop(tid: Tid) -> Result<(), CheckpointError> {
+    loop {
+        match stopped(tid)? {
+            (_, PTRACE_EVENT_STOP) => return Ok(()),
+            (signal, 0) => fence::go_on_with(tid, signal).map_err(step("let the process go on"))?,
+            _ => fence::go_on(tid).map_err(step("let the process go on"))?,
+        }
+    }
+}
+
+/// What ptrace says of a stop that it was asked for; libc has no name for it.
+const PTRACE_EVENT_STOP: i32 = 128;
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        if let Some(pid) = rustix::process::Pid::from_raw(self.pid) {
+            // One that has ended already is what is wanted.
+            rustix::process::kill_process(pid, rustix::process::Signal::KILL).ok();
+        }
+        // Its parent learns of its end when all threads have been seen to end by
+        // who traces them; the process's own is the parent's to see.
+        for tid in self.threads.iter().filter(|tid| **tid != self.pid) {
+            while matches!(fence::wait(*tid), Ok(fence::Waited::Stopped { .. })) {}
+        }
+    }
+}
+
+fn tids(pid: Tid) -> Result<Vec<Tid>, CheckpointError> {
+    let mut tids = procfs::numbers(Path::new(&format!("/proc/{pid}/task")))?;
+    tids.sort_by_key(|tid| (*tid != pid, *tid));
+    Ok(tids)
+}
