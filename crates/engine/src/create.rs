@@ -39,6 +39,6 @@ pub async fn create(
     let imaged = planned.image(engine, progress).await.map_err(|error| error.at(Stage::Image))?;
     let networked = imaged.network().map_err(|error| error.at(Stage::Network))?;
     let launched = networked.launch(engine).await.map_err(|error| error.at(Stage::Launch))?;
-    let answering = launched.answer().await?;
-    answering.start().await
+    let answering = launched.answer(engine).await?;
+    answering.start(engine).await
 }

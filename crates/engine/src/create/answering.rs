@@ -10,6 +10,8 @@ use tokio::time::timeout;
 
 use super::launched::{IMAGE_SERIAL, Launched, WRITABLE_SERIAL};
 use super::{Stage, StageError, StartError};
+use crate::Engine;
+use crate::hang::{self, HangDump, SilentGuest};
 use crate::identity;
 use crate::machine::{NetworkRecord, Record};
 use mimeo_net::Subnet;
@@ -34,13 +36,13 @@ pub(super) struct Answering {
 
 impl Launched {
     /// Waits until the agent answers. Undo: none of its own.
-    pub(super) async fn answer(mut self) -> Result<Answering, StartError> {
+    pub(super) async fn answer(mut self, engine: &Engine) -> Result<Answering, StartError> {
         match self.connect().await {
             Ok(link) => {
                 self.imaged.planned.clock.lap("boot");
                 Ok(Answering { launched: self, link })
             }
-            Err(error) => Err(self.fail(Stage::Boot, error).await),
+            Err(error) => Err(self.fail(engine, Stage::Boot, error).await),
         }
     }
 
@@ -57,7 +59,7 @@ impl Launched {
             answered = timeout(Duration::from_secs(seconds.into()), hello) => match answered {
                 Ok(Ok((link, _))) => Ok(link),
                 Ok(Err(error)) => Err(self.lost(error).await),
-                Err(_) => Err(StageError::Silent { seconds }),
+                Err(_) => Err(StageError::Silent { seconds, dump: HangDump::default() }),
             },
             exit = self.instance.wait() => Err(died(&exit)),
         }
@@ -72,9 +74,13 @@ impl Launched {
     }
 
     /// Ends the machine and says why, with what its console said last.
-    pub(super) async fn fail(mut self, stage: Stage, source: StageError) -> StartError {
+    pub(super) async fn fail(mut self, engine: &Engine, stage: Stage, source: StageError) -> StartError {
+        let claim = &self.imaged.planned.claim;
+        let (id, console) = (claim.record.id.short(), claim.dir.join("console.log"));
+        let guest = SilentGuest { instance: self.instance.as_mut(), id, console: &console };
+        let source = hang::explain(engine.home(), guest, source).await;
         self.instance.kill().await;
-        StartError { stage, source, console: console_tail(&self.imaged.planned.claim.dir) }
+        StartError { stage, source, console: console_tail(&claim.dir) }
     }
 }
 
