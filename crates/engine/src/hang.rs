@@ -57,8 +57,9 @@ pub(crate) struct SilentGuest<'a> {
 /// is killed.
 pub(crate) async fn explain(home: &Home, guest: SilentGuest<'_>, mut error: StageError) -> StageError {
     let waited = error.to_string();
-    if let StageError::Silent { dump: missing, .. } | StageError::SilentWarmUp { dump: missing, .. } =
-        &mut error
+    if let StageError::Silent { dump: missing, .. }
+    | StageError::SilentWarmUp { dump: missing, .. }
+    | StageError::WarmUpRuns { dump: missing, .. } = &mut error
     {
         *missing = dump(home, guest, &waited).await;
     }

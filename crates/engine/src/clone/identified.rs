@@ -20,6 +20,9 @@ use crate::identity;
 use crate::machine::State;
 use crate::order::{CloneInfo, CloneWishes};
 
+/// How long a clone of a pool may take for each program that it runs for nothing.
+const POOL_WARM_UP: Duration = Duration::from_secs(2);
+
 /// A copy that is itself.
 #[derive(Debug)]
 pub(crate) struct Identified {
@@ -110,7 +113,8 @@ impl Identified {
 
     /// Has the guest do once what its first work will do.
     pub(crate) async fn warm(&self) {
-        warm(&self.link).await;
+        // A clone whose program still runs is as good as any: it is only not as fast.
+        warm(&self.link, POOL_WARM_UP).await.ok();
     }
 
     /// Publishes its ports before it is decided whether it goes on: one that

@@ -141,6 +141,8 @@ pub enum StageError {
     Silent { seconds: u32, dump: HangDump },
     #[error("no answer from the guest of the warm-up run within {seconds} s{dump}")]
     SilentWarmUp { seconds: u64, dump: HangDump },
+    #[error("the program of the warm-up run did not end within {seconds} s{dump}")]
+    WarmUpRuns { seconds: u64, dump: HangDump },
     #[error("the link to the guest failed")]
     Link(#[from] LinkError),
     #[error("the agent answered out of turn: {answer}")]
