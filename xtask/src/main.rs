@@ -1,10 +1,11 @@
-//! Chores: `cargo xtask demo`, `cargo xtask bench run`.
+//! Chores: `cargo xtask demo`, `cargo xtask bench run`, `cargo xtask soak`.
 
 #![allow(clippy::print_stdout, reason = "a chore talks to whoever started it")]
 
 mod bench;
 mod demo;
 mod narrate;
+mod soak;
 
 use clap::{Parser, Subcommand};
 
@@ -25,11 +26,14 @@ enum Chore {
         #[command(subcommand)]
         chore: bench::Chore,
     },
+    /// Start, clone, fork and kill machines under load for as long as asked, and keep evidence of silent guests
+    Soak(soak::Options),
 }
 
 fn main() -> anyhow::Result<()> {
     match Arguments::parse().chore {
         Chore::Demo => demo::run(),
         Chore::Bench { chore } => bench::run(chore),
+        Chore::Soak(options) => soak::run(&options),
     }
 }
