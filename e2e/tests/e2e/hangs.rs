@@ -4,7 +4,10 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
-use e2e::{World, as_root_and_user};
+use e2e::{User, World, as_root_and_user};
+
+/// Starts of the short soak; each makes a stencil, whose guest is spoken to in two sessions.
+const STARTS: u32 = 8;
 
 /// A directory for PATH with a QEMU whose vCPUs do not start.
 fn stopped_qemu(world: &World) -> PathBuf {
@@ -39,3 +42,29 @@ as_root_and_user!(a_silent_guest_leaves_a_hang_dump, |world| {
     assert!(read("summary").contains("waited: no answer"));
     world.assert_empty();
 });
+
+/// Ends a busy loop.
+struct Busy(std::process::Child);
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.kill().and_then(|()| self.0.wait()).ok();
+    }
+}
+
+/// `cargo xtask soak` does this for as long as one likes.
+#[test]
+fn no_guest_is_silent_on_a_busy_host() {
+    let world = World::new(User::Root);
+    let image = world.busybox();
+    let busy = || std::process::Command::new("sh").args(["-c", "while :; do :; done"]).spawn();
+    let _loops = [(); 2].map(|()| Busy(busy().expect("a shell")));
+    for start in 0..STARTS {
+        fs::remove_dir_all(world.home().join("stencils")).ok();
+        let outcome = world.mimeo(["run", "--rm", &image, "echo", "fine"]).ok().printed("fine\n");
+        assert!(!outcome.stderr.contains("evidence in"), "start {start}: {}", outcome.stderr);
+        assert!(!world.stencils().is_empty(), "start {start} made no stencil: {}", outcome.stderr);
+    }
+    assert!(!world.home().join("hangs").exists());
+    world.assert_empty();
+}
