@@ -25,6 +25,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
+pub(crate) use lab::link_tree;
 use lab::{Lab, Site};
 use podman::Podman;
 use result::{Bench, Key};

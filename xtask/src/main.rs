@@ -1,4 +1,4 @@
-//! Chores: `cargo xtask demo`, `cargo xtask bench run`, `cargo xtask kvm-host run`.
+//! Chores: `cargo xtask demo`, `cargo xtask bench run`, `cargo xtask kvm-host run`, `cargo xtask soak`.
 
 #![allow(clippy::print_stdout, reason = "a chore talks to whoever started it")]
 
@@ -6,6 +6,7 @@ mod bench;
 mod demo;
 mod kvm_host;
 mod narrate;
+mod soak;
 
 use std::process::ExitCode;
 
@@ -33,6 +34,8 @@ enum Chore {
         #[command(subcommand)]
         chore: kvm_host::Chore,
     },
+    /// Start, clone, fork and kill machines under load for as long as asked, and keep evidence of silent guests
+    Soak(soak::Options),
 }
 
 fn main() -> anyhow::Result<ExitCode> {
@@ -40,5 +43,6 @@ fn main() -> anyhow::Result<ExitCode> {
         Chore::Demo => demo::run().map(|()| ExitCode::SUCCESS),
         Chore::Bench { chore } => bench::run(chore).map(|()| ExitCode::SUCCESS),
         Chore::KvmHost { chore } => kvm_host::run(chore),
+        Chore::Soak(options) => soak::run(&options).map(|()| ExitCode::SUCCESS),
     }
 }

@@ -1,9 +1,56 @@
 //! The guest's console: one line per event, for people.
 
 use std::io::Write;
+use std::os::fd::OwnedFd;
+use std::sync::OnceLock;
 
-/// Writes one line. The kernel gave us the console as standard error.
+use rustix::fs::{Mode, OFlags};
+
+const CONSOLE: &str = "/dev/console";
+
+/// Writes one line, as far as the console has space for it: the agent's one thread serves the host, and
+/// must not wait for a host that does not read the console.
 pub(crate) fn log(event: &str) {
-    // A console that cannot be written leaves nobody to tell.
-    std::io::stderr().write_all(format!("mimeo-agent: {event}\n").as_bytes()).ok();
+    let line = format!("mimeo-agent: {event}\n");
+    match console() {
+        // What does not fit is lost.
+        Some(console) => drop(rustix::io::write(console, line.as_bytes())),
+        // The kernel gave us the console as standard error. One that cannot be written leaves nobody to tell.
+        None => drop(std::io::stderr().write_all(line.as_bytes())),
+    }
+}
+
+/// Writes the last line of all, and waits until it is written.
+pub(crate) fn log_last(event: &str) {
+    drop(std::io::stderr().write_all(format!("mimeo-agent: {event}\n").as_bytes()));
+}
+
+/// The console by an open file of its own: the kernel's, which programs may have for their streams too,
+/// stays a blocking one.
+fn console() -> Option<&'static OwnedFd> {
+    static CONSOLE_FILE: OnceLock<Option<OwnedFd>> = OnceLock::new();
+    CONSOLE_FILE.get_or_init(|| open(CONSOLE)).as_ref()
+}
+
+fn open(path: &str) -> Option<OwnedFd> {
+    let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    rustix::fs::open(path, flags, Mode::empty()).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+
+    use super::*;
+
+    #[test]
+    fn a_console_that_nobody_reads_does_not_hold_up_its_writer() {
+        let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+        let host = openpt(flags).expect("a terminal");
+        grantpt(&host).and_then(|()| unlockpt(&host)).expect("unlocked");
+        let name = ptsname(&host, Vec::new()).expect("a name").into_string().expect("text");
+        let console = open(&name).expect("opened");
+        let written = (0..1 << 20).find(|_| rustix::io::write(&console, &[b'x'; 64]).is_err());
+        assert!(written.is_some(), "it takes a line without end");
+    }
 }

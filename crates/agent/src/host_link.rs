@@ -10,7 +10,7 @@ use tokio::sync::watch;
 
 use crate::failure::{Context, SystemError};
 use crate::modules::Modules;
-use crate::port::{self, PortReader, PortWriter};
+use crate::port;
 use crate::vsock::{self, Listener};
 
 /// How long the kernel may take to show it.
@@ -63,8 +63,7 @@ impl HostLink {
     pub(crate) async fn open(&self, frozen: Arc<watch::Sender<bool>>) -> Result<Channel, SystemError> {
         let (reader, writer): (Reader, Writer) = match self {
             Self::Port(port) => {
-                let reader = PortReader::new(port.clone()).context("watch the host link")?;
-                let writer = PortWriter::new(port.clone()).context("watch the host link")?;
+                let (reader, writer) = port::split(port.clone()).context("watch the host link")?;
                 (Box::new(reader), Box::new(writer))
             }
             Self::Vsock(listener) => {

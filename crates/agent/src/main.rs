@@ -59,7 +59,7 @@ fn main() {
         Ok(booted) => run(booted),
         Err(error) => error.into(),
     };
-    console::log(&format!("fatal: {}", failure::chain(&*error)));
+    console::log_last(&format!("fatal: {}", failure::chain(&*error)));
     shutdown::power_off();
 }
 

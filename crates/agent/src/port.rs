@@ -4,13 +4,20 @@
 //! lasts, and reads as if at its end. The hang-up is not final: the host may
 //! come back. So the port is watched through an epoll of its own, edge by
 //! edge, and never shows its hang-ups to the runtime, which takes them for the end.
+//!
+//! One epoll watches both directions, and an edge wakes the reader and the writer. Polling this
+//! device has a side effect: the driver takes a received buffer off its queue when the port is
+//! polled, whatever the poll is for. When the buffer's interrupt comes after that, the driver finds
+//! the queue empty and wakes nobody. So a poll that is interested only in writing, as a second epoll
+//! would make, loses the wake-up of the reader: the guest then waits for ever for a request that it
+//! has already received.
 
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Wake, Waker, ready};
 
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::fs::{Mode, OFlags};
@@ -38,31 +45,75 @@ pub(crate) fn open(path: &std::path::Path) -> io::Result<Arc<OwnedFd>> {
     Ok(Arc::new(rustix::fs::open(path, flags, Mode::empty())?))
 }
 
-/// One direction of the port.
-#[derive(Debug)]
-struct Half {
-    port: Arc<OwnedFd>,
-    edges: AsyncFd<OwnedFd>,
+/// Both directions of the port, for one session or more.
+pub(crate) fn split(port: Arc<OwnedFd>) -> io::Result<(PortReader, PortWriter)> {
+    let epoll = epoll::create(CreateFlags::CLOEXEC)?;
+    let both = EventFlags::IN | EventFlags::OUT | EventFlags::ET;
+    epoll::add(&epoll, &port, EventData::new_u64(0), both)?;
+    let edges = watch(epoll, Interest::READABLE)?;
+    let watched = Arc::new(Watched { port, edges, waiting: Arc::default() });
+    Ok((PortReader { watched: watched.clone(), heard: false }, PortWriter { watched }))
 }
 
-impl Half {
-    fn new(port: Arc<OwnedFd>, interest: EventFlags) -> io::Result<Self> {
-        let edges = epoll::create(CreateFlags::CLOEXEC)?;
-        epoll::add(&edges, &port, EventData::new_u64(0), interest | EventFlags::ET)?;
-        Ok(Self { port, edges: watch(edges, Interest::READABLE)? })
+/// The port, and what watches it.
+#[derive(Debug)]
+struct Watched {
+    port: Arc<OwnedFd>,
+    edges: AsyncFd<OwnedFd>,
+    waiting: Arc<Waiting>,
+}
+
+/// A direction of the port, by its place in [`Waiting`].
+#[derive(Debug, Clone, Copy)]
+enum Direction {
+    Read,
+    Write,
+}
+
+/// The tasks that wait for an edge, one for each direction.
+#[derive(Debug, Default)]
+struct Waiting([Mutex<Option<Waker>>; 2]);
+
+impl Waiting {
+    fn register(&self, direction: Direction, waker: &Waker) {
+        let mut slot = self.0[direction as usize].lock().unwrap_or_else(PoisonError::into_inner);
+        match &mut *slot {
+            Some(present) => present.clone_from(waker),
+            None => *slot = Some(waker.clone()),
+        }
+    }
+}
+
+impl Wake for Waiting {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
     }
 
+    fn wake_by_ref(self: &Arc<Self>) {
+        for slot in &self.0 {
+            let waiting = slot.lock().unwrap_or_else(PoisonError::into_inner).take();
+            waiting.into_iter().for_each(Waker::wake);
+        }
+    }
+}
+
+impl Watched {
     /// Does `act` as often as the port changes, until it has a result.
     fn poll_until<T>(
         &self,
+        direction: Direction,
         context: &mut Context<'_>,
         mut act: impl FnMut(&OwnedFd) -> io::Result<Option<T>>,
     ) -> Poll<io::Result<T>> {
+        // The runtime remembers one waker: the one that wakes both.
+        let both = Waker::from(self.waiting.clone());
         loop {
             if let Some(done) = act(&self.port)? {
                 return Poll::Ready(Ok(done));
             }
-            let mut guard = ready!(self.edges.poll_read_ready(context))?;
+            self.waiting.register(direction, context.waker());
+            let mut guard = ready!(self.edges.poll_read_ready(&mut Context::from_waker(&both)))?;
+            // Both were woken when the runtime saw it, so it does not matter who takes it.
             if !self.edge()? {
                 guard.clear_ready();
             }
@@ -81,15 +132,9 @@ impl Half {
 /// What the host says.
 #[derive(Debug)]
 pub(crate) struct PortReader {
-    half: Half,
+    watched: Arc<Watched>,
     /// The host has spoken: from now on an end of the port is the host's leaving.
     heard: bool,
-}
-
-impl PortReader {
-    pub(crate) fn new(port: Arc<OwnedFd>) -> io::Result<Self> {
-        Ok(Self { half: Half::new(port, EventFlags::IN)?, heard: false })
-    }
 }
 
 impl AsyncRead for PortReader {
@@ -100,11 +145,12 @@ impl AsyncRead for PortReader {
     ) -> Poll<io::Result<()>> {
         let heard = self.heard;
         let space = buffer.initialize_unfilled();
-        let read = ready!(self.half.poll_until(context, |port| match rustix::io::read(port, &mut *space) {
+        let act = |port: &OwnedFd| match rustix::io::read(port, &mut *space) {
             Ok(0) if !heard => Ok(None),
             Ok(read) => Ok(Some(read)),
             Err(errno) => retry(errno),
-        }))?;
+        };
+        let read = ready!(self.watched.poll_until(Direction::Read, context, act))?;
         buffer.advance(read);
         self.heard = true;
         Poll::Ready(Ok(()))
@@ -114,18 +160,12 @@ impl AsyncRead for PortReader {
 /// What the host is told.
 #[derive(Debug)]
 pub(crate) struct PortWriter {
-    half: Half,
-}
-
-impl PortWriter {
-    pub(crate) fn new(port: Arc<OwnedFd>) -> io::Result<Self> {
-        Ok(Self { half: Half::new(port, EventFlags::OUT)? })
-    }
+    watched: Arc<Watched>,
 }
 
 impl AsyncWrite for PortWriter {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.half.poll_until(context, |port| match rustix::io::write(port, bytes) {
+        self.watched.poll_until(Direction::Write, context, |port| match rustix::io::write(port, bytes) {
             Ok(written) => Ok(Some(written)),
             Err(errno) => retry(errno),
         })
@@ -144,5 +184,92 @@ fn retry<T>(errno: Errno) -> io::Result<Option<T>> {
     match errno {
         Errno::AGAIN | Errno::INTR => Ok(None),
         _ => Err(errno.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+
+    use super::*;
+
+    /// Counts how often it is woken.
+    #[derive(Default)]
+    struct Task(AtomicU32);
+
+    impl Wake for Task {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    impl Task {
+        fn woken(&self) -> u32 {
+            self.0.load(Ordering::Relaxed)
+        }
+    }
+
+    /// A port, and the host's end of it.
+    fn port() -> (PortReader, PortWriter, OwnedFd) {
+        let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+        let pair = socketpair(AddressFamily::UNIX, SocketType::STREAM, flags, None);
+        let (ours, host) = pair.expect("a pair");
+        let (reader, writer) = split(Arc::new(ours)).expect("watched");
+        (reader, writer, host)
+    }
+
+    fn read(reader: &mut PortReader, task: &Arc<Task>) -> Poll<io::Result<usize>> {
+        let waker = Waker::from(task.clone());
+        let mut bytes = [0; 64];
+        let mut buffer = ReadBuf::new(&mut bytes);
+        let polled = Pin::new(reader).poll_read(&mut Context::from_waker(&waker), &mut buffer);
+        polled.map_ok(|()| buffer.filled().len())
+    }
+
+    fn write(writer: &mut PortWriter, task: &Arc<Task>) -> Poll<io::Result<usize>> {
+        let waker = Waker::from(task.clone());
+        Pin::new(writer).poll_write(&mut Context::from_waker(&waker), &[0; 4096])
+    }
+
+    fn fill(writer: &mut PortWriter, task: &Arc<Task>) {
+        while write(writer, task).is_ready() {}
+    }
+
+    /// Long enough for the runtime to see an edge.
+    async fn pause() {
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+
+    #[tokio::test]
+    async fn an_edge_wakes_both_directions_whoever_takes_it() {
+        for writer_first in [true, false] {
+            let (mut reader, mut writer, host) = port();
+            let (reading, writing) = <(Arc<Task>, Arc<Task>)>::default();
+            // The edge of the beginning, which neither is to wait for.
+            fill(&mut writer, &writing);
+            assert!(read(&mut reader, &reading).is_pending());
+            pause().await;
+            assert!(write(&mut writer, &writing).is_pending() && read(&mut reader, &reading).is_pending());
+            let before = (reading.woken(), writing.woken());
+
+            while rustix::io::read(&host, &mut [0; 65536]).is_ok() {}
+            rustix::io::write(&host, b"request").expect("written");
+            pause().await;
+            assert!(reading.woken() > before.0, "the reader was not woken");
+            assert!(writing.woken() > before.1, "the writer was not woken");
+            if writer_first {
+                fill(&mut writer, &writing);
+            }
+            assert!(matches!(read(&mut reader, &reading), Poll::Ready(Ok(7))));
+            assert!(writer_first || write(&mut writer, &writing).is_ready());
+        }
+    }
+
+    #[tokio::test]
+    async fn one_epoll_watches_both_directions() {
+        let (reader, writer, _host) = port();
+        assert!(Arc::ptr_eq(&reader.watched, &writer.watched));
     }
 }

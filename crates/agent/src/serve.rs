@@ -53,7 +53,9 @@ async fn serve(
     match (why, channel.await) {
         // The next hello is in the reader already.
         (LinkError::Restarted, Ok(channel)) => Ok(channel),
-        (why, _) => {
+        (why, old) => {
+            // Nobody else may poll a port that a new session reads.
+            drop(old);
             log(&format!("session over: {}", chain(&why)));
             host.open(machine.frozen()).await
         }

@@ -4,7 +4,9 @@
 
 mod harness;
 
-use harness::{Output, Share, Vm, a_moment, command, configure, serve, shell, vsock_is_installed};
+use harness::{
+    Output, Share, Vm, a_moment, ask_in_session, command, configure, serve, shell, vsock_is_installed,
+};
 use mimeo_agent_protocol::message::{
     ExitStatus, FailureKind, FileKind, Input, Process, Reply, Request, TerminalSize,
 };
@@ -25,6 +27,22 @@ async fn a_container_lives_and_dies() {
     assert_eq!(vm.ask(Request::Shutdown).await, Reply::Done);
     vm.gone().await;
     assert!(!vm.console().contains("unmount"), "{}", vm.console());
+}
+
+/// The first request of a session reaches an agent that is still busy with the session's beginning. Once
+/// its wake-up is lost, nothing else wakes the agent: no other request is on its way.
+#[tokio::test]
+async fn the_first_request_of_each_session_is_heard() {
+    const SESSIONS: u32 = 1000;
+    const PATIENCE: std::time::Duration = std::time::Duration::from_secs(20);
+    let mut vm = Vm::boot().await;
+    let mut port = vm.hang_up().await;
+    for number in 2..2 + SESSIONS {
+        // At another moment each time.
+        let delay = std::time::Duration::from_micros(u64::from(number * 7 % 1000));
+        let heard = tokio::time::timeout(PATIENCE, ask_in_session(&mut port, number, delay)).await;
+        assert!(heard.is_ok(), "session {number} is silent\n{}", vm.console());
+    }
 }
 
 /// As Firecracker's guests: a vsock device for a link, and disks that are told apart by their place.

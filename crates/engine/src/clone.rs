@@ -27,5 +27,5 @@ pub(crate) async fn clone(engine: &Engine, order: &CloneOrder) -> Result<Identif
         StageError::Snapshot(_) => error.at(Stage::Load),
         _ => error.at(Stage::Launch),
     })?;
-    restored.identify().await
+    restored.identify(engine).await
 }

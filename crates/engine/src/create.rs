@@ -53,6 +53,6 @@ async fn attempt(
     let imaged = planned.image(engine, progress).await.map_err(|error| error.at(Stage::Image))?;
     let networked = imaged.network().map_err(|error| error.at(Stage::Network))?;
     let launched = networked.launch(engine).await.map_err(|error| error.at(Stage::Launch))?;
-    let answering = launched.answer(engine.home()).await?;
-    answering.start().await
+    let answering = launched.answer(engine).await?;
+    answering.start(engine).await
 }

@@ -161,6 +161,12 @@ impl Home {
         self.home.join("forks")
     }
 
+    /// Evidence of guests that did not answer, one directory each.
+    #[must_use]
+    pub fn hangs(&self) -> PathBuf {
+        self.home.join("hangs")
+    }
+
     /// What happened to machines, one JSON object a line.
     #[must_use]
     pub fn events(&self) -> PathBuf {

@@ -17,6 +17,7 @@ mod durable;
 mod engine;
 mod events;
 mod exclusive;
+mod hang;
 pub mod health;
 mod home;
 mod identity;
@@ -41,6 +42,7 @@ pub use agent::BYTES as AGENT;
 pub use control::ControlClient;
 pub use engine::Engine;
 pub use events::{Event, Events, Follower};
+pub use hang::HangDump;
 pub use home::{Home, HomeError};
 pub use machine::{
     Exit, FindError, Found, MachineId, MachineName, MachineSpec, Record, Registry, Selector, State,

@@ -24,6 +24,7 @@ use crate::accelerator::{self, Chosen};
 use crate::cause::chain;
 use crate::create::{StageError, launched};
 use crate::exclusive::exclusive;
+use crate::hang::{self, HangDump, SilentGuest};
 use crate::machine::{MachineName, MachineSpec, NetworkMode};
 use crate::network::{self, Connection};
 use crate::setup::{Initramfs, Kernel};
@@ -65,8 +66,8 @@ pub enum RuntimeError {
     Restore(#[from] mimeo_vmm::RestoreError),
     #[error(transparent)]
     Operation(#[from] mimeo_vmm::OperationError),
-    #[error("the guest did not answer within {} s", .0.as_secs())]
-    Silent(Duration),
+    #[error("the guest did not answer within {} s{dump}", .waited.as_secs())]
+    Silent { waited: Duration, dump: HangDump },
     #[error("the link to the guest failed")]
     Link(#[from] link::LinkError),
     #[error("the guest answered out of turn: {0}")]
@@ -90,7 +91,7 @@ impl RuntimeError {
     /// Whether the guest, not what it needs, is what failed in a boot.
     fn says_guest_did_not_come_up(&self) -> bool {
         match self {
-            Self::Silent(_) | Self::Link(_) | Self::Died { .. } => true,
+            Self::Silent { .. } | Self::Link(_) | Self::Died { .. } => true,
             Self::Launch(error) => matches!(error, LaunchError::Guest { .. }),
             _ => false,
         }
@@ -243,7 +244,8 @@ async fn build(engine: &Engine, wanted: Wanted<'_>, key: MachineName) -> Result<
     };
     let (mut stream, hold) = link.open_and_hold(&Request::Freeze)?;
     let answer = timeout(PATIENCE, stream.receiver.message::<Reply>()).await;
-    match answer.map_err(|_| RuntimeError::Silent(PATIENCE))?? {
+    let Ok(answer) = answer else { return Err(silent(engine, instance.as_mut(), &spec, PATIENCE).await) };
+    match answer? {
         Reply::Frozen { .. } => {}
         answer => return Err(RuntimeError::Answer(format!("{answer:?}"))),
     }
@@ -284,7 +286,7 @@ async fn boot(
     let booted = async {
         let mut instance = driver.launch(spec).await?;
         let patience = chosen.boot_timeout(Duration::from_secs(seconds.into()));
-        let link = hello(instance.as_mut(), FIRST_GENERATION, patience).await?;
+        let link = hello(engine, instance.as_mut(), spec, FIRST_GENERATION, patience).await?;
         Ok::<_, RuntimeError>((instance, link))
     };
     match booted.await {
@@ -325,7 +327,8 @@ async fn copy(engine: &Engine, wanted: Wanted<'_>, snapshot: Snapshot) -> Result
     let (mut instance, besides) = begin(wanted, &snapshot, memory, stencil).await?;
     snapshot::judge_version(&snapshot.manifest.requires, &instance.version().await?)?;
     instance.resume().await?;
-    let link = hello(instance.as_mut(), identity::session(&identity::generation()), PATIENCE).await?;
+    let session = identity::session(&identity::generation());
+    let link = hello(engine, instance.as_mut(), spec, session, PATIENCE).await?;
     wanted.chosen.guest_answered(engine.home());
     Ok(Warm { instance, link, snapshot, besides })
 }
@@ -348,20 +351,35 @@ async fn begin(
 }
 
 async fn hello(
+    engine: &Engine,
     instance: &mut dyn Instance,
+    spec: &LaunchSpec,
     generation: u32,
     patience: Duration,
 ) -> Result<Link, RuntimeError> {
     let (reader, writer) = instance.take_link()?.into_split();
     let hello = link::connect(reader, writer, generation, concat!("mimeo ", env!("CARGO_PKG_VERSION")));
-    tokio::select! {
-        answered = timeout(patience, hello) => match answered {
-            Ok(Ok((link, _))) => Ok(link),
-            Ok(Err(error)) => Err(error.into()),
-            Err(_) => Err(RuntimeError::Silent(patience)),
-        },
-        exit = instance.wait() => Err(RuntimeError::Died { how: exit.to_string() }),
+    let answered = tokio::select! {
+        answered = timeout(patience, hello) => answered,
+        exit = instance.wait() => return Err(RuntimeError::Died { how: exit.to_string() }),
+    };
+    match answered {
+        Ok(Ok((link, _))) => Ok(link),
+        Ok(Err(error)) => Err(error.into()),
+        Err(_) => Err(silent(engine, instance, spec, patience).await),
     }
+}
+
+/// The error of a guest that does not answer, with the evidence of it.
+async fn silent(
+    engine: &Engine,
+    instance: &mut dyn Instance,
+    spec: &LaunchSpec,
+    waited: Duration,
+) -> RuntimeError {
+    let guest = SilentGuest { instance, id: &spec.name, console: &spec.console };
+    let what = format!("the first answer, for {} s", waited.as_secs());
+    RuntimeError::Silent { waited, dump: hang::dump(engine.home(), guest, &what).await }
 }
 
 /// Whether a `run` on this host may still start copies of it: its agent and

@@ -33,6 +33,7 @@ use tokio::time::timeout;
 use crate::cause::chain;
 use crate::create::StageError;
 use crate::exclusive::exclusive;
+use crate::hang::{self, HangDump, SilentGuest};
 use crate::machine::{boot_id, remove_dir};
 use crate::snapshot::{STATE, Snapshot, SnapshotId, Snapshots, TakeError, capture};
 
@@ -148,7 +149,7 @@ async fn find_or_make(
         let _making = lock(all.join(lock_of(wanted.snapshot.manifest.id.short()))).await?;
         if let Found::No = find(&dir) {
             remove_dir(&dir).map_err(io_error("remove", &dir))?;
-            make(wanted, rehearsal, &dir).await?;
+            make(store, wanted, rehearsal, &dir).await?;
         }
     }
     match find(&dir) {
@@ -191,10 +192,15 @@ fn read(dir: &Path, memory_mib: u32) -> Result<Stencil, StageError> {
 }
 
 /// Makes it, or a mark that it cannot be made, and gives either its name.
-async fn make(wanted: Wanted<'_>, rehearsal: &impl Rehearsal, dir: &Path) -> Result<(), StageError> {
+async fn make(
+    store: &Snapshots,
+    wanted: Wanted<'_>,
+    rehearsal: &impl Rehearsal,
+    dir: &Path,
+) -> Result<(), StageError> {
     let all = dir.parent().unwrap_or(dir);
     let draft = tempfile::Builder::new().prefix(".new-").tempdir_in(all).map_err(io_error("make", all))?;
-    if let Err(error) = rehearse(wanted, rehearsal, draft.path()).await {
+    if let Err(error) = rehearse(store, wanted, rehearsal, draft.path()).await {
         tracing::warn!(
             component = "stencil",
             snapshot = wanted.snapshot.manifest.id.short(),
@@ -213,12 +219,24 @@ async fn make(wanted: Wanted<'_>, rehearsal: &impl Rehearsal, dir: &Path) -> Res
 }
 
 /// Has a machine go all ways, and keeps it.
-async fn rehearse(wanted: Wanted<'_>, rehearsal: &impl Rehearsal, dir: &Path) -> Result<(), StageError> {
+async fn rehearse(
+    store: &Snapshots,
+    wanted: Wanted<'_>,
+    rehearsal: &impl Rehearsal,
+    dir: &Path,
+) -> Result<(), StageError> {
     let spec = rehearsal.furnish(dir)?;
     let state = wanted.snapshot.dir.join(STATE);
     let saved = SavedMachine { state, memory: wanted.memory.to_owned(), pager: None };
     let mut instance = wanted.driver.restore(&spec, &saved).await?;
-    let kept = go_and_keep(instance.as_mut(), rehearsal, dir).await;
+    let kept = match go_and_keep(instance.as_mut(), rehearsal, dir).await {
+        Ok(kept) => Ok(kept),
+        Err(error) => {
+            let id = wanted.snapshot.manifest.id.short();
+            let guest = SilentGuest { instance: instance.as_mut(), id, console: &spec.console };
+            Err(hang::explain(store.home(), guest, error).await)
+        }
+    };
     instance.kill().await;
     let (capture, pages) = kept?;
     let (below, dir) = (wanted.memory.to_owned(), dir.to_owned());
@@ -256,7 +274,7 @@ async fn go_and_keep(
 }
 
 fn silent() -> StageError {
-    StageError::Silent { seconds: PATIENCE.as_secs() as u32 }
+    StageError::SilentWarmUp { seconds: PATIENCE.as_secs(), dump: HangDump::default() }
 }
 
 /// Makes one file of the snapshot's memory and what was changed of it.

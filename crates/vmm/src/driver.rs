@@ -127,12 +127,27 @@ pub trait Instance: Send + fmt::Debug {
     /// Publishes one more port of the guest at `guest`.
     async fn publish(&mut self, forward: &Forward, guest: Ipv4Addr) -> Result<(), OperationError>;
 
+    /// What the VMM reports about a guest that does not answer: the state of its vCPUs, interrupt
+    /// controllers and queues. Changes nothing, never fails and takes a few seconds at most.
+    async fn diagnose(&mut self) -> Vec<Diagnostic> {
+        Vec::new()
+    }
+
     /// Waits for the machine's end and says how it came. Safe to cancel and to
     /// call again.
     async fn wait(&mut self) -> VmExit;
 
     /// Ends the machine at once and waits until its process is gone.
     async fn kill(&mut self);
+}
+
+/// One part of what a VMM reports about its guest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Diagnostic {
+    /// What it is about: a file name.
+    pub name: String,
+    /// The VMM's own text, or why there is none.
+    pub text: String,
 }
 
 /// How much of a machine's memory is saved.

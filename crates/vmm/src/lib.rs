@@ -16,7 +16,7 @@ mod spawn;
 pub use mimeo_checkpoint::CheckpointError;
 
 pub use driver::{
-    Accelerator, Capabilities, Disk, DiskFormat, DiskOrder, Driver, Forward, ForwardProtocol, GuestMemory,
-    Instance, KeptProcess, LaunchError, LaunchSpec, Meanwhile, MemoryPiece, MemorySave, Network,
+    Accelerator, Capabilities, Diagnostic, Disk, DiskFormat, DiskOrder, Driver, Forward, ForwardProtocol,
+    GuestMemory, Instance, KeptProcess, LaunchError, LaunchSpec, Meanwhile, MemoryPiece, MemorySave, Network,
     OperationError, RestoreError, SaveKind, SavedMachine, Tap, TapUse, UserNetwork, VmExit, VmProcess,
 };

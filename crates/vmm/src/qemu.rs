@@ -2,6 +2,7 @@
 
 mod arguments;
 mod confine;
+mod diagnose;
 mod instance;
 mod keep;
 mod launch;

@@ -6,6 +6,7 @@ mod bridged;
 mod clones;
 mod firecracker;
 mod forks;
+mod hangs;
 mod identity;
 mod images;
 mod manage;

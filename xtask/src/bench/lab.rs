@@ -142,7 +142,7 @@ impl Drop for Site<'_> {
 }
 
 /// Links the files below `from` to the same places below `to`.
-pub(super) fn link_tree(from: &Path, to: &Path) -> Result<()> {
+pub(crate) fn link_tree(from: &Path, to: &Path) -> Result<()> {
     std::fs::create_dir_all(to)?;
     for entry in std::fs::read_dir(from).with_context(|| from.display().to_string())? {
         let (source, target) = (entry?.path(), to);

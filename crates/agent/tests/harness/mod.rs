@@ -107,6 +107,20 @@ impl Vm {
             greet(&self.directory.path().join("link"), self.way, self.link.generation() + 1).await;
     }
 
+    /// Leaves the session. The port's new connection, on which none has begun yet.
+    pub async fn hang_up(&mut self) -> UnixStream {
+        self.socket.shutdown(std::net::Shutdown::Both).expect("hangs up");
+        let path = self.directory.path().join("link");
+        let end = Instant::now() + DEADLINE;
+        loop {
+            match UnixStream::connect(&path).await {
+                Ok(port) => return port,
+                Err(error) => assert!(Instant::now() < end, "{}: {error}", path.display()),
+            }
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
+
     /// Has the way to the agent cut and laid anew, which the session does not see.
     pub fn cut(&self) {
         self.cut.as_ref().expect("a machine over vsock").notify_one();
@@ -212,6 +226,26 @@ fn spawn(directory: &Path, kernel: &Path, initramfs: &Path, way: Way) -> Child {
         Way::Vsock => qemu.args(vsock::arguments(directory)),
     };
     qemu.spawn().unwrap_or_else(|error| panic!("{qemu:?}: {error}"))
+}
+
+/// Makes one request in a session of its own, whose end the port does not see: as the warm-up runs of a
+/// stencil do. `delay` passes between the agent's hello and the request.
+pub async fn ask_in_session(port: &mut UnixStream, number: u32, delay: Duration) {
+    let (session, mut relayed) = UnixStream::pair().expect("a pair");
+    let ask = async {
+        let (reader, writer) = session.into_split();
+        let (link, _) = connect(reader, writer, number, "test").await.expect("a session");
+        let begun = Instant::now();
+        while begun.elapsed() < delay {
+            tokio::task::yield_now().await;
+        }
+        let mut stream = link.open(&Request::Signal { signal: 15 }).expect("a stream");
+        stream.receiver.message::<Reply>().await.expect("an answer")
+    };
+    tokio::select! {
+        reply = ask => assert!(matches!(reply, Reply::Failed(_)), "{reply:?}"),
+        ended = tokio::io::copy_bidirectional(port, &mut relayed) => panic!("the port is closed: {ended:?}"),
+    }
 }
 
 async fn greet(

@@ -119,7 +119,7 @@ pub(crate) struct Args {
     /// Seconds between that signal and SIGKILL
     #[arg(long, default_value_t = 10, value_name = "SECONDS")]
     stop_timeout: u32,
-    /// Seconds that the guest may take to boot
+    /// Seconds that the guest may take to boot; of one that does not answer, evidence is kept in MIMEO_HOME/hangs
     #[arg(long, default_value_t = 120, value_name = "SECONDS")]
     start_timeout: u32,
     /// Boot the guest, instead of copying one that has booted before

@@ -15,9 +15,13 @@ use super::warm::warm;
 use crate::Engine;
 use crate::create::answering::{died, unix_nanos};
 use crate::create::{Running, Stage, StageError, StartError, console_tail};
+use crate::hang::{self, HangDump, SilentGuest};
 use crate::identity;
 use crate::machine::State;
 use crate::order::{CloneInfo, CloneWishes};
+
+/// How long a clone of a pool may take for each program that it runs for nothing.
+const POOL_WARM_UP: Duration = Duration::from_secs(2);
 
 /// A copy that is itself.
 #[derive(Debug)]
@@ -31,10 +35,10 @@ pub(crate) struct Identified {
 
 impl Restored {
     /// Lets the guest go on, makes it the copy, and leaves its workload frozen.
-    pub(super) async fn identify(mut self) -> Result<Identified, StartError> {
+    pub(super) async fn identify(mut self, engine: &Engine) -> Result<Identified, StartError> {
         match self.become_itself().await {
             Ok((link, container)) => Ok(Identified { restored: self, link, container, published: false }),
-            Err((stage, error)) => Err(self.fail(stage, error).await),
+            Err((stage, error)) => Err(self.fail(engine, stage, error).await),
         }
     }
 
@@ -57,15 +61,19 @@ impl Restored {
         };
         tokio::select! {
             session = timeout(Duration::from_secs(seconds.into()), session) => {
-                session.unwrap_or(Err((Stage::Boot, StageError::Silent { seconds })))
+                session.unwrap_or(Err((Stage::Boot, StageError::Silent { seconds, dump: HangDump::default() })))
             }
             exit = instance.wait() => Err((Stage::Boot, died(&exit))),
         }
     }
 
-    async fn fail(mut self, stage: Stage, source: StageError) -> StartError {
+    async fn fail(mut self, engine: &Engine, stage: Stage, source: StageError) -> StartError {
+        let claim = &self.planned.claim;
+        let (id, console) = (claim.record.id.short(), claim.dir.join("console.log"));
+        let guest = SilentGuest { instance: self.instance.as_mut(), id, console: &console };
+        let source = hang::explain(engine.home(), guest, source).await;
         self.instance.kill().await;
-        StartError { stage, source, console: console_tail(&self.planned.claim.dir) }
+        StartError { stage, source, console: console_tail(&claim.dir) }
     }
 }
 
@@ -105,7 +113,8 @@ impl Identified {
 
     /// Has the guest do once what its first work will do.
     pub(crate) async fn warm(&self) {
-        warm(&self.link).await;
+        // A clone whose program still runs is as good as any: it is only not as fast.
+        warm(&self.link, POOL_WARM_UP).await.ok();
     }
 
     /// Publishes its ports before it is decided whether it goes on: one that
@@ -131,9 +140,11 @@ impl Identified {
         let seconds = restored.planned.claim.record.spec.start_timeout;
         let going = go_on(engine, &mut restored, &link, changes, published);
         let gone = timeout(Duration::from_secs(seconds.into()), going).await;
-        match gone.unwrap_or(Err((Stage::Identify, StageError::Silent { seconds }))) {
+        match gone
+            .unwrap_or(Err((Stage::Identify, StageError::Silent { seconds, dump: HangDump::default() })))
+        {
             Ok(()) => Ok(running(restored, link, container)),
-            Err((stage, error)) => Err(restored.fail(stage, error).await),
+            Err((stage, error)) => Err(restored.fail(engine, stage, error).await),
         }
     }
 }

@@ -1,15 +1,17 @@
 //! What a copy does before its workload goes on, for nothing.
 
 use std::path::Path;
+use std::time::Duration;
 
 use mimeo_agent_protocol::link;
 use mimeo_vmm::{Disk, LaunchSpec, Network};
 use tokio::net::UnixStream;
 
 use super::restored;
-use super::warm::warm;
+use super::warm::{StillRuns, warm};
 use crate::create::StageError;
 use crate::create::launched::user_network;
+use crate::hang::HangDump;
 use crate::identity;
 use crate::machine::{MachineId, Record, Registry};
 use crate::snapshot::Snapshot;
@@ -17,6 +19,9 @@ use crate::stencil::Rehearsal;
 
 /// The host name of a machine that is nobody's.
 const NOBODY: &str = "rehearsal";
+
+/// How long each program of a warm-up run may take, on a host that is very busy.
+const PROGRAM_LIMIT: Duration = Duration::from_secs(10);
 
 /// A copy that is ended before it is anybody.
 #[derive(Debug)]
@@ -63,8 +68,10 @@ impl Rehearsal for Copy<'_> {
         let (link, _) = link::connect(reader, writer, session, program).await?;
         let identity = identity::of(&record, false).map_err(|source| StageError::Entropy { source })?;
         identity::rehearse(&link, identity).await?;
-        warm(&link).await;
-        Ok(())
+        // A process that still ran when the stencil is dumped would run in all clones.
+        let warmed = warm(&link, PROGRAM_LIMIT).await;
+        let seconds = PROGRAM_LIMIT.as_secs();
+        warmed.map_err(|StillRuns| StageError::WarmUpRuns { seconds, dump: HangDump::default() })
     }
 }
 

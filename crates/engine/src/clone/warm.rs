@@ -11,19 +11,57 @@ use tokio::time::timeout;
 const NOTHING: &str = "/bin/true";
 /// Times that it is run: the first finds most of the way, the second the rest.
 const TIMES: u32 = 2;
-/// How long it may take each time.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// The program did not end in time: it is not the usual one, or the host is very busy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct StillRuns;
 
-/// Whether it found a program to run or not, it went the way. One that does
-/// not end is the image's own, and no reason to wait.
-pub(crate) async fn warm(link: &Link) {
+/// Runs it; each time it may take `limit`. Whether the guest found a program to run or not, it went the
+/// way.
+///
+/// # Errors
+/// When it has not ended by then. It goes on in the guest.
+pub(crate) async fn warm(link: &Link, limit: Duration) -> Result<(), StillRuns> {
     for _ in 0..TIMES {
         let nothing = Process { args: vec![NOTHING.to_owned()], aside: true, ..Process::default() };
-        timeout(PATIENCE, run_for_nothing(link, nothing)).await.ok();
+        timeout(limit, run_for_nothing(link, nothing)).await.map_err(|_| StillRuns)?;
     }
+    Ok(())
 }
 
 async fn run_for_nothing(link: &Link, process: Process) {
     let Ok(mut stream) = link.open(&Request::Exec(process)) else { return };
     while let Ok(Reply::Started { .. }) = stream.receiver.message::<Reply>().await {}
+}
+
+#[cfg(test)]
+mod tests {
+    use mimeo_agent_protocol::link::{FrameReader, accept, connect};
+    use tokio::net::UnixStream;
+
+    use super::*;
+
+    /// A session with a guest whose programs end, or do not.
+    async fn session(ends: bool) -> Link {
+        let (ours, guest) = UnixStream::pair().expect("a pair");
+        tokio::spawn(async move {
+            let (reader, writer) = guest.into_split();
+            let mut session = accept(FrameReader::new(reader), writer, "guest").await.expect("a host");
+            let mut running = Vec::new();
+            while let Some((_, stream)) = session.incoming.next().await {
+                stream.sender.message(&Reply::Started { pid: 1 });
+                if !ends {
+                    running.push(stream);
+                }
+            }
+        });
+        let (reader, writer) = ours.into_split();
+        connect(reader, writer, 1, "host").await.expect("a guest").0
+    }
+
+    #[tokio::test]
+    async fn a_program_that_does_not_end_is_reported() {
+        let limit = Duration::from_millis(50);
+        assert_eq!(warm(&session(false).await, limit).await, Err(StillRuns));
+        assert_eq!(warm(&session(true).await, Duration::from_secs(20)).await, Ok(()));
+    }
 }

@@ -10,8 +10,9 @@ use tokio::time::timeout;
 
 use super::launched::{IMAGE_SERIAL, Launched, WRITABLE_SERIAL};
 use super::{Stage, StageError, StartError};
-use crate::Home;
+use crate::Engine;
 use crate::cause::chain;
+use crate::hang::{self, HangDump, SilentGuest};
 use crate::identity;
 use crate::machine::{NetworkRecord, Record};
 use mimeo_net::Subnet;
@@ -36,18 +37,18 @@ pub(super) struct Answering {
 
 impl Launched {
     /// Waits until the agent answers. Undo: none of its own.
-    pub(super) async fn answer(mut self, home: &Home) -> Result<Answering, StartError> {
+    pub(super) async fn answer(mut self, engine: &Engine) -> Result<Answering, StartError> {
         match self.connect().await {
             Ok(link) => {
-                self.chosen.guest_answered(home);
+                self.chosen.guest_answered(engine.home());
                 self.imaged.planned.clock.lap("boot");
                 Ok(Answering { launched: self, link })
             }
             Err(error) if self.chosen.is_trial() => {
-                let why = self.chosen.guest_failed(home, chain(&error));
-                Err(self.fail(Stage::Boot, StageError::Kvm { why }).await)
+                let why = self.chosen.guest_failed(engine.home(), chain(&error));
+                Err(self.fail(engine, Stage::Boot, StageError::Kvm { why }).await)
             }
-            Err(error) => Err(self.fail(Stage::Boot, error).await),
+            Err(error) => Err(self.fail(engine, Stage::Boot, error).await),
         }
     }
 
@@ -65,7 +66,10 @@ impl Launched {
             answered = timeout(patience, hello) => match answered {
                 Ok(Ok((link, _))) => Ok(link),
                 Ok(Err(error)) => Err(self.lost(error).await),
-                Err(_) => Err(StageError::Silent { seconds: patience.as_secs() as u32 }),
+                Err(_) => {
+                    let seconds = patience.as_secs() as u32;
+                    Err(StageError::Silent { seconds, dump: HangDump::default() })
+                }
             },
             exit = self.instance.wait() => Err(died(&exit)),
         }
@@ -80,9 +84,13 @@ impl Launched {
     }
 
     /// Ends the machine and says why, with what its console said last.
-    pub(super) async fn fail(mut self, stage: Stage, source: StageError) -> StartError {
+    pub(super) async fn fail(mut self, engine: &Engine, stage: Stage, source: StageError) -> StartError {
+        let claim = &self.imaged.planned.claim;
+        let (id, console) = (claim.record.id.short(), claim.dir.join("console.log"));
+        let guest = SilentGuest { instance: self.instance.as_mut(), id, console: &console };
+        let source = hang::explain(engine.home(), guest, source).await;
         self.instance.kill().await;
-        StartError { stage, source, console: console_tail(&self.imaged.planned.claim.dir) }
+        StartError { stage, source, console: console_tail(&claim.dir) }
     }
 }
 

@@ -8,6 +8,7 @@ use mimeo_agent_protocol::link::LinkError;
 use mimeo_agent_protocol::message::{Failure, FailureKind};
 use mimeo_net::Protocol;
 
+use crate::hang::HangDump;
 use crate::machine::{ClaimError, RecordError};
 
 /// A stage of a machine's start.
@@ -136,8 +137,12 @@ pub enum StageError {
     Operation(#[from] mimeo_vmm::OperationError),
     #[error("the virtual machine ended while it booted: {how}")]
     Died { how: String },
-    #[error("no answer from the guest within {seconds} s (--start-timeout)")]
-    Silent { seconds: u32 },
+    #[error("no answer from the guest within {seconds} s (--start-timeout){dump}")]
+    Silent { seconds: u32, dump: HangDump },
+    #[error("no answer from the guest of the warm-up run within {seconds} s{dump}")]
+    SilentWarmUp { seconds: u64, dump: HangDump },
+    #[error("the program of the warm-up run did not end within {seconds} s{dump}")]
+    WarmUpRuns { seconds: u64, dump: HangDump },
     #[error("the link to the guest failed")]
     Link(#[from] LinkError),
     #[error("the agent answered out of turn: {answer}")]

@@ -14,6 +14,8 @@ use super::launched::{Launched, WARM};
 use super::planned::{Planned, Stopwatch};
 use super::scratch::Scratch;
 use super::{Stage, StageError, StartError};
+use crate::Engine;
+use crate::hang::HangDump;
 use crate::identity;
 use crate::machine::{Claim, HealthSpec, Record, State};
 use crate::network::Connection;
@@ -49,20 +51,20 @@ pub struct Running {
 
 impl Answering {
     /// Configures the guest and starts the container.
-    pub(super) async fn start(self) -> Result<Running, StartError> {
+    pub(super) async fn start(self, engine: &Engine) -> Result<Running, StartError> {
         let Self { mut launched, link } = self;
         let Launched { instance, imaged, .. } = &mut launched;
         let Planned { claim, clock, driver, .. } = &mut imaged.planned;
         let seconds = claim.record.spec.start_timeout;
         let set_up = tokio::select! {
             set_up = timeout(Duration::from_secs(seconds.into()), set_up(&link, &mut claim.record, driver.capabilities().disks, clock)) => {
-                set_up.unwrap_or(Err((Stage::Start, StageError::Silent { seconds })))
+                set_up.unwrap_or(Err((Stage::Start, StageError::Silent { seconds, dump: HangDump::default() })))
             }
             exit = instance.wait() => Err((Stage::Start, died(&exit))),
         };
         let (volumes, container) = match set_up {
             Ok(done) => done,
-            Err((stage, error)) => return Err(launched.fail(stage, error).await),
+            Err((stage, error)) => return Err(launched.fail(engine, stage, error).await),
         };
         Ok(running(launched, link, volumes, container))
     }

@@ -152,7 +152,14 @@ async fn a_guest_that_never_answers() {
     let world = World::new();
     let faults = Faults { silent_guest: true, ..Faults::default() };
     let (stage, why) = failure(&world, Fake::new(good_guest(), faults)).await;
-    assert!(stage == Stage::Boot && matches!(why, StageError::Silent { seconds: 1 }), "{why}");
+    assert!(stage == Stage::Boot && matches!(why, StageError::Silent { seconds: 1, .. }), "{why}");
+    let text = why.to_string();
+    let (_, dump) = text.split_once("evidence in ").expect("the error names the dump");
+    let summary = fs::read_to_string(Path::new(dump).join("summary.txt")).expect("a summary");
+    assert!(summary.contains("waited: no answer from the guest within 1 s"), "{summary}");
+    for file in ["process", "threads-1", "threads-2", "console"] {
+        assert!(Path::new(dump).join(format!("{file}.txt")).is_file(), "{file} is missing");
+    }
 }
 
 #[tokio::test]

@@ -11,12 +11,13 @@ use tokio::net::UnixStream;
 use tokio::process::{Child, ChildStderr};
 
 use super::arguments::{TAP_FD, hostfwd};
+use super::diagnose;
 use super::keep::{self, Kept};
 use super::memory::{self, Backing};
 use super::qmp::Qmp;
 use crate::{
-    Disk, Forward, GuestMemory, Instance, LaunchSpec, Meanwhile, Network, OperationError, RestoreError,
-    UserNetwork, VmExit, VmProcess,
+    Diagnostic, Disk, Forward, GuestMemory, Instance, LaunchSpec, Meanwhile, Network, OperationError,
+    RestoreError, UserNetwork, VmExit, VmProcess,
 };
 
 /// From one look at whether a state has been taken to the next: it takes 3 ms.
@@ -191,6 +192,10 @@ impl Instance for QemuInstance {
                 message: message.to_owned(),
             }),
         }
+    }
+
+    async fn diagnose(&mut self) -> Vec<Diagnostic> {
+        diagnose::diagnose(&self.qmp).await
     }
 
     async fn wait(&mut self) -> VmExit {

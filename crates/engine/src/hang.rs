@@ -1,0 +1,243 @@
+//! Evidence of guests that do not answer, written before their VMM is killed.
+//!
+//! One directory for each, `MIMEO_HOME/hangs/TIME-ID`: what the VMM reports of
+//! vCPUs, interrupt controllers and queues, what the host's kernel reports of
+//! the VMM's process, and the end of the guest's console. Number and size are
+//! capped: a guest decides when it falls silent.
+
+use std::fmt;
+use std::fs;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+
+use mimeo_vmm::Instance;
+
+use crate::Home;
+use crate::cause::chain;
+use crate::create::StageError;
+use crate::machine::remove_dir;
+
+/// Dumps kept; the oldest goes for a new one.
+const MAX_DUMPS: usize = 16;
+/// Bytes of one dump.
+const MAX_BYTES: usize = 4 << 20;
+/// Bytes of the console's end.
+const CONSOLE: u64 = 64 << 10;
+/// Files of the VMM's process.
+const PROCESS: [&str; 3] = ["status", "maps", "limits"];
+/// Files of each of its threads. Some need root.
+const THREAD: [&str; 6] = ["comm", "wchan", "syscall", "stack", "stat", "status"];
+/// What tells how busy the host is.
+const HOST: [&str; 3] = ["/proc/loadavg", "/proc/pressure/cpu", "/proc/uptime"];
+
+/// Where the evidence of a silent guest is, if it could be written. Part of error messages.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct HangDump(Option<PathBuf>);
+
+impl fmt::Display for HangDump {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Some(dir) => write!(f, "; evidence in {}", dir.display()),
+            None => Ok(()),
+        }
+    }
+}
+
+/// A guest that does not answer.
+#[derive(Debug)]
+pub(crate) struct SilentGuest<'a> {
+    pub(crate) instance: &'a mut dyn Instance,
+    /// The machine's or the snapshot's id.
+    pub(crate) id: &'a str,
+    /// The console's log.
+    pub(crate) console: &'a Path,
+}
+
+/// Adds the evidence to an error which says that the guest did not answer. To be called before its VMM
+/// is killed.
+pub(crate) async fn explain(home: &Home, guest: SilentGuest<'_>, mut error: StageError) -> StageError {
+    let waited = error.to_string();
+    if let StageError::Silent { dump: missing, .. }
+    | StageError::SilentWarmUp { dump: missing, .. }
+    | StageError::WarmUpRuns { dump: missing, .. } = &mut error
+    {
+        *missing = dump(home, guest, &waited).await;
+    }
+    error
+}
+
+/// Writes a hang dump; `waited` says what the guest did not answer, and for how long. What cannot be written is logged: the guest's silence is the error, not this.
+pub(crate) async fn dump(home: &Home, guest: SilentGuest<'_>, waited: &str) -> HangDump {
+    let id = guest.id;
+    match write(&home.hangs(), guest, waited).await {
+        Ok(dir) => {
+            tracing::warn!(component = "hang", id, dir = %dir.display(), "the guest does not answer");
+            HangDump(Some(dir))
+        }
+        Err(error) => {
+            tracing::warn!(component = "hang", id, error = chain(&error), "no evidence kept");
+            HangDump(None)
+        }
+    }
+}
+
+async fn write(hangs: &Path, guest: SilentGuest<'_>, waited: &str) -> io::Result<PathBuf> {
+    make_space(hangs)?;
+    let mut files = Files { dir: new_directory(hangs, guest.id)?, left: MAX_BYTES };
+    let pid = guest.instance.process().pid;
+    files.write("summary", &summary(pid, guest.id, waited))?;
+    // Before anything is asked of the VMM: a query wakes its main loop.
+    files.write("process", &process(pid))?;
+    files.write("threads-1", &threads(pid))?;
+    for report in guest.instance.diagnose().await {
+        files.write(&report.name, report.text.as_bytes())?;
+    }
+    files.write("threads-2", &threads(pid))?;
+    files.write("console", &console_end(guest.console))?;
+    Ok(files.dir)
+}
+
+/// The files of a dump, and the bytes that it may still take.
+struct Files {
+    dir: PathBuf,
+    left: usize,
+}
+
+impl Files {
+    fn write(&mut self, name: &str, bytes: &[u8]) -> io::Result<()> {
+        let bytes = &bytes[..bytes.len().min(self.left)];
+        self.left -= bytes.len();
+        fs::write(self.dir.join(format!("{name}.txt")), bytes)
+    }
+}
+
+/// Removes the oldest dumps, so that one more is not too many.
+fn make_space(hangs: &Path) -> io::Result<()> {
+    fs::create_dir_all(hangs)?;
+    // Their names begin with their times.
+    let mut dumps: Vec<_> = fs::read_dir(hangs)?.flatten().map(|entry| entry.path()).collect();
+    dumps.sort();
+    let excess = (dumps.len() + 1).saturating_sub(MAX_DUMPS);
+    dumps.iter().take(excess).try_for_each(|dump| remove_dir(dump))
+}
+
+/// An empty directory. A machine may fall silent twice in one second.
+fn new_directory(hangs: &Path, id: &str) -> io::Result<PathBuf> {
+    let time = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%S");
+    let names = (0..).map(|nth| match nth {
+        0 => format!("{time}-{id}"),
+        nth => format!("{time}-{id}-{nth}"),
+    });
+    for dir in names.map(|name| hangs.join(name)) {
+        match fs::create_dir(&dir) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            made => return made.map(|()| dir),
+        }
+    }
+    Err(io::ErrorKind::AlreadyExists.into())
+}
+
+fn summary(pid: u32, id: &str, waited: &str) -> Vec<u8> {
+    let mut text = format!(
+        "time: {}\nmimeo: {}\nid: {id}\nwaited: {waited}\nvmm: process {pid}\n",
+        jiff::Timestamp::now(),
+        env!("CARGO_PKG_VERSION"),
+    )
+    .into_bytes();
+    HOST.iter().for_each(|file| section(&mut text, file, Path::new(file)));
+    text
+}
+
+fn process(pid: u32) -> Vec<u8> {
+    let proc = PathBuf::from(format!("/proc/{pid}"));
+    let mut text = Vec::new();
+    section(&mut text, "cmdline", &proc.join("cmdline"));
+    PROCESS.iter().for_each(|file| section(&mut text, file, &proc.join(file)));
+    for file in entries(&proc.join("fd")) {
+        let (link, number) = (fs::read_link(&file).unwrap_or_default(), name(&file));
+        section(&mut text, &format!("fd {number} -> {}", link.display()), &proc.join("fdinfo").join(&number));
+    }
+    text
+}
+
+fn threads(pid: u32) -> Vec<u8> {
+    let mut text = Vec::new();
+    for task in entries(&Path::new("/proc").join(pid.to_string()).join("task")) {
+        let id = name(&task);
+        THREAD.iter().for_each(|file| section(&mut text, &format!("{id} {file}"), &task.join(file)));
+    }
+    text
+}
+
+fn section(text: &mut Vec<u8>, title: &str, file: &Path) {
+    text.extend_from_slice(format!("== {title}\n").as_bytes());
+    match fs::read(file) {
+        Ok(bytes) => text.extend(bytes.iter().map(|&byte| if byte == 0 { b' ' } else { byte })),
+        Err(error) => text.extend_from_slice(format!("({error})").as_bytes()),
+    }
+    if text.last() != Some(&b'\n') {
+        text.push(b'\n');
+    }
+}
+
+fn entries(dir: &Path) -> Vec<PathBuf> {
+    let mut all: Vec<_> =
+        fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
+    all.sort();
+    all
+}
+
+fn name(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+fn console_end(console: &Path) -> Vec<u8> {
+    let mut end = Vec::new();
+    let read = fs::File::open(console).and_then(|mut file| {
+        let length = file.metadata()?.len();
+        file.seek(SeekFrom::Start(length.saturating_sub(CONSOLE)))?;
+        file.take(CONSOLE).read_to_end(&mut end)
+    });
+    read.err().map_or(end, |error| format!("({error})\n").into_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_oldest_dumps_go() {
+        let dir = tempfile::tempdir().expect("made");
+        for nth in 0..MAX_DUMPS + 3 {
+            fs::create_dir(dir.path().join(format!("{nth:03}-x"))).expect("made");
+        }
+        make_space(dir.path()).expect("removed");
+        let left = entries(dir.path());
+        assert_eq!(left.len(), MAX_DUMPS - 1);
+        assert_eq!(name(&left[0]), "004-x");
+    }
+
+    #[test]
+    fn two_dumps_of_a_second_have_two_names() {
+        let dir = tempfile::tempdir().expect("made");
+        let [one, other] = [(); 2].map(|()| new_directory(dir.path(), "abc").expect("made"));
+        assert_ne!(one, other);
+    }
+
+    #[test]
+    fn a_dump_is_no_larger_than_it_may_be() {
+        let dir = tempfile::tempdir().expect("made");
+        let mut files = Files { dir: dir.path().to_owned(), left: 10 };
+        files.write("one", b"1234567").expect("written");
+        files.write("two", b"1234567").expect("written");
+        assert_eq!(fs::read(dir.path().join("two.txt")).expect("there"), b"123");
+    }
+
+    #[test]
+    fn a_process_is_described_thread_by_thread() {
+        let text = String::from_utf8_lossy(&threads(std::process::id())).into_owned();
+        assert!(text.contains("comm\n") && text.contains("State:"), "{text}");
+        let text = String::from_utf8_lossy(&process(std::process::id())).into_owned();
+        assert!(text.contains("== fd 0 -> "), "{text}");
+    }
+}

@@ -1,0 +1,70 @@
+//! A guest that does not answer leaves evidence, and nothing else.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+
+use e2e::{User, World, as_root_and_user};
+
+/// Starts of the short soak; each makes a stencil, whose guest is spoken to in two sessions.
+const STARTS: u32 = 8;
+
+/// A directory for PATH with a QEMU whose vCPUs do not start.
+fn stopped_qemu(world: &World) -> PathBuf {
+    let qemu = std::env::split_paths(&std::env::var_os("PATH").expect("a path"))
+        .map(|dir| dir.join("qemu-system-x86_64"))
+        .find(|path| path.is_file())
+        .expect("QEMU is installed");
+    let script = format!("#!/bin/sh\nexec {} -S \"$@\"\n", qemu.display());
+    let path = world.file("qemu-system-x86_64", script);
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("permissions");
+    path.parent().expect("a directory").to_owned()
+}
+
+as_root_and_user!(a_silent_guest_leaves_a_hang_dump, |world| {
+    let image = world.busybox();
+    let mut command =
+        world.command(["run", "--name", "job", "--cold", "--start-timeout", "2", &image, "true"]);
+    command.env("PATH", format!("{}:/usr/bin:/bin", stopped_qemu(world).display()));
+    let outcome = world.finish(command).code(125);
+    let hangs = world.home().join("hangs");
+    let dumps: Vec<_> = fs::read_dir(&hangs).expect("a dump").flatten().map(|entry| entry.path()).collect();
+    let [dump] = &dumps[..] else { panic!("one dump, not {dumps:?}") };
+    outcome.told(&format!(
+        "no answer from the guest within 2 s (--start-timeout); evidence in {}",
+        dump.display()
+    ));
+    let read = |name: &str| fs::read_to_string(dump.join(format!("{name}.txt"))).expect(name);
+    assert!(read("query-status").contains("prelaunch"));
+    assert!(read("registers-3").contains("CR3="));
+    assert!(read("threads-1").contains("qemu-system"));
+    assert!(read("process").contains("ram"));
+    assert!(read("summary").contains("waited: no answer"));
+    world.assert_empty();
+});
+
+/// Ends a busy loop.
+struct Busy(std::process::Child);
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.kill().and_then(|()| self.0.wait()).ok();
+    }
+}
+
+/// `cargo xtask soak` does this for as long as one likes.
+#[test]
+fn no_guest_is_silent_on_a_busy_host() {
+    let world = World::new(User::Root);
+    let image = world.busybox();
+    let busy = || std::process::Command::new("sh").args(["-c", "while :; do :; done"]).spawn();
+    let _loops = [(); 2].map(|()| Busy(busy().expect("a shell")));
+    for start in 0..STARTS {
+        fs::remove_dir_all(world.home().join("stencils")).ok();
+        let outcome = world.mimeo(["run", "--rm", &image, "echo", "fine"]).ok().printed("fine\n");
+        assert!(!outcome.stderr.contains("evidence in"), "start {start}: {}", outcome.stderr);
+        assert!(!world.stencils().is_empty(), "start {start} made no stencil: {}", outcome.stderr);
+    }
+    assert!(!world.home().join("hangs").exists());
+    world.assert_empty();
+}
