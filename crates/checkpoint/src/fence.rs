@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::ptr::{from_mut, from_ref};
+use std::time::Duration;
 
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 use serde::{Deserialize, Serialize};
@@ -227,23 +228,53 @@ pub(crate) fn robust_list(tid: Tid) -> io::Result<(u64, u64)> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok((head, length)) }
 }
 
+/// Looks at a thread without a pause, as most stop within microseconds.
+const BUSY_LOOKS: u32 = 200;
+/// From one look at a thread to the next, after that.
+const LOOK_INTERVAL: Duration = Duration::from_micros(50);
+
 /// Waits for a traced thread to stop or end.
+///
+/// The kernel does not report the end of a process's first thread before all other threads have been reported, and a
+/// traced one is reported only to who waits for it. So a wait for the first thread alone would never end when the
+/// process is killed: it is over once that thread is a zombie.
 pub(crate) fn wait(tid: Tid) -> io::Result<Waited> {
-    let mut status = 0;
-    loop {
-        // SAFETY: the call writes one number, to `status`.
-        if unsafe { libc::waitpid(tid, &raw mut status, libc::__WALL) } >= 0 {
-            break;
+    for look in 0_u32.. {
+        if let Some(waited) = try_wait(tid)? {
+            return Ok(waited);
         }
-        let error = io::Error::last_os_error();
-        if error.kind() != io::ErrorKind::Interrupted {
-            return Err(error);
+        if look < BUSY_LOOKS {
+            std::thread::yield_now();
+        } else if is_zombie(tid) {
+            // It may have become one, and be reported, between the two looks.
+            return Ok(try_wait(tid)?.unwrap_or(Waited::Ended));
+        } else {
+            std::thread::sleep(LOOK_INTERVAL);
         }
-    }
-    if libc::WIFSTOPPED(status) {
-        return Ok(Waited::Stopped { signal: libc::WSTOPSIG(status), event: status >> 16 });
     }
     Ok(Waited::Ended)
+}
+
+/// What the kernel reports of a thread now, if it reports something.
+fn try_wait(tid: Tid) -> io::Result<Option<Waited>> {
+    let mut status = 0;
+    // SAFETY: the call writes one number, to `status`.
+    match unsafe { libc::waitpid(tid, &raw mut status, libc::__WALL | libc::WNOHANG) } {
+        0 => Ok(None),
+        1.. if libc::WIFSTOPPED(status) => {
+            Ok(Some(Waited::Stopped { signal: libc::WSTOPSIG(status), event: status >> 16 }))
+        }
+        1.. => Ok(Some(Waited::Ended)),
+        _ => match io::Error::last_os_error() {
+            error if error.kind() == io::ErrorKind::Interrupted => Ok(None),
+            error => Err(error),
+        },
+    }
+}
+
+fn is_zombie(tid: Tid) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{tid}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('Z'))
 }
 
 /// One page of a file, mapped here without any rights, only for what /proc shows of the mapping.
@@ -331,4 +362,60 @@ pub(crate) fn code() -> &'static [u8] {
     let (start, end) = (&raw const mimeo_checkpoint_calls, &raw const mimeo_checkpoint_calls_end);
     // SAFETY: both are labels in one read-only section, in this order, and what is between them never changes.
     unsafe { std::slice::from_raw_parts(start, end as usize - start as usize) }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+    use std::process::{Child, Stdio};
+    use std::sync::mpsc::channel;
+
+    use super::*;
+
+    const SLEEPS: &str = "MIMEO_TEST_SLEEPS";
+
+    /// Not a test by itself: a process of two threads, the test runner's and this one.
+    #[test]
+    fn sleeps_where_it_is_told_to() {
+        if std::env::var_os(SLEEPS).is_some() {
+            std::thread::sleep(Duration::from_secs(60));
+        }
+    }
+
+    fn process_of_two_threads() -> (Child, Vec<Tid>) {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.args(["--exact", "fence::tests::sleeps_where_it_is_told_to", "--test-threads=2"]);
+        let child = command.env(SLEEPS, "1").stdout(Stdio::null()).spawn().unwrap();
+        let tasks = format!("/proc/{}/task", child.id());
+        loop {
+            let threads: Vec<Tid> = std::fs::read_dir(&tasks)
+                .unwrap()
+                .map(|entry| entry.unwrap().file_name().to_string_lossy().parse().unwrap())
+                .collect();
+            if threads.len() >= 2 {
+                return (child, threads);
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    #[test]
+    fn a_killed_process_is_seen_to_end_before_its_other_threads_are_waited_for() {
+        let (sender, receiver) = channel();
+        // Who traces a thread is another thread, not a process.
+        std::thread::spawn(move || {
+            let (mut child, threads) = process_of_two_threads();
+            let first = child.id().cast_signed();
+            threads.iter().for_each(|tid| seize(*tid).unwrap());
+            child.kill().unwrap();
+            let waited = wait(first).unwrap();
+            threads.iter().filter(|tid| **tid != first).for_each(|tid| drop(wait(*tid)));
+            // Nobody is left to be waited for but the first thread, its parent's.
+            child.wait().unwrap();
+            sender.send(matches!(waited, Waited::Ended)).unwrap();
+        });
+        let ended = receiver.recv_timeout(Duration::from_secs(30));
+        assert_eq!(ended, Ok(true), "a killed process is waited for without end");
+    }
 }
