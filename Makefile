@@ -11,7 +11,7 @@ DEMO_PACKAGES := qemu-system-x86 gcc libc6-dev mmdebstrap
 TEST_PACKAGES := $(DEMO_PACKAGES) busybox-static docker-registry openssh-client skopeo umoci e2fsprogs erofs-utils \
 	cpio bsdutils util-linux uidmap ca-certificates nftables iproute2
 
-.PHONY: all build demo test check deps demo-deps test-deps rust-target install clean
+.PHONY: all build demo test test-kvm check deps demo-deps test-deps rust-target install clean
 
 all: build
 
@@ -24,6 +24,11 @@ demo: demo-deps build
 test: test-deps rust-target check
 	$(CARGO) build --package mimeo
 	$(CARGO) nextest run --workspace
+	$(CARGO) xtask kvm-host test
+
+# All tests that make sense on KVM, in an emulated host; takes about an hour.
+test-kvm: test-deps rust-target
+	$(CARGO) xtask kvm-host test --all --timeout 7200
 
 check:
 	$(CARGO) fmt --all --check

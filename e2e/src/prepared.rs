@@ -70,11 +70,18 @@ pub(crate) fn guest(home: &Path, run: &Path) {
         copy(&shared.join("home/stencils"), &home.join("stencils"));
     }
     copy(&shared.join("run/verified"), &run.join("verified"));
-    // The clock of emulated guests, and what root's guests have proved of KVM: each where there is one.
-    for known in ["tsc-khz", "kvm-0.json"] {
-        if shared.join("run").join(known).exists() {
-            fs::copy(shared.join("run").join(known), run.join(known)).expect("copied");
-        }
+    copy_if_there(&shared.join("run"), run, "tsc-khz");
+    verdict(run);
+}
+
+/// Gives a world what root's guests have proved of KVM, so that not each tries it.
+pub(crate) fn verdict(run: &Path) {
+    copy_if_there(&shared().join("run"), run, "kvm-0.json");
+}
+
+fn copy_if_there(from: &Path, to: &Path, name: &str) {
+    if from.join(name).exists() {
+        fs::copy(from.join(name), to.join(name)).expect("copied");
     }
 }
 

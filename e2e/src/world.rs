@@ -72,7 +72,9 @@ impl World {
     pub fn cold(user: User) -> Self {
         let world = Self::bare(user);
         prepared::kernel(&world.home());
+        prepared::verdict(&world.run_dir());
         world.give(&world.home());
+        world.give(&world.run_dir());
         world
     }
 
@@ -85,6 +87,7 @@ impl World {
         mount("none", world.home(), "tmpfs", MountFlags::empty(), options.as_c_str()).expect("root mounts");
         world.mounted = true;
         prepared::kernel(&world.home());
+        prepared::verdict(&world.run_dir());
         world
     }
 

@@ -161,7 +161,11 @@ impl VsockReader {
                         ready!(broken.as_mut().poll(context));
                         self.broken = None;
                     }
-                    return Poll::Ready(rustix::io::read(connection.get_ref(), space).map_err(Into::into));
+                    match rustix::io::read(connection.get_ref(), &mut *space) {
+                        // The failure was another's, or is over: what comes next is something to read.
+                        Err(rustix::io::Errno::AGAIN) => return Poll::Pending,
+                        read => return Poll::Ready(read.map_err(Into::into)),
+                    }
                 }
             }
         }

@@ -42,9 +42,9 @@ pub(crate) fn choose(home: &Home, accel: Accel, driver: &dyn Driver, kernel: &Ke
 }
 
 /// What runs a clone of a snapshot's guest, which needs what it was saved with. Emulation works on every host.
-pub(crate) fn for_snapshot(needed: Accelerator) -> Accelerator {
-    match needed {
-        Accelerator::Kvm if accel::probe().is_ok() => Accelerator::Kvm,
+pub(crate) fn for_snapshot(home: &Home, needed: Accelerator) -> Accelerator {
+    match (needed, accel::summary(home.run())) {
+        (Accelerator::Kvm, Verdict::Proved | Verdict::Untried) => Accelerator::Kvm,
         _ => Accelerator::Tcg,
     }
 }

@@ -5,12 +5,14 @@
 //! while it was captured are empty and larger than any real one: a copy gets
 //! its own in their place, which nobody has read before.
 
+mod failures;
 mod rehearse;
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use jiff::Timestamp;
 use mimeo_agent_protocol::link::{self, Link};
 use mimeo_agent_protocol::message::{Reply, Request};
 use mimeo_pager::Pages;
@@ -34,12 +36,15 @@ use crate::snapshot::{
 };
 use crate::stencil::{self, Stencil};
 use crate::{Engine, agent, driver, identity, working_set};
+use failures::{Failed, Failure, Failures};
 use rehearse::Work;
 
 /// The first session of a guest that was booted.
 const FIRST_GENERATION: u32 = 1;
 /// How long a copy may take to answer, on a host that is very busy.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// How long a machine whose link has gone may take to end.
+const EXIT_TIMEOUT: Duration = Duration::from_secs(1);
 /// Larger than any disk, smaller than the largest file that ext4 takes. The
 /// guest believes this size; its filesystem knows the real one.
 const PLACEHOLDER_BYTES: u64 = 15 << 40;
@@ -78,6 +83,8 @@ pub enum RuntimeError {
         #[source]
         source: std::io::Error,
     },
+    #[error("it failed a short while ago, and is not tried again before {until:.0}: {reason}")]
+    Known { reason: String, until: Timestamp },
     /// The first guest on this host's KVM did not come up.
     #[error("{why}")]
     Kvm { why: Unusable },
@@ -149,11 +156,30 @@ pub(crate) async fn start(engine: &Engine, wanted: Wanted<'_>) -> Result<Warm, R
     if !wanted.driver.capabilities().snapshot {
         return Err(RuntimeError::Driver { driver: wanted.driver.name() });
     }
-    let snapshot = ensure(engine, wanted).await?;
-    match copy(engine, wanted, snapshot.clone()).await {
-        Ok(warm) => Ok(warm),
-        Err(error) if !error.is_its_own() => Err(error),
+    let failures = Failures::of(engine.home().run(), wanted.key().as_str());
+    if let Some(Failure { reason, until, .. }) = failures.known(Timestamp::now()) {
+        return Err(RuntimeError::Known { reason, until });
+    }
+    let snapshot = match ensure(engine, wanted).await {
+        Ok(snapshot) => snapshot,
+        Err(error @ RuntimeError::Kvm { .. }) => return Err(error),
         Err(error) => {
+            let Failure { reason, until, .. } = failures.add(Failed::Make, chain(&error), Timestamp::now());
+            tracing::warn!(component = "runtime", error = reason, %until, "cannot be made; booting cold until then");
+            return Err(error);
+        }
+    };
+    match copy(engine, wanted, snapshot.clone()).await {
+        Ok(warm) => {
+            failures.clear();
+            Ok(warm)
+        }
+        Err(error) if !error.is_its_own() => {
+            failures.add(Failed::Restore, chain(&error), Timestamp::now());
+            Err(error)
+        }
+        Err(error) => {
+            failures.add(Failed::Restore, chain(&error), Timestamp::now());
             tracing::warn!(
                 component = "runtime",
                 snapshot = snapshot.manifest.id.short(),
@@ -365,7 +391,11 @@ async fn hello(
     };
     match answered {
         Ok(Ok((link, _))) => Ok(link),
-        Ok(Err(error)) => Err(error.into()),
+        // Most often the link is gone since the machine is: then that is the reason.
+        Ok(Err(error)) => match timeout(EXIT_TIMEOUT, instance.wait()).await {
+            Ok(exit) => Err(RuntimeError::Died { how: exit.to_string() }),
+            Err(_) => Err(error.into()),
+        },
         Err(_) => Err(silent(engine, instance, spec, patience).await),
     }
 }

@@ -1,8 +1,6 @@
-//! Machines driven by Firecracker's API, all the way from the command line: the process that answers is the strict fake
-//! of it, and behind that QEMU's translator runs their guests, real ones.
-//!
-//! What a real Firecracker does is tried by the tests of the driver, with a guest that needs no more than a few
-//! instructions: a stock kernel takes a KVM that works.
+//! Machines driven by Firecracker's API, all the way from the command line. In the emulated KVM host
+//! (`cargo xtask kvm-host test`) that is a real Firecracker, jailed, where `MIMEO_FIRECRACKER` names one. Elsewhere the
+//! process that answers is the strict fake of it, and behind that QEMU's translator runs their guests, real ones.
 
 use std::fs;
 use std::net::TcpStream;
@@ -21,9 +19,12 @@ fn world() -> Option<(World, Lan)> {
         eprintln!("NOT RUN: there is no /dev/kvm, so that no driver is tried that needs it");
         return None;
     }
-    let world = World::cold(User::Root)
-        .with("MIMEO_FIRECRACKER", beside("emulating-firecracker"))
-        .with("MIMEO_JAILER", "off");
+    let world = match std::env::var_os("MIMEO_E2E_FIRECRACKER") {
+        Some(program) => World::cold(User::Root).with("MIMEO_FIRECRACKER", program),
+        None => World::cold(User::Root)
+            .with("MIMEO_FIRECRACKER", beside("emulating-firecracker"))
+            .with("MIMEO_JAILER", "off"),
+    };
     let lan = Lan::new();
     Some((world, lan))
 }

@@ -29,7 +29,7 @@ const CHOSEN: [&str; 15] = [
     "setup::preflight_is_honest::as_user",
     "snapshots::a_source_loses_nothing_but_a_pause",
 ];
-/// The same, of those that do not ask for QEMU by name or for what only it can do.
+/// All of a machine's life on Firecracker: runs, ports, snapshots, clones, forks, page server, killed supervisors.
 const CHOSEN_FOR_FIRECRACKER: [&str; 1] = ["firecracker::"];
 /// Of all tests, those that make no sense in there: they need a registry, a compiler or packages, try emulation, or start
 /// more machines than an emulated processor can serve.
@@ -108,7 +108,7 @@ fn run_set(
     let mut more = vec![];
     if let Some(program) = firecracker {
         let program = program.canonicalize().context("MIMEO_FIRECRACKER names no file")?;
-        variables.push(("MIMEO_FIRECRACKER".to_owned(), program.display().to_string()));
+        variables.push(("MIMEO_E2E_FIRECRACKER".to_owned(), program.display().to_string()));
         more.extend(program.parent().map(PathBuf::from));
     }
     let plan = Plan {

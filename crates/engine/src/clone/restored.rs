@@ -37,7 +37,7 @@ impl Planned {
         let scratch = Scratch::of(engine, &self.claim.record)?;
         let connection = Connection::of(self.driver.as_ref(), &mut self.claim.record, &self.claim.dir)?;
         self.clock.lap("network");
-        let spec = self.launch_spec(&connection)?;
+        let spec = self.launch_spec(engine, &connection)?;
         let store = engine.snapshots();
         let memory = snapshot::flat(&store, &self.snapshot)?;
         let stencil = self.stencil(&store, &spec, &memory).await;
@@ -95,9 +95,10 @@ impl Planned {
         Ok((self.driver.restore(spec, &saved).await?, Pages::default()))
     }
 
-    fn launch_spec(&mut self, connection: &Connection) -> Result<LaunchSpec, StageError> {
+    fn launch_spec(&mut self, engine: &Engine, connection: &Connection) -> Result<LaunchSpec, StageError> {
         let record = &self.claim.record;
-        let accelerator = accelerator::for_snapshot(self.snapshot.manifest.requires.accelerator);
+        let accelerator =
+            accelerator::for_snapshot(engine.home(), self.snapshot.manifest.requires.accelerator);
         let spec = LaunchSpec {
             name: record.id.short().to_owned(),
             accelerator,

@@ -149,12 +149,11 @@ async fn a_monitor_that_does_not_take_what_was_saved() {
 
 #[tokio::test]
 async fn what_cannot_run_here_is_refused_before_a_monitor_is_started() {
-    let cases: [(&str, Value, &str); 8] = [
+    let cases: [(&str, Value, &str); 7] = [
         ("/format", json!(999), "has format 999, this mimeo knows 1"),
         ("/requires/driver", json!("other"), "there is no driver \"other\""),
         ("/requires/shape", json!("fake 2 512"), "the snapshot needs devices and settings 2, here is 1"),
         ("/requires/cpu", json!("another"), "the snapshot needs the processor another"),
-        ("/requires/accelerator", json!("kvm"), "the snapshot needs the accelerator kvm"),
         ("/requires/protocol", json!(999), "the snapshot needs an agent of protocol 999"),
         ("/kind", json!("runtime"), "this is a runtime snapshot"),
         ("/files/0/bytes", json!(5), "state is damaged"),

@@ -46,7 +46,11 @@ async fn one_that_ends_at_any_stage_says_why(bench: &Bench) {
     ];
     for stage in stages {
         let error = bench.driver.launch(&bench.told("machine", &ends_at(stage))).await.expect_err("ended");
-        let LaunchError::Ended { how, .. } = &error else { panic!("{stage}: {error:?}") };
+        let (LaunchError::Ended { how, .. } | LaunchError::Guest { how }) = &error else {
+            panic!("{stage}: {error:?}")
+        };
+        let is_guests = matches!(error, LaunchError::Guest { .. });
+        assert_eq!(is_guests, stage == "PUT /actions", "the guest is to blame from its start on");
         assert!(how.contains("the log's last word"), "{stage}: {how}");
         assert!(how.contains("the last word"), "{stage}: {how}");
         assert!(how.contains("exit status: 7"), "{stage}: {how}");

@@ -16,5 +16,4 @@ mod tsc;
 
 pub use cache::record;
 pub use choose::{Accel, Choice, UnknownAccel, Unusable, Verdict, choose, summary};
-pub use probe::probe;
 pub use tsc::{kept_tsc_khz, tsc_khz};

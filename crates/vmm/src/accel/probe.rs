@@ -5,10 +5,7 @@ use kvm_ioctls::Kvm;
 use super::choose::Unusable;
 
 /// Makes a VM with one vCPU, and drops it. Takes about a millisecond.
-///
-/// # Errors
-/// Why no guest need be tried on KVM.
-pub fn probe() -> Result<(), Unusable> {
+pub(super) fn probe() -> Result<(), Unusable> {
     let kvm = Kvm::new().map_err(|error| Unusable::from_open(error.errno()))?;
     let vm = kvm.create_vm().map_err(refused("create a VM"))?;
     vm.create_vcpu(0).map_err(refused("create a vCPU"))?;
