@@ -366,8 +366,6 @@ pub(crate) fn code() -> &'static [u8] {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
-
     use std::process::{Child, Stdio};
     use std::sync::mpsc::channel;
 
@@ -383,18 +381,21 @@ mod tests {
         }
     }
 
-    fn process_of_two_threads() -> (Child, Vec<Tid>) {
+    fn process() -> Child {
         let mut command = Command::new(std::env::current_exe().unwrap());
         command.args(["--exact", "fence::tests::sleeps_where_it_is_told_to", "--test-threads=2"]);
-        let child = command.env(SLEEPS, "1").stdout(Stdio::null()).spawn().unwrap();
-        let tasks = format!("/proc/{}/task", child.id());
+        command.env(SLEEPS, "1").stdout(Stdio::null()).spawn().unwrap()
+    }
+
+    /// The threads of a process, once it has two.
+    fn two_threads(pid: u32) -> Vec<Tid> {
         loop {
-            let threads: Vec<Tid> = std::fs::read_dir(&tasks)
+            let threads: Vec<Tid> = std::fs::read_dir(format!("/proc/{pid}/task"))
                 .unwrap()
                 .map(|entry| entry.unwrap().file_name().to_string_lossy().parse().unwrap())
                 .collect();
             if threads.len() >= 2 {
-                return (child, threads);
+                return threads;
             }
             std::thread::sleep(Duration::from_millis(1));
         }
@@ -405,7 +406,8 @@ mod tests {
         let (sender, receiver) = channel();
         // Who traces a thread is another thread, not a process.
         std::thread::spawn(move || {
-            let (mut child, threads) = process_of_two_threads();
+            let mut child = process();
+            let threads = two_threads(child.id());
             let first = child.id().cast_signed();
             threads.iter().for_each(|tid| seize(*tid).unwrap());
             child.kill().unwrap();
