@@ -36,7 +36,7 @@ pub async fn create(
     progress: Arc<dyn Progress>,
 ) -> Result<Running, StartError> {
     match attempt(engine, spec.clone(), progress.clone()).await {
-        // It was the first guest on this host's KVM. What it showed is remembered: each driver fails so once.
+        // It was the first guest on this host's KVM. This process remembers that at least, so each driver fails so once.
         Err(StartError { source: StageError::Kvm { .. }, .. }) => {
             Box::pin(create(engine, spec, progress)).await
         }

@@ -5,6 +5,7 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
@@ -39,9 +40,24 @@ enum Outcome {
     Failed(Unusable),
 }
 
+/// By run directory and kind of guest: failures that could not be written.
+type Unwritten = BTreeMap<(PathBuf, String), Unusable>;
+
+/// A failed guest is started once more, and must not be tried on KVM again by this process, whatever became of the file.
+static UNWRITTEN: Mutex<Unwritten> = Mutex::new(BTreeMap::new());
+
+fn unwritten() -> MutexGuard<'static, Unwritten> {
+    // A map of plain values is whole after any panic.
+    UNWRITTEN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// What a guest of this kind has proved; none if none was tried.
 pub(super) fn kept(run_dir: &Path, guest: &str) -> Option<Result<(), Unusable>> {
-    guests(run_dir)?.remove(guest).map(Outcome::into_result)
+    let written = guests(run_dir).and_then(|mut guests| guests.remove(guest));
+    written.map(Outcome::into_result).or_else(|| {
+        let unwritten = unwritten();
+        unwritten.get(&(run_dir.to_owned(), guest.to_owned())).cloned().map(Err)
+    })
 }
 
 /// What all kinds of guests have proved.
@@ -64,16 +80,25 @@ impl Outcome {
     }
 }
 
-/// Remembers what came of a guest of this kind on KVM. Where nothing can be
-/// kept the next start tries again: that costs time, never the truth.
+/// Remembers what came of a guest of this kind on KVM. Where it cannot be
+/// written, only this process remembers it, and the next start tries again:
+/// that costs time, never the truth.
 pub fn record(run_dir: &Path, guest: &str, outcome: Result<(), Unusable>) {
-    let Ok(now) = Circumstances::now() else { return };
-    let path = path(run_dir, now.user);
-    let mut guests = guests(run_dir).filter(|guests| guests.len() < MAX_GUESTS).unwrap_or_default();
-    guests.insert(guest.to_owned(), outcome.map_or_else(Outcome::Failed, |()| Outcome::Booted));
-    if let Err(error) = write(&path, &Kept { circumstances: now, guests }) {
-        tracing::debug!(path = %path.display(), %error, "cannot keep the verdict on KVM");
+    let outcome = outcome.map_or_else(Outcome::Failed, |()| Outcome::Booted);
+    if let Err(error) = add(run_dir, guest, outcome.clone()) {
+        tracing::debug!(dir = %run_dir.display(), %error, "cannot keep the verdict on KVM");
+        if let Outcome::Failed(why) = outcome {
+            unwritten().insert((run_dir.to_owned(), guest.to_owned()), why);
+        }
     }
+}
+
+fn add(run_dir: &Path, guest: &str, outcome: Outcome) -> io::Result<()> {
+    let circumstances = Circumstances::now()?;
+    let path = path(run_dir, circumstances.user);
+    let mut guests = guests(run_dir).filter(|guests| guests.len() < MAX_GUESTS).unwrap_or_default();
+    guests.insert(guest.to_owned(), outcome);
+    write(&path, &Kept { circumstances, guests })
 }
 
 fn path(run_dir: &Path, user: u32) -> PathBuf {
@@ -161,6 +186,16 @@ mod tests {
         assert_eq!(kept(dir.path(), "a"), None);
         record(dir.path(), "a", Ok(()));
         assert_eq!(kept(dir.path(), "a"), Some(Ok(())));
+    }
+
+    #[test]
+    fn what_cannot_be_written_is_known_to_this_process() {
+        let dir = tempfile::tempdir().unwrap();
+        let blocked = dir.path().join("file");
+        fs::write(&blocked, "").unwrap();
+        record(&blocked, "a", Err(failed()));
+        assert_eq!(kept(&blocked, "a"), Some(Err(failed())));
+        assert_eq!(kept(&blocked, "b"), None);
     }
 
     #[test]
