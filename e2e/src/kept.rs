@@ -133,6 +133,19 @@ impl World {
         all.filter(|(_, line)| line.trim_end().ends_with("/mimeo monitor")).map(|(pid, _)| pid).collect()
     }
 
+    /// Has all stencils count as ones that could not be made, until then; each with its file.
+    pub fn fail_stencils(&self, until: &str) -> Vec<PathBuf> {
+        let failed = |dir: PathBuf| {
+            let name = dir.file_name().expect("a name").to_string_lossy().into_owned();
+            let file = dir.with_file_name(format!(".failed-{name}"));
+            fs::write(&file, format!(r#"{{"reason":"a test","until":"{until}","count":2}}"#))
+                .expect("written");
+            self.give(&file);
+            file
+        };
+        self.stencils().into_iter().map(failed).collect()
+    }
+
     /// Removes all machines, all snapshots but runtime ones, and asserts that nothing is left.
     #[track_caller]
     pub fn assert_removes_all(&self) {

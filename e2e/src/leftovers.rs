@@ -44,12 +44,11 @@ pub(crate) fn files(home: &Path, run: &Path) -> Vec<PathBuf> {
             .filter(|memory| name(memory) != ".laying" && !is_kept(memory)),
     );
     let boots = entries(&home.join("stencils"));
-    left.extend(
-        boots
-            .iter()
-            .flat_map(|boot| entries(boot))
-            .filter(|stencil| !is_kept(&snapshots.join(name(stencil).trim_start_matches(".making-")))),
-    );
+    left.extend(boots.iter().flat_map(|boot| entries(boot)).filter(|stencil| {
+        let name = name(stencil);
+        let snapshot = name.trim_start_matches(".making-").trim_start_matches(".failed-");
+        !is_kept(&snapshots.join(snapshot))
+    }));
     left.extend(entries(&home.join("working-sets")).into_iter().filter(|note| !is_kept(note)));
     left.extend(entries(&run.join("verified")).into_iter().filter(|note| !is_kept(note)));
     left.extend(entries(&snapshots).into_iter().filter(|path| !is_kept(path) && !is_housekeeping(path)));

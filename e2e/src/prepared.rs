@@ -13,6 +13,11 @@ use rustix::fs::{FlockOperation, flock};
 use crate::Image;
 use crate::world::{binary, target};
 
+/// The Firecracker that root's machines are to run on, where a run of the tests names one.
+pub(crate) fn firecracker() -> Option<(&'static str, std::ffi::OsString)> {
+    std::env::var_os("MIMEO_E2E_FIRECRACKER").map(|program| ("MIMEO_FIRECRACKER", program))
+}
+
 /// A home and a run directory that were set up; made by the first test that
 /// asks, while the others wait.
 fn shared() -> PathBuf {
@@ -42,6 +47,7 @@ fn shared() -> PathBuf {
 fn mimeo(dir: &Path, args: &[&str]) {
     let output = Command::new(binary())
         .args(args)
+        .envs(firecracker())
         .env("MIMEO_HOME", dir.join("home"))
         .env("MIMEO_RUN", dir.join("run"))
         .output()

@@ -239,6 +239,7 @@ impl World {
             .env("HOME", self.files())
             .env("MIMEO_HOME", self.home())
             .env("MIMEO_RUN", self.run_dir())
+            .envs(prepared::firecracker().filter(|_| self.user == User::Root))
             .envs(self.variables.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null());
         if self.user == User::Ordinary {

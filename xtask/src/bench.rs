@@ -20,6 +20,7 @@ mod soak;
 mod stages;
 mod stopwatch;
 mod table;
+mod whole;
 
 use std::path::{Path, PathBuf};
 
@@ -41,6 +42,8 @@ pub(crate) enum Chore {
     Net(net::Options),
     /// The page server beside a bare loop, and what sharing memory saves
     Pager(pager::Options),
+    /// All of a machine's life on one driver, beside plain cold boots
+    Whole(whole::Options),
     /// One clone of that measurement
     #[command(hide = true)]
     PagerClone(pager::Guest),
@@ -84,6 +87,7 @@ pub(crate) fn run(chore: Chore) -> Result<()> {
         Chore::Clone(options) => clone::measure(&options),
         Chore::Net(options) => net::measure(&options),
         Chore::Pager(options) => pager::measure(&options),
+        Chore::Whole(options) => whole::measure(&options),
         Chore::PagerClone(guest) => pager::play(&guest),
         Chore::Page => {
             [run::PAGE, clone::PAGE].iter().try_for_each(Page::again)?;

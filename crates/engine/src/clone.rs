@@ -15,6 +15,7 @@ mod warm;
 use crate::Engine;
 use crate::create::{Stage, StageError, StartError};
 use crate::order::CloneOrder;
+use crate::snapshot::SnapshotId;
 pub(crate) use identified::Identified;
 pub(crate) use planned::CLONE;
 pub(crate) use restored::add_layer_file;
@@ -28,4 +29,12 @@ pub(crate) async fn clone(engine: &Engine, order: &CloneOrder) -> Result<Identif
         _ => error.at(Stage::Launch),
     })?;
     restored.identify(engine).await
+}
+
+/// Makes the stencil of a snapshot, whatever failed before.
+///
+/// # Errors
+/// When it fails once more, which is remembered.
+pub(crate) async fn make_stencil(engine: &Engine, snapshot: &SnapshotId) -> Result<(), StageError> {
+    restored::make_stencil(engine, planned::origin(engine, snapshot)?).await
 }

@@ -23,6 +23,24 @@ pub enum Order {
     },
     /// A copy of a machine.
     Clone(Box<CloneOrder>),
+    /// What could not be made before, for later starts.
+    Retry(Retry),
+}
+
+/// What is to be tried again.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "retry", rename_all = "snake_case")]
+pub enum Retry {
+    /// The runtime snapshot of machines like this one, and its stencil.
+    Runtime {
+        /// One of the machines.
+        spec: Box<MachineSpec>,
+    },
+    /// The stencil of a machine's snapshot.
+    Stencil {
+        /// The snapshot.
+        snapshot: SnapshotId,
+    },
 }
 
 /// A copy of a machine, as it was asked for.

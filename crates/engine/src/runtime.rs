@@ -5,11 +5,11 @@
 //! while it was captured are empty and larger than any real one: a copy gets
 //! its own in their place, which nobody has read before.
 
-mod failures;
 mod rehearse;
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -26,17 +26,18 @@ use crate::accelerator::{self, Chosen};
 use crate::cause::chain;
 use crate::create::{StageError, launched};
 use crate::exclusive::exclusive;
+use crate::failures::{Failed, Failure, Failures, Known};
 use crate::hang::{self, HangDump, SilentGuest};
 use crate::machine::{MachineName, MachineSpec, NetworkMode};
 use crate::network::{self, Connection};
+use crate::order::Retry;
 use crate::setup::{Initramfs, Kernel};
 use crate::snapshot::{
     self, Draft, Here, Kind, LoadError, Manifest, Requirements, STATE, Snapshot, StoreError, TakeError,
     Taking,
 };
-use crate::stencil::{self, Stencil};
-use crate::{Engine, agent, driver, identity, working_set};
-use failures::{Failed, Failure, Failures};
+use crate::stencil::{self, Lookup, Making, Stencil};
+use crate::{Engine, agent, background, driver, identity, working_set};
 use rehearse::Work;
 
 /// The first session of a guest that was booted.
@@ -85,6 +86,8 @@ pub enum RuntimeError {
     },
     #[error("it failed a short while ago, and is not tried again before {until:.0}: {reason}")]
     Known { reason: String, until: Timestamp },
+    #[error("it failed before, and is tried again in the background: {reason}")]
+    Retried { reason: String },
     /// The first guest on this host's KVM did not come up.
     #[error("{why}")]
     Kvm { why: Unusable },
@@ -119,6 +122,8 @@ pub(crate) struct Warm {
     pub(crate) snapshot: Snapshot,
     /// Pages in which the memory that it began with is not the snapshot's.
     pub(crate) besides: Pages,
+    /// Why it has no stencil, where it should have one.
+    pub(crate) missing: Option<String>,
 }
 
 /// What a runtime snapshot is made for.
@@ -129,7 +134,8 @@ pub(crate) struct Wanted<'a> {
     pub(crate) spec: &'a LaunchSpec,
     pub(crate) requires: &'a Requirements,
     pub(crate) chosen: &'a Chosen,
-    pub(crate) seconds: u32,
+    /// The machine that needs it.
+    pub(crate) machine: &'a MachineSpec,
 }
 
 impl Wanted<'_> {
@@ -144,6 +150,15 @@ impl Wanted<'_> {
         let digits = blake3::hash(text.as_bytes()).to_hex();
         name(&format!("runtime-{}", &digits[..16]))
     }
+
+    /// What tries again in the background what failed for this machine.
+    fn retry(&self) -> Retry {
+        Retry::Runtime { spec: Box::new(self.machine.clone()) }
+    }
+
+    fn failures(&self, engine: &Engine) -> Failures {
+        Failures::at(engine.home().run().join(format!("failed-{}.json", self.key())))
+    }
 }
 
 fn name(text: &str) -> MachineName {
@@ -156,42 +171,76 @@ pub(crate) async fn start(engine: &Engine, wanted: Wanted<'_>) -> Result<Warm, R
     if !wanted.driver.capabilities().snapshot {
         return Err(RuntimeError::Driver { driver: wanted.driver.name() });
     }
-    let failures = Failures::of(engine.home().run(), wanted.key().as_str());
-    if let Some(Failure { reason, until, .. }) = failures.known(Timestamp::now()) {
-        return Err(RuntimeError::Known { reason, until });
+    let failures = wanted.failures(engine);
+    match failures.known(Timestamp::now()) {
+        Known::Nothing => {}
+        Known::Failure(Failure { reason, until, .. }) => return Err(RuntimeError::Known { reason, until }),
+        Known::RetryDue(Failure { reason, .. }) => {
+            background::start(wanted.retry()).await;
+            return Err(RuntimeError::Retried { reason });
+        }
     }
-    let snapshot = match ensure(engine, wanted).await {
-        Ok(snapshot) => snapshot,
-        Err(error @ RuntimeError::Kvm { .. }) => return Err(error),
-        Err(error) => {
-            let Failure { reason, until, .. } = failures.add(Failed::Make, chain(&error), Timestamp::now());
-            tracing::warn!(component = "runtime", error = reason, %until, "cannot be made; booting cold until then");
-            return Err(error);
+    let begun = begin(engine, wanted, Making::Once(wanted.retry())).await;
+    match &begun {
+        Ok(_) => failures.clear(),
+        // No fault of the snapshot's: the next start is without KVM.
+        Err((_, RuntimeError::Kvm { .. })) => {}
+        Err((failed, error)) => {
+            let Failure { reason, until, .. } = failures.add(*failed, chain(error), Timestamp::now());
+            let until = (until > Timestamp::now()).then(|| format!("{until:.0}"));
+            tracing::warn!(component = "runtime", error = reason, until, "cannot be used; booting cold");
         }
-    };
-    match copy(engine, wanted, snapshot.clone()).await {
-        Ok(warm) => {
-            failures.clear();
-            Ok(warm)
-        }
-        Err(error) if !error.is_its_own() => {
-            failures.add(Failed::Restore, chain(&error), Timestamp::now());
-            Err(error)
-        }
-        Err(error) => {
-            failures.add(Failed::Restore, chain(&error), Timestamp::now());
-            tracing::warn!(
-                component = "runtime",
-                snapshot = snapshot.manifest.id.short(),
-                error = chain(&error),
-                "removed"
-            );
-            if let Err(error) = snapshot::discard(engine, &snapshot) {
-                tracing::warn!(component = "runtime", error = chain(&error), "cannot be removed");
+    }
+    begun.map_err(|(_, error)| error)
+}
+
+/// Starts a copy of the runtime snapshot, which is made if it is not there. A broken one is removed.
+async fn begin(engine: &Engine, wanted: Wanted<'_>, making: Making) -> Result<Warm, (Failed, RuntimeError)> {
+    let snapshot = ensure(engine, wanted).await.map_err(|error| (Failed::Make, error))?;
+    let copied = copy(engine, wanted, snapshot.clone(), making).await;
+    if copied.as_ref().is_err_and(RuntimeError::is_its_own) {
+        let id = snapshot.manifest.id.short();
+        match snapshot::discard(engine, &snapshot) {
+            Ok(_) => tracing::warn!(component = "runtime", snapshot = id, "removed: it cannot be restored"),
+            Err(error) => {
+                tracing::warn!(
+                    component = "runtime",
+                    snapshot = id,
+                    error = chain(&error),
+                    "cannot be removed"
+                );
             }
-            Err(error)
         }
     }
+    copied.map_err(|error| (Failed::Restore, error))
+}
+
+/// Tries again what machines like `requested` could not be started from: the runtime snapshot, a copy of it, its stencil.
+///
+/// # Errors
+/// When it fails once more, which is remembered.
+pub async fn retry(engine: &Engine, requested: &MachineSpec) -> Result<(), StageError> {
+    let guest = Guest::like(engine, requested)?;
+    let failures = guest.wanted().failures(engine);
+    let tried = try_out(engine, guest.wanted()).await;
+    match tried {
+        Ok(()) => {
+            failures.clear();
+            Ok(())
+        }
+        Err((failed, error)) => {
+            failures.add(failed, chain(&error), Timestamp::now());
+            Err(StageError::Runtime(Box::new(error)))
+        }
+    }
+}
+
+/// Starts a machine that nobody uses, and ends it.
+async fn try_out(engine: &Engine, wanted: Wanted<'_>) -> Result<(), (Failed, RuntimeError)> {
+    let (_scratch, spec) = placeholder_spec(engine, wanted).map_err(|error| (Failed::Make, error))?;
+    let mut warm = begin(engine, Wanted { spec: &spec, ..wanted }, Making::Again).await?;
+    warm.instance.kill().await;
+    Ok(())
 }
 
 /// Makes the runtime snapshot for machines like `requested`, if there is none.
@@ -199,23 +248,52 @@ pub(crate) async fn start(engine: &Engine, wanted: Wanted<'_>) -> Result<Warm, R
 /// # Errors
 /// When a guest of that shape cannot be booted and kept here.
 pub async fn prepare(engine: &Engine, requested: &MachineSpec) -> Result<Snapshot, StageError> {
-    let mut asked = requested.clone();
-    let driver = driver::settle(engine, &mut asked)?;
-    let kernel = Kernel::load(engine.home().home())?;
-    let chosen = accelerator::choose(engine.home(), asked.accelerator, driver.as_ref(), &kernel);
-    chosen.warn();
-    let shape = launched::shape(engine.home(), &kernel, &asked, chosen.accelerator);
-    // Who makes the snapshot sees that its guest has one.
-    let network = (asked.network != NetworkMode::None).then(network::of_nobody).transpose()?;
-    let spec = LaunchSpec { network, ..shape };
-    let requires = launched::requires(driver.as_ref(), &kernel, &spec);
-    let (driver, kernel) = (driver.as_ref(), &kernel);
-    let seconds = asked.start_timeout;
-    let wanted = Wanted { driver, kernel, spec: &spec, requires: &requires, chosen: &chosen, seconds };
-    match ensure(engine, wanted).await {
+    let guest = Guest::like(engine, requested)?;
+    match ensure(engine, guest.wanted()).await {
         // It was the first guest on this host's KVM: the next is emulated, or another driver's.
         Err(RuntimeError::Kvm { .. }) => Box::pin(prepare(engine, requested)).await,
-        done => done.map_err(|error| StageError::Runtime(Box::new(error))),
+        Err(error) => Err(StageError::Runtime(Box::new(error))),
+        Ok(snapshot) => {
+            guest.wanted().failures(engine).clear();
+            Ok(snapshot)
+        }
+    }
+}
+
+/// A guest of machines like one that is asked for.
+struct Guest {
+    driver: Arc<dyn Driver>,
+    kernel: Kernel,
+    chosen: Chosen,
+    spec: LaunchSpec,
+    requires: Requirements,
+    machine: MachineSpec,
+}
+
+impl Guest {
+    fn like(engine: &Engine, requested: &MachineSpec) -> Result<Self, StageError> {
+        let mut machine = requested.clone();
+        let driver = driver::settle(engine, &mut machine)?;
+        let kernel = Kernel::load(engine.home().home())?;
+        let chosen = accelerator::choose(engine.home(), machine.accelerator, driver.as_ref(), &kernel);
+        chosen.warn();
+        let shape = launched::shape(engine.home(), &kernel, &machine, chosen.accelerator);
+        // Who makes the snapshot sees that its guest has one.
+        let network = (machine.network != NetworkMode::None).then(network::of_nobody).transpose()?;
+        let spec = LaunchSpec { network, ..shape };
+        let requires = launched::requires(driver.as_ref(), &kernel, &spec);
+        Ok(Self { driver, kernel, chosen, spec, requires, machine })
+    }
+
+    fn wanted(&self) -> Wanted<'_> {
+        Wanted {
+            driver: self.driver.as_ref(),
+            kernel: &self.kernel,
+            spec: &self.spec,
+            requires: &self.requires,
+            chosen: &self.chosen,
+            machine: &self.machine,
+        }
     }
 }
 
@@ -243,26 +321,9 @@ async fn lock(path: PathBuf) -> Result<File, RuntimeError> {
 /// Boots a guest, has it hold still, and keeps it.
 async fn build(engine: &Engine, wanted: Wanted<'_>, key: MachineName) -> Result<Snapshot, RuntimeError> {
     let store = engine.snapshots();
-    // Like a machine's own directory it may hold a jail, which a run directory's filesystem (nodev, noexec) cannot.
-    let scratch = Draft::begin(&store)?;
+    let (_scratch, spec) = placeholder_spec(engine, wanted)?;
     let initramfs = Initramfs::ensure(wanted.kernel, agent::BYTES)?;
-    let connection = match wanted.spec.network {
-        Some(_) => Connection::nobodys(wanted.driver, &scratch.dir)?,
-        None => Connection::default(),
-    };
-    let spec = LaunchSpec {
-        name: key.to_string(),
-        initramfs: initramfs.path.clone(),
-        disks: wanted
-            .spec
-            .disks
-            .iter()
-            .map(|disk| placeholder(disk, &scratch.dir))
-            .collect::<Result<_, _>>()?,
-        console: scratch.dir.join("console.log"),
-        network: wanted.spec.network.as_ref().map(|_| connection.network_of_nobody()).transpose()?,
-        ..wanted.spec.clone()
-    };
+    let spec = LaunchSpec { initramfs: initramfs.path.clone(), ..spec };
     let (mut instance, link) = boot(engine, wanted, &spec).await?;
     let mut taking = match wanted.driver.capabilities().memory {
         MemorySave::Reader => Taking::prepare(&store, instance.memory()?, Pages::default()).await?,
@@ -302,16 +363,38 @@ async fn build(engine: &Engine, wanted: Wanted<'_>, key: MachineName) -> Result<
     Ok(snapshot)
 }
 
+/// A guest whose disks and network nobody uses, and what is removed after it.
+fn placeholder_spec(
+    engine: &Engine,
+    wanted: Wanted<'_>,
+) -> Result<((Draft, Connection), LaunchSpec), RuntimeError> {
+    // Like a machine's own directory it may hold a jail, which a run directory's filesystem (nodev, noexec) cannot.
+    let scratch = Draft::begin(&engine.snapshots())?;
+    let connection = match wanted.spec.network {
+        Some(_) => Connection::nobodys(wanted.driver, &scratch.dir)?,
+        None => Connection::default(),
+    };
+    let disks = wanted.spec.disks.iter().map(|disk| placeholder(disk, &scratch.dir));
+    let spec = LaunchSpec {
+        name: wanted.key().to_string(),
+        disks: disks.collect::<Result<_, _>>()?,
+        console: scratch.dir.join("console.log"),
+        network: wanted.spec.network.as_ref().map(|_| connection.network_of_nobody()).transpose()?,
+        ..wanted.spec.clone()
+    };
+    Ok(((scratch, connection), spec))
+}
+
 /// Boots a guest until its agent answers, which is the proof of KVM where none was made yet.
 async fn boot(
     engine: &Engine,
     wanted: Wanted<'_>,
     spec: &LaunchSpec,
 ) -> Result<(Box<dyn Instance>, Link), RuntimeError> {
-    let Wanted { driver, chosen, seconds, .. } = wanted;
+    let Wanted { driver, chosen, machine, .. } = wanted;
     let booted = async {
         let mut instance = driver.launch(spec).await?;
-        let patience = chosen.boot_timeout(Duration::from_secs(seconds.into()));
+        let patience = chosen.boot_timeout(Duration::from_secs(machine.start_timeout.into()));
         let link = hello(engine, instance.as_mut(), spec, FIRST_GENERATION, patience).await?;
         Ok::<_, RuntimeError>((instance, link))
     };
@@ -334,7 +417,12 @@ fn placeholder(disk: &Disk, scratch: &Path) -> Result<Disk, RuntimeError> {
     Ok(Disk { path, format: DiskFormat::Raw, ..disk.clone() })
 }
 
-async fn copy(engine: &Engine, wanted: Wanted<'_>, snapshot: Snapshot) -> Result<Warm, RuntimeError> {
+async fn copy(
+    engine: &Engine,
+    wanted: Wanted<'_>,
+    snapshot: Snapshot,
+    making: Making,
+) -> Result<Warm, RuntimeError> {
     let store = engine.snapshots();
     let here = Here {
         driver: wanted.driver.name().to_owned(),
@@ -347,29 +435,33 @@ async fn copy(engine: &Engine, wanted: Wanted<'_>, snapshot: Snapshot) -> Result
     let Wanted { driver, spec, .. } = wanted;
     let work = Work::like(&snapshot, spec);
     let begins = stencil::Wanted { driver, snapshot: &snapshot, memory: &memory, spec };
-    let stencil = stencil::of(&store, begins, work).await;
+    let Lookup { stencil, mut missing } = stencil::of(&store, begins, making, work).await;
     let mapped = stencil.as_ref().map_or(&memory, |stencil| &stencil.process.memory);
     working_set::read_ahead(&store, &snapshot, mapped);
-    let (mut instance, besides) = begin(wanted, &snapshot, memory, stencil).await?;
+    let (mut instance, besides) = restore(wanted, &snapshot, memory, stencil, &mut missing).await?;
     snapshot::judge_version(&snapshot.manifest.requires, &instance.version().await?)?;
     instance.resume().await?;
     let session = identity::session(&identity::generation());
     let link = hello(engine, instance.as_mut(), spec, session, PATIENCE).await?;
     wanted.chosen.guest_answered(engine.home());
-    Ok(Warm { instance, link, snapshot, besides })
+    Ok(Warm { instance, link, snapshot, besides, missing })
 }
 
 /// Starts it as the stencil, or, where there is none, with the saved state.
-async fn begin(
+async fn restore(
     wanted: Wanted<'_>,
     snapshot: &Snapshot,
     memory: PathBuf,
     stencil: Option<Stencil>,
+    missing: &mut Option<String>,
 ) -> Result<(Box<dyn Instance>, Pages), RuntimeError> {
     if let Some(stencil) = stencil {
         match wanted.driver.revive(wanted.spec, &stencil.process).await {
-            Ok(instance) => return Ok((instance, stencil.besides)),
-            Err(error) => stencil.give_up(error)?,
+            Ok(instance) => {
+                stencil.was_restored();
+                return Ok((instance, stencil.besides));
+            }
+            Err(error) => *missing = Some(stencil.give_up(error)?),
         }
     }
     let saved = SavedMachine { state: snapshot.dir.join(STATE), memory, pager: None };

@@ -18,6 +18,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use jiff::Timestamp;
 use mimeo_agent_protocol::link::LinkError;
 use mimeo_pager::{Capture, PAGE, PagerError, Pages, lay};
 use mimeo_vmm::{
@@ -30,11 +31,14 @@ use tokio::sync::oneshot;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
+use crate::background;
 use crate::cause::chain;
 use crate::create::StageError;
 use crate::exclusive::exclusive;
+use crate::failures::{Failed, Failures, Known};
 use crate::hang::{self, HangDump, SilentGuest};
 use crate::machine::{boot_id, remove_dir};
+use crate::order::Retry;
 use crate::snapshot::{STATE, Snapshot, SnapshotId, Snapshots, TakeError, capture};
 
 /// The guest's memory, when the process was kept.
@@ -43,13 +47,9 @@ const MEMORY: &str = "memory";
 const PAGES: &str = "memory.pages";
 /// What differs, on its way.
 const DIFFERENCE: &str = "memory.new";
-/// Marks that none can be made, and why.
-const NONE: &str = "none";
 /// Times that the way is gone: the second time by what all others go, a session
 /// in the place of another.
 const REHEARSALS: u32 = 2;
-/// After this long it is tried again: the disk may have been full.
-const RETRY: Duration = Duration::from_secs(600);
 /// How long one of them may take, on a host that is very busy.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -64,9 +64,14 @@ pub(crate) struct Stencil {
 }
 
 impl Stencil {
-    /// Has the machines that begin from now on begin without, when the process that was
-    /// kept does not go on here.
-    pub(crate) fn give_up(&self, error: RestoreError) -> Result<(), RestoreError> {
+    /// Machines can be restored from it.
+    pub(crate) fn was_restored(&self) {
+        failures(&self.dir).clear();
+    }
+
+    /// Has later machines start without it, after a failed restore; why, as they say it. An error that has nothing to do
+    /// with the stencil is given back.
+    pub(crate) fn give_up(&self, error: RestoreError) -> Result<String, RestoreError> {
         // Another would come to the same: there is no program, or a port is taken.
         if matches!(error, RestoreError::Launch(_) | RestoreError::Operation(OperationError::Refused { .. }))
         {
@@ -74,24 +79,45 @@ impl Stencil {
         }
         let why = chain(&error);
         match error {
-            // Somebody ended it, which says nothing of the next.
-            RestoreError::Process(CheckpointError::Ended) => {
-                tracing::warn!(component = "stencil", error = why, "begins without");
-                return Ok(());
+            // Something was replaced since: the next makes it again.
+            RestoreError::Process(CheckpointError::Foreign { .. }) => seal::open(&self.dir),
+            // As a rule somebody ended it, which says nothing of the next, unless that comes to the same.
+            RestoreError::Process(CheckpointError::Ended) | RestoreError::Ended { .. } => {
+                failures(&self.dir).add(Failed::Restore, why.clone(), Timestamp::now());
             }
-            // Something was replaced since: the next makes it anew.
-            RestoreError::Process(CheckpointError::Foreign { .. }) => {
-                tracing::warn!(component = "stencil", error = why, "begins without");
-                seal::open(&self.dir);
-                return Ok(());
-            }
-            _ => {}
+            _ => drop(failures(&self.dir).add(Failed::Make, why.clone(), Timestamp::now())),
         }
-        tracing::warn!(component = "stencil", dir = %self.dir.display(), error = why, "given up");
-        // Where this cannot be written, those after it try again.
-        fs::write(self.dir.join(NONE), why).ok();
-        Ok(())
+        tracing::warn!(
+            component = "stencil",
+            dir = %self.dir.display(),
+            error = why,
+            "unavailable, restoring from the saved state"
+        );
+        Ok(format!("without a stencil, which could not be restored: {why}"))
     }
+}
+
+/// What there is to start from.
+#[derive(Debug, Default)]
+pub(crate) struct Lookup {
+    pub(crate) stencil: Option<Stencil>,
+    /// Why there is none, where there should be one.
+    pub(crate) missing: Option<String>,
+}
+
+impl Lookup {
+    fn missing(why: &str) -> Self {
+        Self { stencil: None, missing: Some(format!("without a stencil, which could not be made: {why}")) }
+    }
+}
+
+/// What to do where there is none.
+#[derive(Debug)]
+pub(crate) enum Making {
+    /// Make it, unless that failed before: then start this retry once the pause is over.
+    Once(Retry),
+    /// Make it, whatever failed before.
+    Again,
 }
 
 /// What a stencil is made of.
@@ -120,66 +146,80 @@ pub(crate) trait Rehearsal: Sync {
 pub(crate) async fn of(
     store: &Snapshots,
     wanted: Wanted<'_>,
+    making: Making,
     rehearsal: Result<impl Rehearsal, StageError>,
-) -> Option<Stencil> {
+) -> Lookup {
     if !wanted.driver.keeps_process(wanted.spec.accelerator) {
-        return None;
+        return Lookup::default();
     }
     let found = match rehearsal {
-        Ok(rehearsal) => find_or_make(store, wanted, &rehearsal).await,
+        Ok(rehearsal) => find_or_make(store, wanted, making, &rehearsal).await,
         Err(error) => Err(error),
     };
     found.unwrap_or_else(|error| {
-        let snapshot = wanted.snapshot.manifest.id.short();
-        tracing::warn!(component = "stencil", snapshot, error = chain(&error), "begins without");
-        None
+        let (snapshot, why) = (wanted.snapshot.manifest.id.short(), chain(&error));
+        tracing::warn!(component = "stencil", snapshot, error = why, "restoring from the saved state");
+        Lookup::missing(&why)
     })
 }
 
 async fn find_or_make(
     store: &Snapshots,
     wanted: Wanted<'_>,
+    making: Making,
     rehearsal: &impl Rehearsal,
-) -> Result<Option<Stencil>, StageError> {
+) -> Result<Lookup, StageError> {
     let all = directory(store);
     let dir = all.join(wanted.snapshot.manifest.id.short());
-    if let Found::No = find(&dir) {
+    let failures = failures(&dir);
+    if let Making::Once(retry) = &making {
+        match failures.known(Timestamp::now()) {
+            Known::Nothing => {}
+            Known::Failure(failure) => return Ok(Lookup::missing(&failure.reason)),
+            Known::RetryDue(failure) => {
+                background::start(retry.clone()).await;
+                return Ok(Lookup::missing(&failure.reason));
+            }
+        }
+    } else {
+        // It may be there and be what cannot be restored.
+        seal::open(&dir);
+    }
+    if !seal::is_whole(&dir) {
         fs::create_dir_all(&all).map_err(io_error("make", &all))?;
         // Of several machines that begin at once, one makes it for all.
         let _making = lock(all.join(lock_of(wanted.snapshot.manifest.id.short()))).await?;
-        if let Found::No = find(&dir) {
+        if let (Making::Once(_), Known::Failure(failure)) = (&making, failures.known(Timestamp::now())) {
+            return Ok(Lookup::missing(&failure.reason));
+        }
+        if !seal::is_whole(&dir) {
             remove_dir(&dir).map_err(io_error("remove", &dir))?;
-            make(store, wanted, rehearsal, &dir).await?;
+            if let Err(error) = make(store, wanted, rehearsal, &dir).await {
+                let failure = failures.add(Failed::Make, chain(&error), Timestamp::now());
+                return Err(error).inspect_err(|_| {
+                    tracing::debug!(component = "stencil", until = %failure.until, "not tried again before");
+                });
+            }
+            failures.clear();
         }
     }
-    match find(&dir) {
-        Found::Here => read(&dir, wanted.spec.memory_mib).map(Some),
-        Found::No | Found::Never => Ok(None),
-    }
+    let stencil = read(&dir, wanted.spec.memory_mib)?;
+    Ok(Lookup { stencil: Some(stencil), missing: None })
 }
 
+/// What is known of the stencil that is to be in this directory.
+fn failures(dir: &Path) -> Failures {
+    let name = dir.file_name().unwrap_or_default().to_string_lossy();
+    Failures::at(dir.with_file_name(format!("{FAILED}{name}")))
+}
+
+/// What the file begins with that says why there is none.
+const FAILED: &str = ".failed-";
 /// What the lock begins with of who makes one.
 const LOCK: &str = ".making-";
 
 fn lock_of(snapshot: &str) -> String {
     format!("{LOCK}{snapshot}")
-}
-
-/// What there is of a stencil.
-enum Found {
-    Here,
-    /// None was made, or not all of it is what was made.
-    No,
-    /// None could be made, a short while ago.
-    Never,
-}
-
-fn find(dir: &Path) -> Found {
-    if let Ok(mark) = fs::metadata(dir.join(NONE)) {
-        let is_young = mark.modified().is_ok_and(|at| at.elapsed().is_ok_and(|age| age < RETRY));
-        return if is_young { Found::Never } else { Found::No };
-    }
-    if seal::is_whole(dir) { Found::Here } else { Found::No }
 }
 
 fn read(dir: &Path, memory_mib: u32) -> Result<Stencil, StageError> {
@@ -191,7 +231,7 @@ fn read(dir: &Path, memory_mib: u32) -> Result<Stencil, StageError> {
     Ok(Stencil { dir: dir.to_owned(), process, besides })
 }
 
-/// Makes it, or a mark that it cannot be made, and gives either its name.
+/// Makes it, and gives it its name once it is whole.
 async fn make(
     store: &Snapshots,
     wanted: Wanted<'_>,
@@ -200,18 +240,7 @@ async fn make(
 ) -> Result<(), StageError> {
     let all = dir.parent().unwrap_or(dir);
     let draft = tempfile::Builder::new().prefix(".new-").tempdir_in(all).map_err(io_error("make", all))?;
-    if let Err(error) = rehearse(store, wanted, rehearsal, draft.path()).await {
-        tracing::warn!(
-            component = "stencil",
-            snapshot = wanted.snapshot.manifest.id.short(),
-            error = chain(&error),
-            "cannot be made"
-        );
-        remove_dir(draft.path())
-            .and_then(|()| fs::create_dir(draft.path()))
-            .map_err(io_error("empty", all))?;
-        fs::write(draft.path().join(NONE), chain(&error)).map_err(io_error("write", all))?;
-    }
+    rehearse(store, wanted, rehearsal, draft.path()).await?;
     fs::rename(draft.path(), dir).map_err(io_error("name", dir))?;
     // It has another name now, and is not to be removed.
     let _named = draft.keep();
@@ -292,7 +321,9 @@ fn lay_out(capture: Capture, pages: &Pages, below: &Path, dir: &Path) -> Result<
 
 /// Forgets the stencil of a snapshot. Machines that began as it go on.
 pub(crate) fn forget(store: &Snapshots, id: &SnapshotId) {
-    remove_dir(&directory(store).join(id.short())).ok();
+    let dir = directory(store).join(id.short());
+    failures(&dir).clear();
+    remove_dir(&dir).ok();
     fs::remove_file(directory(store).join(lock_of(id.short()))).ok();
 }
 
@@ -311,7 +342,8 @@ pub(crate) fn sweep(store: &Snapshots) {
     for path in &all {
         let name = name(path);
         let is_of_none = |snapshot: &str| !store.home().snapshots().join(snapshot).exists();
-        let may_go = match name.strip_prefix(LOCK) {
+        let companion = name.strip_prefix(LOCK).or_else(|| name.strip_prefix(FAILED));
+        let may_go = match companion {
             Some(snapshot) => nobody_makes && is_of_none(snapshot),
             None if name.starts_with('.') => nobody_makes,
             None => is_of_none(&name),

@@ -171,19 +171,7 @@ fn what_it_cannot_do_is_refused_with_what_can() {
     run(&["--network", "rootless"]).told("no network of its own").told("--network bridged");
     run(&["--accel", "tcg"]).told("on KVM alone").told("--driver qemu");
     let serve = |tag: &str| world.mimeo(["snapshot", "serve", "--pager", tag]);
-    world.start([
-        "--driver",
-        "qemu",
-        "--network",
-        "none",
-        "--accel",
-        "tcg",
-        "--name",
-        "box",
-        &image,
-        "sleep",
-        "1000",
-    ]);
+    world.start(["--driver", "qemu", "--network", "none", "--name", "box", &image, "sleep", "1000"]);
     world.mimeo(["snapshot", "create", "box", "--tag", "qemus"]).ok();
     serve("qemus").code(125).told("qemu driver maps its copies' memory by itself");
     // One that is not there, or too old.

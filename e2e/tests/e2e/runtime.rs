@@ -129,7 +129,7 @@ fn one_whose_monitor_dies_costs_a_cold_boot() {
     world.start(["--name", "web", &image, "sleep", "1000"]);
     let web = world.inspect("web")["State"]["VmmPid"].as_i64();
     // One that begins as a stencil is there too soon to be caught.
-    world.stencils().iter().for_each(|dir| fs::write(dir.join("none"), "").expect("written"));
+    world.fail_stencils("2999-01-01T00:00:00Z");
     let child = world.spawn(["run", "--name", "job", &image, "echo", "fine"]);
     let vmm = until("QEMU restores", || {
         let mut others = world.processes().into_iter().filter(|(pid, _)| Some(i64::from(*pid)) != web);
@@ -146,4 +146,61 @@ fn one_whose_monitor_dies_costs_a_cold_boot() {
     world.copies(&["kept", "--name", "copy"]);
     assert_eq!(world.sh("copy", "echo on"), "on");
     world.assert_removes_all();
+}
+
+/// Has the pauses after all failures of runtime snapshots be over.
+fn end_pauses(world: &World) {
+    for entry in fs::read_dir(world.run_dir()).expect("readable").flatten() {
+        if entry.file_name().to_string_lossy().starts_with("failed-") {
+            let text = fs::read_to_string(entry.path()).expect("readable");
+            let mut failure: Value = serde_json::from_str(&text).expect("JSON");
+            failure["until"] = "2020-01-01T00:00:00Z".into();
+            fs::write(entry.path(), failure.to_string()).expect("written");
+        }
+    }
+}
+
+#[test]
+fn a_failure_is_told_once_and_tried_again_in_the_background() {
+    let world = World::small(900 << 20);
+    let image = world.busybox();
+    world.mimeo(["pull", "-q", &image]).code(0);
+    // Room for a machine, and none for a guest that is kept.
+    let filler = world.home().join("filler");
+    let free = rustix::fs::statvfs(world.home()).expect("a filesystem");
+    let bytes = (free.f_bavail * free.f_frsize) - (24 << 20);
+    fs::write(&filler, vec![1; bytes as usize]).expect("there is room");
+    let run = || world.mimeo(["run", "--name", "job", &image, "echo", "fine"]).code(0).printed("fine\n");
+    let reason = || {
+        let machine = world.inspect("job");
+        world.mimeo(["rm", "job"]).ok();
+        (machine["BootMethod"].clone(), machine["BootReason"].as_str().unwrap_or_default().to_owned())
+    };
+    assert!(run().stderr.contains("No space left"));
+    assert!(reason().1.contains("No space left"));
+    // From now on it costs nothing, and is told where it is asked for.
+    assert_eq!(run().stderr, "");
+    let (method, why) = reason();
+    assert!(
+        method == "cold" && why.contains("not tried again before") && why.contains("No space left"),
+        "{why}"
+    );
+    // The retry fails as well, and nobody hears of it.
+    end_pauses(&world);
+    assert_eq!(run().stderr, "");
+    assert!(reason().1.contains("tried again in the background"));
+    world.until_quiet();
+    assert_eq!(runtimes(&world), Vec::<PathBuf>::new());
+    run();
+    assert!(reason().1.contains("not tried again before"));
+    // With room it is made meanwhile, and used after that.
+    fs::remove_file(&filler).expect("removed");
+    end_pauses(&world);
+    assert_eq!(run().stderr, "");
+    assert!(reason().1.contains("tried again in the background"));
+    world.until_quiet();
+    assert_eq!(runtimes(&world).len(), 1);
+    run();
+    assert_eq!(reason(), ("warm".into(), String::new()));
+    world.assert_empty();
 }

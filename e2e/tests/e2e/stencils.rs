@@ -148,6 +148,33 @@ fn a_restored_qemu_has_the_descriptor_flags_of_a_started_one() {
     world.assert_removes_all();
 }
 
+#[test]
+fn a_stencil_that_could_not_be_made_is_tried_again_in_the_background() {
+    let world = World::new(User::Root);
+    kept(&world);
+    world.copies(&["kept", "--name", "first"]);
+    let stencil = stencil(&world);
+    let copy = |name: &str| {
+        let told = world.mimeo(["snapshot", "run", "kept", "--name", name]).ok();
+        assert_eq!(told.stderr, "");
+        let reason = world.inspect(name)["BootReason"].as_str().unwrap_or_default().to_owned();
+        (maps(&world, name).contains("process.pages"), reason)
+    };
+    // As if it had failed: it is known, not tried, and told where it is asked for.
+    fs::remove_dir_all(&stencil).expect("removed");
+    fs::create_dir(&stencil).expect("made");
+    let failed = world.fail_stencils("2999-01-01T00:00:00Z");
+    assert_eq!(copy("known"), (false, "without a stencil, which could not be made: a test".to_owned()));
+    assert!(fs::read_dir(&stencil).expect("readable").next().is_none());
+    // The pause is over: one is made while the copy runs.
+    world.fail_stencils("2020-01-01T00:00:00Z");
+    assert!(!copy("retried").0);
+    until("it is there", || failed.iter().any(|file| !file.exists()).then_some(()));
+    assert_eq!(copy("last"), (true, String::new()));
+    assert_eq!(world.sh("last", "cat /file /dev/shm/memory"), "one\none");
+    world.assert_removes_all();
+}
+
 /// Changes a stencil so that nobody can see that it was.
 fn say_of_another_boot(image: &Path) {
     let time = fs::metadata(image).expect("it is there").modified().expect("a time");

@@ -3,13 +3,13 @@
 mod copy;
 mod crowd;
 mod disk;
-mod first_exec;
+pub(super) mod first_exec;
 mod footprint;
 mod page;
 mod pause;
 mod plain;
-mod poller;
-mod pool;
+pub(super) mod poller;
+pub(super) mod pool;
 mod source;
 mod summary;
 mod uncached;

@@ -1,9 +1,10 @@
 //! The hidden command that owns one machine in the background: of `run -d`,
-//! and of each copy.
+//! and of each copy. It also tries again what starts did without.
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 
+use mimeo_engine::act::retry;
 use mimeo_engine::order::{CloneOrder, Order, Told};
 use mimeo_engine::{Attachment, Engine, Home, MachineSpec, Record, monitor, monitor_clone};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader, Stdin, stdin};
@@ -21,6 +22,7 @@ pub(crate) async fn run(engine: &Engine) -> Result<i32, CliError> {
     match serde_json::from_str(&line)? {
         Order::Run { spec, quiet } => make(engine, *spec, quiet, input).await,
         Order::Clone(order) => copy(engine, *order, input).await,
+        Order::Retry(what) => retry(engine, &what).await.map(|()| 0).map_err(CliError::from),
     }
 }
 

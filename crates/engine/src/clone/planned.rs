@@ -9,7 +9,7 @@ use crate::create::{StageError, Stopwatch, process};
 use crate::identity;
 use crate::machine::{Claim, MachineSpec, Record};
 use crate::order::{CloneOrder, CloneWishes, Hold};
-use crate::snapshot::{self, Kind, LoadError, Snapshot};
+use crate::snapshot::{self, Kind, LoadError, Snapshot, SnapshotId};
 use crate::{Engine, driver};
 
 /// How a copy came up.
@@ -32,21 +32,12 @@ pub(super) struct Planned {
 /// Judges the snapshot and claims id, name and network. Undo: the claim's drop.
 pub(super) fn plan(engine: &Engine, order: &CloneOrder) -> Result<Planned, StageError> {
     let mut clock = Stopwatch::start();
-    let store = engine.snapshots();
-    let snapshot = store.read(&order.snapshot)?;
-    let Some(source) = snapshot.manifest.machine.clone().filter(|_| snapshot.manifest.kind != Kind::Runtime)
-    else {
-        return Err(LoadError::Runtime.into());
-    };
-    snapshot::verify(&store, &snapshot)?;
-    let name = &snapshot.manifest.requires.driver;
-    let driver = driver::named(engine, name)?;
-    let image = image(engine, &source)?;
+    let Origin { snapshot, machine: source, image, driver } = origin(engine, &order.snapshot)?;
     let spec = spec(&source, &order.wishes);
     // The image's environment and the copy's own: the original's is withdrawn.
     let process = process::describe(&spec, &image.config)?;
     let claim = engine.registry().claim_as(spec, |record| {
-        inherit(record, source, &snapshot, driver.capabilities().disk_layers);
+        inherit(record, source, &snapshot, driver.as_ref());
         record.process = process;
         record.serve.clone_from(&order.serve);
         record.waiting = order.hold == Hold::Pool;
@@ -63,6 +54,34 @@ pub(super) fn plan(engine: &Engine, order: &CloneOrder) -> Result<Planned, Stage
     })
 }
 
+/// What copies are made of.
+pub(super) struct Origin {
+    pub(super) snapshot: Snapshot,
+    /// The machine that was kept.
+    pub(super) machine: Record,
+    pub(super) image: Image,
+    pub(super) driver: Arc<dyn Driver>,
+}
+
+/// Reads and verifies a snapshot, and finds what a copy of it needs besides.
+pub(super) fn origin(engine: &Engine, snapshot: &SnapshotId) -> Result<Origin, StageError> {
+    let store = engine.snapshots();
+    let snapshot = store.read(snapshot)?;
+    let Some(machine) = snapshot.manifest.machine.clone().filter(|_| snapshot.manifest.kind != Kind::Runtime)
+    else {
+        return Err(LoadError::Runtime.into());
+    };
+    snapshot::verify(&store, &snapshot)?;
+    let driver = driver::named(engine, &snapshot.manifest.requires.driver)?;
+    let image = image(engine, &machine)?;
+    Ok(Origin { snapshot, machine, image, driver })
+}
+
+/// Layers of a copy's disk.
+pub(super) fn disk_layers(snapshot: &Snapshot, driver: &dyn Driver) -> u32 {
+    snapshot.manifest.disk_layers + u32::from(driver.capabilities().disk_layers)
+}
+
 /// What was asked of the original, but for what must be the copy's own.
 pub(super) fn spec(source: &Record, wishes: &CloneWishes) -> MachineSpec {
     let mut spec = source.spec.clone();
@@ -77,12 +96,12 @@ pub(super) fn spec(source: &Record, wishes: &CloneWishes) -> MachineSpec {
     spec
 }
 
-fn inherit(record: &mut Record, source: Record, snapshot: &Snapshot, layers: bool) {
+fn inherit(record: &mut Record, source: Record, snapshot: &Snapshot, driver: &dyn Driver) {
     record.image = source.image;
     record.boot_method = Some(CLONE.to_owned());
     record.origin = Some(snapshot.manifest.id.clone());
     record.requires = Some(snapshot.manifest.requires.clone());
-    record.disk_layers = snapshot.manifest.disk_layers + u32::from(layers);
+    record.disk_layers = disk_layers(snapshot, driver);
     record.generation = Some(identity::generation());
 }
 

@@ -5,17 +5,18 @@ use std::path::{Path, PathBuf};
 use mimeo_image::disk_copy;
 use mimeo_image::overlay::{self, Backing, BackingFormat};
 use mimeo_pager::Pages;
-use mimeo_vmm::{Disk, DiskFormat, Instance, LaunchSpec, SavedMachine};
+use mimeo_vmm::{Disk, DiskFormat, Driver, Instance, LaunchSpec, SavedMachine};
 
-use super::planned::Planned;
+use super::planned::{self, Origin, Planned};
 use super::rehearse::Copy;
 use crate::cause::chain;
 use crate::create::launched::{IMAGE_SERIAL, WRITABLE_SERIAL};
 use crate::create::{Scratch, StageError};
 use crate::machine::{ProcessIdentity, Record};
-use crate::network::{Connection, unpublished};
+use crate::network::{self, Connection, unpublished};
+use crate::order::Retry;
 use crate::snapshot::{self, Here, STATE, Snapshot, Snapshots};
-use crate::stencil::{self, Stencil};
+use crate::stencil::{self, Lookup, Making, Stencil};
 use crate::{Engine, accelerator, working_set};
 
 /// A copy that stands still, and does not know yet that it is one.
@@ -40,7 +41,7 @@ impl Planned {
         let spec = self.launch_spec(engine, &connection)?;
         let store = engine.snapshots();
         let memory = snapshot::flat(&store, &self.snapshot)?;
-        let stencil = self.stencil(&store, &spec, &memory).await;
+        let Lookup { stencil, mut missing } = self.stencil(&store, &spec, &memory).await;
         let mapped = stencil.as_ref().map_or(&memory, |stencil| &stencil.process.memory);
         working_set::read_ahead(&store, &self.snapshot, mapped);
         self.clock.lap("memory");
@@ -49,20 +50,22 @@ impl Planned {
             false => whole_disk(&self.snapshot, &self.claim.dir)?,
         }
         self.clock.lap("disk");
-        let (instance, besides) = self.start(&spec, memory, stencil).await?;
+        let (instance, besides) = self.start(&spec, memory, stencil, &mut missing).await?;
         snapshot::judge_version(&self.snapshot.manifest.requires, &instance.version().await?)?;
         self.claim.record.vmm = ProcessIdentity::of(instance.process().pid);
+        self.claim.record.boot_reason = missing;
         self.clock.lap("restore");
         Ok(Restored { instance, planned: self, scratch, connection, besides })
     }
 
-    async fn stencil(&self, store: &Snapshots, spec: &LaunchSpec, memory: &Path) -> Option<Stencil> {
+    async fn stencil(&self, store: &Snapshots, spec: &LaunchSpec, memory: &Path) -> Lookup {
         if !self.is_of_many {
-            return None;
+            return Lookup::default();
         }
         let (driver, snapshot) = (self.driver.as_ref(), &self.snapshot);
         let wanted = stencil::Wanted { driver, snapshot, memory, spec };
-        stencil::of(store, wanted, Copy::like(snapshot, spec, &self.claim.record)).await
+        let making = Making::Once(Retry::Stencil { snapshot: snapshot.manifest.id.clone() });
+        stencil::of(store, wanted, making, Copy::like(snapshot, spec, &self.claim.record)).await
     }
 
     /// Starts it as the stencil, or, where there is none, with the saved state.
@@ -71,6 +74,7 @@ impl Planned {
         spec: &LaunchSpec,
         memory: PathBuf,
         stencil: Option<Stencil>,
+        missing: &mut Option<String>,
     ) -> Result<(Box<dyn Instance>, Pages), StageError> {
         if let Some(stencil) = stencil {
             let layers = self.snapshot.manifest.disk_layers;
@@ -81,11 +85,22 @@ impl Planned {
             };
             match std::fs::copy(stencil.dir.join(snapshot::disk(layers)), &layer) {
                 Ok(_) => match self.driver.revive(spec, &stencil.process).await {
-                    Ok(instance) => return Ok((instance, stencil.besides)),
-                    Err(error) => stencil.give_up(error)?,
+                    Ok(instance) => {
+                        stencil.was_restored();
+                        return Ok((instance, stencil.besides));
+                    }
+                    Err(error) => *missing = Some(stencil.give_up(error)?),
                 },
                 // It may have gone with its snapshot meanwhile.
-                Err(error) => tracing::warn!(component = "stencil", error = chain(&error), "begins without"),
+                Err(error) => {
+                    let error = chain(&error);
+                    tracing::warn!(
+                        component = "stencil",
+                        error,
+                        "unavailable, restoring from the saved state"
+                    );
+                    *missing = Some(format!("without a stencil, whose disk could not be copied: {error}"));
+                }
             }
             // What the stencil's guest has written belongs to its memory, not to the snapshot's.
             std::fs::remove_file(&layer).map_err(io("remove"))?;
@@ -97,27 +112,62 @@ impl Planned {
 
     fn launch_spec(&mut self, engine: &Engine, connection: &Connection) -> Result<LaunchSpec, StageError> {
         let record = &self.claim.record;
-        let accelerator =
-            accelerator::for_snapshot(engine.home(), self.snapshot.manifest.requires.accelerator);
+        let layers = self.driver.capabilities().disk_layers;
         let spec = LaunchSpec {
             name: record.id.short().to_owned(),
-            accelerator,
-            kernel: Path::new("").to_owned(),
-            initramfs: Path::new("").to_owned(),
-            command_line: String::new(),
-            cpus: record.spec.cpus,
-            memory_mib: record.spec.memory_mib,
-            disks: disks(record, &self.image.rootfs, &self.claim.dir, self.driver.capabilities().disk_layers),
+            disks: disks(record, &self.image.rootfs, &self.claim.dir, layers),
             // Ports are published once the machine is there: one that is
             // taken meanwhile is then only chosen anew.
             network: connection.network(record).map(unpublished),
             console: self.claim.dir.join("console.log"),
+            ..shape(engine, &self.snapshot, record)
         };
-        let here =
-            Here { driver: self.driver.name().to_owned(), shape: self.driver.shape(&spec), accelerator };
-        snapshot::judge(&self.snapshot.manifest.requires, &here)?;
-        self.claim.record.accelerator = Some(accelerator.to_string());
+        check(self.driver.as_ref(), &self.snapshot, &spec)?;
+        self.claim.record.accelerator = Some(spec.accelerator.to_string());
         Ok(spec)
+    }
+}
+
+/// A copy like this machine, without disks, network or console.
+fn shape(engine: &Engine, snapshot: &Snapshot, record: &Record) -> LaunchSpec {
+    LaunchSpec {
+        name: String::new(),
+        accelerator: accelerator::for_snapshot(engine.home(), snapshot.manifest.requires.accelerator),
+        kernel: PathBuf::new(),
+        initramfs: PathBuf::new(),
+        command_line: String::new(),
+        cpus: record.spec.cpus,
+        memory_mib: record.spec.memory_mib,
+        disks: Vec::new(),
+        network: None,
+        console: PathBuf::new(),
+    }
+}
+
+/// Refuses a snapshot that this machine cannot be restored from.
+fn check(driver: &dyn Driver, snapshot: &Snapshot, spec: &LaunchSpec) -> Result<(), StageError> {
+    let (driver, shape) = (driver.name().to_owned(), driver.shape(spec));
+    let here = Here { driver, shape, accelerator: spec.accelerator };
+    Ok(snapshot::judge(&snapshot.manifest.requires, &here)?)
+}
+
+/// Makes the stencil that copies of a snapshot begin as, whatever failed before.
+pub(super) async fn make_stencil(engine: &Engine, origin: Origin) -> Result<(), StageError> {
+    let Origin { snapshot, machine, image, driver } = origin;
+    let record = Record { disk_layers: planned::disk_layers(&snapshot, driver.as_ref()), ..machine };
+    let spec = LaunchSpec {
+        disks: disks(&record, &image.rootfs, Path::new(""), driver.capabilities().disk_layers),
+        network: record.network.as_ref().map(|_| network::of_nobody()).transpose()?,
+        ..shape(engine, &snapshot, &record)
+    };
+    check(driver.as_ref(), &snapshot, &spec)?;
+    let memory = snapshot::flat(&engine.snapshots(), &snapshot)?;
+    let wanted =
+        stencil::Wanted { driver: driver.as_ref(), snapshot: &snapshot, memory: &memory, spec: &spec };
+    let work = Copy::like(&snapshot, &spec, &record);
+    match stencil::of(&engine.snapshots(), wanted, Making::Again, work).await.missing {
+        Some(why) => Err(StageError::Stencil { why }),
+        None => Ok(()),
     }
 }
 

@@ -143,6 +143,8 @@ pub enum StageError {
     SilentWarmUp { seconds: u64, dump: HangDump },
     #[error("the program of the warm-up run did not end within {seconds} s{dump}")]
     WarmUpRuns { seconds: u64, dump: HangDump },
+    #[error("{why}")]
+    Stencil { why: String },
     #[error("the link to the guest failed")]
     Link(#[from] LinkError),
     #[error("the agent answered out of turn: {answer}")]

@@ -79,7 +79,7 @@ impl Networked {
             spec: &spec,
             requires: &requires,
             chosen: &chosen,
-            seconds: claim.record.spec.start_timeout,
+            machine: &claim.record.spec,
         };
         let started = start(engine, wanted, claim.record.spec.cold).await?;
         let record = &mut claim.record;
@@ -129,7 +129,7 @@ struct Started {
     link: Option<Link>,
     origin: Option<SnapshotId>,
     besides: Pages,
-    /// Why it was booted cold.
+    /// Why it was booted cold, or was restored without a stencil.
     reason: Option<String>,
 }
 
@@ -140,9 +140,9 @@ async fn start(engine: &Engine, wanted: Wanted<'_>, cold: bool) -> Result<Starte
         "asked for with --cold".to_owned()
     } else {
         match runtime::start(engine, wanted).await {
-            Ok(Warm { instance, link, snapshot, besides }) => {
+            Ok(Warm { instance, link, snapshot, besides, missing }) => {
                 let origin = Some(snapshot.manifest.id);
-                return Ok(Started { instance, link: Some(link), origin, besides, reason: None });
+                return Ok(Started { instance, link: Some(link), origin, besides, reason: missing });
             }
             Err(RuntimeError::Kvm { why }) => return Err(StageError::Kvm { why }),
             Err(error) => chain(&error),

@@ -13,7 +13,7 @@ use crate::bench::lab::Site;
 use crate::bench::result::{Bench, What};
 use crate::bench::stopwatch::{self, millis};
 
-pub(super) const TAG: &str = "warm";
+pub(in crate::bench) const TAG: &str = "warm";
 const NAME: &str = "copy";
 
 /// By the engine's own way and by two commands, in turn.
@@ -36,7 +36,7 @@ pub(super) fn measure(bench: &mut Bench, site: &Site<'_>, runs: u32) -> Result<(
 }
 
 /// One copy; the time, and that of its stages.
-pub(super) async fn one(
+pub(in crate::bench) async fn one(
     site: &Site<'_>,
     engine: &Engine,
     snapshot: &Snapshot,
@@ -51,7 +51,7 @@ pub(super) async fn one(
 }
 
 /// A command that starts a copy, then one in it.
-pub(super) fn commands(site: &Site<'_>, run: &[&str]) -> Result<f64> {
+pub(in crate::bench) fn commands(site: &Site<'_>, run: &[&str]) -> Result<f64> {
     let run: Vec<_> = run.iter().copied().chain(["--rm", "--name", NAME]).collect();
     let started = stopwatch::run(&mut site.command(&run))?.printed(&format!("{NAME}\n"));
     let started = started.context("a copy")?.whole;

@@ -106,7 +106,7 @@ fn page(address: &str) -> Result<()> {
 }
 
 /// Waits until somebody answers there.
-pub(super) fn wait_for(address: &str) -> Result<()> {
+pub(in crate::bench) fn wait_for(address: &str) -> Result<()> {
     let end = Instant::now() + PATIENCE;
     while let Err(error) = page(address) {
         if Instant::now() > end {

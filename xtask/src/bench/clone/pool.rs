@@ -50,13 +50,13 @@ async fn one(site: &Site<'_>, engine: &Engine, record: &ServeRecord) -> Result<f
 }
 
 /// `snapshot serve --pool`; ends with this.
-struct Server<'a> {
+pub(in crate::bench) struct Server<'a> {
     site: &'a Site<'a>,
     process: Child,
 }
 
 impl<'a> Server<'a> {
-    fn start(site: &'a Site<'a>) -> Result<Self> {
+    pub(in crate::bench) fn start(site: &'a Site<'a>) -> Result<Self> {
         let mut command = site.command(["snapshot", "serve", TAG, "--pool", &SIZE.to_string()]);
         let mut process = command.stdout(Stdio::piped()).spawn()?;
         // Its first words say that it can be asked.
@@ -67,12 +67,12 @@ impl<'a> Server<'a> {
         Ok(server)
     }
 
-    fn pid(&self) -> String {
+    pub(in crate::bench) fn pid(&self) -> String {
         self.process.id().to_string()
     }
 
     /// Waits until the pool is full.
-    fn fill(&self) -> Result<()> {
+    pub(in crate::bench) fn fill(&self) -> Result<()> {
         let end = Instant::now() + PATIENCE;
         loop {
             let told = self.site.json(&["snapshot", "ls", "--json"])?;

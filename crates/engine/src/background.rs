@@ -1,0 +1,31 @@
+//! Tries again what failed before, in a process of its own: the start that finds the pause over does not wait for it.
+
+use std::io;
+use std::process::Stdio;
+
+use tokio::io::AsyncWriteExt as _;
+use tokio::process::Command;
+
+use crate::order::{Order, Retry};
+
+/// Starts the process, which ends by itself. Where that fails, the next pause passes without a try.
+pub(crate) async fn start(retry: Retry) {
+    if let Err(error) = spawn(&Order::Retry(retry)).await {
+        tracing::warn!(component = "retry", %error, "cannot be tried again");
+    }
+}
+
+async fn spawn(order: &Order) -> io::Result<()> {
+    let mut line = serde_json::to_vec(order)?;
+    line.push(b'\n');
+    let mut process = Command::new(std::env::current_exe()?)
+        .arg("monitor")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()?;
+    match &mut process.stdin {
+        Some(stdin) => stdin.write_all(&line).await,
+        None => Err(io::ErrorKind::BrokenPipe.into()),
+    }
+}
