@@ -15,7 +15,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
@@ -56,8 +56,10 @@ impl Device {
         let at = |name: &str| directory.join(name).display().to_string();
         let vm = format!("guest-cid=3,uds-path={},socket={}", at("link"), at("device"));
         let process = Command::new(PROGRAM).args(["--vm", &vm]).spawn().expect("it starts");
-        while !directory.join("device").exists() {
-            std::thread::yield_now();
+        let end = Instant::now() + DEADLINE;
+        while !is_listening(&directory.join("device")) {
+            assert!(Instant::now() < end, "{PROGRAM} does not listen");
+            std::thread::sleep(Duration::from_millis(1));
         }
         Self { process, socket: directory.join("link") }
     }
@@ -128,6 +130,18 @@ impl Connector {
             std::fs::read_dir(format!("/proc/{}/{directory}", self.device)).expect("the device runs");
         entries.flatten().map(|entry| entry.path()).collect()
     }
+}
+
+/// Whether a process listens at `socket`. Its file is there a moment before, and a connection is refused
+/// then; a connection to try it would be taken for QEMU's.
+fn is_listening(socket: &Path) -> bool {
+    // SO_ACCEPTCON of the kernel's socket flags.
+    const LISTENING: &str = "00010000";
+    let path = socket.display().to_string();
+    read(Path::new("/proc/net/unix")).lines().any(|line| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        fields.get(3) == Some(&LISTENING) && fields.last() == Some(&path.as_str())
+    })
 }
 
 /// The text of a file; none of one that has just gone.
