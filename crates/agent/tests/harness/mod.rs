@@ -36,9 +36,8 @@ pub struct Vm {
     /// The link's socket once more, to hang up.
     socket: std::os::unix::net::UnixStream,
     directory: tempfile::TempDir,
-    way: Way,
-    /// What is behind the vsock device, where that is the way.
-    device: Option<Child>,
+    /// What is behind the vsock device, where it has one.
+    device: Option<vsock::Device>,
     /// Has the way to the agent cut and laid anew.
     cut: Option<Arc<Notify>>,
     pub answered_after: Duration,
@@ -80,10 +79,10 @@ impl Vm {
         initramfs::pack(&initramfs, &modules, lazy);
         guest::disks(directory.path());
         let begun = Instant::now();
-        let device = (way == Way::Vsock).then(|| vsock::start(directory.path()));
+        let device = (way == Way::Vsock).then(|| vsock::Device::start(directory.path()));
         let qemu = spawn(directory.path(), &kernel, &initramfs, way);
-        let (link, socket, cut) = greet(&directory.path().join("link"), way, 1).await;
-        Self { qemu, link, socket, directory, way, device, cut, answered_after: begun.elapsed() }
+        let (link, socket, cut) = greet(&directory.path().join("link"), device.as_ref(), 1).await;
+        Self { qemu, link, socket, directory, device, cut, answered_after: begun.elapsed() }
     }
 
     /// Boots a machine and gives it its name, network and disks.
@@ -104,7 +103,8 @@ impl Vm {
     pub async fn come_back(&mut self) {
         self.socket.shutdown(std::net::Shutdown::Both).expect("hangs up");
         (self.link, self.socket, self.cut) =
-            greet(&self.directory.path().join("link"), self.way, self.link.generation() + 1).await;
+            greet(&self.directory.path().join("link"), self.device.as_ref(), self.link.generation() + 1)
+                .await;
     }
 
     /// Leaves the session. The port's new connection, on which none has begun yet.
@@ -166,10 +166,6 @@ impl Drop for Vm {
     fn drop(&mut self) {
         self.qemu.kill().ok();
         self.qemu.wait().ok();
-        if let Some(device) = &mut self.device {
-            device.kill().ok();
-            device.wait().ok();
-        }
     }
 }
 
@@ -250,14 +246,15 @@ pub async fn ask_in_session(port: &mut UnixStream, number: u32, delay: Duration)
 
 async fn greet(
     path: &Path,
-    way: Way,
+    device: Option<&vsock::Device>,
     generation: u32,
 ) -> (Link, std::os::unix::net::UnixStream, Option<Arc<Notify>>) {
+    let connector = device.map(vsock::Device::connector);
     let end = Instant::now() + DEADLINE;
     let socket = loop {
-        let connected = match way {
-            Way::Port => std::os::unix::net::UnixStream::connect(path).ok(),
-            Way::Vsock => vsock::connect(path),
+        let connected = match &connector {
+            None => std::os::unix::net::UnixStream::connect(path).ok(),
+            Some(connector) => connector.connect(),
         };
         if let Some(socket) = connected {
             break socket;
@@ -265,10 +262,10 @@ async fn greet(
         assert!(Instant::now() < end, "nobody answers at {}", path.display());
         tokio::time::sleep(Duration::from_millis(2)).await;
     };
-    let (socket, cut) = match way {
-        Way::Port => (socket, None),
-        Way::Vsock => {
-            let (line, cut) = vsock::line(path, socket);
+    let (socket, cut) = match connector {
+        None => (socket, None),
+        Some(connector) => {
+            let (line, cut) = vsock::line(connector, socket);
             (line, Some(cut))
         }
     };
