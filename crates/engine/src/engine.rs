@@ -30,7 +30,7 @@ impl Engine {
     /// The machines of `home`, on the drivers that this program has.
     #[must_use]
     pub fn new(home: Home) -> Self {
-        let firecracker = Firecracker::new(firecracker(&home));
+        let firecracker = Firecracker::new(firecracker(&home)).tracking_writes();
         let firecracker = if is_free() { firecracker.without_jailer() } else { firecracker };
         Self::with_drivers(home, [Arc::new(Qemu::default()) as Arc<dyn Driver>, Arc::new(firecracker)])
     }

@@ -17,9 +17,7 @@ use mimeo_agent_protocol::link::{self, Link};
 use mimeo_agent_protocol::message::{Reply, Request};
 use mimeo_pager::Pages;
 use mimeo_vmm::accel::Unusable;
-use mimeo_vmm::{
-    Disk, DiskFormat, Driver, Instance, LaunchError, LaunchSpec, MemorySave, SaveKind, SavedMachine,
-};
+use mimeo_vmm::{Disk, DiskFormat, Driver, Instance, LaunchError, LaunchSpec, MemorySave, SavedMachine};
 use tokio::time::timeout;
 
 use crate::accelerator::{self, Chosen};
@@ -34,7 +32,7 @@ use crate::order::Retry;
 use crate::setup::{Initramfs, Kernel};
 use crate::snapshot::{
     self, Draft, Here, Kind, LoadError, Manifest, Requirements, STATE, Snapshot, StoreError, TakeError,
-    Taking,
+    Taking, VmmSave,
 };
 use crate::stencil::{self, Lookup, Making, Stencil};
 use crate::{Engine, agent, background, driver, identity, working_set};
@@ -327,7 +325,7 @@ async fn build(engine: &Engine, wanted: Wanted<'_>, key: MachineName) -> Result<
     let (mut instance, link) = boot(engine, wanted, &spec).await?;
     let mut taking = match wanted.driver.capabilities().memory {
         MemorySave::Reader => Taking::prepare(&store, instance.memory()?, Pages::default()).await?,
-        MemorySave::Monitor => Taking::by_monitor(&store, SaveKind::Full)?,
+        MemorySave::Monitor => Taking::by_vmm(&store, VmmSave::whole())?,
     };
     let (mut stream, hold) = link.open_and_hold(&Request::Freeze)?;
     let answer = timeout(PATIENCE, stream.receiver.message::<Reply>()).await;

@@ -83,10 +83,12 @@ impl Firecracker {
         Self { jailer: Some(jailer.into()), ..self }
     }
 
-    /// The same with a note of what guests write, which costs them time: what
+    /// The same with a note of what restored guests write: what
     /// [`crate::SaveKind::Diff`] saves is then no more than that. Without it
     /// Firecracker takes what is in the host's memory for written, and before
-    /// 1.13.0 saves no difference at all.
+    /// 1.13.0 saves no difference at all. Guests that boot are not watched:
+    /// their memory would come in small pages, which makes a boot longer by a
+    /// half, and their first save is of all memory in any case.
     #[must_use]
     pub fn tracking_writes(self) -> Self {
         Self { tracks_writes: true, ..self }

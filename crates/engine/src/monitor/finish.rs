@@ -1,5 +1,6 @@
 //! The end of a machine: everything that it held goes, in order.
 
+use std::fs;
 use std::time::Duration;
 
 use mimeo_agent_protocol::message::{Reply, Request};
@@ -7,6 +8,7 @@ use tokio::time::timeout;
 
 use super::clients::Clients;
 use super::machine::Machine;
+use super::save::{BASE, LAST_SAVE};
 use crate::Engine;
 use crate::create::Scratch;
 use crate::machine::Exit;
@@ -40,6 +42,10 @@ pub(super) async fn finish(
     let keeping = async { while machine.keeping.join_next().await.is_some() {} };
     if timeout(KEEP, keeping).await.is_err() {
         tracing::warn!(component = "monitor", machine = %machine.record().name, "a snapshot was not kept in time");
+    }
+    for name in [LAST_SAVE, BASE] {
+        // Most machines have none.
+        fs::remove_file(machine.claim.dir.join(name)).ok();
     }
     // The socket goes before the state may: who finds the one finds the other.
     drop(scratch);

@@ -60,14 +60,21 @@ pub(super) struct Saves {
     pub(super) besides: Pages,
     /// Its monitor did not say where it writes the disk now.
     pub(super) disk_unknown: bool,
-    /// Its memory was saved before.
-    pub(super) again: bool,
+    /// Its memory was saved before: as what differs from its origin's, or whole.
+    pub(super) last: Option<LastSave>,
+}
+
+/// What the last save of a VMM that notes its guest's writes was of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum LastSave {
+    Difference,
+    Whole,
 }
 
 impl Saves {
     /// Of a machine that has just begun.
     pub(super) fn new(capabilities: Capabilities, besides: Pages) -> Self {
-        Self { capabilities, besides, disk_unknown: false, again: false }
+        Self { capabilities, besides, disk_unknown: false, last: None }
     }
 }
 

@@ -4,6 +4,7 @@
 //! before, digests and the disk's assurance after. In between its workload
 //! stands still for as long as it takes to copy the pages that it has changed.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -16,14 +17,16 @@ use tokio::sync::oneshot;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
-use super::machine::Machine;
+use super::machine::{LastSave, Machine};
 use crate::cause::chain;
 use crate::clone::add_layer_file;
 use crate::control::ControlReply;
 use crate::create::StageError;
 use crate::create::launched::WRITABLE_SERIAL;
 use crate::machine::{Action, MachineName, Record, State, boot_id, decide};
-use crate::snapshot::{self, Kind, Manifest, Requirements, Snapshots, StoreError, TakeError, Taken, Taking};
+use crate::snapshot::{
+    self, Kind, Manifest, Requirements, Snapshots, StoreError, TakeError, Taken, Taking, VmmSave,
+};
 
 /// How long a guest may take to stand still.
 const FREEZE: Duration = Duration::from_secs(10);
@@ -32,6 +35,10 @@ const FREEZE: Duration = Duration::from_secs(10);
 const MAX_LAYERS: u32 = 64;
 /// How long a guest may take to write what its disk has not yet.
 const PREPARE: Duration = Duration::from_secs(60);
+/// The memory of the last save by a VMM that notes its guest's writes, in the machine's directory.
+pub(super) const LAST_SAVE: &str = "last-save";
+/// The same while another is laid over it.
+pub(super) const BASE: &str = "last-save.base";
 /// Times that a guest is told to go on.
 const THAWS: u32 = 3;
 const MICROS: u128 = 1_000_000;
@@ -155,11 +162,28 @@ impl Machine {
         if self.saves.capabilities.memory == MemorySave::Reader {
             return Taking::prepare(store, self.instance.memory()?, self.saves.besides.clone()).await;
         }
-        // What has changed is told since the last time: it is what differs from
-        // the origin as long as there was none in between.
-        let is_first = !std::mem::replace(&mut self.saves.again, true);
-        let differs = is_first && self.record().origin.is_some();
-        Taking::by_monitor(store, if differs { SaveKind::Diff } else { SaveKind::Full })
+        let save = self.vmm_save().await;
+        Taking::by_vmm(store, save)
+    }
+
+    /// The VMM of a restored machine knows what was written since the last save: that is laid over the last save's memory
+    /// once the machine goes on. Where that is gone, or the machine was booted, all is saved.
+    async fn vmm_save(&mut self) -> VmmSave {
+        if self.record().origin.is_none() {
+            return VmmSave::whole();
+        }
+        // The last save's memory is in its place once it is whole.
+        while self.keeping.join_next().await.is_some() {}
+        let [last, base] = [LAST_SAVE, BASE].map(|name| self.claim.dir.join(name));
+        // A save that fails leaves none.
+        let base = fs::rename(&last, &base).is_ok().then_some(base);
+        let (kind, is) = match (self.saves.last, &base) {
+            (Some(is), Some(_)) => (SaveKind::Diff, is),
+            (None, _) => (SaveKind::Diff, LastSave::Difference),
+            (Some(_), None) => (SaveKind::Full, LastSave::Whole),
+        };
+        self.saves.last = Some(is);
+        VmmSave { kind, differs: is == LastSave::Difference, base, next: Some(last) }
     }
 
     /// An empty layer for what is written from now on, where the driver can have one.

@@ -1,8 +1,9 @@
 //! Copying a machine that stands still into a snapshot's files.
 
-use std::path::Path;
+use std::fs;
+use std::path::{Path, PathBuf};
 
-use mimeo_pager::{Capture, Held, PagerError, Pages, Region};
+use mimeo_pager::{Capture, FileError, Held, PagerError, Pages, Region, lay};
 use mimeo_vmm::{GuestMemory, Instance, OperationError, SaveKind};
 use tokio::task::spawn_blocking;
 
@@ -40,11 +41,30 @@ pub(crate) struct Taking {
 enum Copying {
     Ready(Capture),
     Done(Capture, Pages),
-    /// The monitor writes the memory itself: this much of it.
-    Monitors(SaveKind),
-    Written,
+    /// The VMM writes the memory itself.
+    Monitors(VmmSave),
+    Written(VmmSave),
     /// A thread has it, or had it when it came to a bad end.
     Away,
+}
+
+/// What a VMM that writes its guest's memory itself is asked for.
+#[derive(Debug, Clone)]
+pub(crate) struct VmmSave {
+    pub(crate) kind: SaveKind,
+    /// What is saved, with what is below it, is what differs from the origin's memory.
+    pub(crate) differs: bool,
+    /// The memory of the last save, over which this one is laid.
+    pub(crate) base: Option<PathBuf>,
+    /// Where the next save finds this one's memory.
+    pub(crate) next: Option<PathBuf>,
+}
+
+impl VmmSave {
+    /// All memory of a machine that is saved once.
+    pub(crate) fn whole() -> Self {
+        Self { kind: SaveKind::Full, differs: false, base: None, next: None }
+    }
 }
 
 /// What a copy consists of.
@@ -77,21 +97,22 @@ impl Taking {
     }
 
     /// The same for a machine whose monitor writes its memory itself.
-    pub(crate) fn by_monitor(store: &Snapshots, kind: SaveKind) -> Result<Self, TakeError> {
-        let draft = Draft::begin(store)?;
-        Ok(Self { draft, copying: Copying::Monitors(kind), differs: kind == SaveKind::Diff })
+    pub(crate) fn by_vmm(store: &Snapshots, save: VmmSave) -> Result<Self, TakeError> {
+        let (draft, differs) = (Draft::begin(store)?, save.differs);
+        Ok(Self { draft, copying: Copying::Monitors(save), differs })
     }
 
     /// Copies memory and devices of the machine, which must stand still.
     pub(crate) async fn take(&mut self, instance: &mut dyn Instance) -> Result<(), TakeError> {
         let mut capture = match std::mem::replace(&mut self.copying, Copying::Away) {
             Copying::Ready(capture) => capture,
-            Copying::Monitors(kind) => {
-                instance.save(&self.draft.dir.join(STATE), &self.draft.dir.join(MEMORY), kind).await?;
-                self.copying = Copying::Written;
+            Copying::Monitors(save) => {
+                let [state, memory] = [STATE, MEMORY].map(|name| self.draft.dir.join(name));
+                instance.save(&state, &memory, save.kind).await?;
+                self.copying = Copying::Written(save);
                 return Ok(());
             }
-            Copying::Done(..) | Copying::Written | Copying::Away => return Err(TakeError::CutOff),
+            Copying::Done(..) | Copying::Written(_) | Copying::Away => return Err(TakeError::CutOff),
         };
         let copying = spawn_blocking(move || {
             let pages = capture.take()?;
@@ -115,7 +136,7 @@ impl Taking {
                 capture.finish(false, false)?;
                 pages
             }
-            Copying::Written => mimeo_pager::data(&draft.dir.join(MEMORY)).map_err(PagerError::from)?,
+            Copying::Written(save) => complete(&draft.dir.join(MEMORY), &save).map_err(PagerError::from)?,
             Copying::Ready(_) | Copying::Monitors(_) | Copying::Away => return Err(TakeError::CutOff),
         };
         let mut names = vec![STATE, MEMORY];
@@ -131,6 +152,27 @@ impl Taking {
         let files = names.into_iter().map(|name| draft.file(name, keep)).collect::<Result<_, _>>()?;
         Ok(Taken { draft, files, memory_bytes: pages.bytes(), differs })
     }
+}
+
+/// Makes what a VMM has written what the snapshot is to hold, and leaves it for the next save; its pages.
+fn complete(memory: &Path, save: &VmmSave) -> Result<Pages, FileError> {
+    match (&save.base, save.kind) {
+        (Some(base), _) => {
+            lay(base, memory, &mimeo_pager::data(memory)?, memory)?;
+            if let Err(error) = fs::remove_file(base) {
+                tracing::warn!(component = "snapshot", path = %base.display(), %error, "cannot be removed");
+            }
+        }
+        // What a guest has never used is written as zeros.
+        (None, SaveKind::Full) => mimeo_pager::punch_zeros(memory)?,
+        (None, SaveKind::Diff) => {}
+    }
+    if let Some(next) = &save.next
+        && let Err(error) = fs::hard_link(memory, next)
+    {
+        tracing::warn!(component = "snapshot", path = %next.display(), %error, "the next save will be of all memory");
+    }
+    mimeo_pager::data(memory)
 }
 
 /// Makes room for a copy of a guest's memory.

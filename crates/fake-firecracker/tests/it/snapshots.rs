@@ -95,9 +95,14 @@ async fn a_diff_is_what_was_written_and_goes_over_the_rest(bench: &Bench) {
     let mut machine = bench.noted(launched);
     ticks(&spec, 1).await;
     let full = bench.save(machine.as_mut(), "full", SaveKind::Full).await;
+    machine.kill().await;
     let before = counted(&full.memory);
+    let spec = bench.spec("first");
+    let saved = SavedMachine { state: full.state.clone(), memory: full.memory.clone(), pager: None };
+    let restored = mimeo_vmm::Driver::restore(&tracking, &spec, &saved).await.expect("starts");
+    let mut machine = bench.noted(restored);
     machine.resume().await.expect("resumes");
-    ticks(&spec, (before / guest::ROUND) as usize + 2).await;
+    ticks(&spec, 2).await;
     let diff = bench.save(machine.as_mut(), "diff", SaveKind::Diff).await;
     machine.kill().await;
     assert_eq!(fs::metadata(&diff.memory).expect("saved").len(), u64::from(MEMORY_MIB) << 20);

@@ -30,9 +30,9 @@ pub(super) async fn launch(
         ground.place.give(names::INITRAMFS, &spec.initramfs, Access::ReadOnce)?;
     }
     let (mut process, api) = ground.start(spec).await?;
-    let failed = match configure(&api, spec, driver.tracks_writes).await {
+    let failed = match configure(&api, spec).await {
         Ok(()) => match api.start().await {
-            Ok(()) => return Ok(FirecrackerInstance::new(process, api, driver.tracks_writes)),
+            Ok(()) => return Ok(FirecrackerInstance::new(process, api, false)),
             Err(error) => LaunchError::Guest { how: process.failed(error).await.to_string() },
         },
         Err(error) => process.failed(error).await,
@@ -140,7 +140,7 @@ fn has_initramfs(spec: &LaunchSpec) -> bool {
     !spec.initramfs.as_os_str().is_empty()
 }
 
-async fn configure(api: &Api, spec: &LaunchSpec, tracks_writes: bool) -> Result<(), ApiError> {
+async fn configure(api: &Api, spec: &LaunchSpec) -> Result<(), ApiError> {
     if is_compressed(&spec.kernel) {
         api.needs(Feature::CompressedKernel)?;
     }
@@ -148,7 +148,7 @@ async fn configure(api: &Api, spec: &LaunchSpec, tracks_writes: bool) -> Result<
         vcpu_count: spec.cpus,
         mem_size_mib: spec.memory_mib,
         smt: false,
-        track_dirty_pages: tracks_writes,
+        track_dirty_pages: false,
         huge_pages: HugePages::None,
     })
     .await?;
