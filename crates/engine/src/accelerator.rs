@@ -58,6 +58,11 @@ impl Chosen {
         }
     }
 
+    /// Whether KVM is used as ordered, though it is not known to work.
+    pub(crate) fn is_against_verdict(&self) -> bool {
+        self.accelerator == Accelerator::Kvm && matches!(self.verdict, Verdict::Unusable(_))
+    }
+
     /// Warns of an order that goes against what is known.
     pub(crate) fn warn(&self) {
         if let (Verdict::Unusable(why), Accelerator::Kvm) = (&self.verdict, self.accelerator) {

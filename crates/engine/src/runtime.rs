@@ -196,7 +196,10 @@ pub(crate) async fn start(engine: &Engine, wanted: Wanted<'_>) -> Result<Warm, R
 async fn begin(engine: &Engine, wanted: Wanted<'_>, making: Making) -> Result<Warm, (Failed, RuntimeError)> {
     let snapshot = ensure(engine, wanted).await.map_err(|error| (Failed::Make, error))?;
     let copied = copy(engine, wanted, snapshot.clone(), making).await;
-    if copied.as_ref().is_err_and(RuntimeError::is_its_own) {
+    // On an order that goes against what is known of KVM, that is what failed.
+    let is_broken =
+        copied.as_ref().is_err_and(RuntimeError::is_its_own) && !wanted.chosen.is_against_verdict();
+    if is_broken {
         let id = snapshot.manifest.id.short();
         match snapshot::discard(engine, &snapshot) {
             Ok(_) => tracing::warn!(component = "runtime", snapshot = id, "removed: it cannot be restored"),

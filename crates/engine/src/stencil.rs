@@ -82,7 +82,9 @@ impl Stencil {
             // Something was replaced since: the next makes it again.
             RestoreError::Process(CheckpointError::Foreign { .. }) => seal::open(&self.dir),
             // As a rule somebody ended it, which says nothing of the next, unless that comes to the same.
-            RestoreError::Process(CheckpointError::Ended) | RestoreError::Ended { .. } => {
+            RestoreError::Process(CheckpointError::Ended)
+            | RestoreError::Killed { .. }
+            | RestoreError::Ended { .. } => {
                 failures(&self.dir).add(Failed::Restore, why.clone(), Timestamp::now());
             }
             _ => drop(failures(&self.dir).add(Failed::Make, why.clone(), Timestamp::now())),

@@ -457,6 +457,20 @@ pub enum VmExit {
     },
 }
 
+/// As `std::process::ExitStatus` words it.
+const KILLED: &str = "signal: 9";
+
+impl VmExit {
+    /// The restore that this end cut short.
+    pub(crate) fn during_restore(&self) -> RestoreError {
+        let how = self.to_string();
+        match self {
+            Self::Failed { status, .. } if status.starts_with(KILLED) => RestoreError::Killed { how },
+            _ => RestoreError::Ended { how },
+        }
+    }
+}
+
 impl fmt::Display for VmExit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -553,6 +567,13 @@ pub enum RestoreError {
     /// The process that was kept could not be made to go on.
     #[error("cannot start from the process that was kept")]
     Process(#[from] mimeo_checkpoint::CheckpointError),
+    /// Somebody killed the monitor while it read the state: a person, or the kernel for want of memory. It says nothing
+    /// of the state.
+    #[error("the monitor was killed while it took the saved state: {how}")]
+    Killed {
+        /// How it ended.
+        how: String,
+    },
     /// The monitor ended while it read the state, or refused it.
     #[error("the monitor could not take the saved state: {how}")]
     Ended {

@@ -11,7 +11,7 @@ use super::api::{
 use super::instance::FirecrackerInstance;
 use super::jail::{Jail, find_jailer};
 use super::place::{Access, Place, cannot};
-use super::process::{Process, words};
+use super::process::Process;
 use super::version::Feature;
 use super::{Firecracker, GUEST_CID, NAME, names};
 use crate::{Accelerator, DiskFormat, LaunchError, LaunchSpec, Network, RestoreError, SavedMachine, program};
@@ -246,7 +246,7 @@ async fn not_loaded(process: &mut Process, error: ApiError) -> RestoreError {
     match error {
         ApiError::Refused { message, .. } => RestoreError::Ended { how: message },
         ApiError::Broken { .. } | ApiError::Connect { .. } => match process.failed(error).await {
-            LaunchError::Ended { .. } => RestoreError::Ended { how: words(&process.wait().await) },
+            LaunchError::Ended { .. } => process.wait().await.during_restore(),
             other => other.into(),
         },
         other => RestoreError::Operation(other.into()),

@@ -15,12 +15,15 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
 
 use super::{GUEST_PORT, names, socket};
 
 /// From one try to the next: a guest that boots does not listen for a while,
 /// and what is waited here is lost once it does.
 const AGAIN: Duration = Duration::from_millis(3);
+/// How long Firecracker may take to answer. It gives a guest two seconds to accept.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Bytes of an answer: `OK`, a space, a port, the line's end.
 const MAX_ANSWER: usize = 32;
 
@@ -54,8 +57,13 @@ impl Link {
 
 /// Joins `near` to the guest until either ends.
 async fn serve(directory: Arc<OwnedFd>, mut near: UnixStream, mut reconnects: watch::Receiver<u64>) {
+    let mut had_one = false;
     loop {
-        let mut far = reach(&directory).await;
+        let Some(mut far) = reach(&directory, had_one).await else {
+            tracing::debug!("the guest link ended with its machine");
+            return;
+        };
+        had_one = true;
         // A new connection is what was asked for until now.
         reconnects.mark_unchanged();
         tokio::select! {
@@ -89,14 +97,22 @@ impl Drop for Link {
     }
 }
 
-async fn reach(directory: &OwnedFd) -> UnixStream {
+/// Tries until the guest has accepted. Nothing comes of it where a Firecracker that was there (`had_one`) is gone.
+async fn reach(directory: &OwnedFd, had_one: bool) -> Option<UnixStream> {
     loop {
-        match try_once(directory).await {
-            Ok(stream) => return stream,
-            Err(error) => tracing::trace!(%error, "the guest does not listen yet"),
+        match timeout(ANSWER_TIMEOUT, try_once(directory)).await {
+            Ok(Ok(stream)) => return Some(stream),
+            Ok(Err(error)) if had_one && is_gone(&error) => return None,
+            Ok(Err(error)) => tracing::trace!(%error, "the guest does not listen yet"),
+            Err(_) => tracing::debug!("Firecracker does not answer on the guest link"),
         }
         tokio::time::sleep(AGAIN).await;
     }
+}
+
+/// Nobody listens on Firecracker's socket any more.
+fn is_gone(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound)
 }
 
 async fn try_once(directory: &OwnedFd) -> io::Result<UnixStream> {

@@ -89,7 +89,7 @@ impl QemuInstance {
     /// Why it is gone, if it is.
     pub(super) async fn explained(&mut self, error: OperationError) -> RestoreError {
         match error {
-            OperationError::Gone => RestoreError::Ended { how: self.last_words().await },
+            OperationError::Gone => self.wait().await.during_restore(),
             error => error.into(),
         }
     }
@@ -102,13 +102,6 @@ impl QemuInstance {
                 Ok(_) => return Ok(()),
                 Err(error) => return Err(self.explained(error).await),
             }
-        }
-    }
-
-    async fn last_words(&mut self) -> String {
-        match self.wait().await {
-            VmExit::Off => "it ended without a word".to_owned(),
-            VmExit::Failed { status, stderr } => format!("{stderr} ({status})"),
         }
     }
 
