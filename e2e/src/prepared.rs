@@ -11,6 +11,7 @@ use std::process::Command;
 use rustix::fs::{FlockOperation, flock};
 
 use crate::Image;
+use crate::qemu::installed_qemu;
 use crate::world::{binary, target};
 
 /// The Firecracker that root's machines are to run on, where a run of the tests names one.
@@ -36,7 +37,10 @@ fn shared() -> PathBuf {
     Image::busybox("busybox").write_layout(&image);
     match std::env::var_os("MIMEO_E2E_KERNELS") {
         // Where none can be fetched.
-        Some(kernels) => copy(Path::new(&kernels), &dir.join("home/kernels")),
+        Some(kernels) => {
+            fs::remove_dir_all(dir.join("home/kernels")).ok();
+            copy(Path::new(&kernels), &dir.join("home/kernels"));
+        }
         None => mimeo(&dir, &["setup"]),
     }
     mimeo(&dir, &["run", "--rm", &format!("oci:{}:latest", image.display()), "true"]);
@@ -55,12 +59,14 @@ fn mimeo(dir: &Path, args: &[&str]) {
     assert!(output.status.success(), "mimeo {args:?}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// Which build of mimeo made it, and on which boot of the host: another may
-/// carry another agent, and find another clock.
+/// Which build of mimeo made it, with which QEMU, and on which boot of the host: another may carry another agent,
+/// refuse the saved state, or find another clock.
 fn stamp() -> String {
     let metadata = fs::metadata(binary()).expect("mimeo is there");
+    let qemu = installed_qemu();
+    let built = fs::metadata(&qemu).and_then(|file| file.modified()).expect("QEMU is there");
     let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").expect("Linux");
-    format!("{:?} {} {boot}", metadata.modified(), metadata.len())
+    format!("{:?} {} {} {built:?} {boot}", metadata.modified(), metadata.len(), qemu.display())
 }
 
 /// Gives `home` the shared kernel.

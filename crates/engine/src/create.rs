@@ -14,6 +14,7 @@ mod scratch;
 
 use std::sync::Arc;
 
+use mimeo_agent_protocol::message::TerminalSize;
 use mimeo_image::Progress;
 
 use crate::{Engine, MachineSpec};
@@ -23,7 +24,7 @@ pub(crate) use planned::Stopwatch;
 pub use running::Running;
 pub use scratch::Scratch;
 
-/// Makes a machine and starts its container.
+/// Makes a machine and starts its container, whose terminal, if it has one, is of `size` from the first.
 ///
 /// Dropping the future undoes what was done so far. Call it on a thread that
 /// lives as long as the machine shall.
@@ -33,12 +34,13 @@ pub use scratch::Scratch;
 pub async fn create(
     engine: &Engine,
     spec: MachineSpec,
+    size: Option<TerminalSize>,
     progress: Arc<dyn Progress>,
 ) -> Result<Running, StartError> {
-    match attempt(engine, spec.clone(), progress.clone()).await {
+    match attempt(engine, spec.clone(), size, progress.clone()).await {
         // It was the first guest on this host's KVM. This process remembers that at least, so each driver fails so once.
         Err(StartError { source: StageError::Kvm { .. }, .. }) => {
-            Box::pin(create(engine, spec, progress)).await
+            Box::pin(create(engine, spec, size, progress)).await
         }
         done => done,
     }
@@ -47,10 +49,11 @@ pub async fn create(
 async fn attempt(
     engine: &Engine,
     spec: MachineSpec,
+    size: Option<TerminalSize>,
     progress: Arc<dyn Progress>,
 ) -> Result<Running, StartError> {
     let planned = planned::plan(engine, spec).map_err(|error| error.at(Stage::Plan))?;
-    let imaged = planned.image(engine, progress).await.map_err(|error| error.at(Stage::Image))?;
+    let imaged = planned.image(engine, size, progress).await.map_err(|error| error.at(Stage::Image))?;
     let networked = imaged.network().map_err(|error| error.at(Stage::Network))?;
     let launched = networked.launch(engine).await.map_err(|error| error.at(Stage::Launch))?;
     let answering = launched.answer(engine).await?;

@@ -122,10 +122,11 @@ pub async fn monitor(
 ) -> Result<Exit, MonitorError> {
     let mut signals =
         Signals::listen().map_err(|source| MonitorError::Io { step: "listen to signals", source })?;
+    let size = attachment.size.as_ref().map(|size| *size.borrow());
     let running = tokio::select! {
         biased;
         signal = signals.interruption() => return Err(undone(MonitorError::Interrupted { signal }).await),
-        running = create(engine, spec, progress) => running?,
+        running = create(engine, spec, size, progress) => running?,
         () = given_up => return Err(undone(MonitorError::GivenUp).await),
     };
     let (_, abandoned) = mpsc::channel(1);

@@ -25,6 +25,13 @@ pub const LINK_NAME: &str = "mimeo";
 /// QEMU's program name.
 pub const PROGRAM: &str = "qemu-system-x86_64";
 
+/// The firmware that loads a guest's kernel: qboot, a file in one of QEMU's data directories.
+///
+/// QEMU's default for this machine type is `bios-microvm.bin`, whose content depends on the package: Debian's QEMU 7.2
+/// links it to qboot; its 10.0 does not, and SeaBIOS has a file of that name. SeaBIOS loads a kernel only by an option ROM,
+/// which our machines do not have, and spins.
+pub const FIRMWARE: &str = "qboot.rom";
+
 /// The driver.
 #[derive(Debug, Clone)]
 pub struct Qemu {

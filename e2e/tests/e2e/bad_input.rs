@@ -235,6 +235,19 @@ fn a_disk_without_room() {
 }
 
 #[test]
+fn a_qemu_without_its_firmware() {
+    const WITHOUT: &str = r#"for word; do shift; [ "$word" = qboot.rom ] && word=missing.rom; set -- "$@" "$word"; done
+exec "$QEMU" "$@""#;
+    let world = World::cold(User::Root);
+    let image = world.busybox();
+    let mut command = world.command(["run", "--rm", &image, "true"]);
+    command.env("PATH", world.path_with_qemu(WITHOUT));
+    let outcome = world.finish(command).code(125);
+    outcome.told("cannot load the firmware qboot.rom").told("mimeo setup preflight");
+    world.assert_empty();
+}
+
+#[test]
 fn a_host_that_lacks_something() {
     let world = World::new(User::Root);
     let image = world.busybox();

@@ -1,31 +1,18 @@
 //! A guest that does not answer leaves evidence, and nothing else.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
 
 use e2e::{User, World, as_root_and_user};
 
 /// Starts of the short soak; each makes a stencil, whose guest is spoken to in two sessions.
 const STARTS: u32 = 8;
 
-/// A directory for PATH with a QEMU whose vCPUs do not start.
-fn stopped_qemu(world: &World) -> PathBuf {
-    let qemu = std::env::split_paths(&std::env::var_os("PATH").expect("a path"))
-        .map(|dir| dir.join("qemu-system-x86_64"))
-        .find(|path| path.is_file())
-        .expect("QEMU is installed");
-    let script = format!("#!/bin/sh\nexec {} -S \"$@\"\n", qemu.display());
-    let path = world.file("qemu-system-x86_64", script);
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("permissions");
-    path.parent().expect("a directory").to_owned()
-}
-
 as_root_and_user!(a_silent_guest_leaves_a_hang_dump, |world| {
     let image = world.busybox();
     let mut command =
         world.command(["run", "--name", "job", "--cold", "--start-timeout", "2", &image, "true"]);
-    command.env("PATH", format!("{}:/usr/bin:/bin", stopped_qemu(world).display()));
+    // Its vCPUs do not start.
+    command.env("PATH", world.path_with_qemu(r#"exec "$QEMU" -S "$@""#));
     let outcome = world.finish(command).code(125);
     let hangs = world.home().join("hangs");
     let dumps: Vec<_> = fs::read_dir(&hangs).expect("a dump").flatten().map(|entry| entry.path()).collect();

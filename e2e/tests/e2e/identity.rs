@@ -198,6 +198,9 @@ fn connections_of_the_original_are_gone_and_listening_sockets_stay() {
         shell,
     ]);
     until("the page comes", || world.page(&world.published("web", "8000")));
+    // It starts after the page's server; until then QEMU accepts connections that the guest resets.
+    let listening = "cat /proc/net/tcp /proc/net/tcp6 | grep -c ':0007 .* 0A '; true";
+    until("the echo listens", || (world.sh("web", listening) != "0").then_some(()));
     let poller = e2e::Poller::lines(&world.published("web", "7"));
     let established = "cat /proc/net/tcp /proc/net/tcp6 | grep -c ' 01 '; true";
     until("the connection is there", || (world.sh("web", established) != "0").then_some(()));

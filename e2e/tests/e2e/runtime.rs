@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 
-use e2e::{Outcome, User, World, as_root_and_user, flip, until};
+use e2e::{Outcome, User, World, as_root_and_user, flip, installed_qemu, until};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
@@ -66,11 +66,7 @@ fn another_monitor_has_one_of_its_own() {
     // As after an update: a program of the same name that is another.
     let bin = world.files().join("bin");
     fs::create_dir(&bin).expect("a directory");
-    let here = std::env::split_paths(&std::env::var_os("PATH").expect("a path"))
-        .map(|dir| dir.join("qemu-system-x86_64"))
-        .find(|path| path.is_file())
-        .expect("QEMU is installed");
-    std::os::unix::fs::symlink(here, bin.join("qemu-system-x86_64")).expect("linked");
+    std::os::unix::fs::symlink(installed_qemu(), bin.join("qemu-system-x86_64")).expect("linked");
     for _ in 0..2 {
         let mut command = world.command(["run", "--name", "job", &image, "echo", "fine"]);
         command.env("PATH", format!("{}:/usr/bin:/bin", bin.display()));

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use mimeo_agent_protocol::message::{Process, TerminalSize};
 use mimeo_image::{Image, Progress, PullOptions, Source, Store};
 
 use super::planned::Planned;
@@ -21,13 +22,15 @@ impl Planned {
     pub(super) async fn image(
         mut self,
         engine: &Engine,
+        size: Option<TerminalSize>,
         progress: Arc<dyn Progress>,
     ) -> Result<Imaged, StageError> {
         let store = engine.images()?;
         let record = &mut self.claim.record;
         let image = find_or_pull(&store, &record.spec.image, record.spec.pull, progress).await?;
         let process = process::describe(&record.spec, &image.config)?;
-        record.process = process;
+        let terminal = process.terminal.map(|default| size.unwrap_or(default));
+        record.process = Process { terminal, ..process };
         let name = image.names.first().unwrap_or(&record.spec.image).clone();
         record.image = Some(ImageSummary { id: image.id.to_string(), name });
         self.clock.lap("image");

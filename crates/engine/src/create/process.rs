@@ -10,7 +10,7 @@ use crate::machine::MachineSpec;
 
 /// podman's, for images that say none.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-/// A terminal's size until its real one is told.
+/// The size of a terminal that nobody is attached to.
 const SIZE: TerminalSize = TerminalSize { rows: 24, cols: 80 };
 
 /// The container's own process.

@@ -19,7 +19,10 @@ pub(super) fn of(parts: Parts<'_>, origin: Origin<'_>, memory: &str) -> Vec<Stri
         "-accel",
         "tcg,tb-size=64",
         "-cpu",
-        "max,-erms,-smap",
+        // CPU and firmware as in the QEMU driver, for the same reasons.
+        "max,-erms,-fsrm,-smap",
+        "-bios",
+        "qboot.rom",
         "-smp",
         &cpus.to_string(),
         "-m",

@@ -10,6 +10,7 @@ on_the_fake!(
     a_guest_that_listens_late_is_reached,
     a_link_ends_with_its_machine,
     a_link_goes_on_after_a_save,
+    a_link_ends_with_a_process_that_is_killed_after_a_save,
     a_restored_guest_is_reached,
 );
 on_each!(there_is_one_link_at_a_time);
@@ -68,6 +69,18 @@ async fn a_link_goes_on_after_a_save(bench: &Bench) {
     echo(&mut link, "after").await;
     machine.kill().await;
     end_of(link).await;
+}
+
+async fn a_link_ends_with_a_process_that_is_killed_after_a_save(bench: &Bench) {
+    let mut machine = bench.launch(&bench.spec("machine")).await;
+    let mut link = machine.take_link().expect("a link");
+    echo(&mut link, "before").await;
+    bench.save(machine.as_mut(), "saved", SaveKind::Full).await;
+    let pid = rustix::process::Pid::from_raw(machine.process().pid.cast_signed()).expect("a process id");
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).expect("it lives");
+    // The link is being made anew, which nobody will answer.
+    tokio::time::timeout(std::time::Duration::from_secs(60), end_of(link)).await.expect("it ends");
+    machine.kill().await;
 }
 
 async fn a_restored_guest_is_reached(bench: &Bench) {

@@ -10,6 +10,7 @@ use tokio::io::AsyncReadExt;
 use tokio::net::UnixStream;
 use tokio::process::{Child, ChildStderr};
 
+use super::FIRMWARE;
 use super::arguments::{TAP_FD, hostfwd};
 use super::diagnose;
 use super::keep::{self, Kept};
@@ -224,9 +225,18 @@ fn user_network(network: &UserNetwork) -> serde_json::Value {
             "dhcpstart": guest, "dns": dns, "hostfwd": forwards })
 }
 
+/// QEMU's words for firmware that is in none of its data directories.
+const NO_FIRMWARE: &str = "could not load PC BIOS";
+
 /// What QEMU said, its own name before each line taken off.
 fn message(said: &[u8]) -> String {
     let text = String::from_utf8_lossy(said);
+    if text.contains(NO_FIRMWARE) {
+        return format!(
+            "cannot load the firmware {FIRMWARE}: it is in none of QEMU's data directories; \
+             `mimeo setup preflight` says how to install it"
+        );
+    }
     let lines = text.lines().map(|line| line.strip_prefix("qemu-system-x86_64: ").unwrap_or(line).trim());
     lines.filter(|line| !line.is_empty()).collect::<Vec<_>>().join("; ")
 }

@@ -18,7 +18,7 @@ use crate::bench::stopwatch::{self, millis};
 const NAME: &str = "plain";
 const PATIENCE: Duration = Duration::from_secs(60);
 /// What a machine of mimeo's is given that a boot cannot do without.
-const TAKEN: [&str; 5] = ["-accel", "-kernel", "-initrd", "-append", "-cpu"];
+const TAKEN: [&str; 6] = ["-accel", "-bios", "-kernel", "-initrd", "-append", "-cpu"];
 /// The rest, plain: no disks and no network.
 const GIVEN: &str = "-M microvm,acpi=on,rtc=on -smp 1 -m 512M -nodefaults -no-user-config -no-reboot -display none \
                      -serial null -device virtio-serial-device -device virtserialport,chardev=link,name=mimeo";

@@ -1,11 +1,15 @@
-//! QEMU: there, new enough, and with the machine type that we use.
+//! QEMU: installed, new enough, and with the machine type and the firmware that we use.
 
+use std::path::Path;
 use std::process::Command;
+
+use mimeo_vmm::qemu::FIRMWARE;
 
 use super::Check;
 
 const PROGRAM: &str = "qemu-system-x86_64";
 const INSTALL: &str = "apt-get install --no-install-recommends qemu-system-x86";
+const INSTALL_FIRMWARE: &str = "apt-get install --reinstall qemu-system-data";
 /// The first with all that we use, and the oldest that was tried.
 const OLDEST: (u32, u32) = (7, 2);
 
@@ -13,7 +17,8 @@ pub(super) fn checks() -> Vec<Check> {
     let Some(words) = output("--version") else {
         return vec![Check::missing("qemu", format!("{PROGRAM} is not on the PATH"), INSTALL)];
     };
-    vec![version(&words), machine(&output("-machine help").unwrap_or_default())]
+    let output = |arguments| output(arguments).unwrap_or_default();
+    vec![version(&words), machine(&output("-machine help")), firmware(&output("-L help"))]
 }
 
 fn version(words: &str) -> Check {
@@ -31,6 +36,20 @@ fn machine(list: &str) -> Check {
         return Check::ok(NAME, "machine type microvm is offered");
     }
     Check::missing(NAME, "this QEMU has no machine type microvm", INSTALL)
+}
+
+/// `directories` are those that QEMU looks for firmware in, one a line.
+fn firmware(directories: &str) -> Check {
+    const NAME: &str = "qemu-firmware";
+    let found = directories.lines().map(|line| Path::new(line).join(FIRMWARE)).find(|path| path.is_file());
+    match found {
+        Some(path) => Check::ok(NAME, path.display().to_string()),
+        None => Check::missing(
+            NAME,
+            format!("{FIRMWARE} is in none of QEMU's data directories"),
+            INSTALL_FIRMWARE,
+        ),
+    }
 }
 
 /// `QEMU emulator version 7.2.22 (Debian ...)`.
@@ -62,5 +81,15 @@ mod tests {
     fn the_machine_type_is_looked_for_as_a_word() {
         assert_eq!(machine("microvm              microvm (i386)\n").status, Status::Ok);
         assert_eq!(machine("none\npc\n").status, Status::Missing);
+    }
+
+    #[test]
+    fn the_firmware_is_looked_for_in_every_directory() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let directories = format!("/nowhere\n{}\n", dir.path().display());
+        let check = firmware(&directories);
+        assert_eq!((check.status, check.mend.as_deref()), (Status::Missing, Some(INSTALL_FIRMWARE)));
+        std::fs::write(dir.path().join(FIRMWARE), "").expect("written");
+        assert_eq!(firmware(&directories).status, Status::Ok);
     }
 }
