@@ -142,17 +142,23 @@ pub fn list(engine: &Engine) -> io::Result<Vec<ServeRecord>> {
     Ok(serves)
 }
 
-/// The server of this id (or its beginning) or this process.
+/// The server of this process, or of this id or the beginning of it that no other has. Digits alone are a process, as long as
+/// they are not a whole id: which server that would be is a matter of chance otherwise.
 ///
 /// # Errors
 /// When there is none.
 pub fn find(engine: &Engine, word: &str) -> Result<ServeRecord, ServeError> {
     let home = engine.home().serves();
-    let serves = list(engine).map_err(|source| ServeError::Io { step: "list", path: home, source })?;
-    let is_it = |serve: &ServeRecord| {
-        !word.is_empty() && (serve.id.starts_with(word) || serve.process.pid.to_string() == word)
-    };
-    serves.into_iter().find(is_it).ok_or_else(|| ServeError::None(word.to_owned()))
+    let mut serves = list(engine).map_err(|source| ServeError::Io { step: "list", path: home, source })?;
+    let is_number = word.bytes().all(|byte| byte.is_ascii_digit());
+    serves.retain(|serve| match is_number {
+        true => serve.process.pid.to_string() == word || serve.id == word,
+        false => serve.id.starts_with(word),
+    });
+    match serves.pop() {
+        Some(found) if serves.is_empty() => Ok(found),
+        _ => Err(ServeError::None(word.to_owned())),
+    }
 }
 
 fn dirs(engine: &Engine) -> io::Result<Vec<PathBuf>> {
