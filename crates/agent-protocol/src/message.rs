@@ -77,6 +77,8 @@ pub enum Request {
         /// Nanoseconds since 1970.
         unix_nanos: u64,
     },
+    /// Read the monotonic clock. -> `clock`
+    Clock,
     /// Take over the container's own streams in this session: its output, its
     /// input and its end. The newest to ask has them. -> `started`, data, `exited`
     Attach,
@@ -93,6 +95,9 @@ pub enum Request {
         /// on by: right or wrong, it was its own.
         #[serde(default)]
         advance_nanos: u64,
+        /// What the guest's clock was before that; without it the clock is taken to have stopped meanwhile.
+        #[serde(default)]
+        since: Option<ClockMark>,
     },
     /// Become another machine, which a copy must before its workload goes on. -> `identified`
     Identify(Box<Identity>),
@@ -101,6 +106,16 @@ pub enum Request {
     Reset,
     /// End everything, flush, and power off. -> `done`, just before the end
     Shutdown,
+}
+
+/// A moment by two clocks: whether the guest's goes on while its machine stands still depends on the VMM, on KVM and on the
+/// guest's clocksource.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClockMark {
+    /// What the guest's monotonic clock was then, in nanoseconds ([`Reply::Clock`]).
+    pub guest_nanos: u64,
+    /// Nanoseconds that have passed since by the host's clock.
+    pub elapsed_nanos: u64,
 }
 
 /// What the host sends on a process's stream, besides data.
@@ -133,6 +148,11 @@ pub enum Reply {
     Exited {
         /// How.
         status: ExitStatus,
+    },
+    /// Answer to `clock`.
+    Clock {
+        /// Nanoseconds of the monotonic clock.
+        nanos: u64,
     },
     /// Answer to `freeze`: nothing of the workload runs.
     Frozen {},

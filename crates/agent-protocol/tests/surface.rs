@@ -14,8 +14,9 @@ use mimeo_agent_protocol::PROTOCOL;
 use mimeo_agent_protocol::frame::{Frame, Kind, PREAMBLE};
 use mimeo_agent_protocol::link::Hello;
 use mimeo_agent_protocol::message::{
-    Address, Address6, Configure, Disk, ExitStatus, Failure, FailureKind, FileKind, Identity, IdentityLine,
-    Input, Interface, Line, Outcome, Process, ProcessInfo, Reply, Request, TerminalSize, Volume,
+    Address, Address6, ClockMark, Configure, Disk, ExitStatus, Failure, FailureKind, FileKind, Identity,
+    IdentityLine, Input, Interface, Line, Outcome, Process, ProcessInfo, Reply, Request, TerminalSize,
+    Volume,
 };
 use serde_json::{Value, json};
 
@@ -115,7 +116,12 @@ fn requests() -> Vec<Request> {
         Request::Attach,
         Request::Prepare,
         Request::Freeze,
-        Request::Thaw { unix_nanos: Some(1), advance_nanos: 2 },
+        Request::Clock,
+        Request::Thaw {
+            unix_nanos: Some(1),
+            advance_nanos: 2,
+            since: Some(ClockMark { guest_nanos: 3, elapsed_nanos: 4 }),
+        },
         Request::Identify(Box::new(identity())),
         Request::Reset,
         Request::Shutdown,

@@ -105,7 +105,10 @@ async fn once(machine: &Arc<Machine>, request: Request) -> Result<Reply, Failure
         Request::Prepare => freeze::prepare(machine).await,
         Request::Freeze => freeze::act(machine).await,
         Request::Reset => reset::act(machine).await,
-        Request::Thaw { unix_nanos, advance_nanos } => thaw::act(machine, unix_nanos, advance_nanos).await,
+        Request::Clock => Ok(Reply::Clock { nanos: thaw::monotonic() }),
+        Request::Thaw { unix_nanos, advance_nanos, since } => {
+            thaw::act(machine, unix_nanos, thaw::missed(advance_nanos, since, thaw::monotonic())).await
+        }
         Request::Identify(identity) => identify::act(machine, *identity).await,
         Request::Volume(_)
         | Request::Start(_)

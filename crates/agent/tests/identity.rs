@@ -80,7 +80,7 @@ async fn a_workload_that_does_not_hold_still_goes_on() {
     let message = failure.message;
     assert!(message.starts_with("the workload does not hold still: cat ("), "{message}");
     assert!(!vm.stands().await, "the rest goes on");
-    assert_eq!(vm.ask(Request::Thaw { unix_nanos: None, advance_nanos: 0 }).await, Reply::Done);
+    assert_eq!(vm.ask(Request::Thaw { unix_nanos: None, advance_nanos: 0, since: None }).await, Reply::Done);
 }
 
 #[tokio::test]

@@ -130,6 +130,28 @@ fn clocks_of_fifty_copies_are_the_hosts() {
     world.assert_removes_all();
 }
 
+#[test]
+fn a_clock_is_the_hosts_after_pauses_and_snapshots() {
+    let world = World::new(User::Root);
+    let image = world.busybox();
+    world.start(["--name", "box", "-m", "128m", &image, "sleep", "1000"]);
+    let within = |what: &str| {
+        let off = clock_off(&world, "box");
+        assert!(off <= Duration::from_secs(1), "{off:?} off after {what}");
+    };
+    within("its start");
+    world.mimeo(["pause", "box"]).ok();
+    // Whether the guest's clock stops meanwhile depends on what drives the machine.
+    std::thread::sleep(Duration::from_secs(4));
+    world.mimeo(["unpause", "box"]).ok();
+    within("a pause");
+    for tag in ["one", "two", "three"] {
+        world.keep("box", tag);
+    }
+    within("three snapshots");
+    world.assert_removes_all();
+}
+
 /// All lines are told, and are well.
 #[track_caller]
 fn assert_lines(machine: &Value) {

@@ -29,8 +29,23 @@ const CHOSEN: [&str; 15] = [
     "setup::preflight_is_honest::as_user",
     "snapshots::a_source_loses_nothing_but_a_pause",
 ];
-/// All of a machine's life on Firecracker: runs, ports, snapshots, clones, forks, page server, killed supervisors.
-const CHOSEN_FOR_FIRECRACKER: [&str; 1] = ["firecracker::"];
+/// The same bodies on Firecracker, where its jailer needs root, and those that are about it.
+const CHOSEN_FOR_FIRECRACKER: [&str; 14] = [
+    "bridged::published_ports_lead_into_the_machine_from_everywhere_they_should",
+    "clones::copies_run_side_by_side::as_root",
+    "firecracker::",
+    "forks::children_have_all_that_their_source_had::as_root",
+    "identity::connections_of_the_original_are_gone_and_listening_sockets_stay",
+    "manage::exec_runs_what_is_asked_for_as_asked_for::as_root",
+    "monitor::a_killed_monitor_takes_its_machine_along_and_no_other::as_root",
+    "monitor::a_killed_vmm_is_told_and_cleared_away",
+    "network::a_published_port_leads_into_the_machine::as_root",
+    "run::signals_go_through_and_ctrl_c_ends_it::as_root",
+    "run::the_output_and_the_exit_code_are_the_containers::as_root",
+    "runtime::the_first_run_makes_what_the_second_copies::as_root",
+    "serves::a_pool_has_copies_ready_and_makes_more",
+    "snapshots::a_source_loses_nothing_but_a_pause",
+];
 /// Of all tests, those that make no sense in there: they need a registry, a compiler or packages, try emulation, or start
 /// more machines than an emulated processor can serve.
 const LEFT_OUT: [&str; 12] = [

@@ -42,7 +42,10 @@ impl Vm {
     }
 
     pub async fn thaw(&self) {
-        assert_eq!(self.must(Request::Thaw { unix_nanos: None, advance_nanos: 0 }).await, Reply::Done);
+        assert_eq!(
+            self.must(Request::Thaw { unix_nanos: None, advance_nanos: 0, since: None }).await,
+            Reply::Done
+        );
     }
 
     pub async fn identify(&self, identity: Identity) -> Vec<IdentityLine> {

@@ -188,7 +188,8 @@ async fn go_on(
 }
 
 async fn thaw(link: &Link) -> Result<(), StageError> {
-    let mut stream = link.open(&Request::Thaw { unix_nanos: Some(unix_nanos()), advance_nanos: 0 })?;
+    let mut stream =
+        link.open(&Request::Thaw { unix_nanos: Some(unix_nanos()), advance_nanos: 0, since: None })?;
     match stream.receiver.message::<Reply>().await? {
         Reply::Done => Ok(()),
         Reply::Failed(failure) => Err(failure.into()),

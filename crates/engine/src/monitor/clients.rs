@@ -117,6 +117,7 @@ fn allowed(request: &Request) -> bool {
         | Request::Start(_)
         | Request::Signal { .. }
         | Request::SetClock { .. }
+        | Request::Clock
         | Request::Attach
         | Request::Prepare
         | Request::Freeze

@@ -1,13 +1,15 @@
-//! A guest's clock, set by the host's.
+//! A guest's clock, set by the host's, and whether it stops with its machine.
 
 use std::time::Duration;
 
 use mimeo_agent_protocol::link::Link;
-use mimeo_agent_protocol::message::{Reply, Request};
-use tokio::time::{Instant, sleep};
+use mimeo_agent_protocol::message::{ClockMark, Reply, Request};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::create::answering::unix_nanos;
 
+/// How long a guest may take to tell its clock: one that hangs can be paused all the same.
+const READ_TIMEOUT: Duration = Duration::from_secs(1);
 /// A time that came and was acknowledged within this is no more wrong than this.
 const PROMPT: Duration = Duration::from_millis(40);
 /// Times that are tried: a host that is too busy for all of them has other worries.
@@ -25,5 +27,40 @@ pub(super) async fn settle(link: Link) {
             Ok(_) if told.elapsed() > PROMPT => sleep(BREATH).await,
             _ => return,
         }
+    }
+}
+
+/// Time in which a machine stood still, and its clock perhaps with it.
+#[derive(Debug, Default)]
+pub(super) struct Standstill {
+    /// Since when it is paused.
+    pub(super) paused: Option<Instant>,
+    /// How long it stood still for a snapshot.
+    pub(super) length: Duration,
+    /// Its clock, just before.
+    pub(super) clock: Option<Reading>,
+}
+
+/// What a guest's clock was at a moment.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Reading {
+    guest_nanos: u64,
+    at: Instant,
+}
+
+impl Reading {
+    /// Reads it; none of a guest that does not answer, or of one with an older agent.
+    pub(super) async fn of(link: &Link) -> Option<Self> {
+        let mut stream = link.open(&Request::Clock).ok()?;
+        match timeout(READ_TIMEOUT, stream.receiver.message::<Reply>()).await {
+            Ok(Ok(Reply::Clock { nanos })) => Some(Self { guest_nanos: nanos, at: Instant::now() }),
+            _ => None,
+        }
+    }
+
+    /// The same as seen from now.
+    pub(super) fn mark(self) -> ClockMark {
+        let elapsed_nanos = u64::try_from(self.at.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        ClockMark { guest_nanos: self.guest_nanos, elapsed_nanos }
     }
 }

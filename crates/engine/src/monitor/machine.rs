@@ -11,6 +11,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::clients::Asked;
+use super::clock::{Reading, Standstill};
 use super::signals::{SIGINT, SIGTERM};
 use crate::cause::chain;
 use crate::control::{ControlReply, ControlRequest};
@@ -44,10 +45,7 @@ pub(super) struct Machine {
     pub(super) snapshots: Snapshots,
     /// Snapshots that are taken and not kept yet.
     pub(super) keeping: JoinSet<()>,
-    /// Time that its clock has missed.
-    pub(super) stood_still: Duration,
-    /// Since when it is paused.
-    pub(super) paused: Option<Instant>,
+    pub(super) standstill: Standstill,
     pub(super) saves: Saves,
 }
 
@@ -206,8 +204,9 @@ impl Machine {
             Err(refusal) => ControlReply::Refused { refusal },
             Ok(Decision::Nothing) => ControlReply::Done,
             Ok(_) => {
+                self.standstill.clock = Reading::of(&self.link).await;
                 let paused = self.instance.pause().await;
-                self.paused = Some(Instant::now());
+                self.standstill.paused = Some(Instant::now());
                 self.moved(paused, State::Paused, "pause")
             }
         }
@@ -219,10 +218,12 @@ impl Machine {
             Ok(Decision::Nothing) => ControlReply::Done,
             Ok(_) => {
                 let resumed = self.instance.resume().await;
-                // Its clock stood still with it.
-                let stood_still = self.paused.take().map(|since| since.elapsed()).unwrap_or_default();
+                // Its clock may have stood still with it.
+                let stood_still =
+                    self.standstill.paused.take().map(|since| since.elapsed()).unwrap_or_default();
                 let advance_nanos = stood_still.as_nanos() as u64;
-                drop(self.link.open(&Request::Thaw { unix_nanos: None, advance_nanos }));
+                let since = self.standstill.clock.take().map(Reading::mark);
+                drop(self.link.open(&Request::Thaw { unix_nanos: None, advance_nanos, since }));
                 self.moved(resumed, State::Running, "unpause")
             }
         }

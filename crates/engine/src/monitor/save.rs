@@ -17,6 +17,7 @@ use tokio::sync::oneshot;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
+use super::clock::Reading;
 use super::machine::{LastSave, Machine};
 use crate::cause::chain;
 use crate::clone::add_layer_file;
@@ -142,6 +143,7 @@ impl Machine {
         self.prepare().await?;
         let mut taking = self.taking(store).await?;
         let layer = self.make_layer()?;
+        self.standstill.clock = Reading::of(&self.link).await;
         let stood_still = Instant::now();
         let copied = self.stand_still(&mut taking, layer.as_deref()).await;
         let pause = stood_still.elapsed();
@@ -236,7 +238,7 @@ impl Machine {
         };
         // Even when nobody said that it stopped: commands are done in their order.
         let resumed = self.instance.resume().await;
-        self.stood_still += stood_still.elapsed();
+        self.standstill.length += stood_still.elapsed();
         if resumed.is_err() {
             // It stands still, and can be told to go on.
             self.enter(State::Paused);
@@ -264,8 +266,8 @@ impl Machine {
     /// Asked for again when nobody says that it was done: a workload that stays
     /// frozen is the worst that a snapshot can do.
     async fn thaw(&mut self) -> Result<(), SaveError> {
-        let advance_nanos = self.stood_still.as_nanos() as u64;
-        self.stood_still = Duration::ZERO;
+        let advance_nanos = self.standstill.length.as_nanos() as u64;
+        self.standstill.length = Duration::ZERO;
         let mut thawed = self.thaw_once(advance_nanos).await;
         for _ in 1..THAWS {
             if matches!(thawed, Ok(()) | Err(SaveError::Link(_))) {
@@ -278,7 +280,8 @@ impl Machine {
     }
 
     async fn thaw_once(&mut self, advance_nanos: u64) -> Result<(), SaveError> {
-        let mut stream = self.link.open(&Request::Thaw { unix_nanos: None, advance_nanos })?;
+        let since = self.standstill.clock.map(Reading::mark);
+        let mut stream = self.link.open(&Request::Thaw { unix_nanos: None, advance_nanos, since })?;
         match timeout(FREEZE, stream.receiver.message::<Reply>()).await {
             Ok(Ok(Reply::Done)) => Ok(()),
             Ok(Ok(answer)) => Err(SaveError::Answer(format!("{answer:?}"))),

@@ -10,6 +10,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::clients::{Clients, Desk};
+use super::clock::Standstill;
 use super::machine::{Happening, Machine, Saves};
 use super::output::Outputs;
 use super::probe::Probe;
@@ -87,8 +88,7 @@ pub(super) async fn serve(
         waiting: Vec::new(),
         snapshots: engine.snapshots(),
         keeping: JoinSet::new(),
-        stood_still: Duration::ZERO,
-        paused: None,
+        standstill: Standstill::default(),
         saves: Saves::new(capabilities, besides),
     };
     machine.begin(started);
