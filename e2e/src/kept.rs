@@ -33,6 +33,19 @@ impl Served {
     }
 }
 
+/// The file that says that the stencil in `dir` could not be made.
+#[must_use]
+pub fn failed_stencil(dir: &Path) -> PathBuf {
+    let name = dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    dir.with_file_name(format!(".failed-{name}"))
+}
+
+/// What stands in it: nothing is tried until then.
+#[must_use]
+pub fn failure(until: &str) -> String {
+    format!(r#"{{"reason":"a test","until":"{until}","count":2}}"#)
+}
+
 impl World {
     /// Runs a line of shell in a machine; what it printed, without blanks around it.
     #[track_caller]
@@ -136,10 +149,8 @@ impl World {
     /// Has all stencils count as ones that could not be made, until then; each with its file.
     pub fn fail_stencils(&self, until: &str) -> Vec<PathBuf> {
         let failed = |dir: PathBuf| {
-            let name = dir.file_name().expect("a name").to_string_lossy().into_owned();
-            let file = dir.with_file_name(format!(".failed-{name}"));
-            fs::write(&file, format!(r#"{{"reason":"a test","until":"{until}","count":2}}"#))
-                .expect("written");
+            let file = failed_stencil(&dir);
+            fs::write(&file, failure(until)).expect("written");
             self.give(&file);
             file
         };

@@ -6,6 +6,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use e2e::{failed_stencil, failure};
 
 use super::Arm;
 use super::tally::Outcome;
@@ -93,7 +94,11 @@ impl Lane {
         for snapshot in fs::read_dir(self.home.join("snapshots")).into_iter().flatten().flatten() {
             let dir = self.home.join("stencils").join(boot.trim()).join(snapshot.file_name());
             fs::remove_dir_all(&dir).ok();
-            fs::create_dir_all(&dir).and_then(|()| fs::write(dir.join("none"), "for the soak")).ok();
+            let marked = fs::create_dir_all(&dir)
+                .and_then(|()| fs::write(failed_stencil(&dir), failure("2999-01-01T00:00:00Z")));
+            if let Err(error) = marked {
+                eprintln!("{}: {error}", dir.display());
+            }
         }
     }
 
@@ -109,9 +114,8 @@ impl Lane {
     fn remove_marked(&self) {
         let boots = fs::read_dir(self.home.join("stencils")).into_iter().flatten().flatten();
         for dir in boots.flat_map(|boot| fs::read_dir(boot.path()).into_iter().flatten().flatten()) {
-            if dir.path().join("none").exists() {
-                fs::remove_dir_all(dir.path()).ok();
-            }
+            // As a rule there is none.
+            fs::remove_file(failed_stencil(&dir.path())).ok();
         }
     }
 
