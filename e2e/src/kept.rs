@@ -33,16 +33,27 @@ impl Served {
     }
 }
 
-/// The file that says that the stencil in `dir` could not be made.
+/// The file that says that the stencil of this directory could not be made.
 #[must_use]
-pub fn failed_stencil(dir: &Path) -> PathBuf {
-    let name = dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    dir.with_file_name(format!(".failed-{name}"))
+pub fn failed_stencil(run_dir: &Path, stencil: &Path) -> PathBuf {
+    let name = stencil.file_name().unwrap_or_default().display();
+    run_dir.join(format!("failed-stencil-{name}.json"))
 }
 
-/// What stands in it: nothing is tried until then.
+/// For how long something that failed is not tried again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pause {
+    /// Some more minutes.
+    Holds,
+    /// No longer.
+    IsOver,
+}
+
+/// What stands in the file of a failure.
 #[must_use]
-pub fn failure(until: &str) -> String {
+pub fn failure(pause: Pause) -> String {
+    let minutes = if pause == Pause::Holds { 50 } else { -1 };
+    let until = jiff::Timestamp::now() + jiff::SignedDuration::from_mins(minutes);
     format!(r#"{{"reason":"a test","until":"{until}","count":2}}"#)
 }
 
@@ -146,11 +157,11 @@ impl World {
         all.filter(|(_, line)| line.trim_end().ends_with("/mimeo monitor")).map(|(pid, _)| pid).collect()
     }
 
-    /// Has all stencils count as ones that could not be made, until then; each with its file.
-    pub fn fail_stencils(&self, until: &str) -> Vec<PathBuf> {
+    /// Has all stencils count as ones that could not be made, and are tried again after this; each with its file.
+    pub fn fail_stencils(&self, pause: Pause) -> Vec<PathBuf> {
         let failed = |dir: PathBuf| {
-            let file = failed_stencil(&dir);
-            fs::write(&file, failure(until)).expect("written");
+            let file = failed_stencil(&self.run_dir(), &dir);
+            fs::write(&file, failure(pause)).expect("written");
             self.give(&file);
             file
         };

@@ -46,7 +46,7 @@ pub(crate) fn files(home: &Path, run: &Path) -> Vec<PathBuf> {
     let boots = entries(&home.join("stencils"));
     left.extend(boots.iter().flat_map(|boot| entries(boot)).filter(|stencil| {
         let name = name(stencil);
-        let snapshot = name.trim_start_matches(".making-").trim_start_matches(".failed-");
+        let snapshot = name.trim_start_matches(".making-");
         !is_kept(&snapshots.join(snapshot))
     }));
     left.extend(entries(&home.join("working-sets")).into_iter().filter(|note| !is_kept(note)));

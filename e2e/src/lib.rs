@@ -22,7 +22,7 @@ mod world;
 
 pub use guest_program::guest_program;
 pub use image::{Image, Layer, sha256};
-pub use kept::{Served, failed_stencil, failure, flip};
+pub use kept::{Pause, Served, failed_stencil, failure, flip};
 pub use lan::{Lan, ip};
 pub use outcome::Outcome;
 pub use poller::Poller;

@@ -33,13 +33,13 @@ pub(crate) struct Failure {
     count: u32,
 }
 
-/// What failed.
+/// What a failure says of the next try.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Failed {
-    /// It could not be made.
-    Make,
-    /// It was there, and could not be restored: it may have been damaged, so the first time it is made again at once.
-    Restore,
+    /// That it will fail as well.
+    Lasting,
+    /// Nothing, the first time: somebody killed it, or what was damaged is gone. It is tried again at once.
+    Passing,
 }
 
 /// What a start is to do.
@@ -58,31 +58,53 @@ impl Failures {
         Self { path }
     }
 
-    /// What is known now. Of several who ask at once when the pause is over, as a rule one is told to have it tried.
+    /// What is known now. When the pause is over, one who asks is told to have it tried, and the next pause begins: a try
+    /// that is killed counts as one that failed.
     pub(crate) fn known(&self, now: Timestamp) -> Known {
         match self.last() {
             None => Known::Nothing,
-            Some(failure) if now < failure.until => Known::Failure(failure),
-            // Made again at once.
-            Some(Failure { count: 1, reason: _, until }) if until == Timestamp::MIN => Known::Nothing,
+            Some(failure) if failure.is_passing() => Known::Nothing,
+            Some(failure) if failure.holds(now) => Known::Failure(failure),
             Some(failure) => {
-                let until = after(now, pause(Failed::Make, failure.count));
-                self.write(&Failure { until, ..failure.clone() });
-                Known::RetryDue(failure)
+                let count = failure.count.saturating_add(1);
+                let next = Failure { until: after(now, pause(count)), count, ..failure.clone() };
+                match self.write(&next) {
+                    Ok(()) => Known::RetryDue(failure),
+                    // Every start would have it tried.
+                    Err(_) => Known::Failure(failure),
+                }
             }
         }
+    }
+
+    /// The failure for which nothing is tried now. For who has waited while another tried.
+    pub(crate) fn holding(&self, now: Timestamp) -> Option<Failure> {
+        self.last().filter(|failure| failure.holds(now))
     }
 
     /// Remembers a failure.
     pub(crate) fn add(&self, failed: Failed, reason: String, now: Timestamp) -> Failure {
         let count = self.last().map_or(0, |failure| failure.count).saturating_add(1);
         let until = match (failed, count) {
-            (Failed::Restore, 1) => Timestamp::MIN,
-            _ => after(now, pause(failed, count)),
+            (Failed::Passing, 1) => Timestamp::MIN,
+            _ => after(now, pause(count)),
         };
         let failure = Failure { reason, until, count };
-        self.write(&failure);
+        // Where it cannot be kept the next start pays as well, as it would without this.
+        self.write(&failure).unwrap_or_default();
         failure
+    }
+
+    /// Remembers the failure of a retry, which was counted when it was due.
+    pub(crate) fn add_retried(&self, reason: String, now: Timestamp) {
+        let count = self.last().map_or(1, |failure| failure.count);
+        let failure = Failure { reason, until: after(now, pause(count)), count };
+        self.write(&failure).unwrap_or_default();
+    }
+
+    /// Whether the last try failed.
+    pub(crate) fn is_some(&self) -> bool {
+        self.last().is_some()
     }
 
     /// It works again.
@@ -95,10 +117,10 @@ impl Failures {
         }
     }
 
-    fn write(&self, failure: &Failure) {
-        if let Err(error) = durable::write_json(&self.path, failure) {
-            tracing::debug!(path = %self.path.display(), %error, "cannot remember a failure");
-        }
+    fn write(&self, failure: &Failure) -> io::Result<()> {
+        durable::write_json(&self.path, failure).inspect_err(|error| {
+            tracing::warn!(path = %self.path.display(), %error, "cannot remember a failure");
+        })
     }
 
     /// One that cannot be read is none: it costs a try.
@@ -107,16 +129,24 @@ impl Failures {
     }
 }
 
+impl Failure {
+    fn is_passing(&self) -> bool {
+        self.until == Timestamp::MIN
+    }
+
+    /// A time that no pause reaches is of a clock that was wrong.
+    fn holds(&self, now: Timestamp) -> bool {
+        now < self.until && self.until <= after(now, LONGEST_PAUSE)
+    }
+}
+
 fn after(now: Timestamp, pause: SignedDuration) -> Timestamp {
     now.saturating_add(pause).unwrap_or(now)
 }
 
-fn pause(failed: Failed, count: u32) -> SignedDuration {
-    let doublings = match failed {
-        Failed::Make => count.saturating_sub(1),
-        Failed::Restore => count.saturating_sub(2),
-    };
-    FIRST_PAUSE.checked_mul(1 << doublings.min(16)).map_or(LONGEST_PAUSE, |pause| pause.min(LONGEST_PAUSE))
+fn pause(count: u32) -> SignedDuration {
+    let doublings = count.saturating_sub(1).min(16);
+    FIRST_PAUSE.checked_mul(1 << doublings).map_or(LONGEST_PAUSE, |pause| pause.min(LONGEST_PAUSE))
 }
 
 #[cfg(test)]
@@ -135,14 +165,17 @@ mod tests {
         let now = Timestamp::now();
         let at = |seconds| now + SignedDuration::from_secs(seconds);
         assert_eq!(failures.known(now), Known::Nothing);
-        let first = failures.add(Failed::Make, "no answer".to_owned(), now);
+        let first = failures.add(Failed::Lasting, "no answer".to_owned(), now);
         assert_eq!(failures.known(at(59)), Known::Failure(first.clone()));
         // One retries, the others do without meanwhile.
         assert_eq!(failures.known(at(60)), Known::RetryDue(first.clone()));
         assert!(matches!(failures.known(at(60)), Known::Failure(_)));
-        failures.add(Failed::Make, "again".to_owned(), at(60));
+        failures.add_retried("again".to_owned(), at(60));
         assert!(matches!(failures.known(at(179)), Known::Failure(failure) if failure.reason == "again"));
+        // One that is killed has failed as well.
         assert!(matches!(failures.known(at(180)), Known::RetryDue(_)));
+        assert_eq!(failures.holding(at(419)).map(|failure| failure.count), Some(3));
+        assert!(matches!(failures.known(at(420)), Known::RetryDue(_)));
         failures.clear();
         assert_eq!(failures.known(now), Known::Nothing);
     }
@@ -151,9 +184,10 @@ mod tests {
     fn one_that_was_damaged_once_is_made_again_at_once() {
         let (_dir, failures) = failures();
         let now = Timestamp::now();
-        failures.add(Failed::Restore, "damaged".to_owned(), now);
+        failures.add(Failed::Passing, "damaged".to_owned(), now);
         assert_eq!(failures.known(now), Known::Nothing);
-        failures.add(Failed::Restore, "damaged".to_owned(), now);
+        assert_eq!(failures.holding(now), None);
+        failures.add(Failed::Passing, "damaged".to_owned(), now);
         assert!(matches!(failures.known(now), Known::Failure(_)));
     }
 
@@ -166,7 +200,15 @@ mod tests {
 
     #[test]
     fn no_pause_is_longer_than_an_hour() {
-        assert_eq!(pause(Failed::Make, 7), LONGEST_PAUSE);
-        assert_eq!(pause(Failed::Restore, u32::MAX), LONGEST_PAUSE);
+        assert_eq!(pause(7), LONGEST_PAUSE);
+        assert_eq!(pause(u32::MAX), LONGEST_PAUSE);
+    }
+
+    #[test]
+    fn a_clock_that_was_wrong_costs_a_try() {
+        let (_dir, failures) = failures();
+        let now = Timestamp::now();
+        failures.add(Failed::Lasting, "no answer".to_owned(), now + SignedDuration::from_hours(24 * 365));
+        assert!(matches!(failures.known(now), Known::RetryDue(_)));
     }
 }

@@ -155,7 +155,9 @@ impl Wanted<'_> {
     }
 
     fn failures(&self, engine: &Engine) -> Failures {
-        Failures::at(engine.home().run().join(format!("failed-{}.json", self.key())))
+        // Homes may share a run directory, and fail each for itself.
+        let home = blake3::hash(engine.home().home().as_os_str().as_encoded_bytes()).to_hex();
+        Failures::at(engine.home().run().join(format!("failed-{}-{}.json", self.key(), &home[..8])))
     }
 }
 
@@ -181,24 +183,23 @@ pub(crate) async fn start(engine: &Engine, wanted: Wanted<'_>) -> Result<Warm, R
     let begun = begin(engine, wanted, Making::Once(wanted.retry())).await;
     match &begun {
         Ok(_) => failures.clear(),
-        // No fault of the snapshot's: the next start is without KVM.
-        Err((_, RuntimeError::Kvm { .. })) => {}
-        Err((failed, error)) => {
-            let Failure { reason, until, .. } = failures.add(*failed, chain(error), Timestamp::now());
-            let until = (until > Timestamp::now()).then(|| format!("{until:.0}"));
-            tracing::warn!(component = "runtime", error = reason, until, "cannot be used; booting cold");
+        // Who tried has said it; no fault of the snapshot's: the next start is without KVM.
+        Err(RuntimeError::Known { .. } | RuntimeError::Kvm { .. }) => {}
+        Err(error) => {
+            tracing::warn!(component = "runtime", error = chain(error), "cannot be used; booting cold");
         }
     }
-    begun.map_err(|(_, error)| error)
+    begun
 }
 
-/// Starts a copy of the runtime snapshot, which is made if it is not there. A broken one is removed.
-async fn begin(engine: &Engine, wanted: Wanted<'_>, making: Making) -> Result<Warm, (Failed, RuntimeError)> {
-    let snapshot = ensure(engine, wanted).await.map_err(|error| (Failed::Make, error))?;
+/// Starts a copy of the runtime snapshot, which is made if it is not there. A broken one is removed. A failure is remembered.
+async fn begin(engine: &Engine, wanted: Wanted<'_>, making: Making) -> Result<Warm, RuntimeError> {
+    let is_again = matches!(making, Making::Again);
+    let snapshot = ensure(engine, wanted, is_again).await?;
     let copied = copy(engine, wanted, snapshot.clone(), making).await;
+    let Err(error) = &copied else { return copied };
     // On an order that goes against what is known of KVM, that is what failed.
-    let is_broken =
-        copied.as_ref().is_err_and(RuntimeError::is_its_own) && !wanted.chosen.is_against_verdict();
+    let is_broken = error.is_its_own() && !wanted.chosen.is_against_verdict();
     if is_broken {
         let id = snapshot.manifest.id.short();
         match snapshot::discard(engine, &snapshot) {
@@ -213,32 +214,38 @@ async fn begin(engine: &Engine, wanted: Wanted<'_>, making: Making) -> Result<Wa
             }
         }
     }
-    copied.map_err(|error| (Failed::Restore, error))
+    let is_killed = matches!(error, RuntimeError::Restore(mimeo_vmm::RestoreError::Killed { .. }));
+    let failed = if is_broken || is_killed { Failed::Passing } else { Failed::Lasting };
+    remember(engine, wanted, failed, error, is_again);
+    copied
+}
+
+/// Remembers a failure, unless that of somebody who would not wait.
+fn remember(engine: &Engine, wanted: Wanted<'_>, failed: Failed, error: &RuntimeError, is_again: bool) {
+    let is_hasty = wanted.machine.start_timeout < MachineSpec::new(String::new()).start_timeout;
+    match error {
+        RuntimeError::Kvm { .. } | RuntimeError::Known { .. } => {}
+        RuntimeError::Silent { .. } if is_hasty => {}
+        error if is_again => wanted.failures(engine).add_retried(chain(error), Timestamp::now()),
+        error => drop(wanted.failures(engine).add(failed, chain(error), Timestamp::now())),
+    }
 }
 
 /// Tries again what machines like `requested` could not be started from: the runtime snapshot, a copy of it, its stencil.
 ///
 /// # Errors
 /// When it fails once more, which is remembered.
-pub async fn retry(engine: &Engine, requested: &MachineSpec) -> Result<(), StageError> {
-    let guest = Guest::like(engine, requested)?;
-    let failures = guest.wanted().failures(engine);
-    let tried = try_out(engine, guest.wanted()).await;
-    match tried {
-        Ok(()) => {
-            failures.clear();
-            Ok(())
-        }
-        Err((failed, error)) => {
-            failures.add(failed, chain(&error), Timestamp::now());
-            Err(StageError::Runtime(Box::new(error)))
-        }
-    }
+pub(crate) async fn retry(engine: &Engine, requested: &MachineSpec) -> Result<(), StageError> {
+    let patient = requested.start_timeout.max(MachineSpec::new(String::new()).start_timeout);
+    let guest = Guest::like(engine, &MachineSpec { start_timeout: patient, ..requested.clone() })?;
+    try_out(engine, guest.wanted()).await.map_err(|error| StageError::Runtime(Box::new(error)))?;
+    guest.wanted().failures(engine).clear();
+    Ok(())
 }
 
 /// Starts a machine that nobody uses, and ends it.
-async fn try_out(engine: &Engine, wanted: Wanted<'_>) -> Result<(), (Failed, RuntimeError)> {
-    let (_scratch, spec) = placeholder_spec(engine, wanted).map_err(|error| (Failed::Make, error))?;
+async fn try_out(engine: &Engine, wanted: Wanted<'_>) -> Result<(), RuntimeError> {
+    let (_scratch, spec) = placeholder_spec(engine, wanted)?;
     let mut warm = begin(engine, Wanted { spec: &spec, ..wanted }, Making::Again).await?;
     warm.instance.kill().await;
     Ok(())
@@ -250,7 +257,7 @@ async fn try_out(engine: &Engine, wanted: Wanted<'_>) -> Result<(), (Failed, Run
 /// When a guest of that shape cannot be booted and kept here.
 pub async fn prepare(engine: &Engine, requested: &MachineSpec) -> Result<Snapshot, StageError> {
     let guest = Guest::like(engine, requested)?;
-    match ensure(engine, guest.wanted()).await {
+    match ensure(engine, guest.wanted(), true).await {
         // It was the first guest on this host's KVM: the next is emulated, or another driver's.
         Err(RuntimeError::Kvm { .. }) => Box::pin(prepare(engine, requested)).await,
         Err(error) => Err(StageError::Runtime(Box::new(error))),
@@ -298,8 +305,8 @@ impl Guest {
     }
 }
 
-/// The runtime snapshot for a wish, made now if it is not there.
-async fn ensure(engine: &Engine, wanted: Wanted<'_>) -> Result<Snapshot, RuntimeError> {
+/// The runtime snapshot for a wish, made now if it is not there; also where that failed before, if it is tried again.
+async fn ensure(engine: &Engine, wanted: Wanted<'_>, is_again: bool) -> Result<Snapshot, RuntimeError> {
     let store = engine.snapshots();
     let key = wanted.key();
     if let Some(found) = store.runtime(key.as_str())? {
@@ -310,9 +317,15 @@ async fn ensure(engine: &Engine, wanted: Wanted<'_>) -> Result<Snapshot, Runtime
     if let Some(found) = store.runtime(key.as_str())? {
         return Ok(found);
     }
+    // One who waited does not pay for the failure of who had the lock.
+    let failed = wanted.failures(engine).holding(Timestamp::now());
+    if let Some(Failure { reason, until, .. }) = failed.filter(|_| !is_again) {
+        return Err(RuntimeError::Known { reason, until });
+    }
     // One that was damaged so that it cannot be read would be told of for ever.
     snapshot::discard_damaged(&store, key.as_str())?;
-    build(engine, wanted, key).await
+    let built = build(engine, wanted, key).await;
+    built.inspect_err(|error| remember(engine, wanted, Failed::Lasting, error, is_again))
 }
 
 async fn lock(path: PathBuf) -> Result<File, RuntimeError> {

@@ -27,5 +27,5 @@ pub use prune::{Removed, prune, remove, remove_damaged};
 pub(crate) use prune::{discard, discard_damaged, sweep_forks};
 pub use store::{FindSnapshotError, Snapshot, Snapshots};
 pub use take::TakeError;
-pub(crate) use take::{Taken, Taking, VmmSave, capture};
+pub(crate) use take::{LastMemory, Taken, Taking, VmmSave, capture};
 pub(crate) use verify::{assure, trust, verify};

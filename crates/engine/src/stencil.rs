@@ -61,12 +61,13 @@ pub(crate) struct Stencil {
     pub(crate) process: KeptProcess,
     /// Where its memory is not the snapshot's.
     pub(crate) besides: Pages,
+    failures: Failures,
 }
 
 impl Stencil {
     /// Machines can be restored from it.
     pub(crate) fn was_restored(&self) {
-        failures(&self.dir).clear();
+        self.failures.clear();
     }
 
     /// Has later machines start without it, after a failed restore; why, as they say it. An error that has nothing to do
@@ -81,13 +82,11 @@ impl Stencil {
         match error {
             // Something was replaced since: the next makes it again.
             RestoreError::Process(CheckpointError::Foreign { .. }) => seal::open(&self.dir),
-            // As a rule somebody ended it, which says nothing of the next, unless that comes to the same.
-            RestoreError::Process(CheckpointError::Ended)
-            | RestoreError::Killed { .. }
-            | RestoreError::Ended { .. } => {
-                failures(&self.dir).add(Failed::Restore, why.clone(), Timestamp::now());
+            // Somebody ended it, which says nothing of the next, unless that comes to the same.
+            RestoreError::Process(CheckpointError::Ended) | RestoreError::Killed { .. } => {
+                self.failures.add(Failed::Passing, why.clone(), Timestamp::now());
             }
-            _ => drop(failures(&self.dir).add(Failed::Make, why.clone(), Timestamp::now())),
+            _ => drop(self.failures.add(Failed::Lasting, why.clone(), Timestamp::now())),
         }
         tracing::warn!(
             component = "stencil",
@@ -109,7 +108,7 @@ pub(crate) struct Lookup {
 
 impl Lookup {
     fn missing(why: &str) -> Self {
-        Self { stencil: None, missing: Some(format!("without a stencil, which could not be made: {why}")) }
+        Self { stencil: None, missing: Some(format!("without a stencil, which is not to be had: {why}")) }
     }
 }
 
@@ -173,7 +172,7 @@ async fn find_or_make(
 ) -> Result<Lookup, StageError> {
     let all = directory(store);
     let dir = all.join(wanted.snapshot.manifest.id.short());
-    let failures = failures(&dir);
+    let failures = failures(store, &wanted.snapshot.manifest.id);
     if let Making::Once(retry) = &making {
         match failures.known(Timestamp::now()) {
             Known::Nothing => {}
@@ -183,40 +182,36 @@ async fn find_or_make(
                 return Ok(Lookup::missing(&failure.reason));
             }
         }
-    } else {
-        // It may be there and be what cannot be restored.
-        seal::open(&dir);
     }
-    if !seal::is_whole(&dir) {
+    let is_again = matches!(making, Making::Again);
+    // One that is there may be what cannot be restored.
+    let is_doubtful = || is_again && failures.is_some();
+    if is_doubtful() || !seal::is_whole(&dir) {
         fs::create_dir_all(&all).map_err(io_error("make", &all))?;
         // Of several machines that begin at once, one makes it for all.
         let _making = lock(all.join(lock_of(wanted.snapshot.manifest.id.short()))).await?;
-        if let (Making::Once(_), Known::Failure(failure)) = (&making, failures.known(Timestamp::now())) {
+        if let Some(failure) = failures.holding(Timestamp::now()).filter(|_| !is_again) {
             return Ok(Lookup::missing(&failure.reason));
         }
-        if !seal::is_whole(&dir) {
+        if is_doubtful() || !seal::is_whole(&dir) {
             remove_dir(&dir).map_err(io_error("remove", &dir))?;
-            if let Err(error) = make(store, wanted, rehearsal, &dir).await {
-                let failure = failures.add(Failed::Make, chain(&error), Timestamp::now());
-                return Err(error).inspect_err(|_| {
-                    tracing::debug!(component = "stencil", until = %failure.until, "not tried again before");
-                });
+            let made = make(store, wanted, rehearsal, &dir).await;
+            match &made {
+                Ok(()) => failures.clear(),
+                Err(error) if is_again => failures.add_retried(chain(error), Timestamp::now()),
+                Err(error) => drop(failures.add(Failed::Lasting, chain(error), Timestamp::now())),
             }
-            failures.clear();
+            made?;
         }
     }
-    let stencil = read(&dir, wanted.spec.memory_mib)?;
+    let stencil = read(&dir, wanted.spec.memory_mib, failures)?;
     Ok(Lookup { stencil: Some(stencil), missing: None })
 }
 
-/// What is known of the stencil that is to be in this directory.
-fn failures(dir: &Path) -> Failures {
-    let name = dir.file_name().unwrap_or_default().to_string_lossy();
-    Failures::at(dir.with_file_name(format!("{FAILED}{name}")))
+/// What is known of a snapshot's stencil: not beside it, since a full disk is why most fail.
+fn failures(store: &Snapshots, id: &SnapshotId) -> Failures {
+    Failures::at(store.home().run().join(format!("failed-stencil-{}.json", id.short())))
 }
-
-/// What the file begins with that says why there is none.
-const FAILED: &str = ".failed-";
 /// What the lock begins with of who makes one.
 const LOCK: &str = ".making-";
 
@@ -224,13 +219,13 @@ fn lock_of(snapshot: &str) -> String {
     format!("{LOCK}{snapshot}")
 }
 
-fn read(dir: &Path, memory_mib: u32) -> Result<Stencil, StageError> {
+fn read(dir: &Path, memory_mib: u32, failures: Failures) -> Result<Stencil, StageError> {
     let path = dir.join(PAGES);
     let bytes = fs::read(&path).map_err(io_error("read", &path))?;
     let besides = Pages::from_bytes(&bytes, (u64::from(memory_mib) << 20) / PAGE);
     let besides = besides.map_err(io::Error::other).map_err(io_error("read", &path))?;
     let process = KeptProcess { dir: dir.to_owned(), memory: dir.join(MEMORY) };
-    Ok(Stencil { dir: dir.to_owned(), process, besides })
+    Ok(Stencil { dir: dir.to_owned(), process, besides, failures })
 }
 
 /// Makes it, and gives it its name once it is whole.
@@ -324,7 +319,7 @@ fn lay_out(capture: Capture, pages: &Pages, below: &Path, dir: &Path) -> Result<
 /// Forgets the stencil of a snapshot. Machines that began as it go on.
 pub(crate) fn forget(store: &Snapshots, id: &SnapshotId) {
     let dir = directory(store).join(id.short());
-    failures(&dir).clear();
+    failures(store, id).clear();
     remove_dir(&dir).ok();
     fs::remove_file(directory(store).join(lock_of(id.short()))).ok();
 }
@@ -344,8 +339,7 @@ pub(crate) fn sweep(store: &Snapshots) {
     for path in &all {
         let name = name(path);
         let is_of_none = |snapshot: &str| !store.home().snapshots().join(snapshot).exists();
-        let companion = name.strip_prefix(LOCK).or_else(|| name.strip_prefix(FAILED));
-        let may_go = match companion {
+        let may_go = match name.strip_prefix(LOCK) {
             Some(snapshot) => nobody_makes && is_of_none(snapshot),
             None if name.starts_with('.') => nobody_makes,
             None => is_of_none(&name),

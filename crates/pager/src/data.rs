@@ -1,7 +1,8 @@
 //! Which pages a file of memory has data for.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::Path;
 
 use rustix::fs::{FallocateFlags, fallocate};
@@ -16,6 +17,28 @@ use crate::{FileError, PAGE, Pages, sparse};
 pub fn data(file: &Path) -> Result<Pages, FileError> {
     File::open(file).and_then(|open| sparse::data(&open)).map_err(FileError::reading(file))
 }
+
+/// Whether files in this directory have holes exactly where no page was written. Elsewhere [`data`] tells of pages that nobody
+/// wrote: a filesystem with larger blocks (XFS, ZFS), with huge pages (tmpfs), or one that knows no holes (FUSE, NFS).
+///
+/// # Errors
+/// When no file can be made there.
+pub fn has_exact_holes(dir: &Path) -> io::Result<bool> {
+    if fs::metadata(dir)?.blksize() > PAGE {
+        return Ok(false);
+    }
+    // Two pages far apart, within what a huge page would hold and beyond it.
+    let probe = tempfile::tempfile_in(dir)?;
+    probe.set_len(PROBE_PAGES * PAGE)?;
+    for page in [1, PROBE_PAGES / 2 + 1] {
+        probe.write_all_at(&[1; PAGE as usize], page * PAGE)?;
+    }
+    let found = sparse::data(&probe)?;
+    Ok(found.runs().eq([1..2, PROBE_PAGES / 2 + 1..PROBE_PAGES / 2 + 2]))
+}
+
+/// Twice a huge page.
+const PROBE_PAGES: u64 = 1024;
 
 /// Makes holes of the pages of a file that hold only zeros: memory that a guest has not used yet, as a monitor saves it. Where
 /// the filesystem has no holes the file stays as it is.
@@ -51,9 +74,15 @@ fn zeros(file: &File) -> io::Result<Pages> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::FileExt;
-
     use super::*;
+
+    #[test]
+    fn a_directory_with_exact_holes_is_known_and_left_as_it_was() {
+        let dir = tempfile::tempdir().expect("a directory");
+        assert!(has_exact_holes(dir.path()).expect("probed"), "tests run where blocks are pages");
+        assert_eq!(fs::read_dir(dir.path()).expect("readable").count(), 0);
+        assert!(has_exact_holes(&dir.path().join("nowhere")).is_err());
+    }
 
     #[test]
     fn pages_of_zeros_become_holes() {

@@ -83,7 +83,8 @@ pub enum FileError {
 }
 
 impl FileError {
-    pub(crate) fn reading(path: &Path) -> impl FnOnce(io::Error) -> Self {
+    /// Of a file that could not be read.
+    pub fn reading(path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
         move |source| Self::Read { path, source }
     }

@@ -40,7 +40,7 @@ mod userfault;
 pub mod working_set;
 
 pub use capture::Capture;
-pub use data::{data, punch_zeros};
+pub use data::{data, has_exact_holes, punch_zeros};
 pub use digest::digest;
 pub use error::{FileError, PagerError};
 pub use lay::lay;

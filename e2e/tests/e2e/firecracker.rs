@@ -89,6 +89,19 @@ fn snapshots_copies_and_forks_are_made_of_it() {
         addresses.iter().all(|ip| addresses.iter().filter(|other| *other == ip).count() == 1),
         "{addresses:?}"
     );
+    // Later snapshots of the source hold all that it has written since it was started, not only since the last one.
+    for (tag, written) in [("second-save", "one"), ("third-save", "one two")] {
+        let last = written.split(' ').next_back().expect("a word");
+        sh(&world, "source", &format!("echo {last} > /dev/shm/{last}; sync")).ok();
+        world.mimeo(["snapshot", "create", "source", "--tag", tag]).ok();
+        world.mimeo(["snapshot", "run", tag, "--name", tag]).ok();
+        let files: Vec<_> = written.split(' ').map(|word| format!("/dev/shm/{word}")).collect();
+        let words = written.replace(' ', "\n") + "\n";
+        sh(&world, tag, &format!("cat {}; cat /file", files.join(" "))).ok().printed(&(words + "kept\n"));
+        let before = counted(tag);
+        until("it counts on", || (counted(tag) > before).then_some(()));
+        world.mimeo(["rm", "-f", tag]).ok();
+    }
     // A copy's own snapshot holds what differs from the one that it came of.
     sh(&world, "copy-1", "echo more > /more; sync").ok();
     world.mimeo(["snapshot", "create", "copy-1", "--tag", "second"]).ok();

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use e2e::{User, World, as_root_and_user, flip, until};
+use e2e::{Pause, User, World, as_root_and_user, flip, until};
 
 /// A machine of 128 MiB that has written to its disk, kept as `kept`.
 fn kept(world: &World) {
@@ -163,11 +163,11 @@ fn a_stencil_that_could_not_be_made_is_tried_again_in_the_background() {
     // As if it had failed: it is known, not tried, and told where it is asked for.
     fs::remove_dir_all(&stencil).expect("removed");
     fs::create_dir(&stencil).expect("made");
-    let failed = world.fail_stencils("2999-01-01T00:00:00Z");
-    assert_eq!(copy("known"), (false, "without a stencil, which could not be made: a test".to_owned()));
+    let failed = world.fail_stencils(Pause::Holds);
+    assert_eq!(copy("known"), (false, "without a stencil, which is not to be had: a test".to_owned()));
     assert!(fs::read_dir(&stencil).expect("readable").next().is_none());
     // The pause is over: one is made while the copy runs.
-    world.fail_stencils("2020-01-01T00:00:00Z");
+    world.fail_stencils(Pause::IsOver);
     assert!(!copy("retried").0);
     until("it is there", || failed.iter().any(|file| !file.exists()).then_some(()));
     assert_eq!(copy("last"), (true, String::new()));

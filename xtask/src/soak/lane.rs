@@ -6,7 +6,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use e2e::{failed_stencil, failure};
+use e2e::{Pause, failed_stencil, failure};
 
 use super::Arm;
 use super::tally::Outcome;
@@ -95,7 +95,7 @@ impl Lane {
             let dir = self.home.join("stencils").join(boot.trim()).join(snapshot.file_name());
             fs::remove_dir_all(&dir).ok();
             let marked = fs::create_dir_all(&dir)
-                .and_then(|()| fs::write(failed_stencil(&dir), failure("2999-01-01T00:00:00Z")));
+                .and_then(|()| fs::write(failed_stencil(&self.run, &dir), failure(Pause::Holds)));
             if let Err(error) = marked {
                 eprintln!("{}: {error}", dir.display());
             }
@@ -115,7 +115,7 @@ impl Lane {
         let boots = fs::read_dir(self.home.join("stencils")).into_iter().flatten().flatten();
         for dir in boots.flat_map(|boot| fs::read_dir(boot.path()).into_iter().flatten().flatten()) {
             // As a rule there is none.
-            fs::remove_file(failed_stencil(&dir.path())).ok();
+            fs::remove_file(failed_stencil(&self.run, &dir.path())).ok();
         }
     }
 

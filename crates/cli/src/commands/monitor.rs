@@ -22,7 +22,8 @@ pub(crate) async fn run(engine: &Engine) -> Result<i32, CliError> {
     match serde_json::from_str(&line)? {
         Order::Run { spec, quiet } => make(engine, *spec, quiet, input).await,
         Order::Clone(order) => copy(engine, *order, input).await,
-        Order::Retry(what) => retry(engine, &what).await.map(|()| 0).map_err(CliError::from),
+        // One that hangs may have a thread that waits for ever: this process does not.
+        Order::Retry(what) => std::process::exit(retry(engine, &what).await.map_or(1, |()| 0)),
     }
 }
 

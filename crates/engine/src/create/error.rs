@@ -145,6 +145,8 @@ pub enum StageError {
     WarmUpRuns { seconds: u64, dump: HangDump },
     #[error("{why}")]
     Stencil { why: String },
+    #[error("the retry did not end within {seconds} s")]
+    RetryHangs { seconds: u64 },
     #[error("the link to the guest failed")]
     Link(#[from] LinkError),
     #[error("the agent answered out of turn: {answer}")]

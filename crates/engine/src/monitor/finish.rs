@@ -1,6 +1,5 @@
 //! The end of a machine: everything that it held goes, in order.
 
-use std::fs;
 use std::time::Duration;
 
 use mimeo_agent_protocol::message::{Reply, Request};
@@ -8,10 +7,10 @@ use tokio::time::timeout;
 
 use super::clients::Clients;
 use super::machine::Machine;
-use super::save::{BASE, LAST_SAVE};
 use crate::Engine;
 use crate::create::Scratch;
 use crate::machine::Exit;
+use crate::snapshot::LastMemory;
 use crate::volume::VolumeServer;
 
 /// How long a guest may take to flush and power off.
@@ -43,10 +42,7 @@ pub(super) async fn finish(
     if timeout(KEEP, keeping).await.is_err() {
         tracing::warn!(component = "monitor", machine = %machine.record().name, "a snapshot was not kept in time");
     }
-    for name in [LAST_SAVE, BASE] {
-        // Most machines have none.
-        fs::remove_file(machine.claim.dir.join(name)).ok();
-    }
+    LastMemory::of(&machine.claim.dir).remove();
     // The socket goes before the state may: who finds the one finds the other.
     drop(scratch);
     timeout(FAREWELL, clients.finish()).await.ok();

@@ -58,8 +58,10 @@ pub(super) struct Saves {
     pub(super) besides: Pages,
     /// Its monitor did not say where it writes the disk now.
     pub(super) disk_unknown: bool,
-    /// Its memory was saved before: as what differs from its origin's, or whole.
+    /// Its VMM has saved its memory before: as what differs from its origin's, or whole.
     pub(super) last: Option<LastSave>,
+    /// Ends when the last save's memory is where the next one looks for it.
+    pub(super) leaving: Option<oneshot::Receiver<()>>,
 }
 
 /// What the last save of a VMM that notes its guest's writes was of.
@@ -72,7 +74,7 @@ pub(super) enum LastSave {
 impl Saves {
     /// Of a machine that has just begun.
     pub(super) fn new(capabilities: Capabilities, besides: Pages) -> Self {
-        Self { capabilities, besides, disk_unknown: false, last: None }
+        Self { capabilities, besides, disk_unknown: false, last: None, leaving: None }
     }
 }
 

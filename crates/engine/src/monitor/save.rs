@@ -4,7 +4,6 @@
 //! before, digests and the disk's assurance after. In between its workload
 //! stands still for as long as it takes to copy the pages that it has changed.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -26,7 +25,7 @@ use crate::create::StageError;
 use crate::create::launched::WRITABLE_SERIAL;
 use crate::machine::{Action, MachineName, Record, State, boot_id, decide};
 use crate::snapshot::{
-    self, Kind, Manifest, Requirements, Snapshots, StoreError, TakeError, Taken, Taking, VmmSave,
+    self, Kind, LastMemory, Manifest, Requirements, Snapshots, StoreError, TakeError, Taken, Taking, VmmSave,
 };
 
 /// How long a guest may take to stand still.
@@ -36,10 +35,6 @@ const FREEZE: Duration = Duration::from_secs(10);
 const MAX_LAYERS: u32 = 64;
 /// How long a guest may take to write what its disk has not yet.
 const PREPARE: Duration = Duration::from_secs(60);
-/// The memory of the last save by a VMM that notes its guest's writes, in the machine's directory.
-pub(super) const LAST_SAVE: &str = "last-save";
-/// The same while another is laid over it.
-pub(super) const BASE: &str = "last-save.base";
 /// Times that a guest is told to go on.
 const THAWS: u32 = 3;
 const MICROS: u128 = 1_000_000;
@@ -140,6 +135,10 @@ impl Machine {
         }
         let layers = record.disk_layers;
         let version = self.instance.version().await?;
+        if let Some(leaving) = self.saves.leaving.take() {
+            // It ends by its drop.
+            leaving.await.ok();
+        }
         self.prepare().await?;
         let mut taking = self.taking(store).await?;
         let layer = self.make_layer()?;
@@ -164,28 +163,30 @@ impl Machine {
         if self.saves.capabilities.memory == MemorySave::Reader {
             return Taking::prepare(store, self.instance.memory()?, self.saves.besides.clone()).await;
         }
-        let save = self.vmm_save().await;
+        let save = self.vmm_save(store);
         Taking::by_vmm(store, save)
     }
 
     /// The VMM of a restored machine knows what was written since the last save: that is laid over the last save's memory
-    /// once the machine goes on. Where that is gone, or the machine was booted, all is saved.
-    async fn vmm_save(&mut self) -> VmmSave {
-        if self.record().origin.is_none() {
+    /// once the machine goes on. Where that is gone, or the machine was booted, or files have no exact holes, all is saved.
+    fn vmm_save(&mut self, store: &Snapshots) -> VmmSave {
+        let last = LastMemory::of(&self.claim.dir);
+        let dirs = [&self.claim.dir, &store.home().snapshots()].map(|dir| mimeo_pager::has_exact_holes(dir));
+        if self.record().origin.is_none() || !dirs.iter().all(|exact| matches!(exact, Ok(true))) {
+            // The VMM forgets what was written since.
+            last.remove();
             return VmmSave::whole();
         }
-        // The last save's memory is in its place once it is whole.
-        while self.keeping.join_next().await.is_some() {}
-        let [last, base] = [LAST_SAVE, BASE].map(|name| self.claim.dir.join(name));
-        // A save that fails leaves none.
-        let base = fs::rename(&last, &base).is_ok().then_some(base);
-        let (kind, is) = match (self.saves.last, &base) {
-            (Some(is), Some(_)) => (SaveKind::Diff, is),
-            (None, _) => (SaveKind::Diff, LastSave::Difference),
-            (Some(_), None) => (SaveKind::Full, LastSave::Whole),
+        let is_over_last = self.saves.last.is_some() && last.is_there();
+        let (kind, is) = match self.saves.last {
+            Some(is) if is_over_last => (SaveKind::Diff, is),
+            None => (SaveKind::Diff, LastSave::Difference),
+            Some(_) => (SaveKind::Full, LastSave::Whole),
         };
-        self.saves.last = Some(is);
-        VmmSave { kind, differs: is == LastSave::Difference, base, next: Some(last) }
+        let (done, leaving) = oneshot::channel();
+        self.saves.leaving = Some(leaving);
+        let differs = is == LastSave::Difference;
+        VmmSave { kind, differs, is_over_last, last: Some(last), done: Some(done) }
     }
 
     /// An empty layer for what is written from now on, where the driver can have one.
@@ -247,6 +248,9 @@ impl Machine {
     }
 
     async fn copy_paused(&mut self, taking: &mut Taking, layer: Option<&Path>) -> Result<(), SaveError> {
+        if let Some(differs) = taking.is_difference_by_vmm() {
+            self.saves.last = Some(if differs { LastSave::Difference } else { LastSave::Whole });
+        }
         taking.take(self.instance.as_mut()).await?;
         let Some(layer) = layer else {
             let name = snapshot::disk(0);

@@ -1,10 +1,12 @@
 //! Copying a machine that stands still into a snapshot's files.
 
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
-use mimeo_pager::{Capture, FileError, Held, PagerError, Pages, Region, lay};
+use mimeo_pager::{Capture, FileError, Held, PAGE, PagerError, Pages, Region, lay};
 use mimeo_vmm::{GuestMemory, Instance, OperationError, SaveKind};
+use tokio::sync::oneshot;
 use tokio::task::spawn_blocking;
 
 use super::manifest::{FileEntry, MEMORY, PAGES, STATE};
@@ -49,21 +51,86 @@ enum Copying {
 }
 
 /// What a VMM that writes its guest's memory itself is asked for.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(crate) struct VmmSave {
     pub(crate) kind: SaveKind,
     /// What is saved, with what is below it, is what differs from the origin's memory.
     pub(crate) differs: bool,
-    /// The memory of the last save, over which this one is laid.
-    pub(crate) base: Option<PathBuf>,
-    /// Where the next save finds this one's memory.
-    pub(crate) next: Option<PathBuf>,
+    /// Whether it is laid over the last save's memory.
+    pub(crate) is_over_last: bool,
+    /// Where saves of the machine leave their memory for the next.
+    pub(crate) last: Option<LastMemory>,
+    /// Told when that is done, dropped when it never will be.
+    pub(crate) done: Option<oneshot::Sender<()>>,
 }
 
 impl VmmSave {
-    /// All memory of a machine that is saved once.
+    /// All memory of a machine, which the next save knows nothing of.
     pub(crate) fn whole() -> Self {
-        Self { kind: SaveKind::Full, differs: false, base: None, next: None }
+        Self { kind: SaveKind::Full, differs: false, is_over_last: false, last: None, done: None }
+    }
+}
+
+/// The memory of a machine's last save, in its directory: what the VMM tells of the next is what was written since.
+#[derive(Debug, Clone)]
+pub(crate) struct LastMemory {
+    dir: PathBuf,
+}
+
+impl LastMemory {
+    pub(crate) fn of(machine_dir: &Path) -> Self {
+        Self { dir: machine_dir.to_owned() }
+    }
+
+    /// What was saved.
+    fn memory(&self) -> PathBuf {
+        self.dir.join("last-save")
+    }
+
+    /// Its pages: a file that was read may tell of more.
+    fn pages(&self) -> PathBuf {
+        self.dir.join("last-save.pages")
+    }
+
+    /// The same while another save is laid over it.
+    fn base(&self) -> PathBuf {
+        self.dir.join("last-save.base")
+    }
+
+    pub(crate) fn is_there(&self) -> bool {
+        self.memory().exists() && self.pages().exists()
+    }
+
+    /// Just before a VMM forgets what was written until now: a save that fails after that leaves none.
+    fn take(&self) -> io::Result<()> {
+        fs::rename(self.memory(), self.base())
+    }
+
+    /// Lays what a VMM has written over the last save's memory, where `memory` is; the pages of both.
+    fn lay_over(&self, memory: &Path, written: &Pages) -> Result<Pages, FileError> {
+        let bytes = fs::read(self.pages()).map_err(FileError::reading(&self.pages()))?;
+        let before = Pages::from_bytes(&bytes, u64::MAX / PAGE).map_err(io::Error::other);
+        let before = before.map_err(FileError::reading(&self.pages()))?;
+        lay(&self.base(), memory, written, memory)?;
+        Ok(before.union(written))
+    }
+
+    /// Leaves a save's memory for the next. Where that fails the next is of all memory.
+    fn leave(&self, memory: &Path, pages: &Pages) {
+        self.remove();
+        let left =
+            fs::write(self.pages(), pages.to_bytes()).and_then(|()| fs::hard_link(memory, self.memory()));
+        if let Err(error) = left {
+            tracing::warn!(component = "snapshot", dir = %self.dir.display(), %error, "the next save will be of all memory");
+        }
+    }
+
+    /// Forgets it.
+    pub(crate) fn remove(&self) {
+        for path in [self.memory(), self.pages(), self.base()] {
+            // As a rule there are not all of them.
+            fs::remove_file(path).ok();
+        }
     }
 }
 
@@ -102,12 +169,25 @@ impl Taking {
         Ok(Self { draft, copying: Copying::Monitors(save), differs })
     }
 
+    /// Whether a VMM that writes memory itself is about to write what differs from the origin's, or all; none where memory is
+    /// read.
+    pub(crate) fn is_difference_by_vmm(&self) -> Option<bool> {
+        matches!(self.copying, Copying::Monitors(_)).then_some(self.differs)
+    }
+
     /// Copies memory and devices of the machine, which must stand still.
     pub(crate) async fn take(&mut self, instance: &mut dyn Instance) -> Result<(), TakeError> {
         let mut capture = match std::mem::replace(&mut self.copying, Copying::Away) {
             Copying::Ready(capture) => capture,
             Copying::Monitors(save) => {
                 let [state, memory] = [STATE, MEMORY].map(|name| self.draft.dir.join(name));
+                if let Some(last) = save.last.as_ref().filter(|_| save.is_over_last) {
+                    last.take().map_err(|source| StoreError::Io {
+                        step: "rename",
+                        path: last.memory(),
+                        source,
+                    })?;
+                }
                 instance.save(&state, &memory, save.kind).await?;
                 self.copying = Copying::Written(save);
                 return Ok(());
@@ -136,7 +216,7 @@ impl Taking {
                 capture.finish(false, false)?;
                 pages
             }
-            Copying::Written(save) => complete(&draft.dir.join(MEMORY), &save).map_err(PagerError::from)?,
+            Copying::Written(save) => complete(&draft.dir.join(MEMORY), save).map_err(PagerError::from)?,
             Copying::Ready(_) | Copying::Monitors(_) | Copying::Away => return Err(TakeError::CutOff),
         };
         let mut names = vec![STATE, MEMORY];
@@ -155,24 +235,26 @@ impl Taking {
 }
 
 /// Makes what a VMM has written what the snapshot is to hold, and leaves it for the next save; its pages.
-fn complete(memory: &Path, save: &VmmSave) -> Result<Pages, FileError> {
-    match (&save.base, save.kind) {
-        (Some(base), _) => {
-            lay(base, memory, &mimeo_pager::data(memory)?, memory)?;
-            if let Err(error) = fs::remove_file(base) {
-                tracing::warn!(component = "snapshot", path = %base.display(), %error, "cannot be removed");
-            }
+fn complete(memory: &Path, save: VmmSave) -> Result<Pages, FileError> {
+    // Before anybody reads the file: some filesystems tell of more pages after that.
+    let written = mimeo_pager::data(memory)?;
+    let pages = match (&save.last, save.kind) {
+        (Some(last), SaveKind::Diff) if save.is_over_last => last.lay_over(memory, &written)?,
+        (_, SaveKind::Diff) => written,
+        (_, SaveKind::Full) => {
+            // What a guest has never used is written as zeros.
+            mimeo_pager::punch_zeros(memory)?;
+            mimeo_pager::data(memory)?
         }
-        // What a guest has never used is written as zeros.
-        (None, SaveKind::Full) => mimeo_pager::punch_zeros(memory)?,
-        (None, SaveKind::Diff) => {}
+    };
+    if let Some(last) = &save.last {
+        last.leave(memory, &pages);
     }
-    if let Some(next) = &save.next
-        && let Err(error) = fs::hard_link(memory, next)
-    {
-        tracing::warn!(component = "snapshot", path = %next.display(), %error, "the next save will be of all memory");
+    if let Some(done) = save.done {
+        // The machine may have ended meanwhile.
+        done.send(()).ok();
     }
-    mimeo_pager::data(memory)
+    Ok(pages)
 }
 
 /// Makes room for a copy of a guest's memory.

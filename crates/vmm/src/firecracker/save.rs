@@ -145,9 +145,9 @@ fn copy(from: &fs::File, to: &Path) -> io::Result<()> {
     let length = from.metadata()?.len();
     to.set_len(length)?;
     let mut buffer = vec![0; COPY_BYTES];
-    let mut at = 0;
-    while let Some((start, end)) = next_data(from, at, length)? {
-        at = start;
+    // All of them before anything is read: some filesystems tell of more after that.
+    for (start, end) in extents(from, length)? {
+        let mut at = start;
         while at < end {
             let wanted = usize::try_from(end - at).unwrap_or(usize::MAX).min(COPY_BYTES);
             from.read_exact_at(&mut buffer[..wanted], at)?;
@@ -156,6 +156,16 @@ fn copy(from: &fs::File, to: &Path) -> io::Result<()> {
         }
     }
     to.sync_all()
+}
+
+/// All pieces that are no holes.
+fn extents(file: &fs::File, length: u64) -> io::Result<Vec<(u64, u64)>> {
+    let (mut extents, mut at) = (Vec::new(), 0);
+    while let Some((start, end)) = next_data(file, at, length)? {
+        extents.push((start, end));
+        at = end;
+    }
+    Ok(extents)
 }
 
 /// The first piece from `at` on that is no hole.
