@@ -18,11 +18,13 @@ use tokio::time::timeout;
 
 use super::clock::Reading;
 use super::machine::{LastSave, Machine};
+use crate::Home;
 use crate::cause::chain;
 use crate::clone::add_layer_file;
 use crate::control::ControlReply;
 use crate::create::StageError;
 use crate::create::launched::WRITABLE_SERIAL;
+use crate::hang::{self, HangDump, SilentGuest};
 use crate::machine::{Action, MachineName, Record, State, boot_id, decide};
 use crate::snapshot::{
     self, Kind, LastMemory, Manifest, Requirements, Snapshots, StoreError, TakeError, Taken, Taking, VmmSave,
@@ -68,8 +70,8 @@ pub(super) enum SaveError {
     Layer(#[source] StageError),
     #[error("the workload cannot be frozen: {0}")]
     Freeze(Failure),
-    #[error("the guest did not stand still within {} s", FREEZE.as_secs())]
-    Silent,
+    #[error("the guest did not {step} within {} s{dump}", .waited.as_secs())]
+    Silent { step: &'static str, waited: Duration, dump: HangDump },
     #[error("the link to the guest failed")]
     Link(#[from] LinkError),
     #[error("the agent answered out of turn: {0}")]
@@ -108,9 +110,21 @@ impl Machine {
                 });
             }
             Err(error) => {
+                let error = self.with_evidence(store.home(), error).await;
                 reply.send(ControlReply::Failed { message: chain(&error) }).ok();
             }
         }
+    }
+
+    /// A guest that was silent leaves a hang dump, which the error names.
+    async fn with_evidence(&mut self, home: &Home, mut error: SaveError) -> SaveError {
+        let waited = error.to_string();
+        if let SaveError::Silent { dump, .. } = &mut error {
+            let (id, console) = (self.claim.record.id.short(), self.claim.dir.join("console.log"));
+            let guest = SilentGuest { instance: self.instance.as_mut(), id, console: &console };
+            *dump = hang::dump(home, guest, &waited).await;
+        }
+        error
     }
 
     async fn copy(&mut self, store: &Snapshots, tag: Option<&MachineName>) -> Result<Saved, SaveError> {
@@ -211,7 +225,7 @@ impl Machine {
             Ok(Ok(Reply::Failed(failure))) => Err(SaveError::Freeze(failure)),
             Ok(Ok(answer)) => Err(SaveError::Answer(format!("{answer:?}"))),
             Ok(Err(error)) => Err(error.into()),
-            Err(_) => Err(SaveError::Silent),
+            Err(_) => Err(silent("write out what its disk has not", PREPARE)),
         }
     }
 
@@ -224,7 +238,7 @@ impl Machine {
             Ok(Ok(Reply::Failed(failure))) => Err(SaveError::Freeze(failure)),
             Ok(Ok(answer)) => Err(SaveError::Answer(format!("{answer:?}"))),
             Ok(Err(error)) => Err(error.into()),
-            Err(_) => Err(SaveError::Silent),
+            Err(_) => Err(silent("freeze its workload", FREEZE)),
         };
         hold.release();
         let thawed = self.thaw().await;
@@ -290,9 +304,13 @@ impl Machine {
             Ok(Ok(Reply::Done)) => Ok(()),
             Ok(Ok(answer)) => Err(SaveError::Answer(format!("{answer:?}"))),
             Ok(Err(error)) => Err(error.into()),
-            Err(_) => Err(SaveError::Silent),
+            Err(_) => Err(silent("let its workload go on", FREEZE)),
         }
     }
+}
+
+fn silent(step: &'static str, waited: Duration) -> SaveError {
+    SaveError::Silent { step, waited, dump: HangDump::default() }
 }
 
 /// Completes the snapshot and makes it one of all.
