@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::process::Command;
 use std::time::Duration;
 
 use e2e::{Lan, Outcome, User, World, signal, until};
@@ -157,6 +158,10 @@ fn copies_run_side_by_side_with_one_address_inside_and_their_own_outside() {
     outer.dedup();
     assert_eq!(outer.len(), of_all, "two have one address: {outer:?}");
     world.mimeo(["fork", "a", "--count", "3"]).ok();
+    // Machines that come and go do not change it: what others send to the old one is lost for seconds.
+    let bridge = Command::new("ip").args(["link", "show", "mimeo0"]).output().expect("ip runs");
+    let bridge = String::from_utf8_lossy(&bridge.stdout).into_owned();
+    assert!(bridge.contains("link/ether 02:6d:69:6d:65:6f"), "{bridge}");
     assert_eq!(lan.links().len(), of_all + 3 + 1, "a link for each, and the bridge");
     world.mimeo(["rm", "-f", "-a"]).ok();
     lan.assert_empty();

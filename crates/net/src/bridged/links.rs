@@ -17,6 +17,9 @@ use super::namespace::{Namespace, apart};
 use super::outer::Outer;
 use super::{BRIDGE, BridgedError, CARD};
 
+/// The bridge's address: locally administered, and seen by this host's machines alone.
+const BRIDGE_MAC: [u8; 6] = *b"\x02mimeo";
+
 /// The kernel's answers, in the network namespace of the thread that asked.
 #[derive(Debug, Clone)]
 pub(crate) struct Links(Handle);
@@ -80,10 +83,13 @@ impl Links {
         Ok(named.collect())
     }
 
-    /// Makes the bridge.
+    /// Makes the bridge, with an address of its own.
+    ///
+    /// Without one it has the lowest of its links' addresses, another whenever such a machine comes or goes: what those that
+    /// run send to it by the old address is lost for seconds, until they ask for it again.
     pub(crate) async fn add_bridge(&self) -> Result<u32, BridgedError> {
-        let bridge = LinkBridge::new(BRIDGE).mcast_snooping(false).build();
-        self.add(bridge, BRIDGE).await?;
+        let bridge = LinkBridge::new(BRIDGE).mcast_snooping(false).address(BRIDGE_MAC.to_vec());
+        self.add(bridge.build(), BRIDGE).await?;
         self.wanted(BRIDGE).await
     }
 
