@@ -158,7 +158,7 @@ fn copies_run_side_by_side_with_one_address_inside_and_their_own_outside() {
     outer.dedup();
     assert_eq!(outer.len(), of_all, "two have one address: {outer:?}");
     world.mimeo(["fork", "a", "--count", "3"]).ok();
-    // Machines that come and go do not change it: what others send to the old one is lost for seconds.
+    // Machines that come and go do not change it.
     let bridge = Command::new("ip").args(["link", "show", "mimeo0"]).output().expect("ip runs");
     let bridge = String::from_utf8_lossy(&bridge.stdout).into_owned();
     assert!(bridge.contains("link/ether 02:6d:69:6d:65:6f"), "{bridge}");

@@ -184,9 +184,12 @@ impl Machine {
     /// The VMM of a restored machine knows what was written since the last save: that is laid over the last save's memory
     /// once the machine goes on. Where that is gone, or the machine was booted, or files have no exact holes, all is saved.
     fn vmm_save(&mut self, store: &Snapshots) -> VmmSave {
+        if self.record().origin.is_none() {
+            return VmmSave::whole();
+        }
         let last = LastMemory::of(&self.claim.dir);
-        let dirs = [&self.claim.dir, &store.home().snapshots()].map(|dir| mimeo_pager::has_exact_holes(dir));
-        if self.record().origin.is_none() || !dirs.iter().all(|exact| matches!(exact, Ok(true))) {
+        let dirs = [self.claim.dir.clone(), store.home().snapshots()];
+        if !dirs.iter().all(|dir| matches!(mimeo_pager::has_exact_holes(dir), Ok(true))) {
             // The VMM forgets what was written since.
             last.remove();
             return VmmSave::whole();

@@ -85,8 +85,8 @@ impl Links {
 
     /// Makes the bridge, with an address of its own.
     ///
-    /// Without one it has the lowest of its links' addresses, another whenever such a machine comes or goes: what those that
-    /// run send to it by the old address is lost for seconds, until they ask for it again.
+    /// Without one it has the lowest of its links' addresses, another whenever such a machine comes or goes, and every
+    /// machine has to learn it again.
     pub(crate) async fn add_bridge(&self) -> Result<u32, BridgedError> {
         let bridge = LinkBridge::new(BRIDGE).mcast_snooping(false).address(BRIDGE_MAC.to_vec());
         self.add(bridge.build(), BRIDGE).await?;
