@@ -8,7 +8,7 @@ mod arguments;
 mod qmp;
 
 use std::fs::{self, File};
-use std::io::{self, Read};
+use std::io::{self, Read, Seek};
 use std::os::unix::fs::FileExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -24,6 +24,8 @@ use qmp::Qmp;
 
 /// The guest's memory while it runs.
 const MEMORY: &str = "fake.memory";
+/// Its memory when it was last saved, for as long as the file is made.
+const LAST: &str = "fake.last";
 const PAGE: usize = 4096;
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -35,6 +37,8 @@ pub(crate) struct Parts<'a> {
     pub(crate) drives: &'a [Drive],
     pub(crate) cards: &'a [Card],
     pub(crate) taps: &'a [File],
+    /// Whether it is known what the guest writes.
+    pub(crate) tracked: bool,
 }
 
 /// What it begins as.
@@ -52,8 +56,9 @@ pub(crate) struct Emulation {
     qmp: Qmp,
     pid: u32,
     runs: bool,
-    /// Of the memory that it began with, what a difference is told from.
-    origin: Option<File>,
+    /// Where writes are tracked, the memory when it was last loaded or saved: a difference is what is not as it was then.
+    last: Option<File>,
+    tracked: bool,
 }
 
 impl Emulation {
@@ -76,7 +81,8 @@ impl Emulation {
             until(|| Ok(qmp.call("query-status", &json!({}))?["status"] != "inmigrate"))?;
         }
         std::thread::spawn(move || end_with(&mut child));
-        Ok(Self { qmp, pid, runs: matches!(origin, Origin::Boot(_)), origin: before })
+        let last = before.filter(|_| parts.tracked);
+        Ok(Self { qmp, pid, runs: matches!(origin, Origin::Boot(_)), last, tracked: parts.tracked })
     }
 
     /// Has it run, or stand still.
@@ -90,16 +96,23 @@ impl Emulation {
         self.runs
     }
 
-    /// Writes the devices to one file, and of the memory all, or what differs
-    /// from what it began with, to another.
+    /// Writes the devices to one file, and of the memory all, or what was written since it was last loaded or saved, to
+    /// another. A page that is as it was two saves ago was written since the last one.
     pub(crate) fn save(&mut self, devices: &Path, memory: &File, mib: usize, diff: bool) -> io::Result<()> {
         let devices = std::path::absolute(devices)?;
         self.qmp.call("xen-save-devices-state", &json!({ "filename": devices, "live": true }))?;
         let (now, length) = (File::open(MEMORY)?, (mib as u64) << 20);
-        match self.origin.as_ref().filter(|_| diff) {
-            Some(before) => copy_differences(before, &now, memory, length),
-            None => copy_data(&now, memory, length),
+        match self.last.as_ref().filter(|_| diff) {
+            Some(before) => copy_differences(before, &now, memory, length)?,
+            None => copy_data(&now, memory, length)?,
         }
+        if self.tracked {
+            let last = File::options().read(true).write(true).create(true).truncate(true).open(LAST)?;
+            fs::remove_file(LAST)?;
+            copy_data(&now, &last, length)?;
+            self.last = Some(last);
+        }
+        Ok(())
     }
 }
 
@@ -176,7 +189,12 @@ fn copy_differences(before: &File, now: &File, to: &File, length: u64) -> io::Re
     to.set_len(length)
 }
 
-fn each_page(file: &File, length: u64, mut tell: impl FnMut(u64, &[u8]) -> io::Result<()>) -> io::Result<()> {
+fn each_page(
+    mut file: &File,
+    length: u64,
+    mut tell: impl FnMut(u64, &[u8]) -> io::Result<()>,
+) -> io::Result<()> {
+    file.rewind()?;
     let mut reader = io::BufReader::with_capacity(1 << 20, file.take(length));
     let mut page = vec![0; PAGE];
     for offset in (0..length).step_by(PAGE) {

@@ -59,7 +59,6 @@ enum Running {
     Imitated {
         pages: Arc<Pages>,
         guest: Imitation,
-        tracked: bool,
     },
     Emulated {
         guest: Emulation,
@@ -252,13 +251,14 @@ impl Machine {
     }
 
     fn parts<'a>(config: &'a Config, taps: &'a [File]) -> Parts<'a> {
-        let MachineConfig { vcpu_count, mem_size_mib, .. } = config.machine;
+        let MachineConfig { vcpu_count, mem_size_mib, track_dirty_pages: tracked, .. } = config.machine;
         Parts {
             cpus: vcpu_count.into(),
             mib: mem_size_mib,
             drives: &config.drives,
             cards: &config.cards,
             taps,
+            tracked,
         }
     }
 }

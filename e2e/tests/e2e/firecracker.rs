@@ -90,14 +90,20 @@ fn snapshots_copies_and_forks_are_made_of_it() {
         "{addresses:?}"
     );
     // Later snapshots of the source hold all that it has written since it was started, not only since the last one.
-    for (tag, written) in [("second-save", "one"), ("third-save", "one two")] {
+    for (tag, written, byte) in [("second-save", "one", "x"), ("third-save", "one two", r"\0")] {
         let last = written.split(' ').next_back().expect("a word");
-        sh(&world, "source", &format!("echo {last} > /dev/shm/{last}; sync")).ok();
+        // These pages are zeros at first, then something else, then zeros again.
+        let fill = format!(
+            "head -c 1048576 /dev/zero | tr '\\0' '{byte}' | dd of=/dev/shm/fill conv=notrunc 2>/dev/null"
+        );
+        sh(&world, "source", &format!("{fill}; echo {last} > /dev/shm/{last}; sync")).ok();
         world.mimeo(["snapshot", "create", "source", "--tag", tag]).ok();
         world.mimeo(["snapshot", "run", tag, "--name", tag]).ok();
         let files: Vec<_> = written.split(' ').map(|word| format!("/dev/shm/{word}")).collect();
         let words = written.replace(' ', "\n") + "\n";
         sh(&world, tag, &format!("cat {}; cat /file", files.join(" "))).ok().printed(&(words + "kept\n"));
+        let filled = |name: &str| sh(&world, name, "md5sum /dev/shm/fill").ok().text().to_owned();
+        assert_eq!(filled(tag), filled("source"));
         let before = counted(tag);
         until("it counts on", || (counted(tag) > before).then_some(()));
         world.mimeo(["rm", "-f", tag]).ok();

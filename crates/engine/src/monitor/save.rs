@@ -37,8 +37,6 @@ const FREEZE: Duration = Duration::from_secs(10);
 const MAX_LAYERS: u32 = 64;
 /// How long a guest may take to write what its disk has not yet.
 const PREPARE: Duration = Duration::from_secs(60);
-/// Whether a later save is laid over the last one's memory. Off: a clone of such a snapshot was seen to die.
-const LAYS_OVER_LAST: bool = false;
 /// Times that a guest is told to go on.
 const THAWS: u32 = 3;
 const MICROS: u128 = 1_000_000;
@@ -196,7 +194,7 @@ impl Machine {
             last.remove();
             return VmmSave::whole();
         }
-        let is_over_last = LAYS_OVER_LAST && self.saves.last.is_some() && last.is_there();
+        let is_over_last = self.saves.last.is_some() && last.is_there();
         let (kind, is) = match self.saves.last {
             Some(is) if is_over_last => (SaveKind::Diff, is),
             None => (SaveKind::Diff, LastSave::Difference),

@@ -39,8 +39,7 @@ impl Machine {
             self.ends = Some(0);
         }
         self.vsock.iter().for_each(|vsock| vsock.set_running(true));
-        self.running =
-            Some(Running::Imitated { pages, guest, tracked: self.config.machine.track_dirty_pages });
+        self.running = Some(Running::Imitated { pages, guest });
         DONE
     }
 
@@ -54,7 +53,7 @@ impl Machine {
             ));
         }
         let diff = create.snapshot_type == SnapshotType::Diff;
-        let tracked = matches!(running, Running::Imitated { tracked: true, .. });
+        let tracked = self.config.machine.track_dirty_pages;
         if diff && !tracked && !version::diffs_untracked(&self.settings.version) {
             return Err(failed("Cannot get dirty bitmap: No such file or directory (os error 2)".to_owned()));
         }

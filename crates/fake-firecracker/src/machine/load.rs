@@ -45,15 +45,12 @@ impl Machine {
         if let Some(device) = config.vsock.clone() {
             self.set_vsock(device).map_err(build)?;
         }
+        config.machine.track_dirty_pages = load.track_dirty_pages || load.enable_diff_snapshots;
         let mut running = match imitated {
             Some(pages) => {
                 let pages = Arc::new(pages);
                 let guest = Imitation::standing(pages.clone());
-                Running::Imitated {
-                    pages,
-                    guest,
-                    tracked: load.track_dirty_pages || load.enable_diff_snapshots,
-                }
+                Running::Imitated { pages, guest }
             }
             None => self.emulate(&config, backend, &devices).map_err(build)?,
         };
@@ -61,8 +58,6 @@ impl Machine {
             running.set(true)?;
         }
         self.vsock.iter().for_each(|vsock| vsock.set_running(load.resume_vm));
-        let tracked = load.track_dirty_pages || load.enable_diff_snapshots;
-        config.machine.track_dirty_pages = tracked;
         config.vsock = self.config.vsock.take();
         self.config = config;
         self.running = Some(running);
