@@ -16,8 +16,10 @@ mod error;
 mod fake;
 mod host;
 mod kernel;
+mod known;
 mod links;
 mod namespace;
+mod netfilter;
 mod nft;
 mod outer;
 mod relay;
@@ -93,8 +95,12 @@ fn is_privileged() -> Result<(), BridgedError> {
     Ok(())
 }
 
+/// Whether there are the program and the kernel's part, without a start of the one.
 fn has_nft() -> Result<(), BridgedError> {
-    nft::list(rules::FAMILY, rules::TABLE).map(drop)
+    if !nft::is_there() {
+        return Err(BridgedError::NoNft);
+    }
+    kernel::generation().map(drop)
 }
 
 /// Whether the host speaks IPv6, and so its bridge.
@@ -149,7 +155,7 @@ fn place(host: &dyn Host, wish: &Wish) -> Result<(Outer, Connected, Vec<Element>
     let outer = Outer::free(&present.into_values().collect::<HashSet<_>>())?;
     let connected = host.connect(&wish.id, outer, wish.tap)?;
     let elements = if wish.open { rules::open(outer) } else { Vec::new() };
-    match host.apply(&format!("{}{}", rules::BASE, rules::add(&elements, &wish.id))) {
+    match host.base().and_then(|()| host.add(&elements, &wish.id)) {
         Ok(()) => Ok((outer, connected, elements)),
         Err(error) => {
             host.disconnect(&wish.id).ok();
@@ -164,19 +170,19 @@ fn retire_if_last(host: &dyn Host) -> Result<(), BridgedError> {
 
 fn sweep_of(host: &dyn Host) -> Result<Vec<String>, BridgedError> {
     // Most commands find nothing here, and wait for nobody.
-    if host.marks().is_empty() {
+    if host.forsaken().is_empty() {
         return Ok(Vec::new());
     }
     let lock = host.lock()?;
     let present = host.present()?;
-    let mut gone: BTreeSet<_> = host.marks().into_iter().filter(|id| !present.contains_key(id)).collect();
+    let mut gone: BTreeSet<_> = host.forsaken().into_iter().filter(|id| !present.contains_key(id)).collect();
     if gone.is_empty() {
         return Ok(Vec::new());
     }
     // One whose mark could not be made, or was removed by somebody, may have left rules.
     let table = host.rules()?.unwrap_or_default();
     gone.extend(rules::named(&table).into_iter().filter(|id| !present.contains_key(id)));
-    host.apply(&rules::delete(&rules::of_gone(&table, |id| gone.contains(id))))?;
+    host.delete(&rules::of_gone(&table, |id| gone.contains(id)))?;
     for id in &gone {
         host.disconnect(id)?;
     }
@@ -188,7 +194,7 @@ fn sweep_of(host: &dyn Host) -> Result<Vec<String>, BridgedError> {
 fn clear_of(host: &dyn Host, id: &str) -> Result<(), BridgedError> {
     let lock = host.lock()?;
     if let Some(table) = host.rules()? {
-        host.apply(&rules::delete(&rules::of_gone(&table, |other| other == id)))?;
+        host.delete(&rules::of_gone(&table, |other| other == id))?;
     }
     host.disconnect(id)?;
     retire_if_last(host)?;
@@ -229,7 +235,7 @@ impl Attachment {
         }
         let elements: Vec<_> = ports.iter().flat_map(|port| rules::published(port, self.outer)).collect();
         let lock = self.host.lock()?;
-        self.host.apply(&rules::add(&elements, &self.id))?;
+        self.host.add(&elements, &self.id)?;
         drop(lock);
         self.elements.extend(elements);
         Ok(())
@@ -239,7 +245,7 @@ impl Attachment {
         let lock = self.host.lock()?;
         let elements = std::mem::take(&mut self.elements);
         // Somebody who flushed the rules took ours along.
-        let ruled = self.host.apply(&rules::delete(&elements));
+        let ruled = self.host.delete(&elements);
         self.host.disconnect(&self.id)?;
         retire_if_last(self.host.as_ref())?;
         drop(lock);

@@ -46,8 +46,7 @@ fn links() -> Vec<String> {
 }
 
 fn rules() -> String {
-    let output = std::process::Command::new("nft").args(["list", "ruleset"]).output().expect("nft runs");
-    String::from_utf8(output.stdout).expect("text")
+    listed(&[])
 }
 
 fn nothing_is_left() {
@@ -137,9 +136,11 @@ fn a_machine_whose_process_was_killed_is_swept() {
     let mut attachment = bridged::attach(&wish("killed")).expect("attached");
     attachment.publish(&[port("8080:80")]).expect("published");
     assert_eq!(bridged::sweep().expect("swept"), [""; 0], "it lives");
-    // What the kernel does when the last process that holds the namespace is gone.
+    // What the kernel does when the last process that holds the namespace is gone; no process has this number.
     ip(&["link", "del", "mm-killed"]);
     std::mem::forget(attachment);
+    fs::remove_file("/run/netns/mimeo-killed").expect("removed");
+    std::os::unix::fs::symlink("/proc/4194305/fd/9", "/run/netns/mimeo-killed").expect("a mark");
     assert_eq!(bridged::sweep().expect("swept"), ["killed"]);
     nothing_is_left();
 }
@@ -151,13 +152,68 @@ fn rules_that_somebody_flushed_are_set_again() {
     }
     let mut first = bridged::attach(&wish("first")).expect("attached");
     first.publish(&[port("8080:80")]).expect("published");
-    let status = std::process::Command::new("nft").args(["flush", "ruleset"]).status().expect("nft runs");
-    assert!(status.success());
+    nft(&["flush", "ruleset"]);
     let second = bridged::attach(&wish("second")).expect("attached");
     assert!(rules().contains("masquerade"));
     drop(first);
     drop(second);
     nothing_is_left();
+}
+
+/// What nft says of this thread's rules, with the numbers that it tells them by or without.
+fn listed(arguments: &[&str]) -> String {
+    let output = std::process::Command::new("nft").args(arguments).args(["list", "ruleset"]).output();
+    String::from_utf8(output.expect("nft runs").stdout).expect("text")
+}
+
+#[test]
+fn rules_that_nobody_changed_are_left_alone() {
+    if !apart() {
+        return;
+    }
+    let numbered = || listed(&["-a"]);
+    let first = bridged::attach(&wish("first")).expect("attached");
+    let before = numbered();
+    let mut second = bridged::attach(&wish("second")).expect("attached");
+    assert_eq!(numbered(), before);
+    second.publish(&[port("8080:80")]).expect("published");
+    drop(second);
+    assert_eq!(numbered(), before);
+    let second = bridged::attach(&wish("second")).expect("attached");
+    assert_eq!(numbered(), before);
+    // Somebody else's change may have been to ours.
+    nft(&["add", "table", "inet", "theirs"]);
+    let third = bridged::attach(&wish("third")).expect("attached");
+    assert_ne!(numbered(), before);
+    nft(&["delete", "table", "inet", "theirs"]);
+    drop((first, second, third));
+    nothing_is_left();
+}
+
+#[test]
+fn a_machines_namespace_has_the_rules_that_are_written_down() {
+    if !apart() {
+        return;
+    }
+    let attachment = bridged::attach(&wish("one")).expect("attached");
+    let found = inside(&attachment, || listed(&[]));
+    let written = thread::scope(|scope| {
+        let elsewhere = scope.spawn(|| {
+            unshare(CloneFlags::CLONE_NEWNET).expect("another namespace");
+            nft(&["-f", concat!(env!("CARGO_MANIFEST_DIR"), "/tests/inner.nft")]);
+            listed(&[])
+        });
+        elsewhere.join().expect("done")
+    });
+    assert!(written.contains("masquerade"), "{written}");
+    assert_eq!(found, written);
+    drop(attachment);
+    nothing_is_left();
+}
+
+fn nft(arguments: &[&str]) {
+    let status = std::process::Command::new("nft").args(arguments).status().expect("nft runs");
+    assert!(status.success(), "nft {arguments:?}");
 }
 
 #[test]
@@ -174,8 +230,9 @@ fn a_host_without_nft_is_told_so_and_keeps_nothing() {
     };
     refused();
     nothing_is_left();
-    // Nor when it is lost while there is a bridge, which stays the other machine's.
+    // Nor when it is lost while there is a bridge, which stays the other machine's, and rules have to be set again.
     let first = bridged::attach(&wish("first")).expect("attached");
+    nft(&["flush", "ruleset"]);
     let before = links();
     refused();
     assert_eq!(links(), before);

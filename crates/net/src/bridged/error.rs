@@ -16,10 +16,8 @@ pub enum BridgedError {
     #[error("nft, which bridged networking sets its rules with, is not installed: apt-get install nftables")]
     NoNft,
     /// It refused.
-    #[error("nft refused the rules{place}: {said}")]
+    #[error("nft refused the rules: {said}")]
     Nft {
-        /// Where they were for: empty for the host.
-        place: &'static str,
         /// Its words.
         said: String,
     },

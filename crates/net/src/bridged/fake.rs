@@ -7,6 +7,7 @@ use serde_json::json;
 
 use super::host::{Connected, Host};
 use super::outer::Outer;
+use super::rules::{Element, Key};
 use super::{Attachment, BridgedError, TapUse, Wish, attach_to, clear_of, sweep_of};
 
 /// What fails: a step, each time that this many have gone before since it last failed. All off by default.
@@ -36,7 +37,7 @@ struct State {
     links: BTreeMap<String, Outer>,
     marks: BTreeSet<String>,
     /// Set and key to the machine that it is of.
-    elements: BTreeMap<(String, String), String>,
+    elements: BTreeMap<(&'static str, Key), String>,
     steps: BTreeMap<&'static str, u32>,
 }
 
@@ -83,7 +84,7 @@ impl Fake {
         let state = self.state();
         let mut all: Vec<_> = state.links.keys().map(|id| format!("link {id}")).collect();
         all.extend(state.marks.iter().map(|id| format!("mark {id}")));
-        all.extend(state.elements.iter().map(|((set, key), id)| format!("element {set} {key} of {id}")));
+        all.extend(state.elements.iter().map(|((set, key), id)| format!("element {set} {key:?} of {id}")));
         all.extend(state.bridge.then(|| "bridge".to_owned()));
         all.extend(state.table.then(|| "table".to_owned()));
         all
@@ -91,6 +92,23 @@ impl Fake {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes all elements, or none where it is not so for one.
+    fn change(
+        &self,
+        elements: &[Element],
+        mut is_done: impl FnMut(&mut BTreeMap<(&'static str, Key), String>, &Element) -> bool,
+    ) -> Result<(), BridgedError> {
+        let mut state = self.state();
+        let mut all = state.elements.clone();
+        match elements.iter().find(|element| !is_done(&mut all, element)) {
+            Some(element) => Err(BridgedError::Nft { said: format!("it is there, or is not: {element:?}") }),
+            None => {
+                state.elements = all;
+                Ok(())
+            }
+        }
     }
 
     fn step(&self, step: &'static str, fails_after: Option<u32>) -> Result<(), BridgedError> {
@@ -155,28 +173,36 @@ impl Host for Fake {
         Ok(())
     }
 
-    fn marks(&self) -> Vec<String> {
-        self.state().marks.iter().cloned().collect()
+    fn forsaken(&self) -> Vec<String> {
+        let state = self.state();
+        state.marks.iter().filter(|id| !state.links.contains_key(*id)).cloned().collect()
     }
 
-    /// Understands what [`rules`](super::rules) writes of elements, and no more.
-    fn apply(&self, transaction: &str) -> Result<(), BridgedError> {
+    fn base(&self) -> Result<(), BridgedError> {
         self.step("apply", self.faults.apply_after)?;
-        let mut state = self.state();
-        let mut elements = state.elements.clone();
-        for line in transaction.lines() {
-            change(&mut elements, line)?;
-            state.table |= line.starts_with("add table");
-        }
-        state.elements = elements;
+        self.state().table = true;
         Ok(())
+    }
+
+    fn add(&self, elements: &[Element], id: &str) -> Result<(), BridgedError> {
+        self.step("apply", self.faults.apply_after)?;
+        self.change(elements, |all, element| all.insert((element.set, element.key), id.to_owned()).is_none())
+    }
+
+    fn delete(&self, elements: &[Element]) -> Result<(), BridgedError> {
+        self.step("apply", self.faults.apply_after)?;
+        self.change(elements, |all, element| all.remove(&(element.set, element.key)).is_some())
     }
 
     fn rules(&self) -> Result<Option<serde_json::Value>, BridgedError> {
         let state = self.state();
-        let element = |((set, key), id): (&(String, String), &String)| {
-            let concat: Vec<_> = key.split(" . ").collect();
-            json!({ "map": { "name": set, "elem": [[{ "elem": { "val": { "concat": concat }, "comment": id } }, {}]] } })
+        let element = |((set, key), id): (&(&str, Key), &String)| {
+            let value = match key {
+                Key::Any(protocol, port) => json!({ "concat": [protocol.to_string(), port] }),
+                Key::At(protocol, ip, port) => json!({ "concat": [protocol.to_string(), ip, port] }),
+                Key::Machine(ip) => json!(ip),
+            };
+            json!({ "map": { "name": set, "elem": [[{ "elem": { "val": value, "comment": id } }, {}]] } })
         };
         Ok(Some(json!({ "nftables": state.elements.iter().map(element).collect::<Vec<_>>() })))
     }
@@ -187,26 +213,4 @@ impl Host for Fake {
         state.elements.clear();
         Ok(())
     }
-}
-
-/// `add element inet mimeo SET { KEY comment "ID" : VALUE }`, `delete element inet mimeo SET { KEY }`
-fn change(elements: &mut BTreeMap<(String, String), String>, line: &str) -> Result<(), BridgedError> {
-    let refused = |why: &str| BridgedError::Nft { place: "", said: format!("{why}: {line}") };
-    let mut words = line.split(' ');
-    let (verb, element) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
-    if element != "element" {
-        return Ok(());
-    }
-    let set = words.nth(2).ok_or_else(|| refused("no set"))?.to_owned();
-    let body = line.split_once("{ ").and_then(|(_, rest)| rest.rsplit_once(" }")).map(|(body, _)| body);
-    let body = body.ok_or_else(|| refused("no element"))?;
-    let key = body.split(" comment ").next().unwrap_or_default().to_owned();
-    let done = match verb {
-        "add" => {
-            let id = body.split('"').nth(1).unwrap_or_default().to_owned();
-            elements.insert((set, key), id).is_none()
-        }
-        _ => elements.remove(&(set, key)).is_some(),
-    };
-    if done { Ok(()) } else { Err(refused("File exists, or there is none")) }
 }

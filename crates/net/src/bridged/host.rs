@@ -7,9 +7,10 @@ use std::os::fd::OwnedFd;
 
 use super::namespace::Namespace;
 use super::outer::Outer;
+use super::rules::Element;
 use super::{BridgedError, TapUse};
 
-/// A host's links and rules. All but [`Host::marks`] is asked for by who holds the lock.
+/// A host's links and rules. All but [`Host::forsaken`] is asked for by who holds the lock.
 pub(crate) trait Host: fmt::Debug + Send + Sync {
     /// Waits until nobody else changes anything. Dropping what it gives lets others.
     fn lock(&self) -> Result<Box<dyn Send>, BridgedError>;
@@ -26,11 +27,17 @@ pub(crate) trait Host: fmt::Debug + Send + Sync {
     /// Takes a machine's link off the bridge, and its mark away. One that has none is well.
     fn disconnect(&self, id: &str) -> Result<(), BridgedError>;
 
-    /// The ids of machines that left a mark, whether they have a link or not.
-    fn marks(&self) -> Vec<String>;
+    /// The ids of machines that left a mark, and whose process is gone.
+    fn forsaken(&self) -> Vec<String>;
 
-    /// Applies a transaction of rules: whole or not at all.
-    fn apply(&self, transaction: &str) -> Result<(), BridgedError>;
+    /// Makes sure of the table.
+    fn base(&self) -> Result<(), BridgedError>;
+
+    /// Adds elements to the table as those of the machine `id`: all or none.
+    fn add(&self, elements: &[Element], id: &str) -> Result<(), BridgedError>;
+
+    /// Takes elements of the table away: all or none.
+    fn delete(&self, elements: &[Element]) -> Result<(), BridgedError>;
 
     /// The rules as they are.
     fn rules(&self) -> Result<Option<serde_json::Value>, BridgedError>;

@@ -11,8 +11,10 @@ use std::path::{Path, PathBuf};
 use super::host::{Connected, Host};
 use super::links::{self, Links};
 use super::namespace::Namespace;
+use super::netfilter::{self, Batch};
 use super::outer::Outer;
-use super::{BRIDGE, BridgedError, DNS_PORT, INSIDE, MARK, PREFIX, TAP, TapUse, nft, rules, settings, tap};
+use super::rules::{self, Element};
+use super::{BRIDGE, BridgedError, DNS_PORT, INSIDE, MARK, PREFIX, TAP, TapUse, known, nft, settings, tap};
 
 /// Where `ip netns` looks for names of namespaces.
 const NAMES: &str = "/run/netns";
@@ -84,14 +86,30 @@ impl Host for Kernel {
         }
     }
 
-    fn marks(&self) -> Vec<String> {
+    fn forsaken(&self) -> Vec<String> {
         let entries = fs::read_dir(NAMES).into_iter().flatten().flatten();
-        let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+        // A mark leads to a descriptor of the machine's monitor, for as long as that lives.
+        let gone = entries.filter(|entry| !entry.path().exists());
+        let names = gone.filter_map(|entry| entry.file_name().into_string().ok());
         names.filter_map(|name| name.strip_prefix(MARK).map(str::to_owned)).collect()
     }
 
-    fn apply(&self, transaction: &str) -> Result<(), BridgedError> {
-        nft::apply(transaction, "")
+    fn base(&self) -> Result<(), BridgedError> {
+        let before = generation()?;
+        if known::generation() == Some(before) {
+            return Ok(());
+        }
+        nft::apply(rules::BASE)?;
+        known::set(before.wrapping_add(1), generation()?);
+        Ok(())
+    }
+
+    fn add(&self, elements: &[Element], id: &str) -> Result<(), BridgedError> {
+        change("add a machine's rules", |batch| batch.add(elements, id))
+    }
+
+    fn delete(&self, elements: &[Element]) -> Result<(), BridgedError> {
+        change("take a machine's rules away", |batch| batch.delete(elements))
     }
 
     fn rules(&self) -> Result<Option<serde_json::Value>, BridgedError> {
@@ -100,9 +118,39 @@ impl Host for Kernel {
 
     fn retire(&self) -> Result<(), BridgedError> {
         // A bridge is not left because its rules cannot be told to go.
-        let ruled = nft::apply(&rules::retire(), "");
+        let mut batch = Batch::new();
+        batch.delete_table();
+        let ruled = batch.commit().map_err(refused("take the table away"));
+        known::forget();
         links::with(async |links: Links| links.remove(BRIDGE).await)?;
         ruled
+    }
+}
+
+/// Changes the host's rules. Where ours were as they should be before, they are after it.
+fn change(step: &'static str, tell: impl FnOnce(&mut Batch)) -> Result<(), BridgedError> {
+    let mut batch = Batch::new();
+    tell(&mut batch);
+    if batch.is_empty() {
+        return Ok(());
+    }
+    let before = generation()?;
+    batch.commit().map_err(refused(step))?;
+    if known::generation() == Some(before) {
+        known::set(before.wrapping_add(1), generation()?);
+    }
+    Ok(())
+}
+
+/// The number of the state of this host's rules.
+pub(crate) fn generation() -> Result<u32, BridgedError> {
+    netfilter::generation().map_err(refused("ask for the state of this host's rules"))
+}
+
+fn refused(step: &'static str) -> impl FnOnce(io::Error) -> BridgedError {
+    move |source| match source.kind() {
+        io::ErrorKind::PermissionDenied => BridgedError::Privilege,
+        _ => BridgedError::Link { step: step.to_owned(), source },
     }
 }
 
@@ -160,7 +208,7 @@ fn furnish(
         settings::inside(ip6)?;
         let queue = tap::make(TAP, tap)?;
         links::with(async |links: Links| lay(&links, here, link, outer, ip6).await)?;
-        nft::apply(rules::INNER, " of a machine's namespace")?;
+        netfilter::inner().commit().map_err(refused("set the rules of a machine's namespace"))?;
         Ok((queue, listen()?))
     })?;
     Ok(Connected { namespace: Some(namespace.clone()), queue, names: Some(names) })

@@ -10,21 +10,26 @@ const PROGRAM: &str = "nft";
 /// Where Debian keeps it, which is not in every ordinary user's PATH.
 const PATHS: &str = "/usr/sbin:/sbin:/usr/local/sbin";
 
-/// Applies a transaction in the network namespace of this thread. `place` names that in errors.
-pub(crate) fn apply(transaction: &str, place: &'static str) -> Result<(), BridgedError> {
-    run(&["-f", "-"], transaction, place).map(drop)
+/// Whether the program is there.
+pub(crate) fn is_there() -> bool {
+    std::env::split_paths(&path()).any(|folder| folder.join(PROGRAM).is_file())
+}
+
+/// Applies a transaction.
+pub(crate) fn apply(transaction: &str) -> Result<(), BridgedError> {
+    run(&["-f", "-"], transaction).map(drop)
 }
 
 /// The table as the kernel has it; none when it is not there.
 pub(crate) fn list(family: &str, table: &str) -> Result<Option<serde_json::Value>, BridgedError> {
-    match run(&["-j", "list", "table", family, table], "", "") {
+    match run(&["-j", "list", "table", family, table], "") {
         Ok(output) => Ok(serde_json::from_slice(&output.stdout).ok()),
         Err(BridgedError::Nft { said, .. }) if said.contains("No such file or directory") => Ok(None),
         Err(error) => Err(error),
     }
 }
 
-fn run(arguments: &[&str], input: &str, place: &'static str) -> Result<Output, BridgedError> {
+fn run(arguments: &[&str], input: &str) -> Result<Output, BridgedError> {
     let mut child = command(arguments).spawn().map_err(|error| match error.kind() {
         std::io::ErrorKind::NotFound => BridgedError::NoNft,
         _ => BridgedError::Io { step: "start", path: PROGRAM.into(), source: error },
@@ -38,13 +43,16 @@ fn run(arguments: &[&str], input: &str, place: &'static str) -> Result<Output, B
         return Ok(output);
     }
     let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-    Err(BridgedError::Nft { place, said })
+    Err(BridgedError::Nft { said })
+}
+
+fn path() -> String {
+    format!("{}:{PATHS}", std::env::var("PATH").unwrap_or_default())
 }
 
 fn command(arguments: &[&str]) -> Command {
     let mut command = Command::new(PROGRAM);
-    let path = std::env::var("PATH").unwrap_or_default();
-    command.args(arguments).env_clear().env("PATH", format!("{path}:{PATHS}"));
+    command.args(arguments).env_clear().env("PATH", path());
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }

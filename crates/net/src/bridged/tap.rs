@@ -48,7 +48,6 @@ pub(crate) fn make(name: &str, to: TapUse) -> Result<Option<OwnedFd>, BridgedErr
         io::ErrorKind::ResourceBusy => BridgedError::Exists { name: name.to_owned() },
         _ => BridgedError::Link { step: format!("make the TAP device {name}"), source },
     };
-    exists_not(name)?;
     attach(&file, name).map_err(step)?;
     match to {
         TapUse::Descriptor => Ok(Some(file.into())),
@@ -56,14 +55,6 @@ pub(crate) fn make(name: &str, to: TapUse) -> Result<Option<OwnedFd>, BridgedErr
             leave_to(&file, owner).map_err(step)?;
             Ok(None)
         }
-    }
-}
-
-/// The kernel would take one that is there for the one that is asked for.
-fn exists_not(name: &str) -> Result<(), BridgedError> {
-    match nix::net::if_::if_nametoindex(name) {
-        Ok(_) => Err(BridgedError::Exists { name: name.to_owned() }),
-        Err(_) => Ok(()),
     }
 }
 
@@ -77,7 +68,9 @@ fn attach(file: &File, name: &str) -> io::Result<()> {
     for (to, from) in request.ifr_name.iter_mut().zip(name.bytes().take(libc::IFNAMSIZ - 1)) {
         *to = from as libc::c_char;
     }
-    request.ifr_ifru.ifru_flags = (libc::IFF_TAP | libc::IFF_NO_PI) as libc::c_short;
+    // One that is there would else be taken for the one that is asked for.
+    let flags = libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_TUN_EXCL;
+    request.ifr_ifru.ifru_flags = flags as libc::c_short;
     // SAFETY: the request lives until the call returns, and the kernel reads no more of it than that structure.
     unsafe { set_device(file.as_raw_fd(), &raw const request) }?;
     Ok(())

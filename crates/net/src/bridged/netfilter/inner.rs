@@ -1,0 +1,116 @@
+//! The rules of a machine's namespace: its outer address is the machine's, whatever is asked of it.
+//!
+//! In nft's words they are in `tests/inner.nft`, which a test compares them with.
+
+use std::net::IpAddr;
+
+use super::{Attributes, Batch, CREATES, TABLE, address};
+use crate::Subnet;
+use crate::bridged::{CARD, INSIDE};
+
+const PREROUTING: &str = "prerouting";
+const POSTROUTING: &str = "postrouting";
+/// Priorities by which chains translate addresses (`linux/netfilter_ipv4.h`).
+const DSTNAT: i32 = -100;
+const SRCNAT: i32 = 100;
+/// Bytes of a link's name.
+const NAME: usize = 16;
+/// What ICMPv6 calls the question of ping.
+const ECHO_REQUEST: u8 = 128;
+const REGISTER: u32 = libc::NFT_REG_1 as u32;
+
+/// What the namespace of a machine is told.
+pub(crate) fn rules() -> Batch {
+    let [ip, ip6] = [INSIDE.guest().into(), Subnet::GUEST_6.into()];
+    let mut batch = Batch::new();
+    batch.tell(libc::NFT_MSG_NEWTABLE, CREATES, &Attributes::default().text(1, TABLE));
+    batch.chain(PREROUTING, libc::NF_INET_PRE_ROUTING, DSTNAT);
+    batch.chain(POSTROUTING, libc::NF_INET_POST_ROUTING, SRCNAT);
+    batch.rule(PREROUTING, Rule::on(libc::NFT_META_IIFNAME).for_family(libc::NFPROTO_IPV4).to(ip));
+    let of_ip6 =
+        |protocol| Rule::on(libc::NFT_META_IIFNAME).for_family(libc::NFPROTO_IPV6).for_protocol(protocol);
+    for protocol in [libc::IPPROTO_TCP, libc::IPPROTO_UDP] {
+        batch.rule(PREROUTING, of_ip6(protocol).to(ip6));
+    }
+    batch.rule(PREROUTING, of_ip6(libc::IPPROTO_ICMPV6).begins_with(ECHO_REQUEST).to(ip6));
+    batch.rule(POSTROUTING, Rule::on(libc::NFT_META_OIFNAME).masquerade());
+    batch
+}
+
+impl Batch {
+    fn chain(&mut self, name: &str, hook: libc::c_int, priority: i32) {
+        let place = Attributes::default().number(1, hook as u32).number(2, priority.cast_unsigned());
+        let accept = libc::NF_ACCEPT as u32;
+        let chain = Attributes::default()
+            .text(1, TABLE)
+            .text(3, name)
+            .nested(4, place)
+            .number(5, accept)
+            .text(7, "nat");
+        self.tell(libc::NFT_MSG_NEWCHAIN, CREATES, &chain);
+    }
+
+    fn rule(&mut self, chain: &str, rule: Rule) {
+        let rule = Attributes::default().text(1, TABLE).text(2, chain).nested(4, rule.0);
+        self.tell(libc::NFT_MSG_NEWRULE, CREATES | libc::NLM_F_APPEND as u16, &rule);
+    }
+}
+
+/// What a rule does, step by step: each loads a register, compares it, or acts on it.
+#[derive(Default)]
+struct Rule(Attributes);
+
+impl Rule {
+    /// For packets that come or go by the card.
+    fn on(direction: libc::c_int) -> Self {
+        let mut name = [0; NAME];
+        name[..CARD.len()].copy_from_slice(CARD.as_bytes());
+        Self::default().meta(direction).is(&name)
+    }
+
+    fn for_family(self, family: libc::c_int) -> Self {
+        self.meta(libc::NFT_META_NFPROTO).is(&[family as u8])
+    }
+
+    fn for_protocol(self, protocol: libc::c_int) -> Self {
+        self.meta(libc::NFT_META_L4PROTO).is(&[protocol as u8])
+    }
+
+    /// For packets whose payload's first byte this is.
+    fn begins_with(self, byte: u8) -> Self {
+        let base = libc::NFT_PAYLOAD_TRANSPORT_HEADER as u32;
+        let payload = Attributes::default().number(1, REGISTER).number(2, base).number(3, 0).number(4, 1);
+        self.step("payload", payload).is(&[byte])
+    }
+
+    fn to(self, ip: IpAddr) -> Self {
+        let value = Attributes::default().bytes(1, &address(ip));
+        let family = if ip.is_ipv4() { libc::NFPROTO_IPV4 } else { libc::NFPROTO_IPV6 };
+        let translate = Attributes::default()
+            .number(1, libc::NFT_NAT_DNAT as u32)
+            .number(2, family as u32)
+            .number(3, REGISTER);
+        let loaded = Attributes::default().number(1, REGISTER).nested(2, value);
+        self.step("immediate", loaded).step("nat", translate)
+    }
+
+    fn masquerade(self) -> Self {
+        self.step("masq", Attributes::default())
+    }
+
+    fn meta(self, key: libc::c_int) -> Self {
+        self.step("meta", Attributes::default().number(1, REGISTER).number(2, key as u32))
+    }
+
+    fn is(self, value: &[u8]) -> Self {
+        let value = Attributes::default().bytes(1, value);
+        let compared =
+            Attributes::default().number(1, REGISTER).number(2, libc::NFT_CMP_EQ as u32).nested(3, value);
+        self.step("cmp", compared)
+    }
+
+    fn step(self, name: &str, data: Attributes) -> Self {
+        let step = Attributes::default().text(1, name).nested(2, data);
+        Self(self.0.nested(1, step))
+    }
+}
