@@ -94,6 +94,12 @@ impl Firecracker {
         Self { tracks_writes: true, ..self }
     }
 
+    /// The same with a file, in which the format of states that the program has told is kept for other processes.
+    #[must_use]
+    pub fn remembering(self, file: impl Into<PathBuf>) -> Self {
+        Self { format: shape::Format::kept_in(file.into()), ..self }
+    }
+
     /// Whether its machines run in jails.
     #[must_use]
     pub fn is_jailed(&self) -> bool {

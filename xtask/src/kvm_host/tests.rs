@@ -71,7 +71,7 @@ pub(crate) struct Options {
     #[arg(long)]
     all: bool,
     /// Seconds after which the host is ended
-    #[arg(long, default_value_t = 480)]
+    #[arg(long, default_value_t = 900)]
     timeout: u64,
     /// Run the tests whose names hold one of these words
     filters: Vec<String>,

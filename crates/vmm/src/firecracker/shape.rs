@@ -1,8 +1,11 @@
 //! What a saved state depends on.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
+
+use serde::{Deserialize, Serialize};
 
 use super::{GUEST_CID, GUEST_PORT};
 use crate::{LaunchSpec, program};
@@ -25,24 +28,58 @@ pub(super) fn shape(spec: &LaunchSpec, format: &str) -> String {
 /// The format of states that a program writes and reads, asked once for each
 /// program that has been seen.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Format(Arc<Mutex<Option<(String, String)>>>);
+pub(super) struct Format {
+    known: Arc<Mutex<Option<Known>>>,
+    /// Where other processes find it, and leave it.
+    file: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Known {
+    /// What tells the program from others.
+    program: String,
+    format: String,
+}
 
 impl Format {
+    pub(super) fn kept_in(file: PathBuf) -> Self {
+        Self { known: Arc::default(), file: Some(file) }
+    }
+
     /// As `firecracker --snapshot-version` says it; `unknown` where there is none.
     pub(super) fn of(&self, firecracker: Option<PathBuf>) -> String {
-        let Some((path, identity)) =
+        const UNKNOWN: &str = "unknown";
+        let Some((path, program)) =
             firecracker.and_then(|path| program::identity(&path).map(|identity| (path, identity)))
         else {
-            return "unknown".to_owned();
+            return UNKNOWN.to_owned();
         };
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match &*known {
-            Some((of, format)) if *of == identity => format.clone(),
-            _ => {
-                let format = ask(&path).unwrap_or_else(|| "unknown".to_owned());
-                *known = Some((identity, format.clone()));
-                format
-            }
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = known.clone().or_else(|| self.read()).filter(|found| found.program == program);
+        let found = found.or_else(|| {
+            let found = ask(&path).map(|format| Known { program, format })?;
+            self.keep(&found);
+            Some(found)
+        });
+        known.clone_from(&found);
+        found.map_or_else(|| UNKNOWN.to_owned(), |found| found.format)
+    }
+
+    fn read(&self) -> Option<Known> {
+        serde_json::from_slice(&fs::read(self.file.as_ref()?).ok()?).ok()
+    }
+
+    /// Whole or not at all. One that cannot be kept is asked for again.
+    fn keep(&self, known: &Known) {
+        let Some((file, folder)) = self.file.as_ref().and_then(|file| Some((file, file.parent()?))) else {
+            return;
+        };
+        let kept = tempfile::NamedTempFile::new_in(folder).and_then(|mut draft| {
+            serde_json::to_writer(&mut draft, known)?;
+            draft.persist(file).map_err(|error| error.error)
+        });
+        if let Err(error) = kept {
+            tracing::debug!(file = %file.display(), %error, "cannot keep what firecracker said");
         }
     }
 }
@@ -57,4 +94,35 @@ fn ask(firecracker: &Path) -> Option<String> {
         .ok()?;
     let text = String::from_utf8(output.stdout).ok()?;
     text.lines().find(|line| line.starts_with('v')).map(|line| line.trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    /// A program that counts how often it was asked.
+    fn program(dir: &Path, format: &str) -> PathBuf {
+        let path = dir.join("firecracker");
+        let text = format!("#!/bin/sh\necho asked >> {}\necho {format}\n", dir.join("asked").display());
+        fs::write(&path, text).expect("written");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("executable");
+        path
+    }
+
+    #[test]
+    fn a_format_is_asked_for_once_for_each_program() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let of = |path: &Path| Format::kept_in(dir.path().join("format.json")).of(Some(path.to_owned()));
+        let asked = || fs::read_to_string(dir.path().join("asked")).expect("it was asked").lines().count();
+        let first = program(dir.path(), "v7.0.0");
+        assert_eq!((of(&first), of(&first), asked()), ("v7.0.0".to_owned(), "v7.0.0".to_owned(), 1));
+        let second = program(dir.path(), "v10.0.0");
+        assert_eq!((of(&second), asked()), ("v10.0.0".to_owned(), 2));
+        // What is damaged is nothing.
+        fs::write(dir.path().join("format.json"), "{").expect("written");
+        assert_eq!((of(&second), asked()), ("v10.0.0".to_owned(), 3));
+        assert_eq!(of(&dir.path().join("none")), "unknown");
+    }
 }
