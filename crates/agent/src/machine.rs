@@ -13,6 +13,12 @@ use crate::inside::Place;
 use crate::modules::Modules;
 use crate::outlet::Outlet;
 use crate::reaper::Reaper;
+use crate::virtio;
+
+/// A balloon's number, of the virtio specification, as sysfs writes it.
+const BALLOON: &str = "0x0005";
+/// What drives it.
+const BALLOON_MODULE: &str = "virtio_balloon";
 
 /// The machine and its container.
 #[derive(Debug)]
@@ -195,6 +201,12 @@ impl Machine {
                     log(&chain(error));
                 }
                 machine.modules_loaded.send_replace(Some(result.map_err(Failure::from)));
+                // Nobody waits for it: it is the host that may ask for memory back.
+                let driven =
+                    if virtio::is_there(BALLOON) { machine.modules.demand(BALLOON_MODULE) } else { Ok(()) };
+                if let Err(error) = &driven {
+                    log(&chain(error));
+                }
             });
         });
     }

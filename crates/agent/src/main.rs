@@ -50,6 +50,7 @@ mod streams;
 mod thaw;
 mod told;
 mod users;
+mod virtio;
 mod volume;
 mod vsock;
 mod watch;

@@ -17,6 +17,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::sync::watch;
 
+use crate::virtio;
 use crate::watch::watch as register;
 
 /// Where the host finds us.
@@ -28,10 +29,7 @@ pub(crate) const MODULE: &str = "vmw_vsock_virtio_transport";
 
 /// Whether there is such a device.
 pub(crate) fn is_there() -> bool {
-    let devices = std::fs::read_dir("/sys/bus/virtio/devices").into_iter().flatten().flatten();
-    devices
-        .filter_map(|device| std::fs::read_to_string(device.path().join("device")).ok())
-        .any(|number| number.trim() == DEVICE)
+    virtio::is_there(DEVICE)
 }
 
 /// Waits for the host.

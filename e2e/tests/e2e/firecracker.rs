@@ -2,10 +2,13 @@
 //! (`cargo xtask kvm-host test`) that is a real Firecracker, jailed, where `MIMEO_FIRECRACKER` names one. Elsewhere the
 //! process that answers is the strict fake of it, and behind that QEMU's translator runs their guests, real ones.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
 
 use e2e::{Lan, Outcome, User, World, beside, until};
 use rustix::process::{Pid, Signal, kill_process};
@@ -160,6 +163,63 @@ fn a_server_gives_copies_their_memory_page_by_page() {
         world.mimeo(["ps", "-q", "--filter", "name=last"]).stdout.is_empty().then_some(())
     });
     world.mimeo(["rm", "-f", "-a"]).code(0);
+    world.until_quiet();
+    lan.assert_empty();
+}
+
+/// The directory where a machine's Firecracker listens.
+fn jail(world: &World, name: &str) -> PathBuf {
+    let machine = world.home().join("machines").join(&inspect(world, name, "/Id")[..12]);
+    let mut dirs = vec![machine];
+    while let Some(dir) = dirs.pop() {
+        if dir.join("vmm.sock").exists() {
+            return dir;
+        }
+        let inner = fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path());
+        dirs.extend(inner.filter(|path| path.is_dir()));
+    }
+    panic!("{name} has no vmm.sock");
+}
+
+#[test]
+fn a_balloon_takes_memory_of_a_real_one_and_gives_it_back() {
+    if std::env::var_os("MIMEO_E2E_FIRECRACKER").is_none() {
+        eprintln!(
+            "NOT RUN: MIMEO_E2E_FIRECRACKER names no real Firecracker, and the fake's guests have no balloon"
+        );
+        return;
+    }
+    let Some((world, lan)) = world() else { return };
+    let image = world.busybox();
+    world.start(["--name", "box", &image, "sleep", "1000"]);
+    let free_mib = |name: &str| {
+        let text = sh(&world, name, "awk '/^MemFree/ { print int($2 / 1024) }' /proc/meminfo")
+            .ok()
+            .text()
+            .to_owned();
+        text.trim().parse::<i64>().expect("a number")
+    };
+    let jail = File::open(jail(&world, "box")).expect("a directory");
+    let set = |mib: u32| {
+        let body = format!("{{\"amount_mib\":{mib}}}");
+        let socket = format!("/proc/self/fd/{}/vmm.sock", jail.as_raw_fd());
+        let mut stream = UnixStream::connect(socket).expect("it listens");
+        let length = body.len();
+        write!(stream, "PATCH /balloon HTTP/1.1\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}")
+            .expect("asked");
+        let mut status = String::new();
+        BufReader::new(stream).read_line(&mut status).expect("answered");
+        assert!(status.contains("204"), "{status}");
+    };
+    let before = free_mib("box");
+    set(200);
+    until("its memory is taken", || (free_mib("box") < before - 150).then_some(()));
+    world.mimeo(["snapshot", "create", "box", "--tag", "small"]).ok();
+    world.mimeo(["snapshot", "run", "small", "--name", "copy"]).ok();
+    assert!(free_mib("copy") < before - 100, "what was taken is taken in a copy, too");
+    set(0);
+    until("its memory is back", || (free_mib("box") > before - 50).then_some(()));
+    world.mimeo(["rm", "-f", "-a"]).ok();
     world.until_quiet();
     lan.assert_empty();
 }
