@@ -41,7 +41,7 @@ impl Drop for Bridged {
 impl Connection {
     /// Connects the machine as it wants to be, and notes where it is.
     ///
-    /// Some 20 ms in which this thread does nothing else: who gives a machine up
+    /// Some milliseconds in which this thread does nothing else: who gives a machine up
     /// ends the process, and nobody would be left to take it off the bridge.
     pub(crate) fn of(driver: &dyn Driver, record: &mut Record, directory: &Path) -> Result<Self, StageError> {
         let mode = record.spec.network;

@@ -7,16 +7,16 @@
 //! alone. So a guest that was copied need not be told another address, and
 //! copies run side by side.
 //!
-//! What is there is read from the kernel alone: a machine is on the bridge if
+//! What is there is read from the kernel: a machine is on the bridge if
 //! and only if `mm-<id>` is. That link ends with its namespace, and that with
 //! the last process that holds it, however it ends; names and rules that are
 //! left are swept by [`sweep`].
 
 mod error;
 mod fake;
+mod generation;
 mod host;
 mod kernel;
-mod known;
 mod links;
 mod namespace;
 mod netfilter;
@@ -95,12 +95,12 @@ fn is_privileged() -> Result<(), BridgedError> {
     Ok(())
 }
 
-/// Whether there are the program and the kernel's part, without a start of the one.
+/// Checks for the `nft` program and for nf_tables in the kernel, without starting the program.
 fn has_nft() -> Result<(), BridgedError> {
-    if !nft::is_there() {
+    if !nft::is_installed() {
         return Err(BridgedError::NoNft);
     }
-    kernel::generation().map(drop)
+    kernel::rule_count().map(drop)
 }
 
 /// Whether the host speaks IPv6, and so its bridge.
@@ -155,7 +155,9 @@ fn place(host: &dyn Host, wish: &Wish) -> Result<(Outer, Connected, Vec<Element>
     let outer = Outer::free(&present.into_values().collect::<HashSet<_>>())?;
     let connected = host.connect(&wish.id, outer, wish.tap)?;
     let elements = if wish.open { rules::open(outer) } else { Vec::new() };
-    match host.base().and_then(|()| host.add(&elements, &wish.id)) {
+    let add = || host.base().and_then(|()| host.add(&elements, &wish.id));
+    // Another program may have flushed the rules in between; the second try finds that out.
+    match add().or_else(|_| add()) {
         Ok(()) => Ok((outer, connected, elements)),
         Err(error) => {
             host.disconnect(&wish.id).ok();
@@ -170,12 +172,13 @@ fn retire_if_last(host: &dyn Host) -> Result<(), BridgedError> {
 
 fn sweep_of(host: &dyn Host) -> Result<Vec<String>, BridgedError> {
     // Most commands find nothing here, and wait for nobody.
-    if host.forsaken().is_empty() {
+    if host.stale_marks().is_empty() {
         return Ok(Vec::new());
     }
     let lock = host.lock()?;
     let present = host.present()?;
-    let mut gone: BTreeSet<_> = host.forsaken().into_iter().filter(|id| !present.contains_key(id)).collect();
+    let mut gone: BTreeSet<_> =
+        host.stale_marks().into_iter().filter(|id| !present.contains_key(id)).collect();
     if gone.is_empty() {
         return Ok(Vec::new());
     }
@@ -235,8 +238,9 @@ impl Attachment {
         }
         let elements: Vec<_> = ports.iter().flat_map(|port| rules::published(port, self.outer)).collect();
         let lock = self.host.lock()?;
-        self.host.add(&elements, &self.id)?;
+        let added = self.host.add(&elements, &self.id);
         drop(lock);
+        added?;
         self.elements.extend(elements);
         Ok(())
     }

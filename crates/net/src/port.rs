@@ -26,6 +26,11 @@ impl Protocol {
         }
     }
 
+    /// By its number in a packet.
+    pub(crate) fn numbered(number: u64) -> Option<Self> {
+        [Self::Tcp, Self::Udp].into_iter().find(|protocol| u64::from(protocol.number()) == number)
+    }
+
     /// By the name that it is written with.
     pub(crate) fn named(name: &str) -> Option<Self> {
         [Self::Tcp, Self::Udp].into_iter().find(|protocol| protocol.to_string() == name)

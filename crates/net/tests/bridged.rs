@@ -94,6 +94,27 @@ fn machines_are_alike_inside_and_apart_outside() {
 }
 
 #[test]
+fn a_thousand_ports_are_published_and_taken_back() {
+    if !apart() {
+        return;
+    }
+    let stays = bridged::attach(&wish("stays")).expect("attached");
+    let mut many = bridged::attach(&wish("many")).expect("attached");
+    let ports = PortMapping::parse("20000-20999:30000-30999").expect("a range");
+    many.publish(&ports).expect("published");
+    assert_eq!(rules().matches("comment \"many\"").count(), 2 * ports.len());
+    // A key that is another machine's fails, and changes nothing.
+    let mut other = bridged::attach(&wish("other")).expect("attached");
+    other.publish(&[port("9000:80"), port("20999:80")]).expect_err("the second is taken");
+    assert!(!rules().contains("9000"));
+    drop(other);
+    drop(many);
+    assert!(!rules().contains("comment \"many\""));
+    drop(stays);
+    nothing_is_left();
+}
+
+#[test]
 fn a_device_or_a_link_that_exists_is_not_taken_for_ours() {
     if !apart() {
         return;

@@ -94,15 +94,15 @@ impl Fake {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Changes all elements, or none where it is not so for one.
-    fn change(
+    /// Applies `change` to each element; if one reports failure, none is changed.
+    fn change_all(
         &self,
         elements: &[Element],
-        mut is_done: impl FnMut(&mut BTreeMap<(&'static str, Key), String>, &Element) -> bool,
+        mut change: impl FnMut(&mut BTreeMap<(&'static str, Key), String>, &Element) -> bool,
     ) -> Result<(), BridgedError> {
         let mut state = self.state();
         let mut all = state.elements.clone();
-        match elements.iter().find(|element| !is_done(&mut all, element)) {
+        match elements.iter().find(|element| !change(&mut all, element)) {
             Some(element) => Err(BridgedError::Nft { said: format!("it is there, or is not: {element:?}") }),
             None => {
                 state.elements = all;
@@ -173,7 +173,7 @@ impl Host for Fake {
         Ok(())
     }
 
-    fn forsaken(&self) -> Vec<String> {
+    fn stale_marks(&self) -> Vec<String> {
         let state = self.state();
         state.marks.iter().filter(|id| !state.links.contains_key(*id)).cloned().collect()
     }
@@ -186,12 +186,14 @@ impl Host for Fake {
 
     fn add(&self, elements: &[Element], id: &str) -> Result<(), BridgedError> {
         self.step("apply", self.faults.apply_after)?;
-        self.change(elements, |all, element| all.insert((element.set, element.key), id.to_owned()).is_none())
+        self.change_all(elements, |all, element| {
+            all.insert((element.set, element.key), id.to_owned()).is_none()
+        })
     }
 
     fn delete(&self, elements: &[Element]) -> Result<(), BridgedError> {
         self.step("apply", self.faults.apply_after)?;
-        self.change(elements, |all, element| all.remove(&(element.set, element.key)).is_some())
+        self.change_all(elements, |all, element| all.remove(&(element.set, element.key)).is_some())
     }
 
     fn rules(&self) -> Result<Option<serde_json::Value>, BridgedError> {

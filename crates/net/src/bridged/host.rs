@@ -10,7 +10,7 @@ use super::outer::Outer;
 use super::rules::Element;
 use super::{BridgedError, TapUse};
 
-/// A host's links and rules. All but [`Host::forsaken`] is asked for by who holds the lock.
+/// A host's links and rules. All but [`Host::stale_marks`] is asked for by who holds the lock.
 pub(crate) trait Host: fmt::Debug + Send + Sync {
     /// Waits until nobody else changes anything. Dropping what it gives lets others.
     fn lock(&self) -> Result<Box<dyn Send>, BridgedError>;
@@ -27,8 +27,8 @@ pub(crate) trait Host: fmt::Debug + Send + Sync {
     /// Takes a machine's link off the bridge, and its mark away. One that has none is well.
     fn disconnect(&self, id: &str) -> Result<(), BridgedError>;
 
-    /// The ids of machines that left a mark, and whose process is gone.
-    fn forsaken(&self) -> Vec<String>;
+    /// The ids of machines whose mark is still there although their supervisor has exited.
+    fn stale_marks(&self) -> Vec<String>;
 
     /// Makes sure of the table.
     fn base(&self) -> Result<(), BridgedError>;

@@ -14,7 +14,9 @@ use super::namespace::Namespace;
 use super::netfilter::{self, Batch};
 use super::outer::Outer;
 use super::rules::{self, Element};
-use super::{BRIDGE, BridgedError, DNS_PORT, INSIDE, MARK, PREFIX, TAP, TapUse, known, nft, settings, tap};
+use super::{
+    BRIDGE, BridgedError, DNS_PORT, INSIDE, MARK, PREFIX, TAP, TapUse, generation, nft, settings, tap,
+};
 
 /// Where `ip netns` looks for names of namespaces.
 const NAMES: &str = "/run/netns";
@@ -47,6 +49,8 @@ impl Host for Kernel {
             // Before the first change to the host, and not again for each machine.
             super::has_nft()?;
             settings::forward(ip6)?;
+            // Without a bridge there were no rules either, whatever an earlier boot or namespace recorded.
+            generation::clear();
             make_bridge(&links, ip6).await
         })
     }
@@ -86,30 +90,30 @@ impl Host for Kernel {
         }
     }
 
-    fn forsaken(&self) -> Vec<String> {
+    fn stale_marks(&self) -> Vec<String> {
         let entries = fs::read_dir(NAMES).into_iter().flatten().flatten();
-        // A mark leads to a descriptor of the machine's monitor, for as long as that lives.
-        let gone = entries.filter(|entry| !entry.path().exists());
+        // A mark is a link to a file descriptor of the supervisor: it dangles once that has exited.
+        let gone = entries.filter(|entry| !leads_to_namespace(&entry.path()));
         let names = gone.filter_map(|entry| entry.file_name().into_string().ok());
         names.filter_map(|name| name.strip_prefix(MARK).map(str::to_owned)).collect()
     }
 
     fn base(&self) -> Result<(), BridgedError> {
-        let before = generation()?;
-        if known::generation() == Some(before) {
+        let before = rule_count()?;
+        if generation::recorded() == Some(before) {
             return Ok(());
         }
         nft::apply(rules::BASE)?;
-        known::set(before.wrapping_add(1), generation()?);
+        record_after(before);
         Ok(())
     }
 
     fn add(&self, elements: &[Element], id: &str) -> Result<(), BridgedError> {
-        change("add a machine's rules", |batch| batch.add(elements, id))
+        change_table("add a machine's nftables elements", |batch| batch.add(elements, id))
     }
 
     fn delete(&self, elements: &[Element]) -> Result<(), BridgedError> {
-        change("take a machine's rules away", |batch| batch.delete(elements))
+        change_table("delete a machine's nftables elements", |batch| batch.delete(elements))
     }
 
     fn rules(&self) -> Result<Option<serde_json::Value>, BridgedError> {
@@ -120,34 +124,49 @@ impl Host for Kernel {
         // A bridge is not left because its rules cannot be told to go.
         let mut batch = Batch::new();
         batch.delete_table();
-        let ruled = batch.commit().map_err(refused("take the table away"));
-        known::forget();
+        let ruled = batch.commit().map_err(netlink_error("delete the nftables table"));
+        generation::clear();
         links::with(async |links: Links| links.remove(BRIDGE).await)?;
         ruled
     }
 }
 
-/// Changes the host's rules. Where ours were as they should be before, they are after it.
-fn change(step: &'static str, tell: impl FnOnce(&mut Batch)) -> Result<(), BridgedError> {
+/// Whether a mark still leads to a network namespace: its process id may belong to another program by now.
+fn leads_to_namespace(mark: &Path) -> bool {
+    let opened = fs::read_link(mark).and_then(fs::read_link);
+    opened.is_ok_and(|target| target.as_os_str().as_encoded_bytes().starts_with(b"net:["))
+}
+
+/// Commits changes to the host's table. If the table was complete before, it still is: the record moves along.
+fn change_table(step: &'static str, fill: impl FnOnce(&mut Batch)) -> Result<(), BridgedError> {
     let mut batch = Batch::new();
-    tell(&mut batch);
+    fill(&mut batch);
     if batch.is_empty() {
         return Ok(());
     }
-    let before = generation()?;
-    batch.commit().map_err(refused(step))?;
-    if known::generation() == Some(before) {
-        known::set(before.wrapping_add(1), generation()?);
+    let before = rule_count()?;
+    let was_complete = generation::recorded() == Some(before);
+    batch.commit().map_err(netlink_error(step))?;
+    if was_complete {
+        record_after(before);
     }
     Ok(())
 }
 
-/// The number of the state of this host's rules.
-pub(crate) fn generation() -> Result<u32, BridgedError> {
-    netfilter::generation().map_err(refused("ask for the state of this host's rules"))
+/// Records that the table is complete after one change of ours. A failure to read the count is no failure of the change.
+fn record_after(before: u32) {
+    match rule_count() {
+        Ok(now) => generation::record(before.wrapping_add(1), now),
+        Err(_) => generation::clear(),
+    }
 }
 
-fn refused(step: &'static str) -> impl FnOnce(io::Error) -> BridgedError {
+/// The kernel's count of changes to this network namespace's rules.
+pub(crate) fn rule_count() -> Result<u32, BridgedError> {
+    netfilter::rule_count().map_err(netlink_error("query nf_tables (is the kernel module missing?)"))
+}
+
+fn netlink_error(step: &'static str) -> impl FnOnce(io::Error) -> BridgedError {
     move |source| match source.kind() {
         io::ErrorKind::PermissionDenied => BridgedError::Privilege,
         _ => BridgedError::Link { step: step.to_owned(), source },
@@ -208,7 +227,9 @@ fn furnish(
         settings::inside(ip6)?;
         let queue = tap::make(TAP, tap)?;
         links::with(async |links: Links| lay(&links, here, link, outer, ip6).await)?;
-        netfilter::inner().commit().map_err(refused("set the rules of a machine's namespace"))?;
+        netfilter::inner()
+            .commit()
+            .map_err(netlink_error("set the nftables rules of a machine's namespace"))?;
         Ok((queue, listen()?))
     })?;
     Ok(Connected { namespace: Some(namespace.clone()), queue, names: Some(names) })

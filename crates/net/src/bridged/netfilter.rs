@@ -1,8 +1,8 @@
-//! The kernel's packet filter, told what is one machine's without a program in between.
+//! nftables over netlink, for changes that belong to one machine.
 //!
-//! Starting `nft` takes longer than all else that a machine on the bridge needs. So that program is left what an
-//! administrator reads, [the table](super::rules::BASE), which is told once; elements of it, and the rules of a machine's
-//! namespace, are messages of `linux/netfilter/nf_tables.h`.
+//! Starting `nft` takes longer than everything else that attaches a machine to the bridge. So `nft` applies only [the
+//! table](super::rules::BASE), which an administrator can read and which rarely changes. Elements of that table, and the
+//! rules of a machine's namespace, are sent as messages of `linux/netfilter/nf_tables.h`.
 
 mod attributes;
 mod inner;
@@ -10,41 +10,48 @@ mod inner;
 use std::io;
 use std::net::IpAddr;
 
+use rustix::net::sockopt::set_socket_send_buffer_size_force;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, netlink, recv, send};
 
 use super::rules::{Element, Key, TABLE};
 use attributes::Attributes;
 pub(crate) use inner::rules as inner;
 
-/// Bytes of a message before its attributes: those of every message, and those of the filter's (`nlmsghdr`, `nfgenmsg`).
+/// Length of `nlmsghdr`, which every netlink message begins with.
 const HEADER: usize = 16;
+/// The same with `nfgenmsg`, after which the attributes follow.
 const HEADERS: usize = HEADER + 4;
 const REQUEST: u16 = libc::NLM_F_REQUEST as u16;
-const ACKNOWLEDGED: u16 = REQUEST | libc::NLM_F_ACK as u16;
-const CREATES: u16 = ACKNOWLEDGED | libc::NLM_F_CREATE as u16;
-const ANSWERS: usize = 1 << 16;
-/// What tells `nft` that bytes which it keeps with an element are a comment (`libnftnl/udata.h`).
+const CREATES: u16 = REQUEST | libc::NLM_F_CREATE as u16;
+/// Where a message's flags are.
+const FLAGS: usize = 6;
+/// Enough for thousands of published ports in one batch.
+const SEND_BUFFER: usize = 8 << 20;
+/// Bytes of one read of the kernel's replies.
+const BUFFER: usize = 1 << 16;
+/// Type of an element's user data that `nft` shows as its comment (`libnftnl/udata.h`).
 const COMMENT: u8 = 0;
 
-/// Changes that are made all or none.
+/// Changes that the kernel applies atomically.
 #[derive(Debug)]
 pub(crate) struct Batch {
     bytes: Vec<u8>,
-    messages: u32,
+    /// Where its last message begins; none if it has none.
+    last: Option<usize>,
 }
 
 impl Batch {
     pub(crate) fn new() -> Self {
-        let mut batch = Self { bytes: Vec::new(), messages: 0 };
-        batch.bound(libc::NFNL_MSG_BATCH_BEGIN);
+        let mut batch = Self { bytes: Vec::new(), last: None };
+        batch.push_boundary(libc::NFNL_MSG_BATCH_BEGIN);
         batch
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.messages == 0
+        self.last.is_none()
     }
 
-    /// Adds elements as those of the machine `id`: one that is there with another value is an error.
+    /// Adds elements, with the machine's id as their comment. The commit fails if a key exists with another value.
     pub(crate) fn add(&mut self, elements: &[Element], id: &str) {
         for element in elements {
             let mut comment = vec![COMMENT, id.len() as u8 + 1];
@@ -54,91 +61,104 @@ impl Batch {
                 .to
                 .map(|(ip, port)| Attributes::default().bytes(1, &[address(ip), word(port)].concat()));
             let described = key(&element.key).maybe_nested(2, to).bytes(6, &comment);
-            self.tell(libc::NFT_MSG_NEWSETELEM, CREATES, &of_set(element.set, described));
+            self.push(libc::NFT_MSG_NEWSETELEM, CREATES, &of_set(element.set, described));
         }
     }
 
-    /// Takes elements away: one that is not there is an error.
+    /// Deletes elements. The commit fails if one does not exist.
     pub(crate) fn delete(&mut self, elements: &[Element]) {
         for element in elements {
-            self.tell(libc::NFT_MSG_DELSETELEM, ACKNOWLEDGED, &of_set(element.set, key(&element.key)));
+            self.push(libc::NFT_MSG_DELSETELEM, REQUEST, &of_set(element.set, key(&element.key)));
         }
     }
 
-    /// Takes the table away, if it is there.
+    /// Deletes the table, whether it exists or not.
     pub(crate) fn delete_table(&mut self) {
         let table = Attributes::default().text(1, TABLE);
-        self.tell(libc::NFT_MSG_NEWTABLE, CREATES, &table);
-        self.tell(libc::NFT_MSG_DELTABLE, ACKNOWLEDGED, &table);
+        self.push(libc::NFT_MSG_NEWTABLE, CREATES, &table);
+        self.push(libc::NFT_MSG_DELTABLE, REQUEST, &table);
     }
 
-    /// Makes the changes, in the network namespace of this thread.
+    /// Applies the changes in this thread's network namespace.
     ///
     /// # Errors
-    /// What the kernel refuses: then nothing is changed.
+    /// The first error that the kernel reports; nothing is changed then.
     pub(crate) fn commit(mut self) -> io::Result<()> {
-        self.bound(libc::NFNL_MSG_BATCH_END);
-        let mut waiting = self.messages;
-        exchange(&self.bytes, |answer| {
-            let Answer { kind, body } = answer;
-            if i32::from(kind) != libc::NLMSG_ERROR {
-                return Ok(true);
-            }
-            match body.first_chunk().map(|code| i32::from_ne_bytes(*code)) {
-                Some(0) => waiting -= 1,
-                Some(code) => return Err(io::Error::from_raw_os_error(-code)),
-                None => return Err(io::ErrorKind::InvalidData.into()),
-            }
-            Ok(waiting > 0)
+        // The last message alone is acknowledged: replies to all might not fit into the socket's buffer, which would be
+        // reported as a failure of changes that were made. Errors are delivered for any message.
+        if let Some(flags) = self.last.and_then(|last| self.bytes.get_mut(last + FLAGS..last + FLAGS + 2)) {
+            flags.copy_from_slice(
+                &(u16::from_ne_bytes([flags[0], flags[1]]) | libc::NLM_F_ACK as u16).to_ne_bytes(),
+            );
+        }
+        self.push_boundary(libc::NFNL_MSG_BATCH_END);
+        exchange(&self.bytes, |Reply { kind, body }| {
+            if i32::from(kind) == libc::NLMSG_ERROR { error_in(body).map(|()| false) } else { Ok(true) }
         })
     }
 
-    fn tell(&mut self, message: libc::c_int, flags: u16, attributes: &Attributes) {
-        self.messages += 1;
+    fn push(&mut self, message: libc::c_int, flags: u16, attributes: &Attributes) {
+        self.last = Some(self.bytes.len());
         let kind = (libc::NFNL_SUBSYS_NFTABLES << 8 | message) as u16;
         write(&mut self.bytes, kind, flags, (libc::NFPROTO_INET as u8, 0), attributes);
     }
 
-    fn bound(&mut self, kind: libc::c_int) {
+    fn push_boundary(&mut self, kind: libc::c_int) {
         let filter = (0, libc::NFNL_SUBSYS_NFTABLES as u16);
         write(&mut self.bytes, kind as u16, REQUEST, filter, &Attributes::default());
     }
 }
 
-/// The number of the rules' present state: each change by anybody has the next.
+/// The kernel's count of rule changes in this thread's network namespace, by any program.
 ///
 /// # Errors
-/// When the kernel does not say.
-pub(crate) fn generation() -> io::Result<u32> {
+/// When the kernel has no nf_tables, or this process may not use it.
+pub(crate) fn rule_count() -> io::Result<u32> {
     let mut request = Vec::new();
     let kind = (libc::NFNL_SUBSYS_NFTABLES << 8 | libc::NFT_MSG_GETGEN) as u16;
     write(&mut request, kind, REQUEST, (0, 0), &Attributes::default());
     let mut found = None;
-    exchange(&request, |Answer { body, .. }| {
-        // The first attribute, behind the filter's header.
+    exchange(&request, |Reply { kind, body }| {
+        if i32::from(kind) == libc::NLMSG_ERROR {
+            return error_in(body).map(|()| true);
+        }
+        // NFTA_GEN_ID is the first attribute; it follows nfgenmsg and its own header.
         found = body.get(8..).and_then(|value| value.first_chunk()).map(|value| u32::from_be_bytes(*value));
         Ok(false)
     })?;
     found.ok_or_else(|| io::ErrorKind::InvalidData.into())
 }
 
-/// What the kernel answers.
-struct Answer<'a> {
+/// The error of an `nlmsgerr`: its first field, 0 for an acknowledgement.
+fn error_in(body: &[u8]) -> io::Result<()> {
+    match body.first_chunk().map(|code| i32::from_ne_bytes(*code)) {
+        Some(0) => Ok(()),
+        Some(code) => Err(io::Error::from_raw_os_error(-code)),
+        None => Err(io::ErrorKind::InvalidData.into()),
+    }
+}
+
+/// One message of the kernel's.
+struct Reply<'a> {
     kind: u16,
     body: &'a [u8],
 }
 
-/// Sends messages, and tells of the answers for as long as they are asked for. The kernel has answered when it has taken them.
-fn exchange(messages: &[u8], mut tell: impl FnMut(Answer<'_>) -> io::Result<bool>) -> io::Result<()> {
+/// Sends messages and passes each reply to `next`, until that returns false. The kernel handles netlink messages within
+/// `send`, so all replies are there when it returns: an empty socket is an error, not a reason to wait.
+fn exchange(messages: &[u8], mut next: impl FnMut(Reply<'_>) -> io::Result<bool>) -> io::Result<()> {
     let (kind, flags) = (SocketType::RAW, SocketFlags::CLOEXEC);
     let socket = rustix::net::socket_with(AddressFamily::NETLINK, kind, flags, Some(netlink::NETFILTER))?;
+    if messages.len() > SEND_BUFFER / 64 {
+        set_socket_send_buffer_size_force(&socket, SEND_BUFFER)?;
+    }
     send(&socket, messages, SendFlags::empty())?;
-    let mut buffer = vec![0; ANSWERS];
+    let mut buffer = vec![0; BUFFER];
     loop {
         let (received, _) = recv(&socket, &mut buffer[..], RecvFlags::DONTWAIT)?;
         let mut rest = &buffer[..received];
-        while let Some((answer, after)) = first(rest) {
-            if !tell(answer)? {
+        while let Some((reply, after)) = first(rest) {
+            if !next(reply)? {
                 return Ok(());
             }
             rest = after;
@@ -146,11 +166,11 @@ fn exchange(messages: &[u8], mut tell: impl FnMut(Answer<'_>) -> io::Result<bool
     }
 }
 
-fn first(bytes: &[u8]) -> Option<(Answer<'_>, &[u8])> {
+fn first(bytes: &[u8]) -> Option<(Reply<'_>, &[u8])> {
     let length = u32::from_ne_bytes(*bytes.first_chunk()?) as usize;
     let kind = u16::from_ne_bytes(*bytes.get(4..)?.first_chunk()?);
     let body = bytes.get(HEADER..length)?;
-    Some((Answer { kind, body }, bytes.get(length.next_multiple_of(4)..).unwrap_or_default()))
+    Some((Reply { kind, body }, bytes.get(length.next_multiple_of(4)..).unwrap_or_default()))
 }
 
 fn write(to: &mut Vec<u8>, kind: u16, flags: u16, (family, resource): (u8, u16), attributes: &Attributes) {
@@ -158,7 +178,7 @@ fn write(to: &mut Vec<u8>, kind: u16, flags: u16, (family, resource): (u8, u16),
     to.extend(length.to_ne_bytes());
     to.extend(kind.to_ne_bytes());
     to.extend(flags.to_ne_bytes());
-    // Its number and the sender's, which nobody asks for.
+    // Sequence number and port id, which replies are not matched by.
     to.extend([0; 8]);
     to.extend([family, 0]);
     to.extend(resource.to_be_bytes());
@@ -170,7 +190,7 @@ fn of_set(set: &str, element: Attributes) -> Attributes {
     Attributes::default().text(1, TABLE).text(2, set).nested(3, elements)
 }
 
-/// An element's key: its parts, each filled up to four bytes.
+/// The key of an element: its fields, each padded to four bytes.
 fn key(key: &Key) -> Attributes {
     let parts = match *key {
         Key::Any(protocol, port) => [vec![protocol.number(), 0, 0, 0], word(port)].concat(),

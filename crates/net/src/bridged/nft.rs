@@ -10,9 +10,9 @@ const PROGRAM: &str = "nft";
 /// Where Debian keeps it, which is not in every ordinary user's PATH.
 const PATHS: &str = "/usr/sbin:/sbin:/usr/local/sbin";
 
-/// Whether the program is there.
-pub(crate) fn is_there() -> bool {
-    std::env::split_paths(&path()).any(|folder| folder.join(PROGRAM).is_file())
+/// Whether the program is installed.
+pub(crate) fn is_installed() -> bool {
+    std::env::split_paths(&search_path()).any(|folder| folder.join(PROGRAM).is_file())
 }
 
 /// Applies a transaction.
@@ -46,13 +46,13 @@ fn run(arguments: &[&str], input: &str) -> Result<Output, BridgedError> {
     Err(BridgedError::Nft { said })
 }
 
-fn path() -> String {
+fn search_path() -> String {
     format!("{}:{PATHS}", std::env::var("PATH").unwrap_or_default())
 }
 
 fn command(arguments: &[&str]) -> Command {
     let mut command = Command::new(PROGRAM);
-    command.args(arguments).env_clear().env("PATH", path());
+    command.args(arguments).env_clear().env("PATH", search_path());
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }

@@ -79,7 +79,11 @@ fn elements(set: &Value, is_gone: impl Fn(&str) -> bool) -> Vec<Element> {
 
 /// A key as nft describes it.
 fn read(key: &Value) -> Option<Key> {
-    let protocol = |value: &Value| Protocol::named(value.as_str()?);
+    // A number on hosts without /etc/protocols.
+    let protocol = |value: &Value| match value.as_u64() {
+        Some(number) => Protocol::numbered(number),
+        None => Protocol::named(value.as_str()?),
+    };
     let ip = |value: &Value| value.as_str()?.parse().ok();
     let port = |value: &Value| u16::try_from(value.as_u64()?).ok();
     match key["concat"].as_array().map(Vec::as_slice) {
@@ -146,12 +150,20 @@ mod tests {
             { "map": { "name": "any4", "elem": [
                 [elem(json!({ "concat": ["tcp", 8080] }), "gone"), { "concat": ["10.202.0.2", 80] }],
                 [elem(json!({ "concat": ["tcp", 8081] }), "here"), { "concat": ["10.202.0.3", 80] }]] } },
+            { "map": { "name": "any6", "elem": [[elem(json!({ "concat": [17, 8080] }), "gone"), {}]] } },
             { "set": { "name": "open4", "elem": [elem(json!("10.202.0.2"), "gone")] } },
             { "set": { "name": "somebody else's", "elem": [elem(json!("10.202.0.2"), "gone")] } }] });
         let found = of_gone(&table, |id| id == "gone");
         let keys: Vec<_> = found.iter().map(|element| (element.set, element.key)).collect();
         let machine = Key::Machine(outer().ip().into());
-        assert_eq!(keys, [("any4", Key::Any(Protocol::Tcp, 8080)), ("open4", machine)]);
+        assert_eq!(
+            keys,
+            [
+                ("any4", Key::Any(Protocol::Tcp, 8080)),
+                ("any6", Key::Any(Protocol::Udp, 8080)),
+                ("open4", machine),
+            ]
+        );
         assert_eq!(named(&table).into_iter().collect::<Vec<_>>(), ["gone", "here"]);
     }
 }

@@ -1,6 +1,6 @@
 //! Attributes of a netlink message.
 
-/// One after the other: length, kind, value, each filled up to four bytes (`nlattr` of `linux/netlink.h`).
+/// A sequence of `nlattr` (`linux/netlink.h`): length, type and value, each padded to four bytes.
 #[derive(Debug, Default)]
 pub(super) struct Attributes(Vec<u8>);
 
@@ -17,12 +17,12 @@ impl Attributes {
         self
     }
 
-    /// A text, with the zero that ends it.
+    /// A NUL-terminated string.
     pub(super) fn text(self, kind: u16, value: &str) -> Self {
         self.bytes(kind, &[value.as_bytes(), &[0]].concat())
     }
 
-    /// A number in the order of the network, as the packet filter has them.
+    /// A big-endian number, as nf_tables has them.
     pub(super) fn number(self, kind: u16, value: u32) -> Self {
         self.bytes(kind, &value.to_be_bytes())
     }

@@ -1,6 +1,6 @@
-//! The rules of a machine's namespace: its outer address is the machine's, whatever is asked of it.
+//! The rules of a machine's namespace: traffic to its outer address goes to the guest.
 //!
-//! In nft's words they are in `tests/inner.nft`, which a test compares them with.
+//! `tests/inner.nft` has the same rules in nft's language; a test compares the two.
 
 use std::net::IpAddr;
 
@@ -10,20 +10,20 @@ use crate::bridged::{CARD, INSIDE};
 
 const PREROUTING: &str = "prerouting";
 const POSTROUTING: &str = "postrouting";
-/// Priorities by which chains translate addresses (`linux/netfilter_ipv4.h`).
+/// Priorities of NAT chains (`NF_IP_PRI_NAT_DST` and `_SRC`).
 const DSTNAT: i32 = -100;
 const SRCNAT: i32 = 100;
-/// Bytes of a link's name.
+/// Length of an interface name in nf_tables (IFNAMSIZ).
 const NAME: usize = 16;
-/// What ICMPv6 calls the question of ping.
+/// ICMPv6 type of an echo request.
 const ECHO_REQUEST: u8 = 128;
 const REGISTER: u32 = libc::NFT_REG_1 as u32;
 
-/// What the namespace of a machine is told.
+/// The table of a machine's namespace.
 pub(crate) fn rules() -> Batch {
     let [ip, ip6] = [INSIDE.guest().into(), Subnet::GUEST_6.into()];
     let mut batch = Batch::new();
-    batch.tell(libc::NFT_MSG_NEWTABLE, CREATES, &Attributes::default().text(1, TABLE));
+    batch.push(libc::NFT_MSG_NEWTABLE, CREATES, &Attributes::default().text(1, TABLE));
     batch.chain(PREROUTING, libc::NF_INET_PRE_ROUTING, DSTNAT);
     batch.chain(POSTROUTING, libc::NF_INET_POST_ROUTING, SRCNAT);
     batch.rule(PREROUTING, Rule::on(libc::NFT_META_IIFNAME).for_family(libc::NFPROTO_IPV4).to(ip));
@@ -47,21 +47,21 @@ impl Batch {
             .nested(4, place)
             .number(5, accept)
             .text(7, "nat");
-        self.tell(libc::NFT_MSG_NEWCHAIN, CREATES, &chain);
+        self.push(libc::NFT_MSG_NEWCHAIN, CREATES, &chain);
     }
 
     fn rule(&mut self, chain: &str, rule: Rule) {
         let rule = Attributes::default().text(1, TABLE).text(2, chain).nested(4, rule.0);
-        self.tell(libc::NFT_MSG_NEWRULE, CREATES | libc::NLM_F_APPEND as u16, &rule);
+        self.push(libc::NFT_MSG_NEWRULE, CREATES | libc::NLM_F_APPEND as u16, &rule);
     }
 }
 
-/// What a rule does, step by step: each loads a register, compares it, or acts on it.
+/// A rule's expressions, in order: each loads a register, compares it, or acts on the packet.
 #[derive(Default)]
 struct Rule(Attributes);
 
 impl Rule {
-    /// For packets that come or go by the card.
+    /// Matches packets that enter or leave by `eth0`.
     fn on(direction: libc::c_int) -> Self {
         let mut name = [0; NAME];
         name[..CARD.len()].copy_from_slice(CARD.as_bytes());
@@ -76,11 +76,11 @@ impl Rule {
         self.meta(libc::NFT_META_L4PROTO).is(&[protocol as u8])
     }
 
-    /// For packets whose payload's first byte this is.
+    /// Matches the first byte of the transport header.
     fn begins_with(self, byte: u8) -> Self {
         let base = libc::NFT_PAYLOAD_TRANSPORT_HEADER as u32;
         let payload = Attributes::default().number(1, REGISTER).number(2, base).number(3, 0).number(4, 1);
-        self.step("payload", payload).is(&[byte])
+        self.expression("payload", payload).is(&[byte])
     }
 
     fn to(self, ip: IpAddr) -> Self {
@@ -91,26 +91,26 @@ impl Rule {
             .number(2, family as u32)
             .number(3, REGISTER);
         let loaded = Attributes::default().number(1, REGISTER).nested(2, value);
-        self.step("immediate", loaded).step("nat", translate)
+        self.expression("immediate", loaded).expression("nat", translate)
     }
 
     fn masquerade(self) -> Self {
-        self.step("masq", Attributes::default())
+        self.expression("masq", Attributes::default())
     }
 
     fn meta(self, key: libc::c_int) -> Self {
-        self.step("meta", Attributes::default().number(1, REGISTER).number(2, key as u32))
+        self.expression("meta", Attributes::default().number(1, REGISTER).number(2, key as u32))
     }
 
     fn is(self, value: &[u8]) -> Self {
         let value = Attributes::default().bytes(1, value);
         let compared =
             Attributes::default().number(1, REGISTER).number(2, libc::NFT_CMP_EQ as u32).nested(3, value);
-        self.step("cmp", compared)
+        self.expression("cmp", compared)
     }
 
-    fn step(self, name: &str, data: Attributes) -> Self {
-        let step = Attributes::default().text(1, name).nested(2, data);
-        Self(self.0.nested(1, step))
+    fn expression(self, name: &str, data: Attributes) -> Self {
+        let expression = Attributes::default().text(1, name).nested(2, data);
+        Self(self.0.nested(1, expression))
     }
 }
