@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 const INTERVAL: Duration = Duration::from_millis(20);
 /// After this long an answer is lost.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A client that asks until it is told to stop.
 #[derive(Debug)]

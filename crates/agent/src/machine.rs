@@ -15,9 +15,9 @@ use crate::outlet::Outlet;
 use crate::reaper::Reaper;
 use crate::virtio;
 
-/// A balloon's number, of the virtio specification, as sysfs writes it.
+/// Virtio device id of a balloon, in sysfs' notation.
 const BALLOON: &str = "0x0005";
-/// What drives it.
+/// Its driver.
 const BALLOON_MODULE: &str = "virtio_balloon";
 
 /// The machine and its container.
@@ -201,10 +201,10 @@ impl Machine {
                     log(&chain(error));
                 }
                 machine.modules_loaded.send_replace(Some(result.map_err(Failure::from)));
-                // Nobody waits for it: it is the host that may ask for memory back.
-                let driven =
-                    if virtio::is_there(BALLOON) { machine.modules.demand(BALLOON_MODULE) } else { Ok(()) };
-                if let Err(error) = &driven {
+                // No start waits for the balloon: the host may ask for memory at any later time.
+                let loaded =
+                    if virtio::has_device(BALLOON) { machine.modules.demand(BALLOON_MODULE) } else { Ok(()) };
+                if let Err(error) = &loaded {
                     log(&chain(error));
                 }
             });

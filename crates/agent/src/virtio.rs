@@ -1,12 +1,11 @@
-//! Devices of the machine, as sysfs tells of them.
+//! Virtio devices of this machine, from sysfs.
 
-/// Where they are.
 const DEVICES: &str = "/sys/bus/virtio/devices";
 
-/// Whether there is a device of this kind, of the virtio specification's numbers as sysfs writes them.
-pub(crate) fn is_there(kind: &str) -> bool {
+/// Whether there is a device with this device id of the virtio specification, in sysfs' notation (`0x0005`).
+pub(crate) fn has_device(id: &str) -> bool {
     let devices = std::fs::read_dir(DEVICES).into_iter().flatten().flatten();
     devices
         .filter_map(|device| std::fs::read_to_string(device.path().join("device")).ok())
-        .any(|number| number.trim() == kind)
+        .any(|number| number.trim() == id)
 }

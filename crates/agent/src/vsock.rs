@@ -29,7 +29,7 @@ pub(crate) const MODULE: &str = "vmw_vsock_virtio_transport";
 
 /// Whether there is such a device.
 pub(crate) fn is_there() -> bool {
-    virtio::is_there(DEVICE)
+    virtio::has_device(DEVICE)
 }
 
 /// Waits for the host.

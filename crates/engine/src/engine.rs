@@ -31,7 +31,7 @@ impl Engine {
     #[must_use]
     pub fn new(home: Home) -> Self {
         let firecracker = Firecracker::new(firecracker(&home)).tracking_writes();
-        let firecracker = firecracker.remembering(home.run().join("firecracker-format.json"));
+        let firecracker = firecracker.with_version_cache(home.run().join("firecracker-format.json"));
         let firecracker = if is_free() { firecracker.without_jailer() } else { firecracker };
         Self::with_drivers(home, [Arc::new(Qemu::default()) as Arc<dyn Driver>, Arc::new(firecracker)])
     }

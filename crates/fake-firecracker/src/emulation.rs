@@ -24,7 +24,7 @@ use qmp::Qmp;
 
 /// The guest's memory while it runs.
 const MEMORY: &str = "fake.memory";
-/// Its memory when it was last saved, for as long as the file is made.
+/// Name of the copy of its memory at the last save, until it is unlinked.
 const LAST: &str = "fake.last";
 const PAGE: usize = 4096;
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -37,7 +37,7 @@ pub(crate) struct Parts<'a> {
     pub(crate) drives: &'a [Drive],
     pub(crate) cards: &'a [Card],
     pub(crate) taps: &'a [File],
-    /// Whether it is known what the guest writes.
+    /// Dirty page tracking.
     pub(crate) tracked: bool,
 }
 
@@ -56,7 +56,7 @@ pub(crate) struct Emulation {
     qmp: Qmp,
     pid: u32,
     runs: bool,
-    /// Where writes are tracked, the memory when it was last loaded or saved: a difference is what is not as it was then.
+    /// With dirty tracking: the memory at the last load or save, which a diff is computed against.
     last: Option<File>,
     tracked: bool,
 }
@@ -96,8 +96,8 @@ impl Emulation {
         self.runs
     }
 
-    /// Writes the devices to one file, and of the memory all, or what was written since it was last loaded or saved, to
-    /// another. A page that is as it was two saves ago was written since the last one.
+    /// Writes the device state to one file, and to another all memory or, for a diff, the pages that changed since the
+    /// last load or save. A page that returned to its content of two saves ago did change.
     pub(crate) fn save(&mut self, devices: &Path, memory: &File, mib: usize, diff: bool) -> io::Result<()> {
         let devices = std::path::absolute(devices)?;
         self.qmp.call("xen-save-devices-state", &json!({ "filename": devices, "live": true }))?;

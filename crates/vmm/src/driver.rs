@@ -90,6 +90,11 @@ pub trait Instance: Send + fmt::Debug {
     /// The monitor's version, as a saved state is bound to it.
     async fn version(&self) -> Result<String, OperationError>;
 
+    /// Whether [`SaveKind::Diff`] saves exactly the pages that were written since the last load or save.
+    fn has_exact_diffs(&self) -> bool {
+        false
+    }
+
     /// Where the guest's memory lies, to be read while the machine is paused.
     fn memory(&self) -> Result<GuestMemory, OperationError>;
 

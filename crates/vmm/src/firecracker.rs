@@ -94,10 +94,11 @@ impl Firecracker {
         Self { tracks_writes: true, ..self }
     }
 
-    /// The same with a file, in which the format of states that the program has told is kept for other processes.
+    /// The same with a cache file for the program's snapshot version, so that each process need not run the program to
+    /// learn it.
     #[must_use]
-    pub fn remembering(self, file: impl Into<PathBuf>) -> Self {
-        Self { format: shape::Format::kept_in(file.into()), ..self }
+    pub fn with_version_cache(self, file: impl Into<PathBuf>) -> Self {
+        Self { format: shape::Format::cached_in(file.into()), ..self }
     }
 
     /// Whether its machines run in jails.

@@ -16,5 +16,12 @@ pub(crate) fn find(program: &Path) -> Option<PathBuf> {
 /// A text that changes whenever the file does; None if there is none.
 pub(crate) fn identity(path: &Path) -> Option<String> {
     let file = path.metadata().ok()?;
-    Some(format!("{} {} {}.{}", path.display(), file.size(), file.mtime(), file.mtime_nsec()))
+    let (changed, changed_nanos) = (file.ctime(), file.ctime_nsec());
+    let (size, inode) = (file.size(), file.ino());
+    Some(format!(
+        "{} {size} {inode} {}.{} {changed}.{changed_nanos}",
+        path.display(),
+        file.mtime(),
+        file.mtime_nsec()
+    ))
 }

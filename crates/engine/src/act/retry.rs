@@ -14,15 +14,16 @@ use crate::{Engine, clone, runtime};
 
 /// A retry that takes longer hangs.
 const RETRY_TIMEOUT: Duration = Duration::from_secs(600);
+/// What a guest that only booted saves is below this, however large its memory is: files are sparse.
+const BOOTED_GUEST: u64 = 512 << 20;
 /// Starts that somebody waits for have the processors first.
 const NICE: i32 = 5;
 
 /// Makes it now, while no start waits for it.
 ///
 /// # Errors
-/// When it fails once more, which is remembered; or when there is no room for it, which leaves the last reason.
+/// When it fails once more, which is recorded; or when free space is short, which keeps the previously recorded reason.
 pub async fn retry(engine: &Engine, retry: &Retry) -> Result<(), StageError> {
-    check_room(engine.home().home(), most_bytes(engine, retry))?;
     let lock = engine.home().run().join("retry.lock");
     // It is as quick without, only less polite.
     rustix::process::nice(NICE).ok();
@@ -30,6 +31,7 @@ pub async fn retry(engine: &Engine, retry: &Retry) -> Result<(), StageError> {
         // One at a time in a run directory: each boots a machine.
         let _turn =
             exclusive(&lock).await.map_err(|source| StageError::Io { step: "lock", path: lock, source })?;
+        check_free_space(engine.home().home(), needed_bytes(engine, retry))?;
         match retry {
             Retry::Runtime { spec } => runtime::retry(engine, spec).await,
             Retry::Stencil { snapshot } => clone::make_stencil(engine, snapshot).await,
@@ -40,25 +42,27 @@ pub async fn retry(engine: &Engine, retry: &Retry) -> Result<(), StageError> {
         .unwrap_or(Err(StageError::RetryHangs { seconds: RETRY_TIMEOUT.as_secs() }))
 }
 
-/// What is made may be as large as this.
-fn most_bytes(engine: &Engine, retry: &Retry) -> u64 {
+/// Bytes that the retry may write.
+fn needed_bytes(engine: &Engine, retry: &Retry) -> u64 {
     match retry {
-        Retry::Runtime { spec } => u64::from(spec.memory_mib) << 20,
-        // Where it cannot be read the retry says so.
+        Retry::Runtime { spec } => (u64::from(spec.memory_mib) << 20).min(BOOTED_GUEST),
+        // If the snapshot cannot be read, the retry itself reports it.
         Retry::Stencil { snapshot } => {
             engine.snapshots().read(snapshot).map_or(0, |snapshot| snapshot.manifest.memory_bytes)
         }
     }
 }
 
-/// On a full disk a retry would take the last room from the logs and disks of those that run, if only until it fails.
-fn check_room(home: &Path, bytes: u64) -> Result<(), StageError> {
+/// Refuses a retry that could fill the disk: until it fails, running machines could write neither logs nor disks.
+fn check_free_space(home: &Path, bytes: u64) -> Result<(), StageError> {
     let path = home.to_owned();
     match statvfs(home) {
-        Ok(stat) if stat.f_bavail.saturating_mul(stat.f_frsize) < bytes => {
-            Err(StageError::Io { step: "find room in", path, source: io::ErrorKind::StorageFull.into() })
-        }
+        Ok(stat) if stat.f_bavail.saturating_mul(stat.f_frsize) < bytes => Err(StageError::Io {
+            step: "find enough free space in",
+            path,
+            source: io::ErrorKind::StorageFull.into(),
+        }),
         Ok(_) => Ok(()),
-        Err(error) => Err(StageError::Io { step: "ask for the room in", path, source: error.into() }),
+        Err(error) => Err(StageError::Io { step: "query the free space of", path, source: error.into() }),
     }
 }

@@ -184,7 +184,7 @@ impl Machine {
     /// The VMM of a restored machine knows what was written since the last save: that is laid over the last save's memory
     /// once the machine goes on. Where that is gone, or the machine was booted, or files have no exact holes, all is saved.
     fn vmm_save(&mut self, store: &Snapshots) -> VmmSave {
-        if self.record().origin.is_none() {
+        if self.record().origin.is_none() || !self.instance.has_exact_diffs() {
             return VmmSave::whole();
         }
         let last = LastMemory::of(&self.claim.dir);

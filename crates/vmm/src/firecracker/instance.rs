@@ -11,7 +11,7 @@ use super::api::Api;
 use super::link::Link;
 use super::process::Process;
 use super::save;
-use super::version::{Feature, loses_link_when_paused};
+use super::version::{Feature, diffs_are_exact, loses_link_when_paused};
 use crate::{Forward, GuestMemory, Instance, Meanwhile, OperationError, SaveKind, VmExit, VmProcess};
 
 #[derive(Debug)]
@@ -72,6 +72,10 @@ impl Instance for FirecrackerInstance {
 
     async fn version(&self) -> Result<String, OperationError> {
         Ok(self.api.full_version().to_owned())
+    }
+
+    fn has_exact_diffs(&self) -> bool {
+        self.tracks_writes && diffs_are_exact(self.api.version())
     }
 
     fn memory(&self) -> Result<GuestMemory, OperationError> {

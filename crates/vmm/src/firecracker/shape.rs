@@ -29,20 +29,20 @@ pub(super) fn shape(spec: &LaunchSpec, format: &str) -> String {
 /// program that has been seen.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Format {
-    known: Arc<Mutex<Option<Known>>>,
-    /// Where other processes find it, and leave it.
+    known: Arc<Mutex<Option<Cached>>>,
+    /// A cache that all processes share.
     file: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
-struct Known {
-    /// What tells the program from others.
+struct Cached {
+    /// Path, size and modification time.
     program: String,
     format: String,
 }
 
 impl Format {
-    pub(super) fn kept_in(file: PathBuf) -> Self {
+    pub(super) fn cached_in(file: PathBuf) -> Self {
         Self { known: Arc::default(), file: Some(file) }
     }
 
@@ -57,29 +57,29 @@ impl Format {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let found = known.clone().or_else(|| self.read()).filter(|found| found.program == program);
         let found = found.or_else(|| {
-            let found = ask(&path).map(|format| Known { program, format })?;
-            self.keep(&found);
+            let found = ask(&path).map(|format| Cached { program, format })?;
+            self.store(&found);
             Some(found)
         });
         known.clone_from(&found);
         found.map_or_else(|| UNKNOWN.to_owned(), |found| found.format)
     }
 
-    fn read(&self) -> Option<Known> {
+    fn read(&self) -> Option<Cached> {
         serde_json::from_slice(&fs::read(self.file.as_ref()?).ok()?).ok()
     }
 
-    /// Whole or not at all. One that cannot be kept is asked for again.
-    fn keep(&self, known: &Known) {
+    /// Writes the cache atomically. Without it the next process runs the program again.
+    fn store(&self, cached: &Cached) {
         let Some((file, folder)) = self.file.as_ref().and_then(|file| Some((file, file.parent()?))) else {
             return;
         };
         let kept = tempfile::NamedTempFile::new_in(folder).and_then(|mut draft| {
-            serde_json::to_writer(&mut draft, known)?;
+            serde_json::to_writer(&mut draft, cached)?;
             draft.persist(file).map_err(|error| error.error)
         });
         if let Err(error) = kept {
-            tracing::debug!(file = %file.display(), %error, "cannot keep what firecracker said");
+            tracing::debug!(file = %file.display(), %error, "cannot write the snapshot version cache");
         }
     }
 }
@@ -114,7 +114,7 @@ mod tests {
     #[test]
     fn a_format_is_asked_for_once_for_each_program() {
         let dir = tempfile::tempdir().expect("a directory");
-        let of = |path: &Path| Format::kept_in(dir.path().join("format.json")).of(Some(path.to_owned()));
+        let of = |path: &Path| Format::cached_in(dir.path().join("format.json")).of(Some(path.to_owned()));
         let asked = || fs::read_to_string(dir.path().join("asked")).expect("it was asked").lines().count();
         let first = program(dir.path(), "v7.0.0");
         assert_eq!((of(&first), of(&first), asked()), ("v7.0.0".to_owned(), "v7.0.0".to_owned(), 1));
