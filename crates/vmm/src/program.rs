@@ -16,12 +16,5 @@ pub(crate) fn find(program: &Path) -> Option<PathBuf> {
 /// A text that changes whenever the file does; None if there is none.
 pub(crate) fn identity(path: &Path) -> Option<String> {
     let file = path.metadata().ok()?;
-    let (changed, changed_nanos) = (file.ctime(), file.ctime_nsec());
-    let (size, inode) = (file.size(), file.ino());
-    Some(format!(
-        "{} {size} {inode} {}.{} {changed}.{changed_nanos}",
-        path.display(),
-        file.mtime(),
-        file.mtime_nsec()
-    ))
+    Some(format!("{} {} {}.{}", path.display(), file.size(), file.mtime(), file.mtime_nsec()))
 }

@@ -45,7 +45,7 @@ as_root_and_user!(children_have_all_that_their_source_had, |world| {
     let poller = Poller::pages(&world.published("web", "8000"));
     let forked = fork(world, &["web", "-n", "3", "--name", "try"]);
     assert_eq!(names(&forked), ["try-1", "try-2", "try-3"]);
-    assert!(forked["pause_ms"].as_f64().is_some_and(|ms| ms > 0.0), "{forked:#}");
+    assert!(forked["pause_ms"].as_f64().is_some_and(|ms| ms > 0.0 && ms < 2000.0), "{forked:#}");
     assert_eq!(forked["repeated"], false);
     for name in names(&forked) {
         assert_eq!(world.sh(name, "cat /file /dev/shm/memory"), "kept\nkept");
@@ -53,7 +53,8 @@ as_root_and_user!(children_have_all_that_their_source_had, |world| {
         world.sh(name, "echo own > /file; echo own > /www/index.html");
     }
     assert_eq!(world.sh("web", "cat /file"), "kept");
-    eprintln!("the longest answer took {:?}: {forked:#}", poller.stop().into_iter().max());
+    let longest = poller.stop().into_iter().max().expect("some");
+    assert!(longest < Duration::from_secs(3), "{longest:?} without an answer: {forked:#}");
     // One child without a name has two words for one.
     let one = fork(world, &["web"]);
     assert!(

@@ -78,9 +78,10 @@ fn a_source_loses_nothing_but_a_pause() {
     std::thread::sleep(Duration::from_millis(500));
     for took in [pages.stop(), lines.stop()] {
         assert!(took.len() > 20, "{took:?}");
-        eprintln!("the longest answer took {:?}: {saved}", took.iter().max());
+        let longest = took.iter().max().expect("some");
+        assert!(*longest < Duration::from_secs(2), "{longest:?} without an answer: {saved}");
     }
-    assert!(saved["pause_ms"].as_f64().is_some_and(|ms| ms > 0.0), "{saved}");
+    assert!(saved["pause_ms"].as_f64().is_some_and(|ms| ms > 0.0 && ms < 2000.0), "{saved}");
     world.assert_removes_all();
 }
 

@@ -1,6 +1,7 @@
 //! What a saved state depends on.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -36,7 +37,7 @@ pub(super) struct Format {
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Cached {
-    /// Path, size and modification time.
+    /// Path, size, modification time, inode and change time.
     program: String,
     format: String,
 }
@@ -50,7 +51,7 @@ impl Format {
     pub(super) fn of(&self, firecracker: Option<PathBuf>) -> String {
         const UNKNOWN: &str = "unknown";
         let Some((path, program)) =
-            firecracker.and_then(|path| program::identity(&path).map(|identity| (path, identity)))
+            firecracker.and_then(|path| exact_identity(&path).map(|identity| (path, identity)))
         else {
             return UNKNOWN.to_owned();
         };
@@ -82,6 +83,13 @@ impl Format {
             tracing::debug!(file = %file.display(), %error, "cannot write the snapshot version cache");
         }
     }
+}
+
+/// The program's identity, also if it was replaced by one of the same size and modification time.
+fn exact_identity(path: &Path) -> Option<String> {
+    let file = path.metadata().ok()?;
+    let identity = program::identity(path)?;
+    Some(format!("{identity} {} {}.{}", file.ino(), file.ctime(), file.ctime_nsec()))
 }
 
 fn ask(firecracker: &Path) -> Option<String> {

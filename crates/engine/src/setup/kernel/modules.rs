@@ -14,7 +14,7 @@ use crate::setup::files::{At as _, FileError, create_dir, read, sha256, sync_dir
 const EAGER: [&str; 6] =
     ["virtio_mmio", "virtio_console", "virtio_blk", "virtio_net", "virtio_rng", "overlay"];
 /// For volumes, for ending a parent's connections in its clones, for
-/// Firecracker's link and its balloon, and for other kinds of image. One that is asked for comes with those before it.
+/// Firecracker's link and its balloon, and for other kinds of image. The agent loads all modules up to the one it needs.
 const LAZY: [&str; 8] = [
     "fuse",
     "tcp_diag",
