@@ -5,17 +5,19 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Who may use whom, of our own crates.
-const ARROWS: [(&str, &[&str]); 10] = [
+const ARROWS: [(&str, &[&str]); 12] = [
     ("agent", &["agent-protocol"]),
     ("agent-protocol", &[]),
     ("checkpoint", &[]),
-    ("cli", &["agent-protocol", "engine", "image", "net", "vmm"]),
-    ("engine", &["agent-protocol", "image", "net", "pager", "vmm"]),
+    ("cli", &["agent-protocol", "engine", "image", "net", "setup", "vmm"]),
+    ("engine", &["agent-protocol", "image", "net", "pager", "setup", "vmm", "volume"]),
     ("fake-firecracker", &["pager", "vmm"]),
     ("image", &[]),
     ("net", &[]),
     ("pager", &[]),
+    ("setup", &["net", "vmm"]),
     ("vmm", &["checkpoint"]),
+    ("volume", &["agent-protocol"]),
 ];
 
 fn workspace() -> PathBuf {

@@ -8,8 +8,8 @@ use std::time::Duration;
 use mimeo_vmm::accel::{self, Accel, Unusable, Verdict};
 use mimeo_vmm::{Accelerator, Driver};
 
-use crate::setup::Kernel;
 use crate::{Home, agent};
+use mimeo_setup::Kernel;
 
 /// How long the first guest on an untried KVM may take to answer: one that
 /// takes longer is better off emulated. An emulated KVM host needs up to ten

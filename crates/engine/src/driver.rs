@@ -7,8 +7,8 @@ use mimeo_vmm::{Accelerator, Driver};
 
 use crate::create::StageError;
 use crate::machine::{MachineSpec, NetworkMode};
-use crate::setup::Kernel;
 use crate::{Engine, accelerator};
+use mimeo_setup::Kernel;
 
 /// The word for the best that works here.
 pub const AUTO: &str = "auto";

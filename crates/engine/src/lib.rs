@@ -30,13 +30,11 @@ pub mod network;
 pub mod order;
 pub mod runtime;
 pub mod serve;
-pub mod setup;
 pub mod signal;
 pub mod snapshot;
 mod stencil;
 mod sweep;
 mod usage;
-pub mod volume;
 mod working_set;
 
 pub use act::Cloned;

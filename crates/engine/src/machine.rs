@@ -10,6 +10,7 @@ mod spec;
 
 pub use id::{MachineId, ParseIdError};
 pub use life::{Action, Decision, Phase, Refusal, decide};
+pub use mimeo_volume::VolumeSpec;
 pub use name::{MachineName, ParseNameError};
 pub use process::ProcessIdentity;
 pub(crate) use process::boot_id;
@@ -19,4 +20,4 @@ pub use record::{
 };
 pub use registry::{Claim, ClaimError, FindError, Found, LookupError, Registry, Selector};
 pub(crate) use registry::{adopt, remove_dir};
-pub use spec::{HealthProbe, HealthSpec, MachineSpec, NetworkMode, PullPolicy, VolumeSpec};
+pub use spec::{HealthProbe, HealthSpec, MachineSpec, NetworkMode, PullPolicy};

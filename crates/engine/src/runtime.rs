@@ -29,13 +29,13 @@ use crate::hang::{self, HangDump, SilentGuest};
 use crate::machine::{MachineName, MachineSpec, NetworkMode};
 use crate::network::{self, Connection};
 use crate::order::Retry;
-use crate::setup::{Initramfs, Kernel};
 use crate::snapshot::{
     self, Draft, Here, Kind, LoadError, Manifest, Requirements, STATE, Snapshot, StoreError, TakeError,
     Taking, VmmSave,
 };
 use crate::stencil::{self, Lookup, Making, Stencil};
 use crate::{Engine, agent, background, driver, identity, working_set};
+use mimeo_setup::{Initramfs, Kernel};
 use rehearse::Work;
 
 /// The first session of a guest that was booted.
@@ -92,7 +92,7 @@ pub enum RuntimeError {
     #[error("the virtual machine ended while it booted: {how}")]
     Died { how: String },
     #[error(transparent)]
-    Initramfs(#[from] crate::setup::initramfs::InitramfsError),
+    Initramfs(#[from] mimeo_setup::initramfs::InitramfsError),
 }
 
 impl RuntimeError {

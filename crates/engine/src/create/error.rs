@@ -103,9 +103,9 @@ pub enum StageError {
     #[error("volume path {given:?} in the container must be absolute")]
     VolumeTarget { given: String },
     #[error(transparent)]
-    Kernel(#[from] crate::setup::kernel::LoadError),
+    Kernel(#[from] mimeo_setup::kernel::LoadError),
     #[error(transparent)]
-    Initramfs(#[from] crate::setup::initramfs::InitramfsError),
+    Initramfs(#[from] mimeo_setup::initramfs::InitramfsError),
     #[error(transparent)]
     ImageStore(#[from] mimeo_image::OpenError),
     #[error(transparent)]
@@ -175,7 +175,7 @@ pub enum StageError {
     #[error(transparent)]
     Restore(#[from] mimeo_vmm::RestoreError),
     #[error(transparent)]
-    Volume(#[from] crate::volume::VolumeError),
+    Volume(#[from] mimeo_volume::VolumeError),
 }
 
 /// Why a port cannot be published.

@@ -21,10 +21,10 @@ use crate::identity;
 use crate::machine::{MachineSpec, NetworkRecord, ProcessIdentity};
 use crate::network::Connection;
 use crate::runtime::{self, RuntimeError, Wanted, Warm};
-use crate::setup::{Initramfs, Kernel, kernel};
 use crate::snapshot::{self, Requirements, SnapshotId};
 use crate::{Engine, Home, accelerator, agent};
 use mimeo_net::{PortMapping, Protocol, Subnet};
+use mimeo_setup::{Initramfs, Kernel, kernel};
 use mimeo_vmm::accel::kept_tsc_khz;
 
 /// The guest had booted before, and was copied.

@@ -7,8 +7,8 @@ use mimeo_vmm::Driver;
 
 use super::StageError;
 use crate::machine::{Claim, MachineSpec, VolumeSpec};
-use crate::setup::Kernel;
 use crate::{Engine, driver};
+use mimeo_setup::Kernel;
 
 /// Less memory than this no kernel of ours boots in.
 const MIN_MEMORY_MIB: u32 = 96;

@@ -19,7 +19,7 @@ use crate::hang::HangDump;
 use crate::identity;
 use crate::machine::{Claim, HealthSpec, Record, State};
 use crate::network::Connection;
-use crate::volume::{self, VolumeServer};
+use mimeo_volume::VolumeServer;
 
 /// A machine whose container runs.
 #[derive(Debug)]
@@ -87,7 +87,8 @@ async fn set_up(
     let configuration = Box::new(configuration(record, disks).map_err(entropy)?);
     ask(link, &Request::Configure(configuration)).await.map_err(configure)?;
     clock.lap("configure");
-    let volumes = volume::serve(link, &record.spec.volumes).await.map_err(|error| configure(error.into()))?;
+    let volumes =
+        mimeo_volume::serve(link, &record.spec.volumes).await.map_err(|error| configure(error.into()))?;
     let container = start(link, &record.process).await.map_err(|error| (Stage::Start, error))?;
     clock.lap("start");
     Ok((volumes, container))

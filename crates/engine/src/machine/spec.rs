@@ -1,11 +1,11 @@
 //! What a person wants of a machine.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use mimeo_net::PortMapping;
 use mimeo_vmm::accel::Accel;
+use mimeo_volume::VolumeSpec;
 use serde::{Deserialize, Serialize};
 
 use super::MachineName;
@@ -141,17 +141,6 @@ pub enum PullPolicy {
     Missing,
     /// Never: it must be here.
     Never,
-}
-
-/// A directory or file of the host in the guest.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct VolumeSpec {
-    /// Absolute path on the host; it must exist.
-    pub host: PathBuf,
-    /// Absolute path in the container.
-    pub guest: String,
-    /// Refuse writes.
-    pub read_only: bool,
 }
 
 /// How to tell whether a machine is well.

@@ -11,7 +11,7 @@ use crate::Engine;
 use crate::create::Scratch;
 use crate::machine::Exit;
 use crate::snapshot::LastMemory;
-use crate::volume::VolumeServer;
+use mimeo_volume::VolumeServer;
 
 /// How long a guest may take to flush and power off.
 const POWER_OFF: Duration = Duration::from_secs(10);

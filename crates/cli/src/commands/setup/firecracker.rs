@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use mimeo_engine::Engine;
-use mimeo_engine::setup::firecracker::{SetUp, set_up};
+use mimeo_setup::firecracker::{SetUp, set_up};
 use serde_json::json;
 
 use crate::error::CliError;
@@ -26,7 +26,7 @@ pub(super) struct Args {
 /// Puts both into the home and says which they are.
 pub(super) fn run(engine: &Engine, args: &Args, as_json: bool) -> Result<(), CliError> {
     let SetUp { program, version, jailer } =
-        set_up(engine.home(), &args.firecracker, args.jailer.as_deref())?;
+        set_up(&engine.home().programs(), &args.firecracker, args.jailer.as_deref())?;
     if as_json {
         let version = version.to_string();
         return output::json(&json!({ "program": program, "version": version, "jailer": jailer }));

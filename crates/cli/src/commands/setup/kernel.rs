@@ -4,7 +4,7 @@ use std::mem::discriminant;
 use std::path::PathBuf;
 
 use mimeo_engine::Engine;
-use mimeo_engine::setup::kernel::{Kernel, Source, Step, set_up};
+use mimeo_setup::kernel::{Kernel, Source, Step, set_up};
 use serde_json::json;
 
 use super::steps::Steps;

@@ -1,7 +1,7 @@
 //! `mimeo setup preflight`: can this host run machines, and if not, what mends it.
 
 use mimeo_engine::Engine;
-use mimeo_engine::setup::preflight::{Check, Status, Subject, is_ready, preflight};
+use mimeo_setup::preflight::{Check, Status, Subject, is_ready, preflight};
 
 use crate::error::CliError;
 use crate::output;

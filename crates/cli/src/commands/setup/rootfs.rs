@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
-use mimeo_engine::setup::rootfs::prepare;
 use mimeo_engine::{AGENT, Engine, MachineSpec};
 use mimeo_image::blank;
 use mimeo_image::blank::BlankError;
+use mimeo_setup::rootfs::prepare;
 use serde_json::json;
 
 use super::steps::Steps;

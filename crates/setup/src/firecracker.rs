@@ -1,0 +1,136 @@
+//! Puts a Firecracker and its jailer where machines of this home find them.
+//!
+//! There is no package of either, and nothing is fetched: they come from the
+//! release archives on their maker's page, or from who builds them.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use mimeo_vmm::firecracker::PROGRAM;
+use mimeo_vmm::firecracker::version::{OLDEST, Version};
+
+use super::files::{At as _, FileError, commit, create_dir, read, write_synced};
+
+/// The jailer's name.
+const JAILER: &str = "jailer";
+
+/// Why it could not be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum FirecrackerError {
+    /// A file could not be read or written.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// The program does not say that it is what it should be.
+    #[error("{} is no {name}: {said}", path.display())]
+    Foreign {
+        /// The program.
+        path: PathBuf,
+        /// What it should be.
+        name: &'static str,
+        /// What it said when it was asked for its version.
+        said: String,
+    },
+    /// It is older than any that is driven.
+    #[error("{} is Firecracker {found}: {OLDEST} or later is needed", path.display())]
+    Old {
+        /// The program.
+        path: PathBuf,
+        /// Its version.
+        found: Version,
+    },
+}
+
+/// What was set up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SetUp {
+    /// Where it is.
+    pub program: PathBuf,
+    /// Its version.
+    pub version: Version,
+    /// Its jailer came along.
+    pub jailer: bool,
+}
+
+/// Copies a Firecracker into `programs`, with the jailer that is given or that lies beside it.
+///
+/// # Errors
+/// When either is not what it should be; what was there before stays then.
+pub fn set_up(programs: &Path, firecracker: &Path, jailer: Option<&Path>) -> Result<SetUp, FirecrackerError> {
+    let version = version(firecracker, "Firecracker v", PROGRAM)?;
+    if version < OLDEST {
+        return Err(FirecrackerError::Old { path: firecracker.to_owned(), found: version });
+    }
+    let beside = firecracker.with_file_name(JAILER);
+    let jailer = jailer.or_else(|| beside.exists().then_some(&*beside));
+    if let Some(jailer) = jailer {
+        self::version(jailer, "Jailer v", JAILER)?;
+    }
+    create_dir(programs)?;
+    // The jailer first: no Firecracker is ever found without the one that goes with it.
+    if let Some(jailer) = jailer {
+        install(jailer, &programs.join(JAILER))?;
+    }
+    let program = programs.join(PROGRAM);
+    install(firecracker, &program)?;
+    Ok(SetUp { program, version, jailer: jailer.is_some() })
+}
+
+fn version(path: &Path, prefix: &str, name: &'static str) -> Result<Version, FirecrackerError> {
+    let output = Command::new(path).arg("--version").env_clear().stdin(Stdio::null()).output();
+    let output = output.at("run", path)?;
+    let said = String::from_utf8_lossy(&output.stdout);
+    let version = said.lines().find_map(|line| line.strip_prefix(prefix)?.trim().parse().ok());
+    version.ok_or_else(|| {
+        let said = said.lines().next().unwrap_or_default().to_owned();
+        FirecrackerError::Foreign { path: path.to_owned(), name, said }
+    })
+}
+
+fn install(from: &Path, to: &Path) -> Result<(), FileError> {
+    let draft = to.with_extension("new");
+    write_synced(&draft, &read(from)?)?;
+    std::fs::set_permissions(&draft, std::fs::Permissions::from_mode(0o755)).at("make executable", &draft)?;
+    commit(&draft, to)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn script(dir: &Path, name: &str, says: &str) -> PathBuf {
+        let path = dir.join(name);
+        std::fs::write(&path, format!("#!/bin/sh\necho '{says}'\n")).expect("written");
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).expect("executable");
+        path
+    }
+
+    #[test]
+    fn a_firecracker_comes_with_the_jailer_beside_it() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let programs = dir.path().join("programs");
+        let firecracker = script(dir.path(), "firecracker", "Firecracker v1.12.1");
+        let alone = set_up(&programs, &firecracker, None).expect("set up");
+        assert_eq!((alone.version, alone.jailer), (Version::new(1, 12, 1), false));
+        script(dir.path(), "jailer", "Jailer v1.12.1");
+        let both = set_up(&programs, &firecracker, None).expect("set up");
+        assert!(both.jailer && programs.join("jailer").exists());
+        assert_eq!(both.program, programs.join("firecracker"));
+    }
+
+    #[test]
+    fn what_is_none_or_too_old_is_refused_and_changes_nothing() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let programs = dir.path().join("programs");
+        let refused = |path: &Path| set_up(&programs, path, None).expect_err("refused").to_string();
+        assert!(
+            refused(&script(dir.path(), "old", "Firecracker v1.9.1")).ends_with("1.10.0 or later is needed")
+        );
+        assert!(
+            refused(&script(dir.path(), "other", "something else"))
+                .contains("no firecracker: something else")
+        );
+        assert!(refused(&dir.path().join("none")).starts_with("cannot run"));
+        assert!(!programs.exists());
+    }
+}

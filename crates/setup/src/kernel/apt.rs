@@ -1,0 +1,171 @@
+//! Debian's package index and download, through the machine's own apt: its
+//! mirrors, its proxies, its keys. Neither call needs root, and neither
+//! installs anything.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use crate::files::{At as _, FileError};
+
+/// Of a failed program's words, the last ones say why.
+const STDERR_TAIL_BYTES: usize = 600;
+
+/// Why apt could not name or fetch a package.
+#[derive(Debug, thiserror::Error)]
+pub enum AptError {
+    /// Not a Debian-like machine.
+    #[error(
+        "{} is not on this machine: give a kernel with `--kernel FILE` (and `--modules DIR`)", program.display()
+    )]
+    Missing {
+        /// The program that was looked for.
+        program: PathBuf,
+    },
+    /// The program did not start.
+    #[error("cannot run {}", program.display())]
+    Run {
+        /// The program.
+        program: PathBuf,
+        /// What the system answered.
+        source: io::Error,
+    },
+    /// The program said no.
+    #[error("`{command}` failed ({said}); if the index is old, `apt-get update` mends it")]
+    Refused {
+        /// The whole command.
+        command: String,
+        /// The end of its standard error.
+        said: String,
+    },
+    /// The index has no such package.
+    #[error("apt knows no package {0}: run `apt-get update`, or give a kernel with `--kernel FILE`")]
+    Unknown(String),
+    /// apt succeeded and left no package.
+    #[error("apt-get left no package in {}", .0.display())]
+    NothingCame(PathBuf),
+    /// The directory could not be read.
+    #[error(transparent)]
+    File(#[from] FileError),
+}
+
+/// One version of one package.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Record {
+    pub(super) package: String,
+    pub(super) version: String,
+    /// The first name of each dependency.
+    pub(super) depends: Vec<String>,
+}
+
+/// The two programs.
+#[derive(Debug, Clone)]
+pub(super) struct Apt {
+    pub(super) cache: PathBuf,
+    pub(super) get: PathBuf,
+}
+
+impl Default for Apt {
+    fn default() -> Self {
+        Self { cache: "apt-cache".into(), get: "apt-get".into() }
+    }
+}
+
+impl Apt {
+    /// What the index says of the version that apt would install.
+    pub(super) fn show(&self, package: &str) -> Result<Record, AptError> {
+        let mut command = Command::new(&self.cache);
+        command.args(["show", "--no-all-versions", "--", package]);
+        let output = run(&mut command, &self.cache)?;
+        let text = String::from_utf8_lossy(&output.stdout);
+        Record::parse(&text).ok_or_else(|| AptError::Unknown(package.to_owned()))
+    }
+
+    /// Fetches a package into an empty directory; apt checks its signature
+    /// chain and its hash.
+    pub(super) fn download(&self, record: &Record, into: &Path) -> Result<PathBuf, AptError> {
+        let mut command = Command::new(&self.get);
+        command.args(["-q", "download", &format!("{}={}", record.package, record.version)]);
+        run(command.current_dir(into), &self.get)?;
+        let mut entries =
+            fs::read_dir(into).at("list", into)?.filter_map(Result::ok).map(|entry| entry.path());
+        let deb = entries.find(|path| path.extension() == Some(OsStr::new("deb")));
+        deb.ok_or_else(|| AptError::NothingCame(into.to_owned()))
+    }
+}
+
+impl Record {
+    fn parse(text: &str) -> Option<Self> {
+        let field = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
+        Some(Self {
+            package: field("Package:")?.to_owned(),
+            version: field("Version:")?.to_owned(),
+            depends: field("Depends:").unwrap_or_default().split(',').filter_map(first_name).collect(),
+        })
+    }
+
+    /// A directory name for this version: apt's versions may hold a colon.
+    pub(super) fn directory(&self, kind: &str) -> String {
+        let safe = |c: char| if c.is_ascii_alphanumeric() || "+-.~".contains(c) { c } else { '_' };
+        format!("{kind}-{}", self.version.chars().map(safe).collect::<String>())
+    }
+}
+
+/// `a (= 1) | b` is `a`.
+fn first_name(dependency: &str) -> Option<String> {
+    dependency.split_whitespace().next().map(str::to_owned)
+}
+
+fn run(command: &mut Command, program: &Path) -> Result<Output, AptError> {
+    // The index's fields are never translated, the messages may be.
+    let output = command.env("LC_ALL", "C").output().map_err(|source| match source.kind() {
+        io::ErrorKind::NotFound => AptError::Missing { program: program.to_owned() },
+        _ => AptError::Run { program: program.to_owned(), source },
+    })?;
+    if output.status.success() { Ok(output) } else { Err(refused(command, &output)) }
+}
+
+fn refused(command: &Command, output: &Output) -> AptError {
+    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    let command = words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ");
+    let from = output.stderr.len().saturating_sub(STDERR_TAIL_BYTES);
+    let said = String::from_utf8_lossy(&output.stderr[from..]).trim().replace('\n', "; ");
+    AptError::Refused { command, said }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_machine_without_apt_is_told_what_else_to_do() {
+        let apt = Apt { cache: "/nowhere/apt-cache".into(), get: "/nowhere/apt-get".into() };
+        let error = apt.show("linux-image-cloud-amd64").unwrap_err();
+        assert!(matches!(error, AptError::Missing { .. }), "{error:?}");
+        assert!(error.to_string().contains("--kernel FILE"), "{error}");
+    }
+
+    #[test]
+    fn a_failed_program_is_quoted() {
+        let apt = Apt { cache: "false".into(), get: "false".into() };
+        let error = apt.show("some-package").unwrap_err().to_string();
+        assert!(error.starts_with("`false show --no-all-versions -- some-package` failed"), "{error}");
+    }
+
+    #[test]
+    fn an_index_without_the_package_is_no_success() {
+        let apt = Apt { cache: "true".into(), get: "true".into() };
+        assert!(matches!(apt.show("some-package"), Err(AptError::Unknown(name)) if name == "some-package"));
+    }
+
+    #[test]
+    fn a_record_is_read() {
+        let text = "Package: linux-image-cloud-amd64\nVersion: 2:6.1.192-2~x\n\
+                    Depends: linux-image-6.1.0-56-cloud-amd64 (= 6.1.192-2), kmod | busybox\n";
+        let record = Record::parse(text).unwrap();
+        assert_eq!(record.depends, ["linux-image-6.1.0-56-cloud-amd64", "kmod"]);
+        assert_eq!(record.directory("debian"), "debian-2_6.1.192-2~x");
+    }
+}

@@ -1,0 +1,174 @@
+//! `setup kernel --build`: a small kernel of our own from the distribution's
+//! source. Everything is built in, so a guest loads no module and boots in
+//! half the time; the build takes minutes, once.
+
+mod make;
+mod source;
+mod tools;
+
+use std::collections::BTreeSet;
+use std::env;
+use std::fs;
+use std::path::Path;
+
+pub use make::MakeError;
+pub use tools::Tool;
+
+use super::apt::{Apt, AptError, Record};
+use super::deb::DebError;
+use super::image::{self, ImageError};
+use super::manifest::{FORMAT, Manifest, Modules, Origin};
+use super::set_up::Step;
+use crate::files::{At as _, FileError, create_dir, read, sha256, write_synced};
+use make::Make;
+
+/// Our configuration, over `allnoconfig`.
+const FRAGMENT: &str = include_str!("microvm.config");
+/// So many digits of its hash are part of the kernel's name.
+const NAME_DIGITS: usize = 8;
+/// Options come and go between versions; without these no guest of ours works.
+const INDISPENSABLE: [&str; 11] = [
+    "CONFIG_PVH=y",
+    "CONFIG_ACPI=y",
+    "CONFIG_BLK_DEV_INITRD=y",
+    "CONFIG_DEVTMPFS=y",
+    "CONFIG_VIRTIO_MMIO=y",
+    "CONFIG_VIRTIO_CONSOLE=y",
+    "CONFIG_VIRTIO_BLK=y",
+    "CONFIG_VIRTIO_NET=y",
+    "CONFIG_OVERLAY_FS=y",
+    "CONFIG_EXT4_FS=y",
+    "CONFIG_CGROUP_FREEZER=y",
+];
+
+/// Why no kernel was built.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// The host lacks tools.
+    #[error("a kernel's build needs {}: run `{}`", names(.0), tools::install_command(.0))]
+    MissingTools(Vec<Tool>),
+    /// The release's source package depends on none.
+    #[error("apt knows no linux-source-* package: give a kernel with `--kernel FILE`")]
+    NoSourcePackage,
+    /// The package is not what it was for years.
+    #[error("the package holds no usr/src/linux-source-*.tar.xz")]
+    NoArchive,
+    /// This version of the kernel has not what guests need.
+    #[error("this source cannot be configured for guests: it lacks {}", .0.join(", "))]
+    Configuration(Vec<&'static str>),
+    /// apt said no.
+    #[error("apt cannot give the source")]
+    Apt(#[from] AptError),
+    /// The package is damaged.
+    #[error("the source package cannot be unpacked")]
+    Deb(#[from] DebError),
+    /// The compiler said no.
+    #[error("the kernel cannot be built")]
+    Make(#[from] MakeError),
+    /// What came out cannot be booted.
+    #[error("the kernel that was built cannot be used")]
+    Image(#[from] ImageError),
+    /// Reading or writing failed.
+    #[error(transparent)]
+    File(#[from] FileError),
+}
+
+fn names(tools: &[Tool]) -> String {
+    tools.iter().map(|tool| tool.name).collect::<Vec<_>>().join(", ")
+}
+
+/// Checks the tools before anything is downloaded, then finds the source.
+pub(super) fn resolve(apt: &Apt, wanted: Option<&str>) -> Result<Record, BuildError> {
+    let missing = tools::missing(&env::var_os("PATH").unwrap_or_default());
+    if missing.is_empty() { source::resolve(apt, wanted) } else { Err(BuildError::MissingTools(missing)) }
+}
+
+pub(super) fn name(record: &Record) -> String {
+    format!("{}-{}", record.directory("build"), &sha256(FRAGMENT.as_bytes())[..NAME_DIGITS])
+}
+
+/// Fetches, unpacks, configures, builds, and fills a kernel's directory. The
+/// log lies beside that directory: it must outlive a failure.
+pub(super) fn fill(
+    apt: &Apt,
+    record: &Record,
+    dir: &Path,
+    progress: &mut dyn FnMut(Step),
+) -> Result<Manifest, BuildError> {
+    let scratch = dir.join("build");
+    create_dir(&scratch)?;
+    progress(Step::Downloading { package: record.package.clone(), version: record.version.clone() });
+    let deb = apt.download(record, &scratch)?;
+    progress(Step::Unpacking { path: deb.clone() });
+    let tree = source::unpack(&deb, &scratch)?;
+    let bzimage = build(&tree, &scratch, dir, progress)?;
+    let written = image::write(&bzimage, dir)?;
+    fs::remove_dir_all(&scratch).at("remove", &scratch)?;
+    Ok(Manifest {
+        format: FORMAT,
+        name: name(record),
+        release: written.release,
+        origin: origin(record),
+        image: written.image,
+        fallback: written.fallback,
+        modules: Modules::default(),
+    })
+}
+
+fn origin(record: &Record) -> Origin {
+    Origin::Build {
+        package: record.package.clone(),
+        version: record.version.clone(),
+        config_sha256: sha256(FRAGMENT.as_bytes()),
+    }
+}
+
+fn build(
+    tree: &Path,
+    scratch: &Path,
+    dir: &Path,
+    progress: &mut dyn FnMut(Step),
+) -> Result<Vec<u8>, BuildError> {
+    let (out, config) = (scratch.join("out"), scratch.join("fragment"));
+    let log = dir.parent().unwrap_or(dir).join("build.log");
+    create_dir(&out)?;
+    write_synced(&config, FRAGMENT.as_bytes())?;
+    write_synced(&log, b"")?;
+    let make = Make { source: tree, out: &out, log: &log, config: &config };
+    make.run("allnoconfig", |_| {})?;
+    keep_config(&out, dir)?;
+    let mut tell = |lines| progress(Step::Building { log: log.clone(), lines });
+    tell(0);
+    make.run("bzImage", tell)?;
+    Ok(read(&out.join("arch/x86/boot/bzImage"))?)
+}
+
+/// The whole configuration stays beside the kernel, for who wonders what is in.
+fn keep_config(out: &Path, dir: &Path) -> Result<(), BuildError> {
+    let text = read(&out.join(".config"))?;
+    write_synced(&dir.join("config"), &text)?;
+    let lacking = lacking(&String::from_utf8_lossy(&text));
+    if lacking.is_empty() { Ok(()) } else { Err(BuildError::Configuration(lacking)) }
+}
+
+fn lacking(config: &str) -> Vec<&'static str> {
+    let lines: BTreeSet<_> = config.lines().collect();
+    INDISPENSABLE.into_iter().filter(|option| !lines.contains(option)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn our_configuration_asks_for_all_that_is_indispensable() {
+        assert_eq!(lacking(FRAGMENT), [""; 0]);
+        assert_eq!(lacking("CONFIG_PVH=y\n# CONFIG_ACPI is not set\n").len(), INDISPENSABLE.len() - 1);
+    }
+
+    #[test]
+    fn the_error_says_what_to_install() {
+        let error = BuildError::MissingTools(tools::missing(std::ffi::OsStr::new(""))).to_string();
+        assert!(error.contains("apt-get install --no-install-recommends make"), "{error}");
+    }
+}

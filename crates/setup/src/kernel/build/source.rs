@@ -1,0 +1,69 @@
+//! The kernel's source: which package, and how its two layers are unpacked.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::BuildError;
+use crate::files::{At as _, create_dir};
+use crate::kernel::apt::{Apt, AptError, Record};
+use crate::kernel::deb;
+use crate::kernel::decompress::{Format, reader};
+
+/// The first that apt knows is taken: the newest that our configuration was
+/// tried with, then whatever the release has.
+const PREFERRED: &str = "linux-source-6.12";
+const META_PACKAGE: &str = "linux-source";
+const PREFIX: &str = "linux-source-";
+
+/// The source package to build from.
+pub(super) fn resolve(apt: &Apt, wanted: Option<&str>) -> Result<Record, BuildError> {
+    if let Some(package) = wanted {
+        return Ok(apt.show(package)?);
+    }
+    match apt.show(PREFERRED) {
+        Err(AptError::Unknown(_) | AptError::Refused { .. }) => of_the_release(apt),
+        other => Ok(other?),
+    }
+}
+
+fn of_the_release(apt: &Apt) -> Result<Record, BuildError> {
+    let meta = apt.show(META_PACKAGE)?;
+    let package = meta.depends.iter().find(|name| name.starts_with(PREFIX));
+    Ok(apt.show(package.ok_or(BuildError::NoSourcePackage)?)?)
+}
+
+/// Unpacks the package, then the archive in it; answers the tree's directory.
+pub(super) fn unpack(deb: &Path, scratch: &Path) -> Result<PathBuf, BuildError> {
+    let package = scratch.join("package");
+    deb::unpack(deb, &package, is_archive)?;
+    let archive = archive(&package).ok_or(BuildError::NoArchive)?;
+    let tree = scratch.join("tree");
+    create_dir(&tree)?;
+    unpack_archive(&archive, &tree).at("unpack", &archive)?;
+    fs::remove_dir_all(&package).at("remove", &package)?;
+    only_directory(&tree).ok_or(BuildError::NoArchive)
+}
+
+fn is_archive(path: &Path) -> bool {
+    let name = path.to_string_lossy();
+    name.starts_with("usr/src/linux-source-") && name.ends_with(".tar.xz")
+}
+
+fn archive(package: &Path) -> Option<PathBuf> {
+    let entries = fs::read_dir(package.join("usr/src")).ok()?;
+    entries.filter_map(Result::ok).map(|entry| entry.path()).find(|path| path.is_file())
+}
+
+/// Some 90,000 files, 1.5 GB. Links are part of it; none may lead outside.
+fn unpack_archive(archive: &Path, tree: &Path) -> io::Result<()> {
+    let mut tar = tar::Archive::new(reader(Format::Xz, File::open(archive)?)?);
+    for entry in tar.entries()? {
+        entry?.unpack_in(tree)?;
+    }
+    Ok(())
+}
+
+fn only_directory(dir: &Path) -> Option<PathBuf> {
+    fs::read_dir(dir).ok()?.filter_map(Result::ok).map(|entry| entry.path()).find(|path| path.is_dir())
+}

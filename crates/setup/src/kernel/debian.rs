@@ -1,0 +1,114 @@
+//! The default: Debian's kernel for clouds, taken out of its package.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::apt::{Apt, AptError, Record};
+use super::deb::{self, DebError};
+use super::image::{self, ImageError};
+use super::manifest::{FORMAT, Manifest, Origin};
+use super::modules::{self, ModulesError};
+use super::set_up::Step;
+use crate::files::{At as _, FileError, create_dir, read};
+
+/// Depends on whichever versioned package is current.
+const META_PACKAGE: &str = "linux-image-cloud-amd64";
+/// How the versioned packages are called.
+const IMAGE_PREFIX: &str = "linux-image-";
+
+/// Why Debian's kernel could not be had.
+#[derive(Debug, thiserror::Error)]
+pub enum DebianError {
+    /// The package is not what it was for years.
+    #[error("{META_PACKAGE} {version} depends on no kernel package")]
+    NoKernelPackage {
+        /// Its version.
+        version: String,
+    },
+    /// The kernel is not where packages have it.
+    #[error("package {package} holds no {what}")]
+    Incomplete {
+        /// The package.
+        package: String,
+        /// What was looked for.
+        what: &'static str,
+    },
+    /// apt said no.
+    #[error("apt cannot give the package")]
+    Apt(#[from] AptError),
+    /// The package is damaged.
+    #[error("the package cannot be unpacked")]
+    Deb(#[from] DebError),
+    /// The kernel in it cannot be booted.
+    #[error("the kernel in the package cannot be used")]
+    Image(#[from] ImageError),
+    /// The modules in it do not suffice.
+    #[error("the modules in the package cannot be used")]
+    Modules(#[from] ModulesError),
+    /// Reading or writing failed.
+    #[error(transparent)]
+    File(#[from] FileError),
+}
+
+/// The versioned package behind the one whose name never changes.
+pub(super) fn resolve(apt: &Apt) -> Result<Record, DebianError> {
+    let meta = apt.show(META_PACKAGE)?;
+    let package = meta.depends.iter().find(|name| name.starts_with(IMAGE_PREFIX));
+    let package = package.ok_or(DebianError::NoKernelPackage { version: meta.version.clone() })?;
+    Ok(apt.show(package)?)
+}
+
+pub(super) fn name(record: &Record) -> String {
+    record.directory("debian")
+}
+
+/// Fetches the package and fills a kernel's directory from it.
+pub(super) fn fill(
+    apt: &Apt,
+    record: &Record,
+    dir: &Path,
+    progress: &mut dyn FnMut(Step),
+) -> Result<Manifest, DebianError> {
+    let scratch = dir.join("package");
+    create_dir(&scratch)?;
+    progress(Step::Downloading { package: record.package.clone(), version: record.version.clone() });
+    let deb = apt.download(record, &scratch)?;
+    progress(Step::Unpacking { path: deb.clone() });
+    let tree = scratch.join("tree");
+    deb::unpack(&deb, &tree, is_kernel_file)?;
+    progress(Step::Extracting);
+    let manifest = take(record, &tree, dir)?;
+    fs::remove_dir_all(&scratch).at("remove", &scratch)?;
+    Ok(manifest)
+}
+
+fn take(record: &Record, tree: &Path, dir: &Path) -> Result<Manifest, DebianError> {
+    let incomplete = |what| DebianError::Incomplete { package: record.package.clone(), what };
+    let vmlinuz = only_file(&tree.join("boot")).ok_or_else(|| incomplete("boot/vmlinuz-*"))?;
+    let written = image::write(&read(&vmlinuz)?, dir)?;
+    let modules = modules_tree(tree, &written.release).ok_or_else(|| incomplete("lib/modules"))?;
+    Ok(Manifest {
+        format: FORMAT,
+        name: name(record),
+        release: written.release,
+        origin: Origin::Debian { package: record.package.clone(), version: record.version.clone() },
+        image: written.image,
+        fallback: written.fallback,
+        modules: modules::copy(&modules, dir)?,
+    })
+}
+
+/// Newer releases have all under /usr.
+fn modules_tree(tree: &Path, release: &str) -> Option<PathBuf> {
+    let places = ["usr/lib/modules", "lib/modules"];
+    places.iter().map(|place| tree.join(place).join(release)).find(|dir| dir.is_dir())
+}
+
+fn is_kernel_file(path: &Path) -> bool {
+    let under = |place| path.strip_prefix(place).is_ok();
+    path.to_string_lossy().starts_with("boot/vmlinuz-") || under("lib/modules") || under("usr/lib/modules")
+}
+
+fn only_file(dir: &Path) -> Option<PathBuf> {
+    fs::read_dir(dir).ok()?.filter_map(Result::ok).map(|entry| entry.path()).next()
+}

@@ -1,0 +1,104 @@
+//! From a kernel file of either kind to the files that are booted.
+
+use std::path::Path;
+
+use super::bzimage::{BzImage, BzImageError};
+use super::elf::{ElfError, Vmlinux};
+use super::manifest::{Entry, Image};
+use crate::files::{FileError, sha256, write_synced};
+
+/// Why a file cannot be booted.
+#[derive(Debug, thiserror::Error)]
+pub enum ImageError {
+    /// Neither of the two kinds of file.
+    #[error("neither an ELF kernel (vmlinux) nor a bzImage")]
+    Unknown,
+    /// It looks like a bzImage, and is not a sound one.
+    #[error("not a usable bzImage")]
+    BzImage(#[from] BzImageError),
+    /// An ELF file that is no kernel for us.
+    #[error("not a usable vmlinux")]
+    Elf(#[from] ElfError),
+    /// An ELF kernel that no VMM here can enter.
+    #[error("vmlinux {0} has no PVH entry note: build it with CONFIG_PVH=y, or give its bzImage")]
+    NoPvh(String),
+    /// The copy could not be written.
+    #[error(transparent)]
+    File(#[from] FileError),
+}
+
+/// What was written into a kernel's directory.
+#[derive(Debug)]
+pub(super) struct Written {
+    pub(super) release: String,
+    pub(super) image: Image,
+    pub(super) fallback: Option<Image>,
+}
+
+/// Writes the bootable files of a kernel: a vmlinux with a PVH entry as it is;
+/// of a bzImage the vmlinux inside it, with itself as the fallback. A bzImage
+/// whose inside cannot be entered directly stays the only file.
+pub(super) fn write(bytes: &[u8], dir: &Path) -> Result<Written, ImageError> {
+    if bytes.starts_with(b"\x7fELF") {
+        return write_vmlinux(bytes, dir);
+    }
+    let bzimage = BzImage::parse(bytes).map_err(|error| match error {
+        BzImageError::NoHeader => ImageError::Unknown,
+        other => other.into(),
+    })?;
+    write_bzimage(&bzimage, bytes, dir)
+}
+
+fn write_vmlinux(bytes: &[u8], dir: &Path) -> Result<Written, ImageError> {
+    let vmlinux = Vmlinux::parse(bytes)?;
+    if !vmlinux.has_pvh {
+        return Err(ImageError::NoPvh(vmlinux.release));
+    }
+    let image = put(dir, "vmlinux", Entry::Pvh, bytes)?;
+    Ok(Written { release: vmlinux.release, image, fallback: None })
+}
+
+fn write_bzimage(bzimage: &BzImage<'_>, bytes: &[u8], dir: &Path) -> Result<Written, ImageError> {
+    let inside = bzimage.vmlinux();
+    let written = inside.map_err(ImageError::from).and_then(|vmlinux| write_vmlinux(&vmlinux, dir));
+    let own = put(dir, "bzImage", Entry::BzImage, bytes)?;
+    match (written, bzimage.release()) {
+        (Ok(written), _) => Ok(Written { fallback: Some(own), ..written }),
+        (Err(ImageError::NoPvh(release)), _) => Ok(Written { release, image: own, fallback: None }),
+        (Err(error), Some(release)) if is_unknown_inside(&error) => {
+            Ok(Written { release, image: own, fallback: None })
+        }
+        (Err(error), _) => Err(error),
+    }
+}
+
+/// A compression that we cannot read is no fault of the kernel: it reads its own.
+fn is_unknown_inside(error: &ImageError) -> bool {
+    use super::decompress::DecompressError::Unknown;
+    matches!(error, ImageError::BzImage(BzImageError::Payload(Unknown { .. })))
+}
+
+fn put(dir: &Path, file: &str, entry: Entry, bytes: &[u8]) -> Result<Image, FileError> {
+    write_synced(&dir.join(file), bytes)?;
+    Ok(Image { file: file.to_owned(), entry, sha256: sha256(bytes) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wrong_file_is_named_as_such_and_leaves_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let error = write(b"#!/bin/sh\n", dir.path()).unwrap_err();
+        assert_eq!(error.to_string(), "neither an ELF kernel (vmlinux) nor a bzImage");
+        assert_eq!(dir.path().read_dir().unwrap().count(), 0);
+    }
+
+    #[test]
+    fn another_program_is_not_a_kernel() {
+        let dir = tempfile::tempdir().unwrap();
+        let busybox = std::fs::read("/bin/true").unwrap();
+        assert!(matches!(write(&busybox, dir.path()), Err(ImageError::Elf(ElfError::NotLinux))));
+    }
+}

@@ -1,0 +1,205 @@
+//! `setup kernel`: from a source to a committed directory that is the default.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use super::apt::{Apt, Record};
+use super::build::{self, BuildError};
+use super::debian::{self, DebianError};
+use super::file::{FileKernel, FileKernelError};
+use super::load::{Kernel, LoadError};
+use super::manifest::Manifest;
+use super::store::{LockedStore, Store};
+use crate::files::{FileError, write_synced};
+
+/// Where a kernel is to come from.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Source {
+    /// Debian's kernel for clouds, through apt.
+    #[default]
+    Debian,
+    /// A file: an ELF kernel with a PVH entry, or a bzImage.
+    File {
+        /// The kernel.
+        kernel: PathBuf,
+        /// A tree like `/lib/modules/<release>`; none where all is built in.
+        modules: Option<PathBuf>,
+    },
+    /// Our own small one, built here from the distribution's source: minutes.
+    Build {
+        /// The source package; by default the newest that was tried.
+        package: Option<String>,
+    },
+}
+
+/// What a setup is doing, for a person who waits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    /// Another setup holds the directory.
+    Waiting,
+    /// The kernel is there already and is being checked.
+    Checking {
+        /// Its name.
+        name: String,
+    },
+    /// What was there cannot be used and was moved, as evidence.
+    SetAside {
+        /// Where to.
+        to: PathBuf,
+        /// Why, in one line.
+        why: String,
+    },
+    /// A package is being fetched.
+    Downloading {
+        /// The package.
+        package: String,
+        /// Its version.
+        version: String,
+    },
+    /// A package is being unpacked.
+    Unpacking {
+        /// The package's file.
+        path: PathBuf,
+    },
+    /// The kernel and its modules are being taken out.
+    Extracting,
+    /// A kernel is being compiled; repeated every few seconds.
+    Building {
+        /// The compiler's words.
+        log: PathBuf,
+        /// How many lines there are; some 2,200 at the end.
+        lines: usize,
+    },
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Waiting => f.write_str("waiting for another setup to end"),
+            Self::Checking { name } => write!(f, "checking {name}, which is there already"),
+            Self::SetAside { to, why } => write!(f, "set aside what was there ({why}): {}", to.display()),
+            Self::Downloading { package, version } => write!(f, "downloading {package} {version}"),
+            Self::Unpacking { path } => write!(f, "unpacking {}", path.display()),
+            Self::Extracting => f.write_str("extracting the kernel and its modules"),
+            Self::Building { log, lines } => write!(f, "building, {lines} lines so far in {}", log.display()),
+        }
+    }
+}
+
+/// Why no kernel was set up. What was there before is untouched.
+#[derive(Debug, thiserror::Error)]
+pub enum SetUpError {
+    /// The distribution's kernel could not be had.
+    #[error("cannot set up Debian's kernel")]
+    Debian(#[from] DebianError),
+    /// No kernel was built.
+    #[error("cannot set up a kernel of our own")]
+    Build(#[from] BuildError),
+    /// The given file was refused.
+    #[error("cannot set up the given kernel")]
+    Given(#[from] FileKernelError),
+    /// The directory of kernels could not be changed.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// What was just committed cannot be read back.
+    #[error("the kernel was set up, and cannot be read back")]
+    ReadBack(#[from] LoadError),
+}
+
+/// Sets up a kernel and makes it the default. Doing it again changes nothing;
+/// two at once do it one after the other. Takes seconds for Debian's kernel,
+/// most of it unpacking.
+///
+/// # Errors
+/// One per source; each names its step and path.
+pub fn set_up(home: &Path, source: &Source, progress: &mut dyn FnMut(Step)) -> Result<Kernel, SetUpError> {
+    let plan = Plan::new(source)?;
+    let store = Store::at(home).lock(|| progress(Step::Waiting))?;
+    let kernel = match existing(&store, &plan.name(), progress)? {
+        Some(kernel) => kernel,
+        None => create(&store, &plan, progress)?,
+    };
+    store.set_default(&kernel.manifest.name)?;
+    Ok(kernel)
+}
+
+/// A source whose version is known, and so the name of what it makes.
+enum Plan {
+    Debian(Apt, Record),
+    Build(Apt, Record),
+    File(FileKernel),
+}
+
+impl Plan {
+    fn new(source: &Source) -> Result<Self, SetUpError> {
+        match source {
+            Source::Debian => {
+                let apt = Apt::default();
+                let record = debian::resolve(&apt)?;
+                Ok(Self::Debian(apt, record))
+            }
+            Source::Build { package } => {
+                let apt = Apt::default();
+                let record = build::resolve(&apt, package.as_deref())?;
+                Ok(Self::Build(apt, record))
+            }
+            Source::File { kernel, modules } => Ok(Self::File(FileKernel::read(kernel, modules.as_deref())?)),
+        }
+    }
+
+    fn name(&self) -> String {
+        match self {
+            Self::Debian(_, record) => debian::name(record),
+            Self::Build(_, record) => build::name(record),
+            Self::File(kernel) => kernel.name(),
+        }
+    }
+
+    fn fill(&self, dir: &Path, progress: &mut dyn FnMut(Step)) -> Result<Manifest, SetUpError> {
+        match self {
+            Self::Debian(apt, record) => Ok(debian::fill(apt, record, dir, progress)?),
+            Self::Build(apt, record) => Ok(build::fill(apt, record, dir, progress)?),
+            Self::File(kernel) => Ok(kernel.fill(dir)?),
+        }
+    }
+}
+
+fn create(store: &LockedStore, plan: &Plan, progress: &mut dyn FnMut(Step)) -> Result<Kernel, SetUpError> {
+    let staged = store.stage()?;
+    let manifest = plan.fill(staged.path(), progress)?;
+    write_manifest(&manifest, staged.path())?;
+    let dir = store.commit(staged, &manifest.name)?;
+    Ok(Kernel::load_dir(&dir)?)
+}
+
+/// The kernel of that name if it is there and whole; what is there and is not
+/// whole is moved away first.
+fn existing(
+    store: &LockedStore,
+    name: &str,
+    progress: &mut dyn FnMut(Step),
+) -> Result<Option<Kernel>, SetUpError> {
+    let dir = store.path(name);
+    if !dir.exists() {
+        return Ok(None);
+    }
+    progress(Step::Checking { name: name.to_owned() });
+    match Kernel::load_dir(&dir).and_then(|kernel| kernel.verify().map(|()| kernel)) {
+        Ok(kernel) => Ok(Some(kernel)),
+        Err(error) => {
+            progress(Step::SetAside { to: store.set_aside(name)?, why: error.to_string() });
+            Ok(None)
+        }
+    }
+}
+
+fn write_manifest(manifest: &Manifest, dir: &Path) -> Result<(), FileError> {
+    let path = dir.join("kernel.json");
+    let mut json = serde_json::to_vec_pretty(manifest).map_err(|error| FileError {
+        step: "describe",
+        path: path.clone(),
+        source: error.into(),
+    })?;
+    json.push(b'\n');
+    write_synced(&path, &json)
+}

@@ -1,0 +1,110 @@
+//! The machine itself.
+
+use std::env::consts::ARCH;
+use std::error::Error;
+use std::fs;
+use std::path::Path;
+
+use mimeo_net::bridged::{self, BridgedError};
+
+use super::Check;
+
+/// One guest of the default size, its VMM, and the host's own life.
+const MEMORY_MIB: u64 = 1024;
+
+pub(super) fn architecture() -> Check {
+    if ARCH == "x86_64" {
+        return Check::ok("cpu", ARCH);
+    }
+    Check::missing("cpu", format!("guests are x86-64, this host is {ARCH}"), "use an x86-64 host")
+}
+
+pub(super) fn checks() -> Vec<Check> {
+    vec![memory(), user_namespaces(), tun(), bridged_network()]
+}
+
+fn memory() -> Check {
+    const NAME: &str = "memory";
+    let Some(free) = available_mib(&read("/proc/meminfo")) else {
+        return Check::limited(NAME, "the free memory is unknown", None);
+    };
+    let detail = format!("{free} MiB available");
+    if free >= MEMORY_MIB {
+        return Check::ok(NAME, detail);
+    }
+    Check::limited(NAME, detail, Some(format!("free {MEMORY_MIB} MiB, or give guests less with --memory")))
+}
+
+fn available_mib(meminfo: &str) -> Option<u64> {
+    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    Some(line.trim().strip_suffix(" kB")?.parse::<u64>().ok()? / 1024)
+}
+
+/// Rootless networking and rootless unpacking use them.
+fn user_namespaces() -> Check {
+    const NAME: &str = "user-namespaces";
+    let limit = read("/proc/sys/user/max_user_namespaces");
+    let is_allowed = |path| read(path).trim() != "0";
+    if limit.trim().parse::<u64>().unwrap_or(0) == 0 {
+        return Check::limited(NAME, "this kernel allows none", sysctl("user.max_user_namespaces=10000"));
+    }
+    // Debian's own switch; absent elsewhere, which reads as allowed.
+    if !is_allowed("/proc/sys/kernel/unprivileged_userns_clone") {
+        return Check::limited(NAME, "only root may make them", sysctl("kernel.unprivileged_userns_clone=1"));
+    }
+    Check::ok(NAME, "allowed")
+}
+
+fn sysctl(setting: &str) -> Option<String> {
+    Some(format!("sysctl -w {setting}"))
+}
+
+fn tun() -> Check {
+    const NAME: &str = "tun";
+    if Path::new("/dev/net/tun").exists() {
+        return Check::ok(NAME, "/dev/net/tun is there");
+    }
+    let mend = "modprobe tun".to_owned();
+    Check::limited(NAME, "no /dev/net/tun: no privileged networking, rootless works", Some(mend))
+}
+
+fn bridged_network() -> Check {
+    const NAME: &str = "bridged-network";
+    match bridged::check() {
+        Ok(()) => Check::ok(NAME, "possible: root, with nft"),
+        Err(BridgedError::Privilege) => {
+            Check::limited(NAME, "for root alone: machines of this user have rootless networking", None)
+        }
+        Err(BridgedError::NoNft) => {
+            let mend = "apt-get install nftables".to_owned();
+            Check::limited(NAME, "nft is not installed: rootless networking works", Some(mend))
+        }
+        Err(error) => Check::limited(NAME, format!("not possible: {}", causes(&error)), None),
+    }
+}
+
+/// The error and its sources on one line.
+fn causes(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text.push_str(&format!(": {error}"));
+        source = error.source();
+    }
+    text
+}
+
+fn read(path: &str) -> String {
+    fs::read_to_string(path).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn available_memory_is_what_the_kernel_says() {
+        assert_eq!(available_mib("MemTotal: 1 kB\nMemAvailable:    2097152 kB\n"), Some(2048));
+        assert_eq!(available_mib(""), None);
+    }
+}

@@ -1,0 +1,58 @@
+//! What the host lets a process use, and lets us limit.
+
+use std::fs;
+
+use rustix::process::{Resource, getrlimit};
+
+use super::Check;
+
+/// A monitor, its VMM and fifty clones' sockets.
+const OPEN_FILES: u64 = 4096;
+const CONTROLLERS: &str = "/sys/fs/cgroup/cgroup.controllers";
+/// Those that `--cpus`, `--memory` and a fork bomb's end need.
+const NEEDED: [&str; 3] = ["cpu", "memory", "pids"];
+
+pub(super) fn checks() -> Vec<Check> {
+    vec![open_files(), cgroups(fs::read_to_string(CONTROLLERS).ok().as_deref())]
+}
+
+/// The hard limit: a process may raise its own to that.
+fn open_files() -> Check {
+    const NAME: &str = "open-files";
+    match getrlimit(Resource::Nofile).maximum {
+        Some(limit) if limit < OPEN_FILES => {
+            let mend = format!("ulimit -Hn {OPEN_FILES}   # as root, in the shell that starts mimeo");
+            Check::limited(NAME, format!("{limit} at most: few machines at once"), Some(mend))
+        }
+        Some(limit) => Check::ok(NAME, format!("{limit} at most")),
+        None => Check::ok(NAME, "unlimited"),
+    }
+}
+
+fn cgroups(controllers: Option<&str>) -> Check {
+    const NAME: &str = "cgroups";
+    let mend = || Some("boot the host with systemd.unified_cgroup_hierarchy=1".to_owned());
+    let Some(controllers) = controllers else {
+        return Check::limited(NAME, "not version 2: the VMM's use of the host cannot be limited", mend());
+    };
+    let there: Vec<_> = controllers.split_whitespace().collect();
+    let lacking: Vec<_> = NEEDED.into_iter().filter(|name| !there.contains(name)).collect();
+    if lacking.is_empty() {
+        return Check::ok(NAME, format!("version 2 with {controllers}").trim_end());
+    }
+    Check::limited(NAME, format!("version 2 without {}: these cannot be limited", lacking.join(", ")), mend())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::preflight::Status;
+
+    #[test]
+    fn absent_controllers_are_named() {
+        assert_eq!(cgroups(None).status, Status::Limited);
+        assert_eq!(cgroups(Some("cpuset cpu io memory pids\n")).status, Status::Ok);
+        let partly = cgroups(Some("cpu pids\n"));
+        assert_eq!(partly.detail, "version 2 without memory: these cannot be limited");
+    }
+}

@@ -1,0 +1,72 @@
+//! What lies in our own directories, and whether there is room in them.
+
+use std::fs;
+use std::path::Path;
+
+use super::{Check, Subject};
+use crate::initramfs;
+use crate::kernel::Kernel;
+
+const MIB: u64 = 1 << 20;
+/// A kernel, an image and a machine's disk.
+const DISK_MIB: u64 = 2048;
+
+pub(super) fn checks(subject: Subject<'_>) -> Vec<Check> {
+    let mut checks = vec![
+        writable("home-directory", subject.home),
+        writable("run-directory", subject.run),
+        free_disk(subject.home),
+    ];
+    checks.extend(kernel(subject.home));
+    checks
+}
+
+/// Tried, not guessed from modes: a filesystem may be read-only or full.
+fn writable(name: &'static str, dir: &Path) -> Check {
+    let tried = fs::create_dir_all(dir).and_then(|()| tempfile::tempfile_in(dir));
+    match tried {
+        Ok(_) => Check::ok(name, format!("{} is writable", dir.display())),
+        Err(error) => Check::missing(
+            name,
+            format!("{} cannot be written to: {error}", dir.display()),
+            format!("install -d -o \"$(id -u)\" {}   # as root", dir.display()),
+        ),
+    }
+}
+
+fn free_disk(home: &Path) -> Check {
+    const NAME: &str = "disk";
+    let existing = home.ancestors().find(|dir| dir.exists()).unwrap_or(home);
+    let Ok(stat) = rustix::fs::statvfs(existing) else {
+        return Check::limited(NAME, format!("the room in {} is unknown", existing.display()), None);
+    };
+    let free = stat.f_bavail * stat.f_frsize / MIB;
+    let detail = format!("{free} MiB free in {}", existing.display());
+    if free >= DISK_MIB { Check::ok(NAME, detail) } else { Check::missing(NAME, detail, make_room()) }
+}
+
+fn make_room() -> String {
+    format!("make room for {DISK_MIB} MiB, or set MIMEO_HOME to a larger filesystem")
+}
+
+fn kernel(home: &Path) -> Vec<Check> {
+    match Kernel::load(home) {
+        Ok(kernel) => vec![Check::ok("kernel", describe(&kernel)), initramfs(&kernel)],
+        Err(error) => {
+            vec![Check::missing("kernel", error.to_string(), "mimeo setup kernel"), no_initramfs()]
+        }
+    }
+}
+
+fn describe(kernel: &Kernel) -> String {
+    format!("{} (Linux {})", kernel.manifest.name, kernel.manifest.release)
+}
+
+/// Limited, not missing: the first machine makes it.
+fn initramfs(kernel: &Kernel) -> Check {
+    if initramfs::exists(kernel) { Check::ok("initramfs", "made") } else { no_initramfs() }
+}
+
+fn no_initramfs() -> Check {
+    Check::limited("initramfs", "not made yet: the first machine will", Some("mimeo setup rootfs".to_owned()))
+}

@@ -1,0 +1,140 @@
+//! Directories of the host in the guest.
+//!
+//! The guest's kernel mounts FUSE, the agent passes its messages on as they
+//! are, over a stream of the guest link, and they are answered here: no VMM
+//! needs to know of it, and no privilege is needed. The guest is not trusted,
+//! its kernel included. See docs/decisions/0004-volumes.md.
+//!
+//! Nothing outside a shared directory can be reached: whatever is asked for is
+//! one name in a directory that was found before, beginning with the shared
+//! one, and names with `/` in them, `.` and `..` are refused. Symbolic links
+//! are never followed here; the guest follows them, among its own files.
+
+mod answer;
+mod handles;
+mod inodes;
+mod limits;
+mod operation;
+mod pump;
+mod server;
+mod share;
+#[cfg(test)]
+mod tests;
+mod wire;
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use mimeo_agent_protocol::link::{Link, LinkError};
+use mimeo_agent_protocol::message::{Failure, Reply, Request, Volume};
+use rustix::process::{getegid, geteuid};
+use tokio::sync::oneshot;
+use tokio::task::AbortHandle;
+
+use limits::Limits;
+use serde::{Deserialize, Serialize};
+use server::Server;
+use share::Share;
+
+/// A directory or file of the host in the guest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VolumeSpec {
+    /// Absolute path on the host; it must exist.
+    pub host: PathBuf,
+    /// Absolute path in the container.
+    pub guest: String,
+    /// Refuse writes.
+    pub read_only: bool,
+}
+
+/// One volume that is served. Dropping it ends its service.
+#[derive(Debug)]
+pub struct VolumeServer {
+    pump: AbortHandle,
+}
+
+impl Drop for VolumeServer {
+    fn drop(&mut self) {
+        self.pump.abort();
+    }
+}
+
+/// Why a volume is not there.
+#[derive(Debug, thiserror::Error)]
+pub enum VolumeError {
+    /// The guest refused it.
+    #[error("cannot mount {} in the guest", path.display())]
+    Guest {
+        /// The host's path.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: Failure,
+    },
+    /// The guest's answer makes no sense.
+    #[error("the guest did not say whether {} is mounted", path.display())]
+    Answer {
+        /// The host's path.
+        path: PathBuf,
+    },
+    /// The link failed.
+    #[error("the link to the guest failed")]
+    Link(#[from] LinkError),
+    /// The host's side failed.
+    #[error("cannot serve {}", path.display())]
+    Serve {
+        /// The host's path.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// Serves all of a machine's volumes; each is mounted when this returns.
+///
+/// # Errors
+/// When one cannot be opened on the host or mounted in the guest.
+pub async fn serve(link: &Link, volumes: &[VolumeSpec]) -> Result<Vec<VolumeServer>, VolumeError> {
+    let mut servers = Vec::with_capacity(volumes.len());
+    if volumes.is_empty() {
+        return Ok(servers);
+    }
+    let limits = Limits::shared_by(volumes.len());
+    for volume in volumes {
+        servers.push(serve_one(link, volume, limits).await?);
+    }
+    Ok(servers)
+}
+
+async fn serve_one(link: &Link, volume: &VolumeSpec, limits: Limits) -> Result<VolumeServer, VolumeError> {
+    let failed = |source| VolumeError::Serve { path: volume.host.clone(), source };
+    let server = open(volume, limits).await.map_err(failed)?;
+    let stream = link.open(&Request::Volume(Volume {
+        target: volume.guest.clone(),
+        read_only: volume.read_only,
+        file: server.share.file(),
+        owner_uid: geteuid().as_raw(),
+        owner_gid: getegid().as_raw(),
+    }))?;
+    let (told, mounted) = oneshot::channel();
+    let pump = pump::run(&server, stream, told).map_err(failed)?;
+    let served = VolumeServer { pump: tokio::spawn(pump).abort_handle() };
+    match mounted.await {
+        Ok(Ok(Reply::Done)) => Ok(served),
+        Ok(Ok(Reply::Failed(source))) => Err(VolumeError::Guest { path: volume.host.clone(), source }),
+        Ok(Err(error)) => Err(error.into()),
+        Ok(Ok(_)) | Err(_) => Err(VolumeError::Answer { path: volume.host.clone() }),
+    }
+}
+
+/// Opens what is shared, on a thread of its own: it may lie on a slow filesystem.
+async fn open(volume: &VolumeSpec, limits: Limits) -> io::Result<Arc<Server>> {
+    let (path, read_only) = (volume.host.clone(), volume.read_only);
+    let opened = tokio::task::spawn_blocking(move || {
+        let share = Share::open(&path, read_only)?;
+        Ok(Arc::new(Server::new(share, limits)?))
+    });
+    opened.await.map_err(io::Error::other)?
+}

@@ -1,0 +1,68 @@
+//! A new file, open.
+
+use std::ffi::CStr;
+use std::os::fd::OwnedFd;
+
+use rustix::fs::{Mode, OFlags, openat};
+use rustix::io::Errno;
+
+use super::attributes::PERMISSIONS;
+use super::open::host_flags;
+use crate::answer::{Answer, Outcome};
+use crate::handles::Handle;
+use crate::server::Server;
+use crate::wire::Request;
+
+impl Server {
+    pub(crate) fn create(&self, mut request: Request<'_>) -> Outcome {
+        let (flags, mode) = (request.body.u32()?, request.body.u32()? & PERMISSIONS);
+        let (_umask, _open_flags) = (request.body.u32()?, request.body.u32()?);
+        let name = request.body.name()?;
+        let parent = self.changeable(request.node)?;
+        match create_new(&parent, name, host_flags(flags), mode) {
+            Err(Errno::EXIST) if flags & OFlags::EXCL.bits() == 0 => {
+                self.open_existing(&request, name, flags)
+            }
+            Err(error) => Err(error),
+            Ok(file) => self.created(&request, &parent, name, file, mode),
+        }
+    }
+
+    fn created(
+        &self,
+        request: &Request<'_>,
+        parent: &OwnedFd,
+        name: &CStr,
+        file: OwnedFd,
+        mode: u32,
+    ) -> Outcome {
+        let stat = self.settle(request, parent, &file, Some(mode))?;
+        let named = self.share.by_path(&file, |directory, number| {
+            openat(directory, number, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
+        })?;
+        let handle = self.handles.keep(Handle::File(file))?;
+        let node = match self.inodes.remember(request.node, name, named, &stat) {
+            Ok(node) => node,
+            Err(error) => {
+                // Nobody could close what nobody was told of.
+                self.handles.close(handle)?;
+                return Err(error);
+            }
+        };
+        self.inodes.opened_as_before(node, &stat);
+        Ok(Answer::new().entry(node, &stat).u64s([handle]).u32s([0, 0]))
+    }
+
+    /// Someone on the host was faster, which is as good unless the guest insists on a new one.
+    fn open_existing(&self, request: &Request<'_>, name: &CStr, flags: u32) -> Outcome {
+        let (node, stat) = self.enter(request.node, name)?;
+        let opened = self.open_file(node, flags);
+        let (handle, open_flags) = opened.inspect_err(|_| self.inodes.forget(node, 1))?;
+        Ok(Answer::new().entry(node, &stat).u64s([handle]).u32s([open_flags, 0]))
+    }
+}
+
+fn create_new(parent: &OwnedFd, name: &CStr, flags: OFlags, mode: u32) -> Result<OwnedFd, Errno> {
+    let flags = flags | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    openat(parent, name, flags, Mode::from_raw_mode(mode))
+}

@@ -1,0 +1,171 @@
+//! What is in a directory.
+
+use std::ffi::CStr;
+use std::os::fd::OwnedFd;
+use std::sync::{Mutex, PoisonError};
+
+use rustix::fs::{FileType, OFlags, RawDir, SeekFrom, Stat, seek};
+use rustix::io::Errno;
+
+use crate::answer::{Answer, Outcome};
+use crate::handles::Handle;
+use crate::inodes::ROOT;
+use crate::limits::MAX_TRANSFER;
+use crate::server::Server;
+use crate::wire::Request;
+
+/// Bytes of entries that are asked of the host at once.
+const BATCH: usize = 32 * 1024;
+/// Bytes of an entry before its name.
+const ENTRY_HEADER: usize = 24;
+/// Bytes of what is told of an entry's inode.
+const INODE: usize = 128;
+/// The inode number of an entry whose inode is not told.
+const UNKNOWN_INODE: u64 = u32::MAX as u64;
+
+/// One entry.
+#[derive(Debug, Clone, Copy)]
+struct Entry<'a> {
+    inode: u64,
+    /// Where the next one is.
+    next: u64,
+    kind: FileType,
+    name: &'a CStr,
+}
+
+impl Entry<'_> {
+    fn itself_or_above(&self) -> bool {
+        matches!(self.name.to_bytes(), b"." | b"..")
+    }
+
+    fn size(&self) -> usize {
+        (ENTRY_HEADER + self.name.count_bytes()).next_multiple_of(8)
+    }
+
+    fn add_to(&self, answer: Answer) -> Answer {
+        let name = self.name.to_bytes();
+        // A directory entry's type is the file type's bits of a mode.
+        let kind = self.kind.as_raw_mode() >> 12;
+        answer.u64s([self.inode, self.next]).u32s([name.len() as u32, kind]).bytes(name).padded()
+    }
+}
+
+/// A listing under way.
+struct Listing<'a> {
+    server: &'a Server,
+    directory: u64,
+    answer: Option<Answer>,
+    room: usize,
+    plus: bool,
+}
+
+impl Listing<'_> {
+    /// Adds the entry; `false` when there is no room for it.
+    fn add(&mut self, entry: Entry<'_>) -> bool {
+        let size = entry.size() + if self.plus { INODE } else { 0 };
+        match self.answer.take() {
+            Some(answer) if answer.len() + size <= self.room => {
+                self.answer = Some(entry.add_to(self.inode(answer, &entry)));
+                true
+            }
+            answer => {
+                self.answer = answer;
+                false
+            }
+        }
+    }
+
+    fn inode(&self, answer: Answer, entry: &Entry<'_>) -> Answer {
+        if !self.plus {
+            return answer;
+        }
+        if entry.itself_or_above() {
+            return answer.bytes(&[0; INODE]);
+        }
+        match self.server.enter(self.directory, entry.name) {
+            Ok((node, stat)) => answer.entry(node, &stat),
+            // Gone, or one too many: the guest asks for it by itself if it cares.
+            Err(_) => answer.bytes(&[0; INODE]),
+        }
+    }
+}
+
+impl Server {
+    pub(crate) fn open_directory(&self, request: Request<'_>) -> Outcome {
+        let handle = match (request.node, &self.share.only) {
+            (ROOT, Some(_)) => Handle::OnlyFile,
+            _ => {
+                let fd = self.inodes.fd(request.node)?;
+                let directory = self.share.reopen(&fd, FileType::Directory, OFlags::RDONLY)?;
+                Handle::Directory(Mutex::new(directory))
+            }
+        };
+        Ok(Answer::new().u64s([self.handles.keep(handle)?]).u32s([0, 0]))
+    }
+
+    pub(crate) fn list(&self, request: Request<'_>) -> Outcome {
+        self.list_from(request, false)
+    }
+
+    pub(crate) fn list_plus(&self, request: Request<'_>) -> Outcome {
+        self.list_from(request, true)
+    }
+
+    fn list_from(&self, mut request: Request<'_>, plus: bool) -> Outcome {
+        let handle = self.handles.get(request.body.u64()?)?;
+        let offset = request.body.u64()?;
+        let room = (request.body.u32()? as usize).min(MAX_TRANSFER);
+        let mut listing =
+            Listing { server: self, directory: request.node, answer: Some(Answer::new()), room, plus };
+        match &*handle {
+            Handle::File(_) => return Err(Errno::NOTDIR),
+            Handle::OnlyFile => self.list_only(&mut listing, offset)?,
+            Handle::Directory(directory) => {
+                let directory = directory.lock().unwrap_or_else(PoisonError::into_inner);
+                list_host(&directory, &mut listing, offset)?;
+            }
+        }
+        listing.answer.ok_or(Errno::IO)
+    }
+
+    /// A directory with the only file in it, if that is there.
+    fn list_only(&self, listing: &mut Listing<'_>, offset: u64) -> Result<(), Errno> {
+        let directory = |name, next| Entry { inode: UNKNOWN_INODE, next, kind: FileType::Directory, name };
+        let mut entries = vec![directory(c".", 1), directory(c"..", 2)];
+        if let Some(name) = &self.share.only
+            && let Some(inode) = self.only_inode(name)
+        {
+            entries.push(Entry { inode, next: 3, kind: FileType::RegularFile, name });
+        }
+        let from = usize::try_from(offset).unwrap_or(usize::MAX).min(entries.len());
+        entries[from..].iter().all(|entry| listing.add(*entry));
+        Ok(())
+    }
+
+    fn only_inode(&self, name: &CStr) -> Option<u64> {
+        let (node, Stat { st_ino, .. }) = self.enter(ROOT, name).ok()?;
+        self.inodes.forget(node, 1);
+        Some(st_ino)
+    }
+}
+
+fn list_host(directory: &OwnedFd, listing: &mut Listing<'_>, offset: u64) -> Result<(), Errno> {
+    seek(directory, SeekFrom::Start(offset))?;
+    let mut batch = Vec::with_capacity(BATCH);
+    let mut entries = RawDir::new(directory, batch.spare_capacity_mut());
+    while let Some(entry) = entries.next() {
+        // What was listed before must reach the guest, which was told of its inodes.
+        let entry = match entry {
+            Err(error) if listing.answer.as_ref().is_none_or(|answer| answer.len() == 0) => {
+                return Err(error);
+            }
+            Err(_) => break,
+            Ok(entry) => entry,
+        };
+        let (inode, next, kind) = (entry.ino(), entry.next_entry_cookie(), entry.file_type());
+        if !listing.add(Entry { inode, next, kind, name: entry.file_name() }) {
+            break;
+        }
+    }
+    Ok(())
+}

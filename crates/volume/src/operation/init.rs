@@ -1,0 +1,66 @@
+//! The first words, and the last.
+
+use rustix::io::Errno;
+
+use crate::answer::{Answer, Outcome};
+use crate::limits::MAX_TRANSFER;
+use crate::server::Server;
+use crate::wire::Request;
+
+const MAJOR: u32 = 7;
+/// The protocol's minor version that is spoken here.
+const MINOR: u32 = 38;
+/// The oldest with messages of these shapes.
+const OLDEST_MINOR: u32 = 31;
+const PAGE: usize = 4096;
+/// Requests that the guest's kernel may have under way in the background.
+const BACKGROUND: u16 = 16;
+/// From how many on it takes its time with more.
+const CONGESTED: u16 = 12;
+
+const ASYNC_READ: u32 = 1 << 0;
+const ATOMIC_O_TRUNC: u32 = 1 << 3;
+const BIG_WRITES: u32 = 1 << 5;
+/// The guest drops what it has cached of a file whose time or size changed.
+const AUTO_INVAL_DATA: u32 = 1 << 12;
+const DO_READDIRPLUS: u32 = 1 << 13;
+const READDIRPLUS_AUTO: u32 = 1 << 14;
+const ASYNC_DIO: u32 = 1 << 15;
+const PARALLEL_DIROPS: u32 = 1 << 18;
+const MAX_PAGES: u32 = 1 << 22;
+/// Taking set-user-id bits off a file that is written is done here, which saves
+/// the guest a question before each write.
+const HANDLE_KILLPRIV_V2: u32 = 1 << 28;
+const WANTED: u32 = ASYNC_READ
+    | ATOMIC_O_TRUNC
+    | BIG_WRITES
+    | AUTO_INVAL_DATA
+    | DO_READDIRPLUS
+    | READDIRPLUS_AUTO
+    | ASYNC_DIO
+    | PARALLEL_DIROPS
+    | MAX_PAGES
+    | HANDLE_KILLPRIV_V2;
+
+impl Server {
+    pub(crate) fn init(mut request: Request<'_>) -> Outcome {
+        let (major, minor) = (request.body.u32()?, request.body.u32()?);
+        let (read_ahead, flags) = (request.body.u32()?, request.body.u32()?);
+        if major < MAJOR || (major == MAJOR && minor < OLDEST_MINOR) {
+            return Err(Errno::PROTO);
+        }
+        let one_nanosecond = 1;
+        Ok(Answer::new()
+            .u32s([MAJOR, MINOR, read_ahead, flags & WANTED])
+            .u16s([BACKGROUND, CONGESTED])
+            .u32s([MAX_TRANSFER as u32, one_nanosecond])
+            .u16s([(MAX_TRANSFER / PAGE) as u16, 0])
+            .u32s([0; 8]))
+    }
+
+    pub(crate) fn destroy(&self) -> Outcome {
+        self.handles.close_all();
+        self.inodes.forget_all();
+        Ok(Answer::new())
+    }
+}

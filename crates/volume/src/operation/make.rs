@@ -1,0 +1,98 @@
+//! New directories, links, pipes and sockets.
+
+use std::ffi::CStr;
+use std::os::fd::OwnedFd;
+
+use rustix::fs::{AtFlags, FileType, Gid, Mode, Stat, Uid, chownat, fstat, mkdirat, mknodat, symlinkat};
+use rustix::io::Errno;
+
+use super::attributes::PERMISSIONS;
+use crate::answer::{Answer, Outcome};
+use crate::inodes::found;
+use crate::server::Server;
+use crate::wire::Request;
+
+const SET_GID: u32 = 0o2000;
+
+impl Server {
+    pub(crate) fn make_directory(&self, mut request: Request<'_>) -> Outcome {
+        let (mode, _umask) = (request.body.u32()? & PERMISSIONS, request.body.u32()?);
+        let name = request.body.name()?;
+        let parent = self.changeable(request.node)?;
+        mkdirat(&*parent, name, Mode::from_raw_mode(mode))?;
+        self.made(&request, &parent, name, Some(mode))
+    }
+
+    /// Devices are refused, to root too: whoever could write one into a
+    /// directory of the host could reach the host's disks through it.
+    pub(crate) fn make_node(&self, mut request: Request<'_>) -> Outcome {
+        let (mode, _device) = (request.body.u32()?, request.body.u32()?);
+        let (_umask, _padding) = (request.body.u32()?, request.body.u32()?);
+        let name = request.body.name()?;
+        let kind = FileType::from_raw_mode(mode);
+        if !matches!(kind, FileType::RegularFile | FileType::Fifo | FileType::Socket) {
+            return Err(Errno::PERM);
+        }
+        let parent = self.changeable(request.node)?;
+        mknodat(&*parent, name, kind, Mode::from_raw_mode(mode & PERMISSIONS), 0)?;
+        self.made(&request, &parent, name, Some(mode & PERMISSIONS))
+    }
+
+    pub(crate) fn make_link(&self, mut request: Request<'_>) -> Outcome {
+        let (name, target) = (request.body.name()?, request.body.text()?);
+        let parent = self.changeable(request.node)?;
+        symlinkat(target, &*parent, name)?;
+        self.made(&request, &parent, name, None)
+    }
+
+    /// Gives what was just made to who asked for it, and tells of it.
+    fn made(&self, request: &Request<'_>, parent: &OwnedFd, name: &CStr, mode: Option<u32>) -> Outcome {
+        let (fd, _) = found(parent, name)?;
+        let stat = self.settle(request, parent, &fd, mode)?;
+        let node = self.inodes.remember(request.node, name, fd, &stat)?;
+        Ok(Answer::new().entry(node, &stat))
+    }
+
+    /// Sets the owner and the mode of a new file: the host made it as this process's, under its umask.
+    pub(super) fn settle(
+        &self,
+        request: &Request<'_>,
+        parent: &OwnedFd,
+        fd: &OwnedFd,
+        mode: Option<u32>,
+    ) -> Result<Stat, Errno> {
+        if self.share.gives_away {
+            give_away(request, parent, fd)?;
+        }
+        if let Some(mode) = mode {
+            self.settle_mode(fd, mode)?;
+        }
+        fstat(fd)
+    }
+
+    fn settle_mode(&self, fd: &OwnedFd, mode: u32) -> Result<(), Errno> {
+        let have = fstat(fd)?.st_mode;
+        let inherited = match FileType::from_raw_mode(have) {
+            FileType::Directory => have & SET_GID,
+            _ => 0,
+        };
+        match mode | inherited {
+            wanted if wanted == have & PERMISSIONS => Ok(()),
+            wanted => self.set_mode(fd, wanted),
+        }
+    }
+}
+
+/// Gives a new file to who asked for it.
+fn give_away(request: &Request<'_>, parent: &OwnedFd, fd: &OwnedFd) -> Result<(), Errno> {
+    let stat = fstat(fd)?;
+    // Such a directory gives its group to what is made in it.
+    let inherits = fstat(parent)?.st_mode & SET_GID != 0;
+    // An id of all ones means none.
+    let uid = Some(request.uid).filter(|uid| *uid != stat.st_uid && *uid != u32::MAX);
+    let gid = Some(request.gid).filter(|gid| *gid != stat.st_gid && *gid != u32::MAX && !inherits);
+    if uid.is_none() && gid.is_none() {
+        return Ok(());
+    }
+    chownat(fd, c"", uid.map(Uid::from_raw), gid.map(Gid::from_raw), AtFlags::EMPTY_PATH)
+}

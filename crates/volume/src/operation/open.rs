@@ -1,0 +1,48 @@
+//! Opening files, and closing them.
+
+use rustix::fs::{FileType, OFlags, fstat};
+use rustix::io::Errno;
+
+use crate::answer::{Answer, Outcome};
+use crate::handles::Handle;
+use crate::server::Server;
+use crate::wire::Request;
+
+/// The guest may go on with what it has cached of the file.
+const KEEP_CACHE: u32 = 1 << 1;
+
+/// What the host is asked for when the guest asks for `flags`. Appending is
+/// not among it: each write says for itself whether it appends.
+pub(super) fn host_flags(flags: u32) -> OFlags {
+    let passed = OFlags::RWMODE | OFlags::TRUNC | OFlags::DSYNC | OFlags::SYNC;
+    OFlags::from_bits_retain(flags) & passed
+}
+
+impl Server {
+    pub(crate) fn open(&self, mut request: Request<'_>) -> Outcome {
+        let (handle, open_flags) = self.open_file(request.node, request.body.u32()?)?;
+        Ok(Answer::new().u64s([handle]).u32s([open_flags, 0]))
+    }
+
+    /// Opens a regular file: its handle, and what the guest may do with it.
+    pub(super) fn open_file(&self, node: u64, flags: u32) -> Result<(u64, u32), Errno> {
+        let flags = host_flags(flags);
+        let writes = flags.intersects(OFlags::RWMODE | OFlags::TRUNC);
+        if self.share.read_only && writes {
+            return Err(Errno::ROFS);
+        }
+        let fd = self.inodes.fd(node)?;
+        let file = self.share.reopen(&fd, FileType::RegularFile, flags)?;
+        let stat = fstat(&file)?;
+        if flags.contains(OFlags::TRUNC) {
+            self.take_privileges(&fd)?;
+        }
+        let keep = self.inodes.opened_as_before(node, &stat);
+        Ok((self.handles.keep(Handle::File(file))?, if keep { KEEP_CACHE } else { 0 }))
+    }
+
+    pub(crate) fn release(&self, mut request: Request<'_>) -> Outcome {
+        self.handles.close(request.body.u64()?)?;
+        Ok(Answer::new())
+    }
+}

@@ -1,0 +1,38 @@
+//! Reading a file.
+
+use rustix::fs::{SeekFrom, seek};
+use rustix::io::{Errno, pread};
+
+use crate::answer::{Answer, Outcome};
+use crate::limits::MAX_TRANSFER;
+use crate::server::Server;
+use crate::wire::Request;
+
+const SEEK_DATA: u32 = 3;
+const SEEK_HOLE: u32 = 4;
+
+impl Server {
+    pub(crate) fn read(&self, mut request: Request<'_>) -> Outcome {
+        let (handle, offset) = (request.body.u64()?, request.body.u64()?);
+        let size = request.body.u32()? as usize;
+        // Less than was asked for would say that the file ends there.
+        if size > MAX_TRANSFER {
+            return Err(Errno::INVAL);
+        }
+        let handle = self.handles.get(handle)?;
+        let file = handle.file()?;
+        Answer::filled(size, |room| pread(file, room, offset))
+    }
+
+    /// Where data or a hole begins. Other kinds of seeking are the guest's own.
+    pub(crate) fn seek(&self, mut request: Request<'_>) -> Outcome {
+        let (handle, offset) = (request.body.u64()?, request.body.u64()?);
+        let to = match request.body.u32()? {
+            SEEK_DATA => SeekFrom::Data(offset),
+            SEEK_HOLE => SeekFrom::Hole(offset),
+            _ => return Err(Errno::INVAL),
+        };
+        let found = seek(self.handles.get(handle)?.file()?, to)?;
+        Ok(Answer::new().u64s([found]))
+    }
+}

@@ -1,0 +1,244 @@
+//! A guest whose kernel is an enemy.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+
+use proptest::prelude::*;
+use rustix::io::Errno;
+
+use super::client::{Client, LIMITS, longs, message, words};
+use crate::inodes::ROOT;
+use crate::limits::Limits;
+use crate::wire::{Request, opcode};
+
+/// What takes a name in a directory, and what stands before the name.
+const NAMING: [(u32, usize); 8] = [
+    (opcode::LOOKUP, 0),
+    (opcode::SYMLINK, 0),
+    (opcode::MKNOD, 16),
+    (opcode::MKDIR, 8),
+    (opcode::UNLINK, 0),
+    (opcode::RMDIR, 0),
+    (opcode::LINK, 8),
+    (opcode::CREATE, 16),
+];
+
+#[test]
+fn names_lead_nowhere_else() {
+    let client = Client::new();
+    let file = client.file();
+    for (code, before) in NAMING {
+        for name in ["..", ".", "", "../secret", "/etc/passwd", "etc/passwd", "out/"] {
+            let mut body = if code == opcode::LINK { longs(&[file]) } else { vec![0; before] };
+            body.extend(name.as_bytes());
+            body.extend(b"\0target\0");
+            assert_eq!(client.call(code, ROOT, &body), Err(Errno::INVAL), "{code} {name}");
+        }
+    }
+    for names in ["..\0x\0", "file\0../x\0", "../secret\0x\0"] {
+        let body = [longs(&[ROOT]), names.into()].concat();
+        assert_eq!(client.call(opcode::RENAME, ROOT, &body), Err(Errno::INVAL));
+    }
+    assert_eq!(fs::read_to_string(client.directory.path().join("secret")).expect("secret"), "secret");
+}
+
+#[test]
+fn links_are_not_followed() {
+    let client = Client::new();
+    for name in [c"out", c"etc"] {
+        let link = client.look_up(ROOT, name).expect("the link itself");
+        assert_eq!(client.open(link), Err(Errno::LOOP));
+        assert_eq!(client.call(opcode::OPENDIR, link, &[0; 8]), Err(Errno::LOOP));
+        assert_eq!(client.look_up(link, c"passwd"), Err(Errno::NOTDIR));
+        let grow = [words(&[1 << 3, 0]), vec![0; 80]].concat();
+        assert_eq!(client.call(opcode::SETATTR, link, &grow), Err(Errno::LOOP));
+        let create = [words(&[2, 0o644, 0, 0]), name.to_bytes_with_nul().to_vec()].concat();
+        assert_eq!(client.call(opcode::CREATE, ROOT, &create), Err(Errno::LOOP));
+        let hard = [longs(&[link]), b"hard\0".to_vec()].concat();
+        client.call(opcode::LINK, ROOT, &hard).expect("a name for the link itself");
+        assert!(fs::symlink_metadata(client.path("hard")).expect("hard").is_symlink());
+        fs::remove_file(client.path("hard")).expect("remove");
+    }
+    let target = client.call(opcode::READLINK, client.look_up(ROOT, c"out").expect("out"), &[]);
+    assert_eq!(target, Ok(b"../secret".to_vec()));
+    assert_eq!(fs::read_to_string(client.directory.path().join("secret")).expect("secret"), "secret");
+}
+
+/// Changing a link's own mode or times must not reach what it leads to.
+#[test]
+fn what_a_link_leads_to_is_not_changed() {
+    let client = Client::new();
+    let secret = client.directory.path().join("secret");
+    let before = fs::metadata(&secret).expect("secret");
+    let link = client.look_up(ROOT, c"out").expect("out");
+    for valid in [1, 1 << 5 | 1 << 8, 1 << 1] {
+        let body = [words(&[valid, 0]), vec![0; 80]].concat();
+        client.call(opcode::SETATTR, link, &body).ok();
+    }
+    let after = fs::metadata(&secret).expect("secret");
+    assert_eq!((before.mode(), before.ctime_nsec()), (after.mode(), after.ctime_nsec()));
+}
+
+#[test]
+fn what_is_unknown_is_refused() {
+    let client = Client::new();
+    for node in [0, 2, 99, u64::MAX] {
+        assert_eq!(client.look_up(node, c"file"), Err(Errno::STALE));
+        assert_eq!(client.open(node), Err(Errno::STALE));
+        assert!(client.server.handle(&message(opcode::FORGET, node, &longs(&[u64::MAX]))).is_none());
+    }
+    let read = [longs(&[1234, 0]), words(&[10, 0]), vec![0; 16]].concat();
+    assert_eq!(client.call(opcode::READ, ROOT, &read), Err(Errno::BADF));
+    assert_eq!(client.call(opcode::RELEASE, ROOT, &longs(&[1234, 0, 0])), Err(Errno::BADF));
+    assert_eq!(client.call(4711, ROOT, &[]), Err(Errno::NOSYS));
+    assert_eq!(client.server.handle(&[0; 39]), None);
+}
+
+#[test]
+fn the_root_is_never_forgotten() {
+    let client = Client::new();
+    client.server.handle(&message(opcode::FORGET, ROOT, &longs(&[u64::MAX])));
+    client.file();
+}
+
+#[test]
+fn a_batch_may_lie_about_its_length() {
+    let client = Client::new();
+    let file = client.file();
+    let body = [words(&[u32::MAX, 0]), longs(&[file, 1, ROOT])].concat();
+    assert!(client.server.handle(&message(opcode::BATCH_FORGET, 0, &body)).is_none());
+    assert_eq!(client.server.inodes.known(), 0);
+}
+
+#[test]
+fn sizes_are_judged_before_memory_is_taken() {
+    let client = Client::new();
+    let file = client.file();
+    let handle = client.open(file).expect("open");
+    let read = [longs(&[handle, 0]), words(&[u32::MAX, 0]), vec![0; 16]].concat();
+    assert_eq!(client.call(opcode::READ, file, &read), Err(Errno::INVAL));
+    let write = [longs(&[handle, 0]), words(&[100, 0]), vec![0; 16], b"short".to_vec()].concat();
+    assert_eq!(client.call(opcode::WRITE, file, &write), Err(Errno::INVAL));
+    let far = [longs(&[handle, u64::MAX]), words(&[1, 0]), vec![0; 16], b"x".to_vec()].concat();
+    assert_eq!(client.call(opcode::WRITE, file, &far), Err(Errno::INVAL));
+    let value = [words(&[u32::MAX, 0]), b"user.x\0y".to_vec()].concat();
+    assert_eq!(client.call(opcode::SETXATTR, file, &value), Err(Errno::INVAL));
+}
+
+#[test]
+fn inodes_and_open_files_have_limits() {
+    let client = Client::with(false, Limits { known: 5, held: 3, open: 4 });
+    let made = |count: u32| {
+        let body = [words(&[0o755, 0]), format!("d{count}\0").into()].concat();
+        client.call(opcode::MKDIR, ROOT, &body)
+    };
+    assert_eq!((0..9).map(made).filter(|made| *made == Err(Errno::NFILE)).count(), 4);
+    assert_eq!((client.server.inodes.known(), client.server.inodes.held()), (5, 3));
+    let first = client.look_up(ROOT, c"d0").expect("known already");
+    let opened = (0..9).map(|_| client.call(opcode::OPENDIR, first, &[0; 8]));
+    assert_eq!(opened.filter(Result::is_err).count(), 5);
+}
+
+/// Descriptors that were closed for want of room are found again, unless something else stands there now.
+#[test]
+fn what_is_not_held_is_found_again() {
+    let client = Client::with(false, Limits { known: 100, held: 2, open: 4 });
+    fs::create_dir_all(client.path("a/b/c")).expect("directories");
+    fs::write(client.path("a/b/c/deep"), "deep").expect("deep");
+    let mut node = ROOT;
+    for name in [c"a", c"b", c"c", c"deep"] {
+        node = client.look_up(node, name).expect("entry");
+    }
+    let file = client.file();
+    for name in [c"out", c"etc", c"file"] {
+        client.look_up(ROOT, name).expect("entry");
+    }
+    client.open(node).expect("found by its path");
+    for name in [c"out", c"etc"] {
+        client.look_up(ROOT, name).expect("entry");
+    }
+    fs::rename(client.path("a/b/c"), client.path("a/b/d")).expect("rename on the host");
+    assert_eq!(client.open(node), Err(Errno::NOENT));
+    client.open(file).expect("still there");
+}
+
+/// What the guest unlinks stays what it was for as long as the guest knows it.
+#[test]
+fn unlinked_files_stay_until_forgotten() {
+    let client = Client::with(false, Limits { known: 100, held: 2, open: 4 });
+    let file = client.file();
+    client.call(opcode::UNLINK, ROOT, b"file\0").expect("unlink");
+    for name in [c"out", c"etc", c"out", c"etc"] {
+        client.look_up(ROOT, name).expect("entry");
+    }
+    client.call(opcode::GETATTR, file, &[0; 16]).expect("attributes");
+    client.server.handle(&message(opcode::FORGET, file, &longs(&[1])));
+    assert_eq!(client.call(opcode::GETATTR, file, &[0; 16]), Err(Errno::STALE));
+}
+
+#[test]
+fn what_is_special_is_not_opened_and_devices_are_not_made() {
+    let client = Client::new();
+    let node = |mode: u32, name: &str| {
+        let body = [words(&[mode, 0x103, 0, 0]), format!("{name}\0").into()].concat();
+        client.call(opcode::MKNOD, ROOT, &body)
+    };
+    assert_eq!(node(0o020_666, "null"), Err(Errno::PERM));
+    assert_eq!(node(0o060_666, "disk"), Err(Errno::PERM));
+    node(0o010_644, "pipe").expect("a pipe");
+    let pipe = client.look_up(ROOT, c"pipe").expect("pipe");
+    assert_eq!(client.open(pipe), Err(Errno::NXIO));
+}
+
+#[test]
+fn read_only_is_read_only() {
+    let client = Client::with(true, LIMITS);
+    let file = client.file();
+    assert_eq!(client.open(file), Err(Errno::ROFS));
+    for flags in [1, 2, 3, 0o1000] {
+        assert_eq!(client.call(opcode::OPEN, file, &words(&[flags, 0])), Err(Errno::ROFS));
+    }
+    client.call(opcode::OPEN, file, &words(&[0, 0])).expect("open for reading");
+    for code in [4, 6, 8, 9, 10, 11, 12, 13, 16, 21, 24, 35, 43, 45, 47] {
+        assert_eq!(client.call(code, file, &[0; 128]), Err(Errno::ROFS), "{code}");
+    }
+}
+
+#[test]
+fn attributes_of_the_system_are_not_the_guests() {
+    let client = Client::new();
+    let file = client.file();
+    for name in ["security.capability", "trusted.x", "system.posix_acl_access", "user"] {
+        let body = [words(&[1, 0]), format!("{name}\0x").into()].concat();
+        assert_eq!(client.call(opcode::SETXATTR, file, &body), Err(Errno::OPNOTSUPP), "{name}");
+    }
+}
+
+#[test]
+fn a_directory_that_vanishes_is_gone_and_no_more() {
+    let client = Client::new();
+    let file = client.file();
+    fs::remove_dir_all(client.path("")).expect("remove");
+    assert_eq!(client.look_up(ROOT, c"file"), Err(Errno::NOENT));
+    assert_eq!(client.call(opcode::MKDIR, ROOT, b"\0\0\0\0\0\0\0\0x\0"), Err(Errno::NOENT));
+    client.call(opcode::GETATTR, file, &[0; 16]).expect("still held");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    /// Whatever comes: no panic, and an answer that is whole.
+    #[test]
+    fn noise_is_survived(messages in prop::collection::vec((0u32..54, 0u64..6, prop::collection::vec(0u8..4, 0..200)), 1..20)) {
+        let client = Client::new();
+        client.file();
+        for (code, node, body) in messages {
+            let message = message(code, node, &body);
+            assert!(Request::parse(&message).is_some());
+            if let Some(answer) = client.server.handle(&message) {
+                prop_assert!(answer.len() >= 16);
+            }
+        }
+        prop_assert!(client.directory.path().join("secret").exists());
+    }
+}

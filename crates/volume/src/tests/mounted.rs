@@ -1,0 +1,108 @@
+//! A real kernel as the guest's: this host's, in a mount namespace of its own.
+
+use std::ffi::CString;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::thread::{JoinHandle, spawn};
+
+use rustix::fs::{CWD, Mode, OFlags, openat};
+use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
+use tempfile::TempDir;
+
+use super::client::server;
+use crate::limits::{Limits, MAX_REQUEST};
+use crate::server::Server;
+
+const INSIDE: &str = "MIMEO_TEST_IN_NAMESPACE";
+
+/// Runs the calling test once more, in a mount namespace, and there its body.
+pub(super) fn in_namespace<F: FnOnce()>(body: F) {
+    if std::env::var_os(INSIDE).is_some() {
+        return body();
+    }
+    let test = test_around::<F>();
+    let output = Command::new("unshare")
+        .args(["--mount", "--map-root-user"])
+        .arg(std::env::current_exe().expect("this program"))
+        .args(["--exact", test, "--nocapture"])
+        .env(INSIDE, "1")
+        .output()
+        .expect("util-linux's unshare is needed");
+    let (told, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success() && told.contains("1 passed"), "in its namespace: {told}{errors}");
+}
+
+/// The name of the test that a closure stands in. A thread's name would not do: a lone test runs on the main one.
+fn test_around<F>() -> &'static str {
+    let path = std::any::type_name::<F>().trim_end_matches("::{{closure}}");
+    path.split_once("::").expect("below the crate").1
+}
+
+/// A share, and the same as the kernel shows it.
+pub(super) struct Mounted {
+    pub directory: TempDir,
+    pub server: Arc<Server>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Mounted {
+    pub(super) fn new(read_only: bool) -> Self {
+        Self::with(read_only, Limits::shared_by(1))
+    }
+
+    pub(super) fn with(read_only: bool, limits: Limits) -> Self {
+        let directory = TempDir::new().expect("directory");
+        for name in ["host", "guest"] {
+            std::fs::create_dir(directory.path().join(name)).expect(name);
+        }
+        let device = openat(CWD, "/dev/fuse", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty());
+        let device = Arc::new(device.expect("/dev/fuse is needed"));
+        let options = format!(
+            "fd={},rootmode=40000,user_id=0,group_id=0,allow_other,default_permissions",
+            device.as_raw_fd()
+        );
+        let options = CString::new(options).expect("options");
+        mount("mimeo", directory.path().join("guest"), "fuse", MountFlags::NODEV, options.as_c_str())
+            .expect("mount");
+        let server = server(&directory.path().join("host"), read_only, limits);
+        let threads = (0..4).map(|_| serve(server.clone(), device.clone())).collect();
+        Self { directory, server, threads }
+    }
+
+    pub(super) fn host(&self, name: &str) -> PathBuf {
+        self.directory.path().join("host").join(name)
+    }
+
+    pub(super) fn guest(&self, name: &str) -> PathBuf {
+        self.directory.path().join("guest").join(name)
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        unmount(self.directory.path().join("guest"), UnmountFlags::DETACH).expect("unmount");
+        for thread in self.threads.drain(..) {
+            thread.join().expect("no thread panicked");
+        }
+    }
+}
+
+fn serve(server: Arc<Server>, device: Arc<OwnedFd>) -> JoinHandle<()> {
+    spawn(move || {
+        let mut buffer = vec![0; MAX_REQUEST];
+        while let Ok(length) = rustix::io::read(&*device, &mut buffer) {
+            if let Some(answer) = server.handle(&buffer[..length]) {
+                rustix::io::write(&*device, &answer).ok();
+            }
+        }
+    })
+}
+
+/// A shell's verdict, in the directory.
+pub(super) fn shell(directory: &Path, script: &str) -> String {
+    let output = Command::new("sh").args(["-ec", script]).current_dir(directory).output().expect("sh");
+    assert!(output.status.success(), "{script}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).trim().to_owned()
+}

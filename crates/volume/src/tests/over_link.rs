@@ -1,0 +1,133 @@
+//! The whole way: a link, its stream, the threads.
+
+use std::fs;
+use std::time::Duration;
+
+use mimeo_agent_protocol::link::{FrameReader, Incoming, Item, Link, Stream, accept, connect};
+use mimeo_agent_protocol::message::{Failure, FailureKind, Reply, Request, Volume};
+use tempfile::TempDir;
+use tokio::io::split;
+use tokio::time::timeout;
+
+use super::client::{message, u32_at, words};
+use crate::VolumeSpec;
+use crate::inodes::ROOT;
+use crate::limits::MAX_TRANSFER;
+use crate::wire::opcode;
+use crate::{VolumeError, VolumeServer, serve};
+
+const SOON: Duration = Duration::from_secs(10);
+
+async fn pair() -> (Link, Link, Incoming) {
+    let (host, guest) = tokio::io::duplex(4096);
+    let ((host_in, host_out), (guest_in, guest_out)) = (split(host), split(guest));
+    let accepting = tokio::spawn(accept(FrameReader::new(guest_in), guest_out, "guest"));
+    let (link, _) = connect(host_in, host_out, 1, "host").await.expect("connects");
+    let accepted = accepting.await.expect("joins").expect("accepts");
+    (link, accepted.link, accepted.incoming)
+}
+
+fn specs(directory: &TempDir) -> Vec<VolumeSpec> {
+    fs::write(directory.path().join("file"), vec![7; 3_000_000]).expect("file");
+    vec![VolumeSpec { host: directory.path().into(), guest: "/data".into(), read_only: false }]
+}
+
+/// A volume that is served, and the guest's end of it.
+async fn served(link: &Link, incoming: &mut Incoming, directory: &TempDir) -> (Vec<VolumeServer>, Stream) {
+    let (link, specs) = (link.clone(), specs(directory));
+    let serving = tokio::spawn(async move { serve(&link, &specs).await });
+    let (request, mut stream) = incoming.next().await.expect("a request");
+    match serde_json::from_slice(&request).expect("a message") {
+        Request::Volume(Volume { target, read_only: false, file: None, .. }) => assert_eq!(target, "/data"),
+        other => panic!("{other:?}"),
+    }
+    // An agent that shows one file asks before it says that it is done.
+    ask(&stream, opcode::LOOKUP, ROOT, b"file\0").await;
+    assert_eq!(answer(&mut stream).await.len(), 16 + 128);
+    stream.sender.message(&Reply::Done);
+    (serving.await.expect("joins").expect("is served"), stream)
+}
+
+async fn ask(stream: &Stream, code: u32, node: u64, body: &[u8]) {
+    stream.sender.data(0, message(code, node, body).into()).await.expect("sent");
+}
+
+async fn answer(stream: &mut Stream) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    while bytes.len() < 16 || bytes.len() < u32_at(&bytes, 0) as usize {
+        match timeout(SOON, stream.receiver.next()).await.expect("in time").expect("no error") {
+            Some(Item::Data { channel: 0, bytes: more }) => bytes.extend_from_slice(&more),
+            other => panic!("{other:?}"),
+        }
+    }
+    bytes
+}
+
+#[tokio::test]
+async fn files_are_read_over_a_link() {
+    let (link, _guest, mut incoming) = pair().await;
+    let directory = TempDir::new().expect("directory");
+    let (servers, mut stream) = served(&link, &mut incoming, &directory).await;
+    ask(&stream, opcode::OPEN, 2, &words(&[0, 0])).await;
+    let handle = answer(&mut stream).await[16..24].to_vec();
+    let read = [handle, words(&[0, 0, MAX_TRANSFER as u32, 0]), vec![0; 16]].concat();
+    ask(&stream, opcode::READ, 2, &read).await;
+    assert_eq!(answer(&mut stream).await.len(), 16 + MAX_TRANSFER);
+    drop(servers);
+    let end = timeout(SOON, stream.receiver.given_up()).await;
+    end.expect("the server's end ends the stream");
+}
+
+#[tokio::test]
+async fn broken_rules_end_the_volume() {
+    let (link, _guest, mut incoming) = pair().await;
+    let directory = TempDir::new().expect("directory");
+    let (_servers, mut stream) = served(&link, &mut incoming, &directory).await;
+    stream.sender.data(0, vec![0xff; 100].into()).await.expect("sent");
+    timeout(SOON, stream.receiver.given_up()).await.expect("it ends");
+    assert!(link.ended().is_none(), "the link goes on");
+}
+
+/// A guest that asks and asks and never listens holds up only itself.
+#[tokio::test]
+async fn a_guest_that_takes_no_answers_gets_no_more_in() {
+    let (link, _guest, mut incoming) = pair().await;
+    let directory = TempDir::new().expect("directory");
+    let (_servers, stream) = served(&link, &mut incoming, &directory).await;
+    let flood = async {
+        loop {
+            ask(&stream, opcode::WRITE, 2, &[0; 100_000]).await;
+            ask(&stream, opcode::READLINK, 2, &[0; 100_000]).await;
+        }
+    };
+    // Refusals are small: many fit into the window before it is full.
+    timeout(Duration::from_millis(300), flood).await.expect_err("waits, or is still asking");
+    assert!(link.ended().is_none());
+}
+
+#[tokio::test]
+async fn refusals_are_told_with_the_path() {
+    let (link, _guest, mut incoming) = pair().await;
+    let directory = TempDir::new().expect("directory");
+    let specs = specs(&directory);
+    let serving = tokio::spawn(async move { serve(&link, &specs).await });
+    let (_, stream) = incoming.next().await.expect("a request");
+    let failure = Failure { kind: FailureKind::System, message: "no fuse".into() };
+    stream.sender.message(&Reply::Failed(failure.clone()));
+    match serving.await.expect("joins") {
+        Err(VolumeError::Guest { path, source }) => {
+            assert_eq!((path.as_path(), source), (directory.path(), failure));
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn what_is_not_there_cannot_be_served() {
+    let (link, _guest, _incoming) = pair().await;
+    for path in ["/nowhere/at/all", "/dev/null"] {
+        let spec = VolumeSpec { host: path.into(), guest: "/x".into(), read_only: false };
+        let error = serve(&link, &[spec]).await.expect_err("not served");
+        assert!(matches!(error, VolumeError::Serve { .. }), "{error:?}");
+    }
+}

@@ -1,0 +1,61 @@
+//! A volume that is one file.
+
+use std::fs;
+
+use rustix::io::Errno;
+use tempfile::TempDir;
+
+use super::client::{LIMITS, call, longs, server, u32_at, u64_at, words};
+use crate::inodes::ROOT;
+use crate::wire::opcode;
+
+fn directory() -> TempDir {
+    let directory = TempDir::new().expect("directory");
+    fs::write(directory.path().join("file"), "content").expect("file");
+    fs::write(directory.path().join("other"), "other").expect("other");
+    directory
+}
+
+#[test]
+fn only_the_file_is_there() {
+    let directory = directory();
+    let server = server(&directory.path().join("file"), false, LIMITS);
+    assert_eq!(server.share.file().as_deref(), Some("file"));
+    assert_eq!(call(&server, opcode::LOOKUP, ROOT, b"other\0"), Err(Errno::NOENT));
+    let file = u64_at(&call(&server, opcode::LOOKUP, ROOT, b"file\0").expect("file"), 0);
+    call(&server, opcode::OPEN, file, &words(&[2, 0])).expect("open");
+    let handle = u64_at(&call(&server, opcode::OPENDIR, ROOT, &[0; 8]).expect("opendir"), 0);
+    let list = [longs(&[handle, 2]), words(&[4096, 0]), vec![0; 16]].concat();
+    let listed = call(&server, opcode::READDIR, ROOT, &list).expect("readdir");
+    assert_eq!((u32_at(&listed, 16), &listed[24..28], listed.len()), (4, &b"file"[..], 32));
+}
+
+#[test]
+fn nothing_changes_beside_it() {
+    let directory = directory();
+    let server = server(&directory.path().join("file"), false, LIMITS);
+    let names: [(u32, &[u8]); 6] = [
+        (opcode::UNLINK, b"other\0"),
+        (opcode::UNLINK, b"file\0"),
+        (opcode::MKDIR, b"\0\0\0\0\0\0\0\0new\0"),
+        (opcode::SYMLINK, b"new\0target\0"),
+        (opcode::RENAME, b"\x01\0\0\0\0\0\0\0file\0other\0"),
+        (opcode::SETATTR, &[0; 88]),
+    ];
+    for (code, body) in names {
+        assert_eq!(call(&server, code, ROOT, body), Err(Errno::PERM), "{code}");
+    }
+    assert_eq!(call(&server, opcode::CREATE, ROOT, &[&[0; 16], &b"x\0"[..]].concat()), Err(Errno::PERM));
+    assert_eq!(fs::read_dir(directory.path()).expect("list").count(), 2);
+}
+
+/// A directory that takes the file's name would show what is in it.
+#[test]
+fn a_directory_in_its_place_is_not_shown() {
+    let directory = directory();
+    let server = server(&directory.path().join("file"), false, LIMITS);
+    fs::remove_file(directory.path().join("file")).expect("remove");
+    fs::create_dir(directory.path().join("file")).expect("mkdir");
+    assert_eq!(call(&server, opcode::LOOKUP, ROOT, b"file\0"), Err(Errno::NOENT));
+    assert_eq!(server.inodes.known(), 0);
+}
