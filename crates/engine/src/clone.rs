@@ -14,8 +14,8 @@ mod warm;
 
 use crate::Engine;
 use crate::create::{Stage, StageError, StartError};
+use crate::id::SnapshotId;
 use crate::order::CloneOrder;
-use crate::snapshot::SnapshotId;
 pub(crate) use identified::Identified;
 pub(crate) use planned::CLONE;
 pub(crate) use restored::add_layer_file;

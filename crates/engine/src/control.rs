@@ -6,8 +6,9 @@ mod client;
 use mimeo_agent_protocol::message::Request;
 use serde::{Deserialize, Serialize};
 
+use crate::id::SnapshotId;
 use crate::machine::{Exit, MachineName, Refusal};
-use crate::snapshot::{Kind, SnapshotId};
+use crate::snapshot::Kind;
 pub use client::{ConnectError, ControlClient, ControlError, Saved};
 
 /// The socket's name in a machine's run directory.

@@ -6,18 +6,16 @@ use mimeo_net::bridged;
 use mimeo_vmm::{Accelerator, Driver};
 
 use crate::create::StageError;
-use crate::machine::{MachineSpec, NetworkMode};
+pub use crate::machine::AUTO_DRIVER as AUTO;
+use crate::machine::{AUTO_DRIVER, MachineSpec, NetworkMode};
 use crate::{Engine, accelerator};
 use mimeo_setup::Kernel;
-
-/// The word for the best that works here.
-pub const AUTO: &str = "auto";
 
 /// Settles what a wish leaves open, its driver and its network, and judges
 /// whether they go together and work here.
 pub(crate) fn settle(engine: &Engine, spec: &mut MachineSpec) -> Result<Arc<dyn Driver>, StageError> {
     let driver = match spec.driver.as_str() {
-        AUTO => best(engine, spec)?,
+        AUTO_DRIVER => best(engine, spec)?,
         name => engine.driver(name).ok_or_else(|| unknown(engine, name))?,
     };
     driver.name().clone_into(&mut spec.driver);
@@ -62,7 +60,7 @@ fn best(engine: &Engine, spec: &MachineSpec) -> Result<Arc<dyn Driver>, StageErr
             return Ok(driver);
         }
     }
-    everywhere.into_iter().next().ok_or_else(|| unknown(engine, AUTO))
+    everywhere.into_iter().next().ok_or_else(|| unknown(engine, AUTO_DRIVER))
 }
 
 /// Whether the driver can have the network that is wished for.

@@ -3,6 +3,8 @@
 use std::env;
 use std::path::{Path, PathBuf};
 
+use crate::id::MachineId;
+
 /// Longest path of a Unix socket that the kernel takes, its final zero not counted.
 const MAX_SOCKET_PATH: usize = 107;
 
@@ -175,13 +177,13 @@ impl Home {
 
     /// A machine's own directory.
     #[must_use]
-    pub fn machine(&self, id: &super::MachineId) -> PathBuf {
+    pub fn machine(&self, id: &MachineId) -> PathBuf {
         self.machines().join(id.short())
     }
 
     /// A machine's sockets.
     #[must_use]
-    pub fn machine_run(&self, id: &super::MachineId) -> PathBuf {
+    pub fn machine_run(&self, id: &MachineId) -> PathBuf {
         self.run.join("machines").join(id.short())
     }
 }

@@ -22,6 +22,7 @@ mod failures;
 mod hang;
 pub mod health;
 mod home;
+mod id;
 mod identity;
 pub mod log;
 pub mod machine;
@@ -44,9 +45,8 @@ pub use engine::Engine;
 pub use events::{Event, Events, Follower};
 pub use hang::HangDump;
 pub use home::{Home, HomeError};
-pub use machine::{
-    Exit, FindError, Found, MachineId, MachineName, MachineSpec, Record, Registry, Selector, State,
-};
+pub use id::{Id, IdKind, MachineId, ParseIdError, SnapshotId};
+pub use machine::{Exit, FindError, Found, MachineName, MachineSpec, Record, Registry, Selector, State};
 pub use monitor::{Attachment, MonitorError, monitor, monitor_clone};
 pub use sweep::{Swept, sweep};
 pub use usage::{HostUsage, ProcessUsage};

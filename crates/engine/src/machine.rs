@@ -1,17 +1,19 @@
 //! What a machine is, on the disk and in words.
 
-mod id;
 mod life;
 mod name;
+mod overrides;
 mod process;
 mod record;
 mod registry;
+mod requirements;
 mod spec;
 
-pub use id::{MachineId, ParseIdError};
+pub use crate::id::MachineId;
 pub use life::{Action, Decision, Phase, Refusal, decide};
 pub use mimeo_volume::VolumeSpec;
 pub use name::{MachineName, ParseNameError};
+pub use overrides::CloneWishes;
 pub use process::ProcessIdentity;
 pub(crate) use process::boot_id;
 pub use record::{
@@ -20,4 +22,5 @@ pub use record::{
 };
 pub use registry::{Claim, ClaimError, FindError, Found, LookupError, Registry, Selector};
 pub(crate) use registry::{adopt, remove_dir};
-pub use spec::{HealthProbe, HealthSpec, MachineSpec, NetworkMode, PullPolicy};
+pub use requirements::Requirements;
+pub use spec::{AUTO_DRIVER, HealthProbe, HealthSpec, MachineSpec, NetworkMode, PullPolicy};

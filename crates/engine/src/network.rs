@@ -11,7 +11,8 @@ use tokio::task::JoinHandle;
 use crate::create::StageError;
 use crate::create::launched::user_network;
 use crate::create::networked::Held;
-use crate::machine::{MachineId, NetworkMode, OuterRecord, Record, Registry};
+use crate::id::MachineId;
+use crate::machine::{NetworkMode, OuterRecord, Record, Registry};
 
 /// What holds a machine's network. Dropping it takes the machine off; the
 /// virtual machine has ended by then.

@@ -1,14 +1,14 @@
 //! What a monitor's process is told on its standard input, and what it says
 //! on its standard output until its machine runs: JSON, one value a line.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use mimeo_net::PortMapping;
 use serde::{Deserialize, Serialize};
 
+use crate::id::SnapshotId;
+pub use crate::machine::CloneWishes;
 use crate::machine::{MachineName, MachineSpec, Record, ServeReference};
-use crate::snapshot::SnapshotId;
 
 /// The first line: what to make.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -70,21 +70,6 @@ impl CloneOrder {
             Hold::Never | Hold::Pool => true,
         }
     }
-}
-
-/// What may be asked of a copy.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct CloneWishes {
-    /// Its name; otherwise two words by chance.
-    pub name: Option<MachineName>,
-    /// Its published ports; otherwise its original's, at ports of the host that are free.
-    pub ports: Option<Vec<PortMapping>>,
-    /// Environment, over the image's; its original's is not its own.
-    #[serde(default)]
-    pub env: BTreeMap<String, String>,
-    /// Remove it when it has ended.
-    #[serde(default)]
-    pub remove: bool,
 }
 
 /// When a copy's workload goes on.

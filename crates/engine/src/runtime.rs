@@ -26,12 +26,11 @@ use crate::create::{StageError, launched};
 use crate::exclusive::exclusive;
 use crate::failures::{Failed, Failure, Failures, Known};
 use crate::hang::{self, HangDump, SilentGuest};
-use crate::machine::{MachineName, MachineSpec, NetworkMode};
+use crate::machine::{MachineName, MachineSpec, NetworkMode, Requirements};
 use crate::network::{self, Connection};
 use crate::order::Retry;
 use crate::snapshot::{
-    self, Draft, Here, Kind, LoadError, Manifest, Requirements, STATE, Snapshot, StoreError, TakeError,
-    Taking, VmmSave,
+    self, Draft, Here, Kind, LoadError, Manifest, STATE, Snapshot, StoreError, TakeError, Taking, VmmSave,
 };
 use crate::stencil::{self, Lookup, Making, Stencil};
 use crate::{Engine, agent, background, driver, identity, working_set};

@@ -21,7 +21,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use crate::snapshot::{self, LoadError, Snapshot, SnapshotId, StoreError};
+use crate::id::SnapshotId;
+use crate::snapshot::{self, LoadError, Snapshot, StoreError};
 use crate::{Engine, driver, working_set};
 pub use client::{AskError, run};
 use desk::Desk;

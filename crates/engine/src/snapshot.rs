@@ -7,7 +7,6 @@
 
 mod draft;
 mod error;
-mod id;
 mod judge;
 mod manifest;
 mod memory;
@@ -16,11 +15,11 @@ mod store;
 mod take;
 mod verify;
 
+pub use crate::id::SnapshotId;
 pub(crate) use draft::Draft;
 pub use error::{LoadError, StoreError};
-pub use id::{ParseSnapshotIdError, SnapshotId};
 pub(crate) use judge::{Here, cpu, judge, judge_version};
-pub use manifest::{FileEntry, Kind, Manifest, Requirements};
+pub use manifest::{FileEntry, Kind, Manifest};
 pub(crate) use manifest::{STATE, disk};
 pub(crate) use memory::flat;
 pub use prune::{Removed, prune, remove, remove_damaged};

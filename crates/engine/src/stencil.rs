@@ -37,9 +37,10 @@ use crate::create::StageError;
 use crate::exclusive::exclusive;
 use crate::failures::{Failed, Failures, Known};
 use crate::hang::{self, HangDump, SilentGuest};
+use crate::id::SnapshotId;
 use crate::machine::{boot_id, remove_dir};
 use crate::order::Retry;
-use crate::snapshot::{STATE, Snapshot, SnapshotId, Snapshots, TakeError, capture};
+use crate::snapshot::{STATE, Snapshot, Snapshots, TakeError, capture};
 
 /// The guest's memory, when the process was kept.
 const MEMORY: &str = "memory";

@@ -14,7 +14,8 @@ use mimeo_vmm::GuestMemory;
 use tokio::task::spawn_blocking;
 
 use crate::durable;
-use crate::snapshot::{Snapshot, SnapshotId, Snapshots};
+use crate::id::SnapshotId;
+use crate::snapshot::{Snapshot, Snapshots};
 
 /// What a copy has touched by then is what it needs to begin.
 const BEGINNING: Duration = Duration::from_secs(2);

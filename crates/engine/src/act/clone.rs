@@ -9,9 +9,9 @@ use tokio::task::JoinSet;
 use super::spawn::{Child, SpawnError};
 use crate::Engine;
 use crate::admission;
-use crate::machine::MachineName;
-use crate::order::{CloneInfo, CloneOrder, CloneWishes, Hold, Order};
-use crate::snapshot::SnapshotId;
+use crate::id::SnapshotId;
+use crate::machine::{CloneWishes, MachineName};
+use crate::order::{CloneInfo, CloneOrder, Hold, Order};
 
 /// What became of one copy that was asked for.
 #[derive(Debug)]

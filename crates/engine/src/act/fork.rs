@@ -15,9 +15,10 @@ use super::spawn::{Child, SpawnError};
 use super::{ActError, snapshot};
 use crate::admission::Room;
 use crate::exclusive::exclusive;
-use crate::machine::{Found, MachineId, Phase};
-use crate::order::{CloneInfo, CloneOrder, CloneWishes, Go, Hold, Order};
-use crate::snapshot::{Kind, SnapshotId};
+use crate::id::{MachineId, SnapshotId};
+use crate::machine::{CloneWishes, Found, Phase};
+use crate::order::{CloneInfo, CloneOrder, Go, Hold, Order};
+use crate::snapshot::Kind;
 use crate::{Cloned, Engine, durable};
 
 /// A fork, as it is asked for.

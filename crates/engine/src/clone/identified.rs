@@ -17,8 +17,8 @@ use crate::create::answering::{died, unix_nanos};
 use crate::create::{Running, Stage, StageError, StartError, console_tail};
 use crate::hang::{self, HangDump, SilentGuest};
 use crate::identity;
-use crate::machine::State;
-use crate::order::{CloneInfo, CloneWishes};
+use crate::machine::{CloneWishes, State};
+use crate::order::CloneInfo;
 
 /// How long a clone of a pool may take for each program that it runs for nothing.
 const POOL_WARM_UP: Duration = Duration::from_secs(2);

@@ -6,10 +6,11 @@ use mimeo_image::Image;
 use mimeo_vmm::Driver;
 
 use crate::create::{StageError, Stopwatch, process};
+use crate::id::SnapshotId;
 use crate::identity;
-use crate::machine::{Claim, MachineSpec, Record};
-use crate::order::{CloneOrder, CloneWishes, Hold};
-use crate::snapshot::{self, Kind, LoadError, Snapshot, SnapshotId};
+use crate::machine::{Claim, CloneWishes, MachineSpec, Record};
+use crate::order::{CloneOrder, Hold};
+use crate::snapshot::{self, Kind, LoadError, Snapshot};
 use crate::{Engine, driver};
 
 /// How a copy came up.

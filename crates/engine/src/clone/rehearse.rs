@@ -12,8 +12,9 @@ use super::warm::{StillRuns, warm};
 use crate::create::StageError;
 use crate::create::launched::user_network;
 use crate::hang::HangDump;
+use crate::id::MachineId;
 use crate::identity;
-use crate::machine::{MachineId, Record, Registry};
+use crate::machine::{Record, Registry};
 use crate::snapshot::Snapshot;
 use crate::stencil::Rehearsal;
 

@@ -10,8 +10,9 @@ use tokio::time::timeout;
 
 use super::{ControlReply, ControlRequest, SOCKET};
 use crate::Home;
+use crate::id::SnapshotId;
 use crate::machine::{Exit, Found, MachineName, Refusal};
-use crate::snapshot::{Kind, SnapshotId};
+use crate::snapshot::Kind;
 
 /// How long a monitor may take to say hello. It serves clients beside all else.
 const PATIENCE: Duration = Duration::from_secs(20);

@@ -10,9 +10,9 @@ use mimeo_agent_protocol::message::{IdentityLine, Process};
 use mimeo_net::{MacAddress, PortMapping, Subnet};
 use serde::{Deserialize, Serialize};
 
-use super::{MachineId, MachineName, MachineSpec, Phase, ProcessIdentity};
+use super::{MachineName, MachineSpec, Phase, ProcessIdentity, Requirements};
 use crate::durable;
-use crate::snapshot::{Requirements, SnapshotId};
+use crate::id::{MachineId, SnapshotId};
 
 /// The file's name in a machine's directory.
 pub(crate) const FILE: &str = "machine.json";

@@ -10,10 +10,10 @@ use mimeo_net::{MacAddress, Subnet, SubnetsExhausted};
 use rustix::fs::{FlockOperation, flock};
 
 use super::record::FILE;
-use super::{MachineId, MachineName, MachineSpec, NetworkMode, NetworkRecord, Record, RecordError, State};
+use super::{CloneWishes, MachineName, MachineSpec, NetworkMode, NetworkRecord, Record, RecordError, State};
 use crate::Home;
 use crate::cause::chain;
-use crate::order::CloneWishes;
+use crate::id::MachineId;
 
 /// The file in a machine's directory that its monitor keeps locked. The kernel
 /// lets go of it when the monitor ends, however that comes.

@@ -10,6 +10,9 @@ use serde::{Deserialize, Serialize};
 
 use super::MachineName;
 
+/// The driver's name that lets mimeo choose one.
+pub const AUTO_DRIVER: &str = "auto";
+
 /// A machine as it was asked for. What is absent is the image's or mimeo's default.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -107,7 +110,7 @@ impl MachineSpec {
             remove: false,
             pull: PullPolicy::Missing,
             health: None,
-            driver: crate::driver::AUTO.to_owned(),
+            driver: AUTO_DRIVER.to_owned(),
             accelerator: Accel::Auto,
             stop_signal: None,
             stop_timeout: 10,

@@ -8,8 +8,9 @@ use super::signals::Signals;
 use super::{Attachment, MonitorError, serve};
 use crate::clone::{Identified, clone};
 use crate::create::Running;
-use crate::machine::{Exit, MachineId, Record};
-use crate::order::{CloneInfo, CloneOrder, CloneWishes, Go, Hold, Told};
+use crate::id::MachineId;
+use crate::machine::{CloneWishes, Exit, Record};
+use crate::order::{CloneInfo, CloneOrder, Go, Hold, Told};
 use crate::{Engine, act};
 
 /// Makes a copy and stays with it until its end. `orders` says when it may go

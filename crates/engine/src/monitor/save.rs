@@ -25,9 +25,9 @@ use crate::control::ControlReply;
 use crate::create::StageError;
 use crate::create::launched::WRITABLE_SERIAL;
 use crate::hang::{self, HangDump, SilentGuest};
-use crate::machine::{Action, MachineName, Record, State, boot_id, decide};
+use crate::machine::{Action, MachineName, Record, Requirements, State, boot_id, decide};
 use crate::snapshot::{
-    self, Kind, LastMemory, Manifest, Requirements, Snapshots, StoreError, TakeError, Taken, Taking, VmmSave,
+    self, Kind, LastMemory, Manifest, Snapshots, StoreError, TakeError, Taken, Taking, VmmSave,
 };
 
 /// How long a guest may take to stand still.

@@ -9,7 +9,7 @@ use super::desk::{ServeReply, ServeRequest};
 use super::record::ServeRecord;
 use crate::Cloned;
 use crate::act::{SpawnError, asked};
-use crate::order::CloneWishes;
+use crate::machine::CloneWishes;
 
 /// Why a server could not be asked.
 #[derive(Debug, thiserror::Error)]

@@ -14,7 +14,8 @@ use crate::Engine;
 use crate::act::{SpawnError, turns};
 use crate::admission::Room;
 use crate::cause::chain;
-use crate::order::{CloneInfo, CloneWishes, Go, Hold};
+use crate::machine::CloneWishes;
+use crate::order::{CloneInfo, Go, Hold};
 
 /// A request as it came, and where its answers go.
 pub(super) type Asked = (Bytes, Stream);

@@ -11,9 +11,9 @@ use crate::Engine;
 use crate::act::SpawnError;
 use crate::admission::Room;
 use crate::cause::chain;
-use crate::machine::ServeReference;
-use crate::order::{CloneOrder, CloneWishes, Hold, Order};
-use crate::snapshot::SnapshotId;
+use crate::id::SnapshotId;
+use crate::machine::{CloneWishes, ServeReference};
+use crate::order::{CloneOrder, Hold, Order};
 
 /// Failures in a row after which no more copies are made until one is asked for.
 const PATIENCE: u32 = 3;

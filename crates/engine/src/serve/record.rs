@@ -8,8 +8,9 @@ use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
 use crate::durable;
+use crate::id::SnapshotId;
 use crate::machine::{ProcessIdentity, remove_dir};
-use crate::snapshot::{LoadError, Snapshot, SnapshotId, StoreError};
+use crate::snapshot::{LoadError, Snapshot, StoreError};
 use crate::{Engine, Home};
 
 const FILE: &str = "serve.json";

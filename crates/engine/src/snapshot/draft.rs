@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FlockOperation, flock};
 
 use super::manifest::{FileEntry, Manifest};
-use super::{SnapshotId, Snapshots, StoreError};
+use super::{Snapshots, StoreError};
+use crate::id::SnapshotId;
 use crate::machine::remove_dir;
 
 /// What the directory of a snapshot in the making begins with.

@@ -5,7 +5,8 @@ use std::fs;
 use mimeo_agent_protocol::PROTOCOL;
 use mimeo_vmm::Accelerator;
 
-use super::{LoadError, Requirements};
+use super::LoadError;
+use crate::machine::Requirements;
 
 /// What this host has.
 #[derive(Debug, Clone)]

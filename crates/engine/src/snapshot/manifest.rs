@@ -4,12 +4,12 @@ use std::fs;
 use std::path::Path;
 
 use jiff::Timestamp;
-use mimeo_vmm::Accelerator;
 use serde::{Deserialize, Serialize};
 
-use super::{LoadError, SnapshotId};
+use super::LoadError;
 use crate::durable;
-use crate::machine::{MachineName, Record};
+use crate::id::SnapshotId;
+use crate::machine::{MachineName, Record, Requirements};
 
 /// The file's name in a snapshot's directory.
 pub(super) const FILE: &str = "manifest.json";
@@ -82,31 +82,6 @@ impl std::fmt::Display for Kind {
             Self::Runtime => "runtime",
         })
     }
-}
-
-/// What a host must have to run copies of a snapshot.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Requirements {
-    /// The driver.
-    pub driver: String,
-    /// Its monitor's version.
-    pub version: String,
-    /// The machine's devices and settings, in the driver's words.
-    pub shape: String,
-    /// What ran its instructions.
-    pub accelerator: Accelerator,
-    /// The host's processor, by the kernel's name for it.
-    pub cpu: String,
-    /// The guest's kernel, by its name here.
-    pub kernel: String,
-    /// SHA-256 of that kernel's file.
-    pub kernel_sha256: String,
-    /// BLAKE3 of the agent in it.
-    pub agent_blake3: String,
-    /// What that agent speaks.
-    pub protocol: u32,
-    /// Memory in MiB.
-    pub memory_mib: u32,
 }
 
 /// A file of a snapshot.

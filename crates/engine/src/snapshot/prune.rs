@@ -4,8 +4,9 @@ use std::collections::HashSet;
 use std::fs;
 
 use super::store::GOING;
-use super::{Kind, Snapshot, SnapshotId, Snapshots, StoreError};
+use super::{Kind, Snapshot, Snapshots, StoreError};
 use crate::Engine;
+use crate::id::SnapshotId;
 use crate::machine::{LookupError, remove_dir};
 
 /// A snapshot that was removed.

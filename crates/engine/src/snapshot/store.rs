@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FlockOperation, flock};
 
 use super::draft::UNFINISHED;
-use super::{Kind, LoadError, Manifest, SnapshotId, StoreError};
+use super::{Kind, LoadError, Manifest, StoreError};
 use crate::Home;
 use crate::cause::chain;
+use crate::id::SnapshotId;
 use crate::machine::{MachineName, remove_dir};
 use crate::{stencil, working_set};
 

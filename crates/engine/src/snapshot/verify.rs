@@ -11,8 +11,9 @@ use std::path::{Path, PathBuf};
 
 use mimeo_pager::PagerError;
 
-use super::{FileEntry, LoadError, Snapshot, SnapshotId, Snapshots};
+use super::{FileEntry, LoadError, Snapshot, Snapshots};
 use crate::durable;
+use crate::id::SnapshotId;
 use crate::machine::boot_id;
 
 /// The digests of files that were not to be kept at first.
