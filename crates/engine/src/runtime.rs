@@ -26,6 +26,7 @@ use crate::create::{StageError, launched};
 use crate::exclusive::exclusive;
 use crate::failures::{Failed, Failure, Failures, Known};
 use crate::hang::{self, HangDump, SilentGuest};
+use crate::io_error::{IoContext, IoError};
 use crate::machine::{MachineName, MachineSpec, NetworkMode, Requirements};
 use crate::network::{self, Connection};
 use crate::order::Retry;
@@ -75,12 +76,8 @@ pub enum RuntimeError {
     Link(#[from] link::LinkError),
     #[error("the guest answered out of turn: {0}")]
     Answer(String),
-    #[error("cannot prepare {}", path.display())]
-    Io {
-        path: PathBuf,
-        #[source]
-        source: std::io::Error,
-    },
+    #[error(transparent)]
+    Io(#[from] IoError),
     #[error("it failed a short while ago, and is not tried again before {until:.0}: {reason}")]
     Known { reason: String, until: Timestamp },
     #[error("it failed before, and is tried again in the background: {reason}")]
@@ -328,7 +325,7 @@ async fn ensure(engine: &Engine, wanted: Wanted<'_>, is_again: bool) -> Result<S
 }
 
 async fn lock(path: PathBuf) -> Result<File, RuntimeError> {
-    exclusive(&path).await.map_err(|source| RuntimeError::Io { path, source })
+    Ok(exclusive(&path).await.at("lock", &path)?)
 }
 
 /// Boots a guest, has it hold still, and keeps it.
@@ -426,7 +423,7 @@ async fn boot(
 fn placeholder(disk: &Disk, scratch: &Path) -> Result<Disk, RuntimeError> {
     let path = scratch.join(&disk.serial);
     let made = File::create(&path).and_then(|file| file.set_len(PLACEHOLDER_BYTES));
-    made.map_err(|source| RuntimeError::Io { path: path.clone(), source })?;
+    made.at("make", &path)?;
     Ok(Disk { path, format: DiskFormat::Raw, ..disk.clone() })
 }
 

@@ -11,7 +11,6 @@ mod pages;
 mod pool;
 mod record;
 
-use std::path::Path;
 use std::time::Duration;
 
 use mimeo_agent_protocol::link::{self, FrameReader};
@@ -22,6 +21,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use crate::id::SnapshotId;
+use crate::io_error::IoContext;
 use crate::snapshot::{self, LoadError, Snapshot, StoreError};
 use crate::{Engine, driver, working_set};
 pub use client::{AskError, run};
@@ -68,11 +68,7 @@ pub async fn serve(
     // From here on it cannot be removed; it may just have been.
     store.read(&snapshot.manifest.id)?;
     let socket = claim.record.socket.clone();
-    let listener = UnixListener::bind(&socket).map_err(|source| ServeError::Io {
-        step: "listen on",
-        path: socket,
-        source,
-    })?;
+    let listener = UnixListener::bind(&socket).at("listen on", &socket)?;
     let mut end = Ends::listen()?;
     started(&claim.record);
     let mut desk = Desk::new(engine.clone(), Pool::new(&claim.record, pages));
@@ -135,13 +131,7 @@ struct Ends {
 
 impl Ends {
     fn listen() -> Result<Self, ServeError> {
-        let listen = |kind| {
-            signal(kind).map_err(|source| ServeError::Io {
-                step: "listen to signals for",
-                path: Path::new(SOCKET).to_owned(),
-                source,
-            })
-        };
+        let listen = |kind| signal(kind).at("listen to signals for", SOCKET);
         Ok(Self {
             interrupt: listen(SignalKind::interrupt())?,
             terminate: listen(SignalKind::terminate())?,

@@ -38,6 +38,7 @@ use crate::exclusive::exclusive;
 use crate::failures::{Failed, Failures, Known};
 use crate::hang::{self, HangDump, SilentGuest};
 use crate::id::SnapshotId;
+use crate::io_error::IoContext;
 use crate::machine::{boot_id, remove_dir};
 use crate::order::Retry;
 use crate::snapshot::{STATE, Snapshot, Snapshots, TakeError, capture};
@@ -188,14 +189,14 @@ async fn find_or_make(
     // One that is there may be what cannot be restored.
     let is_doubtful = || is_again && failures.is_some();
     if is_doubtful() || !seal::is_whole(&dir) {
-        fs::create_dir_all(&all).map_err(io_error("make", &all))?;
+        fs::create_dir_all(&all).at("make", &all)?;
         // Of several machines that begin at once, one makes it for all.
         let _making = lock(all.join(lock_of(wanted.snapshot.manifest.id.short()))).await?;
         if let Some(failure) = failures.holding(Timestamp::now()).filter(|_| !is_again) {
             return Ok(Lookup::missing(&failure.reason));
         }
         if is_doubtful() || !seal::is_whole(&dir) {
-            remove_dir(&dir).map_err(io_error("remove", &dir))?;
+            remove_dir(&dir).at("remove", &dir)?;
             let made = make(store, wanted, rehearsal, &dir).await;
             match &made {
                 Ok(()) => failures.clear(),
@@ -222,9 +223,9 @@ fn lock_of(snapshot: &str) -> String {
 
 fn read(dir: &Path, memory_mib: u32, failures: Failures) -> Result<Stencil, StageError> {
     let path = dir.join(PAGES);
-    let bytes = fs::read(&path).map_err(io_error("read", &path))?;
+    let bytes = fs::read(&path).at("read", &path)?;
     let besides = Pages::from_bytes(&bytes, (u64::from(memory_mib) << 20) / PAGE);
-    let besides = besides.map_err(io::Error::other).map_err(io_error("read", &path))?;
+    let besides = besides.map_err(io::Error::other).at("read", &path)?;
     let process = KeptProcess { dir: dir.to_owned(), memory: dir.join(MEMORY) };
     Ok(Stencil { dir: dir.to_owned(), process, besides, failures })
 }
@@ -237,9 +238,9 @@ async fn make(
     dir: &Path,
 ) -> Result<(), StageError> {
     let all = dir.parent().unwrap_or(dir);
-    let draft = tempfile::Builder::new().prefix(".new-").tempdir_in(all).map_err(io_error("make", all))?;
+    let draft = tempfile::Builder::new().prefix(".new-").tempdir_in(all).at("make", all)?;
     rehearse(store, wanted, rehearsal, draft.path()).await?;
-    fs::rename(draft.path(), dir).map_err(io_error("name", dir))?;
+    fs::rename(draft.path(), dir).at("name", dir)?;
     // It has another name now, and is not to be removed.
     let _named = draft.keep();
     Ok(())
@@ -280,7 +281,7 @@ async fn go_and_keep(
     // Open until the process is kept, of which it is a part.
     let mut channel = instance.take_link()?;
     for _ in 0..REHEARSALS {
-        let (session, mut relayed) = UnixStream::pair().map_err(io_error("relay the link of", dir))?;
+        let (session, mut relayed) = UnixStream::pair().at("relay the link of", dir)?;
         tokio::select! {
             gone = timeout(PATIENCE, rehearsal.go(session)) => gone.map_err(|_| silent())??,
             _ = copy_bidirectional(&mut channel, &mut relayed) => return Err(LinkError::Closed.into()),
@@ -311,10 +312,10 @@ fn lay_out(capture: Capture, pages: &Pages, below: &Path, dir: &Path) -> Result<
         .finish(false, false)
         .and_then(|_| lay(below, &diff, pages, &dir.join(MEMORY)).map_err(PagerError::from));
     laid.map_err(TakeError::from)?;
-    fs::remove_file(&diff).map_err(io_error("remove", &diff))?;
+    fs::remove_file(&diff).at("remove", &diff)?;
     let list = dir.join(PAGES);
-    fs::write(&list, pages.to_bytes()).map_err(io_error("write", &list))?;
-    seal::close(dir).map_err(io_error("seal", dir))
+    fs::write(&list, pages.to_bytes()).at("write", &list)?;
+    Ok(seal::close(dir).at("seal", dir)?)
 }
 
 /// Forgets the stencil of a snapshot. Machines that began as it go on.
@@ -367,13 +368,9 @@ fn entries(dir: &Path) -> Vec<PathBuf> {
 }
 
 async fn lock(path: PathBuf) -> Result<File, StageError> {
-    exclusive(&path).await.map_err(io_error("lock", &path))
+    Ok(exclusive(&path).await.at("lock", &path)?)
 }
 
 fn directory(store: &Snapshots) -> PathBuf {
     store.home().stencils().join(boot_id())
-}
-
-fn io_error(step: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StageError {
-    move |source| StageError::Io { step, path: path.to_owned(), source }
 }

@@ -9,6 +9,7 @@ use tokio::time::timeout;
 
 use crate::create::StageError;
 use crate::exclusive::exclusive;
+use crate::io_error::IoContext;
 use crate::order::Retry;
 use crate::{Engine, clone, runtime};
 
@@ -29,8 +30,7 @@ pub async fn retry(engine: &Engine, retry: &Retry) -> Result<(), StageError> {
     rustix::process::nice(NICE).ok();
     let tried = async {
         // One at a time in a run directory: each boots a machine.
-        let _turn =
-            exclusive(&lock).await.map_err(|source| StageError::Io { step: "lock", path: lock, source })?;
+        let _turn = exclusive(&lock).await.at("lock", &lock)?;
         check_free_space(engine.home().home(), needed_bytes(engine, retry))?;
         match retry {
             Retry::Runtime { spec } => runtime::retry(engine, spec).await,
@@ -55,14 +55,8 @@ fn needed_bytes(engine: &Engine, retry: &Retry) -> u64 {
 
 /// Refuses a retry that could fill the disk: until it fails, running machines could write neither logs nor disks.
 fn check_free_space(home: &Path, bytes: u64) -> Result<(), StageError> {
-    let path = home.to_owned();
-    match statvfs(home) {
-        Ok(stat) if stat.f_bavail.saturating_mul(stat.f_frsize) < bytes => Err(StageError::Io {
-            step: "find enough free space in",
-            path,
-            source: io::ErrorKind::StorageFull.into(),
-        }),
-        Ok(_) => Ok(()),
-        Err(error) => Err(StageError::Io { step: "query the free space of", path, source: error.into() }),
-    }
+    let stat = statvfs(home).at("query the free space of", home)?;
+    let free = stat.f_bavail.saturating_mul(stat.f_frsize);
+    let enough = if free < bytes { Err(io::ErrorKind::StorageFull) } else { Ok(()) };
+    Ok(enough.at("find enough free space in", home)?)
 }

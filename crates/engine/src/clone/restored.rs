@@ -12,6 +12,7 @@ use super::rehearse::Copy;
 use crate::cause::chain;
 use crate::create::launched::{IMAGE_SERIAL, WRITABLE_SERIAL};
 use crate::create::{Scratch, StageError};
+use crate::io_error::IoContext;
 use crate::machine::{ProcessIdentity, Record};
 use crate::network::{self, Connection, unpublished};
 use crate::order::Retry;
@@ -79,10 +80,6 @@ impl Planned {
         if let Some(stencil) = stencil {
             let layers = self.snapshot.manifest.disk_layers;
             let layer = self.claim.dir.join(snapshot::disk(layers));
-            let io = |step| {
-                let path = layer.clone();
-                move |source| StageError::Io { step, path, source }
-            };
             match std::fs::copy(stencil.dir.join(snapshot::disk(layers)), &layer) {
                 Ok(_) => match self.driver.revive(spec, &stencil.process).await {
                     Ok(instance) => {
@@ -103,7 +100,7 @@ impl Planned {
                 }
             }
             // What the stencil's guest has written belongs to its memory, not to the snapshot's.
-            std::fs::remove_file(&layer).map_err(io("remove"))?;
+            std::fs::remove_file(&layer).at("remove", &layer)?;
             add_layer_file(&self.claim.dir, layers, self.claim.record.spec.disk_bytes)?;
         }
         let saved = SavedMachine { state: self.snapshot.dir.join(STATE), memory, pager: self.pager.clone() };
@@ -194,11 +191,7 @@ pub(super) fn disk(snapshot: &Snapshot, dir: &Path, bytes: u64) -> Result<(), St
     let layers = snapshot.manifest.disk_layers;
     for name in (0..layers).map(snapshot::disk) {
         let (from, to) = (snapshot.dir.join(&name), dir.join(&name));
-        std::fs::hard_link(&from, to).map_err(|source| StageError::Io {
-            step: "link",
-            path: from,
-            source,
-        })?;
+        std::fs::hard_link(&from, to).at("link", &from)?;
     }
     add_layer_file(dir, layers, bytes)
 }

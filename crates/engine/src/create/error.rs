@@ -9,6 +9,7 @@ use mimeo_agent_protocol::message::{Failure, FailureKind};
 use mimeo_net::Protocol;
 
 use crate::hang::HangDump;
+use crate::io_error::IoError;
 use crate::machine::{ClaimError, RecordError};
 
 /// A stage of a machine's start.
@@ -122,13 +123,8 @@ pub enum StageError {
     Port { ip: Ipv4Addr, port: u16, protocol: Protocol, reason: PortProblem },
     #[error(transparent)]
     Blank(#[from] mimeo_image::blank::BlankError),
-    #[error("cannot {step} {}", path.display())]
-    Io {
-        step: &'static str,
-        path: PathBuf,
-        #[source]
-        source: std::io::Error,
-    },
+    #[error(transparent)]
+    Io(#[from] IoError),
     #[error("{why}")]
     Kvm { why: mimeo_vmm::accel::Unusable },
     #[error(transparent)]

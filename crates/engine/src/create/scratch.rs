@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::StageError;
 use crate::Engine;
+use crate::io_error::IoContext;
 use crate::machine::{Record, remove_dir};
 
 /// A directory of this process's own. Dropping it removes it.
@@ -18,7 +19,7 @@ impl Scratch {
     /// The directory of this machine's sockets.
     pub(crate) fn of(engine: &Engine, record: &Record) -> Result<Self, StageError> {
         let path = engine.home().machine_run(&record.id);
-        Self::make(path.clone()).map_err(|source| StageError::Io { step: "make", path, source })
+        Ok(Self::make(path.clone()).at("make", &path)?)
     }
 
     /// Makes it; rests of another that had its name are removed first.

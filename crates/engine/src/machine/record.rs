@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::{MachineName, MachineSpec, Phase, ProcessIdentity, Requirements};
 use crate::durable;
 use crate::id::{MachineId, SnapshotId};
+use crate::io_error::{IoContext, IoError};
 
 /// The file's name in a machine's directory.
 pub(crate) const FILE: &str = "machine.json";
@@ -250,16 +251,8 @@ pub enum RecordError {
         format: u32,
     },
     /// The system refused.
-    #[error("cannot {step} {}", path.display())]
-    Io {
-        /// What was tried.
-        step: &'static str,
-        /// On which file.
-        path: PathBuf,
-        /// Why not.
-        #[source]
-        source: io::Error,
-    },
+    #[error(transparent)]
+    Io(#[from] IoError),
 }
 
 impl Record {
@@ -330,7 +323,7 @@ impl Record {
         let path = dir.join(FILE);
         let bytes = fs::read(&path).map_err(|source| match source.kind() {
             io::ErrorKind::NotFound => RecordError::Missing { path: path.clone() },
-            _ => RecordError::Io { step: "read", path: path.clone(), source },
+            _ => IoError { step: "read", path: path.clone(), source }.into(),
         })?;
         match serde_json::from_slice::<Self>(&bytes) {
             Ok(record) => Ok(record),
@@ -344,7 +337,7 @@ impl Record {
     /// When the system refuses; the older state stands then.
     pub fn store(&self, dir: &Path) -> Result<(), RecordError> {
         let path = dir.join(FILE);
-        durable::write_json(&path, self).map_err(|source| RecordError::Io { step: "write", path, source })
+        Ok(durable::write_json(&path, self).at("write", &path)?)
     }
 }
 
@@ -360,7 +353,7 @@ fn judge(path: &Path, bytes: &[u8], error: &serde_json::Error) -> RecordError {
     }
     match durable::set_aside(path) {
         Ok(aside) => RecordError::Corrupt { path: path.to_owned(), aside, reason: error.to_string() },
-        Err(source) => RecordError::Io { step: "set aside", path: path.to_owned(), source },
+        Err(source) => IoError { step: "set aside", path: path.to_owned(), source }.into(),
     }
 }
 

@@ -14,6 +14,7 @@ use super::{CloneWishes, MachineName, MachineSpec, NetworkMode, NetworkRecord, R
 use crate::Home;
 use crate::cause::chain;
 use crate::id::MachineId;
+use crate::io_error::{IoContext, IoError};
 
 /// The file in a machine's directory that its monitor keeps locked. The kernel
 /// lets go of it when the monitor ends, however that comes.
@@ -91,16 +92,8 @@ pub enum ClaimError {
     #[error(transparent)]
     Record(#[from] RecordError),
     /// The system refused.
-    #[error("cannot {step} {}", path.display())]
-    Io {
-        /// What was tried.
-        step: &'static str,
-        /// On what.
-        path: PathBuf,
-        /// Why not.
-        #[source]
-        source: io::Error,
-    },
+    #[error(transparent)]
+    Io(#[from] IoError),
 }
 
 /// Why the machines could not be listed.
@@ -309,23 +302,22 @@ impl Registry {
     /// Taken by who makes a machine, until it is one of all.
     pub(crate) fn lock_all(&self) -> Result<File, ClaimError> {
         let path = self.home.home().join("machines.lock");
-        let io = |source| ClaimError::Io { step: "lock", path: path.clone(), source };
-        let file = File::create(&path).map_err(io)?;
-        flock(&file, FlockOperation::LockExclusive).map_err(|errno| io(errno.into()))?;
+        let file = File::create(&path).at("lock", &path)?;
+        flock(&file, FlockOperation::LockExclusive).at("lock", &path)?;
         Ok(file)
     }
 
     fn make(&self, record: Record) -> Result<Claim, ClaimError> {
         let dir = self.home.machine(&record.id);
         let unfinished = self.home.machines().join(format!("{UNFINISHED}{}", record.id.short()));
-        let io = |step, path: &Path, source| ClaimError::Io { step, path: path.to_owned(), source };
-        fs::create_dir(&unfinished).map_err(|source| io("make", &unfinished, source))?;
+        fs::create_dir(&unfinished).at("make", &unfinished)?;
         // Waits: somebody may just be looking whether the directory has an owner.
         let made = lock(&unfinished, FlockOperation::LockExclusive)
-            .map_err(|source| io("lock", &unfinished, source))
+            .at("lock", &unfinished)
+            .map_err(ClaimError::from)
             .and_then(|lock| {
                 record.store(&unfinished)?;
-                fs::rename(&unfinished, &dir).map_err(|source| io("rename", &unfinished, source))?;
+                fs::rename(&unfinished, &dir).at("rename", &unfinished)?;
                 Ok(lock)
             });
         match made {

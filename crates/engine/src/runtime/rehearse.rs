@@ -15,6 +15,7 @@ use crate::create::StageError;
 use crate::create::answering::{disk, interface, unix_nanos};
 use crate::create::launched::{IMAGE_SERIAL, WRITABLE_SERIAL, user_network};
 use crate::identity;
+use crate::io_error::IoContext;
 use crate::machine::{NetworkRecord, Registry};
 use crate::snapshot::{self, Snapshot};
 use crate::stencil::Rehearsal;
@@ -64,11 +65,7 @@ impl Rehearsal for Work<'_> {
             let path = dir.join(name);
             blank::create(&path, DISK_BYTES, *uuid::Uuid::new_v4().as_bytes())?;
             let grown = std::fs::File::options().write(true).open(&path);
-            grown.and_then(|file| file.set_len(PLACEHOLDER_BYTES)).map_err(|source| StageError::Io {
-                step: "make",
-                path: path.clone(),
-                source,
-            })?;
+            grown.and_then(|file| file.set_len(PLACEHOLDER_BYTES)).at("make", &path)?;
             Ok::<_, StageError>(Disk { path, ..disk.clone() })
         };
         Ok(LaunchSpec {

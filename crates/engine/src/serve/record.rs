@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::durable;
 use crate::id::SnapshotId;
+use crate::io_error::{IoContext, IoError};
 use crate::machine::{ProcessIdentity, remove_dir};
 use crate::snapshot::{LoadError, Snapshot, StoreError};
 use crate::{Engine, Home};
@@ -53,16 +54,8 @@ pub enum ServeError {
     #[error(transparent)]
     Store(StoreError),
     /// The system refused.
-    #[error("cannot {step} {}", path.display())]
-    Io {
-        /// What was tried.
-        step: &'static str,
-        /// On what.
-        path: PathBuf,
-        /// Why not.
-        #[source]
-        source: io::Error,
-    },
+    #[error(transparent)]
+    Io(#[from] IoError),
     /// The snapshot's driver maps memory, and takes it in no other way.
     #[error("the {driver} driver maps its copies' memory by itself: serve without --pager")]
     NoPager {
@@ -89,10 +82,6 @@ impl ServeClaim {
         let home = engine.home();
         let (dir, run) = (home.serves().join(&id), run(home, &id));
         let unfinished = home.serves().join(format!("{UNFINISHED}{id}"));
-        let io = |step, path: &Path| {
-            let path = path.to_owned();
-            move |source| ServeError::Io { step, path, source }
-        };
         let record = ServeRecord {
             format: FORMAT,
             id,
@@ -103,12 +92,12 @@ impl ServeClaim {
             socket: run.join(SOCKET),
             created: jiff::Timestamp::now(),
         };
-        fs::create_dir(&run).map_err(io("make", &run))?;
-        fs::create_dir(&unfinished).map_err(io("make", &unfinished))?;
-        let lock = File::create(unfinished.join(LOCK)).map_err(io("make", &unfinished))?;
-        flock(&lock, FlockOperation::LockExclusive).map_err(|errno| io("lock", &unfinished)(errno.into()))?;
-        durable::write_json(&unfinished.join(FILE), &record).map_err(io("write", &unfinished))?;
-        fs::rename(&unfinished, &dir).map_err(io("rename", &unfinished))?;
+        fs::create_dir(&run).at("make", &run)?;
+        fs::create_dir(&unfinished).at("make", &unfinished)?;
+        let lock = File::create(unfinished.join(LOCK)).at("make", &unfinished)?;
+        flock(&lock, FlockOperation::LockExclusive).at("lock", &unfinished)?;
+        durable::write_json(&unfinished.join(FILE), &record).at("write", &unfinished)?;
+        fs::rename(&unfinished, &dir).at("rename", &unfinished)?;
         Ok(Self { record, dir, run, _lock: lock })
     }
 }
@@ -150,7 +139,7 @@ pub fn list(engine: &Engine) -> io::Result<Vec<ServeRecord>> {
 /// When there is none.
 pub fn find(engine: &Engine, word: &str) -> Result<ServeRecord, ServeError> {
     let home = engine.home().serves();
-    let mut serves = list(engine).map_err(|source| ServeError::Io { step: "list", path: home, source })?;
+    let mut serves = list(engine).at("list", &home)?;
     let is_number = word.bytes().all(|byte| byte.is_ascii_digit());
     serves.retain(|serve| match is_number {
         true => serve.process.pid.to_string() == word || serve.id == word,

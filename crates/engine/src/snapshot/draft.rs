@@ -9,6 +9,7 @@ use rustix::fs::{FlockOperation, flock};
 use super::manifest::{FileEntry, Manifest};
 use super::{Snapshots, StoreError};
 use crate::id::SnapshotId;
+use crate::io_error::IoContext;
 use crate::machine::remove_dir;
 
 /// What the directory of a snapshot in the making begins with.
@@ -31,37 +32,25 @@ impl Draft {
         let id = SnapshotId::random();
         let parent = store.home().snapshots();
         let dir = parent.join(format!("{UNFINISHED}{}", id.short()));
-        let io = |step, path: &Path| {
-            let path = path.to_owned();
-            move |source| StoreError::Io { step, path, source }
-        };
         // No sweep takes it for abandoned before it is locked.
         let _all = store.lock()?;
-        fs::create_dir(&dir).map_err(io("make", &dir))?;
-        let lock = File::create(dir.join(LOCK)).map_err(io("make", &dir))?;
-        flock(&lock, FlockOperation::LockExclusive).map_err(|errno| io("lock", &dir)(errno.into()))?;
+        fs::create_dir(&dir).at("make", &dir)?;
+        let lock = File::create(dir.join(LOCK)).at("make", &dir)?;
+        flock(&lock, FlockOperation::LockExclusive).at("lock", &dir)?;
         Ok(Self { id, dir, store: store.clone(), _lock: lock, committed: false })
     }
 
     /// Gives it one more name for a file that never changes again.
     pub(crate) fn link(&self, from: &Path, name: &str) -> Result<(), StoreError> {
-        fs::hard_link(from, self.dir.join(name)).map_err(|source| StoreError::Io {
-            step: "link",
-            path: from.to_owned(),
-            source,
-        })
+        Ok(fs::hard_link(from, self.dir.join(name)).at("link", from)?)
     }
 
     /// A file that is complete: on the disk, and with its digest, when it is to be kept.
     pub(crate) fn file(&self, name: &str, keep: bool) -> Result<FileEntry, StoreError> {
         let path = self.dir.join(name);
-        let io = |step| {
-            let path = path.clone();
-            move |source| StoreError::Io { step, path, source }
-        };
-        let bytes = fs::metadata(&path).map_err(io("examine"))?.len();
+        let bytes = fs::metadata(&path).at("examine", &path)?.len();
         let blake3 = if keep {
-            File::open(&path).and_then(|file| file.sync_all()).map_err(io("sync"))?;
+            File::open(&path).and_then(|file| file.sync_all()).at("sync", &path)?;
             Some(mimeo_pager::digest(&path, None).map_err(mimeo_pager::PagerError::from)?)
         } else {
             None
@@ -79,16 +68,12 @@ impl Draft {
         if let Some(parent) = manifest.parent.as_ref().filter(|parent| !self.store.dir(parent).exists()) {
             return Err(StoreError::Orphan { parent: parent.short().to_owned() });
         }
-        let io = |step, path: &Path| {
-            let path = path.to_owned();
-            move |source| StoreError::Io { step, path, source }
-        };
-        manifest.store(&self.dir).map_err(io("write the manifest in", &self.dir))?;
-        fs::remove_file(self.dir.join(LOCK)).map_err(io("unlock", &self.dir))?;
-        fs::rename(&self.dir, &dir).map_err(io("rename", &self.dir))?;
+        manifest.store(&self.dir).at("write the manifest in", &self.dir)?;
+        fs::remove_file(self.dir.join(LOCK)).at("unlock", &self.dir)?;
+        fs::rename(&self.dir, &dir).at("rename", &self.dir)?;
         self.committed = true;
         let parent = self.store.home().snapshots();
-        File::open(&parent).and_then(|parent| parent.sync_all()).map_err(io("sync", &parent))?;
+        File::open(&parent).and_then(|parent| parent.sync_all()).at("sync", &parent)?;
         point(&self.store, manifest);
         Ok(())
     }

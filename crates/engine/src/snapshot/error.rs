@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use crate::io_error::IoError;
 use crate::machine::MachineName;
 
 /// Why a snapshot cannot be loaded here.
@@ -90,16 +91,8 @@ pub enum StoreError {
         users: Vec<String>,
     },
     /// The system refused.
-    #[error("cannot {step} {}", path.display())]
-    Io {
-        /// What was tried.
-        step: &'static str,
-        /// On what.
-        path: PathBuf,
-        /// Why not.
-        #[source]
-        source: io::Error,
-    },
+    #[error(transparent)]
+    Io(#[from] IoError),
     /// The machines cannot be listed: one of them may need it.
     #[error(transparent)]
     Lookup(#[from] crate::machine::LookupError),

@@ -7,6 +7,7 @@ use super::store::GOING;
 use super::{Kind, Snapshot, Snapshots, StoreError};
 use crate::Engine;
 use crate::id::SnapshotId;
+use crate::io_error::IoContext;
 use crate::machine::{LookupError, remove_dir};
 
 /// A snapshot that was removed.
@@ -48,7 +49,7 @@ pub fn remove_damaged(engine: &Engine, word: &str) -> Result<bool, StoreError> {
     let store = engine.snapshots();
     let _all = store.lock()?;
     let Some(dir) = store.damaged_dir(word) else { return Ok(false) };
-    remove_dir(&dir).map_err(|source| StoreError::Io { step: "remove", path: dir.clone(), source })?;
+    remove_dir(&dir).at("remove", &dir)?;
     // Its own list of names could not be read.
     for tag in fs::read_dir(store.tags()).into_iter().flatten().flatten() {
         if fs::read_link(tag.path()).is_ok_and(|to| Some(to.as_os_str()) == dir.file_name()) {
@@ -71,8 +72,7 @@ pub(crate) fn discard(engine: &Engine, snapshot: &Snapshot) -> Result<(), StoreE
     // Children of a fork that was given up are no machines.
     let is_used = || used(engine).is_ok_and(|used| used.contains(id));
     if is_parent || snapshot.manifest.kind == Kind::Runtime && is_used() {
-        let path = store.retired(id);
-        return store.retire(id).map_err(|source| StoreError::Io { step: "make", path, source });
+        return Ok(store.retire(id).at("make", store.retired(id))?);
     }
     vanish(store, snapshot).map(drop)
 }
@@ -86,7 +86,7 @@ pub(crate) fn discard_damaged(store: &Snapshots, tag: &str) -> Result<(), StoreE
     if store.list()?.iter().any(|other| other.manifest.parent.as_ref().is_some_and(is_it)) {
         return Ok(());
     }
-    remove_dir(&dir).map_err(|source| StoreError::Io { step: "remove", path: dir.clone(), source })?;
+    remove_dir(&dir).at("remove", &dir)?;
     fs::remove_file(store.tags().join(tag)).ok();
     Ok(())
 }
@@ -95,13 +95,9 @@ pub(crate) fn discard_damaged(store: &Snapshots, tag: &str) -> Result<(), StoreE
 fn vanish(store: &Snapshots, snapshot: &Snapshot) -> Result<Removed, StoreError> {
     let id = &snapshot.manifest.id;
     let gone = store.home().snapshots().join(format!("{GOING}{}", id.short()));
-    let io = |step| {
-        let path = snapshot.dir.clone();
-        move |source| StoreError::Io { step, path, source }
-    };
-    remove_dir(&gone).map_err(io("remove"))?;
-    fs::rename(&snapshot.dir, &gone).map_err(io("remove"))?;
-    remove_dir(&gone).map_err(io("remove"))?;
+    remove_dir(&gone).at("remove", &snapshot.dir)?;
+    fs::rename(&snapshot.dir, &gone).at("remove", &snapshot.dir)?;
+    remove_dir(&gone).at("remove", &snapshot.dir)?;
     if let Some(tag) = snapshot.manifest.tag.as_ref().filter(|_| !store.is_retired(id)) {
         fs::remove_file(store.tags().join(tag.as_str())).ok();
     }

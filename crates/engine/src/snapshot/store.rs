@@ -11,6 +11,7 @@ use super::{Kind, LoadError, Manifest, StoreError};
 use crate::Home;
 use crate::cause::chain;
 use crate::id::SnapshotId;
+use crate::io_error::IoContext;
 use crate::machine::{MachineName, remove_dir};
 use crate::{stencil, working_set};
 
@@ -170,9 +171,8 @@ impl Snapshots {
     /// Taken by who makes or removes a snapshot while it enters or leaves the list.
     pub(crate) fn lock(&self) -> Result<File, StoreError> {
         let path = self.home.home().join("snapshots.lock");
-        let io = |source| StoreError::Io { step: "lock", path: path.clone(), source };
-        let file = File::create(&path).map_err(io)?;
-        flock(&file, FlockOperation::LockExclusive).map_err(|errno| io(errno.into()))?;
+        let file = File::create(&path).at("lock", &path)?;
+        flock(&file, FlockOperation::LockExclusive).at("lock", &path)?;
         Ok(file)
     }
 
@@ -222,7 +222,7 @@ impl Snapshots {
         });
         match entries {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
-            other => other.map_err(|source| StoreError::Io { step: "list", path, source }),
+            other => Ok(other.at("list", &path)?),
         }
     }
 }

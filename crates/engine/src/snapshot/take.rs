@@ -12,6 +12,7 @@ use tokio::task::spawn_blocking;
 use super::manifest::{FileEntry, MEMORY, PAGES, STATE};
 use super::{Draft, Snapshots, StoreError};
 use crate::durable;
+use crate::io_error::IoContext;
 
 /// Why a machine could not be copied.
 #[derive(Debug, thiserror::Error)]
@@ -182,11 +183,7 @@ impl Taking {
             Copying::Monitors(save) => {
                 let [state, memory] = [STATE, MEMORY].map(|name| self.draft.dir.join(name));
                 if let Some(last) = save.last.as_ref().filter(|_| save.is_over_last) {
-                    last.take().map_err(|source| StoreError::Io {
-                        step: "rename",
-                        path: last.memory(),
-                        source,
-                    })?;
+                    last.take().at("rename", last.memory()).map_err(StoreError::from)?;
                 }
                 instance.save(&state, &memory, save.kind).await?;
                 self.copying = Copying::Written(save);
@@ -222,11 +219,7 @@ impl Taking {
         let mut names = vec![STATE, MEMORY];
         if differs {
             let path = draft.dir.join(PAGES);
-            durable::write(&path, &pages.to_bytes()).map_err(|source| StoreError::Io {
-                step: "write",
-                path,
-                source,
-            })?;
+            durable::write(&path, &pages.to_bytes()).at("write", &path).map_err(StoreError::from)?;
             names.push(PAGES);
         }
         let files = names.into_iter().map(|name| draft.file(name, keep)).collect::<Result<_, _>>()?;
