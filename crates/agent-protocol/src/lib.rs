@@ -11,9 +11,12 @@
 //! The same link also joins mimeo's command line to a machine's monitor, with
 //! the engine's own messages on it.
 
+mod call;
 pub mod frame;
 pub mod link;
 pub mod message;
+
+pub use call::CallError;
 
 /// Version of the messages. A host and an agent with different numbers do not talk.
 pub const PROTOCOL: u32 = 1;

@@ -4,7 +4,6 @@ use std::error::Error;
 use std::fmt;
 
 use mimeo_engine::MonitorError;
-use mimeo_engine::create::StageError;
 
 /// podman's exit code for errors of its own.
 const OWN: i32 = 125;
@@ -66,7 +65,7 @@ pub(crate) fn explain(error: MonitorError) -> CliError {
     let code = error.exit_code();
     let evidence = match &error {
         // What the agent refused it has told in full.
-        MonitorError::Start(start) if !matches!(start.source, StageError::Guest(_)) => start.console.clone(),
+        MonitorError::Start(start) if !start.source.is_refusal_of_guest() => start.console.clone(),
         _ => Vec::new(),
     };
     CliError::from(error).with_code(code).with_evidence(evidence)

@@ -22,7 +22,7 @@ pub(crate) use fork::{is_child, sweep as sweep_forks};
 pub use kill::kill;
 pub use pause::{pause, unpause};
 pub use remove::{remove, remove_unreadable};
-pub use retry::retry;
+pub use retry::{RetryError, retry};
 pub use snapshot::snapshot;
 pub(crate) use spawn::Child;
 pub use spawn::SpawnError;

@@ -13,9 +13,9 @@ mod restored;
 mod warm;
 
 use crate::Engine;
-use crate::create::{Stage, StageError, StartError};
 use crate::id::SnapshotId;
 use crate::order::CloneOrder;
+use crate::stage::{Stage, StageError, StartError};
 pub(crate) use identified::Identified;
 pub(crate) use planned::CLONE;
 pub(crate) use restored::add_layer_file;

@@ -2,11 +2,10 @@
 //! only the stage before it can make. Each owns what it made; dropping it, at
 //! any moment, undoes that.
 
-pub(crate) mod answering;
-mod error;
+mod answering;
 mod imaged;
-pub(crate) mod launched;
-pub(crate) mod networked;
+mod launched;
+mod networked;
 mod planned;
 pub(crate) mod process;
 mod running;
@@ -17,11 +16,12 @@ use std::sync::Arc;
 use mimeo_agent_protocol::message::TerminalSize;
 use mimeo_image::Progress;
 
+pub use crate::stage::{Stage, StageError, StartError};
 use crate::{Engine, MachineSpec};
 pub(crate) use answering::console_tail;
-pub use error::{Stage, StageError, StartError};
 pub(crate) use planned::Stopwatch;
 pub use running::Running;
+pub(crate) use running::{Guest, Session, Vm};
 pub use scratch::Scratch;
 
 /// Makes a machine and starts its container, whose terminal, if it has one, is of `size` from the first.

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use mimeo_net::bridged;
 use mimeo_vmm::{Accelerator, Driver};
 
-use crate::create::StageError;
 pub use crate::machine::AUTO_DRIVER as AUTO;
 use crate::machine::{AUTO_DRIVER, MachineSpec, NetworkMode};
+use crate::stage::StageError;
 use crate::{Engine, accelerator};
 use mimeo_setup::Kernel;
 

@@ -14,7 +14,6 @@ use mimeo_vmm::Instance;
 
 use crate::Home;
 use crate::cause::chain;
-use crate::create::StageError;
 use crate::machine::remove_dir;
 
 /// Dumps kept; the oldest goes for a new one.
@@ -51,19 +50,6 @@ pub(crate) struct SilentGuest<'a> {
     pub(crate) id: &'a str,
     /// The console's log.
     pub(crate) console: &'a Path,
-}
-
-/// Adds the evidence to an error which says that the guest did not answer. To be called before its VMM
-/// is killed.
-pub(crate) async fn explain(home: &Home, guest: SilentGuest<'_>, mut error: StageError) -> StageError {
-    let waited = error.to_string();
-    if let StageError::Silent { dump: missing, .. }
-    | StageError::SilentWarmUp { dump: missing, .. }
-    | StageError::WarmUpRuns { dump: missing, .. } = &mut error
-    {
-        *missing = dump(home, guest, &waited).await;
-    }
-    error
 }
 
 /// Writes a hang dump; `waited` says what the guest did not answer, and for how long. What cannot be written is logged: the guest's silence is the error, not this.

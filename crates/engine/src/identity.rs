@@ -1,29 +1,18 @@
 //! What makes a copy a machine of its own, and whether it has become one.
 
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 
 use mimeo_agent_protocol::link::Link;
 use mimeo_agent_protocol::message::{Identity, IdentityLine, Line, Outcome, Reply, Request};
 
-use crate::create::StageError;
-use crate::create::answering::{dns, hostname, interface, unix_nanos};
+use crate::guest::{dns, entropy, hostname, interface, unix_nanos};
 use crate::machine::Record;
-
-/// Bytes that a copy's random generator is given.
-const ENTROPY: usize = 32;
+use crate::stage::StageError;
 
 /// Lines that there is always something to do for.
 const ALWAYS: [Line; 3] = [Line::Entropy, Line::Generation, Line::Clock];
 /// Characters of what a guest says about a line.
 const MAX_DETAIL: usize = 200;
-
-/// 32 bytes of the host's own random generator, as hexadecimal digits.
-pub(crate) fn entropy() -> io::Result<String> {
-    let mut bytes = [0; ENTROPY];
-    File::open("/dev/urandom")?.read_exact(&mut bytes)?;
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
-}
 
 /// A number that no other copy has.
 pub(crate) fn generation() -> String {
@@ -59,11 +48,9 @@ pub(crate) fn of(record: &Record, thaw: bool) -> io::Result<Identity> {
 /// Has the guest become the machine of this record, and says line by line how
 /// that went. It fails closed: a line that was not done is an error.
 pub(crate) async fn take_on(link: &Link, identity: Identity) -> Result<Vec<IdentityLine>, StageError> {
-    let mut stream = link.open(&Request::Identify(Box::new(identity)))?;
-    match stream.receiver.message::<Reply>().await? {
+    match link.call(&Request::Identify(Box::new(identity))).await? {
         Reply::Identified { lines } => judge(lines),
-        Reply::Failed(failure) => Err(failure.into()),
-        answer => Err(StageError::Answer { answer: format!("{answer:?}") }),
+        other => Err(other.unexpected().into()),
     }
 }
 
@@ -142,6 +129,6 @@ mod tests {
         for generation in ["ffffffff-0000", "00000000-0000", "x"] {
             assert!((16..u32::MAX).contains(&session(generation)));
         }
-        assert_eq!(entropy().expect("random").len(), 2 * ENTROPY);
+        assert_eq!(entropy().expect("random").len(), 64);
     }
 }

@@ -1,5 +1,7 @@
 //! What joins a machine to the network, for as long as it runs.
 
+mod port;
+
 use std::path::Path;
 use std::sync::Arc;
 
@@ -8,11 +10,12 @@ use mimeo_net::{MacAddress, PortMapping, SubnetsExhausted};
 use mimeo_vmm::{Driver, Network, Tap, TapUse, UserNetwork};
 use tokio::task::JoinHandle;
 
-use crate::create::StageError;
-use crate::create::launched::user_network;
-use crate::create::networked::Held;
 use crate::id::MachineId;
+use crate::launch_spec::user_network;
 use crate::machine::{NetworkMode, OuterRecord, Record, Registry};
+use crate::stage::StageError;
+
+pub(crate) use port::{ReservedPort, reserve_port};
 
 /// What holds a machine's network. Dropping it takes the machine off; the
 /// virtual machine has ended by then.
@@ -28,7 +31,7 @@ struct Bridged {
     /// Answers the guest's questions for names.
     relay: Option<JoinHandle<std::io::Result<()>>>,
     /// Published ports, so that nobody else of this host takes them.
-    held: Vec<Held>,
+    held: Vec<ReservedPort>,
 }
 
 impl Drop for Bridged {
@@ -93,7 +96,11 @@ impl Connection {
     }
 
     /// Publishes ports, which `held` keeps from others meanwhile.
-    pub(crate) fn publish(&mut self, ports: &[PortMapping], held: Vec<Held>) -> Result<(), StageError> {
+    pub(crate) fn publish(
+        &mut self,
+        ports: &[PortMapping],
+        held: Vec<ReservedPort>,
+    ) -> Result<(), StageError> {
         let Some(bridged) = &mut self.bridged else { return Ok(()) };
         bridged.held.extend(held);
         Ok(bridged.attachment.publish(ports)?)

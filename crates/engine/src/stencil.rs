@@ -33,15 +33,15 @@ use tokio::time::timeout;
 
 use crate::background;
 use crate::cause::chain;
-use crate::create::StageError;
 use crate::exclusive::exclusive;
 use crate::failures::{Failed, Failures, Known};
-use crate::hang::{self, HangDump, SilentGuest};
+use crate::hang::{HangDump, SilentGuest};
 use crate::id::SnapshotId;
 use crate::io_error::IoContext;
 use crate::machine::{boot_id, remove_dir};
 use crate::order::Retry;
 use crate::snapshot::{STATE, Snapshot, Snapshots, TakeError, capture};
+use crate::stage::StageError;
 
 /// The guest's memory, when the process was kept.
 const MEMORY: &str = "memory";
@@ -262,7 +262,7 @@ async fn rehearse(
         Err(error) => {
             let id = wanted.snapshot.manifest.id.short();
             let guest = SilentGuest { instance: instance.as_mut(), id, console: &spec.console };
-            Err(hang::explain(store.home(), guest, error).await)
+            Err(error.with_evidence(store.home(), guest).await)
         }
     };
     instance.kill().await;

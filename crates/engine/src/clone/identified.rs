@@ -4,8 +4,9 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use mimeo_agent_protocol::link::{self, Link, Stream};
+use mimeo_agent_protocol::link::{Link, Stream};
 use mimeo_agent_protocol::message::{Reply, Request};
+use tokio::net::UnixStream;
 use tokio::time::timeout;
 
 use super::planned::Planned;
@@ -13,12 +14,13 @@ use super::publish::publish;
 use super::restored::Restored;
 use super::warm::warm;
 use crate::Engine;
-use crate::create::answering::{died, unix_nanos};
-use crate::create::{Running, Stage, StageError, StartError, console_tail};
-use crate::hang::{self, HangDump, SilentGuest};
+use crate::create::{Running, Session, console_tail};
+use crate::guest::{self, unix_nanos};
+use crate::hang::{HangDump, SilentGuest};
 use crate::identity;
 use crate::machine::{CloneWishes, State};
 use crate::order::CloneInfo;
+use crate::stage::{Stage, StageError, StartError};
 
 /// How long a clone of a pool may take for each program that it runs for nothing.
 const POOL_WARM_UP: Duration = Duration::from_secs(2);
@@ -43,10 +45,10 @@ impl Restored {
     }
 
     async fn become_itself(&mut self) -> Result<(Link, Stream), (Stage, StageError)> {
-        let Self { instance, planned, .. } = self;
+        let Self { vm, planned, .. } = self;
         let seconds = planned.claim.record.spec.start_timeout;
-        let channel = instance.take_link().map_err(|error| (Stage::Boot, error.into()))?;
-        instance.resume().await.map_err(|error| (Stage::Boot, error.into()))?;
+        let channel = vm.instance.take_link().map_err(|error| (Stage::Boot, error.into()))?;
+        vm.instance.resume().await.map_err(|error| (Stage::Boot, error.into()))?;
         let session = async {
             let link = hello(channel, planned).await.map_err(|error| (Stage::Boot, error))?;
             planned.clock.lap("answer");
@@ -63,26 +65,23 @@ impl Restored {
             session = timeout(Duration::from_secs(seconds.into()), session) => {
                 session.unwrap_or(Err((Stage::Boot, StageError::Silent { seconds, dump: HangDump::default() })))
             }
-            exit = instance.wait() => Err((Stage::Boot, died(&exit))),
+            exit = vm.instance.wait() => Err((Stage::Boot, StageError::died(&exit))),
         }
     }
 
     async fn fail(mut self, engine: &Engine, stage: Stage, source: StageError) -> StartError {
         let claim = &self.planned.claim;
         let (id, console) = (claim.record.id.short(), claim.dir.join("console.log"));
-        let guest = SilentGuest { instance: self.instance.as_mut(), id, console: &console };
-        let source = hang::explain(engine.home(), guest, source).await;
-        self.instance.kill().await;
+        let guest = SilentGuest { instance: self.vm.instance.as_mut(), id, console: &console };
+        let source = source.with_evidence(engine.home(), guest).await;
+        self.vm.instance.kill().await;
         StartError { stage, source, console: console_tail(&claim.dir) }
     }
 }
 
-async fn hello(channel: tokio::net::UnixStream, planned: &Planned) -> Result<Link, StageError> {
+async fn hello(channel: UnixStream, planned: &Planned) -> Result<Link, StageError> {
     let generation = planned.claim.record.generation.as_deref().unwrap_or_default();
-    let (reader, writer) = channel.into_split();
-    let program = concat!("mimeo ", env!("CARGO_PKG_VERSION"));
-    let (link, _) = link::connect(reader, writer, identity::session(generation), program).await?;
-    Ok(link)
+    Ok(guest::connect(channel, identity::session(generation)).await?)
 }
 
 /// The container's streams, asked for before the identity, to lose no time.
@@ -91,11 +90,10 @@ fn attach(link: &Link) -> Result<Stream, StageError> {
 }
 
 async fn attached(mut stream: Stream) -> Result<Stream, StageError> {
-    match stream.receiver.message::<Reply>().await? {
+    match stream.reply().await? {
         Reply::Started { .. } => Ok(stream),
-        Reply::Failed(failure) => Err(failure.into()),
         Reply::Exited { .. } => Err(StageError::Ended),
-        answer => Err(StageError::Answer { answer: format!("{answer:?}") }),
+        other => Err(other.unexpected().into()),
     }
 }
 
@@ -108,7 +106,7 @@ impl Identified {
 
     /// Waits until the virtual machine has ended, which it should not. Safe to cancel.
     pub(crate) async fn ended(&mut self) {
-        self.restored.instance.wait().await;
+        self.restored.vm.instance.wait().await;
     }
 
     /// Has the guest do once what its first work will do.
@@ -120,11 +118,9 @@ impl Identified {
     /// Publishes its ports before it is decided whether it goes on: one that
     /// cannot is the end of it.
     pub(crate) async fn publish(&mut self) -> Result<(), StartError> {
-        let Restored { instance, planned, connection, .. } = &mut self.restored;
+        let Restored { vm, planned, .. } = &mut self.restored;
         if let Some(network) = &mut planned.claim.record.network {
-            publish(instance.as_mut(), connection, network)
-                .await
-                .map_err(|error| error.at(Stage::Network))?;
+            publish(vm, network).await.map_err(|error| error.at(Stage::Network))?;
         }
         self.published = true;
         Ok(())
@@ -156,7 +152,7 @@ async fn go_on(
     changes: Option<CloneWishes>,
     published: bool,
 ) -> Result<(), (Stage, StageError)> {
-    let Restored { instance, planned, connection, .. } = restored;
+    let Restored { vm, planned, .. } = restored;
     // It may have waited long.
     planned.clock.skip();
     let claim = &mut planned.claim;
@@ -165,7 +161,7 @@ async fn go_on(
         engine.registry().adapt(claim, wishes).map_err(|error| (Stage::Plan, error.into()))?;
     }
     if let Some(network) = claim.record.network.as_mut().filter(|_| !published) {
-        let published = publish(instance.as_mut(), connection, network).await;
+        let published = publish(vm, network).await;
         published.map_err(|error| (Stage::Network, error))?;
     }
     claim.record.state = State::Running;
@@ -188,34 +184,14 @@ async fn go_on(
 }
 
 async fn thaw(link: &Link) -> Result<(), StageError> {
-    let mut stream =
-        link.open(&Request::Thaw { unix_nanos: Some(unix_nanos()), advance_nanos: 0, since: None })?;
-    match stream.receiver.message::<Reply>().await? {
-        Reply::Done => Ok(()),
-        Reply::Failed(failure) => Err(failure.into()),
-        answer => Err(StageError::Answer { answer: format!("{answer:?}") }),
-    }
+    let thaw = Request::Thaw { unix_nanos: Some(unix_nanos()), advance_nanos: 0, since: None };
+    Ok(link.call(&thaw).await?.done()?)
 }
 
 fn running(restored: Restored, link: Link, container: Stream) -> Running {
-    let Restored { instance, planned, scratch, connection, besides } = restored;
+    let Restored { vm, planned } = restored;
     let Planned { mut claim, image, clock, driver, .. } = planned;
-    let capabilities = driver.capabilities();
     claim.record.times.stages = clock.stages();
-    let health = crate::health::of(&claim.record.spec, &image.config);
-    let stop_signal = crate::signal::stop_signal(&claim.record.spec, &image.config);
-    let volumes = Vec::new();
-    Running {
-        instance,
-        claim,
-        link,
-        container,
-        health,
-        stop_signal,
-        scratch,
-        connection,
-        volumes,
-        besides,
-        capabilities,
-    }
+    let session = Session { link, container, volumes: Vec::new() };
+    Running::new(vm, claim, &image.config, driver.capabilities(), session)
 }

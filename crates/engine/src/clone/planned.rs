@@ -5,12 +5,13 @@ use std::sync::Arc;
 use mimeo_image::Image;
 use mimeo_vmm::Driver;
 
-use crate::create::{StageError, Stopwatch, process};
+use crate::create::{Stopwatch, process};
 use crate::id::SnapshotId;
 use crate::identity;
 use crate::machine::{Claim, CloneWishes, MachineSpec, Record};
 use crate::order::{CloneOrder, Hold};
 use crate::snapshot::{self, Kind, LoadError, Snapshot};
+use crate::stage::StageError;
 use crate::{Engine, driver};
 
 /// How a copy came up.

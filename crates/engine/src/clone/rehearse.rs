@@ -3,19 +3,19 @@
 use std::path::Path;
 use std::time::Duration;
 
-use mimeo_agent_protocol::link;
 use mimeo_vmm::{Disk, LaunchSpec, Network};
 use tokio::net::UnixStream;
 
 use super::restored;
 use super::warm::{StillRuns, warm};
-use crate::create::StageError;
-use crate::create::launched::user_network;
+use crate::guest;
 use crate::hang::HangDump;
 use crate::id::MachineId;
 use crate::identity;
+use crate::launch_spec::user_network;
 use crate::machine::{Record, Registry};
 use crate::snapshot::Snapshot;
+use crate::stage::StageError;
 use crate::stencil::Rehearsal;
 
 /// The host name of a machine that is nobody's.
@@ -64,9 +64,7 @@ impl Rehearsal for Copy<'_> {
         let generation = identity::generation();
         let session = identity::session(&generation);
         let record = Record { generation: Some(generation), ..self.record.clone() };
-        let (reader, writer) = channel.into_split();
-        let program = concat!("mimeo ", env!("CARGO_PKG_VERSION"));
-        let (link, _) = link::connect(reader, writer, session, program).await?;
+        let link = guest::connect(channel, session).await?;
         let identity = identity::of(&record, false).map_err(|source| StageError::Entropy { source })?;
         identity::rehearse(&link, identity).await?;
         // A process that still ran when the stencil is dumped would run in all clones.

@@ -10,26 +10,23 @@ use mimeo_vmm::{Disk, DiskFormat, Driver, Instance, LaunchSpec, SavedMachine};
 use super::planned::{self, Origin, Planned};
 use super::rehearse::Copy;
 use crate::cause::chain;
-use crate::create::launched::{IMAGE_SERIAL, WRITABLE_SERIAL};
-use crate::create::{Scratch, StageError};
+use crate::create::{Scratch, Vm};
 use crate::io_error::IoContext;
+use crate::launch_spec::{IMAGE_SERIAL, WRITABLE_SERIAL};
 use crate::machine::{ProcessIdentity, Record};
 use crate::network::{self, Connection, unpublished};
 use crate::order::Retry;
 use crate::snapshot::{self, Here, STATE, Snapshot, Snapshots};
+use crate::stage::StageError;
 use crate::stencil::{self, Lookup, Making, Stencil};
 use crate::{Engine, accelerator, working_set};
 
 /// A copy that stands still, and does not know yet that it is one.
 #[derive(Debug)]
 pub(super) struct Restored {
-    // Dropped in this order: the machine ends before its disk and its lock go.
-    pub(super) instance: Box<dyn Instance>,
+    // Dropped in this order: the VMM ends before its disk and its lock go.
+    pub(super) vm: Vm,
     pub(super) planned: Planned,
-    pub(super) scratch: Scratch,
-    pub(super) connection: Connection,
-    /// Pages in which the memory that it began with is not the snapshot's.
-    pub(super) besides: Pages,
 }
 
 impl Planned {
@@ -56,7 +53,8 @@ impl Planned {
         self.claim.record.vmm = ProcessIdentity::of(instance.process().pid);
         self.claim.record.boot_reason = missing;
         self.clock.lap("restore");
-        Ok(Restored { instance, planned: self, scratch, connection, besides })
+        let vm = Vm { instance, scratch, connection, besides };
+        Ok(Restored { vm, planned: self })
     }
 
     async fn stencil(&self, store: &Snapshots, spec: &LaunchSpec, memory: &Path) -> Lookup {

@@ -6,9 +6,10 @@ use mimeo_agent_protocol::message::{Process, TerminalSize};
 use mimeo_image::{Image, Progress, PullOptions, Source, Store};
 
 use super::planned::Planned;
-use super::{StageError, process};
+use super::process;
 use crate::Engine;
 use crate::machine::{ImageSummary, PullPolicy};
+use crate::stage::StageError;
 
 /// A planned machine with its image.
 #[derive(Debug)]

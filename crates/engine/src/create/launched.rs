@@ -1,54 +1,40 @@
 //! Stage 4: the virtual machine runs.
 
-use std::path::{Path, PathBuf};
-
 use mimeo_agent_protocol::link::Link;
 use mimeo_image::blank;
 use mimeo_pager::Pages;
-use mimeo_vmm::{
-    Accelerator, Disk, DiskFormat, Driver, Forward, ForwardProtocol, Instance, LaunchError, LaunchSpec,
-    UserNetwork,
-};
+use mimeo_setup::Initramfs;
+use mimeo_vmm::{Instance, LaunchError, LaunchSpec};
 
-use super::StageError;
 use super::imaged::Imaged;
 use super::networked::Networked;
 use super::planned::Planned;
+use super::running::Vm;
 use super::scratch::Scratch;
 use crate::accelerator::Chosen;
+use crate::boot_snapshot::{self, BootSnapshotError, Wanted, Warm};
 use crate::cause::chain;
 use crate::id::SnapshotId;
 use crate::identity;
-use crate::machine::{MachineSpec, NetworkRecord, ProcessIdentity, Requirements};
-use crate::network::Connection;
-use crate::runtime::{self, RuntimeError, Wanted, Warm};
+use crate::launch_spec::{disks, requires, shape};
+use crate::machine::ProcessIdentity;
 use crate::snapshot;
-use crate::{Engine, Home, accelerator, agent};
-use mimeo_net::{PortMapping, Protocol, Subnet};
-use mimeo_setup::{Initramfs, Kernel, kernel};
-use mimeo_vmm::accel::kept_tsc_khz;
+use crate::stage::StageError;
+use crate::{Engine, accelerator, agent};
 
 /// The guest had booted before, and was copied.
 pub(super) const WARM: &str = "warm";
 /// The guest booted for this machine.
 const COLD: &str = "cold";
-/// What the guest finds the image's disk by.
-pub(crate) const IMAGE_SERIAL: &str = "image";
-/// What the guest finds the writable layer's disk by.
-pub(crate) const WRITABLE_SERIAL: &str = "writable";
 
 /// A machine whose processors run.
 #[derive(Debug)]
 pub(super) struct Launched {
-    // Dropped in this order: the machine ends before its disk and its lock go.
-    pub(super) instance: Box<dyn Instance>,
+    // Dropped in this order: the VMM ends before its disk and its lock go.
+    pub(super) vm: Vm,
     /// The guest, when it had booted before and answers already.
     pub(super) link: Option<Link>,
     pub(super) imaged: Imaged,
-    pub(super) scratch: Scratch,
-    pub(super) connection: Connection,
-    /// Pages in which the memory that it began with is not its origin's.
-    pub(super) besides: Pages,
     /// What runs its instructions, and what is known of that.
     pub(super) chosen: Chosen,
 }
@@ -94,34 +80,9 @@ impl Networked {
         claim.store()?;
         clock.lap("launch");
         let Started { instance, link, besides, .. } = started;
-        Ok(Launched { imaged, instance, link, scratch, connection, besides, chosen })
+        let vm = Vm { instance, scratch, connection, besides };
+        Ok(Launched { vm, imaged, link, chosen })
     }
-}
-
-/// A machine of this shape, without what is one machine's own.
-pub(crate) fn shape(
-    home: &Home,
-    kernel: &Kernel,
-    asked: &MachineSpec,
-    accelerator: Accelerator,
-) -> LaunchSpec {
-    LaunchSpec {
-        name: String::new(),
-        accelerator,
-        kernel: kernel.image(),
-        initramfs: PathBuf::new(),
-        command_line: command_line(accelerator, home),
-        cpus: asked.cpus,
-        memory_mib: asked.memory_mib,
-        disks: disks(Path::new(""), Path::new("")),
-        network: None,
-        console: PathBuf::new(),
-    }
-}
-
-/// The image's and the machine's own, in the order in which every machine has them.
-fn disks(image: &Path, writable: &Path) -> Vec<Disk> {
-    vec![disk(image, IMAGE_SERIAL, true), disk(writable, WRITABLE_SERIAL, false)]
 }
 
 /// A virtual machine, and how it came to run.
@@ -140,12 +101,12 @@ async fn start(engine: &Engine, wanted: Wanted<'_>, cold: bool) -> Result<Starte
     let reason = if cold {
         "asked for with --cold".to_owned()
     } else {
-        match runtime::start(engine, wanted).await {
+        match boot_snapshot::start(engine, wanted).await {
             Ok(Warm { instance, link, snapshot, besides, missing }) => {
                 let origin = Some(snapshot.manifest.id);
                 return Ok(Started { instance, link: Some(link), origin, besides, reason: missing });
             }
-            Err(RuntimeError::Kvm { why }) => return Err(StageError::Kvm { why }),
+            Err(BootSnapshotError::Stage(kvm @ StageError::Kvm { .. })) => return Err(kvm),
             Err(error) => chain(&error),
         }
     };
@@ -161,57 +122,4 @@ async fn start(engine: &Engine, wanted: Wanted<'_>, cold: bool) -> Result<Starte
     })?;
     let besides = Pages::default();
     Ok(Started { instance, link: None, origin: None, besides, reason: Some(reason) })
-}
-
-/// What a copy of this machine will need; the monitor's version is known when one is made.
-pub(crate) fn requires(driver: &dyn Driver, kernel: &Kernel, spec: &LaunchSpec) -> Requirements {
-    Requirements {
-        driver: driver.name().to_owned(),
-        version: String::new(),
-        shape: driver.shape(spec),
-        accelerator: spec.accelerator,
-        cpu: snapshot::cpu(),
-        kernel: kernel.manifest.name.clone(),
-        kernel_sha256: kernel.manifest.image.sha256.clone(),
-        agent_blake3: agent::digest().to_owned(),
-        protocol: mimeo_agent_protocol::PROTOCOL,
-        memory_mib: spec.memory_mib,
-    }
-}
-
-fn disk(path: &Path, serial: &str, read_only: bool) -> Disk {
-    Disk { path: path.to_owned(), serial: serial.to_owned(), read_only, format: DiskFormat::Raw }
-}
-
-fn command_line(accelerator: Accelerator, home: &Home) -> String {
-    match accelerator {
-        Accelerator::Kvm => kernel::command_line(false, None),
-        Accelerator::Tcg => kernel::command_line(true, kept_tsc_khz(home.run())),
-    }
-}
-
-pub(crate) fn user_network(network: &NetworkRecord) -> UserNetwork {
-    let subnet = network.subnet;
-    UserNetwork {
-        mac: network.mac.to_string(),
-        network: subnet.network(),
-        prefix: Subnet::OUTER_PREFIX,
-        gateway: subnet.gateway(),
-        guest: subnet.guest(),
-        dns: subnet.dns(),
-        forwards: network.ports.iter().map(forward).collect(),
-    }
-}
-
-/// A published port whose place on the host is settled.
-pub(crate) fn forward(port: &PortMapping) -> Forward {
-    Forward {
-        protocol: match port.protocol {
-            Protocol::Tcp => ForwardProtocol::Tcp,
-            Protocol::Udp => ForwardProtocol::Udp,
-        },
-        host_ip: port.host_ip,
-        host_port: port.host_port.unwrap_or_default(),
-        guest_port: port.guest_port,
-    }
 }

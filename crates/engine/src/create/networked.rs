@@ -1,18 +1,9 @@
 //! Stage 3: every published port has a number and is free.
 
-use std::io::ErrorKind;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
-
-use mimeo_net::{PortMapping, Protocol};
-
-use super::StageError;
-use super::error::PortProblem;
 use super::imaged::Imaged;
 use super::planned::Planned;
-use crate::network::Connection;
-
-/// Where ports for everybody begin, unless the kernel says otherwise.
-const FIRST_UNPRIVILEGED: u16 = 1024;
+use crate::network::{Connection, ReservedPort, reserve_port};
+use crate::stage::StageError;
 
 /// A machine whose ports are chosen.
 #[derive(Debug)]
@@ -30,58 +21,11 @@ impl Imaged {
         let Planned { claim, driver, clock, .. } = &mut self.planned;
         let ports = claim.record.network.iter_mut().flat_map(|network| &mut network.ports);
         // Held until all are settled: a port that is asked for twice is in use.
-        let held = ports.map(settle).collect::<Result<Vec<Held>, _>>()?;
+        let held = ports.map(reserve_port).collect::<Result<Vec<ReservedPort>, _>>()?;
         let mut connection = Connection::of(driver.as_ref(), &mut claim.record, &claim.dir)?;
         let ports = claim.record.network.as_ref().map_or(&[][..], |network| &network.ports);
         connection.publish(ports, held)?;
         clock.lap("network");
         Ok(Networked { imaged: self, connection })
     }
-}
-
-pub(crate) fn settle(mapping: &mut PortMapping) -> Result<Held, StageError> {
-    let PortMapping { host_ip: ip, protocol, .. } = *mapping;
-    let port = mapping.host_port.unwrap_or_default();
-    let error = match bind(ip, port, protocol) {
-        Ok((port, held)) => {
-            mapping.host_port = Some(port);
-            return Ok(held);
-        }
-        Err(error) => error,
-    };
-    let reason = match error.kind() {
-        ErrorKind::AddrInUse => PortProblem::InUse,
-        ErrorKind::PermissionDenied => PortProblem::Privileged { first: first_unprivileged() },
-        ErrorKind::AddrNotAvailable => PortProblem::NotOurs { ip },
-        _ => PortProblem::Other(error),
-    };
-    Err(StageError::Port { ip, port, protocol, reason })
-}
-
-/// A port that nobody else can take meanwhile.
-#[derive(Debug)]
-#[allow(dead_code, reason = "held for its drop")]
-pub(crate) enum Held {
-    Tcp(TcpListener),
-    Udp(UdpSocket),
-}
-
-/// Takes a port; 0 is any that is free.
-fn bind(ip: Ipv4Addr, port: u16, protocol: Protocol) -> std::io::Result<(u16, Held)> {
-    let address = SocketAddr::from((ip, port));
-    Ok(match protocol {
-        Protocol::Tcp => {
-            let socket = TcpListener::bind(address)?;
-            (socket.local_addr()?.port(), Held::Tcp(socket))
-        }
-        Protocol::Udp => {
-            let socket = UdpSocket::bind(address)?;
-            (socket.local_addr()?.port(), Held::Udp(socket))
-        }
-    })
-}
-
-fn first_unprivileged() -> u16 {
-    let setting = std::fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start");
-    setting.ok().and_then(|text| text.trim().parse().ok()).unwrap_or(FIRST_UNPRIVILEGED)
 }

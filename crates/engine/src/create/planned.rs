@@ -5,8 +5,8 @@ use std::time::Instant;
 
 use mimeo_vmm::Driver;
 
-use super::StageError;
 use crate::machine::{Claim, MachineSpec, VolumeSpec};
+use crate::stage::StageError;
 use crate::{Engine, driver};
 use mimeo_setup::Kernel;
 

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use mimeo_agent_protocol::message::{Process, TerminalSize};
 use mimeo_image::ImageConfig;
 
-use super::StageError;
 use crate::machine::MachineSpec;
+use crate::stage::StageError;
 
 /// podman's, for images that say none.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";

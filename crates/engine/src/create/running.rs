@@ -5,68 +5,117 @@ use std::time::Duration;
 use jiff::Timestamp;
 use mimeo_agent_protocol::link::{Link, Stream};
 use mimeo_agent_protocol::message::{Process, Reply, Request};
+use mimeo_image::ImageConfig;
 use mimeo_pager::Pages;
 use mimeo_vmm::{Capabilities, DiskOrder, Instance};
+use mimeo_volume::VolumeServer;
 use tokio::time::timeout;
 
-use super::answering::{Answering, ask, configuration, died};
+use super::answering::Answering;
 use super::launched::{Launched, WARM};
 use super::planned::{Planned, Stopwatch};
 use super::scratch::Scratch;
-use super::{Stage, StageError, StartError};
 use crate::Engine;
+use crate::guest::configuration;
 use crate::hang::HangDump;
 use crate::identity;
 use crate::machine::{Claim, HealthSpec, Record, State};
 use crate::network::Connection;
-use mimeo_volume::VolumeServer;
+use crate::stage::{Stage, StageError, StartError};
+
+/// A virtual machine and the host's resources that it uses.
+#[derive(Debug)]
+pub(crate) struct Vm {
+    // Dropped in this order: the VMM ends before its sockets and its network go.
+    pub(crate) instance: Box<dyn Instance>,
+    /// The directory of its sockets.
+    pub(crate) scratch: Scratch,
+    /// What joins it to the network.
+    pub(crate) connection: Connection,
+    /// Pages in which the memory that it began with is not its origin's.
+    pub(crate) besides: Pages,
+}
 
 /// A machine whose container runs.
 #[derive(Debug)]
 pub struct Running {
-    // Dropped in this order: the machine ends before its disk and its lock go.
-    /// The virtual machine.
-    pub instance: Box<dyn Instance>,
-    /// Its directory and state.
-    pub claim: Claim,
-    /// The guest.
-    pub link: Link,
+    /// The machine.
+    pub(crate) guest: Guest,
     /// The container's own process.
-    pub container: Stream,
+    pub(crate) container: Stream,
     /// How to tell whether it is well, from the person or the image.
-    pub health: Option<HealthSpec>,
-    /// The signal that asks it to end.
-    pub stop_signal: i32,
-    /// The directory of its sockets.
-    pub scratch: Scratch,
+    pub(crate) health: Option<HealthSpec>,
+}
+
+/// A machine that runs, with all that ends with it.
+#[derive(Debug)]
+pub(crate) struct Guest {
+    // Dropped in this order: the VMM ends before its network, its disk and its lock go.
+    /// The virtual machine.
+    pub(crate) instance: Box<dyn Instance>,
     /// What joins it to the network.
-    pub connection: Connection,
+    pub(crate) connection: Connection,
+    /// The directory of its sockets.
+    pub(crate) scratch: Scratch,
     /// What serves its volumes.
-    pub volumes: Vec<VolumeServer>,
-    /// Pages in which the memory that it began with is not its origin's.
-    pub besides: Pages,
+    pub(crate) volumes: Vec<VolumeServer>,
+    /// Its directory and state.
+    pub(crate) claim: Claim,
+    /// The session with its agent.
+    pub(crate) link: Link,
+    /// The signal that asks its container to end.
+    pub(crate) stop_signal: i32,
     /// What its driver can do.
-    pub capabilities: Capabilities,
+    pub(crate) capabilities: Capabilities,
+    /// Pages in which the memory that it began with is not its origin's.
+    pub(crate) besides: Pages,
+}
+
+impl Running {
+    /// Puts together what a start or a clone has made.
+    pub(crate) fn new(
+        vm: Vm,
+        claim: Claim,
+        image: &ImageConfig,
+        capabilities: Capabilities,
+        session: Session,
+    ) -> Self {
+        let Vm { instance, scratch, connection, besides } = vm;
+        let Session { link, container, volumes } = session;
+        let health = crate::health::of(&claim.record.spec, image);
+        let stop_signal = crate::signal::stop_signal(&claim.record.spec, image);
+        let guest =
+            Guest { instance, connection, scratch, volumes, claim, link, stop_signal, capabilities, besides };
+        Self { guest, container, health }
+    }
+}
+
+/// The session with the agent, and what travels in it.
+#[derive(Debug)]
+pub(crate) struct Session {
+    pub(crate) link: Link,
+    pub(crate) container: Stream,
+    pub(crate) volumes: Vec<VolumeServer>,
 }
 
 impl Answering {
     /// Configures the guest and starts the container.
     pub(super) async fn start(self, engine: &Engine) -> Result<Running, StartError> {
         let Self { mut launched, link } = self;
-        let Launched { instance, imaged, .. } = &mut launched;
+        let Launched { vm, imaged, .. } = &mut launched;
         let Planned { claim, clock, driver, .. } = &mut imaged.planned;
         let seconds = claim.record.spec.start_timeout;
         let set_up = tokio::select! {
             set_up = timeout(Duration::from_secs(seconds.into()), set_up(&link, &mut claim.record, driver.capabilities().disks, clock)) => {
                 set_up.unwrap_or(Err((Stage::Start, StageError::Silent { seconds, dump: HangDump::default() })))
             }
-            exit = instance.wait() => Err((Stage::Start, died(&exit))),
+            exit = vm.instance.wait() => Err((Stage::Start, StageError::died(&exit))),
         };
         let (volumes, container) = match set_up {
             Ok(done) => done,
             Err((stage, error)) => return Err(launched.fail(engine, stage, error).await),
         };
-        Ok(running(launched, link, volumes, container))
+        Ok(running(launched, Session { link, container, volumes }))
     }
 }
 
@@ -85,7 +134,8 @@ async fn set_up(
         record.identity = told.map_err(|error| (Stage::Identify, error))?;
     }
     let configuration = Box::new(configuration(record, disks).map_err(entropy)?);
-    ask(link, &Request::Configure(configuration)).await.map_err(configure)?;
+    let configured = link.call(&Request::Configure(configuration)).await;
+    configured.and_then(Reply::done).map_err(|error| configure(error.into()))?;
     clock.lap("configure");
     let volumes =
         mimeo_volume::serve(link, &record.spec.volumes).await.map_err(|error| configure(error.into()))?;
@@ -94,35 +144,19 @@ async fn set_up(
     Ok((volumes, container))
 }
 
-fn running(launched: Launched, link: Link, volumes: Vec<VolumeServer>, container: Stream) -> Running {
-    let Launched { instance, imaged, scratch, connection, besides, .. } = launched;
+fn running(launched: Launched, session: Session) -> Running {
+    let Launched { vm, imaged, .. } = launched;
     let Planned { mut claim, clock, driver, .. } = imaged.planned;
-    let capabilities = driver.capabilities();
     claim.record.state = State::Running;
     claim.record.times.started = Some(Timestamp::now());
     claim.record.times.stages = clock.stages();
-    let health = crate::health::of(&claim.record.spec, &imaged.image.config);
-    let stop_signal = crate::signal::stop_signal(&claim.record.spec, &imaged.image.config);
-    Running {
-        instance,
-        claim,
-        link,
-        container,
-        health,
-        stop_signal,
-        scratch,
-        connection,
-        volumes,
-        besides,
-        capabilities,
-    }
+    Running::new(vm, claim, &imaged.image.config, driver.capabilities(), session)
 }
 
 async fn start(link: &Link, process: &Process) -> Result<Stream, StageError> {
     let mut stream = link.open(&Request::Start(process.clone()))?;
-    match stream.receiver.message::<Reply>().await? {
+    match stream.reply().await? {
         Reply::Started { .. } => Ok(stream),
-        Reply::Failed(failure) => Err(failure.into()),
-        answer => Err(StageError::Answer { answer: format!("{answer:?}") }),
+        other => Err(other.unexpected().into()),
     }
 }

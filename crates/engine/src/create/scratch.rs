@@ -4,10 +4,10 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::StageError;
 use crate::Engine;
 use crate::io_error::IoContext;
 use crate::machine::{Record, remove_dir};
+use crate::stage::StageError;
 
 /// A directory of this process's own. Dropping it removes it.
 #[derive(Debug)]
@@ -29,6 +29,12 @@ impl Scratch {
         Ok(Self { path })
     }
 
+    /// Removes it before the machine goes.
+    pub(crate) fn remove(&self) {
+        // What stays is swept by the next command.
+        remove_dir(&self.path).ok();
+    }
+
     /// Where it is.
     #[must_use]
     pub fn path(&self) -> &Path {
@@ -38,7 +44,6 @@ impl Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        // What stays is swept by the next command.
-        remove_dir(&self.path).ok();
+        self.remove();
     }
 }

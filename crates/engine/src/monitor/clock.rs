@@ -6,7 +6,7 @@ use mimeo_agent_protocol::link::Link;
 use mimeo_agent_protocol::message::{ClockMark, Reply, Request};
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::create::answering::unix_nanos;
+use crate::guest::unix_nanos;
 
 /// How long a guest may take to tell its clock: one that hangs can be paused all the same.
 const READ_TIMEOUT: Duration = Duration::from_secs(1);

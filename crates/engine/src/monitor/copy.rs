@@ -37,7 +37,7 @@ where
         signal = signals.interruption() => return Err(MonitorError::Interrupted { signal }),
         running = make(engine, &order, &mut orders, &mut tell) => running?,
     };
-    let info = CloneInfo::of(&running.claim.record, running.claim.record.times.stages.clone());
+    let info = CloneInfo::of(&running.guest.claim.record, running.guest.claim.record.times.stages.clone());
     let running_on = |record: &Record| {
         tell(&Told::Running { clone: Box::new(info) });
         started(record);

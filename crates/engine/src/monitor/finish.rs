@@ -8,10 +8,8 @@ use tokio::time::timeout;
 use super::clients::Clients;
 use super::machine::Machine;
 use crate::Engine;
-use crate::create::Scratch;
 use crate::machine::Exit;
 use crate::snapshot::LastMemory;
-use mimeo_volume::VolumeServer;
 
 /// How long a guest may take to flush and power off.
 const POWER_OFF: Duration = Duration::from_secs(10);
@@ -21,30 +19,23 @@ const KEEP: Duration = Duration::from_secs(60);
 const FAREWELL: Duration = Duration::from_secs(2);
 
 /// Ends what is left of a machine whose container has ended.
-pub(super) async fn finish(
-    engine: &Engine,
-    mut machine: Machine,
-    exit: Exit,
-    clients: Clients,
-    scratch: Scratch,
-    volumes: Vec<VolumeServer>,
-) -> Exit {
+pub(super) async fn finish(engine: &Engine, mut machine: Machine, exit: Exit, clients: Clients) -> Exit {
     // What nobody will read again need not be flushed.
-    if !machine.record().spec.remove || !volumes.is_empty() {
+    if !machine.record().spec.remove || !machine.guest.volumes.is_empty() {
         power_off(&mut machine).await;
     }
-    machine.instance.kill().await;
-    drop(std::mem::take(&mut machine.connection));
-    drop(volumes);
+    machine.guest.instance.kill().await;
+    drop(std::mem::take(&mut machine.guest.connection));
+    machine.guest.volumes.clear();
     machine.end(&exit);
     // A snapshot that was taken in time is kept.
     let keeping = async { while machine.keeping.join_next().await.is_some() {} };
     if timeout(KEEP, keeping).await.is_err() {
         tracing::warn!(component = "monitor", machine = %machine.record().name, "a snapshot was not kept in time");
     }
-    LastMemory::of(&machine.claim.dir).remove();
+    LastMemory::of(&machine.guest.claim.dir).remove();
     // The socket goes before the state may: who finds the one finds the other.
-    drop(scratch);
+    machine.guest.scratch.remove();
     timeout(FAREWELL, clients.finish()).await.ok();
     if machine.record().spec.remove {
         remove(engine, &machine);
@@ -53,11 +44,11 @@ pub(super) async fn finish(
 }
 
 async fn power_off(machine: &mut Machine) {
-    let Ok(mut stream) = machine.link.open(&Request::Shutdown) else { return };
+    let Ok(mut stream) = machine.guest.link.open(&Request::Shutdown) else { return };
     let orderly = async {
         // The answer comes just before the end; a guest that is gone has ended too.
         if stream.receiver.message::<Reply>().await.is_ok() {
-            machine.instance.wait().await;
+            machine.guest.instance.wait().await;
         }
     };
     if timeout(POWER_OFF, orderly).await.is_err() {

@@ -2,10 +2,9 @@
 
 use std::time::Duration;
 
-use mimeo_agent_protocol::link::{Link, LinkError};
+use mimeo_agent_protocol::link::LinkError;
 use mimeo_agent_protocol::message::{ExitStatus, Reply, Request};
-use mimeo_pager::Pages;
-use mimeo_vmm::{Capabilities, Instance, OperationError, VmExit};
+use mimeo_vmm::{OperationError, VmExit};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -15,10 +14,10 @@ use super::clock::{Reading, Standstill};
 use super::signals::{SIGINT, SIGTERM};
 use crate::cause::chain;
 use crate::control::{ControlReply, ControlRequest};
-use crate::machine::{Action, Claim, Decision, Exit, Health, Phase, Record, State, decide};
-use crate::network::Connection;
+use crate::create::Guest;
+use crate::machine::{Action, Decision, Exit, Health, Phase, Record, State, decide};
 use crate::snapshot::Snapshots;
-use crate::{Events, signal};
+use crate::{Engine, Events, signal};
 
 const SIGKILL: i32 = 9;
 /// How long a container may take to end by SIGKILL before its machine is ended.
@@ -27,13 +26,8 @@ const MERCY: Duration = Duration::from_secs(2);
 /// A machine, as its one writer holds it.
 #[derive(Debug)]
 pub(super) struct Machine {
-    pub(super) claim: Claim,
-    // Dropped in this order: nothing runs on a network that is gone.
-    pub(super) instance: Box<dyn Instance>,
-    pub(super) connection: Connection,
-    pub(super) link: Link,
+    pub(super) guest: Guest,
     pub(super) events: Events,
-    pub(super) stop_signal: i32,
     pub(super) phase: watch::Sender<Phase>,
     /// When SIGKILL follows.
     pub(super) deadline: Option<Instant>,
@@ -49,13 +43,9 @@ pub(super) struct Machine {
     pub(super) saves: Saves,
 }
 
-/// What a snapshot depends on, besides the machine itself.
-#[derive(Debug)]
+/// What the next snapshot depends on, besides the machine itself.
+#[derive(Debug, Default)]
 pub(super) struct Saves {
-    /// What its driver can do.
-    pub(super) capabilities: Capabilities,
-    /// Pages in which the memory that it began with is not its origin's.
-    pub(super) besides: Pages,
     /// Its monitor did not say where it writes the disk now.
     pub(super) disk_unknown: bool,
     /// Its VMM has saved its memory before: as what differs from its origin's, or whole.
@@ -71,13 +61,6 @@ pub(super) enum LastSave {
     Whole,
 }
 
-impl Saves {
-    /// Of a machine that has just begun.
-    pub(super) fn new(capabilities: Capabilities, besides: Pages) -> Self {
-        Self { capabilities, besides, disk_unknown: false, last: None, leaving: None }
-    }
-}
-
 /// What can happen to a machine.
 pub(super) enum Happening {
     ContainerEnded(Result<ExitStatus, LinkError>),
@@ -91,13 +74,29 @@ pub(super) enum Happening {
 }
 
 impl Machine {
+    /// A machine that has just started; `phase` tells clients and probes where it is in its life.
+    pub(super) fn new(engine: &Engine, guest: Guest, phase: watch::Sender<Phase>) -> Self {
+        Self {
+            guest,
+            events: engine.events(),
+            phase,
+            deadline: None,
+            killed: false,
+            waiting: Vec::new(),
+            snapshots: engine.snapshots(),
+            keeping: JoinSet::new(),
+            standstill: Standstill::default(),
+            saves: Saves::default(),
+        }
+    }
+
     /// From now on the machine stays until it is removed.
     pub(super) fn begin(&mut self, started: impl FnOnce(&Record)) {
-        self.claim.keep();
+        self.guest.claim.keep();
         self.store();
-        self.events.tell(&self.claim.record, "create", &[]);
-        self.events.tell(&self.claim.record, "start", &[]);
-        started(&self.claim.record);
+        self.events.tell(&self.guest.claim.record, "create", &[]);
+        self.events.tell(&self.guest.claim.record, "start", &[]);
+        started(&self.guest.claim.record);
     }
 
     /// Does what a happening asks for; how the machine ended, if that was it.
@@ -116,7 +115,7 @@ impl Machine {
 
     /// The link is gone: most often since the virtual machine is.
     async fn lost(&mut self, error: &LinkError) -> Exit {
-        match tokio::time::timeout(Duration::from_secs(1), self.instance.wait()).await {
+        match tokio::time::timeout(Duration::from_secs(1), self.guest.instance.wait()).await {
             Ok(how) => self.vm_ended(&how),
             Err(_) => failed(format!("the link to the guest was lost: {error}")),
         }
@@ -155,7 +154,7 @@ impl Machine {
     async fn stop(&mut self, timeout: Option<u32>) {
         let decision = decide(self.record().phase(), Action::Stop);
         if decision == Ok(Decision::ResumeFirst) {
-            self.instance.resume().await.ok();
+            self.guest.instance.resume().await.ok();
         }
         let seconds = timeout.unwrap_or(self.record().spec.stop_timeout);
         let at = Instant::now() + Duration::from_secs(seconds.into());
@@ -165,9 +164,9 @@ impl Machine {
             return;
         }
         self.enter(State::Stopping);
-        self.events.tell(&self.claim.record, "stop", &[]);
+        self.events.tell(&self.guest.claim.record, "stop", &[]);
         if seconds > 0 {
-            self.send(self.stop_signal).await.ok();
+            self.send(self.guest.stop_signal).await.ok();
         }
     }
 
@@ -177,7 +176,7 @@ impl Machine {
         self.deadline = Some(Instant::now() + MERCY);
         // One that has had its SIGKILL and is still there hangs.
         if again || self.send(SIGKILL).await.is_err() {
-            self.instance.kill().await;
+            self.guest.instance.kill().await;
         }
     }
 
@@ -185,7 +184,7 @@ impl Machine {
         if let Err(refusal) = decide(self.record().phase(), Action::Signal) {
             return ControlReply::Refused { refusal };
         }
-        self.events.tell(&self.claim.record, "kill", &[("signal", signal::name(signal))]);
+        self.events.tell(&self.guest.claim.record, "kill", &[("signal", signal::name(signal))]);
         match self.send(signal).await {
             Ok(()) => ControlReply::Done,
             Err(error) => ControlReply::Failed { message: error.to_string() },
@@ -193,7 +192,7 @@ impl Machine {
     }
 
     async fn send(&self, signal: i32) -> Result<(), LinkError> {
-        let mut stream = self.link.open(&Request::Signal { signal })?;
+        let mut stream = self.guest.link.open(&Request::Signal { signal })?;
         let answer = stream.receiver.message::<Reply>();
         match tokio::time::timeout(Duration::from_secs(5), answer).await {
             Ok(answer) => answer.map(drop),
@@ -206,8 +205,8 @@ impl Machine {
             Err(refusal) => ControlReply::Refused { refusal },
             Ok(Decision::Nothing) => ControlReply::Done,
             Ok(_) => {
-                self.standstill.clock = Reading::of(&self.link).await;
-                let paused = self.instance.pause().await;
+                self.standstill.clock = Reading::of(&self.guest.link).await;
+                let paused = self.guest.instance.pause().await;
                 self.standstill.paused = Some(Instant::now());
                 self.moved(paused, State::Paused, "pause")
             }
@@ -219,13 +218,13 @@ impl Machine {
             Err(refusal) => ControlReply::Refused { refusal },
             Ok(Decision::Nothing) => ControlReply::Done,
             Ok(_) => {
-                let resumed = self.instance.resume().await;
+                let resumed = self.guest.instance.resume().await;
                 // Its clock may have stood still with it.
                 let stood_still =
                     self.standstill.paused.take().map(|since| since.elapsed()).unwrap_or_default();
                 let advance_nanos = stood_still.as_nanos() as u64;
                 let since = self.standstill.clock.take().map(Reading::mark);
-                drop(self.link.open(&Request::Thaw { unix_nanos: None, advance_nanos, since }));
+                drop(self.guest.link.open(&Request::Thaw { unix_nanos: None, advance_nanos, since }));
                 self.moved(resumed, State::Running, "unpause")
             }
         }
@@ -236,7 +235,7 @@ impl Machine {
             return ControlReply::Failed { message: error.to_string() };
         }
         self.enter(state);
-        self.events.tell(&self.claim.record, action, &[]);
+        self.events.tell(&self.guest.claim.record, action, &[]);
         ControlReply::Done
     }
 
@@ -249,7 +248,7 @@ impl Machine {
             return;
         }
         if self.record().phase() == Phase::Paused {
-            self.instance.resume().await.ok();
+            self.guest.instance.resume().await.ok();
         }
         if self.deadline.is_some() {
             return self.kill().await;
@@ -260,41 +259,41 @@ impl Machine {
     }
 
     fn health(&mut self, health: Health) {
-        let before = self.claim.record.health.replace(health.clone());
+        let before = self.guest.claim.record.health.replace(health.clone());
         if before.as_ref() == Some(&health) {
             return;
         }
         self.store();
         if before.map(|before| before.status) != Some(health.status) {
             let status = health.status.to_string();
-            self.events.tell(&self.claim.record, "health_status", &[("health_status", status)]);
+            self.events.tell(&self.guest.claim.record, "health_status", &[("health_status", status)]);
         }
     }
 
     pub(super) fn enter(&mut self, state: State) {
-        self.claim.record.state = state;
-        self.phase.send_replace(self.claim.record.phase());
+        self.guest.claim.record.state = state;
+        self.phase.send_replace(self.guest.claim.record.phase());
         self.store();
     }
 
     /// Writes the state. A disk that is full must not end a machine that runs.
     pub(super) fn store(&self) {
-        if let Err(error) = self.claim.store() {
+        if let Err(error) = self.guest.claim.store() {
             let error = chain(&error);
             tracing::warn!(component = "monitor", machine = %self.record().name, error, "state not written");
         }
     }
 
     pub(super) fn record(&self) -> &Record {
-        &self.claim.record
+        &self.guest.claim.record
     }
 
     /// The machine has ended: says so to the disk and to all who wait.
     pub(super) fn end(&mut self, exit: &Exit) {
-        self.claim.record.times.finished = Some(jiff::Timestamp::now());
+        self.guest.claim.record.times.finished = Some(jiff::Timestamp::now());
         self.enter(State::Exited(exit.clone()));
         let code = exit.code.to_string();
-        self.events.tell(&self.claim.record, "died", &[("exit_code", code)]);
+        self.events.tell(&self.guest.claim.record, "died", &[("exit_code", code)]);
         for waiting in self.waiting.drain(..) {
             waiting.send(ControlReply::Exited { exit: exit.clone() }).ok();
         }

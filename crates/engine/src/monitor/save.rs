@@ -22,13 +22,13 @@ use crate::Home;
 use crate::cause::chain;
 use crate::clone::add_layer_file;
 use crate::control::ControlReply;
-use crate::create::StageError;
-use crate::create::launched::WRITABLE_SERIAL;
 use crate::hang::{self, HangDump, SilentGuest};
+use crate::launch_spec::WRITABLE_SERIAL;
 use crate::machine::{Action, MachineName, Record, Requirements, State, boot_id, decide};
 use crate::snapshot::{
     self, Kind, LastMemory, Manifest, Snapshots, StoreError, TakeError, Taken, Taking, VmmSave,
 };
+use crate::stage::StageError;
 
 /// How long a guest may take to stand still.
 const FREEZE: Duration = Duration::from_secs(10);
@@ -102,7 +102,7 @@ impl Machine {
         let store = self.snapshots.clone();
         match self.copy(&store, tag.as_ref()).await {
             Ok(saved) => {
-                self.events.tell(&self.claim.record, "snapshot", &[]);
+                self.events.tell(&self.guest.claim.record, "snapshot", &[]);
                 // The machine's one writer has other things to do. Its end waits for this.
                 self.keeping.spawn(async move {
                     // Who asked may have gone.
@@ -120,8 +120,9 @@ impl Machine {
     async fn with_evidence(&mut self, home: &Home, mut error: SaveError) -> SaveError {
         let waited = error.to_string();
         if let SaveError::Silent { dump, .. } = &mut error {
-            let (id, console) = (self.claim.record.id.short(), self.claim.dir.join("console.log"));
-            let guest = SilentGuest { instance: self.instance.as_mut(), id, console: &console };
+            let (id, console) =
+                (self.guest.claim.record.id.short(), self.guest.claim.dir.join("console.log"));
+            let guest = SilentGuest { instance: self.guest.instance.as_mut(), id, console: &console };
             *dump = hang::dump(home, guest, &waited).await;
         }
         error
@@ -148,7 +149,7 @@ impl Machine {
             store.check_tag(tag)?;
         }
         let layers = record.disk_layers;
-        let version = self.instance.version().await?;
+        let version = self.guest.instance.version().await?;
         if let Some(leaving) = self.saves.leaving.take() {
             // It ends by its drop.
             leaving.await.ok();
@@ -156,7 +157,7 @@ impl Machine {
         self.prepare().await?;
         let mut taking = self.taking(store).await?;
         let layer = self.make_layer()?;
-        self.standstill.clock = Reading::of(&self.link).await;
+        self.standstill.clock = Reading::of(&self.guest.link).await;
         let stood_still = Instant::now();
         let copied = self.stand_still(&mut taking, layer.as_deref()).await;
         let pause = stood_still.elapsed();
@@ -165,7 +166,7 @@ impl Machine {
         copied?;
         if layer.is_some() {
             for name in (0..layers).map(snapshot::disk) {
-                taking.draft.link(&self.claim.dir.join(&name), &name)?;
+                taking.draft.link(&self.guest.claim.dir.join(&name), &name)?;
             }
         }
         let record = Record { disk_layers: layers, ..self.record().clone() };
@@ -174,8 +175,8 @@ impl Machine {
 
     /// Makes ready what the driver saves memory by.
     async fn taking(&mut self, store: &Snapshots) -> Result<Taking, TakeError> {
-        if self.saves.capabilities.memory == MemorySave::Reader {
-            return Taking::prepare(store, self.instance.memory()?, self.saves.besides.clone()).await;
+        if self.guest.capabilities.memory == MemorySave::Reader {
+            return Taking::prepare(store, self.guest.instance.memory()?, self.guest.besides.clone()).await;
         }
         let save = self.vmm_save(store);
         Taking::by_vmm(store, save)
@@ -184,11 +185,11 @@ impl Machine {
     /// The VMM of a restored machine knows what was written since the last save: that is laid over the last save's memory
     /// once the machine goes on. Where that is gone, or the machine was booted, or files have no exact holes, all is saved.
     fn vmm_save(&mut self, store: &Snapshots) -> VmmSave {
-        if self.record().origin.is_none() || !self.instance.has_exact_diffs() {
+        if self.record().origin.is_none() || !self.guest.instance.has_exact_diffs() {
             return VmmSave::whole();
         }
-        let last = LastMemory::of(&self.claim.dir);
-        let dirs = [self.claim.dir.clone(), store.home().snapshots()];
+        let last = LastMemory::of(&self.guest.claim.dir);
+        let dirs = [self.guest.claim.dir.clone(), store.home().snapshots()];
         if !dirs.iter().all(|dir| matches!(mimeo_pager::has_exact_holes(dir), Ok(true))) {
             // The VMM forgets what was written since.
             last.remove();
@@ -208,21 +209,21 @@ impl Machine {
 
     /// An empty layer for what is written from now on, where the driver can have one.
     fn make_layer(&self) -> Result<Option<PathBuf>, SaveError> {
-        if !self.saves.capabilities.disk_layers {
+        if !self.guest.capabilities.disk_layers {
             return Ok(None);
         }
         let record = self.record();
-        let layer = self.claim.dir.join(snapshot::disk(record.disk_layers));
+        let layer = self.guest.claim.dir.join(snapshot::disk(record.disk_layers));
         // One that an earlier try left.
         std::fs::remove_file(&layer).ok();
-        add_layer_file(&self.claim.dir, record.disk_layers, record.spec.disk_bytes)
+        add_layer_file(&self.guest.claim.dir, record.disk_layers, record.spec.disk_bytes)
             .map_err(SaveError::Layer)?;
         Ok(Some(layer))
     }
 
     /// The guest does what takes it time while its workload still runs.
     async fn prepare(&self) -> Result<(), SaveError> {
-        let mut stream = self.link.open(&Request::Prepare)?;
+        let mut stream = self.guest.link.open(&Request::Prepare)?;
         match timeout(PREPARE, stream.receiver.message::<Reply>()).await {
             Ok(Ok(Reply::Done)) => Ok(()),
             Ok(Ok(Reply::Failed(failure))) => Err(SaveError::Freeze(failure)),
@@ -234,7 +235,7 @@ impl Machine {
 
     /// Whatever happens in between, the workload goes on afterwards.
     async fn stand_still(&mut self, taking: &mut Taking, layer: Option<&Path>) -> Result<(), SaveError> {
-        let (mut stream, hold) = self.link.open_and_hold(&Request::Freeze)?;
+        let (mut stream, hold) = self.guest.link.open_and_hold(&Request::Freeze)?;
         let frozen = timeout(FREEZE, stream.receiver.message::<Reply>()).await;
         let copied = match frozen {
             Ok(Ok(Reply::Frozen { .. })) => self.copy_standing(taking, layer).await,
@@ -250,12 +251,12 @@ impl Machine {
 
     async fn copy_standing(&mut self, taking: &mut Taking, layer: Option<&Path>) -> Result<(), SaveError> {
         let stood_still = Instant::now();
-        let copied = match self.instance.pause().await {
+        let copied = match self.guest.instance.pause().await {
             Ok(()) => self.copy_paused(taking, layer).await,
             Err(error) => Err(error.into()),
         };
         // Even when nobody said that it stopped: commands are done in their order.
-        let resumed = self.instance.resume().await;
+        let resumed = self.guest.instance.resume().await;
         self.standstill.length += stood_still.elapsed();
         if resumed.is_err() {
             // It stands still, and can be told to go on.
@@ -268,15 +269,15 @@ impl Machine {
         if let Some(differs) = taking.is_difference_by_vmm() {
             self.saves.last = Some(if differs { LastSave::Difference } else { LastSave::Whole });
         }
-        taking.take(self.instance.as_mut()).await?;
+        taking.take(self.guest.instance.as_mut()).await?;
         let Some(layer) = layer else {
             let name = snapshot::disk(0);
-            let (from, to) = (self.claim.dir.join(&name), taking.draft.dir.join(&name));
+            let (from, to) = (self.guest.claim.dir.join(&name), taking.draft.dir.join(&name));
             return Ok(disk_copy::copy(&from, &to)?);
         };
-        let added = self.instance.add_layer(WRITABLE_SERIAL, layer).await;
+        let added = self.guest.instance.add_layer(WRITABLE_SERIAL, layer).await;
         match &added {
-            Ok(()) => self.claim.record.disk_layers += 1,
+            Ok(()) => self.guest.claim.record.disk_layers += 1,
             // It said no, and writes where it wrote before.
             Err(OperationError::Refused { .. }) => {}
             Err(_) => self.saves.disk_unknown = true,
@@ -302,7 +303,7 @@ impl Machine {
 
     async fn thaw_once(&mut self, advance_nanos: u64) -> Result<(), SaveError> {
         let since = self.standstill.clock.map(Reading::mark);
-        let mut stream = self.link.open(&Request::Thaw { unix_nanos: None, advance_nanos, since })?;
+        let mut stream = self.guest.link.open(&Request::Thaw { unix_nanos: None, advance_nanos, since })?;
         match timeout(FREEZE, stream.receiver.message::<Reply>()).await {
             Ok(Ok(Reply::Done)) => Ok(()),
             Ok(Ok(answer)) => Err(SaveError::Answer(format!("{answer:?}"))),

@@ -10,8 +10,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::clients::{Clients, Desk};
-use super::clock::Standstill;
-use super::machine::{Happening, Machine, Saves};
+use super::machine::{Happening, Machine};
 use super::output::Outputs;
 use super::probe::Probe;
 use super::signals::Signals;
@@ -44,58 +43,31 @@ pub(super) async fn serve(
     started: impl FnOnce(&Record),
 ) -> Result<Exit, MonitorError> {
     let io = |step| move |source| MonitorError::Io { step, source };
-    let Running {
-        claim,
-        instance,
-        link,
-        container,
-        health,
-        stop_signal,
-        scratch,
-        connection,
-        volumes,
-        besides,
-        capabilities,
-    } = running;
+    let Running { guest, container, health } = running;
     let (phase, phases) = watch::channel(Phase::Running);
     let (ask, mut asked) = mpsc::channel(QUEUE);
     let (tell, mut told) = mpsc::channel(1);
-    let desk = Desk { guest: link.clone(), phase: phases.clone(), ask };
-    let mut clients = Clients::listen(scratch.path(), desk).map_err(io("open the control socket"))?;
-    let log = LogWriter::open(&claim.dir).map_err(io("open the container's log"))?;
+    let desk = Desk { guest: guest.link.clone(), phase: phases.clone(), ask };
+    let mut clients = Clients::listen(guest.scratch.path(), desk).map_err(io("open the control socket"))?;
+    let log = LogWriter::open(&guest.claim.dir).map_err(io("open the container's log"))?;
     let Joined { attachment, mut signals, mut abandoned } = joined;
     let Attachment { stdin, stdout, stderr, size } = attachment;
     let mut tasks = JoinSet::new();
     input::join(&mut tasks, stdin, size, container.sender);
     if let Some(spec) = health {
-        let (process, link, tell) = (claim.record.process.clone(), link.clone(), tell.clone());
+        let (process, link, tell) = (guest.claim.record.process.clone(), guest.link.clone(), tell.clone());
         tasks.spawn(Probe { spec, process, link, phase: phases, tell }.run());
     }
-    tasks.spawn(clock::settle(link.clone()));
-    note_beginning(engine, &claim.record, instance.as_ref(), &mut tasks);
-    let outputs = Outputs { log, stdout, stderr, link: link.clone() };
+    tasks.spawn(clock::settle(guest.link.clone()));
+    note_beginning(engine, &guest.claim.record, guest.instance.as_ref(), &mut tasks);
+    let outputs = Outputs { log, stdout, stderr, link: guest.link.clone() };
     let mut output = std::pin::pin!(outputs.follow(container.receiver));
-    let mut machine = Machine {
-        claim,
-        instance,
-        connection,
-        link,
-        events: engine.events(),
-        stop_signal,
-        phase,
-        deadline: None,
-        killed: false,
-        waiting: Vec::new(),
-        snapshots: engine.snapshots(),
-        keeping: JoinSet::new(),
-        standstill: Standstill::default(),
-        saves: Saves::new(capabilities, besides),
-    };
+    let mut machine = Machine::new(engine, guest, phase);
     machine.begin(started);
     let exit = loop {
         let happening = tokio::select! {
             ended = &mut output => Happening::ContainerEnded(ended),
-            exit = machine.instance.wait() => ended(exit, output.as_mut()).await,
+            exit = machine.guest.instance.wait() => ended(exit, output.as_mut()).await,
             Some(asked) = asked.recv() => Happening::Asked(asked),
             Some(health) = told.recv() => Happening::Health(health),
             signal = signals.any() => Happening::Signal(signal),
@@ -109,7 +81,7 @@ pub(super) async fn serve(
     };
     drop(asked);
     tasks.shutdown().await;
-    Ok(finish::finish(engine, machine, exit, clients, scratch, volumes).await)
+    Ok(finish::finish(engine, machine, exit, clients).await)
 }
 
 /// What the container said last, its status above all, may still be on its way.

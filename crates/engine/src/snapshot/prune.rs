@@ -135,7 +135,7 @@ pub fn prune(engine: &Engine, all: bool) -> Result<Vec<Removed>, StoreError> {
         let unwanted = |snapshot: &&Snapshot| match snapshot.manifest.kind {
             Kind::Fork => true,
             Kind::Snapshot => all,
-            Kind::Runtime => all || !crate::runtime::is_current(engine, snapshot),
+            Kind::Runtime => all || !crate::boot_snapshot::is_current(engine, snapshot),
         };
         let going: Vec<_> = snapshots.iter().filter(idle).filter(unwanted).collect();
         if going.is_empty() {

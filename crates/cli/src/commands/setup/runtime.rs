@@ -1,6 +1,6 @@
 //! `mimeo setup runtime`: a guest that has booted, for machines to be copied from.
 
-use mimeo_engine::{Engine, MachineSpec, runtime};
+use mimeo_engine::{Engine, MachineSpec, boot_snapshot};
 use serde_json::json;
 
 use super::steps::Steps;
@@ -38,6 +38,6 @@ pub(super) async fn prepare(engine: &Engine) {
 async fn make(engine: &Engine, spec: &MachineSpec) -> Result<String, CliError> {
     let mut steps = Steps::new();
     steps.begin("booting a guest for machines to be copied from");
-    let snapshot = runtime::prepare(engine, spec).await?;
+    let snapshot = boot_snapshot::prepare(engine, spec).await?;
     Ok(snapshot.manifest.id.short().to_owned())
 }

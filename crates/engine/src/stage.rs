@@ -4,11 +4,14 @@ use std::fmt;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
+use mimeo_agent_protocol::CallError;
 use mimeo_agent_protocol::link::LinkError;
 use mimeo_agent_protocol::message::{Failure, FailureKind};
 use mimeo_net::Protocol;
+use mimeo_vmm::{LaunchError, VmExit};
 
-use crate::hang::HangDump;
+use crate::Home;
+use crate::hang::{self, HangDump, SilentGuest};
 use crate::io_error::IoError;
 use crate::machine::{ClaimError, RecordError};
 
@@ -70,8 +73,7 @@ impl StartError {
     #[must_use]
     pub fn exit_code(&self) -> i32 {
         match &self.source {
-            StageError::Guest(Failure { kind: FailureKind::CommandNotFound, .. }) => 127,
-            StageError::Guest(Failure { kind: FailureKind::CommandNotExecutable, .. }) => 126,
+            StageError::Guest(CallError::Failed(failure)) => exit_code(failure),
             _ => 125,
         }
     }
@@ -87,6 +89,8 @@ pub enum StageError {
     Record(#[from] RecordError),
     #[error(transparent)]
     Take(#[from] crate::snapshot::TakeError),
+    #[error(transparent)]
+    Store(#[from] crate::snapshot::StoreError),
     #[error("there is no driver {name:?}: this mimeo has {known}")]
     Driver { name: String, known: String },
     #[error(
@@ -135,20 +139,16 @@ pub enum StageError {
     Died { how: String },
     #[error("no answer from the guest within {seconds} s (--start-timeout){dump}")]
     Silent { seconds: u32, dump: HangDump },
+    #[error("the restored guest did not answer within {seconds} s{dump}")]
+    SilentRestore { seconds: u64, dump: HangDump },
     #[error("no answer from the guest of the warm-up run within {seconds} s{dump}")]
     SilentWarmUp { seconds: u64, dump: HangDump },
     #[error("the program of the warm-up run did not end within {seconds} s{dump}")]
     WarmUpRuns { seconds: u64, dump: HangDump },
     #[error("{why}")]
     Stencil { why: String },
-    #[error("the retry did not end within {seconds} s")]
-    RetryHangs { seconds: u64 },
-    #[error("the link to the guest failed")]
-    Link(#[from] LinkError),
-    #[error("the agent answered out of turn: {answer}")]
-    Answer { answer: String },
     #[error(transparent)]
-    Guest(#[from] Failure),
+    Guest(#[from] CallError),
     #[error("identity line {line}: {why}")]
     Identity { line: String, why: String },
     #[error("the host gives no random bytes")]
@@ -164,8 +164,6 @@ pub enum StageError {
     Subnets(#[from] mimeo_net::SubnetsExhausted),
     #[error(transparent)]
     Bridged(#[from] mimeo_net::bridged::BridgedError),
-    #[error(transparent)]
-    Runtime(Box<crate::runtime::RuntimeError>),
     #[error(transparent)]
     Overlay(#[from] mimeo_image::overlay::OverlayError),
     #[error(transparent)]
@@ -194,8 +192,57 @@ impl From<mimeo_image::PullError> for StageError {
     }
 }
 
+impl From<LinkError> for StageError {
+    fn from(error: LinkError) -> Self {
+        Self::Guest(error.into())
+    }
+}
+
 impl StageError {
     pub(crate) fn at(self, stage: Stage) -> StartError {
         StartError { stage, source: self, console: Vec::new() }
+    }
+
+    /// The virtual machine ended before its guest was ready.
+    pub(crate) fn died(exit: &VmExit) -> Self {
+        Self::Died { how: exit.to_string() }
+    }
+
+    /// Whether the agent itself refused a request: its message then says all there is to say.
+    #[must_use]
+    pub fn is_refusal_of_guest(&self) -> bool {
+        matches!(self, Self::Guest(CallError::Failed(_)))
+    }
+
+    /// Whether the guest itself failed to boot, not what it was launched with.
+    pub(crate) fn is_guest_failure(&self) -> bool {
+        match self {
+            Self::Silent { .. } | Self::SilentRestore { .. } | Self::Died { .. } => true,
+            Self::Guest(CallError::Link(_)) => true,
+            Self::Launch(error) => matches!(error, LaunchError::Guest { .. }),
+            _ => false,
+        }
+    }
+
+    /// Adds a hang dump to an error which says that the guest did not answer. Call it before the VMM is killed.
+    pub(crate) async fn with_evidence(mut self, home: &Home, guest: SilentGuest<'_>) -> Self {
+        let waited = self.to_string();
+        if let Self::Silent { dump, .. }
+        | Self::SilentRestore { dump, .. }
+        | Self::SilentWarmUp { dump, .. }
+        | Self::WarmUpRuns { dump, .. } = &mut self
+        {
+            *dump = hang::dump(home, guest, &waited).await;
+        }
+        self
+    }
+}
+
+/// The exit code that podman gives for a command that the guest could not start.
+fn exit_code(failure: &Failure) -> i32 {
+    match failure.kind {
+        FailureKind::CommandNotFound => 127,
+        FailureKind::CommandNotExecutable => 126,
+        _ => 125,
     }
 }

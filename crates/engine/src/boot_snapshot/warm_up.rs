@@ -4,20 +4,20 @@
 use std::path::Path;
 
 use bytes::Bytes;
-use mimeo_agent_protocol::link::{self, Link};
+use mimeo_agent_protocol::link::Link;
 use mimeo_agent_protocol::message::{Configure, Process, Reply, Request, channel};
 use mimeo_image::blank;
 use mimeo_vmm::{Disk, DiskOrder, LaunchSpec, Network};
 use tokio::net::UnixStream;
 
 use super::PLACEHOLDER_BYTES;
-use crate::create::StageError;
-use crate::create::answering::{disk, interface, unix_nanos};
-use crate::create::launched::{IMAGE_SERIAL, WRITABLE_SERIAL, user_network};
+use crate::guest::{self, disk, entropy, interface, unix_nanos};
 use crate::identity;
 use crate::io_error::IoContext;
+use crate::launch_spec::{IMAGE_SERIAL, WRITABLE_SERIAL, user_network};
 use crate::machine::{NetworkRecord, Registry};
 use crate::snapshot::{self, Snapshot};
+use crate::stage::StageError;
 use crate::stencil::Rehearsal;
 
 /// Bytes of a disk that nobody will read.
@@ -51,7 +51,7 @@ impl<'a> Work<'a> {
             image: disk(IMAGE_SERIAL, DiskOrder::Serial),
             writable: Some(disk(WRITABLE_SERIAL, DiskOrder::Serial)),
             generation: Some(identity::generation()),
-            entropy: Some(identity::entropy().map_err(|source| StageError::Entropy { source })?),
+            entropy: Some(entropy().map_err(|source| StageError::Entropy { source })?),
             env: Default::default(),
         })
     }
@@ -78,23 +78,12 @@ impl Rehearsal for Work<'_> {
     }
 
     async fn go(&self, channel: UnixStream) -> Result<(), StageError> {
-        let (reader, writer) = channel.into_split();
         let session = identity::session(&identity::generation());
-        let program = concat!("mimeo ", env!("CARGO_PKG_VERSION"));
-        let (link, _) = link::connect(reader, writer, session, program).await?;
-        done(&link, &Request::Configure(Box::new(self.configure()?))).await?;
+        let link = guest::connect(channel, session).await?;
+        link.call(&Request::Configure(Box::new(self.configure()?))).await?.done()?;
         put_program(&link).await?;
         run(&link).await?;
-        done(&link, &Request::Reset).await
-    }
-}
-
-async fn done(link: &Link, request: &Request) -> Result<(), StageError> {
-    let mut stream = link.open(request)?;
-    match stream.receiver.message::<Reply>().await? {
-        Reply::Done => Ok(()),
-        Reply::Failed(failure) => Err(failure.into()),
-        answer => Err(StageError::Answer { answer: format!("{answer:?}") }),
+        Ok(link.call(&Request::Reset).await?.done()?)
     }
 }
 
@@ -102,11 +91,7 @@ async fn put_program(link: &Link) -> Result<(), StageError> {
     let mut stream = link.open(&Request::WriteArchive { directory: "/".to_owned() })?;
     stream.sender.data(channel::STDIN, Bytes::from(archive())).await?;
     stream.sender.data(channel::STDIN, Bytes::new()).await?;
-    match stream.receiver.message::<Reply>().await? {
-        Reply::Done => Ok(()),
-        Reply::Failed(failure) => Err(failure.into()),
-        answer => Err(StageError::Answer { answer: format!("{answer:?}") }),
-    }
+    Ok(stream.reply().await?.done()?)
 }
 
 fn archive() -> Vec<u8> {
@@ -128,11 +113,10 @@ async fn run(link: &Link) -> Result<(), StageError> {
     let process = Process { args, cwd: "/".to_owned(), user: String::new(), ..Process::default() };
     let mut stream = link.open(&Request::Start(process))?;
     loop {
-        match stream.receiver.message::<Reply>().await? {
+        match stream.reply().await? {
             Reply::Started { .. } => {}
             Reply::Exited { .. } => return Ok(()),
-            Reply::Failed(failure) => return Err(failure.into()),
-            answer => return Err(StageError::Answer { answer: format!("{answer:?}") }),
+            other => return Err(other.unexpected().into()),
         }
     }
 }

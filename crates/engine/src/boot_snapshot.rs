@@ -1,0 +1,308 @@
+//! Runtime snapshots: guests that have booted and wait for their first work.
+//!
+//! There is one for each shape of machine, made when it is first needed. A
+//! `run` starts a copy of it instead of booting. The disks that the guest saw
+//! while it was captured are empty and larger than any real one: a copy gets
+//! its own in their place, which nobody has read before.
+
+mod build;
+mod restore;
+mod warm_up;
+
+use std::fs::File;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use mimeo_agent_protocol::link::Link;
+use mimeo_pager::Pages;
+use mimeo_setup::Kernel;
+use mimeo_vmm::{Driver, Instance, LaunchSpec, RestoreError};
+
+use crate::accelerator::{self, Chosen};
+use crate::cause::chain;
+use crate::exclusive::exclusive;
+use crate::failures::{Failed, Failure, Failures, Known};
+use crate::io_error::IoContext;
+use crate::launch_spec::{requires, shape};
+use crate::machine::{MachineName, MachineSpec, NetworkMode, Requirements};
+use crate::order::Retry;
+use crate::snapshot::{self, Snapshot};
+use crate::stage::StageError;
+use crate::stencil::Making;
+use crate::{Engine, agent, background, driver, network};
+
+/// How long a copy may take to answer, on a host that is very busy.
+const HELLO_TIMEOUT: Duration = Duration::from_secs(20);
+/// How long a machine whose link has gone may take to end.
+const EXIT_TIMEOUT: Duration = Duration::from_secs(1);
+/// Larger than any disk, smaller than the largest file that ext4 takes. The
+/// guest believes this size; its filesystem knows the real one.
+const PLACEHOLDER_BYTES: u64 = 15 << 40;
+
+/// Why no guest was restored from a boot snapshot.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "each variant's message says it")]
+pub enum BootSnapshotError {
+    #[error("the {driver} driver takes no snapshots")]
+    NoSnapshots { driver: &'static str },
+    #[error("it failed a short while ago, and is not retried before {until:.0}: {reason}")]
+    Known { reason: String, until: Timestamp },
+    #[error("it failed before, and is retried in the background: {reason}")]
+    Retried { reason: String },
+    #[error(transparent)]
+    Stage(#[from] StageError),
+}
+
+impl BootSnapshotError {
+    /// Whether KVM failed its first guest: the next start does without KVM.
+    fn is_kvm(&self) -> bool {
+        matches!(self, Self::Stage(StageError::Kvm { .. }))
+    }
+
+    /// Whether every later restore from the same snapshot would fail as well. A host that is busy or
+    /// short of memory says nothing about the snapshot.
+    fn is_broken_snapshot(&self) -> bool {
+        let Self::Stage(error) = self else { return false };
+        matches!(error, StageError::Snapshot(_) | StageError::Restore(RestoreError::Ended { .. }))
+    }
+}
+
+/// A copy of a runtime snapshot, which answers.
+#[derive(Debug)]
+pub(crate) struct Warm {
+    pub(crate) instance: Box<dyn Instance>,
+    pub(crate) link: Link,
+    pub(crate) snapshot: Snapshot,
+    /// Pages in which the memory that it began with is not the snapshot's.
+    pub(crate) besides: Pages,
+    /// Why it has no stencil, where it should have one.
+    pub(crate) missing: Option<String>,
+}
+
+/// What a runtime snapshot is made for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Wanted<'a> {
+    pub(crate) driver: &'a dyn Driver,
+    pub(crate) kernel: &'a Kernel,
+    pub(crate) spec: &'a LaunchSpec,
+    pub(crate) requires: &'a Requirements,
+    pub(crate) chosen: &'a Chosen,
+    /// The machine that needs it.
+    pub(crate) machine: &'a MachineSpec,
+}
+
+impl Wanted<'_> {
+    /// Two wishes with the same key can share a guest.
+    fn key(&self) -> MachineName {
+        let Requirements { driver, shape, accelerator, cpu, kernel_sha256, agent_blake3, .. } = self.requires;
+        let program = self.driver.program().unwrap_or_default();
+        let text = format!(
+            "{driver}\n{program}\n{shape}\n{accelerator}\n{cpu}\n{kernel_sha256}\n{agent_blake3}\n{}",
+            self.spec.command_line
+        );
+        let digits = blake3::hash(text.as_bytes()).to_hex();
+        name(&format!("runtime-{}", &digits[..16]))
+    }
+
+    /// What tries again in the background what failed for this machine.
+    fn retry(&self) -> Retry {
+        Retry::Runtime { spec: Box::new(self.machine.clone()) }
+    }
+
+    fn failures(&self, engine: &Engine) -> Failures {
+        // Homes may share a run directory, and fail each for itself.
+        let home = blake3::hash(engine.home().home().as_os_str().as_encoded_bytes()).to_hex();
+        Failures::at(engine.home().run().join(format!("failed-{}-{}.json", self.key(), &home[..8])))
+    }
+}
+
+fn name(text: &str) -> MachineName {
+    text.parse().unwrap_or_else(|_| MachineName::random())
+}
+
+/// Starts a copy; makes the runtime snapshot first when there is none. One
+/// that turns out to be broken is removed, so that the next run makes it anew.
+pub(crate) async fn start(engine: &Engine, wanted: Wanted<'_>) -> Result<Warm, BootSnapshotError> {
+    if !wanted.driver.capabilities().snapshot {
+        return Err(BootSnapshotError::NoSnapshots { driver: wanted.driver.name() });
+    }
+    let failures = wanted.failures(engine);
+    match failures.known(Timestamp::now()) {
+        Known::Nothing => {}
+        Known::Failure(Failure { reason, until, .. }) => {
+            return Err(BootSnapshotError::Known { reason, until });
+        }
+        Known::RetryDue(Failure { reason, .. }) => {
+            background::start(wanted.retry()).await;
+            return Err(BootSnapshotError::Retried { reason });
+        }
+    }
+    let begun = begin(engine, wanted, Making::Once(wanted.retry())).await;
+    match &begun {
+        Ok(_) => failures.clear(),
+        // Who tried has said it; no fault of the snapshot's: the next start is without KVM.
+        Err(BootSnapshotError::Known { .. }) => {}
+        Err(error) if error.is_kvm() => {}
+        Err(error) => {
+            tracing::warn!(component = "runtime", error = chain(error), "cannot be used; booting cold");
+        }
+    }
+    begun
+}
+
+/// Starts a copy of the runtime snapshot, which is made if it is not there. A broken one is removed. A failure is remembered.
+async fn begin(engine: &Engine, wanted: Wanted<'_>, making: Making) -> Result<Warm, BootSnapshotError> {
+    let is_again = matches!(making, Making::Again);
+    let snapshot = ensure(engine, wanted, is_again).await?;
+    let copied =
+        restore::restore(engine, wanted, snapshot.clone(), making).await.map_err(BootSnapshotError::from);
+    let Err(error) = &copied else { return copied };
+    // On an order that goes against what is known of KVM, that is what failed.
+    let is_broken = error.is_broken_snapshot() && !wanted.chosen.is_against_verdict();
+    if is_broken {
+        let id = snapshot.manifest.id.short();
+        match snapshot::discard(engine, &snapshot) {
+            Ok(_) => tracing::warn!(component = "runtime", snapshot = id, "removed: it cannot be restored"),
+            Err(error) => {
+                tracing::warn!(
+                    component = "runtime",
+                    snapshot = id,
+                    error = chain(&error),
+                    "cannot be removed"
+                );
+            }
+        }
+    }
+    let is_killed =
+        matches!(error, BootSnapshotError::Stage(StageError::Restore(RestoreError::Killed { .. })));
+    let failed = if is_broken || is_killed { Failed::Passing } else { Failed::Lasting };
+    remember(engine, wanted, failed, error, is_again);
+    copied
+}
+
+/// Remembers a failure, unless that of somebody who would not wait.
+fn remember(engine: &Engine, wanted: Wanted<'_>, failed: Failed, error: &BootSnapshotError, is_again: bool) {
+    let is_hasty = wanted.machine.start_timeout < MachineSpec::new(String::new()).start_timeout;
+    match error {
+        error if error.is_kvm() => {}
+        BootSnapshotError::Known { .. } => {}
+        BootSnapshotError::Stage(StageError::Silent { .. } | StageError::SilentRestore { .. })
+            if is_hasty => {}
+        error if is_again => wanted.failures(engine).add_retried(chain(error), Timestamp::now()),
+        error => drop(wanted.failures(engine).add(failed, chain(error), Timestamp::now())),
+    }
+}
+
+/// Tries again what machines like `requested` could not be started from: the runtime snapshot, a copy of it, its stencil.
+///
+/// # Errors
+/// When it fails once more, which is remembered.
+pub(crate) async fn retry(engine: &Engine, requested: &MachineSpec) -> Result<(), BootSnapshotError> {
+    let patient = requested.start_timeout.max(MachineSpec::new(String::new()).start_timeout);
+    let guest = Guest::like(engine, &MachineSpec { start_timeout: patient, ..requested.clone() })?;
+    try_out(engine, guest.wanted()).await?;
+    guest.wanted().failures(engine).clear();
+    Ok(())
+}
+
+/// Starts a machine that nobody uses, and ends it.
+async fn try_out(engine: &Engine, wanted: Wanted<'_>) -> Result<(), BootSnapshotError> {
+    let (_scratch, spec) = build::placeholder_spec(engine, wanted)?;
+    let mut warm = begin(engine, Wanted { spec: &spec, ..wanted }, Making::Again).await?;
+    warm.instance.kill().await;
+    Ok(())
+}
+
+/// Makes the runtime snapshot for machines like `requested`, if there is none.
+///
+/// # Errors
+/// When a guest of that shape cannot be booted and kept here.
+pub async fn prepare(engine: &Engine, requested: &MachineSpec) -> Result<Snapshot, BootSnapshotError> {
+    let guest = Guest::like(engine, requested)?;
+    match ensure(engine, guest.wanted(), true).await {
+        // It was the first guest on this host's KVM: the next is emulated, or another driver's.
+        Err(error) if error.is_kvm() => Box::pin(prepare(engine, requested)).await,
+        Err(error) => Err(error),
+        Ok(snapshot) => {
+            guest.wanted().failures(engine).clear();
+            Ok(snapshot)
+        }
+    }
+}
+
+/// A guest of machines like one that is asked for.
+struct Guest {
+    driver: Arc<dyn Driver>,
+    kernel: Kernel,
+    chosen: Chosen,
+    spec: LaunchSpec,
+    requires: Requirements,
+    machine: MachineSpec,
+}
+
+impl Guest {
+    fn like(engine: &Engine, requested: &MachineSpec) -> Result<Self, StageError> {
+        let mut machine = requested.clone();
+        let driver = driver::settle(engine, &mut machine)?;
+        let kernel = Kernel::load(engine.home().home())?;
+        let chosen = accelerator::choose(engine.home(), machine.accelerator, driver.as_ref(), &kernel);
+        chosen.warn();
+        let shape = shape(engine.home(), &kernel, &machine, chosen.accelerator);
+        // Who makes the snapshot sees that its guest has one.
+        let network = (machine.network != NetworkMode::None).then(network::of_nobody).transpose()?;
+        let spec = LaunchSpec { network, ..shape };
+        let requires = requires(driver.as_ref(), &kernel, &spec);
+        Ok(Self { driver, kernel, chosen, spec, requires, machine })
+    }
+
+    fn wanted(&self) -> Wanted<'_> {
+        Wanted {
+            driver: self.driver.as_ref(),
+            kernel: &self.kernel,
+            spec: &self.spec,
+            requires: &self.requires,
+            chosen: &self.chosen,
+            machine: &self.machine,
+        }
+    }
+}
+
+/// The runtime snapshot for a wish, made now if it is not there; also where that failed before, if it is tried again.
+async fn ensure(engine: &Engine, wanted: Wanted<'_>, is_again: bool) -> Result<Snapshot, BootSnapshotError> {
+    let store = engine.snapshots();
+    let key = wanted.key();
+    if let Some(found) = store.runtime(key.as_str()).map_err(StageError::from)? {
+        return Ok(found);
+    }
+    // Of several who need it at once, one makes it and the others wait.
+    let _building = lock(engine.home().snapshots().join(format!(".building-{key}"))).await?;
+    if let Some(found) = store.runtime(key.as_str()).map_err(StageError::from)? {
+        return Ok(found);
+    }
+    // One who waited does not pay for the failure of who had the lock.
+    let failed = wanted.failures(engine).holding(Timestamp::now());
+    if let Some(Failure { reason, until, .. }) = failed.filter(|_| !is_again) {
+        return Err(BootSnapshotError::Known { reason, until });
+    }
+    // One that was damaged so that it cannot be read would be told of for ever.
+    snapshot::discard_damaged(&store, key.as_str()).map_err(StageError::from)?;
+    let built = build::build(engine, wanted, key).await.map_err(BootSnapshotError::from);
+    built.inspect_err(|error| remember(engine, wanted, Failed::Lasting, error, is_again))
+}
+
+async fn lock(path: PathBuf) -> Result<File, StageError> {
+    Ok(exclusive(&path).await.at("lock", &path)?)
+}
+
+/// Whether a `run` on this host may still start copies of it: its agent and
+/// its monitor are the ones that are used here now.
+pub(crate) fn is_current(engine: &Engine, snapshot: &Snapshot) -> bool {
+    if engine.snapshots().is_retired(&snapshot.manifest.id) {
+        return false;
+    }
+    let requires = &snapshot.manifest.requires;
+    let kernel = Kernel::load(engine.home().home()).map(|kernel| kernel.manifest.image.sha256);
+    requires.agent_blake3 == agent::digest() && kernel.is_ok_and(|kernel| kernel == requires.kernel_sha256)
+}

@@ -1,0 +1,127 @@
+//! Makes a boot snapshot: boots a guest of the shape, freezes it, and saves it.
+
+use std::fs::File;
+use std::path::Path;
+use std::time::Duration;
+
+use mimeo_agent_protocol::link::Link;
+use mimeo_agent_protocol::message::{Reply, Request};
+use mimeo_pager::Pages;
+use mimeo_setup::Initramfs;
+use mimeo_vmm::{Disk, DiskFormat, Instance, LaunchSpec, MemorySave};
+use tokio::time::timeout;
+
+use super::restore::{hello, silent};
+use super::{HELLO_TIMEOUT, PLACEHOLDER_BYTES, Wanted};
+use crate::cause::chain;
+use crate::guest::FIRST_SESSION;
+use crate::io_error::IoContext;
+use crate::machine::{MachineName, Requirements};
+use crate::network::Connection;
+use crate::snapshot::{self, Draft, Kind, Manifest, Snapshot, Taking, VmmSave};
+use crate::stage::StageError;
+use crate::{Engine, agent};
+
+/// Boots a guest, has it hold still, and keeps it.
+pub(super) async fn build(
+    engine: &Engine,
+    wanted: Wanted<'_>,
+    key: MachineName,
+) -> Result<Snapshot, StageError> {
+    let store = engine.snapshots();
+    let (_scratch, spec) = placeholder_spec(engine, wanted)?;
+    let initramfs = Initramfs::ensure(wanted.kernel, agent::BYTES)?;
+    let spec = LaunchSpec { initramfs: initramfs.path.clone(), ..spec };
+    let (mut instance, link) = boot(engine, wanted, &spec).await?;
+    let mut taking = match wanted.driver.capabilities().memory {
+        MemorySave::Reader => Taking::prepare(&store, instance.memory()?, Pages::default()).await?,
+        MemorySave::Monitor => Taking::by_vmm(&store, VmmSave::whole())?,
+    };
+    let (mut stream, hold) = link.open_and_hold(&Request::Freeze)?;
+    let Ok(reply) = timeout(HELLO_TIMEOUT, stream.reply()).await else {
+        return Err(silent(engine, instance.as_mut(), &spec, HELLO_TIMEOUT).await);
+    };
+    match reply? {
+        Reply::Frozen { .. } => {}
+        other => return Err(other.unexpected().into()),
+    }
+    instance.pause().await?;
+    taking.take(instance.as_mut()).await?;
+    let version = instance.version().await?;
+    instance.kill().await;
+    drop((hold, link));
+    let taken = taking.finish(true).await?;
+    let manifest = Manifest {
+        format: Manifest::FORMAT,
+        id: taken.draft.id.clone(),
+        tag: Some(key),
+        kind: Kind::Runtime,
+        created: jiff::Timestamp::now(),
+        parent: None,
+        machine: None,
+        requires: Requirements { version, ..wanted.requires.clone() },
+        disk_layers: 0,
+        memory_bytes: taken.memory_bytes,
+        boot_id: crate::machine::boot_id(),
+        pause_micros: 0,
+        files: taken.files,
+    };
+    taken.draft.commit(&manifest)?;
+    let snapshot = store.read(&manifest.id)?;
+    snapshot::trust(&store, &snapshot);
+    Ok(snapshot)
+}
+
+/// A guest whose disks and network nobody uses, and what is removed after it.
+pub(super) fn placeholder_spec(
+    engine: &Engine,
+    wanted: Wanted<'_>,
+) -> Result<((Draft, Connection), LaunchSpec), StageError> {
+    // Like a machine's own directory it may hold a jail, which a run directory's filesystem (nodev, noexec) cannot.
+    let scratch = Draft::begin(&engine.snapshots())?;
+    let connection = match wanted.spec.network {
+        Some(_) => Connection::nobodys(wanted.driver, &scratch.dir)?,
+        None => Connection::default(),
+    };
+    let disks = wanted.spec.disks.iter().map(|disk| placeholder(disk, &scratch.dir));
+    let spec = LaunchSpec {
+        name: wanted.key().to_string(),
+        disks: disks.collect::<Result<_, _>>()?,
+        console: scratch.dir.join("console.log"),
+        network: wanted.spec.network.as_ref().map(|_| connection.network_of_nobody()).transpose()?,
+        ..wanted.spec.clone()
+    };
+    Ok(((scratch, connection), spec))
+}
+
+/// Boots a guest until its agent answers, which is the proof of KVM where none was made yet.
+async fn boot(
+    engine: &Engine,
+    wanted: Wanted<'_>,
+    spec: &LaunchSpec,
+) -> Result<(Box<dyn Instance>, Link), StageError> {
+    let Wanted { driver, chosen, machine, .. } = wanted;
+    let booted = async {
+        let mut instance = driver.launch(spec).await?;
+        let patience = chosen.boot_timeout(Duration::from_secs(machine.start_timeout.into()));
+        let link = hello(engine, instance.as_mut(), spec, FIRST_SESSION, patience).await?;
+        Ok::<_, StageError>((instance, link))
+    };
+    match booted.await {
+        Ok(booted) => {
+            chosen.guest_answered(engine.home());
+            Ok(booted)
+        }
+        Err(error) if chosen.is_trial() && error.is_guest_failure() => {
+            Err(StageError::Kvm { why: chosen.guest_failed(engine.home(), chain(&error)) })
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn placeholder(disk: &Disk, scratch: &Path) -> Result<Disk, StageError> {
+    let path = scratch.join(&disk.serial);
+    let made = File::create(&path).and_then(|file| file.set_len(PLACEHOLDER_BYTES));
+    made.at("make", &path)?;
+    Ok(Disk { path, format: DiskFormat::Raw, ..disk.clone() })
+}

@@ -1,0 +1,105 @@
+//! Restores a guest from a boot snapshot, from its stencil where there is one.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use mimeo_agent_protocol::link::Link;
+use mimeo_pager::Pages;
+use mimeo_vmm::{Instance, LaunchSpec, SavedMachine};
+use tokio::time::timeout;
+
+use super::warm_up::Work;
+use super::{EXIT_TIMEOUT, HELLO_TIMEOUT, Wanted, Warm};
+use crate::hang::{HangDump, SilentGuest};
+use crate::snapshot::{self, Here, STATE, Snapshot};
+use crate::stage::StageError;
+use crate::stencil::{self, Lookup, Making, Stencil};
+use crate::{Engine, guest, identity, working_set};
+
+pub(super) async fn restore(
+    engine: &Engine,
+    wanted: Wanted<'_>,
+    snapshot: Snapshot,
+    making: Making,
+) -> Result<Warm, StageError> {
+    let store = engine.snapshots();
+    let here = Here {
+        driver: wanted.driver.name().to_owned(),
+        shape: wanted.requires.shape.clone(),
+        accelerator: wanted.spec.accelerator,
+    };
+    snapshot::judge(&snapshot.manifest.requires, &here)?;
+    snapshot::verify(&store, &snapshot)?;
+    let memory = snapshot::flat(&store, &snapshot)?;
+    let Wanted { driver, spec, .. } = wanted;
+    let work = Work::like(&snapshot, spec);
+    let begins = stencil::Wanted { driver, snapshot: &snapshot, memory: &memory, spec };
+    let Lookup { stencil, mut missing } = stencil::of(&store, begins, making, work).await;
+    let mapped = stencil.as_ref().map_or(&memory, |stencil| &stencil.process.memory);
+    working_set::read_ahead(&store, &snapshot, mapped);
+    let (mut instance, besides) = start(wanted, &snapshot, memory, stencil, &mut missing).await?;
+    snapshot::judge_version(&snapshot.manifest.requires, &instance.version().await?)?;
+    instance.resume().await?;
+    let session = identity::session(&identity::generation());
+    let link = hello(engine, instance.as_mut(), spec, session, HELLO_TIMEOUT).await?;
+    wanted.chosen.guest_answered(engine.home());
+    Ok(Warm { instance, link, snapshot, besides, missing })
+}
+
+/// Starts it as the stencil, or, where there is none, with the saved state.
+async fn start(
+    wanted: Wanted<'_>,
+    snapshot: &Snapshot,
+    memory: PathBuf,
+    stencil: Option<Stencil>,
+    missing: &mut Option<String>,
+) -> Result<(Box<dyn Instance>, Pages), StageError> {
+    if let Some(stencil) = stencil {
+        match wanted.driver.revive(wanted.spec, &stencil.process).await {
+            Ok(instance) => {
+                stencil.was_restored();
+                return Ok((instance, stencil.besides));
+            }
+            Err(error) => *missing = Some(stencil.give_up(error)?),
+        }
+    }
+    let saved = SavedMachine { state: snapshot.dir.join(STATE), memory, pager: None };
+    Ok((wanted.driver.restore(wanted.spec, &saved).await?, Pages::default()))
+}
+
+/// Starts session `session` with the guest's agent, or returns the error and its evidence when the agent does not answer
+/// within `limit`.
+pub(super) async fn hello(
+    engine: &Engine,
+    instance: &mut dyn Instance,
+    spec: &LaunchSpec,
+    session: u32,
+    limit: Duration,
+) -> Result<Link, StageError> {
+    let hello = guest::connect(instance.take_link()?, session);
+    let answered = tokio::select! {
+        answered = timeout(limit, hello) => answered,
+        exit = instance.wait() => return Err(StageError::died(&exit)),
+    };
+    match answered {
+        Ok(Ok(link)) => Ok(link),
+        // Most often the link closed because the VMM exited: then that is the reason.
+        Ok(Err(error)) => match timeout(EXIT_TIMEOUT, instance.wait()).await {
+            Ok(exit) => Err(StageError::died(&exit)),
+            Err(_) => Err(error.into()),
+        },
+        Err(_) => Err(silent(engine, instance, spec, limit).await),
+    }
+}
+
+/// The error for a guest that does not answer, with a hang dump.
+pub(super) async fn silent(
+    engine: &Engine,
+    instance: &mut dyn Instance,
+    spec: &LaunchSpec,
+    waited: Duration,
+) -> StageError {
+    let guest = SilentGuest { instance, id: &spec.name, console: &spec.console };
+    let error = StageError::SilentRestore { seconds: waited.as_secs(), dump: HangDump::default() };
+    error.with_evidence(engine.home(), guest).await
+}

@@ -1,0 +1,97 @@
+//! What mimeo tells a guest's agent about its machine: identity, network, disks, clock.
+
+use std::fs::File;
+use std::io::{self, Read as _};
+
+use mimeo_agent_protocol::link::{self, Link, LinkError};
+use mimeo_agent_protocol::message::{Address, Address6, Configure, Disk, Interface};
+use mimeo_net::Subnet;
+use mimeo_vmm::DiskOrder;
+use tokio::net::UnixStream;
+
+use crate::launch_spec::{IMAGE_SERIAL, WRITABLE_SERIAL};
+use crate::machine::{NetworkRecord, Record};
+
+/// The name that this program gives itself on a link.
+pub(crate) const PROGRAM: &str = concat!("mimeo ", env!("CARGO_PKG_VERSION"));
+/// The first session of a guest that booted cold.
+pub(crate) const FIRST_SESSION: u32 = 1;
+/// Bytes that a copy's random generator is given.
+const ENTROPY: usize = 32;
+/// Largest packet on the user-mode network: there is no wire to fit.
+const MTU: u32 = 1500;
+/// The kernel's name of both disks' filesystem.
+const FILESYSTEM: &str = "ext4";
+
+/// Starts session number `session` with the agent behind `channel`.
+pub(crate) async fn connect(channel: UnixStream, session: u32) -> Result<Link, LinkError> {
+    let (reader, writer) = channel.into_split();
+    let (link, _) = link::connect(reader, writer, session, PROGRAM).await?;
+    Ok(link)
+}
+
+/// What makes the guest this machine.
+pub(crate) fn configuration(record: &Record, order: DiskOrder) -> std::io::Result<Configure> {
+    Ok(Configure {
+        machine: record.id.to_string(),
+        hostname: hostname(record),
+        unix_nanos: unix_nanos(),
+        interface: record.network.as_ref().map(interface),
+        dns: dns(record),
+        dns_search: Vec::new(),
+        hosts: record.spec.add_hosts.clone(),
+        image: disk(IMAGE_SERIAL, order),
+        writable: Some(disk(WRITABLE_SERIAL, order)),
+        generation: record.generation.clone(),
+        entropy: Some(entropy()?),
+        env: record.spec.env.clone(),
+    })
+}
+
+/// One of the two disks that every machine has, as its guest finds it.
+pub(crate) fn disk(serial: &str, order: DiskOrder) -> Disk {
+    let position = match order {
+        DiskOrder::Serial => None,
+        // The order of `launch_spec::disks`.
+        DiskOrder::Position => Some(u32::from(serial != IMAGE_SERIAL)),
+    };
+    Disk { serial: serial.to_owned(), filesystem: FILESYSTEM.to_owned(), position }
+}
+
+pub(crate) fn hostname(record: &Record) -> String {
+    record.spec.hostname.clone().unwrap_or_else(|| record.id.short().to_owned())
+}
+
+pub(crate) fn unix_nanos() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.map_or(0, |since| since.as_nanos() as u64)
+}
+
+pub(crate) fn interface(network: &NetworkRecord) -> Interface {
+    Interface {
+        mac: network.mac.to_string(),
+        address: Address { ip: network.ip, prefix: Subnet::PREFIX },
+        gateway: network.gateway,
+        mtu: MTU,
+        ipv6: network.outer.and_then(|outer| outer.ip6).map(|_| Address6 {
+            ip: Subnet::GUEST_6,
+            prefix: Subnet::PREFIX_6,
+            gateway: Subnet::GATEWAY_6,
+        }),
+    }
+}
+
+pub(crate) fn dns(record: &Record) -> Vec<String> {
+    match &record.network {
+        _ if !record.spec.dns.is_empty() => record.spec.dns.clone(),
+        Some(network) => vec![network.subnet.dns().to_string()],
+        None => Vec::new(),
+    }
+}
+
+/// 32 bytes of the host's own random generator, as hexadecimal digits.
+pub(crate) fn entropy() -> io::Result<String> {
+    let mut bytes = [0; ENTROPY];
+    File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}

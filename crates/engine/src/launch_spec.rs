@@ -1,0 +1,95 @@
+//! How a machine's virtual machine is launched: its devices, kernel and network for the driver.
+
+use std::path::{Path, PathBuf};
+
+use mimeo_net::{PortMapping, Protocol, Subnet};
+use mimeo_setup::{Kernel, kernel};
+use mimeo_vmm::accel::kept_tsc_khz;
+use mimeo_vmm::{Accelerator, Disk, DiskFormat, Driver, Forward, ForwardProtocol, LaunchSpec, UserNetwork};
+
+use crate::machine::{MachineSpec, NetworkRecord, Requirements};
+use crate::{Home, agent, snapshot};
+
+/// What the guest finds the image's disk by.
+pub(crate) const IMAGE_SERIAL: &str = "image";
+/// What the guest finds the writable layer's disk by.
+pub(crate) const WRITABLE_SERIAL: &str = "writable";
+
+/// A machine of this shape, without what is one machine's own.
+pub(crate) fn shape(
+    home: &Home,
+    kernel: &Kernel,
+    asked: &MachineSpec,
+    accelerator: Accelerator,
+) -> LaunchSpec {
+    LaunchSpec {
+        name: String::new(),
+        accelerator,
+        kernel: kernel.image(),
+        initramfs: PathBuf::new(),
+        command_line: command_line(accelerator, home),
+        cpus: asked.cpus,
+        memory_mib: asked.memory_mib,
+        disks: disks(Path::new(""), Path::new("")),
+        network: None,
+        console: PathBuf::new(),
+    }
+}
+
+/// The image's and the machine's own, in the order in which every machine has them.
+pub(crate) fn disks(image: &Path, writable: &Path) -> Vec<Disk> {
+    vec![disk(image, IMAGE_SERIAL, true), disk(writable, WRITABLE_SERIAL, false)]
+}
+
+fn disk(path: &Path, serial: &str, read_only: bool) -> Disk {
+    Disk { path: path.to_owned(), serial: serial.to_owned(), read_only, format: DiskFormat::Raw }
+}
+
+/// What a copy of this machine will need; the monitor's version is known when one is made.
+pub(crate) fn requires(driver: &dyn Driver, kernel: &Kernel, spec: &LaunchSpec) -> Requirements {
+    Requirements {
+        driver: driver.name().to_owned(),
+        version: String::new(),
+        shape: driver.shape(spec),
+        accelerator: spec.accelerator,
+        cpu: snapshot::cpu(),
+        kernel: kernel.manifest.name.clone(),
+        kernel_sha256: kernel.manifest.image.sha256.clone(),
+        agent_blake3: agent::digest().to_owned(),
+        protocol: mimeo_agent_protocol::PROTOCOL,
+        memory_mib: spec.memory_mib,
+    }
+}
+
+fn command_line(accelerator: Accelerator, home: &Home) -> String {
+    match accelerator {
+        Accelerator::Kvm => kernel::command_line(false, None),
+        Accelerator::Tcg => kernel::command_line(true, kept_tsc_khz(home.run())),
+    }
+}
+
+pub(crate) fn user_network(network: &NetworkRecord) -> UserNetwork {
+    let subnet = network.subnet;
+    UserNetwork {
+        mac: network.mac.to_string(),
+        network: subnet.network(),
+        prefix: Subnet::OUTER_PREFIX,
+        gateway: subnet.gateway(),
+        guest: subnet.guest(),
+        dns: subnet.dns(),
+        forwards: network.ports.iter().map(forward).collect(),
+    }
+}
+
+/// A published port whose place on the host is settled.
+pub(crate) fn forward(port: &PortMapping) -> Forward {
+    Forward {
+        protocol: match port.protocol {
+            Protocol::Tcp => ForwardProtocol::Tcp,
+            Protocol::Udp => ForwardProtocol::Udp,
+        },
+        host_ip: port.host_ip,
+        host_port: port.host_port.unwrap_or_default(),
+        guest_port: port.guest_port,
+    }
+}
