@@ -10,22 +10,18 @@ mod pause;
 mod remove;
 mod retry;
 mod snapshot;
-mod spawn;
 mod stop;
 mod wait;
 
-pub use clone::{Cloned, clone};
-pub(crate) use clone::{asked, turns};
+pub use crate::supervisor_process::SpawnError;
+pub use clone::clone;
 pub use error::ActError;
 pub use fork::{ForkError, ForkOrder, Forked, fork};
-pub(crate) use fork::{is_child, sweep as sweep_forks};
 pub use kill::kill;
 pub use pause::{pause, unpause};
 pub use remove::{remove, remove_unreadable};
 pub use retry::{RetryError, retry};
 pub use snapshot::snapshot;
-pub(crate) use spawn::Child;
-pub use spawn::SpawnError;
 pub use stop::stop;
 pub use wait::wait;
 

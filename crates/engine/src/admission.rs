@@ -7,7 +7,6 @@
 
 use std::fs;
 
-use crate::act::SpawnError;
 use crate::machine::State;
 use crate::{Engine, HostUsage};
 
@@ -16,6 +15,16 @@ const COPY: u64 = 40 << 20;
 /// What is left to the host, in bytes.
 const RESERVE: u64 = 128 << 20;
 const MIB: u64 = 1 << 20;
+
+/// Why a clone was refused before it was started.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("insufficient memory: a clone needs about {needed_mib} MiB, {available_mib} MiB available")]
+pub struct InsufficientMemory {
+    /// What a clone takes, in MiB.
+    pub needed_mib: u64,
+    /// What the host or the budget has left, in MiB.
+    pub available_mib: u64,
+}
 
 /// Memory for copies.
 #[derive(Debug)]
@@ -36,13 +45,13 @@ impl Room {
     }
 
     /// Takes room for one more.
-    pub(crate) fn admit(&mut self) -> Result<(), SpawnError> {
+    pub(crate) fn admit(&mut self) -> Result<(), InsufficientMemory> {
         match self.left.checked_sub(COPY) {
             Some(left) => {
                 self.left = left;
                 Ok(())
             }
-            None => Err(SpawnError::NoRoom { need: COPY / MIB, left: self.left / MIB }),
+            None => Err(InsufficientMemory { needed_mib: COPY / MIB, available_mib: self.left / MIB }),
         }
     }
 }

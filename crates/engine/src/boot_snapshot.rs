@@ -30,7 +30,7 @@ use crate::machine::{MachineName, MachineSpec, NetworkMode, Requirements};
 use crate::order::Retry;
 use crate::snapshot::{self, Snapshot};
 use crate::stage::StageError;
-use crate::stencil::Making;
+use crate::stencil::{self, Making};
 use crate::{Engine, agent, background, driver, network};
 
 /// How long a copy may take to answer, on a host that is very busy.
@@ -163,7 +163,9 @@ async fn begin(engine: &Engine, wanted: Wanted<'_>, making: Making) -> Result<Wa
     let is_broken = error.is_broken_snapshot() && !wanted.chosen.is_against_verdict();
     if is_broken {
         let id = snapshot.manifest.id.short();
-        match snapshot::discard(engine, &snapshot) {
+        let discarded = snapshot::discard(&engine.snapshots(), &engine.registry(), &snapshot);
+        stencil::forget(&engine.snapshots(), &snapshot.manifest.id);
+        match discarded {
             Ok(_) => tracing::warn!(component = "runtime", snapshot = id, "removed: it cannot be restored"),
             Err(error) => {
                 tracing::warn!(

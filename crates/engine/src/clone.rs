@@ -17,7 +17,6 @@ use crate::id::SnapshotId;
 use crate::order::CloneOrder;
 use crate::stage::{Stage, StageError, StartError};
 pub(crate) use identified::Identified;
-pub(crate) use planned::CLONE;
 pub(crate) use restored::add_layer_file;
 
 /// Makes a copy whose workload stands still. Dropping the future undoes what

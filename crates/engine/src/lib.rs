@@ -6,7 +6,7 @@
 
 mod accelerator;
 pub mod act;
-mod admission;
+pub mod admission;
 mod agent;
 mod background;
 pub mod boot_snapshot;
@@ -20,6 +20,8 @@ mod engine;
 mod events;
 mod exclusive;
 mod failures;
+mod fork_decision;
+pub mod garbage;
 mod guest;
 mod hang;
 pub mod health;
@@ -38,11 +40,11 @@ pub mod signal;
 pub mod snapshot;
 mod stage;
 mod stencil;
+mod supervisor_process;
 mod sweep;
 mod usage;
 mod working_set;
 
-pub use act::Cloned;
 pub use agent::BYTES as AGENT;
 pub use control::ControlClient;
 pub use engine::Engine;
@@ -53,5 +55,6 @@ pub use id::{Id, IdKind, MachineId, ParseIdError, SnapshotId};
 pub use io_error::IoError;
 pub use machine::{Exit, FindError, Found, MachineName, MachineSpec, Record, Registry, Selector, State};
 pub use monitor::{Attachment, MonitorError, monitor, monitor_clone};
+pub use supervisor_process::{Cloned, SpawnError};
 pub use sweep::{Swept, sweep};
 pub use usage::{HostUsage, ProcessUsage};

@@ -16,6 +16,7 @@ pub use name::{MachineName, ParseNameError};
 pub use overrides::CloneWishes;
 pub use process::ProcessIdentity;
 pub(crate) use process::boot_id;
+pub(crate) use record::{BOOTED_AS_CLONE, BOOTED_COLD, BOOTED_WARM};
 pub use record::{
     Exit, Health, HealthStatus, ImageSummary, NetworkRecord, OuterRecord, Record, RecordError,
     ServeReference, State, Times,

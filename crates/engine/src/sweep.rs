@@ -6,9 +6,8 @@ use std::fs;
 use rustix::process::Signal;
 
 use crate::cause::chain;
-use crate::clone::CLONE;
-use crate::machine::{Exit, Found, LookupError, Record, Registry, State, adopt, remove_dir};
-use crate::{Engine, MachineName, act, network, snapshot};
+use crate::machine::{BOOTED_AS_CLONE, Exit, Found, LookupError, Record, Registry, State, adopt, remove_dir};
+use crate::{Engine, MachineName, fork_decision, garbage, network};
 
 /// What a shell shows for a process that SIGKILL ended.
 const KILLED: i32 = 137;
@@ -41,9 +40,9 @@ pub fn sweep(engine: &Engine) -> Result<Vec<Swept>, LookupError> {
         machines.into_iter().filter(|found| !found.owned).filter_map(|found| bury(engine, found)).collect();
     network::sweep();
     crate::serve::sweep(engine);
-    engine.snapshots().sweep();
-    act::sweep_forks(engine);
-    snapshot::sweep_forks(engine);
+    garbage::sweep(engine);
+    fork_decision::sweep(engine);
+    garbage::sweep_forks(engine);
     Ok(swept)
 }
 
@@ -87,7 +86,7 @@ fn bury(engine: &Engine, mut found: Found) -> Option<Swept> {
     }
     let record = &mut found.record;
     // A copy that never was is nothing to keep: of a fork there are all or none.
-    let unborn = record.state == State::Creating && record.boot_method.as_deref() == Some(CLONE);
+    let unborn = record.state == State::Creating && record.boot_method.as_deref() == Some(BOOTED_AS_CLONE);
     if !left && !unborn {
         let error = format!(
             "its monitor (pid {}) ended without a word: killed, or the host went down",

@@ -7,19 +7,18 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
 
-use super::clone::{asked, turns};
-use super::spawn::{Child, SpawnError};
 use super::{ActError, snapshot};
 use crate::admission::Room;
 use crate::exclusive::exclusive;
-use crate::id::{MachineId, SnapshotId};
-use crate::machine::{CloneWishes, Found, Phase};
+use crate::fork_decision::{self, Decision};
+use crate::id::SnapshotId;
+use crate::machine::{CloneWishes, Found};
 use crate::order::{CloneInfo, CloneOrder, Go, Hold, Order};
 use crate::snapshot::Kind;
-use crate::{Cloned, Engine, durable};
+use crate::supervisor_process::{Child, Cloned, SpawnError, asked, turns};
+use crate::{Engine, durable, garbage};
 
 /// A fork, as it is asked for.
 #[derive(Debug, Clone, Default)]
@@ -83,24 +82,12 @@ pub enum ForkError {
     },
 }
 
-/// What makes a fork done.
-#[derive(Debug, Serialize, Deserialize)]
-struct Decision {
-    machine: MachineId,
-    snapshot: SnapshotId,
-    pause_micros: u64,
-    children: Vec<CloneInfo>,
-    /// A digest of what was asked for.
-    #[serde(default)]
-    asked: String,
-}
-
 /// Forks the machine.
 ///
 /// # Errors
 /// When one of the children cannot be made: then there are none.
 pub async fn fork(engine: &Engine, machine: &Found, order: ForkOrder) -> Result<Forked, ForkError> {
-    let path = decision_path(engine, order.key.as_deref());
+    let path = fork_decision::path(engine, order.key.as_deref());
     // Who asks with the same key at the same time waits for the first.
     let _alone = match &order.key {
         Some(_) => Some(lock(path.with_extension("lock")).await?),
@@ -113,7 +100,7 @@ pub async fn fork(engine: &Engine, machine: &Found, order: ForkOrder) -> Result<
     let mut room = Room::now(engine);
     for (place, wishes) in order.wishes.iter().enumerate() {
         let asked = asked(wishes.name.as_ref(), place);
-        room.admit().map_err(|source| ForkError::Child { asked, source })?;
+        room.admit().map_err(|error| ForkError::Child { asked, source: error.into() })?;
     }
     let saved = snapshot(engine, machine, None, Kind::Fork).await?;
     let (mut children, infos) = match children(&saved.snapshot, order.wishes, &path).await {
@@ -228,16 +215,8 @@ async fn go(children: Vec<(String, Child)>) -> Vec<Cloned> {
 
 fn forget(engine: &Engine, id: &SnapshotId) {
     if let Ok(snapshot) = engine.snapshots().read(id) {
-        crate::snapshot::discard(engine, &snapshot).ok();
+        garbage::discard(engine, &snapshot).ok();
     }
-}
-
-fn decision_path(engine: &Engine, key: Option<&str>) -> PathBuf {
-    let name = match key {
-        Some(key) => blake3::hash(key.as_bytes()).to_hex()[..32].to_owned(),
-        None => format!("{UNNAMED}{}", uuid::Uuid::new_v4().simple()),
-    };
-    engine.home().forks().join(format!("{name}.json"))
 }
 
 async fn lock(path: PathBuf) -> Result<File, ForkError> {
@@ -252,7 +231,7 @@ fn repeated(
     key: Option<&str>,
     asked: &str,
 ) -> Result<Option<Forked>, ForkError> {
-    let Some(decision) = key.and_then(|_| read(path)) else { return Ok(None) };
+    let Some(decision) = key.and_then(|_| fork_decision::read(path)) else { return Ok(None) };
     if decision.machine != machine.record.id {
         return Err(ForkError::Key {
             key: key.unwrap_or_default().to_owned(),
@@ -274,54 +253,5 @@ fn repeated(
 
 /// A child may have gone since.
 fn still(engine: &Engine, info: CloneInfo) -> Result<CloneInfo, SpawnError> {
-    if lives(engine, &info) { Ok(info) } else { Err(SpawnError::Gone) }
+    if fork_decision::lives(engine, &info) { Ok(info) } else { Err(SpawnError::Gone) }
 }
-
-fn lives(engine: &Engine, child: &CloneInfo) -> bool {
-    MachineId::try_from(child.id.clone()).is_ok_and(|id| engine.home().machine(&id).exists())
-}
-
-fn read(path: &Path) -> Option<Decision> {
-    serde_json::from_slice(&fs::read(path).ok()?).ok()
-}
-
-/// Whether a fork was decided with this child.
-pub(crate) fn is_child(decision: &Path, id: &MachineId) -> bool {
-    read(decision).is_some_and(|decision| decision.children.iter().any(|child| child.id == id.as_str()))
-}
-
-/// Forgets forks whose children are all gone for a day: who asks again under
-/// the same key by then wants new ones.
-pub(crate) fn sweep(engine: &Engine) {
-    let Ok(entries) = fs::read_dir(engine.home().forks()) else { return };
-    for path in entries.flatten().map(|entry| entry.path()) {
-        let Some(decision) = read(&path) else { continue };
-        let old = fs::metadata(&path)
-            .and_then(|file| file.modified())
-            .is_ok_and(|at| at.elapsed().is_ok_and(|age| age.as_secs() > KEPT));
-        if is_unnamed(&path) {
-            // Its children go by it only until they have heard.
-            if !decision.children.iter().any(|child| waits(engine, child)) {
-                fs::remove_file(&path).ok();
-            }
-        } else if old && !decision.children.iter().any(|child| lives(engine, child)) {
-            fs::remove_file(path.with_extension("lock")).ok();
-            fs::remove_file(&path).ok();
-        }
-    }
-}
-
-/// A fork that nobody can ask for again.
-fn is_unnamed(path: &Path) -> bool {
-    path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(UNNAMED))
-}
-
-fn waits(engine: &Engine, child: &CloneInfo) -> bool {
-    let found = MachineId::try_from(child.id.clone()).ok().and_then(|id| engine.registry().read(&id));
-    found.is_some_and(|found| found.owned && found.record.phase() == Phase::Creating)
-}
-
-/// What the decision of a fork without a key begins with.
-const UNNAMED: &str = "once-";
-/// Seconds for which a fork's key is known after its children are gone.
-const KEPT: u64 = 24 * 3600;

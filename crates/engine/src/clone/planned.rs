@@ -8,14 +8,11 @@ use mimeo_vmm::Driver;
 use crate::create::{Stopwatch, process};
 use crate::id::SnapshotId;
 use crate::identity;
-use crate::machine::{Claim, CloneWishes, MachineSpec, Record};
+use crate::machine::{BOOTED_AS_CLONE, Claim, CloneWishes, MachineSpec, Record};
 use crate::order::{CloneOrder, Hold};
 use crate::snapshot::{self, Kind, LoadError, Snapshot};
 use crate::stage::StageError;
 use crate::{Engine, driver};
-
-/// How a copy came up.
-pub(crate) const CLONE: &str = "clone";
 
 /// A copy that is asked for and possible.
 #[derive(Debug)]
@@ -100,7 +97,7 @@ pub(super) fn spec(source: &Record, wishes: &CloneWishes) -> MachineSpec {
 
 fn inherit(record: &mut Record, source: Record, snapshot: &Snapshot, driver: &dyn Driver) {
     record.image = source.image;
-    record.boot_method = Some(CLONE.to_owned());
+    record.boot_method = Some(BOOTED_AS_CLONE.to_owned());
     record.origin = Some(snapshot.manifest.id.clone());
     record.requires = Some(snapshot.manifest.requires.clone());
     record.disk_layers = disk_layers(snapshot, driver);

@@ -17,15 +17,10 @@ use crate::cause::chain;
 use crate::id::SnapshotId;
 use crate::identity;
 use crate::launch_spec::{disks, requires, shape};
-use crate::machine::ProcessIdentity;
+use crate::machine::{BOOTED_COLD, BOOTED_WARM, ProcessIdentity};
 use crate::snapshot;
 use crate::stage::StageError;
 use crate::{Engine, accelerator, agent};
-
-/// The guest had booted before, and was copied.
-pub(super) const WARM: &str = "warm";
-/// The guest booted for this machine.
-const COLD: &str = "cold";
 
 /// A machine whose processors run.
 #[derive(Debug)]
@@ -73,7 +68,7 @@ impl Networked {
         record.vmm = ProcessIdentity::of(started.instance.process().pid);
         record.accelerator = Some(chosen.description());
         record.requires = Some(requires);
-        record.boot_method = Some(if started.link.is_some() { WARM } else { COLD }.to_owned());
+        record.boot_method = Some(if started.link.is_some() { BOOTED_WARM } else { BOOTED_COLD }.to_owned());
         record.generation = Some(identity::generation());
         record.boot_reason = started.reason;
         record.origin = started.origin;

@@ -12,14 +12,14 @@ use mimeo_volume::VolumeServer;
 use tokio::time::timeout;
 
 use super::answering::Answering;
-use super::launched::{Launched, WARM};
+use super::launched::Launched;
 use super::planned::{Planned, Stopwatch};
 use super::scratch::Scratch;
 use crate::Engine;
 use crate::guest::configuration;
 use crate::hang::HangDump;
 use crate::identity;
-use crate::machine::{Claim, HealthSpec, Record, State};
+use crate::machine::{BOOTED_WARM, Claim, HealthSpec, Record, State};
 use crate::network::Connection;
 use crate::stage::{Stage, StageError, StartError};
 
@@ -128,7 +128,7 @@ async fn set_up(
 ) -> Result<(Vec<VolumeServer>, Stream), (Stage, StageError)> {
     let configure = |error| (Stage::Configure, error);
     let entropy = |source| (Stage::Configure, StageError::Entropy { source });
-    if record.boot_method.as_deref() == Some(WARM) {
+    if record.boot_method.as_deref() == Some(BOOTED_WARM) {
         let identity = identity::of(record, false).map_err(entropy)?;
         let told = identity::take_on(link, identity).await;
         record.identity = told.map_err(|error| (Stage::Identify, error))?;

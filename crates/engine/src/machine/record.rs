@@ -20,6 +20,13 @@ pub(crate) const FILE: &str = "machine.json";
 /// The number of this shape.
 const FORMAT: u32 = 1;
 
+/// The boot method of a machine whose guest booted for it.
+pub(crate) const BOOTED_COLD: &str = "cold";
+/// The boot method of a machine that was restored from a boot snapshot.
+pub(crate) const BOOTED_WARM: &str = "warm";
+/// The boot method of a machine that was cloned from a snapshot of another.
+pub(crate) const BOOTED_AS_CLONE: &str = "clone";
+
 /// All that is known of a machine.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Record {

@@ -13,7 +13,7 @@ use super::record::FILE;
 use super::{CloneWishes, MachineName, MachineSpec, NetworkMode, NetworkRecord, Record, RecordError, State};
 use crate::Home;
 use crate::cause::chain;
-use crate::id::MachineId;
+use crate::id::{MachineId, SnapshotId};
 use crate::io_error::{IoContext, IoError};
 
 /// The file in a machine's directory that its monitor keeps locked. The kernel
@@ -177,6 +177,11 @@ impl Registry {
     #[must_use]
     pub fn read(&self, id: &MachineId) -> Option<Found> {
         load(self.home.machine(id))
+    }
+
+    /// The snapshots from which machines of this home were started.
+    pub(crate) fn origins(&self) -> Result<HashSet<SnapshotId>, LookupError> {
+        Ok(self.list()?.into_iter().filter_map(|found| found.record.origin).collect())
     }
 
     /// Whether the machine's monitor lives.

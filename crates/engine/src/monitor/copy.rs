@@ -11,7 +11,7 @@ use crate::create::Running;
 use crate::id::MachineId;
 use crate::machine::{CloneWishes, Exit, Record};
 use crate::order::{CloneInfo, CloneOrder, Go, Hold, Told};
-use crate::{Engine, act};
+use crate::{Engine, fork_decision};
 
 /// Makes a copy and stays with it until its end. `orders` says when it may go
 /// on, when it holds; its end while the copy is made gives that up, and later,
@@ -115,5 +115,5 @@ async fn hold<R: AsyncBufRead + Unpin>(
 }
 
 fn is_decided(decision: &std::path::Path, id: &str) -> bool {
-    MachineId::try_from(id.to_owned()).is_ok_and(|id| act::is_child(decision, &id))
+    MachineId::try_from(id.to_owned()).is_ok_and(|id| fork_decision::is_child(decision, &id))
 }

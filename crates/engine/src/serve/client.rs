@@ -7,9 +7,8 @@ use tokio::net::UnixStream;
 
 use super::desk::{ServeReply, ServeRequest};
 use super::record::ServeRecord;
-use crate::Cloned;
-use crate::act::{SpawnError, asked};
 use crate::machine::CloneWishes;
+use crate::supervisor_process::{Cloned, SpawnError, asked};
 
 /// Why a server could not be asked.
 #[derive(Debug, thiserror::Error)]

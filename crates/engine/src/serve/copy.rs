@@ -1,8 +1,8 @@
 //! A copy of a server's, and what is held for it.
 
 use super::pages::Lease;
-use crate::act::{Child, SpawnError};
 use crate::order::{CloneInfo, Order};
+use crate::supervisor_process::{Child, SpawnError};
 
 /// A copy that lives, with its hold of the page server that gives it its memory.
 #[derive(Debug)]

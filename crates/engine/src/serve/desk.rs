@@ -11,11 +11,11 @@ use tokio::task::JoinSet;
 use super::copy::{Copy, Ordered};
 use super::pool::Pool;
 use crate::Engine;
-use crate::act::{SpawnError, turns};
 use crate::admission::Room;
 use crate::cause::chain;
 use crate::machine::CloneWishes;
 use crate::order::{CloneInfo, Go, Hold};
+use crate::supervisor_process::{SpawnError, turns};
 
 /// A request as it came, and where its answers go.
 pub(super) type Asked = (Bytes, Stream);
@@ -84,7 +84,7 @@ impl Desk {
                 Some(copy) => Work::Take(Box::new(copy), wishes.clone()),
                 None => match room.get_or_insert_with(|| Room::now(&self.engine)).admit() {
                     Ok(()) => Work::Make,
-                    Err(refusal) => Work::Refuse(refusal),
+                    Err(refusal) => Work::Refuse(refusal.into()),
                 },
             };
             let ordered = self.pool.order(Hold::Never, wishes);

@@ -8,12 +8,12 @@ use super::copy::{Copy, Ordered};
 use super::pages::Pages;
 use super::record::ServeRecord;
 use crate::Engine;
-use crate::act::SpawnError;
 use crate::admission::Room;
 use crate::cause::chain;
 use crate::id::SnapshotId;
 use crate::machine::{CloneWishes, ServeReference};
 use crate::order::{CloneOrder, Hold, Order};
+use crate::supervisor_process::SpawnError;
 
 /// Failures in a row after which no more copies are made until one is asked for.
 const PATIENCE: u32 = 3;

@@ -13,7 +13,6 @@ use crate::cause::chain;
 use crate::id::SnapshotId;
 use crate::io_error::IoContext;
 use crate::machine::{MachineName, remove_dir};
-use crate::{stencil, working_set};
 
 /// What the directory of a snapshot that is being removed begins with.
 pub(super) const GOING: &str = ".gone-";
@@ -206,8 +205,6 @@ impl Snapshots {
             }
         }
         super::memory::sweep(self);
-        working_set::sweep(self);
-        stencil::sweep(self);
         super::verify::sweep(self);
     }
 

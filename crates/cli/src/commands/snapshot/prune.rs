@@ -1,6 +1,6 @@
 //! `mimeo snapshot prune`: snapshots that nobody needs go.
 
-use mimeo_engine::{Engine, snapshot};
+use mimeo_engine::{Engine, garbage};
 
 use crate::error::CliError;
 use crate::output;
@@ -16,6 +16,6 @@ pub(crate) struct Args {
 
 /// Removes them, and prints the id of each.
 pub(crate) fn run(engine: &Engine, args: &Args) -> Result<i32, CliError> {
-    snapshot::prune(engine, args.all)?.iter().try_for_each(|removed| output::line(removed.id.short()))?;
+    garbage::prune(engine, args.all)?.iter().try_for_each(|removed| output::line(removed.id.short()))?;
     Ok(0)
 }

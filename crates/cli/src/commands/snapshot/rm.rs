@@ -1,6 +1,6 @@
 //! `mimeo snapshot rm`: snapshots go. Machines that were started from them stay.
 
-use mimeo_engine::{Engine, snapshot};
+use mimeo_engine::{Engine, garbage, snapshot};
 
 use crate::error::CliError;
 use crate::output;
@@ -29,9 +29,9 @@ pub(crate) fn run(engine: &Engine, args: &Args) -> Result<i32, CliError> {
 fn remove(engine: &Engine, word: &str) -> Result<(), CliError> {
     let store = engine.snapshots();
     match store.find(word) {
-        Ok(found) => snapshot::remove(engine, &found)?,
+        Ok(found) => garbage::remove(engine, &found)?,
         // What cannot be used can still be removed.
-        Err(error) => match snapshot::remove_damaged(engine, word)? {
+        Err(error) => match snapshot::remove_damaged(&engine.snapshots(), word)? {
             true => return Ok(()),
             false => return Err(error.into()),
         },

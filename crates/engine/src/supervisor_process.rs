@@ -1,11 +1,17 @@
 //! Processes that own machines, started by others.
 
+use std::fmt;
 use std::io;
 use std::process::Stdio;
+use std::sync::Arc;
 
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child as Process, ChildStdin, ChildStdout, Command};
+use tokio::sync::Semaphore;
 
+use crate::admission::InsufficientMemory;
+use crate::cause::chain;
+use crate::machine::MachineName;
 use crate::order::{CloneInfo, Go, Order, Told};
 
 /// Why there is no copy.
@@ -27,13 +33,8 @@ pub enum SpawnError {
     #[error("the copy's monitor ended without a word: it was killed")]
     Gone,
     /// There is no memory for it.
-    #[error("there is no room for it: a copy needs about {need} MiB of memory, {left} MiB are left")]
-    NoRoom {
-        /// In MiB.
-        need: u64,
-        /// In MiB.
-        left: u64,
-    },
+    #[error(transparent)]
+    Memory(#[from] InsufficientMemory),
 }
 
 /// A process that makes a copy and owns it. Dropped before the copy runs, the
@@ -113,4 +114,33 @@ impl Child {
             other => other.map_err(io),
         }
     }
+}
+
+/// What became of one copy that was asked for.
+#[derive(Debug)]
+pub struct Cloned {
+    /// The name that was asked for, or its place in the request.
+    pub asked: String,
+    /// The copy, or why there is none.
+    pub outcome: Result<CloneInfo, SpawnError>,
+}
+
+impl fmt::Display for Cloned {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.outcome {
+            Ok(info) => write!(f, "{}", info.name),
+            Err(error) => write!(f, "{}: {}", self.asked, chain(error)),
+        }
+    }
+}
+
+/// Copies that are started at the same time: more than the host has processors
+/// for would only push each other aside, and all be late.
+pub(crate) fn turns() -> Arc<Semaphore> {
+    let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    Arc::new(Semaphore::new(processors + 1))
+}
+
+pub(crate) fn asked(name: Option<&MachineName>, place: usize) -> String {
+    name.map_or_else(|| format!("copy {}", place + 1), ToString::to_string)
 }

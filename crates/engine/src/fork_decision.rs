@@ -1,0 +1,80 @@
+//! The file that decides a fork: once it is written, the fork's clones run, whoever dies.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::Engine;
+use crate::id::{MachineId, SnapshotId};
+use crate::machine::Phase;
+use crate::order::CloneInfo;
+
+/// What the decision of a fork without a key begins with.
+const UNNAMED: &str = "once-";
+/// Seconds for which a fork's key is known after its children are gone.
+const KEPT: u64 = 24 * 3600;
+
+/// What makes a fork done.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Decision {
+    pub(crate) machine: MachineId,
+    pub(crate) snapshot: SnapshotId,
+    pub(crate) pause_micros: u64,
+    pub(crate) children: Vec<CloneInfo>,
+    /// A digest of what was asked for.
+    #[serde(default)]
+    pub(crate) asked: String,
+}
+
+pub(crate) fn path(engine: &Engine, key: Option<&str>) -> PathBuf {
+    let name = match key {
+        Some(key) => blake3::hash(key.as_bytes()).to_hex()[..32].to_owned(),
+        None => format!("{UNNAMED}{}", uuid::Uuid::new_v4().simple()),
+    };
+    engine.home().forks().join(format!("{name}.json"))
+}
+
+pub(crate) fn read(path: &Path) -> Option<Decision> {
+    serde_json::from_slice(&fs::read(path).ok()?).ok()
+}
+
+/// Whether a fork was decided with this child.
+pub(crate) fn is_child(decision: &Path, id: &MachineId) -> bool {
+    read(decision).is_some_and(|decision| decision.children.iter().any(|child| child.id == id.as_str()))
+}
+
+pub(crate) fn lives(engine: &Engine, child: &CloneInfo) -> bool {
+    MachineId::try_from(child.id.clone()).is_ok_and(|id| engine.home().machine(&id).exists())
+}
+
+/// Forgets forks whose children are all gone for a day: who asks again under
+/// the same key by then wants new ones.
+pub(crate) fn sweep(engine: &Engine) {
+    let Ok(entries) = fs::read_dir(engine.home().forks()) else { return };
+    for path in entries.flatten().map(|entry| entry.path()) {
+        let Some(decision) = read(&path) else { continue };
+        let old = fs::metadata(&path)
+            .and_then(|file| file.modified())
+            .is_ok_and(|at| at.elapsed().is_ok_and(|age| age.as_secs() > KEPT));
+        if is_unnamed(&path) {
+            // Its children go by it only until they have heard.
+            if !decision.children.iter().any(|child| waits(engine, child)) {
+                fs::remove_file(&path).ok();
+            }
+        } else if old && !decision.children.iter().any(|child| lives(engine, child)) {
+            fs::remove_file(path.with_extension("lock")).ok();
+            fs::remove_file(&path).ok();
+        }
+    }
+}
+
+/// A fork that nobody can ask for again.
+fn is_unnamed(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(UNNAMED))
+}
+
+fn waits(engine: &Engine, child: &CloneInfo) -> bool {
+    let found = MachineId::try_from(child.id.clone()).ok().and_then(|id| engine.registry().read(&id));
+    found.is_some_and(|found| found.owned && found.record.phase() == Phase::Creating)
+}

@@ -1,0 +1,102 @@
+//! Removes snapshots that nothing needs any more, with what was derived from them.
+
+use std::collections::HashSet;
+
+use crate::Engine;
+use crate::snapshot::{self, Kind, Removed, Snapshot, Snapshots, StoreError};
+use crate::{boot_snapshot, serve, stencil, working_set};
+
+/// Seconds after which every clone of a fork is in the registry.
+const FORKING: i64 = 300;
+
+/// Removes one snapshot. Machines that were started from it go on: what they
+/// use of it stays theirs until they end.
+///
+/// # Errors
+/// When other snapshots are built on it, or the system refuses.
+pub fn remove(engine: &Engine, snapshot: &Snapshot) -> Result<Removed, StoreError> {
+    let store = engine.snapshots();
+    let _all = store.lock()?;
+    let id = &snapshot.manifest.id;
+    let children = store.list()?.into_iter().filter(|other| other.manifest.parent.as_ref() == Some(id));
+    let users: Vec<_> = children.map(|child| format!("snapshot {}", child.manifest.called())).collect();
+    let serves = serve::serving(engine, id).into_iter().map(|serve| format!("serve {serve}"));
+    let users: Vec<_> = users.into_iter().chain(serves).collect();
+    if !users.is_empty() {
+        return Err(StoreError::InUse { snapshot: snapshot.manifest.called().to_owned(), users });
+    }
+    delete(&store, snapshot)
+}
+
+/// Removes a snapshot of no further use, and its stencil. One that others need stays for them, and is no longer cloned.
+pub(crate) fn discard(engine: &Engine, snapshot: &Snapshot) -> Result<(), StoreError> {
+    let store = engine.snapshots();
+    snapshot::discard(&store, &engine.registry(), snapshot)?;
+    stencil::forget(&store, &snapshot.manifest.id);
+    Ok(())
+}
+
+fn delete(store: &Snapshots, snapshot: &Snapshot) -> Result<Removed, StoreError> {
+    let removed = snapshot::delete(store, snapshot)?;
+    stencil::forget(store, &snapshot.manifest.id);
+    Ok(removed)
+}
+
+/// Removes what nobody needs any more: forks whose machines are gone, runtime
+/// snapshots of kernels, agents and monitors that are not in use here any more;
+/// with `all`, every snapshot that no machine runs on.
+///
+/// # Errors
+/// When they cannot be listed or removed.
+pub fn prune(engine: &Engine, all: bool) -> Result<Vec<Removed>, StoreError> {
+    let store = engine.snapshots();
+    let mut removed = Vec::new();
+    // Each round may free the parents of those that went.
+    loop {
+        let _lock = store.lock()?;
+        let snapshots = store.list()?;
+        let used = engine.registry().origins()?;
+        let parents: HashSet<_> =
+            snapshots.iter().filter_map(|snapshot| snapshot.manifest.parent.clone()).collect();
+        let idle = |snapshot: &&Snapshot| {
+            let id = &snapshot.manifest.id;
+            !used.contains(id) && !parents.contains(id) && serve::serving(engine, id).is_empty()
+        };
+        let unwanted = |snapshot: &&Snapshot| match snapshot.manifest.kind {
+            Kind::Fork => true,
+            Kind::Snapshot => all,
+            Kind::Runtime => all || !boot_snapshot::is_current(engine, snapshot),
+        };
+        let going: Vec<_> = snapshots.iter().filter(idle).filter(unwanted).collect();
+        if going.is_empty() {
+            return Ok(removed);
+        }
+        for snapshot in going {
+            removed.push(delete(&store, snapshot)?);
+        }
+    }
+}
+
+/// Removes forks that nobody needs any more.
+pub(crate) fn sweep_forks(engine: &Engine) {
+    let store = engine.snapshots();
+    let Ok(_lock) = store.lock() else { return };
+    let (Ok(snapshots), Ok(used)) = (store.list(), engine.registry().origins()) else { return };
+    let parents: HashSet<_> =
+        snapshots.iter().filter_map(|snapshot| snapshot.manifest.parent.clone()).collect();
+    for snapshot in &snapshots {
+        let id = &snapshot.manifest.id;
+        let young = jiff::Timestamp::now().duration_since(snapshot.manifest.created).as_secs() < FORKING;
+        if snapshot.manifest.kind == Kind::Fork && !young && !used.contains(id) && !parents.contains(id) {
+            delete(&store, snapshot).ok();
+        }
+    }
+}
+
+/// Removes what no snapshot and no process needs: drafts, flattened memory, working sets, stencils.
+pub(crate) fn sweep(engine: &Engine) {
+    let store = engine.snapshots();
+    store.sweep();
+    working_set::sweep(&store);
+    stencil::sweep(&store);
+}

@@ -1,0 +1,89 @@
+//! Removes snapshots, never from under others that are built on them.
+
+use std::fs;
+
+use super::store::GOING;
+use super::{Kind, Snapshot, Snapshots, StoreError};
+use crate::id::SnapshotId;
+use crate::io_error::IoContext;
+use crate::machine::{Registry, remove_dir};
+
+/// A snapshot that was removed.
+#[derive(Debug, Clone)]
+pub struct Removed {
+    /// What it said of itself.
+    pub id: SnapshotId,
+    /// What people called it.
+    pub called: String,
+    /// Bytes of memory that it held.
+    pub memory_bytes: u64,
+}
+
+/// Removes a snapshot whose manifest cannot be read, by its tag, its id or the
+/// name of its directory; false when there is none.
+///
+/// # Errors
+/// When the system refuses.
+pub fn remove_damaged(store: &Snapshots, word: &str) -> Result<bool, StoreError> {
+    let _all = store.lock()?;
+    let Some(dir) = store.damaged_dir(word) else { return Ok(false) };
+    remove_dir(&dir).at("remove", &dir)?;
+    // Its own list of names could not be read.
+    for tag in fs::read_dir(store.tags()).into_iter().flatten().flatten() {
+        if fs::read_link(tag.path()).is_ok_and(|to| Some(to.as_os_str()) == dir.file_name()) {
+            fs::remove_file(tag.path()).ok();
+        }
+    }
+    Ok(true)
+}
+
+/// Removes a snapshot that is of no use. One that others are built on, or that
+/// machines run on which may yet be kept, stays for them, and is not copied any more.
+pub(crate) fn discard(store: &Snapshots, machines: &Registry, snapshot: &Snapshot) -> Result<(), StoreError> {
+    let _all = store.lock()?;
+    let id = &snapshot.manifest.id;
+    if !snapshot.dir.exists() {
+        return Ok(());
+    }
+    let is_parent = store.list()?.iter().any(|other| other.manifest.parent.as_ref() == Some(id));
+    // Children of a fork that was given up are no machines.
+    let is_used = || machines.origins().is_ok_and(|used| used.contains(id));
+    if is_parent || snapshot.manifest.kind == Kind::Runtime && is_used() {
+        return Ok(store.retire(id).at("make", store.retired(id))?);
+    }
+    delete(store, snapshot).map(drop)
+}
+
+/// Removes a snapshot of which nothing but its tag can be read, unless others
+/// are built on it.
+pub(crate) fn discard_damaged(store: &Snapshots, tag: &str) -> Result<(), StoreError> {
+    let _all = store.lock()?;
+    let Some(dir) = store.damaged_dir(tag) else { return Ok(()) };
+    let is_it = |id: &SnapshotId| dir.file_name().is_some_and(|name| name.to_string_lossy() == id.short());
+    if store.list()?.iter().any(|other| other.manifest.parent.as_ref().is_some_and(is_it)) {
+        return Ok(());
+    }
+    remove_dir(&dir).at("remove", &dir)?;
+    fs::remove_file(store.tags().join(tag)).ok();
+    Ok(())
+}
+
+/// First out of sight, in one step; then piece by piece.
+pub(crate) fn delete(store: &Snapshots, snapshot: &Snapshot) -> Result<Removed, StoreError> {
+    let id = &snapshot.manifest.id;
+    let gone = store.home().snapshots().join(format!("{GOING}{}", id.short()));
+    remove_dir(&gone).at("remove", &snapshot.dir)?;
+    fs::rename(&snapshot.dir, &gone).at("remove", &snapshot.dir)?;
+    remove_dir(&gone).at("remove", &snapshot.dir)?;
+    if let Some(tag) = snapshot.manifest.tag.as_ref().filter(|_| !store.is_retired(id)) {
+        fs::remove_file(store.tags().join(tag.as_str())).ok();
+    }
+    fs::remove_file(store.retired(id)).ok();
+    super::memory::sweep(store);
+    super::verify::sweep(store);
+    Ok(Removed {
+        id: id.clone(),
+        called: snapshot.manifest.called().to_owned(),
+        memory_bytes: snapshot.manifest.memory_bytes,
+    })
+}
