@@ -12,7 +12,7 @@ use syn::visit::{self, Visit};
 use syn::{Attribute, Item, ItemMod, ItemUse, Macro, UseTree};
 
 /// Crates without a circle of modules.
-const CRATES: [&str; 1] = ["engine"];
+const CRATES: [&str; 7] = ["agent-protocol", "engine", "net", "pager", "setup", "vmm", "volume"];
 
 /// From each module to those that it imports, with one file that does.
 type Graph = BTreeMap<String, BTreeMap<String, PathBuf>>;
@@ -22,7 +22,7 @@ fn no_modules_form_a_circle() {
     for name in CRATES {
         let graph =
             read_graph(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../crates").join(name).join("src"));
-        assert!(graph.len() > 10, "{name}: only {} modules were read", graph.len());
+        assert!(graph.len() > 2, "{name}: only {} modules were read", graph.len());
         if let Some(circle) = find_circle(&graph) {
             panic!("crates/{name}: these modules form a circle: {}", describe(&graph, &circle));
         }
