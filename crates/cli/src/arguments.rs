@@ -48,7 +48,7 @@ pub(crate) enum Command {
     Man(man::Args),
     /// Own one machine, described on standard input
     #[command(hide = true)]
-    Monitor,
+    Supervisor,
 }
 
 /// Commands that may also be written `mimeo podman …`.

@@ -10,7 +10,6 @@ pub(crate) mod inspect;
 pub(crate) mod kill;
 pub(crate) mod logs;
 pub(crate) mod man;
-pub(crate) mod monitor;
 pub(crate) mod pause;
 pub(crate) mod port;
 pub(crate) mod ps;
@@ -21,6 +20,7 @@ pub(crate) mod setup;
 pub(crate) mod snapshot;
 pub(crate) mod stats;
 pub(crate) mod stop;
+pub(crate) mod supervisor;
 pub(crate) mod test;
 pub(crate) mod top;
 pub(crate) mod unpause;
@@ -47,7 +47,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<i32, CliError> {
         Command::Completion(args) => completion::run(&args),
         Command::Man(args) => man::run(&args),
         // Whoever started it has swept.
-        Command::Monitor => monitor::run(&unswept()?).await,
+        Command::Supervisor => supervisor::run(&unswept()?).await,
     }
 }
 

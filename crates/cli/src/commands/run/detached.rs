@@ -17,7 +17,7 @@ pub(super) async fn run(spec: MachineSpec, quiet: bool) -> Result<i32, CliError>
     let level = std::env::args().skip_while(|argument| argument != "--log-level").nth(1);
     let mut child = Command::new(program)
         .args(level.iter().flat_map(|level| ["--log-level", level]))
-        .arg("monitor")
+        .arg("supervisor")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()

@@ -20,65 +20,65 @@ pub(crate) async fn run(engine: &Engine) -> Result<i32, CliError> {
     let mut line = String::new();
     input.read_line(&mut line).await.map_err(|source| CliError::io("read what to do", source))?;
     match serde_json::from_str(&line)? {
-        Order::Run { spec, quiet } => make(engine, *spec, quiet, input).await,
-        Order::Clone(order) => copy(engine, *order, input).await,
+        Order::Run { spec, quiet } => run_machine(engine, *spec, quiet, input).await,
+        Order::Clone(order) => run_clone(engine, *order, input).await,
         // One that hangs may have a thread that waits for ever: this process does not.
-        Order::Retry(what) => std::process::exit(retry(engine, &what).await.map_or(1, |()| 0)),
+        Order::Retry(subject) => std::process::exit(retry(engine, &subject).await.map_or(1, |()| 0)),
     }
 }
 
-async fn make(
+async fn run_machine(
     engine: &Engine,
     spec: MachineSpec,
     quiet: bool,
     mut input: BufReader<Stdin>,
 ) -> Result<i32, CliError> {
-    let given_up = async move {
+    let cancelled = async move {
         let mut rest = Vec::new();
         // Its end, however it comes, is all that matters.
         input.read_to_end(&mut rest).await.ok();
     };
     let progress = progress::shown(quiet);
     let started = |record: &Record| {
-        say(record.id.as_str());
-        let_go(engine.home(), record, true);
+        write_line(record.id.as_str());
+        detach_from_terminal(engine.home(), record, true);
     };
-    let exit = monitor(engine, spec, Attachment::default(), progress, given_up, started).await;
+    let exit = monitor(engine, spec, Attachment::default(), progress, cancelled, started).await;
     Ok(exit.map_err(explain)?.code)
 }
 
-async fn copy(engine: &Engine, order: CloneOrder, input: BufReader<Stdin>) -> Result<i32, CliError> {
+async fn run_clone(engine: &Engine, order: CloneOrder, input: BufReader<Stdin>) -> Result<i32, CliError> {
     // A server's copies hold its pipe until one of the two ends.
     let is_served = order.serve.is_some();
-    let started = |record: &Record| let_go(engine.home(), record, !is_served);
-    match monitor_clone(engine, order, input, tell, started).await {
+    let started = |record: &Record| detach_from_terminal(engine.home(), record, !is_served);
+    match monitor_clone(engine, order, input, report, started).await {
         Ok(exit) => Ok(exit.code),
         Err(error) => {
             let code = error.exit_code();
-            tell(&Told::Failed { message: explain(error).to_string() });
+            report(&Told::Failed { message: explain(error).to_string() });
             Ok(code)
         }
     }
 }
 
-fn tell(told: &Told) {
-    if let Ok(line) = serde_json::to_string(told) {
-        say(&line);
+fn report(event: &Told) {
+    if let Ok(line) = serde_json::to_string(event) {
+        write_line(&line);
     }
 }
 
 /// Who started us may have gone; the machine runs all the same.
-fn say(line: &str) {
+fn write_line(line: &str) {
     let mut stdout = std::io::stdout().lock();
     writeln!(stdout, "{line}").and_then(|()| stdout.flush()).ok();
 }
 
 /// Leaves the terminal: from here on the log is a file.
-fn let_go(home: &Home, record: &Record, input: bool) {
+fn detach_from_terminal(home: &Home, record: &Record, also_stdin: bool) {
     let log = home.machine(&record.id).join("monitor.log");
     let log = OpenOptions::new().create(true).append(true).open(log);
     if let (Ok(null), Ok(log)) = (File::options().read(true).write(true).open("/dev/null"), log) {
-        if input {
+        if also_stdin {
             rustix::stdio::dup2_stdin(&null).ok();
         }
         rustix::stdio::dup2_stdout(&null).ok();
