@@ -10,7 +10,7 @@ use mimeo_engine::{ControlClient, Engine, HostUsage};
 use tokio::time::timeout;
 
 /// How long an agent may take to answer.
-const PATIENCE: Duration = Duration::from_secs(2);
+const METRICS_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Who says it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
@@ -53,7 +53,7 @@ pub(crate) struct Figures {
 impl Figures {
     /// The machine's figures now.
     pub(crate) async fn read(engine: &Engine, found: &Found) -> Self {
-        let metrics = timeout(PATIENCE, ask(engine, found)).await.ok().flatten();
+        let metrics = timeout(METRICS_TIMEOUT, request_metrics(engine, found)).await.ok().flatten();
         let host = HostUsage::of(&found.record);
         match metrics {
             Some(metrics) => Self::of_agent(&found.record, &metrics, host),
@@ -117,7 +117,7 @@ impl Figures {
     }
 }
 
-async fn ask(engine: &Engine, found: &Found) -> Option<Metrics> {
+async fn request_metrics(engine: &Engine, found: &Found) -> Option<Metrics> {
     let client = ControlClient::connect(engine.home(), found).await.ok()?;
     match client.guest(Request::Metrics).await.ok()?.0 {
         Reply::Metrics(metrics) => Some(*metrics),

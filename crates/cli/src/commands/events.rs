@@ -16,7 +16,7 @@ use crate::values::moment;
 use filter::Filter;
 
 /// From one look for new events to the next.
-const LOOK: Duration = Duration::from_millis(100);
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Arguments of `mimeo events`.
 #[derive(Debug, clap::Args)]
@@ -95,7 +95,7 @@ pub(crate) async fn run(engine: &Engine, args: &Args) -> Result<i32, CliError> {
     while stream && show.until.is_none_or(|until| Timestamp::now() < until) {
         let news = follower.read().map_err(failed)?;
         news.into_iter().filter(|event| event.time > now).try_for_each(|event| show.event(event))?;
-        tokio::time::sleep(LOOK).await;
+        tokio::time::sleep(POLL_INTERVAL).await;
     }
     Ok(0)
 }

@@ -16,7 +16,7 @@ use crate::error::CliError;
 const CHUNK: usize = 64 * 1024;
 /// The longest wait before the machine is looked at again: its end need not
 /// write anything.
-const LOOK: Duration = Duration::from_millis(200);
+const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
 /// A log.
 #[derive(Debug)]
@@ -66,8 +66,8 @@ impl LogFile {
         if self.changes.is_none() {
             self.changes = self.watch().ok();
         }
-        let Some(changes) = &self.changes else { return std::thread::sleep(LOOK / 4) };
-        let timeout = Timespec { tv_sec: 0, tv_nsec: LOOK.as_nanos() as i64 };
+        let Some(changes) = &self.changes else { return std::thread::sleep(POLL_INTERVAL / 4) };
+        let timeout = Timespec { tv_sec: 0, tv_nsec: POLL_INTERVAL.as_nanos() as i64 };
         // Interrupted or not: the caller looks for itself.
         poll(&mut [PollFd::new(changes, PollFlags::IN)], Some(&timeout)).ok();
         let mut told = [0; 4096];

@@ -18,11 +18,11 @@ use crate::error::CliError;
 use crate::output;
 
 /// How long a machine may take to be healthy.
-const HEALTHY: Duration = Duration::from_secs(60);
+const HEALTH_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long it may take to answer, or to vanish.
-const SOON: Duration = Duration::from_secs(10);
+const STEP_TIMEOUT: Duration = Duration::from_secs(10);
 /// From one look to the next.
-const LOOK: Duration = Duration::from_millis(50);
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Arguments of `mimeo test sanity`.
 #[derive(Debug, clap::Args)]
@@ -152,11 +152,14 @@ async fn healthy(engine: &Engine, name: &str) -> Result<Found, CliError> {
         if health.is_some_and(|health| health.status == HealthStatus::Healthy) {
             return Ok(found);
         }
-        if begun.elapsed() > HEALTHY || !found.owned {
+        if begun.elapsed() > HEALTH_TIMEOUT || !found.owned {
             let last = health.and_then(|health| health.last_failure.clone()).unwrap_or_default();
-            return Err(CliError::usage(format!("not healthy within {} s: {last}", HEALTHY.as_secs())));
+            return Err(CliError::usage(format!(
+                "not healthy within {} s: {last}",
+                HEALTH_TIMEOUT.as_secs()
+            )));
         }
-        sleep(LOOK).await;
+        sleep(POLL_INTERVAL).await;
     }
 }
 
@@ -172,7 +175,7 @@ async fn answers(found: &Found) -> Result<(), CliError> {
         Ok::<_, std::io::Error>(answer)
     };
     let step = || format!("get http://127.0.0.1:{port}/");
-    let answer = timeout(SOON, get)
+    let answer = timeout(STEP_TIMEOUT, get)
         .await
         .map_err(|_| CliError::io(step(), std::io::ErrorKind::TimedOut.into()))?
         .map_err(|source| CliError::io(step(), source))?;
@@ -190,10 +193,10 @@ async fn vanished(engine: &Engine, found: &Found) -> Result<(), CliError> {
         if left.is_empty() {
             return Ok(());
         }
-        if begun.elapsed() > SOON {
+        if begun.elapsed() > STEP_TIMEOUT {
             return Err(CliError::usage(format!("left behind: {}", left.join(", "))));
         }
-        sleep(LOOK).await;
+        sleep(POLL_INTERVAL).await;
     }
 }
 
