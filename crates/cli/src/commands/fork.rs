@@ -6,7 +6,7 @@ use mimeo_engine::{Cloned, Engine};
 use serde_json::{Value, json};
 
 use crate::commands::select::Machine;
-use crate::commands::snapshot::run::Wishes;
+use crate::commands::snapshot::run::CloneOptions;
 use crate::error::CliError;
 use crate::values::environment;
 use crate::{output, values};
@@ -20,7 +20,7 @@ pub(crate) struct Args {
     #[command(flatten)]
     machine: Machine,
     #[command(flatten)]
-    wishes: Wishes,
+    options: CloneOptions,
     /// Fork once under this key: asked again, the same children are told
     #[arg(long)]
     key: Option<String>,
@@ -32,43 +32,47 @@ pub(crate) struct Args {
 /// Forks the machine and prints the children's names.
 pub(crate) async fn run(engine: &Engine, args: Args) -> Result<i32, CliError> {
     let machine = args.machine.find(engine)?;
-    let order = ForkOrder { wishes: copies(&args.wishes)?, key: args.key };
+    let order = ForkOrder { wishes: clone_overrides(&args.options)?, key: args.key };
     let forked = act::fork(engine, &machine, order).await?;
-    show(&forked.children, Some(&forked), args.json)
+    print_outcomes(&forked.children, Some(&forked), args.json)
 }
 
 /// One wish for each copy.
-pub(crate) fn copies(wishes: &Wishes) -> Result<Vec<CloneWishes>, CliError> {
-    let ports = values::ports(&wishes.publish)?;
+pub(crate) fn clone_overrides(options: &CloneOptions) -> Result<Vec<CloneWishes>, CliError> {
+    let ports = values::ports(&options.publish)?;
     let fixed = ports.iter().any(|port| port.host_port.is_some());
-    if fixed && wishes.count > 1 {
+    if fixed && options.count > 1 {
         return Err(CliError::usage("several copies cannot have the same port of the host: leave it out"));
     }
-    let env = environment(&wishes.env_file, &wishes.env)?;
-    (1..=wishes.count)
+    let env = environment(&options.env_file, &options.env)?;
+    (1..=options.count)
         .map(|number| {
             Ok(CloneWishes {
-                name: name(wishes, number)?,
-                ports: (!wishes.publish.is_empty()).then(|| ports.clone()),
+                name: clone_name(options, number)?,
+                ports: (!options.publish.is_empty()).then(|| ports.clone()),
                 env: env.clone(),
-                remove: wishes.rm,
+                remove: options.rm,
             })
         })
         .collect()
 }
 
-fn name(wishes: &Wishes, number: u32) -> Result<Option<mimeo_engine::MachineName>, CliError> {
-    match &wishes.name {
-        Some(name) if wishes.count > 1 => Ok(Some(format!("{name}-{number}").parse()?)),
+fn clone_name(options: &CloneOptions, number: u32) -> Result<Option<mimeo_engine::MachineName>, CliError> {
+    match &options.name {
+        Some(name) if options.count > 1 => Ok(Some(format!("{name}-{number}").parse()?)),
         name => Ok(name.clone()),
     }
 }
 
 /// Prints what became of each; the exit code says whether all are there.
-pub(crate) fn show(cloned: &[Cloned], fork: Option<&Forked>, as_json: bool) -> Result<i32, CliError> {
+pub(crate) fn print_outcomes(
+    cloned: &[Cloned],
+    fork: Option<&Forked>,
+    as_json: bool,
+) -> Result<i32, CliError> {
     let failed = cloned.iter().any(|cloned| cloned.outcome.is_err());
     if as_json {
-        output::json(&document(cloned, fork))?;
+        output::json(&to_json(cloned, fork))?;
     } else {
         for cloned in cloned {
             match &cloned.outcome {
@@ -80,7 +84,7 @@ pub(crate) fn show(cloned: &[Cloned], fork: Option<&Forked>, as_json: bool) -> R
     Ok(if failed { 125 } else { 0 })
 }
 
-fn document(cloned: &[Cloned], fork: Option<&Forked>) -> Value {
+fn to_json(cloned: &[Cloned], fork: Option<&Forked>) -> Value {
     let clones: Vec<_> = cloned
         .iter()
         .map(|cloned| match &cloned.outcome {

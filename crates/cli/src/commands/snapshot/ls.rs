@@ -65,30 +65,30 @@ fn cells(snapshot: &Snapshot, machines: &[Found], now: Timestamp) -> Vec<String>
         manifest.machine.as_ref().map(|machine| machine.name.to_string()).unwrap_or_default(),
         words::ago(manifest.created, now),
         words::spaced_size(manifest.memory_bytes),
-        clones(snapshot, machines).to_string(),
+        count_clones(snapshot, machines).to_string(),
     ]
 }
 
 /// Machines that were started from it and live; those that wait in a pool are
 /// their server's.
-fn clones(snapshot: &Snapshot, machines: &[Found]) -> usize {
-    let is_one = |found: &&Found| {
+fn count_clones(snapshot: &Snapshot, machines: &[Found]) -> usize {
+    let is_live_clone = |found: &&Found| {
         found.owned && !found.record.waiting && found.record.origin.as_ref() == Some(&snapshot.manifest.id)
     };
-    machines.iter().filter(is_one).count()
+    machines.iter().filter(is_live_clone).count()
 }
 
 /// Those that somebody has, and those that wait.
-fn served(serve: &ServeRecord, machines: &[Found]) -> (usize, usize) {
-    let own =
+fn count_served(serve: &ServeRecord, machines: &[Found]) -> (usize, usize) {
+    let is_own =
         |found: &&Found| found.owned && found.record.serve.as_ref().is_some_and(|other| other.id == serve.id);
     let (waiting, taken): (Vec<_>, Vec<_>) =
-        machines.iter().filter(own).partition(|found| found.record.waiting);
+        machines.iter().filter(is_own).partition(|found| found.record.waiting);
     (taken.len(), waiting.len())
 }
 
 fn serve_cells(serve: &ServeRecord, machines: &[Found]) -> Vec<String> {
-    let clones = match served(serve, machines) {
+    let clones = match count_served(serve, machines) {
         (taken, 0) if serve.pool == 0 => taken.to_string(),
         (taken, waiting) => format!("{taken} (+{waiting} ready)"),
     };
@@ -116,12 +116,12 @@ fn snapshot_json(snapshot: &Snapshot, machines: &[Found]) -> Value {
         "parent": manifest.parent,
         "created": manifest.created,
         "memory_bytes": manifest.memory_bytes,
-        "clones": clones(snapshot, machines),
+        "clones": count_clones(snapshot, machines),
     })
 }
 
 fn serve_json(serve: &ServeRecord, machines: &[Found]) -> Value {
-    let (taken, waiting) = served(serve, machines);
+    let (taken, waiting) = count_served(serve, machines);
     json!({
         "serve_id": serve.id,
         "pid": serve.process.pid,

@@ -7,7 +7,7 @@ use mimeo_engine::order::CloneWishes;
 use mimeo_engine::serve::{self, ServeRecord};
 use mimeo_engine::{Engine, act};
 
-use crate::commands::fork::{copies, show};
+use crate::commands::fork::{clone_overrides, print_outcomes};
 use crate::error::CliError;
 
 /// Arguments of `mimeo snapshot run`.
@@ -23,7 +23,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "PID")]
     pid: Option<String>,
     #[command(flatten)]
-    wishes: Wishes,
+    options: CloneOptions,
     /// As JSON
     #[arg(long)]
     json: bool,
@@ -31,9 +31,9 @@ pub(crate) struct Args {
 
 /// What may be asked of copies.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Wishes {
+pub(crate) struct CloneOptions {
     /// The copy's name; of several the beginning of their names: NAME-1, NAME-2, …
-    #[arg(long = "name", id = "copy_name", value_name = "NAME")]
+    #[arg(long = "name", id = "clone_name", value_name = "NAME")]
     pub(crate) name: Option<MachineName>,
     /// How many: 1 to 1000
     #[arg(short = 'n', long, default_value_t = 1, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=1000))]
@@ -54,23 +54,23 @@ pub(crate) struct Wishes {
 
 /// Starts the copies and prints their names.
 pub(crate) async fn run(engine: &Engine, args: Args) -> Result<i32, CliError> {
-    let wishes = copies(&args.wishes)?;
+    let overrides = clone_overrides(&args.options)?;
     let cloned = match (&args.snapshot, &args.pid) {
-        (_, Some(word)) => served(&serve::find(engine, word)?, wishes).await?,
+        (_, Some(word)) => run_on_server(&serve::find(engine, word)?, overrides).await?,
         (Some(word), None) => {
             let snapshot = engine.snapshots().find(word)?;
-            act::clone(engine, &snapshot.manifest.id, wishes).await
+            act::clone(engine, &snapshot.manifest.id, overrides).await
         }
         (None, None) => return Err(CliError::usage("name a snapshot, or give --pid")),
     };
-    show(&cloned, None, args.json)
+    print_outcomes(&cloned, None, args.json)
 }
 
 /// What a server starts goes with it: nothing of it is kept.
-async fn served(
+async fn run_on_server(
     serve: &ServeRecord,
-    wishes: Vec<CloneWishes>,
+    overrides: Vec<CloneWishes>,
 ) -> Result<Vec<mimeo_engine::Cloned>, CliError> {
-    let wishes = wishes.into_iter().map(|wishes| CloneWishes { remove: true, ..wishes });
-    Ok(serve::run(serve, wishes.collect()).await?)
+    let overrides = overrides.into_iter().map(|overrides| CloneWishes { remove: true, ..overrides });
+    Ok(serve::run(serve, overrides.collect()).await?)
 }
