@@ -1,8 +1,8 @@
 //! `mimeo cp`: files between the host and machines, both ways.
 
+mod destination;
 mod local;
 mod pipe;
-mod place;
 mod remote;
 mod rename;
 
@@ -13,7 +13,7 @@ use mimeo_engine::machine::FindError;
 use mimeo_engine::{ControlClient, Engine, Selector};
 
 use crate::error::CliError;
-use place::{Kind, Name};
+use destination::{Kind, Name};
 use remote::Remote;
 
 /// Arguments of `mimeo cp`.
@@ -41,7 +41,7 @@ enum Side {
 }
 
 /// What is copied.
-struct What {
+struct CopySource {
     kind: Kind,
     /// Its last component.
     name: OsString,
@@ -51,29 +51,29 @@ struct What {
 
 /// Copies.
 pub(crate) async fn run(engine: &Engine, args: &Args) -> Result<i32, CliError> {
-    let from = side(engine, &args.from).await?;
-    let to = side(engine, &args.to).await?;
+    let from = parse_side(engine, &args.from).await?;
+    let to = parse_side(engine, &args.to).await?;
     match (from, to) {
         (Side::Stream, Side::Remote(to)) => to.unpack_stdin().await?,
         (Side::Remote(from), Side::Stream) => from.pack_to_stdout().await?,
         (Side::Local(from), Side::Remote(to)) => {
-            let what = local::look(&from)?;
-            let place = place::place(&what, &to.path, to.kind().await?)?;
-            let (owner, name) = (to.owner, place.name);
+            let source = local::source(&from)?;
+            let destination = destination::resolve(&source, &to.path, to.kind().await?)?;
+            let (owner, name) = (to.owner, destination.name);
             let tar = pipe::spawn(move |writer| local::pack(&from, &name, owner, writer));
-            to.unpack(&place.directory, tar).await?;
+            to.unpack(&destination.directory, tar).await?;
         }
         (Side::Remote(from), Side::Local(to)) => {
-            let what = from.look().await?;
-            let place = place::place(&what, &to.to_string_lossy(), local::kind(&to)?)?;
-            let tar = renamed(from.pack().await?, place.name, None);
-            local::unpack(tar, PathBuf::from(place.directory)).await?;
+            let source = from.source().await?;
+            let destination = destination::resolve(&source, &to.to_string_lossy(), local::kind(&to)?)?;
+            let tar = renamed(from.pack().await?, destination.name, None);
+            local::unpack(tar, PathBuf::from(destination.directory)).await?;
         }
         (Side::Remote(from), Side::Remote(to)) => {
-            let what = from.look().await?;
-            let place = place::place(&what, &to.path, to.kind().await?)?;
-            let tar = renamed(from.pack().await?, place.name, Some(to.owner));
-            to.unpack(&place.directory, tar).await?;
+            let source = from.source().await?;
+            let destination = destination::resolve(&source, &to.path, to.kind().await?)?;
+            let tar = renamed(from.pack().await?, destination.name, Some(to.owner));
+            to.unpack(&destination.directory, tar).await?;
         }
         (Side::Local(_) | Side::Stream, Side::Local(_) | Side::Stream) => {
             return Err(CliError::usage("one side must be MACHINE:PATH"));
@@ -87,28 +87,28 @@ fn renamed(tar: pipe::Tar, name: Name, owner: Option<(u64, u64)>) -> pipe::Tar {
 }
 
 /// A text with a colon before any slash names a machine, when there is one.
-async fn side(engine: &Engine, text: &str) -> Result<Side, CliError> {
+async fn parse_side(engine: &Engine, text: &str) -> Result<Side, CliError> {
     if text == "-" {
         return Ok(Side::Stream);
     }
-    let parts = text.split_once(':').filter(|(word, _)| !word.is_empty() && !word.contains(['/', '.']));
-    let Some((word, path)) = parts.or_else(|| named(engine, text)) else {
+    let parts = text.split_once(':').filter(|(name, _)| !name.is_empty() && !name.contains(['/', '.']));
+    let Some((name, path)) = parts.or_else(|| split_machine_name(engine, text)) else {
         return Ok(Side::Local(PathBuf::from(text)));
     };
-    let found = match engine.registry().find(&Selector::Word(word.to_owned())) {
+    let found = match engine.registry().find(&Selector::Word(name.to_owned())) {
         Err(FindError::None(_)) if std::path::Path::new(text).exists() => {
             return Ok(Side::Local(PathBuf::from(text)));
         }
         found => found?,
     };
-    let within = found.record.surroundings();
-    let path = if path.starts_with('/') { path.to_owned() } else { format!("{}/{path}", within.cwd) };
+    let process = found.record.surroundings();
+    let path = if path.starts_with('/') { path.to_owned() } else { format!("{}/{path}", process.cwd) };
     let client = ControlClient::connect(engine.home(), &found).await?;
-    Ok(Side::Remote(Remote::new(client, found.record.name.to_string(), path, &within.user)))
+    Ok(Side::Remote(Remote::new(client, found.record.name.to_string(), path, &process.user)))
 }
 
 /// A machine's name may have points in it, as a path may.
-fn named<'a>(engine: &Engine, text: &'a str) -> Option<(&'a str, &'a str)> {
-    let (word, path) = text.split_once(':').filter(|(word, _)| !word.contains('/'))?;
-    engine.registry().find(&Selector::Word(word.to_owned())).ok().map(|_| (word, path))
+fn split_machine_name<'a>(engine: &Engine, text: &'a str) -> Option<(&'a str, &'a str)> {
+    let (name, path) = text.split_once(':').filter(|(name, _)| !name.contains('/'))?;
+    engine.registry().find(&Selector::Word(name.to_owned())).ok().map(|_| (name, path))
 }

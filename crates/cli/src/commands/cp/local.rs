@@ -6,27 +6,27 @@ use std::path::{Path, PathBuf};
 
 use tar::{Archive, Builder, EntryType, Header, HeaderMode};
 
-use super::What;
+use super::CopySource;
+use super::destination::{Kind, Name};
 use super::pipe::{Tar, Writer};
-use super::place::{Kind, Name};
 use crate::error::CliError;
 
 /// What is to be copied from here.
-pub(super) fn look(path: &Path) -> Result<What, CliError> {
+pub(super) fn source(path: &Path) -> Result<CopySource, CliError> {
     let text = path.to_string_lossy();
-    let found = fs::metadata(path)
+    let metadata = fs::metadata(path)
         .map_err(|source| CliError::io(format!("copy {:?}", path.display().to_string()), source))?;
-    let kind = if found.is_dir() { Kind::Directory } else { Kind::File };
-    let whole = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    let kind = if metadata.is_dir() { Kind::Directory } else { Kind::File };
+    let absolute = path.canonicalize().unwrap_or_else(|_| path.to_owned());
     // `.` has no name of its own, but the directory that it is has one.
-    let name = path.file_name().or_else(|| whole.file_name()).unwrap_or_default().to_owned();
-    Ok(What { kind, name, contents: text == "." || text.ends_with("/.") })
+    let name = path.file_name().or_else(|| absolute.file_name()).unwrap_or_default().to_owned();
+    Ok(CopySource { kind, name, contents: text == "." || text.ends_with("/.") })
 }
 
 /// What stands at a path here.
 pub(super) fn kind(path: &Path) -> Result<Option<Kind>, CliError> {
     match fs::metadata(path) {
-        Ok(found) if found.is_dir() => Ok(Some(Kind::Directory)),
+        Ok(metadata) if metadata.is_dir() => Ok(Some(Kind::Directory)),
         Ok(_) => Ok(Some(Kind::File)),
         Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(None),
         Err(error) => Err(CliError::io(format!("look at {}", path.display()), error)),
@@ -45,11 +45,11 @@ pub(super) fn pack(path: &Path, name: &Name, owner: (u64, u64), writer: Writer) 
     while let Some((path, name)) = todo.pop() {
         let failed = |source| CliError::io(format!("pack {}", path.display()), source);
         let metadata = fs::symlink_metadata(&path).map_err(failed)?;
-        entry(&mut builder, &path, &name, &metadata, owner).map_err(failed)?;
+        append(&mut builder, &path, &name, &metadata, owner).map_err(failed)?;
         if metadata.is_dir() {
-            for child in fs::read_dir(&path).map_err(failed)? {
-                let child = child.map_err(failed)?;
-                todo.push((child.path(), name.join(child.file_name())));
+            for entry in fs::read_dir(&path).map_err(failed)? {
+                let entry = entry.map_err(failed)?;
+                todo.push((entry.path(), name.join(entry.file_name())));
             }
         }
     }
@@ -57,7 +57,7 @@ pub(super) fn pack(path: &Path, name: &Name, owner: (u64, u64), writer: Writer) 
     packed.map_err(|source| CliError::io("pack", source))
 }
 
-fn entry(
+fn append(
     builder: &mut Builder<Writer>,
     path: &Path,
     name: &Path,
@@ -90,11 +90,11 @@ pub(super) async fn unpack(tar: Tar, directory: PathBuf) -> Result<(), CliError>
     tokio::task::spawn_blocking(move || {
         let mut tar = tar;
         let failed = |source| CliError::io(format!("unpack into {}", directory.display()), source);
-        let unpacked = entries(&mut tar, &directory);
+        let unpacked = unpack_entries(&mut tar, &directory);
         tar.chunks.close();
         // What went wrong first is what matters.
-        let made = tokio::runtime::Handle::current().block_on(&mut tar.maker)?;
-        match (unpacked, made) {
+        let produced = tokio::runtime::Handle::current().block_on(&mut tar.producer)?;
+        match (unpacked, produced) {
             (Err(error), _) if error.kind() != ErrorKind::UnexpectedEof => Err(failed(error)),
             (_, Err(error)) => Err(error),
             (unpacked, Ok(())) => unpacked.map_err(failed),
@@ -103,7 +103,7 @@ pub(super) async fn unpack(tar: Tar, directory: PathBuf) -> Result<(), CliError>
     .await?
 }
 
-fn entries(tar: impl Read, directory: &Path) -> std::io::Result<()> {
+fn unpack_entries(tar: impl Read, directory: &Path) -> std::io::Result<()> {
     let mut archive = Archive::new(tar);
     archive.set_preserve_permissions(true);
     archive.set_overwrite(true);
@@ -119,7 +119,7 @@ fn entries(tar: impl Read, directory: &Path) -> std::io::Result<()> {
             }
             kind => {
                 if kind == EntryType::Link {
-                    make_way(directory, &entry.path()?)?;
+                    remove_replaced_file(directory, &entry.path()?)?;
                 }
                 if !entry.unpack_in(directory)? {
                     return Err(std::io::Error::new(ErrorKind::InvalidData, "an entry leads outside"));
@@ -135,12 +135,12 @@ fn entries(tar: impl Read, directory: &Path) -> std::io::Result<()> {
 
 /// Removes the file that a hard link is to replace. What lies behind a link
 /// that leads outside stays: unpacking refuses it.
-fn make_way(directory: &Path, name: &Path) -> std::io::Result<()> {
+fn remove_replaced_file(directory: &Path, name: &Path) -> std::io::Result<()> {
     let path = directory.join(name);
     let inside = path.parent().is_some_and(|parent| {
         matches!((parent.canonicalize(), directory.canonicalize()), (Ok(parent), Ok(top)) if parent.starts_with(&top))
     });
-    let is_file = fs::symlink_metadata(&path).is_ok_and(|found| !found.is_dir());
+    let is_file = fs::symlink_metadata(&path).is_ok_and(|metadata| !metadata.is_dir());
     if inside && is_file { fs::remove_file(&path) } else { Ok(()) }
 }
 
@@ -151,7 +151,7 @@ mod tests {
     type Attack<'a> = &'a dyn Fn(&mut Builder<Vec<u8>>);
 
     /// An archive of one entry with any name that its maker likes.
-    fn entry(tar: &mut Builder<Vec<u8>>, kind: EntryType, name: &str, link: &str, content: &[u8]) {
+    fn append(tar: &mut Builder<Vec<u8>>, kind: EntryType, name: &str, link: &str, content: &[u8]) {
         let mut header = Header::new_old();
         header.as_old_mut().name[..name.len()].copy_from_slice(name.as_bytes());
         header.as_old_mut().linkname[..link.len()].copy_from_slice(link.as_bytes());
@@ -163,42 +163,42 @@ mod tests {
     }
 
     #[test]
-    fn nothing_of_a_hostile_archive_lands_outside() {
+    fn a_hostile_archive_writes_nothing_outside_the_target() {
         let dir = tempfile::tempdir().expect("a directory");
         let (target, outside) = (dir.path().join("target"), dir.path().join("outside"));
         fs::create_dir(&target).and_then(|()| fs::create_dir(&outside)).expect("made");
         fs::write(outside.join("secret"), "kept").expect("written");
         let away = outside.to_str().expect("text");
         let attacks: [Attack<'_>; 4] = [
-            &|tar| entry(tar, EntryType::Regular, "../outside/secret", "", b"evil"),
+            &|tar| append(tar, EntryType::Regular, "../outside/secret", "", b"evil"),
             &|tar| {
-                entry(tar, EntryType::Symlink, "link", away, b"");
-                entry(tar, EntryType::Regular, "link/secret", "", b"evil");
+                append(tar, EntryType::Symlink, "link", away, b"");
+                append(tar, EntryType::Regular, "link/secret", "", b"evil");
             },
             &|tar| {
-                entry(tar, EntryType::Symlink, "way", away, b"");
-                entry(tar, EntryType::Link, "way/secret", "way/secret", b"");
+                append(tar, EntryType::Symlink, "way", away, b"");
+                append(tar, EntryType::Link, "way/secret", "way/secret", b"");
             },
-            &|tar| entry(tar, EntryType::Regular, &format!("{away}/new"), "", b"evil"),
+            &|tar| append(tar, EntryType::Regular, &format!("{away}/new"), "", b"evil"),
         ];
         for attack in attacks {
             let mut tar = Builder::new(Vec::new());
             attack(&mut tar);
             // Refused or turned inwards: either will do.
-            drop(entries(&tar.into_inner().expect("an archive")[..], &target));
+            drop(unpack_entries(&tar.into_inner().expect("an archive")[..], &target));
             assert_eq!(fs::read_to_string(outside.join("secret")).expect("there"), "kept");
             assert_eq!(fs::read_dir(&outside).expect("listed").count(), 1);
         }
     }
 
     #[test]
-    fn hard_links_and_files_replace_what_was_there() {
+    fn files_and_hard_links_replace_existing_ones() {
         let dir = tempfile::tempdir().expect("a directory");
         for content in [b"one", b"two"] {
             let mut tar = Builder::new(Vec::new());
-            entry(&mut tar, EntryType::Regular, "a", "", content);
-            entry(&mut tar, EntryType::Link, "b", "a", b"");
-            entries(&tar.into_inner().expect("an archive")[..], dir.path()).expect("unpacked");
+            append(&mut tar, EntryType::Regular, "a", "", content);
+            append(&mut tar, EntryType::Link, "b", "a", b"");
+            unpack_entries(&tar.into_inner().expect("an archive")[..], dir.path()).expect("unpacked");
             assert_eq!(fs::read(dir.path().join("b")).expect("there"), content);
         }
     }

@@ -10,72 +10,72 @@ use tokio::task::JoinHandle;
 use crate::error::CliError;
 
 /// Chunks on the way.
-const QUEUE: usize = 8;
+const QUEUE_CHUNKS: usize = 8;
 /// Bytes of a chunk, at most.
-const CHUNK: usize = 64 * 1024;
+const CHUNK_BYTES: usize = 64 * 1024;
 
 /// A tar stream that somebody makes.
 pub(super) struct Tar {
     pub(super) chunks: mpsc::Receiver<Bytes>,
     /// Who makes it, and how that went.
-    pub(super) maker: JoinHandle<Result<(), CliError>>,
-    rest: Bytes,
+    pub(super) producer: JoinHandle<Result<(), CliError>>,
+    unread: Bytes,
 }
 
 impl Tar {
-    pub(super) fn new(chunks: mpsc::Receiver<Bytes>, maker: JoinHandle<Result<(), CliError>>) -> Self {
-        Self { chunks, maker, rest: Bytes::new() }
+    pub(super) fn new(chunks: mpsc::Receiver<Bytes>, producer: JoinHandle<Result<(), CliError>>) -> Self {
+        Self { chunks, producer, unread: Bytes::new() }
     }
 }
 
 /// A queue for a tar stream.
 pub(super) fn queue() -> (mpsc::Sender<Bytes>, mpsc::Receiver<Bytes>) {
-    mpsc::channel(QUEUE)
+    mpsc::channel(QUEUE_CHUNKS)
 }
 
 /// Makes a tar stream on a thread of its own.
-pub(super) fn spawn(make: impl FnOnce(Writer) -> Result<(), CliError> + Send + 'static) -> Tar {
+pub(super) fn spawn(produce: impl FnOnce(Writer) -> Result<(), CliError> + Send + 'static) -> Tar {
     let (sender, chunks) = queue();
-    let writer = Writer { sender, held: Vec::with_capacity(CHUNK) };
-    Tar::new(chunks, tokio::task::spawn_blocking(move || make(writer)))
+    let writer = Writer { sender, buffer: Vec::with_capacity(CHUNK_BYTES) };
+    Tar::new(chunks, tokio::task::spawn_blocking(move || produce(writer)))
 }
 
 /// The end that a thread reads from.
 impl Read for Tar {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        while self.rest.is_empty() {
+    fn read(&mut self, target: &mut [u8]) -> io::Result<usize> {
+        while self.unread.is_empty() {
             match self.chunks.blocking_recv() {
-                Some(chunk) => self.rest = chunk,
+                Some(chunk) => self.unread = chunk,
                 None => return Ok(0),
             }
         }
-        let count = buffer.len().min(self.rest.len());
-        buffer[..count].copy_from_slice(&self.rest.split_to(count));
+        let count = target.len().min(self.unread.len());
+        target[..count].copy_from_slice(&self.unread.split_to(count));
         Ok(count)
     }
 }
 
-/// The end that a thread writes to. What is held goes with a flush.
+/// The end that a thread writes to. What is buffer goes with a flush.
 #[derive(Debug)]
 pub(super) struct Writer {
     sender: mpsc::Sender<Bytes>,
-    held: Vec<u8>,
+    buffer: Vec<u8>,
 }
 
 impl Write for Writer {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.held.len() + bytes.len() > CHUNK {
+        if self.buffer.len() + bytes.len() > CHUNK_BYTES {
             self.flush()?;
         }
-        self.held.extend_from_slice(bytes);
+        self.buffer.extend_from_slice(bytes);
         Ok(bytes.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        if self.held.is_empty() {
+        if self.buffer.is_empty() {
             return Ok(());
         }
-        let chunk = std::mem::replace(&mut self.held, Vec::with_capacity(CHUNK));
+        let chunk = std::mem::replace(&mut self.buffer, Vec::with_capacity(CHUNK_BYTES));
         // Who reads has failed, and says why.
         self.sender.blocking_send(chunk.into()).map_err(|_| io::ErrorKind::BrokenPipe.into())
     }

@@ -8,14 +8,14 @@ use mimeo_agent_protocol::message::{FileKind, Reply, Request, channel};
 use mimeo_engine::ControlClient;
 use tokio::io::{AsyncReadExt, stdin};
 
-use super::What;
+use super::CopySource;
+use super::destination::Kind;
 use super::pipe::{self, Tar};
-use super::place::Kind;
 use crate::error::CliError;
 use crate::output;
 
 /// Bytes read from standard input at once.
-const CHUNK: usize = 64 * 1024;
+const CHUNK_BYTES: usize = 64 * 1024;
 
 /// A path in a machine.
 pub(super) struct Remote {
@@ -29,7 +29,7 @@ pub(super) struct Remote {
 
 impl Remote {
     pub(super) fn new(client: ControlClient, machine: String, path: String, user: &str) -> Self {
-        Self { client, machine, path, owner: owner(user) }
+        Self { client, machine, path, owner: parse_owner(user) }
     }
 
     /// What stands there.
@@ -38,24 +38,24 @@ impl Remote {
             Reply::Found { kind: Some(FileKind::Directory) } => Ok(Some(Kind::Directory)),
             Reply::Found { kind: Some(_) } => Ok(Some(Kind::File)),
             Reply::Found { kind: None } => Ok(None),
-            answer => Err(out_of_turn(&answer)),
+            reply => Err(unexpected_reply(&reply)),
         }
     }
 
     /// What is to be copied from there.
-    pub(super) async fn look(&self) -> Result<What, CliError> {
+    pub(super) async fn source(&self) -> Result<CopySource, CliError> {
         let Some(kind) = self.kind().await? else {
             let (path, machine) = (&self.path, &self.machine);
             return Err(CliError::usage(format!(
                 "{path:?} could not be found on container {machine}: no such file or directory"
             )));
         };
-        let root = Path::new(&self.path).file_name();
-        Ok(What {
+        let name = Path::new(&self.path).file_name();
+        Ok(CopySource {
             kind,
-            name: root.unwrap_or_default().to_owned(),
+            name: name.unwrap_or_default().to_owned(),
             // The root has no name: only what is in it can be copied.
-            contents: self.path.ends_with("/.") || root.is_none(),
+            contents: self.path.ends_with("/.") || name.is_none(),
         })
     }
 
@@ -64,22 +64,22 @@ impl Remote {
         let request = Request::ReadArchive { path: self.path.clone(), follow: true };
         let (_, mut stream) = self.client.guest(request).await?;
         let (sender, chunks) = pipe::queue();
-        let maker = tokio::spawn(async move {
-            while let Some(chunk) = next(&mut stream).await? {
+        let producer = tokio::spawn(async move {
+            while let Some(chunk) = next_chunk(&mut stream).await? {
                 if sender.send(chunk).await.is_err() {
                     break;
                 }
             }
             Ok(())
         });
-        Ok(Tar::new(chunks, maker))
+        Ok(Tar::new(chunks, producer))
     }
 
     /// The path as a tar stream on standard output.
     pub(super) async fn pack_to_stdout(&self) -> Result<(), CliError> {
         let request = Request::ReadArchive { path: self.path.clone(), follow: true };
         let (_, mut stream) = self.client.guest(request).await?;
-        while let Some(chunk) = next(&mut stream).await? {
+        while let Some(chunk) = next_chunk(&mut stream).await? {
             output::bytes(&chunk)?;
         }
         Ok(())
@@ -87,7 +87,7 @@ impl Remote {
 
     /// Unpacks a tar stream into a directory there.
     pub(super) async fn unpack(&self, directory: &str, mut tar: Tar) -> Result<(), CliError> {
-        let Stream { sender, mut receiver } = self.write(directory)?;
+        let Stream { sender, mut receiver } = self.open_write_stream(directory)?;
         while let Some(chunk) = tar.chunks.recv().await {
             if sender.data(channel::STDIN, chunk).await.is_err() {
                 // It has failed, and says why.
@@ -95,57 +95,57 @@ impl Remote {
             }
         }
         drop(tar.chunks);
-        let made = tar.maker.await?;
+        let produced = tar.producer.await?;
         sender.data(channel::STDIN, Bytes::new()).await.ok();
-        let answer = receiver.message::<Reply>().await;
-        made.and(done(answer?))
+        let reply = receiver.message::<Reply>().await;
+        produced.and(check_reply(reply?))
     }
 
     /// Unpacks the tar stream on standard input.
     pub(super) async fn unpack_stdin(&self) -> Result<(), CliError> {
-        let Stream { sender, mut receiver } = self.write(&self.path)?;
+        let Stream { sender, mut receiver } = self.open_write_stream(&self.path)?;
         let mut from = stdin();
-        let mut buffer = vec![0; CHUNK];
+        let mut buffer = vec![0; CHUNK_BYTES];
         while let Ok(count @ 1..) = from.read(&mut buffer).await {
             if sender.data(channel::STDIN, Bytes::copy_from_slice(&buffer[..count])).await.is_err() {
                 break;
             }
         }
         sender.data(channel::STDIN, Bytes::new()).await.ok();
-        done(receiver.message::<Reply>().await?)
+        check_reply(receiver.message::<Reply>().await?)
     }
 
-    fn write(&self, directory: &str) -> Result<Stream, CliError> {
+    fn open_write_stream(&self, directory: &str) -> Result<Stream, CliError> {
         Ok(self.client.stream(Request::WriteArchive { directory: directory.to_owned() })?)
     }
 }
 
 /// The next piece of a tar stream; what failed on the way is told behind it.
-async fn next(stream: &mut Stream) -> Result<Option<Bytes>, CliError> {
+async fn next_chunk(stream: &mut Stream) -> Result<Option<Bytes>, CliError> {
     loop {
         match stream.receiver.next().await? {
             Some(Item::Data { bytes, .. }) if bytes.is_empty() => return Ok(None),
             Some(Item::Data { bytes, .. }) => return Ok(Some(bytes)),
-            Some(Item::Message(json)) => done(serde_json::from_slice(&json)?)?,
+            Some(Item::Message(json)) => check_reply(serde_json::from_slice(&json)?)?,
             None => return Ok(None),
         }
     }
 }
 
-fn done(reply: Reply) -> Result<(), CliError> {
+fn check_reply(reply: Reply) -> Result<(), CliError> {
     match reply {
         Reply::Done => Ok(()),
         Reply::Failed(failure) => Err(failure.into()),
-        answer => Err(out_of_turn(&answer)),
+        reply => Err(unexpected_reply(&reply)),
     }
 }
 
-fn out_of_turn(answer: &Reply) -> CliError {
-    CliError::usage(format!("the agent answered out of turn: {answer:?}"))
+fn unexpected_reply(reply: &Reply) -> CliError {
+    CliError::usage(format!("the agent answered out of turn: {reply:?}"))
 }
 
 /// The container's user where it is a number; root otherwise.
-fn owner(user: &str) -> (u64, u64) {
+fn parse_owner(user: &str) -> (u64, u64) {
     let (user, group) = user.split_once(':').unwrap_or((user, user));
     (user.parse().unwrap_or(0), group.parse().unwrap_or(0))
 }

@@ -5,8 +5,8 @@ use std::path::{Component, Path, PathBuf};
 
 use tar::{Archive, Builder, EntryType};
 
+use super::destination::Name;
 use super::pipe::{Tar, Writer};
-use super::place::Name;
 use crate::error::CliError;
 
 /// Passes a tar stream on with another first component, and another owner if
@@ -17,19 +17,19 @@ pub(super) fn rename(
     owner: Option<(u64, u64)>,
     writer: Writer,
 ) -> Result<(), CliError> {
-    let passed = pass(&mut tar, name, owner, writer);
+    let rewritten = rewrite(&mut tar, name, owner, writer);
     tar.chunks.close();
-    let made = tokio::runtime::Handle::current().block_on(&mut tar.maker)?;
+    let produced = tokio::runtime::Handle::current().block_on(&mut tar.producer)?;
     // A stream that was cut off was cut off by its maker.
-    made.and(passed.map_err(|source| CliError::io("read the archive", source)))
+    produced.and(rewritten.map_err(|source| CliError::io("read the archive", source)))
 }
 
-fn pass(tar: &mut Tar, name: &Name, owner: Option<(u64, u64)>, writer: Writer) -> std::io::Result<()> {
+fn rewrite(tar: &mut Tar, name: &Name, owner: Option<(u64, u64)>, writer: Writer) -> std::io::Result<()> {
     let mut archive = Archive::new(&mut *tar);
     let mut builder = Builder::new(writer);
     for entry in archive.entries()? {
         let mut entry = entry?;
-        let path = renamed(&entry.path()?, name);
+        let path = renamed_path(&entry.path()?, name);
         let link = entry.link_name()?.map(|link| link.into_owned());
         let mut header = entry.header().clone();
         if let Some((uid, gid)) = owner {
@@ -37,7 +37,9 @@ fn pass(tar: &mut Tar, name: &Name, owner: Option<(u64, u64)>, writer: Writer) -
             header.set_gid(gid);
         }
         match (header.entry_type(), link) {
-            (EntryType::Link, Some(link)) => builder.append_link(&mut header, path, renamed(&link, name))?,
+            (EntryType::Link, Some(link)) => {
+                builder.append_link(&mut header, path, renamed_path(&link, name))?
+            }
             (_, Some(link)) => builder.append_link(&mut header, path, link)?,
             (_, None) => builder.append_data(&mut header, path, &mut entry)?,
         }
@@ -48,17 +50,17 @@ fn pass(tar: &mut Tar, name: &Name, owner: Option<(u64, u64)>, writer: Writer) -
 }
 
 /// Without its first component, and with the new one.
-fn renamed(path: &Path, name: &Name) -> PathBuf {
+fn renamed_path(path: &Path, name: &Name) -> PathBuf {
     let mut components = path.components().filter(|component| !matches!(component, Component::RootDir));
     components.next();
     let rest: PathBuf = components.collect();
-    let renamed = match name {
+    let path = match name {
         // Joined with nothing it would end in a slash, and be a directory.
         Name::As(name) if rest.as_os_str().is_empty() => PathBuf::from(name),
         Name::As(name) => Path::new(name).join(rest),
         Name::Contents => rest,
     };
-    if renamed.as_os_str().is_empty() { PathBuf::from(".") } else { renamed }
+    if path.as_os_str().is_empty() { PathBuf::from(".") } else { path }
 }
 
 #[cfg(test)]
@@ -67,12 +69,12 @@ mod tests {
 
     #[test]
     fn only_the_first_component_changes() {
-        let told = |path, name: &Name| renamed(Path::new(path), name).display().to_string();
+        let renamed_text = |path, name: &Name| renamed_path(Path::new(path), name).display().to_string();
         let named = Name::As("new".into());
-        assert_eq!(renamed(Path::new("etc"), &named).as_os_str(), "new");
-        assert_eq!(told("etc/a/b", &named), "new/a/b");
-        assert_eq!(told("./etc", &named), "new/etc");
-        assert_eq!(told("etc", &Name::Contents), ".");
-        assert_eq!(told("etc/a", &Name::Contents), "a");
+        assert_eq!(renamed_path(Path::new("etc"), &named).as_os_str(), "new");
+        assert_eq!(renamed_text("etc/a/b", &named), "new/a/b");
+        assert_eq!(renamed_text("./etc", &named), "new/etc");
+        assert_eq!(renamed_text("etc", &Name::Contents), ".");
+        assert_eq!(renamed_text("etc/a", &Name::Contents), "a");
     }
 }

@@ -9,7 +9,7 @@
 use std::ffi::OsString;
 use std::path::Path;
 
-use super::What;
+use super::CopySource;
 use crate::error::CliError;
 
 /// What stands at a path.
@@ -30,21 +30,25 @@ pub(super) enum Name {
 
 /// Where a copy goes.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct Destination {
     /// A directory that must be there.
     pub(super) directory: String,
     pub(super) name: Name,
 }
 
 /// Where `what` goes when it is copied to `target`, where `there` stands now.
-pub(super) fn place(what: &What, target: &str, there: Option<Kind>) -> Result<Place, CliError> {
+pub(super) fn resolve(
+    source: &CopySource,
+    target: &str,
+    existing: Option<Kind>,
+) -> Result<Destination, CliError> {
     let slash = target.ends_with('/') || target.ends_with("/.");
-    match (what.kind, there) {
-        (Kind::Directory, Some(Kind::Directory)) if what.contents => {
-            Ok(Place { directory: target.to_owned(), name: Name::Contents })
+    match (source.kind, existing) {
+        (Kind::Directory, Some(Kind::Directory)) if source.contents => {
+            Ok(Destination { directory: target.to_owned(), name: Name::Contents })
         }
         (_, Some(Kind::Directory)) => {
-            Ok(Place { directory: target.to_owned(), name: Name::As(what.name.clone()) })
+            Ok(Destination { directory: target.to_owned(), name: Name::As(source.name.clone()) })
         }
         (Kind::Directory, Some(Kind::File)) => {
             Err(CliError::usage(format!("{target:?} must be a directory when a directory is copied")))
@@ -55,36 +59,36 @@ pub(super) fn place(what: &What, target: &str, there: Option<Kind>) -> Result<Pl
         (Kind::File, None) if slash => {
             Err(CliError::usage(format!("{target:?} could not be found: no such directory")))
         }
-        (Kind::File, _) | (Kind::Directory, None) => beside(target),
+        (Kind::File, _) | (Kind::Directory, None) => in_parent(target),
     }
 }
 
 /// In the directory that `target` is in, under its name.
-fn beside(target: &str) -> Result<Place, CliError> {
+fn in_parent(target: &str) -> Result<Destination, CliError> {
     let path = Path::new(target);
     let name = path.file_name().ok_or_else(|| CliError::usage(format!("{target:?} names no file")))?;
     let parent = path.parent().map(|parent| parent.to_string_lossy().into_owned()).unwrap_or_default();
     let directory = if parent.is_empty() { ".".to_owned() } else { parent };
-    Ok(Place { directory, name: Name::As(name.to_owned()) })
+    Ok(Destination { directory, name: Name::As(name.to_owned()) })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn told(kind: Kind, contents: bool, target: &str, there: Option<Kind>) -> Option<String> {
-        let what = What { kind, name: "src".into(), contents };
-        let place = place(&what, target, there).ok()?;
-        let name = match place.name {
+    fn resolved(kind: Kind, contents: bool, target: &str, existing: Option<Kind>) -> Option<String> {
+        let source = CopySource { kind, name: "src".into(), contents };
+        let destination = resolve(&source, target, existing).ok()?;
+        let name = match destination.name {
             Name::As(name) => name.to_string_lossy().into_owned(),
             Name::Contents => "*".to_owned(),
         };
-        Some(format!("{} {name}", place.directory))
+        Some(format!("{} {name}", destination.directory))
     }
 
     #[test]
     fn files_go_where_podman_puts_them() {
-        let file = |target, there| told(Kind::File, false, target, there);
+        let file = |target, existing| resolved(Kind::File, false, target, existing);
         assert_eq!(file("/d", Some(Kind::Directory)).as_deref(), Some("/d src"));
         assert_eq!(file("/d/x", Some(Kind::File)).as_deref(), Some("/d x"));
         assert_eq!(file("/d/x", None).as_deref(), Some("/d x"));
@@ -96,7 +100,7 @@ mod tests {
 
     #[test]
     fn directories_go_where_podman_puts_them() {
-        let directory = |contents, target, there| told(Kind::Directory, contents, target, there);
+        let directory = |contents, target, existing| resolved(Kind::Directory, contents, target, existing);
         assert_eq!(directory(false, "/d", Some(Kind::Directory)).as_deref(), Some("/d src"));
         assert_eq!(directory(true, "/d", Some(Kind::Directory)).as_deref(), Some("/d *"));
         assert_eq!(directory(false, "/d/new", None).as_deref(), Some("/d new"));
