@@ -42,16 +42,16 @@ pub(crate) async fn run(engine: &Engine, args: &Args) -> Result<i32, CliError> {
     match &args.part {
         Some(Part::Kernel(own)) => {
             kernel::run(engine, own, args.json)?;
-            rootfs::run(engine, rootfs::Told::Nothing).map(|()| 0)
+            rootfs::run(engine, rootfs::Report::Silent).map(|()| 0)
         }
-        Some(Part::Rootfs) if args.json => rootfs::run(engine, rootfs::Told::Json).map(|()| 0),
-        Some(Part::Rootfs) => rootfs::run(engine, rootfs::Told::Words).map(|()| 0),
+        Some(Part::Rootfs) if args.json => rootfs::run(engine, rootfs::Report::Json).map(|()| 0),
+        Some(Part::Rootfs) => rootfs::run(engine, rootfs::Report::Text).map(|()| 0),
         Some(Part::Runtime(shape)) => runtime::run(engine, shape, args.json).await.map(|()| 0),
         Some(Part::Firecracker(own)) => firecracker::run(engine, own, args.json).map(|()| 0),
         Some(Part::Preflight) => preflight::run(engine, args.json),
         None => {
             kernel::prepare(engine, &kernel::Args::default())?;
-            rootfs::run(engine, rootfs::Told::Nothing)?;
+            rootfs::run(engine, rootfs::Report::Silent)?;
             runtime::prepare(engine).await;
             preflight::run(engine, args.json)
         }

@@ -56,10 +56,10 @@ pub(super) fn run(engine: &Engine, args: &Args, json: bool) -> Result<(), CliErr
 pub(super) fn prepare(engine: &Engine, args: &Args) -> Result<Kernel, CliError> {
     let mut steps = Steps::new();
     let mut last = None;
-    let mut tell = |step: Step| {
+    let mut on_step = |step: Step| {
         // The same step again is news of it.
-        let same = last.replace(discriminant(&step)) == Some(discriminant(&step));
-        if same { steps.go_on(step.to_string()) } else { steps.begin(step.to_string()) }
+        let is_same = last.replace(discriminant(&step)) == Some(discriminant(&step));
+        if is_same { steps.update(step.to_string()) } else { steps.begin(step.to_string()) }
     };
-    Ok(set_up(engine.home().home(), &args.source(), &mut tell)?)
+    Ok(set_up(engine.home().home(), &args.source(), &mut on_step)?)
 }

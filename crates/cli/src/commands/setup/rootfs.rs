@@ -14,32 +14,32 @@ use crate::output;
 
 /// How the result is told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Told {
-    Words,
+pub(super) enum Report {
+    Text,
     Json,
     /// Another result is.
-    Nothing,
+    Silent,
 }
 
 /// Makes the first root, and tries that an empty disk can be made here.
-pub(super) fn run(engine: &Engine, told: Told) -> Result<(), CliError> {
+pub(super) fn run(engine: &Engine, report: Report) -> Result<(), CliError> {
     let mut steps = Steps::new();
     steps.begin("making the guests' first root");
-    let rootfs = prepare(engine.home().home(), AGENT, try_blank)?;
+    let rootfs = prepare(engine.home().home(), AGENT, check_blank_disk)?;
     drop(steps);
     let (name, path) = (&rootfs.kernel.manifest.name, &rootfs.initramfs.path);
-    match told {
-        Told::Words => output::line(format!("first root {} is made", path.display())),
-        Told::Json => output::json(&json!({"kernel": name, "initramfs": path})),
-        Told::Nothing => Ok(()),
+    match report {
+        Report::Text => output::line(format!("first root {} is made", path.display())),
+        Report::Json => output::json(&json!({"kernel": name, "initramfs": path})),
+        Report::Silent => Ok(()),
     }
 }
 
 /// Each machine makes its own; a filesystem that cannot hold one shows now.
-fn try_blank(home: &Path) -> Result<(), BlankError> {
+fn check_blank_disk(home: &Path) -> Result<(), BlankError> {
     let path = home.join(format!(".try-{}", std::process::id()));
-    let made = blank::create(&path, MachineSpec::new("").disk_bytes, [0; 16]);
+    let created = blank::create(&path, MachineSpec::new("").disk_bytes, [0; 16]);
     // It may not have come to that.
     std::fs::remove_file(&path).ok();
-    made
+    created
 }

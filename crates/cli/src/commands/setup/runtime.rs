@@ -23,19 +23,19 @@ pub(super) struct Args {
 pub(super) async fn run(engine: &Engine, args: &Args, as_json: bool) -> Result<(), CliError> {
     let spec =
         MachineSpec { cpus: args.cpus, memory_mib: memory(&args.memory)?, ..MachineSpec::new(String::new()) };
-    let id = make(engine, &spec).await?;
+    let id = prepare_snapshot(engine, &spec).await?;
     if as_json { output::json(&json!({ "snapshot": id })) } else { output::line(id) }
 }
 
 /// For machines that are asked for without a size. A host where none can run
 /// is told so by what looks for its means.
 pub(super) async fn prepare(engine: &Engine) {
-    if let Err(error) = make(engine, &MachineSpec::new(String::new())).await {
+    if let Err(error) = prepare_snapshot(engine, &MachineSpec::new(String::new())).await {
         tracing::warn!(component = "setup", %error, "machines will boot one by one");
     }
 }
 
-async fn make(engine: &Engine, spec: &MachineSpec) -> Result<String, CliError> {
+async fn prepare_snapshot(engine: &Engine, spec: &MachineSpec) -> Result<String, CliError> {
     let mut steps = Steps::new();
     steps.begin("booting a guest for machines to be copied from");
     let snapshot = boot_snapshot::prepare(engine, spec).await?;

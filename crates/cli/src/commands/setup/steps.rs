@@ -8,42 +8,42 @@ use std::time::Instant;
 pub(super) struct Steps {
     step: Option<(String, Instant)>,
     /// Words that change while they are shown, as on a terminal alone they can.
-    live: bool,
+    is_terminal: bool,
 }
 
 impl Steps {
     pub(super) fn new() -> Self {
-        Self { step: None, live: stderr().is_terminal() }
+        Self { step: None, is_terminal: stderr().is_terminal() }
     }
 
     /// A step begins, and the one before is over.
-    pub(super) fn begin(&mut self, words: impl Into<String>) {
+    pub(super) fn begin(&mut self, text: impl Into<String>) {
         self.end();
-        let words = words.into();
-        self.show(&words);
-        self.step = Some((words, Instant::now()));
+        let text = text.into();
+        self.show(&text);
+        self.step = Some((text, Instant::now()));
     }
 
-    /// The step goes on, in other words.
-    pub(super) fn go_on(&mut self, words: impl Into<String>) {
-        let begun = self.step.take().map_or_else(Instant::now, |(_, begun)| begun);
-        let words = words.into();
-        self.show(&words);
-        self.step = Some((words, begun));
+    /// The step goes on, in other text.
+    pub(super) fn update(&mut self, text: impl Into<String>) {
+        let started = self.step.take().map_or_else(Instant::now, |(_, started)| started);
+        let text = text.into();
+        self.show(&text);
+        self.step = Some((text, started));
     }
 
     /// The last step is over.
     pub(super) fn end(&mut self) {
-        let Some((words, begun)) = self.step.take() else { return };
-        let clear = if self.live { "\r\x1b[K" } else { "" };
+        let Some((text, started)) = self.step.take() else { return };
+        let clear = if self.is_terminal { "\r\x1b[K" } else { "" };
         // Nobody is there to read it: then nobody misses it.
-        writeln!(stderr(), "{clear}{words} ({:.1} s)", begun.elapsed().as_secs_f32()).ok();
+        writeln!(stderr(), "{clear}{text} ({:.1} s)", started.elapsed().as_secs_f32()).ok();
     }
 
-    fn show(&self, words: &str) {
-        if self.live {
+    fn show(&self, text: &str) {
+        if self.is_terminal {
             let mut stderr = stderr();
-            write!(stderr, "\r\x1b[K{words} …").and_then(|()| stderr.flush()).ok();
+            write!(stderr, "\r\x1b[K{text} …").and_then(|()| stderr.flush()).ok();
         }
     }
 }

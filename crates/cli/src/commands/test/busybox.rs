@@ -14,13 +14,13 @@ use crate::error::CliError;
 pub(super) const NAME: &str = "localhost/mimeo-sanity:latest";
 /// What the server shows.
 const PAGE: &[u8] = b"mimeo is sane\n";
-const PLACES: [&str; 3] = ["/bin/busybox", "/usr/bin/busybox", "/bin/busybox.static"];
+const PATHS: [&str; 3] = ["/bin/busybox", "/usr/bin/busybox", "/bin/busybox.static"];
 /// The kind of program header that asks for a dynamic loader.
-const INTERPRETER: u32 = 3;
+const PT_INTERP: u32 = 3;
 
 /// Makes the image; none when this host has no static busybox.
 pub(super) fn import(engine: &Engine) -> Result<Option<String>, CliError> {
-    let Some(program) = PLACES.into_iter().map(PathBuf::from).find_map(|path| fs::read(path).ok()) else {
+    let Some(program) = PATHS.into_iter().map(PathBuf::from).find_map(|path| fs::read(path).ok()) else {
         return Ok(None);
     };
     if !is_static(&program) {
@@ -47,8 +47,8 @@ fn archive(program: &[u8]) -> std::io::Result<Vec<u8>> {
     }
     let size = program.len() as u64;
     tar.append_data(&mut header(EntryType::Regular, 0o755, size), "bin/busybox", program)?;
-    for word in ["sh", "httpd", "cat"] {
-        tar.append_link(&mut header(EntryType::Symlink, 0o777, 0), format!("bin/{word}"), "busybox")?;
+    for applet in ["sh", "httpd", "cat"] {
+        tar.append_link(&mut header(EntryType::Symlink, 0o777, 0), format!("bin/{applet}"), "busybox")?;
     }
     tar.append_data(&mut header(EntryType::Regular, 0o644, PAGE.len() as u64), "www/index.html", PAGE)?;
     tar.into_inner()
@@ -56,15 +56,15 @@ fn archive(program: &[u8]) -> std::io::Result<Vec<u8>> {
 
 /// Whether a 64-bit ELF program runs without any library.
 fn is_static(program: &[u8]) -> bool {
-    let number = |at: usize, size: usize| -> Option<u64> {
-        let bytes = program.get(at..at + size)?;
+    let number = |offset: usize, size: usize| -> Option<u64> {
+        let bytes = program.get(offset..offset + size)?;
         Some(bytes.iter().rev().fold(0, |number, byte| number << 8 | u64::from(*byte)))
     };
     let headers = || -> Option<bool> {
         let (offset, size, count) =
             (number(32, 8)? as usize, number(54, 2)? as usize, number(56, 2)? as usize);
         let mut kinds = (0..count).map(|index| number(offset + index * size, 4));
-        Some(kinds.all(|kind| kind.is_some_and(|kind| kind != u64::from(INTERPRETER))))
+        Some(kinds.all(|kind| kind.is_some_and(|kind| kind != u64::from(PT_INTERP))))
     };
     program.starts_with(b"\x7fELF\x02\x01") && headers().unwrap_or(false)
 }
@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn programs_that_ask_for_a_loader_are_told_from_those_that_do_not() {
+    fn static_programs_have_no_interpreter() {
         assert!(is_static(&elf(&[1, 1, 4])));
         assert!(!is_static(&elf(&[6, 3, 1])));
         assert!(!is_static(b"#!/bin/sh"));

@@ -42,32 +42,32 @@ pub(crate) struct Args {
 /// What was done, step by step.
 struct Report {
     json: bool,
-    begun: Instant,
+    started: Instant,
     steps: Vec<(&'static str, Duration)>,
 }
 
 impl Report {
     /// A step has succeeded.
     fn passed(&mut self, step: &'static str) -> Result<(), CliError> {
-        let took = self.begun.elapsed();
+        let took = self.started.elapsed();
         self.steps.push((step, took));
-        self.begun = Instant::now();
+        self.started = Instant::now();
         if self.json { Ok(()) } else { output::line(format!("ok    {step} ({:.2} s)", took.as_secs_f32())) }
     }
 }
 
 /// Runs the test; the exit code 0 is a pass, 1 is not.
 pub(crate) async fn run(engine: &Engine, args: &Args) -> Result<i32, CliError> {
-    let mut report = Report { json: args.json, begun: Instant::now(), steps: Vec::new() };
+    let mut report = Report { json: args.json, started: Instant::now(), steps: Vec::new() };
     let name = MachineName::random().to_string();
     let outcome = steps(engine, args, &name, &mut report).await;
     if outcome.is_err() {
         // Nothing may stay, whatever failed; what failed first is told.
-        ours(&["rm", "--force", &name]).await.ok();
+        run_mimeo(&["rm", "--force", &name]).await.ok();
     }
     if args.image.is_none() {
         // Another test may be using it; then that removes it.
-        ours(&["rmi", "--ignore", busybox::NAME]).await.ok();
+        run_mimeo(&["rmi", "--ignore", busybox::NAME]).await.ok();
     }
     if args.json {
         let steps: Vec<_> = report
@@ -85,26 +85,26 @@ pub(crate) async fn run(engine: &Engine, args: &Args) -> Result<i32, CliError> {
 }
 
 async fn steps(engine: &Engine, args: &Args, name: &str, report: &mut Report) -> Result<(), CliError> {
-    let (image, command) = image(engine, args)?;
+    let (image, command) = prepare_image(engine, args)?;
     report.passed("image")?;
     start(name, &image, args.port, &command).await?;
     report.passed("start")?;
-    let found = healthy(engine, name).await?;
+    let found = wait_until_healthy(engine, name).await?;
     report.passed("health")?;
-    answers(&found).await?;
+    check_port(&found).await?;
     report.passed("network: the published port answers")?;
-    let said = ours(&["exec", name, "/bin/sh", "-c", "echo $((6 * 7))"]).await?;
-    if said.trim() != "42" {
-        return Err(CliError::usage(format!("exec gave {said:?}, not 42")));
+    let printed = run_mimeo(&["exec", name, "/bin/sh", "-c", "echo $((6 * 7))"]).await?;
+    if printed.trim() != "42" {
+        return Err(CliError::usage(format!("exec gave {printed:?}, not 42")));
     }
     report.passed("exec")?;
-    ours(&["rm", "--force", name]).await?;
-    vanished(engine, &found).await?;
+    run_mimeo(&["rm", "--force", name]).await?;
+    wait_until_gone(engine, &found).await?;
     report.passed("cleanup: no process, socket or file is left")
 }
 
 /// The image and what is to run in it.
-fn image(engine: &Engine, args: &Args) -> Result<(String, Vec<String>), CliError> {
+fn prepare_image(engine: &Engine, args: &Args) -> Result<(String, Vec<String>), CliError> {
     if let Some(image) = &args.image {
         return Ok((image.clone(), Vec::new()));
     }
@@ -122,29 +122,29 @@ async fn start(name: &str, image: &str, port: u16, command: &[String]) -> Result
     let publish = format!("127.0.0.1::{port}");
     let url = format!("http://127.0.0.1:{port}/");
     let run = ["run", "--detach", "--name", name, "--publish", &publish, "--health-url", &url, image];
-    let words: Vec<&str> = run.into_iter().chain(command.iter().map(String::as_str)).collect();
-    ours(&words).await.map(drop)
+    let arguments: Vec<&str> = run.into_iter().chain(command.iter().map(String::as_str)).collect();
+    run_mimeo(&arguments).await.map(drop)
 }
 
 /// This very program, as a person would call it.
-async fn ours(words: &[&str]) -> Result<String, CliError> {
+async fn run_mimeo(arguments: &[&str]) -> Result<String, CliError> {
     let program = std::env::current_exe().map_err(|source| CliError::io("find this program", source))?;
-    let called = format!("mimeo {}", words.join(" "));
+    let command = format!("mimeo {}", arguments.join(" "));
     let output = Command::new(program)
-        .args(words)
+        .args(arguments)
         .stdin(Stdio::null())
         .output()
         .await
-        .map_err(|source| CliError::io(called.clone(), source))?;
+        .map_err(|source| CliError::io(command.clone(), source))?;
     if !output.status.success() {
-        let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-        return Err(CliError::usage(format!("`{called}` failed ({}): {said}", output.status)));
+        let printed = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+        return Err(CliError::usage(format!("`{command}` failed ({}): {printed}", output.status)));
     }
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-async fn healthy(engine: &Engine, name: &str) -> Result<Found, CliError> {
-    let begun = Instant::now();
+async fn wait_until_healthy(engine: &Engine, name: &str) -> Result<Found, CliError> {
+    let started = Instant::now();
     let selector = Selector::Word(name.to_owned());
     loop {
         let found = engine.registry().find(&selector)?;
@@ -152,7 +152,7 @@ async fn healthy(engine: &Engine, name: &str) -> Result<Found, CliError> {
         if health.is_some_and(|health| health.status == HealthStatus::Healthy) {
             return Ok(found);
         }
-        if begun.elapsed() > HEALTH_TIMEOUT || !found.owned {
+        if started.elapsed() > HEALTH_TIMEOUT || !found.owned {
             let last = health.and_then(|health| health.last_failure.clone()).unwrap_or_default();
             return Err(CliError::usage(format!(
                 "not healthy within {} s: {last}",
@@ -164,47 +164,47 @@ async fn healthy(engine: &Engine, name: &str) -> Result<Found, CliError> {
 }
 
 /// GETs the published port from this host's side.
-async fn answers(found: &Found) -> Result<(), CliError> {
+async fn check_port(found: &Found) -> Result<(), CliError> {
     let port =
         crate::view::published(&found.record).first().and_then(|port| port.host_port).unwrap_or_default();
     let get = async {
         let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await?;
         stream.write_all(b"GET / HTTP/1.0\r\n\r\n").await?;
-        let mut answer = Vec::new();
-        stream.read_to_end(&mut answer).await?;
-        Ok::<_, std::io::Error>(answer)
+        let mut response = Vec::new();
+        stream.read_to_end(&mut response).await?;
+        Ok::<_, std::io::Error>(response)
     };
     let step = || format!("get http://127.0.0.1:{port}/");
-    let answer = timeout(STEP_TIMEOUT, get)
+    let response = timeout(STEP_TIMEOUT, get)
         .await
         .map_err(|_| CliError::io(step(), std::io::ErrorKind::TimedOut.into()))?
         .map_err(|source| CliError::io(step(), source))?;
-    if answer.starts_with(b"HTTP/1.") {
+    if response.starts_with(b"HTTP/1.") {
         return Ok(());
     }
-    let beginning = String::from_utf8_lossy(&answer[..answer.len().min(80)]).into_owned();
-    Err(CliError::usage(format!("port {port} answered {beginning:?}, which is no HTTP")))
+    let start = String::from_utf8_lossy(&response[..response.len().min(80)]).into_owned();
+    Err(CliError::usage(format!("port {port} answered {start:?}, which is no HTTP")))
 }
 
-async fn vanished(engine: &Engine, found: &Found) -> Result<(), CliError> {
-    let begun = Instant::now();
+async fn wait_until_gone(engine: &Engine, found: &Found) -> Result<(), CliError> {
+    let started = Instant::now();
     loop {
-        let left = left(engine, found);
-        if left.is_empty() {
+        let leftovers = leftovers(engine, found);
+        if leftovers.is_empty() {
             return Ok(());
         }
-        if begun.elapsed() > STEP_TIMEOUT {
-            return Err(CliError::usage(format!("left behind: {}", left.join(", "))));
+        if started.elapsed() > STEP_TIMEOUT {
+            return Err(CliError::usage(format!("left behind: {}", leftovers.join(", "))));
         }
         sleep(POLL_INTERVAL).await;
     }
 }
 
-fn left(engine: &Engine, found: &Found) -> Vec<String> {
+fn leftovers(engine: &Engine, found: &Found) -> Vec<String> {
     let record = &found.record;
     let processes = [Some(&record.monitor), record.vmm.as_ref()].into_iter().flatten();
     let alive = processes.filter(|process| ProcessIdentity::is_alive(process));
     let paths = [found.dir.clone(), engine.home().machine_run(&record.id)];
-    let there = paths.iter().filter(|path| path.exists()).map(|path| path.display().to_string());
-    alive.map(|process| format!("process {}", process.pid)).chain(there).collect()
+    let existing = paths.iter().filter(|path| path.exists()).map(|path| path.display().to_string());
+    alive.map(|process| format!("process {}", process.pid)).chain(existing).collect()
 }
