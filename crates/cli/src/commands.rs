@@ -34,7 +34,7 @@ use crate::error::CliError;
 use crate::values;
 
 /// The most memory that machines may take together, such as `8g`.
-const MEMORY: &str = "MIMEO_MEMORY";
+const MEMORY_VARIABLE: &str = "MIMEO_MEMORY";
 
 /// Does what the arguments say; the exit code.
 pub(crate) async fn run(arguments: Arguments) -> Result<i32, CliError> {
@@ -47,23 +47,23 @@ pub(crate) async fn run(arguments: Arguments) -> Result<i32, CliError> {
         Command::Completion(args) => completion::run(&args),
         Command::Man(args) => man::run(&args),
         // Whoever started it has swept.
-        Command::Supervisor => supervisor::run(&unswept()?).await,
+        Command::Supervisor => supervisor::run(&engine_without_sweep()?).await,
     }
 }
 
 /// The machines of this home, cleared of what dead monitors left.
 fn engine() -> Result<Engine, CliError> {
-    let engine = unswept()?;
+    let engine = engine_without_sweep()?;
     for swept in sweep(&engine)? {
         tracing::warn!(component = "sweep", machine = %swept.name, "its monitor was gone: cleared away");
     }
     Ok(engine)
 }
 
-fn unswept() -> Result<Engine, CliError> {
-    let budget = std::env::var(MEMORY).ok().filter(|text| !text.is_empty());
+fn engine_without_sweep() -> Result<Engine, CliError> {
+    let budget = std::env::var(MEMORY_VARIABLE).ok().filter(|text| !text.is_empty());
     let budget = budget.map(|text| values::size(&text)).transpose();
-    let budget = budget.map_err(|error| CliError::usage(format!("{MEMORY}: {error}")))?;
+    let budget = budget.map_err(|error| CliError::usage(format!("{MEMORY_VARIABLE}: {error}")))?;
     Ok(Engine::new(Home::from_environment()?).with_memory_budget(budget))
 }
 

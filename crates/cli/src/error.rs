@@ -6,7 +6,7 @@ use std::fmt;
 use mimeo_engine::MonitorError;
 
 /// podman's exit code for errors of its own.
-const OWN: i32 = 125;
+const MIMEO_FAILED: i32 = 125;
 
 /// A command's failure.
 #[derive(Debug)]
@@ -14,7 +14,7 @@ pub(crate) struct CliError {
     code: i32,
     source: Box<dyn Error + Send + Sync>,
     /// Lines that help to understand: a console's last ones.
-    evidence: Vec<String>,
+    console: Vec<String>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -32,7 +32,7 @@ impl CliError {
 
     /// Something that a person did wrong.
     pub(crate) fn usage(message: impl Into<String>) -> Self {
-        Self { code: OWN, source: message.into().into(), evidence: Vec::new() }
+        Self { code: MIMEO_FAILED, source: message.into().into(), console: Vec::new() }
     }
 
     /// With podman's exit code for it.
@@ -41,34 +41,34 @@ impl CliError {
     }
 
     /// With lines that help to understand.
-    pub(crate) fn with_evidence(self, evidence: Vec<String>) -> Self {
-        Self { evidence, ..self }
+    pub(crate) fn with_console(self, console: Vec<String>) -> Self {
+        Self { console, ..self }
     }
 
     pub(crate) fn exit_code(&self) -> i32 {
         self.code
     }
 
-    pub(crate) fn evidence(&self) -> &[String] {
-        &self.evidence
+    pub(crate) fn console(&self) -> &[String] {
+        &self.console
     }
 }
 
 impl<E: Error + Send + Sync + 'static> From<E> for CliError {
     fn from(source: E) -> Self {
-        Self { code: OWN, source: Box::new(source), evidence: Vec::new() }
+        Self { code: MIMEO_FAILED, source: Box::new(source), console: Vec::new() }
     }
 }
 
 /// With podman's exit code, and the console's last lines where the guest failed.
-pub(crate) fn explain(error: MonitorError) -> CliError {
+pub(crate) fn from_supervisor(error: MonitorError) -> CliError {
     let code = error.exit_code();
-    let evidence = match &error {
+    let console = match &error {
         // What the agent refused it has told in full.
         MonitorError::Start(start) if !start.source.is_refusal_of_guest() => start.console.clone(),
         _ => Vec::new(),
     };
-    CliError::from(error).with_code(code).with_evidence(evidence)
+    CliError::from(error).with_code(code).with_console(console)
 }
 
 /// The whole chain on one line: each cause after its effect.

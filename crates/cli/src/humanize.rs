@@ -3,10 +3,10 @@
 use jiff::{SignedDuration, Timestamp};
 
 /// Characters of a command that a table shows.
-const COMMAND: usize = 17;
+const COMMAND_WIDTH: usize = 17;
 
 /// `Less than a second`, `5 seconds`, `About a minute`, `3 weeks`.
-pub(crate) fn span(duration: SignedDuration) -> String {
+pub(crate) fn duration(duration: SignedDuration) -> String {
     let seconds = duration.as_secs().max(0);
     let (minutes, hours) = (seconds / 60, (seconds + 1800) / 3600);
     match seconds {
@@ -15,11 +15,11 @@ pub(crate) fn span(duration: SignedDuration) -> String {
         2..60 => format!("{seconds} seconds"),
         60..120 => "About a minute".to_owned(),
         120..3600 => format!("{minutes} minutes"),
-        _ => long_span(hours, seconds / 3600),
+        _ => long_duration(hours, seconds / 3600),
     }
 }
 
-fn long_span(rounded: i64, hours: i64) -> String {
+fn long_duration(rounded: i64, hours: i64) -> String {
     match rounded {
         ..=1 => "About an hour".to_owned(),
         2..48 => format!("{rounded} hours"),
@@ -32,7 +32,7 @@ fn long_span(rounded: i64, hours: i64) -> String {
 
 /// `5 seconds ago`.
 pub(crate) fn ago(then: Timestamp, now: Timestamp) -> String {
-    format!("{} ago", span(now.duration_since(then)))
+    format!("{} ago", duration(now.duration_since(then)))
 }
 
 /// `557.1kB`: powers of 1000, `digits` digits that mean something.
@@ -60,29 +60,29 @@ fn scaled(bytes: u64, digits: usize) -> (String, &'static str) {
 
 /// A number below 1000 with so many digits; noughts behind the point are left out.
 fn significant(value: f64, digits: usize) -> String {
-    let whole = if value >= 100.0 {
+    let integer_digits = if value >= 100.0 {
         3
     } else if value >= 10.0 {
         2
     } else {
         1
     };
-    let text = format!("{value:.*}", digits.saturating_sub(whole));
+    let text = format!("{value:.*}", digits.saturating_sub(integer_digits));
     if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
 }
 
 /// A command on one line, cut as podman cuts it.
-pub(crate) fn command(words: &[String], whole: bool) -> String {
+pub(crate) fn command(words: &[String], full: bool) -> String {
     let line = words.join(" ").replace(['\n', '\t', '\r'], " ");
-    if whole || line.chars().count() <= COMMAND {
+    if full || line.chars().count() <= COMMAND_WIDTH {
         return line;
     }
-    let beginning: String = line.chars().take(COMMAND).collect();
-    format!("{beginning}...")
+    let start: String = line.chars().take(COMMAND_WIDTH).collect();
+    format!("{start}...")
 }
 
 /// `1m2.5s`, as podman's tables have processor time.
-pub(crate) fn clock(micros: u64) -> String {
+pub(crate) fn cpu_time(micros: u64) -> String {
     let seconds = micros / 1_000_000;
     match seconds {
         0 if micros == 0 => "0s".to_owned(),
@@ -99,8 +99,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn spans_are_podmans() {
-        let told = |seconds| span(SignedDuration::from_secs(seconds));
+    fn durations_read_as_podmans() {
+        let text = |seconds| duration(SignedDuration::from_secs(seconds));
         let expected = [
             (-5, "Less than a second"),
             (0, "Less than a second"),
@@ -118,11 +118,11 @@ mod tests {
             (60 * 86400, "2 months"),
             (800 * 86400, "2 years"),
         ];
-        expected.into_iter().for_each(|(seconds, words)| assert_eq!(told(seconds), words, "{seconds}"));
+        expected.into_iter().for_each(|(seconds, words)| assert_eq!(text(seconds), words, "{seconds}"));
     }
 
     #[test]
-    fn sizes_are_podmans() {
+    fn sizes_read_as_podmans() {
         for (bytes, words) in [(0, "0B"), (999, "999B"), (557_100, "557.1kB"), (25_280_000_000, "25.28GB")] {
             assert_eq!(size(bytes, 4), words);
         }
@@ -141,11 +141,11 @@ mod tests {
     }
 
     #[test]
-    fn times_are_short() {
+    fn cpu_times_are_short() {
         for (micros, words) in
             [(0, "0s"), (5, "5µs"), (5000, "5ms"), (61_000_000, "1m1s"), (3_661_000_000, "1h1m1s")]
         {
-            assert_eq!(clock(micros), words);
+            assert_eq!(cpu_time(micros), words);
         }
     }
 }

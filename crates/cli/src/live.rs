@@ -12,54 +12,54 @@ use crate::terminal::RawTerminal;
 /// From one picture to the next.
 pub(crate) const REFRESH: Duration = Duration::from_secs(2);
 /// Ctrl-C and Ctrl-D, as a raw terminal gives them.
-const LEAVE: [u8; 4] = [b'q', b'Q', 3, 4];
+const QUIT_KEYS: [u8; 4] = [b'q', b'Q', 3, 4];
 
 /// Whether there is a terminal to draw on and to be told by.
-pub(crate) fn possible() -> bool {
+pub(crate) fn is_possible() -> bool {
     stdin().is_terminal() && stdout().is_terminal()
 }
 
 /// The terminal's other screen. Dropping it brings the first one back.
-struct Screen {
+struct AlternateScreen {
     _raw: Option<RawTerminal>,
 }
 
-impl Screen {
+impl AlternateScreen {
     fn enter() -> Result<Self, CliError> {
         let raw = RawTerminal::enter()?;
-        show("\x1b[?1049h\x1b[?25l")?;
+        write("\x1b[?1049h\x1b[?25l")?;
         Ok(Self { _raw: raw })
     }
 }
 
-impl Drop for Screen {
+impl Drop for AlternateScreen {
     fn drop(&mut self) {
         // A terminal that is gone needs no putting back.
-        show("\x1b[?25h\x1b[?1049l").ok();
+        write("\x1b[?25h\x1b[?1049l").ok();
     }
 }
 
-fn show(text: &str) -> Result<(), CliError> {
+fn write(text: &str) -> Result<(), CliError> {
     let mut out = stdout().lock();
-    let shown = out.write_all(text.as_bytes()).and_then(|()| out.flush());
-    shown.map_err(|source| CliError::io("write to the terminal", source))
+    let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    written.map_err(|source| CliError::io("write to the terminal", source))
 }
 
 /// Draws until told to leave.
-pub(crate) async fn live(mut draw: impl AsyncFnMut() -> Result<String, CliError>) -> Result<(), CliError> {
+pub(crate) async fn run(mut draw: impl AsyncFnMut() -> Result<String, CliError>) -> Result<(), CliError> {
     let listen = |kind| signal(kind).map_err(|source| CliError::io("listen to signals", source));
     let (mut terminate, mut hangup) = (listen(SignalKind::terminate())?, listen(SignalKind::hangup())?);
-    let _screen = Screen::enter()?;
+    let _screen = AlternateScreen::enter()?;
     let mut keys = tokio::io::stdin();
     loop {
         // A raw terminal moves down on a line's end, not back.
-        let picture = draw().await?.replace('\n', "\x1b[K\r\n");
-        show(&format!("\x1b[H{picture}\x1b[J"))?;
+        let frame = draw().await?.replace('\n', "\x1b[K\r\n");
+        write(&format!("\x1b[H{frame}\x1b[J"))?;
         let mut key = [0; 1];
         tokio::select! {
             () = tokio::time::sleep(REFRESH) => {}
             read = keys.read(&mut key) => {
-                if !matches!(read, Ok(1..)) || LEAVE.contains(&key[0]) {
+                if !matches!(read, Ok(1..)) || QUIT_KEYS.contains(&key[0]) {
                     return Ok(());
                 }
             }

@@ -37,7 +37,7 @@ impl LogLevel {
 }
 
 /// mimeo's own crates at `level`; the libraries below it only when they fail.
-pub(crate) fn set_up(level: LogLevel) {
+pub(crate) fn init(level: LogLevel) {
     let own = level.name();
     let filter = format!("warn,mimeo={own},mimeo_engine={own},mimeo_vmm={own},mimeo_image={own}");
     tracing_subscriber::fmt()

@@ -3,17 +3,17 @@
 mod arguments;
 mod commands;
 mod error;
-mod figures;
+mod humanize;
 mod live;
 mod logging;
 mod output;
 mod progress;
+mod resource_usage;
 mod stdio;
 mod template;
 mod terminal;
 mod values;
 mod view;
-mod words;
 
 use std::process::ExitCode;
 
@@ -25,9 +25,9 @@ use error::CliError;
 fn main() -> ExitCode {
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
-        Err(refusal) => return refuse(&refusal),
+        Err(refusal) => return print_refusal(&refusal),
     };
-    logging::set_up(arguments.log_level);
+    logging::init(arguments.log_level);
     let code = match run(arguments) {
         Ok(code) => code,
         Err(error) => {
@@ -35,7 +35,7 @@ fn main() -> ExitCode {
             error.exit_code()
         }
     };
-    output::leave(code)
+    output::exit(code)
 }
 
 /// One thread: a machine dies with the thread that started it, and that is
@@ -53,7 +53,7 @@ fn run(arguments: Arguments) -> Result<i32, CliError> {
 }
 
 /// Help and version are results; a wrong command line is podman's exit code 125.
-fn refuse(refusal: &clap::Error) -> ExitCode {
+fn print_refusal(refusal: &clap::Error) -> ExitCode {
     let code = if refusal.use_stderr() { 125 } else { 0 };
     match refusal.print() {
         Ok(()) => ExitCode::from(code),

@@ -20,15 +20,15 @@ pub(crate) fn line(text: impl AsRef<str>) -> Result<(), CliError> {
 pub(crate) fn bytes(bytes: &[u8]) -> Result<(), CliError> {
     let mut stdout = io::stdout().lock();
     match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => leave_at_once(),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => exit_after_broken_pipe(),
         other => other.map_err(|source| CliError::io("write to standard output", source)),
     }
 }
 
 /// Prints what belongs on standard error: a container's own.
-pub(crate) fn aside(bytes: &[u8]) -> Result<(), CliError> {
+pub(crate) fn bytes_to_stderr(bytes: &[u8]) -> Result<(), CliError> {
     match io::stderr().lock().write_all(bytes) {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => leave_at_once(),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => exit_after_broken_pipe(),
         other => other.map_err(|source| CliError::io("write to standard error", source)),
     }
 }
@@ -65,28 +65,31 @@ pub(crate) fn columns(headings: &[&str], rows: &[Vec<String>]) -> String {
 /// Tells why a command failed.
 pub(crate) fn error(error: &CliError) {
     let mut text = String::new();
-    if !error.evidence().is_empty() {
+    if !error.console().is_empty() {
         text.push_str("the console's last lines:\n");
-        error.evidence().iter().for_each(|line| text.push_str(&format!("  | {}\n", harmless(line))));
+        error
+            .console()
+            .iter()
+            .for_each(|line| text.push_str(&format!("  | {}\n", replace_control_characters(line))));
     }
-    text.push_str(&format!("Error: {}\n", harmless(&error.to_string())));
+    text.push_str(&format!("Error: {}\n", replace_control_characters(&error.to_string())));
     // There is nowhere left to say that this could not be said.
     io::stderr().write_all(text.as_bytes()).ok();
 }
 
 /// Images and guests have a say in what an error tells: not in what the
 /// terminal does.
-fn harmless(text: &str) -> String {
+fn replace_control_characters(text: &str) -> String {
     text.replace(|character: char| character.is_control() && !matches!(character, '\n' | '\t'), "?")
 }
 
 /// Ends the process with `code`.
-pub(crate) fn leave(code: i32) -> ExitCode {
+pub(crate) fn exit(code: i32) -> ExitCode {
     io::stdout().flush().ok();
     std::process::exit(code)
 }
 
-fn leave_at_once() -> ! {
+fn exit_after_broken_pipe() -> ! {
     std::process::exit(0)
 }
 
@@ -95,7 +98,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn columns_line_up_and_lines_have_no_blanks_at_their_ends() {
+    fn columns_line_up_without_trailing_blanks() {
         let row = |cells: [&str; 3]| cells.map(str::to_owned).to_vec();
         let rows = [row(["a", "longer than ten", ""]), row(["bbbb", "x", "y"])];
         assert_eq!(

@@ -8,7 +8,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use mimeo_image::{Digest, Event, Progress, Quiet, Stage};
 
 /// What shows a pull on this standard error.
-pub(crate) fn shown(quiet: bool) -> Arc<dyn Progress> {
+pub(crate) fn reporter(quiet: bool) -> Arc<dyn Progress> {
     if quiet || !stderr().is_terminal() { Arc::new(Quiet) } else { Arc::new(Bars::default()) }
 }
 

@@ -33,7 +33,7 @@ impl Source {
 
 /// A machine's figures at one moment.
 #[derive(Debug, Clone)]
-pub(crate) struct Figures {
+pub(crate) struct ResourceUsage {
     pub(crate) source: Source,
     pub(crate) at: Timestamp,
     pub(crate) started: Timestamp,
@@ -50,18 +50,18 @@ pub(crate) struct Figures {
     pub(crate) host: HostUsage,
 }
 
-impl Figures {
+impl ResourceUsage {
     /// The machine's figures now.
     pub(crate) async fn read(engine: &Engine, found: &Found) -> Self {
         let metrics = timeout(METRICS_TIMEOUT, request_metrics(engine, found)).await.ok().flatten();
         let host = HostUsage::of(&found.record);
         match metrics {
-            Some(metrics) => Self::of_agent(&found.record, &metrics, host),
-            None => Self::of_vmm(&found.record, host),
+            Some(metrics) => Self::from_agent(&found.record, &metrics, host),
+            None => Self::from_vmm(&found.record, host),
         }
     }
 
-    fn of_agent(record: &Record, metrics: &Metrics, host: HostUsage) -> Self {
+    fn from_agent(record: &Record, metrics: &Metrics, host: HostUsage) -> Self {
         let memory = metrics.memory;
         let used = memory.total_bytes.saturating_sub(memory.available_bytes);
         Self {
@@ -73,21 +73,21 @@ impl Figures {
             network: Some((metrics.network.received_bytes, metrics.network.sent_bytes)),
             disk: Some((metrics.disk_read_bytes, metrics.disk_written_bytes)),
             processes: Some(metrics.processes),
-            ..Self::bare(Source::Agent, record, host)
+            ..Self::empty(Source::Agent, record, host)
         }
     }
 
-    fn of_vmm(record: &Record, host: HostUsage) -> Self {
+    fn from_vmm(record: &Record, host: HostUsage) -> Self {
         Self {
             cpu_micros: host.vmm.map_or(0, |vmm| vmm.cpu_micros),
             memory_bytes: host.vmm.map_or(0, |vmm| vmm.pss_bytes),
             // The guest's boot is in its figures.
             started: record.times.created,
-            ..Self::bare(Source::Vmm, record, host)
+            ..Self::empty(Source::Vmm, record, host)
         }
     }
 
-    fn bare(source: Source, record: &Record, host: HostUsage) -> Self {
+    fn empty(source: Source, record: &Record, host: HostUsage) -> Self {
         Self {
             source,
             at: Timestamp::now(),
@@ -107,8 +107,8 @@ impl Figures {
         let before =
             before.filter(|before| before.source == self.source && before.cpu_micros <= self.cpu_micros);
         let (since, micros) = before.map_or((self.started, 0), |before| (before.at, before.cpu_micros));
-        let passed = self.at.duration_since(since).as_secs_f64();
-        if passed <= 0.0 { 0.0 } else { (self.cpu_micros - micros) as f64 / 1e4 / passed }
+        let elapsed = self.at.duration_since(since).as_secs_f64();
+        if elapsed <= 0.0 { 0.0 } else { (self.cpu_micros - micros) as f64 / 1e4 / elapsed }
     }
 
     /// Share of its memory in percent.
@@ -133,9 +133,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_share_of_a_processor_is_since_the_last_look() {
+    fn cpu_percent_is_since_the_last_sample() {
         let record = Record::new(MachineId::random(), "x".parse().expect("a name"), MachineSpec::new("x"));
-        let mut now = Figures::bare(Source::Agent, &record, HostUsage::default());
+        let mut now = ResourceUsage::empty(Source::Agent, &record, HostUsage::default());
         now.started = now.at - 10.seconds();
         now.cpu_micros = 1_000_000;
         assert!((now.cpu_percent(None) - 10.0).abs() < 0.1);

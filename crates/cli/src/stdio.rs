@@ -9,7 +9,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
 /// Bytes read at once.
-const CHUNK: usize = 32 * 1024;
+const CHUNK_BYTES: usize = 32 * 1024;
 
 /// This process's streams for a machine in the foreground.
 pub(crate) fn attachment(interactive: bool, size: Option<watch::Receiver<TerminalSize>>) -> Attachment {
@@ -27,74 +27,74 @@ const SIGPIPE: i32 = 13;
 /// Joins this process's streams to a process in a machine until that ends;
 /// its exit code. Signals to us are the process's; who sends a second one
 /// wants us to leave.
-pub(crate) async fn join(
+pub(crate) async fn forward_until_exit(
     stream: Stream,
     interactive: bool,
     size: Option<watch::Receiver<TerminalSize>>,
 ) -> Result<i32, LinkError> {
     let Stream { sender, receiver } = stream;
     let input = async {
-        tokio::join!(feed(interactive, &sender), resize(size, &sender));
+        tokio::join!(forward_stdin(interactive, &sender), forward_resizes(size, &sender));
         std::future::pending().await
     };
     tokio::select! {
-        status = follow(receiver, &sender) => Ok(status?.shell_code()),
-        signal = pass_signals(&sender) => Ok(128 + signal),
+        status = forward_output(receiver, &sender) => Ok(status?.shell_code()),
+        signal = forward_signals(&sender) => Ok(128 + signal),
         never = input => never,
     }
 }
 
 /// Passes output on until the process has ended. When nobody reads it any
 /// more the process is told so, as a pipe would.
-async fn follow(mut receiver: Receiver, sender: &Sender) -> Result<ExitStatus, LinkError> {
+async fn forward_output(mut receiver: Receiver, sender: &Sender) -> Result<ExitStatus, LinkError> {
     loop {
-        let put = match receiver.next().await? {
-            Some(Item::Data { channel: channel::STDERR, bytes }) => put(stderr(), &bytes).await,
-            Some(Item::Data { bytes, .. }) => put(stdout(), &bytes).await,
+        let written = match receiver.next().await? {
+            Some(Item::Data { channel: channel::STDERR, bytes }) => write_flushed(stderr(), &bytes).await,
+            Some(Item::Data { bytes, .. }) => write_flushed(stdout(), &bytes).await,
             Some(Item::Message(json)) => match serde_json::from_slice(&json) {
                 Ok(Reply::Exited { status }) => return Ok(status),
                 _ => continue,
             },
             None => return Err(LinkError::Closed),
         };
-        if put.is_err() {
+        if written.is_err() {
             sender.message(&Input::Signal { signal: SIGPIPE });
         }
     }
 }
 
-async fn put<W: AsyncWriteExt + Unpin>(mut to: W, bytes: &[u8]) -> std::io::Result<()> {
+async fn write_flushed<W: AsyncWriteExt + Unpin>(mut to: W, bytes: &[u8]) -> std::io::Result<()> {
     to.write_all(bytes).await?;
     to.flush().await
 }
 
 /// Passes the first signal that asks for the end on; returns with the second.
-async fn pass_signals(sender: &Sender) -> i32 {
+async fn forward_signals(sender: &Sender) -> i32 {
     let kinds = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup(), SignalKind::quit()];
-    let (tell, mut told) = mpsc::channel(4);
+    let (signals, mut received) = mpsc::channel(4);
     for kind in kinds {
         // One that cannot be listened to ends us, as it would have without.
-        let Ok(mut heard) = signal(kind) else { continue };
-        let tell = tell.clone();
+        let Ok(mut stream) = signal(kind) else { continue };
+        let signals = signals.clone();
         tokio::spawn(async move {
-            while heard.recv().await.is_some() && tell.send(kind.as_raw_value()).await.is_ok() {}
+            while stream.recv().await.is_some() && signals.send(kind.as_raw_value()).await.is_ok() {}
         });
     }
-    if let Some(signal) = told.recv().await {
+    if let Some(signal) = received.recv().await {
         sender.message(&Input::Signal { signal });
     }
-    match told.recv().await {
+    match received.recv().await {
         Some(signal) => signal,
         None => std::future::pending().await,
     }
 }
 
-async fn feed(interactive: bool, sender: &Sender) {
+async fn forward_stdin(interactive: bool, sender: &Sender) {
     if !interactive {
         return;
     }
     let mut from = stdin();
-    let mut buffer = vec![0; CHUNK];
+    let mut buffer = vec![0; CHUNK_BYTES];
     // Input that cannot be read has ended, and so has a process that takes none.
     while let Ok(count @ 1..) = from.read(&mut buffer).await {
         if sender.data(channel::STDIN, Bytes::copy_from_slice(&buffer[..count])).await.is_err() {
@@ -104,7 +104,7 @@ async fn feed(interactive: bool, sender: &Sender) {
     sender.data(channel::STDIN, Bytes::new()).await.ok();
 }
 
-async fn resize(size: Option<watch::Receiver<TerminalSize>>, sender: &Sender) {
+async fn forward_resizes(size: Option<watch::Receiver<TerminalSize>>, sender: &Sender) {
     let Some(mut size) = size else { return };
     loop {
         let now = *size.borrow_and_update();

@@ -16,7 +16,7 @@ pub(crate) enum Format {
 
 impl Format {
     /// What `--format` says, and `--json`.
-    pub(crate) fn given(format: Option<&str>, json: bool) -> Option<Self> {
+    pub(crate) fn from_arguments(format: Option<&str>, json: bool) -> Option<Self> {
         match format {
             Some("json") => Some(Self::Json),
             Some(text) => Some(Self::Text(text.strip_prefix("table ").unwrap_or(text).replace("\\t", "\t"))),
@@ -28,16 +28,16 @@ impl Format {
 /// Puts the fields of `value` into `template`.
 pub(crate) fn render(template: &str, value: &Value) -> Result<String, CliError> {
     let mut text = String::new();
-    let mut rest = template;
-    while let Some((before, field)) = rest.split_once("{{") {
+    let mut remaining = template;
+    while let Some((before, field)) = remaining.split_once("{{") {
         let (field, after) = field
             .split_once("}}")
             .ok_or_else(|| CliError::usage(format!("--format {template:?} has {{{{ without }}}}")))?;
         text.push_str(before);
         text.push_str(&look_up(field.trim(), value)?);
-        rest = after;
+        remaining = after;
     }
-    text.push_str(rest);
+    text.push_str(remaining);
     Ok(text)
 }
 
@@ -56,17 +56,17 @@ fn look_up(field: &str, value: &Value) -> Result<String, CliError> {
     for key in keys.split('.').filter(|key| !key.is_empty()) {
         found = found.get(key).ok_or_else(unknown)?;
     }
-    if json { Ok(serde_json::to_string(found)?) } else { Ok(plain(found)) }
+    if json { Ok(serde_json::to_string(found)?) } else { Ok(go_text(found)) }
 }
 
 /// A value as Go prints it.
-fn plain(value: &Value) -> String {
+fn go_text(value: &Value) -> String {
     match value {
         Value::Null => String::new(),
         Value::String(text) => text.clone(),
-        Value::Array(items) => format!("[{}]", items.iter().map(plain).collect::<Vec<_>>().join(" ")),
+        Value::Array(items) => format!("[{}]", items.iter().map(go_text).collect::<Vec<_>>().join(" ")),
         Value::Object(map) => {
-            let pairs = map.iter().map(|(key, value)| format!("{key}:{}", plain(value)));
+            let pairs = map.iter().map(|(key, value)| format!("{key}:{}", go_text(value)));
             format!("map[{}]", pairs.collect::<Vec<_>>().join(" "))
         }
         other => other.to_string(),
@@ -79,12 +79,12 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn fields_are_put_in() {
+    fn fields_are_substituted() {
         let value = json!({"Id": "ab", "State": {"Pid": 5, "Running": true}, "Args": ["a", "b"]});
-        let told = |template| render(template, &value).unwrap_or_default();
-        assert_eq!(told("{{.Id}} {{ .State.Pid }}{{.State.Running}}"), "ab 5true");
-        assert_eq!(told("{{.Args}} {{json .Args}}"), "[a b] [\"a\",\"b\"]");
-        assert_eq!(told("plain"), "plain");
+        let text = |template| render(template, &value).unwrap_or_default();
+        assert_eq!(text("{{.Id}} {{ .State.Pid }}{{.State.Running}}"), "ab 5true");
+        assert_eq!(text("{{.Args}} {{json .Args}}"), "[a b] [\"a\",\"b\"]");
+        assert_eq!(text("plain"), "plain");
         assert!(render("{{.Nope}}", &value).is_err());
         assert!(render("{{.Id", &value).is_err());
         assert!(render("{{range .Args}}", &value).is_err());

@@ -10,12 +10,12 @@ use tokio::sync::watch;
 use crate::error::CliError;
 
 /// What a terminal without a size is taken for.
-const DEFAULT: TerminalSize = TerminalSize { rows: 24, cols: 80 };
+const DEFAULT_SIZE: TerminalSize = TerminalSize { rows: 24, cols: 80 };
 
 /// A terminal that passes every key on as it is. Dropping this puts it back.
 #[derive(Debug)]
 pub(crate) struct RawTerminal {
-    before: Termios,
+    original: Termios,
 }
 
 impl RawTerminal {
@@ -25,18 +25,18 @@ impl RawTerminal {
             return Ok(None);
         }
         let io = |errno: rustix::io::Errno| CliError::io("set up the terminal", errno.into());
-        let before = tcgetattr(stdin()).map_err(io)?;
-        let mut raw = before.clone();
+        let original = tcgetattr(stdin()).map_err(io)?;
+        let mut raw = original.clone();
         raw.make_raw();
         tcsetattr(stdin(), OptionalActions::Now, &raw).map_err(io)?;
-        Ok(Some(Self { before }))
+        Ok(Some(Self { original }))
     }
 }
 
 impl Drop for RawTerminal {
     fn drop(&mut self) {
         // A terminal that is gone needs no putting back.
-        tcsetattr(stdin(), OptionalActions::Now, &self.before).ok();
+        tcsetattr(stdin(), OptionalActions::Now, &self.original).ok();
     }
 }
 
@@ -46,7 +46,7 @@ pub(crate) fn size() -> TerminalSize {
         Ok(size) if size.ws_row > 0 && size.ws_col > 0 => {
             TerminalSize { rows: size.ws_row, cols: size.ws_col }
         }
-        _ => DEFAULT,
+        _ => DEFAULT_SIZE,
     }
 }
 
@@ -54,7 +54,7 @@ pub(crate) fn size() -> TerminalSize {
 pub(crate) fn watch_size() -> Result<watch::Receiver<TerminalSize>, CliError> {
     let mut changes = signal(SignalKind::window_change())
         .map_err(|source| CliError::io("listen to the terminal's size", source))?;
-    let (tell, told) = watch::channel(size());
-    tokio::spawn(async move { while changes.recv().await.is_some() && tell.send(size()).is_ok() {} });
-    Ok(told)
+    let (sender, receiver) = watch::channel(size());
+    tokio::spawn(async move { while changes.recv().await.is_some() && sender.send(size()).is_ok() {} });
+    Ok(receiver)
 }

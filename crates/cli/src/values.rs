@@ -28,36 +28,36 @@ pub(crate) fn size(text: &str) -> Result<u64, CliError> {
 }
 
 /// As [`duration`], or no time at all.
-pub(crate) fn duration_or_none(what: &str, text: &str) -> Result<Duration, CliError> {
+pub(crate) fn duration_or_zero(flag: &str, text: &str) -> Result<Duration, CliError> {
     match text.trim_end_matches(|c: char| c.is_ascii_alphabetic()).parse() {
         Ok(0.0) => Ok(Duration::ZERO),
-        _ => duration(what, text),
+        _ => duration(flag, text),
     }
 }
 
 /// `500ms`, `30s`, `2m`, `1h`, or seconds without a unit.
-pub(crate) fn duration(what: &str, text: &str) -> Result<Duration, CliError> {
+pub(crate) fn duration(flag: &str, text: &str) -> Result<Duration, CliError> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let unit = match &text[digits.len()..] {
         "ms" => 0.001,
         "s" | "" => 1.0,
         "m" => 60.0,
         "h" => 3600.0,
-        _ => return Err(CliError::usage(format!("{what} {text:?} is no time such as 30s"))),
+        _ => return Err(CliError::usage(format!("{flag} {text:?} is no time such as 30s"))),
     };
     let seconds = digits.parse::<f64>().ok().map(|number| number * unit);
     let valid = seconds.filter(|seconds| seconds.is_finite() && *seconds > 0.0 && *seconds < 1e7);
     valid
         .map(Duration::from_secs_f64)
-        .ok_or_else(|| CliError::usage(format!("{what} {text:?} is no time such as 30s")))
+        .ok_or_else(|| CliError::usage(format!("{flag} {text:?} is no time such as 30s")))
 }
 
 /// A moment: RFC 3339, a date, seconds since 1970, or how long ago (`10m`, `1h30m`).
-pub(crate) fn moment(what: &str, text: &str, now: Timestamp) -> Result<Timestamp, CliError> {
-    let parsed = rfc3339(text).or_else(|| unix(text)).or_else(|| long_ago(text, now));
+pub(crate) fn timestamp(flag: &str, text: &str, now: Timestamp) -> Result<Timestamp, CliError> {
+    let parsed = rfc3339(text).or_else(|| unix_seconds(text)).or_else(|| relative(text, now));
     parsed.ok_or_else(|| {
         CliError::usage(format!(
-            "{what} {text:?} is no time: 2026-01-31T12:00:00Z, seconds since 1970, or 10m for ten minutes ago"
+            "{flag} {text:?} is no time: 2026-01-31T12:00:00Z, seconds since 1970, or 10m for ten minutes ago"
         ))
     })
 }
@@ -70,7 +70,7 @@ fn rfc3339(text: &str) -> Option<Timestamp> {
     text.parse().ok().or_else(local)
 }
 
-fn unix(text: &str) -> Option<Timestamp> {
+fn unix_seconds(text: &str) -> Option<Timestamp> {
     let (seconds, fraction) = text.split_once('.').unwrap_or((text, "0"));
     let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     if !digits(seconds) || !digits(fraction) {
@@ -80,16 +80,16 @@ fn unix(text: &str) -> Option<Timestamp> {
     Timestamp::new(seconds.parse().ok()?, nanos.parse().ok()?).ok()
 }
 
-fn long_ago(text: &str, now: Timestamp) -> Option<Timestamp> {
-    let mut rest = text.strip_prefix('-').unwrap_or(text);
+fn relative(text: &str, now: Timestamp) -> Option<Timestamp> {
+    let mut remaining = text.strip_prefix('-').unwrap_or(text);
     let mut nanos: f64 = 0.0;
-    while !rest.is_empty() {
-        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
-        let number: f64 = rest[..digits].parse().ok()?;
-        let word = &rest[digits..];
-        let end = word.find(|c: char| c.is_ascii_digit()).unwrap_or(word.len());
+    while !remaining.is_empty() {
+        let digits = remaining.find(|c: char| !c.is_ascii_digit() && c != '.')?;
+        let number: f64 = remaining[..digits].parse().ok()?;
+        let unit_start = &remaining[digits..];
+        let end = unit_start.find(|c: char| c.is_ascii_digit()).unwrap_or(unit_start.len());
         nanos += number
-            * match &word[..end] {
+            * match &unit_start[..end] {
                 "ms" => 1e6,
                 "s" => 1e9,
                 "m" => 60e9,
@@ -97,30 +97,33 @@ fn long_ago(text: &str, now: Timestamp) -> Option<Timestamp> {
                 "d" => 86400e9,
                 _ => return None,
             };
-        rest = &word[end..];
+        remaining = &unit_start[end..];
     }
     let ago = jiff::SignedDuration::try_from_secs_f64(nanos / 1e9).ok()?;
     now.checked_sub(ago).ok().filter(|_| !text.is_empty())
 }
 
 /// The variables of `--env-file` and, over them, of `--env`.
-pub(crate) fn environment(files: &[PathBuf], own: &[String]) -> Result<BTreeMap<String, String>, CliError> {
+pub(crate) fn environment(
+    files: &[PathBuf],
+    variables: &[String],
+) -> Result<BTreeMap<String, String>, CliError> {
     let mut env = BTreeMap::new();
     for file in files {
         let text = fs::read_to_string(file)
             .map_err(|source| CliError::io(format!("read --env-file {}", file.display()), source))?;
         let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
-        lines.for_each(|line| set(&mut env, line));
+        lines.for_each(|line| set_variable(&mut env, line));
     }
-    if let Some(bad) = own.iter().find(|text| text.is_empty() || text.starts_with('=')) {
+    if let Some(bad) = variables.iter().find(|text| text.is_empty() || text.starts_with('=')) {
         return Err(CliError::usage(format!("--env {bad:?} names no variable")));
     }
-    own.iter().for_each(|text| set(&mut env, text));
+    variables.iter().for_each(|text| set_variable(&mut env, text));
     Ok(env)
 }
 
 /// A name alone means its value here, if it has one.
-fn set(env: &mut BTreeMap<String, String>, text: &str) {
+fn set_variable(env: &mut BTreeMap<String, String>, text: &str) {
     let (name, value) = match text.split_once('=') {
         Some((name, value)) => (name, Some(value.to_owned())),
         None => (text, std::env::var(text).ok()),
@@ -146,7 +149,7 @@ mod tests {
     const MIB: u64 = 1024 * 1024;
 
     #[test]
-    fn sizes_are_podmans() {
+    fn sizes_are_parsed_as_podmans() {
         assert_eq!(size("512m").expect("a size"), 512 * MIB);
         assert_eq!(size("1G").expect("a size"), 1024 * MIB);
         assert_eq!(size("1GiB").expect("a size"), 1024 * MIB);
@@ -157,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn times_have_units() {
+    fn durations_have_units() {
         assert_eq!(duration("x", "500ms").expect("a time"), Duration::from_millis(500));
         assert_eq!(duration("x", "2m").expect("a time"), Duration::from_secs(120));
         for bad in ["", "s", "-1s", "1d", "0"] {
@@ -166,17 +169,17 @@ mod tests {
     }
 
     #[test]
-    fn moments_are_written_in_three_ways() {
+    fn timestamps_are_parsed_in_three_forms() {
         let now: Timestamp = "2026-01-31T12:00:00Z".parse().expect("a time");
-        let told = |text| moment("--since", text, now).map(|time| time.to_string()).unwrap_or_default();
-        assert_eq!(told("2026-01-01T00:00:00Z"), "2026-01-01T00:00:00Z");
-        assert_eq!(told("1769860800"), "2026-01-31T12:00:00Z");
-        assert_eq!(told("1769860800.5"), "2026-01-31T12:00:00.5Z");
-        assert_eq!(told("10m"), "2026-01-31T11:50:00Z");
-        assert_eq!(told("1h30m"), "2026-01-31T10:30:00Z");
+        let parsed = |text| timestamp("--since", text, now).map(|time| time.to_string()).unwrap_or_default();
+        assert_eq!(parsed("2026-01-01T00:00:00Z"), "2026-01-01T00:00:00Z");
+        assert_eq!(parsed("1769860800"), "2026-01-31T12:00:00Z");
+        assert_eq!(parsed("1769860800.5"), "2026-01-31T12:00:00.5Z");
+        assert_eq!(parsed("10m"), "2026-01-31T11:50:00Z");
+        assert_eq!(parsed("1h30m"), "2026-01-31T10:30:00Z");
         for bad in ["", "soon", "10", "10x", "m", "1h30"] {
             let is_number = bad.parse::<u64>().is_ok();
-            assert_eq!(moment("--since", bad, now).is_ok(), is_number, "{bad}");
+            assert_eq!(timestamp("--since", bad, now).is_ok(), is_number, "{bad}");
         }
     }
 }

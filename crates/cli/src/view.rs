@@ -9,7 +9,7 @@ use mimeo_image::ImageName;
 use mimeo_net::PortMapping;
 
 use crate::error::CliError;
-use crate::words;
+use crate::humanize;
 
 /// podman's word for where a machine is in its life.
 pub(crate) fn state(phase: Phase) -> &'static str {
@@ -36,12 +36,12 @@ pub(crate) fn status(record: &Record, now: Timestamp) -> String {
 fn up(record: &Record, now: Timestamp) -> String {
     let since = record.times.started.unwrap_or(now);
     let health = record.health.as_ref().map(|health| format!(" ({})", health.status)).unwrap_or_default();
-    format!("Up {}{health}", words::span(now.duration_since(since)))
+    format!("Up {}{health}", humanize::duration(now.duration_since(since)))
 }
 
 fn exited(exit: Option<&Exit>, finished: Timestamp, now: Timestamp) -> String {
     let code = exit.map_or(0, |exit| exit.code);
-    format!("Exited ({code}) {}", words::ago(finished, now))
+    format!("Exited ({code}) {}", humanize::ago(finished, now))
 }
 
 /// `0.0.0.0:8080->80/tcp, 127.0.0.1:53->53/udp`.
@@ -55,7 +55,7 @@ pub(crate) fn published(record: &Record) -> &[PortMapping] {
 }
 
 /// How a machine is connected, in a word.
-pub(crate) fn network(network: &NetworkRecord) -> &'static str {
+pub(crate) fn network_mode(network: &NetworkRecord) -> &'static str {
     if network.outer.is_some() { "bridged" } else { "rootless" }
 }
 
@@ -71,14 +71,14 @@ impl ImageNames {
     }
 
     /// The full name of the image that a machine runs; what the person wrote when it has none.
-    pub(crate) fn of(&self, record: &Record) -> String {
-        let written = &record.spec.image;
+    pub(crate) fn name_for(&self, record: &Record) -> String {
+        let requested = &record.spec.image;
         let names = record.image.as_ref().and_then(|image| self.0.get(&image.id));
-        let full = written.parse::<ImageName>().map(|name| name.to_string()).unwrap_or_default();
+        let full = requested.parse::<ImageName>().map(|name| name.to_string()).unwrap_or_default();
         match names {
             Some(names) if names.contains(&full) => full,
-            Some(names) => names.first().unwrap_or(written).clone(),
-            None => written.clone(),
+            Some(names) => names.first().unwrap_or(requested).clone(),
+            None => requested.clone(),
         }
     }
 }
@@ -106,16 +106,17 @@ mod tests {
     }
 
     #[test]
-    fn a_machines_status_is_in_podmans_words() {
+    fn status_reads_as_podmans() {
         let now = Timestamp::now();
-        let told = |state| status(&record(state, now), now);
-        assert_eq!(told(State::Running), "Up 5 seconds");
-        assert_eq!(told(State::Creating), "Created");
-        assert_eq!(told(State::Paused), "Paused");
+        let text = |state| status(&record(state, now), now);
+        assert_eq!(text(State::Running), "Up 5 seconds");
+        assert_eq!(text(State::Creating), "Created");
+        assert_eq!(text(State::Paused), "Paused");
         let exit = Exit { code: 3, out_of_memory: false, error: None };
-        assert_eq!(told(State::Exited(exit)), "Exited (3) 3 minutes ago");
-        let mut well = record(State::Running, now);
-        well.health = Some(Health { status: HealthStatus::Healthy, failing_streak: 0, last_failure: None });
-        assert_eq!(status(&well, now), "Up 5 seconds (healthy)");
+        assert_eq!(text(State::Exited(exit)), "Exited (3) 3 minutes ago");
+        let mut healthy = record(State::Running, now);
+        healthy.health =
+            Some(Health { status: HealthStatus::Healthy, failing_streak: 0, last_failure: None });
+        assert_eq!(status(&healthy, now), "Up 5 seconds (healthy)");
     }
 }

@@ -12,7 +12,7 @@ use serde::Serialize;
 use crate::error::CliError;
 use crate::output;
 use crate::template::{Format, render};
-use crate::values::moment;
+use crate::values::timestamp;
 use filter::Filter;
 
 /// From one look for new events to the next.
@@ -50,7 +50,7 @@ pub(crate) struct Args {
 /// An event in `--json`, in podman's words.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "PascalCase")]
-struct Line {
+struct EventRow {
     #[serde(rename = "ID")]
     id: String,
     name: String,
@@ -65,7 +65,7 @@ struct Line {
 }
 
 /// Which events are shown, and how.
-struct Show {
+struct Printer {
     since: Option<Timestamp>,
     until: Option<Timestamp>,
     filters: Vec<Filter>,
@@ -75,12 +75,13 @@ struct Show {
 /// Prints events until told to end.
 pub(crate) async fn run(engine: &Engine, args: &Args) -> Result<i32, CliError> {
     let now = Timestamp::now();
-    let time = |what, text: &Option<String>| text.as_deref().map(|text| moment(what, text, now)).transpose();
-    let show = Show {
+    let time =
+        |flag, text: &Option<String>| text.as_deref().map(|text| timestamp(flag, text, now)).transpose();
+    let printer = Printer {
         since: time("--since", &args.since)?,
         until: time("--until", &args.until)?,
         filters: args.filter.iter().map(|text| Filter::parse(text)).collect::<Result<_, _>>()?,
-        format: Format::given(args.format.as_deref(), args.json),
+        format: Format::from_arguments(args.format.as_deref(), args.json),
     };
     let failed = |source| CliError::io("read the events", source);
     let events = engine.events();
@@ -88,44 +89,44 @@ pub(crate) async fn run(engine: &Engine, args: &Args) -> Result<i32, CliError> {
     let mut follower = events.follow();
     let stream = args.stream && !args.no_stream;
     // Who only waits for news wants none of the past, as with podman.
-    if !stream || show.since.is_some() {
-        let seen = events.read().map_err(failed)?;
-        seen.into_iter().filter(|event| event.time <= now).try_for_each(|event| show.event(event))?;
+    if !stream || printer.since.is_some() {
+        let past = events.read().map_err(failed)?;
+        past.into_iter().filter(|event| event.time <= now).try_for_each(|event| printer.print(event))?;
     }
-    while stream && show.until.is_none_or(|until| Timestamp::now() < until) {
-        let news = follower.read().map_err(failed)?;
-        news.into_iter().filter(|event| event.time > now).try_for_each(|event| show.event(event))?;
+    while stream && printer.until.is_none_or(|until| Timestamp::now() < until) {
+        let new = follower.read().map_err(failed)?;
+        new.into_iter().filter(|event| event.time > now).try_for_each(|event| printer.print(event))?;
         tokio::time::sleep(POLL_INTERVAL).await;
     }
     Ok(0)
 }
 
-impl Show {
-    fn event(&self, event: Event) -> Result<(), CliError> {
+impl Printer {
+    fn print(&self, event: Event) -> Result<(), CliError> {
         let in_time = self.since.is_none_or(|since| event.time >= since)
             && self.until.is_none_or(|until| event.time <= until);
         if !in_time || !filter::accepts(&self.filters, &event) {
             return Ok(());
         }
         match &self.format {
-            Some(Format::Json) => output::line(serde_json::to_string(&Line::from(event))?),
+            Some(Format::Json) => output::line(serde_json::to_string(&EventRow::from(event))?),
             Some(Format::Text(text)) => {
-                output::line(render(text, &serde_json::to_value(Line::from(event))?)?)
+                output::line(render(text, &serde_json::to_value(EventRow::from(event))?)?)
             }
-            None => output::line(words(&event)),
+            None => output::line(podman_line(&event)),
         }
     }
 }
 
 /// As podman writes it.
-fn words(event: &Event) -> String {
+fn podman_line(event: &Event) -> String {
     let time = event.time.strftime("%Y-%m-%d %H:%M:%S.%9f +0000 UTC");
-    let mut about = vec![format!("image={}", event.image), format!("name={}", event.name)];
-    about.extend(event.attributes.iter().map(|(key, value)| format!("{key}={value}")));
-    format!("{time} container {} {} ({})", event.action, event.id, about.join(", "))
+    let mut details = vec![format!("image={}", event.image), format!("name={}", event.name)];
+    details.extend(event.attributes.iter().map(|(key, value)| format!("{key}={value}")));
+    format!("{time} container {} {} ({})", event.action, event.id, details.join(", "))
 }
 
-impl From<Event> for Line {
+impl From<Event> for EventRow {
     fn from(event: Event) -> Self {
         let code = event.attributes.get("exit_code").and_then(|code| code.parse().ok());
         let Event { time, action, id, name, image, attributes } = event;

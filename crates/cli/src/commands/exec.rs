@@ -14,7 +14,7 @@ use crate::values::environment;
 use crate::{output, stdio};
 
 /// The exit code of a process that ended with its machine: SIGKILL's.
-const KILLED: i32 = 137;
+const SIGKILL_EXIT_CODE: i32 = 137;
 
 /// Arguments of `mimeo exec`.
 #[derive(Debug, clap::Args)]
@@ -56,9 +56,9 @@ pub(crate) struct Args {
 
 /// Runs the process; its exit code.
 pub(crate) async fn run(engine: &Engine, args: Args) -> Result<i32, CliError> {
-    let (machine, command) = split(&args)?;
+    let (machine, command) = split_arguments(&args)?;
     let found = machine.find(engine)?;
-    let process = process(&found.record, &args, command)?;
+    let process = process_to_run(&found.record, &args, command)?;
     let client = ControlClient::connect(engine.home(), &found).await?;
     let (pid, stream) = start(&client, process).await?;
     if args.detach {
@@ -67,15 +67,15 @@ pub(crate) async fn run(engine: &Engine, args: Args) -> Result<i32, CliError> {
     }
     let size = if args.tty { Some(watch_size()?) } else { None };
     let raw = if args.tty && args.interactive { RawTerminal::enter()? } else { None };
-    let status = stdio::join(stream, args.interactive, size).await;
+    let status = stdio::forward_until_exit(stream, args.interactive, size).await;
     drop(raw);
     // A process whose machine ended was killed with it.
-    status.map_err(|error| CliError::from(error).with_code(KILLED))
+    status.map_err(|error| CliError::from(error).with_code(SIGKILL_EXIT_CODE))
 }
 
 /// What is to run, where the container's own process would: its environment,
 /// directory and user, with the person's over them.
-fn process(record: &Record, args: &Args, command: Vec<String>) -> Result<Process, CliError> {
+fn process_to_run(record: &Record, args: &Args, command: Vec<String>) -> Result<Process, CliError> {
     let mut process = record.surroundings();
     if args.tty {
         process.env.entry("TERM".to_owned()).or_insert_with(|| "xterm".to_owned());
@@ -92,7 +92,7 @@ fn process(record: &Record, args: &Args, command: Vec<String>) -> Result<Process
 }
 
 /// With `--pid` every word is the command's.
-fn split(args: &Args) -> Result<(Machine, Vec<String>), CliError> {
+fn split_arguments(args: &Args) -> Result<(Machine, Vec<String>), CliError> {
     let first = args.machine.clone();
     let (name, head) = if args.pid.is_none() { (first, None) } else { (None, first) };
     let command: Vec<String> = head.into_iter().chain(args.command.iter().cloned()).collect();
@@ -106,7 +106,7 @@ fn split(args: &Args) -> Result<(Machine, Vec<String>), CliError> {
 async fn start(client: &ControlClient, process: Process) -> Result<(u32, Stream), CliError> {
     match client.guest(Request::Exec(process)).await {
         Ok((Reply::Started { pid }, stream)) => Ok((pid, stream)),
-        Ok((answer, _)) => Err(CliError::usage(format!("the agent answered out of turn: {answer:?}"))),
+        Ok((reply, _)) => Err(CliError::usage(format!("unexpected reply from the agent: {reply:?}"))),
         Err(error) => {
             let code = match &error {
                 ControlError::Guest { failure, .. } => match failure.kind {

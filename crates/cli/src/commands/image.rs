@@ -43,9 +43,9 @@ pub(crate) async fn run(engine: &Engine, verb: Verb) -> Result<i32, CliError> {
 }
 
 /// Machines and snapshots, and the images that they are made from.
-struct Users(Vec<(String, String)>);
+struct ImageUsers(Vec<(String, String)>);
 
-impl Users {
+impl ImageUsers {
     fn load(engine: &Engine) -> Result<Self, CliError> {
         let machines = engine.registry().list()?.into_iter();
         let machines = machines.filter_map(|found| {
@@ -61,15 +61,15 @@ impl Users {
     }
 
     /// Who needs the image, in words.
-    fn of(&self, image: &Image) -> Option<String> {
+    fn describe(&self, image: &Image) -> Option<String> {
         let id = image.id.to_string();
         let names: Vec<_> =
-            self.0.iter().filter(|(of, _)| *of == id).map(|(_, name)| name.as_str()).collect();
+            self.0.iter().filter(|(used, _)| *used == id).map(|(_, name)| name.as_str()).collect();
         (!names.is_empty()).then(|| names.join(", "))
     }
 
     fn count(&self, image: &Image) -> usize {
         let id = image.id.to_string();
-        self.0.iter().filter(|(of, _)| *of == id).count()
+        self.0.iter().filter(|(used, _)| *used == id).count()
     }
 }

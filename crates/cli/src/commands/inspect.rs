@@ -73,7 +73,7 @@ pub(crate) fn run(engine: &Engine, args: &Args) -> Result<i32, CliError> {
             }
         }
     }
-    match Format::given(args.format.as_deref(), args.json) {
+    match Format::from_arguments(args.format.as_deref(), args.json) {
         Some(Format::Text(template)) => {
             for object in &found {
                 output::line(render(&template, &serde_json::to_value(object)?)?)?;
@@ -88,8 +88,8 @@ fn look_up(engine: &Engine, selector: &Selector, kind: Kind, names: &ImageNames)
     if kind != Kind::Image {
         match engine.registry().find(selector) {
             Ok(found) => {
-                let within = found.record.surroundings();
-                return Ok(Object::Machine(Box::new(Document::of(&found, within, names))));
+                let process = found.record.surroundings();
+                return Ok(Object::Machine(Box::new(Document::new(&found, process, names))));
             }
             Err(FindError::None(_)) => {}
             Err(error) => return Err(error.into()),

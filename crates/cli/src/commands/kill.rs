@@ -2,7 +2,7 @@
 
 use mimeo_engine::{Engine, act, signal};
 
-use crate::commands::select::{Machines, each, find_all, find_each};
+use crate::commands::select::{Machines, find_all, find_each, for_each};
 use crate::error::CliError;
 
 /// Arguments of `mimeo kill`.
@@ -31,5 +31,5 @@ pub(crate) async fn run(engine: &Engine, args: Args) -> Result<i32, CliError> {
         act::kill(&engine, &found?, signal).await?;
         Ok(None)
     };
-    Ok(each(engine, machines, kill).await)
+    Ok(for_each(engine, machines, kill).await)
 }

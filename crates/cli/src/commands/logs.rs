@@ -11,7 +11,7 @@ use mimeo_engine::{Engine, log};
 
 use crate::commands::select::Machine;
 use crate::error::CliError;
-use crate::values::moment;
+use crate::values::timestamp;
 use file::LogFile;
 use printer::Printer;
 use tail::Tail;
@@ -43,20 +43,20 @@ pub(crate) struct Args {
 
 /// Which times are wanted.
 #[derive(Debug, Clone, Copy)]
-struct Span {
+struct TimeRange {
     since: Option<Timestamp>,
     until: Option<Timestamp>,
 }
 
-impl Span {
-    fn of(args: &Args) -> Result<Self, CliError> {
+impl TimeRange {
+    fn from_arguments(args: &Args) -> Result<Self, CliError> {
         let now = Timestamp::now();
         let parse =
-            |what, text: &Option<String>| text.as_deref().map(|text| moment(what, text, now)).transpose();
+            |flag, text: &Option<String>| text.as_deref().map(|text| timestamp(flag, text, now)).transpose();
         Ok(Self { since: parse("--since", &args.since)?, until: parse("--until", &args.until)? })
     }
 
-    fn has(&self, time: Timestamp) -> bool {
+    fn contains(&self, time: Timestamp) -> bool {
         self.since.is_none_or(|since| time >= since) && self.until.is_none_or(|until| time <= until)
     }
 
@@ -68,18 +68,18 @@ impl Span {
 /// Prints standard output on ours, standard error on ours.
 pub(crate) fn run(engine: &Engine, args: &Args) -> Result<i32, CliError> {
     let found = args.machine.find(engine)?;
-    let span = Span::of(args)?;
+    let range = TimeRange::from_arguments(args)?;
     let mut printer = Printer::new(args.timestamps);
     let mut file = LogFile::new(found.dir.join(log::FILE));
-    let mut tail = Tail::new(limit(&args.tail)?);
-    read(&mut file, span, |line| match tail.push(line) {
-        Some(line) => printer.put(&line),
+    let mut tail = Tail::new(parse_tail(&args.tail)?);
+    read(&mut file, range, |line| match tail.push(line) {
+        Some(line) => printer.print(&line),
         None => Ok(()),
     })?;
-    tail.into_lines().try_for_each(|line| printer.put(&line))?;
+    tail.into_lines().try_for_each(|line| printer.print(&line))?;
     printer.flush()?;
     if args.follow {
-        follow(engine, &found, &mut file, span, &mut printer)?;
+        follow(engine, &found, &mut file, range, &mut printer)?;
     }
     Ok(0)
 }
@@ -89,15 +89,15 @@ fn follow(
     engine: &Engine,
     found: &Found,
     file: &mut LogFile,
-    span: Span,
+    range: TimeRange,
     printer: &mut Printer,
 ) -> Result<(), CliError> {
     loop {
         // Looked at first: what is read after the end is all that there will be.
-        let over = has_ended(engine, found) || span.is_over();
-        read(file, span, |line| printer.put(&line))?;
+        let ended = has_ended(engine, found) || range.is_over();
+        read(file, range, |line| printer.print(&line))?;
         printer.flush()?;
-        if over {
+        if ended {
             return Ok(());
         }
         file.wait();
@@ -106,20 +106,20 @@ fn follow(
 
 fn read(
     file: &mut LogFile,
-    span: Span,
-    mut each: impl FnMut(LogLine) -> Result<(), CliError>,
+    range: TimeRange,
+    mut on_line: impl FnMut(LogLine) -> Result<(), CliError>,
 ) -> Result<(), CliError> {
-    file.read(|line| if span.has(line.time) { each(line) } else { Ok(()) })
+    file.read(|line| if range.contains(line.time) { on_line(line) } else { Ok(()) })
 }
 
 fn has_ended(engine: &Engine, found: &Found) -> bool {
     match engine.registry().read(&found.record.id) {
-        Some(now) => !now.owned || now.record.phase() == Phase::Exited,
+        Some(found) => !found.owned || found.record.phase() == Phase::Exited,
         None => true,
     }
 }
 
-fn limit(text: &str) -> Result<Option<usize>, CliError> {
+fn parse_tail(text: &str) -> Result<Option<usize>, CliError> {
     match text.parse() {
         Ok(number) => Ok(Some(number)),
         Err(_) if text == "all" || text.starts_with('-') => Ok(None),

@@ -3,7 +3,7 @@
 use mimeo_engine::machine::Phase;
 use mimeo_engine::{Engine, act};
 
-use crate::commands::select::{Machines, each, find_all, find_each};
+use crate::commands::select::{Machines, find_all, find_each, for_each};
 use crate::error::CliError;
 
 /// Arguments of `mimeo pause`.
@@ -28,5 +28,5 @@ pub(crate) async fn run(engine: &Engine, args: Args) -> Result<i32, CliError> {
         act::pause(&engine, &found?).await?;
         Ok(None)
     };
-    Ok(each(engine, machines, act).await)
+    Ok(for_each(engine, machines, act).await)
 }

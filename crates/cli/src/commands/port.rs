@@ -25,12 +25,13 @@ pub(crate) struct Args {
 /// Prints where each port is published, or where one is.
 pub(crate) fn run(engine: &Engine, args: &Args) -> Result<i32, CliError> {
     let found = args.machine.find(engine)?;
-    let wanted = args.port.as_deref().map(wanted);
-    let is_wanted = |port: &&PortMapping| wanted.as_ref().is_none_or(|wanted| *wanted == guest(port));
-    let ports: Vec<_> = view::published(&found.record).iter().filter(is_wanted).collect();
-    if let (Some(wanted), true) = (&wanted, ports.is_empty()) {
+    let requested = args.port.as_deref().map(with_protocol);
+    let is_requested =
+        |port: &&PortMapping| requested.as_ref().is_none_or(|requested| *requested == guest_port(port));
+    let ports: Vec<_> = view::published(&found.record).iter().filter(is_requested).collect();
+    if let (Some(requested), true) = (&requested, ports.is_empty()) {
         let name = &found.record.name;
-        return Err(CliError::usage(format!("machine {name} does not publish port {wanted}")));
+        return Err(CliError::usage(format!("machine {name} does not publish port {requested}")));
     }
     if args.json {
         let all = ports.iter().map(|port| {
@@ -42,16 +43,16 @@ pub(crate) fn run(engine: &Engine, args: &Args) -> Result<i32, CliError> {
     }
     for port in ports {
         let host = format!("{}:{}", port.host_ip, port.host_port.unwrap_or_default());
-        output::line(if wanted.is_some() { host } else { format!("{} -> {host}", guest(port)) })?;
+        output::line(if requested.is_some() { host } else { format!("{} -> {host}", guest_port(port)) })?;
     }
     Ok(0)
 }
 
-fn guest(port: &PortMapping) -> String {
+fn guest_port(port: &PortMapping) -> String {
     format!("{}/{}", port.guest_port, port.protocol)
 }
 
 /// A number alone means TCP.
-fn wanted(text: &str) -> String {
+fn with_protocol(text: &str) -> String {
     if text.contains('/') { text.to_owned() } else { format!("{text}/tcp") }
 }

@@ -9,10 +9,10 @@ use mimeo_engine::{Engine, Found};
 use serde_json::json;
 
 use crate::error::CliError;
+use crate::humanize;
 use crate::output;
 use crate::template::{Format, render};
 use crate::view::{self, ImageNames};
-use crate::words;
 use filter::Filter;
 use row::Row;
 
@@ -53,24 +53,24 @@ pub(crate) fn run(engine: &Engine, args: &Args) -> Result<i32, CliError> {
     let filters = args.filter.iter().map(|text| Filter::parse(text)).collect::<Result<Vec<_>, _>>()?;
     let mut found = engine.registry().list()?;
     found.reverse();
-    let wanted = |found: &Found| {
+    let is_shown = |found: &Found| {
         // One that waits in a pool is nobody's yet: `snapshot ls` counts it.
         !found.record.waiting
             && args.pid.is_none_or(|pid| found.owned && found.record.monitor.pid == pid)
-            && (args.all || found.record.phase() != Phase::Exited || filter::asks_for_ended(&filters))
-            && filter::accepts(&filters, &found.record, &names.of(&found.record))
+            && (args.all || found.record.phase() != Phase::Exited || filter::includes_exited(&filters))
+            && filter::accepts(&filters, &found.record, &names.name_for(&found.record))
     };
-    found.retain(wanted);
-    show(args, &found, &names)?;
+    found.retain(is_shown);
+    print(args, &found, &names)?;
     Ok(0)
 }
 
-fn show(args: &Args, found: &[Found], names: &ImageNames) -> Result<(), CliError> {
+fn print(args: &Args, found: &[Found], names: &ImageNames) -> Result<(), CliError> {
     let now = Timestamp::now();
-    match Format::given(args.format.as_deref(), args.json) {
+    match Format::from_arguments(args.format.as_deref(), args.json) {
         _ if args.quiet => found.iter().try_for_each(|found| output::line(id(args, found))),
         Some(Format::Json) => {
-            let rows = found.iter().map(|found| Row::of(&found.record, names.of(&found.record), now));
+            let rows = found.iter().map(|found| Row::new(&found.record, names.name_for(&found.record), now));
             output::json(&rows.collect::<Vec<_>>())
         }
         Some(Format::Text(template)) => found
@@ -92,9 +92,9 @@ fn cells(args: &Args, found: &Found, names: &ImageNames, now: Timestamp) -> Vec<
     let record = &found.record;
     vec![
         id(args, found),
-        names.of(record),
-        words::command(&record.process.args, args.no_trunc),
-        words::ago(record.times.created, now),
+        names.name_for(record),
+        humanize::command(&record.process.args, args.no_trunc),
+        humanize::ago(record.times.created, now),
         view::status(record, now),
         view::ports(record),
         record.name.to_string(),
@@ -106,11 +106,11 @@ fn fields(args: &Args, found: &Found, names: &ImageNames, now: Timestamp) -> ser
     let record = &found.record;
     json!({
         "ID": id(args, found),
-        "Image": names.of(record),
-        "Command": words::command(&record.process.args, args.no_trunc),
+        "Image": names.name_for(record),
+        "Command": humanize::command(&record.process.args, args.no_trunc),
         "CreatedAt": record.times.created.to_string(),
-        "Created": words::ago(record.times.created, now),
-        "RunningFor": words::ago(record.times.created, now),
+        "Created": humanize::ago(record.times.created, now),
+        "RunningFor": humanize::ago(record.times.created, now),
         "Status": view::status(record, now),
         "State": view::state(record.phase()),
         "Ports": view::ports(record),

@@ -4,7 +4,7 @@ use mimeo_engine::Engine;
 use mimeo_engine::act::{self, ActError};
 use mimeo_engine::machine::{FindError, Found, Refusal};
 
-use crate::commands::select::{Machines, each, find_all, find_each};
+use crate::commands::select::{Machines, find_all, find_each, for_each};
 use crate::error::CliError;
 
 /// podman's exit code when there is no such machine.
@@ -47,7 +47,7 @@ pub(crate) async fn run(engine: &Engine, args: Args) -> Result<i32, CliError> {
         remove(&engine, found, force, time).await?;
         Ok(None)
     };
-    Ok(each(engine, machines, remove).await)
+    Ok(for_each(engine, machines, remove).await)
 }
 
 async fn remove(

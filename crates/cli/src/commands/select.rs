@@ -61,39 +61,39 @@ impl Machines {
 }
 
 /// A machine as it was asked for, and what that led to.
-pub(crate) type Asked = (Selector, Result<Found, FindError>);
+pub(crate) type Lookup = (Selector, Result<Found, FindError>);
 
 /// Looks for each.
-pub(crate) fn find_each(engine: &Engine, selectors: Vec<Selector>) -> Vec<Asked> {
+pub(crate) fn find_each(engine: &Engine, selectors: Vec<Selector>) -> Vec<Lookup> {
     let registry = engine.registry();
     selectors.into_iter().map(|selector| (selector.clone(), registry.find(&selector))).collect()
 }
 
 /// All machines that `wanted` likes, as if each had been named.
-pub(crate) fn find_all(engine: &Engine, wanted: impl Fn(&Found) -> bool) -> Result<Vec<Asked>, CliError> {
-    let found = engine.registry().list()?.into_iter().filter(wanted);
+pub(crate) fn find_all(engine: &Engine, predicate: impl Fn(&Found) -> bool) -> Result<Vec<Lookup>, CliError> {
+    let found = engine.registry().list()?.into_iter().filter(predicate);
     Ok(found.map(|found| (Selector::Word(found.record.name.to_string()), Ok(found))).collect())
 }
 
 /// Does the same to each machine, all at once, and prints in their order how
 /// each was named. An error is told and the others go on; the exit code is
 /// podman's: 1, which means that there is no such machine, outweighs others.
-pub(crate) async fn each<A, R>(engine: &Engine, machines: Vec<Asked>, act: A) -> i32
+pub(crate) async fn for_each<A, R>(engine: &Engine, machines: Vec<Lookup>, act: A) -> i32
 where
     A: Fn(Engine, Result<Found, FindError>) -> R,
     R: Future<Output = Result<Option<String>, CliError>> + Send + 'static,
 {
-    let begin = |(selector, found)| (selector, tokio::spawn(act(engine.clone(), found)));
-    let begun: Vec<(Selector, _)> = machines.into_iter().map(begin).collect();
+    let start = |(selector, found)| (selector, tokio::spawn(act(engine.clone(), found)));
+    let started: Vec<(Selector, _)> = machines.into_iter().map(start).collect();
     let mut code = 0;
-    for (selector, task) in begun {
-        let done = task.await.unwrap_or_else(|panic| Err(CliError::from(panic)));
-        let shown = match done {
+    for (selector, task) in started {
+        let outcome = task.await.unwrap_or_else(|panic| Err(CliError::from(panic)));
+        let printed = match outcome {
             Ok(Some(text)) => output::line(text),
-            Ok(None) => output::line(as_asked(&selector)),
+            Ok(None) => output::line(as_typed(&selector)),
             Err(error) => Err(error),
         };
-        if let Err(error) = shown {
+        if let Err(error) = printed {
             output::error(&error);
             code = if code == 1 { 1 } else { error.exit_code() };
         }
@@ -101,7 +101,7 @@ where
     code
 }
 
-fn as_asked(selector: &Selector) -> String {
+fn as_typed(selector: &Selector) -> String {
     match selector {
         Selector::Word(word) => word.clone(),
         Selector::Pid(pid) => pid.to_string(),

@@ -10,9 +10,9 @@ use mimeo_engine::machine::{Found, MachineId};
 
 use crate::commands::select::Machines;
 use crate::error::CliError;
-use crate::figures::Figures;
 use crate::live::REFRESH;
 use crate::output;
+use crate::resource_usage::ResourceUsage;
 use crate::template::{Format, render};
 use row::{FAMILY_HEADINGS, families};
 pub(crate) use row::{HEADINGS, Row};
@@ -24,7 +24,7 @@ pub(crate) struct Args {
     /// Once, instead of every two seconds
     #[arg(long)]
     no_stream: bool,
-    /// Below the last figures, instead of in their place
+    /// Below the last usage, instead of in their place
     #[arg(long)]
     no_reset: bool,
     /// For podman's sake: machines that have ended use nothing
@@ -40,15 +40,15 @@ pub(crate) struct Args {
     machines: Machines,
 }
 
-/// Prints the figures, once or until interrupted.
+/// Prints the usage, once or until interrupted.
 pub(crate) async fn run(engine: &Engine, args: &Args) -> Result<i32, CliError> {
-    let mut seen = Seen::default();
+    let mut sampler = Sampler::default();
     loop {
-        let rows = seen.rows(engine, &machines(engine, &args.machines)?).await;
+        let rows = sampler.rows(engine, &select(engine, &args.machines)?).await;
         if stdout().is_terminal() && !args.no_stream && !args.no_reset {
             output::bytes(b"\x1b[H\x1b[2J")?;
         }
-        show(args, &rows)?;
+        print(args, &rows)?;
         if args.no_stream {
             return Ok(0);
         }
@@ -56,8 +56,8 @@ pub(crate) async fn run(engine: &Engine, args: &Args) -> Result<i32, CliError> {
     }
 }
 
-fn show(args: &Args, rows: &[Row]) -> Result<(), CliError> {
-    match Format::given(args.format.as_deref(), args.json) {
+fn print(args: &Args, rows: &[Row]) -> Result<(), CliError> {
+    match Format::from_arguments(args.format.as_deref(), args.json) {
         Some(Format::Json) => output::json(&rows),
         Some(Format::Text(template)) => {
             rows.iter().try_for_each(|row| output::line(render(&template, &serde_json::to_value(row)?)?))
@@ -76,7 +76,7 @@ fn show(args: &Args, rows: &[Row]) -> Result<(), CliError> {
 }
 
 /// Those that were named, or all that run.
-fn machines(engine: &Engine, named: &Machines) -> Result<Vec<Found>, CliError> {
+fn select(engine: &Engine, named: &Machines) -> Result<Vec<Found>, CliError> {
     if named.is_empty() {
         return Ok(engine
             .registry()
@@ -89,24 +89,24 @@ fn machines(engine: &Engine, named: &Machines) -> Result<Vec<Found>, CliError> {
     named.selectors()?.iter().map(|selector| Ok(registry.find(selector)?)).collect()
 }
 
-/// The figures of the last look, which the next ones are compared to.
+/// The usage of the last look, which the next ones are compared to.
 #[derive(Debug, Default)]
-pub(crate) struct Seen(HashMap<MachineId, Figures>);
+pub(crate) struct Sampler(HashMap<MachineId, ResourceUsage>);
 
-impl Seen {
+impl Sampler {
     /// What each machine has used since the last look, or since its start.
     pub(crate) async fn rows(&mut self, engine: &Engine, machines: &[Found]) -> Vec<Row> {
-        let ask = |found: &Found| {
+        let read = |found: &Found| {
             let (engine, found) = (engine.clone(), found.clone());
-            tokio::spawn(async move { Figures::read(&engine, &found).await })
+            tokio::spawn(async move { ResourceUsage::read(&engine, &found).await })
         };
-        let asked: Vec<_> = machines.iter().map(|found| (found, ask(found))).collect();
+        let pending: Vec<_> = machines.iter().map(|found| (found, read(found))).collect();
         let mut rows = Vec::new();
-        for (found, figures) in asked {
-            let Ok(figures) = figures.await else { continue };
+        for (found, usage) in pending {
+            let Ok(usage) = usage.await else { continue };
             let id = found.record.id.clone();
-            rows.push(Row::of(&found.record, &figures, self.0.get(&id)));
-            self.0.insert(id, figures);
+            rows.push(Row::new(&found.record, &usage, self.0.get(&id)));
+            self.0.insert(id, usage);
         }
         rows
     }

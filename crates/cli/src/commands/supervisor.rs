@@ -9,7 +9,7 @@ use mimeo_engine::order::{CloneOrder, Order, Told};
 use mimeo_engine::{Attachment, Engine, Home, MachineSpec, Record, monitor, monitor_clone};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader, Stdin, stdin};
 
-use crate::error::{CliError, explain};
+use crate::error::{CliError, from_supervisor};
 use crate::progress;
 
 /// Makes the machine, lets go of the terminal and stays.
@@ -38,13 +38,13 @@ async fn run_machine(
         // Its end, however it comes, is all that matters.
         input.read_to_end(&mut rest).await.ok();
     };
-    let progress = progress::shown(quiet);
+    let progress = progress::reporter(quiet);
     let started = |record: &Record| {
         write_line(record.id.as_str());
         detach_from_terminal(engine.home(), record, true);
     };
     let exit = monitor(engine, spec, Attachment::default(), progress, cancelled, started).await;
-    Ok(exit.map_err(explain)?.code)
+    Ok(exit.map_err(from_supervisor)?.code)
 }
 
 async fn run_clone(engine: &Engine, order: CloneOrder, input: BufReader<Stdin>) -> Result<i32, CliError> {
@@ -55,7 +55,7 @@ async fn run_clone(engine: &Engine, order: CloneOrder, input: BufReader<Stdin>) 
         Ok(exit) => Ok(exit.code),
         Err(error) => {
             let code = error.exit_code();
-            report(&Told::Failed { message: explain(error).to_string() });
+            report(&Told::Failed { message: from_supervisor(error).to_string() });
             Ok(code)
         }
     }

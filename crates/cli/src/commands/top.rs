@@ -5,9 +5,9 @@ use mimeo_engine::machine::Found;
 use mimeo_engine::{ControlClient, Engine, Selector};
 use serde_json::json;
 
-use crate::commands::stats::{self, Seen};
+use crate::commands::stats::{self, Sampler};
 use crate::error::CliError;
-use crate::{live, output, words};
+use crate::{humanize, live, output};
 
 const HEADINGS: [&str; 8] = ["USER", "PID", "PPID", "%CPU", "ELAPSED", "TTY", "TIME", "COMMAND"];
 
@@ -37,27 +37,27 @@ impl Args {
 
 /// Shows what goes on: live on a terminal, once elsewhere.
 pub(crate) async fn run(engine: &Engine, args: &Args) -> Result<i32, CliError> {
-    let live = live::possible() && !args.once && !args.json;
+    let live = live::is_possible() && !args.once && !args.json;
     match args.selector() {
-        Some(selector) => one(engine, &engine.registry().find(&selector)?, args, live).await?,
-        None => all(engine, args, live).await?,
+        Some(selector) => top_machine(engine, &engine.registry().find(&selector)?, args, live).await?,
+        None => top_all(engine, args, live).await?,
     }
     Ok(0)
 }
 
-async fn one(engine: &Engine, found: &Found, args: &Args, live: bool) -> Result<(), CliError> {
+async fn top_machine(engine: &Engine, found: &Found, args: &Args, live: bool) -> Result<(), CliError> {
     let client = ControlClient::connect(engine.home(), found).await?;
     if live {
-        return live::live(async || Ok(output::columns(&HEADINGS, &cells(&processes(&client).await?)))).await;
+        return live::run(async || Ok(output::columns(&HEADINGS, &cells(&processes(&client).await?)))).await;
     }
     let processes = processes(&client).await?;
-    if args.json { output::json(&listed(&processes)) } else { output::table(&HEADINGS, &cells(&processes)) }
+    if args.json { output::json(&to_json(&processes)) } else { output::table(&HEADINGS, &cells(&processes)) }
 }
 
 async fn processes(client: &ControlClient) -> Result<Vec<ProcessInfo>, CliError> {
     match client.guest(Request::Processes).await?.0 {
         Reply::Processes { processes } => Ok(processes),
-        answer => Err(CliError::usage(format!("the agent answered out of turn: {answer:?}"))),
+        reply => Err(CliError::usage(format!("unexpected reply from the agent: {reply:?}"))),
     }
 }
 
@@ -68,9 +68,9 @@ fn cells(processes: &[ProcessInfo]) -> Vec<Vec<String>> {
             process.pid.to_string(),
             process.ppid.to_string(),
             format!("{:.3}", percent(process)),
-            words::clock(process.elapsed_seconds * 1_000_000),
+            humanize::cpu_time(process.elapsed_seconds * 1_000_000),
             process.tty.clone(),
-            words::clock(process.cpu_micros),
+            humanize::cpu_time(process.cpu_micros),
             process.command.clone(),
         ]
     };
@@ -82,7 +82,7 @@ fn percent(process: &ProcessInfo) -> f64 {
     process.cpu_micros as f64 / 1e4 / process.elapsed_seconds.max(1) as f64
 }
 
-fn listed(processes: &[ProcessInfo]) -> Vec<serde_json::Value> {
+fn to_json(processes: &[ProcessInfo]) -> Vec<serde_json::Value> {
     let row = |process: &ProcessInfo| {
         json!({"User": process.user, "Uid": process.uid, "Pid": process.pid, "Ppid": process.ppid,
                "State": process.state, "Tty": process.tty, "CpuMicros": process.cpu_micros,
@@ -92,14 +92,14 @@ fn listed(processes: &[ProcessInfo]) -> Vec<serde_json::Value> {
     processes.iter().map(row).collect()
 }
 
-async fn all(engine: &Engine, args: &Args, live: bool) -> Result<(), CliError> {
-    let mut seen = Seen::default();
+async fn top_all(engine: &Engine, args: &Args, live: bool) -> Result<(), CliError> {
+    let mut sampler = Sampler::default();
     let mut rows = async || -> Result<_, CliError> {
         let running: Vec<_> = engine.registry().list()?.into_iter().filter(|found| found.owned).collect();
-        Ok(seen.rows(engine, &running).await)
+        Ok(sampler.rows(engine, &running).await)
     };
     if live {
-        return live::live(async || {
+        return live::run(async || {
             let cells: Vec<_> = rows().await?.iter().map(stats::Row::cells).collect();
             Ok(output::columns(&stats::HEADINGS, &cells))
         })

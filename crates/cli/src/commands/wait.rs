@@ -2,7 +2,7 @@
 
 use mimeo_engine::{Engine, act};
 
-use crate::commands::select::{Machines, each, find_each};
+use crate::commands::select::{Machines, find_each, for_each};
 use crate::error::CliError;
 
 /// Arguments of `mimeo wait`.
@@ -26,5 +26,5 @@ pub(crate) async fn run(engine: &Engine, args: Args) -> Result<i32, CliError> {
         let exit = act::wait(&engine, &found?).await?;
         Ok(Some(exit.code.to_string()))
     };
-    Ok(each(engine, machines, wait).await)
+    Ok(for_each(engine, machines, wait).await)
 }

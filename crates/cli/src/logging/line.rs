@@ -28,7 +28,7 @@ where
         let level = *event.metadata().level();
         let now = jiff::Timestamp::now();
         let colour = writer.has_ansi_escapes();
-        writeln!(writer, "{now:.3} {} {}", painted(level, colour), parts.told())
+        writeln!(writer, "{now:.3} {} {}", painted(level, colour), parts.to_line())
     }
 }
 
@@ -53,16 +53,16 @@ struct Parts {
 }
 
 impl Parts {
-    fn told(&self) -> String {
-        let who = [self.component.as_str(), self.machine.as_str()];
-        let who: Vec<_> = who.into_iter().filter(|word| !word.is_empty()).collect();
-        let colon = if who.is_empty() { "" } else { ": " };
-        let line = format!("{}{colon}{}{}", who.join(" "), self.message, self.others);
+    fn to_line(&self) -> String {
+        let prefix = [self.component.as_str(), self.machine.as_str()];
+        let prefix: Vec<_> = prefix.into_iter().filter(|word| !word.is_empty()).collect();
+        let colon = if prefix.is_empty() { "" } else { ": " };
+        let line = format!("{}{colon}{}{}", prefix.join(" "), self.message, self.others);
         // What a guest says must not move a person's cursor.
         line.replace(|character: char| character.is_control(), " ")
     }
 
-    fn put(&mut self, name: &str, value: String) {
+    fn set(&mut self, name: &str, value: String) {
         match name {
             "component" => self.component = value,
             "machine" => self.machine = value,
@@ -78,11 +78,11 @@ impl Parts {
 
 impl Visit for Parts {
     fn record_str(&mut self, field: &Field, value: &str) {
-        self.put(field.name(), value.to_owned());
+        self.set(field.name(), value.to_owned());
     }
 
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        self.put(field.name(), format!("{value:?}"));
+        self.set(field.name(), format!("{value:?}"));
     }
 }
 
@@ -91,14 +91,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_it_was_comes_before_what_was() {
+    fn component_and_machine_come_before_the_message() {
         let mut parts = Parts::default();
-        parts.put("path", "/a b".to_owned());
-        parts.put("message", "gone\nwrong".to_owned());
-        parts.put("machine", "web".to_owned());
-        parts.put("component", "monitor".to_owned());
-        parts.put("code", "3".to_owned());
-        assert_eq!(parts.told(), "monitor web: gone wrong path=\"/a b\" code=3");
+        parts.set("path", "/a b".to_owned());
+        parts.set("message", "gone\nwrong".to_owned());
+        parts.set("machine", "web".to_owned());
+        parts.set("component", "monitor".to_owned());
+        parts.set("code", "3".to_owned());
+        assert_eq!(parts.to_line(), "monitor web: gone wrong path=\"/a b\" code=3");
         assert_eq!(painted(Level::INFO, false), "INFO ");
     }
 }

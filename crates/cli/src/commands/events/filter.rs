@@ -51,7 +51,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_kind_is_any_of_and_kinds_are_all_of() {
+    fn filters_of_one_kind_are_alternatives_and_kinds_add_up() {
         let json = r#"{"time": "2026-01-31T12:00:00Z", "action": "died", "id": "abc", "name": "web", "image": "bb"}"#;
         let event: Event = serde_json::from_str(json).expect("an event");
         let accepted = |texts: &[&str]| {

@@ -36,7 +36,7 @@ pub(crate) async fn run(engine: &Engine, args: Args) -> Result<i32, CliError> {
     let changes = args.change.iter().map(|text| text.parse::<Change>()).collect::<Result<_, _>>()?;
     let name = args.name.map(|name| name.parse()).transpose()?;
     let options = ImportOptions { name, changes, ..ImportOptions::default() };
-    let progress = progress::shown(args.quiet);
+    let progress = progress::reporter(args.quiet);
     let work = move || -> Result<_, CliError> {
         let (tar, origin) = open(&args.file)?;
         Ok(store.import(tar, origin, &options, progress)?)

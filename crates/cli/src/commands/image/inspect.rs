@@ -35,7 +35,7 @@ pub(crate) fn run(engine: &Engine, args: &Args) -> Result<i32, CliError> {
             }
         }
     }
-    match Format::given(args.format.as_deref(), args.json) {
+    match Format::from_arguments(args.format.as_deref(), args.json) {
         Some(Format::Text(template)) => {
             for inspection in &found {
                 output::line(render(&template, &serde_json::to_value(inspection)?)?)?;

@@ -7,10 +7,10 @@ use mimeo_engine::Engine;
 use mimeo_image::{Image, ImageName};
 use serde::Serialize;
 
-use super::Users;
+use super::ImageUsers;
 use crate::error::CliError;
 use crate::template::{Format, render};
-use crate::{output, words};
+use crate::{humanize, output};
 
 const HEADINGS: [&str; 5] = ["REPOSITORY", "TAG", "IMAGE ID", "CREATED", "SIZE"];
 /// What stands where an image has no name.
@@ -73,21 +73,21 @@ pub(crate) fn run(engine: &Engine, args: &Args) -> Result<i32, CliError> {
     for path in &listing.set_aside {
         tracing::warn!(component = "images", path = %path.display(), "a record could not be read and is kept aside");
     }
-    let wanted = |image: &&Image| {
+    let matches = |image: &&Image| {
         let Some(part) = &args.name else { return true };
         image.names.iter().any(|name| name.contains(part.as_str()))
     };
-    let images: Vec<_> = listing.images.iter().filter(wanted).collect();
+    let images: Vec<_> = listing.images.iter().filter(matches).collect();
     if args.quiet {
         images.iter().try_for_each(|image| output::line(id(args, image)))?;
         return Ok(0);
     }
     let now = Timestamp::now();
     let lines = images.iter().flat_map(|image| lines(args, image, now));
-    match Format::given(args.format.as_deref(), args.json) {
+    match Format::from_arguments(args.format.as_deref(), args.json) {
         Some(Format::Json) => {
-            let users = Users::load(engine)?;
-            output::json(&images.iter().map(|image| Row::of(image, &users)).collect::<Vec<_>>())?;
+            let users = ImageUsers::load(engine)?;
+            output::json(&images.iter().map(|image| Row::new(image, &users)).collect::<Vec<_>>())?;
         }
         Some(Format::Text(template)) => {
             for line in lines {
@@ -108,10 +108,10 @@ fn lines(args: &Args, image: &Image, now: Timestamp) -> Vec<Line> {
         repository,
         tag,
         id: id(args, image),
-        created: image.created.map(|then| words::ago(then, now)).unwrap_or_default(),
-        size: words::spaced_size(image.size),
+        created: image.created.map(|then| humanize::ago(then, now)).unwrap_or_default(),
+        size: humanize::spaced_size(image.size),
     };
-    let names: Vec<_> = image.names.iter().map(|name| parted(name)).collect();
+    let names: Vec<_> = image.names.iter().map(|name| split_name(name)).collect();
     if names.is_empty() {
         return vec![line((NONE.to_owned(), NONE.to_owned()))];
     }
@@ -119,7 +119,7 @@ fn lines(args: &Args, image: &Image, now: Timestamp) -> Vec<Line> {
 }
 
 /// `localhost/bb` and `latest`.
-fn parted(name: &str) -> (String, String) {
+fn split_name(name: &str) -> (String, String) {
     match name.parse::<ImageName>() {
         Ok(parsed) => {
             let tag = parsed.tag().unwrap_or(NONE).to_owned();
@@ -141,7 +141,7 @@ impl Line {
 }
 
 impl Row {
-    fn of(image: &Image, users: &Users) -> Self {
+    fn new(image: &Image, users: &ImageUsers) -> Self {
         Self {
             id: image.id.hex(),
             names: image.names.clone(),
@@ -162,14 +162,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_parted_as_podman_parts_them() {
-        let told = |name| {
-            let (repository, tag) = parted(name);
+    fn names_are_split_as_podman_splits_them() {
+        let split = |name| {
+            let (repository, tag) = split_name(name);
             format!("{repository} {tag}")
         };
-        assert_eq!(told("localhost:5000/a/b:1"), "localhost:5000/a/b 1");
-        assert_eq!(told("docker.io/library/nginx:latest"), "docker.io/library/nginx latest");
+        assert_eq!(split("localhost:5000/a/b:1"), "localhost:5000/a/b 1");
+        assert_eq!(split("docker.io/library/nginx:latest"), "docker.io/library/nginx latest");
         let digest = format!("quay.io/x@sha256:{}", "a".repeat(64));
-        assert_eq!(told(&digest), "quay.io/x <none>");
+        assert_eq!(split(&digest), "quay.io/x <none>");
     }
 }

@@ -4,9 +4,9 @@ use std::io::{BufRead, IsTerminal, Write, stderr, stdin};
 
 use mimeo_engine::Engine;
 
-use super::Users;
+use super::ImageUsers;
 use crate::error::CliError;
-use crate::{output, words};
+use crate::{humanize, output};
 
 /// Arguments of `mimeo image prune`.
 #[derive(Debug, clap::Args)]
@@ -25,11 +25,11 @@ pub(crate) struct Args {
 
 /// Removes what nothing needs and prints the ids of images that are gone.
 pub(crate) fn run(engine: &Engine, args: &Args) -> Result<i32, CliError> {
-    if !args.force && stdin().is_terminal() && !confirmed(args.all)? {
+    if !args.force && stdin().is_terminal() && !confirm(args.all)? {
         return Ok(0);
     }
-    let users = Users::load(engine)?;
-    let pruned = engine.images()?.prune(args.all, &|image| users.of(image))?;
+    let users = ImageUsers::load(engine)?;
+    let pruned = engine.images()?.prune(args.all, &|image| users.describe(image))?;
     if args.json {
         output::json(&pruned)?;
         return Ok(0);
@@ -41,14 +41,14 @@ pub(crate) fn run(engine: &Engine, args: &Args) -> Result<i32, CliError> {
     for path in &pruned.set_aside {
         tracing::warn!(component = "images", path = %path.display(), "a record could not be read and is kept aside");
     }
-    tracing::info!(component = "images", freed = words::size(pruned.freed, 3), "pruned");
+    tracing::info!(component = "images", freed = humanize::size(pruned.freed, 3), "pruned");
     Ok(0)
 }
 
-fn confirmed(all: bool) -> Result<bool, CliError> {
-    let what = if all { "all images that no machine is made from" } else { "all images without a name" };
+fn confirm(all: bool) -> Result<bool, CliError> {
+    let removed = if all { "all images that no machine is made from" } else { "all images without a name" };
     let io = |source| CliError::io("ask", source);
-    write!(stderr(), "WARNING! This removes {what}.\nAre you sure you want to continue? [y/N] ")
+    write!(stderr(), "WARNING! This removes {removed}.\nAre you sure you want to continue? [y/N] ")
         .map_err(io)?;
     let mut answer = String::new();
     stdin().lock().read_line(&mut answer).map_err(io)?;

@@ -36,7 +36,7 @@ pub(crate) async fn run(engine: &Engine, args: Args) -> Result<i32, CliError> {
     };
     for image in &args.images {
         let source: Source = image.parse()?;
-        let pulled = store.pull(&source, &options, progress::shown(args.quiet)).await?;
+        let pulled = store.pull(&source, &options, progress::reporter(args.quiet)).await?;
         output::line(pulled.id.hex())?;
     }
     Ok(0)

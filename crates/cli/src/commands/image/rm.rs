@@ -3,7 +3,7 @@
 use mimeo_engine::Engine;
 use mimeo_image::{RemoveError, Store};
 
-use super::Users;
+use super::ImageUsers;
 use crate::error::CliError;
 use crate::output;
 
@@ -36,17 +36,17 @@ pub(crate) struct Args {
 /// Removes each; errors are told and the others go on.
 pub(crate) fn run(engine: &Engine, args: &Args) -> Result<i32, CliError> {
     let store = engine.images()?;
-    let users = Users::load(engine)?;
-    let texts = if args.all { all(&store)? } else { args.images.clone() };
+    let users = ImageUsers::load(engine)?;
+    let texts = if args.all { all_ids(&store)? } else { args.images.clone() };
     let (mut removed, mut code) = (Vec::new(), 0);
     for text in texts {
-        match store.remove(&text, args.force || args.all && users_none(&store, &users, &text), &|image| {
-            users.of(image)
+        match store.remove(&text, args.force || args.all && is_unused(&store, &users, &text), &|image| {
+            users.describe(image)
         }) {
-            Ok(gone) => removed.push(gone),
+            Ok(image) => removed.push(image),
             Err(RemoveError::NotFound { .. }) if args.ignore => {}
             Err(error) => {
-                let error = explain(error);
+                let error = from_remove_error(error);
                 output::error(&error);
                 code = if code == NO_SUCH { NO_SUCH } else { error.exit_code() };
             }
@@ -56,24 +56,24 @@ pub(crate) fn run(engine: &Engine, args: &Args) -> Result<i32, CliError> {
         output::json(&removed)?;
         return Ok(code);
     }
-    for gone in &removed {
-        gone.untagged.iter().try_for_each(|name| output::line(format!("Untagged: {name}")))?;
-        gone.deleted.iter().try_for_each(|id| output::line(format!("Deleted: {}", id.hex())))?;
+    for image in &removed {
+        image.untagged.iter().try_for_each(|name| output::line(format!("Untagged: {name}")))?;
+        image.deleted.iter().try_for_each(|id| output::line(format!("Deleted: {}", id.hex())))?;
     }
     Ok(code)
 }
 
 /// An image of several names goes with all of them, unless a machine needs it.
-fn users_none(store: &Store, users: &Users, text: &str) -> bool {
-    matches!(store.find(text), Ok(Some(image)) if users.of(&image).is_none())
+fn is_unused(store: &Store, users: &ImageUsers, text: &str) -> bool {
+    matches!(store.find(text), Ok(Some(image)) if users.describe(&image).is_none())
 }
 
-fn all(store: &Store) -> Result<Vec<String>, CliError> {
+fn all_ids(store: &Store) -> Result<Vec<String>, CliError> {
     Ok(store.list()?.images.iter().map(|image| image.id.hex()).collect())
 }
 
 /// In podman's words, with its exit codes.
-fn explain(error: RemoveError) -> CliError {
+fn from_remove_error(error: RemoveError) -> CliError {
     match error {
         RemoveError::NotFound { text } => {
             CliError::usage(format!("{text}: image not known")).with_code(NO_SUCH)

@@ -185,8 +185,8 @@ struct Mount {
 }
 
 impl Document {
-    /// `within` is what the container's own process started from.
-    pub(super) fn of(found: &Found, within: Process, names: &ImageNames) -> Self {
+    /// `process` is what the container's own process started from.
+    pub(super) fn new(found: &Found, process: Process, names: &ImageNames) -> Self {
         let record = &found.record;
         let mut args = record.process.args.clone();
         let path = if args.is_empty() { String::new() } else { args.remove(0) };
@@ -196,9 +196,9 @@ impl Document {
             created: record.times.created,
             path,
             args,
-            state: State::of(found),
+            state: State::new(found),
             image: record.image.as_ref().map(|image| view::bare_id(&image.id).to_owned()).unwrap_or_default(),
-            image_name: names.of(record),
+            image_name: names.name_for(record),
             driver: record.spec.driver.clone(),
             boot_method: record.boot_method.clone(),
             boot_reason: record.boot_reason.clone(),
@@ -208,9 +208,9 @@ impl Document {
             serve: record.serve.as_ref().map(|serve| Serve { id: serve.id.clone(), pid: serve.process.pid }),
             accelerator: record.accelerator.clone(),
             stages: record.times.stages.iter().cloned().map(Stage::from).collect(),
-            config: Config::of(record, within),
-            host_config: HostConfig::of(record),
-            network_settings: NetworkSettings::of(record),
+            config: Config::new(record, process),
+            host_config: HostConfig::new(record),
+            network_settings: NetworkSettings::new(record),
             mounts: record.spec.volumes.iter().map(Mount::from).collect(),
             directory: found.dir.clone(),
             log_path: found.dir.join(log::FILE),
@@ -220,7 +220,7 @@ impl Document {
 }
 
 impl State {
-    fn of(found: &Found) -> Self {
+    fn new(found: &Found) -> Self {
         let record = &found.record;
         let (phase, exit) = (record.phase(), record.exit());
         let pid = if phase == Phase::Exited { 0 } else { record.monitor.pid };
@@ -255,16 +255,16 @@ impl From<(String, u64)> for Stage {
 }
 
 impl Config {
-    fn of(record: &Record, within: Process) -> Self {
+    fn new(record: &Record, process: Process) -> Self {
         let spec = &record.spec;
         Self {
             hostname: spec.hostname.clone().unwrap_or_else(|| record.id.short().to_owned()),
-            user: within.user,
+            user: process.user,
             tty: spec.tty,
             open_stdin: spec.interactive,
-            env: within.env.iter().map(|(name, value)| format!("{name}={value}")).collect(),
+            env: process.env.iter().map(|(name, value)| format!("{name}={value}")).collect(),
             cmd: record.process.args.clone(),
-            working_dir: within.cwd,
+            working_dir: process.cwd,
             labels: spec.labels.clone(),
             stop_signal: spec.stop_signal.map(signal::name),
             stop_timeout: spec.stop_timeout,
@@ -291,7 +291,7 @@ impl From<&HealthSpec> for Healthcheck {
 }
 
 impl HostConfig {
-    fn of(record: &Record) -> Self {
+    fn new(record: &Record) -> Self {
         let spec = &record.spec;
         Self {
             auto_remove: spec.remove,
@@ -313,7 +313,7 @@ impl HostConfig {
 }
 
 impl NetworkSettings {
-    fn of(record: &Record) -> Self {
+    fn new(record: &Record) -> Self {
         let mut ports = BTreeMap::<_, Vec<_>>::new();
         for port in view::published(record) {
             let published = Published {

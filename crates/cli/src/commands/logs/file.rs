@@ -13,7 +13,7 @@ use rustix::fs::inotify::{CreateFlags, WatchFlags, add_watch, init};
 use crate::error::CliError;
 
 /// Bytes read at once.
-const CHUNK: usize = 64 * 1024;
+const CHUNK_BYTES: usize = 64 * 1024;
 /// The longest wait before the machine is looked at again: its end need not
 /// write anything.
 const POLL_INTERVAL: Duration = Duration::from_millis(200);
@@ -24,20 +24,20 @@ pub(super) struct LogFile {
     path: PathBuf,
     file: Option<File>,
     /// A line whose end is not there yet.
-    rest: Vec<u8>,
+    partial: Vec<u8>,
     /// Tells of changes, where the kernel has a watch left.
     changes: Option<OwnedFd>,
 }
 
 impl LogFile {
     pub(super) fn new(path: PathBuf) -> Self {
-        Self { path, file: None, rest: Vec::new(), changes: None }
+        Self { path, file: None, partial: Vec::new(), changes: None }
     }
 
     /// Reads what there is now. A machine that has not written has no log yet.
     pub(super) fn read(
         &mut self,
-        mut each: impl FnMut(LogLine) -> Result<(), CliError>,
+        mut on_line: impl FnMut(LogLine) -> Result<(), CliError>,
     ) -> Result<(), CliError> {
         let failed = |source| CliError::io(format!("read {}", self.path.display()), source);
         if self.file.is_none() {
@@ -47,17 +47,17 @@ impl LogFile {
             };
         }
         let Some(file) = &mut self.file else { return Ok(()) };
-        let mut chunk = vec![0; CHUNK];
+        let mut chunk = vec![0; CHUNK_BYTES];
         loop {
             let count = file.read(&mut chunk).map_err(failed)?;
             if count == 0 {
                 return Ok(());
             }
-            self.rest.extend_from_slice(&chunk[..count]);
-            let whole = self.rest.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
-            let mut lines = self.rest[..whole].split(|byte| *byte == b'\n').filter_map(LogLine::parse);
-            lines.try_for_each(&mut each)?;
-            self.rest.drain(..whole);
+            self.partial.extend_from_slice(&chunk[..count]);
+            let complete = self.partial.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+            let mut lines = self.partial[..complete].split(|byte| *byte == b'\n').filter_map(LogLine::parse);
+            lines.try_for_each(&mut on_line)?;
+            self.partial.drain(..complete);
         }
     }
 
@@ -70,8 +70,8 @@ impl LogFile {
         let timeout = Timespec { tv_sec: 0, tv_nsec: POLL_INTERVAL.as_nanos() as i64 };
         // Interrupted or not: the caller looks for itself.
         poll(&mut [PollFd::new(changes, PollFlags::IN)], Some(&timeout)).ok();
-        let mut told = [0; 4096];
-        while let Ok(1..) = rustix::io::read(changes, &mut told) {}
+        let mut events = [0; 4096];
+        while let Ok(1..) = rustix::io::read(changes, &mut events) {}
     }
 
     fn watch(&self) -> rustix::io::Result<OwnedFd> {

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use mimeo_engine::log::LogLine;
 
-use super::printer::index;
+use super::printer::stream_index;
 
 /// Keeps the last lines.
 #[derive(Debug)]
@@ -13,31 +13,31 @@ pub(super) struct Tail {
     limit: Option<usize>,
     lines: VecDeque<Vec<LogLine>>,
     /// Lines that came before the first one kept.
-    passed: usize,
+    dropped: usize,
     /// The number of the line that each output has not ended yet.
     open: [Option<usize>; 2],
 }
 
 impl Tail {
     pub(super) fn new(limit: Option<usize>) -> Self {
-        Self { limit, lines: VecDeque::new(), passed: 0, open: [None; 2] }
+        Self { limit, lines: VecDeque::new(), dropped: 0, open: [None; 2] }
     }
 
     /// Takes a line, or gives it back at once when all are wanted.
     pub(super) fn push(&mut self, line: LogLine) -> Option<LogLine> {
         let Some(limit) = self.limit else { return Some(line) };
-        let open = index(line.output);
-        let number = self.open[open].unwrap_or(self.passed + self.lines.len());
-        self.open[open] = (!line.full).then_some(number);
-        match number.checked_sub(self.passed) {
-            Some(place) if place < self.lines.len() => self.lines[place].push(line),
+        let stream = stream_index(line.output);
+        let number = self.open[stream].unwrap_or(self.dropped + self.lines.len());
+        self.open[stream] = (!line.full).then_some(number);
+        match number.checked_sub(self.dropped) {
+            Some(index) if index < self.lines.len() => self.lines[index].push(line),
             Some(_) => self.lines.push_back(vec![line]),
             // Its beginning is not among the last lines any more.
             None => {}
         }
         while self.lines.len() > limit {
             self.lines.pop_front();
-            self.passed += 1;
+            self.dropped += 1;
         }
         None
     }
@@ -72,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_limit_nothing_is_held() {
+    fn without_a_limit_no_line_is_buffered() {
         let line = LogLine::parse(b"2026-01-31T12:00:00Z stdout F a").expect("a line");
         assert_eq!(Tail::new(None).push(line.clone()), Some(line));
     }

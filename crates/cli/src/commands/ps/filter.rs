@@ -21,10 +21,10 @@ pub(super) enum Filter {
 impl Filter {
     /// Reads `KEY=VALUE`.
     pub(super) fn parse(text: &str) -> Result<Self, CliError> {
-        let refuse = |why: String| CliError::usage(why);
+        let invalid = |message: String| CliError::usage(message);
         let (key, value) = text
             .split_once('=')
-            .ok_or_else(|| refuse(format!("{text:?} is an invalid filter: KEY=VALUE is wanted")))?;
+            .ok_or_else(|| invalid(format!("{text:?} is an invalid filter: KEY=VALUE is wanted")))?;
         let value = value.to_owned();
         match key {
             "name" => Ok(Self::Name(value)),
@@ -33,13 +33,13 @@ impl Filter {
             "health" => Ok(Self::Health(value)),
             "ancestor" => Ok(Self::Ancestor(value)),
             "exited" => {
-                value.parse().map(Self::Exited).map_err(|_| refuse(format!("{value:?} is no exit code")))
+                value.parse().map(Self::Exited).map_err(|_| invalid(format!("{value:?} is no exit code")))
             }
             "label" => Ok(match value.split_once('=') {
                 Some((key, value)) => Self::Label(key.to_owned(), Some(value.to_owned())),
                 None => Self::Label(value, None),
             }),
-            _ => Err(refuse(format!("{key} is an invalid filter"))),
+            _ => Err(invalid(format!("{key} is an invalid filter"))),
         }
     }
 
@@ -80,7 +80,7 @@ fn known_status(word: String) -> Result<Filter, CliError> {
 }
 
 /// Whether machines that have ended are wanted without `--all`.
-pub(super) fn asks_for_ended(filters: &[Filter]) -> bool {
+pub(super) fn includes_exited(filters: &[Filter]) -> bool {
     filters.iter().any(|filter| matches!(filter, Filter::Status(_) | Filter::Exited(_)))
 }
 
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn each_filter_does_as_podmans() {
+    fn filters_match_as_podmans_do() {
         for yes in ["name=web", "status=exited", "label=tier", "label=tier=front", "health=none", "exited=3"]
         {
             assert!(accepted(&[yes]), "{yes}");
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn one_kind_is_any_of_and_kinds_are_all_of() {
+    fn filters_of_one_kind_are_alternatives_and_kinds_add_up() {
         assert!(accepted(&["name=db", "name=web"]));
         assert!(!accepted(&["name=web", "status=running"]));
         assert!(!accepted(&["label=tier", "label=other"]));
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_filter_is_refused() {
+    fn invalid_filters_are_refused() {
         for bad in ["foo=x", "name", "status=odd", "exited=x"] {
             assert!(Filter::parse(bad).is_err(), "{bad}");
         }

@@ -7,7 +7,7 @@ use mimeo_engine::machine::{Phase, Record};
 use mimeo_net::PortMapping;
 use serde::Serialize;
 
-use crate::{view, words};
+use crate::{humanize, view};
 
 /// One machine.
 #[derive(Debug, Serialize)]
@@ -54,7 +54,7 @@ struct Port {
 
 impl Row {
     /// `record` as podman would show it.
-    pub(super) fn of(record: &Record, image: String, now: Timestamp) -> Self {
+    pub(super) fn new(record: &Record, image: String, now: Timestamp) -> Self {
         let seconds = |time: Option<Timestamp>| time.map_or(0, Timestamp::as_second);
         let exited = record.phase() == Phase::Exited;
         Self {
@@ -68,7 +68,7 @@ impl Row {
                 .unwrap_or_default(),
             command: record.process.args.clone(),
             created: record.times.created.as_second(),
-            created_at: words::ago(record.times.created, now),
+            created_at: humanize::ago(record.times.created, now),
             started_at: seconds(record.times.started),
             exited,
             exited_at: seconds(record.times.finished),
@@ -81,7 +81,7 @@ impl Row {
             auto_remove: record.spec.remove,
             labels: record.spec.labels.clone(),
             mounts: record.spec.volumes.iter().map(|volume| volume.guest.clone()).collect(),
-            networks: record.network.iter().map(|network| view::network(network).to_owned()).collect(),
+            networks: record.network.iter().map(|network| view::network_mode(network).to_owned()).collect(),
             ports: view::published(record).iter().map(Port::from).collect(),
         }
     }

@@ -27,12 +27,12 @@ pub(super) async fn run(spec: MachineSpec, quiet: bool) -> Result<i32, CliError>
     order.push(b'\n');
     let mut stdin = child.stdin.take().ok_or_else(|| io(std::io::ErrorKind::BrokenPipe.into()))?;
     stdin.write_all(&order).await.map_err(io)?;
-    let mut said = String::new();
+    let mut id = String::new();
     if let Some(mut stdout) = child.stdout.take() {
-        stdout.read_to_string(&mut said).await.map_err(io)?;
+        stdout.read_to_string(&mut id).await.map_err(io)?;
     }
-    if !said.is_empty() {
-        output::bytes(said.as_bytes())?;
+    if !id.is_empty() {
+        output::bytes(id.as_bytes())?;
         return Ok(0);
     }
     // It has told why on our standard error.

@@ -4,7 +4,7 @@ use std::io::IsTerminal;
 
 use mimeo_engine::{Engine, MachineSpec, monitor};
 
-use crate::error::{CliError, explain};
+use crate::error::{CliError, from_supervisor};
 use crate::progress;
 use crate::stdio::attachment;
 use crate::terminal::{RawTerminal, watch_size};
@@ -31,9 +31,9 @@ pub(super) async fn run(engine: &Engine, spec: MachineSpec, quiet: bool) -> Resu
         }
     };
     let exit =
-        monitor(engine, spec, attachment, progress::shown(quiet), std::future::pending(), started).await;
+        monitor(engine, spec, attachment, progress::reporter(quiet), std::future::pending(), started).await;
     drop(raw);
-    let exit = exit.map_err(explain)?;
+    let exit = exit.map_err(from_supervisor)?;
     if let Some(error) = exit.error {
         return Err(CliError::usage(error).with_code(exit.code));
     }

@@ -8,7 +8,7 @@ use mimeo_engine::signal;
 
 use super::Args;
 use crate::error::CliError;
-use crate::values::{duration, duration_or_none, environment, ports, size};
+use crate::values::{duration, duration_or_zero, environment, ports, size};
 
 const MIB: u64 = 1024 * 1024;
 
@@ -23,7 +23,7 @@ pub(super) fn spec(args: Args) -> Result<MachineSpec, CliError> {
         user: args.user,
         hostname: args.hostname.map(hostname).transpose()?,
         name: args.name.map(|name| name.parse()).transpose()?,
-        labels: args.label.iter().map(|label| pair(label)).collect(),
+        labels: args.label.iter().map(|label| key_value(label)).collect(),
         cpus: args.cpus,
         memory_mib: memory(&args.memory)?,
         disk_bytes: size(&args.disk)?,
@@ -69,7 +69,7 @@ fn hostname(text: String) -> Result<String, CliError> {
     Err(CliError::usage(format!("--hostname {text:?} is no host name of at most 64 characters")))
 }
 
-fn pair(text: &str) -> (String, String) {
+fn key_value(text: &str) -> (String, String) {
     let (key, value) = text.split_once('=').unwrap_or((text, ""));
     (key.to_owned(), value.to_owned())
 }
@@ -90,15 +90,15 @@ fn add_host(text: &str) -> Result<(String, String), CliError> {
 
 /// `HOST:GUEST[:ro|rw]`.
 fn volume(text: &str) -> Result<VolumeSpec, CliError> {
-    let refuse = |why: &str| Err(CliError::usage(format!("--volume {text:?} {why}")));
+    let invalid = |reason: &str| Err(CliError::usage(format!("--volume {text:?} {reason}")));
     let parts: Vec<_> = text.split(':').collect();
     let (host, guest, options) = match parts[..] {
         [host, guest] => (host, guest, ""),
         [host, guest, options] => (host, guest, options),
-        _ => return refuse("is not HOST:GUEST[:ro]"),
+        _ => return invalid("is not HOST:GUEST[:ro]"),
     };
     if host.is_empty() || guest.is_empty() {
-        return refuse("is not HOST:GUEST[:ro]");
+        return invalid("is not HOST:GUEST[:ro]");
     }
     let mut read_only = false;
     for option in options.split(',').filter(|option| !option.is_empty()) {
@@ -106,11 +106,11 @@ fn volume(text: &str) -> Result<VolumeSpec, CliError> {
             "ro" => read_only = true,
             // Labels and propagation mean nothing across a virtual machine.
             "rw" | "z" | "Z" => {}
-            _ => return refuse(&format!("has an option {option:?}: ro and rw are known")),
+            _ => return invalid(&format!("has an option {option:?}: ro and rw are known")),
         }
     }
     if !(host.starts_with('/') || host.starts_with('.')) {
-        return refuse("begins with neither / nor . : named volumes are not kept, give a directory");
+        return invalid("begins with neither / nor . : named volumes are not kept, give a directory");
     }
     let host =
         std::path::absolute(Path::new(host)).map_err(|source| CliError::io("find the volume", source))?;
@@ -133,7 +133,7 @@ fn health_spec(args: &Args) -> Result<Option<HealthSpec>, CliError> {
         interval: duration("--health-interval", &args.health_interval)?,
         timeout: duration("--health-timeout", &args.health_timeout)?,
         retries: args.health_retries.max(1),
-        start_period: duration_or_none("--health-start-period", &args.health_start_period)?,
+        start_period: duration_or_zero("--health-start-period", &args.health_start_period)?,
     }))
 }
 
@@ -142,7 +142,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn volumes_are_podmans() {
+    fn volumes_are_parsed_as_podmans() {
         let volume = |text| volume(text).expect("a volume");
         assert_eq!(volume("/a:/b:ro"), VolumeSpec { host: "/a".into(), guest: "/b".into(), read_only: true });
         assert!(!volume("/a:/b").read_only);

@@ -7,7 +7,7 @@ use mimeo_engine::{Engine, Found};
 use serde_json::{Value, json};
 
 use crate::error::CliError;
-use crate::{output, words};
+use crate::{humanize, output};
 
 const HEADINGS: [&str; 7] = ["SNAPSHOT ID", "TAG", "KIND", "OF", "CREATED", "MEMORY", "CLONES"];
 const SERVE_HEADINGS: [&str; 5] = ["SERVE_ID", "PID", "HEALTH", "SNAPSHOT", "CLONES"];
@@ -63,8 +63,8 @@ fn cells(snapshot: &Snapshot, machines: &[Found], now: Timestamp) -> Vec<String>
         manifest.tag.as_ref().map(ToString::to_string).unwrap_or_default(),
         manifest.kind.to_string(),
         manifest.machine.as_ref().map(|machine| machine.name.to_string()).unwrap_or_default(),
-        words::ago(manifest.created, now),
-        words::spaced_size(manifest.memory_bytes),
+        humanize::ago(manifest.created, now),
+        humanize::spaced_size(manifest.memory_bytes),
         count_clones(snapshot, machines).to_string(),
     ]
 }

@@ -31,7 +31,7 @@ pub(crate) async fn run(engine: &Engine, args: Args) -> Result<i32, CliError> {
     let snapshot = engine.snapshots().find(&args.snapshot)?;
     let json = args.json;
     let started = |record: &ServeRecord| {
-        let shown = if json {
+        let printed = if json {
             output::json(record)
         } else {
             output::line(format!(
@@ -42,7 +42,7 @@ pub(crate) async fn run(engine: &Engine, args: Args) -> Result<i32, CliError> {
             ))
         };
         // Who started it may not want to read.
-        shown.ok();
+        printed.ok();
     };
     serve::serve(engine, &snapshot, args.pool, args.pager, started).await?;
     Ok(0)

@@ -1,12 +1,12 @@
-//! A machine's figures in podman's words, and as numbers.
+//! A machine's usage in podman's humanize, and as numbers.
 
 use std::collections::BTreeMap;
 
 use mimeo_engine::Record;
 use serde::Serialize;
 
-use crate::figures::{Figures, Source};
-use crate::words;
+use crate::humanize;
+use crate::resource_usage::{ResourceUsage, Source};
 
 /// What those use together that began as the same snapshot.
 pub(crate) const FAMILY_HEADINGS: [&str; 5] = ["FAMILY", "MACHINES", "HOST MEM", "UNIQUE", "SHARED"];
@@ -26,11 +26,11 @@ pub(crate) fn families(rows: &[Row]) -> Vec<Vec<String>> {
 /// Shared memory is there once, however many share it: the most that one of
 /// them has is the least that it can be.
 fn family(name: &str, members: &[&Row]) -> Vec<String> {
-    let sum = |of: fn(&Row) -> u64| members.iter().map(|row| of(row)).sum();
+    let sum = |field: fn(&Row) -> u64| members.iter().map(|row| field(row)).sum();
     let shared = members.iter().map(|row| row.host_shared_bytes).max().unwrap_or_default();
     let sizes = [sum(|row| row.host_pss_bytes), sum(|row| row.host_unique_bytes), shared];
     let mut cells = vec![name.to_owned(), members.len().to_string()];
-    cells.extend(sizes.map(|bytes: u64| words::size(bytes, 4)));
+    cells.extend(sizes.map(|bytes: u64| humanize::size(bytes, 4)));
     cells
 }
 
@@ -52,7 +52,7 @@ pub(crate) const HEADINGS: [&str; 14] = [
     "SOURCE",
 ];
 
-/// One machine: podman's texts, then figures.
+/// One machine: podman's texts, then usage.
 #[derive(Debug, Serialize)]
 pub(crate) struct Row {
     id: String,
@@ -88,40 +88,41 @@ pub(crate) struct Row {
 }
 
 impl Row {
-    /// `figures` with what they were `before`.
-    pub(crate) fn of(record: &Record, figures: &Figures, before: Option<&Figures>) -> Self {
-        let size = |bytes| words::size(bytes, 4);
+    /// `usage` with what they were `before`.
+    pub(crate) fn new(record: &Record, usage: &ResourceUsage, before: Option<&ResourceUsage>) -> Self {
+        let size = |bytes| humanize::size(bytes, 4);
         let pair = |pair: Option<(u64, u64)>| match pair {
-            Some((one, two)) => format!("{} / {}", size(one), size(two)),
+            Some((input, output)) => format!("{} / {}", size(input), size(output)),
             None => "-- / --".to_owned(),
         };
-        let pss = |usage: Option<mimeo_engine::ProcessUsage>| usage.map_or(0, |usage| usage.pss_bytes);
+        let pss =
+            |process: Option<mimeo_engine::ProcessUsage>| process.map_or(0, |process| process.pss_bytes);
         Self {
             id: record.id.short().to_owned(),
             name: record.name.to_string(),
-            cpu_percent: format!("{:.2}%", figures.cpu_percent(before)),
-            mem_usage: format!("{} / {}", size(figures.memory_bytes), size(figures.memory_limit_bytes)),
-            mem_percent: format!("{:.2}%", figures.memory_percent()),
-            net_io: pair(figures.network),
-            block_io: pair(figures.disk),
-            pids: figures.processes.map_or_else(|| "--".to_owned(), |pids| pids.to_string()),
-            cpu_time: words::clock(figures.cpu_micros),
-            avg_cpu: format!("{:.2}%", figures.cpu_percent(None)),
-            source: figures.source,
-            cpu_micros: figures.cpu_micros,
-            memory_bytes: figures.memory_bytes,
-            memory_limit_bytes: figures.memory_limit_bytes,
-            network_received_bytes: figures.network.map(|pair| pair.0),
-            network_sent_bytes: figures.network.map(|pair| pair.1),
-            disk_read_bytes: figures.disk.map(|pair| pair.0),
-            disk_written_bytes: figures.disk.map(|pair| pair.1),
-            processes: figures.processes,
-            host_pss_bytes: figures.host.pss_bytes(),
-            host_unique_bytes: figures.host.unique_bytes(),
-            host_shared_bytes: figures.host.shared_bytes(),
+            cpu_percent: format!("{:.2}%", usage.cpu_percent(before)),
+            mem_usage: format!("{} / {}", size(usage.memory_bytes), size(usage.memory_limit_bytes)),
+            mem_percent: format!("{:.2}%", usage.memory_percent()),
+            net_io: pair(usage.network),
+            block_io: pair(usage.disk),
+            pids: usage.processes.map_or_else(|| "--".to_owned(), |pids| pids.to_string()),
+            cpu_time: humanize::cpu_time(usage.cpu_micros),
+            avg_cpu: format!("{:.2}%", usage.cpu_percent(None)),
+            source: usage.source,
+            cpu_micros: usage.cpu_micros,
+            memory_bytes: usage.memory_bytes,
+            memory_limit_bytes: usage.memory_limit_bytes,
+            network_received_bytes: usage.network.map(|pair| pair.0),
+            network_sent_bytes: usage.network.map(|pair| pair.1),
+            disk_read_bytes: usage.disk.map(|pair| pair.0),
+            disk_written_bytes: usage.disk.map(|pair| pair.1),
+            processes: usage.processes,
+            host_pss_bytes: usage.host.pss_bytes(),
+            host_unique_bytes: usage.host.unique_bytes(),
+            host_shared_bytes: usage.host.shared_bytes(),
             family: record.origin.as_ref().map(|origin| origin.short().to_owned()),
-            vmm_pss_bytes: pss(figures.host.vmm),
-            monitor_pss_bytes: pss(figures.host.monitor),
+            vmm_pss_bytes: pss(usage.host.vmm),
+            monitor_pss_bytes: pss(usage.host.monitor),
         }
     }
 
@@ -141,7 +142,7 @@ impl Row {
         ];
         let mut cells: Vec<_> = texts.into_iter().cloned().collect();
         let host = [self.host_pss_bytes, self.host_unique_bytes, self.host_shared_bytes];
-        cells.extend(host.map(|bytes| words::size(bytes, 4)));
+        cells.extend(host.map(|bytes| humanize::size(bytes, 4)));
         cells.push(self.source.name().to_owned());
         cells
     }
