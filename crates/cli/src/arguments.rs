@@ -1,4 +1,4 @@
-//! The command line's grammar. Each command's own part is in its file.
+//! The command line's grammar. Each command's own arguments are in its file.
 
 use clap::{Parser, Subcommand};
 
@@ -15,7 +15,7 @@ use crate::logging::LogLevel;
     after_help = "Examples:\n  mimeo setup\n  mimeo run --rm -it alpine\n  mimeo run -d --name web -p 8080:80 nginx\n  mimeo ps"
 )]
 pub(crate) struct Arguments {
-    /// How much is told on standard error
+    /// How much to log on standard error
     #[arg(long, global = true, value_enum, default_value = "warn", env = "MIMEO_LOG")]
     pub(crate) log_level: LogLevel,
 
@@ -23,30 +23,30 @@ pub(crate) struct Arguments {
     pub(crate) command: Command,
 }
 
-/// What mimeo can do.
+/// All commands.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     #[command(flatten)]
     Podman(Podman),
-    /// The same commands under podman's name
+    /// The podman-compatible commands, also available without this prefix
     #[command(subcommand, name = "podman")]
     Named(Podman),
-    /// Keep machines as they are, and start copies of them
+    /// Manage snapshots of machines and start clones from them
     #[command(subcommand)]
     Snapshot(snapshot::Verb),
-    /// Copy a running machine, all copies or none
+    /// Clone a running machine: every clone starts, or none does
     Fork(fork::Args),
-    /// Prepare this host: kernel and first filesystem
+    /// Prepare this host: kernel, initramfs and boot snapshot
     Setup(setup::Args),
-    /// Tell whether machines work on this host
+    /// Test whether machines work on this host
     #[command(subcommand)]
     Test(test::Verb),
-    /// Print what a shell needs to complete mimeo's words
+    /// Print a shell's completion script
     Completion(completion::Args),
     /// Write manual pages
     #[command(hide = true)]
     Man(man::Args),
-    /// Own one machine, described on standard input
+    /// Supervise one machine, described on standard input
     #[command(hide = true)]
     Supervisor,
 }
@@ -54,50 +54,50 @@ pub(crate) enum Command {
 /// Commands that may also be written `mimeo podman …`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Podman {
-    /// Run an image in a microVM of its own
+    /// Run an image in a new machine (microVM)
     Run(Box<run::Args>),
     /// Run a command in a running machine
     Exec(exec::Args),
     /// List machines
     #[command(visible_alias = "ls", alias = "list")]
     Ps(ps::Args),
-    /// Show everything about a machine or an image
+    /// Show details of machines or images
     Inspect(inspect::Args),
-    /// Show what a container has written
+    /// Show the output of a machine's container
     Logs(logs::Args),
-    /// End machines in good order
+    /// Stop machines
     Stop(stop::Args),
-    /// Send machines a signal
+    /// Send a signal to machines' containers
     Kill(kill::Args),
-    /// Wait until machines have ended, and print their exit codes
+    /// Wait until machines exit, and print their exit codes
     Wait(wait::Args),
     /// Remove machines
     Rm(rm::Args),
-    /// Stop machines' processors
+    /// Pause machines: stop their vCPUs
     Pause(pause::Args),
-    /// Let machines' processors go on
+    /// Resume paused machines
     Unpause(unpause::Args),
-    /// Show where ports are published
+    /// List a machine's published ports
     Port(port::Args),
-    /// Show a machine's processes, or all machines, as they change
+    /// Show a machine's processes, or all machines, updated live
     Top(top::Args),
-    /// Show what machines use
+    /// Show machines' resource usage, updated live
     Stats(stats::Args),
     /// Copy files between the host and machines
     Cp(cp::Args),
-    /// Show what happens to machines
+    /// Show events of machines
     Events(events::Args),
     /// Manage images
     #[command(subcommand)]
     Image(image::Verb),
-    /// Fetch images
+    /// Pull images
     Pull(image::pull::Args),
     /// List images
     Images(image::ls::Args),
     /// Remove images
     Rmi(image::rm::Args),
-    /// Make an image of a tar file
+    /// Import a root filesystem from a tar file as an image
     Import(image::import::Args),
-    /// Show which mimeo this is
+    /// Show mimeo's version, drivers and directories
     Version(version::Args),
 }

@@ -33,10 +33,10 @@ use crate::arguments::{Arguments, Command, Podman};
 use crate::error::CliError;
 use crate::values;
 
-/// The most memory that machines may take together, such as `8g`.
+/// The environment variable that limits the memory of all machines together, such as `8g`.
 const MEMORY_VARIABLE: &str = "MIMEO_MEMORY";
 
-/// Does what the arguments say; the exit code.
+/// Runs the command; returns the exit code.
 pub(crate) async fn run(arguments: Arguments) -> Result<i32, CliError> {
     match arguments.command {
         Command::Podman(command) | Command::Named(command) => podman(&engine()?, command).await,
@@ -46,16 +46,16 @@ pub(crate) async fn run(arguments: Arguments) -> Result<i32, CliError> {
         Command::Test(verb) => test::run(&engine()?, verb).await,
         Command::Completion(args) => completion::run(&args),
         Command::Man(args) => man::run(&args),
-        // Whoever started it has swept.
+        // The command that started the supervisor has swept already.
         Command::Supervisor => supervisor::run(&engine_without_sweep()?).await,
     }
 }
 
-/// The machines of this home, cleared of what dead monitors left.
+/// Opens the engine and removes what dead supervisors left behind.
 fn engine() -> Result<Engine, CliError> {
     let engine = engine_without_sweep()?;
     for swept in sweep(&engine)? {
-        tracing::warn!(component = "sweep", machine = %swept.name, "its monitor was gone: cleared away");
+        tracing::warn!(component = "sweep", machine = %swept.name, "the supervisor died: removed what it left behind");
     }
     Ok(engine)
 }

@@ -1,11 +1,11 @@
-//! What is told when a command fails, and its exit code.
+//! A command's error: its message, its exit code, and the console output that helps to explain it.
 
 use std::error::Error;
 use std::fmt;
 
 use mimeo_engine::MonitorError;
 
-/// podman's exit code for errors of its own.
+/// podman's exit code when podman itself fails; here, when mimeo does.
 const MIMEO_FAILED: i32 = 125;
 
 /// A command's failure.
@@ -13,7 +13,7 @@ const MIMEO_FAILED: i32 = 125;
 pub(crate) struct CliError {
     code: i32,
     source: Box<dyn Error + Send + Sync>,
-    /// Lines that help to understand: a console's last ones.
+    /// The last lines of the guest's console, when they help to explain the error.
     console: Vec<String>,
 }
 
@@ -25,22 +25,22 @@ struct Io {
 }
 
 impl CliError {
-    /// A failure of a system call.
+    /// A failed I/O operation: "cannot `step`", followed by its source.
     pub(crate) fn io(step: impl Into<String>, source: std::io::Error) -> Self {
         Self::from(Io { step: step.into(), source })
     }
 
-    /// Something that a person did wrong.
+    /// An error that consists of a message alone, such as wrong arguments.
     pub(crate) fn usage(message: impl Into<String>) -> Self {
         Self { code: MIMEO_FAILED, source: message.into().into(), console: Vec::new() }
     }
 
-    /// With podman's exit code for it.
+    /// Sets the exit code.
     pub(crate) fn with_code(self, code: i32) -> Self {
         Self { code, ..self }
     }
 
-    /// With lines that help to understand.
+    /// Attaches the last lines of the guest's console.
     pub(crate) fn with_console(self, console: Vec<String>) -> Self {
         Self { console, ..self }
     }
@@ -60,18 +60,18 @@ impl<E: Error + Send + Sync + 'static> From<E> for CliError {
     }
 }
 
-/// With podman's exit code, and the console's last lines where the guest failed.
+/// Converts a supervisor's error: podman's exit code, and the console's last lines if the guest failed.
 pub(crate) fn from_supervisor(error: MonitorError) -> CliError {
     let code = error.exit_code();
     let console = match &error {
-        // What the agent refused it has told in full.
+        // The agent's refusal explains itself.
         MonitorError::Start(start) if !start.source.is_refusal_of_guest() => start.console.clone(),
         _ => Vec::new(),
     };
     CliError::from(error).with_code(code).with_console(console)
 }
 
-/// The whole chain on one line: each cause after its effect.
+/// The whole chain of sources on one line, outermost first.
 impl fmt::Display for CliError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.source)?;

@@ -1,8 +1,8 @@
-//! Figures in podman's words. Pure: the caller brings the clock.
+//! Durations, sizes and commands formatted as podman does. Pure: the caller passes the time.
 
 use jiff::{SignedDuration, Timestamp};
 
-/// Characters of a command that a table shows.
+/// Characters of a command that a table shows before it is truncated.
 const COMMAND_WIDTH: usize = 17;
 
 /// `Less than a second`, `5 seconds`, `About a minute`, `3 weeks`.
@@ -35,13 +35,13 @@ pub(crate) fn ago(then: Timestamp, now: Timestamp) -> String {
     format!("{} ago", duration(now.duration_since(then)))
 }
 
-/// `557.1kB`: powers of 1000, `digits` digits that mean something.
+/// `557.1kB`: powers of 1000, `digits` significant digits.
 pub(crate) fn size(bytes: u64, digits: usize) -> String {
     let (number, unit) = scaled(bytes, digits);
     format!("{number}{unit}")
 }
 
-/// `4.26 MB`, as lists of images have it.
+/// `4.26 MB`, as in lists of images.
 pub(crate) fn spaced_size(bytes: u64) -> String {
     let (number, unit) = scaled(bytes, 3);
     format!("{number} {unit}")
@@ -58,7 +58,7 @@ fn scaled(bytes: u64, digits: usize) -> (String, &'static str) {
     (significant(value, digits), UNITS[unit])
 }
 
-/// A number below 1000 with so many digits; noughts behind the point are left out.
+/// A number below 1000 with `digits` significant digits, without trailing zeros after the point.
 fn significant(value: f64, digits: usize) -> String {
     let integer_digits = if value >= 100.0 {
         3
@@ -71,7 +71,7 @@ fn significant(value: f64, digits: usize) -> String {
     if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
 }
 
-/// A command on one line, cut as podman cuts it.
+/// A command on one line, truncated as podman does unless `full`.
 pub(crate) fn command(words: &[String], full: bool) -> String {
     let line = words.join(" ").replace(['\n', '\t', '\r'], " ");
     if full || line.chars().count() <= COMMAND_WIDTH {
@@ -81,7 +81,7 @@ pub(crate) fn command(words: &[String], full: bool) -> String {
     format!("{start}...")
 }
 
-/// `1m2.5s`, as podman's tables have processor time.
+/// `1m2s`: CPU time as in podman's tables.
 pub(crate) fn cpu_time(micros: u64) -> String {
     let seconds = micros / 1_000_000;
     match seconds {
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn commands_are_cut_where_podman_cuts_them() {
+    fn commands_are_truncated_as_podman_does() {
         let words = |line: &str| line.split(' ').map(str::to_owned).collect::<Vec<_>>();
         assert_eq!(command(&words("sleep 1000"), false), "sleep 1000");
         assert_eq!(command(&words("sh -c echo hi; echo err"), false), "sh -c echo hi; ec...");

@@ -1,4 +1,4 @@
-//! A view that is drawn again and again on a terminal, until `q` or Ctrl-C.
+//! A view that is redrawn on the terminal until `q` or Ctrl-C.
 
 use std::io::{IsTerminal, Write, stdin, stdout};
 use std::time::Duration;
@@ -9,17 +9,17 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::error::CliError;
 use crate::terminal::RawTerminal;
 
-/// From one picture to the next.
+/// The interval between two frames.
 pub(crate) const REFRESH: Duration = Duration::from_secs(2);
-/// Ctrl-C and Ctrl-D, as a raw terminal gives them.
+/// `q`, and Ctrl-C and Ctrl-D as bytes of a raw terminal.
 const QUIT_KEYS: [u8; 4] = [b'q', b'Q', 3, 4];
 
-/// Whether there is a terminal to draw on and to be told by.
+/// Whether standard input and standard output are both terminals.
 pub(crate) fn is_possible() -> bool {
     stdin().is_terminal() && stdout().is_terminal()
 }
 
-/// The terminal's other screen. Dropping it brings the first one back.
+/// The terminal's alternate screen. Dropping it restores the normal screen.
 struct AlternateScreen {
     _raw: Option<RawTerminal>,
 }
@@ -34,7 +34,7 @@ impl AlternateScreen {
 
 impl Drop for AlternateScreen {
     fn drop(&mut self) {
-        // A terminal that is gone needs no putting back.
+        // This fails only if the terminal is gone; then there is nothing to restore.
         write("\x1b[?25h\x1b[?1049l").ok();
     }
 }
@@ -45,14 +45,14 @@ fn write(text: &str) -> Result<(), CliError> {
     written.map_err(|source| CliError::io("write to the terminal", source))
 }
 
-/// Draws until told to leave.
+/// Redraws until a quit key or a termination signal.
 pub(crate) async fn run(mut draw: impl AsyncFnMut() -> Result<String, CliError>) -> Result<(), CliError> {
-    let listen = |kind| signal(kind).map_err(|source| CliError::io("listen to signals", source));
+    let listen = |kind| signal(kind).map_err(|source| CliError::io("listen for signals", source));
     let (mut terminate, mut hangup) = (listen(SignalKind::terminate())?, listen(SignalKind::hangup())?);
     let _screen = AlternateScreen::enter()?;
     let mut keys = tokio::io::stdin();
     loop {
-        // A raw terminal moves down on a line's end, not back.
+        // On a raw terminal a line feed does not return to the first column.
         let frame = draw().await?.replace('\n', "\x1b[K\r\n");
         write(&format!("\x1b[H{frame}\x1b[J"))?;
         let mut key = [0; 1];

@@ -1,4 +1,4 @@
-//! The log: standard error, one line an event, colour on a terminal alone.
+//! The log: one line per event on standard error, coloured only on a terminal.
 
 mod line;
 
@@ -9,18 +9,18 @@ use tracing_subscriber::EnvFilter;
 
 use line::Line;
 
-/// How much is told.
+/// The least severe level that is logged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum LogLevel {
-    /// What failed.
+    /// Failures
     Error,
-    /// What went wrong and was mended.
+    /// Also problems that mimeo worked around
     Warn,
-    /// What was done.
+    /// Also what was done
     Info,
-    /// Each step, with its time.
+    /// Also each step, with its duration
     Debug,
-    /// Everything.
+    /// Everything
     Trace,
 }
 
@@ -36,7 +36,7 @@ impl LogLevel {
     }
 }
 
-/// mimeo's own crates at `level`; the libraries below it only when they fail.
+/// Logs mimeo's own crates at `level`, and libraries only at `warn`.
 pub(crate) fn init(level: LogLevel) {
     let own = level.name();
     let filter = format!("warn,mimeo={own},mimeo_engine={own},mimeo_vmm={own},mimeo_image={own}");

@@ -38,26 +38,27 @@ fn main() -> ExitCode {
     output::exit(code)
 }
 
-/// One thread: a machine dies with the thread that started it, and that is
-/// this process's own.
+/// Runs the command on one thread: the VMM is killed when the thread that
+/// started it ends, so that must be the main thread.
 fn run(arguments: Arguments) -> Result<i32, CliError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|source| CliError::io("start the runtime", source))?;
     let outcome = runtime.block_on(commands::run(arguments));
-    // Not dropped: a thread that waits for a terminal's next line would hold
-    // this process until somebody types one.
+    // Dropping the runtime would block on a thread that reads the terminal,
+    // until the next line is typed.
     runtime.shutdown_background();
     outcome
 }
 
-/// Help and version are results; a wrong command line is podman's exit code 125.
+/// Prints help, the version or a usage error. Help and version exit with 0, a
+/// usage error with podman's 125.
 fn print_refusal(refusal: &clap::Error) -> ExitCode {
     let code = if refusal.use_stderr() { 125 } else { 0 };
     match refusal.print() {
         Ok(()) => ExitCode::from(code),
-        // A reader that went away has seen enough.
+        // The reader closed the pipe: not an error.
         Err(_) => ExitCode::from(code),
     }
 }

@@ -1,5 +1,5 @@
-//! What commands print: results on standard output, all else on standard
-//! error. A reader that went away is no failure.
+//! What commands print: results on standard output, everything else on
+//! standard error. A closed pipe (EPIPE) is not an error.
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -8,15 +8,15 @@ use serde::Serialize;
 
 use crate::error::CliError;
 
-/// podman's narrowest column.
+/// podman's minimum column width.
 const MIN_WIDTH: usize = 10;
 
-/// Prints a line of a command's result.
+/// Prints a line of a command's result to standard output.
 pub(crate) fn line(text: impl AsRef<str>) -> Result<(), CliError> {
     bytes(format!("{}\n", text.as_ref()).as_bytes())
 }
 
-/// Prints a command's result as it is.
+/// Writes a command's result to standard output unchanged.
 pub(crate) fn bytes(bytes: &[u8]) -> Result<(), CliError> {
     let mut stdout = io::stdout().lock();
     match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
@@ -25,7 +25,7 @@ pub(crate) fn bytes(bytes: &[u8]) -> Result<(), CliError> {
     }
 }
 
-/// Prints what belongs on standard error: a container's own.
+/// Writes a container's standard error to ours unchanged.
 pub(crate) fn bytes_to_stderr(bytes: &[u8]) -> Result<(), CliError> {
     match io::stderr().lock().write_all(bytes) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => exit_after_broken_pipe(),
@@ -38,13 +38,13 @@ pub(crate) fn json<T: Serialize>(value: &T) -> Result<(), CliError> {
     line(serde_json::to_string_pretty(value)?)
 }
 
-/// Prints rows under headings, in columns.
+/// Prints a table.
 pub(crate) fn table(headings: &[&str], rows: &[Vec<String>]) -> Result<(), CliError> {
     bytes(columns(headings, rows).as_bytes())
 }
 
-/// Rows under headings, as podman lines them up: each column as wide as its
-/// widest cell, but no narrower than ten characters, two blanks between.
+/// Formats a table as podman does: each column as wide as its widest cell but
+/// at least ten characters, with two spaces between columns.
 pub(crate) fn columns(headings: &[&str], rows: &[Vec<String>]) -> String {
     let headings: Vec<String> = headings.iter().map(ToString::to_string).collect();
     let all: Vec<&Vec<String>> = std::iter::once(&headings).chain(rows).collect();
@@ -53,7 +53,7 @@ pub(crate) fn columns(headings: &[&str], rows: &[Vec<String>]) -> String {
     let widths: Vec<usize> = (0..headings.len()).map(width).collect();
     let mut text = String::new();
     for row in all {
-        // A guest's words must not move a person's cursor.
+        // Text from a guest must not control the terminal.
         let plain = |cell: &String| cell.replace(char::is_control, "?");
         let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{:width$}", plain(cell)));
         text.push_str(cells.collect::<Vec<_>>().join("  ").trim_end());
@@ -62,7 +62,7 @@ pub(crate) fn columns(headings: &[&str], rows: &[Vec<String>]) -> String {
     text
 }
 
-/// Tells why a command failed.
+/// Prints an error, after the console's last lines if there are any.
 pub(crate) fn error(error: &CliError) {
     let mut text = String::new();
     if !error.console().is_empty() {
@@ -73,18 +73,19 @@ pub(crate) fn error(error: &CliError) {
             .for_each(|line| text.push_str(&format!("  | {}\n", replace_control_characters(line))));
     }
     text.push_str(&format!("Error: {}\n", replace_control_characters(&error.to_string())));
-    // There is nowhere left to say that this could not be said.
+    // If standard error is closed, the failure cannot be reported anywhere.
     io::stderr().write_all(text.as_bytes()).ok();
 }
 
-/// Images and guests have a say in what an error tells: not in what the
-/// terminal does.
+/// Replaces control characters: error messages contain text from images and
+/// guests, which must not control the terminal.
 fn replace_control_characters(text: &str) -> String {
     text.replace(|character: char| character.is_control() && !matches!(character, '\n' | '\t'), "?")
 }
 
-/// Ends the process with `code`.
+/// Exits with `code`.
 pub(crate) fn exit(code: i32) -> ExitCode {
+    // Each command flushes its results itself and reports failures.
     io::stdout().flush().ok();
     std::process::exit(code)
 }

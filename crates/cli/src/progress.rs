@@ -1,4 +1,4 @@
-//! Shows a pull while it goes on: bars on a terminal, nothing elsewhere.
+//! Progress of a pull: bars on a terminal, nothing elsewhere.
 
 use std::collections::HashMap;
 use std::io::{IsTerminal, stderr};
@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use mimeo_image::{Digest, Event, Progress, Quiet, Stage};
 
-/// What shows a pull on this standard error.
+/// Returns the progress reporter for standard error.
 pub(crate) fn reporter(quiet: bool) -> Arc<dyn Progress> {
     if quiet || !stderr().is_terminal() { Arc::new(Quiet) } else { Arc::new(Bars::default()) }
 }
@@ -64,7 +64,7 @@ impl Bars {
     }
 
     fn finish(&self) {
-        // A terminal that cannot be cleared shows the bars a little longer.
+        // If the terminal cannot be cleared, the bars stay visible.
         self.all.clear().ok();
     }
 }

@@ -1,5 +1,5 @@
-//! What a machine uses: by its own kernel's account, or, when its agent does
-//! not answer, by the host's account of its virtual machine monitor.
+//! A machine's resource usage: as the guest's kernel counts it or, when the
+//! agent does not answer, as the host counts it for the VMM's process.
 
 use std::time::Duration;
 
@@ -9,16 +9,16 @@ use mimeo_engine::machine::{Found, Record};
 use mimeo_engine::{ControlClient, Engine, HostUsage};
 use tokio::time::timeout;
 
-/// How long an agent may take to answer.
+/// How long the agent may take to answer the request for metrics.
 const METRICS_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Who says it.
+/// Where the values come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Source {
     /// The guest's agent.
     Agent,
-    /// The host, of the virtual machine monitor.
+    /// The host's accounting of the VMM's process.
     Vmm,
 }
 
@@ -31,27 +31,27 @@ impl Source {
     }
 }
 
-/// A machine's figures at one moment.
+/// A machine's resource usage at one moment.
 #[derive(Debug, Clone)]
 pub(crate) struct ResourceUsage {
     pub(crate) source: Source,
     pub(crate) at: Timestamp,
     pub(crate) started: Timestamp,
-    /// Processor time since the start, in microseconds.
+    /// CPU time since the start, in microseconds.
     pub(crate) cpu_micros: u64,
     pub(crate) memory_bytes: u64,
     pub(crate) memory_limit_bytes: u64,
-    /// Received and sent; none when the agent does not say.
+    /// Bytes received and sent; `None` without the agent's metrics.
     pub(crate) network: Option<(u64, u64)>,
-    /// Read and written; none when the agent does not say.
+    /// Bytes read and written; `None` without the agent's metrics.
     pub(crate) disk: Option<(u64, u64)>,
     pub(crate) processes: Option<u64>,
-    /// What it costs the host, either way.
+    /// The host's resources that the machine uses, whatever the source.
     pub(crate) host: HostUsage,
 }
 
 impl ResourceUsage {
-    /// The machine's figures now.
+    /// Reads the machine's usage now.
     pub(crate) async fn read(engine: &Engine, found: &Found) -> Self {
         let metrics = timeout(METRICS_TIMEOUT, request_metrics(engine, found)).await.ok().flatten();
         let host = HostUsage::of(&found.record);
@@ -81,7 +81,7 @@ impl ResourceUsage {
         Self {
             cpu_micros: host.vmm.map_or(0, |vmm| vmm.cpu_micros),
             memory_bytes: host.vmm.map_or(0, |vmm| vmm.pss_bytes),
-            // The guest's boot is in its figures.
+            // The VMM's CPU time includes the guest's boot.
             started: record.times.created,
             ..Self::empty(Source::Vmm, record, host)
         }
@@ -102,7 +102,7 @@ impl ResourceUsage {
         }
     }
 
-    /// Share of one processor in percent: since `before`, or since the start.
+    /// CPU usage in percent of one CPU: since `before`, or since the start.
     pub(crate) fn cpu_percent(&self, before: Option<&Self>) -> f64 {
         let before =
             before.filter(|before| before.source == self.source && before.cpu_micros <= self.cpu_micros);
@@ -111,7 +111,7 @@ impl ResourceUsage {
         if elapsed <= 0.0 { 0.0 } else { (self.cpu_micros - micros) as f64 / 1e4 / elapsed }
     }
 
-    /// Share of its memory in percent.
+    /// Memory usage in percent of the machine's memory.
     pub(crate) fn memory_percent(&self) -> f64 {
         self.memory_bytes as f64 * 100.0 / self.memory_limit_bytes.max(1) as f64
     }

@@ -1,4 +1,4 @@
-//! mimeo's own standard streams, joined to a container's process.
+//! Forwards mimeo's standard streams, signals and terminal size to a process in a machine.
 
 use bytes::Bytes;
 use mimeo_agent_protocol::link::{Item, LinkError, Receiver, Sender, Stream};
@@ -8,10 +8,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, stderr, stdin, stdout};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
-/// Bytes read at once.
+/// Bytes per read.
 const CHUNK_BYTES: usize = 32 * 1024;
 
-/// This process's streams for a machine in the foreground.
+/// Attaches this process's streams to a machine in the foreground.
 pub(crate) fn attachment(interactive: bool, size: Option<watch::Receiver<TerminalSize>>) -> Attachment {
     Attachment {
         stdin: interactive.then(|| Box::new(stdin()) as _),
@@ -21,12 +21,12 @@ pub(crate) fn attachment(interactive: bool, size: Option<watch::Receiver<Termina
     }
 }
 
-/// What a process is told when nobody reads its output any more.
+/// The signal for a process whose output cannot be written any more.
 const SIGPIPE: i32 = 13;
 
-/// Joins this process's streams to a process in a machine until that ends;
-/// its exit code. Signals to us are the process's; who sends a second one
-/// wants us to leave.
+/// Forwards this process's streams to a process in a machine until that
+/// exits; returns its exit code. The first termination signal is forwarded to
+/// the process; a second one ends mimeo.
 pub(crate) async fn forward_until_exit(
     stream: Stream,
     interactive: bool,
@@ -44,8 +44,8 @@ pub(crate) async fn forward_until_exit(
     }
 }
 
-/// Passes output on until the process has ended. When nobody reads it any
-/// more the process is told so, as a pipe would.
+/// Forwards output until the process has exited. If our output is closed, the
+/// process gets SIGPIPE, as it would from a pipe.
 async fn forward_output(mut receiver: Receiver, sender: &Sender) -> Result<ExitStatus, LinkError> {
     loop {
         let written = match receiver.next().await? {
@@ -68,12 +68,12 @@ async fn write_flushed<W: AsyncWriteExt + Unpin>(mut to: W, bytes: &[u8]) -> std
     to.flush().await
 }
 
-/// Passes the first signal that asks for the end on; returns with the second.
+/// Forwards the first termination signal; returns at the second.
 async fn forward_signals(sender: &Sender) -> i32 {
     let kinds = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup(), SignalKind::quit()];
     let (signals, mut received) = mpsc::channel(4);
     for kind in kinds {
-        // One that cannot be listened to ends us, as it would have without.
+        // A signal without a handler keeps its default action: it ends mimeo.
         let Ok(mut stream) = signal(kind) else { continue };
         let signals = signals.clone();
         tokio::spawn(async move {
@@ -95,12 +95,13 @@ async fn forward_stdin(interactive: bool, sender: &Sender) {
     }
     let mut from = stdin();
     let mut buffer = vec![0; CHUNK_BYTES];
-    // Input that cannot be read has ended, and so has a process that takes none.
+    // A read error ends the input, and so does a process that has exited.
     while let Ok(count @ 1..) = from.read(&mut buffer).await {
         if sender.data(channel::STDIN, Bytes::copy_from_slice(&buffer[..count])).await.is_err() {
             return;
         }
     }
+    // End of input. This fails only if the process has exited.
     sender.data(channel::STDIN, Bytes::new()).await.ok();
 }
 

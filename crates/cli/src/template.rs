@@ -1,21 +1,21 @@
-//! podman's `--format`: `json`, or a text with `{{.Field}}` in it. Of Go's
-//! templates only fields are known, and `json`.
+//! podman's `--format`: `json`, or a template with `{{.Field}}` in it. Of Go's
+//! template language only fields and the `json` function are supported.
 
 use serde_json::Value;
 
 use crate::error::CliError;
 
-/// How a result is to be printed.
+/// How to print a result.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Format {
     /// As JSON.
     Json,
-    /// As this text, with fields put in.
+    /// As this template.
     Text(String),
 }
 
 impl Format {
-    /// What `--format` says, and `--json`.
+    /// The format that `--format` and `--json` select.
     pub(crate) fn from_arguments(format: Option<&str>, json: bool) -> Option<Self> {
         match format {
             Some("json") => Some(Self::Json),
@@ -25,14 +25,14 @@ impl Format {
     }
 }
 
-/// Puts the fields of `value` into `template`.
+/// Substitutes the fields of `value` in `template`.
 pub(crate) fn render(template: &str, value: &Value) -> Result<String, CliError> {
     let mut text = String::new();
     let mut remaining = template;
     while let Some((before, field)) = remaining.split_once("{{") {
-        let (field, after) = field
-            .split_once("}}")
-            .ok_or_else(|| CliError::usage(format!("--format {template:?} has {{{{ without }}}}")))?;
+        let (field, after) = field.split_once("}}").ok_or_else(|| {
+            CliError::usage(format!("--format {template:?} has {{{{ without a closing }}}}"))
+        })?;
         text.push_str(before);
         text.push_str(&look_up(field.trim(), value)?);
         remaining = after;
@@ -48,7 +48,7 @@ fn look_up(field: &str, value: &Value) -> Result<String, CliError> {
     };
     let unknown = || {
         CliError::usage(format!(
-            "--format knows fields such as {{{{.Id}}}} and {{{{json .Config}}}}, not {field:?}"
+            "unknown field {field:?}: --format supports fields such as {{{{.Id}}}} and {{{{json .Config}}}}"
         ))
     };
     let keys = path.strip_prefix('.').ok_or_else(unknown)?;
@@ -59,7 +59,7 @@ fn look_up(field: &str, value: &Value) -> Result<String, CliError> {
     if json { Ok(serde_json::to_string(found)?) } else { Ok(go_text(found)) }
 }
 
-/// A value as Go prints it.
+/// Formats a value as Go does.
 fn go_text(value: &Value) -> String {
     match value {
         Value::Null => String::new(),

@@ -1,4 +1,4 @@
-//! The terminal in front of mimeo.
+//! The terminal that mimeo runs in: raw mode and size.
 
 use std::io::{IsTerminal, stdin, stdout};
 
@@ -9,17 +9,17 @@ use tokio::sync::watch;
 
 use crate::error::CliError;
 
-/// What a terminal without a size is taken for.
+/// Assumed when the terminal reports no size.
 const DEFAULT_SIZE: TerminalSize = TerminalSize { rows: 24, cols: 80 };
 
-/// A terminal that passes every key on as it is. Dropping this puts it back.
+/// A terminal in raw mode. Dropping this restores its settings.
 #[derive(Debug)]
 pub(crate) struct RawTerminal {
     original: Termios,
 }
 
 impl RawTerminal {
-    /// Makes standard input raw; `None` when it is no terminal.
+    /// Puts standard input into raw mode; `None` if it is not a terminal.
     pub(crate) fn enter() -> Result<Option<Self>, CliError> {
         if !stdin().is_terminal() {
             return Ok(None);
@@ -35,12 +35,12 @@ impl RawTerminal {
 
 impl Drop for RawTerminal {
     fn drop(&mut self) {
-        // A terminal that is gone needs no putting back.
+        // This fails only if the terminal is gone; then there is nothing to restore.
         tcsetattr(stdin(), OptionalActions::Now, &self.original).ok();
     }
 }
 
-/// The terminal's size now.
+/// The terminal's current size.
 pub(crate) fn size() -> TerminalSize {
     match tcgetwinsize(stdout()).or_else(|_| tcgetwinsize(stdin())) {
         Ok(size) if size.ws_row > 0 && size.ws_col > 0 => {
@@ -50,10 +50,10 @@ pub(crate) fn size() -> TerminalSize {
     }
 }
 
-/// The terminal's size, as it changes.
+/// Watches the terminal's size.
 pub(crate) fn watch_size() -> Result<watch::Receiver<TerminalSize>, CliError> {
     let mut changes = signal(SignalKind::window_change())
-        .map_err(|source| CliError::io("listen to the terminal's size", source))?;
+        .map_err(|source| CliError::io("listen for changes of the terminal's size", source))?;
     let (sender, receiver) = watch::channel(size());
     tokio::spawn(async move { while changes.recv().await.is_some() && sender.send(size()).is_ok() {} });
     Ok(receiver)

@@ -1,4 +1,4 @@
-//! Values that several commands take: sizes, times, variables.
+//! Parsers of values that several commands take: sizes, times, variables, ports.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -10,7 +10,7 @@ use mimeo_net::PortMapping;
 
 use crate::error::CliError;
 
-/// `512m`, `1g`, `1073741824`, as podman takes them.
+/// Parses a size as podman does: `512m`, `1g`, `1073741824`.
 pub(crate) fn size(text: &str) -> Result<u64, CliError> {
     let lower = text.to_ascii_lowercase();
     let bare = lower.trim_end_matches('b').trim_end_matches('i');
@@ -23,11 +23,13 @@ pub(crate) fn size(text: &str) -> Result<u64, CliError> {
     };
     let bytes = digits.parse::<u64>().ok().and_then(|number| number.checked_mul(1 << shift));
     bytes.ok_or_else(|| {
-        CliError::usage(format!("{text:?} is no size: a number of bytes, or with k, m, g or t"))
+        CliError::usage(format!(
+            "{text:?} is not a size: give a number of bytes, or a number with k, m, g or t"
+        ))
     })
 }
 
-/// As [`duration`], or no time at all.
+/// As [`duration`], but zero is allowed.
 pub(crate) fn duration_or_zero(flag: &str, text: &str) -> Result<Duration, CliError> {
     match text.trim_end_matches(|c: char| c.is_ascii_alphabetic()).parse() {
         Ok(0.0) => Ok(Duration::ZERO),
@@ -35,7 +37,7 @@ pub(crate) fn duration_or_zero(flag: &str, text: &str) -> Result<Duration, CliEr
     }
 }
 
-/// `500ms`, `30s`, `2m`, `1h`, or seconds without a unit.
+/// Parses a duration: `500ms`, `30s`, `2m`, `1h`, or seconds without a unit.
 pub(crate) fn duration(flag: &str, text: &str) -> Result<Duration, CliError> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let unit = match &text[digits.len()..] {
@@ -43,21 +45,26 @@ pub(crate) fn duration(flag: &str, text: &str) -> Result<Duration, CliError> {
         "s" | "" => 1.0,
         "m" => 60.0,
         "h" => 3600.0,
-        _ => return Err(CliError::usage(format!("{flag} {text:?} is no time such as 30s"))),
+        _ => {
+            return Err(CliError::usage(format!(
+                "{flag} {text:?} is not a duration: give one such as 500ms, 30s, 2m or 1h"
+            )));
+        }
     };
     let seconds = digits.parse::<f64>().ok().map(|number| number * unit);
     let valid = seconds.filter(|seconds| seconds.is_finite() && *seconds > 0.0 && *seconds < 1e7);
-    valid
-        .map(Duration::from_secs_f64)
-        .ok_or_else(|| CliError::usage(format!("{flag} {text:?} is no time such as 30s")))
+    valid.map(Duration::from_secs_f64).ok_or_else(|| {
+        CliError::usage(format!("{flag} {text:?} is not a duration: give one such as 500ms, 30s, 2m or 1h"))
+    })
 }
 
-/// A moment: RFC 3339, a date, seconds since 1970, or how long ago (`10m`, `1h30m`).
+/// Parses a time: RFC 3339, a date, seconds since 1970, or how long ago (`10m`, `1h30m`).
 pub(crate) fn timestamp(flag: &str, text: &str, now: Timestamp) -> Result<Timestamp, CliError> {
     let parsed = rfc3339(text).or_else(|| unix_seconds(text)).or_else(|| relative(text, now));
     parsed.ok_or_else(|| {
         CliError::usage(format!(
-            "{flag} {text:?} is no time: 2026-01-31T12:00:00Z, seconds since 1970, or 10m for ten minutes ago"
+            "{flag} {text:?} is not a time: give one such as 2026-01-31T12:00:00Z, seconds since 1970, or 10m \
+             for ten minutes ago"
         ))
     })
 }
@@ -103,7 +110,7 @@ fn relative(text: &str, now: Timestamp) -> Option<Timestamp> {
     now.checked_sub(ago).ok().filter(|_| !text.is_empty())
 }
 
-/// The variables of `--env-file` and, over them, of `--env`.
+/// Merges the variables of `--env-file` and `--env`; `--env` takes precedence.
 pub(crate) fn environment(
     files: &[PathBuf],
     variables: &[String],
@@ -116,13 +123,13 @@ pub(crate) fn environment(
         lines.for_each(|line| set_variable(&mut env, line));
     }
     if let Some(bad) = variables.iter().find(|text| text.is_empty() || text.starts_with('=')) {
-        return Err(CliError::usage(format!("--env {bad:?} names no variable")));
+        return Err(CliError::usage(format!("--env {bad:?} does not name a variable")));
     }
     variables.iter().for_each(|text| set_variable(&mut env, text));
     Ok(env)
 }
 
-/// A name alone means its value here, if it has one.
+/// Sets `NAME=VALUE`. For a name alone, copies the variable from mimeo's own environment, if it is set there.
 fn set_variable(env: &mut BTreeMap<String, String>, text: &str) {
     let (name, value) = match text.split_once('=') {
         Some((name, value)) => (name, Some(value.to_owned())),
@@ -133,7 +140,7 @@ fn set_variable(env: &mut BTreeMap<String, String>, text: &str) {
     }
 }
 
-/// Published ports, as `-p` takes them.
+/// Parses the values of `--publish`.
 pub(crate) fn ports(texts: &[String]) -> Result<Vec<PortMapping>, CliError> {
     let mut ports = Vec::new();
     for text in texts {

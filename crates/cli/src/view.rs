@@ -1,4 +1,4 @@
-//! What people see of a machine, in podman's words.
+//! A machine's state, status, ports and image as podman shows them.
 
 use std::collections::HashMap;
 
@@ -11,7 +11,7 @@ use mimeo_net::PortMapping;
 use crate::error::CliError;
 use crate::humanize;
 
-/// podman's word for where a machine is in its life.
+/// podman's name of a machine's state.
 pub(crate) fn state(phase: Phase) -> &'static str {
     match phase {
         Phase::Creating => "created",
@@ -54,23 +54,23 @@ pub(crate) fn published(record: &Record) -> &[PortMapping] {
     record.network.as_ref().map_or(&[], |network| &network.ports)
 }
 
-/// How a machine is connected, in a word.
+/// The kind of a machine's network.
 pub(crate) fn network_mode(network: &NetworkRecord) -> &'static str {
     if network.outer.is_some() { "bridged" } else { "rootless" }
 }
 
-/// Names of images by their ids.
+/// Names of images by image id.
 #[derive(Debug, Default)]
 pub(crate) struct ImageNames(HashMap<String, Vec<String>>);
 
 impl ImageNames {
-    /// Those of all images that are here.
+    /// Loads the names of all local images.
     pub(crate) fn load(engine: &Engine) -> Result<Self, CliError> {
         let images = engine.images()?.list()?.images;
         Ok(Self(images.into_iter().map(|image| (image.id.to_string(), image.names)).collect()))
     }
 
-    /// The full name of the image that a machine runs; what the person wrote when it has none.
+    /// The full name of the image that a machine runs, or the requested name if the image has none.
     pub(crate) fn name_for(&self, record: &Record) -> String {
         let requested = &record.spec.image;
         let names = record.image.as_ref().and_then(|image| self.0.get(&image.id));
@@ -83,7 +83,7 @@ impl ImageNames {
     }
 }
 
-/// An image's id without the name of its digest, as podman shows it.
+/// An image's id without the `sha256:` prefix, as podman shows it.
 pub(crate) fn bare_id(id: &str) -> &str {
     id.strip_prefix("sha256:").unwrap_or(id)
 }

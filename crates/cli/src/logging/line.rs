@@ -1,4 +1,4 @@
-//! One line an event: `time LEVEL component machine: message fields`.
+//! The format of the log, one line per event: `time LEVEL component machine: message fields`.
 
 use std::fmt::{self, Write as _};
 
@@ -43,7 +43,7 @@ fn painted(level: Level, colour: bool) -> String {
     if colour { format!("\x1b[{code}m{level:5}\x1b[0m") } else { format!("{level:5}") }
 }
 
-/// An event's fields, each in its place.
+/// An event's fields, sorted by where they appear in the line.
 #[derive(Debug, Default)]
 struct Parts {
     component: String,
@@ -58,7 +58,7 @@ impl Parts {
         let prefix: Vec<_> = prefix.into_iter().filter(|word| !word.is_empty()).collect();
         let colon = if prefix.is_empty() { "" } else { ": " };
         let line = format!("{}{colon}{}{}", prefix.join(" "), self.message, self.others);
-        // What a guest says must not move a person's cursor.
+        // Text from a guest must not control the terminal.
         line.replace(|character: char| character.is_control(), " ")
     }
 
@@ -67,7 +67,7 @@ impl Parts {
             "component" => self.component = value,
             "machine" => self.machine = value,
             "message" => self.message = value,
-            // A text cannot fail to be written to.
+            // Writing to a String cannot fail.
             _ if value.is_empty() || value.contains([' ', '"']) => {
                 write!(self.others, " {name}={value:?}").unwrap_or(())
             }
@@ -94,11 +94,11 @@ mod tests {
     fn component_and_machine_come_before_the_message() {
         let mut parts = Parts::default();
         parts.set("path", "/a b".to_owned());
-        parts.set("message", "gone\nwrong".to_owned());
+        parts.set("message", "went\nwrong".to_owned());
         parts.set("machine", "web".to_owned());
-        parts.set("component", "monitor".to_owned());
+        parts.set("component", "supervisor".to_owned());
         parts.set("code", "3".to_owned());
-        assert_eq!(parts.to_line(), "monitor web: gone wrong path=\"/a b\" code=3");
+        assert_eq!(parts.to_line(), "supervisor web: went wrong path=\"/a b\" code=3");
         assert_eq!(painted(Level::INFO, false), "INFO ");
     }
 }
