@@ -1,5 +1,6 @@
-//! The hidden command that owns one machine in the background: of `run -d`,
-//! and of each copy. It also tries again what starts did without.
+//! The hidden command that supervises one machine in the background: for
+//! `run -d` and for each clone. It also retries, in the background, boot
+//! snapshots and stencils that could not be made.
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
@@ -12,17 +13,21 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader, Stdin, stdin};
 use crate::error::{CliError, from_supervisor};
 use crate::progress;
 
-/// Makes the machine, lets go of the terminal and stays.
+/// Starts the machine, detaches from the terminal and supervises the machine until it exits.
 pub(crate) async fn run(engine: &Engine) -> Result<i32, CliError> {
-    // Fails when we lead a group already, and then the terminal is not ours.
+    // Fails only if this process already leads a process group; then it is not in
+    // the group that the terminal signals.
     rustix::process::setsid().ok();
     let mut input = BufReader::new(stdin());
     let mut line = String::new();
-    input.read_line(&mut line).await.map_err(|source| CliError::io("read what to do", source))?;
+    input
+        .read_line(&mut line)
+        .await
+        .map_err(|source| CliError::io("read the request on standard input", source))?;
     match serde_json::from_str(&line)? {
         Order::Run { spec, quiet } => run_machine(engine, *spec, quiet, input).await,
         Order::Clone(order) => run_clone(engine, *order, input).await,
-        // One that hangs may have a thread that waits for ever: this process does not.
+        // A retry that timed out may leave a thread blocked for ever: exit without joining it.
         Order::Retry(subject) => std::process::exit(retry(engine, &subject).await.map_or(1, |()| 0)),
     }
 }
@@ -35,7 +40,8 @@ async fn run_machine(
 ) -> Result<i32, CliError> {
     let cancelled = async move {
         let mut rest = Vec::new();
-        // Its end, however it comes, is all that matters.
+        // Only the end of the input matters, and an error is one, too: the
+        // command that started this process has died or was interrupted.
         input.read_to_end(&mut rest).await.ok();
     };
     let progress = progress::reporter(quiet);
@@ -48,7 +54,7 @@ async fn run_machine(
 }
 
 async fn run_clone(engine: &Engine, order: CloneOrder, input: BufReader<Stdin>) -> Result<i32, CliError> {
-    // A server's copies hold its pipe until one of the two ends.
+    // A server's clone keeps the pipe from the server on its standard input, to notice when the server ends.
     let is_served = order.serve.is_some();
     let started = |record: &Record| detach_from_terminal(engine.home(), record, !is_served);
     match monitor_clone(engine, order, input, report, started).await {
@@ -67,21 +73,27 @@ fn report(event: &Told) {
     }
 }
 
-/// Who started us may have gone; the machine runs all the same.
+/// The command that started this process may have died: the machine runs on, so errors are ignored.
 fn write_line(line: &str) {
     let mut stdout = std::io::stdout().lock();
     writeln!(stdout, "{line}").and_then(|()| stdout.flush()).ok();
 }
 
-/// Leaves the terminal: from here on the log is a file.
+/// Redirects the standard streams: from now on the log is a file in the machine's directory.
 fn detach_from_terminal(home: &Home, record: &Record, also_stdin: bool) {
     let log = home.machine(&record.id).join("monitor.log");
-    let log = OpenOptions::new().create(true).append(true).open(log);
-    if let (Ok(null), Ok(log)) = (File::options().read(true).write(true).open("/dev/null"), log) {
+    let redirected = || -> std::io::Result<()> {
+        let log = OpenOptions::new().create(true).append(true).open(log)?;
+        let null = File::options().read(true).write(true).open("/dev/null")?;
+        // Standard output first: `run -d` waits for its end.
+        rustix::stdio::dup2_stdout(&null)?;
+        rustix::stdio::dup2_stderr(&log)?;
         if also_stdin {
-            rustix::stdio::dup2_stdin(&null).ok();
+            rustix::stdio::dup2_stdin(&null)?;
         }
-        rustix::stdio::dup2_stdout(&null).ok();
-        rustix::stdio::dup2_stderr(&log).ok();
+        Ok(())
+    };
+    if let Err(error) = redirected() {
+        tracing::warn!(component = "supervisor", %error, "cannot redirect the standard streams");
     }
 }

@@ -1,4 +1,4 @@
-//! `mimeo setup rootfs`: what every machine's disk and first root start from.
+//! `mimeo setup rootfs`: builds the guests' initramfs.
 
 use std::path::Path;
 
@@ -12,34 +12,38 @@ use super::steps::Steps;
 use crate::error::CliError;
 use crate::output;
 
-/// How the result is told.
+/// How to print the result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Report {
     Text,
     Json,
-    /// Another result is.
+    /// Not at all: the caller prints another result.
     Silent,
 }
 
-/// Makes the first root, and tries that an empty disk can be made here.
+/// Builds the initramfs, and checks that MIMEO_HOME can hold a machine's disk.
 pub(super) fn run(engine: &Engine, report: Report) -> Result<(), CliError> {
     let mut steps = Steps::new();
-    steps.begin("making the guests' first root");
+    steps.begin("building the guests' initramfs");
     let rootfs = prepare(engine.home().home(), AGENT, check_blank_disk)?;
     drop(steps);
     let (name, path) = (&rootfs.kernel.manifest.name, &rootfs.initramfs.path);
     match report {
-        Report::Text => output::line(format!("first root {} is made", path.display())),
+        Report::Text => output::line(format!("initramfs {} is ready", path.display())),
         Report::Json => output::json(&json!({"kernel": name, "initramfs": path})),
         Report::Silent => Ok(()),
     }
 }
 
-/// Each machine makes its own; a filesystem that cannot hold one shows now.
+/// Creates and removes a blank disk. Each machine creates its own; a filesystem
+/// that cannot hold one is reported now.
 fn check_blank_disk(home: &Path) -> Result<(), BlankError> {
     let path = home.join(format!(".try-{}", std::process::id()));
     let created = blank::create(&path, MachineSpec::new("").disk_bytes, [0; 16]);
-    // It may not have come to that.
-    std::fs::remove_file(&path).ok();
+    if let Err(error) = std::fs::remove_file(&path)
+        && error.kind() != std::io::ErrorKind::NotFound
+    {
+        tracing::debug!(component = "setup", path = %path.display(), %error, "cannot remove the blank disk");
+    }
     created
 }

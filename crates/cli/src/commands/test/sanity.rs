@@ -1,5 +1,5 @@
-//! `mimeo test sanity`: one machine from an image, healthy, reachable, and
-//! gone without a trace.
+//! `mimeo test sanity`: starts one machine, checks its health, network and
+//! `exec`, removes it and checks that nothing is left behind.
 
 use std::net::Ipv4Addr;
 use std::process::Stdio;
@@ -17,29 +17,29 @@ use super::busybox;
 use crate::error::CliError;
 use crate::output;
 
-/// How long a machine may take to be healthy.
+/// How long a machine may take to become healthy.
 const HEALTH_TIMEOUT: Duration = Duration::from_secs(60);
-/// How long it may take to answer, or to vanish.
+/// How long the published port may take to answer, and the machine's leftovers to disappear.
 const STEP_TIMEOUT: Duration = Duration::from_secs(10);
-/// From one look to the next.
+/// The interval between two looks at the machine.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Arguments of `mimeo test sanity`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  mimeo test sanity\n  mimeo test sanity --image nginx")]
 pub(crate) struct Args {
-    /// An image whose own command serves HTTP, instead of this host's static busybox
+    /// Image whose command serves HTTP; by default an image made of this host's static busybox
     #[arg(long)]
     image: Option<String>,
-    /// The port that it serves on
+    /// Port that the image serves HTTP on
     #[arg(long, default_value_t = 80)]
     port: u16,
-    /// As JSON
+    /// Print JSON
     #[arg(long)]
     json: bool,
 }
 
-/// What was done, step by step.
+/// The steps that have passed, and how long each took.
 struct Report {
     json: bool,
     started: Instant,
@@ -47,7 +47,7 @@ struct Report {
 }
 
 impl Report {
-    /// A step has succeeded.
+    /// Records a step that has succeeded.
     fn passed(&mut self, step: &'static str) -> Result<(), CliError> {
         let took = self.started.elapsed();
         self.steps.push((step, took));
@@ -56,18 +56,18 @@ impl Report {
     }
 }
 
-/// Runs the test; the exit code 0 is a pass, 1 is not.
+/// Runs the test; the exit code is 0 if it passes, otherwise 1.
 pub(crate) async fn run(engine: &Engine, args: &Args) -> Result<i32, CliError> {
     let mut report = Report { json: args.json, started: Instant::now(), steps: Vec::new() };
     let name = MachineName::random().to_string();
     let outcome = steps(engine, args, &name, &mut report).await;
     if outcome.is_err() {
-        // Nothing may stay, whatever failed; what failed first is told.
-        run_mimeo(&["rm", "--force", &name]).await.ok();
+        // The first failure is the one to report, so a failure to clean up is only logged.
+        log_failure(run_mimeo(&["rm", "--force", &name]).await);
     }
     if args.image.is_none() {
-        // Another test may be using it; then that removes it.
-        run_mimeo(&["rmi", "--ignore", busybox::NAME]).await.ok();
+        // This fails if another test is using the image; then that one removes it.
+        log_failure(run_mimeo(&["rmi", "--ignore", busybox::NAME]).await);
     }
     if args.json {
         let steps: Vec<_> = report
@@ -95,7 +95,7 @@ async fn steps(engine: &Engine, args: &Args, name: &str, report: &mut Report) ->
     report.passed("network: the published port answers")?;
     let printed = run_mimeo(&["exec", name, "/bin/sh", "-c", "echo $((6 * 7))"]).await?;
     if printed.trim() != "42" {
-        return Err(CliError::usage(format!("exec gave {printed:?}, not 42")));
+        return Err(CliError::usage(format!("exec printed {printed:?}, not 42")));
     }
     report.passed("exec")?;
     run_mimeo(&["rm", "--force", name]).await?;
@@ -103,19 +103,26 @@ async fn steps(engine: &Engine, args: &Args, name: &str, report: &mut Report) ->
     report.passed("cleanup: no process, socket or file is left")
 }
 
-/// The image and what is to run in it.
+/// The image, and the command to run in it.
 fn prepare_image(engine: &Engine, args: &Args) -> Result<(String, Vec<String>), CliError> {
     if let Some(image) = &args.image {
         return Ok((image.clone(), Vec::new()));
     }
     let image = busybox::import(engine)?.ok_or_else(|| {
         CliError::usage(
-            "this host has no static busybox (apt-get install busybox-static): name an image with --image",
+            "this host has no static busybox: install it (apt-get install busybox-static), or give --image",
         )
     })?;
     let port = args.port.to_string();
     let command = ["/bin/httpd", "-f", "-p", &port, "-h", "/www"];
     Ok((image, command.map(str::to_owned).to_vec()))
+}
+
+/// Logs an error that does not change the result.
+fn log_failure(outcome: Result<String, CliError>) {
+    if let Err(error) = outcome {
+        tracing::debug!(component = "sanity", %error, "cannot clean up");
+    }
 }
 
 async fn start(name: &str, image: &str, port: u16, command: &[String]) -> Result<(), CliError> {
@@ -126,7 +133,7 @@ async fn start(name: &str, image: &str, port: u16, command: &[String]) -> Result
     run_mimeo(&arguments).await.map(drop)
 }
 
-/// This very program, as a person would call it.
+/// Runs this program as a user would; returns its standard output.
 async fn run_mimeo(arguments: &[&str]) -> Result<String, CliError> {
     let program = std::env::current_exe().map_err(|source| CliError::io("find this program", source))?;
     let command = format!("mimeo {}", arguments.join(" "));
@@ -163,7 +170,7 @@ async fn wait_until_healthy(engine: &Engine, name: &str) -> Result<Found, CliErr
     }
 }
 
-/// GETs the published port from this host's side.
+/// Sends an HTTP request to the published port from the host.
 async fn check_port(found: &Found) -> Result<(), CliError> {
     let port =
         crate::view::published(&found.record).first().and_then(|port| port.host_port).unwrap_or_default();
@@ -183,7 +190,7 @@ async fn check_port(found: &Found) -> Result<(), CliError> {
         return Ok(());
     }
     let start = String::from_utf8_lossy(&response[..response.len().min(80)]).into_owned();
-    Err(CliError::usage(format!("port {port} answered {start:?}, which is no HTTP")))
+    Err(CliError::usage(format!("port {port} answered {start:?}, which is not HTTP")))
 }
 
 async fn wait_until_gone(engine: &Engine, found: &Found) -> Result<(), CliError> {
