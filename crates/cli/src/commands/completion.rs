@@ -1,4 +1,4 @@
-//! `mimeo completion`: what a shell needs to complete our words.
+//! `mimeo completion`: prints a shell's completion script.
 
 use clap::CommandFactory;
 use clap_complete::{Shell, generate};
@@ -11,11 +11,11 @@ use crate::output;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  mimeo completion bash > /etc/bash_completion.d/mimeo")]
 pub(crate) struct Args {
-    /// For which shell
+    /// The shell
     shell: Shell,
 }
 
-/// Prints the shell's script.
+/// Prints the script.
 pub(crate) fn run(args: &Args) -> Result<i32, CliError> {
     let mut script = Vec::new();
     generate(args.shell, &mut Arguments::command(), "mimeo", &mut script);

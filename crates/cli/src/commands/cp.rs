@@ -1,4 +1,4 @@
-//! `mimeo cp`: files between the host and machines, both ways.
+//! `mimeo cp`: copies files between the host and machines, and between machines.
 
 mod destination;
 mod local;
@@ -22,13 +22,14 @@ use remote::Remote;
     after_help = "Examples:\n  mimeo cp ./site web:/srv\n  mimeo cp web:/var/log/. ./logs\n  mimeo cp web:/etc - | tar -t"
 )]
 pub(crate) struct Args {
-    /// For podman's sake: owners in the machine are root, on the host yours
+    /// Accepted for compatibility with podman: owners are not copied. In a machine, files belong to its
+    /// user if that is a number, otherwise to root; on the host, to you
     #[arg(short, long, hide = true)]
     archive: bool,
-    /// What to copy: a path, MACHINE:PATH, or - for a tar stream; DIR/. means what is in it
+    /// Source: a path, MACHINE:PATH, or - for a tar stream on standard input; DIR/. copies the contents of DIR
     #[arg(value_name = "FROM")]
     from: String,
-    /// Where to: a path, MACHINE:PATH, or - for a tar stream
+    /// Destination: a path, MACHINE:PATH, or - for a tar stream on standard output
     #[arg(value_name = "TO")]
     to: String,
 }
@@ -40,16 +41,16 @@ enum Side {
     Remote(Remote),
 }
 
-/// What is copied.
+/// What to copy.
 struct CopySource {
     kind: Kind,
-    /// Its last component.
+    /// The last component of its path.
     name: OsString,
-    /// Only what is in it: the path ends in `/.`.
+    /// Copy only the directory's contents: the path ends in `/.`.
     contents: bool,
 }
 
-/// Copies.
+/// Copies from one side to the other.
 pub(crate) async fn run(engine: &Engine, args: &Args) -> Result<i32, CliError> {
     let from = parse_side(engine, &args.from).await?;
     let to = parse_side(engine, &args.to).await?;
@@ -76,7 +77,7 @@ pub(crate) async fn run(engine: &Engine, args: &Args) -> Result<i32, CliError> {
             to.unpack(&destination.directory, tar).await?;
         }
         (Side::Local(_) | Side::Stream, Side::Local(_) | Side::Stream) => {
-            return Err(CliError::usage("one side must be MACHINE:PATH"));
+            return Err(CliError::usage("the source or the destination must be MACHINE:PATH"));
         }
     }
     Ok(0)
@@ -86,7 +87,8 @@ fn renamed(tar: pipe::Tar, name: Name, owner: Option<(u64, u64)>) -> pipe::Tar {
     pipe::spawn(move |writer| rename::rename(tar, &name, owner, writer))
 }
 
-/// A text with a colon before any slash names a machine, when there is one.
+/// Parses `-`, `MACHINE:PATH` or a path. A name before a colon is a machine's unless
+/// there is no such machine and the whole text is an existing path.
 async fn parse_side(engine: &Engine, text: &str) -> Result<Side, CliError> {
     if text == "-" {
         return Ok(Side::Stream);
@@ -107,7 +109,8 @@ async fn parse_side(engine: &Engine, text: &str) -> Result<Side, CliError> {
     Ok(Side::Remote(Remote::new(client, found.record.name.to_string(), path, &process.user)))
 }
 
-/// A machine's name may have points in it, as a path may.
+/// Splits `MACHINE:PATH` where the name contains dots: only if such a machine exists,
+/// since a path can contain dots and colons, too.
 fn split_machine_name<'a>(engine: &Engine, text: &'a str) -> Option<(&'a str, &'a str)> {
     let (name, path) = text.split_once(':').filter(|(name, _)| !name.contains('/'))?;
     engine.registry().find(&Selector::Word(name.to_owned())).ok().map(|_| (name, path))

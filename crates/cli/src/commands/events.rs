@@ -1,4 +1,4 @@
-//! `mimeo events`: what happens to machines.
+//! `mimeo events`: prints events of machines.
 
 mod filter;
 
@@ -15,7 +15,7 @@ use crate::template::{Format, render};
 use crate::values::timestamp;
 use filter::Filter;
 
-/// From one look for new events to the next.
+/// The interval between two looks for new events.
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Arguments of `mimeo events`.
@@ -24,30 +24,30 @@ const POLL_INTERVAL: Duration = Duration::from_millis(100);
     after_help = "Examples:\n  mimeo events\n  mimeo events --no-stream --since 1h --filter event=died --json"
 )]
 pub(crate) struct Args {
-    /// End after what has happened; otherwise go on with what happens
+    /// Print past events and exit, instead of waiting for new ones
     #[arg(long)]
     no_stream: bool,
-    /// podman's way to say --no-stream
+    /// podman's form of --no-stream
     #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set, hide = true)]
     stream: bool,
-    /// Nothing older: a time, seconds since 1970, or 10m for ten minutes ago
+    /// Only events since this time: a date and time, seconds since 1970, or 10m for ten minutes ago
     #[arg(long, value_name = "TIME")]
     since: Option<String>,
-    /// Nothing younger, written as --since; ends then
+    /// Only events until this time, in the form of --since; exit then
     #[arg(long, value_name = "TIME")]
     until: Option<String>,
-    /// Only some: event=, container= or image=; may be given again
+    /// Only matching events: event=, container= or image=; can be repeated
     #[arg(short, long, value_name = "KEY=VALUE")]
     filter: Vec<String>,
-    /// `json`, or a text with {{.Time}}, {{.Status}}, {{.Name}}, {{.ID}} and {{.Image}}
+    /// `json`, or a template with {{.Time}}, {{.Status}}, {{.Name}}, {{.ID}} and {{.Image}}
     #[arg(long, value_name = "FORMAT")]
     format: Option<String>,
-    /// As JSON, one object a line
+    /// Print JSON, one object per line
     #[arg(long, conflicts_with = "format")]
     json: bool,
 }
 
-/// An event in `--json`, in podman's words.
+/// An event in `--json`, with podman's field names.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "PascalCase")]
 struct EventRow {
@@ -64,7 +64,7 @@ struct EventRow {
     attributes: BTreeMap<String, String>,
 }
 
-/// Which events are shown, and how.
+/// Which events to print, and how.
 struct Printer {
     since: Option<Timestamp>,
     until: Option<Timestamp>,
@@ -72,7 +72,7 @@ struct Printer {
     format: Option<Format>,
 }
 
-/// Prints events until told to end.
+/// Prints past events, then new ones until `--until`.
 pub(crate) async fn run(engine: &Engine, args: &Args) -> Result<i32, CliError> {
     let now = Timestamp::now();
     let time =
@@ -85,10 +85,10 @@ pub(crate) async fn run(engine: &Engine, args: &Args) -> Result<i32, CliError> {
     };
     let failed = |source| CliError::io("read the events", source);
     let events = engine.events();
-    // Opened first: nothing falls between the past and what follows.
+    // Opened before the past is read, so that no event is missed in between.
     let mut follower = events.follow();
     let stream = args.stream && !args.no_stream;
-    // Who only waits for news wants none of the past, as with podman.
+    // Without --since, a stream starts with new events only, as podman's does.
     if !stream || printer.since.is_some() {
         let past = events.read().map_err(failed)?;
         past.into_iter().filter(|event| event.time <= now).try_for_each(|event| printer.print(event))?;
@@ -118,7 +118,7 @@ impl Printer {
     }
 }
 
-/// As podman writes it.
+/// The event as podman prints it.
 fn podman_line(event: &Event) -> String {
     let time = event.time.strftime("%Y-%m-%d %H:%M:%S.%9f +0000 UTC");
     let mut details = vec![format!("image={}", event.image), format!("name={}", event.name)];

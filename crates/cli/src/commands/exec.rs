@@ -1,4 +1,4 @@
-//! `mimeo exec`: one more process in a running machine.
+//! `mimeo exec`: runs a process in a running machine's container.
 
 use std::path::PathBuf;
 
@@ -13,7 +13,7 @@ use crate::terminal::{RawTerminal, size, watch_size};
 use crate::values::environment;
 use crate::{output, stdio};
 
-/// The exit code of a process that ended with its machine: SIGKILL's.
+/// The exit code of a process whose machine ended under it: as for SIGKILL.
 const SIGKILL_EXIT_CODE: i32 = 137;
 
 /// Arguments of `mimeo exec`.
@@ -22,39 +22,39 @@ const SIGKILL_EXIT_CODE: i32 = 137;
     after_help = "Examples:\n  mimeo exec -it web sh\n  mimeo exec -e A=1 --workdir /tmp web env\n  tar -c . | mimeo exec -i web tar -C /srv -x"
 )]
 pub(crate) struct Args {
-    /// Leave the process running and print its id in the machine
+    /// Run in the background and print the process id in the machine
     #[arg(short, long, conflicts_with_all = ["interactive", "tty"])]
     detach: bool,
-    /// Keep the process's standard input open
+    /// Pass standard input to the process
     #[arg(short, long)]
     interactive: bool,
-    /// Give the process a terminal
+    /// Allocate a terminal for the process
     #[arg(short, long)]
     tty: bool,
-    /// Set a variable; without a value, as it is here
+    /// Set an environment variable; without a value, it is copied from this environment
     #[arg(short, long, value_name = "NAME[=VALUE]")]
     env: Vec<String>,
-    /// Set the variables of a file, one NAME=VALUE a line
+    /// Read environment variables from a file, one NAME=VALUE per line
     #[arg(long, value_name = "FILE")]
     env_file: Vec<PathBuf>,
-    /// Working directory
+    /// Working directory in the container
     #[arg(short, long, value_name = "DIR")]
     workdir: Option<String>,
-    /// Run as this user of the image
+    /// User in the container
     #[arg(short, long, value_name = "USER[:GROUP]")]
     user: Option<String>,
-    /// The machine whose monitor has this process id; CMD follows at once then
+    /// Select the machine by the process id of its supervisor; then COMMAND is the first argument
     #[arg(long)]
     pid: Option<u32>,
-    /// The machine: its name, its id, or the beginning of its id
+    /// The machine: its name, its id or the start of its id
     #[arg(required_unless_present = "pid")]
     machine: Option<String>,
-    /// What to run in it
+    /// The command to run and its arguments
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     command: Vec<String>,
 }
 
-/// Runs the process; its exit code.
+/// Runs the process; returns its exit code.
 pub(crate) async fn run(engine: &Engine, args: Args) -> Result<i32, CliError> {
     let (machine, command) = split_arguments(&args)?;
     let found = machine.find(engine)?;
@@ -73,8 +73,8 @@ pub(crate) async fn run(engine: &Engine, args: Args) -> Result<i32, CliError> {
     status.map_err(|error| CliError::from(error).with_code(SIGKILL_EXIT_CODE))
 }
 
-/// What is to run, where the container's own process would: its environment,
-/// directory and user, with the person's over them.
+/// The process to run. It has the environment, working directory and user of
+/// the container's main process unless the arguments override them.
 fn process_to_run(record: &Record, args: &Args, command: Vec<String>) -> Result<Process, CliError> {
     let mut process = record.surroundings();
     if args.tty {
@@ -91,18 +91,18 @@ fn process_to_run(record: &Record, args: &Args, command: Vec<String>) -> Result<
     })
 }
 
-/// With `--pid` every word is the command's.
+/// Separates the machine from the command. With `--pid`, all arguments are the command.
 fn split_arguments(args: &Args) -> Result<(Machine, Vec<String>), CliError> {
     let first = args.machine.clone();
     let (name, head) = if args.pid.is_none() { (first, None) } else { (None, first) };
     let command: Vec<String> = head.into_iter().chain(args.command.iter().cloned()).collect();
     if command.is_empty() {
-        return Err(CliError::usage("there is no command to run: see `mimeo exec --help`"));
+        return Err(CliError::usage("no command given: see `mimeo exec --help`"));
     }
     Ok((Machine { name, pid: args.pid }, command))
 }
 
-/// Starts the process, with podman's exit codes when it cannot be.
+/// Starts the process; errors have podman's exit codes.
 async fn start(client: &ControlClient, process: Process) -> Result<(u32, Stream), CliError> {
     match client.guest(Request::Exec(process)).await {
         Ok((Reply::Started { pid }, stream)) => Ok((pid, stream)),

@@ -1,4 +1,4 @@
-//! `mimeo fork`: copies of a running machine, all or none.
+//! `mimeo fork`: clones a running machine; either every clone starts or none.
 
 use mimeo_engine::act::{self, ForkOrder, Forked};
 use mimeo_engine::order::CloneWishes;
@@ -21,15 +21,15 @@ pub(crate) struct Args {
     machine: Machine,
     #[command(flatten)]
     options: CloneOptions,
-    /// Fork once under this key: asked again, the same children are told
+    /// Idempotency key: repeating the command with the same key returns the same clones
     #[arg(long)]
     key: Option<String>,
-    /// As JSON, with how long the machine stood still
+    /// Print JSON, including how long the machine was paused
     #[arg(long)]
     json: bool,
 }
 
-/// Forks the machine and prints the children's names.
+/// Forks the machine and prints the clones' names.
 pub(crate) async fn run(engine: &Engine, args: Args) -> Result<i32, CliError> {
     let machine = args.machine.find(engine)?;
     let order = ForkOrder { wishes: clone_overrides(&args.options)?, key: args.key };
@@ -37,12 +37,12 @@ pub(crate) async fn run(engine: &Engine, args: Args) -> Result<i32, CliError> {
     print_outcomes(&forked.children, Some(&forked), args.json)
 }
 
-/// One wish for each copy.
+/// One set of overrides for each clone.
 pub(crate) fn clone_overrides(options: &CloneOptions) -> Result<Vec<CloneWishes>, CliError> {
     let ports = values::ports(&options.publish)?;
     let fixed = ports.iter().any(|port| port.host_port.is_some());
     if fixed && options.count > 1 {
-        return Err(CliError::usage("several copies cannot have the same port of the host: leave it out"));
+        return Err(CliError::usage("several clones cannot have the same host port: leave it out"));
     }
     let env = environment(&options.env_file, &options.env)?;
     (1..=options.count)
@@ -64,7 +64,7 @@ fn clone_name(options: &CloneOptions, number: u32) -> Result<Option<mimeo_engine
     }
 }
 
-/// Prints what became of each; the exit code says whether all are there.
+/// Prints each clone's name or error; the exit code is 125 if any failed.
 pub(crate) fn print_outcomes(
     cloned: &[Cloned],
     fork: Option<&Forked>,

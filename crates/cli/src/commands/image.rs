@@ -1,4 +1,4 @@
-//! `mimeo image`: what machines are made from.
+//! `mimeo image`: images, which machines are created from.
 
 pub(crate) mod import;
 pub(crate) mod inspect;
@@ -12,25 +12,25 @@ use mimeo_image::Image;
 
 use crate::error::CliError;
 
-/// What can be done with images.
+/// Commands for images.
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Verb {
-    /// Fetch images
+    /// Pull images
     Pull(pull::Args),
     /// List images
     #[command(visible_alias = "list")]
     Ls(ls::Args),
-    /// Show everything about images
+    /// Show details of images
     Inspect(inspect::Args),
     /// Remove images
     Rm(rm::Args),
-    /// Make an image of a tar file
+    /// Import a root filesystem from a tar file as an image
     Import(import::Args),
-    /// Remove images that have no name, and what no image needs
+    /// Remove images without a name, and files that no image needs
     Prune(prune::Args),
 }
 
-/// Does what `verb` says.
+/// Runs the command.
 pub(crate) async fn run(engine: &Engine, verb: Verb) -> Result<i32, CliError> {
     match verb {
         Verb::Pull(args) => pull::run(engine, args).await,
@@ -42,7 +42,7 @@ pub(crate) async fn run(engine: &Engine, verb: Verb) -> Result<i32, CliError> {
     }
 }
 
-/// Machines and snapshots, and the images that they are made from.
+/// Pairs of an image id and the machine or snapshot that uses the image.
 struct ImageUsers(Vec<(String, String)>);
 
 impl ImageUsers {
@@ -60,7 +60,7 @@ impl ImageUsers {
         Ok(Self(machines.chain(snapshots).collect()))
     }
 
-    /// Who needs the image, in words.
+    /// Lists the users of the image for an error message; `None` if there are none.
     fn describe(&self, image: &Image) -> Option<String> {
         let id = image.id.to_string();
         let names: Vec<_> =

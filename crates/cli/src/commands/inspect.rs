@@ -1,4 +1,4 @@
-//! `mimeo inspect`: everything about a machine, or an image.
+//! `mimeo inspect`: shows details of machines or images.
 
 mod document;
 
@@ -18,27 +18,27 @@ use document::Document;
     after_help = "Examples:\n  mimeo inspect web\n  mimeo inspect --format '{{.State.Pid}}' web\n  mimeo inspect --pid $!"
 )]
 pub(crate) struct Args {
-    /// `json`, or a text with fields such as {{.State.Status}}
+    /// `json`, or a template with fields such as {{.State.Status}}
     #[arg(short, long, value_name = "FORMAT")]
     format: Option<String>,
-    /// As JSON, which it always is
+    /// Print JSON (the default)
     #[arg(long)]
     json: bool,
-    /// What the names are names of
+    /// Type of the named objects
     #[arg(short = 't', long = "type", default_value = "all", value_enum)]
     kind: Kind,
-    /// Machines or images, by name or id
+    /// Names or ids of machines or images
     #[arg(value_name = "NAME")]
     names: Vec<String>,
-    /// A machine by the process id of its monitor; may be given again
+    /// Select a machine by the process id of its supervisor; can be repeated
     #[arg(long)]
     pid: Vec<u32>,
 }
 
-/// What a name is a name of.
+/// The type of a named object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum Kind {
-    /// A machine, else an image
+    /// A machine, or an image if there is no such machine
     All,
     /// A machine
     Container,
@@ -46,7 +46,7 @@ enum Kind {
     Image,
 }
 
-/// What a name led to.
+/// An object that was found.
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
 enum Object {
@@ -54,14 +54,14 @@ enum Object {
     Image(Box<Inspection>),
 }
 
-/// Prints a JSON array of all that was found; what was not is told, and the
-/// exit code is podman's 125.
+/// Prints a JSON array of the objects that exist, and an error for each other
+/// name; then the exit code is podman's 125.
 pub(crate) fn run(engine: &Engine, args: &Args) -> Result<i32, CliError> {
     let names = ImageNames::load(engine)?;
     let words = args.names.iter().cloned().map(Selector::Word);
     let selectors: Vec<_> = words.chain(args.pid.iter().copied().map(Selector::Pid)).collect();
     if selectors.is_empty() {
-        return Err(CliError::usage("name a machine or an image, or give --pid"));
+        return Err(CliError::usage("nothing to inspect: give the name of a machine or an image, or --pid"));
     }
     let (mut found, mut code) = (Vec::new(), 0);
     for selector in selectors {

@@ -1,4 +1,4 @@
-//! `mimeo kill`: a signal for machines' containers.
+//! `mimeo kill`: sends a signal to machines' containers.
 
 use mimeo_engine::{Engine, act, signal};
 
@@ -12,14 +12,14 @@ pub(crate) struct Args {
     /// The signal, by name or number
     #[arg(short, long, default_value = "KILL", value_name = "SIGNAL")]
     signal: String,
-    /// Every machine that runs
+    /// All running machines
     #[arg(short, long, conflicts_with_all = ["names", "pid"])]
     all: bool,
     #[command(flatten)]
     machines: Machines,
 }
 
-/// Sends each the signal.
+/// Sends the signal to each machine.
 pub(crate) async fn run(engine: &Engine, args: Args) -> Result<i32, CliError> {
     let signal = signal::parse(&args.signal)?;
     let machines = if args.all {

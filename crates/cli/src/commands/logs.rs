@@ -1,4 +1,4 @@
-//! `mimeo logs`: what a container has written, and writes.
+//! `mimeo logs`: prints the output of a machine's container.
 
 mod file;
 mod printer;
@@ -22,26 +22,26 @@ use tail::Tail;
     after_help = "Examples:\n  mimeo logs --follow --tail 10 web\n  mimeo logs --since 10m --timestamps web"
 )]
 pub(crate) struct Args {
-    /// Go on until the machine ends
+    /// Keep printing new output until the machine exits
     #[arg(short, long)]
     follow: bool,
-    /// Only the last lines: a number, or `all`
+    /// Number of lines to print from the end, or `all`
     #[arg(short = 'n', long, default_value = "all", value_name = "N")]
     tail: String,
-    /// Nothing older: a time, seconds since 1970, or 10m for ten minutes ago
+    /// Only output since this time: a date and time, seconds since 1970, or 10m for ten minutes ago
     #[arg(long, value_name = "TIME")]
     since: Option<String>,
-    /// Nothing younger, written as --since
+    /// Only output until this time, in the form of --since
     #[arg(long, value_name = "TIME")]
     until: Option<String>,
-    /// With the time of each line
+    /// Print the time of each line
     #[arg(short, long)]
     timestamps: bool,
     #[command(flatten)]
     machine: Machine,
 }
 
-/// Which times are wanted.
+/// The range of `--since` and `--until`.
 #[derive(Debug, Clone, Copy)]
 struct TimeRange {
     since: Option<Timestamp>,
@@ -65,7 +65,7 @@ impl TimeRange {
     }
 }
 
-/// Prints standard output on ours, standard error on ours.
+/// Prints the container's standard output to ours, and its standard error to ours.
 pub(crate) fn run(engine: &Engine, args: &Args) -> Result<i32, CliError> {
     let found = args.machine.find(engine)?;
     let range = TimeRange::from_arguments(args)?;
@@ -84,7 +84,7 @@ pub(crate) fn run(engine: &Engine, args: &Args) -> Result<i32, CliError> {
     Ok(0)
 }
 
-/// Goes on until the machine has ended and all is read.
+/// Prints new lines until the machine has exited and everything is read.
 fn follow(
     engine: &Engine,
     found: &Found,
@@ -93,7 +93,7 @@ fn follow(
     printer: &mut Printer,
 ) -> Result<(), CliError> {
     loop {
-        // Looked at first: what is read after the end is all that there will be.
+        // Checked before reading: no line is written after the machine has exited.
         let ended = has_ended(engine, found) || range.is_over();
         read(file, range, |line| printer.print(&line))?;
         printer.flush()?;

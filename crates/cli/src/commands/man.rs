@@ -1,4 +1,4 @@
-//! `mimeo man`: manual pages of all commands.
+//! `mimeo man`: writes manual pages for all commands.
 
 use std::fs;
 use std::path::PathBuf;
@@ -13,18 +13,18 @@ use crate::output;
 /// Arguments of `mimeo man`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Where to put all pages; without it the first is printed
+    /// Directory for the pages; without it, mimeo's main page is printed
     #[arg(value_name = "DIR")]
     directory: Option<PathBuf>,
 }
 
-/// Writes the pages, or prints the first.
+/// Writes all pages to a directory, or prints the main page.
 pub(crate) fn run(args: &Args) -> Result<i32, CliError> {
     let Some(directory) = &args.directory else {
         let mut page = Vec::new();
         Man::new(Arguments::command())
             .render(&mut page)
-            .map_err(|source| CliError::io("write the page", source))?;
+            .map_err(|source| CliError::io("write the manual page", source))?;
         output::bytes(&page)?;
         return Ok(0);
     };

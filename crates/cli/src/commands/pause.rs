@@ -1,4 +1,4 @@
-//! `mimeo pause`: machines' processors stand still.
+//! `mimeo pause`: stops machines' vCPUs.
 
 use mimeo_engine::machine::Phase;
 use mimeo_engine::{Engine, act};
@@ -10,14 +10,14 @@ use crate::error::CliError;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  mimeo pause web")]
 pub(crate) struct Args {
-    /// Every machine that runs
+    /// All running machines
     #[arg(short, long, conflicts_with_all = ["names", "pid"])]
     all: bool,
     #[command(flatten)]
     machines: Machines,
 }
 
-/// Stops the processors of each.
+/// Pauses each machine.
 pub(crate) async fn run(engine: &Engine, args: Args) -> Result<i32, CliError> {
     let machines = if args.all {
         find_all(engine, |found| found.record.phase() == Phase::Running)?

@@ -1,4 +1,4 @@
-//! `mimeo port`: where a machine's ports are published.
+//! `mimeo port`: lists a machine's published ports.
 
 use mimeo_engine::Engine;
 use mimeo_net::PortMapping;
@@ -12,17 +12,17 @@ use crate::{output, view};
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  mimeo port web\n  mimeo port web 80/tcp")]
 pub(crate) struct Args {
-    /// As JSON
+    /// Print JSON
     #[arg(long)]
     json: bool,
     #[command(flatten)]
     machine: Machine,
-    /// Only this port of the machine
+    /// Print only the host address of this port of the machine
     #[arg(value_name = "PORT[/PROTOCOL]")]
     port: Option<String>,
 }
 
-/// Prints where each port is published, or where one is.
+/// Prints the host address of each published port, or of the requested one.
 pub(crate) fn run(engine: &Engine, args: &Args) -> Result<i32, CliError> {
     let found = args.machine.find(engine)?;
     let requested = args.port.as_deref().map(with_protocol);
@@ -52,7 +52,7 @@ fn guest_port(port: &PortMapping) -> String {
     format!("{}/{}", port.guest_port, port.protocol)
 }
 
-/// A number alone means TCP.
+/// Appends `/tcp` to a number alone.
 fn with_protocol(text: &str) -> String {
     if text.contains('/') { text.to_owned() } else { format!("{text}/tcp") }
 }

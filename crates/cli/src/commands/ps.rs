@@ -1,4 +1,4 @@
-//! `mimeo ps`: the machines.
+//! `mimeo ps`: lists machines.
 
 mod filter;
 mod row;
@@ -24,37 +24,37 @@ const HEADINGS: [&str; 7] = ["CONTAINER ID", "IMAGE", "COMMAND", "CREATED", "STA
     after_help = "Examples:\n  mimeo ps -a\n  mimeo ps --filter status=exited -q\n  mimeo ps --pid $! --json"
 )]
 pub(crate) struct Args {
-    /// Those that have ended, too
+    /// Also list machines that have exited
     #[arg(short, long)]
     all: bool,
-    /// Only the ids
+    /// Print only ids
     #[arg(short, long)]
     quiet: bool,
-    /// Whole ids and commands
+    /// Do not truncate ids and commands
     #[arg(long)]
     no_trunc: bool,
-    /// Only some: name=, id=, status=, label=, health=, ancestor= or exited=; may be given again
+    /// Only matching machines: name=, id=, status=, label=, health=, ancestor= or exited=; can be repeated
     #[arg(short, long, value_name = "KEY=VALUE")]
     filter: Vec<String>,
-    /// Only the machine whose monitor has this process id
+    /// Only the machine whose supervisor has this process id
     #[arg(long)]
     pid: Option<u32>,
-    /// `json`, or a text with {{.ID}}, {{.Names}}, {{.Status}} and the like
+    /// `json`, or a template with fields such as {{.ID}}, {{.Names}} and {{.Status}}
     #[arg(long, value_name = "FORMAT")]
     format: Option<String>,
-    /// As JSON
+    /// Print JSON
     #[arg(long, conflicts_with = "format")]
     json: bool,
 }
 
-/// Prints the machines, the newest first.
+/// Prints the machines, newest first.
 pub(crate) fn run(engine: &Engine, args: &Args) -> Result<i32, CliError> {
     let names = ImageNames::load(engine)?;
     let filters = args.filter.iter().map(|text| Filter::parse(text)).collect::<Result<Vec<_>, _>>()?;
     let mut found = engine.registry().list()?;
     found.reverse();
     let is_shown = |found: &Found| {
-        // One that waits in a pool is nobody's yet: `snapshot ls` counts it.
+        // A clone that waits in a pool is not in use yet: `snapshot ls` counts it.
         !found.record.waiting
             && args.pid.is_none_or(|pid| found.owned && found.record.monitor.pid == pid)
             && (args.all || found.record.phase() != Phase::Exited || filter::includes_exited(&filters))
@@ -101,7 +101,7 @@ fn cells(args: &Args, found: &Found, names: &ImageNames, now: Timestamp) -> Vec<
     ]
 }
 
-/// podman's names of the columns, for `--format`.
+/// The fields for `--format`, with podman's names.
 fn fields(args: &Args, found: &Found, names: &ImageNames, now: Timestamp) -> serde_json::Value {
     let record = &found.record;
     json!({

@@ -1,4 +1,4 @@
-//! `mimeo rm`: machines and all that is kept of them go.
+//! `mimeo rm`: removes machines and their files.
 
 use mimeo_engine::Engine;
 use mimeo_engine::act::{self, ActError};
@@ -7,35 +7,36 @@ use mimeo_engine::machine::{FindError, Found, Refusal};
 use crate::commands::select::{Machines, find_all, find_each, for_each};
 use crate::error::CliError;
 
-/// podman's exit code when there is no such machine.
+/// podman's exit code if there is no such machine.
 const NO_SUCH: i32 = 1;
-/// podman's exit code when a machine runs.
+/// podman's exit code if the machine is running.
 const RUNNING: i32 = 2;
 
 /// Arguments of `mimeo rm`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  mimeo rm job\n  mimeo rm --force web\n  mimeo rm --all")]
 pub(crate) struct Args {
-    /// End it first when it runs: at once, or as --time says. One that does not exist is no error
+    /// Kill running machines first, or stop them if --time is given; do not fail for machines that do
+    /// not exist
     #[arg(short, long)]
     force: bool,
-    /// Seconds that its container gets to end by itself; with --force
+    /// With --force: seconds that the container has to exit before it is killed
     #[arg(short = 't', long, value_name = "SECONDS", requires = "force")]
     time: Option<u32>,
-    /// Every machine; those that run only with --force
+    /// All machines; running ones only with --force
     #[arg(short, long, conflicts_with_all = ["names", "pid"])]
     all: bool,
-    /// Machines that do not exist are no error
+    /// Do not fail for machines that do not exist
     #[arg(short, long)]
     ignore: bool,
-    /// For podman's sake: machines keep no volumes of their own
+    /// Accepted for compatibility with podman: machines have no volumes of their own
     #[arg(short, long)]
     volumes: bool,
     #[command(flatten)]
     machines: Machines,
 }
 
-/// Removes each.
+/// Removes each machine.
 pub(crate) async fn run(engine: &Engine, args: Args) -> Result<i32, CliError> {
     let mut machines =
         if args.all { find_all(engine, |_| true)? } else { find_each(engine, args.machines.selectors()?) };

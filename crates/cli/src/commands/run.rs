@@ -1,4 +1,4 @@
-//! `mimeo run`: a machine from an image.
+//! `mimeo run`: runs an image in a new machine.
 
 mod detached;
 mod foreground;
@@ -16,154 +16,154 @@ use crate::error::CliError;
                   mimeo run --rm --cpus 2 --memory 1g -e DEBUG=1 python:3 python -c 'print(6 * 7)'"
 )]
 pub(crate) struct Args {
-    /// Leave the machine running and print its id
+    /// Run the machine in the background and print its id
     #[arg(short, long)]
     detach: bool,
-    /// Keep the container's standard input open
+    /// Pass standard input to the container
     #[arg(short, long)]
     interactive: bool,
-    /// Give the container a terminal
+    /// Allocate a terminal for the container
     #[arg(short, long)]
     tty: bool,
-    /// Remove the machine when it has ended
+    /// Remove the machine when it exits
     #[arg(long)]
     rm: bool,
-    /// Show no progress
+    /// Do not show progress
     #[arg(short, long)]
     quiet: bool,
-    /// The machine's name
+    /// The machine's name; random by default
     #[arg(long)]
     name: Option<String>,
-    /// The guest's host name
+    /// The guest's host name; by default the start of the machine's id
     #[arg(long)]
     hostname: Option<String>,
-    /// Set a variable; without a value, as it is here
+    /// Set an environment variable; without a value, it is copied from this environment
     #[arg(short, long, value_name = "NAME[=VALUE]")]
     env: Vec<String>,
-    /// Set the variables of a file, one NAME=VALUE a line
+    /// Read environment variables from a file, one NAME=VALUE per line
     #[arg(long, value_name = "FILE")]
     env_file: Vec<std::path::PathBuf>,
-    /// Publish a port of the machine on the host
+    /// Publish a port of the machine on the host; can be repeated
     #[arg(short, long, value_name = "[IP:][HOST:]GUEST[/udp]")]
     publish: Vec<String>,
-    /// Show a directory or file of the host in the machine
+    /// Mount a directory or file of the host in the machine; can be repeated
     #[arg(short, long, value_name = "HOST:GUEST[:ro]")]
     volume: Vec<String>,
     /// Working directory in the container
     #[arg(short, long, value_name = "DIR")]
     workdir: Option<String>,
-    /// Run as this user of the image
+    /// User in the container
     #[arg(short, long, value_name = "USER[:GROUP]")]
     user: Option<String>,
-    /// Run this instead of the image's entrypoint: a program, or a JSON array
+    /// Replace the image's entrypoint: a program, or a JSON array of a program and arguments
     #[arg(long, value_name = "PROGRAM")]
     entrypoint: Option<String>,
-    /// Processors
+    /// Number of vCPUs
     #[arg(long, default_value_t = 1, value_name = "N")]
     cpus: u32,
-    /// Memory: bytes, or with k, m or g
+    /// Memory: a number of bytes, or a number with k, m or g
     #[arg(short, long, default_value = "512m", value_name = "SIZE")]
     memory: String,
-    /// Size of the writable layer; only what is written takes space
+    /// Maximum size of the writable layer; it takes only the space that is written
     #[arg(long, default_value = "10g", value_name = "SIZE")]
     disk: String,
-    /// How the machine is connected
+    /// Network mode
     #[arg(long, default_value = "auto", value_enum)]
     network: Network,
-    /// On the bridge, let others that have this flag reach it, and it them
+    /// With a bridged network: allow connections to and from other machines that have this flag
     #[arg(long)]
     vm_to_vm: bool,
-    /// Name server, instead of the host's
+    /// DNS server to use instead of the host's; can be repeated
     #[arg(long, value_name = "IP")]
     dns: Vec<std::net::IpAddr>,
-    /// One more line for /etc/hosts
+    /// Add a line to /etc/hosts; can be repeated
     #[arg(long, value_name = "NAME:IP")]
     add_host: Vec<String>,
-    /// Tell by a command in the container whether it is well
+    /// Health check: a command that is run in the container
     #[arg(long, value_name = "COMMAND", conflicts_with = "health_url")]
     health_cmd: Option<String>,
-    /// Tell by a URL, fetched in the machine, whether it is well
+    /// Health check: an http:// URL that is fetched inside the machine
     #[arg(long, value_name = "URL")]
     health_url: Option<String>,
-    /// From one check to the next
+    /// Interval between health checks
     #[arg(long, default_value = "30s", value_name = "TIME")]
     health_interval: String,
-    /// How long one check may take
+    /// Timeout of a health check
     #[arg(long, default_value = "30s", value_name = "TIME")]
     health_timeout: String,
-    /// Failures in a row that make it unhealthy
+    /// Consecutive failed checks before the container is unhealthy
     #[arg(long, default_value_t = 3, value_name = "N")]
     health_retries: u32,
-    /// Failures this long after the start do not count
+    /// Time after the start in which failed checks do not count
     #[arg(long, default_value = "60s", value_name = "TIME")]
     health_start_period: String,
-    /// Words to find it by
+    /// Add a label; can be repeated
     #[arg(short, long, value_name = "KEY[=VALUE]")]
     label: Vec<String>,
     /// When to pull the image
     #[arg(long, default_value = "missing", value_enum)]
     pull: Pull,
-    /// What drives the virtual machine: qemu, firecracker, or auto, which is
-    /// firecracker where it is installed and KVM works, and qemu elsewhere
+    /// VMM driver: qemu, firecracker or auto. auto is firecracker if it is
+    /// installed and KVM works, otherwise qemu
     #[arg(long, default_value = mimeo_engine::driver::AUTO)]
     driver: String,
-    /// What runs the guest's instructions
+    /// Accelerator of the VMM
     #[arg(long, default_value = "auto", value_enum)]
     accel: Accel,
-    /// Run the command below a small init that reaps orphans
+    /// Run the command under a small init process that reaps zombies
     #[arg(long)]
     init: bool,
-    /// The signal that asks the container to end
+    /// Signal that stops the container; by default the image's, or SIGTERM
     #[arg(long, value_name = "SIGNAL")]
     stop_signal: Option<String>,
-    /// Seconds between that signal and SIGKILL
+    /// Seconds between the stop signal and SIGKILL
     #[arg(long, default_value_t = 10, value_name = "SECONDS")]
     stop_timeout: u32,
-    /// Seconds that the guest may take to boot; of one that does not answer, evidence is kept in MIMEO_HOME/hangs
+    /// Boot timeout in seconds. If the guest does not answer, diagnostics are saved in MIMEO_HOME/hangs
     #[arg(long, default_value_t = 120, value_name = "SECONDS")]
     start_timeout: u32,
-    /// Boot the guest, instead of copying one that has booted before
+    /// Boot the guest instead of restoring it from a boot snapshot
     #[arg(long)]
     cold: bool,
     /// The image: a name, oci:DIR[:TAG], oci-archive:FILE or docker-archive:FILE
     image: String,
-    /// What to run in it, instead of the image's command
+    /// The command and arguments to run instead of the image's
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     command: Vec<String>,
 }
 
-/// How a machine is connected.
+/// The network mode.
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
 enum Network {
-    /// rootless, or bridged with a driver that has no network of its own
+    /// rootless, or bridged if the driver has no user-mode networking
     Auto,
-    /// By user-mode networking
+    /// User-mode networking
     Rootless,
-    /// On a bridge of the host, from a network namespace of its own; needs root
+    /// A bridge on the host and a network namespace per machine; needs root
     Bridged,
-    /// Not at all
+    /// No network
     None,
 }
 
-/// When to pull.
+/// When to pull the image.
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
 enum Pull {
-    /// Each time
+    /// Always
     Always,
-    /// When it is not here
+    /// If it is not in the local store
     Missing,
     /// Never
     Never,
 }
 
-/// What runs instructions.
+/// What executes the guest's instructions.
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
 enum Accel {
-    /// KVM where it works
+    /// KVM if it works, otherwise emulation
     Auto,
     /// KVM
     Kvm,
-    /// Emulation
+    /// Emulation (QEMU's TCG)
     Tcg,
 }
 
@@ -198,7 +198,7 @@ impl From<Accel> for mimeo_vmm::accel::Accel {
     }
 }
 
-/// Runs the machine here, or leaves it to a process of its own.
+/// Runs the machine in the foreground, or in the background with a supervisor of its own.
 pub(crate) async fn run(engine: &Engine, args: Args) -> Result<i32, CliError> {
     let (detach, quiet) = (args.detach, args.quiet);
     let spec = settings::spec(args)?;

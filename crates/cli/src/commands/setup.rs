@@ -1,4 +1,4 @@
-//! `mimeo setup`: what a host needs before its first machine.
+//! `mimeo setup`: prepares a host for its first machine.
 
 mod firecracker;
 mod kernel;
@@ -15,7 +15,7 @@ use crate::error::CliError;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  mimeo setup\n  mimeo setup preflight\n  mimeo setup kernel --build")]
 pub(crate) struct Args {
-    /// As JSON
+    /// Print JSON
     #[arg(long, global = true)]
     json: bool,
     #[command(subcommand)]
@@ -25,19 +25,19 @@ pub(crate) struct Args {
 /// One part of the setup.
 #[derive(Debug, clap::Subcommand)]
 enum Part {
-    /// Get a kernel for guests: Debian's, a given one, or one built here
+    /// Install a guest kernel: Debian's, a given file, or one built here
     Kernel(kernel::Args),
-    /// Make the guests' first filesystem
+    /// Build the guests' initramfs
     Rootfs,
-    /// Boot a guest for machines to be copied from; `run` does it when it is first needed
+    /// Make the boot snapshot that `run` restores machines from; otherwise the first `run` makes it
     Runtime(runtime::Args),
-    /// Put a Firecracker where machines find it
+    /// Install a Firecracker release for mimeo
     Firecracker(firecracker::Args),
-    /// Say what this host lacks, and how to get it
+    /// Check what this host lacks, and how to fix it
     Preflight,
 }
 
-/// Does one part, or all of them.
+/// Runs one part of the setup, or kernel, initramfs, boot snapshot and preflight.
 pub(crate) async fn run(engine: &Engine, args: &Args) -> Result<i32, CliError> {
     match &args.part {
         Some(Part::Kernel(own)) => {

@@ -1,4 +1,4 @@
-//! `mimeo snapshot`: machines that are kept, and copies of them.
+//! `mimeo snapshot`: snapshots of machines, and clones started from them.
 
 pub(crate) mod create;
 pub(crate) mod inspect;
@@ -12,27 +12,27 @@ use mimeo_engine::Engine;
 
 use crate::error::CliError;
 
-/// What can be done with snapshots.
+/// Commands for snapshots.
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Verb {
-    /// Keep a running machine as it is; it goes on
+    /// Take a snapshot of a running machine; the machine keeps running
     Create(create::Args),
-    /// List snapshots and who serves them
+    /// List snapshots and snapshot servers
     #[command(visible_alias = "list")]
     Ls(ls::Args),
-    /// Show everything about snapshots
+    /// Show details of snapshots
     Inspect(inspect::Args),
     /// Remove snapshots
     Rm(rm::Args),
-    /// Remove snapshots that nobody needs
+    /// Remove unused snapshots: those of forks, and outdated boot snapshots
     Prune(prune::Args),
-    /// Stay, and start copies of a snapshot for those who ask
+    /// Run a server that starts clones of a snapshot, with a pool of ready ones if requested
     Serve(serve::Args),
-    /// Start copies of a snapshot
+    /// Start clones of a snapshot
     Run(run::Args),
 }
 
-/// Does what `verb` says.
+/// Runs the command.
 pub(crate) async fn run(engine: &Engine, verb: Verb) -> Result<i32, CliError> {
     match verb {
         Verb::Create(args) => create::run(engine, args).await,

@@ -1,4 +1,4 @@
-//! `mimeo stats`: what machines use.
+//! `mimeo stats`: shows machines' resource usage.
 
 mod row;
 
@@ -21,19 +21,19 @@ pub(crate) use row::{HEADINGS, Row};
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  mimeo stats\n  mimeo stats --no-stream --json web")]
 pub(crate) struct Args {
-    /// Once, instead of every two seconds
+    /// Print once, instead of every two seconds
     #[arg(long)]
     no_stream: bool,
-    /// Below the last usage, instead of in their place
+    /// Print each update below the last one, without clearing the screen
     #[arg(long)]
     no_reset: bool,
-    /// For podman's sake: machines that have ended use nothing
+    /// Accepted for compatibility with podman: machines that have exited use nothing
     #[arg(short, long)]
     all: bool,
-    /// `json`, or a text with {{.name}}, {{.cpu_percent}} and the like
+    /// `json`, or a template with fields such as {{.name}} and {{.cpu_percent}}
     #[arg(long, value_name = "FORMAT")]
     format: Option<String>,
-    /// As JSON
+    /// Print JSON
     #[arg(long, conflicts_with = "format")]
     json: bool,
     #[command(flatten)]
@@ -75,7 +75,7 @@ fn print(args: &Args, rows: &[Row]) -> Result<(), CliError> {
     }
 }
 
-/// Those that were named, or all that run.
+/// The selected machines, or all running ones.
 fn select(engine: &Engine, named: &Machines) -> Result<Vec<Found>, CliError> {
     if named.is_empty() {
         return Ok(engine
@@ -89,12 +89,12 @@ fn select(engine: &Engine, named: &Machines) -> Result<Vec<Found>, CliError> {
     named.selectors()?.iter().map(|selector| Ok(registry.find(selector)?)).collect()
 }
 
-/// The usage of the last look, which the next ones are compared to.
+/// The previous sample of each machine, which the next one is compared to.
 #[derive(Debug, Default)]
 pub(crate) struct Sampler(HashMap<MachineId, ResourceUsage>);
 
 impl Sampler {
-    /// What each machine has used since the last look, or since its start.
+    /// Each machine's usage since the previous sample, or since its start.
     pub(crate) async fn rows(&mut self, engine: &Engine, machines: &[Found]) -> Vec<Row> {
         let read = |found: &Found| {
             let (engine, found) = (engine.clone(), found.clone());

@@ -1,4 +1,4 @@
-//! `mimeo stop`: ends machines in good order.
+//! `mimeo stop`: stops machines.
 
 use mimeo_engine::machine::Phase;
 use mimeo_engine::{Engine, act};
@@ -10,20 +10,20 @@ use crate::error::CliError;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  mimeo stop web\n  mimeo stop --time 0 web db\n  mimeo stop --all")]
 pub(crate) struct Args {
-    /// Seconds until SIGKILL; otherwise what the machine was started with, or 10
+    /// Seconds to wait before SIGKILL; by default the machine's --stop-timeout (10)
     #[arg(short = 't', long, value_name = "SECONDS")]
     time: Option<u32>,
-    /// Every machine that runs
+    /// All running machines
     #[arg(short, long, conflicts_with_all = ["names", "pid"])]
     all: bool,
-    /// Machines that do not exist are no error
+    /// Do not fail for machines that do not exist
     #[arg(short, long)]
     ignore: bool,
     #[command(flatten)]
     machines: Machines,
 }
 
-/// Stops each.
+/// Stops each machine.
 pub(crate) async fn run(engine: &Engine, args: Args) -> Result<i32, CliError> {
     let mut machines = if args.all {
         find_all(engine, |found| found.owned && found.record.phase() != Phase::Exited)?

@@ -1,4 +1,4 @@
-//! `mimeo test`: does it work on this host?
+//! `mimeo test`: tests whether machines work on this host.
 
 mod busybox;
 mod sanity;
@@ -7,14 +7,14 @@ use mimeo_engine::Engine;
 
 use crate::error::CliError;
 
-/// What can be tested.
+/// The tests.
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Verb {
-    /// One machine, from its image to its end
+    /// Test one machine: image, start, health check, network, exec and cleanup
     Sanity(sanity::Args),
 }
 
-/// Does what `verb` says.
+/// Runs the test.
 pub(crate) async fn run(engine: &Engine, verb: Verb) -> Result<i32, CliError> {
     match verb {
         Verb::Sanity(args) => sanity::run(engine, &args).await,

@@ -1,4 +1,4 @@
-//! `mimeo top`: a machine's processes, or all machines, as they change.
+//! `mimeo top`: shows a machine's processes, or all machines, updated live.
 
 use mimeo_agent_protocol::message::{ProcessInfo, Reply, Request};
 use mimeo_engine::machine::Found;
@@ -15,16 +15,16 @@ const HEADINGS: [&str; 8] = ["USER", "PID", "PPID", "%CPU", "ELAPSED", "TTY", "T
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  mimeo top\n  mimeo top --once web")]
 pub(crate) struct Args {
-    /// Once, as when standard output is no terminal
+    /// Print once and exit, as when standard output is not a terminal
     #[arg(long)]
     once: bool,
-    /// As JSON, once
+    /// Print JSON once and exit
     #[arg(long)]
     json: bool,
-    /// The machine whose monitor has this process id
+    /// Select the machine by the process id of its supervisor
     #[arg(long, conflicts_with = "machine")]
     pid: Option<u32>,
-    /// The machine whose processes to show; without it, all machines
+    /// The machine whose processes to show; by default all machines
     #[arg(value_name = "MACHINE")]
     machine: Option<String>,
 }
@@ -35,7 +35,7 @@ impl Args {
     }
 }
 
-/// Shows what goes on: live on a terminal, once elsewhere.
+/// Shows the processes or machines: updated live on a terminal, once elsewhere.
 pub(crate) async fn run(engine: &Engine, args: &Args) -> Result<i32, CliError> {
     let live = live::is_possible() && !args.once && !args.json;
     match args.selector() {
@@ -77,7 +77,7 @@ fn cells(processes: &[ProcessInfo]) -> Vec<Vec<String>> {
     processes.iter().map(row).collect()
 }
 
-/// Share of one processor since the process's start.
+/// CPU usage in percent of one CPU since the process's start.
 fn percent(process: &ProcessInfo) -> f64 {
     process.cpu_micros as f64 / 1e4 / process.elapsed_seconds.max(1) as f64
 }

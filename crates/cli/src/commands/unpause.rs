@@ -1,4 +1,4 @@
-//! `mimeo unpause`: machines' processors go on.
+//! `mimeo unpause`: resumes machines' vCPUs.
 
 use mimeo_engine::machine::Phase;
 use mimeo_engine::{Engine, act};
@@ -10,14 +10,14 @@ use crate::error::CliError;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  mimeo unpause web")]
 pub(crate) struct Args {
-    /// Every machine that is paused
+    /// All paused machines
     #[arg(short, long, conflicts_with_all = ["names", "pid"])]
     all: bool,
     #[command(flatten)]
     machines: Machines,
 }
 
-/// Lets the processors of each go on.
+/// Resumes each machine.
 pub(crate) async fn run(engine: &Engine, args: Args) -> Result<i32, CliError> {
     let machines = if args.all {
         find_all(engine, |found| found.record.phase() == Phase::Paused)?

@@ -1,4 +1,4 @@
-//! `mimeo version`.
+//! `mimeo version`: shows mimeo's version, drivers and directories.
 
 use mimeo_agent_protocol::PROTOCOL;
 use mimeo_engine::Engine;
@@ -10,12 +10,12 @@ use crate::output;
 /// Arguments of `mimeo version`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// As JSON
+    /// Print JSON
     #[arg(long)]
     json: bool,
 }
 
-/// Says which mimeo this is, and what it works with.
+/// Prints the version, the agent protocol, the drivers and the directories.
 pub(crate) fn run(engine: &Engine, args: &Args) -> Result<i32, CliError> {
     let version = env!("CARGO_PKG_VERSION");
     let system = format!("{}/{}", std::env::consts::OS, std::env::consts::ARCH);

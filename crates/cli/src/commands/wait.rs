@@ -1,4 +1,4 @@
-//! `mimeo wait`: until machines have ended.
+//! `mimeo wait`: waits until machines exit.
 
 use mimeo_engine::{Engine, act};
 
@@ -9,14 +9,14 @@ use crate::error::CliError;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  mimeo wait job   # prints its exit code")]
 pub(crate) struct Args {
-    /// Machines that do not exist are no error
+    /// Do not fail for machines that do not exist
     #[arg(long)]
     ignore: bool,
     #[command(flatten)]
     machines: Machines,
 }
 
-/// Waits for each and prints the exit codes of their containers.
+/// Waits for each machine and prints its container's exit code.
 pub(crate) async fn run(engine: &Engine, args: Args) -> Result<i32, CliError> {
     let mut machines = find_each(engine, args.machines.selectors()?);
     if args.ignore {

@@ -1,10 +1,10 @@
-//! podman's rules for where a copy goes. Pure.
+//! podman's rules for the destination of a copy. Pure.
 //!
-//! | what | the target is a directory | is a file | is not there |
+//! | source | target is a directory | target is a file | target does not exist |
 //! |---|---|---|---|
-//! | a file | into it | instead of it | as it; with a slash at its end: an error |
-//! | a directory | into it | an error | as it |
-//! | `directory/.` | what is in it, into it | an error | as it |
+//! | a file | copied into it | replaces it | copied under its name; an error if it ends with a slash |
+//! | a directory | copied into it | an error | copied under its name |
+//! | `directory/.` | contents copied into it | an error | copied under its name |
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -12,31 +12,31 @@ use std::path::Path;
 use super::CopySource;
 use crate::error::CliError;
 
-/// What stands at a path.
+/// The kind of the file at a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     Directory,
     File,
 }
 
-/// What the copy is called.
+/// The name of the copy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Name {
-    /// This.
+    /// This name.
     As(OsString),
-    /// Nothing: what is in it goes straight into the directory.
+    /// None: the source's contents go directly into the directory.
     Contents,
 }
 
 /// Where a copy goes.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Destination {
-    /// A directory that must be there.
+    /// An existing directory.
     pub(super) directory: String,
     pub(super) name: Name,
 }
 
-/// Where `what` goes when it is copied to `target`, where `there` stands now.
+/// Where `source` goes when it is copied to `target`; `existing` is what `target` is now.
 pub(super) fn resolve(
     source: &CopySource,
     target: &str,
@@ -63,10 +63,10 @@ pub(super) fn resolve(
     }
 }
 
-/// In the directory that `target` is in, under its name.
+/// The parent directory of `target`, and `target`'s own name.
 fn in_parent(target: &str) -> Result<Destination, CliError> {
     let path = Path::new(target);
-    let name = path.file_name().ok_or_else(|| CliError::usage(format!("{target:?} names no file")))?;
+    let name = path.file_name().ok_or_else(|| CliError::usage(format!("{target:?} does not name a file")))?;
     let parent = path.parent().map(|parent| parent.to_string_lossy().into_owned()).unwrap_or_default();
     let directory = if parent.is_empty() { ".".to_owned() } else { parent };
     Ok(Destination { directory, name: Name::As(name.to_owned()) })

@@ -11,19 +11,19 @@ use super::destination::{Kind, Name};
 use super::pipe::{Tar, Writer};
 use crate::error::CliError;
 
-/// What is to be copied from here.
+/// The source of a copy from the host.
 pub(super) fn source(path: &Path) -> Result<CopySource, CliError> {
     let text = path.to_string_lossy();
     let metadata = fs::metadata(path)
         .map_err(|source| CliError::io(format!("copy {:?}", path.display().to_string()), source))?;
     let kind = if metadata.is_dir() { Kind::Directory } else { Kind::File };
     let absolute = path.canonicalize().unwrap_or_else(|_| path.to_owned());
-    // `.` has no name of its own, but the directory that it is has one.
+    // `.` has no name; the directory that it stands for has one.
     let name = path.file_name().or_else(|| absolute.file_name()).unwrap_or_default().to_owned();
     Ok(CopySource { kind, name, contents: text == "." || text.ends_with("/.") })
 }
 
-/// What stands at a path here.
+/// The kind of the file at a path on the host; `None` if there is none.
 pub(super) fn kind(path: &Path) -> Result<Option<Kind>, CliError> {
     match fs::metadata(path) {
         Ok(metadata) if metadata.is_dir() => Ok(Some(Kind::Directory)),
@@ -33,14 +33,14 @@ pub(super) fn kind(path: &Path) -> Result<Option<Kind>, CliError> {
     }
 }
 
-/// Packs a file or a tree under another name, as of another owner.
+/// Packs a file or a directory tree under another name and owner.
 pub(super) fn pack(path: &Path, name: &Name, owner: (u64, u64), writer: Writer) -> Result<(), CliError> {
     let root = match name {
         Name::As(name) => PathBuf::from(name),
         Name::Contents => PathBuf::from("."),
     };
     let mut builder = Builder::new(writer);
-    // The top is followed, as it was when it was looked at.
+    // A symlink as the source itself is followed, as `source` does.
     let mut todo = vec![(path.canonicalize().unwrap_or_else(|_| path.to_owned()), root)];
     while let Some((path, name)) = todo.pop() {
         let failed = |source| CliError::io(format!("pack {}", path.display()), source);
@@ -76,7 +76,7 @@ fn append(
         return builder.append_data(&mut header, name, std::io::empty());
     }
     if !metadata.is_file() {
-        tracing::warn!(component = "cp", path = %path.display(), "neither a file nor a directory: left out");
+        tracing::warn!(component = "cp", path = %path.display(), "skipped: not a file, directory or symlink");
         return Ok(());
     }
     header.set_size(metadata.len());
@@ -84,15 +84,15 @@ fn append(
     builder.append_data(&mut header, name, content.take(metadata.len()))
 }
 
-/// Unpacks into a directory. The archive comes from a guest: nothing of it
-/// lands outside.
+/// Unpacks into a directory. The archive comes from a guest, so nothing is
+/// written outside the directory.
 pub(super) async fn unpack(tar: Tar, directory: PathBuf) -> Result<(), CliError> {
     tokio::task::spawn_blocking(move || {
         let mut tar = tar;
         let failed = |source| CliError::io(format!("unpack into {}", directory.display()), source);
         let unpacked = unpack_entries(&mut tar, &directory);
         tar.chunks.close();
-        // What went wrong first is what matters.
+        // Report what failed first: an archive that ends early was cut off by its producer.
         let produced = tokio::runtime::Handle::current().block_on(&mut tar.producer)?;
         match (unpacked, produced) {
             (Err(error), _) if error.kind() != ErrorKind::UnexpectedEof => Err(failed(error)),
@@ -107,7 +107,7 @@ fn unpack_entries(tar: impl Read, directory: &Path) -> std::io::Result<()> {
     let mut archive = Archive::new(tar);
     archive.set_preserve_permissions(true);
     archive.set_overwrite(true);
-    // A directory may forbid writes: its mode comes last.
+    // A directory's mode may forbid writing into it, so modes are set last.
     let mut directories = Vec::new();
     for entry in archive.entries()? {
         let mut entry = entry?;
@@ -115,14 +115,17 @@ fn unpack_entries(tar: impl Read, directory: &Path) -> std::io::Result<()> {
             EntryType::Directory => directories.push(entry),
             EntryType::Char | EntryType::Block | EntryType::Fifo => {
                 let path = entry.path()?;
-                tracing::warn!(component = "cp", path = %path.display(), "neither a file nor a directory: left out");
+                tracing::warn!(component = "cp", path = %path.display(), "skipped: not a file, directory or symlink");
             }
             kind => {
                 if kind == EntryType::Link {
                     remove_replaced_file(directory, &entry.path()?)?;
                 }
                 if !entry.unpack_in(directory)? {
-                    return Err(std::io::Error::new(ErrorKind::InvalidData, "an entry leads outside"));
+                    return Err(std::io::Error::new(
+                        ErrorKind::InvalidData,
+                        "an entry's path leads outside the destination",
+                    ));
                 }
             }
         }
@@ -133,8 +136,8 @@ fn unpack_entries(tar: impl Read, directory: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Removes the file that a hard link is to replace. What lies behind a link
-/// that leads outside stays: unpacking refuses it.
+/// Removes the file that a hard link replaces. A file outside `directory`,
+/// reached through a symlink, stays: unpacking refuses such an entry.
 fn remove_replaced_file(directory: &Path, name: &Path) -> std::io::Result<()> {
     let path = directory.join(name);
     let inside = path.parent().is_some_and(|parent| {
@@ -150,7 +153,7 @@ mod tests {
 
     type Attack<'a> = &'a dyn Fn(&mut Builder<Vec<u8>>);
 
-    /// An archive of one entry with any name that its maker likes.
+    /// Appends an entry with any name, even one that the `tar` crate refuses to write.
     fn append(tar: &mut Builder<Vec<u8>>, kind: EntryType, name: &str, link: &str, content: &[u8]) {
         let mut header = Header::new_old();
         header.as_old_mut().name[..name.len()].copy_from_slice(name.as_bytes());
@@ -184,7 +187,7 @@ mod tests {
         for attack in attacks {
             let mut tar = Builder::new(Vec::new());
             attack(&mut tar);
-            // Refused or turned inwards: either will do.
+            // The entry may be refused or redirected into the target; both are safe.
             drop(unpack_entries(&tar.into_inner().expect("an archive")[..], &target));
             assert_eq!(fs::read_to_string(outside.join("secret")).expect("there"), "kept");
             assert_eq!(fs::read_dir(&outside).expect("listed").count(), 1);

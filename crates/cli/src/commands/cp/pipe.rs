@@ -1,5 +1,4 @@
-//! A tar stream between threads and tasks: a short queue that holds up
-//! whoever is faster.
+//! A tar stream between threads and tasks: a bounded queue with back pressure.
 
 use std::io::{self, Read, Write};
 
@@ -9,15 +8,15 @@ use tokio::task::JoinHandle;
 
 use crate::error::CliError;
 
-/// Chunks on the way.
+/// Chunks in the queue, at most.
 const QUEUE_CHUNKS: usize = 8;
-/// Bytes of a chunk, at most.
+/// Bytes in a chunk, at most.
 const CHUNK_BYTES: usize = 64 * 1024;
 
-/// A tar stream that somebody makes.
+/// The reading end of a tar stream.
 pub(super) struct Tar {
     pub(super) chunks: mpsc::Receiver<Bytes>,
-    /// Who makes it, and how that went.
+    /// The task that produces the stream, and its result.
     pub(super) producer: JoinHandle<Result<(), CliError>>,
     unread: Bytes,
 }
@@ -28,19 +27,19 @@ impl Tar {
     }
 }
 
-/// A queue for a tar stream.
+/// Creates the queue of a tar stream.
 pub(super) fn queue() -> (mpsc::Sender<Bytes>, mpsc::Receiver<Bytes>) {
     mpsc::channel(QUEUE_CHUNKS)
 }
 
-/// Makes a tar stream on a thread of its own.
+/// Produces a tar stream on a blocking thread.
 pub(super) fn spawn(produce: impl FnOnce(Writer) -> Result<(), CliError> + Send + 'static) -> Tar {
     let (sender, chunks) = queue();
     let writer = Writer { sender, buffer: Vec::with_capacity(CHUNK_BYTES) };
     Tar::new(chunks, tokio::task::spawn_blocking(move || produce(writer)))
 }
 
-/// The end that a thread reads from.
+/// Reads from a blocking thread.
 impl Read for Tar {
     fn read(&mut self, target: &mut [u8]) -> io::Result<usize> {
         while self.unread.is_empty() {
@@ -55,7 +54,7 @@ impl Read for Tar {
     }
 }
 
-/// The end that a thread writes to. What is buffer goes with a flush.
+/// The writing end, for a blocking thread. Buffered until a flush.
 #[derive(Debug)]
 pub(super) struct Writer {
     sender: mpsc::Sender<Bytes>,
@@ -76,7 +75,7 @@ impl Write for Writer {
             return Ok(());
         }
         let chunk = std::mem::replace(&mut self.buffer, Vec::with_capacity(CHUNK_BYTES));
-        // Who reads has failed, and says why.
+        // The reader has failed and reports why.
         self.sender.blocking_send(chunk.into()).map_err(|_| io::ErrorKind::BrokenPipe.into())
     }
 }

@@ -1,4 +1,4 @@
-//! A machine's side of a copy.
+//! The machine's side of a copy.
 
 use std::path::Path;
 
@@ -14,7 +14,7 @@ use super::pipe::{self, Tar};
 use crate::error::CliError;
 use crate::output;
 
-/// Bytes read from standard input at once.
+/// Bytes per read from standard input.
 const CHUNK_BYTES: usize = 64 * 1024;
 
 /// A path in a machine.
@@ -23,7 +23,7 @@ pub(super) struct Remote {
     machine: String,
     /// Absolute.
     pub(super) path: String,
-    /// Whose what is copied there becomes.
+    /// The owner of files that are copied there.
     pub(super) owner: (u64, u64),
 }
 
@@ -32,7 +32,7 @@ impl Remote {
         Self { client, machine, path, owner: parse_owner(user) }
     }
 
-    /// What stands there.
+    /// The kind of the file there; `None` if there is none.
     pub(super) async fn kind(&self) -> Result<Option<Kind>, CliError> {
         match self.client.guest(Request::Stat { path: self.path.clone() }).await?.0 {
             Reply::Found { kind: Some(FileKind::Directory) } => Ok(Some(Kind::Directory)),
@@ -42,7 +42,7 @@ impl Remote {
         }
     }
 
-    /// What is to be copied from there.
+    /// The source of a copy from there.
     pub(super) async fn source(&self) -> Result<CopySource, CliError> {
         let Some(kind) = self.kind().await? else {
             let (path, machine) = (&self.path, &self.machine);
@@ -54,12 +54,12 @@ impl Remote {
         Ok(CopySource {
             kind,
             name: name.unwrap_or_default().to_owned(),
-            // The root has no name: only what is in it can be copied.
+            // The root directory has no name: only its contents can be copied.
             contents: self.path.ends_with("/.") || name.is_none(),
         })
     }
 
-    /// Asks for the path as a tar stream.
+    /// Requests the path as a tar stream.
     pub(super) async fn pack(&self) -> Result<Tar, CliError> {
         let request = Request::ReadArchive { path: self.path.clone(), follow: true };
         let (_, mut stream) = self.client.guest(request).await?;
@@ -75,7 +75,7 @@ impl Remote {
         Ok(Tar::new(chunks, producer))
     }
 
-    /// The path as a tar stream on standard output.
+    /// Writes the path to standard output as a tar stream.
     pub(super) async fn pack_to_stdout(&self) -> Result<(), CliError> {
         let request = Request::ReadArchive { path: self.path.clone(), follow: true };
         let (_, mut stream) = self.client.guest(request).await?;
@@ -90,12 +90,13 @@ impl Remote {
         let Stream { sender, mut receiver } = self.open_write_stream(directory)?;
         while let Some(chunk) = tar.chunks.recv().await {
             if sender.data(channel::STDIN, chunk).await.is_err() {
-                // It has failed, and says why.
+                // The guest has failed; its reply says why.
                 break;
             }
         }
         drop(tar.chunks);
         let produced = tar.producer.await?;
+        // End of input. If this fails, the guest's reply says why.
         sender.data(channel::STDIN, Bytes::new()).await.ok();
         let reply = receiver.message::<Reply>().await;
         produced.and(check_reply(reply?))
@@ -111,6 +112,7 @@ impl Remote {
                 break;
             }
         }
+        // End of input. If this fails, the guest's reply says why.
         sender.data(channel::STDIN, Bytes::new()).await.ok();
         check_reply(receiver.message::<Reply>().await?)
     }
@@ -120,7 +122,7 @@ impl Remote {
     }
 }
 
-/// The next piece of a tar stream; what failed on the way is told behind it.
+/// The next chunk of a tar stream. A failure of the guest follows the chunks as a message.
 async fn next_chunk(stream: &mut Stream) -> Result<Option<Bytes>, CliError> {
     loop {
         match stream.receiver.next().await? {
@@ -141,10 +143,10 @@ fn check_reply(reply: Reply) -> Result<(), CliError> {
 }
 
 fn unexpected_reply(reply: &Reply) -> CliError {
-    CliError::usage(format!("the agent answered out of turn: {reply:?}"))
+    CliError::usage(format!("unexpected reply from the agent: {reply:?}"))
 }
 
-/// The container's user where it is a number; root otherwise.
+/// The container's user and group if they are numbers, otherwise root.
 fn parse_owner(user: &str) -> (u64, u64) {
     let (user, group) = user.split_once(':').unwrap_or((user, user));
     (user.parse().unwrap_or(0), group.parse().unwrap_or(0))

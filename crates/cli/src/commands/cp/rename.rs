@@ -1,4 +1,4 @@
-//! Another name for the top of a tar stream, while it passes.
+//! Renames the top directory of a tar stream as it passes through.
 
 use std::io::{Read, Write};
 use std::path::{Component, Path, PathBuf};
@@ -9,8 +9,8 @@ use super::destination::Name;
 use super::pipe::{Tar, Writer};
 use crate::error::CliError;
 
-/// Passes a tar stream on with another first component, and another owner if
-/// one is given.
+/// Rewrites a tar stream: replaces the first component of its paths, and the
+/// owner if one is given.
 pub(super) fn rename(
     mut tar: Tar,
     name: &Name,
@@ -20,7 +20,7 @@ pub(super) fn rename(
     let rewritten = rewrite(&mut tar, name, owner, writer);
     tar.chunks.close();
     let produced = tokio::runtime::Handle::current().block_on(&mut tar.producer)?;
-    // A stream that was cut off was cut off by its maker.
+    // If the stream was cut off, the producer's error is the cause.
     produced.and(rewritten.map_err(|source| CliError::io("read the archive", source)))
 }
 
@@ -45,17 +45,17 @@ fn rewrite(tar: &mut Tar, name: &Name, owner: Option<(u64, u64)>, writer: Writer
         }
     }
     builder.into_inner()?.flush()?;
-    // Padding behind the archive's end.
+    // Consume the padding after the archive's end.
     std::io::copy(&mut tar.take(u64::MAX), &mut std::io::sink()).map(drop)
 }
 
-/// Without its first component, and with the new one.
+/// Replaces the first component of `path`.
 fn renamed_path(path: &Path, name: &Name) -> PathBuf {
     let mut components = path.components().filter(|component| !matches!(component, Component::RootDir));
     components.next();
     let rest: PathBuf = components.collect();
     let path = match name {
-        // Joined with nothing it would end in a slash, and be a directory.
+        // Joining with an empty path would append a slash, which means a directory.
         Name::As(name) if rest.as_os_str().is_empty() => PathBuf::from(name),
         Name::As(name) => Path::new(name).join(rest),
         Name::Contents => rest,

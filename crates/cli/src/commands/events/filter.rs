@@ -1,4 +1,5 @@
-//! `--filter`: which events are shown. Filters of one kind are alternatives, kinds add up.
+//! `--filter`: selects events. Filters of the same kind are alternatives (OR);
+//! different kinds all have to match (AND).
 
 use mimeo_engine::Event;
 
@@ -10,12 +11,12 @@ pub(super) enum Filter {
     Action(String),
     Container(String),
     Image(String),
-    /// Every event is one of a container.
+    /// `container` matches every event; no other type matches any.
     Type(String),
 }
 
 impl Filter {
-    /// Reads `KEY=VALUE`.
+    /// Parses `KEY=VALUE`.
     pub(super) fn parse(text: &str) -> Result<Self, CliError> {
         match text.split_once('=') {
             Some(("event" | "status", value)) => Ok(Self::Action(value.to_owned())),
@@ -23,7 +24,7 @@ impl Filter {
             Some(("image", value)) => Ok(Self::Image(value.to_owned())),
             Some(("type", value)) => Ok(Self::Type(value.to_owned())),
             _ => Err(CliError::usage(format!(
-                "{text:?} is an invalid filter: event=, container= and image= are"
+                "{text:?} is an invalid filter: use event=, container= or image="
             ))),
         }
     }
@@ -38,7 +39,7 @@ impl Filter {
     }
 }
 
-/// Whether all kinds of filters like the event.
+/// Whether the event passes all kinds of filters.
 pub(super) fn accepts(filters: &[Filter], event: &Event) -> bool {
     filters.iter().all(|filter| {
         let same = |other: &&Filter| std::mem::discriminant(*other) == std::mem::discriminant(filter);

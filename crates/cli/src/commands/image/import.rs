@@ -1,4 +1,4 @@
-//! `mimeo image import`: a tar file of a root directory becomes an image.
+//! `mimeo image import`: imports a root filesystem from a tar file as an image.
 
 use std::fs::File;
 use std::io::{Read, stdin};
@@ -16,13 +16,14 @@ use crate::{output, progress};
     after_help = "Examples:\n  mimeo import rootfs.tar.gz localhost/base\n  tar -C root -c . | mimeo import --change 'CMD [\"sh\"]' - localhost/base"
 )]
 pub(crate) struct Args {
-    /// A line of a Dockerfile: CMD, ENTRYPOINT, ENV, WORKDIR, USER, EXPOSE, VOLUME, LABEL or STOPSIGNAL; may be given again
+    /// Apply a Dockerfile instruction: CMD, ENTRYPOINT, ENV, WORKDIR, USER, EXPOSE, VOLUME, LABEL or
+    /// STOPSIGNAL; can be repeated
     #[arg(short, long, value_name = "INSTRUCTION")]
     change: Vec<String>,
-    /// Show no progress
+    /// Do not show progress
     #[arg(short, long)]
     quiet: bool,
-    /// The tar file, plain or packed with gzip or zstd; - is standard input
+    /// The tar file, uncompressed or compressed with gzip or zstd; - for standard input
     #[arg(value_name = "FILE")]
     file: PathBuf,
     /// The image's name
@@ -30,7 +31,7 @@ pub(crate) struct Args {
     name: Option<String>,
 }
 
-/// Imports it and prints the image's id.
+/// Imports the file and prints the image's id.
 pub(crate) async fn run(engine: &Engine, args: Args) -> Result<i32, CliError> {
     let store = engine.images()?;
     let changes = args.change.iter().map(|text| text.parse::<Change>()).collect::<Result<_, _>>()?;

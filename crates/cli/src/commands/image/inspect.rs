@@ -1,4 +1,4 @@
-//! `mimeo image inspect`: everything about images.
+//! `mimeo image inspect`: shows details of images.
 
 use mimeo_engine::Engine;
 
@@ -10,18 +10,18 @@ use crate::template::{Format, render};
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  mimeo image inspect --format '{{.config.cmd}}' alpine")]
 pub(crate) struct Args {
-    /// `json`, or a text with fields such as {{.id}}
+    /// `json`, or a template with fields such as {{.id}}
     #[arg(short, long, value_name = "FORMAT")]
     format: Option<String>,
-    /// As JSON, which it always is
+    /// Print JSON (the default)
     #[arg(long)]
     json: bool,
-    /// Names or ids
+    /// Names or ids of images
     #[arg(required = true, value_name = "IMAGE")]
     images: Vec<String>,
 }
 
-/// Prints a JSON array of those that are here; the others are told.
+/// Prints a JSON array of the images that exist, and an error for each other name.
 pub(crate) fn run(engine: &Engine, args: &Args) -> Result<i32, CliError> {
     let store = engine.images()?;
     let (mut found, mut code) = (Vec::new(), 0);

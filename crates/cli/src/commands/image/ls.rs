@@ -1,4 +1,4 @@
-//! `mimeo images`: the images that are here.
+//! `mimeo images`: lists local images.
 
 use std::collections::BTreeMap;
 
@@ -13,52 +13,52 @@ use crate::template::{Format, render};
 use crate::{humanize, output};
 
 const HEADINGS: [&str; 5] = ["REPOSITORY", "TAG", "IMAGE ID", "CREATED", "SIZE"];
-/// What stands where an image has no name.
+/// podman's placeholder for a missing name or tag.
 const NONE: &str = "<none>";
 
 /// Arguments of `mimeo images`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  mimeo images\n  mimeo images --quiet alpine")]
 pub(crate) struct Args {
-    /// Only the ids
+    /// Print only ids
     #[arg(short, long)]
     quiet: bool,
-    /// Whole ids
+    /// Do not truncate ids
     #[arg(long)]
     no_trunc: bool,
-    /// For podman's sake: there are no intermediate images
+    /// Accepted for compatibility with podman: there are no intermediate images
     #[arg(short, long)]
     all: bool,
-    /// `json`, or a text with {{.Repository}}, {{.Tag}}, {{.ID}} and the like
+    /// `json`, or a template with fields such as {{.Repository}}, {{.Tag}} and {{.ID}}
     #[arg(long, value_name = "FORMAT")]
     format: Option<String>,
-    /// As JSON
+    /// Print JSON
     #[arg(long, conflicts_with = "format")]
     json: bool,
-    /// Only images whose names have this in them
+    /// Only images whose names contain this text
     name: Option<String>,
 }
 
-/// An image in `--json`, in podman's words.
+/// An image in `--json`, with podman's field names.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "PascalCase")]
 struct Row {
     id: String,
     names: Vec<String>,
     digest: String,
-    /// Seconds since 1970, 0 where the image does not say.
+    /// Seconds since 1970; 0 if the image does not say.
     created: i64,
     created_at: Option<Timestamp>,
-    /// Bytes of disk.
+    /// Bytes on disk.
     size: u64,
     architecture: String,
     os: String,
     labels: BTreeMap<String, String>,
-    /// Machines made from it.
+    /// Machines and snapshots that use the image.
     containers: usize,
 }
 
-/// A line of the table: one name of an image.
+/// A row of the table: one name of an image.
 struct Line {
     repository: String,
     tag: String,
@@ -67,11 +67,11 @@ struct Line {
     size: String,
 }
 
-/// Prints the images, the newest first.
+/// Prints the images, newest first.
 pub(crate) fn run(engine: &Engine, args: &Args) -> Result<i32, CliError> {
     let listing = engine.images()?.list()?;
     for path in &listing.set_aside {
-        tracing::warn!(component = "images", path = %path.display(), "a record could not be read and is kept aside");
+        tracing::warn!(component = "images", path = %path.display(), "an image record could not be read and was set aside");
     }
     let matches = |image: &&Image| {
         let Some(part) = &args.name else { return true };

@@ -1,4 +1,4 @@
-//! `mimeo image prune`: gives back the disk that nothing needs.
+//! `mimeo image prune`: removes unused images and files.
 
 use std::io::{BufRead, IsTerminal, Write, stderr, stdin};
 
@@ -12,18 +12,18 @@ use crate::{humanize, output};
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  mimeo image prune --all --force")]
 pub(crate) struct Args {
-    /// Every image that no machine needs, not only those without a name
+    /// Remove all images that no machine or snapshot uses, not only those without a name
     #[arg(short, long)]
     all: bool,
-    /// Do not ask
+    /// Do not ask for confirmation
     #[arg(short, long)]
     force: bool,
-    /// As JSON
+    /// Print JSON
     #[arg(long)]
     json: bool,
 }
 
-/// Removes what nothing needs and prints the ids of images that are gone.
+/// Removes unused images and files, and prints the ids of the removed images.
 pub(crate) fn run(engine: &Engine, args: &Args) -> Result<i32, CliError> {
     if !args.force && stdin().is_terminal() && !confirm(args.all)? {
         return Ok(0);
@@ -36,18 +36,19 @@ pub(crate) fn run(engine: &Engine, args: &Args) -> Result<i32, CliError> {
     }
     pruned.deleted.iter().try_for_each(|id| output::line(id.hex()))?;
     if pruned.busy {
-        tracing::warn!(component = "images", "a pull is under way: prune again for the rest");
+        tracing::warn!(component = "images", "a pull is running: prune again after it to remove the rest");
     }
     for path in &pruned.set_aside {
-        tracing::warn!(component = "images", path = %path.display(), "a record could not be read and is kept aside");
+        tracing::warn!(component = "images", path = %path.display(), "an image record could not be read and was set aside");
     }
     tracing::info!(component = "images", freed = humanize::size(pruned.freed, 3), "pruned");
     Ok(0)
 }
 
 fn confirm(all: bool) -> Result<bool, CliError> {
-    let removed = if all { "all images that no machine is made from" } else { "all images without a name" };
-    let io = |source| CliError::io("ask", source);
+    let removed =
+        if all { "all images that no machine or snapshot uses" } else { "all images without a name" };
+    let io = |source| CliError::io("ask for confirmation", source);
     write!(stderr(), "WARNING! This removes {removed}.\nAre you sure you want to continue? [y/N] ")
         .map_err(io)?;
     let mut answer = String::new();

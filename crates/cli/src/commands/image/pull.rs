@@ -1,4 +1,4 @@
-//! `mimeo pull`: fetches images.
+//! `mimeo pull`: pulls images.
 
 use mimeo_engine::Engine;
 use mimeo_image::{PullOptions, Source};
@@ -12,21 +12,21 @@ use crate::{output, progress};
     after_help = "Examples:\n  mimeo pull alpine\n  mimeo pull quay.io/fedora/fedora:40\n  mimeo pull oci:./layout:tag"
 )]
 pub(crate) struct Args {
-    /// Show no progress
+    /// Do not show progress
     #[arg(short, long)]
     quiet: bool,
-    /// Registries, as HOST[:PORT], that are spoken to over plain HTTP; may be given again
+    /// Use plain HTTP for this registry, HOST[:PORT]; can be repeated
     #[arg(long, value_name = "HOST")]
     insecure_registry: Vec<String>,
-    /// Layers fetched at the same time
+    /// Layers to download at the same time
     #[arg(long, default_value_t = 4, value_name = "N")]
     jobs: usize,
-    /// Names, oci:DIR[:TAG], oci-archive:FILE or docker-archive:FILE
+    /// Images: names, oci:DIR[:TAG], oci-archive:FILE or docker-archive:FILE
     #[arg(required = true, value_name = "IMAGE")]
     images: Vec<String>,
 }
 
-/// Fetches each and prints its id.
+/// Pulls each image and prints its id.
 pub(crate) async fn run(engine: &Engine, args: Args) -> Result<i32, CliError> {
     let store = engine.images()?;
     let options = PullOptions {

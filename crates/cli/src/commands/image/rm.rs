@@ -1,4 +1,4 @@
-//! `mimeo rmi`: images go.
+//! `mimeo rmi`: removes images.
 
 use mimeo_engine::Engine;
 use mimeo_image::{RemoveError, Store};
@@ -7,33 +7,33 @@ use super::ImageUsers;
 use crate::error::CliError;
 use crate::output;
 
-/// podman's exit code when there is no such image.
+/// podman's exit code if there is no such image.
 const NO_SUCH: i32 = 1;
-/// podman's exit code when a machine needs it.
+/// podman's exit code if the image is in use.
 const IN_USE: i32 = 2;
 
 /// Arguments of `mimeo rmi`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  mimeo rmi alpine\n  mimeo rmi --all")]
 pub(crate) struct Args {
-    /// Though machines are made from it, or it has several names. Machines that run keep it until they end
+    /// Remove images that are in use or have several names; running machines keep their image until they end
     #[arg(short, long)]
     force: bool,
-    /// Every image that no machine needs
+    /// Remove all images that no machine or snapshot uses
     #[arg(short, long, conflicts_with = "images")]
     all: bool,
-    /// Images that are not here are no error
+    /// Do not fail for images that do not exist
     #[arg(short, long)]
     ignore: bool,
-    /// As JSON
+    /// Print JSON
     #[arg(long)]
     json: bool,
-    /// Names or ids
+    /// Names or ids of images
     #[arg(required_unless_present = "all", value_name = "IMAGE")]
     images: Vec<String>,
 }
 
-/// Removes each; errors are told and the others go on.
+/// Removes each image. An error is printed and does not stop the others.
 pub(crate) fn run(engine: &Engine, args: &Args) -> Result<i32, CliError> {
     let store = engine.images()?;
     let users = ImageUsers::load(engine)?;
@@ -63,7 +63,7 @@ pub(crate) fn run(engine: &Engine, args: &Args) -> Result<i32, CliError> {
     Ok(code)
 }
 
-/// An image of several names goes with all of them, unless a machine needs it.
+/// Whether nothing uses the image: `--all` removes it with all its names then.
 fn is_unused(store: &Store, users: &ImageUsers, text: &str) -> bool {
     matches!(store.find(text), Ok(Some(image)) if users.describe(&image).is_none())
 }
@@ -72,7 +72,7 @@ fn all_ids(store: &Store) -> Result<Vec<String>, CliError> {
     Ok(store.list()?.images.iter().map(|image| image.id.hex()).collect())
 }
 
-/// In podman's words, with its exit codes.
+/// Converts the error to podman's message and exit code.
 fn from_remove_error(error: RemoveError) -> CliError {
     match error {
         RemoveError::NotFound { text } => {

@@ -1,5 +1,5 @@
-//! A machine as `mimeo inspect` shows it: podman's names where podman has
-//! them. Fields are only ever added.
+//! A machine as `mimeo inspect` shows it, with podman's field names where podman
+//! has such a field. Scripts read this: add fields, do not rename or remove them.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -21,7 +21,7 @@ pub(super) struct Document {
     id: String,
     name: String,
     created: Timestamp,
-    /// The program.
+    /// The program that runs.
     path: String,
     /// Its arguments.
     args: Vec<String>,
@@ -52,9 +52,9 @@ struct State {
     status: &'static str,
     running: bool,
     paused: bool,
-    /// mimeo's process that owns the machine; 0 when it has ended.
+    /// The supervisor's process; 0 once the machine has exited.
     pid: u32,
-    /// The virtual machine monitor's process; 0 when it has ended.
+    /// The VMM's process; 0 once the machine has exited.
     vmm_pid: u32,
     exit_code: i32,
     error: String,
@@ -74,7 +74,7 @@ struct HealthState {
     last_failure: Option<String>,
 }
 
-/// The server that the machine ends with.
+/// The snapshot server that the clone belongs to, and ends with.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "PascalCase")]
 struct Serve {
@@ -82,7 +82,7 @@ struct Serve {
     pid: u32,
 }
 
-/// A line of what made the machine itself.
+/// A step of giving a clone its own identity.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "PascalCase")]
 struct IdentityEntry {
@@ -98,7 +98,7 @@ impl From<&IdentityLine> for IdentityEntry {
     }
 }
 
-/// A stage of the start.
+/// A stage of the machine's start.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "PascalCase")]
 struct Stage {
@@ -123,7 +123,7 @@ struct Config {
     healthcheck: Option<Healthcheck>,
 }
 
-/// Times are nanoseconds, as podman's.
+/// Durations in nanoseconds, as podman's.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "PascalCase")]
 struct Healthcheck {
@@ -142,7 +142,7 @@ struct HostConfig {
     cpus: u32,
     /// Bytes.
     memory: u64,
-    /// Bytes that the writable layer may grow to.
+    /// Maximum size of the writable layer in bytes.
     disk: u64,
     network_mode: &'static str,
     dns: Vec<String>,
@@ -161,7 +161,7 @@ struct NetworkSettings {
     #[serde(rename = "GlobalIPv6Address")]
     global_ipv6_address: String,
     mac_address: String,
-    /// `80/tcp` to where it is published.
+    /// From a port such as `80/tcp` to the host's addresses that it is published on.
     ports: BTreeMap<String, Vec<Published>>,
 }
 
@@ -169,7 +169,7 @@ struct NetworkSettings {
 #[serde(rename_all = "PascalCase")]
 struct Published {
     host_ip: String,
-    /// A text, as podman's.
+    /// A string, as podman's.
     host_port: String,
 }
 
@@ -185,7 +185,7 @@ struct Mount {
 }
 
 impl Document {
-    /// `process` is what the container's own process started from.
+    /// `process` is the container's main process: its environment, directory and user.
     pub(super) fn new(found: &Found, process: Process, names: &ImageNames) -> Self {
         let record = &found.record;
         let mut args = record.process.args.clone();

@@ -1,4 +1,4 @@
-//! A log that is read while it grows.
+//! Reads a log file that is still being written.
 
 use std::fs::File;
 use std::io::{ErrorKind, Read};
@@ -12,20 +12,20 @@ use rustix::fs::inotify::{CreateFlags, WatchFlags, add_watch, init};
 
 use crate::error::CliError;
 
-/// Bytes read at once.
+/// Bytes per read.
 const CHUNK_BYTES: usize = 64 * 1024;
-/// The longest wait before the machine is looked at again: its end need not
-/// write anything.
+/// The longest wait before the caller checks the machine's state again: a
+/// machine may exit without writing to its log.
 const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
-/// A log.
+/// A log file.
 #[derive(Debug)]
 pub(super) struct LogFile {
     path: PathBuf,
     file: Option<File>,
-    /// A line whose end is not there yet.
+    /// The start of a line whose end has not been written yet.
     partial: Vec<u8>,
-    /// Tells of changes, where the kernel has a watch left.
+    /// The inotify watch of the file; `None` if inotify has no watch left.
     changes: Option<OwnedFd>,
 }
 
@@ -34,7 +34,7 @@ impl LogFile {
         Self { path, file: None, partial: Vec::new(), changes: None }
     }
 
-    /// Reads what there is now. A machine that has not written has no log yet.
+    /// Reads all complete lines. A machine that has written nothing has no log file yet.
     pub(super) fn read(
         &mut self,
         mut on_line: impl FnMut(LogLine) -> Result<(), CliError>,
@@ -61,14 +61,14 @@ impl LogFile {
         }
     }
 
-    /// Waits until there may be more.
+    /// Waits until there may be new lines.
     pub(super) fn wait(&mut self) {
         if self.changes.is_none() {
             self.changes = self.watch().ok();
         }
         let Some(changes) = &self.changes else { return std::thread::sleep(POLL_INTERVAL / 4) };
         let timeout = Timespec { tv_sec: 0, tv_nsec: POLL_INTERVAL.as_nanos() as i64 };
-        // Interrupted or not: the caller looks for itself.
+        // An error (EINTR) only shortens the wait; the caller reads the file anyway.
         poll(&mut [PollFd::new(changes, PollFlags::IN)], Some(&timeout)).ok();
         let mut events = [0; 4096];
         while let Ok(1..) = rustix::io::read(changes, &mut events) {}

@@ -1,21 +1,22 @@
-//! Prints lines of a log where the container wrote them: standard output or
-//! standard error.
+//! Prints lines of a log to the stream that the container wrote them to:
+//! standard output or standard error.
 
 use mimeo_engine::log::{LogLine, Output};
 
 use crate::error::CliError;
 use crate::output;
 
-/// Bytes that are gathered before they are written.
+/// Bytes that are buffered before they are written.
 const MAX_BUFFERED: usize = 64 * 1024;
 
-/// Prints lines, pieces of one line joined.
+/// Prints lines; joins the pieces of a line.
 #[derive(Debug)]
 pub(super) struct Printer {
     timestamps: bool,
-    /// Whether a line was partial on standard output, and on standard error.
+    /// Whether the last line of standard output, and of standard error, is incomplete.
     partial: [bool; 2],
     buffer: Vec<u8>,
+    /// The stream that the buffer is for.
     output: Output,
 }
 
@@ -24,7 +25,7 @@ impl Printer {
         Self { timestamps, partial: [false; 2], buffer: Vec::new(), output: Output::Stdout }
     }
 
-    /// Prints a line or a piece of one.
+    /// Prints a line or a piece of a line.
     pub(super) fn print(&mut self, line: &LogLine) -> Result<(), CliError> {
         if line.output != self.output || self.buffer.len() > MAX_BUFFERED {
             self.flush()?;
@@ -35,7 +36,7 @@ impl Printer {
         Ok(())
     }
 
-    /// Writes what was gathered.
+    /// Writes the buffer.
     pub(super) fn flush(&mut self) -> Result<(), CliError> {
         let buffer = std::mem::take(&mut self.buffer);
         match self.output {
@@ -60,7 +61,7 @@ impl Printer {
     }
 }
 
-/// The place of an output in a pair.
+/// The index of a stream in a pair: standard output, standard error.
 pub(super) fn stream_index(output: Output) -> usize {
     match output {
         Output::Stdout => 0,

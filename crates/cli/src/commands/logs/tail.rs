@@ -1,4 +1,4 @@
-//! `--tail`: the last lines, pieces of one line counted once.
+//! `--tail`: the last lines. The pieces of a line count as one.
 
 use std::collections::VecDeque;
 
@@ -6,15 +6,15 @@ use mimeo_engine::log::LogLine;
 
 use super::printer::stream_index;
 
-/// Keeps the last lines.
+/// Buffers the last lines.
 #[derive(Debug)]
 pub(super) struct Tail {
-    /// How many; all when absent.
+    /// The number of lines; `None` for all.
     limit: Option<usize>,
     lines: VecDeque<Vec<LogLine>>,
-    /// Lines that came before the first one kept.
+    /// Lines that were dropped before the first buffered line.
     dropped: usize,
-    /// The number of the line that each output has not ended yet.
+    /// For each stream, the number of its incomplete line.
     open: [Option<usize>; 2],
 }
 
@@ -23,7 +23,7 @@ impl Tail {
         Self { limit, lines: VecDeque::new(), dropped: 0, open: [None; 2] }
     }
 
-    /// Takes a line, or gives it back at once when all are wanted.
+    /// Buffers a line; without a limit, returns it at once.
     pub(super) fn push(&mut self, line: LogLine) -> Option<LogLine> {
         let Some(limit) = self.limit else { return Some(line) };
         let stream = stream_index(line.output);
@@ -32,7 +32,7 @@ impl Tail {
         match number.checked_sub(self.dropped) {
             Some(index) if index < self.lines.len() => self.lines[index].push(line),
             Some(_) => self.lines.push_back(vec![line]),
-            // Its beginning is not among the last lines any more.
+            // The start of this line has been dropped already.
             None => {}
         }
         while self.lines.len() > limit {
@@ -42,7 +42,7 @@ impl Tail {
         None
     }
 
-    /// The last lines, in the order of their beginnings.
+    /// The last lines, in the order in which they started.
     pub(super) fn into_lines(self) -> impl Iterator<Item = LogLine> {
         self.lines.into_iter().flatten()
     }

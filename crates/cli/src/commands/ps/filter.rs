@@ -1,5 +1,5 @@
-//! `--filter`: which machines are shown. Filters of one kind are
-//! alternatives, kinds add up; labels all have to be there.
+//! `--filter`: selects machines. Filters of the same kind are alternatives (OR);
+//! different kinds, and all labels, have to match (AND).
 
 use mimeo_engine::machine::Record;
 
@@ -19,12 +19,12 @@ pub(super) enum Filter {
 }
 
 impl Filter {
-    /// Reads `KEY=VALUE`.
+    /// Parses `KEY=VALUE`.
     pub(super) fn parse(text: &str) -> Result<Self, CliError> {
         let invalid = |message: String| CliError::usage(message);
         let (key, value) = text
             .split_once('=')
-            .ok_or_else(|| invalid(format!("{text:?} is an invalid filter: KEY=VALUE is wanted")))?;
+            .ok_or_else(|| invalid(format!("{text:?} is an invalid filter: use KEY=VALUE")))?;
         let value = value.to_owned();
         match key {
             "name" => Ok(Self::Name(value)),
@@ -33,7 +33,7 @@ impl Filter {
             "health" => Ok(Self::Health(value)),
             "ancestor" => Ok(Self::Ancestor(value)),
             "exited" => {
-                value.parse().map(Self::Exited).map_err(|_| invalid(format!("{value:?} is no exit code")))
+                value.parse().map(Self::Exited).map_err(|_| invalid(format!("{value:?} is not an exit code")))
             }
             "label" => Ok(match value.split_once('=') {
                 Some((key, value)) => Self::Label(key.to_owned(), Some(value.to_owned())),
@@ -70,21 +70,21 @@ impl Filter {
 fn known_status(word: String) -> Result<Filter, CliError> {
     match word.as_str() {
         "created" | "running" | "paused" | "stopping" | "exited" => Ok(Filter::Status(word)),
-        // Words of podman's that mean states of ours.
+        // podman's other names for these states.
         "stopped" => Ok(Filter::Status("exited".to_owned())),
         "configured" | "initialized" | "creating" => Ok(Filter::Status("created".to_owned())),
         _ => Err(CliError::usage(format!(
-            "{word:?} is not a valid status: created, running, paused, stopping and exited are"
+            "{word:?} is not a valid status: use created, running, paused, stopping or exited"
         ))),
     }
 }
 
-/// Whether machines that have ended are wanted without `--all`.
+/// Whether the filters include exited machines even without `--all`.
 pub(super) fn includes_exited(filters: &[Filter]) -> bool {
     filters.iter().any(|filter| matches!(filter, Filter::Status(_) | Filter::Exited(_)))
 }
 
-/// Whether all kinds of filters like the machine.
+/// Whether the machine passes all kinds of filters.
 pub(super) fn accepts(filters: &[Filter], record: &Record, image: &str) -> bool {
     filters.iter().all(|filter| match filter {
         Filter::Label(..) => filter.accepts(record, image),

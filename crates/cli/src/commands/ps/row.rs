@@ -1,4 +1,4 @@
-//! A machine in `mimeo ps --json`: podman's fields, and two of our own.
+//! A machine in `mimeo ps --json`: podman's fields, and mimeo's own `Health` and `VmmPid`.
 
 use std::collections::BTreeMap;
 
@@ -22,19 +22,19 @@ pub(super) struct Row {
     /// Seconds since 1970.
     created: i64,
     created_at: String,
-    /// Seconds since 1970, 0 before the start.
+    /// Seconds since 1970; 0 before the start.
     started_at: i64,
     exited: bool,
-    /// Seconds since 1970, 0 before the end.
+    /// Seconds since 1970; 0 before the machine exits.
     exited_at: i64,
     exit_code: i32,
     state: &'static str,
     status: String,
-    /// `healthy`, `starting`, `unhealthy`; empty without a check.
+    /// `healthy`, `starting` or `unhealthy`; empty without a health check.
     health: String,
-    /// mimeo's process that owns the machine.
+    /// The supervisor's process; 0 once the machine has exited.
     pid: u32,
-    /// The virtual machine monitor's process.
+    /// The VMM's process.
     vmm_pid: Option<u32>,
     auto_remove: bool,
     labels: BTreeMap<String, String>,
@@ -53,7 +53,7 @@ struct Port {
 }
 
 impl Row {
-    /// `record` as podman would show it.
+    /// Converts a record to podman's form.
     pub(super) fn new(record: &Record, image: String, now: Timestamp) -> Self {
         let seconds = |time: Option<Timestamp>| time.map_or(0, Timestamp::as_second);
         let exited = record.phase() == Phase::Exited;

@@ -1,4 +1,4 @@
-//! A machine with a monitor of its own: another process of this program.
+//! A machine in the background: its supervisor is another process of this program.
 
 use std::process::Stdio;
 
@@ -10,8 +10,9 @@ use tokio::process::Command;
 use crate::error::CliError;
 use crate::output;
 
-/// Starts the monitor and prints the machine's id when its container runs.
-/// Until then the monitor holds us by a pipe: should we end, it undoes all.
+/// Starts the supervisor and prints the machine's id once its container runs.
+/// Until then the supervisor watches a pipe from this process: if this process
+/// ends, the supervisor undoes the start.
 pub(super) async fn run(spec: MachineSpec, quiet: bool) -> Result<i32, CliError> {
     let program = std::env::current_exe().map_err(|source| CliError::io("find this program", source))?;
     let level = std::env::args().skip_while(|argument| argument != "--log-level").nth(1);
@@ -21,8 +22,8 @@ pub(super) async fn run(spec: MachineSpec, quiet: bool) -> Result<i32, CliError>
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
-        .map_err(|source| CliError::io("start the machine's monitor", source))?;
-    let io = |source| CliError::io("talk to the machine's monitor", source);
+        .map_err(|source| CliError::io("start the machine's supervisor", source))?;
+    let io = |source| CliError::io("talk to the machine's supervisor", source);
     let mut order = serde_json::to_vec(&Order::Run { spec: Box::new(spec), quiet })?;
     order.push(b'\n');
     let mut stdin = child.stdin.take().ok_or_else(|| io(std::io::ErrorKind::BrokenPipe.into()))?;
@@ -35,7 +36,7 @@ pub(super) async fn run(spec: MachineSpec, quiet: bool) -> Result<i32, CliError>
         output::bytes(id.as_bytes())?;
         return Ok(0);
     }
-    // It has told why on our standard error.
+    // The supervisor has printed the error to our standard error.
     let status = child.wait().await.map_err(io)?;
     Ok(status.code().unwrap_or(125))
 }

@@ -1,4 +1,4 @@
-//! A machine in the foreground: this process is its monitor.
+//! A machine in the foreground: this process is its supervisor.
 
 use std::io::IsTerminal;
 
@@ -9,23 +9,23 @@ use crate::progress;
 use crate::stdio::attachment;
 use crate::terminal::{RawTerminal, watch_size};
 
-/// Runs the machine until its end; the container's exit code.
+/// Runs the machine until it exits; returns the container's exit code.
 pub(super) async fn run(engine: &Engine, spec: MachineSpec, quiet: bool) -> Result<i32, CliError> {
     let (tty, interactive) = (spec.tty, spec.interactive);
     let size = if tty { Some(watch_size()?) } else { None };
     if tty && interactive && !std::io::stdin().is_terminal() {
         tracing::warn!(
             component = "terminal",
-            "standard input is no terminal: leave --tty out to pass it on as it is"
+            "standard input is not a terminal: omit --tty to pass it to the container unchanged"
         );
     }
     let mut raw = None;
     let attachment = attachment(interactive, size);
     let started = |_: &_| {
-        // From the first stage on Ctrl-C must end mimeo; from here it is the container's.
+        // Until the container runs, Ctrl-C ends mimeo; from now on it goes to the container.
         if tty && interactive {
             raw = RawTerminal::enter().unwrap_or_else(|error| {
-                tracing::warn!(component = "terminal", %error, "keys are not passed on one by one");
+                tracing::warn!(component = "terminal", %error, "cannot enter raw mode: input is passed on line by line");
                 None
             });
         }

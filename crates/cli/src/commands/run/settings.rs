@@ -1,4 +1,4 @@
-//! From arguments to a machine's spec: every text becomes what it means.
+//! Parses the arguments of `run` into a machine's spec.
 
 use std::path::Path;
 
@@ -12,7 +12,7 @@ use crate::values::{duration, duration_or_zero, environment, ports, size};
 
 const MIB: u64 = 1024 * 1024;
 
-/// The machine that the arguments ask for.
+/// The spec of the machine that the arguments describe.
 pub(super) fn spec(args: Args) -> Result<MachineSpec, CliError> {
     let health = health_spec(&args)?;
     Ok(MachineSpec {
@@ -52,7 +52,7 @@ pub(super) fn spec(args: Args) -> Result<MachineSpec, CliError> {
 fn entrypoint(text: &str) -> Result<Vec<String>, CliError> {
     if text.starts_with('[') {
         return serde_json::from_str(text)
-            .map_err(|_| CliError::usage(format!("--entrypoint {text:?} is no JSON array of strings")));
+            .map_err(|_| CliError::usage(format!("--entrypoint {text:?} is not a JSON array of strings")));
     }
     Ok(vec![text.to_owned()])
 }
@@ -66,7 +66,7 @@ fn hostname(text: String) -> Result<String, CliError> {
     if text.len() <= 64 && text.split('.').all(label) {
         return Ok(text);
     }
-    Err(CliError::usage(format!("--hostname {text:?} is no host name of at most 64 characters")))
+    Err(CliError::usage(format!("--hostname {text:?} is not a host name of at most 64 characters")))
 }
 
 fn key_value(text: &str) -> (String, String) {
@@ -76,7 +76,7 @@ fn key_value(text: &str) -> (String, String) {
 
 pub(crate) fn memory(text: &str) -> Result<u32, CliError> {
     let mib = size(text)?.div_ceil(MIB);
-    u32::try_from(mib).map_err(|_| CliError::usage(format!("--memory {text} is more than any machine has")))
+    u32::try_from(mib).map_err(|_| CliError::usage(format!("--memory {text} is too large")))
 }
 
 fn add_host(text: &str) -> Result<(String, String), CliError> {
@@ -88,7 +88,7 @@ fn add_host(text: &str) -> Result<(String, String), CliError> {
     }
 }
 
-/// `HOST:GUEST[:ro|rw]`.
+/// Parses `HOST:GUEST[:ro|rw]`.
 fn volume(text: &str) -> Result<VolumeSpec, CliError> {
     let invalid = |reason: &str| Err(CliError::usage(format!("--volume {text:?} {reason}")));
     let parts: Vec<_> = text.split(':').collect();
@@ -104,27 +104,27 @@ fn volume(text: &str) -> Result<VolumeSpec, CliError> {
     for option in options.split(',').filter(|option| !option.is_empty()) {
         match option {
             "ro" => read_only = true,
-            // Labels and propagation mean nothing across a virtual machine.
+            // podman's z and Z relabel files for SELinux: without effect in a machine.
             "rw" | "z" | "Z" => {}
-            _ => return invalid(&format!("has an option {option:?}: ro and rw are known")),
+            _ => return invalid(&format!("has an unknown option {option:?}: use ro or rw")),
         }
     }
     if !(host.starts_with('/') || host.starts_with('.')) {
-        return invalid("begins with neither / nor . : named volumes are not kept, give a directory");
+        return invalid("does not start with / or . : named volumes are not supported, give a directory");
     }
-    let host =
-        std::path::absolute(Path::new(host)).map_err(|source| CliError::io("find the volume", source))?;
+    let host = std::path::absolute(Path::new(host))
+        .map_err(|source| CliError::io("resolve the volume's path", source))?;
     Ok(VolumeSpec { host, guest: guest.to_owned(), read_only })
 }
 
 fn health_spec(args: &Args) -> Result<Option<HealthSpec>, CliError> {
     let probe = match (&args.health_cmd, &args.health_url) {
-        // An empty command and podman's word switch an image's check off.
+        // An empty command, or podman's `none`, disables the image's health check.
         (Some(command), _) if command.is_empty() || command == "none" => HealthProbe::Command(Vec::new()),
         (Some(command), _) => HealthProbe::Command(health::shell(command)),
         (None, Some(url)) if url.starts_with("http://") => HealthProbe::Url(url.clone()),
         (None, Some(url)) => {
-            return Err(CliError::usage(format!("--health-url {url:?} does not begin with http://")));
+            return Err(CliError::usage(format!("--health-url {url:?} does not start with http://")));
         }
         (None, None) => return Ok(None),
     };

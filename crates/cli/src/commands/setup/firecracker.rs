@@ -1,4 +1,4 @@
-//! `mimeo setup firecracker`: a Firecracker for machines on hosts with KVM.
+//! `mimeo setup firecracker`: installs Firecracker for machines on hosts with KVM.
 
 use std::path::PathBuf;
 
@@ -15,15 +15,15 @@ use crate::output;
     after_help = "Example:\n  mimeo setup firecracker ./release-v1.12.1-x86_64/firecracker-v1.12.1-x86_64"
 )]
 pub(super) struct Args {
-    /// Its program, as its maker's release archives have it
+    /// The firecracker program from a release archive of the Firecracker project
     #[arg(value_name = "FILE")]
     firecracker: PathBuf,
-    /// Its jailer, if that is not the file `jailer` beside it
+    /// The jailer program; by default the `jailer` in the same directory
     #[arg(long, value_name = "FILE")]
     jailer: Option<PathBuf>,
 }
 
-/// Puts both into the home and says which they are.
+/// Copies both programs into MIMEO_HOME and prints the version.
 pub(super) fn run(engine: &Engine, args: &Args, as_json: bool) -> Result<(), CliError> {
     let SetUp { program, version, jailer } =
         set_up(&engine.home().programs(), &args.firecracker, args.jailer.as_deref())?;
@@ -33,7 +33,7 @@ pub(super) fn run(engine: &Engine, args: &Args, as_json: bool) -> Result<(), Cli
     }
     output::line(format!("firecracker {version} is set up"))?;
     if !jailer {
-        tracing::warn!(component = "setup", "its jailer did not come along: root's machines need it");
+        tracing::warn!(component = "setup", "no jailer was installed: machines started by root need it");
     }
     Ok(())
 }

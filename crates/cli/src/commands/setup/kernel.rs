@@ -1,4 +1,4 @@
-//! `mimeo setup kernel`: a kernel for guests.
+//! `mimeo setup kernel`: installs a guest kernel.
 
 use std::mem::discriminant;
 use std::path::PathBuf;
@@ -17,16 +17,16 @@ use crate::output;
     after_help = "Examples:\n  mimeo setup kernel\n  mimeo setup kernel --build\n  mimeo setup kernel --kernel ./vmlinux --modules /lib/modules/6.1.0"
 )]
 pub(super) struct Args {
-    /// Build a small one here, which boots in half the time: minutes, once
+    /// Build a small kernel, which boots in half the time; the build takes minutes, once
     #[arg(long, conflicts_with = "kernel")]
     build: bool,
-    /// With --build: the source package, instead of the newest that was tried
+    /// With --build: the source package to use instead of the newest tested one
     #[arg(long, value_name = "PACKAGE", requires = "build")]
     package: Option<String>,
-    /// Use this file: an ELF kernel with a PVH entry, or a bzImage
+    /// Use this kernel: an ELF file with a PVH entry point, or a bzImage
     #[arg(long, value_name = "FILE")]
     kernel: Option<PathBuf>,
-    /// Its modules, as in /lib/modules/RELEASE
+    /// The kernel's modules: a directory such as /lib/modules/RELEASE
     #[arg(long, value_name = "DIR", requires = "kernel")]
     modules: Option<PathBuf>,
 }
@@ -41,7 +41,7 @@ impl Args {
     }
 }
 
-/// Sets the kernel up and prints its name.
+/// Installs the kernel and prints its name.
 pub(super) fn run(engine: &Engine, args: &Args, json: bool) -> Result<(), CliError> {
     let kernel = prepare(engine, args)?;
     let name = &kernel.manifest.name;
@@ -52,12 +52,12 @@ pub(super) fn run(engine: &Engine, args: &Args, json: bool) -> Result<(), CliErr
     output::line(format!("kernel {name} is set up"))
 }
 
-/// Sets the kernel up; its steps are told on standard error.
+/// Installs the kernel; shows the steps on standard error.
 pub(super) fn prepare(engine: &Engine, args: &Args) -> Result<Kernel, CliError> {
     let mut steps = Steps::new();
     let mut last = None;
     let mut on_step = |step: Step| {
-        // The same step again is news of it.
+        // The same step again reports its progress.
         let is_same = last.replace(discriminant(&step)) == Some(discriminant(&step));
         if is_same { steps.update(step.to_string()) } else { steps.begin(step.to_string()) }
     };

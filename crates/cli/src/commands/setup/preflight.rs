@@ -1,4 +1,4 @@
-//! `mimeo setup preflight`: can this host run machines, and if not, what mends it.
+//! `mimeo setup preflight`: checks whether this host can run machines, and says how to fix what it lacks.
 
 use mimeo_engine::Engine;
 use mimeo_setup::preflight::{Check, Status, Subject, is_ready, preflight};
@@ -6,9 +6,9 @@ use mimeo_setup::preflight::{Check, Status, Subject, is_ready, preflight};
 use crate::error::CliError;
 use crate::output;
 
-const HEADINGS: [&str; 4] = ["CHECK", "STATUS", "FOUND", "TO MEND IT"];
+const HEADINGS: [&str; 4] = ["CHECK", "STATUS", "FOUND", "HINT"];
 
-/// Prints the checks; the exit code is 1 when no machine can run.
+/// Prints the checks; the exit code is 1 if no machine can run.
 pub(super) fn run(engine: &Engine, json: bool) -> Result<i32, CliError> {
     let home = engine.home();
     let checks = preflight(Subject { home: home.home(), run: home.run() });

@@ -1,13 +1,13 @@
-//! Tells a person who waits what is being done, and how long it took.
+//! Shows the step in progress on standard error, and how long each step took.
 
 use std::io::{IsTerminal, Write, stderr};
 use std::time::Instant;
 
-/// Steps on standard error, each with its time once it is over.
+/// Prints each step with its duration when it ends.
 #[derive(Debug)]
 pub(super) struct Steps {
     step: Option<(String, Instant)>,
-    /// Words that change while they are shown, as on a terminal alone they can.
+    /// Only a terminal also shows a step while it is in progress.
     is_terminal: bool,
 }
 
@@ -16,7 +16,7 @@ impl Steps {
         Self { step: None, is_terminal: stderr().is_terminal() }
     }
 
-    /// A step begins, and the one before is over.
+    /// Ends the current step and begins another.
     pub(super) fn begin(&mut self, text: impl Into<String>) {
         self.end();
         let text = text.into();
@@ -24,7 +24,7 @@ impl Steps {
         self.step = Some((text, Instant::now()));
     }
 
-    /// The step goes on, in other text.
+    /// Changes the text of the current step.
     pub(super) fn update(&mut self, text: impl Into<String>) {
         let started = self.step.take().map_or_else(Instant::now, |(_, started)| started);
         let text = text.into();
@@ -32,17 +32,18 @@ impl Steps {
         self.step = Some((text, started));
     }
 
-    /// The last step is over.
+    /// Ends the current step.
     pub(super) fn end(&mut self) {
         let Some((text, started)) = self.step.take() else { return };
         let clear = if self.is_terminal { "\r\x1b[K" } else { "" };
-        // Nobody is there to read it: then nobody misses it.
+        // If standard error is closed, nobody reads the progress.
         writeln!(stderr(), "{clear}{text} ({:.1} s)", started.elapsed().as_secs_f32()).ok();
     }
 
     fn show(&self, text: &str) {
         if self.is_terminal {
             let mut stderr = stderr();
+            // As in `end`.
             write!(stderr, "\r\x1b[K{text} …").and_then(|()| stderr.flush()).ok();
         }
     }

@@ -1,4 +1,4 @@
-//! `mimeo snapshot create`: keeps a running machine as it is.
+//! `mimeo snapshot create`: takes a snapshot of a running machine.
 
 use mimeo_engine::machine::MachineName;
 use mimeo_engine::snapshot::Kind;
@@ -15,17 +15,17 @@ use crate::output;
     after_help = "Examples:\n  mimeo snapshot create web --tag warm\n  mimeo snapshot create --pid $! --json"
 )]
 pub(crate) struct Args {
-    /// What to call it; otherwise it has only its id
+    /// Tag of the snapshot; without it, the snapshot has only its id
     #[arg(short, long)]
     tag: Option<MachineName>,
-    /// As JSON, with how long the machine stood still
+    /// Print JSON, including how long the machine was paused
     #[arg(long)]
     json: bool,
     #[command(flatten)]
     machine: Machine,
 }
 
-/// Keeps the machine, and prints the snapshot's id.
+/// Takes the snapshot and prints its id.
 pub(crate) async fn run(engine: &Engine, args: Args) -> Result<i32, CliError> {
     let machine = args.machine.find(engine)?;
     let saved = act::snapshot(engine, &machine, args.tag.clone(), Kind::Snapshot).await?;

@@ -1,4 +1,4 @@
-//! `mimeo snapshot inspect`: everything about snapshots.
+//! `mimeo snapshot inspect`: shows details of snapshots.
 
 use mimeo_engine::Engine;
 
@@ -9,12 +9,12 @@ use crate::output;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  mimeo snapshot inspect warm")]
 pub(crate) struct Args {
-    /// The snapshots: their tags, their ids, or the beginnings of their ids
+    /// The snapshots: tags, ids or starts of ids
     #[arg(value_name = "SNAPSHOT", required = true)]
     snapshots: Vec<String>,
 }
 
-/// Prints what each says of itself, as JSON.
+/// Prints the snapshots' manifests as a JSON array.
 pub(crate) fn run(engine: &Engine, args: &Args) -> Result<i32, CliError> {
     let store = engine.snapshots();
     let found = args.snapshots.iter().map(|word| Ok(store.find(word)?.manifest));

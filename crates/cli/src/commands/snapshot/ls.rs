@@ -1,4 +1,4 @@
-//! `mimeo snapshot ls`: the snapshots, and who serves them.
+//! `mimeo snapshot ls`: lists snapshots and snapshot servers.
 
 use jiff::Timestamp;
 use mimeo_engine::serve::{self, ServeRecord};
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::error::CliError;
 use crate::{humanize, output};
 
-const HEADINGS: [&str; 7] = ["SNAPSHOT ID", "TAG", "KIND", "OF", "CREATED", "MEMORY", "CLONES"];
+const HEADINGS: [&str; 7] = ["SNAPSHOT ID", "TAG", "KIND", "MACHINE", "CREATED", "MEMORY", "CLONES"];
 const SERVE_HEADINGS: [&str; 5] = ["SERVE_ID", "PID", "HEALTH", "SNAPSHOT", "CLONES"];
 
 /// Arguments of `mimeo snapshot ls`.
@@ -18,18 +18,18 @@ const SERVE_HEADINGS: [&str; 5] = ["SERVE_ID", "PID", "HEALTH", "SNAPSHOT", "CLO
     after_help = "Examples:\n  mimeo snapshot ls\n  mimeo snapshot ls --all\n  mimeo snapshot ls --json"
 )]
 pub(crate) struct Args {
-    /// Those that mimeo made for itself, too: forks and runtime snapshots
+    /// Also list snapshots that mimeo made itself: for forks and for `run` (boot snapshots)
     #[arg(short, long)]
     all: bool,
-    /// Only the ids
+    /// Print only ids
     #[arg(short, long)]
     quiet: bool,
-    /// As JSON
+    /// Print JSON
     #[arg(long)]
     json: bool,
 }
 
-/// Prints the snapshots, and below them those who serve some.
+/// Prints the snapshots, and below them the servers.
 pub(crate) fn run(engine: &Engine, args: &Args) -> Result<i32, CliError> {
     let mut snapshots = engine.snapshots().list()?;
     snapshots.retain(|snapshot| args.all || snapshot.manifest.kind == Kind::Snapshot);
@@ -69,8 +69,8 @@ fn cells(snapshot: &Snapshot, machines: &[Found], now: Timestamp) -> Vec<String>
     ]
 }
 
-/// Machines that were started from it and live; those that wait in a pool are
-/// their server's.
+/// Running machines that were started from the snapshot, without clones that
+/// wait in a server's pool.
 fn count_clones(snapshot: &Snapshot, machines: &[Found]) -> usize {
     let is_live_clone = |found: &&Found| {
         found.owned && !found.record.waiting && found.record.origin.as_ref() == Some(&snapshot.manifest.id)
@@ -78,7 +78,7 @@ fn count_clones(snapshot: &Snapshot, machines: &[Found]) -> usize {
     machines.iter().filter(is_live_clone).count()
 }
 
-/// Those that somebody has, and those that wait.
+/// The server's clones that are in use, and those that wait in its pool.
 fn count_served(serve: &ServeRecord, machines: &[Found]) -> (usize, usize) {
     let is_own =
         |found: &&Found| found.owned && found.record.serve.as_ref().is_some_and(|other| other.id == serve.id);
@@ -101,7 +101,7 @@ fn serve_cells(serve: &ServeRecord, machines: &[Found]) -> Vec<String> {
     ]
 }
 
-/// A server is well while it lives: its copies have checks of their own.
+/// A server is healthy while its process is alive: its clones have health checks of their own.
 fn health(serve: &ServeRecord) -> &'static str {
     if serve.process.is_alive() { "healthy" } else { "gone" }
 }

@@ -1,4 +1,4 @@
-//! `mimeo snapshot prune`: snapshots that nobody needs go.
+//! `mimeo snapshot prune`: removes unused snapshots.
 
 use mimeo_engine::{Engine, garbage};
 
@@ -9,12 +9,12 @@ use crate::output;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  mimeo snapshot prune\n  mimeo snapshot prune --all")]
 pub(crate) struct Args {
-    /// Every snapshot that no machine runs on: those that were asked for, and the guest that `run` copies
+    /// Also remove unused snapshots made by `snapshot create`, and current boot snapshots
     #[arg(short, long)]
     all: bool,
 }
 
-/// Removes them, and prints the id of each.
+/// Removes the snapshots and prints the id of each.
 pub(crate) fn run(engine: &Engine, args: &Args) -> Result<i32, CliError> {
     garbage::prune(engine, args.all)?.iter().try_for_each(|removed| output::line(removed.id.short()))?;
     Ok(0)

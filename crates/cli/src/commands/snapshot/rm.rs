@@ -1,4 +1,4 @@
-//! `mimeo snapshot rm`: snapshots go. Machines that were started from them stay.
+//! `mimeo snapshot rm`: removes snapshots. Machines that were started from them keep running.
 
 use mimeo_engine::{Engine, garbage, snapshot};
 
@@ -9,12 +9,12 @@ use crate::output;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  mimeo snapshot rm warm\n  mimeo snapshot rm $(mimeo snapshot ls -q)")]
 pub(crate) struct Args {
-    /// The snapshots: their tags, their ids, or the beginnings of their ids
+    /// The snapshots: tags, ids or starts of ids
     #[arg(value_name = "SNAPSHOT", required = true)]
     snapshots: Vec<String>,
 }
 
-/// Removes each, and prints how it was named. An error is told and the others go on.
+/// Removes each snapshot, and prints the name that was given. An error is printed and does not stop the others.
 pub(crate) fn run(engine: &Engine, args: &Args) -> Result<i32, CliError> {
     let mut code = 0;
     for word in &args.snapshots {
@@ -30,8 +30,8 @@ fn remove(engine: &Engine, word: &str) -> Result<(), CliError> {
     let store = engine.snapshots();
     match store.find(word) {
         Ok(found) => garbage::remove(engine, &found)?,
-        // What cannot be used can still be removed.
-        Err(error) => match snapshot::remove_damaged(&engine.snapshots(), word)? {
+        // A damaged snapshot cannot be read, but it can be removed.
+        Err(error) => match snapshot::remove_damaged(&store, word)? {
             true => return Ok(()),
             false => return Err(error.into()),
         },

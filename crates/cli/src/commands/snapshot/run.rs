@@ -1,4 +1,4 @@
-//! `mimeo snapshot run`: copies of a snapshot, side by side.
+//! `mimeo snapshot run`: starts clones of a snapshot.
 
 use std::path::PathBuf;
 
@@ -16,43 +16,46 @@ use crate::error::CliError;
     after_help = "Examples:\n  mimeo snapshot run warm --name one -p 8081:80\n  mimeo snapshot run warm -n 10 --json\n  mimeo snapshot run --pid 4711 --name two"
 )]
 pub(crate) struct Args {
-    /// The snapshot: its tag, its id, or the beginning of its id
+    /// The snapshot: its tag, its id or the start of its id
     #[arg(required_unless_present = "pid", conflicts_with = "pid")]
     snapshot: Option<String>,
-    /// Ask the server with this process id (or its SERVE_ID): its copies end with it, and are removed when they end
+    /// Request the clones from the snapshot server with this process id or SERVE_ID; they end with the
+    /// server, and are removed when they exit
     #[arg(long, value_name = "PID")]
     pid: Option<String>,
     #[command(flatten)]
     options: CloneOptions,
-    /// As JSON
+    /// Print JSON
     #[arg(long)]
     json: bool,
 }
 
-/// What may be asked of copies.
+/// Options of clones, for `snapshot run` and `fork`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct CloneOptions {
-    /// The copy's name; of several the beginning of their names: NAME-1, NAME-2, …
+    /// The clone's name; several clones are named NAME-1, NAME-2, …
     #[arg(long = "name", id = "clone_name", value_name = "NAME")]
     pub(crate) name: Option<MachineName>,
-    /// How many: 1 to 1000
+    /// Number of clones: 1 to 1000
     #[arg(short = 'n', long, default_value_t = 1, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub(crate) count: u32,
-    /// Publish a port: [IP:][HOST:]GUEST[/PROTOCOL]; may be given again. Otherwise its original's, at free ports of the host
+    /// Publish a port: [IP:][HOST:]GUEST[/PROTOCOL]; can be repeated. By default the original machine's
+    /// ports, on free host ports
     #[arg(short, long, value_name = "PORT")]
     pub(crate) publish: Vec<String>,
-    /// Set a variable of what is run in the copy, and of its /run/mimeo/env; without a value, as it is here
+    /// Set an environment variable in the clone's /run/mimeo/env and for `exec`; without a value, it is
+    /// copied from this environment
     #[arg(short, long, value_name = "NAME[=VALUE]")]
     pub(crate) env: Vec<String>,
-    /// Set the variables of a file, one NAME=VALUE a line
+    /// Read environment variables from a file, one NAME=VALUE per line
     #[arg(long, value_name = "FILE")]
     pub(crate) env_file: Vec<PathBuf>,
-    /// Remove the copy when it has ended
+    /// Remove the clone when it exits
     #[arg(long)]
     pub(crate) rm: bool,
 }
 
-/// Starts the copies and prints their names.
+/// Starts the clones and prints their names.
 pub(crate) async fn run(engine: &Engine, args: Args) -> Result<i32, CliError> {
     let overrides = clone_overrides(&args.options)?;
     let cloned = match (&args.snapshot, &args.pid) {
@@ -61,12 +64,12 @@ pub(crate) async fn run(engine: &Engine, args: Args) -> Result<i32, CliError> {
             let snapshot = engine.snapshots().find(word)?;
             act::clone(engine, &snapshot.manifest.id, overrides).await
         }
-        (None, None) => return Err(CliError::usage("name a snapshot, or give --pid")),
+        (None, None) => return Err(CliError::usage("no snapshot selected: give its tag or id, or --pid")),
     };
     print_outcomes(&cloned, None, args.json)
 }
 
-/// What a server starts goes with it: nothing of it is kept.
+/// Requests the clones from a server. A server's clones are always removed when they exit.
 async fn run_on_server(
     serve: &ServeRecord,
     overrides: Vec<CloneWishes>,

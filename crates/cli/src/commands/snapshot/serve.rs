@@ -1,4 +1,4 @@
-//! `mimeo snapshot serve`: a process that starts copies of one snapshot.
+//! `mimeo snapshot serve`: a server that starts clones of one snapshot.
 
 use mimeo_engine::Engine;
 use mimeo_engine::serve::{self, ServeRecord};
@@ -9,24 +9,24 @@ use crate::output;
 /// Arguments of `mimeo snapshot serve`.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "It says its id, process and socket when it can be asked. Its end is the end of its copies.\n\nExamples:\n  mimeo snapshot serve warm --pool 4\n  mimeo snapshot run --pid 4711 --name one"
+    after_help = "The server prints its id, process id and socket once it accepts requests. When it ends, its clones end, too.\n\nExamples:\n  mimeo snapshot serve warm --pool 4\n  mimeo snapshot run --pid 4711 --name one"
 )]
 pub(crate) struct Args {
-    /// The snapshot: its tag, its id, or the beginning of its id
+    /// The snapshot: its tag, its id or the start of its id
     snapshot: String,
-    /// Keep this many copies ready before somebody wants them
+    /// Number of clones to keep ready in advance
     #[arg(long, default_value_t = 0, value_name = "N")]
     pool: usize,
-    /// Give copies their memory page by page, with those first that copies before have needed, instead of having them map
-    /// the file; for drivers that take it so (firecracker)
+    /// Load clones' memory through a page server instead of mapping the file: page by page, starting with
+    /// the pages that earlier clones needed; only for drivers that support it (firecracker)
     #[arg(long)]
     pager: bool,
-    /// As JSON
+    /// Print JSON
     #[arg(long)]
     json: bool,
 }
 
-/// Serves until a signal asks for the end.
+/// Serves until a termination signal.
 pub(crate) async fn run(engine: &Engine, args: Args) -> Result<i32, CliError> {
     let snapshot = engine.snapshots().find(&args.snapshot)?;
     let json = args.json;
@@ -41,7 +41,7 @@ pub(crate) async fn run(engine: &Engine, args: Args) -> Result<i32, CliError> {
                 record.socket.display()
             ))
         };
-        // Who started it may not want to read.
+        // The server runs even if its standard output is closed.
         printed.ok();
     };
     serve::serve(engine, &snapshot, args.pool, args.pager, started).await?;

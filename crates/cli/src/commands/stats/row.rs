@@ -1,4 +1,4 @@
-//! A machine's usage in podman's humanize, and as numbers.
+//! A machine's resource usage: podman's formatted fields, and the same as numbers.
 
 use std::collections::BTreeMap;
 
@@ -8,10 +8,10 @@ use serde::Serialize;
 use crate::humanize;
 use crate::resource_usage::{ResourceUsage, Source};
 
-/// What those use together that began as the same snapshot.
+/// The table of families: machines that were restored from the same snapshot.
 pub(crate) const FAMILY_HEADINGS: [&str; 5] = ["FAMILY", "MACHINES", "HOST MEM", "UNIQUE", "SHARED"];
 
-/// A line for each snapshot that several of `rows` began as.
+/// A row for each snapshot that several of `rows` were restored from.
 pub(crate) fn families(rows: &[Row]) -> Vec<Vec<String>> {
     let mut families: BTreeMap<&str, Vec<&Row>> = BTreeMap::new();
     for row in rows {
@@ -23,8 +23,8 @@ pub(crate) fn families(rows: &[Row]) -> Vec<Vec<String>> {
     families.into_iter().map(|(name, members)| family(name, &members)).collect()
 }
 
-/// Shared memory is there once, however many share it: the most that one of
-/// them has is the least that it can be.
+/// A family's row. Shared memory exists once, however many machines share it:
+/// the largest share of one machine is a lower bound.
 fn family(name: &str, members: &[&Row]) -> Vec<String> {
     let sum = |field: fn(&Row) -> u64| members.iter().map(|row| field(row)).sum();
     let shared = members.iter().map(|row| row.host_shared_bytes).max().unwrap_or_default();
@@ -34,7 +34,7 @@ fn family(name: &str, members: &[&Row]) -> Vec<String> {
     cells
 }
 
-/// podman's columns, then what the machine costs the host, and who says it.
+/// podman's columns, then the host's memory that the machine uses, and the source of the values.
 pub(crate) const HEADINGS: [&str; 14] = [
     "ID",
     "NAME",
@@ -52,7 +52,7 @@ pub(crate) const HEADINGS: [&str; 14] = [
     "SOURCE",
 ];
 
-/// One machine: podman's texts, then usage.
+/// One machine: podman's formatted fields, then numbers.
 #[derive(Debug, Serialize)]
 pub(crate) struct Row {
     id: String,
@@ -65,7 +65,7 @@ pub(crate) struct Row {
     pids: String,
     cpu_time: String,
     avg_cpu: String,
-    /// `agent`, or `vmm` when that does not answer.
+    /// `agent`, or `vmm` if the agent does not answer.
     source: Source,
     cpu_micros: u64,
     memory_bytes: u64,
@@ -75,20 +75,20 @@ pub(crate) struct Row {
     disk_read_bytes: Option<u64>,
     disk_written_bytes: Option<u64>,
     processes: Option<u64>,
-    /// Proportional share of the host's memory, virtual machine monitor and mimeo's own process.
+    /// Proportional set size (PSS) of the VMM and the supervisor.
     host_pss_bytes: u64,
-    /// Of the host's memory, what only this machine holds.
+    /// Host memory that only this machine uses.
     host_unique_bytes: u64,
-    /// Of the host's memory, what this machine holds together with others.
+    /// Host memory that this machine shares with others.
     host_shared_bytes: u64,
-    /// The snapshot that its memory began as, and still shares.
+    /// The snapshot that the machine was restored from, whose memory it still shares.
     family: Option<String>,
     vmm_pss_bytes: u64,
     monitor_pss_bytes: u64,
 }
 
 impl Row {
-    /// `usage` with what they were `before`.
+    /// The row for `usage`, compared to the usage `before`.
     pub(crate) fn new(record: &Record, usage: &ResourceUsage, before: Option<&ResourceUsage>) -> Self {
         let size = |bytes| humanize::size(bytes, 4);
         let pair = |pair: Option<(u64, u64)>| match pair {
@@ -126,7 +126,7 @@ impl Row {
         }
     }
 
-    /// As a line of the table.
+    /// The cells of the table.
     pub(crate) fn cells(&self) -> Vec<String> {
         let texts = [
             &self.id,

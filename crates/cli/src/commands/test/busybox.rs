@@ -1,4 +1,4 @@
-//! An image that needs no registry: this host's own static busybox.
+//! A test image that needs no registry, made of this host's static busybox.
 
 use std::fs;
 use std::path::PathBuf;
@@ -12,13 +12,13 @@ use crate::error::CliError;
 
 /// The image's name.
 pub(super) const NAME: &str = "localhost/mimeo-sanity:latest";
-/// What the server shows.
+/// The page that the test's web server returns.
 const PAGE: &[u8] = b"mimeo is sane\n";
 const PATHS: [&str; 3] = ["/bin/busybox", "/usr/bin/busybox", "/bin/busybox.static"];
-/// The kind of program header that asks for a dynamic loader.
+/// The type of the ELF program header that names a dynamic loader.
 const PT_INTERP: u32 = 3;
 
-/// Makes the image; none when this host has no static busybox.
+/// Imports the image; `None` if this host has no static busybox.
 pub(super) fn import(engine: &Engine) -> Result<Option<String>, CliError> {
     let Some(program) = PATHS.into_iter().map(PathBuf::from).find_map(|path| fs::read(path).ok()) else {
         return Ok(None);
@@ -54,7 +54,7 @@ fn archive(program: &[u8]) -> std::io::Result<Vec<u8>> {
     tar.into_inner()
 }
 
-/// Whether a 64-bit ELF program runs without any library.
+/// Whether a 64-bit ELF program is statically linked.
 fn is_static(program: &[u8]) -> bool {
     let number = |offset: usize, size: usize| -> Option<u64> {
         let bytes = program.get(offset..offset + size)?;
