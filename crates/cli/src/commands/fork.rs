@@ -1,8 +1,13 @@
 //! `mimeo fork`: clones a running machine; either every clone starts or none.
 
+use std::net::Ipv4Addr;
+
 use mimeo_engine::act::{self, ForkOrder, Forked};
-use mimeo_engine::order::CloneWishes;
+use mimeo_engine::machine::MachineName;
+use mimeo_engine::order::{CloneInfo, CloneWishes};
 use mimeo_engine::{Cloned, Engine};
+use mimeo_net::PortMapping;
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::commands::select::Machine;
@@ -27,6 +32,35 @@ pub(crate) struct Args {
     /// Print JSON, including how long the machine was paused
     #[arg(long)]
     json: bool,
+}
+
+/// A clone in `--json`.
+#[derive(Debug, Serialize)]
+struct CloneRow<'a> {
+    id: &'a str,
+    name: &'a MachineName,
+    /// The supervisor's process.
+    pid: u32,
+    /// The UUID that tells the clone from all others.
+    vm_generation: &'a str,
+    ip: Option<Ipv4Addr>,
+    ports: &'a [PortMapping],
+    /// Milliseconds of each stage of the start, in order.
+    stages: &'a [(String, u64)],
+}
+
+impl<'a> From<&'a CloneInfo> for CloneRow<'a> {
+    fn from(info: &'a CloneInfo) -> Self {
+        Self {
+            id: &info.id,
+            name: &info.name,
+            pid: info.pid,
+            vm_generation: &info.generation,
+            ip: info.ip,
+            ports: &info.ports,
+            stages: &info.stages,
+        }
+    }
 }
 
 /// Forks the machine and prints the clones' names.
@@ -57,7 +91,7 @@ pub(crate) fn clone_overrides(options: &CloneOptions) -> Result<Vec<CloneWishes>
         .collect()
 }
 
-fn clone_name(options: &CloneOptions, number: u32) -> Result<Option<mimeo_engine::MachineName>, CliError> {
+fn clone_name(options: &CloneOptions, number: u32) -> Result<Option<MachineName>, CliError> {
     match &options.name {
         Some(name) if options.count > 1 => Ok(Some(format!("{name}-{number}").parse()?)),
         name => Ok(name.clone()),
@@ -88,8 +122,8 @@ fn to_json(cloned: &[Cloned], fork: Option<&Forked>) -> Value {
     let clones: Vec<_> = cloned
         .iter()
         .map(|cloned| match &cloned.outcome {
-            Ok(info) => json!(info),
-            Err(_) => json!({ "asked": cloned.asked, "error": cloned.to_string() }),
+            Ok(info) => json!(CloneRow::from(info)),
+            Err(_) => json!({ "requested": cloned.asked, "error": cloned.to_string() }),
         })
         .collect();
     match fork {
@@ -97,7 +131,7 @@ fn to_json(cloned: &[Cloned], fork: Option<&Forked>) -> Value {
             "snapshot": fork.snapshot,
             "pause_ms": fork.pause_micros as f64 / 1000.0,
             "repeated": fork.repeated,
-            "children": clones,
+            "clones": clones,
         }),
         None => json!(clones),
     }

@@ -32,7 +32,8 @@ pub(super) struct Document {
     boot_method: Option<String>,
     boot_reason: Option<String>,
     origin: Option<String>,
-    generation: Option<String>,
+    /// The UUID that tells the clone from all others.
+    vm_generation: Option<String>,
     identity: Vec<IdentityEntry>,
     serve: Option<Serve>,
     accelerator: Option<String>,
@@ -86,15 +87,15 @@ struct Serve {
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "PascalCase")]
 struct IdentityEntry {
-    line: Line,
+    step: Line,
     outcome: Outcome,
     #[serde(skip_serializing_if = "Option::is_none")]
     detail: Option<String>,
 }
 
 impl From<&IdentityLine> for IdentityEntry {
-    fn from(line: &IdentityLine) -> Self {
-        Self { line: line.line, outcome: line.outcome, detail: line.detail.clone() }
+    fn from(step: &IdentityLine) -> Self {
+        Self { step: step.line, outcome: step.outcome, detail: step.detail.clone() }
     }
 }
 
@@ -203,7 +204,7 @@ impl Document {
             boot_method: record.boot_method.clone(),
             boot_reason: record.boot_reason.clone(),
             origin: record.origin.as_ref().map(ToString::to_string),
-            generation: record.generation.clone(),
+            vm_generation: record.generation.clone(),
             identity: record.identity.iter().map(IdentityEntry::from).collect(),
             serve: record.serve.as_ref().map(|serve| Serve { id: serve.id.clone(), pid: serve.process.pid }),
             accelerator: record.accelerator.clone(),

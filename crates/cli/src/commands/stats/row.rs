@@ -84,7 +84,7 @@ pub(crate) struct Row {
     /// The snapshot that the machine was restored from, whose memory it still shares.
     family: Option<String>,
     vmm_pss_bytes: u64,
-    monitor_pss_bytes: u64,
+    supervisor_pss_bytes: u64,
 }
 
 impl Row {
@@ -122,7 +122,7 @@ impl Row {
             host_shared_bytes: usage.host.shared_bytes(),
             family: record.origin.as_ref().map(|origin| origin.short().to_owned()),
             vmm_pss_bytes: pss(usage.host.vmm),
-            monitor_pss_bytes: pss(usage.host.monitor),
+            supervisor_pss_bytes: pss(usage.host.monitor),
         }
     }
 
