@@ -88,7 +88,7 @@ fn renamed(tar: pipe::Tar, name: Name, owner: Option<(u64, u64)>) -> pipe::Tar {
 }
 
 /// Parses `-`, `MACHINE:PATH` or a path. A name before a colon is a machine's unless
-/// there is no such machine and the whole text is an existing path.
+/// there is no such machine and the entire text is an existing path.
 async fn parse_side(engine: &Engine, text: &str) -> Result<Side, CliError> {
     if text == "-" {
         return Ok(Side::Stream);

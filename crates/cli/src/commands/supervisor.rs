@@ -39,10 +39,10 @@ async fn run_machine(
     mut input: BufReader<Stdin>,
 ) -> Result<i32, CliError> {
     let cancelled = async move {
-        let mut rest = Vec::new();
+        let mut ignored = Vec::new();
         // Only the end of the input matters, and an error is one, too: the
         // command that started this process has died or was interrupted.
-        input.read_to_end(&mut rest).await.ok();
+        input.read_to_end(&mut ignored).await.ok();
     };
     let progress = progress::reporter(quiet);
     let started = |record: &Record| {

@@ -29,7 +29,7 @@ pub(super) fn kind(path: &Path) -> Result<Option<Kind>, CliError> {
         Ok(metadata) if metadata.is_dir() => Ok(Some(Kind::Directory)),
         Ok(_) => Ok(Some(Kind::File)),
         Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(None),
-        Err(error) => Err(CliError::io(format!("look at {}", path.display()), error)),
+        Err(error) => Err(CliError::io(format!("access {}", path.display()), error)),
     }
 }
 

@@ -53,12 +53,12 @@ fn rewrite(tar: &mut Tar, name: &Name, owner: Option<(u64, u64)>, writer: Writer
 fn renamed_path(path: &Path, name: &Name) -> PathBuf {
     let mut components = path.components().filter(|component| !matches!(component, Component::RootDir));
     components.next();
-    let rest: PathBuf = components.collect();
+    let below: PathBuf = components.collect();
     let path = match name {
         // Joining with an empty path would append a slash, which means a directory.
-        Name::As(name) if rest.as_os_str().is_empty() => PathBuf::from(name),
-        Name::As(name) => Path::new(name).join(rest),
-        Name::Contents => rest,
+        Name::As(name) if below.as_os_str().is_empty() => PathBuf::from(name),
+        Name::As(name) => Path::new(name).join(below),
+        Name::Contents => below,
     };
     if path.as_os_str().is_empty() { PathBuf::from(".") } else { path }
 }

@@ -82,15 +82,15 @@ fn count_clones(snapshot: &Snapshot, machines: &[Found]) -> usize {
 fn count_served(serve: &ServeRecord, machines: &[Found]) -> (usize, usize) {
     let is_own =
         |found: &&Found| found.owned && found.record.serve.as_ref().is_some_and(|other| other.id == serve.id);
-    let (waiting, taken): (Vec<_>, Vec<_>) =
+    let (waiting, in_use): (Vec<_>, Vec<_>) =
         machines.iter().filter(is_own).partition(|found| found.record.waiting);
-    (taken.len(), waiting.len())
+    (in_use.len(), waiting.len())
 }
 
 fn serve_cells(serve: &ServeRecord, machines: &[Found]) -> Vec<String> {
     let clones = match count_served(serve, machines) {
-        (taken, 0) if serve.pool == 0 => taken.to_string(),
-        (taken, waiting) => format!("{taken} (+{waiting} ready)"),
+        (in_use, 0) if serve.pool == 0 => in_use.to_string(),
+        (in_use, waiting) => format!("{in_use} (+{waiting} ready)"),
     };
     vec![
         serve.id.clone(),
@@ -121,14 +121,14 @@ fn snapshot_json(snapshot: &Snapshot, machines: &[Found]) -> Value {
 }
 
 fn serve_json(serve: &ServeRecord, machines: &[Found]) -> Value {
-    let (taken, waiting) = count_served(serve, machines);
+    let (in_use, waiting) = count_served(serve, machines);
     json!({
         "serve_id": serve.id,
         "pid": serve.process.pid,
         "health": health(serve),
         "snapshot": serve.snapshot,
         "snapshot_name": serve.called,
-        "clones": taken,
+        "clones": in_use,
         "ready": waiting,
         "pool": serve.pool,
         "socket": serve.socket,
