@@ -154,7 +154,7 @@ impl World {
     #[must_use]
     pub fn monitors(&self) -> Vec<i32> {
         let all = self.processes().into_iter();
-        all.filter(|(_, line)| line.trim_end().ends_with("/mimeo monitor")).map(|(pid, _)| pid).collect()
+        all.filter(|(_, line)| line.trim_end().ends_with("/mimeo supervisor")).map(|(pid, _)| pid).collect()
     }
 
     /// Has all stencils count as ones that could not be made, and are tried again after this; each with its file.

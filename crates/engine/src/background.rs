@@ -19,7 +19,7 @@ async fn spawn(order: &Order) -> io::Result<()> {
     let mut line = serde_json::to_vec(order)?;
     line.push(b'\n');
     let mut process = Command::new(std::env::current_exe()?)
-        .arg("monitor")
+        .arg("supervisor")
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .stderr(Stdio::null())

@@ -52,7 +52,7 @@ impl Child {
         let io = |step| move |source| SpawnError::Io { step, source };
         let program = std::env::current_exe().map_err(io("find the program of"))?;
         let mut process = Command::new(program)
-            .arg("monitor")
+            .arg("supervisor")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()

@@ -20,7 +20,7 @@ pub(super) struct Copy {
 impl Copy {
     /// Starts one, and waits until its workload goes on.
     pub(super) async fn start(site: &Site<'_>, snapshot: &SnapshotId) -> Result<Self> {
-        let mut monitor = Command::from(site.command(["monitor"]))
+        let mut monitor = Command::from(site.command(["supervisor"]))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
