@@ -45,15 +45,15 @@ pub use tap::TapUse;
 /// The bridge.
 pub const BRIDGE: &str = "mimeo0";
 /// What the names of machines' links on the host begin with.
-pub const PREFIX: &str = "mm-";
+pub const LINK_PREFIX: &str = "mm-";
 /// What the names of their namespaces begin with.
-pub const MARK: &str = "mimeo-";
+pub const NETNS_PREFIX: &str = "mimeo-";
 /// A machine's TAP device, in its namespace.
 pub const TAP: &str = "tap0";
 /// A machine's way out, in its namespace.
-const CARD: &str = "eth0";
+const UPLINK: &str = "eth0";
 /// The network that every machine is in, on its side of the TAP device.
-pub const INSIDE: Subnet = Subnet::BRIDGED;
+pub const GUEST_SUBNET: Subnet = Subnet::BRIDGED;
 const DNS_PORT: u16 = 53;
 
 /// What a machine wants of the bridge.
@@ -123,7 +123,7 @@ pub fn attach(wish: &Wish) -> Result<Attachment, BridgedError> {
 /// # Errors
 /// When the kernel refuses.
 pub fn sweep() -> Result<Vec<String>, BridgedError> {
-    sweep_of(&Kernel)
+    sweep_on(&Kernel)
 }
 
 /// Takes off the bridge what is left of one machine, which runs no more.
@@ -131,31 +131,31 @@ pub fn sweep() -> Result<Vec<String>, BridgedError> {
 /// # Errors
 /// When the kernel refuses.
 pub fn clear(id: &str) -> Result<(), BridgedError> {
-    clear_of(&Kernel, id)
+    clear_on(&Kernel, id)
 }
 
 fn attach_to(host: Arc<dyn Host>, wish: &Wish) -> Result<Attachment, BridgedError> {
     let lock = host.lock()?;
-    let made = place(host.as_ref(), wish);
-    if made.is_err() {
+    let attached = attach_locked(host.as_ref(), wish);
+    if attached.is_err() {
         // The bridge may have been made for this one.
-        retire_if_last(host.as_ref()).ok();
+        remove_bridge_if_unused(host.as_ref()).ok();
     }
     drop(lock);
-    let (outer, connected, elements) = made?;
+    let (outer, connected, elements) = attached?;
     Ok(Attachment { host, id: wish.id.clone(), outer, connected, elements })
 }
 
-fn place(host: &dyn Host, wish: &Wish) -> Result<(Outer, Connected, Vec<Element>), BridgedError> {
+fn attach_locked(host: &dyn Host, wish: &Wish) -> Result<(Outer, Connected, Vec<Element>), BridgedError> {
     host.prepare()?;
-    let present = host.present()?;
-    if present.contains_key(&wish.id) {
-        return Err(BridgedError::Exists { name: format!("{PREFIX}{}", wish.id) });
+    let attached = host.attached()?;
+    if attached.contains_key(&wish.id) {
+        return Err(BridgedError::Exists { name: format!("{LINK_PREFIX}{}", wish.id) });
     }
-    let outer = Outer::free(&present.into_values().collect::<HashSet<_>>())?;
+    let outer = Outer::next_free(&attached.into_values().collect::<HashSet<_>>())?;
     let connected = host.connect(&wish.id, outer, wish.tap)?;
     let elements = if wish.open { rules::open(outer) } else { Vec::new() };
-    let add = || host.base().and_then(|()| host.add(&elements, &wish.id));
+    let add = || host.ensure_table().and_then(|()| host.add(&elements, &wish.id));
     // Another program may have flushed the rules in between; the second try finds that out.
     match add().or_else(|_| add()) {
         Ok(()) => Ok((outer, connected, elements)),
@@ -166,41 +166,41 @@ fn place(host: &dyn Host, wish: &Wish) -> Result<(Outer, Connected, Vec<Element>
     }
 }
 
-fn retire_if_last(host: &dyn Host) -> Result<(), BridgedError> {
-    if host.present()?.is_empty() { host.retire() } else { Ok(()) }
+fn remove_bridge_if_unused(host: &dyn Host) -> Result<(), BridgedError> {
+    if host.attached()?.is_empty() { host.remove_bridge() } else { Ok(()) }
 }
 
-fn sweep_of(host: &dyn Host) -> Result<Vec<String>, BridgedError> {
+fn sweep_on(host: &dyn Host) -> Result<Vec<String>, BridgedError> {
     // Most commands find nothing here, and wait for nobody.
     if host.stale_marks().is_empty() {
         return Ok(Vec::new());
     }
     let lock = host.lock()?;
-    let present = host.present()?;
+    let attached = host.attached()?;
     let mut gone: BTreeSet<_> =
-        host.stale_marks().into_iter().filter(|id| !present.contains_key(id)).collect();
+        host.stale_marks().into_iter().filter(|id| !attached.contains_key(id)).collect();
     if gone.is_empty() {
         return Ok(Vec::new());
     }
     // One whose mark could not be made, or was removed by somebody, may have left rules.
     let table = host.rules()?.unwrap_or_default();
-    gone.extend(rules::named(&table).into_iter().filter(|id| !present.contains_key(id)));
-    host.delete(&rules::of_gone(&table, |id| gone.contains(id)))?;
+    gone.extend(rules::machine_ids(&table).into_iter().filter(|id| !attached.contains_key(id)));
+    host.delete(&rules::stale_elements(&table, |id| gone.contains(id)))?;
     for id in &gone {
         host.disconnect(id)?;
     }
-    retire_if_last(host)?;
+    remove_bridge_if_unused(host)?;
     drop(lock);
     Ok(gone.into_iter().collect())
 }
 
-fn clear_of(host: &dyn Host, id: &str) -> Result<(), BridgedError> {
+fn clear_on(host: &dyn Host, id: &str) -> Result<(), BridgedError> {
     let lock = host.lock()?;
     if let Some(table) = host.rules()? {
-        host.delete(&rules::of_gone(&table, |other| other == id))?;
+        host.delete(&rules::stale_elements(&table, |other| other == id))?;
     }
     host.disconnect(id)?;
-    retire_if_last(host)?;
+    remove_bridge_if_unused(host)?;
     drop(lock);
     Ok(())
 }
@@ -220,12 +220,12 @@ impl Attachment {
 
     /// The TAP device, where it was asked for by a descriptor; once.
     pub fn take_queue(&mut self) -> Option<OwnedFd> {
-        self.connected.queue.take()
+        self.connected.tap.take()
     }
 
     /// What answers the guest's questions for names; once.
     pub fn take_relay(&mut self) -> Option<Relay> {
-        self.connected.names.take().map(|(udp, tcp)| Relay::new(udp, tcp))
+        self.connected.dns_sockets.take().map(|(udp, tcp)| Relay::new(udp, tcp))
     }
 
     /// Has ports of the host lead to the machine: all or none. Each has its host port.
@@ -249,11 +249,11 @@ impl Attachment {
         let lock = self.host.lock()?;
         let elements = std::mem::take(&mut self.elements);
         // Somebody who flushed the rules took ours along.
-        let ruled = self.host.delete(&elements);
+        let rules_deleted = self.host.delete(&elements);
         self.host.disconnect(&self.id)?;
-        retire_if_last(self.host.as_ref())?;
+        remove_bridge_if_unused(self.host.as_ref())?;
         drop(lock);
-        if ruled.is_err() { clear_of(self.host.as_ref(), &self.id) } else { Ok(()) }
+        if rules_deleted.is_err() { clear_on(self.host.as_ref(), &self.id) } else { Ok(()) }
     }
 }
 

@@ -46,7 +46,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_survives_its_text() {
+    fn an_address_round_trips_as_text() {
         let mac = MacAddress::local([1, 2, 0xab, 4, 0xff]);
         assert_eq!(mac.to_string(), "02:01:02:ab:04:ff");
         assert_eq!(MacAddress::try_from(mac.to_string()), Ok(mac));

@@ -27,12 +27,12 @@ impl Protocol {
     }
 
     /// By its number in a packet.
-    pub(crate) fn numbered(number: u64) -> Option<Self> {
+    pub(crate) fn from_number(number: u64) -> Option<Self> {
         [Self::Tcp, Self::Udp].into_iter().find(|protocol| u64::from(protocol.number()) == number)
     }
 
     /// By the name that it is written with.
-    pub(crate) fn named(name: &str) -> Option<Self> {
+    pub(crate) fn from_name(name: &str) -> Option<Self> {
         [Self::Tcp, Self::Udp].into_iter().find(|protocol| protocol.to_string() == name)
     }
 }
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn every_form_of_podman_is_read() {
+    fn every_podman_form_is_parsed() {
         assert_eq!(one("8080:80"), "0.0.0.0:8080->80/tcp");
         assert_eq!(one("127.0.0.1:8080:80"), "127.0.0.1:8080->80/tcp");
         assert_eq!(one("53:53/udp"), "0.0.0.0:53->53/udp");
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_port_is_refused_with_its_reason() {
+    fn invalid_ports_are_refused_with_a_reason() {
         let refused = |text: &str| PortMapping::parse(text).expect_err("refused").to_string();
         assert_eq!(refused("x:80"), "\"x\" is no port between 1 and 65535");
         assert_eq!(refused("0:80"), "\"0\" is no port between 1 and 65535");
@@ -203,7 +203,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn nothing_makes_the_parser_panic(text in ".{0,40}") {
+        fn the_parser_never_panics(text in ".{0,40}") {
             drop(PortMapping::parse(&text));
         }
     }

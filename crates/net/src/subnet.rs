@@ -114,7 +114,7 @@ mod tests {
         }
 
         #[test]
-        fn what_is_given_was_free(used in proptest::collection::hash_set(0..64u16, 0..64)) {
+        fn a_free_network_is_unused(used in proptest::collection::hash_set(0..64u16, 0..64)) {
             let used: HashSet<_> = used.into_iter().map(Subnet).collect();
             let subnet = Subnet::first_free(&used).expect("the range is larger");
             prop_assert!(!used.contains(&subnet));

@@ -13,7 +13,7 @@ use mimeo_net::bridged::{self, Attachment, BridgedError, Fake, Faults, TapUse, W
 use nix::net::if_::if_nametoindex;
 use nix::sched::{CloneFlags, setns, unshare};
 
-const CROWD: usize = 64;
+const MACHINES: usize = 64;
 
 fn wish(id: &str) -> Wish {
     Wish { id: id.to_owned(), open: false, tap: TapUse::Descriptor }
@@ -24,7 +24,7 @@ fn port(text: &str) -> PortMapping {
 }
 
 /// Makes this thread's host one of its own. False where that is not allowed.
-fn apart() -> bool {
+fn enter_private_host() -> bool {
     if !rustix::process::geteuid().is_root() {
         eprintln!("NOT RUN: the bridge needs root, and this is an ordinary user");
         return false;
@@ -46,30 +46,30 @@ fn links() -> Vec<String> {
 }
 
 fn rules() -> String {
-    listed(&[])
+    list_ruleset(&[])
 }
 
-fn nothing_is_left() {
+fn assert_nothing_left() {
     assert_eq!(links(), [""; 0], "links");
     assert_eq!(rules(), "", "rules");
     let names = fs::read_dir("/run/netns").into_iter().flatten().count();
     assert_eq!(names, 0, "names of namespaces");
 }
 
-fn inside<T: Send>(attachment: &Attachment, body: impl FnOnce() -> T + Send) -> T {
+fn run_inside<T: Send>(attachment: &Attachment, body: impl FnOnce() -> T + Send) -> T {
     let namespace = attachment.namespace().expect("a namespace").descriptor();
     thread::scope(|scope| {
-        let there = scope.spawn(|| {
+        let thread = scope.spawn(|| {
             setns(namespace.as_fd(), CloneFlags::CLONE_NEWNET).expect("entered");
             body()
         });
-        there.join().expect("done")
+        thread.join().expect("done")
     })
 }
 
 #[test]
-fn machines_are_alike_inside_and_apart_outside() {
-    if !apart() {
+fn namespaces_are_identical_inside_and_have_different_outer_addresses() {
+    if !enter_private_host() {
         return;
     }
     let mut first = bridged::attach(&wish("first")).expect("attached");
@@ -78,7 +78,7 @@ fn machines_are_alike_inside_and_apart_outside() {
     assert_eq!(second.outer().to_string(), "10.202.0.3");
     let addresses = || fs::read_to_string("/proc/thread-self/net/fib_trie").expect("addresses");
     for attachment in [&first, &second] {
-        let inside = inside(attachment, addresses);
+        let inside = run_inside(attachment, addresses);
         assert!(inside.contains("10.201.0.1") && inside.contains("10.201.0.5"), "{inside}");
         assert!(inside.contains(&attachment.outer().to_string()), "{inside}");
     }
@@ -90,12 +90,12 @@ fn machines_are_alike_inside_and_apart_outside() {
     assert!(!rules().contains("8080"));
     assert_eq!(links().len(), 2, "the bridge, and the second's link: {:?}", links());
     drop(second);
-    nothing_is_left();
+    assert_nothing_left();
 }
 
 #[test]
-fn a_thousand_ports_are_published_and_taken_back() {
-    if !apart() {
+fn a_thousand_ports_are_published_and_removed() {
+    if !enter_private_host() {
         return;
     }
     let stays = bridged::attach(&wish("stays")).expect("attached");
@@ -111,12 +111,12 @@ fn a_thousand_ports_are_published_and_taken_back() {
     drop(many);
     assert!(!rules().contains("comment \"many\""));
     drop(stays);
-    nothing_is_left();
+    assert_nothing_left();
 }
 
 #[test]
-fn a_device_or_a_link_that_exists_is_not_taken_for_ours() {
-    if !apart() {
+fn an_existing_link_is_not_reused() {
+    if !enter_private_host() {
         return;
     }
     let attachment = bridged::attach(&wish("one")).expect("attached");
@@ -136,8 +136,8 @@ fn ip(arguments: &[&str]) {
 }
 
 #[test]
-fn a_network_that_is_somebody_elses_is_left_to_them() {
-    if !apart() {
+fn a_network_in_use_by_another_link_is_refused() {
+    if !enter_private_host() {
         return;
     }
     ip(&["link", "add", "theirs", "type", "bridge"]);
@@ -146,12 +146,12 @@ fn a_network_that_is_somebody_elses_is_left_to_them() {
     let refused = bridged::attach(&wish("one")).expect_err("it is taken").to_string();
     assert!(refused.contains("10.202.0.0/16") && refused.contains("theirs"), "{refused}");
     assert!(refused.contains("--network rootless"), "{refused}");
-    nothing_is_left();
+    assert_nothing_left();
 }
 
 #[test]
 fn a_machine_whose_process_was_killed_is_swept() {
-    if !apart() {
+    if !enter_private_host() {
         return;
     }
     let mut attachment = bridged::attach(&wish("killed")).expect("attached");
@@ -163,12 +163,12 @@ fn a_machine_whose_process_was_killed_is_swept() {
     fs::remove_file("/run/netns/mimeo-killed").expect("removed");
     std::os::unix::fs::symlink("/proc/4194305/fd/9", "/run/netns/mimeo-killed").expect("a mark");
     assert_eq!(bridged::sweep().expect("swept"), ["killed"]);
-    nothing_is_left();
+    assert_nothing_left();
 }
 
 #[test]
-fn rules_that_somebody_flushed_are_set_again() {
-    if !apart() {
+fn flushed_rules_are_restored() {
+    if !enter_private_host() {
         return;
     }
     let mut first = bridged::attach(&wish("first")).expect("attached");
@@ -178,21 +178,21 @@ fn rules_that_somebody_flushed_are_set_again() {
     assert!(rules().contains("masquerade"));
     drop(first);
     drop(second);
-    nothing_is_left();
+    assert_nothing_left();
 }
 
 /// What nft says of this thread's rules, with the numbers that it tells them by or without.
-fn listed(arguments: &[&str]) -> String {
+fn list_ruleset(arguments: &[&str]) -> String {
     let output = std::process::Command::new("nft").args(arguments).args(["list", "ruleset"]).output();
     String::from_utf8(output.expect("nft runs").stdout).expect("text")
 }
 
 #[test]
-fn rules_that_nobody_changed_are_left_alone() {
-    if !apart() {
+fn unchanged_rules_are_not_applied_again() {
+    if !enter_private_host() {
         return;
     }
-    let numbered = || listed(&["-a"]);
+    let numbered = || list_ruleset(&["-a"]);
     let first = bridged::attach(&wish("first")).expect("attached");
     let before = numbered();
     let mut second = bridged::attach(&wish("second")).expect("attached");
@@ -208,28 +208,28 @@ fn rules_that_nobody_changed_are_left_alone() {
     assert_ne!(numbered(), before);
     nft(&["delete", "table", "inet", "theirs"]);
     drop((first, second, third));
-    nothing_is_left();
+    assert_nothing_left();
 }
 
 #[test]
-fn a_machines_namespace_has_the_rules_that_are_written_down() {
-    if !apart() {
+fn a_namespace_has_the_rules_of_inner_nft() {
+    if !enter_private_host() {
         return;
     }
     let attachment = bridged::attach(&wish("one")).expect("attached");
-    let found = inside(&attachment, || listed(&[]));
-    let written = thread::scope(|scope| {
-        let elsewhere = scope.spawn(|| {
+    let found = run_inside(&attachment, || list_ruleset(&[]));
+    let expected = thread::scope(|scope| {
+        let thread = scope.spawn(|| {
             unshare(CloneFlags::CLONE_NEWNET).expect("another namespace");
             nft(&["-f", concat!(env!("CARGO_MANIFEST_DIR"), "/tests/inner.nft")]);
-            listed(&[])
+            list_ruleset(&[])
         });
-        elsewhere.join().expect("done")
+        thread.join().expect("done")
     });
-    assert!(written.contains("masquerade"), "{written}");
-    assert_eq!(found, written);
+    assert!(expected.contains("masquerade"), "{expected}");
+    assert_eq!(found, expected);
     drop(attachment);
-    nothing_is_left();
+    assert_nothing_left();
 }
 
 fn nft(arguments: &[&str]) {
@@ -238,8 +238,8 @@ fn nft(arguments: &[&str]) {
 }
 
 #[test]
-fn a_host_without_nft_is_told_so_and_keeps_nothing() {
-    if !apart() {
+fn a_host_without_nft_is_refused_and_left_unchanged() {
+    if !enter_private_host() {
         return;
     }
     let refused = || {
@@ -250,7 +250,7 @@ fn a_host_without_nft_is_told_so_and_keeps_nothing() {
         assert!(matches!(refused, BridgedError::NoNft), "{refused}");
     };
     refused();
-    nothing_is_left();
+    assert_nothing_left();
     // Nor when it is lost while there is a bridge, which stays the other machine's, and rules have to be set again.
     let first = bridged::attach(&wish("first")).expect("attached");
     nft(&["flush", "ruleset"]);
@@ -258,52 +258,52 @@ fn a_host_without_nft_is_told_so_and_keeps_nothing() {
     refused();
     assert_eq!(links(), before);
     drop(first);
-    nothing_is_left();
+    assert_nothing_left();
 }
 
 #[test]
-fn a_crowd_comes_and_goes_twice() {
-    if !apart() {
+fn many_machines_attach_and_detach_twice() {
+    if !enter_private_host() {
         return;
     }
     // Threads that a thread starts are on its host.
     for _ in 0..2 {
-        let all_here = Barrier::new(CROWD);
+        let all_attached = Barrier::new(MACHINES);
         thread::scope(|scope| {
-            for number in 0..CROWD {
-                let all_here = &all_here;
+            for number in 0..MACHINES {
+                let all_attached = &all_attached;
                 scope.spawn(move || {
-                    let mut attachment = bridged::attach(&wish(&format!("crowd{number}"))).expect("attached");
+                    let mut attachment = bridged::attach(&wish(&format!("m{number}"))).expect("attached");
                     let port = port(&format!("{}:80", 20_000 + number));
                     attachment.publish(&[port]).expect("published");
-                    all_here.wait();
+                    all_attached.wait();
                 });
             }
         });
-        nothing_is_left();
+        assert_nothing_left();
     }
 }
 
 #[test]
-fn a_name_server_is_asked_from_the_hosts_side() {
-    if !apart() {
+fn the_dns_relay_listens_on_the_gateway_side() {
+    if !enter_private_host() {
         return;
     }
     let attachment = bridged::attach(&wish("asks")).expect("attached");
-    let taken = inside(&attachment, || {
+    let taken = run_inside(&attachment, || {
         (UdpSocket::bind("10.201.0.5:53").is_err(), TcpListener::bind("10.201.0.5:53").is_err())
     });
     assert_eq!(taken, (true, true), "the relay listens there");
 }
 
 #[test]
-fn who_has_no_privilege_is_told_what_would_do() {
+fn a_lack_of_privilege_is_reported_with_alternatives() {
     if !rustix::process::geteuid().is_root() {
         let refused = bridged::attach(&wish("one")).expect_err("it needs root").to_string();
         assert!(refused.contains("CAP_NET_ADMIN") && refused.contains("--network rootless"), "{refused}");
         return;
     }
-    let told = thread::spawn(|| {
+    let refused = thread::spawn(|| {
         rustix::thread::set_capabilities(
             None,
             rustix::thread::CapabilitySets {
@@ -315,22 +315,22 @@ fn who_has_no_privilege_is_told_what_would_do() {
         .expect("dropped");
         bridged::attach(&wish("one")).expect_err("it needs privileges").to_string()
     });
-    let told = told.join().expect("done");
-    assert!(told.contains("CAP_NET_ADMIN") && told.contains("--network rootless"), "{told}");
+    let refused = refused.join().expect("done");
+    assert!(refused.contains("CAP_NET_ADMIN") && refused.contains("--network rootless"), "{refused}");
 }
 
 #[test]
-fn crowds_come_and_go_a_thousand_times_on_a_host_that_fails() {
+fn machines_attach_and_detach_a_thousand_times_despite_faults() {
     let faults = Faults { prepare_after: Some(97), connect_after: Some(41), apply_after: Some(67) };
     let host = Fake::new(faults);
     let (mut refused, mut killed) = (0, 0);
     for round in 0..1000 {
         let outcomes: Vec<_> = thread::scope(|scope| {
-            let machines: Vec<_> = (0..CROWD)
+            let machines: Vec<_> = (0..MACHINES)
                 .map(|number| {
                     scope.spawn({
                         let host = &host;
-                        move || live(host, round, number)
+                        move || run_machine(host, round, number)
                     })
                 })
                 .collect();
@@ -338,7 +338,7 @@ fn crowds_come_and_go_a_thousand_times_on_a_host_that_fails() {
         });
         refused += outcomes.iter().filter(|outcome| **outcome == Outcome::Refused).count();
         killed += outcomes.iter().filter(|outcome| **outcome == Outcome::Killed).count();
-        let left = until_swept(&host);
+        let left = sweep_until_clean(&host);
         assert_eq!(left, [""; 0], "round {round}");
     }
     assert!(refused > 0 && killed > 0, "{refused} refused, {killed} killed");
@@ -351,7 +351,7 @@ enum Outcome {
     Left,
 }
 
-fn live(host: &Fake, round: usize, number: usize) -> Outcome {
+fn run_machine(host: &Fake, round: usize, number: usize) -> Outcome {
     let wish = Wish { open: number.is_multiple_of(2), ..wish(&format!("m{number}")) };
     let Ok(mut attachment) = host.attach(&wish) else { return Outcome::Refused };
     // One that cannot be published is one that goes without.
@@ -364,7 +364,7 @@ fn live(host: &Fake, round: usize, number: usize) -> Outcome {
 }
 
 /// A sweep may itself be told to fail; the next command sweeps again.
-fn until_swept(host: &Fake) -> Vec<String> {
+fn sweep_until_clean(host: &Fake) -> Vec<String> {
     for _ in 0..8 {
         host.sweep().ok();
         if host.leftovers().is_empty() {

@@ -8,7 +8,7 @@ use serde_json::json;
 use super::host::{Connected, Host};
 use super::outer::Outer;
 use super::rules::{Element, Key};
-use super::{Attachment, BridgedError, TapUse, Wish, attach_to, clear_of, sweep_of};
+use super::{Attachment, BridgedError, TapUse, Wish, attach_to, clear_on, sweep_on};
 
 /// What fails: a step, each time that this many have gone before since it last failed. All off by default.
 #[derive(Debug, Clone, Default)]
@@ -27,7 +27,7 @@ pub struct Fake {
     faults: Faults,
     state: Arc<Mutex<State>>,
     /// Held by who changes something.
-    alone: Arc<Mutex<bool>>,
+    locked: Arc<Mutex<bool>>,
 }
 
 #[derive(Debug, Default)]
@@ -61,7 +61,7 @@ impl Fake {
     /// # Errors
     /// As it was told.
     pub fn sweep(&self) -> Result<Vec<String>, BridgedError> {
-        sweep_of(self)
+        sweep_on(self)
     }
 
     /// As [`clear`](super::clear), here.
@@ -69,7 +69,7 @@ impl Fake {
     /// # Errors
     /// As it was told.
     pub fn clear(&self, id: &str) -> Result<(), BridgedError> {
-        clear_of(self, id)
+        clear_on(self, id)
     }
 
     /// Ends a machine as a killed process does: its link goes, and nothing else.
@@ -125,9 +125,9 @@ impl Fake {
 }
 
 /// Lets others when it is dropped.
-struct Alone(Arc<Mutex<bool>>);
+struct LockGuard(Arc<Mutex<bool>>);
 
-impl Drop for Alone {
+impl Drop for LockGuard {
     fn drop(&mut self) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = false;
     }
@@ -136,10 +136,10 @@ impl Drop for Alone {
 impl Host for Fake {
     fn lock(&self) -> Result<Box<dyn Send>, BridgedError> {
         loop {
-            let mut held = self.alone.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut held = self.locked.lock().unwrap_or_else(PoisonError::into_inner);
             if !*held {
                 *held = true;
-                return Ok(Box::new(Alone(Arc::clone(&self.alone))));
+                return Ok(Box::new(LockGuard(Arc::clone(&self.locked))));
             }
             drop(held);
             std::thread::yield_now();
@@ -152,7 +152,7 @@ impl Host for Fake {
         Ok(())
     }
 
-    fn present(&self) -> Result<HashMap<String, Outer>, BridgedError> {
+    fn attached(&self) -> Result<HashMap<String, Outer>, BridgedError> {
         Ok(self.state().links.clone().into_iter().collect())
     }
 
@@ -163,7 +163,7 @@ impl Host for Fake {
             return Err(BridgedError::Exists { name: id.to_owned() });
         }
         state.marks.insert(id.to_owned());
-        Ok(Connected { namespace: None, queue: None, names: None })
+        Ok(Connected { namespace: None, tap: None, dns_sockets: None })
     }
 
     fn disconnect(&self, id: &str) -> Result<(), BridgedError> {
@@ -178,7 +178,7 @@ impl Host for Fake {
         state.marks.iter().filter(|id| !state.links.contains_key(*id)).cloned().collect()
     }
 
-    fn base(&self) -> Result<(), BridgedError> {
+    fn ensure_table(&self) -> Result<(), BridgedError> {
         self.step("apply", self.faults.apply_after)?;
         self.state().table = true;
         Ok(())
@@ -209,7 +209,7 @@ impl Host for Fake {
         Ok(Some(json!({ "nftables": state.elements.iter().map(element).collect::<Vec<_>>() })))
     }
 
-    fn retire(&self) -> Result<(), BridgedError> {
+    fn remove_bridge(&self) -> Result<(), BridgedError> {
         let mut state = self.state();
         (state.bridge, state.table) = (false, false);
         state.elements.clear();

@@ -19,7 +19,7 @@ pub(crate) trait Host: fmt::Debug + Send + Sync {
     fn prepare(&self) -> Result<(), BridgedError>;
 
     /// The machines that have a link on the bridge, by id.
-    fn present(&self) -> Result<HashMap<String, Outer>, BridgedError>;
+    fn attached(&self) -> Result<HashMap<String, Outer>, BridgedError>;
 
     /// Gives a machine its namespace, and that its link on the bridge. Whole or not at all.
     fn connect(&self, id: &str, outer: Outer, tap: TapUse) -> Result<Connected, BridgedError>;
@@ -31,7 +31,7 @@ pub(crate) trait Host: fmt::Debug + Send + Sync {
     fn stale_marks(&self) -> Vec<String>;
 
     /// Makes sure of the table.
-    fn base(&self) -> Result<(), BridgedError>;
+    fn ensure_table(&self) -> Result<(), BridgedError>;
 
     /// Adds elements to the table as those of the machine `id`: all or none.
     fn add(&self, elements: &[Element], id: &str) -> Result<(), BridgedError>;
@@ -43,7 +43,7 @@ pub(crate) trait Host: fmt::Debug + Send + Sync {
     fn rules(&self) -> Result<Option<serde_json::Value>, BridgedError>;
 
     /// Takes the bridge and the rules away: nobody is left.
-    fn retire(&self) -> Result<(), BridgedError>;
+    fn remove_bridge(&self) -> Result<(), BridgedError>;
 }
 
 /// What a machine has of the network.
@@ -52,7 +52,7 @@ pub(crate) struct Connected {
     /// Holds all that is in it.
     pub(crate) namespace: Option<Namespace>,
     /// The TAP device, where it was to be had so.
-    pub(crate) queue: Option<OwnedFd>,
+    pub(crate) tap: Option<OwnedFd>,
     /// Where its guest asks for names.
-    pub(crate) names: Option<(UdpSocket, TcpListener)>,
+    pub(crate) dns_sockets: Option<(UdpSocket, TcpListener)>,
 }

@@ -15,7 +15,8 @@ use super::netfilter::{self, Batch};
 use super::outer::Outer;
 use super::rules::{self, Element};
 use super::{
-    BRIDGE, BridgedError, DNS_PORT, INSIDE, MARK, PREFIX, TAP, TapUse, generation, nft, settings, tap,
+    BRIDGE, BridgedError, DNS_PORT, GUEST_SUBNET, LINK_PREFIX, NETNS_PREFIX, TAP, TapUse, generation, nft,
+    settings, tap,
 };
 
 /// Where `ip netns` looks for names of namespaces.
@@ -44,47 +45,48 @@ impl Host for Kernel {
         let ip6 = settings::has_ip6();
         links::with(async |links: Links| {
             if links.index(BRIDGE).await?.is_some() {
-                return settings::forward(ip6);
+                return settings::enable_forwarding(ip6);
             }
             // Before the first change to the host, and not again for each machine.
             super::has_nft()?;
-            settings::forward(ip6)?;
+            settings::enable_forwarding(ip6)?;
             // Without a bridge there were no rules either, whatever an earlier boot or namespace recorded.
             generation::clear();
-            make_bridge(&links, ip6).await
+            create_bridge(&links, ip6).await
         })
     }
 
-    fn present(&self) -> Result<HashMap<String, Outer>, BridgedError> {
-        let found = links::with(async |links: Links| links.with_prefix(PREFIX).await)?;
+    fn attached(&self) -> Result<HashMap<String, Outer>, BridgedError> {
+        let found = links::with(async |links: Links| links.with_prefix(LINK_PREFIX).await)?;
         let machine = |(name, alias): (String, String)| {
-            let id = name.strip_prefix(PREFIX)?.to_owned();
+            let id = name.strip_prefix(LINK_PREFIX)?.to_owned();
             Some((id, alias.parse().ok()?))
         };
         Ok(found.into_iter().filter_map(machine).collect())
     }
 
     fn connect(&self, id: &str, outer: Outer, tap: TapUse) -> Result<Connected, BridgedError> {
-        let here = Namespace::own()?;
+        let host_namespace = Namespace::current()?;
         let namespace = Namespace::new()?;
-        let link = format!("{PREFIX}{id}");
-        let made = furnish(&namespace, &here, &link, outer, tap).and_then(|connected| {
-            join(&link, outer)?;
-            mark(id, &namespace)?;
-            Ok(connected)
-        });
-        made.inspect_err(|_| {
+        let link = format!("{LINK_PREFIX}{id}");
+        let connected =
+            configure_namespace(&namespace, &host_namespace, &link, outer, tap).and_then(|connected| {
+                attach_to_bridge(&link, outer)?;
+                create_mark(id, &namespace)?;
+                Ok(connected)
+            });
+        connected.inspect_err(|_| {
             // The namespace takes the link along; this waits until that is so.
             self.disconnect(id).ok();
         })
     }
 
     fn disconnect(&self, id: &str) -> Result<(), BridgedError> {
-        let link = format!("{PREFIX}{id}");
+        let link = format!("{LINK_PREFIX}{id}");
         links::with(async |links: Links| links.remove(&link).await)?;
-        match fs::remove_file(name_of(id)) {
+        match fs::remove_file(mark_path(id)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Err(BridgedError::io("remove", name_of(id))(error))
+                Err(BridgedError::io("remove", mark_path(id))(error))
             }
             _ => Ok(()),
         }
@@ -95,10 +97,10 @@ impl Host for Kernel {
         // A mark is a link to a file descriptor of the supervisor: it dangles once that has exited.
         let gone = entries.filter(|entry| !leads_to_namespace(&entry.path()));
         let names = gone.filter_map(|entry| entry.file_name().into_string().ok());
-        names.filter_map(|name| name.strip_prefix(MARK).map(str::to_owned)).collect()
+        names.filter_map(|name| name.strip_prefix(NETNS_PREFIX).map(str::to_owned)).collect()
     }
 
-    fn base(&self) -> Result<(), BridgedError> {
+    fn ensure_table(&self) -> Result<(), BridgedError> {
         let before = rule_count()?;
         if generation::recorded() == Some(before) {
             return Ok(());
@@ -120,14 +122,14 @@ impl Host for Kernel {
         nft::list(rules::FAMILY, rules::TABLE)
     }
 
-    fn retire(&self) -> Result<(), BridgedError> {
+    fn remove_bridge(&self) -> Result<(), BridgedError> {
         // A bridge is not left because its rules cannot be told to go.
         let mut batch = Batch::new();
         batch.delete_table();
-        let ruled = batch.commit().map_err(netlink_error("delete the nftables table"));
+        let rules_deleted = batch.commit().map_err(netlink_error("delete the nftables table"));
         generation::clear();
         links::with(async |links: Links| links.remove(BRIDGE).await)?;
-        ruled
+        rules_deleted
     }
 }
 
@@ -173,11 +175,11 @@ fn netlink_error(step: &'static str) -> impl FnOnce(io::Error) -> BridgedError {
     }
 }
 
-async fn make_bridge(links: &Links, ip6: bool) -> Result<(), BridgedError> {
-    free_of_others()?;
+async fn create_bridge(links: &Links, ip6: bool) -> Result<(), BridgedError> {
+    check_network_unused()?;
     let index = links.add_bridge().await?;
     let done = async {
-        settings::bridge(BRIDGE, ip6)?;
+        settings::configure_bridge(BRIDGE, ip6)?;
         links.address(index, Outer::BRIDGE.ip().into(), Outer::PREFIX).await?;
         if ip6 {
             links.address(index, Outer::BRIDGE.ip6().into(), Outer::PREFIX_6).await?;
@@ -192,19 +194,19 @@ async fn make_bridge(links: &Links, ip6: bool) -> Result<(), BridgedError> {
 }
 
 /// Whether no route of this host leads into the bridge's network.
-fn free_of_others() -> Result<(), BridgedError> {
+fn check_network_unused() -> Result<(), BridgedError> {
     let routes = fs::read_to_string("/proc/thread-self/net/route").unwrap_or_default();
-    match routes.lines().skip(1).find(|line| leads_to_ours(line).unwrap_or(false)) {
+    match routes.lines().skip(1).find(|line| overlaps_bridge_network(line).unwrap_or(false)) {
         Some(line) => {
-            let card = line.split_whitespace().next().unwrap_or_default();
-            Err(BridgedError::Taken { network: "10.202.0.0/16", route: format!("a route by {card}") })
+            let interface = line.split_whitespace().next().unwrap_or_default();
+            Err(BridgedError::Taken { network: "10.202.0.0/16", route: format!("a route by {interface}") })
         }
         None => Ok(()),
     }
 }
 
 /// `eth0 0002CA0A 00000000 0001 0 0 0 0000FFFF ...`: addresses as the machine stores them.
-fn leads_to_ours(line: &str) -> Option<bool> {
+fn overlaps_bridge_network(line: &str) -> Option<bool> {
     let words: Vec<_> = line.split_whitespace().collect();
     let address = |word: &str| u32::from_str_radix(word, 16).ok().map(u32::from_be);
     let (to, mask) = (address(words.get(1)?)?, address(words.get(7)?)?);
@@ -215,29 +217,29 @@ fn leads_to_ours(line: &str) -> Option<bool> {
 }
 
 /// All that is inside a machine's namespace.
-fn furnish(
+fn configure_namespace(
     namespace: &Namespace,
-    here: &Namespace,
+    host_namespace: &Namespace,
     link: &str,
     outer: Outer,
     tap: TapUse,
 ) -> Result<Connected, BridgedError> {
     let ip6 = settings::has_ip6();
-    let (queue, names) = namespace.inside(|| {
-        settings::inside(ip6)?;
-        let queue = tap::make(TAP, tap)?;
-        links::with(async |links: Links| lay(&links, here, link, outer, ip6).await)?;
+    let (tap, dns_sockets) = namespace.run(|| {
+        settings::configure_namespace(ip6)?;
+        let tap = tap::create(TAP, tap)?;
+        links::with(async |links: Links| configure_links(&links, host_namespace, link, outer, ip6).await)?;
         netfilter::inner()
             .commit()
             .map_err(netlink_error("set the nftables rules of a machine's namespace"))?;
-        Ok((queue, listen()?))
+        Ok((tap, bind_dns_sockets()?))
     })?;
-    Ok(Connected { namespace: Some(namespace.clone()), queue, names: Some(names) })
+    Ok(Connected { namespace: Some(namespace.clone()), tap, dns_sockets: Some(dns_sockets) })
 }
 
-async fn lay(
+async fn configure_links(
     links: &Links,
-    here: &Namespace,
+    host_namespace: &Namespace,
     link: &str,
     outer: Outer,
     ip6: bool,
@@ -245,30 +247,30 @@ async fn lay(
     links.up(LOOPBACK).await?;
     let tap = links.index(TAP).await?.unwrap_or_default();
     links.up(tap).await?;
-    for (ip, prefix) in INSIDE.host(ip6) {
+    for (ip, prefix) in GUEST_SUBNET.host(ip6) {
         links.address(tap, ip, prefix).await?;
     }
-    let card = links.add_pair(link, here).await?;
-    links.up(card).await?;
-    links.address(card, outer.ip().into(), 32).await?;
+    let uplink = links.add_pair(link, host_namespace).await?;
+    links.up(uplink).await?;
+    links.address(uplink, outer.ip().into(), 32).await?;
     if ip6 {
-        links.address(card, outer.ip6().into(), 128).await?;
+        links.address(uplink, outer.ip6().into(), 128).await?;
     }
-    links.route(card, ip6).await
+    links.route(uplink, ip6).await
 }
 
-/// Where the guest asks for names: on the gateway's side of its card.
-fn listen() -> Result<(UdpSocket, TcpListener), BridgedError> {
-    let at = (IpAddr::from(INSIDE.dns()), DNS_PORT);
+/// Where the guest asks for names: on the gateway's side of its uplink.
+fn bind_dns_sockets() -> Result<(UdpSocket, TcpListener), BridgedError> {
+    let at = (IpAddr::from(GUEST_SUBNET.dns()), DNS_PORT);
     let failed =
         |source| BridgedError::Link { step: "listen for a machine's questions for names".to_owned(), source };
     Ok((UdpSocket::bind(at).map_err(failed)?, TcpListener::bind(at).map_err(failed)?))
 }
 
 /// The host's end of a machine's link.
-fn join(link: &str, outer: Outer) -> Result<(), BridgedError> {
+fn attach_to_bridge(link: &str, outer: Outer) -> Result<(), BridgedError> {
     if settings::has_ip6() {
-        settings::no_ip6(link)?;
+        settings::disable_ip6(link)?;
     }
     links::with(async |links: Links| {
         let gone = || BridgedError::io("find", BRIDGE)(io::ErrorKind::NotFound.into());
@@ -278,16 +280,16 @@ fn join(link: &str, outer: Outer) -> Result<(), BridgedError> {
 }
 
 /// Names the namespace as `ip netns` expects it, for as long as this process has it open.
-fn mark(id: &str, namespace: &Namespace) -> Result<(), BridgedError> {
-    let name = name_of(id);
+fn create_mark(id: &str, namespace: &Namespace) -> Result<(), BridgedError> {
+    let name = mark_path(id);
     let descriptor = namespace.descriptor().as_raw_fd();
     let target = format!("/proc/{}/fd/{descriptor}", std::process::id());
     fs::create_dir_all(NAMES).map_err(BridgedError::io("make", NAMES))?;
     symlink(target, &name).map_err(BridgedError::io("name a namespace", name))
 }
 
-fn name_of(id: &str) -> PathBuf {
-    Path::new(NAMES).join(format!("{MARK}{id}"))
+fn mark_path(id: &str) -> PathBuf {
+    Path::new(NAMES).join(format!("{NETNS_PREFIX}{id}"))
 }
 
 #[cfg(test)]
@@ -295,14 +297,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_route_into_our_network_is_seen() {
+    fn a_route_into_the_bridge_network_is_detected() {
         let line = |to: &str, mask: &str| format!("eth1\t{to}\t00000000\t0001\t0\t0\t0\t{mask}\t0\t0\t0");
         // 10.202.0.0/16, 10.202.7.0/24 and 10.0.0.0/8 are in the way; the default route and 10.201.0.0/16 are not.
         for (to, mask) in [("0000CA0A", "0000FFFF"), ("0007CA0A", "00FFFFFF"), ("0000000A", "000000FF")] {
-            assert_eq!(leads_to_ours(&line(to, mask)), Some(true), "{to}/{mask}");
+            assert_eq!(overlaps_bridge_network(&line(to, mask)), Some(true), "{to}/{mask}");
         }
         for (to, mask) in [("00000000", "00000000"), ("0000C90A", "0000FFFF")] {
-            assert_eq!(leads_to_ours(&line(to, mask)), Some(false), "{to}/{mask}");
+            assert_eq!(overlaps_bridge_network(&line(to, mask)), Some(false), "{to}/{mask}");
         }
     }
 }

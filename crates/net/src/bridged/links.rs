@@ -13,9 +13,9 @@ use rtnetlink::{
     Handle, LinkBridge, LinkBridgePort, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder,
 };
 
-use super::namespace::{Namespace, apart};
+use super::namespace::{Namespace, on_own_thread};
 use super::outer::Outer;
-use super::{BRIDGE, BridgedError, CARD};
+use super::{BRIDGE, BridgedError, UPLINK};
 
 /// The bridge's address: locally administered, and seen by this host's machines alone.
 const BRIDGE_MAC: [u8; 6] = *b"\x02mimeo";
@@ -29,16 +29,17 @@ pub(crate) struct Links(Handle);
 pub(crate) fn with<T: Send, F: Future<Output = Result<T, BridgedError>>>(
     body: impl FnOnce(Links) -> F + Send,
 ) -> Result<T, BridgedError> {
-    apart(|| run(body))
+    on_own_thread(|| run(body))
 }
 
 fn run<T, F: Future<Output = Result<T, BridgedError>>>(
     body: impl FnOnce(Links) -> F,
 ) -> Result<T, BridgedError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build();
-    let runtime = runtime.map_err(failed("open a netlink socket"))?;
+    let runtime = runtime.map_err(link_error("open a netlink socket"))?;
     runtime.block_on(async {
-        let (connection, handle, _) = rtnetlink::new_connection().map_err(failed("open a netlink socket"))?;
+        let (connection, handle, _) =
+            rtnetlink::new_connection().map_err(link_error("open a netlink socket"))?;
         let serving = tokio::spawn(connection);
         let done = body(Links(handle)).await;
         serving.abort();
@@ -52,9 +53,9 @@ impl Links {
         let mut found = self.0.link().get().match_name(name).execute();
         match found.try_next().await {
             Ok(link) => Ok(link.map(|link| link.header.index)),
-            Err(error) => match told(error) {
+            Err(error) => match to_io_error(error) {
                 error if error.raw_os_error() == Some(libc::ENODEV) => Ok(None),
-                error => Err(failed(format!("look for the link {name}"))(error)),
+                error => Err(link_error(format!("look for the link {name}"))(error)),
             },
         }
     }
@@ -68,7 +69,7 @@ impl Links {
             .execute()
             .try_collect()
             .await
-            .map_err(|error| failed("list the links")(told(error)))?;
+            .map_err(|error| link_error("list the links")(to_io_error(error)))?;
         let named = all.iter().filter_map(|link| {
             let name = link.attributes.iter().find_map(|attribute| match attribute {
                 LinkAttribute::IfName(name) if name.starts_with(prefix) => Some(name.clone()),
@@ -90,32 +91,36 @@ impl Links {
     pub(crate) async fn add_bridge(&self) -> Result<u32, BridgedError> {
         let bridge = LinkBridge::new(BRIDGE).mcast_snooping(false).address(BRIDGE_MAC.to_vec());
         self.add(bridge.build(), BRIDGE).await?;
-        self.wanted(BRIDGE).await
+        self.require_index(BRIDGE).await
     }
 
-    /// Makes a pair of links: [`CARD`] here, `outer` in another namespace.
-    pub(crate) async fn add_pair(&self, outer: &str, there: &Namespace) -> Result<u32, BridgedError> {
+    /// Makes a pair of links: [`UPLINK`] here, `outer` in another namespace.
+    pub(crate) async fn add_pair(
+        &self,
+        outer: &str,
+        peer_namespace: &Namespace,
+    ) -> Result<u32, BridgedError> {
         let peer = LinkMessageBuilder::<LinkUnspec>::new()
             .name(outer)
-            .setns_by_fd(there.descriptor().as_raw_fd())
+            .setns_by_fd(peer_namespace.descriptor().as_raw_fd())
             .build();
-        let pair = LinkVeth::new(CARD, outer).set_info_data(InfoData::Veth(InfoVeth::Peer(peer)));
+        let pair = LinkVeth::new(UPLINK, outer).set_info_data(InfoData::Veth(InfoVeth::Peer(peer)));
         self.add(pair.build(), outer).await?;
-        self.wanted(CARD).await
+        self.require_index(UPLINK).await
     }
 
     async fn add(&self, link: LinkMessage, name: &str) -> Result<(), BridgedError> {
-        self.0.link().add(link).execute().await.map_err(|error| match told(error) {
+        self.0.link().add(link).execute().await.map_err(|error| match to_io_error(error) {
             error if error.raw_os_error() == Some(libc::EEXIST) => {
                 BridgedError::Exists { name: name.to_owned() }
             }
             error if error.kind() == io::ErrorKind::PermissionDenied => BridgedError::Privilege,
-            error => failed(format!("make the link {name}"))(error),
+            error => link_error(format!("make the link {name}"))(error),
         })
     }
 
-    async fn wanted(&self, name: &str) -> Result<u32, BridgedError> {
-        let gone = || failed(format!("find the link {name}"))(io::ErrorKind::NotFound.into());
+    async fn require_index(&self, name: &str) -> Result<u32, BridgedError> {
+        let gone = || link_error(format!("find the link {name}"))(io::ErrorKind::NotFound.into());
         self.index(name).await?.ok_or_else(gone)
     }
 
@@ -127,7 +132,7 @@ impl Links {
     /// and Kubernetes set it), what is sent to a published port is turned round
     /// on the bridge, and may have to leave by the link that it came from.
     pub(crate) async fn join(&self, name: &str, bridge: u32, alias: &str) -> Result<(), BridgedError> {
-        let index = self.wanted(name).await?;
+        let index = self.require_index(name).await?;
         let joined = LinkUnspec::new_with_index(index).controller(bridge).alias(alias);
         self.change(joined.build(), "put a machine's link on the bridge").await?;
         let hairpin = LinkBridgePort::new(index).hairpin(true);
@@ -141,15 +146,15 @@ impl Links {
     }
 
     async fn change(&self, link: LinkMessage, step: &str) -> Result<(), BridgedError> {
-        self.0.link().change(link).execute().await.map_err(|error| failed(step)(told(error)))
+        self.0.link().change(link).execute().await.map_err(|error| link_error(step)(to_io_error(error)))
     }
 
     /// Removes a link, if it is there, and returns when it is gone.
     pub(crate) async fn remove(&self, name: &str) -> Result<(), BridgedError> {
         let Some(index) = self.index(name).await? else { return Ok(()) };
-        match self.0.link().del(index).execute().await.map_err(told) {
+        match self.0.link().del(index).execute().await.map_err(to_io_error) {
             Err(error) if error.raw_os_error() != Some(libc::ENODEV) => {
-                Err(failed(format!("remove the link {name}"))(error))
+                Err(link_error(format!("remove the link {name}"))(error))
             }
             _ => Ok(()),
         }
@@ -157,9 +162,9 @@ impl Links {
 
     /// Gives a link an address.
     pub(crate) async fn address(&self, index: u32, ip: IpAddr, prefix: u8) -> Result<(), BridgedError> {
-        match self.0.address().add(index, ip, prefix).execute().await.map_err(told) {
+        match self.0.address().add(index, ip, prefix).execute().await.map_err(to_io_error) {
             Err(error) if error.raw_os_error() != Some(libc::EEXIST) => {
-                Err(failed(format!("set the address {ip}/{prefix}"))(error))
+                Err(link_error(format!("set the address {ip}/{prefix}"))(error))
             }
             _ => Ok(()),
         }
@@ -183,20 +188,20 @@ impl Links {
         }
         for route in routes {
             let added = self.0.route().add(route).execute().await;
-            added.map_err(|error| failed("set a route of a machine's namespace")(told(error)))?;
+            added.map_err(|error| link_error("set a route of a machine's namespace")(to_io_error(error)))?;
         }
         Ok(())
     }
 }
 
-fn told(error: rtnetlink::Error) -> io::Error {
+fn to_io_error(error: rtnetlink::Error) -> io::Error {
     match error {
         rtnetlink::Error::NetlinkError(message) => message.to_io(),
         error => io::Error::other(error),
     }
 }
 
-fn failed(step: impl Into<String>) -> impl FnOnce(io::Error) -> BridgedError {
+fn link_error(step: impl Into<String>) -> impl FnOnce(io::Error) -> BridgedError {
     let step = step.into();
     move |source| BridgedError::Link { step, source }
 }

@@ -11,7 +11,7 @@ use nix::sched::{CloneFlags, setns, unshare};
 use super::BridgedError;
 
 /// What a thread's own namespace is called.
-const OWN: &str = "/proc/thread-self/ns/net";
+const CURRENT: &str = "/proc/thread-self/ns/net";
 
 /// A network namespace.
 #[derive(Debug, Clone)]
@@ -21,25 +21,25 @@ impl Namespace {
     /// A new one, with nothing in it but a loopback that is down.
     pub(crate) fn new() -> Result<Self, BridgedError> {
         // A thread of its own: this one stays where it is.
-        apart(|| {
-            unshare(CloneFlags::CLONE_NEWNET).map_err(|errno| failed(errno.into()))?;
-            Self::own()
+        on_own_thread(|| {
+            unshare(CloneFlags::CLONE_NEWNET).map_err(|errno| namespace_error(errno.into()))?;
+            Self::current()
         })
     }
 
     /// That of this thread.
-    pub(crate) fn own() -> Result<Self, BridgedError> {
-        let file = File::open(OWN).map_err(BridgedError::io("open", OWN))?;
+    pub(crate) fn current() -> Result<Self, BridgedError> {
+        let file = File::open(CURRENT).map_err(BridgedError::io("open", CURRENT))?;
         Ok(Self(Arc::new(file.into())))
     }
 
     /// Does something in it, on a thread of its own.
-    pub(crate) fn inside<T: Send>(
+    pub(crate) fn run<T: Send>(
         &self,
         body: impl FnOnce() -> Result<T, BridgedError> + Send,
     ) -> Result<T, BridgedError> {
-        apart(|| {
-            setns(&self.0, CloneFlags::CLONE_NEWNET).map_err(|errno| failed(errno.into()))?;
+        on_own_thread(|| {
+            setns(&self.0, CloneFlags::CLONE_NEWNET).map_err(|errno| namespace_error(errno.into()))?;
             body()
         })
     }
@@ -52,13 +52,13 @@ impl Namespace {
 }
 
 /// Does something on a thread of its own, which is in this one's namespace.
-pub(crate) fn apart<T: Send>(
+pub(crate) fn on_own_thread<T: Send>(
     body: impl FnOnce() -> Result<T, BridgedError> + Send,
 ) -> Result<T, BridgedError> {
-    let crashed = || failed(io::Error::other("its thread came to a bad end"));
+    let crashed = || namespace_error(io::Error::other("its thread came to a bad end"));
     thread::scope(|scope| scope.spawn(body).join().unwrap_or_else(|_| Err(crashed())))
 }
 
-fn failed(source: io::Error) -> BridgedError {
+fn namespace_error(source: io::Error) -> BridgedError {
     BridgedError::Link { step: "work in a network namespace".to_owned(), source }
 }

@@ -61,14 +61,14 @@ impl Batch {
                 .to
                 .map(|(ip, port)| Attributes::default().bytes(1, &[address(ip), word(port)].concat()));
             let described = key(&element.key).maybe_nested(2, to).bytes(6, &comment);
-            self.push(libc::NFT_MSG_NEWSETELEM, CREATES, &of_set(element.set, described));
+            self.push(libc::NFT_MSG_NEWSETELEM, CREATES, &set_message(element.set, described));
         }
     }
 
     /// Deletes elements. The commit fails if one does not exist.
     pub(crate) fn delete(&mut self, elements: &[Element]) {
         for element in elements {
-            self.push(libc::NFT_MSG_DELSETELEM, REQUEST, &of_set(element.set, key(&element.key)));
+            self.push(libc::NFT_MSG_DELSETELEM, REQUEST, &set_message(element.set, key(&element.key)));
         }
     }
 
@@ -185,7 +185,7 @@ fn write(to: &mut Vec<u8>, kind: u16, flags: u16, (family, resource): (u8, u16),
     to.extend(attributes.as_bytes());
 }
 
-fn of_set(set: &str, element: Attributes) -> Attributes {
+fn set_message(set: &str, element: Attributes) -> Attributes {
     let elements = Attributes::default().nested(1, element);
     Attributes::default().text(1, TABLE).text(2, set).nested(3, elements)
 }

@@ -30,11 +30,11 @@ impl Outer {
 
     /// The first free place after the last one given away: one that was left a
     /// moment ago may still be in somebody's neighbour table.
-    pub(crate) fn free(used: &HashSet<Self>) -> Result<Self, BridgedError> {
+    pub(crate) fn next_free(used: &HashSet<Self>) -> Result<Self, BridgedError> {
         let last = used.iter().map(|outer| outer.0).max().unwrap_or(FIRST - 1);
         let after = last.saturating_add(1).max(FIRST)..=LAST;
-        let mut places = after.chain(FIRST..=LAST).map(Self);
-        places.find(|place| !used.contains(place)).ok_or(BridgedError::Exhausted)
+        let mut candidates = after.chain(FIRST..=LAST).map(Self);
+        candidates.find(|address| !used.contains(address)).ok_or(BridgedError::Exhausted)
     }
 
     /// The machines' gateway.
@@ -68,8 +68,8 @@ impl FromStr for Outer {
 
     fn from_str(text: &str) -> Result<Self, ()> {
         let ip: Ipv4Addr = text.parse().map_err(|_| ())?;
-        let place = u32::from(ip).checked_sub(NETWORK).ok_or(())?;
-        u16::try_from(place).map(Self).map_err(|_| ())
+        let offset = u32::from(ip).checked_sub(NETWORK).ok_or(())?;
+        u16::try_from(offset).map(Self).map_err(|_| ())
     }
 }
 
@@ -79,8 +79,8 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn the_first_place_is_as_documented() {
-        let first = Outer::free(&HashSet::new()).expect("one is free");
+    fn the_first_address_is_as_documented() {
+        let first = Outer::next_free(&HashSet::new()).expect("one is free");
         assert_eq!(first.ip(), Ipv4Addr::new(10, 202, 0, 2));
         assert_eq!(first.ip6().to_string(), "fd6d:696d:656f::2");
         assert_eq!(Outer::BRIDGE.ip(), Ipv4Addr::new(10, 202, 0, 1));
@@ -89,14 +89,14 @@ mod tests {
     #[test]
     fn a_full_network_is_refused() {
         let all = (FIRST..=LAST).map(Outer).collect();
-        assert!(matches!(Outer::free(&all), Err(BridgedError::Exhausted)));
+        assert!(matches!(Outer::next_free(&all), Err(BridgedError::Exhausted)));
     }
 
     proptest! {
         #[test]
-        fn what_is_given_was_free_and_survives_its_text(used in proptest::collection::hash_set(FIRST..=LAST, 0..64)) {
+        fn a_free_address_is_unused_and_round_trips_as_text(used in proptest::collection::hash_set(FIRST..=LAST, 0..64)) {
             let used: HashSet<_> = used.into_iter().map(Outer).collect();
-            let outer = Outer::free(&used).expect("there are more");
+            let outer = Outer::next_free(&used).expect("there are more");
             prop_assert!(!used.contains(&outer));
             prop_assert_eq!(outer.to_string().parse(), Ok(outer));
         }

@@ -17,30 +17,30 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 /// Where the host's name servers are written down.
-const RESOLVERS: &str = "/etc/resolv.conf";
+const RESOLV_CONF: &str = "/etc/resolv.conf";
 const PORT: u16 = 53;
-/// Longest question or answer by UDP: what EDNS can announce.
-const LONGEST: usize = 65_535;
+/// Longest query or answer by UDP: what EDNS can announce.
+const MAX_MESSAGE: usize = 65_535;
 /// Questions of one guest that may be open at once: each is a socket of the host.
-const OPEN: usize = 256;
+const MAX_OPEN_QUERIES: usize = 256;
 /// How long one name server may take; a guest asks again after five seconds.
-const PATIENCE: Duration = Duration::from_secs(5);
+const SERVER_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a connection may last.
-const LIFE: Duration = Duration::from_secs(30);
+const CONNECTION_TIMEOUT: Duration = Duration::from_secs(30);
 /// After the system had no socket for us.
-const BREATH: Duration = Duration::from_millis(50);
+const SOCKET_RETRY_DELAY: Duration = Duration::from_millis(50);
 
 /// Sockets that a guest asks, and what answers there.
 #[derive(Debug)]
 pub struct Relay {
     udp: std::net::UdpSocket,
     tcp: std::net::TcpListener,
-    resolvers: PathBuf,
+    resolv_conf: PathBuf,
 }
 
 impl Relay {
     pub(crate) fn new(udp: std::net::UdpSocket, tcp: std::net::TcpListener) -> Self {
-        Self { udp, tcp, resolvers: RESOLVERS.into() }
+        Self { udp, tcp, resolv_conf: RESOLV_CONF.into() }
     }
 
     /// Answers until it is dropped.
@@ -52,85 +52,86 @@ impl Relay {
         self.tcp.set_nonblocking(true)?;
         let udp = Arc::new(UdpSocket::from_std(self.udp)?);
         let tcp = TcpListener::from_std(self.tcp)?;
-        let (resolvers, open) = (Arc::<Path>::from(self.resolvers), Arc::new(Semaphore::new(OPEN)));
-        let datagrams = datagrams(&udp, &resolvers, &open);
-        let connections = connections(&tcp, &resolvers, &open);
-        tokio::join!(datagrams, connections);
+        let (resolv_conf, permits) =
+            (Arc::<Path>::from(self.resolv_conf), Arc::new(Semaphore::new(MAX_OPEN_QUERIES)));
+        let udp_queries = serve_udp(&udp, &resolv_conf, &permits);
+        let tcp_connections = serve_tcp(&tcp, &resolv_conf, &permits);
+        tokio::join!(udp_queries, tcp_connections);
         Ok(())
     }
 }
 
-async fn datagrams(udp: &Arc<UdpSocket>, resolvers: &Arc<Path>, open: &Arc<Semaphore>) {
-    let mut buffer = vec![0; LONGEST];
-    let mut asking = tokio::task::JoinSet::new();
+async fn serve_udp(udp: &Arc<UdpSocket>, resolv_conf: &Arc<Path>, permits: &Arc<Semaphore>) {
+    let mut buffer = vec![0; MAX_MESSAGE];
+    let mut queries = tokio::task::JoinSet::new();
     loop {
         tokio::select! {
             received = udp.recv_from(&mut buffer) => {
-                let Ok((length, from)) = received else { tokio::time::sleep(BREATH).await; continue };
+                let Ok((length, from)) = received else { tokio::time::sleep(SOCKET_RETRY_DELAY).await; continue };
                 // A guest that asks more than that is not answered, as by any server that is busy.
-                let Ok(permit) = Arc::clone(open).try_acquire_owned() else { continue };
-                let (udp, resolvers, question) = (Arc::clone(udp), Arc::clone(resolvers), buffer[..length].to_vec());
-                asking.spawn(async move {
-                    if let Some(answer) = ask(&question, &servers(&resolvers)).await {
+                let Ok(permit) = Arc::clone(permits).try_acquire_owned() else { continue };
+                let (udp, resolv_conf, query) = (Arc::clone(udp), Arc::clone(resolv_conf), buffer[..length].to_vec());
+                queries.spawn(async move {
+                    if let Some(answer) = query_servers(&query, &name_servers(&resolv_conf)).await {
                         udp.send_to(&answer, from).await.ok();
                     }
                     drop(permit);
                 });
             }
-            Some(_) = asking.join_next() => {}
+            Some(_) = queries.join_next() => {}
         }
     }
 }
 
 /// The first answer that a server gives, asked one after the other.
-async fn ask(question: &[u8], servers: &[SocketAddr]) -> Option<Vec<u8>> {
+async fn query_servers(query: &[u8], servers: &[SocketAddr]) -> Option<Vec<u8>> {
     for server in servers {
-        if let Ok(Ok(answer)) = timeout(PATIENCE, ask_one(question, *server)).await {
+        if let Ok(Ok(answer)) = timeout(SERVER_TIMEOUT, query_server(query, *server)).await {
             return Some(answer);
         }
     }
     None
 }
 
-async fn ask_one(question: &[u8], server: SocketAddr) -> io::Result<Vec<u8>> {
+async fn query_server(query: &[u8], server: SocketAddr) -> io::Result<Vec<u8>> {
     let any: IpAddr =
         if server.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
     let socket = UdpSocket::bind((any, 0)).await?;
     // Only the server's answers are heard.
     socket.connect(server).await?;
-    socket.send(question).await?;
-    let mut buffer = vec![0; LONGEST];
+    socket.send(query).await?;
+    let mut buffer = vec![0; MAX_MESSAGE];
     loop {
         let length = socket.recv(&mut buffer).await?;
-        // The number of the question is the number of its answer.
-        if buffer[..length].get(..2) == question.get(..2) {
+        // The number of the query is the number of its answer.
+        if buffer[..length].get(..2) == query.get(..2) {
             buffer.truncate(length);
             return Ok(buffer);
         }
     }
 }
 
-async fn connections(tcp: &TcpListener, resolvers: &Arc<Path>, open: &Arc<Semaphore>) {
-    let mut serving = tokio::task::JoinSet::new();
+async fn serve_tcp(tcp: &TcpListener, resolv_conf: &Arc<Path>, permits: &Arc<Semaphore>) {
+    let mut connections = tokio::task::JoinSet::new();
     loop {
         tokio::select! {
             accepted = tcp.accept() => {
-                let Ok((guest, _)) = accepted else { tokio::time::sleep(BREATH).await; continue };
-                let Ok(permit) = Arc::clone(open).try_acquire_owned() else { continue };
-                let resolvers = Arc::clone(resolvers);
-                serving.spawn(async move {
-                    timeout(LIFE, carry(guest, &servers(&resolvers))).await.ok();
+                let Ok((guest, _)) = accepted else { tokio::time::sleep(SOCKET_RETRY_DELAY).await; continue };
+                let Ok(permit) = Arc::clone(permits).try_acquire_owned() else { continue };
+                let resolv_conf = Arc::clone(resolv_conf);
+                connections.spawn(async move {
+                    timeout(CONNECTION_TIMEOUT, forward_connection(guest, &name_servers(&resolv_conf))).await.ok();
                     drop(permit);
                 });
             }
-            Some(_) = serving.join_next() => {}
+            Some(_) = connections.join_next() => {}
         }
     }
 }
 
-async fn carry(mut guest: TcpStream, servers: &[SocketAddr]) {
+async fn forward_connection(mut guest: TcpStream, servers: &[SocketAddr]) {
     for server in servers {
-        if let Ok(Ok(mut server)) = timeout(PATIENCE, TcpStream::connect(server)).await {
+        if let Ok(Ok(mut server)) = timeout(SERVER_TIMEOUT, TcpStream::connect(server)).await {
             // Either side may go when it likes.
             copy_bidirectional(&mut guest, &mut server).await.ok();
             return;
@@ -139,15 +140,15 @@ async fn carry(mut guest: TcpStream, servers: &[SocketAddr]) {
 }
 
 /// The name servers that the host asks, in its order.
-fn servers(resolvers: &Path) -> Vec<SocketAddr> {
-    let text = fs::read_to_string(resolvers).unwrap_or_default();
-    let found: Vec<_> = text.lines().filter_map(server).collect();
+fn name_servers(resolv_conf: &Path) -> Vec<SocketAddr> {
+    let text = fs::read_to_string(resolv_conf).unwrap_or_default();
+    let found: Vec<_> = text.lines().filter_map(parse_name_server).collect();
     // What the C library asks when nothing is written down.
     if found.is_empty() { vec![(Ipv4Addr::LOCALHOST, PORT).into()] } else { found }
 }
 
 /// `nameserver 192.0.2.1`
-fn server(line: &str) -> Option<SocketAddr> {
+fn parse_name_server(line: &str) -> Option<SocketAddr> {
     let mut words = line.split_whitespace();
     let ip = words.next().filter(|word| *word == "nameserver").and_then(|_| words.next())?;
     Some(SocketAddr::new(ip.parse().ok()?, PORT))
@@ -158,19 +159,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn name_servers_are_read_as_the_c_library_does() {
+    fn name_servers_are_parsed_like_the_c_library() {
         let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join("resolv.conf");
         fs::write(&path, "# nameserver 192.0.2.9\nsearch example\nnameserver 192.0.2.1\nnameserver ::1 # ours\nnameserver x\n")
             .expect("written");
         assert_eq!(
-            servers(&path),
+            name_servers(&path),
             ["192.0.2.1:53".parse().expect("an address"), "[::1]:53".parse().expect("an address")]
         );
-        assert_eq!(servers(&dir.path().join("none")), ["127.0.0.1:53".parse().expect("an address")]);
+        assert_eq!(name_servers(&dir.path().join("none")), ["127.0.0.1:53".parse().expect("an address")]);
     }
 
-    /// A server that has the question in its answer, with the number of another first.
+    /// A server that has the query in its answer, with the number of another first.
     async fn echo() -> SocketAddr {
         let socket = UdpSocket::bind("127.0.0.1:0").await.expect("a socket");
         let address = socket.local_addr().expect("its address");
@@ -185,10 +186,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_answer_to_another_question_is_not_passed_on() {
+    async fn a_reply_to_another_query_is_not_forwarded() {
         let closed =
             std::net::UdpSocket::bind("127.0.0.1:0").expect("a socket").local_addr().expect("its address");
-        let answer = ask(b"\x12\x34question", &[closed, echo().await]).await;
+        let answer = query_servers(b"\x12\x34question", &[closed, echo().await]).await;
         assert_eq!(answer.as_deref(), Some(&b"\x12\x34question"[..]));
     }
 }

@@ -62,7 +62,7 @@ pub(crate) fn open(outer: Outer) -> Vec<Element> {
 }
 
 /// The elements in nft's description of the table that are of machines that `is_gone`.
-pub(crate) fn of_gone(table: &Value, is_gone: impl Fn(&str) -> bool) -> Vec<Element> {
+pub(crate) fn stale_elements(table: &Value, is_gone: impl Fn(&str) -> bool) -> Vec<Element> {
     let objects = table["nftables"].as_array().into_iter().flatten();
     let sets = objects.filter_map(|object| object.get("map").or_else(|| object.get("set")));
     sets.flat_map(|set| elements(set, &is_gone)).collect()
@@ -74,15 +74,16 @@ fn elements(set: &Value, is_gone: impl Fn(&str) -> bool) -> Vec<Element> {
     // An entry of a map is a pair of key and value.
     let keys = entries.map(|entry| entry.as_array().and_then(|pair| pair.first()).unwrap_or(entry));
     let gone = keys.filter(|key| key["elem"]["comment"].as_str().is_some_and(&is_gone));
-    gone.filter_map(|key| Some(Element { set: name, key: read(&key["elem"]["val"])?, to: None })).collect()
+    gone.filter_map(|key| Some(Element { set: name, key: parse_key(&key["elem"]["val"])?, to: None }))
+        .collect()
 }
 
 /// A key as nft describes it.
-fn read(key: &Value) -> Option<Key> {
+fn parse_key(key: &Value) -> Option<Key> {
     // A number on hosts without /etc/protocols.
     let protocol = |value: &Value| match value.as_u64() {
-        Some(number) => Protocol::numbered(number),
-        None => Protocol::named(value.as_str()?),
+        Some(number) => Protocol::from_number(number),
+        None => Protocol::from_name(value.as_str()?),
     };
     let ip = |value: &Value| value.as_str()?.parse().ok();
     let port = |value: &Value| u16::try_from(value.as_u64()?).ok();
@@ -95,7 +96,7 @@ fn read(key: &Value) -> Option<Key> {
 }
 
 /// The ids that nft's description of the table names.
-pub(crate) fn named(table: &Value) -> BTreeSet<String> {
+pub(crate) fn machine_ids(table: &Value) -> BTreeSet<String> {
     let mut ids = BTreeSet::new();
     collect(table, &mut ids);
     ids
@@ -135,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn a_port_with_an_address_is_published_there_alone() {
+    fn a_port_with_an_address_is_published_on_that_address_only() {
         let port = PortMapping::parse("127.0.0.1:8080:80").expect("a port")[0];
         let key = Key::At(Protocol::Tcp, Ipv4Addr::LOCALHOST.into(), 8080);
         let to = Some((outer().ip().into(), 80));
@@ -143,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_of_machines_that_are_gone_is_found_by_its_comment() {
+    fn stale_elements_are_found_by_their_comment() {
         let elem = |key: Value, id: &str| json!({ "elem": { "val": key, "comment": id } });
         let table = json!({ "nftables": [
             { "metainfo": { "version": "1.0.6" } },
@@ -153,7 +154,7 @@ mod tests {
             { "map": { "name": "any6", "elem": [[elem(json!({ "concat": [17, 8080] }), "gone"), {}]] } },
             { "set": { "name": "open4", "elem": [elem(json!("10.202.0.2"), "gone")] } },
             { "set": { "name": "somebody else's", "elem": [elem(json!("10.202.0.2"), "gone")] } }] });
-        let found = of_gone(&table, |id| id == "gone");
+        let found = stale_elements(&table, |id| id == "gone");
         let keys: Vec<_> = found.iter().map(|element| (element.set, element.key)).collect();
         let machine = Key::Machine(outer().ip().into());
         assert_eq!(
@@ -164,6 +165,6 @@ mod tests {
                 ("open4", machine),
             ]
         );
-        assert_eq!(named(&table).into_iter().collect::<Vec<_>>(), ["gone", "here"]);
+        assert_eq!(machine_ids(&table).into_iter().collect::<Vec<_>>(), ["gone", "here"]);
     }
 }

@@ -11,25 +11,25 @@ const ALL: &str = "/proc/sys/net";
 
 /// Whether this namespace speaks IPv6.
 pub(crate) fn has_ip6() -> bool {
-    read(&path("ipv6/conf/all/disable_ipv6")).is_some_and(|value| value == "0")
+    read_setting(&setting_path("ipv6/conf/all/disable_ipv6")).is_some_and(|value| value == "0")
 }
 
 /// Has the host forward packets.
-pub(crate) fn forward(ip6: bool) -> Result<(), BridgedError> {
-    tell_and_set("ipv4/ip_forward", "1")?;
+pub(crate) fn enable_forwarding(ip6: bool) -> Result<(), BridgedError> {
+    log_and_set("ipv4/ip_forward", "1")?;
     if !ip6 {
         return Ok(());
     }
     // A host that forwards ignores router advertisements, and so would lose the
     // route that it lives by, unless it is told that it may have both.
-    for card in cards_that_listen() {
-        tell_and_set(&format!("ipv6/conf/{card}/accept_ra"), "2")?;
+    for interface in interfaces_with_advertised_route() {
+        log_and_set(&format!("ipv6/conf/{interface}/accept_ra"), "2")?;
     }
-    tell_and_set("ipv6/conf/all/forwarding", "1")
+    log_and_set("ipv6/conf/all/forwarding", "1")
 }
 
 /// Has a bridge pass on what comes from and goes to 127.0.0.0/8, and tell nobody of shorter ways.
-pub(crate) fn bridge(name: &str, ip6: bool) -> Result<(), BridgedError> {
+pub(crate) fn configure_bridge(name: &str, ip6: bool) -> Result<(), BridgedError> {
     set(&format!("ipv4/conf/{name}/route_localnet"), "1")?;
     set(&format!("ipv4/conf/{name}/send_redirects"), "0")?;
     if ip6 {
@@ -41,12 +41,12 @@ pub(crate) fn bridge(name: &str, ip6: bool) -> Result<(), BridgedError> {
 }
 
 /// Leaves a link without IPv6 of its own.
-pub(crate) fn no_ip6(name: &str) -> Result<(), BridgedError> {
+pub(crate) fn disable_ip6(name: &str) -> Result<(), BridgedError> {
     set(&format!("ipv6/conf/{name}/disable_ipv6"), "1")
 }
 
 /// Settings of a namespace that is a machine's, before it has links.
-pub(crate) fn inside(ip6: bool) -> Result<(), BridgedError> {
+pub(crate) fn configure_namespace(ip6: bool) -> Result<(), BridgedError> {
     set("ipv4/ip_forward", "1")?;
     if ip6 {
         set("ipv6/conf/default/accept_dad", "0")?;
@@ -57,24 +57,26 @@ pub(crate) fn inside(ip6: bool) -> Result<(), BridgedError> {
 }
 
 /// Cards that have their way out from a router's advertisement, and would not have it renewed.
-fn cards_that_listen() -> BTreeSet<String> {
+fn interfaces_with_advertised_route() -> BTreeSet<String> {
     let routes = fs::read_to_string("/proc/thread-self/net/ipv6_route").unwrap_or_default();
-    let cards = routes.lines().filter_map(advertised).map(str::to_owned);
-    let listens =
-        |card: &String| read(&path(&format!("ipv6/conf/{card}/accept_ra"))).is_some_and(|value| value == "1");
-    cards.filter(listens).collect()
+    let interfaces = routes.lines().filter_map(advertised_interface).map(str::to_owned);
+    let listens = |interface: &String| {
+        read_setting(&setting_path(&format!("ipv6/conf/{interface}/accept_ra")))
+            .is_some_and(|value| value == "1")
+    };
+    interfaces.filter(listens).collect()
 }
 
-/// The card of a default route that a router advertised: `RTF_DEFAULT` and `RTF_ADDRCONF` of linux/ipv6_route.h.
-fn advertised(route: &str) -> Option<&str> {
+/// The interface of a default route that a router advertised: `RTF_DEFAULT` and `RTF_ADDRCONF` of linux/ipv6_route.h.
+fn advertised_interface(route: &str) -> Option<&str> {
     const ADVERTISED: u32 = 0x0005_0000;
     let words: Vec<_> = route.split_whitespace().collect();
     let flags = u32::from_str_radix(words.get(8)?, 16).ok()?;
     (flags & ADVERTISED == ADVERTISED).then_some(*words.get(9)?)
 }
 
-fn tell_and_set(name: &str, value: &str) -> Result<(), BridgedError> {
-    let before = read(&path(name)).unwrap_or_default();
+fn log_and_set(name: &str, value: &str) -> Result<(), BridgedError> {
+    let before = read_setting(&setting_path(name)).unwrap_or_default();
     if before == value {
         return Ok(());
     }
@@ -87,20 +89,20 @@ fn tell_and_set(name: &str, value: &str) -> Result<(), BridgedError> {
 }
 
 fn set(name: &str, value: &str) -> Result<(), BridgedError> {
-    let path = path(name);
+    let path = setting_path(name);
     match fs::write(&path, value) {
         // Some that are right already are read-only in a container.
-        Err(_) if read(&path).is_some_and(|now| now == value) => Ok(()),
+        Err(_) if read_setting(&path).is_some_and(|now| now == value) => Ok(()),
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Err(BridgedError::Privilege),
         done => done.map_err(BridgedError::io("set", path)),
     }
 }
 
-fn read(path: &Path) -> Option<String> {
+fn read_setting(path: &Path) -> Option<String> {
     fs::read_to_string(path).ok().map(|text| text.trim().to_owned())
 }
 
-fn path(name: &str) -> PathBuf {
+fn setting_path(name: &str) -> PathBuf {
     Path::new(ALL).join(name)
 }
 
@@ -109,12 +111,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_route_that_was_advertised_is_told_by_its_flags() {
+    fn an_advertised_route_is_recognised_by_its_flags() {
         let route = |flags: &str| {
             format!("{0} 00 {0} 00 {0} 00000400 00000001 00000000 {flags} eth0", "0".repeat(32))
         };
-        assert_eq!(advertised(&route("00450003")), Some("eth0"));
-        assert_eq!(advertised(&route("00000003")), None);
-        assert_eq!(advertised("no route"), None);
+        assert_eq!(advertised_interface(&route("00450003")), Some("eth0"));
+        assert_eq!(advertised_interface(&route("00000003")), None);
+        assert_eq!(advertised_interface("no route"), None);
     }
 }

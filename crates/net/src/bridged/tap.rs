@@ -42,17 +42,17 @@ pub enum TapUse {
 
 /// Makes a device in the network namespace of this thread. A descriptor of it
 /// is there when it is to be taken so.
-pub(crate) fn make(name: &str, to: TapUse) -> Result<Option<OwnedFd>, BridgedError> {
+pub(crate) fn create(name: &str, usage: TapUse) -> Result<Option<OwnedFd>, BridgedError> {
     let file = open().map_err(BridgedError::io("open", DEVICE))?;
     let step = |source: io::Error| match source.kind() {
         io::ErrorKind::ResourceBusy => BridgedError::Exists { name: name.to_owned() },
         _ => BridgedError::Link { step: format!("make the TAP device {name}"), source },
     };
     attach(&file, name).map_err(step)?;
-    match to {
+    match usage {
         TapUse::Descriptor => Ok(Some(file.into())),
         TapUse::Name { owner } => {
-            leave_to(&file, owner).map_err(step)?;
+            persist_for_owner(&file, owner).map_err(step)?;
             Ok(None)
         }
     }
@@ -76,7 +76,7 @@ fn attach(file: &File, name: &str) -> io::Result<()> {
     Ok(())
 }
 
-fn leave_to(file: &File, owner: u32) -> io::Result<()> {
+fn persist_for_owner(file: &File, owner: u32) -> io::Result<()> {
     let owner = owner as libc::c_int;
     // SAFETY: these take a number, and touch no memory of ours.
     unsafe { set_owner(file.as_raw_fd(), owner) }?;

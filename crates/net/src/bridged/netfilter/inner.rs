@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use super::{Attributes, Batch, CREATES, TABLE, address};
 use crate::Subnet;
-use crate::bridged::{CARD, INSIDE};
+use crate::bridged::{GUEST_SUBNET, UPLINK};
 
 const PREROUTING: &str = "prerouting";
 const POSTROUTING: &str = "postrouting";
@@ -21,7 +21,7 @@ const REGISTER: u32 = libc::NFT_REG_1 as u32;
 
 /// The table of a machine's namespace.
 pub(crate) fn rules() -> Batch {
-    let [ip, ip6] = [INSIDE.guest().into(), Subnet::GUEST_6.into()];
+    let [ip, ip6] = [GUEST_SUBNET.guest().into(), Subnet::GUEST_6.into()];
     let mut batch = Batch::new();
     batch.push(libc::NFT_MSG_NEWTABLE, CREATES, &Attributes::default().text(1, TABLE));
     batch.chain(PREROUTING, libc::NF_INET_PRE_ROUTING, DSTNAT);
@@ -64,7 +64,7 @@ impl Rule {
     /// Matches packets that enter or leave by `eth0`.
     fn on(direction: libc::c_int) -> Self {
         let mut name = [0; NAME];
-        name[..CARD.len()].copy_from_slice(CARD.as_bytes());
+        name[..UPLINK.len()].copy_from_slice(UPLINK.as_bytes());
         Self::default().meta(direction).is(&name)
     }
 
