@@ -1,16 +1,15 @@
-//! Machines on a bridge, for who may change the host's network.
+//! Bridged networking, for processes that may change the host's network.
 //!
-//! Each machine has a network namespace of its own, in which everything is
-//! called and numbered alike: a TAP device `tap0` for its card, the gateway's
-//! addresses on it, and one end of a link, `eth0`, whose other end, `mm-<id>`,
-//! is on the host's bridge. Only `eth0` has an address that is the machine's
-//! alone. So a guest that was copied need not be told another address, and
-//! copies run side by side.
+//! Each machine has its own network namespace, with the same names and addresses
+//! in each: a TAP device `tap0` for the guest's NIC, the gateway's addresses on it,
+//! and one end of a veth pair, `eth0`, whose other end, `mm-<id>`, is attached to the
+//! host's bridge. Only `eth0` has an address that is unique to the machine. So a
+//! clone's guest keeps its address, and clones run side by side.
 //!
-//! What is there is read from the kernel: a machine is on the bridge if
-//! and only if `mm-<id>` is. That link ends with its namespace, and that with
-//! the last process that holds it, however it ends; names and rules that are
-//! left are swept by [`sweep`].
+//! The state is read from the kernel: a machine is on the bridge if and only if
+//! `mm-<id>` exists. The kernel deletes that link with its namespace, and the
+//! namespace with the last process that holds it, however that process exits.
+//! [`sweep`] removes names and rules that remain.
 
 mod error;
 mod fake;
@@ -42,32 +41,32 @@ pub use relay::Relay;
 use rules::Element;
 pub use tap::TapUse;
 
-/// The bridge.
+/// Name of the bridge.
 pub const BRIDGE: &str = "mimeo0";
-/// What the names of machines' links on the host begin with.
+/// Prefix of the host ends of machines' links.
 pub const LINK_PREFIX: &str = "mm-";
-/// What the names of their namespaces begin with.
+/// Prefix of the names of machines' namespaces.
 pub const NETNS_PREFIX: &str = "mimeo-";
-/// A machine's TAP device, in its namespace.
+/// Name of a machine's TAP device, in its namespace.
 pub const TAP: &str = "tap0";
-/// A machine's way out, in its namespace.
+/// Name of a machine's end of its link, in its namespace.
 const UPLINK: &str = "eth0";
-/// The network that every machine is in, on its side of the TAP device.
+/// The subnet of every guest, on its side of the TAP device.
 pub const GUEST_SUBNET: Subnet = Subnet::BRIDGED;
 const DNS_PORT: u16 = 53;
 
-/// What a machine wants of the bridge.
+/// The network that a machine requests.
 #[derive(Debug, Clone)]
 pub struct Wish {
-    /// Its id: at most 12 characters, since a link's name has 15.
+    /// The machine's id: at most 12 characters, since a link's name has at most 15.
     pub id: String,
-    /// It may be reached by other machines that are open, and reach them.
+    /// Whether the machine and other open machines may reach each other.
     pub open: bool,
-    /// How its monitor takes the TAP device.
+    /// How the machine's VMM opens the TAP device.
     pub tap: TapUse,
 }
 
-/// A machine's place on the bridge. Dropping it takes the machine off.
+/// A machine attached to the bridge. Dropping it detaches the machine.
 #[derive(Debug)]
 pub struct Attachment {
     host: Arc<dyn Host>,
@@ -77,10 +76,10 @@ pub struct Attachment {
     elements: Vec<Element>,
 }
 
-/// Whether this process may, and has what it needs.
+/// Checks that this process can use bridged networking.
 ///
 /// # Errors
-/// When it has not the privileges, or nft is missing.
+/// When it lacks the privileges, or nft or nf_tables is missing.
 pub fn check() -> Result<(), BridgedError> {
     is_privileged()?;
     has_nft()
@@ -103,22 +102,22 @@ fn has_nft() -> Result<(), BridgedError> {
     kernel::rule_count().map(drop)
 }
 
-/// Whether the host speaks IPv6, and so its bridge.
+/// Whether IPv6 is enabled on the host, and so on the bridge.
 #[must_use]
 pub fn has_ip6() -> bool {
     settings::has_ip6()
 }
 
-/// Gives a machine a namespace and a place on the bridge, making the bridge if there is none.
+/// Creates a machine's namespace and attaches it to the bridge. Creates the bridge if it does not exist.
 ///
 /// # Errors
-/// When this host or this process cannot; nothing is left then.
+/// When the host refuses, or this process lacks the privileges. Nothing is left then.
 pub fn attach(wish: &Wish) -> Result<Attachment, BridgedError> {
     is_privileged()?;
     attach_to(Arc::new(Kernel), wish)
 }
 
-/// Takes off the bridge what is left of machines whose process ended without doing so, and says which.
+/// Removes the names and rules of machines whose process exited without detaching. Returns their ids.
 ///
 /// # Errors
 /// When the kernel refuses.
@@ -126,7 +125,7 @@ pub fn sweep() -> Result<Vec<String>, BridgedError> {
     sweep_on(&Kernel)
 }
 
-/// Takes off the bridge what is left of one machine, which runs no more.
+/// Removes the link, name and rules of one machine, which must not be running.
 ///
 /// # Errors
 /// When the kernel refuses.
@@ -138,8 +137,8 @@ fn attach_to(host: Arc<dyn Host>, wish: &Wish) -> Result<Attachment, BridgedErro
     let lock = host.lock()?;
     let attached = attach_locked(host.as_ref(), wish);
     if attached.is_err() {
-        // The bridge may have been made for this one.
-        remove_bridge_if_unused(host.as_ref()).ok();
+        // The bridge may have been created for this machine.
+        log_ignored("remove the bridge", remove_bridge_if_unused(host.as_ref()));
     }
     drop(lock);
     let (outer, connected, elements) = attached?;
@@ -156,13 +155,20 @@ fn attach_locked(host: &dyn Host, wish: &Wish) -> Result<(Outer, Connected, Vec<
     let connected = host.connect(&wish.id, outer, wish.tap)?;
     let elements = if wish.open { rules::open(outer) } else { Vec::new() };
     let add = || host.ensure_table().and_then(|()| host.add(&elements, &wish.id));
-    // Another program may have flushed the rules in between; the second try finds that out.
+    // Another program may have flushed the rules in between; the second attempt restores them.
     match add().or_else(|_| add()) {
         Ok(()) => Ok((outer, connected, elements)),
         Err(error) => {
-            host.disconnect(&wish.id).ok();
+            log_ignored("disconnect a machine", host.disconnect(&wish.id));
             Err(error)
         }
+    }
+}
+
+/// Logs the error of a clean-up step. The caller reports the error that caused the clean-up.
+fn log_ignored(step: &str, result: Result<(), BridgedError>) {
+    if let Err(error) = result {
+        tracing::debug!(component = "network", ?error, "cannot {step}");
     }
 }
 
@@ -171,7 +177,7 @@ fn remove_bridge_if_unused(host: &dyn Host) -> Result<(), BridgedError> {
 }
 
 fn sweep_on(host: &dyn Host) -> Result<Vec<String>, BridgedError> {
-    // Most commands find nothing here, and wait for nobody.
+    // Most commands find nothing stale, and need not wait for the lock.
     if host.stale_marks().is_empty() {
         return Ok(Vec::new());
     }
@@ -182,7 +188,7 @@ fn sweep_on(host: &dyn Host) -> Result<Vec<String>, BridgedError> {
     if gone.is_empty() {
         return Ok(Vec::new());
     }
-    // One whose mark could not be made, or was removed by somebody, may have left rules.
+    // A machine whose mark was never created, or was removed, may still have rules.
     let table = host.rules()?.unwrap_or_default();
     gone.extend(rules::machine_ids(&table).into_iter().filter(|id| !attached.contains_key(id)));
     host.delete(&rules::stale_elements(&table, |id| gone.contains(id)))?;
@@ -206,29 +212,29 @@ fn clear_on(host: &dyn Host, id: &str) -> Result<(), BridgedError> {
 }
 
 impl Attachment {
-    /// Its place on the bridge.
+    /// The machine's addresses on the bridge.
     #[must_use]
     pub fn outer(&self) -> Outer {
         self.outer
     }
 
-    /// Its namespace; none on a fake host.
+    /// The machine's namespace; none on a fake host.
     #[must_use]
     pub fn namespace(&self) -> Option<&Namespace> {
         self.connected.namespace.as_ref()
     }
 
-    /// The TAP device, where it was asked for by a descriptor; once.
+    /// Takes the TAP device's descriptor, with [`TapUse::Descriptor`]. None on later calls.
     pub fn take_queue(&mut self) -> Option<OwnedFd> {
         self.connected.tap.take()
     }
 
-    /// What answers the guest's questions for names; once.
+    /// Takes the relay for the guest's DNS queries. None on later calls.
     pub fn take_relay(&mut self) -> Option<Relay> {
         self.connected.dns_sockets.take().map(|(udp, tcp)| Relay::new(udp, tcp))
     }
 
-    /// Has ports of the host lead to the machine: all or none. Each has its host port.
+    /// Forwards host ports to the machine: all or none. Each mapping must have its host port.
     ///
     /// # Errors
     /// When the kernel refuses.
@@ -248,7 +254,7 @@ impl Attachment {
     fn detach(&mut self) -> Result<(), BridgedError> {
         let lock = self.host.lock()?;
         let elements = std::mem::take(&mut self.elements);
-        // Somebody who flushed the rules took ours along.
+        // This fails if another program flushed the rules; then whatever remains is cleared below.
         let rules_deleted = self.host.delete(&elements);
         self.host.disconnect(&self.id)?;
         remove_bridge_if_unused(self.host.as_ref())?;
@@ -260,7 +266,7 @@ impl Attachment {
 impl Drop for Attachment {
     fn drop(&mut self) {
         if let Err(error) = self.detach() {
-            tracing::warn!(component = "network", id = self.id, %error, "is not off the bridge whole");
+            tracing::warn!(component = "network", id = self.id, %error, "cannot detach the machine from the bridge completely");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Addresses of machines, the ports that they publish, and the bridge that they may be on.
+//! Machine addresses, published ports, and bridged networking.
 
 pub mod bridged;
 mod mac;

@@ -1,17 +1,17 @@
-//! Hardware addresses.
+//! MAC addresses.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// A hardware address, written `02:xx:xx:xx:xx:xx`.
+/// A MAC address, written `02:xx:xx:xx:xx:xx`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct MacAddress([u8; 6]);
 
 impl MacAddress {
-    /// A locally administered unicast address that ends in `tail`, as random
-    /// as the tail is: two machines on one network need different ones.
+    /// A locally administered unicast address that ends in `tail`. The tail should be random: two machines on one
+    /// network need different addresses.
     #[must_use]
     pub fn local(tail: [u8; 5]) -> Self {
         let [a, b, c, d, e] = tail;
@@ -37,7 +37,7 @@ impl TryFrom<String> for MacAddress {
 
     fn try_from(text: String) -> Result<Self, String> {
         let octets: Vec<u8> = text.split(':').map_while(|octet| u8::from_str_radix(octet, 16).ok()).collect();
-        octets.try_into().map(Self).map_err(|_| format!("{text:?} is no hardware address"))
+        octets.try_into().map(Self).map_err(|_| format!("{text:?} is not a MAC address"))
     }
 }
 

@@ -1,4 +1,4 @@
-//! Published ports, in podman's words.
+//! Published ports, in podman's syntax.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
@@ -6,7 +6,7 @@ use std::ops::RangeInclusive;
 
 use serde::{Deserialize, Serialize};
 
-/// What a port speaks.
+/// The transport protocol of a port.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Protocol {
@@ -18,7 +18,7 @@ pub enum Protocol {
 }
 
 impl Protocol {
-    /// As it stands in a packet.
+    /// The IP protocol number.
     pub(crate) fn number(self) -> u8 {
         match self {
             Self::Tcp => libc::IPPROTO_TCP as u8,
@@ -26,12 +26,12 @@ impl Protocol {
         }
     }
 
-    /// By its number in a packet.
+    /// The protocol with this IP protocol number.
     pub(crate) fn from_number(number: u64) -> Option<Self> {
         [Self::Tcp, Self::Udp].into_iter().find(|protocol| u64::from(protocol.number()) == number)
     }
 
-    /// By the name that it is written with.
+    /// The protocol with this name, as `Display` writes it.
     pub(crate) fn from_name(name: &str) -> Option<Self> {
         [Self::Tcp, Self::Udp].into_iter().find(|protocol| protocol.to_string() == name)
     }
@@ -46,7 +46,7 @@ impl fmt::Display for Protocol {
     }
 }
 
-/// A port of the host that leads to one of a machine.
+/// A host port that is forwarded to a port of a machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct PortMapping {
     /// The host's address to listen on; 0.0.0.0 is all of them.
@@ -55,39 +55,39 @@ pub struct PortMapping {
     pub host_port: Option<u16>,
     /// The machine's port.
     pub guest_port: u16,
-    /// What it speaks.
+    /// The transport protocol.
     pub protocol: Protocol,
 }
 
-/// Why a text names no ports.
+/// Why a text is not a valid port mapping.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ParsePortError {
-    /// Not of the form at all.
+    /// The text does not have the form `[IP:][HOST:]GUEST[/tcp|/udp]`.
     #[error("{0:?} is not [IP:][HOST:]GUEST[/tcp|/udp]")]
     Form(String),
-    /// A number is no port.
-    #[error("{0:?} is no port between 1 and 65535")]
+    /// A number is not a port number.
+    #[error("{0:?} is not a port between 1 and 65535")]
     Number(String),
-    /// The address is none.
-    #[error("{0:?} is no IPv4 address")]
+    /// The address is not an IPv4 address.
+    #[error("{0:?} is not an IPv4 address")]
     Address(String),
-    /// IPv6 cannot be published.
-    #[error("{0} is an IPv6 address, and user-mode networking publishes on IPv4 only")]
+    /// Ports cannot be published on an IPv6 address.
+    #[error("{0} is an IPv6 address; user-mode networking publishes on IPv4 only")]
     Ipv6(IpAddr),
-    /// The protocol is neither.
+    /// The protocol is neither TCP nor UDP.
     #[error("{0:?} is neither tcp nor udp")]
     Protocol(String),
-    /// Two ranges of different lengths.
+    /// The two ranges have different lengths.
     #[error("{0:?} maps ranges of different lengths")]
     Ranges(String),
 }
 
 impl PortMapping {
-    /// Reads `[IP:][HOST:]GUEST[/tcp|/udp]`, where HOST and GUEST may be ranges
-    /// `8000-8010`. Without HOST the host's port is chosen when the machine starts.
+    /// Parses `[IP:][HOST:]GUEST[/tcp|/udp]`, where HOST and GUEST may be ranges
+    /// such as `8000-8010`. Without HOST, the host port is chosen when the machine starts.
     ///
     /// # Errors
-    /// When the text is not of that form.
+    /// When the text does not have that form.
     pub fn parse(text: &str) -> Result<Vec<Self>, ParsePortError> {
         let (ports, protocol) = match text.split_once('/') {
             Some((ports, protocol)) => (ports, parse_protocol(protocol)?),
@@ -193,10 +193,10 @@ mod tests {
     #[test]
     fn invalid_ports_are_refused_with_a_reason() {
         let refused = |text: &str| PortMapping::parse(text).expect_err("refused").to_string();
-        assert_eq!(refused("x:80"), "\"x\" is no port between 1 and 65535");
-        assert_eq!(refused("0:80"), "\"0\" is no port between 1 and 65535");
+        assert_eq!(refused("x:80"), "\"x\" is not a port between 1 and 65535");
+        assert_eq!(refused("0:80"), "\"0\" is not a port between 1 and 65535");
         assert_eq!(refused("80:80/sctp"), "\"sctp\" is neither tcp nor udp");
-        assert_eq!(refused("300.0.0.1:80:80"), "\"300.0.0.1\" is no IPv4 address");
+        assert_eq!(refused("300.0.0.1:80:80"), "\"300.0.0.1\" is not an IPv4 address");
         assert_eq!(refused("80-82:80-81"), "\"80-82:80-81\" maps ranges of different lengths");
         assert!(refused("[::1]:80:80").contains("IPv4 only"));
     }

@@ -1,78 +1,78 @@
-//! A small network for each machine.
+//! The subnet of each machine.
 
 use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use serde::{Deserialize, Serialize};
 
-/// First address of the range that machines' networks come from. Under
-/// user-mode networking none of them is ever seen on the host; the range is
-/// one that neither podman, docker nor libvirt hands out by default.
+/// First address of the range that machine subnets are allocated from. Under
+/// user-mode networking they are not visible on the host. Podman, docker and
+/// libvirt do not assign this range by default.
 const FIRST: u32 = u32::from_be_bytes([10, 201, 0, 0]);
-/// Networks in the range.
+/// Number of subnets in the range.
 const COUNT: u16 = 8192;
-/// Addresses from one network to the next: a /30 for the machine and its
-/// gateway, and the /30 after it, where the gateway keeps its name server.
-/// (A /30 has two usable addresses, and both are taken.)
+/// Addresses per subnet: a /30 for the machine and its gateway, and the
+/// following /30, which holds the gateway's DNS address. (A /30 has two
+/// usable addresses, and the machine and the gateway use both.)
 const STRIDE: u32 = 8;
 
-/// One machine's network, by its place in the range.
+/// One machine's subnet, by its index in the range.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Subnet(u16);
 
-/// Every network of the range is in use.
+/// All subnets of the range are in use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("all {COUNT} networks of 10.201.0.0/16 are in use")]
 pub struct SubnetsExhausted;
 
 impl Subnet {
-    /// The network inside each bridged machine's namespace.
+    /// The subnet inside each bridged machine's network namespace.
     pub const BRIDGED: Self = Self(0);
-    /// The gateway's IPv6 address on a bridged machine's card.
+    /// The gateway's IPv6 address on a bridged machine's TAP device.
     pub const GATEWAY_6: Ipv6Addr = Ipv6Addr::new(0xfd6d, 0x696d, 0x656f, 1, 0, 0, 0, 1);
     /// A bridged machine's IPv6 address, in its namespace.
     pub const GUEST_6: Ipv6Addr = Ipv6Addr::new(0xfd6d, 0x696d, 0x656f, 1, 0, 0, 0, 2);
-    /// Bits of the network part of those.
+    /// Prefix length of these IPv6 addresses.
     pub const PREFIX_6: u8 = 64;
-    /// Bits of the network part, as the machine sees it.
+    /// Prefix length that the machine sees.
     pub const PREFIX: u8 = 30;
-    /// Bits of the network part with the name server's half.
+    /// Prefix length of the subnet with the half that holds the DNS address.
     pub const OUTER_PREFIX: u8 = 29;
 
-    /// The first network that is not among `used`.
+    /// The first subnet that is not in `used`.
     ///
     /// # Errors
-    /// When all are.
+    /// When all subnets are in `used`.
     pub fn first_free(used: &HashSet<Self>) -> Result<Self, SubnetsExhausted> {
         (0..COUNT).map(Self).find(|subnet| !used.contains(subnet)).ok_or(SubnetsExhausted)
     }
 
-    /// The network's own address.
+    /// The network address.
     #[must_use]
     pub fn network(self) -> Ipv4Addr {
         self.at(0)
     }
 
-    /// The gateway: the host's side.
+    /// The gateway's address, on the host's side.
     #[must_use]
     pub fn gateway(self) -> Ipv4Addr {
         self.at(1)
     }
 
-    /// The machine.
+    /// The machine's address.
     #[must_use]
     pub fn guest(self) -> Ipv4Addr {
         self.at(2)
     }
 
-    /// The name server that the gateway answers for.
+    /// The address at which the gateway answers DNS queries.
     #[must_use]
     pub fn dns(self) -> Ipv4Addr {
         self.at(5)
     }
 
-    /// The gateway's addresses on a bridged machine's card, with their prefixes.
+    /// The gateway's addresses on a bridged machine's TAP device, with their prefix lengths.
     pub(crate) fn host(self, ip6: bool) -> Vec<(IpAddr, u8)> {
         let mut all = vec![(self.gateway().into(), Self::PREFIX), (self.dns().into(), 32)];
         if ip6 {

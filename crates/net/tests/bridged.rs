@@ -1,6 +1,6 @@
-//! The bridge, on the real kernel, in a network namespace that each test makes.
+//! Bridged networking on the real kernel. Each test creates its own network namespace.
 //!
-//! Who may not make one is told so, loudly: there is no other way to try this.
+//! Without the privilege to create one, a test prints that it was not run: there is no other way to test this.
 
 use std::fs;
 use std::net::{TcpListener, UdpSocket};
@@ -23,21 +23,21 @@ fn port(text: &str) -> PortMapping {
     PortMapping::parse(text).expect("a port")[0]
 }
 
-/// Makes this thread's host one of its own. False where that is not allowed.
+/// Gives this thread its own network and mount namespaces. False without the privilege.
 fn enter_private_host() -> bool {
     if !rustix::process::geteuid().is_root() {
         eprintln!("NOT RUN: the bridge needs root, and this is an ordinary user");
         return false;
     }
-    unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS).expect("namespaces of its own");
+    unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS).expect("new namespaces");
     let private = rustix::mount::MountPropagationFlags::PRIVATE | rustix::mount::MountPropagationFlags::REC;
-    rustix::mount::mount_change("/", private).expect("mounts of its own");
+    rustix::mount::mount_change("/", private).expect("private mounts");
     let flags = rustix::mount::MountFlags::empty();
     rustix::mount::mount("tmpfs", "/run", "tmpfs", flags, None).expect("an empty /run");
     true
 }
 
-/// The links of a thread's host that are ours.
+/// mimeo's links in this thread's namespace.
 fn links() -> Vec<String> {
     let table = fs::read_to_string("/proc/thread-self/net/dev").expect("links");
     let names = table.lines().skip(2).filter_map(|line| line.split(':').next());
@@ -103,9 +103,9 @@ fn a_thousand_ports_are_published_and_removed() {
     let ports = PortMapping::parse("20000-20999:30000-30999").expect("a range");
     many.publish(&ports).expect("published");
     assert_eq!(rules().matches("comment \"many\"").count(), 2 * ports.len());
-    // A key that is another machine's fails, and changes nothing.
+    // Publishing a port of another machine fails and changes nothing.
     let mut other = bridged::attach(&wish("other")).expect("attached");
-    other.publish(&[port("9000:80"), port("20999:80")]).expect_err("the second is taken");
+    other.publish(&[port("9000:80"), port("20999:80")]).expect_err("the second port is in use");
     assert!(!rules().contains("9000"));
     drop(other);
     drop(many);
@@ -120,14 +120,14 @@ fn an_existing_link_is_not_reused() {
         return;
     }
     let attachment = bridged::attach(&wish("one")).expect("attached");
-    let refused = bridged::attach(&wish("one")).expect_err("there is one");
+    let refused = bridged::attach(&wish("one")).expect_err("it exists");
     assert!(matches!(&refused, BridgedError::Exists { name } if name == "mm-one"), "{refused:?}");
     assert!(if_nametoindex("mm-one").is_ok(), "the first is still there");
     drop(attachment);
     ip(&["link", "add", "mm-one", "type", "bridge"]);
-    let refused = bridged::attach(&wish("one")).expect_err("somebody's link");
-    assert!(refused.to_string().contains("mm-one already"), "{refused}");
-    assert_eq!(links(), [""; 0], "it was in the way, and had the name of ours");
+    let refused = bridged::attach(&wish("one")).expect_err("another program's link");
+    assert!(refused.to_string().contains("mm-one exists already"), "{refused}");
+    assert_eq!(links(), [""; 0], "the link had the name of a machine's link");
 }
 
 fn ip(arguments: &[&str]) {
@@ -143,7 +143,7 @@ fn a_network_in_use_by_another_link_is_refused() {
     ip(&["link", "add", "theirs", "type", "bridge"]);
     ip(&["address", "add", "10.202.7.1/24", "dev", "theirs"]);
     ip(&["link", "set", "theirs", "up"]);
-    let refused = bridged::attach(&wish("one")).expect_err("it is taken").to_string();
+    let refused = bridged::attach(&wish("one")).expect_err("the network is in use").to_string();
     assert!(refused.contains("10.202.0.0/16") && refused.contains("theirs"), "{refused}");
     assert!(refused.contains("--network rootless"), "{refused}");
     assert_nothing_left();
@@ -156,8 +156,8 @@ fn a_machine_whose_process_was_killed_is_swept() {
     }
     let mut attachment = bridged::attach(&wish("killed")).expect("attached");
     attachment.publish(&[port("8080:80")]).expect("published");
-    assert_eq!(bridged::sweep().expect("swept"), [""; 0], "it lives");
-    // What the kernel does when the last process that holds the namespace is gone; no process has this number.
+    assert_eq!(bridged::sweep().expect("swept"), [""; 0], "the machine is attached");
+    // The kernel does this when the last process that holds the namespace exits. No process has this id.
     ip(&["link", "del", "mm-killed"]);
     std::mem::forget(attachment);
     fs::remove_file("/run/netns/mimeo-killed").expect("removed");
@@ -181,7 +181,7 @@ fn flushed_rules_are_restored() {
     assert_nothing_left();
 }
 
-/// What nft says of this thread's rules, with the numbers that it tells them by or without.
+/// nft's listing of this thread's rules; with `-a` it includes their handles.
 fn list_ruleset(arguments: &[&str]) -> String {
     let output = std::process::Command::new("nft").args(arguments).args(["list", "ruleset"]).output();
     String::from_utf8(output.expect("nft runs").stdout).expect("text")
@@ -202,7 +202,7 @@ fn unchanged_rules_are_not_applied_again() {
     assert_eq!(numbered(), before);
     let second = bridged::attach(&wish("second")).expect("attached");
     assert_eq!(numbered(), before);
-    // Somebody else's change may have been to ours.
+    // A change by another program may have been to mimeo's table.
     nft(&["add", "table", "inet", "theirs"]);
     let third = bridged::attach(&wish("third")).expect("attached");
     assert_ne!(numbered(), before);
@@ -251,7 +251,7 @@ fn a_host_without_nft_is_refused_and_left_unchanged() {
     };
     refused();
     assert_nothing_left();
-    // Nor when it is lost while there is a bridge, which stays the other machine's, and rules have to be set again.
+    // The same when nft disappears while the bridge exists for another machine and the rules must be applied again.
     let first = bridged::attach(&wish("first")).expect("attached");
     nft(&["flush", "ruleset"]);
     let before = links();
@@ -266,7 +266,7 @@ fn many_machines_attach_and_detach_twice() {
     if !enter_private_host() {
         return;
     }
-    // Threads that a thread starts are on its host.
+    // Threads inherit the namespaces of the thread that starts them.
     for _ in 0..2 {
         let all_attached = Barrier::new(MACHINES);
         thread::scope(|scope| {
@@ -354,7 +354,7 @@ enum Outcome {
 fn run_machine(host: &Fake, round: usize, number: usize) -> Outcome {
     let wish = Wish { open: number.is_multiple_of(2), ..wish(&format!("m{number}")) };
     let Ok(mut attachment) = host.attach(&wish) else { return Outcome::Refused };
-    // One that cannot be published is one that goes without.
+    // A machine whose port cannot be published runs without it.
     attachment.publish(&[port(&format!("{}:80", 20_000 + number))]).ok();
     if (round + number).is_multiple_of(7) {
         host.kill(attachment);
@@ -363,7 +363,7 @@ fn run_machine(host: &Fake, round: usize, number: usize) -> Outcome {
     Outcome::Left
 }
 
-/// A sweep may itself be told to fail; the next command sweeps again.
+/// A fault may be injected into the sweep itself; the next command sweeps again.
 fn sweep_until_clean(host: &Fake) -> Vec<String> {
     for _ in 0..8 {
         host.sweep().ok();

@@ -1,71 +1,71 @@
-//! Why a machine cannot be on the bridge.
+//! Errors of bridged networking.
 
 use std::io;
 use std::path::PathBuf;
 
-/// Why a machine cannot be connected to the bridge, or taken off it.
+/// Why a machine cannot be attached to the bridge or detached from it.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BridgedError {
-    /// This process may not make links and namespaces.
+    /// This process lacks the capabilities to create links and namespaces.
     #[error(
         "bridged networking needs root (CAP_NET_ADMIN and CAP_SYS_ADMIN): run as root, or with --network rootless, which needs no privilege"
     )]
     Privilege,
-    /// The program that speaks for the kernel's packet filter is not there.
-    #[error("nft, which bridged networking sets its rules with, is not installed: apt-get install nftables")]
+    /// The nft program, which applies the nftables table, is missing.
+    #[error("nft, which bridged networking needs for its rules, is not installed: apt-get install nftables")]
     NoNft,
-    /// It refused.
+    /// nft exited with an error.
     #[error("nft refused the rules: {said}")]
     Nft {
-        /// Its words.
+        /// Its stderr.
         said: String,
     },
-    /// A link of that name is there, and none of ours.
+    /// A link of that name exists that mimeo did not create.
     #[error(
-        "there is a network link {name} already: if nothing else uses it, remove it with `ip link del {name}`"
+        "network link {name} exists already: if nothing else uses it, remove it with `ip link del {name}`"
     )]
     Exists {
-        /// Its name.
+        /// The link's name.
         name: String,
     },
-    /// The bridge's network is somebody else's here.
+    /// A route of this host overlaps the bridge's network.
     #[error(
-        "{network} is in use on this host ({route}), and bridged machines live there: use --network rootless"
+        "{network}, the network of bridged machines, is in use on this host ({route}): use --network rootless"
     )]
     Taken {
-        /// Ours.
+        /// The bridge's network.
         network: &'static str,
-        /// What is in its way.
+        /// The conflicting route.
         route: String,
     },
-    /// Every address on the bridge is taken.
+    /// All addresses on the bridge are in use.
     #[error("all 65533 addresses of 10.202.0.0/16 are in use")]
     Exhausted,
     /// The kernel refused a link, an address or a route.
     #[error("cannot {step}")]
     Link {
-        /// What was tried.
+        /// The operation that failed.
         step: String,
-        /// Why not.
+        /// The kernel's error.
         #[source]
         source: io::Error,
     },
-    /// The system refused.
+    /// A file operation failed.
     #[error("cannot {step} {}", path.display())]
     Io {
-        /// What was tried.
+        /// The operation that failed.
         step: &'static str,
-        /// On what.
+        /// The file it failed on.
         path: PathBuf,
-        /// Why not.
+        /// The system's error.
         #[source]
         source: io::Error,
     },
-    /// What a fake host was told to fail.
-    #[error("{step} failed, as it was told to")]
+    /// A fault that the fake host injects.
+    #[error("{step} failed: injected fault")]
     Told {
-        /// What was tried.
+        /// The operation that failed.
         step: &'static str,
     },
 }

@@ -1,4 +1,4 @@
-//! A host without a kernel, with faults that can be switched on.
+//! An in-memory host with injectable faults.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,23 +10,23 @@ use super::outer::Outer;
 use super::rules::{Element, Key};
 use super::{Attachment, BridgedError, TapUse, Wish, attach_to, clear_on, sweep_on};
 
-/// What fails: a step, each time that this many have gone before since it last failed. All off by default.
+/// Injected faults: each step fails after this many successes, counted from its last failure. All off by default.
 #[derive(Debug, Clone, Default)]
 pub struct Faults {
-    /// Making sure of the bridge.
+    /// Creating the bridge.
     pub prepare_after: Option<u32>,
-    /// Making the namespace and the link.
+    /// Creating the namespace and the link.
     pub connect_after: Option<u32>,
-    /// A transaction of rules.
+    /// Applying an nftables transaction.
     pub apply_after: Option<u32>,
 }
 
-/// The host.
+/// The fake host.
 #[derive(Debug, Clone, Default)]
 pub struct Fake {
     faults: Faults,
     state: Arc<Mutex<State>>,
-    /// Held by who changes something.
+    /// Whether the bridge's lock is held.
     locked: Arc<Mutex<bool>>,
 }
 
@@ -36,49 +36,49 @@ struct State {
     table: bool,
     links: BTreeMap<String, Outer>,
     marks: BTreeSet<String>,
-    /// Set and key to the machine that it is of.
+    /// Set and key of each element, and the id of its machine.
     elements: BTreeMap<(&'static str, Key), String>,
     steps: BTreeMap<&'static str, u32>,
 }
 
 impl Fake {
-    /// A host with nothing on it.
+    /// Creates a host without a bridge and without machines.
     #[must_use]
     pub fn new(faults: Faults) -> Self {
         Self { faults, ..Self::default() }
     }
 
-    /// As [`attach`](super::attach), here.
+    /// [`attach`](super::attach) on this host.
     ///
     /// # Errors
-    /// As that, and as it was told.
+    /// As [`attach`](super::attach), and when a fault is injected.
     pub fn attach(&self, wish: &Wish) -> Result<Attachment, BridgedError> {
         attach_to(Arc::new(self.clone()), wish)
     }
 
-    /// As [`sweep`](super::sweep), here.
+    /// [`sweep`](super::sweep) on this host.
     ///
     /// # Errors
-    /// As it was told.
+    /// When a fault is injected.
     pub fn sweep(&self) -> Result<Vec<String>, BridgedError> {
         sweep_on(self)
     }
 
-    /// As [`clear`](super::clear), here.
+    /// [`clear`](super::clear) on this host.
     ///
     /// # Errors
-    /// As it was told.
+    /// When a fault is injected.
     pub fn clear(&self, id: &str) -> Result<(), BridgedError> {
         clear_on(self, id)
     }
 
-    /// Ends a machine as a killed process does: its link goes, and nothing else.
+    /// Simulates a killed supervisor: only the machine's link disappears.
     pub fn kill(&self, attachment: Attachment) {
         self.state().links.remove(&attachment.id);
         std::mem::forget(attachment);
     }
 
-    /// All that is there, one line each.
+    /// Everything that exists on the host, one line each.
     #[must_use]
     pub fn leftovers(&self) -> Vec<String> {
         let state = self.state();
@@ -94,7 +94,7 @@ impl Fake {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Applies `change` to each element; if one reports failure, none is changed.
+    /// Applies `change` to each element. If one change fails, none is applied.
     fn change_all(
         &self,
         elements: &[Element],
@@ -103,7 +103,9 @@ impl Fake {
         let mut state = self.state();
         let mut all = state.elements.clone();
         match elements.iter().find(|element| !change(&mut all, element)) {
-            Some(element) => Err(BridgedError::Nft { said: format!("it is there, or is not: {element:?}") }),
+            Some(element) => {
+                Err(BridgedError::Nft { said: format!("element exists already or is missing: {element:?}") })
+            }
             None => {
                 state.elements = all;
                 Ok(())
@@ -124,7 +126,7 @@ impl Fake {
     }
 }
 
-/// Lets others when it is dropped.
+/// Releases the bridge's lock when dropped.
 struct LockGuard(Arc<Mutex<bool>>);
 
 impl Drop for LockGuard {

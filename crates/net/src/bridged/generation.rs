@@ -2,7 +2,7 @@
 //!
 //! The kernel counts every change of a network namespace's nftables rules, by any program (`NFT_MSG_GETGEN`). This file
 //! keeps the count at which the table was last known to be complete. While the count has not moved, applying the table
-//! again would change nothing, and costs the start of a program.
+//! again would change nothing, and would cost a start of the `nft` program.
 
 use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -35,7 +35,7 @@ pub(crate) fn record(expected: u32, found: u32) {
 
 /// Removes the record.
 pub(crate) fn clear() {
-    // As a rule it is absent, or in a directory that cannot be written to, where it never was.
+    // Usually the file is absent, or its directory is not writable, in which case the file was never created.
     fs::remove_file(FILE).unwrap_or_default();
 }
 

@@ -1,4 +1,4 @@
-//! What bridged networking needs of a host: the kernel, or a fake of it.
+//! The operations that bridged networking needs from a host: the kernel, or a fake.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -10,49 +10,49 @@ use super::outer::Outer;
 use super::rules::Element;
 use super::{BridgedError, TapUse};
 
-/// A host's links and rules. All but [`Host::stale_marks`] is asked for by who holds the lock.
+/// A host's links and rules. The caller must hold the lock, except for [`Host::stale_marks`].
 pub(crate) trait Host: fmt::Debug + Send + Sync {
-    /// Waits until nobody else changes anything. Dropping what it gives lets others.
+    /// Waits for the host-wide lock. Dropping the returned value releases it.
     fn lock(&self) -> Result<Box<dyn Send>, BridgedError>;
 
-    /// Makes sure of the bridge and of the host's settings.
+    /// Creates the bridge if it does not exist, and applies the host's settings.
     fn prepare(&self) -> Result<(), BridgedError>;
 
-    /// The machines that have a link on the bridge, by id.
+    /// The machines that have a link on the bridge, by id, with their addresses.
     fn attached(&self) -> Result<HashMap<String, Outer>, BridgedError>;
 
-    /// Gives a machine its namespace, and that its link on the bridge. Whole or not at all.
+    /// Creates a machine's namespace and its link on the bridge. On failure nothing is left.
     fn connect(&self, id: &str, outer: Outer, tap: TapUse) -> Result<Connected, BridgedError>;
 
-    /// Takes a machine's link off the bridge, and its mark away. One that has none is well.
+    /// Removes a machine's link and mark. Missing ones are not an error.
     fn disconnect(&self, id: &str) -> Result<(), BridgedError>;
 
-    /// The ids of machines whose mark is still there although their supervisor has exited.
+    /// The ids of machines whose mark still exists although their supervisor has exited.
     fn stale_marks(&self) -> Vec<String>;
 
-    /// Makes sure of the table.
+    /// Applies the nftables table unless it is known to be complete.
     fn ensure_table(&self) -> Result<(), BridgedError>;
 
-    /// Adds elements to the table as those of the machine `id`: all or none.
+    /// Adds elements to the table that belong to the machine `id`: all or none.
     fn add(&self, elements: &[Element], id: &str) -> Result<(), BridgedError>;
 
-    /// Takes elements of the table away: all or none.
+    /// Deletes elements from the table: all or none.
     fn delete(&self, elements: &[Element]) -> Result<(), BridgedError>;
 
-    /// The rules as they are.
+    /// The current table in nft's JSON; none if it does not exist.
     fn rules(&self) -> Result<Option<serde_json::Value>, BridgedError>;
 
-    /// Takes the bridge and the rules away: nobody is left.
+    /// Removes the bridge and the table, once no machine is attached.
     fn remove_bridge(&self) -> Result<(), BridgedError>;
 }
 
-/// What a machine has of the network.
+/// A machine's network resources.
 #[derive(Debug)]
 pub(crate) struct Connected {
-    /// Holds all that is in it.
+    /// Keeps the namespace and all its links alive.
     pub(crate) namespace: Option<Namespace>,
-    /// The TAP device, where it was to be had so.
+    /// The TAP device's descriptor, with [`TapUse::Descriptor`].
     pub(crate) tap: Option<OwnedFd>,
-    /// Where its guest asks for names.
+    /// The sockets that receive the guest's DNS queries.
     pub(crate) dns_sockets: Option<(UdpSocket, TcpListener)>,
 }

@@ -1,4 +1,4 @@
-//! The real host.
+//! The host's kernel as [`Host`].
 
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -15,15 +15,15 @@ use super::netfilter::{self, Batch};
 use super::outer::Outer;
 use super::rules::{self, Element};
 use super::{
-    BRIDGE, BridgedError, DNS_PORT, GUEST_SUBNET, LINK_PREFIX, NETNS_PREFIX, TAP, TapUse, generation, nft,
-    settings, tap,
+    BRIDGE, BridgedError, DNS_PORT, GUEST_SUBNET, LINK_PREFIX, NETNS_PREFIX, TAP, TapUse, generation,
+    log_ignored, nft, settings, tap,
 };
 
-/// Where `ip netns` looks for names of namespaces.
+/// The directory in which `ip netns` looks up namespace names.
 const NAMES: &str = "/run/netns";
-/// One machine at a time comes or goes, whoever started it: the bridge is the host's.
+/// Serialises attaching and detaching across all users of the host, because they share the bridge.
 const LOCK: &str = "/run/mimeo-bridged.lock";
-/// The loopback's number in every namespace.
+/// Index of the loopback interface in every namespace.
 const LOOPBACK: u32 = 1;
 
 /// This host's kernel.
@@ -47,10 +47,10 @@ impl Host for Kernel {
             if links.index(BRIDGE).await?.is_some() {
                 return settings::enable_forwarding(ip6);
             }
-            // Before the first change to the host, and not again for each machine.
+            // Checked before the first change to the host, and not again for each machine.
             super::has_nft()?;
             settings::enable_forwarding(ip6)?;
-            // Without a bridge there were no rules either, whatever an earlier boot or namespace recorded.
+            // Without a bridge there are no rules either, whatever an earlier boot or namespace recorded.
             generation::clear();
             create_bridge(&links, ip6).await
         })
@@ -76,8 +76,8 @@ impl Host for Kernel {
                 Ok(connected)
             });
         connected.inspect_err(|_| {
-            // The namespace takes the link along; this waits until that is so.
-            self.disconnect(id).ok();
+            // Closing the namespace deletes the link; this waits until the link is gone.
+            log_ignored("clean up after a failed connect", self.disconnect(id));
         })
     }
 
@@ -94,7 +94,7 @@ impl Host for Kernel {
 
     fn stale_marks(&self) -> Vec<String> {
         let entries = fs::read_dir(NAMES).into_iter().flatten().flatten();
-        // A mark is a link to a file descriptor of the supervisor: it dangles once that has exited.
+        // A mark is a symbolic link to a descriptor of the supervisor: it dangles once the supervisor has exited.
         let gone = entries.filter(|entry| !leads_to_namespace(&entry.path()));
         let names = gone.filter_map(|entry| entry.file_name().into_string().ok());
         names.filter_map(|name| name.strip_prefix(NETNS_PREFIX).map(str::to_owned)).collect()
@@ -123,7 +123,7 @@ impl Host for Kernel {
     }
 
     fn remove_bridge(&self) -> Result<(), BridgedError> {
-        // A bridge is not left because its rules cannot be told to go.
+        // A failure to delete the table must not leave the bridge behind.
         let mut batch = Batch::new();
         batch.delete_table();
         let rules_deleted = batch.commit().map_err(netlink_error("delete the nftables table"));
@@ -133,13 +133,13 @@ impl Host for Kernel {
     }
 }
 
-/// Whether a mark still leads to a network namespace: its process id may belong to another program by now.
+/// Whether a mark still leads to a network namespace. Its process id may have been reused by another program.
 fn leads_to_namespace(mark: &Path) -> bool {
     let opened = fs::read_link(mark).and_then(fs::read_link);
     opened.is_ok_and(|target| target.as_os_str().as_encoded_bytes().starts_with(b"net:["))
 }
 
-/// Commits changes to the host's table. If the table was complete before, it still is: the record moves along.
+/// Commits changes to the host's table. A table that was complete stays complete, so its record is updated.
 fn change_table(step: &'static str, fill: impl FnOnce(&mut Batch)) -> Result<(), BridgedError> {
     let mut batch = Batch::new();
     fill(&mut batch);
@@ -155,7 +155,8 @@ fn change_table(step: &'static str, fill: impl FnOnce(&mut Batch)) -> Result<(),
     Ok(())
 }
 
-/// Records that the table is complete after one change of ours. A failure to read the count is no failure of the change.
+/// Records that the table is complete after one change by this process. A failure to read the count does not fail
+/// the change.
 fn record_after(before: u32) {
     match rule_count() {
         Ok(now) => generation::record(before.wrapping_add(1), now),
@@ -188,24 +189,24 @@ async fn create_bridge(links: &Links, ip6: bool) -> Result<(), BridgedError> {
     };
     let done = done.await;
     if done.is_err() {
-        links.remove(BRIDGE).await.ok();
+        log_ignored("remove the bridge after a failure", links.remove(BRIDGE).await);
     }
     done
 }
 
-/// Whether no route of this host leads into the bridge's network.
+/// Fails if a route of this host overlaps the bridge's network.
 fn check_network_unused() -> Result<(), BridgedError> {
     let routes = fs::read_to_string("/proc/thread-self/net/route").unwrap_or_default();
     match routes.lines().skip(1).find(|line| overlaps_bridge_network(line).unwrap_or(false)) {
         Some(line) => {
             let interface = line.split_whitespace().next().unwrap_or_default();
-            Err(BridgedError::Taken { network: "10.202.0.0/16", route: format!("a route by {interface}") })
+            Err(BridgedError::Taken { network: "10.202.0.0/16", route: format!("a route via {interface}") })
         }
         None => Ok(()),
     }
 }
 
-/// `eth0 0002CA0A 00000000 0001 0 0 0 0000FFFF ...`: addresses as the machine stores them.
+/// Parses `eth0 0002CA0A 00000000 0001 0 0 0 0000FFFF ...`; addresses are in the host's byte order.
 fn overlaps_bridge_network(line: &str) -> Option<bool> {
     let words: Vec<_> = line.split_whitespace().collect();
     let address = |word: &str| u32::from_str_radix(word, 16).ok().map(u32::from_be);
@@ -216,7 +217,7 @@ fn overlaps_bridge_network(line: &str) -> Option<bool> {
     Some(mask != 0 && to & common == ours & common)
 }
 
-/// All that is inside a machine's namespace.
+/// Sets up a machine's namespace: settings, TAP device, links, rules and DNS sockets.
 fn configure_namespace(
     namespace: &Namespace,
     host_namespace: &Namespace,
@@ -259,15 +260,15 @@ async fn configure_links(
     links.route(uplink, ip6).await
 }
 
-/// Where the guest asks for names: on the gateway's side of its uplink.
+/// Binds the sockets for the guest's DNS queries, on the gateway's side of its NIC.
 fn bind_dns_sockets() -> Result<(UdpSocket, TcpListener), BridgedError> {
     let at = (IpAddr::from(GUEST_SUBNET.dns()), DNS_PORT);
     let failed =
-        |source| BridgedError::Link { step: "listen for a machine's questions for names".to_owned(), source };
+        |source| BridgedError::Link { step: "listen for a machine's DNS queries".to_owned(), source };
     Ok((UdpSocket::bind(at).map_err(failed)?, TcpListener::bind(at).map_err(failed)?))
 }
 
-/// The host's end of a machine's link.
+/// Attaches the host's end of a machine's link to the bridge.
 fn attach_to_bridge(link: &str, outer: Outer) -> Result<(), BridgedError> {
     if settings::has_ip6() {
         settings::disable_ip6(link)?;
@@ -279,12 +280,12 @@ fn attach_to_bridge(link: &str, outer: Outer) -> Result<(), BridgedError> {
     })
 }
 
-/// Names the namespace as `ip netns` expects it, for as long as this process has it open.
+/// Creates the namespace's name for `ip netns`. It is valid while this process has the namespace open.
 fn create_mark(id: &str, namespace: &Namespace) -> Result<(), BridgedError> {
     let name = mark_path(id);
     let descriptor = namespace.descriptor().as_raw_fd();
     let target = format!("/proc/{}/fd/{descriptor}", std::process::id());
-    fs::create_dir_all(NAMES).map_err(BridgedError::io("make", NAMES))?;
+    fs::create_dir_all(NAMES).map_err(BridgedError::io("create", NAMES))?;
     symlink(target, &name).map_err(BridgedError::io("name a namespace", name))
 }
 
@@ -299,7 +300,7 @@ mod tests {
     #[test]
     fn a_route_into_the_bridge_network_is_detected() {
         let line = |to: &str, mask: &str| format!("eth1\t{to}\t00000000\t0001\t0\t0\t0\t{mask}\t0\t0\t0");
-        // 10.202.0.0/16, 10.202.7.0/24 and 10.0.0.0/8 are in the way; the default route and 10.201.0.0/16 are not.
+        // 10.202.0.0/16, 10.202.7.0/24 and 10.0.0.0/8 overlap; the default route and 10.201.0.0/16 do not.
         for (to, mask) in [("0000CA0A", "0000FFFF"), ("0007CA0A", "00FFFFFF"), ("0000000A", "000000FF")] {
             assert_eq!(overlaps_bridge_network(&line(to, mask)), Some(true), "{to}/{mask}");
         }

@@ -1,4 +1,4 @@
-//! Links, addresses and routes, through the kernel's own netlink.
+//! Links, addresses and routes, through rtnetlink.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -17,15 +17,15 @@ use super::namespace::{Namespace, on_own_thread};
 use super::outer::Outer;
 use super::{BRIDGE, BridgedError, UPLINK};
 
-/// The bridge's address: locally administered, and seen by this host's machines alone.
+/// The bridge's MAC address: locally administered, and visible only to this host's machines.
 const BRIDGE_MAC: [u8; 6] = *b"\x02mimeo";
 
-/// The kernel's answers, in the network namespace of the thread that asked.
+/// An rtnetlink connection to the network namespace of the current thread.
 #[derive(Debug, Clone)]
 pub(crate) struct Links(Handle);
 
-/// Does something with the links of this thread's namespace, on a thread of
-/// its own: this one may be in the middle of other asynchronous work.
+/// Runs `body` with the links of this thread's namespace, on a separate thread: this thread may already run an
+/// asynchronous runtime.
 pub(crate) fn with<T: Send, F: Future<Output = Result<T, BridgedError>>>(
     body: impl FnOnce(Links) -> F + Send,
 ) -> Result<T, BridgedError> {
@@ -48,19 +48,19 @@ fn run<T, F: Future<Output = Result<T, BridgedError>>>(
 }
 
 impl Links {
-    /// The number of a link.
+    /// A link's index; none if there is no such link.
     pub(crate) async fn index(&self, name: &str) -> Result<Option<u32>, BridgedError> {
         let mut found = self.0.link().get().match_name(name).execute();
         match found.try_next().await {
             Ok(link) => Ok(link.map(|link| link.header.index)),
             Err(error) => match to_io_error(error) {
                 error if error.raw_os_error() == Some(libc::ENODEV) => Ok(None),
-                error => Err(link_error(format!("look for the link {name}"))(error)),
+                error => Err(link_error(format!("look up the link {name}"))(error)),
             },
         }
     }
 
-    /// Names and aliases of all links whose name begins so.
+    /// Names and aliases of all links whose name starts with `prefix`.
     pub(crate) async fn with_prefix(&self, prefix: &str) -> Result<HashMap<String, String>, BridgedError> {
         let all: Vec<LinkMessage> = self
             .0
@@ -84,17 +84,17 @@ impl Links {
         Ok(named.collect())
     }
 
-    /// Makes the bridge, with an address of its own.
+    /// Creates the bridge with a fixed MAC address.
     ///
-    /// Without one it has the lowest of its links' addresses, another whenever such a machine comes or goes, and every
-    /// machine has to learn it again.
+    /// Without one the kernel uses the lowest address of the bridge's links. That changes as machines start and stop,
+    /// and every machine then has to resolve the gateway again.
     pub(crate) async fn add_bridge(&self) -> Result<u32, BridgedError> {
         let bridge = LinkBridge::new(BRIDGE).mcast_snooping(false).address(BRIDGE_MAC.to_vec());
         self.add(bridge.build(), BRIDGE).await?;
         self.require_index(BRIDGE).await
     }
 
-    /// Makes a pair of links: [`UPLINK`] here, `outer` in another namespace.
+    /// Creates a veth pair: [`UPLINK`] in this namespace, `outer` in `peer_namespace`.
     pub(crate) async fn add_pair(
         &self,
         outer: &str,
@@ -115,7 +115,7 @@ impl Links {
                 BridgedError::Exists { name: name.to_owned() }
             }
             error if error.kind() == io::ErrorKind::PermissionDenied => BridgedError::Privilege,
-            error => link_error(format!("make the link {name}"))(error),
+            error => link_error(format!("create the link {name}"))(error),
         })
     }
 
@@ -124,32 +124,32 @@ impl Links {
         self.index(name).await?.ok_or_else(gone)
     }
 
-    /// Puts a link on the bridge.
+    /// Attaches a link to the bridge.
     ///
-    /// Its other side is a router of ours, which sends all that a guest sends to
-    /// the bridge itself: no frame goes from machine to machine. But where the
-    /// host has the filter see bridged frames (`bridge-nf-call-iptables`, as docker
-    /// and Kubernetes set it), what is sent to a published port is turned round
-    /// on the bridge, and may have to leave by the link that it came from.
+    /// The other end of the link is a router that sends all traffic of its guest to
+    /// the bridge itself: no frame goes directly from machine to machine. But where the
+    /// host passes bridged frames to the packet filter (`bridge-nf-call-iptables`, as docker
+    /// and Kubernetes set it), packets to a published port are redirected on the
+    /// bridge and may have to leave by the link they arrived on (hairpin mode).
     pub(crate) async fn join(&self, name: &str, bridge: u32, alias: &str) -> Result<(), BridgedError> {
         let index = self.require_index(name).await?;
         let joined = LinkUnspec::new_with_index(index).controller(bridge).alias(alias);
-        self.change(joined.build(), "put a machine's link on the bridge").await?;
+        self.change(joined.build(), "attach a machine's link to the bridge").await?;
         let hairpin = LinkBridgePort::new(index).hairpin(true);
-        self.change(hairpin.build(), "have a machine's link turn round").await?;
+        self.change(hairpin.build(), "enable hairpin mode on a machine's link").await?;
         self.up(index).await
     }
 
-    /// Brings a link up.
+    /// Sets a link up.
     pub(crate) async fn up(&self, index: u32) -> Result<(), BridgedError> {
-        self.change(LinkUnspec::new_with_index(index).up().build(), "bring a link up").await
+        self.change(LinkUnspec::new_with_index(index).up().build(), "set a link up").await
     }
 
     async fn change(&self, link: LinkMessage, step: &str) -> Result<(), BridgedError> {
         self.0.link().change(link).execute().await.map_err(|error| link_error(step)(to_io_error(error)))
     }
 
-    /// Removes a link, if it is there, and returns when it is gone.
+    /// Removes a link if it exists. Returns when it is gone.
     pub(crate) async fn remove(&self, name: &str) -> Result<(), BridgedError> {
         let Some(index) = self.index(name).await? else { return Ok(()) };
         match self.0.link().del(index).execute().await.map_err(to_io_error) {
@@ -160,17 +160,17 @@ impl Links {
         }
     }
 
-    /// Gives a link an address.
+    /// Adds an address to a link.
     pub(crate) async fn address(&self, index: u32, ip: IpAddr, prefix: u8) -> Result<(), BridgedError> {
         match self.0.address().add(index, ip, prefix).execute().await.map_err(to_io_error) {
             Err(error) if error.raw_os_error() != Some(libc::EEXIST) => {
-                Err(link_error(format!("set the address {ip}/{prefix}"))(error))
+                Err(link_error(format!("add the address {ip}/{prefix}"))(error))
             }
             _ => Ok(()),
         }
     }
 
-    /// Sends all through the bridge, which no network leads to.
+    /// Adds the default route via the bridge, and the host route to the bridge that it needs.
     pub(crate) async fn route(&self, index: u32, ip6: bool) -> Result<(), BridgedError> {
         let bridge = Outer::BRIDGE;
         let direct = RouteMessageBuilder::<Ipv4Addr>::new()
@@ -188,7 +188,7 @@ impl Links {
         }
         for route in routes {
             let added = self.0.route().add(route).execute().await;
-            added.map_err(|error| link_error("set a route of a machine's namespace")(to_io_error(error)))?;
+            added.map_err(|error| link_error("add a route in a machine's namespace")(to_io_error(error)))?;
         }
         Ok(())
     }

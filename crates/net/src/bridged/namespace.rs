@@ -1,4 +1,4 @@
-//! Network namespaces, each held by a descriptor: the last that closes it ends it, and all links in it.
+//! Network namespaces, each kept alive by a descriptor. Closing the last one deletes the namespace and its links.
 
 use std::fs::File;
 use std::io;
@@ -10,7 +10,7 @@ use nix::sched::{CloneFlags, setns, unshare};
 
 use super::BridgedError;
 
-/// What a thread's own namespace is called.
+/// The current thread's network namespace.
 const CURRENT: &str = "/proc/thread-self/ns/net";
 
 /// A network namespace.
@@ -18,22 +18,22 @@ const CURRENT: &str = "/proc/thread-self/ns/net";
 pub struct Namespace(Arc<OwnedFd>);
 
 impl Namespace {
-    /// A new one, with nothing in it but a loopback that is down.
+    /// Creates a namespace that holds only a loopback interface, which is down.
     pub(crate) fn new() -> Result<Self, BridgedError> {
-        // A thread of its own: this one stays where it is.
+        // A separate thread, so that the current thread keeps its namespace.
         on_own_thread(|| {
             unshare(CloneFlags::CLONE_NEWNET).map_err(|errno| namespace_error(errno.into()))?;
             Self::current()
         })
     }
 
-    /// That of this thread.
+    /// The current thread's namespace.
     pub(crate) fn current() -> Result<Self, BridgedError> {
         let file = File::open(CURRENT).map_err(BridgedError::io("open", CURRENT))?;
         Ok(Self(Arc::new(file.into())))
     }
 
-    /// Does something in it, on a thread of its own.
+    /// Runs `body` in this namespace, on a separate thread.
     pub(crate) fn run<T: Send>(
         &self,
         body: impl FnOnce() -> Result<T, BridgedError> + Send,
@@ -44,18 +44,18 @@ impl Namespace {
         })
     }
 
-    /// The descriptor that holds it.
+    /// The descriptor that keeps the namespace alive.
     #[must_use]
     pub fn descriptor(&self) -> &Arc<OwnedFd> {
         &self.0
     }
 }
 
-/// Does something on a thread of its own, which is in this one's namespace.
+/// Runs `body` on a separate thread, which starts in the current thread's namespace.
 pub(crate) fn on_own_thread<T: Send>(
     body: impl FnOnce() -> Result<T, BridgedError> + Send,
 ) -> Result<T, BridgedError> {
-    let crashed = || namespace_error(io::Error::other("its thread came to a bad end"));
+    let crashed = || namespace_error(io::Error::other("the thread panicked"));
     thread::scope(|scope| scope.spawn(body).join().unwrap_or_else(|_| Err(crashed())))
 }
 

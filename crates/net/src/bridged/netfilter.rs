@@ -19,11 +19,11 @@ pub(crate) use inner::rules as inner;
 
 /// Length of `nlmsghdr`, which every netlink message begins with.
 const HEADER: usize = 16;
-/// The same with `nfgenmsg`, after which the attributes follow.
+/// Length of `nlmsghdr` and `nfgenmsg`, after which the attributes follow.
 const HEADERS: usize = HEADER + 4;
 const REQUEST: u16 = libc::NLM_F_REQUEST as u16;
 const CREATES: u16 = REQUEST | libc::NLM_F_CREATE as u16;
-/// Where a message's flags are.
+/// Offset of a message's flags.
 const FLAGS: usize = 6;
 /// Enough for thousands of published ports in one batch.
 const SEND_BUFFER: usize = 8 << 20;
@@ -36,7 +36,7 @@ const COMMENT: u8 = 0;
 #[derive(Debug)]
 pub(crate) struct Batch {
     bytes: Vec<u8>,
-    /// Where its last message begins; none if it has none.
+    /// Offset of the last message; none if the batch is empty.
     last: Option<usize>,
 }
 
@@ -138,14 +138,14 @@ fn error_in(body: &[u8]) -> io::Result<()> {
     }
 }
 
-/// One message of the kernel's.
+/// One message from the kernel.
 struct Reply<'a> {
     kind: u16,
     body: &'a [u8],
 }
 
-/// Sends messages and passes each reply to `next`, until that returns false. The kernel handles netlink messages within
-/// `send`, so all replies are there when it returns: an empty socket is an error, not a reason to wait.
+/// Sends messages and passes each reply to `next`, until `next` returns false. The kernel handles netlink messages
+/// within `send`, so all replies are queued when it returns: an empty socket is an error, not a reason to wait.
 fn exchange(messages: &[u8], mut next: impl FnMut(Reply<'_>) -> io::Result<bool>) -> io::Result<()> {
     let (kind, flags) = (SocketType::RAW, SocketFlags::CLOEXEC);
     let socket = rustix::net::socket_with(AddressFamily::NETLINK, kind, flags, Some(netlink::NETFILTER))?;
@@ -178,7 +178,7 @@ fn write(to: &mut Vec<u8>, kind: u16, flags: u16, (family, resource): (u8, u16),
     to.extend(length.to_ne_bytes());
     to.extend(kind.to_ne_bytes());
     to.extend(flags.to_ne_bytes());
-    // Sequence number and port id, which replies are not matched by.
+    // Sequence number and port id; replies are not matched by them.
     to.extend([0; 8]);
     to.extend([family, 0]);
     to.extend(resource.to_be_bytes());

@@ -1,5 +1,4 @@
-//! nftables, through the program that is its own interface: a transaction goes
-//! in on standard input, and is done whole or not at all.
+//! nftables, through the `nft` program. A transaction is passed on standard input and applied atomically.
 
 use std::io::Write;
 use std::process::{Command, Output, Stdio};
@@ -7,7 +6,7 @@ use std::process::{Command, Output, Stdio};
 use super::BridgedError;
 
 const PROGRAM: &str = "nft";
-/// Where Debian keeps it, which is not in every ordinary user's PATH.
+/// Debian installs it in a directory that is not in every user's PATH.
 const PATHS: &str = "/usr/sbin:/sbin:/usr/local/sbin";
 
 /// Whether the program is installed.
@@ -20,7 +19,7 @@ pub(crate) fn apply(transaction: &str) -> Result<(), BridgedError> {
     run(&["-f", "-"], transaction).map(drop)
 }
 
-/// The table as the kernel has it; none when it is not there.
+/// The kernel's current table; none if it does not exist.
 pub(crate) fn list(family: &str, table: &str) -> Result<Option<serde_json::Value>, BridgedError> {
     match run(&["-j", "list", "table", family, table], "") {
         Ok(output) => Ok(serde_json::from_slice(&output.stdout).ok()),
@@ -35,7 +34,7 @@ fn run(arguments: &[&str], input: &str) -> Result<Output, BridgedError> {
         _ => BridgedError::Io { step: "start", path: PROGRAM.into(), source: error },
     })?;
     if let Some(mut stdin) = child.stdin.take() {
-        // One that does not listen says why itself.
+        // If nft exits without reading its input, its status and stderr are reported below.
         stdin.write_all(input.as_bytes()).ok();
     }
     let output = child.wait_with_output().map_err(BridgedError::io("wait for", PROGRAM))?;

@@ -1,4 +1,4 @@
-//! Addresses that machines have on the bridge.
+//! Machine addresses on the bridge.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -7,29 +7,29 @@ use std::str::FromStr;
 
 use super::BridgedError;
 
-/// The bridge's network: one that neither podman, docker nor libvirt hands out
-/// by default, and beside that of [`Subnet`](crate::Subnet).
+/// The bridge's network, next to that of [`Subnet`](crate::Subnet). Podman, docker and libvirt do not assign it
+/// by default.
 const NETWORK: u32 = u32::from_be_bytes([10, 202, 0, 0]);
 /// `fd`, and `mimeo` in ASCII.
 const NETWORK_6: [u16; 4] = [0xfd6d, 0x696d, 0x656f, 0];
-/// The first address is the bridge's; the last is for all.
+/// The first address is the bridge's; the last is the broadcast address.
 const FIRST: u16 = 2;
 const LAST: u16 = u16::MAX - 1;
 
-/// One machine's place on the bridge.
+/// One machine's addresses on the bridge, by their offset in its networks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Outer(u16);
 
 impl Outer {
-    /// The bridge's own place: the machines' gateway.
+    /// The bridge itself: the machines' gateway.
     pub(crate) const BRIDGE: Self = Self(1);
-    /// Bits of the bridge's network.
+    /// Prefix length of the bridge's IPv4 network.
     pub const PREFIX: u8 = 16;
-    /// The same of its IPv6 network.
+    /// Prefix length of the bridge's IPv6 network.
     pub(crate) const PREFIX_6: u8 = 64;
 
-    /// The first free place after the last one given away: one that was left a
-    /// moment ago may still be in somebody's neighbour table.
+    /// The first free address after the highest one in use: an address that was
+    /// freed a moment ago may still be in a neighbour table.
     pub(crate) fn next_free(used: &HashSet<Self>) -> Result<Self, BridgedError> {
         let last = used.iter().map(|outer| outer.0).max().unwrap_or(FIRST - 1);
         let after = last.saturating_add(1).max(FIRST)..=LAST;
@@ -37,13 +37,13 @@ impl Outer {
         candidates.find(|address| !used.contains(address)).ok_or(BridgedError::Exhausted)
     }
 
-    /// The machines' gateway.
+    /// The IPv4 address of the machines' gateway.
     #[must_use]
     pub fn gateway() -> Ipv4Addr {
         Self::BRIDGE.ip()
     }
 
-    /// The address.
+    /// The IPv4 address.
     #[must_use]
     pub fn ip(self) -> Ipv4Addr {
         Ipv4Addr::from(NETWORK + u32::from(self.0))

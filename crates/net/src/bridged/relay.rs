@@ -1,8 +1,8 @@
-//! Answers a guest's questions for names with those of the host's own name servers.
+//! Relays a guest's DNS queries to the host's name servers.
 //!
-//! The guest asks its gateway, in its own namespace; the answers are asked for
-//! from the host's. So a name server on the host's loopback serves guests too,
-//! and one that changes meanwhile is asked from then on.
+//! The guest queries its gateway, in the machine's namespace; the relay queries the
+//! name servers from the host's namespace. So a name server on the host's loopback serves
+//! guests too, and a changed `/etc/resolv.conf` takes effect at the next query.
 
 use std::fs;
 use std::io;
@@ -16,21 +16,21 @@ use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
-/// Where the host's name servers are written down.
+/// The file that lists the host's name servers.
 const RESOLV_CONF: &str = "/etc/resolv.conf";
 const PORT: u16 = 53;
-/// Longest query or answer by UDP: what EDNS can announce.
+/// Longest UDP message: the largest size that EDNS can announce.
 const MAX_MESSAGE: usize = 65_535;
-/// Questions of one guest that may be open at once: each is a socket of the host.
+/// Concurrent queries of one guest: each uses a socket of the host.
 const MAX_OPEN_QUERIES: usize = 256;
-/// How long one name server may take; a guest asks again after five seconds.
+/// Timeout for one name server; a guest retries after five seconds.
 const SERVER_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a connection may last.
+/// Lifetime of a TCP connection.
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(30);
-/// After the system had no socket for us.
+/// Pause after a failed receive or accept, for example when no descriptor is free.
 const SOCKET_RETRY_DELAY: Duration = Duration::from_millis(50);
 
-/// Sockets that a guest asks, and what answers there.
+/// The sockets that receive a guest's DNS queries.
 #[derive(Debug)]
 pub struct Relay {
     udp: std::net::UdpSocket,
@@ -43,7 +43,7 @@ impl Relay {
         Self { udp, tcp, resolv_conf: RESOLV_CONF.into() }
     }
 
-    /// Answers until it is dropped.
+    /// Relays queries until the future is dropped.
     ///
     /// # Errors
     /// When the sockets cannot be used.
@@ -68,11 +68,12 @@ async fn serve_udp(udp: &Arc<UdpSocket>, resolv_conf: &Arc<Path>, permits: &Arc<
         tokio::select! {
             received = udp.recv_from(&mut buffer) => {
                 let Ok((length, from)) = received else { tokio::time::sleep(SOCKET_RETRY_DELAY).await; continue };
-                // A guest that asks more than that is not answered, as by any server that is busy.
+                // Queries above the limit get no reply, as from an overloaded server.
                 let Ok(permit) = Arc::clone(permits).try_acquire_owned() else { continue };
                 let (udp, resolv_conf, query) = (Arc::clone(udp), Arc::clone(resolv_conf), buffer[..length].to_vec());
                 queries.spawn(async move {
                     if let Some(answer) = query_servers(&query, &name_servers(&resolv_conf)).await {
+                        // A lost reply is normal with UDP: the guest retries.
                         udp.send_to(&answer, from).await.ok();
                     }
                     drop(permit);
@@ -83,7 +84,7 @@ async fn serve_udp(udp: &Arc<UdpSocket>, resolv_conf: &Arc<Path>, permits: &Arc<
     }
 }
 
-/// The first answer that a server gives, asked one after the other.
+/// Queries the servers in order and returns the first reply.
 async fn query_servers(query: &[u8], servers: &[SocketAddr]) -> Option<Vec<u8>> {
     for server in servers {
         if let Ok(Ok(answer)) = timeout(SERVER_TIMEOUT, query_server(query, *server)).await {
@@ -97,13 +98,13 @@ async fn query_server(query: &[u8], server: SocketAddr) -> io::Result<Vec<u8>> {
     let any: IpAddr =
         if server.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
     let socket = UdpSocket::bind((any, 0)).await?;
-    // Only the server's answers are heard.
+    // A connected socket receives datagrams from this server only.
     socket.connect(server).await?;
     socket.send(query).await?;
     let mut buffer = vec![0; MAX_MESSAGE];
     loop {
         let length = socket.recv(&mut buffer).await?;
-        // The number of the query is the number of its answer.
+        // A reply has the id of its query.
         if buffer[..length].get(..2) == query.get(..2) {
             buffer.truncate(length);
             return Ok(buffer);
@@ -120,6 +121,7 @@ async fn serve_tcp(tcp: &TcpListener, resolv_conf: &Arc<Path>, permits: &Arc<Sem
                 let Ok(permit) = Arc::clone(permits).try_acquire_owned() else { continue };
                 let resolv_conf = Arc::clone(resolv_conf);
                 connections.spawn(async move {
+                    // A connection that takes too long is closed.
                     timeout(CONNECTION_TIMEOUT, forward_connection(guest, &name_servers(&resolv_conf))).await.ok();
                     drop(permit);
                 });
@@ -132,22 +134,22 @@ async fn serve_tcp(tcp: &TcpListener, resolv_conf: &Arc<Path>, permits: &Arc<Sem
 async fn forward_connection(mut guest: TcpStream, servers: &[SocketAddr]) {
     for server in servers {
         if let Ok(Ok(mut server)) = timeout(SERVER_TIMEOUT, TcpStream::connect(server)).await {
-            // Either side may go when it likes.
+            // Either side may close the connection at any time.
             copy_bidirectional(&mut guest, &mut server).await.ok();
             return;
         }
     }
 }
 
-/// The name servers that the host asks, in its order.
+/// The host's name servers, in the order of resolv.conf.
 fn name_servers(resolv_conf: &Path) -> Vec<SocketAddr> {
     let text = fs::read_to_string(resolv_conf).unwrap_or_default();
     let found: Vec<_> = text.lines().filter_map(parse_name_server).collect();
-    // What the C library asks when nothing is written down.
+    // The C library's default when the file lists none.
     if found.is_empty() { vec![(Ipv4Addr::LOCALHOST, PORT).into()] } else { found }
 }
 
-/// `nameserver 192.0.2.1`
+/// Parses `nameserver 192.0.2.1`.
 fn parse_name_server(line: &str) -> Option<SocketAddr> {
     let mut words = line.split_whitespace();
     let ip = words.next().filter(|word| *word == "nameserver").and_then(|_| words.next())?;
@@ -171,7 +173,7 @@ mod tests {
         assert_eq!(name_servers(&dir.path().join("none")), ["127.0.0.1:53".parse().expect("an address")]);
     }
 
-    /// A server that has the query in its answer, with the number of another first.
+    /// A server that first sends a reply with a wrong id, then echoes the query.
     async fn echo() -> SocketAddr {
         let socket = UdpSocket::bind("127.0.0.1:0").await.expect("a socket");
         let address = socket.local_addr().expect("its address");

@@ -1,4 +1,4 @@
-//! What nftables is told: the table, and what of it is one machine's.
+//! The host's nftables table, and the elements in it that belong to one machine.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
@@ -8,10 +8,10 @@ use serde_json::Value;
 use super::outer::Outer;
 use crate::{PortMapping, Protocol};
 
-/// The table's family, and its name on the host and in each namespace.
+/// The table's family and name, on the host and in each machine's namespace.
 pub(crate) const FAMILY: &str = "inet";
 pub(crate) const TABLE: &str = "mimeo";
-/// The table, without machines.
+/// The table without any machine's elements.
 pub(crate) const BASE: &str = include_str!("table.nft");
 /// Its maps and sets.
 const SETS: [&str; 6] = ["any4", "at4", "any6", "at6", "open4", "open6"];
@@ -21,22 +21,22 @@ const SETS: [&str; 6] = ["any4", "at4", "any6", "at6", "open4", "open6"];
 pub(crate) struct Element {
     pub(crate) set: &'static str,
     pub(crate) key: Key,
-    /// Where a map has it lead.
+    /// The destination, for an element of a map.
     pub(crate) to: Option<(IpAddr, u16)>,
 }
 
-/// What an element is found by.
+/// The key of an element.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Key {
-    /// A port of all the host's addresses.
+    /// A port on all addresses of the host.
     Any(Protocol, u16),
-    /// A port of one of them.
+    /// A port on one address of the host.
     At(Protocol, IpAddr, u16),
     /// A machine's address.
     Machine(IpAddr),
 }
 
-/// What has a port of the host lead to a machine.
+/// The elements that forward a host port to a machine.
 pub(crate) fn published(port: &PortMapping, outer: Outer) -> Vec<Element> {
     let (host, protocol) = (port.host_port.unwrap_or_default(), port.protocol);
     let to = |ip: IpAddr| Some((ip, port.guest_port));
@@ -55,13 +55,13 @@ pub(crate) fn published(port: &PortMapping, outer: Outer) -> Vec<Element> {
     }
 }
 
-/// What lets other open machines reach this one.
+/// The elements that let other open machines reach this one.
 pub(crate) fn open(outer: Outer) -> Vec<Element> {
     let set = |set, ip: IpAddr| Element { set, key: Key::Machine(ip), to: None };
     vec![set("open4", outer.ip().into()), set("open6", outer.ip6().into())]
 }
 
-/// The elements in nft's description of the table that are of machines that `is_gone`.
+/// The elements in nft's JSON of the table whose machine `is_gone`.
 pub(crate) fn stale_elements(table: &Value, is_gone: impl Fn(&str) -> bool) -> Vec<Element> {
     let objects = table["nftables"].as_array().into_iter().flatten();
     let sets = objects.filter_map(|object| object.get("map").or_else(|| object.get("set")));
@@ -78,9 +78,9 @@ fn elements(set: &Value, is_gone: impl Fn(&str) -> bool) -> Vec<Element> {
         .collect()
 }
 
-/// A key as nft describes it.
+/// Parses a key from nft's JSON.
 fn parse_key(key: &Value) -> Option<Key> {
-    // A number on hosts without /etc/protocols.
+    // nft prints a number on hosts without /etc/protocols.
     let protocol = |value: &Value| match value.as_u64() {
         Some(number) => Protocol::from_number(number),
         None => Protocol::from_name(value.as_str()?),
@@ -95,7 +95,7 @@ fn parse_key(key: &Value) -> Option<Key> {
     }
 }
 
-/// The ids that nft's description of the table names.
+/// The machine ids in the comments of nft's JSON of the table.
 pub(crate) fn machine_ids(table: &Value) -> BTreeSet<String> {
     let mut ids = BTreeSet::new();
     collect(table, &mut ids);
@@ -129,7 +129,7 @@ mod tests {
         let port = PortMapping::parse("8080:80/udp").expect("a port")[0];
         let all = published(&port, outer()).into_iter().map(|Element { set, key, to }| {
             assert_eq!(key, Key::Any(Protocol::Udp, 8080));
-            let (ip, port) = to.expect("it leads to the machine");
+            let (ip, port) = to.expect("a map's element has a destination");
             format!("{set} {ip} {port}")
         });
         assert_eq!(all.collect::<Vec<_>>(), ["any4 10.202.0.2 80", "any6 fd6d:696d:656f::2 80"]);
@@ -153,7 +153,7 @@ mod tests {
                 [elem(json!({ "concat": ["tcp", 8081] }), "here"), { "concat": ["10.202.0.3", 80] }]] } },
             { "map": { "name": "any6", "elem": [[elem(json!({ "concat": [17, 8080] }), "gone"), {}]] } },
             { "set": { "name": "open4", "elem": [elem(json!("10.202.0.2"), "gone")] } },
-            { "set": { "name": "somebody else's", "elem": [elem(json!("10.202.0.2"), "gone")] } }] });
+            { "set": { "name": "theirs", "elem": [elem(json!("10.202.0.2"), "gone")] } }] });
         let found = stale_elements(&table, |id| id == "gone");
         let keys: Vec<_> = found.iter().map(|element| (element.set, element.key)).collect();
         let machine = Key::Machine(outer().ip().into());

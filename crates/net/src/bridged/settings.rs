@@ -1,4 +1,4 @@
-//! The kernel's settings that bridged networking needs. Each is told before it is changed.
+//! The sysctls that bridged networking needs. A change to a setting of the host is logged first.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -9,43 +9,43 @@ use super::BridgedError;
 
 const ALL: &str = "/proc/sys/net";
 
-/// Whether this namespace speaks IPv6.
+/// Whether IPv6 is enabled in this namespace.
 pub(crate) fn has_ip6() -> bool {
     read_setting(&setting_path("ipv6/conf/all/disable_ipv6")).is_some_and(|value| value == "0")
 }
 
-/// Has the host forward packets.
+/// Enables packet forwarding on the host.
 pub(crate) fn enable_forwarding(ip6: bool) -> Result<(), BridgedError> {
     log_and_set("ipv4/ip_forward", "1")?;
     if !ip6 {
         return Ok(());
     }
-    // A host that forwards ignores router advertisements, and so would lose the
-    // route that it lives by, unless it is told that it may have both.
+    // A forwarding host ignores router advertisements and would lose its default
+    // route, unless accept_ra is 2.
     for interface in interfaces_with_advertised_route() {
         log_and_set(&format!("ipv6/conf/{interface}/accept_ra"), "2")?;
     }
     log_and_set("ipv6/conf/all/forwarding", "1")
 }
 
-/// Has a bridge pass on what comes from and goes to 127.0.0.0/8, and tell nobody of shorter ways.
+/// Makes a bridge route 127.0.0.0/8 and send no ICMP redirects.
 pub(crate) fn configure_bridge(name: &str, ip6: bool) -> Result<(), BridgedError> {
     set(&format!("ipv4/conf/{name}/route_localnet"), "1")?;
     set(&format!("ipv4/conf/{name}/send_redirects"), "0")?;
     if ip6 {
         set(&format!("ipv6/conf/{name}/accept_ra"), "0")?;
-        // Nobody else has its addresses, and a second's wait is long.
+        // Its addresses are unique, and duplicate address detection delays the start by a second.
         set(&format!("ipv6/conf/{name}/accept_dad"), "0")?;
     }
     Ok(())
 }
 
-/// Leaves a link without IPv6 of its own.
+/// Disables IPv6 on a link.
 pub(crate) fn disable_ip6(name: &str) -> Result<(), BridgedError> {
     set(&format!("ipv6/conf/{name}/disable_ipv6"), "1")
 }
 
-/// Settings of a namespace that is a machine's, before it has links.
+/// Applies the settings of a machine's namespace. Must run before its links are created.
 pub(crate) fn configure_namespace(ip6: bool) -> Result<(), BridgedError> {
     set("ipv4/ip_forward", "1")?;
     if ip6 {
@@ -56,7 +56,7 @@ pub(crate) fn configure_namespace(ip6: bool) -> Result<(), BridgedError> {
     Ok(())
 }
 
-/// Cards that have their way out from a router's advertisement, and would not have it renewed.
+/// Interfaces whose default route comes from a router advertisement and would expire under `accept_ra=1`.
 fn interfaces_with_advertised_route() -> BTreeSet<String> {
     let routes = fs::read_to_string("/proc/thread-self/net/ipv6_route").unwrap_or_default();
     let interfaces = routes.lines().filter_map(advertised_interface).map(str::to_owned);
@@ -83,7 +83,7 @@ fn log_and_set(name: &str, value: &str) -> Result<(), BridgedError> {
     let setting = format!("net.{}", name.replace('/', "."));
     tracing::warn!(
         component = "network",
-        "sets {setting} of this host to {value} (it is {before}), so that bridged machines reach the network"
+        "setting {setting} of this host to {value} (it is {before}), so that bridged machines reach the network"
     );
     set(name, value)
 }
@@ -91,7 +91,7 @@ fn log_and_set(name: &str, value: &str) -> Result<(), BridgedError> {
 fn set(name: &str, value: &str) -> Result<(), BridgedError> {
     let path = setting_path(name);
     match fs::write(&path, value) {
-        // Some that are right already are read-only in a container.
+        // In a container some settings are read-only but already have the value.
         Err(_) if read_setting(&path).is_some_and(|now| now == value) => Ok(()),
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Err(BridgedError::Privilege),
         done => done.map_err(BridgedError::io("set", path)),

@@ -1,4 +1,4 @@
-//! The rules of a machine's namespace: traffic to its outer address goes to the guest.
+//! The nftables rules of a machine's namespace: traffic to its outer address is forwarded to the guest.
 //!
 //! `tests/inner.nft` has the same rules in nft's language; a test compares the two.
 
@@ -61,7 +61,7 @@ impl Batch {
 struct Rule(Attributes);
 
 impl Rule {
-    /// Matches packets that enter or leave by `eth0`.
+    /// Matches packets that enter or leave through [`UPLINK`].
     fn on(direction: libc::c_int) -> Self {
         let mut name = [0; NAME];
         name[..UPLINK.len()].copy_from_slice(UPLINK.as_bytes());
