@@ -11,7 +11,7 @@ use crate::ext4::SparseSink;
 
 const BLOCK: u64 = 4096;
 /// ext4 with a journal needs this much.
-const LEAST_BYTES: u64 = 16 << 20;
+const MIN_BYTES: u64 = 16 << 20;
 /// One inode per 16 KiB is mke2fs's own ratio.
 const BYTES_PER_INODE: u64 = 16 << 10;
 /// 32 MiB: the host's disk sees the journal only as far as a guest has written it, so it bounds what a busy
@@ -66,11 +66,13 @@ pub fn copy(templates: &Path, path: &Path, bytes: u64) -> Result<(), BlankError>
     let template = templates.join(format!("{TEMPLATE_FORMAT}-{bytes}.ext4"));
     let from = match File::open(&template) {
         Ok(from) => from,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => make_template(templates, &template, bytes)?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            create_template(templates, &template, bytes)?
+        }
         Err(source) => return Err(BlankError::Write { path: template, source }),
     };
-    let to = open_new(path)?;
-    disk_copy::data(&from, &to).map_err(|source| {
+    let to = create_new(path)?;
+    disk_copy::copy_data(&from, &to).map_err(|source| {
         // The error that matters is the one already at hand.
         std::fs::remove_file(path).ok();
         BlankError::Write { path: path.to_owned(), source }
@@ -78,7 +80,7 @@ pub fn copy(templates: &Path, path: &Path, bytes: u64) -> Result<(), BlankError>
 }
 
 /// Two processes that make it at once make the same one.
-fn make_template(folder: &Path, template: &Path, bytes: u64) -> Result<File, BlankError> {
+fn create_template(folder: &Path, template: &Path, bytes: u64) -> Result<File, BlankError> {
     let fail = |path: &Path| {
         let path = path.to_owned();
         move |source| BlankError::Write { path, source }
@@ -96,23 +98,23 @@ fn make_template(folder: &Path, template: &Path, bytes: u64) -> Result<File, Bla
 
 /// Makes an empty ext4 filesystem with a journal in a new sparse file of `bytes` bytes, rounded up to 4096.
 ///
-/// `identity` becomes its UUID. It is not synced: a machine's disk does not outlive a crash of the host's before
+/// `uuid` becomes its UUID. It is not synced: a machine's disk does not outlive a crash of the host's before
 /// the machine has started. Time grows with the size, 2 to 7 ms for 10 GiB; [`copy`]'s does not.
 ///
 /// # Errors
 /// When the file exists, cannot be written, or the size is out of range.
-pub fn create(path: &Path, bytes: u64, identity: [u8; 16]) -> Result<(), BlankError> {
-    let size = bytes.checked_next_multiple_of(BLOCK).filter(|size| (LEAST_BYTES..16 << 40).contains(size));
+pub fn create(path: &Path, bytes: u64, uuid: [u8; 16]) -> Result<(), BlankError> {
+    let size = bytes.checked_next_multiple_of(BLOCK).filter(|size| (MIN_BYTES..16 << 40).contains(size));
     let size = size.ok_or(BlankError::Size { bytes })?;
-    let file = open_new(path)?;
-    format(&file, size, identity).map_err(|source| {
+    let file = create_new(path)?;
+    format(&file, size, uuid).map_err(|source| {
         // The error that matters is the one already at hand.
         std::fs::remove_file(path).ok();
         BlankError::Layout { path: path.to_owned(), source }
     })
 }
 
-fn open_new(path: &Path) -> Result<File, BlankError> {
+fn create_new(path: &Path) -> Result<File, BlankError> {
     let path_owned = || path.to_owned();
     OpenOptions::new().write(true).create_new(true).open(path).map_err(|source| match source.kind() {
         io::ErrorKind::AlreadyExists => BlankError::Exists { path: path_owned() },
@@ -120,8 +122,8 @@ fn open_new(path: &Path) -> Result<File, BlankError> {
     })
 }
 
-fn format(file: &File, size: u64, identity: [u8; 16]) -> mkext4::Result<()> {
-    let mut options = Options::new(size, identity, 0);
+fn format(file: &File, size: u64, uuid: [u8; 16]) -> mkext4::Result<()> {
+    let mut options = Options::new(size, uuid, 0);
     options.reserved_percent = 0;
     options.inodes = InodeCount::Exact(u32::try_from(size / BYTES_PER_INODE).unwrap_or(u32::MAX));
     options.journal_blocks = Some(journal_blocks(size));

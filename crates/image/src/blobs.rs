@@ -9,7 +9,7 @@ use crate::store::Store;
 
 /// Stores a document under its own digest.
 pub(crate) fn put(store: &Store, bytes: &[u8]) -> Result<Digest, FileError> {
-    let digest = Digest::of(bytes);
+    let digest = Digest::compute(bytes);
     let path = store.blob(digest);
     if !path.exists() {
         commit::write(&store.temporary(), &path, bytes)?;
@@ -25,13 +25,13 @@ pub(crate) fn copy(
     origin: &Path,
     expected: Option<Digest>,
 ) -> Result<(Digest, u64), FileError> {
-    let mut file = commit::begin(&store.temporary())?;
+    let mut file = commit::create_temporary(&store.temporary())?;
     let mut reader = HashingReader::new(from);
     io::copy(&mut reader, file.as_file_mut()).map_err(FileError::at("copy", origin))?;
     file.flush().map_err(FileError::at("write", file.path()))?;
     let (digest, size) = reader.finish();
     if expected.is_none_or(|expected| expected == digest) && !store.blob(digest).exists() {
-        commit::finish(file, &store.blob(digest))?;
+        commit::persist(file, &store.blob(digest))?;
     }
     Ok((digest, size))
 }

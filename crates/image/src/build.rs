@@ -39,9 +39,9 @@ pub enum BuildError {
 }
 
 /// What a filesystem is known by: its layers' contents and the way it is written.
-pub(crate) fn key(diff_ids: &[Digest]) -> Digest {
+pub(crate) fn rootfs_key(diff_ids: &[Digest]) -> Digest {
     let lines: Vec<String> = diff_ids.iter().map(Digest::to_string).collect();
-    Digest::of(format!("{FORMAT}\n{}\n", lines.join("\n")).as_bytes())
+    Digest::compute(format!("{FORMAT}\n{}\n", lines.join("\n")).as_bytes())
 }
 
 /// Builds the filesystem unless it is there. Returns its key.
@@ -53,7 +53,7 @@ pub(crate) fn build(
     progress: &Arc<dyn Progress>,
 ) -> Result<Digest, BuildError> {
     let diff_ids: Vec<Digest> = layers.iter().map(|layer| layer.diff_id).collect();
-    let key = key(&diff_ids);
+    let key = rootfs_key(&diff_ids);
     let path = store.rootfs(key);
     let _lock = store.lock_content(key)?;
     if path.exists() {
@@ -61,17 +61,17 @@ pub(crate) fn build(
     }
     let mut read = read_all(store, layers, limits, progress)?;
     let tree = Tree::merge(&mut read)?;
-    let file = commit::begin(&store.temporary())?;
-    let mut told = |done, total| progress.event(Event::Writing { done, total });
-    ext4::write(&tree, &read, identity(key), file.as_file(), &mut told)
+    let file = commit::create_temporary(&store.temporary())?;
+    let mut report = |done, total| progress.event(Event::Writing { done, total });
+    ext4::write(&tree, &read, rootfs_uuid(key), file.as_file(), &mut report)
         .map_err(|source| BuildError::Write { path: path.clone(), source })?;
-    protect(&file)?;
-    commit::finish(file, &path)?;
+    make_read_only(&file)?;
+    commit::persist(file, &path)?;
     Ok(key)
 }
 
 /// A filesystem's UUID, from its key, with the marks of a version 8 UUID.
-fn identity(key: Digest) -> [u8; 16] {
+fn rootfs_uuid(key: Digest) -> [u8; 16] {
     let mut uuid = [0; 16];
     uuid.copy_from_slice(&key.bytes()[..16]);
     uuid[6] = uuid[6] & 0x0f | 0x80;
@@ -80,7 +80,7 @@ fn identity(key: Digest) -> [u8; 16] {
 }
 
 /// Many machines share the file, so that writing to it by mistake must fail.
-fn protect(file: &tempfile::NamedTempFile) -> Result<(), FileError> {
+fn make_read_only(file: &tempfile::NamedTempFile) -> Result<(), FileError> {
     use std::os::unix::fs::PermissionsExt;
     file.as_file()
         .set_permissions(fs::Permissions::from_mode(0o444))
@@ -99,7 +99,7 @@ fn read_all(
     let next = AtomicUsize::new(0);
     let results = Mutex::new(Vec::new());
     let work = || {
-        while let Some((index, info)) = take(&next, layers) {
+        while let Some((index, info)) = next_layer(&next, layers) {
             progress.event(unpacking(info));
             let blob = store.blob(info.digest);
             let request = layer::Request {
@@ -120,10 +120,10 @@ fn read_all(
         }
         work();
     });
-    in_order(results.into_inner().unwrap_or_else(PoisonError::into_inner))
+    sort_by_layer(results.into_inner().unwrap_or_else(PoisonError::into_inner))
 }
 
-fn take<'a>(next: &AtomicUsize, layers: &'a [LayerInfo]) -> Option<(usize, &'a LayerInfo)> {
+fn next_layer<'a>(next: &AtomicUsize, layers: &'a [LayerInfo]) -> Option<(usize, &'a LayerInfo)> {
     let index = next.fetch_add(1, Ordering::Relaxed);
     layers.get(index).map(|layer| (index, layer))
 }
@@ -133,7 +133,7 @@ fn unpacking(info: &LayerInfo) -> Event {
 }
 
 /// The lowest refused layer's error comes first, whichever thread was quicker.
-fn in_order(mut results: Vec<(usize, Result<Layer, LayerError>)>) -> Result<Vec<Layer>, BuildError> {
+fn sort_by_layer(mut results: Vec<(usize, Result<Layer, LayerError>)>) -> Result<Vec<Layer>, BuildError> {
     results.sort_by_key(|(index, _)| *index);
     results.into_iter().map(|(_, result)| result.map_err(BuildError::Layer)).collect()
 }
@@ -144,8 +144,8 @@ mod tests {
 
     #[test]
     fn keys_depend_on_order() {
-        let (a, b) = (Digest::of(b"a"), Digest::of(b"b"));
-        assert_ne!(key(&[a, b]), key(&[b, a]));
-        assert_eq!(key(&[a, b]), key(&[a, b]));
+        let (a, b) = (Digest::compute(b"a"), Digest::compute(b"b"));
+        assert_ne!(rootfs_key(&[a, b]), rootfs_key(&[b, a]));
+        assert_eq!(rootfs_key(&[a, b]), rootfs_key(&[a, b]));
     }
 }

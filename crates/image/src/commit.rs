@@ -29,18 +29,18 @@ impl FileError {
 
 /// Writes a small file.
 pub(crate) fn write(temporary: &Path, path: &Path, bytes: &[u8]) -> Result<(), FileError> {
-    let mut file = begin(temporary)?;
+    let mut file = create_temporary(temporary)?;
     file.write_all(bytes).map_err(FileError::at("write", file.path()))?;
-    finish(file, path)
+    persist(file, path)
 }
 
 /// A temporary file that goes when it is dropped.
-pub(crate) fn begin(temporary: &Path) -> Result<NamedTempFile, FileError> {
+pub(crate) fn create_temporary(temporary: &Path) -> Result<NamedTempFile, FileError> {
     NamedTempFile::new_in(temporary).map_err(FileError::at("write in", temporary))
 }
 
 /// Puts a temporary file in its place.
-pub(crate) fn finish(file: NamedTempFile, path: &Path) -> Result<(), FileError> {
+pub(crate) fn persist(file: NamedTempFile, path: &Path) -> Result<(), FileError> {
     file.as_file().sync_all().map_err(FileError::at("sync", path))?;
     file.persist(path).map_err(|error| FileError::at("rename to", path)(error.error))?;
     sync_parent(path)

@@ -60,13 +60,13 @@ pub struct Healthcheck {
 
 /// An OCI image configuration document, as far as it is used.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct Document {
+pub(crate) struct ConfigDocument {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) created: Option<String>,
     pub(crate) architecture: String,
     pub(crate) os: String,
     #[serde(default)]
-    pub(crate) config: Option<Run>,
+    pub(crate) config: Option<ConfigObject>,
     pub(crate) rootfs: Rootfs,
 }
 
@@ -80,7 +80,7 @@ pub(crate) struct Rootfs {
 /// The `config` object, whose members Go writes as null when they are empty.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
-pub(crate) struct Run {
+pub(crate) struct ConfigObject {
     entrypoint: Option<Vec<String>>,
     cmd: Option<Vec<String>>,
     env: Option<Vec<String>>,
@@ -90,12 +90,12 @@ pub(crate) struct Run {
     volumes: Option<BTreeMap<String, serde_json::Value>>,
     labels: Option<BTreeMap<String, String>>,
     stop_signal: Option<String>,
-    healthcheck: Option<Check>,
+    healthcheck: Option<HealthcheckObject>,
 }
 
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
-struct Check {
+struct HealthcheckObject {
     test: Option<Vec<String>>,
     interval: u64,
     timeout: u64,
@@ -103,8 +103,8 @@ struct Check {
     retries: u32,
 }
 
-impl From<Run> for ImageConfig {
-    fn from(run: Run) -> Self {
+impl From<ConfigObject> for ImageConfig {
+    fn from(run: ConfigObject) -> Self {
         Self {
             entrypoint: run.entrypoint.unwrap_or_default(),
             cmd: run.cmd.unwrap_or_default(),
@@ -124,8 +124,8 @@ fn keys(map: Option<BTreeMap<String, serde_json::Value>>) -> Vec<String> {
     map.unwrap_or_default().into_keys().collect()
 }
 
-impl From<Check> for Healthcheck {
-    fn from(check: Check) -> Self {
+impl From<HealthcheckObject> for Healthcheck {
+    fn from(check: HealthcheckObject) -> Self {
         Self {
             test: check.test.unwrap_or_default(),
             interval_ns: check.interval,
@@ -136,7 +136,7 @@ impl From<Check> for Healthcheck {
     }
 }
 
-impl From<ImageConfig> for Run {
+impl From<ImageConfig> for ConfigObject {
     fn from(config: ImageConfig) -> Self {
         let set = |list: Vec<String>| (!list.is_empty()).then(|| empty_objects(list));
         let text = |text: String| (!text.is_empty()).then_some(text);
@@ -151,7 +151,7 @@ impl From<ImageConfig> for Run {
             volumes: set(config.volumes),
             labels: Some(config.labels),
             stop_signal: config.stop_signal,
-            healthcheck: config.healthcheck.map(Check::from),
+            healthcheck: config.healthcheck.map(HealthcheckObject::from),
         }
     }
 }
@@ -160,7 +160,7 @@ fn empty_objects(keys: Vec<String>) -> BTreeMap<String, serde_json::Value> {
     keys.into_iter().map(|key| (key, serde_json::json!({}))).collect()
 }
 
-impl From<Healthcheck> for Check {
+impl From<Healthcheck> for HealthcheckObject {
     fn from(check: Healthcheck) -> Self {
         Self {
             test: Some(check.test),
@@ -181,11 +181,11 @@ mod tests {
         let text = r#"{"architecture":"amd64","os":"linux","rootfs":{"type":"layers","diff_ids":[]},
             "config":{"Cmd":["sh"],"Entrypoint":null,"Env":null,"ExposedPorts":{"80/tcp":{}},"Labels":null,
             "Healthcheck":{"Test":["CMD-SHELL","true"],"Interval":5000000000}}}"#;
-        let document: Document = serde_json::from_str(text).unwrap();
+        let document: ConfigDocument = serde_json::from_str(text).unwrap();
         let config = ImageConfig::from(document.config.unwrap());
         assert_eq!(config.cmd, ["sh"]);
         assert_eq!(config.exposed_ports, ["80/tcp"]);
         assert_eq!(config.healthcheck.as_ref().unwrap().interval_ns, 5_000_000_000);
-        assert_eq!(ImageConfig::from(Run::from(config.clone())), config);
+        assert_eq!(ImageConfig::from(ConfigObject::from(config.clone())), config);
     }
 }

@@ -155,25 +155,25 @@ mod tests {
     }
 
     #[test]
-    fn other_registries_say_nothing() {
+    fn entries_of_other_registries_are_ignored() {
         assert_eq!(auth_of(r#"{"auths":{"other.test":{"auth":"dXNlcjpvbmU="}}}"#).unwrap(), None);
         assert!(auth_of(r#"{"auths":{"registry.test":{"auth":"!"}}}"#).is_err());
     }
 
     #[test]
-    fn a_missing_file_says_nothing() {
+    fn a_missing_file_gives_no_credentials() {
         assert_eq!(lookup_in(Path::new("/nonexistent/auth.json"), &name()).unwrap(), None);
     }
 
     #[test]
-    fn docker_hub_has_an_address_of_its_own() {
+    fn docker_hub_has_additional_keys() {
         let keys = keys(&"nginx".parse().unwrap());
         assert!(keys.contains(&"https://index.docker.io/v1/".to_owned()));
         assert!(keys.contains(&"docker.io".to_owned()));
     }
 
     #[test]
-    fn a_named_file_is_the_only_one() {
+    fn an_explicit_file_is_the_only_one() {
         let set = |key: &str| Some(OsString::from(format!("/{key}")));
         assert_eq!(files(set), [PathBuf::from("/REGISTRY_AUTH_FILE")]);
         let home = |key: &str| (key == "HOME").then(|| "/home/me".into());

@@ -21,7 +21,7 @@ pub struct DigestError {
 
 impl Digest {
     /// The digest of `bytes`.
-    pub fn of(bytes: &[u8]) -> Self {
+    pub fn compute(bytes: &[u8]) -> Self {
         Self(Sha256::digest(bytes).into())
     }
 
@@ -130,7 +130,7 @@ mod tests {
 
     #[test]
     fn text_round_trips() {
-        let digest = Digest::of(b"abc");
+        let digest = Digest::compute(b"abc");
         assert_eq!(digest.to_string().parse::<Digest>().unwrap(), digest);
         assert!(digest.hex().starts_with("ba7816bf"));
     }

@@ -16,18 +16,18 @@ const BUFFER: usize = 256 << 10;
 /// as long as that is large. It is not synced.
 ///
 /// # Errors
-/// When `from` cannot be read, or `to` exists or cannot be written; nothing is made then.
+/// When `from` cannot be read, or `to` exists or cannot be written; nothing is created then.
 pub fn copy(from: &Path, to: &Path) -> Result<(), OverlayError> {
     if overlay::reflink(from, to)? {
         return Ok(());
     }
     let source = File::open(from).map_err(|source| OverlayError::Read { path: from.to_owned(), source })?;
-    let made = OpenOptions::new().write(true).create_new(true).open(to);
-    let made = made.map_err(|source| match source.kind() {
+    let created = OpenOptions::new().write(true).create_new(true).open(to);
+    let created = created.map_err(|source| match source.kind() {
         io::ErrorKind::AlreadyExists => OverlayError::Exists { path: to.to_owned() },
         _ => OverlayError::Write { path: to.to_owned(), source },
     })?;
-    data(&source, &made).map_err(|source| {
+    copy_data(&source, &created).map_err(|source| {
         // The error that matters is the one already at hand.
         std::fs::remove_file(to).ok();
         OverlayError::Write { path: to.to_owned(), source }
@@ -35,11 +35,11 @@ pub fn copy(from: &Path, to: &Path) -> Result<(), OverlayError> {
 }
 
 /// Copies what is not a hole.
-pub(crate) fn data(from: &File, to: &File) -> io::Result<()> {
+pub(crate) fn copy_data(from: &File, to: &File) -> io::Result<()> {
     to.set_len(from.metadata()?.len())?;
     let mut at = 0;
     while let Some((start, end)) = next_data(from, at)? {
-        range(from, to, start, end)?;
+        copy_range(from, to, start, end)?;
         at = end;
     }
     Ok(())
@@ -54,14 +54,14 @@ fn next_data(file: &File, at: u64) -> io::Result<Option<(u64, u64)>> {
     }
 }
 
-fn range(from: &File, to: &File, start: u64, end: u64) -> io::Result<()> {
+fn copy_range(from: &File, to: &File, start: u64, end: u64) -> io::Result<()> {
     let mut buf = vec![0; BUFFER.min(usize::try_from(end - start).unwrap_or(BUFFER))];
     let mut at = start;
     while at < end {
-        let want = usize::try_from(end - at).unwrap_or(usize::MAX).min(buf.len());
-        from.read_exact_at(&mut buf[..want], at)?;
-        to.write_all_at(&buf[..want], at)?;
-        at += want as u64;
+        let length = usize::try_from(end - at).unwrap_or(usize::MAX).min(buf.len());
+        from.read_exact_at(&mut buf[..length], at)?;
+        to.write_all_at(&buf[..length], at)?;
+        at += length as u64;
     }
     Ok(())
 }
@@ -72,7 +72,7 @@ mod tests {
     use std::os::unix::fs::MetadataExt;
 
     #[test]
-    fn a_copy_has_the_bytes_and_the_holes_of_its_original() {
+    fn a_copy_has_the_data_and_holes_of_its_source() {
         let dir = tempfile::tempdir().unwrap();
         let (from, to) = (dir.path().join("from"), dir.path().join("to"));
         let file = File::create(&from).unwrap();

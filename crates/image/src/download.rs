@@ -12,7 +12,7 @@ use crate::commit::{self, FileError};
 use crate::digest::{Digest, Hasher};
 use crate::manifest::Descriptor;
 use crate::progress::{Event, Progress, Stage};
-use crate::registry::{ATTEMPTS, Registry, RegistryError, pause};
+use crate::registry::{MAX_ATTEMPTS, Registry, RegistryError, retry_delay};
 use crate::store::{Lock, Store};
 
 /// Why a layer did not come in.
@@ -70,17 +70,17 @@ pub(crate) async fn layer(
     progress: &Arc<dyn Progress>,
 ) -> Result<(), DownloadError> {
     let layer = descriptor.digest;
-    let tell =
+    let report =
         |stage, done| progress.event(Event::Layer { digest: layer, stage, done, total: descriptor.size });
     let path = store.blob(layer);
     if !path.exists() {
-        let done = fetch(store, registry, descriptor, &tell).await;
+        let done = fetch(store, registry, descriptor, &report).await;
         done.map_err(|fault| match fault {
             Fault::Registry(source) => DownloadError::Registry { layer, source: Box::new(source) },
             Fault::File(source) => DownloadError::File { layer, source },
         })?;
     }
-    tell(Stage::Present, descriptor.size);
+    report(Stage::Present, descriptor.size);
     Ok(())
 }
 
@@ -88,21 +88,23 @@ async fn fetch(
     store: &Store,
     registry: &Registry,
     descriptor: &Descriptor,
-    tell: &impl Fn(Stage, u64),
+    report: &impl Fn(Stage, u64),
 ) -> Result<(), Fault> {
     let _lock = lock(store, descriptor.digest).await?;
     let path = store.blob(descriptor.digest);
     if path.exists() {
         return Ok(());
     }
-    let resumed = store.partial_blob(descriptor.digest);
-    let mut partial = blocking(move || Partial::open(resumed)).await?;
-    let had = partial.length > 0;
-    match complete(registry, descriptor, &mut partial, tell).await {
+    let partial_path = store.partial_blob(descriptor.digest);
+    let mut partial = blocking(move || Partial::open(partial_path)).await?;
+    let was_resumed = partial.length > 0;
+    match complete(registry, descriptor, &mut partial, report).await {
         // What an earlier download left may have been wrong: once more from the start.
-        Err(Fault::Registry(RegistryError::WrongDigest { .. } | RegistryError::WrongSize { .. })) if had => {
+        Err(Fault::Registry(RegistryError::WrongDigest { .. } | RegistryError::WrongSize { .. }))
+            if was_resumed =>
+        {
             partial.restart()?;
-            complete(registry, descriptor, &mut partial, tell).await?;
+            complete(registry, descriptor, &mut partial, report).await?;
         }
         done => done?,
     }
@@ -128,36 +130,36 @@ async fn complete(
     registry: &Registry,
     descriptor: &Descriptor,
     partial: &mut Partial,
-    tell: &impl Fn(Stage, u64),
+    report: &impl Fn(Stage, u64),
 ) -> Result<(), Fault> {
-    let mut barren = 0;
+    let mut stalled_attempts = 0;
     while partial.length < descriptor.size {
         let before = partial.length;
-        match stretch(registry, descriptor, partial, tell).await {
-            Err(Fault::Registry(error)) if worth_another_try(&error, partial.length, before, barren) => {
-                tell(Stage::Retrying, partial.length);
+        match request_bytes(registry, descriptor, partial, report).await {
+            Err(Fault::Registry(error)) if should_retry(&error, partial.length, before, stalled_attempts) => {
+                report(Stage::Retrying, partial.length);
                 tracing::debug!(layer = %descriptor.digest, have = partial.length, %error, "download cut");
-                tokio::time::sleep(pause(barren)).await;
-                barren = if partial.length > before { 0 } else { barren + 1 };
+                tokio::time::sleep(retry_delay(stalled_attempts)).await;
+                stalled_attempts = if partial.length > before { 0 } else { stalled_attempts + 1 };
             }
             done => done?,
         }
     }
-    partial.check(descriptor)
+    partial.verify(descriptor)
 }
 
-fn worth_another_try(error: &RegistryError, length: u64, before: u64, barren: u32) -> bool {
+fn should_retry(error: &RegistryError, length: u64, before: u64, stalled_attempts: u32) -> bool {
     // A registry that has answered before is worth waiting for, even when it cannot be reached just now.
-    let passing = error.is_transient() || (matches!(error, RegistryError::Unreachable(_)) && before > 0);
-    passing && (length > before || barren + 1 < ATTEMPTS)
+    let is_temporary = error.is_transient() || (matches!(error, RegistryError::Unreachable(_)) && before > 0);
+    is_temporary && (length > before || stalled_attempts + 1 < MAX_ATTEMPTS)
 }
 
 /// One request's worth of bytes.
-async fn stretch(
+async fn request_bytes(
     registry: &Registry,
     descriptor: &Descriptor,
     partial: &mut Partial,
-    tell: &impl Fn(Stage, u64),
+    report: &impl Fn(Stage, u64),
 ) -> Result<(), Fault> {
     let stream = match registry.blob(descriptor.digest, partial.length).await? {
         BlobResponse::Partial(stream) => stream,
@@ -166,14 +168,14 @@ async fn stretch(
             stream
         }
     };
-    take_in(stream, descriptor, partial, tell).await
+    receive(stream, descriptor, partial, report).await
 }
 
-async fn take_in(
+async fn receive(
     mut stream: impl Stream<Item = io::Result<impl AsRef<[u8]>>> + Unpin,
     descriptor: &Descriptor,
     partial: &mut Partial,
-    tell: &impl Fn(Stage, u64),
+    report: &impl Fn(Stage, u64),
 ) -> Result<(), Fault> {
     let before = partial.length;
     while let Some(chunk) = stream.next().await {
@@ -181,14 +183,14 @@ async fn take_in(
             Ok(chunk) => chunk,
             // Read to its end, a full answer is verified by the client too; its verdict comes as such an error.
             Err(_) if partial.length == descriptor.size => break,
-            Err(source) => return Err(RegistryError::Cut { attempts: ATTEMPTS, source }.into()),
+            Err(source) => return Err(RegistryError::Cut { attempts: MAX_ATTEMPTS, source }.into()),
         };
         partial.push(chunk.as_ref(), descriptor)?;
-        tell(Stage::Downloading, partial.length);
+        report(Stage::Downloading, partial.length);
     }
     if partial.length == before {
         let source = io::Error::from(io::ErrorKind::UnexpectedEof);
-        return Err(RegistryError::Cut { attempts: ATTEMPTS, source }.into());
+        return Err(RegistryError::Cut { attempts: MAX_ATTEMPTS, source }.into());
     }
     Ok(())
 }
@@ -229,7 +231,7 @@ impl Partial {
     }
 
     /// Content that is wrong is not kept: it could only be wrong again.
-    fn check(&mut self, descriptor: &Descriptor) -> Result<(), Fault> {
+    fn verify(&mut self, descriptor: &Descriptor) -> Result<(), Fault> {
         if self.length != descriptor.size {
             let (expected, actual) = (descriptor.size, self.length);
             self.restart()?;

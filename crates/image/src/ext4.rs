@@ -24,40 +24,40 @@ struct Fills<'a> {
     total: u64,
 }
 
-/// Lays out the tree and streams the layers' spools into `file`. `told` gets bytes done and bytes in all.
+/// Lays out the tree and streams the layers' spools into `file`. `report` gets bytes done and bytes in all.
 pub(crate) fn write(
     tree: &Tree,
     layers: &[Layer],
-    identity: [u8; 16],
+    uuid: [u8; 16],
     file: &File,
-    told: &mut dyn FnMut(u64, u64),
+    report: &mut dyn FnMut(u64, u64),
 ) -> mkext4::Result<()> {
-    let (layout, fills) = lay_out(tree, identity)?;
+    let (layout, fills) = build_layout(tree, uuid)?;
     file.set_len(layout.image_len())?;
     let mut writer = layout.writer(SparseSink::new(file))?;
     let mut done = 0;
     for (handle, layer, content) in fills.handles {
         writer.fill(handle, &mut layers[layer].spool.reader(content))?;
-        done += stored(content);
-        told(done, fills.total);
+        done += stored_bytes(content);
+        report(done, fills.total);
     }
     writer.finish().map(drop)
 }
 
 /// The size is estimated from above. If mkext4 needs more after all, a larger one is taken: holes cost nothing.
-fn lay_out(tree: &Tree, identity: [u8; 16]) -> mkext4::Result<(Layout, Fills<'_>)> {
-    let mut plan = size::Plan::of(tree);
-    for _ in 0..size::ATTEMPTS {
-        match declare(tree, &plan, identity) {
+fn build_layout(tree: &Tree, uuid: [u8; 16]) -> mkext4::Result<(Layout, Fills<'_>)> {
+    let mut plan = size::Plan::estimate(tree);
+    for _ in 0..size::MAX_GROWTHS {
+        match declare(tree, &plan, uuid) {
             Err(mkext4::Error::Invalid(_)) => plan.grow(),
             done => return done,
         }
     }
-    declare(tree, &plan, identity)
+    declare(tree, &plan, uuid)
 }
 
-fn declare<'a>(tree: &'a Tree, plan: &size::Plan, identity: [u8; 16]) -> mkext4::Result<(Layout, Fills<'a>)> {
-    let mut options = Options::new(plan.bytes(), identity, EPOCH);
+fn declare<'a>(tree: &'a Tree, plan: &size::Plan, uuid: [u8; 16]) -> mkext4::Result<(Layout, Fills<'a>)> {
+    let mut options = Options::new(plan.bytes(), uuid, EPOCH);
     options.inodes = InodeCount::Exact(plan.inodes());
     options.reserved_percent = 0;
     options.journal_blocks = Some(JOURNAL_BLOCKS);
@@ -67,7 +67,7 @@ fn declare<'a>(tree: &'a Tree, plan: &size::Plan, identity: [u8; 16]) -> mkext4:
         handles: HashMap::with_capacity(tree.len()),
         fills: Fills { handles: Vec::new(), total: 0 },
     };
-    declaration.all()?;
+    declaration.declare_tree()?;
     Ok((declaration.builder.seal()?, declaration.fills))
 }
 
@@ -79,18 +79,18 @@ struct Declaration<'a> {
 }
 
 impl<'a> Declaration<'a> {
-    fn all(&mut self) -> mkext4::Result<()> {
+    fn declare_tree(&mut self) -> mkext4::Result<()> {
         let root = self.tree.inode(ROOT);
         self.builder.set_meta(mkext4::ROOT, meta(root.meta))?;
-        self.xattrs(mkext4::ROOT, &root.xattrs)?;
+        self.set_xattrs(mkext4::ROOT, &root.xattrs)?;
         let mut pending = vec![(ROOT, mkext4::ROOT)];
         while let Some((id, handle)) = pending.pop() {
-            self.directory(id, handle, &mut pending)?;
+            self.declare_directory(id, handle, &mut pending)?;
         }
         Ok(())
     }
 
-    fn directory(
+    fn declare_directory(
         &mut self,
         id: InodeId,
         handle: InodeHandle,
@@ -98,32 +98,37 @@ impl<'a> Declaration<'a> {
     ) -> mkext4::Result<()> {
         let Some(directory) = self.tree.directory(id) else { return Ok(()) };
         for (name, found) in &directory.names {
-            let child = self.name(handle, name, found.inode)?;
+            let entry = self.declare_name(handle, name, found.inode)?;
             if self.tree.directory(found.inode).is_some() {
-                pending.push((found.inode, child));
+                pending.push((found.inode, entry));
             }
         }
         Ok(())
     }
 
-    fn name(&mut self, parent: InodeHandle, name: &str, id: InodeId) -> mkext4::Result<InodeHandle> {
+    fn declare_name(&mut self, parent: InodeHandle, name: &str, id: InodeId) -> mkext4::Result<InodeHandle> {
         if let Some(handle) = self.handles.get(&id.index()).copied() {
             self.builder.hardlink(parent, name, handle)?;
             return Ok(handle);
         }
         let inode = self.tree.inode(id);
-        let handle = self.inode(parent, name, inode)?;
-        self.xattrs(handle, &inode.xattrs)?;
+        let handle = self.declare_inode(parent, name, inode)?;
+        self.set_xattrs(handle, &inode.xattrs)?;
         self.handles.insert(id.index(), handle);
         Ok(handle)
     }
 
-    fn inode(&mut self, parent: InodeHandle, name: &str, inode: &'a Inode) -> mkext4::Result<InodeHandle> {
+    fn declare_inode(
+        &mut self,
+        parent: InodeHandle,
+        name: &str,
+        inode: &'a Inode,
+    ) -> mkext4::Result<InodeHandle> {
         let meta = meta(inode.meta);
         let special = |kind| (parent, name, meta, kind);
         let (parent, name, meta, kind) = match &inode.node {
             Node::Directory(_) => return self.builder.mkdir(parent, name, meta),
-            Node::File { layer, content } => return self.file(parent, name, meta, *layer, content),
+            Node::File { layer, content } => return self.declare_file(parent, name, meta, *layer, content),
             Node::Symlink(target) => return self.builder.symlink(parent, name, target, meta),
             Node::Char { major, minor } => special(SpecialKind::Char { major: *major, minor: *minor }),
             Node::Block { major, minor } => special(SpecialKind::Block { major: *major, minor: *minor }),
@@ -132,7 +137,7 @@ impl<'a> Declaration<'a> {
         self.builder.mknod(parent, name, meta, kind)
     }
 
-    fn file(
+    fn declare_file(
         &mut self,
         parent: InodeHandle,
         name: &str,
@@ -140,20 +145,20 @@ impl<'a> Declaration<'a> {
         layer: usize,
         content: &'a Content,
     ) -> mkext4::Result<InodeHandle> {
-        let whole = content.data == [(0, content.size)];
-        let handle = if whole || content.size == 0 {
+        let is_dense = content.data == [(0, content.size)];
+        let handle = if is_dense || content.size == 0 {
             self.builder.file(parent, name, meta, content.size)?
         } else {
             self.builder.file_sparse(parent, name, meta, &segments(content))?
         };
         if !content.data.is_empty() {
-            self.fills.total += stored(content);
+            self.fills.total += stored_bytes(content);
             self.fills.handles.push((handle, layer, content));
         }
         Ok(handle)
     }
 
-    fn xattrs(&mut self, handle: InodeHandle, xattrs: &[Xattr]) -> mkext4::Result<()> {
+    fn set_xattrs(&mut self, handle: InodeHandle, xattrs: &[Xattr]) -> mkext4::Result<()> {
         xattrs.iter().try_for_each(|(name, value)| self.builder.set_xattr(handle, name, value))
     }
 }
@@ -162,7 +167,7 @@ fn meta(meta: Meta) -> mkext4::Meta {
     mkext4::Meta::new(meta.mode, meta.uid, meta.gid, meta.mtime)
 }
 
-fn stored(content: &Content) -> u64 {
+fn stored_bytes(content: &Content) -> u64 {
     content.data.iter().map(|(_, length)| length).sum()
 }
 

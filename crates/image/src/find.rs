@@ -8,7 +8,7 @@ use crate::records::{self, Records};
 use crate::store::Store;
 
 /// Shorter texts are not looked for among the ids.
-const LEAST_ID: usize = 2;
+const MIN_ID_LENGTH: usize = 2;
 
 /// Why a text does not lead to one image.
 #[derive(Debug, thiserror::Error)]
@@ -61,7 +61,7 @@ fn by_name(records: &Records, text: &str) -> Result<Option<Found>, FindError> {
     let full = name.to_string();
     let local = format!("localhost/{text}").parse::<ImageName>().map(|name| name.to_string());
     let by_text = [local.ok(), Some(full)];
-    if let Some(found) = by_text.into_iter().flatten().find_map(|name| exact(records, &name)) {
+    if let Some(found) = by_text.into_iter().flatten().find_map(|name| by_exact_name(records, &name)) {
         return Ok(Some(found));
     }
     match by_digest(records, &name) {
@@ -70,7 +70,7 @@ fn by_name(records: &Records, text: &str) -> Result<Option<Found>, FindError> {
     }
 }
 
-fn exact(records: &Records, name: &str) -> Option<Found> {
+fn by_exact_name(records: &Records, name: &str) -> Option<Found> {
     records.names.get(name).map(|id| Found { id: *id, name: Some(name.to_owned()) })
 }
 
@@ -86,8 +86,9 @@ fn by_digest(records: &Records, name: &ImageName) -> Option<Found> {
 }
 
 fn by_ending(records: &Records, text: &str, name: &ImageName) -> Result<Option<Found>, FindError> {
-    let wanted = name.path_and_version();
-    let short = wanted.strip_prefix("library/").filter(|_| !text.starts_with("library/")).unwrap_or(&wanted);
+    let full_path = name.path_and_version();
+    let short =
+        full_path.strip_prefix("library/").filter(|_| !text.starts_with("library/")).unwrap_or(&full_path);
     let ending = format!("/{short}");
     let mut found: Vec<(&String, &Digest)> =
         records.names.iter().filter(|(name, _)| name.ends_with(&ending)).collect();
@@ -103,7 +104,7 @@ fn by_ending(records: &Records, text: &str, name: &ImageName) -> Result<Option<F
 
 fn by_id(records: &Records, text: &str) -> Result<Option<Found>, FindError> {
     let hex = text.strip_prefix("sha256:").unwrap_or(text);
-    if hex.len() < LEAST_ID || !hex.bytes().all(|b| b.is_ascii_hexdigit()) {
+    if hex.len() < MIN_ID_LENGTH || !hex.bytes().all(|b| b.is_ascii_hexdigit()) {
         return Ok(None);
     }
     let found: Vec<Digest> = records.rows.keys().copied().filter(|id| id.hex().starts_with(hex)).collect();

@@ -14,10 +14,10 @@ use crate::store::{Lock, Store};
 /// The lock says that nobody adds content meanwhile, so what is in `tmp` and `locks` was left by the dead.
 pub(crate) fn collect(store: &Store, _exclusive: &Lock, partials: bool) -> Result<u64, FileError> {
     let records = records::load(store)?;
-    let live = Live::of(&records)?;
-    let dead = |path: &Path| !live.has(path) && (partials || !is_partial(path));
-    let mut freed = remove_where(&store.blobs(), dead)?;
-    freed += remove_where(&store.rootfs_folder(), |path| !live.has(path))?;
+    let live = Live::from_records(&records)?;
+    let is_garbage = |path: &Path| !live.contains(path) && (partials || !is_partial(path));
+    let mut freed = remove_where(&store.blobs(), is_garbage)?;
+    freed += remove_where(&store.rootfs_folder(), |path| !live.contains(path))?;
     freed += remove_where(&store.temporary(), |_| true)?;
     freed += remove_where(&store.locks(), |_| true)?;
     freed += remove_dangling_names(store, &records)?;
@@ -43,21 +43,21 @@ struct Live {
 }
 
 impl Live {
-    fn of(records: &Records) -> Result<Self, FileError> {
+    fn from_records(records: &Records) -> Result<Self, FileError> {
         let mut live = Self { digests: HashSet::new(), mentioned: Vec::new() };
         for row in records.rows.values() {
             let layers = row.layers.iter().map(|layer| layer.digest);
             live.digests
                 .extend(layers.chain([row.id, row.digest, row.rootfs_key]).map(|digest| digest.hex()));
         }
-        for path in &records.aside {
+        for path in &records.set_aside {
             let text = fs::read(path).map_err(FileError::at("read", path))?;
             live.mentioned.extend(hex_runs(&text));
         }
         Ok(live)
     }
 
-    fn has(&self, path: &Path) -> bool {
+    fn contains(&self, path: &Path) -> bool {
         let stem = stem(path);
         self.digests.contains(&stem) || self.mentioned.iter().any(|run| stem.starts_with(run))
     }
@@ -69,9 +69,9 @@ fn hex_runs(text: &[u8]) -> Vec<String> {
     runs.map(|run| String::from_utf8_lossy(run).into_owned()).collect()
 }
 
-fn remove_where(folder: &Path, dead: impl Fn(&Path) -> bool) -> Result<u64, FileError> {
+fn remove_where(folder: &Path, is_garbage: impl Fn(&Path) -> bool) -> Result<u64, FileError> {
     let mut freed = 0;
-    for path in records::files(folder)?.iter().filter(|path| dead(path)) {
+    for path in records::files(folder)?.iter().filter(|path| is_garbage(path)) {
         freed += commit::remove(path)?;
     }
     Ok(freed)
@@ -80,12 +80,12 @@ fn remove_where(folder: &Path, dead: impl Fn(&Path) -> bool) -> Result<u64, File
 /// Names whose image is gone: a crash between the two removals leaves them.
 fn remove_dangling_names(store: &Store, records: &Records) -> Result<u64, FileError> {
     let live: HashSet<_> = records.names.keys().map(|name| records::name_path(store, name)).collect();
-    let aside: HashSet<_> = records.aside.iter().collect();
-    remove_where(&store.names(), |path| !live.contains(path) && !aside.contains(&path.to_path_buf()))
+    let set_aside: HashSet<_> = records.set_aside.iter().collect();
+    remove_where(&store.names(), |path| !live.contains(path) && !set_aside.contains(&path.to_path_buf()))
 }
 
 /// Removes an image's record and names. Its content goes with the next collection.
-pub(crate) fn forget(store: &Store, id: Digest, names: &[String]) -> Result<(), FileError> {
+pub(crate) fn remove_records(store: &Store, id: Digest, names: &[String]) -> Result<(), FileError> {
     for name in names {
         commit::remove(&records::name_path(store, name))?;
     }
@@ -98,7 +98,7 @@ mod tests {
 
     #[test]
     fn digests_are_found_in_broken_records() {
-        let digest = Digest::of(b"x");
+        let digest = Digest::compute(b"x");
         let text = format!("{{\"layers\": [\"{digest}\", \"sha256:12\", {}", &digest.hex()[..20]);
         assert_eq!(hex_runs(text.as_bytes()), [digest.hex(), digest.hex()[..20].to_owned()]);
     }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use crate::blobs;
 use crate::build::{self, BuildError};
 use crate::commit::FileError;
-use crate::config::{Document, ImageConfig, Rootfs, Run};
+use crate::config::{ConfigDocument, ConfigObject, ImageConfig, Rootfs};
 use crate::digest::Digest;
 use crate::image::{Image, LayerInfo};
 use crate::layer::{self, Budget, LayerError};
@@ -77,10 +77,14 @@ impl Store {
         let document = document(options, diff_id);
         let (id, manifest) = self.put_documents(&document, &layers[0])?;
         let names: Vec<String> = options.name.iter().map(ImageName::to_string).collect();
-        Ok(pull::record(self, id, manifest, document, layers, key, &names)?)
+        Ok(pull::write_records(self, id, manifest, document, layers, key, &names)?)
     }
 
-    fn put_documents(&self, document: &Document, layer: &LayerInfo) -> Result<(Digest, Digest), ImportError> {
+    fn put_documents(
+        &self,
+        document: &ConfigDocument,
+        layer: &LayerInfo,
+    ) -> Result<(Digest, Digest), ImportError> {
         let bytes = serde_json::to_vec(document)?;
         let id = blobs::put(self, &bytes)?;
         let config = Descriptor::new(CONFIG, id, bytes.len() as u64);
@@ -89,16 +93,16 @@ impl Store {
     }
 }
 
-fn document(options: &ImportOptions, diff_id: Digest) -> Document {
+fn document(options: &ImportOptions, diff_id: Digest) -> ConfigDocument {
     let mut config = ImageConfig::default();
     for change in &options.changes {
         change.apply(&mut config);
     }
-    Document {
+    ConfigDocument {
         created: Some(jiff::Timestamp::now().to_string()),
         architecture: options.platform.architecture.clone(),
         os: options.platform.os.clone(),
-        config: Some(Run::from(config)),
+        config: Some(ConfigObject::from(config)),
         rootfs: Rootfs { kind: "layers".to_owned(), diff_ids: vec![diff_id] },
     }
 }
@@ -158,16 +162,16 @@ impl FromStr for Change {
         let (word, value) = text.trim().split_once([' ', '=', '\t']).ok_or_else(unknown)?;
         let value = value.trim();
         Ok(match word.to_ascii_uppercase().as_str() {
-            "CMD" => Self::Cmd(words(value)),
-            "ENTRYPOINT" => Self::Entrypoint(words(value)),
-            "ENV" => {
-                Self::Env(pair(value).map(|(k, v)| format!("{k}={v}")).ok_or_else(|| form("NAME=value"))?)
-            }
+            "CMD" => Self::Cmd(parse_command(value)),
+            "ENTRYPOINT" => Self::Entrypoint(parse_command(value)),
+            "ENV" => Self::Env(
+                parse_pair(value).map(|(k, v)| format!("{k}={v}")).ok_or_else(|| form("NAME=value"))?,
+            ),
             "WORKDIR" => Self::Workdir(value.to_owned()),
             "USER" => Self::User(value.to_owned()),
-            "EXPOSE" => Self::Expose(port(value).ok_or_else(|| form("a port such as 80 or 53/udp"))?),
+            "EXPOSE" => Self::Expose(parse_port(value).ok_or_else(|| form("a port such as 80 or 53/udp"))?),
             "VOLUME" => Self::Volume(value.to_owned()),
-            "LABEL" => pair(value).map(|(k, v)| Self::Label(k, v)).ok_or_else(|| form("name=value"))?,
+            "LABEL" => parse_pair(value).map(|(k, v)| Self::Label(k, v)).ok_or_else(|| form("name=value"))?,
             "STOPSIGNAL" => Self::StopSignal(value.to_owned()),
             _ => return Err(unknown()),
         })
@@ -197,19 +201,19 @@ fn set_env(env: &mut Vec<String>, pair: &str) {
 }
 
 /// A JSON list is taken word by word; anything else is a line for the image's shell, as in a Dockerfile.
-fn words(value: &str) -> Vec<String> {
+fn parse_command(value: &str) -> Vec<String> {
     let list = serde_json::from_str::<Vec<String>>(value).ok();
     list.unwrap_or_else(|| ["/bin/sh", "-c", value].map(str::to_owned).to_vec())
 }
 
 /// `NAME=value`, or the older `NAME value`; quotes around the value are taken off.
-fn pair(value: &str) -> Option<(String, String)> {
+fn parse_pair(value: &str) -> Option<(String, String)> {
     let (name, value) = value.split_once(['=', ' ']).filter(|(name, _)| !name.is_empty())?;
     let bare = value.strip_prefix('"').and_then(|v| v.strip_suffix('"')).unwrap_or(value);
     Some((name.to_owned(), bare.to_owned()))
 }
 
-fn port(value: &str) -> Option<String> {
+fn parse_port(value: &str) -> Option<String> {
     let (number, protocol) = value.split_once('/').unwrap_or((value, "tcp"));
     let valid = number.parse::<u16>().is_ok_and(|n| n > 0) && matches!(protocol, "tcp" | "udp" | "sctp");
     valid.then(|| format!("{number}/{protocol}"))
@@ -224,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn both_forms_are_read() {
+    fn dockerfile_and_podman_forms_are_parsed() {
         assert_eq!(change(r#"CMD ["sh", "-l"]"#), Change::Cmd(vec!["sh".into(), "-l".into()]));
         assert_eq!(change("CMD=echo hi"), Change::Cmd(vec!["/bin/sh".into(), "-c".into(), "echo hi".into()]));
         assert_eq!(change("env A=b c"), Change::Env("A=b c".into()));
@@ -235,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn others_are_refused() {
+    fn other_texts_are_refused() {
         for text in ["", "CMD", "RUN x", "ENV =x", "EXPOSE 0", "EXPOSE 80/x", "LABEL x"] {
             assert!(text.parse::<Change>().is_err(), "{text}");
         }

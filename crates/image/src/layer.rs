@@ -24,7 +24,7 @@ use tar_stream::TarStream;
 
 /// Why an image's layer is refused. The layer's digest is always named, the entry where there is one.
 #[derive(Debug, thiserror::Error)]
-#[error("layer {layer} is refused{}", at(.entry))]
+#[error("layer {layer} is refused{}", entry_suffix(.entry))]
 pub struct LayerError {
     /// Digest of the layer as the manifest names it.
     pub layer: Digest,
@@ -35,7 +35,7 @@ pub struct LayerError {
     pub problem: Box<LayerProblem>,
 }
 
-fn at(entry: &Option<String>) -> String {
+fn entry_suffix(entry: &Option<String>) -> String {
     entry.as_ref().map(|path| format!(" at entry {path:?}")).unwrap_or_default()
 }
 

@@ -25,6 +25,6 @@ impl Store {
         let records = records::load(self)?;
         let mut images = records.images(self);
         images.sort_by(|a, b| b.created.cmp(&a.created).then_with(|| a.id.cmp(&b.id)));
-        Ok(Listing { images, set_aside: records.aside })
+        Ok(Listing { images, set_aside: records.set_aside })
     }
 }

@@ -102,7 +102,7 @@ pub(crate) fn load(store: &Store, source: &Source, platform: &Platform) -> Resul
 }
 
 /// A name for what has none: `localhost/<file's name>:<tag>`.
-fn name_after(path: &Path, tag: Option<&str>) -> Vec<String> {
+fn name_from_path(path: &Path, tag: Option<&str>) -> Vec<String> {
     let stem = stem(path).to_lowercase();
     let plain = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_') { c } else { '-' };
     let repository: String = stem.chars().map(plain).collect();
@@ -123,9 +123,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nameless_images_are_named_after_their_file() {
-        assert_eq!(name_after(Path::new("/x/My App.tar.gz"), None), ["localhost/my-app:latest"]);
-        assert_eq!(name_after(Path::new("/x/layout"), Some("v1")), ["localhost/layout:v1"]);
-        assert!(name_after(Path::new("/x/layout"), Some("not a tag")).is_empty());
+    fn unnamed_images_are_named_after_their_file() {
+        assert_eq!(name_from_path(Path::new("/x/My App.tar.gz"), None), ["localhost/my-app:latest"]);
+        assert_eq!(name_from_path(Path::new("/x/layout"), Some("v1")), ["localhost/layout:v1"]);
+        assert!(name_from_path(Path::new("/x/layout"), Some("not a tag")).is_empty());
     }
 }

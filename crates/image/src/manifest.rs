@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::Document;
+use crate::config::ConfigDocument;
 use crate::digest::Digest;
 use crate::platform::Platform;
 
@@ -162,13 +162,13 @@ pub(crate) fn select(index: &Index, wanted: &Platform) -> Result<Descriptor, Doc
 }
 
 /// Parses a configuration and checks that it fits the manifest and the platform.
-pub(crate) fn config(
+pub(crate) fn parse_config(
     bytes: &[u8],
     manifest: &Manifest,
     wanted: &Platform,
-) -> Result<Document, DocumentError> {
+) -> Result<ConfigDocument, DocumentError> {
     let digest = manifest.config.digest;
-    let document: Document =
+    let document: ConfigDocument =
         serde_json::from_slice(bytes).map_err(|source| DocumentError::Config { digest, source })?;
     let actual = Platform { os: document.os.clone(), architecture: document.architecture.clone() };
     if actual != *wanted {
@@ -186,31 +186,34 @@ mod tests {
     use super::*;
 
     fn index(text: &str) -> Index {
-        match parse(text.as_bytes(), Digest::of(b"")).unwrap() {
+        match parse(text.as_bytes(), Digest::compute(b"")).unwrap() {
             Parsed::Index(index) => index,
             Parsed::Image(_) => panic!("an image"),
         }
     }
 
     #[test]
-    fn the_platform_is_chosen_or_all_are_named() {
+    fn a_missing_platform_lists_the_available_ones() {
         let entry = |arch: &str| {
-            let digest = Digest::of(arch.as_bytes());
+            let digest = Digest::compute(arch.as_bytes());
             format!(
                 r#"{{"mediaType":"m","digest":"{digest}","size":1,"platform":{{"os":"linux","architecture":"{arch}"}}}}"#
             )
         };
         let index =
             index(&format!(r#"{{"schemaVersion":2,"manifests":[{},{}]}}"#, entry("arm64"), entry("s390x")));
-        assert_eq!(select(&index, &"linux/arm64".parse().unwrap()).unwrap().digest, Digest::of(b"arm64"));
+        assert_eq!(
+            select(&index, &"linux/arm64".parse().unwrap()).unwrap().digest,
+            Digest::compute(b"arm64")
+        );
         let error = select(&index, &"linux/amd64".parse().unwrap()).unwrap_err().to_string();
         assert_eq!(error, "there is no image for linux/amd64, only for linux/arm64, linux/s390x");
     }
 
     #[test]
     fn old_schemas_are_refused() {
-        let error = parse(br#"{"schemaVersion":1,"fsLayers":[]}"#, Digest::of(b"")).unwrap_err();
+        let error = parse(br#"{"schemaVersion":1,"fsLayers":[]}"#, Digest::compute(b"")).unwrap_err();
         assert!(matches!(error, DocumentError::SchemaVersion { version: 1, .. }));
-        assert!(parse(b"not json", Digest::of(b"")).is_err());
+        assert!(parse(b"not json", Digest::compute(b"")).is_err());
     }
 }

@@ -231,8 +231,8 @@ mod tests {
     }
 
     #[test]
-    fn a_digest_stands_without_a_tag() {
-        let digest = Digest::of(b"x");
+    fn a_digest_needs_no_tag() {
+        let digest = Digest::compute(b"x");
         assert_eq!(full(&format!("nginx@{digest}")), format!("docker.io/library/nginx@{digest}"));
         assert_eq!(full(&format!("nginx:1@{digest}")), format!("docker.io/library/nginx:1@{digest}"));
     }

@@ -32,9 +32,9 @@ const NO_FEATURES: [u8; 24] = [0; 24];
 const BACKING_FORMAT: u32 = 0xe279_2aca;
 const SECTOR: u64 = 512;
 /// 64 TiB, the largest that is tested. Its tables are 20 clusters, far from what one block of counts has room for.
-const MOST_BYTES: u64 = 64 << 40;
+const MAX_BYTES: u64 = 64 << 40;
 /// QEMU's own limit.
-const LONGEST_NAME: usize = 1023;
+const MAX_NAME_BYTES: usize = 1023;
 
 /// The file that an overlay lies over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,15 +112,15 @@ pub enum OverlayError {
 /// # Errors
 /// When a file of that name exists or cannot be written, or the size or the name is out of range.
 pub fn create(path: &Path, backing: &Backing<'_>, virtual_bytes: u64) -> Result<(), OverlayError> {
-    if !(SECTOR..=MOST_BYTES).contains(&virtual_bytes) || !virtual_bytes.is_multiple_of(SECTOR) {
+    if !(SECTOR..=MAX_BYTES).contains(&virtual_bytes) || !virtual_bytes.is_multiple_of(SECTOR) {
         return Err(OverlayError::Size { bytes: virtual_bytes });
     }
-    if !is_name(backing.name) {
+    if !is_valid_name(backing.name) {
         return Err(OverlayError::Name { name: backing.name.to_owned() });
     }
-    let draft = draft(path)?;
-    write(draft.as_file(), backing, virtual_bytes).map_err(writing(path))?;
-    keep(draft, path)
+    let draft = create_draft(path)?;
+    write(draft.as_file(), backing, virtual_bytes).map_err(write_error(path))?;
+    persist(draft, path)
 }
 
 /// Makes `to` a copy of `from` that shares its blocks until one of them is written to. False: the filesystem
@@ -130,36 +130,36 @@ pub fn create(path: &Path, backing: &Backing<'_>, virtual_bytes: u64) -> Result<
 /// When `from` cannot be opened, or `to` exists or cannot be written.
 pub fn reflink(from: &Path, to: &Path) -> Result<bool, OverlayError> {
     let source = File::open(from).map_err(|source| OverlayError::Read { path: from.to_owned(), source })?;
-    let draft = draft(to)?;
+    let draft = create_draft(to)?;
     match rustix::fs::ioctl_ficlone(draft.as_file(), &source) {
-        Ok(()) => keep(draft, to).map(|()| true),
+        Ok(()) => persist(draft, to).map(|()| true),
         Err(Errno::OPNOTSUPP | Errno::NOTTY | Errno::XDEV | Errno::INVAL | Errno::NOSYS) => Ok(false),
-        Err(error) => Err(writing(to)(error.into())),
+        Err(error) => Err(write_error(to)(error.into())),
     }
 }
 
 /// QEMU takes a name with a colon for a protocol's, `json:` among them.
-fn is_name(name: &str) -> bool {
-    let whole = !name.is_empty() && name.len() <= LONGEST_NAME;
-    whole && !name.starts_with('/') && !name.contains([':', '\0'])
+fn is_valid_name(name: &str) -> bool {
+    let valid_length = !name.is_empty() && name.len() <= MAX_NAME_BYTES;
+    valid_length && !name.starts_with('/') && !name.contains([':', '\0'])
 }
 
-fn draft(path: &Path) -> Result<NamedTempFile, OverlayError> {
+fn create_draft(path: &Path) -> Result<NamedTempFile, OverlayError> {
     let folder = path.parent().filter(|folder| *folder != Path::new("")).unwrap_or(Path::new("."));
-    tempfile::Builder::new().prefix(".draft-").tempfile_in(folder).map_err(writing(path))
+    tempfile::Builder::new().prefix(".draft-").tempfile_in(folder).map_err(write_error(path))
 }
 
-fn keep(draft: NamedTempFile, path: &Path) -> Result<(), OverlayError> {
+fn persist(draft: NamedTempFile, path: &Path) -> Result<(), OverlayError> {
     match draft.persist_noclobber(path) {
         Ok(_) => Ok(()),
         Err(failed) if failed.error.kind() == io::ErrorKind::AlreadyExists => {
             Err(OverlayError::Exists { path: path.to_owned() })
         }
-        Err(failed) => Err(writing(path)(failed.error)),
+        Err(failed) => Err(write_error(path)(failed.error)),
     }
 }
 
-fn writing(path: &Path) -> impl FnOnce(io::Error) -> OverlayError {
+fn write_error(path: &Path) -> impl FnOnce(io::Error) -> OverlayError {
     let path = path.to_owned();
     move |source| OverlayError::Write { path, source }
 }

@@ -55,10 +55,10 @@ impl Store {
     ) -> Result<Pruned, FileError> {
         let _lock = self.lock_records()?;
         let records = records::load(self)?;
-        let mut pruned = Pruned { set_aside: records.aside.clone(), ..Pruned::default() };
+        let mut pruned = Pruned { set_aside: records.set_aside.clone(), ..Pruned::default() };
         for image in records.images(self) {
             if (all || image.names.is_empty()) && in_use(&image).is_none() {
-                garbage::forget(self, image.id, &image.names)?;
+                garbage::remove_records(self, image.id, &image.names)?;
                 pruned.deleted.push(image.id);
             }
         }

@@ -7,7 +7,7 @@ use futures_util::StreamExt;
 use crate::blobs;
 use crate::build::{self, BuildError};
 use crate::commit::FileError;
-use crate::config::{Document, ImageConfig};
+use crate::config::{ConfigDocument, ImageConfig};
 use crate::credentials::{Credentials, CredentialsError};
 use crate::digest::Digest;
 use crate::download::{self, DownloadError, blocking};
@@ -117,7 +117,7 @@ impl PullError {
 struct Resolved {
     manifest: Manifest,
     digest: Digest,
-    document: Document,
+    document: ConfigDocument,
     names: Vec<String>,
 }
 
@@ -130,11 +130,11 @@ impl Resolved {
     }
 
     fn has_rootfs(&self, store: &Store) -> bool {
-        store.rootfs(build::key(&self.document.rootfs.diff_ids)).exists()
+        store.rootfs(build::rootfs_key(&self.document.rootfs.diff_ids)).exists()
     }
 }
 
-const MAX_DEPTH: usize = 3;
+const MAX_INDEX_DEPTH: usize = 3;
 
 impl Store {
     /// Gets an image and makes its filesystem. Content that is here already is not fetched again, and a name that
@@ -152,11 +152,12 @@ impl Store {
         let _adding = blocking(move || store.lock_shared()).await?;
         let resolved = match source {
             Source::Registry(name) => self.pull_registry(name, options, &progress).await?,
-            local => self.pull_local(local, options, &progress).await?,
+            local => self.load_local(local, options, &progress).await?,
         };
         let (store, limits, image) = (self.clone(), options.limits.clone(), source.to_string());
-        let told = Arc::clone(&progress);
-        let image = blocking(move || finish(&store, resolved, &limits, &image, &told)).await?;
+        let finish_progress = Arc::clone(&progress);
+        let image =
+            blocking(move || build_and_record(&store, resolved, &limits, &image, &finish_progress)).await?;
         progress.event(Event::Stored);
         Ok(image)
     }
@@ -169,7 +170,7 @@ impl Store {
     ) -> Result<Resolved, PullError> {
         let registry = Registry::connect(name, options).await?;
         let resolved = resolve(self, &registry, name, options).await?;
-        tell_resolved(&resolved, progress);
+        report_resolved(&resolved, progress);
         if !resolved.has_rootfs(self) {
             download_all(self, &registry, &resolved, options, progress)
                 .await
@@ -178,7 +179,7 @@ impl Store {
         Ok(resolved)
     }
 
-    async fn pull_local(
+    async fn load_local(
         &self,
         source: &Source,
         options: &PullOptions,
@@ -187,11 +188,11 @@ impl Store {
         let (store, from, platform) = (self.clone(), source.clone(), options.platform.clone());
         let loaded = blocking(move || local::load(&store, &from, &platform)).await;
         let loaded = loaded.map_err(|error| PullError::Local { image: source.to_string(), source: error })?;
-        let document = manifest::config(&loaded.config, &loaded.manifest, &options.platform);
+        let document = manifest::parse_config(&loaded.config, &loaded.manifest, &options.platform);
         let document = document.map_err(PullError::document(source))?;
         let resolved =
             Resolved { manifest: loaded.manifest, digest: loaded.digest, document, names: loaded.names };
-        tell_resolved(&resolved, progress);
+        report_resolved(&resolved, progress);
         Ok(resolved)
     }
 }
@@ -204,14 +205,14 @@ async fn resolve(
     options: &PullOptions,
 ) -> Result<Resolved, PullError> {
     let (mut bytes, mut digest) = registry.manifest(None).await.map_err(|e| PullError::registry(name, e))?;
-    for _ in 0..MAX_DEPTH {
+    for _ in 0..MAX_INDEX_DEPTH {
         blobs::put(store, &bytes)?;
         match manifest::parse(&bytes, digest).map_err(PullError::document(name))? {
             Parsed::Image(manifest) => {
                 let config =
                     registry.document(&manifest.config).await.map_err(|e| PullError::registry(name, e))?;
                 blobs::put(store, &config)?;
-                let document = manifest::config(&config, &manifest, &options.platform);
+                let document = manifest::parse_config(&config, &manifest, &options.platform);
                 let document = document.map_err(PullError::document(name))?;
                 return Ok(Resolved { manifest, digest, document, names: vec![name.to_string()] });
             }
@@ -222,10 +223,10 @@ async fn resolve(
             }
         }
     }
-    Err(PullError::document(name)(DocumentError::TooDeep { limit: MAX_DEPTH }))
+    Err(PullError::document(name)(DocumentError::TooDeep { limit: MAX_INDEX_DEPTH }))
 }
 
-fn tell_resolved(resolved: &Resolved, progress: &Arc<dyn Progress>) {
+fn report_resolved(resolved: &Resolved, progress: &Arc<dyn Progress>) {
     let bytes = resolved.manifest.layers.iter().map(|layer| layer.size).sum();
     progress.event(Event::Resolved {
         digest: resolved.digest,
@@ -254,7 +255,7 @@ async fn download_all(
 }
 
 /// Makes the filesystem and the records. Blocks.
-fn finish(
+fn build_and_record(
     store: &Store,
     resolved: Resolved,
     limits: &Limits,
@@ -264,7 +265,7 @@ fn finish(
     let layers = resolved.layers();
     let key = build::build(store, &layers, limits, progress)
         .map_err(|source| PullError::Build { image: image.to_owned(), source })?;
-    Ok(record(
+    Ok(write_records(
         store,
         resolved.manifest.config.digest,
         resolved.digest,
@@ -276,11 +277,11 @@ fn finish(
 }
 
 /// Writes the records of an image whose filesystem is there.
-pub(crate) fn record(
+pub(crate) fn write_records(
     store: &Store,
     id: Digest,
     digest: Digest,
-    document: Document,
+    document: ConfigDocument,
     layers: Vec<LayerInfo>,
     key: Digest,
     names: &[String],
@@ -300,7 +301,7 @@ pub(crate) fn record(
         config: document.config.map(ImageConfig::from).unwrap_or_default(),
         rootfs,
     };
-    records::save(store, &ImageRow::of(&image, key), names)?;
+    records::save(store, &ImageRow::new(&image, key), names)?;
     image.names = records::load(store)?.names_of(id);
     Ok(image)
 }

@@ -16,7 +16,7 @@ use crate::store::Store;
 
 /// The record's form. Another one is set aside like an unreadable one.
 const FORMAT: u32 = 1;
-pub(crate) const ASIDE: &str = ".corrupt-";
+pub(crate) const SET_ASIDE_MARK: &str = ".corrupt-";
 
 /// An image as it is recorded.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -35,7 +35,7 @@ pub(crate) struct ImageRow {
 
 impl ImageRow {
     /// A row of the present form.
-    pub(crate) fn of(image: &Image, rootfs_key: Digest) -> Self {
+    pub(crate) fn new(image: &Image, rootfs_key: Digest) -> Self {
         Self {
             format: FORMAT,
             id: image.id,
@@ -80,7 +80,7 @@ pub(crate) struct Records {
     /// From name to image. Only names of images that are there.
     pub(crate) names: BTreeMap<String, Digest>,
     /// Set aside, now or earlier.
-    pub(crate) aside: Vec<PathBuf>,
+    pub(crate) set_aside: Vec<PathBuf>,
 }
 
 impl Records {
@@ -101,10 +101,10 @@ impl Records {
 /// Reads all records.
 pub(crate) fn load(store: &Store) -> Result<Records, FileError> {
     let mut records = Records::default();
-    for row in read_folder::<ImageRow>(&store.images(), &mut records.aside)? {
+    for row in read_folder::<ImageRow>(&store.images(), &mut records.set_aside)? {
         records.rows.insert(row.id, row);
     }
-    for row in read_folder::<NameRow>(&store.names(), &mut records.aside)? {
+    for row in read_folder::<NameRow>(&store.names(), &mut records.set_aside)? {
         if records.rows.contains_key(&row.id) {
             records.names.insert(row.name, row.id);
         }
@@ -127,7 +127,7 @@ pub(crate) fn image_path(store: &Store, id: Digest) -> PathBuf {
 }
 
 pub(crate) fn name_path(store: &Store, name: &str) -> PathBuf {
-    store.names().join(format!("{}.json", Digest::of(name.as_bytes()).hex()))
+    store.names().join(format!("{}.json", Digest::compute(name.as_bytes()).hex()))
 }
 
 fn write<T: Serialize>(store: &Store, path: &Path, row: &T) -> Result<(), FileError> {
@@ -135,12 +135,15 @@ fn write<T: Serialize>(store: &Store, path: &Path, row: &T) -> Result<(), FileEr
     commit::write(&store.temporary(), path, &bytes)
 }
 
-fn read_folder<T: DeserializeOwned>(folder: &Path, aside: &mut Vec<PathBuf>) -> Result<Vec<T>, FileError> {
+fn read_folder<T: DeserializeOwned>(
+    folder: &Path,
+    set_aside: &mut Vec<PathBuf>,
+) -> Result<Vec<T>, FileError> {
     let mut rows = Vec::new();
     for path in files(folder)? {
-        if is_aside(&path) {
-            aside.push(path);
-        } else if let Some(row) = read_row(&path, aside)? {
+        if is_set_aside(&path) {
+            set_aside.push(path);
+        } else if let Some(row) = read_row(&path, set_aside)? {
             rows.push(row);
         }
     }
@@ -156,11 +159,11 @@ pub(crate) fn files(folder: &Path) -> Result<Vec<PathBuf>, FileError> {
     Ok(paths)
 }
 
-fn is_aside(path: &Path) -> bool {
-    path.file_name().is_some_and(|name| name.to_string_lossy().contains(ASIDE))
+fn is_set_aside(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name.to_string_lossy().contains(SET_ASIDE_MARK))
 }
 
-fn read_row<T: DeserializeOwned>(path: &Path, aside: &mut Vec<PathBuf>) -> Result<Option<T>, FileError> {
+fn read_row<T: DeserializeOwned>(path: &Path, set_aside: &mut Vec<PathBuf>) -> Result<Option<T>, FileError> {
     let bytes = match fs::read(path) {
         Ok(bytes) => bytes,
         // Removed by somebody else since the folder was listed.
@@ -169,8 +172,8 @@ fn read_row<T: DeserializeOwned>(path: &Path, aside: &mut Vec<PathBuf>) -> Resul
     };
     match parse(&bytes) {
         Some(row) => Ok(Some(row)),
-        None => set_aside(path).map(|to| {
-            aside.extend(to);
+        None => move_aside(path).map(|to| {
+            set_aside.extend(to);
             None
         }),
     }
@@ -185,9 +188,10 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
 }
 
 /// Keeps an unreadable record under another name. None when somebody else was first.
-fn set_aside(path: &Path) -> Result<Option<PathBuf>, FileError> {
+fn move_aside(path: &Path) -> Result<Option<PathBuf>, FileError> {
     let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let to = path.with_file_name(format!("{name}{ASIDE}{}", jiff::Timestamp::now().as_millisecond()));
+    let to =
+        path.with_file_name(format!("{name}{SET_ASIDE_MARK}{}", jiff::Timestamp::now().as_millisecond()));
     match fs::rename(path, &to) {
         Ok(()) => {
             tracing::warn!(record = %path.display(), kept = %to.display(), "unreadable image record set aside");

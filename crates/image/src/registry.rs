@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use oci_client::client::{BlobResponse, ClientConfig, ClientProtocol};
-use oci_client::errors::OciDistributionError as Fault;
+use oci_client::errors::OciDistributionError as ClientError;
 use oci_client::secrets::RegistryAuth;
 use oci_client::{Client, Reference, RegistryOperation};
 
@@ -20,9 +20,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// A connection on which nothing comes for this long is cut and tried again.
 const READ_TIMEOUT: Duration = Duration::from_secs(30);
 /// How often a manifest or a stretch of a layer without progress is asked for.
-pub(crate) const ATTEMPTS: u32 = 5;
-const FIRST_PAUSE: Duration = Duration::from_millis(200);
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+pub(crate) const MAX_ATTEMPTS: u32 = 5;
+const FIRST_RETRY_DELAY: Duration = Duration::from_millis(200);
+const MAX_RETRY_DELAY: Duration = Duration::from_secs(5);
 
 /// A registry, for one image.
 pub(crate) struct Registry {
@@ -36,16 +36,16 @@ pub(crate) struct Registry {
 pub enum RegistryError {
     /// No connection: wrong name, no network, nobody listening, no TLS.
     #[error("the registry cannot be reached")]
-    Unreachable(#[source] Fault),
+    Unreachable(#[source] ClientError),
     /// The registry wants a login, or another one.
     #[error("the registry refuses access: log in, or check the name")]
-    Refused(#[source] Fault),
+    Refused(#[source] ClientError),
     /// The registry has no such image, tag or layer.
     #[error("the registry does not have it")]
-    NotFound(#[source] Fault),
+    NotFound(#[source] ClientError),
     /// Anything else the registry answered, or the connection broke too often.
     #[error("the registry did not answer as it should")]
-    Failed(#[source] Fault),
+    Failed(#[source] ClientError),
     /// What came is not what was asked for.
     #[error("the registry sent content of the digest {actual} for {expected}")]
     WrongDigest {
@@ -81,29 +81,33 @@ pub enum RegistryError {
 }
 
 impl RegistryError {
-    fn of(fault: Fault) -> Self {
-        match &fault {
-            Fault::RequestError(error) if error.is_connect() => Self::Unreachable(fault),
-            Fault::AuthenticationFailure(_) | Fault::UnauthorizedError { .. } => Self::Refused(fault),
-            Fault::ImageManifestNotFoundError(_) => Self::NotFound(fault),
-            Fault::ServerError { code: 404, .. } => Self::NotFound(fault),
-            Fault::ServerError { code: 401 | 403, .. } => Self::Refused(fault),
-            Fault::RegistryError { envelope, .. } if envelope.errors.iter().any(is_missing) => {
-                Self::NotFound(fault)
+    fn from_client(error: ClientError) -> Self {
+        match &error {
+            ClientError::RequestError(request) if request.is_connect() => Self::Unreachable(error),
+            ClientError::AuthenticationFailure(_) | ClientError::UnauthorizedError { .. } => {
+                Self::Refused(error)
             }
-            Fault::RegistryError { envelope, .. } if envelope.errors.iter().any(is_denied) => {
-                Self::Refused(fault)
+            ClientError::ImageManifestNotFoundError(_) => Self::NotFound(error),
+            ClientError::ServerError { code: 404, .. } => Self::NotFound(error),
+            ClientError::ServerError { code: 401 | 403, .. } => Self::Refused(error),
+            ClientError::RegistryError { envelope, .. } if envelope.errors.iter().any(is_missing) => {
+                Self::NotFound(error)
             }
-            _ => Self::Failed(fault),
+            ClientError::RegistryError { envelope, .. } if envelope.errors.iter().any(is_denied) => {
+                Self::Refused(error)
+            }
+            _ => Self::Failed(error),
         }
     }
 
     /// Whether the same question may be answered in a moment.
     pub(crate) fn is_transient(&self) -> bool {
         match self {
-            Self::Failed(Fault::RequestError(_) | Fault::IoError(_)) | Self::Cut { .. } => true,
-            Self::Failed(Fault::ServerError { code, .. }) => *code == 429 || *code == 408 || *code >= 500,
-            Self::Failed(Fault::RegistryError { envelope, .. }) => {
+            Self::Failed(ClientError::RequestError(_) | ClientError::IoError(_)) | Self::Cut { .. } => true,
+            Self::Failed(ClientError::ServerError { code, .. }) => {
+                *code == 429 || *code == 408 || *code >= 500
+            }
+            Self::Failed(ClientError::RegistryError { envelope, .. }) => {
                 use oci_client::errors::OciErrorCode::Toomanyrequests;
                 envelope.errors.iter().any(|error| matches!(error.code, Toomanyrequests))
             }
@@ -122,22 +126,22 @@ fn is_denied(error: &oci_client::errors::OciError) -> bool {
     matches!(error.code, Code::Denied | Code::Unauthorized)
 }
 
-/// The pause before the attempt of that number, doubling.
-pub(crate) fn pause(attempt: u32) -> Duration {
-    FIRST_PAUSE.saturating_mul(1 << attempt.min(8)).min(LONGEST_PAUSE)
+/// The retry_delay before the attempt of that number, doubling.
+pub(crate) fn retry_delay(attempt: u32) -> Duration {
+    FIRST_RETRY_DELAY.saturating_mul(1 << attempt.min(8)).min(MAX_RETRY_DELAY)
 }
 
 impl Registry {
     /// Speaks to the image's registry, and logs in where it asks for that.
     pub(crate) async fn connect(name: &ImageName, options: &PullOptions) -> Result<Self, PullError> {
-        install_crypto();
+        install_crypto_provider();
         let auth = match &options.credentials {
             Some(credentials) => credentials.clone().into(),
             None => credentials::lookup(name)?,
         };
-        let config = config(name, options);
-        let client =
-            Client::try_from(config).map_err(|fault| PullError::registry(name, RegistryError::of(fault)))?;
+        let config = client_config(name, options);
+        let client = Client::try_from(config)
+            .map_err(|error| PullError::registry(name, RegistryError::from_client(error)))?;
         let registry = Self { client, name: name.clone() };
         registry.log_in(&auth).await.map_err(|error| PullError::registry(name, error))?;
         Ok(registry)
@@ -145,18 +149,19 @@ impl Registry {
 
     async fn log_in(&self, auth: &RegistryAuth) -> Result<(), RegistryError> {
         let reference = self.reference(None);
-        let ask = || async { self.client.auth(&reference, auth, RegistryOperation::Pull).await.map(drop) };
-        retrying(ask).await
+        let request =
+            || async { self.client.auth(&reference, auth, RegistryOperation::Pull).await.map(drop) };
+        with_retries(request).await
     }
 
     /// The bytes of a manifest or index: of the digest, or of what the image's name says.
     pub(crate) async fn manifest(&self, digest: Option<Digest>) -> Result<(Vec<u8>, Digest), RegistryError> {
         let reference = self.reference(digest);
         // Credentials are held by the client since the login.
-        let ask = || self.client.pull_manifest_raw(&reference, &RegistryAuth::Anonymous, &ACCEPTED);
-        let (bytes, _) = retrying(ask).await?;
+        let request = || self.client.pull_manifest_raw(&reference, &RegistryAuth::Anonymous, &ACCEPTED);
+        let (bytes, _) = with_retries(request).await?;
         check_document_size(bytes.len() as u64)?;
-        let actual = Digest::of(&bytes);
+        let actual = Digest::compute(&bytes);
         match digest.or(self.name.digest()) {
             Some(expected) if expected != actual => Err(RegistryError::WrongDigest { expected, actual }),
             _ => Ok((bytes.to_vec(), actual)),
@@ -169,8 +174,8 @@ impl Registry {
         let mut attempt = 0;
         loop {
             match self.document_once(descriptor).await {
-                Err(error) if error.is_transient() && attempt + 1 < ATTEMPTS => {
-                    tokio::time::sleep(pause(attempt)).await;
+                Err(error) if error.is_transient() && attempt + 1 < MAX_ATTEMPTS => {
+                    tokio::time::sleep(retry_delay(attempt)).await;
                     attempt += 1;
                 }
                 done => return done,
@@ -187,7 +192,7 @@ impl Registry {
             bytes.extend_from_slice(&chunk.map_err(|source| RegistryError::Cut { attempts: 1, source })?);
             check_document_size(bytes.len() as u64)?;
         }
-        let actual = Digest::of(&bytes);
+        let actual = Digest::compute(&bytes);
         if actual != descriptor.digest {
             return Err(RegistryError::WrongDigest { expected: descriptor.digest, actual });
         }
@@ -201,7 +206,7 @@ impl Registry {
         self.client
             .pull_blob_stream_partial(&reference, digest.as_str(), offset, None)
             .await
-            .map_err(RegistryError::of)
+            .map_err(RegistryError::from_client)
     }
 
     fn reference(&self, digest: Option<Digest>) -> Reference {
@@ -221,16 +226,16 @@ fn check_document_size(bytes: u64) -> Result<(), RegistryError> {
     }
 }
 
-async fn retrying<T, F>(mut ask: impl FnMut() -> F) -> Result<T, RegistryError>
+async fn with_retries<T, F>(mut request: impl FnMut() -> F) -> Result<T, RegistryError>
 where
-    F: Future<Output = Result<T, Fault>>,
+    F: Future<Output = Result<T, ClientError>>,
 {
     let mut attempt = 0;
     loop {
-        match ask().await.map_err(RegistryError::of) {
-            Err(error) if error.is_transient() && attempt + 1 < ATTEMPTS => {
+        match request().await.map_err(RegistryError::from_client) {
+            Err(error) if error.is_transient() && attempt + 1 < MAX_ATTEMPTS => {
                 tracing::debug!(attempt, %error, "asking the registry again");
-                tokio::time::sleep(pause(attempt)).await;
+                tokio::time::sleep(retry_delay(attempt)).await;
                 attempt += 1;
             }
             done => return done,
@@ -239,13 +244,13 @@ where
 }
 
 /// Only the first one in a process counts, and any will do.
-fn install_crypto() {
+fn install_crypto_provider() {
     if rustls::crypto::CryptoProvider::get_default().is_none() {
         rustls::crypto::ring::default_provider().install_default().ok();
     }
 }
 
-fn config(name: &ImageName, options: &PullOptions) -> ClientConfig {
+fn client_config(name: &ImageName, options: &PullOptions) -> ClientConfig {
     let registry = name.registry().to_owned();
     let plain = name.is_loopback() || options.insecure_registries.contains(&registry);
     let protocol = if plain { ClientProtocol::HttpsExcept(vec![registry]) } else { ClientProtocol::Https };
@@ -268,9 +273,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pauses_double_up_to_a_bound() {
-        assert_eq!(pause(0), Duration::from_millis(200));
-        assert_eq!(pause(1), Duration::from_millis(400));
-        assert_eq!(pause(30), LONGEST_PAUSE);
+    fn retry_delays_double_up_to_a_limit() {
+        assert_eq!(retry_delay(0), Duration::from_millis(200));
+        assert_eq!(retry_delay(1), Duration::from_millis(400));
+        assert_eq!(retry_delay(30), MAX_RETRY_DELAY);
     }
 }

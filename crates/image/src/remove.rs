@@ -94,7 +94,7 @@ impl Store {
         if !force {
             check(text, &image, in_use)?;
         }
-        garbage::forget(self, image.id, &image.names)?;
+        garbage::remove_records(self, image.id, &image.names)?;
         Ok(Removed { untagged: image.names, deleted: Some(image.id), freed: 0 })
     }
 

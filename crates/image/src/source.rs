@@ -117,7 +117,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn kinds_are_told_apart() {
+    fn kinds_are_distinguished() {
         assert!(matches!("nginx".parse().unwrap(), Source::Registry(_)));
         assert!(matches!("docker://nginx".parse().unwrap(), Source::Registry(_)));
         assert_eq!(
@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_is_needed() {
+    fn a_missing_path_is_refused() {
         for text in ["oci:", "oci-archive:", "docker-archive::x"] {
             assert!(text.parse::<Source>().is_err(), "{text}");
         }

@@ -24,8 +24,8 @@ impl RegionSink for SparseSink<'_> {
     fn data(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         let mut at = 0;
         while at < bytes.len() {
-            let zeros = run(&bytes[at..], true);
-            let data = run(&bytes[at + zeros..], false);
+            let zeros = leading_blocks(&bytes[at..], true);
+            let data = leading_blocks(&bytes[at + zeros..], false);
             let from = at + zeros;
             self.file.write_all_at(&bytes[from..from + data], offset + from as u64)?;
             at = from + data;
@@ -39,7 +39,7 @@ impl RegionSink for SparseSink<'_> {
 }
 
 /// Length of the leading blocks that are all zeros, or that are not.
-fn run(bytes: &[u8], zeros: bool) -> usize {
+fn leading_blocks(bytes: &[u8], zeros: bool) -> usize {
     bytes.chunks(BLOCK).take_while(|block| block.iter().all(|b| *b == 0) == zeros).map(<[u8]>::len).sum()
 }
 
@@ -51,9 +51,9 @@ mod tests {
     fn runs_are_whole_blocks() {
         let mut bytes = vec![0; 3 * BLOCK + 5];
         bytes[BLOCK] = 1;
-        assert_eq!(run(&bytes, true), BLOCK);
-        assert_eq!(run(&bytes[BLOCK..], false), BLOCK);
-        assert_eq!(run(&bytes[2 * BLOCK..], true), BLOCK + 5);
-        assert_eq!(run(&[], true), 0);
+        assert_eq!(leading_blocks(&bytes, true), BLOCK);
+        assert_eq!(leading_blocks(&bytes[BLOCK..], false), BLOCK);
+        assert_eq!(leading_blocks(&bytes[2 * BLOCK..], true), BLOCK + 5);
+        assert_eq!(leading_blocks(&[], true), 0);
     }
 }

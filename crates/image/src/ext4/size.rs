@@ -10,15 +10,15 @@ const INODES_PER_BLOCK: u64 = 16;
 /// Inodes 1 to 11 are ext4's own.
 const RESERVED_INODES: u64 = 11;
 /// Longer link targets take a block.
-const INLINE_LINK: usize = 59;
+const MAX_INLINE_LINK: usize = 59;
 /// A directory's record is its name and 8 bytes, filled up to 4; leaves of large ones are half full at worst.
-const RECORD: usize = 12;
+const RECORD_OVERHEAD: usize = 12;
 /// A last group smaller than this could not hold its own tables.
-const LEAST_LAST_GROUP: u64 = 2048;
+const MIN_LAST_GROUP: u64 = 2048;
 /// mkext4 wants room for four journals.
-const LEAST_BLOCKS: u64 = 4 * 1024 + 64;
+const MIN_BLOCKS: u64 = 4 * 1024 + 64;
 /// How often a refused layout is tried with more room. Each time adds an eighth.
-pub(super) const ATTEMPTS: usize = 8;
+pub(super) const MAX_GROWTHS: usize = 8;
 
 /// Size and inode count of an image.
 #[derive(Debug, Clone, Copy)]
@@ -28,18 +28,18 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    pub(super) fn of(tree: &Tree) -> Self {
+    pub(super) fn estimate(tree: &Tree) -> Self {
         let inodes = tree.live().count() as u64 + RESERVED_INODES;
         let content: u64 =
             tree.live().map(|inode| node_blocks(&inode.node) + u64::from(!inode.xattrs.is_empty())).sum();
         let tables = inodes.div_ceil(INODES_PER_BLOCK) + u64::from(super::JOURNAL_BLOCKS);
         // Rounding of inode tables, lost+found, extent trees: an eighth of a percent each, and 2 MiB.
-        let wanted = content + tables + content / 64 + 512;
-        let groups = wanted.div_ceil(GROUP_BLOCKS).max(inodes.div_ceil(INODES_PER_GROUP));
+        let needed = content + tables + content / 64 + 512;
+        let groups = needed.div_ceil(GROUP_BLOCKS).max(inodes.div_ceil(INODES_PER_GROUP));
         let per_group = 2 + INODES_PER_BLOCK + 2 * (1 + groups / 128 + 1);
-        let least = (groups - 1) * GROUP_BLOCKS + LEAST_LAST_GROUP;
-        let floor = if groups > wanted.div_ceil(GROUP_BLOCKS) { least } else { LEAST_BLOCKS };
-        Self { blocks: whole_groups((wanted + groups * per_group).max(floor).max(LEAST_BLOCKS)), inodes }
+        let min_blocks = (groups - 1) * GROUP_BLOCKS + MIN_LAST_GROUP;
+        let floor = if groups > needed.div_ceil(GROUP_BLOCKS) { min_blocks } else { MIN_BLOCKS };
+        Self { blocks: whole_groups((needed + groups * per_group).max(floor).max(MIN_BLOCKS)), inodes }
     }
 
     pub(super) fn grow(&mut self) {
@@ -60,7 +60,7 @@ impl Plan {
 fn whole_groups(blocks: u64) -> u64 {
     match blocks % GROUP_BLOCKS {
         0 => blocks,
-        last => blocks + LEAST_LAST_GROUP.saturating_sub(last),
+        last => blocks + MIN_LAST_GROUP.saturating_sub(last),
     }
 }
 
@@ -68,13 +68,13 @@ fn node_blocks(node: &Node) -> u64 {
     match node {
         Node::Directory(directory) => directory_blocks(directory.names.keys()),
         Node::File { content, .. } => content_blocks(content),
-        Node::Symlink(target) => u64::from(target.len() > INLINE_LINK),
+        Node::Symlink(target) => u64::from(target.len() > MAX_INLINE_LINK),
         Node::Char { .. } | Node::Block { .. } | Node::Fifo => 0,
     }
 }
 
 fn directory_blocks<'a>(names: impl Iterator<Item = &'a String>) -> u64 {
-    let bytes: u64 = names.map(|name| (name.len() + RECORD) as u64).sum();
+    let bytes: u64 = names.map(|name| (name.len() + RECORD_OVERHEAD) as u64).sum();
     match bytes / 4000 {
         0 => 1,
         blocks => 2 * blocks + 3,

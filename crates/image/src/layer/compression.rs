@@ -15,32 +15,32 @@ const BUFFER: usize = 256 << 10;
 
 /// How bytes are packed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Packing {
+enum Compression {
     Plain,
     Gzip,
     Zstd,
     Unknown,
 }
 
-fn packing(head: &[u8]) -> Packing {
+fn detect(head: &[u8]) -> Compression {
     let skippable = head.len() >= 4 && head[0] & 0xf0 == 0x50 && head[1..4] == ZSTD_SKIPPABLE;
     match head {
-        _ if head.starts_with(&GZIP) => Packing::Gzip,
-        _ if head.starts_with(&ZSTD) || skippable => Packing::Zstd,
-        _ if head.starts_with(&XZ) || head.starts_with(&BZIP2) => Packing::Unknown,
-        _ => Packing::Plain,
+        _ if head.starts_with(&GZIP) => Compression::Gzip,
+        _ if head.starts_with(&ZSTD) || skippable => Compression::Zstd,
+        _ if head.starts_with(&XZ) || head.starts_with(&BZIP2) => Compression::Unknown,
+        _ => Compression::Plain,
     }
 }
 
 /// A reader of the unpacked bytes. The outer error is the host's, the inner one the layer's.
 pub(super) fn decoder(mut file: File) -> io::Result<Result<Box<dyn Read>, LayerProblem>> {
-    let packing = packing(&head(&mut file)?);
+    let compression = detect(&head(&mut file)?);
     let input = BufReader::with_capacity(BUFFER, file);
-    Ok(match packing {
-        Packing::Plain => Ok(Box::new(input)),
-        Packing::Gzip => Ok(Box::new(flate2::bufread::MultiGzDecoder::new(input))),
-        Packing::Zstd => Ok(Box::new(zstd::stream::read::Decoder::with_buffer(input)?)),
-        Packing::Unknown => Err(LayerProblem::UnknownCompression),
+    Ok(match compression {
+        Compression::Plain => Ok(Box::new(input)),
+        Compression::Gzip => Ok(Box::new(flate2::bufread::MultiGzDecoder::new(input))),
+        Compression::Zstd => Ok(Box::new(zstd::stream::read::Decoder::with_buffer(input)?)),
+        Compression::Unknown => Err(LayerProblem::UnknownCompression),
     })
 }
 
@@ -56,12 +56,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn magic_numbers_are_told_apart() {
-        assert_eq!(packing(&[0x1f, 0x8b, 8]), Packing::Gzip);
-        assert_eq!(packing(&[0x28, 0xb5, 0x2f, 0xfd, 0]), Packing::Zstd);
-        assert_eq!(packing(&[0x5e, 0x2a, 0x4d, 0x18]), Packing::Zstd);
-        assert_eq!(packing(b"BZh9"), Packing::Unknown);
-        assert_eq!(packing(b"etc/"), Packing::Plain);
-        assert_eq!(packing(b""), Packing::Plain);
+    fn compressions_are_detected_by_magic_number() {
+        assert_eq!(detect(&[0x1f, 0x8b, 8]), Compression::Gzip);
+        assert_eq!(detect(&[0x28, 0xb5, 0x2f, 0xfd, 0]), Compression::Zstd);
+        assert_eq!(detect(&[0x5e, 0x2a, 0x4d, 0x18]), Compression::Zstd);
+        assert_eq!(detect(b"BZh9"), Compression::Unknown);
+        assert_eq!(detect(b"etc/"), Compression::Plain);
+        assert_eq!(detect(b""), Compression::Plain);
     }
 }

@@ -22,7 +22,7 @@ impl Budget {
 
     /// Takes `n` bytes off, or tells that they are too many. What is refused is
     /// not taken: a layer that is read at the same time would be blamed for it.
-    pub(super) fn take_bytes(&self, n: u64) -> Result<(), LayerProblem> {
+    pub(super) fn charge_bytes(&self, n: u64) -> Result<(), LayerProblem> {
         let limit = self.limits.unpacked_bytes;
         // A declared size may be near 2^64, so the sum is not taken on trust.
         let sum = |before: u64| before.checked_add(n).filter(|after| *after <= limit);
@@ -33,7 +33,7 @@ impl Budget {
     }
 
     /// Refuses a declared size at once instead of after reading as many bytes.
-    pub(super) fn would_fit(&self, n: u64) -> Result<(), LayerProblem> {
+    pub(super) fn check_fits(&self, n: u64) -> Result<(), LayerProblem> {
         let limit = self.limits.unpacked_bytes;
         let used = self.bytes.load(Ordering::Relaxed);
         if used.checked_add(n).is_some_and(|sum| sum <= limit) {
@@ -43,15 +43,15 @@ impl Budget {
         }
     }
 
-    pub(super) fn take_entry(&self) -> Result<(), LayerProblem> {
+    pub(super) fn charge_entry(&self) -> Result<(), LayerProblem> {
         let limit = self.limits.entries;
         let before = self.entries.fetch_add(1, Ordering::Relaxed);
         if before < limit { Ok(()) } else { Err(LayerProblem::TooManyEntries { limit }) }
     }
 
     fn check_ratio(&self, unpacked: u64, compressed: u64) -> Result<(), LayerProblem> {
-        let most = compressed.saturating_mul(self.limits.ratio).max(self.limits.ratio_floor);
-        if unpacked <= most {
+        let max = compressed.saturating_mul(self.limits.ratio).max(self.limits.ratio_floor);
+        if unpacked <= max {
             return Ok(());
         }
         Err(LayerProblem::Bomb { compressed, ratio: self.limits.ratio })
@@ -73,11 +73,11 @@ impl<'a, R: Read> Metered<'a, R> {
     }
 
     /// Reads some bytes; 0 is the end.
-    pub(super) fn some(&mut self, buf: &mut [u8]) -> Result<usize, LayerProblem> {
-        let n = read_retrying(&mut self.inner, buf).map_err(broken)?;
+    pub(super) fn read_some(&mut self, buf: &mut [u8]) -> Result<usize, LayerProblem> {
+        let n = read_uninterrupted(&mut self.inner, buf).map_err(stream_error)?;
         self.hasher.update(&buf[..n]);
         self.unpacked += n as u64;
-        self.budget.take_bytes(n as u64)?;
+        self.budget.charge_bytes(n as u64)?;
         self.budget.check_ratio(self.unpacked, self.compressed)?;
         Ok(n)
     }
@@ -86,7 +86,7 @@ impl<'a, R: Read> Metered<'a, R> {
     pub(super) fn fill(&mut self, buf: &mut [u8]) -> Result<usize, LayerProblem> {
         let mut done = 0;
         while done < buf.len() {
-            match self.some(&mut buf[done..])? {
+            match self.read_some(&mut buf[done..])? {
                 0 => break,
                 n => done += n,
             }
@@ -97,12 +97,12 @@ impl<'a, R: Read> Metered<'a, R> {
     /// Reads to the end: what follows a tar's end mark is part of the digest too.
     pub(super) fn finish(mut self) -> Result<Digest, LayerProblem> {
         let mut buf = vec![0; 64 << 10];
-        while self.some(&mut buf)? > 0 {}
+        while self.read_some(&mut buf)? > 0 {}
         Ok(self.hasher.finish())
     }
 }
 
-fn read_retrying(reader: &mut impl Read, buf: &mut [u8]) -> io::Result<usize> {
+fn read_uninterrupted(reader: &mut impl Read, buf: &mut [u8]) -> io::Result<usize> {
     loop {
         match reader.read(buf) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -111,7 +111,7 @@ fn read_retrying(reader: &mut impl Read, buf: &mut [u8]) -> io::Result<usize> {
     }
 }
 
-fn broken(error: io::Error) -> LayerProblem {
+fn stream_error(error: io::Error) -> LayerProblem {
     match error.kind() {
         io::ErrorKind::UnexpectedEof => LayerProblem::Truncated,
         _ => LayerProblem::BadCompression(error),
@@ -123,10 +123,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_one_layer_is_refused_another_may_still_take() {
+    fn a_refused_charge_is_not_counted() {
         let budget = Budget::new(Limits { unpacked_bytes: 100, ..Limits::default() });
-        assert!(budget.take_bytes(101).is_err() && budget.take_bytes(u64::MAX).is_err());
-        assert!(budget.take_bytes(100).is_ok());
-        assert!(budget.take_bytes(1).is_err());
+        assert!(budget.charge_bytes(101).is_err() && budget.charge_bytes(u64::MAX).is_err());
+        assert!(budget.charge_bytes(100).is_ok());
+        assert!(budget.charge_bytes(1).is_err());
     }
 }

@@ -34,7 +34,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn octal_and_base256() {
+    fn octal_and_base256_are_parsed() {
         assert_eq!(number(b"0000644\0"), Some(0o644));
         assert_eq!(number(b"   644 \0"), Some(0o644));
         assert_eq!(number(b"\0\0\0"), Some(0));

@@ -28,7 +28,7 @@ pub(super) struct Sparse {
 
 const XATTR: &str = "SCHILY.xattr.";
 
-fn bad(what: &'static str) -> LayerProblem {
+fn bad_pax(what: &'static str) -> LayerProblem {
     LayerProblem::BadPax { what }
 }
 
@@ -36,27 +36,27 @@ pub(super) fn parse(mut bytes: &[u8]) -> Result<Pax, LayerProblem> {
     let mut pax = Pax::default();
     // Some writers pad the block with zeros.
     while bytes.first().is_some_and(|b| *b != 0) {
-        let (key, value, rest) = record(bytes)?;
+        let (key, value, rest) = parse_record(bytes)?;
         pax.set(key, value)?;
         bytes = rest;
     }
     Ok(pax)
 }
 
-fn record(bytes: &[u8]) -> Result<(&str, &[u8], &[u8]), LayerProblem> {
-    let space = bytes.iter().position(|b| *b == b' ').ok_or_else(|| bad("no length"))?;
-    let length = decimal(&bytes[..space]).ok_or_else(|| bad("length"))?;
-    let length = usize::try_from(length).map_err(|_| bad("length"))?;
+fn parse_record(bytes: &[u8]) -> Result<(&str, &[u8], &[u8]), LayerProblem> {
+    let space = bytes.iter().position(|b| *b == b' ').ok_or_else(|| bad_pax("no length"))?;
+    let length = parse_decimal(&bytes[..space]).ok_or_else(|| bad_pax("length"))?;
+    let length = usize::try_from(length).map_err(|_| bad_pax("length"))?;
     if length <= space + 1 || length > bytes.len() || bytes[length - 1] != b'\n' {
-        return Err(bad("length"));
+        return Err(bad_pax("length"));
     }
     let body = &bytes[space + 1..length - 1];
-    let equals = body.iter().position(|b| *b == b'=').ok_or_else(|| bad("no '='"))?;
-    let key = std::str::from_utf8(&body[..equals]).map_err(|_| bad("key"))?;
+    let equals = body.iter().position(|b| *b == b'=').ok_or_else(|| bad_pax("no '='"))?;
+    let key = std::str::from_utf8(&body[..equals]).map_err(|_| bad_pax("key"))?;
     Ok((key, &body[equals + 1..], &bytes[length..]))
 }
 
-fn decimal(text: &[u8]) -> Option<u64> {
+fn parse_decimal(text: &[u8]) -> Option<u64> {
     let digits = !text.is_empty() && text.iter().all(u8::is_ascii_digit);
     digits.then(|| std::str::from_utf8(text).ok()?.parse().ok()).flatten()
 }
@@ -66,10 +66,10 @@ impl Pax {
         match key {
             "path" => self.path = Some(value.to_vec()),
             "linkpath" => self.link = Some(value.to_vec()),
-            "size" => self.size = Some(decimal(value).ok_or_else(|| bad("size"))?),
-            "uid" => self.uid = Some(decimal(value).ok_or_else(|| bad("uid"))?),
-            "gid" => self.gid = Some(decimal(value).ok_or_else(|| bad("gid"))?),
-            "mtime" => self.mtime = Some(timestamp(value).ok_or_else(|| bad("mtime"))?),
+            "size" => self.size = Some(parse_decimal(value).ok_or_else(|| bad_pax("size"))?),
+            "uid" => self.uid = Some(parse_decimal(value).ok_or_else(|| bad_pax("uid"))?),
+            "gid" => self.gid = Some(parse_decimal(value).ok_or_else(|| bad_pax("gid"))?),
+            "mtime" => self.mtime = Some(parse_timestamp(value).ok_or_else(|| bad_pax("mtime"))?),
             _ if key.starts_with(XATTR) => self.xattrs.push((key[XATTR.len()..].to_owned(), value.to_vec())),
             _ if key.starts_with("GNU.sparse.") => self.sparse.set(&key["GNU.sparse.".len()..], value)?,
             _ => {}
@@ -80,28 +80,28 @@ impl Pax {
 
 impl Sparse {
     fn set(&mut self, key: &str, value: &[u8]) -> Result<(), LayerProblem> {
-        let count = || decimal(value).ok_or_else(|| bad("sparse file"));
+        let count = || parse_decimal(value).ok_or_else(|| bad_pax("sparse file"));
         match key {
             "major" => self.map_in_data = count()? == 1,
             "name" => self.name = Some(value.to_vec()),
             "realsize" | "size" => self.real_size = Some(count()?),
             "offset" | "numbytes" => self.map.get_or_insert_default().push(count()?),
-            "map" => self.map = Some(comma_separated(value).ok_or_else(|| bad("sparse map"))?),
+            "map" => self.map = Some(parse_comma_separated(value).ok_or_else(|| bad_pax("sparse map"))?),
             _ => {}
         }
         Ok(())
     }
 }
 
-fn comma_separated(value: &[u8]) -> Option<Vec<u64>> {
+fn parse_comma_separated(value: &[u8]) -> Option<Vec<u64>> {
     if value.is_empty() {
         return Some(Vec::new());
     }
-    value.split(|b| *b == b',').map(decimal).collect()
+    value.split(|b| *b == b',').map(parse_decimal).collect()
 }
 
 /// `-12.5` is 12.5 seconds before the epoch: second -13 and half a second.
-fn timestamp(value: &[u8]) -> Option<(i64, u32)> {
+fn parse_timestamp(value: &[u8]) -> Option<(i64, u32)> {
     let text = std::str::from_utf8(value).ok()?;
     let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
     if !fraction.bytes().all(|b| b.is_ascii_digit()) {
@@ -116,8 +116,8 @@ fn timestamp(value: &[u8]) -> Option<(i64, u32)> {
 }
 
 /// Reads the map of a version 1.0 sparse file: decimal lines, the first one counting the pairs.
-pub(super) fn sparse_line(line: &[u8]) -> Result<u64, LayerProblem> {
-    decimal(line).ok_or_else(|| bad("sparse map"))
+pub(super) fn parse_sparse_line(line: &[u8]) -> Result<u64, LayerProblem> {
+    parse_decimal(line).ok_or_else(|| bad_pax("sparse map"))
 }
 
 #[cfg(test)]
@@ -125,7 +125,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn known_records_are_read() {
+    fn known_records_are_parsed() {
         let pax =
             parse(b"12 path=a/b\n13 uid=70000\n22 mtime=1700000000.5\n26 SCHILY.xattr.user.a=xy\n").unwrap();
         assert_eq!(pax.path.unwrap(), b"a/b");
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn values_may_hold_anything() {
+    fn values_may_contain_any_byte() {
         let pax = parse(b"27 SCHILY.xattr.user.a=\0\n=\n").unwrap();
         assert_eq!(pax.xattrs[0].1, b"\0\n=");
     }
@@ -150,10 +150,10 @@ mod tests {
     }
 
     #[test]
-    fn times_before_the_epoch() {
-        assert_eq!(timestamp(b"-12.5"), Some((-13, 500_000_000)));
-        assert_eq!(timestamp(b"-12"), Some((-12, 0)));
-        assert_eq!(timestamp(b"1.1234567899"), Some((1, 123_456_789)));
-        assert_eq!(timestamp(b"1.x"), None);
+    fn times_before_the_epoch_are_parsed() {
+        assert_eq!(parse_timestamp(b"-12.5"), Some((-13, 500_000_000)));
+        assert_eq!(parse_timestamp(b"-12"), Some((-12, 0)));
+        assert_eq!(parse_timestamp(b"1.1234567899"), Some((1, 123_456_789)));
+        assert_eq!(parse_timestamp(b"1.x"), None);
     }
 }

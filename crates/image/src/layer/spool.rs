@@ -56,16 +56,19 @@ impl Draft<'_> {
         if bytes.iter().all(|b| *b == 0) {
             return Ok(());
         }
-        self.spool.file.write_all_at(bytes, self.content.start + at).map_err(|source| self.io(source))?;
-        self.mark(at, at + bytes.len() as u64);
+        self.spool
+            .file
+            .write_all_at(bytes, self.content.start + at)
+            .map_err(|source| self.io_error(source))?;
+        self.add_range(at, at + bytes.len() as u64);
         Ok(())
     }
 
-    fn io(&self, source: io::Error) -> LayerProblem {
+    fn io_error(&self, source: io::Error) -> LayerProblem {
         LayerProblem::Io { path: self.spool.dir.display().to_string(), source }
     }
 
-    fn mark(&mut self, from: u64, to: u64) {
+    fn add_range(&mut self, from: u64, to: u64) {
         let from = from / BLOCK * BLOCK;
         let to = to.next_multiple_of(BLOCK).min(self.content.size);
         match self.content.data.last_mut() {
@@ -91,19 +94,19 @@ pub(crate) struct SpoolReader<'a> {
 impl Read for SpoolReader<'_> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         let Some(&(start, length)) = self.content.data.get(self.range) else { return Ok(0) };
-        let want = usize::try_from(length - self.done).unwrap_or(usize::MAX).min(buf.len());
-        self.file.read_exact_at(&mut buf[..want], self.content.start + start + self.done).or_else(
+        let chunk = usize::try_from(length - self.done).unwrap_or(usize::MAX).min(buf.len());
+        self.file.read_exact_at(&mut buf[..chunk], self.content.start + start + self.done).or_else(
             |error| {
                 // The tail of the last block was a hole at the spool's end.
                 if error.kind() == io::ErrorKind::UnexpectedEof {
-                    self.read_short(&mut buf[..want], start)
+                    self.read_short(&mut buf[..chunk], start)
                 } else {
                     Err(error)
                 }
             },
         )?;
-        self.advance(want as u64, length);
-        Ok(want)
+        self.advance(chunk as u64, length);
+        Ok(chunk)
     }
 }
 

@@ -17,7 +17,7 @@ use crate::limits::{MAX_EXTENSION, MAX_PATH, MAX_SEGMENTS, MAX_XATTRS};
 
 const BLOCK: u64 = 512;
 
-fn bad(what: &'static str) -> LayerProblem {
+fn bad_header(what: &'static str) -> LayerProblem {
     LayerProblem::BadHeader { what }
 }
 
@@ -54,18 +54,18 @@ impl<'a, R: Read> TarStream<'a, R> {
     pub(super) fn entries(&mut self) -> Result<Vec<Entry>, LayerProblem> {
         let mut entries = Vec::new();
         let mut extensions = Extensions::default();
-        while let Some(header) = self.header()? {
-            self.budget.take_entry()?;
-            if self.extension(&header, &mut extensions)? {
+        while let Some(header) = self.read_header()? {
+            self.budget.charge_entry()?;
+            if self.read_extension(&header, &mut extensions)? {
                 continue;
             }
-            entries.push(self.entry(&header, std::mem::take(&mut extensions))?);
+            entries.push(self.read_entry(&header, std::mem::take(&mut extensions))?);
         }
         self.current = None;
         Ok(entries)
     }
 
-    fn header(&mut self) -> Result<Option<Header>, LayerProblem> {
+    fn read_header(&mut self) -> Result<Option<Header>, LayerProblem> {
         let mut header = Header::new_old();
         match self.input.fill(header.as_mut_bytes())? {
             0 => return Ok(None),
@@ -75,31 +75,31 @@ impl<'a, R: Read> TarStream<'a, R> {
         if header.as_bytes().iter().all(|b| *b == 0) {
             return Ok(None);
         }
-        check_sum(&header)?;
+        verify_checksum(&header)?;
         Ok(Some(header))
     }
 
     /// Takes in a header that only describes the next one; false when it is an entry itself.
-    fn extension(&mut self, header: &Header, extensions: &mut Extensions) -> Result<bool, LayerProblem> {
+    fn read_extension(&mut self, header: &Header, extensions: &mut Extensions) -> Result<bool, LayerProblem> {
         match header.entry_type() {
-            EntryType::GNULongName => extensions.long_name = Some(self.text(header)?),
-            EntryType::GNULongLink => extensions.long_link = Some(self.text(header)?),
-            EntryType::XHeader => extensions.pax = Some(pax::parse(&self.bounded(header)?)?),
+            EntryType::GNULongName => extensions.long_name = Some(self.read_extension_text(header)?),
+            EntryType::GNULongLink => extensions.long_link = Some(self.read_extension_text(header)?),
+            EntryType::XHeader => extensions.pax = Some(pax::parse(&self.read_extension_data(header)?)?),
             // Comments of git archive and the like: nothing that a filesystem keeps.
-            EntryType::XGlobalHeader => drop(self.bounded(header)?),
+            EntryType::XGlobalHeader => drop(self.read_extension_data(header)?),
             _ => return Ok(false),
         }
         Ok(true)
     }
 
-    fn text(&mut self, header: &Header) -> Result<Vec<u8>, LayerProblem> {
-        let mut bytes = self.bounded(header)?;
+    fn read_extension_text(&mut self, header: &Header) -> Result<Vec<u8>, LayerProblem> {
+        let mut bytes = self.read_extension_data(header)?;
         bytes.truncate(bytes.iter().position(|b| *b == 0).unwrap_or(bytes.len()));
         Ok(bytes)
     }
 
-    fn bounded(&mut self, header: &Header) -> Result<Vec<u8>, LayerProblem> {
-        let size = numbers::size(&header.as_old().size).ok_or_else(|| bad("size"))?;
+    fn read_extension_data(&mut self, header: &Header) -> Result<Vec<u8>, LayerProblem> {
+        let size = numbers::size(&header.as_old().size).ok_or_else(|| bad_header("size"))?;
         if size > MAX_EXTENSION {
             let limit = MAX_EXTENSION as usize;
             return Err(LayerProblem::NameTooLong {
@@ -108,80 +108,86 @@ impl<'a, R: Read> TarStream<'a, R> {
             });
         }
         let mut bytes = vec![0; size as usize];
-        self.exactly(&mut bytes)?;
+        self.read_exact(&mut bytes)?;
         self.skip(padding(size))?;
         Ok(bytes)
     }
 
-    fn exactly(&mut self, buf: &mut [u8]) -> Result<(), LayerProblem> {
+    fn read_exact(&mut self, buf: &mut [u8]) -> Result<(), LayerProblem> {
         if self.input.fill(buf)? == buf.len() { Ok(()) } else { Err(LayerProblem::Truncated) }
     }
 
     fn skip(&mut self, bytes: u64) -> Result<(), LayerProblem> {
-        self.exactly(&mut [0; BLOCK as usize][..bytes as usize])
+        self.read_exact(&mut [0; BLOCK as usize][..bytes as usize])
     }
 
-    fn entry(&mut self, header: &Header, extensions: Extensions) -> Result<Entry, LayerProblem> {
+    fn read_entry(&mut self, header: &Header, extensions: Extensions) -> Result<Entry, LayerProblem> {
         let Extensions { long_name, long_link, pax } = extensions;
         let mut pax = pax.unwrap_or_default();
         let name = pax.sparse.name.take().or(pax.path.take()).or(long_name);
         let name = name.unwrap_or_else(|| header.path_bytes().into_owned());
         self.current = Some(String::from_utf8_lossy(&name).into_owned());
-        let path = text(name)?;
+        let path = parse_path(name)?;
         let link = pax.link.take().or(long_link).or_else(|| header.link_name_bytes().map(|l| l.into_owned()));
-        let meta = meta(header, &pax)?;
-        let xattrs = xattrs(std::mem::take(&mut pax.xattrs))?;
-        let kind = self.kind(header, &path, link.unwrap_or_default(), &pax)?;
+        let meta = parse_meta(header, &pax)?;
+        let xattrs = convert_xattrs(std::mem::take(&mut pax.xattrs))?;
+        let kind = self.read_kind(header, &path, link.unwrap_or_default(), &pax)?;
         Ok(Entry { path, kind, meta, xattrs })
     }
 
-    fn kind(&mut self, header: &Header, path: &str, link: Vec<u8>, pax: &Pax) -> Result<Kind, LayerProblem> {
+    fn read_kind(
+        &mut self,
+        header: &Header,
+        path: &str,
+        link: Vec<u8>,
+        pax: &Pax,
+    ) -> Result<Kind, LayerProblem> {
         Ok(match header.entry_type() {
             EntryType::Directory => Kind::Directory,
             // Archives from before ustar mark a directory by its slash alone.
             EntryType::Regular if path.ends_with('/') => Kind::Directory,
-            EntryType::Regular | EntryType::Continuous => Kind::File(self.regular(header, pax)?),
-            EntryType::GNUSparse => Kind::File(self.old_sparse(header, pax)?),
-            EntryType::Symlink => Kind::Symlink(text(link)?),
-            EntryType::Link => Kind::HardLink(text(link)?),
-            EntryType::Char => device(header).map(|(major, minor)| Kind::Char { major, minor })?,
-            EntryType::Block => device(header).map(|(major, minor)| Kind::Block { major, minor })?,
+            EntryType::Regular | EntryType::Continuous => Kind::File(self.read_regular(header, pax)?),
+            EntryType::GNUSparse => Kind::File(self.read_gnu_sparse(header, pax)?),
+            EntryType::Symlink => Kind::Symlink(parse_path(link)?),
+            EntryType::Link => Kind::HardLink(parse_path(link)?),
+            EntryType::Char => parse_device(header).map(|(major, minor)| Kind::Char { major, minor })?,
+            EntryType::Block => parse_device(header).map(|(major, minor)| Kind::Block { major, minor })?,
             EntryType::Fifo => Kind::Fifo,
             other => return Err(LayerProblem::UnknownType { kind: char::from(other.as_byte()) }),
         })
     }
 
-    fn regular(&mut self, header: &Header, pax: &Pax) -> Result<Content, LayerProblem> {
+    fn read_regular(&mut self, header: &Header, pax: &Pax) -> Result<Content, LayerProblem> {
         let stored = stored_size(header, pax)?;
         if pax.sparse.map_in_data {
-            return self.new_sparse(stored, pax);
+            return self.read_pax_sparse(stored, pax);
         }
         if let Some(map) = &pax.sparse.map {
-            let segments = pairs(map)?;
-            return self.sparse(stored, real_size(pax)?, &segments);
+            let segments = parse_segments(map)?;
+            return self.spool_segments(stored, real_size(pax)?, &segments);
         }
-        self.sparse(stored, stored, &[(0, stored)])
+        self.spool_segments(stored, stored, &[(0, stored)])
     }
 
     /// GNU tar's own sparse header: four segments here, further ones in blocks that follow.
-    fn old_sparse(&mut self, header: &Header, pax: &Pax) -> Result<Content, LayerProblem> {
-        let gnu = header.as_gnu().ok_or_else(|| bad("sparse file"))?;
+    fn read_gnu_sparse(&mut self, header: &Header, pax: &Pax) -> Result<Content, LayerProblem> {
+        let gnu = header.as_gnu().ok_or_else(|| bad_header("sparse file"))?;
         let mut segments = Vec::new();
         push_segments(&gnu.sparse, &mut segments)?;
         let mut more = gnu.isextended[0] != 0;
         while more {
             let mut block = tar::GnuExtSparseHeader::new();
-            self.exactly(block.as_mut_bytes())?;
+            self.read_exact(block.as_mut_bytes())?;
             push_segments(&block.sparse, &mut segments)?;
             more = block.isextended[0] != 0;
         }
-        let real = numbers::size(&gnu.realsize).ok_or_else(|| bad("sparse file"))?;
-        self.sparse(stored_size(header, pax)?, real, &segments)
+        let real = numbers::size(&gnu.realsize).ok_or_else(|| bad_header("sparse file"))?;
+        self.spool_segments(stored_size(header, pax)?, real, &segments)
     }
 
     /// PAX 1.0: the data begins with the map, filled up to a block.
-    fn new_sparse(&mut self, stored: u64, pax: &Pax) -> Result<Content, LayerProblem> {
-        let mut lines = SparseMap { blocks: 0, rest: VecDeque::new() };
+    fn read_pax_sparse(&mut self, stored: u64, pax: &Pax) -> Result<Content, LayerProblem> {
+        let mut lines = SparseMap { blocks: 0, unread: VecDeque::new() };
         let count = lines.next(self)?;
         if count > MAX_SEGMENTS as u64 {
             return Err(LayerProblem::BadPax { what: "sparse map" });
@@ -192,20 +198,25 @@ impl<'a, R: Read> TarStream<'a, R> {
         }
         let data =
             stored.checked_sub(lines.blocks * BLOCK).ok_or(LayerProblem::BadPax { what: "sparse map" })?;
-        self.sparse(data, real_size(pax)?, &pairs(&map)?)
+        self.spool_segments(data, real_size(pax)?, &parse_segments(&map)?)
     }
 
     /// Spools `stored` bytes of the stream as the segments of a file of `size` bytes.
-    fn sparse(&mut self, stored: u64, size: u64, segments: &[(u64, u64)]) -> Result<Content, LayerProblem> {
+    fn spool_segments(
+        &mut self,
+        stored: u64,
+        size: u64,
+        segments: &[(u64, u64)],
+    ) -> Result<Content, LayerProblem> {
         check_segments(stored, size, segments)?;
         // What is stored is counted as it is read; the holes are counted here.
-        self.budget.take_bytes(size.saturating_sub(stored))?;
+        self.budget.charge_bytes(size.saturating_sub(stored))?;
         if stored > 0 {
-            self.budget.would_fit(stored)?;
+            self.budget.check_fits(stored)?;
         }
         let mut draft = self.spool.begin(size);
         for (offset, length) in segments {
-            copy(&mut self.input, &mut draft, *offset, *length)?;
+            copy_segment(&mut self.input, &mut draft, *offset, *length)?;
         }
         let content = draft.finish();
         self.skip(padding(stored))?;
@@ -213,7 +224,7 @@ impl<'a, R: Read> TarStream<'a, R> {
     }
 }
 
-fn copy<R: Read>(
+fn copy_segment<R: Read>(
     input: &mut Metered<'_, R>,
     draft: &mut Draft<'_>,
     offset: u64,
@@ -222,12 +233,12 @@ fn copy<R: Read>(
     let mut buf = vec![0; Draft::CHUNK.min(usize::try_from(length).unwrap_or(Draft::CHUNK))];
     let mut done = 0;
     while done < length {
-        let want = usize::try_from(length - done).unwrap_or(usize::MAX).min(buf.len());
-        if input.fill(&mut buf[..want])? != want {
+        let chunk = usize::try_from(length - done).unwrap_or(usize::MAX).min(buf.len());
+        if input.fill(&mut buf[..chunk])? != chunk {
             return Err(LayerProblem::Truncated);
         }
-        draft.write(offset + done, &buf[..want])?;
-        done += want as u64;
+        draft.write(offset + done, &buf[..chunk])?;
+        done += chunk as u64;
     }
     Ok(())
 }
@@ -235,15 +246,15 @@ fn copy<R: Read>(
 /// The lines of a version 1.0 sparse map, read block by block.
 struct SparseMap {
     blocks: u64,
-    rest: VecDeque<u8>,
+    unread: VecDeque<u8>,
 }
 
 impl SparseMap {
     fn next<R: Read>(&mut self, tar: &mut TarStream<'_, R>) -> Result<u64, LayerProblem> {
         let mut line = Vec::new();
         loop {
-            match self.rest.pop_front() {
-                Some(b'\n') => return pax::sparse_line(&line),
+            match self.unread.pop_front() {
+                Some(b'\n') => return pax::parse_sparse_line(&line),
                 Some(byte) if line.len() < 20 => line.push(byte),
                 Some(_) => return Err(LayerProblem::BadPax { what: "sparse map" }),
                 None => self.refill(tar)?,
@@ -253,9 +264,9 @@ impl SparseMap {
 
     fn refill<R: Read>(&mut self, tar: &mut TarStream<'_, R>) -> Result<(), LayerProblem> {
         let mut block = [0; BLOCK as usize];
-        tar.exactly(&mut block)?;
+        tar.read_exact(&mut block)?;
         self.blocks += 1;
-        self.rest.extend(block);
+        self.unread.extend(block);
         Ok(())
     }
 }
@@ -265,16 +276,16 @@ fn padding(size: u64) -> u64 {
 }
 
 /// The sum is of unsigned bytes; some old writers took signed ones.
-fn check_sum(header: &Header) -> Result<(), LayerProblem> {
-    let said = numbers::number(&header.as_old().cksum).ok_or_else(|| bad("checksum"))?;
+fn verify_checksum(header: &Header) -> Result<(), LayerProblem> {
+    let recorded = numbers::number(&header.as_old().cksum).ok_or_else(|| bad_header("checksum"))?;
     let bytes = header.as_bytes();
     let rest = || bytes[..148].iter().chain(&bytes[156..]);
     let unsigned: i64 = rest().map(|b| i64::from(*b)).sum::<i64>() + 8 * 32;
     let signed: i64 = rest().map(|b| i64::from(b.cast_signed())).sum::<i64>() + 8 * 32;
-    if said == unsigned || said == signed { Ok(()) } else { Err(bad("checksum")) }
+    if recorded == unsigned || recorded == signed { Ok(()) } else { Err(bad_header("checksum")) }
 }
 
-fn text(bytes: Vec<u8>) -> Result<String, LayerProblem> {
+fn parse_path(bytes: Vec<u8>) -> Result<String, LayerProblem> {
     if bytes.len() > MAX_PATH {
         return Err(LayerProblem::NameTooLong { bytes: bytes.len(), limit: MAX_PATH });
     }
@@ -284,38 +295,38 @@ fn text(bytes: Vec<u8>) -> Result<String, LayerProblem> {
     String::from_utf8(bytes).map_err(|_| LayerProblem::NotUtf8)
 }
 
-fn meta(header: &Header, pax: &Pax) -> Result<Meta, LayerProblem> {
+fn parse_meta(header: &Header, pax: &Pax) -> Result<Meta, LayerProblem> {
     let old = header.as_old();
-    let mode = numbers::size(&old.mode).ok_or_else(|| bad("mode"))?;
-    let mtime = numbers::number(&old.mtime).ok_or_else(|| bad("mtime"))?;
+    let mode = numbers::size(&old.mode).ok_or_else(|| bad_header("mode"))?;
+    let mtime = numbers::number(&old.mtime).ok_or_else(|| bad_header("mtime"))?;
     Ok(Meta {
         mode: (mode & 0o7777) as u16,
-        uid: owner(pax.uid, &old.uid, "uid")?,
-        gid: owner(pax.gid, &old.gid, "gid")?,
-        mtime: clamp(pax.mtime.unwrap_or((mtime, 0))),
+        uid: parse_id(pax.uid, &old.uid, "uid")?,
+        gid: parse_id(pax.gid, &old.gid, "gid")?,
+        mtime: clamp_time(pax.mtime.unwrap_or((mtime, 0))),
     })
 }
 
-fn owner(pax: Option<u64>, field: &[u8], what: &'static str) -> Result<u32, LayerProblem> {
-    let id = pax.or_else(|| numbers::size(field)).ok_or_else(|| bad(what))?;
+fn parse_id(pax: Option<u64>, field: &[u8], what: &'static str) -> Result<u32, LayerProblem> {
+    let id = pax.or_else(|| numbers::size(field)).ok_or_else(|| bad_header(what))?;
     // The last one means "leave as it is" to chown and owns nothing.
-    u32::try_from(id).ok().filter(|id| *id != u32::MAX).ok_or_else(|| bad(what))
+    u32::try_from(id).ok().filter(|id| *id != u32::MAX).ok_or_else(|| bad_header(what))
 }
 
 /// ext4's time reaches from 1901 to 2446.
-fn clamp((seconds, nanos): (i64, u32)) -> (i64, u32) {
+fn clamp_time((seconds, nanos): (i64, u32)) -> (i64, u32) {
     const FIRST: i64 = -(1 << 31);
     const LAST: i64 = (1 << 34) - (1 << 31) - 1;
     (seconds.clamp(FIRST, LAST), nanos)
 }
 
-fn device(header: &Header) -> Result<(u32, u32), LayerProblem> {
+fn parse_device(header: &Header) -> Result<(u32, u32), LayerProblem> {
     let (major, minor) = match (header.as_ustar(), header.as_gnu()) {
         (Some(ustar), _) => (numbers::size(&ustar.dev_major), numbers::size(&ustar.dev_minor)),
         (_, Some(gnu)) => (numbers::size(&gnu.dev_major), numbers::size(&gnu.dev_minor)),
-        _ => return Err(bad("device")),
+        _ => return Err(bad_header("device")),
     };
-    let (major, minor) = major.zip(minor).ok_or_else(|| bad("device"))?;
+    let (major, minor) = major.zip(minor).ok_or_else(|| bad_header("device"))?;
     if major > 0xfff || minor > 0xf_ffff {
         return Err(LayerProblem::Device { major, minor });
     }
@@ -323,14 +334,14 @@ fn device(header: &Header) -> Result<(u32, u32), LayerProblem> {
 }
 
 fn stored_size(header: &Header, pax: &Pax) -> Result<u64, LayerProblem> {
-    pax.size.or_else(|| numbers::size(&header.as_old().size)).ok_or_else(|| bad("size"))
+    pax.size.or_else(|| numbers::size(&header.as_old().size)).ok_or_else(|| bad_header("size"))
 }
 
 fn real_size(pax: &Pax) -> Result<u64, LayerProblem> {
     pax.sparse.real_size.ok_or(LayerProblem::BadPax { what: "sparse file without a size" })
 }
 
-fn pairs(map: &[u64]) -> Result<Vec<(u64, u64)>, LayerProblem> {
+fn parse_segments(map: &[u64]) -> Result<Vec<(u64, u64)>, LayerProblem> {
     if !map.len().is_multiple_of(2) || map.len() / 2 > MAX_SEGMENTS {
         return Err(LayerProblem::BadPax { what: "sparse map" });
     }
@@ -343,9 +354,9 @@ fn push_segments(
 ) -> Result<(), LayerProblem> {
     for header in headers.iter().filter(|h| h.offset[0] != 0 && h.numbytes[0] != 0) {
         let pair = numbers::size(&header.offset).zip(numbers::size(&header.numbytes));
-        segments.push(pair.ok_or_else(|| bad("sparse file"))?);
+        segments.push(pair.ok_or_else(|| bad_header("sparse file"))?);
     }
-    if segments.len() > MAX_SEGMENTS { Err(bad("sparse file")) } else { Ok(()) }
+    if segments.len() > MAX_SEGMENTS { Err(bad_header("sparse file")) } else { Ok(()) }
 }
 
 /// Segments ascend, do not overlap, end within the file and hold all that is stored.
@@ -354,21 +365,21 @@ fn check_segments(stored: u64, size: u64, segments: &[(u64, u64)]) -> Result<(),
     let mut sum = 0u64;
     for (offset, length) in segments {
         let stop = offset.checked_add(*length).filter(|stop| *stop <= size && *offset >= end);
-        end = stop.ok_or_else(|| bad("sparse file"))?;
+        end = stop.ok_or_else(|| bad_header("sparse file"))?;
         sum += length;
     }
-    if sum == stored { Ok(()) } else { Err(bad("sparse file")) }
+    if sum == stored { Ok(()) } else { Err(bad_header("sparse file")) }
 }
 
 /// Keeps what ext4 can hold. Namespaces of other systems are left out, as podman does; so is the overlay's own,
 /// which the guest's overlayfs would obey.
-fn xattrs(given: Vec<Xattr>) -> Result<Vec<Xattr>, LayerProblem> {
+fn convert_xattrs(declared: Vec<Xattr>) -> Result<Vec<Xattr>, LayerProblem> {
     let mut kept: Vec<Xattr> = Vec::new();
-    for (name, value) in given {
-        if !storable(&name) {
+    for (name, value) in declared {
+        if !is_storable(&name) {
             continue;
         }
-        let value = if name.starts_with("system.posix_acl_") { acl::to_disk(&value)? } else { value };
+        let value = if name.starts_with("system.posix_acl_") { acl::to_ext4(&value)? } else { value };
         kept.retain(|(other, _)| *other != name);
         kept.push((name, value));
     }
@@ -376,7 +387,7 @@ fn xattrs(given: Vec<Xattr>) -> Result<Vec<Xattr>, LayerProblem> {
     Ok(kept)
 }
 
-fn storable(name: &str) -> bool {
+fn is_storable(name: &str) -> bool {
     const ACLS: [&str; 2] = ["system.posix_acl_access", "system.posix_acl_default"];
     let spaces = ["user.", "trusted.", "security."];
     let known = spaces.iter().any(|space| name.starts_with(space) && name.len() > space.len());

@@ -5,7 +5,7 @@ use std::path::Path;
 use serde::Deserialize;
 
 use super::files::Files;
-use super::{Loaded, LocalError, name_after};
+use super::{Loaded, LocalError, name_from_path};
 use crate::blobs;
 use crate::digest::Digest;
 use crate::manifest::{CONFIG, Descriptor, LAYER, Manifest};
@@ -39,7 +39,7 @@ pub(super) fn load(
     let manifest = Manifest::new(Descriptor::new(CONFIG, config_digest, config.len() as u64), layers);
     let digest = put_manifest(store, &manifest)?;
     let names = match item.names() {
-        names if names.is_empty() => name_after(path, None),
+        names if names.is_empty() => name_from_path(path, None),
         names => names,
     };
     Ok(Loaded { manifest, digest, config, names })

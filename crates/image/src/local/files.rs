@@ -34,8 +34,8 @@ impl Files {
     /// Opens an archive, which may be compressed as a whole.
     pub(super) fn archive(store: &Store, path: &Path) -> Result<Self, LocalError> {
         let file = File::open(path).map_err(FileError::at("open", path))?;
-        let file = plain(store, file).map_err(FileError::at("decompress", path))?;
-        let members = members(&file).map_err(FileError::at("read", path))?;
+        let file = decompress(store, file).map_err(FileError::at("decompress", path))?;
+        let members = list_members(&file).map_err(FileError::at("read", path))?;
         Ok(Self::Archive { path: path.to_owned(), file, members })
     }
 
@@ -46,7 +46,7 @@ impl Files {
             Self::Folder(folder) => open_in_folder(folder, member),
             Self::Archive { path, file, members } => {
                 let (offset, size) = find(members, member, MAX_LINKS)?;
-                let part = part(file, offset, size).map_err(FileError::at("read", path))?;
+                let part = open_range(file, offset, size).map_err(FileError::at("read", path))?;
                 Ok(Box::new(part))
             }
         }
@@ -97,13 +97,13 @@ fn open_in_folder(folder: &Path, member: &str) -> Result<Box<dyn Read>, LocalErr
 fn find(members: &HashMap<String, Member>, member: &str, links: usize) -> Result<(u64, u64), LocalError> {
     match members.get(member) {
         Some(Member::At { offset, size }) => Ok((*offset, *size)),
-        Some(Member::Link(target)) if links > 0 => find(members, &beside(member, target)?, links - 1),
+        Some(Member::Link(target)) if links > 0 => find(members, &resolve_link(member, target)?, links - 1),
         _ => Err(LocalError::Missing { member: member.to_owned() }),
     }
 }
 
 /// The path that a link of a member leads to, within the archive.
-fn beside(member: &str, target: &str) -> Result<String, LocalError> {
+fn resolve_link(member: &str, target: &str) -> Result<String, LocalError> {
     let mut parts: Vec<&str> = member.split('/').collect();
     parts.pop();
     for part in target.split('/') {
@@ -116,13 +116,13 @@ fn beside(member: &str, target: &str) -> Result<String, LocalError> {
     Ok(parts.join("/"))
 }
 
-fn part(file: &File, offset: u64, size: u64) -> io::Result<impl Read + use<>> {
+fn open_range(file: &File, offset: u64, size: u64) -> io::Result<impl Read + use<>> {
     let mut file = file.try_clone()?;
     file.seek(SeekFrom::Start(offset))?;
     Ok(BufReader::with_capacity(256 << 10, file.take(size)))
 }
 
-fn plain(store: &Store, mut file: File) -> io::Result<File> {
+fn decompress(store: &Store, mut file: File) -> io::Result<File> {
     let mut head = Vec::new();
     file.by_ref().take(2).read_to_end(&mut head)?;
     file.seek(SeekFrom::Start(0))?;
@@ -135,7 +135,7 @@ fn plain(store: &Store, mut file: File) -> io::Result<File> {
     Ok(out)
 }
 
-fn members(file: &File) -> io::Result<HashMap<String, Member>> {
+fn list_members(file: &File) -> io::Result<HashMap<String, Member>> {
     let mut members = HashMap::new();
     let mut archive = tar::Archive::new(file);
     for entry in archive.entries_with_seek()? {
@@ -155,9 +155,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn links_stay_inside() {
-        assert_eq!(beside("a/layer.tar", "../b/layer.tar").unwrap(), "b/layer.tar");
-        assert!(beside("a/layer.tar", "../../etc/passwd").is_err());
+    fn links_stay_inside_the_archive() {
+        assert_eq!(resolve_link("a/layer.tar", "../b/layer.tar").unwrap(), "b/layer.tar");
+        assert!(resolve_link("a/layer.tar", "../../etc/passwd").is_err());
         assert!(check_inside("/etc/passwd").is_err());
         assert!(check_inside("../x").is_err());
         assert!(check_inside("blobs/sha256/x").is_ok());

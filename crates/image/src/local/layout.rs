@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::files::Files;
-use super::{Loaded, LocalError, name_after};
+use super::{Loaded, LocalError, name_from_path};
 use crate::blobs;
 use crate::digest::Digest;
 use crate::manifest::{self, Descriptor, DocumentError, Index, Manifest, Parsed};
@@ -13,7 +13,7 @@ use crate::store::Store;
 
 const TAG: &str = "org.opencontainers.image.ref.name";
 const FULL_NAME: &str = "io.containerd.image.name";
-const MAX_DEPTH: usize = 3;
+const MAX_INDEX_DEPTH: usize = 3;
 
 pub(super) fn load(
     store: &Store,
@@ -28,7 +28,7 @@ pub(super) fn load(
     let (manifest, digest) = resolve(store, files, entry.digest, platform)?;
     let config = document(store, files, manifest.config.digest)?;
     // Another platform's layers are not worth copying: the caller finds out from the configuration.
-    if manifest::config(&config, &manifest, platform).is_ok() {
+    if manifest::parse_config(&config, &manifest, platform).is_ok() {
         manifest.layers.iter().try_for_each(|layer| copy_layer(store, files, layer))?;
     }
     Ok(Loaded { manifest, digest, config, names })
@@ -68,7 +68,7 @@ fn names(entry: &Descriptor, path: &Path, tag: Option<&str>) -> Vec<String> {
     let full = entry.annotation(FULL_NAME).or(written.filter(|name| name.contains('/')));
     match full.and_then(|name| name.parse::<ImageName>().ok()) {
         Some(name) => vec![name.to_string()],
-        None => name_after(path, written),
+        None => name_from_path(path, written),
     }
 }
 
@@ -78,13 +78,13 @@ fn resolve(
     mut digest: Digest,
     platform: &Platform,
 ) -> Result<(Manifest, Digest), LocalError> {
-    for _ in 0..MAX_DEPTH {
+    for _ in 0..MAX_INDEX_DEPTH {
         match manifest::parse(&document(store, files, digest)?, digest)? {
             Parsed::Image(manifest) => return Ok((manifest, digest)),
             Parsed::Index(index) => digest = manifest::select(&index, platform)?.digest,
         }
     }
-    Err(DocumentError::TooDeep { limit: MAX_DEPTH }.into())
+    Err(DocumentError::TooDeep { limit: MAX_INDEX_DEPTH }.into())
 }
 
 fn member(digest: Digest) -> String {
@@ -94,7 +94,7 @@ fn member(digest: Digest) -> String {
 fn document(store: &Store, files: &Files, digest: Digest) -> Result<Vec<u8>, LocalError> {
     let member = member(digest);
     let bytes = files.bytes(&member)?;
-    let actual = Digest::of(&bytes);
+    let actual = Digest::compute(&bytes);
     if actual != digest {
         return Err(LocalError::WrongDigest { member, actual });
     }

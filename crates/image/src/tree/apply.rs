@@ -1,19 +1,19 @@
 //! One entry of a layer changes the tree: additions, replacements, hard links and whiteouts.
 
-use super::resolve::{Missing, climbs, components};
+use super::resolve::{Missing, components, contains_parent};
 use super::{Inode, InodeId, Name, Node, ROOT, Tree};
 use crate::layer::{Entry, Kind, LayerProblem, Meta, Xattr};
 
 const WHITEOUT: &str = ".wh.";
 const OPAQUE: &str = ".wh..wh..opq";
 /// Notes of aufs, which are no files: `.wh..wh.plnk` and the like.
-const AUFS_NOTE: &str = ".wh..wh.";
+const AUFS_METADATA: &str = ".wh..wh.";
 /// ext4's count of names for one inode.
 const MAX_NAMES: u32 = 65_000;
 
 /// Where an entry goes: a name in a directory.
 #[derive(Debug, Clone, Copy)]
-struct Place<'a> {
+struct Location<'a> {
     parent: InodeId,
     name: &'a str,
     layer: usize,
@@ -24,93 +24,93 @@ impl Tree {
     pub(super) fn apply(&mut self, layer: usize, entry: Entry) -> Result<(), LayerProblem> {
         let path = entry.path.clone();
         let parts = components(&path)?;
-        if climbs(&parts) {
+        if contains_parent(&parts) {
             return Err(LayerProblem::Climbs);
         }
         let Some((name, parents)) = parts.split_last() else { return self.apply_root(entry) };
         if name.starts_with(WHITEOUT) {
-            return self.white_out(layer, parents, name);
+            return self.apply_whiteout(layer, parents, name);
         }
-        let missing = Missing::Make { layer, mtime: entry.meta.mtime };
+        let missing = Missing::Create { layer, mtime: entry.meta.mtime };
         let parent = self.walk(parents, missing)?.ok_or(LayerProblem::Root)?;
-        self.put(Place { parent, name, layer }, entry)
+        self.insert(Location { parent, name, layer }, entry)
     }
 
     fn apply_root(&mut self, entry: Entry) -> Result<(), LayerProblem> {
         match entry.kind {
-            Kind::Directory => self.dress(ROOT, entry.meta, entry.xattrs),
+            Kind::Directory => self.set_metadata(ROOT, entry.meta, entry.xattrs),
             _ => return Err(LayerProblem::Root),
         }
         Ok(())
     }
 
-    fn dress(&mut self, id: InodeId, meta: Meta, xattrs: Vec<Xattr>) {
+    fn set_metadata(&mut self, id: InodeId, meta: Meta, xattrs: Vec<Xattr>) {
         let inode = self.inode_mut(id);
         inode.meta = meta;
         inode.xattrs = xattrs;
     }
 
-    fn put(&mut self, place: Place<'_>, entry: Entry) -> Result<(), LayerProblem> {
+    fn insert(&mut self, location: Location<'_>, entry: Entry) -> Result<(), LayerProblem> {
         let Entry { kind, meta, xattrs, .. } = entry;
         let node = match kind {
-            Kind::Directory => return self.put_directory(place, meta, xattrs),
-            Kind::HardLink(target) => return self.put_link(place, &target),
-            Kind::File(content) => Node::File { layer: place.layer, content },
+            Kind::Directory => return self.insert_directory(location, meta, xattrs),
+            Kind::HardLink(target) => return self.insert_hard_link(location, &target),
+            Kind::File(content) => Node::File { layer: location.layer, content },
             Kind::Symlink(target) if target.is_empty() => return Err(LayerProblem::BadName),
             Kind::Symlink(target) => Node::Symlink(target),
             Kind::Char { major, minor } => Node::Char { major, minor },
             Kind::Block { major, minor } => Node::Block { major, minor },
             Kind::Fifo => Node::Fifo,
         };
-        self.unlink(place.parent, place.name);
+        self.unlink(location.parent, location.name);
         let inode = self.add(Inode { node, meta, xattrs, links: 0 });
-        self.link(place, inode)
+        self.add_name(location, inode)
     }
 
-    /// A directory over a directory keeps what is in it; over anything else it takes its place.
-    fn put_directory(
+    /// A directory over a directory keeps what is in it; over anything else it takes its location.
+    fn insert_directory(
         &mut self,
-        place: Place<'_>,
+        location: Location<'_>,
         meta: Meta,
         xattrs: Vec<Xattr>,
     ) -> Result<(), LayerProblem> {
-        let existing = self.lookup(place.parent, place.name).filter(|id| self.directory(*id).is_some());
+        let existing = self.lookup(location.parent, location.name).filter(|id| self.directory(*id).is_some());
         if let Some(id) = existing {
-            self.dress(id, meta, xattrs);
-            return self.touch(place);
+            self.set_metadata(id, meta, xattrs);
+            return self.mark_layer(location);
         }
-        self.unlink(place.parent, place.name);
-        let mut inode = Inode::directory(place.parent, meta);
+        self.unlink(location.parent, location.name);
+        let mut inode = Inode::directory(location.parent, meta);
         inode.xattrs = xattrs;
         inode.links = 0;
         let id = self.add(inode);
-        self.link(place, id)
+        self.add_name(location, id)
     }
 
-    fn put_link(&mut self, place: Place<'_>, target: &str) -> Result<(), LayerProblem> {
+    fn insert_hard_link(&mut self, location: Location<'_>, target: &str) -> Result<(), LayerProblem> {
         let inode = self.link_target(target)?;
-        if self.lookup(place.parent, place.name) == Some(inode) {
-            return self.touch(place);
+        if self.lookup(location.parent, location.name) == Some(inode) {
+            return self.mark_layer(location);
         }
         if self.inode(inode).links >= MAX_NAMES {
             return Err(LayerProblem::TooManyNames { target: target.to_owned() });
         }
-        self.unlink(place.parent, place.name);
+        self.unlink(location.parent, location.name);
         // The name just dropped may have been a directory that held the target.
         if self.inode(inode).links == 0 {
             return Err(LayerProblem::LinkMissing { target: target.to_owned() });
         }
-        self.link(place, inode)
+        self.add_name(location, inode)
     }
 
     fn link_target(&mut self, target: &str) -> Result<InodeId, LayerProblem> {
         let missing = || LayerProblem::LinkMissing { target: target.to_owned() };
         let parts = components(target)?;
-        if climbs(&parts) {
+        if contains_parent(&parts) {
             return Err(LayerProblem::LinkClimbs { target: target.to_owned() });
         }
         let (name, parents) = parts.split_last().ok_or_else(missing)?;
-        let parent = self.walk(parents, Missing::Leave)?.ok_or_else(missing)?;
+        let parent = self.walk(parents, Missing::Ignore)?.ok_or_else(missing)?;
         let inode = self.lookup(parent, name).ok_or_else(missing)?;
         match self.directory(inode) {
             Some(_) => Err(LayerProblem::LinkToDirectory { target: target.to_owned() }),
@@ -122,18 +122,18 @@ impl Tree {
         self.directory(parent)?.names.get(name).map(|name| name.inode)
     }
 
-    fn link(&mut self, place: Place<'_>, inode: InodeId) -> Result<(), LayerProblem> {
-        let name = Name { inode, layer: place.layer };
-        let directory = self.directory_mut(place.parent).ok_or(LayerProblem::Root)?;
-        directory.names.insert(place.name.to_owned(), name);
+    fn add_name(&mut self, location: Location<'_>, inode: InodeId) -> Result<(), LayerProblem> {
+        let name = Name { inode, layer: location.layer };
+        let directory = self.directory_mut(location.parent).ok_or(LayerProblem::Root)?;
+        directory.names.insert(location.name.to_owned(), name);
         self.inode_mut(inode).links += 1;
         Ok(())
     }
 
-    fn touch(&mut self, place: Place<'_>) -> Result<(), LayerProblem> {
-        let directory = self.directory_mut(place.parent).ok_or(LayerProblem::Root)?;
-        if let Some(name) = directory.names.get_mut(place.name) {
-            name.layer = place.layer;
+    fn mark_layer(&mut self, location: Location<'_>) -> Result<(), LayerProblem> {
+        let directory = self.directory_mut(location.parent).ok_or(LayerProblem::Root)?;
+        if let Some(name) = directory.names.get_mut(location.name) {
+            name.layer = location.layer;
         }
         Ok(())
     }
@@ -151,11 +151,11 @@ impl Tree {
         }
     }
 
-    fn white_out(&mut self, layer: usize, parents: &[&str], name: &str) -> Result<(), LayerProblem> {
-        if name != OPAQUE && name.starts_with(AUFS_NOTE) {
+    fn apply_whiteout(&mut self, layer: usize, parents: &[&str], name: &str) -> Result<(), LayerProblem> {
+        if name != OPAQUE && name.starts_with(AUFS_METADATA) {
             return Ok(());
         }
-        let Some(parent) = self.walk(parents, Missing::Leave)? else { return Ok(()) };
+        let Some(parent) = self.walk(parents, Missing::Ignore)? else { return Ok(()) };
         if name == OPAQUE {
             self.hide_lower(parent, layer);
             return Ok(());
@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn an_opaque_directory_keeps_what_its_own_layer_brings_in_any_order() {
+    fn an_opaque_directory_keeps_entries_of_its_own_layer_in_any_order() {
         let mut tree = empty();
         apply(&mut tree, 0, "d/old/deep", file());
         apply(&mut tree, 0, "d/sub/low", file());
@@ -262,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn whiteouts_of_missing_things_and_aufs_notes_do_nothing() {
+    fn whiteouts_of_missing_names_and_aufs_metadata_are_ignored() {
         let mut tree = empty();
         for path in ["gone/.wh.x", ".wh.x", ".wh..wh.plnk", ".wh..wh.aufs"] {
             apply(&mut tree, 0, path, file());
@@ -283,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn parents_may_be_links_but_stay_inside() {
+    fn symlinked_parents_stay_inside_the_image() {
         let mut tree = empty();
         apply(&mut tree, 0, "usr/lib", Kind::Directory);
         apply(&mut tree, 0, "lib", Kind::Symlink("usr/lib".into()));
@@ -343,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn links_in_a_circle_are_refused() {
+    fn symlink_loops_are_refused() {
         let mut tree = empty();
         apply(&mut tree, 0, "a", Kind::Symlink("b".into()));
         apply(&mut tree, 0, "b", Kind::Symlink("a".into()));
@@ -360,7 +360,7 @@ mod tests {
     }
 
     #[test]
-    fn deep_trees_come_and_go_without_recursion() {
+    fn deep_trees_are_handled_without_recursion() {
         let mut tree = empty();
         let deep = "d/".repeat(2000);
         for _ in 0..3 {

@@ -16,7 +16,7 @@ pub(super) fn components(path: &str) -> Result<Vec<&str>, LayerProblem> {
     }
 }
 
-pub(super) fn climbs(parts: &[&str]) -> bool {
+pub(super) fn contains_parent(parts: &[&str]) -> bool {
     parts.contains(&"..")
 }
 
@@ -24,9 +24,9 @@ pub(super) fn climbs(parts: &[&str]) -> bool {
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Missing {
     /// Make it, for an entry of this layer with this time.
-    Make { layer: usize, mtime: (i64, u32) },
+    Create { layer: usize, mtime: (i64, u32) },
     /// Leave it.
-    Leave,
+    Ignore,
 }
 
 impl Tree {
@@ -36,7 +36,7 @@ impl Tree {
         let mut at = ROOT;
         let mut followed = 0;
         while let Some(part) = rest.pop_front() {
-            let Some(next) = self.step(at, &part, missing)? else { return Ok(None) };
+            let Some(next) = self.resolve_component(at, &part, missing)? else { return Ok(None) };
             match &self.inode(next).node {
                 Node::Directory(_) => at = next,
                 Node::Symlink(target) => {
@@ -51,24 +51,29 @@ impl Tree {
         Ok(Some(at))
     }
 
-    fn step(&mut self, at: InodeId, part: &str, missing: Missing) -> Result<Option<InodeId>, LayerProblem> {
+    fn resolve_component(
+        &mut self,
+        at: InodeId,
+        part: &str,
+        missing: Missing,
+    ) -> Result<Option<InodeId>, LayerProblem> {
         let directory = self.directory_mut(at).ok_or(LayerProblem::Root)?;
         if part == ".." {
             return Ok(Some(directory.parent));
         }
         if let Some(name) = directory.names.get_mut(part) {
-            if let Missing::Make { layer, .. } = missing {
+            if let Missing::Create { layer, .. } = missing {
                 name.layer = layer;
             }
             return Ok(Some(name.inode));
         }
         match missing {
-            Missing::Make { layer, mtime } => Ok(Some(self.imply(at, part, layer, mtime)?)),
-            Missing::Leave => Ok(None),
+            Missing::Create { layer, mtime } => Ok(Some(self.create_implied(at, part, layer, mtime)?)),
+            Missing::Ignore => Ok(None),
         }
     }
 
-    fn imply(
+    fn create_implied(
         &mut self,
         parent: InodeId,
         name: &str,

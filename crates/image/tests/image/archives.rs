@@ -5,13 +5,13 @@ use std::process::Command;
 
 use mimeo_image::{LocalError, PullError};
 
-use crate::support::{Home, Made, Tar, chain, fsck, gzip, read};
+use crate::support::{Home, Tar, TestImage, chain, fsck, gzip, read};
 
 fn layout(folder: &Path, architecture: &str) {
     let low = Tar::new().file("etc/name", b"low").done();
     let high = Tar::new().file("etc/name", b"high").done();
     let layers = [(low.clone(), gzip(&low)), (high.clone(), gzip(&high))];
-    Made::of(&layers, architecture).write_layout(folder, "v1");
+    TestImage::from_layers(&layers, architecture).write_layout(folder, "v1");
 }
 
 fn skopeo(home: &Home, from: &str, to: &str) {
@@ -24,7 +24,7 @@ fn skopeo(home: &Home, from: &str, to: &str) {
 }
 
 #[tokio::test]
-async fn skopeo_s_archives_give_the_same_filesystem() {
+async fn skopeo_archives_give_the_same_filesystem() {
     let home = Home::new();
     let folder = home.path("layout");
     layout(&folder, "amd64");
@@ -54,7 +54,7 @@ async fn skopeo_s_archives_give_the_same_filesystem() {
 }
 
 #[tokio::test]
-async fn umoci_s_images_are_read() {
+async fn umoci_images_are_read() {
     let home = Home::new();
     let (folder, bundle) = (home.path("layout"), home.path("bundle"));
     let image = format!("{}:app", folder.display());
@@ -95,7 +95,7 @@ async fn another_architecture_is_refused_with_both_named() {
 }
 
 #[tokio::test]
-async fn what_is_missing_is_named() {
+async fn missing_members_are_named() {
     let home = Home::new();
     let folder = home.path("layout");
     layout(&folder, "amd64");
@@ -112,13 +112,13 @@ async fn what_is_missing_is_named() {
 }
 
 #[tokio::test]
-async fn a_blob_that_is_not_what_its_name_says_is_refused() {
+async fn a_blob_with_another_digest_is_refused() {
     let home = Home::new();
     let folder = home.path("layout");
     let tar = Tar::new().file("x", b"1").done();
     let packed = gzip(&tar);
-    Made::of(&[(tar, packed.clone())], "amd64").write_layout(&folder, "v1");
-    let blob = folder.join("blobs/sha256").join(mimeo_image::Digest::of(&packed).hex());
+    TestImage::from_layers(&[(tar, packed.clone())], "amd64").write_layout(&folder, "v1");
+    let blob = folder.join("blobs/sha256").join(mimeo_image::Digest::compute(&packed).hex());
     std::fs::write(blob, b"other").unwrap();
     let error = home.pull(&format!("oci:{}", folder.display())).await.unwrap_err();
     assert!(matches!(error, PullError::Local { source: LocalError::WrongDigest { .. }, .. }), "{error:?}");

@@ -8,7 +8,7 @@ use mimeo_image::blank;
 use crate::support::fsck;
 
 #[test]
-fn disks_of_all_sizes_are_clean_and_take_little_room() {
+fn disks_of_all_sizes_are_clean_and_use_little_space() {
     let dir = tempfile::tempdir().unwrap();
     for mib in [16, 17, 100, 1024, 10 << 10, 100 << 10] {
         let path = dir.path().join(format!("{mib}.ext4"));
@@ -24,7 +24,7 @@ fn disks_of_all_sizes_are_clean_and_take_little_room() {
 }
 
 #[test]
-fn copies_of_a_template_are_clean_and_flat_in_time() {
+fn disks_from_a_template_are_clean() {
     let dir = tempfile::tempdir().unwrap();
     let templates = dir.path().join("templates");
     for mib in [16, 10 << 10, 100 << 10] {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use mimeo_image::{Credentials, Digest, PullOptions};
 
-use crate::support::{Home, Made, Tar, chain, descriptor, fsck};
+use crate::support::{Home, Tar, TestImage, chain, descriptor, fsck};
 
 /// What goes wrong, and how often still.
 #[derive(Default)]
@@ -46,23 +46,23 @@ struct Request {
 }
 
 impl Registry {
-    fn start(made: &Made, faults: Faults) -> Self {
-        Self::serve(made, made.manifest.clone(), faults)
+    fn start(image: &TestImage, faults: Faults) -> Self {
+        Self::serve(image, image.manifest.clone(), faults)
     }
 
-    fn start_index(made: &Made, architecture: &str) -> Self {
-        Self::serve(made, index_of(made, architecture), Faults::default())
+    fn start_index(image: &TestImage, architecture: &str) -> Self {
+        Self::serve(image, index_of(image, architecture), Faults::default())
     }
 
     /// Serves `top` under the tag.
-    fn serve(made: &Made, top: Vec<u8>, faults: Faults) -> Self {
+    fn serve(image: &TestImage, top: Vec<u8>, faults: Faults) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let digest = |bytes: &[u8]| Digest::of(bytes).to_string();
+        let digest = |bytes: &[u8]| Digest::compute(bytes).to_string();
         let mut state = State { address: listener.local_addr().unwrap().to_string(), ..State::default() };
-        state.blobs = made.blobs.iter().map(|blob| (digest(blob), blob.clone())).collect();
-        state.layer = digest(&made.blobs[0]);
+        state.blobs = image.blobs.iter().map(|blob| (digest(blob), blob.clone())).collect();
+        state.layer = digest(&image.blobs[0]);
         state.manifests.insert("v1".to_owned(), top);
-        state.manifests.insert(digest(&made.manifest), made.manifest.clone());
+        state.manifests.insert(digest(&image.manifest), image.manifest.clone());
         *state.faults.get_mut().unwrap() = faults;
         let state = Arc::new(state);
         let serving = Arc::clone(&state);
@@ -109,7 +109,7 @@ impl State {
                 format!("Www-Authenticate: Bearer realm=\"http://{}/token\",service=\"s\"\r\n", self.address);
             return send(stream, 401, &realm, b"{}");
         }
-        if take(&mut self.faults.lock().unwrap().unavailable) && path != "/v2/" {
+        if consume(&mut self.faults.lock().unwrap().unavailable) && path != "/v2/" {
             return send(stream, 503, "", b"busy");
         }
         match path.rsplit_once('/') {
@@ -131,22 +131,22 @@ impl State {
     fn send_layer(&self, stream: &mut TcpStream, range: Option<usize>) -> std::io::Result<()> {
         let mut faults = self.faults.lock().unwrap();
         let mut bytes = self.blobs[&self.layer].clone();
-        if take(&mut faults.wrong_bytes) {
+        if consume(&mut faults.wrong_bytes) {
             bytes.reverse();
         }
         let from = range.filter(|_| !faults.ignore_range);
         let bytes = &bytes[from.unwrap_or(0)..];
         let status = if from.is_some() { "206 Partial Content" } else { "200 OK" };
         write!(stream, "HTTP/1.1 {status}\r\nConnection: close\r\nContent-Length: {}\r\n\r\n", bytes.len())?;
-        let end = if take(&mut faults.cuts) { faults.cut_after.min(bytes.len()) } else { bytes.len() };
+        let end = if consume(&mut faults.cuts) { faults.cut_after.min(bytes.len()) } else { bytes.len() };
         stream.write_all(&bytes[..end])
     }
 }
 
-fn take(count: &mut usize) -> bool {
-    let some = *count > 0;
+fn consume(count: &mut usize) -> bool {
+    let remaining = *count > 0;
     *count = count.saturating_sub(1);
-    some
+    remaining
 }
 
 fn read_request(stream: &TcpStream) -> Request {
@@ -175,16 +175,17 @@ fn send(stream: &mut TcpStream, status: u16, headers: &str, body: &[u8]) -> std:
 }
 
 /// An image whose layer does not compress, so that it can be cut in places that are known.
-fn made() -> Made {
+fn test_image() -> TestImage {
     let noise: Vec<u8> = (0..300_000u32).flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
     let tar = Tar::new().file("noise", &noise).done();
-    Made::of(&[(tar.clone(), tar)], "amd64")
+    TestImage::from_layers(&[(tar.clone(), tar)], "amd64")
 }
 
 #[tokio::test]
-async fn a_cut_download_goes_on_where_it_stopped() {
+async fn an_interrupted_download_resumes() {
     let home = Home::new();
-    let registry = Registry::start(&made(), Faults { cuts: 3, cut_after: 300_000, ..Faults::default() });
+    let registry =
+        Registry::start(&test_image(), Faults { cuts: 3, cut_after: 300_000, ..Faults::default() });
     let image = home.pull(&registry.name()).await.unwrap();
     fsck(&image.rootfs);
     let requests = registry.layer_requests();
@@ -196,19 +197,19 @@ async fn a_cut_download_goes_on_where_it_stopped() {
 async fn a_registry_without_ranges_is_read_from_the_start() {
     let home = Home::new();
     let faults = Faults { cuts: 2, cut_after: 300_000, ignore_range: true, ..Faults::default() };
-    let registry = Registry::start(&made(), faults);
+    let registry = Registry::start(&test_image(), faults);
     fsck(&home.pull(&registry.name()).await.unwrap().rootfs);
 }
 
 #[tokio::test]
-async fn a_partial_file_of_an_earlier_process_is_taken_up_or_replaced() {
+async fn a_partial_file_of_an_earlier_process_is_resumed_or_replaced() {
     for wrong in [false, true] {
         let home = Home::new();
-        let made = made();
-        let registry = Registry::start(&made, Faults::default());
-        let mut begun = made.blobs[0][..100_000].to_vec();
+        let image = test_image();
+        let registry = Registry::start(&image, Faults::default());
+        let mut begun = image.blobs[0][..100_000].to_vec();
         begun[7] ^= u8::from(wrong);
-        let partial = format!("{}.partial", Digest::of(&made.blobs[0]).hex());
+        let partial = format!("{}.partial", Digest::compute(&image.blobs[0]).hex());
         std::fs::write(home.store.root().join("blobs/sha256").join(&partial), begun).unwrap();
         fsck(&home.pull(&registry.name()).await.unwrap().rootfs);
         let requests = registry.layer_requests();
@@ -220,7 +221,7 @@ async fn a_partial_file_of_an_earlier_process_is_taken_up_or_replaced() {
 #[tokio::test]
 async fn wrong_bytes_are_never_stored() {
     let home = Home::new();
-    let registry = Registry::start(&made(), Faults { wrong_bytes: 100, ..Faults::default() });
+    let registry = Registry::start(&test_image(), Faults { wrong_bytes: 100, ..Faults::default() });
     let error = home.pull(&registry.name()).await.unwrap_err();
     assert!(chain(&error).contains(&registry.0.layer), "{}", chain(&error));
     assert!(chain(&error).contains("content of the digest"), "{}", chain(&error));
@@ -229,16 +230,16 @@ async fn wrong_bytes_are_never_stored() {
 }
 
 #[tokio::test]
-async fn a_busy_registry_is_asked_again() {
+async fn a_busy_registry_is_retried() {
     let home = Home::new();
-    let registry = Registry::start(&made(), Faults { unavailable: 3, ..Faults::default() });
+    let registry = Registry::start(&test_image(), Faults { unavailable: 3, ..Faults::default() });
     fsck(&home.pull(&registry.name()).await.unwrap().rootfs);
 }
 
 #[tokio::test]
-async fn a_token_is_asked_for_with_the_login() {
+async fn a_token_is_requested_with_the_login() {
     let home = Home::new();
-    let registry = Registry::start(&made(), Faults { token: true, ..Faults::default() });
+    let registry = Registry::start(&test_image(), Faults { token: true, ..Faults::default() });
     let options = |password: &str| PullOptions {
         credentials: Some(Credentials { user: "user".into(), password: password.into() }),
         ..PullOptions::default()
@@ -250,7 +251,7 @@ async fn a_token_is_asked_for_with_the_login() {
 }
 
 #[tokio::test]
-async fn an_unreachable_registry_is_told_of_at_once() {
+async fn an_unreachable_registry_is_reported_at_once() {
     let home = Home::new();
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let start = Instant::now();
@@ -263,7 +264,7 @@ async fn an_unreachable_registry_is_told_of_at_once() {
 async fn the_platform_is_chosen_from_an_index() {
     let home = Home::new();
     for (architecture, works) in [("amd64", true), ("riscv64", false)] {
-        let registry = Registry::start_index(&made(), architecture);
+        let registry = Registry::start_index(&test_image(), architecture);
         match home.pull(&registry.name()).await {
             Ok(image) => assert!(works && image.architecture == "amd64"),
             Err(error) => {
@@ -275,8 +276,8 @@ async fn the_platform_is_chosen_from_an_index() {
 }
 
 /// An index of one entry.
-fn index_of(made: &Made, architecture: &str) -> Vec<u8> {
-    let mut entry = descriptor("application/vnd.oci.image.manifest.v1+json", &made.manifest);
+fn index_of(image: &TestImage, architecture: &str) -> Vec<u8> {
+    let mut entry = descriptor("application/vnd.oci.image.manifest.v1+json", &image.manifest);
     entry["platform"] = serde_json::json!({"os": "linux", "architecture": architecture});
     serde_json::json!({"schemaVersion": 2, "manifests": [entry]}).to_string().into_bytes()
 }

@@ -5,11 +5,11 @@ use std::io::Write;
 use mimeo_image::{BuildError, Digest, LayerError, LayerProblem, Limits, PullError, PullOptions};
 use tar::EntryType;
 
-use crate::support::{Home, Made, Tar, chain, gzip, header};
+use crate::support::{Home, Tar, TestImage, chain, gzip, header};
 
 async fn refusal_of(plain: Vec<u8>, packed: Vec<u8>, limits: Limits) -> LayerError {
     let home = Home::new();
-    let digest = Digest::of(&packed);
+    let digest = Digest::compute(&packed);
     let options = PullOptions { limits, ..PullOptions::default() };
     let error = home.pull_packed(&[(plain, packed)], &options).await.unwrap_err();
     assert!(chain(&error).contains(&digest.to_string()), "{}", chain(&error));
@@ -26,7 +26,7 @@ async fn refusal(tar: Vec<u8>) -> LayerError {
 }
 
 #[tokio::test]
-async fn paths_that_climb() {
+async fn paths_with_parent_components() {
     for path in ["../etc/passwd", "a/../../b", "/../x"] {
         let error = refusal(Tar::new().file(path, b"x").done()).await;
         assert!(matches!(*error.problem, LayerProblem::Climbs), "{error:?}");
@@ -35,7 +35,7 @@ async fn paths_that_climb() {
 }
 
 #[tokio::test]
-async fn hard_links_that_escape_or_lead_nowhere() {
+async fn hard_links_to_missing_or_outside_targets() {
     let error = refusal(Tar::new().link("x", "../../etc/shadow").done()).await;
     assert!(matches!(*error.problem, LayerProblem::LinkClimbs { .. }), "{error:?}");
     let error = refusal(Tar::new().symlink("out", "/etc").link("x", "out/shadow").done()).await;
@@ -43,13 +43,13 @@ async fn hard_links_that_escape_or_lead_nowhere() {
 }
 
 #[tokio::test]
-async fn links_in_a_circle() {
+async fn symlink_loops() {
     let error = refusal(Tar::new().symlink("a", "b").symlink("b", "a").file("a/x", b"").done()).await;
     assert!(matches!(*error.problem, LayerProblem::TooManyLinks { .. }), "{error:?}");
 }
 
 #[tokio::test]
-async fn names_that_no_filesystem_holds() {
+async fn names_that_no_filesystem_can_store() {
     let long = "n".repeat(300);
     let error = refusal(Tar::new().pax(&[("path", long.as_bytes())]).file("x", b"").done()).await;
     assert!(matches!(*error.problem, LayerProblem::NameTooLong { bytes: 300, .. }), "{error:?}");
@@ -80,7 +80,7 @@ async fn broken_pax_records() {
 }
 
 #[tokio::test]
-async fn headers_that_are_none() {
+async fn invalid_headers() {
     let mut tar = Tar::new().file("x", b"data").done();
     tar[148] ^= 1;
     assert!(matches!(*refusal(tar).await.problem, LayerProblem::BadHeader { what: "checksum" }));
@@ -91,7 +91,7 @@ async fn headers_that_are_none() {
 }
 
 #[tokio::test]
-async fn layers_cut_short() {
+async fn truncated_layers() {
     let tar = Tar::new().file("x", &[7; 100_000]).done();
     let cut = tar[..50_000].to_vec();
     let error = refusal(cut).await;
@@ -107,15 +107,15 @@ async fn layers_cut_short() {
 async fn content_of_another_diff_id() {
     let home = Home::new();
     let tar = Tar::new().file("x", b"1").done();
-    let other = Digest::of(b"other").to_string();
+    let other = Digest::compute(b"other").to_string();
     let folder = home.path("layout");
-    Made::with_diff_ids(vec![gzip(&tar)], &[other], "amd64").write_layout(&folder, "v1");
+    TestImage::with_diff_ids(vec![gzip(&tar)], &[other], "amd64").write_layout(&folder, "v1");
     let error = home.pull(&format!("oci:{}", folder.display())).await.unwrap_err();
     assert!(chain(&error).contains("where the image's configuration says"), "{}", chain(&error));
 }
 
 #[tokio::test]
-async fn compressions_that_are_not_known() {
+async fn unknown_compressions() {
     let error = refusal_of(Vec::new(), b"BZh91AY&SY".to_vec(), Limits::default()).await;
     assert!(matches!(*error.problem, LayerProblem::UnknownCompression), "{error:?}");
 }
@@ -136,7 +136,7 @@ fn bomb(bytes: u64) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn bombs() {
+async fn compression_bombs() {
     let limits = Limits { ratio_floor: 1 << 20, ..Limits::default() };
     let error = refusal_of(Vec::new(), bomb(8 << 20), limits).await;
     assert!(matches!(*error.problem, LayerProblem::Bomb { ratio: 100, .. }), "{error:?}");
@@ -152,7 +152,7 @@ async fn more_bytes_than_the_limit() {
 }
 
 #[tokio::test]
-async fn a_sparse_file_counts_in_full() {
+async fn a_sparse_file_is_charged_for_its_full_size() {
     let mut head = tar::Header::new_gnu();
     head.set_path("sparse").unwrap();
     head.set_entry_type(EntryType::GNUSparse);
@@ -180,14 +180,14 @@ async fn more_entries_than_the_limit() {
 }
 
 #[tokio::test]
-async fn attributes_too_large_for_ext4() {
+async fn xattrs_too_large_for_ext4() {
     let big = vec![b'v'; 5000];
     let error = refusal(Tar::new().pax(&[("SCHILY.xattr.user.big", &big)]).file("x", b"").done()).await;
     assert!(matches!(*error.problem, LayerProblem::XattrsTooLarge { .. }), "{error:?}");
 }
 
 #[tokio::test]
-async fn lost_and_found_with_something_in_it() {
+async fn lost_and_found_with_content() {
     let error = refusal(Tar::new().file("lost+found/x", b"").done()).await;
     assert!(matches!(*error.problem, LayerProblem::LostFound), "{error:?}");
 }

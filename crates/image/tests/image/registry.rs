@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use mimeo_image::{Event, PullOptions, Stage};
 
-use crate::support::{Events, Home, Made, Tar, fsck, gzip, read};
+use crate::support::{Events, Home, Tar, TestImage, fsck, gzip, read};
 
 /// Debian's docker-registry, ended when it is dropped.
 struct Server {
@@ -67,12 +67,12 @@ fn layout(home: &Home, layers: usize) -> std::path::PathBuf {
     let folder = home.path("layout");
     let tars = (0..layers).map(|n| Tar::new().file(&format!("f{n}"), &vec![n as u8; 200_000]).done());
     let tars: Vec<_> = tars.map(|tar: Vec<u8>| (tar.clone(), gzip(&tar))).collect();
-    Made::of(&tars, "amd64").write_layout(&folder, "v1");
+    TestImage::from_layers(&tars, "amd64").write_layout(&folder, "v1");
     folder
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_image_is_pulled_and_its_content_not_fetched_twice() {
+async fn content_is_not_downloaded_twice() {
     let home = Home::new();
     let server = Server::start(&home);
     server.push(&home, &layout(&home, 6), "team/app:v1");
@@ -96,7 +96,7 @@ async fn an_image_is_pulled_and_its_content_not_fetched_twice() {
     assert!(crate::support::chain(&missing).contains("does not have it"), "{missing:?}");
 }
 
-fn count(events: &Events, wanted: Stage) -> usize {
+fn count(events: &Events, expected: Stage) -> usize {
     let events = events.0.lock().unwrap();
-    events.iter().filter(|event| matches!(event, Event::Layer { stage, .. } if *stage == wanted)).count()
+    events.iter().filter(|event| matches!(event, Event::Layer { stage, .. } if *stage == expected)).count()
 }

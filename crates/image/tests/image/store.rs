@@ -6,20 +6,20 @@ use std::sync::Arc;
 
 use mimeo_image::{FindError, Image, ImportOptions, PullOptions, Quiet, RemoveError};
 
-use crate::support::{Home, Made, Tar, fsck, gzip, read};
+use crate::support::{Home, Tar, TestImage, fsck, gzip, read};
 
-fn nobody(_: &Image) -> Option<String> {
+fn unused(_: &Image) -> Option<String> {
     None
 }
 
-fn somebody(_: &Image) -> Option<String> {
+fn used(_: &Image) -> Option<String> {
     Some("machine m1".to_owned())
 }
 
 async fn pull(home: &Home, name: &str, content: &[u8]) -> Image {
     let tar = Tar::new().file("f", content).done();
     let folder = home.path(&format!("layout-{}", content.len()));
-    Made::of(&[(tar.clone(), gzip(&tar))], "amd64").write_layout(&folder, name);
+    TestImage::from_layers(&[(tar.clone(), gzip(&tar))], "amd64").write_layout(&folder, name);
     home.pull(&format!("oci:{}:{name}", folder.display())).await.unwrap()
 }
 
@@ -65,19 +65,19 @@ async fn a_name_moves_to_the_newer_image() {
     let new = pull(&home, "localhost/app:v1", b"22").await;
     assert_eq!(home.store.find("app:v1").unwrap().unwrap().id, new.id);
     assert!(home.store.find(&old.id.hex()).unwrap().unwrap().names.is_empty());
-    let pruned = home.store.prune(false, &nobody).unwrap();
+    let pruned = home.store.prune(false, &unused).unwrap();
     assert_eq!(pruned.deleted, [old.id]);
     assert!(!old.rootfs.exists() && new.rootfs.exists());
 }
 
 #[tokio::test]
-async fn removal_asks_who_uses_the_image() {
+async fn an_image_in_use_is_not_removed() {
     let home = Home::new();
     let image = pull(&home, "localhost/app:v1", b"1").await;
-    let error = home.store.remove("app:v1", false, &somebody).unwrap_err();
+    let error = home.store.remove("app:v1", false, &used).unwrap_err();
     assert!(matches!(&error, RemoveError::InUse { user, .. } if user == "machine m1"), "{error:?}");
-    assert!(matches!(home.store.remove("other", false, &nobody), Err(RemoveError::NotFound { .. })));
-    let removed = home.store.remove("app:v1", true, &somebody).unwrap();
+    assert!(matches!(home.store.remove("other", false, &unused), Err(RemoveError::NotFound { .. })));
+    let removed = home.store.remove("app:v1", true, &used).unwrap();
     assert_eq!(removed.deleted, Some(image.id));
     assert!(removed.freed > 0);
     assert!(!image.rootfs.exists());
@@ -85,31 +85,31 @@ async fn removal_asks_who_uses_the_image() {
 }
 
 #[tokio::test]
-async fn a_name_among_several_is_only_taken_off() {
+async fn one_of_several_names_is_only_untagged() {
     let home = Home::new();
     let image = pull(&home, "localhost/app:v1", b"1").await;
     let again = pull(&home, "localhost/app:v2", b"1").await;
     assert_eq!(again.names, ["localhost/app:v1", "localhost/app:v2"]);
-    let error = home.store.remove(&image.short_id(), false, &nobody).unwrap_err();
+    let error = home.store.remove(&image.short_id(), false, &unused).unwrap_err();
     assert!(matches!(error, RemoveError::SeveralNames { .. }), "{error:?}");
-    let removed = home.store.remove("app:v1", false, &somebody).unwrap();
+    let removed = home.store.remove("app:v1", false, &used).unwrap();
     assert_eq!((removed.untagged, removed.deleted), (vec!["localhost/app:v1".to_owned()], None));
     assert!(image.rootfs.exists());
 }
 
 #[tokio::test]
-async fn prune_keeps_what_is_in_use_and_sweeps_what_the_dead_left() {
+async fn prune_keeps_images_in_use_and_removes_leftovers() {
     let home = Home::new();
     let image = pull(&home, "localhost/app:v1", b"1").await;
     let root = home.store.root();
     let partial = root.join("blobs/sha256").join(format!("{}.partial", "a".repeat(64)));
     fs::write(&partial, "half").unwrap();
     fs::write(root.join("tmp/left"), "half").unwrap();
-    let pruned = home.store.prune(true, &somebody).unwrap();
+    let pruned = home.store.prune(true, &used).unwrap();
     assert!(pruned.deleted.is_empty() && !pruned.busy);
     assert!(image.rootfs.exists() && !partial.exists());
     assert_eq!(files(&root.join("tmp")) + files(&root.join("locks")), 0);
-    assert_eq!(home.store.prune(true, &nobody).unwrap().deleted, [image.id]);
+    assert_eq!(home.store.prune(true, &unused).unwrap().deleted, [image.id]);
     assert_eq!(
         files(&root.join("blobs/sha256")) + files(&root.join("rootfs")) + files(&root.join("names")),
         0
@@ -127,7 +127,7 @@ async fn a_broken_record_is_set_aside_with_its_content() {
     assert!(listing.images.is_empty());
     assert_eq!(listing.set_aside.len(), 1);
     assert!(listing.set_aside[0].to_string_lossy().contains(".json.corrupt-"));
-    let pruned = home.store.prune(true, &nobody).unwrap();
+    let pruned = home.store.prune(true, &unused).unwrap();
     assert_eq!(pruned.set_aside, listing.set_aside);
     assert!(image.rootfs.exists());
     assert_eq!(pull(&home, "localhost/app:v1", b"1").await.id, image.id);
@@ -139,9 +139,9 @@ async fn the_json_shape_is_stable() {
     let image = pull(&home, "localhost/app:v1", b"1").await;
     let value = serde_json::to_value(&image).unwrap();
     let keys: Vec<_> = value.as_object().unwrap().keys().map(String::as_str).collect();
-    let wanted =
+    let expected =
         ["architecture", "config", "created", "digest", "id", "layers", "names", "os", "rootfs", "size"];
-    assert_eq!(keys, wanted);
+    assert_eq!(keys, expected);
     assert_eq!(value["created"], "2024-05-01T10:00:00Z");
     assert_eq!(value["config"]["exposed_ports"], serde_json::json!(["80/tcp"]));
     let inspection = home.store.inspect("app:v1").unwrap().unwrap();
@@ -152,11 +152,11 @@ async fn the_json_shape_is_stable() {
 }
 
 #[tokio::test]
-async fn two_pulls_at_once_both_succeed() {
+async fn concurrent_pulls_both_succeed() {
     let home = Home::new();
     let tar = Tar::new().file("f", &vec![9; 3 << 20]).done();
     let folder = home.path("layout");
-    Made::of(&[(tar.clone(), gzip(&tar))], "amd64").write_layout(&folder, "v1");
+    TestImage::from_layers(&[(tar.clone(), gzip(&tar))], "amd64").write_layout(&folder, "v1");
     let source = format!("oci:{}", folder.display());
     let (a, b) = tokio::join!(home.pull(&source), home.pull(&source));
     assert_eq!(a.unwrap(), b.unwrap());

@@ -48,7 +48,7 @@ impl Home {
         options: &PullOptions,
     ) -> Result<Image, PullError> {
         let folder = tempfile::tempdir_in(self.dir.path()).unwrap();
-        let image = Made::of(layers, "amd64");
+        let image = TestImage::from_layers(layers, "amd64");
         image.write_layout(folder.path(), "v1");
         self.pull_with(&format!("oci:{}", folder.path().display()), options).await
     }
@@ -132,14 +132,15 @@ pub(crate) fn header(path: &str, kind: EntryType, size: u64) -> Header {
 }
 
 /// An image's documents and blobs.
-pub(crate) struct Made {
+pub(crate) struct TestImage {
     pub(crate) blobs: Vec<Vec<u8>>,
     pub(crate) manifest: Vec<u8>,
 }
 
-impl Made {
-    pub(crate) fn of(layers: &[(Vec<u8>, Vec<u8>)], architecture: &str) -> Self {
-        let diff_ids: Vec<String> = layers.iter().map(|(plain, _)| Digest::of(plain).to_string()).collect();
+impl TestImage {
+    pub(crate) fn from_layers(layers: &[(Vec<u8>, Vec<u8>)], architecture: &str) -> Self {
+        let diff_ids: Vec<String> =
+            layers.iter().map(|(plain, _)| Digest::compute(plain).to_string()).collect();
         let packed: Vec<Vec<u8>> = layers.iter().map(|(_, packed)| packed.clone()).collect();
         Self::with_diff_ids(packed, &diff_ids, architecture)
     }
@@ -167,7 +168,7 @@ impl Made {
         let blobs = folder.join("blobs/sha256");
         fs::create_dir_all(&blobs).unwrap();
         for blob in self.blobs.iter().chain([&self.manifest]) {
-            fs::write(blobs.join(Digest::of(blob).hex()), blob).unwrap();
+            fs::write(blobs.join(Digest::compute(blob).hex()), blob).unwrap();
         }
         let mut entry = descriptor("application/vnd.oci.image.manifest.v1+json", &self.manifest);
         entry["annotations"] = json!({"org.opencontainers.image.ref.name": tag});
@@ -178,7 +179,7 @@ impl Made {
 }
 
 pub(crate) fn descriptor(kind: &str, bytes: &[u8]) -> Value {
-    json!({"mediaType": kind, "digest": Digest::of(bytes).to_string(), "size": bytes.len()})
+    json!({"mediaType": kind, "digest": Digest::compute(bytes).to_string(), "size": bytes.len()})
 }
 
 /// Fails unless the filesystem is clean.
