@@ -1,8 +1,8 @@
-//! The figures of `docs/decisions/0002-image-filesystem.md`: how long a tar file takes to become a filesystem, and
-//! an empty disk to be made.
+//! Measures the figures of `docs/decisions/0002-image-filesystem.md`: the time to build a filesystem from a tar file,
+//! and to create an empty disk.
 //!
 //! `cargo run --release -p mimeo-image --example measure -- ROOT.tar`
-#![expect(clippy::print_stdout, reason = "its output is its purpose")]
+#![expect(clippy::print_stdout, reason = "the program's purpose is its output")]
 
 use std::error::Error;
 use std::fs::{self, File};
@@ -26,7 +26,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// When the parts of an import began.
+/// Start times of the stages of an import.
 #[derive(Default)]
 struct Marks(Mutex<[Option<Instant>; 3]>);
 

@@ -1,4 +1,4 @@
-//! An empty writable disk for one machine.
+//! Empty writable disks for machines.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -10,26 +10,26 @@ use crate::disk_copy;
 use crate::ext4::SparseSink;
 
 const BLOCK: u64 = 4096;
-/// ext4 with a journal needs this much.
+/// Smallest size of an ext4 filesystem with a journal.
 const MIN_BYTES: u64 = 16 << 20;
-/// One inode per 16 KiB is mke2fs's own ratio.
+/// mke2fs's default ratio.
 const BYTES_PER_INODE: u64 = 16 << 10;
-/// 32 MiB: the host's disk sees the journal only as far as a guest has written it, so it bounds what a busy
-/// guest adds to a disk that holds little else.
+/// 32 MiB. The journal uses host disk space only as far as a guest has written it, so this bounds what a busy
+/// guest adds to an otherwise small disk.
 const JOURNAL_BLOCKS: u32 = 8192;
-/// Raised when [`create`] gives other bytes, so that old templates are left alone.
+/// Must be raised when the output of [`create`] changes, so that old templates are not used.
 const TEMPLATE_FORMAT: &str = "blank-1";
-/// Any one will do: a machine has one such disk.
+/// A constant suffices: a machine has only one such disk.
 const TEMPLATE_UUID: [u8; 16] = *b"mimeo\0\x80\x00\x80\x00blank\0";
 
-/// Why no disk was made. What was begun is removed.
+/// Why no disk was created. A partial file is removed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BlankError {
     /// The size is below 16 MiB or above 16 TiB.
-    #[error("a disk of {bytes} bytes cannot be made: 16 MiB to 16 TiB can")]
+    #[error("cannot create a disk of {bytes} bytes: the size must be between 16 MiB and 16 TiB")]
     Size {
-        /// What was asked for.
+        /// The requested size.
         bytes: u64,
     },
     /// A file of that name exists.
@@ -46,8 +46,8 @@ pub enum BlankError {
         /// Why.
         source: io::Error,
     },
-    /// The filesystem cannot be laid out.
-    #[error("no filesystem can be laid out in {}", path.display())]
+    /// The filesystem cannot be created.
+    #[error("cannot create a filesystem in {}", path.display())]
     Layout {
         /// The path.
         path: PathBuf,
@@ -56,9 +56,9 @@ pub enum BlankError {
     },
 }
 
-/// Makes a disk as [`create`] does, but copies the few blocks that are no zeros from a template in `templates`,
-/// which is made when there is none of that size. Flat in the size: about half a millisecond where a layout of
-/// 100 GiB takes 50. All disks of one size have the same UUID.
+/// Creates a disk like [`create`], but copies the few non-zero blocks from a template in `templates`. The template is
+/// created if there is none of that size. Takes constant time: about half a millisecond, where formatting 100 GiB takes
+/// 50. All disks of one size have the same UUID.
 ///
 /// # Errors
 /// As [`create`].
@@ -73,13 +73,12 @@ pub fn copy(templates: &Path, path: &Path, bytes: u64) -> Result<(), BlankError>
     };
     let to = create_new(path)?;
     disk_copy::copy_data(&from, &to).map_err(|source| {
-        // The error that matters is the one already at hand.
-        std::fs::remove_file(path).ok();
+        disk_copy::discard(path);
         BlankError::Write { path: path.to_owned(), source }
     })
 }
 
-/// Two processes that make it at once make the same one.
+/// Creates a template. Two processes that do so concurrently create the same file.
 fn create_template(folder: &Path, template: &Path, bytes: u64) -> Result<File, BlankError> {
     let fail = |path: &Path| {
         let path = path.to_owned();
@@ -89,27 +88,26 @@ fn create_template(folder: &Path, template: &Path, bytes: u64) -> Result<File, B
     let draft = tempfile::Builder::new().prefix(".draft-").tempdir_in(folder).map_err(fail(folder))?;
     let made = draft.path().join("disk");
     create(&made, bytes, TEMPLATE_UUID)?;
-    // A template that a crash of the host leaves half written would spoil each disk made from it.
+    // A template that is half written after a host crash would corrupt every disk created from it.
     let file = File::open(&made).map_err(fail(&made))?;
     file.sync_all().map_err(fail(&made))?;
     std::fs::rename(&made, template).map_err(fail(template))?;
     Ok(file)
 }
 
-/// Makes an empty ext4 filesystem with a journal in a new sparse file of `bytes` bytes, rounded up to 4096.
+/// Creates an empty ext4 filesystem with a journal in a new sparse file of `bytes` bytes, rounded up to 4096.
 ///
-/// `uuid` becomes its UUID. It is not synced: a machine's disk does not outlive a crash of the host's before
-/// the machine has started. Time grows with the size, 2 to 7 ms for 10 GiB; [`copy`]'s does not.
+/// `uuid` is the filesystem's UUID. The file is not synced: if the host crashes before the machine has started, its
+/// disk is lost. Time grows with the size, 2 to 7 ms for 10 GiB; that of [`copy`] does not.
 ///
 /// # Errors
-/// When the file exists, cannot be written, or the size is out of range.
+/// When the file exists or cannot be written, or the size is out of range.
 pub fn create(path: &Path, bytes: u64, uuid: [u8; 16]) -> Result<(), BlankError> {
     let size = bytes.checked_next_multiple_of(BLOCK).filter(|size| (MIN_BYTES..16 << 40).contains(size));
     let size = size.ok_or(BlankError::Size { bytes })?;
     let file = create_new(path)?;
     format(&file, size, uuid).map_err(|source| {
-        // The error that matters is the one already at hand.
-        std::fs::remove_file(path).ok();
+        disk_copy::discard(path);
         BlankError::Layout { path: path.to_owned(), source }
     })
 }
@@ -132,7 +130,7 @@ fn format(file: &File, size: u64, uuid: [u8; 16]) -> mkext4::Result<()> {
     layout.writer(SparseSink::new(file))?.finish().map(drop)
 }
 
-/// A sixteenth of a small disk, at least ext4's least of 1024 blocks.
+/// A sixteenth of a small disk, but at least ext4's minimum of 1024 blocks.
 fn journal_blocks(size: u64) -> u32 {
     let share = u32::try_from(size / BLOCK / 16).unwrap_or(u32::MAX);
     share.clamp(1024, JOURNAL_BLOCKS)

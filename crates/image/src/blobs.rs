@@ -1,4 +1,4 @@
-//! Content by digest, as far as it does not come from a registry.
+//! Stores content by digest, except for layers from a registry.
 
 use std::io::{self, Read, Write};
 use std::path::Path;
@@ -17,8 +17,8 @@ pub(crate) fn put(store: &Store, bytes: &[u8]) -> Result<Digest, FileError> {
     Ok(digest)
 }
 
-/// Copies a reader's bytes, of whatever digest they turn out to have. Returns it and their count.
-/// `expected` stops content of another digest from being stored.
+/// Stores a reader's bytes under their digest. Returns the digest and the number of bytes.
+/// With `expected`, content of another digest is not stored.
 pub(crate) fn copy(
     store: &Store,
     from: impl Read,

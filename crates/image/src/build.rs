@@ -1,4 +1,4 @@
-//! Layers that are in the store become one filesystem that is in the store.
+//! Builds a filesystem from the layers in the store.
 
 use std::fs;
 use std::path::PathBuf;
@@ -15,37 +15,37 @@ use crate::progress::{Event, Progress, Stage};
 use crate::store::Store;
 use crate::tree::Tree;
 
-/// Raised when the same layers give other bytes, so that old filesystems are not taken for new ones.
+/// Must be raised when the same layers give different bytes, so that old filesystems are not reused.
 const FORMAT: &str = "mimeo-rootfs-1";
 
-/// Why no filesystem was made of an image's layers.
+/// Why no filesystem was built from an image's layers.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BuildError {
     /// A layer is refused.
     #[error(transparent)]
     Layer(#[from] LayerError),
-    /// A file of the store is at fault.
+    /// A file of the store cannot be read or written.
     #[error(transparent)]
     File(#[from] FileError),
     /// The filesystem cannot be written.
     #[error("the filesystem {} cannot be written", path.display())]
     Write {
-        /// Where it was to be.
+        /// Its path.
         path: PathBuf,
-        /// Why not.
+        /// Why.
         source: mkext4::Error,
     },
 }
 
-/// What a filesystem is known by: its layers' contents and the way it is written.
+/// The key of a filesystem: a digest of its layers' diff ids and of the format version.
 pub(crate) fn rootfs_key(diff_ids: &[Digest]) -> Digest {
     let lines: Vec<String> = diff_ids.iter().map(Digest::to_string).collect();
     Digest::compute(format!("{FORMAT}\n{}\n", lines.join("\n")).as_bytes())
 }
 
-/// Builds the filesystem unless it is there. Returns its key.
-/// Two processes that want the same one take turns, and the second finds it done.
+/// Builds the filesystem unless it exists. Returns its key.
+/// A lock serialises processes that build the same one; the second finds it built.
 pub(crate) fn build(
     store: &Store,
     layers: &[LayerInfo],
@@ -70,7 +70,7 @@ pub(crate) fn build(
     Ok(key)
 }
 
-/// A filesystem's UUID, from its key, with the marks of a version 8 UUID.
+/// Derives a filesystem's UUID (version 8) from its key.
 fn rootfs_uuid(key: Digest) -> [u8; 16] {
     let mut uuid = [0; 16];
     uuid.copy_from_slice(&key.bytes()[..16]);
@@ -79,7 +79,7 @@ fn rootfs_uuid(key: Digest) -> [u8; 16] {
     uuid
 }
 
-/// Many machines share the file, so that writing to it by mistake must fail.
+/// Makes the file read-only: many machines share it, so an accidental write must fail.
 fn make_read_only(file: &tempfile::NamedTempFile) -> Result<(), FileError> {
     use std::os::unix::fs::PermissionsExt;
     file.as_file()
@@ -87,7 +87,7 @@ fn make_read_only(file: &tempfile::NamedTempFile) -> Result<(), FileError> {
         .map_err(FileError::at("protect", file.path()))
 }
 
-/// Reads the layers side by side, as many at a time as there are processors.
+/// Reads the layers in parallel, one thread per CPU.
 fn read_all(
     store: &Store,
     layers: &[LayerInfo],
@@ -132,7 +132,7 @@ fn unpacking(info: &LayerInfo) -> Event {
     Event::Layer { digest: info.digest, stage: Stage::Unpacking, done: 0, total: info.size }
 }
 
-/// The lowest refused layer's error comes first, whichever thread was quicker.
+/// Sorts the results by layer, so that the error of the lowest refused layer is reported, whichever thread was first.
 fn sort_by_layer(mut results: Vec<(usize, Result<Layer, LayerError>)>) -> Result<Vec<Layer>, BuildError> {
     results.sort_by_key(|(index, _)| *index);
     results.into_iter().map(|(_, result)| result.map_err(BuildError::Layer)).collect()

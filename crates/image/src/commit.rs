@@ -1,4 +1,4 @@
-//! Files appear whole or not at all: temporary file, sync, rename, sync of the directory.
+//! Atomic file creation: temporary file, sync, rename, sync of the directory.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -10,49 +10,49 @@ use tempfile::NamedTempFile;
 #[derive(Debug, thiserror::Error)]
 #[error("cannot {step} {}", path.display())]
 pub struct FileError {
-    /// What was tried, as `read` or `rename`.
+    /// The failed operation, as `read` or `rename`.
     pub step: &'static str,
-    /// On which file.
+    /// The file.
     pub path: PathBuf,
-    /// Why not.
+    /// Why.
     #[source]
     pub source: io::Error,
 }
 
 impl FileError {
-    /// For `map_err`: what was tried on which file.
+    /// For `map_err`: adds the failed operation and the file.
     pub(crate) fn at(step: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
         move |source| Self { step, path, source }
     }
 }
 
-/// Writes a small file.
+/// Writes a small file atomically.
 pub(crate) fn write(temporary: &Path, path: &Path, bytes: &[u8]) -> Result<(), FileError> {
     let mut file = create_temporary(temporary)?;
     file.write_all(bytes).map_err(FileError::at("write", file.path()))?;
     persist(file, path)
 }
 
-/// A temporary file that goes when it is dropped.
+/// Creates a temporary file, which is deleted when dropped.
 pub(crate) fn create_temporary(temporary: &Path) -> Result<NamedTempFile, FileError> {
     NamedTempFile::new_in(temporary).map_err(FileError::at("write in", temporary))
 }
 
-/// Puts a temporary file in its place.
+/// Syncs a temporary file and renames it to `path`.
 pub(crate) fn persist(file: NamedTempFile, path: &Path) -> Result<(), FileError> {
     file.as_file().sync_all().map_err(FileError::at("sync", path))?;
     file.persist(path).map_err(|error| FileError::at("rename to", path)(error.error))?;
     sync_parent(path)
 }
 
-/// Makes a rename last.
+/// Syncs the parent directory, so that a rename survives a crash.
 pub(crate) fn sync_parent(path: &Path) -> Result<(), FileError> {
     let Some(parent) = path.parent() else { return Ok(()) };
     File::open(parent).and_then(|dir| dir.sync_all()).map_err(FileError::at("sync", parent))
 }
 
-/// Removes a file; one that is gone already is no error. Bytes of disk given back.
+/// Removes a file. A missing file is not an error. Returns the disk space freed, in bytes.
 pub(crate) fn remove(path: &Path) -> Result<u64, FileError> {
     use std::os::unix::fs::MetadataExt;
     let bytes = std::fs::metadata(path).map(|meta| meta.blocks() * 512).unwrap_or(0);

@@ -1,4 +1,4 @@
-//! What an image says about how it is run.
+//! The run configuration of an image.
 
 use std::collections::BTreeMap;
 
@@ -6,59 +6,59 @@ use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
 
-/// How an image wants to be run. Serialised with these field names; absent values are left out.
+/// The run configuration of an image. Serialised with these field names; absent values are omitted.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ImageConfig {
     /// Program and first arguments.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub entrypoint: Vec<String>,
-    /// Further arguments, replaced by those of the command line; the program itself where there is no entrypoint.
+    /// Default arguments, replaced by those of the command line; without an entrypoint, program and arguments.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub cmd: Vec<String>,
     /// `NAME=value`, in order.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub env: Vec<String>,
-    /// Where the program starts; empty means `/`.
+    /// Working directory; empty means `/`.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub workdir: String,
     /// `user`, `uid`, `user:group` or `uid:gid`; empty means root.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub user: String,
-    /// `80/tcp`, in order of their text.
+    /// Ports such as `80/tcp`, sorted as text.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub exposed_ports: Vec<String>,
-    /// Paths whose data outlive the container.
+    /// Paths whose data outlives the container.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub volumes: Vec<String>,
-    /// Notes of whoever built the image.
+    /// Labels set by the image's author.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
-    /// As `SIGQUIT` or `3`; none means SIGTERM.
+    /// Such as `SIGQUIT` or `3`; none means SIGTERM.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stop_signal: Option<String>,
-    /// How to see whether it is well.
+    /// The health check.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub healthcheck: Option<Healthcheck>,
 }
 
-/// A health check. Times are nanoseconds, as OCI documents have them; 0 means the default.
+/// A health check. Times are in nanoseconds, as in OCI documents; 0 means the default.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Healthcheck {
     /// `["NONE"]`, `["CMD", program, …]` or `["CMD-SHELL", text]`.
     pub test: Vec<String>,
-    /// Between two checks.
+    /// Time between two checks.
     pub interval_ns: u64,
-    /// For one check.
+    /// Timeout of one check.
     pub timeout_ns: u64,
-    /// After the start, in which failures do not count.
+    /// Time after the start in which failures do not count.
     pub start_period_ns: u64,
-    /// Failures in a row that make it unhealthy.
+    /// Consecutive failures that make the container unhealthy.
     pub retries: u32,
 }
 
-/// An OCI image configuration document, as far as it is used.
+/// The used part of an OCI image configuration document.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct ConfigDocument {
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -77,7 +77,7 @@ pub(crate) struct Rootfs {
     pub(crate) diff_ids: Vec<Digest>,
 }
 
-/// The `config` object, whose members Go writes as null when they are empty.
+/// The `config` object. Go writes its empty members as null.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub(crate) struct ConfigObject {

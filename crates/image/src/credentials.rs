@@ -1,4 +1,4 @@
-//! Who we are to a registry: the login files of docker and podman, and the helpers that they name.
+//! Registry credentials: the login files of docker and podman, and the credential helpers that they name.
 
 use std::env;
 use std::ffi::OsString;
@@ -11,7 +11,7 @@ use oci_client::secrets::RegistryAuth;
 
 use crate::name::ImageName;
 
-/// A user's name and password for a registry, in place of what the login files say.
+/// A user name and password for a registry, which replace those of the login files.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Credentials {
     /// The user.
@@ -32,7 +32,7 @@ impl From<Credentials> for RegistryAuth {
     }
 }
 
-/// Why a login file gives no answer. A file that does not exist, or that is silent on the registry, is no error.
+/// Why a login file cannot be used. A missing file, or a file without an entry for the registry, is not an error.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CredentialsError {
@@ -44,19 +44,19 @@ pub enum CredentialsError {
         /// Why.
         source: io::Error,
     },
-    /// The file, or the helper that it names, gives nothing usable.
+    /// The file, or the helper that it names, gives no usable credentials.
     #[error("the login file {} gives no credentials for {registry}: {reason}", path.display())]
     Unusable {
         /// The file.
         path: PathBuf,
-        /// Of which registry.
+        /// The registry.
         registry: String,
-        /// Why. Not the helper's own output, which may hold a secret.
+        /// Why. Does not include the helper's output, which may contain a secret.
         reason: &'static str,
     },
 }
 
-/// The first login file that knows the image's registry decides.
+/// Looks up the registry's credentials in the first login file that has an entry for it.
 pub(crate) fn lookup(name: &ImageName) -> Result<RegistryAuth, CredentialsError> {
     for path in files(|key| env::var_os(key)) {
         if let Some(auth) = lookup_in(&path, name)? {
@@ -66,7 +66,7 @@ pub(crate) fn lookup(name: &ImageName) -> Result<RegistryAuth, CredentialsError>
     Ok(RegistryAuth::Anonymous)
 }
 
-/// In podman's order, docker's last. A file named outright is the only one.
+/// The login files in podman's order, docker's last. A file named by `REGISTRY_AUTH_FILE` is the only one.
 fn files(var: impl Fn(&str) -> Option<OsString>) -> Vec<PathBuf> {
     let var = |key| var(key).filter(|value| !value.is_empty()).map(PathBuf::from);
     if let Some(file) = var("REGISTRY_AUTH_FILE") {
@@ -113,11 +113,12 @@ fn reason(error: &Retrieval) -> &'static str {
         Retrieval::MalformedHelperResponse => "its credential helper's answer cannot be read",
         Retrieval::CredentialDecodingError => "its entry is not base64 of user:password",
         Retrieval::CredentialMismatchError => "its entry contradicts itself",
-        _ => "it is not such a file",
+        _ => "it is not a login file",
     }
 }
 
-/// Podman's files may name a repository or a part of its path; docker's name its own registry by an address.
+/// The keys under which a login file may list the image, most specific first. Podman's files may name a repository or
+/// a prefix of its path; docker's files name Docker Hub by a URL.
 fn keys(name: &ImageName) -> Vec<String> {
     let mut keys = Vec::new();
     let mut path = format!("{}/{}", name.registry(), name.repository());

@@ -1,4 +1,4 @@
-//! Content digests. Only sha256: no registry in use hands out another kind by default.
+//! Content digests. Only sha256: no registry in use issues another kind by default.
 
 use std::fmt;
 use std::io::{self, Read};
@@ -20,7 +20,7 @@ pub struct DigestError {
 }
 
 impl Digest {
-    /// The digest of `bytes`.
+    /// Computes the digest of `bytes`.
     pub fn compute(bytes: &[u8]) -> Self {
         Self(Sha256::digest(bytes).into())
     }
@@ -83,7 +83,7 @@ fn parse_hex(hex: &str) -> Option<[u8; 32]> {
     Some(out)
 }
 
-/// A running sha256.
+/// An incremental sha256.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Hasher(Sha256);
 
@@ -97,7 +97,7 @@ impl Hasher {
     }
 }
 
-/// Hashes and counts what is read through it.
+/// Hashes and counts the bytes read through it.
 #[derive(Debug)]
 pub(crate) struct HashingReader<R> {
     inner: R,

@@ -1,4 +1,4 @@
-//! A copy of a disk for drivers that know no layers.
+//! Full copies of a disk, for drivers without qcow2 overlays.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -11,12 +11,12 @@ use crate::overlay::{self, OverlayError};
 
 const BUFFER: usize = 256 << 10;
 
-/// Makes `to` a copy of `from`: of its blocks' places where the filesystem can,
-/// which takes about a millisecond; else of what is not a hole, which takes
-/// as long as that is large. It is not synced.
+/// Copies `from` to `to`: by reflink where the filesystem supports it, which takes
+/// about a millisecond; otherwise by copying the data and keeping the holes, which
+/// takes time in proportion to the data. The copy is not synced.
 ///
 /// # Errors
-/// When `from` cannot be read, or `to` exists or cannot be written; nothing is created then.
+/// When `from` cannot be read, or `to` exists or cannot be written. No file is left then.
 pub fn copy(from: &Path, to: &Path) -> Result<(), OverlayError> {
     if overlay::reflink(from, to)? {
         return Ok(());
@@ -28,13 +28,19 @@ pub fn copy(from: &Path, to: &Path) -> Result<(), OverlayError> {
         _ => OverlayError::Write { path: to.to_owned(), source },
     })?;
     copy_data(&source, &created).map_err(|source| {
-        // The error that matters is the one already at hand.
-        std::fs::remove_file(to).ok();
+        discard(to);
         OverlayError::Write { path: to.to_owned(), source }
     })
 }
 
-/// Copies what is not a hole.
+/// Removes a partial file after a failure. An error is logged only: the caller reports the original one.
+pub(crate) fn discard(path: &Path) {
+    if let Err(error) = std::fs::remove_file(path) {
+        tracing::debug!(path = %path.display(), %error, "cannot remove a partial disk");
+    }
+}
+
+/// Copies all data and keeps the holes.
 pub(crate) fn copy_data(from: &File, to: &File) -> io::Result<()> {
     to.set_len(from.metadata()?.len())?;
     let mut at = 0;
@@ -45,7 +51,7 @@ pub(crate) fn copy_data(from: &File, to: &File) -> io::Result<()> {
     Ok(())
 }
 
-/// The next stretch of data at or after an offset.
+/// The next range of data at or after an offset.
 fn next_data(file: &File, at: u64) -> io::Result<Option<(u64, u64)>> {
     match rustix::fs::seek(file, SeekFrom::Data(at)) {
         Ok(start) => Ok(Some((start, rustix::fs::seek(file, SeekFrom::Hole(start))?))),

@@ -1,4 +1,4 @@
-//! One layer comes in: verified as it streams, taken up again after a cut, put in its place whole.
+//! Downloads one layer: verified while it streams, resumed after an interruption, stored atomically.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -15,11 +15,11 @@ use crate::progress::{Event, Progress, Stage};
 use crate::registry::{MAX_ATTEMPTS, Registry, RegistryError, retry_delay};
 use crate::store::{Lock, Store};
 
-/// Why a layer did not come in.
+/// Why a layer could not be downloaded.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DownloadError {
-    /// The registry is at fault, or the way to it.
+    /// The registry or the connection failed.
     #[error("layer {layer} cannot be downloaded")]
     Registry {
         /// Its digest.
@@ -27,7 +27,7 @@ pub enum DownloadError {
         /// Why.
         source: Box<RegistryError>,
     },
-    /// This machine's disk is at fault.
+    /// The store's disk failed.
     #[error("layer {layer} cannot be stored")]
     File {
         /// Its digest.
@@ -54,7 +54,7 @@ impl From<FileError> for Fault {
     }
 }
 
-/// What of a layer is here, in a file that a later process can go on with.
+/// The downloaded part of a layer, in a file that a later process can resume.
 struct Partial {
     path: PathBuf,
     file: File,
@@ -62,7 +62,7 @@ struct Partial {
     length: u64,
 }
 
-/// Downloads a layer unless it is here. Two processes that want the same one take turns.
+/// Downloads a layer unless it is in the store. A lock serialises processes that download the same layer.
 pub(crate) async fn layer(
     store: &Store,
     registry: &Registry,
@@ -99,7 +99,7 @@ async fn fetch(
     let mut partial = blocking(move || Partial::open(partial_path)).await?;
     let was_resumed = partial.length > 0;
     match complete(registry, descriptor, &mut partial, report).await {
-        // What an earlier download left may have been wrong: once more from the start.
+        // The part of an earlier download may have been wrong: restart from the beginning, once.
         Err(Fault::Registry(RegistryError::WrongDigest { .. } | RegistryError::WrongSize { .. }))
             if was_resumed =>
         {
@@ -117,7 +117,7 @@ async fn lock(store: &Store, digest: Digest) -> Result<Lock, FileError> {
     blocking(move || store.lock_content(digest)).await
 }
 
-/// Runs what blocks for longer elsewhere.
+/// Runs blocking work on the blocking thread pool.
 pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     match tokio::task::spawn_blocking(work).await {
         Ok(done) => done,
@@ -125,7 +125,7 @@ pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send 
     }
 }
 
-/// Asks until all bytes are here, and gives up when several attempts in a row bring none.
+/// Sends requests until all bytes have arrived. Gives up after [`MAX_ATTEMPTS`] consecutive attempts without progress.
 async fn complete(
     registry: &Registry,
     descriptor: &Descriptor,
@@ -138,7 +138,7 @@ async fn complete(
         match request_bytes(registry, descriptor, partial, report).await {
             Err(Fault::Registry(error)) if should_retry(&error, partial.length, before, stalled_attempts) => {
                 report(Stage::Retrying, partial.length);
-                tracing::debug!(layer = %descriptor.digest, have = partial.length, %error, "download cut");
+                tracing::debug!(layer = %descriptor.digest, have = partial.length, %error, "download interrupted");
                 tokio::time::sleep(retry_delay(stalled_attempts)).await;
                 stalled_attempts = if partial.length > before { 0 } else { stalled_attempts + 1 };
             }
@@ -149,12 +149,12 @@ async fn complete(
 }
 
 fn should_retry(error: &RegistryError, length: u64, before: u64, stalled_attempts: u32) -> bool {
-    // A registry that has answered before is worth waiting for, even when it cannot be reached just now.
+    // A registry that has replied before is worth a retry, even if it is unreachable now.
     let is_temporary = error.is_transient() || (matches!(error, RegistryError::Unreachable(_)) && before > 0);
     is_temporary && (length > before || stalled_attempts + 1 < MAX_ATTEMPTS)
 }
 
-/// One request's worth of bytes.
+/// Sends one request and receives its bytes.
 async fn request_bytes(
     registry: &Registry,
     descriptor: &Descriptor,
@@ -181,7 +181,8 @@ async fn receive(
     while let Some(chunk) = stream.next().await {
         let chunk = match chunk {
             Ok(chunk) => chunk,
-            // Read to its end, a full answer is verified by the client too; its verdict comes as such an error.
+            // The client verifies a full reply too, and reports a mismatch as an error at its end. `verify`
+            // checks the content below.
             Err(_) if partial.length == descriptor.size => break,
             Err(source) => return Err(RegistryError::Cut { attempts: MAX_ATTEMPTS, source }.into()),
         };
@@ -196,7 +197,7 @@ async fn receive(
 }
 
 impl Partial {
-    /// Takes up what an earlier download has left.
+    /// Opens the partial file of an earlier download, or creates one.
     fn open(path: PathBuf) -> Result<Self, FileError> {
         let mut options = OpenOptions::new();
         let mut file = options
@@ -230,7 +231,7 @@ impl Partial {
         Ok(())
     }
 
-    /// Content that is wrong is not kept: it could only be wrong again.
+    /// Verifies size and digest. Wrong content is discarded: resuming from it could only fail again.
     fn verify(&mut self, descriptor: &Descriptor) -> Result<(), Fault> {
         if self.length != descriptor.size {
             let (expected, actual) = (descriptor.size, self.length);

@@ -1,4 +1,4 @@
-//! Writes a merged tree as an ext4 image, without root and without a mount. Same tree, same bytes.
+//! Writes a merged tree as an ext4 image, without root privileges and without mounting. The output is reproducible.
 
 mod sink;
 mod size;
@@ -13,18 +13,18 @@ use crate::tree::{Inode, InodeId, Node, ROOT, Tree};
 
 pub(crate) use sink::SparseSink;
 
-/// ext4's smallest journal, in blocks. The image is never written to, so it stays empty.
+/// ext4's smallest journal, in blocks. It stays empty, because the image is never written to.
 const JOURNAL_BLOCKS: u32 = 1024;
-/// The superblock's own times: fixed, for the same bytes each time.
+/// The superblock's timestamps, fixed for reproducible output.
 const EPOCH: i64 = 0;
 
-/// Files to fill, in the order in which their blocks lie.
+/// Files whose content is still to be written, in the order of their blocks.
 struct Fills<'a> {
     handles: Vec<(InodeHandle, usize, &'a Content)>,
     total: u64,
 }
 
-/// Lays out the tree and streams the layers' spools into `file`. `report` gets bytes done and bytes in all.
+/// Writes the tree and the layers' spooled content to `file`. `report` receives the bytes written and the total.
 pub(crate) fn write(
     tree: &Tree,
     layers: &[Layer],
@@ -44,7 +44,7 @@ pub(crate) fn write(
     writer.finish().map(drop)
 }
 
-/// The size is estimated from above. If mkext4 needs more after all, a larger one is taken: holes cost nothing.
+/// Builds the layout with an upper estimate of the size. If mkext4 needs more, the size grows: holes cost nothing.
 fn build_layout(tree: &Tree, uuid: [u8; 16]) -> mkext4::Result<(Layout, Fills<'_>)> {
     let mut plan = size::Plan::estimate(tree);
     for _ in 0..size::MAX_GROWTHS {

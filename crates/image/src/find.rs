@@ -1,4 +1,4 @@
-//! From what a person types to an image in the store.
+//! Resolves a name or id that a user types to an image in the store.
 
 use crate::commit::FileError;
 use crate::digest::Digest;
@@ -7,17 +7,17 @@ use crate::name::ImageName;
 use crate::records::{self, Records};
 use crate::store::Store;
 
-/// Shorter texts are not looked for among the ids.
+/// Shorter texts are not matched against ids.
 const MIN_ID_LENGTH: usize = 2;
 
-/// Why a text does not lead to one image.
+/// Why a text does not identify an image.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum FindError {
-    /// It fits several images.
-    #[error("{text:?} fits several images: {}", .candidates.join(", "))]
+    /// The text matches several images.
+    #[error("{text:?} matches several images: {}", .candidates.join(", "))]
     Ambiguous {
-        /// What was given.
+        /// The given text.
         text: String,
         /// Their names or ids.
         candidates: Vec<String>,
@@ -28,24 +28,24 @@ pub enum FindError {
 }
 
 impl Store {
-    /// The image of that name, short name, id or unique beginning of an id. None when there is no such image.
+    /// Finds an image by name, short name, id or unique prefix of an id. None if there is no such image.
     ///
     /// A short name means, in this order: `localhost/NAME`, `docker.io/library/NAME`, the only stored name that
     /// ends in `/NAME`.
     ///
     /// # Errors
-    /// When several images fit, or the records cannot be read.
+    /// When several images match, or the records cannot be read.
     pub fn find(&self, text: &str) -> Result<Option<Image>, FindError> {
         let records = records::load(self)?;
         Ok(find_id(&records, text)?.and_then(|found| records.image(self, found.id)))
     }
 }
 
-/// What a text led to.
+/// The image that a text identifies.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Found {
     pub(crate) id: Digest,
-    /// The stored name, when it was by name.
+    /// The stored name, if the image was found by name.
     pub(crate) name: Option<String>,
 }
 
@@ -74,7 +74,7 @@ fn by_exact_name(records: &Records, name: &str) -> Option<Found> {
     records.names.get(name).map(|id| Found { id: *id, name: Some(name.to_owned()) })
 }
 
-/// `nginx@sha256:…` is any image of that manifest that has a name in that repository.
+/// `nginx@sha256:…` matches any image with that manifest that has a name in that repository.
 fn by_digest(records: &Records, name: &ImageName) -> Option<Found> {
     let digest = name.digest()?;
     let stem = format!("{}/{}", name.registry(), name.repository());

@@ -1,4 +1,4 @@
-//! Content that no record names any more.
+//! Removes content that no record references.
 
 use std::collections::HashSet;
 use std::fs;
@@ -9,9 +9,10 @@ use crate::digest::Digest;
 use crate::records::{self, Records};
 use crate::store::{Lock, Store};
 
-/// Removes content that no record names. Returns the bytes of disk given back.
+/// Removes content that no record references. Returns the disk space freed, in bytes.
 ///
-/// The lock says that nobody adds content meanwhile, so what is in `tmp` and `locks` was left by the dead.
+/// The exclusive lock means that no process adds content, so the files in `tmp` and `locks` are leftovers of processes
+/// that have exited.
 pub(crate) fn collect(store: &Store, _exclusive: &Lock, partials: bool) -> Result<u64, FileError> {
     let records = records::load(store)?;
     let live = Live::from_records(&records)?;
@@ -28,17 +29,18 @@ fn is_partial(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension == "partial")
 }
 
-/// The file's name up to its ending, whole for partial blobs: a live blob's partial is of no use.
+/// The file's name without `.ext4`. A partial blob keeps its extension, so it never counts as live: the partial file
+/// of a live blob is useless.
 fn stem(path: &Path) -> String {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     name.strip_suffix(".ext4").unwrap_or(&name).to_owned()
 }
 
-/// What must stay.
+/// Content that must be kept.
 struct Live {
-    /// Hex digests that records name.
+    /// Hex digests that records reference.
     digests: HashSet<String>,
-    /// Hex digits, perhaps cut short, in records that cannot be read: what they may mean is kept as long as they are.
+    /// Hex digits, perhaps truncated, in unreadable records: content that they may reference is kept, too.
     mentioned: Vec<String>,
 }
 
@@ -63,7 +65,7 @@ impl Live {
     }
 }
 
-/// Runs of hex digits long enough to be the beginning of a digest.
+/// Runs of hex digits that are long enough to be a prefix of a digest.
 fn hex_runs(text: &[u8]) -> Vec<String> {
     let runs = text.split(|b| !b.is_ascii_hexdigit()).filter(|run| (16..=64).contains(&run.len()));
     runs.map(|run| String::from_utf8_lossy(run).into_owned()).collect()
@@ -77,14 +79,14 @@ fn remove_where(folder: &Path, is_garbage: impl Fn(&Path) -> bool) -> Result<u64
     Ok(freed)
 }
 
-/// Names whose image is gone: a crash between the two removals leaves them.
+/// Removes names without an image, which a crash between the two removals leaves behind.
 fn remove_dangling_names(store: &Store, records: &Records) -> Result<u64, FileError> {
     let live: HashSet<_> = records.names.keys().map(|name| records::name_path(store, name)).collect();
     let set_aside: HashSet<_> = records.set_aside.iter().collect();
     remove_where(&store.names(), |path| !live.contains(path) && !set_aside.contains(&path.to_path_buf()))
 }
 
-/// Removes an image's record and names. Its content goes with the next collection.
+/// Removes an image's record and names. The next collection removes its content.
 pub(crate) fn remove_records(store: &Store, id: Digest, names: &[String]) -> Result<(), FileError> {
     for name in names {
         commit::remove(&records::name_path(store, name))?;

@@ -9,41 +9,41 @@ use crate::digest::Digest;
 
 /// An image in the store, ready to boot from.
 ///
-/// As JSON it is an object of these fields: digests are `sha256:<hex>`, `created` is RFC 3339, `size` is in
-/// bytes, `rootfs` is an absolute path. Fields are only ever added.
+/// As JSON it is an object with these fields: digests are `sha256:<hex>`, `created` is RFC 3339, `size` is in
+/// bytes, `rootfs` is an absolute path. New versions only add fields.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Image {
-    /// The digest of its configuration, which podman and docker call the image's id.
+    /// The digest of its configuration, which podman and docker call the image id.
     pub id: Digest,
-    /// Full names, in order; none for an image whose names went to others.
+    /// Full names, sorted; empty if all names have moved to other images.
     pub names: Vec<String>,
     /// The manifest's digest.
     pub digest: Digest,
-    /// When it was built, where it says.
+    /// When it was built, if the configuration says so.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub created: Option<jiff::Timestamp>,
-    /// As `amd64`.
+    /// Such as `amd64`.
     pub architecture: String,
-    /// As `linux`.
+    /// Such as `linux`.
     pub os: String,
-    /// Bytes of real disk that its filesystem takes.
+    /// Disk space that its filesystem uses, in bytes.
     pub size: u64,
     /// From the lowest to the topmost.
     pub layers: Vec<LayerInfo>,
-    /// How it wants to be run.
+    /// Its run configuration.
     pub config: ImageConfig,
-    /// Its ext4 filesystem, to be attached read-only. The same file for images of the same layers.
+    /// Its ext4 filesystem, to be attached read-only. Images with the same layers share the file.
     pub rootfs: PathBuf,
 }
 
 /// One layer of an image.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LayerInfo {
-    /// As stored, compressed.
+    /// Digest of the layer as stored, compressed.
     pub digest: Digest,
-    /// Of its uncompressed bytes.
+    /// Digest of its uncompressed bytes.
     pub diff_id: Digest,
-    /// Bytes as stored, compressed.
+    /// Size as stored, compressed, in bytes.
     pub size: u64,
 }
 

@@ -1,4 +1,4 @@
-//! A tar file of a root folder becomes an image of one layer.
+//! Imports a tar file of a root directory as an image with one layer.
 
 use std::io::Read;
 use std::path::Path;
@@ -20,16 +20,16 @@ use crate::progress::Progress;
 use crate::pull;
 use crate::store::Store;
 
-/// How to import.
+/// Options of an import.
 #[derive(Debug, Clone)]
 pub struct ImportOptions {
-    /// What the image is called; none for an image that is known by its id only.
+    /// The image's name; none for an image that is identified by its id only.
     pub name: Option<ImageName>,
-    /// How it is to be run.
+    /// Changes to the run configuration.
     pub changes: Vec<Change>,
-    /// For which machines it is. The host's by default.
+    /// The image's platform. The host's by default.
     pub platform: Platform,
-    /// What it may at most be.
+    /// Limits on its size and number of entries.
     pub limits: Limits,
 }
 
@@ -44,24 +44,24 @@ impl Default for ImportOptions {
 #[non_exhaustive]
 pub enum ImportError {
     /// The tar file is refused.
-    #[error("the tar file is no image")]
+    #[error("the tar file is not an image")]
     Layer(#[from] LayerError),
-    /// No filesystem could be made.
-    #[error("no filesystem can be made of the tar file")]
+    /// The filesystem could not be built.
+    #[error("cannot build a filesystem from the tar file")]
     Build(#[from] BuildError),
-    /// A document could not be written.
-    #[error("the image's documents cannot be written")]
+    /// A document could not be encoded.
+    #[error("cannot encode the image's documents")]
     Encode(#[from] serde_json::Error),
-    /// The tar file cannot be read, or the store's files are at fault.
+    /// The tar file or a file of the store cannot be read or written.
     #[error(transparent)]
     File(#[from] FileError),
 }
 
 impl Store {
-    /// Imports a tar file, plain or packed with gzip or zstd. `origin` names it in errors. Blocks.
+    /// Imports a tar file, uncompressed or compressed with gzip or zstd. `origin` names it in errors. Blocks.
     ///
     /// # Errors
-    /// When it cannot be read, or is refused as any layer would be.
+    /// When it cannot be read, or is refused like an invalid layer.
     pub fn import(
         &self,
         tar: impl Read,
@@ -107,7 +107,7 @@ fn document(options: &ImportOptions, diff_id: Digest) -> ConfigDocument {
     }
 }
 
-/// One line of a Dockerfile that says how an image is run: `CMD ["sh"]`, `ENV A=1`, or podman's `CMD=sh`.
+/// A change to the run configuration, as in a Dockerfile: `CMD ["sh"]`, `ENV A=1`, or podman's `CMD=sh`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Change {
@@ -131,24 +131,24 @@ pub enum Change {
     StopSignal(String),
 }
 
-/// A text that is no such line.
+/// Why a text is not a change.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ChangeError {
-    /// The first word is none of them.
+    /// The instruction is unknown.
     #[error(
-        "{text:?} is not a change: CMD, ENTRYPOINT, ENV, WORKDIR, USER, EXPOSE, VOLUME, LABEL and STOPSIGNAL are"
+        "{text:?} is not a change: expected CMD, ENTRYPOINT, ENV, WORKDIR, USER, EXPOSE, VOLUME, LABEL or STOPSIGNAL"
     )]
     Unknown {
-        /// What was given.
+        /// The given text.
         text: String,
     },
-    /// What follows is not of its form.
-    #[error("{text:?} is not a change: {wanted} is wanted")]
+    /// The instruction's value is invalid.
+    #[error("{text:?} is not a change: expected {wanted}")]
     Form {
-        /// What was given.
+        /// The given text.
         text: String,
-        /// What should be there.
+        /// The expected form of the value.
         wanted: &'static str,
     },
 }
@@ -200,13 +200,13 @@ fn set_env(env: &mut Vec<String>, pair: &str) {
     env.push(pair.to_owned());
 }
 
-/// A JSON list is taken word by word; anything else is a line for the image's shell, as in a Dockerfile.
+/// Parses a JSON list of arguments; any other text is a command line for the image's shell, as in a Dockerfile.
 fn parse_command(value: &str) -> Vec<String> {
     let list = serde_json::from_str::<Vec<String>>(value).ok();
     list.unwrap_or_else(|| ["/bin/sh", "-c", value].map(str::to_owned).to_vec())
 }
 
-/// `NAME=value`, or the older `NAME value`; quotes around the value are taken off.
+/// Parses `NAME=value`, or the older `NAME value`, and removes quotes around the value.
 fn parse_pair(value: &str) -> Option<(String, String)> {
     let (name, value) = value.split_once(['=', ' ']).filter(|(name, _)| !name.is_empty())?;
     let bare = value.strip_prefix('"').and_then(|v| v.strip_suffix('"')).unwrap_or(value);

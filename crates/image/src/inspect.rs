@@ -1,4 +1,4 @@
-//! Everything that is known of one image.
+//! All data about one image.
 
 use serde::Serialize;
 
@@ -7,20 +7,20 @@ use crate::find::FindError;
 use crate::image::Image;
 use crate::store::Store;
 
-/// An image with its documents as they came.
+/// An image with its original documents.
 #[derive(Debug, Clone, Serialize)]
 pub struct Inspection {
-    /// What the store knows; its fields stand at the top of the JSON object.
+    /// The image as stored; its fields are at the top level of the JSON object.
     #[serde(flatten)]
     pub image: Image,
-    /// The manifest, as JSON; null if its blob is gone.
+    /// The manifest, as JSON; null if its blob is missing.
     pub manifest: serde_json::Value,
-    /// The configuration document with its history, as JSON; null if its blob is gone.
+    /// The configuration document with its history, as JSON; null if its blob is missing.
     pub document: serde_json::Value,
 }
 
 impl Store {
-    /// Everything that is known of an image. None when there is no such image.
+    /// Returns an image with its documents. None if there is no such image.
     ///
     /// # Errors
     /// As [`Store::find`].

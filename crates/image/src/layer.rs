@@ -1,4 +1,4 @@
-//! One layer: a compressed tar file becomes a list of entries and a spool of their contents.
+//! Reads one layer: a compressed tar file becomes a list of entries and a spool of their contents.
 
 mod acl;
 mod compression;
@@ -22,7 +22,7 @@ pub(crate) use spool::Spool;
 use meter::Metered;
 use tar_stream::TarStream;
 
-/// Why an image's layer is refused. The layer's digest is always named, the entry where there is one.
+/// Why an image's layer is refused. Names the layer's digest, and the entry if there is one.
 #[derive(Debug, thiserror::Error)]
 #[error("layer {layer} is refused{}", entry_suffix(.entry))]
 pub struct LayerError {
@@ -49,46 +49,46 @@ impl LayerError {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LayerProblem {
-    /// A path holds `..`.
+    /// A path contains `..`.
     #[error("its path climbs with '..'")]
     Climbs,
-    /// A hard link's target holds `..`.
+    /// A hard link's target contains `..`.
     #[error("its hard link's target {target:?} climbs with '..'")]
     LinkClimbs {
-        /// As the entry gives it.
+        /// The target, as in the entry.
         target: String,
     },
     /// A hard link's target does not exist.
     #[error("its hard link's target {target:?} does not exist in the image")]
     LinkMissing {
-        /// As the entry gives it.
+        /// The target, as in the entry.
         target: String,
     },
     /// A hard link's target is a directory.
     #[error("its hard link's target {target:?} is a directory")]
     LinkToDirectory {
-        /// As the entry gives it.
+        /// The target, as in the entry.
         target: String,
     },
     /// ext4 counts links in 16 bits.
     #[error("its hard link's target {target:?} has more than 65000 names")]
     TooManyNames {
-        /// As the entry gives it.
+        /// The target, as in the entry.
         target: String,
     },
-    /// A file stands where a directory is needed.
+    /// A path component other than the last is not a directory.
     #[error("its parent {path:?} is not a directory")]
     NotADirectory {
-        /// The parent at fault.
+        /// The parent.
         path: String,
     },
-    /// Symbolic links that lead in a circle.
+    /// A path that follows too many symbolic links, usually a loop.
     #[error("its path follows more than {limit} symbolic links")]
     TooManyLinks {
         /// The limit.
         limit: usize,
     },
-    /// A name is too long for a filesystem.
+    /// A name is too long.
     #[error("a name of {bytes} bytes is over the limit of {limit}")]
     NameTooLong {
         /// Its length.
@@ -96,28 +96,28 @@ pub enum LayerProblem {
         /// The limit.
         limit: usize,
     },
-    /// The image's filesystem holds names as UTF-8 only.
+    /// The image's filesystem stores names as UTF-8 only.
     #[error("a name in it is not UTF-8")]
     NotUtf8,
-    /// A name holds a zero byte or a link leads nowhere.
-    #[error("a name in it is empty or holds a zero byte")]
+    /// A name contains a zero byte, or a symbolic link's target is empty.
+    #[error("a name in it is empty or contains a zero byte")]
     BadName,
-    /// A whiteout whose name stands for no file.
-    #[error("it is a whiteout of no valid name")]
+    /// A whiteout whose name is not a valid file name.
+    #[error("it is a whiteout of an invalid name")]
     BadWhiteout,
-    /// `lost+found` at the top belongs to the filesystem itself.
+    /// ext4 reserves `lost+found` in the root directory.
     #[error("'lost+found' at the top of an image can only be an empty directory")]
     LostFound,
-    /// The root itself cannot be anything but a directory.
+    /// An entry for the root that is not a directory.
     #[error("the root of an image can only be a directory")]
     Root,
-    /// Too many entries in all layers.
+    /// All layers together have too many entries.
     #[error("the image has more than {limit} entries")]
     TooManyEntries {
         /// The limit.
         limit: u64,
     },
-    /// Too many bytes in all layers.
+    /// All layers together have too many bytes.
     #[error("the image unpacks to more than the limit of {limit} bytes")]
     TooLarge {
         /// The limit.
@@ -134,31 +134,31 @@ pub enum LayerProblem {
     /// The tar or its compression ends too early.
     #[error("it ends too early")]
     Truncated,
-    /// A header that is not one.
+    /// An invalid tar header.
     #[error("its tar header is invalid: {what}")]
     BadHeader {
         /// The field.
         what: &'static str,
     },
-    /// A PAX record that is not one.
+    /// An invalid PAX record.
     #[error("its PAX record is invalid: {what}")]
     BadPax {
-        /// The record or the rule.
+        /// The record or the violated rule.
         what: &'static str,
     },
-    /// An entry of a type that images do not hold.
-    #[error("its type {kind:?} is not known")]
+    /// An entry of a type that images do not use.
+    #[error("its type {kind:?} is unknown")]
     UnknownType {
         /// The type byte.
         kind: char,
     },
     /// Neither tar nor gzip nor zstd.
-    #[error("its compression is not known: tar, gzip and zstd are")]
+    #[error("its compression is unknown: only tar, gzip and zstd are supported")]
     UnknownCompression,
     /// The compressed stream is broken.
     #[error("it cannot be decompressed")]
     BadCompression(#[source] std::io::Error),
-    /// Device numbers that ext4 does not hold.
+    /// Device numbers that ext4 cannot store.
     #[error("its device numbers {major}:{minor} are out of range")]
     Device {
         /// Major number.
@@ -166,7 +166,7 @@ pub enum LayerProblem {
         /// Minor number.
         minor: u64,
     },
-    /// More extended attributes than ext4 holds.
+    /// More extended attributes than ext4 can store.
     #[error("its extended attributes take {bytes} bytes, over the limit of {limit}")]
     XattrsTooLarge {
         /// Their size.
@@ -174,7 +174,7 @@ pub enum LayerProblem {
         /// The limit.
         limit: usize,
     },
-    /// The uncompressed layer is not the one that the image's configuration names.
+    /// The uncompressed layer has another digest than the image's configuration says.
     #[error("its content has the digest {actual} where the image's configuration says {expected}")]
     WrongDiffId {
         /// As the configuration says.
@@ -182,7 +182,7 @@ pub enum LayerProblem {
         /// As computed.
         actual: Digest,
     },
-    /// The host's own trouble while reading or spooling.
+    /// A host file cannot be read or written.
     #[error("{path} cannot be read or written")]
     Io {
         /// The file.
@@ -192,7 +192,7 @@ pub enum LayerProblem {
     },
 }
 
-/// A layer as read: what it declares, and where the contents of its files are.
+/// A layer that has been read: its entries, and the spool with the contents of its files.
 #[derive(Debug)]
 pub(crate) struct Layer {
     pub(crate) digest: Digest,
@@ -200,18 +200,18 @@ pub(crate) struct Layer {
     pub(crate) spool: Spool,
 }
 
-/// What [`read`] needs to know about the layer it reads.
+/// The layer that [`read`] reads.
 #[derive(Debug)]
 pub(crate) struct Request<'a> {
     pub(crate) blob: &'a Path,
     pub(crate) digest: Digest,
-    /// What the uncompressed bytes must hash to, where the image says.
+    /// The required digest of the uncompressed bytes, if the image states it.
     pub(crate) diff_id: Option<Digest>,
     pub(crate) spool_dir: &'a Path,
     pub(crate) budget: &'a Budget,
 }
 
-/// Reads a layer's blob whole, verifying its diff id.
+/// Reads a layer's blob to its end and verifies its diff id.
 pub(crate) fn read(request: &Request<'_>) -> Result<Layer, LayerError> {
     let refuse = |(entry, problem)| LayerError::new(request.digest, entry, problem);
     let mut spool = Spool::create(request.spool_dir).map_err(|p| refuse((None, p)))?;
@@ -223,7 +223,7 @@ pub(crate) fn read(request: &Request<'_>) -> Result<Layer, LayerError> {
     Ok(Layer { digest: request.digest, entries, spool })
 }
 
-/// The digest of a layer's uncompressed bytes, which are not looked into.
+/// Computes the digest of a layer's uncompressed bytes, without parsing them.
 pub(crate) fn diff_id(blob: &Path, digest: Digest, budget: &Budget) -> Result<Digest, LayerError> {
     let request = Request { blob, digest, diff_id: None, spool_dir: blob, budget };
     let read = open(&request).and_then(Metered::finish);

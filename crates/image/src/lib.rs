@@ -1,4 +1,4 @@
-//! OCI images: from a reference to a read-only ext4 filesystem, without root and without a mount.
+//! OCI images: from a reference to a read-only ext4 filesystem, without root privileges and without mounting.
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
@@ -15,9 +15,9 @@
 //! # }
 //! ```
 //!
-//! [`Store`] is the way in. Each of its verbs is a file: `pull`, `import`, `find`, `list`, `inspect`, `remove`,
-//! `prune`. [`blank::create`] makes the writable disk that a machine lays over the image, [`overlay::create`] one that
-//! starts as a copy of another.
+//! [`Store`] is the entry point. Each of its operations has its own file: `pull`, `import`, `find`, `list`, `inspect`,
+//! `remove`, `prune`. [`blank::create`] creates the writable disk that a machine overlays on the image;
+//! [`overlay::create`] creates one on top of another disk (copy-on-write).
 
 pub mod blank;
 pub mod overlay;

@@ -1,4 +1,4 @@
-//! All images of the store.
+//! Lists the images of the store.
 
 use std::path::PathBuf;
 
@@ -7,20 +7,20 @@ use crate::image::Image;
 use crate::records;
 use crate::store::Store;
 
-/// What [`Store::list`] finds.
+/// The result of [`Store::list`].
 #[derive(Debug, Default)]
 pub struct Listing {
-    /// The newest first.
+    /// The images, newest first.
     pub images: Vec<Image>,
-    /// Records that could not be read; each is kept under this name for whoever wants to look.
+    /// Records that could not be read. Each is kept under this name for inspection.
     pub set_aside: Vec<PathBuf>,
 }
 
 impl Store {
-    /// All images, the newest first.
+    /// Lists all images, newest first.
     ///
     /// # Errors
-    /// When the store's folder cannot be read. A record that cannot be read is no error but is set aside and told.
+    /// When the store's folder cannot be read. An unreadable record is not an error: it is set aside and reported.
     pub fn list(&self) -> Result<Listing, FileError> {
         let records = records::load(self)?;
         let mut images = records.images(self);

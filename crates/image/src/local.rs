@@ -1,4 +1,4 @@
-//! Images in files: OCI layouts, and what `docker save` writes.
+//! Images in local files: OCI layouts, and archives by `docker save`.
 
 mod docker;
 mod files;
@@ -14,20 +14,20 @@ use crate::platform::Platform;
 use crate::source::Source;
 use crate::store::Store;
 
-/// Why a file or folder gives no image.
+/// Why a file or folder cannot be loaded as an image.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LocalError {
     /// The file cannot be read.
     #[error(transparent)]
     File(#[from] FileError),
-    /// Something that such an image consists of is not there.
+    /// A required member is missing.
     #[error("it has no {member}")]
     Missing {
         /// The path within.
         member: String,
     },
-    /// A member is no document of its kind.
+    /// A member cannot be parsed as a document of its kind.
     #[error("its {member} cannot be read")]
     Unreadable {
         /// The path within.
@@ -41,7 +41,7 @@ pub enum LocalError {
         /// The path within.
         member: String,
     },
-    /// A member is not what its digest says.
+    /// A member has another digest than expected.
     #[error("its member {member} has the digest {actual}")]
     WrongDigest {
         /// The path within.
@@ -52,21 +52,21 @@ pub enum LocalError {
     /// A document in it is refused.
     #[error(transparent)]
     Document(#[from] DocumentError),
-    /// Several images, and none was chosen.
-    #[error("it holds several images: choose one of {}", .tags.join(", "))]
+    /// There are several images, and none was selected.
+    #[error("it contains several images: choose one of {}", .tags.join(", "))]
     Several {
-        /// What there is to choose from.
+        /// The available tags.
         tags: Vec<String>,
     },
-    /// No image of the chosen name.
-    #[error("it holds no image {tag:?}, only {}", .tags.join(", "))]
+    /// There is no image with the requested tag.
+    #[error("it contains no image {tag:?}, only {}", .tags.join(", "))]
     NoSuchTag {
-        /// What was asked for.
+        /// The requested tag.
         tag: String,
-        /// What there is.
+        /// The available tags.
         tags: Vec<String>,
     },
-    /// A member of a document's size that is none.
+    /// A document exceeds the size limit.
     #[error("its {member} of {bytes} bytes is too large")]
     TooLarge {
         /// The path within.
@@ -76,7 +76,7 @@ pub enum LocalError {
     },
 }
 
-/// An image whose content is in the store now.
+/// An image whose content has been copied into the store.
 #[derive(Debug)]
 pub(crate) struct Loaded {
     pub(crate) manifest: Manifest,
@@ -101,7 +101,7 @@ pub(crate) fn load(store: &Store, source: &Source, platform: &Platform) -> Resul
     }
 }
 
-/// A name for what has none: `localhost/<file's name>:<tag>`.
+/// A name for an unnamed image: `localhost/<file name>:<tag>`.
 fn name_from_path(path: &Path, tag: Option<&str>) -> Vec<String> {
     let stem = stem(path).to_lowercase();
     let plain = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_') { c } else { '-' };

@@ -1,4 +1,4 @@
-//! Manifests and indexes, of OCI and of docker's schema 2, which differ only in their media types.
+//! Manifests and indexes of OCI and of docker's schema 2, which differ only in their media types.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use crate::platform::Platform;
 pub(crate) const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 pub(crate) const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 pub(crate) const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
-/// What a registry is asked for.
+/// The media types that are requested from a registry.
 pub(crate) const ACCEPTED: [&str; 4] = [
     MANIFEST,
     "application/vnd.oci.image.index.v1+json",
@@ -42,7 +42,7 @@ impl Descriptor {
     }
 }
 
-/// One image of one platform.
+/// One image for one platform.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Manifest {
@@ -59,13 +59,13 @@ impl Manifest {
     }
 }
 
-/// Images of several platforms, or of several names in a layout.
+/// Images for several platforms, or with several names in a layout.
 #[derive(Debug, Clone, Deserialize)]
 pub(crate) struct Index {
     pub(crate) manifests: Vec<Descriptor>,
 }
 
-/// What a manifest's bytes are.
+/// A parsed manifest or index.
 #[derive(Debug)]
 pub(crate) enum Parsed {
     Image(Manifest),
@@ -76,7 +76,7 @@ pub(crate) enum Parsed {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DocumentError {
-    /// It is no manifest that this crate reads.
+    /// The manifest cannot be parsed.
     #[error("manifest {digest} cannot be read")]
     Manifest {
         /// Its digest.
@@ -84,15 +84,15 @@ pub enum DocumentError {
         /// Why.
         source: serde_json::Error,
     },
-    /// Docker's old schema 1, or something newer.
-    #[error("manifest {digest} has the schema version {version}, only 2 is known")]
+    /// Docker's old schema 1, or a newer one.
+    #[error("manifest {digest} has schema version {version}, only 2 is supported")]
     SchemaVersion {
         /// Its digest.
         digest: Digest,
-        /// What it says.
+        /// Its schema version.
         version: u64,
     },
-    /// The configuration is no image's.
+    /// The configuration is not that of an image.
     #[error("{digest} is not the configuration of an image")]
     Config {
         /// Its digest.
@@ -100,31 +100,31 @@ pub enum DocumentError {
         /// Why.
         source: serde_json::Error,
     },
-    /// Layers and diff ids do not match one to one.
+    /// The numbers of layers and diff ids differ.
     #[error("the manifest has {layers} layers, the configuration {diff_ids}")]
     LayerCount {
-        /// In the manifest.
+        /// Layers in the manifest.
         layers: usize,
-        /// In the configuration.
+        /// Diff ids in the configuration.
         diff_ids: usize,
     },
-    /// No image for the wanted platform in an index.
+    /// The index has no image for the requested platform.
     #[error("there is no image for {wanted}, only for {}", list(.available))]
     NoPlatform {
-        /// What was asked for.
+        /// The requested platform.
         wanted: Platform,
-        /// What there is.
+        /// The available platforms.
         available: Vec<Platform>,
     },
     /// The image is for another platform.
     #[error("the image is for {actual}, not for {wanted}")]
     OtherPlatform {
-        /// What was asked for.
+        /// The requested platform.
         wanted: Platform,
-        /// What the image says.
+        /// The image's platform.
         actual: Platform,
     },
-    /// Indexes within indexes without end.
+    /// Indexes are nested too deeply.
     #[error("its indexes are nested more than {limit} deep")]
     TooDeep {
         /// The limit.
@@ -150,7 +150,7 @@ pub(crate) fn parse(bytes: &[u8], digest: Digest) -> Result<Parsed, DocumentErro
     serde_json::from_value(value).map(Parsed::Image).map_err(unreadable)
 }
 
-/// The entry for a platform. A lone entry that names none is taken: its configuration is checked later.
+/// Selects the entry for a platform. A single entry without a platform is accepted: its configuration is checked later.
 pub(crate) fn select(index: &Index, wanted: &Platform) -> Result<Descriptor, DocumentError> {
     let found = index.manifests.iter().find(|entry| entry.platform.as_ref() == Some(wanted));
     let lone =
@@ -161,7 +161,7 @@ pub(crate) fn select(index: &Index, wanted: &Platform) -> Result<Descriptor, Doc
     })
 }
 
-/// Parses a configuration and checks that it fits the manifest and the platform.
+/// Parses a configuration and checks that it matches the manifest and the platform.
 pub(crate) fn parse_config(
     bytes: &[u8],
     manifest: &Manifest,

@@ -1,4 +1,4 @@
-//! Image names: `nginx` means `docker.io/library/nginx:latest`, as podman and docker read it.
+//! Image names: `nginx` means `docker.io/library/nginx:latest`, as in podman and docker.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -12,7 +12,7 @@ const DEFAULT_TAG: &str = "latest";
 const MAX_REPOSITORY: usize = 255;
 const MAX_TAG: usize = 128;
 
-/// A full name: registry, repository, and a tag, a digest or both.
+/// A full name: registry, repository, and a tag, a digest, or both.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ImageName {
     registry: String,
@@ -25,7 +25,7 @@ pub struct ImageName {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum NameError {
-    /// Nothing was given.
+    /// The text is empty.
     #[error("an image name is missing")]
     Empty,
     /// The repository part has characters that registries do not accept.
@@ -33,23 +33,23 @@ pub enum NameError {
         "{name:?} is not an image name: {part:?} must be of lower-case letters, digits, '.', '_', '-' and '/'"
     )]
     Repository {
-        /// What was given.
+        /// The given name.
         name: String,
-        /// The part at fault.
+        /// The invalid part.
         part: String,
     },
     /// The tag has characters that registries do not accept, or is too long.
     #[error("{name:?} is not an image name: {tag:?} is not a tag")]
     Tag {
-        /// What was given.
+        /// The given name.
         name: String,
-        /// The tag at fault.
+        /// The invalid tag.
         tag: String,
     },
-    /// The part after `@` is no digest.
+    /// The part after `@` is not a digest.
     #[error("{name:?} is not an image name")]
     Digest {
-        /// What was given.
+        /// The given name.
         name: String,
         /// Why.
         source: DigestError,
@@ -57,41 +57,41 @@ pub enum NameError {
 }
 
 impl ImageName {
-    /// A name for something made on this machine: `localhost/<repository>:<tag>`.
+    /// Builds a name for a local image: `localhost/<repository>:<tag>`.
     ///
     /// # Errors
-    /// When the parts are not of the form registries accept.
+    /// When registries would not accept the parts.
     pub fn local(repository: &str, tag: &str) -> Result<Self, NameError> {
         format!("localhost/{repository}:{tag}").parse()
     }
 
-    /// Host and optional port, as `docker.io` or `localhost:5000`.
+    /// Host and optional port, such as `docker.io` or `localhost:5000`.
     pub fn registry(&self) -> &str {
         &self.registry
     }
 
-    /// The path within the registry, as `library/nginx`.
+    /// The path within the registry, such as `library/nginx`.
     pub fn repository(&self) -> &str {
         &self.repository
     }
 
-    /// The tag, unless the name has only a digest.
+    /// The tag; none if the name has only a digest.
     pub fn tag(&self) -> Option<&str> {
         self.tag.as_deref()
     }
 
-    /// The manifest's digest where the name pins one.
+    /// The manifest's digest, if the name pins one.
     pub fn digest(&self) -> Option<Digest> {
         self.digest
     }
 
-    /// Whether the registry is this machine itself, where plain HTTP is the custom.
+    /// Whether the registry is on this host, where plain HTTP is used.
     pub fn is_loopback(&self) -> bool {
         let host = host_of(&self.registry);
         host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
     }
 
-    /// The name's path without its registry, with its tag: what a short name is compared to.
+    /// The name without its registry, for comparison with short names.
     pub(crate) fn path_and_version(&self) -> String {
         format!("{}{}", self.repository, Version(self))
     }
@@ -148,7 +148,7 @@ fn split_digest(text: &str) -> Result<(&str, Option<Digest>), NameError> {
     Ok((rest, Some(digest)))
 }
 
-/// A colon before the last slash belongs to the registry's port.
+/// Splits off the tag. A colon before the last slash belongs to the registry's port.
 fn split_tag(text: &str) -> (&str, Option<&str>) {
     match text.rsplit_once(':') {
         Some((path, tag)) if !tag.contains('/') => (path, Some(tag)),
@@ -156,7 +156,7 @@ fn split_tag(text: &str) -> (&str, Option<&str>) {
     }
 }
 
-/// The first part is a registry only when it cannot be a user's name.
+/// Splits off the registry. The first part is a registry only if it cannot be a user's name.
 fn split_registry(path: &str) -> (String, String) {
     match path.split_once('/') {
         Some((first, rest)) if looks_like_host(first) => (canonical_registry(first), official(first, rest)),

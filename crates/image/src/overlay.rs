@@ -1,4 +1,4 @@
-//! A writable disk that holds only what differs from another file: an empty qcow2 file over it.
+//! qcow2 overlays: writable disks that hold only the differences from a backing file.
 
 use std::fs::File;
 use std::io;
@@ -10,52 +10,52 @@ use tempfile::NamedTempFile;
 
 const CLUSTER_BITS: u32 = 16;
 const CLUSTER: u64 = 1 << CLUSTER_BITS;
-/// What one entry of the first table stands for: a cluster of entries for a cluster each, 512 MiB.
+/// Bytes that one L1 entry covers: an L2 table of one cluster, whose entries cover one cluster each; 512 MiB.
 const BYTES_PER_L1_ENTRY: u64 = CLUSTER / 8 * CLUSTER;
-/// What lies in which cluster. The first holds the header, the file's name behind it.
+/// Cluster numbers of the tables. Cluster 0 holds the header, followed by the backing file's name.
 const REFCOUNT_TABLE: u64 = 1;
 const REFCOUNT_BLOCK: u64 = 2;
 const L1_TABLE: u64 = 3;
 const HEADER_BYTES: u32 = 104;
 const MAGIC: [u8; 4] = *b"QFI\xfb";
 const VERSION: u32 = 3;
-/// Counts of two bytes.
+/// Refcounts of two bytes.
 const REFCOUNT_ORDER: u32 = 4;
 const REFCOUNT_TABLE_CLUSTERS: u32 = 1;
 const NO_ENCRYPTION: u32 = 0;
-/// Their number, and where their table would be.
+/// Number of snapshots, and offset of their table.
 const NO_SNAPSHOTS: [u8; 12] = [0; 12];
-/// Those that a reader must know, should know, and must clear.
+/// Incompatible, compatible and autoclear feature bits.
 const NO_FEATURES: [u8; 24] = [0; 24];
-/// The extension of the header that says which format the file below has, so that nobody guesses it from its bytes,
-/// which a guest wrote.
+/// The header extension that states the backing file's format. Without it QEMU would probe the format from the
+/// file's content, which a guest wrote.
 const BACKING_FORMAT: u32 = 0xe279_2aca;
 const SECTOR: u64 = 512;
-/// 64 TiB, the largest that is tested. Its tables are 20 clusters, far from what one block of counts has room for.
+/// 64 TiB, the largest tested size. Its tables take 20 clusters, far fewer than one refcount block covers.
 const MAX_BYTES: u64 = 64 << 40;
-/// QEMU's own limit.
+/// QEMU's limit.
 const MAX_NAME_BYTES: usize = 1023;
 
-/// The file that an overlay lies over.
+/// The backing file of an overlay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Backing<'a> {
-    /// Its name, relative to the overlay's directory. It is written into the overlay as it is.
+    /// Its name, relative to the overlay's directory. It is written into the overlay unchanged.
     pub name: &'a str,
     /// Its format.
     pub format: BackingFormat,
 }
 
-/// How the bytes of a disk lie in its file.
+/// The format of a disk file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BackingFormat {
-    /// As they are.
+    /// Raw.
     Raw,
-    /// As an overlay of its own.
+    /// qcow2: the backing file is itself an overlay.
     Qcow2,
 }
 
 impl BackingFormat {
-    /// QEMU's name of it.
+    /// QEMU's name of the format.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -65,18 +65,18 @@ impl BackingFormat {
     }
 }
 
-/// Why no disk was made. Nothing is left of it.
+/// Why no disk was created. No partial file is left.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum OverlayError {
-    /// The size is 0, above 64 TiB or not of whole sectors.
-    #[error("an overlay of {bytes} bytes cannot be made: whole sectors of 512 up to 64 TiB can")]
+    /// The size is 0, above 64 TiB, or not a multiple of 512.
+    #[error("cannot create an overlay of {bytes} bytes: the size must be a multiple of 512, up to 64 TiB")]
     Size {
-        /// What was asked for.
+        /// The requested size.
         bytes: u64,
     },
-    /// The name of the file below is empty, too long, absolute, or one that QEMU takes for an address.
-    #[error("{name:?} cannot be the name of the file below an overlay")]
+    /// The backing file's name is empty, too long, absolute, or one that QEMU interprets as a protocol.
+    #[error("{name:?} is not a valid name for a backing file")]
     Name {
         /// The name.
         name: String,
@@ -105,12 +105,12 @@ pub enum OverlayError {
     },
 }
 
-/// Makes a disk of `virtual_bytes` bytes that reads as `backing` until it is written to: a sparse qcow2 file, of which
-/// 12 KiB are on the disk. Time and size do not grow with the disk's. The file below is not looked at: it must have
-/// its bytes before the overlay is read, and keep them. The overlay is not synced.
+/// Creates an empty overlay of `virtual_bytes` bytes over `backing`: a sparse qcow2 file that uses 12 KiB of disk
+/// space. Time and space do not depend on the disk's size. The backing file is not opened: it must be complete before
+/// the overlay is read, and must not change afterwards. The overlay is not synced.
 ///
 /// # Errors
-/// When a file of that name exists or cannot be written, or the size or the name is out of range.
+/// When the file exists or cannot be written, or the size or the name is invalid.
 pub fn create(path: &Path, backing: &Backing<'_>, virtual_bytes: u64) -> Result<(), OverlayError> {
     if !(SECTOR..=MAX_BYTES).contains(&virtual_bytes) || !virtual_bytes.is_multiple_of(SECTOR) {
         return Err(OverlayError::Size { bytes: virtual_bytes });
@@ -123,8 +123,8 @@ pub fn create(path: &Path, backing: &Backing<'_>, virtual_bytes: u64) -> Result<
     persist(draft, path)
 }
 
-/// Makes `to` a copy of `from` that shares its blocks until one of them is written to. False: the filesystem
-/// cannot, and nothing was made.
+/// Makes `to` a reflink of `from`: both share their blocks until one is written. False if the filesystem does not
+/// support it; nothing is created then.
 ///
 /// # Errors
 /// When `from` cannot be opened, or `to` exists or cannot be written.
@@ -138,7 +138,7 @@ pub fn reflink(from: &Path, to: &Path) -> Result<bool, OverlayError> {
     }
 }
 
-/// QEMU takes a name with a colon for a protocol's, `json:` among them.
+/// QEMU interprets a name with a colon as a protocol, such as `json:`.
 fn is_valid_name(name: &str) -> bool {
     let valid_length = !name.is_empty() && name.len() <= MAX_NAME_BYTES;
     valid_length && !name.starts_with('/') && !name.contains([':', '\0'])
@@ -164,7 +164,7 @@ fn write_error(path: &Path) -> impl FnOnce(io::Error) -> OverlayError {
     move |source| OverlayError::Write { path, source }
 }
 
-/// The header, the table of counts, the counts of the clusters in use, and an empty first table, which is a hole.
+/// Writes the header, the refcount table, the refcounts of the used clusters, and an empty L1 table, which is a hole.
 fn write(file: &File, backing: &Backing<'_>, virtual_bytes: u64) -> io::Result<()> {
     let l1_entries = virtual_bytes.div_ceil(BYTES_PER_L1_ENTRY);
     let clusters = L1_TABLE + (l1_entries * 8).div_ceil(CLUSTER);
@@ -175,7 +175,7 @@ fn write(file: &File, backing: &Backing<'_>, virtual_bytes: u64) -> io::Result<(
     file.write_all_at(&counts, REFCOUNT_BLOCK * CLUSTER)
 }
 
-/// As QEMU's docs/interop/qcow2.txt has it; all numbers are big-endian.
+/// The header, as in QEMU's docs/interop/qcow2.txt; all numbers are big-endian.
 fn header(backing: &Backing<'_>, virtual_bytes: u64, l1_entries: u64) -> Vec<u8> {
     let extensions = extensions(backing.format);
     let name_at = u64::from(HEADER_BYTES) + extensions.len() as u64;
@@ -201,7 +201,7 @@ fn header(backing: &Backing<'_>, virtual_bytes: u64, l1_entries: u64) -> Vec<u8>
     .concat()
 }
 
-/// The format of the file below, padded to 8 bytes, and the mark that no more extensions follow.
+/// The header extensions: the backing file's format, padded to 8 bytes, and the end mark.
 fn extensions(format: BackingFormat) -> Vec<u8> {
     let name = format.as_str();
     let mut bytes = [BACKING_FORMAT, name.len() as u32].map(u32::to_be_bytes).concat();

@@ -1,20 +1,20 @@
-//! Operating system and processor of an image.
+//! Operating system and CPU architecture of an image.
 
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// `os/architecture`, in Go's words as OCI documents use them: `linux/amd64`.
+/// `os/architecture`, with Go's names as in OCI documents: `linux/amd64`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Platform {
-    /// As `linux`.
+    /// Such as `linux`.
     pub os: String,
-    /// As `amd64`, `arm64`.
+    /// Such as `amd64` or `arm64`.
     pub architecture: String,
 }
 
-/// A text that is not of the form `os/architecture`.
+/// A text does not have the form `os/architecture`.
 #[derive(Debug, thiserror::Error)]
 #[error("{text:?} is not a platform such as linux/amd64")]
 pub struct PlatformError {
@@ -22,7 +22,7 @@ pub struct PlatformError {
 }
 
 impl Platform {
-    /// What guests on this machine run: Linux on this processor.
+    /// The platform of guests on this host: Linux on the host's architecture.
     pub fn host() -> Self {
         Self { os: "linux".into(), architecture: go_architecture(std::env::consts::ARCH).into() }
     }

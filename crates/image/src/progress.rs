@@ -1,14 +1,14 @@
-//! What a pull tells while it works.
+//! Progress events of a pull.
 
 use crate::digest::Digest;
 
-/// Receives events; called often and from several threads, so it must be quick.
+/// Receives events. Called often and from several threads, so it must return quickly.
 pub trait Progress: Send + Sync {
-    /// Something happened.
+    /// Handles an event.
     fn event(&self, event: Event);
 }
 
-/// One step of a pull.
+/// An event of a pull or an import.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Event {
@@ -16,16 +16,16 @@ pub enum Event {
     Resolved {
         /// The manifest's digest.
         digest: Digest,
-        /// How many layers the image has.
+        /// Number of layers.
         layers: usize,
-        /// Bytes of all layers as stored, compressed.
+        /// Size of all layers as stored, compressed, in bytes.
         bytes: u64,
     },
-    /// A layer moved on.
+    /// A layer made progress.
     Layer {
         /// The layer's digest.
         digest: Digest,
-        /// What is being done with it.
+        /// The current stage.
         stage: Stage,
         /// Bytes done in this stage, compressed.
         done: u64,
@@ -36,28 +36,28 @@ pub enum Event {
     Writing {
         /// Bytes of file content written.
         done: u64,
-        /// Bytes of file content in all.
+        /// Total bytes of file content.
         total: u64,
     },
     /// The image is in the store.
     Stored,
 }
 
-/// What is being done with a layer.
+/// The stage of a layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Stage {
-    /// Its bytes come in.
+    /// The layer is being downloaded.
     Downloading,
-    /// A cut or a fault: it will be tried again.
+    /// The download failed and will be retried.
     Retrying,
-    /// Its bytes are here and verified.
+    /// The layer is in the store and verified.
     Present,
-    /// Its entries are read.
+    /// The layer's entries are being read.
     Unpacking,
 }
 
-/// Tells nobody.
+/// Ignores all events.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Quiet;
 

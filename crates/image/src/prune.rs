@@ -1,4 +1,4 @@
-//! Gives back the disk that nothing needs.
+//! Frees disk space that no image needs.
 
 use std::path::PathBuf;
 
@@ -11,7 +11,7 @@ use crate::image::Image;
 use crate::records;
 use crate::store::Store;
 
-/// Why a prune stopped. What it had removed by then is gone.
+/// Why a prune stopped. Content that it removed before stays removed.
 #[derive(Debug, thiserror::Error)]
 #[error("the image store cannot be pruned")]
 pub struct PruneError {
@@ -20,22 +20,22 @@ pub struct PruneError {
     source: FileError,
 }
 
-/// What a prune did.
+/// The result of a prune.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Pruned {
-    /// Images that are gone.
+    /// Removed images.
     pub deleted: Vec<Digest>,
-    /// Bytes of disk given back.
+    /// Disk space freed, in bytes.
     pub freed: u64,
-    /// A pull or an import is under way, so no content was removed; another prune will.
+    /// A pull or an import is in progress, so no content was removed. A later prune removes it.
     pub busy: bool,
-    /// Records that could not be read. They stay, with all content that they mention, until somebody removes them.
+    /// Unreadable records. They are kept, with all content that they mention, until they are removed manually.
     pub set_aside: Vec<PathBuf>,
 }
 
 impl Store {
-    /// Removes images without a name, or with `all` every image, unless `in_use` says who uses it; then all
-    /// content that no image needs, partial downloads and what dead processes left.
+    /// Removes images without a name, or with `all` every image, except those for which `in_use` returns a user. Then
+    /// removes all content that no image needs, partial downloads, and leftovers of exited processes.
     ///
     /// # Errors
     /// When a file of the store cannot be read or removed.

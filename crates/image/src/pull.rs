@@ -1,4 +1,4 @@
-//! From a source to an image in the store.
+//! Pulls an image from a source into the store.
 
 use std::sync::Arc;
 
@@ -23,18 +23,18 @@ use crate::registry::{Registry, RegistryError};
 use crate::source::Source;
 use crate::store::Store;
 
-/// How to pull.
+/// Options of a pull.
 #[derive(Debug, Clone)]
 pub struct PullOptions {
-    /// Which of several images to take. The host's by default.
+    /// The platform to select. The host's by default.
     pub platform: Platform,
-    /// Registries, as `host[:port]`, that are spoken to over plain HTTP. Those on a loopback address always are.
+    /// Registries, as `host[:port]`, that are accessed over plain HTTP. Those on a loopback address always are.
     pub insecure_registries: Vec<String>,
-    /// In place of what the login files of docker and podman say.
+    /// Credentials that replace those of docker's and podman's login files.
     pub credentials: Option<Credentials>,
-    /// Layers downloaded at the same time.
+    /// Layers downloaded concurrently.
     pub concurrency: usize,
-    /// What the image may at most be.
+    /// Limits on the image.
     pub limits: Limits,
 }
 
@@ -50,11 +50,11 @@ impl Default for PullOptions {
     }
 }
 
-/// Why an image was not pulled. The store is as it was, but for content that the next attempt can use.
+/// Why an image was not pulled. The store is unchanged, except for content that the next attempt can use.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum PullError {
-    /// The registry is at fault, or the way to it.
+    /// The registry or the connection failed.
     #[error("{image} cannot be pulled")]
     Registry {
         /// The image's full name.
@@ -62,18 +62,18 @@ pub enum PullError {
         /// Why.
         source: Box<RegistryError>,
     },
-    /// The login files are at fault.
+    /// A login file cannot be used.
     #[error(transparent)]
     Credentials(#[from] CredentialsError),
-    /// A local file is at fault.
+    /// A local file cannot be loaded as an image.
     #[error("{image} cannot be loaded")]
     Local {
-        /// The source as it was given.
+        /// The source, as given.
         image: String,
         /// Why.
         source: LocalError,
     },
-    /// Its manifest or configuration is refused, or is for another platform.
+    /// The image's manifest or configuration is refused, or is for another platform.
     #[error("{image} cannot be used")]
     Document {
         /// The source.
@@ -81,7 +81,7 @@ pub enum PullError {
         /// Why.
         source: DocumentError,
     },
-    /// A layer did not come in.
+    /// A layer could not be downloaded.
     #[error("{image} cannot be pulled")]
     Download {
         /// The image's full name.
@@ -89,15 +89,15 @@ pub enum PullError {
         /// Why.
         source: DownloadError,
     },
-    /// No filesystem could be made of its layers.
-    #[error("no filesystem can be made of {image}")]
+    /// The filesystem could not be built from its layers.
+    #[error("cannot build a filesystem from {image}")]
     Build {
         /// The source.
         image: String,
         /// Why.
         source: BuildError,
     },
-    /// The store's own files are at fault.
+    /// A file of the store cannot be read or written.
     #[error(transparent)]
     Store(#[from] FileError),
 }
@@ -113,7 +113,7 @@ impl PullError {
     }
 }
 
-/// An image whose documents are known and accepted.
+/// An image whose documents have been read and accepted.
 struct Resolved {
     manifest: Manifest,
     digest: Digest,
@@ -137,11 +137,11 @@ impl Resolved {
 const MAX_INDEX_DEPTH: usize = 3;
 
 impl Store {
-    /// Gets an image and makes its filesystem. Content that is here already is not fetched again, and a name that
-    /// has moved on in the registry moves here too.
+    /// Pulls an image and builds its filesystem. Content that is already in the store is not downloaded again. A tag
+    /// that has moved in the registry moves in the store too.
     ///
     /// # Errors
-    /// With the step that failed and its reason; layers that came in before stay for the next attempt.
+    /// With the failed step and its reason. Layers that were downloaded stay for the next attempt.
     pub async fn pull(
         &self,
         source: &Source,
@@ -197,7 +197,7 @@ impl Store {
     }
 }
 
-/// Follows an index to the platform's manifest and gets the configuration, all of it kept in the store.
+/// Follows an index to the platform's manifest and fetches the configuration. Stores all documents.
 async fn resolve(
     store: &Store,
     registry: &Registry,
@@ -242,7 +242,7 @@ async fn download_all(
     options: &PullOptions,
     progress: &Arc<dyn Progress>,
 ) -> Result<(), DownloadError> {
-    // An image may hold the same layer twice.
+    // An image may contain the same layer twice.
     let mut layers: Vec<_> = resolved.manifest.layers.iter().collect();
     layers.sort_by_key(|layer| layer.digest);
     layers.dedup_by_key(|layer| layer.digest);
@@ -254,7 +254,7 @@ async fn download_all(
     Ok(())
 }
 
-/// Makes the filesystem and the records. Blocks.
+/// Builds the filesystem and writes the records. Blocks.
 fn build_and_record(
     store: &Store,
     resolved: Resolved,
@@ -276,7 +276,7 @@ fn build_and_record(
     )?)
 }
 
-/// Writes the records of an image whose filesystem is there.
+/// Writes the records of an image whose filesystem exists.
 pub(crate) fn write_records(
     store: &Store,
     id: Digest,

@@ -1,4 +1,4 @@
-//! The store's records: one file per image, one per name. One that cannot be read is set aside, never deleted.
+//! The store's records: one file per image, one per name. An unreadable record is set aside, never deleted.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -14,11 +14,11 @@ use crate::digest::Digest;
 use crate::image::{Image, LayerInfo};
 use crate::store::Store;
 
-/// The record's form. Another one is set aside like an unreadable one.
+/// The record's format version. A record of another version is set aside like an unreadable one.
 const FORMAT: u32 = 1;
 pub(crate) const SET_ASIDE_MARK: &str = ".corrupt-";
 
-/// An image as it is recorded.
+/// The record of an image.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct ImageRow {
     format: u32,
@@ -34,7 +34,7 @@ pub(crate) struct ImageRow {
 }
 
 impl ImageRow {
-    /// A row of the present form.
+    /// Creates a row of the current format.
     pub(crate) fn new(image: &Image, rootfs_key: Digest) -> Self {
         Self {
             format: FORMAT,
@@ -77,9 +77,9 @@ struct NameRow {
 #[derive(Debug, Default)]
 pub(crate) struct Records {
     pub(crate) rows: BTreeMap<Digest, ImageRow>,
-    /// From name to image. Only names of images that are there.
+    /// Image id by name, only for images that exist.
     pub(crate) names: BTreeMap<String, Digest>,
-    /// Set aside, now or earlier.
+    /// Records that were set aside, now or earlier.
     pub(crate) set_aside: Vec<PathBuf>,
 }
 
@@ -112,7 +112,7 @@ pub(crate) fn load(store: &Store) -> Result<Records, FileError> {
     Ok(records)
 }
 
-/// Records an image under names, which it takes over from others.
+/// Records an image under names. Names of other images move to it.
 pub(crate) fn save(store: &Store, row: &ImageRow, names: &[String]) -> Result<(), FileError> {
     let _lock = store.lock_records()?;
     write(store, &image_path(store, row.id), row)?;
@@ -150,7 +150,7 @@ fn read_folder<T: DeserializeOwned>(
     Ok(rows)
 }
 
-/// The folder's files, in order.
+/// The folder's files, sorted.
 pub(crate) fn files(folder: &Path) -> Result<Vec<PathBuf>, FileError> {
     let entries =
         fs::read_dir(folder).and_then(|dir| dir.map(|e| e.map(|e| e.path())).collect::<io::Result<Vec<_>>>());
@@ -166,7 +166,7 @@ fn is_set_aside(path: &Path) -> bool {
 fn read_row<T: DeserializeOwned>(path: &Path, set_aside: &mut Vec<PathBuf>) -> Result<Option<T>, FileError> {
     let bytes = match fs::read(path) {
         Ok(bytes) => bytes,
-        // Removed by somebody else since the folder was listed.
+        // Another process removed it after the folder was listed.
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(FileError::at("read", path)(error)),
     };
@@ -187,7 +187,7 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
     serde_json::from_value(value).ok()
 }
 
-/// Keeps an unreadable record under another name. None when somebody else was first.
+/// Renames an unreadable record to keep it. None if another process has moved it.
 fn move_aside(path: &Path) -> Result<Option<PathBuf>, FileError> {
     let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let to =

@@ -1,4 +1,4 @@
-//! A registry as it is spoken to: manifests, configurations, and the errors worth another try.
+//! The registry client: manifests, configurations and blobs, with retries of transient errors.
 
 use std::time::Duration;
 
@@ -15,54 +15,54 @@ use crate::manifest::{ACCEPTED, Descriptor};
 use crate::name::ImageName;
 use crate::pull::{PullError, PullOptions};
 
-/// A registry that does not answer is told of within this time.
+/// Timeout for connecting to a registry.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// A connection on which nothing comes for this long is cut and tried again.
+/// A connection without data for this long is closed and the request retried.
 const READ_TIMEOUT: Duration = Duration::from_secs(30);
-/// How often a manifest or a stretch of a layer without progress is asked for.
+/// Attempts for a document, and consecutive attempts for a layer without progress.
 pub(crate) const MAX_ATTEMPTS: u32 = 5;
 const FIRST_RETRY_DELAY: Duration = Duration::from_millis(200);
 const MAX_RETRY_DELAY: Duration = Duration::from_secs(5);
 
-/// A registry, for one image.
+/// A client of one image's registry.
 pub(crate) struct Registry {
     client: Client,
     name: ImageName,
 }
 
-/// Why a registry did not give what it was asked for.
+/// Why a request to a registry failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RegistryError {
-    /// No connection: wrong name, no network, nobody listening, no TLS.
+    /// No connection: wrong name, no network, no listener, no TLS.
     #[error("the registry cannot be reached")]
     Unreachable(#[source] ClientError),
-    /// The registry wants a login, or another one.
+    /// The registry requires a login, or another one.
     #[error("the registry refuses access: log in, or check the name")]
     Refused(#[source] ClientError),
     /// The registry has no such image, tag or layer.
     #[error("the registry does not have it")]
     NotFound(#[source] ClientError),
-    /// Anything else the registry answered, or the connection broke too often.
-    #[error("the registry did not answer as it should")]
+    /// Any other unexpected reply, or too many broken connections.
+    #[error("the registry sent an unexpected reply")]
     Failed(#[source] ClientError),
-    /// What came is not what was asked for.
+    /// The content has another digest than requested.
     #[error("the registry sent content of the digest {actual} for {expected}")]
     WrongDigest {
-        /// As asked for.
+        /// The requested digest.
         expected: Digest,
-        /// As computed.
+        /// The computed digest.
         actual: Digest,
     },
-    /// What came has another length than the manifest says.
+    /// The content has another size than the manifest says.
     #[error("the registry sent {actual} bytes where the manifest says {expected}")]
     WrongSize {
-        /// As the manifest says.
+        /// The size in the manifest.
         expected: u64,
-        /// As it came.
+        /// The received size.
         actual: u64,
     },
-    /// A manifest or a configuration too large to be one.
+    /// A manifest or configuration exceeds the size limit.
     #[error("a document of {bytes} bytes is over the limit of {limit}")]
     DocumentTooLarge {
         /// Its size.
@@ -70,12 +70,12 @@ pub enum RegistryError {
         /// The limit.
         limit: u64,
     },
-    /// The connection was cut, so often that it was given up.
-    #[error("the connection was cut {attempts} times without progress")]
+    /// The connection broke too often.
+    #[error("the connection was interrupted {attempts} times without progress")]
     Cut {
-        /// How often it was tried.
+        /// The number of attempts.
         attempts: u32,
-        /// The last one's reason.
+        /// The error of the last attempt.
         source: std::io::Error,
     },
 }
@@ -100,7 +100,7 @@ impl RegistryError {
         }
     }
 
-    /// Whether the same question may be answered in a moment.
+    /// Whether a retry of the request may succeed.
     pub(crate) fn is_transient(&self) -> bool {
         match self {
             Self::Failed(ClientError::RequestError(_) | ClientError::IoError(_)) | Self::Cut { .. } => true,
@@ -126,13 +126,13 @@ fn is_denied(error: &oci_client::errors::OciError) -> bool {
     matches!(error.code, Code::Denied | Code::Unauthorized)
 }
 
-/// The retry_delay before the attempt of that number, doubling.
+/// The delay before the retry with this number: doubles, up to a limit.
 pub(crate) fn retry_delay(attempt: u32) -> Duration {
     FIRST_RETRY_DELAY.saturating_mul(1 << attempt.min(8)).min(MAX_RETRY_DELAY)
 }
 
 impl Registry {
-    /// Speaks to the image's registry, and logs in where it asks for that.
+    /// Connects to the image's registry, and logs in if it requires that.
     pub(crate) async fn connect(name: &ImageName, options: &PullOptions) -> Result<Self, PullError> {
         install_crypto_provider();
         let auth = match &options.credentials {
@@ -154,10 +154,10 @@ impl Registry {
         with_retries(request).await
     }
 
-    /// The bytes of a manifest or index: of the digest, or of what the image's name says.
+    /// Fetches a manifest or index by digest; without one, by the image's name.
     pub(crate) async fn manifest(&self, digest: Option<Digest>) -> Result<(Vec<u8>, Digest), RegistryError> {
         let reference = self.reference(digest);
-        // Credentials are held by the client since the login.
+        // The client keeps the credentials of the login.
         let request = || self.client.pull_manifest_raw(&reference, &RegistryAuth::Anonymous, &ACCEPTED);
         let (bytes, _) = with_retries(request).await?;
         check_document_size(bytes.len() as u64)?;
@@ -168,7 +168,7 @@ impl Registry {
         }
     }
 
-    /// A small blob, whole: the configuration.
+    /// Fetches a small blob: the configuration.
     pub(crate) async fn document(&self, descriptor: &Descriptor) -> Result<Vec<u8>, RegistryError> {
         check_document_size(descriptor.size)?;
         let mut attempt = 0;
@@ -199,7 +199,7 @@ impl Registry {
         Ok(bytes)
     }
 
-    /// A blob's bytes from `offset` on, if the registry takes it; else from the start.
+    /// Streams a blob from `offset` if the registry supports range requests, otherwise from the start.
     pub(crate) async fn blob(&self, digest: Digest, offset: u64) -> Result<BlobResponse, RegistryError> {
         let digest = digest.to_string();
         let reference = self.reference(None);
@@ -234,7 +234,7 @@ where
     loop {
         match request().await.map_err(RegistryError::from_client) {
             Err(error) if error.is_transient() && attempt + 1 < MAX_ATTEMPTS => {
-                tracing::debug!(attempt, %error, "asking the registry again");
+                tracing::debug!(attempt, %error, "retrying a request to the registry");
                 tokio::time::sleep(retry_delay(attempt)).await;
                 attempt += 1;
             }
@@ -243,9 +243,10 @@ where
     }
 }
 
-/// Only the first one in a process counts, and any will do.
+/// Installs rustls's process-wide crypto provider.
 fn install_crypto_provider() {
     if rustls::crypto::CryptoProvider::get_default().is_none() {
+        // Fails only if another thread has just installed one, which serves as well.
         rustls::crypto::ring::default_provider().install_default().ok();
     }
 }
@@ -254,8 +255,8 @@ fn client_config(name: &ImageName, options: &PullOptions) -> ClientConfig {
     let registry = name.registry().to_owned();
     let plain = name.is_loopback() || options.insecure_registries.contains(&registry);
     let protocol = if plain { ClientProtocol::HttpsExcept(vec![registry]) } else { ClientProtocol::Https };
-    // A proxy of the environment cannot reach this machine's own loopback. Naming one that is never used is the
-    // client's only way to have none.
+    // A proxy from the environment cannot reach this host's loopback. The client can only be kept from using one by
+    // naming another proxy, which is never used.
     let proxy = |text: &str| name.is_loopback().then(|| text.to_owned());
     ClientConfig {
         protocol,

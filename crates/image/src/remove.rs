@@ -1,4 +1,4 @@
-//! Takes a name, or an image with all that only it needs, out of the store.
+//! Removes a name, or an image with the content that only it needs, from the store.
 
 use serde::Serialize;
 
@@ -17,52 +17,52 @@ pub enum RemoveError {
     /// There is no such image.
     #[error("there is no image {text:?}")]
     NotFound {
-        /// What was given.
+        /// The given text.
         text: String,
     },
     /// A machine uses it.
     #[error("image {text:?} is in use by {user}")]
     InUse {
-        /// What was given.
+        /// The given text.
         text: String,
-        /// Who uses it, as the caller's predicate says.
+        /// The user, as returned by the caller's predicate.
         user: String,
     },
-    /// It was given by id and has several names.
+    /// The image was given by id and has several names.
     #[error("image {text:?} has several names: {}", .names.join(", "))]
     SeveralNames {
-        /// What was given.
+        /// The given text.
         text: String,
         /// Its names.
         names: Vec<String>,
     },
-    /// The text fits several images.
+    /// The text matches several images.
     #[error(transparent)]
     Find(#[from] FindError),
-    /// The store's files are at fault.
+    /// A file of the store cannot be read or removed.
     #[error(transparent)]
     File(#[from] FileError),
 }
 
-/// What was removed.
+/// The result of a removal.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Removed {
-    /// Names that are gone.
+    /// Removed names.
     pub untagged: Vec<String>,
-    /// The image, if it is gone too.
+    /// The image, if it was removed too.
     pub deleted: Option<Digest>,
-    /// Bytes of disk given back. 0 while a pull is under way: the content then goes with the next prune.
+    /// Disk space freed, in bytes. 0 while a pull is in progress: the next prune removes the content.
     pub freed: u64,
 }
 
 impl Store {
-    /// Removes an image by name or id. A name among several is only taken off.
+    /// Removes an image by name or id. If the image has other names, only the given name is removed.
     ///
-    /// `in_use` says who uses an image, if anybody does; it is not asked when `force` is set, nor when a name is
-    /// only taken off. A machine that has the filesystem open keeps it until it closes it.
+    /// `in_use` returns the user of an image, if there is one. It is not called with `force`, or if only a name is
+    /// removed. A machine that has the filesystem open keeps it until it closes it.
     ///
     /// # Errors
-    /// When there is no such image, several fit, somebody uses it, or it was given by id and has several names.
+    /// When there is no such image, several match, it is in use, or it was given by id and has several names.
     pub fn remove(
         &self,
         text: &str,

@@ -1,4 +1,4 @@
-//! Where an image comes from, as a person writes it.
+//! Image sources, as users write them.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -6,14 +6,14 @@ use std::str::FromStr;
 
 use crate::name::{ImageName, NameError};
 
-/// Where to get an image.
+/// The source of an image.
 ///
 /// | text | meaning |
 /// |---|---|
 /// | `nginx`, `quay.io/a/b:1`, `x@sha256:…`, `docker://…` | a registry |
 /// | `oci:DIR[:TAG]` | an OCI layout directory |
-/// | `oci-archive:FILE[:TAG]` | the same in a tar file |
-/// | `docker-archive:FILE[:NAME]` | what `docker save` writes |
+/// | `oci-archive:FILE[:TAG]` | an OCI layout in a tar file |
+/// | `docker-archive:FILE[:NAME]` | an archive by `docker save` |
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Source {
     /// A registry.
@@ -22,21 +22,21 @@ pub enum Source {
     OciDir {
         /// The directory.
         path: PathBuf,
-        /// Which of several images.
+        /// Selects one of several images.
         tag: Option<String>,
     },
     /// An OCI layout in a tar file.
     OciArchive {
         /// The file.
         path: PathBuf,
-        /// Which of several images.
+        /// Selects one of several images.
         tag: Option<String>,
     },
-    /// A file of `docker save` or `podman save`.
+    /// An archive by `docker save` or `podman save`.
     DockerArchive {
         /// The file.
         path: PathBuf,
-        /// Which of several images.
+        /// Selects one of several images.
         name: Option<ImageName>,
     },
 }
@@ -45,13 +45,13 @@ pub enum Source {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SourceError {
-    /// No path after `oci:` and the like.
-    #[error("{text:?} names no path")]
+    /// The path after `oci:`, `oci-archive:` or `docker-archive:` is missing.
+    #[error("{text:?} has no path")]
     MissingPath {
-        /// What was given.
+        /// The given text.
         text: String,
     },
-    /// The reference in it is not one.
+    /// The image name is invalid.
     #[error(transparent)]
     Name(#[from] NameError),
 }
@@ -76,7 +76,7 @@ impl FromStr for Source {
     }
 }
 
-/// A path that exists whole is taken whole: names of files may hold colons.
+/// Splits path and tag. A path that exists is not split, because file names may contain colons.
 fn split_path(text: &str, rest: &str) -> Result<(PathBuf, Option<String>), SourceError> {
     let whole = (PathBuf::from(rest), None);
     let (path, tag) = match rest.split_once(':') {

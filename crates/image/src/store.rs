@@ -1,17 +1,17 @@
-//! The store's folder.
+//! The store's folder and its locks.
 //!
 //! ```text
-//! lock                     shared by pulls and imports, exclusive for what removes content
-//! blobs/sha256/<hex>       manifests, configurations and layers, as they came
-//! blobs/sha256/<hex>.partial   a layer whose download was cut
+//! lock                     shared by pulls and imports, exclusive for removal of content
+//! blobs/sha256/<hex>       manifests, configurations and layers, as received
+//! blobs/sha256/<hex>.partial   a layer whose download was interrupted
 //! rootfs/<key>.ext4        filesystems, by the digests of their layers
 //! images/<hex>.json        one record per image
 //! names/<hex>.json         one record per name, by the digest of the name
-//! locks/<hex>              one per content being made
-//! tmp/                     what is being written
+//! locks/<hex>              one per content being created
+//! tmp/                     files being written
 //! ```
-//! Each file is put in its place whole by a rename, names last, so a crash leaves nothing half done in sight;
-//! what it leaves in `tmp`, `locks` and partial blobs goes with the next prune.
+//! Each file is created atomically by a rename, names last, so a crash leaves no incomplete image. The next prune
+//! removes leftovers in `tmp`, `locks` and partial blobs.
 
 use std::fs::{self, File, OpenOptions};
 use std::path::{Path, PathBuf};
@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use crate::commit::FileError;
 use crate::digest::Digest;
 
-/// The images of this machine. Cheap to clone; any number of processes may use one folder.
+/// The images of this host. Cheap to clone; any number of processes may use one folder.
 #[derive(Debug, Clone)]
 pub struct Store {
     root: PathBuf,
@@ -38,23 +38,23 @@ pub struct OpenError {
 
 const FOLDERS: [&str; 6] = ["blobs/sha256", "rootfs", "images", "names", "locks", "tmp"];
 
-/// A lock that is let go when it is dropped, or by the kernel when the process dies.
+/// A lock, released when dropped, or by the kernel when the process exits.
 #[derive(Debug)]
 pub(crate) struct Lock {
     _file: File,
 }
 
 impl Store {
-    /// Opens the store in `root`, and makes it where there is none.
+    /// Opens the store in `root`. Creates it if it does not exist.
     ///
     /// # Errors
-    /// When the folder cannot be made.
+    /// When the folder cannot be created.
     pub fn open(root: &Path) -> Result<Self, OpenError> {
         let fail = |source| OpenError { root: root.to_owned(), source };
         let root = std::path::absolute(root).map_err(FileError::at("find", root)).map_err(fail)?;
         for folder in FOLDERS {
             let path = root.join(folder);
-            fs::create_dir_all(&path).map_err(FileError::at("make", &path)).map_err(fail)?;
+            fs::create_dir_all(&path).map_err(FileError::at("create", &path)).map_err(fail)?;
         }
         Ok(Self { root })
     }
@@ -100,7 +100,7 @@ impl Store {
         self.root.join("locks")
     }
 
-    /// Held while content is added, so that nothing sweeps it before a record names it. Blocks.
+    /// Taken while content is added, so that it is not removed before a record references it. Blocks.
     pub(crate) fn lock_shared(&self) -> Result<Lock, FileError> {
         let path = self.root.join("lock");
         let file = open_lock(&path)?;
@@ -108,7 +108,7 @@ impl Store {
         Ok(Lock { _file: file })
     }
 
-    /// Held while content is removed. None while somebody adds some.
+    /// Taken while content is removed. None while another process adds content.
     pub(crate) fn try_lock_exclusive(&self) -> Result<Option<Lock>, FileError> {
         let path = self.root.join("lock");
         let file = open_lock(&path)?;
@@ -119,7 +119,7 @@ impl Store {
         }
     }
 
-    /// Only one process at a time makes the content of that digest. Blocks.
+    /// Serialises processes that create the content with this digest. Blocks.
     pub(crate) fn lock_content(&self, digest: Digest) -> Result<Lock, FileError> {
         let path = self.locks().join(digest.hex());
         let file = open_lock(&path)?;
@@ -127,7 +127,7 @@ impl Store {
         Ok(Lock { _file: file })
     }
 
-    /// Guards changes of the records themselves, which are short. Blocks.
+    /// Serialises changes of the records, which are short. Blocks.
     pub(crate) fn lock_records(&self) -> Result<Lock, FileError> {
         let path = self.root.join("records.lock");
         let file = open_lock(&path)?;

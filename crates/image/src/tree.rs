@@ -1,4 +1,4 @@
-//! The merged filesystem of an image: its layers applied in order, in memory, without a mount.
+//! The merged filesystem of an image: its layers applied in order, in memory, without mounting.
 
 mod apply;
 mod resolve;
@@ -19,14 +19,14 @@ pub(crate) struct Inode {
     pub(crate) node: Node,
     pub(crate) meta: Meta,
     pub(crate) xattrs: Vec<Xattr>,
-    /// How many names lead here; 0 once it is replaced or whited out.
+    /// Number of names of this inode; 0 once it is replaced or whited out.
     links: u32,
 }
 
 #[derive(Debug)]
 pub(crate) enum Node {
     Directory(Directory),
-    /// Content in the spool of the layer of that index.
+    /// A file whose content is in the spool of the layer with this index.
     File {
         layer: usize,
         content: Content,
@@ -46,18 +46,18 @@ pub(crate) enum Node {
 #[derive(Debug)]
 pub(crate) struct Directory {
     parent: InodeId,
-    /// In byte order, so that the same layers give the same filesystem.
+    /// Sorted by bytes, so that the same layers give the same filesystem.
     pub(crate) names: BTreeMap<String, Name>,
 }
 
-/// A directory's entry, and which layer last touched it: whiteouts hide only what is below their own layer.
+/// A directory entry and the layer that last changed it: whiteouts hide only entries of lower layers.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Name {
     pub(crate) inode: InodeId,
     layer: usize,
 }
 
-/// All inodes; those without a name any more are left out when it is written.
+/// All inodes. Those without a name are not written to the filesystem.
 #[derive(Debug)]
 pub(crate) struct Tree {
     inodes: Vec<Inode>,
@@ -100,17 +100,17 @@ impl Tree {
         }
     }
 
-    /// How many inodes were ever made: an upper bound for tables indexed by them.
+    /// Number of inodes ever created: an upper bound for tables indexed by them.
     pub(crate) fn len(&self) -> usize {
         self.inodes.len()
     }
 
-    /// Inodes that still have a name, the root among them.
+    /// Inodes that have a name, and the root.
     pub(crate) fn live(&self) -> impl Iterator<Item = &Inode> {
         self.inodes.iter().filter(|inode| inode.links > 0)
     }
 
-    /// ext4 makes its own `lost+found`, so an image's empty one is the same thing twice.
+    /// Drops an empty `lost+found`, because ext4 creates its own.
     fn drop_lost_and_found(&mut self) -> Result<(), (usize, LayerProblem)> {
         let Some(name) = self.directory(ROOT).and_then(|root| root.names.get(LOST_FOUND)).copied() else {
             return Ok(());
@@ -141,7 +141,7 @@ impl Inode {
 }
 
 impl Meta {
-    /// A directory that a layer takes for granted without declaring it.
+    /// Metadata of a parent directory that a layer uses without declaring it.
     fn implied(mtime: (i64, u32)) -> Self {
         Self { mode: 0o755, uid: 0, gid: 0, mtime }
     }

@@ -1,4 +1,4 @@
-//! Writes an image's bytes to a file and leaves blocks of zeros as holes.
+//! Writes an image's bytes to a file and leaves zero blocks as holes.
 
 use std::fs::File;
 use std::io;
@@ -8,7 +8,7 @@ use mkext4::RegionSink;
 
 const BLOCK: usize = 4096;
 
-/// The file must be new and already of the image's length: what is not written reads as zeros.
+/// The file must be new and have the image's length: ranges that are not written read as zeros.
 #[derive(Debug)]
 pub(crate) struct SparseSink<'a> {
     file: &'a File,
@@ -38,7 +38,7 @@ impl RegionSink for SparseSink<'_> {
     }
 }
 
-/// Length of the leading blocks that are all zeros, or that are not.
+/// Length of the leading blocks that are all zeros (`zeros`), or not.
 fn leading_blocks(bytes: &[u8], zeros: bool) -> usize {
     bytes.chunks(BLOCK).take_while(|block| block.iter().all(|b| *b == 0) == zeros).map(<[u8]>::len).sum()
 }

@@ -1,4 +1,4 @@
-//! How large the image must be: what the tree needs, from above, and a little more.
+//! Estimates the size of the image: an upper bound of what the tree needs, plus a margin.
 
 use crate::layer::Content;
 use crate::tree::{Node, Tree};
@@ -7,17 +7,17 @@ const BLOCK: u64 = 4096;
 const GROUP_BLOCKS: u64 = 32_768;
 const INODES_PER_GROUP: u64 = 32_768;
 const INODES_PER_BLOCK: u64 = 16;
-/// Inodes 1 to 11 are ext4's own.
+/// ext4 reserves inodes 1 to 11.
 const RESERVED_INODES: u64 = 11;
-/// Longer link targets take a block.
+/// Longer symlink targets take a block.
 const MAX_INLINE_LINK: usize = 59;
-/// A directory's record is its name and 8 bytes, filled up to 4; leaves of large ones are half full at worst.
+/// A directory record is its name and 8 bytes, padded to 4; leaves of large directories are half full at worst.
 const RECORD_OVERHEAD: usize = 12;
-/// A last group smaller than this could not hold its own tables.
+/// A smaller last group could not hold its own tables.
 const MIN_LAST_GROUP: u64 = 2048;
-/// mkext4 wants room for four journals.
+/// mkext4 requires space for four journals.
 const MIN_BLOCKS: u64 = 4 * 1024 + 64;
-/// How often a refused layout is tried with more room. Each time adds an eighth.
+/// How often a refused layout is retried with more space. Each time adds an eighth.
 pub(super) const MAX_GROWTHS: usize = 8;
 
 /// Size and inode count of an image.
@@ -50,13 +50,13 @@ impl Plan {
         self.blocks * BLOCK
     }
 
-    /// As ext4 counts them, in 32 bits.
+    /// The inode count in ext4's 32 bits.
     pub(super) fn inodes(&self) -> u32 {
         u32::try_from(self.inodes).unwrap_or(u32::MAX)
     }
 }
 
-/// Makes sure that the last group is either whole or large enough.
+/// Rounds up so that the last group is either whole or large enough.
 fn whole_groups(blocks: u64) -> u64 {
     match blocks % GROUP_BLOCKS {
         0 => blocks,
@@ -81,7 +81,7 @@ fn directory_blocks<'a>(names: impl Iterator<Item = &'a String>) -> u64 {
     }
 }
 
-/// An extent covers 128 MiB at most, and each range begins a new one; a block of the tree holds 340.
+/// An extent covers at most 128 MiB, and each range starts a new extent; a block of the extent tree holds 340.
 fn content_blocks(content: &Content) -> u64 {
     let data: u64 = content.data.iter().map(|(_, length)| length.div_ceil(BLOCK)).sum();
     let extents = content.data.len() as u64 + data / GROUP_BLOCKS;

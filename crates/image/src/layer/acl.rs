@@ -1,4 +1,4 @@
-//! POSIX ACLs: archives hold the system call's form, ext4 a shorter one of its own.
+//! POSIX ACLs: archives contain the format of the system call, ext4 stores a shorter one.
 
 use super::LayerProblem;
 
@@ -8,7 +8,7 @@ const USER: u16 = 0x02;
 const GROUP: u16 = 0x08;
 const KNOWN_TAGS: [u16; 6] = [0x01, USER, 0x04, GROUP, 0x10, 0x20];
 
-/// The stored form of an ACL given in the system call's form.
+/// Converts an ACL from the system call's format to ext4's.
 pub(super) fn to_ext4(value: &[u8]) -> Result<Vec<u8>, LayerProblem> {
     let bad = || LayerProblem::BadPax { what: "access control list" };
     let (version, entries) = value.split_first_chunk::<4>().ok_or_else(bad)?;
@@ -22,7 +22,7 @@ pub(super) fn to_ext4(value: &[u8]) -> Result<Vec<u8>, LayerProblem> {
     Ok(out)
 }
 
-/// Only named users and groups keep their id.
+/// Appends an entry. Only entries of named users and groups keep their id.
 fn push_entry(out: &mut Vec<u8>, entry: &[u8]) -> Option<()> {
     let tag = u16::from_le_bytes([entry[0], entry[1]]);
     let length = if tag == USER || tag == GROUP { 8 } else { 4 };

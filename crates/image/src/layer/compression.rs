@@ -1,4 +1,4 @@
-//! How a layer is packed, told by its first bytes: media types are not always true.
+//! Detects a layer's compression by its first bytes, because media types are not always correct.
 
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
@@ -7,13 +7,13 @@ use super::LayerProblem;
 
 const GZIP: [u8; 2] = [0x1f, 0x8b];
 const ZSTD: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
-/// zstd's skippable frames, which zstd:chunked may begin with, differ in the low four bits.
+/// zstd's skippable frames, which zstd:chunked may begin with; their magic numbers differ in the low four bits.
 const ZSTD_SKIPPABLE: [u8; 3] = [0x2a, 0x4d, 0x18];
 const XZ: [u8; 6] = [0xfd, b'7', b'z', b'X', b'Z', 0];
 const BZIP2: [u8; 3] = *b"BZh";
 const BUFFER: usize = 256 << 10;
 
-/// How bytes are packed.
+/// Compression formats.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Compression {
     Plain,
@@ -32,7 +32,7 @@ fn detect(head: &[u8]) -> Compression {
     }
 }
 
-/// A reader of the unpacked bytes. The outer error is the host's, the inner one the layer's.
+/// Returns a reader of the uncompressed bytes. The outer error is the host's, the inner one the layer's.
 pub(super) fn decoder(mut file: File) -> io::Result<Result<Box<dyn Read>, LayerProblem>> {
     let compression = detect(&head(&mut file)?);
     let input = BufReader::with_capacity(BUFFER, file);

@@ -1,4 +1,4 @@
-//! What one tar entry declares.
+//! The parsed form of a tar entry.
 
 /// Owner, mode and time of an inode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -11,10 +11,10 @@ pub(crate) struct Meta {
     pub(crate) mtime: (i64, u32),
 }
 
-/// A name with its namespace, and its value as ext4 stores it.
+/// Name with its namespace, and value as ext4 stores it.
 pub(crate) type Xattr = (String, Vec<u8>);
 
-/// One entry of a layer, as it was given: paths are not yet resolved.
+/// One entry of a layer, with paths as in the archive.
 #[derive(Debug)]
 pub(crate) struct Entry {
     pub(crate) path: String,
@@ -34,13 +34,13 @@ pub(crate) enum Kind {
     Fifo,
 }
 
-/// Where a file's bytes are: `size` bytes of the layer's spool from `start`; what is
-/// outside of `data` is zeros.
+/// The location of a file's content: `size` bytes of the layer's spool from `start`.
+/// Ranges outside `data` are zeros.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Content {
     pub(crate) start: u64,
     pub(crate) size: u64,
-    /// Offsets within the file and lengths; sorted, disjoint, each beginning at a block
-    /// and ending at a block or at the file's end.
+    /// Offsets within the file and lengths: sorted, disjoint, each starting at a block
+    /// boundary and ending at a block boundary or at the end of the file.
     pub(crate) data: Vec<(u64, u64)>,
 }

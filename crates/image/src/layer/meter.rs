@@ -1,4 +1,4 @@
-//! Counts and hashes what a layer unpacks to, and stops it at the limits.
+//! Counts and hashes a layer's uncompressed bytes and enforces the limits.
 
 use std::io::{self, Read};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -7,7 +7,7 @@ use super::LayerProblem;
 use crate::digest::{Digest, Hasher};
 use crate::limits::Limits;
 
-/// What is left of an image's limits, shared by its layers.
+/// An image's limits and what its layers have used of them.
 #[derive(Debug)]
 pub(crate) struct Budget {
     limits: Limits,
@@ -20,11 +20,11 @@ impl Budget {
         Self { limits, bytes: AtomicU64::new(0), entries: AtomicU64::new(0) }
     }
 
-    /// Takes `n` bytes off, or tells that they are too many. What is refused is
-    /// not taken: a layer that is read at the same time would be blamed for it.
+    /// Charges `n` bytes, or refuses them if they exceed the limit. Refused bytes
+    /// are not counted: otherwise a layer that is read concurrently would be refused for them.
     pub(super) fn charge_bytes(&self, n: u64) -> Result<(), LayerProblem> {
         let limit = self.limits.unpacked_bytes;
-        // A declared size may be near 2^64, so the sum is not taken on trust.
+        // A declared size may be near 2^64, so the sum may overflow.
         let sum = |before: u64| before.checked_add(n).filter(|after| *after <= limit);
         match self.bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, sum) {
             Ok(_) => Ok(()),
@@ -32,7 +32,7 @@ impl Budget {
         }
     }
 
-    /// Refuses a declared size at once instead of after reading as many bytes.
+    /// Refuses a declared size before its bytes are read.
     pub(super) fn check_fits(&self, n: u64) -> Result<(), LayerProblem> {
         let limit = self.limits.unpacked_bytes;
         let used = self.bytes.load(Ordering::Relaxed);
@@ -72,7 +72,7 @@ impl<'a, R: Read> Metered<'a, R> {
         Self { inner, hasher: Hasher::default(), unpacked: 0, compressed, budget }
     }
 
-    /// Reads some bytes; 0 is the end.
+    /// Reads some bytes; 0 means the end.
     pub(super) fn read_some(&mut self, buf: &mut [u8]) -> Result<usize, LayerProblem> {
         let n = read_uninterrupted(&mut self.inner, buf).map_err(stream_error)?;
         self.hasher.update(&buf[..n]);
@@ -82,7 +82,7 @@ impl<'a, R: Read> Metered<'a, R> {
         Ok(n)
     }
 
-    /// Reads until `buf` is full; fewer bytes only at the end.
+    /// Reads until `buf` is full; returns fewer bytes only at the end.
     pub(super) fn fill(&mut self, buf: &mut [u8]) -> Result<usize, LayerProblem> {
         let mut done = 0;
         while done < buf.len() {
@@ -94,7 +94,7 @@ impl<'a, R: Read> Metered<'a, R> {
         Ok(done)
     }
 
-    /// Reads to the end: what follows a tar's end mark is part of the digest too.
+    /// Reads to the end: bytes after the tar's end mark are part of the digest too.
     pub(super) fn finish(mut self) -> Result<Digest, LayerProblem> {
         let mut buf = vec![0; 64 << 10];
         while self.read_some(&mut buf)? > 0 {}

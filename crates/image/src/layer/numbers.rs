@@ -1,6 +1,6 @@
 //! Numbers in tar headers: octal text, or base 256 when the first bit is set.
 
-/// A header's numeric field; an empty one is 0, as every reader of images has it.
+/// Parses a header's numeric field. An empty one is 0, as in all other image readers.
 pub(super) fn number(field: &[u8]) -> Option<i64> {
     match field.first() {
         Some(first) if first & 0x80 != 0 => base256(field),
@@ -8,7 +8,7 @@ pub(super) fn number(field: &[u8]) -> Option<i64> {
     }
 }
 
-/// The same for what cannot be negative.
+/// Parses a numeric field that must not be negative.
 pub(super) fn size(field: &[u8]) -> Option<u64> {
     number(field).and_then(|n| u64::try_from(n).ok())
 }

@@ -1,8 +1,8 @@
-//! PAX extended headers, strictly read: `"<length> <key>=<value>\n"`.
+//! A strict parser of PAX extended headers: `"<length> <key>=<value>\n"`.
 
 use super::LayerProblem;
 
-/// What the records of one entry say.
+/// The PAX records of one entry.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(super) struct Pax {
     pub(super) path: Option<Vec<u8>>,
@@ -18,11 +18,11 @@ pub(super) struct Pax {
 /// The three ways GNU tar writes sparse files in PAX records.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(super) struct Sparse {
-    /// Version 1.0: the map stands before the data.
+    /// Version 1.0: the map precedes the data.
     pub(super) map_in_data: bool,
     pub(super) name: Option<Vec<u8>>,
     pub(super) real_size: Option<u64>,
-    /// Versions 0.0 and 0.1: offsets and lengths, by turns.
+    /// Versions 0.0 and 0.1: alternating offsets and lengths.
     pub(super) map: Option<Vec<u64>>,
 }
 
@@ -100,7 +100,7 @@ fn parse_comma_separated(value: &[u8]) -> Option<Vec<u64>> {
     value.split(|b| *b == b',').map(parse_decimal).collect()
 }
 
-/// `-12.5` is 12.5 seconds before the epoch: second -13 and half a second.
+/// Parses a time. `-12.5` is 12.5 seconds before the epoch: second -13 plus half a second.
 fn parse_timestamp(value: &[u8]) -> Option<(i64, u32)> {
     let text = std::str::from_utf8(value).ok()?;
     let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
@@ -115,7 +115,7 @@ fn parse_timestamp(value: &[u8]) -> Option<(i64, u32)> {
     Some((seconds, nanos))
 }
 
-/// Reads the map of a version 1.0 sparse file: decimal lines, the first one counting the pairs.
+/// Parses a line of the map of a version 1.0 sparse file: decimal numbers, of which the first is the number of pairs.
 pub(super) fn parse_sparse_line(line: &[u8]) -> Result<u64, LayerProblem> {
     parse_decimal(line).ok_or_else(|| bad_pax("sparse map"))
 }

@@ -1,4 +1,4 @@
-//! Holds the contents of a layer's files uncompressed, in a file without a name.
+//! Holds the uncompressed contents of a layer's files in an unnamed temporary file.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -7,12 +7,12 @@ use std::path::{Path, PathBuf};
 
 use super::{Content, LayerProblem};
 
-/// ext4's block: holes are counted in it.
+/// ext4's block size, the granularity of holes.
 pub(crate) const BLOCK: u64 = 4096;
-/// A run of zeros shorter than this is stored, so that an ordinary file stays in one piece.
+/// A shorter run of zeros is stored, so that an ordinary file stays in one extent.
 const CHUNK: usize = 64 << 10;
 
-/// The kernel frees it with the last handle, so a crash leaves nothing.
+/// The kernel deletes the file with its last descriptor, so a crash leaves nothing.
 #[derive(Debug)]
 pub(crate) struct Spool {
     file: File,
@@ -28,30 +28,30 @@ impl Spool {
         }
     }
 
-    /// Reserves room for a file of `size` bytes, at a block.
+    /// Reserves space for a file of `size` bytes, at a block boundary.
     pub(super) fn begin(&mut self, size: u64) -> Draft<'_> {
         let start = self.end;
         self.end += size.next_multiple_of(BLOCK);
         Draft { spool: self, content: Content { start, size, data: Vec::new() } }
     }
 
-    /// The data of one file, without its holes.
+    /// Returns a reader of one file's data, without its holes.
     pub(crate) fn reader<'a>(&'a self, content: &'a Content) -> SpoolReader<'a> {
         SpoolReader { file: &self.file, content, range: 0, done: 0 }
     }
 }
 
-/// A file's content while it is written.
+/// Writes the content of one file.
 pub(super) struct Draft<'a> {
     spool: &'a Spool,
     content: Content,
 }
 
 impl Draft<'_> {
-    /// How many bytes to hand to [`Self::write`] at most so that zeros are seen.
+    /// Largest buffer to pass to [`Self::write`], so that runs of zeros are detected.
     pub(super) const CHUNK: usize = CHUNK;
 
-    /// Writes at an offset within the file. Ascending offsets only.
+    /// Writes at an offset within the file. Offsets must ascend.
     pub(super) fn write(&mut self, at: u64, bytes: &[u8]) -> Result<(), LayerProblem> {
         if bytes.iter().all(|b| *b == 0) {
             return Ok(());
@@ -82,7 +82,7 @@ impl Draft<'_> {
     }
 }
 
-/// Reads the data ranges of a file one after another.
+/// Reads the data ranges of a file in order.
 #[derive(Debug)]
 pub(crate) struct SpoolReader<'a> {
     file: &'a File,
@@ -97,7 +97,7 @@ impl Read for SpoolReader<'_> {
         let chunk = usize::try_from(length - self.done).unwrap_or(usize::MAX).min(buf.len());
         self.file.read_exact_at(&mut buf[..chunk], self.content.start + start + self.done).or_else(
             |error| {
-                // The tail of the last block was a hole at the spool's end.
+                // The last block's tail may be a hole at the end of the spool.
                 if error.kind() == io::ErrorKind::UnexpectedEof {
                     self.read_short(&mut buf[..chunk], start)
                 } else {

@@ -1,7 +1,7 @@
 //! Reads a tar stream entry by entry.
 //!
-//! Headers are decoded here and not by a tar library, because extension records are bounded before they are
-//! held in memory, PAX records are checked, sparse files stay sparse, and each refusal names its entry.
+//! Headers are decoded here instead of by a tar library, because extension records must be bounded before they are
+//! read into memory, PAX records checked, sparse files kept sparse, and each refusal must name its entry.
 
 use std::collections::VecDeque;
 use std::io::Read;
@@ -21,7 +21,7 @@ fn bad_header(what: &'static str) -> LayerProblem {
     LayerProblem::BadHeader { what }
 }
 
-/// Extension records that came before an entry.
+/// Extension records that precede an entry.
 #[derive(Debug, Default)]
 struct Extensions {
     long_name: Option<Vec<u8>>,
@@ -41,7 +41,7 @@ impl<'a, R: Read> TarStream<'a, R> {
         Self { input, spool, budget, current: None }
     }
 
-    /// The entry last looked at, for the error that names it.
+    /// The last entry that was read, to be named in an error.
     pub(super) fn current(&self) -> Option<String> {
         self.current.clone()
     }
@@ -50,7 +50,7 @@ impl<'a, R: Read> TarStream<'a, R> {
         self.input
     }
 
-    /// All entries up to the end mark or the end of the stream.
+    /// Reads all entries up to the end mark or the end of the stream.
     pub(super) fn entries(&mut self) -> Result<Vec<Entry>, LayerProblem> {
         let mut entries = Vec::new();
         let mut extensions = Extensions::default();
@@ -79,13 +79,13 @@ impl<'a, R: Read> TarStream<'a, R> {
         Ok(Some(header))
     }
 
-    /// Takes in a header that only describes the next one; false when it is an entry itself.
+    /// Reads an extension header, which describes the next entry. False if the header is an entry itself.
     fn read_extension(&mut self, header: &Header, extensions: &mut Extensions) -> Result<bool, LayerProblem> {
         match header.entry_type() {
             EntryType::GNULongName => extensions.long_name = Some(self.read_extension_text(header)?),
             EntryType::GNULongLink => extensions.long_link = Some(self.read_extension_text(header)?),
             EntryType::XHeader => extensions.pax = Some(pax::parse(&self.read_extension_data(header)?)?),
-            // Comments of git archive and the like: nothing that a filesystem keeps.
+            // Comments, as by git archive: a filesystem stores none of them.
             EntryType::XGlobalHeader => drop(self.read_extension_data(header)?),
             _ => return Ok(false),
         }
@@ -144,7 +144,7 @@ impl<'a, R: Read> TarStream<'a, R> {
     ) -> Result<Kind, LayerProblem> {
         Ok(match header.entry_type() {
             EntryType::Directory => Kind::Directory,
-            // Archives from before ustar mark a directory by its slash alone.
+            // Archives older than ustar mark a directory only by its trailing slash.
             EntryType::Regular if path.ends_with('/') => Kind::Directory,
             EntryType::Regular | EntryType::Continuous => Kind::File(self.read_regular(header, pax)?),
             EntryType::GNUSparse => Kind::File(self.read_gnu_sparse(header, pax)?),
@@ -169,7 +169,7 @@ impl<'a, R: Read> TarStream<'a, R> {
         self.spool_segments(stored, stored, &[(0, stored)])
     }
 
-    /// GNU tar's own sparse header: four segments here, further ones in blocks that follow.
+    /// GNU tar's sparse format: four segments in the header, more in the following blocks.
     fn read_gnu_sparse(&mut self, header: &Header, pax: &Pax) -> Result<Content, LayerProblem> {
         let gnu = header.as_gnu().ok_or_else(|| bad_header("sparse file"))?;
         let mut segments = Vec::new();
@@ -185,7 +185,7 @@ impl<'a, R: Read> TarStream<'a, R> {
         self.spool_segments(stored_size(header, pax)?, real, &segments)
     }
 
-    /// PAX 1.0: the data begins with the map, filled up to a block.
+    /// PAX 1.0: the data begins with the map, padded to a block.
     fn read_pax_sparse(&mut self, stored: u64, pax: &Pax) -> Result<Content, LayerProblem> {
         let mut lines = SparseMap { blocks: 0, unread: VecDeque::new() };
         let count = lines.next(self)?;
@@ -209,7 +209,7 @@ impl<'a, R: Read> TarStream<'a, R> {
         segments: &[(u64, u64)],
     ) -> Result<Content, LayerProblem> {
         check_segments(stored, size, segments)?;
-        // What is stored is counted as it is read; the holes are counted here.
+        // Stored bytes are charged as they are read; holes are charged here.
         self.budget.charge_bytes(size.saturating_sub(stored))?;
         if stored > 0 {
             self.budget.check_fits(stored)?;
@@ -275,7 +275,7 @@ fn padding(size: u64) -> u64 {
     (BLOCK - size % BLOCK) % BLOCK
 }
 
-/// The sum is of unsigned bytes; some old writers took signed ones.
+/// The checksum is the sum of the unsigned bytes; some old writers summed signed bytes.
 fn verify_checksum(header: &Header) -> Result<(), LayerProblem> {
     let recorded = numbers::number(&header.as_old().cksum).ok_or_else(|| bad_header("checksum"))?;
     let bytes = header.as_bytes();
@@ -309,11 +309,11 @@ fn parse_meta(header: &Header, pax: &Pax) -> Result<Meta, LayerProblem> {
 
 fn parse_id(pax: Option<u64>, field: &[u8], what: &'static str) -> Result<u32, LayerProblem> {
     let id = pax.or_else(|| numbers::size(field)).ok_or_else(|| bad_header(what))?;
-    // The last one means "leave as it is" to chown and owns nothing.
+    // The highest id means "leave unchanged" to chown and cannot own a file.
     u32::try_from(id).ok().filter(|id| *id != u32::MAX).ok_or_else(|| bad_header(what))
 }
 
-/// ext4's time reaches from 1901 to 2446.
+/// Clamps a time to ext4's range, 1901 to 2446.
 fn clamp_time((seconds, nanos): (i64, u32)) -> (i64, u32) {
     const FIRST: i64 = -(1 << 31);
     const LAST: i64 = (1 << 34) - (1 << 31) - 1;
@@ -359,7 +359,7 @@ fn push_segments(
     if segments.len() > MAX_SEGMENTS { Err(bad_header("sparse file")) } else { Ok(()) }
 }
 
-/// Segments ascend, do not overlap, end within the file and hold all that is stored.
+/// Checks that segments ascend, do not overlap, end within the file and have the stored length in total.
 fn check_segments(stored: u64, size: u64, segments: &[(u64, u64)]) -> Result<(), LayerProblem> {
     let mut end = 0;
     let mut sum = 0u64;
@@ -371,8 +371,8 @@ fn check_segments(stored: u64, size: u64, segments: &[(u64, u64)]) -> Result<(),
     if sum == stored { Ok(()) } else { Err(bad_header("sparse file")) }
 }
 
-/// Keeps what ext4 can hold. Namespaces of other systems are left out, as podman does; so is the overlay's own,
-/// which the guest's overlayfs would obey.
+/// Keeps the attributes that ext4 can store. Namespaces of other systems are dropped, as by podman; so are overlayfs's
+/// own attributes, because the guest's overlayfs would act on them.
 fn convert_xattrs(declared: Vec<Xattr>) -> Result<Vec<Xattr>, LayerProblem> {
     let mut kept: Vec<Xattr> = Vec::new();
     for (name, value) in declared {

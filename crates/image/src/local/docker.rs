@@ -1,4 +1,4 @@
-//! What `docker save` and `podman save` write: `manifest.json`, a configuration and layers as tar files.
+//! Archives by `docker save` and `podman save`: `manifest.json`, a configuration, and layers as tar files.
 
 use std::path::Path;
 
@@ -65,13 +65,14 @@ fn choose<'a>(items: &'a [Item], name: Option<&ImageName>) -> Result<&'a Item, L
     }
 }
 
-/// The archive has no digests for its layers: they are verified by the configuration's diff ids when they are read.
+/// Copies a layer. The archive has no digests of its layers: they are verified by the configuration's diff ids when
+/// they are read.
 fn copy_layer(store: &Store, files: &Files, member: &str) -> Result<Descriptor, LocalError> {
     let (digest, size) = blobs::copy(store, files.open(member)?, Path::new(member), None)?;
     Ok(Descriptor::new(LAYER, digest, size))
 }
 
-/// The archive's own manifest has no digest, so one is written as a registry would hold it.
+/// Stores a manifest as a registry would serve it, because the archive's own manifest has no digest.
 pub(crate) fn put_manifest(store: &Store, manifest: &Manifest) -> Result<Digest, LocalError> {
     let bytes = serde_json::to_vec(manifest)
         .map_err(|source| LocalError::Unreadable { member: "manifest.json".to_owned(), source })?;

@@ -1,4 +1,4 @@
-//! The members of a layout, in a folder or in a tar file.
+//! Access to the members of a layout, in a folder or in a tar file.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -20,7 +20,7 @@ pub(super) enum Files {
     Archive { path: PathBuf, file: File, members: HashMap<String, Member> },
 }
 
-/// Where a member of an archive is.
+/// The location of an archive member.
 pub(super) enum Member {
     At { offset: u64, size: u64 },
     Link(String),
@@ -31,7 +31,7 @@ impl Files {
         Self::Folder(path.to_owned())
     }
 
-    /// Opens an archive, which may be compressed as a whole.
+    /// Opens an archive, which may be compressed.
     pub(super) fn archive(store: &Store, path: &Path) -> Result<Self, LocalError> {
         let file = File::open(path).map_err(FileError::at("open", path))?;
         let file = decompress(store, file).map_err(FileError::at("decompress", path))?;
@@ -39,7 +39,7 @@ impl Files {
         Ok(Self::Archive { path: path.to_owned(), file, members })
     }
 
-    /// A member's bytes.
+    /// Opens a member for reading.
     pub(super) fn open(&self, member: &str) -> Result<Box<dyn Read + '_>, LocalError> {
         check_inside(member)?;
         match self {
@@ -59,7 +59,7 @@ impl Files {
         }
     }
 
-    /// A member that is a document.
+    /// Reads a document. Fails if it exceeds the size limit.
     pub(super) fn bytes(&self, member: &str) -> Result<Vec<u8>, LocalError> {
         let mut bytes = Vec::new();
         let read = self.open(member)?.take(MAX_DOCUMENT + 1).read_to_end(&mut bytes);
@@ -77,7 +77,7 @@ impl Files {
     }
 }
 
-/// Documents name members; they must not name files elsewhere on the host.
+/// Checks that a document's member name does not refer to a file elsewhere on the host.
 fn check_inside(member: &str) -> Result<(), LocalError> {
     let plain = Path::new(member).components().all(|part| matches!(part, std::path::Component::Normal(_)));
     if plain { Ok(()) } else { Err(LocalError::Outside { member: member.to_owned() }) }
@@ -102,7 +102,7 @@ fn find(members: &HashMap<String, Member>, member: &str, links: usize) -> Result
     }
 }
 
-/// The path that a link of a member leads to, within the archive.
+/// Resolves a link's target relative to its member, within the archive.
 fn resolve_link(member: &str, target: &str) -> Result<String, LocalError> {
     let mut parts: Vec<&str> = member.split('/').collect();
     parts.pop();

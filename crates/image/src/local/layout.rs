@@ -27,7 +27,7 @@ pub(super) fn load(
     let names = names(&entry, path, tag);
     let (manifest, digest) = resolve(store, files, entry.digest, platform)?;
     let config = document(store, files, manifest.config.digest)?;
-    // Another platform's layers are not worth copying: the caller finds out from the configuration.
+    // Layers of another platform are not copied: the caller refuses the configuration.
     if manifest::parse_config(&config, &manifest, platform).is_ok() {
         manifest.layers.iter().try_for_each(|layer| copy_layer(store, files, layer))?;
     }
@@ -40,7 +40,7 @@ fn choose(index: &Index, tag: Option<&str>, platform: &Platform) -> Result<Descr
     found.cloned().ok_or_else(|| LocalError::NoSuchTag { tag: tag.to_owned(), tags: tags(index) })
 }
 
-/// Without a tag there must be one image, or one image for several platforms.
+/// Selects the image without a tag: the index must have one image, or one image for several platforms.
 fn choose_only(index: &Index, platform: &Platform) -> Result<Descriptor, LocalError> {
     match &index.manifests[..] {
         [] => Err(LocalError::Missing { member: "image in index.json".to_owned() }),
@@ -62,7 +62,7 @@ fn tags(index: &Index) -> Vec<String> {
     index.manifests.iter().filter_map(|entry| entry.annotation(TAG)).map(str::to_owned).collect()
 }
 
-/// A name that the layout gives in full counts; else the layout's own file name does.
+/// A full name in the layout is used; otherwise the name comes from the layout's file name.
 fn names(entry: &Descriptor, path: &Path, tag: Option<&str>) -> Vec<String> {
     let written = entry.annotation(TAG).or(tag);
     let full = entry.annotation(FULL_NAME).or(written.filter(|name| name.contains('/')));

@@ -1,4 +1,4 @@
-//! One entry of a layer changes the tree: additions, replacements, hard links and whiteouts.
+//! Applies one entry of a layer to the tree: additions, replacements, hard links and whiteouts.
 
 use super::resolve::{Missing, components, contains_parent};
 use super::{Inode, InodeId, Name, Node, ROOT, Tree};
@@ -6,12 +6,12 @@ use crate::layer::{Entry, Kind, LayerProblem, Meta, Xattr};
 
 const WHITEOUT: &str = ".wh.";
 const OPAQUE: &str = ".wh..wh..opq";
-/// Notes of aufs, which are no files: `.wh..wh.plnk` and the like.
+/// Prefix of aufs metadata such as `.wh..wh.plnk`, which is not part of the image.
 const AUFS_METADATA: &str = ".wh..wh.";
-/// ext4's count of names for one inode.
+/// ext4's limit of names for one inode.
 const MAX_NAMES: u32 = 65_000;
 
-/// Where an entry goes: a name in a directory.
+/// The location of an entry: a name in a directory.
 #[derive(Debug, Clone, Copy)]
 struct Location<'a> {
     parent: InodeId,
@@ -20,7 +20,7 @@ struct Location<'a> {
 }
 
 impl Tree {
-    /// Applies one entry of the layer of that index.
+    /// Applies one entry of the layer with this index.
     pub(super) fn apply(&mut self, layer: usize, entry: Entry) -> Result<(), LayerProblem> {
         let path = entry.path.clone();
         let parts = components(&path)?;
@@ -67,7 +67,7 @@ impl Tree {
         self.add_name(location, inode)
     }
 
-    /// A directory over a directory keeps what is in it; over anything else it takes its location.
+    /// Inserts a directory. An existing directory keeps its entries; any other inode is replaced.
     fn insert_directory(
         &mut self,
         location: Location<'_>,
@@ -96,7 +96,7 @@ impl Tree {
             return Err(LayerProblem::TooManyNames { target: target.to_owned() });
         }
         self.unlink(location.parent, location.name);
-        // The name just dropped may have been a directory that held the target.
+        // The name just removed may have been a directory that contained the target.
         if self.inode(inode).links == 0 {
             return Err(LayerProblem::LinkMissing { target: target.to_owned() });
         }
@@ -138,7 +138,7 @@ impl Tree {
         Ok(())
     }
 
-    /// Drops a name, and with a directory all below it. No recursion: depth is a stranger's choice.
+    /// Removes a name, and everything below a directory. Not recursive, because the depth is untrusted input.
     pub(super) fn unlink(&mut self, parent: InodeId, name: &str) {
         let dropped = self.directory_mut(parent).and_then(|directory| directory.names.remove(name));
         let mut pending: Vec<InodeId> = dropped.map(|name| name.inode).into_iter().collect();
@@ -168,7 +168,7 @@ impl Tree {
         Ok(())
     }
 
-    /// Drops a name of the layers below, whatever the order of the entries in this one.
+    /// Removes a name of lower layers, regardless of the order of the entries in this layer.
     fn hide(&mut self, parent: InodeId, name: &str, layer: usize) {
         let Some(found) = self.directory(parent).and_then(|d| d.names.get(name)).copied() else { return };
         match self.directory(found.inode) {
@@ -178,7 +178,7 @@ impl Tree {
         }
     }
 
-    /// Drops from a directory, at all depths, what this layer has not brought itself.
+    /// Removes from a directory, at all depths, the entries that this layer did not add.
     fn hide_lower(&mut self, directory: InodeId, layer: usize) {
         let mut pending = vec![directory];
         while let Some(at) = pending.pop() {
@@ -219,7 +219,7 @@ mod tests {
         tree.apply(9, entry(path, kind)).unwrap_err()
     }
 
-    /// All paths below a directory, with directories marked by a slash.
+    /// All paths of the tree; directories end with a slash.
     fn paths(tree: &Tree) -> Vec<String> {
         let mut out = Vec::new();
         let mut pending = vec![(ROOT, String::new())];

@@ -1,5 +1,5 @@
-//! Paths within the image. Links are followed as a process whose root is the image would: `..` at the top
-//! stays at the top, so no path leads out.
+//! Resolves paths within the image. Symbolic links are followed as by a process whose root is the image: `..` in the
+//! root stays in the root, so no path leads outside.
 
 use std::collections::VecDeque;
 
@@ -7,7 +7,7 @@ use super::{Inode, InodeId, Name, Node, ROOT, Tree};
 use crate::layer::{LayerProblem, Meta};
 use crate::limits::{MAX_LINKS, MAX_NAME};
 
-/// A path's components; `.` and empty ones say nothing, a leading `/` is the image's root.
+/// Splits a path into its components, without `.` and empty ones. A leading `/` is the image's root.
 pub(super) fn components(path: &str) -> Result<Vec<&str>, LayerProblem> {
     let parts: Vec<&str> = path.split('/').filter(|part| !matches!(*part, "" | ".")).collect();
     match parts.iter().map(|part| part.len()).max() {
@@ -20,17 +20,17 @@ pub(super) fn contains_parent(parts: &[&str]) -> bool {
     parts.contains(&"..")
 }
 
-/// What to do about a directory that is not there.
+/// How to handle a missing directory.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Missing {
-    /// Make it, for an entry of this layer with this time.
+    /// Create it, for an entry of this layer with this time.
     Create { layer: usize, mtime: (i64, u32) },
-    /// Leave it.
+    /// Do not create it.
     Ignore,
 }
 
 impl Tree {
-    /// The directory that `parts` lead to; None when it is missing and is left so.
+    /// The directory at `parts`; none if it is missing and not created.
     pub(super) fn walk(&mut self, parts: &[&str], missing: Missing) -> Result<Option<InodeId>, LayerProblem> {
         let mut rest: VecDeque<String> = parts.iter().map(|part| (*part).to_owned()).collect();
         let mut at = ROOT;

@@ -1,4 +1,4 @@
-//! Images in files as other tools write them.
+//! Images in local files, as written by other tools.
 
 use std::path::Path;
 use std::process::Command;

@@ -1,4 +1,4 @@
-//! What a layer declares is what the filesystem holds.
+//! The filesystem contains what the layers declare.
 
 use mimeo_image::PullOptions;
 use tar::EntryType;
@@ -127,7 +127,7 @@ async fn long_runs_of_zeros_are_holes() {
     assert!(std::fs::metadata(&image.rootfs).unwrap().blocks() * 512 < 4 << 20);
 }
 
-/// GNU tar's four ways to write a file with holes.
+/// GNU tar's four formats for sparse files.
 #[tokio::test]
 async fn sparse_files_of_gnu_tar_are_read() {
     use std::os::unix::fs::FileExt;
@@ -170,7 +170,7 @@ async fn large_directories_hold_names_of_all_scripts() {
     assert_eq!(read(&image.rootfs, "/d/Főtanúsítvány-日本-2999"), "d/Főtanúsítvány-日本-2999".as_bytes());
 }
 
-/// The kernel's own tools write the ACL's stored form; so must this.
+/// ACLs must have the format that the kernel stores.
 #[tokio::test]
 async fn access_control_lists_are_stored_as_ext4_has_them() {
     let home = Home::new();

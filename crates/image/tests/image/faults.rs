@@ -1,4 +1,4 @@
-//! A registry that misbehaves as it is told to.
+//! Pulls from a registry with injected faults.
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Write};
@@ -10,19 +10,19 @@ use mimeo_image::{Credentials, Digest, PullOptions};
 
 use crate::support::{Home, Tar, TestImage, chain, descriptor, fsck};
 
-/// What goes wrong, and how often still.
+/// The injected faults; counters say how often a fault will still occur.
 #[derive(Default)]
 struct Faults {
-    /// Bytes after which a layer's connection is cut.
+    /// Bytes after which a layer's connection is closed.
     cut_after: usize,
     cuts: usize,
-    /// Answers a range request with everything.
+    /// Replies to a range request with the whole blob.
     ignore_range: bool,
-    /// Sends other bytes of the same length.
+    /// Sends different bytes of the same length.
     wrong_bytes: usize,
-    /// Answers with 503.
+    /// Replies with 503.
     unavailable: usize,
-    /// Wants a token that is given for `user:secret`.
+    /// Requires a token, which is issued for `user:secret`.
     token: bool,
 }
 
@@ -36,7 +36,7 @@ struct State {
     log: Mutex<Vec<String>>,
 }
 
-/// A registry of one image, `app:v1`, served by threads that end with the test's process.
+/// A registry with one image, `app:v1`, served by threads that end with the test process.
 struct Registry(Arc<State>);
 
 struct Request {
@@ -86,7 +86,7 @@ impl Registry {
 }
 
 impl State {
-    /// One request per connection keeps this simple.
+    /// Serves one request per connection, for simplicity.
     fn serve(&self, mut stream: TcpStream) {
         let request = read_request(&stream);
         self.log.lock().unwrap().push(format!("{} {:?}", request.path, request.range));
@@ -174,7 +174,7 @@ fn send(stream: &mut TcpStream, status: u16, headers: &str, body: &[u8]) -> std:
     stream.write_all(body)
 }
 
-/// An image whose layer does not compress, so that it can be cut in places that are known.
+/// An image whose layer is not compressed, so that it can be cut at known offsets.
 fn test_image() -> TestImage {
     let noise: Vec<u8> = (0..300_000u32).flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
     let tar = Tar::new().file("noise", &noise).done();
@@ -275,7 +275,7 @@ async fn the_platform_is_chosen_from_an_index() {
     }
 }
 
-/// An index of one entry.
+/// An index with one entry.
 fn index_of(image: &TestImage, architecture: &str) -> Vec<u8> {
     let mut entry = descriptor("application/vnd.oci.image.manifest.v1+json", &image.manifest);
     entry["platform"] = serde_json::json!({"os": "linux", "architecture": architecture});

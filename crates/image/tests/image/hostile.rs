@@ -1,4 +1,4 @@
-//! Layers that must be refused, each with its digest and its entry named.
+//! Layers that must be refused; each error names the digest and the entry.
 
 use std::io::Write;
 
@@ -120,7 +120,7 @@ async fn unknown_compressions() {
     assert!(matches!(*error.problem, LayerProblem::UnknownCompression), "{error:?}");
 }
 
-/// A gzip stream of a tar with one file of zeros, without ever holding it.
+/// A gzip stream of a tar with one file of zeros, built without holding the tar in memory.
 fn bomb(bytes: u64) -> Vec<u8> {
     let mut out = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     let mut head = header("zeros", EntryType::Regular, 0);

@@ -1,5 +1,5 @@
-//! Pulls real images into a real store and reads the filesystems back with e2fsprogs.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+//! Pulls real images into a real store and checks the filesystems with e2fsprogs.
+#![expect(clippy::unwrap_used, reason = "a test that cannot continue has failed")]
 
 mod support;
 

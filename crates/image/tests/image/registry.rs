@@ -9,7 +9,7 @@ use mimeo_image::{Event, PullOptions, Stage};
 
 use crate::support::{Events, Home, Tar, TestImage, fsck, gzip, read};
 
-/// Debian's docker-registry, ended when it is dropped.
+/// Debian's docker-registry, killed when dropped.
 struct Server {
     child: Child,
     address: String,
@@ -47,7 +47,7 @@ impl Server {
     fn wait(&self) {
         let deadline = Instant::now() + Duration::from_secs(20);
         while std::net::TcpStream::connect(&self.address).is_err() {
-            assert!(Instant::now() < deadline, "the registry did not come up at {}", self.address);
+            assert!(Instant::now() < deadline, "the registry did not start at {}", self.address);
             std::thread::sleep(Duration::from_millis(20));
         }
     }

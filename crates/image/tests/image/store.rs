@@ -1,4 +1,4 @@
-//! The store's verbs, its records, and what it does after a crash.
+//! The store's operations, its records, and its behaviour after a crash.
 
 use std::fs;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! Images made by hand, and what e2fsprogs says of the filesystems made of them.
+//! Builds test images, and checks the resulting filesystems with e2fsprogs.
 
 use std::fs;
 use std::io::Write;
@@ -10,7 +10,7 @@ use mimeo_image::{Digest, Event, Image, Progress, PullError, PullOptions, Store}
 use serde_json::{Value, json};
 use tar::{EntryType, Header};
 
-/// A store in a folder of its own.
+/// A store in its own temporary folder.
 pub(crate) struct Home {
     pub(crate) dir: tempfile::TempDir,
     pub(crate) store: Store,
@@ -41,7 +41,7 @@ impl Home {
         self.pull_packed(&packed, &PullOptions::default()).await
     }
 
-    /// Pulls an image of layers given with and without their compression.
+    /// Pulls an image of layers, each given uncompressed and compressed.
     pub(crate) async fn pull_packed(
         &self,
         layers: &[(Vec<u8>, Vec<u8>)],
@@ -70,7 +70,7 @@ pub(crate) fn gzip(bytes: &[u8]) -> Vec<u8> {
     out.finish().unwrap()
 }
 
-/// A tar file in the making.
+/// Builds a tar file.
 pub(crate) struct Tar(pub(crate) tar::Builder<Vec<u8>>);
 
 impl Tar {
@@ -118,7 +118,7 @@ impl Tar {
     }
 }
 
-/// Writes the name as it is: the tar crate itself refuses hostile ones.
+/// Writes the name unchanged, because the tar crate refuses hostile names.
 pub(crate) fn header(path: &str, kind: EntryType, size: u64) -> Header {
     let mut header = Header::new_ustar();
     header.as_old_mut().name[..path.len()].copy_from_slice(path.as_bytes());
@@ -193,7 +193,7 @@ pub(crate) fn fsck(image: &Path) {
     assert!(out.status.success(), "e2fsck: {text}\n{}", String::from_utf8_lossy(&out.stderr));
 }
 
-/// What one command of debugfs prints.
+/// The output of one debugfs command.
 pub(crate) fn debugfs(image: &Path, command: &str) -> String {
     let out = Command::new("debugfs").args(["-R", command]).arg(image).output().expect("debugfs is needed");
     String::from_utf8_lossy(&out.stdout).into_owned()
