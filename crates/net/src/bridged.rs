@@ -11,6 +11,8 @@
 //! namespace with the last process that holds it, however that process exits.
 //! [`sweep`] removes names and rules that remain.
 
+mod address;
+mod dns_relay;
 mod error;
 mod fake;
 mod generation;
@@ -20,8 +22,6 @@ mod links;
 mod namespace;
 mod netfilter;
 mod nft;
-mod outer;
-mod relay;
 mod rules;
 mod settings;
 mod tap;
@@ -31,13 +31,13 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use crate::{PortMapping, Subnet};
+pub use address::BridgeAddress;
+pub use dns_relay::DnsRelay;
 pub use error::BridgedError;
 pub use fake::{Fake, Faults};
 use host::{Connected, Host};
 use kernel::Kernel;
 pub use namespace::Namespace;
-pub use outer::Outer;
-pub use relay::Relay;
 use rules::Element;
 pub use tap::TapUse;
 
@@ -57,7 +57,7 @@ const DNS_PORT: u16 = 53;
 
 /// The network that a machine requests.
 #[derive(Debug, Clone)]
-pub struct Wish {
+pub struct NetworkRequest {
     /// The machine's id: at most 12 characters, since a link's name has at most 15.
     pub id: String,
     /// Whether the machine and other open machines may reach each other.
@@ -71,7 +71,7 @@ pub struct Wish {
 pub struct Attachment {
     host: Arc<dyn Host>,
     id: String,
-    outer: Outer,
+    address: BridgeAddress,
     connected: Connected,
     elements: Vec<Element>,
 }
@@ -112,9 +112,9 @@ pub fn has_ip6() -> bool {
 ///
 /// # Errors
 /// When the host refuses, or this process lacks the privileges. Nothing is left then.
-pub fn attach(wish: &Wish) -> Result<Attachment, BridgedError> {
+pub fn attach(request: &NetworkRequest) -> Result<Attachment, BridgedError> {
     is_privileged()?;
-    attach_to(Arc::new(Kernel), wish)
+    attach_to(Arc::new(Kernel), request)
 }
 
 /// Removes the names and rules of machines whose process exited without detaching. Returns their ids.
@@ -133,33 +133,36 @@ pub fn clear(id: &str) -> Result<(), BridgedError> {
     clear_on(&Kernel, id)
 }
 
-fn attach_to(host: Arc<dyn Host>, wish: &Wish) -> Result<Attachment, BridgedError> {
+fn attach_to(host: Arc<dyn Host>, request: &NetworkRequest) -> Result<Attachment, BridgedError> {
     let lock = host.lock()?;
-    let attached = attach_locked(host.as_ref(), wish);
+    let attached = attach_locked(host.as_ref(), request);
     if attached.is_err() {
         // The bridge may have been created for this machine.
         log_ignored("remove the bridge", remove_bridge_if_unused(host.as_ref()));
     }
     drop(lock);
-    let (outer, connected, elements) = attached?;
-    Ok(Attachment { host, id: wish.id.clone(), outer, connected, elements })
+    let (address, connected, elements) = attached?;
+    Ok(Attachment { host, id: request.id.clone(), address, connected, elements })
 }
 
-fn attach_locked(host: &dyn Host, wish: &Wish) -> Result<(Outer, Connected, Vec<Element>), BridgedError> {
+fn attach_locked(
+    host: &dyn Host,
+    request: &NetworkRequest,
+) -> Result<(BridgeAddress, Connected, Vec<Element>), BridgedError> {
     host.prepare()?;
     let attached = host.attached()?;
-    if attached.contains_key(&wish.id) {
-        return Err(BridgedError::Exists { name: format!("{LINK_PREFIX}{}", wish.id) });
+    if attached.contains_key(&request.id) {
+        return Err(BridgedError::Exists { name: format!("{LINK_PREFIX}{}", request.id) });
     }
-    let outer = Outer::next_free(&attached.into_values().collect::<HashSet<_>>())?;
-    let connected = host.connect(&wish.id, outer, wish.tap)?;
-    let elements = if wish.open { rules::open(outer) } else { Vec::new() };
-    let add = || host.ensure_table().and_then(|()| host.add(&elements, &wish.id));
+    let address = BridgeAddress::next_free(&attached.into_values().collect::<HashSet<_>>())?;
+    let connected = host.connect(&request.id, address, request.tap)?;
+    let elements = if request.open { rules::open(address) } else { Vec::new() };
+    let add = || host.ensure_table().and_then(|()| host.add(&elements, &request.id));
     // Another program may have flushed the rules in between; the second attempt restores them.
     match add().or_else(|_| add()) {
-        Ok(()) => Ok((outer, connected, elements)),
+        Ok(()) => Ok((address, connected, elements)),
         Err(error) => {
-            log_ignored("disconnect a machine", host.disconnect(&wish.id));
+            log_ignored("disconnect a machine", host.disconnect(&request.id));
             Err(error)
         }
     }
@@ -214,8 +217,8 @@ fn clear_on(host: &dyn Host, id: &str) -> Result<(), BridgedError> {
 impl Attachment {
     /// The machine's addresses on the bridge.
     #[must_use]
-    pub fn outer(&self) -> Outer {
-        self.outer
+    pub fn address(&self) -> BridgeAddress {
+        self.address
     }
 
     /// The machine's namespace; none on a fake host.
@@ -225,13 +228,13 @@ impl Attachment {
     }
 
     /// Takes the TAP device's descriptor, with [`TapUse::Descriptor`]. None on later calls.
-    pub fn take_queue(&mut self) -> Option<OwnedFd> {
+    pub fn take_tap(&mut self) -> Option<OwnedFd> {
         self.connected.tap.take()
     }
 
     /// Takes the relay for the guest's DNS queries. None on later calls.
-    pub fn take_relay(&mut self) -> Option<Relay> {
-        self.connected.dns_sockets.take().map(|(udp, tcp)| Relay::new(udp, tcp))
+    pub fn take_dns_relay(&mut self) -> Option<DnsRelay> {
+        self.connected.dns_sockets.take().map(|(udp, tcp)| DnsRelay::new(udp, tcp))
     }
 
     /// Forwards host ports to the machine: all or none. Each mapping must have its host port.
@@ -242,7 +245,7 @@ impl Attachment {
         if ports.is_empty() {
             return Ok(());
         }
-        let elements: Vec<_> = ports.iter().flat_map(|port| rules::published(port, self.outer)).collect();
+        let elements: Vec<_> = ports.iter().flat_map(|port| rules::published(port, self.address)).collect();
         let lock = self.host.lock()?;
         let added = self.host.add(&elements, &self.id);
         drop(lock);

@@ -9,14 +9,14 @@ use std::sync::Barrier;
 use std::thread;
 
 use mimeo_net::PortMapping;
-use mimeo_net::bridged::{self, Attachment, BridgedError, Fake, Faults, TapUse, Wish};
+use mimeo_net::bridged::{self, Attachment, BridgedError, Fake, Faults, NetworkRequest, TapUse};
 use nix::net::if_::if_nametoindex;
 use nix::sched::{CloneFlags, setns, unshare};
 
 const MACHINES: usize = 64;
 
-fn wish(id: &str) -> Wish {
-    Wish { id: id.to_owned(), open: false, tap: TapUse::Descriptor }
+fn request(id: &str) -> NetworkRequest {
+    NetworkRequest { id: id.to_owned(), open: false, tap: TapUse::Descriptor }
 }
 
 fn port(text: &str) -> PortMapping {
@@ -72,15 +72,15 @@ fn namespaces_are_identical_inside_and_have_different_outer_addresses() {
     if !enter_private_host() {
         return;
     }
-    let mut first = bridged::attach(&wish("first")).expect("attached");
-    let second = bridged::attach(&wish("second")).expect("attached");
-    assert_eq!(first.outer().to_string(), "10.202.0.2");
-    assert_eq!(second.outer().to_string(), "10.202.0.3");
+    let mut first = bridged::attach(&request("first")).expect("attached");
+    let second = bridged::attach(&request("second")).expect("attached");
+    assert_eq!(first.address().to_string(), "10.202.0.2");
+    assert_eq!(second.address().to_string(), "10.202.0.3");
     let addresses = || fs::read_to_string("/proc/thread-self/net/fib_trie").expect("addresses");
     for attachment in [&first, &second] {
         let inside = run_inside(attachment, addresses);
         assert!(inside.contains("10.201.0.1") && inside.contains("10.201.0.5"), "{inside}");
-        assert!(inside.contains(&attachment.outer().to_string()), "{inside}");
+        assert!(inside.contains(&attachment.address().to_string()), "{inside}");
     }
     first.publish(&[port("8080:80"), port("127.0.0.1:8081:81/udp")]).expect("published");
     let published = rules();
@@ -98,13 +98,13 @@ fn a_thousand_ports_are_published_and_removed() {
     if !enter_private_host() {
         return;
     }
-    let stays = bridged::attach(&wish("stays")).expect("attached");
-    let mut many = bridged::attach(&wish("many")).expect("attached");
+    let stays = bridged::attach(&request("stays")).expect("attached");
+    let mut many = bridged::attach(&request("many")).expect("attached");
     let ports = PortMapping::parse("20000-20999:30000-30999").expect("a range");
     many.publish(&ports).expect("published");
     assert_eq!(rules().matches("comment \"many\"").count(), 2 * ports.len());
     // Publishing a port of another machine fails and changes nothing.
-    let mut other = bridged::attach(&wish("other")).expect("attached");
+    let mut other = bridged::attach(&request("other")).expect("attached");
     other.publish(&[port("9000:80"), port("20999:80")]).expect_err("the second port is in use");
     assert!(!rules().contains("9000"));
     drop(other);
@@ -119,13 +119,13 @@ fn an_existing_link_is_not_reused() {
     if !enter_private_host() {
         return;
     }
-    let attachment = bridged::attach(&wish("one")).expect("attached");
-    let refused = bridged::attach(&wish("one")).expect_err("it exists");
+    let attachment = bridged::attach(&request("one")).expect("attached");
+    let refused = bridged::attach(&request("one")).expect_err("it exists");
     assert!(matches!(&refused, BridgedError::Exists { name } if name == "mm-one"), "{refused:?}");
     assert!(if_nametoindex("mm-one").is_ok(), "the first is still there");
     drop(attachment);
     ip(&["link", "add", "mm-one", "type", "bridge"]);
-    let refused = bridged::attach(&wish("one")).expect_err("another program's link");
+    let refused = bridged::attach(&request("one")).expect_err("another program's link");
     assert!(refused.to_string().contains("mm-one exists already"), "{refused}");
     assert_eq!(links(), [""; 0], "the link had the name of a machine's link");
 }
@@ -143,7 +143,7 @@ fn a_network_in_use_by_another_link_is_refused() {
     ip(&["link", "add", "theirs", "type", "bridge"]);
     ip(&["address", "add", "10.202.7.1/24", "dev", "theirs"]);
     ip(&["link", "set", "theirs", "up"]);
-    let refused = bridged::attach(&wish("one")).expect_err("the network is in use").to_string();
+    let refused = bridged::attach(&request("one")).expect_err("the network is in use").to_string();
     assert!(refused.contains("10.202.0.0/16") && refused.contains("theirs"), "{refused}");
     assert!(refused.contains("--network rootless"), "{refused}");
     assert_nothing_left();
@@ -154,7 +154,7 @@ fn a_machine_whose_process_was_killed_is_swept() {
     if !enter_private_host() {
         return;
     }
-    let mut attachment = bridged::attach(&wish("killed")).expect("attached");
+    let mut attachment = bridged::attach(&request("killed")).expect("attached");
     attachment.publish(&[port("8080:80")]).expect("published");
     assert_eq!(bridged::sweep().expect("swept"), [""; 0], "the machine is attached");
     // The kernel does this when the last process that holds the namespace exits. No process has this id.
@@ -171,10 +171,10 @@ fn flushed_rules_are_restored() {
     if !enter_private_host() {
         return;
     }
-    let mut first = bridged::attach(&wish("first")).expect("attached");
+    let mut first = bridged::attach(&request("first")).expect("attached");
     first.publish(&[port("8080:80")]).expect("published");
     nft(&["flush", "ruleset"]);
-    let second = bridged::attach(&wish("second")).expect("attached");
+    let second = bridged::attach(&request("second")).expect("attached");
     assert!(rules().contains("masquerade"));
     drop(first);
     drop(second);
@@ -193,18 +193,18 @@ fn unchanged_rules_are_not_applied_again() {
         return;
     }
     let numbered = || list_ruleset(&["-a"]);
-    let first = bridged::attach(&wish("first")).expect("attached");
+    let first = bridged::attach(&request("first")).expect("attached");
     let before = numbered();
-    let mut second = bridged::attach(&wish("second")).expect("attached");
+    let mut second = bridged::attach(&request("second")).expect("attached");
     assert_eq!(numbered(), before);
     second.publish(&[port("8080:80")]).expect("published");
     drop(second);
     assert_eq!(numbered(), before);
-    let second = bridged::attach(&wish("second")).expect("attached");
+    let second = bridged::attach(&request("second")).expect("attached");
     assert_eq!(numbered(), before);
     // A change by another program may have been to mimeo's table.
     nft(&["add", "table", "inet", "theirs"]);
-    let third = bridged::attach(&wish("third")).expect("attached");
+    let third = bridged::attach(&request("third")).expect("attached");
     assert_ne!(numbered(), before);
     nft(&["delete", "table", "inet", "theirs"]);
     drop((first, second, third));
@@ -216,7 +216,7 @@ fn a_namespace_has_the_rules_of_inner_nft() {
     if !enter_private_host() {
         return;
     }
-    let attachment = bridged::attach(&wish("one")).expect("attached");
+    let attachment = bridged::attach(&request("one")).expect("attached");
     let found = run_inside(&attachment, || list_ruleset(&[]));
     let expected = thread::scope(|scope| {
         let thread = scope.spawn(|| {
@@ -245,14 +245,14 @@ fn a_host_without_nft_is_refused_and_left_unchanged() {
     let refused = || {
         let flags = rustix::mount::MountFlags::empty();
         rustix::mount::mount("tmpfs", "/usr/sbin", "tmpfs", flags, None).expect("no programs");
-        let refused = bridged::attach(&wish("second")).expect_err("there is no nft");
+        let refused = bridged::attach(&request("second")).expect_err("there is no nft");
         rustix::mount::unmount("/usr/sbin", rustix::mount::UnmountFlags::empty()).expect("programs again");
         assert!(matches!(refused, BridgedError::NoNft), "{refused}");
     };
     refused();
     assert_nothing_left();
     // The same when nft disappears while the bridge exists for another machine and the rules must be applied again.
-    let first = bridged::attach(&wish("first")).expect("attached");
+    let first = bridged::attach(&request("first")).expect("attached");
     nft(&["flush", "ruleset"]);
     let before = links();
     refused();
@@ -273,7 +273,7 @@ fn many_machines_attach_and_detach_twice() {
             for number in 0..MACHINES {
                 let all_attached = &all_attached;
                 scope.spawn(move || {
-                    let mut attachment = bridged::attach(&wish(&format!("m{number}"))).expect("attached");
+                    let mut attachment = bridged::attach(&request(&format!("m{number}"))).expect("attached");
                     let port = port(&format!("{}:80", 20_000 + number));
                     attachment.publish(&[port]).expect("published");
                     all_attached.wait();
@@ -289,7 +289,7 @@ fn the_dns_relay_listens_on_the_gateway_side() {
     if !enter_private_host() {
         return;
     }
-    let attachment = bridged::attach(&wish("asks")).expect("attached");
+    let attachment = bridged::attach(&request("asks")).expect("attached");
     let taken = run_inside(&attachment, || {
         (UdpSocket::bind("10.201.0.5:53").is_err(), TcpListener::bind("10.201.0.5:53").is_err())
     });
@@ -299,7 +299,7 @@ fn the_dns_relay_listens_on_the_gateway_side() {
 #[test]
 fn a_lack_of_privilege_is_reported_with_alternatives() {
     if !rustix::process::geteuid().is_root() {
-        let refused = bridged::attach(&wish("one")).expect_err("it needs root").to_string();
+        let refused = bridged::attach(&request("one")).expect_err("it needs root").to_string();
         assert!(refused.contains("CAP_NET_ADMIN") && refused.contains("--network rootless"), "{refused}");
         return;
     }
@@ -313,7 +313,7 @@ fn a_lack_of_privilege_is_reported_with_alternatives() {
             },
         )
         .expect("dropped");
-        bridged::attach(&wish("one")).expect_err("it needs privileges").to_string()
+        bridged::attach(&request("one")).expect_err("it needs privileges").to_string()
     });
     let refused = refused.join().expect("done");
     assert!(refused.contains("CAP_NET_ADMIN") && refused.contains("--network rootless"), "{refused}");
@@ -352,8 +352,8 @@ enum Outcome {
 }
 
 fn run_machine(host: &Fake, round: usize, number: usize) -> Outcome {
-    let wish = Wish { open: number.is_multiple_of(2), ..wish(&format!("m{number}")) };
-    let Ok(mut attachment) = host.attach(&wish) else { return Outcome::Refused };
+    let request = NetworkRequest { open: number.is_multiple_of(2), ..request(&format!("m{number}")) };
+    let Ok(mut attachment) = host.attach(&request) else { return Outcome::Refused };
     // A machine whose port cannot be published runs without it.
     attachment.publish(&[port(&format!("{}:80", 20_000 + number))]).ok();
     if (round + number).is_multiple_of(7) {

@@ -16,10 +16,10 @@ pub enum BridgedError {
     #[error("nft, which bridged networking needs for its rules, is not installed: apt-get install nftables")]
     NoNft,
     /// nft exited with an error.
-    #[error("nft refused the rules: {said}")]
+    #[error("nft refused the rules: {stderr}")]
     Nft {
         /// Its stderr.
-        said: String,
+        stderr: String,
     },
     /// A link of that name exists that mimeo did not create.
     #[error(
@@ -33,7 +33,7 @@ pub enum BridgedError {
     #[error(
         "{network}, the network of bridged machines, is in use on this host ({route}): use --network rootless"
     )]
-    Taken {
+    NetworkInUse {
         /// The bridge's network.
         network: &'static str,
         /// The conflicting route.
@@ -64,7 +64,7 @@ pub enum BridgedError {
     },
     /// A fault that the fake host injects.
     #[error("{step} failed: injected fault")]
-    Told {
+    Injected {
         /// The operation that failed.
         step: &'static str,
     },

@@ -5,10 +5,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde_json::json;
 
+use super::address::BridgeAddress;
 use super::host::{Connected, Host};
-use super::outer::Outer;
 use super::rules::{Element, Key};
-use super::{Attachment, BridgedError, TapUse, Wish, attach_to, clear_on, sweep_on};
+use super::{Attachment, BridgedError, NetworkRequest, TapUse, attach_to, clear_on, sweep_on};
 
 /// Injected faults: each step fails after this many successes, counted from its last failure. All off by default.
 #[derive(Debug, Clone, Default)]
@@ -34,7 +34,7 @@ pub struct Fake {
 struct State {
     bridge: bool,
     table: bool,
-    links: BTreeMap<String, Outer>,
+    links: BTreeMap<String, BridgeAddress>,
     marks: BTreeSet<String>,
     /// Set and key of each element, and the id of its machine.
     elements: BTreeMap<(&'static str, Key), String>,
@@ -52,8 +52,8 @@ impl Fake {
     ///
     /// # Errors
     /// As [`attach`](super::attach), and when a fault is injected.
-    pub fn attach(&self, wish: &Wish) -> Result<Attachment, BridgedError> {
-        attach_to(Arc::new(self.clone()), wish)
+    pub fn attach(&self, request: &NetworkRequest) -> Result<Attachment, BridgedError> {
+        attach_to(Arc::new(self.clone()), request)
     }
 
     /// [`sweep`](super::sweep) on this host.
@@ -103,9 +103,9 @@ impl Fake {
         let mut state = self.state();
         let mut all = state.elements.clone();
         match elements.iter().find(|element| !change(&mut all, element)) {
-            Some(element) => {
-                Err(BridgedError::Nft { said: format!("element exists already or is missing: {element:?}") })
-            }
+            Some(element) => Err(BridgedError::Nft {
+                stderr: format!("element exists already or is missing: {element:?}"),
+            }),
             None => {
                 state.elements = all;
                 Ok(())
@@ -122,7 +122,7 @@ impl Fake {
             return Ok(());
         }
         *done = 0;
-        Err(BridgedError::Told { step })
+        Err(BridgedError::Injected { step })
     }
 }
 
@@ -154,14 +154,14 @@ impl Host for Fake {
         Ok(())
     }
 
-    fn attached(&self) -> Result<HashMap<String, Outer>, BridgedError> {
+    fn attached(&self) -> Result<HashMap<String, BridgeAddress>, BridgedError> {
         Ok(self.state().links.clone().into_iter().collect())
     }
 
-    fn connect(&self, id: &str, outer: Outer, _: TapUse) -> Result<Connected, BridgedError> {
+    fn connect(&self, id: &str, address: BridgeAddress, _: TapUse) -> Result<Connected, BridgedError> {
         self.step("connect", self.faults.connect_after)?;
         let mut state = self.state();
-        if state.links.insert(id.to_owned(), outer).is_some() {
+        if state.links.insert(id.to_owned(), address).is_some() {
             return Err(BridgedError::Exists { name: id.to_owned() });
         }
         state.marks.insert(id.to_owned());

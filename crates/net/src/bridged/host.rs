@@ -5,8 +5,8 @@ use std::fmt;
 use std::net::{TcpListener, UdpSocket};
 use std::os::fd::OwnedFd;
 
+use super::address::BridgeAddress;
 use super::namespace::Namespace;
-use super::outer::Outer;
 use super::rules::Element;
 use super::{BridgedError, TapUse};
 
@@ -19,10 +19,10 @@ pub(crate) trait Host: fmt::Debug + Send + Sync {
     fn prepare(&self) -> Result<(), BridgedError>;
 
     /// The machines that have a link on the bridge, by id, with their addresses.
-    fn attached(&self) -> Result<HashMap<String, Outer>, BridgedError>;
+    fn attached(&self) -> Result<HashMap<String, BridgeAddress>, BridgedError>;
 
     /// Creates a machine's namespace and its link on the bridge. On failure nothing is left.
-    fn connect(&self, id: &str, outer: Outer, tap: TapUse) -> Result<Connected, BridgedError>;
+    fn connect(&self, id: &str, address: BridgeAddress, tap: TapUse) -> Result<Connected, BridgedError>;
 
     /// Removes a machine's link and mark. Missing ones are not an error.
     fn disconnect(&self, id: &str) -> Result<(), BridgedError>;

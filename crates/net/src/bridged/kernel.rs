@@ -8,11 +8,11 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
+use super::address::BridgeAddress;
 use super::host::{Connected, Host};
 use super::links::{self, Links};
 use super::namespace::Namespace;
 use super::netfilter::{self, Batch};
-use super::outer::Outer;
 use super::rules::{self, Element};
 use super::{
     BRIDGE, BridgedError, DNS_PORT, GUEST_SUBNET, LINK_PREFIX, NETNS_PREFIX, TAP, TapUse, generation,
@@ -56,7 +56,7 @@ impl Host for Kernel {
         })
     }
 
-    fn attached(&self) -> Result<HashMap<String, Outer>, BridgedError> {
+    fn attached(&self) -> Result<HashMap<String, BridgeAddress>, BridgedError> {
         let found = links::with(async |links: Links| links.with_prefix(LINK_PREFIX).await)?;
         let machine = |(name, alias): (String, String)| {
             let id = name.strip_prefix(LINK_PREFIX)?.to_owned();
@@ -65,13 +65,13 @@ impl Host for Kernel {
         Ok(found.into_iter().filter_map(machine).collect())
     }
 
-    fn connect(&self, id: &str, outer: Outer, tap: TapUse) -> Result<Connected, BridgedError> {
+    fn connect(&self, id: &str, address: BridgeAddress, tap: TapUse) -> Result<Connected, BridgedError> {
         let host_namespace = Namespace::current()?;
         let namespace = Namespace::new()?;
         let link = format!("{LINK_PREFIX}{id}");
         let connected =
-            configure_namespace(&namespace, &host_namespace, &link, outer, tap).and_then(|connected| {
-                attach_to_bridge(&link, outer)?;
+            configure_namespace(&namespace, &host_namespace, &link, address, tap).and_then(|connected| {
+                attach_to_bridge(&link, address)?;
                 create_mark(id, &namespace)?;
                 Ok(connected)
             });
@@ -181,9 +181,9 @@ async fn create_bridge(links: &Links, ip6: bool) -> Result<(), BridgedError> {
     let index = links.add_bridge().await?;
     let done = async {
         settings::configure_bridge(BRIDGE, ip6)?;
-        links.address(index, Outer::BRIDGE.ip().into(), Outer::PREFIX).await?;
+        links.add_address(index, BridgeAddress::BRIDGE.ip().into(), BridgeAddress::PREFIX).await?;
         if ip6 {
-            links.address(index, Outer::BRIDGE.ip6().into(), Outer::PREFIX_6).await?;
+            links.add_address(index, BridgeAddress::BRIDGE.ip6().into(), BridgeAddress::PREFIX_6).await?;
         }
         links.up(index).await
     };
@@ -200,7 +200,10 @@ fn check_network_unused() -> Result<(), BridgedError> {
     match routes.lines().skip(1).find(|line| overlaps_bridge_network(line).unwrap_or(false)) {
         Some(line) => {
             let interface = line.split_whitespace().next().unwrap_or_default();
-            Err(BridgedError::Taken { network: "10.202.0.0/16", route: format!("a route via {interface}") })
+            Err(BridgedError::NetworkInUse {
+                network: "10.202.0.0/16",
+                route: format!("a route via {interface}"),
+            })
         }
         None => Ok(()),
     }
@@ -211,8 +214,8 @@ fn overlaps_bridge_network(line: &str) -> Option<bool> {
     let words: Vec<_> = line.split_whitespace().collect();
     let address = |word: &str| u32::from_str_radix(word, 16).ok().map(u32::from_be);
     let (to, mask) = (address(words.get(1)?)?, address(words.get(7)?)?);
-    let ours = u32::from(Outer::BRIDGE.ip());
-    let our_mask = u32::MAX << (32 - u32::from(Outer::PREFIX));
+    let ours = u32::from(BridgeAddress::BRIDGE.ip());
+    let our_mask = u32::MAX << (32 - u32::from(BridgeAddress::PREFIX));
     let common = mask & our_mask;
     Some(mask != 0 && to & common == ours & common)
 }
@@ -222,14 +225,14 @@ fn configure_namespace(
     namespace: &Namespace,
     host_namespace: &Namespace,
     link: &str,
-    outer: Outer,
+    address: BridgeAddress,
     tap: TapUse,
 ) -> Result<Connected, BridgedError> {
     let ip6 = settings::has_ip6();
     let (tap, dns_sockets) = namespace.run(|| {
         settings::configure_namespace(ip6)?;
         let tap = tap::create(TAP, tap)?;
-        links::with(async |links: Links| configure_links(&links, host_namespace, link, outer, ip6).await)?;
+        links::with(async |links: Links| configure_links(&links, host_namespace, link, address, ip6).await)?;
         netfilter::inner()
             .commit()
             .map_err(netlink_error("set the nftables rules of a machine's namespace"))?;
@@ -242,22 +245,22 @@ async fn configure_links(
     links: &Links,
     host_namespace: &Namespace,
     link: &str,
-    outer: Outer,
+    address: BridgeAddress,
     ip6: bool,
 ) -> Result<(), BridgedError> {
     links.up(LOOPBACK).await?;
     let tap = links.index(TAP).await?.unwrap_or_default();
     links.up(tap).await?;
     for (ip, prefix) in GUEST_SUBNET.host(ip6) {
-        links.address(tap, ip, prefix).await?;
+        links.add_address(tap, ip, prefix).await?;
     }
     let uplink = links.add_pair(link, host_namespace).await?;
     links.up(uplink).await?;
-    links.address(uplink, outer.ip().into(), 32).await?;
+    links.add_address(uplink, address.ip().into(), 32).await?;
     if ip6 {
-        links.address(uplink, outer.ip6().into(), 128).await?;
+        links.add_address(uplink, address.ip6().into(), 128).await?;
     }
-    links.route(uplink, ip6).await
+    links.add_default_route(uplink, ip6).await
 }
 
 /// Binds the sockets for the guest's DNS queries, on the gateway's side of its NIC.
@@ -269,14 +272,14 @@ fn bind_dns_sockets() -> Result<(UdpSocket, TcpListener), BridgedError> {
 }
 
 /// Attaches the host's end of a machine's link to the bridge.
-fn attach_to_bridge(link: &str, outer: Outer) -> Result<(), BridgedError> {
+fn attach_to_bridge(link: &str, address: BridgeAddress) -> Result<(), BridgedError> {
     if settings::has_ip6() {
         settings::disable_ip6(link)?;
     }
     links::with(async |links: Links| {
         let gone = || BridgedError::io("find", BRIDGE)(io::ErrorKind::NotFound.into());
         let bridge = links.index(BRIDGE).await?.ok_or_else(gone)?;
-        links.join(link, bridge, &outer.to_string()).await
+        links.join(link, bridge, &address.to_string()).await
     })
 }
 

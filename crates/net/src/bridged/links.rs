@@ -13,8 +13,8 @@ use rtnetlink::{
     Handle, LinkBridge, LinkBridgePort, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder,
 };
 
+use super::address::BridgeAddress;
 use super::namespace::{Namespace, on_own_thread};
-use super::outer::Outer;
 use super::{BRIDGE, BridgedError, UPLINK};
 
 /// The bridge's MAC address: locally administered, and visible only to this host's machines.
@@ -161,7 +161,7 @@ impl Links {
     }
 
     /// Adds an address to a link.
-    pub(crate) async fn address(&self, index: u32, ip: IpAddr, prefix: u8) -> Result<(), BridgedError> {
+    pub(crate) async fn add_address(&self, index: u32, ip: IpAddr, prefix: u8) -> Result<(), BridgedError> {
         match self.0.address().add(index, ip, prefix).execute().await.map_err(to_io_error) {
             Err(error) if error.raw_os_error() != Some(libc::EEXIST) => {
                 Err(link_error(format!("add the address {ip}/{prefix}"))(error))
@@ -171,8 +171,8 @@ impl Links {
     }
 
     /// Adds the default route via the bridge, and the host route to the bridge that it needs.
-    pub(crate) async fn route(&self, index: u32, ip6: bool) -> Result<(), BridgedError> {
-        let bridge = Outer::BRIDGE;
+    pub(crate) async fn add_default_route(&self, index: u32, ip6: bool) -> Result<(), BridgedError> {
+        let bridge = BridgeAddress::BRIDGE;
         let direct = RouteMessageBuilder::<Ipv4Addr>::new()
             .destination_prefix(bridge.ip(), 32)
             .output_interface(index)

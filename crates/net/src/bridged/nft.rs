@@ -23,7 +23,7 @@ pub(crate) fn apply(transaction: &str) -> Result<(), BridgedError> {
 pub(crate) fn list(family: &str, table: &str) -> Result<Option<serde_json::Value>, BridgedError> {
     match run(&["-j", "list", "table", family, table], "") {
         Ok(output) => Ok(serde_json::from_slice(&output.stdout).ok()),
-        Err(BridgedError::Nft { said, .. }) if said.contains("No such file or directory") => Ok(None),
+        Err(BridgedError::Nft { stderr, .. }) if stderr.contains("No such file or directory") => Ok(None),
         Err(error) => Err(error),
     }
 }
@@ -41,8 +41,8 @@ fn run(arguments: &[&str], input: &str) -> Result<Output, BridgedError> {
     if output.status.success() {
         return Ok(output);
     }
-    let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-    Err(BridgedError::Nft { said })
+    let stderr = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+    Err(BridgedError::Nft { stderr })
 }
 
 fn search_path() -> String {

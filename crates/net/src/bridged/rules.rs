@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use serde_json::Value;
 
-use super::outer::Outer;
+use super::address::BridgeAddress;
 use crate::{PortMapping, Protocol};
 
 /// The table's family and name, on the host and in each machine's namespace.
@@ -37,28 +37,28 @@ pub(crate) enum Key {
 }
 
 /// The elements that forward a host port to a machine.
-pub(crate) fn published(port: &PortMapping, outer: Outer) -> Vec<Element> {
+pub(crate) fn published(port: &PortMapping, address: BridgeAddress) -> Vec<Element> {
     let (host, protocol) = (port.host_port.unwrap_or_default(), port.protocol);
     let to = |ip: IpAddr| Some((ip, port.guest_port));
     match port.host_ip {
         Ipv4Addr::UNSPECIFIED => {
             let key = Key::Any(protocol, host);
             vec![
-                Element { set: "any4", key, to: to(outer.ip().into()) },
-                Element { set: "any6", key, to: to(outer.ip6().into()) },
+                Element { set: "any4", key, to: to(address.ip().into()) },
+                Element { set: "any6", key, to: to(address.ip6().into()) },
             ]
         }
         ip => {
             let key = Key::At(protocol, ip.into(), host);
-            vec![Element { set: "at4", key, to: to(outer.ip().into()) }]
+            vec![Element { set: "at4", key, to: to(address.ip().into()) }]
         }
     }
 }
 
 /// The elements that let other open machines reach this one.
-pub(crate) fn open(outer: Outer) -> Vec<Element> {
+pub(crate) fn open(address: BridgeAddress) -> Vec<Element> {
     let set = |set, ip: IpAddr| Element { set, key: Key::Machine(ip), to: None };
-    vec![set("open4", outer.ip().into()), set("open6", outer.ip6().into())]
+    vec![set("open4", address.ip().into()), set("open6", address.ip6().into())]
 }
 
 /// The elements in nft's JSON of the table whose machine `is_gone`.
@@ -120,14 +120,14 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn outer() -> Outer {
+    fn address() -> BridgeAddress {
         "10.202.0.2".parse().expect("an address of the bridge")
     }
 
     #[test]
     fn a_port_without_an_address_is_published_on_all_of_both_families() {
         let port = PortMapping::parse("8080:80/udp").expect("a port")[0];
-        let all = published(&port, outer()).into_iter().map(|Element { set, key, to }| {
+        let all = published(&port, address()).into_iter().map(|Element { set, key, to }| {
             assert_eq!(key, Key::Any(Protocol::Udp, 8080));
             let (ip, port) = to.expect("a map's element has a destination");
             format!("{set} {ip} {port}")
@@ -139,8 +139,8 @@ mod tests {
     fn a_port_with_an_address_is_published_on_that_address_only() {
         let port = PortMapping::parse("127.0.0.1:8080:80").expect("a port")[0];
         let key = Key::At(Protocol::Tcp, Ipv4Addr::LOCALHOST.into(), 8080);
-        let to = Some((outer().ip().into(), 80));
-        assert_eq!(published(&port, outer()), [Element { set: "at4", key, to }]);
+        let to = Some((address().ip().into(), 80));
+        assert_eq!(published(&port, address()), [Element { set: "at4", key, to }]);
     }
 
     #[test]
@@ -156,7 +156,7 @@ mod tests {
             { "set": { "name": "theirs", "elem": [elem(json!("10.202.0.2"), "gone")] } }] });
         let found = stale_elements(&table, |id| id == "gone");
         let keys: Vec<_> = found.iter().map(|element| (element.set, element.key)).collect();
-        let machine = Key::Machine(outer().ip().into());
+        let machine = Key::Machine(address().ip().into());
         assert_eq!(
             keys,
             [

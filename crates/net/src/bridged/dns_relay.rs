@@ -32,13 +32,13 @@ const SOCKET_RETRY_DELAY: Duration = Duration::from_millis(50);
 
 /// The sockets that receive a guest's DNS queries.
 #[derive(Debug)]
-pub struct Relay {
+pub struct DnsRelay {
     udp: std::net::UdpSocket,
     tcp: std::net::TcpListener,
     resolv_conf: PathBuf,
 }
 
-impl Relay {
+impl DnsRelay {
     pub(crate) fn new(udp: std::net::UdpSocket, tcp: std::net::TcpListener) -> Self {
         Self { udp, tcp, resolv_conf: RESOLV_CONF.into() }
     }

@@ -18,9 +18,9 @@ const LAST: u16 = u16::MAX - 1;
 
 /// One machine's addresses on the bridge, by their offset in its networks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Outer(u16);
+pub struct BridgeAddress(u16);
 
-impl Outer {
+impl BridgeAddress {
     /// The bridge itself: the machines' gateway.
     pub(crate) const BRIDGE: Self = Self(1);
     /// Prefix length of the bridge's IPv4 network.
@@ -31,7 +31,7 @@ impl Outer {
     /// The first free address after the highest one in use: an address that was
     /// freed a moment ago may still be in a neighbour table.
     pub(crate) fn next_free(used: &HashSet<Self>) -> Result<Self, BridgedError> {
-        let last = used.iter().map(|outer| outer.0).max().unwrap_or(FIRST - 1);
+        let last = used.iter().map(|address| address.0).max().unwrap_or(FIRST - 1);
         let after = last.saturating_add(1).max(FIRST)..=LAST;
         let mut candidates = after.chain(FIRST..=LAST).map(Self);
         candidates.find(|address| !used.contains(address)).ok_or(BridgedError::Exhausted)
@@ -57,13 +57,13 @@ impl Outer {
     }
 }
 
-impl fmt::Display for Outer {
+impl fmt::Display for BridgeAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.ip())
     }
 }
 
-impl FromStr for Outer {
+impl FromStr for BridgeAddress {
     type Err = ();
 
     fn from_str(text: &str) -> Result<Self, ()> {
@@ -80,25 +80,25 @@ mod tests {
 
     #[test]
     fn the_first_address_is_as_documented() {
-        let first = Outer::next_free(&HashSet::new()).expect("one is free");
+        let first = BridgeAddress::next_free(&HashSet::new()).expect("one is free");
         assert_eq!(first.ip(), Ipv4Addr::new(10, 202, 0, 2));
         assert_eq!(first.ip6().to_string(), "fd6d:696d:656f::2");
-        assert_eq!(Outer::BRIDGE.ip(), Ipv4Addr::new(10, 202, 0, 1));
+        assert_eq!(BridgeAddress::BRIDGE.ip(), Ipv4Addr::new(10, 202, 0, 1));
     }
 
     #[test]
     fn a_full_network_is_refused() {
-        let all = (FIRST..=LAST).map(Outer).collect();
-        assert!(matches!(Outer::next_free(&all), Err(BridgedError::Exhausted)));
+        let all = (FIRST..=LAST).map(BridgeAddress).collect();
+        assert!(matches!(BridgeAddress::next_free(&all), Err(BridgedError::Exhausted)));
     }
 
     proptest! {
         #[test]
         fn a_free_address_is_unused_and_round_trips_as_text(used in proptest::collection::hash_set(FIRST..=LAST, 0..64)) {
-            let used: HashSet<_> = used.into_iter().map(Outer).collect();
-            let outer = Outer::next_free(&used).expect("there are more");
-            prop_assert!(!used.contains(&outer));
-            prop_assert_eq!(outer.to_string().parse(), Ok(outer));
+            let used: HashSet<_> = used.into_iter().map(BridgeAddress).collect();
+            let address = BridgeAddress::next_free(&used).expect("there are more");
+            prop_assert!(!used.contains(&address));
+            prop_assert_eq!(address.to_string().parse(), Ok(address));
         }
     }
 }
