@@ -21,7 +21,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     measure_import(folder.path(), Path::new(&tar))?;
     for gib in [1, 10, 100] {
         measure_blank(folder.path(), gib)?;
-        measure_copy(folder.path(), gib)?;
+        measure_template(folder.path(), gib)?;
     }
     Ok(())
 }
@@ -65,16 +65,16 @@ fn measure_import(folder: &Path, tar: &Path) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-fn measure_copy(folder: &Path, gib: u64) -> Result<(), Box<dyn Error>> {
-    let path = folder.join("copy");
+fn measure_template(folder: &Path, gib: u64) -> Result<(), Box<dyn Error>> {
+    let path = folder.join("disk");
     let mut times = Vec::new();
     for _ in 0..50 {
         let start = Instant::now();
-        blank::copy(&folder.join("templates"), &path, gib << 30)?;
+        blank::create_from_template(&folder.join("templates"), &path, gib << 30)?;
         times.push(start.elapsed());
         fs::remove_file(&path)?;
     }
-    report(&format!("copy of a blank disk of {gib} GiB"), &mut times);
+    report(&format!("blank disk of {gib} GiB from a template"), &mut times);
     Ok(())
 }
 
@@ -93,10 +93,10 @@ fn measure_blank(folder: &Path, gib: u64) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-fn report(what: &str, times: &mut [Duration]) {
+fn report(label: &str, times: &mut [Duration]) {
     times.sort();
     println!(
-        "{what}: median {:.2?}, least {:.2?}, most {:.2?}",
+        "{label}: median {:.2?}, min {:.2?}, max {:.2?}",
         times[times.len() / 2],
         times[0],
         times[times.len() - 1]

@@ -62,7 +62,7 @@ pub enum BlankError {
 ///
 /// # Errors
 /// As [`create`].
-pub fn copy(templates: &Path, path: &Path, bytes: u64) -> Result<(), BlankError> {
+pub fn create_from_template(templates: &Path, path: &Path, bytes: u64) -> Result<(), BlankError> {
     let template = templates.join(format!("{TEMPLATE_FORMAT}-{bytes}.ext4"));
     let from = match File::open(&template) {
         Ok(from) => from,
@@ -98,7 +98,7 @@ fn create_template(folder: &Path, template: &Path, bytes: u64) -> Result<File, B
 /// Creates an empty ext4 filesystem with a journal in a new sparse file of `bytes` bytes, rounded up to 4096.
 ///
 /// `uuid` is the filesystem's UUID. The file is not synced: if the host crashes before the machine has started, its
-/// disk is lost. Time grows with the size, 2 to 7 ms for 10 GiB; that of [`copy`] does not.
+/// disk is lost. Time grows with the size, 2 to 7 ms for 10 GiB; that of [`create_from_template`] does not.
 ///
 /// # Errors
 /// When the file exists or cannot be written, or the size is out of range.

@@ -184,14 +184,14 @@ async fn receive(
             // The client verifies a full reply too, and reports a mismatch as an error at its end. `verify`
             // checks the content below.
             Err(_) if partial.length == descriptor.size => break,
-            Err(source) => return Err(RegistryError::Cut { attempts: MAX_ATTEMPTS, source }.into()),
+            Err(source) => return Err(RegistryError::Interrupted { attempts: MAX_ATTEMPTS, source }.into()),
         };
         partial.push(chunk.as_ref(), descriptor)?;
         report(Stage::Downloading, partial.length);
     }
     if partial.length == before {
         let source = io::Error::from(io::ErrorKind::UnexpectedEof);
-        return Err(RegistryError::Cut { attempts: MAX_ATTEMPTS, source }.into());
+        return Err(RegistryError::Interrupted { attempts: MAX_ATTEMPTS, source }.into());
     }
     Ok(())
 }

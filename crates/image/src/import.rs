@@ -144,12 +144,12 @@ pub enum ChangeError {
         text: String,
     },
     /// The instruction's value is invalid.
-    #[error("{text:?} is not a change: expected {wanted}")]
+    #[error("{text:?} is not a change: expected {expected}")]
     Form {
         /// The given text.
         text: String,
         /// The expected form of the value.
-        wanted: &'static str,
+        expected: &'static str,
     },
 }
 
@@ -157,7 +157,7 @@ impl FromStr for Change {
     type Err = ChangeError;
 
     fn from_str(text: &str) -> Result<Self, ChangeError> {
-        let form = |wanted| ChangeError::Form { text: text.to_owned(), wanted };
+        let form = |expected| ChangeError::Form { text: text.to_owned(), expected };
         let unknown = || ChangeError::Unknown { text: text.to_owned() };
         let (word, value) = text.trim().split_once([' ', '=', '\t']).ok_or_else(unknown)?;
         let value = value.trim();

@@ -135,16 +135,16 @@ pub enum LayerProblem {
     #[error("it ends too early")]
     Truncated,
     /// An invalid tar header.
-    #[error("its tar header is invalid: {what}")]
+    #[error("its tar header is invalid: {detail}")]
     BadHeader {
         /// The field.
-        what: &'static str,
+        detail: &'static str,
     },
     /// An invalid PAX record.
-    #[error("its PAX record is invalid: {what}")]
+    #[error("its PAX record is invalid: {detail}")]
     BadPax {
         /// The record or the violated rule.
-        what: &'static str,
+        detail: &'static str,
     },
     /// An entry of a type that images do not use.
     #[error("its type {kind:?} is unknown")]

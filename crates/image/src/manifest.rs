@@ -109,18 +109,18 @@ pub enum DocumentError {
         diff_ids: usize,
     },
     /// The index has no image for the requested platform.
-    #[error("there is no image for {wanted}, only for {}", list(.available))]
+    #[error("there is no image for {requested}, only for {}", list(.available))]
     NoPlatform {
         /// The requested platform.
-        wanted: Platform,
+        requested: Platform,
         /// The available platforms.
         available: Vec<Platform>,
     },
     /// The image is for another platform.
-    #[error("the image is for {actual}, not for {wanted}")]
+    #[error("the image is for {actual}, not for {requested}")]
     OtherPlatform {
         /// The requested platform.
-        wanted: Platform,
+        requested: Platform,
         /// The image's platform.
         actual: Platform,
     },
@@ -151,12 +151,12 @@ pub(crate) fn parse(bytes: &[u8], digest: Digest) -> Result<Parsed, DocumentErro
 }
 
 /// Selects the entry for a platform. A single entry without a platform is accepted: its configuration is checked later.
-pub(crate) fn select(index: &Index, wanted: &Platform) -> Result<Descriptor, DocumentError> {
-    let found = index.manifests.iter().find(|entry| entry.platform.as_ref() == Some(wanted));
+pub(crate) fn select(index: &Index, requested: &Platform) -> Result<Descriptor, DocumentError> {
+    let found = index.manifests.iter().find(|entry| entry.platform.as_ref() == Some(requested));
     let lone =
         || index.manifests.first().filter(|entry| index.manifests.len() == 1 && entry.platform.is_none());
     found.or_else(lone).cloned().ok_or_else(|| DocumentError::NoPlatform {
-        wanted: wanted.clone(),
+        requested: requested.clone(),
         available: index.manifests.iter().filter_map(|entry| entry.platform.clone()).collect(),
     })
 }
@@ -165,14 +165,14 @@ pub(crate) fn select(index: &Index, wanted: &Platform) -> Result<Descriptor, Doc
 pub(crate) fn parse_config(
     bytes: &[u8],
     manifest: &Manifest,
-    wanted: &Platform,
+    requested: &Platform,
 ) -> Result<ConfigDocument, DocumentError> {
     let digest = manifest.config.digest;
     let document: ConfigDocument =
         serde_json::from_slice(bytes).map_err(|source| DocumentError::Config { digest, source })?;
     let actual = Platform { os: document.os.clone(), architecture: document.architecture.clone() };
-    if actual != *wanted {
-        return Err(DocumentError::OtherPlatform { wanted: wanted.clone(), actual });
+    if actual != *requested {
+        return Err(DocumentError::OtherPlatform { requested: requested.clone(), actual });
     }
     let (layers, diff_ids) = (manifest.layers.len(), document.rootfs.diff_ids.len());
     if layers != diff_ids {

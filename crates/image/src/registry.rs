@@ -72,7 +72,7 @@ pub enum RegistryError {
     },
     /// The connection broke too often.
     #[error("the connection was interrupted {attempts} times without progress")]
-    Cut {
+    Interrupted {
         /// The number of attempts.
         attempts: u32,
         /// The error of the last attempt.
@@ -103,7 +103,8 @@ impl RegistryError {
     /// Whether a retry of the request may succeed.
     pub(crate) fn is_transient(&self) -> bool {
         match self {
-            Self::Failed(ClientError::RequestError(_) | ClientError::IoError(_)) | Self::Cut { .. } => true,
+            Self::Failed(ClientError::RequestError(_) | ClientError::IoError(_))
+            | Self::Interrupted { .. } => true,
             Self::Failed(ClientError::ServerError { code, .. }) => {
                 *code == 429 || *code == 408 || *code >= 500
             }
@@ -189,7 +190,9 @@ impl Registry {
         };
         let mut bytes = Vec::new();
         while let Some(chunk) = stream.next().await {
-            bytes.extend_from_slice(&chunk.map_err(|source| RegistryError::Cut { attempts: 1, source })?);
+            bytes.extend_from_slice(
+                &chunk.map_err(|source| RegistryError::Interrupted { attempts: 1, source })?,
+            );
             check_document_size(bytes.len() as u64)?;
         }
         let actual = Digest::compute(&bytes);

@@ -10,7 +10,7 @@ const KNOWN_TAGS: [u16; 6] = [0x01, USER, 0x04, GROUP, 0x10, 0x20];
 
 /// Converts an ACL from the system call's format to ext4's.
 pub(super) fn to_ext4(value: &[u8]) -> Result<Vec<u8>, LayerProblem> {
-    let bad = || LayerProblem::BadPax { what: "access control list" };
+    let bad = || LayerProblem::BadPax { detail: "access control list" };
     let (version, entries) = value.split_first_chunk::<4>().ok_or_else(bad)?;
     if u32::from_le_bytes(*version) != SYSCALL_VERSION || entries.len() % 8 != 0 {
         return Err(bad());

@@ -28,8 +28,8 @@ pub(super) struct Sparse {
 
 const XATTR: &str = "SCHILY.xattr.";
 
-fn bad_pax(what: &'static str) -> LayerProblem {
-    LayerProblem::BadPax { what }
+fn bad_pax(detail: &'static str) -> LayerProblem {
+    LayerProblem::BadPax { detail }
 }
 
 pub(super) fn parse(mut bytes: &[u8]) -> Result<Pax, LayerProblem> {

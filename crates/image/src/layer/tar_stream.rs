@@ -17,8 +17,8 @@ use crate::limits::{MAX_EXTENSION, MAX_PATH, MAX_SEGMENTS, MAX_XATTRS};
 
 const BLOCK: u64 = 512;
 
-fn bad_header(what: &'static str) -> LayerProblem {
-    LayerProblem::BadHeader { what }
+fn bad_header(detail: &'static str) -> LayerProblem {
+    LayerProblem::BadHeader { detail }
 }
 
 /// Extension records that precede an entry.
@@ -190,14 +190,14 @@ impl<'a, R: Read> TarStream<'a, R> {
         let mut lines = SparseMap { blocks: 0, unread: VecDeque::new() };
         let count = lines.next(self)?;
         if count > MAX_SEGMENTS as u64 {
-            return Err(LayerProblem::BadPax { what: "sparse map" });
+            return Err(LayerProblem::BadPax { detail: "sparse map" });
         }
         let mut map = Vec::new();
         for _ in 0..count * 2 {
             map.push(lines.next(self)?);
         }
         let data =
-            stored.checked_sub(lines.blocks * BLOCK).ok_or(LayerProblem::BadPax { what: "sparse map" })?;
+            stored.checked_sub(lines.blocks * BLOCK).ok_or(LayerProblem::BadPax { detail: "sparse map" })?;
         self.spool_segments(data, real_size(pax)?, &parse_segments(&map)?)
     }
 
@@ -256,7 +256,7 @@ impl SparseMap {
             match self.unread.pop_front() {
                 Some(b'\n') => return pax::parse_sparse_line(&line),
                 Some(byte) if line.len() < 20 => line.push(byte),
-                Some(_) => return Err(LayerProblem::BadPax { what: "sparse map" }),
+                Some(_) => return Err(LayerProblem::BadPax { detail: "sparse map" }),
                 None => self.refill(tar)?,
             }
         }
@@ -307,10 +307,10 @@ fn parse_meta(header: &Header, pax: &Pax) -> Result<Meta, LayerProblem> {
     })
 }
 
-fn parse_id(pax: Option<u64>, field: &[u8], what: &'static str) -> Result<u32, LayerProblem> {
-    let id = pax.or_else(|| numbers::size(field)).ok_or_else(|| bad_header(what))?;
+fn parse_id(pax: Option<u64>, field: &[u8], detail: &'static str) -> Result<u32, LayerProblem> {
+    let id = pax.or_else(|| numbers::size(field)).ok_or_else(|| bad_header(detail))?;
     // The highest id means "leave unchanged" to chown and cannot own a file.
-    u32::try_from(id).ok().filter(|id| *id != u32::MAX).ok_or_else(|| bad_header(what))
+    u32::try_from(id).ok().filter(|id| *id != u32::MAX).ok_or_else(|| bad_header(detail))
 }
 
 /// Clamps a time to ext4's range, 1901 to 2446.
@@ -338,12 +338,12 @@ fn stored_size(header: &Header, pax: &Pax) -> Result<u64, LayerProblem> {
 }
 
 fn real_size(pax: &Pax) -> Result<u64, LayerProblem> {
-    pax.sparse.real_size.ok_or(LayerProblem::BadPax { what: "sparse file without a size" })
+    pax.sparse.real_size.ok_or(LayerProblem::BadPax { detail: "sparse file without a size" })
 }
 
 fn parse_segments(map: &[u64]) -> Result<Vec<(u64, u64)>, LayerProblem> {
     if !map.len().is_multiple_of(2) || map.len() / 2 > MAX_SEGMENTS {
-        return Err(LayerProblem::BadPax { what: "sparse map" });
+        return Err(LayerProblem::BadPax { detail: "sparse map" });
     }
     Ok(map.chunks_exact(2).map(|pair| (pair[0], pair[1])).collect())
 }

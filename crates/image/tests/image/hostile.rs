@@ -83,7 +83,7 @@ async fn broken_pax_records() {
 async fn invalid_headers() {
     let mut tar = Tar::new().file("x", b"data").done();
     tar[148] ^= 1;
-    assert!(matches!(*refusal(tar).await.problem, LayerProblem::BadHeader { what: "checksum" }));
+    assert!(matches!(*refusal(tar).await.problem, LayerProblem::BadHeader { detail: "checksum" }));
     let error = refusal(Tar::new().add("x", EntryType::new(b'Q'), b"", |_| {}).done()).await;
     assert!(matches!(*error.problem, LayerProblem::UnknownType { kind: 'Q' }), "{error:?}");
     let error = refusal(Tar::new().add("", EntryType::Symlink, b"", |_| {}).done()).await;
