@@ -207,10 +207,10 @@ async fn a_partial_file_of_an_earlier_process_is_resumed_or_replaced() {
         let home = Home::new();
         let image = test_image();
         let registry = Registry::start(&image, Faults::default());
-        let mut begun = image.blobs[0][..100_000].to_vec();
-        begun[7] ^= u8::from(wrong);
+        let mut partial_bytes = image.blobs[0][..100_000].to_vec();
+        partial_bytes[7] ^= u8::from(wrong);
         let partial = format!("{}.partial", Digest::compute(&image.blobs[0]).hex());
-        std::fs::write(home.store.root().join("blobs/sha256").join(&partial), begun).unwrap();
+        std::fs::write(home.store.root().join("blobs/sha256").join(&partial), partial_bytes).unwrap();
         fsck(&home.pull(&registry.name()).await.unwrap().rootfs);
         let requests = registry.layer_requests();
         assert!(requests[0].ends_with("Some(100000)"), "{requests:?}");
