@@ -1,6 +1,6 @@
 //! The command line.
 
-/// Arguments with a value.
+/// Options with a value.
 const VALUES: [&str; 15] = [
     "api-sock",
     "id",
@@ -18,7 +18,7 @@ const VALUES: [&str; 15] = [
     "http-api-max-payload-size",
     "mmds-size-limit",
 ];
-/// Arguments without one.
+/// Options without a value.
 const FLAGS: [&str; 9] = [
     "no-seccomp",
     "no-api",
@@ -32,7 +32,7 @@ const FLAGS: [&str; 9] = [
 ];
 const LEVELS: [&str; 7] = ["off", "error", "warn", "warning", "info", "debug", "trace"];
 
-/// What a fake was started with.
+/// The parsed command line.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Arguments {
     pub(crate) api_sock: Option<String>,
@@ -42,7 +42,7 @@ pub(crate) struct Arguments {
     pub(crate) snapshot_version: bool,
 }
 
-/// Why it does not start.
+/// Why a command line is refused.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Wrong {
     #[error("Found argument '{0}' which wasn't expected, or isn't valid in this context.")]
@@ -55,8 +55,8 @@ pub(crate) enum Wrong {
     Level(String),
     #[error("Invalid instance ID: {0}")]
     Id(String),
-    /// What the fake does not do, and nobody here is to ask for.
-    #[error("the fake does not take {0}")]
+    /// An option of Firecracker that the fake does not implement and the driver must not use.
+    #[error("the fake does not support {0}")]
     NotHere(String),
 }
 

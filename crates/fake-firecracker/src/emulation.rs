@@ -1,8 +1,8 @@
-//! A guest that is a real one, where no KVM runs any: QEMU's translator runs
-//! it, behind the same API. So what stands above the driver can be tried whole.
+//! A real guest for hosts without KVM: QEMU's TCG runs it, behind the same API. So the layers above the
+//! driver can be tested as a whole.
 //!
-//! Its link is a serial port, since QEMU has no vsock that can be saved: what
-//! comes to the socket of the vsock goes there.
+//! Its link is a serial port, since QEMU has no vsock that can be migrated: connections to the vsock's socket
+//! are forwarded to it.
 
 mod arguments;
 mod qmp;
@@ -22,14 +22,14 @@ use crate::schema::{BootSource, Card, Drive};
 use arguments::{PORT, QMP_FD, STATE_FD, TAP_FD};
 use qmp::Qmp;
 
-/// The guest's memory while it runs.
+/// The file of the running guest's memory.
 const MEMORY: &str = "fake.memory";
-/// Name of the copy of its memory at the last save, until it is unlinked.
+/// The file of its memory at the last save, until it is unlinked.
 const LAST: &str = "fake.last";
 const PAGE: usize = 4096;
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// What a guest is made of.
+/// The virtual hardware.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Parts<'a> {
     pub(crate) cpus: usize,
@@ -41,28 +41,28 @@ pub(crate) struct Parts<'a> {
     pub(crate) tracked: bool,
 }
 
-/// What it begins as.
+/// What a guest is started from.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Origin<'a> {
     /// A kernel.
     Boot(&'a BootSource),
-    /// What was saved: devices and memory.
+    /// A snapshot: devices and memory.
     Saved { devices: &'a Path, memory: &'a Path },
 }
 
-/// A guest that QEMU runs. It ends with this.
+/// A guest that QEMU runs. Dropping it kills QEMU.
 #[derive(Debug)]
 pub(crate) struct Emulation {
     qmp: Qmp,
     pid: u32,
     runs: bool,
-    /// With dirty tracking: the memory at the last load or save, which a diff is computed against.
+    /// With dirty page tracking: the memory at the last load or save, the base of the next diff.
     last: Option<File>,
     tracked: bool,
 }
 
 impl Emulation {
-    /// Starts it; it stands still if it was saved. The process ends with the guest.
+    /// Starts QEMU; a restored guest is paused. This process exits with the guest.
     pub(crate) fn start(parts: Parts<'_>, origin: Origin<'_>) -> io::Result<Self> {
         fs::remove_file(MEMORY).or_else(|error| absent_is_fine(&error))?;
         fs::remove_file(PORT).or_else(|error| absent_is_fine(&error))?;
@@ -85,7 +85,7 @@ impl Emulation {
         Ok(Self { qmp, pid, runs: matches!(origin, Origin::Boot(_)), last, tracked: parts.tracked })
     }
 
-    /// Has it run, or stand still.
+    /// Resumes or pauses it.
     pub(crate) fn set(&mut self, runs: bool) -> io::Result<()> {
         self.qmp.call(if runs { "cont" } else { "stop" }, &json!({}))?;
         self.runs = runs;
@@ -96,8 +96,8 @@ impl Emulation {
         self.runs
     }
 
-    /// Writes the device state to one file, and to another all memory or, for a diff, the pages that changed since the
-    /// last load or save. A page that returned to its content of two saves ago did change.
+    /// Writes the device state to one file, and to another all memory or, for a diff, the pages that changed
+    /// since the last load or save. A page that returned to its content of two saves ago counts as changed.
     pub(crate) fn save(&mut self, devices: &Path, memory: &File, mib: usize, diff: bool) -> io::Result<()> {
         let devices = std::path::absolute(devices)?;
         self.qmp.call("xen-save-devices-state", &json!({ "filename": devices, "live": true }))?;
@@ -124,7 +124,7 @@ impl Drop for Emulation {
     }
 }
 
-/// A connection to the guest's end of the link, once QEMU listens there.
+/// Connects to the guest's end of the link, once QEMU listens there.
 pub(crate) fn port() -> io::Result<UnixStream> {
     UnixStream::connect(PORT)
 }
@@ -145,7 +145,7 @@ fn command(parts: Parts<'_>, origin: Origin<'_>, qmp: UnixStream) -> io::Result<
     Ok(command)
 }
 
-/// As Firecracker's process ends when its guest does.
+/// Exits when the guest ends, as Firecracker does.
 fn end_with(child: &mut Child) {
     let ended = child.wait().is_ok_and(|status| status.success());
     fs::remove_file(MEMORY).ok();
@@ -170,7 +170,7 @@ fn absent_is_fine(error: &io::Error) -> io::Result<()> {
     }
 }
 
-/// Copies what is not zero.
+/// Copies the pages that are not zero.
 fn copy_data(from: &File, to: &File, length: u64) -> io::Result<()> {
     each_page(from, length, |offset, page| match page.iter().any(|byte| *byte != 0) {
         true => to.write_all_at(page, offset),
@@ -179,7 +179,7 @@ fn copy_data(from: &File, to: &File, length: u64) -> io::Result<()> {
     to.set_len(length)
 }
 
-/// Copies what is not as it was, zeros too: what is not written is a hole.
+/// Copies the pages that differ, including zeros; equal pages stay holes.
 fn copy_differences(before: &File, now: &File, to: &File, length: u64) -> io::Result<()> {
     let mut old = vec![0; PAGE];
     each_page(now, length, |offset, page| {

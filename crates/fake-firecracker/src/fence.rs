@@ -1,5 +1,5 @@
-//! The unsafe calls of this crate, and nothing else.
-#![expect(unsafe_code, reason = "memory that others may map, and two devices' calls, have no safe form")]
+//! The unsafe calls of this crate.
+#![expect(unsafe_code, reason = "shared memory, ioctls and pre_exec have no safe API")]
 
 use std::fs::File;
 use std::io;
@@ -8,21 +8,21 @@ use std::sync::atomic::AtomicU64;
 
 use rustix::mm::{MapFlags, ProtFlags, UserfaultfdFlags, mmap, mmap_anonymous, munmap, userfaultfd};
 
-/// Memory of this process, mapped for a guest.
+/// Guest memory, mapped in this process.
 #[derive(Debug)]
 pub(crate) struct Mapping {
     start: *mut std::ffi::c_void,
     bytes: usize,
 }
 
-// SAFETY: the mapping is this value's alone until it is dropped, and is only
-// reached through atomic words.
+// SAFETY: the mapping belongs to this value alone until it is dropped, and is only accessed through atomic
+// words.
 unsafe impl Send for Mapping {}
 // SAFETY: as for `Send`.
 unsafe impl Sync for Mapping {}
 
 impl Mapping {
-    /// Zeroes.
+    /// Maps zeros.
     pub(crate) fn anonymous(bytes: usize) -> io::Result<Self> {
         let (rights, flags) = (ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE | MapFlags::NORESERVE);
         // SAFETY: a new mapping at a place that the kernel chooses.
@@ -30,7 +30,7 @@ impl Mapping {
         Ok(Self { start, bytes })
     }
 
-    /// A file's bytes; what is written stays here.
+    /// Maps a file privately: writes stay in this process.
     pub(crate) fn private(file: &File, bytes: usize) -> io::Result<Self> {
         let (rights, flags) = (ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE | MapFlags::NORESERVE);
         // SAFETY: a new mapping at a place that the kernel chooses.
@@ -43,24 +43,24 @@ impl Mapping {
     }
 
     pub(crate) fn words(&self) -> &[AtomicU64] {
-        // SAFETY: the mapping is aligned to pages, as long as is said, and lives
-        // as long as what is given; all access to it is by atomic words.
+        // SAFETY: the mapping is page-aligned, has this length, and outlives the borrow; all access to it is
+        // by atomic words.
         unsafe { std::slice::from_raw_parts(self.start.cast(), self.bytes / size_of::<AtomicU64>()) }
     }
 }
 
-/// A page's bytes.
+/// The bytes of a page.
 pub(crate) type Page = [u8; 4096];
 
 impl Mapping {
-    /// A copy of a page. Nobody may write to it meanwhile.
+    /// Copies a page, which must not be written to meanwhile.
     pub(crate) fn page(&self, index: usize) -> Option<Page> {
         let mut page = [0; size_of::<Page>()];
         if index >= self.bytes / page.len() {
             return None;
         }
-        // SAFETY: the page is within the mapping, and what it is copied to is
-        // as long. Who writes to it, the guest, stands still.
+        // SAFETY: the page is within the mapping, and the destination has its length. Its only writer, the
+        // guest, is paused.
         unsafe {
             let from = self.start.cast::<u8>().add(index * page.len());
             std::ptr::copy_nonoverlapping(from, page.as_mut_ptr(), page.len());
@@ -71,20 +71,19 @@ impl Mapping {
 
 impl Drop for Mapping {
     fn drop(&mut self) {
-        // SAFETY: the mapping is ours, and nothing is left that borrows it.
+        // SAFETY: this value owns the mapping, and nothing borrows it any more.
         unsafe { munmap(self.start, self.bytes) }.ok();
     }
 }
 
-/// A descriptor by which another process gives a mapping its pages.
+/// Creates a userfaultfd by which another process installs a mapping's pages.
 ///
-/// With rights that a prisoner may lack, also for pages that the kernel
-/// touches; else for those alone that programs touch, which is all that a fake
-/// does.
+/// With privileges that a jailed process may lack, it also handles faults in the kernel; otherwise only those
+/// in user space, which is all that a fake needs.
 pub(crate) fn missing_pages(mapping: &Mapping) -> io::Result<OwnedFd> {
     const USER_MODE_ONLY: UserfaultfdFlags = UserfaultfdFlags::from_bits_retain(1);
     let flags = UserfaultfdFlags::CLOEXEC | UserfaultfdFlags::NONBLOCK;
-    // SAFETY: it has no hold of anything until memory is registered with it.
+    // SAFETY: it affects nothing until memory is registered with it.
     let made = unsafe { userfaultfd(flags) };
     // SAFETY: as before.
     let fd = made.or_else(|_| unsafe { userfaultfd(flags | USER_MODE_ONLY) })?;
@@ -99,9 +98,8 @@ fn register(fd: &OwnedFd, mapping: &Mapping) -> io::Result<()> {
     const MISSING: u64 = 1;
     let mut api = [0xaa_u64, EVENT_REMOVE, 0];
     let mut range = [mapping.address(), mapping.bytes as u64, MISSING, 0];
-    // SAFETY: each call reads and writes three or four words, and that is how
-    // many there are. The range is a mapping of ours, whose pages another
-    // process gives from now on, while whoever reads them waits.
+    // SAFETY: each call reads and writes three or four words, and the arrays have that length. The range is
+    // our own mapping, whose pages another process installs from now on, while readers wait.
     unsafe {
         if libc::ioctl(fd.as_raw_fd(), API, api.as_mut_ptr()) != 0
             || libc::ioctl(fd.as_raw_fd(), REGISTER, range.as_mut_ptr()) != 0
@@ -119,14 +117,14 @@ pub(crate) fn set_interface(tun: &impl AsFd, name: &[u8; 16]) -> io::Result<()> 
     let mut request = [0_u8; 40];
     request[..16].copy_from_slice(name);
     request[16..18].copy_from_slice(&TAP_NO_PI_VNET_HDR.to_ne_bytes());
-    // SAFETY: the call reads and writes 40 bytes, and that is how many there are.
+    // SAFETY: the call reads and writes 40 bytes, the length of the buffer.
     match unsafe { libc::ioctl(tun.as_fd().as_raw_fd(), TUNSETIFF, request.as_mut_ptr()) } {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
     }
 }
 
-/// Has a child end when the thread that starts it does.
+/// Makes a child process die with the thread that starts it.
 pub(crate) fn die_with_parent(command: &mut std::process::Command) {
     use std::os::unix::process::CommandExt;
     // SAFETY: one system call, which allocates nothing, as is required between fork and exec.

@@ -1,17 +1,16 @@
-//! A guest of a few instructions: it says on its serial port that it runs, and
-//! counts in its memory for ever. A processor needs nothing else to run it; the
-//! fake does as it does.
+//! A guest of a few instructions: it prints a greeting on its serial port and then counts in its memory for
+//! ever. It needs only a processor; the fake imitates it.
 
-/// What it says first.
+/// Its greeting.
 pub const GREETING: &[u8] = b"mimeo\n";
-/// What it says each time that its count is a multiple of [`ROUND`].
+/// What it prints each time its count is a multiple of [`ROUND`].
 pub const TICK: u8 = b'.';
-/// How far it counts between two ticks: a power of two.
+/// Counts between two ticks: a power of two.
 pub const ROUND: u64 = 0x4000;
-/// Where it counts: a 64-bit word of its memory.
+/// The address of its counter: a 64-bit word of its memory.
 pub const COUNTER: u64 = 0x20_0000;
 
-/// Where it is loaded and begins.
+/// Its load address and entry point.
 const ENTRY: u64 = 0x10_0000;
 const HEADER_BYTES: u16 = 64;
 const SEGMENT_BYTES: u16 = 56;
@@ -28,7 +27,7 @@ const COUNTING: &[u8] = &[
     0xeb, 0xee,                         // jmp  again
 ];
 
-/// Says what it says first, and goes on with `then`.
+/// Prints the greeting, and continues with `then`.
 fn code(then: &[u8]) -> Vec<u8> {
     const SERIAL_PORT: [u8; 4] = [0x66, 0xba, 0xf8, 0x03]; // mov $0x3f8,%dx
     let mut code = SERIAL_PORT.to_vec();
@@ -38,16 +37,16 @@ fn code(then: &[u8]) -> Vec<u8> {
     code
 }
 
-/// It as a kernel.
+/// The guest as an ELF kernel.
 #[must_use]
 pub fn elf() -> Vec<u8> {
     kernel(COUNTING)
 }
 
-/// Another one as a kernel, that ends the machine once it has said that it runs.
+/// Another guest as an ELF kernel: it resets the machine after its greeting.
 #[must_use]
 pub fn resetting_elf() -> Vec<u8> {
-    // mov $0xfe,%al; out %al,$0x64: what a keyboard's controller is told.
+    // mov $0xfe,%al; out %al,$0x64: reset by the keyboard controller.
     kernel(&[0xb0, 0xfe, 0xe6, 0x64, 0xf4])
 }
 
@@ -58,12 +57,12 @@ fn kernel(then: &[u8]) -> Vec<u8> {
     let length = (code.len() as u64).to_le_bytes();
     let mut file = Vec::new();
     file.extend([0x7f, b'E', b'L', b'F', 2, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
-    file.extend([2_u16, 62].map(u16::to_le_bytes).concat()); // a program, for x86-64
+    file.extend([2_u16, 62].map(u16::to_le_bytes).concat()); // executable, x86-64
     file.extend(1_u32.to_le_bytes());
     file.extend([ENTRY, u64::from(HEADER_BYTES), 0].map(u64::to_le_bytes).concat());
     file.extend(0_u32.to_le_bytes());
     file.extend([HEADER_BYTES, SEGMENT_BYTES, 1, 64, 0, 0].map(u16::to_le_bytes).concat());
-    file.extend([1_u32, 7].map(u32::to_le_bytes).concat()); // to be loaded; all rights
+    file.extend([1_u32, 7].map(u32::to_le_bytes).concat()); // PT_LOAD, read, write, execute
     file.extend([OFFSET, ENTRY, ENTRY].map(u64::to_le_bytes).concat());
     file.extend([length, OFFSET.to_le_bytes(), OFFSET.to_le_bytes()].concat());
     file.resize(OFFSET as usize, 0);

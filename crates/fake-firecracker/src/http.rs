@@ -1,4 +1,4 @@
-//! The API's socket.
+//! The API socket.
 
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,7 +16,7 @@ use crate::machine::Machine;
 use crate::request;
 use crate::run::Log;
 
-/// A machine and where it logs.
+/// A machine and its log.
 #[derive(Debug, Clone)]
 pub(crate) struct Server {
     pub(crate) machine: Arc<Mutex<Machine>>,
@@ -24,7 +24,7 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Answers until it must not go on, and gives its exit status.
+    /// Serves connections until the process must exit, and returns its exit status.
     pub(crate) async fn serve(self, listener: UnixListener) -> u8 {
         let (end, mut ended) = tokio::sync::mpsc::channel(1);
         loop {
@@ -43,10 +43,10 @@ impl Server {
         }
     }
 
-    /// Gives an exit status if this was the last conversation.
+    /// Serves one connection; returns an exit status if it was the last one.
     async fn converse(&self, stream: UnixStream) -> Option<u8> {
         let service = service_fn(|request| self.reply(request));
-        // A connection that breaks is its client's affair.
+        // A broken connection matters only to its client.
         hyper::server::conn::http1::Builder::new()
             .serve_connection(TokioIo::new(stream), service)
             .await

@@ -1,4 +1,4 @@
-//! A guest that does what [`crate::guest`] does, without a processor.
+//! An imitation of [`crate::guest`] without a processor.
 
 use std::io::Write;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -8,17 +8,17 @@ use std::time::Duration;
 use crate::guest::{COUNTER, GREETING, ROUND, TICK};
 use crate::pages::Pages;
 
-/// How far it counts at a time.
+/// Counts per step.
 const STRIDE: u64 = ROUND / 4;
-/// How long it rests then: it has no processor of its own.
+/// The pause after each step.
 const REST: Duration = Duration::from_millis(1);
 
-/// The guest, running or not. It ends with the process.
+/// The guest, running or paused. It ends with the process.
 #[derive(Debug, Clone)]
 pub(crate) struct Imitation(Arc<(Mutex<bool>, Condvar)>);
 
 impl Imitation {
-    /// One that stands still where its memory says it is.
+    /// A paused guest, with the counter in its memory.
     pub(crate) fn standing(pages: Arc<Pages>) -> Self {
         let guest = Self(Arc::new((Mutex::new(false), Condvar::new())));
         let inner = guest.clone();
@@ -26,7 +26,7 @@ impl Imitation {
         guest
     }
 
-    /// One that begins.
+    /// A guest that boots.
     pub(crate) fn booted(pages: Arc<Pages>) -> Self {
         say(GREETING);
         let guest = Self::standing(pages);
@@ -34,7 +34,7 @@ impl Imitation {
         guest
     }
 
-    /// Has it run, or stand still: then it does nothing when this returns.
+    /// Resumes or pauses it. A paused guest does nothing once this has returned.
     pub(crate) fn set(&self, runs: bool) {
         *self.lock() = runs;
         self.0.1.notify_all();
@@ -67,7 +67,7 @@ impl Imitation {
     }
 }
 
-/// Says something on the serial port. Who does not listen is not waited for.
+/// Prints on the serial port, and ignores a closed output.
 fn say(bytes: &[u8]) {
     let mut out = std::io::stdout().lock();
     out.write_all(bytes).and_then(|()| out.flush()).unwrap_or_default();

@@ -1,10 +1,9 @@
-//! The jailer's fake: it takes the same arguments, makes the same directories
-//! and devices' places, gives up the same rights and then starts a copy of the
-//! program, with the jail's root as its current directory.
+//! A fake of the jailer: it takes the same arguments, creates the same directories and device nodes, drops
+//! the same privileges and then executes a copy of the program, with the jail's root as its working
+//! directory.
 //!
-//! It does not change the root, since the fake of Firecracker needs the host's
-//! libraries, makes no device but that of TAP devices, and no control groups.
-//! What depends on those is tried with the real jailer.
+//! It does not chroot, since the fake of Firecracker needs the host's libraries, creates no device node
+//! except `/dev/net/tun`, and no cgroups. Those are tested with the real jailer.
 
 use std::fs;
 use std::io;
@@ -18,7 +17,7 @@ use rustix::fs::{CWD, FileType, Mode, makedev, mknodat};
 use crate::arguments::valid_id;
 use crate::settings;
 
-/// Arguments with a value; those that may come again have it in order.
+/// Options with a value. `--cgroup`, which may be repeated, is handled apart.
 const VALUES: [&str; 9] = [
     "id",
     "exec-file",
@@ -30,12 +29,12 @@ const VALUES: [&str; 9] = [
     "parent-cgroup",
     "resource-limit",
 ];
-/// The number of the device that TAP devices come from.
+/// The device number of `/dev/net/tun`.
 const TUN: (u32, u32) = (10, 200);
-/// What every jail has.
+/// The directories of every jail.
 const FOLDERS: [&str; 4] = ["", "dev", "dev/net", "run"];
 
-/// Runs the jailer's fake with these arguments.
+/// Runs the fake jailer with these arguments.
 pub fn main(words: impl Iterator<Item = String>) -> ExitCode {
     let failed = match Jail::parse(words) {
         Ok(jail) => jail.run().unwrap_or_else(|error| error.to_string()),
@@ -94,7 +93,7 @@ impl Jail {
         Ok(())
     }
 
-    /// Gives why it did not become the program.
+    /// Executes the program; returns why that failed.
     fn run(&self) -> io::Result<String> {
         let name = self.program.file_name().ok_or(io::ErrorKind::InvalidInput)?;
         let root = self.base.join(name).join(&self.id).join("root");
@@ -109,7 +108,7 @@ impl Jail {
         let (kind, mode) = (FileType::CharacterDevice, Mode::RUSR | Mode::WUSR);
         mknodat(CWD, &tun, kind, mode, makedev(TUN.0, TUN.1))?;
         self.own(&tun, 0o600)?;
-        // What the fake is told is beside the jail.
+        // The fake's settings are beside the jail.
         let told = self.base.with_file_name(settings::FILE);
         if told.exists() {
             fs::copy(&told, root.join(settings::FILE))?;

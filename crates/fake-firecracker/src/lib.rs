@@ -1,13 +1,12 @@
-//! A strict fake of Firecracker, and one of its jailer.
+//! Strict fakes of Firecracker and its jailer.
 //!
-//! It speaks Firecracker's API: the same requests, the same order, the same
-//! refusals in the same words, for the versions from 1.10 on. Its guest is
-//! [`guest`], which it imitates; behind its vsock is an echo. What it saves has
-//! the right sizes, and what it loads must be what was saved, down to each byte
+//! It implements Firecracker's API: the same requests in the same order, with the same refusals in the same
+//! words, for versions from 1.10 on. Its guest is an imitation of [`guest`]; behind its vsock is an echo. Its
+//! snapshot files have the right sizes, and loading verifies that they are what was saved, down to each byte
 //! of the memory.
 //!
-//! The tests of the driver are this crate's: each runs on the fake, and on a
-//! real Firecracker where `MIMEO_FIRECRACKER` names one.
+//! This crate holds the driver's tests: each runs on the fake, and on a real Firecracker if
+//! `MIMEO_FIRECRACKER` names one.
 
 mod arguments;
 mod emulation;

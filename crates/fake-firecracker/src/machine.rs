@@ -1,4 +1,4 @@
-//! A machine: what it is set to, whether it runs, and what may be asked of it when.
+//! A machine: its configuration, whether it runs, and which requests are allowed when.
 
 mod act;
 mod drive;
@@ -23,7 +23,7 @@ use crate::vsock::Vsock;
 const POST_BOOT: &str = "The requested operation is not supported after starting the microVM.";
 const PRE_BOOT: &str = "The requested operation is not supported before starting the microVM.";
 
-/// What a machine is set to. A saved state holds it but for what is booted.
+/// The configuration of a machine. A saved state holds all of it except the boot source.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Config {
     machine: MachineConfig,
@@ -42,18 +42,18 @@ pub(crate) struct Machine {
     id: String,
     settings: Settings,
     config: Config,
-    /// Something was set that a saved state has, so none can be loaded.
+    /// Part of the configuration was set, so no snapshot can be loaded.
     is_set: bool,
     metrics: bool,
     mmds: Option<Value>,
     vsock: Option<Vsock>,
     taps: Vec<File>,
     running: Option<Running>,
-    /// The exit status that it ends with once this was answered.
+    /// The exit status of the process, which exits after the current response.
     ends: Option<u8>,
 }
 
-/// A guest that was started.
+/// A started guest.
 #[derive(Debug)]
 enum Running {
     Imitated {
@@ -62,8 +62,8 @@ enum Running {
     },
     Emulated {
         guest: Emulation,
-        /// Held for the page server's sake that gave its memory.
-        #[allow(dead_code, reason = "held for its drop")]
+        /// Keeps the memory of the page server's client alive, as a real VMM does.
+        #[allow(dead_code, reason = "kept for its drop")]
         given: Option<Pages>,
     },
 }
@@ -87,9 +87,9 @@ impl Running {
     }
 }
 
-/// Where the devices of an emulated guest are for a moment.
+/// The temporary file of an emulated guest's device state.
 const DEVICES: &str = "fake.devices";
-/// Where the memory of one is that a page server gave.
+/// The file of an emulated guest's memory that was fetched from a page server.
 const GIVEN: &str = "fake.given";
 
 type Answer = Result<Option<Value>, String>;
@@ -133,7 +133,7 @@ impl Machine {
         &self.settings
     }
 
-    /// The exit status that the process is to end with now.
+    /// The exit status if the process must exit now.
     pub(crate) fn ends(&self) -> Option<u8> {
         self.ends
     }
@@ -168,7 +168,7 @@ impl Machine {
             }
             Asked::SetMetrics(metrics) => self.set_metrics(&metrics.metrics_path),
             Asked::Load(load, backend) => self.load(&load, &backend).inspect_err(|_| {
-                // What was begun is not to be mended.
+                // A failed load leaves no usable machine.
                 self.ends = (!self.is_set).then_some(1);
             }),
             Asked::ReplaceDrive(_)
@@ -199,7 +199,7 @@ impl Machine {
                 DONE
             }
             Asked::SetMmdsConfig(config) => self.set_mmds_config(&config.network_interfaces),
-            other => Err(format!("the fake was asked what it should not be: {other:?}")),
+            other => Err(format!("the fake does not support this request here: {other:?}")),
         }
     }
 
@@ -224,7 +224,7 @@ impl Machine {
             Asked::ResizeBalloon if self.config.balloon.is_none() => {
                 Err("Balloon update error: Failed perform action on device: Device not found".to_owned())
             }
-            // The guest has no driver for it.
+            // The guest has no balloon driver.
             Asked::ResizeBalloon => {
                 Err("Balloon update error: Balloon: Device not activated yet.".to_owned())
             }
@@ -238,13 +238,13 @@ impl Machine {
             (Action::InstanceStart, false) => self.start(),
             (Action::InstanceStart, true) => Err(POST_BOOT.to_owned()),
             (_, false) => Err(PRE_BOOT.to_owned()),
-            // The guest has no driver for its keyboard.
+            // The guest has no keyboard driver.
             (Action::FlushMetrics | Action::SendCtrlAltDel, true) => DONE,
         }
     }
 }
 
-/// What a guest is made of.
+/// The virtual hardware.
 impl Machine {
     fn is_emulated(&self) -> bool {
         self.settings.guest == Guest::Emulated
@@ -263,7 +263,7 @@ impl Machine {
     }
 }
 
-/// What it tells.
+/// Descriptions.
 impl Machine {
     fn describe(&self) -> Value {
         let state = match &self.running {
@@ -282,7 +282,7 @@ impl Machine {
     }
 }
 
-/// A file that is written to from its end on.
+/// Opens a log file for appending.
 pub(crate) fn open_log(path: &str, told: &str) -> std::io::Result<File> {
     File::options().append(true).create(version::makes_files(told)).open(path)
 }

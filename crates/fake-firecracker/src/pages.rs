@@ -1,4 +1,4 @@
-//! A guest's memory, by its pages.
+//! Guest memory, by pages.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -21,12 +21,12 @@ const WORD_BYTES: usize = 8;
 const PAGE_WORDS: usize = PAGE_BYTES / WORD_BYTES;
 const NOTHING: Page = [0; PAGE_BYTES];
 
-/// It, and what was written since it was last saved.
+/// Guest memory, and the pages written since the last save.
 #[derive(Debug)]
 pub(crate) struct Pages {
     mapping: Mapping,
     written: Mutex<BTreeSet<usize>>,
-    /// Held for the page server's sake, which is told by its end.
+    /// The connection to the page server, which stays open as a real VMM's does.
     _server: Option<UnixStream>,
 }
 
@@ -39,8 +39,8 @@ impl Pages {
         Ok(Self::of(Mapping::private(file, mib << 20)?, None))
     }
 
-    /// Its pages come from a server on a socket: it is told where they are
-    /// missing, and given the descriptor by which it gives them.
+    /// Memory whose pages come from a page server: the server gets the address range, and the userfaultfd by
+    /// which it installs the pages.
     pub(crate) fn from_server(socket: &Path, mib: usize, told: &str) -> io::Result<Self> {
         let mapping = Mapping::anonymous(mib << 20)?;
         let missing = fence::missing_pages(&mapping)?;
@@ -79,7 +79,7 @@ impl Pages {
         (0..).map_while(|index| Some((index, self.mapping.page(index)?)))
     }
 
-    /// Of all its bytes; touches all its pages. The guest stands still.
+    /// The digest of all its bytes; touches all its pages. The guest must be paused.
     pub(crate) fn digest(&self) -> u64 {
         let step = |sum: u64, word: u64| (sum ^ word).wrapping_mul(0x0100_0000_01b3);
         let filled = self.all().filter(|(_, page)| *page != NOTHING);
@@ -90,8 +90,8 @@ impl Pages {
         })
     }
 
-    /// Writes it to a file of its size: all pages that have something in them,
-    /// or those that were written since the last time. The guest stands still.
+    /// Writes a file of its size: all pages that are not zero, or those written since the last save. The
+    /// guest must be paused.
     pub(crate) fn save(&self, file: &File, only_written: bool) -> io::Result<()> {
         file.set_len(self.mapping.words().len() as u64 * WORD_BYTES as u64)?;
         let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);

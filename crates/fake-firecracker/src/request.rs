@@ -1,4 +1,4 @@
-//! From a method, a path and a body to what is asked for, or to why not.
+//! Parsing requests: method, path and body.
 
 use serde::de::{DeserializeOwned, Error as _};
 use serde_json::Value;
@@ -9,7 +9,7 @@ use crate::schema::{
 };
 use crate::version;
 
-/// What is asked for.
+/// A parsed request.
 #[derive(Debug)]
 pub(crate) enum Asked {
     Version,
@@ -39,8 +39,7 @@ pub(crate) enum Asked {
     Load(Load, Backend),
 }
 
-/// Reads a request as a version does. What cannot be read is told in
-/// Firecracker's words.
+/// Parses a request as a version does. Errors are in Firecracker's words.
 pub(crate) fn read(told: &str, method: &str, path: &str, body: Option<&[u8]>) -> Result<Asked, String> {
     let mut words = path.trim_start_matches('/').split_terminator('/');
     let (first, second) = (words.next().unwrap_or_default(), words.next());
@@ -137,7 +136,7 @@ impl Body<'_> {
         serde_json::from_slice(self.text).map_err(|error| unreadable(error.to_string()))
     }
 
-    /// One that has the same name in its path.
+    /// Parses a body whose ID must be equal to the one in the path.
     fn named<T: DeserializeOwned>(
         &self,
         id: Option<&str>,

@@ -1,4 +1,4 @@
-//! The program: from its arguments to its end.
+//! The program's main function.
 
 use std::fs::File;
 use std::io::Write;
@@ -13,7 +13,7 @@ use crate::machine::{Machine, open_log};
 use crate::settings::{ExitAt, Settings};
 use crate::version;
 
-/// What Firecracker ends with when it cannot take its arguments.
+/// Firecracker's exit status for invalid arguments.
 const BAD_ARGUMENTS: u8 = 153;
 const DEFAULT_SOCKET: &str = "/run/firecracker.socket";
 const DEFAULT_ID: &str = "anonymous-instance";
@@ -29,7 +29,7 @@ pub fn main(words: impl Iterator<Item = String>) -> ExitCode {
     }
 }
 
-/// The same with these settings.
+/// Runs the fake with these arguments and settings.
 pub fn as_told(words: impl Iterator<Item = String>, settings: Settings) -> ExitCode {
     let arguments = match Arguments::parse(words) {
         Ok(arguments) => arguments,
@@ -71,7 +71,7 @@ fn run(arguments: Arguments, settings: Settings) -> Result<u8, String> {
     })
 }
 
-/// Where the fake logs.
+/// The fake's log.
 #[derive(Debug)]
 pub struct Log(Option<File>);
 
@@ -83,11 +83,11 @@ impl Log {
     }
 
     pub(crate) fn line(&self, text: &str) {
-        // A log that cannot be written stops nobody.
+        // A log that cannot be written is ignored.
         self.0.iter().for_each(|mut file| writeln!(file, "[fake:main] {text}").unwrap_or_default());
     }
 
-    /// The last that is said.
+    /// Logs a fatal error, and prints it.
     pub(crate) fn fail(&self, text: &str) {
         self.line(text);
         eprintln!("{text}");
@@ -99,7 +99,7 @@ impl Log {
         }
     }
 
-    /// Ends the process as it was told.
+    /// Exits the process as configured.
     pub(crate) fn exit(&self, exit: &ExitAt) {
         let (first, rest) = exit.message.split_once('\n').unwrap_or((&exit.message, ""));
         self.line(first);

@@ -1,5 +1,4 @@
-//! The bodies of requests: what they must say, what they may say, and nothing
-//! else.
+//! Request bodies: required and optional fields; all others are refused.
 
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;

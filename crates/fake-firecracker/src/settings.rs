@@ -1,5 +1,5 @@
-//! What a fake is told to do: by a file in the directory where it runs, since a
-//! driver hands on neither environment nor arguments.
+//! Settings of a fake: a file in its working directory, since a driver passes on neither environment nor
+//! arguments.
 
 use std::fs;
 use std::io;
@@ -7,47 +7,46 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-/// The file.
+/// The name of the file.
 pub const FILE: &str = "fake.json";
 
-/// What a fake does. By default it is the newest version, and nothing fails.
+/// The behaviour of a fake. By default it is the newest version, and nothing fails.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {
-    /// The version that it is.
+    /// The version that it imitates.
     pub version: String,
-    /// How its guest takes connections.
+    /// How its guest handles connections.
     pub guest: Guest,
-    /// When it ends by itself.
+    /// When it exits by itself.
     pub exit_at: Option<ExitAt>,
 }
 
-/// How a guest takes connections over its vsock.
+/// How a guest handles connections over its vsock.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Guest {
-    /// It takes them, and sends back what it gets.
+    /// It accepts them, and echoes what it receives.
     #[default]
     Echo,
-    /// It listens to none.
+    /// It refuses them.
     Refuse,
-    /// It has no driver for its vsock yet: they wait.
+    /// It has no vsock driver yet: they wait.
     Silent,
-    /// It listens after so many were refused, and is an echo then.
+    /// It refuses this many, and is an echo from then on.
     Late(u32),
-    /// It is a real one, which QEMU runs ([`crate::emulation`](crate)).
+    /// It is a real guest, run by QEMU ([`crate::emulation`](crate)).
     Emulated,
 }
 
-/// When a fake ends by itself, and how.
+/// When and how a fake exits by itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ExitAt {
-    /// `start`, `listen`, or the request that it would have to answer: its
-    /// method and path, `PUT /vsock`.
+    /// `start`, `listen`, or the request that it would have to answer: its method and path, such as `PUT
+    /// /vsock`.
     pub when: String,
-    /// What it says before: the first line to its log, the rest to its
-    /// standard error.
+    /// What it prints before: the first line to its log, the rest to its standard error.
     pub message: String,
     /// Its exit status.
     pub code: u8,
@@ -60,10 +59,10 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// What the file in the current directory says, or nothing if there is none.
+    /// Reads the file in the working directory, or returns the defaults if there is none.
     ///
     /// # Errors
-    /// It cannot be read or understood.
+    /// The file cannot be read or parsed.
     pub fn read() -> io::Result<Self> {
         match fs::read(FILE) {
             Ok(text) => Ok(serde_json::from_slice(&text)?),
@@ -72,7 +71,7 @@ impl Settings {
         }
     }
 
-    /// Writes them for a machine in `directory`.
+    /// Writes the settings for a machine in `directory`.
     ///
     /// # Errors
     /// The file cannot be written.

@@ -1,4 +1,4 @@
-//! Saved states: what they say, and whether they are whole.
+//! Snapshot state files: their content and integrity.
 
 use std::fs;
 use std::io::Write;
@@ -12,15 +12,15 @@ use crate::version;
 const MAGIC: u64 = 0x0fa4_efc0_0000_0001;
 const SUM_BYTES: usize = 8;
 
-/// What a file of a state says.
+/// The content of a state file.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct State {
     magic: u64,
     format: String,
     pub(crate) config: Config,
-    /// Of the memory that belongs to it.
+    /// The digest of the memory that belongs to it.
     pub(crate) memory_digest: u64,
-    /// Those of an emulated guest, in QEMU's words.
+    /// The device state of an emulated guest, as saved by QEMU.
     #[serde(default)]
     pub(crate) devices: Vec<u8>,
 }
@@ -38,7 +38,7 @@ impl State {
         file.sync_all()
     }
 
-    /// In the words of Firecracker if it is not to be had.
+    /// Loads a state file; errors are in Firecracker's words.
     pub(crate) fn load(path: &Path, told: &str) -> Result<Self, String> {
         let bytes = fs::read(path).map_err(|error| format!("Failed to open snapshot file: {error}"))?;
         Self::read(&bytes, told).map_err(|why| format!("Failed to load snapshot state from file: {why}"))

@@ -5,10 +5,10 @@ use std::io;
 
 use crate::fence;
 
-/// Where the devices come from: in a jail, by a node of its own.
+/// The TUN device node: in a jail, its own one.
 const TUN: [&str; 2] = ["dev/net/tun", "/dev/net/tun"];
 
-/// Opens a TAP device by its name, in the namespace that the process is in.
+/// Opens a TAP device by its name, in the process's network namespace.
 pub(crate) fn open(name: &str) -> Result<File, String> {
     let mut bytes = [0; 16];
     match bytes.get_mut(..name.len()) {

@@ -1,6 +1,6 @@
-//! What the versions differ in.
+//! Differences between versions.
 
-/// The words of requests that came with a version: path, word, minor version.
+/// Request fields added in a version: path, field, minor version.
 const WORDS: [(&str, &str, u32); 15] = [
     ("/snapshot/load", "network_overrides", 12),
     ("/snapshot/load", "track_dirty_pages", 13),
@@ -19,12 +19,12 @@ const WORDS: [(&str, &str, u32); 15] = [
     ("/hotplug", "total_size_mib", 14),
 ];
 
-/// Its minor number; all that are imitated have 1 as their major one.
+/// The minor number; all imitated versions have the major number 1.
 pub(crate) fn minor(version: &str) -> u32 {
     version.split('.').nth(1).and_then(|number| number.parse().ok()).unwrap_or_default()
 }
 
-/// The first word of a body that a version does not know.
+/// The first field of a body that a version does not know.
 pub(crate) fn unknown_word(version: &str, path: &str, body: &serde_json::Value) -> Option<&'static str> {
     let has = |word: &str| body.get(word).is_some();
     WORDS
@@ -34,27 +34,27 @@ pub(crate) fn unknown_word(version: &str, path: &str, body: &serde_json::Value) 
         .next()
 }
 
-/// The format of its saved states: 11 for 1.17, and another for each version.
+/// The version's snapshot format: 11 for 1.17, and a different one for each version.
 pub(crate) fn state_format(version: &str) -> String {
     format!("{}.0.0", minor(version).saturating_sub(6))
 }
 
-/// A diff needs no tracking of what is written.
+/// Diff snapshots need no dirty page tracking.
 pub(crate) fn diffs_untracked(version: &str) -> bool {
     minor(version) >= 13
 }
 
-/// A page server is told `page_size`, and not only `page_size_kib`.
+/// The page server handshake has `page_size`, not only `page_size_kib`.
 pub(crate) fn tells_page_size(version: &str) -> bool {
     minor(version) >= 12
 }
 
-/// It makes the files of its log and its metrics, where they are not there.
+/// Missing log and metrics files are created.
 pub(crate) fn makes_files(version: &str) -> bool {
     minor(version) >= 14
 }
 
-/// Kernels may be compressed.
+/// Compressed kernels can be booted.
 pub(crate) fn boots_compressed(version: &str) -> bool {
     minor(version) >= 17
 }

@@ -1,4 +1,4 @@
-//! The host's side of a vsock: a socket on which connections to the guest come.
+//! The host's side of a vsock: a socket for connections to the guest.
 
 use std::io;
 use std::os::unix::net::UnixListener as StdListener;
@@ -13,20 +13,20 @@ use tokio::task::JoinHandle;
 use crate::emulation;
 use crate::settings::Guest;
 
-/// Bytes of the line that says where a connection goes.
+/// The longest `CONNECT` line, in bytes.
 const MAX_LINE: usize = 32;
-/// The first of the ports that connections from the host have.
+/// The first host port of connections.
 const FIRST_PORT: u32 = 1 << 30;
 
-/// What connections depend on.
+/// The guest's state that connections depend on.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct World {
     guest_runs: bool,
-    /// Raised when the guest is told that all its connections are gone.
+    /// Incremented when the guest is told that all its connections are reset.
     resets: u32,
 }
 
-/// It, listening. It ends with this.
+/// The listening vsock. Dropping it stops listening.
 #[derive(Debug)]
 pub(crate) struct Vsock {
     world: watch::Sender<World>,
@@ -59,7 +59,7 @@ impl Vsock {
         self.world.send_modify(|world| world.guest_runs = guest_runs);
     }
 
-    /// Has the guest forget all its connections. As with the real one, the host's ends stay open.
+    /// Makes the guest forget all its connections. As with the real one, the host's ends stay open.
     pub(crate) fn reset(&self) {
         self.world.send_modify(|world| world.resets += 1);
     }
@@ -75,7 +75,7 @@ struct Connection {
     guest: Guest,
     tries: Arc<AtomicU32>,
     world: watch::Receiver<World>,
-    /// The serial port of an emulated guest: the same for all connections, one after the other.
+    /// The serial port of an emulated guest: shared by all connections, one at a time.
     port: Arc<Mutex<Option<UnixStream>>>,
 }
 
@@ -84,7 +84,7 @@ impl Connection {
         let resets = self.world.borrow().resets;
         let mut world = self.world.clone();
         let is_forgotten = tokio::select! {
-            // Whatever goes wrong with it, it ends.
+            // Any error ends the connection.
             _ = self.talk(&mut stream) => false,
             _ = world.wait_for(|world| world.resets != resets) => true,
         };
@@ -126,15 +126,15 @@ fn nonblocking(stream: std::os::unix::net::UnixStream) -> io::Result<std::os::un
     Ok(stream)
 }
 
-/// A connection that the guest has forgotten: it says nothing more on it, and answers what the host writes with a reset,
-/// which ends it. What was written is lost.
+/// Handles a connection that the guest has forgotten: nothing more is sent on it, and the host's next write
+/// is lost and answered with a reset.
 async fn refuse(mut stream: UnixStream) {
     let mut lost = [0; 4096];
-    // An error is an end, too.
+    // An error also ends the connection.
     stream.read(&mut lost).await.unwrap_or_default();
 }
 
-/// Until either side ends: a port's other side is the guest's, and stays.
+/// Relays bytes until either side ends. The serial port stays open on the guest's side.
 async fn carry(stream: &mut UnixStream, port: &mut UnixStream) -> io::Result<()> {
     let (mut from_host, mut to_host) = stream.split();
     let (mut from_guest, mut to_guest) = port.split();

@@ -1,4 +1,4 @@
-//! Firecracker's API before guests that are real, and run under emulation.
+//! Firecracker's API for real guests that run under emulation.
 
 use mimeo_fake_firecracker::settings::{Guest, Settings};
 

@@ -2,15 +2,15 @@
 
 use super::{Origin, Parts};
 
-/// What a guest's kernel is told besides: it runs under emulation, and does not know it.
+/// Extra kernel parameters: the guest runs under emulation, and does not know it.
 const EMULATED: &str = "tsc=reliable no_timer_check noreplace-smp init_on_alloc=0";
-/// The socket of the serial port that is the guest's link.
+/// The socket of the serial port that serves as the guest's link.
 pub(super) const PORT: &str = "fake.port";
 pub(super) const QMP_FD: i32 = 3;
 pub(super) const STATE_FD: i32 = 4;
 pub(super) const TAP_FD: i32 = 5;
 
-/// The arguments for a guest of these parts, with its memory in a file.
+/// The arguments for a guest with this hardware and its memory in a file.
 pub(super) fn of(parts: Parts<'_>, origin: Origin<'_>, memory: &str) -> Vec<String> {
     let Parts { cpus, mib, drives, cards, .. } = parts;
     let mut words: Vec<String> = [
@@ -19,7 +19,7 @@ pub(super) fn of(parts: Parts<'_>, origin: Origin<'_>, memory: &str) -> Vec<Stri
         "-accel",
         "tcg,tb-size=64",
         "-cpu",
-        // CPU and firmware as in the QEMU driver, for the same reasons.
+        // CPU model and firmware as in the QEMU driver, for the same reasons.
         "max,-erms,-fsrm,-smap",
         "-bios",
         "qboot.rom",
@@ -82,7 +82,7 @@ fn begin(origin: Origin<'_>) -> Vec<String> {
     words
 }
 
-/// The frequency of the host's clock, which a translated guest cannot measure.
+/// The frequency of the host's TSC, which a guest under TCG cannot measure.
 fn khz() -> u64 {
     let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let line = info.lines().find(|line| line.starts_with("cpu MHz"));

@@ -1,4 +1,4 @@
-//! QEMU's monitor, one question at a time.
+//! QMP, one command at a time.
 
 use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
@@ -27,7 +27,7 @@ impl Qmp {
             if let Some(value) = answer.get_mut("return") {
                 return Ok(value.take());
             }
-            // All else that has no error is an event.
+            // Everything else is an event.
             if let Some(error) = answer.get("error") {
                 return Err(io::Error::other(format!("{command}: {error}")));
             }

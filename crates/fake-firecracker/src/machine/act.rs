@@ -1,4 +1,4 @@
-//! What a machine does: it starts, and is saved.
+//! Starting and saving a machine.
 
 use std::fs::File;
 use std::io::Read;
@@ -57,7 +57,7 @@ impl Machine {
         if diff && !tracked && !version::diffs_untracked(&self.settings.version) {
             return Err(failed("Cannot get dirty bitmap: No such file or directory (os error 2)".to_owned()));
         }
-        // Also in the machine that is saved the guest is told so.
+        // Saving also resets the connections of the guest that is saved.
         self.vsock.iter().for_each(Vsock::reset);
         let digest = match running {
             Running::Imitated { pages, .. } => pages.digest(),

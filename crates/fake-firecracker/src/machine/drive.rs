@@ -1,4 +1,4 @@
-//! Files of disks.
+//! Disk files.
 
 use std::fs::File;
 

@@ -1,4 +1,4 @@
-//! A machine that becomes another that was saved.
+//! Loading a snapshot.
 
 use std::fs::File;
 use std::path::Path;
@@ -67,9 +67,9 @@ impl Machine {
     fn load_memory(&self, backend: &Backend, config: &Config, digest: u64) -> Result<Pages, String> {
         let pages = load_memory(backend, config.machine.mem_size_mib, &self.settings.version)
             .map_err(|why| format!("Failed to load guest memory: {why}"))?;
-        // Firecracker would go on with any bytes.
+        // Firecracker itself would accept any bytes.
         if pages.digest() != digest {
-            return Err("the fake sees that this memory is not the one that was saved".to_owned());
+            return Err("the fake detected that this is not the memory that was saved".to_owned());
         }
         Ok(pages)
     }
@@ -90,7 +90,7 @@ impl Machine {
         Ok(Running::Emulated { guest, given })
     }
 
-    /// Has a page server give every page, since QEMU takes none from it.
+    /// Fetches every page from the page server, since QEMU cannot use one.
     fn fetch(&self, config: &Config, backend: &Backend) -> Result<Pages, String> {
         let pages = load_memory(backend, config.machine.mem_size_mib, &self.settings.version)?;
         let file = File::options().write(true).create(true).truncate(true).open(GIVEN);

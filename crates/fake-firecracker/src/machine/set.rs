@@ -1,4 +1,4 @@
-//! What is set before the start.
+//! Configuration before the start.
 
 use std::fs::File;
 
@@ -79,7 +79,7 @@ impl Machine {
 
     pub(super) fn set_vsock(&mut self, device: VsockDevice) -> Answer {
         if self.vsock.take().is_some() {
-            // What it was before is replaced.
+            // The previous vsock is replaced.
             let before = self.config.vsock.take().map(|device| device.uds_path);
             before.map(std::fs::remove_file).transpose().unwrap_or_default();
         }
@@ -133,7 +133,7 @@ impl Machine {
     }
 }
 
-/// JSON laid over JSON: what is null is taken away.
+/// JSON merge patch: null removes a key.
 fn merge(before: &mut Value, value: Value) {
     match (before, value) {
         (Value::Object(before), Value::Object(values)) => {

@@ -1,5 +1,5 @@
-//! The API itself: what is answered to what, and when. What the fake says is
-//! what a real Firecracker of the newest version says.
+//! The API itself: requests and their answers. The fake answers like a real Firecracker of the newest
+//! version.
 
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -18,13 +18,13 @@ use crate::harness::{Bench, Jailed, on_each, until};
 
 on_each!(requests_are_answered_alike, every_call_is_understood);
 
-/// A process without a driver, in the test's directory. It ends with this.
+/// A process without a driver, in the test's directory. Dropping it kills the process.
 struct Bare(Child);
 
 impl Bare {
     async fn start(bench: &Bench) -> Self {
         std::fs::remove_file(bench.path("api")).unwrap_or_default();
-        // Versions before 1.14 make none.
+        // Versions before 1.14 do not create them.
         for name in ["log", "metrics"] {
             std::fs::write(bench.path(name), "").expect("made");
         }
@@ -48,7 +48,7 @@ impl Drop for Bare {
     }
 }
 
-/// A request as it is written, and its answer's status and body.
+/// Sends a raw request; returns the status and body of the answer.
 async fn ask(socket: &Path, method: &str, path: &str, body: &str) -> (u16, String) {
     let mut stream = UnixStream::connect(socket).await.expect("connects");
     let length = if body.is_empty() { String::new() } else { format!("Content-Length: {}\r\n", body.len()) };
@@ -68,7 +68,7 @@ async fn ask(socket: &Path, method: &str, path: &str, body: &str) -> (u16, Strin
             }
         }
         let count = stream.read(&mut buffer).await.expect("read");
-        assert_ne!(count, 0, "the answer has no end: {text}");
+        assert_ne!(count, 0, "the answer is incomplete: {text}");
         answer.extend_from_slice(&buffer[..count]);
     }
 }
@@ -76,7 +76,7 @@ async fn ask(socket: &Path, method: &str, path: &str, body: &str) -> (u16, Strin
 const REQUESTS: &str = include_str!("requests.txt");
 const UNREADABLE: &str = "An error occurred when deserializing the json body of a request: ";
 
-/// Method, path, body and how the answer begins.
+/// Method, path, body and the beginning of the answer.
 fn requests() -> impl Iterator<Item = [&'static str; 4]> {
     REQUESTS.lines().filter(|line| !line.starts_with('#')).map(|line| {
         let (asked, wanted) = line.split_once(" =>").expect("an answer");
@@ -92,7 +92,7 @@ async fn requests_are_answered_alike(bench: &Bench) {
     }
     let _process = Bare::start(bench).await;
     let api = Api::greet(bench.dir.path(), "api").await.expect("answers");
-    // Older ones say some of it in other words, and take some of it.
+    // Older versions word some answers differently, and accept some of the requests.
     let newest = api.version() >= Version::new(1, 17, 0);
     for [method, path, body, wanted] in requests() {
         let (status, said) = ask(&bench.path("api"), method, path, body).await;
@@ -179,7 +179,7 @@ async fn after_the_start(api: &Api) {
         api.limit_network("eth0", &Bandwidth { receive: Some(limit()), send: None }).await,
         Err(ApiError::Refused { status: 400, .. })
     ));
-    // The guest here has no driver for it.
+    // The guest here has no balloon driver.
     assert!(matches!(api.resize_balloon(2).await, Err(ApiError::Refused { .. })));
     api.flush_metrics().await.expect("written");
     api.ctrl_alt_del().await.expect("pressed");

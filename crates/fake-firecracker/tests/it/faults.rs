@@ -50,7 +50,7 @@ async fn one_that_ends_at_any_stage_says_why(bench: &Bench) {
             panic!("{stage}: {error:?}")
         };
         let is_guests = matches!(error, LaunchError::Guest { .. });
-        assert_eq!(is_guests, stage == "PUT /actions", "the guest is to blame from its start on");
+        assert_eq!(is_guests, stage == "PUT /actions", "from its start on, the guest is to blame");
         assert!(how.contains("the log's last word"), "{stage}: {how}");
         assert!(how.contains("the last word"), "{stage}: {how}");
         assert!(how.contains("exit status: 7"), "{stage}: {how}");
@@ -71,7 +71,7 @@ async fn one_that_ends_while_it_runs_says_why(bench: &Bench) {
     let VmExit::Failed { status, stderr } = machine.wait().await else { panic!("it failed") };
     assert_eq!(status, "exit status: 7");
     assert!(stderr.ends_with("the log's last word; the last word"), "{stderr}");
-    // And says the same whenever it is asked.
+    // A second wait returns the same.
     assert!(matches!(machine.wait().await, VmExit::Failed { .. }));
 }
 
@@ -109,7 +109,7 @@ async fn a_program_that_is_missing_is_named(bench: &Bench) {
     assert!(matches!(&missing, LaunchError::NotInstalled { program } if program == "/nowhere/firecracker"));
     if bench.jailed == Jailed::Yes {
         fs::copy(&bench.program, bench.path("firecracker")).expect("copied");
-        // Without one beside it, and with none in PATH as a rule.
+        // No jailer beside it, and usually none in PATH.
         match Firecracker::new(bench.path("firecracker")).launch(&spec).await {
             Err(error @ LaunchError::NoJailer { .. }) => assert!(error.to_string().contains("MIMEO_JAILER")),
             Ok(mut machine) => machine.kill().await,
@@ -142,7 +142,7 @@ async fn a_fault_is_told_in_its_own_words(bench: &Bench) {
     };
     assert_eq!(command, "to set processors and memory");
     assert!(message.starts_with("Machine config error: The v") || message.contains("vCPU"), "{message}");
-    // A kernel that is none.
+    // A file that is not a kernel.
     spec.cpus = 1;
     spec.kernel = bench.path("kernel-that-is-none");
     fs::write(&spec.kernel, b"\x7fELF and nothing else").expect("written");
@@ -178,8 +178,8 @@ async fn one_that_is_dropped_is_gone(bench: &Bench) {
     let machine = bench.launch(&spec).await;
     let pid = machine.process().pid;
     drop(machine);
-    assert_eq!(crate::harness::started(pid), None, "it is gone when it was dropped");
-    // Its place can be taken at once.
+    assert_eq!(crate::harness::started(pid), None, "the process is gone after the drop");
+    // The directory can be reused at once.
     bench.launch(&spec).await.kill().await;
 }
 

@@ -1,4 +1,4 @@
-//! Machines of a test, on the fake and on the real thing.
+//! Machines for tests, on the fake and on a real Firecracker.
 
 use std::cell::RefCell;
 use std::fs;
@@ -15,14 +15,14 @@ use mimeo_vmm::{
 };
 use tempfile::TempDir;
 
-/// Names the real Firecracker.
+/// Names a real Firecracker.
 const REAL: &str = "MIMEO_FIRECRACKER";
-/// What anything here may take at most, on a host that is very busy.
+/// The most that one test may take, on a very busy host.
 const PATIENCE: Duration = Duration::from_secs(120);
-/// From one look to the next.
+/// The polling interval.
 const LOOK: Duration = Duration::from_millis(2);
 
-/// Memory of all machines here.
+/// Memory size of all machines here.
 pub(crate) const MEMORY_MIB: u32 = 32;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,20 +37,20 @@ pub(crate) enum Jailed {
     Yes,
 }
 
-/// A place for machines, and the driver that runs them.
+/// A directory for machines, and the driver that runs them.
 pub(crate) struct Bench {
     pub(crate) which: Which,
     pub(crate) jailed: Jailed,
     pub(crate) driver: Firecracker,
     pub(crate) program: PathBuf,
     pub(crate) dir: TempDir,
-    /// Of all machines that were started, with their start times.
+    /// All started processes, with their start times.
     processes: RefCell<Vec<(u32, String)>>,
 }
 
 type Body = for<'a> fn(&'a Bench) -> Pin<Box<dyn Future<Output = ()> + 'a>>;
 
-/// Runs a body if this host can, and looks at what is left after it.
+/// Runs a test body if this host can, and checks that nothing is left.
 pub(crate) fn run(which: Which, jailed: Jailed, body: Body) {
     let Some(bench) = Bench::new(which, jailed) else { return };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
@@ -77,14 +77,14 @@ impl Bench {
         Some(Self { which, jailed, driver, program, dir, processes: RefCell::default() })
     }
 
-    /// A machine in a directory of its own.
+    /// A machine in its own directory.
     pub(crate) fn spec(&self, name: &str) -> LaunchSpec {
         let dir = self.path(name);
         fs::create_dir_all(&dir).expect("made");
         spec_in(self.dir.path(), name, &dir)
     }
 
-    /// A machine whose fake is told something.
+    /// A machine whose fake has these settings.
     pub(crate) fn told(&self, name: &str, settings: &Settings) -> LaunchSpec {
         let spec = self.spec(name);
         settings.write(spec.directory().expect("has one")).expect("written");
@@ -105,17 +105,17 @@ impl Bench {
         self.noted(restored.unwrap_or_else(|error| panic!("{}", chain(&error))))
     }
 
-    /// Why a machine does not start.
+    /// Launches a machine that must not start, and returns the error.
     pub(crate) async fn refused(&self, spec: &LaunchSpec) -> String {
         chain(&self.driver.launch(spec).await.expect_err("refused"))
     }
 
-    /// Why a saved machine does not start.
+    /// Restores a machine that must not start, and returns the error.
     pub(crate) async fn not_restored(&self, spec: &LaunchSpec, saved: &SavedMachine) -> RestoreError {
         self.driver.restore(spec, saved).await.expect_err("refused")
     }
 
-    /// A machine that has run and was saved, and how far it had counted.
+    /// A snapshot of a machine that has run, and its count.
     pub(crate) async fn saved(&self, name: &str) -> (SavedMachine, u64) {
         let spec = self.spec(name);
         let mut machine = self.launch(&spec).await;
@@ -160,13 +160,13 @@ impl Bench {
     }
 }
 
-/// The driver, or none if it cannot be tried here, which is then told.
+/// The driver, or none if this host cannot test it, which is reported.
 pub(crate) fn driver(which: Which, jailed: Jailed, program: &Path) -> Option<Firecracker> {
     let driver = Firecracker::new(program);
     match (jailed, which) {
         (Jailed::No, _) => Some(driver.without_jailer()),
         (Jailed::Yes, _) if !driver.is_jailed() => {
-            eprintln!("NOT RUN in a jail: only root can make one");
+            eprintln!("NOT RUN in a jail: this needs root");
             None
         }
         (Jailed::Yes, Which::Fake) => Some(driver.with_jailer(env!("CARGO_BIN_EXE_fake-jailer"))),
@@ -207,10 +207,10 @@ pub(crate) fn spec_in(common: &Path, name: &str, dir: &Path) -> LaunchSpec {
     }
 }
 
-/// When a process began, by which it is told from another of the same number.
+/// The start time of a process, which tells it apart from another with the same PID.
 pub(crate) fn started(pid: u32) -> Option<String> {
     let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // Of one that is dead and not yet waited for nothing is left but its number.
+    // A zombie counts as gone.
     let mut words = text.rsplit_once(')')?.1.split_whitespace();
     if matches!(words.next(), Some("Z" | "X")) {
         return None;
@@ -218,14 +218,14 @@ pub(crate) fn started(pid: u32) -> Option<String> {
     words.nth(18).map(str::to_owned)
 }
 
-/// Waits until something is so.
+/// Waits until a condition holds.
 pub(crate) async fn until(what: impl Fn() -> bool) {
     while !what() {
         tokio::time::sleep(LOOK).await;
     }
 }
 
-/// Waits until the guest has greeted and ticked that often on its console.
+/// Waits until the guest's console has this many ticks.
 pub(crate) async fn ticks(spec: &LaunchSpec, count: usize) {
     let ticked = || {
         let said = fs::read(&spec.console).unwrap_or_default();
@@ -234,7 +234,7 @@ pub(crate) async fn ticks(spec: &LaunchSpec, count: usize) {
     until(ticked).await;
 }
 
-/// How far the guest of a saved memory has counted.
+/// The guest's count in a saved memory.
 pub(crate) fn counted(memory: &Path) -> u64 {
     use std::os::unix::fs::FileExt;
     let mut word = [0; 8];
@@ -242,7 +242,7 @@ pub(crate) fn counted(memory: &Path) -> u64 {
     u64::from_le_bytes(word)
 }
 
-/// An error and what it comes from.
+/// An error and its sources.
 pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
@@ -266,8 +266,7 @@ macro_rules! on_the_fake {
     )* };
 }
 
-/// Makes each body a test on the fake and one on the real thing, without a jail
-/// and in one.
+/// Makes each body a test on the fake and one on a real Firecracker, without a jail and in one.
 macro_rules! on_each {
     ($($body:ident),* $(,)?) => { $(
         mod $body {

@@ -45,7 +45,7 @@ async fn files_are_the_prisoners_or_the_groups(bench: &Bench) {
         return;
     }
     let spec = bench.spec("machine");
-    // What only root may read is the group's as well then; what all may read stays as it is.
+    // Files that only root may read become readable by the group; files readable by all stay as they are.
     let set = |name: &str, mode| {
         fs::set_permissions(bench.path(name), Permissions::from_mode(mode)).expect("set");
     };
@@ -59,7 +59,7 @@ async fn files_are_the_prisoners_or_the_groups(bench: &Bench) {
     };
     assert_eq!(owner("image"), (0, SHARED_GID, 0o640));
     assert_eq!(owner("kernel"), (0, 0, 0o644));
-    // What is read once may be the host's own.
+    // Files that are read once may stay the host's own.
     assert_eq!(owner("initramfs"), (0, 0, 0o600));
     assert_eq!(owner("machine/disk"), (uid(&bench.path("machine")), SHARED_GID, 0o600));
     bench.save(machine.as_mut(), "saved", SaveKind::Full).await;

@@ -1,4 +1,4 @@
-//! What becomes of a machine whose monitor is killed.
+//! What happens to a machine whose supervisor is killed.
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -11,10 +11,10 @@ use crate::harness::{Bench, Jailed, Which, driver, on_each, real, spec_in, start
 
 on_each!(a_machine_ends_with_its_monitor, a_machine_ends_with_its_warden);
 
-/// Tells this program that it is a monitor, and of which machine.
+/// Makes this program a supervisor, and names its machine.
 const MONITOR: &str = "MIMEO_TEST_MONITOR";
 
-/// No test: a monitor, for those that follow.
+/// Not a test: the supervisor process of the tests below.
 #[test]
 fn monitor() {
     let Some(told) = std::env::var_os(MONITOR) else { return };
@@ -49,14 +49,14 @@ fn start_monitor(bench: &Bench) -> (Child, u32) {
         .expect("started");
     let lines = BufReader::new(monitor.stdout.take().expect("piped")).lines();
     let pid = lines.map_while(Result::ok).find_map(|line| line.strip_prefix("MACHINE ")?.parse().ok());
-    (monitor, pid.expect("it says so"))
+    (monitor, pid.expect("the supervisor prints the PID"))
 }
 
 async fn a_machine_ends_with_its_monitor(bench: &Bench) {
     let (mut monitor, pid) = start_monitor(bench);
     let then = started(pid);
     assert!(then.is_some());
-    // Its children: Firecracker itself, or its warden.
+    // The supervisor's children: Firecracker itself, or its warden.
     let between = children(monitor.id());
     monitor.kill().expect("killed");
     monitor.wait().expect("ended");
@@ -69,7 +69,7 @@ async fn a_machine_ends_with_its_monitor(bench: &Bench) {
     assert!(!bench.path("machine/jail").exists());
 }
 
-/// Processes below one, with their start times.
+/// The descendants of a process, with their start times.
 fn children(of: u32) -> Vec<(u32, String)> {
     let mut all = Vec::new();
     let mut parents = vec![of];

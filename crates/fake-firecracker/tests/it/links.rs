@@ -29,7 +29,7 @@ async fn echo(link: &mut UnixStream, word: &str) {
 /// Reads to the end of a link.
 async fn end_of(mut link: UnixStream) {
     let mut rest = Vec::new();
-    // How it ends, by an end or an error, is the same to who has it.
+    // End of file and an error are both an end.
     link.read_to_end(&mut rest).await.unwrap_or_default();
 }
 
@@ -78,7 +78,7 @@ async fn a_link_ends_with_a_process_that_is_killed_after_a_save(bench: &Bench) {
     bench.save(machine.as_mut(), "saved", SaveKind::Full).await;
     let pid = rustix::process::Pid::from_raw(machine.process().pid.cast_signed()).expect("a process id");
     rustix::process::kill_process(pid, rustix::process::Signal::KILL).expect("it lives");
-    // The link is being made anew, which nobody will answer.
+    // The link is being re-established, and no process is left to answer.
     tokio::time::timeout(std::time::Duration::from_secs(60), end_of(link)).await.expect("it ends");
     machine.kill().await;
 }
@@ -86,7 +86,7 @@ async fn a_link_ends_with_a_process_that_is_killed_after_a_save(bench: &Bench) {
 async fn a_restored_guest_is_reached(bench: &Bench) {
     let (saved, _) = bench.saved("source").await;
     let mut clone = bench.restore(&bench.spec("clone"), &saved).await;
-    // It stands still, and hears it later.
+    // The guest is paused, and receives it later.
     let mut link = clone.take_link().expect("a link");
     link.write_all(b"early").await.expect("written");
     clone.resume().await.expect("resumes");
@@ -101,8 +101,7 @@ async fn there_is_one_link_at_a_time(bench: &Bench) {
     let mut machine = bench.launch(&spec).await;
     let link = machine.take_link().expect("a link");
     assert!(matches!(machine.take_link(), Err(OperationError::LinkTaken)));
-    // The real guest here has no driver for its vsock: nothing arrives, and
-    // nothing stands still for it.
+    // The real guest here has no vsock driver: nothing arrives, and the guest does not wait for it.
     ticks(&spec, 1).await;
     machine.kill().await;
     end_of(link).await;

@@ -1,4 +1,4 @@
-//! The driver of Firecracker, on the fake and on the real thing.
+//! Tests of the Firecracker driver, on the fake and on a real Firecracker.
 
 mod api;
 mod faults;

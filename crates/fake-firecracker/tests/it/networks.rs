@@ -16,13 +16,13 @@ fn card(name: &str, namespace: &std::sync::Arc<std::os::fd::OwnedFd>) -> Option<
 fn namespace(taps: &[&str]) -> Option<std::sync::Arc<std::os::fd::OwnedFd>> {
     let namespace = network(taps);
     if namespace.is_none() {
-        eprintln!("NOT RUN with a network: this user can make no namespace");
+        eprintln!("NOT RUN with a network: this user may not create a network namespace");
     }
     namespace
 }
 
 async fn a_card_is_joined_to_the_tap_device_in_its_namespace(bench: &Bench) {
-    // The same name in both, and another one.
+    // The same name in both namespaces, and another one in the second.
     let (Some(here), Some(there)) = (namespace(&["mm0"]), namespace(&["mm0", "other"])) else { return };
     let mut spec = bench.spec("machine");
     spec.network = card("mm0", &here);
@@ -31,7 +31,7 @@ async fn a_card_is_joined_to_the_tap_device_in_its_namespace(bench: &Bench) {
     let saved = bench.save(machine.as_mut(), "saved", mimeo_vmm::SaveKind::Full).await;
     let mut clone_spec = bench.spec("clone");
     clone_spec.network = card("mm0", &there);
-    // While the other one has the device of that name in its own namespace.
+    // The source still uses the device of that name in its own namespace.
     let mut clone = bench.restore(&clone_spec, &saved).await;
     clone.kill().await;
     let newer = machine.version().await.expect("known").split('.').nth(1).and_then(|word| word.parse().ok());

@@ -1,4 +1,4 @@
-//! mimeo's own page server, before Firecracker.
+//! mimeo's own page server, serving Firecracker.
 
 use std::path::{Path, PathBuf};
 use std::thread::{self, JoinHandle};
@@ -6,13 +6,13 @@ use std::thread::{self, JoinHandle};
 use mimeo_pager::serve::{End, Figures, Options, PageServer};
 use tokio::net::UnixListener;
 
-/// A server that ends with its last clone.
+/// A server that ends when its last clone exits.
 pub(crate) struct Pager {
     pub(crate) socket: PathBuf,
     serving: JoinHandle<Figures>,
 }
 
-/// Serves the pages of `memory`, on a thread of its own.
+/// Serves the pages of `memory` on its own thread.
 pub(crate) fn serve(memory: &Path, directory: &Path) -> Pager {
     let socket = directory.join("pages");
     let listener = std::os::unix::net::UnixListener::bind(&socket).expect("binds");
@@ -32,7 +32,7 @@ pub(crate) fn serve(memory: &Path, directory: &Path) -> Pager {
 }
 
 impl Pager {
-    /// What it has done, once its last clone has left.
+    /// Its counters, once its last clone has exited.
     pub(crate) fn figures(self) -> Figures {
         self.serving.join().expect("all clones were served")
     }

@@ -43,7 +43,7 @@ async fn what_a_dead_machine_left_is_in_nobodys_way(bench: &Bench) {
     if bench.jailed == Jailed::No {
         assert!(!dir.join("vmm.sock").exists() && !dir.join("link.sock").exists());
     }
-    // What was left of the other kind of machine is swept.
+    // Leftovers of the other kind of machine are swept.
     assert_eq!(sweep(&dir).expect("swept"), bench.jailed == Jailed::No);
     assert!(!sweep(&dir).expect("nothing is left"));
     let left: Vec<_> = fs::read_dir(&dir).expect("read").flatten().map(|entry| entry.file_name()).collect();

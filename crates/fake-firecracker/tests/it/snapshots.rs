@@ -37,7 +37,7 @@ async fn a_machine_goes_on_after_it_was_saved(bench: &Bench) {
     machine.kill().await;
 }
 
-/// Lets a clone run for some ticks and saves it: how far has it counted?
+/// Lets a clone run for some ticks, saves it, and returns its count.
 async fn count_on(bench: &Bench, clone: &mut dyn Instance, name: &str, rounds: usize) -> u64 {
     clone.resume().await.expect("resumes");
     ticks(&bench.spec(name), rounds).await;
@@ -45,7 +45,7 @@ async fn count_on(bench: &Bench, clone: &mut dyn Instance, name: &str, rounds: u
 }
 
 async fn part(bench: &Bench, saved: &SavedMachine, before: u64) {
-    // Both at once.
+    // Both run at the same time.
     let mut first = bench.restore(&bench.spec("first"), saved).await;
     let mut second = bench.restore(&bench.spec("second"), saved).await;
     assert_ne!(first.process(), second.process());
@@ -55,7 +55,7 @@ async fn part(bench: &Bench, saved: &SavedMachine, before: u64) {
     assert!(before < one && one < other, "{before} {one} {other}");
     first.kill().await;
     second.kill().await;
-    // The saved memory is as it was.
+    // The saved memory is unchanged.
     assert_eq!(counted(&saved.memory), before);
 }
 
@@ -72,12 +72,12 @@ async fn two_clones_are_given_their_pages_by_a_server(bench: &Bench) {
     assert!(figures.faults > 0 && figures.refused == 0 && figures.failed == 0, "{figures:?}");
 }
 
-/// Bytes of a file that are no holes.
+/// Allocated bytes of a file.
 fn filled(path: &Path) -> u64 {
     fs::metadata(path).expect("there").blocks() * 512
 }
 
-/// Lays what is there of one file over another.
+/// Writes the pages of `diff` that are not zero over another file.
 fn lay(diff: &Path, over: &Path) {
     let bytes = fs::read(diff).expect("read");
     let below = fs::File::options().write(true).open(over).expect("opened");
@@ -116,7 +116,7 @@ async fn a_diff_is_what_was_written_and_goes_over_the_rest(bench: &Bench) {
     let mut clone = bench.noted(restored);
     clone.resume().await.expect("resumes");
     ticks(&clone_spec, 1).await;
-    // It is tracked after a load as well.
+    // Writes are also tracked after a load.
     let again = bench.save(clone.as_mut(), "again", SaveKind::Diff).await;
     assert!(counted(&again.memory) > after);
     assert!(filled(&again.memory) < 1 << 20, "{} bytes are filled", filled(&again.memory));
@@ -155,7 +155,7 @@ async fn what_cannot_be_saved_leaves_nothing(bench: &Bench) {
     machine.save(&nowhere, &memory, SaveKind::Full).await.expect_err("no such directory");
     machine.save(&state, &bench.path("nowhere").join("memory"), SaveKind::Full).await.expect_err("the same");
     assert!(!state.exists() && !memory.exists());
-    // And the machine is none the worse for it.
+    // The machine is unharmed.
     machine.save(&state, &memory, SaveKind::Full).await.expect("saves");
     machine.resume().await.expect("resumes");
     ticks(&spec, 2).await;

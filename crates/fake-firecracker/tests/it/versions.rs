@@ -52,7 +52,7 @@ async fn a_diff_in_an_old_version_needs_tracking(bench: &Bench) {
         let saved = machine.save(&state, &memory, SaveKind::Diff).await;
         assert_eq!(saved.is_ok(), untracked, "{number}: {saved:?}");
         machine.kill().await;
-        // And is to be had with it, also after a load, whose word for it is another.
+        // With tracking it works, also after a load, where the field has another name.
         let tracking = bench.driver.clone().tracking_writes();
         let spec = bench.told(&format!("tracked-{number}"), &told);
         let mut machine = bench.noted(tracking.launch(&spec).await.expect("starts"));
