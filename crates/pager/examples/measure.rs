@@ -1,8 +1,8 @@
-//! Times of a capture: `cargo run --release -p mimeo-pager --example measure -- [DIRECTORY]`.
+//! Measures captures: `cargo run --release -p mimeo-pager --example measure -- [DIRECTORY]`.
 //!
-//! The memory is that of another process, this program once more.
+//! The memory belongs to another process, a second instance of this program.
 #![allow(unsafe_code, reason = "the other process maps a file privately")]
-#![allow(clippy::print_stdout, reason = "it is what the program is for")]
+#![allow(clippy::print_stdout, reason = "the program prints its results")]
 
 use std::error::Error;
 use std::fs::{self, File, OpenOptions};
@@ -35,7 +35,7 @@ fn main() -> Outcome {
 fn measure(folder: &Path) -> Outcome {
     let folder = tempfile::tempdir_in(folder)?;
     let at = |name: &str| folder.path().join(name);
-    println!("least, median and most of {RUNS} runs, in milliseconds");
+    println!("minimum, median and maximum of {RUNS} runs, in milliseconds");
     for (kind, held) in [("private", Held::Private), ("memfd", Held::Shared)] {
         for mebibytes in [256, 1024, 4096] {
             let other = Other::start(kind, &at("parent"), mebibytes * MIB, 20 * MIB, 32)?;
@@ -72,7 +72,7 @@ fn capture(name: &str, other: &Other, held: Held, diff: &Path) -> Outcome {
     Ok(())
 }
 
-/// A parent of 100 MiB in 1 GiB, and 20 MiB that differ.
+/// A parent with 100 MiB of data in 1 GiB, and a diff of 20 MiB.
 fn flat(parent: &Path, diff: &Path, target: &Path) -> Outcome {
     let every = |stride: u64, run: u64, bytes: u64| -> Pages {
         (0..bytes / (run * PAGE)).map(|number| number * stride..number * stride + run).collect()
@@ -81,7 +81,7 @@ fn flat(parent: &Path, diff: &Path, target: &Path) -> Outcome {
     fill(parent, 1024 * MIB, &every(512, 256, 100 * MIB))?;
     fill(diff, 1024 * MIB, &pages)?;
     time("lay(), 20 MiB over 100 MiB", || {
-        // To replace a file costs more: ext4 writes the new one out then.
+        // Replacing a file costs more: ext4 then writes the new one out.
         fs::remove_file(target).ok();
         Ok(lay(parent, diff, &pages, target)?)
     })?;
@@ -148,7 +148,7 @@ impl Drop for Other {
     }
 }
 
-/// Writes to runs of pages all over the memory, says where it is, and waits.
+/// Writes to runs of pages across the memory, prints its address, and waits.
 fn other_process(kind: &str, path: &Path, length: u64, touched: u64, run: u64) -> Outcome {
     let (file, flags) = match kind {
         "private" => (OpenOptions::new().read(true).open(path)?, MapFlags::PRIVATE),

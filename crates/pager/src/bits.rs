@@ -1,4 +1,4 @@
-//! A set of pages as one bit for each: whatever a guest does to it, it takes no more room.
+//! A set of pages as a bitmap. Its size is fixed, whatever the guest does.
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -7,12 +7,12 @@ use crate::Pages;
 
 const WORD: u64 = u64::BITS as u64;
 
-/// A set of the first so many pages, that several tasks may add to at a time.
+/// A set of pages below a fixed limit. Several threads may add to it concurrently.
 #[derive(Debug)]
 pub(crate) struct Bits(Box<[AtomicU64]>);
 
 impl Bits {
-    /// The empty set, with room for so many pages.
+    /// The empty set, for page numbers below `pages`.
     pub(crate) fn new(pages: u64) -> Self {
         Self((0..pages.div_ceil(WORD)).map(|_| AtomicU64::new(0)).collect())
     }
@@ -22,33 +22,33 @@ impl Bits {
         word.is_some_and(|word| word.load(Ordering::Relaxed) >> (page % WORD) & 1 == 1)
     }
 
-    /// Whether any of these is in it.
+    /// Whether any of these pages is in the set.
     pub(crate) fn any(&self, mut pages: Range<u64>) -> bool {
         pages.any(|page| self.contains(page))
     }
 
-    /// Adds a run of pages; those that there is no room for are left out.
+    /// Adds a run of pages. Pages beyond the limit are ignored.
     pub(crate) fn insert(&self, run: &Range<u64>) {
         for (number, word) in self.words(run) {
             let first = number * WORD;
             let low = run.start.saturating_sub(first);
             let high = (run.end - first).min(WORD);
             let mask = u64::MAX >> (WORD - (high - low)) << low;
-            // Most pages are told once and asked for often: what is there is not written again.
+            // Most pages are added once and looked up often: bits that are already set are not written again.
             if word.load(Ordering::Relaxed) & mask != mask {
                 word.fetch_or(mask, Ordering::Relaxed);
             }
         }
     }
 
-    /// The same set, as runs.
+    /// The set as runs.
     pub(crate) fn pages(&self) -> Pages {
         let words = (0..).zip(&self.0).filter(|(_, word)| word.load(Ordering::Relaxed) != 0);
         let pages = words.flat_map(|(number, _)| number * WORD..(number + 1) * WORD);
         pages.filter(|page| self.contains(*page)).map(|page| page..page + 1).collect()
     }
 
-    /// The words that a run has bits in.
+    /// The words that hold the bits of a run.
     fn words(&self, run: &Range<u64>) -> impl Iterator<Item = (u64, &AtomicU64)> {
         let words = if run.is_empty() { 0..0 } else { run.start / WORD..run.end.div_ceil(WORD) };
         words.map_while(|number| Some((number, self.0.get(number as usize)?)))

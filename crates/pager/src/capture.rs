@@ -1,4 +1,4 @@
-//! A copy of a guest's memory in the making.
+//! Capturing the changed pages of guest memory in a file.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -15,48 +15,50 @@ use crate::memory::{Held, Memory};
 use crate::region::{Piece, Region};
 use crate::{PagerError, Pages, digest};
 
-/// Pieces that one system call copies: the kernel's own limit (`UIO_MAXIOV`).
+/// Pieces per system call: the kernel's limit (`UIO_MAXIOV`).
 const PIECES_AT_ONCE: usize = 1024;
-/// Bytes of one piece, so that the work divides evenly.
+/// Bytes per piece, so that the work divides evenly.
 const PIECE_BYTES: u64 = 1 << 20;
-/// Bytes that one system call is to copy, about.
+/// Bytes per system call, about.
 const BATCH_BYTES: u64 = 4 << 20;
-/// Threads that copy; the guest's own stand still meanwhile. For 100 MiB one took 16 to 28 ms, two 9 to 18.
+/// Threads that copy; the vCPU threads are paused meanwhile. For 100 MiB one thread took 16 to 28 ms, two
+/// took 9 to 18.
 const COPIERS: usize = 2;
-/// Below this, starting a thread costs more than it saves.
+/// Below this many bytes, starting a thread costs more than it saves.
 const LEAST_FOR_THREADS: u64 = 8 << 20;
 
-/// A copy of a guest's memory in the making: [`Capture::prepare`] while the guest runs, [`Capture::take`] while it
-/// stands still, [`Capture::finish`] when it runs again. Dropped before that, or failed, it leaves no file.
+/// A capture of guest memory in progress: [`Capture::prepare`] while the guest runs, [`Capture::take`] while
+/// it is paused, [`Capture::finish`] after it has resumed. If it fails or is dropped earlier, no file is
+/// left.
 #[derive(Debug)]
 pub struct Capture {
     memory: Memory,
     mapping: Mapping,
     file: File,
-    /// Removes the file unless it is kept.
+    /// Removes the file on drop, until `finish` keeps it.
     path: TempPath,
-    /// The pages that the disk has room for, and the mapping page tables.
+    /// The pages for which blocks are allocated and page tables are populated.
     room: Pages,
-    /// All pages that were ever written.
+    /// All pages that were written to the file.
     written: Pages,
     taken: Pages,
 }
 
 impl Capture {
-    /// Makes `path`, a sparse file as long as the guest's memory, and prepares room in it for the pages that
-    /// are changed now, so that nearly all that is left to [`Capture::take`] is to copy memory.
+    /// Creates `path`, a sparse file as long as guest memory, and preallocates the pages that are changed
+    /// now, so that [`Capture::take`] has little more to do than copy memory.
     ///
-    /// The caller must be root, or of the same user and the process its descendant.
+    /// The caller must be root, or run as the same user with the process as its descendant.
     ///
     /// # Errors
-    /// When the regions are none or are not mapped so, the process has ended or may not be looked at, or the file exists, cannot be made
-    /// or has no room.
+    /// When a region is invalid or not mapped in this way, the process has exited or the caller may not
+    /// inspect it, or the file exists, cannot be created or runs out of space.
     pub fn prepare(pid: u32, regions: Vec<Region>, held: Held, path: &Path) -> Result<Self, PagerError> {
         Self::prepare_with(pid, regions, held, Pages::default(), path)
     }
 
-    /// As [`Capture::prepare`], where pages `besides` those that the process holds count as changed: the file that it maps
-    /// differs in them from the one that the copy is to be laid over.
+    /// As [`Capture::prepare`], with pages `besides` that count as changed even if the process has not
+    /// written them: pages in which the file that it maps differs from the parent of this capture.
     ///
     /// # Errors
     /// As [`Capture::prepare`].
@@ -76,10 +78,10 @@ impl Capture {
         Ok(Self { memory, mapping, file, path, room, written: Pages::default(), taken: Pages::default() })
     }
 
-    /// Copies the pages that are changed now, and says which they are. The guest must stand still.
+    /// Copies the pages that are changed now, and returns them. The guest must be paused.
     ///
     /// # Errors
-    /// When the process has ended, its memory cannot be read, or there is no room for what has changed since
+    /// When the process has exited, its memory cannot be read, or there is no space for pages changed since
     /// [`Capture::prepare`].
     pub fn take(&mut self) -> Result<Pages, PagerError> {
         let pages = self.memory.changed()?;
@@ -91,8 +93,9 @@ impl Capture {
         Ok(pages)
     }
 
-    /// Keeps the file, which has no page if [`Capture::take`] has not succeeded. `digest`: gives what [`digest()`](crate::digest()) says of it and of the pages that
-    /// [`Capture::take`] gave last. `sync`: waits until the disk has it; the directory's entry is the caller's to sync.
+    /// Keeps the file, which is empty if [`Capture::take`] has not succeeded. With `digest`, returns the
+    /// [`digest()`](crate::digest()) of the file and of the pages that the last [`Capture::take`] returned.
+    /// With `sync`, syncs the file; syncing the directory entry is up to the caller.
     ///
     /// # Errors
     /// When the file cannot be written or read.
@@ -124,18 +127,18 @@ impl Capture {
             return work();
         }
         std::thread::scope(|scope| {
-            // Where no more threads may be had, this one does it all.
+            // If no thread can be started, this one copies everything.
             let start = |_| std::thread::Builder::new().spawn_scoped(scope, work).ok();
             let others: Vec<_> = (1..COPIERS).filter_map(start).collect();
             let own = work();
             others.into_iter().fold(own, |result, other| {
-                let broken = || Err(self.unreadable(0, io::Error::other("a thread that copies failed")));
+                let broken = || Err(self.unreadable(0, io::Error::other("a copy thread panicked")));
                 result.and(other.join().unwrap_or_else(|_| broken()))
             })
         })
     }
 
-    /// The kernel may copy less than it is told, and goes on from there.
+    /// The kernel may copy fewer bytes than requested; then the copy continues from there.
     fn copy_batch(&self, batch: &[Piece]) -> Result<(), PagerError> {
         let mut left = batch.to_vec();
         while let Some(first) = left.first() {
@@ -150,7 +153,7 @@ impl Capture {
         Ok(())
     }
 
-    /// By a write, which can say that the disk is full.
+    /// With a write, which can report ENOSPC.
     fn write_beyond(&self, pages: &Pages) -> Result<(), PagerError> {
         let mut buffer = vec![0; PIECE_BYTES as usize];
         for piece in self.memory.regions().pieces(pages, PIECE_BYTES) {
@@ -175,8 +178,8 @@ impl Capture {
     }
 }
 
-/// Writes zeros first, so that it is known that the disk has room, then maps them. Three times as quick as to allocate
-/// and let the page tables' making find the pages of the file one by one.
+/// Writes zeros first, which allocates the blocks, then maps them. This is three times as fast as `fallocate`
+/// followed by page faults that look up the file's pages one by one.
 fn make_room(file: &File, length: u64, room: &Pages) -> io::Result<Mapping> {
     file.set_len(length)?;
     let zeros = vec![0; PIECE_BYTES as usize];
@@ -188,7 +191,7 @@ fn make_room(file: &File, length: u64, room: &Pages) -> io::Result<Mapping> {
     let mapping = Mapping::shared(file, length)?;
     for run in room.extents() {
         match mapping.populate(run) {
-            // Linux before 5.14 has no such advice: the copy takes longer, and that is all.
+            // Linux before 5.14 lacks `MADV_POPULATE_WRITE`: only the copy takes longer.
             Err(error) if error.kind() == io::ErrorKind::InvalidInput => break,
             result => result?,
         }
@@ -196,7 +199,7 @@ fn make_room(file: &File, length: u64, room: &Pages) -> io::Result<Mapping> {
     Ok(mapping)
 }
 
-/// Gives back what was prepared for pages that then were not taken.
+/// Frees the blocks of pages that were preallocated but not captured.
 fn release(file: &File, pages: &Pages) -> io::Result<()> {
     for run in pages.extents() {
         let punch = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
@@ -205,7 +208,7 @@ fn release(file: &File, pages: &Pages) -> io::Result<()> {
     Ok(())
 }
 
-/// Divides pieces among system calls.
+/// Groups pieces into system calls.
 fn batches(pieces: &[Piece]) -> Vec<&[Piece]> {
     let mut batches = Vec::new();
     let mut rest = pieces;
@@ -223,7 +226,7 @@ fn batches(pieces: &[Piece]) -> Vec<&[Piece]> {
     batches
 }
 
-/// Leaves out the bytes that are done.
+/// Removes the bytes that are already copied.
 fn advance(pieces: &mut Vec<Piece>, mut done: u64) {
     let whole = pieces.iter().take_while(|piece| {
         let passed = piece.length <= done;

@@ -1,4 +1,4 @@
-//! Which pages a file of memory has data for.
+//! Which pages of a memory file have data.
 
 use std::fs::{self, File};
 use std::io;
@@ -10,7 +10,7 @@ use rustix::io::Errno;
 
 use crate::{FileError, PAGE, Pages, sparse};
 
-/// The pages of a file that are no holes: what a monitor has saved of a guest's memory by itself.
+/// The pages of a file that are not holes, for a memory file that the VMM has written itself.
 ///
 /// # Errors
 /// When the file cannot be read.
@@ -18,16 +18,17 @@ pub fn data(file: &Path) -> Result<Pages, FileError> {
     File::open(file).and_then(|open| sparse::data(&open)).map_err(FileError::reading(file))
 }
 
-/// Whether files in this directory have holes exactly where no page was written. Elsewhere [`data`] tells of pages that nobody
-/// wrote: a filesystem with larger blocks (XFS, ZFS), with huge pages (tmpfs), or one that knows no holes (FUSE, NFS).
+/// Whether files in this directory have holes exactly where no page was written. Otherwise [`data`] also
+/// lists pages that were never written: on filesystems with larger blocks (XFS, ZFS) or huge pages (tmpfs),
+/// or without holes (FUSE, NFS).
 ///
 /// # Errors
-/// When no file can be made there.
+/// When no file can be created in the directory.
 pub fn has_exact_holes(dir: &Path) -> io::Result<bool> {
     if fs::metadata(dir)?.blksize() > PAGE {
         return Ok(false);
     }
-    // Two pages far apart, within what a huge page would hold and beyond it.
+    // Two pages far apart: one within the first huge page, one beyond it.
     let probe = tempfile::tempfile_in(dir)?;
     probe.set_len(PROBE_PAGES * PAGE)?;
     for page in [1, PROBE_PAGES / 2 + 1] {
@@ -37,11 +38,11 @@ pub fn has_exact_holes(dir: &Path) -> io::Result<bool> {
     Ok(found.runs().eq([1..2, PROBE_PAGES / 2 + 1..PROBE_PAGES / 2 + 2]))
 }
 
-/// Twice a huge page.
+/// Two huge pages.
 const PROBE_PAGES: u64 = 1024;
 
-/// Makes holes of the pages of a file that hold only zeros: memory that a guest has not used yet, as a monitor saves it. Where
-/// the filesystem has no holes the file stays as it is.
+/// Punches holes for the pages of a file that hold only zeros: memory that the guest has not used yet, in a
+/// file written by the VMM. On a filesystem without holes the file is left as it is.
 ///
 /// # Errors
 /// When the file cannot be read or changed.
@@ -58,7 +59,7 @@ pub fn punch_zeros(path: &Path) -> Result<(), FileError> {
     Ok(())
 }
 
-/// The pages of a file's data that hold only zeros.
+/// The data pages of a file that hold only zeros.
 fn zeros(file: &File) -> io::Result<Pages> {
     let mut zeros = Pages::default();
     sparse::each_piece(file, &sparse::data(file)?, |offset, piece| {
@@ -95,7 +96,7 @@ mod tests {
         punch_zeros(&path).expect("punched");
         assert_eq!(std::fs::read(&path).expect("read"), bytes);
         assert_eq!(data(&path).expect("read").runs().collect::<Vec<_>>(), [5..6, 9..11]);
-        // Again, and with a hole before the data.
+        // A second time, with a page of zeros before the data.
         File::options().write(true).open(&path).expect("open").write_all_at(&[0; 4096], 0).expect("written");
         punch_zeros(&path).expect("punched");
         assert_eq!(data(&path).expect("read").count(), 3);

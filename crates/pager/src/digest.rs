@@ -1,4 +1,4 @@
-//! What names a file of memory by its content.
+//! Content digests of memory files.
 
 use std::fs::File;
 use std::io;
@@ -10,8 +10,9 @@ use crate::{FileError, PAGE, Pages, sparse};
 
 const ZEROS: [u8; PAGE as usize] = [0; PAGE as usize];
 
-/// The blake3 digest, in hexadecimal, of a file's pages: of their bytes, then of the list of them, then of the file's
-/// length. With no pages named, of all that are not zeros; it does not depend on where the file has holes.
+/// The blake3 digest, in hexadecimal, of a file's pages: of their bytes, then of the list of pages, then of
+/// the file's length. Without `pages`, it covers all pages that are not zero, so it does not depend on where
+/// the file has holes.
 ///
 /// # Errors
 /// When the file cannot be read.
@@ -51,7 +52,7 @@ fn of_all(file: &File) -> io::Result<String> {
     close(hasher, file, &pages)
 }
 
-/// The list ends with its own length, so that no bytes of pages can pass for it.
+/// The length of the list is hashed after it, so that page contents cannot be mistaken for a list.
 fn close(mut hasher: Hasher, file: &File, pages: &Pages) -> io::Result<String> {
     let list = pages.to_bytes();
     hasher.update(&list);

@@ -1,89 +1,91 @@
-//! Why memory cannot be looked at, copied or put together.
+//! Errors of reading guest memory and of writing memory files.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Why a guest's memory cannot be looked at or copied.
+/// Why a guest's memory cannot be read or captured.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum PagerError {
-    /// The process has ended, or ended meanwhile.
-    #[error("process {pid} has ended")]
+    /// The process has exited.
+    #[error("process {pid} has exited")]
     Gone {
-        /// The process.
+        /// Its PID.
         pid: u32,
     },
-    /// A region is empty, not page aligned, or shares guest memory with another; or there is none.
-    #[error("{length} bytes at {offset:#x} of a guest's memory are no region")]
+    /// A region is empty, not page-aligned, or overlaps another in guest memory; or the list of regions is
+    /// empty.
+    #[error("invalid guest memory region: {length} bytes at offset {offset:#x}")]
     Region {
-        /// Where it begins in the guest's memory, in bytes.
+        /// Its offset in guest memory, in bytes.
         offset: u64,
-        /// Its bytes.
+        /// Its length in bytes.
         length: u64,
     },
-    /// Not all of a region is mapped in the process, or it is shared where private memory was named.
-    #[error("process {pid} has no such memory at {address:#x}")]
+    /// Part of a region is not mapped in the process, or it is a shared mapping where a private one was
+    /// expected.
+    #[error("process {pid} has no matching memory mapping at {address:#x}")]
     Unmapped {
-        /// The process.
+        /// Its PID.
         pid: u32,
-        /// Where the region begins in that process.
+        /// The address of the region in that process.
         address: u64,
     },
-    /// The process's page tables cannot be read.
-    #[error("the pages of process {pid} cannot be listed")]
+    /// The process's page table cannot be read.
+    #[error("cannot list the pages of process {pid}")]
     List {
-        /// The process.
+        /// Its PID.
         pid: u32,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
     /// The process's memory cannot be read.
-    #[error("the memory of process {pid} cannot be read at {address:#x}")]
+    #[error("cannot read the memory of process {pid} at {address:#x}")]
     Read {
-        /// The process.
+        /// Its PID.
         pid: u32,
-        /// Where, in that process.
+        /// The address in that process.
         address: u64,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
-    /// The file of a copy failed.
+    /// The memory file failed.
     #[error(transparent)]
     File(#[from] FileError),
 }
 
-/// Why a file of memory cannot be read or written.
+/// Why a memory file cannot be read or written.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum FileError {
-    /// The filesystem, the quota or the limit on a file's size has no room for it.
-    #[error("there is no room for {}", path.display())]
+    /// The filesystem is full (ENOSPC), or the quota or the file size limit is reached.
+    #[error("no space left for {}", path.display())]
     Full {
-        /// The file.
+        /// Its path.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
-    /// It cannot be read.
-    #[error("{} cannot be read", path.display())]
+    /// The file cannot be read.
+    #[error("cannot read {}", path.display())]
     Read {
-        /// The file.
+        /// Its path.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
-    /// It cannot be made or written.
-    #[error("{} cannot be written", path.display())]
+    /// The file cannot be created or written.
+    #[error("cannot write {}", path.display())]
     Write {
-        /// The file.
+        /// Its path.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
 }
 
 impl FileError {
-    /// Of a file that could not be read.
+    /// The error for a file that cannot be read.
     pub fn reading(path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
         move |source| Self::Read { path, source }

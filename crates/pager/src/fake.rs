@@ -1,5 +1,5 @@
-//! A process that plays Firecracker's part to a page server: memory without content, and what is said about it. For tests
-//! and measurements; a process has as many of these as it likes.
+//! A fake VMM for tests and measurements: it plays Firecracker's part towards a page server. A process may
+//! have any number of these.
 
 pub mod bare;
 mod fence;
@@ -22,14 +22,14 @@ use fence::Mapping;
 
 /// Bytes of a huge page.
 pub const HUGE_PAGE: u64 = 2 << 20;
-/// Features of a userfaultfd: those that Firecracker asks for,
+/// The userfaultfd features that Firecracker requests.
 pub const FEATURES: u64 = EVENT_REMOVE;
-/// and all that can be served.
+/// All userfaultfd features that can be served.
 pub const ALL_FEATURES: u64 = EVENT_REMOVE | EVENT_UNMAP | EVENT_REMAP;
 
 const WORDS: usize = PAGE as usize / size_of::<u64>();
 
-/// Memory of this process whose pages somebody else gives.
+/// Memory of this process that a page server serves.
 #[derive(Debug)]
 pub struct Guest {
     regions: Vec<Region>,
@@ -40,7 +40,7 @@ pub struct Guest {
 #[derive(Debug)]
 struct Region {
     mapping: Mapping,
-    /// Where it begins in the guest's memory.
+    /// Its offset in guest memory.
     offset: u64,
 }
 
@@ -51,10 +51,11 @@ impl Region {
 }
 
 impl Guest {
-    /// Maps regions of these sizes, of pages of so many bytes, and registers them with a userfaultfd of these features.
+    /// Maps regions of these sizes, with pages of `page` bytes, and registers them with a userfaultfd with
+    /// these features.
     ///
     /// # Errors
-    /// When there are no such pages, or this process may have no userfaultfd.
+    /// When such pages are not available, or this process may not create a userfaultfd.
     pub fn new(sizes: &[u64], page: u64, features: u64) -> io::Result<Self> {
         let descriptor = fence::descriptor(features)?;
         let mut guest = Self { regions: Vec::new(), descriptor: None, page };
@@ -70,7 +71,7 @@ impl Guest {
     /// Maps a file privately, which needs no page server.
     ///
     /// # Errors
-    /// When it cannot be read or mapped.
+    /// When the file cannot be read or mapped.
     pub fn of(file: &Path) -> io::Result<Self> {
         let file = File::open(file)?;
         let mut guest = Self { regions: Vec::new(), descriptor: None, page: PAGE };
@@ -83,7 +84,7 @@ impl Guest {
         self.regions.push(Region { mapping, offset });
     }
 
-    /// What is said about it.
+    /// The handshake message.
     #[must_use]
     pub fn message(&self) -> Value {
         let told = self.regions.iter().map(|Region { mapping, offset }| {
@@ -101,17 +102,18 @@ impl Guest {
         self.descriptor.as_ref().map(AsFd::as_fd)
     }
 
-    /// Says all, as a VMM does. The connection stays open as long as what is given is kept.
+    /// Connects and sends the handshake, as a VMM does. The connection stays open while the returned stream
+    /// is kept.
     ///
     /// # Errors
-    /// When nobody listens.
+    /// When the connection fails.
     pub fn hand_over(&self, socket: &Path) -> io::Result<UnixStream> {
         let stream = UnixStream::connect(socket)?;
         send(&stream, self.message().to_string().as_bytes(), self.descriptor().as_slice())?;
         Ok(stream)
     }
 
-    /// Looks at a page, which may wait for it.
+    /// Reads the first word of a page, which may wait for a fault.
     #[must_use]
     pub fn touch(&self, page: u64) -> u64 {
         self.words(page)[0].load(Ordering::Relaxed)
@@ -129,10 +131,10 @@ impl Guest {
         self.words(page).iter().for_each(|place| place.store(word, Ordering::Relaxed));
     }
 
-    /// Gives pages back, as a balloon does.
+    /// Removes pages, as a balloon does.
     ///
     /// # Errors
-    /// When they are not of one region, or are mapped no more.
+    /// When the pages are not in one region, or no longer mapped.
     pub fn remove(&self, pages: Range<u64>) -> io::Result<()> {
         let bytes = pages.start * PAGE..pages.end * PAGE;
         let region = self.region(bytes.start);
@@ -142,7 +144,7 @@ impl Guest {
     /// Moves the region that begins with a page to other addresses.
     ///
     /// # Errors
-    /// When the kernel will not.
+    /// When `mremap` fails.
     pub fn shift(&mut self, page: u64) -> io::Result<()> {
         let region = self.regions.iter_mut().find(|region| region.offset == page * PAGE);
         region.map_or(Ok(()), |region| region.mapping.shift())
@@ -159,20 +161,20 @@ impl Guest {
         &region.mapping.words()[first..first + WORDS]
     }
 
-    /// The region that a byte is in.
+    /// The region that contains an offset.
     ///
     /// # Panics
-    /// Where there is none.
+    /// When no region contains it.
     fn region(&self, offset: u64) -> &Region {
         let found = self.regions.iter().find(|region| region.bytes().contains(&offset));
         found.expect("a page of this memory")
     }
 }
 
-/// Sends bytes and descriptors in one part.
+/// Sends bytes and descriptors in one message.
 ///
 /// # Errors
-/// When nobody listens any more.
+/// When the connection fails.
 pub fn send(stream: &UnixStream, bytes: &[u8], descriptors: &[BorrowedFd<'_>]) -> io::Result<usize> {
     let mut room = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(8))];
     let mut control = SendAncillaryBuffer::new(&mut room);

@@ -1,7 +1,7 @@
-//! The unsafe calls of this crate, and nothing else.
+//! The unsafe calls of this crate.
 #![expect(
     unsafe_code,
-    reason = "mapping a file, listing pages and copying another process's memory have no safe form"
+    reason = "mapping a file, listing pages and copying another process's memory have no safe API"
 )]
 
 use std::ffi::c_void;
@@ -15,8 +15,8 @@ use rustix::mm::{Advice, MapFlags, ProtFlags};
 
 use crate::region::Piece;
 
-/// A file mapped shared, that only the kernel reads and writes on our behalf: nothing here ever touches its bytes, so
-/// that neither a full disk nor a file cut short can raise a signal in this process.
+/// A shared mapping of a file that only the kernel reads and writes on our behalf: this process never touches
+/// its bytes, so neither ENOSPC nor a truncated file can raise a signal here.
 #[derive(Debug)]
 pub(crate) struct Mapping {
     address: usize,
@@ -34,7 +34,7 @@ impl Mapping {
         Ok(Self { address: address as usize, length })
     }
 
-    /// Maps the first `length` bytes, which must not be 0, to be read only.
+    /// Maps the first `length` bytes, which must not be 0, read-only.
     pub(crate) fn reading(file: &File, length: u64) -> io::Result<Self> {
         let length = usize::try_from(length).map_err(io::Error::other)?;
         // SAFETY: a new mapping at an address of the kernel's choice overlaps nothing that Rust knows of.
@@ -43,7 +43,7 @@ impl Mapping {
         Ok(Self { address: address as usize, length })
     }
 
-    /// Maps zeros, of which only as much takes room as page tables need.
+    /// Maps zeros, which cost only page tables.
     pub(crate) fn zeros(length: usize) -> io::Result<Self> {
         let flags = MapFlags::PRIVATE | MapFlags::NORESERVE;
         // SAFETY: a new mapping at an address of the kernel's choice overlaps nothing that Rust knows of.
@@ -51,7 +51,7 @@ impl Mapping {
         Ok(Self { address: address as usize, length })
     }
 
-    /// Has the kernel bring a range of bytes into memory and map it, so that it need not when they are read.
+    /// Reads a byte range into the page cache and maps it, so that later reads do not fault.
     pub(crate) fn read_ahead(&self, range: Range<u64>) -> io::Result<()> {
         let length = range.end.saturating_sub(range.start) as usize;
         let start = self.place(range.start, length)?;
@@ -60,7 +60,7 @@ impl Mapping {
         Ok(())
     }
 
-    /// Has the kernel prepare page tables for writing to a range of bytes, so that it need not when they are written.
+    /// Populates page tables for writing to a byte range, so that later writes do not fault.
     pub(crate) fn populate(&self, range: Range<u64>) -> io::Result<()> {
         let length = range.end.saturating_sub(range.start) as usize;
         let start = self.place(range.start, length)?;
@@ -69,7 +69,7 @@ impl Mapping {
         Ok(())
     }
 
-    /// Where `length` bytes from an offset on lie, if they are all within.
+    /// The address of `length` bytes at an offset, if all of them are within the mapping.
     pub(crate) fn place(&self, offset: u64, length: usize) -> io::Result<*mut c_void> {
         let offset = usize::try_from(offset).map_err(io::Error::other)?;
         let fits = offset.checked_add(length).is_some_and(|end| end <= self.length);
@@ -82,13 +82,13 @@ impl Mapping {
 
 impl Drop for Mapping {
     fn drop(&mut self) {
-        // SAFETY: the mapping is ours alone, and no reference into it was ever made.
+        // SAFETY: this process alone owns the mapping, and no reference into it was ever created.
         unsafe { rustix::mm::munmap(self.address as *mut c_void, self.length) }.ok();
     }
 }
 
-/// Copies pieces of another process's memory to their offsets in a mapping, and says how many bytes it came to.
-/// A process that has ended gives `ESRCH`.
+/// Copies pieces of another process's memory to their offsets in a mapping, and returns the number of bytes
+/// copied. A process that has exited gives `ESRCH`.
 pub(crate) fn copy(pid: u32, pieces: &[Piece], into: &Mapping) -> io::Result<usize> {
     let vector = |base, length| libc::iovec { iov_base: base, iov_len: length };
     let length = |piece: &Piece| piece.length as usize;
@@ -97,31 +97,32 @@ pub(crate) fn copy(pid: u32, pieces: &[Piece], into: &Mapping) -> io::Result<usi
     let local: Vec<_> = local.collect::<io::Result<_>>()?;
     let remote: Vec<_> =
         pieces.iter().map(|piece| vector(piece.address as *mut c_void, length(piece))).collect();
-    // SAFETY: each local vector was just seen to lie within `into`, which is borrowed, stays mapped meanwhile, and
-    // whose bytes no reference points to. The remote ones are addresses in the other process, for the kernel to judge.
+    // SAFETY: each local vector was just checked to be within `into`, which is borrowed, stays mapped
+    // meanwhile, and has no references to its bytes. The remote vectors are addresses in the other process,
+    // which the kernel checks.
     unsafe { read_memory(pid, &local, &remote) }
 }
 
-/// Copies another process's memory from an address on, as [`copy`].
+/// Copies another process's memory at an address into a buffer, like [`copy`].
 pub(crate) fn read(pid: u32, address: u64, into: &mut [u8]) -> io::Result<usize> {
     let local = libc::iovec { iov_base: into.as_mut_ptr().cast(), iov_len: into.len() };
     let remote = libc::iovec { iov_base: address as *mut c_void, iov_len: into.len() };
-    // SAFETY: the local vector is exactly `into`, which is borrowed for writing. The remote one is an address in the
-    // other process, for the kernel to judge.
+    // SAFETY: the local vector is exactly `into`, which is borrowed for writing. The remote one is an address
+    // in the other process, which the kernel checks.
     unsafe { read_memory(pid, &[local], &[remote]) }
 }
 
 /// # Safety
-/// The local vectors must be memory that may be written to.
+/// The local vectors must describe writable memory.
 unsafe fn read_memory(pid: u32, local: &[libc::iovec], remote: &[libc::iovec]) -> io::Result<usize> {
     let pid = libc::pid_t::try_from(pid).map_err(|_| io::Error::from_raw_os_error(libc::ESRCH))?;
     let (locals, remotes) = (local.len() as libc::c_ulong, remote.len() as libc::c_ulong);
-    // SAFETY: both pointers are those of slices, given with their lengths; the rest is the caller's promise.
+    // SAFETY: both pointers and lengths are those of slices; the caller guarantees the rest.
     let count = unsafe { libc::process_vm_readv(pid, local.as_ptr(), locals, remote.as_ptr(), remotes, 0) };
     usize::try_from(count).map_err(|_| io::Error::last_os_error())
 }
 
-/// What the kernel is to list, and where; `struct pm_scan_arg` of linux/fs.h.
+/// The argument of `PAGEMAP_SCAN`, `struct pm_scan_arg` of linux/fs.h.
 #[repr(C)]
 #[derive(Debug, Default)]
 struct ScanArgument {
@@ -152,8 +153,8 @@ const IS_FILE: u64 = 1 << 2;
 const IS_PRESENT: u64 = 1 << 3;
 const IS_SWAPPED: u64 = 1 << 4;
 
-/// Lists what is present or swapped out, to `found`; gives how many runs there are, and the address that the list
-/// ends at. `own`: pages of files are left out. A kernel before 6.7 gives `ENOTTY`.
+/// Lists present and swapped-out pages in `found`; returns the number of runs and the address at which the
+/// list ends. With `own`, file pages are left out. A kernel before 6.7 gives `ENOTTY`.
 pub(crate) fn scan(
     pagemap: &File,
     addresses: Range<u64>,
@@ -172,14 +173,15 @@ pub(crate) fn scan(
         category_any_of: IS_PRESENT | IS_SWAPPED,
         ..ScanArgument::default()
     };
-    // SAFETY: `found` is borrowed for writing, its length is given with it, and any bytes make a `Found`.
+    // SAFETY: `found` is borrowed for writing, its length is passed with it, and any bytes are a valid
+    // `Found`.
     Ok(unsafe { rustix::ioctl::ioctl(pagemap, Scan(argument)) }?)
 }
 
 struct Scan(ScanArgument);
 
-// SAFETY: the opcode is that of PAGEMAP_SCAN, whose argument has the layout of `ScanArgument`; the kernel writes back
-// no more than that, and into the vector that it names.
+// SAFETY: the opcode is that of PAGEMAP_SCAN, whose argument has the layout of `ScanArgument`; the kernel
+// writes only to that and to the vector that it names.
 unsafe impl Ioctl for Scan {
     type Output = (usize, u64);
 
@@ -194,7 +196,7 @@ unsafe impl Ioctl for Scan {
     }
 
     unsafe fn output_from_ptr(count: IoctlOutput, argument: *mut c_void) -> rustix::io::Result<Self::Output> {
-        // SAFETY: it is what `as_ptr` gave.
+        // SAFETY: this is the pointer that `as_ptr` returned.
         let argument = unsafe { &*argument.cast::<ScanArgument>() };
         Ok((usize::try_from(count).unwrap_or(0), argument.walk_end))
     }

@@ -1,4 +1,4 @@
-//! One flat file of memory, made of a parent's and what differs from it.
+//! Merging a parent's memory and a diff into one flat file.
 
 use std::fs::File;
 use std::io;
@@ -7,12 +7,12 @@ use std::path::Path;
 
 use crate::{FileError, Pages, sparse};
 
-/// Makes `target`: the parent's memory with these pages of `diff` over it. It takes its name when it is whole, in place
-/// of what had it; it is not synced. Holes of the parent stay holes, and a filesystem that can shares what is the
-/// parent's.
+/// Writes `target`: the parent's memory with these pages of `diff` on top. The complete file is renamed to
+/// `target`, replacing an existing one; it is not synced. Holes of the parent stay holes, and where the
+/// filesystem supports it the parent's blocks are shared (`FICLONE`).
 ///
 /// # Errors
-/// When a file cannot be read, or the target cannot be made or has no room.
+/// When a file cannot be read, or the target cannot be created or runs out of space.
 pub fn lay(parent: &Path, diff: &Path, pages: &Pages, target: &Path) -> Result<(), FileError> {
     let base = File::open(parent).map_err(FileError::reading(parent))?;
     let over = File::open(diff).map_err(FileError::reading(diff))?;
@@ -33,7 +33,7 @@ pub fn lay(parent: &Path, diff: &Path, pages: &Pages, target: &Path) -> Result<(
     Ok(())
 }
 
-/// Whether the filesystem could make the one a copy of the other that shares its blocks.
+/// Clones the blocks of `from` into `to`, and returns whether the filesystem supports that.
 fn shared(from: &File, to: &File) -> bool {
     rustix::fs::ioctl_ficlone(to, from).is_ok()
 }
@@ -42,7 +42,7 @@ fn lengthen(file: &File, least: u64) -> io::Result<()> {
     if file.metadata()?.len() < least { file.set_len(least) } else { Ok(()) }
 }
 
-/// Copies pages of one file to the same place in another.
+/// Copies pages of one file to the same offsets in another.
 fn copy(from: (&Path, &File), pages: &Pages, to: (&Path, &File)) -> Result<(), FileError> {
     let copied = sparse::each_piece(from.1, pages, |offset, piece| {
         to.1.write_all_at(piece, offset).map_err(Failed::Write)
@@ -53,7 +53,7 @@ fn copy(from: (&Path, &File), pages: &Pages, to: (&Path, &File)) -> Result<(), F
     })
 }
 
-/// The side of a copy that failed.
+/// The failed side of a copy.
 enum Failed {
     Read(io::Error),
     Write(io::Error),

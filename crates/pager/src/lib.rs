@@ -1,9 +1,9 @@
-//! Memory of guests that are copied.
+//! Guest memory, for snapshots and clones.
 //!
-//! A guest's memory is a mapping in the process that runs it. [`changed`] says which of its pages are that process's
-//! own, [`Capture`] copies them into a file while the guest stands still, [`lay`] makes one flat file of such a
-//! copy and the memory it differs from, and [`working_set`] says which pages a guest needs first. Where a VMM does not map
-//! that file, [`serve`] gives its guests their pages one by one.
+//! A guest's memory is a mapping in the VMM process. [`changed`] lists the pages that this process has
+//! changed, [`Capture`] copies them into a file while the guest is paused, [`lay`] merges such a diff with
+//! its parent into one flat file, and [`working_set`] records which pages a guest needs first. For VMMs that
+//! do not map that file, [`serve`] is a page server that answers their page faults.
 //!
 //! ```no_run
 //! # fn example(pid: u32, address: u64) -> Result<(), Box<dyn std::error::Error>> {
@@ -12,9 +12,9 @@
 //!
 //! let memory = Region { address, offset: 0, length: 512 << 20 };
 //! let mut capture = Capture::prepare(pid, vec![memory], Held::Private, Path::new("diff"))?;
-//! // The guest is stopped here,
+//! // The guest is paused here,
 //! let pages = capture.take()?;
-//! // and goes on here.
+//! // and resumes here.
 //! std::fs::write("diff.pages", pages.to_bytes())?;
 //! let digest = capture.finish(true, true)?;
 //! # drop(digest);
@@ -48,5 +48,5 @@ pub use memory::{Held, changed};
 pub use pages::{Pages, PagesError};
 pub use region::Region;
 
-/// Bytes of a page.
+/// Page size in bytes.
 pub const PAGE: u64 = 4096;

@@ -1,4 +1,4 @@
-//! What a process has mapped where, by /proc/PID/maps.
+//! A process's memory mappings, from /proc/PID/maps.
 
 use std::fs::{self, File};
 use std::io;
@@ -9,21 +9,21 @@ use crate::Pages;
 use crate::region::Region;
 use crate::sparse;
 
-/// A stretch of addresses that are mapped alike.
+/// One line of /proc/PID/maps.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Mapped {
     addresses: Range<u64>,
     shared: bool,
-    /// Where it begins in its file, in bytes.
+    /// Its offset in the mapped file, in bytes.
     offset: u64,
     inode: Inode,
 }
 
-/// A file: the device's number as fstat gives it, and the inode's, which is 0 where there is no file.
+/// A file: its device number as in `fstat`, and its inode number, which is 0 for anonymous memory.
 type Inode = (u64, u64);
 
 impl Mapped {
-    /// What a whole region is mapped as, if all of it is mapped.
+    /// The mappings that cover the region, if all of it is mapped.
     pub(crate) fn of(maps: &str, region: &Region) -> Option<Vec<Self>> {
         let Range { start, end } = region.addresses();
         let parts = maps.lines().filter_map(Self::parse);
@@ -35,7 +35,7 @@ impl Mapped {
         (begins && ends && whole).then_some(parts)
     }
 
-    /// Whether writing to it changes what others see.
+    /// Whether this is a shared mapping.
     pub(crate) fn is_shared(&self) -> bool {
         self.shared
     }
@@ -53,26 +53,26 @@ impl Mapped {
         Some(Self { addresses: hex(start)?..hex(end)?, shared, offset, inode: (device, inode) })
     }
 
-    /// Whether it maps the same file, and goes on where another part of the file ends.
+    /// Whether it continues the mapping `before` in the same file.
     fn goes_on(&self, before: &Self) -> bool {
         let offset = before.offset + (before.addresses.end - before.addresses.start);
         (self.offset, self.inode, self.shared) == (offset, before.inode, before.shared)
     }
 }
 
-/// The file that a whole region is a shared mapping of, as the process has it open.
+/// The file that backs a region as one shared mapping, opened through the process's descriptor.
 ///
-/// The page table is not all of the truth about shared memory: it lists neither what is swapped out nor what came into
-/// the file by another way. The file knows.
+/// For shared memory the page table is incomplete: it lists neither pages that are swapped out nor pages that
+/// were written to the file in another way. The file has all of them.
 #[derive(Debug)]
 pub(crate) struct Backing {
     file: File,
-    /// Where in the file the region begins, in bytes.
+    /// The region's offset in the file, in bytes.
     start: u64,
 }
 
 impl Backing {
-    /// Finds it if there is one and it is open in the process; else the page table must do.
+    /// Finds the file if the process has it open. Otherwise the page table is used.
     pub(crate) fn find(pid: u32, parts: &[Mapped], region: &Region) -> Option<Self> {
         let first = parts.first()?;
         let is_one = parts.windows(2).all(|pair| pair[1].goes_on(&pair[0]));
@@ -83,7 +83,7 @@ impl Backing {
         Some(Self { file, start: first.offset + (region.address - first.addresses.start) })
     }
 
-    /// The pages of the region that the file has data for.
+    /// The pages of the region that have data in the file.
     pub(crate) fn data(&self, region: &Region) -> io::Result<Pages> {
         let mut pages = Pages::default();
         let (start, end) = (self.start, self.start + region.length);
@@ -95,7 +95,7 @@ impl Backing {
     }
 }
 
-/// Opens a file by way of a process that has it open.
+/// Opens a file through another process's descriptor.
 fn open(pid: u32, inode: Inode) -> Option<File> {
     let known =
         |path: &std::path::Path| fs::metadata(path).is_ok_and(|meta| (meta.dev(), meta.ino()) == inode);

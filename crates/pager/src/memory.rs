@@ -1,4 +1,4 @@
-//! What a process holds of a guest's memory.
+//! Which pages of guest memory a process has changed.
 
 use std::fs::File;
 use std::io;
@@ -11,44 +11,46 @@ use crate::region::{Region, Regions};
 
 use crate::{PAGE, PagerError, Pages};
 
-/// Runs that one call to the kernel can list.
+/// Runs per `PAGEMAP_SCAN` call.
 const RUNS_AT_ONCE: usize = 4096;
-/// Entries of the page table that one read gives: those of 256 MiB, half a mebibyte.
+/// Pagemap entries per read: those of 256 MiB, 512 KiB of entries.
 const ENTRIES_AT_ONCE: u64 = 64 << 10;
 const ENTRY_BYTES: u64 = 8;
-/// Bits of an entry.
+/// Bits of a pagemap entry.
 const PRESENT_OR_SWAPPED: u64 = 0b11 << 62;
 const OF_A_FILE: u64 = 1 << 61;
 
-/// How a process holds a guest's memory, and so which pages of it count as its own.
+/// How a process maps guest memory, which decides which pages count as changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Held {
-    /// A private mapping of a file, which others may map, too: the pages that were copied on a write.
+    /// A private mapping of a file, which others may map too: the pages copied on write count as changed.
     Private,
-    /// A shared mapping of a file of its own, or an anonymous one: all pages that exist.
+    /// A shared mapping of the process's own file, or anonymous memory: all pages that exist count as
+    /// changed.
     Shared,
 }
 
-/// The pages that a process holds by itself, those that are swapped out among them. Page numbers are counted in the
-/// guest's memory. The caller must be root, or of the same user.
+/// The pages that a process has changed, including those that are swapped out. Page numbers are counted in
+/// guest memory. The caller must be root or run as the same user.
 ///
 /// # Errors
-/// When the regions are none or are not mapped so, or the process has ended or may not be looked at.
+/// When a region is invalid or not mapped in this way, the process has exited, or the caller may not inspect
+/// it.
 pub fn changed(pid: u32, regions: &[Region], held: Held) -> Result<Pages, PagerError> {
     Memory::open(pid, regions.to_vec(), held)?.changed()
 }
 
-/// A process's memory, opened to look at it more than once: what is opened stays with this process's memory, though
-/// another may get its number.
+/// The memory of a process, opened for repeated inspection. The open files refer to this process even if its
+/// PID is reused.
 #[derive(Debug)]
 pub(crate) struct Memory {
     pid: u32,
     pagemap: File,
     regions: Regions,
     held: Held,
-    /// Pages that count as changed, whether the process holds them or not.
+    /// Pages that count as changed even if the process has not written them.
     besides: Pages,
-    /// The file of each region that is known to hold all of its pages.
+    /// The backing file of each region, where it is known to hold all pages.
     backings: Vec<Option<Backing>>,
 }
 
@@ -69,7 +71,7 @@ impl Memory {
         Ok(memory)
     }
 
-    /// Has more pages count as changed.
+    /// Adds pages that count as changed.
     pub(crate) fn with(self, besides: Pages) -> Self {
         Self { besides, ..self }
     }
@@ -82,7 +84,7 @@ impl Memory {
         &self.regions
     }
 
-    /// The pages that are the process's own, and those besides.
+    /// The pages that the process has changed, and the divergent pages.
     pub(crate) fn changed(&self) -> Result<Pages, PagerError> {
         let own = self.held == Held::Private;
         let found = self.list(|region, backing| match backing {
@@ -92,7 +94,7 @@ impl Memory {
         Ok(found?.union(&self.besides))
     }
 
-    /// All pages that are mapped, whosever they are.
+    /// All mapped pages, private or not.
     pub(crate) fn present(&self) -> Result<Pages, PagerError> {
         self.list(|region, _| listed(&self.pagemap, region, false))
     }
@@ -111,7 +113,7 @@ impl Memory {
         Ok(pages)
     }
 
-    /// The memory of a process that has ended lists as empty, and gives no byte of its page table.
+    /// The memory of an exited process lists as empty, and its pagemap reads 0 bytes.
     pub(crate) fn still_there(&self) -> Result<(), PagerError> {
         match self.pagemap.read_at(&mut [0; ENTRY_BYTES as usize], 0) {
             Ok(0) => Err(PagerError::Gone { pid: self.pid }),
@@ -135,7 +137,7 @@ fn listed(pagemap: &File, region: &Region, own: bool) -> io::Result<Pages> {
     }
 }
 
-/// Asks the kernel for runs; no time is lost on what is not mapped. Linux 6.7 and newer.
+/// Lists runs with `PAGEMAP_SCAN` (Linux 6.7 and later), which skips unmapped ranges.
 fn scanned(pagemap: &File, region: &Region, own: bool) -> io::Result<Pages> {
     let mut pages = Pages::default();
     let mut found = vec![Found::default(); RUNS_AT_ONCE];
@@ -150,7 +152,7 @@ fn scanned(pagemap: &File, region: &Region, own: bool) -> io::Result<Pages> {
     Ok(pages)
 }
 
-/// Reads an entry per page.
+/// Reads one pagemap entry per page.
 fn read(pagemap: &File, region: &Region, own: bool) -> io::Result<Pages> {
     let mut pages = Pages::default();
     let mut bytes = vec![0; (ENTRIES_AT_ONCE * ENTRY_BYTES) as usize];
@@ -171,7 +173,7 @@ fn read(pagemap: &File, region: &Region, own: bool) -> io::Result<Pages> {
     Ok(pages)
 }
 
-/// The number in the guest's memory of the page at an address.
+/// The guest page number of an address.
 fn number(region: &Region, address: u64) -> u64 {
     (address - region.address + region.offset) / PAGE
 }
@@ -182,7 +184,7 @@ mod tests {
 
     use super::*;
 
-    /// All that a process has mapped, but for what is the kernel's.
+    /// All mappings of a process except the kernel's.
     fn regions(pid: u32) -> Vec<Region> {
         let maps = std::fs::read_to_string(format!("/proc/{pid}/maps")).expect("read");
         let parse = |line: &str| {
@@ -194,13 +196,13 @@ mod tests {
         maps.lines().filter_map(parse).collect()
     }
 
-    /// A process that has come to rest, with files mapped and memory of its own.
+    /// A sleeping process, with mapped files and memory of its own.
     fn asleep() -> Child {
         let child = Command::new("sleep").arg("60").spawn().expect("spawned");
         let call = format!("/proc/{}/wchan", child.id());
         let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
         while std::fs::read_to_string(&call).is_ok_and(|call| !call.contains("nanosleep")) {
-            assert!(std::time::Instant::now() < deadline, "the process does not come to rest");
+            assert!(std::time::Instant::now() < deadline, "the process does not sleep");
             std::thread::sleep(std::time::Duration::from_millis(5));
         }
         child

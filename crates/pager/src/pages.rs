@@ -4,74 +4,74 @@ use std::ops::Range;
 
 use crate::PAGE;
 
-/// Begins the file form; the last byte is its format.
+/// The first bytes of the file format; the last of them is its version.
 const MAGIC: [u8; 8] = *b"mmpages\x01";
 const RUN_BYTES: usize = 16;
 
-/// A set of guest pages, as runs of page numbers: sorted, disjoint, and as few as can be.
+/// A set of guest pages, as a minimal list of sorted, disjoint runs of page numbers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Pages {
     runs: Vec<Range<u64>>,
 }
 
-/// Why bytes are no set of pages.
+/// Why bytes are not a valid list of pages.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PagesError {
-    /// They do not begin as such a file does.
-    #[error("this is no list of pages, or one of another format")]
+    /// The magic or its version does not match.
+    #[error("not a list of pages, or of another format version")]
     Magic,
-    /// There are more or fewer bytes than the runs that they name.
-    #[error("a list of pages of {bytes} bytes is cut short or too long")]
+    /// The length does not match the number of runs.
+    #[error("a list of pages of {bytes} bytes is truncated or too long")]
     Length {
-        /// How many there are.
+        /// The length in bytes.
         bytes: usize,
     },
-    /// A run is empty or goes beyond the memory's end.
-    #[error("run {run} of a list of pages is empty or goes beyond the memory's end")]
+    /// A run is empty or exceeds the end of memory.
+    #[error("run {run} of a list of pages is empty or exceeds the end of memory")]
     Bounds {
-        /// Which, from 0.
+        /// The run's index, from 0.
         run: usize,
     },
-    /// A run begins before the one ahead of it has ended, or right where it ends.
-    #[error("run {run} of a list of pages is not apart from the one before")]
+    /// A run begins before the end of the previous one, or directly at it.
+    #[error("run {run} of a list of pages overlaps or touches the previous one")]
     Order {
-        /// Which, from 0.
+        /// The run's index, from 0.
         run: usize,
     },
 }
 
 impl Pages {
-    /// How many pages.
+    /// The number of pages.
     #[must_use]
     pub fn count(&self) -> u64 {
         self.runs.iter().map(|run| run.end - run.start).sum()
     }
 
-    /// How many bytes these pages are.
+    /// The size of these pages in bytes.
     #[must_use]
     pub fn bytes(&self) -> u64 {
         self.count().saturating_mul(PAGE)
     }
 
-    /// Whether there is no page in it.
+    /// Whether the set is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.runs.is_empty()
     }
 
-    /// The page number after the last one's; 0 when there is none.
+    /// One more than the last page number; 0 for the empty set.
     #[must_use]
     pub fn end(&self) -> u64 {
         self.runs.last().map_or(0, |run| run.end)
     }
 
-    /// Runs of page numbers, from the lowest on. No two touch.
+    /// Runs of page numbers, in ascending order. No two are adjacent.
     pub fn runs(&self) -> impl ExactSizeIterator<Item = Range<u64>> + '_ {
         self.runs.iter().cloned()
     }
 
-    /// The run of this number, from 0.
+    /// The run with this index, from 0.
     pub(crate) fn run(&self, number: usize) -> Option<Range<u64>> {
         self.runs.get(number).cloned()
     }
@@ -81,7 +81,7 @@ impl Pages {
         self.runs.iter().map(|run| run.start * PAGE..run.end * PAGE)
     }
 
-    /// Adds a run of page numbers. Quickest beyond all that are there.
+    /// Adds a run of page numbers. Appending beyond the last run is fastest.
     pub fn insert_run(&mut self, run: Range<u64>) {
         if run.is_empty() {
             return;
@@ -94,7 +94,7 @@ impl Pages {
         self.runs.splice(first..after, std::iter::once(start..end));
     }
 
-    /// The pages that are in either.
+    /// The pages in either set.
     #[must_use]
     pub fn union(&self, other: &Self) -> Self {
         let mut all = [self.runs.as_slice(), other.runs.as_slice()].concat();
@@ -102,7 +102,7 @@ impl Pages {
         all.into_iter().collect()
     }
 
-    /// The pages that are not in the other.
+    /// The pages that are not in the other set.
     #[must_use]
     pub fn minus(&self, other: &Self) -> Self {
         let mut left = Self::default();
@@ -112,7 +112,7 @@ impl Pages {
             while let Some(cut) = cuts.peek().filter(|cut| cut.start < run.end) {
                 left.insert_run(at..cut.start);
                 at = at.max(cut.end);
-                // It may cut the next run, too.
+                // It may also cut the next run.
                 if cut.end > run.end {
                     break;
                 }
@@ -123,13 +123,14 @@ impl Pages {
         left
     }
 
-    /// The pages that are in both.
+    /// The pages in both sets.
     #[must_use]
     pub fn common(&self, other: &Self) -> Self {
         self.minus(&self.minus(other))
     }
 
-    /// The file form: a magic, the number of runs, and of each its first page and how many, all little-endian.
+    /// The file format: a magic, the number of runs, then the first page and the page count of each run, all
+    /// little-endian.
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(MAGIC.len() + 8 + self.runs.len() * RUN_BYTES);
@@ -142,10 +143,10 @@ impl Pages {
         bytes
     }
 
-    /// Reads the file form, which need not be ours. Every page number must be below `limit`.
+    /// Parses the file format from untrusted bytes. Every page number must be below `limit`.
     ///
     /// # Errors
-    /// When it is anything but what [`Pages::to_bytes`] gives for a set below `limit`.
+    /// When the bytes are not exactly what [`Pages::to_bytes`] writes for a set below `limit`.
     pub fn from_bytes(bytes: &[u8], limit: u64) -> Result<Self, PagesError> {
         let short = PagesError::Length { bytes: bytes.len() };
         let body = bytes.strip_prefix(&MAGIC).ok_or(PagesError::Magic)?;
@@ -154,7 +155,7 @@ impl Pages {
         if named != Some(body.len() as u64) {
             return Err(short);
         }
-        // No number of bytes of such pages can overflow.
+        // So the byte offset of no page can overflow.
         let limit = limit.min(u64::MAX / PAGE);
         let mut runs = Vec::with_capacity(body.len() / RUN_BYTES);
         let mut least = 0;
@@ -167,7 +168,7 @@ impl Pages {
     }
 }
 
-/// One run, if it begins at `least` or later and ends at `limit` or before.
+/// Parses one run, which must begin at `least` or later and end at `limit` or before.
 fn judge(pair: &[u8; RUN_BYTES], run: usize, least: u64, limit: u64) -> Result<Range<u64>, PagesError> {
     let pair = u128::from_le_bytes(*pair);
     let (start, length) = (pair as u64, (pair >> 64) as u64);

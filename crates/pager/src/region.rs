@@ -1,17 +1,18 @@
-//! Where a guest's memory lies in the process that runs it.
+//! Where guest memory is mapped in the VMM process.
 
 use std::ops::Range;
 
 use crate::{PAGE, PagerError, Pages};
 
-/// A piece of a guest's memory in the process that runs it. All three are bytes and multiples of [`PAGE`].
+/// A part of guest memory, mapped in the VMM process. All three fields are in bytes and multiples of
+/// [`PAGE`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Region {
-    /// Where it is mapped in that process.
+    /// Its address in that process.
     pub address: u64,
-    /// Where it begins in the guest's memory, which is also where it lies in files.
+    /// Its offset in guest memory, which is also its offset in memory files.
     pub offset: u64,
-    /// How long it is.
+    /// Its length.
     pub length: u64,
 }
 
@@ -22,22 +23,22 @@ impl Region {
         aligned && self.length > 0 && ends.iter().all(|end| end.is_some_and(|end| end <= i64::MAX as u64))
     }
 
-    /// Addresses in the process.
+    /// The address range in the process.
     pub(crate) fn addresses(&self) -> Range<u64> {
         self.address..self.address + self.length
     }
 
-    /// Bytes of the guest's memory.
+    /// The byte range in guest memory.
     pub(crate) fn bytes(&self) -> Range<u64> {
         self.offset..self.offset + self.length
     }
 }
 
-/// Regions that have been judged: sound, sorted by offset, and apart.
+/// Validated regions: page-aligned, sorted by offset, and disjoint.
 #[derive(Clone, Debug)]
 pub(crate) struct Regions(Vec<Region>);
 
-/// Bytes that lie in one piece, in the process as in the guest's memory.
+/// Bytes that are contiguous both in the process and in guest memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Piece {
     pub(crate) address: u64,
@@ -65,12 +66,13 @@ impl Regions {
         self.0.iter()
     }
 
-    /// Bytes of the guest's memory up to the end of the last region.
+    /// The end of the last region, in bytes of guest memory.
     pub(crate) fn end(&self) -> u64 {
         self.0.last().map_or(0, |region| region.bytes().end)
     }
 
-    /// Where these pages lie, in pieces of `most` bytes at most. Pages of no region are left out.
+    /// The locations of these pages, in pieces of at most `most` bytes. Pages outside all regions are left
+    /// out.
     pub(crate) fn pieces(&self, pages: &Pages, most: u64) -> Vec<Piece> {
         let mut pieces = Vec::with_capacity(pages.runs().len());
         for region in &self.0 {

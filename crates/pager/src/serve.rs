@@ -1,8 +1,8 @@
-//! A page server: the memory of clones that a VMM restores, given to them page by page.
+//! A page server: answers the page faults of clones that a VMM restores.
 //!
-//! A VMM such as Firecracker maps memory without content, registers it with a userfaultfd, and sends that to a socket,
-//! with a list of where its memory lies. From then on each page that a guest touches for the first time is a fault, which
-//! waits until it is answered. All clones of a snapshot are served by one server, from one mapping of one file.
+//! A VMM such as Firecracker maps empty memory, registers it with a userfaultfd, and sends that descriptor
+//! over a socket with a list of its memory regions. From then on the first access to each page is a fault,
+//! which waits until it is answered. One server serves all clones of a snapshot from one mapping of one file.
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
@@ -46,25 +46,27 @@ use memory::Memory;
 pub use error::{HandshakeError, ServeError};
 pub use figures::Figures;
 
-/// A VMM connects and says all in the same breath. Ten seconds are for a host that has no breath left.
+/// A VMM sends its whole message right after it connects. Ten seconds allow for an overloaded host.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Pages that a fault brings in, chosen by what a real guest did: a copy of a booted one of 512 MiB that had run two
-/// programs had written to 2,031 pages. Alone they are as many faults; with blocks of 2, 4, 8 and 16 pages they are 1,171,
-/// 716, 441 and 277, for which 2,202, 2,515, 2,921 and 3,485 pages are copied. A page of 64 MiB that are read one after
-/// the other takes 5.0 us alone, and 3.5, 2.8, 2.3 and 2.2 us in such blocks; 99 of 100 faults take 13 us at most, and 13,
-/// 16, 22 and 34. From 8 on the memory grows faster than the time goes down.
+/// Pages installed per fault, chosen from measurements of a real guest: a clone of a booted guest of 512 MiB
+/// that had run two programs had written to 2,031 pages. One by one these are 2,031 faults; with blocks of 2,
+/// 4, 8 and 16 pages they are 1,171, 716, 441 and 277, for which 2,202, 2,515, 2,921 and 3,485 pages are
+/// copied. When 64 MiB are read sequentially, a page takes 5.0 us alone, and 3.5, 2.8, 2.3 and 2.2 us in such
+/// blocks; 99 of 100 faults take at most 13 us alone, and 13, 16, 22 and 34 us in blocks. From 8 on memory
+/// grows faster than the time falls.
 const AROUND: u64 = 8;
 
-/// How a server serves.
+/// Options of a page server.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Pages that each clone gets before it asks for them: a working set of clones before.
+    /// Pages to install in each clone before it touches them: the working set of earlier clones.
     pub prefetch: Pages,
-    /// Pages that one fault brings in at most: the one that is waited for, and those after it up to a multiple of this.
+    /// The most pages installed per fault: the faulting page, and those after it up to a multiple of this
+    /// number.
     pub around: u64,
-    /// How long a process that has connected may take to say all.
+    /// How long a client may take for its handshake message.
     pub patience: Duration,
-    /// It serves on when the last clone has left: somebody else knows when no more will come.
+    /// Keep serving when the last clone has exited. Without this, the server ends then.
     pub lasting: bool,
 }
 
@@ -74,39 +76,39 @@ impl Default for Options {
     }
 }
 
-/// How it ended for a process that had connected.
+/// Why a client is no longer served.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum End {
-    /// It ended by itself, or by somebody else's hand.
+    /// It exited, by itself or killed by another process.
     Left,
-    /// It was ended, since the server was told to end.
+    /// It was killed because the server was stopped.
     Stopped,
-    /// It was no clone, and was ended.
+    /// Its handshake was refused, and it was killed.
     Refused(HandshakeError),
-    /// It could not be served any longer, and was ended.
+    /// It could not be served any longer, and was killed.
     Failed(ServeError),
 }
 
-/// A process that had connected and is no more.
+/// The end of a client.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Departure {
-    /// Which; 0 where it is not known.
+    /// Its PID; 0 if unknown.
     pub pid: u32,
-    /// How.
+    /// Why it is no longer served.
     pub end: End,
     /// What was done for it.
     pub figures: Figures,
 }
 
-/// Serves the memory of one snapshot to all clones of it.
+/// Serves the memory of one snapshot to all its clones.
 #[derive(Debug)]
 pub struct PageServer {
     shared: Arc<Shared>,
 }
 
-/// What all clones have in common.
+/// State shared by the tasks and threads of all clones.
 #[derive(Debug)]
 struct Shared {
     memory: Arc<Memory>,
@@ -115,21 +117,21 @@ struct Shared {
 }
 
 impl PageServer {
-    /// Maps a memory file, which nobody may change from then on.
+    /// Maps a memory file, which must not change from then on.
     ///
     /// # Errors
-    /// When the file cannot be read or mapped, as one that is empty.
+    /// When the file is empty or cannot be read or mapped.
     pub fn open(memory: &Path, options: Options) -> Result<Self, FileError> {
         let memory = Arc::new(Memory::open(memory)?);
         let figures = Mutex::new(Figures::default());
         Ok(Self { shared: Arc::new(Shared { memory, options, figures }) })
     }
 
-    /// Serves who connects, a task for each, until the last clone has left after at least one has come (unless it is
-    /// [lasting](Options::lasting)), or until it is told to stop: then those that are left are ended first. Each departure is told at once.
+    /// Serves each connecting client in a task of its own, until all clones have exited after at least one
+    /// was served (unless it is [lasting](Options::lasting)), or until `stop` resolves: then the remaining
+    /// clients are killed first. Calls `tell` for each client that ends.
     ///
-    /// Whatever is at the other end of the socket is ended if it is no clone that can be served. Where this future is
-    /// dropped, all clones are ended as well.
+    /// A client that cannot be served is killed. Dropping this future also kills all clones.
     pub async fn run(
         &self,
         listener: UnixListener,
@@ -150,7 +152,7 @@ impl PageServer {
                 }
                 stream = door.next(), if door.is_open() => vec![stream],
                 Some(done) = clones.join_next() => {
-                    // A task that panicked has ended its clone when it was dropped.
+                    // A task that panicked has already killed its clone on drop.
                     if let Ok(departure) = done {
                         came |= !matches!(departure.end, End::Refused(_));
                         tell(departure);
@@ -165,20 +167,20 @@ impl PageServer {
         self.figures()
     }
 
-    /// What has been done so far for all.
+    /// What has been done so far for all clients.
     #[must_use]
     pub fn figures(&self) -> Figures {
         *self.shared.figures()
     }
 
-    /// The pages of the memory that clones have waited for so far, with those that came along. What was given to them
-    /// beforehand is not among them.
+    /// The pages that faults of clones have installed so far, including their neighbours. Prefetched pages
+    /// are not included.
     #[must_use]
     pub fn working_set(&self) -> Pages {
         self.shared.memory.asked()
     }
 
-    /// Has what clones will get first be there when it is copied, which then waits for no disk.
+    /// Reads the prefetched pages into the page cache, so that copying them does not wait for the disk.
     fn read_ahead(&self) {
         let shared = Arc::clone(&self.shared);
         if !shared.options.prefetch.is_empty() {
@@ -192,17 +194,17 @@ impl Shared {
         self.figures.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Counts what has been done. A lock that many take for each fault costs as little here as atomics did.
+    /// Adds to the shared counters. A lock taken for each fault costs as little here as atomics did.
     fn add(&self, done: Figures) {
         *self.figures() += done;
     }
 
-    /// Counts who was not served.
+    /// Records the end of a client that was not served.
     fn depart(&self, pid: u32, end: End) -> Departure {
         self.depart_after(pid, end, Figures::default())
     }
 
-    /// Counts how it ended for one for whom all this was done.
+    /// Records the end of a client that was served.
     fn depart_after(&self, pid: u32, end: End, mut figures: Figures) -> Departure {
         let [refused, failed] =
             [matches!(end, End::Refused(_)), matches!(end, End::Failed(_))].map(u64::from);

@@ -1,4 +1,4 @@
-//! Sparse files: where their data is, and how it is copied.
+//! Sparse files: finding their data and reading it in pieces.
 
 use std::fs::File;
 use std::io;
@@ -10,10 +10,10 @@ use rustix::io::Errno;
 
 use crate::{PAGE, Pages};
 
-/// Bytes that one call copies.
+/// Bytes per read.
 pub(crate) const BUFFER: usize = 1 << 20;
 
-/// Tells of each extent of data within a range of bytes.
+/// Calls `tell` for each data extent within a byte range.
 pub(crate) fn each_extent(
     file: &File,
     range: Range<u64>,
@@ -32,12 +32,12 @@ pub(crate) fn each_extent(
     Ok(())
 }
 
-/// The pages that bytes lie in.
+/// The pages that overlap a byte range.
 pub(crate) fn pages(bytes: Range<u64>) -> Range<u64> {
     bytes.start / PAGE..bytes.end.div_ceil(PAGE)
 }
 
-/// The pages that a file has data for.
+/// The pages that have data in the file.
 pub(crate) fn data(file: &File) -> io::Result<Pages> {
     let mut found = Pages::default();
     let length = file.metadata()?.len();
@@ -45,7 +45,8 @@ pub(crate) fn data(file: &File) -> io::Result<Pages> {
     Ok(found)
 }
 
-/// Tells of the bytes of these pages, a piece of whole pages at a time. Beyond the file's end there are zeros.
+/// Calls `tell` with the bytes of these pages, in pieces of whole pages. Bytes beyond the end of the file
+/// read as zeros.
 pub(crate) fn each_piece<E: From<io::Error>>(
     file: &File,
     pages: &Pages,

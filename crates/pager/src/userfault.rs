@@ -1,4 +1,4 @@
-//! A userfaultfd: faults and events of another process's memory, and what is done about them.
+//! A userfaultfd: reading another process's faults and events, and answering them.
 
 pub(crate) mod fence;
 
@@ -12,41 +12,41 @@ use rustix::io::Errno;
 
 use crate::fence::Mapping;
 
-/// What the descriptor of one is called in /proc.
+/// The name of a userfaultfd in /proc.
 const NAME: &str = "anon_inode:[userfaultfd]";
-/// Features of linux/userfaultfd.h, whose numbers are the kernel's promise.
+/// Features of linux/userfaultfd.h, a stable kernel ABI.
 pub(crate) const EVENT_FORK: u64 = 1 << 1;
 pub(crate) const EVENT_REMAP: u64 = 1 << 2;
 pub(crate) const EVENT_REMOVE: u64 = 1 << 3;
 pub(crate) const EVENT_UNMAP: u64 = 1 << 6;
-/// Kinds of messages.
+/// Message types.
 const PAGEFAULT: u8 = 0x12;
 const REMAP: u8 = 0x14;
 const REMOVE: u8 = 0x15;
 const UNMAP: u8 = 0x16;
-/// Flags of a fault that something else is missing for than a page: a right to write, or an entry of the page table.
+/// Flags of a fault that is not for a missing page: a write-protect or a minor fault.
 const NOT_OF_A_MISSING_PAGE: u64 = 0b110;
 /// `struct uffd_msg`.
 const MESSAGE_BYTES: usize = 32;
-/// Messages that one read gives: a guest of as many processors may fault at once, and it is still only 2 KiB.
+/// Messages per read: a guest of as many vCPUs may fault at once, and it is still only 2 KiB.
 const MESSAGES: usize = 64;
 
-/// What a process has done with memory that it has registered.
+/// A message about registered memory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Event {
     /// A thread waits for the page at this address.
     Fault { address: u64 },
-    /// These addresses have no pages any more, and are still mapped.
+    /// The pages at these addresses were removed; the addresses are still mapped.
     Remove { addresses: Range<u64> },
-    /// These addresses are mapped no more.
+    /// These addresses were unmapped.
     Unmap { addresses: Range<u64> },
-    /// What was at these addresses is now from that one on.
+    /// The memory at these addresses was moved to `to`.
     Remap { from: Range<u64>, to: u64 },
-    /// Another, by its number.
+    /// Another message type, by its number.
     Other { number: u8 },
 }
 
-/// Room for the messages of one read.
+/// A buffer for the messages of one read.
 #[derive(Debug)]
 pub(crate) struct Messages {
     bytes: [u8; MESSAGE_BYTES * MESSAGES],
@@ -58,8 +58,8 @@ impl Messages {
         Self { bytes: [0; MESSAGE_BYTES * MESSAGES], count: 0 }
     }
 
-    /// Reads what waits; where nothing does, and a descriptor is not waited for, it is nothing. Faults come before events,
-    /// whatever came first.
+    /// Reads pending messages; none if the descriptor is non-blocking and nothing is pending. The kernel
+    /// delivers faults before events, whatever came first.
     pub(crate) fn read(&mut self, descriptor: impl AsFd) -> Result<(), Errno> {
         self.count = match rustix::io::read(descriptor, &mut self.bytes) {
             Ok(bytes) => bytes / MESSAGE_BYTES,
@@ -73,13 +73,13 @@ impl Messages {
         self.bytes.as_chunks().0.iter().take(self.count).map(event)
     }
 
-    /// Whether more may wait.
+    /// Whether more messages may be pending.
     pub(crate) fn is_full(&self) -> bool {
         self.count == MESSAGES
     }
 }
 
-/// One message; its words begin where the kernel's structure puts them.
+/// Parses one message, by the kernel's layout.
 fn event(message: &[u8; MESSAGE_BYTES]) -> Event {
     let words: &[[u8; 8]] = message.as_chunks().0;
     let [first, second, third] = [1, 2, 3].map(|word| u64::from_le_bytes(words[word]));
@@ -92,19 +92,19 @@ fn event(message: &[u8; MESSAGE_BYTES]) -> Event {
     }
 }
 
-/// Why a descriptor is none that can be served.
+/// Why a descriptor cannot be served.
 #[derive(Debug)]
 pub(crate) enum Unfit {
-    /// It is something else.
+    /// It is not a userfaultfd.
     Other { name: String },
-    /// Its owner has asked the kernel for these features.
+    /// It has unsupported features.
     Features { features: u64 },
-    /// It cannot be looked at.
+    /// It cannot be inspected.
     Unreadable(io::Error),
 }
 
-/// Whether a descriptor is one of memory that can be served: removals must be told, or removed pages would come back with
-/// what was in them; forks must not, since nobody could end the other process.
+/// Checks that a descriptor can be served. It must report removals, or removed pages would come back with
+/// their old content; it must not report forks, since the forked process could not be killed.
 pub(crate) fn judge(descriptor: &OwnedFd) -> Result<(), Unfit> {
     let number = descriptor.as_raw_fd();
     let name = fs::read_link(format!("/proc/self/fd/{number}")).map_err(Unfit::Unreadable)?;
@@ -116,11 +116,11 @@ pub(crate) fn judge(descriptor: &OwnedFd) -> Result<(), Unfit> {
     if features & EVENT_REMOVE == 0 || features & EVENT_FORK != 0 {
         return Err(Unfit::Features { features });
     }
-    // One that would be waited on when it is read cannot be waited for together with others.
+    // A blocking descriptor could not be polled together with others.
     rustix::io::ioctl_fionbio(descriptor, true).map_err(|error| Unfit::Unreadable(error.into()))
 }
 
-/// A userfaultfd of another process, that has been judged.
+/// A validated userfaultfd of another process.
 #[derive(Debug)]
 pub(crate) struct Userfault<'a>(BorrowedFd<'a>);
 
@@ -129,17 +129,18 @@ impl<'a> Userfault<'a> {
         Self(descriptor.as_fd())
     }
 
-    /// What to ask the kernel for, to wait until there may be something to read.
+    /// The poll entry that waits for messages.
     pub(crate) fn when_readable(&self) -> PollFd<'a> {
         PollFd::from_borrowed_fd(self.0, PollFlags::IN)
     }
 
-    /// Reads what waits, which may be nothing.
+    /// Reads pending messages, if any.
     pub(crate) fn read(&self, into: &mut Messages) -> Result<(), Errno> {
         into.read(self.0)
     }
 
-    /// Puts in copies of `length` bytes of a mapping, and wakes who waits for them. Gives how many bytes it came to.
+    /// Installs copies of `length` bytes of a mapping, and wakes the threads that wait for them. Returns the
+    /// number of bytes.
     pub(crate) fn copy(&self, to: u64, from: (&Mapping, u64), length: u64) -> Result<u64, Errno> {
         let (mapping, offset) = from;
         let length_here = usize::try_from(length).map_err(|_| Errno::INVAL)?;
@@ -147,18 +148,18 @@ impl<'a> Userfault<'a> {
         fence::copy(self.0, to, source, length)
     }
 
-    /// Puts in pages of zeros, as [`Userfault::copy`].
+    /// Installs zero pages, like [`Userfault::copy`].
     pub(crate) fn zero(&self, addresses: Range<u64>) -> Result<u64, Errno> {
         fence::zero(self.0, addresses)
     }
 
-    /// Has threads that wait for these addresses try again.
+    /// Wakes the threads that wait for these addresses, which then retry.
     pub(crate) fn wake(&self, addresses: Range<u64>) -> Result<(), Errno> {
         fence::wake(self.0, addresses)
     }
 }
 
-/// The features of `API:\taa:FEATURES:IOCTLS`.
+/// The features in `API:\taa:FEATURES:IOCTLS`.
 fn features(told: &str) -> Option<u64> {
     let line = told.lines().find_map(|line| line.strip_prefix("API:"))?;
     u64::from_str_radix(line.trim().split(':').nth(1)?, 16).ok()

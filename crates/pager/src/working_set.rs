@@ -1,4 +1,4 @@
-//! Which pages a guest needs first, and having them at hand.
+//! Recording which pages a guest needs first, and prefetching them.
 
 use std::fs::File;
 use std::path::Path;
@@ -8,8 +8,8 @@ use rustix::fs::Advice;
 use crate::memory::{Held, Memory};
 use crate::{FileError, PagerError, Pages, Region};
 
-/// The pages that the process has mapped by now, whether its own or a file's. The kernel maps some pages round each
-/// one of a file that is touched, so these are more than were used.
+/// The pages that the process has mapped so far, private or from a file. The kernel also maps pages around
+/// each touched page of a file, so these are more than were used.
 ///
 /// # Errors
 /// As [`changed`](crate::changed).
@@ -17,10 +17,10 @@ pub fn record(pid: u32, regions: &[Region]) -> Result<Pages, PagerError> {
     Memory::open(pid, regions.to_vec(), Held::Shared)?.present()
 }
 
-/// Has the kernel begin to read these pages of a file; does not wait for them.
+/// Starts reading these pages of a file into the page cache, without waiting.
 ///
 /// # Errors
-/// When the file cannot be opened or read ahead.
+/// When the file cannot be opened or the advice fails.
 pub fn prefetch(file: &Path, pages: &Pages) -> Result<(), FileError> {
     let open = File::open(file).map_err(FileError::reading(file))?;
     for run in pages.extents() {

@@ -1,4 +1,4 @@
-//! The least that a page server can be, to measure one against: a thread that waits, copies, and does nothing else.
+//! A minimal page server, as a baseline for measurements: one thread that waits and copies.
 
 use std::fs::File;
 use std::io::{self, IoSliceMut};
@@ -14,7 +14,7 @@ use crate::PAGE;
 use crate::fence::Mapping;
 use crate::userfault::{Event, Messages, fence};
 
-/// Takes in one clone of a single region, and copies a page for each of so many faults. There is no check of anything.
+/// Serves one clone with a single region: copies a page for each of `faults` faults. Nothing is validated.
 ///
 /// # Errors
 /// When the memory cannot be mapped, or a call fails.
@@ -38,7 +38,7 @@ pub fn serve(listener: &UnixListener, memory: &Path, faults: u64) -> io::Result<
     Ok(())
 }
 
-/// A clone's descriptor, and where its memory begins.
+/// A clone's descriptor, and the address of its memory.
 fn take_in(listener: &UnixListener) -> io::Result<(OwnedFd, u64)> {
     let (stream, _) = listener.accept()?;
     let mut bytes = [0; 4096];

@@ -1,5 +1,5 @@
-//! The unsafe calls of a VMM that is played, and nothing else.
-#![expect(unsafe_code, reason = "mapping memory and registering it with a userfaultfd have no safe form")]
+//! The unsafe calls of the fake VMM.
+#![expect(unsafe_code, reason = "mapping memory and registering it with a userfaultfd have no safe API")]
 
 use std::ffi::c_void;
 use std::fs::OpenOptions;
@@ -14,7 +14,7 @@ use rustix::io::Errno;
 use rustix::ioctl::{Ioctl, IoctlOutput, Opcode, Updater, ioctl, opcode};
 use rustix::mm::{Advice, MapFlags, MremapFlags, ProtFlags, UserfaultfdFlags, userfaultfd};
 
-/// The letter of the calls of linux/userfaultfd.h.
+/// The ioctl type of linux/userfaultfd.h.
 const GROUP: u8 = 0xaa;
 const AGREE: Opcode = opcode::read_write::<Agreement>(GROUP, 0x3f);
 const REGISTER: Opcode = opcode::read_write::<Registration>(GROUP, 0);
@@ -22,7 +22,7 @@ const REGISTER: Opcode = opcode::read_write::<Registration>(GROUP, 0);
 const VERSION: u64 = 0xaa;
 /// `UFFDIO_REGISTER_MODE_MISSING`.
 const MISSING: u64 = 1;
-/// `UFFD_USER_MODE_ONLY`: anybody may have one of these.
+/// `UFFD_USER_MODE_ONLY`: needs no privileges.
 const USER_MODE_ONLY: UserfaultfdFlags = UserfaultfdFlags::from_bits_retain(1);
 
 #[repr(C)]
@@ -40,11 +40,11 @@ struct Registration {
     calls: u64,
 }
 
-/// A userfaultfd with these features: of the device, as Firecracker has it, or by the system call.
+/// A userfaultfd with these features: from the device, as Firecracker does, or by the system call.
 pub(super) fn descriptor(features: u64) -> io::Result<OwnedFd> {
     let flags = UserfaultfdFlags::CLOEXEC | UserfaultfdFlags::NONBLOCK;
     let device = OpenOptions::new().read(true).write(true).open("/dev/userfaultfd");
-    // SAFETY: whoever is given it can only change memory that is registered with it, whose bytes are atomics here.
+    // SAFETY: its holder can only change memory that is registered with it, whose bytes are atomics here.
     let made = device.and_then(|device| Ok(unsafe { ioctl(device, New(flags)) }?));
     let plain = || {
         // SAFETY: as above.
@@ -59,8 +59,8 @@ pub(super) fn descriptor(features: u64) -> io::Result<OwnedFd> {
 
 struct New(UserfaultfdFlags);
 
-// SAFETY: the number is that of USERFAULTFD_IOC_NEW, which takes flags in the place of a pointer and gives a descriptor
-// that nothing else owns.
+// SAFETY: the number is that of USERFAULTFD_IOC_NEW, which takes flags instead of a pointer and returns a
+// descriptor that nothing else owns.
 unsafe impl Ioctl for New {
     type Output = OwnedFd;
 
@@ -76,12 +76,12 @@ unsafe impl Ioctl for New {
 
     unsafe fn output_from_ptr(made: IoctlOutput, _: *mut c_void) -> rustix::io::Result<OwnedFd> {
         let made = RawFd::try_from(made).map_err(|_| Errno::BADF)?;
-        // SAFETY: it is what the call gave.
+        // SAFETY: this is the descriptor that the call returned.
         Ok(unsafe { OwnedFd::from_raw_fd(made) })
     }
 }
 
-/// Memory without content, which is only ever looked at as atomic words.
+/// Memory that is only accessed as atomic words.
 #[derive(Debug)]
 pub(super) struct Mapping {
     address: usize,
@@ -89,7 +89,7 @@ pub(super) struct Mapping {
 }
 
 impl Mapping {
-    /// Maps memory.
+    /// Maps empty memory.
     pub(super) fn new(length: u64, is_huge: bool) -> io::Result<Self> {
         let length = usize::try_from(length).map_err(io::Error::other)?;
         let pages = if is_huge { MapFlags::HUGETLB | MapFlags::HUGE_2MB } else { MapFlags::NORESERVE };
@@ -99,7 +99,7 @@ impl Mapping {
         Ok(Self { address: address.expose_provenance(), length })
     }
 
-    /// Maps a file's bytes, as Firecracker does without a page server.
+    /// Maps a file privately, as Firecracker does without a page server.
     pub(super) fn of(file: &std::fs::File, length: u64) -> io::Result<Self> {
         let length = usize::try_from(length).map_err(io::Error::other)?;
         let (rights, flags) = (ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE);
@@ -108,12 +108,12 @@ impl Mapping {
         Ok(Self { address: address.expose_provenance(), length })
     }
 
-    /// Has faults in it told to a userfaultfd.
+    /// Registers it with a userfaultfd for missing pages.
     pub(super) fn register(&self, descriptor: &OwnedFd) -> io::Result<()> {
         let (address, length) = (self.address as u64, self.length as u64);
         let mut call = Registration { address, length, mode: MISSING, calls: 0 };
-        // SAFETY: the number is that of UFFDIO_REGISTER, whose argument has the layout of `Registration`, and the memory
-        // is ours.
+        // SAFETY: the number is that of UFFDIO_REGISTER, whose argument has the layout of `Registration`, and
+        // this process owns the memory.
         Ok(unsafe { ioctl(descriptor, Updater::<REGISTER, _>::new(&mut call)) }?)
     }
 
@@ -125,35 +125,37 @@ impl Mapping {
         self.length as u64
     }
 
-    /// Its words. To look at one may wait for its page.
+    /// Its words. Reading one may wait for a fault.
     pub(super) fn words(&self) -> &[AtomicU64] {
         let start = ptr::with_exposed_provenance(self.address);
-        // SAFETY: the mapping is aligned to pages, lives as long as it is borrowed, and is looked at in no other way; a
-        // page that changes, goes or comes meanwhile is to atomics as if another thread had written it.
+        // SAFETY: the mapping is page-aligned, outlives the borrow, and is accessed in no other way; a page
+        // that is changed, removed or installed meanwhile is, to atomics, as if another thread had written
+        // it.
         unsafe { slice::from_raw_parts(start, self.length / size_of::<AtomicU64>()) }
     }
 
-    /// Gives pages back.
+    /// Removes pages.
     pub(super) fn remove(&self, bytes: Range<u64>) -> io::Result<()> {
         let within = bytes.start <= bytes.end && bytes.end <= self.length();
         let start =
             if within { self.address + bytes.start as usize } else { return Err(Errno::INVAL.into()) };
         let length = (bytes.end - bytes.start) as usize;
-        // SAFETY: the range is within our own mapping, whose bytes are only looked at as atomics.
+        // SAFETY: the range is within our own mapping, whose bytes are only accessed as atomics.
         unsafe {
             rustix::mm::madvise(ptr::with_exposed_provenance_mut(start), length, Advice::LinuxDontNeed)
         }?;
         Ok(())
     }
 
-    /// Moves it to other addresses, which must not be mapped by anything that is needed.
+    /// Moves it to another address.
     pub(super) fn shift(&mut self) -> io::Result<()> {
         let room = Self::new(self.length(), false)?;
         let (from, to) = (self.address, room.address);
         std::mem::forget(room);
         let flags = MremapFlags::MAYMOVE;
         let [from, to] = [from, to].map(ptr::with_exposed_provenance_mut);
-        // SAFETY: both ranges are mappings of our own; the one is borrowed for writing, and the other has no owner any more.
+        // SAFETY: both ranges are our own mappings; one is borrowed mutably, and the other has no owner any
+        // more.
         unsafe { rustix::mm::mremap_fixed(from, self.length, self.length, flags, to) }?;
         self.address = to.expose_provenance();
         Ok(())
@@ -162,7 +164,7 @@ impl Mapping {
 
 impl Drop for Mapping {
     fn drop(&mut self) {
-        // SAFETY: the mapping is ours alone, and every look at it has borrowed it.
+        // SAFETY: this process alone owns the mapping, and all accesses borrow it.
         unsafe { rustix::mm::munmap(ptr::with_exposed_provenance_mut(self.address), self.length) }.ok();
     }
 }

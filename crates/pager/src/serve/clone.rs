@@ -1,10 +1,11 @@
-//! One clone: from its first word to its end.
+//! One client, from its connection to its exit.
 //!
-//! It is listened to, and seen off, in a task of the server's; its faults are answered by a thread of its own. Measured with
-//! one and with 16 clones on two processors, the mean time of a fault in times of a bare loop's: tasks of one runtime 1.2
-//! and 2.0 to 2.3, whether of one thread or of as many as there are processors; a thread and a runtime for each
-//! 1.2 to 1.3 and 1.2 to 1.5; a thread that polls 1.1 to 1.2 and 1.1 to 1.3. A thread that wakes up for one clone's fault runs where
-//! that clone ran and answers from there, no other clone waits for it meanwhile, and it may wait for the disk.
+//! A task of the server handles the handshake and waits for the exit; a thread of its own answers the faults.
+//! Measured with 1 and 16 clones on two processors, mean time of a fault relative to a bare loop: tasks of
+//! one runtime 1.2 and 2.0 to 2.3, whether with one thread or one per processor; a thread and a runtime for
+//! each 1.2 to 1.3 and 1.2 to 1.5; a polling thread 1.1 to 1.2 and 1.1 to 1.3. A thread that wakes up for a
+//! clone's fault runs on the processor where that clone ran and answers from there, delays no other clone,
+//! and may wait for the disk.
 
 use std::io;
 use std::sync::Arc;
@@ -20,16 +21,16 @@ use super::peer::Peer;
 use super::service::Service;
 use super::{Departure, End, Shared};
 
-/// Of a thread that answers: a tenth of it is used.
+/// Stack size of a fault thread, of which a tenth is used.
 const STACK: usize = 256 << 10;
 
-/// Takes in who has connected, and sees it to its end.
+/// Serves one client from its handshake to its exit.
 pub(super) async fn serve(
     shared: Arc<Shared>,
     stream: UnixStream,
     mut stopping: watch::Receiver<bool>,
 ) -> Departure {
-    // Dropped after the peer, and so closed when there is nobody any more.
+    // Dropped after the peer, so its descriptor is closed only when the process is gone.
     let mut message = Message::default();
     let peer = match Peer::of(&stream) {
         Ok(peer) => peer,
@@ -50,13 +51,14 @@ pub(super) async fn serve(
     shared.depart(peer.pid(), end)
 }
 
-/// Until the server is told to end.
+/// Waits until the server is stopped.
 async fn told(stopping: &mut watch::Receiver<bool>) {
-    // A server that is gone is over, too.
+    // A dropped sender also means that the server has stopped.
     stopping.wait_for(|told| *told).await.ok();
 }
 
-/// A clone that is served. Its process comes first: it is gone when its memory is let go of.
+/// A clone that is being served. `peer` is the first field, so that the process is gone before its memory is
+/// released.
 #[derive(Debug)]
 struct Clone {
     peer: Peer,
@@ -65,7 +67,7 @@ struct Clone {
 }
 
 impl Clone {
-    /// Answers faults until the process has ended.
+    /// Answers faults until the process has exited.
     fn answer(&self) -> (Figures, Result<(), ServeError>) {
         let mut service = Service::new(&self.shared, &self.handed, self.peer.life());
         let outcome = service.run();
@@ -73,11 +75,11 @@ impl Clone {
     }
 }
 
-/// A clone that somebody waits for; its process is ended where they do no more.
+/// A clone that a task waits for; dropping it kills the process.
 #[derive(Debug)]
 struct Attended(Arc<Clone>);
 
-/// What comes of a thread's work.
+/// The result of a fault thread.
 type Answered = oneshot::Receiver<(Figures, Result<(), ServeError>)>;
 
 impl Attended {
@@ -101,14 +103,15 @@ impl Attended {
         let name = format!("pages {}", clone.peer.pid());
         thread::Builder::new().name(name).stack_size(STACK).spawn(move || {
             let outcome = clone.answer();
-            // What is told of is let go of before.
+            // Release the clone before reporting its result.
             drop(clone);
             tell.send(outcome).ok();
         })?;
         Ok(answered)
     }
 
-    /// Waits for the thread. It ends with the process, unless that is not ours to end.
+    /// Waits for the thread, which ends with the process. After a stop it is not waited for if the process
+    /// cannot be killed.
     async fn attend(&self, mut answered: Answered, stopping: &mut watch::Receiver<bool>) -> (End, Figures) {
         let (stopped, outcome) = tokio::select! {
             outcome = &mut answered => (false, outcome),

@@ -1,4 +1,4 @@
-//! The socket that clones connect to.
+//! The socket that clients connect to.
 
 use std::io;
 use std::os::unix::net;
@@ -7,10 +7,11 @@ use std::time::Duration;
 use rustix::net::{Shutdown, SocketFlags, accept_with, shutdown};
 use tokio::net::{UnixListener, UnixStream};
 
-/// Until a connection is taken again where the host had no room for one.
+/// Pause before the next `accept` after one has failed.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// The socket, which is closed so that nobody is left who has connected and is not heard: such a VMM would wait for ever.
+/// The listening socket. Closing it returns the pending connections: a VMM whose connection nobody reads
+/// would wait for ever.
 #[derive(Debug)]
 pub(super) struct Door {
     listener: UnixListener,
@@ -26,18 +27,18 @@ impl Door {
         self.is_open
     }
 
-    /// The next who connects.
+    /// Waits for the next client.
     pub(super) async fn next(&self) -> UnixStream {
         loop {
             match self.listener.accept().await {
                 Ok((stream, _)) => return stream,
-                // Whoever it was is gone, or there are too many files open, which passes.
+                // The client is gone, or too many files are open (EMFILE), which passes.
                 Err(_) => tokio::time::sleep(PAUSE).await,
             }
         }
     }
 
-    /// Lets nobody connect any more, and gives those who have and are not taken yet.
+    /// Refuses new connections, and returns those that are pending.
     pub(super) fn close(&mut self) -> Vec<UnixStream> {
         self.is_open = false;
         shutdown(&self.listener, Shutdown::Read).ok();

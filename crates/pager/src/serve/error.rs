@@ -1,159 +1,162 @@
-//! Why a process cannot be served, or not any longer.
+//! Why a client cannot be served, or no longer.
 
 use std::io;
 use std::time::Duration;
 
-/// Why a process that has connected was not taken for a clone. It has been ended: nobody would serve its memory.
+/// Why a client's handshake was refused. The client has been killed: nothing would serve its memory.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum HandshakeError {
-    /// It is not known who it is, so it has been let go of; or it is this process itself, or had ended before it was looked up.
-    #[error("it is not known which process it is")]
+    /// The client's process cannot be identified, so its connection was closed; or it is this process itself,
+    /// or had exited before it was looked up.
+    #[error("cannot identify the client process")]
     Peer(#[source] io::Error),
-    /// It did not say all within its time.
-    #[error("it said no more than {bytes} bytes in {} s", patience.as_secs_f64())]
+    /// It did not send its whole message in time.
+    #[error("its message is incomplete: {bytes} bytes in {} s", patience.as_secs_f64())]
     Silent {
-        /// What came.
+        /// The bytes received.
         bytes: usize,
-        /// How long it had.
+        /// The time limit.
         patience: Duration,
     },
-    /// It closed the connection before all was said.
-    #[error("its message ends after {bytes} bytes")]
+    /// It closed the connection before the message was complete.
+    #[error("its message is truncated after {bytes} bytes")]
     Cut {
-        /// What came.
+        /// The bytes received.
         bytes: usize,
     },
-    /// It said more than a message has room for.
+    /// Its message is too long.
     #[error("its message is longer than {most} bytes")]
     Long {
-        /// The most.
+        /// The limit.
         most: usize,
     },
-    /// It said it in more pieces than are listened to.
+    /// Its message came in too many parts.
     #[error("its message comes in more than {most} parts")]
     Parts {
-        /// The most.
+        /// The limit.
         most: usize,
     },
-    /// What it said is no list of regions.
-    #[error("its message is no list of regions")]
+    /// Its message is not a list of regions.
+    #[error("its message is not a list of regions")]
     Words(#[source] serde_json::Error),
     /// The connection failed.
-    #[error("its message cannot be received")]
+    #[error("cannot receive its message")]
     Receive(#[source] io::Error),
-    /// There was no descriptor with the message.
+    /// No descriptor came with the message.
     #[error("it sent no descriptor")]
     NoDescriptor,
-    /// There was more than one.
+    /// More than one descriptor came with the message.
     #[error("it sent more than one descriptor")]
     ManyDescriptors,
-    /// There was one, but it could not be had.
-    #[error("its descriptor could not be received: this process may have no more")]
+    /// A descriptor came, but could not be received.
+    #[error("cannot receive its descriptor: this process is at its open files limit")]
     LostDescriptor,
-    /// The descriptor is something else.
-    #[error("it sent {name}, which is no userfaultfd")]
+    /// The descriptor is not a userfaultfd.
+    #[error("it sent {name} instead of a userfaultfd")]
     NoUserfault {
-        /// What it is, as the kernel calls it.
+        /// What it is, in the kernel's words.
         name: String,
     },
-    /// The kernel has not been told to tell of removed pages, or has been told to tell of forks.
-    #[error("its userfaultfd has features {features:#x}: it must tell of removed pages and not of forks")]
+    /// The userfaultfd does not report removed pages, or reports forks.
+    #[error(
+        "its userfaultfd has features {features:#x}: it must report removed pages and must not report forks"
+    )]
     Features {
-        /// Bits of linux/userfaultfd.h.
+        /// Feature bits of linux/userfaultfd.h.
         features: u64,
     },
-    /// The descriptor cannot be looked at.
-    #[error("its descriptor cannot be looked at")]
+    /// The descriptor cannot be inspected.
+    #[error("cannot inspect its descriptor")]
     Descriptor(#[source] io::Error),
-    /// It named no region.
-    #[error("it named no region of memory")]
+    /// The list of regions is empty.
+    #[error("it sent no memory regions")]
     NoRegions,
-    /// It named more than are kept.
-    #[error("it named {count} regions of memory, more than {most}")]
+    /// The list has too many regions.
+    #[error("it sent {count} memory regions, more than {most}")]
     ManyRegions {
-        /// How many.
+        /// The number of regions.
         count: usize,
-        /// The most.
+        /// The limit.
         most: usize,
     },
-    /// A region's pages are of no size that is known.
-    #[error("pages of {bytes} bytes are not known")]
+    /// A region has an unsupported page size.
+    #[error("unsupported page size: {bytes} bytes")]
     PageSize {
-        /// The size; 0 where none was said.
+        /// The size; 0 if none was given.
         bytes: u64,
     },
-    /// A region is empty, or does not lie on its pages' borders.
-    #[error("{size} bytes at address {address:#x} and offset {offset:#x} are no region of memory")]
+    /// A region is empty, or not aligned to its pages.
+    #[error("invalid memory region: {size} bytes at address {address:#x} and offset {offset:#x}")]
     Region {
-        /// Where it lies in the process.
+        /// Its address in the process.
         address: u64,
-        /// Its bytes.
+        /// Its length in bytes.
         size: u64,
-        /// Where it begins in the memory.
+        /// Its offset in the memory.
         offset: u64,
     },
-    /// The snapshot's memory ends before a region does.
-    #[error("{size} bytes from {offset:#x} on are more than the snapshot's memory of {memory} bytes has")]
+    /// A region exceeds the snapshot's memory.
+    #[error("a region of {size} bytes at offset {offset:#x} exceeds the snapshot's memory of {memory} bytes")]
     Beyond {
-        /// Where the region begins in the memory.
+        /// Its offset in the memory.
         offset: u64,
-        /// Its bytes.
+        /// Its length in bytes.
         size: u64,
-        /// Bytes of the memory.
+        /// The size of the memory in bytes.
         memory: u64,
     },
-    /// Two regions share addresses, or a part of the memory.
-    #[error("the regions at {one:#x} and {other:#x} share memory")]
+    /// Two regions overlap, in the process or in the memory.
+    #[error("the regions at {one:#x} and {other:#x} overlap")]
     Overlap {
-        /// The address of one.
+        /// The address of one region.
         one: u64,
-        /// That of the other.
+        /// The address of the other.
         other: u64,
     },
 }
 
-/// Why a clone could not be served any longer. It has been ended: it would have waited for ever, or gone on with
-/// memory that was not its own.
+/// Why a clone could not be served any longer. It has been killed: it would have waited for ever, or run with
+/// wrong memory.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ServeError {
-    /// This process has no thread or no descriptor left to serve it with.
-    #[error("nothing that serves it could be started, or what was broke down")]
+    /// The thread that serves the clone could not be started, or panicked.
+    #[error("cannot start the thread that serves it, or the thread panicked")]
     Start(#[source] io::Error),
-    /// The memory file has been cut short, or cannot be read.
-    #[error("the memory file has nothing at {offset:#x} any more")]
+    /// The memory file has been truncated, or cannot be read.
+    #[error("cannot read the memory file at {offset:#x}: it was truncated or is unreadable")]
     Memory {
-        /// Where in the file.
+        /// The offset in the file.
         offset: u64,
     },
-    /// The host, or the group that the clone is in, has no memory left for a page.
-    #[error("there is no memory for a page of it")]
+    /// The host or the clone's cgroup has no memory for a page.
+    #[error("not enough memory for a page")]
     NoMemory(#[source] io::Error),
-    /// It waits for memory that is in none of its regions.
-    #[error("it waits for memory at {address:#x}, which is in none of its regions")]
+    /// A fault address is in none of the clone's regions.
+    #[error("page fault at {address:#x}, which is in none of its regions")]
     Stray {
-        /// Where.
+        /// The address.
         address: u64,
     },
-    /// It has cut its memory into too many pieces.
-    #[error("it has cut its memory into too many pieces")]
+    /// The clone has split its memory into too many pieces.
+    #[error("it has split its memory into too many pieces")]
     Shattered,
-    /// The kernel told something that cannot be answered.
-    #[error("the kernel tells event {number:#x} of it, which is not served")]
+    /// The kernel reported an unsupported event.
+    #[error("unsupported userfaultfd event {number:#x}")]
     Event {
         /// Its number in linux/userfaultfd.h.
         number: u8,
     },
-    /// Its descriptor cannot be read.
-    #[error("its userfaultfd cannot be read")]
+    /// The clone's userfaultfd cannot be read.
+    #[error("cannot read its userfaultfd")]
     Read(#[source] io::Error),
-    /// A page cannot be put in.
-    #[error("the page at {address:#x} cannot be put in")]
+    /// A page cannot be installed.
+    #[error("cannot install the page at {address:#x}")]
     Put {
-        /// Where in the process.
+        /// The address in the process.
         address: u64,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
 }

@@ -1,26 +1,26 @@
-//! What a server has done.
+//! Counters of a page server.
 
 use std::ops::AddAssign;
 
-/// What has been done, for one clone or for all. Pages are of 4 KiB each, whatever the clone's are.
+/// Counters, for one clone or for all. Pages are counted in 4 KiB, whatever the clone's page size.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Figures {
-    /// Clones that have come.
+    /// Clones served.
     pub clones: u64,
-    /// Processes that have connected and were refused.
+    /// Clients refused.
     pub refused: u64,
-    /// Clones that could not be served to their end.
+    /// Clones that were killed because they could not be served any longer.
     pub failed: u64,
-    /// Faults that were answered.
+    /// Faults answered.
     pub faults: u64,
-    /// Pages that were copied for faults, with those round them.
+    /// Pages copied for faults, including neighbours.
     pub copied: u64,
-    /// Pages of zeros that were put in for faults, with those round them.
+    /// Zero pages installed for faults, including neighbours.
     pub zeroed: u64,
-    /// Pages that were put in before anybody waited for them.
+    /// Pages installed before they were touched.
     pub prefetched: u64,
-    /// Pages that clones have given back.
+    /// Pages that clones have removed (balloon, `MADV_DONTNEED`).
     pub removed: u64,
 }
 

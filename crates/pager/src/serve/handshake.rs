@@ -1,4 +1,4 @@
-//! What a clone says when it comes: where its memory lies, and a descriptor of it.
+//! The handshake of a clone: the list of its memory regions, and its userfaultfd.
 
 use std::io::{self, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -13,23 +13,24 @@ use super::error::HandshakeError;
 use super::regions::{Layout, MOST_REGIONS, Told};
 use crate::userfault::{self, Unfit};
 
-/// Bytes of a message: a region takes some 130, and twice that is left for what later versions say.
+/// Bytes of a message: a region takes about 130, and as much again is reserved for fields of later versions.
 const MOST_BYTES: usize = MOST_REGIONS * 256;
-/// Parts that a message may come in. It comes in one, or in as many as a socket's buffer makes of it; each is tried, so
-/// that a message of single bytes would cost a thousand times its length.
+/// Parts that a message may come in. It normally comes in one, or in as many as the socket buffer splits it
+/// into. The message is parsed after each part, so a message of single bytes would cost a thousand times its
+/// length.
 const MOST_PARTS: usize = 256;
-/// Descriptors that one part has room for: one is right, and a second is seen to be wrong.
+/// Descriptors received per part: one is valid, and a second is detected as an error.
 const DESCRIPTORS: usize = 2;
 
-/// A clone that can be served.
+/// A valid handshake.
 #[derive(Debug)]
 pub(super) struct Handed {
     pub(super) descriptor: OwnedFd,
     pub(super) layout: Layout,
 }
 
-/// What has been said so far. Whoever drops it with a descriptor in it sees to it that nobody is left who could look at
-/// memory that is served no more.
+/// What has been received so far. When it is dropped with a descriptor in it, the client must already be
+/// dead, since its memory is not served any more.
 #[derive(Debug, Default)]
 pub(super) struct Message {
     bytes: Vec<u8>,
@@ -37,7 +38,7 @@ pub(super) struct Message {
 }
 
 impl Message {
-    /// Listens until all is said, for a clone of a memory of so many bytes.
+    /// Receives a complete handshake, for a clone of a memory of `memory` bytes.
     pub(super) async fn receive(
         &mut self,
         stream: &UnixStream,
@@ -77,7 +78,7 @@ impl Message {
         Err(HandshakeError::Parts { most: MOST_PARTS })
     }
 
-    /// Takes what is there: how many bytes, and whether a descriptor was lost.
+    /// Receives what is available; returns the number of bytes, and whether a descriptor was lost.
     fn part(&mut self, stream: &UnixStream) -> io::Result<(usize, bool)> {
         let mut bytes = [0; 4096];
         let mut room = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS))];
@@ -93,7 +94,8 @@ impl Message {
         Ok((got.bytes, got.flags.contains(ReturnFlags::CTRUNC)))
     }
 
-    /// The regions, if all of them are there. Nothing but their list's end says so: the connection stays open.
+    /// The regions, once the list is complete. Only the end of the list marks the end of the message: the
+    /// connection stays open.
     fn read(&self) -> Result<Option<Vec<Told>>, HandshakeError> {
         if self.bytes.len() > MOST_BYTES {
             return Err(HandshakeError::Long { most: MOST_BYTES });
@@ -116,7 +118,7 @@ mod tests {
     async fn a_message_of_very_many_parts_is_refused() {
         let (mut peer, stream) = UnixStream::pair().expect("a pair");
         let speak = async {
-            // Some are heard together.
+            // Some bytes are received together.
             while peer.write_all(b" ").await.is_ok() {
                 tokio::task::yield_now().await;
             }

@@ -1,4 +1,4 @@
-//! The memory that all clones begin with: one file, mapped once.
+//! The memory of the snapshot that all clones start from: one file, mapped once.
 
 use std::fs::File;
 use std::io;
@@ -10,16 +10,16 @@ use crate::bits::Bits;
 use crate::fence::Mapping;
 use crate::{FileError, PAGE, Pages, sparse};
 
-/// The memory of a snapshot, and what clones have asked of it.
+/// The memory of a snapshot, and which pages clones have faulted in.
 #[derive(Debug)]
 pub(super) struct Memory {
     pub(super) mapping: Mapping,
-    /// A huge page of zeros, for memory that the kernel has no zeros of its own for.
+    /// A huge page of zeros: the kernel's zero page exists for small pages only.
     pub(super) zeros: Mapping,
     bytes: u64,
-    /// The pages that the file has data for. The rest are holes: zeros, which need not be copied.
+    /// The pages that have data in the file. The rest are holes: zeros, which need not be copied.
     data: Bits,
-    /// The pages that faults have brought in.
+    /// The pages that faults have installed.
     asked: Bits,
 }
 
@@ -36,33 +36,32 @@ impl Memory {
         Ok(Self { mapping, zeros, bytes, data, asked: Bits::new(bytes.div_ceil(PAGE)) })
     }
 
-    /// Bytes of it.
+    /// Its size in bytes.
     pub(super) fn bytes(&self) -> u64 {
         self.bytes
     }
 
-    /// Room for a set of its pages.
+    /// An empty set for its pages.
     pub(super) fn no_pages(&self) -> Bits {
         Bits::new(self.bytes.div_ceil(PAGE))
     }
 
-    /// Whether there is anything but zeros among these pages.
+    /// Whether any of these pages has data.
     pub(super) fn has_data(&self, mut pages: Range<u64>) -> bool {
         pages.any(|page| self.data.contains(page))
     }
 
-    /// Notes pages that a fault has brought in.
+    /// Records pages that a fault has installed.
     pub(super) fn note(&self, pages: &Range<u64>) {
         self.asked.insert(pages);
     }
 
-    /// The pages that faults have brought in.
+    /// The pages that faults have installed.
     pub(super) fn asked(&self) -> Pages {
         self.asked.pages()
     }
 
-    /// Brings pages into the page cache, and maps them; waits for the disk. What cannot be had is found out when it is
-    /// copied.
+    /// Reads pages into the page cache and maps them; waits for the disk.
     pub(super) fn read_ahead(&self, pages: &Pages) {
         for run in pages.extents() {
             self.mapping.read_ahead(run).ok();

@@ -11,11 +11,11 @@ use tokio::net::UnixStream;
 
 use crate::userfault::fence;
 
-/// How long a process that was killed is waited for where nothing else may happen. It takes a millisecond,
-/// unless it is in a call that cannot be broken off.
+/// How long a killed process is waited for in blocking code. It takes a millisecond, unless the process is in
+/// an uninterruptible system call.
 const DYING: Duration = Duration::from_secs(1);
 
-/// A process, which is ended when this is dropped and it has not ended before.
+/// A client process, which is killed on drop if it has not exited.
 #[derive(Debug)]
 pub(super) struct Peer {
     pid: u32,
@@ -23,7 +23,7 @@ pub(super) struct Peer {
 }
 
 impl Peer {
-    /// Who has connected.
+    /// The process that connected the stream.
     pub(super) fn of(stream: &UnixStream) -> io::Result<Self> {
         let told = stream.peer_cred()?.pid().unwrap_or(0);
         let pid = Pid::from_raw(told).ok_or(Errno::SRCH)?;
@@ -46,24 +46,25 @@ impl Peer {
         self.life.as_fd()
     }
 
-    /// Has the kernel end it, and says whether it will, or has before: it does not if the process is not ours to end.
+    /// Sends SIGKILL, and returns whether the process is killed or already dead; it is not if this process
+    /// lacks the permission.
     pub(super) fn kill(&self) -> bool {
         matches!(pidfd_send_signal(&self.life, Signal::KILL), Ok(()) | Err(Errno::SRCH))
     }
 
-    /// Until it has ended; not twice at a time on one runtime.
+    /// Waits until it has exited; at most once at a time per runtime.
     async fn ended(&self) -> io::Result<()> {
         fence::watch(self.life.as_fd())?.readable().await.map(drop)
     }
 
-    /// Ends it.
+    /// Kills it and waits for its exit.
     pub(super) async fn end(&self) {
         if self.kill() && self.ended().await.is_err() {
             self.wait();
         }
     }
 
-    /// Waits until it has ended, where nothing else may happen meanwhile.
+    /// Blocks until it has exited, at most for [`DYING`].
     fn wait(&self) {
         let deadline = Instant::now() + DYING;
         loop {
@@ -77,8 +78,8 @@ impl Peer {
 }
 
 impl Drop for Peer {
-    /// Where a task was given up it has not ended yet: whatever of its memory is closed after this must have nobody who
-    /// could look at it.
+    /// When a task is dropped, its process may still run. It must be dead before its userfaultfd is closed,
+    /// or it would see unserved memory.
     fn drop(&mut self) {
         if self.kill() {
             self.wait();
@@ -86,8 +87,8 @@ impl Drop for Peer {
     }
 }
 
-/// Kernels before 6.5 tell a number only. It is that of the process that connected if that still holds the connection
-/// after its number was looked up.
+/// Kernels before 6.5 give only the PID. It belongs to the client if the client still holds the connection
+/// after the pidfd was opened.
 fn by_number(stream: &UnixStream, pid: Pid) -> Result<OwnedFd, Errno> {
     let pidfd = pidfd_open(pid, PidfdFlags::empty())?;
     let now = Timespec { tv_sec: 0, tv_nsec: 0 };

@@ -1,4 +1,4 @@
-//! Where a clone's memory lies in its process, and where in the snapshot's.
+//! The mapping between a clone's addresses and offsets in the snapshot's memory.
 
 use std::ops::Range;
 
@@ -7,45 +7,46 @@ use serde::Deserialize;
 use super::error::HandshakeError;
 use crate::PAGE;
 
-/// Regions that one clone may have: a guest has one for each hole in its addresses and for each slot of memory that can
-/// be added later, some dozens at most.
+/// Regions per clone: a guest has one for each hole in its address space and one for each hot-plug memory
+/// slot, a few dozen at most.
 pub(super) const MOST_REGIONS: usize = 1024;
-/// Pieces that moving and unmapping memory may cut these into, so that a process cannot fill ours with them.
+/// Pieces that `mremap` and `munmap` may split these into, so that a client cannot exhaust this process's
+/// memory.
 const MOST_PIECES: usize = 4 * MOST_REGIONS;
-/// The huge pages that Firecracker has.
+/// The huge page size that Firecracker supports.
 pub(super) const HUGE: u64 = 2 << 20;
-/// No process on a machine of ours has addresses from here on; sums of two of these do not overflow.
+/// No process has addresses above this limit; sums of two such addresses do not overflow.
 const ADDRESSES: u64 = 1 << 57;
 
-/// A region as it is told.
+/// A region as the client sends it.
 #[derive(Clone, Debug, Deserialize)]
 pub(super) struct Told {
     base_host_virt_addr: u64,
     size: u64,
     offset: u64,
-    /// Bytes of a page.
+    /// Page size in bytes.
     page_size: Option<u64>,
-    /// Bytes, too: what versions before 1.12 call it, and others still say.
+    /// Also in bytes: the name in versions before 1.12, which others still send.
     page_size_kib: Option<u64>,
 }
 
-/// Addresses that are mapped alike.
+/// A contiguous range of addresses with one mapping.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Piece {
     pub(super) addresses: Range<u64>,
-    /// Where in the memory it begins.
+    /// Its offset in the memory.
     pub(super) offset: u64,
-    /// Bytes of its pages: a multiple of [`PAGE`].
+    /// Its page size in bytes: a multiple of [`PAGE`].
     pub(super) page: u64,
 }
 
 impl Piece {
-    /// The bytes of the memory.
+    /// Its byte range in the memory.
     pub(super) fn bytes(&self) -> Range<u64> {
         self.offset..self.offset + (self.addresses.end - self.addresses.start)
     }
 
-    /// The page that an address is in, and those after it up to a multiple of so many bytes.
+    /// The page at an address, and those after it up to a multiple of `bytes`.
     pub(super) fn block(&self, address: u64, bytes: u64) -> Self {
         let start = address / self.page * self.page;
         let bytes = bytes.max(self.page);
@@ -57,24 +58,24 @@ impl Piece {
         self.upto(self.page)
     }
 
-    /// Its first bytes.
+    /// Its first `bytes` bytes.
     pub(super) fn upto(&self, bytes: u64) -> Self {
         self.at(&(self.addresses.start..self.addresses.start.saturating_add(bytes)))
     }
 
-    /// What comes after so many bytes.
+    /// All but its first `bytes` bytes.
     pub(super) fn after(&self, bytes: u64) -> Self {
         self.at(&(self.addresses.start.saturating_add(bytes)..u64::MAX))
     }
 
-    /// What of it lies at these addresses.
+    /// The part within these addresses.
     fn at(&self, addresses: &Range<u64>) -> Self {
         let (start, end) = (self.addresses.start.max(addresses.start), self.addresses.end.min(addresses.end));
         let offset = self.offset + start.saturating_sub(self.addresses.start);
         Self { addresses: start..end.max(start), offset, page: self.page }
     }
 
-    /// Its pages that hold these bytes of the memory.
+    /// The pages that hold these bytes of the memory.
     fn holding(&self, bytes: &Range<u64>) -> Self {
         let shift = |offset: u64| self.addresses.start + offset.saturating_sub(self.offset);
         let (start, end) = (bytes.start / self.page * self.page, bytes.end.next_multiple_of(self.page));
@@ -82,12 +83,12 @@ impl Piece {
     }
 }
 
-/// All of a clone's memory: pieces that have been judged, sorted by address, and apart.
+/// All of a clone's memory: validated pieces, sorted by address, and disjoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Layout(Vec<Piece>);
 
 impl Layout {
-    /// Judges regions of a memory of so many bytes.
+    /// Validates regions of a memory of `memory` bytes.
     pub(super) fn judge(told: &[Told], memory: u64) -> Result<Self, HandshakeError> {
         if told.is_empty() {
             return Err(HandshakeError::NoRegions);
@@ -104,25 +105,25 @@ impl Layout {
         Ok(Self(pieces))
     }
 
-    /// The piece that an address is in.
+    /// The piece that contains an address.
     pub(super) fn find(&self, address: u64) -> Option<&Piece> {
         let after = self.0.partition_point(|piece| piece.addresses.start <= address);
         self.0[..after].last().filter(|piece| piece.addresses.contains(&address))
     }
 
-    /// What of these addresses is the memory's.
+    /// The pieces within these addresses.
     pub(super) fn at<'a>(&'a self, addresses: &'a Range<u64>) -> impl Iterator<Item = Piece> + 'a {
         let first = self.0.partition_point(|piece| piece.addresses.end <= addresses.start);
         let pieces = self.0[first..].iter().take_while(|piece| piece.addresses.start < addresses.end);
         pieces.map(|piece| piece.at(addresses))
     }
 
-    /// Where these bytes of the memory lie.
+    /// The pieces that hold these bytes of the memory.
     pub(super) fn holding<'a>(&'a self, bytes: &'a Range<u64>) -> impl Iterator<Item = Piece> + 'a {
         self.0.iter().map(|piece| piece.holding(bytes)).filter(|piece| !piece.addresses.is_empty())
     }
 
-    /// Leaves out what lies at these addresses, and gives it.
+    /// Removes the part within these addresses, and returns it.
     pub(super) fn cut(&mut self, addresses: &Range<u64>) -> Vec<Piece> {
         let taken: Vec<_> = self.at(addresses).collect();
         let outside = [0..addresses.start, addresses.end..u64::MAX];
@@ -131,7 +132,7 @@ impl Layout {
         taken
     }
 
-    /// Has what lies at these addresses lie from another one on.
+    /// Moves the part within these addresses to another address.
     pub(super) fn shift(&mut self, from: &Range<u64>, to: u64) {
         let mut moved = self.cut(from);
         for piece in &mut moved {
@@ -144,7 +145,7 @@ impl Layout {
         self.0.sort_by_key(|piece| piece.addresses.start);
     }
 
-    /// Whether it has been cut into more pieces than are kept.
+    /// Whether it has been split into more pieces than allowed.
     pub(super) fn is_shattered(&self) -> bool {
         self.0.len() > MOST_PIECES
     }
@@ -187,7 +188,7 @@ mod tests {
         Layout::judge(&[told(100, 10, 0), told(50, 20, 10)], 30 * PAGE).expect("sound")
     }
 
-    /// Pages of address, offset and length.
+    /// Address, offset and length, in pages.
     fn pages(layout: &Layout) -> Vec<[u64; 3]> {
         let pages = |piece: &Piece| {
             let Range { start, end } = piece.addresses;

@@ -1,4 +1,4 @@
-//! Waits for a clone's faults, and answers them.
+//! The loop that waits for a clone's faults and answers them.
 
 use std::mem;
 use std::os::fd::BorrowedFd;
@@ -15,13 +15,13 @@ use super::handshake::Handed;
 use super::space::{Next, Space};
 use crate::userfault::Userfault;
 
-/// Looks in a row at a clone to which no page can be given, until they are made at longer intervals. The kernel gives
-/// none between the reading of an event and the moment when who caused it goes on, which is a matter of microseconds
-/// where there is a processor for it.
+/// Immediate retries while no page can be installed in a clone (EAGAIN), before retries are made at
+/// intervals. The kernel refuses pages between the reading of an event and the moment when the thread that
+/// caused it resumes, which takes microseconds if a processor is free.
 const QUICK_LOOKS: u32 = 32;
 const INTERVAL: Timespec = Timespec { tv_sec: 0, tv_nsec: 1_000_000 };
 
-/// What serves one clone, on a thread of its own.
+/// The fault service of one clone, on a thread of its own.
 #[derive(Debug)]
 pub(super) struct Service<'a> {
     userfault: Userfault<'a>,
@@ -30,7 +30,7 @@ pub(super) struct Service<'a> {
     space: Space,
     shared: &'a Shared,
     next: Next,
-    /// Looks in a row that came to nothing.
+    /// Consecutive retries without progress.
     blocked: u32,
     figures: Figures,
 }
@@ -44,7 +44,7 @@ impl<'a> Service<'a> {
         Self { userfault, life, space, shared, next, blocked: 0, figures }
     }
 
-    /// Answers until the process has ended.
+    /// Answers faults until the process has exited.
     pub(super) fn run(&mut self) -> Result<(), ServeError> {
         while self.goes_on()? {
             self.turn()?;
@@ -52,7 +52,7 @@ impl<'a> Service<'a> {
         Ok(())
     }
 
-    /// Waits as long as it is worth while; not, when the process has ended.
+    /// Waits until there is something to do. Returns false when the process has exited.
     fn goes_on(&self) -> Result<bool, ServeError> {
         let mut watched =
             [PollFd::from_borrowed_fd(self.life, PollFlags::IN), self.userfault.when_readable()];
@@ -72,7 +72,7 @@ impl<'a> Service<'a> {
         }
     }
 
-    /// Looks, and answers; a few pages are brought in ahead where nobody waits.
+    /// Reads events and answers faults; prefetches a few pages when no fault is pending.
     fn turn(&mut self) -> Result<(), ServeError> {
         self.next = match self.space.look(&self.userfault)? {
             Next::Wait => self.space.prefetch(&self.userfault, &self.shared.options.prefetch)?,
@@ -83,7 +83,7 @@ impl<'a> Service<'a> {
         Ok(())
     }
 
-    /// What was done in all.
+    /// The final counters.
     pub(super) fn close(mut self) -> Figures {
         self.count();
         self.figures

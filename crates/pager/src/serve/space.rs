@@ -1,4 +1,4 @@
-//! A clone's memory, and how pages come into it.
+//! A clone's memory, and how pages are installed in it.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -15,35 +15,35 @@ use crate::sparse::pages;
 use crate::userfault::{Event, Messages, Userfault};
 use crate::{PAGE, Pages};
 
-/// Pages that are brought in ahead between two looks at the descriptor, for which a fault may have to wait: 18, 30, 54 and
+/// Pages prefetched between two reads of the descriptor, for which a fault may have to wait: 18, 30, 54 and
 /// 99 us with 8, 16, 32 and 64. A clone that touched 64 MiB meanwhile took 42, 35, 34 and 34 ms.
 const BATCH: u64 = 32;
-/// Faults at addresses that are a clone's no more: as many threads may have waited when they ceased to be.
+/// Faults at addresses that the clone has unmapped: so many threads may have been waiting at the time.
 const MOST_STRAYS: u32 = 1024;
 
-/// What there is to do after a look at a clone's descriptor.
+/// What to do after reading a clone's descriptor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Next {
-    /// Nothing, until there is something to read.
+    /// Wait until there is something to read.
     Wait,
-    /// More of the same.
+    /// Continue at once.
     More,
-    /// What could not be done, since the memory is just being changed.
+    /// Retry: the kernel refuses pages while the memory layout is changing.
     Blocked,
-    /// Nothing any more: the memory is gone.
+    /// Nothing: the memory is gone.
     Gone,
 }
 
-/// Where the bytes of pages come from.
+/// The source of a page's bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Source {
     /// The snapshot's memory.
     Memory,
-    /// Nowhere: they are zeros.
+    /// None: the page is zeros.
     Zeros,
 }
 
-/// How far a list of pages has been brought in: which of its runs, and from which page on.
+/// The position of prefetching in a list of pages: the index of a run, and the next page.
 #[derive(Clone, Copy, Debug, Default)]
 struct Ahead {
     run: usize,
@@ -55,16 +55,17 @@ struct Ahead {
 pub(super) struct Space {
     memory: Arc<Memory>,
     layout: Layout,
-    /// Pages that the clone has given back: zeros from then on. As large as the memory, so it is made when it is needed.
+    /// Pages that the clone has removed: zeros from then on. Allocated when first needed, since it is sized
+    /// for the whole memory.
     removed: Option<Bits>,
-    /// Addresses that are waited for, in the order of their faults.
+    /// Fault addresses, in order.
     waiting: VecDeque<u64>,
     messages: Messages,
-    /// Whether memory has been unmapped or moved, and how often somebody waited for what was none.
+    /// Whether memory has been unmapped or moved, and how many faults had an unknown address.
     is_changed: bool,
     strays: u32,
     ahead: Ahead,
-    /// Pages that one fault brings in at most.
+    /// The most pages installed per fault.
     around: u64,
     pub(super) figures: Figures,
 }
@@ -85,8 +86,8 @@ impl Space {
         }
     }
 
-    /// Reads what waits, and answers it. Events come first: the kernel lets no page in as long as one is not read, and a
-    /// page that is being removed is not to come back as it was.
+    /// Reads events and answers faults. Events come first: the kernel installs no page while an event is
+    /// unread, and a removed page must not come back with its old content.
     pub(super) fn look(&mut self, userfault: &Userfault) -> Result<Next, ServeError> {
         userfault.read(&mut self.messages).map_err(|error| ServeError::Read(error.into()))?;
         self.take_messages()?;
@@ -132,14 +133,14 @@ impl Space {
         Ok(Next::Wait)
     }
 
-    /// Brings in the page that is waited for, and those after it.
+    /// Installs the faulting page, and those after it.
     fn bring(&mut self, userfault: &Userfault, address: u64) -> Result<Next, ServeError> {
         let Some(piece) = self.layout.find(address) else { return self.stray(userfault, address) };
         let (source, wanted) = self.alike(&piece.block(address, self.around * PAGE));
         let one = wanted.first();
         match self.put(userfault, source, &wanted) {
             Ok(bytes) => self.tell(source, wanted.offset, bytes),
-            // Another fault has brought it in; or it is mapped no more, and whoever waits for it is to find out.
+            // The page is already installed, or no longer mapped; the waiting thread retries and finds out.
             Err(Errno::EXIST | Errno::NOENT) => wake(userfault, &one.addresses)?,
             Err(error) => return failed(error, &one),
         }
@@ -147,7 +148,8 @@ impl Space {
         Ok(Next::Wait)
     }
 
-    /// An address of no piece: where it was one before, whoever waits is to find out that it is no more.
+    /// Handles a fault at an unknown address. If the layout has changed, the address may have been valid
+    /// before, and the waiting thread is woken to find out.
     fn stray(&mut self, userfault: &Userfault, address: u64) -> Result<Next, ServeError> {
         self.strays += 1;
         if !self.is_changed || self.strays > MOST_STRAYS {
@@ -158,11 +160,11 @@ impl Space {
         Ok(Next::Wait)
     }
 
-    /// Brings in some pages of a list before anybody waits for them, and goes on where it was the last time.
+    /// Installs some pages of a list before they are touched, and continues where the last call stopped.
     ///
-    /// They come in the order of their addresses. The order in which they were asked for could spare a guest faults while
-    /// this goes on; but of 16,384 pages that a clone touched scattered and as quick as it could from its first moment, it
-    /// had to wait for some 450, and runs of pages are copied at half the cost of single ones.
+    /// Pages are installed in address order. The order of earlier faults could spare a guest some faults
+    /// meanwhile; but of 16,384 pages that a clone touched at random and as fast as it could from its start,
+    /// it had to wait for about 450, and runs of pages are copied at half the cost of single ones.
     pub(super) fn prefetch(&mut self, userfault: &Userfault, list: &Pages) -> Result<Next, ServeError> {
         let mut left = BATCH;
         while left > 0 {
@@ -171,7 +173,7 @@ impl Space {
             let end = run.end.min(start + left);
             let next = match self.fill(userfault, &(start * PAGE..end * PAGE)) {
                 Ok(Next::Wait) => self.ahead.run + usize::from(end == run.end),
-                // Pages that nobody waits for are not worth a clone's life: that was all.
+                // Prefetching must not cost the clone its life: stop it for good.
                 Err(ServeError::NoMemory(_)) => usize::MAX,
                 other => return other,
             };
@@ -181,7 +183,7 @@ impl Space {
         Ok(Next::More)
     }
 
-    /// Brings in what there is not yet of these bytes of the memory.
+    /// Installs the missing pages of these bytes of the memory.
     fn fill(&mut self, userfault: &Userfault, bytes: &Range<u64>) -> Result<Next, ServeError> {
         let pieces: Vec<_> = self.layout.holding(bytes).collect();
         for mut rest in pieces {
@@ -192,7 +194,7 @@ impl Space {
                         self.figures.prefetched += bytes / PAGE;
                         bytes
                     }
-                    // It is there, or it is mapped no more: the next one.
+                    // It is already installed, or no longer mapped: go to the next one.
                     Err(Errno::EXIST | Errno::NOENT) => wanted.page,
                     Err(error) => return failed(error, &wanted),
                 };
@@ -202,7 +204,7 @@ impl Space {
         Ok(Next::Wait)
     }
 
-    /// The first pages of a piece that come from the same source.
+    /// The first pages of a piece that have the same source.
     fn alike(&self, piece: &Piece) -> (Source, Piece) {
         let source = |offset| self.source(offset, piece.page);
         let mut offsets = piece.bytes().step_by(piece.page as usize);
@@ -223,10 +225,10 @@ impl Space {
         self.removed.as_ref().is_some_and(|removed| removed.any(pages.clone()))
     }
 
-    /// Puts pages in, as far as the kernel goes: how many bytes.
+    /// Installs pages, as far as the kernel does; returns the number of bytes.
     fn put(&self, userfault: &Userfault, source: Source, to: &Piece) -> Result<u64, Errno> {
         match self.put_all(userfault, source, to) {
-            // It may reach into memory that is mapped in another way.
+            // The block may reach into memory that is mapped differently.
             Err(Errno::NOENT) if *to != to.first() => self.put_all(userfault, source, &to.first()),
             put => put,
         }
@@ -238,7 +240,7 @@ impl Space {
         match source {
             Source::Memory => userfault.copy(addresses.start, (&self.memory.mapping, *offset), length),
             Source::Zeros if *page == PAGE => userfault.zero(addresses.clone()),
-            // The kernel has no huge page of zeros to give.
+            // The kernel cannot install huge zero pages.
             Source::Zeros => userfault.copy(addresses.start, (&self.memory.zeros, 0), *page),
         }
     }
@@ -254,7 +256,7 @@ impl Space {
     }
 }
 
-/// What a page means that could not be put in.
+/// What follows from a page that could not be installed.
 fn failed(error: Errno, at: &Piece) -> Result<Next, ServeError> {
     match error {
         Errno::AGAIN => Ok(Next::Blocked),

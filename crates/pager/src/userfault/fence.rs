@@ -1,5 +1,5 @@
-//! The unsafe calls of a page server, and nothing else. What they are given and give is that of linux/userfaultfd.h.
-#![expect(unsafe_code, reason = "the calls of a userfaultfd, and to whom a socket leads, have no safe form")]
+//! The unsafe calls of a page server. Arguments and results are those of linux/userfaultfd.h.
+#![expect(unsafe_code, reason = "userfaultfd ioctls and SO_PEERPIDFD have no safe API")]
 
 use std::ffi::c_void;
 use std::io;
@@ -12,11 +12,11 @@ use rustix::ioctl::{Opcode, Updater, ioctl, opcode};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-/// The letter of all these calls.
+/// The ioctl type of userfaultfd calls.
 const GROUP: u8 = 0xaa;
 const COPY: Opcode = opcode::read_write::<CopyCall>(GROUP, 3);
 const ZERO: Opcode = opcode::read_write::<ZeroCall>(GROUP, 4);
-/// It takes what it is given, though its number says that it gives.
+/// The kernel reads the argument, though the number says that it writes it.
 const WAKE: Opcode = opcode::read::<Addresses>(GROUP, 2);
 
 #[repr(C)]
@@ -50,16 +50,17 @@ struct ZeroCall {
     zeroed: i64,
 }
 
-/// Copies memory of ours, which need not be there, to addresses of the process that the descriptor belongs to.
+/// Copies memory of this process, which need not be present, to addresses of the process that the descriptor
+/// belongs to.
 pub(crate) fn copy(descriptor: impl AsFd, to: u64, from: *mut c_void, length: u64) -> Result<u64, Errno> {
     let mut call = CopyCall { to, from: from.expose_provenance() as u64, length, mode: 0, copied: 0 };
-    // SAFETY: the number is that of UFFDIO_COPY, whose argument has the layout of `CopyCall`. The kernel only reads what it
-    // names of ours, and finds out by itself whether it is there. It writes to no page that its owner could have seen.
+    // SAFETY: the number is that of UFFDIO_COPY, whose argument has the layout of `CopyCall`. The kernel only
+    // reads the source and checks whether it is mapped. It writes to no page that its owner could have seen.
     let done = unsafe { ioctl(descriptor, Updater::<COPY, _>::new(&mut call)) };
     came_to(done, call.copied)
 }
 
-/// Puts pages of zeros in.
+/// Installs zero pages.
 pub(super) fn zero(descriptor: impl AsFd, addresses: Range<u64>) -> Result<u64, Errno> {
     let mut call = ZeroCall { addresses: addresses.into(), ..ZeroCall::default() };
     // SAFETY: the number is that of UFFDIO_ZEROPAGE, whose argument has the layout of `ZeroCall`. It writes to no page that
@@ -68,14 +69,14 @@ pub(super) fn zero(descriptor: impl AsFd, addresses: Range<u64>) -> Result<u64, 
     came_to(done, call.zeroed)
 }
 
-/// Wakes threads that wait.
+/// Wakes waiting threads.
 pub(super) fn wake(descriptor: impl AsFd, addresses: Range<u64>) -> Result<(), Errno> {
     let mut addresses = Addresses::from(addresses);
     // SAFETY: the number is that of UFFDIO_WAKE, whose argument has the layout of `Addresses`; it changes no memory.
     unsafe { ioctl(descriptor, Updater::<WAKE, _>::new(&mut addresses)) }
 }
 
-/// A call that was broken off has come to something and fails all the same.
+/// An interrupted call reports an error even if it has processed some bytes.
 fn came_to(done: Result<(), Errno>, bytes: i64) -> Result<u64, Errno> {
     match (done, u64::try_from(bytes)) {
         (_, Ok(bytes)) if bytes > 0 => Ok(bytes),
@@ -84,18 +85,18 @@ fn came_to(done: Result<(), Errno>, bytes: i64) -> Result<u64, Errno> {
     }
 }
 
-/// Has the runtime look at a descriptor until there is something to read.
+/// Registers a descriptor with the runtime, which waits until it is readable.
 pub(crate) fn watch(descriptor: BorrowedFd<'_>) -> io::Result<AsyncFd<BorrowedFd<'_>>> {
-    // SAFETY: it gives the same descriptor each time, which stays open as long as it is borrowed.
+    // SAFETY: a `BorrowedFd` always gives the same descriptor, which stays open while it is borrowed.
     Ok(unsafe { AsyncFd::register_with_interest(descriptor, Interest::READABLE) }?)
 }
 
-/// A descriptor of the process that connected a socket. `NOPROTOOPT` before Linux 6.5.
+/// A pidfd of the process that connected a socket. `NOPROTOOPT` before Linux 6.5.
 pub(crate) fn pidfd_of_peer(socket: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
     let mut found: libc::c_int = -1;
     let mut length = mem::size_of_val(&found) as libc::socklen_t;
     let into = (&raw mut found).cast();
-    // SAFETY: both pointers are to values of ours, and the length is that of the first.
+    // SAFETY: both pointers are to local variables, and the length is that of the first.
     let result = unsafe {
         libc::getsockopt(
             socket.as_fd().as_raw_fd(),
@@ -108,6 +109,6 @@ pub(crate) fn pidfd_of_peer(socket: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
     if result != 0 {
         return Err(Errno::from_io_error(&io::Error::last_os_error()).unwrap_or(Errno::INVAL));
     }
-    // SAFETY: the call gave a new descriptor, which nothing else owns.
+    // SAFETY: the call returned a new descriptor, which nothing else owns.
     Ok(unsafe { OwnedFd::from_raw_fd(found) })
 }

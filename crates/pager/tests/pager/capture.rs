@@ -1,4 +1,4 @@
-//! Captures are what the memory was, byte by byte.
+//! Captures equal the memory, byte by byte.
 
 use std::fs;
 use std::os::unix::fs::{FileExt, MetadataExt};
@@ -8,7 +8,7 @@ use mimeo_pager::{Capture, PAGE, PagerError, Pages, digest};
 
 use crate::child::Child;
 
-/// The captured pages of the file, and zeros elsewhere, are the child's.
+/// The captured pages of the file equal the child's memory, and nothing else is allocated.
 fn assert_same(file: &Path, pages: &Pages, memory: &[u8]) {
     let open = fs::File::open(file).unwrap();
     for page in pages.runs().flatten() {
@@ -18,7 +18,7 @@ fn assert_same(file: &Path, pages: &Pages, memory: &[u8]) {
         assert!(bytes == memory[at..at + bytes.len()], "page {page} differs");
     }
     assert_eq!(open.metadata().unwrap().len(), memory.len() as u64);
-    assert!(open.metadata().unwrap().blocks() * 512 <= pages.bytes() + 64 * 1024, "room was left");
+    assert!(open.metadata().unwrap().blocks() * 512 <= pages.bytes() + 64 * 1024, "unused blocks are left");
 }
 
 fn assert_captures(mut child: Child) {
@@ -28,7 +28,7 @@ fn assert_captures(mut child: Child) {
     child.write(20_000, 1);
     child.zero(20_010, 2);
     let mut capture = Capture::prepare(child.pid(), child.regions(), child.held, &file).unwrap();
-    // What is written after, within the room and beyond it.
+    // Writes after the preparation, to preallocated pages and to others.
     child.write(100, 10);
     child.write(7_000, 600);
     child.write(29_999, 1);

@@ -1,5 +1,5 @@
-//! A process with memory to look at: this program once more, told over its standard input what to write.
-#![expect(unsafe_code, reason = "a mapping of a file and what is written to it have no safe form")]
+//! A process with memory to inspect: this program again, with commands on its standard input.
+#![expect(unsafe_code, reason = "mapping a file and writing to it have no safe API")]
 
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, Write};
@@ -13,7 +13,7 @@ use rustix::mm::{MapFlags, ProtFlags};
 const VARIABLE: &str = "MIMEO_PAGER_TEST_CHILD";
 const TEST: &str = "child::is_told_what_to_write";
 
-/// The process, and the memory that it must have.
+/// The process, and its expected memory.
 pub(crate) struct Child {
     process: std::process::Child,
     input: ChildStdin,
@@ -24,17 +24,17 @@ pub(crate) struct Child {
 }
 
 impl Child {
-    /// Maps a file privately; its memory is the file's content.
+    /// Maps a file privately; its memory starts as the file's content.
     pub(crate) fn private(file: &Path) -> Self {
         Self::start(&format!("private {}", file.display()), Held::Private, std::fs::read(file).unwrap())
     }
 
-    /// Maps a memory file of its own.
+    /// Maps a memfd of its own.
     pub(crate) fn shared(pages: u64) -> Self {
         Self::start(&format!("memfd {pages}"), Held::Shared, vec![0; (pages * PAGE) as usize])
     }
 
-    /// Maps memory of no file.
+    /// Maps anonymous memory.
     pub(crate) fn anonymous(pages: u64) -> Self {
         Self::start(&format!("anonymous {pages}"), Held::Shared, vec![0; (pages * PAGE) as usize])
     }
@@ -54,11 +54,11 @@ impl Child {
         child
     }
 
-    /// What it says; the test harness's own words are passed over.
+    /// Its next reply; the test harness's own output is skipped.
     fn answer(&mut self) -> String {
         loop {
             let mut line = String::new();
-            assert_ne!(self.output.read_line(&mut line).unwrap(), 0, "the child has ended");
+            assert_ne!(self.output.read_line(&mut line).unwrap(), 0, "the child has exited");
             if let Some((_, answer)) = line.trim().split_once("child: ") {
                 return answer.to_owned();
             }
@@ -70,25 +70,25 @@ impl Child {
         assert_eq!(self.answer(), "done");
     }
 
-    /// Has pages written, each other than it was, and the next time other than now.
+    /// Has it change pages, each to new content every time.
     pub(crate) fn write(&mut self, first: u64, count: u64) {
         self.tell(&format!("write {first} {count}"));
         let bytes = (first * PAGE) as usize..((first + count) * PAGE) as usize;
         scribble(&mut self.memory[bytes]);
     }
 
-    /// Has pages zeroed.
+    /// Has it zero pages.
     pub(crate) fn zero(&mut self, first: u64, count: u64) {
         self.tell(&format!("zero {first} {count}"));
         self.memory[(first * PAGE) as usize..((first + count) * PAGE) as usize].fill(0);
     }
 
-    /// Has pages read, which makes none of them its own.
+    /// Has it read pages, which changes none of them.
     pub(crate) fn read(&mut self, first: u64, count: u64) {
         self.tell(&format!("read {first} {count}"));
     }
 
-    /// Has the page tables forget pages of a shared mapping, as a lack of memory does.
+    /// Has the page table drop pages of a shared mapping, as memory pressure does.
     pub(crate) fn forget(&mut self, first: u64, count: u64) {
         self.tell(&format!("forget {first} {count}"));
     }
@@ -97,7 +97,7 @@ impl Child {
         self.process.id()
     }
 
-    /// Its memory in two regions, the later part named first.
+    /// Its memory as two regions, the later one first.
     pub(crate) fn regions(&self) -> Vec<Region> {
         let length = self.memory.len() as u64;
         let first = length / PAGE / 3 * PAGE;
@@ -105,7 +105,7 @@ impl Child {
         vec![region(first, length - first), region(0, first)]
     }
 
-    /// Ends it, and waits until it has.
+    /// Kills it and waits for its exit.
     pub(crate) fn end(&mut self) {
         self.process.kill().unwrap();
         self.process.wait().unwrap();
@@ -119,7 +119,7 @@ impl Drop for Child {
     }
 }
 
-/// Changes every page, and differently each time and in each page of a run.
+/// Changes every page, differently each time and for each page of a run.
 fn scribble(bytes: &mut [u8]) {
     for (number, page) in bytes.chunks_mut(PAGE as usize).enumerate() {
         page.iter_mut().zip(1..).for_each(|(byte, place): (&mut u8, usize)| {
@@ -129,7 +129,7 @@ fn scribble(bytes: &mut [u8]) {
 }
 
 #[test]
-#[ignore = "it is the other process of other tests"]
+#[ignore = "the child process of other tests"]
 fn is_told_what_to_write() {
     let Ok(kind) = std::env::var(VARIABLE) else { return };
     let (_file, memory) = map(&kind);
@@ -155,15 +155,15 @@ fn obey(line: &str, memory: &mut [u8]) {
         "read" => {
             std::hint::black_box(bytes.iter().map(|byte| usize::from(*byte)).sum::<usize>());
         }
-        // SAFETY: the mapping is shared, so its bytes stay what they are.
+        // SAFETY: the mapping is shared, so its bytes do not change.
         "forget" => unsafe {
             rustix::mm::madvise(bytes.as_mut_ptr().cast(), count, rustix::mm::Advice::LinuxDontNeed).unwrap();
         },
-        other => panic!("{other} is no order"),
+        other => panic!("unknown command {other}"),
     }
 }
 
-/// A mapping, and the file behind it, which stays open as a VMM keeps it.
+/// A mapping and its file, which stays open as in a VMM.
 fn map(kind: &str) -> (Option<File>, &'static mut [u8]) {
     let (kind, what) = kind.split_once(' ').unwrap();
     let bytes = |pages: &str| pages.parse::<u64>().unwrap() * PAGE;
@@ -179,10 +179,10 @@ fn map(kind: &str) -> (Option<File>, &'static mut [u8]) {
             (Some(file.into()), bytes(what), MapFlags::SHARED)
         }
         "anonymous" => (None, bytes(what), MapFlags::PRIVATE),
-        other => panic!("{other} is no kind of memory"),
+        other => panic!("unknown kind of memory {other}"),
     };
     let (length, rights) = (length as usize, ProtFlags::READ | ProtFlags::WRITE);
-    // SAFETY: new mappings at addresses of the kernel's choice, which stay until the process ends.
+    // SAFETY: new mappings at addresses of the kernel's choice, which stay until the process exits.
     let memory = unsafe {
         let start = match &file {
             Some(file) => rustix::mm::mmap(std::ptr::null_mut(), length, rights, flags, file.as_fd(), 0),

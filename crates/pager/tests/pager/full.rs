@@ -1,4 +1,4 @@
-//! A full disk: these tests run once more in a mount namespace of their own, on a filesystem of one mebibyte.
+//! A full disk: each test runs again in its own mount namespace, on a filesystem of 1 MiB.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use crate::child::Child;
 
 const VARIABLE: &str = "MIMEO_PAGER_TEST_SMALL_DISK";
 
-/// Runs a test on a small disk, or gives its directory where it is one.
+/// Runs a test again on a small disk, or returns the directory in that second run.
 fn small_disk(test: &str) -> Option<PathBuf> {
     if let Some(folder) = std::env::var_os(VARIABLE) {
         return Some(folder.into());

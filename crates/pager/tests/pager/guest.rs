@@ -1,4 +1,4 @@
-//! A real QEMU, whose firmware is the guest: what is captured is what QEMU itself says of the guest's memory.
+//! A real QEMU whose firmware is the guest: captures equal what QEMU itself reports as guest memory.
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
@@ -11,7 +11,7 @@ use mimeo_pager::{Capture, Held, PAGE, Pages, Region, changed, lay};
 use serde_json::{Value, json};
 
 const BYTES: u64 = 64 << 20;
-/// Between these lies what is not memory.
+/// The range between these is not RAM.
 const LOW_END: usize = 640 << 10;
 const HIGH_START: usize = 1 << 20;
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -57,7 +57,7 @@ struct Qemu {
 }
 
 impl Qemu {
-    /// With memory of this kind, which is mapped under a name that has `mark` in it.
+    /// Starts QEMU with this memory backend, whose mapping has `mark` in its name.
     fn start(backend: &str, mark: &str) -> Self {
         let mut process = Command::new("qemu-system-x86_64")
             .args(["-M", "pc,memory-backend=ram", "-accel", "tcg", "-nodefaults", "-display", "none"])
@@ -85,7 +85,7 @@ impl Qemu {
         writeln!(self.input, "{}", json!({ "execute": command, "arguments": arguments })).unwrap();
         loop {
             let mut line = String::new();
-            assert_ne!(self.output.read_line(&mut line).unwrap(), 0, "QEMU has ended");
+            assert_ne!(self.output.read_line(&mut line).unwrap(), 0, "QEMU has exited");
             let answer: Value = serde_json::from_str(&line).unwrap();
             assert!(answer.get("error").is_none(), "{command}: {answer}");
             if answer.get("return").is_some() {
@@ -94,7 +94,7 @@ impl Qemu {
         }
     }
 
-    /// Captures while the firmware works, and leaves the machine stopped.
+    /// Captures while the firmware runs, and leaves the machine stopped.
     fn capture(&mut self, held: Held, file: &Path) -> Pages {
         let pid = self.process.id();
         let deadline = Instant::now() + PATIENCE;
@@ -111,7 +111,7 @@ impl Qemu {
         pages
     }
 
-    /// The guest's memory as QEMU tells it.
+    /// The guest's memory as QEMU reports it.
     fn memory(&mut self, folder: &Path) -> Vec<u8> {
         let file = folder.join("told");
         self.ask("pmemsave", &json!({ "val": 0, "size": BYTES, "filename": file }));

@@ -1,4 +1,4 @@
-//! A diff over its parent is the child's whole memory.
+//! A diff flattened over its parent equals the child's memory.
 
 use std::fs::{self, File};
 use std::os::unix::fs::{FileExt, MetadataExt};

@@ -1,4 +1,4 @@
-//! Which pages are listed as a process's own.
+//! Which pages are listed as changed.
 
 use mimeo_pager::{Held, PAGE, PagerError, Pages, Region, changed, working_set};
 
@@ -59,7 +59,7 @@ fn a_process_that_has_ended_is_named() {
 #[test]
 fn memory_that_is_not_as_it_is_named_is_refused() {
     let child = Child::shared(90);
-    // Of a shared mapping no page would count as its own, and a copy would be empty.
+    // In a shared mapping no page would count as changed, and a capture would be empty.
     let refused = changed(child.pid(), &child.regions(), Held::Private).unwrap_err();
     assert!(matches!(refused, PagerError::Unmapped { .. }), "{refused:?}");
     let nowhere = Region { address: PAGE, offset: 0, length: PAGE };
@@ -70,7 +70,7 @@ fn memory_that_is_not_as_it_is_named_is_refused() {
 #[test]
 fn a_process_that_may_not_be_looked_at_is_named() {
     let region = Region { address: 0, offset: 0, length: PAGE };
-    // PID 2 is a thread of the kernel: it has no memory.
+    // PID 2 is a kernel thread, without memory.
     let refused = changed(2, &[region], Held::Private).unwrap_err();
     assert!(matches!(refused, PagerError::Gone { .. } | PagerError::List { .. }), "{refused:?}");
 }

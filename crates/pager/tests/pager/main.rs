@@ -1,5 +1,5 @@
 //! Captures the memory of real processes and compares it byte by byte.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+#![expect(clippy::unwrap_used, reason = "a panic fails the test")]
 
 mod child;
 

@@ -1,4 +1,4 @@
-//! What a clone reads is what the snapshot has.
+//! A clone reads the snapshot's content.
 
 use mimeo_pager::Pages;
 use mimeo_pager::serve::Options;
@@ -69,7 +69,7 @@ fn the_pages_that_were_asked_for_are_the_working_set() {
     one.does("touch 290 310");
     other.does("write 7 12 1");
     other.does("touch 490 510");
-    // Zeros cost nothing and are not worth a note.
+    // Zero pages are not recorded: they cost nothing.
     let wanted: Pages = [5..12, 290..310, 490..500].into_iter().collect();
     assert_eq!(server.asked(), wanted);
     drop([one, other]);

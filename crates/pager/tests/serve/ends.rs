@@ -26,7 +26,7 @@ fn a_server_ends_when_its_last_clone_has_left() {
     other.kill();
     assert_eq!(server.departure().pid, other.pid());
     assert_eq!(server.ended().clones, 2);
-    // Nobody who comes later is kept waiting.
+    // A later client is refused at once.
     let mut late = Vmm::start(&[100]);
     late.does(&format!("late {}", server.socket().display()));
 }
@@ -39,7 +39,7 @@ fn a_server_that_is_told_to_end_ends_its_clones_first() {
     let mut server = Server::start(&file, Options::default());
     let mut clones = [(); 3].map(|()| Vmm::served(&[100], &server.socket()));
     clones[0].does("touch 0 10");
-    // One has connected, and has not said anything.
+    // One client has connected and sent nothing.
     let mut silent = Vmm::start(&[100]);
     silent.does(&format!("say {} nothing", server.socket().display()));
     server.stop();
@@ -82,10 +82,10 @@ fn a_clone_that_dies_in_the_middle_is_let_go_of_at_once() {
         dies.kill();
         let gone = server.departure();
         assert!(gone.pid == dies.pid() && matches!(gone.end, End::Left), "{gone:?}");
-        // Other tests may hold some for as long as they run.
+        // Other tests may hold some while they run.
         let deadline = Instant::now() + PATIENCE;
         while held() > before {
-            assert!(Instant::now() < deadline, "it is not let go of");
+            assert!(Instant::now() < deadline, "the userfaultfd is still open");
             thread::sleep(Duration::from_millis(1));
         }
     }
@@ -94,7 +94,7 @@ fn a_clone_that_dies_in_the_middle_is_let_go_of_at_once() {
     assert_eq!(server.ended().failed, 0);
 }
 
-/// How many clones' memory this process holds, for all tests that run in it.
+/// The number of userfaultfds that this process holds, for all tests that run in it.
 fn held() -> usize {
     let open = fs::read_dir("/proc/self/fd").unwrap().flatten();
     let names = open.filter_map(|entry| fs::read_link(entry.path()).ok());
@@ -116,7 +116,7 @@ fn a_file_that_is_cut_short_ends_who_needs_it_and_nobody_else() {
     let gone = server.departure();
     assert_eq!(gone.pid, one.pid());
     assert!(matches!(gone.end, End::Failed(ServeError::Memory { offset: 0xc8000 })), "{gone:?}");
-    // What the other has, it keeps; zeros are zeros.
+    // The other clone keeps what it has; holes are still zeros.
     other.does("touch 0 100");
     other.does("touch 600 1000");
     other.kill();
@@ -144,7 +144,7 @@ fn a_clone_that_is_silent_after_its_word_costs_nothing_and_is_served_later() {
     let mut server =
         Server::start(&file, Options { patience: Duration::from_millis(50), ..Options::default() });
     let mut vmm = Vmm::served(&[100], &server.socket());
-    // It may close the connection, too.
+    // A clone may also close the connection.
     vmm.does("hush");
     server.until(|figures| figures.clones == 1);
     assert!(vmm.read_all(100, "forwards", 1) == wanted);

@@ -1,4 +1,4 @@
-//! What is said first, and who is refused for it: each is ended, and the server goes on.
+//! Handshakes, and refusals: a refused client is killed, and the server continues.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use mimeo_pager::serve::{End, Options};
 use crate::server::{Server, memory, untested};
 use crate::vmm::Vmm;
 
-/// Says it, and gives why it was refused.
+/// Sends a message, and returns why it was refused.
 fn refused(server: &Server, mut vmm: Vmm, what: &str) -> HandshakeError {
     vmm.tell(&format!("say {} {what}", server.socket().display()));
     let gone = server.departure();
@@ -23,7 +23,7 @@ fn refused(server: &Server, mut vmm: Vmm, what: &str) -> HandshakeError {
     }
 }
 
-/// Whether an error is the one that must come.
+/// Whether an error is the expected one.
 type Is = fn(&HandshakeError) -> bool;
 
 #[test]
@@ -80,7 +80,7 @@ fn features_that_cannot_be_served_are_refused() {
             let error = refused(&server, vmm, "new");
             assert!(matches!(error, Features { .. }), "{error:?}");
         }
-        None => untested("an ordinary user cannot ask to be told of forks"),
+        None => untested("an unprivileged user cannot request fork events"),
     }
 }
 

@@ -1,4 +1,4 @@
-//! Huge pages, where the host has some or gives some.
+//! Huge pages, if the host has or allows some.
 
 use std::fs;
 
@@ -10,10 +10,10 @@ use crate::server::{Server, memory, untested};
 use crate::vmm::Vmm;
 
 const SURPLUS: &str = "/sys/kernel/mm/hugepages/hugepages-2048kB/nr_overcommit_hugepages";
-/// Pages of 4 KiB in a huge one.
+/// Pages of 4 KiB in a huge page.
 const SMALL: u64 = HUGE_PAGE / PAGE;
 
-/// The host's limit of huge pages that it makes when they are asked for, raised for as long as this lives.
+/// The host's limit of surplus huge pages, raised while this lives.
 struct Surplus(String);
 
 impl Surplus {
@@ -33,16 +33,16 @@ impl Drop for Surplus {
 #[test]
 fn huge_pages_come_whole() {
     let Some(_surplus) = Surplus::allow(32) else {
-        return untested("huge pages, of which an ordinary user may allow none");
+        return untested("huge pages: only root may allow surplus ones");
     };
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("memory");
-    // One has all its data, one some, and two have none.
+    // One huge page is full of data, one has some, and two have none.
     let mut wanted = memory(&file, 5 * SMALL, &[0..SMALL, SMALL + 9..SMALL + 11, 4 * SMALL..5 * SMALL]);
     let prefetch = [2..3, 4 * SMALL..4 * SMALL + 1].into_iter().collect();
     let mut server = Server::start(&file, Options { prefetch, ..Options::default() });
     let Some(mut vmm) = Vmm::try_with(&[3 * SMALL, 2 * SMALL], HUGE_PAGE, FEATURES) else {
-        return untested("huge pages, of which this host has none left");
+        return untested("huge pages: this host has none left");
     };
     vmm.hand_over(&server.socket());
     server.until(|figures| figures.prefetched == 2 * SMALL);

@@ -1,5 +1,5 @@
-//! A page server and real processes whose memory it serves; they play Firecracker's part.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+//! A page server, and real processes that play Firecracker's part and whose memory it serves.
+#![expect(clippy::unwrap_used, reason = "a panic fails the test")]
 
 mod said;
 mod server;

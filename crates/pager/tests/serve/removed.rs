@@ -1,4 +1,4 @@
-//! What a clone has given back, moved or unmapped.
+//! Memory that a clone has removed, moved or unmapped.
 
 use mimeo_pager::fake::ALL_FEATURES;
 use mimeo_pager::serve::Options;
@@ -16,7 +16,7 @@ fn what_was_given_back_is_zeros_from_then_on() {
     let mut vmm = Vmm::served(&[200, 400], &server.socket());
     vmm.does("touch 0 100");
     vmm.does("write 90 95 7");
-    // Some that were there, some that were not, and some in another region.
+    // Some installed pages, some missing ones, and some in another region.
     vmm.does("remove 80 150");
     vmm.does("remove 250 251");
     vmm.does("touch 85 95");
@@ -37,7 +37,7 @@ fn threads_that_read_and_write_and_give_back_find_what_must_be_there() {
     memory(&file, 1200, &[0..500, 700..1200]);
     for (around, prefetch) in [(1, Pages::default()), (16, Pages::from(0..1200))] {
         let mut server = Server::start(&file, Options { around, prefetch, ..Options::default() });
-        // Each piece of memory in a region of its own, so that giving back goes on in several at a time.
+        // Several regions, so that removals happen in several at a time.
         let mut clones = [(); 2].map(|()| Vmm::served(&[300, 300, 600], &server.socket()));
         let order = format!("work {} 4", file.display());
         clones.iter_mut().for_each(|vmm| vmm.tell(&order));

@@ -1,4 +1,4 @@
-//! What a process says that is no clone, or says it otherwise than Firecracker does.
+//! Handshakes that are invalid, or differ from Firecracker's.
 
 use std::fs::File;
 use std::io::Write;
@@ -9,7 +9,7 @@ use std::path::Path;
 use mimeo_pager::fake::{Guest, send};
 use serde_json::{Value, json};
 
-/// Connects, and says what goes by that name; gives the connection, if it stays open.
+/// Connects and sends the message of this name; returns the connection, if it stays open.
 pub(crate) fn say(guest: &Guest, socket: &Path, what: &str) -> Option<UnixStream> {
     let stream = UnixStream::connect(socket).unwrap();
     let message = guest.message();
@@ -31,7 +31,7 @@ pub(crate) fn say(guest: &Guest, socket: &Path, what: &str) -> Option<UnixStream
         "more" => say(&(text + "[]")),
         "long" => {
             say("[");
-            // It may be ended in the middle of it.
+            // The server may kill this process meanwhile.
             return (&stream).write_all(&[b' '; 1 << 20]).ok().map(|()| stream);
         }
         "bare" => send(&stream, text.as_bytes(), &[]).unwrap(),
@@ -48,12 +48,12 @@ pub(crate) fn say(guest: &Guest, socket: &Path, what: &str) -> Option<UnixStream
         "offsets" => also(&|told| told[1]["offset"] = told[0]["offset"].clone()),
         "old" => also(&|told| told.as_array_mut().unwrap().iter_mut().for_each(no_page_size)),
         "new" => also(&|told| told[0]["something"] = json!({"else": [1, "]"]})),
-        other => panic!("{other} is not said"),
+        other => panic!("unknown message {other}"),
     };
     (what != "half").then_some(stream)
 }
 
-/// As versions before 1.12 say it.
+/// As versions before 1.12 send it.
 fn no_page_size(region: &mut Value) {
     region.as_object_mut().unwrap().remove("page_size");
 }

@@ -1,4 +1,4 @@
-//! A page server on a runtime of its own, and the memory that it serves.
+//! A page server on its own runtime, and the memory that it serves.
 
 use std::fs::File;
 use std::io::Write;
@@ -16,10 +16,10 @@ use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-/// What is waited for comes within milliseconds; a busy host may take longer.
+/// Everything happens within milliseconds; a busy host may take longer.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A memory file of this many pages, with data in these and holes elsewhere; what it holds.
+/// Writes a memory file of `pages` pages with data in these and holes elsewhere; returns its content.
 pub(crate) fn memory(file: &Path, pages: u64, data: &[std::ops::Range<u64>]) -> Vec<u8> {
     let open = File::create(file).unwrap();
     open.set_len(pages * PAGE).unwrap();
@@ -30,7 +30,7 @@ pub(crate) fn memory(file: &Path, pages: u64, data: &[std::ops::Range<u64>]) -> 
     std::fs::read(file).unwrap()
 }
 
-/// Says what a passing test has not tested, past the harness, which would keep it to itself.
+/// Reports what a passing test has not tested, directly to stderr, since the harness would capture it.
 pub(crate) fn untested(why: &str) {
     let mut errors = std::io::stderr();
     writeln!(errors, "NOT TESTED: {why}").unwrap();
@@ -66,28 +66,28 @@ impl Server {
         self.folder.path().join("s")
     }
 
-    /// The next process that is no more.
+    /// The next client that has ended.
     pub(crate) fn departure(&self) -> Departure {
-        self.departures.recv_timeout(PATIENCE).expect("a process has left")
+        self.departures.recv_timeout(PATIENCE).expect("a client has ended")
     }
 
-    /// Tells it to end.
+    /// Stops the server.
     pub(crate) fn stop(&mut self) {
         self.stop.take().unwrap().send(()).unwrap();
     }
 
-    /// Gives it up in the middle.
+    /// Aborts the server's task.
     pub(crate) fn abandon(&mut self) {
         self.run.take().unwrap().abort();
     }
 
-    /// Waits until it has ended.
+    /// Waits until the server has ended.
     pub(crate) fn ended(&mut self) -> Figures {
         let run = self.run.take().unwrap();
         self.runtime.block_on(async { tokio::time::timeout(PATIENCE, run).await }).expect("it ends").unwrap()
     }
 
-    /// Waits until what it has done is as it is to be.
+    /// Waits until the counters satisfy a condition.
     pub(crate) fn until(&self, done: impl Fn(&Figures) -> bool) -> Figures {
         let deadline = Instant::now() + PATIENCE;
         loop {

@@ -1,4 +1,4 @@
-//! A process that plays Firecracker's part: this program once more, told over its standard input what to do.
+//! A process that plays Firecracker's part: this program again, with commands on its standard input.
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
@@ -16,7 +16,7 @@ use crate::{said, work};
 const VARIABLE: &str = "MIMEO_PAGER_TEST_VMM";
 const TEST: &str = "vmm::does_what_it_is_told";
 
-/// The process, and what it is told.
+/// The process and its pipes.
 pub(crate) struct Vmm {
     process: Child,
     input: ChildStdin,
@@ -24,17 +24,17 @@ pub(crate) struct Vmm {
 }
 
 impl Vmm {
-    /// A process with memory in regions of so many pages each, which nobody serves yet.
+    /// A process with memory regions of these sizes in pages, not served yet.
     pub(crate) fn start(regions: &[u64]) -> Self {
         Self::with(regions, PAGE, fake::FEATURES)
     }
 
     pub(crate) fn with(regions: &[u64], page: u64, features: u64) -> Self {
         Self::try_with(regions, page, features)
-            .expect("a userfaultfd: root has them, and most users where no filter forbids it")
+            .expect("a userfaultfd needs root, or a user that no seccomp filter restricts")
     }
 
-    /// None where the kernel has no such memory, or gives this user no such descriptor.
+    /// None if the kernel lacks such memory, or this user may not create the userfaultfd.
     pub(crate) fn try_with(regions: &[u64], page: u64, features: u64) -> Option<Self> {
         let mut words = vec![page.to_string(), features.to_string()];
         words.extend(regions.iter().map(u64::to_string));
@@ -51,7 +51,7 @@ impl Vmm {
         (vmm.answer()? == "ready").then_some(vmm)
     }
 
-    /// A process that is served from here.
+    /// A process that is served by the server at `socket`.
     pub(crate) fn served(regions: &[u64], socket: &Path) -> Self {
         let mut vmm = Self::start(regions);
         vmm.hand_over(socket);
@@ -62,13 +62,13 @@ impl Vmm {
         self.does(&format!("hand {}", socket.display()));
     }
 
-    /// Reads all pages from a number of threads: `forwards`, `backwards`, `shuffled` or `together`, which is each page by
-    /// all threads at once. Gives what they have read.
+    /// Reads all pages with some threads, in the order `forwards`, `backwards`, `shuffled` or `together`
+    /// (each page by all threads at once). Returns the content.
     pub(crate) fn read_all(&mut self, pages: u64, order: &str, threads: u64) -> Vec<u8> {
         self.read_from(0, pages, order, threads)
     }
 
-    /// The same, from a page on.
+    /// As `read_all`, starting at a page.
     pub(crate) fn read_from(&mut self, first: u64, pages: u64, order: &str, threads: u64) -> Vec<u8> {
         let file = tempfile::NamedTempFile::new().unwrap();
         self.does(&format!("dump {} {pages} {order} {threads} {first}", file.path().display()));
@@ -79,18 +79,18 @@ impl Vmm {
         self.process.id()
     }
 
-    /// Tells it something, and waits for nothing.
+    /// Sends a command without waiting.
     pub(crate) fn tell(&mut self, order: &str) {
         writeln!(self.input, "{order}").unwrap();
     }
 
-    /// Tells it something, and waits until it is done.
+    /// Sends a command and waits until it is done.
     pub(crate) fn does(&mut self, order: &str) {
         self.tell(order);
         assert_eq!(self.answer().as_deref(), Some("done"), "{order}");
     }
 
-    /// What it says; nothing when it has ended. The test harness's own words are passed over.
+    /// Its next reply; none when it has exited. The test harness's own output is skipped.
     pub(crate) fn answer(&mut self) -> Option<String> {
         loop {
             let mut line = String::new();
@@ -103,9 +103,9 @@ impl Vmm {
         }
     }
 
-    /// Waits until it has ended.
+    /// Waits until it has exited.
     pub(crate) fn ended(&mut self) -> ExitStatus {
-        // It says nothing more: the wait below is for the kernel only.
+        // No more output: the wait below is only for the kernel.
         assert_eq!(self.answer(), None);
         self.process.wait().unwrap()
     }
@@ -124,10 +124,10 @@ impl Drop for Vmm {
 }
 
 #[test]
-#[ignore = "it is the other process of other tests"]
+#[ignore = "the child process of other tests"]
 fn does_what_it_is_told() {
     let Ok(words) = std::env::var(VARIABLE) else { return };
-    // Where it is not served it waits for ever.
+    // Unserved, it would wait for ever.
     set_parent_process_death_signal(Some(Signal::KILL)).unwrap();
     let numbers: Vec<u64> = words.split(' ').map(|word| word.parse().unwrap()).collect();
     let sizes: Vec<_> = numbers[2..].iter().map(|pages| pages * PAGE).collect();
@@ -170,7 +170,7 @@ fn obey(words: &[&str], guest: &mut Guest, streams: &mut Vec<UnixStream>) {
         "remove" => guest.remove(number(1)..number(2)).unwrap(),
         "shift" => guest.shift(number(1)).unwrap(),
         "unmap" => guest.unmap(number(1)),
-        other => panic!("{other} is no order"),
+        other => panic!("unknown command {other}"),
     }
 }
 
@@ -178,9 +178,9 @@ fn read_all(guest: &Guest, pages: u64, order: &str, (threads, first): (u64, u64)
     let place = |step: u64| match order {
         "forwards" | "together" => step,
         "backwards" => pages - 1 - step,
-        // Every page once: a prime that no test's number of pages is a multiple of.
+        // Visits every page once: the prime divides no test's page count.
         "shuffled" => step * 7919 % pages,
-        other => panic!("{other} is no order"),
+        other => panic!("unknown command {other}"),
     };
     let barrier = Barrier::new(threads as usize);
     let read = |number: u64| {

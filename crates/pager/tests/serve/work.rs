@@ -1,4 +1,4 @@
-//! Threads that read, write and give back pages of their own, each in an order of its own.
+//! Threads that each read, write and remove their own pages, in their own order.
 
 use std::thread;
 
@@ -7,8 +7,8 @@ use mimeo_pager::fake::Guest;
 
 const STEPS: u64 = 3000;
 
-/// Has each thread do it with the pages that are its own, and compares what is read with what must be there. Threads'
-/// pages lie side by side, so that they come in along with each other's.
+/// Runs the threads, each on its own pages, and compares what they read with the expected content. The
+/// threads' pages are interleaved, so that faults of one install pages of others.
 pub(crate) fn all(guest: &Guest, memory: &[u8], threads: u64) {
     thread::scope(|scope| {
         for number in 0..threads {
