@@ -15,7 +15,7 @@ use crate::{FileError, PAGE, Pages, sparse};
 /// # Errors
 /// When the file cannot be read.
 pub fn data(file: &Path) -> Result<Pages, FileError> {
-    File::open(file).and_then(|open| sparse::data(&open)).map_err(FileError::reading(file))
+    File::open(file).and_then(|open| sparse::data_pages(&open)).map_err(FileError::reading(file))
 }
 
 /// Whether files in this directory have holes exactly where no page was written. Otherwise [`data`] also
@@ -34,7 +34,7 @@ pub fn has_exact_holes(dir: &Path) -> io::Result<bool> {
     for page in [1, PROBE_PAGES / 2 + 1] {
         probe.write_all_at(&[1; PAGE as usize], page * PAGE)?;
     }
-    let found = sparse::data(&probe)?;
+    let found = sparse::data_pages(&probe)?;
     Ok(found.runs().eq([1..2, PROBE_PAGES / 2 + 1..PROBE_PAGES / 2 + 2]))
 }
 
@@ -62,7 +62,7 @@ pub fn punch_zeros(path: &Path) -> Result<(), FileError> {
 /// The data pages of a file that hold only zeros.
 fn zeros(file: &File) -> io::Result<Pages> {
     let mut zeros = Pages::default();
-    sparse::each_piece(file, &sparse::data(file)?, |offset, piece| {
+    sparse::each_piece(file, &sparse::data_pages(file)?, |offset, piece| {
         for (page, bytes) in (offset / PAGE..).zip(piece.chunks(PAGE as usize)) {
             if bytes.iter().all(|byte| *byte == 0) {
                 zeros.insert_run(page..page + 1);
@@ -78,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_directory_with_exact_holes_is_known_and_left_as_it_was() {
+    fn exact_holes_are_detected_and_no_file_is_left() {
         let dir = tempfile::tempdir().expect("a directory");
         assert!(has_exact_holes(dir.path()).expect("probed"), "tests run where blocks are pages");
         assert_eq!(fs::read_dir(dir.path()).expect("readable").count(), 0);

@@ -18,42 +18,42 @@ const ZEROS: [u8; PAGE as usize] = [0; PAGE as usize];
 /// When the file cannot be read.
 pub fn digest(file: &Path, pages: Option<&Pages>) -> Result<String, FileError> {
     let open = File::open(file).and_then(|open| match pages {
-        Some(pages) => of(&open, pages),
-        None => of_all(&open),
+        Some(pages) => digest_pages(&open, pages),
+        None => digest_data(&open),
     });
     open.map_err(FileError::reading(file))
 }
 
 /// The digest of these pages.
-pub(crate) fn of(file: &File, pages: &Pages) -> io::Result<String> {
+pub(crate) fn digest_pages(file: &File, pages: &Pages) -> io::Result<String> {
     let mut hasher = Hasher::new();
     sparse::each_piece(file, pages, |_, piece| {
         hasher.update(piece);
         io::Result::Ok(())
     })?;
-    close(hasher, file, pages)
+    finish(hasher, file, pages)
 }
 
-fn of_all(file: &File) -> io::Result<String> {
+fn digest_data(file: &File) -> io::Result<String> {
     let mut hasher = Hasher::new();
     let mut pages = Pages::default();
-    sparse::each_piece(file, &sparse::data(file)?, |offset, piece| {
+    sparse::each_piece(file, &sparse::data_pages(file)?, |offset, piece| {
         let mut page = offset / PAGE;
-        for stretch in piece.as_chunks().0.chunk_by(|one, next| (*one == ZEROS) == (*next == ZEROS)) {
-            let end = page + stretch.len() as u64;
-            if stretch[0] != ZEROS {
-                hasher.update(stretch.as_flattened());
+        for group in piece.as_chunks().0.chunk_by(|one, next| (*one == ZEROS) == (*next == ZEROS)) {
+            let end = page + group.len() as u64;
+            if group[0] != ZEROS {
+                hasher.update(group.as_flattened());
                 pages.insert_run(page..end);
             }
             page = end;
         }
         io::Result::Ok(())
     })?;
-    close(hasher, file, &pages)
+    finish(hasher, file, &pages)
 }
 
 /// The length of the list is hashed after it, so that page contents cannot be mistaken for a list.
-fn close(mut hasher: Hasher, file: &File, pages: &Pages) -> io::Result<String> {
+fn finish(mut hasher: Hasher, file: &File, pages: &Pages) -> io::Result<String> {
     let list = pages.to_bytes();
     hasher.update(&list);
     hasher.update(&(list.len() as u64).to_le_bytes());

@@ -35,7 +35,7 @@ impl Mapping {
     }
 
     /// Maps the first `length` bytes, which must not be 0, read-only.
-    pub(crate) fn reading(file: &File, length: u64) -> io::Result<Self> {
+    pub(crate) fn read_only(file: &File, length: u64) -> io::Result<Self> {
         let length = usize::try_from(length).map_err(io::Error::other)?;
         // SAFETY: a new mapping at an address of the kernel's choice overlaps nothing that Rust knows of.
         let address =
@@ -54,7 +54,7 @@ impl Mapping {
     /// Reads a byte range into the page cache and maps it, so that later reads do not fault.
     pub(crate) fn read_ahead(&self, range: Range<u64>) -> io::Result<()> {
         let length = range.end.saturating_sub(range.start) as usize;
-        let start = self.place(range.start, length)?;
+        let start = self.checked_address(range.start, length)?;
         // SAFETY: the range is within our own mapping, and populating it changes none of its bytes.
         unsafe { rustix::mm::madvise(start, length, Advice::LinuxPopulateRead) }?;
         Ok(())
@@ -63,14 +63,14 @@ impl Mapping {
     /// Populates page tables for writing to a byte range, so that later writes do not fault.
     pub(crate) fn populate(&self, range: Range<u64>) -> io::Result<()> {
         let length = range.end.saturating_sub(range.start) as usize;
-        let start = self.place(range.start, length)?;
+        let start = self.checked_address(range.start, length)?;
         // SAFETY: the range is within our own mapping, and populating it changes none of its bytes.
         unsafe { rustix::mm::madvise(start, length, Advice::LinuxPopulateWrite) }?;
         Ok(())
     }
 
     /// The address of `length` bytes at an offset, if all of them are within the mapping.
-    pub(crate) fn place(&self, offset: u64, length: usize) -> io::Result<*mut c_void> {
+    pub(crate) fn checked_address(&self, offset: u64, length: usize) -> io::Result<*mut c_void> {
         let offset = usize::try_from(offset).map_err(io::Error::other)?;
         let fits = offset.checked_add(length).is_some_and(|end| end <= self.length);
         if !fits {
@@ -89,11 +89,12 @@ impl Drop for Mapping {
 
 /// Copies pieces of another process's memory to their offsets in a mapping, and returns the number of bytes
 /// copied. A process that has exited gives `ESRCH`.
-pub(crate) fn copy(pid: u32, pieces: &[Piece], into: &Mapping) -> io::Result<usize> {
+pub(crate) fn copy_from_process(pid: u32, pieces: &[Piece], into: &Mapping) -> io::Result<usize> {
     let vector = |base, length| libc::iovec { iov_base: base, iov_len: length };
     let length = |piece: &Piece| piece.length as usize;
-    let local =
-        pieces.iter().map(|piece| Ok(vector(into.place(piece.offset, length(piece))?, length(piece))));
+    let local = pieces
+        .iter()
+        .map(|piece| Ok(vector(into.checked_address(piece.offset, length(piece))?, length(piece))));
     let local: Vec<_> = local.collect::<io::Result<_>>()?;
     let remote: Vec<_> =
         pieces.iter().map(|piece| vector(piece.address as *mut c_void, length(piece))).collect();
@@ -103,8 +104,8 @@ pub(crate) fn copy(pid: u32, pieces: &[Piece], into: &Mapping) -> io::Result<usi
     unsafe { read_memory(pid, &local, &remote) }
 }
 
-/// Copies another process's memory at an address into a buffer, like [`copy`].
-pub(crate) fn read(pid: u32, address: u64, into: &mut [u8]) -> io::Result<usize> {
+/// Copies another process's memory at an address into a buffer, like [`copy_from_process`].
+pub(crate) fn read_from_process(pid: u32, address: u64, into: &mut [u8]) -> io::Result<usize> {
     let local = libc::iovec { iov_base: into.as_mut_ptr().cast(), iov_len: into.len() };
     let remote = libc::iovec { iov_base: address as *mut c_void, iov_len: into.len() };
     // SAFETY: the local vector is exactly `into`, which is borrowed for writing. The remote one is an address
@@ -133,7 +134,7 @@ struct ScanArgument {
     walk_end: u64,
     vector: u64,
     vector_length: u64,
-    most_pages: u64,
+    max_pages: u64,
     category_inverted: u64,
     category_mask: u64,
     category_any_of: u64,
@@ -143,7 +144,7 @@ struct ScanArgument {
 /// A run of addresses; `struct page_region` of linux/fs.h.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Found {
+pub(crate) struct PageRegion {
     pub(crate) start: u64,
     pub(crate) end: u64,
     categories: u64,
@@ -154,27 +155,27 @@ const IS_PRESENT: u64 = 1 << 3;
 const IS_SWAPPED: u64 = 1 << 4;
 
 /// Lists present and swapped-out pages in `found`; returns the number of runs and the address at which the
-/// list ends. With `own`, file pages are left out. A kernel before 6.7 gives `ENOTTY`.
+/// list ends. With `exclude_file`, file pages are left out. A kernel before 6.7 gives `ENOTTY`.
 pub(crate) fn scan(
     pagemap: &File,
     addresses: Range<u64>,
-    own: bool,
-    found: &mut [Found],
+    exclude_file: bool,
+    found: &mut [PageRegion],
 ) -> io::Result<(usize, u64)> {
-    let only = if own { IS_FILE } else { 0 };
+    let file_mask = if exclude_file { IS_FILE } else { 0 };
     let argument = ScanArgument {
         size: size_of::<ScanArgument>() as u64,
         start: addresses.start,
         end: addresses.end,
         vector: found.as_mut_ptr().expose_provenance() as u64,
         vector_length: found.len() as u64,
-        category_inverted: only,
-        category_mask: only,
+        category_inverted: file_mask,
+        category_mask: file_mask,
         category_any_of: IS_PRESENT | IS_SWAPPED,
         ..ScanArgument::default()
     };
     // SAFETY: `found` is borrowed for writing, its length is passed with it, and any bytes are a valid
-    // `Found`.
+    // `PageRegion`.
     Ok(unsafe { rustix::ioctl::ioctl(pagemap, Scan(argument)) }?)
 }
 

@@ -22,15 +22,15 @@
 //! # }
 //! ```
 
-mod bits;
+mod bitmap;
 mod capture;
 mod data;
 mod digest;
 mod error;
 pub mod fake;
 mod fence;
-mod lay;
-mod mapped;
+mod flatten;
+mod maps;
 mod memory;
 mod pages;
 mod region;
@@ -43,7 +43,7 @@ pub use capture::Capture;
 pub use data::{data, has_exact_holes, punch_zeros};
 pub use digest::digest;
 pub use error::{FileError, PagerError};
-pub use lay::lay;
+pub use flatten::lay;
 pub use memory::{Held, changed};
 pub use pages::{Pages, PagesError};
 pub use region::Region;

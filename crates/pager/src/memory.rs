@@ -5,8 +5,8 @@ use std::io;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 
-use crate::fence::{self, Found};
-use crate::mapped::{Backing, Mapped};
+use crate::fence::{self, PageRegion};
+use crate::maps::{Backing, MapsEntry};
 use crate::region::{Region, Regions};
 
 use crate::{PAGE, PagerError, Pages};
@@ -18,7 +18,7 @@ const ENTRIES_AT_ONCE: u64 = 64 << 10;
 const ENTRY_BYTES: u64 = 8;
 /// Bits of a pagemap entry.
 const PRESENT_OR_SWAPPED: u64 = 0b11 << 62;
-const OF_A_FILE: u64 = 1 << 61;
+const FILE_OR_SHARED: u64 = 1 << 61;
 
 /// How a process maps guest memory, which decides which pages count as changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,34 +37,34 @@ pub enum Held {
 /// When a region is invalid or not mapped in this way, the process has exited, or the caller may not inspect
 /// it.
 pub fn changed(pid: u32, regions: &[Region], held: Held) -> Result<Pages, PagerError> {
-    Memory::open(pid, regions.to_vec(), held)?.changed()
+    ProcessMemory::open(pid, regions.to_vec(), held)?.changed()
 }
 
 /// The memory of a process, opened for repeated inspection. The open files refer to this process even if its
 /// PID is reused.
 #[derive(Debug)]
-pub(crate) struct Memory {
+pub(crate) struct ProcessMemory {
     pid: u32,
     pagemap: File,
     regions: Regions,
     held: Held,
     /// Pages that count as changed even if the process has not written them.
-    besides: Pages,
+    divergent_pages: Pages,
     /// The backing file of each region, where it is known to hold all pages.
     backings: Vec<Option<Backing>>,
 }
 
-impl Memory {
+impl ProcessMemory {
     pub(crate) fn open(pid: u32, regions: Vec<Region>, held: Held) -> Result<Self, PagerError> {
-        let regions = Regions::judge(regions)?;
-        let pagemap = open(pid, "pagemap", |path| File::open(path))?;
-        let maps = open(pid, "maps", |path| std::fs::read_to_string(path))?;
+        let regions = Regions::validate(regions)?;
+        let pagemap = open_proc_file(pid, "pagemap", |path| File::open(path))?;
+        let maps = open_proc_file(pid, "maps", |path| std::fs::read_to_string(path))?;
         let mut memory =
-            Self { pid, pagemap, regions, held, besides: Pages::default(), backings: Vec::new() };
-        memory.still_there()?;
+            Self { pid, pagemap, regions, held, divergent_pages: Pages::default(), backings: Vec::new() };
+        memory.check_alive()?;
         for region in memory.regions.iter() {
-            let parts = Mapped::of(&maps, region);
-            let parts = parts.filter(|parts| held == Held::Shared || !parts.iter().any(Mapped::is_shared));
+            let parts = MapsEntry::covering(&maps, region);
+            let parts = parts.filter(|parts| held == Held::Shared || !parts.iter().any(MapsEntry::is_shared));
             let parts = parts.ok_or(PagerError::Unmapped { pid, address: region.address })?;
             memory.backings.push(Backing::find(pid, &parts, region));
         }
@@ -72,8 +72,8 @@ impl Memory {
     }
 
     /// Adds pages that count as changed.
-    pub(crate) fn with(self, besides: Pages) -> Self {
-        Self { besides, ..self }
+    pub(crate) fn with_divergent_pages(self, divergent_pages: Pages) -> Self {
+        Self { divergent_pages, ..self }
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -86,35 +86,35 @@ impl Memory {
 
     /// The pages that the process has changed, and the divergent pages.
     pub(crate) fn changed(&self) -> Result<Pages, PagerError> {
-        let own = self.held == Held::Private;
+        let exclude_file = self.held == Held::Private;
         let found = self.list(|region, backing| match backing {
             Some(backing) => backing.data(region),
-            None => listed(&self.pagemap, region, own),
+            None => list_pages(&self.pagemap, region, exclude_file),
         });
-        Ok(found?.union(&self.besides))
+        Ok(found?.union(&self.divergent_pages))
     }
 
     /// All mapped pages, private or not.
-    pub(crate) fn present(&self) -> Result<Pages, PagerError> {
-        self.list(|region, _| listed(&self.pagemap, region, false))
+    pub(crate) fn mapped_pages(&self) -> Result<Pages, PagerError> {
+        self.list(|region, _| list_pages(&self.pagemap, region, false))
     }
 
     fn list(
         &self,
-        look: impl Fn(&Region, Option<&Backing>) -> io::Result<Pages>,
+        list_region: impl Fn(&Region, Option<&Backing>) -> io::Result<Pages>,
     ) -> Result<Pages, PagerError> {
         let mut pages = Pages::default();
         for (region, backing) in self.regions.iter().zip(&self.backings) {
-            let found = look(region, backing.as_ref());
+            let found = list_region(region, backing.as_ref());
             let found = found.map_err(|source| PagerError::List { pid: self.pid, source })?;
             found.runs().for_each(|run| pages.insert_run(run));
         }
-        self.still_there()?;
+        self.check_alive()?;
         Ok(pages)
     }
 
     /// The memory of an exited process lists as empty, and its pagemap reads 0 bytes.
-    pub(crate) fn still_there(&self) -> Result<(), PagerError> {
+    pub(crate) fn check_alive(&self) -> Result<(), PagerError> {
         match self.pagemap.read_at(&mut [0; ENTRY_BYTES as usize], 0) {
             Ok(0) => Err(PagerError::Gone { pid: self.pid }),
             Ok(_) => Ok(()),
@@ -123,29 +123,31 @@ impl Memory {
     }
 }
 
-fn open<T>(pid: u32, file: &str, how: impl Fn(&str) -> io::Result<T>) -> Result<T, PagerError> {
-    how(&format!("/proc/{pid}/{file}")).map_err(|source| match source.raw_os_error() {
+fn open_proc_file<T>(pid: u32, file: &str, open: impl Fn(&str) -> io::Result<T>) -> Result<T, PagerError> {
+    open(&format!("/proc/{pid}/{file}")).map_err(|source| match source.raw_os_error() {
         Some(libc::ENOENT | libc::ESRCH) => PagerError::Gone { pid },
         _ => PagerError::List { pid, source },
     })
 }
 
-fn listed(pagemap: &File, region: &Region, own: bool) -> io::Result<Pages> {
-    match scanned(pagemap, region, own) {
-        Err(error) if error.raw_os_error() == Some(libc::ENOTTY) => read(pagemap, region, own),
+fn list_pages(pagemap: &File, region: &Region, exclude_file: bool) -> io::Result<Pages> {
+    match scan_pagemap(pagemap, region, exclude_file) {
+        Err(error) if error.raw_os_error() == Some(libc::ENOTTY) => {
+            read_pagemap(pagemap, region, exclude_file)
+        }
         result => result,
     }
 }
 
 /// Lists runs with `PAGEMAP_SCAN` (Linux 6.7 and later), which skips unmapped ranges.
-fn scanned(pagemap: &File, region: &Region, own: bool) -> io::Result<Pages> {
+fn scan_pagemap(pagemap: &File, region: &Region, exclude_file: bool) -> io::Result<Pages> {
     let mut pages = Pages::default();
-    let mut found = vec![Found::default(); RUNS_AT_ONCE];
+    let mut found = vec![PageRegion::default(); RUNS_AT_ONCE];
     let Range { mut start, end } = region.addresses();
     while start < end {
-        let (count, next) = fence::scan(pagemap, start..end, own, &mut found)?;
+        let (count, next) = fence::scan(pagemap, start..end, exclude_file, &mut found)?;
         for run in &found[..count] {
-            pages.insert_run(number(region, run.start)..number(region, run.end));
+            pages.insert_run(page_number(region, run.start)..page_number(region, run.end));
         }
         start = next;
     }
@@ -153,7 +155,7 @@ fn scanned(pagemap: &File, region: &Region, own: bool) -> io::Result<Pages> {
 }
 
 /// Reads one pagemap entry per page.
-fn read(pagemap: &File, region: &Region, own: bool) -> io::Result<Pages> {
+fn read_pagemap(pagemap: &File, region: &Region, exclude_file: bool) -> io::Result<Pages> {
     let mut pages = Pages::default();
     let mut bytes = vec![0; (ENTRIES_AT_ONCE * ENTRY_BYTES) as usize];
     let mut address = region.address;
@@ -161,10 +163,10 @@ fn read(pagemap: &File, region: &Region, own: bool) -> io::Result<Pages> {
         let entries = ((region.addresses().end - address) / PAGE).min(ENTRIES_AT_ONCE);
         let bytes = &mut bytes[..(entries * ENTRY_BYTES) as usize];
         pagemap.read_exact_at(bytes, address / PAGE * ENTRY_BYTES)?;
-        let first = number(region, address);
+        let first = page_number(region, address);
         for (page, entry) in (first..).zip(bytes.as_chunks().0) {
             let entry = u64::from_le_bytes(*entry);
-            if entry & PRESENT_OR_SWAPPED != 0 && !(own && entry & OF_A_FILE != 0) {
+            if entry & PRESENT_OR_SWAPPED != 0 && !(exclude_file && entry & FILE_OR_SHARED != 0) {
                 pages.insert_run(page..page + 1);
             }
         }
@@ -174,7 +176,7 @@ fn read(pagemap: &File, region: &Region, own: bool) -> io::Result<Pages> {
 }
 
 /// The guest page number of an address.
-fn number(region: &Region, address: u64) -> u64 {
+fn page_number(region: &Region, address: u64) -> u64 {
     (address - region.address + region.offset) / PAGE
 }
 
@@ -197,11 +199,11 @@ mod tests {
     }
 
     /// A sleeping process, with mapped files and memory of its own.
-    fn asleep() -> Child {
+    fn spawn_sleeping() -> Child {
         let child = Command::new("sleep").arg("60").spawn().expect("spawned");
-        let call = format!("/proc/{}/wchan", child.id());
+        let wchan = format!("/proc/{}/wchan", child.id());
         let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
-        while std::fs::read_to_string(&call).is_ok_and(|call| !call.contains("nanosleep")) {
+        while std::fs::read_to_string(&wchan).is_ok_and(|call| !call.contains("nanosleep")) {
             assert!(std::time::Instant::now() < deadline, "the process does not sleep");
             std::thread::sleep(std::time::Duration::from_millis(5));
         }
@@ -209,18 +211,18 @@ mod tests {
     }
 
     #[test]
-    fn the_kernel_lists_what_the_page_table_says() {
-        let mut child = asleep();
+    fn pagemap_scan_and_pagemap_entries_agree() {
+        let mut child = spawn_sleeping();
         let pagemap = File::open(format!("/proc/{}/pagemap", child.id())).expect("opened");
         let mut count = [0, 0];
         for region in regions(child.id()) {
-            for own in [false, true] {
-                let pages = read(&pagemap, &region, own).expect("read");
-                match scanned(&pagemap, &region, own) {
+            for exclude_file in [false, true] {
+                let pages = read_pagemap(&pagemap, &region, exclude_file).expect("read");
+                match scan_pagemap(&pagemap, &region, exclude_file) {
                     Ok(scanned) => assert_eq!(scanned, pages, "{region:?}"),
                     Err(error) => assert_eq!(error.raw_os_error(), Some(libc::ENOTTY), "{error}"),
                 }
-                count[usize::from(own)] += pages.count();
+                count[usize::from(exclude_file)] += pages.count();
             }
         }
         child.kill().expect("killed");

@@ -105,12 +105,12 @@ impl Pages {
     /// The pages that are not in the other set.
     #[must_use]
     pub fn minus(&self, other: &Self) -> Self {
-        let mut left = Self::default();
+        let mut rest = Self::default();
         let mut cuts = other.runs.iter().peekable();
         for run in &self.runs {
             let mut at = run.start;
             while let Some(cut) = cuts.peek().filter(|cut| cut.start < run.end) {
-                left.insert_run(at..cut.start);
+                rest.insert_run(at..cut.start);
                 at = at.max(cut.end);
                 // It may also cut the next run.
                 if cut.end > run.end {
@@ -118,9 +118,9 @@ impl Pages {
                 }
                 cuts.next();
             }
-            left.insert_run(at..run.end);
+            rest.insert_run(at..run.end);
         }
-        left
+        rest
     }
 
     /// The pages in both sets.
@@ -158,23 +158,28 @@ impl Pages {
         // So the byte offset of no page can overflow.
         let limit = limit.min(u64::MAX / PAGE);
         let mut runs = Vec::with_capacity(body.len() / RUN_BYTES);
-        let mut least = 0;
+        let mut min_start = 0;
         for (number, pair) in body.as_chunks().0.iter().enumerate() {
-            let run = judge(pair, number, least, limit)?;
-            least = run.end + 1;
+            let run = parse_run(pair, number, min_start, limit)?;
+            min_start = run.end + 1;
             runs.push(run);
         }
         Ok(Self { runs })
     }
 }
 
-/// Parses one run, which must begin at `least` or later and end at `limit` or before.
-fn judge(pair: &[u8; RUN_BYTES], run: usize, least: u64, limit: u64) -> Result<Range<u64>, PagesError> {
+/// Parses one run, which must begin at `min_start` or later and end at `limit` or before.
+fn parse_run(
+    pair: &[u8; RUN_BYTES],
+    run: usize,
+    min_start: u64,
+    limit: u64,
+) -> Result<Range<u64>, PagesError> {
     let pair = u128::from_le_bytes(*pair);
     let (start, length) = (pair as u64, (pair >> 64) as u64);
     let end = start.checked_add(length).filter(|end| length > 0 && *end <= limit);
     let end = end.ok_or(PagesError::Bounds { run })?;
-    if start < least {
+    if start < min_start {
         return Err(PagesError::Order { run });
     }
     Ok(start..end)
@@ -213,7 +218,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn runs_are_sorted_apart_and_what_was_put_in(
+        fn runs_are_sorted_disjoint_and_complete(
             runs in proptest::collection::vec((0..400_u64, 0..24_u64), 0..24)
         ) {
             let runs: Vec<_> = runs.into_iter().map(|(start, length)| start..start + length).collect();
@@ -227,7 +232,7 @@ mod tests {
         }
 
         #[test]
-        fn sets_behave_as_sets(one in some_pages(), other in some_pages()) {
+        fn set_operations_match_btreeset(one in some_pages(), other in some_pages()) {
             let (left, right) = (numbers(&one), numbers(&other));
             prop_assert_eq!(numbers(&one.union(&other)), &left | &right);
             prop_assert_eq!(numbers(&one.minus(&other)), &left - &right);
@@ -236,7 +241,7 @@ mod tests {
         }
 
         #[test]
-        fn the_file_form_gives_the_same_set(pages in some_pages()) {
+        fn the_file_format_round_trips(pages in some_pages()) {
             let bytes = pages.to_bytes();
             prop_assert_eq!(Pages::from_bytes(&bytes, pages.end()), Ok(pages.clone()));
             if !pages.is_empty() {
@@ -246,7 +251,7 @@ mod tests {
         }
 
         #[test]
-        fn what_is_read_is_the_only_way_to_write_it(
+        fn parsed_lists_have_one_encoding(
             head in proptest::bool::weighted(0.9),
             words in proptest::collection::vec(0..9_u64, 0..9),
         ) {
@@ -269,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn hostile_lists_are_refused_with_their_reason() {
+    fn invalid_lists_are_refused_with_their_reason() {
         let read = |runs: &[(u64, u64)]| Pages::from_bytes(&file(runs), u64::MAX);
         assert_eq!(Pages::from_bytes(b"", 9), Err(PagesError::Magic));
         assert_eq!(Pages::from_bytes(&MAGIC, 9), Err(PagesError::Length { bytes: 8 }));

@@ -17,7 +17,7 @@ pub struct Region {
 }
 
 impl Region {
-    fn is_sound(&self) -> bool {
+    fn is_valid(&self) -> bool {
         let aligned = [self.address, self.offset, self.length].iter().all(|bytes| bytes.is_multiple_of(PAGE));
         let ends = [self.address, self.offset].map(|start| start.checked_add(self.length));
         aligned && self.length > 0 && ends.iter().all(|end| end.is_some_and(|end| end <= i64::MAX as u64))
@@ -47,9 +47,9 @@ pub(crate) struct Piece {
 }
 
 impl Regions {
-    pub(crate) fn judge(mut regions: Vec<Region>) -> Result<Self, PagerError> {
+    pub(crate) fn validate(mut regions: Vec<Region>) -> Result<Self, PagerError> {
         let fail = |region: &Region| PagerError::Region { offset: region.offset, length: region.length };
-        if let Some(region) = regions.iter().find(|region| !region.is_sound()) {
+        if let Some(region) = regions.iter().find(|region| !region.is_valid()) {
             return Err(fail(region));
         }
         regions.sort_by_key(|region| region.offset);
@@ -71,18 +71,18 @@ impl Regions {
         self.0.last().map_or(0, |region| region.bytes().end)
     }
 
-    /// The locations of these pages, in pieces of at most `most` bytes. Pages outside all regions are left
+    /// The locations of these pages, in pieces of at most `max` bytes. Pages outside all regions are left
     /// out.
-    pub(crate) fn pieces(&self, pages: &Pages, most: u64) -> Vec<Piece> {
+    pub(crate) fn pieces(&self, pages: &Pages, max: u64) -> Vec<Piece> {
         let mut pieces = Vec::with_capacity(pages.runs().len());
         for region in &self.0 {
             for run in pages.extents() {
                 let (start, end) = (run.start.max(region.offset), run.end.min(region.bytes().end));
-                let starts = (start..end).step_by(usize::try_from(most).unwrap_or(usize::MAX));
+                let starts = (start..end).step_by(usize::try_from(max).unwrap_or(usize::MAX));
                 pieces.extend(starts.map(|offset| Piece {
                     address: region.address + (offset - region.offset),
                     offset,
-                    length: most.min(end - offset),
+                    length: max.min(end - offset),
                 }));
             }
         }
@@ -100,7 +100,7 @@ mod tests {
 
     #[test]
     fn pieces_follow_the_regions() {
-        let regions = Regions::judge(vec![region(900, 4, 4), region(500, 0, 4)]).expect("sound");
+        let regions = Regions::validate(vec![region(900, 4, 4), region(500, 0, 4)]).expect("valid");
         let pages: Pages = [1..6, 7..20].into_iter().collect();
         let pieces = regions.pieces(&pages, 2 * PAGE);
         let pages: Vec<_> = pieces
@@ -111,13 +111,13 @@ mod tests {
     }
 
     #[test]
-    fn regions_that_are_none_are_refused() {
+    fn invalid_regions_are_refused() {
         let odd = Region { address: 1, offset: 0, length: PAGE };
         let far = Region { address: 0, offset: u64::MAX - PAGE + 1, length: PAGE };
         for bad in
             [vec![], vec![odd], vec![far], vec![region(1, 1, 0)], vec![region(0, 0, 2), region(9, 1, 1)]]
         {
-            assert!(matches!(Regions::judge(bad), Err(PagerError::Region { .. })));
+            assert!(matches!(Regions::validate(bad), Err(PagerError::Region { .. })));
         }
     }
 }

@@ -13,11 +13,11 @@ use crate::{PAGE, Pages};
 /// Bytes per read.
 pub(crate) const BUFFER: usize = 1 << 20;
 
-/// Calls `tell` for each data extent within a byte range.
+/// Calls `visit` for each data extent within a byte range.
 pub(crate) fn each_extent(
     file: &File,
     range: Range<u64>,
-    mut tell: impl FnMut(Range<u64>),
+    mut visit: impl FnMut(Range<u64>),
 ) -> io::Result<()> {
     let mut at = range.start;
     while at < range.end {
@@ -27,30 +27,30 @@ pub(crate) fn each_extent(
             Err(error) => return Err(error.into()),
         };
         at = rustix::fs::seek(file, SeekFrom::Hole(start))?;
-        tell(start..at.min(range.end));
+        visit(start..at.min(range.end));
     }
     Ok(())
 }
 
 /// The pages that overlap a byte range.
-pub(crate) fn pages(bytes: Range<u64>) -> Range<u64> {
+pub(crate) fn page_range(bytes: Range<u64>) -> Range<u64> {
     bytes.start / PAGE..bytes.end.div_ceil(PAGE)
 }
 
 /// The pages that have data in the file.
-pub(crate) fn data(file: &File) -> io::Result<Pages> {
+pub(crate) fn data_pages(file: &File) -> io::Result<Pages> {
     let mut found = Pages::default();
     let length = file.metadata()?.len();
-    each_extent(file, 0..length, |extent| found.insert_run(pages(extent)))?;
+    each_extent(file, 0..length, |extent| found.insert_run(page_range(extent)))?;
     Ok(found)
 }
 
-/// Calls `tell` with the bytes of these pages, in pieces of whole pages. Bytes beyond the end of the file
+/// Calls `visit` with the bytes of these pages, in pieces of whole pages. Bytes beyond the end of the file
 /// read as zeros.
 pub(crate) fn each_piece<E: From<io::Error>>(
     file: &File,
     pages: &Pages,
-    mut tell: impl FnMut(u64, &[u8]) -> Result<(), E>,
+    mut visit: impl FnMut(u64, &[u8]) -> Result<(), E>,
 ) -> Result<(), E> {
     let mut buffer = vec![0; BUFFER];
     for run in pages.extents() {
@@ -58,7 +58,7 @@ pub(crate) fn each_piece<E: From<io::Error>>(
             let length = BUFFER.min((run.end - offset) as usize);
             let piece = &mut buffer[..length];
             read_padded(file, piece, offset)?;
-            tell(offset, piece)?;
+            visit(offset, piece)?;
         }
     }
     Ok(())

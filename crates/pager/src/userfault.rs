@@ -144,7 +144,7 @@ impl<'a> Userfault<'a> {
     pub(crate) fn copy(&self, to: u64, from: (&Mapping, u64), length: u64) -> Result<u64, Errno> {
         let (mapping, offset) = from;
         let length_here = usize::try_from(length).map_err(|_| Errno::INVAL)?;
-        let source = mapping.place(offset, length_here).map_err(|_| Errno::FAULT)?;
+        let source = mapping.checked_address(offset, length_here).map_err(|_| Errno::FAULT)?;
         fence::copy(self.0, to, source, length)
     }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use rustix::fs::Advice;
 
-use crate::memory::{Held, Memory};
+use crate::memory::{Held, ProcessMemory};
 use crate::{FileError, PagerError, Pages, Region};
 
 /// The pages that the process has mapped so far, private or from a file. The kernel also maps pages around
@@ -14,7 +14,7 @@ use crate::{FileError, PagerError, Pages, Region};
 /// # Errors
 /// As [`changed`](crate::changed).
 pub fn record(pid: u32, regions: &[Region]) -> Result<Pages, PagerError> {
-    Memory::open(pid, regions.to_vec(), Held::Shared)?.present()
+    ProcessMemory::open(pid, regions.to_vec(), Held::Shared)?.mapped_pages()
 }
 
 /// Starts reading these pages of a file into the page cache, without waiting.

@@ -20,7 +20,7 @@ use crate::userfault::{Event, Messages, fence};
 /// When the memory cannot be mapped, or a call fails.
 pub fn serve(listener: &UnixListener, memory: &Path, faults: u64) -> io::Result<()> {
     let file = File::open(memory)?;
-    let mapping = Mapping::reading(&file, file.metadata()?.len())?;
+    let mapping = Mapping::read_only(&file, file.metadata()?.len())?;
     let (descriptor, start) = take_in(listener)?;
     rustix::io::ioctl_fionbio(&descriptor, false)?;
     let mut messages = Messages::new();
@@ -30,7 +30,7 @@ pub fn serve(listener: &UnixListener, memory: &Path, faults: u64) -> io::Result<
         for event in messages.events() {
             let Event::Fault { address } = event else { continue };
             let page = address / PAGE * PAGE;
-            let source = mapping.place(page - start, PAGE as usize)?;
+            let source = mapping.checked_address(page - start, PAGE as usize)?;
             fence::copy(&descriptor, page, source, PAGE)?;
             answered += 1;
         }

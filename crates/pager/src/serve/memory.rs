@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::path::Path;
 
 use super::regions::HUGE;
-use crate::bits::Bits;
+use crate::bitmap::PageBitmap;
 use crate::fence::Mapping;
 use crate::{FileError, PAGE, Pages, sparse};
 
@@ -18,9 +18,9 @@ pub(super) struct Memory {
     pub(super) zeros: Mapping,
     bytes: u64,
     /// The pages that have data in the file. The rest are holes: zeros, which need not be copied.
-    data: Bits,
+    data: PageBitmap,
     /// The pages that faults have installed.
-    asked: Bits,
+    asked: PageBitmap,
 }
 
 impl Memory {
@@ -31,9 +31,9 @@ impl Memory {
 
     fn of(file: &File) -> io::Result<Self> {
         let bytes = file.metadata()?.len();
-        let data = Bits::from(&sparse::data(file)?);
-        let (mapping, zeros) = (Mapping::reading(file, bytes)?, Mapping::zeros(HUGE as usize)?);
-        Ok(Self { mapping, zeros, bytes, data, asked: Bits::new(bytes.div_ceil(PAGE)) })
+        let data = PageBitmap::from(&sparse::data_pages(file)?);
+        let (mapping, zeros) = (Mapping::read_only(file, bytes)?, Mapping::zeros(HUGE as usize)?);
+        Ok(Self { mapping, zeros, bytes, data, asked: PageBitmap::new(bytes.div_ceil(PAGE)) })
     }
 
     /// Its size in bytes.
@@ -42,8 +42,8 @@ impl Memory {
     }
 
     /// An empty set for its pages.
-    pub(super) fn no_pages(&self) -> Bits {
-        Bits::new(self.bytes.div_ceil(PAGE))
+    pub(super) fn no_pages(&self) -> PageBitmap {
+        PageBitmap::new(self.bytes.div_ceil(PAGE))
     }
 
     /// Whether any of these pages has data.

@@ -10,8 +10,8 @@ use super::error::ServeError;
 use super::figures::Figures;
 use super::memory::Memory;
 use super::regions::{Layout, Piece};
-use crate::bits::Bits;
-use crate::sparse::pages;
+use crate::bitmap::PageBitmap;
+use crate::sparse::page_range;
 use crate::userfault::{Event, Messages, Userfault};
 use crate::{PAGE, Pages};
 
@@ -57,7 +57,7 @@ pub(super) struct Space {
     layout: Layout,
     /// Pages that the clone has removed: zeros from then on. Allocated when first needed, since it is sized
     /// for the whole memory.
-    removed: Option<Bits>,
+    removed: Option<PageBitmap>,
     /// Fault addresses, in order.
     waiting: VecDeque<u64>,
     messages: Messages,
@@ -104,7 +104,7 @@ impl Space {
                 Event::Remove { addresses } => {
                     let removed = self.removed.get_or_insert_with(|| self.memory.no_pages());
                     for piece in self.layout.at(&addresses) {
-                        let pages = pages(piece.bytes());
+                        let pages = page_range(piece.bytes());
                         removed.insert(&pages);
                         self.figures.removed += pages.end - pages.start;
                     }
@@ -214,7 +214,7 @@ impl Space {
     }
 
     fn source(&self, offset: u64, bytes: u64) -> Source {
-        let pages = pages(offset..offset + bytes);
+        let pages = page_range(offset..offset + bytes);
         match self.is_removed(&pages) || !self.memory.has_data(pages) {
             true => Source::Zeros,
             false => Source::Memory,
@@ -222,7 +222,7 @@ impl Space {
     }
 
     fn is_removed(&self, pages: &Range<u64>) -> bool {
-        self.removed.as_ref().is_some_and(|removed| removed.any(pages.clone()))
+        self.removed.as_ref().is_some_and(|removed| removed.contains_any(pages.clone()))
     }
 
     /// Installs pages, as far as the kernel does; returns the number of bytes.
@@ -248,7 +248,7 @@ impl Space {
     fn tell(&mut self, source: Source, offset: u64, bytes: u64) {
         match source {
             Source::Memory => {
-                self.memory.note(&pages(offset..offset + bytes));
+                self.memory.note(&page_range(offset..offset + bytes));
                 self.figures.copied += bytes / PAGE;
             }
             Source::Zeros => self.figures.zeroed += bytes / PAGE,

@@ -15,51 +15,51 @@ use crate::{FileError, Pages, sparse};
 /// When a file cannot be read, or the target cannot be created or runs out of space.
 pub fn lay(parent: &Path, diff: &Path, pages: &Pages, target: &Path) -> Result<(), FileError> {
     let base = File::open(parent).map_err(FileError::reading(parent))?;
-    let over = File::open(diff).map_err(FileError::reading(diff))?;
+    let changes = File::open(diff).map_err(FileError::reading(diff))?;
     let folder = target.parent().filter(|folder| *folder != Path::new("")).unwrap_or(Path::new("."));
     let draft = tempfile::Builder::new().prefix(".draft-").tempfile_in(folder);
     let draft = draft.map_err(FileError::writing(target))?;
-    if !shared(&base, draft.as_file()) {
-        let kept = sparse::data(&base).map_err(FileError::reading(parent))?.minus(pages);
-        copy((parent, &base), &kept, (target, draft.as_file()))?;
+    if !clone_blocks(&base, draft.as_file()) {
+        let unchanged = sparse::data_pages(&base).map_err(FileError::reading(parent))?.minus(pages);
+        copy((parent, &base), &unchanged, (target, draft.as_file()))?;
     }
-    copy((diff, &over), pages, (target, draft.as_file()))?;
-    let length = [&base, &over].map(|file| file.metadata().map(|meta| meta.len()));
+    copy((diff, &changes), pages, (target, draft.as_file()))?;
+    let length = [&base, &changes].map(|file| file.metadata().map(|meta| meta.len()));
     for length in length {
-        let least = length.map_err(FileError::reading(parent))?;
-        lengthen(draft.as_file(), least).map_err(FileError::writing(target))?;
+        let length = length.map_err(FileError::reading(parent))?;
+        extend_to(draft.as_file(), length).map_err(FileError::writing(target))?;
     }
     draft.persist(target).map_err(|error| FileError::writing(target)(error.error))?;
     Ok(())
 }
 
 /// Clones the blocks of `from` into `to`, and returns whether the filesystem supports that.
-fn shared(from: &File, to: &File) -> bool {
+fn clone_blocks(from: &File, to: &File) -> bool {
     rustix::fs::ioctl_ficlone(to, from).is_ok()
 }
 
-fn lengthen(file: &File, least: u64) -> io::Result<()> {
-    if file.metadata()?.len() < least { file.set_len(least) } else { Ok(()) }
+fn extend_to(file: &File, length: u64) -> io::Result<()> {
+    if file.metadata()?.len() < length { file.set_len(length) } else { Ok(()) }
 }
 
 /// Copies pages of one file to the same offsets in another.
 fn copy(from: (&Path, &File), pages: &Pages, to: (&Path, &File)) -> Result<(), FileError> {
     let copied = sparse::each_piece(from.1, pages, |offset, piece| {
-        to.1.write_all_at(piece, offset).map_err(Failed::Write)
+        to.1.write_all_at(piece, offset).map_err(CopyError::Write)
     });
     copied.map_err(|failed| match failed {
-        Failed::Read(error) => FileError::reading(from.0)(error),
-        Failed::Write(error) => FileError::writing(to.0)(error),
+        CopyError::Read(error) => FileError::reading(from.0)(error),
+        CopyError::Write(error) => FileError::writing(to.0)(error),
     })
 }
 
 /// The failed side of a copy.
-enum Failed {
+enum CopyError {
     Read(io::Error),
     Write(io::Error),
 }
 
-impl From<io::Error> for Failed {
+impl From<io::Error> for CopyError {
     fn from(error: io::Error) -> Self {
         Self::Read(error)
     }

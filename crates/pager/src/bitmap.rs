@@ -9,9 +9,9 @@ const WORD: u64 = u64::BITS as u64;
 
 /// A set of pages below a fixed limit. Several threads may add to it concurrently.
 #[derive(Debug)]
-pub(crate) struct Bits(Box<[AtomicU64]>);
+pub(crate) struct PageBitmap(Box<[AtomicU64]>);
 
-impl Bits {
+impl PageBitmap {
     /// The empty set, for page numbers below `pages`.
     pub(crate) fn new(pages: u64) -> Self {
         Self((0..pages.div_ceil(WORD)).map(|_| AtomicU64::new(0)).collect())
@@ -23,7 +23,7 @@ impl Bits {
     }
 
     /// Whether any of these pages is in the set.
-    pub(crate) fn any(&self, mut pages: Range<u64>) -> bool {
+    pub(crate) fn contains_any(&self, mut pages: Range<u64>) -> bool {
         pages.any(|page| self.contains(page))
     }
 
@@ -55,11 +55,11 @@ impl Bits {
     }
 }
 
-impl From<&Pages> for Bits {
+impl From<&Pages> for PageBitmap {
     fn from(pages: &Pages) -> Self {
-        let bits = Self::new(pages.end());
-        pages.runs().for_each(|run| bits.insert(&run));
-        bits
+        let bitmap = Self::new(pages.end());
+        pages.runs().for_each(|run| bitmap.insert(&run));
+        bitmap
     }
 }
 
@@ -71,21 +71,21 @@ mod tests {
 
     proptest! {
         #[test]
-        fn it_is_the_same_set(runs in proptest::collection::vec((0..400_u64, 0..200_u64), 0..9)) {
-            let bits = Bits::new(500);
+        fn runs_and_bitmap_are_the_same_set(runs in proptest::collection::vec((0..400_u64, 0..200_u64), 0..9)) {
+            let bitmap = PageBitmap::new(500);
             let runs: Vec<_> = runs.into_iter().map(|(start, length)| start..(start + length).min(500)).collect();
-            runs.iter().for_each(|run| bits.insert(run));
+            runs.iter().for_each(|run| bitmap.insert(run));
             let pages: Pages = runs.into_iter().filter(|run| !run.is_empty()).collect();
-            prop_assert_eq!(bits.pages(), pages.clone());
-            prop_assert_eq!(Bits::from(&pages).pages(), pages);
+            prop_assert_eq!(bitmap.pages(), pages.clone());
+            prop_assert_eq!(PageBitmap::from(&pages).pages(), pages);
         }
     }
 
     #[test]
-    fn what_lies_beyond_is_never_in_it() {
-        let bits = Bits::new(64);
-        bits.insert(&(60..1 << 40));
-        assert!(bits.contains(63) && !bits.contains(64) && !bits.contains(u64::MAX));
-        assert!(bits.any(0..61) && !bits.any(0..60));
+    fn pages_beyond_the_limit_are_ignored() {
+        let bitmap = PageBitmap::new(64);
+        bitmap.insert(&(60..1 << 40));
+        assert!(bitmap.contains(63) && !bitmap.contains(64) && !bitmap.contains(u64::MAX));
+        assert!(bitmap.contains_any(0..61) && !bitmap.contains_any(0..60));
     }
 }

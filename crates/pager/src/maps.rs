@@ -11,7 +11,7 @@ use crate::sparse;
 
 /// One line of /proc/PID/maps.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Mapped {
+pub(crate) struct MapsEntry {
     addresses: Range<u64>,
     shared: bool,
     /// Its offset in the mapped file, in bytes.
@@ -22,17 +22,17 @@ pub(crate) struct Mapped {
 /// A file: its device number as in `fstat`, and its inode number, which is 0 for anonymous memory.
 type Inode = (u64, u64);
 
-impl Mapped {
+impl MapsEntry {
     /// The mappings that cover the region, if all of it is mapped.
-    pub(crate) fn of(maps: &str, region: &Region) -> Option<Vec<Self>> {
+    pub(crate) fn covering(maps: &str, region: &Region) -> Option<Vec<Self>> {
         let Range { start, end } = region.addresses();
         let parts = maps.lines().filter_map(Self::parse);
         let parts: Vec<_> =
             parts.filter(|part| part.addresses.start < end && start < part.addresses.end).collect();
-        let begins = parts.first()?.addresses.start <= start;
-        let ends = parts.last()?.addresses.end >= end;
-        let whole = parts.windows(2).all(|pair| pair[0].addresses.end == pair[1].addresses.start);
-        (begins && ends && whole).then_some(parts)
+        let starts_before = parts.first()?.addresses.start <= start;
+        let ends_after = parts.last()?.addresses.end >= end;
+        let is_contiguous = parts.windows(2).all(|pair| pair[0].addresses.end == pair[1].addresses.start);
+        (starts_before && ends_after && is_contiguous).then_some(parts)
     }
 
     /// Whether this is a shared mapping.
@@ -54,7 +54,7 @@ impl Mapped {
     }
 
     /// Whether it continues the mapping `before` in the same file.
-    fn goes_on(&self, before: &Self) -> bool {
+    fn continues(&self, before: &Self) -> bool {
         let offset = before.offset + (before.addresses.end - before.addresses.start);
         (self.offset, self.inode, self.shared) == (offset, before.inode, before.shared)
     }
@@ -73,10 +73,10 @@ pub(crate) struct Backing {
 
 impl Backing {
     /// Finds the file if the process has it open. Otherwise the page table is used.
-    pub(crate) fn find(pid: u32, parts: &[Mapped], region: &Region) -> Option<Self> {
+    pub(crate) fn find(pid: u32, parts: &[MapsEntry], region: &Region) -> Option<Self> {
         let first = parts.first()?;
-        let is_one = parts.windows(2).all(|pair| pair[1].goes_on(&pair[0]));
-        if !first.shared || first.inode.1 == 0 || !is_one {
+        let is_contiguous = parts.windows(2).all(|pair| pair[1].continues(&pair[0]));
+        if !first.shared || first.inode.1 == 0 || !is_contiguous {
             return None;
         }
         let file = open(pid, first.inode)?;
@@ -88,8 +88,8 @@ impl Backing {
         let mut pages = Pages::default();
         let (start, end) = (self.start, self.start + region.length);
         sparse::each_extent(&self.file, start..end, |extent| {
-            let shift = |at: u64| at - start + region.offset;
-            pages.insert_run(sparse::pages(shift(extent.start)..shift(extent.end)));
+            let page_offset = |at: u64| at - start + region.offset;
+            pages.insert_run(sparse::page_range(page_offset(extent.start)..page_offset(extent.end)));
         })?;
         Ok(pages)
     }
@@ -97,10 +97,10 @@ impl Backing {
 
 /// Opens a file through another process's descriptor.
 fn open(pid: u32, inode: Inode) -> Option<File> {
-    let known =
+    let is_same =
         |path: &std::path::Path| fs::metadata(path).is_ok_and(|meta| (meta.dev(), meta.ino()) == inode);
     let open = fs::read_dir(format!("/proc/{pid}/fd")).ok()?.flatten();
-    let path = open.map(|entry| entry.path()).find(|path| known(path))?;
+    let path = open.map(|entry| entry.path()).find(|path| is_same(path))?;
     File::open(path).ok()
 }
 
@@ -115,12 +115,12 @@ mod tests {
 5000-8000 r--s 00004000 00:01 77                         /memfd:ram (deleted)
 9000-a000 rw-p 00000000 fe:01 1234567                    /a name";
 
-    fn parts(page: u64, pages: u64) -> Option<Vec<Mapped>> {
-        Mapped::of(MAPS, &Region { address: page * PAGE, offset: 0, length: pages * PAGE })
+    fn parts(page: u64, pages: u64) -> Option<Vec<MapsEntry>> {
+        MapsEntry::covering(MAPS, &Region { address: page * PAGE, offset: 0, length: pages * PAGE })
     }
 
     #[test]
-    fn a_region_is_mapped_whole_or_not_at_all() {
+    fn a_region_must_be_fully_mapped() {
         assert_eq!(parts(1, 2).map(|parts| parts.len()), Some(1));
         assert_eq!(parts(2, 5).map(|parts| parts.len()), Some(3));
         for (page, pages) in [(0, 2), (7, 2), (7, 3), (8, 1), (9, 2), (20, 1)] {
@@ -129,9 +129,9 @@ mod tests {
     }
 
     #[test]
-    fn parts_of_one_file_go_on() {
+    fn adjacent_parts_of_one_file_continue() {
         let parts = parts(1, 7).expect("mapped");
-        assert!(parts[2].goes_on(&parts[1]) && !parts[1].goes_on(&parts[0]));
+        assert!(parts[2].continues(&parts[1]) && !parts[1].continues(&parts[0]));
         assert_eq!((parts[1].is_shared(), parts[1].offset, parts[1].inode), (true, 0x2000, (1, 77)));
     }
 }
