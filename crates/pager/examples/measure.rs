@@ -40,18 +40,18 @@ fn measure(folder: &Path) -> Outcome {
         for mebibytes in [256, 1024, 4096] {
             let other = Other::start(kind, &at("parent"), mebibytes * MIB, 20 * MIB, 32)?;
             let name = format!("changed(), {kind}, 20 of {mebibytes} MiB, runs of 32 pages");
-            time(&name, || Ok(changed(other.pid(), &[other.region], held).map(drop)?))?;
+            measure_time(&name, || Ok(changed(other.pid(), &[other.region], held).map(drop)?))?;
         }
         for run in [1, 8, 256] {
             let other = Other::start(kind, &at("parent"), 1024 * MIB, 100 * MIB, run)?;
             let name = format!("{kind}, 100 of 1024 MiB, runs of {run} pages");
-            capture(&name, &other, held, &at("diff"))?;
+            measure_capture(&name, &other, held, &at("diff"))?;
         }
     }
-    flat(&at("parent"), &at("diff"), &at("flat"))
+    measure_flatten(&at("parent"), &at("diff"), &at("flat"))
 }
 
-fn capture(name: &str, other: &Other, held: Held, diff: &Path) -> Outcome {
+fn measure_capture(name: &str, other: &Other, held: Held, diff: &Path) -> Outcome {
     let mut times = [const { Vec::new() }; 4];
     for _ in 0..RUNS {
         let start = Instant::now();
@@ -67,25 +67,25 @@ fn capture(name: &str, other: &Other, held: Held, diff: &Path) -> Outcome {
         fs::remove_file(diff)?;
     }
     for (part, times) in ["prepare()", "take()", "finish()", "digest()"].into_iter().zip(times) {
-        tell(&format!("{part}, {name}"), times);
+        print_times(&format!("{part}, {name}"), times);
     }
     Ok(())
 }
 
 /// A parent with 100 MiB of data in 1 GiB, and a diff of 20 MiB.
-fn flat(parent: &Path, diff: &Path, target: &Path) -> Outcome {
+fn measure_flatten(parent: &Path, diff: &Path, target: &Path) -> Outcome {
     let every = |stride: u64, run: u64, bytes: u64| -> Pages {
         (0..bytes / (run * PAGE)).map(|number| number * stride..number * stride + run).collect()
     };
     let pages = every(128, 32, 20 * MIB);
     fill(parent, 1024 * MIB, &every(512, 256, 100 * MIB))?;
     fill(diff, 1024 * MIB, &pages)?;
-    time("lay(), 20 MiB over 100 MiB", || {
+    measure_time("lay(), 20 MiB over 100 MiB", || {
         // Replacing a file costs more: ext4 then writes the new one out.
         fs::remove_file(target).ok();
         Ok(lay(parent, diff, &pages, target)?)
     })?;
-    time("digest() of it", || Ok(digest(target, None).map(drop)?))
+    measure_time("digest() of it", || Ok(digest(target, None).map(drop)?))
 }
 
 fn fill(path: &Path, length: u64, pages: &Pages) -> Outcome {
@@ -98,21 +98,21 @@ fn fill(path: &Path, length: u64, pages: &Pages) -> Outcome {
     Ok(())
 }
 
-fn time(name: &str, act: impl Fn() -> Outcome) -> Outcome {
+fn measure_time(name: &str, act: impl Fn() -> Outcome) -> Outcome {
     let mut times = Vec::new();
     for _ in 0..RUNS {
         let start = Instant::now();
         act()?;
         times.push(start.elapsed());
     }
-    tell(name, times);
+    print_times(name, times);
     Ok(())
 }
 
-fn tell(name: &str, mut times: Vec<Duration>) {
+fn print_times(name: &str, mut times: Vec<Duration>) {
     times.sort();
-    let [least, median, most] = [0, RUNS / 2, RUNS - 1].map(|which| times[which].as_secs_f64() * 1e3);
-    println!("{name:58} {least:9.2} {median:9.2} {most:9.2}");
+    let [min, median, max] = [0, RUNS / 2, RUNS - 1].map(|which| times[which].as_secs_f64() * 1e3);
+    println!("{name:58} {min:9.2} {median:9.2} {max:9.2}");
 }
 
 struct Other {
@@ -166,7 +166,7 @@ fn other_process(kind: &str, path: &Path, length: u64, touched: u64, run: u64) -
     };
     let (run, runs) = ((run * PAGE) as usize, touched / (run * PAGE));
     let stride = (length / runs / PAGE * PAGE) as usize;
-    memory.chunks_mut(stride).take(runs as usize).for_each(|place| place[..run].fill(9));
+    memory.chunks_mut(stride).take(runs as usize).for_each(|chunk| chunk[..run].fill(9));
     let mut output = std::io::stdout();
     writeln!(output, "{}", memory.as_ptr() as u64)?;
     output.flush()?;

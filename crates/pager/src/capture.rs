@@ -192,16 +192,16 @@ impl Capture {
 
 /// Writes zeros first, which allocates the blocks, then maps them. This is three times as fast as `fallocate`
 /// followed by page faults that look up the file's pages one by one.
-fn preallocate(file: &File, length: u64, preallocated: &Pages) -> io::Result<Mapping> {
+fn preallocate(file: &File, length: u64, pages: &Pages) -> io::Result<Mapping> {
     file.set_len(length)?;
     let zeros = vec![0; PIECE_BYTES as usize];
-    for run in preallocated.extents() {
+    for run in pages.extents() {
         for offset in run.clone().step_by(zeros.len()) {
             file.write_all_at(&zeros[..PIECE_BYTES.min(run.end - offset) as usize], offset)?;
         }
     }
     let mapping = Mapping::shared(file, length)?;
-    for run in preallocated.extents() {
+    for run in pages.extents() {
         match mapping.populate(run) {
             // Linux before 5.14 lacks `MADV_POPULATE_WRITE`: only the copy takes longer.
             Err(error) if error.kind() == io::ErrorKind::InvalidInput => break,

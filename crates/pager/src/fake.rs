@@ -75,7 +75,7 @@ impl Guest {
     pub fn of(file: &Path) -> io::Result<Self> {
         let file = File::open(file)?;
         let mut guest = Self { regions: Vec::new(), descriptor: None, page: PAGE };
-        guest.add(Mapping::of(&file, file.metadata()?.len())?);
+        guest.add(Mapping::private(&file, file.metadata()?.len())?);
         Ok(guest)
     }
 
@@ -87,13 +87,13 @@ impl Guest {
     /// The handshake message.
     #[must_use]
     pub fn message(&self) -> Value {
-        let told = self.regions.iter().map(|Region { mapping, offset }| {
+        let regions = self.regions.iter().map(|Region { mapping, offset }| {
             json!({
                 "base_host_virt_addr": mapping.address(), "size": mapping.length(), "offset": offset,
                 "page_size": self.page, "page_size_kib": self.page,
             })
         });
-        told.collect()
+        regions.collect()
     }
 
     /// Its userfaultfd, if it has one.
@@ -128,7 +128,7 @@ impl Guest {
     /// Fills a page with one byte.
     pub fn write(&self, page: u64, byte: u8) {
         let word = u64::from_le_bytes([byte; size_of::<u64>()]);
-        self.words(page).iter().for_each(|place| place.store(word, Ordering::Relaxed));
+        self.words(page).iter().for_each(|slot| slot.store(word, Ordering::Relaxed));
     }
 
     /// Removes pages, as a balloon does.
@@ -176,8 +176,8 @@ impl Guest {
 /// # Errors
 /// When the connection fails.
 pub fn send(stream: &UnixStream, bytes: &[u8], descriptors: &[BorrowedFd<'_>]) -> io::Result<usize> {
-    let mut room = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(8))];
-    let mut control = SendAncillaryBuffer::new(&mut room);
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(8))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
     if !descriptors.is_empty() && !control.push(SendAncillaryMessage::ScmRights(descriptors)) {
         return Err(io::ErrorKind::InvalidInput.into());
     }

@@ -105,12 +105,12 @@ impl Pages {
     /// The pages that are not in the other set.
     #[must_use]
     pub fn minus(&self, other: &Self) -> Self {
-        let mut rest = Self::default();
+        let mut remaining = Self::default();
         let mut cuts = other.runs.iter().peekable();
         for run in &self.runs {
             let mut at = run.start;
             while let Some(cut) = cuts.peek().filter(|cut| cut.start < run.end) {
-                rest.insert_run(at..cut.start);
+                remaining.insert_run(at..cut.start);
                 at = at.max(cut.end);
                 // It may also cut the next run.
                 if cut.end > run.end {
@@ -118,9 +118,9 @@ impl Pages {
                 }
                 cuts.next();
             }
-            rest.insert_run(at..run.end);
+            remaining.insert_run(at..run.end);
         }
-        rest
+        remaining
     }
 
     /// The pages in both sets.

@@ -19,10 +19,10 @@
 //! ```
 
 mod clone;
-mod door;
 mod error;
 mod figures;
 mod handshake;
+mod listener;
 mod memory;
 mod peer;
 mod regions;
@@ -40,21 +40,21 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::{FileError, Pages};
-use door::Door;
-use memory::Memory;
+use listener::Listener;
+use memory::SnapshotMemory;
 
 pub use error::{HandshakeError, ServeError};
 pub use figures::Figures;
 
 /// A VMM sends its whole message right after it connects. Ten seconds allow for an overloaded host.
-const PATIENCE: Duration = Duration::from_secs(10);
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Pages installed per fault, chosen from measurements of a real guest: a clone of a booted guest of 512 MiB
 /// that had run two programs had written to 2,031 pages. One by one these are 2,031 faults; with blocks of 2,
 /// 4, 8 and 16 pages they are 1,171, 716, 441 and 277, for which 2,202, 2,515, 2,921 and 3,485 pages are
 /// copied. When 64 MiB are read sequentially, a page takes 5.0 us alone, and 3.5, 2.8, 2.3 and 2.2 us in such
 /// blocks; 99 of 100 faults take at most 13 us alone, and 13, 16, 22 and 34 us in blocks. From 8 on memory
 /// grows faster than the time falls.
-const AROUND: u64 = 8;
+const FAULT_AROUND_PAGES: u64 = 8;
 
 /// Options of a page server.
 #[derive(Clone, Debug)]
@@ -72,7 +72,12 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { prefetch: Pages::default(), around: AROUND, patience: PATIENCE, lasting: false }
+        Self {
+            prefetch: Pages::default(),
+            around: FAULT_AROUND_PAGES,
+            patience: HANDSHAKE_TIMEOUT,
+            lasting: false,
+        }
     }
 }
 
@@ -111,7 +116,7 @@ pub struct PageServer {
 /// State shared by the tasks and threads of all clones.
 #[derive(Debug)]
 struct Shared {
-    memory: Arc<Memory>,
+    memory: Arc<SnapshotMemory>,
     options: Options,
     figures: Mutex<Figures>,
 }
@@ -122,45 +127,45 @@ impl PageServer {
     /// # Errors
     /// When the file is empty or cannot be read or mapped.
     pub fn open(memory: &Path, options: Options) -> Result<Self, FileError> {
-        let memory = Arc::new(Memory::open(memory)?);
+        let memory = Arc::new(SnapshotMemory::open(memory)?);
         let figures = Mutex::new(Figures::default());
         Ok(Self { shared: Arc::new(Shared { memory, options, figures }) })
     }
 
     /// Serves each connecting client in a task of its own, until all clones have exited after at least one
     /// was served (unless it is [lasting](Options::lasting)), or until `stop` resolves: then the remaining
-    /// clients are killed first. Calls `tell` for each client that ends.
+    /// clients are killed first. Calls `on_exit` for each client that ends.
     ///
     /// A client that cannot be served is killed. Dropping this future also kills all clones.
     pub async fn run(
         &self,
-        listener: UnixListener,
+        socket: UnixListener,
         stop: impl Future<Output = ()>,
-        mut tell: impl FnMut(Departure),
+        mut on_exit: impl FnMut(Departure),
     ) -> Figures {
         self.read_ahead();
         let mut stop = pin!(stop);
-        let (stopping, stopped) = watch::channel(false);
-        let mut door = Door::new(listener);
+        let (stop_sender, stopped) = watch::channel(false);
+        let mut listener = Listener::new(socket);
         let mut clones = JoinSet::<Departure>::new();
-        let mut came = false;
-        while door.is_open() || !clones.is_empty() {
-            let late = tokio::select! {
+        let mut has_served = false;
+        while listener.is_open() || !clones.is_empty() {
+            let accepted = tokio::select! {
                 () = &mut stop, if !*stopped.borrow() => {
-                    stopping.send_replace(true);
-                    door.close()
+                    stop_sender.send_replace(true);
+                    listener.close()
                 }
-                stream = door.next(), if door.is_open() => vec![stream],
+                stream = listener.accept(), if listener.is_open() => vec![stream],
                 Some(done) = clones.join_next() => {
                     // A task that panicked has already killed its clone on drop.
                     if let Ok(departure) = done {
-                        came |= !matches!(departure.end, End::Refused(_));
-                        tell(departure);
+                        has_served |= !matches!(departure.end, End::Refused(_));
+                        on_exit(departure);
                     }
-                    if came && clones.is_empty() && !self.shared.options.lasting { door.close() } else { Vec::new() }
+                    if has_served && clones.is_empty() && !self.shared.options.lasting { listener.close() } else { Vec::new() }
                 }
             };
-            for stream in late {
+            for stream in accepted {
                 clones.spawn(clone::serve(Arc::clone(&self.shared), stream, stopped.clone()));
             }
         }
@@ -177,7 +182,7 @@ impl PageServer {
     /// are not included.
     #[must_use]
     pub fn working_set(&self) -> Pages {
-        self.shared.memory.asked()
+        self.shared.memory.faulted()
     }
 
     /// Reads the prefetched pages into the page cache, so that copying them does not wait for the disk.
@@ -200,12 +205,12 @@ impl Shared {
     }
 
     /// Records the end of a client that was not served.
-    fn depart(&self, pid: u32, end: End) -> Departure {
-        self.depart_after(pid, end, Figures::default())
+    fn record_exit(&self, pid: u32, end: End) -> Departure {
+        self.record_exit_after(pid, end, Figures::default())
     }
 
     /// Records the end of a client that was served.
-    fn depart_after(&self, pid: u32, end: End, mut figures: Figures) -> Departure {
+    fn record_exit_after(&self, pid: u32, end: End, mut figures: Figures) -> Departure {
         let [refused, failed] =
             [matches!(end, End::Refused(_)), matches!(end, End::Failed(_))].map(u64::from);
         let last = Figures { refused, failed, ..Figures::default() };

@@ -13,7 +13,7 @@ use rustix::io::Errno;
 use crate::fence::Mapping;
 
 /// The name of a userfaultfd in /proc.
-const NAME: &str = "anon_inode:[userfaultfd]";
+const PROC_NAME: &str = "anon_inode:[userfaultfd]";
 /// Features of linux/userfaultfd.h, a stable kernel ABI.
 pub(crate) const EVENT_FORK: u64 = 1 << 1;
 pub(crate) const EVENT_REMAP: u64 = 1 << 2;
@@ -25,11 +25,11 @@ const REMAP: u8 = 0x14;
 const REMOVE: u8 = 0x15;
 const UNMAP: u8 = 0x16;
 /// Flags of a fault that is not for a missing page: a write-protect or a minor fault.
-const NOT_OF_A_MISSING_PAGE: u64 = 0b110;
+const NOT_MISSING_FLAGS: u64 = 0b110;
 /// `struct uffd_msg`.
 const MESSAGE_BYTES: usize = 32;
 /// Messages per read: a guest of as many vCPUs may fault at once, and it is still only 2 KiB.
-const MESSAGES: usize = 64;
+const MAX_MESSAGES: usize = 64;
 
 /// A message about registered memory.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,13 +49,13 @@ pub(crate) enum Event {
 /// A buffer for the messages of one read.
 #[derive(Debug)]
 pub(crate) struct Messages {
-    bytes: [u8; MESSAGE_BYTES * MESSAGES],
+    bytes: [u8; MESSAGE_BYTES * MAX_MESSAGES],
     count: usize,
 }
 
 impl Messages {
     pub(crate) fn new() -> Self {
-        Self { bytes: [0; MESSAGE_BYTES * MESSAGES], count: 0 }
+        Self { bytes: [0; MESSAGE_BYTES * MAX_MESSAGES], count: 0 }
     }
 
     /// Reads pending messages; none if the descriptor is non-blocking and nothing is pending. The kernel
@@ -70,21 +70,21 @@ impl Messages {
     }
 
     pub(crate) fn events(&self) -> impl Iterator<Item = Event> {
-        self.bytes.as_chunks().0.iter().take(self.count).map(event)
+        self.bytes.as_chunks().0.iter().take(self.count).map(parse_event)
     }
 
     /// Whether more messages may be pending.
     pub(crate) fn is_full(&self) -> bool {
-        self.count == MESSAGES
+        self.count == MAX_MESSAGES
     }
 }
 
 /// Parses one message, by the kernel's layout.
-fn event(message: &[u8; MESSAGE_BYTES]) -> Event {
+fn parse_event(message: &[u8; MESSAGE_BYTES]) -> Event {
     let words: &[[u8; 8]] = message.as_chunks().0;
     let [first, second, third] = [1, 2, 3].map(|word| u64::from_le_bytes(words[word]));
     match message[0] {
-        PAGEFAULT if first & NOT_OF_A_MISSING_PAGE == 0 => Event::Fault { address: second },
+        PAGEFAULT if first & NOT_MISSING_FLAGS == 0 => Event::Fault { address: second },
         REMOVE => Event::Remove { addresses: first..second },
         UNMAP => Event::Unmap { addresses: first..second },
         REMAP => Event::Remap { from: first..first.saturating_add(third), to: second },
@@ -94,7 +94,7 @@ fn event(message: &[u8; MESSAGE_BYTES]) -> Event {
 
 /// Why a descriptor cannot be served.
 #[derive(Debug)]
-pub(crate) enum Unfit {
+pub(crate) enum UffdError {
     /// It is not a userfaultfd.
     Other { name: String },
     /// It has unsupported features.
@@ -105,19 +105,19 @@ pub(crate) enum Unfit {
 
 /// Checks that a descriptor can be served. It must report removals, or removed pages would come back with
 /// their old content; it must not report forks, since the forked process could not be killed.
-pub(crate) fn judge(descriptor: &OwnedFd) -> Result<(), Unfit> {
+pub(crate) fn validate(descriptor: &OwnedFd) -> Result<(), UffdError> {
     let number = descriptor.as_raw_fd();
-    let name = fs::read_link(format!("/proc/self/fd/{number}")).map_err(Unfit::Unreadable)?;
-    if name.as_os_str() != NAME {
-        return Err(Unfit::Other { name: name.display().to_string() });
+    let name = fs::read_link(format!("/proc/self/fd/{number}")).map_err(UffdError::Unreadable)?;
+    if name.as_os_str() != PROC_NAME {
+        return Err(UffdError::Other { name: name.display().to_string() });
     }
-    let told = fs::read_to_string(format!("/proc/self/fdinfo/{number}")).map_err(Unfit::Unreadable)?;
-    let features = features(&told).unwrap_or(0);
+    let fdinfo = fs::read_to_string(format!("/proc/self/fdinfo/{number}")).map_err(UffdError::Unreadable)?;
+    let features = features(&fdinfo).unwrap_or(0);
     if features & EVENT_REMOVE == 0 || features & EVENT_FORK != 0 {
-        return Err(Unfit::Features { features });
+        return Err(UffdError::Features { features });
     }
     // A blocking descriptor could not be polled together with others.
-    rustix::io::ioctl_fionbio(descriptor, true).map_err(|error| Unfit::Unreadable(error.into()))
+    rustix::io::ioctl_fionbio(descriptor, true).map_err(|error| UffdError::Unreadable(error.into()))
 }
 
 /// A validated userfaultfd of another process.
@@ -143,8 +143,8 @@ impl<'a> Userfault<'a> {
     /// number of bytes.
     pub(crate) fn copy(&self, to: u64, from: (&Mapping, u64), length: u64) -> Result<u64, Errno> {
         let (mapping, offset) = from;
-        let length_here = usize::try_from(length).map_err(|_| Errno::INVAL)?;
-        let source = mapping.checked_address(offset, length_here).map_err(|_| Errno::FAULT)?;
+        let bytes = usize::try_from(length).map_err(|_| Errno::INVAL)?;
+        let source = mapping.checked_address(offset, bytes).map_err(|_| Errno::FAULT)?;
         fence::copy(self.0, to, source, length)
     }
 
@@ -160,8 +160,8 @@ impl<'a> Userfault<'a> {
 }
 
 /// The features in `API:\taa:FEATURES:IOCTLS`.
-fn features(told: &str) -> Option<u64> {
-    let line = told.lines().find_map(|line| line.strip_prefix("API:"))?;
+fn features(fdinfo: &str) -> Option<u64> {
+    let line = fdinfo.lines().find_map(|line| line.strip_prefix("API:"))?;
     u64::from_str_radix(line.trim().split(':').nth(1)?, 16).ok()
 }
 
@@ -172,30 +172,36 @@ mod tests {
     fn message(kind: u8, words: [u64; 3]) -> [u8; MESSAGE_BYTES] {
         let mut message = [0; MESSAGE_BYTES];
         message[0] = kind;
-        for (place, word) in message[8..].as_chunks_mut().0.iter_mut().zip(words) {
-            *place = word.to_le_bytes();
+        for (slot, word) in message[8..].as_chunks_mut().0.iter_mut().zip(words) {
+            *slot = word.to_le_bytes();
         }
         message
     }
 
     #[test]
     fn messages_are_read_as_the_kernel_writes_them() {
-        let fault = |flags| event(&message(PAGEFAULT, [flags, 0x7000, 9]));
+        let fault = |flags| parse_event(&message(PAGEFAULT, [flags, 0x7000, 9]));
         assert_eq!(fault(1), Event::Fault { address: 0x7000 });
         assert_eq!(
             [fault(2), fault(4)],
             [Event::Other { number: PAGEFAULT }, Event::Other { number: PAGEFAULT }]
         );
         let gone = 0x1000..0x3000;
-        assert_eq!(event(&message(REMOVE, [0x1000, 0x3000, 0])), Event::Remove { addresses: gone.clone() });
-        assert_eq!(event(&message(UNMAP, [0x1000, 0x3000, 0])), Event::Unmap { addresses: gone.clone() });
+        assert_eq!(
+            parse_event(&message(REMOVE, [0x1000, 0x3000, 0])),
+            Event::Remove { addresses: gone.clone() }
+        );
+        assert_eq!(
+            parse_event(&message(UNMAP, [0x1000, 0x3000, 0])),
+            Event::Unmap { addresses: gone.clone() }
+        );
         let moved = Event::Remap { from: gone, to: 0x9000 };
-        assert_eq!(event(&message(REMAP, [0x1000, 0x9000, 0x2000])), moved);
-        assert_eq!(event(&message(0x13, [5, 0, 0])), Event::Other { number: 0x13 });
+        assert_eq!(parse_event(&message(REMAP, [0x1000, 0x9000, 0x2000])), moved);
+        assert_eq!(parse_event(&message(0x13, [5, 0, 0])), Event::Other { number: 0x13 });
     }
 
     #[test]
-    fn features_are_those_that_were_asked_for() {
+    fn features_are_parsed_from_fdinfo() {
         assert_eq!(features("pos:\t0\npending:\t0\nAPI:\taa:8:1ff\n"), Some(8));
         assert_eq!(features("pos:\t0\n"), None);
     }

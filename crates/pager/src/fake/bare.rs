@@ -21,7 +21,7 @@ use crate::userfault::{Event, Messages, fence};
 pub fn serve(listener: &UnixListener, memory: &Path, faults: u64) -> io::Result<()> {
     let file = File::open(memory)?;
     let mapping = Mapping::read_only(&file, file.metadata()?.len())?;
-    let (descriptor, start) = take_in(listener)?;
+    let (descriptor, start) = accept_clone(listener)?;
     rustix::io::ioctl_fionbio(&descriptor, false)?;
     let mut messages = Messages::new();
     let mut answered = 0;
@@ -39,18 +39,18 @@ pub fn serve(listener: &UnixListener, memory: &Path, faults: u64) -> io::Result<
 }
 
 /// A clone's descriptor, and the address of its memory.
-fn take_in(listener: &UnixListener) -> io::Result<(OwnedFd, u64)> {
+fn accept_clone(listener: &UnixListener) -> io::Result<(OwnedFd, u64)> {
     let (stream, _) = listener.accept()?;
     let mut bytes = [0; 4096];
-    let mut room = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-    let mut control = RecvAncillaryBuffer::new(&mut room);
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
     let mut parts = [IoSliceMut::new(&mut bytes)];
-    let got = recvmsg(&stream, &mut parts, &mut control, RecvFlags::CMSG_CLOEXEC)?;
-    let sent = control.drain().find_map(|sent| match sent {
+    let received = recvmsg(&stream, &mut parts, &mut control, RecvFlags::CMSG_CLOEXEC)?;
+    let sent = control.drain().find_map(|message| match message {
         RecvAncillaryMessage::ScmRights(mut sent) => sent.next(),
         _ => None,
     });
-    let told: Value = serde_json::from_slice(&bytes[..got.bytes])?;
-    let start = told.pointer("/0/base_host_virt_addr").and_then(Value::as_u64);
+    let regions: Value = serde_json::from_slice(&bytes[..received.bytes])?;
+    let start = regions.pointer("/0/base_host_virt_addr").and_then(Value::as_u64);
     sent.zip(start).ok_or_else(|| io::ErrorKind::InvalidData.into())
 }

@@ -16,8 +16,8 @@ use rustix::mm::{Advice, MapFlags, MremapFlags, ProtFlags, UserfaultfdFlags, use
 
 /// The ioctl type of linux/userfaultfd.h.
 const GROUP: u8 = 0xaa;
-const AGREE: Opcode = opcode::read_write::<Agreement>(GROUP, 0x3f);
-const REGISTER: Opcode = opcode::read_write::<Registration>(GROUP, 0);
+const API: Opcode = opcode::read_write::<ApiCall>(GROUP, 0x3f);
+const REGISTER: Opcode = opcode::read_write::<RegisterCall>(GROUP, 0);
 /// `UFFD_API`.
 const VERSION: u64 = 0xaa;
 /// `UFFDIO_REGISTER_MODE_MISSING`.
@@ -26,18 +26,18 @@ const MISSING: u64 = 1;
 const USER_MODE_ONLY: UserfaultfdFlags = UserfaultfdFlags::from_bits_retain(1);
 
 #[repr(C)]
-struct Agreement {
+struct ApiCall {
     version: u64,
     features: u64,
-    calls: u64,
+    ioctls: u64,
 }
 
 #[repr(C)]
-struct Registration {
+struct RegisterCall {
     address: u64,
     length: u64,
     mode: u64,
-    calls: u64,
+    ioctls: u64,
 }
 
 /// A userfaultfd with these features: from the device, as Firecracker does, or by the system call.
@@ -45,15 +45,15 @@ pub(super) fn descriptor(features: u64) -> io::Result<OwnedFd> {
     let flags = UserfaultfdFlags::CLOEXEC | UserfaultfdFlags::NONBLOCK;
     let device = OpenOptions::new().read(true).write(true).open("/dev/userfaultfd");
     // SAFETY: its holder can only change memory that is registered with it, whose bytes are atomics here.
-    let made = device.and_then(|device| Ok(unsafe { ioctl(device, New(flags)) }?));
+    let descriptor = device.and_then(|device| Ok(unsafe { ioctl(device, New(flags)) }?));
     let plain = || {
         // SAFETY: as above.
         unsafe { userfaultfd(flags).or_else(|_| userfaultfd(flags | USER_MODE_ONLY)) }
     };
-    let descriptor = made.or_else(|_| plain())?;
-    let mut agreement = Agreement { version: VERSION, features, calls: 0 };
-    // SAFETY: the number is that of UFFDIO_API, whose argument has the layout of `Agreement`.
-    unsafe { ioctl(&descriptor, Updater::<AGREE, _>::new(&mut agreement)) }?;
+    let descriptor = descriptor.or_else(|_| plain())?;
+    let mut call = ApiCall { version: VERSION, features, ioctls: 0 };
+    // SAFETY: the number is that of UFFDIO_API, whose argument has the layout of `ApiCall`.
+    unsafe { ioctl(&descriptor, Updater::<API, _>::new(&mut call)) }?;
     Ok(descriptor)
 }
 
@@ -74,10 +74,10 @@ unsafe impl Ioctl for New {
         ptr::without_provenance_mut(self.0.bits() as usize)
     }
 
-    unsafe fn output_from_ptr(made: IoctlOutput, _: *mut c_void) -> rustix::io::Result<OwnedFd> {
-        let made = RawFd::try_from(made).map_err(|_| Errno::BADF)?;
+    unsafe fn output_from_ptr(descriptor: IoctlOutput, _: *mut c_void) -> rustix::io::Result<OwnedFd> {
+        let descriptor = RawFd::try_from(descriptor).map_err(|_| Errno::BADF)?;
         // SAFETY: this is the descriptor that the call returned.
-        Ok(unsafe { OwnedFd::from_raw_fd(made) })
+        Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
     }
 }
 
@@ -100,7 +100,7 @@ impl Mapping {
     }
 
     /// Maps a file privately, as Firecracker does without a page server.
-    pub(super) fn of(file: &std::fs::File, length: u64) -> io::Result<Self> {
+    pub(super) fn private(file: &std::fs::File, length: u64) -> io::Result<Self> {
         let length = usize::try_from(length).map_err(io::Error::other)?;
         let (rights, flags) = (ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE);
         // SAFETY: a new mapping at an address of the kernel's choice overlaps nothing that Rust knows of.
@@ -111,8 +111,8 @@ impl Mapping {
     /// Registers it with a userfaultfd for missing pages.
     pub(super) fn register(&self, descriptor: &OwnedFd) -> io::Result<()> {
         let (address, length) = (self.address as u64, self.length as u64);
-        let mut call = Registration { address, length, mode: MISSING, calls: 0 };
-        // SAFETY: the number is that of UFFDIO_REGISTER, whose argument has the layout of `Registration`, and
+        let mut call = RegisterCall { address, length, mode: MISSING, ioctls: 0 };
+        // SAFETY: the number is that of UFFDIO_REGISTER, whose argument has the layout of `RegisterCall`, and
         // this process owns the memory.
         Ok(unsafe { ioctl(descriptor, Updater::<REGISTER, _>::new(&mut call)) }?)
     }
@@ -149,9 +149,9 @@ impl Mapping {
 
     /// Moves it to another address.
     pub(super) fn shift(&mut self) -> io::Result<()> {
-        let room = Self::new(self.length(), false)?;
-        let (from, to) = (self.address, room.address);
-        std::mem::forget(room);
+        let target = Self::new(self.length(), false)?;
+        let (from, to) = (self.address, target.address);
+        std::mem::forget(target);
         let flags = MremapFlags::MAYMOVE;
         let [from, to] = [from, to].map(ptr::with_exposed_provenance_mut);
         // SAFETY: both ranges are our own mappings; one is borrowed mutably, and the other has no owner any

@@ -16,13 +16,13 @@ use tokio::sync::{oneshot, watch};
 
 use super::error::{HandshakeError, ServeError};
 use super::figures::Figures;
-use super::handshake::{Handed, Message};
+use super::handshake::{Handshake, Message};
 use super::peer::Peer;
 use super::service::Service;
 use super::{Departure, End, Shared};
 
 /// Stack size of a fault thread, of which a tenth is used.
-const STACK: usize = 256 << 10;
+const STACK_BYTES: usize = 256 << 10;
 
 /// Serves one client from its handshake to its exit.
 pub(super) async fn serve(
@@ -32,91 +32,97 @@ pub(super) async fn serve(
 ) -> Departure {
     // Dropped after the peer, so its descriptor is closed only when the process is gone.
     let mut message = Message::default();
-    let peer = match Peer::of(&stream) {
+    let peer = match Peer::from_stream(&stream) {
         Ok(peer) => peer,
-        Err(error) => return shared.depart(0, End::Refused(HandshakeError::Peer(error))),
+        Err(error) => return shared.record_exit(0, End::Refused(HandshakeError::Peer(error))),
     };
     let (memory, patience) = (shared.memory.bytes(), shared.options.patience);
-    let handed = tokio::select! {
+    let handshake = tokio::select! {
         biased;
-        () = told(&mut stopping) => None,
-        handed = message.receive(&stream, memory, patience) => Some(handed),
+        () = stop_requested(&mut stopping) => None,
+        handshake = message.receive(&stream, memory, patience) => Some(handshake),
     };
-    let end = match handed {
-        Some(Ok(handed)) => return Attended::new(peer, handed, shared).see_off(&mut stopping).await,
+    let end = match handshake {
+        Some(Ok(handshake)) => {
+            return ClientGuard::new(peer, handshake, shared).serve_until_exit(&mut stopping).await;
+        }
         Some(Err(error)) => End::Refused(error),
         None => End::Stopped,
     };
-    peer.end().await;
-    shared.depart(peer.pid(), end)
+    peer.kill_and_wait().await;
+    shared.record_exit(peer.pid(), end)
 }
 
 /// Waits until the server is stopped.
-async fn told(stopping: &mut watch::Receiver<bool>) {
+async fn stop_requested(stopping: &mut watch::Receiver<bool>) {
     // A dropped sender also means that the server has stopped.
-    stopping.wait_for(|told| *told).await.ok();
+    stopping.wait_for(|stop| *stop).await.ok();
 }
 
 /// A clone that is being served. `peer` is the first field, so that the process is gone before its memory is
 /// released.
 #[derive(Debug)]
-struct Clone {
+struct Client {
     peer: Peer,
-    handed: Handed,
+    handshake: Handshake,
     shared: Arc<Shared>,
 }
 
-impl Clone {
+impl Client {
     /// Answers faults until the process has exited.
-    fn answer(&self) -> (Figures, Result<(), ServeError>) {
-        let mut service = Service::new(&self.shared, &self.handed, self.peer.life());
+    fn serve_faults(&self) -> (Figures, Result<(), ServeError>) {
+        let mut service = Service::new(&self.shared, &self.handshake, self.peer.pidfd());
         let outcome = service.run();
-        (service.close(), outcome)
+        (service.into_figures(), outcome)
     }
 }
 
 /// A clone that a task waits for; dropping it kills the process.
 #[derive(Debug)]
-struct Attended(Arc<Clone>);
+struct ClientGuard(Arc<Client>);
 
 /// The result of a fault thread.
-type Answered = oneshot::Receiver<(Figures, Result<(), ServeError>)>;
+type ThreadResult = oneshot::Receiver<(Figures, Result<(), ServeError>)>;
 
-impl Attended {
-    fn new(peer: Peer, handed: Handed, shared: Arc<Shared>) -> Self {
-        Self(Arc::new(Clone { peer, handed, shared }))
+impl ClientGuard {
+    fn new(peer: Peer, handshake: Handshake, shared: Arc<Shared>) -> Self {
+        Self(Arc::new(Client { peer, handshake, shared }))
     }
 
-    async fn see_off(self, stopping: &mut watch::Receiver<bool>) -> Departure {
-        let Clone { peer, shared, .. } = &*self.0;
-        let (end, figures) = match self.begin() {
-            Ok(answered) => self.attend(answered, stopping).await,
+    async fn serve_until_exit(self, stopping: &mut watch::Receiver<bool>) -> Departure {
+        let Client { peer, shared, .. } = &*self.0;
+        let (end, figures) = match self.spawn_thread() {
+            Ok(result) => self.wait_for_thread(result, stopping).await,
             Err(error) => (End::Failed(ServeError::Start(error)), Figures::default()),
         };
-        peer.end().await;
-        shared.depart_after(peer.pid(), end, figures)
+        peer.kill_and_wait().await;
+        shared.record_exit_after(peer.pid(), end, figures)
     }
 
-    fn begin(&self) -> io::Result<Answered> {
-        let (tell, answered) = oneshot::channel();
-        let clone = Arc::clone(&self.0);
-        let name = format!("pages {}", clone.peer.pid());
-        thread::Builder::new().name(name).stack_size(STACK).spawn(move || {
-            let outcome = clone.answer();
+    fn spawn_thread(&self) -> io::Result<ThreadResult> {
+        let (sender, result) = oneshot::channel();
+        let client = Arc::clone(&self.0);
+        let name = format!("pages {}", client.peer.pid());
+        thread::Builder::new().name(name).stack_size(STACK_BYTES).spawn(move || {
+            let outcome = client.serve_faults();
             // Release the clone before reporting its result.
-            drop(clone);
-            tell.send(outcome).ok();
+            drop(client);
+            sender.send(outcome).ok();
         })?;
-        Ok(answered)
+        Ok(result)
     }
 
     /// Waits for the thread, which ends with the process. After a stop it is not waited for if the process
     /// cannot be killed.
-    async fn attend(&self, mut answered: Answered, stopping: &mut watch::Receiver<bool>) -> (End, Figures) {
+    async fn wait_for_thread(
+        &self,
+        mut result: ThreadResult,
+        stopping: &mut watch::Receiver<bool>,
+    ) -> (End, Figures) {
         let (stopped, outcome) = tokio::select! {
-            outcome = &mut answered => (false, outcome),
-            () = told(stopping) => match self.0.peer.kill() {
-                true => (true, answered.await),
+            outcome = &mut result => (false, outcome),
+            () = stop_requested(stopping) => match self.0.peer.kill() {
+                true => (true, result.await),
                 false => return (End::Stopped, Figures::default()),
             },
         };
@@ -129,7 +135,7 @@ impl Attended {
     }
 }
 
-impl Drop for Attended {
+impl Drop for ClientGuard {
     fn drop(&mut self) {
         self.0.peer.kill();
     }

@@ -10,21 +10,21 @@ use tokio::io::Interest;
 use tokio::net::UnixStream;
 
 use super::error::HandshakeError;
-use super::regions::{Layout, MOST_REGIONS, Told};
-use crate::userfault::{self, Unfit};
+use super::regions::{Layout, MAX_REGIONS, RegionMapping};
+use crate::userfault::{self, UffdError};
 
 /// Bytes of a message: a region takes about 130, and as much again is reserved for fields of later versions.
-const MOST_BYTES: usize = MOST_REGIONS * 256;
+const MAX_BYTES: usize = MAX_REGIONS * 256;
 /// Parts that a message may come in. It normally comes in one, or in as many as the socket buffer splits it
 /// into. The message is parsed after each part, so a message of single bytes would cost a thousand times its
 /// length.
-const MOST_PARTS: usize = 256;
+const MAX_PARTS: usize = 256;
 /// Descriptors received per part: one is valid, and a second is detected as an error.
-const DESCRIPTORS: usize = 2;
+const DESCRIPTORS_PER_PART: usize = 2;
 
 /// A valid handshake.
 #[derive(Debug)]
-pub(super) struct Handed {
+pub(super) struct Handshake {
     pub(super) descriptor: OwnedFd,
     pub(super) layout: Layout,
 }
@@ -44,23 +44,24 @@ impl Message {
         stream: &UnixStream,
         memory: u64,
         patience: Duration,
-    ) -> Result<Handed, HandshakeError> {
-        let said = tokio::time::timeout(patience, self.listen(stream)).await;
-        let told = said.unwrap_or(Err(HandshakeError::Silent { bytes: self.bytes.len(), patience }))?;
+    ) -> Result<Handshake, HandshakeError> {
+        let received = tokio::time::timeout(patience, self.receive_regions(stream)).await;
+        let regions =
+            received.unwrap_or(Err(HandshakeError::Silent { bytes: self.bytes.len(), patience }))?;
         let descriptor = self.descriptors.first().ok_or(HandshakeError::NoDescriptor)?;
-        userfault::judge(descriptor).map_err(|unfit| match unfit {
-            Unfit::Other { name } => HandshakeError::NoUserfault { name },
-            Unfit::Features { features } => HandshakeError::Features { features },
-            Unfit::Unreadable(error) => HandshakeError::Descriptor(error),
+        userfault::validate(descriptor).map_err(|error| match error {
+            UffdError::Other { name } => HandshakeError::NoUserfault { name },
+            UffdError::Features { features } => HandshakeError::Features { features },
+            UffdError::Unreadable(error) => HandshakeError::Descriptor(error),
         })?;
-        let layout = Layout::judge(&told, memory)?;
+        let layout = Layout::validate(&regions, memory)?;
         let descriptor = self.descriptors.pop().ok_or(HandshakeError::NoDescriptor)?;
-        Ok(Handed { descriptor, layout })
+        Ok(Handshake { descriptor, layout })
     }
 
-    async fn listen(&mut self, stream: &UnixStream) -> Result<Vec<Told>, HandshakeError> {
-        for _ in 0..MOST_PARTS {
-            let part = stream.async_io(Interest::READABLE, || self.part(stream));
+    async fn receive_regions(&mut self, stream: &UnixStream) -> Result<Vec<RegionMapping>, HandshakeError> {
+        for _ in 0..MAX_PARTS {
+            let part = stream.async_io(Interest::READABLE, || self.receive_part(stream));
             let (length, lost) = part.await.map_err(HandshakeError::Receive)?;
             if self.descriptors.len() > 1 {
                 return Err(HandshakeError::ManyDescriptors);
@@ -71,37 +72,38 @@ impl Message {
             if length == 0 {
                 return Err(HandshakeError::Cut { bytes: self.bytes.len() });
             }
-            if let Some(told) = self.read()? {
-                return Ok(told);
+            if let Some(regions) = self.parse()? {
+                return Ok(regions);
             }
         }
-        Err(HandshakeError::Parts { most: MOST_PARTS })
+        Err(HandshakeError::Parts { most: MAX_PARTS })
     }
 
     /// Receives what is available; returns the number of bytes, and whether a descriptor was lost.
-    fn part(&mut self, stream: &UnixStream) -> io::Result<(usize, bool)> {
+    fn receive_part(&mut self, stream: &UnixStream) -> io::Result<(usize, bool)> {
         let mut bytes = [0; 4096];
-        let mut room = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS))];
-        let mut control = RecvAncillaryBuffer::new(&mut room);
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_PER_PART))];
+        let mut control = RecvAncillaryBuffer::new(&mut space);
         let mut parts = [IoSliceMut::new(&mut bytes)];
-        let got = recvmsg(stream, &mut parts, &mut control, RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT)?;
+        let message =
+            recvmsg(stream, &mut parts, &mut control, RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT)?;
         for sent in control.drain() {
             if let RecvAncillaryMessage::ScmRights(descriptors) = sent {
                 self.descriptors.extend(descriptors);
             }
         }
-        self.bytes.extend_from_slice(&bytes[..got.bytes]);
-        Ok((got.bytes, got.flags.contains(ReturnFlags::CTRUNC)))
+        self.bytes.extend_from_slice(&bytes[..message.bytes]);
+        Ok((message.bytes, message.flags.contains(ReturnFlags::CTRUNC)))
     }
 
     /// The regions, once the list is complete. Only the end of the list marks the end of the message: the
     /// connection stays open.
-    fn read(&self) -> Result<Option<Vec<Told>>, HandshakeError> {
-        if self.bytes.len() > MOST_BYTES {
-            return Err(HandshakeError::Long { most: MOST_BYTES });
+    fn parse(&self) -> Result<Option<Vec<RegionMapping>>, HandshakeError> {
+        if self.bytes.len() > MAX_BYTES {
+            return Err(HandshakeError::Long { most: MAX_BYTES });
         }
         match serde_json::from_slice(&self.bytes) {
-            Ok(told) => Ok(Some(told)),
+            Ok(regions) => Ok(Some(regions)),
             Err(error) if error.is_eof() => Ok(None),
             Err(error) => Err(HandshakeError::Words(error)),
         }
@@ -115,27 +117,28 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_message_of_very_many_parts_is_refused() {
+    async fn a_message_of_too_many_parts_is_refused() {
         let (mut peer, stream) = UnixStream::pair().expect("a pair");
-        let speak = async {
+        let send = async {
             // Some bytes are received together.
             while peer.write_all(b" ").await.is_ok() {
                 tokio::task::yield_now().await;
             }
         };
         let mut message = Message::default();
-        let heard = message.receive(&stream, 0, Duration::from_secs(60));
-        let heard = tokio::select! { heard = heard => heard, () = speak => panic!("it cannot be told") };
-        assert!(matches!(heard, Err(HandshakeError::Parts { .. })), "{heard:?}");
+        let outcome = message.receive(&stream, 0, Duration::from_secs(60));
+        let outcome = tokio::select! { outcome = outcome => outcome, () = send => panic!("the message is never refused") };
+        assert!(matches!(outcome, Err(HandshakeError::Parts { .. })), "{outcome:?}");
     }
 
     #[tokio::test]
-    async fn a_message_of_very_many_bytes_is_refused() {
+    async fn a_message_of_too_many_bytes_is_refused() {
         let (mut peer, stream) = UnixStream::pair().expect("a pair");
-        let speak = async { peer.write_all(&vec![b' '; 2 * MOST_BYTES]).await };
+        let send = async { peer.write_all(&vec![b' '; 2 * MAX_BYTES]).await };
         let mut message = Message::default();
-        let heard = message.receive(&stream, 0, Duration::from_secs(60));
-        let heard = tokio::select! { heard = heard => heard, said = speak => panic!("{said:?}") };
-        assert!(matches!(heard, Err(HandshakeError::Long { .. })), "{heard:?}");
+        let outcome = message.receive(&stream, 0, Duration::from_secs(60));
+        let outcome =
+            tokio::select! { outcome = outcome => outcome, received = send => panic!("{received:?}") };
+        assert!(matches!(outcome, Err(HandshakeError::Long { .. })), "{outcome:?}");
     }
 }

@@ -5,14 +5,14 @@ use std::io;
 use std::ops::Range;
 use std::path::Path;
 
-use super::regions::HUGE;
+use super::regions::HUGE_PAGE;
 use crate::bitmap::PageBitmap;
 use crate::fence::Mapping;
 use crate::{FileError, PAGE, Pages, sparse};
 
 /// The memory of a snapshot, and which pages clones have faulted in.
 #[derive(Debug)]
-pub(super) struct Memory {
+pub(super) struct SnapshotMemory {
     pub(super) mapping: Mapping,
     /// A huge page of zeros: the kernel's zero page exists for small pages only.
     pub(super) zeros: Mapping,
@@ -20,20 +20,20 @@ pub(super) struct Memory {
     /// The pages that have data in the file. The rest are holes: zeros, which need not be copied.
     data: PageBitmap,
     /// The pages that faults have installed.
-    asked: PageBitmap,
+    faulted: PageBitmap,
 }
 
-impl Memory {
+impl SnapshotMemory {
     pub(super) fn open(path: &Path) -> Result<Self, FileError> {
-        let open = File::open(path).and_then(|file| Self::of(&file));
+        let open = File::open(path).and_then(|file| Self::map(&file));
         open.map_err(FileError::reading(path))
     }
 
-    fn of(file: &File) -> io::Result<Self> {
+    fn map(file: &File) -> io::Result<Self> {
         let bytes = file.metadata()?.len();
         let data = PageBitmap::from(&sparse::data_pages(file)?);
-        let (mapping, zeros) = (Mapping::read_only(file, bytes)?, Mapping::zeros(HUGE as usize)?);
-        Ok(Self { mapping, zeros, bytes, data, asked: PageBitmap::new(bytes.div_ceil(PAGE)) })
+        let (mapping, zeros) = (Mapping::read_only(file, bytes)?, Mapping::zeros(HUGE_PAGE as usize)?);
+        Ok(Self { mapping, zeros, bytes, data, faulted: PageBitmap::new(bytes.div_ceil(PAGE)) })
     }
 
     /// Its size in bytes.
@@ -42,7 +42,7 @@ impl Memory {
     }
 
     /// An empty set for its pages.
-    pub(super) fn no_pages(&self) -> PageBitmap {
+    pub(super) fn empty_set(&self) -> PageBitmap {
         PageBitmap::new(self.bytes.div_ceil(PAGE))
     }
 
@@ -52,13 +52,13 @@ impl Memory {
     }
 
     /// Records pages that a fault has installed.
-    pub(super) fn note(&self, pages: &Range<u64>) {
-        self.asked.insert(pages);
+    pub(super) fn record_fault(&self, pages: &Range<u64>) {
+        self.faulted.insert(pages);
     }
 
     /// The pages that faults have installed.
-    pub(super) fn asked(&self) -> Pages {
-        self.asked.pages()
+    pub(super) fn faulted(&self) -> Pages {
+        self.faulted.pages()
     }
 
     /// Reads pages into the page cache and maps them; waits for the disk.

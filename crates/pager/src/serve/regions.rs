@@ -9,18 +9,18 @@ use crate::PAGE;
 
 /// Regions per clone: a guest has one for each hole in its address space and one for each hot-plug memory
 /// slot, a few dozen at most.
-pub(super) const MOST_REGIONS: usize = 1024;
+pub(super) const MAX_REGIONS: usize = 1024;
 /// Pieces that `mremap` and `munmap` may split these into, so that a client cannot exhaust this process's
 /// memory.
-const MOST_PIECES: usize = 4 * MOST_REGIONS;
+const MAX_PIECES: usize = 4 * MAX_REGIONS;
 /// The huge page size that Firecracker supports.
-pub(super) const HUGE: u64 = 2 << 20;
+pub(super) const HUGE_PAGE: u64 = 2 << 20;
 /// No process has addresses above this limit; sums of two such addresses do not overflow.
-const ADDRESSES: u64 = 1 << 57;
+const ADDRESS_LIMIT: u64 = 1 << 57;
 
 /// A region as the client sends it.
 #[derive(Clone, Debug, Deserialize)]
-pub(super) struct Told {
+pub(super) struct RegionMapping {
     base_host_virt_addr: u64,
     size: u64,
     offset: u64,
@@ -50,26 +50,26 @@ impl Piece {
     pub(super) fn block(&self, address: u64, bytes: u64) -> Self {
         let start = address / self.page * self.page;
         let bytes = bytes.max(self.page);
-        self.at(&(start..(start / bytes + 1) * bytes))
+        self.within(&(start..(start / bytes + 1) * bytes))
     }
 
     /// Its first page.
     pub(super) fn first(&self) -> Self {
-        self.upto(self.page)
+        self.prefix(self.page)
     }
 
     /// Its first `bytes` bytes.
-    pub(super) fn upto(&self, bytes: u64) -> Self {
-        self.at(&(self.addresses.start..self.addresses.start.saturating_add(bytes)))
+    pub(super) fn prefix(&self, bytes: u64) -> Self {
+        self.within(&(self.addresses.start..self.addresses.start.saturating_add(bytes)))
     }
 
     /// All but its first `bytes` bytes.
-    pub(super) fn after(&self, bytes: u64) -> Self {
-        self.at(&(self.addresses.start.saturating_add(bytes)..u64::MAX))
+    pub(super) fn skip(&self, bytes: u64) -> Self {
+        self.within(&(self.addresses.start.saturating_add(bytes)..u64::MAX))
     }
 
     /// The part within these addresses.
-    fn at(&self, addresses: &Range<u64>) -> Self {
+    fn within(&self, addresses: &Range<u64>) -> Self {
         let (start, end) = (self.addresses.start.max(addresses.start), self.addresses.end.min(addresses.end));
         let offset = self.offset + start.saturating_sub(self.addresses.start);
         Self { addresses: start..end.max(start), offset, page: self.page }
@@ -79,7 +79,7 @@ impl Piece {
     fn holding(&self, bytes: &Range<u64>) -> Self {
         let shift = |offset: u64| self.addresses.start + offset.saturating_sub(self.offset);
         let (start, end) = (bytes.start / self.page * self.page, bytes.end.next_multiple_of(self.page));
-        self.at(&(shift(start)..shift(end)))
+        self.within(&(shift(start)..shift(end)))
     }
 }
 
@@ -89,19 +89,19 @@ pub(super) struct Layout(Vec<Piece>);
 
 impl Layout {
     /// Validates regions of a memory of `memory` bytes.
-    pub(super) fn judge(told: &[Told], memory: u64) -> Result<Self, HandshakeError> {
-        if told.is_empty() {
+    pub(super) fn validate(regions: &[RegionMapping], memory: u64) -> Result<Self, HandshakeError> {
+        if regions.is_empty() {
             return Err(HandshakeError::NoRegions);
         }
-        if told.len() > MOST_REGIONS {
-            return Err(HandshakeError::ManyRegions { count: told.len(), most: MOST_REGIONS });
+        if regions.len() > MAX_REGIONS {
+            return Err(HandshakeError::ManyRegions { count: regions.len(), most: MAX_REGIONS });
         }
-        let pieces: Result<Vec<_>, _> = told.iter().map(|told| piece(told, memory)).collect();
+        let pieces: Result<Vec<_>, _> = regions.iter().map(|region| parse_piece(region, memory)).collect();
         let mut pieces = pieces?;
         pieces.sort_by_key(|piece| piece.offset);
-        apart(&pieces, Piece::bytes)?;
+        check_disjoint(&pieces, Piece::bytes)?;
         pieces.sort_by_key(|piece| piece.addresses.start);
-        apart(&pieces, |piece| piece.addresses.clone())?;
+        check_disjoint(&pieces, |piece| piece.addresses.clone())?;
         Ok(Self(pieces))
     }
 
@@ -112,10 +112,10 @@ impl Layout {
     }
 
     /// The pieces within these addresses.
-    pub(super) fn at<'a>(&'a self, addresses: &'a Range<u64>) -> impl Iterator<Item = Piece> + 'a {
+    pub(super) fn within<'a>(&'a self, addresses: &'a Range<u64>) -> impl Iterator<Item = Piece> + 'a {
         let first = self.0.partition_point(|piece| piece.addresses.end <= addresses.start);
         let pieces = self.0[first..].iter().take_while(|piece| piece.addresses.start < addresses.end);
-        pieces.map(|piece| piece.at(addresses))
+        pieces.map(|piece| piece.within(addresses))
     }
 
     /// The pieces that hold these bytes of the memory.
@@ -125,11 +125,11 @@ impl Layout {
 
     /// Removes the part within these addresses, and returns it.
     pub(super) fn cut(&mut self, addresses: &Range<u64>) -> Vec<Piece> {
-        let taken: Vec<_> = self.at(addresses).collect();
+        let removed: Vec<_> = self.within(addresses).collect();
         let outside = [0..addresses.start, addresses.end..u64::MAX];
-        let left = self.0.iter().flat_map(|piece| outside.iter().map(|outside| piece.at(outside)));
-        self.0 = left.filter(|piece| !piece.addresses.is_empty()).collect();
-        taken
+        let rest = self.0.iter().flat_map(|piece| outside.iter().map(|outside| piece.within(outside)));
+        self.0 = rest.filter(|piece| !piece.addresses.is_empty()).collect();
+        removed
     }
 
     /// Moves the part within these addresses to another address.
@@ -146,19 +146,19 @@ impl Layout {
     }
 
     /// Whether it has been split into more pieces than allowed.
-    pub(super) fn is_shattered(&self) -> bool {
-        self.0.len() > MOST_PIECES
+    pub(super) fn has_too_many_pieces(&self) -> bool {
+        self.0.len() > MAX_PIECES
     }
 }
 
-fn piece(told: &Told, memory: u64) -> Result<Piece, HandshakeError> {
-    let Told { base_host_virt_addr: address, size, offset, .. } = *told;
-    let page = told.page_size.or(told.page_size_kib).unwrap_or(0);
-    if ![PAGE, HUGE].contains(&page) {
+fn parse_piece(region: &RegionMapping, memory: u64) -> Result<Piece, HandshakeError> {
+    let RegionMapping { base_host_virt_addr: address, size, offset, .. } = *region;
+    let page = region.page_size.or(region.page_size_kib).unwrap_or(0);
+    if ![PAGE, HUGE_PAGE].contains(&page) {
         return Err(HandshakeError::PageSize { bytes: page });
     }
     let fits = [address, size, offset].iter().all(|bytes| bytes.is_multiple_of(page));
-    if size == 0 || !fits || address >= ADDRESSES || size >= ADDRESSES {
+    if size == 0 || !fits || address >= ADDRESS_LIMIT || size >= ADDRESS_LIMIT {
         return Err(HandshakeError::Region { address, size, offset });
     }
     if offset.checked_add(size).is_none_or(|end| end > memory) {
@@ -167,8 +167,8 @@ fn piece(told: &Told, memory: u64) -> Result<Piece, HandshakeError> {
     Ok(Piece { addresses: address..address + size, offset, page })
 }
 
-fn apart(pieces: &[Piece], place: impl Fn(&Piece) -> Range<u64>) -> Result<(), HandshakeError> {
-    let overlap = pieces.windows(2).find(|pair| place(&pair[0]).end > place(&pair[1]).start);
+fn check_disjoint(pieces: &[Piece], range: impl Fn(&Piece) -> Range<u64>) -> Result<(), HandshakeError> {
+    let overlap = pieces.windows(2).find(|pair| range(&pair[0]).end > range(&pair[1]).start);
     overlap.map_or(Ok(()), |pair| {
         let [one, other] = [&pair[0], &pair[1]].map(|piece| piece.addresses.start);
         Err(HandshakeError::Overlap { one, other })
@@ -179,13 +179,13 @@ fn apart(pieces: &[Piece], place: impl Fn(&Piece) -> Range<u64>) -> Result<(), H
 mod tests {
     use super::*;
 
-    fn told(address: u64, size: u64, offset: u64) -> Told {
+    fn region(address: u64, size: u64, offset: u64) -> RegionMapping {
         let [base_host_virt_addr, size, offset] = [address, size, offset].map(|pages| pages * PAGE);
-        Told { base_host_virt_addr, size, offset, page_size: Some(PAGE), page_size_kib: None }
+        RegionMapping { base_host_virt_addr, size, offset, page_size: Some(PAGE), page_size_kib: None }
     }
 
     fn layout() -> Layout {
-        Layout::judge(&[told(100, 10, 0), told(50, 20, 10)], 30 * PAGE).expect("sound")
+        Layout::validate(&[region(100, 10, 0), region(50, 20, 10)], 30 * PAGE).expect("valid")
     }
 
     /// Address, offset and length, in pages.
@@ -205,12 +205,12 @@ mod tests {
             [49, 50, 69, 70, 100, 109, 110].map(offset),
             [None, Some(10), Some(10), None, Some(0), Some(0), None]
         );
-        let held: Vec<_> = layout.holding(&(8 * PAGE..12 * PAGE)).collect();
-        assert_eq!(pages(&Layout(held)), [[50, 10, 2], [108, 8, 2]]);
+        let found: Vec<_> = layout.holding(&(8 * PAGE..12 * PAGE)).collect();
+        assert_eq!(pages(&Layout(found)), [[50, 10, 2], [108, 8, 2]]);
     }
 
     #[test]
-    fn what_is_unmapped_is_gone_and_what_is_moved_is_elsewhere() {
+    fn unmapped_and_moved_memory_is_tracked() {
         let mut layout = layout();
         layout.cut(&(60 * PAGE..105 * PAGE));
         assert_eq!(pages(&layout), [[50, 10, 10], [105, 5, 5]]);
@@ -223,20 +223,23 @@ mod tests {
     }
 
     #[test]
-    fn regions_that_are_none_are_refused_by_name() {
-        let judge = |told: Vec<_>| Layout::judge(&told, 30 * PAGE).expect_err("refused");
-        assert!(matches!(judge(vec![]), HandshakeError::NoRegions));
-        assert!(matches!(judge(vec![told(1, 1, 0); MOST_REGIONS + 1]), HandshakeError::ManyRegions { .. }));
-        assert!(matches!(judge(vec![told(1, 0, 0)]), HandshakeError::Region { .. }));
-        assert!(matches!(judge(vec![told(1, 1, 30)]), HandshakeError::Beyond { .. }));
-        assert!(matches!(judge(vec![told(u64::MAX / PAGE, 1, 0)]), HandshakeError::Region { .. }));
-        assert!(matches!(judge(vec![told(1, 2, 0), told(2, 1, 5)]), HandshakeError::Overlap { .. }));
-        assert!(matches!(judge(vec![told(1, 2, 0), told(9, 1, 1)]), HandshakeError::Overlap { .. }));
-        let odd = Told { base_host_virt_addr: 1, ..told(0, 1, 0) };
-        assert!(matches!(judge(vec![odd]), HandshakeError::Region { .. }));
-        let huge = Told { page_size: Some(HUGE), ..told(512, 1, 0) };
-        assert!(matches!(judge(vec![huge]), HandshakeError::Region { .. }));
-        let unsaid = Told { page_size: None, ..told(1, 1, 0) };
-        assert!(matches!(judge(vec![unsaid]), HandshakeError::PageSize { bytes: 0 }));
+    fn invalid_regions_are_refused_by_name() {
+        let validate = |regions: Vec<_>| Layout::validate(&regions, 30 * PAGE).expect_err("refused");
+        assert!(matches!(validate(vec![]), HandshakeError::NoRegions));
+        assert!(matches!(
+            validate(vec![region(1, 1, 0); MAX_REGIONS + 1]),
+            HandshakeError::ManyRegions { .. }
+        ));
+        assert!(matches!(validate(vec![region(1, 0, 0)]), HandshakeError::Region { .. }));
+        assert!(matches!(validate(vec![region(1, 1, 30)]), HandshakeError::Beyond { .. }));
+        assert!(matches!(validate(vec![region(u64::MAX / PAGE, 1, 0)]), HandshakeError::Region { .. }));
+        assert!(matches!(validate(vec![region(1, 2, 0), region(2, 1, 5)]), HandshakeError::Overlap { .. }));
+        assert!(matches!(validate(vec![region(1, 2, 0), region(9, 1, 1)]), HandshakeError::Overlap { .. }));
+        let odd = RegionMapping { base_host_virt_addr: 1, ..region(0, 1, 0) };
+        assert!(matches!(validate(vec![odd]), HandshakeError::Region { .. }));
+        let huge = RegionMapping { page_size: Some(HUGE_PAGE), ..region(512, 1, 0) };
+        assert!(matches!(validate(vec![huge]), HandshakeError::Region { .. }));
+        let without_page_size = RegionMapping { page_size: None, ..region(1, 1, 0) };
+        assert!(matches!(validate(vec![without_page_size]), HandshakeError::PageSize { bytes: 0 }));
     }
 }

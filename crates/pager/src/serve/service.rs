@@ -11,23 +11,23 @@ use rustix::io::Errno;
 use super::Shared;
 use super::error::ServeError;
 use super::figures::Figures;
-use super::handshake::Handed;
-use super::space::{Next, Space};
+use super::handshake::Handshake;
+use super::space::{AddressSpace, Next};
 use crate::userfault::Userfault;
 
 /// Immediate retries while no page can be installed in a clone (EAGAIN), before retries are made at
 /// intervals. The kernel refuses pages between the reading of an event and the moment when the thread that
 /// caused it resumes, which takes microseconds if a processor is free.
-const QUICK_LOOKS: u32 = 32;
-const INTERVAL: Timespec = Timespec { tv_sec: 0, tv_nsec: 1_000_000 };
+const IMMEDIATE_RETRIES: u32 = 32;
+const RETRY_INTERVAL: Timespec = Timespec { tv_sec: 0, tv_nsec: 1_000_000 };
 
 /// The fault service of one clone, on a thread of its own.
 #[derive(Debug)]
 pub(super) struct Service<'a> {
     userfault: Userfault<'a>,
     /// The process's pidfd.
-    life: BorrowedFd<'a>,
-    space: Space,
+    pidfd: BorrowedFd<'a>,
+    space: AddressSpace,
     shared: &'a Shared,
     next: Next,
     /// Consecutive retries without progress.
@@ -36,60 +36,61 @@ pub(super) struct Service<'a> {
 }
 
 impl<'a> Service<'a> {
-    pub(super) fn new(shared: &'a Shared, handed: &'a Handed, life: BorrowedFd<'a>) -> Self {
-        let userfault = Userfault::new(&handed.descriptor);
-        let space = Space::new(Arc::clone(&shared.memory), handed.layout.clone(), shared.options.around);
+    pub(super) fn new(shared: &'a Shared, handshake: &'a Handshake, pidfd: BorrowedFd<'a>) -> Self {
+        let userfault = Userfault::new(&handshake.descriptor);
+        let space =
+            AddressSpace::new(Arc::clone(&shared.memory), handshake.layout.clone(), shared.options.around);
         let (next, figures) = (Next::More, Figures { clones: 1, ..Figures::default() });
         shared.add(figures);
-        Self { userfault, life, space, shared, next, blocked: 0, figures }
+        Self { userfault, pidfd, space, shared, next, blocked: 0, figures }
     }
 
     /// Answers faults until the process has exited.
     pub(super) fn run(&mut self) -> Result<(), ServeError> {
-        while self.goes_on()? {
-            self.turn()?;
+        while self.wait()? {
+            self.step()?;
         }
         Ok(())
     }
 
     /// Waits until there is something to do. Returns false when the process has exited.
-    fn goes_on(&self) -> Result<bool, ServeError> {
+    fn wait(&self) -> Result<bool, ServeError> {
         let mut watched =
-            [PollFd::from_borrowed_fd(self.life, PollFlags::IN), self.userfault.when_readable()];
-        let waited = match self.next {
+            [PollFd::from_borrowed_fd(self.pidfd, PollFlags::IN), self.userfault.when_readable()];
+        let polled = match self.next {
             Next::More => return Ok(true),
-            Next::Blocked if self.blocked <= QUICK_LOOKS => {
+            Next::Blocked if self.blocked <= IMMEDIATE_RETRIES => {
                 thread::yield_now();
                 return Ok(true);
             }
-            Next::Blocked => poll(&mut watched[..1], Some(&INTERVAL)),
+            Next::Blocked => poll(&mut watched[..1], Some(&RETRY_INTERVAL)),
             Next::Gone => poll(&mut watched[..1], None),
             Next::Wait => poll(&mut watched, None),
         };
-        match waited {
+        match polled {
             Ok(_) | Err(Errno::INTR) => Ok(watched[0].revents().is_empty()),
             Err(error) => Err(ServeError::Read(error.into())),
         }
     }
 
     /// Reads events and answers faults; prefetches a few pages when no fault is pending.
-    fn turn(&mut self) -> Result<(), ServeError> {
-        self.next = match self.space.look(&self.userfault)? {
+    fn step(&mut self) -> Result<(), ServeError> {
+        self.next = match self.space.handle_messages(&self.userfault)? {
             Next::Wait => self.space.prefetch(&self.userfault, &self.shared.options.prefetch)?,
             next => next,
         };
         self.blocked = if self.next == Next::Blocked { self.blocked + 1 } else { 0 };
-        self.count();
+        self.flush_figures();
         Ok(())
     }
 
     /// The final counters.
-    pub(super) fn close(mut self) -> Figures {
-        self.count();
+    pub(super) fn into_figures(mut self) -> Figures {
+        self.flush_figures();
         self.figures
     }
 
-    fn count(&mut self) {
+    fn flush_figures(&mut self) {
         let done = mem::take(&mut self.space.figures);
         if done != Figures::default() {
             self.figures += done;

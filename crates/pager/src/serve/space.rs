@@ -8,7 +8,7 @@ use rustix::io::Errno;
 
 use super::error::ServeError;
 use super::figures::Figures;
-use super::memory::Memory;
+use super::memory::SnapshotMemory;
 use super::regions::{Layout, Piece};
 use crate::bitmap::PageBitmap;
 use crate::sparse::page_range;
@@ -17,9 +17,9 @@ use crate::{PAGE, Pages};
 
 /// Pages prefetched between two reads of the descriptor, for which a fault may have to wait: 18, 30, 54 and
 /// 99 us with 8, 16, 32 and 64. A clone that touched 64 MiB meanwhile took 42, 35, 34 and 34 ms.
-const BATCH: u64 = 32;
+const PREFETCH_BATCH: u64 = 32;
 /// Faults at addresses that the clone has unmapped: so many threads may have been waiting at the time.
-const MOST_STRAYS: u32 = 1024;
+const MAX_UNKNOWN_FAULTS: u32 = 1024;
 
 /// What to do after reading a clone's descriptor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,65 +45,65 @@ enum Source {
 
 /// The position of prefetching in a list of pages: the index of a run, and the next page.
 #[derive(Clone, Copy, Debug, Default)]
-struct Ahead {
+struct PrefetchCursor {
     run: usize,
     page: u64,
 }
 
 /// A clone's memory.
 #[derive(Debug)]
-pub(super) struct Space {
-    memory: Arc<Memory>,
+pub(super) struct AddressSpace {
+    memory: Arc<SnapshotMemory>,
     layout: Layout,
     /// Pages that the clone has removed: zeros from then on. Allocated when first needed, since it is sized
     /// for the whole memory.
     removed: Option<PageBitmap>,
     /// Fault addresses, in order.
-    waiting: VecDeque<u64>,
+    pending: VecDeque<u64>,
     messages: Messages,
     /// Whether memory has been unmapped or moved, and how many faults had an unknown address.
-    is_changed: bool,
-    strays: u32,
-    ahead: Ahead,
+    layout_changed: bool,
+    unknown_faults: u32,
+    cursor: PrefetchCursor,
     /// The most pages installed per fault.
-    around: u64,
+    fault_around: u64,
     pub(super) figures: Figures,
 }
 
-impl Space {
-    pub(super) fn new(memory: Arc<Memory>, layout: Layout, around: u64) -> Self {
+impl AddressSpace {
+    pub(super) fn new(memory: Arc<SnapshotMemory>, layout: Layout, fault_around: u64) -> Self {
         Self {
             memory,
             layout,
             removed: None,
-            waiting: VecDeque::new(),
+            pending: VecDeque::new(),
             messages: Messages::new(),
-            is_changed: false,
-            strays: 0,
-            ahead: Ahead::default(),
-            around,
+            layout_changed: false,
+            unknown_faults: 0,
+            cursor: PrefetchCursor::default(),
+            fault_around,
             figures: Figures::default(),
         }
     }
 
     /// Reads events and answers faults. Events come first: the kernel installs no page while an event is
     /// unread, and a removed page must not come back with its old content.
-    pub(super) fn look(&mut self, userfault: &Userfault) -> Result<Next, ServeError> {
+    pub(super) fn handle_messages(&mut self, userfault: &Userfault) -> Result<Next, ServeError> {
         userfault.read(&mut self.messages).map_err(|error| ServeError::Read(error.into()))?;
-        self.take_messages()?;
-        match self.answer(userfault)? {
+        self.handle_events()?;
+        match self.answer_faults(userfault)? {
             Next::Wait if self.messages.is_full() => Ok(Next::More),
             next => Ok(next),
         }
     }
 
-    fn take_messages(&mut self) -> Result<(), ServeError> {
+    fn handle_events(&mut self) -> Result<(), ServeError> {
         for event in self.messages.events() {
             match event {
-                Event::Fault { address } => self.waiting.push_back(address),
+                Event::Fault { address } => self.pending.push_back(address),
                 Event::Remove { addresses } => {
-                    let removed = self.removed.get_or_insert_with(|| self.memory.no_pages());
-                    for piece in self.layout.at(&addresses) {
+                    let removed = self.removed.get_or_insert_with(|| self.memory.empty_set());
+                    for piece in self.layout.within(&addresses) {
                         let pages = page_range(piece.bytes());
                         removed.insert(&pages);
                         self.figures.removed += pages.end - pages.start;
@@ -111,22 +111,22 @@ impl Space {
                 }
                 Event::Unmap { addresses } => {
                     self.layout.cut(&addresses);
-                    self.is_changed = true;
+                    self.layout_changed = true;
                 }
                 Event::Remap { from, to } => {
                     self.layout.shift(&from, to);
-                    self.is_changed = true;
+                    self.layout_changed = true;
                 }
                 Event::Other { number } => return Err(ServeError::Event { number }),
             }
         }
-        if self.layout.is_shattered() { Err(ServeError::Shattered) } else { Ok(()) }
+        if self.layout.has_too_many_pieces() { Err(ServeError::Shattered) } else { Ok(()) }
     }
 
-    fn answer(&mut self, userfault: &Userfault) -> Result<Next, ServeError> {
-        while let Some(address) = self.waiting.front().copied() {
-            match self.bring(userfault, address)? {
-                Next::Wait => self.waiting.pop_front(),
+    fn answer_faults(&mut self, userfault: &Userfault) -> Result<Next, ServeError> {
+        while let Some(address) = self.pending.front().copied() {
+            match self.answer_fault(userfault, address)? {
+                Next::Wait => self.pending.pop_front(),
                 next => return Ok(next),
             };
         }
@@ -134,15 +134,17 @@ impl Space {
     }
 
     /// Installs the faulting page, and those after it.
-    fn bring(&mut self, userfault: &Userfault, address: u64) -> Result<Next, ServeError> {
-        let Some(piece) = self.layout.find(address) else { return self.stray(userfault, address) };
-        let (source, wanted) = self.alike(&piece.block(address, self.around * PAGE));
-        let one = wanted.first();
-        match self.put(userfault, source, &wanted) {
-            Ok(bytes) => self.tell(source, wanted.offset, bytes),
+    fn answer_fault(&mut self, userfault: &Userfault, address: u64) -> Result<Next, ServeError> {
+        let Some(piece) = self.layout.find(address) else {
+            return self.handle_unknown_address(userfault, address);
+        };
+        let (source, block) = self.same_source(&piece.block(address, self.fault_around * PAGE));
+        let one = block.first();
+        match self.install(userfault, source, &block) {
+            Ok(bytes) => self.count_installed(source, block.offset, bytes),
             // The page is already installed, or no longer mapped; the waiting thread retries and finds out.
             Err(Errno::EXIST | Errno::NOENT) => wake(userfault, &one.addresses)?,
-            Err(error) => return failed(error, &one),
+            Err(error) => return interpret_error(error, &one),
         }
         self.figures.faults += 1;
         Ok(Next::Wait)
@@ -150,9 +152,9 @@ impl Space {
 
     /// Handles a fault at an unknown address. If the layout has changed, the address may have been valid
     /// before, and the waiting thread is woken to find out.
-    fn stray(&mut self, userfault: &Userfault, address: u64) -> Result<Next, ServeError> {
-        self.strays += 1;
-        if !self.is_changed || self.strays > MOST_STRAYS {
+    fn handle_unknown_address(&mut self, userfault: &Userfault, address: u64) -> Result<Next, ServeError> {
+        self.unknown_faults += 1;
+        if !self.layout_changed || self.unknown_faults > MAX_UNKNOWN_FAULTS {
             return Err(ServeError::Stray { address });
         }
         let page = address / PAGE * PAGE;
@@ -166,51 +168,51 @@ impl Space {
     /// meanwhile; but of 16,384 pages that a clone touched at random and as fast as it could from its start,
     /// it had to wait for about 450, and runs of pages are copied at half the cost of single ones.
     pub(super) fn prefetch(&mut self, userfault: &Userfault, list: &Pages) -> Result<Next, ServeError> {
-        let mut left = BATCH;
-        while left > 0 {
-            let Some(run) = list.run(self.ahead.run) else { return Ok(Next::Wait) };
-            let start = run.start.max(self.ahead.page);
-            let end = run.end.min(start + left);
-            let next = match self.fill(userfault, &(start * PAGE..end * PAGE)) {
-                Ok(Next::Wait) => self.ahead.run + usize::from(end == run.end),
+        let mut budget = PREFETCH_BATCH;
+        while budget > 0 {
+            let Some(run) = list.run(self.cursor.run) else { return Ok(Next::Wait) };
+            let start = run.start.max(self.cursor.page);
+            let end = run.end.min(start + budget);
+            let next = match self.prefetch_bytes(userfault, &(start * PAGE..end * PAGE)) {
+                Ok(Next::Wait) => self.cursor.run + usize::from(end == run.end),
                 // Prefetching must not cost the clone its life: stop it for good.
                 Err(ServeError::NoMemory(_)) => usize::MAX,
                 other => return other,
             };
-            self.ahead = Ahead { run: next, page: end };
-            left -= end - start;
+            self.cursor = PrefetchCursor { run: next, page: end };
+            budget -= end - start;
         }
         Ok(Next::More)
     }
 
     /// Installs the missing pages of these bytes of the memory.
-    fn fill(&mut self, userfault: &Userfault, bytes: &Range<u64>) -> Result<Next, ServeError> {
+    fn prefetch_bytes(&mut self, userfault: &Userfault, bytes: &Range<u64>) -> Result<Next, ServeError> {
         let pieces: Vec<_> = self.layout.holding(bytes).collect();
         for mut rest in pieces {
             while !rest.addresses.is_empty() {
-                let (source, wanted) = self.alike(&rest);
-                let done = match self.put(userfault, source, &wanted) {
+                let (source, block) = self.same_source(&rest);
+                let done = match self.install(userfault, source, &block) {
                     Ok(bytes) => {
                         self.figures.prefetched += bytes / PAGE;
                         bytes
                     }
                     // It is already installed, or no longer mapped: go to the next one.
-                    Err(Errno::EXIST | Errno::NOENT) => wanted.page,
-                    Err(error) => return failed(error, &wanted),
+                    Err(Errno::EXIST | Errno::NOENT) => block.page,
+                    Err(error) => return interpret_error(error, &block),
                 };
-                rest = rest.after(done);
+                rest = rest.skip(done);
             }
         }
         Ok(Next::Wait)
     }
 
     /// The first pages of a piece that have the same source.
-    fn alike(&self, piece: &Piece) -> (Source, Piece) {
+    fn same_source(&self, piece: &Piece) -> (Source, Piece) {
         let source = |offset| self.source(offset, piece.page);
         let mut offsets = piece.bytes().step_by(piece.page as usize);
         let first = offsets.next().map_or(Source::Zeros, source);
-        let alike = 1 + offsets.take_while(|offset| source(*offset) == first).count() as u64;
-        (first, piece.upto(alike * piece.page))
+        let count = 1 + offsets.take_while(|offset| source(*offset) == first).count() as u64;
+        (first, piece.prefix(count * piece.page))
     }
 
     fn source(&self, offset: u64, bytes: u64) -> Source {
@@ -226,15 +228,15 @@ impl Space {
     }
 
     /// Installs pages, as far as the kernel does; returns the number of bytes.
-    fn put(&self, userfault: &Userfault, source: Source, to: &Piece) -> Result<u64, Errno> {
-        match self.put_all(userfault, source, to) {
+    fn install(&self, userfault: &Userfault, source: Source, to: &Piece) -> Result<u64, Errno> {
+        match self.install_all(userfault, source, to) {
             // The block may reach into memory that is mapped differently.
-            Err(Errno::NOENT) if *to != to.first() => self.put_all(userfault, source, &to.first()),
-            put => put,
+            Err(Errno::NOENT) if *to != to.first() => self.install_all(userfault, source, &to.first()),
+            result => result,
         }
     }
 
-    fn put_all(&self, userfault: &Userfault, source: Source, to: &Piece) -> Result<u64, Errno> {
+    fn install_all(&self, userfault: &Userfault, source: Source, to: &Piece) -> Result<u64, Errno> {
         let Piece { addresses, offset, page } = to;
         let length = addresses.end - addresses.start;
         match source {
@@ -245,10 +247,10 @@ impl Space {
         }
     }
 
-    fn tell(&mut self, source: Source, offset: u64, bytes: u64) {
+    fn count_installed(&mut self, source: Source, offset: u64, bytes: u64) {
         match source {
             Source::Memory => {
-                self.memory.note(&page_range(offset..offset + bytes));
+                self.memory.record_fault(&page_range(offset..offset + bytes));
                 self.figures.copied += bytes / PAGE;
             }
             Source::Zeros => self.figures.zeroed += bytes / PAGE,
@@ -257,7 +259,7 @@ impl Space {
 }
 
 /// What follows from a page that could not be installed.
-fn failed(error: Errno, at: &Piece) -> Result<Next, ServeError> {
+fn interpret_error(error: Errno, at: &Piece) -> Result<Next, ServeError> {
     match error {
         Errno::AGAIN => Ok(Next::Blocked),
         Errno::SRCH => Ok(Next::Gone),
@@ -268,6 +270,6 @@ fn failed(error: Errno, at: &Piece) -> Result<Next, ServeError> {
 }
 
 fn wake(userfault: &Userfault, addresses: &Range<u64>) -> Result<(), ServeError> {
-    let put = |source: Errno| ServeError::Put { address: addresses.start, source: source.into() };
-    userfault.wake(addresses.clone()).map_err(put)
+    let error = |source: Errno| ServeError::Put { address: addresses.start, source: source.into() };
+    userfault.wake(addresses.clone()).map_err(error)
 }

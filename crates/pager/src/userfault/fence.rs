@@ -56,8 +56,8 @@ pub(crate) fn copy(descriptor: impl AsFd, to: u64, from: *mut c_void, length: u6
     let mut call = CopyCall { to, from: from.expose_provenance() as u64, length, mode: 0, copied: 0 };
     // SAFETY: the number is that of UFFDIO_COPY, whose argument has the layout of `CopyCall`. The kernel only
     // reads the source and checks whether it is mapped. It writes to no page that its owner could have seen.
-    let done = unsafe { ioctl(descriptor, Updater::<COPY, _>::new(&mut call)) };
-    came_to(done, call.copied)
+    let result = unsafe { ioctl(descriptor, Updater::<COPY, _>::new(&mut call)) };
+    completed_bytes(result, call.copied)
 }
 
 /// Installs zero pages.
@@ -65,8 +65,8 @@ pub(super) fn zero(descriptor: impl AsFd, addresses: Range<u64>) -> Result<u64, 
     let mut call = ZeroCall { addresses: addresses.into(), ..ZeroCall::default() };
     // SAFETY: the number is that of UFFDIO_ZEROPAGE, whose argument has the layout of `ZeroCall`. It writes to no page that
     // its owner could have seen.
-    let done = unsafe { ioctl(descriptor, Updater::<ZERO, _>::new(&mut call)) };
-    came_to(done, call.zeroed)
+    let result = unsafe { ioctl(descriptor, Updater::<ZERO, _>::new(&mut call)) };
+    completed_bytes(result, call.zeroed)
 }
 
 /// Wakes waiting threads.
@@ -77,8 +77,8 @@ pub(super) fn wake(descriptor: impl AsFd, addresses: Range<u64>) -> Result<(), E
 }
 
 /// An interrupted call reports an error even if it has processed some bytes.
-fn came_to(done: Result<(), Errno>, bytes: i64) -> Result<u64, Errno> {
-    match (done, u64::try_from(bytes)) {
+fn completed_bytes(result: Result<(), Errno>, bytes: i64) -> Result<u64, Errno> {
+    match (result, u64::try_from(bytes)) {
         (_, Ok(bytes)) if bytes > 0 => Ok(bytes),
         (Ok(()), _) => Err(Errno::AGAIN),
         (Err(error), _) => Err(error),
@@ -86,23 +86,23 @@ fn came_to(done: Result<(), Errno>, bytes: i64) -> Result<u64, Errno> {
 }
 
 /// Registers a descriptor with the runtime, which waits until it is readable.
-pub(crate) fn watch(descriptor: BorrowedFd<'_>) -> io::Result<AsyncFd<BorrowedFd<'_>>> {
+pub(crate) fn register_readable(descriptor: BorrowedFd<'_>) -> io::Result<AsyncFd<BorrowedFd<'_>>> {
     // SAFETY: a `BorrowedFd` always gives the same descriptor, which stays open while it is borrowed.
     Ok(unsafe { AsyncFd::register_with_interest(descriptor, Interest::READABLE) }?)
 }
 
 /// A pidfd of the process that connected a socket. `NOPROTOOPT` before Linux 6.5.
 pub(crate) fn pidfd_of_peer(socket: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
-    let mut found: libc::c_int = -1;
-    let mut length = mem::size_of_val(&found) as libc::socklen_t;
-    let into = (&raw mut found).cast();
+    let mut pidfd: libc::c_int = -1;
+    let mut length = mem::size_of_val(&pidfd) as libc::socklen_t;
+    let value = (&raw mut pidfd).cast();
     // SAFETY: both pointers are to local variables, and the length is that of the first.
     let result = unsafe {
         libc::getsockopt(
             socket.as_fd().as_raw_fd(),
             libc::SOL_SOCKET,
             libc::SO_PEERPIDFD,
-            into,
+            value,
             &raw mut length,
         )
     };
@@ -110,5 +110,5 @@ pub(crate) fn pidfd_of_peer(socket: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
         return Err(Errno::from_io_error(&io::Error::last_os_error()).unwrap_or(Errno::INVAL));
     }
     // SAFETY: the call returned a new descriptor, which nothing else owns.
-    Ok(unsafe { OwnedFd::from_raw_fd(found) })
+    Ok(unsafe { OwnedFd::from_raw_fd(pidfd) })
 }

@@ -33,16 +33,16 @@ fn assert_captures(mut child: Child) {
     child.write(7_000, 600);
     child.write(29_999, 1);
     let pages = capture.take().unwrap();
-    let wanted: Pages =
+    let expected: Pages =
         [2..3002, 7_000..7_600, 20_000..20_001, 20_010..20_012, 29_999..30_000].into_iter().collect();
-    assert_eq!(pages.common(&wanted), wanted);
-    let named = capture.finish(true, true).unwrap();
+    assert_eq!(pages.common(&expected), expected);
+    let captured_digest = capture.finish(true, true).unwrap();
     assert_same(&file, &pages, &child.memory);
-    assert_eq!(named, Some(digest(&file, Some(&pages)).unwrap()));
+    assert_eq!(captured_digest, Some(digest(&file, Some(&pages)).unwrap()));
 }
 
 #[test]
-fn of_a_private_mapping() {
+fn captures_a_private_mapping() {
     let folder = tempfile::tempdir().unwrap();
     let parent = folder.path().join("parent");
     fs::write(&parent, vec![7; 30_000 * PAGE as usize]).unwrap();
@@ -50,17 +50,17 @@ fn of_a_private_mapping() {
 }
 
 #[test]
-fn of_a_memory_file() {
+fn captures_a_memfd() {
     assert_captures(Child::shared(30_000));
 }
 
 #[test]
-fn of_anonymous_memory() {
+fn captures_anonymous_memory() {
     assert_captures(Child::anonymous(30_000));
 }
 
 #[test]
-fn pages_that_are_scattered_come_in_their_places() {
+fn scattered_pages_keep_their_offsets() {
     let mut child = Child::shared(6000);
     (0..3000).for_each(|page| child.write(page * 2, 1));
     let folder = tempfile::tempdir().unwrap();
@@ -74,7 +74,7 @@ fn pages_that_are_scattered_come_in_their_places() {
 }
 
 #[test]
-fn room_that_was_not_needed_is_given_back() {
+fn unused_blocks_are_freed() {
     let mut child = Child::anonymous(512);
     child.write(0, 300);
     let folder = tempfile::tempdir().unwrap();
@@ -88,26 +88,26 @@ fn room_that_was_not_needed_is_given_back() {
 }
 
 #[test]
-fn a_process_that_dies_in_the_middle_is_named_and_leaves_no_file() {
+fn a_process_that_exits_is_named_and_leaves_no_file() {
     let mut child = Child::shared(4000);
     child.write(0, 4000);
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("diff");
     let mut capture = Capture::prepare(child.pid(), child.regions(), child.held, &file).unwrap();
-    child.end();
-    let refused = capture.take().unwrap_err();
-    assert!(matches!(refused, PagerError::Gone { pid } if pid == child.pid()), "{refused:?}");
+    child.kill();
+    let error = capture.take().unwrap_err();
+    assert!(matches!(error, PagerError::Gone { pid } if pid == child.pid()), "{error:?}");
     drop(capture);
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
 }
 
 #[test]
-fn a_file_that_exists_is_left_alone() {
+fn an_existing_file_is_not_changed() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("diff");
     fs::write(&file, "here before").unwrap();
     let child = Child::shared(4);
-    let refused = Capture::prepare(child.pid(), child.regions(), child.held, &file).unwrap_err();
-    assert!(matches!(refused, PagerError::File(_)), "{refused:?}");
+    let error = Capture::prepare(child.pid(), child.regions(), child.held, &file).unwrap_err();
+    assert!(matches!(error, PagerError::File(_)), "{error:?}");
     assert_eq!(fs::read(&file).unwrap(), b"here before");
 }

@@ -11,7 +11,7 @@ use mimeo_pager::{Held, PAGE, Region};
 use rustix::mm::{MapFlags, ProtFlags};
 
 const VARIABLE: &str = "MIMEO_PAGER_TEST_CHILD";
-const TEST: &str = "child::is_told_what_to_write";
+const TEST: &str = "child::runs_commands";
 
 /// The process, and its expected memory.
 pub(crate) struct Child {
@@ -50,47 +50,47 @@ impl Child {
         let input = process.stdin.take().unwrap();
         let output = BufReader::new(process.stdout.take().unwrap());
         let mut child = Self { process, input, output, address: 0, held, memory };
-        child.address = child.answer().parse().unwrap();
+        child.address = child.reply().parse().unwrap();
         child
     }
 
     /// Its next reply; the test harness's own output is skipped.
-    fn answer(&mut self) -> String {
+    fn reply(&mut self) -> String {
         loop {
             let mut line = String::new();
             assert_ne!(self.output.read_line(&mut line).unwrap(), 0, "the child has exited");
-            if let Some((_, answer)) = line.trim().split_once("child: ") {
-                return answer.to_owned();
+            if let Some((_, reply)) = line.trim().split_once("child: ") {
+                return reply.to_owned();
             }
         }
     }
 
-    fn tell(&mut self, order: &str) {
-        writeln!(self.input, "{order}").unwrap();
-        assert_eq!(self.answer(), "done");
+    fn run(&mut self, command: &str) {
+        writeln!(self.input, "{command}").unwrap();
+        assert_eq!(self.reply(), "done");
     }
 
     /// Has it change pages, each to new content every time.
     pub(crate) fn write(&mut self, first: u64, count: u64) {
-        self.tell(&format!("write {first} {count}"));
+        self.run(&format!("write {first} {count}"));
         let bytes = (first * PAGE) as usize..((first + count) * PAGE) as usize;
         scribble(&mut self.memory[bytes]);
     }
 
     /// Has it zero pages.
     pub(crate) fn zero(&mut self, first: u64, count: u64) {
-        self.tell(&format!("zero {first} {count}"));
+        self.run(&format!("zero {first} {count}"));
         self.memory[(first * PAGE) as usize..((first + count) * PAGE) as usize].fill(0);
     }
 
     /// Has it read pages, which changes none of them.
     pub(crate) fn read(&mut self, first: u64, count: u64) {
-        self.tell(&format!("read {first} {count}"));
+        self.run(&format!("read {first} {count}"));
     }
 
     /// Has the page table drop pages of a shared mapping, as memory pressure does.
     pub(crate) fn forget(&mut self, first: u64, count: u64) {
-        self.tell(&format!("forget {first} {count}"));
+        self.run(&format!("forget {first} {count}"));
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -106,7 +106,7 @@ impl Child {
     }
 
     /// Kills it and waits for its exit.
-    pub(crate) fn end(&mut self) {
+    pub(crate) fn kill(&mut self) {
         self.process.kill().unwrap();
         self.process.wait().unwrap();
     }
@@ -122,30 +122,30 @@ impl Drop for Child {
 /// Changes every page, differently each time and for each page of a run.
 fn scribble(bytes: &mut [u8]) {
     for (number, page) in bytes.chunks_mut(PAGE as usize).enumerate() {
-        page.iter_mut().zip(1..).for_each(|(byte, place): (&mut u8, usize)| {
-            *byte = byte.wrapping_mul(7).wrapping_add((place / 5 + number + 1) as u8);
+        page.iter_mut().zip(1..).for_each(|(byte, index): (&mut u8, usize)| {
+            *byte = byte.wrapping_mul(7).wrapping_add((index / 5 + number + 1) as u8);
         });
     }
 }
 
 #[test]
 #[ignore = "the child process of other tests"]
-fn is_told_what_to_write() {
+fn runs_commands() {
     let Ok(kind) = std::env::var(VARIABLE) else { return };
     let (_file, memory) = map(&kind);
     let mut output = std::io::stdout();
-    let mut say = |word: &str| {
+    let mut reply = |word: &str| {
         writeln!(output, "child: {word}").unwrap();
         output.flush().unwrap();
     };
-    say(&(memory.as_ptr() as u64).to_string());
+    reply(&(memory.as_ptr() as u64).to_string());
     for line in std::io::stdin().lines() {
-        obey(&line.unwrap(), memory);
-        say("done");
+        run_command(&line.unwrap(), memory);
+        reply("done");
     }
 }
 
-fn obey(line: &str, memory: &mut [u8]) {
+fn run_command(line: &str, memory: &mut [u8]) {
     let words: Vec<_> = line.split(' ').collect();
     let [first, count] = [words[1], words[2]].map(|word| word.parse::<usize>().unwrap() * PAGE as usize);
     let bytes = &mut memory[first..first + count];
@@ -165,20 +165,20 @@ fn obey(line: &str, memory: &mut [u8]) {
 
 /// A mapping and its file, which stays open as in a VMM.
 fn map(kind: &str) -> (Option<File>, &'static mut [u8]) {
-    let (kind, what) = kind.split_once(' ').unwrap();
+    let (kind, argument) = kind.split_once(' ').unwrap();
     let bytes = |pages: &str| pages.parse::<u64>().unwrap() * PAGE;
     let (file, length, flags) = match kind {
         "private" => {
-            let file = OpenOptions::new().read(true).open(what).unwrap();
+            let file = OpenOptions::new().read(true).open(argument).unwrap();
             let length = file.metadata().unwrap().len();
             (Some(file), length, MapFlags::PRIVATE)
         }
         "memfd" => {
             let file = rustix::fs::memfd_create("ram", rustix::fs::MemfdFlags::CLOEXEC).unwrap();
-            rustix::fs::ftruncate(&file, bytes(what)).unwrap();
-            (Some(file.into()), bytes(what), MapFlags::SHARED)
+            rustix::fs::ftruncate(&file, bytes(argument)).unwrap();
+            (Some(file.into()), bytes(argument), MapFlags::SHARED)
         }
-        "anonymous" => (None, bytes(what), MapFlags::PRIVATE),
+        "anonymous" => (None, bytes(argument), MapFlags::PRIVATE),
         other => panic!("unknown kind of memory {other}"),
     };
     let (length, rights) = (length as usize, ProtFlags::READ | ProtFlags::WRITE);

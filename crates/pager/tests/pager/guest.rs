@@ -14,10 +14,10 @@ const BYTES: u64 = 64 << 20;
 /// The range between these is not RAM.
 const LOW_END: usize = 640 << 10;
 const HIGH_START: usize = 1 << 20;
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 #[test]
-fn its_memory_file_is_captured_whole() {
+fn a_memfd_is_captured_whole() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("memory");
     let mut qemu = Qemu::start("memory-backend-memfd,share=on", "memfd:");
@@ -26,7 +26,7 @@ fn its_memory_file_is_captured_whole() {
 }
 
 #[test]
-fn its_private_copy_is_a_diff_over_the_parent() {
+fn a_private_mapping_is_a_diff_over_its_parent() {
     let folder = tempfile::tempdir().unwrap();
     let [parent, diff, flat] = ["parent", "diff", "flat"].map(|name| folder.path().join(name));
     let base = File::create(&parent).unwrap();
@@ -70,7 +70,7 @@ impl Qemu {
         let output = BufReader::new(process.stdout.take().unwrap());
         let region = Region { address: 0, offset: 0, length: BYTES };
         let mut qemu = Self { process, input, output, region };
-        qemu.ask("qmp_capabilities", &json!({}));
+        qemu.execute("qmp_capabilities", &json!({}));
         qemu.region.address = qemu.find(mark);
         qemu
     }
@@ -81,14 +81,14 @@ impl Qemu {
         u64::from_str_radix(line.split('-').next().unwrap(), 16).unwrap()
     }
 
-    fn ask(&mut self, command: &str, arguments: &Value) {
+    fn execute(&mut self, command: &str, arguments: &Value) {
         writeln!(self.input, "{}", json!({ "execute": command, "arguments": arguments })).unwrap();
         loop {
             let mut line = String::new();
             assert_ne!(self.output.read_line(&mut line).unwrap(), 0, "QEMU has exited");
-            let answer: Value = serde_json::from_str(&line).unwrap();
-            assert!(answer.get("error").is_none(), "{command}: {answer}");
-            if answer.get("return").is_some() {
+            let reply: Value = serde_json::from_str(&line).unwrap();
+            assert!(reply.get("error").is_none(), "{command}: {reply}");
+            if reply.get("return").is_some() {
                 return;
             }
         }
@@ -97,7 +97,7 @@ impl Qemu {
     /// Captures while the firmware runs, and leaves the machine stopped.
     fn capture(&mut self, held: Held, file: &Path) -> Pages {
         let pid = self.process.id();
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         let high = Pages::from(HIGH_START as u64 / PAGE..BYTES / PAGE);
         while changed(pid, &[self.region], held).unwrap().common(&high).is_empty() {
             assert!(Instant::now() < deadline, "the firmware writes nothing");
@@ -105,7 +105,7 @@ impl Qemu {
         }
         let mut capture = Capture::prepare(pid, vec![self.region], held, file).unwrap();
         std::thread::sleep(Duration::from_millis(50));
-        self.ask("stop", &json!({}));
+        self.execute("stop", &json!({}));
         let pages = capture.take().unwrap();
         capture.finish(false, false).unwrap();
         pages
@@ -113,8 +113,8 @@ impl Qemu {
 
     /// The guest's memory as QEMU reports it.
     fn memory(&mut self, folder: &Path) -> Vec<u8> {
-        let file = folder.join("told");
-        self.ask("pmemsave", &json!({ "val": 0, "size": BYTES, "filename": file }));
+        let file = folder.join("dump");
+        self.execute("pmemsave", &json!({ "val": 0, "size": BYTES, "filename": file }));
         fs::read(file).unwrap()
     }
 }

@@ -4,7 +4,7 @@
 mod child;
 
 mod capture;
-mod full;
+mod changed_pages;
+mod flatten;
 mod guest;
-mod laid;
-mod listed;
+mod no_space;

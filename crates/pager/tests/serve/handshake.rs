@@ -7,32 +7,32 @@ use mimeo_pager::fake::{ALL_FEATURES, FEATURES};
 use mimeo_pager::serve::HandshakeError::{self, *};
 use mimeo_pager::serve::{End, Options};
 
-use crate::server::{Server, memory, untested};
+use crate::server::{Server, report_untested, write_memory};
 use crate::vmm::Vmm;
 
 /// Sends a message, and returns why it was refused.
-fn refused(server: &Server, mut vmm: Vmm, what: &str) -> HandshakeError {
-    vmm.tell(&format!("say {} {what}", server.socket().display()));
-    let gone = server.departure();
-    assert_eq!(gone.pid, vmm.pid(), "{what}");
-    while vmm.answer().is_some() {}
-    assert!(!vmm.ended().success(), "{what}");
-    match gone.end {
+fn refusal(server: &Server, mut vmm: Vmm, message: &str) -> HandshakeError {
+    vmm.send(&format!("say {} {message}", server.socket().display()));
+    let exit = server.next_exit();
+    assert_eq!(exit.pid, vmm.pid(), "{message}");
+    while vmm.next_reply().is_some() {}
+    assert!(!vmm.wait().success(), "{message}");
+    match exit.end {
         End::Refused(error) => error,
-        end => panic!("{what}: {end:?}"),
+        end => panic!("{message}: {end:?}"),
     }
 }
 
 /// Whether an error is the expected one.
-type Is = fn(&HandshakeError) -> bool;
+type Matches = fn(&HandshakeError) -> bool;
 
 #[test]
-fn who_says_what_is_wrong_is_refused_by_name_and_ended() {
+fn invalid_handshakes_are_refused_and_killed() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("memory");
-    let wanted = memory(&file, 300, std::slice::from_ref(&(0..300)));
+    let expected = write_memory(&file, 300, std::slice::from_ref(&(0..300)));
     let mut server = Server::start(&file, Options::default());
-    let cases: [(&str, Is); 19] = [
+    let cases: [(&str, Matches); 19] = [
         ("half", |error| matches!(error, Cut { bytes: 1.. })),
         ("words", |error| matches!(error, Words(_))),
         ("object", |error| matches!(error, Words(_))),
@@ -53,60 +53,60 @@ fn who_says_what_is_wrong_is_refused_by_name_and_ended() {
         ("half", |error| matches!(error, Cut { bytes: 1.. })),
         ("file", |error| matches!(error, NoUserfault { .. })),
     ];
-    for (what, is_it) in cases {
-        let error = refused(&server, Vmm::start(&[100, 200]), what);
-        assert!(is_it(&error), "{what}: {error:?}");
+    for (message, matches_error) in cases {
+        let error = refusal(&server, Vmm::start(&[100, 200]), message);
+        assert!(matches_error(&error), "{message}: {error:?}");
     }
-    let mut vmm = Vmm::served(&[100, 200], &server.socket());
-    assert!(vmm.read_all(300, "shuffled", 2) == wanted);
+    let mut vmm = Vmm::start_served(&[100, 200], &server.socket());
+    assert!(vmm.read_all(300, "shuffled", 2) == expected);
     vmm.kill();
-    let figures = server.ended();
+    let figures = server.wait();
     assert_eq!((figures.clones, figures.refused), (1, 19));
 }
 
 #[test]
-fn features_that_cannot_be_served_are_refused() {
+fn unsupported_features_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("memory");
-    memory(&file, 300, std::slice::from_ref(&(0..300)));
+    write_memory(&file, 300, std::slice::from_ref(&(0..300)));
     let server = Server::start(&file, Options::default());
     for features in [0, ALL_FEATURES & !FEATURES] {
-        let error = refused(&server, Vmm::with(&[300], PAGE, features), "new");
+        let error = refusal(&server, Vmm::with_features(&[300], PAGE, features), "new");
         assert!(matches!(error, Features { .. }), "{error:?}");
     }
     let fork = 1 << 1;
-    match Vmm::try_with(&[300], PAGE, FEATURES | fork) {
+    match Vmm::try_with_features(&[300], PAGE, FEATURES | fork) {
         Some(vmm) => {
-            let error = refused(&server, vmm, "new");
+            let error = refusal(&server, vmm, "new");
             assert!(matches!(error, Features { .. }), "{error:?}");
         }
-        None => untested("an unprivileged user cannot request fork events"),
+        None => report_untested("an unprivileged user cannot request fork events"),
     }
 }
 
 #[test]
-fn who_says_nothing_is_given_up() {
+fn a_silent_client_times_out() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("memory");
-    memory(&file, 300, std::slice::from_ref(&(0..300)));
+    write_memory(&file, 300, std::slice::from_ref(&(0..300)));
     let server = Server::start(&file, Options { patience: Duration::from_millis(50), ..Options::default() });
-    let error = refused(&server, Vmm::start(&[300]), "nothing");
+    let error = refusal(&server, Vmm::start(&[300]), "nothing");
     assert!(matches!(error, Silent { bytes: 0, .. }), "{error:?}");
 }
 
 #[test]
-fn what_other_versions_say_is_understood() {
+fn handshakes_of_other_versions_are_accepted() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("memory");
-    let wanted = memory(&file, 300, std::slice::from_ref(&(0..300)));
+    let expected = write_memory(&file, 300, std::slice::from_ref(&(0..300)));
     let mut server = Server::start(&file, Options::default());
     let mut clones = Vec::new();
-    for what in ["old", "new", "bytes"] {
+    for message in ["old", "new", "bytes"] {
         let mut vmm = Vmm::start(&[100, 50, 150]);
-        vmm.does(&format!("say {} {what}", server.socket().display()));
-        assert!(vmm.read_all(300, "shuffled", 2) == wanted, "{what}");
+        vmm.run(&format!("say {} {message}", server.socket().display()));
+        assert!(vmm.read_all(300, "shuffled", 2) == expected, "{message}");
         clones.push(vmm);
     }
     drop(clones);
-    assert_eq!(server.ended().clones, 3);
+    assert_eq!(server.wait().clones, 3);
 }

@@ -17,10 +17,10 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 /// Everything happens within milliseconds; a busy host may take longer.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Writes a memory file of `pages` pages with data in these and holes elsewhere; returns its content.
-pub(crate) fn memory(file: &Path, pages: u64, data: &[std::ops::Range<u64>]) -> Vec<u8> {
+pub(crate) fn write_memory(file: &Path, pages: u64, data: &[std::ops::Range<u64>]) -> Vec<u8> {
     let open = File::create(file).unwrap();
     open.set_len(pages * PAGE).unwrap();
     for page in data.iter().cloned().flatten() {
@@ -31,7 +31,7 @@ pub(crate) fn memory(file: &Path, pages: u64, data: &[std::ops::Range<u64>]) -> 
 }
 
 /// Reports what a passing test has not tested, directly to stderr, since the harness would capture it.
-pub(crate) fn untested(why: &str) {
+pub(crate) fn report_untested(why: &str) {
     let mut errors = std::io::stderr();
     writeln!(errors, "NOT TESTED: {why}").unwrap();
 }
@@ -39,7 +39,7 @@ pub(crate) fn untested(why: &str) {
 pub(crate) struct Server {
     pub(crate) pages: Arc<PageServer>,
     folder: TempDir,
-    departures: Receiver<Departure>,
+    exits: Receiver<Departure>,
     stop: Option<oneshot::Sender<()>>,
     run: Option<JoinHandle<Figures>>,
     runtime: Runtime,
@@ -52,14 +52,14 @@ impl Server {
             tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let pages = Arc::new(PageServer::open(memory, options).unwrap());
         let (stop, stopped) = oneshot::channel();
-        let (tell, departures) = mpsc::channel();
+        let (sender, exits) = mpsc::channel();
         let listener = runtime.block_on(async { UnixListener::bind(folder.path().join("s")) }).unwrap();
         let served = Arc::clone(&pages);
         let run = runtime.spawn(async move {
             let stopped = async { drop(stopped.await) };
-            served.run(listener, stopped, move |gone| drop(tell.send(gone))).await
+            served.run(listener, stopped, move |exit| drop(sender.send(exit))).await
         });
-        Self { pages, folder, departures, stop: Some(stop), run: Some(run), runtime }
+        Self { pages, folder, exits, stop: Some(stop), run: Some(run), runtime }
     }
 
     pub(crate) fn socket(&self) -> PathBuf {
@@ -67,8 +67,8 @@ impl Server {
     }
 
     /// The next client that has ended.
-    pub(crate) fn departure(&self) -> Departure {
-        self.departures.recv_timeout(PATIENCE).expect("a client has ended")
+    pub(crate) fn next_exit(&self) -> Departure {
+        self.exits.recv_timeout(TIMEOUT).expect("a client has ended")
     }
 
     /// Stops the server.
@@ -77,22 +77,22 @@ impl Server {
     }
 
     /// Aborts the server's task.
-    pub(crate) fn abandon(&mut self) {
+    pub(crate) fn abort(&mut self) {
         self.run.take().unwrap().abort();
     }
 
     /// Waits until the server has ended.
-    pub(crate) fn ended(&mut self) -> Figures {
+    pub(crate) fn wait(&mut self) -> Figures {
         let run = self.run.take().unwrap();
-        self.runtime.block_on(async { tokio::time::timeout(PATIENCE, run).await }).expect("it ends").unwrap()
+        self.runtime.block_on(async { tokio::time::timeout(TIMEOUT, run).await }).expect("it ends").unwrap()
     }
 
     /// Waits until the counters satisfy a condition.
-    pub(crate) fn until(&self, done: impl Fn(&Figures) -> bool) -> Figures {
-        let deadline = Instant::now() + PATIENCE;
+    pub(crate) fn until(&self, condition: impl Fn(&Figures) -> bool) -> Figures {
+        let deadline = Instant::now() + TIMEOUT;
         loop {
             let figures = self.pages.figures();
-            if done(&figures) {
+            if condition(&figures) {
                 return figures;
             }
             assert!(Instant::now() < deadline, "still {figures:?}");
@@ -100,7 +100,7 @@ impl Server {
         }
     }
 
-    pub(crate) fn asked(&self) -> Pages {
+    pub(crate) fn working_set(&self) -> Pages {
         self.pages.working_set()
     }
 }

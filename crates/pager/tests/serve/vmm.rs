@@ -11,10 +11,10 @@ use mimeo_pager::PAGE;
 use mimeo_pager::fake::{self, Guest};
 use rustix::process::{Signal, set_parent_process_death_signal};
 
-use crate::{said, work};
+use crate::{messages, work};
 
 const VARIABLE: &str = "MIMEO_PAGER_TEST_VMM";
-const TEST: &str = "vmm::does_what_it_is_told";
+const TEST: &str = "vmm::runs_commands";
 
 /// The process and its pipes.
 pub(crate) struct Vmm {
@@ -26,16 +26,16 @@ pub(crate) struct Vmm {
 impl Vmm {
     /// A process with memory regions of these sizes in pages, not served yet.
     pub(crate) fn start(regions: &[u64]) -> Self {
-        Self::with(regions, PAGE, fake::FEATURES)
+        Self::with_features(regions, PAGE, fake::FEATURES)
     }
 
-    pub(crate) fn with(regions: &[u64], page: u64, features: u64) -> Self {
-        Self::try_with(regions, page, features)
+    pub(crate) fn with_features(regions: &[u64], page: u64, features: u64) -> Self {
+        Self::try_with_features(regions, page, features)
             .expect("a userfaultfd needs root, or a user that no seccomp filter restricts")
     }
 
     /// None if the kernel lacks such memory, or this user may not create the userfaultfd.
-    pub(crate) fn try_with(regions: &[u64], page: u64, features: u64) -> Option<Self> {
+    pub(crate) fn try_with_features(regions: &[u64], page: u64, features: u64) -> Option<Self> {
         let mut words = vec![page.to_string(), features.to_string()];
         words.extend(regions.iter().map(u64::to_string));
         let mut process = Command::new(std::env::current_exe().unwrap())
@@ -48,18 +48,18 @@ impl Vmm {
         let input = process.stdin.take().unwrap();
         let output = BufReader::new(process.stdout.take().unwrap());
         let mut vmm = Self { process, input, output };
-        (vmm.answer()? == "ready").then_some(vmm)
+        (vmm.next_reply()? == "ready").then_some(vmm)
     }
 
     /// A process that is served by the server at `socket`.
-    pub(crate) fn served(regions: &[u64], socket: &Path) -> Self {
+    pub(crate) fn start_served(regions: &[u64], socket: &Path) -> Self {
         let mut vmm = Self::start(regions);
         vmm.hand_over(socket);
         vmm
     }
 
     pub(crate) fn hand_over(&mut self, socket: &Path) {
-        self.does(&format!("hand {}", socket.display()));
+        self.run(&format!("hand {}", socket.display()));
     }
 
     /// Reads all pages with some threads, in the order `forwards`, `backwards`, `shuffled` or `together`
@@ -71,7 +71,7 @@ impl Vmm {
     /// As `read_all`, starting at a page.
     pub(crate) fn read_from(&mut self, first: u64, pages: u64, order: &str, threads: u64) -> Vec<u8> {
         let file = tempfile::NamedTempFile::new().unwrap();
-        self.does(&format!("dump {} {pages} {order} {threads} {first}", file.path().display()));
+        self.run(&format!("dump {} {pages} {order} {threads} {first}", file.path().display()));
         std::fs::read(file.path()).unwrap()
     }
 
@@ -80,33 +80,33 @@ impl Vmm {
     }
 
     /// Sends a command without waiting.
-    pub(crate) fn tell(&mut self, order: &str) {
-        writeln!(self.input, "{order}").unwrap();
+    pub(crate) fn send(&mut self, command: &str) {
+        writeln!(self.input, "{command}").unwrap();
     }
 
     /// Sends a command and waits until it is done.
-    pub(crate) fn does(&mut self, order: &str) {
-        self.tell(order);
-        assert_eq!(self.answer().as_deref(), Some("done"), "{order}");
+    pub(crate) fn run(&mut self, command: &str) {
+        self.send(command);
+        assert_eq!(self.next_reply().as_deref(), Some("done"), "{command}");
     }
 
     /// Its next reply; none when it has exited. The test harness's own output is skipped.
-    pub(crate) fn answer(&mut self) -> Option<String> {
+    pub(crate) fn next_reply(&mut self) -> Option<String> {
         loop {
             let mut line = String::new();
             if self.output.read_line(&mut line).unwrap() == 0 {
                 return None;
             }
-            if let Some((_, answer)) = line.trim().split_once("vmm: ") {
-                return Some(answer.to_owned());
+            if let Some((_, reply)) = line.trim().split_once("vmm: ") {
+                return Some(reply.to_owned());
             }
         }
     }
 
     /// Waits until it has exited.
-    pub(crate) fn ended(&mut self) -> ExitStatus {
+    pub(crate) fn wait(&mut self) -> ExitStatus {
         // No more output: the wait below is only for the kernel.
-        assert_eq!(self.answer(), None);
+        assert_eq!(self.next_reply(), None);
         self.process.wait().unwrap()
     }
 
@@ -125,7 +125,7 @@ impl Drop for Vmm {
 
 #[test]
 #[ignore = "the child process of other tests"]
-fn does_what_it_is_told() {
+fn runs_commands() {
     let Ok(words) = std::env::var(VARIABLE) else { return };
     // Unserved, it would wait for ever.
     set_parent_process_death_signal(Some(Signal::KILL)).unwrap();
@@ -133,26 +133,26 @@ fn does_what_it_is_told() {
     let sizes: Vec<_> = numbers[2..].iter().map(|pages| pages * PAGE).collect();
     let mut guest = match Guest::new(&sizes, numbers[0], numbers[1]) {
         Ok(guest) => guest,
-        Err(error) => return say(&error.to_string()),
+        Err(error) => return reply(&error.to_string()),
     };
     let mut streams = Vec::new();
-    say("ready");
+    reply("ready");
     for line in std::io::stdin().lines() {
         let line = line.unwrap();
         let words: Vec<_> = line.split(' ').collect();
-        obey(&words, &mut guest, &mut streams);
-        say("done");
+        run_command(&words, &mut guest, &mut streams);
+        reply("done");
     }
 }
 
-fn say(word: &str) {
+fn reply(word: &str) {
     let mut output = std::io::stdout();
     writeln!(output, "vmm: {word}").unwrap();
     output.flush().unwrap();
 }
 
-fn obey(words: &[&str], guest: &mut Guest, streams: &mut Vec<UnixStream>) {
-    let number = |place: usize| words[place].parse::<u64>().unwrap();
+fn run_command(words: &[&str], guest: &mut Guest, streams: &mut Vec<UnixStream>) {
+    let number = |index: usize| words[index].parse::<u64>().unwrap();
     match words[0] {
         "hand" => streams.push(guest.hand_over(Path::new(words[1])).unwrap()),
         "late" => assert!(guest.hand_over(Path::new(words[1])).is_err()),
@@ -163,9 +163,9 @@ fn obey(words: &[&str], guest: &mut Guest, streams: &mut Vec<UnixStream>) {
         "touch" => (number(1)..number(2)).map(|page| guest.touch(page)).for_each(|word| {
             std::hint::black_box(word);
         }),
-        "say" => streams.extend(said::say(guest, Path::new(words[1]), words[2])),
+        "say" => streams.extend(messages::send_message(guest, Path::new(words[1]), words[2])),
         "hush" => streams.clear(),
-        "work" => work::all(guest, &std::fs::read(words[1]).unwrap(), number(2)),
+        "work" => work::run(guest, &std::fs::read(words[1]).unwrap(), number(2)),
         "write" => (number(1)..number(2)).for_each(|page| guest.write(page, number(3) as u8)),
         "remove" => guest.remove(number(1)..number(2)).unwrap(),
         "shift" => guest.shift(number(1)).unwrap(),
@@ -175,12 +175,12 @@ fn obey(words: &[&str], guest: &mut Guest, streams: &mut Vec<UnixStream>) {
 }
 
 fn read_all(guest: &Guest, pages: u64, order: &str, (threads, first): (u64, u64)) -> Vec<Vec<u8>> {
-    let place = |step: u64| match order {
+    let page = |step: u64| match order {
         "forwards" | "together" => step,
         "backwards" => pages - 1 - step,
         // Visits every page once: the prime divides no test's page count.
         "shuffled" => step * 7919 % pages,
-        other => panic!("unknown command {other}"),
+        other => panic!("unknown order {other}"),
     };
     let barrier = Barrier::new(threads as usize);
     let read = |number: u64| {
@@ -191,7 +191,7 @@ fn read_all(guest: &Guest, pages: u64, order: &str, (threads, first): (u64, u64)
             } else if step % threads != number {
                 continue;
             }
-            found.push((place(step), guest.read(first + place(step))));
+            found.push((page(step), guest.read(first + page(step))));
         }
         found
     };

@@ -12,7 +12,7 @@ fn parent(folder: &tempfile::TempDir, pages: u64) -> std::path::PathBuf {
 }
 
 #[test]
-fn of_a_private_mapping_what_was_written() {
+fn a_private_mapping_lists_written_pages() {
     let folder = tempfile::tempdir().unwrap();
     let mut child = Child::private(&parent(&folder, 90));
     assert_eq!(changed(child.pid(), &child.regions(), Held::Private).unwrap(), Pages::default());
@@ -28,7 +28,7 @@ fn of_a_private_mapping_what_was_written() {
 }
 
 #[test]
-fn of_a_memory_file_all_that_it_holds() {
+fn a_memfd_lists_all_its_data() {
     let mut child = Child::shared(1 << 16);
     child.write(7, 3);
     child.write(40_000, 300);
@@ -38,7 +38,7 @@ fn of_a_memory_file_all_that_it_holds() {
 }
 
 #[test]
-fn of_anonymous_memory_all_that_exists() {
+fn anonymous_memory_lists_all_pages() {
     let mut child = Child::anonymous(1 << 10);
     child.write(7, 3);
     let pages = changed(child.pid(), &child.regions(), child.held).unwrap();
@@ -47,30 +47,30 @@ fn of_anonymous_memory_all_that_exists() {
 }
 
 #[test]
-fn a_process_that_has_ended_is_named() {
+fn an_exited_process_is_named() {
     let mut child = Child::shared(9);
-    child.end();
-    let refused = changed(child.pid(), &child.regions(), child.held).unwrap_err();
-    assert!(matches!(refused, PagerError::Gone { pid } if pid == child.pid()), "{refused:?}");
+    child.kill();
+    let error = changed(child.pid(), &child.regions(), child.held).unwrap_err();
+    assert!(matches!(error, PagerError::Gone { pid } if pid == child.pid()), "{error:?}");
     let nowhere = changed(child.pid(), &[], child.held).unwrap_err();
     assert!(matches!(nowhere, PagerError::Region { .. }), "{nowhere:?}");
 }
 
 #[test]
-fn memory_that_is_not_as_it_is_named_is_refused() {
+fn other_kinds_of_mappings_are_refused() {
     let child = Child::shared(90);
     // In a shared mapping no page would count as changed, and a capture would be empty.
-    let refused = changed(child.pid(), &child.regions(), Held::Private).unwrap_err();
-    assert!(matches!(refused, PagerError::Unmapped { .. }), "{refused:?}");
+    let error = changed(child.pid(), &child.regions(), Held::Private).unwrap_err();
+    assert!(matches!(error, PagerError::Unmapped { .. }), "{error:?}");
     let nowhere = Region { address: PAGE, offset: 0, length: PAGE };
-    let refused = changed(child.pid(), &[nowhere], Held::Shared).unwrap_err();
-    assert!(matches!(refused, PagerError::Unmapped { address: PAGE, .. }), "{refused:?}");
+    let error = changed(child.pid(), &[nowhere], Held::Shared).unwrap_err();
+    assert!(matches!(error, PagerError::Unmapped { address: PAGE, .. }), "{error:?}");
 }
 
 #[test]
-fn a_process_that_may_not_be_looked_at_is_named() {
+fn a_process_without_memory_is_refused() {
     let region = Region { address: 0, offset: 0, length: PAGE };
     // PID 2 is a kernel thread, without memory.
-    let refused = changed(2, &[region], Held::Private).unwrap_err();
-    assert!(matches!(refused, PagerError::Gone { .. } | PagerError::List { .. }), "{refused:?}");
+    let error = changed(2, &[region], Held::Private).unwrap_err();
+    assert!(matches!(error, PagerError::Gone { .. } | PagerError::List { .. }), "{error:?}");
 }

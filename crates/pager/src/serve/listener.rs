@@ -8,17 +8,17 @@ use rustix::net::{Shutdown, SocketFlags, accept_with, shutdown};
 use tokio::net::{UnixListener, UnixStream};
 
 /// Pause before the next `accept` after one has failed.
-const PAUSE: Duration = Duration::from_millis(50);
+const ACCEPT_RETRY_PAUSE: Duration = Duration::from_millis(50);
 
 /// The listening socket. Closing it returns the pending connections: a VMM whose connection nobody reads
 /// would wait for ever.
 #[derive(Debug)]
-pub(super) struct Door {
+pub(super) struct Listener {
     listener: UnixListener,
     is_open: bool,
 }
 
-impl Door {
+impl Listener {
     pub(super) fn new(listener: UnixListener) -> Self {
         Self { listener, is_open: true }
     }
@@ -28,12 +28,12 @@ impl Door {
     }
 
     /// Waits for the next client.
-    pub(super) async fn next(&self) -> UnixStream {
+    pub(super) async fn accept(&self) -> UnixStream {
         loop {
             match self.listener.accept().await {
                 Ok((stream, _)) => return stream,
                 // The client is gone, or too many files are open (EMFILE), which passes.
-                Err(_) => tokio::time::sleep(PAUSE).await,
+                Err(_) => tokio::time::sleep(ACCEPT_RETRY_PAUSE).await,
             }
         }
     }
@@ -42,10 +42,10 @@ impl Door {
     pub(super) fn close(&mut self) -> Vec<UnixStream> {
         self.is_open = false;
         shutdown(&self.listener, Shutdown::Read).ok();
-        std::iter::from_fn(|| self.take().ok()).collect()
+        std::iter::from_fn(|| self.try_accept().ok()).collect()
     }
 
-    fn take(&self) -> io::Result<UnixStream> {
+    fn try_accept(&self) -> io::Result<UnixStream> {
         let socket = accept_with(&self.listener, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK)?;
         UnixStream::from_std(net::UnixStream::from(socket))
     }

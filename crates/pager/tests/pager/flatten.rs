@@ -8,7 +8,7 @@ use mimeo_pager::{Capture, FileError, PAGE, Pages, digest, lay};
 use crate::child::Child;
 
 #[test]
-fn a_diff_over_its_parent_is_what_the_child_has() {
+fn a_diff_over_its_parent_equals_the_memory() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);
     let parent = File::create(path("parent")).unwrap();
@@ -25,32 +25,32 @@ fn a_diff_over_its_parent_is_what_the_child_has() {
     assert!(fs::read(path("flat")).unwrap() == child.memory);
     assert!(fs::metadata(path("flat")).unwrap().blocks() * 512 < 1000 * PAGE, "holes were filled");
     fs::write(path("dense"), &child.memory).unwrap();
-    let same = [path("flat"), path("dense")].map(|file| digest(&file, None).unwrap());
-    assert_eq!(same[0], same[1], "a digest depends on holes");
-    assert_ne!(same[0], digest(&path("parent"), None).unwrap());
+    let digests = [path("flat"), path("dense")].map(|file| digest(&file, None).unwrap());
+    assert_eq!(digests[0], digests[1], "a digest depends on holes");
+    assert_ne!(digests[0], digest(&path("parent"), None).unwrap());
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 4, "a draft was left");
 }
 
 #[test]
-fn one_bit_or_one_place_makes_another_digest() {
+fn any_change_makes_another_digest() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("memory");
     let pages = Pages::from(1..3);
     let mut bytes = vec![0; 4 * PAGE as usize];
     let mut seen = Vec::new();
-    let mut look = |bytes: &[u8], pages: &Pages| {
+    let mut add_digests = |bytes: &[u8], pages: &Pages| {
         fs::write(&file, bytes).unwrap();
         seen.push(digest(&file, Some(pages)).unwrap());
         seen.push(digest(&file, None).unwrap());
     };
     bytes[PAGE as usize] = 1;
-    look(&bytes, &pages);
+    add_digests(&bytes, &pages);
     bytes[PAGE as usize] = 3;
-    look(&bytes, &pages);
+    add_digests(&bytes, &pages);
     bytes.rotate_right(PAGE as usize);
-    look(&bytes, &Pages::from(2..4));
+    add_digests(&bytes, &Pages::from(2..4));
     bytes.extend([0; PAGE as usize]);
-    look(&bytes, &Pages::from(2..4));
+    add_digests(&bytes, &Pages::from(2..4));
     let count = seen.len();
     seen.sort();
     seen.dedup();
@@ -58,15 +58,15 @@ fn one_bit_or_one_place_makes_another_digest() {
 }
 
 #[test]
-fn what_is_missing_is_named() {
+fn a_missing_file_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let there = folder.path().join("there");
     fs::write(&there, "").unwrap();
     let missing = folder.path().join("missing");
     let target = folder.path().join("target");
     for (parent, diff) in [(&missing, &there), (&there, &missing)] {
-        let refused = lay(parent, diff, &Pages::default(), &target).unwrap_err();
-        assert!(matches!(&refused, FileError::Read { path, .. } if *path == missing), "{refused:?}");
+        let error = lay(parent, diff, &Pages::default(), &target).unwrap_err();
+        assert!(matches!(&error, FileError::Read { path, .. } if *path == missing), "{error:?}");
     }
     assert!(!target.exists());
 }

@@ -25,14 +25,14 @@ fn small_disk(test: &str) -> Option<PathBuf> {
         .env(VARIABLE, folder.path())
         .output()
         .unwrap();
-    let told = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success() && told.contains("1 passed"), "{output:?}");
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && stdout.contains("1 passed"), "{output:?}");
     None
 }
 
-fn assert_full(refused: &PagerError, file: &Path) {
-    let full = matches!(refused, PagerError::File(FileError::Full { path, .. }) if path == file);
-    assert!(full, "{refused:?}");
+fn assert_no_space(error: &PagerError, file: &Path) {
+    let is_no_space = matches!(error, PagerError::File(FileError::Full { path, .. }) if path == file);
+    assert!(is_no_space, "{error:?}");
 }
 
 fn assert_empty(folder: &Path) {
@@ -40,37 +40,37 @@ fn assert_empty(folder: &Path) {
 }
 
 #[test]
-fn before_the_pause_it_is_named_and_leaves_no_file() {
-    let Some(folder) = small_disk("full::before_the_pause_it_is_named_and_leaves_no_file") else { return };
+fn enospc_before_the_pause_leaves_no_file() {
+    let Some(folder) = small_disk("no_space::enospc_before_the_pause_leaves_no_file") else { return };
     let file = folder.join("diff");
     let mut child = Child::shared(4000);
     child.write(0, 1000);
-    let refused = Capture::prepare(child.pid(), child.regions(), child.held, &file).unwrap_err();
-    assert_full(&refused, &file);
+    let error = Capture::prepare(child.pid(), child.regions(), child.held, &file).unwrap_err();
+    assert_no_space(&error, &file);
     assert_empty(&folder);
 }
 
 #[test]
-fn in_the_pause_it_is_named_and_leaves_no_file() {
-    let Some(folder) = small_disk("full::in_the_pause_it_is_named_and_leaves_no_file") else { return };
+fn enospc_during_the_pause_leaves_no_file() {
+    let Some(folder) = small_disk("no_space::enospc_during_the_pause_leaves_no_file") else { return };
     let file = folder.join("diff");
     let mut child = Child::shared(4000);
     child.write(0, 100);
     let mut capture = Capture::prepare(child.pid(), child.regions(), child.held, &file).unwrap();
     child.write(0, 1000);
-    assert_full(&capture.take().unwrap_err(), &file);
+    assert_no_space(&capture.take().unwrap_err(), &file);
     drop(capture);
     assert_empty(&folder);
 }
 
 #[test]
-fn a_flat_file_without_room_is_named_and_leaves_none() {
-    let Some(folder) = small_disk("full::a_flat_file_without_room_is_named_and_leaves_none") else { return };
+fn enospc_while_flattening_leaves_no_file() {
+    let Some(folder) = small_disk("no_space::enospc_while_flattening_leaves_no_file") else { return };
     let elsewhere = tempfile::tempdir_in("/var/tmp").unwrap();
     let parent = elsewhere.path().join("parent");
     fs::write(&parent, vec![1; 600 * PAGE as usize]).unwrap();
     let target = folder.join("flat");
-    let refused = lay(&parent, &parent, &Pages::default(), &target).unwrap_err();
-    assert!(matches!(&refused, FileError::Full { path, .. } if *path == target), "{refused:?}");
+    let error = lay(&parent, &parent, &Pages::default(), &target).unwrap_err();
+    assert!(matches!(&error, FileError::Full { path, .. } if *path == target), "{error:?}");
     assert_empty(&folder);
 }
