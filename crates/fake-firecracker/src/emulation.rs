@@ -119,6 +119,7 @@ impl Emulation {
 impl Drop for Emulation {
     fn drop(&mut self) {
         if let Some(pid) = rustix::process::Pid::from_raw(self.pid as i32) {
+            // It may have exited already.
             rustix::process::kill_process(pid, rustix::process::Signal::KILL).ok();
         }
     }
@@ -148,6 +149,7 @@ fn command(parts: Parts<'_>, origin: Origin<'_>, qmp: UnixStream) -> io::Result<
 /// Exits when the guest ends, as Firecracker does.
 fn end_with(child: &mut Child) {
     let ended = child.wait().is_ok_and(|status| status.success());
+    // This process exits now, and the next start removes the file, too.
     fs::remove_file(MEMORY).ok();
     std::process::exit(i32::from(!ended));
 }

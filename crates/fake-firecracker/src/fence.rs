@@ -71,6 +71,7 @@ impl Mapping {
 
 impl Drop for Mapping {
     fn drop(&mut self) {
+        // If it fails, only addresses stay reserved.
         // SAFETY: this value owns the mapping, and nothing borrows it any more.
         unsafe { munmap(self.start, self.bytes) }.ok();
     }

@@ -81,7 +81,7 @@ fn measure_flatten(parent: &Path, diff: &Path, target: &Path) -> Outcome {
     fill(parent, 1024 * MIB, &every(512, 256, 100 * MIB))?;
     fill(diff, 1024 * MIB, &pages)?;
     measure_time("lay(), 20 MiB over 100 MiB", || {
-        // Replacing a file costs more: ext4 then writes the new one out.
+        // Replacing a file costs more: ext4 then writes the new one out. The first run finds none.
         fs::remove_file(target).ok();
         Ok(lay(parent, diff, &pages, target)?)
     })?;
@@ -143,6 +143,7 @@ impl Other {
 
 impl Drop for Other {
     fn drop(&mut self) {
+        // It may have exited already.
         self.process.kill().ok();
         self.process.wait().ok();
     }

@@ -82,6 +82,7 @@ impl Mapping {
 
 impl Drop for Mapping {
     fn drop(&mut self) {
+        // If it fails, only addresses stay reserved.
         // SAFETY: this process alone owns the mapping, and no reference into it was ever created.
         unsafe { rustix::mm::munmap(self.address as *mut c_void, self.length) }.ok();
     }

@@ -81,6 +81,7 @@ impl Machine {
         if self.vsock.take().is_some() {
             // The previous vsock is replaced.
             let before = self.config.vsock.take().map(|device| device.uds_path);
+            // If it cannot be removed, binding the new one reports that.
             before.map(std::fs::remove_file).transpose().unwrap_or_default();
         }
         let listening = Vsock::listen(&device.uds_path, self.settings.guest).map_err(|error| {

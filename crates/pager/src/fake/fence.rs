@@ -164,6 +164,7 @@ impl Mapping {
 
 impl Drop for Mapping {
     fn drop(&mut self) {
+        // If it fails, only addresses stay reserved.
         // SAFETY: this process alone owns the mapping, and all accesses borrow it.
         unsafe { rustix::mm::munmap(ptr::with_exposed_provenance_mut(self.address), self.length) }.ok();
     }

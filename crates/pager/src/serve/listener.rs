@@ -41,6 +41,7 @@ impl Listener {
     /// Refuses new connections, and returns those that are pending.
     pub(super) fn close(&mut self) -> Vec<UnixStream> {
         self.is_open = false;
+        // It fails only for a socket that does not listen any more.
         shutdown(&self.listener, Shutdown::Read).ok();
         std::iter::from_fn(|| self.try_accept().ok()).collect()
     }

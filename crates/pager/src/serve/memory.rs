@@ -64,6 +64,7 @@ impl SnapshotMemory {
     /// Reads pages into the page cache and maps them; waits for the disk.
     pub(super) fn read_ahead(&self, pages: &Pages) {
         for run in pages.extents() {
+            // Pages that cannot be read are reported when they are copied.
             self.mapping.read_ahead(run).ok();
         }
     }
