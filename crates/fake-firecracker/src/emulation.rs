@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use command_fds::{CommandFdExt, FdMapping};
 use serde_json::json;
 
-use crate::schema::{BootSource, Card, Drive};
+use crate::schema::{BootSource, Drive, NetworkInterface};
 use arguments::{PORT, QMP_FD, STATE_FD, TAP_FD};
 use qmp::Qmp;
 
@@ -35,7 +35,7 @@ pub(crate) struct Parts<'a> {
     pub(crate) cpus: usize,
     pub(crate) mib: usize,
     pub(crate) drives: &'a [Drive],
-    pub(crate) cards: &'a [Card],
+    pub(crate) interfaces: &'a [NetworkInterface],
     pub(crate) taps: &'a [File],
     /// Dirty page tracking.
     pub(crate) tracked: bool,

@@ -15,7 +15,9 @@ use crate::emulation::{Emulation, Parts};
 use crate::imitation::Imitation;
 use crate::pages::Pages;
 use crate::request::Asked;
-use crate::schema::{Action, Balloon, BootSource, Card, Drive, MachineConfig, VmState, VsockDevice};
+use crate::schema::{
+    Action, Balloon, BootSource, Drive, MachineConfig, NetworkInterface, VmState, VsockDevice,
+};
 use crate::settings::{Guest, Settings};
 use crate::version;
 use crate::vsock::Vsock;
@@ -30,7 +32,7 @@ pub(crate) struct Config {
     #[serde(skip)]
     boot: Option<BootSource>,
     drives: Vec<Drive>,
-    cards: Vec<Card>,
+    interfaces: Vec<NetworkInterface>,
     vsock: Option<VsockDevice>,
     entropy: bool,
     balloon: Option<Balloon>,
@@ -110,7 +112,7 @@ impl Machine {
             machine,
             boot: None,
             drives: Vec::new(),
-            cards: Vec::new(),
+            interfaces: Vec::new(),
             vsock: None,
             entropy: false,
             balloon: None,
@@ -172,7 +174,7 @@ impl Machine {
                 self.ends = (!self.is_set).then_some(1);
             }),
             Asked::ReplaceDrive(_)
-            | Asked::LimitCard(_)
+            | Asked::LimitInterface(_)
             | Asked::ResizeBalloon
             | Asked::Run(_)
             | Asked::Create(_) => Err(PRE_BOOT.to_owned()),
@@ -188,7 +190,7 @@ impl Machine {
             Asked::SetMachine(machine) => self.set_machine(machine),
             Asked::SetBootSource(source) => self.set_boot_source(source),
             Asked::SetDrive(drive) => self.set_drive(drive),
-            Asked::SetCard(card) => self.set_card(card),
+            Asked::SetInterface(interface) => self.set_interface(interface),
             Asked::SetVsock(device) => self.set_vsock(device),
             Asked::SetEntropy => {
                 self.config.entropy = true;
@@ -213,12 +215,12 @@ impl Machine {
             }
             Asked::Create(create) => self.create(&create),
             Asked::ReplaceDrive(update) => self.replace_drive(&update),
-            Asked::LimitCard(update)
-                if self.config.cards.iter().any(|card| card.iface_id == update.iface_id) =>
+            Asked::LimitInterface(update)
+                if self.config.interfaces.iter().any(|interface| interface.iface_id == update.iface_id) =>
             {
                 DONE
             }
-            Asked::LimitCard(_) => Err("Network config error: Unable to update the net device: Failed \
+            Asked::LimitInterface(_) => Err("Network config error: Unable to update the net device: Failed \
                                         perform action on device: Device not found"
                 .to_owned()),
             Asked::ResizeBalloon if self.config.balloon.is_none() => {
@@ -228,7 +230,7 @@ impl Machine {
             Asked::ResizeBalloon => {
                 Err("Balloon update error: Balloon: Device not activated yet.".to_owned())
             }
-            Asked::SetDrive(_) | Asked::SetCard(_) => Err("PCI is not enabled".to_owned()),
+            Asked::SetDrive(_) | Asked::SetInterface(_) => Err("PCI is not enabled".to_owned()),
             _ => Err(POST_BOOT.to_owned()),
         }
     }
@@ -256,7 +258,7 @@ impl Machine {
             cpus: vcpu_count.into(),
             mib: mem_size_mib,
             drives: &config.drives,
-            cards: &config.cards,
+            interfaces: &config.interfaces,
             taps,
             tracked,
         }
@@ -276,9 +278,9 @@ impl Machine {
     }
 
     fn tell_settings(&self) -> Value {
-        let Config { machine, boot, drives, cards, vsock, balloon, .. } = &self.config;
+        let Config { machine, boot, drives, interfaces, vsock, balloon, .. } = &self.config;
         json!({ "machine-config": machine, "boot-source": boot, "drives": drives, "balloon": balloon,
-                "network-interfaces": cards, "vsock": vsock })
+                "network-interfaces": interfaces, "vsock": vsock })
     }
 }
 

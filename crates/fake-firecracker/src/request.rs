@@ -4,8 +4,8 @@ use serde::de::{DeserializeOwned, Error as _};
 use serde_json::Value;
 
 use crate::schema::{
-    Act, Backend, BackendType, Balloon, BalloonUpdate, BootSource, Card, CardUpdate, Create, Drive,
-    DriveUpdate, Entropy, Load, Logger, MachineConfig, Metrics, MmdsConfig, Vm, VsockDevice,
+    Act, Backend, BackendType, Balloon, BalloonUpdate, BootSource, Create, Drive, DriveUpdate, Entropy, Load,
+    Logger, MachineConfig, Metrics, MmdsConfig, NetworkInterface, NetworkInterfaceUpdate, Vm, VsockDevice,
 };
 use crate::version;
 
@@ -21,7 +21,7 @@ pub(crate) enum Asked {
     SetMachine(MachineConfig),
     SetBootSource(BootSource),
     SetDrive(Drive),
-    SetCard(Card),
+    SetInterface(NetworkInterface),
     SetVsock(VsockDevice),
     SetEntropy,
     SetBalloon(Balloon),
@@ -32,7 +32,7 @@ pub(crate) enum Asked {
     MergeMmds(Value),
     Act(Act),
     ReplaceDrive(DriveUpdate),
-    LimitCard(CardUpdate),
+    LimitInterface(NetworkInterfaceUpdate),
     ResizeBalloon,
     Run(Vm),
     Create(Create),
@@ -77,7 +77,9 @@ fn put(first: &str, second: Option<&str>, body: &Body<'_>) -> Result<Asked, Stri
         ("machine-config", _) => body.read().map(Asked::SetMachine),
         ("boot-source", _) => body.read().map(Asked::SetBootSource),
         ("drives", id) => body.named(id, |drive: &Drive| &drive.drive_id).map(Asked::SetDrive),
-        ("network-interfaces", id) => body.named(id, |card: &Card| &card.iface_id).map(Asked::SetCard),
+        ("network-interfaces", id) => {
+            body.named(id, |interface: &NetworkInterface| &interface.iface_id).map(Asked::SetInterface)
+        }
         ("vsock", _) => body.read().map(Asked::SetVsock),
         ("entropy", _) => body.read().map(|_: Entropy| Asked::SetEntropy),
         ("balloon", _) => body.read().map(Asked::SetBalloon),
@@ -99,7 +101,7 @@ fn patch(first: &str, second: Option<&str>, body: &Body<'_>) -> Result<Asked, St
         ("vm", _) => body.read().map(Asked::Run),
         ("drives", id) => body.named(id, |update: &DriveUpdate| &update.drive_id).map(Asked::ReplaceDrive),
         ("network-interfaces", id) => {
-            body.named(id, |update: &CardUpdate| &update.iface_id).map(Asked::LimitCard)
+            body.named(id, |update: &NetworkInterfaceUpdate| &update.iface_id).map(Asked::LimitInterface)
         }
         ("balloon", None) => body.read().map(|_: BalloonUpdate| Asked::ResizeBalloon),
         ("mmds", _) => body.read().map(Asked::MergeMmds),

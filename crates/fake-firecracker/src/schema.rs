@@ -89,7 +89,7 @@ pub(crate) struct DriveUpdate {
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Card {
+pub(crate) struct NetworkInterface {
     pub(crate) iface_id: String,
     pub(crate) host_dev_name: String,
     #[serde(default, deserialize_with = "mac")]
@@ -111,7 +111,7 @@ fn mac<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct CardUpdate {
+pub(crate) struct NetworkInterfaceUpdate {
     pub(crate) iface_id: String,
     #[serde(rename = "rx_rate_limiter")]
     pub(crate) _rx: Option<RateLimiter>,

@@ -12,7 +12,7 @@ pub(super) const TAP_FD: i32 = 5;
 
 /// The arguments for a guest with this hardware and its memory in a file.
 pub(super) fn of(parts: Parts<'_>, origin: Origin<'_>, memory: &str) -> Vec<String> {
-    let Parts { cpus, mib, drives, cards, .. } = parts;
+    let Parts { cpus, mib, drives, interfaces, .. } = parts;
     let mut words: Vec<String> = [
         "-M",
         "microvm,acpi=on,rtc=on,memory-backend=ram,suppress-vmdesc=on",
@@ -62,8 +62,8 @@ pub(super) fn of(parts: Parts<'_>, origin: Origin<'_>, memory: &str) -> Vec<Stri
         ]);
         words.extend(["-device".to_owned(), format!("virtio-blk-device,drive=d{position}")]);
     }
-    if let Some(card) = cards.first() {
-        let mac = card.guest_mac.as_deref().unwrap_or("02:00:00:00:00:01");
+    if let Some(interface) = interfaces.first() {
+        let mac = interface.guest_mac.as_deref().unwrap_or("02:00:00:00:00:01");
         words.extend(["-netdev".to_owned(), format!("tap,id=net,fd={TAP_FD},vhost=off")]);
         words.extend(["-device".to_owned(), format!("virtio-net-device,netdev=net,mac={mac}")]);
     }

@@ -39,8 +39,8 @@ impl Machine {
         for drive in &config.drives {
             open_drive(drive).map_err(|why| build(format!("Failed to restore devices: Block: {why}")))?;
         }
-        for card in &config.cards {
-            self.taps.push(tap::open(&card.host_dev_name).map_err(build)?);
+        for interface in &config.interfaces {
+            self.taps.push(tap::open(&interface.host_dev_name).map_err(build)?);
         }
         if let Some(device) = config.vsock.clone() {
             self.set_vsock(device).map_err(build)?;
@@ -102,8 +102,8 @@ impl Machine {
 
 fn override_names(config: &mut Config, load: &Load) -> Result<(), String> {
     for wanted in &load.network_overrides {
-        let card = config.cards.iter_mut().find(|card| card.iface_id == wanted.iface_id);
-        card.ok_or("Unknown Network Device.")?.host_dev_name.clone_from(&wanted.host_dev_name);
+        let interface = config.interfaces.iter_mut().find(|interface| interface.iface_id == wanted.iface_id);
+        interface.ok_or("Unknown Network Device.")?.host_dev_name.clone_from(&wanted.host_dev_name);
     }
     if let Some(wanted) = &load.vsock_override {
         let device = config.vsock.as_mut().ok_or("Unknown Vsock Device.")?;

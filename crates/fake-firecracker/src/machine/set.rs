@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::drive::open_drive;
 use super::{Answer, DONE, Machine, open_log};
-use crate::schema::{BootSource, Card, Drive, MachineConfig, VsockDevice};
+use crate::schema::{BootSource, Drive, MachineConfig, NetworkInterface, VsockDevice};
 use crate::tap;
 use crate::vsock::Vsock;
 
@@ -62,18 +62,18 @@ impl Machine {
         DONE
     }
 
-    pub(super) fn set_card(&mut self, card: Card) -> Answer {
-        let others = || self.config.cards.iter().filter(|other| other.iface_id != card.iface_id);
-        if let Some(mac) = &card.guest_mac
+    pub(super) fn set_interface(&mut self, interface: NetworkInterface) -> Answer {
+        let others = || self.config.interfaces.iter().filter(|other| other.iface_id != interface.iface_id);
+        if let Some(mac) = &interface.guest_mac
             && others().any(|other| other.guest_mac.as_ref() == Some(mac))
         {
             return Err(format!("Network config error: The MAC address is already in use: {mac}"));
         }
-        let tap = tap::open(&card.host_dev_name)
+        let tap = tap::open(&interface.host_dev_name)
             .map_err(|why| format!("Network config error: Could not create the network device: {why}"))?;
         self.taps.push(tap);
-        self.config.cards.retain(|other| other.iface_id != card.iface_id);
-        self.config.cards.push(card);
+        self.config.interfaces.retain(|other| other.iface_id != interface.iface_id);
+        self.config.interfaces.push(interface);
         DONE
     }
 
@@ -107,12 +107,15 @@ impl Machine {
         DONE
     }
 
-    pub(super) fn set_mmds_config(&mut self, cards: &[String]) -> Answer {
+    pub(super) fn set_mmds_config(&mut self, interfaces: &[String]) -> Answer {
         let failed = |why: &str| Err(format!("MMMDS config error: The list of network interface IDs {why}"));
-        if cards.is_empty() {
+        if interfaces.is_empty() {
             return failed("that allow forwarding MMDS requests is empty.");
         }
-        if cards.iter().any(|id| self.config.cards.iter().all(|card| card.iface_id != *id)) {
+        if interfaces
+            .iter()
+            .any(|id| self.config.interfaces.iter().all(|interface| interface.iface_id != *id))
+        {
             return failed(
                 "provided contains at least one ID that does not correspond to any existing network interface.",
             );
