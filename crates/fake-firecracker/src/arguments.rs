@@ -44,7 +44,7 @@ pub(crate) struct Arguments {
 
 /// Why a command line is refused.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Wrong {
+pub(crate) enum ArgumentError {
     #[error("Found argument '{0}' which wasn't expected, or isn't valid in this context.")]
     Unexpected(String),
     #[error("The argument '{0}' requires a value, but none was supplied.")]
@@ -57,76 +57,78 @@ pub(crate) enum Wrong {
     Id(String),
     /// An option of Firecracker that the fake does not implement and the driver must not use.
     #[error("the fake does not support {0}")]
-    NotHere(String),
+    Unsupported(String),
 }
 
 impl Arguments {
-    pub(crate) fn parse(words: impl Iterator<Item = String>) -> Result<Self, Wrong> {
-        let mut words = words;
+    pub(crate) fn parse(arguments: impl Iterator<Item = String>) -> Result<Self, ArgumentError> {
+        let mut arguments = arguments;
         let mut seen: Vec<String> = Vec::new();
         let mut parsed = Self::default();
-        while let Some(word) = words.next() {
-            let Some(name) = word.strip_prefix("--") else { return Err(Wrong::Unexpected(word)) };
+        while let Some(argument) = arguments.next() {
+            let Some(name) = argument.strip_prefix("--") else {
+                return Err(ArgumentError::Unexpected(argument));
+            };
             if seen.iter().any(|before| before == name) {
-                return Err(Wrong::Twice(name.to_owned()));
+                return Err(ArgumentError::Twice(name.to_owned()));
             }
             seen.push(name.to_owned());
             if VALUES.contains(&name) {
-                let value = words.next().ok_or_else(|| Wrong::NoValue(name.to_owned()))?;
-                parsed.take_value(name, value)?;
+                let value = arguments.next().ok_or_else(|| ArgumentError::NoValue(name.to_owned()))?;
+                parsed.set_value(name, value)?;
             } else if FLAGS.contains(&name) {
-                parsed.take_flag(name)?;
+                parsed.set_flag(name)?;
             } else {
-                return Err(Wrong::Unexpected(name.to_owned()));
+                return Err(ArgumentError::Unexpected(name.to_owned()));
             }
         }
         Ok(parsed)
     }
 
-    fn take_value(&mut self, name: &str, value: String) -> Result<(), Wrong> {
+    fn set_value(&mut self, name: &str, value: String) -> Result<(), ArgumentError> {
         match name {
             "api-sock" => self.api_sock = Some(value),
-            "id" => self.id = Some(valid_id(value)?),
+            "id" => self.id = Some(validate_id(value)?),
             "log-path" => self.log_path = Some(value),
             "level" if LEVELS.contains(&value.to_lowercase().as_str()) => {}
-            "level" => return Err(Wrong::Level(value)),
+            "level" => return Err(ArgumentError::Level(value)),
             "start-time-us" | "start-time-cpu-us" | "parent-cpu-time-us" => {}
-            other => return Err(Wrong::NotHere(format!("--{other}"))),
+            other => return Err(ArgumentError::Unsupported(format!("--{other}"))),
         }
         Ok(())
     }
 
-    fn take_flag(&mut self, name: &str) -> Result<(), Wrong> {
+    fn set_flag(&mut self, name: &str) -> Result<(), ArgumentError> {
         match name {
             "version" => self.version = true,
             "snapshot-version" => self.snapshot_version = true,
-            other => return Err(Wrong::NotHere(format!("--{other}"))),
+            other => return Err(ArgumentError::Unsupported(format!("--{other}"))),
         }
         Ok(())
     }
 }
 
-pub(crate) fn valid_id(id: String) -> Result<String, Wrong> {
+pub(crate) fn validate_id(id: String) -> Result<String, ArgumentError> {
     let valid = |letter: char| letter.is_ascii_alphanumeric() || letter == '-';
-    if (1..=64).contains(&id.len()) && id.chars().all(valid) { Ok(id) } else { Err(Wrong::Id(id)) }
+    if (1..=64).contains(&id.len()) && id.chars().all(valid) { Ok(id) } else { Err(ArgumentError::Id(id)) }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn parse(line: &str) -> Result<Arguments, Wrong> {
+    fn parse(line: &str) -> Result<Arguments, ArgumentError> {
         Arguments::parse(line.split_whitespace().map(str::to_owned))
     }
 
     #[test]
-    fn what_is_not_known_is_refused() {
-        let parsed = parse("--api-sock s --id a-1 --log-path l --level Warning").expect("taken");
+    fn unknown_options_are_refused() {
+        let parsed = parse("--api-sock s --id a-1 --log-path l --level Warning").expect("parsed");
         assert_eq!(parsed.api_sock.as_deref(), Some("s"));
-        assert_eq!(parse("--nope"), Err(Wrong::Unexpected("nope".into())));
-        assert_eq!(parse("--id"), Err(Wrong::NoValue("id".into())));
-        assert_eq!(parse("--id a --id b"), Err(Wrong::Twice("id".into())));
-        assert_eq!(parse("--id a_b"), Err(Wrong::Id("a_b".into())));
-        assert_eq!(parse("--no-seccomp"), Err(Wrong::NotHere("--no-seccomp".into())));
+        assert_eq!(parse("--nope"), Err(ArgumentError::Unexpected("nope".into())));
+        assert_eq!(parse("--id"), Err(ArgumentError::NoValue("id".into())));
+        assert_eq!(parse("--id a --id b"), Err(ArgumentError::Twice("id".into())));
+        assert_eq!(parse("--id a_b"), Err(ArgumentError::Id("a_b".into())));
+        assert_eq!(parse("--no-seccomp"), Err(ArgumentError::Unsupported("--no-seccomp".into())));
     }
 }

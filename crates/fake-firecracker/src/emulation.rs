@@ -25,13 +25,13 @@ use qmp::Qmp;
 /// The file of the running guest's memory.
 const MEMORY: &str = "fake.memory";
 /// The file of its memory at the last save, until it is unlinked.
-const LAST: &str = "fake.last";
+const LAST_SAVE: &str = "fake.last";
 const PAGE: usize = 4096;
-const PATIENCE: Duration = Duration::from_secs(20);
+const RESTORE_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// The virtual hardware.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Parts<'a> {
+pub(crate) struct Hardware<'a> {
     pub(crate) cpus: usize,
     pub(crate) mib: usize,
     pub(crate) drives: &'a [Drive],
@@ -55,7 +55,7 @@ pub(crate) enum Origin<'a> {
 pub(crate) struct Emulation {
     qmp: Qmp,
     pid: u32,
-    runs: bool,
+    is_running: bool,
     /// With dirty page tracking: the memory at the last load or save, the base of the next diff.
     last: Option<File>,
     tracked: bool,
@@ -63,37 +63,37 @@ pub(crate) struct Emulation {
 
 impl Emulation {
     /// Starts QEMU; a restored guest is paused. This process exits with the guest.
-    pub(crate) fn start(parts: Parts<'_>, origin: Origin<'_>) -> io::Result<Self> {
-        fs::remove_file(MEMORY).or_else(|error| absent_is_fine(&error))?;
-        fs::remove_file(PORT).or_else(|error| absent_is_fine(&error))?;
+    pub(crate) fn start(hardware: Hardware<'_>, origin: Origin<'_>) -> io::Result<Self> {
+        fs::remove_file(MEMORY).or_else(|error| ignore_not_found(&error))?;
+        fs::remove_file(PORT).or_else(|error| ignore_not_found(&error))?;
         let before = match origin {
             Origin::Boot(_) => None,
             Origin::Saved { memory, .. } => {
-                copy_data(&File::open(memory)?, &File::create(MEMORY)?, (parts.mib as u64) << 20)?;
+                copy_data(&File::open(memory)?, &File::create(MEMORY)?, (hardware.mib as u64) << 20)?;
                 Some(File::open(memory)?)
             }
         };
         let (ours, theirs) = UnixStream::pair()?;
-        let mut child = command(parts, origin, theirs)?.spawn()?;
+        let mut child = command(hardware, origin, theirs)?.spawn()?;
         let pid = child.id();
-        let mut qmp = Qmp::greet(ours)?;
+        let mut qmp = Qmp::connect(ours)?;
         if matches!(origin, Origin::Saved { .. }) {
             until(|| Ok(qmp.call("query-status", &json!({}))?["status"] != "inmigrate"))?;
         }
-        std::thread::spawn(move || end_with(&mut child));
-        let last = before.filter(|_| parts.tracked);
-        Ok(Self { qmp, pid, runs: matches!(origin, Origin::Boot(_)), last, tracked: parts.tracked })
+        std::thread::spawn(move || exit_with_guest(&mut child));
+        let last = before.filter(|_| hardware.tracked);
+        Ok(Self { qmp, pid, is_running: matches!(origin, Origin::Boot(_)), last, tracked: hardware.tracked })
     }
 
     /// Resumes or pauses it.
-    pub(crate) fn set(&mut self, runs: bool) -> io::Result<()> {
-        self.qmp.call(if runs { "cont" } else { "stop" }, &json!({}))?;
-        self.runs = runs;
+    pub(crate) fn set_running(&mut self, is_running: bool) -> io::Result<()> {
+        self.qmp.call(if is_running { "cont" } else { "stop" }, &json!({}))?;
+        self.is_running = is_running;
         Ok(())
     }
 
-    pub(crate) fn runs(&self) -> bool {
-        self.runs
+    pub(crate) fn is_running(&self) -> bool {
+        self.is_running
     }
 
     /// Writes the device state to one file, and to another all memory or, for a diff, the pages that changed
@@ -107,8 +107,8 @@ impl Emulation {
             None => copy_data(&now, memory, length)?,
         }
         if self.tracked {
-            let last = File::options().read(true).write(true).create(true).truncate(true).open(LAST)?;
-            fs::remove_file(LAST)?;
+            let last = File::options().read(true).write(true).create(true).truncate(true).open(LAST_SAVE)?;
+            fs::remove_file(LAST_SAVE)?;
             copy_data(&now, &last, length)?;
             self.last = Some(last);
         }
@@ -126,38 +126,38 @@ impl Drop for Emulation {
 }
 
 /// Connects to the guest's end of the link, once QEMU listens there.
-pub(crate) fn port() -> io::Result<UnixStream> {
+pub(crate) fn connect_port() -> io::Result<UnixStream> {
     UnixStream::connect(PORT)
 }
 
-fn command(parts: Parts<'_>, origin: Origin<'_>, qmp: UnixStream) -> io::Result<Command> {
+fn command(hardware: Hardware<'_>, origin: Origin<'_>, qmp: UnixStream) -> io::Result<Command> {
     let mut command = Command::new("qemu-system-x86_64");
-    command.args(arguments::of(parts, origin, MEMORY));
-    let mut given = vec![FdMapping { parent_fd: qmp.into(), child_fd: QMP_FD }];
-    if let Some(tap) = parts.taps.first() {
-        given.push(FdMapping { parent_fd: tap.try_clone()?.into(), child_fd: TAP_FD });
+    command.args(arguments::build(hardware, origin, MEMORY));
+    let mut mappings = vec![FdMapping { parent_fd: qmp.into(), child_fd: QMP_FD }];
+    if let Some(tap) = hardware.taps.first() {
+        mappings.push(FdMapping { parent_fd: tap.try_clone()?.into(), child_fd: TAP_FD });
     }
     if let Origin::Saved { devices, .. } = origin {
-        given.push(FdMapping { parent_fd: File::open(devices)?.into(), child_fd: STATE_FD });
+        mappings.push(FdMapping { parent_fd: File::open(devices)?.into(), child_fd: STATE_FD });
     }
-    command.fd_mappings(given).map_err(io::Error::other)?;
+    command.fd_mappings(mappings).map_err(io::Error::other)?;
     crate::fence::die_with_parent(&mut command);
     command.stdin(Stdio::null());
     Ok(command)
 }
 
 /// Exits when the guest ends, as Firecracker does.
-fn end_with(child: &mut Child) {
-    let ended = child.wait().is_ok_and(|status| status.success());
+fn exit_with_guest(child: &mut Child) {
+    let succeeded = child.wait().is_ok_and(|status| status.success());
     // This process exits now, and the next start removes the file, too.
     fs::remove_file(MEMORY).ok();
-    std::process::exit(i32::from(!ended));
+    std::process::exit(i32::from(!succeeded));
 }
 
-fn until(mut done: impl FnMut() -> io::Result<bool>) -> io::Result<()> {
-    let end = Instant::now() + PATIENCE;
-    while !done()? {
-        if Instant::now() > end {
+fn until(mut condition: impl FnMut() -> io::Result<bool>) -> io::Result<()> {
+    let deadline = Instant::now() + RESTORE_TIMEOUT;
+    while !condition()? {
+        if Instant::now() > deadline {
             return Err(io::ErrorKind::TimedOut.into());
         }
         std::thread::sleep(Duration::from_millis(1));
@@ -165,7 +165,7 @@ fn until(mut done: impl FnMut() -> io::Result<bool>) -> io::Result<()> {
     Ok(())
 }
 
-fn absent_is_fine(error: &io::Error) -> io::Result<()> {
+fn ignore_not_found(error: &io::Error) -> io::Result<()> {
     match error.kind() {
         io::ErrorKind::NotFound => Ok(()),
         kind => Err(kind.into()),
@@ -194,14 +194,14 @@ fn copy_differences(before: &File, now: &File, to: &File, length: u64) -> io::Re
 fn each_page(
     mut file: &File,
     length: u64,
-    mut tell: impl FnMut(u64, &[u8]) -> io::Result<()>,
+    mut visit: impl FnMut(u64, &[u8]) -> io::Result<()>,
 ) -> io::Result<()> {
     file.rewind()?;
     let mut reader = io::BufReader::with_capacity(1 << 20, file.take(length));
     let mut page = vec![0; PAGE];
     for offset in (0..length).step_by(PAGE) {
         reader.read_exact(&mut page)?;
-        tell(offset, &page)?;
+        visit(offset, &page)?;
     }
     Ok(())
 }

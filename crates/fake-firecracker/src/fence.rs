@@ -81,13 +81,13 @@ impl Drop for Mapping {
 ///
 /// With privileges that a jailed process may lack, it also handles faults in the kernel; otherwise only those
 /// in user space, which is all that a fake needs.
-pub(crate) fn missing_pages(mapping: &Mapping) -> io::Result<OwnedFd> {
+pub(crate) fn create_userfaultfd(mapping: &Mapping) -> io::Result<OwnedFd> {
     const USER_MODE_ONLY: UserfaultfdFlags = UserfaultfdFlags::from_bits_retain(1);
     let flags = UserfaultfdFlags::CLOEXEC | UserfaultfdFlags::NONBLOCK;
     // SAFETY: it affects nothing until memory is registered with it.
-    let made = unsafe { userfaultfd(flags) };
+    let created = unsafe { userfaultfd(flags) };
     // SAFETY: as before.
-    let fd = made.or_else(|_| unsafe { userfaultfd(flags | USER_MODE_ONLY) })?;
+    let fd = created.or_else(|_| unsafe { userfaultfd(flags | USER_MODE_ONLY) })?;
     register(&fd, mapping)?;
     Ok(fd)
 }

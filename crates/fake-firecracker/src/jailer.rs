@@ -14,11 +14,11 @@ use std::process::{Command, ExitCode};
 
 use rustix::fs::{CWD, FileType, Mode, makedev, mknodat};
 
-use crate::arguments::valid_id;
+use crate::arguments::validate_id;
 use crate::settings;
 
 /// Options with a value. `--cgroup`, which may be repeated, is handled apart.
-const VALUES: [&str; 9] = [
+const OPTIONS: [&str; 9] = [
     "id",
     "exec-file",
     "uid",
@@ -35,8 +35,8 @@ const TUN: (u32, u32) = (10, 200);
 const FOLDERS: [&str; 4] = ["", "dev", "dev/net", "run"];
 
 /// Runs the fake jailer with these arguments.
-pub fn main(words: impl Iterator<Item = String>) -> ExitCode {
-    let failed = match Jail::parse(words) {
+pub fn main(arguments: impl Iterator<Item = String>) -> ExitCode {
+    let failed = match Jail::parse(arguments) {
         Ok(jail) => jail.run().unwrap_or_else(|error| error.to_string()),
         Err(why) => why,
     };
@@ -55,35 +55,36 @@ struct Jail {
 }
 
 impl Jail {
-    fn parse(mut words: impl Iterator<Item = String>) -> Result<Self, String> {
+    fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Self, String> {
         let mut jail = Self::default();
         let mut seen: Vec<String> = Vec::new();
-        while let Some(word) = words.next() {
-            if word == "--" {
-                jail.rest = words.collect();
+        while let Some(argument) = arguments.next() {
+            if argument == "--" {
+                jail.rest = arguments.collect();
                 break;
             }
-            let name =
-                word.strip_prefix("--").ok_or(format!("Found argument '{word}' which wasn't expected"))?;
-            if name != "cgroup" && !VALUES.contains(&name) {
+            let name = argument
+                .strip_prefix("--")
+                .ok_or(format!("Found argument '{argument}' which wasn't expected"))?;
+            if name != "cgroup" && !OPTIONS.contains(&name) {
                 return Err(format!("Found argument '{name}' which wasn't expected"));
             }
-            let value = words.next().ok_or(format!("The argument '{name}' requires a value"))?;
-            jail.take(name, value)?;
+            let value = arguments.next().ok_or(format!("The argument '{name}' requires a value"))?;
+            jail.set_argument(name, value)?;
             seen.push(name.to_owned());
         }
-        for needed in ["id", "exec-file", "uid", "gid", "chroot-base-dir"] {
-            if !seen.iter().any(|name| name == needed) {
-                return Err(format!("Argument '{needed}' required, but not found"));
+        for required in ["id", "exec-file", "uid", "gid", "chroot-base-dir"] {
+            if !seen.iter().any(|name| name == required) {
+                return Err(format!("Argument '{required}' required, but not found"));
             }
         }
         Ok(jail)
     }
 
-    fn take(&mut self, name: &str, value: String) -> Result<(), String> {
+    fn set_argument(&mut self, name: &str, value: String) -> Result<(), String> {
         let number = |value: &str| value.parse().map_err(|_| format!("Invalid {name}: {value}"));
         match name {
-            "id" => self.id = valid_id(value).map_err(|wrong| wrong.to_string())?,
+            "id" => self.id = validate_id(value).map_err(|error| error.to_string())?,
             "exec-file" => self.program = canonical(&value)?,
             "chroot-base-dir" => self.base = canonical(&value)?,
             "uid" => self.uid = number(&value)?,
@@ -99,20 +100,20 @@ impl Jail {
         let root = self.base.join(name).join(&self.id).join("root");
         fs::create_dir_all(&root)?;
         fs::copy(&self.program, root.join(name))?;
-        self.own(&root.join(name), 0o700)?;
+        self.set_owner(&root.join(name), 0o700)?;
         for folder in FOLDERS {
             fs::create_dir_all(root.join(folder))?;
-            self.own(&root.join(folder), 0o700)?;
+            self.set_owner(&root.join(folder), 0o700)?;
         }
         let tun = root.join("dev/net/tun");
         let (kind, mode) = (FileType::CharacterDevice, Mode::RUSR | Mode::WUSR);
         mknodat(CWD, &tun, kind, mode, makedev(TUN.0, TUN.1))?;
-        self.own(&tun, 0o600)?;
+        self.set_owner(&tun, 0o600)?;
         // The fake's settings are beside the jail.
-        let told = self.base.with_file_name(settings::FILE);
-        if told.exists() {
-            fs::copy(&told, root.join(settings::FILE))?;
-            self.own(&root.join(settings::FILE), 0o600)?;
+        let settings = self.base.with_file_name(settings::FILE);
+        if settings.exists() {
+            fs::copy(&settings, root.join(settings::FILE))?;
+            self.set_owner(&root.join(settings::FILE), 0o600)?;
         }
         std::env::set_current_dir(&root)?;
         let pid = root.join(format!("{}.pid", name.display()));
@@ -123,7 +124,7 @@ impl Jail {
         Ok(command.env_clear().uid(self.uid).gid(self.gid).exec().to_string())
     }
 
-    fn own(&self, path: &Path, mode: u32) -> io::Result<()> {
+    fn set_owner(&self, path: &Path, mode: u32) -> io::Result<()> {
         chown(path, Some(self.uid), Some(self.gid))?;
         fs::set_permissions(path, fs::Permissions::from_mode(mode))
     }
@@ -138,11 +139,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn all_that_a_jail_needs_must_be_told() {
+    fn required_arguments_are_checked() {
         let parse = |line: &str| Jail::parse(line.split_whitespace().map(str::to_owned));
         let jail =
             parse("--id a --exec-file /bin/sh --uid 5 --gid 6 --chroot-base-dir /tmp -- --level Warning");
-        assert_eq!(jail.expect("taken").rest, ["--level", "Warning"]);
+        assert_eq!(jail.expect("parsed").rest, ["--level", "Warning"]);
         assert!(parse("--id a").is_err_and(|why| why.contains("'exec-file' required")));
         assert!(parse("--nope 1").is_err());
         assert!(parse("--id a_b").is_err());

@@ -16,7 +16,7 @@ mod http;
 mod imitation;
 pub mod jailer;
 mod machine;
-mod pages;
+mod memory;
 mod request;
 pub mod run;
 mod schema;

@@ -11,10 +11,10 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::emulation::{Emulation, Parts};
+use crate::emulation::{Emulation, Hardware};
 use crate::imitation::Imitation;
-use crate::pages::Pages;
-use crate::request::Asked;
+use crate::memory::GuestMemory;
+use crate::request::MachineRequest;
 use crate::schema::{
     Action, Balloon, BootSource, Drive, MachineConfig, NetworkInterface, VmState, VsockDevice,
 };
@@ -45,44 +45,44 @@ pub(crate) struct Machine {
     settings: Settings,
     config: Config,
     /// Part of the configuration was set, so no snapshot can be loaded.
-    is_set: bool,
+    is_configured: bool,
     metrics: bool,
     mmds: Option<Value>,
     vsock: Option<Vsock>,
     taps: Vec<File>,
     running: Option<Running>,
     /// The exit status of the process, which exits after the current response.
-    ends: Option<u8>,
+    exit_status: Option<u8>,
 }
 
 /// A started guest.
 #[derive(Debug)]
 enum Running {
     Imitated {
-        pages: Arc<Pages>,
+        memory: Arc<GuestMemory>,
         guest: Imitation,
     },
     Emulated {
         guest: Emulation,
         /// Keeps the memory of the page server's client alive, as a real VMM does.
         #[allow(dead_code, reason = "kept for its drop")]
-        given: Option<Pages>,
+        fetched: Option<GuestMemory>,
     },
 }
 
 impl Running {
-    fn runs(&self) -> bool {
+    fn is_running(&self) -> bool {
         match self {
-            Self::Imitated { guest, .. } => guest.runs(),
-            Self::Emulated { guest, .. } => guest.runs(),
+            Self::Imitated { guest, .. } => guest.is_running(),
+            Self::Emulated { guest, .. } => guest.is_running(),
         }
     }
 
-    fn set(&mut self, runs: bool) -> Answer {
+    fn set_running(&mut self, is_running: bool) -> Answer {
         match self {
-            Self::Imitated { guest, .. } => guest.set(runs),
+            Self::Imitated { guest, .. } => guest.set_running(is_running),
             Self::Emulated { guest, .. } => {
-                guest.set(runs).map_err(|error| format!("the emulated guest: {error}"))?
+                guest.set_running(is_running).map_err(|error| format!("the emulated guest: {error}"))?
             }
         }
         DONE
@@ -92,7 +92,7 @@ impl Running {
 /// The temporary file of an emulated guest's device state.
 const DEVICES: &str = "fake.devices";
 /// The file of an emulated guest's memory that was fetched from a page server.
-const GIVEN: &str = "fake.given";
+const FETCHED: &str = "fake.given";
 
 type Answer = Result<Option<Value>, String>;
 
@@ -121,13 +121,13 @@ impl Machine {
             id,
             settings,
             config,
-            is_set: false,
+            is_configured: false,
             metrics: false,
             mmds: None,
             vsock: None,
             taps: Vec::new(),
             running: None,
-            ends: None,
+            exit_status: None,
         }
     }
 
@@ -136,106 +136,110 @@ impl Machine {
     }
 
     /// The exit status if the process must exit now.
-    pub(crate) fn ends(&self) -> Option<u8> {
-        self.ends
+    pub(crate) fn exit_status(&self) -> Option<u8> {
+        self.exit_status
     }
 
-    pub(crate) fn answer(&mut self, asked: Asked) -> Answer {
-        match asked {
-            Asked::Version => Ok(Some(json!({ "firecracker_version": self.settings.version }))),
-            Asked::Instance => Ok(Some(self.describe())),
-            Asked::Machine => Ok(Some(json!(self.config.machine))),
-            Asked::Settings => Ok(Some(self.tell_settings())),
-            Asked::Balloon => match &self.config.balloon {
+    pub(crate) fn handle(&mut self, request: MachineRequest) -> Answer {
+        match request {
+            MachineRequest::Version => Ok(Some(json!({ "firecracker_version": self.settings.version }))),
+            MachineRequest::Instance => Ok(Some(self.describe())),
+            MachineRequest::Machine => Ok(Some(json!(self.config.machine))),
+            MachineRequest::Settings => Ok(Some(self.describe_settings())),
+            MachineRequest::Balloon => match &self.config.balloon {
                 Some(balloon) => Ok(Some(json!(balloon))),
                 None => Err("Balloon config error: No balloon device found.".to_owned()),
             },
-            Asked::Mmds => Ok(Some(self.mmds.clone().unwrap_or_else(|| json!({})))),
-            Asked::SetMmds(value) => self.set_mmds(value),
-            Asked::MergeMmds(value) => self.merge_mmds(value),
-            Asked::Act(act) => self.act(act.action_type),
-            asked if self.running.is_some() => self.answer_running(asked),
-            asked => self.answer_before(asked),
+            MachineRequest::Mmds => Ok(Some(self.mmds.clone().unwrap_or_else(|| json!({})))),
+            MachineRequest::SetMmds(value) => self.set_mmds(value),
+            MachineRequest::MergeMmds(value) => self.merge_mmds(value),
+            MachineRequest::Act(action) => self.perform(action.action_type),
+            request if self.running.is_some() => self.handle_after_start(request),
+            request => self.handle_before_start(request),
         }
     }
 
-    fn answer_before(&mut self, asked: Asked) -> Answer {
-        match asked {
-            Asked::SetLogger(logger) => {
+    fn handle_before_start(&mut self, request: MachineRequest) -> Answer {
+        match request {
+            MachineRequest::SetLogger(logger) => {
                 let open = |path: &String| open_log(path, &self.settings.version);
                 match logger.log_path.as_ref().map(open) {
                     Some(Err(error)) => Err(format!("Logger error: Failed to open target file: {error}")),
                     _ => DONE,
                 }
             }
-            Asked::SetMetrics(metrics) => self.set_metrics(&metrics.metrics_path),
-            Asked::Load(load, backend) => self.load(&load, &backend).inspect_err(|_| {
+            MachineRequest::SetMetrics(metrics) => self.set_metrics(&metrics.metrics_path),
+            MachineRequest::Load(load, backend) => self.load(&load, &backend).inspect_err(|_| {
                 // A failed load leaves no usable machine.
-                self.ends = (!self.is_set).then_some(1);
+                self.exit_status = (!self.is_configured).then_some(1);
             }),
-            Asked::ReplaceDrive(_)
-            | Asked::LimitInterface(_)
-            | Asked::ResizeBalloon
-            | Asked::Run(_)
-            | Asked::Create(_) => Err(PRE_BOOT.to_owned()),
+            MachineRequest::ReplaceDrive(_)
+            | MachineRequest::LimitInterface(_)
+            | MachineRequest::ResizeBalloon
+            | MachineRequest::Run(_)
+            | MachineRequest::Create(_) => Err(PRE_BOOT.to_owned()),
             setting => {
-                self.is_set = true;
-                self.set(setting)
+                self.is_configured = true;
+                self.configure(setting)
             }
         }
     }
 
-    fn set(&mut self, setting: Asked) -> Answer {
+    fn configure(&mut self, setting: MachineRequest) -> Answer {
         match setting {
-            Asked::SetMachine(machine) => self.set_machine(machine),
-            Asked::SetBootSource(source) => self.set_boot_source(source),
-            Asked::SetDrive(drive) => self.set_drive(drive),
-            Asked::SetInterface(interface) => self.set_interface(interface),
-            Asked::SetVsock(device) => self.set_vsock(device),
-            Asked::SetEntropy => {
+            MachineRequest::SetMachine(machine) => self.set_machine(machine),
+            MachineRequest::SetBootSource(source) => self.set_boot_source(source),
+            MachineRequest::SetDrive(drive) => self.set_drive(drive),
+            MachineRequest::SetInterface(interface) => self.set_interface(interface),
+            MachineRequest::SetVsock(device) => self.set_vsock(device),
+            MachineRequest::SetEntropy => {
                 self.config.entropy = true;
                 DONE
             }
-            Asked::SetBalloon(balloon) => {
+            MachineRequest::SetBalloon(balloon) => {
                 self.config.balloon = Some(balloon);
                 DONE
             }
-            Asked::SetMmdsConfig(config) => self.set_mmds_config(&config.network_interfaces),
+            MachineRequest::SetMmdsConfig(config) => self.set_mmds_config(&config.network_interfaces),
             other => Err(format!("the fake does not support this request here: {other:?}")),
         }
     }
 
-    fn answer_running(&mut self, asked: Asked) -> Answer {
+    fn handle_after_start(&mut self, request: MachineRequest) -> Answer {
         let Some(running) = &mut self.running else { return Err(PRE_BOOT.to_owned()) };
-        match asked {
-            Asked::Run(vm) => {
-                running.set(vm.state == VmState::Resumed)?;
+        match request {
+            MachineRequest::Run(vm) => {
+                running.set_running(vm.state == VmState::Resumed)?;
                 self.vsock.iter().for_each(|vsock| vsock.set_running(vm.state == VmState::Resumed));
                 DONE
             }
-            Asked::Create(create) => self.create(&create),
-            Asked::ReplaceDrive(update) => self.replace_drive(&update),
-            Asked::LimitInterface(update)
+            MachineRequest::Create(create) => self.create(&create),
+            MachineRequest::ReplaceDrive(update) => self.replace_drive(&update),
+            MachineRequest::LimitInterface(update)
                 if self.config.interfaces.iter().any(|interface| interface.iface_id == update.iface_id) =>
             {
                 DONE
             }
-            Asked::LimitInterface(_) => Err("Network config error: Unable to update the net device: Failed \
+            MachineRequest::LimitInterface(_) => {
+                Err("Network config error: Unable to update the net device: Failed \
                                         perform action on device: Device not found"
-                .to_owned()),
-            Asked::ResizeBalloon if self.config.balloon.is_none() => {
+                    .to_owned())
+            }
+            MachineRequest::ResizeBalloon if self.config.balloon.is_none() => {
                 Err("Balloon update error: Failed perform action on device: Device not found".to_owned())
             }
             // The guest has no balloon driver.
-            Asked::ResizeBalloon => {
+            MachineRequest::ResizeBalloon => {
                 Err("Balloon update error: Balloon: Device not activated yet.".to_owned())
             }
-            Asked::SetDrive(_) | Asked::SetInterface(_) => Err("PCI is not enabled".to_owned()),
+            MachineRequest::SetDrive(_) | MachineRequest::SetInterface(_) => {
+                Err("PCI is not enabled".to_owned())
+            }
             _ => Err(POST_BOOT.to_owned()),
         }
     }
 
-    fn act(&mut self, action: Action) -> Answer {
+    fn perform(&mut self, action: Action) -> Answer {
         match (action, self.running.is_some()) {
             (Action::InstanceStart, false) => self.start(),
             (Action::InstanceStart, true) => Err(POST_BOOT.to_owned()),
@@ -252,9 +256,9 @@ impl Machine {
         self.settings.guest == Guest::Emulated
     }
 
-    fn parts<'a>(config: &'a Config, taps: &'a [File]) -> Parts<'a> {
+    fn hardware<'a>(config: &'a Config, taps: &'a [File]) -> Hardware<'a> {
         let MachineConfig { vcpu_count, mem_size_mib, track_dirty_pages: tracked, .. } = config.machine;
-        Parts {
+        Hardware {
             cpus: vcpu_count.into(),
             mib: mem_size_mib,
             drives: &config.drives,
@@ -270,14 +274,14 @@ impl Machine {
     fn describe(&self) -> Value {
         let state = match &self.running {
             None => "Not started",
-            Some(running) if running.runs() => "Running",
+            Some(running) if running.is_running() => "Running",
             Some(_) => "Paused",
         };
         json!({ "id": self.id, "state": state, "vmm_version": self.settings.version,
                 "app_name": "Firecracker" })
     }
 
-    fn tell_settings(&self) -> Value {
+    fn describe_settings(&self) -> Value {
         let Config { machine, boot, drives, interfaces, vsock, balloon, .. } = &self.config;
         json!({ "machine-config": machine, "boot-source": boot, "drives": drives, "balloon": balloon,
                 "network-interfaces": interfaces, "vsock": vsock })
@@ -285,6 +289,6 @@ impl Machine {
 }
 
 /// Opens a log file for appending.
-pub(crate) fn open_log(path: &str, told: &str) -> std::io::Result<File> {
-    File::options().append(true).create(version::makes_files(told)).open(path)
+pub(crate) fn open_log(path: &str, version: &str) -> std::io::Result<File> {
+    File::options().append(true).create(version::creates_files(version)).open(path)
 }

@@ -11,7 +11,7 @@ use crate::version;
 
 /// A parsed request.
 #[derive(Debug)]
-pub(crate) enum Asked {
+pub(crate) enum MachineRequest {
     Version,
     Instance,
     Settings,
@@ -40,7 +40,12 @@ pub(crate) enum Asked {
 }
 
 /// Parses a request as a version does. Errors are in Firecracker's words.
-pub(crate) fn read(told: &str, method: &str, path: &str, body: Option<&[u8]>) -> Result<Asked, String> {
+pub(crate) fn read(
+    version: &str,
+    method: &str,
+    path: &str,
+    body: Option<&[u8]>,
+) -> Result<MachineRequest, String> {
     let mut words = path.trim_start_matches('/').split_terminator('/');
     let (first, second) = (words.next().unwrap_or_default(), words.next());
     match (method, first, body) {
@@ -49,7 +54,7 @@ pub(crate) fn read(told: &str, method: &str, path: &str, body: Option<&[u8]>) ->
         ("PUT", _, None) => Err("Empty PUT request.".to_owned()),
         ("PATCH", _, None) => Err("Empty PATCH request.".to_owned()),
         ("PUT" | "PATCH", _, Some(text)) => {
-            let body = Body { told, path, text };
+            let body = Body { version, path, text };
             if method == "PUT" { put(first, second, &body) } else { patch(first, second, &body) }
         }
         _ => Err(no_such(method, first)),
@@ -60,35 +65,35 @@ fn no_such(method: &str, path: &str) -> String {
     format!("Invalid request method and/or path: {method} {path}.")
 }
 
-fn get(first: &str, second: Option<&str>) -> Result<Asked, String> {
+fn get(first: &str, second: Option<&str>) -> Result<MachineRequest, String> {
     match (first, second) {
-        ("", _) => Ok(Asked::Instance),
-        ("version", _) => Ok(Asked::Version),
-        ("vm", Some("config")) => Ok(Asked::Settings),
-        ("machine-config", _) => Ok(Asked::Machine),
-        ("balloon", None) => Ok(Asked::Balloon),
-        ("mmds", _) => Ok(Asked::Mmds),
+        ("", _) => Ok(MachineRequest::Instance),
+        ("version", _) => Ok(MachineRequest::Version),
+        ("vm", Some("config")) => Ok(MachineRequest::Settings),
+        ("machine-config", _) => Ok(MachineRequest::Machine),
+        ("balloon", None) => Ok(MachineRequest::Balloon),
+        ("mmds", _) => Ok(MachineRequest::Mmds),
         _ => Err(no_such("GET", first)),
     }
 }
 
-fn put(first: &str, second: Option<&str>, body: &Body<'_>) -> Result<Asked, String> {
+fn put(first: &str, second: Option<&str>, body: &Body<'_>) -> Result<MachineRequest, String> {
     match (first, second) {
-        ("machine-config", _) => body.read().map(Asked::SetMachine),
-        ("boot-source", _) => body.read().map(Asked::SetBootSource),
-        ("drives", id) => body.named(id, |drive: &Drive| &drive.drive_id).map(Asked::SetDrive),
-        ("network-interfaces", id) => {
-            body.named(id, |interface: &NetworkInterface| &interface.iface_id).map(Asked::SetInterface)
-        }
-        ("vsock", _) => body.read().map(Asked::SetVsock),
-        ("entropy", _) => body.read().map(|_: Entropy| Asked::SetEntropy),
-        ("balloon", _) => body.read().map(Asked::SetBalloon),
-        ("logger", _) => body.read().map(Asked::SetLogger),
-        ("metrics", _) => body.read().map(Asked::SetMetrics),
-        ("mmds", Some("config")) => body.read().map(Asked::SetMmdsConfig),
-        ("mmds", None) => body.read().map(Asked::SetMmds),
-        ("actions", _) => body.read().map(Asked::Act),
-        ("snapshot", Some("create")) => body.read().map(Asked::Create),
+        ("machine-config", _) => body.read().map(MachineRequest::SetMachine),
+        ("boot-source", _) => body.read().map(MachineRequest::SetBootSource),
+        ("drives", id) => body.named(id, |drive: &Drive| &drive.drive_id).map(MachineRequest::SetDrive),
+        ("network-interfaces", id) => body
+            .named(id, |interface: &NetworkInterface| &interface.iface_id)
+            .map(MachineRequest::SetInterface),
+        ("vsock", _) => body.read().map(MachineRequest::SetVsock),
+        ("entropy", _) => body.read().map(|_: Entropy| MachineRequest::SetEntropy),
+        ("balloon", _) => body.read().map(MachineRequest::SetBalloon),
+        ("logger", _) => body.read().map(MachineRequest::SetLogger),
+        ("metrics", _) => body.read().map(MachineRequest::SetMetrics),
+        ("mmds", Some("config")) => body.read().map(MachineRequest::SetMmdsConfig),
+        ("mmds", None) => body.read().map(MachineRequest::SetMmds),
+        ("actions", _) => body.read().map(MachineRequest::Act),
+        ("snapshot", Some("create")) => body.read().map(MachineRequest::Create),
         ("snapshot", Some("load")) => load(body),
         ("snapshot", Some(other)) => Err(no_such("PUT", &format!("/snapshot/{other}"))),
         ("snapshot", None) => Err("Missing snapshot operation type.".to_owned()),
@@ -96,20 +101,22 @@ fn put(first: &str, second: Option<&str>, body: &Body<'_>) -> Result<Asked, Stri
     }
 }
 
-fn patch(first: &str, second: Option<&str>, body: &Body<'_>) -> Result<Asked, String> {
+fn patch(first: &str, second: Option<&str>, body: &Body<'_>) -> Result<MachineRequest, String> {
     match (first, second) {
-        ("vm", _) => body.read().map(Asked::Run),
-        ("drives", id) => body.named(id, |update: &DriveUpdate| &update.drive_id).map(Asked::ReplaceDrive),
-        ("network-interfaces", id) => {
-            body.named(id, |update: &NetworkInterfaceUpdate| &update.iface_id).map(Asked::LimitInterface)
+        ("vm", _) => body.read().map(MachineRequest::Run),
+        ("drives", id) => {
+            body.named(id, |update: &DriveUpdate| &update.drive_id).map(MachineRequest::ReplaceDrive)
         }
-        ("balloon", None) => body.read().map(|_: BalloonUpdate| Asked::ResizeBalloon),
-        ("mmds", _) => body.read().map(Asked::MergeMmds),
+        ("network-interfaces", id) => body
+            .named(id, |update: &NetworkInterfaceUpdate| &update.iface_id)
+            .map(MachineRequest::LimitInterface),
+        ("balloon", None) => body.read().map(|_: BalloonUpdate| MachineRequest::ResizeBalloon),
+        ("mmds", _) => body.read().map(MachineRequest::MergeMmds),
         _ => Err(no_such("PATCH", first)),
     }
 }
 
-fn load(body: &Body<'_>) -> Result<Asked, String> {
+fn load(body: &Body<'_>) -> Result<MachineRequest, String> {
     let load: Load = body.read()?;
     let kind = "either `mem_backend` or `mem_file_path`";
     let backend = match (&load.mem_backend, &load.mem_file_path) {
@@ -120,11 +127,11 @@ fn load(body: &Body<'_>) -> Result<Asked, String> {
         (Some(backend), None) => backend.clone(),
         (None, Some(path)) => Backend { backend_path: path.clone(), backend_type: BackendType::File },
     };
-    Ok(Asked::Load(load, backend))
+    Ok(MachineRequest::Load(load, backend))
 }
 
 struct Body<'a> {
-    told: &'a str,
+    version: &'a str,
     path: &'a str,
     text: &'a [u8],
 }
@@ -132,8 +139,8 @@ struct Body<'a> {
 impl Body<'_> {
     fn read<T: DeserializeOwned>(&self) -> Result<T, String> {
         let value: Value = serde_json::from_slice(self.text).unwrap_or_default();
-        if let Some(word) = version::unknown_word(self.told, self.path, &value) {
-            return Err(unreadable(format!("unknown field `{word}`")));
+        if let Some(field) = version::unknown_field(self.version, self.path, &value) {
+            return Err(unreadable(format!("unknown field `{field}`")));
         }
         serde_json::from_slice(self.text).map_err(|error| unreadable(error.to_string()))
     }

@@ -19,9 +19,9 @@ const DEFAULT_SOCKET: &str = "/run/firecracker.socket";
 const DEFAULT_ID: &str = "anonymous-instance";
 
 /// Runs the fake with these arguments.
-pub fn main(words: impl Iterator<Item = String>) -> ExitCode {
+pub fn main(arguments: impl Iterator<Item = String>) -> ExitCode {
     match Settings::read() {
-        Ok(settings) => as_told(words, settings),
+        Ok(settings) => run_with_settings(arguments, settings),
         Err(why) => {
             eprintln!("Error: {why}");
             ExitCode::FAILURE
@@ -30,15 +30,15 @@ pub fn main(words: impl Iterator<Item = String>) -> ExitCode {
 }
 
 /// Runs the fake with these arguments and settings.
-pub fn as_told(words: impl Iterator<Item = String>, settings: Settings) -> ExitCode {
-    let arguments = match Arguments::parse(words) {
-        Ok(arguments) => arguments,
-        Err(wrong) => {
-            eprintln!("Arguments parsing error: {wrong}\n\nFor more information try --help.");
+pub fn run_with_settings(arguments: impl Iterator<Item = String>, settings: Settings) -> ExitCode {
+    let parsed = match Arguments::parse(arguments) {
+        Ok(parsed) => parsed,
+        Err(error) => {
+            eprintln!("Arguments parsing error: {error}\n\nFor more information try --help.");
             return ExitCode::from(BAD_ARGUMENTS);
         }
     };
-    match run(arguments, settings) {
+    match run(parsed, settings) {
         Ok(code) => ExitCode::from(code),
         Err(why) => {
             eprintln!("Error: {why}");
@@ -48,15 +48,15 @@ pub fn as_told(words: impl Iterator<Item = String>, settings: Settings) -> ExitC
 }
 
 fn run(arguments: Arguments, settings: Settings) -> Result<u8, String> {
-    let told = settings.version.clone();
-    let say = |line: String| writeln!(std::io::stdout(), "{line}").map_err(|error| error.to_string());
+    let version = settings.version.clone();
+    let print = |line: String| writeln!(std::io::stdout(), "{line}").map_err(|error| error.to_string());
     if arguments.version {
-        return say(format!("Firecracker v{told}\n")).map(|()| 0);
+        return print(format!("Firecracker v{version}\n")).map(|()| 0);
     }
     if arguments.snapshot_version {
-        return say(format!("v{}", version::state_format(&told))).map(|()| 0);
+        return print(format!("v{}", version::state_format(&version))).map(|()| 0);
     }
-    let log = Log::open(arguments.log_path.as_deref(), &told)?;
+    let log = Log::open(arguments.log_path.as_deref(), &version)?;
     log.exit_if(&settings, "start");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.map_err(|error| error.to_string())?.block_on(async {
@@ -76,9 +76,9 @@ fn run(arguments: Arguments, settings: Settings) -> Result<u8, String> {
 pub struct Log(Option<File>);
 
 impl Log {
-    fn open(path: Option<&str>, told: &str) -> Result<Self, String> {
+    fn open(path: Option<&str>, version: &str) -> Result<Self, String> {
         let Some(path) = path else { return Ok(Self(None)) };
-        let opened = open_log(path, told);
+        let opened = open_log(path, version);
         opened.map(|file| Self(Some(file))).map_err(|error| format!("LoggerInitialization({error})"))
     }
 

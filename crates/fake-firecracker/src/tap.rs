@@ -12,10 +12,10 @@ const TUN: [&str; 2] = ["dev/net/tun", "/dev/net/tun"];
 pub(crate) fn open(name: &str) -> Result<File, String> {
     let mut bytes = [0; 16];
     match bytes.get_mut(..name.len()) {
-        Some(place) if name.len() < 16 && !name.is_empty() => place.copy_from_slice(name.as_bytes()),
+        Some(start) if name.len() < 16 && !name.is_empty() => start.copy_from_slice(name.as_bytes()),
         _ => return Err("Open tap device failed: Invalid interface name".to_owned()),
     }
-    let failed = |what: &str, error: io::Error| format!("Open tap device failed: {what}{error}");
+    let failed = |step: &str, error: io::Error| format!("Open tap device failed: {step}{error}");
     let tun = TUN
         .iter()
         .map(|path| File::options().read(true).write(true).open(path))

@@ -1,7 +1,7 @@
 //! Differences between versions.
 
 /// Request fields added in a version: path, field, minor version.
-const WORDS: [(&str, &str, u32); 15] = [
+const FIELDS: [(&str, &str, u32); 15] = [
     ("/snapshot/load", "network_overrides", 12),
     ("/snapshot/load", "track_dirty_pages", 13),
     ("/mmds/config", "imds_compat", 13),
@@ -25,12 +25,12 @@ pub(crate) fn minor(version: &str) -> u32 {
 }
 
 /// The first field of a body that a version does not know.
-pub(crate) fn unknown_word(version: &str, path: &str, body: &serde_json::Value) -> Option<&'static str> {
-    let has = |word: &str| body.get(word).is_some();
-    WORDS
+pub(crate) fn unknown_field(version: &str, path: &str, body: &serde_json::Value) -> Option<&'static str> {
+    let has = |field: &str| body.get(field).is_some();
+    FIELDS
         .into_iter()
-        .filter(|(place, word, since)| path.starts_with(place) && *since > minor(version) && has(word))
-        .map(|(_, word, _)| word)
+        .filter(|(prefix, field, since)| path.starts_with(prefix) && *since > minor(version) && has(field))
+        .map(|(_, field, _)| field)
         .next()
 }
 
@@ -45,12 +45,12 @@ pub(crate) fn diffs_untracked(version: &str) -> bool {
 }
 
 /// The page server handshake has `page_size`, not only `page_size_kib`.
-pub(crate) fn tells_page_size(version: &str) -> bool {
+pub(crate) fn sends_page_size(version: &str) -> bool {
     minor(version) >= 12
 }
 
 /// Missing log and metrics files are created.
-pub(crate) fn makes_files(version: &str) -> bool {
+pub(crate) fn creates_files(version: &str) -> bool {
     minor(version) >= 14
 }
 
@@ -64,10 +64,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_word_is_unknown_before_its_version() {
+    fn a_field_is_unknown_before_its_version() {
         let body = serde_json::json!({ "vsock_override": { "uds_path": "x" } });
-        assert_eq!(unknown_word("1.15.1", "/snapshot/load", &body), Some("vsock_override"));
-        assert_eq!(unknown_word("1.16.0", "/snapshot/load", &body), None);
-        assert_eq!(unknown_word("1.15.1", "/vsock", &body), None);
+        assert_eq!(unknown_field("1.15.1", "/snapshot/load", &body), Some("vsock_override"));
+        assert_eq!(unknown_field("1.16.0", "/snapshot/load", &body), None);
+        assert_eq!(unknown_field("1.15.1", "/vsock", &body), None);
     }
 }

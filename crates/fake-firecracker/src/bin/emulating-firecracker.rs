@@ -4,5 +4,5 @@ use mimeo_fake_firecracker::settings::{Guest, Settings};
 
 fn main() -> std::process::ExitCode {
     let settings = Settings { guest: Guest::Emulated, ..Settings::default() };
-    mimeo_fake_firecracker::run::as_told(std::env::args().skip(1), settings)
+    mimeo_fake_firecracker::run::run_with_settings(std::env::args().skip(1), settings)
 }

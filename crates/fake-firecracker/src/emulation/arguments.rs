@@ -1,6 +1,6 @@
 //! QEMU's command line.
 
-use super::{Origin, Parts};
+use super::{Hardware, Origin};
 
 /// Extra kernel parameters: the guest runs under emulation, and does not know it.
 const EMULATED: &str = "tsc=reliable no_timer_check noreplace-smp init_on_alloc=0";
@@ -11,9 +11,9 @@ pub(super) const STATE_FD: i32 = 4;
 pub(super) const TAP_FD: i32 = 5;
 
 /// The arguments for a guest with this hardware and its memory in a file.
-pub(super) fn of(parts: Parts<'_>, origin: Origin<'_>, memory: &str) -> Vec<String> {
-    let Parts { cpus, mib, drives, interfaces, .. } = parts;
-    let mut words: Vec<String> = [
+pub(super) fn build(hardware: Hardware<'_>, origin: Origin<'_>, memory: &str) -> Vec<String> {
+    let Hardware { cpus, mib, drives, interfaces, .. } = hardware;
+    let mut arguments: Vec<String> = [
         "-M",
         "microvm,acpi=on,rtc=on,memory-backend=ram,suppress-vmdesc=on",
         "-accel",
@@ -56,30 +56,30 @@ pub(super) fn of(parts: Parts<'_>, origin: Origin<'_>, memory: &str) -> Vec<Stri
     for (position, drive) in drives.iter().enumerate() {
         let path = drive.path_on_host.as_deref().unwrap_or_default();
         let rights = if drive.is_read_only.unwrap_or_default() { "on" } else { "off" };
-        words.extend([
+        arguments.extend([
             "-drive".to_owned(),
             format!("if=none,id=d{position},format=raw,file={path},readonly={rights}"),
         ]);
-        words.extend(["-device".to_owned(), format!("virtio-blk-device,drive=d{position}")]);
+        arguments.extend(["-device".to_owned(), format!("virtio-blk-device,drive=d{position}")]);
     }
     if let Some(interface) = interfaces.first() {
         let mac = interface.guest_mac.as_deref().unwrap_or("02:00:00:00:00:01");
-        words.extend(["-netdev".to_owned(), format!("tap,id=net,fd={TAP_FD},vhost=off")]);
-        words.extend(["-device".to_owned(), format!("virtio-net-device,netdev=net,mac={mac}")]);
+        arguments.extend(["-netdev".to_owned(), format!("tap,id=net,fd={TAP_FD},vhost=off")]);
+        arguments.extend(["-device".to_owned(), format!("virtio-net-device,netdev=net,mac={mac}")]);
     }
-    words.extend(begin(origin));
-    words
+    arguments.extend(origin_arguments(origin));
+    arguments
 }
 
-fn begin(origin: Origin<'_>) -> Vec<String> {
+fn origin_arguments(origin: Origin<'_>) -> Vec<String> {
     let Origin::Boot(boot) = origin else {
         return ["-S".to_owned(), "-incoming".to_owned(), format!("fd:{STATE_FD}")].to_vec();
     };
-    let mut words = vec!["-kernel".to_owned(), boot.kernel_image_path.clone()];
-    words.extend(boot.initrd_path.iter().flat_map(|path| ["-initrd".to_owned(), path.clone()]));
+    let mut arguments = vec!["-kernel".to_owned(), boot.kernel_image_path.clone()];
+    arguments.extend(boot.initrd_path.iter().flat_map(|path| ["-initrd".to_owned(), path.clone()]));
     let line = format!("{} {EMULATED} tsc_early_khz={}", boot.boot_args.clone().unwrap_or_default(), khz());
-    words.extend(["-append".to_owned(), line]);
-    words
+    arguments.extend(["-append".to_owned(), line]);
+    arguments
 }
 
 /// The frequency of the host's TSC, which a guest under TCG cannot measure.

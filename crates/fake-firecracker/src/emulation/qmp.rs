@@ -12,29 +12,29 @@ pub(super) struct Qmp {
 }
 
 impl Qmp {
-    pub(super) fn greet(stream: UnixStream) -> io::Result<Self> {
+    pub(super) fn connect(stream: UnixStream) -> io::Result<Self> {
         let mut qmp = Self { reader: BufReader::new(stream.try_clone()?), writer: stream };
-        qmp.line()?;
+        qmp.read_line()?;
         qmp.call("qmp_capabilities", &json!({}))?;
         Ok(qmp)
     }
 
     pub(super) fn call(&mut self, command: &str, arguments: &Value) -> io::Result<Value> {
-        let question = json!({ "execute": command, "arguments": arguments });
-        self.writer.write_all(format!("{question}\n").as_bytes())?;
+        let request = json!({ "execute": command, "arguments": arguments });
+        self.writer.write_all(format!("{request}\n").as_bytes())?;
         loop {
-            let mut answer = self.line()?;
-            if let Some(value) = answer.get_mut("return") {
+            let mut reply = self.read_line()?;
+            if let Some(value) = reply.get_mut("return") {
                 return Ok(value.take());
             }
             // Everything else is an event.
-            if let Some(error) = answer.get("error") {
+            if let Some(error) = reply.get("error") {
                 return Err(io::Error::other(format!("{command}: {error}")));
             }
         }
     }
 
-    fn line(&mut self) -> io::Result<Value> {
+    fn read_line(&mut self) -> io::Result<Value> {
         let mut line = String::new();
         match self.reader.read_line(&mut line)? {
             0 => Err(io::ErrorKind::UnexpectedEof.into()),

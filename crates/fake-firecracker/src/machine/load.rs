@@ -5,10 +5,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::drive::open_drive;
-use super::{Answer, Config, DEVICES, DONE, GIVEN, Machine, Running};
+use super::{Answer, Config, DEVICES, DONE, FETCHED, Machine, Running};
 use crate::emulation::{Emulation, Origin};
 use crate::imitation::Imitation;
-use crate::pages::Pages;
+use crate::memory::GuestMemory;
 use crate::schema::{Backend, BackendType, Load};
 use crate::state::State;
 use crate::tap;
@@ -17,7 +17,7 @@ const RESTORE: &str = "Load snapshot error: Failed to restore from snapshot:";
 
 impl Machine {
     pub(super) fn load(&mut self, load: &Load, backend: &Backend) -> Answer {
-        if self.is_set {
+        if self.is_configured {
             return Err("Load snapshot error: Loading a microVM snapshot not allowed after configuring \
                         boot-specific resources."
                 .to_owned());
@@ -30,7 +30,7 @@ impl Machine {
         let from_file = |why: String| format!("Failed to get snapshot state from file: {why}");
         let state = State::load(Path::new(&load.snapshot_path), &self.settings.version).map_err(from_file)?;
         let State { mut config, memory_digest: digest, devices, .. } = state;
-        override_names(&mut config, load).map_err(from_file)?;
+        apply_overrides(&mut config, load).map_err(from_file)?;
         let imitated = match self.is_emulated() {
             true => None,
             false => Some(self.load_memory(backend, &config, digest)?),
@@ -47,15 +47,15 @@ impl Machine {
         }
         config.machine.track_dirty_pages = load.track_dirty_pages || load.enable_diff_snapshots;
         let mut running = match imitated {
-            Some(pages) => {
-                let pages = Arc::new(pages);
-                let guest = Imitation::standing(pages.clone());
-                Running::Imitated { pages, guest }
+            Some(memory) => {
+                let memory = Arc::new(memory);
+                let guest = Imitation::paused(memory.clone());
+                Running::Imitated { memory, guest }
             }
             None => self.emulate(&config, backend, &devices).map_err(build)?,
         };
         if load.resume_vm {
-            running.set(true)?;
+            running.set_running(true)?;
         }
         self.vsock.iter().for_each(|vsock| vsock.set_running(load.resume_vm));
         config.vsock = self.config.vsock.take();
@@ -64,55 +64,56 @@ impl Machine {
         Ok(())
     }
 
-    fn load_memory(&self, backend: &Backend, config: &Config, digest: u64) -> Result<Pages, String> {
-        let pages = load_memory(backend, config.machine.mem_size_mib, &self.settings.version)
+    fn load_memory(&self, backend: &Backend, config: &Config, digest: u64) -> Result<GuestMemory, String> {
+        let memory = load_memory(backend, config.machine.mem_size_mib, &self.settings.version)
             .map_err(|why| format!("Failed to load guest memory: {why}"))?;
         // Firecracker itself would accept any bytes.
-        if pages.digest() != digest {
+        if memory.digest() != digest {
             return Err("the fake detected that this is not the memory that was saved".to_owned());
         }
-        Ok(pages)
+        Ok(memory)
     }
 
     fn emulate(&self, config: &Config, backend: &Backend, devices: &[u8]) -> Result<Running, String> {
-        let given = match backend.backend_type {
+        let fetched = match backend.backend_type {
             BackendType::File => None,
             BackendType::Uffd => Some(self.fetch(config, backend)?),
         };
-        let memory = if given.is_some() { GIVEN } else { &backend.backend_path };
+        let memory = if fetched.is_some() { FETCHED } else { &backend.backend_path };
         let file = Path::new(DEVICES);
         let started = std::fs::write(file, devices).and_then(|()| {
             let origin = Origin::Saved { devices: file, memory: Path::new(memory) };
-            Emulation::start(Self::parts(config, &self.taps), origin)
+            Emulation::start(Self::hardware(config, &self.taps), origin)
         });
         std::fs::remove_file(file).map_err(|error| error.to_string())?;
         let guest = started.map_err(|error| error.to_string())?;
-        Ok(Running::Emulated { guest, given })
+        Ok(Running::Emulated { guest, fetched })
     }
 
     /// Fetches every page from the page server, since QEMU cannot use one.
-    fn fetch(&self, config: &Config, backend: &Backend) -> Result<Pages, String> {
-        let pages = load_memory(backend, config.machine.mem_size_mib, &self.settings.version)?;
-        let file = File::options().write(true).create(true).truncate(true).open(GIVEN);
-        let saved = file.and_then(|file| pages.save(&file, false));
-        saved.map_err(|error| format!("{GIVEN}: {error}"))?;
-        Ok(pages)
+    fn fetch(&self, config: &Config, backend: &Backend) -> Result<GuestMemory, String> {
+        let memory = load_memory(backend, config.machine.mem_size_mib, &self.settings.version)?;
+        let file = File::options().write(true).create(true).truncate(true).open(FETCHED);
+        let saved = file.and_then(|file| memory.save(&file, false));
+        saved.map_err(|error| format!("{FETCHED}: {error}"))?;
+        Ok(memory)
     }
 }
 
-fn override_names(config: &mut Config, load: &Load) -> Result<(), String> {
-    for wanted in &load.network_overrides {
-        let interface = config.interfaces.iter_mut().find(|interface| interface.iface_id == wanted.iface_id);
-        interface.ok_or("Unknown Network Device.")?.host_dev_name.clone_from(&wanted.host_dev_name);
+fn apply_overrides(config: &mut Config, load: &Load) -> Result<(), String> {
+    for replacement in &load.network_overrides {
+        let interface =
+            config.interfaces.iter_mut().find(|interface| interface.iface_id == replacement.iface_id);
+        interface.ok_or("Unknown Network Device.")?.host_dev_name.clone_from(&replacement.host_dev_name);
     }
-    if let Some(wanted) = &load.vsock_override {
+    if let Some(replacement) = &load.vsock_override {
         let device = config.vsock.as_mut().ok_or("Unknown Vsock Device.")?;
-        device.uds_path.clone_from(&wanted.uds_path);
+        device.uds_path.clone_from(&replacement.uds_path);
     }
     Ok(())
 }
 
-fn load_memory(backend: &Backend, mib: usize, told: &str) -> Result<Pages, String> {
+fn load_memory(backend: &Backend, mib: usize, version: &str) -> Result<GuestMemory, String> {
     let path = Path::new(&backend.backend_path);
     match backend.backend_type {
         BackendType::File => {
@@ -123,9 +124,9 @@ fn load_memory(backend: &Backend, mib: usize, told: &str) -> Result<Pages, Strin
             if length < (mib as u64) << 20 {
                 return Err(failed("Failed to restore guest memory: Offset too large".to_owned()));
             }
-            Pages::from_file(&file, mib).map_err(|error| failed(error.to_string()))
+            GuestMemory::from_file(&file, mib).map_err(|error| failed(error.to_string()))
         }
-        BackendType::Uffd => Pages::from_server(path, mib, told).map_err(|error| {
+        BackendType::Uffd => GuestMemory::from_server(path, mib, version).map_err(|error| {
             format!("Error creating guest memory from uffd: Failed to connect to UDS Unix stream: {error}")
         }),
     }

@@ -12,8 +12,8 @@ use crate::vsock::Vsock;
 
 impl Machine {
     pub(super) fn set_machine(&mut self, machine: MachineConfig) -> Answer {
-        let odd = machine.smt && machine.vcpu_count > 1 && machine.vcpu_count % 2 == 1;
-        if machine.vcpu_count == 0 || machine.vcpu_count > 32 || odd {
+        let is_odd = machine.smt && machine.vcpu_count > 1 && machine.vcpu_count % 2 == 1;
+        if machine.vcpu_count == 0 || machine.vcpu_count > 32 || is_odd {
             return Err(
                 "Machine config error: The number of vCPUs must be greater than 0, less than 32 and \
                         must be 1 or an even number if SMT is enabled."
