@@ -16,12 +16,12 @@ use tokio::net::UnixStream;
 
 use crate::harness::{Bench, Jailed, on_each, until};
 
-on_each!(requests_are_answered_alike, every_call_is_understood);
+on_each!(requests_are_answered_as_by_firecracker, every_api_call_is_accepted);
 
 /// A process without a driver, in the test's directory. Dropping it kills the process.
-struct Bare(Child);
+struct BareProcess(Child);
 
-impl Bare {
+impl BareProcess {
     async fn start(bench: &Bench) -> Self {
         std::fs::remove_file(bench.path("api")).unwrap_or_default();
         // Versions before 1.14 do not create them.
@@ -42,14 +42,14 @@ impl Bare {
     }
 }
 
-impl Drop for Bare {
+impl Drop for BareProcess {
     fn drop(&mut self) {
         self.0.kill().and_then(|()| self.0.wait()).expect("ended");
     }
 }
 
 /// Sends a raw request; returns the status and body of the answer.
-async fn ask(socket: &Path, method: &str, path: &str, body: &str) -> (u16, String) {
+async fn send_request(socket: &Path, method: &str, path: &str, body: &str) -> (u16, String) {
     let mut stream = UnixStream::connect(socket).await.expect("connects");
     let length = if body.is_empty() { String::new() } else { format!("Content-Length: {}\r\n", body.len()) };
     let head = format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\n{length}\r\n{body}");
@@ -79,31 +79,34 @@ const UNREADABLE: &str = "An error occurred when deserializing the json body of 
 /// Method, path, body and the beginning of the answer.
 fn requests() -> impl Iterator<Item = [&'static str; 4]> {
     REQUESTS.lines().filter(|line| !line.starts_with('#')).map(|line| {
-        let (asked, wanted) = line.split_once(" =>").expect("an answer");
-        let mut words = asked.splitn(3, ' ');
+        let (request, expected) = line.split_once(" =>").expect("an answer");
+        let mut words = request.splitn(3, ' ');
         let mut word = || words.next().unwrap_or_default();
-        [word(), word(), word(), wanted.trim()]
+        [word(), word(), word(), expected.trim()]
     })
 }
 
-async fn requests_are_answered_alike(bench: &Bench) {
+async fn requests_are_answered_as_by_firecracker(bench: &Bench) {
     if bench.jailed == Jailed::Yes {
         return;
     }
-    let _process = Bare::start(bench).await;
+    let _process = BareProcess::start(bench).await;
     let api = Api::greet(bench.dir.path(), "api").await.expect("answers");
     // Older versions word some answers differently, and accept some of the requests.
     let newest = api.version() >= Version::new(1, 17, 0);
-    for [method, path, body, wanted] in requests() {
-        let (status, said) = ask(&bench.path("api"), method, path, body).await;
-        let asked = format!("{method} {path} {body}: {status} {said}");
-        if wanted.is_empty() {
-            assert_eq!((status, said.as_str()), (204, ""), "{asked}");
+    for [method, path, body, expected] in requests() {
+        let (status, answer) = send_request(&bench.path("api"), method, path, body).await;
+        let request = format!("{method} {path} {body}: {status} {answer}");
+        if expected.is_empty() {
+            assert_eq!((status, answer.as_str()), (204, ""), "{request}");
         } else if newest {
-            let said: Value = serde_json::from_str(&said).unwrap_or_default();
-            let wanted = wanted.replace('~', UNREADABLE);
-            assert_eq!(status, 400, "{asked}");
-            assert!(said["fault_message"].as_str().is_some_and(|said| said.starts_with(&wanted)), "{asked}");
+            let answer: Value = serde_json::from_str(&answer).unwrap_or_default();
+            let expected = expected.replace('~', UNREADABLE);
+            assert_eq!(status, 400, "{request}");
+            assert!(
+                answer["fault_message"].as_str().is_some_and(|answer| answer.starts_with(&expected)),
+                "{request}"
+            );
         }
     }
     for name in ["v", "s", "m", "api"] {
@@ -111,11 +114,11 @@ async fn requests_are_answered_alike(bench: &Bench) {
     }
 }
 
-async fn every_call_is_understood(bench: &Bench) {
+async fn every_api_call_is_accepted(bench: &Bench) {
     if bench.jailed == Jailed::Yes {
         return;
     }
-    let _process = Bare::start(bench).await;
+    let _process = BareProcess::start(bench).await;
     let api = Api::greet(bench.dir.path(), "api").await.expect("answers");
     before_the_start(&api).await;
     api.start().await.expect("starts");
@@ -139,7 +142,7 @@ async fn before_the_start(api: &Api) {
         huge_pages: HugePages::None,
     };
     api.set_machine(&machine).await.expect("set");
-    assert_eq!(api.machine().await.expect("told"), machine);
+    assert_eq!(api.machine().await.expect("described"), machine);
     let log = Logger { log_path: Some("log".into()), level: Some("Error".into()), ..Logger::default() };
     api.set_logger(&log).await.expect("set");
     api.set_metrics(&Metrics { metrics_path: "metrics".into(), ..Metrics::default() }).await.expect("set");
@@ -161,18 +164,18 @@ async fn before_the_start(api: &Api) {
     api.set_entropy(Some(&limit())).await.expect("set");
     let balloon = Balloon { amount_mib: 1, deflate_on_oom: true, ..Balloon::default() };
     api.set_balloon(&balloon).await.expect("set");
-    assert_eq!(api.balloon().await.expect("told"), balloon);
+    assert_eq!(api.balloon().await.expect("described"), balloon);
     api.set_mmds(&json!({ "a": { "b": 1 } })).await.expect("set");
     api.merge_mmds(&json!({ "a": { "c": 2 } })).await.expect("changed");
-    assert_eq!(api.mmds().await.expect("told"), json!({ "a": { "b": 1, "c": 2 } }));
+    assert_eq!(api.mmds().await.expect("described"), json!({ "a": { "b": 1, "c": 2 } }));
     let service = MmdsConfig { network_interfaces: vec!["none".into()], ..MmdsConfig::default() };
     assert!(matches!(api.set_mmds_config(&service).await, Err(ApiError::Refused { status: 400, .. })));
-    assert_eq!(api.instance().await.expect("told").state, RunState::NotStarted);
+    assert_eq!(api.instance().await.expect("described").state, RunState::NotStarted);
 }
 
 async fn after_the_start(api: &Api) {
-    assert_eq!(api.instance().await.expect("told").state, RunState::Running);
-    assert_eq!(api.settings().await.expect("told")["machine-config"]["vcpu_count"], 2);
+    assert_eq!(api.instance().await.expect("described").state, RunState::Running);
+    assert_eq!(api.settings().await.expect("described")["machine-config"]["vcpu_count"], 2);
     api.replace_drive("drive0", "image").await.expect("replaced");
     api.limit_drive("drive0", &limit()).await.expect("limited");
     assert!(matches!(
@@ -184,7 +187,7 @@ async fn after_the_start(api: &Api) {
     api.flush_metrics().await.expect("written");
     api.ctrl_alt_del().await.expect("pressed");
     api.pause().await.expect("paused");
-    assert_eq!(api.instance().await.expect("told").state, RunState::Paused);
+    assert_eq!(api.instance().await.expect("described").state, RunState::Paused);
     let nowhere = CreateSnapshot {
         snapshot_type: SaveKind::Full,
         snapshot_path: "nowhere/s".into(),

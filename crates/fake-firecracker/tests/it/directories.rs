@@ -7,13 +7,13 @@ use mimeo_vmm::firecracker::sweep;
 use crate::harness::{Bench, Jailed, counted, on_each, spec_in, ticks};
 
 on_each!(
-    a_directory_may_have_a_very_long_name,
-    what_a_dead_machine_left_is_in_nobodys_way,
+    a_directory_may_have_a_long_path,
+    leftovers_of_a_dead_machine_are_replaced,
     no_network_and_no_disk_are_needed,
-    another_times_words_are_not_this_ones,
+    an_old_log_is_not_part_of_the_exit,
 );
 
-async fn a_directory_may_have_a_very_long_name(bench: &Bench) {
+async fn a_directory_may_have_a_long_path(bench: &Bench) {
     let deep = (0..4).fold(bench.path("deep"), |path, _| path.join("d".repeat(120)));
     fs::create_dir_all(&deep).expect("made");
     let spec = spec_in(bench.dir.path(), "deep", &deep);
@@ -28,7 +28,7 @@ async fn a_directory_may_have_a_very_long_name(bench: &Bench) {
     clone.kill().await;
 }
 
-async fn what_a_dead_machine_left_is_in_nobodys_way(bench: &Bench) {
+async fn leftovers_of_a_dead_machine_are_replaced(bench: &Bench) {
     let spec = bench.spec("machine");
     let dir = bench.path("machine");
     for name in ["vmm.sock", "link.sock"] {
@@ -46,10 +46,11 @@ async fn what_a_dead_machine_left_is_in_nobodys_way(bench: &Bench) {
     // Leftovers of the other kind of machine are swept.
     assert_eq!(sweep(&dir).expect("swept"), bench.jailed == Jailed::No);
     assert!(!sweep(&dir).expect("nothing is left"));
-    let left: Vec<_> = fs::read_dir(&dir).expect("read").flatten().map(|entry| entry.file_name()).collect();
+    let leftovers: Vec<_> =
+        fs::read_dir(&dir).expect("read").flatten().map(|entry| entry.file_name()).collect();
     assert!(
-        left.iter().all(|name| ["disk", "console.log", "vmm.log"].iter().any(|kept| name == kept)),
-        "{left:?}"
+        leftovers.iter().all(|name| ["disk", "console.log", "vmm.log"].iter().any(|allowed| name == allowed)),
+        "{leftovers:?}"
     );
 }
 
@@ -65,11 +66,11 @@ async fn no_network_and_no_disk_are_needed(bench: &Bench) {
     bench.restore(&spec, &saved).await.kill().await;
 }
 
-async fn another_times_words_are_not_this_ones(bench: &Bench) {
+async fn an_old_log_is_not_part_of_the_exit(bench: &Bench) {
     let spec = bench.spec("machine");
-    fs::write(bench.path("machine").join("vmm.log"), "what was said then\n").expect("written");
+    fs::write(bench.path("machine").join("vmm.log"), "an old message\n").expect("written");
     let mut machine = bench.launch(&spec).await;
     machine.kill().await;
     let exit = machine.wait().await;
-    assert!(!format!("{exit:?}").contains("what was said then"), "{exit:?}");
+    assert!(!format!("{exit:?}").contains("an old message"), "{exit:?}");
 }

@@ -8,30 +8,30 @@ use mimeo_vmm::{
     UserNetwork, VmExit,
 };
 
-use crate::harness::{Bench, Jailed, Which, on_each, on_the_fake, ticks};
+use crate::harness::{Bench, Implementation, Jailed, on_each, on_the_fake, ticks};
 
 on_the_fake!(
-    one_that_ends_at_any_stage_says_why,
-    one_that_ends_while_it_loads_says_why,
-    one_that_ends_while_it_runs_says_why,
+    an_exit_at_any_stage_reports_its_reason,
+    an_exit_while_loading_reports_its_reason,
+    an_exit_while_running_reports_its_reason,
 );
 on_each!(
-    what_it_cannot_do_is_refused_before_anything_is_started,
-    a_program_that_is_missing_is_named,
-    a_file_that_is_missing_is_named,
-    a_fault_is_told_in_its_own_words,
-    one_that_is_killed_is_told_so,
-    one_whose_guest_ends_it_is_off,
-    one_that_is_dropped_is_gone,
-    what_others_do_is_unsupported,
+    unsupported_specs_are_refused_before_the_start,
+    a_missing_program_is_named,
+    a_missing_file_is_named,
+    a_fault_message_is_passed_on,
+    a_killed_process_is_reported,
+    a_guest_reset_is_off,
+    a_dropped_machine_is_killed,
+    operations_of_other_drivers_are_unsupported,
 );
 
-fn ends_at(when: &str) -> Settings {
-    let message = "the log's last word\nthe last word".to_owned();
+fn exit_at(when: &str) -> Settings {
+    let message = "the last log line\nthe last stderr line".to_owned();
     Settings { exit_at: Some(ExitAt { when: when.to_owned(), message, code: 7 }), ..Settings::default() }
 }
 
-async fn one_that_ends_at_any_stage_says_why(bench: &Bench) {
+async fn an_exit_at_any_stage_reports_its_reason(bench: &Bench) {
     let stages = [
         "start",
         "listen",
@@ -45,37 +45,42 @@ async fn one_that_ends_at_any_stage_says_why(bench: &Bench) {
         "PUT /actions",
     ];
     for stage in stages {
-        let error = bench.driver.launch(&bench.told("machine", &ends_at(stage))).await.expect_err("ended");
+        let error = bench
+            .driver
+            .launch(&bench.spec_with_settings("machine", &exit_at(stage)))
+            .await
+            .expect_err("ended");
         let (LaunchError::Ended { how, .. } | LaunchError::Guest { how }) = &error else {
             panic!("{stage}: {error:?}")
         };
         let is_guests = matches!(error, LaunchError::Guest { .. });
         assert_eq!(is_guests, stage == "PUT /actions", "from its start on, the guest is to blame");
-        assert!(how.contains("the log's last word"), "{stage}: {how}");
-        assert!(how.contains("the last word"), "{stage}: {how}");
+        assert!(how.contains("the last log line"), "{stage}: {how}");
+        assert!(how.contains("the last stderr line"), "{stage}: {how}");
         assert!(how.contains("exit status: 7"), "{stage}: {how}");
     }
 }
 
-async fn one_that_ends_while_it_loads_says_why(bench: &Bench) {
+async fn an_exit_while_loading_reports_its_reason(bench: &Bench) {
     let (saved, _) = bench.saved("source").await;
-    let error = bench.not_restored(&bench.told("clone", &ends_at("PUT /snapshot/load")), &saved).await;
+    let error =
+        bench.not_restored(&bench.spec_with_settings("clone", &exit_at("PUT /snapshot/load")), &saved).await;
     let RestoreError::Ended { how } = &error else { panic!("{error:?}") };
-    assert!(how.contains("the log's last word") && how.contains("exit status: 7"), "{how}");
+    assert!(how.contains("the last log line") && how.contains("exit status: 7"), "{how}");
 }
 
-async fn one_that_ends_while_it_runs_says_why(bench: &Bench) {
-    let spec = bench.told("machine", &ends_at("PATCH /vm"));
+async fn an_exit_while_running_reports_its_reason(bench: &Bench) {
+    let spec = bench.spec_with_settings("machine", &exit_at("PATCH /vm"));
     let mut machine = bench.launch(&spec).await;
     assert!(matches!(machine.pause().await, Err(OperationError::Gone)));
     let VmExit::Failed { status, stderr } = machine.wait().await else { panic!("it failed") };
     assert_eq!(status, "exit status: 7");
-    assert!(stderr.ends_with("the log's last word; the last word"), "{stderr}");
+    assert!(stderr.ends_with("the last log line; the last stderr line"), "{stderr}");
     // A second wait returns the same.
     assert!(matches!(machine.wait().await, VmExit::Failed { .. }));
 }
 
-async fn what_it_cannot_do_is_refused_before_anything_is_started(bench: &Bench) {
+async fn unsupported_specs_are_refused_before_the_start(bench: &Bench) {
     let spec = bench.spec("machine");
     let user = Network::User(UserNetwork {
         mac: "06:00:00:00:00:01".to_owned(),
@@ -88,14 +93,14 @@ async fn what_it_cannot_do_is_refused_before_anything_is_started(bench: &Bench) 
     });
     let mut layered = spec.clone();
     layered.disks[1].format = DiskFormat::Qcow2;
-    let homeless = LaunchSpec { disks: Vec::new(), console: "console.log".into(), ..spec.clone() };
-    let wanted = [
+    let without_directory = LaunchSpec { disks: Vec::new(), console: "console.log".into(), ..spec.clone() };
+    let cases = [
         (LaunchSpec { accelerator: Accelerator::Tcg, ..spec.clone() }, "without KVM"),
         (LaunchSpec { network: Some(user), ..spec.clone() }, "TAP device"),
         (layered, "qcow2"),
-        (homeless, "directory of its own"),
+        (without_directory, "directory of its own"),
     ];
-    for (spec, why) in wanted {
+    for (spec, why) in cases {
         let error = bench.driver.launch(&spec).await.expect_err("refused");
         assert!(matches!(error, LaunchError::Unsupported { .. }), "{error:?}");
         assert!(error.to_string().contains(why), "{error}");
@@ -103,7 +108,7 @@ async fn what_it_cannot_do_is_refused_before_anything_is_started(bench: &Bench) 
     assert_eq!(fs::read_dir(bench.path("machine")).expect("read").count(), 1, "only its disk is there");
 }
 
-async fn a_program_that_is_missing_is_named(bench: &Bench) {
+async fn a_missing_program_is_named(bench: &Bench) {
     let spec = bench.spec("machine");
     let missing = Firecracker::new("/nowhere/firecracker").launch(&spec).await.expect_err("missing");
     assert!(matches!(&missing, LaunchError::NotInstalled { program } if program == "/nowhere/firecracker"));
@@ -118,7 +123,7 @@ async fn a_program_that_is_missing_is_named(bench: &Bench) {
     }
 }
 
-async fn a_file_that_is_missing_is_named(bench: &Bench) {
+async fn a_missing_file_is_named(bench: &Bench) {
     let spec = bench.spec("machine");
     let missing = |change: fn(&mut LaunchSpec)| {
         let mut spec = spec.clone();
@@ -133,7 +138,7 @@ async fn a_file_that_is_missing_is_named(bench: &Bench) {
     assert!(disk.contains("/nowhere/disk: No such file"), "{disk}");
 }
 
-async fn a_fault_is_told_in_its_own_words(bench: &Bench) {
+async fn a_fault_message_is_passed_on(bench: &Bench) {
     let mut spec = bench.spec("machine");
     spec.cpus = 33;
     let error = bench.driver.launch(&spec).await.expect_err("refused");
@@ -146,13 +151,13 @@ async fn a_fault_is_told_in_its_own_words(bench: &Bench) {
     spec.cpus = 1;
     spec.kernel = bench.path("kernel-that-is-none");
     fs::write(&spec.kernel, b"\x7fELF and nothing else").expect("written");
-    if bench.which == Which::Real {
+    if bench.implementation == Implementation::Real {
         let error = bench.refused(&spec).await;
         assert!(error.contains("refused to start the machine: Start microvm error: "), "{error}");
     }
 }
 
-async fn one_that_is_killed_is_told_so(bench: &Bench) {
+async fn a_killed_process_is_reported(bench: &Bench) {
     let spec = bench.spec("machine");
     let mut machine = bench.launch(&spec).await;
     ticks(&spec, 1).await;
@@ -164,7 +169,7 @@ async fn one_that_is_killed_is_told_so(bench: &Bench) {
     machine.kill().await;
 }
 
-async fn one_whose_guest_ends_it_is_off(bench: &Bench) {
+async fn a_guest_reset_is_off(bench: &Bench) {
     let mut spec = bench.spec("machine");
     spec.kernel = bench.path("resetting");
     fs::write(&spec.kernel, guest::resetting_elf()).expect("written");
@@ -173,17 +178,17 @@ async fn one_whose_guest_ends_it_is_off(bench: &Bench) {
     assert!(fs::read(&spec.console).expect("a console").starts_with(guest::GREETING));
 }
 
-async fn one_that_is_dropped_is_gone(bench: &Bench) {
+async fn a_dropped_machine_is_killed(bench: &Bench) {
     let spec = bench.spec("machine");
     let machine = bench.launch(&spec).await;
     let pid = machine.process().pid;
     drop(machine);
-    assert_eq!(crate::harness::started(pid), None, "the process is gone after the drop");
+    assert_eq!(crate::harness::start_time(pid), None, "the process is gone after the drop");
     // The directory can be reused at once.
     bench.launch(&spec).await.kill().await;
 }
 
-async fn what_others_do_is_unsupported(bench: &Bench) {
+async fn operations_of_other_drivers_are_unsupported(bench: &Bench) {
     let spec = bench.spec("machine");
     let mut machine = bench.launch(&spec).await;
     let memory = machine.memory().expect_err("unsupported");

@@ -16,17 +16,17 @@ use mimeo_vmm::{
 use tempfile::TempDir;
 
 /// Names a real Firecracker.
-const REAL: &str = "MIMEO_FIRECRACKER";
+const REAL_FIRECRACKER: &str = "MIMEO_FIRECRACKER";
 /// The most that one test may take, on a very busy host.
-const PATIENCE: Duration = Duration::from_secs(120);
+const TEST_TIMEOUT: Duration = Duration::from_secs(120);
 /// The polling interval.
-const LOOK: Duration = Duration::from_millis(2);
+const POLL_INTERVAL: Duration = Duration::from_millis(2);
 
 /// Memory size of all machines here.
 pub(crate) const MEMORY_MIB: u32 = 32;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Which {
+pub(crate) enum Implementation {
     Fake,
     Real,
 }
@@ -39,7 +39,7 @@ pub(crate) enum Jailed {
 
 /// A directory for machines, and the driver that runs them.
 pub(crate) struct Bench {
-    pub(crate) which: Which,
+    pub(crate) implementation: Implementation,
     pub(crate) jailed: Jailed,
     pub(crate) driver: Firecracker,
     pub(crate) program: PathBuf,
@@ -51,30 +51,30 @@ pub(crate) struct Bench {
 type Body = for<'a> fn(&'a Bench) -> Pin<Box<dyn Future<Output = ()> + 'a>>;
 
 /// Runs a test body if this host can, and checks that nothing is left.
-pub(crate) fn run(which: Which, jailed: Jailed, body: Body) {
-    let Some(bench) = Bench::new(which, jailed) else { return };
+pub(crate) fn run(implementation: Implementation, jailed: Jailed, body: Body) {
+    let Some(bench) = Bench::new(implementation, jailed) else { return };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    runtime.block_on(async { tokio::time::timeout(PATIENCE, body(&bench)).await.expect("in time") });
+    runtime.block_on(async { tokio::time::timeout(TEST_TIMEOUT, body(&bench)).await.expect("in time") });
     drop(runtime);
     bench.check_nothing_is_left();
 }
 
 impl Bench {
-    pub(crate) fn new(which: Which, jailed: Jailed) -> Option<Self> {
+    pub(crate) fn new(implementation: Implementation, jailed: Jailed) -> Option<Self> {
         let dir = tempfile::Builder::new().prefix("mimeo-fc-").tempdir().expect("a directory");
         fs::write(dir.path().join("kernel"), guest::elf()).expect("written");
         fs::write(dir.path().join("initramfs"), [0; 4096]).expect("written");
         fs::write(dir.path().join("image"), [1; 8192]).expect("written");
-        Self::over(which, jailed, dir)
+        Self::with_directory(implementation, jailed, dir)
     }
 
-    fn over(which: Which, jailed: Jailed, dir: TempDir) -> Option<Self> {
-        let program = match which {
-            Which::Fake => PathBuf::from(env!("CARGO_BIN_EXE_fake-firecracker")),
-            Which::Real => real()?,
+    fn with_directory(implementation: Implementation, jailed: Jailed, dir: TempDir) -> Option<Self> {
+        let program = match implementation {
+            Implementation::Fake => PathBuf::from(env!("CARGO_BIN_EXE_fake-firecracker")),
+            Implementation::Real => real_program()?,
         };
-        let driver = driver(which, jailed, &program)?;
-        Some(Self { which, jailed, driver, program, dir, processes: RefCell::default() })
+        let driver = driver(implementation, jailed, &program)?;
+        Some(Self { implementation, jailed, driver, program, dir, processes: RefCell::default() })
     }
 
     /// A machine in its own directory.
@@ -85,7 +85,7 @@ impl Bench {
     }
 
     /// A machine whose fake has these settings.
-    pub(crate) fn told(&self, name: &str, settings: &Settings) -> LaunchSpec {
+    pub(crate) fn spec_with_settings(&self, name: &str, settings: &Settings) -> LaunchSpec {
         let spec = self.spec(name);
         settings.write(spec.directory().expect("has one")).expect("written");
         spec
@@ -97,12 +97,12 @@ impl Bench {
 
     pub(crate) async fn launch(&self, spec: &LaunchSpec) -> Box<dyn Instance> {
         let launched = self.driver.launch(spec).await;
-        self.noted(launched.unwrap_or_else(|error| panic!("{}", chain(&error))))
+        self.track(launched.unwrap_or_else(|error| panic!("{}", chain(&error))))
     }
 
     pub(crate) async fn restore(&self, spec: &LaunchSpec, saved: &SavedMachine) -> Box<dyn Instance> {
         let restored = self.driver.restore(spec, saved).await;
-        self.noted(restored.unwrap_or_else(|error| panic!("{}", chain(&error))))
+        self.track(restored.unwrap_or_else(|error| panic!("{}", chain(&error))))
     }
 
     /// Launches a machine that must not start, and returns the error.
@@ -135,25 +135,25 @@ impl Bench {
         SavedMachine { state, memory, pager: None }
     }
 
-    pub(crate) fn noted(&self, instance: Box<dyn Instance>) -> Box<dyn Instance> {
+    pub(crate) fn track(&self, instance: Box<dyn Instance>) -> Box<dyn Instance> {
         let pid = instance.process().pid;
-        self.processes.borrow_mut().push((pid, started(pid).expect("it runs")));
+        self.processes.borrow_mut().push((pid, start_time(pid).expect("it runs")));
         instance
     }
 
     fn check_nothing_is_left(&self) {
-        for (pid, then) in self.processes.borrow().iter() {
-            assert_ne!(started(*pid).as_ref(), Some(then), "process {pid} is left");
+        for (pid, expected) in self.processes.borrow().iter() {
+            assert_ne!(start_time(*pid).as_ref(), Some(expected), "process {pid} is left");
         }
-        let mut places = vec![self.dir.path().to_owned()];
-        while let Some(place) = places.pop() {
-            for entry in fs::read_dir(place).expect("read").flatten() {
+        let mut directories = vec![self.dir.path().to_owned()];
+        while let Some(directory) = directories.pop() {
+            for entry in fs::read_dir(directory).expect("read").flatten() {
                 let name = entry.file_name().into_string().expect("text");
-                let left = name == "jail" || name.ends_with(".sock") || name.ends_with(".partial");
-                let left = left || (name.starts_with("vmm.") && !name.starts_with("vmm.log"));
-                assert!(!left && name != "vmm.log.pipe", "{} is left", entry.path().display());
+                let is_leftover = name == "jail" || name.ends_with(".sock") || name.ends_with(".partial");
+                let is_leftover = is_leftover || (name.starts_with("vmm.") && !name.starts_with("vmm.log"));
+                assert!(!is_leftover && name != "vmm.log.pipe", "{} is left", entry.path().display());
                 if entry.file_type().expect("known").is_dir() {
-                    places.push(entry.path());
+                    directories.push(entry.path());
                 }
             }
         }
@@ -161,23 +161,23 @@ impl Bench {
 }
 
 /// The driver, or none if this host cannot test it, which is reported.
-pub(crate) fn driver(which: Which, jailed: Jailed, program: &Path) -> Option<Firecracker> {
+pub(crate) fn driver(implementation: Implementation, jailed: Jailed, program: &Path) -> Option<Firecracker> {
     let driver = Firecracker::new(program);
-    match (jailed, which) {
+    match (jailed, implementation) {
         (Jailed::No, _) => Some(driver.without_jailer()),
         (Jailed::Yes, _) if !driver.is_jailed() => {
             eprintln!("NOT RUN in a jail: this needs root");
             None
         }
-        (Jailed::Yes, Which::Fake) => Some(driver.with_jailer(env!("CARGO_BIN_EXE_fake-jailer"))),
-        (Jailed::Yes, Which::Real) => Some(driver),
+        (Jailed::Yes, Implementation::Fake) => Some(driver.with_jailer(env!("CARGO_BIN_EXE_fake-jailer"))),
+        (Jailed::Yes, Implementation::Real) => Some(driver),
     }
 }
 
-pub(crate) fn real() -> Option<PathBuf> {
-    let program = std::env::var_os(REAL).map(PathBuf::from);
+pub(crate) fn real_program() -> Option<PathBuf> {
+    let program = std::env::var_os(REAL_FIRECRACKER).map(PathBuf::from);
     if program.is_none() {
-        eprintln!("NOT RUN against a real Firecracker: {REAL} is not set");
+        eprintln!("NOT RUN against a real Firecracker: {REAL_FIRECRACKER} is not set");
     }
     program
 }
@@ -208,7 +208,7 @@ pub(crate) fn spec_in(common: &Path, name: &str, dir: &Path) -> LaunchSpec {
 }
 
 /// The start time of a process, which tells it apart from another with the same PID.
-pub(crate) fn started(pid: u32) -> Option<String> {
+pub(crate) fn start_time(pid: u32) -> Option<String> {
     let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // A zombie counts as gone.
     let mut words = text.rsplit_once(')')?.1.split_whitespace();
@@ -219,17 +219,17 @@ pub(crate) fn started(pid: u32) -> Option<String> {
 }
 
 /// Waits until a condition holds.
-pub(crate) async fn until(what: impl Fn() -> bool) {
-    while !what() {
-        tokio::time::sleep(LOOK).await;
+pub(crate) async fn until(condition: impl Fn() -> bool) {
+    while !condition() {
+        tokio::time::sleep(POLL_INTERVAL).await;
     }
 }
 
 /// Waits until the guest's console has this many ticks.
 pub(crate) async fn ticks(spec: &LaunchSpec, count: usize) {
     let ticked = || {
-        let said = fs::read(&spec.console).unwrap_or_default();
-        said.iter().filter(|byte| **byte == guest::TICK).count() >= count
+        let console = fs::read(&spec.console).unwrap_or_default();
+        console.iter().filter(|byte| **byte == guest::TICK).count() >= count
     };
     until(ticked).await;
 }
@@ -257,11 +257,11 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
 macro_rules! on_the_fake {
     ($($body:ident),* $(,)?) => { $(
         mod $body {
-            use crate::harness::{Jailed, Which, run};
+            use crate::harness::{Implementation, Jailed, run};
             #[test]
-            fn fake() { run(Which::Fake, Jailed::No, |bench| Box::pin(super::$body(bench))); }
+            fn fake() { run(Implementation::Fake, Jailed::No, |bench| Box::pin(super::$body(bench))); }
             #[test]
-            fn fake_jailed() { run(Which::Fake, Jailed::Yes, |bench| Box::pin(super::$body(bench))); }
+            fn fake_jailed() { run(Implementation::Fake, Jailed::Yes, |bench| Box::pin(super::$body(bench))); }
         }
     )* };
 }
@@ -270,15 +270,15 @@ macro_rules! on_the_fake {
 macro_rules! on_each {
     ($($body:ident),* $(,)?) => { $(
         mod $body {
-            use crate::harness::{Jailed, Which, run};
+            use crate::harness::{Implementation, Jailed, run};
             #[test]
-            fn fake() { run(Which::Fake, Jailed::No, |bench| Box::pin(super::$body(bench))); }
+            fn fake() { run(Implementation::Fake, Jailed::No, |bench| Box::pin(super::$body(bench))); }
             #[test]
-            fn fake_jailed() { run(Which::Fake, Jailed::Yes, |bench| Box::pin(super::$body(bench))); }
+            fn fake_jailed() { run(Implementation::Fake, Jailed::Yes, |bench| Box::pin(super::$body(bench))); }
             #[test]
-            fn real() { run(Which::Real, Jailed::No, |bench| Box::pin(super::$body(bench))); }
+            fn real() { run(Implementation::Real, Jailed::No, |bench| Box::pin(super::$body(bench))); }
             #[test]
-            fn real_jailed() { run(Which::Real, Jailed::Yes, |bench| Box::pin(super::$body(bench))); }
+            fn real_jailed() { run(Implementation::Real, Jailed::Yes, |bench| Box::pin(super::$body(bench))); }
         }
     )* };
 }

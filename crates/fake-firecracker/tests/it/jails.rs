@@ -5,21 +5,21 @@ use mimeo_vmm::SaveKind;
 use mimeo_vmm::firecracker::{SHARED_GID, uid};
 
 use crate::fence::status;
-use crate::harness::{Bench, Jailed, Which, on_each, ticks};
+use crate::harness::{Bench, Implementation, Jailed, on_each, ticks};
 
 on_each!(
-    a_prisoner_is_another_user_with_nothing_else,
-    files_are_the_prisoners_or_the_groups,
-    two_machines_are_two_users,
+    a_jailed_process_has_its_own_user_and_no_privileges,
+    files_belong_to_the_jailed_user_or_the_group,
+    two_machines_have_two_users,
 );
 
-async fn a_prisoner_is_another_user_with_nothing_else(bench: &Bench) {
+async fn a_jailed_process_has_its_own_user_and_no_privileges(bench: &Bench) {
     let spec = bench.spec("machine");
     let mut machine = bench.launch(&spec).await;
     ticks(&spec, 1).await;
     let pid = machine.process().pid;
     assert!(status(pid, "Name").contains("firecrac"), "{}", status(pid, "Name"));
-    if bench.which == Which::Real {
+    if bench.implementation == Implementation::Real {
         assert_eq!(status(pid, "Seccomp"), "2", "its filter is on");
     }
     let environment = fs::read(format!("/proc/{pid}/environ")).expect("read");
@@ -33,14 +33,14 @@ async fn a_prisoner_is_another_user_with_nothing_else(bench: &Bench) {
         assert_eq!(status(pid, "NSpid"), format!("{pid} 2"), "it sees its own processes only");
         assert!(bench.path("machine").join("jail").is_dir());
     }
-    if (bench.jailed, bench.which) == (Jailed::Yes, Which::Real) {
+    if (bench.jailed, bench.implementation) == (Jailed::Yes, Implementation::Real) {
         assert!(fs::metadata(format!("/proc/{pid}/root/etc")).is_err(), "its root is the host's");
     }
     machine.kill().await;
     assert!(!bench.path("machine").join("jail").exists());
 }
 
-async fn files_are_the_prisoners_or_the_groups(bench: &Bench) {
+async fn files_belong_to_the_jailed_user_or_the_group(bench: &Bench) {
     if bench.jailed == Jailed::No {
         return;
     }
@@ -69,7 +69,7 @@ async fn files_are_the_prisoners_or_the_groups(bench: &Bench) {
     assert!(bench.path("image").exists() && bench.path("machine/disk").exists());
 }
 
-async fn two_machines_are_two_users(bench: &Bench) {
+async fn two_machines_have_two_users(bench: &Bench) {
     let mut one = bench.launch(&bench.spec("one")).await;
     let mut two = bench.launch(&bench.spec("two")).await;
     let users = [one.process().pid, two.process().pid].map(|pid| status(pid, "Uid"));

@@ -7,27 +7,29 @@ use std::process::{Child, Command, Stdio};
 use mimeo_vmm::Driver;
 use mimeo_vmm::firecracker::sweep;
 
-use crate::harness::{Bench, Jailed, Which, driver, on_each, real, spec_in, started, until};
+use crate::harness::{
+    Bench, Implementation, Jailed, driver, on_each, real_program, spec_in, start_time, until,
+};
 
-on_each!(a_machine_ends_with_its_monitor, a_machine_ends_with_its_warden);
+on_each!(a_machine_ends_with_its_supervisor, a_machine_ends_with_its_warden);
 
 /// Makes this program a supervisor, and names its machine.
-const MONITOR: &str = "MIMEO_TEST_MONITOR";
+const SUPERVISOR: &str = "MIMEO_TEST_MONITOR";
 
 /// Not a test: the supervisor process of the tests below.
 #[test]
-fn monitor() {
-    let Some(told) = std::env::var_os(MONITOR) else { return };
-    let told = told.into_string().expect("text");
-    let words: Vec<&str> = told.split(' ').collect();
-    let which = if words[0] == "Real" { Which::Real } else { Which::Fake };
+fn supervisor() {
+    let Some(arguments) = std::env::var_os(SUPERVISOR) else { return };
+    let arguments = arguments.into_string().expect("text");
+    let words: Vec<&str> = arguments.split(' ').collect();
+    let implementation = if words[0] == "Real" { Implementation::Real } else { Implementation::Fake };
     let jailed = if words[1] == "Yes" { Jailed::Yes } else { Jailed::No };
     let common = Path::new(words[2]);
-    let program = match which {
-        Which::Real => real().expect("named"),
-        Which::Fake => PathBuf::from(env!("CARGO_BIN_EXE_fake-firecracker")),
+    let program = match implementation {
+        Implementation::Real => real_program().expect("named"),
+        Implementation::Fake => PathBuf::from(env!("CARGO_BIN_EXE_fake-firecracker")),
     };
-    let driver = driver(which, jailed, &program).expect("usable");
+    let driver = driver(implementation, jailed, &program).expect("usable");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
         let machine =
@@ -37,32 +39,32 @@ fn monitor() {
     });
 }
 
-fn start_monitor(bench: &Bench) -> (Child, u32) {
+fn start_supervisor(bench: &Bench) -> (Child, u32) {
     bench.spec("machine");
-    let told = format!("{:?} {:?} {}", bench.which, bench.jailed, bench.dir.path().display());
-    let mut monitor = Command::new(std::env::current_exe().expect("known"))
-        .args(["--exact", "killed::monitor", "--nocapture"])
-        .env(MONITOR, told)
+    let arguments = format!("{:?} {:?} {}", bench.implementation, bench.jailed, bench.dir.path().display());
+    let mut supervisor = Command::new(std::env::current_exe().expect("known"))
+        .args(["--exact", "killed::supervisor", "--nocapture"])
+        .env(SUPERVISOR, arguments)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .spawn()
         .expect("started");
-    let lines = BufReader::new(monitor.stdout.take().expect("piped")).lines();
+    let lines = BufReader::new(supervisor.stdout.take().expect("piped")).lines();
     let pid = lines.map_while(Result::ok).find_map(|line| line.strip_prefix("MACHINE ")?.parse().ok());
-    (monitor, pid.expect("the supervisor prints the PID"))
+    (supervisor, pid.expect("the supervisor prints the PID"))
 }
 
-async fn a_machine_ends_with_its_monitor(bench: &Bench) {
-    let (mut monitor, pid) = start_monitor(bench);
-    let then = started(pid);
-    assert!(then.is_some());
+async fn a_machine_ends_with_its_supervisor(bench: &Bench) {
+    let (mut supervisor, pid) = start_supervisor(bench);
+    let start = start_time(pid);
+    assert!(start.is_some());
     // The supervisor's children: Firecracker itself, or its warden.
-    let between = children(monitor.id());
-    monitor.kill().expect("killed");
-    monitor.wait().expect("ended");
-    until(|| started(pid) != then).await;
-    for (child, then) in between {
-        until(|| started(child).as_ref() != Some(&then)).await;
+    let descendants = list_descendants(supervisor.id());
+    supervisor.kill().expect("killed");
+    supervisor.wait().expect("ended");
+    until(|| start_time(pid) != start).await;
+    for (child, start) in descendants {
+        until(|| start_time(child).as_ref() != Some(&start)).await;
     }
     let swept = sweep(&bench.path("machine")).expect("swept");
     assert_eq!(swept, bench.jailed == Jailed::Yes);
@@ -70,14 +72,14 @@ async fn a_machine_ends_with_its_monitor(bench: &Bench) {
 }
 
 /// The descendants of a process, with their start times.
-fn children(of: u32) -> Vec<(u32, String)> {
+fn list_descendants(pid: u32) -> Vec<(u32, String)> {
     let mut all = Vec::new();
-    let mut parents = vec![of];
+    let mut parents = vec![pid];
     while let Some(parent) = parents.pop() {
         for task in std::fs::read_dir(format!("/proc/{parent}/task")).expect("read").flatten() {
             let text = std::fs::read_to_string(task.path().join("children")).unwrap_or_default();
             for child in text.split_whitespace().filter_map(|word| word.parse().ok()) {
-                all.extend(started(child).map(|then| (child, then)));
+                all.extend(start_time(child).map(|start| (child, start)));
                 parents.push(child);
             }
         }
@@ -98,5 +100,5 @@ async fn a_machine_ends_with_its_warden(bench: &Bench) {
     let warden = rustix::process::Pid::from_raw(warden).expect("a number");
     rustix::process::kill_process(warden, rustix::process::Signal::KILL).expect("killed");
     machine.wait().await;
-    until(|| started(pid).is_none()).await;
+    until(|| start_time(pid).is_none()).await;
 }

@@ -1,6 +1,7 @@
 //! Tests of the Firecracker driver, on the fake and on a real Firecracker.
 
 mod api;
+mod directories;
 mod faults;
 mod fence;
 mod harness;
@@ -9,6 +10,5 @@ mod killed;
 mod links;
 mod networks;
 mod pager;
-mod places;
 mod snapshots;
 mod versions;

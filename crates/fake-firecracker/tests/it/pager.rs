@@ -22,10 +22,10 @@ pub(crate) fn serve(memory: &Path, directory: &Path) -> Pager {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         runtime.block_on(async {
             let listener = UnixListener::from_std(listener).expect("listens");
-            let tell = |departure: mimeo_pager::serve::Departure| {
+            let on_exit = |departure: mimeo_pager::serve::Departure| {
                 assert!(matches!(departure.end, End::Left), "{departure:?}");
             };
-            server.run(listener, std::future::pending(), tell).await
+            server.run(listener, std::future::pending(), on_exit).await
         })
     });
     Pager { socket, serving }

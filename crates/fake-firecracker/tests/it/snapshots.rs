@@ -5,23 +5,23 @@ use std::path::Path;
 use mimeo_fake_firecracker::guest;
 use mimeo_vmm::{Instance, OperationError, RestoreError, SaveKind, SavedMachine};
 
-use crate::harness::{Bench, Jailed, MEMORY_MIB, Which, counted, driver, on_each, ticks};
+use crate::harness::{Bench, Implementation, Jailed, MEMORY_MIB, counted, driver, on_each, ticks};
 use crate::pager;
 
 on_each!(
-    a_machine_goes_on_after_it_was_saved,
-    two_clones_go_on_from_the_same_count_and_part,
-    two_clones_are_given_their_pages_by_a_server,
-    a_diff_is_what_was_written_and_goes_over_the_rest,
-    a_diff_needs_no_tracking_where_the_version_can,
-    what_cannot_be_saved_leaves_nothing,
-    a_state_that_is_damaged_is_refused,
+    a_machine_continues_after_a_save,
+    two_clones_continue_from_the_same_count,
+    two_clones_get_their_pages_from_a_server,
+    a_diff_holds_the_written_pages,
+    a_diff_needs_no_tracking_in_newer_versions,
+    a_failed_save_leaves_no_files,
+    a_damaged_state_is_refused,
     a_memory_of_another_size_is_refused,
-    what_a_jail_saved_is_loaded_outside_and_back,
+    snapshots_load_inside_and_outside_a_jail,
     a_disk_may_have_another_size,
 );
 
-async fn a_machine_goes_on_after_it_was_saved(bench: &Bench) {
+async fn a_machine_continues_after_a_save(bench: &Bench) {
     let spec = bench.spec("source");
     let mut machine = bench.launch(&spec).await;
     ticks(&spec, 2).await;
@@ -38,20 +38,20 @@ async fn a_machine_goes_on_after_it_was_saved(bench: &Bench) {
 }
 
 /// Lets a clone run for some ticks, saves it, and returns its count.
-async fn count_on(bench: &Bench, clone: &mut dyn Instance, name: &str, rounds: usize) -> u64 {
+async fn run_and_count(bench: &Bench, clone: &mut dyn Instance, name: &str, rounds: usize) -> u64 {
     clone.resume().await.expect("resumes");
     ticks(&bench.spec(name), rounds).await;
     counted(&bench.save(clone, &format!("{name}-saved"), SaveKind::Full).await.memory)
 }
 
-async fn part(bench: &Bench, saved: &SavedMachine, before: u64) {
+async fn assert_clones_diverge(bench: &Bench, saved: &SavedMachine, before: u64) {
     // Both run at the same time.
     let mut first = bench.restore(&bench.spec("first"), saved).await;
     let mut second = bench.restore(&bench.spec("second"), saved).await;
     assert_ne!(first.process(), second.process());
-    let one = count_on(bench, first.as_mut(), "first", 1).await;
+    let one = run_and_count(bench, first.as_mut(), "first", 1).await;
     let rounds = (one - before) / guest::ROUND + 2;
-    let other = count_on(bench, second.as_mut(), "second", rounds as usize).await;
+    let other = run_and_count(bench, second.as_mut(), "second", rounds as usize).await;
     assert!(before < one && one < other, "{before} {one} {other}");
     first.kill().await;
     second.kill().await;
@@ -59,26 +59,26 @@ async fn part(bench: &Bench, saved: &SavedMachine, before: u64) {
     assert_eq!(counted(&saved.memory), before);
 }
 
-async fn two_clones_go_on_from_the_same_count_and_part(bench: &Bench) {
+async fn two_clones_continue_from_the_same_count(bench: &Bench) {
     let (saved, before) = bench.saved("source").await;
-    part(bench, &saved, before).await;
+    assert_clones_diverge(bench, &saved, before).await;
 }
 
-async fn two_clones_are_given_their_pages_by_a_server(bench: &Bench) {
+async fn two_clones_get_their_pages_from_a_server(bench: &Bench) {
     let (saved, before) = bench.saved("source").await;
     let pager = pager::serve(&saved.memory, bench.dir.path());
-    part(bench, &SavedMachine { pager: Some(pager.socket.clone()), ..saved }, before).await;
+    assert_clones_diverge(bench, &SavedMachine { pager: Some(pager.socket.clone()), ..saved }, before).await;
     let figures = pager.figures();
     assert!(figures.faults > 0 && figures.refused == 0 && figures.failed == 0, "{figures:?}");
 }
 
 /// Allocated bytes of a file.
-fn filled(path: &Path) -> u64 {
+fn allocated(path: &Path) -> u64 {
     fs::metadata(path).expect("there").blocks() * 512
 }
 
 /// Writes the pages of `diff` that are not zero over another file.
-fn lay(diff: &Path, over: &Path) {
+fn overlay_pages(diff: &Path, over: &Path) {
     let bytes = fs::read(diff).expect("read");
     let below = fs::File::options().write(true).open(over).expect("opened");
     for (index, page) in bytes.chunks(4096).enumerate() {
@@ -88,11 +88,11 @@ fn lay(diff: &Path, over: &Path) {
     }
 }
 
-async fn a_diff_is_what_was_written_and_goes_over_the_rest(bench: &Bench) {
+async fn a_diff_holds_the_written_pages(bench: &Bench) {
     let tracking = bench.driver.clone().tracking_writes();
     let spec = bench.spec("source");
     let launched = mimeo_vmm::Driver::launch(&tracking, &spec).await.expect("starts");
-    let mut machine = bench.noted(launched);
+    let mut machine = bench.track(launched);
     ticks(&spec, 1).await;
     let full = bench.save(machine.as_mut(), "full", SaveKind::Full).await;
     machine.kill().await;
@@ -100,30 +100,30 @@ async fn a_diff_is_what_was_written_and_goes_over_the_rest(bench: &Bench) {
     let spec = bench.spec("first");
     let saved = SavedMachine { state: full.state.clone(), memory: full.memory.clone(), pager: None };
     let restored = mimeo_vmm::Driver::restore(&tracking, &spec, &saved).await.expect("starts");
-    let mut machine = bench.noted(restored);
+    let mut machine = bench.track(restored);
     machine.resume().await.expect("resumes");
     ticks(&spec, 2).await;
     let diff = bench.save(machine.as_mut(), "diff", SaveKind::Diff).await;
     machine.kill().await;
     assert_eq!(fs::metadata(&diff.memory).expect("saved").len(), u64::from(MEMORY_MIB) << 20);
-    assert!(filled(&diff.memory) < 1 << 20, "{} bytes are filled", filled(&diff.memory));
+    assert!(allocated(&diff.memory) < 1 << 20, "{} bytes are filled", allocated(&diff.memory));
     let after = counted(&diff.memory);
     assert!(after > before, "{before} {after}");
-    lay(&diff.memory, &full.memory);
+    overlay_pages(&diff.memory, &full.memory);
     let saved = SavedMachine { state: diff.state, memory: full.memory, pager: None };
     let clone_spec = bench.spec("clone");
     let restored = mimeo_vmm::Driver::restore(&tracking, &clone_spec, &saved).await.expect("starts");
-    let mut clone = bench.noted(restored);
+    let mut clone = bench.track(restored);
     clone.resume().await.expect("resumes");
     ticks(&clone_spec, 1).await;
     // Writes are also tracked after a load.
     let again = bench.save(clone.as_mut(), "again", SaveKind::Diff).await;
     assert!(counted(&again.memory) > after);
-    assert!(filled(&again.memory) < 1 << 20, "{} bytes are filled", filled(&again.memory));
+    assert!(allocated(&again.memory) < 1 << 20, "{} bytes are filled", allocated(&again.memory));
     clone.kill().await;
 }
 
-async fn a_diff_needs_no_tracking_where_the_version_can(bench: &Bench) {
+async fn a_diff_needs_no_tracking_in_newer_versions(bench: &Bench) {
     let spec = bench.spec("source");
     let mut machine = bench.launch(&spec).await;
     ticks(&spec, 1).await;
@@ -143,7 +143,7 @@ async fn a_diff_needs_no_tracking_where_the_version_can(bench: &Bench) {
     machine.kill().await;
 }
 
-async fn what_cannot_be_saved_leaves_nothing(bench: &Bench) {
+async fn a_failed_save_leaves_no_files(bench: &Bench) {
     let spec = bench.spec("source");
     let mut machine = bench.launch(&spec).await;
     ticks(&spec, 1).await;
@@ -162,13 +162,13 @@ async fn what_cannot_be_saved_leaves_nothing(bench: &Bench) {
     machine.kill().await;
 }
 
-async fn a_state_that_is_damaged_is_refused(bench: &Bench) {
+async fn a_damaged_state_is_refused(bench: &Bench) {
     let (saved, _) = bench.saved("source").await;
-    let whole = fs::read(&saved.state).expect("read");
-    let mut flipped = whole.clone();
-    flipped[whole.len() / 2] ^= 1;
+    let original = fs::read(&saved.state).expect("read");
+    let mut flipped = original.clone();
+    flipped[original.len() / 2] ^= 1;
     let clone = bench.spec("clone");
-    for damaged in [&flipped[..], &whole[..whole.len() / 2], b"junk", b""] {
+    for damaged in [&flipped[..], &original[..original.len() / 2], b"junk", b""] {
         fs::write(&saved.state, damaged).expect("written");
         match bench.not_restored(&clone, &saved).await {
             RestoreError::Ended { how } => assert!(how.contains("snapshot state"), "{how}"),
@@ -180,23 +180,23 @@ async fn a_state_that_is_damaged_is_refused(bench: &Bench) {
         RestoreError::Open { path, .. } => assert_eq!(path, saved.state),
         other => panic!("{other}"),
     }
-    fs::write(&saved.state, whole).expect("written");
+    fs::write(&saved.state, original).expect("written");
     bench.restore(&clone, &saved).await.kill().await;
 }
 
 async fn a_memory_of_another_size_is_refused(bench: &Bench) {
     let (saved, _) = bench.saved("source").await;
     let clone = bench.spec("clone");
-    let wanted = u64::from(MEMORY_MIB) << 20;
-    for length in [wanted - 4096, wanted + 4096, 0] {
+    let expected = u64::from(MEMORY_MIB) << 20;
+    for length in [expected - 4096, expected + 4096, 0] {
         fs::File::options()
             .write(true)
             .open(&saved.memory)
             .and_then(|file| file.set_len(length))
             .expect("set");
         match bench.not_restored(&clone, &saved).await {
-            RestoreError::MemorySize { wanted: asked, found, .. } => {
-                assert_eq!((asked, found), (wanted, length))
+            RestoreError::MemorySize { wanted: wanted_bytes, found, .. } => {
+                assert_eq!((wanted_bytes, found), (expected, length))
             }
             other => panic!("{other}"),
         }
@@ -206,14 +206,14 @@ async fn a_memory_of_another_size_is_refused(bench: &Bench) {
     assert!(missing.contains("memory"), "{missing}");
 }
 
-async fn what_a_jail_saved_is_loaded_outside_and_back(bench: &Bench) {
+async fn snapshots_load_inside_and_outside_a_jail(bench: &Bench) {
     let (saved, before) = bench.saved("source").await;
     let other = if bench.jailed == Jailed::Yes { Jailed::No } else { Jailed::Yes };
-    let Some(elsewhere) = driver(bench.which, other, &bench.program) else { return };
+    let Some(elsewhere) = driver(bench.implementation, other, &bench.program) else { return };
     let spec = bench.spec("clone");
     let restored = mimeo_vmm::Driver::restore(&elsewhere, &spec, &saved).await.expect("starts");
-    let mut clone = bench.noted(restored);
-    assert!(count_on(bench, clone.as_mut(), "clone", 1).await > before);
+    let mut clone = bench.track(restored);
+    assert!(run_and_count(bench, clone.as_mut(), "clone", 1).await > before);
     clone.kill().await;
     if bench.jailed == Jailed::Yes && Path::new("/dev/shm").is_dir() {
         save_to_another_filesystem(bench, &saved).await;
@@ -221,12 +221,12 @@ async fn what_a_jail_saved_is_loaded_outside_and_back(bench: &Bench) {
 }
 
 async fn save_to_another_filesystem(bench: &Bench, saved: &SavedMachine) {
-    let far = tempfile::tempdir_in("/dev/shm").expect("a directory");
+    let other_filesystem = tempfile::tempdir_in("/dev/shm").expect("a directory");
     let mut clone = bench.restore(&bench.spec("far"), saved).await;
-    let (state, memory) = (far.path().join("state"), far.path().join("memory"));
+    let (state, memory) = (other_filesystem.path().join("state"), other_filesystem.path().join("memory"));
     clone.save(&state, &memory, SaveKind::Full).await.expect("saves");
     assert_eq!(counted(&memory), counted(&saved.memory));
-    assert_eq!(fs::read_dir(far.path()).expect("read").count(), 2);
+    assert_eq!(fs::read_dir(other_filesystem.path()).expect("read").count(), 2);
     clone.kill().await;
 }
 
@@ -235,7 +235,7 @@ async fn a_disk_may_have_another_size(bench: &Bench) {
     let spec = bench.spec("clone");
     fs::write(bench.path("clone").join("disk"), vec![0; 4 << 20]).expect("written");
     let mut clone = bench.restore(&spec, &saved).await;
-    if bench.which == Which::Real {
+    if bench.implementation == Implementation::Real {
         clone.resume().await.expect("resumes");
         ticks(&spec, 1).await;
     }

@@ -8,20 +8,24 @@ use mimeo_vmm::{Driver, LaunchError, OperationError, SaveKind};
 use crate::harness::{Bench, on_the_fake, ticks};
 
 on_the_fake!(
-    one_that_is_too_old_is_refused_by_its_number,
+    a_version_that_is_too_old_is_refused,
     each_version_boots_saves_and_loads,
     a_diff_in_an_old_version_needs_tracking,
-    what_a_version_lacks_is_never_asked_of_it,
+    unsupported_fields_are_not_sent,
     a_state_of_another_version_is_refused,
-    a_shape_is_all_that_a_state_depends_on,
+    a_shape_covers_all_that_a_state_depends_on,
 );
 
-fn version(version: &str) -> Settings {
+fn settings(version: &str) -> Settings {
     Settings { version: version.to_owned(), ..Settings::default() }
 }
 
-async fn one_that_is_too_old_is_refused_by_its_number(bench: &Bench) {
-    let error = bench.driver.launch(&bench.told("machine", &version("1.9.1"))).await.expect_err("too old");
+async fn a_version_that_is_too_old_is_refused(bench: &Bench) {
+    let error = bench
+        .driver
+        .launch(&bench.spec_with_settings("machine", &settings("1.9.1")))
+        .await
+        .expect_err("too old");
     let LaunchError::Monitor(OperationError::TooOld { found, needed, .. }) = &error else {
         panic!("{error:?}")
     };
@@ -31,22 +35,23 @@ async fn one_that_is_too_old_is_refused_by_its_number(bench: &Bench) {
 
 async fn each_version_boots_saves_and_loads(bench: &Bench) {
     for number in ["1.10.1", "1.11.0", "1.12.1", "1.13.0", "1.14.0", "1.15.1", "1.16.1", "1.17.0-dev"] {
-        let told = version(number);
-        let spec = bench.told(&format!("source-{number}"), &told);
+        let settings = settings(number);
+        let spec = bench.spec_with_settings(&format!("source-{number}"), &settings);
         let mut machine = bench.launch(&spec).await;
         assert_eq!(machine.version().await.expect("known"), number);
         ticks(&spec, 1).await;
         let saved = bench.save(machine.as_mut(), &format!("saved-{number}"), SaveKind::Full).await;
         machine.kill().await;
-        let clone = bench.told(&format!("clone-{number}"), &told);
+        let clone = bench.spec_with_settings(&format!("clone-{number}"), &settings);
         bench.restore(&clone, &saved).await.kill().await;
     }
 }
 
 async fn a_diff_in_an_old_version_needs_tracking(bench: &Bench) {
     for (number, untracked) in [("1.10.1", false), ("1.12.0", false), ("1.13.0", true)] {
-        let told = version(number);
-        let mut machine = bench.launch(&bench.told(&format!("plain-{number}"), &told)).await;
+        let settings = settings(number);
+        let mut machine =
+            bench.launch(&bench.spec_with_settings(&format!("plain-{number}"), &settings)).await;
         machine.pause().await.expect("pauses");
         let (state, memory) = (bench.path("state"), bench.path("memory"));
         let saved = machine.save(&state, &memory, SaveKind::Diff).await;
@@ -54,22 +59,22 @@ async fn a_diff_in_an_old_version_needs_tracking(bench: &Bench) {
         machine.kill().await;
         // With tracking it works, also after a load, where the field has another name.
         let tracking = bench.driver.clone().tracking_writes();
-        let spec = bench.told(&format!("tracked-{number}"), &told);
-        let mut machine = bench.noted(tracking.launch(&spec).await.expect("starts"));
+        let spec = bench.spec_with_settings(&format!("tracked-{number}"), &settings);
+        let mut machine = bench.track(tracking.launch(&spec).await.expect("starts"));
         let saved = bench.save(machine.as_mut(), &format!("saved-{number}"), SaveKind::Full).await;
         machine.kill().await;
-        let clone = bench.told(&format!("clone-{number}"), &told);
-        let mut clone = bench.noted(tracking.restore(&clone, &saved).await.expect("starts"));
+        let clone = bench.spec_with_settings(&format!("clone-{number}"), &settings);
+        let mut clone = bench.track(tracking.restore(&clone, &saved).await.expect("starts"));
         bench.save(clone.as_mut(), &format!("diff-{number}"), SaveKind::Diff).await;
         clone.kill().await;
     }
 }
 
-async fn what_a_version_lacks_is_never_asked_of_it(bench: &Bench) {
+async fn unsupported_fields_are_not_sent(bench: &Bench) {
     if bench.jailed == crate::harness::Jailed::Yes {
         return;
     }
-    let mut machine = bench.launch(&bench.told("machine", &version("1.11.0"))).await;
+    let mut machine = bench.launch(&bench.spec_with_settings("machine", &settings("1.11.0"))).await;
     let api = Api::greet(&bench.path("machine"), "vmm.sock").await.expect("answers");
     assert_eq!(api.version(), Version::new(1, 11, 0));
     let load = LoadSnapshot {
@@ -83,13 +88,13 @@ async fn what_a_version_lacks_is_never_asked_of_it(bench: &Bench) {
         huge_pages: LoadHugePages::Snapshot,
     };
     let overrides = vec![NetworkOverride { iface_id: "eth0".into(), host_dev_name: "mm1".into() }];
-    let lacking = [
+    let unsupported = [
         ("1.12.0", LoadSnapshot { network_overrides: overrides, ..load.clone() }),
         ("1.16.0", LoadSnapshot { vsock_override: Some("other.sock".into()), ..load.clone() }),
         ("1.16.0", LoadSnapshot { clock_realtime: true, ..load.clone() }),
         ("1.17.0", LoadSnapshot { huge_pages: LoadHugePages::Now(Default::default()), ..load.clone() }),
     ];
-    for (first, load) in lacking {
+    for (first, load) in unsupported {
         match api.load_snapshot(&load).await {
             Err(ApiError::TooOld { needed, found, .. }) => {
                 assert_eq!((needed.to_string().as_str(), found.as_str()), (first, "1.11.0"));
@@ -104,11 +109,11 @@ async fn what_a_version_lacks_is_never_asked_of_it(bench: &Bench) {
 
 async fn a_state_of_another_version_is_refused(bench: &Bench) {
     let (saved, _) = bench.saved("source").await;
-    let error = bench.not_restored(&bench.told("clone", &version("1.16.1")), &saved).await;
+    let error = bench.not_restored(&bench.spec_with_settings("clone", &settings("1.16.1")), &saved).await;
     assert!(error.to_string().contains("Invalid data version: 11.0.0"), "{error}");
 }
 
-async fn a_shape_is_all_that_a_state_depends_on(bench: &Bench) {
+async fn a_shape_covers_all_that_a_state_depends_on(bench: &Bench) {
     let spec = bench.spec("one");
     let shape = bench.driver.shape(&spec);
     assert!(shape.contains("v11.0.0"), "the format of states: {shape}");
