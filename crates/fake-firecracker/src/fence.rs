@@ -25,7 +25,7 @@ impl Mapping {
     /// Maps zeros.
     pub(crate) fn anonymous(bytes: usize) -> io::Result<Self> {
         let (rights, flags) = (ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE | MapFlags::NORESERVE);
-        // SAFETY: a new mapping at a place that the kernel chooses.
+        // SAFETY: a new mapping at an address that the kernel chooses.
         let start = unsafe { mmap_anonymous(std::ptr::null_mut(), bytes, rights, flags) }?;
         Ok(Self { start, bytes })
     }
@@ -33,7 +33,7 @@ impl Mapping {
     /// Maps a file privately: writes stay in this process.
     pub(crate) fn private(file: &File, bytes: usize) -> io::Result<Self> {
         let (rights, flags) = (ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE | MapFlags::NORESERVE);
-        // SAFETY: a new mapping at a place that the kernel chooses.
+        // SAFETY: a new mapping at an address that the kernel chooses.
         let start = unsafe { mmap(std::ptr::null_mut(), bytes, rights, flags, file, 0) }?;
         Ok(Self { start, bytes })
     }

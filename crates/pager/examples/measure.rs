@@ -11,7 +11,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use mimeo_pager::{Capture, Held, PAGE, Pages, Region, changed, digest, lay};
+use mimeo_pager::{Capture, MappingKind, PAGE, Pages, Region, changed_pages, digest, flatten};
 use rustix::mm::{MapFlags, ProtFlags};
 
 const MIB: u64 = 1 << 20;
@@ -36,28 +36,28 @@ fn measure(folder: &Path) -> Outcome {
     let folder = tempfile::tempdir_in(folder)?;
     let at = |name: &str| folder.path().join(name);
     println!("minimum, median and maximum of {RUNS} runs, in milliseconds");
-    for (kind, held) in [("private", Held::Private), ("memfd", Held::Shared)] {
+    for (kind, mapping_kind) in [("private", MappingKind::Private), ("memfd", MappingKind::Shared)] {
         for mebibytes in [256, 1024, 4096] {
             let other = Other::start(kind, &at("parent"), mebibytes * MIB, 20 * MIB, 32)?;
-            let name = format!("changed(), {kind}, 20 of {mebibytes} MiB, runs of 32 pages");
-            measure_time(&name, || Ok(changed(other.pid(), &[other.region], held).map(drop)?))?;
+            let name = format!("changed_pages(), {kind}, 20 of {mebibytes} MiB, runs of 32 pages");
+            measure_time(&name, || Ok(changed_pages(other.pid(), &[other.region], mapping_kind).map(drop)?))?;
         }
         for run in [1, 8, 256] {
             let other = Other::start(kind, &at("parent"), 1024 * MIB, 100 * MIB, run)?;
             let name = format!("{kind}, 100 of 1024 MiB, runs of {run} pages");
-            measure_capture(&name, &other, held, &at("diff"))?;
+            measure_capture(&name, &other, mapping_kind, &at("diff"))?;
         }
     }
     measure_flatten(&at("parent"), &at("diff"), &at("flat"))
 }
 
-fn measure_capture(name: &str, other: &Other, held: Held, diff: &Path) -> Outcome {
+fn measure_capture(name: &str, other: &Other, mapping_kind: MappingKind, diff: &Path) -> Outcome {
     let mut times = [const { Vec::new() }; 4];
     for _ in 0..RUNS {
         let start = Instant::now();
-        let mut capture = Capture::prepare(other.pid(), vec![other.region], held, diff)?;
+        let mut capture = Capture::prepare(other.pid(), vec![other.region], mapping_kind, diff)?;
         let prepared = Instant::now();
-        let pages = capture.take()?;
+        let pages = capture.copy_changed()?;
         let taken = Instant::now();
         capture.finish(false, false)?;
         let finished = Instant::now();
@@ -66,7 +66,7 @@ fn measure_capture(name: &str, other: &Other, held: Held, diff: &Path) -> Outcom
         times.iter_mut().zip(laps.windows(2)).for_each(|(times, lap)| times.push(lap[1] - lap[0]));
         fs::remove_file(diff)?;
     }
-    for (part, times) in ["prepare()", "take()", "finish()", "digest()"].into_iter().zip(times) {
+    for (part, times) in ["prepare()", "copy_changed()", "finish()", "digest()"].into_iter().zip(times) {
         print_times(&format!("{part}, {name}"), times);
     }
     Ok(())
@@ -80,10 +80,10 @@ fn measure_flatten(parent: &Path, diff: &Path, target: &Path) -> Outcome {
     let pages = every(128, 32, 20 * MIB);
     fill(parent, 1024 * MIB, &every(512, 256, 100 * MIB))?;
     fill(diff, 1024 * MIB, &pages)?;
-    measure_time("lay(), 20 MiB over 100 MiB", || {
+    measure_time("flatten(), 20 MiB over 100 MiB", || {
         // Replacing a file costs more: ext4 then writes the new one out. The first run finds none.
         fs::remove_file(target).ok();
-        Ok(lay(parent, diff, &pages, target)?)
+        Ok(flatten(parent, diff, &pages, target)?)
     })?;
     measure_time("digest() of it", || Ok(digest(target, None).map(drop)?))
 }

@@ -11,7 +11,7 @@ use tempfile::TempPath;
 
 use crate::error::FileError;
 use crate::fence::{self, Mapping};
-use crate::memory::{Held, ProcessMemory};
+use crate::memory::{MappingKind, ProcessMemory};
 use crate::region::{Piece, Region};
 use crate::{PagerError, Pages, digest};
 
@@ -27,7 +27,7 @@ const COPY_THREADS: usize = 2;
 /// Below this many bytes, starting a thread costs more than it saves.
 const MIN_BYTES_FOR_THREADS: u64 = 8 << 20;
 
-/// A capture of guest memory in progress: [`Capture::prepare`] while the guest runs, [`Capture::take`] while
+/// A capture of guest memory in progress: [`Capture::prepare`] while the guest runs, [`Capture::copy_changed`] while
 /// it is paused, [`Capture::finish`] after it has resumed. If it fails or is dropped earlier, no file is
 /// left.
 #[derive(Debug)]
@@ -46,15 +46,20 @@ pub struct Capture {
 
 impl Capture {
     /// Creates `path`, a sparse file as long as guest memory, and preallocates the pages that are changed
-    /// now, so that [`Capture::take`] has little more to do than copy memory.
+    /// now, so that [`Capture::copy_changed`] has little more to do than copy memory.
     ///
     /// The caller must be root, or run as the same user with the process as its descendant.
     ///
     /// # Errors
     /// When a region is invalid or not mapped in this way, the process has exited or the caller may not
     /// inspect it, or the file exists, cannot be created or runs out of space.
-    pub fn prepare(pid: u32, regions: Vec<Region>, held: Held, path: &Path) -> Result<Self, PagerError> {
-        Self::prepare_with(pid, regions, held, Pages::default(), path)
+    pub fn prepare(
+        pid: u32,
+        regions: Vec<Region>,
+        mapping_kind: MappingKind,
+        path: &Path,
+    ) -> Result<Self, PagerError> {
+        Self::prepare_with(pid, regions, mapping_kind, Pages::default(), path)
     }
 
     /// As [`Capture::prepare`], with pages `divergent_pages` that count as changed even if the process has not
@@ -65,12 +70,12 @@ impl Capture {
     pub fn prepare_with(
         pid: u32,
         regions: Vec<Region>,
-        held: Held,
+        mapping_kind: MappingKind,
         divergent_pages: Pages,
         path: &Path,
     ) -> Result<Self, PagerError> {
-        let memory = ProcessMemory::open(pid, regions, held)?.with_divergent_pages(divergent_pages);
-        let preallocated = memory.changed()?;
+        let memory = ProcessMemory::open(pid, regions, mapping_kind)?.with_divergent_pages(divergent_pages);
+        let preallocated = memory.changed_pages()?;
         let file = OpenOptions::new().read(true).write(true).create_new(true).open(path);
         let file = file.map_err(FileError::writing(path))?;
         let path = TempPath::try_from_path(path).map_err(FileError::writing(path))?;
@@ -92,18 +97,18 @@ impl Capture {
     /// # Errors
     /// When the process has exited, its memory cannot be read, or there is no space for pages changed since
     /// [`Capture::prepare`].
-    pub fn take(&mut self) -> Result<Pages, PagerError> {
-        let pages = self.memory.changed()?;
+    pub fn copy_changed(&mut self) -> Result<Pages, PagerError> {
+        let pages = self.memory.changed_pages()?;
         self.written = self.written.union(&pages);
-        self.copy_to_preallocated(&pages.common(&self.preallocated))?;
-        self.write_others(&pages.minus(&self.preallocated))?;
+        self.copy_to_preallocated(&pages.intersection(&self.preallocated))?;
+        self.write_others(&pages.difference(&self.preallocated))?;
         self.memory.check_alive()?;
         self.captured.clone_from(&pages);
         Ok(pages)
     }
 
-    /// Keeps the file, which is empty if [`Capture::take`] has not succeeded. With `digest`, returns the
-    /// [`digest()`](crate::digest()) of the file and of the pages that the last [`Capture::take`] returned.
+    /// Keeps the file, which is empty if [`Capture::copy_changed`] has not succeeded. With `digest`, returns the
+    /// [`digest()`](crate::digest()) of the file and of the pages that the last [`Capture::copy_changed`] returned.
     /// With `sync`, syncs the file; syncing the directory entry is up to the caller.
     ///
     /// # Errors
@@ -111,7 +116,7 @@ impl Capture {
     pub fn finish(self, digest: bool, sync: bool) -> Result<Option<String>, PagerError> {
         let Self { mapping, file, path, preallocated, written, captured, .. } = self;
         drop(mapping);
-        punch_holes(&file, &preallocated.union(&written).minus(&captured))
+        punch_holes(&file, &preallocated.union(&written).difference(&captured))
             .map_err(FileError::writing(&path))?;
         let digest = digest
             .then(|| digest::digest_pages(&file, &captured))
@@ -184,7 +189,7 @@ impl Capture {
     fn read_error(&self, address: u64, source: io::Error) -> PagerError {
         let pid = self.memory.pid();
         match source.raw_os_error() {
-            Some(libc::ESRCH) => PagerError::Gone { pid },
+            Some(libc::ESRCH) => PagerError::Exited { pid },
             _ => PagerError::Read { pid, address, source },
         }
     }

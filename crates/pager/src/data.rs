@@ -14,11 +14,11 @@ use crate::{FileError, PAGE, Pages, sparse};
 ///
 /// # Errors
 /// When the file cannot be read.
-pub fn data(file: &Path) -> Result<Pages, FileError> {
+pub fn data_pages(file: &Path) -> Result<Pages, FileError> {
     File::open(file).and_then(|open| sparse::data_pages(&open)).map_err(FileError::reading(file))
 }
 
-/// Whether files in this directory have holes exactly where no page was written. Otherwise [`data`] also
+/// Whether files in this directory have holes exactly where no page was written. Otherwise [`data_pages`] also
 /// lists pages that were never written: on filesystems with larger blocks (XFS, ZFS) or huge pages (tmpfs),
 /// or without holes (FUSE, NFS).
 ///
@@ -95,10 +95,10 @@ mod tests {
         std::fs::write(&path, &bytes).expect("written");
         punch_zeros(&path).expect("punched");
         assert_eq!(std::fs::read(&path).expect("read"), bytes);
-        assert_eq!(data(&path).expect("read").runs().collect::<Vec<_>>(), [5..6, 9..11]);
+        assert_eq!(data_pages(&path).expect("read").runs().collect::<Vec<_>>(), [5..6, 9..11]);
         // A second time, with a page of zeros before the data.
         File::options().write(true).open(&path).expect("open").write_all_at(&[0; 4096], 0).expect("written");
         punch_zeros(&path).expect("punched");
-        assert_eq!(data(&path).expect("read").count(), 3);
+        assert_eq!(data_pages(&path).expect("read").count(), 3);
     }
 }

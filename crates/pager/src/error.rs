@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 pub enum PagerError {
     /// The process has exited.
     #[error("process {pid} has exited")]
-    Gone {
+    Exited {
         /// Its PID.
         pid: u32,
     },
@@ -60,7 +60,7 @@ pub enum PagerError {
 pub enum FileError {
     /// The filesystem is full (ENOSPC), or the quota or the file size limit is reached.
     #[error("no space left for {}", path.display())]
-    Full {
+    NoSpace {
         /// Its path.
         path: PathBuf,
         /// The cause.
@@ -95,7 +95,7 @@ impl FileError {
         let path = path.to_owned();
         move |source| match source.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
-                Self::Full { path, source }
+                Self::NoSpace { path, source }
             }
             _ => Self::Write { path, source },
         }

@@ -72,7 +72,7 @@ impl Guest {
     ///
     /// # Errors
     /// When the file cannot be read or mapped.
-    pub fn of(file: &Path) -> io::Result<Self> {
+    pub fn from_file(file: &Path) -> io::Result<Self> {
         let file = File::open(file)?;
         let mut guest = Self { regions: Vec::new(), descriptor: None, page: PAGE };
         guest.add(Mapping::private(&file, file.metadata()?.len())?);

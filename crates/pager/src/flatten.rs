@@ -13,14 +13,14 @@ use crate::{FileError, Pages, sparse};
 ///
 /// # Errors
 /// When a file cannot be read, or the target cannot be created or runs out of space.
-pub fn lay(parent: &Path, diff: &Path, pages: &Pages, target: &Path) -> Result<(), FileError> {
+pub fn flatten(parent: &Path, diff: &Path, pages: &Pages, target: &Path) -> Result<(), FileError> {
     let base = File::open(parent).map_err(FileError::reading(parent))?;
     let changes = File::open(diff).map_err(FileError::reading(diff))?;
     let folder = target.parent().filter(|folder| *folder != Path::new("")).unwrap_or(Path::new("."));
     let draft = tempfile::Builder::new().prefix(".draft-").tempfile_in(folder);
     let draft = draft.map_err(FileError::writing(target))?;
     if !clone_blocks(&base, draft.as_file()) {
-        let unchanged = sparse::data_pages(&base).map_err(FileError::reading(parent))?.minus(pages);
+        let unchanged = sparse::data_pages(&base).map_err(FileError::reading(parent))?.difference(pages);
         copy((parent, &base), &unchanged, (target, draft.as_file()))?;
     }
     copy((diff, &changes), pages, (target, draft.as_file()))?;

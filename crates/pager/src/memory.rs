@@ -22,7 +22,7 @@ const FILE_OR_SHARED: u64 = 1 << 61;
 
 /// How a process maps guest memory, which decides which pages count as changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Held {
+pub enum MappingKind {
     /// A private mapping of a file, which others may map too: the pages copied on write count as changed.
     Private,
     /// A shared mapping of the process's own file, or anonymous memory: all pages that exist count as
@@ -36,8 +36,8 @@ pub enum Held {
 /// # Errors
 /// When a region is invalid or not mapped in this way, the process has exited, or the caller may not inspect
 /// it.
-pub fn changed(pid: u32, regions: &[Region], held: Held) -> Result<Pages, PagerError> {
-    ProcessMemory::open(pid, regions.to_vec(), held)?.changed()
+pub fn changed_pages(pid: u32, regions: &[Region], mapping_kind: MappingKind) -> Result<Pages, PagerError> {
+    ProcessMemory::open(pid, regions.to_vec(), mapping_kind)?.changed_pages()
 }
 
 /// The memory of a process, opened for repeated inspection. The open files refer to this process even if its
@@ -47,7 +47,7 @@ pub(crate) struct ProcessMemory {
     pid: u32,
     pagemap: File,
     regions: Regions,
-    held: Held,
+    mapping_kind: MappingKind,
     /// Pages that count as changed even if the process has not written them.
     divergent_pages: Pages,
     /// The backing file of each region, where it is known to hold all pages.
@@ -55,16 +55,28 @@ pub(crate) struct ProcessMemory {
 }
 
 impl ProcessMemory {
-    pub(crate) fn open(pid: u32, regions: Vec<Region>, held: Held) -> Result<Self, PagerError> {
+    pub(crate) fn open(
+        pid: u32,
+        regions: Vec<Region>,
+        mapping_kind: MappingKind,
+    ) -> Result<Self, PagerError> {
         let regions = Regions::validate(regions)?;
         let pagemap = open_proc_file(pid, "pagemap", |path| File::open(path))?;
         let maps = open_proc_file(pid, "maps", |path| std::fs::read_to_string(path))?;
-        let mut memory =
-            Self { pid, pagemap, regions, held, divergent_pages: Pages::default(), backings: Vec::new() };
+        let mut memory = Self {
+            pid,
+            pagemap,
+            regions,
+            mapping_kind,
+            divergent_pages: Pages::default(),
+            backings: Vec::new(),
+        };
         memory.check_alive()?;
         for region in memory.regions.iter() {
             let parts = MapsEntry::covering(&maps, region);
-            let parts = parts.filter(|parts| held == Held::Shared || !parts.iter().any(MapsEntry::is_shared));
+            let parts = parts.filter(|parts| {
+                mapping_kind == MappingKind::Shared || !parts.iter().any(MapsEntry::is_shared)
+            });
             let parts = parts.ok_or(PagerError::Unmapped { pid, address: region.address })?;
             memory.backings.push(Backing::find(pid, &parts, region));
         }
@@ -85,8 +97,8 @@ impl ProcessMemory {
     }
 
     /// The pages that the process has changed, and the divergent pages.
-    pub(crate) fn changed(&self) -> Result<Pages, PagerError> {
-        let exclude_file = self.held == Held::Private;
+    pub(crate) fn changed_pages(&self) -> Result<Pages, PagerError> {
+        let exclude_file = self.mapping_kind == MappingKind::Private;
         let found = self.list(|region, backing| match backing {
             Some(backing) => backing.data(region),
             None => list_pages(&self.pagemap, region, exclude_file),
@@ -116,7 +128,7 @@ impl ProcessMemory {
     /// The memory of an exited process lists as empty, and its pagemap reads 0 bytes.
     pub(crate) fn check_alive(&self) -> Result<(), PagerError> {
         match self.pagemap.read_at(&mut [0; ENTRY_BYTES as usize], 0) {
-            Ok(0) => Err(PagerError::Gone { pid: self.pid }),
+            Ok(0) => Err(PagerError::Exited { pid: self.pid }),
             Ok(_) => Ok(()),
             Err(source) => Err(PagerError::List { pid: self.pid, source }),
         }
@@ -125,7 +137,7 @@ impl ProcessMemory {
 
 fn open_proc_file<T>(pid: u32, file: &str, open: impl Fn(&str) -> io::Result<T>) -> Result<T, PagerError> {
     open(&format!("/proc/{pid}/{file}")).map_err(|source| match source.raw_os_error() {
-        Some(libc::ENOENT | libc::ESRCH) => PagerError::Gone { pid },
+        Some(libc::ENOENT | libc::ESRCH) => PagerError::Exited { pid },
         _ => PagerError::List { pid, source },
     })
 }

@@ -104,7 +104,7 @@ impl Pages {
 
     /// The pages that are not in the other set.
     #[must_use]
-    pub fn minus(&self, other: &Self) -> Self {
+    pub fn difference(&self, other: &Self) -> Self {
         let mut remaining = Self::default();
         let mut cuts = other.runs.iter().peekable();
         for run in &self.runs {
@@ -125,8 +125,8 @@ impl Pages {
 
     /// The pages in both sets.
     #[must_use]
-    pub fn common(&self, other: &Self) -> Self {
-        self.minus(&self.minus(other))
+    pub fn intersection(&self, other: &Self) -> Self {
+        self.difference(&self.difference(other))
     }
 
     /// The file format: a magic, the number of runs, then the first page and the page count of each run, all
@@ -235,9 +235,9 @@ mod tests {
         fn set_operations_match_btreeset(one in some_pages(), other in some_pages()) {
             let (left, right) = (numbers(&one), numbers(&other));
             prop_assert_eq!(numbers(&one.union(&other)), &left | &right);
-            prop_assert_eq!(numbers(&one.minus(&other)), &left - &right);
-            prop_assert_eq!(numbers(&one.common(&other)), &left & &right);
-            prop_assert_eq!(one.minus(&other).union(&one.common(&other)), one);
+            prop_assert_eq!(numbers(&one.difference(&other)), &left - &right);
+            prop_assert_eq!(numbers(&one.intersection(&other)), &left & &right);
+            prop_assert_eq!(one.difference(&other).union(&one.intersection(&other)), one);
         }
 
         #[test]

@@ -11,16 +11,16 @@
 //!
 //! let server = PageServer::open(Path::new("memory"), Options::default())?;
 //! let listener = tokio::net::UnixListener::bind("pages.sock")?;
-//! let figures = server.run(listener, std::future::pending(), |gone| eprintln!("{gone:?}")).await;
+//! let counters = server.run(listener, std::future::pending(), |exit| eprintln!("{exit:?}")).await;
 //! std::fs::write("memory.pages", server.working_set().to_bytes())?;
-//! # drop(figures);
+//! # drop(counters);
 //! # Ok(())
 //! # }
 //! ```
 
 mod clone;
+mod counters;
 mod error;
-mod figures;
 mod handshake;
 mod listener;
 mod memory;
@@ -43,8 +43,8 @@ use crate::{FileError, Pages};
 use listener::Listener;
 use memory::SnapshotMemory;
 
+pub use counters::Counters;
 pub use error::{HandshakeError, ServeError};
-pub use figures::Figures;
 
 /// A VMM sends its whole message right after it connects. Ten seconds allow for an overloaded host.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -63,20 +63,20 @@ pub struct Options {
     pub prefetch: Pages,
     /// The most pages installed per fault: the faulting page, and those after it up to a multiple of this
     /// number.
-    pub around: u64,
+    pub fault_around: u64,
     /// How long a client may take for its handshake message.
-    pub patience: Duration,
+    pub handshake_timeout: Duration,
     /// Keep serving when the last clone has exited. Without this, the server ends then.
-    pub lasting: bool,
+    pub persistent: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
         Self {
             prefetch: Pages::default(),
-            around: FAULT_AROUND_PAGES,
-            patience: HANDSHAKE_TIMEOUT,
-            lasting: false,
+            fault_around: FAULT_AROUND_PAGES,
+            handshake_timeout: HANDSHAKE_TIMEOUT,
+            persistent: false,
         }
     }
 }
@@ -84,9 +84,9 @@ impl Default for Options {
 /// Why a client is no longer served.
 #[derive(Debug)]
 #[non_exhaustive]
-pub enum End {
+pub enum ExitReason {
     /// It exited, by itself or killed by another process.
-    Left,
+    Exited,
     /// It was killed because the server was stopped.
     Stopped,
     /// Its handshake was refused, and it was killed.
@@ -98,13 +98,13 @@ pub enum End {
 /// The end of a client.
 #[derive(Debug)]
 #[non_exhaustive]
-pub struct Departure {
+pub struct ClientExit {
     /// Its PID; 0 if unknown.
     pub pid: u32,
     /// Why it is no longer served.
-    pub end: End,
+    pub reason: ExitReason,
     /// What was done for it.
-    pub figures: Figures,
+    pub counters: Counters,
 }
 
 /// Serves the memory of one snapshot to all its clones.
@@ -118,7 +118,7 @@ pub struct PageServer {
 struct Shared {
     memory: Arc<SnapshotMemory>,
     options: Options,
-    figures: Mutex<Figures>,
+    counters: Mutex<Counters>,
 }
 
 impl PageServer {
@@ -128,12 +128,12 @@ impl PageServer {
     /// When the file is empty or cannot be read or mapped.
     pub fn open(memory: &Path, options: Options) -> Result<Self, FileError> {
         let memory = Arc::new(SnapshotMemory::open(memory)?);
-        let figures = Mutex::new(Figures::default());
-        Ok(Self { shared: Arc::new(Shared { memory, options, figures }) })
+        let counters = Mutex::new(Counters::default());
+        Ok(Self { shared: Arc::new(Shared { memory, options, counters }) })
     }
 
     /// Serves each connecting client in a task of its own, until all clones have exited after at least one
-    /// was served (unless it is [lasting](Options::lasting)), or until `stop` resolves: then the remaining
+    /// was served (unless it is [persistent](Options::persistent)), or until `stop` resolves: then the remaining
     /// clients are killed first. Calls `on_exit` for each client that ends.
     ///
     /// A client that cannot be served is killed. Dropping this future also kills all clones.
@@ -141,13 +141,13 @@ impl PageServer {
         &self,
         socket: UnixListener,
         stop: impl Future<Output = ()>,
-        mut on_exit: impl FnMut(Departure),
-    ) -> Figures {
+        mut on_exit: impl FnMut(ClientExit),
+    ) -> Counters {
         self.read_ahead();
         let mut stop = pin!(stop);
         let (stop_sender, stopped) = watch::channel(false);
         let mut listener = Listener::new(socket);
-        let mut clones = JoinSet::<Departure>::new();
+        let mut clones = JoinSet::<ClientExit>::new();
         let mut has_served = false;
         while listener.is_open() || !clones.is_empty() {
             let accepted = tokio::select! {
@@ -158,24 +158,24 @@ impl PageServer {
                 stream = listener.accept(), if listener.is_open() => vec![stream],
                 Some(done) = clones.join_next() => {
                     // A task that panicked has already killed its clone on drop.
-                    if let Ok(departure) = done {
-                        has_served |= !matches!(departure.end, End::Refused(_));
-                        on_exit(departure);
+                    if let Ok(exit) = done {
+                        has_served |= !matches!(exit.reason, ExitReason::Refused(_));
+                        on_exit(exit);
                     }
-                    if has_served && clones.is_empty() && !self.shared.options.lasting { listener.close() } else { Vec::new() }
+                    if has_served && clones.is_empty() && !self.shared.options.persistent { listener.close() } else { Vec::new() }
                 }
             };
             for stream in accepted {
                 clones.spawn(clone::serve(Arc::clone(&self.shared), stream, stopped.clone()));
             }
         }
-        self.figures()
+        self.counters()
     }
 
     /// What has been done so far for all clients.
     #[must_use]
-    pub fn figures(&self) -> Figures {
-        *self.shared.figures()
+    pub fn counters(&self) -> Counters {
+        *self.shared.counters()
     }
 
     /// The pages that faults of clones have installed so far, including their neighbours. Prefetched pages
@@ -195,27 +195,28 @@ impl PageServer {
 }
 
 impl Shared {
-    fn figures(&self) -> MutexGuard<'_, Figures> {
-        self.figures.lock().unwrap_or_else(PoisonError::into_inner)
+    fn counters(&self) -> MutexGuard<'_, Counters> {
+        self.counters.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Adds to the shared counters. A lock taken for each fault costs as little here as atomics did.
-    fn add(&self, done: Figures) {
-        *self.figures() += done;
+    fn add(&self, done: Counters) {
+        *self.counters() += done;
     }
 
     /// Records the end of a client that was not served.
-    fn record_exit(&self, pid: u32, end: End) -> Departure {
-        self.record_exit_after(pid, end, Figures::default())
+    fn record_exit(&self, pid: u32, reason: ExitReason) -> ClientExit {
+        self.record_exit_after(pid, reason, Counters::default())
     }
 
     /// Records the end of a client that was served.
-    fn record_exit_after(&self, pid: u32, end: End, mut figures: Figures) -> Departure {
+    fn record_exit_after(&self, pid: u32, reason: ExitReason, mut counters: Counters) -> ClientExit {
         let [refused, failed] =
-            [matches!(end, End::Refused(_)), matches!(end, End::Failed(_))].map(u64::from);
-        let last = Figures { refused, failed, ..Figures::default() };
+            [matches!(reason, ExitReason::Refused(_)), matches!(reason, ExitReason::Failed(_))]
+                .map(u64::from);
+        let last = Counters { refused, failed, ..Counters::default() };
         self.add(last);
-        figures += last;
-        Departure { pid, end, figures }
+        counters += last;
+        ClientExit { pid, reason, counters }
     }
 }

@@ -5,16 +5,16 @@ use std::path::Path;
 
 use rustix::fs::Advice;
 
-use crate::memory::{Held, ProcessMemory};
+use crate::memory::{MappingKind, ProcessMemory};
 use crate::{FileError, PagerError, Pages, Region};
 
 /// The pages that the process has mapped so far, private or from a file. The kernel also maps pages around
 /// each touched page of a file, so these are more than were used.
 ///
 /// # Errors
-/// As [`changed`](crate::changed).
+/// As [`changed_pages`](crate::changed_pages).
 pub fn record(pid: u32, regions: &[Region]) -> Result<Pages, PagerError> {
-    ProcessMemory::open(pid, regions.to_vec(), Held::Shared)?.mapped_pages()
+    ProcessMemory::open(pid, regions.to_vec(), MappingKind::Shared)?.mapped_pages()
 }
 
 /// Starts reading these pages of a file into the page cache, without waiting.

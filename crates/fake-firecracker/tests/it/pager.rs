@@ -3,13 +3,13 @@
 use std::path::{Path, PathBuf};
 use std::thread::{self, JoinHandle};
 
-use mimeo_pager::serve::{End, Figures, Options, PageServer};
+use mimeo_pager::serve::{Counters, ExitReason, Options, PageServer};
 use tokio::net::UnixListener;
 
 /// A server that ends when its last clone exits.
 pub(crate) struct Pager {
     pub(crate) socket: PathBuf,
-    serving: JoinHandle<Figures>,
+    serving: JoinHandle<Counters>,
 }
 
 /// Serves the pages of `memory` on its own thread.
@@ -22,8 +22,8 @@ pub(crate) fn serve(memory: &Path, directory: &Path) -> Pager {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         runtime.block_on(async {
             let listener = UnixListener::from_std(listener).expect("listens");
-            let on_exit = |departure: mimeo_pager::serve::Departure| {
-                assert!(matches!(departure.end, End::Left), "{departure:?}");
+            let on_exit = |exit: mimeo_pager::serve::ClientExit| {
+                assert!(matches!(exit.reason, ExitReason::Exited), "{exit:?}");
             };
             server.run(listener, std::future::pending(), on_exit).await
         })
@@ -33,7 +33,7 @@ pub(crate) fn serve(memory: &Path, directory: &Path) -> Pager {
 
 impl Pager {
     /// Its counters, once its last clone has exited.
-    pub(crate) fn figures(self) -> Figures {
+    pub(crate) fn counters(self) -> Counters {
         self.serving.join().expect("all clones were served")
     }
 }

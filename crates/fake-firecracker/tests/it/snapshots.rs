@@ -68,8 +68,8 @@ async fn two_clones_get_their_pages_from_a_server(bench: &Bench) {
     let (saved, before) = bench.saved("source").await;
     let pager = pager::serve(&saved.memory, bench.dir.path());
     assert_clones_diverge(bench, &SavedMachine { pager: Some(pager.socket.clone()), ..saved }, before).await;
-    let figures = pager.figures();
-    assert!(figures.faults > 0 && figures.refused == 0 && figures.failed == 0, "{figures:?}");
+    let counters = pager.counters();
+    assert!(counters.faults > 0 && counters.refused == 0 && counters.failed == 0, "{counters:?}");
 }
 
 /// Allocated bytes of a file.

@@ -14,12 +14,12 @@ use std::thread;
 use tokio::net::UnixStream;
 use tokio::sync::{oneshot, watch};
 
+use super::counters::Counters;
 use super::error::{HandshakeError, ServeError};
-use super::figures::Figures;
 use super::handshake::{Handshake, Message};
 use super::peer::Peer;
 use super::service::Service;
-use super::{Departure, End, Shared};
+use super::{ClientExit, ExitReason, Shared};
 
 /// Stack size of a fault thread, of which a tenth is used.
 const STACK_BYTES: usize = 256 << 10;
@@ -29,28 +29,28 @@ pub(super) async fn serve(
     shared: Arc<Shared>,
     stream: UnixStream,
     mut stopping: watch::Receiver<bool>,
-) -> Departure {
+) -> ClientExit {
     // Dropped after the peer, so its descriptor is closed only when the process is gone.
     let mut message = Message::default();
     let peer = match Peer::from_stream(&stream) {
         Ok(peer) => peer,
-        Err(error) => return shared.record_exit(0, End::Refused(HandshakeError::Peer(error))),
+        Err(error) => return shared.record_exit(0, ExitReason::Refused(HandshakeError::Peer(error))),
     };
-    let (memory, patience) = (shared.memory.bytes(), shared.options.patience);
+    let (memory, handshake_timeout) = (shared.memory.bytes(), shared.options.handshake_timeout);
     let handshake = tokio::select! {
         biased;
         () = stop_requested(&mut stopping) => None,
-        handshake = message.receive(&stream, memory, patience) => Some(handshake),
+        handshake = message.receive(&stream, memory, handshake_timeout) => Some(handshake),
     };
-    let end = match handshake {
+    let reason = match handshake {
         Some(Ok(handshake)) => {
             return ClientGuard::new(peer, handshake, shared).serve_until_exit(&mut stopping).await;
         }
-        Some(Err(error)) => End::Refused(error),
-        None => End::Stopped,
+        Some(Err(error)) => ExitReason::Refused(error),
+        None => ExitReason::Stopped,
     };
     peer.kill_and_wait().await;
-    shared.record_exit(peer.pid(), end)
+    shared.record_exit(peer.pid(), reason)
 }
 
 /// Waits until the server is stopped.
@@ -70,10 +70,10 @@ struct Client {
 
 impl Client {
     /// Answers faults until the process has exited.
-    fn serve_faults(&self) -> (Figures, Result<(), ServeError>) {
+    fn serve_faults(&self) -> (Counters, Result<(), ServeError>) {
         let mut service = Service::new(&self.shared, &self.handshake, self.peer.pidfd());
         let outcome = service.run();
-        (service.into_figures(), outcome)
+        (service.into_counters(), outcome)
     }
 }
 
@@ -82,21 +82,21 @@ impl Client {
 struct ClientGuard(Arc<Client>);
 
 /// The result of a fault thread.
-type ThreadResult = oneshot::Receiver<(Figures, Result<(), ServeError>)>;
+type ThreadResult = oneshot::Receiver<(Counters, Result<(), ServeError>)>;
 
 impl ClientGuard {
     fn new(peer: Peer, handshake: Handshake, shared: Arc<Shared>) -> Self {
         Self(Arc::new(Client { peer, handshake, shared }))
     }
 
-    async fn serve_until_exit(self, stopping: &mut watch::Receiver<bool>) -> Departure {
+    async fn serve_until_exit(self, stopping: &mut watch::Receiver<bool>) -> ClientExit {
         let Client { peer, shared, .. } = &*self.0;
-        let (end, figures) = match self.spawn_thread() {
+        let (reason, counters) = match self.spawn_thread() {
             Ok(result) => self.wait_for_thread(result, stopping).await,
-            Err(error) => (End::Failed(ServeError::Start(error)), Figures::default()),
+            Err(error) => (ExitReason::Failed(ServeError::Thread(error)), Counters::default()),
         };
         peer.kill_and_wait().await;
-        shared.record_exit_after(peer.pid(), end, figures)
+        shared.record_exit_after(peer.pid(), reason, counters)
     }
 
     fn spawn_thread(&self) -> io::Result<ThreadResult> {
@@ -118,19 +118,21 @@ impl ClientGuard {
         &self,
         mut result: ThreadResult,
         stopping: &mut watch::Receiver<bool>,
-    ) -> (End, Figures) {
+    ) -> (ExitReason, Counters) {
         let (stopped, outcome) = tokio::select! {
             outcome = &mut result => (false, outcome),
             () = stop_requested(stopping) => match self.0.peer.kill() {
                 true => (true, result.await),
-                false => return (End::Stopped, Figures::default()),
+                false => return (ExitReason::Stopped, Counters::default()),
             },
         };
         match outcome {
-            Ok((figures, Ok(()))) if stopped => (End::Stopped, figures),
-            Ok((figures, Ok(()))) => (End::Left, figures),
-            Ok((figures, Err(error))) => (End::Failed(error), figures),
-            Err(panicked) => (End::Failed(ServeError::Start(io::Error::other(panicked))), Figures::default()),
+            Ok((counters, Ok(()))) if stopped => (ExitReason::Stopped, counters),
+            Ok((counters, Ok(()))) => (ExitReason::Exited, counters),
+            Ok((counters, Err(error))) => (ExitReason::Failed(error), counters),
+            Err(panicked) => {
+                (ExitReason::Failed(ServeError::Thread(io::Error::other(panicked))), Counters::default())
+            }
         }
     }
 }

@@ -12,34 +12,34 @@ pub enum HandshakeError {
     #[error("cannot identify the client process")]
     Peer(#[source] io::Error),
     /// It did not send its whole message in time.
-    #[error("its message is incomplete: {bytes} bytes in {} s", patience.as_secs_f64())]
-    Silent {
+    #[error("its message is incomplete: {bytes} bytes in {} s", timeout.as_secs_f64())]
+    Timeout {
         /// The bytes received.
         bytes: usize,
         /// The time limit.
-        patience: Duration,
+        timeout: Duration,
     },
     /// It closed the connection before the message was complete.
     #[error("its message is truncated after {bytes} bytes")]
-    Cut {
+    Truncated {
         /// The bytes received.
         bytes: usize,
     },
     /// Its message is too long.
-    #[error("its message is longer than {most} bytes")]
-    Long {
+    #[error("its message is longer than {max} bytes")]
+    TooLong {
         /// The limit.
-        most: usize,
+        max: usize,
     },
     /// Its message came in too many parts.
-    #[error("its message comes in more than {most} parts")]
-    Parts {
+    #[error("its message comes in more than {max} parts")]
+    TooManyParts {
         /// The limit.
-        most: usize,
+        max: usize,
     },
     /// Its message is not a list of regions.
     #[error("its message is not a list of regions")]
-    Words(#[source] serde_json::Error),
+    Malformed(#[source] serde_json::Error),
     /// The connection failed.
     #[error("cannot receive its message")]
     Receive(#[source] io::Error),
@@ -48,13 +48,13 @@ pub enum HandshakeError {
     NoDescriptor,
     /// More than one descriptor came with the message.
     #[error("it sent more than one descriptor")]
-    ManyDescriptors,
+    TooManyDescriptors,
     /// A descriptor came, but could not be received.
     #[error("cannot receive its descriptor: this process is at its open files limit")]
     LostDescriptor,
     /// The descriptor is not a userfaultfd.
     #[error("it sent {name} instead of a userfaultfd")]
-    NoUserfault {
+    NotUserfaultfd {
         /// What it is, in the kernel's words.
         name: String,
     },
@@ -73,12 +73,12 @@ pub enum HandshakeError {
     #[error("it sent no memory regions")]
     NoRegions,
     /// The list has too many regions.
-    #[error("it sent {count} memory regions, more than {most}")]
-    ManyRegions {
+    #[error("it sent {count} memory regions, more than {max}")]
+    TooManyRegions {
         /// The number of regions.
         count: usize,
         /// The limit.
-        most: usize,
+        max: usize,
     },
     /// A region has an unsupported page size.
     #[error("unsupported page size: {bytes} bytes")]
@@ -98,7 +98,7 @@ pub enum HandshakeError {
     },
     /// A region exceeds the snapshot's memory.
     #[error("a region of {size} bytes at offset {offset:#x} exceeds the snapshot's memory of {memory} bytes")]
-    Beyond {
+    OutOfBounds {
         /// Its offset in the memory.
         offset: u64,
         /// Its length in bytes.
@@ -123,10 +123,10 @@ pub enum HandshakeError {
 pub enum ServeError {
     /// The thread that serves the clone could not be started, or panicked.
     #[error("cannot start the thread that serves it, or the thread panicked")]
-    Start(#[source] io::Error),
+    Thread(#[source] io::Error),
     /// The memory file has been truncated, or cannot be read.
     #[error("cannot read the memory file at {offset:#x}: it was truncated or is unreadable")]
-    Memory {
+    MemoryFile {
         /// The offset in the file.
         offset: u64,
     },
@@ -135,13 +135,13 @@ pub enum ServeError {
     NoMemory(#[source] io::Error),
     /// A fault address is in none of the clone's regions.
     #[error("page fault at {address:#x}, which is in none of its regions")]
-    Stray {
+    UnknownAddress {
         /// The address.
         address: u64,
     },
     /// The clone has split its memory into too many pieces.
     #[error("it has split its memory into too many pieces")]
-    Shattered,
+    TooManyPieces,
     /// The kernel reported an unsupported event.
     #[error("unsupported userfaultfd event {number:#x}")]
     Event {
@@ -153,7 +153,7 @@ pub enum ServeError {
     Read(#[source] io::Error),
     /// A page cannot be installed.
     #[error("cannot install the page at {address:#x}")]
-    Put {
+    InstallPage {
         /// The address in the process.
         address: u64,
         /// The cause.

@@ -43,14 +43,14 @@ impl Message {
         &mut self,
         stream: &UnixStream,
         memory: u64,
-        patience: Duration,
+        timeout: Duration,
     ) -> Result<Handshake, HandshakeError> {
-        let received = tokio::time::timeout(patience, self.receive_regions(stream)).await;
+        let received = tokio::time::timeout(timeout, self.receive_regions(stream)).await;
         let regions =
-            received.unwrap_or(Err(HandshakeError::Silent { bytes: self.bytes.len(), patience }))?;
+            received.unwrap_or(Err(HandshakeError::Timeout { bytes: self.bytes.len(), timeout }))?;
         let descriptor = self.descriptors.first().ok_or(HandshakeError::NoDescriptor)?;
         userfault::validate(descriptor).map_err(|error| match error {
-            UffdError::Other { name } => HandshakeError::NoUserfault { name },
+            UffdError::Other { name } => HandshakeError::NotUserfaultfd { name },
             UffdError::Features { features } => HandshakeError::Features { features },
             UffdError::Unreadable(error) => HandshakeError::Descriptor(error),
         })?;
@@ -64,19 +64,19 @@ impl Message {
             let part = stream.async_io(Interest::READABLE, || self.receive_part(stream));
             let (length, lost) = part.await.map_err(HandshakeError::Receive)?;
             if self.descriptors.len() > 1 {
-                return Err(HandshakeError::ManyDescriptors);
+                return Err(HandshakeError::TooManyDescriptors);
             }
             if lost {
                 return Err(HandshakeError::LostDescriptor);
             }
             if length == 0 {
-                return Err(HandshakeError::Cut { bytes: self.bytes.len() });
+                return Err(HandshakeError::Truncated { bytes: self.bytes.len() });
             }
             if let Some(regions) = self.parse()? {
                 return Ok(regions);
             }
         }
-        Err(HandshakeError::Parts { most: MAX_PARTS })
+        Err(HandshakeError::TooManyParts { max: MAX_PARTS })
     }
 
     /// Receives what is available; returns the number of bytes, and whether a descriptor was lost.
@@ -100,12 +100,12 @@ impl Message {
     /// connection stays open.
     fn parse(&self) -> Result<Option<Vec<RegionMapping>>, HandshakeError> {
         if self.bytes.len() > MAX_BYTES {
-            return Err(HandshakeError::Long { most: MAX_BYTES });
+            return Err(HandshakeError::TooLong { max: MAX_BYTES });
         }
         match serde_json::from_slice(&self.bytes) {
             Ok(regions) => Ok(Some(regions)),
             Err(error) if error.is_eof() => Ok(None),
-            Err(error) => Err(HandshakeError::Words(error)),
+            Err(error) => Err(HandshakeError::Malformed(error)),
         }
     }
 }
@@ -128,7 +128,7 @@ mod tests {
         let mut message = Message::default();
         let outcome = message.receive(&stream, 0, Duration::from_secs(60));
         let outcome = tokio::select! { outcome = outcome => outcome, () = send => panic!("the message is never refused") };
-        assert!(matches!(outcome, Err(HandshakeError::Parts { .. })), "{outcome:?}");
+        assert!(matches!(outcome, Err(HandshakeError::TooManyParts { .. })), "{outcome:?}");
     }
 
     #[tokio::test]
@@ -139,6 +139,6 @@ mod tests {
         let outcome = message.receive(&stream, 0, Duration::from_secs(60));
         let outcome =
             tokio::select! { outcome = outcome => outcome, received = send => panic!("{received:?}") };
-        assert!(matches!(outcome, Err(HandshakeError::Long { .. })), "{outcome:?}");
+        assert!(matches!(outcome, Err(HandshakeError::TooLong { .. })), "{outcome:?}");
     }
 }

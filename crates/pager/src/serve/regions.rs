@@ -94,7 +94,7 @@ impl Layout {
             return Err(HandshakeError::NoRegions);
         }
         if regions.len() > MAX_REGIONS {
-            return Err(HandshakeError::ManyRegions { count: regions.len(), most: MAX_REGIONS });
+            return Err(HandshakeError::TooManyRegions { count: regions.len(), max: MAX_REGIONS });
         }
         let pieces: Result<Vec<_>, _> = regions.iter().map(|region| parse_piece(region, memory)).collect();
         let mut pieces = pieces?;
@@ -162,7 +162,7 @@ fn parse_piece(region: &RegionMapping, memory: u64) -> Result<Piece, HandshakeEr
         return Err(HandshakeError::Region { address, size, offset });
     }
     if offset.checked_add(size).is_none_or(|end| end > memory) {
-        return Err(HandshakeError::Beyond { offset, size, memory });
+        return Err(HandshakeError::OutOfBounds { offset, size, memory });
     }
     Ok(Piece { addresses: address..address + size, offset, page })
 }
@@ -228,10 +228,10 @@ mod tests {
         assert!(matches!(validate(vec![]), HandshakeError::NoRegions));
         assert!(matches!(
             validate(vec![region(1, 1, 0); MAX_REGIONS + 1]),
-            HandshakeError::ManyRegions { .. }
+            HandshakeError::TooManyRegions { .. }
         ));
         assert!(matches!(validate(vec![region(1, 0, 0)]), HandshakeError::Region { .. }));
-        assert!(matches!(validate(vec![region(1, 1, 30)]), HandshakeError::Beyond { .. }));
+        assert!(matches!(validate(vec![region(1, 1, 30)]), HandshakeError::OutOfBounds { .. }));
         assert!(matches!(validate(vec![region(u64::MAX / PAGE, 1, 0)]), HandshakeError::Region { .. }));
         assert!(matches!(validate(vec![region(1, 2, 0), region(2, 1, 5)]), HandshakeError::Overlap { .. }));
         assert!(matches!(validate(vec![region(1, 2, 0), region(9, 1, 1)]), HandshakeError::Overlap { .. }));

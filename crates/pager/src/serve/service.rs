@@ -9,8 +9,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
 use super::Shared;
+use super::counters::Counters;
 use super::error::ServeError;
-use super::figures::Figures;
 use super::handshake::Handshake;
 use super::space::{AddressSpace, Next};
 use crate::userfault::Userfault;
@@ -32,17 +32,20 @@ pub(super) struct Service<'a> {
     next: Next,
     /// Consecutive retries without progress.
     blocked: u32,
-    figures: Figures,
+    counters: Counters,
 }
 
 impl<'a> Service<'a> {
     pub(super) fn new(shared: &'a Shared, handshake: &'a Handshake, pidfd: BorrowedFd<'a>) -> Self {
         let userfault = Userfault::new(&handshake.descriptor);
-        let space =
-            AddressSpace::new(Arc::clone(&shared.memory), handshake.layout.clone(), shared.options.around);
-        let (next, figures) = (Next::More, Figures { clones: 1, ..Figures::default() });
-        shared.add(figures);
-        Self { userfault, pidfd, space, shared, next, blocked: 0, figures }
+        let space = AddressSpace::new(
+            Arc::clone(&shared.memory),
+            handshake.layout.clone(),
+            shared.options.fault_around,
+        );
+        let (next, counters) = (Next::More, Counters { clones: 1, ..Counters::default() });
+        shared.add(counters);
+        Self { userfault, pidfd, space, shared, next, blocked: 0, counters }
     }
 
     /// Answers faults until the process has exited.
@@ -80,20 +83,20 @@ impl<'a> Service<'a> {
             next => next,
         };
         self.blocked = if self.next == Next::Blocked { self.blocked + 1 } else { 0 };
-        self.flush_figures();
+        self.flush_counters();
         Ok(())
     }
 
     /// The final counters.
-    pub(super) fn into_figures(mut self) -> Figures {
-        self.flush_figures();
-        self.figures
+    pub(super) fn into_counters(mut self) -> Counters {
+        self.flush_counters();
+        self.counters
     }
 
-    fn flush_figures(&mut self) {
-        let done = mem::take(&mut self.space.figures);
-        if done != Figures::default() {
-            self.figures += done;
+    fn flush_counters(&mut self) {
+        let done = mem::take(&mut self.space.counters);
+        if done != Counters::default() {
+            self.counters += done;
             self.shared.add(done);
         }
     }

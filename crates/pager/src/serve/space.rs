@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use rustix::io::Errno;
 
+use super::counters::Counters;
 use super::error::ServeError;
-use super::figures::Figures;
 use super::memory::SnapshotMemory;
 use super::regions::{Layout, Piece};
 use crate::bitmap::PageBitmap;
@@ -67,7 +67,7 @@ pub(super) struct AddressSpace {
     cursor: PrefetchCursor,
     /// The most pages installed per fault.
     fault_around: u64,
-    pub(super) figures: Figures,
+    pub(super) counters: Counters,
 }
 
 impl AddressSpace {
@@ -82,7 +82,7 @@ impl AddressSpace {
             unknown_faults: 0,
             cursor: PrefetchCursor::default(),
             fault_around,
-            figures: Figures::default(),
+            counters: Counters::default(),
         }
     }
 
@@ -106,7 +106,7 @@ impl AddressSpace {
                     for piece in self.layout.within(&addresses) {
                         let pages = page_range(piece.bytes());
                         removed.insert(&pages);
-                        self.figures.removed += pages.end - pages.start;
+                        self.counters.removed += pages.end - pages.start;
                     }
                 }
                 Event::Unmap { addresses } => {
@@ -120,7 +120,7 @@ impl AddressSpace {
                 Event::Other { number } => return Err(ServeError::Event { number }),
             }
         }
-        if self.layout.has_too_many_pieces() { Err(ServeError::Shattered) } else { Ok(()) }
+        if self.layout.has_too_many_pieces() { Err(ServeError::TooManyPieces) } else { Ok(()) }
     }
 
     fn answer_faults(&mut self, userfault: &Userfault) -> Result<Next, ServeError> {
@@ -146,7 +146,7 @@ impl AddressSpace {
             Err(Errno::EXIST | Errno::NOENT) => wake(userfault, &one.addresses)?,
             Err(error) => return interpret_error(error, &one),
         }
-        self.figures.faults += 1;
+        self.counters.faults += 1;
         Ok(Next::Wait)
     }
 
@@ -155,7 +155,7 @@ impl AddressSpace {
     fn handle_unknown_address(&mut self, userfault: &Userfault, address: u64) -> Result<Next, ServeError> {
         self.unknown_faults += 1;
         if !self.layout_changed || self.unknown_faults > MAX_UNKNOWN_FAULTS {
-            return Err(ServeError::Stray { address });
+            return Err(ServeError::UnknownAddress { address });
         }
         let page = address / PAGE * PAGE;
         wake(userfault, &(page..page + PAGE))?;
@@ -193,7 +193,7 @@ impl AddressSpace {
                 let (source, block) = self.same_source(&rest);
                 let done = match self.install(userfault, source, &block) {
                     Ok(bytes) => {
-                        self.figures.prefetched += bytes / PAGE;
+                        self.counters.prefetched += bytes / PAGE;
                         bytes
                     }
                     // It is already installed, or no longer mapped: go to the next one.
@@ -251,9 +251,9 @@ impl AddressSpace {
         match source {
             Source::Memory => {
                 self.memory.record_fault(&page_range(offset..offset + bytes));
-                self.figures.copied += bytes / PAGE;
+                self.counters.copied += bytes / PAGE;
             }
-            Source::Zeros => self.figures.zeroed += bytes / PAGE,
+            Source::Zeros => self.counters.zeroed += bytes / PAGE,
         }
     }
 }
@@ -263,13 +263,13 @@ fn interpret_error(error: Errno, at: &Piece) -> Result<Next, ServeError> {
     match error {
         Errno::AGAIN => Ok(Next::Blocked),
         Errno::SRCH => Ok(Next::Gone),
-        Errno::FAULT => Err(ServeError::Memory { offset: at.offset }),
+        Errno::FAULT => Err(ServeError::MemoryFile { offset: at.offset }),
         Errno::NOMEM | Errno::NOSPC => Err(ServeError::NoMemory(error.into())),
-        _ => Err(ServeError::Put { address: at.addresses.start, source: error.into() }),
+        _ => Err(ServeError::InstallPage { address: at.addresses.start, source: error.into() }),
     }
 }
 
 fn wake(userfault: &Userfault, addresses: &Range<u64>) -> Result<(), ServeError> {
-    let error = |source: Errno| ServeError::Put { address: addresses.start, source: source.into() };
+    let error = |source: Errno| ServeError::InstallPage { address: addresses.start, source: source.into() };
     userfault.wake(addresses.clone()).map_err(error)
 }

@@ -27,15 +27,15 @@ fn assert_captures(mut child: Child) {
     child.write(2, 3000);
     child.write(20_000, 1);
     child.zero(20_010, 2);
-    let mut capture = Capture::prepare(child.pid(), child.regions(), child.held, &file).unwrap();
+    let mut capture = Capture::prepare(child.pid(), child.regions(), child.mapping_kind, &file).unwrap();
     // Writes after the preparation, to preallocated pages and to others.
     child.write(100, 10);
     child.write(7_000, 600);
     child.write(29_999, 1);
-    let pages = capture.take().unwrap();
+    let pages = capture.copy_changed().unwrap();
     let expected: Pages =
         [2..3002, 7_000..7_600, 20_000..20_001, 20_010..20_012, 29_999..30_000].into_iter().collect();
-    assert_eq!(pages.common(&expected), expected);
+    assert_eq!(pages.intersection(&expected), expected);
     let captured_digest = capture.finish(true, true).unwrap();
     assert_same(&file, &pages, &child.memory);
     assert_eq!(captured_digest, Some(digest(&file, Some(&pages)).unwrap()));
@@ -65,9 +65,9 @@ fn scattered_pages_keep_their_offsets() {
     (0..3000).for_each(|page| child.write(page * 2, 1));
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("diff");
-    let mut capture = Capture::prepare(child.pid(), child.regions(), child.held, &file).unwrap();
+    let mut capture = Capture::prepare(child.pid(), child.regions(), child.mapping_kind, &file).unwrap();
     child.write(0, 6000);
-    let pages = capture.take().unwrap();
+    let pages = capture.copy_changed().unwrap();
     assert_eq!(pages.count(), 6000);
     assert_eq!(capture.finish(false, false).unwrap(), None);
     assert_same(&file, &pages, &child.memory);
@@ -79,9 +79,9 @@ fn unused_blocks_are_freed() {
     child.write(0, 300);
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("diff");
-    let mut capture = Capture::prepare(child.pid(), child.regions(), child.held, &file).unwrap();
+    let mut capture = Capture::prepare(child.pid(), child.regions(), child.mapping_kind, &file).unwrap();
     child.forget(0, 290);
-    let pages = capture.take().unwrap();
+    let pages = capture.copy_changed().unwrap();
     capture.finish(false, false).unwrap();
     child.memory[..290 * PAGE as usize].fill(0);
     assert_same(&file, &pages, &child.memory);
@@ -93,10 +93,10 @@ fn a_process_that_exits_is_named_and_leaves_no_file() {
     child.write(0, 4000);
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("diff");
-    let mut capture = Capture::prepare(child.pid(), child.regions(), child.held, &file).unwrap();
+    let mut capture = Capture::prepare(child.pid(), child.regions(), child.mapping_kind, &file).unwrap();
     child.kill();
-    let error = capture.take().unwrap_err();
-    assert!(matches!(error, PagerError::Gone { pid } if pid == child.pid()), "{error:?}");
+    let error = capture.copy_changed().unwrap_err();
+    assert!(matches!(error, PagerError::Exited { pid } if pid == child.pid()), "{error:?}");
     drop(capture);
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
 }
@@ -107,7 +107,7 @@ fn an_existing_file_is_not_changed() {
     let file = folder.path().join("diff");
     fs::write(&file, "here before").unwrap();
     let child = Child::shared(4);
-    let error = Capture::prepare(child.pid(), child.regions(), child.held, &file).unwrap_err();
+    let error = Capture::prepare(child.pid(), child.regions(), child.mapping_kind, &file).unwrap_err();
     assert!(matches!(error, PagerError::File(_)), "{error:?}");
     assert_eq!(fs::read(&file).unwrap(), b"here before");
 }

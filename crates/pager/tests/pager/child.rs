@@ -7,7 +7,7 @@ use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::{ChildStdin, ChildStdout, Command, Stdio};
 
-use mimeo_pager::{Held, PAGE, Region};
+use mimeo_pager::{MappingKind, PAGE, Region};
 use rustix::mm::{MapFlags, ProtFlags};
 
 const VARIABLE: &str = "MIMEO_PAGER_TEST_CHILD";
@@ -19,27 +19,31 @@ pub(crate) struct Child {
     input: ChildStdin,
     output: BufReader<ChildStdout>,
     address: u64,
-    pub(crate) held: Held,
+    pub(crate) mapping_kind: MappingKind,
     pub(crate) memory: Vec<u8>,
 }
 
 impl Child {
     /// Maps a file privately; its memory starts as the file's content.
     pub(crate) fn private(file: &Path) -> Self {
-        Self::start(&format!("private {}", file.display()), Held::Private, std::fs::read(file).unwrap())
+        Self::start(
+            &format!("private {}", file.display()),
+            MappingKind::Private,
+            std::fs::read(file).unwrap(),
+        )
     }
 
     /// Maps a memfd of its own.
     pub(crate) fn shared(pages: u64) -> Self {
-        Self::start(&format!("memfd {pages}"), Held::Shared, vec![0; (pages * PAGE) as usize])
+        Self::start(&format!("memfd {pages}"), MappingKind::Shared, vec![0; (pages * PAGE) as usize])
     }
 
     /// Maps anonymous memory.
     pub(crate) fn anonymous(pages: u64) -> Self {
-        Self::start(&format!("anonymous {pages}"), Held::Shared, vec![0; (pages * PAGE) as usize])
+        Self::start(&format!("anonymous {pages}"), MappingKind::Shared, vec![0; (pages * PAGE) as usize])
     }
 
-    fn start(kind: &str, held: Held, memory: Vec<u8>) -> Self {
+    fn start(kind: &str, mapping_kind: MappingKind, memory: Vec<u8>) -> Self {
         let mut process = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", TEST, "--ignored", "--nocapture"])
             .env(VARIABLE, kind)
@@ -49,7 +53,7 @@ impl Child {
             .unwrap();
         let input = process.stdin.take().unwrap();
         let output = BufReader::new(process.stdout.take().unwrap());
-        let mut child = Self { process, input, output, address: 0, held, memory };
+        let mut child = Self { process, input, output, address: 0, mapping_kind, memory };
         child.address = child.reply().parse().unwrap();
         child
     }

@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::os::unix::fs::{FileExt, MetadataExt};
 
-use mimeo_pager::{Capture, FileError, PAGE, Pages, digest, lay};
+use mimeo_pager::{Capture, FileError, PAGE, Pages, digest, flatten};
 
 use crate::child::Child;
 
@@ -18,10 +18,11 @@ fn a_diff_over_its_parent_equals_the_memory() {
     child.write(90, 20);
     child.write(4999, 1);
     child.zero(500, 9);
-    let mut capture = Capture::prepare(child.pid(), child.regions(), child.held, &path("diff")).unwrap();
-    let pages = capture.take().unwrap();
+    let mut capture =
+        Capture::prepare(child.pid(), child.regions(), child.mapping_kind, &path("diff")).unwrap();
+    let pages = capture.copy_changed().unwrap();
     capture.finish(false, false).unwrap();
-    lay(&path("parent"), &path("diff"), &pages, &path("flat")).unwrap();
+    flatten(&path("parent"), &path("diff"), &pages, &path("flat")).unwrap();
     assert!(fs::read(path("flat")).unwrap() == child.memory);
     assert!(fs::metadata(path("flat")).unwrap().blocks() * 512 < 1000 * PAGE, "holes were filled");
     fs::write(path("dense"), &child.memory).unwrap();
@@ -65,7 +66,7 @@ fn a_missing_file_is_named() {
     let missing = folder.path().join("missing");
     let target = folder.path().join("target");
     for (parent, diff) in [(&missing, &there), (&there, &missing)] {
-        let error = lay(parent, diff, &Pages::default(), &target).unwrap_err();
+        let error = flatten(parent, diff, &Pages::default(), &target).unwrap_err();
         assert!(matches!(&error, FileError::Read { path, .. } if *path == missing), "{error:?}");
     }
     assert!(!target.exists());

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use mimeo_pager::{Capture, Held, PAGE, Pages, Region, changed, lay};
+use mimeo_pager::{Capture, MappingKind, PAGE, Pages, Region, changed_pages, flatten};
 use serde_json::{Value, json};
 
 const BYTES: u64 = 64 << 20;
@@ -21,7 +21,7 @@ fn a_memfd_is_captured_whole() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("memory");
     let mut qemu = Qemu::start("memory-backend-memfd,share=on", "memfd:");
-    qemu.capture(Held::Shared, &file);
+    qemu.capture(MappingKind::Shared, &file);
     assert_same(&fs::read(&file).unwrap(), &qemu.memory(folder.path()));
 }
 
@@ -34,8 +34,8 @@ fn a_private_mapping_is_a_diff_over_its_parent() {
     base.write_all_at(&[0x5a; 1 << 20], 32 << 20).unwrap();
     let backend = format!("memory-backend-file,share=off,mem-path={}", parent.display());
     let mut qemu = Qemu::start(&backend, parent.to_str().unwrap());
-    let pages = qemu.capture(Held::Private, &diff);
-    lay(&parent, &diff, &pages, &flat).unwrap();
+    let pages = qemu.capture(MappingKind::Private, &diff);
+    flatten(&parent, &diff, &pages, &flat).unwrap();
     let memory = qemu.memory(folder.path());
     assert_same(&fs::read(&flat).unwrap(), &memory);
     assert!(memory[32 << 20..33 << 20].iter().all(|byte| *byte == 0x5a));
@@ -95,18 +95,18 @@ impl Qemu {
     }
 
     /// Captures while the firmware runs, and leaves the machine stopped.
-    fn capture(&mut self, held: Held, file: &Path) -> Pages {
+    fn capture(&mut self, mapping_kind: MappingKind, file: &Path) -> Pages {
         let pid = self.process.id();
         let deadline = Instant::now() + TIMEOUT;
         let high = Pages::from(HIGH_START as u64 / PAGE..BYTES / PAGE);
-        while changed(pid, &[self.region], held).unwrap().common(&high).is_empty() {
+        while changed_pages(pid, &[self.region], mapping_kind).unwrap().intersection(&high).is_empty() {
             assert!(Instant::now() < deadline, "the firmware writes nothing");
             std::thread::sleep(Duration::from_millis(5));
         }
-        let mut capture = Capture::prepare(pid, vec![self.region], held, file).unwrap();
+        let mut capture = Capture::prepare(pid, vec![self.region], mapping_kind, file).unwrap();
         std::thread::sleep(Duration::from_millis(50));
         self.execute("stop", &json!({}));
-        let pages = capture.take().unwrap();
+        let pages = capture.copy_changed().unwrap();
         capture.finish(false, false).unwrap();
         pages
     }

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use mimeo_pager::{Capture, FileError, PAGE, PagerError, Pages, lay};
+use mimeo_pager::{Capture, FileError, PAGE, PagerError, Pages, flatten};
 
 use crate::child::Child;
 
@@ -31,7 +31,7 @@ fn small_disk(test: &str) -> Option<PathBuf> {
 }
 
 fn assert_no_space(error: &PagerError, file: &Path) {
-    let is_no_space = matches!(error, PagerError::File(FileError::Full { path, .. }) if path == file);
+    let is_no_space = matches!(error, PagerError::File(FileError::NoSpace { path, .. }) if path == file);
     assert!(is_no_space, "{error:?}");
 }
 
@@ -45,7 +45,7 @@ fn enospc_before_the_pause_leaves_no_file() {
     let file = folder.join("diff");
     let mut child = Child::shared(4000);
     child.write(0, 1000);
-    let error = Capture::prepare(child.pid(), child.regions(), child.held, &file).unwrap_err();
+    let error = Capture::prepare(child.pid(), child.regions(), child.mapping_kind, &file).unwrap_err();
     assert_no_space(&error, &file);
     assert_empty(&folder);
 }
@@ -56,9 +56,9 @@ fn enospc_during_the_pause_leaves_no_file() {
     let file = folder.join("diff");
     let mut child = Child::shared(4000);
     child.write(0, 100);
-    let mut capture = Capture::prepare(child.pid(), child.regions(), child.held, &file).unwrap();
+    let mut capture = Capture::prepare(child.pid(), child.regions(), child.mapping_kind, &file).unwrap();
     child.write(0, 1000);
-    assert_no_space(&capture.take().unwrap_err(), &file);
+    assert_no_space(&capture.copy_changed().unwrap_err(), &file);
     drop(capture);
     assert_empty(&folder);
 }
@@ -70,7 +70,7 @@ fn enospc_while_flattening_leaves_no_file() {
     let parent = elsewhere.path().join("parent");
     fs::write(&parent, vec![1; 600 * PAGE as usize]).unwrap();
     let target = folder.join("flat");
-    let error = lay(&parent, &parent, &Pages::default(), &target).unwrap_err();
-    assert!(matches!(&error, FileError::Full { path, .. } if *path == target), "{error:?}");
+    let error = flatten(&parent, &parent, &Pages::default(), &target).unwrap_err();
+    assert!(matches!(&error, FileError::NoSpace { path, .. } if *path == target), "{error:?}");
     assert_empty(&folder);
 }

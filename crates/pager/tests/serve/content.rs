@@ -12,13 +12,13 @@ fn clones_read_the_snapshot_in_any_order() {
     let file = folder.path().join("memory");
     let expected = write_memory(&file, 1000, &[0..300, 310..311, 400..900]);
     for (order, threads) in [("forwards", 1), ("backwards", 1), ("shuffled", 4), ("together", 4)] {
-        for around in [1, 16] {
-            let mut server = Server::start(&file, Options { around, ..Options::default() });
+        for fault_around in [1, 16] {
+            let mut server = Server::start(&file, Options { fault_around, ..Options::default() });
             let mut vmm = Vmm::start_served(&[100, 7, 893], &server.socket());
-            assert!(vmm.read_all(1000, order, threads) == expected, "{order}, {around}");
+            assert!(vmm.read_all(1000, order, threads) == expected, "{order}, {fault_around}");
             vmm.kill();
-            let figures = server.wait();
-            assert_eq!((figures.copied, figures.zeroed), (801, 199), "{order}, {around}");
+            let counters = server.wait();
+            assert_eq!((counters.copied, counters.zeroed), (801, 199), "{order}, {fault_around}");
         }
     }
 }
@@ -31,16 +31,16 @@ fn prefetched_pages_do_not_fault() {
     let prefetch: Pages = [10..20, 280..420, 421..422, 900..1000].into_iter().collect();
     let mut server = Server::start(&file, Options { prefetch: prefetch.clone(), ..Options::default() });
     let mut vmm = Vmm::start_served(&[1000], &server.socket());
-    server.until(|figures| figures.prefetched == prefetch.count());
+    server.until(|counters| counters.prefetched == prefetch.count());
     vmm.run("touch 10 20");
     vmm.run("touch 280 420");
     vmm.run("touch 900 1000");
-    assert_eq!(server.pages.figures().faults, 0);
+    assert_eq!(server.pages.counters().faults, 0);
     assert!(vmm.read_all(1000, "shuffled", 3) == expected);
     vmm.kill();
-    let figures = server.wait();
-    assert_eq!(figures.prefetched + figures.copied + figures.zeroed, 1000);
-    assert!(server.working_set().common(&prefetch).is_empty());
+    let counters = server.wait();
+    assert_eq!(counters.prefetched + counters.copied + counters.zeroed, 1000);
+    assert!(server.working_set().intersection(&prefetch).is_empty());
 }
 
 #[test]
@@ -54,8 +54,8 @@ fn faults_are_answered_during_prefetch() {
         assert!(vmm.read_all(8000, "backwards", 2) == expected);
     }
     drop(clones);
-    let figures = server.wait();
-    assert_eq!((figures.clones, figures.copied + figures.prefetched), (3, 24_000));
+    let counters = server.wait();
+    assert_eq!((counters.clones, counters.copied + counters.prefetched), (3, 24_000));
 }
 
 #[test]
@@ -63,7 +63,7 @@ fn faulted_pages_are_the_working_set() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("memory");
     write_memory(&file, 1000, std::slice::from_ref(&(0..500)));
-    let mut server = Server::start(&file, Options { around: 1, ..Options::default() });
+    let mut server = Server::start(&file, Options { fault_around: 1, ..Options::default() });
     let [mut one, mut other] = [(); 2].map(|()| Vmm::start_served(&[300, 700], &server.socket()));
     one.run("touch 5 9");
     one.run("touch 290 310");

@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use mimeo_pager::serve::{End, Options, ServeError};
+use mimeo_pager::serve::{ExitReason, Options, ServeError};
 
 use crate::server::{Server, TIMEOUT, write_memory};
 use crate::vmm::Vmm;
@@ -21,7 +21,7 @@ fn a_server_ends_with_its_last_clone() {
     one.kill();
     let exit = server.next_exit();
     assert_eq!(exit.pid, one.pid());
-    assert!(matches!(exit.end, End::Left), "{exit:?}");
+    assert!(matches!(exit.reason, ExitReason::Exited), "{exit:?}");
     other.run("touch 0 100");
     other.kill();
     assert_eq!(server.next_exit().pid, other.pid());
@@ -46,7 +46,7 @@ fn a_stopped_server_kills_its_clones_first() {
     server.wait();
     for vmm in clones.iter_mut().chain([&mut silent]) {
         assert!(!vmm.wait().success());
-        assert!(matches!(server.next_exit().end, End::Stopped));
+        assert!(matches!(server.next_exit().reason, ExitReason::Stopped));
     }
 }
 
@@ -58,7 +58,7 @@ fn an_aborted_server_kills_its_clones() {
     let mut server = Server::start(&file, Options::default());
     let mut clones = [(); 2].map(|()| Vmm::start_served(&[100], &server.socket()));
     clones[0].run("touch 0 10");
-    server.until(|figures| figures.clones == 2);
+    server.until(|counters| counters.clones == 2);
     server.abort();
     for vmm in &mut clones {
         assert!(!vmm.wait().success());
@@ -70,18 +70,18 @@ fn a_dead_clone_is_released_at_once() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("memory");
     let expected = write_memory(&file, 5000, std::slice::from_ref(&(0..5000)));
-    let mut server = Server::start(&file, Options { around: 1, ..Options::default() });
+    let mut server = Server::start(&file, Options { fault_around: 1, ..Options::default() });
     let mut stays = Vmm::start_served(&[5000], &server.socket());
     stays.run("touch 0 100");
     let before = open_userfaultfds();
     for _ in 0..5 {
         let mut dies = Vmm::start_served(&[5000], &server.socket());
-        let answered = server.pages.figures().faults;
+        let answered = server.pages.counters().faults;
         dies.send("touch 0 5000");
-        server.until(|figures| figures.faults > answered + 100);
+        server.until(|counters| counters.faults > answered + 100);
         dies.kill();
         let exit = server.next_exit();
-        assert!(exit.pid == dies.pid() && matches!(exit.end, End::Left), "{exit:?}");
+        assert!(exit.pid == dies.pid() && matches!(exit.reason, ExitReason::Exited), "{exit:?}");
         // Other tests may hold some while they run.
         let deadline = Instant::now() + TIMEOUT;
         while open_userfaultfds() > before {
@@ -115,7 +115,10 @@ fn a_truncated_file_kills_only_clones_that_need_it() {
     assert!(!one.wait().success());
     let exit = server.next_exit();
     assert_eq!(exit.pid, one.pid());
-    assert!(matches!(exit.end, End::Failed(ServeError::Memory { offset: 0xc8000 })), "{exit:?}");
+    assert!(
+        matches!(exit.reason, ExitReason::Failed(ServeError::MemoryFile { offset: 0xc8000 })),
+        "{exit:?}"
+    );
     // The other clone keeps what it has; holes are still zeros.
     other.run("touch 0 100");
     other.run("touch 600 1000");
@@ -133,7 +136,7 @@ fn prefetch_detects_a_truncated_file() {
     File::options().write(true).open(&file).unwrap().set_len(0).unwrap();
     let mut vmm = Vmm::start_served(&[1000], &server.socket());
     assert!(!vmm.wait().success());
-    assert!(matches!(server.next_exit().end, End::Failed(ServeError::Memory { .. })));
+    assert!(matches!(server.next_exit().reason, ExitReason::Failed(ServeError::MemoryFile { .. })));
 }
 
 #[test]
@@ -142,11 +145,11 @@ fn an_idle_clone_is_served_later() {
     let file = folder.path().join("memory");
     let expected = write_memory(&file, 100, std::slice::from_ref(&(0..100)));
     let mut server =
-        Server::start(&file, Options { patience: Duration::from_millis(50), ..Options::default() });
+        Server::start(&file, Options { handshake_timeout: Duration::from_millis(50), ..Options::default() });
     let mut vmm = Vmm::start_served(&[100], &server.socket());
     // A clone may also close the connection.
     vmm.run("hush");
-    server.until(|figures| figures.clones == 1);
+    server.until(|counters| counters.clones == 1);
     assert!(vmm.read_all(100, "forwards", 1) == expected);
     vmm.kill();
     server.wait();

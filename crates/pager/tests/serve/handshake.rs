@@ -5,7 +5,7 @@ use std::time::Duration;
 use mimeo_pager::PAGE;
 use mimeo_pager::fake::{ALL_FEATURES, FEATURES};
 use mimeo_pager::serve::HandshakeError::{self, *};
-use mimeo_pager::serve::{End, Options};
+use mimeo_pager::serve::{ExitReason, Options};
 
 use crate::server::{Server, report_untested, write_memory};
 use crate::vmm::Vmm;
@@ -17,9 +17,9 @@ fn refusal(server: &Server, mut vmm: Vmm, message: &str) -> HandshakeError {
     assert_eq!(exit.pid, vmm.pid(), "{message}");
     while vmm.next_reply().is_some() {}
     assert!(!vmm.wait().success(), "{message}");
-    match exit.end {
-        End::Refused(error) => error,
-        end => panic!("{message}: {end:?}"),
+    match exit.reason {
+        ExitReason::Refused(error) => error,
+        reason => panic!("{message}: {reason:?}"),
     }
 }
 
@@ -33,25 +33,25 @@ fn invalid_handshakes_are_refused_and_killed() {
     let expected = write_memory(&file, 300, std::slice::from_ref(&(0..300)));
     let mut server = Server::start(&file, Options::default());
     let cases: [(&str, Matches); 19] = [
-        ("half", |error| matches!(error, Cut { bytes: 1.. })),
-        ("words", |error| matches!(error, Words(_))),
-        ("object", |error| matches!(error, Words(_))),
-        ("more", |error| matches!(error, Words(_))),
-        ("long", |error| matches!(error, Long { .. })),
+        ("half", |error| matches!(error, Truncated { bytes: 1.. })),
+        ("words", |error| matches!(error, Malformed(_))),
+        ("object", |error| matches!(error, Malformed(_))),
+        ("more", |error| matches!(error, Malformed(_))),
+        ("long", |error| matches!(error, TooLong { .. })),
         ("bare", |error| matches!(error, NoDescriptor)),
-        ("two", |error| matches!(error, ManyDescriptors)),
-        ("many", |error| matches!(error, ManyDescriptors)),
-        ("file", |error| matches!(error, NoUserfault { name } if name == "/dev/null")),
+        ("two", |error| matches!(error, TooManyDescriptors)),
+        ("many", |error| matches!(error, TooManyDescriptors)),
+        ("file", |error| matches!(error, NotUserfaultfd { name } if name == "/dev/null")),
         ("none", |error| matches!(error, NoRegions)),
-        ("crowd", |error| matches!(error, ManyRegions { count: 1025, .. })),
+        ("crowd", |error| matches!(error, TooManyRegions { count: 1025, .. })),
         ("empty", |error| matches!(error, Region { size: 0, .. })),
         ("odd", |error| matches!(error, Region { size: 4097, .. })),
         ("page", |error| matches!(error, PageSize { bytes: 8192 })),
-        ("beyond", |error| matches!(error, Beyond { .. })),
+        ("beyond", |error| matches!(error, OutOfBounds { .. })),
         ("addresses", |error| matches!(error, Overlap { .. })),
         ("offsets", |error| matches!(error, Overlap { .. })),
-        ("half", |error| matches!(error, Cut { bytes: 1.. })),
-        ("file", |error| matches!(error, NoUserfault { .. })),
+        ("half", |error| matches!(error, Truncated { bytes: 1.. })),
+        ("file", |error| matches!(error, NotUserfaultfd { .. })),
     ];
     for (message, matches_error) in cases {
         let error = refusal(&server, Vmm::start(&[100, 200]), message);
@@ -60,8 +60,8 @@ fn invalid_handshakes_are_refused_and_killed() {
     let mut vmm = Vmm::start_served(&[100, 200], &server.socket());
     assert!(vmm.read_all(300, "shuffled", 2) == expected);
     vmm.kill();
-    let figures = server.wait();
-    assert_eq!((figures.clones, figures.refused), (1, 19));
+    let counters = server.wait();
+    assert_eq!((counters.clones, counters.refused), (1, 19));
 }
 
 #[test]
@@ -89,9 +89,10 @@ fn a_silent_client_times_out() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("memory");
     write_memory(&file, 300, std::slice::from_ref(&(0..300)));
-    let server = Server::start(&file, Options { patience: Duration::from_millis(50), ..Options::default() });
+    let server =
+        Server::start(&file, Options { handshake_timeout: Duration::from_millis(50), ..Options::default() });
     let error = refusal(&server, Vmm::start(&[300]), "nothing");
-    assert!(matches!(error, Silent { bytes: 0, .. }), "{error:?}");
+    assert!(matches!(error, Timeout { bytes: 0, .. }), "{error:?}");
 }
 
 #[test]

@@ -46,13 +46,13 @@ fn huge_pages_are_installed_whole() {
         return report_untested("huge pages: this host has none left");
     };
     vmm.hand_over(&server.socket());
-    server.until(|figures| figures.prefetched == 2 * SMALL);
+    server.until(|counters| counters.prefetched == 2 * SMALL);
     vmm.run(&format!("write {} {} 3", SMALL, SMALL + 1));
     vmm.run(&format!("remove {} {}", 4 * SMALL, 5 * SMALL));
     expected[HUGE_PAGE as usize..(HUGE_PAGE + PAGE) as usize].fill(3);
     expected[4 * HUGE_PAGE as usize..].fill(0);
     assert!(vmm.read_all(5 * SMALL, "shuffled", 3) == expected);
     vmm.kill();
-    let figures = server.wait();
-    assert_eq!((figures.failed, figures.removed), (0, SMALL));
+    let counters = server.wait();
+    assert_eq!((counters.failed, counters.removed), (0, SMALL));
 }

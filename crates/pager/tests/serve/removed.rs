@@ -35,8 +35,8 @@ fn concurrent_reads_writes_and_removals_are_consistent() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("memory");
     write_memory(&file, 1200, &[0..500, 700..1200]);
-    for (around, prefetch) in [(1, Pages::default()), (16, Pages::from(0..1200))] {
-        let mut server = Server::start(&file, Options { around, prefetch, ..Options::default() });
+    for (fault_around, prefetch) in [(1, Pages::default()), (16, Pages::from(0..1200))] {
+        let mut server = Server::start(&file, Options { fault_around, prefetch, ..Options::default() });
         // Several regions, so that removals happen in several at a time.
         let mut clones = [(); 2].map(|()| Vmm::start_served(&[300, 300, 600], &server.socket()));
         let command = format!("work {} 4", file.display());
@@ -45,8 +45,8 @@ fn concurrent_reads_writes_and_removals_are_consistent() {
             assert_eq!(vmm.next_reply().as_deref(), Some("done"));
         }
         drop(clones);
-        let figures = server.wait();
-        assert!(figures.removed > 500 && figures.failed == 0, "{figures:?}");
+        let counters = server.wait();
+        assert!(counters.removed > 500 && counters.failed == 0, "{counters:?}");
     }
 }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver};
 use std::time::{Duration, Instant};
 
-use mimeo_pager::serve::{Departure, Figures, Options, PageServer};
+use mimeo_pager::serve::{ClientExit, Counters, Options, PageServer};
 use mimeo_pager::{PAGE, Pages};
 use tempfile::TempDir;
 use tokio::net::UnixListener;
@@ -39,9 +39,9 @@ pub(crate) fn report_untested(why: &str) {
 pub(crate) struct Server {
     pub(crate) pages: Arc<PageServer>,
     folder: TempDir,
-    exits: Receiver<Departure>,
+    exits: Receiver<ClientExit>,
     stop: Option<oneshot::Sender<()>>,
-    run: Option<JoinHandle<Figures>>,
+    run: Option<JoinHandle<Counters>>,
     runtime: Runtime,
 }
 
@@ -67,7 +67,7 @@ impl Server {
     }
 
     /// The next client that has ended.
-    pub(crate) fn next_exit(&self) -> Departure {
+    pub(crate) fn next_exit(&self) -> ClientExit {
         self.exits.recv_timeout(TIMEOUT).expect("a client has ended")
     }
 
@@ -82,20 +82,20 @@ impl Server {
     }
 
     /// Waits until the server has ended.
-    pub(crate) fn wait(&mut self) -> Figures {
+    pub(crate) fn wait(&mut self) -> Counters {
         let run = self.run.take().unwrap();
         self.runtime.block_on(async { tokio::time::timeout(TIMEOUT, run).await }).expect("it ends").unwrap()
     }
 
     /// Waits until the counters satisfy a condition.
-    pub(crate) fn until(&self, condition: impl Fn(&Figures) -> bool) -> Figures {
+    pub(crate) fn until(&self, condition: impl Fn(&Counters) -> bool) -> Counters {
         let deadline = Instant::now() + TIMEOUT;
         loop {
-            let figures = self.pages.figures();
-            if condition(&figures) {
-                return figures;
+            let counters = self.pages.counters();
+            if condition(&counters) {
+                return counters;
             }
-            assert!(Instant::now() < deadline, "still {figures:?}");
+            assert!(Instant::now() < deadline, "still {counters:?}");
             std::thread::sleep(Duration::from_millis(1));
         }
     }

@@ -5,7 +5,7 @@ use std::ops::AddAssign;
 /// Counters, for one clone or for all. Pages are counted in 4 KiB, whatever the clone's page size.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Figures {
+pub struct Counters {
     /// Clones served.
     pub clones: u64,
     /// Clients refused.
@@ -24,7 +24,7 @@ pub struct Figures {
     pub removed: u64,
 }
 
-impl AddAssign for Figures {
+impl AddAssign for Counters {
     fn add_assign(&mut self, other: Self) {
         self.clones += other.clones;
         self.refused += other.refused;
