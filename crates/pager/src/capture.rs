@@ -195,8 +195,8 @@ impl Capture {
     }
 }
 
-/// Writes zeros first, which allocates the blocks, then maps them. This is three times as fast as `fallocate`
-/// followed by page faults that look up the file's pages one by one.
+/// Writes zeros first, which allocates the blocks, then maps them. This is three times as fast as `fallocate`,
+/// after which populating the page tables looks up the file's pages one by one.
 fn preallocate(file: &File, length: u64, pages: &Pages) -> io::Result<Mapping> {
     file.set_len(length)?;
     let zeros = vec![0; PIECE_BYTES as usize];

@@ -50,7 +50,7 @@ pub enum HandshakeError {
     #[error("it sent more than one descriptor")]
     TooManyDescriptors,
     /// A descriptor came, but could not be received.
-    #[error("cannot receive its descriptor: this process is at its open files limit")]
+    #[error("cannot receive its descriptor: this process may be at its open files limit")]
     LostDescriptor,
     /// The descriptor is not a userfaultfd.
     #[error("it sent {name} instead of a userfaultfd")]
