@@ -32,6 +32,8 @@ pub(crate) struct Config {
     #[serde(skip)]
     boot: Option<BootSource>,
     drives: Vec<Drive>,
+    /// The key in saved states keeps its first name.
+    #[serde(rename = "cards")]
     interfaces: Vec<NetworkInterface>,
     vsock: Option<VsockDevice>,
     entropy: bool,
