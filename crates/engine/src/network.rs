@@ -2,10 +2,11 @@
 
 mod port;
 
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use mimeo_net::bridged::{self, Attachment, BridgedError, TAP, Wish};
+use mimeo_net::bridged::{self, Attachment, BridgedError, NetworkRequest, TAP};
 use mimeo_net::{MacAddress, PortMapping, SubnetsExhausted};
 use mimeo_vmm::{Driver, Network, Tap, TapUse, UserNetwork};
 use tokio::task::JoinHandle;
@@ -53,11 +54,11 @@ impl Connection {
             return Ok(Self::default());
         };
         let tap = tap_use(driver, directory);
-        let wish = Wish { id: record.id.short().to_owned(), open: record.spec.vm_to_vm, tap };
-        let mut attachment = bridged::attach(&wish)?;
+        let request = NetworkRequest { id: record.id.short().to_owned(), open: record.spec.vm_to_vm, tap };
+        let mut attachment = bridged::attach(&request)?;
         network.outer = Some(outer(&attachment));
         let tap = tap_of(&mut attachment, network.mac)?;
-        let relay = attachment.take_relay().map(|relay| tokio::spawn(relay.serve()));
+        let relay = attachment.take_dns_relay().map(|relay| tokio::spawn(relay.serve()));
         Ok(Self { bridged: Some(Bridged { attachment, tap, relay, held: Vec::new() }) })
     }
 
@@ -67,8 +68,8 @@ impl Connection {
             return Ok(Self::default());
         }
         let tap = tap_use(driver, directory);
-        let wish = Wish { id: MachineId::random().short().to_owned(), open: false, tap };
-        let mut attachment = bridged::attach(&wish)?;
+        let request = NetworkRequest { id: MachineId::random().short().to_owned(), open: false, tap };
+        let mut attachment = bridged::attach(&request)?;
         let tap = tap_of(&mut attachment, MacAddress::local([0; 5]))?;
         Ok(Self { bridged: Some(Bridged { attachment, tap, relay: None, held: Vec::new() }) })
     }
@@ -115,14 +116,18 @@ fn tap_use(driver: &dyn Driver, directory: &Path) -> bridged::TapUse {
 }
 
 fn outer(attachment: &Attachment) -> OuterRecord {
-    let outer = attachment.outer();
+    let outer = attachment.address();
     OuterRecord { ip: outer.ip(), ip6: bridged::has_ip6().then(|| outer.ip6()) }
 }
 
 fn tap_of(attachment: &mut Attachment, mac: MacAddress) -> Result<Tap, BridgedError> {
-    let missing = BridgedError::Told { step: "making a namespace" };
-    let namespace = attachment.namespace().ok_or(missing)?.descriptor().clone();
-    let queue = attachment.take_queue().map(Arc::new);
+    // Only the fake host of net's own tests attaches without a namespace.
+    let missing = || BridgedError::Link {
+        step: "find the machine's network namespace".to_owned(),
+        source: io::ErrorKind::NotFound.into(),
+    };
+    let namespace = attachment.namespace().ok_or_else(missing)?.descriptor().clone();
+    let queue = attachment.take_tap().map(Arc::new);
     Ok(Tap { mac: mac.to_string(), name: TAP.to_owned(), namespace, queue })
 }
 

@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use mimeo_agent_protocol::link::LinkError;
-use mimeo_pager::{Capture, PAGE, PagerError, Pages, lay};
+use mimeo_pager::{Capture, PAGE, PagerError, Pages, flatten};
 use mimeo_vmm::{
     CheckpointError, Driver, Instance, KeptProcess, LaunchSpec, OperationError, RestoreError, SavedMachine,
 };
@@ -294,7 +294,7 @@ async fn go_and_keep(
     // Memory and process are of one moment: the monitor writes to its guest's memory, too.
     let (taken, take) = oneshot::channel();
     let meanwhile = move || {
-        let pages = capture.take().map_err(io::Error::other)?;
+        let pages = capture.copy_changed().map_err(io::Error::other)?;
         taken.send((capture, pages)).map_err(|_| io::Error::other("nobody waits for it"))
     };
     instance.keep_process(dir, Box::new(meanwhile)).await?;
@@ -310,7 +310,7 @@ fn lay_out(capture: Capture, pages: &Pages, below: &Path, dir: &Path) -> Result<
     let diff = dir.join(DIFFERENCE);
     let laid = capture
         .finish(false, false)
-        .and_then(|_| lay(below, &diff, pages, &dir.join(MEMORY)).map_err(PagerError::from));
+        .and_then(|_| flatten(below, &diff, pages, &dir.join(MEMORY)).map_err(PagerError::from));
     laid.map_err(TakeError::from)?;
     fs::remove_file(&diff).at("remove", &diff)?;
     let list = dir.join(PAGES);

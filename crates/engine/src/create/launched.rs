@@ -42,7 +42,7 @@ impl Networked {
         let Planned { claim, kernel, driver, clock } = &mut imaged.planned;
         let scratch = Scratch::of(engine, &claim.record)?;
         let writable = claim.dir.join(snapshot::disk(0));
-        blank::copy(&engine.home().templates(), &writable, claim.record.spec.disk_bytes)?;
+        blank::create_from_template(&engine.home().templates(), &writable, claim.record.spec.disk_bytes)?;
         let chosen =
             accelerator::choose(engine.home(), claim.record.spec.accelerator, driver.as_ref(), kernel);
         chosen.warn();

@@ -173,13 +173,13 @@ impl NetworkRecord {
     /// Bits of the network part of that.
     #[must_use]
     pub fn prefix(&self) -> u8 {
-        self.outer.map_or(Subnet::PREFIX, |_| mimeo_net::bridged::Outer::PREFIX)
+        self.outer.map_or(Subnet::PREFIX, |_| mimeo_net::bridged::BridgeAddress::PREFIX)
     }
 
     /// Where the machine's way out leads.
     #[must_use]
     pub fn gateway(&self) -> Ipv4Addr {
-        self.outer.map_or(self.gateway, |_| mimeo_net::bridged::Outer::gateway())
+        self.outer.map_or(self.gateway, |_| mimeo_net::bridged::BridgeAddress::gateway())
     }
 }
 

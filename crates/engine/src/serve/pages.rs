@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::thread;
 
 use mimeo_pager::Pages as PageSet;
-use mimeo_pager::serve::{Departure, End, Options, PageServer};
+use mimeo_pager::serve::{ClientExit, ExitReason, Options, PageServer};
 use tokio::net::UnixListener;
 use tokio::sync::oneshot;
 
@@ -64,7 +64,7 @@ impl Pages {
         }
         self.times += 1;
         let socket = self.dir.join(format!("pages-{}.sock", self.times));
-        let options = Options { prefetch: self.noted(), lasting: true, ..Options::default() };
+        let options = Options { prefetch: self.noted(), persistent: true, ..Options::default() };
         let server = PageServer::open(&self.memory, options).map_err(io::Error::other)?;
         let listener = std::os::unix::net::UnixListener::bind(&socket)?;
         listener.set_nonblocking(true)?;
@@ -128,9 +128,9 @@ fn serve(
     }
 }
 
-fn tell(departure: &Departure) {
-    match &departure.end {
-        End::Refused(why) => {
+fn tell(departure: &ClientExit) {
+    match &departure.reason {
+        ExitReason::Refused(why) => {
             tracing::warn!(
                 component = "pager",
                 pid = departure.pid,
@@ -138,11 +138,11 @@ fn tell(departure: &Departure) {
                 "ended who asked for memory"
             );
         }
-        End::Failed(why) => {
+        ExitReason::Failed(why) => {
             tracing::warn!(component = "pager", pid = departure.pid, error = chain(why), "ended a copy");
         }
         _ => {
-            tracing::debug!(component = "pager", pid = departure.pid, figures = ?departure.figures, "a copy has left")
+            tracing::debug!(component = "pager", pid = departure.pid, figures = ?departure.counters, "a copy has left")
         }
     }
 }

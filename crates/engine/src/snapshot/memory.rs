@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use mimeo_pager::{PAGE, PagerError, Pages, lay};
+use mimeo_pager::{PAGE, PagerError, Pages, flatten};
 use rustix::fs::{FlockOperation, flock};
 
 use super::manifest::{MEMORY, PAGES};
@@ -40,7 +40,7 @@ pub(crate) fn flat(store: &Snapshots, snapshot: &Snapshot) -> Result<PathBuf, Lo
     if path.exists() {
         return Ok(path);
     }
-    lay(&below, &snapshot.dir.join(MEMORY), &pages, &path).map_err(PagerError::from)?;
+    flatten(&below, &snapshot.dir.join(MEMORY), &pages, &path).map_err(PagerError::from)?;
     Ok(path)
 }
 

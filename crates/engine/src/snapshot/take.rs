@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use mimeo_pager::{Capture, FileError, Held, PAGE, PagerError, Pages, Region, lay};
+use mimeo_pager::{Capture, FileError, MappingKind, PAGE, PagerError, Pages, Region, flatten};
 use mimeo_vmm::{GuestMemory, Instance, OperationError, SaveKind};
 use tokio::sync::oneshot;
 use tokio::task::spawn_blocking;
@@ -112,7 +112,7 @@ impl LastMemory {
         let bytes = fs::read(self.pages()).map_err(FileError::reading(&self.pages()))?;
         let before = Pages::from_bytes(&bytes, u64::MAX / PAGE).map_err(io::Error::other);
         let before = before.map_err(FileError::reading(&self.pages()))?;
-        lay(&self.base(), memory, written, memory)?;
+        flatten(&self.base(), memory, written, memory)?;
         Ok(before.union(written))
     }
 
@@ -192,7 +192,7 @@ impl Taking {
             Copying::Done(..) | Copying::Written(_) | Copying::Away => return Err(TakeError::CutOff),
         };
         let copying = spawn_blocking(move || {
-            let pages = capture.take()?;
+            let pages = capture.copy_changed()?;
             Ok::<_, PagerError>((capture, pages))
         });
         let devices = instance.save_devices(&self.draft.dir.join(STATE)).await;
@@ -230,14 +230,14 @@ impl Taking {
 /// Makes what a VMM has written what the snapshot is to hold, and leaves it for the next save; its pages.
 fn complete(memory: &Path, save: VmmSave) -> Result<Pages, FileError> {
     // Before anybody reads the file: some filesystems tell of more pages after that.
-    let written = mimeo_pager::data(memory)?;
+    let written = mimeo_pager::data_pages(memory)?;
     let pages = match (&save.last, save.kind) {
         (Some(last), SaveKind::Diff) if save.is_over_last => last.lay_over(memory, &written)?,
         (_, SaveKind::Diff) => written,
         (_, SaveKind::Full) => {
             // What a guest has never used is written as zeros.
             mimeo_pager::punch_zeros(memory)?;
-            mimeo_pager::data(memory)?
+            mimeo_pager::data_pages(memory)?
         }
     };
     if let Some(last) = &save.last {
@@ -253,7 +253,7 @@ fn complete(memory: &Path, save: VmmSave) -> Result<Pages, FileError> {
 /// Makes room for a copy of a guest's memory.
 pub(crate) fn capture(memory: GuestMemory, besides: Pages, path: &Path) -> Result<Capture, PagerError> {
     let GuestMemory { pid, pieces, over_file } = memory;
-    let held = if over_file { Held::Private } else { Held::Shared };
+    let held = if over_file { MappingKind::Private } else { MappingKind::Shared };
     let regions = pieces.iter().map(|piece| Region {
         address: piece.address,
         offset: piece.offset,

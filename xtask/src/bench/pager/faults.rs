@@ -69,7 +69,7 @@ fn round(pager: &mut Pager, memory: &Path, setting: Setting) -> Result<()> {
 
 fn options(way: Way, recorded: &Pages) -> Options {
     match way {
-        Way::Server => Options { around: 1, ..Options::default() },
+        Way::Server => Options { fault_around: 1, ..Options::default() },
         Way::Ahead => Options { prefetch: recorded.clone(), ..Options::default() },
         Way::Bare | Way::Around => Options::default(),
     }

@@ -35,7 +35,7 @@ pub(crate) fn play(told: &Guest) -> Result<()> {
             let stream = guest.hand_over(socket)?;
             (guest, Some(stream))
         }
-        (None, file) => (fake::Guest::of(file.as_deref().unwrap_or(Path::new("memory")))?, None),
+        (None, file) => (fake::Guest::from_file(file.as_deref().unwrap_or(Path::new("memory")))?, None),
     };
     say("ready")?;
     wait()?;
