@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::fmt;
 
-use mimeo_engine::MonitorError;
+use mimeo_engine::SupervisorError;
 
 /// podman's exit code when podman itself fails; here, when mimeo does.
 const MIMEO_FAILED: i32 = 125;
@@ -61,11 +61,11 @@ impl<E: Error + Send + Sync + 'static> From<E> for CliError {
 }
 
 /// Converts a supervisor's error: podman's exit code, and the console's last lines if the guest failed.
-pub(crate) fn from_supervisor(error: MonitorError) -> CliError {
+pub(crate) fn from_supervisor(error: SupervisorError) -> CliError {
     let code = error.exit_code();
     let console = match &error {
         // The agent's refusal explains itself.
-        MonitorError::Start(start) if !start.source.is_refusal_of_guest() => start.console.clone(),
+        SupervisorError::Start(start) if !start.source.is_refusal_of_guest() => start.console.clone(),
         _ => Vec::new(),
     };
     CliError::from(error).with_code(code).with_console(console)

@@ -1,7 +1,7 @@
-//! mimeo's machines: create, monitor, list, stop.
+//! mimeo's machines: create, supervise, list, stop.
 //!
 //! The engine is a library; the command line and the manager are its clients.
-//! [`monitor`] is the process that owns one machine, [`ControlClient`] is how
+//! [`supervise`] is the process that owns one machine, [`ControlClient`] is how
 //! all others speak to it, [`Registry`] is what they read from the disk.
 
 mod accelerator;
@@ -32,7 +32,6 @@ mod io_error;
 mod launch_spec;
 pub mod log;
 pub mod machine;
-mod monitor;
 pub mod network;
 pub mod order;
 pub mod serve;
@@ -40,6 +39,7 @@ pub mod signal;
 pub mod snapshot;
 mod stage;
 mod stencil;
+mod supervisor;
 mod supervisor_process;
 mod sweep;
 mod usage;
@@ -54,7 +54,7 @@ pub use home::{Home, HomeError};
 pub use id::{Id, IdKind, MachineId, ParseIdError, SnapshotId};
 pub use io_error::IoError;
 pub use machine::{Exit, FindError, Found, MachineName, MachineSpec, Record, Registry, Selector, State};
-pub use monitor::{Attachment, MonitorError, monitor, monitor_clone};
+pub use supervisor::{Attachment, SupervisorError, supervise, supervise_clone};
 pub use supervisor_process::{Cloned, SpawnError};
 pub use sweep::{Swept, sweep};
 pub use usage::{HostUsage, ProcessUsage};

@@ -145,7 +145,7 @@ impl CloneInfo {
         Self {
             id: record.id.to_string(),
             name: record.name.clone(),
-            pid: record.monitor.pid,
+            pid: record.supervisor.pid,
             generation: record.generation.clone().unwrap_or_default(),
             ip: record.network.as_ref().map(|network| network.ip),
             ports: record.network.as_ref().map(|network| network.ports.clone()).unwrap_or_default(),

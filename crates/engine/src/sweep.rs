@@ -90,7 +90,7 @@ fn bury(engine: &Engine, mut found: Found) -> Option<Swept> {
     if !left && !unborn {
         let error = format!(
             "its monitor (pid {}) ended without a word: killed, or the host went down",
-            record.monitor.pid
+            record.supervisor.pid
         );
         record.times.finished = Some(jiff::Timestamp::now());
         record.state = State::Exited(Exit { code: KILLED, out_of_memory: false, error: Some(error) });

@@ -32,14 +32,14 @@ pub struct HostUsage {
     /// The virtual machine monitor; none when it has ended.
     pub vmm: Option<ProcessUsage>,
     /// mimeo's own process that owns it.
-    pub monitor: Option<ProcessUsage>,
+    pub supervisor: Option<ProcessUsage>,
 }
 
 impl HostUsage {
     /// What `record`'s processes use now.
     #[must_use]
     pub fn of(record: &Record) -> Self {
-        Self { vmm: record.vmm.as_ref().and_then(process), monitor: process(&record.monitor) }
+        Self { vmm: record.vmm.as_ref().and_then(process), supervisor: process(&record.supervisor) }
     }
 
     /// The memory of both, a page that n processes map counted for one n-th.
@@ -61,7 +61,7 @@ impl HostUsage {
     }
 
     fn sum(&self, of: impl Fn(ProcessUsage) -> u64) -> u64 {
-        [self.vmm, self.monitor].into_iter().flatten().map(of).sum()
+        [self.vmm, self.supervisor].into_iter().flatten().map(of).sum()
     }
 }
 

@@ -7,7 +7,7 @@ use std::io::Write;
 
 use mimeo_engine::act::retry;
 use mimeo_engine::order::{CloneOrder, Order, Told};
-use mimeo_engine::{Attachment, Engine, Home, MachineSpec, Record, monitor, monitor_clone};
+use mimeo_engine::{Attachment, Engine, Home, MachineSpec, Record, supervise, supervise_clone};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader, Stdin, stdin};
 
 use crate::error::{CliError, from_supervisor};
@@ -49,7 +49,7 @@ async fn run_machine(
         write_line(record.id.as_str());
         detach_from_terminal(engine.home(), record, true);
     };
-    let exit = monitor(engine, spec, Attachment::default(), progress, cancelled, started).await;
+    let exit = supervise(engine, spec, Attachment::default(), progress, cancelled, started).await;
     Ok(exit.map_err(from_supervisor)?.code)
 }
 
@@ -57,7 +57,7 @@ async fn run_clone(engine: &Engine, order: CloneOrder, input: BufReader<Stdin>) 
     // A server's clone keeps the pipe from the server on its standard input, to notice when the server ends.
     let is_served = order.serve.is_some();
     let started = |record: &Record| detach_from_terminal(engine.home(), record, !is_served);
-    match monitor_clone(engine, order, input, report, started).await {
+    match supervise_clone(engine, order, input, report, started).await {
         Ok(exit) => Ok(exit.code),
         Err(error) => {
             let code = error.exit_code();

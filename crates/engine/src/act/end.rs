@@ -32,9 +32,9 @@ pub(super) async fn destroy(engine: &Engine, machine: &Found) -> Result<(), ActE
 }
 
 fn send(machine: &Found, signal: Signal) -> Result<(), ActError> {
-    let monitor = &machine.record.monitor;
-    let failed = |source| ActError::Signal { name: machine.record.name.clone(), pid: monitor.pid, source };
-    monitor.send(signal).map_err(failed)
+    let supervisor = &machine.record.supervisor;
+    let failed = |source| ActError::Signal { name: machine.record.name.clone(), pid: supervisor.pid, source };
+    supervisor.send(signal).map_err(failed)
 }
 
 /// Waits until the machine has no monitor any more, or is gone.
@@ -46,7 +46,7 @@ pub(super) async fn until_unowned(
     let deadline = Instant::now() + within;
     while engine.registry().is_owned(&machine.record.id) {
         if Instant::now() > deadline {
-            let (name, pid) = (machine.record.name.clone(), machine.record.monitor.pid);
+            let (name, pid) = (machine.record.name.clone(), machine.record.supervisor.pid);
             return Err(ActError::Stubborn { name, pid, within });
         }
         sleep(LOOK).await;

@@ -41,7 +41,8 @@ pub struct Record {
     /// Where it is in its life.
     pub state: State,
     /// The process that owns it: mimeo's own, never the virtual machine monitor's.
-    pub monitor: ProcessIdentity,
+    #[serde(rename = "monitor")]
+    pub supervisor: ProcessIdentity,
     /// The virtual machine monitor's process.
     pub vmm: Option<ProcessIdentity>,
     /// The image that it runs.
@@ -272,7 +273,7 @@ impl Record {
             name,
             spec,
             state: State::Creating,
-            monitor: ProcessIdentity::own(),
+            supervisor: ProcessIdentity::own(),
             vmm: None,
             image: None,
             process: Process::default(),

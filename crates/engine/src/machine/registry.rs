@@ -164,7 +164,7 @@ impl Registry {
         match selector {
             Selector::Pid(pid) => all
                 .into_iter()
-                .find(|found| found.owned && found.record.monitor.pid == *pid)
+                .find(|found| found.owned && found.record.supervisor.pid == *pid)
                 .ok_or_else(|| FindError::None(selector.clone())),
             Selector::Word(word) => match find_word(all, word) {
                 Err(none @ FindError::None(_)) => Err(self.unreadable(word)?.unwrap_or(none)),

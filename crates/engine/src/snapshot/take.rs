@@ -45,7 +45,7 @@ enum Copying {
     Ready(Capture),
     Done(Capture, Pages),
     /// The VMM writes the memory itself.
-    Monitors(VmmSave),
+    ByVmm(VmmSave),
     Written(VmmSave),
     /// A thread has it, or had it when it came to a bad end.
     Away,
@@ -167,20 +167,20 @@ impl Taking {
     /// The same for a machine whose monitor writes its memory itself.
     pub(crate) fn by_vmm(store: &Snapshots, save: VmmSave) -> Result<Self, TakeError> {
         let (draft, differs) = (Draft::begin(store)?, save.differs);
-        Ok(Self { draft, copying: Copying::Monitors(save), differs })
+        Ok(Self { draft, copying: Copying::ByVmm(save), differs })
     }
 
     /// Whether a VMM that writes memory itself is about to write what differs from the origin's, or all; none where memory is
     /// read.
     pub(crate) fn is_difference_by_vmm(&self) -> Option<bool> {
-        matches!(self.copying, Copying::Monitors(_)).then_some(self.differs)
+        matches!(self.copying, Copying::ByVmm(_)).then_some(self.differs)
     }
 
     /// Copies memory and devices of the machine, which must stand still.
     pub(crate) async fn take(&mut self, instance: &mut dyn Instance) -> Result<(), TakeError> {
         let mut capture = match std::mem::replace(&mut self.copying, Copying::Away) {
             Copying::Ready(capture) => capture,
-            Copying::Monitors(save) => {
+            Copying::ByVmm(save) => {
                 let [state, memory] = [STATE, MEMORY].map(|name| self.draft.dir.join(name));
                 if let Some(last) = save.last.as_ref().filter(|_| save.is_over_last) {
                     last.take().at("rename", last.memory()).map_err(StoreError::from)?;
@@ -214,7 +214,7 @@ impl Taking {
                 pages
             }
             Copying::Written(save) => complete(&draft.dir.join(MEMORY), save).map_err(PagerError::from)?,
-            Copying::Ready(_) | Copying::Monitors(_) | Copying::Away => return Err(TakeError::CutOff),
+            Copying::Ready(_) | Copying::ByVmm(_) | Copying::Away => return Err(TakeError::CutOff),
         };
         let mut names = vec![STATE, MEMORY];
         if differs {

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use mimeo_agent_protocol::message::{IdentityLine, Line, Outcome};
 use mimeo_engine::order::{CloneOrder, CloneWishes, Hold, Told};
 use mimeo_engine::snapshot::{Kind, SnapshotId};
-use mimeo_engine::{Record, monitor_clone};
+use mimeo_engine::{Record, supervise_clone};
 use serde_json::{Value, json};
 
 use super::*;
@@ -43,7 +43,7 @@ async fn kept(world: &World, change: impl FnOnce(&mut Value)) -> SnapshotId {
 }
 
 /// What became of a copy: nothing is left of it.
-async fn copied(world: &World, driver: Fake, snapshot: SnapshotId) -> Result<Exit, MonitorError> {
+async fn copied(world: &World, driver: Fake, snapshot: SnapshotId) -> Result<Exit, SupervisorError> {
     let engine = world.engine(driver);
     let wishes = CloneWishes { remove: true, ..CloneWishes::default() };
     let order = CloneOrder { snapshot, hold: Hold::Never, serve: None, pager: None, wishes };
@@ -51,7 +51,7 @@ async fn copied(world: &World, driver: Fake, snapshot: SnapshotId) -> Result<Exi
     let (_asking, orders) = tokio::io::duplex(64);
     let orders = tokio::io::BufReader::new(orders);
     let mut told = Vec::new();
-    let exit = monitor_clone(&engine, order, orders, |word| told.push(word.clone()), |_| {}).await;
+    let exit = supervise_clone(&engine, order, orders, |word| told.push(word.clone()), |_| {}).await;
     let ran = told.iter().any(|word| matches!(word, Told::Running { .. }));
     assert_eq!(ran, exit.is_ok(), "{told:?}");
     world.assert_empty();
@@ -60,7 +60,7 @@ async fn copied(world: &World, driver: Fake, snapshot: SnapshotId) -> Result<Exi
 
 async fn refused(world: &World, driver: Fake, snapshot: SnapshotId) -> (Stage, String) {
     match copied(world, driver, snapshot).await {
-        Err(MonitorError::Start(error)) => (error.stage, error.source.to_string()),
+        Err(SupervisorError::Start(error)) => (error.stage, error.source.to_string()),
         other => panic!("a refused copy, not {other:?}"),
     }
 }
@@ -181,7 +181,7 @@ async fn who_asked_and_went_gets_no_copy() {
     let engine = world.engine(Fake::new(good_guest(), faults));
     let order =
         CloneOrder { snapshot, hold: Hold::Never, serve: None, pager: None, wishes: CloneWishes::default() };
-    let outcome = monitor_clone(&engine, order, tokio::io::empty(), |_| {}, |_| {}).await;
-    assert!(matches!(outcome, Err(MonitorError::GivenUp)), "{outcome:?}");
+    let outcome = supervise_clone(&engine, order, tokio::io::empty(), |_| {}, |_| {}).await;
+    assert!(matches!(outcome, Err(SupervisorError::GivenUp)), "{outcome:?}");
     world.assert_empty();
 }

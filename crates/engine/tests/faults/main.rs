@@ -11,7 +11,7 @@ use std::time::Duration;
 use mimeo_agent_protocol::link::{self, FrameReader};
 use mimeo_agent_protocol::message::{ExitStatus, Failure, FailureKind, Reply, Request};
 use mimeo_engine::create::{Stage, StageError};
-use mimeo_engine::{Attachment, Engine, Exit, Home, MachineSpec, MonitorError, monitor};
+use mimeo_engine::{Attachment, Engine, Exit, Home, MachineSpec, SupervisorError, supervise};
 use mimeo_image::{ImportOptions, Quiet};
 use mimeo_setup::kernel::{Entry, FORMAT, Image, Manifest, Modules, Origin};
 use mimeo_vmm::Driver;
@@ -107,15 +107,15 @@ fn good_guest() -> impl Fn(UnixStream) + Send + Sync + 'static {
     guest(ExitStatus::Code(0), |_| None)
 }
 
-async fn run(engine: &Engine, spec: MachineSpec) -> Result<Exit, MonitorError> {
+async fn run(engine: &Engine, spec: MachineSpec) -> Result<Exit, SupervisorError> {
     let never = std::future::pending();
-    monitor(engine, spec, Attachment::default(), Arc::new(Quiet), never, |_| {}).await
+    supervise(engine, spec, Attachment::default(), Arc::new(Quiet), never, |_| {}).await
 }
 
 /// The stage and the reason of a start that must fail.
 async fn failure(world: &World, driver: Fake) -> (Stage, StageError) {
     match run(&world.engine(driver), spec()).await {
-        Err(MonitorError::Start(error)) => {
+        Err(SupervisorError::Start(error)) => {
             world.assert_empty();
             (error.stage, error.source)
         }
@@ -272,8 +272,8 @@ async fn a_start_that_is_given_up_is_undone() {
     let faults = Faults { silent_guest: true, ..Faults::default() };
     let engine = world.engine(Fake::new(good_guest(), faults));
     let soon = tokio::time::sleep(Duration::from_millis(100));
-    let outcome = monitor(&engine, spec(), Attachment::default(), Arc::new(Quiet), soon, |_| {}).await;
-    assert!(matches!(outcome, Err(MonitorError::GivenUp)), "{outcome:?}");
+    let outcome = supervise(&engine, spec(), Attachment::default(), Arc::new(Quiet), soon, |_| {}).await;
+    assert!(matches!(outcome, Err(SupervisorError::GivenUp)), "{outcome:?}");
     world.assert_empty();
 }
 

@@ -224,7 +224,7 @@ impl State {
     fn new(found: &Found) -> Self {
         let record = &found.record;
         let (phase, exit) = (record.phase(), record.exit());
-        let pid = if phase == Phase::Exited { 0 } else { record.monitor.pid };
+        let pid = if phase == Phase::Exited { 0 } else { record.supervisor.pid };
         let vmm = record.vmm.as_ref().filter(|_| phase != Phase::Exited);
         Self {
             status: view::state(phase),

@@ -76,7 +76,7 @@ impl Row {
             state: view::state(record.phase()),
             status: view::status(record, now),
             health: record.health.as_ref().map(|health| health.status.to_string()).unwrap_or_default(),
-            pid: if exited { 0 } else { record.monitor.pid },
+            pid: if exited { 0 } else { record.supervisor.pid },
             vmm_pid: record.vmm.as_ref().filter(|_| !exited).map(|vmm| vmm.pid),
             auto_remove: record.spec.remove,
             labels: record.spec.labels.clone(),

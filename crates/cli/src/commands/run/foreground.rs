@@ -2,7 +2,7 @@
 
 use std::io::IsTerminal;
 
-use mimeo_engine::{Engine, MachineSpec, monitor};
+use mimeo_engine::{Engine, MachineSpec, supervise};
 
 use crate::error::{CliError, from_supervisor};
 use crate::progress;
@@ -31,7 +31,7 @@ pub(super) async fn run(engine: &Engine, spec: MachineSpec, quiet: bool) -> Resu
         }
     };
     let exit =
-        monitor(engine, spec, attachment, progress::reporter(quiet), std::future::pending(), started).await;
+        supervise(engine, spec, attachment, progress::reporter(quiet), std::future::pending(), started).await;
     drop(raw);
     let exit = exit.map_err(from_supervisor)?;
     if let Some(error) = exit.error {

@@ -122,7 +122,7 @@ impl Row {
             host_shared_bytes: usage.host.shared_bytes(),
             family: record.origin.as_ref().map(|origin| origin.short().to_owned()),
             vmm_pss_bytes: pss(usage.host.vmm),
-            supervisor_pss_bytes: pss(usage.host.monitor),
+            supervisor_pss_bytes: pss(usage.host.supervisor),
         }
     }
 

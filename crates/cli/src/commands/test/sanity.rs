@@ -209,7 +209,7 @@ async fn wait_until_gone(engine: &Engine, found: &Found) -> Result<(), CliError>
 
 fn leftovers(engine: &Engine, found: &Found) -> Vec<String> {
     let record = &found.record;
-    let processes = [Some(&record.monitor), record.vmm.as_ref()].into_iter().flatten();
+    let processes = [Some(&record.supervisor), record.vmm.as_ref()].into_iter().flatten();
     let alive = processes.filter(|process| ProcessIdentity::is_alive(process));
     let paths = [found.dir.clone(), engine.home().machine_run(&record.id)];
     let existing = paths.iter().filter(|path| path.exists()).map(|path| path.display().to_string());

@@ -78,7 +78,7 @@ async fn session(socket: UnixStream, desk: Desk) {
 async fn answer(request: Bytes, stream: Stream, desk: Desk) {
     match serde_json::from_slice(&request) {
         Ok(ControlRequest::Guest { request }) => ask_guest(*request, stream, &desk).await,
-        Ok(request) => ask_monitor(request, &stream, &desk).await,
+        Ok(request) => ask_supervisor(request, &stream, &desk).await,
         Err(error) => {
             stream.sender.message(&ControlReply::Failed { message: format!("unreadable request: {error}") });
         }
@@ -128,7 +128,7 @@ fn allowed(request: &Request) -> bool {
     }
 }
 
-async fn ask_monitor(request: ControlRequest, stream: &Stream, desk: &Desk) {
+async fn ask_supervisor(request: ControlRequest, stream: &Stream, desk: &Desk) {
     let (reply, answered) = oneshot::channel();
     // One that is not taken is dropped, and its answer with it.
     desk.ask.send((request, reply)).await.ok();

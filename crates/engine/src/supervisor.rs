@@ -6,15 +6,15 @@
 
 mod clients;
 mod clock;
-mod copy;
+mod clone;
 mod finish;
 mod input;
 mod machine;
 mod output;
 mod probe;
 mod relay;
+mod run;
 mod save;
-mod serve;
 mod signals;
 
 use std::sync::Arc;
@@ -29,7 +29,7 @@ use tokio::sync::{mpsc, watch};
 use crate::create::{StartError, create};
 use crate::machine::{Exit, MachineSpec, Record};
 use crate::{Engine, signal};
-pub use copy::monitor_clone;
+pub use clone::supervise_clone;
 use signals::Signals;
 
 /// What a machine in the foreground is joined to.
@@ -53,7 +53,7 @@ impl std::fmt::Debug for Attachment {
 
 /// Why a machine's monitor ended before its machine did.
 #[derive(Debug, thiserror::Error)]
-pub enum MonitorError {
+pub enum SupervisorError {
     /// The machine did not come up.
     #[error(transparent)]
     Start(#[from] StartError),
@@ -77,7 +77,7 @@ pub enum MonitorError {
     },
 }
 
-impl MonitorError {
+impl SupervisorError {
     /// The exit code for it, as podman's.
     #[must_use]
     pub fn exit_code(&self) -> i32 {
@@ -94,7 +94,7 @@ const GONE: Duration = Duration::from_secs(2);
 
 /// `error`, once nothing is left of what was being made: what was dropped has
 /// been told to end, and has perhaps not ended yet.
-async fn undone(error: MonitorError) -> MonitorError {
+async fn undone(error: SupervisorError) -> SupervisorError {
     let end = tokio::time::Instant::now() + GONE;
     let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
     // Reaping is the runtime's; none left is what is waited for.
@@ -112,24 +112,24 @@ async fn undone(error: MonitorError) -> MonitorError {
 ///
 /// # Errors
 /// When the machine does not come up; nothing is left of it then.
-pub async fn monitor(
+pub async fn supervise(
     engine: &Engine,
     spec: MachineSpec,
     attachment: Attachment,
     progress: Arc<dyn Progress>,
     given_up: impl Future<Output = ()>,
     started: impl FnOnce(&Record),
-) -> Result<Exit, MonitorError> {
+) -> Result<Exit, SupervisorError> {
     let mut signals =
-        Signals::listen().map_err(|source| MonitorError::Io { step: "listen to signals", source })?;
+        Signals::listen().map_err(|source| SupervisorError::Io { step: "listen to signals", source })?;
     let size = attachment.size.as_ref().map(|size| *size.borrow());
     let running = tokio::select! {
         biased;
-        signal = signals.interruption() => return Err(undone(MonitorError::Interrupted { signal }).await),
+        signal = signals.interruption() => return Err(undone(SupervisorError::Interrupted { signal }).await),
         running = create(engine, spec, size, progress) => running?,
-        () = given_up => return Err(undone(MonitorError::GivenUp).await),
+        () = given_up => return Err(undone(SupervisorError::GivenUp).await),
     };
     let (_, abandoned) = mpsc::channel(1);
-    let joined = serve::Joined { attachment, signals, abandoned };
-    serve::serve(engine, running, joined, started).await
+    let joined = run::Joined { attachment, signals, abandoned };
+    run::run(engine, running, joined, started).await
 }

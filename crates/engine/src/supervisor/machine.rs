@@ -280,7 +280,7 @@ impl Machine {
     pub(super) fn store(&self) {
         if let Err(error) = self.guest.claim.store() {
             let error = chain(&error);
-            tracing::warn!(component = "monitor", machine = %self.record().name, error, "state not written");
+            tracing::warn!(component = "supervisor", machine = %self.record().name, error, "state not written");
         }
     }
 

@@ -31,7 +31,7 @@ pub(super) async fn finish(engine: &Engine, mut machine: Machine, exit: Exit, cl
     // A snapshot that was taken in time is kept.
     let keeping = async { while machine.keeping.join_next().await.is_some() {} };
     if timeout(KEEP, keeping).await.is_err() {
-        tracing::warn!(component = "monitor", machine = %machine.record().name, "a snapshot was not kept in time");
+        tracing::warn!(component = "supervisor", machine = %machine.record().name, "a snapshot was not kept in time");
     }
     LastMemory::of(&machine.guest.claim.dir).remove();
     // The socket goes before the state may: who finds the one finds the other.
@@ -52,7 +52,7 @@ async fn power_off(machine: &mut Machine) {
         }
     };
     if timeout(POWER_OFF, orderly).await.is_err() {
-        tracing::warn!(component = "monitor", machine = %machine.record().name, "the guest did not power off");
+        tracing::warn!(component = "supervisor", machine = %machine.record().name, "the guest did not power off");
     }
 }
 
@@ -61,7 +61,7 @@ fn remove(engine: &Engine, machine: &Machine) {
     match engine.registry().remove(&record.id) {
         Ok(()) => machine.events.tell(record, "remove", &[]),
         Err(error) => {
-            tracing::warn!(component = "monitor", machine = %record.name, %error, "cannot remove the machine");
+            tracing::warn!(component = "supervisor", machine = %record.name, %error, "cannot remove the machine");
         }
     }
 }

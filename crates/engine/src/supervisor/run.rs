@@ -14,7 +14,7 @@ use super::machine::{Happening, Machine};
 use super::output::Outputs;
 use super::probe::Probe;
 use super::signals::Signals;
-use super::{Attachment, MonitorError, clock, finish, input};
+use super::{Attachment, SupervisorError, clock, finish, input};
 use crate::create::Running;
 use crate::log::LogWriter;
 use crate::machine::{Exit, Phase, Record};
@@ -36,13 +36,13 @@ pub(super) struct Joined {
 }
 
 /// Stays with a machine until its end.
-pub(super) async fn serve(
+pub(super) async fn run(
     engine: &Engine,
     running: Running,
     joined: Joined,
     started: impl FnOnce(&Record),
-) -> Result<Exit, MonitorError> {
-    let io = |step| move |source| MonitorError::Io { step, source };
+) -> Result<Exit, SupervisorError> {
+    let io = |step| move |source| SupervisorError::Io { step, source };
     let Running { guest, container, health } = running;
     let (phase, phases) = watch::channel(Phase::Running);
     let (ask, mut asked) = mpsc::channel(QUEUE);

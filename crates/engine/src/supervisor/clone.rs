@@ -3,9 +3,9 @@
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, Lines};
 use tokio::sync::mpsc;
 
-use super::serve::Joined;
+use super::run::Joined;
 use super::signals::Signals;
-use super::{Attachment, MonitorError, serve};
+use super::{Attachment, SupervisorError, run};
 use crate::clone::{Identified, clone};
 use crate::create::Running;
 use crate::id::MachineId;
@@ -19,22 +19,22 @@ use crate::{Engine, fork_decision};
 ///
 /// # Errors
 /// When the copy does not come up; nothing is left of it then.
-pub async fn monitor_clone<R>(
+pub async fn supervise_clone<R>(
     engine: &Engine,
     order: CloneOrder,
     orders: R,
     mut tell: impl FnMut(&Told),
     started: impl FnOnce(&Record),
-) -> Result<Exit, MonitorError>
+) -> Result<Exit, SupervisorError>
 where
     R: AsyncBufRead + Unpin + Send + 'static,
 {
     let mut signals =
-        Signals::listen().map_err(|source| MonitorError::Io { step: "listen to signals", source })?;
+        Signals::listen().map_err(|source| SupervisorError::Io { step: "listen to signals", source })?;
     let mut orders = orders.lines();
     let running = tokio::select! {
         biased;
-        signal = signals.interruption() => return Err(MonitorError::Interrupted { signal }),
+        signal = signals.interruption() => return Err(SupervisorError::Interrupted { signal }),
         running = make(engine, &order, &mut orders, &mut tell) => running?,
     };
     let info = CloneInfo::of(&running.guest.claim.record, running.guest.claim.record.times.stages.clone());
@@ -47,7 +47,7 @@ where
         tokio::spawn(lifeline(orders, abandon));
     }
     let joined = Joined { attachment: Attachment::default(), signals, abandoned };
-    serve::serve(engine, running, joined, running_on).await
+    run::run(engine, running, joined, running_on).await
 }
 
 /// A server's end, however it comes, closes what it gave its copies to read.
@@ -62,10 +62,10 @@ async fn make<R: AsyncBufRead + Unpin>(
     order: &CloneOrder,
     orders: &mut Lines<R>,
     tell: &mut impl FnMut(&Told),
-) -> Result<Running, MonitorError> {
+) -> Result<Running, SupervisorError> {
     let mut identified = tokio::select! {
         identified = clone(engine, order) => identified?,
-        () = given_up(orders) => return Err(MonitorError::GivenUp),
+        () = given_up(orders) => return Err(SupervisorError::GivenUp),
     };
     let changes = hold(order, &mut identified, orders, tell).await?;
     Ok(identified.thaw(engine, changes).await?)
@@ -84,14 +84,14 @@ async fn hold<R: AsyncBufRead + Unpin>(
     identified: &mut Identified,
     orders: &mut Lines<R>,
     tell: &mut impl FnMut(&Told),
-) -> Result<Option<CloneWishes>, MonitorError> {
+) -> Result<Option<CloneWishes>, SupervisorError> {
     if order.hold == Hold::Never {
         return Ok(None);
     }
     if order.hold == Hold::Pool {
         tokio::select! {
             () = identified.warm() => {}
-            () = given_up(orders) => return Err(MonitorError::GivenUp),
+            () = given_up(orders) => return Err(SupervisorError::GivenUp),
         }
     }
     if let Hold::Fork { .. } = order.hold {
@@ -103,14 +103,14 @@ async fn hold<R: AsyncBufRead + Unpin>(
     let line = tokio::select! {
         line = orders.next_line() => line.ok().flatten(),
         // Who waits for it learns it from this process's end.
-        () = identified.ended() => return Err(MonitorError::GivenUp),
+        () = identified.ended() => return Err(SupervisorError::GivenUp),
     };
     match (line.as_deref().map(serde_json::from_str), &order.hold) {
         (Some(Ok(Go::Ahead)), _) => Ok(None),
         (Some(Ok(Go::As(wishes))), _) => Ok(Some(wishes)),
         // It was decided, and who decided it died before it could say so.
         (_, Hold::Fork { decision, .. }) if is_decided(decision, &id) => Ok(None),
-        _ => Err(MonitorError::GivenUp),
+        _ => Err(SupervisorError::GivenUp),
     }
 }
 
