@@ -8,9 +8,9 @@
 mod identified;
 mod planned;
 mod publish;
-mod rehearse;
 mod restored;
-mod warm;
+mod warm_up;
+mod warm_up_program;
 
 use crate::Engine;
 use crate::id::SnapshotId;

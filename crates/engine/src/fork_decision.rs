@@ -21,7 +21,8 @@ pub(crate) struct Decision {
     pub(crate) machine: MachineId,
     pub(crate) snapshot: SnapshotId,
     pub(crate) pause_micros: u64,
-    pub(crate) children: Vec<CloneInfo>,
+    #[serde(rename = "children")]
+    pub(crate) clones: Vec<CloneInfo>,
     /// A digest of what was asked for.
     #[serde(default)]
     pub(crate) asked: String,
@@ -39,13 +40,13 @@ pub(crate) fn read(path: &Path) -> Option<Decision> {
     serde_json::from_slice(&fs::read(path).ok()?).ok()
 }
 
-/// Whether a fork was decided with this child.
-pub(crate) fn is_child(decision: &Path, id: &MachineId) -> bool {
-    read(decision).is_some_and(|decision| decision.children.iter().any(|child| child.id == id.as_str()))
+/// Whether a fork was decided with this clone.
+pub(crate) fn includes_clone(decision: &Path, id: &MachineId) -> bool {
+    read(decision).is_some_and(|decision| decision.clones.iter().any(|clone| clone.id == id.as_str()))
 }
 
-pub(crate) fn lives(engine: &Engine, child: &CloneInfo) -> bool {
-    MachineId::try_from(child.id.clone()).is_ok_and(|id| engine.home().machine(&id).exists())
+pub(crate) fn lives(engine: &Engine, clone: &CloneInfo) -> bool {
+    MachineId::try_from(clone.id.clone()).is_ok_and(|id| engine.home().machine(&id).exists())
 }
 
 /// Forgets forks whose children are all gone for a day: who asks again under
@@ -59,10 +60,10 @@ pub(crate) fn sweep(engine: &Engine) {
             .is_ok_and(|at| at.elapsed().is_ok_and(|age| age.as_secs() > KEPT));
         if is_unnamed(&path) {
             // Its children go by it only until they have heard.
-            if !decision.children.iter().any(|child| waits(engine, child)) {
+            if !decision.clones.iter().any(|clone| waits(engine, clone)) {
                 fs::remove_file(&path).ok();
             }
-        } else if old && !decision.children.iter().any(|child| lives(engine, child)) {
+        } else if old && !decision.clones.iter().any(|clone| lives(engine, clone)) {
             fs::remove_file(path.with_extension("lock")).ok();
             fs::remove_file(&path).ok();
         }
@@ -74,7 +75,7 @@ fn is_unnamed(path: &Path) -> bool {
     path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(UNNAMED))
 }
 
-fn waits(engine: &Engine, child: &CloneInfo) -> bool {
-    let found = MachineId::try_from(child.id.clone()).ok().and_then(|id| engine.registry().read(&id));
+fn waits(engine: &Engine, clone: &CloneInfo) -> bool {
+    let found = MachineId::try_from(clone.id.clone()).ok().and_then(|id| engine.registry().read(&id));
     found.is_some_and(|found| found.owned && found.record.phase() == Phase::Creating)
 }

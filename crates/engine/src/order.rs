@@ -66,7 +66,7 @@ impl CloneOrder {
     /// Whether enough copies begin from the same snapshot that it is worth a stencil.
     pub(crate) fn is_of_many(&self) -> bool {
         match self.hold {
-            Hold::Fork { children, .. } => children >= MANY,
+            Hold::Fork { clones, .. } => clones >= MANY,
             Hold::Never | Hold::Pool => true,
         }
     }
@@ -84,7 +84,7 @@ pub enum Hold {
         /// Where the decision is written.
         decision: PathBuf,
         /// How many there are to be.
-        children: usize,
+        clones: usize,
     },
     /// When somebody takes it from the pool.
     Pool,

@@ -5,11 +5,11 @@
 //! the server ends, and they then end their machines and clear away.
 
 mod client;
-mod copy;
 mod desk;
 mod pages;
 mod pool;
 mod record;
+mod served_clone;
 
 use std::time::Duration;
 

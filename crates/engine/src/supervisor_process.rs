@@ -6,7 +6,7 @@ use std::process::Stdio;
 use std::sync::Arc;
 
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
-use tokio::process::{Child as Process, ChildStdin, ChildStdout, Command};
+use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::sync::Semaphore;
 
 use crate::admission::InsufficientMemory;
@@ -40,13 +40,13 @@ pub enum SpawnError {
 /// A process that makes a copy and owns it. Dropped before the copy runs, the
 /// copy is given up.
 #[derive(Debug)]
-pub(crate) struct Child {
-    process: Process,
+pub(crate) struct SupervisorProcess {
+    process: Child,
     stdin: ChildStdin,
     lines: Lines<BufReader<ChildStdout>>,
 }
 
-impl Child {
+impl SupervisorProcess {
     /// Starts it and tells it what to make.
     pub(crate) async fn start(order: &Order) -> Result<Self, SpawnError> {
         let io = |step| move |source| SpawnError::Io { step, source };
@@ -60,9 +60,9 @@ impl Child {
         let (Some(stdin), Some(stdout)) = (process.stdin.take(), process.stdout.take()) else {
             return Err(SpawnError::Gone);
         };
-        let mut child = Self { process, stdin, lines: BufReader::new(stdout).lines() };
-        child.say(order).await?;
-        Ok(child)
+        let mut this = Self { process, stdin, lines: BufReader::new(stdout).lines() };
+        this.say(order).await?;
+        Ok(this)
     }
 
     /// Waits until the copy is itself and holds.

@@ -68,7 +68,7 @@ pub(crate) async fn run(engine: &Engine, args: Args) -> Result<i32, CliError> {
     let machine = args.machine.find(engine)?;
     let order = ForkOrder { wishes: clone_overrides(&args.options)?, key: args.key };
     let forked = act::fork(engine, &machine, order).await?;
-    print_outcomes(&forked.children, Some(&forked), args.json)
+    print_outcomes(&forked.clones, Some(&forked), args.json)
 }
 
 /// One set of overrides for each clone.

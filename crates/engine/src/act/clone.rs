@@ -7,7 +7,7 @@ use crate::admission;
 use crate::id::SnapshotId;
 use crate::machine::CloneWishes;
 use crate::order::{CloneInfo, CloneOrder, Hold, Order};
-use crate::supervisor_process::{Child, Cloned, SpawnError, asked, turns};
+use crate::supervisor_process::{Cloned, SpawnError, SupervisorProcess, asked, turns};
 
 /// Starts a copy for each of `wishes`. Each succeeds or fails by itself.
 pub async fn clone(engine: &Engine, snapshot: &SnapshotId, wishes: Vec<CloneWishes>) -> Vec<Cloned> {
@@ -37,8 +37,8 @@ pub async fn clone(engine: &Engine, snapshot: &SnapshotId, wishes: Vec<CloneWish
 }
 
 async fn one(order: CloneOrder) -> Result<CloneInfo, SpawnError> {
-    let mut child = Child::start(&Order::Clone(Box::new(order))).await?;
-    let info = child.ready().await?;
-    child.let_go();
+    let mut supervisor = SupervisorProcess::start(&Order::Clone(Box::new(order))).await?;
+    let info = supervisor.ready().await?;
+    supervisor.let_go();
     Ok(info)
 }

@@ -1,6 +1,6 @@
-//! `fork`: children of a running machine, all or none.
+//! `fork`: clones of a running machine, all or none.
 //!
-//! The children are made as far as that they are themselves and hold. When
+//! The clones are made as far as that they are themselves and hold. When
 //! all of them are ready, one file says that the fork is decided; after that
 //! each goes on, even if whoever forks dies before it could tell all of them.
 
@@ -17,13 +17,13 @@ use crate::id::SnapshotId;
 use crate::machine::{CloneWishes, Found};
 use crate::order::{CloneInfo, CloneOrder, Go, Hold, Order};
 use crate::snapshot::Kind;
-use crate::supervisor_process::{Child, Cloned, SpawnError, asked, turns};
+use crate::supervisor_process::{Cloned, SpawnError, SupervisorProcess, asked, turns};
 use crate::{Engine, durable, garbage};
 
 /// A fork, as it is asked for.
 #[derive(Debug, Clone, Default)]
 pub struct ForkOrder {
-    /// A child for each.
+    /// A supervisor for each.
     pub wishes: Vec<CloneWishes>,
     /// A fork of the same key is done once, however often it is asked for.
     pub key: Option<String>,
@@ -36,21 +36,21 @@ pub struct Forked {
     pub snapshot: SnapshotId,
     /// How long its workload stood still, in microseconds.
     pub pause_micros: u64,
-    /// The children. One whose workload could not go on after all says why.
-    pub children: Vec<Cloned>,
+    /// The clones. One whose workload could not go on after all says why.
+    pub clones: Vec<Cloned>,
     /// It had been done before, under the same key.
     pub repeated: bool,
 }
 
-/// Why there are no children.
+/// Why there are no clones.
 #[derive(Debug, thiserror::Error)]
 pub enum ForkError {
     /// The machine could not be copied.
     #[error(transparent)]
     Act(#[from] ActError),
     /// One could not be made: none is left.
-    #[error("no child was made, since {asked} could not be")]
-    Child {
+    #[error("no supervisor was made, since {asked} could not be")]
+    Clone {
         /// Which one.
         asked: String,
         /// Why not.
@@ -66,13 +66,13 @@ pub enum ForkError {
         machine: String,
     },
     /// The key belongs to a fork of this machine for which something else was asked.
-    #[error("the key {key:?} belongs to a fork with other children: ask for the same, or take another key")]
+    #[error("the key {key:?} belongs to a fork with other clones: ask for the same, or take another key")]
     Asked {
         /// The key.
         key: String,
     },
     /// The decision could not be written: none is left.
-    #[error("no child was made: cannot write {}", path.display())]
+    #[error("no supervisor was made: cannot write {}", path.display())]
     Decide {
         /// The file.
         path: PathBuf,
@@ -85,7 +85,7 @@ pub enum ForkError {
 /// Forks the machine.
 ///
 /// # Errors
-/// When one of the children cannot be made: then there are none.
+/// When one of the clones cannot be made: then there are none.
 pub async fn fork(engine: &Engine, machine: &Found, order: ForkOrder) -> Result<Forked, ForkError> {
     let path = fork_decision::path(engine, order.key.as_deref());
     // Who asks with the same key at the same time waits for the first.
@@ -100,10 +100,10 @@ pub async fn fork(engine: &Engine, machine: &Found, order: ForkOrder) -> Result<
     let mut room = Room::now(engine);
     for (place, wishes) in order.wishes.iter().enumerate() {
         let asked = asked(wishes.name.as_ref(), place);
-        room.admit().map_err(|error| ForkError::Child { asked, source: error.into() })?;
+        room.admit().map_err(|error| ForkError::Clone { asked, source: error.into() })?;
     }
     let saved = snapshot(engine, machine, None, Kind::Fork).await?;
-    let (mut children, infos) = match children(&saved.snapshot, order.wishes, &path).await {
+    let (mut clones, infos) = match make_clones(&saved.snapshot, order.wishes, &path).await {
         Ok(ready) => ready,
         Err(error) => {
             forget(engine, &saved.snapshot);
@@ -114,22 +114,22 @@ pub async fn fork(engine: &Engine, machine: &Found, order: ForkOrder) -> Result<
         machine: machine.record.id.clone(),
         snapshot: saved.snapshot.clone(),
         pause_micros: saved.pause_micros,
-        children: infos,
+        clones: infos,
         asked: wanted,
     };
-    if let Err(error) = decide(&mut children, &path, &decision) {
+    if let Err(error) = decide(&mut clones, &path, &decision) {
         // Half of a decision must not be taken for one.
         fs::remove_file(&path).ok();
-        give_up(children).await;
+        give_up(clones).await;
         forget(engine, &saved.snapshot);
         return Err(error);
     }
-    let children = go(children).await;
+    let clones = go(clones).await;
     if order.key.is_none() {
         // All have been told: nobody will ask again.
         fs::remove_file(&path).ok();
     }
-    Ok(Forked { snapshot: saved.snapshot, pause_micros: saved.pause_micros, children, repeated: false })
+    Ok(Forked { snapshot: saved.snapshot, pause_micros: saved.pause_micros, clones, repeated: false })
 }
 
 /// What is asked for under a key, so that it is known when something else is.
@@ -138,31 +138,35 @@ fn digest(wishes: &[CloneWishes]) -> String {
     blake3::hash(&serde_json::to_vec(wishes).unwrap_or_default()).to_hex().to_string()
 }
 
-/// Writes the decision, if all children are still there to hear of it.
-fn decide(children: &mut [(String, Child)], path: &Path, decision: &Decision) -> Result<(), ForkError> {
-    for (asked, child) in children {
-        if !child.is_alive() {
-            return Err(ForkError::Child { asked: asked.clone(), source: SpawnError::Gone });
+/// Writes the decision, if all clones are still there to hear of it.
+fn decide(
+    clones: &mut [(String, SupervisorProcess)],
+    path: &Path,
+    decision: &Decision,
+) -> Result<(), ForkError> {
+    for (asked, supervisor) in clones {
+        if !supervisor.is_alive() {
+            return Err(ForkError::Clone { asked: asked.clone(), source: SpawnError::Gone });
         }
     }
     durable::write_json(path, decision).map_err(|source| ForkError::Decide { path: path.to_owned(), source })
 }
 
-/// All children, ready to go on; or none.
-async fn children(
+/// All clones, ready to go on; or none.
+async fn make_clones(
     snapshot: &SnapshotId,
     wishes: Vec<CloneWishes>,
     decision: &Path,
-) -> Result<(Vec<(String, Child)>, Vec<CloneInfo>), ForkError> {
+) -> Result<(Vec<(String, SupervisorProcess)>, Vec<CloneInfo>), ForkError> {
     let (mut making, turns, count) = (JoinSet::new(), turns(), wishes.len());
     for (place, wishes) in wishes.into_iter().enumerate() {
         let asked = asked(wishes.name.as_ref(), place);
-        let hold = Hold::Fork { decision: decision.to_owned(), children: count };
+        let hold = Hold::Fork { decision: decision.to_owned(), clones: count };
         let order = CloneOrder { snapshot: snapshot.clone(), hold, serve: None, pager: None, wishes };
         let turns = turns.clone();
         making.spawn(async move {
             let _turn = turns.acquire().await;
-            (place, asked, child(&Order::Clone(Box::new(order))).await)
+            (place, asked, make_clone(&Order::Clone(Box::new(order))).await)
         });
     }
     let mut made = making.join_all().await;
@@ -170,11 +174,11 @@ async fn children(
     let (mut ready, mut infos, mut failed) = (Vec::new(), Vec::new(), None);
     for (_, asked, made) in made {
         match made {
-            Ok((child, info)) => {
-                ready.push((asked, child));
+            Ok((supervisor, info)) => {
+                ready.push((asked, supervisor));
                 infos.push(info);
             }
-            Err(source) => failed = failed.or(Some(ForkError::Child { asked, source })),
+            Err(source) => failed = failed.or(Some(ForkError::Clone { asked, source })),
         }
     }
     match failed {
@@ -186,31 +190,31 @@ async fn children(
     }
 }
 
-async fn child(order: &Order) -> Result<(Child, CloneInfo), SpawnError> {
-    let mut child = Child::start(order).await?;
-    let info = child.ready().await?;
-    Ok((child, info))
+async fn make_clone(order: &Order) -> Result<(SupervisorProcess, CloneInfo), SpawnError> {
+    let mut supervisor = SupervisorProcess::start(order).await?;
+    let info = supervisor.ready().await?;
+    Ok((supervisor, info))
 }
 
 /// Nobody is told that the fork failed before nothing is left of it.
-async fn give_up(children: Vec<(String, Child)>) {
-    for (_, child) in children {
-        child.abandon().await;
+async fn give_up(clones: Vec<(String, SupervisorProcess)>) {
+    for (_, supervisor) in clones {
+        supervisor.abandon().await;
     }
 }
 
-async fn go(children: Vec<(String, Child)>) -> Vec<Cloned> {
+async fn go(clones: Vec<(String, SupervisorProcess)>) -> Vec<Cloned> {
     let mut going = JoinSet::new();
-    for (place, (asked, mut child)) in children.into_iter().enumerate() {
+    for (place, (asked, mut supervisor)) in clones.into_iter().enumerate() {
         going.spawn(async move {
-            let outcome = child.go(&Go::Ahead).await;
-            child.let_go();
+            let outcome = supervisor.go(&Go::Ahead).await;
+            supervisor.let_go();
             (place, Cloned { asked, outcome })
         });
     }
     let mut done = going.join_all().await;
     done.sort_by_key(|(place, _)| *place);
-    done.into_iter().map(|(_, child)| child).collect()
+    done.into_iter().map(|(_, supervisor)| supervisor).collect()
 }
 
 fn forget(engine: &Engine, id: &SnapshotId) {
@@ -242,16 +246,16 @@ fn repeated(
     if !decision.asked.is_empty() && decision.asked != asked {
         return Err(ForkError::Asked { key: key.unwrap_or_default().to_owned() });
     }
-    let children = decision
-        .children
+    let clones = decision
+        .clones
         .into_iter()
         .map(|info| Cloned { asked: info.name.to_string(), outcome: still(engine, info) })
         .collect();
-    let Decision { snapshot, pause_micros, .. } = Decision { children: Vec::new(), ..decision };
-    Ok(Some(Forked { snapshot, pause_micros, children, repeated: true }))
+    let Decision { snapshot, pause_micros, .. } = Decision { clones: Vec::new(), ..decision };
+    Ok(Some(Forked { snapshot, pause_micros, clones, repeated: true }))
 }
 
-/// A child may have gone since.
+/// A supervisor may have gone since.
 fn still(engine: &Engine, info: CloneInfo) -> Result<CloneInfo, SpawnError> {
     if fork_decision::lives(engine, &info) { Ok(info) } else { Err(SpawnError::Gone) }
 }

@@ -12,7 +12,7 @@ use tokio::time::timeout;
 use super::planned::Planned;
 use super::publish::publish;
 use super::restored::Restored;
-use super::warm::warm;
+use super::warm_up_program::warm;
 use crate::Engine;
 use crate::create::{Running, Session, console_tail};
 use crate::guest::{self, unix_nanos};

@@ -8,7 +8,7 @@ use mimeo_pager::Pages;
 use mimeo_vmm::{Disk, DiskFormat, Driver, Instance, LaunchSpec, SavedMachine};
 
 use super::planned::{self, Origin, Planned};
-use super::rehearse::Copy;
+use super::warm_up::CloneWarmUp;
 use crate::cause::chain;
 use crate::create::{Scratch, Vm};
 use crate::io_error::IoContext;
@@ -64,7 +64,7 @@ impl Planned {
         let (driver, snapshot) = (self.driver.as_ref(), &self.snapshot);
         let wanted = stencil::Wanted { driver, snapshot, memory, spec };
         let making = Making::Once(Retry::Stencil { snapshot: snapshot.manifest.id.clone() });
-        stencil::of(store, wanted, making, Copy::like(snapshot, spec, &self.claim.record)).await
+        stencil::of(store, wanted, making, CloneWarmUp::like(snapshot, spec, &self.claim.record)).await
     }
 
     /// Starts it as the stencil, or, where there is none, with the saved state.
@@ -159,7 +159,7 @@ pub(super) async fn make_stencil(engine: &Engine, origin: Origin) -> Result<(), 
     let memory = snapshot::flat(&engine.snapshots(), &snapshot)?;
     let wanted =
         stencil::Wanted { driver: driver.as_ref(), snapshot: &snapshot, memory: &memory, spec: &spec };
-    let work = Copy::like(&snapshot, &spec, &record);
+    let work = CloneWarmUp::like(&snapshot, &spec, &record);
     match stencil::of(&engine.snapshots(), wanted, Making::Again, work).await.missing {
         Some(why) => Err(StageError::Stencil { why }),
         None => Ok(()),

@@ -27,7 +27,7 @@ pub enum AskError {
     Link(#[from] LinkError),
 }
 
-/// Has the server start a copy for each of `wishes`.
+/// Has the server start a clone for each of `wishes`.
 ///
 /// # Errors
 /// When it cannot be asked. Copies that it did not come to tell of before it

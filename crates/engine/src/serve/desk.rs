@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
-use super::copy::{Copy, Ordered};
 use super::pool::Pool;
+use super::served_clone::{RequestedClone, ServedClone};
 use crate::Engine;
 use crate::admission::Room;
 use crate::cause::chain;
@@ -24,7 +24,7 @@ pub(super) type Asked = (Bytes, Stream);
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "ask", rename_all = "snake_case")]
 pub(super) enum ServeRequest {
-    /// Start a copy for each. -> `cloned` or `refused` for each, in any order
+    /// Start a clone for each. -> `cloned` or `refused` for each, in any order
     Clone {
         /// What each is to be.
         wishes: Vec<CloneWishes>,
@@ -35,14 +35,14 @@ pub(super) enum ServeRequest {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "answer", rename_all = "snake_case")]
 pub(super) enum ServeReply {
-    /// A copy runs.
+    /// A clone runs.
     Cloned {
         /// Its place in the request.
         place: usize,
         /// What it is.
         clone: Box<CloneInfo>,
     },
-    /// There is no copy.
+    /// There is no clone.
     Refused {
         /// Its place in the request.
         place: usize,
@@ -56,14 +56,14 @@ pub(super) enum ServeReply {
 pub(super) struct Desk {
     engine: Engine,
     pub(super) pool: Pool,
-    copies: JoinSet<()>,
+    clones: JoinSet<()>,
     turns: Arc<Semaphore>,
     end: watch::Sender<bool>,
 }
 
 impl Desk {
     pub(super) fn new(engine: Engine, pool: Pool) -> Self {
-        Self { engine, pool, copies: JoinSet::new(), turns: turns(), end: watch::Sender::new(false) }
+        Self { engine, pool, clones: JoinSet::new(), turns: turns(), end: watch::Sender::new(false) }
     }
 
     /// Begins what is asked for; the answers come when they come.
@@ -81,20 +81,20 @@ impl Desk {
         for (place, wishes) in wishes.into_iter().enumerate() {
             let work = match self.pool.take() {
                 // It has its memory already.
-                Some(copy) => Work::Take(Box::new(copy), wishes.clone()),
+                Some(clone) => Work::Take(Box::new(clone), wishes.clone()),
                 None => match room.get_or_insert_with(|| Room::now(&self.engine)).admit() {
                     Ok(()) => Work::Make,
                     Err(refusal) => Work::Refuse(refusal.into()),
                 },
             };
-            let ordered = self.pool.order(Hold::Never, wishes);
+            let requested = self.pool.order(Hold::Never, wishes);
             let (stream, turns, end) = (stream.clone(), self.turns.clone(), self.end.subscribe());
-            self.copies.spawn(async move {
-                match work.done(ordered, &turns).await {
-                    Ok((copy, clone)) => {
-                        stream.sender.message(&ServeReply::Cloned { place, clone: Box::new(clone) });
+            self.clones.spawn(async move {
+                match work.done(requested, &turns).await {
+                    Ok((clone, info)) => {
+                        stream.sender.message(&ServeReply::Cloned { place, clone: Box::new(info) });
                         drop(stream);
-                        keep(copy, end).await;
+                        keep(clone, end).await;
                     }
                     Err(error) => {
                         let message = chain(&error);
@@ -110,7 +110,7 @@ impl Desk {
     pub(super) async fn turn(&mut self) {
         tokio::select! {
             () = self.pool.turn() => self.pool.fill(&self.engine),
-            Some(_) = self.copies.join_next() => {}
+            Some(_) = self.clones.join_next() => {}
         }
     }
 
@@ -118,12 +118,12 @@ impl Desk {
     pub(super) async fn close(mut self) {
         self.end.send_replace(true);
         self.pool.close().await;
-        while self.copies.join_next().await.is_some() {}
+        while self.clones.join_next().await.is_some() {}
     }
 }
 
 enum Work {
-    Take(Box<Copy>, CloneWishes),
+    Take(Box<ServedClone>, CloneWishes),
     Make,
     Refuse(SpawnError),
 }
@@ -131,35 +131,35 @@ enum Work {
 impl Work {
     async fn done(
         self,
-        ordered: Result<Ordered, SpawnError>,
+        requested: Result<RequestedClone, SpawnError>,
         turns: &Semaphore,
-    ) -> Result<(Copy, CloneInfo), SpawnError> {
+    ) -> Result<(ServedClone, CloneInfo), SpawnError> {
         match self {
-            Self::Take(mut copy, wishes) => match copy.child.go(&Go::As(wishes)).await {
-                Ok(clone) => Ok((*copy, clone)),
+            Self::Take(mut clone, wishes) => match clone.supervisor.go(&Go::As(wishes)).await {
+                Ok(info) => Ok((*clone, info)),
                 // It died while it waited.
-                Err(SpawnError::Gone) => make(ordered?, turns).await,
+                Err(SpawnError::Gone) => make(requested?, turns).await,
                 Err(error) => Err(error),
             },
-            Self::Make => make(ordered?, turns).await,
+            Self::Make => make(requested?, turns).await,
             Self::Refuse(refusal) => Err(refusal),
         }
     }
 }
 
-async fn make(ordered: Ordered, turns: &Semaphore) -> Result<(Copy, CloneInfo), SpawnError> {
+async fn make(requested: RequestedClone, turns: &Semaphore) -> Result<(ServedClone, CloneInfo), SpawnError> {
     let _turn = turns.acquire().await;
-    ordered.start().await
+    requested.start().await
 }
 
-/// Holds the pipe that keeps the copy alive.
-async fn keep(mut copy: Copy, mut end: watch::Receiver<bool>) {
+/// Holds the pipe that keeps the clone alive.
+async fn keep(mut clone: ServedClone, mut end: watch::Receiver<bool>) {
     let ending = async { end.wait_for(|end| *end).await.is_ok() };
     let is_ending = tokio::select! {
-        () = copy.child.ended() => false,
+        () = clone.supervisor.ended() => false,
         ending = ending => ending,
     };
     if is_ending {
-        copy.abandon().await;
+        clone.abandon().await;
     }
 }

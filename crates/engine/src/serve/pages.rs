@@ -41,12 +41,12 @@ struct Serving {
     thread: Option<thread::JoinHandle<()>>,
 }
 
-/// A copy's hold of the page server. Drop it when the copy is gone.
+/// A copy's hold of the page server. Drop it when the clone is gone.
 #[derive(Debug, Clone)]
 pub(super) struct Lease(Arc<Serving>);
 
 impl Lease {
-    /// Where the copy asks for its pages.
+    /// Where the clone asks for its pages.
     pub(super) fn socket(&self) -> &Path {
         &self.0.socket
     }
@@ -57,7 +57,7 @@ impl Pages {
         Self { memory, note, bytes, dir, times: 0, current: std::sync::Weak::new() }
     }
 
-    /// The page server for one more copy: started if this is the first.
+    /// The page server for one more clone: started if this is the first.
     pub(super) fn lease(&mut self) -> io::Result<Lease> {
         if let Some(serving) = self.current.upgrade() {
             return Ok(Lease(serving));
@@ -113,7 +113,7 @@ fn serve(
         })
     });
     match done {
-        Ok(figures) => tracing::debug!(component = "pager", ?figures, "its last copy has left"),
+        Ok(figures) => tracing::debug!(component = "pager", ?figures, "its last clone has left"),
         Err(error) => {
             tracing::warn!(component = "pager", error = chain(&error), "cannot give copies their memory")
         }
@@ -142,7 +142,7 @@ fn tell(departure: &ClientExit) {
             tracing::warn!(component = "pager", pid = departure.pid, error = chain(why), "ended a copy");
         }
         _ => {
-            tracing::debug!(component = "pager", pid = departure.pid, figures = ?departure.counters, "a copy has left")
+            tracing::debug!(component = "pager", pid = departure.pid, figures = ?departure.counters, "a clone has left")
         }
     }
 }

@@ -4,9 +4,9 @@ use std::collections::VecDeque;
 
 use tokio::task::JoinSet;
 
-use super::copy::{Copy, Ordered};
 use super::pages::Pages;
 use super::record::ServeRecord;
+use super::served_clone::{RequestedClone, ServedClone};
 use crate::Engine;
 use crate::admission::Room;
 use crate::cause::chain;
@@ -25,8 +25,8 @@ pub(super) struct Pool {
     serve: ServeReference,
     wanted: usize,
     pages: Option<Pages>,
-    ready: VecDeque<Copy>,
-    making: JoinSet<Result<Copy, SpawnError>>,
+    ready: VecDeque<ServedClone>,
+    making: JoinSet<Result<ServedClone, SpawnError>>,
     failures: u32,
 }
 
@@ -43,40 +43,40 @@ impl Pool {
         }
     }
 
-    /// What makes one more copy.
-    pub(super) fn order(&mut self, hold: Hold, wishes: CloneWishes) -> Result<Ordered, SpawnError> {
+    /// What makes one more clone.
+    pub(super) fn order(&mut self, hold: Hold, wishes: CloneWishes) -> Result<RequestedClone, SpawnError> {
         let pages = self.pages.as_mut().map(Pages::lease).transpose();
         let pages = pages.map_err(|source| SpawnError::Io { step: "serve pages to", source })?;
         let pager = pages.as_ref().map(|lease| lease.socket().to_owned());
         let (snapshot, serve) = (self.snapshot.clone(), Some(self.serve.clone()));
         let order = Order::Clone(Box::new(CloneOrder { snapshot, hold, serve, pager, wishes }));
-        Ok(Ordered { order, pages })
+        Ok(RequestedClone { order, pages })
     }
 
     /// Begins to make those that are missing. One at a time: who waits for a
-    /// copy has the processors first.
+    /// clone has the processors first.
     pub(super) fn fill(&mut self, engine: &Engine) {
         // One that died while it waited is nobody's.
-        self.ready.retain_mut(|copy| copy.child.is_alive());
+        self.ready.retain_mut(|clone| clone.supervisor.is_alive());
         if self.ready.len() >= self.wanted || !self.making.is_empty() || self.failures >= PATIENCE {
             return;
         }
-        let ordered = self.order(Hold::Pool, CloneWishes { remove: true, ..CloneWishes::default() });
+        let requested = self.order(Hold::Pool, CloneWishes { remove: true, ..CloneWishes::default() });
         let admitted = Room::now(engine).admit();
         self.making.spawn(async move {
             admitted?;
-            Ok(ordered?.start().await?.0)
+            Ok(requested?.start().await?.0)
         });
     }
 
     /// One that is ready; none when there is none.
-    pub(super) fn take(&mut self) -> Option<Copy> {
+    pub(super) fn take(&mut self) -> Option<ServedClone> {
         self.failures = 0;
-        self.ready.retain_mut(|copy| copy.child.is_alive());
+        self.ready.retain_mut(|clone| clone.supervisor.is_alive());
         self.ready.pop_front()
     }
 
-    /// Takes in the next copy that was made. Never returns while none is
+    /// Takes in the next clone that was made. Never returns while none is
     /// being made; safe to cancel.
     pub(super) async fn turn(&mut self) {
         let made = match self.making.join_next().await {
@@ -84,13 +84,13 @@ impl Pool {
             None => std::future::pending().await,
         };
         match made {
-            Ok(Ok(copy)) => {
+            Ok(Ok(clone)) => {
                 self.failures = 0;
-                self.ready.push_back(copy);
+                self.ready.push_back(clone);
             }
             Ok(Err(error)) => {
                 self.failures += 1;
-                tracing::warn!(component = "pool", error = chain(&error), "a copy could not be made");
+                tracing::warn!(component = "pool", error = chain(&error), "a clone could not be made");
             }
             Err(_) => self.failures += 1,
         }
@@ -99,8 +99,8 @@ impl Pool {
     /// Gives up all that wait.
     pub(super) async fn close(mut self) {
         self.making.shutdown().await;
-        for copy in self.ready {
-            copy.abandon().await;
+        for clone in self.ready {
+            clone.abandon().await;
         }
     }
 }

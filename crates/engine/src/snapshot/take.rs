@@ -1,4 +1,4 @@
-//! Copying a machine that stands still into a snapshot's files.
+//! MemoryCopy a machine that stands still into a snapshot's files.
 
 use std::fs;
 use std::io;
@@ -35,13 +35,13 @@ pub enum TakeError {
 #[derive(Debug)]
 pub(crate) struct Taking {
     pub(crate) draft: Draft,
-    copying: Copying,
+    copying: MemoryCopy,
     /// What is copied is what differs from the origin's memory.
     differs: bool,
 }
 
 #[derive(Debug)]
-enum Copying {
+enum MemoryCopy {
     Ready(Capture),
     Done(Capture, Pages),
     /// The VMM writes the memory itself.
@@ -161,35 +161,37 @@ impl Taking {
         let capture = spawn_blocking(move || capture(memory, besides, &path))
             .await
             .map_err(|_| TakeError::CutOff)??;
-        Ok(Self { draft, copying: Copying::Ready(capture), differs })
+        Ok(Self { draft, copying: MemoryCopy::Ready(capture), differs })
     }
 
     /// The same for a machine whose monitor writes its memory itself.
     pub(crate) fn by_vmm(store: &Snapshots, save: VmmSave) -> Result<Self, TakeError> {
         let (draft, differs) = (Draft::begin(store)?, save.differs);
-        Ok(Self { draft, copying: Copying::ByVmm(save), differs })
+        Ok(Self { draft, copying: MemoryCopy::ByVmm(save), differs })
     }
 
     /// Whether a VMM that writes memory itself is about to write what differs from the origin's, or all; none where memory is
     /// read.
     pub(crate) fn is_difference_by_vmm(&self) -> Option<bool> {
-        matches!(self.copying, Copying::ByVmm(_)).then_some(self.differs)
+        matches!(self.copying, MemoryCopy::ByVmm(_)).then_some(self.differs)
     }
 
     /// Copies memory and devices of the machine, which must stand still.
     pub(crate) async fn take(&mut self, instance: &mut dyn Instance) -> Result<(), TakeError> {
-        let mut capture = match std::mem::replace(&mut self.copying, Copying::Away) {
-            Copying::Ready(capture) => capture,
-            Copying::ByVmm(save) => {
+        let mut capture = match std::mem::replace(&mut self.copying, MemoryCopy::Away) {
+            MemoryCopy::Ready(capture) => capture,
+            MemoryCopy::ByVmm(save) => {
                 let [state, memory] = [STATE, MEMORY].map(|name| self.draft.dir.join(name));
                 if let Some(last) = save.last.as_ref().filter(|_| save.is_over_last) {
                     last.take().at("rename", last.memory()).map_err(StoreError::from)?;
                 }
                 instance.save(&state, &memory, save.kind).await?;
-                self.copying = Copying::Written(save);
+                self.copying = MemoryCopy::Written(save);
                 return Ok(());
             }
-            Copying::Done(..) | Copying::Written(_) | Copying::Away => return Err(TakeError::CutOff),
+            MemoryCopy::Done(..) | MemoryCopy::Written(_) | MemoryCopy::Away => {
+                return Err(TakeError::CutOff);
+            }
         };
         let copying = spawn_blocking(move || {
             let pages = capture.copy_changed()?;
@@ -197,7 +199,7 @@ impl Taking {
         });
         let devices = instance.save_devices(&self.draft.dir.join(STATE)).await;
         let (capture, pages) = copying.await.map_err(|_| TakeError::CutOff)??;
-        self.copying = Copying::Done(capture, pages);
+        self.copying = MemoryCopy::Done(capture, pages);
         Ok(devices?)
     }
 
@@ -209,12 +211,12 @@ impl Taking {
     fn complete(self, keep: bool) -> Result<Taken, TakeError> {
         let Self { draft, copying, differs } = self;
         let pages = match copying {
-            Copying::Done(capture, pages) => {
+            MemoryCopy::Done(capture, pages) => {
                 capture.finish(false, false)?;
                 pages
             }
-            Copying::Written(save) => complete(&draft.dir.join(MEMORY), save).map_err(PagerError::from)?,
-            Copying::Ready(_) | Copying::ByVmm(_) | Copying::Away => return Err(TakeError::CutOff),
+            MemoryCopy::Written(save) => complete(&draft.dir.join(MEMORY), save).map_err(PagerError::from)?,
+            MemoryCopy::Ready(_) | MemoryCopy::ByVmm(_) | MemoryCopy::Away => return Err(TakeError::CutOff),
         };
         let mut names = vec![STATE, MEMORY];
         if differs {

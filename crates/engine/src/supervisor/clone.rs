@@ -115,5 +115,5 @@ async fn hold<R: AsyncBufRead + Unpin>(
 }
 
 fn is_decided(decision: &std::path::Path, id: &str) -> bool {
-    MachineId::try_from(id.to_owned()).is_ok_and(|id| fork_decision::is_child(decision, &id))
+    MachineId::try_from(id.to_owned()).is_ok_and(|id| fork_decision::includes_clone(decision, &id))
 }

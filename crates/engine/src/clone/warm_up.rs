@@ -7,7 +7,7 @@ use mimeo_vmm::{Disk, LaunchSpec, Network};
 use tokio::net::UnixStream;
 
 use super::restored;
-use super::warm::{StillRuns, warm};
+use super::warm_up_program::{StillRuns, warm};
 use crate::guest;
 use crate::hang::HangDump;
 use crate::id::MachineId;
@@ -26,13 +26,13 @@ const PROGRAM_LIMIT: Duration = Duration::from_secs(10);
 
 /// A copy that is ended before it is anybody.
 #[derive(Debug)]
-pub(super) struct Copy<'a> {
+pub(super) struct CloneWarmUp<'a> {
     snapshot: &'a Snapshot,
     spec: &'a LaunchSpec,
     record: Record,
 }
 
-impl<'a> Copy<'a> {
+impl<'a> CloneWarmUp<'a> {
     /// Like the machine of `record`, of which nothing is to be found in others.
     pub(super) fn like(
         snapshot: &'a Snapshot,
@@ -48,7 +48,7 @@ impl<'a> Copy<'a> {
     }
 }
 
-impl Rehearsal for Copy<'_> {
+impl Rehearsal for CloneWarmUp<'_> {
     fn furnish(&self, dir: &Path) -> Result<LaunchSpec, StageError> {
         restored::disk(self.snapshot, dir, self.record.spec.disk_bytes)?;
         Ok(LaunchSpec {
