@@ -16,7 +16,7 @@ mod wait;
 pub use crate::supervisor_process::SpawnError;
 pub use clone::clone;
 pub use error::ActError;
-pub use fork::{ForkError, ForkOrder, Forked, fork};
+pub use fork::{ForkError, ForkRequest, Forked, fork};
 pub use kill::kill;
 pub use pause::{pause, unpause};
 pub use remove::{remove, remove_unreadable};

@@ -6,16 +6,16 @@ use std::process::Stdio;
 use tokio::io::AsyncWriteExt as _;
 use tokio::process::Command;
 
-use crate::order::{Order, Retry};
+use crate::launch_request::{LaunchRequest, Retry};
 
 /// Starts the process, which ends by itself. Where that fails, the next pause passes without a try.
 pub(crate) async fn start(retry: Retry) {
-    if let Err(error) = spawn(&Order::Retry(retry)).await {
+    if let Err(error) = spawn(&LaunchRequest::Retry(retry)).await {
         tracing::warn!(component = "retry", %error, "cannot be tried again");
     }
 }
 
-async fn spawn(order: &Order) -> io::Result<()> {
+async fn spawn(order: &LaunchRequest) -> io::Result<()> {
     let mut line = serde_json::to_vec(order)?;
     line.push(b'\n');
     let mut process = Command::new(std::env::current_exe()?)

@@ -25,9 +25,9 @@ use crate::cause::chain;
 use crate::exclusive::exclusive;
 use crate::failures::{Failed, Failure, Failures, Known};
 use crate::io_error::IoContext;
+use crate::launch_request::Retry;
 use crate::launch_spec::{requires, shape};
 use crate::machine::{MachineName, MachineSpec, NetworkMode, Requirements};
-use crate::order::Retry;
 use crate::snapshot::{self, Snapshot};
 use crate::stage::StageError;
 use crate::stencil::{self, Making};
@@ -94,7 +94,7 @@ pub(crate) struct Wanted<'a> {
 }
 
 impl Wanted<'_> {
-    /// Two wishes with the same key can share a guest.
+    /// Two overrides with the same key can share a guest.
     fn key(&self) -> MachineName {
         let Requirements { driver, shape, accelerator, cpu, kernel_sha256, agent_blake3, .. } = self.requires;
         let program = self.driver.program().unwrap_or_default();

@@ -14,14 +14,14 @@ mod warm_up_program;
 
 use crate::Engine;
 use crate::id::SnapshotId;
-use crate::order::CloneOrder;
+use crate::launch_request::CloneRequest;
 use crate::stage::{Stage, StageError, StartError};
 pub(crate) use identified::Identified;
 pub(crate) use restored::add_layer_file;
 
 /// Makes a copy whose workload stands still. Dropping the future undoes what
 /// was done so far; call it on a thread that lives as long as the copy shall.
-pub(crate) async fn clone(engine: &Engine, order: &CloneOrder) -> Result<Identified, StartError> {
+pub(crate) async fn clone(engine: &Engine, order: &CloneRequest) -> Result<Identified, StartError> {
     let planned = planned::plan(engine, order).map_err(|error| error.at(Stage::Load))?;
     let restored = planned.restore(engine).await.map_err(|error| match error {
         StageError::Snapshot(_) => error.at(Stage::Load),

@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::Engine;
 use crate::id::{MachineId, SnapshotId};
+use crate::launch_request::CloneInfo;
 use crate::machine::Phase;
-use crate::order::CloneInfo;
 
 /// What the decision of a fork without a key begins with.
 const UNNAMED: &str = "once-";

@@ -42,7 +42,7 @@ pub(crate) fn configuration(record: &Record, order: DiskOrder) -> std::io::Resul
         hosts: record.spec.add_hosts.clone(),
         image: disk(IMAGE_SERIAL, order),
         writable: Some(disk(WRITABLE_SERIAL, order)),
-        generation: record.generation.clone(),
+        generation: record.vm_generation.clone(),
         entropy: Some(entropy()?),
         env: record.spec.env.clone(),
     })

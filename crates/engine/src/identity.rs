@@ -15,13 +15,13 @@ const ALWAYS: [Line; 3] = [Line::Entropy, Line::Generation, Line::Clock];
 const MAX_DETAIL: usize = 200;
 
 /// A number that no other copy has.
-pub(crate) fn generation() -> String {
+pub(crate) fn new_vm_generation() -> String {
     uuid::Uuid::new_v4().to_string()
 }
 
 /// The number of a copy's first session: none that its original has had.
-pub(crate) fn session(generation: &str) -> u32 {
-    let digits: String = generation.chars().filter(char::is_ascii_hexdigit).take(8).collect();
+pub(crate) fn session(vm_generation: &str) -> u32 {
+    let digits: String = vm_generation.chars().filter(char::is_ascii_hexdigit).take(8).collect();
     // The highest and the lowest have meanings of their own.
     u32::from_str_radix(&digits, 16).unwrap_or_default().clamp(16, u32::MAX - 1)
 }
@@ -29,7 +29,7 @@ pub(crate) fn session(generation: &str) -> u32 {
 /// What tells the guest that it is the machine of this record.
 pub(crate) fn of(record: &Record, thaw: bool) -> io::Result<Identity> {
     Ok(Identity {
-        generation: record.generation.clone().unwrap_or_else(generation),
+        generation: record.vm_generation.clone().unwrap_or_else(new_vm_generation),
         machine: record.id.to_string(),
         hostname: hostname(record),
         unix_nanos: unix_nanos(),
@@ -126,8 +126,8 @@ mod tests {
 
     #[test]
     fn sessions_of_copies_are_numbers_that_frames_may_carry() {
-        for generation in ["ffffffff-0000", "00000000-0000", "x"] {
-            assert!((16..u32::MAX).contains(&session(generation)));
+        for vm_generation in ["ffffffff-0000", "00000000-0000", "x"] {
+            assert!((16..u32::MAX).contains(&session(vm_generation)));
         }
         assert_eq!(entropy().expect("random").len(), 64);
     }

@@ -13,7 +13,7 @@ pub use crate::id::MachineId;
 pub use life::{Action, Decision, Phase, Refusal, decide};
 pub use mimeo_volume::VolumeSpec;
 pub use name::{MachineName, ParseNameError};
-pub use overrides::CloneWishes;
+pub use overrides::CloneOverrides;
 pub use process::ProcessIdentity;
 pub(crate) use process::boot_id;
 pub(crate) use record::{BOOTED_AS_CLONE, BOOTED_COLD, BOOTED_WARM};

@@ -38,8 +38,8 @@ use crate::failures::{Failed, Failures, Known};
 use crate::hang::{HangDump, SilentGuest};
 use crate::id::SnapshotId;
 use crate::io_error::IoContext;
+use crate::launch_request::Retry;
 use crate::machine::{boot_id, remove_dir};
-use crate::order::Retry;
 use crate::snapshot::{STATE, Snapshot, Snapshots, TakeError, capture};
 use crate::stage::StageError;
 

@@ -11,8 +11,8 @@ use tokio::sync::Semaphore;
 
 use crate::admission::InsufficientMemory;
 use crate::cause::chain;
+use crate::launch_request::{CloneInfo, LaunchRequest, Release, SupervisorReport};
 use crate::machine::MachineName;
-use crate::order::{CloneInfo, Go, Order, Told};
 
 /// Why there is no copy.
 #[derive(Debug, thiserror::Error)]
@@ -48,7 +48,7 @@ pub(crate) struct SupervisorProcess {
 
 impl SupervisorProcess {
     /// Starts it and tells it what to make.
-    pub(crate) async fn start(order: &Order) -> Result<Self, SpawnError> {
+    pub(crate) async fn start(order: &LaunchRequest) -> Result<Self, SpawnError> {
         let io = |step| move |source| SpawnError::Io { step, source };
         let program = std::env::current_exe().map_err(io("find the program of"))?;
         let mut process = Command::new(program)
@@ -68,13 +68,13 @@ impl SupervisorProcess {
     /// Waits until the copy is itself and holds.
     pub(crate) async fn ready(&mut self) -> Result<CloneInfo, SpawnError> {
         match self.told().await? {
-            Told::Ready { clone } | Told::Running { clone } => Ok(*clone),
-            Told::Failed { message } => Err(SpawnError::Failed(message)),
+            SupervisorReport::Ready { clone } | SupervisorReport::Running { clone } => Ok(*clone),
+            SupervisorReport::Failed { message } => Err(SpawnError::Failed(message)),
         }
     }
 
     /// Lets a copy that holds go on, and waits until it runs.
-    pub(crate) async fn go(&mut self, go: &Go) -> Result<CloneInfo, SpawnError> {
+    pub(crate) async fn go(&mut self, go: &Release) -> Result<CloneInfo, SpawnError> {
         self.say(go).await?;
         self.ready().await
     }
@@ -99,7 +99,7 @@ impl SupervisorProcess {
         self.process.wait().await.ok();
     }
 
-    async fn told(&mut self) -> Result<Told, SpawnError> {
+    async fn told(&mut self) -> Result<SupervisorReport, SpawnError> {
         let io = |source| SpawnError::Io { step: "listen to", source };
         let line = self.lines.next_line().await.map_err(io)?.ok_or(SpawnError::Gone)?;
         serde_json::from_str(&line).map_err(|error| io(error.into()))

@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use mimeo_engine::Engine;
-use mimeo_engine::order::CloneWishes;
+use mimeo_engine::launch_request::CloneOverrides;
 use mimeo_engine::serve;
 use serde_json::Value;
 
@@ -242,7 +242,7 @@ impl Way<'_> {
 
 async fn claim(engine: &Engine, record: &serve::ServeRecord) -> Result<f64> {
     let begun = Instant::now();
-    let wishes = CloneWishes { remove: true, ..CloneWishes::default() };
+    let wishes = CloneOverrides { remove: true, ..CloneOverrides::default() };
     let cloned = serve::run(record, vec![wishes]).await?.pop().context("one was asked for")?;
     Session::with(engine, cloned.outcome?.name.as_str()).await?.exec().await?;
     Ok(millis(begun))

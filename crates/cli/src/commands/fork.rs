@@ -2,9 +2,9 @@
 
 use std::net::Ipv4Addr;
 
-use mimeo_engine::act::{self, ForkOrder, Forked};
+use mimeo_engine::act::{self, ForkRequest, Forked};
+use mimeo_engine::launch_request::{CloneInfo, CloneOverrides};
 use mimeo_engine::machine::MachineName;
-use mimeo_engine::order::{CloneInfo, CloneWishes};
 use mimeo_engine::{Cloned, Engine};
 use mimeo_net::PortMapping;
 use serde::Serialize;
@@ -55,7 +55,7 @@ impl<'a> From<&'a CloneInfo> for CloneRow<'a> {
             id: &info.id,
             name: &info.name,
             pid: info.pid,
-            vm_generation: &info.generation,
+            vm_generation: &info.vm_generation,
             ip: info.ip,
             ports: &info.ports,
             stages: &info.stages,
@@ -66,13 +66,13 @@ impl<'a> From<&'a CloneInfo> for CloneRow<'a> {
 /// Forks the machine and prints the clones' names.
 pub(crate) async fn run(engine: &Engine, args: Args) -> Result<i32, CliError> {
     let machine = args.machine.find(engine)?;
-    let order = ForkOrder { wishes: clone_overrides(&args.options)?, key: args.key };
+    let order = ForkRequest { overrides: clone_overrides(&args.options)?, key: args.key };
     let forked = act::fork(engine, &machine, order).await?;
     print_outcomes(&forked.clones, Some(&forked), args.json)
 }
 
 /// One set of overrides for each clone.
-pub(crate) fn clone_overrides(options: &CloneOptions) -> Result<Vec<CloneWishes>, CliError> {
+pub(crate) fn clone_overrides(options: &CloneOptions) -> Result<Vec<CloneOverrides>, CliError> {
     let ports = values::ports(&options.publish)?;
     let fixed = ports.iter().any(|port| port.host_port.is_some());
     if fixed && options.count > 1 {
@@ -81,7 +81,7 @@ pub(crate) fn clone_overrides(options: &CloneOptions) -> Result<Vec<CloneWishes>
     let env = environment(&options.env_file, &options.env)?;
     (1..=options.count)
         .map(|number| {
-            Ok(CloneWishes {
+            Ok(CloneOverrides {
                 name: clone_name(options, number)?,
                 ports: (!options.publish.is_empty()).then(|| ports.clone()),
                 env: env.clone(),

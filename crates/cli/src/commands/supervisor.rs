@@ -6,7 +6,7 @@ use std::fs::{File, OpenOptions};
 use std::io::Write;
 
 use mimeo_engine::act::retry;
-use mimeo_engine::order::{CloneOrder, Order, Told};
+use mimeo_engine::launch_request::{CloneRequest, LaunchRequest, SupervisorReport};
 use mimeo_engine::{Attachment, Engine, Home, MachineSpec, Record, supervise, supervise_clone};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader, Stdin, stdin};
 
@@ -25,10 +25,10 @@ pub(crate) async fn run(engine: &Engine) -> Result<i32, CliError> {
         .await
         .map_err(|source| CliError::io("read the request on standard input", source))?;
     match serde_json::from_str(&line)? {
-        Order::Run { spec, quiet } => run_machine(engine, *spec, quiet, input).await,
-        Order::Clone(order) => run_clone(engine, *order, input).await,
+        LaunchRequest::Run { spec, quiet } => run_machine(engine, *spec, quiet, input).await,
+        LaunchRequest::Clone(order) => run_clone(engine, *order, input).await,
         // A retry that timed out may leave a thread blocked for ever: exit without joining it.
-        Order::Retry(subject) => std::process::exit(retry(engine, &subject).await.map_or(1, |()| 0)),
+        LaunchRequest::Retry(subject) => std::process::exit(retry(engine, &subject).await.map_or(1, |()| 0)),
     }
 }
 
@@ -53,7 +53,7 @@ async fn run_machine(
     Ok(exit.map_err(from_supervisor)?.code)
 }
 
-async fn run_clone(engine: &Engine, order: CloneOrder, input: BufReader<Stdin>) -> Result<i32, CliError> {
+async fn run_clone(engine: &Engine, order: CloneRequest, input: BufReader<Stdin>) -> Result<i32, CliError> {
     // A server's clone keeps the pipe from the server on its standard input, to notice when the server ends.
     let is_served = order.serve.is_some();
     let started = |record: &Record| detach_from_terminal(engine.home(), record, !is_served);
@@ -61,13 +61,13 @@ async fn run_clone(engine: &Engine, order: CloneOrder, input: BufReader<Stdin>) 
         Ok(exit) => Ok(exit.code),
         Err(error) => {
             let code = error.exit_code();
-            report(&Told::Failed { message: from_supervisor(error).to_string() });
+            report(&SupervisorReport::Failed { message: from_supervisor(error).to_string() });
             Ok(code)
         }
     }
 }
 
-fn report(event: &Told) {
+fn report(event: &SupervisorReport) {
     if let Ok(line) = serde_json::to_string(event) {
         write_line(&line);
     }

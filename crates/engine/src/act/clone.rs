@@ -5,22 +5,27 @@ use tokio::task::JoinSet;
 use crate::Engine;
 use crate::admission;
 use crate::id::SnapshotId;
-use crate::machine::CloneWishes;
-use crate::order::{CloneInfo, CloneOrder, Hold, Order};
+use crate::launch_request::{CloneInfo, CloneRequest, HoldPolicy, LaunchRequest};
+use crate::machine::CloneOverrides;
 use crate::supervisor_process::{Cloned, SpawnError, SupervisorProcess, asked, turns};
 
-/// Starts a copy for each of `wishes`. Each succeeds or fails by itself.
-pub async fn clone(engine: &Engine, snapshot: &SnapshotId, wishes: Vec<CloneWishes>) -> Vec<Cloned> {
+/// Starts a copy for each of `overrides`. Each succeeds or fails by itself.
+pub async fn clone(engine: &Engine, snapshot: &SnapshotId, overrides: Vec<CloneOverrides>) -> Vec<Cloned> {
     let mut room = admission::Room::now(engine);
     let mut running = JoinSet::new();
     let turns = turns();
-    for (place, wishes) in wishes.into_iter().enumerate() {
+    for (place, overrides) in overrides.into_iter().enumerate() {
         let admitted = room.admit();
-        let order =
-            CloneOrder { snapshot: snapshot.clone(), hold: Hold::Never, serve: None, pager: None, wishes };
+        let order = CloneRequest {
+            snapshot: snapshot.clone(),
+            hold: HoldPolicy::Never,
+            serve: None,
+            pager: None,
+            overrides,
+        };
         let turns = turns.clone();
         running.spawn(async move {
-            let asked = asked(order.wishes.name.as_ref(), place);
+            let asked = asked(order.overrides.name.as_ref(), place);
             let outcome = match admitted {
                 Ok(()) => {
                     let _turn = turns.acquire().await;
@@ -36,8 +41,8 @@ pub async fn clone(engine: &Engine, snapshot: &SnapshotId, wishes: Vec<CloneWish
     done.into_iter().map(|(_, cloned)| cloned).collect()
 }
 
-async fn one(order: CloneOrder) -> Result<CloneInfo, SpawnError> {
-    let mut supervisor = SupervisorProcess::start(&Order::Clone(Box::new(order))).await?;
+async fn one(order: CloneRequest) -> Result<CloneInfo, SpawnError> {
+    let mut supervisor = SupervisorProcess::start(&LaunchRequest::Clone(Box::new(order))).await?;
     let info = supervisor.ready().await?;
     supervisor.let_go();
     Ok(info)

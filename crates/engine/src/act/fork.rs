@@ -14,17 +14,17 @@ use crate::admission::Room;
 use crate::exclusive::exclusive;
 use crate::fork_decision::{self, Decision};
 use crate::id::SnapshotId;
-use crate::machine::{CloneWishes, Found};
-use crate::order::{CloneInfo, CloneOrder, Go, Hold, Order};
+use crate::launch_request::{CloneInfo, CloneRequest, HoldPolicy, LaunchRequest, Release};
+use crate::machine::{CloneOverrides, Found};
 use crate::snapshot::Kind;
 use crate::supervisor_process::{Cloned, SpawnError, SupervisorProcess, asked, turns};
 use crate::{Engine, durable, garbage};
 
 /// A fork, as it is asked for.
 #[derive(Debug, Clone, Default)]
-pub struct ForkOrder {
+pub struct ForkRequest {
     /// A supervisor for each.
-    pub wishes: Vec<CloneWishes>,
+    pub overrides: Vec<CloneOverrides>,
     /// A fork of the same key is done once, however often it is asked for.
     pub key: Option<String>,
 }
@@ -86,24 +86,24 @@ pub enum ForkError {
 ///
 /// # Errors
 /// When one of the clones cannot be made: then there are none.
-pub async fn fork(engine: &Engine, machine: &Found, order: ForkOrder) -> Result<Forked, ForkError> {
+pub async fn fork(engine: &Engine, machine: &Found, order: ForkRequest) -> Result<Forked, ForkError> {
     let path = fork_decision::path(engine, order.key.as_deref());
     // Who asks with the same key at the same time waits for the first.
     let _alone = match &order.key {
         Some(_) => Some(lock(path.with_extension("lock")).await?),
         None => None,
     };
-    let wanted = digest(&order.wishes);
+    let wanted = digest(&order.overrides);
     if let Some(done) = repeated(engine, &path, machine, order.key.as_deref(), &wanted)? {
         return Ok(done);
     }
     let mut room = Room::now(engine);
-    for (place, wishes) in order.wishes.iter().enumerate() {
-        let asked = asked(wishes.name.as_ref(), place);
+    for (place, overrides) in order.overrides.iter().enumerate() {
+        let asked = asked(overrides.name.as_ref(), place);
         room.admit().map_err(|error| ForkError::Clone { asked, source: error.into() })?;
     }
     let saved = snapshot(engine, machine, None, Kind::Fork).await?;
-    let (mut clones, infos) = match make_clones(&saved.snapshot, order.wishes, &path).await {
+    let (mut clones, infos) = match make_clones(&saved.snapshot, order.overrides, &path).await {
         Ok(ready) => ready,
         Err(error) => {
             forget(engine, &saved.snapshot);
@@ -133,9 +133,9 @@ pub async fn fork(engine: &Engine, machine: &Found, order: ForkOrder) -> Result<
 }
 
 /// What is asked for under a key, so that it is known when something else is.
-fn digest(wishes: &[CloneWishes]) -> String {
+fn digest(overrides: &[CloneOverrides]) -> String {
     // Wishes are strings, numbers and maps of them: nothing fails.
-    blake3::hash(&serde_json::to_vec(wishes).unwrap_or_default()).to_hex().to_string()
+    blake3::hash(&serde_json::to_vec(overrides).unwrap_or_default()).to_hex().to_string()
 }
 
 /// Writes the decision, if all clones are still there to hear of it.
@@ -155,18 +155,18 @@ fn decide(
 /// All clones, ready to go on; or none.
 async fn make_clones(
     snapshot: &SnapshotId,
-    wishes: Vec<CloneWishes>,
+    overrides: Vec<CloneOverrides>,
     decision: &Path,
 ) -> Result<(Vec<(String, SupervisorProcess)>, Vec<CloneInfo>), ForkError> {
-    let (mut making, turns, count) = (JoinSet::new(), turns(), wishes.len());
-    for (place, wishes) in wishes.into_iter().enumerate() {
-        let asked = asked(wishes.name.as_ref(), place);
-        let hold = Hold::Fork { decision: decision.to_owned(), clones: count };
-        let order = CloneOrder { snapshot: snapshot.clone(), hold, serve: None, pager: None, wishes };
+    let (mut making, turns, count) = (JoinSet::new(), turns(), overrides.len());
+    for (place, overrides) in overrides.into_iter().enumerate() {
+        let asked = asked(overrides.name.as_ref(), place);
+        let hold = HoldPolicy::Fork { decision: decision.to_owned(), clones: count };
+        let order = CloneRequest { snapshot: snapshot.clone(), hold, serve: None, pager: None, overrides };
         let turns = turns.clone();
         making.spawn(async move {
             let _turn = turns.acquire().await;
-            (place, asked, make_clone(&Order::Clone(Box::new(order))).await)
+            (place, asked, make_clone(&LaunchRequest::Clone(Box::new(order))).await)
         });
     }
     let mut made = making.join_all().await;
@@ -190,7 +190,7 @@ async fn make_clones(
     }
 }
 
-async fn make_clone(order: &Order) -> Result<(SupervisorProcess, CloneInfo), SpawnError> {
+async fn make_clone(order: &LaunchRequest) -> Result<(SupervisorProcess, CloneInfo), SpawnError> {
     let mut supervisor = SupervisorProcess::start(order).await?;
     let info = supervisor.ready().await?;
     Ok((supervisor, info))
@@ -207,7 +207,7 @@ async fn go(clones: Vec<(String, SupervisorProcess)>) -> Vec<Cloned> {
     let mut going = JoinSet::new();
     for (place, (asked, mut supervisor)) in clones.into_iter().enumerate() {
         going.spawn(async move {
-            let outcome = supervisor.go(&Go::Ahead).await;
+            let outcome = supervisor.go(&Release::Proceed).await;
             supervisor.let_go();
             (place, Cloned { asked, outcome })
         });

@@ -10,7 +10,7 @@ use tokio::time::timeout;
 use crate::boot_snapshot::BootSnapshotError;
 use crate::exclusive::exclusive;
 use crate::io_error::{IoContext, IoError};
-use crate::order::Retry;
+use crate::launch_request::Retry;
 use crate::stage::StageError;
 use crate::{Engine, boot_snapshot, clone};
 

@@ -40,7 +40,7 @@ pub(super) async fn restore(
     let (mut instance, besides) = start(wanted, &snapshot, memory, stencil, &mut missing).await?;
     snapshot::judge_version(&snapshot.manifest.requires, &instance.version().await?)?;
     instance.resume().await?;
-    let session = identity::session(&identity::generation());
+    let session = identity::session(&identity::new_vm_generation());
     let link = hello(engine, instance.as_mut(), spec, session, HELLO_TIMEOUT).await?;
     wanted.chosen.guest_answered(engine.home());
     Ok(Warm { instance, link, snapshot, besides, missing })

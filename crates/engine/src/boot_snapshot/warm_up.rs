@@ -50,7 +50,7 @@ impl<'a> Work<'a> {
             hosts: Default::default(),
             image: disk(IMAGE_SERIAL, DiskOrder::Serial),
             writable: Some(disk(WRITABLE_SERIAL, DiskOrder::Serial)),
-            generation: Some(identity::generation()),
+            generation: Some(identity::new_vm_generation()),
             entropy: Some(entropy().map_err(|source| StageError::Entropy { source })?),
             env: Default::default(),
         })
@@ -78,7 +78,7 @@ impl Rehearsal for Work<'_> {
     }
 
     async fn go(&self, channel: UnixStream) -> Result<(), StageError> {
-        let session = identity::session(&identity::generation());
+        let session = identity::session(&identity::new_vm_generation());
         let link = guest::connect(channel, session).await?;
         link.call(&Request::Configure(Box::new(self.configure()?))).await?.done()?;
         put_program(&link).await?;

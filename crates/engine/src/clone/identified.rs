@@ -18,8 +18,8 @@ use crate::create::{Running, Session, console_tail};
 use crate::guest::{self, unix_nanos};
 use crate::hang::{HangDump, SilentGuest};
 use crate::identity;
-use crate::machine::{CloneWishes, State};
-use crate::order::CloneInfo;
+use crate::launch_request::CloneInfo;
+use crate::machine::{CloneOverrides, State};
 use crate::stage::{Stage, StageError, StartError};
 
 /// How long a clone of a pool may take for each program that it runs for nothing.
@@ -80,8 +80,8 @@ impl Restored {
 }
 
 async fn hello(channel: UnixStream, planned: &Planned) -> Result<Link, StageError> {
-    let generation = planned.claim.record.generation.as_deref().unwrap_or_default();
-    Ok(guest::connect(channel, identity::session(generation)).await?)
+    let vm_generation = planned.claim.record.vm_generation.as_deref().unwrap_or_default();
+    Ok(guest::connect(channel, identity::session(vm_generation)).await?)
 }
 
 /// The container's streams, asked for before the identity, to lose no time.
@@ -130,7 +130,7 @@ impl Identified {
     pub(crate) async fn thaw(
         self,
         engine: &Engine,
-        changes: Option<CloneWishes>,
+        changes: Option<CloneOverrides>,
     ) -> Result<Running, StartError> {
         let Self { mut restored, link, container, published } = self;
         let seconds = restored.planned.claim.record.spec.start_timeout;
@@ -149,7 +149,7 @@ async fn go_on(
     engine: &Engine,
     restored: &mut Restored,
     link: &Link,
-    changes: Option<CloneWishes>,
+    changes: Option<CloneOverrides>,
     published: bool,
 ) -> Result<(), (Stage, StageError)> {
     let Restored { vm, planned, .. } = restored;
@@ -157,8 +157,8 @@ async fn go_on(
     planned.clock.skip();
     let claim = &mut planned.claim;
     let is_claimed = changes.is_some();
-    if let Some(wishes) = changes {
-        engine.registry().adapt(claim, wishes).map_err(|error| (Stage::Plan, error.into()))?;
+    if let Some(overrides) = changes {
+        engine.registry().adapt(claim, overrides).map_err(|error| (Stage::Plan, error.into()))?;
     }
     if let Some(network) = claim.record.network.as_mut().filter(|_| !published) {
         let published = publish(vm, network).await;

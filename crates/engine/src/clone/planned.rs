@@ -8,8 +8,8 @@ use mimeo_vmm::Driver;
 use crate::create::{Stopwatch, process};
 use crate::id::SnapshotId;
 use crate::identity;
-use crate::machine::{BOOTED_AS_CLONE, Claim, CloneWishes, MachineSpec, Record};
-use crate::order::{CloneOrder, Hold};
+use crate::launch_request::{CloneRequest, HoldPolicy};
+use crate::machine::{BOOTED_AS_CLONE, Claim, CloneOverrides, MachineSpec, Record};
 use crate::snapshot::{self, Kind, LoadError, Snapshot};
 use crate::stage::StageError;
 use crate::{Engine, driver};
@@ -29,17 +29,17 @@ pub(super) struct Planned {
 }
 
 /// Judges the snapshot and claims id, name and network. Undo: the claim's drop.
-pub(super) fn plan(engine: &Engine, order: &CloneOrder) -> Result<Planned, StageError> {
+pub(super) fn plan(engine: &Engine, order: &CloneRequest) -> Result<Planned, StageError> {
     let mut clock = Stopwatch::start();
     let Origin { snapshot, machine: source, image, driver } = origin(engine, &order.snapshot)?;
-    let spec = spec(&source, &order.wishes);
+    let spec = spec(&source, &order.overrides);
     // The image's environment and the copy's own: the original's is withdrawn.
     let process = process::describe(&spec, &image.config)?;
     let claim = engine.registry().claim_as(spec, |record| {
         inherit(record, source, &snapshot, driver.as_ref());
         record.process = process;
         record.serve.clone_from(&order.serve);
-        record.waiting = order.hold == Hold::Pool;
+        record.waiting = order.hold == HoldPolicy::Pool;
     })?;
     clock.lap("plan");
     Ok(Planned {
@@ -82,13 +82,13 @@ pub(super) fn disk_layers(snapshot: &Snapshot, driver: &dyn Driver) -> u32 {
 }
 
 /// What was asked of the original, but for what must be the copy's own.
-pub(super) fn spec(source: &Record, wishes: &CloneWishes) -> MachineSpec {
+pub(super) fn spec(source: &Record, overrides: &CloneOverrides) -> MachineSpec {
     let mut spec = source.spec.clone();
-    spec.name.clone_from(&wishes.name);
+    spec.name.clone_from(&overrides.name);
     spec.hostname = None;
-    spec.remove = wishes.remove;
-    spec.env.clone_from(&wishes.env);
-    spec.ports = wishes.ports.clone().unwrap_or_else(|| {
+    spec.remove = overrides.remove;
+    spec.env.clone_from(&overrides.env);
+    spec.ports = overrides.ports.clone().unwrap_or_else(|| {
         let free = |port: &mimeo_net::PortMapping| mimeo_net::PortMapping { host_port: None, ..*port };
         spec.ports.iter().map(free).collect()
     });
@@ -101,7 +101,7 @@ fn inherit(record: &mut Record, source: Record, snapshot: &Snapshot, driver: &dy
     record.origin = Some(snapshot.manifest.id.clone());
     record.requires = Some(snapshot.manifest.requires.clone());
     record.disk_layers = disk_layers(snapshot, driver);
-    record.generation = Some(identity::generation());
+    record.vm_generation = Some(identity::new_vm_generation());
 }
 
 /// The image's filesystem is not in the snapshot.

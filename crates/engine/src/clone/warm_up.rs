@@ -61,9 +61,9 @@ impl Rehearsal for CloneWarmUp<'_> {
     }
 
     async fn go(&self, channel: UnixStream) -> Result<(), StageError> {
-        let generation = identity::generation();
-        let session = identity::session(&generation);
-        let record = Record { generation: Some(generation), ..self.record.clone() };
+        let vm_generation = identity::new_vm_generation();
+        let session = identity::session(&vm_generation);
+        let record = Record { vm_generation: Some(vm_generation), ..self.record.clone() };
         let link = guest::connect(channel, session).await?;
         let identity = identity::of(&record, false).map_err(|source| StageError::Entropy { source })?;
         identity::rehearse(&link, identity).await?;

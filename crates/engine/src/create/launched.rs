@@ -69,7 +69,7 @@ impl Networked {
         record.accelerator = Some(chosen.description());
         record.requires = Some(requires);
         record.boot_method = Some(if started.link.is_some() { BOOTED_WARM } else { BOOTED_COLD }.to_owned());
-        record.generation = Some(identity::generation());
+        record.vm_generation = Some(identity::new_vm_generation());
         record.boot_reason = started.reason;
         record.origin = started.origin;
         claim.store()?;

@@ -9,7 +9,7 @@ use super::MachineName;
 
 /// What may be asked of a copy.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct CloneWishes {
+pub struct CloneOverrides {
     /// Its name; otherwise two words by chance.
     pub name: Option<MachineName>,
     /// Its published ports; otherwise its original's, at ports of the host that are free.

@@ -70,7 +70,8 @@ pub struct Record {
     pub disk_layers: u32,
     /// The number that tells it from all other copies: a UUID.
     #[serde(default)]
-    pub generation: Option<String>,
+    #[serde(rename = "generation")]
+    pub vm_generation: Option<String>,
     /// What made it itself, line by line.
     #[serde(default)]
     pub identity: Vec<IdentityLine>,
@@ -284,7 +285,7 @@ impl Record {
             origin: None,
             requires: None,
             disk_layers: 1,
-            generation: None,
+            vm_generation: None,
             identity: Vec::new(),
             serve: None,
             waiting: false,

@@ -10,7 +10,9 @@ use mimeo_net::{MacAddress, Subnet, SubnetsExhausted};
 use rustix::fs::{FlockOperation, flock};
 
 use super::record::FILE;
-use super::{CloneWishes, MachineName, MachineSpec, NetworkMode, NetworkRecord, Record, RecordError, State};
+use super::{
+    CloneOverrides, MachineName, MachineSpec, NetworkMode, NetworkRecord, Record, RecordError, State,
+};
 use crate::Home;
 use crate::cause::chain;
 use crate::id::{MachineId, SnapshotId};
@@ -252,19 +254,19 @@ impl Registry {
     ///
     /// # Errors
     /// When the name is taken, or the system refuses; the machine is what it was then.
-    pub(crate) fn adapt(&self, claim: &mut Claim, wishes: CloneWishes) -> Result<(), ClaimError> {
+    pub(crate) fn adapt(&self, claim: &mut Claim, overrides: CloneOverrides) -> Result<(), ClaimError> {
         let _all = self.lock_all()?;
         let mut record = claim.record.clone();
-        record.spec.name.clone_from(&wishes.name);
-        if wishes.name.is_some() {
+        record.spec.name.clone_from(&overrides.name);
+        if overrides.name.is_some() {
             let mut others = self.list()?;
             others.retain(|other| other.record.id != record.id);
             record.name = choose_name(&record.spec, &others)?;
         }
-        record.spec.remove = wishes.remove;
-        record.spec.env.extend(wishes.env.clone());
-        record.process.env.extend(wishes.env);
-        if let (Some(ports), Some(network)) = (wishes.ports, &mut record.network) {
+        record.spec.remove = overrides.remove;
+        record.spec.env.extend(overrides.env.clone());
+        record.process.env.extend(overrides.env);
+        if let (Some(ports), Some(network)) = (overrides.ports, &mut record.network) {
             record.spec.ports.clone_from(&ports);
             network.ports = ports;
         }

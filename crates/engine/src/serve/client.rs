@@ -7,7 +7,7 @@ use tokio::net::UnixStream;
 
 use super::desk::{ServeReply, ServeRequest};
 use super::record::ServeRecord;
-use crate::machine::CloneWishes;
+use crate::machine::CloneOverrides;
 use crate::supervisor_process::{Cloned, SpawnError, asked};
 
 /// Why a server could not be asked.
@@ -27,27 +27,27 @@ pub enum AskError {
     Link(#[from] LinkError),
 }
 
-/// Has the server start a clone for each of `wishes`.
+/// Has the server start a clone for each of `overrides`.
 ///
 /// # Errors
 /// When it cannot be asked. Copies that it did not come to tell of before it
 /// ended are told as gone.
-pub async fn run(serve: &ServeRecord, wishes: Vec<CloneWishes>) -> Result<Vec<Cloned>, AskError> {
+pub async fn run(serve: &ServeRecord, overrides: Vec<CloneOverrides>) -> Result<Vec<Cloned>, AskError> {
     let path = &serve.socket;
     let socket =
         UnixStream::connect(path).await.map_err(|source| AskError::Socket { path: path.clone(), source })?;
     let (reader, writer) = socket.into_split();
     let program = concat!("mimeo ", env!("CARGO_PKG_VERSION"));
     let (link, _) = link::connect(reader, writer, 1, program).await?;
-    let mut clones: Vec<_> = wishes
+    let mut clones: Vec<_> = overrides
         .iter()
         .enumerate()
-        .map(|(place, wishes)| Cloned {
-            asked: asked(wishes.name.as_ref(), place),
+        .map(|(place, overrides)| Cloned {
+            asked: asked(overrides.name.as_ref(), place),
             outcome: Err(SpawnError::Gone),
         })
         .collect();
-    let mut stream = link.open(&ServeRequest::Clone { wishes })?;
+    let mut stream = link.open(&ServeRequest::Clone { overrides })?;
     let mut left = clones.len();
     while left > 0 {
         // A server that ends in the middle leaves those that are missing gone.

@@ -13,8 +13,8 @@ use super::served_clone::{RequestedClone, ServedClone};
 use crate::Engine;
 use crate::admission::Room;
 use crate::cause::chain;
-use crate::machine::CloneWishes;
-use crate::order::{CloneInfo, Go, Hold};
+use crate::launch_request::{CloneInfo, HoldPolicy, Release};
+use crate::machine::CloneOverrides;
 use crate::supervisor_process::{SpawnError, turns};
 
 /// A request as it came, and where its answers go.
@@ -27,7 +27,8 @@ pub(super) enum ServeRequest {
     /// Start a clone for each. -> `cloned` or `refused` for each, in any order
     Clone {
         /// What each is to be.
-        wishes: Vec<CloneWishes>,
+        #[serde(rename = "wishes")]
+        overrides: Vec<CloneOverrides>,
     },
 }
 
@@ -68,8 +69,8 @@ impl Desk {
 
     /// Begins what is asked for; the answers come when they come.
     pub(super) fn answer(&mut self, (request, stream): Asked) {
-        let wishes = match serde_json::from_slice(&request) {
-            Ok(ServeRequest::Clone { wishes }) => wishes,
+        let overrides = match serde_json::from_slice(&request) {
+            Ok(ServeRequest::Clone { overrides }) => overrides,
             Err(error) => {
                 let message = format!("unreadable request: {error}");
                 return stream.sender.message(&ServeReply::Refused { place: 0, message });
@@ -78,16 +79,16 @@ impl Desk {
         // Whole: a receiver that goes would take the answers' way with it.
         let stream = Arc::new(stream);
         let mut room = None;
-        for (place, wishes) in wishes.into_iter().enumerate() {
+        for (place, overrides) in overrides.into_iter().enumerate() {
             let work = match self.pool.take() {
                 // It has its memory already.
-                Some(clone) => Work::Take(Box::new(clone), wishes.clone()),
+                Some(clone) => Work::Take(Box::new(clone), overrides.clone()),
                 None => match room.get_or_insert_with(|| Room::now(&self.engine)).admit() {
                     Ok(()) => Work::Make,
                     Err(refusal) => Work::Refuse(refusal.into()),
                 },
             };
-            let requested = self.pool.order(Hold::Never, wishes);
+            let requested = self.pool.order(HoldPolicy::Never, overrides);
             let (stream, turns, end) = (stream.clone(), self.turns.clone(), self.end.subscribe());
             self.clones.spawn(async move {
                 match work.done(requested, &turns).await {
@@ -123,7 +124,7 @@ impl Desk {
 }
 
 enum Work {
-    Take(Box<ServedClone>, CloneWishes),
+    Take(Box<ServedClone>, CloneOverrides),
     Make,
     Refuse(SpawnError),
 }
@@ -135,12 +136,14 @@ impl Work {
         turns: &Semaphore,
     ) -> Result<(ServedClone, CloneInfo), SpawnError> {
         match self {
-            Self::Take(mut clone, wishes) => match clone.supervisor.go(&Go::As(wishes)).await {
-                Ok(info) => Ok((*clone, info)),
-                // It died while it waited.
-                Err(SpawnError::Gone) => make(requested?, turns).await,
-                Err(error) => Err(error),
-            },
+            Self::Take(mut clone, overrides) => {
+                match clone.supervisor.go(&Release::ProceedAs(overrides)).await {
+                    Ok(info) => Ok((*clone, info)),
+                    // It died while it waited.
+                    Err(SpawnError::Gone) => make(requested?, turns).await,
+                    Err(error) => Err(error),
+                }
+            }
             Self::Make => make(requested?, turns).await,
             Self::Refuse(refusal) => Err(refusal),
         }

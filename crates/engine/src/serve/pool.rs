@@ -11,8 +11,8 @@ use crate::Engine;
 use crate::admission::Room;
 use crate::cause::chain;
 use crate::id::SnapshotId;
-use crate::machine::{CloneWishes, ServeReference};
-use crate::order::{CloneOrder, Hold, Order};
+use crate::launch_request::{CloneRequest, HoldPolicy, LaunchRequest};
+use crate::machine::{CloneOverrides, ServeReference};
 use crate::supervisor_process::SpawnError;
 
 /// Failures in a row after which no more copies are made until one is asked for.
@@ -44,12 +44,16 @@ impl Pool {
     }
 
     /// What makes one more clone.
-    pub(super) fn order(&mut self, hold: Hold, wishes: CloneWishes) -> Result<RequestedClone, SpawnError> {
+    pub(super) fn order(
+        &mut self,
+        hold: HoldPolicy,
+        overrides: CloneOverrides,
+    ) -> Result<RequestedClone, SpawnError> {
         let pages = self.pages.as_mut().map(Pages::lease).transpose();
         let pages = pages.map_err(|source| SpawnError::Io { step: "serve pages to", source })?;
         let pager = pages.as_ref().map(|lease| lease.socket().to_owned());
         let (snapshot, serve) = (self.snapshot.clone(), Some(self.serve.clone()));
-        let order = Order::Clone(Box::new(CloneOrder { snapshot, hold, serve, pager, wishes }));
+        let order = LaunchRequest::Clone(Box::new(CloneRequest { snapshot, hold, serve, pager, overrides }));
         Ok(RequestedClone { order, pages })
     }
 
@@ -61,7 +65,8 @@ impl Pool {
         if self.ready.len() >= self.wanted || !self.making.is_empty() || self.failures >= PATIENCE {
             return;
         }
-        let requested = self.order(Hold::Pool, CloneWishes { remove: true, ..CloneWishes::default() });
+        let requested =
+            self.order(HoldPolicy::Pool, CloneOverrides { remove: true, ..CloneOverrides::default() });
         let admitted = Room::now(engine).admit();
         self.making.spawn(async move {
             admitted?;

@@ -1,7 +1,7 @@
 //! A copy of a server's, and what is held for it.
 
 use super::pages::Lease;
-use crate::order::{CloneInfo, Order};
+use crate::launch_request::{CloneInfo, LaunchRequest};
 use crate::supervisor_process::{SpawnError, SupervisorProcess};
 
 /// A clone that lives, with its hold of the page server that gives it its memory.
@@ -15,7 +15,7 @@ pub(super) struct ServedClone {
 /// A clone that is asked for.
 #[derive(Debug)]
 pub(super) struct RequestedClone {
-    pub(super) order: Order,
+    pub(super) order: LaunchRequest,
     pub(super) pages: Option<Lease>,
 }
 

@@ -9,8 +9,8 @@ use super::{Attachment, SupervisorError, run};
 use crate::clone::{Identified, clone};
 use crate::create::Running;
 use crate::id::MachineId;
-use crate::machine::{CloneWishes, Exit, Record};
-use crate::order::{CloneInfo, CloneOrder, Go, Hold, Told};
+use crate::launch_request::{CloneInfo, CloneRequest, HoldPolicy, Release, SupervisorReport};
+use crate::machine::{CloneOverrides, Exit, Record};
 use crate::{Engine, fork_decision};
 
 /// Makes a copy and stays with it until its end. `orders` says when it may go
@@ -21,9 +21,9 @@ use crate::{Engine, fork_decision};
 /// When the copy does not come up; nothing is left of it then.
 pub async fn supervise_clone<R>(
     engine: &Engine,
-    order: CloneOrder,
+    order: CloneRequest,
     orders: R,
-    mut tell: impl FnMut(&Told),
+    mut tell: impl FnMut(&SupervisorReport),
     started: impl FnOnce(&Record),
 ) -> Result<Exit, SupervisorError>
 where
@@ -39,7 +39,7 @@ where
     };
     let info = CloneInfo::of(&running.guest.claim.record, running.guest.claim.record.times.stages.clone());
     let running_on = |record: &Record| {
-        tell(&Told::Running { clone: Box::new(info) });
+        tell(&SupervisorReport::Running { clone: Box::new(info) });
         started(record);
     };
     let (abandon, abandoned) = mpsc::channel(1);
@@ -59,9 +59,9 @@ async fn lifeline<R: AsyncBufRead + Unpin>(mut orders: Lines<R>, abandon: mpsc::
 
 async fn make<R: AsyncBufRead + Unpin>(
     engine: &Engine,
-    order: &CloneOrder,
+    order: &CloneRequest,
     orders: &mut Lines<R>,
-    tell: &mut impl FnMut(&Told),
+    tell: &mut impl FnMut(&SupervisorReport),
 ) -> Result<Running, SupervisorError> {
     let mut identified = tokio::select! {
         identified = clone(engine, order) => identified?,
@@ -80,36 +80,36 @@ async fn given_up<R: AsyncBufRead + Unpin>(orders: &mut Lines<R>) {
 
 /// Waits until the workload may go on; what was changed about it since.
 async fn hold<R: AsyncBufRead + Unpin>(
-    order: &CloneOrder,
+    order: &CloneRequest,
     identified: &mut Identified,
     orders: &mut Lines<R>,
-    tell: &mut impl FnMut(&Told),
-) -> Result<Option<CloneWishes>, SupervisorError> {
-    if order.hold == Hold::Never {
+    tell: &mut impl FnMut(&SupervisorReport),
+) -> Result<Option<CloneOverrides>, SupervisorError> {
+    if order.hold == HoldPolicy::Never {
         return Ok(None);
     }
-    if order.hold == Hold::Pool {
+    if order.hold == HoldPolicy::Pool {
         tokio::select! {
             () = identified.warm() => {}
             () = given_up(orders) => return Err(SupervisorError::GivenUp),
         }
     }
-    if let Hold::Fork { .. } = order.hold {
+    if let HoldPolicy::Fork { .. } = order.hold {
         identified.publish().await?;
     }
     let info = identified.info();
     let id = info.id.clone();
-    tell(&Told::Ready { clone: Box::new(info) });
+    tell(&SupervisorReport::Ready { clone: Box::new(info) });
     let line = tokio::select! {
         line = orders.next_line() => line.ok().flatten(),
         // Who waits for it learns it from this process's end.
         () = identified.ended() => return Err(SupervisorError::GivenUp),
     };
     match (line.as_deref().map(serde_json::from_str), &order.hold) {
-        (Some(Ok(Go::Ahead)), _) => Ok(None),
-        (Some(Ok(Go::As(wishes))), _) => Ok(Some(wishes)),
+        (Some(Ok(Release::Proceed)), _) => Ok(None),
+        (Some(Ok(Release::ProceedAs(overrides))), _) => Ok(Some(overrides)),
         // It was decided, and who decided it died before it could say so.
-        (_, Hold::Fork { decision, .. }) if is_decided(decision, &id) => Ok(None),
+        (_, HoldPolicy::Fork { decision, .. }) if is_decided(decision, &id) => Ok(None),
         _ => Err(SupervisorError::GivenUp),
     }
 }

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use mimeo_agent_protocol::message::{IdentityLine, Line, Outcome};
-use mimeo_engine::order::{CloneOrder, CloneWishes, Hold, Told};
+use mimeo_engine::launch_request::{CloneOverrides, CloneRequest, HoldPolicy, SupervisorReport};
 use mimeo_engine::snapshot::{Kind, SnapshotId};
 use mimeo_engine::{Record, supervise_clone};
 use serde_json::{Value, json};
@@ -45,14 +45,14 @@ async fn kept(world: &World, change: impl FnOnce(&mut Value)) -> SnapshotId {
 /// What became of a copy: nothing is left of it.
 async fn copied(world: &World, driver: Fake, snapshot: SnapshotId) -> Result<Exit, SupervisorError> {
     let engine = world.engine(driver);
-    let wishes = CloneWishes { remove: true, ..CloneWishes::default() };
-    let order = CloneOrder { snapshot, hold: Hold::Never, serve: None, pager: None, wishes };
+    let overrides = CloneOverrides { remove: true, ..CloneOverrides::default() };
+    let order = CloneRequest { snapshot, hold: HoldPolicy::Never, serve: None, pager: None, overrides };
     // Whoever asked stays.
     let (_asking, orders) = tokio::io::duplex(64);
     let orders = tokio::io::BufReader::new(orders);
     let mut told = Vec::new();
     let exit = supervise_clone(&engine, order, orders, |word| told.push(word.clone()), |_| {}).await;
-    let ran = told.iter().any(|word| matches!(word, Told::Running { .. }));
+    let ran = told.iter().any(|word| matches!(word, SupervisorReport::Running { .. }));
     assert_eq!(ran, exit.is_ok(), "{told:?}");
     world.assert_empty();
     exit
@@ -179,8 +179,13 @@ async fn who_asked_and_went_gets_no_copy() {
     let snapshot = kept(&world, |_| {}).await;
     let faults = Faults { silent_guest: true, ..Faults::default() };
     let engine = world.engine(Fake::new(good_guest(), faults));
-    let order =
-        CloneOrder { snapshot, hold: Hold::Never, serve: None, pager: None, wishes: CloneWishes::default() };
+    let order = CloneRequest {
+        snapshot,
+        hold: HoldPolicy::Never,
+        serve: None,
+        pager: None,
+        overrides: CloneOverrides::default(),
+    };
     let outcome = supervise_clone(&engine, order, tokio::io::empty(), |_| {}, |_| {}).await;
     assert!(matches!(outcome, Err(SupervisorError::GivenUp)), "{outcome:?}");
     world.assert_empty();

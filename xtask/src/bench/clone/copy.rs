@@ -3,7 +3,9 @@
 use std::process::Stdio;
 
 use anyhow::{Context, Result, bail};
-use mimeo_engine::order::{CloneInfo, CloneOrder, CloneWishes, Hold, Order, Told};
+use mimeo_engine::launch_request::{
+    CloneInfo, CloneOverrides, CloneRequest, HoldPolicy, LaunchRequest, SupervisorReport,
+};
 use mimeo_engine::snapshot::SnapshotId;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, Command};
@@ -30,7 +32,7 @@ impl Copy {
         let stdout = monitor.stdout.take().context("it was asked for")?;
         let line = BufReader::new(stdout).lines().next_line().await?.context("it ended without a word")?;
         match serde_json::from_str(&line)? {
-            Told::Running { clone } => Ok(Self { monitor, info: *clone }),
+            SupervisorReport::Running { clone } => Ok(Self { monitor, info: *clone }),
             told => bail!("there is no copy: {told:?}"),
         }
     }
@@ -44,10 +46,15 @@ impl Copy {
 }
 
 fn order(snapshot: &SnapshotId) -> Result<Vec<u8>> {
-    let wishes = CloneWishes { remove: true, ..CloneWishes::default() };
-    let order =
-        CloneOrder { snapshot: snapshot.clone(), hold: Hold::Never, serve: None, pager: None, wishes };
-    let mut line = serde_json::to_vec(&Order::Clone(Box::new(order)))?;
+    let wishes = CloneOverrides { remove: true, ..CloneOverrides::default() };
+    let order = CloneRequest {
+        snapshot: snapshot.clone(),
+        hold: HoldPolicy::Never,
+        serve: None,
+        pager: None,
+        overrides: wishes,
+    };
+    let mut line = serde_json::to_vec(&LaunchRequest::Clone(Box::new(order)))?;
     line.push(b'\n');
     Ok(line)
 }

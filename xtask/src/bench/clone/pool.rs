@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use mimeo_engine::Engine;
-use mimeo_engine::order::CloneWishes;
+use mimeo_engine::launch_request::CloneOverrides;
 use mimeo_engine::serve::{self, ServeRecord};
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -40,7 +40,7 @@ pub(super) fn measure(bench: &mut Bench, site: &Site<'_>, runs: u32) -> Result<(
 
 async fn one(site: &Site<'_>, engine: &Engine, record: &ServeRecord) -> Result<f64> {
     let begun = Instant::now();
-    let wishes = CloneWishes { remove: true, ..CloneWishes::default() };
+    let wishes = CloneOverrides { remove: true, ..CloneOverrides::default() };
     let cloned = serve::run(record, vec![wishes]).await?.pop().context("one was asked for")?;
     let name = cloned.outcome?.name;
     let answered = async { Session::with(engine, name.as_str()).await?.exec().await };

@@ -204,7 +204,7 @@ impl Document {
             boot_method: record.boot_method.clone(),
             boot_reason: record.boot_reason.clone(),
             origin: record.origin.as_ref().map(ToString::to_string),
-            vm_generation: record.generation.clone(),
+            vm_generation: record.vm_generation.clone(),
             identity: record.identity.iter().map(IdentityEntry::from).collect(),
             serve: record.serve.as_ref().map(|serve| Serve { id: serve.id.clone(), pid: serve.process.pid }),
             accelerator: record.accelerator.clone(),

@@ -3,7 +3,7 @@
 use std::process::Stdio;
 
 use mimeo_engine::MachineSpec;
-use mimeo_engine::order::Order;
+use mimeo_engine::launch_request::LaunchRequest;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::Command;
 
@@ -24,7 +24,7 @@ pub(super) async fn run(spec: MachineSpec, quiet: bool) -> Result<i32, CliError>
         .spawn()
         .map_err(|source| CliError::io("start the machine's supervisor", source))?;
     let io = |source| CliError::io("talk to the machine's supervisor", source);
-    let mut order = serde_json::to_vec(&Order::Run { spec: Box::new(spec), quiet })?;
+    let mut order = serde_json::to_vec(&LaunchRequest::Run { spec: Box::new(spec), quiet })?;
     order.push(b'\n');
     let mut stdin = child.stdin.take().ok_or_else(|| io(std::io::ErrorKind::BrokenPipe.into()))?;
     stdin.write_all(&order).await.map_err(io)?;

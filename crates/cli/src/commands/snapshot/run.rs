@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
+use mimeo_engine::launch_request::CloneOverrides;
 use mimeo_engine::machine::MachineName;
-use mimeo_engine::order::CloneWishes;
 use mimeo_engine::serve::{self, ServeRecord};
 use mimeo_engine::{Engine, act};
 
@@ -72,8 +72,8 @@ pub(crate) async fn run(engine: &Engine, args: Args) -> Result<i32, CliError> {
 /// Requests the clones from a server. A server's clones are always removed when they exit.
 async fn run_on_server(
     serve: &ServeRecord,
-    overrides: Vec<CloneWishes>,
+    overrides: Vec<CloneOverrides>,
 ) -> Result<Vec<mimeo_engine::Cloned>, CliError> {
-    let overrides = overrides.into_iter().map(|overrides| CloneWishes { remove: true, ..overrides });
+    let overrides = overrides.into_iter().map(|overrides| CloneOverrides { remove: true, ..overrides });
     Ok(serve::run(serve, overrides.collect()).await?)
 }

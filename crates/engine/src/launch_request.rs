@@ -7,13 +7,13 @@ use mimeo_net::PortMapping;
 use serde::{Deserialize, Serialize};
 
 use crate::id::SnapshotId;
-pub use crate::machine::CloneWishes;
+pub use crate::machine::CloneOverrides;
 use crate::machine::{MachineName, MachineSpec, Record, ServeReference};
 
 /// The first line: what to make.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(tag = "make", rename_all = "snake_case")]
-pub enum Order {
+pub enum LaunchRequest {
     /// A machine of an image.
     Run {
         /// The machine.
@@ -22,7 +22,7 @@ pub enum Order {
         quiet: bool,
     },
     /// A copy of a machine.
-    Clone(Box<CloneOrder>),
+    Clone(Box<CloneRequest>),
     /// What could not be made before, for later starts.
     Retry(Retry),
 }
@@ -45,29 +45,29 @@ pub enum Retry {
 
 /// A copy of a machine, as it was asked for.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct CloneOrder {
+pub struct CloneRequest {
     /// What it is a copy of.
     pub snapshot: SnapshotId,
     /// When its workload goes on.
-    pub hold: Hold,
+    pub hold: HoldPolicy,
     /// The server that it belongs to, and ends with.
     pub serve: Option<ServeReference>,
     /// The socket of a page server that gives it its memory; otherwise it maps the file.
     #[serde(default)]
     pub pager: Option<PathBuf>,
     /// What makes it this machine.
-    pub wishes: CloneWishes,
+    pub overrides: CloneOverrides,
 }
 
 /// Children of a fork for which a stencil is worth its making.
 const MANY: usize = 3;
 
-impl CloneOrder {
+impl CloneRequest {
     /// Whether enough copies begin from the same snapshot that it is worth a stencil.
     pub(crate) fn is_of_many(&self) -> bool {
         match self.hold {
-            Hold::Fork { clones, .. } => clones >= MANY,
-            Hold::Never | Hold::Pool => true,
+            HoldPolicy::Fork { clones, .. } => clones >= MANY,
+            HoldPolicy::Never | HoldPolicy::Pool => true,
         }
     }
 }
@@ -75,7 +75,7 @@ impl CloneOrder {
 /// When a copy's workload goes on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "until", rename_all = "snake_case")]
-pub enum Hold {
+pub enum HoldPolicy {
     /// At once.
     Never,
     /// When all children of a fork are ready: a line says so, or, when whoever
@@ -93,17 +93,19 @@ pub enum Hold {
 /// A later line to a monitor that holds.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "go", rename_all = "snake_case")]
-pub enum Go {
+pub enum Release {
     /// As it was ordered.
-    Ahead,
+    #[serde(rename = "ahead")]
+    Proceed,
     /// As this machine.
-    As(CloneWishes),
+    #[serde(rename = "as")]
+    ProceedAs(CloneOverrides),
 }
 
 /// What a monitor says.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "told", rename_all = "snake_case")]
-pub enum Told {
+#[serde(tag = "report", rename_all = "snake_case")]
+pub enum SupervisorReport {
     /// The copy is itself, and its workload waits.
     Ready {
         /// What it will be.
@@ -131,7 +133,8 @@ pub struct CloneInfo {
     /// The process that owns it.
     pub pid: u32,
     /// The number that tells it from all other copies.
-    pub generation: String,
+    #[serde(rename = "generation")]
+    pub vm_generation: String,
     /// Its address, if it has a network.
     pub ip: Option<std::net::Ipv4Addr>,
     /// Its published ports.
@@ -146,7 +149,7 @@ impl CloneInfo {
             id: record.id.to_string(),
             name: record.name.clone(),
             pid: record.supervisor.pid,
-            generation: record.generation.clone().unwrap_or_default(),
+            vm_generation: record.vm_generation.clone().unwrap_or_default(),
             ip: record.network.as_ref().map(|network| network.ip),
             ports: record.network.as_ref().map(|network| network.ports.clone()).unwrap_or_default(),
             stages,
