@@ -10,31 +10,31 @@ use std::path::{Path, PathBuf};
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::fs::{FlockOperation, Mode, OFlags, SeekFrom, flock, open, seek};
 
+use crate::dump::Wanted;
 use crate::error::{CheckpointError, file, step, unsupported};
 use crate::fence;
 use crate::image::{Descriptor, DescriptorKind, FileLock, LockKind};
 use crate::procfs::{self, ProcFile};
-use crate::script::Script;
-use crate::take::Wanted;
+use crate::restorer::RestorerBlob;
 
 /// All that a process has.
-pub(crate) fn list(pid: i32, wanted: Wanted<'_>) -> Result<Vec<Descriptor>, CheckpointError> {
-    let mut numbers = procfs::numbers(Path::new(&format!("/proc/{pid}/fd")))?;
+pub(crate) fn list_descriptors(pid: i32, request: Wanted<'_>) -> Result<Vec<Descriptor>, CheckpointError> {
+    let mut numbers = procfs::numeric_entries(Path::new(&format!("/proc/{pid}/fd")))?;
     numbers.sort_unstable();
-    numbers.into_iter().map(|number| describe(pid, number, wanted)).collect()
+    numbers.into_iter().map(|number| read_descriptor(pid, number, request)).collect()
 }
 
-fn describe(pid: i32, number: i32, wanted: Wanted<'_>) -> Result<Descriptor, CheckpointError> {
+fn read_descriptor(pid: i32, number: i32, request: Wanted<'_>) -> Result<Descriptor, CheckpointError> {
     let info = ProcFile::read(format!("/proc/{pid}/fdinfo/{number}"))?;
     let mut flags = flags(&info)?;
     if flags & libc::O_ASYNC != 0 {
         return Err(unsupported(format!("descriptor {number} sends SIGIO")));
     }
-    let kind = match wanted.given.contains(&number) {
-        true => DescriptorKind::Given,
-        false => kind(&format!("/proc/{pid}/fd/{number}"), number, &info)?,
+    let kind = match request.given.contains(&number) {
+        true => DescriptorKind::Inherited,
+        false => read_kind(&format!("/proc/{pid}/fd/{number}"), number, &info)?,
     };
-    if matches!(&kind, DescriptorKind::File { path, .. } if Some(path.as_path()) == wanted.apart) {
+    if matches!(&kind, DescriptorKind::File { path, .. } if Some(path.as_path()) == request.apart) {
         // All restored processes share the file, and their mappings of it are private: reading is enough.
         flags = flags & !libc::O_ACCMODE | libc::O_RDONLY;
     }
@@ -46,23 +46,23 @@ fn flags(info: &ProcFile) -> Result<i32, CheckpointError> {
     i32::try_from(flags).map_err(|_| info.invalid(&format!("flags: {flags:o}")))
 }
 
-fn kind(link: &str, number: i32, info: &ProcFile) -> Result<DescriptorKind, CheckpointError> {
+fn read_kind(link: &str, number: i32, info: &ProcFile) -> Result<DescriptorKind, CheckpointError> {
     let target = fs::read_link(link).map_err(file(Path::new(link)))?;
     match target.to_str() {
-        Some("anon_inode:[eventfd]") => events(info),
-        Some("anon_inode:[signalfd]") => Ok(DescriptorKind::Signals { mask: info.number("sigmask", 16)? }),
-        _ if is_reopenable(Path::new(link), &target)? => opened_file(target, number, info),
+        Some("anon_inode:[eventfd]") => read_eventfd(info),
+        Some("anon_inode:[signalfd]") => Ok(DescriptorKind::Signalfd { mask: info.number("sigmask", 16)? }),
+        _ if is_reopenable(Path::new(link), &target)? => read_file(target, number, info),
         _ => Err(unsupported(format!("descriptor {number} is {}", OsString::from(target).display()))),
     }
 }
 
-fn events(info: &ProcFile) -> Result<DescriptorKind, CheckpointError> {
+fn read_eventfd(info: &ProcFile) -> Result<DescriptorKind, CheckpointError> {
     let count = info.number("eventfd-count", 16)?;
     let count = u32::try_from(count).map_err(|_| unsupported("an eventfd's count has more than 32 bits"))?;
     // Kernels before 6.9 do not show whether it is a semaphore.
     let semaphore = info.lines().any(|line| line.starts_with("eventfd-semaphore"))
         && info.number("eventfd-semaphore", 10)? != 0;
-    Ok(DescriptorKind::Events { count, semaphore })
+    Ok(DescriptorKind::Eventfd { count, semaphore })
 }
 
 /// Whether opening `target` gives what the descriptor is of: the same file, with no state but its position and locks.
@@ -73,21 +73,21 @@ fn is_reopenable(link: &Path, target: &Path) -> Result<bool, CheckpointError> {
     let opened = fs::metadata(link).map_err(file(link))?;
     let Ok(found) = fs::metadata(target) else { return Ok(false) };
     let is_same = (opened.dev(), opened.ino()) == (found.dev(), found.ino());
-    Ok(is_same && (opened.is_file() || opened.file_type().is_block_device() || is_plain_device(&opened)))
+    Ok(is_same && (opened.is_file() || opened.file_type().is_block_device() || is_stateless_device(&opened)))
 }
 
 /// /dev/null, zero, full, random and urandom: other character devices have a state for each time that they are opened.
-fn is_plain_device(found: &Metadata) -> bool {
+fn is_stateless_device(found: &Metadata) -> bool {
     const MEMORY_DEVICES: u32 = 1;
     let (major, minor) = (libc::major(found.rdev()), libc::minor(found.rdev()));
     found.file_type().is_char_device() && major == MEMORY_DEVICES && matches!(minor, 3 | 5 | 7 | 8 | 9)
 }
 
-fn opened_file(path: PathBuf, number: i32, info: &ProcFile) -> Result<DescriptorKind, CheckpointError> {
+fn read_file(path: PathBuf, number: i32, info: &ProcFile) -> Result<DescriptorKind, CheckpointError> {
     let position = info.number("pos", 10)?;
     let locks = info.lines().filter_map(|line| line.strip_prefix("lock:"));
-    let lock = |line| lock(line).ok_or_else(|| info.invalid(line));
-    let locks = locks.map(|line| match lock(line)? {
+    let parse = |line| parse_lock(line).ok_or_else(|| info.invalid(line));
+    let locks = locks.map(|line| match parse(line)? {
         Some(lock) => Ok(lock),
         None => Err(unsupported(format!("descriptor {number} has a lock of another kind: {}", line.trim()))),
     });
@@ -95,7 +95,7 @@ fn opened_file(path: PathBuf, number: i32, info: &ProcFile) -> Result<Descriptor
 }
 
 /// `1: OFDLCK ADVISORY  READ -1 fe:00:42 100 EOF`. `Some(None)` is a lock that belongs to the process, or a lease.
-fn lock(line: &str) -> Option<Option<FileLock>> {
+fn parse_lock(line: &str) -> Option<Option<FileLock>> {
     let words: Vec<&str> = line.split_whitespace().collect();
     let [_, kind, _, mode, _, _, start, end] = *words else { return None };
     let kind = match kind {
@@ -119,33 +119,33 @@ fn lock(line: &str) -> Option<Option<FileLock>> {
 /// One like it; none for one that the caller gives.
 pub(crate) fn reopen(
     descriptor: &Descriptor,
-    place: impl Fn(&Path) -> PathBuf,
+    relocate: impl Fn(&Path) -> PathBuf,
 ) -> Result<Option<OwnedFd>, CheckpointError> {
     let flags = descriptor.flags;
     match &descriptor.kind {
-        DescriptorKind::Given => Ok(None),
+        DescriptorKind::Inherited => Ok(None),
         DescriptorKind::File { path, position, locks } => {
-            let path = place(path);
+            let path = relocate(path);
             let flags = OFlags::from_bits_retain(flags as u32) | OFlags::CLOEXEC;
             let opened = open(&path, flags, Mode::empty()).map_err(io::Error::from).map_err(file(&path))?;
-            move_to(&opened, *position).map_err(file(&path))?;
+            set_position(&opened, *position).map_err(file(&path))?;
             locks.iter().try_for_each(|lock| set_lock(&opened, lock)).map_err(file(&path))?;
             Ok(Some(opened))
         }
-        DescriptorKind::Events { count, semaphore } => {
+        DescriptorKind::Eventfd { count, semaphore } => {
             let mut flags = EventfdFlags::from_bits_retain((flags & !libc::O_ACCMODE) as u32);
             flags.set(EventfdFlags::SEMAPHORE, *semaphore);
-            let made = eventfd(*count, flags | EventfdFlags::CLOEXEC).map_err(io::Error::from);
-            made.map(Some).map_err(step("make an eventfd"))
+            let created = eventfd(*count, flags | EventfdFlags::CLOEXEC).map_err(io::Error::from);
+            created.map(Some).map_err(step("make an eventfd"))
         }
-        DescriptorKind::Signals { mask } => {
-            let made = fence::signalfd(*mask, flags & !libc::O_ACCMODE | libc::O_CLOEXEC);
-            made.map(Some).map_err(step("make a signalfd"))
+        DescriptorKind::Signalfd { mask } => {
+            let created = fence::signalfd(*mask, flags & !libc::O_ACCMODE | libc::O_CLOEXEC);
+            created.map(Some).map_err(step("make a signalfd"))
         }
     }
 }
 
-fn move_to(opened: &OwnedFd, position: u64) -> io::Result<()> {
+fn set_position(opened: &OwnedFd, position: u64) -> io::Result<()> {
     if position != 0 && seek(opened, SeekFrom::Start(position))? != position {
         return Err(io::Error::new(io::ErrorKind::Unsupported, "its position cannot be set"));
     }
@@ -162,33 +162,33 @@ fn set_lock(opened: &OwnedFd, lock: &FileLock) -> io::Result<()> {
 }
 
 /// Sets what a descriptor does not bring along: the flags of the open files that the caller gave, and close-on-exec.
-pub(crate) fn set_flags(script: &mut Script, descriptor: &Descriptor) {
+pub(crate) fn set_flags(blob: &mut RestorerBlob, descriptor: &Descriptor) {
     let number = descriptor.number as u64;
-    if let DescriptorKind::Given = descriptor.kind {
-        let flags = (descriptor.flags & SETTABLE) as u64;
-        script.call(libc::SYS_fcntl, &[number, libc::F_SETFL as u64, flags]);
+    if let DescriptorKind::Inherited = descriptor.kind {
+        let flags = (descriptor.flags & SETTABLE_FLAGS) as u64;
+        blob.call(libc::SYS_fcntl, &[number, libc::F_SETFL as u64, flags]);
     }
     let closes = descriptor.flags & libc::O_CLOEXEC != 0;
     let flag = if closes { libc::FD_CLOEXEC as u64 } else { 0 };
-    script.call(libc::SYS_fcntl, &[number, libc::F_SETFD as u64, flag]);
+    blob.call(libc::SYS_fcntl, &[number, libc::F_SETFD as u64, flag]);
 }
 
 /// The flags of an open file that `fcntl` changes.
-const SETTABLE: i32 = libc::O_APPEND | libc::O_DIRECT | libc::O_NOATIME | libc::O_NONBLOCK;
+const SETTABLE_FLAGS: i32 = libc::O_APPEND | libc::O_DIRECT | libc::O_NOATIME | libc::O_NONBLOCK;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn locks_are_told_apart() {
-        let ofd = lock("\t1: OFDLCK ADVISORY  READ -1 fe:00:42 100 101").expect("a lock");
+    fn lock_lines_are_parsed() {
+        let ofd = parse_lock("\t1: OFDLCK ADVISORY  READ -1 fe:00:42 100 101").expect("a lock");
         assert_eq!(ofd, Some(FileLock { kind: LockKind::Ofd, exclusive: false, start: 100, length: 2 }));
-        let flock = lock("\t1: FLOCK  ADVISORY  WRITE 7 fe:00:42 0 EOF").expect("a lock");
+        let flock = parse_lock("\t1: FLOCK  ADVISORY  WRITE 7 fe:00:42 0 EOF").expect("a lock");
         assert_eq!(flock, Some(FileLock { kind: LockKind::Flock, exclusive: true, start: 0, length: 0 }));
-        assert_eq!(lock("\t1: POSIX  ADVISORY  WRITE 7 fe:00:42 0 EOF"), Some(None));
+        assert_eq!(parse_lock("\t1: POSIX  ADVISORY  WRITE 7 fe:00:42 0 EOF"), Some(None));
         for unknown in ["\t1: NEW ADVISORY READ 7 fe:00:42 0 EOF", "\t1: FLOCK ADVISORY READ 7", ""] {
-            assert_eq!(lock(unknown), None, "{unknown}");
+            assert_eq!(parse_lock(unknown), None, "{unknown}");
         }
     }
 }

@@ -95,46 +95,46 @@ pub(crate) fn trace_me(command: &mut Command) {
 
 /// Traces a thread, which goes on.
 pub(crate) fn seize(tid: Tid) -> io::Result<()> {
-    plain(libc::PTRACE_SEIZE, tid, 0)
+    send_request(libc::PTRACE_SEIZE, tid, 0)
 }
 
 /// Has a seized thread stop soon.
 pub(crate) fn interrupt(tid: Tid) -> io::Result<()> {
-    plain(libc::PTRACE_INTERRUPT, tid, 0)
+    send_request(libc::PTRACE_INTERRUPT, tid, 0)
 }
 
 /// Traces all threads that it starts, and ends it when this thread ends.
 pub(crate) fn set_options(tid: Tid) -> io::Result<()> {
-    plain(libc::PTRACE_SETOPTIONS, tid, (libc::PTRACE_O_TRACECLONE | libc::PTRACE_O_EXITKILL) as usize)
+    send_request(libc::PTRACE_SETOPTIONS, tid, (libc::PTRACE_O_TRACECLONE | libc::PTRACE_O_EXITKILL) as usize)
 }
 
 /// Lets a thread go on, without the signal that it stopped for.
-pub(crate) fn go_on(tid: Tid) -> io::Result<()> {
-    plain(libc::PTRACE_CONT, tid, 0)
+pub(crate) fn resume(tid: Tid) -> io::Result<()> {
+    send_request(libc::PTRACE_CONT, tid, 0)
 }
 
 /// Lets a thread go on, with a signal.
-pub(crate) fn go_on_with(tid: Tid, signal: i32) -> io::Result<()> {
-    plain(libc::PTRACE_CONT, tid, signal as usize)
+pub(crate) fn resume_with_signal(tid: Tid, signal: i32) -> io::Result<()> {
+    send_request(libc::PTRACE_CONT, tid, signal as usize)
 }
 
 /// Lets a thread do one instruction.
-pub(crate) fn step(tid: Tid) -> io::Result<()> {
-    plain(libc::PTRACE_SINGLESTEP, tid, 0)
+pub(crate) fn single_step(tid: Tid) -> io::Result<()> {
+    send_request(libc::PTRACE_SINGLESTEP, tid, 0)
 }
 
 /// Lets a thread go, and traces it no more.
 pub(crate) fn detach(tid: Tid) -> io::Result<()> {
-    plain(libc::PTRACE_DETACH, tid, 0)
+    send_request(libc::PTRACE_DETACH, tid, 0)
 }
 
-fn plain(request: libc::c_uint, tid: Tid, data: usize) -> io::Result<()> {
+fn send_request(request: libc::c_uint, tid: Tid, data: usize) -> io::Result<()> {
     // SAFETY: none of these requests takes `data` for an address.
     unsafe { ptrace(request, tid, 0, data as *mut c_void) }.map(drop)
 }
 
 /// The thread that a stop for `PTRACE_EVENT_CLONE` is about.
-pub(crate) fn started(tid: Tid) -> io::Result<Tid> {
+pub(crate) fn new_thread(tid: Tid) -> io::Result<Tid> {
     let mut message: u64 = 0;
     // SAFETY: the request writes one word.
     unsafe { ptrace(libc::PTRACE_GETEVENTMSG, tid, 0, from_mut(&mut message).cast()) }?;
@@ -186,7 +186,7 @@ pub(crate) fn set_signal_mask(tid: Tid, mask: u64) -> io::Result<()> {
 
 /// Where signals wait for a thread.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Queue {
+pub(crate) enum SignalQueue {
     /// Those that were sent to the thread.
     Thread = 0,
     /// Those that were sent to its process.
@@ -198,7 +198,7 @@ const SIGINFO_BYTES: usize = size_of::<libc::siginfo_t>();
 pub(crate) type Siginfo = [u8; SIGINFO_BYTES];
 
 /// Signals that were sent to a thread and not yet taken.
-pub(crate) fn pending(tid: Tid, queue: Queue) -> io::Result<Vec<Siginfo>> {
+pub(crate) fn pending_signals(tid: Tid, queue: SignalQueue) -> io::Result<Vec<Siginfo>> {
     let mut found = Vec::new();
     loop {
         let mut info = [0; SIGINFO_BYTES];
@@ -229,9 +229,9 @@ pub(crate) fn robust_list(tid: Tid) -> io::Result<(u64, u64)> {
 }
 
 /// Looks at a thread without a pause, as most stop within microseconds.
-const BUSY_LOOKS: u32 = 200;
+const SPIN_POLLS: u32 = 200;
 /// From one look at a thread to the next, after that.
-const LOOK_INTERVAL: Duration = Duration::from_micros(50);
+const POLL_INTERVAL: Duration = Duration::from_micros(50);
 
 /// Waits for a traced thread to stop or end.
 ///
@@ -239,17 +239,17 @@ const LOOK_INTERVAL: Duration = Duration::from_micros(50);
 /// traced one is reported only to who waits for it. So a wait for the first thread alone would never end when the
 /// process is killed: it is over once that thread is a zombie.
 pub(crate) fn wait(tid: Tid) -> io::Result<Waited> {
-    for look in 0_u32.. {
+    for poll in 0_u32.. {
         if let Some(waited) = try_wait(tid)? {
             return Ok(waited);
         }
-        if look < BUSY_LOOKS {
+        if poll < SPIN_POLLS {
             std::thread::yield_now();
         } else if is_zombie(tid) {
             // It may have become one, and be reported, between the two looks.
             return Ok(try_wait(tid)?.unwrap_or(Waited::Ended));
         } else {
-            std::thread::sleep(LOOK_INTERVAL);
+            std::thread::sleep(POLL_INTERVAL);
         }
     }
     Ok(Waited::Ended)
@@ -279,9 +279,9 @@ fn is_zombie(tid: Tid) -> bool {
 
 /// One page of a file, mapped here without any rights, only for what /proc shows of the mapping.
 #[derive(Debug)]
-pub(crate) struct Probe(*mut c_void);
+pub(crate) struct ProbeMapping(*mut c_void);
 
-impl Probe {
+impl ProbeMapping {
     pub(crate) fn map(file: &impl AsFd) -> io::Result<Self> {
         let (rights, flags) = (ProtFlags::empty(), MapFlags::PRIVATE);
         // SAFETY: a new mapping at an address of the kernel's choice, which nobody reads.
@@ -293,7 +293,7 @@ impl Probe {
     }
 }
 
-impl Drop for Probe {
+impl Drop for ProbeMapping {
     fn drop(&mut self) {
         // SAFETY: the mapping is this value's own. A failure leaves one page mapped.
         unsafe { munmap(self.0, crate::PAGE as usize) }.ok();
@@ -358,7 +358,7 @@ unsafe extern "C" {
 }
 
 /// The machine code above.
-pub(crate) fn code() -> &'static [u8] {
+pub(crate) fn restorer_code() -> &'static [u8] {
     let (start, end) = (&raw const mimeo_checkpoint_calls, &raw const mimeo_checkpoint_calls_end);
     // SAFETY: both are labels in one read-only section, in this order, and what is between them never changes.
     unsafe { std::slice::from_raw_parts(start, end as usize - start as usize) }
@@ -371,24 +371,24 @@ mod tests {
 
     use super::*;
 
-    const SLEEPS: &str = "MIMEO_TEST_SLEEPS";
+    const SLEEP_VARIABLE: &str = "MIMEO_TEST_SLEEPS";
 
     /// Not a test by itself: a process of two threads, the test runner's and this one.
     #[test]
-    fn sleeps_where_it_is_told_to() {
-        if std::env::var_os(SLEEPS).is_some() {
+    fn sleeps_when_the_variable_is_set() {
+        if std::env::var_os(SLEEP_VARIABLE).is_some() {
             std::thread::sleep(Duration::from_secs(60));
         }
     }
 
-    fn process() -> Child {
+    fn sleeping_process() -> Child {
         let mut command = Command::new(std::env::current_exe().unwrap());
-        command.args(["--exact", "fence::tests::sleeps_where_it_is_told_to", "--test-threads=2"]);
-        command.env(SLEEPS, "1").stdout(Stdio::null()).spawn().unwrap()
+        command.args(["--exact", "fence::tests::sleeps_when_the_variable_is_set", "--test-threads=2"]);
+        command.env(SLEEP_VARIABLE, "1").stdout(Stdio::null()).spawn().unwrap()
     }
 
     /// The threads of a process, once it has two.
-    fn two_threads(pid: u32) -> Vec<Tid> {
+    fn wait_for_two_threads(pid: u32) -> Vec<Tid> {
         loop {
             let threads: Vec<Tid> = std::fs::read_dir(format!("/proc/{pid}/task"))
                 .unwrap()
@@ -402,19 +402,19 @@ mod tests {
     }
 
     #[test]
-    fn a_killed_process_is_seen_to_end_before_its_other_threads_are_waited_for() {
+    fn waiting_for_the_first_thread_of_a_killed_process_ends() {
         let (sender, receiver) = channel();
         // Who traces a thread is another thread, not a process.
         std::thread::spawn(move || {
-            let mut child = process();
-            let threads = two_threads(child.id());
-            let first = child.id().cast_signed();
+            let mut process = sleeping_process();
+            let threads = wait_for_two_threads(process.id());
+            let first = process.id().cast_signed();
             threads.iter().for_each(|tid| seize(*tid).unwrap());
-            child.kill().unwrap();
+            process.kill().unwrap();
             let waited = wait(first).unwrap();
             threads.iter().filter(|tid| **tid != first).for_each(|tid| drop(wait(*tid)));
             // Nobody is left to be waited for but the first thread, its parent's.
-            child.wait().unwrap();
+            process.wait().unwrap();
             sender.send(matches!(waited, Waited::Ended)).unwrap();
         });
         let ended = receiver.recv_timeout(Duration::from_secs(30));

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{CheckpointError, unsupported};
-use crate::maps::{self, Area, Of};
+use crate::maps::{self, Area, MappingKind};
 use crate::procfs::ProcFile;
 
 /// What is set for a mapping and has to be set again.
@@ -42,13 +42,13 @@ impl MappingFlags {
     /// seals, and whatever another kernel has.
     fn parse(text: &str) -> Result<Self, String> {
         let mut flags = Self::default();
-        let mut others = String::new();
+        let mut unknown = String::new();
         for flag in text.split_whitespace().filter(|flag| !IMPLIED.contains(flag)) {
             match ADVICE.iter().find(|(known, _)| *known == flag) {
                 Some((_, advice)) => flags.advice.push(*advice),
                 None if flag == "dp" => flags.droppable = true,
                 None if flag == "gd" => flags.grows_down = true,
-                None => write!(others, " {flag}").unwrap_or_default(),
+                None => write!(unknown, " {flag}").unwrap_or_default(),
             }
         }
         flags.wiped_on_fork = flags.advice.contains(&libc::MADV_WIPEONFORK);
@@ -56,7 +56,7 @@ impl MappingFlags {
             // All that `madvise` may say of such a mapping is set with it.
             flags.advice.clear();
         }
-        if others.is_empty() { Ok(flags) } else { Err(others) }
+        if unknown.is_empty() { Ok(flags) } else { Err(unknown) }
     }
 
     /// Whether a restored process must find zeros there: what is in it must not repeat in another process.
@@ -66,11 +66,11 @@ impl MappingFlags {
 }
 
 /// All that a process has mapped, by address, and the flags of each mapping.
-pub(crate) fn areas(pid: i32) -> Result<Vec<(Area, MappingFlags)>, CheckpointError> {
-    parse(&ProcFile::read(format!("/proc/{pid}/smaps"))?)
+pub(crate) fn read_smaps(pid: i32) -> Result<Vec<(Area, MappingFlags)>, CheckpointError> {
+    parse_smaps(&ProcFile::read(format!("/proc/{pid}/smaps"))?)
 }
 
-fn parse(smaps: &ProcFile) -> Result<Vec<(Area, MappingFlags)>, CheckpointError> {
+fn parse_smaps(smaps: &ProcFile) -> Result<Vec<(Area, MappingFlags)>, CheckpointError> {
     let mut areas = Vec::new();
     let mut current = None;
     for line in smaps.lines() {
@@ -78,7 +78,7 @@ fn parse(smaps: &ProcFile) -> Result<Vec<(Area, MappingFlags)>, CheckpointError>
         match word {
             "VmFlags:" => {
                 let area: Area = current.take().ok_or_else(|| smaps.invalid(line))?;
-                let flags = flags(&area, line)?;
+                let flags = parse_flags(&area, line)?;
                 areas.push((area, flags));
             }
             "ProtectionKey:" if line.split_whitespace().nth(1) != Some("0") => {
@@ -86,7 +86,7 @@ fn parse(smaps: &ProcFile) -> Result<Vec<(Area, MappingFlags)>, CheckpointError>
             }
             _ if word.ends_with(':') => {}
             _ if current.is_some() => return Err(smaps.invalid(&format!("no VmFlags before {line}"))),
-            _ => current = Some(maps::area(line).ok_or_else(|| smaps.invalid(line))?),
+            _ => current = Some(maps::parse_area(line).ok_or_else(|| smaps.invalid(line))?),
         }
     }
     match current {
@@ -95,13 +95,14 @@ fn parse(smaps: &ProcFile) -> Result<Vec<(Area, MappingFlags)>, CheckpointError>
     }
 }
 
-fn flags(area: &Area, line: &str) -> Result<MappingFlags, CheckpointError> {
-    if matches!(area.of, Of::Kernel(_) | Of::Vsyscall) {
+fn parse_flags(area: &Area, line: &str) -> Result<MappingFlags, CheckpointError> {
+    if matches!(area.kind, MappingKind::Kernel(_) | MappingKind::Vsyscall) {
         return Ok(MappingFlags::default());
     }
     let text = line.trim_start_matches("VmFlags:");
-    let refused = |others| format!("its mapping at {:x} ({:?}) has the flags{others}", area.start, area.of);
-    MappingFlags::parse(text).map_err(|others| unsupported(refused(others)))
+    let message =
+        |unknown| format!("its mapping at {:x} ({:?}) has the flags{unknown}", area.start, area.kind);
+    MappingFlags::parse(text).map_err(|unknown| unsupported(message(unknown)))
 }
 
 #[cfg(test)]
@@ -110,28 +111,28 @@ mod tests {
 
     const HEADER: &str = "7f00-8f00 rw-p 00000000 00:00 0 \nSize:   4 kB\n";
 
-    fn of(text: &str) -> Result<Vec<(Area, MappingFlags)>, CheckpointError> {
-        parse(&ProcFile::from_text("/proc/7/smaps", text))
+    fn parse_text(text: &str) -> Result<Vec<(Area, MappingFlags)>, CheckpointError> {
+        parse_smaps(&ProcFile::from_text("/proc/7/smaps", text))
     }
 
     #[test]
-    fn flags_are_told_apart() {
-        let areas = of(&format!("{HEADER}VmFlags: rd wr mr mw me dc ac hg \n")).expect("areas");
+    fn mapping_flags_are_parsed() {
+        let areas = parse_text(&format!("{HEADER}VmFlags: rd wr mr mw me dc ac hg \n")).expect("areas");
         assert_eq!(areas[0].1.advice, [libc::MADV_DONTFORK, libc::MADV_HUGEPAGE]);
-        let areas =
-            of(&format!("{HEADER}VmFlags: rd wr nr wf dd dp\n{HEADER}VmFlags: rd wf gd\n")).expect("areas");
+        let areas = parse_text(&format!("{HEADER}VmFlags: rd wr nr wf dd dp\n{HEADER}VmFlags: rd wf gd\n"))
+            .expect("areas");
         assert!(areas[0].1.droppable && areas[0].1.is_wiped() && areas[0].1.advice.is_empty());
         assert!(areas[1].1.is_wiped() && !areas[1].1.droppable && areas[1].1.grows_down);
     }
 
     #[test]
-    fn what_is_not_known_is_refused() {
-        let told = |text: String| of(&text).expect_err("refused").to_string();
-        assert!(told(format!("{HEADER}VmFlags: rd lo ?? \n")).contains("the flags lo ??"));
-        assert!(told(format!("{HEADER}ProtectionKey:  1\nVmFlags: rd\n")).contains("protection key"));
+    fn unknown_flags_and_malformed_smaps_are_refused() {
+        let error = |text: String| parse_text(&text).expect_err("refused").to_string();
+        assert!(error(format!("{HEADER}VmFlags: rd lo ?? \n")).contains("the flags lo ??"));
+        assert!(error(format!("{HEADER}ProtectionKey:  1\nVmFlags: rd\n")).contains("protection key"));
         for missing in [HEADER.to_owned(), format!("{HEADER}{HEADER}VmFlags: rd\n"), "VmFlags: rd".to_owned()]
         {
-            assert!(matches!(of(&missing), Err(CheckpointError::Parse { .. })), "{missing}");
+            assert!(matches!(parse_text(&missing), Err(CheckpointError::Parse { .. })), "{missing}");
         }
     }
 }

@@ -10,9 +10,9 @@ use crate::mapped::{FileStamp, MappedFile};
 use crate::maps::Rights;
 
 /// The file of this.
-pub(crate) const IMAGE: &str = "process.json";
+pub(crate) const IMAGE_FILE: &str = "process.json";
 /// The file of memory's bytes.
-pub(crate) const PAGES: &str = "process.pages";
+pub(crate) const PAGES_FILE: &str = "process.pages";
 
 /// A process that was kept. It is read only by the program that wrote it, on the same start of the host.
 #[derive(Debug, Serialize, Deserialize)]
@@ -22,26 +22,29 @@ pub(crate) struct Image {
     /// Which mimeo wrote it.
     pub(crate) written_by: String,
     pub(crate) program: PathBuf,
-    /// [`PAGES`] when it was complete.
+    /// [`PAGES_FILE`] when it was complete.
     pub(crate) pages: FileStamp,
     /// All files that parts of memory are still mapped from.
     pub(crate) files: Vec<MappedFile>,
-    pub(crate) areas: Vec<KeptArea>,
+    pub(crate) areas: Vec<DumpedArea>,
     /// The kernel's own pages: name, address, length.
     pub(crate) kernel_areas: Vec<(String, u64, u64)>,
     pub(crate) layout: Layout,
     /// What the kernel told the program at its start; debuggers read it.
-    pub(crate) auxiliary: Vec<u8>,
+    #[serde(rename = "auxiliary")]
+    pub(crate) auxv: Vec<u8>,
     /// The first is the process's own.
     pub(crate) threads: Vec<Thread>,
     /// Words that are the id of the thread which holds a lock, and which that is.
-    pub(crate) owners: Vec<(u64, usize)>,
+    #[serde(rename = "owners")]
+    pub(crate) mutex_owners: Vec<(u64, usize)>,
     /// Number, handler, flags, restorer, mask of each signal that is handled or ignored.
     pub(crate) signals: Vec<(u32, [u64; 4])>,
     /// Signals that were sent to the process and not yet taken: number and `siginfo_t`.
     pub(crate) pending: Vec<(i32, Vec<u8>)>,
     /// Registrations for `membarrier`, a bit for each command that makes one.
-    pub(crate) barriers: u64,
+    #[serde(rename = "barriers")]
+    pub(crate) membarrier_registrations: u64,
     pub(crate) descriptors: Vec<Descriptor>,
     /// Seccomp filters applied to it: its successors are not restored without any.
     pub(crate) has_filters: bool,
@@ -49,29 +52,33 @@ pub(crate) struct Image {
 
 /// A part of memory.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct KeptArea {
+pub(crate) struct DumpedArea {
     pub(crate) start: u64,
     pub(crate) length: u64,
     pub(crate) rights: Rights,
     pub(crate) flags: MappingFlags,
-    pub(crate) from: From,
+    #[serde(rename = "from")]
+    pub(crate) backing: Backing,
 }
 
 /// Where a part of memory comes from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
-pub(crate) enum From {
+pub(crate) enum Backing {
     /// It was never written, or a restored process must find zeros there.
-    Nothing,
-    /// [`PAGES`], from here on.
-    Kept { offset: u64 },
+    #[serde(rename = "nothing")]
+    Zero,
+    /// [`PAGES_FILE`], from here on.
+    #[serde(rename = "kept")]
+    Dumped { offset: u64 },
     /// The same, but copied: the first thread's stack, which grows by itself, and in which the kernel looks for the
     /// program's arguments, only where no file stands behind it.
     Stack { offset: u64 },
     /// A file of [`Image::files`], unchanged.
     File { index: usize, offset: u64 },
     /// The file that the caller keeps by itself.
-    Apart { offset: u64 },
+    #[serde(rename = "apart")]
+    External { offset: u64 },
 }
 
 /// Addresses that the kernel knows of a process's memory; of `struct prctl_mm_map`.
@@ -102,7 +109,8 @@ pub(crate) struct Thread {
     /// The stack that signals are handled on: `stack_t`, which is its address, flags and size.
     pub(crate) alternate_stack: [u64; 3],
     /// Where its id is written, and cleared when it ends.
-    pub(crate) id_at: u64,
+    #[serde(rename = "id_at")]
+    pub(crate) tid_address: u64,
     pub(crate) robust_list: (u64, u64),
     pub(crate) rseq: Rseq,
 }
@@ -121,13 +129,16 @@ pub(crate) struct Descriptor {
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub(crate) enum DescriptorKind {
     /// The caller gives a restored process another.
-    Given,
+    #[serde(rename = "given")]
+    Inherited,
     /// A file or a device, where it stands in it, and the locks that belong to it.
     File { path: PathBuf, position: u64, locks: Vec<FileLock> },
     /// An eventfd.
-    Events { count: u32, semaphore: bool },
+    #[serde(rename = "events")]
+    Eventfd { count: u32, semaphore: bool },
     /// A signalfd; a bit for each signal.
-    Signals { mask: u64 },
+    #[serde(rename = "signals")]
+    Signalfd { mask: u64 },
 }
 
 /// A lock that belongs to an open file.

@@ -28,28 +28,28 @@
 //! ```
 
 mod descriptors;
+mod dump;
 mod error;
 mod fence;
 mod flags;
 mod image;
 mod mapped;
 mod maps;
-mod own_calls;
-mod owners;
+mod mutex_owners;
 mod pages;
 mod procfs;
+mod remote_calls;
 mod restore;
-mod script;
+mod restorer;
 mod stop;
-mod take;
 mod threads;
 mod tracee;
 
 use std::process::Command;
 
+pub use dump::{Wanted, take};
 pub use error::CheckpointError;
 pub use restore::Checkpoint;
-pub use take::{Wanted, take};
 
 /// Has the child that `command` starts stand still before its first instruction, traced by the thread that starts it.
 pub fn trace_me(command: &mut Command) {

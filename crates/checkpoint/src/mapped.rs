@@ -21,12 +21,12 @@ pub(crate) struct FileStamp {
 }
 
 impl FileStamp {
-    pub(crate) fn of(file: &Metadata) -> Self {
+    pub(crate) fn from_metadata(metadata: &Metadata) -> Self {
         Self {
-            device: file.dev(),
-            inode: file.ino(),
-            bytes: file.size(),
-            modified: (file.mtime(), file.mtime_nsec()),
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            bytes: metadata.size(),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
         }
     }
 
@@ -55,7 +55,7 @@ pub(crate) struct MappedFile {
 
 impl MappedFile {
     /// The file of a mapping, if it is still the one at `path`.
-    pub(crate) fn of_area(area: &Area, path: &Path) -> Result<Self, CheckpointError> {
+    pub(crate) fn from_area(area: &Area, path: &Path) -> Result<Self, CheckpointError> {
         let opened = match File::open(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 return Err(unsupported(format!("it has {} mapped, which is gone", path.display())));
@@ -63,12 +63,12 @@ impl MappedFile {
             result => result.map_err(file(path))?,
         };
         // What /proc shows of the same file when it is mapped here: `stat` may show another device, as on btrfs.
-        let probe = fence::Probe::map(&opened).map_err(step("map a file"))?;
-        let here = maps::own_area_at(probe.address())?;
-        if here.is_none_or(|here| here.inode != area.inode) {
+        let probe = fence::ProbeMapping::map(&opened).map_err(step("map a file"))?;
+        let own_area = maps::own_area_at(probe.address())?;
+        if own_area.is_none_or(|own_area| own_area.inode != area.inode) {
             return Err(unsupported(format!("it has {} mapped, which was replaced since", path.display())));
         }
-        let stamp = FileStamp::of(&opened.metadata().map_err(file(path))?);
+        let stamp = FileStamp::from_metadata(&opened.metadata().map_err(file(path))?);
         Ok(Self { path: path.to_owned(), stamp })
     }
 
@@ -76,7 +76,7 @@ impl MappedFile {
     pub(crate) fn check(&self) -> Result<(), CheckpointError> {
         match std::fs::metadata(&self.path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Err(self.replaced()),
-            Ok(found) if FileStamp::of(&found) != self.stamp => Err(self.replaced()),
+            Ok(found) if FileStamp::from_metadata(&found) != self.stamp => Err(self.replaced()),
             result => result.map(drop).map_err(file(&self.path)),
         }
     }
@@ -104,7 +104,10 @@ mod tests {
         for (index, word) in words.into_iter().chain([(12, stat.st_mtime_nsec)]) {
             bytes[8 * index..8 * (index + 1)].copy_from_slice(&word.to_ne_bytes());
         }
-        assert_eq!(FileStamp::from_stat(&bytes), FileStamp::of(&file.metadata().expect("metadata")));
+        assert_eq!(
+            FileStamp::from_stat(&bytes),
+            FileStamp::from_metadata(&file.metadata().expect("metadata"))
+        );
         assert_eq!(std::mem::offset_of!(libc::stat, st_size), 6 * 8);
         assert_eq!(std::mem::offset_of!(libc::stat, st_mtime), 11 * 8);
     }

@@ -18,7 +18,7 @@ pub(crate) struct Area {
     pub(crate) offset: u64,
     /// Device and inode of the file, as this file of /proc shows them. Some filesystems show `stat` another device.
     pub(crate) inode: (String, u64),
-    pub(crate) of: Of,
+    pub(crate) kind: MappingKind,
 }
 
 /// What may be done with memory.
@@ -41,9 +41,9 @@ impl Rights {
 
 /// What is mapped.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Of {
+pub(crate) enum MappingKind {
     /// Memory that no file stands behind.
-    Nothing,
+    Anonymous,
     /// A file. One that was deleted has ` (deleted)` after its name.
     File(PathBuf),
     /// The kernel's own pages, by name.
@@ -59,22 +59,22 @@ impl Area {
 }
 
 /// All that a process has mapped, by address.
-pub(crate) fn areas(pid: i32) -> Result<Vec<Area>, CheckpointError> {
-    parse(&ProcFile::read(format!("/proc/{pid}/maps"))?)
+pub(crate) fn read_maps(pid: i32) -> Result<Vec<Area>, CheckpointError> {
+    parse_maps(&ProcFile::read(format!("/proc/{pid}/maps"))?)
 }
 
-fn parse(maps: &ProcFile) -> Result<Vec<Area>, CheckpointError> {
-    maps.lines().map(|line| area(line).ok_or_else(|| maps.invalid(line))).collect()
+fn parse_maps(maps: &ProcFile) -> Result<Vec<Area>, CheckpointError> {
+    maps.lines().map(|line| parse_area(line).ok_or_else(|| maps.invalid(line))).collect()
 }
 
 /// What this process has mapped at an address.
 pub(crate) fn own_area_at(address: u64) -> Result<Option<Area>, CheckpointError> {
-    let areas = parse(&ProcFile::read("/proc/self/maps")?)?;
+    let areas = parse_maps(&ProcFile::read("/proc/self/maps")?)?;
     Ok(areas.into_iter().find(|area| area.start == address))
 }
 
 /// `7f00-7f10 rw-p 00001000 fe:00 42   /a/path`
-pub(crate) fn area(line: &str) -> Option<Area> {
+pub(crate) fn parse_area(line: &str) -> Option<Area> {
     let mut words = line.splitn(6, ' ');
     let (range, rights, offset) = (words.next()?, words.next()?, words.next()?);
     let (device, inode) = (words.next()?, words.next()?.parse().ok()?);
@@ -83,12 +83,12 @@ pub(crate) fn area(line: &str) -> Option<Area> {
     let (start, end) = range.split_once('-')?;
     let (start, end) = (number(start)?, number(end)?);
     let [read, write, execute, shared] = *rights.as_bytes() else { return None };
-    let of = match name {
-        "[vsyscall]" => Of::Vsyscall,
-        "[vdso]" => Of::Kernel(name.to_owned()),
-        _ if name.starts_with("[vvar") => Of::Kernel(name.to_owned()),
-        _ if inode == 0 => Of::Nothing,
-        _ => Of::File(name.into()),
+    let kind = match name {
+        "[vsyscall]" => MappingKind::Vsyscall,
+        "[vdso]" => MappingKind::Kernel(name.to_owned()),
+        _ if name.starts_with("[vvar") => MappingKind::Kernel(name.to_owned()),
+        _ if inode == 0 => MappingKind::Anonymous,
+        _ => MappingKind::File(name.into()),
     };
     (start < end).then_some(Area {
         start,
@@ -97,70 +97,73 @@ pub(crate) fn area(line: &str) -> Option<Area> {
         shared: shared == b's',
         offset: number(offset)?,
         inode: (device.to_owned(), inode),
-        of,
+        kind,
     })
 }
 
 /// An address from which `length` bytes are free in all of these.
-pub(crate) fn gap(length: u64, taken: &[(u64, u64)]) -> u64 {
-    let mut taken = taken.to_vec();
-    taken.sort_unstable();
-    let mut place = LOWEST;
-    for (start, end) in taken {
-        if start >= place + length {
+pub(crate) fn find_gap(length: u64, used: &[(u64, u64)]) -> u64 {
+    let mut used = used.to_vec();
+    used.sort_unstable();
+    let mut candidate = LOWEST_ADDRESS;
+    for (start, end) in used {
+        if start >= candidate + length {
             break;
         }
-        place = place.max(end);
+        candidate = candidate.max(end);
     }
-    place
+    candidate
 }
 
 /// Where nothing is mapped as a rule: programs and libraries are put far above.
-const LOWEST: u64 = 4 << 30;
+const LOWEST_ADDRESS: u64 = 4 << 30;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn lines_are_told_apart() {
-        let of = |line: &str| area(line).expect("a line").of;
-        assert_eq!(of("7f00-7f10 rw-p 00000000 00:00 0 "), Of::Nothing);
-        assert_eq!(of("7f00-7f10 rw-p 00000000 00:00 0                          [heap]"), Of::Nothing);
+    fn maps_lines_are_parsed() {
+        let kind = |line: &str| parse_area(line).expect("a line").kind;
+        assert_eq!(kind("7f00-7f10 rw-p 00000000 00:00 0 "), MappingKind::Anonymous);
         assert_eq!(
-            of("7f00-7f10 r--p 00000000 00:00 0          [vvar_vclock]"),
-            Of::Kernel("[vvar_vclock]".into())
+            kind("7f00-7f10 rw-p 00000000 00:00 0                          [heap]"),
+            MappingKind::Anonymous
+        );
+        assert_eq!(
+            kind("7f00-7f10 r--p 00000000 00:00 0          [vvar_vclock]"),
+            MappingKind::Kernel("[vvar_vclock]".into())
         );
         let line = "7f00-8f00 r-xp 00001000 fe:00 42                         /a b/c (deleted)";
-        let found = area(line).expect("a line");
+        let area = parse_area(line).expect("a line");
         assert_eq!(
-            (found.of, found.offset, found.start, found.end),
-            (Of::File("/a b/c (deleted)".into()), 0x1000, 0x7f00, 0x8f00)
+            (area.kind, area.offset, area.start, area.end),
+            (MappingKind::File("/a b/c (deleted)".into()), 0x1000, 0x7f00, 0x8f00)
         );
-        assert!(found.rights.execute && !found.rights.write && !found.shared);
-        assert_eq!(found.inode, ("fe:00".to_owned(), 42));
+        assert!(area.rights.execute && !area.rights.write && !area.shared);
+        assert_eq!(area.inode, ("fe:00".to_owned(), 42));
     }
 
     #[test]
-    fn a_line_in_another_form_is_an_error() {
+    fn a_malformed_line_is_an_error() {
         let good = "7f00-7f10 rw-p 00000000 fe:00 42 /a";
-        for (from, to) in
+        for (old, new) in
             [("7f00-", "x-"), ("7f10", "7e00"), ("rw-p", "rw"), ("00000000", "?"), (" 42", " many")]
         {
-            let line = good.replacen(from, to, 1);
-            let error = parse(&ProcFile::from_text("/proc/7/maps", &format!("{good}\n{line}\n")));
+            let line = good.replacen(old, new, 1);
+            let error = parse_maps(&ProcFile::from_text("/proc/7/maps", &format!("{good}\n{line}\n")));
             let error = error.expect_err("not a line");
             assert!(
-                matches!(&error, CheckpointError::Parse { line: told, .. } if *told == line),
+                matches!(&error, CheckpointError::Parse { line: found, .. } if *found == line),
                 "{error:?}"
             );
         }
     }
 
     #[test]
-    fn a_gap_is_where_nothing_is() {
-        assert_eq!(gap(16, &[]), LOWEST);
-        assert_eq!(gap(16, &[(LOWEST + 8, LOWEST + 64), (0, 16)]), LOWEST + 64);
-        assert_eq!(gap(8, &[(LOWEST + 8, LOWEST + 64)]), LOWEST);
+    fn a_gap_overlaps_no_range() {
+        assert_eq!(find_gap(16, &[]), LOWEST_ADDRESS);
+        assert_eq!(find_gap(16, &[(LOWEST_ADDRESS + 8, LOWEST_ADDRESS + 64), (0, 16)]), LOWEST_ADDRESS + 64);
+        assert_eq!(find_gap(8, &[(LOWEST_ADDRESS + 8, LOWEST_ADDRESS + 64)]), LOWEST_ADDRESS);
     }
 }

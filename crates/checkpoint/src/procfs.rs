@@ -55,7 +55,7 @@ pub(crate) fn invalid(path: &Path, line: &str) -> CheckpointError {
 }
 
 /// The entries of a directory of /proc whose names are all numbers.
-pub(crate) fn numbers(path: &Path) -> Result<Vec<i32>, CheckpointError> {
+pub(crate) fn numeric_entries(path: &Path) -> Result<Vec<i32>, CheckpointError> {
     let number = |entry: fs::DirEntry| {
         let name = entry.file_name();
         let number = name.to_str().and_then(|name| name.parse().ok());
@@ -70,13 +70,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_field_that_is_missing_or_no_number_is_an_error() {
+    fn a_missing_or_non_numeric_field_is_an_error() {
         let status = ProcFile::from_text("/proc/7/status", "Name:\tx\nSigCgt:\t00ff\nSeccomp:\tmany\n");
         assert_eq!(status.number("SigCgt", 16).expect("a number"), 255);
-        for (name, told) in [("Seccomp", "Seccomp: many"), ("SigIgn", "no line \"SigIgn\"")] {
+        for (name, expected) in [("Seccomp", "Seccomp: many"), ("SigIgn", "no line \"SigIgn\"")] {
             let error = status.number(name, 10).expect_err("no number");
             let CheckpointError::Parse { path, line } = &error else { panic!("{error:?}") };
-            assert_eq!((path.to_str(), line.as_str()), (Some("/proc/7/status"), told));
+            assert_eq!((path.to_str(), line.as_str()), (Some("/proc/7/status"), expected));
         }
     }
 }

@@ -7,11 +7,11 @@ use std::time::Duration;
 use crate::error::{CheckpointError, step};
 use crate::fence::{self, Tid};
 use crate::procfs;
-use crate::tracee::stopped;
+use crate::tracee::wait_for_stop;
 
 /// A process that is traced. Its drop ends it.
 #[derive(Debug)]
-pub(crate) struct Stopped {
+pub(crate) struct StoppedProcess {
     pid: Tid,
     /// The process's own thread first.
     threads: Vec<Tid>,
@@ -20,9 +20,9 @@ pub(crate) struct Stopped {
 /// Times that a process is looked at for an instant in which it holds no lock.
 const ATTEMPTS: u32 = 5;
 /// From one to the next. A lock is held for microseconds, unless a thread waits with it.
-const INTERVAL: Duration = Duration::from_millis(1);
+const RETRY_INTERVAL: Duration = Duration::from_millis(1);
 
-impl Stopped {
+impl StoppedProcess {
     pub(crate) fn new(pid: Tid) -> Self {
         Self { pid, threads: Vec::new() }
     }
@@ -32,22 +32,22 @@ impl Stopped {
         &self.threads
     }
 
-    /// Stops all threads when none holds a lock, if that comes soon; else as they are. `held` lists the locks that are held.
+    /// Stops all threads when none holds a lock, if that comes soon; else as they are. `find_locks` lists the locks that are held.
     pub(crate) fn stop_unlocked<T>(
         &mut self,
-        held: impl Fn(&[Tid]) -> Result<Vec<T>, CheckpointError>,
+        find_locks: impl Fn(&[Tid]) -> Result<Vec<T>, CheckpointError>,
     ) -> Result<Vec<T>, CheckpointError> {
         for _ in 1..ATTEMPTS {
             self.stop()?;
             // One that cannot be restored may be free in a moment, too.
-            if matches!(held(&self.threads), Ok(locks) if locks.is_empty()) {
+            if matches!(find_locks(&self.threads), Ok(locks) if locks.is_empty()) {
                 return Ok(Vec::new());
             }
             self.resume();
-            std::thread::sleep(INTERVAL);
+            std::thread::sleep(RETRY_INTERVAL);
         }
         self.stop()?;
-        held(&self.threads)
+        find_locks(&self.threads)
     }
 
     fn stop(&mut self) -> Result<(), CheckpointError> {
@@ -62,13 +62,13 @@ impl Stopped {
         // A thread may start another until it is stopped itself, or ends.
         loop {
             let is_new = |tid: &Tid| !self.threads.contains(tid) && !ended.contains(tid);
-            let new: Vec<Tid> = tids(self.pid)?.into_iter().filter(is_new).collect();
+            let new: Vec<Tid> = read_tids(self.pid)?.into_iter().filter(is_new).collect();
             if new.is_empty() {
                 return Ok(());
             }
             for tid in new {
-                let seized = seize(self.pid, tid);
-                if !self.stop_one(tid, seized)? {
+                let requested = seize(self.pid, tid);
+                if !self.stop_one(tid, requested)? {
                     ended.push(tid);
                 }
             }
@@ -77,8 +77,12 @@ impl Stopped {
 
     /// Waits for a thread that was told to stop. Gives whether it stopped: a thread may end at any time, and only the
     /// process's own is the process.
-    fn stop_one(&mut self, tid: Tid, told: Result<(), CheckpointError>) -> Result<bool, CheckpointError> {
-        match told.and_then(|()| wait_for_stop(tid)) {
+    fn stop_one(
+        &mut self,
+        tid: Tid,
+        requested: Result<(), CheckpointError>,
+    ) -> Result<bool, CheckpointError> {
+        match requested.and_then(|()| wait_for_interrupt(tid)) {
             Ok(()) => {
                 self.threads.push(tid);
                 Ok(true)
@@ -95,7 +99,7 @@ impl Stopped {
     fn resume(&self) {
         for tid in &self.threads {
             // One that was killed meanwhile is found when it is stopped again.
-            fence::go_on(*tid).ok();
+            fence::resume(*tid).ok();
         }
     }
 }
@@ -128,12 +132,12 @@ fn is_ending(pid: Tid, tid: Tid) -> bool {
 }
 
 /// Waits until a thread stops for being told to. What it stops for before is a signal on its way, which it is to have.
-fn wait_for_stop(tid: Tid) -> Result<(), CheckpointError> {
+fn wait_for_interrupt(tid: Tid) -> Result<(), CheckpointError> {
     loop {
-        match stopped(tid)? {
+        match wait_for_stop(tid)? {
             (_, PTRACE_EVENT_STOP) => return Ok(()),
-            (signal, 0) => fence::go_on_with(tid, signal).map_err(step("let the process go on"))?,
-            _ => fence::go_on(tid).map_err(step("let the process go on"))?,
+            (signal, 0) => fence::resume_with_signal(tid, signal).map_err(step("let the process go on"))?,
+            _ => fence::resume(tid).map_err(step("let the process go on"))?,
         }
     }
 }
@@ -141,7 +145,7 @@ fn wait_for_stop(tid: Tid) -> Result<(), CheckpointError> {
 /// What ptrace says of a stop that it was asked for; libc has no name for it.
 const PTRACE_EVENT_STOP: i32 = 128;
 
-impl Drop for Stopped {
+impl Drop for StoppedProcess {
     fn drop(&mut self) {
         if let Some(pid) = rustix::process::Pid::from_raw(self.pid) {
             // One that has ended already is what is wanted.
@@ -155,8 +159,8 @@ impl Drop for Stopped {
     }
 }
 
-fn tids(pid: Tid) -> Result<Vec<Tid>, CheckpointError> {
-    let mut tids = procfs::numbers(Path::new(&format!("/proc/{pid}/task")))?;
+fn read_tids(pid: Tid) -> Result<Vec<Tid>, CheckpointError> {
+    let mut tids = procfs::numeric_entries(Path::new(&format!("/proc/{pid}/task")))?;
     tids.sort_by_key(|tid| (*tid != pid, *tid));
     Ok(tids)
 }

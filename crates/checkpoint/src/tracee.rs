@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use crate::error::{CheckpointError, file, step};
 use crate::fence::{self, Registers, Tid, Waited};
 use crate::mapped::{FileStamp, STAT_BYTES, replaced};
-use crate::maps::{self, Of};
-use crate::script::Script;
+use crate::maps::{self, MappingKind};
+use crate::restorer::RestorerBlob;
 
 /// Two bytes that make a system call.
 const SYSCALL: [u8; 2] = [0x0f, 0x05];
@@ -21,7 +21,7 @@ pub(crate) struct Memory {
 }
 
 impl Memory {
-    pub(crate) fn of(pid: i32) -> Result<Self, CheckpointError> {
+    pub(crate) fn open(pid: i32) -> Result<Self, CheckpointError> {
         let path = PathBuf::from(format!("/proc/{pid}/mem"));
         let file = OpenOptions::new().read(true).write(true).open(&path).map_err(file(&path))?;
         Ok(Self { path, file })
@@ -43,7 +43,7 @@ impl Memory {
 }
 
 /// Waits until a thread stands still.
-pub(crate) fn stopped(tid: Tid) -> Result<(i32, i32), CheckpointError> {
+pub(crate) fn wait_for_stop(tid: Tid) -> Result<(i32, i32), CheckpointError> {
     match fence::wait(tid).map_err(step("wait for the process"))? {
         Waited::Stopped { signal, event } => Ok((signal, event)),
         Waited::Ended => Err(CheckpointError::Ended),
@@ -52,8 +52,8 @@ pub(crate) fn stopped(tid: Tid) -> Result<(i32, i32), CheckpointError> {
 
 /// Where the kernel's own page in the process has an instruction that makes a system call.
 pub(crate) fn syscall_instruction(pid: i32, memory: &Memory) -> Result<u64, CheckpointError> {
-    let areas = maps::areas(pid)?;
-    let vdso = areas.iter().find(|area| area.of == Of::Kernel("[vdso]".to_owned()));
+    let areas = maps::read_maps(pid)?;
+    let vdso = areas.iter().find(|area| area.kind == MappingKind::Kernel("[vdso]".to_owned()));
     let vdso = vdso.ok_or_else(|| crate::error::unsupported("it has no vdso"))?;
     let mut bytes = vec![0; vdso.length() as usize];
     memory.read(vdso.start, &mut bytes)?;
@@ -63,14 +63,20 @@ pub(crate) fn syscall_instruction(pid: i32, memory: &Memory) -> Result<u64, Chec
 }
 
 /// Has a thread make one system call by the instruction at `at`. Its registers are not put back.
-pub(crate) fn call(tid: Tid, at: u64, number: i64, arguments: [u64; 6]) -> Result<u64, CheckpointError> {
+pub(crate) fn system_call(
+    tid: Tid,
+    syscall_address: u64,
+    number: i64,
+    arguments: [u64; 6],
+) -> Result<u64, CheckpointError> {
     let [rdi, rsi, rdx, r10, r8, r9] = arguments;
     let before = fence::registers(tid).map_err(step("read registers"))?;
     let rax = number as u64;
-    let registers = Registers { rax, rdi, rsi, rdx, r10, r8, r9, rip: at, orig_rax: u64::MAX, ..before };
+    let registers =
+        Registers { rax, rdi, rsi, rdx, r10, r8, r9, rip: syscall_address, orig_rax: u64::MAX, ..before };
     fence::set_registers(tid, &registers).map_err(step("set registers"))?;
-    fence::step(tid).map_err(step("go one instruction"))?;
-    match stopped(tid)? {
+    fence::single_step(tid).map_err(step("go one instruction"))?;
+    match wait_for_stop(tid)? {
         (libc::SIGTRAP, _) => {}
         (signal, _) => {
             return Err(crate::error::unsupported(format!(
@@ -79,11 +85,11 @@ pub(crate) fn call(tid: Tid, at: u64, number: i64, arguments: [u64; 6]) -> Resul
         }
     }
     let result = fence::registers(tid).map_err(step("read registers"))?.rax;
-    succeeded(rax, result)
+    check_result(rax, result)
 }
 
-fn succeeded(number: u64, result: u64) -> Result<u64, CheckpointError> {
-    if result <= ERRORS {
+fn check_result(number: u64, result: u64) -> Result<u64, CheckpointError> {
+    if result <= MAX_RESULT {
         return Ok(result);
     }
     let source = std::io::Error::from_raw_os_error((result as i64).unsigned_abs() as i32);
@@ -91,31 +97,31 @@ fn succeeded(number: u64, result: u64) -> Result<u64, CheckpointError> {
 }
 
 /// What is above is the negative of an error's number.
-const ERRORS: u64 = u64::MAX - 4095;
+const MAX_RESULT: u64 = u64::MAX - 4095;
 
 /// Has a thread make all calls of a script that was written into its process, and adds the threads that it starts.
-pub(crate) fn run(
+pub(crate) fn run_blob(
     tid: Tid,
     memory: &Memory,
-    script: &Script,
-    started: &mut Vec<Tid>,
+    blob: &RestorerBlob,
+    new_threads: &mut Vec<Tid>,
 ) -> Result<(), CheckpointError> {
     let before = fence::registers(tid).map_err(step("read registers"))?;
     let registers = Registers {
-        rip: script.code(),
-        r12: script.table(),
-        r13: script.table_end(),
+        rip: blob.code(),
+        r12: blob.table(),
+        r13: blob.table_end(),
         orig_rax: u64::MAX,
         ..before
     };
     fence::set_registers(tid, &registers).map_err(step("set registers"))?;
     loop {
-        fence::go_on(tid).map_err(step("let the process go on"))?;
-        match stopped(tid)? {
+        fence::resume(tid).map_err(step("let the process go on"))?;
+        match wait_for_stop(tid)? {
             (_, libc::PTRACE_EVENT_CLONE) => {
-                let thread = fence::started(tid).map_err(step("learn of a thread"))?;
-                started.push(thread);
-                stopped(thread)?;
+                let thread = fence::new_thread(tid).map_err(step("learn of a thread"))?;
+                new_threads.push(thread);
+                wait_for_stop(thread)?;
             }
             (libc::SIGTRAP, _) => break,
             (signal, _) => {
@@ -125,18 +131,19 @@ pub(crate) fn run(
             }
         }
     }
-    let place = fence::registers(tid).map_err(step("read registers"))?.r12;
+    let position = fence::registers(tid).map_err(step("read registers"))?.r12;
     // First: where another file was mapped, later calls fail for that reason.
-    compare_stamps(memory, script, place)?;
-    if place > script.table() {
-        let (number, result) = (memory.word(place - Script::CALL)?, memory.word(place - 8)?);
-        succeeded(number, result)?;
+    check_stamps(memory, blob, position)?;
+    if position > blob.table() {
+        let (number, result) =
+            (memory.word(position - RestorerBlob::CALL_BYTES)?, memory.word(position - 8)?);
+        check_result(number, result)?;
     }
-    if place != script.table_end() {
+    if position != blob.table_end() {
         return Err(crate::error::unsupported("it did not come to the end of its beginning"));
     }
-    for (at, wanted) in script.wanted() {
-        if memory.word(at)? != wanted {
+    for (address, expected) in blob.expected_results() {
+        if memory.word(address)? != expected {
             return Err(crate::error::unsupported("it has more descriptors than it was given"));
         }
     }
@@ -144,8 +151,8 @@ pub(crate) fn run(
 }
 
 /// Whether the files that a script opened and mapped are those that the process had mapped, as far as it came.
-fn compare_stamps(memory: &Memory, script: &Script, end: u64) -> Result<(), CheckpointError> {
-    for check in script.stamps().iter().filter(|check| check.call < end) {
+fn check_stamps(memory: &Memory, blob: &RestorerBlob, end: u64) -> Result<(), CheckpointError> {
+    for check in blob.stamps().iter().filter(|check| check.call < end) {
         let mut stat = [0; STAT_BYTES];
         memory.read(check.result, &mut stat)?;
         // The last call may be an `fstat` that failed.

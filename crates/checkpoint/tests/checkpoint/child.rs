@@ -27,9 +27,9 @@ pub(crate) const SOCKET: i32 = 3;
 pub(crate) const FILE: &str = "file";
 
 const VARIABLE: &str = "MIMEO_CHECKPOINT_TEST_CHILD";
-const TEST: &str = "child::is_told_what_to_do";
+const TEST: &str = "child::runs_commands_from_its_socket";
 /// How long an answer may take.
-const PATIENCE: Duration = Duration::from_secs(60);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The process, and our end of its socket.
 pub(crate) struct Child {
@@ -39,62 +39,65 @@ pub(crate) struct Child {
 
 impl Child {
     /// A new one, with a file in `place`.
-    pub(crate) fn start(place: &Path) -> Self {
-        fs::write(place.join(FILE), "what stands in the file").unwrap();
+    pub(crate) fn start(files: &Path) -> Self {
+        fs::write(files.join(FILE), "HEAD the file's content").unwrap();
         let mut command = Command::new(std::env::current_exe().unwrap());
-        command.args(["--exact", TEST, "--ignored", "--nocapture"]).env(VARIABLE, place.join(FILE));
+        command.args(["--exact", TEST, "--ignored", "--nocapture"]).env(VARIABLE, files.join(FILE));
         let mut child = Self::spawn(command, Vec::new());
-        assert_eq!(child.ask("hello"), "hello");
+        assert_eq!(child.send("hello"), "hello");
         child
     }
 
-    /// One that begins as the one that was kept.
-    pub(crate) fn revive(dir: &Path, place: &Path) -> Self {
-        Self::revive_in(dir, place, place)
+    /// A process restored from the checkpoint in `dir`.
+    pub(crate) fn restore(dir: &Path, files: &Path) -> Self {
+        Self::restore_in(dir, files, files)
     }
 
     /// The same, with what was in `before` in another place.
-    pub(crate) fn revive_in(dir: &Path, before: &Path, place: &Path) -> Self {
-        let (child, revived) = Self::try_revive(dir, before, place, &[]);
-        revived.unwrap();
+    pub(crate) fn restore_in(dir: &Path, old_dir: &Path, files: &Path) -> Self {
+        let (child, restored) = Self::try_restore(dir, old_dir, files, &[]);
+        restored.unwrap();
         child
     }
 
     /// The same, for a process that has `external` mapped as its external file.
-    pub(crate) fn revive_external(dir: &Path, place: &Path, external: &Path) -> Self {
-        let kept = Checkpoint::open(dir).unwrap();
-        let child = Self::stopped(&kept, place, place);
-        kept.revive(child.pid(), Some(external), &[]).unwrap();
+    pub(crate) fn restore_external(dir: &Path, files: &Path, external: &Path) -> Self {
+        let checkpoint = Checkpoint::open(dir).unwrap();
+        let child = Self::stopped(&checkpoint, files, files);
+        checkpoint.revive(child.pid(), Some(external), &[]).unwrap();
         child
     }
 
-    pub(crate) fn try_revive(
+    pub(crate) fn try_restore(
         dir: &Path,
-        before: &Path,
-        place: &Path,
+        old_dir: &Path,
+        files: &Path,
         filters: &[Vec<u64>],
     ) -> (Self, Result<(), CheckpointError>) {
-        let kept = Checkpoint::open(dir).unwrap();
-        let child = Self::stopped(&kept, before, place);
-        let revived = kept.revive(child.pid(), None, filters);
-        (child, revived)
+        let checkpoint = Checkpoint::open(dir).unwrap();
+        let child = Self::stopped(&checkpoint, old_dir, files);
+        let restored = checkpoint.revive(child.pid(), None, filters);
+        (child, restored)
     }
 
     /// A process that stands before its first instruction, with the descriptors of the one that was dumped.
-    pub(crate) fn stopped(kept: &Checkpoint, before: &Path, place: &Path) -> Self {
-        let moved = |path: &Path| path.strip_prefix(before).map_or(path.to_owned(), |rest| place.join(rest));
-        let given = kept.descriptors(moved).unwrap();
-        let mut command = Command::new(kept.program());
+    pub(crate) fn stopped(checkpoint: &Checkpoint, old_dir: &Path, files: &Path) -> Self {
+        let relocate =
+            |path: &Path| path.strip_prefix(old_dir).map_or(path.to_owned(), |rest| files.join(rest));
+        let descriptors = checkpoint.descriptors(relocate).unwrap();
+        let mut command = Command::new(checkpoint.program());
         trace_me(&mut command);
-        Self::spawn(command, given)
+        Self::spawn(command, descriptors)
     }
 
-    fn spawn(mut command: Command, mut given: Vec<(i32, OwnedFd)>) -> Self {
+    fn spawn(mut command: Command, mut descriptors: Vec<(i32, OwnedFd)>) -> Self {
         let (ours, theirs) = UnixStream::pair().unwrap();
-        given.push((SOCKET, theirs.into()));
+        descriptors.push((SOCKET, theirs.into()));
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        let numbers: Vec<(i32, i32)> =
-            given.iter().map(|(number, file)| (*number, std::os::fd::AsRawFd::as_raw_fd(file))).collect();
+        let numbers: Vec<(i32, i32)> = descriptors
+            .iter()
+            .map(|(number, file)| (*number, std::os::fd::AsRawFd::as_raw_fd(file)))
+            .collect();
         // SAFETY: the closure makes system calls only; the descriptors that it takes are open until the fork is done.
         unsafe {
             command.pre_exec(move || {
@@ -113,7 +116,7 @@ impl Child {
             });
         }
         let process = command.spawn().unwrap();
-        ours.set_read_timeout(Some(PATIENCE)).unwrap();
+        ours.set_read_timeout(Some(ANSWER_TIMEOUT)).unwrap();
         Self { process, socket: BufReader::new(ours) }
     }
 
@@ -122,8 +125,8 @@ impl Child {
     }
 
     /// Has it do something, and gives what it says.
-    pub(crate) fn ask(&mut self, order: &str) -> String {
-        writeln!(self.socket.get_ref(), "{order}").unwrap();
+    pub(crate) fn send(&mut self, command: &str) -> String {
+        writeln!(self.socket.get_ref(), "{command}").unwrap();
         let mut answer = String::new();
         assert_ne!(self.socket.read_line(&mut answer).unwrap(), 0, "the child has ended");
         answer.trim_end().to_owned()
@@ -149,17 +152,17 @@ impl Drop for Child {
 
 /// Traces a thread of another process from a thread of its own, until `end`.
 pub(crate) fn trace(tid: i32) -> Tracer {
-    let (tell, told) = std::sync::mpsc::channel();
+    let (sender, receiver) = std::sync::mpsc::channel();
     let (end, ended) = std::sync::mpsc::channel::<()>();
     let thread = std::thread::spawn(move || {
         let nothing = std::ptr::null_mut::<libc::c_void>();
         // SAFETY: the request reads and writes no memory.
-        tell.send(unsafe { libc::ptrace(libc::PTRACE_SEIZE, tid, nothing, nothing) }).unwrap();
+        sender.send(unsafe { libc::ptrace(libc::PTRACE_SEIZE, tid, nothing, nothing) }).unwrap();
         ended.recv().unwrap_err();
         // SAFETY: the call writes nothing.
         assert_eq!(unsafe { libc::waitpid(tid, std::ptr::null_mut(), libc::__WALL) }, tid);
     });
-    assert_eq!(told.recv().unwrap(), 0);
+    assert_eq!(receiver.recv().unwrap(), 0);
     Tracer { end, thread }
 }
 
@@ -190,7 +193,7 @@ extern "C" fn handle(_: libc::c_int) {
 }
 
 /// What the process holds.
-struct Held {
+struct State {
     count: u64,
     note: String,
     beats: Arc<AtomicU64>,
@@ -203,7 +206,7 @@ struct Held {
 
 #[test]
 #[ignore = "it is the other process of other tests"]
-fn is_told_what_to_do() {
+fn runs_commands_from_its_socket() {
     let Some(path) = std::env::var_os(VARIABLE) else { return };
     let beats = Arc::new(AtomicU64::new(0));
     for _ in 0..2 {
@@ -220,52 +223,60 @@ fn is_told_what_to_do() {
     unsafe { libc::signal(libc::SIGUSR1, handler as usize) };
     let events = rustix::event::eventfd(7, rustix::event::EventfdFlags::NONBLOCK).unwrap();
     let file = fs::File::open(path).unwrap();
-    let mut held =
-        Held { count: 0, note: String::new(), beats, events, third: 1.0, file, mapped: 0, mapped_file: None };
+    let mut state = State {
+        count: 0,
+        note: String::new(),
+        beats,
+        events,
+        third: 1.0,
+        file,
+        mapped: 0,
+        mapped_file: None,
+    };
     // SAFETY: whoever started this process gave it this descriptor.
     let socket = UnixStream::from(unsafe { OwnedFd::from_raw_fd(SOCKET) });
     for line in BufReader::new(&socket).lines() {
-        let answer = obey(&line.unwrap(), &mut held);
+        let answer = run_command(&line.unwrap(), &mut state);
         writeln!(&socket, "{answer}").unwrap();
     }
 }
 
-fn obey(order: &str, held: &mut Held) -> String {
-    match order.split_once(' ').unwrap_or((order, "")) {
-        ("hello", _) => order.to_owned(),
+fn run_command(command: &str, state: &mut State) -> String {
+    match command.split_once(' ').unwrap_or((command, "")) {
+        ("hello", _) => command.to_owned(),
         ("count", _) => {
-            held.count += 1;
-            held.count.to_string()
+            state.count += 1;
+            state.count.to_string()
         }
         ("note", note) => {
-            held.note = note.to_owned();
-            held.third = 1.0 / 3.0;
+            state.note = note.to_owned();
+            state.third = 1.0 / 3.0;
             "noted".to_owned()
         }
-        ("recall", _) => held.note.clone(),
+        ("recall", _) => state.note.clone(),
         // SAFETY: the lock lives as long as the process.
         ("lock", _) => unsafe { libc::pthread_mutex_lock(LOCK.0.get()) }.to_string(),
         // SAFETY: as above.
         ("unlock", _) => unsafe { libc::pthread_mutex_unlock(LOCK.0.get()) }.to_string(),
-        ("beats", _) => beats(&held.beats),
+        ("beats", _) => beats(&state.beats),
         ("thread", "parent") => std::thread::spawn(parent).join().unwrap(),
         ("thread", _) => std::thread::spawn(|| "joined".to_owned()).join().unwrap(),
         ("grow", _) => vec![1u8; 64 << 20].iter().map(|byte| usize::from(*byte)).sum::<usize>().to_string(),
         ("deep", _) => deep(64).to_string(),
-        ("float", _) => (held.third.max(1.0) / 3.0).to_string(),
+        ("float", _) => (state.third.max(1.0) / 3.0).to_string(),
         ("events", _) => {
             let mut bytes = [0; 8];
-            rustix::io::read(&held.events, &mut bytes).unwrap();
+            rustix::io::read(&state.events, &mut bytes).unwrap();
             u64::from_ne_bytes(bytes).to_string()
         }
         ("file", _) => {
             let mut bytes = vec![0; 64];
-            let got = std::os::unix::fs::FileExt::read_at(&held.file, &mut bytes, 0).unwrap();
+            let got = std::os::unix::fs::FileExt::read_at(&state.file, &mut bytes, 0).unwrap();
             String::from_utf8(bytes[..got].to_vec()).unwrap()
         }
         ("signal", _) => {
             rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::USR1).unwrap();
-            until(|| HANDLED.load(Ordering::SeqCst));
+            wait_until(|| HANDLED.load(Ordering::SeqCst));
             "handled".to_owned()
         }
         ("parent", _) => parent(),
@@ -280,67 +291,67 @@ fn obey(order: &str, held: &mut Held) -> String {
             unsafe { rustix::mm::mmap_anonymous(std::ptr::null_mut(), 4096, rights, flags) }.unwrap();
             "done".to_owned()
         }
-        ("confine", _) => confine(),
-        _ => obey_of_files(order, held),
+        ("install-filter", _) => install_filter(),
+        _ => run_file_command(command, state),
     }
 }
 
 /// Orders that are about files.
-fn obey_of_files(order: &str, held: &mut Held) -> String {
-    match order.split_once(' ').unwrap_or((order, "")) {
+fn run_file_command(command: &str, state: &mut State) -> String {
+    match command.split_once(' ').unwrap_or((command, "")) {
         ("map", path) => {
             let file = fs::File::options().read(true).write(true).open(path).unwrap();
-            held.mapped = map_file(&file);
-            held.mapped_file = Some(file);
+            state.mapped = map_file(&file);
+            state.mapped_file = Some(file);
             "done".to_owned()
         }
         ("close-mapped", _) => {
-            held.mapped_file = None;
+            state.mapped_file = None;
             "done".to_owned()
         }
         // SAFETY: `map` came before, and mapped a page that stays.
-        ("mapped", _) => unsafe { std::ptr::read_volatile(held.mapped as *const u8) as char }.to_string(),
+        ("mapped", _) => unsafe { std::ptr::read_volatile(state.mapped as *const u8) as char }.to_string(),
         ("flags", _) => change_flags(),
         ("seek", position) => {
             let position = position.parse().unwrap();
-            rustix::fs::seek(&held.file, rustix::fs::SeekFrom::Start(position)).unwrap().to_string()
+            rustix::fs::seek(&state.file, rustix::fs::SeekFrom::Start(position)).unwrap().to_string()
         }
         ("rest", _) => {
             let mut text = String::new();
-            std::io::Read::read_to_string(&mut held.file, &mut text).unwrap();
+            std::io::Read::read_to_string(&mut state.file, &mut text).unwrap();
             text
         }
-        ("lock-file", kind) => lock_file(&held.file, kind),
+        ("lock-file", kind) => lock_file(&state.file, kind),
         ("semaphore", _) => {
             let flags = rustix::event::EventfdFlags::SEMAPHORE;
             std::mem::forget(rustix::event::eventfd(3, flags).unwrap());
             "done".to_owned()
         }
-        ("advised" | "droppable" | "byte" | "mlock", _) => obey_of_memory(order),
+        ("advised" | "droppable" | "byte" | "mlock", _) => run_memory_command(command),
         (
-            "wrlock" | "wrunlock" | "trywrlock" | "lock-kernels" | "lock-often" | "churn" | "linger"
+            "wrlock" | "wrunlock" | "trywrlock" | "lock-kernel-mutex" | "lock-often" | "churn" | "linger"
             | "release",
             _,
-        ) => locks::obey(order),
-        _ => kernel::obey(order),
+        ) => locks::run_command(command),
+        _ => kernel::run_command(command),
     }
 }
 
-/// Orders that are about memory. Addresses are told and given in hexadecimal.
-fn obey_of_memory(order: &str) -> String {
-    let (order, words) = order.split_once(' ').unwrap_or((order, ""));
+/// Orders that are about memory. Addresses are hexadecimal.
+fn run_memory_command(command: &str) -> String {
+    let (command, words) = command.split_once(' ').unwrap_or((command, ""));
     let number = |text: &str| usize::from_str_radix(text, 16).unwrap();
-    match order {
+    match command {
         "advised" => format!("{:x}", pages(libc::MAP_PRIVATE, words.parse().unwrap())),
         "droppable" => format!("{:x}", pages(libc::MAP_DROPPABLE, libc::MADV_NORMAL)),
         // SAFETY: the address is one of those that were told, and stays mapped.
         "byte" => unsafe { std::ptr::read_volatile(number(words) as *const u8) }.to_string(),
         "mlock" => {
-            let place = pages(libc::MAP_PRIVATE, libc::MADV_NORMAL) as *const libc::c_void;
+            let address = pages(libc::MAP_PRIVATE, libc::MADV_NORMAL) as *const libc::c_void;
             // SAFETY: the page was mapped just now, and stays mapped.
-            unsafe { libc::mlock(place, 4096) }.to_string()
+            unsafe { libc::mlock(address, 4096) }.to_string()
         }
-        other => panic!("{other} is no order"),
+        other => panic!("unknown command: {other}"),
     }
 }
 
@@ -351,33 +362,33 @@ fn pages(kind: libc::c_int, advice: libc::c_int) -> usize {
     // SAFETY: a new mapping at an address of the kernel's choice, which is written to before the advice: guard pages cannot
     // be, after.
     unsafe {
-        let place = libc::mmap(std::ptr::null_mut(), BYTES, rights, kind | libc::MAP_ANONYMOUS, -1, 0);
-        assert_ne!(place, libc::MAP_FAILED);
-        place.cast::<u8>().write_bytes(1, BYTES);
-        assert_eq!(libc::madvise(place, BYTES, advice), 0);
-        place as usize
+        let address = libc::mmap(std::ptr::null_mut(), BYTES, rights, kind | libc::MAP_ANONYMOUS, -1, 0);
+        assert_ne!(address, libc::MAP_FAILED);
+        address.cast::<u8>().write_bytes(1, BYTES);
+        assert_eq!(libc::madvise(address, BYTES, advice), 0);
+        address as usize
     }
 }
 
 fn beats(beats: &AtomicU64) -> String {
     let before = beats.load(Ordering::SeqCst);
-    until(|| beats.load(Ordering::SeqCst) > before + 5);
-    "they go on".to_owned()
+    wait_until(|| beats.load(Ordering::SeqCst) > before + 5);
+    "running".to_owned()
 }
 
-fn until(happened: impl Fn() -> bool) {
-    let end = Instant::now() + PATIENCE;
-    while !happened() {
-        assert!(Instant::now() < end, "it never happens");
+fn wait_until(condition: impl Fn() -> bool) {
+    let end = Instant::now() + ANSWER_TIMEOUT;
+    while !condition() {
+        assert!(Instant::now() < end, "the condition was never met");
         std::thread::sleep(Duration::from_millis(1));
     }
 }
 
 /// Uses 4 KiB of stack for each step down.
 fn deep(steps: u64) -> u64 {
-    let room = std::hint::black_box([1u8; 4096]);
-    let here: u64 = room.iter().map(|byte| u64::from(*byte)).sum();
-    if steps > 1 { here + deep(steps - 1) } else { here }
+    let buffer = std::hint::black_box([1u8; 4096]);
+    let sum: u64 = buffer.iter().map(|byte| u64::from(*byte)).sum();
+    if steps > 1 { sum + deep(steps - 1) } else { sum }
 }
 
 fn parent() -> String {
@@ -390,11 +401,11 @@ fn map_file(file: &fs::File) -> usize {
     let rights = rustix::mm::ProtFlags::READ | rustix::mm::ProtFlags::WRITE;
     let flags = rustix::mm::MapFlags::PRIVATE;
     // SAFETY: a new mapping at an address of the kernel's choice.
-    let place = unsafe { rustix::mm::mmap(std::ptr::null_mut(), 4096, rights, flags, file, 0) }.unwrap();
-    place as usize
+    let address = unsafe { rustix::mm::mmap(std::ptr::null_mut(), 4096, rights, flags, file, 0) }.unwrap();
+    address as usize
 }
 
-/// Flags that differ from those with which the standard streams are given.
+/// Flags that differ from those with which the standard streams are passed on.
 fn change_flags() -> String {
     let changes = [
         (1, libc::F_SETFL, libc::O_NONBLOCK | libc::O_APPEND),
@@ -427,7 +438,7 @@ fn lock_file(file: &fs::File, kind: &str) -> String {
 }
 
 /// A filter that lets everything pass: the process counts as confined.
-fn confine() -> String {
+fn install_filter() -> String {
     let step = libc::sock_filter { code: 0x06, jt: 0, jf: 0, k: libc::SECCOMP_RET_ALLOW };
     let program = libc::sock_fprog { len: 1, filter: (&raw const step).cast_mut() };
     // SAFETY: the program and its step outlive the calls.

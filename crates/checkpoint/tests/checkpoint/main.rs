@@ -11,17 +11,17 @@ use child::Child;
 use mimeo_checkpoint::{Checkpoint, CheckpointError, Wanted, take};
 
 /// Descriptors that every child is given.
-const GIVEN: [i32; 4] = [0, 1, 2, child::SOCKET];
+const INHERITED: [i32; 4] = [0, 1, 2, child::SOCKET];
 
-fn keep(child: &mut Child, dir: &Path) -> Result<(), CheckpointError> {
-    keep_with(child, dir, None)
+fn dump(child: &mut Child, dir: &Path) -> Result<(), CheckpointError> {
+    dump_with_external(child, dir, None)
 }
 
-fn keep_with(child: &mut Child, dir: &Path, external: Option<&Path>) -> Result<(), CheckpointError> {
+fn dump_with_external(child: &mut Child, dir: &Path, external: Option<&Path>) -> Result<(), CheckpointError> {
     fs::create_dir(dir).unwrap();
-    let kept = take(child.pid(), Wanted { given: &GIVEN, apart: external, dir }, || Ok(()));
+    let dumped = take(child.pid(), Wanted { given: &INHERITED, apart: external, dir }, || Ok(()));
     child.ended();
-    kept
+    dumped
 }
 
 /// Puts another file at a path, as an upgrade does.
@@ -32,66 +32,66 @@ fn replace(path: &Path, content: &str) {
 }
 
 #[test]
-fn others_begin_where_it_stood() {
-    let place = tempfile::tempdir().unwrap();
-    let mut first = Child::start(place.path());
-    assert_eq!(first.ask("count"), "1");
-    assert_eq!(first.ask("count"), "2");
-    assert_eq!(first.ask("note what it is to remember"), "noted");
-    let dir = place.path().join("kept");
-    keep(&mut first, &dir).unwrap();
-    let mut others: Vec<_> = (0..3).map(|_| Child::revive(&dir, place.path())).collect();
+fn restored_processes_continue_where_the_dump_was_taken() {
+    let files = tempfile::tempdir().unwrap();
+    let mut first = Child::start(files.path());
+    assert_eq!(first.send("count"), "1");
+    assert_eq!(first.send("count"), "2");
+    assert_eq!(first.send("note the remembered text"), "noted");
+    let dir = files.path().join("checkpoint");
+    dump(&mut first, &dir).unwrap();
+    let mut others: Vec<_> = (0..3).map(|_| Child::restore(&dir, files.path())).collect();
     for other in &mut others {
-        assert_eq!(other.ask("count"), "3");
-        assert_eq!(other.ask("recall"), "what it is to remember");
+        assert_eq!(other.send("count"), "3");
+        assert_eq!(other.send("recall"), "the remembered text");
     }
     // Each by itself from then on.
-    assert_eq!(others[0].ask("count"), "4");
-    assert_eq!(others[1].ask("count"), "4");
-    assert_eq!(others[0].ask("note another thing"), "noted");
-    assert_eq!(others[1].ask("recall"), "what it is to remember");
+    assert_eq!(others[0].send("count"), "4");
+    assert_eq!(others[1].send("count"), "4");
+    assert_eq!(others[0].send("note another thing"), "noted");
+    assert_eq!(others[1].send("recall"), "the remembered text");
 }
 
 #[test]
-fn threads_locks_and_memory_are_those_of_a_process() {
-    let place = tempfile::tempdir().unwrap();
-    let mut first = Child::start(place.path());
+fn threads_locks_and_memory_are_restored() {
+    let files = tempfile::tempdir().unwrap();
+    let mut first = Child::start(files.path());
     // A lock that knows its holder, held while it is kept.
-    assert_eq!(first.ask("lock"), "0");
-    assert_eq!(first.ask("wrlock"), "0");
-    let dir = place.path().join("kept");
-    keep(&mut first, &dir).unwrap();
-    let mut other = Child::revive(&dir, place.path());
-    assert_eq!(other.ask("unlock"), "0", "the holder is the thread that held it");
-    assert_eq!(other.ask("wrunlock"), "0");
-    assert_eq!(other.ask("trywrlock"), "0", "it was the writer that let go");
-    assert_eq!(other.ask("beats"), "they go on");
-    assert_eq!(other.ask("thread"), "joined");
-    assert_eq!(other.ask("grow"), "67108864");
-    assert_eq!(other.ask("deep"), "262144");
-    assert_eq!(other.ask("float"), "0.3333333333333333");
-    assert_eq!(other.ask("events"), "7");
-    assert_eq!(other.ask("file"), "what stands in the file");
-    assert_eq!(other.ask("signal"), "handled");
+    assert_eq!(first.send("lock"), "0");
+    assert_eq!(first.send("wrlock"), "0");
+    let dir = files.path().join("checkpoint");
+    dump(&mut first, &dir).unwrap();
+    let mut other = Child::restore(&dir, files.path());
+    assert_eq!(other.send("unlock"), "0", "the holder is the thread that held it");
+    assert_eq!(other.send("wrunlock"), "0");
+    assert_eq!(other.send("trywrlock"), "0", "it was the writer that let go");
+    assert_eq!(other.send("beats"), "running");
+    assert_eq!(other.send("thread"), "joined");
+    assert_eq!(other.send("grow"), "67108864");
+    assert_eq!(other.send("deep"), "262144");
+    assert_eq!(other.send("float"), "0.3333333333333333");
+    assert_eq!(other.send("events"), "7");
+    assert_eq!(other.send("file"), "HEAD the file's content");
+    assert_eq!(other.send("signal"), "handled");
 }
 
 #[test]
-fn a_file_is_opened_where_it_is_now() {
-    let place = tempfile::tempdir().unwrap();
-    let mut first = Child::start(place.path());
-    first.ask("count");
-    let dir = place.path().join("kept");
-    keep(&mut first, &dir).unwrap();
+fn files_are_reopened_at_their_new_paths() {
+    let files = tempfile::tempdir().unwrap();
+    let mut first = Child::start(files.path());
+    first.send("count");
+    let dir = files.path().join("checkpoint");
+    dump(&mut first, &dir).unwrap();
     let moved = tempfile::tempdir().unwrap();
-    fs::write(moved.path().join(child::FILE), "what stands in another").unwrap();
-    let mut other = Child::revive_in(&dir, place.path(), moved.path());
-    assert_eq!(other.ask("file"), "what stands in another");
+    fs::write(moved.path().join(child::FILE), "another file's content").unwrap();
+    let mut other = Child::restore_in(&dir, files.path(), moved.path());
+    assert_eq!(other.send("file"), "another file's content");
 }
 
 #[test]
-fn what_cannot_be_kept_is_named_and_ends() {
-    let place = tempfile::tempdir().unwrap();
-    let orders = [
+fn unsupported_state_is_named_and_the_process_is_killed() {
+    let files = tempfile::tempdir().unwrap();
+    let commands = [
         ("pipe", "pipe:"),
         ("share", "shares memory"),
         ("lock-file posix", "has a lock of another kind: 1: POSIX"),
@@ -99,27 +99,30 @@ fn what_cannot_be_kept_is_named_and_ends() {
         ("advised 102", "has a guard page"),
         ("alarm", "interval timer"),
         ("timer", "POSIX timer"),
-        ("lock-kernels robust", "robust"),
-        ("lock-kernels inheriting", "priority-inheriting"),
+        ("lock-kernel-mutex robust", "robust"),
+        ("lock-kernel-mutex inheriting", "priority-inheriting"),
     ];
-    for (order, told) in orders {
-        let mut child = Child::start(place.path());
-        child.ask(order);
-        let error = keep(&mut child, &place.path().join(order)).unwrap_err();
-        assert!(matches!(&error, CheckpointError::Unsupported { what } if what.contains(told)), "{error:?}");
+    for (command, expected) in commands {
+        let mut child = Child::start(files.path());
+        child.send(command);
+        let error = dump(&mut child, &files.path().join(command)).unwrap_err();
+        assert!(
+            matches!(&error, CheckpointError::Unsupported { what } if what.contains(expected)),
+            "{error:?}"
+        );
     }
-    let mut ended = Child::start(place.path());
+    let mut ended = Child::start(files.path());
     ended.kill();
-    assert!(keep(&mut ended, &place.path().join("ended")).is_err());
+    assert!(dump(&mut ended, &files.path().join("ended")).is_err());
 }
 
 #[test]
-fn what_does_not_belong_here_is_refused() {
-    let place = tempfile::tempdir().unwrap();
-    let mut first = Child::start(place.path());
-    first.ask("count");
-    let dir = place.path().join("kept");
-    keep(&mut first, &dir).unwrap();
+fn an_incompatible_checkpoint_is_refused() {
+    let files = tempfile::tempdir().unwrap();
+    let mut first = Child::start(files.path());
+    first.send("count");
+    let dir = files.path().join("checkpoint");
+    dump(&mut first, &dir).unwrap();
     let image = dir.join("process.json");
     let text = fs::read_to_string(&image).unwrap();
     let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
@@ -131,25 +134,25 @@ fn what_does_not_belong_here_is_refused() {
         (library, "/etc/hostname", "/etc/hostname has been replaced"),
         ("{", "", ""),
     ];
-    for (from, to, told) in changes {
-        fs::write(&image, text.replacen(from, to, 1)).unwrap();
+    for (old, new, expected) in changes {
+        fs::write(&image, text.replacen(old, new, 1)).unwrap();
         let error = Checkpoint::open(&dir).unwrap_err();
-        assert!(matches!(&error, CheckpointError::Foreign { what } if what.contains(told)), "{error:?}");
+        assert!(matches!(&error, CheckpointError::Foreign { what } if what.contains(expected)), "{error:?}");
     }
     fs::remove_file(&image).unwrap();
     assert!(matches!(Checkpoint::open(&dir), Err(CheckpointError::File { .. })));
 }
 
 #[test]
-fn one_that_cannot_go_on_is_an_error() {
-    let place = tempfile::tempdir().unwrap();
-    let mut first = Child::start(place.path());
-    first.ask("count");
-    let dir = place.path().join("kept");
-    keep(&mut first, &dir).unwrap();
+fn a_failed_restore_is_an_error() {
+    let files = tempfile::tempdir().unwrap();
+    let mut first = Child::start(files.path());
+    first.send("count");
+    let dir = files.path().join("checkpoint");
+    dump(&mut first, &dir).unwrap();
     fs::remove_file(dir.join("process.pages")).unwrap();
-    let (mut child, revived) = Child::try_revive(&dir, place.path(), place.path(), &[]);
-    assert!(matches!(revived, Err(CheckpointError::Call { .. })), "{revived:?}");
+    let (mut child, restored) = Child::try_restore(&dir, files.path(), files.path(), &[]);
+    assert!(matches!(restored, Err(CheckpointError::Call { .. })), "{restored:?}");
     child.kill();
 }
 
@@ -165,70 +168,71 @@ fn without_getppid() -> Vec<u64> {
 }
 
 #[test]
-fn a_filter_judges_all_threads() {
-    let place = tempfile::tempdir().unwrap();
+fn filters_apply_to_all_threads() {
+    let files = tempfile::tempdir().unwrap();
     // Whether the process had one or not.
-    for order in ["confine", "hello"] {
-        let mut first = Child::start(place.path());
-        first.ask(order);
-        let dir = place.path().join(order);
-        keep(&mut first, &dir).unwrap();
-        let (mut child, revived) = Child::try_revive(&dir, place.path(), place.path(), &[without_getppid()]);
-        revived.unwrap();
-        assert_eq!(child.ask("parent"), "-1", "{order}");
-        assert_eq!(child.ask("thread parent"), "-1", "{order}");
+    for command in ["install-filter", "hello"] {
+        let mut first = Child::start(files.path());
+        first.send(command);
+        let dir = files.path().join(command);
+        dump(&mut first, &dir).unwrap();
+        let (mut child, restored) =
+            Child::try_restore(&dir, files.path(), files.path(), &[without_getppid()]);
+        restored.unwrap();
+        assert_eq!(child.send("parent"), "-1", "{command}");
+        assert_eq!(child.send("thread parent"), "-1", "{command}");
     }
 }
 
 #[test]
-fn a_process_that_had_filters_is_not_restored_without() {
-    let place = tempfile::tempdir().unwrap();
-    let mut first = Child::start(place.path());
-    assert_eq!(first.ask("confine"), "done");
-    let dir = place.path().join("kept");
-    keep(&mut first, &dir).unwrap();
-    let (mut child, revived) = Child::try_revive(&dir, place.path(), place.path(), &[]);
-    assert!(matches!(revived, Err(CheckpointError::Unsupported { .. })), "{revived:?}");
+fn a_process_with_filters_is_not_restored_without_filters() {
+    let files = tempfile::tempdir().unwrap();
+    let mut first = Child::start(files.path());
+    assert_eq!(first.send("install-filter"), "done");
+    let dir = files.path().join("checkpoint");
+    dump(&mut first, &dir).unwrap();
+    let (mut child, restored) = Child::try_restore(&dir, files.path(), files.path(), &[]);
+    assert!(matches!(restored, Err(CheckpointError::Unsupported { .. })), "{restored:?}");
     child.kill();
 }
 
 #[test]
-fn descriptors_have_the_flags_positions_and_locks_that_they_had() {
-    let place = tempfile::tempdir().unwrap();
-    let mut first = Child::start(place.path());
-    for order in ["flags", "lock-file ofd", "lock-file flock", "semaphore"] {
-        assert_eq!(first.ask(order), "done", "{order}");
+fn descriptors_keep_flags_positions_and_locks() {
+    let files = tempfile::tempdir().unwrap();
+    let mut first = Child::start(files.path());
+    for command in ["flags", "lock-file ofd", "lock-file flock", "semaphore"] {
+        assert_eq!(first.send(command), "done", "{command}");
     }
-    assert_eq!(first.ask("seek 5"), "5");
+    assert_eq!(first.send("seek 5"), "5");
     let before = proc::descriptors(first.pid());
-    let dir = place.path().join("kept");
-    keep(&mut first, &dir).unwrap();
-    let mut others: Vec<_> = (0..2).map(|_| Child::revive(&dir, place.path())).collect();
+    let dir = files.path().join("checkpoint");
+    dump(&mut first, &dir).unwrap();
+    let mut others: Vec<_> = (0..2).map(|_| Child::restore(&dir, files.path())).collect();
     for other in &mut others {
         assert_eq!(proc::descriptors(other.pid()), before);
-        assert_eq!(other.ask("rest"), "stands in the file");
+        assert_eq!(other.send("rest"), "the file's content");
     }
 }
 
 #[test]
-fn the_external_file_is_open_for_reading_only() {
-    let place = tempfile::tempdir().unwrap();
-    let external = place.path().join("external");
+fn the_external_file_is_reopened_read_only() {
+    let files = tempfile::tempdir().unwrap();
+    let external = files.path().join("external");
     fs::write(&external, "x".repeat(4096)).unwrap();
-    let mut first = Child::start(place.path());
-    assert_eq!(first.ask(&format!("map {}", external.display())), "done");
+    let mut first = Child::start(files.path());
+    assert_eq!(first.send(&format!("map {}", external.display())), "done");
     assert_eq!(proc::access(first.pid(), &external), 2);
-    let dir = place.path().join("kept");
-    keep_with(&mut first, &dir, Some(&external)).unwrap();
-    let mut other = Child::revive_external(&dir, place.path(), &external);
-    assert_eq!(other.ask("mapped"), "x");
+    let dir = files.path().join("checkpoint");
+    dump_with_external(&mut first, &dir, Some(&external)).unwrap();
+    let mut other = Child::restore_external(&dir, files.path(), &external);
+    assert_eq!(other.send("mapped"), "x");
     assert_eq!(proc::access(other.pid(), &external), 0);
 }
 
 #[test]
-fn a_mapped_file_that_is_gone_or_replaced_is_refused_at_the_dump() {
-    let place = tempfile::tempdir().unwrap();
-    let library = place.path().join("library");
+fn a_removed_or_replaced_mapped_file_is_refused_at_the_dump() {
+    let files = tempfile::tempdir().unwrap();
+    let library = files.path().join("library");
     type Change = fn(&Path);
     let changes: [(&str, Change); 2] = [
         ("removed", |library| fs::remove_file(library).unwrap()),
@@ -236,35 +240,35 @@ fn a_mapped_file_that_is_gone_or_replaced_is_refused_at_the_dump() {
     ];
     for (name, change) in changes {
         fs::write(&library, "a".repeat(4096)).unwrap();
-        let mut child = Child::start(place.path());
-        assert_eq!(child.ask(&format!("map {}", library.display())), "done");
-        assert_eq!(child.ask("close-mapped"), "done");
+        let mut child = Child::start(files.path());
+        assert_eq!(child.send(&format!("map {}", library.display())), "done");
+        assert_eq!(child.send("close-mapped"), "done");
         change(&library);
-        let error = keep(&mut child, &place.path().join(name)).unwrap_err();
+        let error = dump(&mut child, &files.path().join(name)).unwrap_err();
         let CheckpointError::Unsupported { what } = &error else { panic!("{error:?}") };
         assert!(what.contains("library (deleted) mapped"), "{what}");
     }
 }
 
 #[test]
-fn a_file_that_is_replaced_during_a_restore_is_refused() {
-    let place = tempfile::tempdir().unwrap();
-    let library = place.path().join("library");
+fn a_file_replaced_before_the_restore_is_refused() {
+    let files = tempfile::tempdir().unwrap();
+    let library = files.path().join("library");
     let content = "a".repeat(4096);
     fs::write(&library, &content).unwrap();
-    let mut first = Child::start(place.path());
-    assert_eq!(first.ask(&format!("map {}", library.display())), "done");
-    assert_eq!(first.ask("close-mapped"), "done");
-    let dir = place.path().join("kept");
-    keep(&mut first, &dir).unwrap();
+    let mut first = Child::start(files.path());
+    assert_eq!(first.send(&format!("map {}", library.display())), "done");
+    assert_eq!(first.send("close-mapped"), "done");
+    let dir = files.path().join("checkpoint");
+    dump(&mut first, &dir).unwrap();
     let pages = dir.join("process.pages");
     for (file, replaced) in [(&library, content.clone()), (&pages, "b".repeat(4096))] {
-        let kept = Checkpoint::open(&dir).unwrap();
-        let original = place.path().join("original");
+        let checkpoint = Checkpoint::open(&dir).unwrap();
+        let original = files.path().join("original");
         fs::rename(file, &original).unwrap();
         fs::write(file, replaced).unwrap();
-        let mut child = Child::stopped(&kept, place.path(), place.path());
-        let error = kept.revive(child.pid(), None, &[]).unwrap_err();
+        let mut child = Child::stopped(&checkpoint, files.path(), files.path());
+        let error = checkpoint.revive(child.pid(), None, &[]).unwrap_err();
         assert!(
             matches!(&error, CheckpointError::Foreign { what } if what.contains("replaced")),
             "{error:?}"
@@ -272,115 +276,116 @@ fn a_file_that_is_replaced_during_a_restore_is_refused() {
         child.kill();
         fs::rename(&original, file).unwrap();
     }
-    assert_eq!(Child::revive(&dir, place.path()).ask("mapped"), "a");
+    assert_eq!(Child::restore(&dir, files.path()).send("mapped"), "a");
 }
 
 #[test]
-fn advice_for_memory_is_given_again() {
-    let place = tempfile::tempdir().unwrap();
-    let mut first = Child::start(place.path());
+fn madvise_flags_are_restored() {
+    let files = tempfile::tempdir().unwrap();
+    let mut first = Child::start(files.path());
     let advice = [libc::MADV_DONTFORK, libc::MADV_DONTDUMP, libc::MADV_NOHUGEPAGE, libc::MADV_RANDOM];
-    let addresses = advice.map(|advice| first.ask(&format!("advised {advice}")));
+    let addresses = advice.map(|advice| first.send(&format!("advised {advice}")));
     let before = addresses.each_ref().map(|address| proc::mapping_flags(first.pid(), address));
-    let dir = place.path().join("kept");
-    keep(&mut first, &dir).unwrap();
-    let mut other = Child::revive(&dir, place.path());
+    let dir = files.path().join("checkpoint");
+    dump(&mut first, &dir).unwrap();
+    let mut other = Child::restore(&dir, files.path());
     let after = addresses.each_ref().map(|address| proc::mapping_flags(other.pid(), address));
     assert_eq!(after, before);
-    assert!(addresses.iter().all(|address| other.ask(&format!("byte {address}")) == "1"));
+    assert!(addresses.iter().all(|address| other.send(&format!("byte {address}")) == "1"));
 }
 
 #[test]
-fn memory_that_must_not_repeat_is_zero() {
-    let place = tempfile::tempdir().unwrap();
-    let mut first = Child::start(place.path());
-    let addresses = [first.ask("droppable"), first.ask(&format!("advised {}", libc::MADV_WIPEONFORK))];
+fn wipe_on_fork_and_droppable_memory_is_zero() {
+    let files = tempfile::tempdir().unwrap();
+    let mut first = Child::start(files.path());
+    let addresses = [first.send("droppable"), first.send(&format!("advised {}", libc::MADV_WIPEONFORK))];
     let before = addresses.each_ref().map(|address| proc::mapping_flags(first.pid(), address));
-    let byte = |child: &mut Child, address: &String| child.ask(&format!("byte {address}"));
+    let byte = |child: &mut Child, address: &String| child.send(&format!("byte {address}"));
     assert!(addresses.iter().all(|address| byte(&mut first, address) == "1"));
-    let dir = place.path().join("kept");
-    keep(&mut first, &dir).unwrap();
-    let mut other = Child::revive(&dir, place.path());
+    let dir = files.path().join("checkpoint");
+    dump(&mut first, &dir).unwrap();
+    let mut other = Child::restore(&dir, files.path());
     assert_eq!(addresses.each_ref().map(|address| proc::mapping_flags(other.pid(), address)), before);
     assert!(addresses.iter().all(|address| byte(&mut other, address) == "0"));
 }
 
 #[test]
-fn signals_that_wait_and_their_stacks_are_restored() {
-    let place = tempfile::tempdir().unwrap();
-    let mut first = Child::start(place.path());
-    assert_eq!(first.ask("send"), "done");
-    let stack = first.ask("alternate-stack");
-    let dir = place.path().join("kept");
-    keep(&mut first, &dir).unwrap();
+fn pending_signals_and_alternate_stacks_are_restored() {
+    let files = tempfile::tempdir().unwrap();
+    let mut first = Child::start(files.path());
+    assert_eq!(first.send("send-signals"), "done");
+    let stack = first.send("alternate-stack");
+    let dir = files.path().join("checkpoint");
+    dump(&mut first, &dir).unwrap();
     for _ in 0..2 {
-        let mut other = Child::revive(&dir, place.path());
-        assert_eq!(other.ask("alternate-stack"), stack);
-        assert_eq!(other.ask("taken"), "42 43");
-        assert_eq!(other.ask("taken"), "-1 -1");
+        let mut other = Child::restore(&dir, files.path());
+        assert_eq!(other.send("alternate-stack"), stack);
+        assert_eq!(other.send("take-signals"), "42 43");
+        assert_eq!(other.send("take-signals"), "-1 -1");
     }
 }
 
 #[test]
-fn registrations_for_barriers_are_made_again() {
-    let place = tempfile::tempdir().unwrap();
-    for (name, orders) in
+fn membarrier_registrations_are_restored() {
+    let files = tempfile::tempdir().unwrap();
+    for (name, commands) in
         [("listed", &["register-barrier"][..]), ("probed", &["register-barrier", "hide-registrations"])]
     {
-        let mut first = Child::start(place.path());
-        orders.iter().for_each(|order| drop(first.ask(order)));
-        let dir = place.path().join(name);
-        keep(&mut first, &dir).unwrap();
-        let (mut other, revived) = Child::try_revive(&dir, place.path(), place.path(), &[without_getppid()]);
-        revived.unwrap();
-        assert_eq!(other.ask("barrier"), "0", "{name}");
+        let mut first = Child::start(files.path());
+        commands.iter().for_each(|command| drop(first.send(command)));
+        let dir = files.path().join(name);
+        dump(&mut first, &dir).unwrap();
+        let (mut other, restored) =
+            Child::try_restore(&dir, files.path(), files.path(), &[without_getppid()]);
+        restored.unwrap();
+        assert_eq!(other.send("barrier"), "0", "{name}");
     }
-    let mut first = Child::start(place.path());
-    assert_eq!(first.ask("barrier"), "-1", "one that has not registered");
-    let dir = place.path().join("none");
-    keep(&mut first, &dir).unwrap();
-    assert_eq!(Child::revive(&dir, place.path()).ask("barrier"), "-1");
+    let mut first = Child::start(files.path());
+    assert_eq!(first.send("barrier"), "-1", "one that has not registered");
+    let dir = files.path().join("none");
+    dump(&mut first, &dir).unwrap();
+    assert_eq!(Child::restore(&dir, files.path()).send("barrier"), "-1");
 }
 
 #[test]
-fn it_is_dumped_while_no_mutex_is_held() {
-    let place = tempfile::tempdir().unwrap();
+fn the_dump_waits_until_no_mutex_is_held() {
+    let files = tempfile::tempdir().unwrap();
     for round in 0..20 {
-        let mut first = Child::start(place.path());
-        assert_eq!(first.ask("lock-often"), "done");
-        let dir = place.path().join(round.to_string());
-        keep(&mut first, &dir).unwrap();
+        let mut first = Child::start(files.path());
+        assert_eq!(first.send("lock-often"), "done");
+        let dir = files.path().join(round.to_string());
+        dump(&mut first, &dir).unwrap();
         let image = fs::read_to_string(dir.join("process.json")).unwrap();
         assert!(image.contains("\"owners\":[]"), "a mutex was held in round {round}");
     }
 }
 
 #[test]
-fn threads_that_end_meanwhile_are_no_obstacle() {
-    let place = tempfile::tempdir().unwrap();
+fn threads_may_exit_during_the_dump() {
+    let files = tempfile::tempdir().unwrap();
     for round in 0..30 {
-        let mut first = Child::start(place.path());
-        assert_eq!(first.ask("churn"), "done");
-        let dir = place.path().join(round.to_string());
-        keep(&mut first, &dir).unwrap();
-        assert_eq!(Child::revive(&dir, place.path()).ask("hello"), "hello");
+        let mut first = Child::start(files.path());
+        assert_eq!(first.send("churn"), "done");
+        let dir = files.path().join(round.to_string());
+        dump(&mut first, &dir).unwrap();
+        assert_eq!(Child::restore(&dir, files.path()).send("hello"), "hello");
         fs::remove_dir_all(dir).unwrap();
     }
 }
 
 #[test]
-fn a_thread_that_has_ended_is_skipped() {
-    let place = tempfile::tempdir().unwrap();
-    let mut first = Child::start(place.path());
-    let tid = first.ask("linger");
+fn a_zombie_thread_is_skipped() {
+    let files = tempfile::tempdir().unwrap();
+    let mut first = Child::start(files.path());
+    let tid = first.send("linger");
     // Stays a zombie, which nobody else may trace, until its tracer sees its end.
     let tracer = child::trace(tid.parse().unwrap());
-    assert_eq!(first.ask(&format!("release {tid}")), "done");
-    let dir = place.path().join("kept");
+    assert_eq!(first.send(&format!("release {tid}")), "done");
+    let dir = files.path().join("checkpoint");
     fs::create_dir(&dir).unwrap();
-    let kept = take(first.pid(), Wanted { given: &GIVEN, apart: None, dir: &dir }, || Ok(()));
+    let dumped = take(first.pid(), Wanted { given: &INHERITED, apart: None, dir: &dir }, || Ok(()));
     tracer.end();
     first.ended();
-    kept.unwrap();
-    assert_eq!(Child::revive(&dir, place.path()).ask("beats"), "they go on");
+    dumped.unwrap();
+    assert_eq!(Child::restore(&dir, files.path()).send("beats"), "running");
 }

@@ -18,10 +18,10 @@ pub(super) fn block() {
     }
 }
 
-pub(super) fn obey(order: &str) -> String {
-    match order {
-        "send" => send(),
-        "taken" => BLOCKED.map(|signal| taken(signal).to_string()).join(" "),
+pub(super) fn run_command(command: &str) -> String {
+    match command {
+        "send-signals" => send_signals(),
+        "take-signals" => BLOCKED.map(|signal| take_signal(signal).to_string()).join(" "),
         "alternate-stack" => alternate_stack(),
         "register-barrier" => barrier(1 << 4),
         "barrier" => barrier(1 << 3),
@@ -29,12 +29,12 @@ pub(super) fn obey(order: &str) -> String {
         // SAFETY: takes a number.
         "alarm" => unsafe { libc::alarm(1000) }.to_string(),
         "timer" => timer(),
-        other => panic!("{other} is no order"),
+        other => panic!("unknown command: {other}"),
     }
 }
 
 /// One signal for the process, and one for this thread, each with a number of its own.
-fn send() -> String {
+fn send_signals() -> String {
     let value = |number: usize| libc::sigval { sival_ptr: number as *mut libc::c_void };
     // SAFETY: the calls take numbers only.
     let sent = unsafe {
@@ -47,14 +47,14 @@ fn send() -> String {
 }
 
 /// The number that came with a signal, if that is there.
-fn taken(signal: libc::c_int) -> i64 {
+fn take_signal(signal: libc::c_int) -> i64 {
     // SAFETY: the calls write to and read from these values.
     unsafe {
         let (mut set, mut info): (libc::sigset_t, libc::siginfo_t) = (zeroed(), zeroed());
         libc::sigemptyset(&raw mut set);
         libc::sigaddset(&raw mut set, signal);
-        let soon = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-        if libc::sigtimedwait(&raw const set, &raw mut info, &raw const soon) != signal {
+        let no_wait = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+        if libc::sigtimedwait(&raw const set, &raw mut info, &raw const no_wait) != signal {
             return -1;
         }
         info.si_value().sival_ptr as i64
@@ -98,11 +98,11 @@ fn hide_registrations() -> String {
 
 fn timer() -> String {
     // SAFETY: the call reads `event` and writes to `timer`.
-    let made = unsafe {
+    let created = unsafe {
         let mut event: libc::sigevent = zeroed();
         event.sigev_notify = libc::SIGEV_NONE;
         let mut timer: libc::timer_t = zeroed();
         libc::timer_create(libc::CLOCK_MONOTONIC, &raw mut event, &raw mut timer)
     };
-    if made == 0 { "done" } else { "refused" }.to_owned()
+    if created == 0 { "done" } else { "refused" }.to_owned()
 }

@@ -12,19 +12,19 @@ struct Shared<T>(UnsafeCell<T>);
 unsafe impl<T> Sync for Shared<T> {}
 
 static RWLOCK: Shared<libc::pthread_rwlock_t> = Shared(UnsafeCell::new(libc::PTHREAD_RWLOCK_INITIALIZER));
-static OFTEN: Shared<libc::pthread_mutex_t> =
+static CONTENDED: Shared<libc::pthread_mutex_t> =
     Shared(UnsafeCell::new(libc::PTHREAD_ERRORCHECK_MUTEX_INITIALIZER_NP));
 
-pub(super) fn obey(order: &str) -> String {
-    let (order, word) = order.split_once(' ').unwrap_or((order, ""));
-    match order {
+pub(super) fn run_command(command: &str) -> String {
+    let (command, argument) = command.split_once(' ').unwrap_or((command, ""));
+    match command {
         // SAFETY: the lock lives as long as the process.
         "wrlock" => unsafe { libc::pthread_rwlock_wrlock(RWLOCK.0.get()) }.to_string(),
         // SAFETY: as above.
         "wrunlock" => unsafe { libc::pthread_rwlock_unlock(RWLOCK.0.get()) }.to_string(),
         // SAFETY: as above.
         "trywrlock" => unsafe { libc::pthread_rwlock_trywrlock(RWLOCK.0.get()) }.to_string(),
-        "lock-kernels" => lock_of_the_kernel(word),
+        "lock-kernel-mutex" => lock_kernel_mutex(argument),
         "lock-often" => {
             std::thread::spawn(lock_often);
             "done".to_owned()
@@ -36,15 +36,15 @@ pub(super) fn obey(order: &str) -> String {
         "linger" => linger(),
         "release" => {
             RELEASED.store(true, Ordering::SeqCst);
-            super::until(|| is_zombie(word));
+            super::wait_until(|| is_zombie(argument));
             "done".to_owned()
         }
-        other => panic!("{other} is no order"),
+        other => panic!("unknown command: {other}"),
     }
 }
 
 /// Holds a mutex that is robust or inherits priorities, for good.
-fn lock_of_the_kernel(kind: &str) -> String {
+fn lock_kernel_mutex(kind: &str) -> String {
     // SAFETY: the mutex is given memory that is never freed.
     let locked = unsafe {
         let mut attributes = std::mem::zeroed();
@@ -64,10 +64,10 @@ fn lock_of_the_kernel(kind: &str) -> String {
 fn lock_often() {
     loop {
         // SAFETY: the lock lives as long as the process.
-        unsafe { libc::pthread_mutex_lock(OFTEN.0.get()) };
+        unsafe { libc::pthread_mutex_lock(CONTENDED.0.get()) };
         std::thread::sleep(Duration::from_micros(300));
         // SAFETY: as above.
-        unsafe { libc::pthread_mutex_unlock(OFTEN.0.get()) };
+        unsafe { libc::pthread_mutex_unlock(CONTENDED.0.get()) };
         std::thread::sleep(Duration::from_micros(600));
     }
 }
@@ -76,12 +76,12 @@ static RELEASED: AtomicBool = AtomicBool::new(false);
 
 /// Starts a thread that ends when it is released, and tells its id.
 fn linger() -> String {
-    let (teller, told) = mpsc::channel();
+    let (sender, receiver) = mpsc::channel();
     std::thread::spawn(move || {
-        teller.send(rustix::thread::gettid().as_raw_nonzero().get()).unwrap();
-        super::until(|| RELEASED.load(Ordering::SeqCst));
+        sender.send(rustix::thread::gettid().as_raw_nonzero().get()).unwrap();
+        super::wait_until(|| RELEASED.load(Ordering::SeqCst));
     });
-    told.recv().unwrap().to_string()
+    receiver.recv().unwrap().to_string()
 }
 
 fn is_zombie(tid: &str) -> bool {

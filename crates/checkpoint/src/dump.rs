@@ -5,18 +5,18 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::error::{CheckpointError, file, step, unsupported};
-use crate::fence::{Queue, Tid};
+use crate::fence::{SignalQueue, Tid};
 use crate::flags::{self, MappingFlags};
-use crate::image::{IMAGE, Image, KeptArea, Layout};
+use crate::image::{DumpedArea, IMAGE_FILE, Image, Layout};
 use crate::mapped::{FileStamp, MappedFile};
-use crate::maps::{Area, Of};
-use crate::own_calls::OwnCalls;
-use crate::pages::Writer;
+use crate::maps::{Area, MappingKind};
+use crate::pages::PageWriter;
 use crate::procfs::ProcFile;
-use crate::stop::Stopped;
+use crate::remote_calls::RemoteCalls;
+use crate::stop::StoppedProcess;
 use crate::threads::{self, below_stack};
 use crate::tracee::{self, Memory};
-use crate::{descriptors, owners};
+use crate::{descriptors, mutex_owners};
 
 /// What is to be kept of a process.
 #[derive(Debug, Clone, Copy)]
@@ -37,27 +37,28 @@ pub struct Wanted<'a> {
 /// When it has something that cannot be kept, may not be traced, or a file cannot be written.
 pub fn take(
     pid: u32,
-    wanted: Wanted<'_>,
+    request: Wanted<'_>,
     meanwhile: impl FnOnce() -> io::Result<()>,
 ) -> Result<(), CheckpointError> {
     let pid = Tid::try_from(pid).map_err(|_| CheckpointError::Ended)?;
-    let mut stopped = Stopped::new(pid);
-    let memory = Memory::of(pid)?;
-    let owners = stopped.stop_unlocked(|tids| owners::held(pid, &memory, wanted.apart, tids))?;
+    let mut stopped = StoppedProcess::new(pid);
+    let memory = Memory::open(pid)?;
+    let mutex_owners =
+        stopped.stop_unlocked(|tids| mutex_owners::find_owners(pid, &memory, request.apart, tids))?;
     meanwhile().map_err(step("keep what the caller keeps of the process"))?;
-    let areas = flags::areas(pid)?;
+    let mappings = flags::read_smaps(pid)?;
     // Before calls are made in the process, which move its stack.
-    let own = layout(pid, 0)?;
-    let (pages, files, kept) = write_memory(pid, &memory, wanted, &areas, &own)?;
+    let layout = layout(pid, 0)?;
+    let (pages, files, areas) = write_memory(pid, &memory, request, &mappings, &layout)?;
     let status = ProcFile::read(format!("/proc/{pid}/status"))?;
     let has_filters = has_filters(&status)?;
-    let descriptors = descriptors::list(pid, wanted)?;
+    let descriptors = descriptors::list_descriptors(pid, request)?;
     // From here on the threads make system calls, which write to their stacks: these have been kept.
-    let at = tracee::syscall_instruction(pid, &memory)?;
-    let threads = threads::read_all(stopped.threads(), at, &memory)?;
-    let own_calls = OwnCalls { pid, at, memory: &memory, scratch: below_stack(pid)? };
-    own_calls.refuse_timers()?;
-    let layout = Layout { brk: own_calls.call(libc::SYS_brk, [0; 6])?, ..own };
+    let syscall_address = tracee::syscall_instruction(pid, &memory)?;
+    let threads = threads::read_all(stopped.threads(), syscall_address, &memory)?;
+    let calls = RemoteCalls { pid, syscall_address, memory: &memory, scratch: below_stack(pid)? };
+    calls.refuse_timers()?;
+    let layout = Layout { brk: calls.call(libc::SYS_brk, [0; 6])?, ..layout };
     let program = PathBuf::from(format!("/proc/{pid}/exe"));
     let image = Image {
         boot_id: boot_id()?,
@@ -65,19 +66,19 @@ pub fn take(
         program: fs::read_link(&program).map_err(file(&program))?,
         pages,
         files,
-        areas: kept,
-        kernel_areas: areas.iter().filter_map(|(area, _)| kernel_area(area)).collect(),
+        areas,
+        kernel_areas: mappings.iter().filter_map(|(area, _)| kernel_range(area)).collect(),
         layout,
-        auxiliary: auxiliary(pid)?,
+        auxv: read_auxv(pid)?,
         threads,
-        owners,
-        signals: own_calls.signal_actions(&status)?,
-        pending: threads::pending(pid, Queue::Process)?,
-        barriers: own_calls.barriers()?,
+        mutex_owners,
+        signals: calls.signal_actions(&status)?,
+        pending: threads::pending_signals(pid, SignalQueue::Process)?,
+        membarrier_registrations: calls.membarrier_registrations()?,
         descriptors,
         has_filters,
     };
-    let path = wanted.dir.join(IMAGE);
+    let path = request.dir.join(IMAGE_FILE);
     let text = serde_json::to_vec(&image).map_err(io::Error::from).map_err(file(&path))?;
     fs::write(&path, text).map_err(file(&path))
 }
@@ -85,13 +86,13 @@ pub fn take(
 fn write_memory(
     pid: Tid,
     memory: &Memory,
-    wanted: Wanted<'_>,
-    areas: &[(Area, MappingFlags)],
-    own: &Layout,
-) -> Result<(FileStamp, Vec<MappedFile>, Vec<KeptArea>), CheckpointError> {
-    let mut writer = Writer::new(pid, memory, wanted)?;
-    for (area, flags) in areas {
-        writer.area(area, flags, own)?;
+    request: Wanted<'_>,
+    mappings: &[(Area, MappingFlags)],
+    layout: &Layout,
+) -> Result<(FileStamp, Vec<MappedFile>, Vec<DumpedArea>), CheckpointError> {
+    let mut writer = PageWriter::new(pid, memory, request)?;
+    for (area, flags) in mappings {
+        writer.add_area(area, flags, layout)?;
     }
     writer.finish()
 }
@@ -118,38 +119,38 @@ const SECCOMP_MODE_DISABLED: u64 = 0;
 const SECCOMP_MODE_FILTER: u64 = 2;
 
 pub(crate) fn layout(pid: Tid, brk: u64) -> Result<Layout, CheckpointError> {
-    layout_of(&ProcFile::read(format!("/proc/{pid}/stat"))?, brk)
+    parse_layout(&ProcFile::read(format!("/proc/{pid}/stat"))?, brk)
 }
 
-fn layout_of(stat: &ProcFile, brk: u64) -> Result<Layout, CheckpointError> {
+fn parse_layout(stat: &ProcFile, brk: u64) -> Result<Layout, CheckpointError> {
     // The name, in parentheses, may have anything in it; the field after it is the third.
     let (_, rest) = stat.text().rsplit_once(") ").ok_or_else(|| stat.invalid(stat.text()))?;
-    let words: Vec<&str> = rest.split_whitespace().collect();
-    let parse = |field: usize| words.get(field - 3)?.parse::<u64>().ok();
-    let nth = |field| parse(field).ok_or_else(|| stat.invalid(&format!("field {field} of {rest:?}")));
+    let fields: Vec<&str> = rest.split_whitespace().collect();
+    let parse = |field: usize| fields.get(field - 3)?.parse::<u64>().ok();
+    let field = |field| parse(field).ok_or_else(|| stat.invalid(&format!("field {field} of {rest:?}")));
     Ok(Layout {
-        start_code: nth(26)?,
-        end_code: nth(27)?,
-        start_stack: nth(28)?,
-        start_data: nth(45)?,
-        end_data: nth(46)?,
-        start_brk: nth(47)?,
+        start_code: field(26)?,
+        end_code: field(27)?,
+        start_stack: field(28)?,
+        start_data: field(45)?,
+        end_data: field(46)?,
+        start_brk: field(47)?,
         brk,
-        arg_start: nth(48)?,
-        arg_end: nth(49)?,
-        env_start: nth(50)?,
-        env_end: nth(51)?,
+        arg_start: field(48)?,
+        arg_end: field(49)?,
+        env_start: field(50)?,
+        env_end: field(51)?,
     })
 }
 
-fn auxiliary(pid: Tid) -> Result<Vec<u8>, CheckpointError> {
+fn read_auxv(pid: Tid) -> Result<Vec<u8>, CheckpointError> {
     let path = PathBuf::from(format!("/proc/{pid}/auxv"));
     fs::read(&path).map_err(file(&path))
 }
 
-fn kernel_area(area: &Area) -> Option<(String, u64, u64)> {
-    match &area.of {
-        Of::Kernel(name) => Some((name.clone(), area.start, area.length())),
+fn kernel_range(area: &Area) -> Option<(String, u64, u64)> {
+    match &area.kind {
+        MappingKind::Kernel(name) => Some((name.clone(), area.start, area.length())),
         _ => None,
     }
 }
@@ -159,19 +160,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_stat_file_without_a_field_is_an_error() {
+    fn a_stat_file_with_a_missing_field_is_an_error() {
         let numbers: Vec<String> = (4..=52).map(|field| field.to_string()).collect();
         let stat = |numbers: &str| ProcFile::from_text("/proc/7/stat", &format!("7 (a) b) S {numbers}\n"));
-        let layout = layout_of(&stat(&numbers.join(" ")), 1).expect("a layout");
+        let layout = parse_layout(&stat(&numbers.join(" ")), 1).expect("a layout");
         assert_eq!((layout.start_code, layout.start_stack, layout.env_end, layout.brk), (26, 28, 51, 1));
         for damaged in [numbers[..40].join(" "), numbers.join(" ").replace(" 48 ", " -1 ")] {
-            let error = layout_of(&stat(&damaged), 1).expect_err("no layout");
+            let error = parse_layout(&stat(&damaged), 1).expect_err("no layout");
             assert!(
                 matches!(&error, CheckpointError::Parse { line, .. } if line.contains("field 4")),
                 "{error:?}"
             );
         }
-        assert!(layout_of(&ProcFile::from_text("/proc/7/stat", ""), 1).is_err());
+        assert!(parse_layout(&ProcFile::from_text("/proc/7/stat", ""), 1).is_err());
     }
 
     #[test]

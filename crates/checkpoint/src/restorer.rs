@@ -9,11 +9,11 @@ use crate::mapped::{FileStamp, STAT_BYTES};
 
 /// The code, what the calls' arguments point to, and the table of calls.
 #[derive(Debug)]
-pub(crate) struct Script {
+pub(crate) struct RestorerBlob {
     base: u64,
     data: Vec<u8>,
     calls: Vec<[u64; 8]>,
-    wanted: Vec<(u64, u64)>,
+    expected_results: Vec<(u64, u64)>,
     stamps: Vec<StampCheck>,
 }
 
@@ -29,18 +29,18 @@ pub(crate) struct StampCheck {
 }
 
 /// Bytes for the code.
-const CODE: u64 = 4096;
+const CODE_BYTES: u64 = 4096;
 /// Bytes for data.
-const DATA: u64 = 252 << 10;
+const DATA_BYTES: u64 = 252 << 10;
 
-impl Script {
+impl RestorerBlob {
     /// Bytes of one call in the table.
-    pub(crate) const CALL: u64 = 64;
+    pub(crate) const CALL_BYTES: u64 = 64;
     /// Bytes of all.
-    pub(crate) const LENGTH: u64 = 1 << 20;
+    pub(crate) const TOTAL_BYTES: u64 = 1 << 20;
 
-    pub(crate) fn at(base: u64) -> Self {
-        Self { base, data: Vec::new(), calls: Vec::new(), wanted: Vec::new(), stamps: Vec::new() }
+    pub(crate) fn new(base: u64) -> Self {
+        Self { base, data: Vec::new(), calls: Vec::new(), expected_results: Vec::new(), stamps: Vec::new() }
     }
 
     pub(crate) fn code(&self) -> u64 {
@@ -48,11 +48,11 @@ impl Script {
     }
 
     pub(crate) fn table(&self) -> u64 {
-        self.base + CODE + DATA
+        self.base + CODE_BYTES + DATA_BYTES
     }
 
     pub(crate) fn table_end(&self) -> u64 {
-        self.table() + self.calls.len() as u64 * Self::CALL
+        self.table() + self.calls.len() as u64 * Self::CALL_BYTES
     }
 
     /// Adds one call.
@@ -64,19 +64,19 @@ impl Script {
     }
 
     /// Adds one call that must give this.
-    pub(crate) fn call_for(&mut self, wanted: u64, number: i64, arguments: &[u64]) {
-        self.wanted.push((self.table_end() + Self::CALL - 8, wanted));
+    pub(crate) fn call_expecting(&mut self, result: u64, number: i64, arguments: &[u64]) {
+        self.expected_results.push((self.table_end() + Self::CALL_BYTES - 8, result));
         self.call(number, arguments);
     }
 
     /// Where calls leave what they gave, and what that must be.
-    pub(crate) fn wanted(&self) -> impl Iterator<Item = (u64, u64)> {
-        self.wanted.iter().copied()
+    pub(crate) fn expected_results(&self) -> impl Iterator<Item = (u64, u64)> {
+        self.expected_results.iter().copied()
     }
 
     /// Adds an `fstat` of an open file. The calls after it are made whatever it gives: the caller compares before the
     /// process executes any of its own code.
-    pub(crate) fn stat(&mut self, descriptor: u64, stamp: FileStamp, path: &Path) {
+    pub(crate) fn fstat(&mut self, descriptor: u64, stamp: FileStamp, path: &Path) {
         let (call, result) = (self.table_end(), self.bytes(&[0; STAT_BYTES]));
         self.stamps.push(StampCheck { call, result, stamp, path: path.to_owned() });
         self.call(libc::SYS_fstat, &[descriptor, result]);
@@ -98,21 +98,21 @@ impl Script {
     }
 
     pub(crate) fn bytes(&mut self, bytes: &[u8]) -> u64 {
-        let place = self.data.len().next_multiple_of(8);
-        self.data.resize(place, 0);
+        let offset = self.data.len().next_multiple_of(8);
+        self.data.resize(offset, 0);
         self.data.extend_from_slice(bytes);
-        self.base + CODE + place as u64
+        self.base + CODE_BYTES + offset as u64
     }
 
     /// What is to be written to the beginning of the memory.
     pub(crate) fn to_bytes(&self) -> Result<Vec<u8>, CheckpointError> {
-        if self.data.len() as u64 > DATA || self.table_end() > self.base + Self::LENGTH {
+        if self.data.len() as u64 > DATA_BYTES || self.table_end() > self.base + Self::TOTAL_BYTES {
             return Err(unsupported("its memory is in too many pieces"));
         }
-        let mut bytes = fence::code().to_vec();
-        bytes.resize(CODE as usize, 0);
+        let mut bytes = fence::restorer_code().to_vec();
+        bytes.resize(CODE_BYTES as usize, 0);
         bytes.extend_from_slice(&self.data);
-        bytes.resize((CODE + DATA) as usize, 0);
+        bytes.resize((CODE_BYTES + DATA_BYTES) as usize, 0);
         bytes.extend(self.calls.iter().flatten().flat_map(|word| word.to_ne_bytes()));
         Ok(bytes)
     }

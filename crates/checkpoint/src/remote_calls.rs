@@ -7,10 +7,10 @@ use crate::tracee::{self, Memory};
 
 /// A stopped process that makes system calls for us, on its own thread.
 #[derive(Debug)]
-pub(crate) struct OwnCalls<'a> {
+pub(crate) struct RemoteCalls<'a> {
     pub(crate) pid: Tid,
     /// An instruction that makes a system call.
-    pub(crate) at: u64,
+    pub(crate) syscall_address: u64,
     pub(crate) memory: &'a Memory,
     /// Memory for results.
     pub(crate) scratch: u64,
@@ -21,14 +21,14 @@ const QUERY: u64 = 0;
 const REGISTER_GLOBAL_EXPEDITED: u64 = 1 << 2;
 const GET_REGISTRATIONS: u64 = 1 << 9;
 /// A barrier, which fails with `EPERM` in a process that has not registered for it, and the registration.
-const PRIVATE: [(u64, u64); 3] = [(1 << 3, 1 << 4), (1 << 5, 1 << 6), (1 << 7, 1 << 8)];
+const PRIVATE_BARRIERS: [(u64, u64); 3] = [(1 << 3, 1 << 4), (1 << 5, 1 << 6), (1 << 7, 1 << 8)];
 
-impl OwnCalls<'_> {
+impl RemoteCalls<'_> {
     pub(crate) fn call(&self, number: i64, arguments: [u64; 6]) -> Result<u64, CheckpointError> {
-        tracee::call(self.pid, self.at, number, arguments)
+        tracee::system_call(self.pid, self.syscall_address, number, arguments)
     }
 
-    fn words<const COUNT: usize>(&self) -> Result<[u64; COUNT], CheckpointError> {
+    fn read_words<const COUNT: usize>(&self) -> Result<[u64; COUNT], CheckpointError> {
         let mut words = [0; COUNT];
         for (index, word) in words.iter_mut().enumerate() {
             *word = self.memory.word(self.scratch + 8 * index as u64)?;
@@ -42,15 +42,15 @@ impl OwnCalls<'_> {
         let is_set = |signal: &u32| set & (1 << (signal - 1)) != 0;
         let action = |signal: u32| {
             self.call(libc::SYS_rt_sigaction, [u64::from(signal), 0, self.scratch, 8, 0, 0])?;
-            Ok((signal, self.words()?))
+            Ok((signal, self.read_words()?))
         };
         (1..=64).filter(is_set).map(action).collect()
     }
 
     /// Registrations for `membarrier`, a bit for each command that makes one.
-    pub(crate) fn barriers(&self) -> Result<u64, CheckpointError> {
-        let ask = |command| self.call(libc::SYS_membarrier, [command, 0, 0, 0, 0, 0]);
-        match ask(GET_REGISTRATIONS) {
+    pub(crate) fn membarrier_registrations(&self) -> Result<u64, CheckpointError> {
+        let membarrier = |command| self.call(libc::SYS_membarrier, [command, 0, 0, 0, 0, 0]);
+        match membarrier(GET_REGISTRATIONS) {
             Err(CheckpointError::Call { source, .. }) if source.raw_os_error() == Some(libc::EINVAL) => {}
             // There is no such call: nobody has registered.
             Err(CheckpointError::Call { source, .. }) if source.raw_os_error() == Some(libc::ENOSYS) => {
@@ -59,10 +59,10 @@ impl OwnCalls<'_> {
             registered => return registered,
         }
         // Kernels before 6.3 do not list them. One kind cannot be found out: it costs others' barriers an interrupt.
-        let known = ask(QUERY)?;
+        let known = membarrier(QUERY)?;
         let mut registered = known & REGISTER_GLOBAL_EXPEDITED;
-        for (barrier, register) in PRIVATE.into_iter().filter(|(barrier, _)| known & barrier != 0) {
-            match ask(barrier) {
+        for (barrier, register) in PRIVATE_BARRIERS.into_iter().filter(|(barrier, _)| known & barrier != 0) {
+            match membarrier(barrier) {
                 Ok(_) => registered |= register,
                 Err(CheckpointError::Call { source, .. }) if source.raw_os_error() == Some(libc::EPERM) => {}
                 Err(error) => return Err(error),
@@ -79,7 +79,7 @@ impl OwnCalls<'_> {
         }
         for kind in [libc::ITIMER_REAL, libc::ITIMER_VIRTUAL, libc::ITIMER_PROF] {
             self.call(libc::SYS_getitimer, [kind as u64, self.scratch, 0, 0, 0, 0])?;
-            let [.., seconds, microseconds] = self.words::<4>()?;
+            let [.., seconds, microseconds] = self.read_words::<4>()?;
             if (seconds, microseconds) != (0, 0) {
                 return Err(unsupported(format!("it has an interval timer, of kind {kind}")));
             }
