@@ -1,4 +1,4 @@
-//! File descriptors of a process: what they are, and others like them.
+//! Lists the file descriptors of a process, and opens equivalent ones.
 
 use std::ffi::OsString;
 use std::fs::{self, Metadata};
@@ -17,7 +17,7 @@ use crate::image::{Descriptor, DescriptorKind, FileLock, LockKind};
 use crate::procfs::{self, ProcFile};
 use crate::restorer::RestorerBlob;
 
-/// All that a process has.
+/// All descriptors of a process.
 pub(crate) fn list_descriptors(pid: i32, request: Wanted<'_>) -> Result<Vec<Descriptor>, CheckpointError> {
     let mut numbers = procfs::numeric_entries(Path::new(&format!("/proc/{pid}/fd")))?;
     numbers.sort_unstable();
@@ -35,7 +35,7 @@ fn read_descriptor(pid: i32, number: i32, request: Wanted<'_>) -> Result<Descrip
         false => read_kind(&format!("/proc/{pid}/fd/{number}"), number, &info)?,
     };
     if matches!(&kind, DescriptorKind::File { path, .. } if Some(path.as_path()) == request.apart) {
-        // All restored processes share the file, and their mappings of it are private: reading is enough.
+        // All restored processes share the file, and map it privately: read access is enough.
         flags = flags & !libc::O_ACCMODE | libc::O_RDONLY;
     }
     Ok(Descriptor { number, flags, kind })
@@ -58,14 +58,15 @@ fn read_kind(link: &str, number: i32, info: &ProcFile) -> Result<DescriptorKind,
 
 fn read_eventfd(info: &ProcFile) -> Result<DescriptorKind, CheckpointError> {
     let count = info.number("eventfd-count", 16)?;
-    let count = u32::try_from(count).map_err(|_| unsupported("an eventfd's count has more than 32 bits"))?;
+    let count = u32::try_from(count).map_err(|_| unsupported("the count of an eventfd exceeds 32 bits"))?;
     // Kernels before 6.9 do not show whether it is a semaphore.
     let semaphore = info.lines().any(|line| line.starts_with("eventfd-semaphore"))
         && info.number("eventfd-semaphore", 10)? != 0;
     Ok(DescriptorKind::Eventfd { count, semaphore })
 }
 
-/// Whether opening `target` gives what the descriptor is of: the same file, with no state but its position and locks.
+/// Whether opening `target` gives an equivalent descriptor: the same file, with no state but its position and
+/// locks.
 fn is_reopenable(link: &Path, target: &Path) -> Result<bool, CheckpointError> {
     if !target.is_absolute() {
         return Ok(false);
@@ -76,7 +77,7 @@ fn is_reopenable(link: &Path, target: &Path) -> Result<bool, CheckpointError> {
     Ok(is_same && (opened.is_file() || opened.file_type().is_block_device() || is_stateless_device(&opened)))
 }
 
-/// /dev/null, zero, full, random and urandom: other character devices have a state for each time that they are opened.
+/// /dev/null, zero, full, random and urandom: other character devices have a state for each open file.
 fn is_stateless_device(found: &Metadata) -> bool {
     const MEMORY_DEVICES: u32 = 1;
     let (major, minor) = (libc::major(found.rdev()), libc::minor(found.rdev()));
@@ -89,12 +90,13 @@ fn read_file(path: PathBuf, number: i32, info: &ProcFile) -> Result<DescriptorKi
     let parse = |line| parse_lock(line).ok_or_else(|| info.invalid(line));
     let locks = locks.map(|line| match parse(line)? {
         Some(lock) => Ok(lock),
-        None => Err(unsupported(format!("descriptor {number} has a lock of another kind: {}", line.trim()))),
+        None => Err(unsupported(format!("descriptor {number} has an unsupported lock: {}", line.trim()))),
     });
     Ok(DescriptorKind::File { path, position, locks: locks.collect::<Result<_, _>>()? })
 }
 
-/// `1: OFDLCK ADVISORY  READ -1 fe:00:42 100 EOF`. `Some(None)` is a lock that belongs to the process, or a lease.
+/// Parses `1: OFDLCK ADVISORY  READ -1 fe:00:42 100 EOF`. `Some(None)` is a lock that belongs to the process,
+/// or a lease.
 fn parse_lock(line: &str) -> Option<Option<FileLock>> {
     let words: Vec<&str> = line.split_whitespace().collect();
     let [_, kind, _, mode, _, _, start, end] = *words else { return None };
@@ -111,12 +113,12 @@ fn parse_lock(line: &str) -> Option<Option<FileLock>> {
     };
     let start = start.parse().ok()?;
     let end: Option<i64> = if end == "EOF" { None } else { Some(end.parse().ok()?) };
-    // A length of 0 reaches to the end of the file, however far that moves.
+    // A length of 0 reaches to the end of the file, even if the file grows.
     let length = end.map_or(0, |end| end - start + 1);
     Some(Some(FileLock { kind, exclusive, start, length }))
 }
 
-/// One like it; none for one that the caller gives.
+/// Opens an equivalent descriptor. None for one that the caller passes.
 pub(crate) fn reopen(
     descriptor: &Descriptor,
     relocate: impl Fn(&Path) -> PathBuf,
@@ -136,23 +138,23 @@ pub(crate) fn reopen(
             let mut flags = EventfdFlags::from_bits_retain((flags & !libc::O_ACCMODE) as u32);
             flags.set(EventfdFlags::SEMAPHORE, *semaphore);
             let created = eventfd(*count, flags | EventfdFlags::CLOEXEC).map_err(io::Error::from);
-            created.map(Some).map_err(step("make an eventfd"))
+            created.map(Some).map_err(step("create an eventfd"))
         }
         DescriptorKind::Signalfd { mask } => {
             let created = fence::signalfd(*mask, flags & !libc::O_ACCMODE | libc::O_CLOEXEC);
-            created.map(Some).map_err(step("make a signalfd"))
+            created.map(Some).map_err(step("create a signalfd"))
         }
     }
 }
 
 fn set_position(opened: &OwnedFd, position: u64) -> io::Result<()> {
     if position != 0 && seek(opened, SeekFrom::Start(position))? != position {
-        return Err(io::Error::new(io::ErrorKind::Unsupported, "its position cannot be set"));
+        return Err(io::Error::new(io::ErrorKind::Unsupported, "cannot set the file position"));
     }
     Ok(())
 }
 
-/// Both kinds belong to the open file, so a process that is given the descriptor has the lock.
+/// Both kinds belong to the open file, so every process with the descriptor has the lock.
 fn set_lock(opened: &OwnedFd, lock: &FileLock) -> io::Result<()> {
     match lock.kind {
         LockKind::Ofd => fence::lock_range(opened.as_fd(), lock.exclusive, lock.start, lock.length),
@@ -161,7 +163,8 @@ fn set_lock(opened: &OwnedFd, lock: &FileLock) -> io::Result<()> {
     }
 }
 
-/// Sets what a descriptor does not bring along: the flags of the open files that the caller gave, and close-on-exec.
+/// Restores what a passed descriptor lacks: the status flags of files that the caller passed, and
+/// close-on-exec.
 pub(crate) fn set_flags(blob: &mut RestorerBlob, descriptor: &Descriptor) {
     let number = descriptor.number as u64;
     if let DescriptorKind::Inherited = descriptor.kind {
@@ -173,7 +176,7 @@ pub(crate) fn set_flags(blob: &mut RestorerBlob, descriptor: &Descriptor) {
     blob.call(libc::SYS_fcntl, &[number, libc::F_SETFD as u64, flag]);
 }
 
-/// The flags of an open file that `fcntl` changes.
+/// The status flags that `fcntl` can change.
 const SETTABLE_FLAGS: i32 = libc::O_APPEND | libc::O_DIRECT | libc::O_NOATIME | libc::O_NONBLOCK;
 
 #[cfg(test)]

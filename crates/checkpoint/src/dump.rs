@@ -1,4 +1,4 @@
-//! Keeps a process.
+//! Dumps a process to a directory.
 
 use std::fs;
 use std::io;
@@ -18,23 +18,23 @@ use crate::threads::{self, below_stack};
 use crate::tracee::{self, Memory};
 use crate::{descriptors, mutex_owners};
 
-/// What is to be kept of a process.
+/// What to dump, and how.
 #[derive(Debug, Clone, Copy)]
 pub struct Wanted<'a> {
-    /// Descriptors that its successors are given by the caller.
+    /// Descriptors that the caller passes to each restored process, and that are not dumped.
     pub given: &'a [i32],
-    /// A file that is mapped, of which the caller keeps by itself what the process has changed.
+    /// A mapped file whose modified pages the caller saves by itself.
     pub apart: Option<&'a Path>,
-    /// An empty directory.
+    /// The directory to write to. It must be empty.
     pub dir: &'a Path,
 }
 
-/// Writes a process to a directory, and ends it, whether that succeeded or not. `meanwhile` is called while it stands still.
-/// The caller must be its parent, and
-/// sees its end as any child's.
+/// Writes a process to a directory, and kills it whether that succeeded or not. `meanwhile` is called while
+/// all its threads are stopped. The caller must be the parent of the process, and reaps it like any other
+/// child process.
 ///
 /// # Errors
-/// When it has something that cannot be kept, may not be traced, or a file cannot be written.
+/// When the process has state that cannot be checkpointed, may not be traced, or a file cannot be written.
 pub fn take(
     pid: u32,
     request: Wanted<'_>,
@@ -45,15 +45,16 @@ pub fn take(
     let memory = Memory::open(pid)?;
     let mutex_owners =
         stopped.stop_unlocked(|tids| mutex_owners::find_owners(pid, &memory, request.apart, tids))?;
-    meanwhile().map_err(step("keep what the caller keeps of the process"))?;
+    meanwhile().map_err(step("save the caller's part of the process"))?;
     let mappings = flags::read_smaps(pid)?;
-    // Before calls are made in the process, which move its stack.
+    // Read before system calls are made in the process: they change its stack pointer.
     let layout = layout(pid, 0)?;
     let (pages, files, areas) = write_memory(pid, &memory, request, &mappings, &layout)?;
     let status = ProcFile::read(format!("/proc/{pid}/status"))?;
     let has_filters = has_filters(&status)?;
     let descriptors = descriptors::list_descriptors(pid, request)?;
-    // From here on the threads make system calls, which write to their stacks: these have been kept.
+    // From here on the threads make system calls, which write below their stacks: memory has been written by
+    // now.
     let syscall_address = tracee::syscall_instruction(pid, &memory)?;
     let threads = threads::read_all(stopped.threads(), syscall_address, &memory)?;
     let calls = RemoteCalls { pid, syscall_address, memory: &memory, scratch: below_stack(pid)? };
@@ -97,10 +98,10 @@ fn write_memory(
     writer.finish()
 }
 
-/// What is kept is read by no other version.
+/// Format and version of [`Image`]. An image of another version is not read.
 pub(crate) const WRITTEN_BY: &str = concat!("mimeo ", env!("CARGO_PKG_VERSION"), " checkpoint 2");
 
-/// The start of the host.
+/// The boot id of the host.
 pub(crate) fn boot_id() -> Result<String, CheckpointError> {
     let path = Path::new("/proc/sys/kernel/random/boot_id");
     Ok(fs::read_to_string(path).map_err(file(path))?.trim().to_owned())
@@ -111,7 +112,7 @@ fn has_filters(status: &ProcFile) -> Result<bool, CheckpointError> {
     match status.number("Seccomp", 10)? {
         SECCOMP_MODE_DISABLED => Ok(false),
         SECCOMP_MODE_FILTER => Ok(true),
-        mode => Err(unsupported(format!("it has seccomp mode {mode}"))),
+        mode => Err(unsupported(format!("the process has seccomp mode {mode}"))),
     }
 }
 
@@ -123,7 +124,7 @@ pub(crate) fn layout(pid: Tid, brk: u64) -> Result<Layout, CheckpointError> {
 }
 
 fn parse_layout(stat: &ProcFile, brk: u64) -> Result<Layout, CheckpointError> {
-    // The name, in parentheses, may have anything in it; the field after it is the third.
+    // The name is in parentheses and may contain any character; the field after it is the third.
     let (_, rest) = stat.text().rsplit_once(") ").ok_or_else(|| stat.invalid(stat.text()))?;
     let fields: Vec<&str> = rest.split_whitespace().collect();
     let parse = |field: usize| fields.get(field - 3)?.parse::<u64>().ok();

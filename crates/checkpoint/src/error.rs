@@ -1,19 +1,19 @@
-//! Why a process could not be kept, or could not begin.
+//! Errors of a dump or a restore.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Why a process could not be kept, or could not begin as one that was.
+/// Why a process could not be checkpointed or restored.
 #[derive(Debug, thiserror::Error)]
 pub enum CheckpointError {
-    /// It has something that cannot be kept.
-    #[error("the process cannot be kept: {what}")]
+    /// The process has state that cannot be checkpointed or restored.
+    #[error("unsupported process state: {what}")]
     Unsupported {
-        /// What it has.
+        /// The state.
         what: String,
     },
-    /// It was kept on another start of the host, or of another program.
-    #[error("the kept process does not belong here: {what}")]
+    /// The checkpoint was written before a reboot, by another version, or from another program.
+    #[error("cannot use the checkpoint: {what}")]
     Foreign {
         /// What differs.
         what: String,
@@ -23,38 +23,38 @@ pub enum CheckpointError {
     Step {
         /// What was tried.
         step: &'static str,
-        /// Why not.
+        /// The cause.
         #[source]
         source: io::Error,
     },
     /// A file could not be read or written.
-    #[error("cannot use {}", path.display())]
+    #[error("cannot read or write {}", path.display())]
     File {
         /// The file.
         path: PathBuf,
-        /// Why not.
+        /// The cause.
         #[source]
         source: io::Error,
     },
-    /// A file of /proc has a line that is missing, or has a form that is not known.
+    /// A file in /proc lacks a line, or has a malformed one.
     #[error("cannot parse {}: {line}", path.display())]
     Parse {
         /// The file.
         path: PathBuf,
-        /// The line, or which one is missing.
+        /// The malformed line, or which one is missing.
         line: String,
     },
-    /// A system call failed in the process.
-    #[error("system call {number} failed in the process")]
+    /// A system call in the process failed.
+    #[error("system call {number} failed in the traced process")]
     Call {
         /// Its number.
         number: u64,
-        /// Why.
+        /// The cause.
         #[source]
         source: io::Error,
     },
-    /// The process ended meanwhile.
-    #[error("the process ended")]
+    /// The process exited unexpectedly.
+    #[error("the process exited unexpectedly")]
     Ended,
 }
 

@@ -12,7 +12,7 @@ use std::time::Duration;
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 use serde::{Deserialize, Serialize};
 
-/// A thread's id, as the kernel counts them.
+/// A thread id.
 pub(crate) type Tid = i32;
 
 /// General registers; `struct user_regs_struct` of sys/user.h.
@@ -60,29 +60,29 @@ pub(crate) struct Rseq {
     padding: u32,
 }
 
-/// What a wait for a traced thread came to.
+/// The result of waiting for a traced thread.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Waited {
-    /// It stands still, for this signal, and this event of ptrace's if it is not 0.
+    /// It stopped, with this signal and this ptrace event (0 for none).
     Stopped { signal: i32, event: i32 },
-    /// It is no more.
+    /// It exited.
     Ended,
 }
 
 const GET_RSEQ: libc::c_uint = 0x420f;
 const XSTATE: usize = 0x202;
-/// More than any processor has: AMX takes 11 KiB.
+/// More than any CPU has: AMX takes 11 KiB.
 const MAX_XSTATE: usize = 64 << 10;
 
 /// # Safety
-/// Where the request has the kernel write to `data`, that many bytes must be there and be no one else's.
+/// Where the request has the kernel write to `data`, that many bytes must be valid there and not be shared.
 unsafe fn ptrace(request: libc::c_uint, tid: Tid, address: usize, data: *mut c_void) -> io::Result<u64> {
     // SAFETY: the caller's promise.
     let result = unsafe { libc::ptrace(request, tid, address, data) };
     u64::try_from(result).map_err(|_| io::Error::last_os_error())
 }
 
-/// Has the child that is started be traced by the thread that starts it: it stands still before its first instruction.
+/// Has the child process be traced by the thread that starts it, and stop before its first instruction.
 pub(crate) fn trace_me(command: &mut Command) {
     // SAFETY: the closure makes one system call and allocates nothing, as is required between fork and exec.
     unsafe {
@@ -93,47 +93,47 @@ pub(crate) fn trace_me(command: &mut Command) {
     }
 }
 
-/// Traces a thread, which goes on.
+/// Traces a thread, without stopping it.
 pub(crate) fn seize(tid: Tid) -> io::Result<()> {
     send_request(libc::PTRACE_SEIZE, tid, 0)
 }
 
-/// Has a seized thread stop soon.
+/// Asks a seized thread to stop.
 pub(crate) fn interrupt(tid: Tid) -> io::Result<()> {
     send_request(libc::PTRACE_INTERRUPT, tid, 0)
 }
 
-/// Traces all threads that it starts, and ends it when this thread ends.
+/// Traces all threads that this one starts, and kills it when the tracer exits.
 pub(crate) fn set_options(tid: Tid) -> io::Result<()> {
     send_request(libc::PTRACE_SETOPTIONS, tid, (libc::PTRACE_O_TRACECLONE | libc::PTRACE_O_EXITKILL) as usize)
 }
 
-/// Lets a thread go on, without the signal that it stopped for.
+/// Resumes a thread, without the signal that it stopped for.
 pub(crate) fn resume(tid: Tid) -> io::Result<()> {
     send_request(libc::PTRACE_CONT, tid, 0)
 }
 
-/// Lets a thread go on, with a signal.
+/// Resumes a thread, with a signal.
 pub(crate) fn resume_with_signal(tid: Tid, signal: i32) -> io::Result<()> {
     send_request(libc::PTRACE_CONT, tid, signal as usize)
 }
 
-/// Lets a thread do one instruction.
+/// Makes a thread execute one instruction.
 pub(crate) fn single_step(tid: Tid) -> io::Result<()> {
     send_request(libc::PTRACE_SINGLESTEP, tid, 0)
 }
 
-/// Lets a thread go, and traces it no more.
+/// Resumes a thread, and stops tracing it.
 pub(crate) fn detach(tid: Tid) -> io::Result<()> {
     send_request(libc::PTRACE_DETACH, tid, 0)
 }
 
 fn send_request(request: libc::c_uint, tid: Tid, data: usize) -> io::Result<()> {
-    // SAFETY: none of these requests takes `data` for an address.
+    // SAFETY: none of these requests uses `data` as an address.
     unsafe { ptrace(request, tid, 0, data as *mut c_void) }.map(drop)
 }
 
-/// The thread that a stop for `PTRACE_EVENT_CLONE` is about.
+/// The new thread that a `PTRACE_EVENT_CLONE` stop reports.
 pub(crate) fn new_thread(tid: Tid) -> io::Result<Tid> {
     let mut message: u64 = 0;
     // SAFETY: the request writes one word.
@@ -153,11 +153,11 @@ pub(crate) fn set_registers(tid: Tid, registers: &Registers) -> io::Result<()> {
     unsafe { ptrace(libc::PTRACE_SETREGS, tid, 0, from_ref(registers).cast_mut().cast()) }.map(drop)
 }
 
-/// Floating point and vector registers, in the processor's own form.
+/// Floating-point and vector registers, in the format of XSAVE.
 pub(crate) fn xstate(tid: Tid) -> io::Result<Vec<u8>> {
     let mut bytes = vec![0; MAX_XSTATE];
     let mut vector = libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: bytes.len() };
-    // SAFETY: the kernel writes no more than the vector says, which is exactly `bytes`.
+    // SAFETY: the kernel writes no more than the iovec allows, which is exactly `bytes`.
     unsafe { ptrace(libc::PTRACE_GETREGSET, tid, XSTATE, from_mut(&mut vector).cast()) }?;
     bytes.truncate(vector.iov_len);
     Ok(bytes)
@@ -165,14 +165,14 @@ pub(crate) fn xstate(tid: Tid) -> io::Result<Vec<u8>> {
 
 pub(crate) fn set_xstate(tid: Tid, bytes: &[u8]) -> io::Result<()> {
     let mut vector = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
-    // SAFETY: the kernel reads the vector, and no more than it says.
+    // SAFETY: the kernel reads the iovec, and no more than it allows.
     unsafe { ptrace(libc::PTRACE_SETREGSET, tid, XSTATE, from_mut(&mut vector).cast()) }.map(drop)
 }
 
-/// The signals that a thread does not take, a bit for each.
+/// The signals that a thread blocks, a bit for each.
 pub(crate) fn signal_mask(tid: Tid) -> io::Result<u64> {
     let mut mask: u64 = 0;
-    // SAFETY: the request writes as many bytes as it is told, which are those of a word.
+    // SAFETY: the request writes as many bytes as it is given, which are those of a word.
     unsafe { ptrace(libc::PTRACE_GETSIGMASK, tid, size_of::<u64>(), from_mut(&mut mask).cast()) }?;
     Ok(mask)
 }
@@ -184,12 +184,12 @@ pub(crate) fn set_signal_mask(tid: Tid, mask: u64) -> io::Result<()> {
     set.map(drop)
 }
 
-/// Where signals wait for a thread.
+/// A queue of pending signals.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum SignalQueue {
-    /// Those that were sent to the thread.
+    /// Signals that were sent to the thread.
     Thread = 0,
-    /// Those that were sent to its process.
+    /// Signals that were sent to the process.
     Process = 1,
 }
 
@@ -197,14 +197,15 @@ pub(crate) enum SignalQueue {
 const SIGINFO_BYTES: usize = size_of::<libc::siginfo_t>();
 pub(crate) type Siginfo = [u8; SIGINFO_BYTES];
 
-/// Signals that were sent to a thread and not yet taken.
+/// The pending signals of a thread.
 pub(crate) fn pending_signals(tid: Tid, queue: SignalQueue) -> io::Result<Vec<Siginfo>> {
     let mut found = Vec::new();
     loop {
         let mut info = [0; SIGINFO_BYTES];
         let next = libc::ptrace_peeksiginfo_args { off: found.len() as u64, flags: queue as u32, nr: 1 };
         let (request, next) = (libc::PTRACE_PEEKSIGINFO, from_ref(&next) as usize);
-        // SAFETY: the request reads `next`, and writes as many `siginfo_t` as that says, which is one, to `info`.
+        // SAFETY: the request reads `next`, and writes as many `siginfo_t` as that says, which is one, to
+        // `info`.
         if unsafe { ptrace(request, tid, next, info.as_mut_ptr().cast()) }? == 0 {
             return Ok(found);
         }
@@ -214,12 +215,13 @@ pub(crate) fn pending_signals(tid: Tid, queue: SignalQueue) -> io::Result<Vec<Si
 
 pub(crate) fn rseq(tid: Tid) -> io::Result<Rseq> {
     let mut rseq = Rseq::default();
-    // SAFETY: the request writes at most as many bytes as it is told, which are those of `rseq`.
+    // SAFETY: the request writes at most as many bytes as it is given, which are those of `rseq`.
     unsafe { ptrace(GET_RSEQ, tid, size_of::<Rseq>(), from_mut(&mut rseq).cast()) }?;
     Ok(rseq)
 }
 
-/// Where the kernel finds the locks that a thread holds when it ends, and how long the list's head is.
+/// Address and length of the head of a thread's robust list, by which the kernel finds the mutexes that it
+/// holds at its exit.
 pub(crate) fn robust_list(tid: Tid) -> io::Result<(u64, u64)> {
     let (mut head, mut length): (u64, u64) = (0, 0);
     let pointers = (from_mut(&mut head), from_mut(&mut length));
@@ -228,16 +230,16 @@ pub(crate) fn robust_list(tid: Tid) -> io::Result<(u64, u64)> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok((head, length)) }
 }
 
-/// Looks at a thread without a pause, as most stop within microseconds.
+/// Polls without a pause: most threads stop within microseconds.
 const SPIN_POLLS: u32 = 200;
-/// From one look at a thread to the next, after that.
+/// Time between polls after that.
 const POLL_INTERVAL: Duration = Duration::from_micros(50);
 
-/// Waits for a traced thread to stop or end.
+/// Waits for a traced thread to stop or exit.
 ///
-/// The kernel does not report the end of a process's first thread before all other threads have been reported, and a
-/// traced one is reported only to who waits for it. So a wait for the first thread alone would never end when the
-/// process is killed: it is over once that thread is a zombie.
+/// The kernel reports the exit of a main thread only after all other threads have been reaped, and a traced
+/// thread is reaped only by its tracer. So a blocking wait for the main thread alone would never return when
+/// the process is killed: this one returns once that thread is a zombie.
 pub(crate) fn wait(tid: Tid) -> io::Result<Waited> {
     for poll in 0_u32.. {
         if let Some(waited) = try_wait(tid)? {
@@ -246,7 +248,7 @@ pub(crate) fn wait(tid: Tid) -> io::Result<Waited> {
         if poll < SPIN_POLLS {
             std::thread::yield_now();
         } else if is_zombie(tid) {
-            // It may have become one, and be reported, between the two looks.
+            // It may have become reportable between the two polls.
             return Ok(try_wait(tid)?.unwrap_or(Waited::Ended));
         } else {
             std::thread::sleep(POLL_INTERVAL);
@@ -255,7 +257,7 @@ pub(crate) fn wait(tid: Tid) -> io::Result<Waited> {
     Ok(Waited::Ended)
 }
 
-/// What the kernel reports of a thread now, if it reports something.
+/// What the kernel reports of a thread now, if anything.
 fn try_wait(tid: Tid) -> io::Result<Option<Waited>> {
     let mut status = 0;
     // SAFETY: the call writes one number, to `status`.
@@ -277,14 +279,14 @@ fn is_zombie(tid: Tid) -> bool {
     stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('Z'))
 }
 
-/// One page of a file, mapped here without any rights, only for what /proc shows of the mapping.
+/// One page of a file, mapped here without access rights: only to see how /proc shows the mapping.
 #[derive(Debug)]
 pub(crate) struct ProbeMapping(*mut c_void);
 
 impl ProbeMapping {
     pub(crate) fn map(file: &impl AsFd) -> io::Result<Self> {
         let (rights, flags) = (ProtFlags::empty(), MapFlags::PRIVATE);
-        // SAFETY: a new mapping at an address of the kernel's choice, which nobody reads.
+        // SAFETY: a new mapping at an address that the kernel chooses, which nothing reads.
         Ok(Self(unsafe { mmap(std::ptr::null_mut(), crate::PAGE as usize, rights, flags, file, 0) }?))
     }
 
@@ -295,12 +297,12 @@ impl ProbeMapping {
 
 impl Drop for ProbeMapping {
     fn drop(&mut self) {
-        // SAFETY: the mapping is this value's own. A failure leaves one page mapped.
+        // SAFETY: the mapping belongs to this value. A failure leaves one page mapped.
         unsafe { munmap(self.0, crate::PAGE as usize) }.ok();
     }
 }
 
-/// Locks a range of an open file, for the open file and not for this process. It does not wait.
+/// Locks a range of a file for the open file (OFD lock), without waiting.
 pub(crate) fn lock_range(file: BorrowedFd<'_>, exclusive: bool, start: i64, length: i64) -> io::Result<()> {
     let kind = if exclusive { libc::F_WRLCK } else { libc::F_RDLCK };
     let lock = libc::flock {
@@ -315,21 +317,22 @@ pub(crate) fn lock_range(file: BorrowedFd<'_>, exclusive: bool, start: i64, leng
     if set == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
-/// A descriptor that signals are read from.
+/// Creates a signalfd.
 pub(crate) fn signalfd(mask: u64, flags: i32) -> io::Result<OwnedFd> {
     // SAFETY: the call reads one word.
     let fd = unsafe { libc::syscall(libc::SYS_signalfd4, -1, from_ref(&mask), size_of::<u64>(), flags) };
     let fd = i32::try_from(fd).ok().filter(|fd| *fd >= 0).ok_or_else(io::Error::last_os_error)?;
-    // SAFETY: the kernel made it just now, and nobody else knows it.
+    // SAFETY: the kernel has just created it, and nothing else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-// Makes the system calls of a table, one after the other, and stops at its end or after the first that fails. r12: the
-// table, r13: its end; a call is its number, six arguments, and room for what it gave. It is only ever copied into
-// another process.
+// The code of the restorer blob: makes the system calls of a table in order, and stops at the end of the
+// table or after the first call that fails. r12 is the address of the next call, r13 the end of the table; an
+// entry is the number, six arguments, and space for the result. The code is only copied into other processes,
+// never run here.
 std::arch::global_asm!(
     ".pushsection .rodata",
-    // Another part of this crate may be compiled apart from this one.
+    // Global: another codegen unit of this crate may refer to these.
     ".globl mimeo_checkpoint_calls, mimeo_checkpoint_calls_end",
     ".hidden mimeo_checkpoint_calls, mimeo_checkpoint_calls_end",
     "mimeo_checkpoint_calls:",
@@ -360,7 +363,8 @@ unsafe extern "C" {
 /// The machine code above.
 pub(crate) fn restorer_code() -> &'static [u8] {
     let (start, end) = (&raw const mimeo_checkpoint_calls, &raw const mimeo_checkpoint_calls_end);
-    // SAFETY: both are labels in one read-only section, in this order, and what is between them never changes.
+    // SAFETY: both are labels in one read-only section, in this order, and the bytes between them never
+    // change.
     unsafe { std::slice::from_raw_parts(start, end as usize - start as usize) }
 }
 
@@ -373,7 +377,7 @@ mod tests {
 
     const SLEEP_VARIABLE: &str = "MIMEO_TEST_SLEEPS";
 
-    /// Not a test by itself: a process of two threads, the test runner's and this one.
+    /// No test by itself: a process with two threads, the test runner's and this one.
     #[test]
     fn sleeps_when_the_variable_is_set() {
         if std::env::var_os(SLEEP_VARIABLE).is_some() {
@@ -387,7 +391,7 @@ mod tests {
         command.env(SLEEP_VARIABLE, "1").stdout(Stdio::null()).spawn().unwrap()
     }
 
-    /// The threads of a process, once it has two.
+    /// The threads of a process, as soon as it has two.
     fn wait_for_two_threads(pid: u32) -> Vec<Tid> {
         loop {
             let threads: Vec<Tid> = std::fs::read_dir(format!("/proc/{pid}/task"))
@@ -404,7 +408,7 @@ mod tests {
     #[test]
     fn waiting_for_the_first_thread_of_a_killed_process_ends() {
         let (sender, receiver) = channel();
-        // Who traces a thread is another thread, not a process.
+        // Only this thread is the tracer, not the whole process.
         std::thread::spawn(move || {
             let mut process = sleeping_process();
             let threads = wait_for_two_threads(process.id());
@@ -413,11 +417,11 @@ mod tests {
             process.kill().unwrap();
             let waited = wait(first).unwrap();
             threads.iter().filter(|tid| **tid != first).for_each(|tid| drop(wait(*tid)));
-            // Nobody is left to be waited for but the first thread, its parent's.
+            // Only the main thread is left to reap, by its parent.
             process.wait().unwrap();
             sender.send(matches!(waited, Waited::Ended)).unwrap();
         });
         let ended = receiver.recv_timeout(Duration::from_secs(30));
-        assert_eq!(ended, Ok(true), "a killed process is waited for without end");
+        assert_eq!(ended, Ok(true), "waiting for a killed process does not return");
     }
 }

@@ -1,4 +1,5 @@
-//! Flags of mappings: what `madvise` and `mmap` set beside access rights, as `VmFlags` in /proc/PID/smaps shows them.
+//! Flags of mappings that `madvise` and `mmap` set besides access rights, as `VmFlags` in /proc/PID/smaps
+//! shows them.
 
 use std::fmt::Write;
 
@@ -8,21 +9,21 @@ use crate::error::{CheckpointError, unsupported};
 use crate::maps::{self, Area, MappingKind};
 use crate::procfs::ProcFile;
 
-/// What is set for a mapping and has to be set again.
+/// The flags of a mapping that a restore sets again.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct MappingFlags {
     /// Arguments of `madvise`.
     pub(crate) advice: Vec<i32>,
-    /// The kernel may drop its pages at any time. glibc 2.41 has the state of its random numbers there.
+    /// The kernel may drop the pages at any time. glibc 2.41 keeps its random number state in such a mapping.
     pub(crate) droppable: bool,
-    /// A process that is forked finds zeros there, for the same purpose.
+    /// A forked process finds zeros there (MADV_WIPEONFORK): used for random number state, too.
     pub(crate) wiped_on_fork: bool,
-    /// It grows down by itself, as the first thread's stack does.
+    /// The mapping grows down, as the main thread's stack does.
     pub(crate) grows_down: bool,
 }
 
-/// Flags that rights and kind of a mapping imply, and bookkeeping of the kernel's. `gu`: it may have guard pages, which
-/// are found in pagemap.
+/// Flags that follow from the rights and the kind of a mapping, and bookkeeping of the kernel. `gu`: it may
+/// have guard pages, which are detected by pagemap.
 const IMPLIED: [&str; 12] = ["rd", "wr", "ex", "sh", "mr", "mw", "me", "ms", "nr", "ac", "sd", "gu"];
 
 /// Flags that `madvise` sets.
@@ -38,8 +39,8 @@ const ADVICE: [(&str, i32); 8] = [
 ];
 
 impl MappingFlags {
-    /// The flags of a line, or those of them that cannot be restored: locked or huge pages, userfaultfd, shadow stacks,
-    /// seals, and whatever another kernel has.
+    /// Parses the flags of a line. The error lists flags that cannot be restored: locked or huge pages,
+    /// userfaultfd, shadow stacks, seals, and flags of newer kernels.
     fn parse(text: &str) -> Result<Self, String> {
         let mut flags = Self::default();
         let mut unknown = String::new();
@@ -53,19 +54,19 @@ impl MappingFlags {
         }
         flags.wiped_on_fork = flags.advice.contains(&libc::MADV_WIPEONFORK);
         if flags.droppable {
-            // All that `madvise` may say of such a mapping is set with it.
+            // MAP_DROPPABLE sets all advice that such a mapping may have.
             flags.advice.clear();
         }
         if unknown.is_empty() { Ok(flags) } else { Err(unknown) }
     }
 
-    /// Whether a restored process must find zeros there: what is in it must not repeat in another process.
+    /// Whether a restored process must find zeros there: the content must not repeat in another process.
     pub(crate) fn is_wiped(&self) -> bool {
         self.droppable || self.wiped_on_fork
     }
 }
 
-/// All that a process has mapped, by address, and the flags of each mapping.
+/// All mappings of a process, by address, with their flags.
 pub(crate) fn read_smaps(pid: i32) -> Result<Vec<(Area, MappingFlags)>, CheckpointError> {
     parse_smaps(&ProcFile::read(format!("/proc/{pid}/smaps"))?)
 }
@@ -82,7 +83,7 @@ fn parse_smaps(smaps: &ProcFile) -> Result<Vec<(Area, MappingFlags)>, Checkpoint
                 areas.push((area, flags));
             }
             "ProtectionKey:" if line.split_whitespace().nth(1) != Some("0") => {
-                return Err(unsupported(format!("it has memory with a protection key: {line}")));
+                return Err(unsupported(format!("memory has a protection key: {line}")));
             }
             _ if word.ends_with(':') => {}
             _ if current.is_some() => return Err(smaps.invalid(&format!("no VmFlags before {line}"))),
@@ -101,7 +102,7 @@ fn parse_flags(area: &Area, line: &str) -> Result<MappingFlags, CheckpointError>
     }
     let text = line.trim_start_matches("VmFlags:");
     let message =
-        |unknown| format!("its mapping at {:x} ({:?}) has the flags{unknown}", area.start, area.kind);
+        |unknown| format!("the mapping at {:x} ({:?}) has the flags{unknown}", area.start, area.kind);
     MappingFlags::parse(text).map_err(|unknown| unsupported(message(unknown)))
 }
 

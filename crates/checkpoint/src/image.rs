@@ -1,4 +1,4 @@
-//! What is kept of a process, beside its memory's bytes.
+//! The image of a process: everything but the content of its memory.
 
 use std::path::PathBuf;
 
@@ -9,48 +9,48 @@ use crate::flags::MappingFlags;
 use crate::mapped::{FileStamp, MappedFile};
 use crate::maps::Rights;
 
-/// The file of this.
+/// The file that holds [`Image`].
 pub(crate) const IMAGE_FILE: &str = "process.json";
-/// The file of memory's bytes.
+/// The file that holds the content of memory.
 pub(crate) const PAGES_FILE: &str = "process.pages";
 
-/// A process that was kept. It is read only by the program that wrote it, on the same start of the host.
+/// A checkpointed process. Only the version that wrote it can read it, until the host reboots.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Image {
-    /// The start of the host.
+    /// The boot id of the host.
     pub(crate) boot_id: String,
-    /// Which mimeo wrote it.
+    /// The version that wrote it; see [`WRITTEN_BY`](crate::dump::WRITTEN_BY).
     pub(crate) written_by: String,
     pub(crate) program: PathBuf,
-    /// [`PAGES_FILE`] when it was complete.
+    /// The stamp of [`PAGES_FILE`] when it was complete.
     pub(crate) pages: FileStamp,
-    /// All files that parts of memory are still mapped from.
+    /// All files that areas are mapped from.
     pub(crate) files: Vec<MappedFile>,
     pub(crate) areas: Vec<DumpedArea>,
-    /// The kernel's own pages: name, address, length.
+    /// The vdso and vvar pages: name, address, length.
     pub(crate) kernel_areas: Vec<(String, u64, u64)>,
     pub(crate) layout: Layout,
-    /// What the kernel told the program at its start; debuggers read it.
+    /// The auxiliary vector, which debuggers read.
     #[serde(rename = "auxiliary")]
     pub(crate) auxv: Vec<u8>,
-    /// The first is the process's own.
+    /// The first is the main thread.
     pub(crate) threads: Vec<Thread>,
-    /// Words that are the id of the thread which holds a lock, and which that is.
+    /// Addresses of mutex owner TIDs, and the owner's index among the threads.
     #[serde(rename = "owners")]
     pub(crate) mutex_owners: Vec<(u64, usize)>,
     /// Number, handler, flags, restorer, mask of each signal that is handled or ignored.
     pub(crate) signals: Vec<(u32, [u64; 4])>,
-    /// Signals that were sent to the process and not yet taken: number and `siginfo_t`.
+    /// Pending signals of the process: number and `siginfo_t`.
     pub(crate) pending: Vec<(i32, Vec<u8>)>,
     /// Registrations for `membarrier`, a bit for each command that makes one.
     #[serde(rename = "barriers")]
     pub(crate) membarrier_registrations: u64,
     pub(crate) descriptors: Vec<Descriptor>,
-    /// Seccomp filters applied to it: its successors are not restored without any.
+    /// Whether seccomp filters applied to the process: it is not restored without any.
     pub(crate) has_filters: bool,
 }
 
-/// A part of memory.
+/// A range of memory.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct DumpedArea {
     pub(crate) start: u64,
@@ -61,27 +61,27 @@ pub(crate) struct DumpedArea {
     pub(crate) backing: Backing,
 }
 
-/// Where a part of memory comes from.
+/// Where the content of an area comes from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub(crate) enum Backing {
-    /// It was never written, or a restored process must find zeros there.
+    /// All zeros: never written, or wiped for each restored process.
     #[serde(rename = "nothing")]
     Zero,
-    /// [`PAGES_FILE`], from here on.
+    /// Mapped from [`PAGES_FILE`] at this offset.
     #[serde(rename = "kept")]
     Dumped { offset: u64 },
-    /// The same, but copied: the first thread's stack, which grows by itself, and in which the kernel looks for the
-    /// program's arguments, only where no file stands behind it.
+    /// Copied from [`PAGES_FILE`]: the main thread's stack. It grows down, and the kernel reads the program's
+    /// arguments from it only if it is an anonymous mapping.
     Stack { offset: u64 },
-    /// A file of [`Image::files`], unchanged.
+    /// Mapped from a file of [`Image::files`], unchanged.
     File { index: usize, offset: u64 },
-    /// The file that the caller keeps by itself.
+    /// Mapped from the external file.
     #[serde(rename = "apart")]
     External { offset: u64 },
 }
 
-/// Addresses that the kernel knows of a process's memory; of `struct prctl_mm_map`.
+/// Addresses of a process's memory that the kernel holds; of `struct prctl_mm_map`.
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "the kernel's own names")]
 pub(crate) struct Layout {
@@ -98,17 +98,17 @@ pub(crate) struct Layout {
     pub(crate) env_end: u64,
 }
 
-/// A thread as it stood.
+/// The state of a thread.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Thread {
     pub(crate) registers: Registers,
     pub(crate) xstate: Vec<u8>,
     pub(crate) signal_mask: u64,
-    /// Signals that were sent to the thread and not yet taken: number and `siginfo_t`.
+    /// Pending signals of the thread: number and `siginfo_t`.
     pub(crate) pending: Vec<(i32, Vec<u8>)>,
-    /// The stack that signals are handled on: `stack_t`, which is its address, flags and size.
+    /// The alternate signal stack, a `stack_t`: address, flags and size.
     pub(crate) alternate_stack: [u64; 3],
-    /// Where its id is written, and cleared when it ends.
+    /// The address that the kernel clears when the thread exits (`set_tid_address`); it holds the thread id.
     #[serde(rename = "id_at")]
     pub(crate) tid_address: u64,
     pub(crate) robust_list: (u64, u64),
@@ -119,24 +119,24 @@ pub(crate) struct Thread {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Descriptor {
     pub(crate) number: i32,
-    /// As /proc/PID/fdinfo shows them: how the file is open, its status flags, and close-on-exec.
+    /// As /proc/PID/fdinfo shows them: access mode, status flags and close-on-exec.
     pub(crate) flags: i32,
     pub(crate) kind: DescriptorKind,
 }
 
-/// What a descriptor is of.
+/// What a descriptor refers to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub(crate) enum DescriptorKind {
-    /// The caller gives a restored process another.
+    /// Passed to the restored process by the caller.
     #[serde(rename = "given")]
     Inherited,
-    /// A file or a device, where it stands in it, and the locks that belong to it.
+    /// A file or a device, with its position and the locks that belong to the open file.
     File { path: PathBuf, position: u64, locks: Vec<FileLock> },
     /// An eventfd.
     #[serde(rename = "events")]
     Eventfd { count: u32, semaphore: bool },
-    /// A signalfd; a bit for each signal.
+    /// A signalfd, with a bit for each signal.
     #[serde(rename = "signals")]
     Signalfd { mask: u64 },
 }
@@ -151,7 +151,7 @@ pub(crate) struct FileLock {
     pub(crate) length: i64,
 }
 
-/// Which call made a lock.
+/// The call that takes the lock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum LockKind {

@@ -1,28 +1,28 @@
-//! A process as it stands, kept in files, and processes that begin as it.
+//! Dumps a process to files, and restores processes from them.
 //!
-//! What a program has made in its own memory is lost with its process: a translator's code, caches, tables that took long
-//! to fill. [`take`] writes the memory, the threads and the descriptors of a process to a directory; a process that
-//! [`Checkpoint::revive`] is given goes on from there. Memory is mapped from the directory's files and copied
-//! only where it is written, so that what such processes do not change they share.
+//! What a program has built up in its own memory is lost when its process ends: translated code, caches, tables that
+//! are slow to fill. [`take`] writes the memory, the threads and the descriptors of a process to a directory;
+//! [`Checkpoint::revive`] makes other processes continue from there. Their memory is mapped privately from the
+//! directory's files, so restored processes share all pages that they do not write.
 //!
-//! It is made for one kind of process: a child of the caller's, whose memory is private and whose descriptors are
-//! files, event counters, and what the caller gives it. Anything else is refused by name when it is kept. What is kept is good
-//! until the host goes down or a program or library that it runs is replaced.
+//! Only one kind of process is supported: a child process of the caller whose memory is private and whose
+//! descriptors are files, eventfds, signalfds and those that the caller passes. A dump names and refuses anything
+//! else. A checkpoint can be restored until the host reboots, or a program or library that it maps is replaced.
 //!
 //! ```no_run
 //! # fn example(pid: u32) -> Result<(), Box<dyn std::error::Error>> {
 //! use std::path::Path;
 //! use mimeo_checkpoint::{Checkpoint, Wanted, take, trace_me};
 //!
-//! // The process stands still from here on, and is of no use any more.
-//! take(pid, Wanted { given: &[0, 1, 2], apart: None, dir: Path::new("kept") }, || Ok(()))?;
+//! // This stops the process, and kills it in the end.
+//! take(pid, Wanted { given: &[0, 1, 2], apart: None, dir: Path::new("dir") }, || Ok(()))?;
 //!
-//! let kept = Checkpoint::open(Path::new("kept"))?;
-//! let mut command = std::process::Command::new(kept.program());
+//! let checkpoint = Checkpoint::open(Path::new("dir"))?;
+//! let mut command = std::process::Command::new(checkpoint.program());
 //! trace_me(&mut command);
-//! // Here the command is given `kept.descriptors(…)` under their numbers.
+//! // Pass `checkpoint.descriptors(…)` to the command here, under their numbers.
 //! let child = command.spawn()?;
-//! kept.revive(child.id(), None, &[])?;
+//! checkpoint.revive(child.id(), None, &[])?;
 //! # Ok(())
 //! # }
 //! ```
@@ -51,7 +51,8 @@ pub use dump::{Wanted, take};
 pub use error::CheckpointError;
 pub use restore::Checkpoint;
 
-/// Has the child that `command` starts stand still before its first instruction, traced by the thread that starts it.
+/// Has the child process that `command` starts stop before its first instruction, traced by the thread that
+/// starts it (PTRACE_TRACEME).
 pub fn trace_me(command: &mut Command) {
     fence::trace_me(command);
 }

@@ -1,4 +1,4 @@
-//! Files that a process has mapped, and whether a file is still the one that was mapped.
+//! Files that a process has mapped, and checks that they have not been replaced.
 
 use std::fs::{File, Metadata};
 use std::io;
@@ -11,7 +11,7 @@ use crate::error::{CheckpointError, file, foreign, step, unsupported};
 use crate::fence;
 use crate::maps::{self, Area};
 
-/// What identifies a file's content without reading it.
+/// Identifies a file's content without reading it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct FileStamp {
     device: u64,
@@ -30,14 +30,14 @@ impl FileStamp {
         }
     }
 
-    /// The stamp of the file that a `struct stat` describes.
+    /// The stamp of a file from its `struct stat`.
     pub(crate) fn from_stat(stat: &[u8; STAT_BYTES]) -> Self {
         let word = |index: usize| {
             let mut bytes = [0; 8];
             bytes.copy_from_slice(&stat[8 * index..8 * (index + 1)]);
             u64::from_ne_bytes(bytes)
         };
-        // By the layout of x86-64: st_dev, st_ino, st_size, st_mtim.
+        // Offsets on x86-64: st_dev, st_ino, st_size, st_mtim.
         let modified = (word(11) as i64, word(12) as i64);
         Self { device: word(0), inode: word(1), bytes: word(6), modified }
     }
@@ -46,7 +46,7 @@ impl FileStamp {
 /// Bytes of the kernel's `struct stat`.
 pub(crate) const STAT_BYTES: usize = size_of::<libc::stat>();
 
-/// A file that parts of memory are mapped from, and its stamp at the dump.
+/// A file that areas are mapped from, and its stamp at the dump.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct MappedFile {
     pub(crate) path: PathBuf,
@@ -54,25 +54,26 @@ pub(crate) struct MappedFile {
 }
 
 impl MappedFile {
-    /// The file of a mapping, if it is still the one at `path`.
+    /// The file of a mapping, if `path` still names it.
     pub(crate) fn from_area(area: &Area, path: &Path) -> Result<Self, CheckpointError> {
         let opened = match File::open(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Err(unsupported(format!("it has {} mapped, which is gone", path.display())));
+                return Err(unsupported(format!("{} is mapped but was removed", path.display())));
             }
             result => result.map_err(file(path))?,
         };
-        // What /proc shows of the same file when it is mapped here: `stat` may show another device, as on btrfs.
+        // Mapped here and compared as /proc shows it: `stat` may show another device, as on btrfs.
         let probe = fence::ProbeMapping::map(&opened).map_err(step("map a file"))?;
         let own_area = maps::own_area_at(probe.address())?;
         if own_area.is_none_or(|own_area| own_area.inode != area.inode) {
-            return Err(unsupported(format!("it has {} mapped, which was replaced since", path.display())));
+            return Err(unsupported(format!("{} is mapped but was replaced", path.display())));
         }
         let stamp = FileStamp::from_metadata(&opened.metadata().map_err(file(path))?);
         Ok(Self { path: path.to_owned(), stamp })
     }
 
-    /// Refuses a file that is not the one that was mapped. A quick look: what is opened at the restore is compared again.
+    /// Refuses a file that was replaced since the dump. This is an early check: the restore compares the
+    /// files that it opens.
     pub(crate) fn check(&self) -> Result<(), CheckpointError> {
         match std::fs::metadata(&self.path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Err(self.replaced()),

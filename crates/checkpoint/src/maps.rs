@@ -1,4 +1,4 @@
-//! What a process has mapped, as the kernel tells it.
+//! The mappings of a process, as /proc/PID/maps shows them.
 
 use std::path::PathBuf;
 
@@ -14,14 +14,14 @@ pub(crate) struct Area {
     pub(crate) end: u64,
     pub(crate) rights: Rights,
     pub(crate) shared: bool,
-    /// In the file.
+    /// The offset in the file.
     pub(crate) offset: u64,
-    /// Device and inode of the file, as this file of /proc shows them. Some filesystems show `stat` another device.
+    /// Device and inode of the file as shown here. On some filesystems `stat` shows another device.
     pub(crate) inode: (String, u64),
     pub(crate) kind: MappingKind,
 }
 
-/// What may be done with memory.
+/// The access rights of a mapping.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Rights {
     pub(crate) read: bool,
@@ -39,16 +39,16 @@ impl Rights {
     }
 }
 
-/// What is mapped.
+/// What a mapping is of.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum MappingKind {
-    /// Memory that no file stands behind.
+    /// Anonymous memory.
     Anonymous,
-    /// A file. One that was deleted has ` (deleted)` after its name.
+    /// A file. The name of a deleted one ends with ` (deleted)`.
     File(PathBuf),
-    /// The kernel's own pages, by name.
+    /// The vdso or vvar pages, by name.
     Kernel(String),
-    /// One page at an address that is the same everywhere.
+    /// One page, at the same address in all processes.
     Vsyscall,
 }
 
@@ -58,7 +58,7 @@ impl Area {
     }
 }
 
-/// All that a process has mapped, by address.
+/// All mappings of a process, by address.
 pub(crate) fn read_maps(pid: i32) -> Result<Vec<Area>, CheckpointError> {
     parse_maps(&ProcFile::read(format!("/proc/{pid}/maps"))?)
 }
@@ -67,7 +67,7 @@ fn parse_maps(maps: &ProcFile) -> Result<Vec<Area>, CheckpointError> {
     maps.lines().map(|line| parse_area(line).ok_or_else(|| maps.invalid(line))).collect()
 }
 
-/// What this process has mapped at an address.
+/// The mapping of the calling process that starts at an address.
 pub(crate) fn own_area_at(address: u64) -> Result<Option<Area>, CheckpointError> {
     let areas = parse_maps(&ProcFile::read("/proc/self/maps")?)?;
     Ok(areas.into_iter().find(|area| area.start == address))
@@ -101,7 +101,7 @@ pub(crate) fn parse_area(line: &str) -> Option<Area> {
     })
 }
 
-/// An address from which `length` bytes are free in all of these.
+/// The lowest address from [`LOWEST_ADDRESS`] on at which `length` bytes overlap none of these ranges.
 pub(crate) fn find_gap(length: u64, used: &[(u64, u64)]) -> u64 {
     let mut used = used.to_vec();
     used.sort_unstable();
@@ -115,7 +115,7 @@ pub(crate) fn find_gap(length: u64, used: &[(u64, u64)]) -> u64 {
     candidate
 }
 
-/// Where nothing is mapped as a rule: programs and libraries are put far above.
+/// Usually nothing is mapped here: programs and libraries are loaded far above.
 const LOWEST_ADDRESS: u64 = 4 << 30;
 
 #[cfg(test)]

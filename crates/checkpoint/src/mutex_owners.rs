@@ -1,5 +1,5 @@
-//! Locks that are held: the C library writes the thread id of the owner into some of them and compares it at the unlock.
-//! Threads of a restored process have other ids.
+//! Finds held mutexes. The C library writes the owner's thread id into some of them and compares it at the
+//! unlock; the threads of a restored process have other ids.
 
 use std::fs::File;
 use std::path::Path;
@@ -10,10 +10,10 @@ use crate::maps::{self, MappingKind};
 use crate::pages::{self, CHUNK};
 use crate::tracee::Memory;
 
-/// The address of an owner's id, and the owner's index among the threads.
+/// The address of an owner's TID, and the owner's index among the threads.
 pub(crate) type MutexOwner = (u64, usize);
 
-/// The locks that threads of a stopped process hold.
+/// The owner TIDs in all mutexes and rwlocks that threads of a stopped process hold.
 pub(crate) fn find_owners(
     pid: Tid,
     memory: &Memory,
@@ -49,7 +49,7 @@ fn scan_area(
     Ok(())
 }
 
-/// Words of a piece of memory that may be the ids of owners.
+/// Addresses in a chunk of memory whose word equals a TID.
 fn candidates(address: u64, chunk: &[u8], tids: &[Tid]) -> Vec<u64> {
     let (Some(least), Some(most)) = (tids.iter().min(), tids.iter().max()) else { return Vec::new() };
     let words = chunk.chunks_exact(8).zip((address..).step_by(8));
@@ -60,7 +60,7 @@ fn candidates(address: u64, chunk: &[u8], tids: &[Tid]) -> Vec<u64> {
     found.map(|(_, address)| address).collect()
 }
 
-/// The owner at `address`, if a lock is around it.
+/// The owner at `address`, if that lies in a held mutex or rwlock.
 fn owner_at(address: u64, memory: &Memory, tids: &[Tid]) -> Result<Option<MutexOwner>, CheckpointError> {
     let mutex = read_around::<MUTEX_BYTES>(address, MUTEX_OWNER_OFFSET, memory);
     let rwlock = read_around::<RWLOCK_BYTES>(address, RWLOCK_WRITER_OFFSET, memory);
@@ -68,7 +68,7 @@ fn owner_at(address: u64, memory: &Memory, tids: &[Tid]) -> Result<Option<MutexO
     memory.read(address, &mut tid)?;
     let tid = u32::from_ne_bytes(tid);
     if mutex.as_ref().is_some_and(|bytes| is_kernel_mutex(bytes, tid)) {
-        return Err(unsupported(format!("it holds a robust or priority-inheriting mutex at {address:x}")));
+        return Err(unsupported(format!("a robust or priority-inheriting mutex is held at {address:x}")));
     }
     let is_lock =
         mutex.is_some_and(|bytes| is_mutex(&bytes)) || rwlock.is_some_and(|bytes| is_rwlock(&bytes));
@@ -76,7 +76,8 @@ fn owner_at(address: u64, memory: &Memory, tids: &[Tid]) -> Result<Option<MutexO
     Ok(thread.map(|thread| (address, thread)))
 }
 
-/// The bytes of what has the word at `address` at `offset`. What reaches out of what is mapped is no lock.
+/// The bytes of a structure that has the word at `address` at `offset`. None if it is not all mapped: it is
+/// no lock then.
 fn read_around<const BYTES: usize>(address: u64, offset: u64, memory: &Memory) -> Option<[u8; BYTES]> {
     let mut bytes = [0; BYTES];
     memory.read(address.checked_sub(offset)?, &mut bytes).ok()?;
@@ -89,15 +90,15 @@ fn read_word(bytes: &[u8], at: usize) -> u32 {
 
 /// Bytes of a `pthread_mutex_t`: lock, count, owner, users, kind, spins, list.
 const MUTEX_BYTES: usize = 40;
-/// Where the owner's id is in it.
+/// The offset of the owner's TID.
 const MUTEX_OWNER_OFFSET: u64 = 8;
-/// Normal, recursive, error checking and adaptive ones; and the mark of those that may be elided.
+/// Normal, recursive, error-checking and adaptive mutexes, and the flag of those that may be elided.
 const USER_KINDS: u32 = 0x103;
-/// Robust ones, and those with priority inheritance.
+/// Robust mutexes, and those with priority inheritance.
 const KERNEL_KINDS: u32 = 0x30;
-/// The part of a lock's word that is an id.
+/// The bits of a lock word that are a TID.
 const TID_MASK: u32 = 0x3fff_ffff;
-/// More than anybody counts.
+/// Higher than any counter of a real lock.
 const MAX_COUNT: u32 = 1 << 16;
 
 fn is_mutex(bytes: &[u8; MUTEX_BYTES]) -> bool {
@@ -108,7 +109,7 @@ fn is_mutex(bytes: &[u8; MUTEX_BYTES]) -> bool {
         && bytes[24..].iter().all(|byte| *byte == 0)
 }
 
-/// A mutex whose word the kernel reads, and of whose owner it keeps a note of its own.
+/// A mutex whose lock word the kernel reads, and whose owner the kernel records.
 fn is_kernel_mutex(bytes: &[u8; MUTEX_BYTES], tid: u32) -> bool {
     let kind = read_word(bytes, 16);
     read_word(bytes, 0) & TID_MASK == tid
@@ -120,14 +121,14 @@ fn is_kernel_mutex(bytes: &[u8; MUTEX_BYTES], tid: u32) -> bool {
 
 /// Bytes of a `pthread_rwlock_t`: readers, writers, two futexes, two paddings, writer, shared, elision, padding, flags.
 const RWLOCK_BYTES: usize = 56;
-/// Where the writer's id is in it.
+/// The offset of the writer's TID.
 const RWLOCK_WRITER_OFFSET: u64 = 24;
-/// In `readers`: a writer has it.
+/// In `readers`: locked by a writer.
 const WRITE_LOCKED: u32 = 3;
 
 fn is_rwlock(bytes: &[u8; RWLOCK_BYTES]) -> bool {
     let (readers, writers) = (read_word(bytes, 0), read_word(bytes, 4));
-    // The highest bit says that a writer hands over to the next.
+    // The highest bit says that a writer hands the lock over to the next.
     let waiting = writers & !(1 << 31);
     readers & WRITE_LOCKED == WRITE_LOCKED
         && readers >> 3 < MAX_COUNT

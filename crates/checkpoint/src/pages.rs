@@ -15,12 +15,12 @@ use crate::mapped::{FileStamp, MappedFile};
 use crate::maps::{Area, MappingKind};
 use crate::tracee::Memory;
 
-/// Bytes that are looked at together.
+/// Bytes that are read at a time.
 pub(crate) const CHUNK: usize = 1 << 20;
-/// A piece of memory that grows finds zeros behind it, not what was behind another.
+/// Unused space after each area: a mapping that grows finds zeros behind it, not the content of another area.
 const GROWTH_GAP: u64 = 64 << 20;
 
-/// Writes memory to [`PAGES_FILE`] and lists where each part of it comes from.
+/// Writes memory to [`PAGES_FILE`] and records the backing of each area.
 pub(crate) struct PageWriter<'a> {
     pid: Tid,
     memory: &'a Memory,
@@ -29,10 +29,10 @@ pub(crate) struct PageWriter<'a> {
     path: PathBuf,
     pagemap: File,
     files: Vec<MappedFile>,
-    /// The index in `files` of what maps shows as this path and inode.
+    /// The index in `files`, by path and inode as maps shows them.
     file_indexes: HashMap<(PathBuf, (String, u64)), usize>,
     areas: Vec<DumpedArea>,
-    /// Of what is written.
+    /// Bytes of the file so far.
     length: u64,
 }
 
@@ -61,15 +61,15 @@ impl<'a> PageWriter<'a> {
         layout: &Layout,
     ) -> Result<(), CheckpointError> {
         let contains = |address| (area.start..area.end).contains(&address);
-        // A process that was restored has two such stacks: the one that it goes on with, and the one of its start.
+        // A restored process has two such stacks: its own, and the one that it started with.
         if flags.grows_down && !contains(layout.start_stack) && !contains(layout.arg_start) {
-            return Err(unsupported(format!("its mapping at {:x} grows down", area.start)));
+            return Err(unsupported(format!("the mapping at {:x} grows down", area.start)));
         }
         let backing = match &area.kind {
             MappingKind::Kernel(_) | MappingKind::Vsyscall => return Ok(()),
             _ if area.shared => {
                 let (pid, kind) = (self.pid, &area.kind);
-                return Err(unsupported(format!("process {pid} shares memory with others: {kind:?}")));
+                return Err(unsupported(format!("process {pid} has a shared mapping: {kind:?}")));
             }
             MappingKind::Anonymous if flags.is_wiped() => Backing::Zero,
             MappingKind::Anonymous => self.dump_anonymous(area)?,
@@ -98,7 +98,7 @@ impl<'a> PageWriter<'a> {
         Ok(Backing::File { index, offset: area.offset })
     }
 
-    /// Which of the mapped files an area's is.
+    /// The index of an area's file in `files`.
     fn file_index(&mut self, area: &Area, path: &Path) -> Result<usize, CheckpointError> {
         let key = (path.to_owned(), area.inode.clone());
         if let Some(index) = self.file_indexes.get(&key) {
@@ -109,7 +109,7 @@ impl<'a> PageWriter<'a> {
         Ok(self.files.len() - 1)
     }
 
-    /// Writes runs of an area to where the area is in the file; zeros are left out.
+    /// Writes runs of an area, each at the area's offset in the file plus its own; zeros are left out.
     fn dump_runs(&mut self, area: &Area, runs: &[(u64, u64)]) -> Result<Backing, CheckpointError> {
         let offset = self.length;
         let mut buffer = vec![0; CHUNK];
@@ -124,7 +124,7 @@ impl<'a> PageWriter<'a> {
         Ok(Backing::Dumped { offset })
     }
 
-    /// Completes the file: its stamp, the files that are mapped, and all parts of memory.
+    /// Completes the file. Gives its stamp, the mapped files, and all areas.
     pub(crate) fn finish(self) -> Result<(FileStamp, Vec<MappedFile>, Vec<DumpedArea>), CheckpointError> {
         self.pages.set_len(self.length + GROWTH_GAP).map_err(file(&self.path))?;
         let pages = self.pages.metadata().map_err(file(&self.path))?;
@@ -142,7 +142,7 @@ impl<'a> PageWriter<'a> {
     }
 }
 
-/// Runs of pages that are the process's own.
+/// Runs of pages that belong to the process alone.
 pub(crate) fn own_pages(pagemap: &File, area: &Area) -> Result<Vec<(u64, u64)>, CheckpointError> {
     let mut entries = vec![0; (area.length() / PAGE * 8) as usize];
     let read = pagemap.read_exact_at(&mut entries, area.start / PAGE * 8);
@@ -153,7 +153,7 @@ pub(crate) fn own_pages(pagemap: &File, area: &Area) -> Result<Vec<(u64, u64)>, 
         let is_own = entry & (PRESENT | SWAPPED) != 0 && entry & FILE_BACKED == 0;
         let start = area.start + index as u64 * PAGE;
         if entry & GUARD != 0 {
-            return Err(unsupported(format!("it has a guard page at {start:x}")));
+            return Err(unsupported(format!("there is a guard page at {start:x}")));
         }
         match runs.last_mut() {
             _ if !is_own => {}
@@ -173,5 +173,5 @@ pub(crate) fn pagemap(pid: Tid) -> Result<File, CheckpointError> {
 const PRESENT: u64 = 1 << 63;
 const SWAPPED: u64 = 1 << 62;
 const FILE_BACKED: u64 = 1 << 61;
-/// Made by `madvise`, which the mapping does not show.
+/// A guard page made by `madvise`, which the mapping does not show.
 const GUARD: u64 = 1 << 58;

@@ -1,12 +1,12 @@
-//! Reads files of /proc. What is missing or cannot be parsed is an error that names the file and the line: a zero in its
-//! place would be restored as if the process had had it.
+//! Reads files of /proc. A missing or malformed value is an error that names the file and the line: a zero in
+//! its place would be restored as if the process had had it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::error::{CheckpointError, file};
 
-/// The text of a file of /proc.
+/// The text of a file in /proc.
 #[derive(Debug)]
 pub(crate) struct ProcFile {
     path: PathBuf,
@@ -39,7 +39,7 @@ impl ProcFile {
         value.map(str::trim).ok_or_else(|| self.invalid(&format!("no line {name:?}")))
     }
 
-    /// The same, as a number.
+    /// The value of the line `name: value`, as a number.
     pub(crate) fn number(&self, name: &str, radix: u32) -> Result<u64, CheckpointError> {
         let value = self.field(name)?;
         u64::from_str_radix(value, radix).map_err(|_| self.invalid(&format!("{name}: {value}")))
@@ -54,7 +54,7 @@ pub(crate) fn invalid(path: &Path, line: &str) -> CheckpointError {
     CheckpointError::Parse { path: path.to_owned(), line: line.to_owned() }
 }
 
-/// The entries of a directory of /proc whose names are all numbers.
+/// The entries of a directory in /proc whose names are all numbers.
 pub(crate) fn numeric_entries(path: &Path) -> Result<Vec<i32>, CheckpointError> {
     let number = |entry: fs::DirEntry| {
         let name = entry.file_name();

@@ -1,26 +1,27 @@
-//! What the kernel tells only the process itself.
+//! State that the kernel reveals only to the process itself.
 
 use crate::error::{CheckpointError, unsupported};
 use crate::fence::Tid;
 use crate::procfs::ProcFile;
 use crate::tracee::{self, Memory};
 
-/// A stopped process that makes system calls for us, on its own thread.
+/// Makes system calls in a stopped process, on its main thread.
 #[derive(Debug)]
 pub(crate) struct RemoteCalls<'a> {
     pub(crate) pid: Tid,
-    /// An instruction that makes a system call.
+    /// The address of a `syscall` instruction.
     pub(crate) syscall_address: u64,
     pub(crate) memory: &'a Memory,
-    /// Memory for results.
+    /// The address of memory for results.
     pub(crate) scratch: u64,
 }
 
-/// The commands of `membarrier`, of linux/membarrier.h.
+/// Commands of `membarrier`, of linux/membarrier.h.
 const QUERY: u64 = 0;
 const REGISTER_GLOBAL_EXPEDITED: u64 = 1 << 2;
 const GET_REGISTRATIONS: u64 = 1 << 9;
-/// A barrier, which fails with `EPERM` in a process that has not registered for it, and the registration.
+/// Pairs of a barrier, which fails with `EPERM` in a process that is not registered for it, and its
+/// registration.
 const PRIVATE_BARRIERS: [(u64, u64); 3] = [(1 << 3, 1 << 4), (1 << 5, 1 << 6), (1 << 7, 1 << 8)];
 
 impl RemoteCalls<'_> {
@@ -52,13 +53,14 @@ impl RemoteCalls<'_> {
         let membarrier = |command| self.call(libc::SYS_membarrier, [command, 0, 0, 0, 0, 0]);
         match membarrier(GET_REGISTRATIONS) {
             Err(CheckpointError::Call { source, .. }) if source.raw_os_error() == Some(libc::EINVAL) => {}
-            // There is no such call: nobody has registered.
+            // The kernel has no `membarrier`: there are no registrations.
             Err(CheckpointError::Call { source, .. }) if source.raw_os_error() == Some(libc::ENOSYS) => {
                 return Ok(0);
             }
             registered => return registered,
         }
-        // Kernels before 6.3 do not list them. One kind cannot be found out: it costs others' barriers an interrupt.
+        // Kernels before 6.3 do not list registrations. REGISTER_GLOBAL_EXPEDITED cannot be probed and is
+        // assumed: it costs an interrupt at the barriers of other processes.
         let known = membarrier(QUERY)?;
         let mut registered = known & REGISTER_GLOBAL_EXPEDITED;
         for (barrier, register) in PRIVATE_BARRIERS.into_iter().filter(|(barrier, _)| known & barrier != 0) {
@@ -71,17 +73,17 @@ impl RemoteCalls<'_> {
         Ok(registered)
     }
 
-    /// Timers end with the process, and when they would have expired is not known.
+    /// Refuses timers: they end with the process, and their expiry times are not known.
     pub(crate) fn refuse_timers(&self) -> Result<(), CheckpointError> {
         let timers = ProcFile::read(format!("/proc/{}/timers", self.pid))?;
         if let Some(timer) = timers.lines().next() {
-            return Err(unsupported(format!("it has a POSIX timer, {timer}")));
+            return Err(unsupported(format!("the process has a POSIX timer, {timer}")));
         }
         for kind in [libc::ITIMER_REAL, libc::ITIMER_VIRTUAL, libc::ITIMER_PROF] {
             self.call(libc::SYS_getitimer, [kind as u64, self.scratch, 0, 0, 0, 0])?;
             let [.., seconds, microseconds] = self.read_words::<4>()?;
             if (seconds, microseconds) != (0, 0) {
-                return Err(unsupported(format!("it has an interval timer, of kind {kind}")));
+                return Err(unsupported(format!("the process has an interval timer of kind {kind}")));
             }
         }
         Ok(())

@@ -1,4 +1,4 @@
-//! A process that begins as one that was kept.
+//! Restores a process from a checkpoint.
 
 use std::fs;
 use std::io;
@@ -18,7 +18,7 @@ use crate::restorer::RestorerBlob;
 use crate::threads;
 use crate::tracee::{self, Memory, run_blob, wait_for_stop};
 
-/// A process that was kept.
+/// The checkpoint of a process.
 #[derive(Debug)]
 pub struct Checkpoint {
     dir: PathBuf,
@@ -26,20 +26,20 @@ pub struct Checkpoint {
 }
 
 impl Checkpoint {
-    /// Reads what [`dump`](crate::take()) wrote, and sees that it belongs here.
+    /// Opens what [`take`](crate::take()) wrote, and checks that it can be restored here.
     ///
     /// # Errors
-    /// [`CheckpointError::Foreign`] when it was kept on another start of the host, by another version, or a program or
-    /// library that it runs was replaced; when a file cannot be read.
+    /// [`CheckpointError::Foreign`] when it was written before a reboot or by another version, or when a
+    /// program or library that is mapped was replaced; [`CheckpointError::File`] when a file cannot be read.
     pub fn open(dir: &Path) -> Result<Self, CheckpointError> {
         let path = dir.join(IMAGE_FILE);
         let text = fs::read(&path).map_err(file(&path))?;
         let image: Image = serde_json::from_slice(&text).map_err(|error| foreign(error.to_string()))?;
         if image.written_by != WRITTEN_BY {
-            return Err(foreign(format!("{} wrote it", image.written_by)));
+            return Err(foreign(format!("it was written by {}", image.written_by)));
         }
         if image.boot_id != boot_id()? {
-            return Err(foreign("the host was started anew"));
+            return Err(foreign("the host has rebooted since"));
         }
         image.files.iter().try_for_each(|mapped| mapped.check())?;
         Ok(Self { dir: dir.to_owned(), image })
@@ -51,11 +51,11 @@ impl Checkpoint {
         &self.image.program
     }
 
-    /// Descriptors like those that the process had, with their numbers. Files are opened where `relocate` says that they
-    /// are now.
+    /// Descriptors equivalent to those that the process had, with their numbers. Each file is opened at the
+    /// path that `relocate` gives for its old one.
     ///
     /// # Errors
-    /// When one cannot be opened.
+    /// When a file cannot be opened.
     pub fn descriptors(
         &self,
         relocate: impl Fn(&Path) -> PathBuf,
@@ -67,14 +67,15 @@ impl Checkpoint {
         self.image.descriptors.iter().filter_map(|descriptor| reopen(descriptor).transpose()).collect()
     }
 
-    /// Makes a child that stands still (see [`trace_me`](crate::trace_me)), runs [`Checkpoint::program`] and has all
-    /// descriptors the process that was kept; it goes on from where that stood. `external` is mapped where the file was that was
-    /// kept apart. The seccomp programs in `filters`, lists of `struct sock_filter`, are always installed. Call it on the
-    /// thread that started the child.
+    /// Turns a child process that stopped before its first instruction (see [`trace_me`](crate::trace_me))
+    /// into the checkpointed process, and resumes it. The child process must run [`Checkpoint::program`] and
+    /// have all descriptors. `external` is mapped in place of the external file. The seccomp programs in
+    /// `filters`, lists of `struct sock_filter`, are always installed. Call this on the thread that started
+    /// the child process.
     ///
     /// # Errors
-    /// When a step fails, or the process had seccomp filters and `filters` is empty; the child is of no use then, and is
-    /// the caller's to end.
+    /// When a step fails, or the process had seccomp filters and `filters` is empty. The child process cannot
+    /// be used then; the caller reaps it.
     pub fn revive(
         &self,
         child: u32,
@@ -82,14 +83,13 @@ impl Checkpoint {
         filters: &[Vec<u64>],
     ) -> Result<(), CheckpointError> {
         if self.image.has_filters && filters.is_empty() {
-            return Err(unsupported(
-                "the process had seccomp filters, and none are given for the restored one",
-            ));
+            return Err(unsupported("the process had seccomp filters, but none were given for the restore"));
         }
         let pid = Tid::try_from(child).map_err(|_| CheckpointError::Ended)?;
         wait_for_stop(pid)?;
         fence::set_options(pid).map_err(step("trace the process"))?;
-        // What is sent to it now waits until it is complete; its threads inherit that.
+        // Signals that are sent to it now stay pending until the restore is complete; its threads inherit the
+        // mask.
         fence::set_signal_mask(pid, threads::BLOCKED).map_err(step("block the process's signals"))?;
         let mut restoration =
             Restoration { image: &self.image, pid, memory: Memory::open(pid)?, new_threads: Vec::new() };
@@ -107,12 +107,12 @@ struct Restoration<'a> {
     image: &'a Image,
     pid: Tid,
     memory: Memory,
-    /// Its threads but the first.
+    /// All threads but the first.
     new_threads: Vec<Tid>,
 }
 
 impl Restoration<'_> {
-    /// Makes it what was kept, but for the registers; gives the memory that was lent to it.
+    /// Restores everything but the registers. Gives the address of the scratch mapping.
     fn rebuild(
         &mut self,
         pages: &Path,
@@ -124,7 +124,8 @@ impl Restoration<'_> {
         self.map_scratch(base)?;
         let own_layout = dump::layout(self.pid, 0)?;
         let mut blob = RestorerBlob::new(base);
-        // By chance it may lie where the other had something: then the other's arguments are shown.
+        // The address of its stack may be in use in the checkpoint; the process list then shows the arguments
+        // of the checkpointed process.
         let stack = areas.iter().find(|area| (area.start..area.end).contains(&own_layout.start_stack));
         let stack = stack.filter(|area| self.overlaps_no_dumped_area(area));
         self.unmap_all(&mut blob, &areas, stack)?;
@@ -145,19 +146,21 @@ impl Restoration<'_> {
         Ok(base)
     }
 
-    /// Writes the new ids of threads into the locks that they hold.
+    /// Writes the new thread ids into the mutexes that the threads hold.
     fn write_mutex_owners(&self) -> Result<(), CheckpointError> {
         let tids: Vec<&Tid> = std::iter::once(&self.pid).chain(&self.new_threads).collect();
         for (address, thread) in &self.image.mutex_owners {
-            let tid = tids.get(*thread).ok_or_else(|| foreign("it is damaged"))?;
+            let tid = tids.get(*thread).ok_or_else(|| foreign("the image is damaged"))?;
             self.memory.write(*address, &tid.to_ne_bytes())?;
         }
         Ok(())
     }
 
-    /// Ends it, so that its parent sees that: threads that are traced are seen to end by who traces them.
+    /// Kills the process, and reaps its threads so that its parent can reap it: only the tracer sees the end
+    /// of a traced thread.
     fn kill(&self) {
         if let Some(pid) = rustix::process::Pid::from_raw(self.pid) {
+            // This fails only if the process has exited already.
             rustix::process::kill_process(pid, rustix::process::Signal::KILL).ok();
         }
         for tid in &self.new_threads {
@@ -172,12 +175,12 @@ impl Restoration<'_> {
             set_thread_state(*tid, thread).map_err(step("set a thread's state"))?;
         }
         for tid in tids {
-            fence::detach(*tid).map_err(step("let the process go"))?;
+            fence::detach(*tid).map_err(step("detach from the process"))?;
         }
         Ok(())
     }
 
-    /// An address at which there is room for a script, and for the kernel's pages on their way.
+    /// A free address for the restorer blob, and for the vdso and vvar pages while they are moved.
     fn find_scratch(&self, areas: &[Area]) -> u64 {
         let current = areas.iter().map(|area| (area.start, area.end));
         let restored = self.image.areas.iter().map(|area| (area.start, area.start + area.length));
@@ -201,8 +204,8 @@ impl Restoration<'_> {
         run_blob(tid, &self.memory, blob, &mut self.new_threads)
     }
 
-    /// Takes away what the child has mapped, and puts the kernel's pages where they were.
-    /// Its own stack stays, for its arguments and environment, which the process list shows.
+    /// Unmaps the child process's memory, and moves the vdso and vvar pages to their old addresses. Its own
+    /// stack stays mapped: it holds the arguments and environment that the process list shows.
     fn unmap_all(
         &self,
         blob: &mut RestorerBlob,
@@ -223,7 +226,7 @@ impl Restoration<'_> {
         };
         let dumped = &self.image.kernel_areas;
         if kernel.len() != dumped.len() || !kernel.iter().zip(dumped).all(is_same) {
-            return Err(foreign("the kernel's pages are others"));
+            return Err(foreign("the vdso or vvar pages differ"));
         }
         let flags = (libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED) as u64;
         let mut temporary = blob.code() + RestorerBlob::TOTAL_BYTES;
@@ -264,7 +267,7 @@ impl Restoration<'_> {
         let mut files: Vec<Vec<&DumpedArea>> = vec![Vec::new(); self.image.files.len()];
         for area in &self.image.areas {
             if let Backing::File { index, .. } = &area.backing {
-                files.get_mut(*index).ok_or_else(|| foreign("it is damaged"))?.push(area);
+                files.get_mut(*index).ok_or_else(|| foreign("the image is damaged"))?.push(area);
             }
         }
         for (mapped, areas) in self.image.files.iter().zip(files) {
@@ -274,12 +277,12 @@ impl Restoration<'_> {
         match external {
             Some(path) => map_file(blob, descriptor, (path, None), external_areas),
             None if external_areas.peek().is_none() => {}
-            None => return Err(unsupported("a file that was kept apart is missing")),
+            None => return Err(unsupported("the external file is missing")),
         }
         Ok(())
     }
 
-    /// Copies the first thread's stack to where it was.
+    /// Copies the first thread's stack to its old address.
     fn copy_stack(&self, pages: &Path) -> Result<(), CheckpointError> {
         let file = fs::File::open(pages).map_err(error::file(pages))?;
         for area in &self.image.areas {
@@ -294,13 +297,13 @@ impl Restoration<'_> {
         Ok(())
     }
 
-    /// The lowest number that is free: what is opened gets it.
+    /// The lowest descriptor number that is not in use, which `openat` therefore gives.
     fn free_descriptor(&self) -> u64 {
         let taken: Vec<i32> = self.image.descriptors.iter().map(|descriptor| descriptor.number).collect();
         (0..).find(|number| !taken.contains(number)).unwrap_or_default() as u64
     }
 
-    /// What the kernel knows of a process beside its memory; and its threads.
+    /// Restores what the kernel holds of a process besides memory, and starts its threads.
     fn set_kernel_state(&self, blob: &mut RestorerBlob, own_layout: &Layout) {
         let layout = &self.image.layout;
         let auxv = blob.bytes(&self.image.auxv);
@@ -317,7 +320,8 @@ impl Restoration<'_> {
             own_layout.env_start,
             own_layout.env_end,
             auxv,
-            // How long that is, and no other program: two halves of a word.
+            // Length of the auxiliary vector in the lower half, and in the upper half -1: the executable
+            // stays the same.
             self.image.auxv.len() as u64 | u64::from(u32::MAX) << 32,
         ]);
         blob.call(libc::SYS_prctl, &[PR_SET_MM, PR_SET_MM_MAP, map, 13 * 8, 0]);
@@ -346,7 +350,8 @@ impl Restoration<'_> {
         }
     }
 
-    /// Sends a thread again what it had not taken. Only the thread itself may say who sent it.
+    /// Queues a thread's pending signals. This runs on the thread itself: only that may set who sent a
+    /// signal.
     fn queue_signals(&self, blob: &mut RestorerBlob, tid: Tid, thread: &Thread) {
         for (signal, info) in &thread.pending {
             let info = blob.bytes(info);
@@ -355,7 +360,7 @@ impl Restoration<'_> {
         }
     }
 
-    /// Takes the lent memory away, by an instruction that lies elsewhere.
+    /// Unmaps the scratch mapping, by a system call instruction outside of it.
     fn unmap_scratch(&self, base: u64) -> Result<(), CheckpointError> {
         if let Some(first) = self.image.threads.first() {
             self.memory.write(first.tid_address, &self.pid.to_ne_bytes())?;
@@ -373,7 +378,8 @@ impl Restoration<'_> {
 
 const PR_SET_MM: u64 = 35;
 const PR_SET_MM_MAP: u64 = 14;
-/// As the C library starts threads; the id is written by the kernel, since nobody else is there to.
+/// The flags with which the C library starts threads, and CLONE_CHILD_SETTID: here the kernel writes the
+/// thread id.
 const CLONE_FLAGS: i32 = libc::CLONE_VM
     | libc::CLONE_FS
     | libc::CLONE_FILES
@@ -383,7 +389,7 @@ const CLONE_FLAGS: i32 = libc::CLONE_VM
     | libc::CLONE_CHILD_SETTID
     | libc::CLONE_CHILD_CLEARTID;
 
-/// Maps parts of a file. Its stamp is taken from what was opened, not from the path, which may be another file's by then.
+/// Maps parts of a file. The stamp is that of the opened file: by then the path may name another one.
 fn map_file<'a>(
     blob: &mut RestorerBlob,
     descriptor: u64,
@@ -421,9 +427,9 @@ fn map_area(blob: &mut RestorerBlob, area: &DumpedArea, descriptor: Option<u64>)
     }
 }
 
-/// What a thread tells the kernel of itself.
+/// Registers with the kernel what belongs to a thread.
 fn register_thread(blob: &mut RestorerBlob, thread: &Thread) {
-    // As exact as a monitor asks for; by custom timers may be 50 microseconds late.
+    // The smallest slack, as a VMM sets it; with the default, timers may be 50 microseconds late.
     blob.call(libc::SYS_prctl, &[libc::PR_SET_TIMERSLACK as u64, 1, 0, 0, 0]);
     let (head, length) = thread.robust_list;
     if head != 0 {
@@ -448,7 +454,7 @@ fn install_filters(blob: &mut RestorerBlob, filters: &[Vec<u64>]) {
     blob.call(libc::SYS_prctl, &[libc::PR_SET_NO_NEW_PRIVS as u64, 1, 0, 0, 0]);
     for filter in filters {
         let steps = blob.words(filter);
-        // `struct sock_fprog`: how many, and where.
+        // `struct sock_fprog`: length and address.
         let program = blob.words(&[filter.len() as u64, steps]);
         let all = libc::SECCOMP_FILTER_FLAG_TSYNC;
         blob.call(libc::SYS_seccomp, &[u64::from(libc::SECCOMP_SET_MODE_FILTER), all, program]);
@@ -461,7 +467,7 @@ fn set_thread_state(tid: Tid, thread: &Thread) -> io::Result<()> {
     fence::set_signal_mask(tid, thread.signal_mask)
 }
 
-/// Registers with which a thread goes on that was stopped in a system call: as after a signal.
+/// The registers to resume a thread with. One that was stopped in a system call continues as after a signal.
 fn registers_after_stop(mut registers: Registers) -> Registers {
     const SYSCALL_BYTES: u64 = 2;
     if registers.orig_rax as i64 >= 0 {
@@ -477,7 +483,7 @@ fn registers_after_stop(mut registers: Registers) -> Registers {
     Registers { orig_rax: u64::MAX, ..registers }
 }
 
-/// What the kernel has in a register for itself while a call is to be made again; of linux/errno.h.
+/// Results that the kernel uses internally for a system call that is to be restarted; of linux/errno.h.
 const RESTART_SYSTEM_CALL: i64 = -512;
 const RESTART_NO_INTERRUPT: i64 = -513;
 const RESTART_NO_HANDLER: i64 = -514;

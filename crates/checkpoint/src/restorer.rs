@@ -1,4 +1,4 @@
-//! System calls that another process is to make, in a piece of memory lent to it.
+//! The restorer blob: system calls to be made by another process, in a scratch mapping there.
 
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -7,7 +7,7 @@ use crate::error::{CheckpointError, unsupported};
 use crate::fence;
 use crate::mapped::{FileStamp, STAT_BYTES};
 
-/// The code, what the calls' arguments point to, and the table of calls.
+/// The code, the data that arguments point to, and the table of calls.
 #[derive(Debug)]
 pub(crate) struct RestorerBlob {
     base: u64,
@@ -17,12 +17,12 @@ pub(crate) struct RestorerBlob {
     stamps: Vec<StampCheck>,
 }
 
-/// An `fstat`, and what it must give.
+/// An `fstat`, and the stamp that it must give.
 #[derive(Debug)]
 pub(crate) struct StampCheck {
-    /// The call's place in the table.
+    /// The address of the call in the table.
     pub(crate) call: u64,
-    /// Where it writes.
+    /// The address that the call writes to.
     pub(crate) result: u64,
     pub(crate) stamp: FileStamp,
     pub(crate) path: PathBuf,
@@ -36,7 +36,7 @@ const DATA_BYTES: u64 = 252 << 10;
 impl RestorerBlob {
     /// Bytes of one call in the table.
     pub(crate) const CALL_BYTES: u64 = 64;
-    /// Bytes of all.
+    /// Bytes of the whole blob.
     pub(crate) const TOTAL_BYTES: u64 = 1 << 20;
 
     pub(crate) fn new(base: u64) -> Self {
@@ -63,19 +63,19 @@ impl RestorerBlob {
         self.calls.push(call);
     }
 
-    /// Adds one call that must give this.
+    /// Adds one call that must return `result`.
     pub(crate) fn call_expecting(&mut self, result: u64, number: i64, arguments: &[u64]) {
         self.expected_results.push((self.table_end() + Self::CALL_BYTES - 8, result));
         self.call(number, arguments);
     }
 
-    /// Where calls leave what they gave, and what that must be.
+    /// The addresses of results, and the expected values.
     pub(crate) fn expected_results(&self) -> impl Iterator<Item = (u64, u64)> {
         self.expected_results.iter().copied()
     }
 
-    /// Adds an `fstat` of an open file. The calls after it are made whatever it gives: the caller compares before the
-    /// process executes any of its own code.
+    /// Adds an `fstat` of an open file. The calls after it are made whatever its result: the caller compares
+    /// the stamp before the process executes any of its own code.
     pub(crate) fn fstat(&mut self, descriptor: u64, stamp: FileStamp, path: &Path) {
         let (call, result) = (self.table_end(), self.bytes(&[0; STAT_BYTES]));
         self.stamps.push(StampCheck { call, result, stamp, path: path.to_owned() });
@@ -86,7 +86,7 @@ impl RestorerBlob {
         &self.stamps
     }
 
-    /// Adds words that a call's argument points to.
+    /// Adds words that an argument of a call points to.
     pub(crate) fn words(&mut self, words: &[u64]) -> u64 {
         let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_ne_bytes()).collect();
         self.bytes(&bytes)
@@ -104,10 +104,10 @@ impl RestorerBlob {
         self.base + CODE_BYTES + offset as u64
     }
 
-    /// What is to be written to the beginning of the memory.
+    /// The bytes to write to the start of the scratch mapping.
     pub(crate) fn to_bytes(&self) -> Result<Vec<u8>, CheckpointError> {
         if self.data.len() as u64 > DATA_BYTES || self.table_end() > self.base + Self::TOTAL_BYTES {
-            return Err(unsupported("its memory is in too many pieces"));
+            return Err(unsupported("the process has too many mappings"));
         }
         let mut bytes = fence::restorer_code().to_vec();
         bytes.resize(CODE_BYTES as usize, 0);

@@ -9,17 +9,17 @@ use crate::fence::{self, Tid};
 use crate::procfs;
 use crate::tracee::wait_for_stop;
 
-/// A process that is traced. Its drop ends it.
+/// A traced process. Dropping this kills it.
 #[derive(Debug)]
 pub(crate) struct StoppedProcess {
     pid: Tid,
-    /// The process's own thread first.
+    /// The main thread is first.
     threads: Vec<Tid>,
 }
 
-/// Times that a process is looked at for an instant in which it holds no lock.
+/// Attempts to stop the process while it holds no lock.
 const ATTEMPTS: u32 = 5;
-/// From one to the next. A lock is held for microseconds, unless a thread waits with it.
+/// Time between two attempts. A lock is held for microseconds, unless a thread waits while holding it.
 const RETRY_INTERVAL: Duration = Duration::from_millis(1);
 
 impl StoppedProcess {
@@ -27,19 +27,20 @@ impl StoppedProcess {
         Self { pid, threads: Vec::new() }
     }
 
-    /// The process's own first.
+    /// The main thread is first.
     pub(crate) fn threads(&self) -> &[Tid] {
         &self.threads
     }
 
-    /// Stops all threads when none holds a lock, if that comes soon; else as they are. `find_locks` lists the locks that are held.
+    /// Stops all threads while none holds a lock, if an attempt finds such a moment; otherwise as they are.
+    /// `find_locks` lists the held locks.
     pub(crate) fn stop_unlocked<T>(
         &mut self,
         find_locks: impl Fn(&[Tid]) -> Result<Vec<T>, CheckpointError>,
     ) -> Result<Vec<T>, CheckpointError> {
         for _ in 1..ATTEMPTS {
             self.stop()?;
-            // One that cannot be restored may be free in a moment, too.
+            // A lock that cannot be restored may be released soon, too.
             if matches!(find_locks(&self.threads), Ok(locks) if locks.is_empty()) {
                 return Ok(Vec::new());
             }
@@ -59,7 +60,7 @@ impl StoppedProcess {
             }
         }
         let mut ended = Vec::new();
-        // A thread may start another until it is stopped itself, or ends.
+        // A thread may start others until it stops or exits.
         loop {
             let is_new = |tid: &Tid| !self.threads.contains(tid) && !ended.contains(tid);
             let new: Vec<Tid> = read_tids(self.pid)?.into_iter().filter(is_new).collect();
@@ -75,8 +76,8 @@ impl StoppedProcess {
         }
     }
 
-    /// Waits for a thread that was told to stop. Gives whether it stopped: a thread may end at any time, and only the
-    /// process's own is the process.
+    /// Waits for a thread that was asked to stop. Gives whether it stopped: a thread may exit at any time.
+    /// The exit of the main thread is the end of the process, and an error.
     fn stop_one(
         &mut self,
         tid: Tid,
@@ -89,7 +90,7 @@ impl StoppedProcess {
             }
             Err(CheckpointError::Ended) if tid != self.pid => Ok(false),
             Err(error) => {
-                // It is to be waited for all the same when the process is ended.
+                // It must be reaped even so when the process is killed.
                 self.threads.push(tid);
                 Err(error)
             }
@@ -98,18 +99,18 @@ impl StoppedProcess {
 
     fn resume(&self) {
         for tid in &self.threads {
-            // One that was killed meanwhile is found when it is stopped again.
+            // A thread that was killed meanwhile is detected at the next stop.
             fence::resume(*tid).ok();
         }
     }
 }
 
-/// Traces a thread and tells it to stop.
+/// Traces a thread and asks it to stop.
 fn seize(pid: Tid, tid: Tid) -> Result<(), CheckpointError> {
     match fence::seize(tid) {
         Ok(()) => interrupt(tid),
         Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Err(CheckpointError::Ended),
-        // The kernel says the same of a thread that is about to end and of one that may not be traced.
+        // The kernel gives EPERM both for a thread that is exiting and for one that may not be traced.
         Err(error) if error.raw_os_error() == Some(libc::EPERM) && is_ending(pid, tid) => {
             Err(CheckpointError::Ended)
         }
@@ -119,40 +120,40 @@ fn seize(pid: Tid, tid: Tid) -> Result<(), CheckpointError> {
 
 fn interrupt(tid: Tid) -> Result<(), CheckpointError> {
     match fence::interrupt(tid) {
-        // It has ended, or is about to: the wait tells.
+        // It has exited or is exiting: the wait will show it.
         Err(error) if matches!(error.raw_os_error(), Some(libc::ESRCH | libc::EIO)) => Ok(()),
         result => result.map_err(step("stop the process")),
     }
 }
 
-/// Whether a thread is gone or is a zombie.
+/// Whether a thread is gone or a zombie.
 fn is_ending(pid: Tid, tid: Tid) -> bool {
     let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/task/{tid}/stat")) else { return true };
     stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with(['Z', 'X']))
 }
 
-/// Waits until a thread stops for being told to. What it stops for before is a signal on its way, which it is to have.
+/// Waits for the stop that was asked for. An earlier stop is the delivery of a signal, which is passed on.
 fn wait_for_interrupt(tid: Tid) -> Result<(), CheckpointError> {
     loop {
         match wait_for_stop(tid)? {
             (_, PTRACE_EVENT_STOP) => return Ok(()),
-            (signal, 0) => fence::resume_with_signal(tid, signal).map_err(step("let the process go on"))?,
-            _ => fence::resume(tid).map_err(step("let the process go on"))?,
+            (signal, 0) => fence::resume_with_signal(tid, signal).map_err(step("resume the process"))?,
+            _ => fence::resume(tid).map_err(step("resume the process"))?,
         }
     }
 }
 
-/// What ptrace says of a stop that it was asked for; libc has no name for it.
+/// The event of a stop that was asked for; libc does not define it.
 const PTRACE_EVENT_STOP: i32 = 128;
 
 impl Drop for StoppedProcess {
     fn drop(&mut self) {
         if let Some(pid) = rustix::process::Pid::from_raw(self.pid) {
-            // One that has ended already is what is wanted.
+            // This fails only if the process has exited already.
             rustix::process::kill_process(pid, rustix::process::Signal::KILL).ok();
         }
-        // Its parent learns of its end when all threads have been seen to end by
-        // who traces them; the process's own is the parent's to see.
+        // The parent can reap the process when the tracer has reaped all its other threads; the main thread
+        // is left for the parent.
         for tid in self.threads.iter().filter(|tid| **tid != self.pid) {
             while matches!(fence::wait(*tid), Ok(fence::Waited::Stopped { .. })) {}
         }

@@ -7,10 +7,11 @@ use crate::fence::{self, Siginfo, SignalQueue, Tid};
 use crate::image::Thread;
 use crate::tracee::{self, Memory};
 
-/// Signals that a thread which makes system calls for us does not take: all but the one that such a call ends with.
+/// The signals to block in a thread that makes system calls for its tracer: all but SIGTRAP, which it stops
+/// with after each call.
 pub(crate) const BLOCKED: u64 = !(1 << (libc::SIGTRAP - 1));
 
-/// Reads the states of all threads. Signals are blocked in them after this.
+/// Reads the state of all threads. Afterwards their signals are blocked.
 pub(crate) fn read_all(
     tids: &[Tid],
     syscall_address: u64,
@@ -38,7 +39,7 @@ fn read_thread(tid: Tid) -> io::Result<Thread> {
     })
 }
 
-/// Adds what the kernel tells only the thread itself, and refuses what cannot be restored.
+/// Adds the state that only the thread itself can query, and refuses what cannot be restored.
 fn add_own_state(
     tid: Tid,
     thread: Thread,
@@ -59,22 +60,22 @@ fn add_own_state(
 
 const PR_GET_TID_ADDRESS: u64 = 40;
 
-/// Where nothing of a stopped thread's is.
+/// An address below a stopped thread's stack that the thread does not use.
 pub(crate) fn below_stack(tid: Tid) -> Result<u64, CheckpointError> {
     Ok(below_red_zone(fence::registers(tid).map_err(step("read registers"))?.rsp))
 }
 
-/// Below the stack, and what a function may use below that.
+/// An address below the red zone of a stack.
 fn below_red_zone(stack: u64) -> u64 {
     (stack - 512) & !63
 }
 
-/// Signals that were sent and not yet taken: the number and the `siginfo_t` of each.
+/// Pending signals: the number and the `siginfo_t` of each.
 pub(crate) fn pending_signals(tid: Tid, queue: SignalQueue) -> Result<Vec<(i32, Vec<u8>)>, CheckpointError> {
     let pending = fence::pending_signals(tid, queue).map_err(step("read a thread's signals"))?;
     let checked = |info: Siginfo| match i32::from_ne_bytes([info[0], info[1], info[2], info[3]]) {
-        // A restored process stops for it before it is complete.
-        libc::SIGTRAP => Err(unsupported(format!("thread {tid} has a SIGTRAP that it has not taken"))),
+        // A pending SIGTRAP would stop a process while it is being restored.
+        libc::SIGTRAP => Err(unsupported(format!("thread {tid} has a pending SIGTRAP"))),
         signal => Ok((signal, info.to_vec())),
     };
     pending.into_iter().map(checked).collect()

@@ -1,4 +1,4 @@
-//! A thread that stands still, and does what it is told.
+//! A stopped thread, and system calls that it makes for its tracer.
 
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt;
@@ -10,10 +10,10 @@ use crate::mapped::{FileStamp, STAT_BYTES, replaced};
 use crate::maps::{self, MappingKind};
 use crate::restorer::RestorerBlob;
 
-/// Two bytes that make a system call.
+/// The machine code of `syscall`.
 const SYSCALL: [u8; 2] = [0x0f, 0x05];
 
-/// A process's memory, for one who traces it.
+/// The memory of a traced process.
 #[derive(Debug)]
 pub(crate) struct Memory {
     path: PathBuf,
@@ -42,7 +42,7 @@ impl Memory {
     }
 }
 
-/// Waits until a thread stands still.
+/// Waits until a thread stops. Gives the signal and the ptrace event.
 pub(crate) fn wait_for_stop(tid: Tid) -> Result<(i32, i32), CheckpointError> {
     match fence::wait(tid).map_err(step("wait for the process"))? {
         Waited::Stopped { signal, event } => Ok((signal, event)),
@@ -50,19 +50,20 @@ pub(crate) fn wait_for_stop(tid: Tid) -> Result<(i32, i32), CheckpointError> {
     }
 }
 
-/// Where the kernel's own page in the process has an instruction that makes a system call.
+/// The address of a `syscall` instruction in the vdso of the process.
 pub(crate) fn syscall_instruction(pid: i32, memory: &Memory) -> Result<u64, CheckpointError> {
     let areas = maps::read_maps(pid)?;
     let vdso = areas.iter().find(|area| area.kind == MappingKind::Kernel("[vdso]".to_owned()));
-    let vdso = vdso.ok_or_else(|| crate::error::unsupported("it has no vdso"))?;
+    let vdso = vdso.ok_or_else(|| crate::error::unsupported("the process has no vdso"))?;
     let mut bytes = vec![0; vdso.length() as usize];
     memory.read(vdso.start, &mut bytes)?;
     let found = bytes.windows(SYSCALL.len()).position(|two| two == SYSCALL);
-    let found = found.ok_or_else(|| crate::error::unsupported("its vdso makes no system call"))?;
+    let found = found.ok_or_else(|| crate::error::unsupported("the vdso has no syscall instruction"))?;
     Ok(vdso.start + found as u64)
 }
 
-/// Has a thread make one system call by the instruction at `at`. Its registers are not put back.
+/// Makes a thread execute one system call, by the instruction at `syscall_address`. Does not restore its
+/// registers.
 pub(crate) fn system_call(
     tid: Tid,
     syscall_address: u64,
@@ -75,12 +76,12 @@ pub(crate) fn system_call(
     let registers =
         Registers { rax, rdi, rsi, rdx, r10, r8, r9, rip: syscall_address, orig_rax: u64::MAX, ..before };
     fence::set_registers(tid, &registers).map_err(step("set registers"))?;
-    fence::single_step(tid).map_err(step("go one instruction"))?;
+    fence::single_step(tid).map_err(step("single-step"))?;
     match wait_for_stop(tid)? {
         (libc::SIGTRAP, _) => {}
         (signal, _) => {
             return Err(crate::error::unsupported(format!(
-                "signal {signal} came before system call {number}"
+                "signal {signal} arrived before system call {number}"
             )));
         }
     }
@@ -96,10 +97,11 @@ fn check_result(number: u64, result: u64) -> Result<u64, CheckpointError> {
     Err(CheckpointError::Call { number, source })
 }
 
-/// What is above is the negative of an error's number.
+/// Higher results are negated error numbers.
 const MAX_RESULT: u64 = u64::MAX - 4095;
 
-/// Has a thread make all calls of a script that was written into its process, and adds the threads that it starts.
+/// Makes a thread execute all calls of a restorer blob that was written into its process. Adds the threads
+/// that it starts to `new_threads`.
 pub(crate) fn run_blob(
     tid: Tid,
     memory: &Memory,
@@ -116,23 +118,21 @@ pub(crate) fn run_blob(
     };
     fence::set_registers(tid, &registers).map_err(step("set registers"))?;
     loop {
-        fence::resume(tid).map_err(step("let the process go on"))?;
+        fence::resume(tid).map_err(step("resume the process"))?;
         match wait_for_stop(tid)? {
             (_, libc::PTRACE_EVENT_CLONE) => {
-                let thread = fence::new_thread(tid).map_err(step("learn of a thread"))?;
+                let thread = fence::new_thread(tid).map_err(step("get the id of a new thread"))?;
                 new_threads.push(thread);
                 wait_for_stop(thread)?;
             }
             (libc::SIGTRAP, _) => break,
             (signal, _) => {
-                return Err(crate::error::unsupported(format!(
-                    "it got signal {signal} before it was itself"
-                )));
+                return Err(crate::error::unsupported(format!("signal {signal} arrived during the restore")));
             }
         }
     }
     let position = fence::registers(tid).map_err(step("read registers"))?.r12;
-    // First: where another file was mapped, later calls fail for that reason.
+    // Checked first: if another file was mapped, later calls fail for that reason.
     check_stamps(memory, blob, position)?;
     if position > blob.table() {
         let (number, result) =
@@ -140,17 +140,18 @@ pub(crate) fn run_blob(
         check_result(number, result)?;
     }
     if position != blob.table_end() {
-        return Err(crate::error::unsupported("it did not come to the end of its beginning"));
+        return Err(crate::error::unsupported("injected restore code stopped early"));
     }
     for (address, expected) in blob.expected_results() {
         if memory.word(address)? != expected {
-            return Err(crate::error::unsupported("it has more descriptors than it was given"));
+            return Err(crate::error::unsupported("a descriptor number that should be free is in use"));
         }
     }
     Ok(())
 }
 
-/// Whether the files that a script opened and mapped are those that the process had mapped, as far as it came.
+/// Compares the files that the blob opened with those that the process had mapped, up to the last call that
+/// was made.
 fn check_stamps(memory: &Memory, blob: &RestorerBlob, end: u64) -> Result<(), CheckpointError> {
     for check in blob.stamps().iter().filter(|check| check.call < end) {
         let mut stat = [0; STAT_BYTES];

@@ -1,4 +1,5 @@
-//! A process to keep: this program once more, with threads, locks and files, told over a socket what to do.
+//! The process to checkpoint: this test program run again, with threads, locks and files. It takes commands
+//! over a socket.
 #![expect(
     unsafe_code,
     reason = "locks of the C library, descriptors by number and signals have no safe form"
@@ -21,24 +22,24 @@ use std::time::{Duration, Instant};
 
 use mimeo_checkpoint::{Checkpoint, CheckpointError, trace_me};
 
-/// The descriptor that it hears and answers on.
+/// The descriptor that it reads commands from and writes answers to.
 pub(crate) const SOCKET: i32 = 3;
 /// The file that it has open.
 pub(crate) const FILE: &str = "file";
 
 const VARIABLE: &str = "MIMEO_CHECKPOINT_TEST_CHILD";
 const TEST: &str = "child::runs_commands_from_its_socket";
-/// How long an answer may take.
+/// Timeout for an answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// The process, and our end of its socket.
+/// The process, and the test's end of its socket.
 pub(crate) struct Child {
     process: std::process::Child,
     socket: BufReader<UnixStream>,
 }
 
 impl Child {
-    /// A new one, with a file in `place`.
+    /// Starts a process that has a file in `files` open.
     pub(crate) fn start(files: &Path) -> Self {
         fs::write(files.join(FILE), "HEAD the file's content").unwrap();
         let mut command = Command::new(std::env::current_exe().unwrap());
@@ -53,7 +54,7 @@ impl Child {
         Self::restore_in(dir, files, files)
     }
 
-    /// The same, with what was in `before` in another place.
+    /// The same, with the file moved from `old_dir` to `files`.
     pub(crate) fn restore_in(dir: &Path, old_dir: &Path, files: &Path) -> Self {
         let (child, restored) = Self::try_restore(dir, old_dir, files, &[]);
         restored.unwrap();
@@ -80,7 +81,7 @@ impl Child {
         (child, restored)
     }
 
-    /// A process that stands before its first instruction, with the descriptors of the one that was dumped.
+    /// A process stopped before its first instruction, with the descriptors of the dumped one.
     pub(crate) fn stopped(checkpoint: &Checkpoint, old_dir: &Path, files: &Path) -> Self {
         let relocate =
             |path: &Path| path.strip_prefix(old_dir).map_or(path.to_owned(), |rest| files.join(rest));
@@ -98,12 +99,13 @@ impl Child {
             .iter()
             .map(|(number, file)| (*number, std::os::fd::AsRawFd::as_raw_fd(file)))
             .collect();
-        // SAFETY: the closure makes system calls only; the descriptors that it takes are open until the fork is done.
+        // SAFETY: the closure makes system calls only; the descriptors that it uses stay open until after the
+        // fork.
         unsafe {
             command.pre_exec(move || {
-                // In all threads, or one takes what is to wait.
+                // In all threads: otherwise one takes the signal that is to stay pending.
                 kernel::block();
-                // Away from the numbers that are wanted, then to them.
+                // Move the descriptors away from the target numbers, then to them.
                 let mut away = [(0, 0); 32];
                 for (slot, (number, file)) in away.iter_mut().zip(&numbers) {
                     *slot = (*number, libc::fcntl(*file, libc::F_DUPFD_CLOEXEC, 512));
@@ -124,7 +126,7 @@ impl Child {
         self.process.id()
     }
 
-    /// Has it do something, and gives what it says.
+    /// Sends a command, and gives the answer.
     pub(crate) fn send(&mut self, command: &str) -> String {
         writeln!(self.socket.get_ref(), "{command}").unwrap();
         let mut answer = String::new();
@@ -137,7 +139,7 @@ impl Child {
         self.process.wait().unwrap();
     }
 
-    /// Sees its end.
+    /// Reaps the process.
     pub(crate) fn ended(&mut self) {
         self.process.wait().unwrap();
     }
@@ -172,17 +174,17 @@ pub(crate) struct Tracer {
 }
 
 impl Tracer {
-    /// Sees the thread's end.
+    /// Waits until the thread was reaped.
     pub(crate) fn end(self) {
         drop(self.end);
         self.thread.join().unwrap();
     }
 }
 
-/// A lock of the C library that knows its holder.
+/// A mutex of the C library that records its owner.
 struct Lock(UnsafeCell<libc::pthread_mutex_t>);
 
-// SAFETY: it is only ever used by the C library's calls, which are made for more threads than one.
+// SAFETY: only the C library's calls use it, which are thread-safe.
 unsafe impl Sync for Lock {}
 
 static LOCK: Lock = Lock(UnsafeCell::new(libc::PTHREAD_ERRORCHECK_MUTEX_INITIALIZER_NP));
@@ -192,7 +194,7 @@ extern "C" fn handle(_: libc::c_int) {
     HANDLED.store(true, Ordering::SeqCst);
 }
 
-/// What the process holds.
+/// The state that commands change.
 struct State {
     count: u64,
     note: String,
@@ -205,7 +207,7 @@ struct State {
 }
 
 #[test]
-#[ignore = "it is the other process of other tests"]
+#[ignore = "it is the child process of other tests"]
 fn runs_commands_from_its_socket() {
     let Some(path) = std::env::var_os(VARIABLE) else { return };
     let beats = Arc::new(AtomicU64::new(0));
@@ -219,7 +221,7 @@ fn runs_commands_from_its_socket() {
         });
     }
     let handler: extern "C" fn(libc::c_int) = handle;
-    // SAFETY: the handler stores one value, which a handler may.
+    // SAFETY: the handler only stores one value, which is async-signal-safe.
     unsafe { libc::signal(libc::SIGUSR1, handler as usize) };
     let events = rustix::event::eventfd(7, rustix::event::EventfdFlags::NONBLOCK).unwrap();
     let file = fs::File::open(path).unwrap();
@@ -233,7 +235,7 @@ fn runs_commands_from_its_socket() {
         mapped: 0,
         mapped_file: None,
     };
-    // SAFETY: whoever started this process gave it this descriptor.
+    // SAFETY: the parent process passed this descriptor.
     let socket = UnixStream::from(unsafe { OwnedFd::from_raw_fd(SOCKET) });
     for line in BufReader::new(&socket).lines() {
         let answer = run_command(&line.unwrap(), &mut state);
@@ -287,7 +289,7 @@ fn run_command(command: &str, state: &mut State) -> String {
         ("share", _) => {
             let rights = rustix::mm::ProtFlags::READ | rustix::mm::ProtFlags::WRITE;
             let flags = rustix::mm::MapFlags::SHARED;
-            // SAFETY: a new mapping at an address of the kernel's choice.
+            // SAFETY: a new mapping at an address that the kernel chooses.
             unsafe { rustix::mm::mmap_anonymous(std::ptr::null_mut(), 4096, rights, flags) }.unwrap();
             "done".to_owned()
         }
@@ -296,7 +298,7 @@ fn run_command(command: &str, state: &mut State) -> String {
     }
 }
 
-/// Orders that are about files.
+/// Commands about files.
 fn run_file_command(command: &str, state: &mut State) -> String {
     match command.split_once(' ').unwrap_or((command, "")) {
         ("map", path) => {
@@ -309,7 +311,7 @@ fn run_file_command(command: &str, state: &mut State) -> String {
             state.mapped_file = None;
             "done".to_owned()
         }
-        // SAFETY: `map` came before, and mapped a page that stays.
+        // SAFETY: `map` was sent before, and mapped a page that stays mapped.
         ("mapped", _) => unsafe { std::ptr::read_volatile(state.mapped as *const u8) as char }.to_string(),
         ("flags", _) => change_flags(),
         ("seek", position) => {
@@ -337,30 +339,30 @@ fn run_file_command(command: &str, state: &mut State) -> String {
     }
 }
 
-/// Orders that are about memory. Addresses are hexadecimal.
+/// Commands about memory. Addresses are hexadecimal.
 fn run_memory_command(command: &str) -> String {
     let (command, words) = command.split_once(' ').unwrap_or((command, ""));
     let number = |text: &str| usize::from_str_radix(text, 16).unwrap();
     match command {
         "advised" => format!("{:x}", pages(libc::MAP_PRIVATE, words.parse().unwrap())),
         "droppable" => format!("{:x}", pages(libc::MAP_DROPPABLE, libc::MADV_NORMAL)),
-        // SAFETY: the address is one of those that were told, and stays mapped.
+        // SAFETY: the address was returned by an earlier command, and stays mapped.
         "byte" => unsafe { std::ptr::read_volatile(number(words) as *const u8) }.to_string(),
         "mlock" => {
             let address = pages(libc::MAP_PRIVATE, libc::MADV_NORMAL) as *const libc::c_void;
-            // SAFETY: the page was mapped just now, and stays mapped.
+            // SAFETY: the page has just been mapped, and stays mapped.
             unsafe { libc::mlock(address, 4096) }.to_string()
         }
         other => panic!("unknown command: {other}"),
     }
 }
 
-/// Pages of ones, with advice.
+/// Maps pages filled with ones, with advice.
 fn pages(kind: libc::c_int, advice: libc::c_int) -> usize {
     const BYTES: usize = 64 << 10;
     let rights = libc::PROT_READ | libc::PROT_WRITE;
-    // SAFETY: a new mapping at an address of the kernel's choice, which is written to before the advice: guard pages cannot
-    // be, after.
+    // SAFETY: a new mapping at an address that the kernel chooses. It is written before the advice is given:
+    // guard pages cannot be written.
     unsafe {
         let address = libc::mmap(std::ptr::null_mut(), BYTES, rights, kind | libc::MAP_ANONYMOUS, -1, 0);
         assert_ne!(address, libc::MAP_FAILED);
@@ -384,7 +386,7 @@ fn wait_until(condition: impl Fn() -> bool) {
     }
 }
 
-/// Uses 4 KiB of stack for each step down.
+/// Uses 4 KiB of stack for each level of recursion.
 fn deep(steps: u64) -> u64 {
     let buffer = std::hint::black_box([1u8; 4096]);
     let sum: u64 = buffer.iter().map(|byte| u64::from(*byte)).sum();
@@ -392,7 +394,7 @@ fn deep(steps: u64) -> u64 {
 }
 
 fn parent() -> String {
-    // SAFETY: takes nothing.
+    // SAFETY: no arguments.
     unsafe { libc::syscall(libc::SYS_getppid) }.to_string()
 }
 
@@ -400,12 +402,12 @@ fn parent() -> String {
 fn map_file(file: &fs::File) -> usize {
     let rights = rustix::mm::ProtFlags::READ | rustix::mm::ProtFlags::WRITE;
     let flags = rustix::mm::MapFlags::PRIVATE;
-    // SAFETY: a new mapping at an address of the kernel's choice.
+    // SAFETY: a new mapping at an address that the kernel chooses.
     let address = unsafe { rustix::mm::mmap(std::ptr::null_mut(), 4096, rights, flags, file, 0) }.unwrap();
     address as usize
 }
 
-/// Flags that differ from those with which the standard streams are passed on.
+/// Sets flags that differ from those of the standard streams as they are passed.
 fn change_flags() -> String {
     let changes = [
         (1, libc::F_SETFL, libc::O_NONBLOCK | libc::O_APPEND),
@@ -437,11 +439,11 @@ fn lock_file(file: &fs::File, kind: &str) -> String {
     if set == 0 { "done" } else { "refused" }.to_owned()
 }
 
-/// A filter that lets everything pass: the process counts as confined.
+/// Installs a seccomp filter that allows everything.
 fn install_filter() -> String {
     let step = libc::sock_filter { code: 0x06, jt: 0, jf: 0, k: libc::SECCOMP_RET_ALLOW };
     let program = libc::sock_fprog { len: 1, filter: (&raw const step).cast_mut() };
-    // SAFETY: the program and its step outlive the calls.
+    // SAFETY: the program and its instruction outlive the calls.
     let set = unsafe {
         libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
         let all = libc::SECCOMP_FILTER_FLAG_TSYNC;

@@ -1,5 +1,5 @@
-//! Keeps real processes, and has others begin as them.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+//! Checkpoints and restores real processes.
+#![expect(clippy::unwrap_used, reason = "a test that cannot continue has failed")]
 
 mod child;
 mod proc;
@@ -10,7 +10,7 @@ use std::path::Path;
 use child::Child;
 use mimeo_checkpoint::{Checkpoint, CheckpointError, Wanted, take};
 
-/// Descriptors that every child is given.
+/// Descriptors that are passed to every child process.
 const INHERITED: [i32; 4] = [0, 1, 2, child::SOCKET];
 
 fn dump(child: &mut Child, dir: &Path) -> Result<(), CheckpointError> {
@@ -24,7 +24,7 @@ fn dump_with_external(child: &mut Child, dir: &Path, external: Option<&Path>) ->
     dumped
 }
 
-/// Puts another file at a path, as an upgrade does.
+/// Replaces the file at a path, as an upgrade does.
 fn replace(path: &Path, content: &str) {
     let new = path.with_extension("new");
     fs::write(&new, content).unwrap();
@@ -45,7 +45,7 @@ fn restored_processes_continue_where_the_dump_was_taken() {
         assert_eq!(other.send("count"), "3");
         assert_eq!(other.send("recall"), "the remembered text");
     }
-    // Each by itself from then on.
+    // From here on they are independent.
     assert_eq!(others[0].send("count"), "4");
     assert_eq!(others[1].send("count"), "4");
     assert_eq!(others[0].send("note another thing"), "noted");
@@ -56,15 +56,15 @@ fn restored_processes_continue_where_the_dump_was_taken() {
 fn threads_locks_and_memory_are_restored() {
     let files = tempfile::tempdir().unwrap();
     let mut first = Child::start(files.path());
-    // A lock that knows its holder, held while it is kept.
+    // A mutex that records its owner, held during the dump.
     assert_eq!(first.send("lock"), "0");
     assert_eq!(first.send("wrlock"), "0");
     let dir = files.path().join("checkpoint");
     dump(&mut first, &dir).unwrap();
     let mut other = Child::restore(&dir, files.path());
-    assert_eq!(other.send("unlock"), "0", "the holder is the thread that held it");
+    assert_eq!(other.send("unlock"), "0", "the owner is the thread that locked it");
     assert_eq!(other.send("wrunlock"), "0");
-    assert_eq!(other.send("trywrlock"), "0", "it was the writer that let go");
+    assert_eq!(other.send("trywrlock"), "0", "the writer has unlocked it");
     assert_eq!(other.send("beats"), "running");
     assert_eq!(other.send("thread"), "joined");
     assert_eq!(other.send("grow"), "67108864");
@@ -93,10 +93,10 @@ fn unsupported_state_is_named_and_the_process_is_killed() {
     let files = tempfile::tempdir().unwrap();
     let commands = [
         ("pipe", "pipe:"),
-        ("share", "shares memory"),
-        ("lock-file posix", "has a lock of another kind: 1: POSIX"),
+        ("share", "has a shared mapping"),
+        ("lock-file posix", "has an unsupported lock: 1: POSIX"),
         ("mlock", "has the flags lo"),
-        ("advised 102", "has a guard page"),
+        ("advised 102", "is a guard page"),
         ("alarm", "interval timer"),
         ("timer", "POSIX timer"),
         ("lock-kernel-mutex robust", "robust"),
@@ -129,8 +129,8 @@ fn an_incompatible_checkpoint_is_refused() {
     let library = text.split("\"path\":\"").find(|path| path.contains("libc.so")).unwrap();
     let library = library.split('"').next().unwrap();
     let changes = [
-        (boot.trim(), "0", "started anew"),
-        ("checkpoint 2", "checkpoint 1", "wrote it"),
+        (boot.trim(), "0", "rebooted"),
+        ("checkpoint 2", "checkpoint 1", "written by"),
         (library, "/etc/hostname", "/etc/hostname has been replaced"),
         ("{", "", ""),
     ];
@@ -170,7 +170,7 @@ fn without_getppid() -> Vec<u64> {
 #[test]
 fn filters_apply_to_all_threads() {
     let files = tempfile::tempdir().unwrap();
-    // Whether the process had one or not.
+    // The process had filters before, or had none.
     for command in ["install-filter", "hello"] {
         let mut first = Child::start(files.path());
         first.send(command);
@@ -246,7 +246,7 @@ fn a_removed_or_replaced_mapped_file_is_refused_at_the_dump() {
         change(&library);
         let error = dump(&mut child, &files.path().join(name)).unwrap_err();
         let CheckpointError::Unsupported { what } = &error else { panic!("{error:?}") };
-        assert!(what.contains("library (deleted) mapped"), "{what}");
+        assert!(what.contains("library (deleted) is mapped"), "{what}");
     }
 }
 
@@ -341,7 +341,7 @@ fn membarrier_registrations_are_restored() {
         assert_eq!(other.send("barrier"), "0", "{name}");
     }
     let mut first = Child::start(files.path());
-    assert_eq!(first.send("barrier"), "-1", "one that has not registered");
+    assert_eq!(first.send("barrier"), "-1", "a process that is not registered");
     let dir = files.path().join("none");
     dump(&mut first, &dir).unwrap();
     assert_eq!(Child::restore(&dir, files.path()).send("barrier"), "-1");
@@ -378,7 +378,7 @@ fn a_zombie_thread_is_skipped() {
     let files = tempfile::tempdir().unwrap();
     let mut first = Child::start(files.path());
     let tid = first.send("linger");
-    // Stays a zombie, which nobody else may trace, until its tracer sees its end.
+    // It stays a zombie, which no other process can trace, until its tracer reaps it.
     let tracer = child::trace(tid.parse().unwrap());
     assert_eq!(first.send(&format!("release {tid}")), "done");
     let dir = files.path().join("checkpoint");

@@ -24,7 +24,7 @@ fn descriptor(info: &str) -> Vec<String> {
     plain.map(str::to_owned).chain(locks).collect()
 }
 
-/// How the open file at `path` is open, from its descriptor's flags: 0 is read-only, 2 read and write.
+/// The access mode of the open file at `path`, from its descriptor's flags: 0 is read-only, 2 read and write.
 pub(crate) fn access(pid: u32, path: &Path) -> i32 {
     let mut links = fs::read_dir(format!("/proc/{pid}/fd")).unwrap().map(|entry| entry.unwrap().path());
     let number = links.find(|link| fs::read_link(link).is_ok_and(|target| target == path)).unwrap();
@@ -34,7 +34,7 @@ pub(crate) fn access(pid: u32, path: &Path) -> i32 {
     i32::from_str_radix(flags.trim(), 8).unwrap() & 3
 }
 
-/// The flags of the mapping at an address, without those that the kernel counts with.
+/// The flags of the mapping at an address, without the kernel's bookkeeping flags.
 pub(crate) fn mapping_flags(pid: u32, address: &str) -> Vec<String> {
     let smaps = fs::read_to_string(format!("/proc/{pid}/smaps")).unwrap();
     let mut lines = smaps.lines().skip_while(|line| !line.starts_with(&format!("{address}-")));

@@ -1,4 +1,4 @@
-//! Orders about what the kernel keeps of a process: signals, stacks for them, timers, barriers.
+//! Commands about state that the kernel holds of a process: signals, alternate stacks, timers, barriers.
 
 use std::mem::zeroed;
 use std::ptr::null;
@@ -33,7 +33,7 @@ pub(super) fn run_command(command: &str) -> String {
     }
 }
 
-/// One signal for the process, and one for this thread, each with a number of its own.
+/// Sends one signal to the process and one to this thread, each with its own value.
 fn send_signals() -> String {
     let value = |number: usize| libc::sigval { sival_ptr: number as *mut libc::c_void };
     // SAFETY: the calls take numbers only.
@@ -46,7 +46,7 @@ fn send_signals() -> String {
     if sent == [0; 2] { "done" } else { "refused" }.to_owned()
 }
 
-/// The number that came with a signal, if that is there.
+/// The value of a pending signal, or -1.
 fn take_signal(signal: libc::c_int) -> i64 {
     // SAFETY: the calls write to and read from these values.
     unsafe {
@@ -76,7 +76,7 @@ fn barrier(command: libc::c_int) -> String {
     unsafe { libc::syscall(libc::SYS_membarrier, command, 0) }.to_string()
 }
 
-/// Has `membarrier` not tell what is registered, as kernels before 6.3.
+/// Has `membarrier` refuse to list registrations, as kernels before 6.3 do.
 fn hide_registrations() -> String {
     let step = |code, jt, jf, k| libc::sock_filter { code, jt, jf, k };
     let steps = [
@@ -88,7 +88,7 @@ fn hide_registrations() -> String {
         step(0x06, 0, 0, libc::SECCOMP_RET_ALLOW),
     ];
     let program = libc::sock_fprog { len: 6, filter: (&raw const steps).cast_mut().cast() };
-    // SAFETY: the program and its steps outlive the calls.
+    // SAFETY: the program and its instructions outlive the calls.
     let set = unsafe {
         libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
         libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, &raw const program)

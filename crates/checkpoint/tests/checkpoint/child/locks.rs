@@ -1,4 +1,4 @@
-//! Orders about locks of the C library, and about threads that come and go.
+//! Commands about locks of the C library, and about threads that start and exit.
 
 use std::cell::UnsafeCell;
 use std::fs;
@@ -8,7 +8,7 @@ use std::time::Duration;
 
 struct Shared<T>(UnsafeCell<T>);
 
-// SAFETY: they are only ever used by the C library's calls, which are made for more threads than one.
+// SAFETY: only the C library's calls use them, which are thread-safe.
 unsafe impl<T> Sync for Shared<T> {}
 
 static RWLOCK: Shared<libc::pthread_rwlock_t> = Shared(UnsafeCell::new(libc::PTHREAD_RWLOCK_INITIALIZER));
@@ -43,7 +43,7 @@ pub(super) fn run_command(command: &str) -> String {
     }
 }
 
-/// Holds a mutex that is robust or inherits priorities, for good.
+/// Locks a robust or priority-inheriting mutex, and never unlocks it.
 fn lock_kernel_mutex(kind: &str) -> String {
     // SAFETY: the mutex is given memory that is never freed.
     let locked = unsafe {
@@ -74,7 +74,7 @@ fn lock_often() {
 
 static RELEASED: AtomicBool = AtomicBool::new(false);
 
-/// Starts a thread that ends when it is released, and tells its id.
+/// Starts a thread that exits when it is released, and gives its id.
 fn linger() -> String {
     let (sender, receiver) = mpsc::channel();
     std::thread::spawn(move || {
@@ -88,7 +88,7 @@ fn is_zombie(tid: &str) -> bool {
     fs::read_to_string(format!("/proc/self/task/{tid}/stat")).unwrap().contains(") Z ")
 }
 
-/// Starts threads that end at once.
+/// Starts threads that exit at once.
 fn churn() {
     loop {
         std::thread::spawn(|| ()).join().unwrap();
