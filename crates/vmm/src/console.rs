@@ -9,18 +9,18 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 /// fill its console, not the host's disk.
 const MAX_BYTES: u64 = 1024 * 1024;
 
-/// Copies `from` to the file until its end. What cannot be written is lost;
+/// Copies `source` to the file until its end. What cannot be written is lost;
 /// the machine goes on.
-pub(crate) async fn keep<R: AsyncRead + Unpin>(mut from: R, path: PathBuf) {
+pub(crate) async fn copy_to_file<R: AsyncRead + Unpin>(mut source: R, path: PathBuf) {
     let Ok(mut file) = open(&path).await else {
         tracing::warn!(path = %path.display(), "cannot write the console's log");
-        return drain(from).await;
+        return drain(source).await;
     };
     let mut written = 0;
     let mut buffer = vec![0; 8192];
-    while let Ok(count @ 1..) = from.read(&mut buffer).await {
+    while let Ok(count @ 1..) = source.read(&mut buffer).await {
         if file.write_all(&buffer[..count]).await.is_err() {
-            return drain(from).await;
+            return drain(source).await;
         }
         file.flush().await.ok();
         written += count as u64;
@@ -28,7 +28,7 @@ pub(crate) async fn keep<R: AsyncRead + Unpin>(mut from: R, path: PathBuf) {
             rename(&path, path.with_extension("log.1")).await.ok();
             match open(&path).await {
                 Ok(new) => file = new,
-                Err(_) => return drain(from).await,
+                Err(_) => return drain(source).await,
             }
             written = 0;
         }
@@ -39,7 +39,7 @@ async fn open(path: &PathBuf) -> std::io::Result<File> {
     OpenOptions::new().create(true).append(true).open(path).await
 }
 
-async fn drain<R: AsyncRead + Unpin>(mut from: R) {
+async fn drain<R: AsyncRead + Unpin>(mut source: R) {
     // A monitor whose output nobody reads would stand still.
-    tokio::io::copy(&mut from, &mut tokio::io::sink()).await.ok();
+    tokio::io::copy(&mut source, &mut tokio::io::sink()).await.ok();
 }

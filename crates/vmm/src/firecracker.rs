@@ -15,9 +15,9 @@ mod cgroup;
 mod instance;
 mod jail;
 mod launch;
+mod layout;
 mod link;
 mod names;
-mod place;
 mod process;
 mod save;
 mod shape;
@@ -52,7 +52,7 @@ pub struct Firecracker {
     jailer: Option<PathBuf>,
     jailed: bool,
     tracks_writes: bool,
-    format: shape::Format,
+    state_format: shape::StateFormat,
 }
 
 impl Firecracker {
@@ -65,7 +65,7 @@ impl Firecracker {
             jailer: None,
             jailed: true,
             tracks_writes: false,
-            format: shape::Format::default(),
+            state_format: shape::StateFormat::default(),
         }
     }
 
@@ -98,7 +98,7 @@ impl Firecracker {
     /// learn it.
     #[must_use]
     pub fn with_version_cache(self, file: impl Into<PathBuf>) -> Self {
-        Self { format: shape::Format::cached_in(file.into()), ..self }
+        Self { state_format: shape::StateFormat::cached_in(file.into()), ..self }
     }
 
     /// Whether its machines run in jails.
@@ -164,10 +164,10 @@ impl Driver for Firecracker {
     }
 
     fn shape(&self, spec: &LaunchSpec) -> String {
-        shape::shape(spec, &self.format.of(program::find(&self.program)))
+        shape::shape(spec, &self.state_format.query(program::find_program(&self.program)))
     }
 
     fn program(&self) -> Option<String> {
-        program::identity(&program::find(&self.program)?)
+        program::file_identity(&program::find_program(&self.program)?)
     }
 }

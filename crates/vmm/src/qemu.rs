@@ -1,14 +1,14 @@
 //! QEMU, on its `microvm` machine, with KVM or without.
 
 mod arguments;
-mod confine;
+mod checkpoint;
 mod diagnose;
 mod instance;
-mod keep;
 mod launch;
 mod memory;
 mod qmp;
-mod revive;
+mod restore_process;
+mod seccomp;
 
 use std::path::PathBuf;
 
@@ -85,7 +85,7 @@ impl Driver for Qemu {
     }
 
     async fn revive(&self, spec: &LaunchSpec, kept: &KeptProcess) -> Result<Box<dyn Instance>, RestoreError> {
-        Ok(Box::new(revive::revive(spec, kept).await?))
+        Ok(Box::new(restore_process::restore_process(spec, kept).await?))
     }
 
     fn keeps_process(&self, accelerator: Accelerator) -> bool {
@@ -97,6 +97,6 @@ impl Driver for Qemu {
     }
 
     fn program(&self) -> Option<String> {
-        program::identity(&program::find(&self.program)?)
+        program::file_identity(&program::find_program(&self.program)?)
     }
 }

@@ -18,7 +18,7 @@ const MAX_GUESTS: usize = 32;
 
 /// What a verdict depends on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Circumstances {
+struct HostState {
     boot_id: String,
     /// Device and inode numbers, and the time of the last change of owner or
     /// mode in seconds and nanoseconds.
@@ -28,8 +28,9 @@ struct Circumstances {
 }
 
 #[derive(Debug, Serialize, Deserialize)]
-struct Kept {
-    circumstances: Circumstances,
+struct VerdictFile {
+    #[serde(rename = "circumstances")]
+    host_state: HostState,
     guests: BTreeMap<String, Outcome>,
 }
 
@@ -52,8 +53,8 @@ fn unwritten() -> MutexGuard<'static, Unwritten> {
 }
 
 /// What a guest of this kind has proved; none if none was tried.
-pub(super) fn kept(run_dir: &Path, guest: &str) -> Option<Result<(), Unusable>> {
-    let written = guests(run_dir).and_then(|mut guests| guests.remove(guest));
+pub(super) fn read_verdict(run_dir: &Path, guest: &str) -> Option<Result<(), Unusable>> {
+    let written = read_guests(run_dir).and_then(|mut guests| guests.remove(guest));
     written.map(Outcome::into_result).or_else(|| {
         let unwritten = unwritten();
         unwritten.get(&(run_dir.to_owned(), guest.to_owned())).cloned().map(Err)
@@ -61,21 +62,22 @@ pub(super) fn kept(run_dir: &Path, guest: &str) -> Option<Result<(), Unusable>> 
 }
 
 /// What all kinds of guests have proved.
-pub(super) fn all(run_dir: &Path) -> Vec<Result<(), Unusable>> {
-    guests(run_dir).unwrap_or_default().into_values().map(Outcome::into_result).collect()
+pub(super) fn read_all_verdicts(run_dir: &Path) -> Vec<Result<(), Unusable>> {
+    read_guests(run_dir).unwrap_or_default().into_values().map(Outcome::into_result).collect()
 }
 
-fn guests(run_dir: &Path) -> Option<BTreeMap<String, Outcome>> {
-    let now = Circumstances::now().ok()?;
-    let kept = read(&path(run_dir, now.user)).filter(|kept| kept.circumstances == now)?;
-    Some(kept.guests)
+fn read_guests(run_dir: &Path) -> Option<BTreeMap<String, Outcome>> {
+    let current = HostState::current().ok()?;
+    let contents =
+        read_file(&verdict_file(run_dir, current.user)).filter(|contents| contents.host_state == current)?;
+    Some(contents.guests)
 }
 
 impl Outcome {
     fn into_result(self) -> Result<(), Unusable> {
         match self {
             Self::Booted => Ok(()),
-            Self::Failed(why) => Err(why),
+            Self::Failed(reason) => Err(reason),
         }
     }
 }
@@ -85,28 +87,28 @@ impl Outcome {
 /// that costs time, never the truth.
 pub fn record(run_dir: &Path, guest: &str, outcome: Result<(), Unusable>) {
     let outcome = outcome.map_or_else(Outcome::Failed, |()| Outcome::Booted);
-    if let Err(error) = add(run_dir, guest, outcome.clone()) {
+    if let Err(error) = write_outcome(run_dir, guest, outcome.clone()) {
         tracing::debug!(dir = %run_dir.display(), %error, "cannot keep the verdict on KVM");
-        if let Outcome::Failed(why) = outcome {
-            unwritten().insert((run_dir.to_owned(), guest.to_owned()), why);
+        if let Outcome::Failed(reason) = outcome {
+            unwritten().insert((run_dir.to_owned(), guest.to_owned()), reason);
         }
     }
 }
 
-fn add(run_dir: &Path, guest: &str, outcome: Outcome) -> io::Result<()> {
-    let circumstances = Circumstances::now()?;
-    let path = path(run_dir, circumstances.user);
-    let mut guests = guests(run_dir).filter(|guests| guests.len() < MAX_GUESTS).unwrap_or_default();
+fn write_outcome(run_dir: &Path, guest: &str, outcome: Outcome) -> io::Result<()> {
+    let host_state = HostState::current()?;
+    let path = verdict_file(run_dir, host_state.user);
+    let mut guests = read_guests(run_dir).filter(|guests| guests.len() < MAX_GUESTS).unwrap_or_default();
     guests.insert(guest.to_owned(), outcome);
-    write(&path, &Kept { circumstances, guests })
+    write_file(&path, &VerdictFile { host_state, guests })
 }
 
-fn path(run_dir: &Path, user: u32) -> PathBuf {
+fn verdict_file(run_dir: &Path, user: u32) -> PathBuf {
     run_dir.join(format!("kvm-{user}.json"))
 }
 
-impl Circumstances {
-    fn now() -> io::Result<Self> {
+impl HostState {
+    fn current() -> io::Result<Self> {
         let device = fs::metadata(DEVICE)?;
         Ok(Self {
             boot_id: boot_id()?,
@@ -128,16 +130,16 @@ fn groups() -> io::Result<Vec<u32>> {
     Ok(groups)
 }
 
-fn read(path: &Path) -> Option<Kept> {
+fn read_file(path: &Path) -> Option<VerdictFile> {
     serde_json::from_slice(&fs::read(path).ok()?).ok()
 }
 
-fn write(path: &Path, kept: &Kept) -> io::Result<()> {
-    replace(path, &serde_json::to_vec(kept)?)
+fn write_file(path: &Path, contents: &VerdictFile) -> io::Result<()> {
+    replace_file(path, &serde_json::to_vec(contents)?)
 }
 
 /// By rename: another process may read at any time.
-pub(super) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+pub(super) fn replace_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let dir = path.parent().unwrap_or(Path::new("."));
     fs::create_dir_all(dir)?;
     let mut new = tempfile::NamedTempFile::new_in(dir)?;
@@ -150,63 +152,63 @@ pub(super) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
 mod tests {
     use super::*;
 
-    fn failed() -> Unusable {
+    fn failure() -> Unusable {
         Unusable::GuestFailed { how: "no answer within 30 s".to_owned() }
     }
 
-    fn has_device() -> bool {
+    fn has_kvm_device() -> bool {
         Path::new(DEVICE).exists()
     }
 
     #[test]
-    fn what_guests_proved_is_kept_for_each_kind() {
+    fn outcomes_are_recorded_for_each_kind_of_guest() {
         let dir = tempfile::tempdir().unwrap();
         record(dir.path(), "a", Ok(()));
-        record(dir.path(), "b", Err(failed()));
-        if has_device() {
-            assert_eq!(kept(dir.path(), "a"), Some(Ok(())));
-            assert_eq!(kept(dir.path(), "b"), Some(Err(failed())));
+        record(dir.path(), "b", Err(failure()));
+        if has_kvm_device() {
+            assert_eq!(read_verdict(dir.path(), "a"), Some(Ok(())));
+            assert_eq!(read_verdict(dir.path(), "b"), Some(Err(failure())));
         }
-        assert_eq!(kept(dir.path(), "c"), None);
+        assert_eq!(read_verdict(dir.path(), "c"), None);
     }
 
     #[test]
-    fn a_verdict_of_other_circumstances_or_damaged_is_none() {
+    fn a_file_that_is_damaged_or_of_another_host_state_is_ignored() {
         let dir = tempfile::tempdir().unwrap();
-        if !has_device() {
+        if !has_kvm_device() {
             return;
         }
         record(dir.path(), "a", Ok(()));
-        let path = path(dir.path(), rustix::process::geteuid().as_raw());
-        let mut other = read(&path).unwrap();
-        other.circumstances.boot_id.push('x');
-        write(&path, &other).unwrap();
-        assert_eq!(kept(dir.path(), "a"), None);
+        let path = verdict_file(dir.path(), rustix::process::geteuid().as_raw());
+        let mut other = read_file(&path).unwrap();
+        other.host_state.boot_id.push('x');
+        write_file(&path, &other).unwrap();
+        assert_eq!(read_verdict(dir.path(), "a"), None);
         fs::write(&path, b"{").unwrap();
-        assert_eq!(kept(dir.path(), "a"), None);
+        assert_eq!(read_verdict(dir.path(), "a"), None);
         record(dir.path(), "a", Ok(()));
-        assert_eq!(kept(dir.path(), "a"), Some(Ok(())));
+        assert_eq!(read_verdict(dir.path(), "a"), Some(Ok(())));
     }
 
     #[test]
-    fn what_cannot_be_written_is_known_to_this_process() {
+    fn an_unwritten_failure_is_remembered_by_this_process() {
         let dir = tempfile::tempdir().unwrap();
         let blocked = dir.path().join("file");
         fs::write(&blocked, "").unwrap();
-        record(&blocked, "a", Err(failed()));
-        assert_eq!(kept(&blocked, "a"), Some(Err(failed())));
-        assert_eq!(kept(&blocked, "b"), None);
+        record(&blocked, "a", Err(failure()));
+        assert_eq!(read_verdict(&blocked, "a"), Some(Err(failure())));
+        assert_eq!(read_verdict(&blocked, "b"), None);
     }
 
     #[test]
-    fn kinds_of_guests_do_not_pile_up() {
+    fn the_number_of_recorded_guests_is_bounded() {
         let dir = tempfile::tempdir().unwrap();
         for number in 0..2 * MAX_GUESTS {
             record(dir.path(), &number.to_string(), Ok(()));
         }
-        if has_device() {
-            let path = path(dir.path(), rustix::process::geteuid().as_raw());
-            assert!(read(&path).unwrap().guests.len() <= MAX_GUESTS);
+        if has_kvm_device() {
+            let path = verdict_file(dir.path(), rustix::process::geteuid().as_raw());
+            assert!(read_file(&path).unwrap().guests.len() <= MAX_GUESTS);
         }
     }
 }

@@ -95,20 +95,20 @@ pub fn choose(accel: Accel, guest: &str, run_dir: &Path) -> Choice {
 /// What is known of KVM for any kind of guest: proved if one has booted.
 #[must_use]
 pub fn summary(run_dir: &Path) -> Verdict {
-    let mut outcomes = cache::all(run_dir);
+    let mut outcomes = cache::read_all_verdicts(run_dir);
     if outcomes.iter().any(Result::is_ok) {
         return Verdict::Proved;
     }
     match outcomes.pop() {
-        Some(Err(why)) => Verdict::Unusable(why),
+        Some(Err(reason)) => Verdict::Unusable(reason),
         _ => probe::probe().map_or_else(Verdict::Unusable, |()| Verdict::Untried),
     }
 }
 
 fn verdict(guest: &str, run_dir: &Path) -> Verdict {
-    match cache::kept(run_dir, guest) {
+    match cache::read_verdict(run_dir, guest) {
         Some(Ok(())) => Verdict::Proved,
-        Some(Err(why)) => Verdict::Unusable(why),
+        Some(Err(reason)) => Verdict::Unusable(reason),
         None => probe::probe().map_or_else(Verdict::Unusable, |()| Verdict::Untried),
     }
 }
@@ -150,8 +150,8 @@ impl fmt::Display for Unusable {
 impl FromStr for Accel {
     type Err = UnknownAccel;
 
-    fn from_str(word: &str) -> Result<Self, UnknownAccel> {
-        match word {
+    fn from_str(name: &str) -> Result<Self, UnknownAccel> {
+        match name {
             "auto" => Ok(Self::Auto),
             "kvm" => Ok(Self::Kvm),
             "tcg" => Ok(Self::Tcg),
@@ -175,25 +175,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn emulation_looks_at_nothing() {
+    fn tcg_does_not_probe_kvm() {
         let choice = choose(Accel::Tcg, "guest", Path::new("/nowhere"));
         assert_eq!(choice.accelerator, Accelerator::Tcg);
         assert_eq!(choice.verdict, Verdict::Unusable(Unusable::EmulationRequested));
     }
 
     #[test]
-    fn an_order_is_carried_out_whatever_is_known() {
+    fn an_explicit_accelerator_overrides_the_verdict() {
         let dir = tempfile::tempdir().unwrap();
         super::super::record(dir.path(), "guest", Err(Unusable::GuestFailed { how: "x".to_owned() }));
-        let ordered = choose(Accel::Kvm, "guest", dir.path());
-        assert_eq!(ordered.accelerator, Accelerator::Kvm);
+        let explicit = choose(Accel::Kvm, "guest", dir.path());
+        assert_eq!(explicit.accelerator, Accelerator::Kvm);
         let auto = choose(Accel::Auto, "guest", dir.path());
         assert_eq!(auto.accelerator, Accelerator::Tcg);
-        assert_eq!(auto.verdict, ordered.verdict);
+        assert_eq!(auto.verdict, explicit.verdict);
     }
 
     #[test]
-    fn what_one_kind_of_guest_proved_says_nothing_of_another() {
+    fn a_verdict_applies_to_one_kind_of_guest_only() {
         let dir = tempfile::tempdir().unwrap();
         super::super::record(dir.path(), "one", Ok(()));
         let [one, other] = ["one", "other"].map(|guest| choose(Accel::Auto, guest, dir.path()).verdict);
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn words_round_trip() {
+    fn accel_names_round_trip() {
         for accel in [Accel::Auto, Accel::Kvm, Accel::Tcg] {
             assert_eq!(accel.to_string().parse(), Ok(accel));
         }

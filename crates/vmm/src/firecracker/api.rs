@@ -28,9 +28,9 @@ use http::Request;
 
 /// How long a call may take that neither reads nor writes memory: Firecracker
 /// needs milliseconds, a host that is very busy more.
-const PATIENCE: Duration = Duration::from_secs(20);
+const CALL_TIMEOUT: Duration = Duration::from_secs(20);
 /// The same for a call that may read or write all of a machine's memory.
-const MEMORY_PATIENCE: Duration = Duration::from_secs(600);
+const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// A Firecracker that answers.
 #[derive(Debug, Clone)]
@@ -48,22 +48,22 @@ impl Api {
     /// [`ApiError::TooOld`] for a version before [`OLDEST`];
     /// [`ApiError::Connect`] if nobody listens.
     pub async fn greet(directory: &Path, socket: &'static str) -> Result<Self, ApiError> {
-        let held = super::socket::hold(directory);
-        let held = held.map_err(|source| ApiError::Connect { step: VERSION.to_owned(), source })?;
-        Self::greet_in(Arc::new(held), socket).await
+        let held = super::socket::open_directory(directory);
+        let held = held.map_err(|source| ApiError::Connect { step: VERSION_STEP.to_owned(), source })?;
+        Self::connect_in(Arc::new(held), socket).await
     }
 
-    pub(super) async fn greet_in(directory: Arc<OwnedFd>, socket: &'static str) -> Result<Self, ApiError> {
+    pub(super) async fn connect_in(directory: Arc<OwnedFd>, socket: &'static str) -> Result<Self, ApiError> {
         #[derive(serde::Deserialize)]
         struct Answer {
             firecracker_version: String,
         }
-        let request = Request::get(VERSION, "/version");
-        let answer: Answer = http::read(&directory, socket, request, PATIENCE).await?;
+        let request = Request::get(VERSION_STEP, "/version");
+        let answer: Answer = http::read(&directory, socket, request, CALL_TIMEOUT).await?;
         let full_version = answer.firecracker_version;
         let version = full_version
             .parse()
-            .map_err(|error| ApiError::Foreign { step: VERSION.to_owned(), what: format!("{error}") })?;
+            .map_err(|error| ApiError::Foreign { step: VERSION_STEP.to_owned(), what: format!("{error}") })?;
         if version < OLDEST {
             return Err(ApiError::TooOld { found: full_version, what: "be driven", needed: OLDEST });
         }
@@ -97,26 +97,26 @@ impl Api {
         })
     }
 
-    fn needs_if(&self, wanted: bool, feature: Feature) -> Result<(), ApiError> {
-        if wanted { self.needs(feature) } else { Ok(()) }
+    fn needs_if(&self, needed: bool, feature: Feature) -> Result<(), ApiError> {
+        if needed { self.needs(feature) } else { Ok(()) }
     }
 
     async fn read<T: serde::de::DeserializeOwned>(&self, step: &str, path: &str) -> Result<T, ApiError> {
-        http::read(&self.directory, self.socket, Request::get(step, path), PATIENCE).await
+        http::read(&self.directory, self.socket, Request::get(step, path), CALL_TIMEOUT).await
     }
 
     async fn put(&self, step: &str, path: &str, body: &impl serde::Serialize) -> Result<(), ApiError> {
         let request = Request::with_body(step, Method::PUT, path, body)?;
-        http::send(&self.directory, self.socket, request, PATIENCE).await
+        http::send(&self.directory, self.socket, request, CALL_TIMEOUT).await
     }
 
     async fn patch(&self, step: &str, path: &str, body: &impl serde::Serialize) -> Result<(), ApiError> {
         let request = Request::with_body(step, Method::PATCH, path, body)?;
-        http::send(&self.directory, self.socket, request, PATIENCE).await
+        http::send(&self.directory, self.socket, request, CALL_TIMEOUT).await
     }
 }
 
-const VERSION: &str = "to tell its version";
+const VERSION_STEP: &str = "to tell its version";
 
 /// Every one of these gives [`ApiError::Refused`] with Firecracker's own words
 /// if it says no, and [`ApiError::Silent`] if it says nothing in time.
@@ -196,10 +196,10 @@ impl Api {
     ///
     /// # Errors
     /// As for all calls; [`ApiError::TooOld`] for an MTU before 1.16.0.
-    pub async fn set_network(&self, card: &NetworkInterface) -> Result<(), ApiError> {
-        self.needs_if(card.mtu.is_some(), Feature::Mtu)?;
-        let path = format!("/network-interfaces/{}", card.iface_id);
-        self.put(&format!("to set network card {}", card.iface_id), &path, card).await
+    pub async fn set_network(&self, nic: &NetworkInterface) -> Result<(), ApiError> {
+        self.needs_if(nic.mtu.is_some(), Feature::Mtu)?;
+        let path = format!("/network-interfaces/{}", nic.iface_id);
+        self.put(&format!("to set network card {}", nic.iface_id), &path, nic).await
     }
 
     /// Other limits for a network card. After the start.
@@ -243,8 +243,8 @@ impl Api {
     /// As for all calls; [`ApiError::TooOld`] for what tells of free pages
     /// before 1.14.0.
     pub async fn set_balloon(&self, balloon: &Balloon) -> Result<(), ApiError> {
-        let tells = balloon.free_page_hinting || balloon.free_page_reporting;
-        self.needs_if(tells, Feature::FreePages)?;
+        let reports_free_pages = balloon.free_page_hinting || balloon.free_page_reporting;
+        self.needs_if(reports_free_pages, Feature::FreePages)?;
         self.put("to set the balloon", "/balloon", balloon).await
     }
 
@@ -312,7 +312,7 @@ impl Api {
     /// # Errors
     /// As for all calls.
     pub async fn start(&self) -> Result<(), ApiError> {
-        self.act("to start the machine", "InstanceStart").await
+        self.run_action("to start the machine", "InstanceStart").await
     }
 
     /// Presses Ctrl-Alt-Del on the guest's keyboard. After the start.
@@ -320,7 +320,7 @@ impl Api {
     /// # Errors
     /// As for all calls.
     pub async fn ctrl_alt_del(&self) -> Result<(), ApiError> {
-        self.act("to press ctrl-alt-del", "SendCtrlAltDel").await
+        self.run_action("to press ctrl-alt-del", "SendCtrlAltDel").await
     }
 
     /// Writes the metrics at once. After the start.
@@ -328,10 +328,10 @@ impl Api {
     /// # Errors
     /// As for all calls.
     pub async fn flush_metrics(&self) -> Result<(), ApiError> {
-        self.act("to write its metrics", "FlushMetrics").await
+        self.run_action("to write its metrics", "FlushMetrics").await
     }
 
-    async fn act(&self, step: &str, action: &str) -> Result<(), ApiError> {
+    async fn run_action(&self, step: &str, action: &str) -> Result<(), ApiError> {
         self.put(step, "/actions", &json!({ "action_type": action })).await
     }
 
@@ -362,7 +362,7 @@ impl Api {
             SaveKind::Diff => "to save what differs of the machine",
         };
         let request = Request::with_body(step, Method::PUT, "/snapshot/create", &types::create(snapshot))?;
-        http::send(&self.directory, self.socket, request, MEMORY_PATIENCE).await
+        http::send(&self.directory, self.socket, request, SNAPSHOT_TIMEOUT).await
     }
 
     /// Becomes a machine that was saved. Before anything else: whatever was
@@ -378,6 +378,6 @@ impl Api {
         self.needs_if(snapshot.huge_pages != LoadHugePages::Snapshot, Feature::PagesOnLoad)?;
         let body = types::load(snapshot, self.version);
         let request = Request::with_body("to load the saved state", Method::PUT, "/snapshot/load", &body)?;
-        http::send(&self.directory, self.socket, request, MEMORY_PATIENCE).await
+        http::send(&self.directory, self.socket, request, SNAPSHOT_TIMEOUT).await
     }
 }

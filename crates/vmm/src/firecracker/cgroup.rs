@@ -12,7 +12,7 @@ use crate::LaunchSpec;
 /// What `statfs` calls a tmpfs (linux/magic.h).
 const TMPFS_MAGIC: rustix::fs::FsWord = 0x0102_1994;
 /// The group of all machines.
-const PARENT: &str = "mimeo";
+const PARENT_GROUP: &str = "mimeo";
 /// Controllers that the limits need.
 const CONTROLLERS: [&str; 2] = ["memory", "pids"];
 /// What Firecracker needs besides the guest's memory, in MiB: itself, page
@@ -20,7 +20,7 @@ const CONTROLLERS: [&str; 2] = ["memory", "pids"];
 const OVERHEAD_MIB: u64 = 128;
 /// What it needs besides a thread for each processor: three of its own, and
 /// some for the kernel's sake.
-const OTHER_THREADS: u32 = 13;
+const OVERHEAD_THREADS: u32 = 13;
 
 /// The control group of one machine. The jailer makes it.
 #[derive(Debug)]
@@ -35,11 +35,11 @@ impl Cgroup {
     /// For a machine whose files are in `directory`. None where this host has no such limits, which the log then tells.
     pub(super) fn plan(id: &str, spec: &LaunchSpec, directory: &Path) -> Option<Self> {
         let mounts = fs::read_to_string("/proc/mounts").unwrap_or_default();
-        match usable(&mounts, |path| fs::read_to_string(path)) {
+        match find_hierarchy(&mounts, |path| fs::read_to_string(path)) {
             Ok(root) => Some(Self {
-                path: root.join(PARENT).join(id),
+                path: root.join(PARENT_GROUP).join(id),
                 memory_bytes: memory_bytes(spec.memory_mib, directory),
-                threads: spec.cpus + OTHER_THREADS,
+                threads: spec.cpus + OVERHEAD_THREADS,
             }),
             Err(reason) => {
                 tracing::warn!(
@@ -56,21 +56,22 @@ impl Cgroup {
     pub(super) fn arguments(&self) -> Vec<OsString> {
         let memory = self.memory_bytes.map(|bytes| format!("memory.max={bytes}"));
         let limits = memory.into_iter().chain([format!("pids.max={}", self.threads)]);
-        let mut words = ["--cgroup-version", "2", "--parent-cgroup", PARENT].map(OsString::from).to_vec();
-        words.extend(limits.flat_map(|limit| ["--cgroup".into(), limit.into()]));
-        words
+        let mut arguments =
+            ["--cgroup-version", "2", "--parent-cgroup", PARENT_GROUP].map(OsString::from).to_vec();
+        arguments.extend(limits.flat_map(|limit| ["--cgroup".into(), limit.into()]));
+        arguments
     }
 
     /// Removes it; its processes are gone.
     pub(super) fn remove(&self) {
-        remove(&self.path);
+        remove_group(&self.path);
     }
 
     /// Removes the one that the machine `id` left.
     pub(super) fn sweep(id: &str) {
         let mounts = fs::read_to_string("/proc/mounts").unwrap_or_default();
         if let Some(root) = mount_point(&mounts) {
-            remove(&root.join(PARENT).join(id));
+            remove_group(&root.join(PARENT_GROUP).join(id));
         }
     }
 }
@@ -86,7 +87,7 @@ fn memory_bytes(memory_mib: u32, directory: &Path) -> Option<u64> {
     Some((u64::from(memory_mib) + OVERHEAD_MIB) << 20)
 }
 
-fn remove(path: &Path) {
+fn remove_group(path: &Path) {
     match fs::remove_dir(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             tracing::warn!(path = %path.display(), %error, "cannot remove the control group");
@@ -97,17 +98,17 @@ fn remove(path: &Path) {
 
 fn mount_point(mounts: &str) -> Option<PathBuf> {
     let mut lines = mounts.lines().map(|line| line.split(' '));
-    lines.find_map(|mut words| {
-        let place = words.nth(1)?;
-        (words.next()? == "cgroup2").then(|| PathBuf::from(place))
+    lines.find_map(|mut fields| {
+        let path = fields.nth(1)?;
+        (fields.next()? == "cgroup2").then(|| PathBuf::from(path))
     })
 }
 
 /// Where the hierarchy is, or why it is of no use.
-fn usable(mounts: &str, read: impl Fn(&Path) -> io::Result<String>) -> Result<PathBuf, &'static str> {
+fn find_hierarchy(mounts: &str, read: impl Fn(&Path) -> io::Result<String>) -> Result<PathBuf, &'static str> {
     let root = mount_point(mounts).ok_or("cgroup v2 is not mounted")?;
-    let offered = read(&root.join("cgroup.controllers")).map_err(|_| "cgroup v2 cannot be read")?;
-    if CONTROLLERS.iter().all(|wanted| offered.split_whitespace().any(|word| word == *wanted)) {
+    let available = read(&root.join("cgroup.controllers")).map_err(|_| "cgroup v2 cannot be read")?;
+    if CONTROLLERS.iter().all(|controller| available.split_whitespace().any(|word| word == *controller)) {
         Ok(root)
     } else {
         Err("cgroup v2 has no controllers of memory and threads here: they are with cgroup v1")
@@ -123,26 +124,28 @@ mod tests {
                           cgroup2 /sys/fs/cgroup/unified cgroup2 rw 0 0\n";
 
     #[test]
-    fn a_hierarchy_without_controllers_is_of_no_use() {
-        assert!(usable(HYBRID, |_| Ok("\n".into())).is_err_and(|reason| reason.contains("cgroup v1")));
-        assert!(usable("", |_| Ok("memory pids".into())).is_err());
-        let found = usable(HYBRID, |_| Ok("cpu memory pids\n".into()));
+    fn a_hierarchy_without_controllers_is_rejected() {
+        assert!(
+            find_hierarchy(HYBRID, |_| Ok("\n".into())).is_err_and(|reason| reason.contains("cgroup v1"))
+        );
+        assert!(find_hierarchy("", |_| Ok("memory pids".into())).is_err());
+        let found = find_hierarchy(HYBRID, |_| Ok("cpu memory pids\n".into()));
         assert_eq!(found, Ok(PathBuf::from("/sys/fs/cgroup/unified")));
     }
 
     #[test]
-    fn the_jailer_is_told_all_limits() {
+    fn limits_become_jailer_arguments() {
         let group = Cgroup { path: "/x".into(), memory_bytes: Some(5), threads: 3 };
-        let words: Vec<_> =
+        let arguments: Vec<_> =
             group.arguments().into_iter().map(|word| word.into_string().expect("text")).collect();
         assert_eq!(
-            words.join(" "),
+            arguments.join(" "),
             "--cgroup-version 2 --parent-cgroup mimeo --cgroup memory.max=5 --cgroup pids.max=3"
         );
     }
 
     #[test]
-    fn a_machine_whose_files_are_in_memory_has_no_limit_of_memory() {
+    fn a_machine_on_tmpfs_has_no_memory_limit() {
         assert_eq!(memory_bytes(512, Path::new("/dev/shm")), None);
         assert_eq!(memory_bytes(512, Path::new("/proc")), Some(640 << 20));
     }

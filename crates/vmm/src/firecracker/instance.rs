@@ -22,12 +22,12 @@ pub(super) struct FirecrackerInstance {
     link: Option<Link>,
     tracks_writes: bool,
     /// It was saved since it was paused.
-    saved: bool,
+    saved_since_pause: bool,
 }
 
 impl FirecrackerInstance {
     pub(super) fn new(process: Process, api: Api, tracks_writes: bool) -> Self {
-        Self { process, api, link: None, tracks_writes, saved: true }
+        Self { process, api, link: None, tracks_writes, saved_since_pause: true }
     }
 }
 
@@ -45,7 +45,7 @@ impl Instance for FirecrackerInstance {
         if self.link.is_some() {
             return Err(OperationError::LinkTaken);
         }
-        let opened = Link::open(self.process.place().held().clone());
+        let opened = Link::open(self.process.layout().directory().clone());
         let (end, link) = opened.map_err(|error| OperationError::Refused {
             command: "to open the guest link".to_owned(),
             message: error.to_string(),
@@ -56,12 +56,12 @@ impl Instance for FirecrackerInstance {
 
     async fn pause(&mut self) -> Result<(), OperationError> {
         self.api.pause().await?;
-        self.saved = false;
+        self.saved_since_pause = false;
         Ok(())
     }
 
     async fn resume(&mut self) -> Result<(), OperationError> {
-        if !self.saved && loses_link_when_paused(self.api.version()) {
+        if !self.saved_since_pause && loses_link_when_paused(self.api.version()) {
             tracing::warn!(
                 version = self.api.full_version(),
                 "this firecracker loses the guest link of a machine that goes on without having been saved"
@@ -90,12 +90,12 @@ impl Instance for FirecrackerInstance {
         if kind == SaveKind::Diff && !self.tracks_writes {
             self.api.needs(Feature::DiffUntracked)?;
         }
-        self.saved = true;
-        let saved = save::save(&self.api, self.process.place(), state, memory, kind).await;
+        self.saved_since_pause = true;
+        let result = save::save(&self.api, self.process.layout(), state, memory, kind).await;
         // Firecracker tells the guest that its connections are gone before it writes anything, so also when it
         // fails afterwards.
         self.link.iter().for_each(Link::reconnect);
-        saved
+        result
     }
 
     async fn keep_process(&mut self, _: &Path, _: Meanwhile) -> Result<(), OperationError> {

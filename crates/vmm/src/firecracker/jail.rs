@@ -14,8 +14,8 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 
 use super::cgroup::Cgroup;
+use super::layout::{Access, prepare_error};
 use super::names;
-use super::place::{Access, cannot};
 use crate::{LaunchError, LaunchSpec, program};
 
 /// The group of all prisoners: files that many of them read are its.
@@ -24,20 +24,20 @@ use crate::{LaunchError, LaunchSpec, program};
 /// users and groups ends before, and signed numbers end after.
 pub const SHARED_GID: u32 = 0x7000_0000;
 /// How many users follow that group.
-const USERS: u64 = 0x0fff_fffe;
+const USER_COUNT: u64 = 0x0fff_fffe;
 
 /// Where the jail is, in the machine's directory.
-const FOLDER: &str = "jail";
+const JAIL_DIR: &str = "jail";
 /// A longer name would not leave room for the rest of an id, which has 64 bytes.
-const MAX_NAME: usize = 40;
+const MAX_NAME_LENGTH: usize = 40;
 /// What names the jailer, if it is neither beside Firecracker nor in PATH.
-const VARIABLE: &str = "MIMEO_JAILER";
+const JAILER_VARIABLE: &str = "MIMEO_JAILER";
 
 /// The user that a machine in `directory` runs as in its jail. Two machines
 /// have the same in one of 2^28 cases, and see nothing of each other then either.
 #[must_use]
 pub fn uid(directory: &Path) -> u32 {
-    SHARED_GID + 1 + (digest(directory) % USERS) as u32
+    SHARED_GID + 1 + (digest(directory) % USER_COUNT) as u32
 }
 
 /// FNV-1a: the same on every host and in every version.
@@ -60,18 +60,18 @@ pub(super) struct Jail {
 
 impl Jail {
     /// Makes the jail's root, after what is left of another time was removed.
-    pub(super) fn make(
+    pub(super) fn create(
         spec: &LaunchSpec,
         directory: &Path,
         program: &Path,
         jailer: PathBuf,
     ) -> Result<Self, LaunchError> {
-        let program = fs::canonicalize(program).map_err(|source| cannot("open", program, source))?;
-        let base = directory.join(FOLDER);
-        remove(directory).map_err(|source| cannot("remove", &base, source))?;
-        let id = id(&spec.name, directory);
+        let program = fs::canonicalize(program).map_err(|source| prepare_error("open", program, source))?;
+        let base = directory.join(JAIL_DIR);
+        remove_jail(directory).map_err(|source| prepare_error("remove", &base, source))?;
+        let id = machine_id(&spec.name, directory);
         let root = base.join(program.file_name().unwrap_or_default()).join(&id).join("root");
-        fs::create_dir_all(&root).map_err(|source| cannot("make", &root, source))?;
+        fs::create_dir_all(&root).map_err(|source| prepare_error("make", &root, source))?;
         let cgroup = Cgroup::plan(&id, spec, directory);
         Ok(Self { directory: directory.to_owned(), jailer, program, root, id, uid: uid(directory), cgroup })
     }
@@ -86,31 +86,31 @@ impl Jail {
 
     /// The jailer's arguments; Firecracker's own follow.
     pub(super) fn arguments(&self) -> Vec<OsString> {
-        let mut words: Vec<OsString> = vec!["--id".into(), (&self.id).into()];
-        words.extend(["--exec-file".into(), (&self.program).into()]);
-        words.extend(["--uid".into(), self.uid.to_string().into()]);
-        words.extend(["--gid".into(), SHARED_GID.to_string().into()]);
-        words.extend(["--chroot-base-dir".into(), self.directory.join(FOLDER).into()]);
-        words.extend(self.cgroup.iter().flat_map(Cgroup::arguments));
-        words.push("--".into());
-        words
+        let mut arguments: Vec<OsString> = vec!["--id".into(), (&self.id).into()];
+        arguments.extend(["--exec-file".into(), (&self.program).into()]);
+        arguments.extend(["--uid".into(), self.uid.to_string().into()]);
+        arguments.extend(["--gid".into(), SHARED_GID.to_string().into()]);
+        arguments.extend(["--chroot-base-dir".into(), self.directory.join(JAIL_DIR).into()]);
+        arguments.extend(self.cgroup.iter().flat_map(Cgroup::arguments));
+        arguments.push("--".into());
+        arguments
     }
 
     /// Whether the prisoner may read a file as it is.
     pub(super) fn may_read(&self, file: &Path) -> io::Result<bool> {
-        Ok(admits(&fs::metadata(file)?, 0o4))
+        Ok(is_permitted(&fs::metadata(file)?, 0o4))
     }
 
     /// Lets the prisoner use a file that is mounted into its root.
-    pub(super) fn admit(&self, file: &Path, access: Access) -> io::Result<()> {
+    pub(super) fn grant(&self, file: &Path, access: Access) -> io::Result<()> {
         let metadata = fs::metadata(file)?;
         let rights = match access {
-            Access::Own => return self.own(file),
+            Access::Own => return self.change_owner(file),
             Access::Read | Access::ReadOnce => 0o4,
             Access::Connect if metadata.file_type().is_socket() => 0o6,
             Access::Connect => return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no socket")),
         };
-        if !admits(&metadata, rights) {
+        if !is_permitted(&metadata, rights) {
             chown(file, None, Some(SHARED_GID))?;
             fs::set_permissions(file, Permissions::from_mode(metadata.mode() & 0o7777 | rights << 3))?;
         }
@@ -118,7 +118,7 @@ impl Jail {
     }
 
     /// Makes a file the prisoner's own.
-    pub(super) fn own(&self, file: &Path) -> io::Result<()> {
+    pub(super) fn change_owner(&self, file: &Path) -> io::Result<()> {
         chown(file, Some(self.uid), Some(SHARED_GID))?;
         fs::set_permissions(file, Permissions::from_mode(0o600))
     }
@@ -128,14 +128,14 @@ impl Jail {
         if let Some(cgroup) = &self.cgroup {
             cgroup.remove();
         }
-        if let Err(error) = remove(&self.directory) {
+        if let Err(error) = remove_jail(&self.directory) {
             tracing::warn!(directory = %self.directory.display(), %error, "cannot remove the jail");
         }
     }
 }
 
 /// Whether a file has these rights for all, or for the prisoners' group.
-fn admits(file: &fs::Metadata, rights: u32) -> bool {
+fn is_permitted(file: &fs::Metadata, rights: u32) -> bool {
     let (any, group) = (rights, rights << 3);
     file.mode() & any == any || (file.gid() == SHARED_GID && file.mode() & group == group)
 }
@@ -148,17 +148,17 @@ fn admits(file: &fs::Metadata, rights: u32) -> bool {
 /// Something of it cannot be removed.
 pub fn sweep(directory: &Path) -> io::Result<bool> {
     for entry in fs::read_dir(directory)?.flatten() {
-        if entry.file_name().to_str().is_some_and(names::is_passing) {
+        if entry.file_name().to_str().is_some_and(names::is_temporary) {
             fs::remove_file(entry.path())?;
         }
     }
-    remove(directory)
+    remove_jail(directory)
 }
 
 /// Removes the jail in a machine's directory, if there is one.
-fn remove(directory: &Path) -> io::Result<bool> {
-    let base = directory.join(FOLDER);
-    for id in ids(&base) {
+fn remove_jail(directory: &Path) -> io::Result<bool> {
+    let base = directory.join(JAIL_DIR);
+    for id in jail_ids(&base) {
         Cgroup::sweep(&id);
     }
     match fs::remove_dir_all(&base) {
@@ -169,40 +169,40 @@ fn remove(directory: &Path) -> io::Result<bool> {
 }
 
 /// The names of the machines whose jails are there.
-fn ids(base: &Path) -> Vec<String> {
-    let within = |dir: PathBuf| fs::read_dir(dir).into_iter().flatten().flatten();
-    within(base.to_owned())
-        .flat_map(|program| within(program.path()))
+fn jail_ids(base: &Path) -> Vec<String> {
+    let entries = |dir: PathBuf| fs::read_dir(dir).into_iter().flatten().flatten();
+    entries(base.to_owned())
+        .flat_map(|program| entries(program.path()))
         .filter_map(|jail| jail.file_name().into_string().ok())
         .collect()
 }
 
 /// A machine's name for Firecracker: letters, digits and hyphens, 64 at most.
-pub(super) fn id(name: &str, directory: &Path) -> String {
+pub(super) fn machine_id(name: &str, directory: &Path) -> String {
     let plain = |letter: char| if letter.is_ascii_alphanumeric() { letter } else { '-' };
-    let name: String = name.chars().map(plain).take(MAX_NAME).collect();
+    let name: String = name.chars().map(plain).take(MAX_NAME_LENGTH).collect();
     format!("{name}-{:016x}", digest(directory))
 }
 
 /// Finds the jailer: what `MIMEO_JAILER` names, else the one beside
 /// Firecracker, else the one in PATH.
 pub(super) fn find_jailer(firecracker: &Path) -> Option<PathBuf> {
-    let named = std::env::var_os(VARIABLE).map(PathBuf::from);
+    let named = std::env::var_os(JAILER_VARIABLE).map(PathBuf::from);
     named
         .into_iter()
-        .chain(beside(firecracker))
-        .chain(program::find(Path::new("jailer")))
+        .chain(jailers_beside(firecracker))
+        .chain(program::find_program(Path::new("jailer")))
         .find(|path| path.is_file())
 }
 
-/// As they are released, both have the same ending: `firecracker-v1.16.1-x86_64`.
-fn beside(firecracker: &Path) -> Vec<PathBuf> {
+/// As they are released, both have the same suffix: `firecracker-v1.16.1-x86_64`.
+fn jailers_beside(firecracker: &Path) -> Vec<PathBuf> {
     let real = fs::canonicalize(firecracker).unwrap_or_else(|_| firecracker.to_owned());
     [firecracker, &real]
         .into_iter()
         .filter_map(|path| {
-            let ending = path.file_name()?.to_str()?.strip_prefix("firecracker")?;
-            Some(path.with_file_name(format!("jailer{ending}")))
+            let suffix = path.file_name()?.to_str()?.strip_prefix("firecracker")?;
+            Some(path.with_file_name(format!("jailer{suffix}")))
         })
         .collect()
 }
@@ -212,7 +212,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_user_is_the_machines_own_and_stays_the_same() {
+    fn a_uid_is_distinct_and_stable() {
         let (a, b) = (uid(Path::new("/machines/a")), uid(Path::new("/machines/b")));
         assert_ne!(a, b);
         assert_eq!(a, uid(Path::new("/machines/a")));
@@ -220,16 +220,16 @@ mod tests {
     }
 
     #[test]
-    fn an_id_is_what_firecracker_takes() {
-        let id = id(&"a web_server.".repeat(9), Path::new("/m"));
+    fn a_machine_id_is_valid_for_firecracker() {
+        let id = machine_id(&"a web_server.".repeat(9), Path::new("/m"));
         assert!(id.len() <= 64 && id.chars().all(|c| c.is_ascii_alphanumeric() || c == '-'), "{id}");
         assert!(id.starts_with("a-web-server-"));
     }
 
     #[test]
-    fn the_jailer_beside_has_the_same_ending() {
-        let found = beside(Path::new("/opt/firecracker-v1.16.1-x86_64"));
+    fn the_jailer_beside_has_the_same_suffix() {
+        let found = jailers_beside(Path::new("/opt/firecracker-v1.16.1-x86_64"));
         assert_eq!(found[0], Path::new("/opt/jailer-v1.16.1-x86_64"));
-        assert!(beside(Path::new("/opt/other")).is_empty());
+        assert!(jailers_beside(Path::new("/opt/other")).is_empty());
     }
 }

@@ -10,7 +10,7 @@ use super::api::{
 };
 use super::instance::FirecrackerInstance;
 use super::jail::{Jail, find_jailer};
-use super::place::{Access, Place, cannot};
+use super::layout::{Access, Layout, prepare_error};
 use super::process::Process;
 use super::version::Feature;
 use super::{Firecracker, GUEST_CID, NAME, names};
@@ -24,18 +24,18 @@ pub(super) async fn launch(
     driver: &Firecracker,
     spec: &LaunchSpec,
 ) -> Result<FirecrackerInstance, LaunchError> {
-    let mut ground = Ground::prepare(driver, spec)?;
-    ground.place.give(names::KERNEL, &spec.kernel, Access::ReadOnce)?;
+    let mut prepared = PreparedLaunch::prepare(driver, spec)?;
+    prepared.layout.provide(names::KERNEL, &spec.kernel, Access::ReadOnce)?;
     if has_initramfs(spec) {
-        ground.place.give(names::INITRAMFS, &spec.initramfs, Access::ReadOnce)?;
+        prepared.layout.provide(names::INITRAMFS, &spec.initramfs, Access::ReadOnce)?;
     }
-    let (mut process, api) = ground.start(spec).await?;
+    let (mut process, api) = prepared.start(spec).await?;
     let failed = match configure(&api, spec).await {
         Ok(()) => match api.start().await {
             Ok(()) => return Ok(FirecrackerInstance::new(process, api, false)),
-            Err(error) => LaunchError::Guest { how: process.failed(error).await.to_string() },
+            Err(error) => LaunchError::Guest { how: process.launch_error(error).await.to_string() },
         },
-        Err(error) => process.failed(error).await,
+        Err(error) => process.launch_error(error).await,
     };
     process.kill().await;
     Err(failed)
@@ -48,26 +48,26 @@ pub(super) async fn restore(
     spec: &LaunchSpec,
     saved: &SavedMachine,
 ) -> Result<FirecrackerInstance, RestoreError> {
-    let mut ground = Ground::prepare(driver, spec)?;
+    let mut prepared = PreparedLaunch::prepare(driver, spec)?;
     let open = |source| RestoreError::Open { path: saved.state.clone(), source };
     fs::File::open(&saved.state).map_err(open)?;
-    ground.place.give(names::STATE, &saved.state, Access::Read)?;
+    prepared.layout.provide(names::STATE, &saved.state, Access::Read)?;
     let memory = match &saved.pager {
         Some(pager) => {
-            ground.place.give(names::PAGER, pager, Access::Connect)?;
+            prepared.layout.provide(names::PAGER, pager, Access::Connect)?;
             MemoryBackend::Uffd(names::PAGER.to_owned())
         }
         None => {
-            judge_memory(&saved.memory, spec)?;
-            ground.place.give(names::MEMORY, &saved.memory, Access::Read)?;
+            check_memory_size(&saved.memory, spec)?;
+            prepared.layout.provide(names::MEMORY, &saved.memory, Access::Read)?;
             MemoryBackend::File(names::MEMORY.to_owned())
         }
     };
-    let (mut process, api) = ground.start(spec).await?;
+    let (mut process, api) = prepared.start(spec).await?;
     match load(&api, spec, memory, driver.tracks_writes).await {
         Ok(()) => Ok(FirecrackerInstance::new(process, api, driver.tracks_writes)),
         Err(error) => {
-            let error = not_loaded(&mut process, error).await;
+            let error = restore_error(&mut process, error).await;
             process.kill().await;
             Err(error)
         }
@@ -75,32 +75,33 @@ pub(super) async fn restore(
 }
 
 /// All that is there before the process is.
-struct Ground {
+struct PreparedLaunch {
     program: PathBuf,
     directory: PathBuf,
-    place: Place,
+    layout: Layout,
 }
 
-impl Ground {
+impl PreparedLaunch {
     fn prepare(driver: &Firecracker, spec: &LaunchSpec) -> Result<Self, LaunchError> {
-        let directory = judge(spec)?.to_owned();
+        let directory = validate_spec(spec)?.to_owned();
         let missing = || LaunchError::NotInstalled { program: driver.program.display().to_string() };
-        let program = program::find(&driver.program).filter(|path| path.is_file()).ok_or_else(missing)?;
-        let mut place = match jailer(driver, &program)? {
-            Some(jailer) => Place::jailed(Jail::make(spec, &directory, &program, jailer)?)?,
-            None => Place::open(&directory)?,
+        let program =
+            program::find_program(&driver.program).filter(|path| path.is_file()).ok_or_else(missing)?;
+        let mut layout = match jailer(driver, &program)? {
+            Some(jailer) => Layout::jailed(Jail::create(spec, &directory, &program, jailer)?)?,
+            None => Layout::open(&directory)?,
         };
         for (position, disk) in spec.disks.iter().enumerate() {
             let access = if disk.read_only { Access::Read } else { Access::Own };
-            place.give(&names::drive_file(position), &disk.path, access)?;
+            layout.provide(&names::drive_file(position), &disk.path, access)?;
         }
-        Ok(Self { program, directory, place })
+        Ok(Self { program, directory, layout })
     }
 
     /// Starts the process and waits until it answers.
     async fn start(self, spec: &LaunchSpec) -> Result<(Process, Api), LaunchError> {
-        let mut process = Process::start(&self.program, spec, &self.directory, self.place)?;
-        match process.answering().await {
+        let mut process = Process::start(&self.program, spec, &self.directory, self.layout)?;
+        match process.wait_for_api().await {
             Ok(api) => Ok((process, api)),
             Err(error) => {
                 process.kill().await;
@@ -120,7 +121,7 @@ fn jailer(driver: &Firecracker, program: &Path) -> Result<Option<PathBuf>, Launc
 }
 
 /// Refuses what Firecracker cannot do, and gives the machine's directory.
-fn judge(spec: &LaunchSpec) -> Result<&Path, LaunchError> {
+fn validate_spec(spec: &LaunchSpec) -> Result<&Path, LaunchError> {
     let unsupported = |what: &str| Err(LaunchError::Unsupported { driver: NAME, what: what.to_owned() });
     if spec.accelerator != Accelerator::Kvm {
         return unsupported("run a guest without KVM");
@@ -158,11 +159,11 @@ async fn configure(api: &Api, spec: &LaunchSpec) -> Result<(), ApiError> {
         boot_args: Some(spec.command_line.clone()),
     })
     .await?;
-    attach(api, spec).await
+    attach_devices(api, spec).await
 }
 
 /// The devices. Their order is part of a saved state.
-async fn attach(api: &Api, spec: &LaunchSpec) -> Result<(), ApiError> {
+async fn attach_devices(api: &Api, spec: &LaunchSpec) -> Result<(), ApiError> {
     for (position, disk) in spec.disks.iter().enumerate() {
         api.set_drive(&Drive {
             drive_id: names::drive(position),
@@ -176,7 +177,7 @@ async fn attach(api: &Api, spec: &LaunchSpec) -> Result<(), ApiError> {
     }
     if let Some(Network::Tap(tap)) = &spec.network {
         api.set_network(&NetworkInterface {
-            iface_id: names::CARD.to_owned(),
+            iface_id: names::NIC.to_owned(),
             host_dev_name: tap.name.clone(),
             guest_mac: Some(tap.mac.clone()),
             mtu: None,
@@ -206,7 +207,7 @@ async fn load(
         memory,
         track_dirty_pages: tracks_writes,
         resume_vm: false,
-        network_overrides: overrides(api, spec),
+        network_overrides: network_overrides(api, spec),
         vsock_override: None,
         clock_realtime: false,
         huge_pages: LoadHugePages::Snapshot,
@@ -221,31 +222,31 @@ async fn load(
 
 /// Versions without overrides open the device that the state names: one that
 /// has the same name in this machine's namespace.
-fn overrides(api: &Api, spec: &LaunchSpec) -> Vec<NetworkOverride> {
+fn network_overrides(api: &Api, spec: &LaunchSpec) -> Vec<NetworkOverride> {
     match &spec.network {
         Some(Network::Tap(tap)) if api.needs(Feature::NetworkOverrides).is_ok() => {
-            vec![NetworkOverride { iface_id: names::CARD.to_owned(), host_dev_name: tap.name.clone() }]
+            vec![NetworkOverride { iface_id: names::NIC.to_owned(), host_dev_name: tap.name.clone() }]
         }
         _ => Vec::new(),
     }
 }
 
 /// Firecracker sees a memory file that is too small, not one that is too large.
-fn judge_memory(memory: &Path, spec: &LaunchSpec) -> Result<(), RestoreError> {
-    let open = |source| RestoreError::Launch(cannot("open", memory, source));
+fn check_memory_size(memory: &Path, spec: &LaunchSpec) -> Result<(), RestoreError> {
+    let open = |source| RestoreError::Launch(prepare_error("open", memory, source));
     let found = fs::metadata(memory).map_err(open)?.len();
-    let wanted = u64::from(spec.memory_mib) << 20;
-    if found == wanted {
+    let expected = u64::from(spec.memory_mib) << 20;
+    if found == expected {
         return Ok(());
     }
-    Err(RestoreError::MemorySize { path: memory.to_owned(), wanted, found })
+    Err(RestoreError::MemorySize { path: memory.to_owned(), wanted: expected, found })
 }
 
 /// Firecracker ends after a load that failed, and as a rule says why before.
-async fn not_loaded(process: &mut Process, error: ApiError) -> RestoreError {
+async fn restore_error(process: &mut Process, error: ApiError) -> RestoreError {
     match error {
         ApiError::Refused { message, .. } => RestoreError::Ended { how: message },
-        ApiError::Broken { .. } | ApiError::Connect { .. } => match process.failed(error).await {
+        ApiError::Broken { .. } | ApiError::Connect { .. } => match process.launch_error(error).await {
             LaunchError::Ended { .. } => process.wait().await.during_restore(),
             other => other.into(),
         },

@@ -21,7 +21,7 @@ use super::{GUEST_PORT, names, socket};
 
 /// From one try to the next: a guest that boots does not listen for a while,
 /// and what is waited here is lost once it does.
-const AGAIN: Duration = Duration::from_millis(3);
+const RETRY_INTERVAL: Duration = Duration::from_millis(3);
 /// How long Firecracker may take to answer. It gives a guest two seconds to accept.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Bytes of an answer: `OK`, a space, a port, the line's end.
@@ -39,9 +39,9 @@ impl Link {
     /// Gives one end at once; what is written to it arrives when the guest has
     /// accepted. It ends when the guest's end does.
     pub(super) fn open(directory: Arc<OwnedFd>) -> io::Result<(UnixStream, Self)> {
-        let (ours, near) = UnixStream::pair()?;
-        let (reconnects, asked) = watch::channel(0);
-        Ok((ours, Self { task: tokio::spawn(serve(directory, near, asked)), reconnects }))
+        let (ours, host) = UnixStream::pair()?;
+        let (reconnects, requests) = watch::channel(0);
+        Ok((ours, Self { task: tokio::spawn(serve(directory, host, requests)), reconnects }))
     }
 
     /// Closes the connection and makes another, which carries the same link on.
@@ -55,24 +55,24 @@ impl Link {
     }
 }
 
-/// Joins `near` to the guest until either ends.
-async fn serve(directory: Arc<OwnedFd>, mut near: UnixStream, mut reconnects: watch::Receiver<u64>) {
-    let mut had_one = false;
+/// Joins `host` to the guest until either ends.
+async fn serve(directory: Arc<OwnedFd>, mut host: UnixStream, mut reconnects: watch::Receiver<u64>) {
+    let mut was_connected = false;
     loop {
-        let Some(mut far) = reach(&directory, had_one).await else {
+        let Some(mut guest) = connect_to_guest(&directory, was_connected).await else {
             tracing::debug!("the guest link ended with its machine");
             return;
         };
-        had_one = true;
+        was_connected = true;
         // A new connection is what was asked for until now.
         reconnects.mark_unchanged();
         tokio::select! {
             // A connection that is asked for is made before anything more is lost on the old one.
             biased;
-            asked = reconnects.changed() => if asked.is_err() { return },
-            carried = carry(&mut near, &mut far) => {
+            changed = reconnects.changed() => if changed.is_err() { return },
+            copied = copy_both_ways(&mut host, &mut guest) => {
                 // Either way, who has the other end sees the end.
-                if let Err(error) = carried {
+                if let Err(error) = copied {
                     tracing::debug!(%error, "the guest link broke");
                 }
                 return;
@@ -82,12 +82,12 @@ async fn serve(directory: Arc<OwnedFd>, mut near: UnixStream, mut reconnects: wa
 }
 
 /// Until either side ends.
-async fn carry(near: &mut UnixStream, far: &mut UnixStream) -> io::Result<()> {
-    let (mut from_near, mut to_near) = near.split();
-    let (mut from_far, mut to_far) = far.split();
+async fn copy_both_ways(host: &mut UnixStream, guest: &mut UnixStream) -> io::Result<()> {
+    let (mut from_host, mut to_host) = host.split();
+    let (mut from_guest, mut to_guest) = guest.split();
     tokio::select! {
-        done = tokio::io::copy(&mut from_near, &mut to_far) => done.map(drop),
-        done = tokio::io::copy(&mut from_far, &mut to_near) => done.map(drop),
+        done = tokio::io::copy(&mut from_host, &mut to_guest) => done.map(drop),
+        done = tokio::io::copy(&mut from_guest, &mut to_host) => done.map(drop),
     }
 }
 
@@ -97,16 +97,16 @@ impl Drop for Link {
     }
 }
 
-/// Tries until the guest has accepted. Nothing comes of it where a Firecracker that was there (`had_one`) is gone.
-async fn reach(directory: &OwnedFd, had_one: bool) -> Option<UnixStream> {
+/// Tries until the guest has accepted. Nothing comes of it where a Firecracker that was there (`was_connected`) is gone.
+async fn connect_to_guest(directory: &OwnedFd, was_connected: bool) -> Option<UnixStream> {
     loop {
-        match timeout(ANSWER_TIMEOUT, try_once(directory)).await {
+        match timeout(ANSWER_TIMEOUT, connect_once(directory)).await {
             Ok(Ok(stream)) => return Some(stream),
-            Ok(Err(error)) if had_one && is_gone(&error) => return None,
+            Ok(Err(error)) if was_connected && is_gone(&error) => return None,
             Ok(Err(error)) => tracing::trace!(%error, "the guest does not listen yet"),
             Err(_) => tracing::debug!("Firecracker does not answer on the guest link"),
         }
-        tokio::time::sleep(AGAIN).await;
+        tokio::time::sleep(RETRY_INTERVAL).await;
     }
 }
 
@@ -115,10 +115,10 @@ fn is_gone(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound)
 }
 
-async fn try_once(directory: &OwnedFd) -> io::Result<UnixStream> {
+async fn connect_once(directory: &OwnedFd) -> io::Result<UnixStream> {
     let mut stream = socket::connect(directory, names::LINK).await?;
     stream.write_all(format!("CONNECT {GUEST_PORT}\n").as_bytes()).await?;
-    let answer = line(&mut stream).await?;
+    let answer = read_line(&mut stream).await?;
     match answer.strip_prefix("OK ").map(str::parse::<u32>) {
         Some(Ok(_)) => Ok(stream),
         _ => Err(io::Error::new(io::ErrorKind::InvalidData, format!("{answer:?} is no answer"))),
@@ -126,7 +126,7 @@ async fn try_once(directory: &OwnedFd) -> io::Result<UnixStream> {
 }
 
 /// Byte by byte: what follows the line is the guest's.
-async fn line(stream: &mut UnixStream) -> io::Result<String> {
+async fn read_line(stream: &mut UnixStream) -> io::Result<String> {
     let mut line = Vec::new();
     while line.len() < MAX_ANSWER {
         match stream.read_u8().await? {

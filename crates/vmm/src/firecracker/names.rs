@@ -25,7 +25,7 @@ pub(super) const NEW_STATE: &str = "vmm.new-state";
 /// A memory that is being saved, in a jail.
 pub(super) const NEW_MEMORY: &str = "vmm.new-memory";
 /// The network card.
-pub(super) const CARD: &str = "eth0";
+pub(super) const NIC: &str = "eth0";
 
 /// A disk, by its position: its name in the API.
 pub(super) fn drive(position: usize) -> String {
@@ -38,7 +38,7 @@ pub(super) fn drive_file(position: usize) -> String {
 }
 
 /// Whether a name is of something that is there only as long as Firecracker is.
-pub(super) fn is_passing(name: &str) -> bool {
+pub(super) fn is_temporary(name: &str) -> bool {
     let files = [API, LINK, LOG_PIPE, KERNEL, INITRAMFS, STATE, MEMORY, PAGER];
     files.contains(&name) || name.starts_with("vmm.drive")
 }
@@ -48,11 +48,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_that_saved_states_hold_stay_the_same() {
+    fn names_in_saved_states_do_not_change() {
         // Another name here, and states that were saved before are not to be
         // loaded any more: say so in the list of changes, and have them made anew.
-        assert_eq!((LINK, CARD), ("link.sock", "eth0"));
-        assert!(is_passing(&drive_file(0)) && is_passing(API) && !is_passing(LOG) && !is_passing("disk"));
+        assert_eq!((LINK, NIC), ("link.sock", "eth0"));
+        assert!(
+            is_temporary(&drive_file(0)) && is_temporary(API) && !is_temporary(LOG) && !is_temporary("disk")
+        );
         assert_eq!((drive(0).as_str(), drive_file(1).as_str()), ("drive0", "vmm.drive1"));
     }
 }

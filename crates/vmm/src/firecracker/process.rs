@@ -13,27 +13,27 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::api::{Api, ApiError};
-use super::jail::id;
+use super::jail::machine_id;
+use super::layout::Layout;
 use super::names;
-use super::place::Place;
 use crate::{LaunchError, LaunchSpec, Network, OperationError, VmExit, console, spawn};
 
 /// How long it may take until it listens, on a host that is very busy: a jail
 /// is made before, whose time grows with the host's mounts.
-const UNTIL_IT_LISTENS: Duration = Duration::from_secs(20);
+const LISTEN_TIMEOUT: Duration = Duration::from_secs(20);
 /// From one look to the next.
-const LOOK: Duration = Duration::from_micros(500);
+const POLL_INTERVAL: Duration = Duration::from_micros(500);
 /// How long its end may take after it broke off an answer.
-const UNTIL_IT_ENDS: Duration = Duration::from_secs(5);
+const EXIT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long its pipes may be open after its end: whoever else has them open
 /// has no business with them.
-const UNTIL_PIPES_END: Duration = Duration::from_secs(1);
+const PIPE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Bytes of its standard error that are kept.
-const MAX_STDERR: usize = 8192;
+const STDERR_TAIL_BYTES: usize = 8192;
 /// Bytes of its log that its last words may be in.
-const MAX_LOG: u64 = 4096;
+const LOG_TAIL_BYTES: u64 = 4096;
 /// Lines of its log that are its last words.
-const LAST_LINES: usize = 8;
+const LOG_TAIL_LINES: usize = 8;
 
 /// It, running or ended.
 #[derive(Debug)]
@@ -42,12 +42,12 @@ pub(super) struct Process {
     child: Child,
     /// Firecracker's own; the child is its warden where it is jailed.
     pid: u32,
-    place: Place,
+    layout: Layout,
     log_file: std::path::PathBuf,
     /// Held until it has the pipe open itself.
-    log_open: Option<pipe::Sender>,
+    pipe_writer: Option<pipe::Sender>,
     stderr: Option<JoinHandle<Vec<u8>>>,
-    kept: Vec<JoinHandle<()>>,
+    log_tasks: Vec<JoinHandle<()>>,
     exit: Option<VmExit>,
 }
 
@@ -57,24 +57,26 @@ impl Process {
         program: &Path,
         spec: &LaunchSpec,
         directory: &Path,
-        mut place: Place,
+        mut layout: Layout,
     ) -> Result<Self, LaunchError> {
         let name = program.display().to_string();
         let log_file = directory.join(names::LOG);
         // Another time's last words are not this one's.
         std::fs::remove_file(&log_file).ok();
-        let (log, log_open) = place.log_pipe()?;
-        let command = command(program, spec, directory, &mut place);
+        let (log, pipe_writer) = layout.log_pipe()?;
+        let command = command(program, spec, directory, &mut layout);
         let started = command.get_program().display().to_string();
         let spawned = Command::from(command).kill_on_drop(true).spawn();
-        let mut child = spawned.map_err(|source| not_spawned(&started, spec, source))?;
-        let mut kept = vec![tokio::spawn(console::keep(log, log_file.clone()))];
-        kept.extend(child.stdout.take().map(|out| tokio::spawn(console::keep(out, spec.console.clone()))));
-        let stderr = child.stderr.take().map(|stderr| tokio::spawn(listen(stderr)));
+        let mut child = spawned.map_err(|source| spawn_error(&started, spec, source))?;
+        let mut log_tasks = vec![tokio::spawn(console::copy_to_file(log, log_file.clone()))];
+        log_tasks.extend(
+            child.stdout.take().map(|out| tokio::spawn(console::copy_to_file(out, spec.console.clone()))),
+        );
+        let stderr = child.stderr.take().map(|stderr| tokio::spawn(read_tail(stderr)));
         // A child that has not been waited for has an id.
         let pid = child.id().unwrap_or_default();
-        let log_open = Some(log_open);
-        Ok(Self { program: name, child, pid, place, log_file, log_open, stderr, kept, exit: None })
+        let pipe_writer = Some(pipe_writer);
+        Ok(Self { program: name, child, pid, layout, log_file, pipe_writer, stderr, log_tasks, exit: None })
     }
 
     /// Firecracker's own process, once it has answered.
@@ -83,34 +85,34 @@ impl Process {
     }
 
     /// Where it runs.
-    pub(super) fn place(&self) -> &Place {
-        &self.place
+    pub(super) fn layout(&self) -> &Layout {
+        &self.layout
     }
 
     /// Waits until it answers.
-    pub(super) async fn answering(&mut self) -> Result<Api, LaunchError> {
-        match timeout(UNTIL_IT_LISTENS, self.greet()).await {
+    pub(super) async fn wait_for_api(&mut self) -> Result<Api, LaunchError> {
+        match timeout(LISTEN_TIMEOUT, self.connect()).await {
             Ok(Ok(api)) => Ok(api),
-            Ok(Err(error)) => Err(self.failed(error).await),
+            Ok(Err(error)) => Err(self.launch_error(error).await),
             Err(_) => Err(LaunchError::Monitor(OperationError::Silent {
                 command: "to listen".to_owned(),
-                seconds: UNTIL_IT_LISTENS.as_secs(),
+                seconds: LISTEN_TIMEOUT.as_secs(),
             })),
         }
     }
 
-    async fn greet(&mut self) -> Result<Api, ApiError> {
+    async fn connect(&mut self) -> Result<Api, ApiError> {
         loop {
-            match Api::greet_in(self.place.held().clone(), names::API).await {
-                Err(error) if error.nobody_there() => {
-                    if timeout(LOOK, self.child.wait()).await.is_ok() {
+            match Api::connect_in(self.layout.directory().clone(), names::API).await {
+                Err(error) if error.is_not_listening() => {
+                    if timeout(POLL_INTERVAL, self.child.wait()).await.is_ok() {
                         return Err(error);
                     }
                 }
                 Err(error) => return Err(error),
                 Ok(api) => {
-                    self.find_pid().await;
-                    self.log_open = None;
+                    self.find_firecracker_pid().await;
+                    self.pipe_writer = None;
                     return Ok(api);
                 }
             }
@@ -119,8 +121,8 @@ impl Process {
 
     /// A jailed Firecracker is not our child, and knows itself by another
     /// number. Who listens on a socket is told by the kernel, in our numbers.
-    async fn find_pid(&mut self) {
-        let stream = super::socket::connect(self.place.held(), names::API).await;
+    async fn find_firecracker_pid(&mut self) {
+        let stream = super::socket::connect(self.layout.directory(), names::API).await;
         match stream.and_then(|stream| stream.peer_cred()).map(|peer| peer.pid()) {
             Ok(Some(pid)) => self.pid = pid.cast_unsigned(),
             other => tracing::warn!(?other, "who listens on {} is not known", names::API),
@@ -128,15 +130,15 @@ impl Process {
     }
 
     /// Why a step failed: if it ended, by its own last words.
-    pub(super) async fn failed(&mut self, error: ApiError) -> LaunchError {
+    pub(super) async fn launch_error(&mut self, error: ApiError) -> LaunchError {
         let when = match &error {
             ApiError::Connect { step, .. } | ApiError::Broken { step, .. } => {
                 format!("when it was asked {step}")
             }
             _ => return LaunchError::Monitor(error.into()),
         };
-        match timeout(UNTIL_IT_ENDS, self.wait()).await {
-            Ok(exit) => LaunchError::Ended { program: self.program.clone(), when, how: words(&exit) },
+        match timeout(EXIT_TIMEOUT, self.wait()).await {
+            Ok(exit) => LaunchError::Ended { program: self.program.clone(), when, how: describe_exit(&exit) },
             Err(_) => LaunchError::Monitor(error.into()),
         }
     }
@@ -147,17 +149,19 @@ impl Process {
             return exit.clone();
         }
         let status = self.child.wait().await;
-        self.log_open = None;
-        while let Some(kept) = self.kept.last_mut() {
-            timeout(UNTIL_PIPES_END, kept).await.ok();
-            self.kept.pop();
+        self.pipe_writer = None;
+        while let Some(task) = self.log_tasks.last_mut() {
+            timeout(PIPE_TIMEOUT, task).await.ok();
+            self.log_tasks.pop();
         }
         let exit = match status {
             Ok(status) if status.success() => VmExit::Off,
-            Ok(status) => VmExit::Failed { status: told(status), stderr: self.last_words().await },
-            Err(error) => VmExit::Failed { status: error.to_string(), stderr: self.last_words().await },
+            Ok(status) => {
+                VmExit::Failed { status: describe_status(status), stderr: self.exit_message().await }
+            }
+            Err(error) => VmExit::Failed { status: error.to_string(), stderr: self.exit_message().await },
         };
-        self.place.clear();
+        self.layout.clear();
         self.exit = Some(exit.clone());
         exit
     }
@@ -165,13 +169,13 @@ impl Process {
     /// Ends it at once, and waits until it is gone.
     pub(super) async fn kill(&mut self) {
         if self.exit.is_none() {
-            self.end();
+            self.send_kill();
             self.wait().await;
         }
     }
 
-    fn end(&mut self) {
-        match (self.place.jail(), self.child.id().and_then(|id| Pid::from_raw(id.cast_signed()))) {
+    fn send_kill(&mut self) {
+        match (self.layout.jail(), self.child.id().and_then(|id| Pid::from_raw(id.cast_signed()))) {
             // The warden kills it, and is gone after it.
             (Some(_), Some(warden)) => kill_process(warden, Signal::TERM).ok(),
             // A child that is gone already is what is wanted.
@@ -179,15 +183,15 @@ impl Process {
         };
     }
 
-    async fn last_words(&mut self) -> String {
-        let mut said = tail(&self.log_file);
+    async fn exit_message(&mut self) -> String {
+        let mut tail = log_tail(&self.log_file);
         if let Some(stderr) = &mut self.stderr
-            && let Ok(Ok(bytes)) = timeout(UNTIL_PIPES_END, stderr).await
+            && let Ok(Ok(bytes)) = timeout(PIPE_TIMEOUT, stderr).await
         {
-            said.extend(lines(&bytes));
+            tail.extend(split_lines(&bytes));
         }
         self.stderr = None;
-        said.join("; ")
+        tail.join("; ")
     }
 }
 
@@ -196,19 +200,24 @@ impl Drop for Process {
         if self.exit.is_some() {
             return;
         }
-        self.end();
+        self.send_kill();
         // What it has in its place is removed next.
         let child = self.child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
         if let Some(Ok(handle)) = child.map(|child| pidfd_open(child, PidfdFlags::empty())) {
-            let limit = Timespec { tv_sec: UNTIL_IT_ENDS.as_secs().cast_signed(), tv_nsec: 0 };
+            let limit = Timespec { tv_sec: EXIT_TIMEOUT.as_secs().cast_signed(), tv_nsec: 0 };
             poll(&mut [PollFd::new(&handle, PollFlags::IN)], Some(&limit)).ok();
         }
     }
 }
 
-fn command(program: &Path, spec: &LaunchSpec, directory: &Path, place: &mut Place) -> std::process::Command {
-    let mounts = place.take_mounts();
-    let mut command = match place.jail() {
+fn command(
+    program: &Path,
+    spec: &LaunchSpec,
+    directory: &Path,
+    layout: &mut Layout,
+) -> std::process::Command {
+    let mounts = layout.take_mounts();
+    let mut command = match layout.jail() {
         Some(jail) => {
             let mut command = std::process::Command::new(jail.jailer());
             command.args(jail.arguments());
@@ -216,27 +225,27 @@ fn command(program: &Path, spec: &LaunchSpec, directory: &Path, place: &mut Plac
         }
         None => {
             let mut command = std::process::Command::new(program);
-            command.args(["--id", &id(&spec.name, directory)]);
+            command.args(["--id", &machine_id(&spec.name, directory)]);
             command
         }
     };
     command.args(["--api-sock", names::API, "--log-path", names::LOG_PIPE, "--level", "Warning"]);
-    command.current_dir(place.root());
+    command.current_dir(layout.root());
     // What is in our environment is none of the guest's.
     command.env_clear();
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     spawn::die_with_parent(&mut command);
-    if place.jail().is_some() {
-        spawn::stand_between(&mut command);
-        spawn::see_mounts(&mut command, mounts);
+    if layout.jail().is_some() {
+        spawn::interpose_warden(&mut command);
+        spawn::bind_mounts(&mut command, mounts);
     }
     if let Some(Network::Tap(tap)) = &spec.network {
-        spawn::enter_network(&mut command, tap.namespace.clone(), tap.name.clone());
+        spawn::enter_netns(&mut command, tap.namespace.clone(), tap.name.clone());
     }
     command
 }
 
-fn not_spawned(program: &str, spec: &LaunchSpec, source: std::io::Error) -> LaunchError {
+fn spawn_error(program: &str, spec: &LaunchSpec, source: std::io::Error) -> LaunchError {
     match &spec.network {
         Some(Network::Tap(tap)) if source.raw_os_error() == Some(spawn::NO_DEVICE) => LaunchError::Prepare {
             what: format!("find TAP device {} in the machine's network namespace", tap.name),
@@ -250,39 +259,39 @@ fn not_spawned(program: &str, spec: &LaunchSpec, source: std::io::Error) -> Laun
 }
 
 /// Gathers the last of what it says.
-async fn listen(mut stderr: ChildStderr) -> Vec<u8> {
-    let mut said = Vec::new();
+async fn read_tail(mut stderr: ChildStderr) -> Vec<u8> {
+    let mut tail = Vec::new();
     let mut buffer = [0; 1024];
     while let Ok(count @ 1..) = stderr.read(&mut buffer).await {
-        said.extend_from_slice(&buffer[..count]);
-        let excess = said.len().saturating_sub(MAX_STDERR);
-        said.drain(..excess);
+        tail.extend_from_slice(&buffer[..count]);
+        let excess = tail.len().saturating_sub(STDERR_TAIL_BYTES);
+        tail.drain(..excess);
     }
-    said
+    tail
 }
 
 /// The last lines of a log.
-fn tail(log: &Path) -> Vec<String> {
+fn log_tail(log: &Path) -> Vec<String> {
     use std::io::{Read, Seek, SeekFrom};
     let read = || {
         let mut file = std::fs::File::open(log)?;
         let length = file.metadata()?.len();
-        file.seek(SeekFrom::Start(length.saturating_sub(MAX_LOG)))?;
+        file.seek(SeekFrom::Start(length.saturating_sub(LOG_TAIL_BYTES)))?;
         let mut bytes = Vec::new();
-        file.take(MAX_LOG).read_to_end(&mut bytes)?;
+        file.take(LOG_TAIL_BYTES).read_to_end(&mut bytes)?;
         std::io::Result::Ok(bytes)
     };
-    let mut lines = lines(&read().unwrap_or_default());
-    lines.split_off(lines.len().saturating_sub(LAST_LINES))
+    let mut lines = split_lines(&read().unwrap_or_default());
+    lines.split_off(lines.len().saturating_sub(LOG_TAIL_LINES))
 }
 
-fn lines(bytes: &[u8]) -> Vec<String> {
+fn split_lines(bytes: &[u8]) -> Vec<String> {
     let text = String::from_utf8_lossy(bytes);
     text.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect()
 }
 
 /// An exit in words.
-pub(super) fn words(exit: &VmExit) -> String {
+pub(super) fn describe_exit(exit: &VmExit) -> String {
     match exit {
         VmExit::Off => "it said nothing".to_owned(),
         VmExit::Failed { status, stderr } if stderr.is_empty() => status.clone(),
@@ -291,7 +300,7 @@ pub(super) fn words(exit: &VmExit) -> String {
 }
 
 /// An exit status, with what Firecracker means by it.
-fn told(status: ExitStatus) -> String {
+fn describe_status(status: ExitStatus) -> String {
     let meaning = match status.code() {
         Some(148) => "a system call that its filter forbids",
         Some(149) => "SIGBUS: a file that it has mapped is too short",

@@ -9,86 +9,91 @@ use rustix::fs::{SeekFrom, seek};
 
 use super::api::{Api, CreateSnapshot};
 use super::jail::SHARED_GID;
+use super::layout::Layout;
 use super::names;
-use super::place::Place;
 use crate::{OperationError, SaveKind};
 
 /// What a file is called while it is not whole.
-const ENDING: &str = "partial";
+const PARTIAL_SUFFIX: &str = "partial";
 /// How much is copied at a time.
 const COPY_BYTES: usize = 1 << 20;
 
 /// Saves a paused machine.
 pub(super) async fn save(
     api: &Api,
-    place: &Place,
+    layout: &Layout,
     state: &Path,
     memory: &Path,
     kind: SaveKind,
 ) -> Result<(), OperationError> {
     // The state is last: where it is, all is.
-    let files =
-        [Saved::plan(place, memory, names::NEW_MEMORY)?, Saved::plan(place, state, names::NEW_STATE)?];
-    let done = write(api, &files, kind).await;
-    if done.is_err() {
-        files.iter().for_each(Saved::forget);
+    let files = [
+        OutputFile::plan(layout, memory, names::NEW_MEMORY)?,
+        OutputFile::plan(layout, state, names::NEW_STATE)?,
+    ];
+    let result = write(api, &files, kind).await;
+    if result.is_err() {
+        files.iter().for_each(OutputFile::discard);
     }
-    done
+    result
 }
 
-async fn write(api: &Api, files: &[Saved; 2], kind: SaveKind) -> Result<(), OperationError> {
+async fn write(api: &Api, files: &[OutputFile; 2], kind: SaveKind) -> Result<(), OperationError> {
     let [memory, state] = files;
     // A diff is laid over a file that is there already.
-    files.iter().try_for_each(|file| file.made_room().map_err(|source| file.failed(source)))?;
+    files.iter().try_for_each(|file| file.remove_stale().map_err(|source| file.failed(source)))?;
     api.create_snapshot(&CreateSnapshot {
         snapshot_type: kind,
-        snapshot_path: state.asked.clone(),
-        mem_file_path: memory.asked.clone(),
+        snapshot_path: state.api_path.clone(),
+        mem_file_path: memory.api_path.clone(),
     })
     .await?;
     for file in files {
         let file = file.clone();
         // What comes from a jail on another filesystem is copied.
-        let put = tokio::task::spawn_blocking(move || file.put().map_err(|source| file.failed(source)));
-        put.await.map_err(|_| OperationError::Gone)??;
+        let installed =
+            tokio::task::spawn_blocking(move || file.install().map_err(|source| file.failed(source)));
+        installed.await.map_err(|_| OperationError::Gone)??;
     }
     Ok(())
 }
 
 /// A file that is being saved.
 #[derive(Debug, Clone)]
-struct Saved {
+struct OutputFile {
     /// What Firecracker is to call it.
-    asked: String,
+    api_path: String,
     /// Where it writes it.
-    written: PathBuf,
+    temporary_path: PathBuf,
     /// Where it is to be.
-    wanted: PathBuf,
+    destination: PathBuf,
     jailed: bool,
 }
 
-impl Saved {
+impl OutputFile {
     /// A prisoner writes in its jail, whoever is free beside the place.
-    fn plan(place: &Place, wanted: &Path, name: &str) -> Result<Self, OperationError> {
-        let wanted = std::path::absolute(wanted).unwrap_or_else(|_| wanted.to_owned());
-        if place.jail().is_some() {
-            let written = place.root().join(name);
-            return Ok(Self { asked: name.to_owned(), written, wanted, jailed: true });
+    fn plan(layout: &Layout, destination: &Path, name: &str) -> Result<Self, OperationError> {
+        let destination = std::path::absolute(destination).unwrap_or_else(|_| destination.to_owned());
+        if layout.jail().is_some() {
+            let temporary_path = layout.root().join(name);
+            return Ok(Self { api_path: name.to_owned(), temporary_path, destination, jailed: true });
         }
-        let written = partial(&wanted);
-        match written.to_str().map(str::to_owned) {
-            Some(asked) => Ok(Self { asked, written, wanted, jailed: false }),
+        let temporary_path = partial_path(&destination);
+        match temporary_path.to_str().map(str::to_owned) {
+            Some(api_path) => Ok(Self { api_path, temporary_path, destination, jailed: false }),
             // The API speaks text.
-            None => Err(OperationError::File { path: wanted, source: io::ErrorKind::InvalidFilename.into() }),
+            None => {
+                Err(OperationError::File { path: destination, source: io::ErrorKind::InvalidFilename.into() })
+            }
         }
     }
 
     fn failed(&self, source: io::Error) -> OperationError {
-        OperationError::File { path: self.wanted.clone(), source }
+        OperationError::File { path: self.destination.clone(), source }
     }
 
-    fn made_room(&self) -> io::Result<()> {
-        for path in [self.written.clone(), partial(&self.wanted)] {
+    fn remove_stale(&self) -> io::Result<()> {
+        for path in [self.temporary_path.clone(), partial_path(&self.destination)] {
             match fs::remove_file(&path) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
                 _ => {}
@@ -97,40 +102,40 @@ impl Saved {
         Ok(())
     }
 
-    fn put(&self) -> io::Result<()> {
+    fn install(&self) -> io::Result<()> {
         if !self.jailed {
-            return fs::rename(&self.written, &self.wanted);
+            return fs::rename(&self.temporary_path, &self.destination);
         }
-        let partial = partial(&self.wanted);
-        match fs::rename(&self.written, &partial) {
+        let partial = partial_path(&self.destination);
+        match fs::rename(&self.temporary_path, &partial) {
             Err(error) if error.kind() == io::ErrorKind::CrossesDevices => {
-                copy(&open_plain(&self.written)?, &partial)?;
+                copy_data(&open_regular_file(&self.temporary_path)?, &partial)?;
             }
             other => other?,
         }
-        let file = open_plain(&partial)?;
+        let file = open_regular_file(&partial)?;
         std::os::unix::fs::fchown(&file, Some(0), Some(SHARED_GID))?;
         file.set_permissions(fs::Permissions::from_mode(0o640))?;
-        fs::rename(&partial, &self.wanted)
+        fs::rename(&partial, &self.destination)
     }
 
     /// Leaves nothing behind.
-    fn forget(&self) {
-        for path in [&self.written, &partial(&self.wanted), &self.wanted] {
+    fn discard(&self) {
+        for path in [&self.temporary_path, &partial_path(&self.destination), &self.destination] {
             fs::remove_file(path).ok();
         }
     }
 }
 
-fn partial(path: &Path) -> PathBuf {
+fn partial_path(path: &Path) -> PathBuf {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(".");
-    name.push(ENDING);
+    name.push(PARTIAL_SUFFIX);
     path.with_file_name(name)
 }
 
 /// A prisoner could have put a link to another file in the place of its own.
-fn open_plain(path: &Path) -> io::Result<fs::File> {
+fn open_regular_file(path: &Path) -> io::Result<fs::File> {
     let file = fs::OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW).open(path)?;
     let metadata = file.metadata()?;
     if metadata.is_file() && metadata.nlink() == 1 {
@@ -140,7 +145,7 @@ fn open_plain(path: &Path) -> io::Result<fs::File> {
 }
 
 /// Copies what is there of a file, and leaves its holes.
-fn copy(from: &fs::File, to: &Path) -> io::Result<()> {
+fn copy_data(from: &fs::File, to: &Path) -> io::Result<()> {
     let to = fs::File::create(to)?;
     let length = from.metadata()?.len();
     to.set_len(length)?;
@@ -149,10 +154,10 @@ fn copy(from: &fs::File, to: &Path) -> io::Result<()> {
     for (start, end) in extents(from, length)? {
         let mut at = start;
         while at < end {
-            let wanted = usize::try_from(end - at).unwrap_or(usize::MAX).min(COPY_BYTES);
-            from.read_exact_at(&mut buffer[..wanted], at)?;
-            to.write_all_at(&buffer[..wanted], at)?;
-            at += wanted as u64;
+            let count = usize::try_from(end - at).unwrap_or(usize::MAX).min(COPY_BYTES);
+            from.read_exact_at(&mut buffer[..count], at)?;
+            to.write_all_at(&buffer[..count], at)?;
+            at += count as u64;
         }
     }
     to.sync_all()
@@ -185,14 +190,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_copy_has_the_same_holes() {
+    fn a_copy_keeps_the_holes_of_its_source() {
         let dir = tempfile::tempdir().expect("a directory");
         let from = fs::File::options().read(true).write(true).create_new(true).open(dir.path().join("a"));
         let from = from.expect("made");
         from.set_len(8 << 20).expect("sized");
         from.write_all_at(&[7; 4096], 4 << 20).expect("written");
         let to = dir.path().join("b");
-        copy(&from, &to).expect("copied");
+        copy_data(&from, &to).expect("copied");
         let bytes = fs::read(&to).expect("read");
         assert_eq!(bytes.len(), 8 << 20);
         assert!(bytes[4 << 20..][..4096].iter().all(|byte| *byte == 7));
@@ -200,12 +205,12 @@ mod tests {
     }
 
     #[test]
-    fn a_link_is_no_saved_file() {
+    fn links_are_refused_as_saved_files() {
         let dir = tempfile::tempdir().expect("a directory");
         fs::write(dir.path().join("secret"), "x").expect("written");
         std::os::unix::fs::symlink("secret", dir.path().join("link")).expect("linked");
         fs::hard_link(dir.path().join("secret"), dir.path().join("twin")).expect("linked");
-        assert!(open_plain(&dir.path().join("link")).is_err());
-        assert!(open_plain(&dir.path().join("twin")).is_err());
+        assert!(open_regular_file(&dir.path().join("link")).is_err());
+        assert!(open_regular_file(&dir.path().join("twin")).is_err());
     }
 }

@@ -29,7 +29,7 @@ pub(super) fn shape(spec: &LaunchSpec, format: &str) -> String {
 /// The format of states that a program writes and reads, asked once for each
 /// program that has been seen.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Format {
+pub(super) struct StateFormat {
     known: Arc<Mutex<Option<Cached>>>,
     /// A cache that all processes share.
     file: Option<PathBuf>,
@@ -42,13 +42,13 @@ struct Cached {
     format: String,
 }
 
-impl Format {
+impl StateFormat {
     pub(super) fn cached_in(file: PathBuf) -> Self {
         Self { known: Arc::default(), file: Some(file) }
     }
 
     /// As `firecracker --snapshot-version` says it; `unknown` where there is none.
-    pub(super) fn of(&self, firecracker: Option<PathBuf>) -> String {
+    pub(super) fn query(&self, firecracker: Option<PathBuf>) -> String {
         const UNKNOWN: &str = "unknown";
         let Some((path, program)) =
             firecracker.and_then(|path| exact_identity(&path).map(|identity| (path, identity)))
@@ -56,14 +56,14 @@ impl Format {
             return UNKNOWN.to_owned();
         };
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let found = known.clone().or_else(|| self.read()).filter(|found| found.program == program);
-        let found = found.or_else(|| {
-            let found = ask(&path).map(|format| Cached { program, format })?;
-            self.store(&found);
-            Some(found)
+        let cached = known.clone().or_else(|| self.read()).filter(|cached| cached.program == program);
+        let cached = cached.or_else(|| {
+            let cached = run_snapshot_version(&path).map(|format| Cached { program, format })?;
+            self.store(&cached);
+            Some(cached)
         });
-        known.clone_from(&found);
-        found.map_or_else(|| UNKNOWN.to_owned(), |found| found.format)
+        known.clone_from(&cached);
+        cached.map_or_else(|| UNKNOWN.to_owned(), |cached| cached.format)
     }
 
     fn read(&self) -> Option<Cached> {
@@ -75,11 +75,11 @@ impl Format {
         let Some((file, folder)) = self.file.as_ref().and_then(|file| Some((file, file.parent()?))) else {
             return;
         };
-        let kept = tempfile::NamedTempFile::new_in(folder).and_then(|mut draft| {
+        let written = tempfile::NamedTempFile::new_in(folder).and_then(|mut draft| {
             serde_json::to_writer(&mut draft, cached)?;
             draft.persist(file).map_err(|error| error.error)
         });
-        if let Err(error) = kept {
+        if let Err(error) = written {
             tracing::debug!(file = %file.display(), %error, "cannot write the snapshot version cache");
         }
     }
@@ -88,11 +88,11 @@ impl Format {
 /// The program's identity, also if it was replaced by one of the same size and modification time.
 fn exact_identity(path: &Path) -> Option<String> {
     let file = path.metadata().ok()?;
-    let identity = program::identity(path)?;
+    let identity = program::file_identity(path)?;
     Some(format!("{identity} {} {}.{}", file.ino(), file.ctime(), file.ctime_nsec()))
 }
 
-fn ask(firecracker: &Path) -> Option<String> {
+fn run_snapshot_version(firecracker: &Path) -> Option<String> {
     let output = Command::new(firecracker)
         .arg("--snapshot-version")
         .env_clear()
@@ -111,7 +111,7 @@ mod tests {
     use super::*;
 
     /// A program that counts how often it was asked.
-    fn program(dir: &Path, format: &str) -> PathBuf {
+    fn write_program(dir: &Path, format: &str) -> PathBuf {
         let path = dir.join("firecracker");
         let text = format!("#!/bin/sh\necho asked >> {}\necho {format}\n", dir.join("asked").display());
         fs::write(&path, text).expect("written");
@@ -120,17 +120,18 @@ mod tests {
     }
 
     #[test]
-    fn a_format_is_asked_for_once_for_each_program() {
+    fn the_format_is_queried_once_for_each_program() {
         let dir = tempfile::tempdir().expect("a directory");
-        let of = |path: &Path| Format::cached_in(dir.path().join("format.json")).of(Some(path.to_owned()));
-        let asked = || fs::read_to_string(dir.path().join("asked")).expect("it was asked").lines().count();
-        let first = program(dir.path(), "v7.0.0");
-        assert_eq!((of(&first), of(&first), asked()), ("v7.0.0".to_owned(), "v7.0.0".to_owned(), 1));
-        let second = program(dir.path(), "v10.0.0");
-        assert_eq!((of(&second), asked()), ("v10.0.0".to_owned(), 2));
+        let query =
+            |path: &Path| StateFormat::cached_in(dir.path().join("format.json")).query(Some(path.to_owned()));
+        let runs = || fs::read_to_string(dir.path().join("asked")).expect("it was asked").lines().count();
+        let first = write_program(dir.path(), "v7.0.0");
+        assert_eq!((query(&first), query(&first), runs()), ("v7.0.0".to_owned(), "v7.0.0".to_owned(), 1));
+        let second = write_program(dir.path(), "v10.0.0");
+        assert_eq!((query(&second), runs()), ("v10.0.0".to_owned(), 2));
         // What is damaged is nothing.
         fs::write(dir.path().join("format.json"), "{").expect("written");
-        assert_eq!((of(&second), asked()), ("v10.0.0".to_owned(), 3));
-        assert_eq!(of(&dir.path().join("none")), "unknown");
+        assert_eq!((query(&second), runs()), ("v10.0.0".to_owned(), 3));
+        assert_eq!(query(&dir.path().join("none")), "unknown");
     }
 }

@@ -12,7 +12,7 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags, open, openat, statat, unlinkat
 use tokio::net::UnixStream;
 
 /// Holds a directory open.
-pub(super) fn hold(directory: &Path) -> io::Result<OwnedFd> {
+pub(super) fn open_directory(directory: &Path) -> io::Result<OwnedFd> {
     Ok(open(directory, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?)
 }
 
@@ -27,7 +27,7 @@ pub(super) async fn connect(directory: &OwnedFd, name: &str) -> io::Result<UnixS
 }
 
 /// Whether an error says that nobody listens yet.
-pub(super) fn nobody_there(error: &io::Error) -> bool {
+pub(super) fn is_not_listening(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused)
 }
 
@@ -45,24 +45,27 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_link_to_another_socket_is_not_followed() {
+    async fn symlinks_to_sockets_are_not_followed() {
         let dir = tempfile::tempdir().expect("a directory");
-        let _listens = std::os::unix::net::UnixListener::bind(dir.path().join("real")).expect("binds");
+        let _listener = std::os::unix::net::UnixListener::bind(dir.path().join("real")).expect("binds");
         std::os::unix::fs::symlink("real", dir.path().join("link")).expect("links");
-        let held = hold(dir.path()).expect("opens");
-        connect(&held, "real").await.expect("is reached");
-        assert_eq!(connect(&held, "link").await.expect_err("refused").kind(), io::ErrorKind::InvalidData);
-        assert!(nobody_there(&connect(&held, "none").await.expect_err("nothing")));
+        let directory = open_directory(dir.path()).expect("opens");
+        connect(&directory, "real").await.expect("is reached");
+        assert_eq!(
+            connect(&directory, "link").await.expect_err("refused").kind(),
+            io::ErrorKind::InvalidData
+        );
+        assert!(is_not_listening(&connect(&directory, "none").await.expect_err("nothing")));
     }
 
     #[tokio::test]
-    async fn a_directory_may_have_a_long_name() {
+    async fn directory_paths_may_be_long() {
         let dir = tempfile::tempdir().expect("a directory");
         let deep = (0..5).fold(dir.path().to_owned(), |path, _| path.join("d".repeat(100)));
         std::fs::create_dir_all(&deep).expect("made");
-        let held = hold(&deep).expect("opens");
-        let address = format!("/proc/self/fd/{}/s", held.as_raw_fd());
-        let _listens = std::os::unix::net::UnixListener::bind(address).expect("binds");
-        connect(&held, "s").await.expect("is reached");
+        let directory = open_directory(&deep).expect("opens");
+        let address = format!("/proc/self/fd/{}/s", directory.as_raw_fd());
+        let _listener = std::os::unix::net::UnixListener::bind(address).expect("binds");
+        connect(&directory, "s").await.expect("is reached");
     }
 }

@@ -139,7 +139,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_version_is_its_numbers() {
+    fn versions_are_parsed() {
         assert_eq!("1.17.0-dev".parse(), Ok(Version::new(1, 17, 0)));
         assert_eq!("1.10.1".parse(), Ok(Version::new(1, 10, 1)));
         for text in ["", "1", "1.2", "1.2.3.4", "v1.2.3", "1.x.0", "1.2.-3"] {
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn versions_are_ordered_as_numbers() {
+    fn versions_compare_numerically() {
         assert!(Version::new(1, 9, 1) < OLDEST);
         assert!(Version::new(1, 16, 0) > Version::new(1, 9, 9));
     }

@@ -16,11 +16,11 @@ pub(super) const TAP_FD: i32 = 200;
 /// MiB for translated code: smaller buffers are flushed too often while a guest boots.
 const BOOT_BUFFER_MIB: u32 = 64;
 /// The same for a guest that has booted: it bounds what its work comes to hold.
-const COPY_BUFFER_MIB: u32 = 32;
+const CLONE_BUFFER_MIB: u32 = 32;
 
 /// What a machine begins with.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum From<'a> {
+pub(super) enum StartMode<'a> {
     /// Its kernel.
     Boot,
     /// The memory in this file, and the devices' state in [`STATE_FD`].
@@ -28,45 +28,45 @@ pub(super) enum From<'a> {
 }
 
 /// QEMU's arguments for a machine.
-pub(super) fn arguments(spec: &LaunchSpec, from: From<'_>) -> Vec<OsString> {
-    let mut args = machine(spec);
-    args.extend(match from {
-        From::Boot => boot(spec),
-        From::Saved(memory) => saved(spec, memory),
+pub(super) fn arguments(spec: &LaunchSpec, mode: StartMode<'_>) -> Vec<OsString> {
+    let mut args = machine_arguments(spec);
+    args.extend(match mode {
+        StartMode::Boot => boot_arguments(spec),
+        StartMode::Saved(memory) => restore_arguments(spec, memory),
     });
-    let buffer = if matches!(from, From::Boot) { BOOT_BUFFER_MIB } else { COPY_BUFFER_MIB };
-    args.extend(words(&["-accel", &accelerator(spec.accelerator, buffer)]));
-    args.extend(channels());
+    let buffer = if matches!(mode, StartMode::Boot) { BOOT_BUFFER_MIB } else { CLONE_BUFFER_MIB };
+    args.extend(words(&["-accel", &accelerator_option(spec.accelerator, buffer)]));
+    args.extend(channel_arguments());
     for (index, disk) in spec.disks.iter().enumerate() {
-        args.extend(self::disk(index, disk, spec.directory()));
+        args.extend(disk_arguments(index, disk, spec.directory()));
     }
     if let Some(network) = &spec.network {
-        args.extend(self::network(network));
+        args.extend(network_arguments(network));
     }
     args
 }
 
 /// A saved state holds neither a description of itself nor of the machine's
 /// settings: what it may be loaded into is judged before.
-const MACHINE: &str = "microvm,acpi=on,pit=off,pic=off,rtc=on,x-option-roms=off,isa-serial=on,\
+const MACHINE_TYPE: &str = "microvm,acpi=on,pit=off,pic=off,rtc=on,x-option-roms=off,isa-serial=on,\
                        memory-backend=ram,suppress-vmdesc=on";
-const SETTINGS: &str = "migration.send-configuration=off";
+const MIGRATION_SETTINGS: &str = "migration.send-configuration=off";
 
-fn machine(spec: &LaunchSpec) -> Vec<OsString> {
+fn machine_arguments(spec: &LaunchSpec) -> Vec<OsString> {
     let mut args = words(&[
         // Devices that no guest of ours uses cost time to make and to probe.
         "-M",
-        MACHINE,
+        MACHINE_TYPE,
         "-bios",
         FIRMWARE,
         "-cpu",
-        cpu(spec.accelerator),
+        cpu_model(spec.accelerator),
         "-smp",
         &spec.cpus.to_string(),
         "-m",
         &format!("{}M", spec.memory_mib),
         "-global",
-        SETTINGS,
+        MIGRATION_SETTINGS,
         "-nodefaults",
         "-no-user-config",
         "-no-reboot",
@@ -88,7 +88,7 @@ fn machine(spec: &LaunchSpec) -> Vec<OsString> {
 
 /// The memory has a file, though nobody sees it, so that it can be found in
 /// the process by name.
-fn boot(spec: &LaunchSpec) -> Vec<OsString> {
+fn boot_arguments(spec: &LaunchSpec) -> Vec<OsString> {
     let memory = format!("memory-backend-memfd,id=ram,size={}M,share=on", spec.memory_mib);
     let mut args = words(&["-append", &spec.command_line, "-object", &memory]);
     args.extend(["-kernel".into(), spec.kernel.clone().into_os_string()]);
@@ -98,7 +98,7 @@ fn boot(spec: &LaunchSpec) -> Vec<OsString> {
 
 /// Pages that the guest does not write are the file's own, and so are shared
 /// with all others that map it.
-fn saved(spec: &LaunchSpec, memory: &Path) -> Vec<OsString> {
+fn restore_arguments(spec: &LaunchSpec, memory: &Path) -> Vec<OsString> {
     let mut object =
         OsString::from(format!("memory-backend-file,id=ram,size={}M,share=off,mem-path=", spec.memory_mib));
     object.push(escape(memory));
@@ -110,20 +110,20 @@ fn saved(spec: &LaunchSpec, memory: &Path) -> Vec<OsString> {
 /// What a saved state depends on.
 pub(super) fn shape(spec: &LaunchSpec) -> String {
     let disks: Vec<_> = spec.disks.iter().map(|disk| format!("{}:{}", disk.serial, disk.read_only)).collect();
-    let mut words = machine(&LaunchSpec { name: String::new(), ..spec.clone() });
-    words.extend(channels());
+    let mut words = machine_arguments(&LaunchSpec { name: String::new(), ..spec.clone() });
+    words.extend(channel_arguments());
     let words: Vec<_> = words.iter().map(|word| word.to_string_lossy()).collect();
     format!("{} disks {} network {}", words.join(" "), disks.join(","), spec.network.is_some())
 }
 
-fn accelerator(accelerator: Accelerator, buffer_mib: u32) -> String {
+fn accelerator_option(accelerator: Accelerator, buffer_mib: u32) -> String {
     match accelerator {
         Accelerator::Kvm => "kvm".to_owned(),
         Accelerator::Tcg => format!("tcg,tb-size={buffer_mib}"),
     }
 }
 
-fn cpu(accelerator: Accelerator) -> &'static str {
+fn cpu_model(accelerator: Accelerator) -> &'static str {
     match accelerator {
         Accelerator::Kvm => "host",
         // Under translation `rep movsb` is slower than the loop that it replaces,
@@ -137,7 +137,7 @@ fn cpu(accelerator: Accelerator) -> &'static str {
     }
 }
 
-fn channels() -> Vec<OsString> {
+fn channel_arguments() -> Vec<OsString> {
     words(&[
         "-chardev",
         "stdio,id=console,signal=off",
@@ -157,13 +157,13 @@ fn channels() -> Vec<OsString> {
     ])
 }
 
-fn disk(index: usize, disk: &Disk, here: Option<&Path>) -> Vec<OsString> {
+fn disk_arguments(index: usize, disk: &Disk, directory: Option<&Path>) -> Vec<OsString> {
     let format = match disk.format {
         DiskFormat::Raw => "raw",
         DiskFormat::Qcow2 => "qcow2",
     };
     let mut drive = OsString::from(format!("if=none,id={},format={format},file=", disk.serial));
-    let path = here.and_then(|here| disk.path.strip_prefix(here).ok()).unwrap_or(&disk.path);
+    let path = directory.and_then(|directory| disk.path.strip_prefix(directory).ok()).unwrap_or(&disk.path);
     drive.push(escape(path));
     // A disk of a machine that ends with its monitor needs no flush to the
     // platter; a failed write is the guest's to handle, not a reason to stop.
@@ -181,10 +181,10 @@ fn disk(index: usize, disk: &Disk, here: Option<&Path>) -> Vec<OsString> {
 
 /// The card hangs on a hub, and the network on the same: a card keeps for good
 /// what it hangs on, a hub does not.
-fn network(network: &Network) -> Vec<OsString> {
+fn network_arguments(network: &Network) -> Vec<OsString> {
     // The user network has a state of its own, which no machine on a TAP device takes.
     let uplink = match network {
-        Network::User(user) => Some(user_network(user)),
+        Network::User(user) => Some(user_netdev(user)),
         Network::Tap(_) => Some(format!("tap,id=net,fd={TAP_FD},vhost=off")),
         Network::Unplugged { .. } => None,
     };
@@ -197,7 +197,7 @@ fn network(network: &Network) -> Vec<OsString> {
     args
 }
 
-fn user_network(network: &UserNetwork) -> String {
+fn user_netdev(network: &UserNetwork) -> String {
     let UserNetwork { network: net, prefix, gateway, guest, dns, forwards, .. } = network;
     let mut netdev =
         format!("user,id=net,ipv6=off,net={net}/{prefix},host={gateway},dhcpstart={guest},dns={dns}");
@@ -237,8 +237,8 @@ mod tests {
 
     /// QEMU 7.2 refuses a property that it does not know, so all of these must be among its own.
     #[test]
-    fn an_emulated_cpu_has_neither_erms_nor_what_implies_it() {
-        let flags: Vec<_> = cpu(Accelerator::Tcg).split(',').collect();
+    fn an_emulated_cpu_has_neither_erms_nor_fsrm() {
+        let flags: Vec<_> = cpu_model(Accelerator::Tcg).split(',').collect();
         assert!(flags.contains(&"-erms") && flags.contains(&"-fsrm"), "{flags:?}");
     }
 
@@ -246,7 +246,7 @@ mod tests {
     fn a_read_only_disk_is_read_only_for_qemu_too() {
         let disk =
             Disk { path: "/i".into(), serial: "image".into(), read_only: true, format: DiskFormat::Raw };
-        let args = super::disk(0, &disk, None);
+        let args = super::disk_arguments(0, &disk, None);
         assert!(args[1].to_string_lossy().ends_with(",readonly=on"));
         assert_eq!(args[3], "virtio-blk-device,id=disk0,drive=image,serial=image");
     }

@@ -9,11 +9,11 @@ use super::qmp::Qmp;
 use crate::{Diagnostic, OperationError};
 
 /// Time for all queries together. A QEMU whose main loop hangs answers none of them.
-const DEADLINE: Duration = Duration::from_secs(5);
+const DIAGNOSE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Register samples: one that differs from the next belongs to a vCPU that executes instructions.
 const SAMPLES: u32 = 3;
 /// Time between two register samples: several timer ticks of a guest.
-const INTERVAL: Duration = Duration::from_millis(100);
+const SAMPLE_INTERVAL: Duration = Duration::from_millis(100);
 /// Queues queried of one virtio device: a serial device with two ports has six.
 const MAX_QUEUES: u32 = 8;
 /// Interrupt controllers and devices, by the monitor commands that print them.
@@ -21,7 +21,7 @@ const COMMANDS: [&str; 5] = ["info lapic", "info pic", "info irq", "info chardev
 
 /// Queries QEMU. What it does not answer in time, or refuses, is reported as such.
 pub(super) async fn diagnose(qmp: &Qmp) -> Vec<Diagnostic> {
-    diagnose_until(qmp, Instant::now() + DEADLINE).await
+    diagnose_until(qmp, Instant::now() + DIAGNOSE_TIMEOUT).await
 }
 
 async fn diagnose_until(qmp: &Qmp, end: Instant) -> Vec<Diagnostic> {
@@ -41,7 +41,7 @@ impl Queries<'_> {
         self.qmp("query-status", json!({})).await;
         for sample in 1..=SAMPLES {
             self.hmp("info registers -a", &format!("registers-{sample}")).await;
-            sleep(INTERVAL).await;
+            sleep(SAMPLE_INTERVAL).await;
         }
         for command in COMMANDS {
             self.hmp(command, &command.replace(' ', "-")).await;
@@ -73,8 +73,8 @@ impl Queries<'_> {
 
     async fn hmp(&mut self, line: &str, name: &str) {
         let answer = self.call("human-monitor-command", json!({ "command-line": line })).await;
-        let text =
-            answer.map_or_else(|why| why, |text| text.as_str().unwrap_or_default().replace("\r\n", "\n"));
+        let text = answer
+            .map_or_else(|reason| reason, |text| text.as_str().unwrap_or_default().replace("\r\n", "\n"));
         self.report(name.to_owned(), text);
     }
 
@@ -132,7 +132,7 @@ mod tests {
     async fn registers_are_sampled_and_queues_are_listed() {
         let (ours, theirs) = UnixStream::pair().expect("a pair");
         tokio::spawn(qemu(theirs));
-        let reports = diagnose(&Qmp::resume(ours)).await;
+        let reports = diagnose(&Qmp::attach(ours)).await;
         let text = |name: &str| &reports.iter().find(|report| report.name == name).expect(name).text;
         assert!(text("query-status").contains("running"));
         assert_eq!(text("registers-3"), "RIP=1\n");
@@ -142,9 +142,9 @@ mod tests {
     #[tokio::test]
     async fn a_vmm_that_does_not_answer_is_reported_in_time() {
         let (ours, _theirs) = UnixStream::pair().expect("a pair");
-        let begun = Instant::now();
-        let reports = diagnose_until(&Qmp::resume(ours), begun + INTERVAL).await;
-        assert!(begun.elapsed() < DEADLINE, "{:?}", begun.elapsed());
+        let start = Instant::now();
+        let reports = diagnose_until(&Qmp::attach(ours), start + SAMPLE_INTERVAL).await;
+        assert!(start.elapsed() < DIAGNOSE_TIMEOUT, "{:?}", start.elapsed());
         assert_eq!(reports[0].text, "no answer from QEMU\n");
     }
 }

@@ -12,8 +12,8 @@ use tokio::process::{Child, ChildStderr};
 
 use super::FIRMWARE;
 use super::arguments::{TAP_FD, hostfwd};
+use super::checkpoint::{self, QemuFiles};
 use super::diagnose;
-use super::keep::{self, Kept};
 use super::memory::{self, Backing};
 use super::qmp::Qmp;
 use crate::{
@@ -22,17 +22,17 @@ use crate::{
 };
 
 /// From one look at whether a state has been taken to the next: it takes 3 ms.
-const LOOK: Duration = Duration::from_micros(500);
+const LOAD_POLL_INTERVAL: Duration = Duration::from_micros(500);
 
 /// Bytes of QEMU's messages that are kept.
-const MAX_STDERR: usize = 8192;
+const STDERR_TAIL_BYTES: usize = 8192;
 
 #[derive(Debug)]
 pub(super) struct QemuInstance {
     child: Child,
     pid: u32,
     stderr: Option<ChildStderr>,
-    said: Vec<u8>,
+    stderr_tail: Vec<u8>,
     link: Option<UnixStream>,
     qmp: Qmp,
     backing: Backing,
@@ -53,17 +53,27 @@ impl QemuInstance {
         // A child that has not been waited for has an id.
         let pid = child.id().unwrap_or_default();
         let disks = spec.disks.iter().map(|disk| disk.path.clone()).collect();
-        Self { child, pid, stderr, said: Vec::new(), link: Some(link), qmp, backing, disks, exit: None }
+        Self {
+            child,
+            pid,
+            stderr,
+            stderr_tail: Vec::new(),
+            link: Some(link),
+            qmp,
+            backing,
+            disks,
+            exit: None,
+        }
     }
 
     /// Has a disk be as large as its file: the process may know another's size.
-    pub(super) async fn resize(&self, disk: &Disk) -> Result<(), OperationError> {
+    pub(super) async fn resize_disk(&self, disk: &Disk) -> Result<(), OperationError> {
         let size = std::fs::metadata(&disk.path).map(|file| file.len()).unwrap_or_default();
         self.qmp.call("block_resize", json!({ "device": disk.serial, "size": size })).await.map(drop)
     }
 
     /// Joins its card to a network.
-    pub(super) async fn plug(&self, network: &Network) -> Result<(), OperationError> {
+    pub(super) async fn connect_network(&self, network: &Network) -> Result<(), OperationError> {
         let net = match network {
             Network::Unplugged { .. } => return Ok(()),
             Network::User(user) => user_network(user),
@@ -77,7 +87,7 @@ impl QemuInstance {
     }
 
     /// Takes its card off its network, if it has one.
-    async fn unplug(&self) -> Result<(), OperationError> {
+    async fn disconnect_network(&self) -> Result<(), OperationError> {
         for id in ["uplink", "net"] {
             match self.qmp.call("netdev_del", json!({ "id": id })).await {
                 Ok(_) | Err(OperationError::Refused { .. }) => {}
@@ -88,7 +98,7 @@ impl QemuInstance {
     }
 
     /// Why it is gone, if it is.
-    pub(super) async fn explained(&mut self, error: OperationError) -> RestoreError {
+    pub(super) async fn restore_error(&mut self, error: OperationError) -> RestoreError {
         match error {
             OperationError::Gone => self.wait().await.during_restore(),
             error => error.into(),
@@ -96,24 +106,24 @@ impl QemuInstance {
     }
 
     /// Waits until a saved state has been taken.
-    pub(super) async fn loaded(&mut self) -> Result<(), RestoreError> {
+    pub(super) async fn wait_until_loaded(&mut self) -> Result<(), RestoreError> {
         loop {
             match self.qmp.call("query-status", json!({})).await {
-                Ok(status) if status["status"] == "inmigrate" => tokio::time::sleep(LOOK).await,
+                Ok(status) if status["status"] == "inmigrate" => tokio::time::sleep(LOAD_POLL_INTERVAL).await,
                 Ok(_) => return Ok(()),
-                Err(error) => return Err(self.explained(error).await),
+                Err(error) => return Err(self.restore_error(error).await),
             }
         }
     }
 
     /// Gathers what QEMU says until it closes its standard error.
-    async fn listen(&mut self) {
+    async fn read_stderr(&mut self) {
         let Some(stderr) = &mut self.stderr else { return };
         let mut buffer = [0; 1024];
         while let Ok(count @ 1..) = stderr.read(&mut buffer).await {
-            self.said.extend_from_slice(&buffer[..count]);
-            let excess = self.said.len().saturating_sub(MAX_STDERR);
-            self.said.drain(..excess);
+            self.stderr_tail.extend_from_slice(&buffer[..count]);
+            let excess = self.stderr_tail.len().saturating_sub(STDERR_TAIL_BYTES);
+            self.stderr_tail.drain(..excess);
         }
         self.stderr = None;
     }
@@ -145,7 +155,7 @@ impl Instance for QemuInstance {
     }
 
     fn memory(&self) -> Result<GuestMemory, OperationError> {
-        memory::find(self.pid, &self.backing)
+        memory::find_memory(self.pid, &self.backing)
             .map_err(|source| OperationError::Memory { pid: self.pid, source })
     }
 
@@ -158,15 +168,15 @@ impl Instance for QemuInstance {
 
     async fn keep_process(&mut self, dir: &Path, meanwhile: Meanwhile) -> Result<(), OperationError> {
         // Its connections are the process's own, and of no use to another.
-        self.unplug().await?;
+        self.disconnect_network().await?;
         let Backing::File(memory) = &self.backing else {
             return Err(OperationError::Unsupported {
                 driver: "qemu",
                 what: "keep the process of a machine that was booted",
             });
         };
-        let kept = Kept { memory: memory.clone(), disks: self.disks.clone() };
-        keep::keep(self.pid, kept, dir, meanwhile).await
+        let files = QemuFiles { memory: memory.clone(), disks: self.disks.clone() };
+        checkpoint::checkpoint(self.pid, files, dir, meanwhile).await
     }
 
     async fn add_layer(&mut self, disk: &str, layer: &Path) -> Result<(), OperationError> {
@@ -177,9 +187,9 @@ impl Instance for QemuInstance {
 
     async fn publish(&mut self, forward: &Forward, guest: Ipv4Addr) -> Result<(), OperationError> {
         let line = format!("hostfwd_add net {}", hostfwd(forward, guest));
-        let said = self.qmp.call("human-monitor-command", json!({ "command-line": line })).await?;
+        let output = self.qmp.call("human-monitor-command", json!({ "command-line": line })).await?;
         // This monitor is for people: it says nothing when all is well.
-        match said.as_str().unwrap_or_default().trim() {
+        match output.as_str().unwrap_or_default().trim() {
             "" => Ok(()),
             message => Err(OperationError::Refused {
                 command: format!("to publish {forward}"),
@@ -196,12 +206,16 @@ impl Instance for QemuInstance {
         if let Some(exit) = &self.exit {
             return exit.clone();
         }
-        self.listen().await;
+        self.read_stderr().await;
         let status = self.child.wait().await;
         let exit = match status {
             Ok(status) if status.success() => VmExit::Off,
-            Ok(status) => VmExit::Failed { status: status.to_string(), stderr: message(&self.said) },
-            Err(error) => VmExit::Failed { status: error.to_string(), stderr: message(&self.said) },
+            Ok(status) => {
+                VmExit::Failed { status: status.to_string(), stderr: format_stderr(&self.stderr_tail) }
+            }
+            Err(error) => {
+                VmExit::Failed { status: error.to_string(), stderr: format_stderr(&self.stderr_tail) }
+            }
         };
         self.exit = Some(exit.clone());
         exit
@@ -226,12 +240,12 @@ fn user_network(network: &UserNetwork) -> serde_json::Value {
 }
 
 /// QEMU's words for firmware that is in none of its data directories.
-const NO_FIRMWARE: &str = "could not load PC BIOS";
+const NO_FIRMWARE_TEXT: &str = "could not load PC BIOS";
 
 /// What QEMU said, its own name before each line taken off.
-fn message(said: &[u8]) -> String {
-    let text = String::from_utf8_lossy(said);
-    if text.contains(NO_FIRMWARE) {
+fn format_stderr(stderr_tail: &[u8]) -> String {
+    let text = String::from_utf8_lossy(stderr_tail);
+    if text.contains(NO_FIRMWARE_TEXT) {
         return format!(
             "cannot load the firmware {FIRMWARE}: it is in none of QEMU's data directories; \
              `mimeo setup preflight` says how to install it"

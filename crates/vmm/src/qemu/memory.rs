@@ -19,13 +19,13 @@ pub(super) enum Backing {
 }
 
 /// Finds the memory by the name of its file.
-pub(super) fn find(pid: u32, backing: &Backing) -> io::Result<GuestMemory> {
+pub(super) fn find_memory(pid: u32, backing: &Backing) -> io::Result<GuestMemory> {
     let maps = fs::read_to_string(format!("/proc/{pid}/maps"))?;
-    let is_it = |name: &str| match backing {
+    let is_backing = |name: &str| match backing {
         Backing::Memfd => name.starts_with(MEMFD),
         Backing::File(path) => path.to_str() == Some(name.strip_suffix(" (deleted)").unwrap_or(name)),
     };
-    let pieces: Vec<_> = maps.lines().filter_map(|line| piece(line, is_it)).collect();
+    let pieces: Vec<_> = maps.lines().filter_map(|line| parse_piece(line, is_backing)).collect();
     if pieces.is_empty() {
         return Err(io::Error::new(io::ErrorKind::NotFound, "no mapping has its file's name"));
     }
@@ -33,15 +33,15 @@ pub(super) fn find(pid: u32, backing: &Backing) -> io::Result<GuestMemory> {
 }
 
 /// `7f00-7f10 rw-p 00001000 fe:00 42   /a/path`
-fn piece(line: &str, is_it: impl Fn(&str) -> bool) -> Option<MemoryPiece> {
-    let mut words = line.splitn(6, ' ');
-    let (range, offset) = (words.next()?, words.nth(1)?);
-    if !is_it(words.nth(2)?.trim_start()) {
+fn parse_piece(line: &str, is_backing: impl Fn(&str) -> bool) -> Option<MemoryPiece> {
+    let mut fields = line.splitn(6, ' ');
+    let (range, offset) = (fields.next()?, fields.nth(1)?);
+    if !is_backing(fields.nth(2)?.trim_start()) {
         return None;
     }
-    let (from, to) = range.split_once('-')?;
+    let (start, end) = range.split_once('-')?;
     let number = |text| u64::from_str_radix(text, 16).ok();
-    let (address, end) = (number(from)?, number(to)?);
+    let (address, end) = (number(start)?, number(end)?);
     Some(MemoryPiece { address, offset: number(offset)?, length: end - address })
 }
 
@@ -50,11 +50,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_mapping_is_known_by_its_files_name() {
+    fn a_mapping_is_found_by_the_name_of_its_file() {
         let line = "7f0000001000-7f0000003000 rw-p 00002000 fe:00 1234                       /a b/memory";
-        let wanted = MemoryPiece { address: 0x7f00_0000_1000, offset: 0x2000, length: 0x2000 };
-        assert_eq!(piece(line, |name| name == "/a b/memory"), Some(wanted));
-        assert_eq!(piece(line, |name| name == "memory"), None);
-        assert_eq!(piece("7f00-7f10 rw-p 00000000 00:00 0", |_| true), None);
+        let expected = MemoryPiece { address: 0x7f00_0000_1000, offset: 0x2000, length: 0x2000 };
+        assert_eq!(parse_piece(line, |name| name == "/a b/memory"), Some(expected));
+        assert_eq!(parse_piece(line, |name| name == "memory"), None);
+        assert_eq!(parse_piece("7f00-7f10 rw-p 00000000 00:00 0", |_| true), None);
     }
 }

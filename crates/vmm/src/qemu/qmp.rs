@@ -15,49 +15,49 @@ use tokio::sync::{mpsc, oneshot};
 use crate::OperationError;
 
 /// How long QEMU may take to answer: its main loop is never busy for long.
-const PATIENCE: Duration = Duration::from_secs(20);
+const QMP_TIMEOUT: Duration = Duration::from_secs(20);
 
 type Answer = Result<Value, String>;
 /// Who waits for which answer; nobody any more when QEMU is gone.
-type Waiting = Arc<Mutex<Option<HashMap<u64, oneshot::Sender<Answer>>>>>;
+type Pending = Arc<Mutex<Option<HashMap<u64, oneshot::Sender<Answer>>>>>;
 
 /// A session with QEMU's monitor.
 #[derive(Debug)]
 pub(super) struct Qmp {
     commands: mpsc::UnboundedSender<String>,
-    waiting: Waiting,
-    next: AtomicU64,
+    pending: Pending,
+    next_id: AtomicU64,
 }
 
 /// A line from QEMU that answers a command; greetings and events have no id.
 #[derive(Deserialize)]
-struct Line {
+struct Message {
     id: Option<u64>,
     #[serde(rename = "return")]
-    done: Option<Value>,
-    error: Option<Refusal>,
+    result: Option<Value>,
+    error: Option<QmpError>,
 }
 
 #[derive(Deserialize)]
-struct Refusal {
+struct QmpError {
     desc: String,
 }
 
 impl Qmp {
     /// Begins a session. QEMU takes commands only after `qmp_capabilities`,
     /// which is queued here, so nobody waits for the greeting.
-    pub(super) fn greet(socket: UnixStream) -> Self {
-        let qmp = Self::resume(socket);
+    pub(super) fn connect(socket: UnixStream) -> Self {
+        let qmp = Self::attach(socket);
         qmp.send("qmp_capabilities", &json!({}), 0);
         qmp
     }
 
     /// Goes on with a session of which QEMU does not know that its other end is new.
-    pub(super) fn resume(socket: UnixStream) -> Self {
+    pub(super) fn attach(socket: UnixStream) -> Self {
         let (reader, mut writer) = socket.into_split();
         let (commands, mut queue) = mpsc::unbounded_channel::<String>();
-        let waiting: Waiting = Arc::new(Mutex::new(Some(HashMap::new())));
-        tokio::spawn(read(reader, waiting.clone()));
+        let pending: Pending = Arc::new(Mutex::new(Some(HashMap::new())));
+        tokio::spawn(read_messages(reader, pending.clone()));
         tokio::spawn(async move {
             while let Some(line) = queue.recv().await {
                 if writer.write_all(line.as_bytes()).await.is_err() {
@@ -65,23 +65,23 @@ impl Qmp {
                 }
             }
         });
-        Self { commands, waiting, next: AtomicU64::new(1) }
+        Self { commands, pending, next_id: AtomicU64::new(1) }
     }
 
     /// Has QEMU do `command`.
     pub(super) async fn call(&self, command: &str, arguments: Value) -> Result<Value, OperationError> {
-        let id = self.next.fetch_add(1, Ordering::Relaxed);
+        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let (sender, answer) = oneshot::channel();
-        let Some(()) = lock(&self.waiting).as_mut().map(|waiting| drop(waiting.insert(id, sender))) else {
+        let Some(()) = lock(&self.pending).as_mut().map(|pending| drop(pending.insert(id, sender))) else {
             return Err(OperationError::Gone);
         };
         self.send(command, &arguments, id);
-        match tokio::time::timeout(PATIENCE, answer).await {
+        match tokio::time::timeout(QMP_TIMEOUT, answer).await {
             Ok(Ok(Ok(value))) => Ok(value),
             Ok(Ok(Err(message))) => Err(OperationError::Refused { command: command.to_owned(), message }),
             Ok(Err(_)) => Err(OperationError::Gone),
             Err(_) => {
-                Err(OperationError::Silent { command: command.to_owned(), seconds: PATIENCE.as_secs() })
+                Err(OperationError::Silent { command: command.to_owned(), seconds: QMP_TIMEOUT.as_secs() })
             }
         }
     }
@@ -93,23 +93,23 @@ impl Qmp {
     }
 }
 
-async fn read(reader: OwnedReadHalf, waiting: Waiting) {
+async fn read_messages(reader: OwnedReadHalf, pending: Pending) {
     let mut lines = BufReader::new(reader).lines();
     while let Ok(Some(line)) = lines.next_line().await {
-        let Ok(Line { id: Some(id), done, error }) = serde_json::from_str(&line) else {
+        let Ok(Message { id: Some(id), result, error }) = serde_json::from_str(&line) else {
             tracing::trace!(line, "from the monitor");
             continue;
         };
-        let Some(sender) = lock(&waiting).as_mut().and_then(|waiting| waiting.remove(&id)) else { continue };
-        let answer = error.map_or_else(|| Ok(done.unwrap_or_default()), |refusal| Err(refusal.desc));
+        let Some(sender) = lock(&pending).as_mut().and_then(|pending| pending.remove(&id)) else { continue };
+        let answer = error.map_or_else(|| Ok(result.unwrap_or_default()), |error| Err(error.desc));
         // Whoever asked may have lost patience.
         sender.send(answer).ok();
     }
-    *lock(&waiting) = None;
+    *lock(&pending) = None;
 }
 
-fn lock(waiting: &Waiting) -> MutexGuard<'_, Option<HashMap<u64, oneshot::Sender<Answer>>>> {
-    waiting.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock(pending: &Pending) -> MutexGuard<'_, Option<HashMap<u64, oneshot::Sender<Answer>>>> {
+    pending.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -117,9 +117,9 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn answers_find_who_asked_and_refusals_keep_their_words() {
+    async fn answers_are_matched_by_id_and_errors_are_passed_on() {
         let (ours, theirs) = UnixStream::pair().expect("a pair");
-        let qmp = Qmp::greet(ours);
+        let qmp = Qmp::connect(ours);
         tokio::spawn(async move {
             let (reader, mut writer) = theirs.into_split();
             writer.write_all(b"{\"QMP\": {}}\n{\"event\": \"STOP\"}\n").await.expect("writes");

@@ -29,30 +29,30 @@ const SIGNALLED: i32 = 128;
 /// Has a warden and an init stand between us and the program. A SIGTERM to the
 /// child that [`Command::spawn`] gives, which is the warden, kills the program.
 /// What is to happen before the program alone is to be added after this.
-pub(crate) fn stand_between(command: &mut Command) {
+pub(crate) fn interpose_warden(command: &mut Command) {
     // SAFETY: all that the function does, and all that it calls, are system
     // calls; nothing allocates. It returns in the one process that goes on to exec.
     unsafe {
-        command.pre_exec(divide);
+        command.pre_exec(fork_warden_and_init);
     }
 }
 
-fn divide() -> io::Result<()> {
+fn fork_warden_and_init() -> io::Result<()> {
     let before = block_signals()?;
-    let (ended, alive) = pipe_with(PipeFlags::CLOEXEC)?;
+    let (pipe_reader, pipe_writer) = pipe_with(PipeFlags::CLOEXEC)?;
     // SAFETY: takes no pointer; from now on children are in a new namespace.
     if unsafe { libc::unshare(libc::CLONE_NEWPID) } != 0 {
         return Err(io::Error::last_os_error());
     }
-    let Some(init) = fork()? else { be_init(&ended) };
+    let Some(init) = fork()? else { run_init(&pipe_reader) };
     let Some(program) = fork()? else { return restore_signals(&before) };
-    be_warden(program, init, alive)
+    run_warden(program, init, pipe_writer)
 }
 
 /// Waits for the end of the warden.
-fn be_init(ended: &OwnedFd) -> ! {
-    name(c"vm-init");
-    keep_only(ended);
+fn run_init(pipe_reader: &OwnedFd) -> ! {
+    set_process_name(c"vm-init");
+    close_all_but(pipe_reader);
     // SAFETY: a system call that takes no pointer. Whoever is left behind by
     // its parent in here is ours then, and is not to be waited for.
     unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) };
@@ -67,9 +67,9 @@ fn be_init(ended: &OwnedFd) -> ! {
 }
 
 /// Waits for the program's end, kills it when told to, and ends like it.
-fn be_warden(program: Pid, init: Pid, alive: OwnedFd) -> ! {
-    name(c"vm-warden");
-    keep_only(&alive);
+fn run_warden(program: Pid, init: Pid, pipe_writer: OwnedFd) -> ! {
+    set_process_name(c"vm-warden");
+    close_all_but(&pipe_writer);
     // SAFETY: a system call that takes no pointer. It forgets a signal that is
     // waiting, so it is done before anything is waited for.
     unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) };
@@ -78,16 +78,16 @@ fn be_warden(program: Pid, init: Pid, alive: OwnedFd) -> ! {
     // SAFETY: closes the descriptor that `keep_only` made, which nobody owns.
     unsafe { libc::close(0) };
     waitpid(Some(init), WaitOptions::empty()).ok();
-    end_like(status)
+    exit_like(status)
 }
 
 fn wait_or_kill(program: Pid) -> Option<WaitStatus> {
-    let mut wanted = MaybeUninit::<libc::sigset_t>::uninit();
+    let mut signals = MaybeUninit::<libc::sigset_t>::uninit();
     // SAFETY: `sigemptyset` makes the set whole before anything is put in.
     unsafe {
-        libc::sigemptyset(wanted.as_mut_ptr());
-        libc::sigaddset(wanted.as_mut_ptr(), libc::SIGTERM);
-        libc::sigaddset(wanted.as_mut_ptr(), libc::SIGCHLD);
+        libc::sigemptyset(signals.as_mut_ptr());
+        libc::sigaddset(signals.as_mut_ptr(), libc::SIGTERM);
+        libc::sigaddset(signals.as_mut_ptr(), libc::SIGCHLD);
     }
     loop {
         // First: the signal of its end is lost if that came before we cared.
@@ -97,13 +97,13 @@ fn wait_or_kill(program: Pid) -> Option<WaitStatus> {
             Err(_) => return None,
         }
         // SAFETY: the set is whole, and no details are asked for.
-        if unsafe { libc::sigwaitinfo(wanted.as_ptr(), std::ptr::null_mut()) } == libc::SIGTERM {
+        if unsafe { libc::sigwaitinfo(signals.as_ptr(), std::ptr::null_mut()) } == libc::SIGTERM {
             kill_process(program, Signal::KILL).ok();
         }
     }
 }
 
-fn end_like(status: Option<WaitStatus>) -> ! {
+fn exit_like(status: Option<WaitStatus>) -> ! {
     let Some(status) = status else { exit(1) };
     let Some(signal) = status.terminating_signal() else { exit(status.exit_status().unwrap_or(1)) };
     // SAFETY: system calls; the set is made whole before it is used. No core is
@@ -160,21 +160,21 @@ fn fork() -> io::Result<Option<Pid>> {
     Ok(Pid::from_raw(pid as i32))
 }
 
-/// Closes all descriptors but `one`, which becomes the first. Among them is the
+/// Closes all descriptors but `descriptor`, which becomes the first. Among them is the
 /// pipe whose end tells who started us that the program runs.
-fn keep_only(one: &OwnedFd) {
+fn close_all_but(descriptor: &OwnedFd) {
     // SAFETY: system calls that take no pointer. What is closed is not used any
     // more: both who call this never return.
     unsafe {
-        libc::dup2(one.as_raw_fd(), 0);
+        libc::dup2(descriptor.as_raw_fd(), 0);
         if libc::syscall(libc::SYS_close_range, 1_u32, u32::MAX, 0) != 0 {
-            close_each();
+            close_each_descriptor();
         }
     }
 }
 
 /// For kernels before 5.9.
-fn close_each() {
+fn close_each_descriptor() {
     // SAFETY: as in `keep_only`; `limit` is written by the call.
     unsafe {
         let mut limit = MaybeUninit::<libc::rlimit>::uninit();
@@ -187,7 +187,7 @@ fn close_each() {
 }
 
 /// What the process is called in the list of processes.
-fn name(name: &std::ffi::CStr) {
+fn set_process_name(name: &std::ffi::CStr) {
     // SAFETY: the text ends with a zero.
     unsafe { libc::prctl(libc::PR_SET_NAME, name.as_ptr()) };
 }

@@ -67,8 +67,8 @@ pub enum ApiError {
 
 impl ApiError {
     /// It is not there any more, or not yet.
-    pub(crate) fn nobody_there(&self) -> bool {
-        matches!(self, Self::Connect { source, .. } if crate::firecracker::socket::nobody_there(source))
+    pub(crate) fn is_not_listening(&self) -> bool {
+        matches!(self, Self::Connect { source, .. } if crate::firecracker::socket::is_not_listening(source))
     }
 }
 

@@ -48,9 +48,9 @@ pub(super) async fn send(
     directory: &OwnedFd,
     socket: &str,
     request: Request,
-    patience: Duration,
+    limit: Duration,
 ) -> Result<(), ApiError> {
-    ask(directory, socket, request, patience).await.map(drop)
+    send_request(directory, socket, request, limit).await.map(drop)
 }
 
 /// Asks for something to be told.
@@ -58,23 +58,23 @@ pub(super) async fn read<T: DeserializeOwned>(
     directory: &OwnedFd,
     socket: &str,
     request: Request,
-    patience: Duration,
+    limit: Duration,
 ) -> Result<T, ApiError> {
     let step = request.step.clone();
-    let answer = ask(directory, socket, request, patience).await?;
+    let answer = send_request(directory, socket, request, limit).await?;
     serde_json::from_slice(&answer).map_err(|error| ApiError::Foreign { step, what: error.to_string() })
 }
 
-async fn ask(
+async fn send_request(
     directory: &OwnedFd,
     socket: &str,
     request: Request,
-    patience: Duration,
+    limit: Duration,
 ) -> Result<Bytes, ApiError> {
     let step = request.step.clone();
-    match timeout(patience, exchange(directory, socket, request)).await {
+    match timeout(limit, exchange(directory, socket, request)).await {
         Ok(answer) => answer,
-        Err(_) => Err(ApiError::Silent { step, seconds: patience.as_secs() }),
+        Err(_) => Err(ApiError::Silent { step, seconds: limit.as_secs() }),
     }
 }
 
@@ -101,7 +101,7 @@ async fn exchange(directory: &OwnedFd, socket: &str, request: Request) -> Result
     let body = Limited::new(answer.into_body(), MAX_ANSWER).collect().await;
     driving.abort();
     let body = body.map_err(|error| ApiError::Foreign { step: step.clone(), what: error.to_string() })?;
-    judge(step, status, body.to_bytes())
+    check_status(step, status, body.to_bytes())
 }
 
 #[derive(Deserialize)]
@@ -109,7 +109,7 @@ struct Fault {
     fault_message: String,
 }
 
-fn judge(step: String, status: StatusCode, body: Bytes) -> Result<Bytes, ApiError> {
+fn check_status(step: String, status: StatusCode, body: Bytes) -> Result<Bytes, ApiError> {
     if status.is_success() {
         return Ok(body);
     }
@@ -125,11 +125,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_fault_is_told_in_firecrackers_words() {
+    fn a_fault_carries_firecrackers_message() {
         let body = Bytes::from_static(br#"{"fault_message":"not now."}"#);
-        let error = judge("to pause".into(), StatusCode::BAD_REQUEST, body).expect_err("refused");
+        let error = check_status("to pause".into(), StatusCode::BAD_REQUEST, body).expect_err("refused");
         assert_eq!(error.to_string(), "firecracker refused to pause: not now.");
-        let bare = judge("to pause".into(), StatusCode::NOT_FOUND, Bytes::from_static(b"what?\n"));
+        let bare = check_status("to pause".into(), StatusCode::NOT_FOUND, Bytes::from_static(b"what?\n"));
         assert!(matches!(bare, Err(ApiError::Refused { status: 404, message, .. }) if message == "what?"));
     }
 }

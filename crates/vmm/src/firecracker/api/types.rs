@@ -298,13 +298,13 @@ pub(super) fn create(snapshot: &CreateSnapshot) -> Value {
 
 /// Only what was asked for: versions refuse words that they do not know.
 pub(super) fn load(snapshot: &LoadSnapshot, version: Version) -> Value {
-    let (kind, path) = match &snapshot.memory {
+    let (backend, path) = match &snapshot.memory {
         MemoryBackend::File(path) => ("File", path),
         MemoryBackend::Uffd(path) => ("Uffd", path),
     };
     let mut body = json!({
         "snapshot_path": snapshot.snapshot_path,
-        "mem_backend": { "backend_type": kind, "backend_path": path },
+        "mem_backend": { "backend_type": backend, "backend_path": path },
         "resume_vm": snapshot.resume_vm,
     });
     if snapshot.track_dirty_pages {
@@ -344,7 +344,7 @@ mod tests {
     }
 
     #[test]
-    fn a_load_says_nothing_that_an_old_version_does_not_know() {
+    fn a_load_has_no_field_that_an_old_version_refuses() {
         let plain = json!({ "snapshot_path": "s", "resume_vm": false,
                             "mem_backend": { "backend_type": "File", "backend_path": "m" } });
         assert_eq!(load(&snapshot(false), Version::new(1, 10, 0)), plain);

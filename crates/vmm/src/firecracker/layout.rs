@@ -14,7 +14,7 @@ use tokio::net::unix::pipe;
 use super::jail::Jail;
 use super::{names, socket};
 use crate::LaunchError;
-use crate::spawn::Mount;
+use crate::spawn::BindMount;
 
 /// What Firecracker may do with a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,16 +32,16 @@ pub(super) enum Access {
 /// The directory where Firecracker runs: the machine's own, or its jail's root.
 /// What is made there is removed with this.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(super) struct Layout {
     root: PathBuf,
-    held: Arc<OwnedFd>,
+    directory: Arc<OwnedFd>,
     /// What is there by our doing or Firecracker's.
-    made: Vec<String>,
-    mounts: Vec<Mount>,
+    created: Vec<String>,
+    mounts: Vec<BindMount>,
     jail: Option<Jail>,
 }
 
-impl Place {
+impl Layout {
     /// The machine's own directory.
     pub(super) fn open(directory: &Path) -> Result<Self, LaunchError> {
         Self::new(directory.to_owned(), None)
@@ -53,15 +53,16 @@ impl Place {
     }
 
     fn new(root: PathBuf, jail: Option<Jail>) -> Result<Self, LaunchError> {
-        let held = socket::hold(&root).map_err(|source| {
+        let directory = socket::open_directory(&root).map_err(|source| {
             jail.iter().for_each(Jail::remove);
-            cannot("open", &root, source)
+            prepare_error("open", &root, source)
         })?;
-        let mut place = Self { root, held: Arc::new(held), made: Vec::new(), mounts: Vec::new(), jail };
+        let mut layout =
+            Self { root, directory: Arc::new(directory), created: Vec::new(), mounts: Vec::new(), jail };
         for name in [names::API, names::LINK] {
-            place.vacate(name)?;
+            layout.remove_stale(name)?;
         }
-        Ok(place)
+        Ok(layout)
     }
 
     /// The directory.
@@ -70,8 +71,8 @@ impl Place {
     }
 
     /// The directory, held open.
-    pub(super) fn held(&self) -> &Arc<OwnedFd> {
-        &self.held
+    pub(super) fn directory(&self) -> &Arc<OwnedFd> {
+        &self.directory
     }
 
     /// The jail, if it is one.
@@ -80,26 +81,28 @@ impl Place {
     }
 
     /// What is to be seen in the jail, for who starts it.
-    pub(super) fn take_mounts(&mut self) -> Vec<Mount> {
+    pub(super) fn take_mounts(&mut self) -> Vec<BindMount> {
         std::mem::take(&mut self.mounts)
     }
 
-    /// Has Firecracker find `from` by `name`.
-    pub(super) fn give(&mut self, name: &str, from: &Path, access: Access) -> Result<(), LaunchError> {
-        let to_give = |source| cannot("give the machine", from, source);
-        let from = fs::canonicalize(from).map_err(to_give)?;
-        self.vacate(name)?;
+    /// Has Firecracker find `source` by `name`.
+    pub(super) fn provide(&mut self, name: &str, source: &Path, access: Access) -> Result<(), LaunchError> {
+        let provide_error = |error| prepare_error("give the machine", source, error);
+        let resolved = fs::canonicalize(source).map_err(provide_error)?;
+        self.remove_stale(name)?;
         match &self.jail {
-            None => symlinkat(&from, &self.held, name).map_err(|error| to_give(error.into())),
+            None => symlinkat(&resolved, &self.directory, name).map_err(|error| provide_error(error.into())),
             Some(jail) => {
-                let to = self.root.join(name);
-                if access == Access::ReadOnce && !jail.may_read(&from).map_err(to_give)? {
-                    return fs::copy(&from, &to).and_then(|_| jail.own(&to)).map_err(to_give);
+                let target = self.root.join(name);
+                if access == Access::ReadOnce && !jail.may_read(&resolved).map_err(provide_error)? {
+                    return fs::copy(&resolved, &target)
+                        .and_then(|_| jail.change_owner(&target))
+                        .map_err(provide_error);
                 }
-                jail.admit(&from, access).map_err(to_give)?;
-                fs::File::create_new(&to).map_err(to_give)?;
+                jail.grant(&resolved, access).map_err(provide_error)?;
+                fs::File::create_new(&target).map_err(provide_error)?;
                 let read_only = matches!(access, Access::Read | Access::ReadOnce);
-                self.mounts.push(mount(&from, &to, read_only).map_err(to_give)?);
+                self.mounts.push(bind_mount(&resolved, &target, read_only).map_err(provide_error)?);
                 Ok(())
             }
         }
@@ -109,13 +112,13 @@ impl Place {
     /// Firecracker has the pipe open: before, its end would be seen.
     pub(super) fn log_pipe(&mut self) -> Result<(pipe::Receiver, pipe::Sender), LaunchError> {
         let path = self.root.join(names::LOG_PIPE);
-        let failed = |source| cannot("make", &path, source);
-        self.vacate(names::LOG_PIPE)?;
+        let failed = |source| prepare_error("make", &path, source);
+        self.remove_stale(names::LOG_PIPE)?;
         let mode = Mode::RUSR | Mode::WUSR;
-        mknodat(&self.held, names::LOG_PIPE, FileType::Fifo, mode, 0)
+        mknodat(&self.directory, names::LOG_PIPE, FileType::Fifo, mode, 0)
             .map_err(|error| failed(error.into()))?;
         if let Some(jail) = &self.jail {
-            jail.own(&path).map_err(failed)?;
+            jail.change_owner(&path).map_err(failed)?;
         }
         let receiver = pipe::OpenOptions::new().open_receiver(&path).map_err(failed)?;
         let sender = pipe::OpenOptions::new().open_sender(&path).map_err(failed)?;
@@ -124,9 +127,10 @@ impl Place {
 
     /// Notes that there will be something called `name`, and removes what is
     /// left of another time.
-    fn vacate(&mut self, name: &str) -> Result<(), LaunchError> {
-        socket::remove(&self.held, name).map_err(|source| cannot("remove", &self.root.join(name), source))?;
-        self.made.push(name.to_owned());
+    fn remove_stale(&mut self, name: &str) -> Result<(), LaunchError> {
+        socket::remove(&self.directory, name)
+            .map_err(|source| prepare_error("remove", &self.root.join(name), source))?;
+        self.created.push(name.to_owned());
         Ok(())
     }
 
@@ -134,28 +138,28 @@ impl Place {
     pub(super) fn clear(&mut self) {
         if let Some(jail) = self.jail.take() {
             jail.remove();
-            self.made.clear();
+            self.created.clear();
         }
-        for name in self.made.drain(..) {
-            if let Err(error) = socket::remove(&self.held, &name) {
+        for name in self.created.drain(..) {
+            if let Err(error) = socket::remove(&self.directory, &name) {
                 tracing::warn!(name, root = %self.root.display(), %error, "cannot remove");
             }
         }
     }
 }
 
-impl Drop for Place {
+impl Drop for Layout {
     fn drop(&mut self) {
         self.clear();
     }
 }
 
 /// A failure to make something ready.
-pub(super) fn cannot(what: &str, path: &Path, source: io::Error) -> LaunchError {
+pub(super) fn prepare_error(what: &str, path: &Path, source: io::Error) -> LaunchError {
     LaunchError::Prepare { what: format!("{what} {}", path.display()), source }
 }
 
-fn mount(from: &Path, to: &Path, read_only: bool) -> io::Result<Mount> {
+fn bind_mount(source: &Path, target: &Path, read_only: bool) -> io::Result<BindMount> {
     let text = |path: &Path| CString::new(path.as_os_str().as_bytes()).map_err(io::Error::from);
-    Ok(Mount { from: text(from)?, to: text(to)?, read_only })
+    Ok(BindMount { source: text(source)?, target: text(target)?, read_only })
 }

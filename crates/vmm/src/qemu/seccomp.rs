@@ -12,7 +12,7 @@ use crate::OperationError;
 
 /// System calls that end the process: those that change who it is, that make other processes, or that are only for who
 /// administers the host.
-const FORBIDDEN: [libc::c_long; 47] = [
+const FORBIDDEN_CALLS: [libc::c_long; 47] = [
     libc::SYS_setuid,
     libc::SYS_setgid,
     libc::SYS_setreuid,
@@ -64,47 +64,50 @@ const FORBIDDEN: [libc::c_long; 47] = [
 
 /// The programs that judge its system calls, each a list of `struct sock_filter` as words.
 pub(super) fn filters() -> Result<[Vec<u64>; 3], OperationError> {
-    let mut forbidden: BTreeMap<_, _> = FORBIDDEN.into_iter().map(|call| (call, Vec::new())).collect();
-    forbidden.insert(libc::SYS_clone, vec![no_thread()?]);
+    let mut forbidden: BTreeMap<_, _> = FORBIDDEN_CALLS.into_iter().map(|call| (call, Vec::new())).collect();
+    forbidden.insert(libc::SYS_clone, vec![process_clone()?]);
     // The C library then starts threads by the older call, whose flags a filter can see.
-    let unseen = BTreeMap::from([(libc::SYS_clone3, Vec::new())]);
+    let clone3 = BTreeMap::from([(libc::SYS_clone3, Vec::new())]);
     Ok([
-        program(forbidden, SeccompAction::KillProcess)?,
-        program(unseen, SeccompAction::Errno(libc::ENOSYS as u32))?,
-        other_numbers(),
+        compile_filter(forbidden, SeccompAction::KillProcess)?,
+        compile_filter(clone3, SeccompAction::Errno(libc::ENOSYS as u32))?,
+        x32_filter(),
     ])
 }
 
 /// Calls by the numbers of x32, which are those of x86-64 and a bit: none is admitted.
-fn other_numbers() -> Vec<u64> {
+fn x32_filter() -> Vec<u64> {
     const X32: u64 = 0x4000_0000;
-    let step = |code: u32, jt: u64, jf: u64, k: u64| u64::from(code) | jt << 16 | jf << 24 | k << 32;
+    let instruction = |code: u32, jt: u64, jf: u64, k: u64| u64::from(code) | jt << 16 | jf << 24 | k << 32;
     vec![
-        step(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, 0),
-        step(libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K, 0, 1, X32),
-        step(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_KILL_PROCESS.into()),
-        step(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ALLOW.into()),
+        instruction(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, 0),
+        instruction(libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K, 0, 1, X32),
+        instruction(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_KILL_PROCESS.into()),
+        instruction(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ALLOW.into()),
     ]
 }
 
 /// A `clone` that makes a process.
-fn no_thread() -> Result<SeccompRule, OperationError> {
-    let is_thread = SeccompCmpOp::MaskedEq(libc::CLONE_THREAD as u64);
-    let condition = SeccompCondition::new(0, SeccompCmpArgLen::Qword, is_thread, 0).map_err(refused)?;
+fn process_clone() -> Result<SeccompRule, OperationError> {
+    let not_thread = SeccompCmpOp::MaskedEq(libc::CLONE_THREAD as u64);
+    let condition = SeccompCondition::new(0, SeccompCmpArgLen::Qword, not_thread, 0).map_err(refused)?;
     SeccompRule::new(vec![condition]).map_err(refused)
 }
 
-fn program(
+fn compile_filter(
     rules: BTreeMap<libc::c_long, Vec<SeccompRule>>,
-    then: SeccompAction,
+    action: SeccompAction,
 ) -> Result<Vec<u64>, OperationError> {
     let filter =
-        SeccompFilter::new(rules, SeccompAction::Allow, then, TargetArch::x86_64).map_err(refused)?;
+        SeccompFilter::new(rules, SeccompAction::Allow, action, TargetArch::x86_64).map_err(refused)?;
     let program = BpfProgram::try_from(filter).map_err(refused)?;
-    let word = |code: u16, jt: u8, jf: u8, k: u32| {
+    let pack = |code: u16, jt: u8, jf: u8, k: u32| {
         u64::from(code) | u64::from(jt) << 16 | u64::from(jf) << 24 | u64::from(k) << 32
     };
-    Ok(program.iter().map(|step| word(step.code, step.jt, step.jf, step.k)).collect())
+    Ok(program
+        .iter()
+        .map(|instruction| pack(instruction.code, instruction.jt, instruction.jf, instruction.k))
+        .collect())
 }
 
 fn refused(error: impl std::fmt::Display) -> OperationError {

@@ -6,35 +6,38 @@ use std::time::Duration;
 use mimeo_checkpoint::{Checkpoint, CheckpointError};
 use tokio::time::timeout;
 
-use super::arguments::{From, arguments};
-use super::confine;
+use super::arguments::{StartMode, arguments};
+use super::checkpoint::{FILES_NAME, QemuFiles};
 use super::instance::QemuInstance;
-use super::keep::{KEPT, Kept};
-use super::launch::{Started, start};
+use super::launch::{SpawnedQemu, spawn_qemu};
 use super::memory::Backing;
 use super::qmp::Qmp;
+use super::seccomp;
 use crate::{DiskFormat, Instance, KeptProcess, LaunchSpec, OperationError, RestoreError};
 
 /// Starts a process as the one that was kept, with this machine's disks,
 /// channels and network in the place of that one's.
-pub(super) async fn revive(spec: &LaunchSpec, kept: &KeptProcess) -> Result<QemuInstance, RestoreError> {
+pub(super) async fn restore_process(
+    spec: &LaunchSpec,
+    kept: &KeptProcess,
+) -> Result<QemuInstance, RestoreError> {
     let checkpoint = Checkpoint::open(&kept.dir)?;
-    let before = read(&kept.dir)?;
-    let given = checkpoint.descriptors(|path| place(path, &before, spec, &kept.memory))?;
+    let old_files = read_files(&kept.dir)?;
+    let descriptors = checkpoint.descriptors(|path| relocate(path, &old_files, spec, &kept.memory))?;
     let mut command = std::process::Command::new(checkpoint.program());
     // For who looks at the list of processes: the program does not read them.
-    command.args(arguments(spec, From::Saved(&kept.memory)));
+    command.args(arguments(spec, StartMode::Saved(&kept.memory)));
     mimeo_checkpoint::trace_me(&mut command);
-    let Started { child, link, qmp } = start(command, spec, given)?;
+    let SpawnedQemu { child, link, qmp } = spawn_qemu(command, spec, descriptors)?;
     let pid = child.id().ok_or(OperationError::Gone)?;
     let backing = Backing::File(kept.memory.clone());
     // Its monitor is in the middle of a session, and knows no beginning.
-    let mut instance = QemuInstance::new(child, link, Qmp::resume(qmp), spec, backing);
-    checkpoint.revive(pid, Some(&kept.memory), &confine::filters()?)?;
+    let mut instance = QemuInstance::new(child, link, Qmp::attach(qmp), spec, backing);
+    checkpoint.revive(pid, Some(&kept.memory), &seccomp::filters()?)?;
     // Some tens of milliseconds at most, unless it does not go on.
-    match timeout(PATIENCE, furnish(&instance, spec)).await {
+    match timeout(RESTORE_TIMEOUT, adapt_to_machine(&instance, spec)).await {
         Ok(Ok(())) => Ok(instance),
-        Ok(Err(error)) => Err(instance.explained(error).await),
+        Ok(Err(error)) => Err(instance.restore_error(error).await),
         Err(_) => {
             instance.kill().await;
             Err(RestoreError::Ended { how: "it does not answer".to_owned() })
@@ -43,38 +46,40 @@ pub(super) async fn revive(spec: &LaunchSpec, kept: &KeptProcess) -> Result<Qemu
 }
 
 /// How long it may take to answer, on a host that is very busy.
-const PATIENCE: Duration = Duration::from_secs(10);
+const RESTORE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Gives it what is this machine's own, and has it answer.
-async fn furnish(instance: &QemuInstance, spec: &LaunchSpec) -> Result<(), OperationError> {
+async fn adapt_to_machine(instance: &QemuInstance, spec: &LaunchSpec) -> Result<(), OperationError> {
     for disk in spec.disks.iter().filter(|disk| !disk.read_only && disk.format == DiskFormat::Raw) {
-        instance.resize(disk).await?;
+        instance.resize_disk(disk).await?;
     }
     match &spec.network {
-        Some(network) => instance.plug(network).await,
+        Some(network) => instance.connect_network(network).await,
         None => instance.version().await.map(drop),
     }
 }
 
-fn read(dir: &Path) -> Result<Kept, CheckpointError> {
-    let path = dir.join(KEPT);
+fn read_files(dir: &Path) -> Result<QemuFiles, CheckpointError> {
+    let path = dir.join(FILES_NAME);
     let text = std::fs::read(&path).map_err(|source| CheckpointError::File { path, source })?;
     serde_json::from_slice(&text).map_err(|error| CheckpointError::Foreign { what: error.to_string() })
 }
 
 /// Where a file of that machine is in this one.
-fn place(path: &Path, before: &Kept, spec: &LaunchSpec, memory: &Path) -> PathBuf {
-    if path == before.memory {
+fn relocate(path: &Path, old_files: &QemuFiles, spec: &LaunchSpec, memory: &Path) -> PathBuf {
+    if path == old_files.memory {
         return memory.to_owned();
     }
-    let disks = before.disks.iter().zip(&spec.disks);
-    if let Some((_, disk)) = disks.clone().find(|(before, _)| *before == path) {
+    let disks = old_files.disks.iter().zip(&spec.disks);
+    if let Some((_, disk)) = disks.clone().find(|(old, _)| *old == path) {
         return disk.path.clone();
     }
     // Layers below the disk that is the machine's own.
-    let own = disks.clone().find(|(_, disk)| !disk.read_only).map(|(before, _)| before.as_path());
+    let own = disks.clone().find(|(_, disk)| !disk.read_only).map(|(old, _)| old.as_path());
     match (own.and_then(Path::parent), path.file_name(), spec.directory()) {
-        (Some(there), Some(name), Some(here)) if path.parent() == Some(there) => here.join(name),
+        (Some(old_directory), Some(name), Some(directory)) if path.parent() == Some(old_directory) => {
+            directory.join(name)
+        }
         _ => path.to_owned(),
     }
 }
