@@ -1,16 +1,16 @@
-//! Keeps the last of what a machine writes to its console.
+//! Logs the latest output of a machine's console.
 
 use std::path::PathBuf;
 
 use tokio::fs::{File, OpenOptions, rename};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 
-/// Bytes after which the file is set aside as `.1` and begun anew: a guest can
-/// fill its console, not the host's disk.
+/// File size at which the file is renamed to `.1` and a new one is started: a guest must not fill the host's
+/// disk by its console.
 const MAX_BYTES: u64 = 1024 * 1024;
 
-/// Copies `source` to the file until its end. What cannot be written is lost;
-/// the machine goes on.
+/// Copies `source` to the file until its end. Output that cannot be written is lost; the machine keeps
+/// running.
 pub(crate) async fn copy_to_file<R: AsyncRead + Unpin>(mut source: R, path: PathBuf) {
     let Ok(mut file) = open(&path).await else {
         tracing::warn!(path = %path.display(), "cannot write the console's log");
@@ -40,6 +40,6 @@ async fn open(path: &PathBuf) -> std::io::Result<File> {
 }
 
 async fn drain<R: AsyncRead + Unpin>(mut source: R) {
-    // A monitor whose output nobody reads would stand still.
+    // Output that nothing reads would block the VMM. An error is the end of the output.
     tokio::io::copy(&mut source, &mut tokio::io::sink()).await.ok();
 }

@@ -1,4 +1,4 @@
-//! The seam between mimeo and a virtual machine monitor.
+//! The interface between mimeo and a VMM.
 
 use std::fmt;
 use std::net::Ipv4Addr;
@@ -10,84 +10,78 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use tokio::net::UnixStream;
 
-/// A kind of virtual machine monitor.
+/// A kind of VMM.
 #[async_trait]
 pub trait Driver: Send + Sync + fmt::Debug {
     /// The driver's name, as `--driver` takes it.
     fn name(&self) -> &'static str;
 
-    /// What it can do.
+    /// The driver's capabilities.
     fn capabilities(&self) -> Capabilities;
 
-    /// Starts a machine. It is running when this returns, and has perhaps not
-    /// executed one instruction.
+    /// Boots a machine. It is running when this returns, but may not have executed any instruction yet.
     ///
-    /// The machine ends with the thread that called this, so that a monitor's
-    /// death takes its machine along: call it on a thread that lives as long.
+    /// The VMM is killed when the calling thread exits, so that it never outlives its supervisor: call this
+    /// on a thread that lives as long as the supervisor.
     async fn launch(&self, spec: &LaunchSpec) -> Result<Box<dyn Instance>, LaunchError>;
 
-    /// Starts a machine from what was saved of another of the same shape. Its
-    /// processors stand still when this returns; kernel, first filesystem and
-    /// command line of the spec are not used. As for [`Driver::launch`], the
-    /// machine ends with the thread that called this.
+    /// Starts a machine from the saved state of another one of the same shape. Its vCPUs are paused when this
+    /// returns. The kernel, initramfs and command line of the spec are not used. As for [`Driver::launch`],
+    /// the VMM is killed when the calling thread exits.
     async fn restore(
         &self,
         spec: &LaunchSpec,
         saved: &SavedMachine,
     ) -> Result<Box<dyn Instance>, RestoreError>;
 
-    /// Starts a machine from a process that [`Instance::keep_process`] kept of
-    /// another of the same shape. Its processors stand still, as after
-    /// [`Driver::restore`].
+    /// Starts a machine from a VMM process that [`Instance::keep_process`] checkpointed, of another machine
+    /// of the same shape. Its vCPUs are paused, as after [`Driver::restore`].
     async fn revive(&self, spec: &LaunchSpec, kept: &KeptProcess) -> Result<Box<dyn Instance>, RestoreError>;
 
-    /// Whether a machine's process can be kept, and is worth it: it holds what
-    /// was translated of the guest's instructions, where something was.
+    /// Whether the VMM process can be checkpointed, and that is worthwhile: with TCG it holds the translated
+    /// code of the guest.
     fn keeps_process(&self, accelerator: Accelerator) -> bool;
 
-    /// What a saved machine's state depends on: two specs with the same text
-    /// can take each other's state.
+    /// What a saved state depends on: two specs with the same text can load each other's state.
     fn shape(&self, spec: &LaunchSpec) -> String;
 
-    /// The user who is to own a machine's TAP device, where the driver opens it
-    /// by its name ([`TapUse::Name`]). `directory` is the machine's own.
+    /// The user to own a machine's TAP device, where the driver opens it by name ([`TapUse::Name`]).
+    /// `directory` is the machine's own.
     fn tap_owner(&self, directory: &Path) -> u32 {
         let _ = directory;
         0
     }
 
-    /// Removes what a monitor that was killed left of a machine in its
-    /// directory. Nothing of it runs any more.
+    /// Removes what the VMM of a machine left in the machine's directory when its supervisor was killed. The
+    /// VMM must have exited.
     ///
     /// # Errors
-    /// When something of it cannot be removed.
+    /// When a file or the jail cannot be removed.
     fn sweep(&self, directory: &Path) -> std::io::Result<()> {
         let _ = directory;
         Ok(())
     }
 
-    /// Which program runs the machines: changes whenever the file does. None
-    /// when there is no such program here.
+    /// Identifies the VMM's program: changes whenever the file does. None when it is not installed.
     fn program(&self) -> Option<String>;
 }
 
-/// A machine that runs.
+/// A running machine.
 #[async_trait]
 pub trait Instance: Send + fmt::Debug {
-    /// The process that holds the machine.
+    /// The VMM process.
     fn process(&self) -> VmProcess;
 
-    /// The byte channel to the guest's agent. There is one; the second call
-    /// gives [`OperationError::LinkTaken`].
+    /// The byte stream to the guest's agent. There is one; a second call gives [`OperationError::LinkTaken`].
     fn take_link(&mut self) -> Result<UnixStream, OperationError>;
 
-    /// Stops the guest's processors.
+    /// Pauses the vCPUs.
     async fn pause(&mut self) -> Result<(), OperationError>;
 
-    /// Lets the guest's processors go on.
+    /// Resumes the vCPUs.
     async fn resume(&mut self) -> Result<(), OperationError>;
 
-    /// The monitor's version, as a saved state is bound to it.
+    /// The VMM's version, to which a saved state is bound.
     async fn version(&self) -> Result<String, OperationError>;
 
     /// Whether [`SaveKind::Diff`] saves exactly the pages that were written since the last load or save.
@@ -95,185 +89,177 @@ pub trait Instance: Send + fmt::Debug {
         false
     }
 
-    /// Where the guest's memory lies, to be read while the machine is paused.
+    /// The location of the guest's memory, to be read while the machine is paused.
     fn memory(&self) -> Result<GuestMemory, OperationError>;
 
-    /// Writes the state of all devices, without memory and disks, to a new
-    /// file. The machine must be paused, and stays so. For drivers whose
-    /// memory is saved by who reads it ([`MemorySave::Reader`]).
+    /// Writes the state of all devices, without memory and disks, to a new file. The machine must be paused,
+    /// and stays paused. For drivers whose memory the caller reads ([`MemorySave::Reader`]).
     async fn save_devices(&mut self, file: &Path) -> Result<(), OperationError>;
 
-    /// Writes the state of all devices to `state` and the memory to `memory`,
-    /// both whole or not at all; not the disks. The machine must be paused,
-    /// and stays so. For drivers that save memory themselves
+    /// Writes the state of all devices to `state` and the memory to `memory`, both or neither; not the disks.
+    /// The machine must be paused, and stays paused. For drivers whose VMM saves memory
     /// ([`MemorySave::Monitor`]).
     ///
-    /// The link goes on; nothing may be on its way meanwhile, in either direction.
+    /// The link stays open; no data may be in flight meanwhile, in either direction.
     ///
     /// # Errors
     /// [`OperationError::Unsupported`] for all other drivers.
     async fn save(&mut self, state: &Path, memory: &Path, kind: SaveKind) -> Result<(), OperationError> {
         let _ = (state, memory, kind);
-        Err(OperationError::Unsupported { driver: "machine's", what: "save its memory by itself" })
+        Err(OperationError::Unsupported { driver: "machine's", what: "save guest memory" })
     }
 
-    /// Writes the monitor's own process, and with it all that it has made of
-    /// the guest, to an empty directory; not the guest's memory where that is
-    /// over a file ([`GuestMemory::over_file`]): `meanwhile` is for that, while not even
-    /// the monitor writes to it. The machine must be paused, and
-    /// this is its end, whether it succeeds or not.
+    /// Checkpoints the VMM process, including translated code, to an empty directory. Guest memory that is
+    /// mapped from a file ([`GuestMemory::over_file`]) is not included: `meanwhile` saves it while the whole
+    /// process is stopped. The machine must be paused. The process is killed, whether this succeeds or not.
     async fn keep_process(&mut self, dir: &Path, meanwhile: Meanwhile) -> Result<(), OperationError>;
 
-    /// From now on what the guest writes to a disk goes to `layer`, a file
-    /// made for it whose backing file is the disk's file so far, and that is
-    /// not written any more. `disk` is the disk's serial number.
+    /// Redirects the guest's writes to a disk to `layer`, a file whose backing file is the disk's current
+    /// file. That one is not written any more. `disk` is the disk's serial number.
     async fn add_layer(&mut self, disk: &str, layer: &Path) -> Result<(), OperationError>;
 
-    /// Publishes one more port of the guest at `guest`.
+    /// Publishes one more port of the guest, whose address is `guest`.
     async fn publish(&mut self, forward: &Forward, guest: Ipv4Addr) -> Result<(), OperationError>;
 
-    /// What the VMM reports about a guest that does not answer: the state of its vCPUs, interrupt
-    /// controllers and queues. Changes nothing, never fails and takes a few seconds at most.
+    /// Diagnoses a guest that does not answer: reports the state of its vCPUs, interrupt controllers and
+    /// queues. Changes nothing, never fails and takes a few seconds at most.
     async fn diagnose(&mut self) -> Vec<Diagnostic> {
         Vec::new()
     }
 
-    /// Waits for the machine's end and says how it came. Safe to cancel and to
-    /// call again.
+    /// Waits until the VMM exits. Cancel-safe, and can be called again.
     async fn wait(&mut self) -> VmExit;
 
-    /// Ends the machine at once and waits until its process is gone.
+    /// Kills the VMM, and waits until the process is gone.
     async fn kill(&mut self);
 }
 
-/// One part of what a VMM reports about its guest.
+/// One part of a diagnosis.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Diagnostic {
-    /// What it is about: a file name.
+    /// What it is about, as a file name.
     pub name: String,
     /// The VMM's own text, or why there is none.
     pub text: String,
 }
 
-/// How much of a machine's memory is saved.
+/// How much of a machine's memory to save.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum SaveKind {
     /// All of it.
     Full,
-    /// What may have been written since the machine was last saved or started
-    /// from a saved state: a file of the memory's size, with holes where
-    /// nothing was.
+    /// The pages that may have been written since the machine was last saved or restored: a file of the
+    /// memory's size, with holes elsewhere.
     Diff,
 }
 
-/// What is done while a process stands still that is kept.
+/// Runs while all threads of a process are stopped for its checkpoint.
 pub type Meanwhile = Box<dyn FnOnce() -> std::io::Result<()> + Send>;
 
-/// Where a guest's memory lies.
+/// The location of a guest's memory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GuestMemory {
     /// The process that has it mapped.
     pub pid: u32,
-    /// Its pieces, by their place in the guest's memory.
+    /// Its pieces, by offset in the guest's memory.
     pub pieces: Vec<MemoryPiece>,
-    /// The process maps a file privately, and holds by itself what differs
-    /// from that; otherwise all of it is the process's own.
+    /// Whether the process maps a file privately, and holds only the pages that differ from it. Otherwise all
+    /// of the memory belongs to the process.
     pub over_file: bool,
 }
 
-/// A piece of a guest's memory, all in bytes.
+/// A piece of a guest's memory. All values are in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MemoryPiece {
-    /// In the process.
+    /// The address in the process.
     pub address: u64,
-    /// In the guest's memory.
+    /// The offset in the guest's memory.
     pub offset: u64,
-    /// How much.
+    /// The length.
     pub length: u64,
 }
 
-/// What was saved of a machine.
+/// The saved state of a machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SavedMachine {
-    /// The devices' state.
+    /// The file with the state of the devices.
     pub state: PathBuf,
-    /// All of the memory: a file that is mapped and never written.
+    /// The file with all of the memory. It is mapped, and never written.
     pub memory: PathBuf,
-    /// The socket of a page server that gives the memory page by page, for drivers that take it so.
+    /// The socket of a page server that serves the memory, for drivers with [`Capabilities::pager`].
     pub pager: Option<PathBuf>,
 }
 
-/// A monitor's process that was kept.
+/// A checkpointed VMM process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeptProcess {
     /// The directory that [`Instance::keep_process`] wrote.
     pub dir: PathBuf,
-    /// All of the guest's memory as it was then: a file that is mapped and never written.
+    /// The file with all of the guest's memory at the time of the checkpoint. It is mapped, and never
+    /// written.
     pub memory: PathBuf,
 }
 
-/// What a driver can do.
+/// The capabilities of a driver.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Capabilities {
-    /// Runs where no hardware acceleration is.
+    /// Whether it can run guests without hardware acceleration.
     pub emulation: bool,
-    /// Has a user-mode network of its own.
+    /// Whether it has a user-mode network of its own.
     pub user_network: bool,
-    /// How it takes a TAP device.
+    /// How it opens a TAP device.
     pub tap: TapUse,
-    /// Stops and continues the processors.
+    /// Whether it can pause and resume the vCPUs.
     pub pause: bool,
-    /// Saves and restores a running machine.
+    /// Whether it can save and restore a running machine.
     pub snapshot: bool,
-    /// How its memory comes to a file.
+    /// How it saves memory.
     pub memory: MemorySave,
-    /// A disk can be given another layer while the machine runs
-    /// ([`Instance::add_layer`]).
+    /// Whether a disk can get another layer while the machine runs ([`Instance::add_layer`]).
     pub disk_layers: bool,
-    /// How the guest tells its disks apart.
+    /// How the guest identifies its disks.
     pub disks: DiskOrder,
-    /// A restored machine's memory can be given to it page by page ([`SavedMachine::pager`]).
+    /// Whether a page server can serve a restored machine's memory ([`SavedMachine::pager`]).
     pub pager: bool,
 }
 
-/// How a machine's memory comes to a file.
+/// How a machine's memory is saved to a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum MemorySave {
-    /// Whoever saves it reads it in the monitor's process ([`Instance::memory`]),
-    /// beside [`Instance::save_devices`].
+    /// The caller reads it in the VMM's process ([`Instance::memory`]), in parallel to
+    /// [`Instance::save_devices`].
     Reader,
-    /// The monitor writes it ([`Instance::save`]).
+    /// The VMM writes it ([`Instance::save`]).
     Monitor,
 }
 
-/// How a guest tells its disks apart.
+/// How a guest identifies its disks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum DiskOrder {
     /// By [`Disk::serial`].
     Serial,
-    /// By their order alone: the first of [`LaunchSpec::disks`] is its first
-    /// (`vda`), and so on.
+    /// By position: the first of [`LaunchSpec::disks`] is `vda`, and so on.
     Position,
 }
 
-/// How a driver takes a TAP device.
+/// How a driver opens a TAP device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum TapUse {
-    /// Opened by who made it ([`Tap::queue`]).
+    /// It gets an open descriptor ([`Tap::queue`]).
     Descriptor,
-    /// By its name, in its namespace; nobody else has it open.
+    /// By name, in its network namespace. No other process may have it open.
     Name,
 }
 
-/// What runs the guest's instructions.
+/// What executes the guest's instructions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Accelerator {
-    /// The processor itself.
+    /// The CPU itself.
     Kvm,
     /// QEMU's translator.
     Tcg,
@@ -288,80 +274,79 @@ impl fmt::Display for Accelerator {
     }
 }
 
-/// All that a driver needs to start a machine.
+/// Everything that a driver needs to start a machine.
 #[derive(Debug, Clone)]
 pub struct LaunchSpec {
     /// The machine's name in the process list.
     pub name: String,
-    /// What runs its instructions.
+    /// What executes the guest's instructions.
     pub accelerator: Accelerator,
     /// The kernel: an ELF file with a PVH entry, or a bzImage.
     pub kernel: PathBuf,
-    /// The first filesystem, with the agent in it.
+    /// The initramfs, which contains the agent.
     pub initramfs: PathBuf,
     /// The kernel's command line.
     pub command_line: String,
-    /// Processors.
+    /// The number of vCPUs.
     pub cpus: u32,
     /// Memory in MiB.
     pub memory_mib: u32,
-    /// Disks; the guest tells them apart by their serial numbers.
+    /// The disks, which the guest identifies as [`Capabilities::disks`] says.
     pub disks: Vec<Disk>,
-    /// The network card, if there is one.
+    /// The NIC, if there is one.
     pub network: Option<Network>,
-    /// Where the console's last output is kept.
+    /// The log file for the console's latest output.
     pub console: PathBuf,
 }
 
 impl LaunchSpec {
-    /// The machine's own directory, where its monitor runs: that of the disk
-    /// that is the machine's own. Files there go by their names alone, so that
-    /// a machine that began in another machine's directory opens none of that
-    /// machine's. None if it has no such disk, or not by an absolute path.
+    /// The machine's own directory, in which its VMM runs: that of the machine's writable disk. The VMM opens
+    /// files there by relative paths, so a machine that is restored from another one opens none of that one's
+    /// files. None if there is no such disk, or its path is not absolute.
     #[must_use]
     pub fn directory(&self) -> Option<&Path> {
         self.disks.iter().find(|disk| !disk.read_only)?.path.parent().filter(|dir| dir.is_absolute())
     }
 }
 
-/// A disk, in a file.
+/// A disk, backed by a file.
 #[derive(Debug, Clone)]
 pub struct Disk {
     /// The file.
     pub path: PathBuf,
-    /// What the guest finds it by; at most 20 bytes.
+    /// The serial number that the guest sees; at most 20 bytes.
     pub serial: String,
-    /// The guest cannot write it.
+    /// Whether it is read-only for the guest.
     pub read_only: bool,
-    /// How the file holds it.
+    /// The format of the file.
     pub format: DiskFormat,
 }
 
-/// How a file holds a disk.
+/// The format of a disk's file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DiskFormat {
-    /// As it is.
+    /// Raw.
     Raw,
-    /// As a layer over another file.
+    /// A layer over another file.
     Qcow2,
 }
 
-/// What a network card is joined to.
+/// What a NIC is connected to.
 #[derive(Debug, Clone)]
 pub enum Network {
-    /// The monitor's own.
+    /// The VMM's user-mode network.
     User(UserNetwork),
     /// A TAP device.
     Tap(Tap),
-    /// None: a NIC with nothing behind it, of a guest that is saved to be restored with either of the others.
+    /// Nothing: for a guest that is saved to be restored with either of the others.
     Unplugged {
-        /// The NIC's address.
+        /// The NIC's MAC address.
         mac: String,
     },
 }
 
 impl Network {
-    /// The card's address.
+    /// The NIC's MAC address.
     #[must_use]
     pub fn mac(&self) -> &str {
         match self {
@@ -372,33 +357,33 @@ impl Network {
     }
 }
 
-/// A TAP device, whose other side is somebody else's.
+/// A TAP device. The caller connects the other side.
 #[derive(Debug, Clone)]
 pub struct Tap {
-    /// The card's address.
+    /// The NIC's MAC address.
     pub mac: String,
-    /// Its name, in its namespace.
+    /// Its name in the network namespace.
     pub name: String,
     /// The network namespace that it is in.
     pub namespace: Arc<OwnedFd>,
-    /// It, opened: there for drivers that take it so ([`TapUse::Descriptor`]).
+    /// An open descriptor, for drivers that need one ([`TapUse::Descriptor`]).
     pub queue: Option<Arc<OwnedFd>>,
 }
 
-/// A user-mode network: the monitor's own process is the gateway.
+/// A user-mode network, with the VMM process as its gateway.
 #[derive(Debug, Clone)]
 pub struct UserNetwork {
-    /// The card's address.
+    /// The NIC's MAC address.
     pub mac: String,
-    /// The network's own address.
+    /// The network's address.
     pub network: Ipv4Addr,
-    /// Bits of its network part.
+    /// The length of the network prefix.
     pub prefix: u8,
-    /// The gateway.
+    /// The gateway's address.
     pub gateway: Ipv4Addr,
-    /// The guest.
+    /// The guest's address.
     pub guest: Ipv4Addr,
-    /// The name server that the gateway answers for.
+    /// The address of the name server that the gateway provides.
     pub dns: Ipv4Addr,
     /// Published ports.
     pub forwards: Vec<Forward>,
@@ -423,7 +408,7 @@ impl fmt::Display for Forward {
     }
 }
 
-/// What a published port speaks.
+/// The protocol of a published port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ForwardProtocol {
     /// TCP.
@@ -441,32 +426,32 @@ impl fmt::Display for ForwardProtocol {
     }
 }
 
-/// The process that holds a machine.
+/// The VMM process of a machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct VmProcess {
-    /// Its id.
+    /// Its PID.
     pub pid: u32,
 }
 
-/// How a machine ended.
+/// How a VMM exited.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum VmExit {
-    /// The guest powered off, or the monitor was told to quit.
+    /// The guest powered off, or the VMM was told to quit.
     Off,
-    /// The monitor failed or was killed.
+    /// The VMM failed or was killed.
     Failed {
-        /// How, in words: its exit status.
+        /// The exit status, as a text.
         status: String,
-        /// The last lines that it wrote.
+        /// The tail of its standard error.
         stderr: String,
     },
 }
 
-/// As `std::process::ExitStatus` words it.
+/// The text of `std::process::ExitStatus` for SIGKILL.
 const KILLED: &str = "signal: 9";
 
 impl VmExit {
-    /// The restore that this end cut short.
+    /// The error of a restore that this exit interrupted.
     pub(crate) fn during_restore(&self) -> RestoreError {
         let how = self.to_string();
         match self {
@@ -479,7 +464,7 @@ impl VmExit {
 impl fmt::Display for VmExit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Off => f.write_str("it powered off"),
+            Self::Off => f.write_str("the guest powered off"),
             Self::Failed { status, stderr } if stderr.is_empty() => f.write_str(status),
             Self::Failed { status, stderr } => write!(f, "{stderr} ({status})"),
         }
@@ -489,8 +474,8 @@ impl fmt::Display for VmExit {
 /// Why a machine did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum LaunchError {
-    /// The program is not there.
-    #[error("{program} is not installed: `mimeo setup preflight` says how to get it")]
+    /// The program is not installed.
+    #[error("{program} is not installed: `mimeo setup preflight` says how to install it")]
     NotInstalled {
         /// Its name.
         program: String,
@@ -500,64 +485,64 @@ pub enum LaunchError {
     Spawn {
         /// Its name.
         program: String,
-        /// Why.
+        /// The cause.
         #[source]
         source: std::io::Error,
     },
-    /// The driver cannot do what the spec asks.
+    /// The driver does not support the spec.
     #[error("the {driver} driver cannot {what}")]
     Unsupported {
         /// The driver.
         driver: &'static str,
-        /// What was asked.
+        /// The unsupported operation.
         what: String,
     },
-    /// What confines the monitor is not there.
+    /// The jailer is not installed.
     #[error(
         "{program} is not run by root without its jailer, and there is none: put `jailer` beside it or in \
          PATH, or name it in MIMEO_JAILER"
     )]
     NoJailer {
-        /// The monitor's program.
+        /// The VMM's program.
         program: String,
     },
-    /// What the monitor needs could not be made ready.
+    /// A prerequisite of the VMM could not be prepared.
     #[error("cannot {what}")]
     Prepare {
-        /// What was to be done.
+        /// The failed step.
         what: String,
-        /// Why.
+        /// The cause.
         #[source]
         source: std::io::Error,
     },
-    /// The monitor ended before the machine ran.
-    #[error("{program} ended {when}: {how}")]
+    /// The VMM exited before the machine ran.
+    #[error("{program} exited {when}: {how}")]
     Ended {
         /// Its name.
         program: String,
-        /// At which step.
+        /// The step at which it exited.
         when: String,
-        /// Its own last words, and its exit status.
+        /// The tail of its standard error or log, and its exit status.
         how: String,
     },
-    /// The monitor is there and does not do it.
+    /// An operation of the VMM failed.
     #[error(transparent)]
     Monitor(OperationError),
-    /// The monitor took all settings, and could not start the guest.
+    /// The VMM accepted all settings, but could not start the guest.
     #[error("cannot start the guest: {how}")]
     Guest {
-        /// Why, in the monitor's words.
+        /// The cause, in the VMM's words.
         how: String,
     },
 }
 
-/// Why a saved machine could not be started.
+/// Why a saved machine could not be restored.
 #[derive(Debug, thiserror::Error)]
 pub enum RestoreError {
-    /// The monitor did not start.
+    /// The VMM did not start.
     #[error(transparent)]
     Launch(#[from] LaunchError),
-    /// The monitor does not do it.
+    /// An operation of the VMM failed.
     #[error(transparent)]
     Operation(#[from] OperationError),
     /// The saved state cannot be opened.
@@ -565,102 +550,102 @@ pub enum RestoreError {
     Open {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         #[source]
         source: std::io::Error,
     },
-    /// The process that was kept could not be made to go on.
-    #[error("cannot start from the process that was kept")]
+    /// The VMM process could not be restored from its checkpoint.
+    #[error("cannot restore the VMM process from its checkpoint")]
     Process(#[from] mimeo_checkpoint::CheckpointError),
-    /// Somebody killed the monitor while it read the state: a person, or the kernel for want of memory. It says nothing
-    /// of the state.
-    #[error("the monitor was killed while it took the saved state: {how}")]
+    /// The VMM was killed while it loaded the state: by a user or by the OOM killer. This says nothing about
+    /// the state.
+    #[error("the VMM was killed while it loaded the saved state: {how}")]
     Killed {
-        /// How it ended.
+        /// How it exited.
         how: String,
     },
-    /// The monitor ended while it read the state, or refused it.
-    #[error("the monitor could not take the saved state: {how}")]
+    /// The VMM exited while it loaded the state, or refused it.
+    #[error("the VMM could not load the saved state: {how}")]
     Ended {
-        /// What it said.
+        /// Its message.
         how: String,
     },
-    /// The saved memory is another machine's, or is damaged.
-    #[error("{} has {found} bytes, where the memory has {wanted}", path.display())]
+    /// The saved memory belongs to another machine, or is damaged.
+    #[error("{} has {found} bytes, but the machine's memory has {wanted}", path.display())]
     MemorySize {
         /// The file.
         path: PathBuf,
-        /// The memory's size.
+        /// The size of the machine's memory.
         wanted: u64,
-        /// The file's.
+        /// The size of the file.
         found: u64,
     },
 }
 
-/// Why a running machine could not do what it was asked.
+/// Why an operation on a running machine failed.
 #[derive(Debug, thiserror::Error)]
 pub enum OperationError {
-    /// The link has an owner already.
-    #[error("the guest link is taken")]
+    /// The link was taken before.
+    #[error("the guest link is already taken")]
     LinkTaken,
-    /// The driver cannot do that.
+    /// The driver does not support the operation.
     #[error("the {driver} driver cannot {what}")]
     Unsupported {
         /// The driver.
         driver: &'static str,
-        /// What was asked.
+        /// The unsupported operation.
         what: &'static str,
     },
-    /// The monitor's process could not be kept.
-    #[error("cannot keep the monitor's process")]
+    /// The VMM process could not be checkpointed.
+    #[error("cannot checkpoint the VMM process")]
     Keep(#[from] mimeo_checkpoint::CheckpointError),
-    /// The guest's memory could not be found in its process.
+    /// The guest's memory could not be found in the VMM process.
     #[error("cannot find the guest's memory in process {pid}")]
     Memory {
-        /// The process.
+        /// Its PID.
         pid: u32,
-        /// Why.
+        /// The cause.
         #[source]
         source: std::io::Error,
     },
-    /// The machine is gone.
-    #[error("the virtual machine has ended")]
+    /// The VMM has exited.
+    #[error("the VMM has exited")]
     Gone,
-    /// The monitor refused.
-    #[error("the monitor refused {command}: {message}")]
+    /// The VMM refused a command.
+    #[error("the VMM refused {command}: {message}")]
     Refused {
-        /// What it was asked.
+        /// The command.
         command: String,
-        /// What it said.
+        /// The VMM's message.
         message: String,
     },
-    /// The monitor's version cannot do that.
-    #[error("{program} {found} cannot {what}: {needed} or later can")]
+    /// The version of the VMM does not support the operation.
+    #[error("{program} {found} cannot {what}: version {needed} or later is needed")]
     TooOld {
         /// Its name.
         program: &'static str,
         /// Its version.
         found: String,
-        /// What was asked.
+        /// The unsupported operation.
         what: &'static str,
-        /// The first version that can.
+        /// The first version that supports it.
         needed: String,
     },
-    /// A file of what is saved could not be put in its place.
-    #[error("cannot keep {}", path.display())]
+    /// A saved file could not be moved to its place.
+    #[error("cannot save {}", path.display())]
     File {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         #[source]
         source: std::io::Error,
     },
-    /// The monitor did not answer.
-    #[error("the monitor did not answer {command} within {seconds} s")]
+    /// The VMM did not answer in time.
+    #[error("the VMM did not answer within {seconds} s when asked {command}")]
     Silent {
-        /// What it was asked.
+        /// The command.
         command: String,
-        /// How long was waited.
+        /// The timeout.
         seconds: u64,
     },
 }

@@ -1,8 +1,7 @@
-//! A driver without a machine, with faults that can be switched on.
+//! A driver without a VMM, with faults to inject.
 //!
-//! Its "guest" is a function on the other end of the link, so that all that
-//! stands above the seam can be tried against failures that no real monitor
-//! produces on demand.
+//! Its "guest" is a function on the other end of the link. It tests the code above the driver interface
+//! against failures that no real VMM produces on demand.
 
 use std::fmt;
 use std::net::Ipv4Addr;
@@ -19,20 +18,20 @@ use crate::{
     LaunchSpec, Meanwhile, MemorySave, OperationError, RestoreError, SavedMachine, TapUse, VmExit, VmProcess,
 };
 
-/// What goes wrong. All off by default.
+/// The faults to inject. All are off by default.
 #[derive(Debug, Clone, Default)]
 pub struct Faults {
-    /// The monitor's program is not there.
+    /// The VMM's program is not installed.
     pub not_installed: bool,
-    /// The monitor ends after this long.
+    /// The VMM exits after this time.
     pub dies_after: Option<Duration>,
     /// The guest never answers on its link.
     pub silent_guest: bool,
-    /// The monitor refuses to pause and to resume.
+    /// The VMM refuses to pause and to resume.
     pub refuses_pause: bool,
-    /// The devices' state cannot be written.
+    /// The state of the devices cannot be written.
     pub refuses_save: bool,
-    /// A saved state is not taken.
+    /// The VMM refuses a saved state.
     pub refuses_restore: bool,
 }
 
@@ -53,12 +52,12 @@ impl fmt::Debug for Fake {
 }
 
 impl Fake {
-    /// A driver whose guests are `guest`, called with the link's other end.
+    /// A driver whose guests are `guest`, called with the other end of the link.
     pub fn new(guest: impl Fn(UnixStream) + Send + Sync + 'static, faults: Faults) -> Self {
         Self { guest: Arc::new(guest), faults, launched: Arc::default() }
     }
 
-    /// What it was asked to launch, in order.
+    /// The specs that were launched, in order.
     #[must_use]
     pub fn launched(&self) -> Vec<LaunchSpec> {
         self.launched.lock().unwrap_or_else(PoisonError::into_inner).clone()
@@ -93,7 +92,7 @@ impl Driver for Fake {
         let spawn = |source| LaunchError::Spawn { program: "fake".to_owned(), source };
         let (link, guest) = UnixStream::pair().map_err(spawn)?;
         if self.faults.silent_guest {
-            // Held open, never read: what a guest that hangs looks like.
+            // Held open but never read, as by a hung guest.
             tokio::spawn(async move {
                 let _open = guest;
                 std::future::pending::<()>().await;
@@ -108,7 +107,7 @@ impl Driver for Fake {
                 tokio::time::sleep(after).await;
                 end.send_replace(Some(VmExit::Failed {
                     status: "signal: 9 (SIGKILL)".to_owned(),
-                    stderr: "as it was told".to_owned(),
+                    stderr: "injected fault".to_owned(),
                 }));
             });
         }
@@ -123,13 +122,13 @@ impl Driver for Fake {
         let open = |source| RestoreError::Open { path: saved.state.clone(), source };
         std::fs::metadata(&saved.state).map_err(open)?;
         if self.faults.refuses_restore {
-            return Err(RestoreError::Ended { how: "as it was told".to_owned() });
+            return Err(RestoreError::Ended { how: "injected fault".to_owned() });
         }
         Ok(self.launch(spec).await?)
     }
 
     async fn revive(&self, _: &LaunchSpec, _: &KeptProcess) -> Result<Box<dyn Instance>, RestoreError> {
-        let what = "keep its process".to_owned();
+        let what = "checkpoint its process".to_owned();
         Err(LaunchError::Unsupported { driver: self.name(), what }.into())
     }
 
@@ -158,7 +157,7 @@ fn refuse_if(refuses: bool, command: &str) -> Result<(), OperationError> {
     if refuses {
         return Err(OperationError::Refused {
             command: command.to_owned(),
-            message: "as it was told".to_owned(),
+            message: "injected fault".to_owned(),
         });
     }
     Ok(())
@@ -199,7 +198,7 @@ impl Instance for FakeInstance {
     }
 
     async fn keep_process(&mut self, _: &Path, _: Meanwhile) -> Result<(), OperationError> {
-        Err(OperationError::Unsupported { driver: "fake", what: "keep its process" })
+        Err(OperationError::Unsupported { driver: "fake", what: "checkpoint its process" })
     }
 
     async fn add_layer(&mut self, _: &str, _: &Path) -> Result<(), OperationError> {

@@ -1,14 +1,12 @@
 //! Firecracker, for hosts with KVM and networks with TAP devices.
 //!
-//! A machine's Firecracker runs in the machine's own directory, or in a jail
-//! there if it is started by root. It is told nothing by descriptors: all goes
-//! by names ([`names`]) that are the same in every machine.
+//! A machine's Firecracker runs in the machine's own directory, or in a jail there if root starts it. It
+//! inherits no descriptors, but opens files by names ([`names`]) that are the same in every machine.
 //!
 //! # Disks
-//! The API has no place for a disk's serial number. What a guest reads as one
-//! (`/sys/block/vdX/serial`) is made of the file's device and inode, and is
-//! another after each restore. So its disks go by their order: the first of
-//! [`LaunchSpec::disks`] is `vda`, the second `vdb` ([`DiskOrder::Position`]).
+//! The API cannot set a disk's serial number. The one that a guest reads (`/sys/block/vdX/serial`) is derived
+//! from the file's device and inode, and changes with each restore. So disks are identified by position: the
+//! first of [`LaunchSpec::disks`] is `vda`, the second `vdb` ([`DiskOrder::Position`]).
 
 pub mod api;
 mod cgroup;
@@ -37,10 +35,10 @@ use crate::{
 
 /// Firecracker's program name.
 pub const PROGRAM: &str = "firecracker";
-/// The port on which the guest's agent listens (AF_VSOCK).
+/// The vsock port on which the guest's agent listens (AF_VSOCK).
 pub const GUEST_PORT: u32 = 1024;
-/// The guest's number on its vsock: the first that is free for a guest. It is
-/// the same in all machines, as each has a vsock of its own.
+/// The guest's CID: the lowest that a guest may have. It is the same in all machines, as each has a vsock
+/// device of its own.
 pub const GUEST_CID: u32 = 3;
 
 const NAME: &str = "firecracker";
@@ -56,8 +54,8 @@ pub struct Firecracker {
 }
 
 impl Firecracker {
-    /// Drives the Firecracker at `program`, a path or a name to be found in
-    /// PATH. If we are root, it is started by its jailer.
+    /// Uses the Firecracker at `program`, a path or a name to find in PATH. If we are root, its jailer starts
+    /// it.
     #[must_use]
     pub fn new(program: impl Into<PathBuf>) -> Self {
         Self {
@@ -69,39 +67,36 @@ impl Firecracker {
         }
     }
 
-    /// The same without a jailer: root's Firecracker is then kept from
-    /// anything by its filter of system calls alone.
+    /// Disables the jailer: a Firecracker of root is then confined by its seccomp filters alone.
     #[must_use]
     pub fn without_jailer(self) -> Self {
         Self { jailed: false, ..self }
     }
 
-    /// The same with the jailer at `jailer`, instead of the one that is named
-    /// by `MIMEO_JAILER`, or is beside Firecracker, or in PATH.
+    /// Uses the jailer at `jailer`, instead of the one that `MIMEO_JAILER` names, or that is beside
+    /// Firecracker or in PATH.
     #[must_use]
     pub fn with_jailer(self, jailer: impl Into<PathBuf>) -> Self {
         Self { jailer: Some(jailer.into()), ..self }
     }
 
-    /// The same with a note of what restored guests write: what
-    /// [`crate::SaveKind::Diff`] saves is then no more than that. Without it
-    /// Firecracker takes what is in the host's memory for written, and before
-    /// 1.13.0 saves no difference at all. Guests that boot are not watched:
-    /// their memory would come in small pages, which makes a boot longer by a
-    /// half, and their first save is of all memory in any case.
+    /// Tracks the writes of restored guests, so that [`crate::SaveKind::Diff`] saves no more than these.
+    /// Otherwise Firecracker treats all pages in the host's memory as written, and before 1.13.0 saves no
+    /// diff at all. Booted guests are not tracked: their memory would be mapped in small pages, which makes a
+    /// boot longer by a half, and their first save is of all memory in any case.
     #[must_use]
     pub fn tracking_writes(self) -> Self {
         Self { tracks_writes: true, ..self }
     }
 
-    /// The same with a cache file for the program's snapshot version, so that each process need not run the program to
-    /// learn it.
+    /// Uses a cache file for the program's snapshot version, so that not every process has to run the program
+    /// to get it.
     #[must_use]
     pub fn with_version_cache(self, file: impl Into<PathBuf>) -> Self {
         Self { state_format: shape::StateFormat::cached_in(file.into()), ..self }
     }
 
-    /// Whether its machines run in jails.
+    /// Whether machines run in jails.
     #[must_use]
     pub fn is_jailed(&self) -> bool {
         self.jailed && rustix::process::geteuid().is_root()
@@ -147,7 +142,7 @@ impl Driver for Firecracker {
     }
 
     async fn revive(&self, _: &LaunchSpec, _: &KeptProcess) -> Result<Box<dyn Instance>, RestoreError> {
-        let what = "begin as a process that was kept".to_owned();
+        let what = "restore a VMM process from a checkpoint".to_owned();
         Err(LaunchError::Unsupported { driver: NAME, what }.into())
     }
 

@@ -1,8 +1,8 @@
-//! Drivers of virtual machine monitors behind one narrow seam.
+//! Drivers for VMMs, behind one narrow interface.
 //!
-//! A [`Driver`] launches machines, an [`Instance`] is one that runs. What a
-//! driver cannot do is a typed error, never a success that did nothing. No
-//! driver's name stands in an `if` outside its own folder.
+//! A [`Driver`] launches machines; an [`Instance`] is a running one. What a driver cannot do is a typed
+//! error, never a success that did nothing. No code outside a driver's own folder tests for the driver's
+//! name.
 
 pub mod accel;
 mod console;

@@ -1,4 +1,4 @@
-//! QEMU, on its `microvm` machine, with KVM or without.
+//! QEMU with its `microvm` machine type, with KVM or TCG.
 
 mod arguments;
 mod checkpoint;
@@ -19,7 +19,7 @@ use crate::{
     RestoreError, SavedMachine, TapUse, program,
 };
 
-/// The name of the guest's end of the link, in `/sys/class/virtio-ports/*/name`.
+/// The name of the guest's link port, in `/sys/class/virtio-ports/*/name`.
 pub const LINK_NAME: &str = "mimeo";
 
 /// QEMU's program name.
@@ -27,9 +27,9 @@ pub const PROGRAM: &str = "qemu-system-x86_64";
 
 /// The firmware that loads a guest's kernel: qboot, a file in one of QEMU's data directories.
 ///
-/// QEMU's default for this machine type is `bios-microvm.bin`, whose content depends on the package: Debian's QEMU 7.2
-/// links it to qboot; its 10.0 does not, and SeaBIOS has a file of that name. SeaBIOS loads a kernel only by an option ROM,
-/// which our machines do not have, and spins.
+/// QEMU's default for this machine type is `bios-microvm.bin`, whose content depends on the package: Debian's
+/// QEMU 7.2 links it to qboot; its 10.0 does not, and SeaBIOS has a file of that name. SeaBIOS loads a kernel
+/// only by an option ROM, which our machines do not have, and spins.
 pub const FIRMWARE: &str = "qboot.rom";
 
 /// The driver.
@@ -39,7 +39,7 @@ pub struct Qemu {
 }
 
 impl Qemu {
-    /// Drives the QEMU at `program`, a path or a name to be found in PATH.
+    /// Uses the QEMU at `program`, a path or a name to find in PATH.
     #[must_use]
     pub fn new(program: impl Into<PathBuf>) -> Self {
         Self { program: program.into() }

@@ -1,5 +1,5 @@
-//! Starts a monitor's process so that it cannot outlive ours.
-#![allow(unsafe_code, reason = "the fence round what runs between fork and exec")]
+//! Starts a VMM process so that it cannot outlive its supervisor.
+#![allow(unsafe_code, reason = "the fence around code that runs between fork and exec")]
 
 mod warden;
 
@@ -17,11 +17,11 @@ use rustix::process::{Signal, getppid, set_parent_process_death_signal};
 
 pub(crate) use warden::interpose_warden;
 
-/// Descriptors below are the three that every program has.
+/// Lower numbers are the standard streams.
 const FIRST_INHERITED_FD: u32 = 3;
 
-/// Makes the child die with the thread that starts it, and keeps a terminal's
-/// signals from it: Ctrl-C is the monitor's to judge.
+/// Makes the child process die with the thread that starts it, and shields it from a terminal's signals: the
+/// supervisor handles Ctrl-C.
 pub(crate) fn die_with_parent(command: &mut Command) {
     let parent = rustix::process::getpid();
     command.process_group(0);
@@ -30,8 +30,8 @@ pub(crate) fn die_with_parent(command: &mut Command) {
     unsafe {
         command.pre_exec(move || {
             set_parent_process_death_signal(Some(Signal::KILL))?;
-            // What whoever started us left open is none of the guest's. A kernel
-            // before 5.11 cannot: then it stays open.
+            // Descriptors that our own parent process left open must not reach the VMM. Kernels before 5.11
+            // lack this flag: there they stay open.
             libc::syscall(libc::SYS_close_range, FIRST_INHERITED_FD, u32::MAX, libc::CLOSE_RANGE_CLOEXEC);
             if getppid() != Some(parent) {
                 return Err(io::Error::from_raw_os_error(rustix::io::Errno::SRCH.raw_os_error()));
@@ -41,9 +41,8 @@ pub(crate) fn die_with_parent(command: &mut Command) {
     }
 }
 
-/// Has the program's memory come in small pages: a translator touches a little
-/// of many places, and a large page for each would cost every machine megabytes
-/// that hold nothing.
+/// Disables transparent huge pages in the program: TCG touches few bytes in many places, and a huge page for
+/// each would cost every machine megabytes of unused memory.
 pub(crate) fn disable_huge_pages(command: &mut Command) {
     // SAFETY: the closure makes one system call and allocates nothing.
     unsafe {
@@ -51,12 +50,11 @@ pub(crate) fn disable_huge_pages(command: &mut Command) {
     }
 }
 
-/// Has the program run in a network namespace, in which there must be a device
-/// of that name: a program with the right to would make it. Else it is
-/// [`NO_DEVICE`] that spawning gives.
+/// Has the program run in a network namespace that must contain a device of this name: a program with the
+/// privileges would create a missing one. If it is missing, spawning fails with [`NO_DEVICE`].
 pub(crate) fn enter_netns(command: &mut Command, namespace: Arc<OwnedFd>, device: String) {
-    // SAFETY: the closure makes three system calls and allocates nothing; it
-    // holds the descriptor and the text that it uses.
+    // SAFETY: the closure makes three system calls and allocates nothing; it owns the descriptor and the text
+    // that it uses.
     unsafe {
         command.pre_exec(move || {
             if libc::setns(namespace.as_raw_fd(), libc::CLONE_NEWNET) != 0 {
@@ -69,25 +67,24 @@ pub(crate) fn enter_netns(command: &mut Command, namespace: Arc<OwnedFd>, device
     }
 }
 
-/// What spawning gives when a device is not there.
+/// The error number of spawning when the device is missing.
 pub(crate) const NO_DEVICE: i32 = libc::ENODEV;
 
-/// A file that is to be seen at another file's place.
+/// A file to be bind-mounted over another one.
 #[derive(Debug)]
 pub(crate) struct BindMount {
     /// The file.
     pub(crate) source: CString,
-    /// The place: a file that is there for it.
+    /// The mount point: an existing file.
     pub(crate) target: CString,
-    /// It cannot be written there.
+    /// Whether the mount is read-only.
     pub(crate) read_only: bool,
 }
 
-/// Has the program see files at other places. Nobody else sees them there, and
-/// nothing of it is left when the program ends.
+/// Bind-mounts files in a mount namespace of the program's own: no other process sees them, and they
+/// disappear when the program exits.
 pub(crate) fn bind_mounts(command: &mut Command, mounts: Vec<BindMount>) {
-    // SAFETY: the closure makes system calls with texts that it holds, and
-    // allocates nothing.
+    // SAFETY: the closure makes system calls with texts that it owns, and allocates nothing.
     unsafe {
         command.pre_exec(move || {
             if libc::unshare(libc::CLONE_NEWNS) != 0 {

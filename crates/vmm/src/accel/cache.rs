@@ -1,4 +1,4 @@
-//! What guests have proved of KVM, kept for as long as what it depends on stays the same.
+//! Records which kinds of guest have booted on KVM, until something that this depends on changes.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -13,15 +13,14 @@ use super::choose::Unusable;
 
 const DEVICE: &str = "/dev/kvm";
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
-/// Kinds of guest that are remembered: each kernel, agent and VMM makes another.
+/// Kinds of guest to remember: each kernel, agent and VMM adds one.
 const MAX_GUESTS: usize = 32;
 
-/// What a verdict depends on.
+/// The host state that a verdict depends on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct HostState {
     boot_id: String,
-    /// Device and inode numbers, and the time of the last change of owner or
-    /// mode in seconds and nanoseconds.
+    /// Device and inode numbers of /dev/kvm, and its change time (owner or mode) in seconds and nanoseconds.
     device: (u64, u64, i64, i64),
     user: u32,
     groups: Vec<u32>,
@@ -41,18 +40,19 @@ enum Outcome {
     Failed(Unusable),
 }
 
-/// By run directory and kind of guest: failures that could not be written.
+/// Failures that could not be written, by run directory and kind of guest.
 type Unwritten = BTreeMap<(PathBuf, String), Unusable>;
 
-/// A failed guest is started once more, and must not be tried on KVM again by this process, whatever became of the file.
+/// A failed guest is started again without KVM. This process must not try KVM for it again, even if the file
+/// could not be written.
 static UNWRITTEN: Mutex<Unwritten> = Mutex::new(BTreeMap::new());
 
 fn unwritten() -> MutexGuard<'static, Unwritten> {
-    // A map of plain values is whole after any panic.
+    // A map of plain values is consistent after any panic.
     UNWRITTEN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What a guest of this kind has proved; none if none was tried.
+/// The recorded outcome for this kind of guest. None if none was tried.
 pub(super) fn read_verdict(run_dir: &Path, guest: &str) -> Option<Result<(), Unusable>> {
     let written = read_guests(run_dir).and_then(|mut guests| guests.remove(guest));
     written.map(Outcome::into_result).or_else(|| {
@@ -61,7 +61,7 @@ pub(super) fn read_verdict(run_dir: &Path, guest: &str) -> Option<Result<(), Unu
     })
 }
 
-/// What all kinds of guests have proved.
+/// The recorded outcomes for all kinds of guests.
 pub(super) fn read_all_verdicts(run_dir: &Path) -> Vec<Result<(), Unusable>> {
     read_guests(run_dir).unwrap_or_default().into_values().map(Outcome::into_result).collect()
 }
@@ -82,13 +82,12 @@ impl Outcome {
     }
 }
 
-/// Remembers what came of a guest of this kind on KVM. Where it cannot be
-/// written, only this process remembers it, and the next start tries again:
-/// that costs time, never the truth.
+/// Records whether a guest of this kind booted on KVM. If that cannot be written, only this process remembers
+/// a failure, and the next process tries KVM again: this costs time, but is never wrong.
 pub fn record(run_dir: &Path, guest: &str, outcome: Result<(), Unusable>) {
     let outcome = outcome.map_or_else(Outcome::Failed, |()| Outcome::Booted);
     if let Err(error) = write_outcome(run_dir, guest, outcome.clone()) {
-        tracing::debug!(dir = %run_dir.display(), %error, "cannot keep the verdict on KVM");
+        tracing::debug!(dir = %run_dir.display(), %error, "cannot record the outcome of a guest on KVM");
         if let Outcome::Failed(reason) = outcome {
             unwritten().insert((run_dir.to_owned(), guest.to_owned()), reason);
         }
@@ -138,7 +137,7 @@ fn write_file(path: &Path, contents: &VerdictFile) -> io::Result<()> {
     replace_file(path, &serde_json::to_vec(contents)?)
 }
 
-/// By rename: another process may read at any time.
+/// Replaces the file by rename: another process may read it at any time.
 pub(super) fn replace_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let dir = path.parent().unwrap_or(Path::new("."));
     fs::create_dir_all(dir)?;

@@ -1,5 +1,4 @@
-//! From what a person asked for and what is known of the host to the way that
-//! guests run.
+//! Chooses the accelerator, from the user's request and what is known of the host.
 
 use std::fmt;
 use std::path::Path;
@@ -10,36 +9,36 @@ use serde::{Deserialize, Serialize};
 use super::{cache, probe};
 use crate::Accelerator;
 
-/// What a person asked for.
+/// The accelerator that the user requested.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Accel {
-    /// KVM unless it is known not to run our guests, else emulation.
+    /// KVM unless it is known not to run our guests, otherwise TCG.
     #[default]
     Auto,
-    /// KVM, whatever is known of it.
+    /// KVM, even if it is known to fail.
     Kvm,
-    /// Emulation, without looking at KVM.
+    /// TCG, without probing KVM.
     Tcg,
 }
 
-/// What is known of KVM, for one kind of guest.
+/// What is known of KVM for one kind of guest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
-    /// Such a guest has booted and answered, on this boot of the host.
+    /// Such a guest has booted and its agent has answered since the host's boot.
     Proved,
-    /// `/dev/kvm` makes VMs; no such guest has been tried.
+    /// `/dev/kvm` creates VMs, but no such guest has been tried.
     Untried,
-    /// It does not run such guests.
+    /// KVM cannot run such guests.
     Unusable(Unusable),
 }
 
-/// How a guest is to run, and what is known of KVM.
+/// The chosen accelerator, and what is known of KVM.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Choice {
-    /// How it is to run.
+    /// The accelerator to use.
     pub accelerator: Accelerator,
-    /// What is known.
+    /// What is known of KVM.
     pub verdict: Verdict,
 }
 
@@ -47,41 +46,39 @@ pub struct Choice {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "reason", rename_all = "snake_case")]
 pub enum Unusable {
-    /// Emulation was asked for.
+    /// The user requested TCG.
     EmulationRequested,
     /// There is no `/dev/kvm`.
     NoDevice,
-    /// `/dev/kvm` belongs to others.
+    /// The user may not open `/dev/kvm`.
     PermissionDenied,
     /// `/dev/kvm` cannot be opened for another reason.
     CannotOpen {
-        /// What the system answered.
+        /// The error of the system.
         error: String,
     },
-    /// A step before the first instruction was refused.
+    /// KVM refused a step before the first instruction.
     Refused {
         /// The step.
         step: String,
-        /// What KVM answered.
+        /// The error of KVM.
         error: String,
     },
-    /// A guest of ours did not come up on it.
+    /// One of our guests did not boot on it.
     GuestFailed {
         /// How it failed.
         how: String,
     },
 }
 
-/// Another word than `auto`, `kvm` or `tcg`.
+/// The name of no accelerator.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is not an accelerator: auto, kvm or tcg")]
 pub struct UnknownAccel(String);
 
-/// Chooses how a guest runs. `guest` names its kind (driver, kernel, agent):
-/// what one kind has proved says nothing of another. What is known is kept in
-/// `run_dir` (`MIMEO_RUN`) until the next boot, or until the device or the
-/// person's groups change; [`super::record`] adds to it. Takes some
-/// milliseconds at most.
+/// Chooses the accelerator for a guest. `guest` names its kind (driver, kernel, agent); a verdict applies to
+/// one kind only. Verdicts are recorded in `run_dir` (`MIMEO_RUN`) by [`super::record`], and are valid until
+/// the host reboots, or the device or the user's groups change. Takes a few milliseconds at most.
 #[must_use]
 pub fn choose(accel: Accel, guest: &str, run_dir: &Path) -> Choice {
     let verdict = match accel {
@@ -122,13 +119,13 @@ impl Unusable {
         }
     }
 
-    /// A command that changes it, where there is one.
+    /// A command that may fix it, where there is one.
     #[must_use]
     pub fn remedy(&self) -> Option<&'static str> {
         match self {
             Self::NoDevice => Some("modprobe kvm_intel || modprobe kvm_amd"),
             Self::PermissionDenied => Some("usermod -aG kvm \"$USER\"   # as root; then log in again"),
-            Self::GuestFailed { .. } => Some("mimeo run --accel kvm …   # tries it again, whatever is known"),
+            Self::GuestFailed { .. } => Some("mimeo run --accel kvm …   # tries KVM again"),
             _ => None,
         }
     }
@@ -140,7 +137,7 @@ impl fmt::Display for Unusable {
             Self::EmulationRequested => f.write_str("emulation was requested"),
             Self::NoDevice => f.write_str("this host has no /dev/kvm"),
             Self::PermissionDenied => f.write_str("this user may not open /dev/kvm"),
-            Self::CannotOpen { error } => write!(f, "/dev/kvm cannot be opened: {error}"),
+            Self::CannotOpen { error } => write!(f, "cannot open /dev/kvm: {error}"),
             Self::Refused { step, error } => write!(f, "KVM cannot {step}: {error}"),
             Self::GuestFailed { how } => write!(f, "KVM does not run our guest: {how}"),
         }

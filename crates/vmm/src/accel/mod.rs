@@ -1,12 +1,10 @@
-//! Can this host run our guests with hardware acceleration?
+//! Determines whether this host can run our guests with hardware acceleration.
 //!
-//! That `/dev/kvm` opens proves little: a nested KVM may create VMs and vCPUs,
-//! then stop at the first instruction or register of a stock kernel that it
-//! does not know. An artificial guest proves little more: one of ours passed
-//! or failed by what it happened to do, not by what kernels do (decision 0012).
-//! So the proof is our own guest: KVM works where our kernel has booted on it
-//! and our agent has answered. The first machine of a host's boot is that proof;
-//! what came of it is kept.
+//! That `/dev/kvm` opens proves little: a nested KVM may create VMs and vCPUs, then fail at the first
+//! instruction or register of a stock kernel that it does not implement. An artificial guest proves little
+//! more: one of ours passed or failed by what it happened to do, not by what kernels do (decision 0012). So
+//! the proof is our own guest: KVM works if our kernel has booted on it and our agent has answered. The first
+//! machine after the host's boot is that proof; the outcome is recorded.
 
 mod cache;
 mod choose;

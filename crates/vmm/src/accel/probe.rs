@@ -1,10 +1,10 @@
-//! Whether `/dev/kvm` makes a VM and a vCPU: without that no guest need be tried.
+//! Probes whether `/dev/kvm` can create a VM and a vCPU: without that no guest need be tried.
 
 use kvm_ioctls::Kvm;
 
 use super::choose::Unusable;
 
-/// Makes a VM with one vCPU, and drops it. Takes about a millisecond.
+/// Creates a VM with one vCPU, and drops it. Takes about a millisecond.
 pub(super) fn probe() -> Result<(), Unusable> {
     let kvm = Kvm::new().map_err(|error| Unusable::from_open(error.errno()))?;
     let vm = kvm.create_vm().map_err(refused("create a VM"))?;

@@ -1,6 +1,5 @@
-//! The host's time stamp counter frequency. Emulated guests read the host's
-//! counter, and one that is told its frequency need not measure it, which can
-//! hang it when the host is busy.
+//! The frequency of the host's time stamp counter. Guests under TCG read the host's counter. A guest that is
+//! given its frequency need not measure it; measuring can hang a guest when the host is busy.
 
 use std::fs;
 use std::path::Path;
@@ -10,15 +9,13 @@ use std::time::{Duration, Instant};
 use super::cache::boot_id;
 use super::fence::time_stamp;
 
-/// Long enough for an error below 100 parts in a million.
+/// Long enough for an error below 100 ppm.
 const MEASURE_TIME: Duration = Duration::from_millis(20);
-/// The kernel's figure is taken when it is this near to the measured one, in
-/// parts in a million: it is exact, but where the frequency scales it is
-/// another clock's.
+/// The kernel's figure is used if it is this close to the measured one, in ppm. It is exact, but with
+/// frequency scaling it is that of another clock.
 const MAX_DIFFERENCE_PPM: u64 = 1000;
 
-/// The frequency in kHz; none where the counter is no clock (it stops or
-/// changes with the CPU's frequency). Takes 20 ms; see [`kept_tsc_khz`].
+/// The frequency in kHz. None where the counter has no constant rate. Takes 20 ms; see [`kept_tsc_khz`].
 pub fn tsc_khz() -> Option<u32> {
     let cpuinfo = fs::read_to_string("/proc/cpuinfo").ok()?;
     if !is_constant(&cpuinfo) {
@@ -30,8 +27,8 @@ pub fn tsc_khz() -> Option<u32> {
     u32::try_from(reported.unwrap_or(measured)).ok()
 }
 
-/// The same, kept in `run_dir` (`MIMEO_RUN`) until the next boot. Where it
-/// cannot be kept it is measured each time.
+/// The same, recorded in `run_dir` (`MIMEO_RUN`) until the host reboots. If it cannot be recorded, it is
+/// measured each time.
 pub fn kept_tsc_khz(run_dir: &Path) -> Option<u32> {
     let path = run_dir.join("tsc-khz");
     let boot_id = boot_id().ok()?;
@@ -40,7 +37,7 @@ pub fn kept_tsc_khz(run_dir: &Path) -> Option<u32> {
     }
     let khz = tsc_khz()?;
     if let Err(error) = super::cache::replace_file(&path, format!("{boot_id} {khz}\n").as_bytes()) {
-        tracing::debug!(path = %path.display(), %error, "the counter's frequency is not kept");
+        tracing::debug!(path = %path.display(), %error, "cannot record the TSC frequency");
     }
     Some(khz)
 }
@@ -54,7 +51,7 @@ fn is_constant(cpuinfo: &str) -> bool {
     flags.split_whitespace().any(|flag| flag == "constant_tsc")
 }
 
-/// `cpu MHz : 2596.150`.
+/// Parses `cpu MHz : 2596.150`.
 fn kernel_khz(cpuinfo: &str) -> Option<u64> {
     let line = cpuinfo.lines().find(|line| line.starts_with("cpu MHz"))?;
     let (mhz, fraction) = line.split(':').nth(1)?.trim().split_once('.')?;

@@ -1,7 +1,7 @@
-//! Firecracker's API: HTTP over a socket in the directory where it runs.
+//! Firecracker's API: HTTP over a Unix socket in the directory where it runs.
 //!
-//! One call for each of its requests, by the name of what it does. A call that
-//! needs what the version does not have is refused here and never sent.
+//! Each request is a method, named after what it does. A request that needs a later version is refused here
+//! and never sent.
 
 mod error;
 mod http;
@@ -26,13 +26,13 @@ use super::version::{Feature, OLDEST, Version};
 use crate::SaveKind;
 use http::Request;
 
-/// How long a call may take that neither reads nor writes memory: Firecracker
-/// needs milliseconds, a host that is very busy more.
+/// Timeout for a request that neither reads nor writes guest memory: Firecracker needs milliseconds, a very
+/// busy host more.
 const CALL_TIMEOUT: Duration = Duration::from_secs(20);
-/// The same for a call that may read or write all of a machine's memory.
+/// Timeout for a request that may read or write all of the guest's memory.
 const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(600);
 
-/// A Firecracker that answers.
+/// A connection to a Firecracker that answers.
 #[derive(Debug, Clone)]
 pub struct Api {
     directory: Arc<OwnedFd>,
@@ -42,11 +42,10 @@ pub struct Api {
 }
 
 impl Api {
-    /// Greets the Firecracker that listens on `socket` in `directory`.
+    /// Connects to the Firecracker that listens on `socket` in `directory`, and reads its version.
     ///
     /// # Errors
-    /// [`ApiError::TooOld`] for a version before [`OLDEST`];
-    /// [`ApiError::Connect`] if nobody listens.
+    /// [`ApiError::TooOld`] for a version before [`OLDEST`]; [`ApiError::Connect`] if nothing listens.
     pub async fn greet(directory: &Path, socket: &'static str) -> Result<Self, ApiError> {
         let held = super::socket::open_directory(directory);
         let held = held.map_err(|source| ApiError::Connect { step: VERSION_STEP.to_owned(), source })?;
@@ -65,24 +64,24 @@ impl Api {
             .parse()
             .map_err(|error| ApiError::Foreign { step: VERSION_STEP.to_owned(), what: format!("{error}") })?;
         if version < OLDEST {
-            return Err(ApiError::TooOld { found: full_version, what: "be driven", needed: OLDEST });
+            return Err(ApiError::TooOld { found: full_version, what: "be used", needed: OLDEST });
         }
         Ok(Self { directory, socket, version, full_version })
     }
 
-    /// Its version.
+    /// The version.
     #[must_use]
     pub fn version(&self) -> Version {
         self.version
     }
 
-    /// The same, as it says it: with what stands after the number.
+    /// The version as Firecracker reports it, including a suffix.
     #[must_use]
     pub fn full_version(&self) -> &str {
         &self.full_version
     }
 
-    /// Says no if the version does not have `feature`.
+    /// Fails if the version lacks `feature`.
     ///
     /// # Errors
     /// [`ApiError::TooOld`].
@@ -116,168 +115,165 @@ impl Api {
     }
 }
 
-const VERSION_STEP: &str = "to tell its version";
+const VERSION_STEP: &str = "to report its version";
 
-/// Every one of these gives [`ApiError::Refused`] with Firecracker's own words
-/// if it says no, and [`ApiError::Silent`] if it says nothing in time.
+/// All of these fail with [`ApiError::Refused`] and Firecracker's message if it refuses, and with
+/// [`ApiError::Silent`] if it does not answer in time.
 impl Api {
-    /// What runs, and how far it is.
+    /// Describes the instance and its state.
     ///
     /// # Errors
-    /// As for all calls.
+    /// As for all requests.
     pub async fn instance(&self) -> Result<InstanceInfo, ApiError> {
         self.read("to describe itself", "/").await
     }
 
-    /// All of the machine's settings, in Firecracker's own words.
+    /// All settings of the machine, in Firecracker's format.
     ///
     /// # Errors
-    /// As for all calls.
+    /// As for all requests.
     pub async fn settings(&self) -> Result<Value, ApiError> {
-        self.read("to tell its settings", "/vm/config").await
+        self.read("to report its settings", "/vm/config").await
     }
 
-    /// Processors and memory, as they are set.
+    /// The current vCPU and memory settings.
     ///
     /// # Errors
-    /// As for all calls.
+    /// As for all requests.
     pub async fn machine(&self) -> Result<MachineConfig, ApiError> {
-        self.read("to tell its processors and memory", "/machine-config").await
+        self.read("to report vCPUs and memory", "/machine-config").await
     }
 
-    /// Processors and memory. Before the start.
+    /// Sets vCPUs and memory. Before the start.
     ///
     /// # Errors
-    /// As for all calls; [`ApiError::TooOld`] for [`HugePages::Transparent`]
-    /// before 1.17.0.
+    /// As for all requests; [`ApiError::TooOld`] for [`HugePages::Transparent`] before 1.17.0.
     pub async fn set_machine(&self, machine: &MachineConfig) -> Result<(), ApiError> {
         self.needs_if(machine.huge_pages == HugePages::Transparent, Feature::TransparentPages)?;
-        self.put("to set processors and memory", "/machine-config", machine).await
+        self.put("to set vCPUs and memory", "/machine-config", machine).await
     }
 
-    /// What is booted. Before the start.
+    /// Sets the kernel, initramfs and command line. Before the start.
     ///
     /// # Errors
-    /// As for all calls.
+    /// As for all requests.
     pub async fn set_boot_source(&self, source: &BootSource) -> Result<(), ApiError> {
         self.put("to set the kernel", "/boot-source", source).await
     }
 
-    /// A disk. Before the start; the guest sees disks in the order of their
-    /// calls, but for one that is its root device: that is the first.
+    /// Adds a disk. Before the start. The guest sees disks in the order of these requests, except that a root
+    /// device is always first.
     ///
     /// # Errors
-    /// As for all calls.
+    /// As for all requests.
     pub async fn set_drive(&self, drive: &Drive) -> Result<(), ApiError> {
         let path = format!("/drives/{}", drive.drive_id);
         self.put(&format!("to set {}", drive.drive_id), &path, drive).await
     }
 
-    /// Another file for a disk, or the same with another size: the guest is
-    /// told. After the start.
+    /// Replaces a disk's file, or reopens the same file after its size has changed; the guest is notified.
+    /// After the start.
     ///
     /// # Errors
-    /// As for all calls.
+    /// As for all requests.
     pub async fn replace_drive(&self, id: &str, file: &str) -> Result<(), ApiError> {
         let body = json!({ "drive_id": id, "path_on_host": file });
-        self.patch(&format!("to open {id} anew"), &format!("/drives/{id}"), &body).await
+        self.patch(&format!("to reopen {id}"), &format!("/drives/{id}"), &body).await
     }
 
-    /// Another limit for a disk. After the start.
+    /// Changes a disk's rate limits. After the start.
     ///
     /// # Errors
-    /// As for all calls.
+    /// As for all requests.
     pub async fn limit_drive(&self, id: &str, limit: &RateLimiter) -> Result<(), ApiError> {
         let body = json!({ "drive_id": id, "rate_limiter": limit });
         self.patch(&format!("to limit {id}"), &format!("/drives/{id}"), &body).await
     }
 
-    /// A network card. Before the start.
+    /// Adds a NIC. Before the start.
     ///
     /// # Errors
-    /// As for all calls; [`ApiError::TooOld`] for an MTU before 1.16.0.
+    /// As for all requests; [`ApiError::TooOld`] for an MTU before 1.16.0.
     pub async fn set_network(&self, nic: &NetworkInterface) -> Result<(), ApiError> {
         self.needs_if(nic.mtu.is_some(), Feature::Mtu)?;
         let path = format!("/network-interfaces/{}", nic.iface_id);
-        self.put(&format!("to set network card {}", nic.iface_id), &path, nic).await
+        self.put(&format!("to set NIC {}", nic.iface_id), &path, nic).await
     }
 
-    /// Other limits for a network card. After the start.
+    /// Changes a NIC's rate limits. After the start.
     ///
     /// # Errors
-    /// As for all calls.
+    /// As for all requests.
     pub async fn limit_network(&self, id: &str, limits: &Bandwidth) -> Result<(), ApiError> {
         let body =
             json!({ "iface_id": id, "rx_rate_limiter": limits.receive, "tx_rate_limiter": limits.send });
-        self.patch(&format!("to limit network card {id}"), &format!("/network-interfaces/{id}"), &body).await
+        self.patch(&format!("to limit NIC {id}"), &format!("/network-interfaces/{id}"), &body).await
     }
 
-    /// The vsock device. Before the start.
+    /// Adds the vsock device. Before the start.
     ///
     /// # Errors
-    /// As for all calls.
+    /// As for all requests.
     pub async fn set_vsock(&self, vsock: &Vsock) -> Result<(), ApiError> {
         self.put("to set the vsock device", "/vsock", vsock).await
     }
 
-    /// A source of random numbers. Before the start.
+    /// Adds a source of random numbers. Before the start.
     ///
     /// # Errors
-    /// As for all calls.
+    /// As for all requests.
     pub async fn set_entropy(&self, limit: Option<&RateLimiter>) -> Result<(), ApiError> {
         let body = limit.map_or_else(|| json!({}), |limit| json!({ "rate_limiter": limit }));
         self.put("to set the entropy device", "/entropy", &body).await
     }
 
-    /// The balloon, as it is set.
+    /// The current balloon settings.
     ///
     /// # Errors
-    /// As for all calls.
+    /// As for all requests.
     pub async fn balloon(&self) -> Result<Balloon, ApiError> {
-        self.read("to tell its balloon", "/balloon").await
+        self.read("to report its balloon", "/balloon").await
     }
 
-    /// A balloon. Before the start.
+    /// Adds a balloon. Before the start.
     ///
     /// # Errors
-    /// As for all calls; [`ApiError::TooOld`] for what tells of free pages
-    /// before 1.14.0.
+    /// As for all requests; [`ApiError::TooOld`] for reports of free pages before 1.14.0.
     pub async fn set_balloon(&self, balloon: &Balloon) -> Result<(), ApiError> {
         let reports_free_pages = balloon.free_page_hinting || balloon.free_page_reporting;
         self.needs_if(reports_free_pages, Feature::FreePages)?;
         self.put("to set the balloon", "/balloon", balloon).await
     }
 
-    /// Another size for the balloon, in MiB. After the start.
+    /// Resizes the balloon, in MiB. After the start.
     ///
     /// # Errors
-    /// As for all calls.
+    /// As for all requests.
     pub async fn resize_balloon(&self, amount_mib: u32) -> Result<(), ApiError> {
         self.patch("to resize the balloon", "/balloon", &json!({ "amount_mib": amount_mib })).await
     }
 
-    /// Where it logs: before 1.14.0, to what is there already. Before the start.
+    /// Sets the log. Before 1.14.0, the file must exist. Before the start.
     ///
     /// # Errors
-    /// As for all calls.
+    /// As for all requests.
     pub async fn set_logger(&self, logger: &Logger) -> Result<(), ApiError> {
         self.put("to set its log", "/logger", logger).await
     }
 
-    /// Where it writes its metrics: before 1.14.0, to what is there already.
-    /// Before the start, once.
+    /// Sets the metrics file. Before 1.14.0, it must exist. Before the start, once.
     ///
     /// # Errors
-    /// As for all calls; [`ApiError::TooOld`] for names in them before 1.17.0.
+    /// As for all requests; [`ApiError::TooOld`] for names in the metrics before 1.17.0.
     pub async fn set_metrics(&self, metrics: &Metrics) -> Result<(), ApiError> {
         self.needs_if(metrics.emit_id || !metrics.properties.is_empty(), Feature::MetricsNames)?;
         self.put("to set its metrics", "/metrics", metrics).await
     }
 
-    /// Which cards answer for the metadata service. Before the start.
+    /// Sets which NICs answer for the metadata service. Before the start.
     ///
     /// # Errors
-    /// As for all calls; [`ApiError::TooOld`] for `imds_compat` before 1.13.0.
+    /// As for all requests; [`ApiError::TooOld`] for `imds_compat` before 1.13.0.
     pub async fn set_mmds_config(&self, config: &MmdsConfig) -> Result<(), ApiError> {
         self.needs_if(config.imds_compat, Feature::ImdsCompat)?;
         self.put("to set the metadata service", "/mmds/config", config).await
@@ -286,23 +282,23 @@ impl Api {
     /// The metadata.
     ///
     /// # Errors
-    /// As for all calls.
+    /// As for all requests.
     pub async fn mmds(&self) -> Result<Value, ApiError> {
-        self.read("to tell its metadata", "/mmds").await
+        self.read("to report its metadata", "/mmds").await
     }
 
-    /// All of the metadata anew.
+    /// Replaces all of the metadata.
     ///
     /// # Errors
-    /// As for all calls.
+    /// As for all requests.
     pub async fn set_mmds(&self, contents: &Value) -> Result<(), ApiError> {
         self.put("to set metadata", "/mmds", contents).await
     }
 
-    /// What differs in the metadata.
+    /// Merges changes into the metadata.
     ///
     /// # Errors
-    /// As for all calls.
+    /// As for all requests.
     pub async fn merge_mmds(&self, difference: &Value) -> Result<(), ApiError> {
         self.patch("to change metadata", "/mmds", difference).await
     }
@@ -310,7 +306,7 @@ impl Api {
     /// Starts the machine.
     ///
     /// # Errors
-    /// As for all calls.
+    /// As for all requests.
     pub async fn start(&self) -> Result<(), ApiError> {
         self.run_action("to start the machine", "InstanceStart").await
     }
@@ -318,15 +314,15 @@ impl Api {
     /// Presses Ctrl-Alt-Del on the guest's keyboard. After the start.
     ///
     /// # Errors
-    /// As for all calls.
+    /// As for all requests.
     pub async fn ctrl_alt_del(&self) -> Result<(), ApiError> {
         self.run_action("to press ctrl-alt-del", "SendCtrlAltDel").await
     }
 
-    /// Writes the metrics at once. After the start.
+    /// Writes the metrics now. After the start.
     ///
     /// # Errors
-    /// As for all calls.
+    /// As for all requests.
     pub async fn flush_metrics(&self) -> Result<(), ApiError> {
         self.run_action("to write its metrics", "FlushMetrics").await
     }
@@ -335,42 +331,41 @@ impl Api {
         self.put(step, "/actions", &json!({ "action_type": action })).await
     }
 
-    /// Stops the processors. After the start.
+    /// Pauses the vCPUs. After the start.
     ///
     /// # Errors
-    /// As for all calls.
+    /// As for all requests.
     pub async fn pause(&self) -> Result<(), ApiError> {
         self.patch("to pause", "/vm", &json!({ "state": "Paused" })).await
     }
 
-    /// Lets the processors go on. After the start.
+    /// Resumes the vCPUs. After the start.
     ///
     /// # Errors
-    /// As for all calls.
+    /// As for all requests.
     pub async fn resume(&self) -> Result<(), ApiError> {
         self.patch("to resume", "/vm", &json!({ "state": "Resumed" })).await
     }
 
-    /// Saves a paused machine. After this the guest's connections over vsock
-    /// are gone, also in the machine itself.
+    /// Saves a paused machine. This closes the guest's vsock connections, also those of the running machine.
     ///
     /// # Errors
-    /// As for all calls.
+    /// As for all requests.
     pub async fn create_snapshot(&self, snapshot: &CreateSnapshot) -> Result<(), ApiError> {
         let step = match snapshot.snapshot_type {
             SaveKind::Full => "to save the machine",
-            SaveKind::Diff => "to save what differs of the machine",
+            SaveKind::Diff => "to save a diff of the machine",
         };
         let request = Request::with_body(step, Method::PUT, "/snapshot/create", &types::create(snapshot))?;
         http::send(&self.directory, self.socket, request, SNAPSHOT_TIMEOUT).await
     }
 
-    /// Becomes a machine that was saved. Before anything else: whatever was
-    /// set before makes Firecracker refuse, and whatever fails ends it.
+    /// Loads a saved machine. This must be the first request: Firecracker refuses it after any setting, and
+    /// exits if it fails.
     ///
     /// # Errors
-    /// As for all calls; [`ApiError::TooOld`] for overrides, another size of
-    /// pages or the clock in versions without.
+    /// As for all requests; [`ApiError::TooOld`] for overrides, another page size or the clock in versions
+    /// without them.
     pub async fn load_snapshot(&self, snapshot: &LoadSnapshot) -> Result<(), ApiError> {
         self.needs_if(!snapshot.network_overrides.is_empty(), Feature::NetworkOverrides)?;
         self.needs_if(snapshot.vsock_override.is_some(), Feature::VsockOverride)?;

@@ -1,4 +1,4 @@
-//! Limits of a jailed machine, by cgroups of the second version.
+//! Resource limits of a jailed machine, by cgroup v2.
 
 use std::ffi::OsString;
 use std::fs;
@@ -9,30 +9,29 @@ use rustix::fs::statfs;
 
 use crate::LaunchSpec;
 
-/// What `statfs` calls a tmpfs (linux/magic.h).
+/// The type of a tmpfs in `statfs` (linux/magic.h).
 const TMPFS_MAGIC: rustix::fs::FsWord = 0x0102_1994;
-/// The group of all machines.
+/// The parent cgroup of all machines.
 const PARENT_GROUP: &str = "mimeo";
-/// Controllers that the limits need.
+/// The controllers that the limits need.
 const CONTROLLERS: [&str; 2] = ["memory", "pids"];
-/// What Firecracker needs besides the guest's memory, in MiB: itself, page
-/// tables, and what is read ahead of its disks.
+/// Memory of Firecracker besides the guest's, in MiB: its own, page tables, and the page cache of its disks.
 const OVERHEAD_MIB: u64 = 128;
-/// What it needs besides a thread for each processor: three of its own, and
-/// some for the kernel's sake.
+/// Threads besides one for each vCPU: three of Firecracker, and a reserve for the kernel.
 const OVERHEAD_THREADS: u32 = 13;
 
-/// The control group of one machine. The jailer makes it.
+/// The cgroup of one machine. The jailer creates it.
 #[derive(Debug)]
 pub(super) struct Cgroup {
     path: PathBuf,
-    /// None where its directory is in memory.
+    /// None if the machine's directory is on a tmpfs.
     memory_bytes: Option<u64>,
     threads: u32,
 }
 
 impl Cgroup {
-    /// For a machine whose files are in `directory`. None where this host has no such limits, which the log then tells.
+    /// The cgroup for a machine whose files are in `directory`. None, with a warning in the log, if this host
+    /// cannot set the limits.
     pub(super) fn plan(id: &str, spec: &LaunchSpec, directory: &Path) -> Option<Self> {
         let mounts = fs::read_to_string("/proc/mounts").unwrap_or_default();
         match find_hierarchy(&mounts, |path| fs::read_to_string(path)) {
@@ -42,11 +41,7 @@ impl Cgroup {
                 threads: spec.cpus + OVERHEAD_THREADS,
             }),
             Err(reason) => {
-                tracing::warn!(
-                    machine = spec.name,
-                    reason,
-                    "the machine has no limits of memory and threads"
-                );
+                tracing::warn!(machine = spec.name, reason, "cannot limit the machine's memory and threads");
                 None
             }
         }
@@ -62,12 +57,12 @@ impl Cgroup {
         arguments
     }
 
-    /// Removes it; its processes are gone.
+    /// Removes the cgroup. Its processes must have exited.
     pub(super) fn remove(&self) {
         remove_group(&self.path);
     }
 
-    /// Removes the one that the machine `id` left.
+    /// Removes the cgroup that the machine `id` left.
     pub(super) fn sweep(id: &str) {
         let mounts = fs::read_to_string("/proc/mounts").unwrap_or_default();
         if let Some(root) = mount_point(&mounts) {
@@ -76,8 +71,8 @@ impl Cgroup {
     }
 }
 
-/// Files in memory count as the memory of who writes them, and the kernel cannot write them out: each snapshot would bring
-/// the machine nearer to its limit, and then be its end.
+/// Files on a tmpfs are charged to the cgroup that writes them, and cannot be written back: each snapshot
+/// would bring the machine closer to its limit, and the OOM killer would end it.
 fn memory_bytes(memory_mib: u32, directory: &Path) -> Option<u64> {
     let is_in_memory = statfs(directory).is_ok_and(|found| found.f_type == TMPFS_MAGIC);
     if is_in_memory {
@@ -90,7 +85,7 @@ fn memory_bytes(memory_mib: u32, directory: &Path) -> Option<u64> {
 fn remove_group(path: &Path) {
     match fs::remove_dir(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            tracing::warn!(path = %path.display(), %error, "cannot remove the control group");
+            tracing::warn!(path = %path.display(), %error, "cannot remove the cgroup");
         }
         _ => {}
     }
@@ -104,14 +99,14 @@ fn mount_point(mounts: &str) -> Option<PathBuf> {
     })
 }
 
-/// Where the hierarchy is, or why it is of no use.
+/// The mount point of the cgroup v2 hierarchy, or why it cannot be used.
 fn find_hierarchy(mounts: &str, read: impl Fn(&Path) -> io::Result<String>) -> Result<PathBuf, &'static str> {
     let root = mount_point(mounts).ok_or("cgroup v2 is not mounted")?;
     let available = read(&root.join("cgroup.controllers")).map_err(|_| "cgroup v2 cannot be read")?;
     if CONTROLLERS.iter().all(|controller| available.split_whitespace().any(|word| word == *controller)) {
         Ok(root)
     } else {
-        Err("cgroup v2 has no controllers of memory and threads here: they are with cgroup v1")
+        Err("cgroup v2 has no memory and pids controllers here: cgroup v1 uses them")
     }
 }
 

@@ -1,4 +1,4 @@
-//! A Firecracker that runs a machine.
+//! A running Firecracker.
 
 use std::net::Ipv4Addr;
 use std::path::Path;
@@ -18,10 +18,10 @@ use crate::{Forward, GuestMemory, Instance, Meanwhile, OperationError, SaveKind,
 pub(super) struct FirecrackerInstance {
     process: Process,
     api: Api,
-    /// The guest's link, once somebody has its other end.
+    /// The guest link, once its other end was taken.
     link: Option<Link>,
     tracks_writes: bool,
-    /// It was saved since it was paused.
+    /// Whether the machine was saved since it was paused.
     saved_since_pause: bool,
 }
 
@@ -64,7 +64,7 @@ impl Instance for FirecrackerInstance {
         if !self.saved_since_pause && loses_link_when_paused(self.api.version()) {
             tracing::warn!(
                 version = self.api.full_version(),
-                "this firecracker loses the guest link of a machine that goes on without having been saved"
+                "this version of firecracker loses the guest link of a machine that is resumed without having been saved"
             );
         }
         Ok(self.api.resume().await?)
@@ -79,11 +79,11 @@ impl Instance for FirecrackerInstance {
     }
 
     fn memory(&self) -> Result<GuestMemory, OperationError> {
-        unsupported("have a guest's memory read in its process: it saves memory by itself")
+        unsupported("give access to guest memory: the VMM saves memory itself")
     }
 
     async fn save_devices(&mut self, _: &Path) -> Result<(), OperationError> {
-        unsupported("save devices without the memory")
+        unsupported("save devices without memory")
     }
 
     async fn save(&mut self, state: &Path, memory: &Path, kind: SaveKind) -> Result<(), OperationError> {
@@ -92,22 +92,22 @@ impl Instance for FirecrackerInstance {
         }
         self.saved_since_pause = true;
         let result = save::save(&self.api, self.process.layout(), state, memory, kind).await;
-        // Firecracker tells the guest that its connections are gone before it writes anything, so also when it
-        // fails afterwards.
+        // Firecracker closes the guest's connections before it writes anything, so this is needed after a
+        // failure, too.
         self.link.iter().for_each(Link::reconnect);
         result
     }
 
     async fn keep_process(&mut self, _: &Path, _: Meanwhile) -> Result<(), OperationError> {
-        unsupported("keep its process")
+        unsupported("checkpoint its process")
     }
 
     async fn add_layer(&mut self, _: &str, _: &Path) -> Result<(), OperationError> {
-        unsupported("put a layer over a disk")
+        unsupported("add a layer to a disk")
     }
 
     async fn publish(&mut self, _: &Forward, _: Ipv4Addr) -> Result<(), OperationError> {
-        unsupported("publish a port: the machine's network is another's")
+        unsupported("publish a port: the machine's network does that")
     }
 
     async fn wait(&mut self) -> VmExit {

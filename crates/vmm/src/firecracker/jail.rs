@@ -1,10 +1,9 @@
-//! A jail: Firecracker started by its jailer, as a user who owns nothing else,
-//! in a root where there is nothing else.
+//! A jail: Firecracker started by its jailer, as a user without other files or processes, in a root directory
+//! that holds nothing else.
 //!
-//! What is given to the prisoner is mounted into its root, in a mount namespace
-//! that ends with it: files of any filesystem, none of them copied, and those
-//! that are shared not to be written. What was owned by root is then the
-//! prisoner's: its own disk by its user, what it shares by [`SHARED_GID`].
+//! The files that it may use are bind-mounted into its root, in a mount namespace that ends with it. They may
+//! be on any filesystem and are not copied; shared ones are mounted read-only. Files owned by root are made
+//! accessible: the machine's own disk by a change of owner, shared files by [`SHARED_GID`].
 
 use std::ffi::OsString;
 use std::fs::{self, Permissions};
@@ -18,29 +17,29 @@ use super::layout::{Access, prepare_error};
 use super::names;
 use crate::{LaunchError, LaunchSpec, program};
 
-/// The group of all prisoners: files that many of them read are its.
+/// The group of all jailed Firecrackers, which owns the files that several of them read.
 ///
-/// Numbers from here to 2147483646 are given out to nobody: systemd's list of
-/// users and groups ends before, and signed numbers end after.
+/// IDs from here to 2147483646 are not assigned by any system: systemd's ranges of users and groups end
+/// before, and signed 32-bit numbers end after.
 pub const SHARED_GID: u32 = 0x7000_0000;
-/// How many users follow that group.
+/// How many user ids follow that group's id.
 const USER_COUNT: u64 = 0x0fff_fffe;
 
-/// Where the jail is, in the machine's directory.
+/// The jail's directory, in the machine's directory.
 const JAIL_DIR: &str = "jail";
-/// A longer name would not leave room for the rest of an id, which has 64 bytes.
+/// A longer name would leave no space for the rest of an id, which has 64 bytes at most.
 const MAX_NAME_LENGTH: usize = 40;
-/// What names the jailer, if it is neither beside Firecracker nor in PATH.
+/// Names the jailer, if it is neither beside Firecracker nor in PATH.
 const JAILER_VARIABLE: &str = "MIMEO_JAILER";
 
-/// The user that a machine in `directory` runs as in its jail. Two machines
-/// have the same in one of 2^28 cases, and see nothing of each other then either.
+/// The user id for the jail of a machine in `directory`. Two machines have the same one with a probability of
+/// 2^-28; even then their mount namespaces separate them.
 #[must_use]
 pub fn uid(directory: &Path) -> u32 {
     SHARED_GID + 1 + (digest(directory) % USER_COUNT) as u32
 }
 
-/// FNV-1a: the same on every host and in every version.
+/// FNV-1a: stable across hosts and versions.
 fn digest(directory: &Path) -> u64 {
     let step = |sum: u64, byte: &u8| (sum ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
     directory.as_os_str().as_bytes().iter().fold(0xcbf2_9ce4_8422_2325, step)
@@ -59,7 +58,7 @@ pub(super) struct Jail {
 }
 
 impl Jail {
-    /// Makes the jail's root, after what is left of another time was removed.
+    /// Creates the jail's root, after removing leftovers of an earlier run.
     pub(super) fn create(
         spec: &LaunchSpec,
         directory: &Path,
@@ -71,7 +70,7 @@ impl Jail {
         remove_jail(directory).map_err(|source| prepare_error("remove", &base, source))?;
         let id = machine_id(&spec.name, directory);
         let root = base.join(program.file_name().unwrap_or_default()).join(&id).join("root");
-        fs::create_dir_all(&root).map_err(|source| prepare_error("make", &root, source))?;
+        fs::create_dir_all(&root).map_err(|source| prepare_error("create", &root, source))?;
         let cgroup = Cgroup::plan(&id, spec, directory);
         Ok(Self { directory: directory.to_owned(), jailer, program, root, id, uid: uid(directory), cgroup })
     }
@@ -96,19 +95,19 @@ impl Jail {
         arguments
     }
 
-    /// Whether the prisoner may read a file as it is.
+    /// Whether the jailed user may read a file as it is.
     pub(super) fn may_read(&self, file: &Path) -> io::Result<bool> {
         Ok(is_permitted(&fs::metadata(file)?, 0o4))
     }
 
-    /// Lets the prisoner use a file that is mounted into its root.
+    /// Gives the jailed user access to a file that is mounted into its root.
     pub(super) fn grant(&self, file: &Path, access: Access) -> io::Result<()> {
         let metadata = fs::metadata(file)?;
         let rights = match access {
             Access::Own => return self.change_owner(file),
             Access::Read | Access::ReadOnce => 0o4,
             Access::Connect if metadata.file_type().is_socket() => 0o6,
-            Access::Connect => return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no socket")),
+            Access::Connect => return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a socket")),
         };
         if !is_permitted(&metadata, rights) {
             chown(file, None, Some(SHARED_GID))?;
@@ -117,13 +116,13 @@ impl Jail {
         Ok(())
     }
 
-    /// Makes a file the prisoner's own.
+    /// Makes the jailed user the owner of a file.
     pub(super) fn change_owner(&self, file: &Path) -> io::Result<()> {
         chown(file, Some(self.uid), Some(SHARED_GID))?;
         fs::set_permissions(file, Permissions::from_mode(0o600))
     }
 
-    /// Removes the jail, whose prisoner is gone.
+    /// Removes the jail. Its processes must have exited.
     pub(super) fn remove(&self) {
         if let Some(cgroup) = &self.cgroup {
             cgroup.remove();
@@ -134,18 +133,18 @@ impl Jail {
     }
 }
 
-/// Whether a file has these rights for all, or for the prisoners' group.
+/// Whether all users, or the group of jailed users, have these rights to a file.
 fn is_permitted(file: &fs::Metadata, rights: u32) -> bool {
     let (any, group) = (rights, rights << 3);
     file.mode() & any == any || (file.gid() == SHARED_GID && file.mode() & group == group)
 }
 
-/// Removes what a machine's Firecracker left in its directory when its monitor
-/// was killed, with its jail and its control group: true if there was a jail.
-/// Nothing of it may run any more: Firecracker ends with its monitor.
+/// Removes what a machine's Firecracker left in the machine's directory when its supervisor was killed, with
+/// its jail and its cgroup. True if there was a jail. Firecracker must have exited: it ends with its
+/// supervisor.
 ///
 /// # Errors
-/// Something of it cannot be removed.
+/// When a file or the jail cannot be removed.
 pub fn sweep(directory: &Path) -> io::Result<bool> {
     for entry in fs::read_dir(directory)?.flatten() {
         if entry.file_name().to_str().is_some_and(names::is_temporary) {
@@ -168,7 +167,7 @@ fn remove_jail(directory: &Path) -> io::Result<bool> {
     }
 }
 
-/// The names of the machines whose jails are there.
+/// The ids of the machines whose jails are there.
 fn jail_ids(base: &Path) -> Vec<String> {
     let entries = |dir: PathBuf| fs::read_dir(dir).into_iter().flatten().flatten();
     entries(base.to_owned())
@@ -177,15 +176,14 @@ fn jail_ids(base: &Path) -> Vec<String> {
         .collect()
 }
 
-/// A machine's name for Firecracker: letters, digits and hyphens, 64 at most.
+/// A machine's id for Firecracker: letters, digits and hyphens, 64 at most.
 pub(super) fn machine_id(name: &str, directory: &Path) -> String {
     let plain = |letter: char| if letter.is_ascii_alphanumeric() { letter } else { '-' };
     let name: String = name.chars().map(plain).take(MAX_NAME_LENGTH).collect();
     format!("{name}-{:016x}", digest(directory))
 }
 
-/// Finds the jailer: what `MIMEO_JAILER` names, else the one beside
-/// Firecracker, else the one in PATH.
+/// Finds the jailer: the one that `MIMEO_JAILER` names, or the one beside Firecracker, or the one in PATH.
 pub(super) fn find_jailer(firecracker: &Path) -> Option<PathBuf> {
     let named = std::env::var_os(JAILER_VARIABLE).map(PathBuf::from);
     named
@@ -195,7 +193,7 @@ pub(super) fn find_jailer(firecracker: &Path) -> Option<PathBuf> {
         .find(|path| path.is_file())
 }
 
-/// As they are released, both have the same suffix: `firecracker-v1.16.1-x86_64`.
+/// In a release both have the same suffix: `firecracker-v1.16.1-x86_64`.
 fn jailers_beside(firecracker: &Path) -> Vec<PathBuf> {
     let real = fs::canonicalize(firecracker).unwrap_or_else(|_| firecracker.to_owned());
     [firecracker, &real]

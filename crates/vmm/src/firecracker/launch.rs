@@ -16,7 +16,7 @@ use super::version::Feature;
 use super::{Firecracker, GUEST_CID, NAME, names};
 use crate::{Accelerator, DiskFormat, LaunchError, LaunchSpec, Network, RestoreError, SavedMachine, program};
 
-/// What an ELF file begins with.
+/// The first bytes of an ELF file.
 const ELF: [u8; 4] = *b"\x7fELF";
 
 /// Boots a machine.
@@ -41,8 +41,8 @@ pub(super) async fn launch(
     Err(failed)
 }
 
-/// Starts a machine from a saved state, and leaves it standing. Nothing is set
-/// before the state is loaded: all settings are in it.
+/// Starts a machine from a saved state, and leaves it paused. No setting is made before the load: the state
+/// contains all of them.
 pub(super) async fn restore(
     driver: &Firecracker,
     spec: &LaunchSpec,
@@ -74,7 +74,7 @@ pub(super) async fn restore(
     }
 }
 
-/// All that is there before the process is.
+/// What is prepared before the process starts.
 struct PreparedLaunch {
     program: PathBuf,
     directory: PathBuf,
@@ -98,7 +98,7 @@ impl PreparedLaunch {
         Ok(Self { program, directory, layout })
     }
 
-    /// Starts the process and waits until it answers.
+    /// Starts the process and waits until its API answers.
     async fn start(self, spec: &LaunchSpec) -> Result<(Process, Api), LaunchError> {
         let mut process = Process::start(&self.program, spec, &self.directory, self.layout)?;
         match process.wait_for_api().await {
@@ -111,7 +111,7 @@ impl PreparedLaunch {
     }
 }
 
-/// The jailer, if there is to be one.
+/// The jailer, if the machine runs in a jail.
 fn jailer(driver: &Firecracker, program: &Path) -> Result<Option<PathBuf>, LaunchError> {
     if !driver.is_jailed() {
         return Ok(None);
@@ -120,21 +120,21 @@ fn jailer(driver: &Firecracker, program: &Path) -> Result<Option<PathBuf>, Launc
     jailer.map(Some).ok_or_else(|| LaunchError::NoJailer { program: program.display().to_string() })
 }
 
-/// Refuses what Firecracker cannot do, and gives the machine's directory.
+/// Refuses a spec that Firecracker does not support, and gives the machine's directory.
 fn validate_spec(spec: &LaunchSpec) -> Result<&Path, LaunchError> {
     let unsupported = |what: &str| Err(LaunchError::Unsupported { driver: NAME, what: what.to_owned() });
     if spec.accelerator != Accelerator::Kvm {
         return unsupported("run a guest without KVM");
     }
     if matches!(spec.network, Some(Network::User(_) | Network::Unplugged { .. })) {
-        return unsupported("be a machine's network by itself: it needs a TAP device");
+        return unsupported("provide a user-mode network: a TAP device is needed");
     }
     if spec.disks.iter().any(|disk| disk.format != DiskFormat::Raw) {
-        return unsupported("use a disk that is a layer over another (qcow2)");
+        return unsupported("use a disk in the qcow2 format");
     }
     let absolute = |path: &&Path| path.is_absolute();
     let directory = spec.directory().or_else(|| spec.console.parent().filter(absolute));
-    directory.map_or_else(|| unsupported("run a machine that has no directory of its own"), Ok)
+    directory.map_or_else(|| unsupported("run a machine without a directory of its own"), Ok)
 }
 
 fn has_initramfs(spec: &LaunchSpec) -> bool {
@@ -162,13 +162,13 @@ async fn configure(api: &Api, spec: &LaunchSpec) -> Result<(), ApiError> {
     attach_devices(api, spec).await
 }
 
-/// The devices. Their order is part of a saved state.
+/// Adds the devices. Their order is part of a saved state.
 async fn attach_devices(api: &Api, spec: &LaunchSpec) -> Result<(), ApiError> {
     for (position, disk) in spec.disks.iter().enumerate() {
         api.set_drive(&Drive {
             drive_id: names::drive(position),
             path_on_host: names::drive_file(position),
-            // A root device would come first, whatever its position.
+            // A root device would be first, regardless of its position.
             is_root_device: false,
             is_read_only: disk.read_only,
             rate_limiter: None,
@@ -186,11 +186,11 @@ async fn attach_devices(api: &Api, spec: &LaunchSpec) -> Result<(), ApiError> {
     }
     api.set_vsock(&Vsock { guest_cid: GUEST_CID, uds_path: names::LINK.to_owned() }).await?;
     api.set_entropy(None).await?;
-    // Empty: who wants memory back of a guest can have it blown up later.
+    // An empty balloon, which can be inflated later to take memory back from the guest.
     api.set_balloon(&Balloon { amount_mib: 0, deflate_on_oom: true, ..Balloon::default() }).await
 }
 
-/// A file that cannot be read is told of when Firecracker cannot read it.
+/// A file that cannot be read counts as uncompressed: Firecracker reports the error.
 fn is_compressed(kernel: &Path) -> bool {
     let mut magic = [0; ELF.len()];
     fs::File::open(kernel).and_then(|mut file| file.read_exact(&mut magic)).is_ok_and(|()| magic != ELF)
@@ -213,15 +213,15 @@ async fn load(
         huge_pages: LoadHugePages::Snapshot,
     })
     .await?;
-    // The guest knows the sizes that its disks had; these may have others.
+    // The guest knows the former sizes of its disks; these may differ.
     for position in 0..spec.disks.len() {
         api.replace_drive(&names::drive(position), &names::drive_file(position)).await?;
     }
     Ok(())
 }
 
-/// Versions without overrides open the device that the state names: one that
-/// has the same name in this machine's namespace.
+/// Versions without overrides open the TAP device that the state names: this machine's device has the same
+/// name in its own network namespace.
 fn network_overrides(api: &Api, spec: &LaunchSpec) -> Vec<NetworkOverride> {
     match &spec.network {
         Some(Network::Tap(tap)) if api.needs(Feature::NetworkOverrides).is_ok() => {
@@ -231,7 +231,7 @@ fn network_overrides(api: &Api, spec: &LaunchSpec) -> Vec<NetworkOverride> {
     }
 }
 
-/// Firecracker sees a memory file that is too small, not one that is too large.
+/// Firecracker detects a memory file that is too small, but not one that is too large.
 fn check_memory_size(memory: &Path, spec: &LaunchSpec) -> Result<(), RestoreError> {
     let open = |source| RestoreError::Launch(prepare_error("open", memory, source));
     let found = fs::metadata(memory).map_err(open)?.len();
@@ -242,7 +242,7 @@ fn check_memory_size(memory: &Path, spec: &LaunchSpec) -> Result<(), RestoreErro
     Err(RestoreError::MemorySize { path: memory.to_owned(), wanted: expected, found })
 }
 
-/// Firecracker ends after a load that failed, and as a rule says why before.
+/// The error of a failed load. Firecracker exits after one, usually with a message.
 async fn restore_error(process: &mut Process, error: ApiError) -> RestoreError {
     match error {
         ApiError::Refused { message, .. } => RestoreError::Ended { how: message },

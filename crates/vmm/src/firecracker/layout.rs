@@ -1,4 +1,4 @@
-//! Where a machine's Firecracker runs, and what it finds there.
+//! The directory in which a machine's Firecracker runs, and the files in it.
 
 use std::ffi::CString;
 use std::fs;
@@ -16,38 +16,38 @@ use super::{names, socket};
 use crate::LaunchError;
 use crate::spawn::BindMount;
 
-/// What Firecracker may do with a file.
+/// How Firecracker uses a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Access {
-    /// Read it; other machines do too.
+    /// Reads it, as other machines may.
     Read,
-    /// Read it once. It may be the host's own, and stays as it is.
+    /// Reads it once. The file may belong to the host, so its owner and mode must not change.
     ReadOnce,
-    /// Write it; nobody else uses it.
+    /// Writes it, exclusively.
     Own,
-    /// Connect to it.
+    /// Connects to it.
     Connect,
 }
 
-/// The directory where Firecracker runs: the machine's own, or its jail's root.
-/// What is made there is removed with this.
+/// The directory in which Firecracker runs: the machine's own, or its jail's root. Files created there are
+/// removed when this is dropped.
 #[derive(Debug)]
 pub(super) struct Layout {
     root: PathBuf,
     directory: Arc<OwnedFd>,
-    /// What is there by our doing or Firecracker's.
+    /// Names that we or Firecracker create.
     created: Vec<String>,
     mounts: Vec<BindMount>,
     jail: Option<Jail>,
 }
 
 impl Layout {
-    /// The machine's own directory.
+    /// In the machine's own directory.
     pub(super) fn open(directory: &Path) -> Result<Self, LaunchError> {
         Self::new(directory.to_owned(), None)
     }
 
-    /// A jail's root.
+    /// In a jail's root.
     pub(super) fn jailed(jail: Jail) -> Result<Self, LaunchError> {
         Self::new(jail.root().to_owned(), Some(jail))
     }
@@ -65,29 +65,29 @@ impl Layout {
         Ok(layout)
     }
 
-    /// The directory.
+    /// The directory's path.
     pub(super) fn root(&self) -> &Path {
         &self.root
     }
 
-    /// The directory, held open.
+    /// The open directory.
     pub(super) fn directory(&self) -> &Arc<OwnedFd> {
         &self.directory
     }
 
-    /// The jail, if it is one.
+    /// The jail, if this is one.
     pub(super) fn jail(&self) -> Option<&Jail> {
         self.jail.as_ref()
     }
 
-    /// What is to be seen in the jail, for who starts it.
+    /// Takes the mounts that the jail needs.
     pub(super) fn take_mounts(&mut self) -> Vec<BindMount> {
         std::mem::take(&mut self.mounts)
     }
 
-    /// Has Firecracker find `source` by `name`.
+    /// Makes `source` available to Firecracker as `name`.
     pub(super) fn provide(&mut self, name: &str, source: &Path, access: Access) -> Result<(), LaunchError> {
-        let provide_error = |error| prepare_error("give the machine", source, error);
+        let provide_error = |error| prepare_error("provide", source, error);
         let resolved = fs::canonicalize(source).map_err(provide_error)?;
         self.remove_stale(name)?;
         match &self.jail {
@@ -108,11 +108,11 @@ impl Layout {
         }
     }
 
-    /// Makes the pipe that Firecracker logs to. The second is to be held until
-    /// Firecracker has the pipe open: before, its end would be seen.
+    /// Creates the pipe that Firecracker logs to. Keep the sender until Firecracker has opened the pipe:
+    /// without any sender the receiver would see its end.
     pub(super) fn log_pipe(&mut self) -> Result<(pipe::Receiver, pipe::Sender), LaunchError> {
         let path = self.root.join(names::LOG_PIPE);
-        let failed = |source| prepare_error("make", &path, source);
+        let failed = |source| prepare_error("create", &path, source);
         self.remove_stale(names::LOG_PIPE)?;
         let mode = Mode::RUSR | Mode::WUSR;
         mknodat(&self.directory, names::LOG_PIPE, FileType::Fifo, mode, 0)
@@ -125,8 +125,7 @@ impl Layout {
         Ok((receiver, sender))
     }
 
-    /// Notes that there will be something called `name`, and removes what is
-    /// left of another time.
+    /// Records that `name` will be created, and removes a leftover of that name.
     fn remove_stale(&mut self, name: &str) -> Result<(), LaunchError> {
         socket::remove(&self.directory, name)
             .map_err(|source| prepare_error("remove", &self.root.join(name), source))?;
@@ -134,7 +133,7 @@ impl Layout {
         Ok(())
     }
 
-    /// Removes what was made, once Firecracker is gone.
+    /// Removes the created files, after Firecracker has exited.
     pub(super) fn clear(&mut self) {
         if let Some(jail) = self.jail.take() {
             jail.remove();
@@ -142,7 +141,7 @@ impl Layout {
         }
         for name in self.created.drain(..) {
             if let Err(error) = socket::remove(&self.directory, &name) {
-                tracing::warn!(name, root = %self.root.display(), %error, "cannot remove");
+                tracing::warn!(name, root = %self.root.display(), %error, "cannot remove a file of the machine");
             }
         }
     }
@@ -154,7 +153,7 @@ impl Drop for Layout {
     }
 }
 
-/// A failure to make something ready.
+/// The error of a failed preparation.
 pub(super) fn prepare_error(what: &str, path: &Path, source: io::Error) -> LaunchError {
     LaunchError::Prepare { what: format!("{what} {}", path.display()), source }
 }

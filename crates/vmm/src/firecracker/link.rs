@@ -1,9 +1,7 @@
-//! The guest link: a connection to the guest over virtio-vsock that the host
-//! begins.
+//! The guest link: a connection over virtio-vsock that the host opens to the guest.
 //!
-//! Firecracker listens on a socket for the guest's sake. Who connects names the
-//! guest's port, `CONNECT 1024`, and is answered `OK` and the host's own port
-//! once the guest has accepted; a guest that does not listen ends the
+//! Firecracker listens on a Unix socket. A client sends `CONNECT 1024`, with the guest's port, and gets `OK`
+//! and a host port once the guest has accepted. If nothing listens in the guest, Firecracker closes the
 //! connection.
 
 use std::io;
@@ -19,59 +17,58 @@ use tokio::time::timeout;
 
 use super::{GUEST_PORT, names, socket};
 
-/// From one try to the next: a guest that boots does not listen for a while,
-/// and what is waited here is lost once it does.
+/// Time between attempts: a booting guest does not listen for a while, and waiting longer than that delays
+/// its start.
 const RETRY_INTERVAL: Duration = Duration::from_millis(3);
-/// How long Firecracker may take to answer. It gives a guest two seconds to accept.
+/// Timeout for Firecracker's answer. It gives a guest two seconds to accept.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
-/// Bytes of an answer: `OK`, a space, a port, the line's end.
+/// Bytes of an answer: `OK`, a space, a port, a newline.
 const MAX_ANSWER: usize = 32;
 
-/// A link to the guest, up or still connecting. It ends when this value is dropped.
+/// A link to the guest, connected or still connecting. Dropping this closes it.
 #[derive(Debug)]
 pub(super) struct Link {
     task: JoinHandle<()>,
-    /// Counts the connections that were given up for a new one.
+    /// Counts the requests to reconnect.
     reconnects: watch::Sender<u64>,
 }
 
 impl Link {
-    /// Gives one end at once; what is written to it arrives when the guest has
-    /// accepted. It ends when the guest's end does.
+    /// Gives one end at once. Data written to it is delivered when the guest has accepted. It is closed when
+    /// the guest's end is.
     pub(super) fn open(directory: Arc<OwnedFd>) -> io::Result<(UnixStream, Self)> {
         let (ours, host) = UnixStream::pair()?;
         let (reconnects, requests) = watch::channel(0);
         Ok((ours, Self { task: tokio::spawn(serve(directory, host, requests)), reconnects }))
     }
 
-    /// Closes the connection and makes another, which carries the same link on.
+    /// Closes the connection and opens another one, which continues the same link.
     ///
-    /// For a machine that is being saved: Firecracker tells the guest that its
-    /// connections are gone, but leaves the host's ends open, and what is written
-    /// to those is lost. The guest takes the next connection for the same link;
-    /// nothing may be on its way in either direction.
+    /// For a machine that is saved: Firecracker closes the guest's connections, but leaves the host's ends
+    /// open, and data written to those is lost. The guest accepts the next connection for the same link. No
+    /// data may be in flight in either direction.
     pub(super) fn reconnect(&self) {
         self.reconnects.send_modify(|count| *count += 1);
     }
 }
 
-/// Joins `host` to the guest until either ends.
+/// Connects `host` to the guest until either end is closed.
 async fn serve(directory: Arc<OwnedFd>, mut host: UnixStream, mut reconnects: watch::Receiver<u64>) {
     let mut was_connected = false;
     loop {
         let Some(mut guest) = connect_to_guest(&directory, was_connected).await else {
-            tracing::debug!("the guest link ended with its machine");
+            tracing::debug!("the guest link ended: firecracker has exited");
             return;
         };
         was_connected = true;
-        // A new connection is what was asked for until now.
+        // This connection satisfies all requests so far.
         reconnects.mark_unchanged();
         tokio::select! {
-            // A connection that is asked for is made before anything more is lost on the old one.
+            // Reconnect before more data is lost on the old connection.
             biased;
             changed = reconnects.changed() => if changed.is_err() { return },
             copied = copy_both_ways(&mut host, &mut guest) => {
-                // Either way, who has the other end sees the end.
+                // Returning closes `host`, so that its peer sees the end.
                 if let Err(error) = copied {
                     tracing::debug!(%error, "the guest link broke");
                 }
@@ -81,7 +78,7 @@ async fn serve(directory: Arc<OwnedFd>, mut host: UnixStream, mut reconnects: wa
     }
 }
 
-/// Until either side ends.
+/// Copies until either end is closed.
 async fn copy_both_ways(host: &mut UnixStream, guest: &mut UnixStream) -> io::Result<()> {
     let (mut from_host, mut to_host) = host.split();
     let (mut from_guest, mut to_guest) = guest.split();
@@ -97,20 +94,21 @@ impl Drop for Link {
     }
 }
 
-/// Tries until the guest has accepted. Nothing comes of it where a Firecracker that was there (`was_connected`) is gone.
+/// Retries until the guest has accepted. None if there was a connection before (`was_connected`) and
+/// Firecracker has exited.
 async fn connect_to_guest(directory: &OwnedFd, was_connected: bool) -> Option<UnixStream> {
     loop {
         match timeout(ANSWER_TIMEOUT, connect_once(directory)).await {
             Ok(Ok(stream)) => return Some(stream),
             Ok(Err(error)) if was_connected && is_gone(&error) => return None,
             Ok(Err(error)) => tracing::trace!(%error, "the guest does not listen yet"),
-            Err(_) => tracing::debug!("Firecracker does not answer on the guest link"),
+            Err(_) => tracing::debug!("firecracker does not answer on the guest link"),
         }
         tokio::time::sleep(RETRY_INTERVAL).await;
     }
 }
 
-/// Nobody listens on Firecracker's socket any more.
+/// Whether nothing listens on Firecracker's socket any more.
 fn is_gone(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound)
 }
@@ -121,11 +119,11 @@ async fn connect_once(directory: &OwnedFd) -> io::Result<UnixStream> {
     let answer = read_line(&mut stream).await?;
     match answer.strip_prefix("OK ").map(str::parse::<u32>) {
         Some(Ok(_)) => Ok(stream),
-        _ => Err(io::Error::new(io::ErrorKind::InvalidData, format!("{answer:?} is no answer"))),
+        _ => Err(io::Error::new(io::ErrorKind::InvalidData, format!("invalid answer {answer:?}"))),
     }
 }
 
-/// Byte by byte: what follows the line is the guest's.
+/// Reads byte by byte: the bytes after the newline are the guest's.
 async fn read_line(stream: &mut UnixStream) -> io::Result<String> {
     let mut line = Vec::new();
     while line.len() < MAX_ANSWER {
@@ -134,5 +132,5 @@ async fn read_line(stream: &mut UnixStream) -> io::Result<String> {
             byte => line.push(byte),
         }
     }
-    Err(io::Error::new(io::ErrorKind::InvalidData, "the answer has no end"))
+    Err(io::Error::new(io::ErrorKind::InvalidData, "the answer is too long"))
 }

@@ -1,43 +1,42 @@
-//! What a machine's Firecracker calls its files. They are in the directory
-//! where it runs, go by these names alone and have the same ones in every
-//! machine: a saved state holds the names, and so is any machine's to load.
+//! Names of the files in the directory where Firecracker runs. They are relative and the same in every
+//! machine: a saved state contains them, and so can be loaded for any machine.
 
-/// Its API.
+/// The API socket.
 pub(super) const API: &str = "vmm.sock";
-/// Where the host's connections to the guest come.
+/// The Unix socket for connections from the host to the guest.
 pub(super) const LINK: &str = "link.sock";
-/// Where its log comes out, to be written to [`LOG`].
+/// The pipe that Firecracker logs to; its output is written to [`LOG`].
 pub(super) const LOG_PIPE: &str = "vmm.log.pipe";
-/// Its log, in the machine's own directory.
+/// The log file, in the machine's own directory.
 pub(super) const LOG: &str = "vmm.log";
 /// The kernel to boot.
 pub(super) const KERNEL: &str = "vmm.kernel";
-/// The first filesystem.
+/// The initramfs.
 pub(super) const INITRAMFS: &str = "vmm.initramfs";
 /// A saved state.
 pub(super) const STATE: &str = "vmm.state";
-/// A saved memory.
+/// The memory of a saved machine.
 pub(super) const MEMORY: &str = "vmm.memory";
 /// A page server's socket.
 pub(super) const PAGER: &str = "vmm.pager";
-/// A state that is being saved, in a jail.
+/// The state that is being saved, in a jail.
 pub(super) const NEW_STATE: &str = "vmm.new-state";
-/// A memory that is being saved, in a jail.
+/// The memory that is being saved, in a jail.
 pub(super) const NEW_MEMORY: &str = "vmm.new-memory";
-/// The network card.
+/// The NIC's name in the API.
 pub(super) const NIC: &str = "eth0";
 
-/// A disk, by its position: its name in the API.
+/// A disk's name in the API, by position.
 pub(super) fn drive(position: usize) -> String {
     format!("drive{position}")
 }
 
-/// The same disk's file.
+/// The file name of the same disk.
 pub(super) fn drive_file(position: usize) -> String {
     format!("vmm.{}", drive(position))
 }
 
-/// Whether a name is of something that is there only as long as Firecracker is.
+/// Whether a file of this name exists only while Firecracker runs.
 pub(super) fn is_temporary(name: &str) -> bool {
     let files = [API, LINK, LOG_PIPE, KERNEL, INITRAMFS, STATE, MEMORY, PAGER];
     files.contains(&name) || name.starts_with("vmm.drive")
@@ -49,8 +48,8 @@ mod tests {
 
     #[test]
     fn names_in_saved_states_do_not_change() {
-        // Another name here, and states that were saved before are not to be
-        // loaded any more: say so in the list of changes, and have them made anew.
+        // If a name changes, older saved states cannot be loaded: say so in the changelog, and have them
+        // created again.
         assert_eq!((LINK, NIC), ("link.sock", "eth0"));
         assert!(
             is_temporary(&drive_file(0)) && is_temporary(API) && !is_temporary(LOG) && !is_temporary("disk")

@@ -1,4 +1,4 @@
-//! A Firecracker process: its start, its words and its end.
+//! A Firecracker process: start, log, and exit.
 
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};
@@ -18,33 +18,32 @@ use super::layout::Layout;
 use super::names;
 use crate::{LaunchError, LaunchSpec, Network, OperationError, VmExit, console, spawn};
 
-/// How long it may take until it listens, on a host that is very busy: a jail
-/// is made before, whose time grows with the host's mounts.
+/// Timeout until it listens, on a very busy host. The jail is created before; that time grows with the number
+/// of the host's mounts.
 const LISTEN_TIMEOUT: Duration = Duration::from_secs(20);
-/// From one look to the next.
+/// Time between attempts to connect.
 const POLL_INTERVAL: Duration = Duration::from_micros(500);
-/// How long its end may take after it broke off an answer.
+/// Timeout for its exit after it closed a connection.
 const EXIT_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long its pipes may be open after its end: whoever else has them open
-/// has no business with them.
+/// Timeout for the end of its pipes after its exit: another process may still have them open.
 const PIPE_TIMEOUT: Duration = Duration::from_secs(1);
-/// Bytes of its standard error that are kept.
+/// Bytes of its standard error to keep.
 const STDERR_TAIL_BYTES: usize = 8192;
-/// Bytes of its log that its last words may be in.
+/// Bytes at the end of the log that may be in an error message.
 const LOG_TAIL_BYTES: u64 = 4096;
-/// Lines of its log that are its last words.
+/// Lines at the end of the log that may be in an error message.
 const LOG_TAIL_LINES: usize = 8;
 
-/// It, running or ended.
+/// A Firecracker, running or exited.
 #[derive(Debug)]
 pub(super) struct Process {
     program: String,
     child: Child,
-    /// Firecracker's own; the child is its warden where it is jailed.
+    /// Firecracker's own PID; a jailed one is not `child`, which is its warden.
     pid: u32,
     layout: Layout,
     log_file: std::path::PathBuf,
-    /// Held until it has the pipe open itself.
+    /// Kept until Firecracker has opened the pipe.
     pipe_writer: Option<pipe::Sender>,
     stderr: Option<JoinHandle<Vec<u8>>>,
     log_tasks: Vec<JoinHandle<()>>,
@@ -52,7 +51,7 @@ pub(super) struct Process {
 }
 
 impl Process {
-    /// Starts the program in a place.
+    /// Starts the program in the layout's directory.
     pub(super) fn start(
         program: &Path,
         spec: &LaunchSpec,
@@ -61,7 +60,7 @@ impl Process {
     ) -> Result<Self, LaunchError> {
         let name = program.display().to_string();
         let log_file = directory.join(names::LOG);
-        // Another time's last words are not this one's.
+        // Errors of an earlier run must not be reported for this one.
         std::fs::remove_file(&log_file).ok();
         let (log, pipe_writer) = layout.log_pipe()?;
         let command = command(program, spec, directory, &mut layout);
@@ -73,23 +72,23 @@ impl Process {
             child.stdout.take().map(|out| tokio::spawn(console::copy_to_file(out, spec.console.clone()))),
         );
         let stderr = child.stderr.take().map(|stderr| tokio::spawn(read_tail(stderr)));
-        // A child that has not been waited for has an id.
+        // A child process that has not been reaped has an id.
         let pid = child.id().unwrap_or_default();
         let pipe_writer = Some(pipe_writer);
         Ok(Self { program: name, child, pid, layout, log_file, pipe_writer, stderr, log_tasks, exit: None })
     }
 
-    /// Firecracker's own process, once it has answered.
+    /// Firecracker's own PID, once its API has answered.
     pub(super) fn pid(&self) -> u32 {
         self.pid
     }
 
-    /// Where it runs.
+    /// The directory in which it runs.
     pub(super) fn layout(&self) -> &Layout {
         &self.layout
     }
 
-    /// Waits until it answers.
+    /// Waits until its API answers.
     pub(super) async fn wait_for_api(&mut self) -> Result<Api, LaunchError> {
         match timeout(LISTEN_TIMEOUT, self.connect()).await {
             Ok(Ok(api)) => Ok(api),
@@ -119,21 +118,21 @@ impl Process {
         }
     }
 
-    /// A jailed Firecracker is not our child, and knows itself by another
-    /// number. Who listens on a socket is told by the kernel, in our numbers.
+    /// Finds the PID of a jailed Firecracker, which is not our child process and runs in another PID
+    /// namespace. The kernel gives the PID of a socket's listener in our namespace.
     async fn find_firecracker_pid(&mut self) {
         let stream = super::socket::connect(self.layout.directory(), names::API).await;
         match stream.and_then(|stream| stream.peer_cred()).map(|peer| peer.pid()) {
             Ok(Some(pid)) => self.pid = pid.cast_unsigned(),
-            other => tracing::warn!(?other, "who listens on {} is not known", names::API),
+            other => tracing::warn!(?other, "cannot get the PID of the listener on {}", names::API),
         }
     }
 
-    /// Why a step failed: if it ended, by its own last words.
+    /// The error of a failed step. If Firecracker has exited, it contains the tail of its log.
     pub(super) async fn launch_error(&mut self, error: ApiError) -> LaunchError {
         let when = match &error {
             ApiError::Connect { step, .. } | ApiError::Broken { step, .. } => {
-                format!("when it was asked {step}")
+                format!("when asked {step}")
             }
             _ => return LaunchError::Monitor(error.into()),
         };
@@ -143,7 +142,7 @@ impl Process {
         }
     }
 
-    /// Waits for its end. Safe to cancel and to call again.
+    /// Waits until it exits. Cancel-safe, and can be called again.
     pub(super) async fn wait(&mut self) -> VmExit {
         if let Some(exit) = &self.exit {
             return exit.clone();
@@ -166,7 +165,7 @@ impl Process {
         exit
     }
 
-    /// Ends it at once, and waits until it is gone.
+    /// Kills it, and waits until it has exited.
     pub(super) async fn kill(&mut self) {
         if self.exit.is_none() {
             self.send_kill();
@@ -176,9 +175,9 @@ impl Process {
 
     fn send_kill(&mut self) {
         match (self.layout.jail(), self.child.id().and_then(|id| Pid::from_raw(id.cast_signed()))) {
-            // The warden kills it, and is gone after it.
+            // The warden kills Firecracker, and exits after it.
             (Some(_), Some(warden)) => kill_process(warden, Signal::TERM).ok(),
-            // A child that is gone already is what is wanted.
+            // This fails only if the process has been reaped already.
             _ => self.child.start_kill().ok(),
         };
     }
@@ -201,7 +200,7 @@ impl Drop for Process {
             return;
         }
         self.send_kill();
-        // What it has in its place is removed next.
+        // Wait: the layout's files are removed next.
         let child = self.child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
         if let Some(Ok(handle)) = child.map(|child| pidfd_open(child, PidfdFlags::empty())) {
             let limit = Timespec { tv_sec: EXIT_TIMEOUT.as_secs().cast_signed(), tv_nsec: 0 };
@@ -231,7 +230,7 @@ fn command(
     };
     command.args(["--api-sock", names::API, "--log-path", names::LOG_PIPE, "--level", "Warning"]);
     command.current_dir(layout.root());
-    // What is in our environment is none of the guest's.
+    // Our environment must not reach the VMM.
     command.env_clear();
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     spawn::die_with_parent(&mut command);
@@ -258,7 +257,7 @@ fn spawn_error(program: &str, spec: &LaunchSpec, source: std::io::Error) -> Laun
     }
 }
 
-/// Gathers the last of what it says.
+/// Collects the tail of its standard error.
 async fn read_tail(mut stderr: ChildStderr) -> Vec<u8> {
     let mut tail = Vec::new();
     let mut buffer = [0; 1024];
@@ -270,7 +269,7 @@ async fn read_tail(mut stderr: ChildStderr) -> Vec<u8> {
     tail
 }
 
-/// The last lines of a log.
+/// The last lines of the log.
 fn log_tail(log: &Path) -> Vec<String> {
     use std::io::{Read, Seek, SeekFrom};
     let read = || {
@@ -290,24 +289,24 @@ fn split_lines(bytes: &[u8]) -> Vec<String> {
     text.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect()
 }
 
-/// An exit in words.
+/// The text for an exit.
 pub(super) fn describe_exit(exit: &VmExit) -> String {
     match exit {
-        VmExit::Off => "it said nothing".to_owned(),
+        VmExit::Off => "no error message".to_owned(),
         VmExit::Failed { status, stderr } if stderr.is_empty() => status.clone(),
         VmExit::Failed { status, stderr } => format!("{stderr} ({status})"),
     }
 }
 
-/// An exit status, with what Firecracker means by it.
+/// The text for an exit status, with Firecracker's meaning of it.
 fn describe_status(status: ExitStatus) -> String {
     let meaning = match status.code() {
-        Some(148) => "a system call that its filter forbids",
-        Some(149) => "SIGBUS: a file that it has mapped is too short",
+        Some(148) => "a system call that its seccomp filter forbids",
+        Some(149) => "SIGBUS: a mapped file is too short",
         Some(150) => "SIGSEGV",
-        Some(151) => "SIGXFSZ: a file that it writes is too large",
-        Some(152) => "settings that it does not take",
-        Some(153) => "arguments that it does not take",
+        Some(151) => "SIGXFSZ: a written file is too large",
+        Some(152) => "invalid settings",
+        Some(153) => "invalid arguments",
         _ => return status.to_string(),
     };
     format!("{status}: {meaning}")

@@ -1,4 +1,4 @@
-//! Saves a machine: both files whole and in their places, or neither.
+//! Saves a machine: both files complete and in place, or neither.
 
 use std::fs;
 use std::io;
@@ -13,9 +13,9 @@ use super::layout::Layout;
 use super::names;
 use crate::{OperationError, SaveKind};
 
-/// What a file is called while it is not whole.
+/// The suffix of an incomplete file.
 const PARTIAL_SUFFIX: &str = "partial";
-/// How much is copied at a time.
+/// Bytes to copy at a time.
 const COPY_BYTES: usize = 1 << 20;
 
 /// Saves a paused machine.
@@ -26,7 +26,7 @@ pub(super) async fn save(
     memory: &Path,
     kind: SaveKind,
 ) -> Result<(), OperationError> {
-    // The state is last: where it is, all is.
+    // The state is installed last: if it exists, everything does.
     let files = [
         OutputFile::plan(layout, memory, names::NEW_MEMORY)?,
         OutputFile::plan(layout, state, names::NEW_STATE)?,
@@ -40,7 +40,7 @@ pub(super) async fn save(
 
 async fn write(api: &Api, files: &[OutputFile; 2], kind: SaveKind) -> Result<(), OperationError> {
     let [memory, state] = files;
-    // A diff is laid over a file that is there already.
+    // Firecracker would write a diff over an existing file.
     files.iter().try_for_each(|file| file.remove_stale().map_err(|source| file.failed(source)))?;
     api.create_snapshot(&CreateSnapshot {
         snapshot_type: kind,
@@ -50,7 +50,7 @@ async fn write(api: &Api, files: &[OutputFile; 2], kind: SaveKind) -> Result<(),
     .await?;
     for file in files {
         let file = file.clone();
-        // What comes from a jail on another filesystem is copied.
+        // Blocking: a file from a jail on another filesystem is copied.
         let installed =
             tokio::task::spawn_blocking(move || file.install().map_err(|source| file.failed(source)));
         installed.await.map_err(|_| OperationError::Gone)??;
@@ -58,20 +58,20 @@ async fn write(api: &Api, files: &[OutputFile; 2], kind: SaveKind) -> Result<(),
     Ok(())
 }
 
-/// A file that is being saved.
+/// A file to be saved.
 #[derive(Debug, Clone)]
 struct OutputFile {
-    /// What Firecracker is to call it.
+    /// The path in the API request.
     api_path: String,
-    /// Where it writes it.
+    /// The path that Firecracker writes to.
     temporary_path: PathBuf,
-    /// Where it is to be.
+    /// The final path.
     destination: PathBuf,
     jailed: bool,
 }
 
 impl OutputFile {
-    /// A prisoner writes in its jail, whoever is free beside the place.
+    /// A jailed Firecracker writes in its jail, others beside the destination.
     fn plan(layout: &Layout, destination: &Path, name: &str) -> Result<Self, OperationError> {
         let destination = std::path::absolute(destination).unwrap_or_else(|_| destination.to_owned());
         if layout.jail().is_some() {
@@ -81,7 +81,7 @@ impl OutputFile {
         let temporary_path = partial_path(&destination);
         match temporary_path.to_str().map(str::to_owned) {
             Some(api_path) => Ok(Self { api_path, temporary_path, destination, jailed: false }),
-            // The API speaks text.
+            // Paths in the API must be UTF-8.
             None => {
                 Err(OperationError::File { path: destination, source: io::ErrorKind::InvalidFilename.into() })
             }
@@ -119,7 +119,7 @@ impl OutputFile {
         fs::rename(&partial, &self.destination)
     }
 
-    /// Leaves nothing behind.
+    /// Removes the file in all places.
     fn discard(&self) {
         for path in [&self.temporary_path, &partial_path(&self.destination), &self.destination] {
             fs::remove_file(path).ok();
@@ -134,23 +134,23 @@ fn partial_path(path: &Path) -> PathBuf {
     path.with_file_name(name)
 }
 
-/// A prisoner could have put a link to another file in the place of its own.
+/// Refuses links: a jailed Firecracker could have replaced its file with a link to another one.
 fn open_regular_file(path: &Path) -> io::Result<fs::File> {
     let file = fs::OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW).open(path)?;
     let metadata = file.metadata()?;
     if metadata.is_file() && metadata.nlink() == 1 {
         return Ok(file);
     }
-    Err(io::Error::new(io::ErrorKind::InvalidData, "what was saved is no plain file"))
+    Err(io::Error::new(io::ErrorKind::InvalidData, "the saved file is not a regular file"))
 }
 
-/// Copies what is there of a file, and leaves its holes.
+/// Copies the data of a file, and keeps its holes.
 fn copy_data(from: &fs::File, to: &Path) -> io::Result<()> {
     let to = fs::File::create(to)?;
     let length = from.metadata()?.len();
     to.set_len(length)?;
     let mut buffer = vec![0; COPY_BYTES];
-    // All of them before anything is read: some filesystems tell of more after that.
+    // List all extents before any is read: some filesystems report more of them after a read.
     for (start, end) in extents(from, length)? {
         let mut at = start;
         while at < end {
@@ -163,7 +163,7 @@ fn copy_data(from: &fs::File, to: &Path) -> io::Result<()> {
     to.sync_all()
 }
 
-/// All pieces that are no holes.
+/// All extents with data.
 fn extents(file: &fs::File, length: u64) -> io::Result<Vec<(u64, u64)>> {
     let (mut extents, mut at) = (Vec::new(), 0);
     while let Some((start, end)) = next_data(file, at, length)? {
@@ -173,7 +173,7 @@ fn extents(file: &fs::File, length: u64) -> io::Result<Vec<(u64, u64)>> {
     Ok(extents)
 }
 
-/// The first piece from `at` on that is no hole.
+/// The first extent with data from `at` on.
 fn next_data(file: &fs::File, at: u64, length: u64) -> io::Result<Option<(u64, u64)>> {
     if at >= length {
         return Ok(None);

@@ -11,9 +11,8 @@ use serde::{Deserialize, Serialize};
 use super::{GUEST_CID, GUEST_PORT};
 use crate::{LaunchSpec, program};
 
-/// The text of a spec: all that a state is bound to but for the names of files,
-/// which are the same in all machines. The format is one that Firecracker
-/// raises whenever older states cannot be loaded any more.
+/// Describes everything that a state is bound to, except for file names, which are the same in all machines.
+/// Firecracker raises the format whenever it cannot load older states any more.
 pub(super) fn shape(spec: &LaunchSpec, format: &str) -> String {
     let drives: Vec<_> = spec.disks.iter().map(|disk| if disk.read_only { "ro" } else { "rw" }).collect();
     format!(
@@ -26,12 +25,11 @@ pub(super) fn shape(spec: &LaunchSpec, format: &str) -> String {
     )
 }
 
-/// The format of states that a program writes and reads, asked once for each
-/// program that has been seen.
+/// The format of the states that a program writes and reads, queried once for each program.
 #[derive(Debug, Clone, Default)]
 pub(super) struct StateFormat {
     known: Arc<Mutex<Option<Cached>>>,
-    /// A cache that all processes share.
+    /// A cache file for all processes.
     file: Option<PathBuf>,
 }
 
@@ -47,7 +45,7 @@ impl StateFormat {
         Self { known: Arc::default(), file: Some(file) }
     }
 
-    /// As `firecracker --snapshot-version` says it; `unknown` where there is none.
+    /// The output of `firecracker --snapshot-version`, or `unknown`.
     pub(super) fn query(&self, firecracker: Option<PathBuf>) -> String {
         const UNKNOWN: &str = "unknown";
         let Some((path, program)) =
@@ -70,7 +68,7 @@ impl StateFormat {
         serde_json::from_slice(&fs::read(self.file.as_ref()?).ok()?).ok()
     }
 
-    /// Writes the cache atomically. Without it the next process runs the program again.
+    /// Writes the cache atomically. If that fails, the next process runs the program again.
     fn store(&self, cached: &Cached) {
         let Some((file, folder)) = self.file.as_ref().and_then(|file| Some((file, file.parent()?))) else {
             return;
@@ -85,7 +83,8 @@ impl StateFormat {
     }
 }
 
-/// The program's identity, also if it was replaced by one of the same size and modification time.
+/// The program's identity, which also changes if another file of the same size and modification time replaces
+/// it.
 fn exact_identity(path: &Path) -> Option<String> {
     let file = path.metadata().ok()?;
     let identity = program::file_identity(path)?;
@@ -110,7 +109,7 @@ mod tests {
 
     use super::*;
 
-    /// A program that counts how often it was asked.
+    /// A program that logs each run.
     fn write_program(dir: &Path, format: &str) -> PathBuf {
         let path = dir.join("firecracker");
         let text = format!("#!/bin/sh\necho asked >> {}\necho {format}\n", dir.join("asked").display());
@@ -129,7 +128,7 @@ mod tests {
         assert_eq!((query(&first), query(&first), runs()), ("v7.0.0".to_owned(), "v7.0.0".to_owned(), 1));
         let second = write_program(dir.path(), "v10.0.0");
         assert_eq!((query(&second), runs()), ("v10.0.0".to_owned(), 2));
-        // What is damaged is nothing.
+        // A damaged cache is ignored.
         fs::write(dir.path().join("format.json"), "{").expect("written");
         assert_eq!((query(&second), runs()), ("v10.0.0".to_owned(), 3));
         assert_eq!(query(&dir.path().join("none")), "unknown");

@@ -1,8 +1,8 @@
-//! Reaches sockets in a directory that is held open.
+//! Connects to sockets in an open directory.
 //!
-//! A socket's address has 108 bytes, and a machine's directory may have a
-//! longer name. And what stands in a jail is its prisoner's to change: a link
-//! there could lead to any socket of the host.
+//! The address of a Unix socket is limited to 108 bytes, and a machine's directory may have a longer path.
+//! And a jailed Firecracker can change the files in its jail: a symlink there could lead to any socket of the
+//! host.
 
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -11,27 +11,27 @@ use std::path::Path;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, open, openat, statat, unlinkat};
 use tokio::net::UnixStream;
 
-/// Holds a directory open.
+/// Opens a directory (O_PATH).
 pub(super) fn open_directory(directory: &Path) -> io::Result<OwnedFd> {
     Ok(open(directory, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?)
 }
 
-/// Connects to the socket `name` in `directory`, and to nothing else.
+/// Connects to the socket `name` in `directory`, without following symlinks.
 pub(super) async fn connect(directory: &OwnedFd, name: &str) -> io::Result<UnixStream> {
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let socket = openat(directory, name, flags, Mode::empty())?;
     if FileType::from_raw_mode(rustix::fs::fstat(&socket)?.st_mode) != FileType::Socket {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, format!("{name} is no socket")));
+        return Err(io::Error::new(io::ErrorKind::InvalidData, format!("{name} is not a socket")));
     }
     UnixStream::connect(format!("/proc/self/fd/{}", socket.as_raw_fd())).await
 }
 
-/// Whether an error says that nobody listens yet.
+/// Whether the error means that nothing listens yet.
 pub(super) fn is_not_listening(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused)
 }
 
-/// Removes what is called `name` in `directory`, unless that is a directory.
+/// Removes `name` in `directory`, unless it is a directory.
 pub(super) fn remove(directory: &OwnedFd, name: &str) -> io::Result<()> {
     match statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) {
         Ok(_) => Ok(unlinkat(directory, name, AtFlags::empty())?),

@@ -1,22 +1,21 @@
-//! Firecracker's versions, and what each of them brought.
+//! Firecracker's versions, and the features of each.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// A version. What stands after the number, as in `1.17.0-dev`, is not judged:
-/// a version that is being made counts as the one that it will be.
+/// A version. A suffix, as in `1.17.0-dev`, is ignored: a development version counts as the release.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Version {
-    /// Changes that break.
+    /// Breaking changes.
     pub major: u32,
-    /// Changes that add.
+    /// New features.
     pub minor: u32,
-    /// Changes that mend.
+    /// Fixes.
     pub patch: u32,
 }
 
-/// The first version that is driven: those before it do not tell a restored
-/// guest that its vsock connections are gone.
+/// The oldest supported version: earlier ones do not tell a restored guest that its vsock connections were
+/// closed.
 pub const OLDEST: Version = Version::new(1, 10, 0);
 
 impl Version {
@@ -53,38 +52,37 @@ impl FromStr for Version {
     }
 }
 
-/// What not all versions can do that are driven.
+/// Features that some supported versions lack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Feature {
-    /// Another TAP device for a restored card.
+    /// Another TAP device for the NIC of a restored machine.
     NetworkOverrides,
-    /// `track_dirty_pages` as a word of a load; before, it was
-    /// `enable_diff_snapshots`.
+    /// `track_dirty_pages` as a field of a load, which was `enable_diff_snapshots` before.
     TrackOnLoad,
     /// A diff of a machine whose writes were not tracked.
     DiffUntracked,
-    /// Metadata that is always answered as plain text.
+    /// Metadata that is always served as plain text.
     ImdsCompat,
-    /// The guest tells which of its pages are free.
+    /// Reports of free pages by the guest.
     FreePages,
-    /// Another socket for a restored link.
+    /// Another socket for the vsock device of a restored machine.
     VsockOverride,
-    /// A restored guest's clock that has gone on meanwhile.
+    /// Advancing a restored guest's clock by the time since it was saved.
     ClockRealtime,
-    /// The card tells its MTU.
+    /// A NIC that announces its MTU.
     Mtu,
-    /// Memory in large pages if the host has some.
+    /// Transparent huge pages for guest memory.
     TransparentPages,
-    /// Another size of pages for a restored memory.
+    /// Another page size for restored memory.
     PagesOnLoad,
     /// Metrics that name their machine.
     MetricsNames,
-    /// A kernel that is compressed (bzImage).
+    /// A compressed kernel (bzImage).
     CompressedKernel,
 }
 
 impl Feature {
-    /// The first version that has it, after its list of changes.
+    /// The first version that has it, according to its changelog.
     #[must_use]
     pub const fn since(self) -> Version {
         let minor = match self {
@@ -102,32 +100,35 @@ impl Feature {
     pub const fn what(self) -> &'static str {
         match self {
             Self::NetworkOverrides => "restore a machine with another TAP device (network_overrides)",
-            Self::TrackOnLoad => "be told of tracking as track_dirty_pages when it loads",
-            Self::DiffUntracked => "save what differs of a machine whose writes were not tracked",
-            Self::ImdsCompat => "answer for metadata as plain text alone (imds_compat)",
-            Self::FreePages => "learn of the guest's free pages (free_page_hinting, free_page_reporting)",
+            Self::TrackOnLoad => "take track_dirty_pages in a load",
+            Self::DiffUntracked => "save a diff of a machine whose writes were not tracked",
+            Self::ImdsCompat => "always serve metadata as plain text (imds_compat)",
+            Self::FreePages => {
+                "get reports of the guest's free pages (free_page_hinting, free_page_reporting)"
+            }
             Self::VsockOverride => "restore a machine with another link socket (vsock_override)",
-            Self::ClockRealtime => "set a restored guest's clock forward (clock_realtime)",
-            Self::Mtu => "tell the guest its card's MTU (mtu)",
+            Self::ClockRealtime => "advance a restored guest's clock (clock_realtime)",
+            Self::Mtu => "announce a NIC's MTU to the guest (mtu)",
             Self::TransparentPages => "use transparent huge pages (huge_pages)",
-            Self::PagesOnLoad => "restore a memory in pages of another size (huge_pages)",
+            Self::PagesOnLoad => "restore memory with another page size (huge_pages)",
             Self::CompressedKernel => "boot a compressed kernel: an ELF vmlinux is needed",
             Self::MetricsNames => "name the machine in its metrics (emit_id, properties)",
         }
     }
 }
 
-/// A version that loses the guest link when a machine is paused and goes on
-/// without having been saved in between: what the host sends never arrives.
+/// Whether a version loses the guest link when a machine is paused and resumed without being saved in
+/// between: data that the host sends never arrives.
 #[must_use]
 pub fn loses_link_when_paused(version: Version) -> bool {
     (version.major, version.minor) == (1, 16)
 }
 
-/// Whether a diff of a machine whose writes are tracked holds all that was written, at its place.
+/// Whether a diff of a machine whose writes are tracked contains all written pages, at the right offsets.
 ///
-/// Before 1.13.0 packets that arrive in buffers which Firecracker had taken before the last save are missing. 1.14.0 and
-/// 1.14.1 write pages to wrong offsets in machines with more than 3 GiB (mended in 1.14.2, firecracker PR 5705).
+/// Before 1.13.0 it lacks packets that arrive in buffers which Firecracker had taken before the last save.
+/// 1.14.0 and 1.14.1 write pages to wrong offsets in machines with more than 3 GiB (fixed in 1.14.2,
+/// firecracker PR 5705).
 #[must_use]
 pub fn diffs_are_exact(version: Version) -> bool {
     let is_misplaced = (version.major, version.minor) == (1, 14) && version.patch < 2;

@@ -6,24 +6,24 @@ use std::path::Path;
 use super::{FIRMWARE, LINK_NAME};
 use crate::{Accelerator, Disk, DiskFormat, Forward, LaunchSpec, Network, UserNetwork};
 
-/// File descriptors that the child inherits, by number.
+/// Numbers of the descriptors that QEMU inherits.
 pub(super) const LINK_FD: i32 = 3;
 pub(super) const QMP_FD: i32 = 4;
 pub(super) const STATE_FD: i32 = 5;
-/// Far above those that a process opens by itself, which one that is revived has already.
+/// Far above the numbers that a process allocates itself: a restored process has those open already.
 pub(super) const TAP_FD: i32 = 200;
 
-/// MiB for translated code: smaller buffers are flushed too often while a guest boots.
+/// Size of the translation buffer in MiB: smaller ones are flushed too often while a guest boots.
 const BOOT_BUFFER_MIB: u32 = 64;
-/// The same for a guest that has booted: it bounds what its work comes to hold.
+/// The same for a guest that has booted. It bounds the translated code of its workload.
 const CLONE_BUFFER_MIB: u32 = 32;
 
-/// What a machine begins with.
+/// What a machine starts from.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum StartMode<'a> {
-    /// Its kernel.
+    /// The kernel.
     Boot,
-    /// The memory in this file, and the devices' state in [`STATE_FD`].
+    /// The memory in this file, and the device state in [`STATE_FD`].
     Saved(&'a Path),
 }
 
@@ -46,15 +46,15 @@ pub(super) fn arguments(spec: &LaunchSpec, mode: StartMode<'_>) -> Vec<OsString>
     args
 }
 
-/// A saved state holds neither a description of itself nor of the machine's
-/// settings: what it may be loaded into is judged before.
+/// A saved state holds neither a description of itself nor the machine's settings: compatibility is
+/// checked before a load.
 const MACHINE_TYPE: &str = "microvm,acpi=on,pit=off,pic=off,rtc=on,x-option-roms=off,isa-serial=on,\
                        memory-backend=ram,suppress-vmdesc=on";
 const MIGRATION_SETTINGS: &str = "migration.send-configuration=off";
 
 fn machine_arguments(spec: &LaunchSpec) -> Vec<OsString> {
     let mut args = words(&[
-        // Devices that no guest of ours uses cost time to make and to probe.
+        // Devices that our guests do not use cost time to create and to probe.
         "-M",
         MACHINE_TYPE,
         "-bios",
@@ -74,8 +74,8 @@ fn machine_arguments(spec: &LaunchSpec) -> Vec<OsString> {
         "none",
         "-sandbox",
         "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
-        // The host's own generator: one in the process would go on alike in
-        // all that begin as that process.
+        // The host's generator: one inside the process would give the same numbers in all processes that are
+        // restored from it.
         "-object",
         "rng-random,id=rng,filename=/dev/urandom",
         "-device",
@@ -86,8 +86,7 @@ fn machine_arguments(spec: &LaunchSpec) -> Vec<OsString> {
     args
 }
 
-/// The memory has a file, though nobody sees it, so that it can be found in
-/// the process by name.
+/// The memory is a memfd, so that it can be found in the process by name.
 fn boot_arguments(spec: &LaunchSpec) -> Vec<OsString> {
     let memory = format!("memory-backend-memfd,id=ram,size={}M,share=on", spec.memory_mib);
     let mut args = words(&["-append", &spec.command_line, "-object", &memory]);
@@ -96,8 +95,7 @@ fn boot_arguments(spec: &LaunchSpec) -> Vec<OsString> {
     args
 }
 
-/// Pages that the guest does not write are the file's own, and so are shared
-/// with all others that map it.
+/// Pages that the guest does not write are those of the file, shared with all other processes that map it.
 fn restore_arguments(spec: &LaunchSpec, memory: &Path) -> Vec<OsString> {
     let mut object =
         OsString::from(format!("memory-backend-file,id=ram,size={}M,share=off,mem-path=", spec.memory_mib));
@@ -126,13 +124,11 @@ fn accelerator_option(accelerator: Accelerator, buffer_mib: u32) -> String {
 fn cpu_model(accelerator: Accelerator) -> &'static str {
     match accelerator {
         Accelerator::Kvm => "host",
-        // Under translation `rep movsb` is slower than the loop that it replaces,
-        // and each step over the wall that SMAP is ends a block of code: a
-        // guest that has just been restored has an eighth more to translate.
-        // The translator's own random numbers would be the same in all copies
-        // that begin as one process.
-        // Newer versions (10.0, not 7.2) offer FSRM, too. Linux takes ERMS for granted where there is FSRM: a CPU with
-        // FSRM alone has it corrupt memory in `memmove`, early in the boot.
+        // Under TCG `rep movsb` is slower than the loop that it replaces, and each toggle of SMAP ends a
+        // translation block: a guest that has just been restored has an eighth more to translate. TCG's
+        // RDRAND and RDSEED would give the same numbers in all processes that are restored from one
+        // checkpoint. Newer versions (10.0, not 7.2) offer FSRM, too. Linux assumes ERMS where there is FSRM:
+        // a CPU with FSRM alone makes it corrupt memory in `memmove`, early in the boot.
         Accelerator::Tcg => "max,-erms,-fsrm,-smap,-rdrand,-rdseed",
     }
 }
@@ -148,7 +144,7 @@ fn channel_arguments() -> Vec<OsString> {
         "-mon",
         "chardev=qmp,mode=control",
         "-device",
-        // 31 ports, the default, take the guest 60 ms to set up.
+        // The default of 31 ports takes the guest 60 ms to set up.
         "virtio-serial-device,max_ports=2",
         "-chardev",
         &format!("socket,id=link,fd={LINK_FD}"),
@@ -165,8 +161,8 @@ fn disk_arguments(index: usize, disk: &Disk, directory: Option<&Path>) -> Vec<Os
     let mut drive = OsString::from(format!("if=none,id={},format={format},file=", disk.serial));
     let path = directory.and_then(|directory| disk.path.strip_prefix(directory).ok()).unwrap_or(&disk.path);
     drive.push(escape(path));
-    // A disk of a machine that ends with its monitor needs no flush to the
-    // platter; a failed write is the guest's to handle, not a reason to stop.
+    // The disk of a machine that ends with its supervisor needs no flush to stable storage. The guest handles
+    // a failed write, which must not pause the machine.
     drive.push(",cache=unsafe,discard=unmap,werror=report,rerror=report");
     if disk.read_only {
         drive.push(",readonly=on");
@@ -179,10 +175,10 @@ fn disk_arguments(index: usize, disk: &Disk, directory: Option<&Path>) -> Vec<Os
     ]
 }
 
-/// The card hangs on a hub, and the network on the same: a card keeps for good
-/// what it hangs on, a hub does not.
+/// The NIC is connected to the network through a hub: QEMU cannot reconnect a NIC to another netdev, but a
+/// hub port can be added and removed.
 fn network_arguments(network: &Network) -> Vec<OsString> {
-    // The user network has a state of its own, which no machine on a TAP device takes.
+    // The user-mode network has device state of its own, which a machine on a TAP device cannot load.
     let uplink = match network {
         Network::User(user) => Some(user_netdev(user)),
         Network::Tap(_) => Some(format!("tap,id=net,fd={TAP_FD},vhost=off")),
@@ -207,13 +203,13 @@ fn user_netdev(network: &UserNetwork) -> String {
     netdev
 }
 
-/// A forward in QEMU's words, which its error messages repeat.
+/// A port forward in QEMU's syntax, which its error messages repeat.
 pub(super) fn hostfwd(forward: &Forward, guest: std::net::Ipv4Addr) -> String {
     let Forward { protocol, host_ip, host_port, guest_port } = forward;
     format!("{protocol}:{host_ip}:{host_port}-{guest}:{guest_port}")
 }
 
-/// A comma in an option's value is written twice.
+/// Doubles commas, as QEMU's option syntax requires.
 fn escape(path: &Path) -> OsString {
     use std::os::unix::ffi::{OsStrExt, OsStringExt};
     let bytes = path.as_os_str().as_bytes();
@@ -235,7 +231,7 @@ mod tests {
         assert_eq!(escape(Path::new("/a,b/c")), OsString::from("/a,,b/c"));
     }
 
-    /// QEMU 7.2 refuses a property that it does not know, so all of these must be among its own.
+    /// QEMU 7.2 refuses unknown CPU properties, so it must know all of these.
     #[test]
     fn an_emulated_cpu_has_neither_erms_nor_fsrm() {
         let flags: Vec<_> = cpu_model(Accelerator::Tcg).split(',').collect();

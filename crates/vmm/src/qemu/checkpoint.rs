@@ -1,4 +1,4 @@
-//! Keeps QEMU's own process.
+//! Checkpoints the QEMU process.
 
 use std::path::{Path, PathBuf};
 
@@ -8,19 +8,19 @@ use serde::{Deserialize, Serialize};
 use super::arguments::{LINK_FD, QMP_FD};
 use crate::{Meanwhile, OperationError};
 
-/// What is known of a process that was kept, beside the process itself.
+/// The files that a checkpointed QEMU has open, stored beside the checkpoint.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct QemuFiles {
-    /// The file that its guest's memory was.
+    /// The file of the guest's memory.
     pub(super) memory: PathBuf,
-    /// The files that its disks were, in their order.
+    /// The files of the disks, in order.
     pub(super) disks: Vec<PathBuf>,
 }
 
-/// The file of that.
+/// The name of the file that holds [`QemuFiles`].
 pub(super) const FILES_NAME: &str = "qemu.json";
 
-/// Descriptors that every process is given: the three of all programs, and ours.
+/// Descriptors that are passed to every restored process: the standard streams, the link and QMP.
 const INHERITED: [i32; 5] = [0, 1, 2, LINK_FD, QMP_FD];
 
 pub(super) async fn checkpoint(
@@ -30,7 +30,7 @@ pub(super) async fn checkpoint(
     meanwhile: Meanwhile,
 ) -> Result<(), OperationError> {
     let dir = dir.to_owned();
-    // One thread does it all: only the thread that traces another may tell it what to do.
+    // All on one thread: ptrace requests must come from the thread that traces.
     let dumping = tokio::task::spawn_blocking(move || {
         let request = Wanted { given: &INHERITED, apart: Some(&files.memory), dir: &dir };
         mimeo_checkpoint::take(pid, request, meanwhile)?;

@@ -1,4 +1,4 @@
-//! A QEMU process that runs.
+//! A running QEMU process.
 
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
@@ -21,10 +21,10 @@ use crate::{
     RestoreError, UserNetwork, VmExit, VmProcess,
 };
 
-/// From one look at whether a state has been taken to the next: it takes 3 ms.
+/// Time between polls for the end of a load, which takes 3 ms.
 const LOAD_POLL_INTERVAL: Duration = Duration::from_micros(500);
 
-/// Bytes of QEMU's messages that are kept.
+/// Bytes of QEMU's standard error to keep.
 const STDERR_TAIL_BYTES: usize = 8192;
 
 #[derive(Debug)]
@@ -36,7 +36,7 @@ pub(super) struct QemuInstance {
     link: Option<UnixStream>,
     qmp: Qmp,
     backing: Backing,
-    /// Of its disks, in their order.
+    /// The files of the disks, in order.
     disks: Vec<PathBuf>,
     exit: Option<VmExit>,
 }
@@ -50,7 +50,7 @@ impl QemuInstance {
         backing: Backing,
     ) -> Self {
         let stderr = child.stderr.take();
-        // A child that has not been waited for has an id.
+        // A child process that has not been reaped has an id.
         let pid = child.id().unwrap_or_default();
         let disks = spec.disks.iter().map(|disk| disk.path.clone()).collect();
         Self {
@@ -66,13 +66,13 @@ impl QemuInstance {
         }
     }
 
-    /// Has a disk be as large as its file: the process may know another's size.
+    /// Sets a disk's size to that of its file: a restored process may have another one's size.
     pub(super) async fn resize_disk(&self, disk: &Disk) -> Result<(), OperationError> {
         let size = std::fs::metadata(&disk.path).map(|file| file.len()).unwrap_or_default();
         self.qmp.call("block_resize", json!({ "device": disk.serial, "size": size })).await.map(drop)
     }
 
-    /// Joins its card to a network.
+    /// Connects the NIC to a network.
     pub(super) async fn connect_network(&self, network: &Network) -> Result<(), OperationError> {
         let net = match network {
             Network::Unplugged { .. } => return Ok(()),
@@ -86,7 +86,7 @@ impl QemuInstance {
         self.qmp.call("netdev_add", uplink).await.map(drop)
     }
 
-    /// Takes its card off its network, if it has one.
+    /// Disconnects the NIC from its network, if it has one.
     async fn disconnect_network(&self) -> Result<(), OperationError> {
         for id in ["uplink", "net"] {
             match self.qmp.call("netdev_del", json!({ "id": id })).await {
@@ -97,7 +97,7 @@ impl QemuInstance {
         Ok(())
     }
 
-    /// Why it is gone, if it is.
+    /// The error of a restore. If QEMU has exited, it says why.
     pub(super) async fn restore_error(&mut self, error: OperationError) -> RestoreError {
         match error {
             OperationError::Gone => self.wait().await.during_restore(),
@@ -105,7 +105,7 @@ impl QemuInstance {
         }
     }
 
-    /// Waits until a saved state has been taken.
+    /// Waits until the saved state is loaded.
     pub(super) async fn wait_until_loaded(&mut self) -> Result<(), RestoreError> {
         loop {
             match self.qmp.call("query-status", json!({})).await {
@@ -116,7 +116,7 @@ impl QemuInstance {
         }
     }
 
-    /// Gathers what QEMU says until it closes its standard error.
+    /// Collects QEMU's messages until it closes its standard error.
     async fn read_stderr(&mut self) {
         let Some(stderr) = &mut self.stderr else { return };
         let mut buffer = [0; 1024];
@@ -160,19 +160,19 @@ impl Instance for QemuInstance {
     }
 
     async fn save_devices(&mut self, file: &Path) -> Result<(), OperationError> {
-        // Named after who asked for it first; it asks for nothing of Xen's.
-        // Unlike `migrate` it neither copies memory nor gives the disks away.
+        // Named after its first user, Xen, but independent of it. Unlike `migrate` it neither copies memory
+        // nor hands over the disks.
         let arguments = json!({ "filename": file, "live": true });
         self.qmp.call("xen-save-devices-state", arguments).await.map(drop)
     }
 
     async fn keep_process(&mut self, dir: &Path, meanwhile: Meanwhile) -> Result<(), OperationError> {
-        // Its connections are the process's own, and of no use to another.
+        // Connections belong to this process, and are useless to a restored one.
         self.disconnect_network().await?;
         let Backing::File(memory) = &self.backing else {
             return Err(OperationError::Unsupported {
                 driver: "qemu",
-                what: "keep the process of a machine that was booted",
+                what: "checkpoint the process of a machine that was booted",
             });
         };
         let files = QemuFiles { memory: memory.clone(), disks: self.disks.clone() };
@@ -188,7 +188,7 @@ impl Instance for QemuInstance {
     async fn publish(&mut self, forward: &Forward, guest: Ipv4Addr) -> Result<(), OperationError> {
         let line = format!("hostfwd_add net {}", hostfwd(forward, guest));
         let output = self.qmp.call("human-monitor-command", json!({ "command-line": line })).await?;
-        // This monitor is for people: it says nothing when all is well.
+        // The human monitor prints nothing on success.
         match output.as_str().unwrap_or_default().trim() {
             "" => Ok(()),
             message => Err(OperationError::Refused {
@@ -223,7 +223,7 @@ impl Instance for QemuInstance {
 
     async fn kill(&mut self) {
         if self.exit.is_none() {
-            // A child that is gone already is what is wanted.
+            // This fails only if the process has been reaped already.
             self.child.start_kill().ok();
             self.wait().await;
         }
@@ -239,10 +239,10 @@ fn user_network(network: &UserNetwork) -> serde_json::Value {
             "dhcpstart": guest, "dns": dns, "hostfwd": forwards })
 }
 
-/// QEMU's words for firmware that is in none of its data directories.
+/// QEMU's message for firmware that is in none of its data directories.
 const NO_FIRMWARE_TEXT: &str = "could not load PC BIOS";
 
-/// What QEMU said, its own name before each line taken off.
+/// QEMU's messages, without its name before each line.
 fn format_stderr(stderr_tail: &[u8]) -> String {
     let text = String::from_utf8_lossy(stderr_tail);
     if text.contains(NO_FIRMWARE_TEXT) {

@@ -16,12 +16,12 @@ use super::memory::Backing;
 use super::qmp::Qmp;
 use crate::{LaunchError, LaunchSpec, Network, RestoreError, SavedMachine, console, spawn};
 
-/// Starts QEMU with a kernel to boot.
+/// Boots a machine.
 pub(super) fn launch(program: &Path, spec: &LaunchSpec) -> Result<QemuInstance, LaunchError> {
     start_instance(program, spec, arguments(spec, StartMode::Boot), None, Backing::Memfd)
 }
 
-/// Starts QEMU with a saved state, and waits until it has that.
+/// Starts QEMU with a saved state, and waits until that is loaded.
 pub(super) async fn restore(
     program: &Path,
     spec: &LaunchSpec,
@@ -36,8 +36,8 @@ pub(super) async fn restore(
     Ok(instance)
 }
 
-/// Two socket pairs join us to QEMU's monitor and the guest link: no file
-/// stands in between that could be left behind or connected to by others.
+/// QMP and the guest link are socket pairs: there is no socket file that could be left behind, or that others
+/// could connect to.
 fn start_instance(
     program: &Path,
     spec: &LaunchSpec,
@@ -52,7 +52,7 @@ fn start_instance(
     Ok(QemuInstance::new(child, link, Qmp::connect(qmp), spec, backing))
 }
 
-/// A process and our ends of what joins us to it.
+/// A QEMU process, and our ends of its channels.
 #[derive(Debug)]
 pub(super) struct SpawnedQemu {
     pub(super) child: Child,
@@ -60,7 +60,7 @@ pub(super) struct SpawnedQemu {
     pub(super) qmp: UnixStream,
 }
 
-/// Starts a process with its channels, and with `descriptors` descriptors besides.
+/// Starts a process with its channels and the given descriptors.
 pub(super) fn spawn_qemu(
     mut command: std::process::Command,
     spec: &LaunchSpec,
@@ -72,7 +72,7 @@ pub(super) fn spawn_qemu(
     let (qmp, qmp_remote) = StdUnixStream::pair().map_err(spawn_error)?;
     descriptors.extend([(LINK_FD, link_remote.into()), (QMP_FD, qmp_remote.into())]);
     descriptors.extend(tap_descriptor(spec).map_err(spawn_error)?.map(|tap| (TAP_FD, tap)));
-    // What is in our environment is none of the guest's, nor of those that begin as this process.
+    // Our environment must reach neither the VMM nor the processes that are restored from it.
     command.env_clear();
     if let Some(path) = std::env::var_os("PATH") {
         command.env("PATH", path);
@@ -98,10 +98,10 @@ pub(super) fn spawn_qemu(
     Ok(SpawnedQemu { child, link, qmp })
 }
 
-/// The TAP device that its card is joined to, if it is.
+/// A descriptor of the TAP device, if the NIC is connected to one.
 fn tap_descriptor(spec: &LaunchSpec) -> std::io::Result<Option<OwnedFd>> {
     let Some(Network::Tap(tap)) = &spec.network else { return Ok(None) };
-    let closed = || std::io::Error::new(std::io::ErrorKind::InvalidInput, "its TAP device is not open");
+    let closed = || std::io::Error::new(std::io::ErrorKind::InvalidInput, "the TAP device is not open");
     tap.queue.as_ref().ok_or_else(closed)?.try_clone().map(Some)
 }
 

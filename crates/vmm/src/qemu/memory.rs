@@ -1,4 +1,4 @@
-//! Where the guest's memory lies in QEMU's process.
+//! Locates the guest's memory in the QEMU process.
 
 use std::fs;
 use std::io;
@@ -6,15 +6,15 @@ use std::path::PathBuf;
 
 use crate::{GuestMemory, MemoryPiece};
 
-/// What QEMU gives to the file that it makes for memory.
+/// The name that QEMU gives to its memfd for memory.
 const MEMFD: &str = "/memfd:memory-backend-memfd";
 
-/// The file behind a guest's memory.
+/// The file that backs a guest's memory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Backing {
-    /// One that nobody else sees.
+    /// QEMU's own memfd.
     Memfd,
-    /// A saved machine's, mapped privately.
+    /// The file of a saved machine, mapped privately.
     File(PathBuf),
 }
 
@@ -27,12 +27,12 @@ pub(super) fn find_memory(pid: u32, backing: &Backing) -> io::Result<GuestMemory
     };
     let pieces: Vec<_> = maps.lines().filter_map(|line| parse_piece(line, is_backing)).collect();
     if pieces.is_empty() {
-        return Err(io::Error::new(io::ErrorKind::NotFound, "no mapping has its file's name"));
+        return Err(io::Error::new(io::ErrorKind::NotFound, "no mapping has the name of its file"));
     }
     Ok(GuestMemory { pid, pieces, over_file: *backing != Backing::Memfd })
 }
 
-/// `7f00-7f10 rw-p 00001000 fe:00 42   /a/path`
+/// Parses `7f00-7f10 rw-p 00001000 fe:00 42   /a/path`.
 fn parse_piece(line: &str, is_backing: impl Fn(&str) -> bool) -> Option<MemoryPiece> {
     let mut fields = line.splitn(6, ' ');
     let (range, offset) = (fields.next()?, fields.nth(1)?);

@@ -1,4 +1,4 @@
-//! QEMU's machine protocol: one JSON value a line, answers matched by id.
+//! QMP, the QEMU Machine Protocol: one JSON value per line, answers matched by id.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,14 +14,14 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::OperationError;
 
-/// How long QEMU may take to answer: its main loop is never busy for long.
+/// Timeout for an answer: QEMU's main loop is never busy for long.
 const QMP_TIMEOUT: Duration = Duration::from_secs(20);
 
 type Answer = Result<Value, String>;
-/// Who waits for which answer; nobody any more when QEMU is gone.
+/// The senders that wait for answers, by id. None after QEMU has exited.
 type Pending = Arc<Mutex<Option<HashMap<u64, oneshot::Sender<Answer>>>>>;
 
-/// A session with QEMU's monitor.
+/// A QMP session.
 #[derive(Debug)]
 pub(super) struct Qmp {
     commands: mpsc::UnboundedSender<String>,
@@ -29,7 +29,7 @@ pub(super) struct Qmp {
     next_id: AtomicU64,
 }
 
-/// A line from QEMU that answers a command; greetings and events have no id.
+/// A message from QEMU. Only answers to commands have an id; greetings and events have none.
 #[derive(Deserialize)]
 struct Message {
     id: Option<u64>,
@@ -44,15 +44,15 @@ struct QmpError {
 }
 
 impl Qmp {
-    /// Begins a session. QEMU takes commands only after `qmp_capabilities`,
-    /// which is queued here, so nobody waits for the greeting.
+    /// Starts a session. QEMU accepts commands only after `qmp_capabilities`, which is queued here, so there
+    /// is no wait for the greeting.
     pub(super) fn connect(socket: UnixStream) -> Self {
         let qmp = Self::attach(socket);
         qmp.send("qmp_capabilities", &json!({}), 0);
         qmp
     }
 
-    /// Goes on with a session of which QEMU does not know that its other end is new.
+    /// Takes over an established session: a restored QEMU does not know that its peer is new.
     pub(super) fn attach(socket: UnixStream) -> Self {
         let (reader, mut writer) = socket.into_split();
         let (commands, mut queue) = mpsc::unbounded_channel::<String>();
@@ -68,7 +68,7 @@ impl Qmp {
         Self { commands, pending, next_id: AtomicU64::new(1) }
     }
 
-    /// Has QEMU do `command`.
+    /// Executes `command` in QEMU.
     pub(super) async fn call(&self, command: &str, arguments: Value) -> Result<Value, OperationError> {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let (sender, answer) = oneshot::channel();
@@ -88,7 +88,7 @@ impl Qmp {
 
     fn send(&self, command: &str, arguments: &Value, id: u64) {
         let line = json!({ "execute": command, "arguments": arguments, "id": id });
-        // When QEMU is gone the reader drops all that wait for answers.
+        // If QEMU has exited, the reader drops all pending senders, and the caller gets an error.
         self.commands.send(format!("{line}\n")).ok();
     }
 }
@@ -97,12 +97,12 @@ async fn read_messages(reader: OwnedReadHalf, pending: Pending) {
     let mut lines = BufReader::new(reader).lines();
     while let Ok(Some(line)) = lines.next_line().await {
         let Ok(Message { id: Some(id), result, error }) = serde_json::from_str(&line) else {
-            tracing::trace!(line, "from the monitor");
+            tracing::trace!(line, "QMP event");
             continue;
         };
         let Some(sender) = lock(&pending).as_mut().and_then(|pending| pending.remove(&id)) else { continue };
         let answer = error.map_or_else(|| Ok(result.unwrap_or_default()), |error| Err(error.desc));
-        // Whoever asked may have lost patience.
+        // The caller may have timed out.
         sender.send(answer).ok();
     }
     *lock(&pending) = None;
@@ -137,9 +137,9 @@ mod tests {
         });
         assert_eq!(qmp.call("query-status", json!({})).await.expect("answer")["ok"], true);
         let refused = qmp.call("stop", json!({})).await.expect_err("refused");
-        assert_eq!(refused.to_string(), "the monitor refused stop: not now");
+        assert_eq!(refused.to_string(), "the VMM refused stop: not now");
         assert!(matches!(qmp.call("quit", json!({})).await, Err(OperationError::Gone)));
-        // And whoever asks later does not wait for an answer.
+        // A later call does not wait for an answer.
         let late = tokio::time::timeout(Duration::from_secs(5), qmp.call("stop", json!({}))).await;
         assert!(matches!(late, Ok(Err(OperationError::Gone))), "{late:?}");
     }

@@ -1,4 +1,4 @@
-//! Starts a QEMU that goes on from where another stood.
+//! Restores a QEMU process from a checkpoint.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -15,8 +15,8 @@ use super::qmp::Qmp;
 use super::seccomp;
 use crate::{DiskFormat, Instance, KeptProcess, LaunchSpec, OperationError, RestoreError};
 
-/// Starts a process as the one that was kept, with this machine's disks,
-/// channels and network in the place of that one's.
+/// Starts a process from the checkpoint, with this machine's disks, channels and network in place of the
+/// checkpointed ones.
 pub(super) async fn restore_process(
     spec: &LaunchSpec,
     kept: &KeptProcess,
@@ -25,30 +25,30 @@ pub(super) async fn restore_process(
     let old_files = read_files(&kept.dir)?;
     let descriptors = checkpoint.descriptors(|path| relocate(path, &old_files, spec, &kept.memory))?;
     let mut command = std::process::Command::new(checkpoint.program());
-    // For who looks at the list of processes: the program does not read them.
+    // Only for the process list: the restored program does not read its arguments.
     command.args(arguments(spec, StartMode::Saved(&kept.memory)));
     mimeo_checkpoint::trace_me(&mut command);
     let SpawnedQemu { child, link, qmp } = spawn_qemu(command, spec, descriptors)?;
     let pid = child.id().ok_or(OperationError::Gone)?;
     let backing = Backing::File(kept.memory.clone());
-    // Its monitor is in the middle of a session, and knows no beginning.
+    // The restored QEMU is in an established QMP session, and sends no greeting.
     let mut instance = QemuInstance::new(child, link, Qmp::attach(qmp), spec, backing);
     checkpoint.revive(pid, Some(&kept.memory), &seccomp::filters()?)?;
-    // Some tens of milliseconds at most, unless it does not go on.
+    // This takes some tens of milliseconds at most, unless QEMU hangs.
     match timeout(RESTORE_TIMEOUT, adapt_to_machine(&instance, spec)).await {
         Ok(Ok(())) => Ok(instance),
         Ok(Err(error)) => Err(instance.restore_error(error).await),
         Err(_) => {
             instance.kill().await;
-            Err(RestoreError::Ended { how: "it does not answer".to_owned() })
+            Err(RestoreError::Ended { how: "the restored QEMU does not answer".to_owned() })
         }
     }
 }
 
-/// How long it may take to answer, on a host that is very busy.
+/// Timeout for the first answers, on a very busy host.
 const RESTORE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Gives it what is this machine's own, and has it answer.
+/// Applies this machine's disk sizes and network, and makes sure that QEMU answers.
 async fn adapt_to_machine(instance: &QemuInstance, spec: &LaunchSpec) -> Result<(), OperationError> {
     for disk in spec.disks.iter().filter(|disk| !disk.read_only && disk.format == DiskFormat::Raw) {
         instance.resize_disk(disk).await?;
@@ -65,7 +65,7 @@ fn read_files(dir: &Path) -> Result<QemuFiles, CheckpointError> {
     serde_json::from_slice(&text).map_err(|error| CheckpointError::Foreign { what: error.to_string() })
 }
 
-/// Where a file of that machine is in this one.
+/// The path in this machine for a file of the checkpointed one.
 fn relocate(path: &Path, old_files: &QemuFiles, spec: &LaunchSpec, memory: &Path) -> PathBuf {
     if path == old_files.memory {
         return memory.to_owned();
@@ -74,7 +74,7 @@ fn relocate(path: &Path, old_files: &QemuFiles, spec: &LaunchSpec, memory: &Path
     if let Some((_, disk)) = disks.clone().find(|(old, _)| *old == path) {
         return disk.path.clone();
     }
-    // Layers below the disk that is the machine's own.
+    // Layers below the machine's writable disk.
     let own = disks.clone().find(|(_, disk)| !disk.read_only).map(|(old, _)| old.as_path());
     match (own.and_then(Path::parent), path.file_name(), spec.directory()) {
         (Some(old_directory), Some(name), Some(directory)) if path.parent() == Some(old_directory) => {

@@ -1,5 +1,5 @@
-//! What a QEMU that began as another is kept from: what `-sandbox` keeps the one from that was started.
-//! The filter of a process cannot be read without privileges, so it is made anew.
+//! Seccomp filters for a restored QEMU, equivalent to those that `-sandbox` installs at start-up. The filters
+//! of a process cannot be read without privileges, so they are built here.
 
 use std::collections::BTreeMap;
 
@@ -10,8 +10,8 @@ use seccompiler::{
 
 use crate::OperationError;
 
-/// System calls that end the process: those that change who it is, that make other processes, or that are only for who
-/// administers the host.
+/// System calls that kill the process: those that change its credentials or scheduling, create processes, or
+/// are for administrators only.
 const FORBIDDEN_CALLS: [libc::c_long; 47] = [
     libc::SYS_setuid,
     libc::SYS_setgid,
@@ -62,11 +62,11 @@ const FORBIDDEN_CALLS: [libc::c_long; 47] = [
     libc::SYS_acct,
 ];
 
-/// The programs that judge its system calls, each a list of `struct sock_filter` as words.
+/// The seccomp programs, each a list of `struct sock_filter` as words.
 pub(super) fn filters() -> Result<[Vec<u64>; 3], OperationError> {
     let mut forbidden: BTreeMap<_, _> = FORBIDDEN_CALLS.into_iter().map(|call| (call, Vec::new())).collect();
     forbidden.insert(libc::SYS_clone, vec![process_clone()?]);
-    // The C library then starts threads by the older call, whose flags a filter can see.
+    // With ENOSYS for clone3, the C library starts threads by `clone`, whose flags a filter can see.
     let clone3 = BTreeMap::from([(libc::SYS_clone3, Vec::new())]);
     Ok([
         compile_filter(forbidden, SeccompAction::KillProcess)?,
@@ -75,7 +75,7 @@ pub(super) fn filters() -> Result<[Vec<u64>; 3], OperationError> {
     ])
 }
 
-/// Calls by the numbers of x32, which are those of x86-64 and a bit: none is admitted.
+/// Kills on x32 system calls, whose numbers are those of x86-64 plus a bit.
 fn x32_filter() -> Vec<u64> {
     const X32: u64 = 0x4000_0000;
     let instruction = |code: u32, jt: u64, jf: u64, k: u64| u64::from(code) | jt << 16 | jf << 24 | k << 32;
@@ -87,7 +87,7 @@ fn x32_filter() -> Vec<u64> {
     ]
 }
 
-/// A `clone` that makes a process.
+/// Matches a `clone` that creates a process, not a thread.
 fn process_clone() -> Result<SeccompRule, OperationError> {
     let not_thread = SeccompCmpOp::MaskedEq(libc::CLONE_THREAD as u64);
     let condition = SeccompCondition::new(0, SeccompCmpArgLen::Qword, not_thread, 0).map_err(refused)?;
@@ -111,8 +111,5 @@ fn compile_filter(
 }
 
 fn refused(error: impl std::fmt::Display) -> OperationError {
-    OperationError::Refused {
-        command: "to make a filter of system calls".to_owned(),
-        message: error.to_string(),
-    }
+    OperationError::Refused { command: "to build a seccomp filter".to_owned(), message: error.to_string() }
 }

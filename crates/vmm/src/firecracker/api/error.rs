@@ -1,72 +1,71 @@
-//! Why a call to Firecracker failed.
+//! Errors of requests to Firecracker.
 
 use std::io;
 
 use crate::OperationError;
 use crate::firecracker::version::Version;
 
-/// Why a call failed. The step is told so that it stands after "Firecracker
-/// was asked".
+/// Why a request failed. `step` completes the phrase "Firecracker was asked".
 #[derive(Debug, thiserror::Error)]
 pub enum ApiError {
-    /// Nobody listens, or not on a socket.
-    #[error("cannot reach firecracker {step}")]
+    /// Nothing listens, or the file is no socket.
+    #[error("cannot connect to firecracker {step}")]
     Connect {
-        /// What it was to be asked.
+        /// The request.
         step: String,
-        /// Why.
+        /// The cause.
         #[source]
         source: io::Error,
     },
-    /// It closed the connection before it answered: as a rule, it ended.
-    #[error("firecracker broke off when it was asked {step}")]
+    /// Firecracker closed the connection before it answered; usually it has exited.
+    #[error("firecracker closed the connection when asked {step}")]
     Broken {
-        /// What it was asked.
+        /// The request.
         step: String,
-        /// How.
+        /// The cause.
         #[source]
         source: hyper::Error,
     },
-    /// It said no.
+    /// Firecracker refused.
     #[error("firecracker refused {step}: {message}")]
     Refused {
-        /// What it was asked.
+        /// The request.
         step: String,
-        /// The answer's status.
+        /// The HTTP status.
         status: u16,
-        /// Its own words: `fault_message`.
+        /// Firecracker's message: `fault_message`.
         message: String,
     },
-    /// It said nothing in time.
-    #[error("firecracker did not answer {step} within {seconds} s")]
+    /// There was no answer in time.
+    #[error("firecracker did not answer within {seconds} s when asked {step}")]
     Silent {
-        /// What it was asked.
+        /// The request.
         step: String,
-        /// How long was waited.
+        /// The timeout.
         seconds: u64,
     },
-    /// It said what cannot be understood.
-    #[error("firecracker was asked {step} and gave a strange answer: {what}")]
+    /// The answer cannot be parsed.
+    #[error("invalid answer from firecracker when asked {step}: {what}")]
     Foreign {
-        /// What it was asked.
+        /// The request.
         step: String,
-        /// What is strange about the answer.
+        /// What is wrong with the answer.
         what: String,
     },
-    /// Its version cannot do it; it was not asked.
-    #[error("firecracker {found} cannot {what}: {needed} or later can")]
+    /// The version does not support the request, which was not sent.
+    #[error("firecracker {found} cannot {what}: version {needed} or later is needed")]
     TooOld {
         /// Its version.
         found: String,
-        /// What was wanted.
+        /// The unsupported operation.
         what: &'static str,
-        /// The first version that can.
+        /// The first version that supports it.
         needed: Version,
     },
 }
 
 impl ApiError {
-    /// It is not there any more, or not yet.
+    /// Whether nothing listens: it has not started to listen, or has exited.
     pub(crate) fn is_not_listening(&self) -> bool {
         matches!(self, Self::Connect { source, .. } if crate::firecracker::socket::is_not_listening(source))
     }
@@ -75,12 +74,12 @@ impl ApiError {
 impl From<ApiError> for OperationError {
     fn from(error: ApiError) -> Self {
         match error {
-            // It listens as long as it lives.
+            // It listens until it exits.
             ApiError::Connect { .. } | ApiError::Broken { .. } => Self::Gone,
             ApiError::Refused { step, message, .. } => Self::Refused { command: step, message },
             ApiError::Silent { step, seconds } => Self::Silent { command: step, seconds },
             ApiError::Foreign { step, what } => {
-                Self::Refused { command: step, message: format!("its answer is strange: {what}") }
+                Self::Refused { command: step, message: format!("invalid answer: {what}") }
             }
             ApiError::TooOld { found, what, needed } => {
                 Self::TooOld { program: "firecracker", found, what, needed: needed.to_string() }

@@ -1,5 +1,5 @@
-//! One request, one answer, over a connection of its own: when nobody waits for
-//! an answer any more, nothing of it is left in the next one's way.
+//! One request per connection: after a timeout or a cancellation no late answer can be taken for that of the
+//! next request.
 
 use std::os::fd::OwnedFd;
 use std::time::Duration;
@@ -15,10 +15,10 @@ use tokio::time::timeout;
 use super::error::ApiError;
 use crate::firecracker::socket;
 
-/// Bytes of an answer that are read: metadata may have some 50 KiB.
+/// Maximum bytes of an answer: metadata may have some 50 KiB.
 const MAX_ANSWER: usize = 1 << 20;
 
-/// What Firecracker is asked.
+/// A request to Firecracker.
 pub(super) struct Request {
     step: String,
     method: Method,
@@ -43,7 +43,7 @@ impl Request {
     }
 }
 
-/// Asks for something to be done.
+/// Sends a request whose answer has no content.
 pub(super) async fn send(
     directory: &OwnedFd,
     socket: &str,
@@ -53,7 +53,7 @@ pub(super) async fn send(
     send_request(directory, socket, request, limit).await.map(drop)
 }
 
-/// Asks for something to be told.
+/// Sends a request, and parses the answer.
 pub(super) async fn read<T: DeserializeOwned>(
     directory: &OwnedFd,
     socket: &str,
@@ -94,7 +94,7 @@ async fn exchange(directory: &OwnedFd, socket: &str, request: Request) -> Result
         .header(header::CONTENT_TYPE, "application/json")
         .body(Full::new(body))
         .map_err(|error| ApiError::Foreign { step: step.clone(), what: error.to_string() })?;
-    // It drives the exchange, and ends with it.
+    // This task drives the exchange, and is aborted after it.
     let driving = tokio::spawn(connection);
     let answer = sender.send_request(request).await.map_err(broken)?;
     let status = answer.status();

@@ -1,4 +1,4 @@
-//! What Firecracker's API speaks of, by its own names.
+//! The types of Firecracker's API, by its own names.
 
 use std::collections::BTreeMap;
 
@@ -8,12 +8,12 @@ use serde_json::{Value, json};
 use crate::SaveKind;
 use crate::firecracker::version::{Feature, Version};
 
-/// What runs.
+/// The instance.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct InstanceInfo {
-    /// The name that it was given.
+    /// The id that it was given.
     pub id: String,
-    /// How far it is.
+    /// The state of the machine.
     pub state: RunState,
     /// Firecracker's version.
     pub vmm_version: String,
@@ -21,32 +21,32 @@ pub struct InstanceInfo {
     pub app_name: String,
 }
 
-/// How far a machine is.
+/// The state of a machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 pub enum RunState {
     /// Neither started nor loaded.
     #[serde(rename = "Not started")]
     NotStarted,
-    /// Its processors run.
+    /// The vCPUs run.
     Running,
-    /// Its processors stand still.
+    /// The vCPUs are paused.
     Paused,
 }
 
-/// Processors and memory.
+/// vCPUs and memory.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MachineConfig {
-    /// Processors: 1, or an even number up to 32.
+    /// Number of vCPUs: 1, or an even number up to 32.
     pub vcpu_count: u32,
     /// Memory in MiB.
     pub mem_size_mib: u32,
-    /// Two processors are one core's threads.
+    /// Two vCPUs are threads of one core.
     #[serde(default)]
     pub smt: bool,
-    /// What is written is noted, for [`SaveKind::Diff`].
+    /// Track written pages, for [`SaveKind::Diff`].
     #[serde(default)]
     pub track_dirty_pages: bool,
-    /// What pages the memory is in.
+    /// The page size of the guest's memory on the host.
     #[serde(default, skip_serializing_if = "is_default")]
     pub huge_pages: HugePages,
 }
@@ -55,28 +55,28 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }
 
-/// What pages a memory is in.
+/// The page size of guest memory on the host.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum HugePages {
-    /// The host's small ones.
+    /// The host's small pages.
     #[default]
     None,
-    /// Large ones if the host has some.
+    /// Transparent huge pages.
     Transparent,
-    /// Of 2 MiB, set aside on the host.
+    /// Huge pages of 2 MiB, reserved on the host.
     #[serde(rename = "2M")]
     TwoMib,
 }
 
-/// What is booted.
+/// What to boot.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct BootSource {
-    /// The kernel: an ELF file that is not compressed.
+    /// The kernel: an uncompressed ELF file.
     pub kernel_image_path: String,
-    /// The first filesystem.
+    /// The initramfs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub initrd_path: Option<String>,
-    /// The kernel's command line; none is Firecracker's own.
+    /// The kernel's command line. None is Firecracker's default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub boot_args: Option<String>,
 }
@@ -84,20 +84,20 @@ pub struct BootSource {
 /// A disk.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Drive {
-    /// Its name: letters, digits and underscores. The guest does not see it.
+    /// Its id: letters, digits and underscores. The guest does not see it.
     pub drive_id: String,
     /// The file.
     pub path_on_host: String,
-    /// The guest's root: comes first, and is told to the kernel.
+    /// The guest's root device: it is first, and is put on the kernel's command line.
     pub is_root_device: bool,
-    /// The guest cannot write it.
+    /// Read-only for the guest.
     pub is_read_only: bool,
-    /// How much of it may be used in which time.
+    /// Rate limits.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rate_limiter: Option<RateLimiter>,
 }
 
-/// How much may be used in which time.
+/// Rate limits.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct RateLimiter {
     /// Bytes.
@@ -108,38 +108,38 @@ pub struct RateLimiter {
     pub ops: Option<TokenBucket>,
 }
 
-/// A bucket that is filled again.
+/// A token bucket.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct TokenBucket {
-    /// What it holds: bytes or operations.
+    /// Its capacity: bytes or operations.
     pub size: u64,
-    /// What there is once besides.
+    /// Additional tokens that are not refilled.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub one_time_burst: Option<u64>,
-    /// Milliseconds in which it is filled.
+    /// Milliseconds for a complete refill.
     pub refill_time: u64,
 }
 
-/// A network card's limits.
+/// A NIC's rate limits.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Bandwidth {
-    /// Of what the guest gets.
+    /// For packets to the guest.
     pub receive: Option<RateLimiter>,
-    /// Of what the guest sends.
+    /// For packets from the guest.
     pub send: Option<RateLimiter>,
 }
 
-/// A network card.
+/// A NIC.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct NetworkInterface {
-    /// Its name: letters, digits and underscores. The guest does not see it.
+    /// Its id: letters, digits and underscores. The guest does not see it.
     pub iface_id: String,
     /// The TAP device's name.
     pub host_dev_name: String,
-    /// Its address.
+    /// The MAC address.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub guest_mac: Option<String>,
-    /// The largest packet in bytes, told to the guest. Since 1.16.0.
+    /// The MTU to announce to the guest. Since 1.16.0.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mtu: Option<u16>,
 }
@@ -147,31 +147,31 @@ pub struct NetworkInterface {
 /// The vsock device.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Vsock {
-    /// The guest's number, from 3.
+    /// The guest's CID, from 3.
     pub guest_cid: u32,
-    /// The socket on which the host's connections come.
+    /// The Unix socket for connections from the host.
     pub uds_path: String,
 }
 
 /// A balloon.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Balloon {
-    /// How large it is to be, in MiB.
+    /// Its target size in MiB.
     pub amount_mib: u32,
-    /// It gives memory back before the guest has none left.
+    /// Deflate it when the guest is out of memory.
     pub deflate_on_oom: bool,
-    /// Seconds between two statistics; 0 is none.
+    /// Seconds between statistics; 0 disables them.
     #[serde(default)]
     pub stats_polling_interval_s: u16,
-    /// The guest tells of free pages when asked. Since 1.14.0.
+    /// The guest reports free pages on request. Since 1.14.0.
     #[serde(default, skip_serializing_if = "is_default")]
     pub free_page_hinting: bool,
-    /// The guest tells of free pages by itself. Since 1.14.0.
+    /// The guest reports free pages on its own. Since 1.14.0.
     #[serde(default, skip_serializing_if = "is_default")]
     pub free_page_reporting: bool,
 }
 
-/// Where Firecracker logs, and what.
+/// Log settings.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Logger {
     /// A file or a named pipe.
@@ -180,21 +180,21 @@ pub struct Logger {
     /// `Error`, `Warning`, `Info`, `Debug`, `Trace` or `Off`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub level: Option<String>,
-    /// Lines tell their level.
+    /// Log the level of each line.
     pub show_level: bool,
-    /// Lines tell where they come from.
+    /// Log the source location of each line.
     pub show_log_origin: bool,
 }
 
-/// Where Firecracker writes its metrics.
+/// Metrics settings.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Metrics {
     /// A file or a named pipe.
     pub metrics_path: String,
-    /// Lines tell the machine's name. Since 1.17.0.
+    /// Include the machine's id. Since 1.17.0.
     #[serde(skip_serializing_if = "is_default")]
     pub emit_id: bool,
-    /// What lines tell besides. Since 1.17.0.
+    /// Additional properties to include. Since 1.17.0.
     #[serde(skip_serializing_if = "is_default")]
     pub properties: BTreeMap<String, String>,
 }
@@ -202,85 +202,85 @@ pub struct Metrics {
 /// The metadata service.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct MmdsConfig {
-    /// How it is asked.
+    /// The version of its protocol.
     pub version: MmdsVersion,
-    /// The cards that answer for it.
+    /// The NICs that answer for it.
     pub network_interfaces: Vec<String>,
-    /// Its address.
+    /// Its IPv4 address.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ipv4_address: Option<String>,
-    /// It answers as plain text always. Since 1.13.0.
+    /// Always serve plain text. Since 1.13.0.
     #[serde(skip_serializing_if = "is_default")]
     pub imds_compat: bool,
 }
 
-/// How the metadata service is asked.
+/// The version of the metadata service's protocol.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub enum MmdsVersion {
-    /// Without a session.
+    /// Without session tokens.
     V1,
-    /// With a session.
+    /// With session tokens.
     #[default]
     V2,
 }
 
-/// A machine that is to be saved.
+/// A request to save a machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CreateSnapshot {
-    /// How much of its memory.
+    /// How much of its memory to save.
     pub snapshot_type: SaveKind,
-    /// The file for its state.
+    /// The file for the state.
     pub snapshot_path: String,
-    /// The file for its memory.
+    /// The file for the memory.
     pub mem_file_path: String,
 }
 
-/// A machine that was saved.
+/// A request to load a saved machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LoadSnapshot {
-    /// The file with its state.
+    /// The file with the state.
     pub snapshot_path: String,
-    /// Where its memory is.
+    /// Where the memory is.
     pub memory: MemoryBackend,
-    /// What is written from now on is noted, for [`SaveKind::Diff`].
+    /// Track written pages from now on, for [`SaveKind::Diff`].
     pub track_dirty_pages: bool,
-    /// It runs at once.
+    /// Resume it after the load.
     pub resume_vm: bool,
-    /// Other TAP devices for its cards. Since 1.12.0.
+    /// Other TAP devices for its NICs. Since 1.12.0.
     pub network_overrides: Vec<NetworkOverride>,
-    /// Another socket for its vsock device. Since 1.16.0.
+    /// Another Unix socket for its vsock device. Since 1.16.0.
     pub vsock_override: Option<String>,
-    /// Its clock goes on as if it had run meanwhile. Since 1.16.0.
+    /// Advance its clock by the time since it was saved. Since 1.16.0.
     pub clock_realtime: bool,
-    /// What pages its memory is in. Since 1.17.0.
+    /// The page size of its memory on the host. Since 1.17.0.
     pub huge_pages: LoadHugePages,
 }
 
-/// Where a saved memory is.
+/// Where the memory of a saved machine is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum MemoryBackend {
-    /// In a file that is mapped and never written.
+    /// In a file, which is mapped and never written.
     File(String),
-    /// With a page server that listens on this socket.
+    /// Served by a page server that listens on this socket.
     Uffd(String),
 }
 
-/// Another TAP device for a card.
+/// Another TAP device for a NIC.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct NetworkOverride {
-    /// The card.
+    /// The NIC's id.
     pub iface_id: String,
     /// The TAP device's name.
     pub host_dev_name: String,
 }
 
-/// What pages a restored memory is in.
+/// The page size of restored memory on the host.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum LoadHugePages {
-    /// The same as before.
+    /// The page size of the saved machine.
     #[default]
     Snapshot,
-    /// These.
+    /// This page size.
     Now(HugePages),
 }
 
@@ -296,7 +296,7 @@ pub(super) fn create(snapshot: &CreateSnapshot) -> Value {
     })
 }
 
-/// Only what was asked for: versions refuse words that they do not know.
+/// Contains only what was requested: versions refuse unknown fields.
 pub(super) fn load(snapshot: &LoadSnapshot, version: Version) -> Value {
     let (backend, path) = match &snapshot.memory {
         MemoryBackend::File(path) => ("File", path),
