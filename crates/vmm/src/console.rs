@@ -22,10 +22,13 @@ pub(crate) async fn copy_to_file<R: AsyncRead + Unpin>(mut source: R, path: Path
         if file.write_all(&buffer[..count]).await.is_err() {
             return drain(source).await;
         }
+        // Output that cannot be written is lost: to log each loss would let a guest fill the log instead.
         file.flush().await.ok();
         written += count as u64;
         if written > MAX_BYTES {
-            rename(&path, path.with_extension("log.1")).await.ok();
+            if let Err(error) = rename(&path, path.with_extension("log.1")).await {
+                tracing::debug!(path = %path.display(), %error, "cannot rotate the console's log");
+            }
             match open(&path).await {
                 Ok(new) => file = new,
                 Err(_) => return drain(source).await,

@@ -5,6 +5,7 @@
 //! name.
 
 pub mod accel;
+mod cleanup;
 mod console;
 mod driver;
 pub mod fake;

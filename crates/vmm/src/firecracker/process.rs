@@ -16,7 +16,7 @@ use super::api::{Api, ApiError};
 use super::jail::machine_id;
 use super::layout::Layout;
 use super::names;
-use crate::{LaunchError, LaunchSpec, Network, OperationError, VmExit, console, spawn};
+use crate::{LaunchError, LaunchSpec, Network, OperationError, VmExit, cleanup, console, spawn};
 
 /// Timeout until it listens, on a very busy host. The jail is created before; that time grows with the number
 /// of the host's mounts.
@@ -61,7 +61,7 @@ impl Process {
         let name = program.display().to_string();
         let log_file = directory.join(names::LOG);
         // Errors of an earlier run must not be reported for this one.
-        std::fs::remove_file(&log_file).ok();
+        cleanup::remove_file(&log_file);
         let (log, pipe_writer) = layout.log_pipe()?;
         let command = command(program, spec, directory, &mut layout);
         let started = command.get_program().display().to_string();
@@ -150,6 +150,7 @@ impl Process {
         let status = self.child.wait().await;
         self.pipe_writer = None;
         while let Some(task) = self.log_tasks.last_mut() {
+            // After the timeout the task is left to run on its own.
             timeout(PIPE_TIMEOUT, task).await.ok();
             self.log_tasks.pop();
         }
@@ -175,9 +176,9 @@ impl Process {
 
     fn send_kill(&mut self) {
         match (self.layout.jail(), self.child.id().and_then(|id| Pid::from_raw(id.cast_signed()))) {
-            // The warden kills Firecracker, and exits after it.
+            // The warden kills Firecracker, and exits after it. This and the other fail only if the process has
+            // been reaped already.
             (Some(_), Some(warden)) => kill_process(warden, Signal::TERM).ok(),
-            // This fails only if the process has been reaped already.
             _ => self.child.start_kill().ok(),
         };
     }
@@ -204,6 +205,7 @@ impl Drop for Process {
         let child = self.child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
         if let Some(Ok(handle)) = child.map(|child| pidfd_open(child, PidfdFlags::empty())) {
             let limit = Timespec { tv_sec: EXIT_TIMEOUT.as_secs().cast_signed(), tv_nsec: 0 };
+            // On a timeout or an error the files are removed all the same.
             poll(&mut [PollFd::new(&handle, PollFlags::IN)], Some(&limit)).ok();
         }
     }

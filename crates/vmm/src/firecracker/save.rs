@@ -11,7 +11,7 @@ use super::api::{Api, CreateSnapshot};
 use super::jail::SHARED_GID;
 use super::layout::Layout;
 use super::names;
-use crate::{OperationError, SaveKind};
+use crate::{OperationError, SaveKind, cleanup};
 
 /// The suffix of an incomplete file.
 const PARTIAL_SUFFIX: &str = "partial";
@@ -122,7 +122,7 @@ impl OutputFile {
     /// Removes the file in all places.
     fn discard(&self) {
         for path in [&self.temporary_path, &partial_path(&self.destination), &self.destination] {
-            fs::remove_file(path).ok();
+            cleanup::remove_file(path);
         }
     }
 }

@@ -75,6 +75,7 @@ fn run_warden(program: Pid, init: Pid, pipe_writer: OwnedFd) -> ! {
     // Closing the pipe makes init exit; the kernel waits for all processes in its namespace. SAFETY: closes
     // the descriptor that `close_all_but` made, which nothing owns.
     unsafe { libc::close(0) };
+    // On an error there is nothing to wait for.
     waitpid(Some(init), WaitOptions::empty()).ok();
     exit_like(status)
 }
@@ -96,6 +97,7 @@ fn wait_or_kill(program: Pid) -> Option<WaitStatus> {
         }
         // SAFETY: the set is initialized, and no details are requested.
         if unsafe { libc::sigwaitinfo(signals.as_ptr(), std::ptr::null_mut()) } == libc::SIGTERM {
+            // This fails only if the program has exited already, which the next wait detects.
             kill_process(program, Signal::KILL).ok();
         }
     }
