@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::fs::{FlockOperation, Mode, OFlags, SeekFrom, flock, open, seek};
 
-use crate::dump::Wanted;
+use crate::dump::DumpRequest;
 use crate::error::{CheckpointError, file, step, unsupported};
 use crate::fence;
 use crate::image::{Descriptor, DescriptorKind, FileLock, LockKind};
@@ -18,23 +18,26 @@ use crate::procfs::{self, ProcFile};
 use crate::restorer::RestorerBlob;
 
 /// All descriptors of a process.
-pub(crate) fn list_descriptors(pid: i32, request: Wanted<'_>) -> Result<Vec<Descriptor>, CheckpointError> {
+pub(crate) fn list_descriptors(
+    pid: i32,
+    request: DumpRequest<'_>,
+) -> Result<Vec<Descriptor>, CheckpointError> {
     let mut numbers = procfs::numeric_entries(Path::new(&format!("/proc/{pid}/fd")))?;
     numbers.sort_unstable();
     numbers.into_iter().map(|number| read_descriptor(pid, number, request)).collect()
 }
 
-fn read_descriptor(pid: i32, number: i32, request: Wanted<'_>) -> Result<Descriptor, CheckpointError> {
+fn read_descriptor(pid: i32, number: i32, request: DumpRequest<'_>) -> Result<Descriptor, CheckpointError> {
     let info = ProcFile::read(format!("/proc/{pid}/fdinfo/{number}"))?;
     let mut flags = flags(&info)?;
     if flags & libc::O_ASYNC != 0 {
         return Err(unsupported(format!("descriptor {number} sends SIGIO")));
     }
-    let kind = match request.given.contains(&number) {
+    let kind = match request.inherited.contains(&number) {
         true => DescriptorKind::Inherited,
         false => read_kind(&format!("/proc/{pid}/fd/{number}"), number, &info)?,
     };
-    if matches!(&kind, DescriptorKind::File { path, .. } if Some(path.as_path()) == request.apart) {
+    if matches!(&kind, DescriptorKind::File { path, .. } if Some(path.as_path()) == request.external) {
         // All restored processes share the file, and map it privately: read access is enough.
         flags = flags & !libc::O_ACCMODE | libc::O_RDONLY;
     }

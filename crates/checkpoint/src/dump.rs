@@ -20,32 +20,32 @@ use crate::{descriptors, mutex_owners};
 
 /// What to dump, and how.
 #[derive(Debug, Clone, Copy)]
-pub struct Wanted<'a> {
+pub struct DumpRequest<'a> {
     /// Descriptors that the caller passes to each restored process, and that are not dumped.
-    pub given: &'a [i32],
+    pub inherited: &'a [i32],
     /// A mapped file whose modified pages the caller saves by itself.
-    pub apart: Option<&'a Path>,
+    pub external: Option<&'a Path>,
     /// The directory to write to. It must be empty.
     pub dir: &'a Path,
 }
 
-/// Writes a process to a directory, and kills it whether that succeeded or not. `meanwhile` is called while
+/// Writes a process to a directory, and kills it whether that succeeded or not. `while_stopped` is called while
 /// all its threads are stopped. The caller must be the parent of the process, and reaps it like any other
 /// child process.
 ///
 /// # Errors
 /// When the process has state that cannot be checkpointed, may not be traced, or a file cannot be written.
-pub fn take(
+pub fn checkpoint_process(
     pid: u32,
-    request: Wanted<'_>,
-    meanwhile: impl FnOnce() -> io::Result<()>,
+    request: DumpRequest<'_>,
+    while_stopped: impl FnOnce() -> io::Result<()>,
 ) -> Result<(), CheckpointError> {
     let pid = Tid::try_from(pid).map_err(|_| CheckpointError::Ended)?;
     let mut stopped = StoppedProcess::new(pid);
     let memory = Memory::open(pid)?;
     let mutex_owners =
-        stopped.stop_unlocked(|tids| mutex_owners::find_owners(pid, &memory, request.apart, tids))?;
-    meanwhile().map_err(step("save the caller's part of the process"))?;
+        stopped.stop_unlocked(|tids| mutex_owners::find_owners(pid, &memory, request.external, tids))?;
+    while_stopped().map_err(step("save the caller's part of the process"))?;
     let mappings = flags::read_smaps(pid)?;
     // Read before system calls are made in the process: they change its stack pointer.
     let layout = layout(pid, 0)?;
@@ -87,7 +87,7 @@ pub fn take(
 fn write_memory(
     pid: Tid,
     memory: &Memory,
-    request: Wanted<'_>,
+    request: DumpRequest<'_>,
     mappings: &[(Area, MappingFlags)],
     layout: &Layout,
 ) -> Result<(FileStamp, Vec<MappedFile>, Vec<DumpedArea>), CheckpointError> {

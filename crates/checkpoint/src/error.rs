@@ -7,16 +7,16 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, thiserror::Error)]
 pub enum CheckpointError {
     /// The process has state that cannot be checkpointed or restored.
-    #[error("unsupported process state: {what}")]
+    #[error("unsupported process state: {reason}")]
     Unsupported {
         /// The state.
-        what: String,
+        reason: String,
     },
     /// The checkpoint was written before a reboot, by another version, or from another program.
-    #[error("cannot use the checkpoint: {what}")]
-    Foreign {
+    #[error("cannot use the checkpoint: {reason}")]
+    Incompatible {
         /// What differs.
-        what: String,
+        reason: String,
     },
     /// A step failed.
     #[error("cannot {step}")]
@@ -66,10 +66,10 @@ pub(crate) fn file(path: &Path) -> impl FnOnce(io::Error) -> CheckpointError {
     move |source| CheckpointError::File { path: path.to_owned(), source }
 }
 
-pub(crate) fn unsupported(what: impl Into<String>) -> CheckpointError {
-    CheckpointError::Unsupported { what: what.into() }
+pub(crate) fn unsupported(reason: impl Into<String>) -> CheckpointError {
+    CheckpointError::Unsupported { reason: reason.into() }
 }
 
-pub(crate) fn foreign(what: impl Into<String>) -> CheckpointError {
-    CheckpointError::Foreign { what: what.into() }
+pub(crate) fn incompatible(reason: impl Into<String>) -> CheckpointError {
+    CheckpointError::Incompatible { reason: reason.into() }
 }

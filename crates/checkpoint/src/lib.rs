@@ -1,9 +1,9 @@
 //! Dumps a process to files, and restores processes from them.
 //!
 //! What a program has built up in its own memory is lost when its process ends: translated code, caches, tables that
-//! are slow to fill. [`take`] writes the memory, the threads and the descriptors of a process to a directory;
-//! [`Checkpoint::revive`] makes other processes continue from there. Their memory is mapped privately from the
-//! directory's files, so restored processes share all pages that they do not write.
+//! are slow to fill. [`checkpoint_process`] writes the memory, the threads and the descriptors of a process to a
+//! directory; [`Checkpoint::restore`] makes other processes continue from there. Their memory is mapped privately
+//! from the directory's files, so restored processes share all pages that they do not write.
 //!
 //! Only one kind of process is supported: a child process of the caller whose memory is private and whose
 //! descriptors are files, eventfds, signalfds and those that the caller passes. A dump names and refuses anything
@@ -12,17 +12,18 @@
 //! ```no_run
 //! # fn example(pid: u32) -> Result<(), Box<dyn std::error::Error>> {
 //! use std::path::Path;
-//! use mimeo_checkpoint::{Checkpoint, Wanted, take, trace_me};
+//! use mimeo_checkpoint::{Checkpoint, DumpRequest, checkpoint_process, trace_me};
 //!
 //! // This stops the process, and kills it in the end.
-//! take(pid, Wanted { given: &[0, 1, 2], apart: None, dir: Path::new("dir") }, || Ok(()))?;
+//! let request = DumpRequest { inherited: &[0, 1, 2], external: None, dir: Path::new("dir") };
+//! checkpoint_process(pid, request, || Ok(()))?;
 //!
 //! let checkpoint = Checkpoint::open(Path::new("dir"))?;
 //! let mut command = std::process::Command::new(checkpoint.program());
 //! trace_me(&mut command);
 //! // Pass `checkpoint.descriptors(…)` to the command here, under their numbers.
 //! let child = command.spawn()?;
-//! checkpoint.revive(child.id(), None, &[])?;
+//! checkpoint.restore(child.id(), None, &[])?;
 //! # Ok(())
 //! # }
 //! ```
@@ -47,7 +48,7 @@ mod tracee;
 
 use std::process::Command;
 
-pub use dump::{Wanted, take};
+pub use dump::{DumpRequest, checkpoint_process};
 pub use error::CheckpointError;
 pub use restore::Checkpoint;
 

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{CheckpointError, file, foreign, step, unsupported};
+use crate::error::{CheckpointError, file, incompatible, step, unsupported};
 use crate::fence;
 use crate::maps::{self, Area};
 
@@ -88,7 +88,7 @@ impl MappedFile {
 }
 
 pub(crate) fn replaced(path: &Path) -> CheckpointError {
-    foreign(format!("{} has been replaced", path.display()))
+    incompatible(format!("{} has been replaced", path.display()))
 }
 
 #[cfg(test)]

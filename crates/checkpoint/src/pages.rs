@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use crate::PAGE;
-use crate::dump::Wanted;
+use crate::dump::DumpRequest;
 use crate::error::{CheckpointError, file, step, unsupported};
 use crate::fence::Tid;
 use crate::flags::MappingFlags;
@@ -24,7 +24,7 @@ const GROWTH_GAP: u64 = 64 << 20;
 pub(crate) struct PageWriter<'a> {
     pid: Tid,
     memory: &'a Memory,
-    apart: Option<&'a Path>,
+    external: Option<&'a Path>,
     pages: File,
     path: PathBuf,
     pagemap: File,
@@ -37,13 +37,17 @@ pub(crate) struct PageWriter<'a> {
 }
 
 impl<'a> PageWriter<'a> {
-    pub(crate) fn new(pid: Tid, memory: &'a Memory, request: Wanted<'a>) -> Result<Self, CheckpointError> {
+    pub(crate) fn new(
+        pid: Tid,
+        memory: &'a Memory,
+        request: DumpRequest<'a>,
+    ) -> Result<Self, CheckpointError> {
         let path = request.dir.join(PAGES_FILE);
         let pages = File::create_new(&path).map_err(file(&path))?;
         Ok(Self {
             pid,
             memory,
-            apart: request.apart,
+            external: request.external,
             pages,
             path,
             pagemap: pagemap(pid)?,
@@ -73,7 +77,9 @@ impl<'a> PageWriter<'a> {
             }
             MappingKind::Anonymous if flags.is_wiped() => Backing::Zero,
             MappingKind::Anonymous => self.dump_anonymous(area)?,
-            MappingKind::File(path) if self.apart == Some(path) => Backing::External { offset: area.offset },
+            MappingKind::File(path) if self.external == Some(path) => {
+                Backing::External { offset: area.offset }
+            }
             MappingKind::File(path) => self.dump_file_mapping(area, path)?,
         };
         let backing = match backing {

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use crate::PAGE;
 use crate::descriptors;
 use crate::dump::{self, WRITTEN_BY, boot_id};
-use crate::error::{self, CheckpointError, file, foreign, step, unsupported};
+use crate::error::{self, CheckpointError, file, incompatible, step, unsupported};
 use crate::fence::{self, Registers, Tid};
 use crate::image::{Backing, Descriptor, DumpedArea, IMAGE_FILE, Image, Layout, PAGES_FILE, Thread};
 use crate::mapped::FileStamp;
@@ -26,20 +26,20 @@ pub struct Checkpoint {
 }
 
 impl Checkpoint {
-    /// Opens what [`take`](crate::take()) wrote, and checks that it can be restored here.
+    /// Opens what [`checkpoint_process`](crate::checkpoint_process) wrote, and checks that it can be restored here.
     ///
     /// # Errors
-    /// [`CheckpointError::Foreign`] when it was written before a reboot or by another version, or when a
+    /// [`CheckpointError::Incompatible`] when it was written before a reboot or by another version, or when a
     /// program or library that is mapped was replaced; [`CheckpointError::File`] when a file cannot be read.
     pub fn open(dir: &Path) -> Result<Self, CheckpointError> {
         let path = dir.join(IMAGE_FILE);
         let text = fs::read(&path).map_err(file(&path))?;
-        let image: Image = serde_json::from_slice(&text).map_err(|error| foreign(error.to_string()))?;
+        let image: Image = serde_json::from_slice(&text).map_err(|error| incompatible(error.to_string()))?;
         if image.written_by != WRITTEN_BY {
-            return Err(foreign(format!("it was written by {}", image.written_by)));
+            return Err(incompatible(format!("it was written by {}", image.written_by)));
         }
         if image.boot_id != boot_id()? {
-            return Err(foreign("the host has rebooted since"));
+            return Err(incompatible("the host has rebooted since"));
         }
         image.files.iter().try_for_each(|mapped| mapped.check())?;
         Ok(Self { dir: dir.to_owned(), image })
@@ -76,7 +76,7 @@ impl Checkpoint {
     /// # Errors
     /// When a step fails, or the process had seccomp filters and `filters` is empty. The child process cannot
     /// be used then; the caller reaps it.
-    pub fn revive(
+    pub fn restore(
         &self,
         child: u32,
         external: Option<&Path>,
@@ -150,7 +150,7 @@ impl Restoration<'_> {
     fn write_mutex_owners(&self) -> Result<(), CheckpointError> {
         let tids: Vec<&Tid> = std::iter::once(&self.pid).chain(&self.new_threads).collect();
         for (address, thread) in &self.image.mutex_owners {
-            let tid = tids.get(*thread).ok_or_else(|| foreign("the image is damaged"))?;
+            let tid = tids.get(*thread).ok_or_else(|| incompatible("the image is damaged"))?;
             self.memory.write(*address, &tid.to_ne_bytes())?;
         }
         Ok(())
@@ -226,7 +226,7 @@ impl Restoration<'_> {
         };
         let dumped = &self.image.kernel_areas;
         if kernel.len() != dumped.len() || !kernel.iter().zip(dumped).all(is_same) {
-            return Err(foreign("the vdso or vvar pages differ"));
+            return Err(incompatible("the vdso or vvar pages differ"));
         }
         let flags = (libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED) as u64;
         let mut temporary = blob.code() + RestorerBlob::TOTAL_BYTES;
@@ -267,7 +267,7 @@ impl Restoration<'_> {
         let mut files: Vec<Vec<&DumpedArea>> = vec![Vec::new(); self.image.files.len()];
         for area in &self.image.areas {
             if let Backing::File { index, .. } = &area.backing {
-                files.get_mut(*index).ok_or_else(|| foreign("the image is damaged"))?.push(area);
+                files.get_mut(*index).ok_or_else(|| incompatible("the image is damaged"))?.push(area);
             }
         }
         for (mapped, areas) in self.image.files.iter().zip(files) {

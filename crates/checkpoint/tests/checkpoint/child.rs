@@ -65,7 +65,7 @@ impl Child {
     pub(crate) fn restore_external(dir: &Path, files: &Path, external: &Path) -> Self {
         let checkpoint = Checkpoint::open(dir).unwrap();
         let child = Self::stopped(&checkpoint, files, files);
-        checkpoint.revive(child.pid(), Some(external), &[]).unwrap();
+        checkpoint.restore(child.pid(), Some(external), &[]).unwrap();
         child
     }
 
@@ -77,7 +77,7 @@ impl Child {
     ) -> (Self, Result<(), CheckpointError>) {
         let checkpoint = Checkpoint::open(dir).unwrap();
         let child = Self::stopped(&checkpoint, old_dir, files);
-        let restored = checkpoint.revive(child.pid(), None, filters);
+        let restored = checkpoint.restore(child.pid(), None, filters);
         (child, restored)
     }
 

@@ -8,7 +8,7 @@ use std::fs;
 use std::path::Path;
 
 use child::Child;
-use mimeo_checkpoint::{Checkpoint, CheckpointError, Wanted, take};
+use mimeo_checkpoint::{Checkpoint, CheckpointError, DumpRequest, checkpoint_process};
 
 /// Descriptors that are passed to every child process.
 const INHERITED: [i32; 4] = [0, 1, 2, child::SOCKET];
@@ -19,7 +19,8 @@ fn dump(child: &mut Child, dir: &Path) -> Result<(), CheckpointError> {
 
 fn dump_with_external(child: &mut Child, dir: &Path, external: Option<&Path>) -> Result<(), CheckpointError> {
     fs::create_dir(dir).unwrap();
-    let dumped = take(child.pid(), Wanted { given: &INHERITED, apart: external, dir }, || Ok(()));
+    let dumped =
+        checkpoint_process(child.pid(), DumpRequest { inherited: &INHERITED, external, dir }, || Ok(()));
     child.ended();
     dumped
 }
@@ -107,7 +108,7 @@ fn unsupported_state_is_named_and_the_process_is_killed() {
         child.send(command);
         let error = dump(&mut child, &files.path().join(command)).unwrap_err();
         assert!(
-            matches!(&error, CheckpointError::Unsupported { what } if what.contains(expected)),
+            matches!(&error, CheckpointError::Unsupported { reason } if reason.contains(expected)),
             "{error:?}"
         );
     }
@@ -137,7 +138,10 @@ fn an_incompatible_checkpoint_is_refused() {
     for (old, new, expected) in changes {
         fs::write(&image, text.replacen(old, new, 1)).unwrap();
         let error = Checkpoint::open(&dir).unwrap_err();
-        assert!(matches!(&error, CheckpointError::Foreign { what } if what.contains(expected)), "{error:?}");
+        assert!(
+            matches!(&error, CheckpointError::Incompatible { reason } if reason.contains(expected)),
+            "{error:?}"
+        );
     }
     fs::remove_file(&image).unwrap();
     assert!(matches!(Checkpoint::open(&dir), Err(CheckpointError::File { .. })));
@@ -245,8 +249,8 @@ fn a_removed_or_replaced_mapped_file_is_refused_at_the_dump() {
         assert_eq!(child.send("close-mapped"), "done");
         change(&library);
         let error = dump(&mut child, &files.path().join(name)).unwrap_err();
-        let CheckpointError::Unsupported { what } = &error else { panic!("{error:?}") };
-        assert!(what.contains("library (deleted) is mapped"), "{what}");
+        let CheckpointError::Unsupported { reason } = &error else { panic!("{error:?}") };
+        assert!(reason.contains("library (deleted) is mapped"), "{reason}");
     }
 }
 
@@ -268,9 +272,9 @@ fn a_file_replaced_before_the_restore_is_refused() {
         fs::rename(file, &original).unwrap();
         fs::write(file, replaced).unwrap();
         let mut child = Child::stopped(&checkpoint, files.path(), files.path());
-        let error = checkpoint.revive(child.pid(), None, &[]).unwrap_err();
+        let error = checkpoint.restore(child.pid(), None, &[]).unwrap_err();
         assert!(
-            matches!(&error, CheckpointError::Foreign { what } if what.contains("replaced")),
+            matches!(&error, CheckpointError::Incompatible { reason } if reason.contains("replaced")),
             "{error:?}"
         );
         child.kill();
@@ -383,7 +387,11 @@ fn a_zombie_thread_is_skipped() {
     assert_eq!(first.send(&format!("release {tid}")), "done");
     let dir = files.path().join("checkpoint");
     fs::create_dir(&dir).unwrap();
-    let dumped = take(first.pid(), Wanted { given: &INHERITED, apart: None, dir: &dir }, || Ok(()));
+    let dumped = checkpoint_process(
+        first.pid(),
+        DumpRequest { inherited: &INHERITED, external: None, dir: &dir },
+        || Ok(()),
+    );
     tracer.end();
     first.ended();
     dumped.unwrap();

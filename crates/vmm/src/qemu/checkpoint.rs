@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use mimeo_checkpoint::{CheckpointError, Wanted};
+use mimeo_checkpoint::{CheckpointError, DumpRequest};
 use serde::{Deserialize, Serialize};
 
 use super::arguments::{LINK_FD, QMP_FD};
@@ -32,8 +32,8 @@ pub(super) async fn checkpoint(
     let dir = dir.to_owned();
     // All on one thread: ptrace requests must come from the thread that traces.
     let dumping = tokio::task::spawn_blocking(move || {
-        let request = Wanted { given: &INHERITED, apart: Some(&files.memory), dir: &dir };
-        mimeo_checkpoint::take(pid, request, meanwhile)?;
+        let request = DumpRequest { inherited: &INHERITED, external: Some(&files.memory), dir: &dir };
+        mimeo_checkpoint::checkpoint_process(pid, request, meanwhile)?;
         let path = dir.join(FILES_NAME);
         let text = serde_json::to_vec(&files).map_err(std::io::Error::from);
         text.and_then(|text| std::fs::write(&path, text))

@@ -33,7 +33,7 @@ pub(super) async fn restore_process(
     let backing = Backing::File(kept.memory.clone());
     // The restored QEMU is in an established QMP session, and sends no greeting.
     let mut instance = QemuInstance::new(child, link, Qmp::attach(qmp), spec, backing);
-    checkpoint.revive(pid, Some(&kept.memory), &seccomp::filters()?)?;
+    checkpoint.restore(pid, Some(&kept.memory), &seccomp::filters()?)?;
     // This takes some tens of milliseconds at most, unless QEMU hangs.
     match timeout(RESTORE_TIMEOUT, adapt_to_machine(&instance, spec)).await {
         Ok(Ok(())) => Ok(instance),
@@ -62,7 +62,7 @@ async fn adapt_to_machine(instance: &QemuInstance, spec: &LaunchSpec) -> Result<
 fn read_files(dir: &Path) -> Result<QemuFiles, CheckpointError> {
     let path = dir.join(FILES_NAME);
     let text = std::fs::read(&path).map_err(|source| CheckpointError::File { path, source })?;
-    serde_json::from_slice(&text).map_err(|error| CheckpointError::Foreign { what: error.to_string() })
+    serde_json::from_slice(&text).map_err(|error| CheckpointError::Incompatible { reason: error.to_string() })
 }
 
 /// The path in this machine for a file of the checkpointed one.
