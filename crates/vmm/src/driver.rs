@@ -34,13 +34,17 @@ pub trait Driver: Send + Sync + fmt::Debug {
         saved: &SavedMachine,
     ) -> Result<Box<dyn Instance>, RestoreError>;
 
-    /// Starts a machine from a VMM process that [`Instance::keep_process`] checkpointed, of another machine
+    /// Starts a machine from a VMM process that [`Instance::checkpoint`] checkpointed, of another machine
     /// of the same shape. Its vCPUs are paused, as after [`Driver::restore`].
-    async fn revive(&self, spec: &LaunchSpec, kept: &KeptProcess) -> Result<Box<dyn Instance>, RestoreError>;
+    async fn restore_process(
+        &self,
+        spec: &LaunchSpec,
+        checkpointed: &CheckpointedProcess,
+    ) -> Result<Box<dyn Instance>, RestoreError>;
 
     /// Whether the VMM process can be checkpointed, and that is worthwhile: with TCG it holds the translated
     /// code of the guest.
-    fn keeps_process(&self, accelerator: Accelerator) -> bool;
+    fn can_checkpoint(&self, accelerator: Accelerator) -> bool;
 
     /// What a saved state depends on: two specs with the same text can load each other's state.
     fn shape(&self, spec: &LaunchSpec) -> String;
@@ -98,7 +102,7 @@ pub trait Instance: Send + fmt::Debug {
 
     /// Writes the state of all devices to `state` and the memory to `memory`, both or neither; not the disks.
     /// The machine must be paused, and stays paused. For drivers whose VMM saves memory
-    /// ([`MemorySave::Monitor`]).
+    /// ([`MemorySave::Vmm`]).
     ///
     /// The link stays open; no data may be in flight meanwhile, in either direction.
     ///
@@ -106,13 +110,13 @@ pub trait Instance: Send + fmt::Debug {
     /// [`OperationError::Unsupported`] for all other drivers.
     async fn save(&mut self, state: &Path, memory: &Path, kind: SaveKind) -> Result<(), OperationError> {
         let _ = (state, memory, kind);
-        Err(OperationError::Unsupported { driver: "machine's", what: "save guest memory" })
+        Err(OperationError::Unsupported { driver: "machine's", operation: "save guest memory" })
     }
 
     /// Checkpoints the VMM process, including translated code, to an empty directory. Guest memory that is
-    /// mapped from a file ([`GuestMemory::over_file`]) is not included: `meanwhile` saves it while the whole
+    /// mapped from a file ([`GuestMemory::over_file`]) is not included: `hook` saves it while the whole
     /// process is stopped. The machine must be paused. The process is killed, whether this succeeds or not.
-    async fn keep_process(&mut self, dir: &Path, meanwhile: Meanwhile) -> Result<(), OperationError>;
+    async fn checkpoint(&mut self, dir: &Path, hook: CheckpointHook) -> Result<(), OperationError>;
 
     /// Redirects the guest's writes to a disk to `layer`, a file whose backing file is the disk's current
     /// file. That one is not written any more. `disk` is the disk's serial number.
@@ -155,7 +159,7 @@ pub enum SaveKind {
 }
 
 /// Runs while all threads of a process are stopped for its checkpoint.
-pub type Meanwhile = Box<dyn FnOnce() -> std::io::Result<()> + Send>;
+pub type CheckpointHook = Box<dyn FnOnce() -> std::io::Result<()> + Send>;
 
 /// The location of a guest's memory.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -193,8 +197,8 @@ pub struct SavedMachine {
 
 /// A checkpointed VMM process.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct KeptProcess {
-    /// The directory that [`Instance::keep_process`] wrote.
+pub struct CheckpointedProcess {
+    /// The directory that [`Instance::checkpoint`] wrote.
     pub dir: PathBuf,
     /// The file with all of the guest's memory at the time of the checkpoint. It is mapped, and never
     /// written.
@@ -219,7 +223,7 @@ pub struct Capabilities {
     /// Whether a disk can get another layer while the machine runs ([`Instance::add_layer`]).
     pub disk_layers: bool,
     /// How the guest identifies its disks.
-    pub disks: DiskOrder,
+    pub disks: DiskSpec,
     /// Whether a page server can serve a restored machine's memory ([`SavedMachine::pager`]).
     pub pager: bool,
 }
@@ -232,13 +236,14 @@ pub enum MemorySave {
     /// [`Instance::save_devices`].
     Reader,
     /// The VMM writes it ([`Instance::save`]).
-    Monitor,
+    #[serde(rename = "monitor")]
+    Vmm,
 }
 
 /// How a guest identifies its disks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum DiskOrder {
+pub enum DiskSpec {
     /// By [`Disk::serial`].
     Serial,
     /// By position: the first of [`LaunchSpec::disks`] is `vda`, and so on.
@@ -490,12 +495,12 @@ pub enum LaunchError {
         source: std::io::Error,
     },
     /// The driver does not support the spec.
-    #[error("the {driver} driver cannot {what}")]
+    #[error("the {driver} driver cannot {operation}")]
     Unsupported {
         /// The driver.
         driver: &'static str,
         /// The unsupported operation.
-        what: String,
+        operation: String,
     },
     /// The jailer is not installed.
     #[error(
@@ -507,27 +512,27 @@ pub enum LaunchError {
         program: String,
     },
     /// A prerequisite of the VMM could not be prepared.
-    #[error("cannot {what}")]
+    #[error("cannot {step}")]
     Prepare {
         /// The failed step.
-        what: String,
+        step: String,
         /// The cause.
         #[source]
         source: std::io::Error,
     },
     /// The VMM exited before the machine ran.
-    #[error("{program} exited {when}: {how}")]
+    #[error("{program} exited when asked {step}: {how}")]
     Ended {
         /// Its name.
         program: String,
         /// The step at which it exited.
-        when: String,
+        step: String,
         /// The tail of its standard error or log, and its exit status.
         how: String,
     },
     /// An operation of the VMM failed.
     #[error(transparent)]
-    Monitor(OperationError),
+    Operation(OperationError),
     /// The VMM accepted all settings, but could not start the guest.
     #[error("cannot start the guest: {how}")]
     Guest {
@@ -571,12 +576,12 @@ pub enum RestoreError {
         how: String,
     },
     /// The saved memory belongs to another machine, or is damaged.
-    #[error("{} has {found} bytes, but the machine's memory has {wanted}", path.display())]
+    #[error("{} has {found} bytes, but the machine's memory has {expected}", path.display())]
     MemorySize {
         /// The file.
         path: PathBuf,
         /// The size of the machine's memory.
-        wanted: u64,
+        expected: u64,
         /// The size of the file.
         found: u64,
     },
@@ -589,16 +594,16 @@ pub enum OperationError {
     #[error("the guest link is already taken")]
     LinkTaken,
     /// The driver does not support the operation.
-    #[error("the {driver} driver cannot {what}")]
+    #[error("the {driver} driver cannot {operation}")]
     Unsupported {
         /// The driver.
         driver: &'static str,
         /// The unsupported operation.
-        what: &'static str,
+        operation: &'static str,
     },
     /// The VMM process could not be checkpointed.
     #[error("cannot checkpoint the VMM process")]
-    Keep(#[from] mimeo_checkpoint::CheckpointError),
+    Checkpoint(#[from] mimeo_checkpoint::CheckpointError),
     /// The guest's memory could not be found in the VMM process.
     #[error("cannot find the guest's memory in process {pid}")]
     Memory {
@@ -620,14 +625,14 @@ pub enum OperationError {
         message: String,
     },
     /// The version of the VMM does not support the operation.
-    #[error("{program} {found} cannot {what}: version {needed} or later is needed")]
+    #[error("{program} {found} cannot {operation}: version {needed} or later is needed")]
     TooOld {
         /// Its name.
         program: &'static str,
         /// Its version.
         found: String,
         /// The unsupported operation.
-        what: &'static str,
+        operation: &'static str,
         /// The first version that supports it.
         needed: String,
     },
@@ -642,7 +647,7 @@ pub enum OperationError {
     },
     /// The VMM did not answer in time.
     #[error("the VMM did not answer within {seconds} s when asked {command}")]
-    Silent {
+    Timeout {
         /// The command.
         command: String,
         /// The timeout.

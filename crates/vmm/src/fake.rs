@@ -14,8 +14,9 @@ use tokio::net::UnixStream;
 use tokio::sync::watch;
 
 use crate::{
-    Accelerator, Capabilities, DiskOrder, Driver, Forward, GuestMemory, Instance, KeptProcess, LaunchError,
-    LaunchSpec, Meanwhile, MemorySave, OperationError, RestoreError, SavedMachine, TapUse, VmExit, VmProcess,
+    Accelerator, Capabilities, CheckpointHook, CheckpointedProcess, DiskSpec, Driver, Forward, GuestMemory,
+    Instance, LaunchError, LaunchSpec, MemorySave, OperationError, RestoreError, SavedMachine, TapUse,
+    VmExit, VmProcess,
 };
 
 /// The faults to inject. All are off by default.
@@ -79,7 +80,7 @@ impl Driver for Fake {
             snapshot: true,
             memory: MemorySave::Reader,
             disk_layers: true,
-            disks: DiskOrder::Serial,
+            disks: DiskSpec::Serial,
             pager: false,
         }
     }
@@ -127,12 +128,16 @@ impl Driver for Fake {
         Ok(self.launch(spec).await?)
     }
 
-    async fn revive(&self, _: &LaunchSpec, _: &KeptProcess) -> Result<Box<dyn Instance>, RestoreError> {
-        let what = "checkpoint its process".to_owned();
-        Err(LaunchError::Unsupported { driver: self.name(), what }.into())
+    async fn restore_process(
+        &self,
+        _: &LaunchSpec,
+        _: &CheckpointedProcess,
+    ) -> Result<Box<dyn Instance>, RestoreError> {
+        let operation = "checkpoint its process".to_owned();
+        Err(LaunchError::Unsupported { driver: self.name(), operation }.into())
     }
 
-    fn keeps_process(&self, _: Accelerator) -> bool {
+    fn can_checkpoint(&self, _: Accelerator) -> bool {
         false
     }
 
@@ -197,8 +202,8 @@ impl Instance for FakeInstance {
         })
     }
 
-    async fn keep_process(&mut self, _: &Path, _: Meanwhile) -> Result<(), OperationError> {
-        Err(OperationError::Unsupported { driver: "fake", what: "checkpoint its process" })
+    async fn checkpoint(&mut self, _: &Path, _: CheckpointHook) -> Result<(), OperationError> {
+        Err(OperationError::Unsupported { driver: "fake", operation: "checkpoint its process" })
     }
 
     async fn add_layer(&mut self, _: &str, _: &Path) -> Result<(), OperationError> {

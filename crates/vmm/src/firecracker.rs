@@ -1,12 +1,12 @@
 //! Firecracker, for hosts with KVM and networks with TAP devices.
 //!
 //! A machine's Firecracker runs in the machine's own directory, or in a jail there if root starts it. It
-//! inherits no descriptors, but opens files by names ([`names`]) that are the same in every machine.
+//! inherits no descriptors, but opens files by names (`names.rs`) that are the same in every machine.
 //!
 //! # Disks
 //! The API cannot set a disk's serial number. The one that a guest reads (`/sys/block/vdX/serial`) is derived
 //! from the file's device and inode, and changes with each restore. So disks are identified by position: the
-//! first of [`LaunchSpec::disks`] is `vda`, the second `vdb` ([`DiskOrder::Position`]).
+//! first of [`LaunchSpec::disks`] is `vda`, the second `vdb` ([`DiskSpec::Position`]).
 
 pub mod api;
 mod cgroup;
@@ -29,8 +29,8 @@ use async_trait::async_trait;
 pub use jail::{SHARED_GID, sweep, uid};
 
 use crate::{
-    Accelerator, Capabilities, DiskOrder, Driver, Instance, KeptProcess, LaunchError, LaunchSpec, MemorySave,
-    RestoreError, SavedMachine, TapUse, program,
+    Accelerator, Capabilities, CheckpointedProcess, DiskSpec, Driver, Instance, LaunchError, LaunchSpec,
+    MemorySave, RestoreError, SavedMachine, TapUse, program,
 };
 
 /// Firecracker's program name.
@@ -122,9 +122,9 @@ impl Driver for Firecracker {
             tap: TapUse::Name,
             pause: true,
             snapshot: true,
-            memory: MemorySave::Monitor,
+            memory: MemorySave::Vmm,
             disk_layers: false,
-            disks: DiskOrder::Position,
+            disks: DiskSpec::Position,
             pager: true,
         }
     }
@@ -141,12 +141,16 @@ impl Driver for Firecracker {
         Ok(Box::new(launch::restore(self, spec, saved).await?))
     }
 
-    async fn revive(&self, _: &LaunchSpec, _: &KeptProcess) -> Result<Box<dyn Instance>, RestoreError> {
-        let what = "restore a VMM process from a checkpoint".to_owned();
-        Err(LaunchError::Unsupported { driver: NAME, what }.into())
+    async fn restore_process(
+        &self,
+        _: &LaunchSpec,
+        _: &CheckpointedProcess,
+    ) -> Result<Box<dyn Instance>, RestoreError> {
+        let operation = "restore a VMM process from a checkpoint".to_owned();
+        Err(LaunchError::Unsupported { driver: NAME, operation }.into())
     }
 
-    fn keeps_process(&self, _: Accelerator) -> bool {
+    fn can_checkpoint(&self, _: Accelerator) -> bool {
         false
     }
 

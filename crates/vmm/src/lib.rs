@@ -17,7 +17,8 @@ mod spawn;
 pub use mimeo_checkpoint::CheckpointError;
 
 pub use driver::{
-    Accelerator, Capabilities, Diagnostic, Disk, DiskFormat, DiskOrder, Driver, Forward, ForwardProtocol,
-    GuestMemory, Instance, KeptProcess, LaunchError, LaunchSpec, Meanwhile, MemoryPiece, MemorySave, Network,
-    OperationError, RestoreError, SaveKind, SavedMachine, Tap, TapUse, UserNetwork, VmExit, VmProcess,
+    Accelerator, Capabilities, CheckpointHook, CheckpointedProcess, Diagnostic, Disk, DiskFormat, DiskSpec,
+    Driver, Forward, ForwardProtocol, GuestMemory, Instance, LaunchError, LaunchSpec, MemoryPiece,
+    MemorySave, Network, OperationError, RestoreError, SaveKind, SavedMachine, Tap, TapUse, UserNetwork,
+    VmExit, VmProcess,
 };

@@ -15,8 +15,8 @@ use std::path::PathBuf;
 use async_trait::async_trait;
 
 use crate::{
-    Accelerator, Capabilities, DiskOrder, Driver, Instance, KeptProcess, LaunchError, LaunchSpec, MemorySave,
-    RestoreError, SavedMachine, TapUse, program,
+    Accelerator, Capabilities, CheckpointedProcess, DiskSpec, Driver, Instance, LaunchError, LaunchSpec,
+    MemorySave, RestoreError, SavedMachine, TapUse, program,
 };
 
 /// The name of the guest's link port, in `/sys/class/virtio-ports/*/name`.
@@ -67,7 +67,7 @@ impl Driver for Qemu {
             snapshot: true,
             memory: MemorySave::Reader,
             disk_layers: true,
-            disks: DiskOrder::Serial,
+            disks: DiskSpec::Serial,
             pager: false,
         }
     }
@@ -84,11 +84,15 @@ impl Driver for Qemu {
         Ok(Box::new(launch::restore(&self.program, spec, saved).await?))
     }
 
-    async fn revive(&self, spec: &LaunchSpec, kept: &KeptProcess) -> Result<Box<dyn Instance>, RestoreError> {
-        Ok(Box::new(restore_process::restore_process(spec, kept).await?))
+    async fn restore_process(
+        &self,
+        spec: &LaunchSpec,
+        checkpointed: &CheckpointedProcess,
+    ) -> Result<Box<dyn Instance>, RestoreError> {
+        Ok(Box::new(restore_process::restore_process(spec, checkpointed).await?))
     }
 
-    fn keeps_process(&self, accelerator: Accelerator) -> bool {
+    fn can_checkpoint(&self, accelerator: Accelerator) -> bool {
         accelerator == Accelerator::Tcg
     }
 

@@ -14,4 +14,4 @@ mod tsc;
 
 pub use cache::record;
 pub use choose::{Accel, Choice, UnknownAccel, Unusable, Verdict, choose, summary};
-pub use tsc::{kept_tsc_khz, tsc_khz};
+pub use tsc::{recorded_tsc_khz, tsc_khz};

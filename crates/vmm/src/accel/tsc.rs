@@ -15,7 +15,7 @@ const MEASURE_TIME: Duration = Duration::from_millis(20);
 /// frequency scaling it is that of another clock.
 const MAX_DIFFERENCE_PPM: u64 = 1000;
 
-/// The frequency in kHz. None where the counter has no constant rate. Takes 20 ms; see [`kept_tsc_khz`].
+/// The frequency in kHz. None where the counter has no constant rate. Takes 20 ms; see [`recorded_tsc_khz`].
 pub fn tsc_khz() -> Option<u32> {
     let cpuinfo = fs::read_to_string("/proc/cpuinfo").ok()?;
     if !is_constant(&cpuinfo) {
@@ -29,7 +29,7 @@ pub fn tsc_khz() -> Option<u32> {
 
 /// The same, recorded in `run_dir` (`MIMEO_RUN`) until the host reboots. If it cannot be recorded, it is
 /// measured each time.
-pub fn kept_tsc_khz(run_dir: &Path) -> Option<u32> {
+pub fn recorded_tsc_khz(run_dir: &Path) -> Option<u32> {
     let path = run_dir.join("tsc-khz");
     let boot_id = boot_id().ok()?;
     if let Some(khz) = fs::read_to_string(&path).ok().and_then(|text| parse_recorded(&text, &boot_id)) {
@@ -79,8 +79,8 @@ mod tests {
     #[test]
     fn a_recorded_frequency_is_valid_for_one_boot() {
         let dir = tempfile::tempdir().unwrap();
-        let first = kept_tsc_khz(dir.path());
-        assert_eq!(kept_tsc_khz(dir.path()), first);
+        let first = recorded_tsc_khz(dir.path());
+        assert_eq!(recorded_tsc_khz(dir.path()), first);
         assert_eq!(parse_recorded("boot-a 2596150\n", "boot-a"), Some(2_596_150));
         assert_eq!(parse_recorded("boot-b 2596150\n", "boot-a"), None);
         assert_eq!(parse_recorded("", "boot-a"), None);

@@ -46,7 +46,7 @@ impl Api {
     ///
     /// # Errors
     /// [`ApiError::TooOld`] for a version before [`OLDEST`]; [`ApiError::Connect`] if nothing listens.
-    pub async fn greet(directory: &Path, socket: &'static str) -> Result<Self, ApiError> {
+    pub async fn connect(directory: &Path, socket: &'static str) -> Result<Self, ApiError> {
         let held = super::socket::open_directory(directory);
         let held = held.map_err(|source| ApiError::Connect { step: VERSION_STEP.to_owned(), source })?;
         Self::connect_in(Arc::new(held), socket).await
@@ -60,11 +60,12 @@ impl Api {
         let request = Request::get(VERSION_STEP, "/version");
         let answer: Answer = http::read(&directory, socket, request, CALL_TIMEOUT).await?;
         let full_version = answer.firecracker_version;
-        let version = full_version
-            .parse()
-            .map_err(|error| ApiError::Foreign { step: VERSION_STEP.to_owned(), what: format!("{error}") })?;
+        let version = full_version.parse().map_err(|error| ApiError::InvalidAnswer {
+            step: VERSION_STEP.to_owned(),
+            reason: format!("{error}"),
+        })?;
         if version < OLDEST {
-            return Err(ApiError::TooOld { found: full_version, what: "be used", needed: OLDEST });
+            return Err(ApiError::TooOld { found: full_version, operation: "be used", needed: OLDEST });
         }
         Ok(Self { directory, socket, version, full_version })
     }
@@ -85,19 +86,19 @@ impl Api {
     ///
     /// # Errors
     /// [`ApiError::TooOld`].
-    pub fn needs(&self, feature: Feature) -> Result<(), ApiError> {
+    pub fn require(&self, feature: Feature) -> Result<(), ApiError> {
         if self.version >= feature.since() {
             return Ok(());
         }
         Err(ApiError::TooOld {
             found: self.full_version.clone(),
-            what: feature.what(),
+            operation: feature.operation(),
             needed: feature.since(),
         })
     }
 
-    fn needs_if(&self, needed: bool, feature: Feature) -> Result<(), ApiError> {
-        if needed { self.needs(feature) } else { Ok(()) }
+    fn require_if(&self, needed: bool, feature: Feature) -> Result<(), ApiError> {
+        if needed { self.require(feature) } else { Ok(()) }
     }
 
     async fn read<T: serde::de::DeserializeOwned>(&self, step: &str, path: &str) -> Result<T, ApiError> {
@@ -118,7 +119,7 @@ impl Api {
 const VERSION_STEP: &str = "to report its version";
 
 /// All of these fail with [`ApiError::Refused`] and Firecracker's message if it refuses, and with
-/// [`ApiError::Silent`] if it does not answer in time.
+/// [`ApiError::Timeout`] if it does not answer in time.
 impl Api {
     /// Describes the instance and its state.
     ///
@@ -149,7 +150,7 @@ impl Api {
     /// # Errors
     /// As for all requests; [`ApiError::TooOld`] for [`HugePages::Transparent`] before 1.17.0.
     pub async fn set_machine(&self, machine: &MachineConfig) -> Result<(), ApiError> {
-        self.needs_if(machine.huge_pages == HugePages::Transparent, Feature::TransparentPages)?;
+        self.require_if(machine.huge_pages == HugePages::Transparent, Feature::TransparentPages)?;
         self.put("to set vCPUs and memory", "/machine-config", machine).await
     }
 
@@ -195,7 +196,7 @@ impl Api {
     /// # Errors
     /// As for all requests; [`ApiError::TooOld`] for an MTU before 1.16.0.
     pub async fn set_network(&self, nic: &NetworkInterface) -> Result<(), ApiError> {
-        self.needs_if(nic.mtu.is_some(), Feature::Mtu)?;
+        self.require_if(nic.mtu.is_some(), Feature::Mtu)?;
         let path = format!("/network-interfaces/{}", nic.iface_id);
         self.put(&format!("to set NIC {}", nic.iface_id), &path, nic).await
     }
@@ -241,7 +242,7 @@ impl Api {
     /// As for all requests; [`ApiError::TooOld`] for reports of free pages before 1.14.0.
     pub async fn set_balloon(&self, balloon: &Balloon) -> Result<(), ApiError> {
         let reports_free_pages = balloon.free_page_hinting || balloon.free_page_reporting;
-        self.needs_if(reports_free_pages, Feature::FreePages)?;
+        self.require_if(reports_free_pages, Feature::FreePages)?;
         self.put("to set the balloon", "/balloon", balloon).await
     }
 
@@ -266,7 +267,7 @@ impl Api {
     /// # Errors
     /// As for all requests; [`ApiError::TooOld`] for names in the metrics before 1.17.0.
     pub async fn set_metrics(&self, metrics: &Metrics) -> Result<(), ApiError> {
-        self.needs_if(metrics.emit_id || !metrics.properties.is_empty(), Feature::MetricsNames)?;
+        self.require_if(metrics.emit_id || !metrics.properties.is_empty(), Feature::MetricsNames)?;
         self.put("to set its metrics", "/metrics", metrics).await
     }
 
@@ -275,7 +276,7 @@ impl Api {
     /// # Errors
     /// As for all requests; [`ApiError::TooOld`] for `imds_compat` before 1.13.0.
     pub async fn set_mmds_config(&self, config: &MmdsConfig) -> Result<(), ApiError> {
-        self.needs_if(config.imds_compat, Feature::ImdsCompat)?;
+        self.require_if(config.imds_compat, Feature::ImdsCompat)?;
         self.put("to set the metadata service", "/mmds/config", config).await
     }
 
@@ -367,10 +368,10 @@ impl Api {
     /// As for all requests; [`ApiError::TooOld`] for overrides, another page size or the clock in versions
     /// without them.
     pub async fn load_snapshot(&self, snapshot: &LoadSnapshot) -> Result<(), ApiError> {
-        self.needs_if(!snapshot.network_overrides.is_empty(), Feature::NetworkOverrides)?;
-        self.needs_if(snapshot.vsock_override.is_some(), Feature::VsockOverride)?;
-        self.needs_if(snapshot.clock_realtime, Feature::ClockRealtime)?;
-        self.needs_if(snapshot.huge_pages != LoadHugePages::Snapshot, Feature::PagesOnLoad)?;
+        self.require_if(!snapshot.network_overrides.is_empty(), Feature::NetworkOverrides)?;
+        self.require_if(snapshot.vsock_override.is_some(), Feature::VsockOverride)?;
+        self.require_if(snapshot.clock_realtime, Feature::ClockRealtime)?;
+        self.require_if(snapshot.huge_pages != LoadHugePages::Snapshot, Feature::PagesOnLoad)?;
         let body = types::load(snapshot, self.version);
         let request = Request::with_body("to load the saved state", Method::PUT, "/snapshot/load", &body)?;
         http::send(&self.directory, self.socket, request, SNAPSHOT_TIMEOUT).await

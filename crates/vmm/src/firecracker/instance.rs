@@ -12,7 +12,7 @@ use super::link::Link;
 use super::process::Process;
 use super::save;
 use super::version::{Feature, diffs_are_exact, loses_link_when_paused};
-use crate::{Forward, GuestMemory, Instance, Meanwhile, OperationError, SaveKind, VmExit, VmProcess};
+use crate::{CheckpointHook, Forward, GuestMemory, Instance, OperationError, SaveKind, VmExit, VmProcess};
 
 #[derive(Debug)]
 pub(super) struct FirecrackerInstance {
@@ -31,8 +31,8 @@ impl FirecrackerInstance {
     }
 }
 
-fn unsupported<T>(what: &'static str) -> Result<T, OperationError> {
-    Err(OperationError::Unsupported { driver: NAME, what })
+fn unsupported<T>(operation: &'static str) -> Result<T, OperationError> {
+    Err(OperationError::Unsupported { driver: NAME, operation })
 }
 
 #[async_trait]
@@ -88,7 +88,7 @@ impl Instance for FirecrackerInstance {
 
     async fn save(&mut self, state: &Path, memory: &Path, kind: SaveKind) -> Result<(), OperationError> {
         if kind == SaveKind::Diff && !self.tracks_writes {
-            self.api.needs(Feature::DiffUntracked)?;
+            self.api.require(Feature::DiffUntracked)?;
         }
         self.saved_since_pause = true;
         let result = save::save(&self.api, self.process.layout(), state, memory, kind).await;
@@ -98,7 +98,7 @@ impl Instance for FirecrackerInstance {
         result
     }
 
-    async fn keep_process(&mut self, _: &Path, _: Meanwhile) -> Result<(), OperationError> {
+    async fn checkpoint(&mut self, _: &Path, _: CheckpointHook) -> Result<(), OperationError> {
         unsupported("checkpoint its process")
     }
 

@@ -122,7 +122,8 @@ fn jailer(driver: &Firecracker, program: &Path) -> Result<Option<PathBuf>, Launc
 
 /// Refuses a spec that Firecracker does not support, and gives the machine's directory.
 fn validate_spec(spec: &LaunchSpec) -> Result<&Path, LaunchError> {
-    let unsupported = |what: &str| Err(LaunchError::Unsupported { driver: NAME, what: what.to_owned() });
+    let unsupported =
+        |operation: &str| Err(LaunchError::Unsupported { driver: NAME, operation: operation.to_owned() });
     if spec.accelerator != Accelerator::Kvm {
         return unsupported("run a guest without KVM");
     }
@@ -143,7 +144,7 @@ fn has_initramfs(spec: &LaunchSpec) -> bool {
 
 async fn configure(api: &Api, spec: &LaunchSpec) -> Result<(), ApiError> {
     if is_compressed(&spec.kernel) {
-        api.needs(Feature::CompressedKernel)?;
+        api.require(Feature::CompressedKernel)?;
     }
     api.set_machine(&MachineConfig {
         vcpu_count: spec.cpus,
@@ -224,7 +225,7 @@ async fn load(
 /// name in its own network namespace.
 fn network_overrides(api: &Api, spec: &LaunchSpec) -> Vec<NetworkOverride> {
     match &spec.network {
-        Some(Network::Tap(tap)) if api.needs(Feature::NetworkOverrides).is_ok() => {
+        Some(Network::Tap(tap)) if api.require(Feature::NetworkOverrides).is_ok() => {
             vec![NetworkOverride { iface_id: names::NIC.to_owned(), host_dev_name: tap.name.clone() }]
         }
         _ => Vec::new(),
@@ -239,14 +240,14 @@ fn check_memory_size(memory: &Path, spec: &LaunchSpec) -> Result<(), RestoreErro
     if found == expected {
         return Ok(());
     }
-    Err(RestoreError::MemorySize { path: memory.to_owned(), wanted: expected, found })
+    Err(RestoreError::MemorySize { path: memory.to_owned(), expected, found })
 }
 
 /// The error of a failed load. Firecracker exits after one, usually with a message.
 async fn restore_error(process: &mut Process, error: ApiError) -> RestoreError {
     match error {
         ApiError::Refused { message, .. } => RestoreError::Ended { how: message },
-        ApiError::Broken { .. } | ApiError::Connect { .. } => match process.launch_error(error).await {
+        ApiError::Disconnected { .. } | ApiError::Connect { .. } => match process.launch_error(error).await {
             LaunchError::Ended { .. } => process.wait().await.during_restore(),
             other => other.into(),
         },

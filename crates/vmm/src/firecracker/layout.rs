@@ -154,8 +154,8 @@ impl Drop for Layout {
 }
 
 /// The error of a failed preparation.
-pub(super) fn prepare_error(what: &str, path: &Path, source: io::Error) -> LaunchError {
-    LaunchError::Prepare { what: format!("{what} {}", path.display()), source }
+pub(super) fn prepare_error(action: &str, path: &Path, source: io::Error) -> LaunchError {
+    LaunchError::Prepare { step: format!("{action} {}", path.display()), source }
 }
 
 fn bind_mount(source: &Path, target: &Path, read_only: bool) -> io::Result<BindMount> {

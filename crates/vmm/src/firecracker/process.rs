@@ -93,7 +93,7 @@ impl Process {
         match timeout(LISTEN_TIMEOUT, self.connect()).await {
             Ok(Ok(api)) => Ok(api),
             Ok(Err(error)) => Err(self.launch_error(error).await),
-            Err(_) => Err(LaunchError::Monitor(OperationError::Silent {
+            Err(_) => Err(LaunchError::Operation(OperationError::Timeout {
                 command: "to listen".to_owned(),
                 seconds: LISTEN_TIMEOUT.as_secs(),
             })),
@@ -130,15 +130,13 @@ impl Process {
 
     /// The error of a failed step. If Firecracker has exited, it contains the tail of its log.
     pub(super) async fn launch_error(&mut self, error: ApiError) -> LaunchError {
-        let when = match &error {
-            ApiError::Connect { step, .. } | ApiError::Broken { step, .. } => {
-                format!("when asked {step}")
-            }
-            _ => return LaunchError::Monitor(error.into()),
+        let step = match &error {
+            ApiError::Connect { step, .. } | ApiError::Disconnected { step, .. } => step.clone(),
+            _ => return LaunchError::Operation(error.into()),
         };
         match timeout(EXIT_TIMEOUT, self.wait()).await {
-            Ok(exit) => LaunchError::Ended { program: self.program.clone(), when, how: describe_exit(&exit) },
-            Err(_) => LaunchError::Monitor(error.into()),
+            Ok(exit) => LaunchError::Ended { program: self.program.clone(), step, how: describe_exit(&exit) },
+            Err(_) => LaunchError::Operation(error.into()),
         }
     }
 
@@ -249,7 +247,7 @@ fn command(
 fn spawn_error(program: &str, spec: &LaunchSpec, source: std::io::Error) -> LaunchError {
     match &spec.network {
         Some(Network::Tap(tap)) if source.raw_os_error() == Some(spawn::NO_DEVICE) => LaunchError::Prepare {
-            what: format!("find TAP device {} in the machine's network namespace", tap.name),
+            step: format!("find TAP device {} in the machine's network namespace", tap.name),
             source,
         },
         _ if source.kind() == std::io::ErrorKind::NotFound => {

@@ -35,13 +35,13 @@ impl fmt::Display for Version {
 /// A text that is no version.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is no version")]
-pub struct NoVersion(String);
+pub struct InvalidVersion(String);
 
 impl FromStr for Version {
-    type Err = NoVersion;
+    type Err = InvalidVersion;
 
-    fn from_str(text: &str) -> Result<Self, NoVersion> {
-        let none = || NoVersion(text.to_owned());
+    fn from_str(text: &str) -> Result<Self, InvalidVersion> {
+        let none = || InvalidVersion(text.to_owned());
         let numbers = text.split(['-', '+']).next().unwrap_or_default();
         let numbers: Vec<u32> =
             numbers.split('.').map(str::parse).collect::<Result<_, _>>().map_err(|_| none())?;
@@ -97,7 +97,7 @@ impl Feature {
 
     /// What a version without it cannot do.
     #[must_use]
-    pub const fn what(self) -> &'static str {
+    pub const fn operation(self) -> &'static str {
         match self {
             Self::NetworkOverrides => "restore a machine with another TAP device (network_overrides)",
             Self::TrackOnLoad => "take track_dirty_pages in a load",

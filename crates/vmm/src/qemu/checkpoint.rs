@@ -6,7 +6,7 @@ use mimeo_checkpoint::{CheckpointError, DumpRequest};
 use serde::{Deserialize, Serialize};
 
 use super::arguments::{LINK_FD, QMP_FD};
-use crate::{Meanwhile, OperationError};
+use crate::{CheckpointHook, OperationError};
 
 /// The files that a checkpointed QEMU has open, stored beside the checkpoint.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,13 +27,13 @@ pub(super) async fn checkpoint(
     pid: u32,
     files: QemuFiles,
     dir: &Path,
-    meanwhile: Meanwhile,
+    hook: CheckpointHook,
 ) -> Result<(), OperationError> {
     let dir = dir.to_owned();
     // All on one thread: ptrace requests must come from the thread that traces.
     let dumping = tokio::task::spawn_blocking(move || {
         let request = DumpRequest { inherited: &INHERITED, external: Some(&files.memory), dir: &dir };
-        mimeo_checkpoint::checkpoint_process(pid, request, meanwhile)?;
+        mimeo_checkpoint::checkpoint_process(pid, request, hook)?;
         let path = dir.join(FILES_NAME);
         let text = serde_json::to_vec(&files).map_err(std::io::Error::from);
         text.and_then(|text| std::fs::write(&path, text))

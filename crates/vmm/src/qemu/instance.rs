@@ -17,7 +17,7 @@ use super::diagnose;
 use super::memory::{self, Backing};
 use super::qmp::Qmp;
 use crate::{
-    Diagnostic, Disk, Forward, GuestMemory, Instance, LaunchSpec, Meanwhile, Network, OperationError,
+    CheckpointHook, Diagnostic, Disk, Forward, GuestMemory, Instance, LaunchSpec, Network, OperationError,
     RestoreError, UserNetwork, VmExit, VmProcess,
 };
 
@@ -166,17 +166,17 @@ impl Instance for QemuInstance {
         self.qmp.call("xen-save-devices-state", arguments).await.map(drop)
     }
 
-    async fn keep_process(&mut self, dir: &Path, meanwhile: Meanwhile) -> Result<(), OperationError> {
+    async fn checkpoint(&mut self, dir: &Path, hook: CheckpointHook) -> Result<(), OperationError> {
         // Connections belong to this process, and are useless to a restored one.
         self.disconnect_network().await?;
         let Backing::File(memory) = &self.backing else {
             return Err(OperationError::Unsupported {
                 driver: "qemu",
-                what: "checkpoint the process of a machine that was booted",
+                operation: "checkpoint the process of a machine that was booted",
             });
         };
         let files = QemuFiles { memory: memory.clone(), disks: self.disks.clone() };
-        checkpoint::checkpoint(self.pid, files, dir, meanwhile).await
+        checkpoint::checkpoint(self.pid, files, dir, hook).await
     }
 
     async fn add_layer(&mut self, disk: &str, layer: &Path) -> Result<(), OperationError> {

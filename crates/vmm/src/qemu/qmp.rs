@@ -81,7 +81,7 @@ impl Qmp {
             Ok(Ok(Err(message))) => Err(OperationError::Refused { command: command.to_owned(), message }),
             Ok(Err(_)) => Err(OperationError::Gone),
             Err(_) => {
-                Err(OperationError::Silent { command: command.to_owned(), seconds: QMP_TIMEOUT.as_secs() })
+                Err(OperationError::Timeout { command: command.to_owned(), seconds: QMP_TIMEOUT.as_secs() })
             }
         }
     }

@@ -13,27 +13,28 @@ use super::launch::{SpawnedQemu, spawn_qemu};
 use super::memory::Backing;
 use super::qmp::Qmp;
 use super::seccomp;
-use crate::{DiskFormat, Instance, KeptProcess, LaunchSpec, OperationError, RestoreError};
+use crate::{CheckpointedProcess, DiskFormat, Instance, LaunchSpec, OperationError, RestoreError};
 
 /// Starts a process from the checkpoint, with this machine's disks, channels and network in place of the
 /// checkpointed ones.
 pub(super) async fn restore_process(
     spec: &LaunchSpec,
-    kept: &KeptProcess,
+    checkpointed: &CheckpointedProcess,
 ) -> Result<QemuInstance, RestoreError> {
-    let checkpoint = Checkpoint::open(&kept.dir)?;
-    let old_files = read_files(&kept.dir)?;
-    let descriptors = checkpoint.descriptors(|path| relocate(path, &old_files, spec, &kept.memory))?;
+    let checkpoint = Checkpoint::open(&checkpointed.dir)?;
+    let old_files = read_files(&checkpointed.dir)?;
+    let descriptors =
+        checkpoint.descriptors(|path| relocate(path, &old_files, spec, &checkpointed.memory))?;
     let mut command = std::process::Command::new(checkpoint.program());
     // Only for the process list: the restored program does not read its arguments.
-    command.args(arguments(spec, StartMode::Saved(&kept.memory)));
+    command.args(arguments(spec, StartMode::Saved(&checkpointed.memory)));
     mimeo_checkpoint::trace_me(&mut command);
     let SpawnedQemu { child, link, qmp } = spawn_qemu(command, spec, descriptors)?;
     let pid = child.id().ok_or(OperationError::Gone)?;
-    let backing = Backing::File(kept.memory.clone());
+    let backing = Backing::File(checkpointed.memory.clone());
     // The restored QEMU is in an established QMP session, and sends no greeting.
     let mut instance = QemuInstance::new(child, link, Qmp::attach(qmp), spec, backing);
-    checkpoint.restore(pid, Some(&kept.memory), &seccomp::filters()?)?;
+    checkpoint.restore(pid, Some(&checkpointed.memory), &seccomp::filters()?)?;
     // This takes some tens of milliseconds at most, unless QEMU hangs.
     match timeout(RESTORE_TIMEOUT, adapt_to_machine(&instance, spec)).await {
         Ok(Ok(())) => Ok(instance),

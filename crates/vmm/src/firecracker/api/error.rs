@@ -19,7 +19,7 @@ pub enum ApiError {
     },
     /// Firecracker closed the connection before it answered; usually it has exited.
     #[error("firecracker closed the connection when asked {step}")]
-    Broken {
+    Disconnected {
         /// The request.
         step: String,
         /// The cause.
@@ -38,27 +38,27 @@ pub enum ApiError {
     },
     /// There was no answer in time.
     #[error("firecracker did not answer within {seconds} s when asked {step}")]
-    Silent {
+    Timeout {
         /// The request.
         step: String,
         /// The timeout.
         seconds: u64,
     },
     /// The answer cannot be parsed.
-    #[error("invalid answer from firecracker when asked {step}: {what}")]
-    Foreign {
+    #[error("invalid answer from firecracker when asked {step}: {reason}")]
+    InvalidAnswer {
         /// The request.
         step: String,
         /// What is wrong with the answer.
-        what: String,
+        reason: String,
     },
     /// The version does not support the request, which was not sent.
-    #[error("firecracker {found} cannot {what}: version {needed} or later is needed")]
+    #[error("firecracker {found} cannot {operation}: version {needed} or later is needed")]
     TooOld {
         /// Its version.
         found: String,
         /// The unsupported operation.
-        what: &'static str,
+        operation: &'static str,
         /// The first version that supports it.
         needed: Version,
     },
@@ -75,14 +75,14 @@ impl From<ApiError> for OperationError {
     fn from(error: ApiError) -> Self {
         match error {
             // It listens until it exits.
-            ApiError::Connect { .. } | ApiError::Broken { .. } => Self::Gone,
+            ApiError::Connect { .. } | ApiError::Disconnected { .. } => Self::Gone,
             ApiError::Refused { step, message, .. } => Self::Refused { command: step, message },
-            ApiError::Silent { step, seconds } => Self::Silent { command: step, seconds },
-            ApiError::Foreign { step, what } => {
-                Self::Refused { command: step, message: format!("invalid answer: {what}") }
+            ApiError::Timeout { step, seconds } => Self::Timeout { command: step, seconds },
+            ApiError::InvalidAnswer { step, reason } => {
+                Self::Refused { command: step, message: format!("invalid answer: {reason}") }
             }
-            ApiError::TooOld { found, what, needed } => {
-                Self::TooOld { program: "firecracker", found, what, needed: needed.to_string() }
+            ApiError::TooOld { found, operation, needed } => {
+                Self::TooOld { program: "firecracker", found, operation, needed: needed.to_string() }
             }
         }
     }

@@ -38,7 +38,7 @@ impl Request {
         body: &impl serde::Serialize,
     ) -> Result<Self, ApiError> {
         let body = serde_json::to_vec(body)
-            .map_err(|error| ApiError::Foreign { step: step.to_owned(), what: error.to_string() })?;
+            .map_err(|error| ApiError::InvalidAnswer { step: step.to_owned(), reason: error.to_string() })?;
         Ok(Self { step: step.to_owned(), method, path: path.to_owned(), body: body.into() })
     }
 }
@@ -62,7 +62,8 @@ pub(super) async fn read<T: DeserializeOwned>(
 ) -> Result<T, ApiError> {
     let step = request.step.clone();
     let answer = send_request(directory, socket, request, limit).await?;
-    serde_json::from_slice(&answer).map_err(|error| ApiError::Foreign { step, what: error.to_string() })
+    serde_json::from_slice(&answer)
+        .map_err(|error| ApiError::InvalidAnswer { step, reason: error.to_string() })
 }
 
 async fn send_request(
@@ -74,7 +75,7 @@ async fn send_request(
     let step = request.step.clone();
     match timeout(limit, exchange(directory, socket, request)).await {
         Ok(answer) => answer,
-        Err(_) => Err(ApiError::Silent { step, seconds: limit.as_secs() }),
+        Err(_) => Err(ApiError::Timeout { step, seconds: limit.as_secs() }),
     }
 }
 
@@ -83,7 +84,7 @@ async fn exchange(directory: &OwnedFd, socket: &str, request: Request) -> Result
     let stream = socket::connect(directory, socket)
         .await
         .map_err(|source| ApiError::Connect { step: step.clone(), source })?;
-    let broken = |source| ApiError::Broken { step: step.clone(), source };
+    let broken = |source| ApiError::Disconnected { step: step.clone(), source };
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
     let request = hyper::Request::builder()
@@ -93,14 +94,15 @@ async fn exchange(directory: &OwnedFd, socket: &str, request: Request) -> Result
         .header(header::ACCEPT, "application/json")
         .header(header::CONTENT_TYPE, "application/json")
         .body(Full::new(body))
-        .map_err(|error| ApiError::Foreign { step: step.clone(), what: error.to_string() })?;
+        .map_err(|error| ApiError::InvalidAnswer { step: step.clone(), reason: error.to_string() })?;
     // This task drives the exchange, and is aborted after it.
     let driving = tokio::spawn(connection);
     let answer = sender.send_request(request).await.map_err(broken)?;
     let status = answer.status();
     let body = Limited::new(answer.into_body(), MAX_ANSWER).collect().await;
     driving.abort();
-    let body = body.map_err(|error| ApiError::Foreign { step: step.clone(), what: error.to_string() })?;
+    let body =
+        body.map_err(|error| ApiError::InvalidAnswer { step: step.clone(), reason: error.to_string() })?;
     check_status(step, status, body.to_bytes())
 }
 

@@ -281,7 +281,7 @@ pub enum LoadHugePages {
     #[default]
     Snapshot,
     /// This page size.
-    Now(HugePages),
+    Override(HugePages),
 }
 
 pub(super) fn create(snapshot: &CreateSnapshot) -> Value {
@@ -320,7 +320,7 @@ pub(super) fn load(snapshot: &LoadSnapshot, version: Version) -> Value {
     if snapshot.clock_realtime {
         body["clock_realtime"] = true.into();
     }
-    if let LoadHugePages::Now(pages) = snapshot.huge_pages {
+    if let LoadHugePages::Override(pages) = snapshot.huge_pages {
         body["huge_pages"] = json!(pages);
     }
     body
