@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, thiserror::Error)]
 pub enum CheckpointError {
     /// The process has state that cannot be checkpointed or restored.
-    #[error("unsupported process state: {reason}")]
+    #[error("cannot checkpoint or restore the process: {reason}")]
     Unsupported {
         /// The state.
         reason: String,

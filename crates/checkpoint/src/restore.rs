@@ -69,13 +69,13 @@ impl Checkpoint {
 
     /// Turns a child process that stopped before its first instruction (see [`trace_me`](crate::trace_me))
     /// into the checkpointed process, and resumes it. The child process must run [`Checkpoint::program`] and
-    /// have all descriptors. `external` is mapped in place of the external file. The seccomp programs in
-    /// `filters`, lists of `struct sock_filter`, are always installed. Call this on the thread that started
-    /// the child process.
+    /// have all descriptors of the checkpoint. `external` is mapped in place of the external file. The seccomp
+    /// programs in `filters`, lists of `struct sock_filter`, are always installed. Call this on the thread that
+    /// started the child process.
     ///
     /// # Errors
     /// When a step fails, or the process had seccomp filters and `filters` is empty. The child process cannot
-    /// be used then; the caller reaps it.
+    /// be used then; the caller kills and reaps it.
     pub fn restore(
         &self,
         child: u32,

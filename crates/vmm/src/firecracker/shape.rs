@@ -112,7 +112,7 @@ mod tests {
     /// A program that logs each run.
     fn write_program(dir: &Path, format: &str) -> PathBuf {
         let path = dir.join("firecracker");
-        let text = format!("#!/bin/sh\necho asked >> {}\necho {format}\n", dir.join("asked").display());
+        let text = format!("#!/bin/sh\necho run >> {}\necho {format}\n", dir.join("runs").display());
         fs::write(&path, text).expect("written");
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("executable");
         path
@@ -123,7 +123,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let query =
             |path: &Path| StateFormat::cached_in(dir.path().join("format.json")).query(Some(path.to_owned()));
-        let runs = || fs::read_to_string(dir.path().join("asked")).expect("it was asked").lines().count();
+        let runs = || fs::read_to_string(dir.path().join("runs")).expect("the program ran").lines().count();
         let first = write_program(dir.path(), "v7.0.0");
         assert_eq!((query(&first), query(&first), runs()), ("v7.0.0".to_owned(), "v7.0.0".to_owned(), 1));
         let second = write_program(dir.path(), "v10.0.0");
