@@ -168,7 +168,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_header_survives_the_wire(generation in 0..NO_GENERATION, stream: u32, channel: u8, length in 0..MAX_DATA) {
+        fn a_header_round_trips(generation in 0..NO_GENERATION, stream: u32, channel: u8, length in 0..MAX_DATA) {
             let payload = Bytes::from(vec![0; length]);
             let frame = Frame { generation, stream, kind: Kind::Data, channel, payload };
             let header = Header::parse(&frame.header()).expect("own header");

@@ -146,8 +146,8 @@ impl Link {
         let payload = encode(request);
         let id = self.shared.next_stream.fetch_add(1, Ordering::Relaxed);
         let stream = self.shared.register(id)?;
-        let (release, held) = oneshot::channel();
-        self.shared.queue(id, Kind::Open, 0, payload, 0, Some(held));
+        let (release, resumed) = oneshot::channel();
+        self.shared.queue(id, Kind::Open, 0, payload, 0, Some(resumed));
         Ok((stream, Hold { _release: release }))
     }
 
@@ -189,7 +189,7 @@ struct Shared {
     streams: Mutex<HashMap<u32, Entry>>,
     outgoing: mpsc::UnboundedSender<Outgoing>,
     /// Room for data that waits to be written.
-    room: Arc<Semaphore>,
+    write_budget: Arc<Semaphore>,
     /// Frames that wait to be written.
     unwritten: Arc<AtomicUsize>,
     ended: OnceLock<LinkError>,
@@ -199,9 +199,9 @@ struct Shared {
 #[derive(Debug)]
 struct Outgoing {
     frame: Frame,
-    room: usize,
+    charge: usize,
     /// Nothing behind this frame is written before that comes to its end.
-    held: Option<oneshot::Receiver<Infallible>>,
+    resumed: Option<oneshot::Receiver<Infallible>>,
 }
 
 /// What the reader knows of a stream.
@@ -212,8 +212,8 @@ struct Entry {
     queued: Arc<AtomicUsize>,
     /// Data bytes that this side may still send.
     credit: Arc<Semaphore>,
-    ended_here: bool,
-    ended_there: bool,
+    sent_end: bool,
+    received_end: bool,
 }
 
 /// What the reader hands to a stream.
@@ -232,7 +232,7 @@ impl Shared {
             next_stream: AtomicU32::new(1),
             streams: Mutex::default(),
             outgoing,
-            room: Arc::new(Semaphore::new(MAX_UNWRITTEN)),
+            write_budget: Arc::new(Semaphore::new(MAX_UNWRITTEN)),
             unwritten: Arc::default(),
             ended: OnceLock::new(),
         })
@@ -251,12 +251,12 @@ impl Shared {
             items,
             queued: queued.clone(),
             credit: credit.clone(),
-            ended_here: false,
-            ended_there: false,
+            sent_end: false,
+            received_end: false,
         };
         let mut streams = self.streams();
-        if let Some(why) = self.ended.get() {
-            return Err(why.clone());
+        if let Some(reason) = self.ended.get() {
+            return Err(reason.clone());
         }
         if streams.len() >= MAX_STREAMS {
             return Err(LinkError::Violation("has too many streams open"));
@@ -279,21 +279,21 @@ impl Shared {
         kind: Kind,
         channel: u8,
         payload: Bytes,
-        room: usize,
-        held: Option<oneshot::Receiver<Infallible>>,
+        charge: usize,
+        resumed: Option<oneshot::Receiver<Infallible>>,
     ) {
         let frame = Frame { generation: self.generation, stream, kind, channel, payload };
         self.unwritten.fetch_add(1, Ordering::Relaxed);
-        self.outgoing.send(Outgoing { frame, room, held }).ok();
+        self.outgoing.send(Outgoing { frame, charge, resumed }).ok();
     }
 
     /// Ends every stream with the reason that the session had.
-    fn close(&self, why: &LinkError) {
-        self.ended.get_or_init(|| why.clone());
-        self.room.close();
+    fn close(&self, reason: &LinkError) {
+        self.ended.get_or_init(|| reason.clone());
+        self.write_budget.close();
         for (_, entry) in self.streams().drain() {
             entry.credit.close();
-            entry.items.send(Delivery::Lost(why.clone())).ok();
+            entry.items.send(Delivery::Lost(reason.clone())).ok();
         }
     }
 }

@@ -173,18 +173,18 @@ fn surface() -> Value {
 }
 
 #[test]
-fn the_wire_is_as_it_was() {
+fn the_wire_is_unchanged() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/surface.json");
-    let now = serde_json::to_string_pretty(&surface()).expect("JSON") + "\n";
+    let current = serde_json::to_string_pretty(&surface()).expect("JSON") + "\n";
     if std::env::var_os("UPDATE_SURFACE").is_some() {
-        std::fs::write(&path, &now).expect("written");
+        std::fs::write(&path, &current).expect("written");
     }
-    let before = std::fs::read_to_string(&path).unwrap_or_default();
-    assert!(now == before, "the wire has changed: read the top of {}", file!());
+    let committed = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(current == committed, "the wire has changed: read the top of {}", file!());
 }
 
 #[test]
-fn what_is_added_later_is_no_obstacle() {
+fn later_additions_are_accepted() {
     let mut reply = serde_json::to_value(Reply::Started { pid: 1 }).expect("JSON");
     reply["of_a_later_version"] = json!(1);
     assert!(serde_json::from_value::<Reply>(reply).is_ok());

@@ -17,13 +17,13 @@ use crate::frame::{Frame, Kind};
 /// Bytes gathered before they are written: one write carries many small frames.
 const GATHER: usize = 128 * 1024;
 
-type Opened = mpsc::UnboundedSender<(Bytes, Stream)>;
+type OpenedSender = mpsc::UnboundedSender<(Bytes, Stream)>;
 
 /// What waits to be written, and how it is counted.
 #[derive(Debug)]
 pub(super) struct Queue {
     pub(super) frames: mpsc::UnboundedReceiver<Outgoing>,
-    pub(super) room: Arc<Semaphore>,
+    pub(super) write_budget: Arc<Semaphore>,
     pub(super) unwritten: Arc<AtomicUsize>,
 }
 
@@ -35,7 +35,7 @@ pub(super) async fn drive<R, W>(
     mut writer: W,
     mut queue: Queue,
     shared: Weak<Shared>,
-    opened: Opened,
+    opened: OpenedSender,
     give_back: oneshot::Sender<(FrameReader<R>, W)>,
 ) where
     R: AsyncRead + Unpin,
@@ -55,7 +55,7 @@ pub(super) async fn drive<R, W>(
 async fn read<R: AsyncRead + Unpin>(
     reader: &mut FrameReader<R>,
     shared: &Weak<Shared>,
-    opened: &Opened,
+    opened: &OpenedSender,
 ) -> LinkError {
     loop {
         let frame = match reader.frame().await {
@@ -78,13 +78,13 @@ async fn write<W: AsyncWrite + Unpin>(writer: &mut W, queue: &mut Queue) -> Link
     let mut gathered = Vec::with_capacity(4096);
     loop {
         let Some(frame) = queue.frames.recv().await else { return LinkError::Closed };
-        let mut written = Written::default();
-        written.append(&mut gathered, frame);
+        let mut batch = Batch::default();
+        batch.append(&mut gathered, frame);
         while gathered.len() < GATHER
-            && written.held.is_none()
+            && batch.resumed.is_none()
             && let Ok(frame) = queue.frames.try_recv()
         {
-            written.append(&mut gathered, frame);
+            batch.append(&mut gathered, frame);
         }
         if let Err(error) = writer.write_all(&gathered).await {
             return error.into();
@@ -93,41 +93,41 @@ async fn write<W: AsyncWrite + Unpin>(writer: &mut W, queue: &mut Queue) -> Link
             return error.into();
         }
         gathered.clear();
-        queue.room.add_permits(written.room);
-        queue.unwritten.fetch_sub(written.frames, Ordering::Relaxed);
-        if let Some(held) = written.held {
+        queue.write_budget.add_permits(batch.charge);
+        queue.unwritten.fetch_sub(batch.frames, Ordering::Relaxed);
+        if let Some(resumed) = batch.resumed {
             // Nothing ever comes: it ends when the hold is let go.
-            held.await.ok();
+            resumed.await.ok();
         }
     }
 }
 
 /// What one write makes room for, and what it must be the last before.
 #[derive(Default)]
-struct Written {
+struct Batch {
     frames: usize,
-    room: usize,
-    held: Option<oneshot::Receiver<Infallible>>,
+    charge: usize,
+    resumed: Option<oneshot::Receiver<Infallible>>,
 }
 
-impl Written {
-    fn append(&mut self, gathered: &mut Vec<u8>, Outgoing { frame, room, held }: Outgoing) {
+impl Batch {
+    fn append(&mut self, gathered: &mut Vec<u8>, Outgoing { frame, charge, resumed }: Outgoing) {
         gathered.extend_from_slice(&frame.header());
         gathered.extend_from_slice(&frame.payload);
         self.frames += 1;
-        self.room += room;
-        self.held = held;
+        self.charge += charge;
+        self.resumed = resumed;
     }
 }
 
-fn deliver(frame: Frame, shared: &Arc<Shared>, opened: &Opened) -> Result<(), LinkError> {
+fn deliver(frame: Frame, shared: &Arc<Shared>, opened: &OpenedSender) -> Result<(), LinkError> {
     if frame.kind == Kind::Open {
         return open(frame, shared, opened);
     }
     let mut streams = shared.streams();
     // A frame for a stream that this side has left is late, not wrong.
     let Some(entry) = streams.get_mut(&frame.stream) else { return Ok(()) };
-    if entry.ended_there && matches!(frame.kind, Kind::Message | Kind::Data | Kind::End) {
+    if entry.received_end && matches!(frame.kind, Kind::Message | Kind::Data | Kind::End) {
         return Err(LinkError::Violation("goes on after its end"));
     }
     let id = frame.stream;
@@ -140,23 +140,23 @@ fn deliver(frame: Frame, shared: &Arc<Shared>, opened: &Opened) -> Result<(), Li
         Kind::Credit => grant(entry, &frame.payload)?,
         Kind::End => {
             entry.items.send(Delivery::End).ok();
-            entry.ended_there = true;
+            entry.received_end = true;
         }
         Kind::Reset => {
             entry.items.send(Delivery::Reset).ok();
             entry.credit.close();
-            entry.ended_here = true;
-            entry.ended_there = true;
+            entry.sent_end = true;
+            entry.received_end = true;
         }
         Kind::Hello | Kind::Open => return Err(LinkError::Violation("said hello twice")),
     }
-    if entry.ended_here && entry.ended_there {
+    if entry.sent_end && entry.received_end {
         streams.remove(&id);
     }
     Ok(())
 }
 
-fn open(frame: Frame, shared: &Arc<Shared>, opened: &Opened) -> Result<(), LinkError> {
+fn open(frame: Frame, shared: &Arc<Shared>, opened: &OpenedSender) -> Result<(), LinkError> {
     if shared.streams().contains_key(&frame.stream) {
         return Err(LinkError::Violation("opened a stream twice"));
     }

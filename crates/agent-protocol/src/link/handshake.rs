@@ -39,19 +39,19 @@ where
     W: AsyncWrite + Unpin + Send + 'static,
 {
     let ours = Hello { protocol: PROTOCOL, generation, name: name.to_owned() };
-    say_hello(&mut writer, &ours).await?;
+    send_hello(&mut writer, &ours).await?;
     let mut reader = FrameReader::new(reader);
-    let theirs = loop {
-        let hello = hear_hello(&mut reader).await?;
+    let peer = loop {
+        let hello = receive_hello(&mut reader).await?;
         // An answer to an older hello may still be on its way.
         if hello.generation == generation {
             break hello;
         }
     };
-    check(&theirs)?;
+    check_protocol(&peer)?;
     // The accepting side opens no streams.
-    let (link, _, _) = begin(reader, writer, generation);
-    Ok((link, theirs))
+    let (link, _, _) = start_session(reader, writer, generation);
+    Ok((link, peer))
 }
 
 /// Waits for a session on a channel and answers it.
@@ -68,22 +68,22 @@ where
     R: AsyncRead + Unpin + Send + 'static,
     W: AsyncWrite + Unpin + Send + 'static,
 {
-    let theirs = hear_hello(&mut reader).await?;
-    let ours = Hello { protocol: PROTOCOL, generation: theirs.generation, name: name.to_owned() };
-    say_hello(&mut writer, &ours).await?;
-    check(&theirs)?;
-    let (link, incoming, channel) = begin(reader, writer, theirs.generation);
-    Ok(Accepted { link, hello: theirs, incoming, channel })
+    let peer = receive_hello(&mut reader).await?;
+    let ours = Hello { protocol: PROTOCOL, generation: peer.generation, name: name.to_owned() };
+    send_hello(&mut writer, &ours).await?;
+    check_protocol(&peer)?;
+    let (link, incoming, channel) = start_session(reader, writer, peer.generation);
+    Ok(Accepted { link, hello: peer, incoming, channel })
 }
 
-fn check(theirs: &Hello) -> Result<(), LinkError> {
-    if theirs.protocol == PROTOCOL {
+fn check_protocol(peer: &Hello) -> Result<(), LinkError> {
+    if peer.protocol == PROTOCOL {
         return Ok(());
     }
-    Err(LinkError::Protocol { name: theirs.name.clone(), theirs: theirs.protocol, ours: PROTOCOL })
+    Err(LinkError::Protocol { name: peer.name.clone(), theirs: peer.protocol, ours: PROTOCOL })
 }
 
-async fn say_hello<W: AsyncWrite + Unpin>(writer: &mut W, hello: &Hello) -> Result<(), LinkError> {
+async fn send_hello<W: AsyncWrite + Unpin>(writer: &mut W, hello: &Hello) -> Result<(), LinkError> {
     let payload = encode(hello);
     let frame = Frame { generation: hello.generation, stream: 0, kind: Kind::Hello, channel: 0, payload };
     let bytes = [&PREAMBLE[..], &frame.header(), &frame.payload].concat();
@@ -92,7 +92,7 @@ async fn say_hello<W: AsyncWrite + Unpin>(writer: &mut W, hello: &Hello) -> Resu
     Ok(())
 }
 
-async fn hear_hello<R: AsyncRead + Unpin>(reader: &mut FrameReader<R>) -> Result<Hello, LinkError> {
+async fn receive_hello<R: AsyncRead + Unpin>(reader: &mut FrameReader<R>) -> Result<Hello, LinkError> {
     loop {
         reader.preamble().await?;
         match reader.frame().await {
@@ -109,17 +109,21 @@ async fn hear_hello<R: AsyncRead + Unpin>(reader: &mut FrameReader<R>) -> Result
 
 type Channel<R, W> = oneshot::Receiver<(FrameReader<R>, W)>;
 
-fn begin<R, W>(reader: FrameReader<R>, writer: W, generation: u32) -> (Link, Incoming, Channel<R, W>)
+fn start_session<R, W>(reader: FrameReader<R>, writer: W, generation: u32) -> (Link, Incoming, Channel<R, W>)
 where
     R: AsyncRead + Unpin + Send + 'static,
     W: AsyncWrite + Unpin + Send + 'static,
 {
     let (outgoing, frames) = mpsc::unbounded_channel();
-    let (opened_here, opened) = mpsc::unbounded_channel::<(Bytes, super::Stream)>();
+    let (opened_sender, opened) = mpsc::unbounded_channel::<(Bytes, super::Stream)>();
     let (give_back, channel) = oneshot::channel();
     let shared = Shared::new(generation, outgoing);
-    let weak = Arc::downgrade(&shared);
-    let queue = drive::Queue { frames, room: shared.room.clone(), unwritten: shared.unwritten.clone() };
-    tokio::spawn(drive::drive(reader, writer, queue, weak, opened_here, give_back));
+    let weak_shared = Arc::downgrade(&shared);
+    let queue = drive::Queue {
+        frames,
+        write_budget: shared.write_budget.clone(),
+        unwritten: shared.unwritten.clone(),
+    };
+    tokio::spawn(drive::drive(reader, writer, queue, weak_shared, opened_sender, give_back));
     (Link { shared: shared.clone() }, Incoming { opened, _session: shared }, channel)
 }

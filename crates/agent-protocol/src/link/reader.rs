@@ -30,10 +30,10 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         self.fill(HEADER).await?;
         let mut header = [0; HEADER];
         header.copy_from_slice(&self.buffer[..HEADER]);
-        let header = Header::parse(&header).map_err(|error| self.judge(error))?;
+        let header = Header::parse(&header).map_err(|error| self.link_error(error))?;
         self.fill(HEADER + header.length as usize).await?;
-        let mut whole = self.buffer.split_to(HEADER + header.length as usize);
-        let payload: Bytes = whole.split_off(HEADER).freeze();
+        let mut frame = self.buffer.split_to(HEADER + header.length as usize);
+        let payload: Bytes = frame.split_off(HEADER).freeze();
         let Header { generation, stream, kind, channel, .. } = header;
         Ok(Frame { generation, stream, kind, channel, payload })
     }
@@ -55,7 +55,7 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         }
     }
 
-    fn judge(&mut self, error: HeaderError) -> LinkError {
+    fn link_error(&mut self, error: HeaderError) -> LinkError {
         if error != HeaderError::Preamble {
             return error.into();
         }
@@ -64,9 +64,9 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         LinkError::Restarted
     }
 
-    async fn fill(&mut self, wanted: usize) -> Result<(), LinkError> {
-        while self.buffer.len() < wanted {
-            self.buffer.reserve(CHUNK.max(wanted - self.buffer.len()));
+    async fn fill(&mut self, length: usize) -> Result<(), LinkError> {
+        while self.buffer.len() < length {
+            self.buffer.reserve(CHUNK.max(length - self.buffer.len()));
             if self.channel.read_buf(&mut self.buffer).await? == 0 {
                 return Err(LinkError::Closed);
             }

@@ -81,7 +81,7 @@ impl Sender {
     /// # Errors
     /// When the session is over.
     pub async fn raw_message(&self, json: Bytes) -> Result<(), LinkError> {
-        self.send_in_room(Kind::Message, 0, json).await
+        self.send_within_budget(Kind::Message, 0, json).await
     }
 
     /// Sends bytes on a channel, as fast as the other side takes them.
@@ -97,8 +97,8 @@ impl Sender {
         while !bytes.is_empty() {
             let chunk = bytes.split_to(bytes.len().min(MAX_DATA));
             let permits = self.credit.acquire_many(cost(chunk.len()) as u32).await;
-            permits.map_err(|_| self.why_closed())?.forget();
-            self.send_in_room(Kind::Data, channel, chunk).await?;
+            permits.map_err(|_| self.close_reason())?.forget();
+            self.send_within_budget(Kind::Data, channel, chunk).await?;
         }
         Ok(())
     }
@@ -110,14 +110,14 @@ impl Sender {
     }
 
     /// Queues a frame when there is room for it; the writer gives the room back.
-    async fn send_in_room(&self, kind: Kind, channel: u8, payload: Bytes) -> Result<(), LinkError> {
-        let room = cost(payload.len());
-        self.shared.room.acquire_many(room as u32).await.map_err(|_| self.why_closed())?.forget();
-        self.shared.queue(self.id, kind, channel, payload, room, None);
+    async fn send_within_budget(&self, kind: Kind, channel: u8, payload: Bytes) -> Result<(), LinkError> {
+        let charge = cost(payload.len());
+        self.shared.write_budget.acquire_many(charge as u32).await.map_err(|_| self.close_reason())?.forget();
+        self.shared.queue(self.id, kind, channel, payload, charge, None);
         Ok(())
     }
 
-    fn why_closed(&self) -> LinkError {
+    fn close_reason(&self) -> LinkError {
         self.shared.ended.get().cloned().unwrap_or(LinkError::Violation("gave up the stream"))
     }
 }
@@ -126,8 +126,8 @@ impl Drop for Sender {
     fn drop(&mut self) {
         let mut streams = self.shared.streams();
         let Some(entry) = streams.get_mut(&self.id) else { return };
-        entry.ended_here = true;
-        if entry.ended_there {
+        entry.sent_end = true;
+        if entry.received_end {
             streams.remove(&self.id);
         }
         drop(streams);
@@ -146,7 +146,7 @@ impl Receiver {
         }
         match self.deliveries.recv().await {
             Some(Delivery::Item(item)) => {
-                self.took(&item);
+                self.record_taken(&item);
                 Ok(Some(item))
             }
             Some(Delivery::End) => {
@@ -157,9 +157,9 @@ impl Receiver {
                 self.over = true;
                 Err(LinkError::Violation("gave up the stream"))
             }
-            Some(Delivery::Lost(why)) => {
+            Some(Delivery::Lost(reason)) => {
                 self.over = true;
-                Err(why)
+                Err(reason)
             }
             None => Err(LinkError::Closed),
         }
@@ -170,7 +170,7 @@ impl Receiver {
     pub async fn given_up(&mut self) {
         while let Some(delivery) = self.deliveries.recv().await {
             match delivery {
-                Delivery::Item(item) => self.took(&item),
+                Delivery::Item(item) => self.record_taken(&item),
                 Delivery::End => self.over = true,
                 Delivery::Reset | Delivery::Lost(_) => return,
             }
@@ -194,7 +194,7 @@ impl Receiver {
         }
     }
 
-    fn took(&mut self, item: &Item) {
+    fn record_taken(&mut self, item: &Item) {
         let (Item::Message(bytes) | Item::Data { bytes, .. }) = item;
         self.queued.fetch_sub(cost(bytes.len()), Ordering::Relaxed);
         // The end of a channel is data that was sent without credit.
@@ -214,7 +214,7 @@ impl Drop for Receiver {
     fn drop(&mut self) {
         let mut streams = self.shared.streams();
         let Some(entry) = streams.get(&self.id) else { return };
-        if entry.ended_there {
+        if entry.received_end {
             return;
         }
         entry.credit.close();

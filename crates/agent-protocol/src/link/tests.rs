@@ -8,7 +8,7 @@ use crate::frame::MAX_DATA;
 type Io = tokio::io::DuplexStream;
 type Guest = Accepted<ReadHalf<Io>, WriteHalf<Io>>;
 
-async fn pair() -> (Link, Guest) {
+async fn connected_pair() -> (Link, Guest) {
     let (host, guest) = tokio::io::duplex(4096);
     let (host_in, host_out) = split(host);
     let (guest_in, guest_out) = split(guest);
@@ -20,13 +20,13 @@ async fn pair() -> (Link, Guest) {
 
 #[tokio::test]
 async fn a_request_is_answered() {
-    let (link, mut guest) = pair().await;
+    let (link, mut guest) = connected_pair().await;
     let mut stream = link.open(&"ping").expect("opens");
-    let (request, there) = guest.incoming.next().await.expect("a stream");
+    let (request, guest_stream) = guest.incoming.next().await.expect("a stream");
     assert_eq!(&request[..], b"\"ping\"");
-    there.sender.message(&"pong");
+    guest_stream.sender.message(&"pong");
     assert_eq!(stream.receiver.message::<String>().await.expect("an answer"), "pong");
-    drop(there);
+    drop(guest_stream);
     assert_eq!(stream.receiver.next().await.expect("an end"), None);
     drop(stream);
     tokio::task::yield_now().await;
@@ -34,44 +34,46 @@ async fn a_request_is_answered() {
 }
 
 #[tokio::test]
-async fn a_slow_reader_holds_up_nobody_else() {
-    let (link, mut guest) = pair().await;
+async fn a_slow_reader_does_not_block_other_streams() {
+    let (link, mut guest) = connected_pair().await;
     let stuck = link.open(&"stuck").expect("opens");
     let (_, _never_read) = guest.incoming.next().await.expect("a stream");
     let flood = tokio::spawn(async move { stuck.sender.data(1, Bytes::from(vec![0; 10 * WINDOW])).await });
     let mut stream = link.open(&"ping").expect("opens");
-    let (_, there) = guest.incoming.next().await.expect("a stream");
-    there.sender.message(&1);
+    let (_, guest_stream) = guest.incoming.next().await.expect("a stream");
+    guest_stream.sender.message(&1);
     assert_eq!(stream.receiver.message::<u32>().await.expect("an answer"), 1);
     assert!(!flood.is_finished(), "the flood waits for credit");
 }
 
 #[tokio::test]
-async fn data_is_whole_and_in_order() {
-    let (link, mut guest) = pair().await;
+async fn data_arrives_complete_and_in_order() {
+    let (link, mut guest) = connected_pair().await;
     let stream = link.open(&()).expect("opens");
     let sent: Bytes = (0..3 * WINDOW + 17).map(|n| (n % 251) as u8).collect();
-    let copy = sent.clone();
-    let sending = tokio::spawn(async move { stream.sender.data(2, copy).await });
-    let (_, mut there) = guest.incoming.next().await.expect("a stream");
-    let mut got = Vec::new();
-    while got.len() < sent.len() {
-        let Ok(Some(Item::Data { channel: 2, bytes })) = there.receiver.next().await else { panic!("data") };
+    let to_send = sent.clone();
+    let sending = tokio::spawn(async move { stream.sender.data(2, to_send).await });
+    let (_, mut guest_stream) = guest.incoming.next().await.expect("a stream");
+    let mut received = Vec::new();
+    while received.len() < sent.len() {
+        let Ok(Some(Item::Data { channel: 2, bytes })) = guest_stream.receiver.next().await else {
+            panic!("data")
+        };
         assert!(bytes.len() <= MAX_DATA);
-        got.extend_from_slice(&bytes);
+        received.extend_from_slice(&bytes);
     }
-    assert_eq!(got, sent);
+    assert_eq!(received, sent);
     sending.await.expect("joins").expect("sends");
 }
 
 #[tokio::test]
-async fn giving_a_stream_up_tells_the_other_side() {
-    let (link, mut guest) = pair().await;
+async fn dropping_a_stream_resets_it_at_the_peer() {
+    let (link, mut guest) = connected_pair().await;
     drop(link.open(&()).expect("opens"));
-    let (_, mut there) = guest.incoming.next().await.expect("a stream");
-    assert_eq!(there.receiver.next().await.expect("an end"), None);
-    there.receiver.given_up().await;
-    assert!(there.sender.data(0, Bytes::from_static(&[0; 10])).await.is_err());
+    let (_, mut guest_stream) = guest.incoming.next().await.expect("a stream");
+    assert_eq!(guest_stream.receiver.next().await.expect("an end"), None);
+    guest_stream.receiver.given_up().await;
+    assert!(guest_stream.sender.data(0, Bytes::from_static(&[0; 10])).await.is_err());
 }
 
 /// What a host says at the beginning of session `generation`.
@@ -82,7 +84,7 @@ fn hello(generation: u32) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn a_new_session_replaces_the_old_one_and_skips_its_rests() {
+async fn a_new_session_replaces_the_old_one_and_skips_its_leftovers() {
     let (mut host, guest) = tokio::io::duplex(1 << 20);
     let (guest_in, guest_out) = split(guest);
     host.write_all(b"rests of a session that nobody remembers").await.expect("writes");
@@ -98,7 +100,7 @@ async fn a_new_session_replaces_the_old_one_and_skips_its_rests() {
 
 #[tokio::test]
 async fn the_end_of_the_channel_ends_every_stream() {
-    let (link, guest) = pair().await;
+    let (link, guest) = connected_pair().await;
     let mut stream = link.open(&()).expect("opens");
     drop(guest);
     let error = stream.receiver.next().await;
@@ -106,22 +108,22 @@ async fn the_end_of_the_channel_ends_every_stream() {
 }
 
 #[tokio::test]
-async fn a_session_that_nobody_holds_ends_and_all_that_was_said_arrives() {
-    let (link, mut guest) = pair().await;
+async fn a_session_without_handles_ends_after_queued_frames_are_written() {
+    let (link, mut guest) = connected_pair().await;
     let stream = link.open(&"last words").expect("opens");
     stream.sender.message(&"more");
     drop(stream);
     drop(link);
-    let (request, mut there) = guest.incoming.next().await.expect("a stream");
+    let (request, mut guest_stream) = guest.incoming.next().await.expect("a stream");
     assert_eq!(&request[..], b"\"last words\"");
-    assert_eq!(there.receiver.message::<String>().await.expect("a message"), "more");
-    drop(there);
+    assert_eq!(guest_stream.receiver.message::<String>().await.expect("a message"), "more");
+    drop(guest_stream);
     assert!(guest.incoming.next().await.is_none());
     assert!(matches!(guest.link.ended(), Some(LinkError::Closed)));
 }
 
 /// A link whose other side says what the test wants it to say, and reads nothing.
-async fn mute() -> (Link, Io) {
+async fn link_to_scripted_peer() -> (Link, Io) {
     let (host, mut guest) = tokio::io::duplex(64 * 1024);
     guest.write_all(&hello(1)).await.expect("writes");
     let (host_in, host_out) = split(host);
@@ -136,8 +138,8 @@ fn frame(stream: u32, kind: Kind, payload: &[u8]) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn a_peer_that_grants_and_never_reads_holds_us_up() {
-    let (link, mut guest) = mute().await;
+async fn a_peer_that_grants_and_never_reads_blocks_the_sender() {
+    let (link, mut guest) = link_to_scripted_peer().await;
     let stream = link.open(&()).expect("opens");
     let granting = tokio::spawn(async move {
         for _ in 0..1000 {
@@ -157,15 +159,15 @@ async fn a_peer_that_grants_and_never_reads_holds_us_up() {
         Ok::<(), LinkError>(())
     };
     let outcome = tokio::time::timeout(std::time::Duration::from_secs(1), flood).await;
-    let held = MAX_UNWRITTEN - link.shared.room.available_permits();
+    let waiting = MAX_UNWRITTEN - link.shared.write_budget.available_permits();
     assert!(!matches!(outcome, Ok(Ok(()))), "64 MiB went into memory");
-    assert!(held <= MAX_UNWRITTEN, "{held} bytes wait");
+    assert!(waiting <= MAX_UNWRITTEN, "{waiting} bytes wait");
     drop(granting.await);
 }
 
 #[tokio::test]
-async fn frames_of_nothing_are_not_free() {
-    let (link, mut guest) = mute().await;
+async fn empty_frames_are_charged() {
+    let (link, mut guest) = link_to_scripted_peer().await;
     let mut stream = link.open(&()).expect("opens");
     let empty = frame(1, Kind::Data, &[]).repeat(1000);
     for _ in 0..100 {
@@ -179,8 +181,8 @@ async fn frames_of_nothing_are_not_free() {
 }
 
 #[tokio::test]
-async fn nothing_comes_after_an_end() {
-    let (link, mut guest) = mute().await;
+async fn a_frame_after_the_end_is_a_violation() {
+    let (link, mut guest) = link_to_scripted_peer().await;
     let _stream = link.open(&()).expect("opens");
     guest.write_all(&[frame(1, Kind::End, &[]), frame(1, Kind::End, &[])].concat()).await.expect("writes");
     link.closed().await;
@@ -188,8 +190,8 @@ async fn nothing_comes_after_an_end() {
 }
 
 #[tokio::test]
-async fn many_small_pieces_are_no_offence() {
-    let (link, mut guest) = pair().await;
+async fn many_small_frames_are_allowed() {
+    let (link, mut guest) = connected_pair().await;
     let stream = link.open(&()).expect("opens");
     let sending = tokio::spawn(async move {
         let stream = stream;
@@ -198,58 +200,58 @@ async fn many_small_pieces_are_no_offence() {
         }
         stream
     });
-    let (_, mut there) = guest.incoming.next().await.expect("a stream");
+    let (_, mut guest_stream) = guest.incoming.next().await.expect("a stream");
     for _ in 0..20_000 {
-        assert!(matches!(there.receiver.next().await, Ok(Some(Item::Data { .. }))));
+        assert!(matches!(guest_stream.receiver.next().await, Ok(Some(Item::Data { .. }))));
     }
     drop(sending.await.expect("joins"));
 }
 
 /// Whether nothing comes over a stream for a while.
-async fn silent(stream: &mut Stream) -> bool {
-    let while_ = std::time::Duration::from_millis(100);
-    tokio::time::timeout(while_, stream.receiver.next()).await.is_err()
+async fn receives_nothing(stream: &mut Stream) -> bool {
+    let quiet_time = std::time::Duration::from_millis(100);
+    tokio::time::timeout(quiet_time, stream.receiver.next()).await.is_err()
 }
 
 #[tokio::test]
-async fn nothing_is_written_behind_a_hold() {
-    let (link, mut guest) = pair().await;
+async fn nothing_is_written_while_writes_are_paused() {
+    let (link, mut guest) = connected_pair().await;
     let before = link.open(&"before").expect("opens");
     before.sender.message(&1);
     let (_stream, hold) = link.open_and_hold(&"freeze").expect("opens");
     before.sender.message(&2);
     before.sender.data(1, Bytes::from_static(b"3")).await.expect("queues");
     let _after = link.open(&"after").expect("opens");
-    let (request, mut there) = guest.incoming.next().await.expect("a stream");
+    let (request, mut guest_stream) = guest.incoming.next().await.expect("a stream");
     assert_eq!(&request[..], b"\"before\"");
-    assert_eq!(there.receiver.message::<u32>().await.expect("a message"), 1);
+    assert_eq!(guest_stream.receiver.message::<u32>().await.expect("a message"), 1);
     let (request, _freeze) = guest.incoming.next().await.expect("a stream");
     assert_eq!(&request[..], b"\"freeze\"");
-    assert!(silent(&mut there).await, "what was sent behind the hold has arrived");
+    assert!(receives_nothing(&mut guest_stream).await, "what was sent behind the hold has arrived");
     hold.release();
-    assert_eq!(there.receiver.message::<u32>().await.expect("a message"), 2);
-    let Ok(Some(Item::Data { bytes, .. })) = there.receiver.next().await else { panic!("data") };
+    assert_eq!(guest_stream.receiver.message::<u32>().await.expect("a message"), 2);
+    let Ok(Some(Item::Data { bytes, .. })) = guest_stream.receiver.next().await else { panic!("data") };
     assert_eq!(&bytes[..], b"3");
     let (request, _) = guest.incoming.next().await.expect("a stream");
     assert_eq!(&request[..], b"\"after\"");
 }
 
 #[tokio::test]
-async fn a_hold_that_is_dropped_is_let_go_and_what_comes_in_is_read() {
-    let (link, mut guest) = pair().await;
+async fn dropping_the_pause_resumes_writes_and_reads_never_stop() {
+    let (link, mut guest) = connected_pair().await;
     let (mut stream, hold) = link.open_and_hold(&"freeze").expect("opens");
-    let (_, mut there) = guest.incoming.next().await.expect("a stream");
-    there.sender.message(&"frozen");
+    let (_, mut guest_stream) = guest.incoming.next().await.expect("a stream");
+    guest_stream.sender.message(&"frozen");
     assert_eq!(stream.receiver.message::<String>().await.expect("an answer"), "frozen");
     stream.sender.message(&"late");
-    assert!(silent(&mut there).await);
+    assert!(receives_nothing(&mut guest_stream).await);
     drop(hold);
-    assert_eq!(there.receiver.message::<String>().await.expect("a message"), "late");
+    assert_eq!(guest_stream.receiver.message::<String>().await.expect("a message"), "late");
 }
 
 #[tokio::test]
-async fn a_session_that_ends_ends_a_hold() {
-    let (link, guest) = pair().await;
+async fn the_end_of_the_session_ends_the_pause() {
+    let (link, guest) = connected_pair().await;
     let (_stream, _hold) = link.open_and_hold(&"freeze").expect("opens");
     drop(guest);
     tokio::time::timeout(std::time::Duration::from_secs(1), link.closed()).await.expect("ends");
