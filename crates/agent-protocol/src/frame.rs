@@ -15,12 +15,12 @@ pub const HEADER: usize = 16;
 /// Largest payload of a data frame: a page-aligned size that keeps one busy
 /// stream from holding the channel for long.
 pub const MAX_DATA: usize = 64 * 1024;
-/// Largest payload of an open or a message frame: room for a long environment.
+/// Largest payload of an open or a message frame: enough for a long environment.
 pub const MAX_MESSAGE: usize = 1024 * 1024;
-/// What stands before a hello. Read as a header its generation would be
+/// The bytes before a hello. Parsed as a header, its session would be
 /// [`NO_GENERATION`], which no frame may carry.
 pub const PREAMBLE: [u8; 16] = *b"\xff\xff\xff\xffmimeo-link\r\n";
-/// The generation that no session has.
+/// A number that is never a session's.
 pub const NO_GENERATION: u32 = u32::MAX;
 
 /// What a frame means.
@@ -35,11 +35,11 @@ pub enum Kind {
     Message = 2,
     /// Raw bytes on a channel of the stream; an empty payload ends the channel.
     Data = 3,
-    /// The receiver has room for that many more data bytes (payload: u32).
+    /// The receiver can take that many more data bytes (payload: u32).
     Credit = 4,
     /// The sender sends nothing more on this stream.
     End = 5,
-    /// The sender neither sends nor reads any more on this stream.
+    /// The sender neither sends nor reads on this stream from now on.
     Reset = 6,
 }
 
@@ -60,63 +60,63 @@ impl Kind {
     }
 }
 
-/// A header as it stands on the wire.
+/// A frame's header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Header {
-    /// Which session the frame belongs to.
+    /// The session that the frame belongs to.
     pub generation: u32,
-    /// Which stream; 0 belongs to the session itself.
+    /// The stream; 0 belongs to the session itself.
     pub stream: u32,
     /// What the payload is.
     pub kind: Kind,
-    /// Which channel of the stream, for data.
+    /// The channel of the stream, for data.
     pub channel: u8,
     /// Bytes of payload.
     pub length: u32,
 }
 
-/// One whole frame.
+/// A frame.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Frame {
-    /// Which session the frame belongs to.
+    /// The session that the frame belongs to.
     pub generation: u32,
-    /// Which stream; 0 belongs to the session itself.
+    /// The stream; 0 belongs to the session itself.
     pub stream: u32,
     /// What the payload is.
     pub kind: Kind,
-    /// Which channel of the stream, for data.
+    /// The channel of the stream, for data.
     pub channel: u8,
     /// The payload.
     pub payload: Bytes,
 }
 
-/// Why sixteen bytes are no header.
+/// Why sixteen bytes are not a valid header.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum HeaderError {
-    /// The bytes are the start of a new session.
+    /// The bytes are a preamble: a new session begins.
     #[error("a new session begins")]
     Preamble,
-    /// No such kind of frame.
+    /// The frame's kind is unknown.
     #[error("unknown kind of frame {0}")]
     Kind(u8),
-    /// The reserved bytes are in use, or the generation is the impossible one.
+    /// The reserved bytes are not zero, or the session is [`NO_GENERATION`].
     #[error("malformed frame header")]
     Malformed,
-    /// More payload than the kind allows.
+    /// The payload is longer than the kind allows.
     #[error("{kind:?} frame of {length} bytes")]
     TooLong {
         /// The frame's kind.
         kind: Kind,
-        /// What its header claims.
+        /// The length in its header.
         length: u32,
     },
 }
 
 impl Header {
-    /// Reads a header and judges it.
+    /// Parses and validates a header.
     ///
     /// # Errors
-    /// When the bytes begin a new session, or are not a header.
+    /// When the bytes are a preamble, or not a valid header.
     pub fn parse(bytes: &[u8; HEADER]) -> Result<Self, HeaderError> {
         if *bytes == PREAMBLE {
             return Err(HeaderError::Preamble);
@@ -135,7 +135,7 @@ impl Header {
 }
 
 impl Frame {
-    /// The header that goes before this frame's payload.
+    /// The header that precedes this frame's payload.
     #[must_use]
     pub fn header(&self) -> [u8; HEADER] {
         let mut bytes = [0; HEADER];

@@ -1,15 +1,15 @@
-//! What the host and a guest's agent say to each other, and how it travels.
+//! The protocol between the host and a guest's agent.
 //!
-//! Two parts, each a frozen edge (see COMPATIBILITY.md):
+//! It has two parts. Each is a frozen edge (see COMPATIBILITY.md):
 //!
 //! * [`link`]: many streams over one byte channel. The channel may be a
-//!   virtio-serial port, which knows no connections, so a session begins with
-//!   a preamble that cannot be mistaken for a frame, and every frame carries
-//!   the number of the generation that it belongs to.
-//! * [`message`]: the requests that a host makes of an agent, and the answers.
+//!   virtio-serial port, which has no connections. So a session begins with a
+//!   preamble that cannot be mistaken for a frame, and every frame carries the
+//!   number of its session.
+//! * [`message`]: the host's requests to an agent, and the agent's replies.
 //!
-//! The same link also joins mimeo's command line to a machine's monitor, with
-//! the engine's own messages on it.
+//! mimeo's command line talks to a machine's supervisor over the same link,
+//! with the engine's own messages.
 
 mod call;
 pub mod frame;
@@ -18,5 +18,5 @@ pub mod message;
 
 pub use call::CallError;
 
-/// Version of the messages. A host and an agent with different numbers do not talk.
+/// Version of the messages. A host and an agent with different versions refuse the session.
 pub const PROTOCOL: u32 = 1;

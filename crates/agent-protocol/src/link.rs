@@ -1,8 +1,8 @@
 //! Many streams over one byte channel.
 //!
 //! One side connects ([`connect`]) and opens streams, the other accepts
-//! ([`accept`]) and answers them. Data is flow-controlled stream by stream, so
-//! that a slow reader of one never holds up another.
+//! ([`accept`]) and answers them. Each stream has its own flow control, so that
+//! a slow reader of one stream does not block the others.
 //!
 //! ```text
 //! connecting side                     accepting side
@@ -31,37 +31,39 @@ pub use handshake::{Accepted, accept, connect};
 pub use reader::FrameReader;
 pub use stream::{Item, Receiver, Sender, Stream};
 
-/// What a stream's data may cost on the way before its reader has taken any.
+/// Flow-control window of a stream: the cost of the data that may be in flight
+/// before the reader has read any.
 pub const WINDOW: usize = 256 * 1024;
-/// What each frame costs besides its payload: about what it takes to hold it.
-/// Without it a peer could fill our memory with frames of one byte.
+/// Cost of a frame besides its payload: about the memory that a queued frame
+/// takes. Without it a peer could fill our memory with frames of one byte.
 const FRAME_COST: usize = 64;
-/// Data that one link may have waiting to be written, over all of its streams.
-/// A peer that grants credit and does not read holds us up, not our memory.
+/// Largest amount of unwritten data of one link, over all of its streams. A peer
+/// that grants credit and does not read blocks our senders, but takes no more memory.
 const MAX_UNWRITTEN: usize = 4 * 1024 * 1024;
-/// Frames of any kind that may wait to be written; a peer that makes us answer
-/// more without reading breaks the rules.
+/// Largest number of unwritten frames of any kind. A peer that makes us queue
+/// more without reading violates the protocol.
 const MAX_UNWRITTEN_FRAMES: usize = 64 * 1024;
-/// Bytes that may wait for one stream's reader; a peer that sends more breaks the rules.
+/// Largest cost of what is queued for one stream's reader. A peer that sends
+/// more violates the protocol.
 const MAX_QUEUED: usize = 4 * 1024 * 1024;
-/// Streams open at once on one link.
+/// Largest number of open streams on one link.
 const MAX_STREAMS: usize = 4096;
 
-/// How a session begins, in both directions.
+/// The first frame of a session, in each direction.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hello {
     /// The sender's [`crate::PROTOCOL`].
     pub protocol: u32,
-    /// The session's number, given by the connecting side.
+    /// The session's number, chosen by the connecting side.
     pub generation: u32,
     /// The sender's program and version, for the logs.
     pub name: String,
 }
 
-/// Why a link came to its end.
+/// Why a session ended.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum LinkError {
-    /// The channel was closed by the other side.
+    /// The other side closed the channel.
     #[error("the other side closed the link")]
     Closed,
     /// The other side began a new session on the same channel.
@@ -70,20 +72,20 @@ pub enum LinkError {
     /// Reading or writing the channel failed.
     #[error("the link failed")]
     Io(#[source] Arc<std::io::Error>),
-    /// The other side broke the rules of the wire.
+    /// The other side sent a malformed frame.
     #[error("malformed frame on the link")]
     Frame(#[from] HeaderError),
-    /// The other side broke the rules of the session.
+    /// The other side violated the protocol.
     #[error("the other side {0}")]
     Violation(&'static str),
-    /// The two sides do not speak the same protocol.
+    /// The two sides have different protocol versions.
     #[error("the other side ({name}) speaks protocol {theirs}, this is {ours}")]
     Protocol {
-        /// Who the other side says it is.
+        /// The other side's program and version, by its own account.
         name: String,
-        /// Its number.
+        /// Its protocol version.
         theirs: u32,
-        /// Ours.
+        /// Our protocol version.
         ours: u32,
     },
 }
@@ -99,14 +101,14 @@ impl From<std::io::Error> for LinkError {
     }
 }
 
-/// One side of a session. Clones are handles to the same session, which ends
-/// when the last of them and the last of its streams have gone.
+/// One side of a session. Clones are handles to the same session. It ends when
+/// its last handle and its last stream are dropped.
 #[derive(Debug, Clone)]
 pub struct Link {
     shared: Arc<Shared>,
 }
 
-/// The streams that the other side opens, in order.
+/// The streams that the other side opens, in the order in which it opens them.
 #[derive(Debug)]
 pub struct Incoming {
     opened: mpsc::UnboundedReceiver<(Bytes, Stream)>,
@@ -133,12 +135,13 @@ impl Link {
         Ok(stream)
     }
 
-    /// As [`Link::open`], and writes nothing behind the request until the hold
-    /// is let go. What is sent meanwhile waits, as for a peer that does not read.
+    /// Opens a stream as [`Link::open`] does, and writes nothing after the request
+    /// until the hold is released. Frames that are sent meanwhile are queued, as for
+    /// a peer that does not read.
     ///
-    /// For a snapshot: the other side is captured as it is after this request.
-    /// A frame that were half in it by then would take the beginning of its
-    /// copy's first session for its own other half.
+    /// This is for snapshots: the other side is captured in its state after this
+    /// request. If it had received half a frame by then, a clone of it would read the
+    /// beginning of its first session as the other half.
     ///
     /// # Errors
     /// As [`Link::open`].
@@ -169,54 +172,55 @@ impl Link {
     }
 }
 
-/// Keeps a link from writing; dropped, it writes again.
+/// Keeps a link from writing. Dropping it resumes writing.
 #[derive(Debug)]
-#[must_use = "dropped, the link writes again at once"]
+#[must_use = "dropping it resumes writing at once"]
 pub struct Hold {
     _release: oneshot::Sender<Infallible>,
 }
 
 impl Hold {
-    /// Has the link write again.
+    /// Resumes writing.
     pub fn release(self) {}
 }
 
-/// What both halves of the driver and every stream share.
+/// State shared by both halves of the driver and all streams.
 #[derive(Debug)]
 struct Shared {
     generation: u32,
     next_stream: AtomicU32,
     streams: Mutex<HashMap<u32, Entry>>,
     outgoing: mpsc::UnboundedSender<Outgoing>,
-    /// Room for data that waits to be written.
+    /// The part of [`MAX_UNWRITTEN`] that is still free.
     write_budget: Arc<Semaphore>,
-    /// Frames that wait to be written.
+    /// Number of frames that are not written yet.
     unwritten: Arc<AtomicUsize>,
     ended: OnceLock<LinkError>,
 }
 
-/// A frame that waits to be written, and the room that it took.
+/// A frame that is not written yet.
 #[derive(Debug)]
 struct Outgoing {
     frame: Frame,
+    /// The part of the write budget that the frame took.
     charge: usize,
-    /// Nothing behind this frame is written before that comes to its end.
+    /// Nothing after this frame is written before this channel is closed.
     resumed: Option<oneshot::Receiver<Infallible>>,
 }
 
-/// What the reader knows of a stream.
+/// The reader's state of a stream.
 #[derive(Debug)]
 struct Entry {
     items: mpsc::UnboundedSender<Delivery>,
-    /// Bytes that wait for the stream's reader.
+    /// Cost of what is queued for the stream's reader.
     queued: Arc<AtomicUsize>,
-    /// Data bytes that this side may still send.
+    /// Credit: the cost of the data that this side may still send.
     credit: Arc<Semaphore>,
     sent_end: bool,
     received_end: bool,
 }
 
-/// What the reader hands to a stream.
+/// What the reader delivers to a stream.
 #[derive(Debug)]
 enum Delivery {
     Item(Item),
@@ -239,7 +243,7 @@ impl Shared {
     }
 
     fn streams(&self) -> MutexGuard<'_, HashMap<u32, Entry>> {
-        // No code panics while it holds the lock; if it did, the map is still whole.
+        // No code panics while it holds the lock. If it did, the map would still be consistent.
         self.streams.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
@@ -266,13 +270,14 @@ impl Shared {
         Ok(Stream::new(self.clone(), id, credit, deliveries, queued))
     }
 
-    /// Queues a frame. When the session is over the frame has nowhere to go,
-    /// and whoever waits for its effect learns that from the stream.
+    /// Queues a frame. When the session is over, the frame is dropped: the stream
+    /// reports the end of the session to its user.
     fn send(&self, stream: u32, kind: Kind, channel: u8, payload: Bytes) {
         self.queue(stream, kind, channel, payload, 0, None);
     }
 
-    /// Queues a frame that has taken `room`, and may hold up all behind it.
+    /// Queues a frame that took `charge` of the write budget, and that may pause
+    /// the frames after it.
     fn queue(
         &self,
         stream: u32,
@@ -287,7 +292,7 @@ impl Shared {
         self.outgoing.send(Outgoing { frame, charge, resumed }).ok();
     }
 
-    /// Ends every stream with the reason that the session had.
+    /// Ends every stream with the reason for the session's end.
     fn close(&self, reason: &LinkError) {
         self.ended.get_or_init(|| reason.clone());
         self.write_budget.close();
@@ -298,12 +303,12 @@ impl Shared {
     }
 }
 
-/// What a frame with a payload of `bytes` costs its stream.
+/// Cost of a frame with a payload of `bytes` bytes.
 fn cost(bytes: usize) -> usize {
     FRAME_COST + bytes
 }
 
-/// JSON of a value that is ours: maps have string keys and nothing fails.
+/// Serialises one of our own types. This cannot fail: all map keys are strings.
 fn encode<T: Serialize>(value: &T) -> Bytes {
     Bytes::from(serde_json::to_vec(value).unwrap_or_default())
 }

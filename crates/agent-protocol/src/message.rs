@@ -1,8 +1,9 @@
-//! What a host asks of a guest's agent, and what it answers.
+//! The host's requests to a guest's agent, and the agent's replies.
 //!
-//! Each request opens a stream. Its first answer is a [`Reply`]; a process's
-//! stream goes on with data ([`channel`]), [`Input`] from the host and at last
-//! [`Reply::Exited`]. New fields are optional; a test pins the surface.
+//! Each request opens a stream. The first message back is a [`Reply`]. On a
+//! process's stream, data ([`channel`]) and the host's [`Input`] follow, and
+//! [`Reply::Exited`] is the last message. New fields are optional; a test pins
+//! the wire format.
 
 mod identity;
 mod machine;
@@ -26,36 +27,36 @@ pub mod channel {
     pub const STDERR: u8 = 2;
 }
 
-/// What a host asks.
+/// A request of the host. `->` names the reply when the request succeeds.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "request", rename_all = "snake_case")]
 pub enum Request {
     /// Give the machine its name, network and disks. Once, before `start`. -> `done`
     Configure(Box<Configure>),
-    /// Serve a directory of the host in the guest. The stream then carries raw
-    /// FUSE messages on channel 0 both ways, from `done` until the guest ends.
+    /// Mount a directory of the host in the guest. After `done` the stream carries
+    /// raw FUSE messages on channel 0 in both directions, until the guest ends.
     Volume(Volume),
     /// Start the container's own process. Once. -> `started`, data, `exited`
     Start(Process),
-    /// Run one more process in the container. -> `started`, data, `exited`
+    /// Run an additional process in the container. -> `started`, data, `exited`
     Exec(Process),
     /// Send a signal to the container's own process. -> `done`
     Signal {
-        /// Linux's number of it.
+        /// Linux signal number.
         signal: i32,
     },
-    /// How the machine is. -> `metrics`
+    /// Read the machine's metrics. -> `metrics`
     Metrics,
-    /// The container's processes. -> `processes`
+    /// List the container's processes. -> `processes`
     Processes,
-    /// GET a URL inside the guest. -> `probed`
+    /// Send a GET request to a URL from inside the guest. -> `probed`
     Probe {
         /// `http://host:port/path`.
         url: String,
-        /// How long to wait, in milliseconds.
+        /// Timeout in milliseconds.
         timeout_ms: u64,
     },
-    /// A path of the container as a tar stream on [`channel::STDOUT`]. -> `done`, data
+    /// Send a path of the container as a tar stream on [`channel::STDOUT`]. -> `done`, data
     ReadArchive {
         /// Absolute path in the container. The archive's entries begin with its last component.
         path: String,
@@ -64,10 +65,10 @@ pub enum Request {
     },
     /// Unpack the tar stream on [`channel::STDIN`] into a directory. -> `done` at its end
     WriteArchive {
-        /// Absolute path of a directory that exists in the container.
+        /// Absolute path of an existing directory in the container.
         directory: String,
     },
-    /// What stands at a path of the container. -> `found`
+    /// Look up the file type at a path of the container. -> `found`
     Stat {
         /// Absolute path in the container.
         path: String,
@@ -79,108 +80,110 @@ pub enum Request {
     },
     /// Read the monotonic clock. -> `clock`
     Clock,
-    /// Take over the container's own streams in this session: its output, its
-    /// input and its end. The newest to ask has them. -> `started`, data, `exited`
+    /// Attach this stream to the container's own process: its output, its input
+    /// and its exit status. The newest request has them. -> `started`, data, `exited`
     Attach,
-    /// Do beforehand what would keep a freeze waiting; the workload goes on. -> `done`
+    /// Do the slow part of a freeze in advance; the workload keeps running. -> `done`
     Prepare,
-    /// Stop the workload and hold still, so that a snapshot may be taken. -> `frozen`
+    /// Freeze the workload, so that a snapshot can be taken. -> `frozen`
     Freeze,
-    /// Let the workload go on. -> `done`
+    /// Resume the workload. -> `done`
     Thaw {
-        /// Nanoseconds since 1970 to set the wall clock to, just before.
+        /// Nanoseconds since 1970 to set the wall clock to, just before resuming.
         #[serde(default)]
         unix_nanos: Option<u64>,
-        /// Nanoseconds for which the machine stood still, to set the wall clock
-        /// on by: right or wrong, it was its own.
+        /// Nanoseconds for which the machine was paused, to advance the wall clock
+        /// by. An advance keeps the guest's own deviation from the host's clock.
         #[serde(default)]
         advance_nanos: u64,
-        /// What the guest's clock was before that; without it the clock is taken to have stopped meanwhile.
+        /// The guest's monotonic clock before the pause; without it the clock is taken to have stopped
+        /// during the pause.
         #[serde(default)]
         since: Option<ClockMark>,
     },
-    /// Become another machine, which a copy must before its workload goes on. -> `identified`
+    /// Apply the identity of another machine. A clone needs it before its workload
+    /// resumes. -> `identified`
     Identify(Box<Identity>),
-    /// Let go of a container that has ended and of its disks: the machine is as it
-    /// was before `configure`. -> `done`
+    /// Release a container that has ended, and its disks: the machine returns to its
+    /// state before `configure`. -> `done`
     Reset,
-    /// End everything, flush, and power off. -> `done`, just before the end
+    /// End all processes, flush, and power off. -> `done`, just before the power-off
     Shutdown,
 }
 
-/// A moment by two clocks: whether the guest's goes on while its machine stands still depends on the VMM, on KVM and on the
-/// guest's clocksource.
+/// A moment by two clocks. Whether the guest's clock advances while its vCPUs are paused depends on
+/// the VMM, on KVM and on the guest's clocksource.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClockMark {
-    /// What the guest's monotonic clock was then, in nanoseconds ([`Reply::Clock`]).
+    /// The guest's monotonic clock at that moment, in nanoseconds ([`Reply::Clock`]).
     pub guest_nanos: u64,
-    /// Nanoseconds that have passed since by the host's clock.
+    /// Nanoseconds since that moment, by the host's clock.
     pub elapsed_nanos: u64,
 }
 
-/// What the host sends on a process's stream, besides data.
+/// A message of the host on a process's stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "input", rename_all = "snake_case")]
 pub enum Input {
-    /// The terminal's new size.
+    /// Set the terminal's size.
     Resize(TerminalSize),
     /// Send a signal to this process.
     Signal {
-        /// Linux's number of it.
+        /// Linux signal number.
         signal: i32,
     },
 }
 
-/// What an agent answers.
+/// A reply of the agent.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "reply", rename_all = "snake_case")]
 pub enum Reply {
-    /// It is done.
+    /// The request succeeded.
     Done,
-    /// It could not be done.
+    /// The request failed.
     Failed(Failure),
     /// The process runs.
     Started {
-        /// Its id in the container's namespace, where that is known.
+        /// Its PID in the container's namespace, where that is known.
         pid: u32,
     },
-    /// The process ended; all of its output came before.
+    /// The process ended. All of its output was sent before.
     Exited {
-        /// How.
+        /// How it ended.
         status: ExitStatus,
     },
-    /// Answer to `clock`.
+    /// Reply to `clock`.
     Clock {
         /// Nanoseconds of the monotonic clock.
         nanos: u64,
     },
-    /// Answer to `freeze`: nothing of the workload runs.
+    /// Reply to `freeze`: every process of the workload is frozen.
     Frozen {},
-    /// Answer to `identify`, whether all lines are done or one has failed.
+    /// Reply to `identify`, also when a step has failed.
     Identified {
-        /// All lines, in order.
+        /// All steps, in order.
         lines: Vec<IdentityLine>,
     },
-    /// Answer to `metrics`.
+    /// Reply to `metrics`.
     Metrics(Box<Metrics>),
-    /// Answer to `processes`.
+    /// Reply to `processes`.
     Processes {
-        /// One each, by id.
+        /// The processes, sorted by PID.
         processes: Vec<ProcessInfo>,
     },
-    /// Answer to `probe`.
+    /// Reply to `probe`.
     Probed {
         /// The HTTP status code.
         status: u16,
     },
-    /// Answer to `stat`.
+    /// Reply to `stat`.
     Found {
-        /// `None` when nothing stands there.
+        /// `None` when the path does not exist.
         kind: Option<FileKind>,
     },
 }
 
-/// What stands at a path.
+/// The type of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FileKind {
@@ -192,17 +195,17 @@ pub enum FileKind {
     Other,
 }
 
-/// Why an agent could not do what it was asked.
+/// Why a request failed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[error("{message}")]
 pub struct Failure {
-    /// What kind of failure, for programs.
+    /// The kind of failure, for programs.
     pub kind: FailureKind,
-    /// What failed, for people.
+    /// The failed operation and its cause, for people.
     pub message: String,
 }
 
-/// Kinds of failure that callers tell apart.
+/// Kinds of failure that callers distinguish.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FailureKind {
@@ -210,15 +213,15 @@ pub enum FailureKind {
     CommandNotFound,
     /// The program cannot be executed: exit code 126.
     CommandNotExecutable,
-    /// No such user or group in the image.
+    /// The image has no such user or group.
     UnknownUser,
     /// Something named in the request does not exist.
     NotFound,
-    /// The request does not fit the machine's state.
+    /// The machine's state does not allow the request.
     WrongState,
-    /// The request makes no sense.
+    /// The request is malformed.
     Invalid,
-    /// The system refused.
+    /// A system call failed.
     System,
     /// A kind that this side does not know.
     #[serde(other)]

@@ -1,10 +1,9 @@
-//! Pins what goes over the wire: one of each message, as it stands in
-//! `surface.json`.
+//! Pins the wire format: `surface.json` holds one of each message.
 //!
-//! When this fails you have changed the wire. If an older agent or host can
-//! still read it (a field was added whose absence means what was before), run
+//! When this test fails, the wire format has changed. If an older agent or host
+//! can still read it (a field was added whose absence means the old behaviour), run
 //! `UPDATE_SURFACE=1 cargo test -p mimeo-agent-protocol --test surface` and
-//! commit the file. If not, raise `PROTOCOL` too, and tell it in CHANGELOG.md.
+//! commit the file. Otherwise raise `PROTOCOL` too, and announce it in CHANGELOG.md.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -86,7 +85,7 @@ fn identity() -> Identity {
     }
 }
 
-/// Every line, and every outcome.
+/// Every step, and every outcome.
 fn lines() -> Vec<IdentityLine> {
     let outcomes = [Outcome::Done, Outcome::NotNeeded, Outcome::Failed, Outcome::NotTried];
     let lines = Line::ALL.into_iter().zip(outcomes.into_iter().cycle());

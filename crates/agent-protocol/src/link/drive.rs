@@ -1,4 +1,4 @@
-//! The task that moves a session's frames.
+//! The task that reads and writes a session's frames.
 
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -14,12 +14,12 @@ use super::{
 };
 use crate::frame::{Frame, Kind};
 
-/// Bytes gathered before they are written: one write carries many small frames.
+/// Bytes that are gathered for one write: it carries many small frames.
 const GATHER: usize = 128 * 1024;
 
 type OpenedSender = mpsc::UnboundedSender<(Bytes, Stream)>;
 
-/// What waits to be written, and how it is counted.
+/// The frames to write, and their accounts.
 #[derive(Debug)]
 pub(super) struct Queue {
     pub(super) frames: mpsc::UnboundedReceiver<Outgoing>,
@@ -27,9 +27,9 @@ pub(super) struct Queue {
     pub(super) unwritten: Arc<AtomicUsize>,
 }
 
-/// Moves frames until the session ends, then gives the channel back. Holds the
-/// session only weakly: it ends when nobody has a part of it any more, after
-/// all that was said has been written.
+/// Reads and writes frames until the session ends, then gives the channel back.
+/// It holds only a weak reference to the session: the session ends when its last
+/// handle is dropped and all queued frames are written.
 pub(super) async fn drive<R, W>(
     mut reader: FrameReader<R>,
     mut writer: W,
@@ -48,7 +48,7 @@ pub(super) async fn drive<R, W>(
     if let Some(shared) = shared.upgrade() {
         shared.close(&error);
     }
-    // Nobody need wait for the channel.
+    // The receiver may be gone: the connecting side does not reuse the channel.
     give_back.send((reader, writer)).ok();
 }
 
@@ -96,17 +96,19 @@ async fn write<W: AsyncWrite + Unpin>(writer: &mut W, queue: &mut Queue) -> Link
         queue.write_budget.add_permits(batch.charge);
         queue.unwritten.fetch_sub(batch.frames, Ordering::Relaxed);
         if let Some(resumed) = batch.resumed {
-            // Nothing ever comes: it ends when the hold is let go.
+            // No value is ever sent: this fails when the other end is dropped, which resumes writing.
             resumed.await.ok();
         }
     }
 }
 
-/// What one write makes room for, and what it must be the last before.
+/// The frames of one write.
 #[derive(Default)]
 struct Batch {
     frames: usize,
+    /// The part of the write budget that the write gives back.
     charge: usize,
+    /// Closed when the next write may begin.
     resumed: Option<oneshot::Receiver<Infallible>>,
 }
 
@@ -125,10 +127,10 @@ fn deliver(frame: Frame, shared: &Arc<Shared>, opened: &OpenedSender) -> Result<
         return open(frame, shared, opened);
     }
     let mut streams = shared.streams();
-    // A frame for a stream that this side has left is late, not wrong.
+    // This side has dropped the stream: the frame is late, which is no violation.
     let Some(entry) = streams.get_mut(&frame.stream) else { return Ok(()) };
     if entry.received_end && matches!(frame.kind, Kind::Message | Kind::Data | Kind::End) {
-        return Err(LinkError::Violation("goes on after its end"));
+        return Err(LinkError::Violation("sent a frame after the end of its stream"));
     }
     let id = frame.stream;
     match frame.kind {
@@ -148,7 +150,7 @@ fn deliver(frame: Frame, shared: &Arc<Shared>, opened: &OpenedSender) -> Result<
             entry.sent_end = true;
             entry.received_end = true;
         }
-        Kind::Hello | Kind::Open => return Err(LinkError::Violation("said hello twice")),
+        Kind::Hello | Kind::Open => return Err(LinkError::Violation("sent a second hello")),
     }
     if entry.sent_end && entry.received_end {
         streams.remove(&id);
@@ -163,23 +165,24 @@ fn open(frame: Frame, shared: &Arc<Shared>, opened: &OpenedSender) -> Result<(),
     let stream = shared.register(frame.stream)?;
     opened
         .send((frame.payload, stream))
-        .map_err(|_| LinkError::Violation("opened a stream that nobody takes"))
+        .map_err(|_| LinkError::Violation("opened a stream that this side does not accept"))
 }
 
 fn queue(entry: &Entry, bytes: usize, item: Item) -> Result<(), LinkError> {
     let queued = entry.queued.fetch_add(cost(bytes), Ordering::Relaxed) + cost(bytes);
     if queued > MAX_QUEUED {
-        return Err(LinkError::Violation("sends more than it was granted"));
+        return Err(LinkError::Violation("sent more than it was granted"));
     }
     entry.items.send(Delivery::Item(item)).ok();
     Ok(())
 }
 
 fn grant(entry: &Entry, payload: &[u8]) -> Result<(), LinkError> {
-    let bytes: [u8; 4] = payload.try_into().map_err(|_| LinkError::Violation("granted nothing"))?;
+    let bytes: [u8; 4] =
+        payload.try_into().map_err(|_| LinkError::Violation("sent a malformed grant of credit"))?;
     let granted = u32::from_le_bytes(bytes) as usize;
     if entry.credit.available_permits() + granted > super::WINDOW {
-        return Err(LinkError::Violation("grants more than the window"));
+        return Err(LinkError::Violation("granted more credit than the window"));
     }
     entry.credit.add_permits(granted);
     Ok(())

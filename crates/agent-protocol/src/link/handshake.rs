@@ -1,4 +1,4 @@
-//! How a session begins.
+//! The handshake that begins a session.
 
 use std::sync::Arc;
 
@@ -15,19 +15,19 @@ use crate::frame::{Frame, Kind, PREAMBLE};
 pub struct Accepted<R, W> {
     /// Our side of it.
     pub link: Link,
-    /// What the other side said of itself.
+    /// The other side's hello.
     pub hello: Hello,
-    /// The streams that it opens.
+    /// The streams that the other side opens.
     pub incoming: Incoming,
     /// Gives the channel back when the session is over.
     pub channel: oneshot::Receiver<(FrameReader<R>, W)>,
 }
 
-/// Begins session `generation` on a channel; the host does, and speaks first.
-/// Bytes of an older session that still lie in the channel are skipped.
+/// Begins session `generation` on a channel. The host calls this and sends the
+/// first hello. It skips bytes of an older session that are still in the channel.
 ///
 /// # Errors
-/// When the channel fails, or the other side speaks another protocol.
+/// When the channel fails, or the other side has another protocol version.
 pub async fn connect<R, W>(
     reader: R,
     mut writer: W,
@@ -43,7 +43,7 @@ where
     let mut reader = FrameReader::new(reader);
     let peer = loop {
         let hello = receive_hello(&mut reader).await?;
-        // An answer to an older hello may still be on its way.
+        // A reply to an older hello may still be in flight.
         if hello.generation == generation {
             break hello;
         }
@@ -57,8 +57,8 @@ where
 /// Waits for a session on a channel and answers it.
 ///
 /// # Errors
-/// When the channel fails, or the other side speaks another protocol: it has
-/// been told ours by then.
+/// When the channel fails, or the other side has another protocol version. In
+/// the latter case our hello was sent, so that it knows ours.
 pub async fn accept<R, W>(
     mut reader: FrameReader<R>,
     mut writer: W,
@@ -100,7 +100,7 @@ async fn receive_hello<R: AsyncRead + Unpin>(reader: &mut FrameReader<R>) -> Res
                 return serde_json::from_slice(&frame.payload)
                     .map_err(|_| LinkError::Violation("sent a hello that cannot be read"));
             }
-            // Noise that looked like a beginning: look further.
+            // Not a hello, although a preamble preceded it: look for the next preamble.
             Ok(_) | Err(LinkError::Restarted | LinkError::Frame(_)) => {}
             Err(error) => return Err(error),
         }

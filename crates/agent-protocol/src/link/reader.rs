@@ -1,4 +1,4 @@
-//! Reads whole frames, and finds the beginning of a session in any noise.
+//! Reads frames, and finds the preamble of a session in arbitrary bytes.
 
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt};
@@ -6,16 +6,16 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 use super::LinkError;
 use crate::frame::{Frame, HEADER, Header, HeaderError, PREAMBLE};
 
-/// Bytes asked of the channel at once.
+/// Bytes to read from the channel at once.
 const CHUNK: usize = 64 * 1024;
 
-/// The reading half of a channel. It outlives sessions: what comes after one
-/// session's end is the next one's beginning.
+/// The reading half of a channel. It outlives sessions: the bytes after the end
+/// of one session are the beginning of the next.
 #[derive(Debug)]
 pub struct FrameReader<R> {
     channel: R,
     buffer: BytesMut,
-    /// A preamble ended the session before; the next hello needs no other.
+    /// A preamble ended the previous session: the next hello follows without another.
     preamble_seen: bool,
 }
 
@@ -25,7 +25,7 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         Self { channel, buffer: BytesMut::new(), preamble_seen: false }
     }
 
-    /// The next frame. Safe to cancel: what was read stays in the buffer.
+    /// Reads the next frame. Cancel-safe: the bytes that were read stay in the buffer.
     pub(super) async fn frame(&mut self) -> Result<Frame, LinkError> {
         self.fill(HEADER).await?;
         let mut header = [0; HEADER];
@@ -38,7 +38,7 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         Ok(Frame { generation, stream, kind, channel, payload })
     }
 
-    /// Skips all up to and with the next preamble: rests of an older session.
+    /// Skips leftovers of an older session, up to and including the next preamble.
     pub(super) async fn preamble(&mut self) -> Result<(), LinkError> {
         if std::mem::take(&mut self.preamble_seen) {
             return Ok(());

@@ -11,31 +11,31 @@ use tokio::sync::{Semaphore, mpsc};
 use super::{Delivery, LinkError, Shared, WINDOW, cost, encode};
 use crate::frame::{Kind, MAX_DATA};
 
-/// What comes over a stream.
+/// What a stream delivers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Item {
     /// A message, as JSON.
     Message(Bytes),
-    /// Bytes of one of the stream's channels; none at all end the channel.
+    /// Bytes of one of the stream's channels. No bytes mean the end of the channel.
     Data {
-        /// Which one.
+        /// The channel.
         channel: u8,
-        /// What came.
+        /// The bytes.
         bytes: Bytes,
     },
 }
 
-/// A stream whose halves have not been parted yet. Dropping it ends it, then gives it up.
+/// Both halves of a stream. Dropping it sends the end of the stream, then resets it.
 #[derive(Debug)]
 pub struct Stream {
-    // Dropped first: who has answered all and leaves ends in good order.
-    /// What goes out.
+    // Dropped first, so that the end of the stream precedes its reset.
+    /// The sending half.
     pub sender: Sender,
-    /// What comes in.
+    /// The receiving half.
     pub receiver: Receiver,
 }
 
-/// The sending half. Dropping it says that nothing more will come.
+/// The sending half. Dropping it sends the end of the stream.
 #[derive(Debug)]
 pub struct Sender {
     shared: Arc<Shared>,
@@ -43,14 +43,14 @@ pub struct Sender {
     credit: Arc<Semaphore>,
 }
 
-/// The receiving half. Dropping it before the end gives the stream up, both ways.
+/// The receiving half. Dropping it before the end resets the stream, in both directions.
 #[derive(Debug)]
 pub struct Receiver {
     shared: Arc<Shared>,
     id: u32,
     deliveries: mpsc::UnboundedReceiver<Delivery>,
     queued: Arc<AtomicUsize>,
-    /// Data bytes taken and not granted again yet.
+    /// Cost of the data that was read and for which no new credit was granted yet.
     taken: usize,
     over: bool,
 }
@@ -70,13 +70,13 @@ impl Stream {
 }
 
 impl Sender {
-    /// Sends a message. It is queued at once: messages are few and small.
+    /// Sends a message. It is queued without waiting: messages are few and small.
     pub fn message<T: Serialize>(&self, message: &T) {
         self.shared.send(self.id, Kind::Message, 0, encode(message));
     }
 
-    /// Passes on a message that is JSON already, when the link has room for it:
-    /// who sent it may send more than whoever is to read it reads.
+    /// Forwards a message that is JSON already, as soon as the write budget allows:
+    /// its sender may send faster than its reader reads.
     ///
     /// # Errors
     /// When the session is over.
@@ -84,11 +84,11 @@ impl Sender {
         self.send_within_budget(Kind::Message, 0, json).await
     }
 
-    /// Sends bytes on a channel, as fast as the other side takes them.
-    /// No bytes at all end the channel.
+    /// Sends bytes on a channel, as fast as the other side reads them.
+    /// Sending no bytes ends the channel.
     ///
     /// # Errors
-    /// When the stream was given up or the session is over.
+    /// When the stream was reset or the session is over.
     pub async fn data(&self, channel: u8, mut bytes: Bytes) -> Result<(), LinkError> {
         if bytes.is_empty() {
             self.shared.send(self.id, Kind::Data, channel, bytes);
@@ -109,7 +109,7 @@ impl Sender {
         self.shared.ended.get().is_some()
     }
 
-    /// Queues a frame when there is room for it; the writer gives the room back.
+    /// Queues a frame as soon as the write budget allows. The writer gives the budget back.
     async fn send_within_budget(&self, kind: Kind, channel: u8, payload: Bytes) -> Result<(), LinkError> {
         let charge = cost(payload.len());
         self.shared.write_budget.acquire_many(charge as u32).await.map_err(|_| self.close_reason())?.forget();
@@ -118,7 +118,7 @@ impl Sender {
     }
 
     fn close_reason(&self) -> LinkError {
-        self.shared.ended.get().cloned().unwrap_or(LinkError::Violation("gave up the stream"))
+        self.shared.ended.get().cloned().unwrap_or(LinkError::Violation("reset the stream"))
     }
 }
 
@@ -136,10 +136,10 @@ impl Drop for Sender {
 }
 
 impl Receiver {
-    /// What comes next; `None` when the other side has said all. Safe to cancel.
+    /// The next item; `None` after the other side's end of the stream. Cancel-safe.
     ///
     /// # Errors
-    /// When the other side gave the stream up, or the session is over.
+    /// When the other side reset the stream, or the session is over.
     pub async fn next(&mut self) -> Result<Option<Item>, LinkError> {
         if self.over {
             return Ok(None);
@@ -155,7 +155,7 @@ impl Receiver {
             }
             Some(Delivery::Reset) => {
                 self.over = true;
-                Err(LinkError::Violation("gave up the stream"))
+                Err(LinkError::Violation("reset the stream"))
             }
             Some(Delivery::Lost(reason)) => {
                 self.over = true;
@@ -165,8 +165,8 @@ impl Receiver {
         }
     }
 
-    /// Waits until the other side has given the stream up, or the session is
-    /// over; what comes before that is dropped.
+    /// Waits until the other side has reset the stream, or the session is over.
+    /// Items that come before that are dropped.
     pub async fn given_up(&mut self) {
         while let Some(delivery) = self.deliveries.recv().await {
             match delivery {
@@ -177,10 +177,10 @@ impl Receiver {
         }
     }
 
-    /// The next message, any data before it skipped.
+    /// The next message. Data before it is skipped.
     ///
     /// # Errors
-    /// As [`Receiver::next`], and when the message is not a `T` or never comes.
+    /// As [`Receiver::next`], and when the message is not a `T` or the stream ends without one.
     pub async fn message<T: DeserializeOwned>(&mut self) -> Result<T, LinkError> {
         loop {
             match self.next().await? {
@@ -197,7 +197,7 @@ impl Receiver {
     fn record_taken(&mut self, item: &Item) {
         let (Item::Message(bytes) | Item::Data { bytes, .. }) = item;
         self.queued.fetch_sub(cost(bytes.len()), Ordering::Relaxed);
-        // The end of a channel is data that was sent without credit.
+        // The end of a channel is sent without credit.
         if !matches!(item, Item::Data { .. }) || bytes.is_empty() {
             return;
         }

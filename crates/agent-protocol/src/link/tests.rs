@@ -76,7 +76,7 @@ async fn dropping_a_stream_resets_it_at_the_peer() {
     assert!(guest_stream.sender.data(0, Bytes::from_static(&[0; 10])).await.is_err());
 }
 
-/// What a host says at the beginning of session `generation`.
+/// The bytes with which a host begins session `generation`.
 fn hello(generation: u32) -> Vec<u8> {
     let payload = encode(&Hello { protocol: crate::PROTOCOL, generation, name: "host".into() });
     let frame = Frame { generation, stream: 0, kind: Kind::Hello, channel: 0, payload };
@@ -87,7 +87,7 @@ fn hello(generation: u32) -> Vec<u8> {
 async fn a_new_session_replaces_the_old_one_and_skips_its_leftovers() {
     let (mut host, guest) = tokio::io::duplex(1 << 20);
     let (guest_in, guest_out) = split(guest);
-    host.write_all(b"rests of a session that nobody remembers").await.expect("writes");
+    host.write_all(b"leftovers of an older session").await.expect("writes");
     host.write_all(&hello(1)).await.expect("writes");
     let first = accept(FrameReader::new(guest_in), guest_out, "guest").await.expect("accepts");
     assert_eq!(first.hello.generation, 1);
@@ -110,19 +110,19 @@ async fn the_end_of_the_channel_ends_every_stream() {
 #[tokio::test]
 async fn a_session_without_handles_ends_after_queued_frames_are_written() {
     let (link, mut guest) = connected_pair().await;
-    let stream = link.open(&"last words").expect("opens");
+    let stream = link.open(&"request").expect("opens");
     stream.sender.message(&"more");
     drop(stream);
     drop(link);
     let (request, mut guest_stream) = guest.incoming.next().await.expect("a stream");
-    assert_eq!(&request[..], b"\"last words\"");
+    assert_eq!(&request[..], b"\"request\"");
     assert_eq!(guest_stream.receiver.message::<String>().await.expect("a message"), "more");
     drop(guest_stream);
     assert!(guest.incoming.next().await.is_none());
     assert!(matches!(guest.link.ended(), Some(LinkError::Closed)));
 }
 
-/// A link whose other side says what the test wants it to say, and reads nothing.
+/// A link whose other side sends what the test writes, and reads nothing.
 async fn link_to_scripted_peer() -> (Link, Io) {
     let (host, mut guest) = tokio::io::duplex(64 * 1024);
     guest.write_all(&hello(1)).await.expect("writes");
@@ -176,7 +176,7 @@ async fn empty_frames_are_charged() {
         }
     }
     link.closed().await;
-    assert!(matches!(link.ended(), Some(LinkError::Violation("sends more than it was granted"))));
+    assert!(matches!(link.ended(), Some(LinkError::Violation("sent more than it was granted"))));
     drop(stream.receiver.next().await);
 }
 
@@ -186,7 +186,7 @@ async fn a_frame_after_the_end_is_a_violation() {
     let _stream = link.open(&()).expect("opens");
     guest.write_all(&[frame(1, Kind::End, &[]), frame(1, Kind::End, &[])].concat()).await.expect("writes");
     link.closed().await;
-    assert!(matches!(link.ended(), Some(LinkError::Violation("goes on after its end"))));
+    assert!(matches!(link.ended(), Some(LinkError::Violation("sent a frame after the end of its stream"))));
 }
 
 #[tokio::test]
@@ -207,7 +207,7 @@ async fn many_small_frames_are_allowed() {
     drop(sending.await.expect("joins"));
 }
 
-/// Whether nothing comes over a stream for a while.
+/// Whether a stream delivers nothing for a while.
 async fn receives_nothing(stream: &mut Stream) -> bool {
     let quiet_time = std::time::Duration::from_millis(100);
     tokio::time::timeout(quiet_time, stream.receiver.next()).await.is_err()
@@ -227,7 +227,7 @@ async fn nothing_is_written_while_writes_are_paused() {
     assert_eq!(guest_stream.receiver.message::<u32>().await.expect("a message"), 1);
     let (request, _freeze) = guest.incoming.next().await.expect("a stream");
     assert_eq!(&request[..], b"\"freeze\"");
-    assert!(receives_nothing(&mut guest_stream).await, "what was sent behind the hold has arrived");
+    assert!(receives_nothing(&mut guest_stream).await, "frames were written in spite of the hold");
     hold.release();
     assert_eq!(guest_stream.receiver.message::<u32>().await.expect("a message"), 2);
     let Ok(Some(Item::Data { bytes, .. })) = guest_stream.receiver.next().await else { panic!("data") };

@@ -1,4 +1,4 @@
-//! How a copy of a machine becomes a machine of its own.
+//! The identity that makes a clone a machine of its own.
 
 use std::collections::BTreeMap;
 
@@ -6,10 +6,10 @@ use serde::{Deserialize, Serialize};
 
 use super::Interface;
 
-/// All that tells a copy from what it was copied from.
+/// Everything that distinguishes a clone from its source.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Identity {
-    /// This copy's own number: a UUID, new at every restore.
+    /// The clone's VM generation: a UUID, new at every restore.
     pub generation: String,
     /// The machine's id, 64 hexadecimal digits.
     pub machine: String,
@@ -17,9 +17,9 @@ pub struct Identity {
     pub hostname: String,
     /// Nanoseconds since 1970, by the host's clock.
     pub unix_nanos: u64,
-    /// 32 random bytes of the host's, as 64 hexadecimal digits.
+    /// 32 random bytes from the host, as 64 hexadecimal digits.
     pub entropy: String,
-    /// Its network card, if it is to use one. The hardware address is new to the card.
+    /// Its NIC, if it has one. The MAC address replaces the one of the source.
     pub interface: Option<Interface>,
     /// Name servers, in order.
     #[serde(default)]
@@ -27,68 +27,68 @@ pub struct Identity {
     /// Domains to search.
     #[serde(default)]
     pub dns_search: Vec<String>,
-    /// Lines for /etc/hosts besides its own: name -> address.
+    /// Additional entries for /etc/hosts: name -> address.
     #[serde(default)]
     pub hosts: BTreeMap<String, String>,
-    /// What /run/mimeo/env is to hold instead of what it holds: `KEY=VALUE` lines.
-    /// A value of several lines stands in double quotes, with `\n`, `\"` and `\\`.
+    /// The new content of /run/mimeo/env: `KEY=VALUE` lines. A value of several
+    /// lines is in double quotes, with `\n`, `\"` and `\\`.
     #[serde(default)]
     pub env: BTreeMap<String, String>,
-    /// A signal for the container's own process; it arrives at the thaw.
+    /// A signal for the container's own process. It is delivered at the thaw.
     #[serde(default)]
     pub signal: Option<i32>,
-    /// Let the workload go on when all is done.
+    /// Resume the workload after the last step.
     #[serde(default)]
     pub thaw: bool,
-    /// Only go the way: no program of the image's is run, and no key is made.
-    /// Whoever is to work gets an identity of its own later.
+    /// This is a warm-up run: no program of the image is run, and no key is
+    /// generated. The machines that are restored from it get identities of their own.
     #[serde(default)]
     pub rehearsal: bool,
 }
 
-/// What became of one line of the identity.
+/// The outcome of one step of an identity.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IdentityLine {
-    /// Which one.
+    /// The step.
     pub line: Line,
-    /// What became of it.
+    /// Its outcome.
     pub outcome: Outcome,
-    /// Why it failed, or what was done, for people.
+    /// Why it failed, or what it did, for people.
     #[serde(default)]
     pub detail: Option<String>,
 }
 
-/// The lines of an identity, in the order in which they are done.
+/// The steps of an identity, in the order in which they are applied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Line {
-    /// The kernel's random generator has the host's entropy, and starts anew from it.
+    /// Reseed the kernel's CRNG with the host's entropy.
     Entropy,
-    /// /run/mimeo/generation holds the copy's number.
+    /// Write the clone's VM generation to /run/mimeo/generation.
     Generation,
-    /// The wall clock is the host's.
+    /// Set the wall clock to the host's.
     Clock,
-    /// Host name, /etc/hosts, /etc/resolv.conf, machine id and boot id are the copy's.
+    /// Set the host name, /etc/hosts, /etc/resolv.conf, the machine id and the boot id.
     Names,
-    /// So are the card's hardware address, its address and its routes.
+    /// Set the NIC's MAC address, its IP address and its routes.
     Network,
-    /// The original's TCP connections are gone; listening sockets stay.
+    /// Destroy the source's TCP connections; listening sockets stay.
     Connections,
-    /// SSH host keys are made anew where there were any.
+    /// Generate new SSH host keys, where the source has any.
     SshKeys,
-    /// /run/mimeo/env holds the copy's environment.
+    /// Write the clone's environment to /run/mimeo/env.
     Environment,
-    /// The programs in /etc/mimeo/clone.d have run, and the signal is sent.
+    /// Run the programs in /etc/mimeo/clone.d, and send the signal.
     Hooks,
-    /// The workload goes on.
+    /// Resume the workload.
     Thaw,
-    /// A line that this side does not know.
+    /// A step that this side does not know.
     #[serde(other)]
     Unknown,
 }
 
 impl Line {
-    /// All lines that this side knows, in order.
+    /// All steps that this side knows, in order.
     pub const ALL: [Self; 10] = [
         Self::Entropy,
         Self::Generation,
@@ -103,19 +103,19 @@ impl Line {
     ];
 }
 
-/// What became of a line.
+/// The outcome of a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
-    /// It is done.
+    /// The step succeeded.
     Done,
     /// There was nothing to do.
     NotNeeded,
-    /// It could not be done; the workload stays frozen.
+    /// The step failed; the workload stays frozen.
     Failed,
-    /// A line before it failed.
+    /// An earlier step failed.
     NotTried,
-    /// An outcome that this side does not know: not to be taken for success.
+    /// An outcome that this side does not know. It does not count as success.
     #[serde(other)]
     Unknown,
 }

@@ -1,11 +1,11 @@
-//! How a machine is, by its own kernel's account.
+//! A machine's metrics, as its own kernel counts them.
 
 use serde::{Deserialize, Serialize};
 
-/// How a machine is.
+/// A machine's metrics.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Metrics {
-    /// Processor time since boot, from /proc/stat.
+    /// CPU time since boot, from /proc/stat.
     pub cpu: Cpu,
     /// Memory, from /proc/meminfo.
     pub memory: Memory,
@@ -17,12 +17,12 @@ pub struct Metrics {
     pub processes: u64,
     /// The container's root filesystem.
     pub disk: Filesystem,
-    /// Network traffic of the card, from /proc/net/dev.
+    /// Network traffic of the NIC, from /proc/net/dev.
     pub network: NetworkCounters,
-    /// Bytes that the container's processes hold, page cache included (cgroup
-    /// memory.current); absent where the kernel does not count.
+    /// Memory of the container's processes in bytes, page cache included (cgroup
+    /// memory.current); absent where the kernel does not count it.
     pub container_memory_bytes: Option<u64>,
-    /// Processor time of the container's processes in microseconds (cgroup cpu.stat).
+    /// CPU time of the container's processes in microseconds (cgroup cpu.stat).
     pub container_cpu_micros: Option<u64>,
     /// Bytes read from and written to the disks, from /proc/diskstats.
     pub disk_read_bytes: u64,
@@ -30,10 +30,10 @@ pub struct Metrics {
     pub disk_written_bytes: u64,
 }
 
-/// Processor time in microseconds, of all processors together.
+/// CPU time in microseconds, of all vCPUs together.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cpu {
-    /// Processors in the machine.
+    /// Number of vCPUs.
     pub count: u32,
     /// In programs (user and nice).
     pub user_micros: u64,
@@ -41,18 +41,18 @@ pub struct Cpu {
     pub system_micros: u64,
     /// Idle or waiting for a disk.
     pub idle_micros: u64,
-    /// Taken by the host.
+    /// Stolen by the host.
     pub steal_micros: u64,
 }
 
 /// Memory in bytes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Memory {
-    /// All that the kernel has.
+    /// Total memory of the kernel.
     pub total_bytes: u64,
-    /// What programs could get without swapping.
+    /// Available to programs without swapping.
     pub available_bytes: u64,
-    /// In no use at all.
+    /// Unused.
     pub free_bytes: u64,
     /// Page cache.
     pub cached_bytes: u64,
@@ -74,43 +74,43 @@ pub struct Load {
 pub struct Filesystem {
     /// Its size.
     pub total_bytes: u64,
-    /// What is in use.
+    /// Used space.
     pub used_bytes: u64,
 }
 
-/// What a network card has carried.
+/// A NIC's counters.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NetworkCounters {
-    /// Bytes that came in.
+    /// Received bytes.
     pub received_bytes: u64,
-    /// Bytes that went out.
+    /// Sent bytes.
     pub sent_bytes: u64,
-    /// Packets that came in.
+    /// Received packets.
     pub received_packets: u64,
-    /// Packets that went out.
+    /// Sent packets.
     pub sent_packets: u64,
 }
 
 /// A process of the container.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProcessInfo {
-    /// Its id in the container's namespace.
+    /// Its PID in the container's namespace.
     pub pid: u32,
-    /// Its parent's, 0 when that is outside.
+    /// Its parent's PID; 0 when the parent is outside the container.
     pub ppid: u32,
-    /// The owner's id.
+    /// The owner's UID.
     pub uid: u32,
-    /// The owner's name in the container, or the id again.
+    /// The owner's name in the container, or the UID where it has none.
     pub user: String,
     /// The kernel's letter: R, S, D, Z, T, …
     pub state: String,
     /// Its terminal, `?` without one.
     pub tty: String,
-    /// Processor time since its start, in microseconds.
+    /// CPU time since its start, in microseconds.
     pub cpu_micros: u64,
     /// Seconds since its start.
     pub elapsed_seconds: u64,
-    /// Memory in use, in bytes.
+    /// Resident memory in bytes.
     pub rss_bytes: u64,
     /// Its command line, or its name in brackets.
     pub command: String,

@@ -9,20 +9,20 @@ use serde::{Deserialize, Serialize};
 pub struct Process {
     /// The program and its arguments; the program is looked up in the process's PATH.
     pub args: Vec<String>,
-    /// Environment. HOME, PATH and TERM are set by the agent where they are absent.
+    /// Environment. The agent sets HOME, PATH and TERM where they are absent.
     pub env: BTreeMap<String, String>,
-    /// Working directory; made when it is absent, as podman does for the container's own process.
+    /// Working directory. For the container's own process it is created when absent, as podman does.
     pub cwd: String,
     /// `user`, `uid`, `user:group`, `uid:gid`; empty is root.
     pub user: String,
-    /// The size of the terminal to give it, if it is to have one.
+    /// The size of its terminal, if it gets one.
     pub terminal: Option<TerminalSize>,
     /// Keep standard input open; otherwise it is /dev/null.
     pub stdin: bool,
-    /// Run it below a small init that reaps orphans (`start` only).
+    /// Run it as the child of a small init that reaps orphans (`start` only).
     #[serde(default)]
     pub init: bool,
-    /// Run it beside the container's control group, so that it runs while the
+    /// Run it in a cgroup outside the container's, so that it runs while the
     /// workload is frozen (`exec` only).
     #[serde(default)]
     pub aside: bool,
@@ -41,16 +41,16 @@ pub struct TerminalSize {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ExitStatus {
-    /// By itself, with this code.
+    /// It exited with this code.
     Code(i32),
-    /// By this signal.
+    /// This signal killed it.
     Signal(i32),
-    /// By SIGKILL from the guest's kernel, for want of memory.
+    /// The guest's kernel killed it because memory ran out (OOM).
     OutOfMemory,
 }
 
 impl ExitStatus {
-    /// The exit code that a shell would show: 128 and the signal's number for a signal.
+    /// The exit code that a shell would show: 128 plus the signal number for a signal.
     #[must_use]
     pub fn shell_code(self) -> i32 {
         match self {
