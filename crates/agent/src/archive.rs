@@ -13,23 +13,23 @@ use std::sync::Arc;
 use mimeo_agent_protocol::link::{Item, Receiver, Stream};
 use mimeo_agent_protocol::message::{Failure, Reply, channel};
 
-use crate::inside::inside;
+use crate::blocking::run_in_container;
 use crate::machine::Machine;
 
 /// Sends a path as an archive. What fails on the way is told behind the data.
-pub(crate) async fn read(machine: &Arc<Machine>, path: String, follow: bool, stream: Stream) {
+pub(crate) async fn handle_read(machine: &Arc<Machine>, path: String, follow: bool, stream: Stream) {
     let sender = &stream.sender;
-    let reply = |failed| sender.message(&Reply::Failed(failed));
-    let place = match machine.place() {
-        Ok(place) => place,
-        Err(failed) => return reply(failed),
+    let send_failure = |failed| sender.message(&Reply::Failed(failed));
+    let root = match machine.container_root() {
+        Ok(root) => root,
+        Err(failed) => return send_failure(failed),
     };
     let (writer, mut chunks) = pipe::writer();
-    let (found, wait) = tokio::sync::oneshot::channel();
-    let work = inside(place, move || pack::pack(&path, follow, found, writer));
+    let (found_sender, found_receiver) = tokio::sync::oneshot::channel();
+    let work = run_in_container(root, move || pack::pack(&path, follow, found_sender, writer));
     let sending = async {
         // Nobody says that it was found when it was not.
-        if wait.await.is_ok() {
+        if found_receiver.await.is_ok() {
             sender.message(&Reply::Done);
         }
         while let Some(chunk) = chunks.recv().await {
@@ -42,12 +42,12 @@ pub(crate) async fn read(machine: &Arc<Machine>, path: String, follow: bool, str
     };
     match tokio::join!(work, sending).0 {
         Ok(()) => drop(sender.data(channel::STDOUT, bytes::Bytes::new()).await),
-        Err(failed) => reply(failed),
+        Err(failed) => send_failure(failed),
     }
 }
 
 /// Unpacks an archive into a directory.
-pub(crate) async fn write(machine: &Arc<Machine>, directory: String, stream: Stream) {
+pub(crate) async fn handle_write(machine: &Arc<Machine>, directory: String, stream: Stream) {
     let Stream { mut receiver, sender } = stream;
     let result = unpack(machine, directory, &mut receiver).await;
     sender.message(&match result {
@@ -59,9 +59,9 @@ pub(crate) async fn write(machine: &Arc<Machine>, directory: String, stream: Str
 }
 
 async fn unpack(machine: &Machine, directory: String, receiver: &mut Receiver) -> Result<(), Failure> {
-    let place = machine.place()?;
+    let root = machine.container_root()?;
     let (reader, chunks) = pipe::reader();
-    let work = inside(place, move || unpack::unpack(&directory, reader));
+    let work = run_in_container(root, move || unpack::unpack(&directory, reader));
     let receiving = receive(receiver, chunks);
     tokio::pin!(work, receiving);
     tokio::select! {
@@ -78,7 +78,7 @@ async fn unpack(machine: &Machine, directory: String, receiver: &mut Receiver) -
 }
 
 /// Passes on what the host sends, to its end.
-async fn receive(receiver: &mut Receiver, chunks: pipe::Give) {
+async fn receive(receiver: &mut Receiver, chunks: pipe::ChunkSender) {
     loop {
         let chunk = match receiver.next().await {
             Ok(Some(Item::Data { channel: channel::STDIN, bytes })) if !bytes.is_empty() => Ok(bytes),
@@ -86,10 +86,10 @@ async fn receive(receiver: &mut Receiver, chunks: pipe::Give) {
             Ok(Some(_)) => continue,
             Err(error) => Err(error),
         };
-        let over = chunk.is_err();
+        let link_failed = chunk.is_err();
         // A reader that has ended takes no more.
         chunks.send(chunk).await.ok();
-        if over {
+        if link_failed {
             return;
         }
     }

@@ -9,8 +9,8 @@ use crate::failure::wrong_state;
 use crate::machine::{Container, Machine, State};
 
 /// Hands the container's streams over to this one.
-pub(crate) fn serve(machine: &Machine, stream: Stream) {
-    let container = match started(machine) {
+pub(crate) fn handle_stream(machine: &Machine, stream: Stream) {
+    let container = match started_container(machine) {
         Ok(container) => container,
         Err(failed) => return stream.sender.message(&Reply::Failed(failed)),
     };
@@ -18,13 +18,13 @@ pub(crate) fn serve(machine: &Machine, stream: Stream) {
         Some(status) => stream.sender.message(&Reply::Exited { status: *status }),
         None => {
             stream.sender.message(&Reply::Started { pid: container.inner_pid });
-            container.outlet.attach(stream);
+            container.attachment.attach(stream);
         }
     }
 }
 
 /// The container, even when it has ended.
-fn started(machine: &Machine) -> Result<Arc<Container>, Failure> {
+fn started_container(machine: &Machine) -> Result<Arc<Container>, Failure> {
     match machine.state() {
         State::Running(container) | State::Ended(container) => Ok(container),
         State::Booted | State::Configured(_) => Err(wrong_state("the container has not been started")),

@@ -24,12 +24,12 @@ pub(crate) fn prepare() -> Result<Booted, SystemError> {
     umask(Mode::empty());
     let initramfs = rustix::fs::open("/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
         .context("open the initramfs")?;
-    directory("/base")?;
-    filesystem("tmpfs", "/base", MountFlags::empty(), c"mode=0755")?;
-    let quiet = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+    create_directory("/base")?;
+    mount_filesystem("tmpfs", "/base", MountFlags::empty(), c"mode=0755")?;
+    let restricted = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
     for (name, flags, data) in [
-        ("proc", quiet, c""),
-        ("sysfs", quiet, c""),
+        ("proc", restricted, c""),
+        ("sysfs", restricted, c""),
         ("devtmpfs", MountFlags::NOSUID, c"mode=0755"),
         ("tmpfs", MountFlags::NOSUID | MountFlags::NODEV, c"mode=0755"),
     ] {
@@ -39,8 +39,8 @@ pub(crate) fn prepare() -> Result<Booted, SystemError> {
             "devtmpfs" => "/base/dev",
             _ => "/base/run",
         };
-        directory(target)?;
-        filesystem(name, target, flags, data)?;
+        create_directory(target)?;
+        mount_filesystem(name, target, flags, data)?;
     }
     chdir("/base").context("enter the new root")?;
     mount_move(".", "/").context("move the new root into its place")?;
@@ -53,7 +53,7 @@ pub(crate) fn prepare() -> Result<Booted, SystemError> {
 }
 
 /// A directory that may be there already.
-pub(crate) fn directory(path: &str) -> Result<(), SystemError> {
+pub(crate) fn create_directory(path: &str) -> Result<(), SystemError> {
     match rustix::fs::mkdirat(CWD, path, Mode::from_raw_mode(0o755)) {
         Ok(()) | Err(rustix::io::Errno::EXIST) => Ok(()),
         Err(errno) => Err(SystemError::new(format!("make {path}"), errno)),
@@ -61,7 +61,7 @@ pub(crate) fn directory(path: &str) -> Result<(), SystemError> {
 }
 
 /// Mounts one of the kernel's own filesystems.
-pub(crate) fn filesystem(
+pub(crate) fn mount_filesystem(
     name: &str,
     target: &str,
     flags: MountFlags,

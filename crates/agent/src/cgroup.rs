@@ -20,9 +20,9 @@ const CONTAINER: &str = "/sys/fs/cgroup/container";
 const ASIDE: &str = "/sys/fs/cgroup/aside";
 /// How long a workload may take to hold still: each of its processes must come
 /// out of the kernel once, which one that waits for a disk does late.
-const FREEZE_DEADLINE: Duration = Duration::from_secs(5);
+const FREEZE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often it is looked at meanwhile: the workload stands, so that each wait counts.
-const FREEZE_INTERVAL: Duration = Duration::from_micros(100);
+const FREEZE_POLL_INTERVAL: Duration = Duration::from_micros(100);
 /// What is counted in the container's group, where the kernel can.
 const CONTROLLERS: [&str; 5] = ["+memory", "+pids", "+cpu", "+io", "+cpuset"];
 
@@ -33,13 +33,13 @@ pub(crate) fn prepare() -> Result<(), SystemError> {
         return Ok(());
     }
     let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
-    boot::filesystem("cgroup2", ROOT, flags, c"")?;
+    boot::mount_filesystem("cgroup2", ROOT, flags, c"")?;
     for controller in CONTROLLERS {
         // A kernel without that controller does without its figures.
         std::fs::write(format!("{ROOT}/cgroup.subtree_control"), controller).ok();
     }
-    boot::directory(CONTAINER)?;
-    boot::directory(ASIDE)
+    boot::create_directory(CONTAINER)?;
+    boot::create_directory(ASIDE)
 }
 
 /// The container's group, to fork into.
@@ -60,16 +60,16 @@ fn open_group(group: &str) -> Result<OwnedFd, SystemError> {
 /// Stops every process of the container, and waits until all stand. Those that
 /// do not in time are named, and the rest go on.
 pub(crate) fn freeze() -> Result<(), Failure> {
-    take_in()?;
+    absorb_aside()?;
     set_frozen("1")?;
-    let end = Instant::now() + FREEZE_DEADLINE;
-    while keyed("cgroup.events", "frozen") != Some(1) {
-        if Instant::now() > end {
-            let names = restless();
+    let deadline = Instant::now() + FREEZE_TIMEOUT;
+    while read_keyed("cgroup.events", "frozen") != Some(1) {
+        if Instant::now() > deadline {
+            let names = unfrozen_processes();
             set_frozen("0")?;
             return Err(failure(FailureKind::System, format!("the workload does not hold still: {names}")));
         }
-        std::thread::sleep(FREEZE_INTERVAL);
+        std::thread::sleep(FREEZE_POLL_INTERVAL);
     }
     Ok(())
 }
@@ -84,7 +84,7 @@ fn set_frozen(value: &str) -> Result<(), SystemError> {
 }
 
 /// Makes what runs beside the container a part of it.
-pub(crate) fn take_in() -> Result<(), SystemError> {
+pub(crate) fn absorb_aside() -> Result<(), SystemError> {
     for pid in pids_below(Path::new(ASIDE)) {
         match std::fs::write(format!("{CONTAINER}/cgroup.procs"), pid.to_string()) {
             // It has just ended.
@@ -97,8 +97,9 @@ pub(crate) fn take_in() -> Result<(), SystemError> {
 
 /// Processes that are in the way of a freeze: those that run, or wait for what
 /// nothing may interrupt.
-fn restless() -> String {
-    let mut stats: Vec<(i32, Stat)> = pids().into_iter().filter_map(|pid| Some((pid, stat(pid)?))).collect();
+fn unfrozen_processes() -> String {
+    let mut stats: Vec<(i32, Stat)> =
+        pids().into_iter().filter_map(|pid| Some((pid, read_stat(pid)?))).collect();
     if stats.iter().any(|(_, stat)| matches!(&*stat.state, "D" | "R")) {
         stats.retain(|(_, stat)| matches!(&*stat.state, "D" | "R"));
     }
@@ -108,7 +109,7 @@ fn restless() -> String {
 }
 
 /// What the kernel says of a process.
-pub(crate) fn stat(pid: i32) -> Option<Stat> {
+pub(crate) fn read_stat(pid: i32) -> Option<Stat> {
     procfs::stat(&std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
 }
 
@@ -118,15 +119,15 @@ pub(crate) fn pids() -> Vec<i32> {
 }
 
 fn pids_below(group: &Path) -> Vec<i32> {
-    let own = std::fs::read_to_string(group.join("cgroup.procs")).unwrap_or_default();
-    let mut pids: Vec<i32> = own.lines().filter_map(|line| line.parse().ok()).collect();
-    for nested in nested(group) {
-        pids.extend(pids_below(&nested));
+    let text = std::fs::read_to_string(group.join("cgroup.procs")).unwrap_or_default();
+    let mut pids: Vec<i32> = text.lines().filter_map(|line| line.parse().ok()).collect();
+    for child in child_groups(group) {
+        pids.extend(pids_below(&child));
     }
     pids
 }
 
-fn nested(group: &Path) -> impl Iterator<Item = PathBuf> {
+fn child_groups(group: &Path) -> impl Iterator<Item = PathBuf> {
     let entries = std::fs::read_dir(group).into_iter().flatten().flatten();
     let directories = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
     directories.map(|entry| entry.path())
@@ -134,24 +135,24 @@ fn nested(group: &Path) -> impl Iterator<Item = PathBuf> {
 
 /// Processes of the container that the kernel killed for want of memory.
 pub(crate) fn out_of_memory_kills() -> u64 {
-    keyed("memory.events", "oom_kill").unwrap_or_default()
+    read_keyed("memory.events", "oom_kill").unwrap_or_default()
 }
 
 /// How many processes the container has; nested groups count.
-pub(crate) fn processes() -> u64 {
-    match number("pids.current") {
+pub(crate) fn process_count() -> u64 {
+    match read_number("pids.current") {
         Some(0) => 0,
         _ => pids().len() as u64,
     }
 }
 
 /// A number in one of the group's flat files.
-pub(crate) fn number(file: &str) -> Option<u64> {
+pub(crate) fn read_number(file: &str) -> Option<u64> {
     std::fs::read_to_string(Path::new(CONTAINER).join(file)).ok()?.trim().parse().ok()
 }
 
 /// A number behind its name in one of the group's keyed files.
-pub(crate) fn keyed(file: &str, key: &str) -> Option<u64> {
+pub(crate) fn read_keyed(file: &str, key: &str) -> Option<u64> {
     find_keyed(&std::fs::read_to_string(Path::new(CONTAINER).join(file)).ok()?, key)
 }
 

@@ -5,49 +5,49 @@ use std::sync::Arc;
 use mimeo_agent_protocol::message::{Configure, Failure, Reply};
 use rustix::time::{ClockId, Timespec, clock_settime};
 
+use crate::blocking::run_blocking;
 use crate::console::log;
 use crate::failure::{Context, SystemError, wrong_state};
-use crate::inside::blocking;
 use crate::machine::{Configured, Machine, State};
-use crate::{cgroup, identify, network, rootfs, told};
+use crate::{cgroup, identify, metadata, network, rootfs};
 
 const SECOND: u64 = 1_000_000_000;
 
 /// Makes the guest this machine and no other.
-pub(crate) async fn act(machine: &Arc<Machine>, configure: Configure) -> Result<Reply, Failure> {
-    let _building = machine.building.lock().await;
+pub(crate) async fn handle(machine: &Arc<Machine>, configure: Configure) -> Result<Reply, Failure> {
+    let _setup_guard = machine.setup_lock.lock().await;
     if !matches!(machine.state(), State::Booted) {
         return Err(wrong_state("the machine has been configured already"));
     }
     if let Some(entropy) = &configure.entropy {
-        identify::stir(entropy)?;
+        identify::reseed(entropy)?;
     }
     set_clock(configure.unix_nanos)?;
     machine.modules_loaded().await?;
     machine.set_hostname(&configure.hostname);
     let configured = Configured { read_only: configure.writable.is_none() };
-    blocking(move || {
-        tell(&configure)?;
-        Ok(build(&configure)?)
+    run_blocking(move || {
+        write_metadata(&configure)?;
+        Ok(set_up_container(&configure)?)
     })
     .await?;
     log(&format!("configured as {}", machine.hostname()));
-    machine.enter(State::Configured(configured));
+    machine.set_state(State::Configured(configured));
     Ok(Reply::Done)
 }
 
 /// Writes what the container is to be told of its machine.
-fn tell(configure: &Configure) -> Result<(), Failure> {
-    told::prepare()?;
+fn write_metadata(configure: &Configure) -> Result<(), Failure> {
+    metadata::prepare()?;
     match &configure.generation {
-        Some(generation) => told::generation(generation)?,
+        Some(generation) => metadata::write_vm_generation(generation)?,
         // A host that tells none makes no copies.
-        None => told::generation(rootfs::managed::random_uuid()?.trim())?,
+        None => metadata::write_vm_generation(rootfs::managed::random_uuid()?.trim())?,
     }
-    told::environment(&configure.env)
+    metadata::write_environment(&configure.env)
 }
 
-fn build(configure: &Configure) -> Result<(), SystemError> {
+fn set_up_container(configure: &Configure) -> Result<(), SystemError> {
     rustix::system::sethostname(configure.hostname.as_bytes()).context("set the host name")?;
     network::up(configure.interface.as_ref())?;
     cgroup::prepare()?;

@@ -29,10 +29,10 @@ pub(crate) fn log_last(event: &str) {
 /// stays a blocking one.
 fn console() -> Option<&'static OwnedFd> {
     static CONSOLE_FILE: OnceLock<Option<OwnedFd>> = OnceLock::new();
-    CONSOLE_FILE.get_or_init(|| open(CONSOLE)).as_ref()
+    CONSOLE_FILE.get_or_init(|| open_nonblocking(CONSOLE)).as_ref()
 }
 
-fn open(path: &str) -> Option<OwnedFd> {
+fn open_nonblocking(path: &str) -> Option<OwnedFd> {
     let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     rustix::fs::open(path, flags, Mode::empty()).ok()
 }
@@ -44,12 +44,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_console_that_nobody_reads_does_not_hold_up_its_writer() {
+    fn an_unread_console_does_not_block_its_writer() {
         let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
         let host = openpt(flags).expect("a terminal");
         grantpt(&host).and_then(|()| unlockpt(&host)).expect("unlocked");
         let name = ptsname(&host, Vec::new()).expect("a name").into_string().expect("text");
-        let console = open(&name).expect("opened");
+        let console = open_nonblocking(&name).expect("opened");
         let written = (0..1 << 20).find(|_| rustix::io::write(&console, &[b'x'; 64]).is_err());
         assert!(written.is_some(), "it takes a line without end");
     }

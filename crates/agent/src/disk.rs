@@ -9,18 +9,18 @@ use rustix::mount::MountFlags;
 use crate::failure::{Context, SystemError};
 
 /// How long the kernel may take to show a disk: its driver may just have come.
-const DEADLINE: Duration = Duration::from_secs(10);
-const INTERVAL: Duration = Duration::from_millis(1);
+const DISK_TIMEOUT: Duration = Duration::from_secs(10);
+const POLL_INTERVAL: Duration = Duration::from_millis(1);
 
 /// Waits for a disk and mounts its filesystem.
 pub(crate) fn mount(disk: &Disk, target: &str, flags: MountFlags) -> Result<(), SystemError> {
-    let device = wait(disk)?;
+    let device = wait_for_device(disk)?;
     rustix::mount::mount(&device, target, &*disk.filesystem, flags, c"")
         .context(format!("mount the disk {} ({})", disk.serial, disk.filesystem))
 }
 
-fn wait(disk: &Disk) -> Result<PathBuf, SystemError> {
-    let end = Instant::now() + DEADLINE;
+fn wait_for_device(disk: &Disk) -> Result<PathBuf, SystemError> {
+    let end = Instant::now() + DISK_TIMEOUT;
     loop {
         if let Some(device) = find(disk) {
             return Ok(device);
@@ -28,28 +28,28 @@ fn wait(disk: &Disk) -> Result<PathBuf, SystemError> {
         if Instant::now() > end {
             return Err(SystemError::new(format!("find the disk {}", disk.serial), rustix::io::Errno::NODEV));
         }
-        std::thread::sleep(INTERVAL);
+        std::thread::sleep(POLL_INTERVAL);
     }
 }
 
 fn find(disk: &Disk) -> Option<PathBuf> {
     match disk.position {
-        Some(position) => at(position),
-        None => with(&disk.serial),
+        Some(position) => by_position(position),
+        None => by_serial(&disk.serial),
     }
 }
 
 /// virtio's disks are named in the order in which the kernel finds them, which is that of the host.
-fn at(position: u32) -> Option<PathBuf> {
+fn by_position(position: u32) -> Option<PathBuf> {
     let letter = char::from(b'a' + u8::try_from(position).ok().filter(|position| *position < 26)?);
     let path = PathBuf::from(format!("/dev/vd{letter}"));
     path.exists().then_some(path)
 }
 
-fn with(serial: &str) -> Option<PathBuf> {
+fn by_serial(serial: &str) -> Option<PathBuf> {
     let disks = std::fs::read_dir("/sys/block").ok()?;
     disks.flatten().find_map(|disk| {
-        let theirs = std::fs::read_to_string(disk.path().join("serial")).ok()?;
-        (theirs.trim() == serial).then(|| PathBuf::from("/dev").join(disk.file_name()))
+        let found = std::fs::read_to_string(disk.path().join("serial")).ok()?;
+        (found.trim() == serial).then(|| PathBuf::from("/dev").join(disk.file_name()))
     })
 }

@@ -5,71 +5,73 @@ use std::sync::Arc;
 use mimeo_agent_protocol::link::Stream;
 use mimeo_agent_protocol::message::{ExitStatus, Failure, Process, Reply};
 
-use crate::inside::Place;
-use crate::launch::{self, Launched, Within};
+use crate::attachment::Attachment;
+use crate::blocking::ContainerRoot;
+use crate::launch::{self, LaunchInto, Launched};
 use crate::machine::Machine;
-use crate::outlet::Outlet;
-use crate::streams::{self, Ours, Streams};
+use crate::streams::{self, AgentEnds, Streams};
 use crate::{cgroup, signal};
 
 /// Runs a process and stays with it to its end.
-pub(crate) async fn serve(machine: &Arc<Machine>, process: Process, stream: Stream) {
+pub(crate) async fn handle_stream(machine: &Arc<Machine>, process: Process, stream: Stream) {
     if !process.aside {
-        machine.thawed().await;
+        machine.wait_until_thawed().await;
         // Asked for before a snapshot, it is not a copy's to run.
         if stream.sender.session_over() {
             return;
         }
     }
     // A start, or a freeze, that came before must be done.
-    drop(machine.building.lock().await);
+    drop(machine.setup_lock.lock().await);
     if stream.sender.session_over() {
         return;
     }
-    let kills = cgroup::out_of_memory_kills();
-    match run(machine, process).await {
-        Ok((launched, ours)) => {
+    let earlier_oom_kills = cgroup::out_of_memory_kills();
+    match start_process(machine, process).await {
+        Ok((launched, agent_ends)) => {
             stream.sender.message(&Reply::Started { pid: launched.inner_pid });
-            attend(launched, ours, stream, kills).await;
+            relay_until_exit(launched, agent_ends, stream, earlier_oom_kills).await;
         }
         Err(failed) => stream.sender.message(&Reply::Failed(failed)),
     }
 }
 
-async fn run(machine: &Arc<Machine>, process: Process) -> Result<(Launched, Ours), Failure> {
+async fn start_process(machine: &Arc<Machine>, process: Process) -> Result<(Launched, AgentEnds), Failure> {
     let container = machine.container()?;
-    let (given, ours) = streams::make(&process)?;
-    let place = Place::Container(container.mounts.clone());
+    let (process_ends, agent_ends) = streams::create(&process)?;
+    let root = ContainerRoot::MountNamespace(container.mount_ns.clone());
     let aside = process.aside;
-    let command = launch::resolve(process, place, machine.hostname(), false).await?;
-    let within = if aside { Within::Aside(&container) } else { Within::Container(&container) };
-    let launched = launch::launch(&command, within, given, &machine.reaper).await;
+    let command = launch::resolve(process, root, machine.hostname(), false).await?;
+    let within = if aside { LaunchInto::Aside(&container) } else { LaunchInto::Container(&container) };
+    let launched = launch::launch(&command, within, process_ends, &machine.reaper).await;
     match launched {
-        Ok(launched) => Ok((launched, ours)),
+        Ok(launched) => Ok((launched, agent_ends)),
         // It may have ended meanwhile, which fails in many ways.
         Err(failed) => Err(machine.container().err().unwrap_or(failed)),
     }
 }
 
-async fn attend(launched: Launched, ours: Ours, stream: Stream, kills: u64) {
+async fn relay_until_exit(launched: Launched, agent_ends: AgentEnds, stream: Stream, earlier_oom_kills: u64) {
     // Who starts it stays with it: nobody else is ever attached, or waited for.
-    let (outlet, inlets) = Outlet::new(Arc::default());
-    outlet.attach(stream);
-    let (signalled, abandoned) = (launched.pidfd.clone(), launched.pidfd.clone());
+    let (attachment, inputs) = Attachment::new(Arc::default());
+    attachment.attach(stream);
+    let (signal_target, hang_up_target) = (launched.pidfd.clone(), launched.pidfd.clone());
     // A process that has just ended needs no signal.
-    let on_signal = move |number| drop(signal::send(&signalled, number));
+    let on_signal = move |number| drop(signal::send(&signal_target, number));
     // As a terminal's closing does; without one, podman leaves the process be.
-    let given_up = move |terminal| {
+    let on_host_gone = move |terminal| {
         if terminal {
-            drop(signal::send(&abandoned, libc::SIGHUP));
+            drop(signal::send(&hang_up_target, libc::SIGHUP));
         }
     };
-    let streams = Streams::run(ours, &outlet, inlets, on_signal, given_up);
+    let streams = Streams::run(agent_ends, &attachment, inputs, on_signal, on_host_gone);
     let status = launched.ended.await.unwrap_or(ExitStatus::Signal(libc::SIGKILL));
     streams.finish().await;
     let status = match status {
-        ExitStatus::Signal(libc::SIGKILL) if cgroup::out_of_memory_kills() > kills => ExitStatus::OutOfMemory,
+        ExitStatus::Signal(libc::SIGKILL) if cgroup::out_of_memory_kills() > earlier_oom_kills => {
+            ExitStatus::OutOfMemory
+        }
         _ => status,
     };
-    outlet.tell(&Reply::Exited { status });
+    attachment.send_reply(&Reply::Exited { status });
 }

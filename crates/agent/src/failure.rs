@@ -6,21 +6,21 @@ use mimeo_agent_protocol::message::{Failure, FailureKind};
 
 /// What a system call was for, and how it failed.
 #[derive(Debug, thiserror::Error)]
-#[error("{what}")]
+#[error("{action}")]
 pub(crate) struct SystemError {
-    what: String,
+    action: String,
     #[source]
     source: std::io::Error,
 }
 
 /// Says what a system call was for.
 pub(crate) trait Context<T> {
-    fn context(self, what: impl Into<String>) -> Result<T, SystemError>;
+    fn context(self, action: impl Into<String>) -> Result<T, SystemError>;
 }
 
 impl<T, E: Into<std::io::Error>> Context<T> for Result<T, E> {
-    fn context(self, what: impl Into<String>) -> Result<T, SystemError> {
-        self.map_err(|source| SystemError { what: what.into(), source: source.into() })
+    fn context(self, action: impl Into<String>) -> Result<T, SystemError> {
+        self.map_err(|source| SystemError { action: action.into(), source: source.into() })
     }
 }
 
@@ -35,8 +35,8 @@ impl From<SystemError> for Failure {
 }
 
 impl SystemError {
-    pub(crate) fn new(what: impl Into<String>, source: impl Into<std::io::Error>) -> Self {
-        Self { what: what.into(), source: source.into() }
+    pub(crate) fn new(action: impl Into<String>, source: impl Into<std::io::Error>) -> Self {
+        Self { action: action.into(), source: source.into() }
     }
 }
 
@@ -63,6 +63,6 @@ pub(crate) fn chain(error: &dyn Error) -> String {
 }
 
 /// The C library's words for an error number, without the number.
-pub(crate) fn words(errno: i32) -> String {
+pub(crate) fn errno_text(errno: i32) -> String {
     nix::errno::Errno::from_raw(errno).desc().to_owned()
 }

@@ -14,9 +14,9 @@ use crate::port;
 use crate::vsock::{self, Listener};
 
 /// How long the kernel may take to show it.
-const DEADLINE: Duration = Duration::from_secs(30);
+const LINK_TIMEOUT: Duration = Duration::from_secs(30);
 /// How often it is looked for: the kernel finds it within a few milliseconds of its driver.
-const INTERVAL: Duration = Duration::from_micros(500);
+const POLL_INTERVAL: Duration = Duration::from_micros(500);
 
 /// What the host says.
 pub(crate) type Reader = Box<dyn AsyncRead + Send + Unpin>;
@@ -41,20 +41,20 @@ impl HostLink {
             }
             modules.load(&file)?;
         }
-        let deadline = tokio::time::Instant::now() + DEADLINE;
+        let deadline = tokio::time::Instant::now() + LINK_TIMEOUT;
         loop {
             if let Some(path) = port::find() {
                 return port::open(&path).context("open the host link").map(Self::Port);
             }
-            if vsock::is_there() {
-                modules.demand(vsock::MODULE)?;
+            if vsock::has_device() {
+                modules.load_on_demand(vsock::MODULE)?;
                 let listener = Listener::new().context("listen for the host")?;
                 return Ok(Self::Vsock(Arc::new(listener)));
             }
             if tokio::time::Instant::now() > deadline {
                 return Err(SystemError::new("look for the host link", rustix::io::Errno::NODEV));
             }
-            tokio::time::sleep(INTERVAL).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
     }
 

@@ -3,18 +3,18 @@
 //! The recipe below is the list. The first line that fails is the last that is
 //! tried: the workload then stays frozen, and the host is told which it was.
 
-mod brought;
 mod clock;
 mod connections;
 mod entropy;
 mod environment;
-mod generation;
 mod hooks;
+mod image_files;
 mod names;
 mod network;
 mod program;
-mod record;
 mod ssh_keys;
+mod step_log;
+mod vm_generation;
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -22,30 +22,30 @@ use std::time::Instant;
 use mimeo_agent_protocol::message::{Failure, Identity, Line, Outcome, Reply};
 
 use crate::failure::wrong_state;
-use crate::machine::{Became, Container, Machine, State};
+use crate::machine::{AppliedIdentity, Container, Machine, State};
 use crate::thaw;
-use brought::Brought;
-pub(crate) use entropy::stir;
-use record::{Did, Record, Stopped};
+pub(crate) use entropy::reseed;
+use image_files::ImageFiles;
+use step_log::{StepFailed, StepLog, StepSuccess};
 
 /// Makes the machine another. May be asked again for as long as the workload stands.
-pub(crate) async fn act(machine: &Arc<Machine>, identity: Identity) -> Result<Reply, Failure> {
+pub(crate) async fn handle(machine: &Arc<Machine>, identity: Identity) -> Result<Reply, Failure> {
     let received = Instant::now();
-    let _building = machine.building.lock().await;
-    let rest = match subject(machine)? {
-        Some(container) => Copy { machine, container, identity: &identity, received },
+    let _setup_guard = machine.setup_lock.lock().await;
+    let change = match target_container(machine)? {
+        Some(container) => IdentityChange { machine, container, identity: &identity, received },
         None => return Ok(before_configure(&identity)),
     };
-    let mut record = Record::default();
-    let rest = match rest.lines(&mut record).await {
+    let mut log = StepLog::default();
+    let remaining = match change.apply_steps(&mut log).await {
         Ok(()) => Outcome::NotNeeded,
-        Err(Stopped) => Outcome::NotTried,
+        Err(StepFailed) => Outcome::NotTried,
     };
-    Ok(Reply::Identified { lines: record.complete(rest) })
+    Ok(Reply::Identified { lines: log.complete(remaining) })
 }
 
 /// Whose identity is to change; nobody's before there is a container.
-fn subject(machine: &Machine) -> Result<Option<Arc<Container>>, Failure> {
+fn target_container(machine: &Machine) -> Result<Option<Arc<Container>>, Failure> {
     match machine.state() {
         State::Booted => Ok(None),
         State::Configured(_) => Err(wrong_state("the container has not been started")),
@@ -56,77 +56,80 @@ fn subject(machine: &Machine) -> Result<Option<Arc<Container>>, Failure> {
 
 /// What a copy needs that has no name yet. `configure` does the rest.
 fn before_configure(identity: &Identity) -> Reply {
-    let mut record = Record::default();
-    let rest = match kernel_lines(identity, &mut record) {
+    let mut log = StepLog::default();
+    let remaining = match apply_kernel_steps(identity, &mut log) {
         Ok(()) => Outcome::NotNeeded,
-        Err(Stopped) => Outcome::NotTried,
+        Err(StepFailed) => Outcome::NotTried,
     };
-    Reply::Identified { lines: record.complete(rest) }
+    Reply::Identified { lines: log.complete(remaining) }
 }
 
-fn kernel_lines(identity: &Identity, record: &mut Record) -> Result<(), Stopped> {
-    record.note(Line::Entropy, entropy::take(identity))?;
-    record.note(Line::Generation, generation::take(identity))?;
-    record.note(Line::Clock, clock::take(identity))
+fn apply_kernel_steps(identity: &Identity, log: &mut StepLog) -> Result<(), StepFailed> {
+    log.record(Line::Entropy, entropy::apply(identity))?;
+    log.record(Line::Generation, vm_generation::apply(identity))?;
+    log.record(Line::Clock, clock::apply(identity))
 }
 
 /// A copy on its way to an identity.
 #[derive(Debug)]
-struct Copy<'a> {
+struct IdentityChange<'a> {
     machine: &'a Arc<Machine>,
     container: Arc<Container>,
     identity: &'a Identity,
     received: Instant,
 }
 
-impl Copy<'_> {
-    async fn lines(&self, record: &mut Record) -> Result<(), Stopped> {
+impl IdentityChange<'_> {
+    async fn apply_steps(&self, log: &mut StepLog) -> Result<(), StepFailed> {
         let Self { machine, container, identity, .. } = self;
-        kernel_lines(identity, record)?;
-        let hooks = match self.already() {
-            Some(became) => {
+        apply_kernel_steps(identity, log)?;
+        let hooks = match self.previously_applied() {
+            Some(applied) => {
                 for line in [Line::Names, Line::Network, Line::Connections, Line::SshKeys] {
-                    record.note(line, Ok(Did::Told("made before".to_owned())))?;
+                    log.record(line, Ok(StepSuccess::DoneWith("made before".to_owned())))?;
                 }
-                Ok(became.hooks)
+                Ok(applied.hooks)
             }
-            None => self.own_lines(record).await?,
+            None => self.apply_machine_steps(log).await?,
         };
-        record.note(Line::Environment, environment::take(identity))?;
-        record.note(Line::Hooks, hooks::take(machine, container, identity, hooks.clone()).await)?;
+        log.record(Line::Environment, environment::apply(identity))?;
+        log.record(Line::Hooks, hooks::apply(machine, container, identity, hooks.clone()).await)?;
         if let (Ok(hooks), false) = (hooks, identity.rehearsal) {
-            machine.became().replace(Became { identity: (*identity).clone(), hooks });
+            machine.applied_identity().replace(AppliedIdentity { identity: (*identity).clone(), hooks });
         }
-        record.note(Line::Thaw, self.thaw())
+        log.record(Line::Thaw, self.thaw())
     }
 
     /// A copy from a pool is asked twice, and stands still in between: it has its
     /// names, its address and its keys, and nobody has connected since.
-    fn already(&self) -> Option<Became> {
+    fn previously_applied(&self) -> Option<AppliedIdentity> {
         let Identity { unix_nanos, entropy, env, signal, thaw, .. } = self.identity.clone();
-        let became = self.machine.became().clone()?;
-        let same = Identity { unix_nanos, entropy, env, signal, thaw, ..became.identity.clone() };
-        (same == *self.identity).then_some(became)
+        let applied = self.machine.applied_identity().clone()?;
+        let expected = Identity { unix_nanos, entropy, env, signal, thaw, ..applied.identity.clone() };
+        (expected == *self.identity).then_some(applied)
     }
 
     /// The lines between the kernel's and what this copy alone is told; the
     /// image's programs that are told of it.
-    async fn own_lines(&self, record: &mut Record) -> Result<Result<Vec<String>, Failure>, Stopped> {
+    async fn apply_machine_steps(
+        &self,
+        log: &mut StepLog,
+    ) -> Result<Result<Vec<String>, Failure>, StepFailed> {
         let Self { machine, container, identity, .. } = self;
-        record.note(Line::Names, names::take(machine, container, identity))?;
-        record.note(Line::Network, network::take(identity))?;
-        record.note(Line::Connections, connections::take(machine))?;
-        let brought = Brought::find(machine, container).await;
-        record.note(Line::SshKeys, ssh_keys::take(machine, container, identity, brought.keys).await)?;
-        Ok(brought.hooks)
+        log.record(Line::Names, names::apply(machine, container, identity))?;
+        log.record(Line::Network, network::apply(identity))?;
+        log.record(Line::Connections, connections::apply(machine))?;
+        let image_files = ImageFiles::list(machine, container).await;
+        log.record(Line::SshKeys, ssh_keys::apply(machine, container, identity, image_files.keys).await)?;
+        Ok(image_files.hooks)
     }
 
-    fn thaw(&self) -> Result<Did, Failure> {
+    fn thaw(&self) -> Result<StepSuccess, Failure> {
         if !self.identity.thaw {
-            return Ok(Did::NotNeeded);
+            return Ok(StepSuccess::NotNeeded);
         }
         // Once more: hooks may have taken their time.
-        clock::correct(self.identity, self.received.elapsed())?;
-        thaw::workload(self.machine).map(|()| Did::Done)
+        clock::set_again(self.identity, self.received.elapsed())?;
+        thaw::thaw_workload(self.machine).map(|()| StepSuccess::Done)
     }
 }

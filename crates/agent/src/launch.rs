@@ -18,14 +18,14 @@ use nix::sched::{CloneFlags, setns};
 use rustix::pipe::{PipeFlags, pipe_with};
 use tokio::sync::oneshot;
 
+use crate::blocking::{ContainerRoot, run_in_container};
 use crate::cgroup;
 use crate::failure::{Context, SystemError};
-use crate::inside::{Place, inside};
 use crate::machine::{Configured, Container};
 use crate::reaper::Reaper;
-use crate::streams::Given;
+use crate::streams::ProcessEnds;
 use report::Report;
-pub(crate) use resolve::{Command, text as image_text};
+pub(crate) use resolve::{Command, read_image_file};
 
 /// A process that runs.
 #[derive(Debug)]
@@ -43,26 +43,26 @@ pub(crate) struct Launched {
 /// Namespaces of a process, which outlive it.
 #[derive(Debug)]
 pub(crate) struct Namespaces {
-    pub(crate) mounts: Arc<OwnedFd>,
-    pub(crate) names: Arc<OwnedFd>,
+    pub(crate) mount_ns: Arc<OwnedFd>,
+    pub(crate) uts_ns: Arc<OwnedFd>,
 }
 
 impl Namespaces {
-    fn of(pid: i32) -> Result<Self, SystemError> {
-        let open = |name: &str| {
+    fn open(pid: i32) -> Result<Self, SystemError> {
+        let open_file = |name: &str| {
             let path = format!("/proc/{pid}/ns/{name}");
             let file = std::fs::File::open(&path).context(format!("open {path}"))?;
             Ok(Arc::new(OwnedFd::from(file)))
         };
-        Ok(Self { mounts: open("mnt")?, names: open("uts")? })
+        Ok(Self { mount_ns: open_file("mnt")?, uts_ns: open_file("uts")? })
     }
 }
 
 /// Where a process belongs.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Within<'a> {
+pub(crate) enum LaunchInto<'a> {
     /// In namespaces of its own, as the container's first.
-    New(&'a Configured),
+    NewContainer(&'a Configured),
     /// With the container.
     Container(&'a Container),
     /// In the container's namespaces, and running while the container is frozen.
@@ -72,78 +72,84 @@ pub(crate) enum Within<'a> {
 /// Looks up all that a process names in the container: user, home, directory.
 pub(crate) async fn resolve(
     process: Process,
-    place: Place,
+    root: ContainerRoot,
     hostname: String,
-    first: bool,
+    is_container: bool,
 ) -> Result<Command, Failure> {
-    inside(place, move || Command::resolve(process, &hostname, first)).await
+    run_in_container(root, move || Command::resolve(process, &hostname, is_container)).await
 }
 
 /// Forks, and waits until the program runs or has failed to.
 pub(crate) async fn launch(
     command: &Command,
-    within: Within<'_>,
-    given: Given,
+    into: LaunchInto<'_>,
+    process_ends: ProcessEnds,
     reaper: &Reaper,
 ) -> Result<Launched, Failure> {
-    let (report, theirs) = Report::pipe()?;
-    let (begin, beginning) = pipe_with(PipeFlags::CLOEXEC).context("make a pipe")?;
-    let (pid, pidfd) = fork(command, within, &given, (&theirs, &begin))?;
+    let (report, child_report) = Report::pipe()?;
+    let (start_reader, start_writer) = pipe_with(PipeFlags::CLOEXEC).context("make a pipe")?;
+    let (pid, pidfd) = fork(command, into, &process_ends, (&child_report, &start_reader))?;
     let ended = reaper.expect(pid);
     // Before it begins: one that does next to nothing soon has none any more.
-    let namespaces = matches!(within, Within::New(_)).then(|| Namespaces::of(pid));
-    rustix::io::write(&beginning, &[1]).context("let the process begin")?;
+    let namespaces = matches!(into, LaunchInto::NewContainer(_)).then(|| Namespaces::open(pid));
+    rustix::io::write(&start_writer, &[1]).context("let the process start")?;
     let namespaces = namespaces.transpose()?;
     // Their ends must be closed here, or the ends of the streams never show.
-    drop((given, theirs));
-    let inner_pid = report.outcome(command).await?;
+    drop((process_ends, child_report));
+    let inner_pid = report.wait_for_exec(command).await?;
     Ok(Launched { pid, inner_pid, pidfd: Arc::new(pidfd), namespaces, ended })
 }
 
 fn fork(
     command: &Command,
-    within: Within<'_>,
-    given: &Given,
-    (report, begin): (&OwnedFd, &OwnedFd),
+    into: LaunchInto<'_>,
+    process_ends: &ProcessEnds,
+    (report, start_reader): (&OwnedFd, &OwnedFd),
 ) -> Result<(i32, OwnedFd), SystemError> {
-    let cgroup = match within {
-        Within::Aside(_) => cgroup::open_aside()?,
-        Within::New(_) | Within::Container(_) => cgroup::open()?,
+    let cgroup = match into {
+        LaunchInto::Aside(_) => cgroup::open_aside()?,
+        LaunchInto::NewContainer(_) | LaunchInto::Container(_) => cgroup::open()?,
     };
     let argv = child::pointers(&command.args);
     let envp = child::pointers(&command.env);
     let plan = child::Plan {
-        join: match within {
-            Within::New(machine) => child::Join::New { read_only: machine.read_only },
-            Within::Container(container) | Within::Aside(container) => {
+        join: match into {
+            LaunchInto::NewContainer(machine) => child::Join::New { read_only: machine.read_only },
+            LaunchInto::Container(container) | LaunchInto::Aside(container) => {
                 child::Join::Container { pidfd: container.pidfd.as_raw_fd() }
             }
         },
-        terminal: given.terminal.as_deref(),
-        stdio: given.stdio.as_ref().map(|files| [&files[0], &files[1], &files[2]].map(AsRawFd::as_raw_fd)),
-        identity: &command.identity,
+        terminal: process_ends.terminal.as_deref(),
+        stdio: process_ends
+            .stdio
+            .as_ref()
+            .map(|files| [&files[0], &files[1], &files[2]].map(AsRawFd::as_raw_fd)),
+        credentials: &command.credentials,
         directory: &command.directory,
         candidates: &command.candidates,
         argv: &argv,
         envp: &envp,
         init: command.init,
         report: report.as_raw_fd(),
-        begin: matches!(within, Within::New(_)).then(|| begin.as_raw_fd()),
+        start: matches!(into, LaunchInto::NewContainer(_)).then(|| start_reader.as_raw_fd()),
     };
-    match within {
-        Within::New(_) => child::fork(&plan, &cgroup, true).context("fork"),
-        Within::Container(container) | Within::Aside(container) => {
-            in_pid_namespace(&container.pidfd, || child::fork(&plan, &cgroup, false))
+    match into {
+        LaunchInto::NewContainer(_) => child::fork(&plan, &cgroup, true).context("fork"),
+        LaunchInto::Container(container) | LaunchInto::Aside(container) => {
+            fork_in_pid_namespace(&container.pidfd, || child::fork(&plan, &cgroup, false))
         }
     }
 }
 
 /// Has the children of this thread born into the namespace of `pidfd` while `fork` runs.
-fn in_pid_namespace<T>(pidfd: &OwnedFd, fork: impl FnOnce() -> std::io::Result<T>) -> Result<T, SystemError> {
-    let own = std::fs::File::open("/proc/self/ns/pid").context("open the agent's namespace")?;
+fn fork_in_pid_namespace<T>(
+    pidfd: &OwnedFd,
+    fork: impl FnOnce() -> std::io::Result<T>,
+) -> Result<T, SystemError> {
+    let own_namespace = std::fs::File::open("/proc/self/ns/pid").context("open the agent's namespace")?;
     setns(pidfd, CloneFlags::CLONE_NEWPID).context("enter the container's process namespace")?;
     let result = fork().context("fork");
-    setns(own, CloneFlags::CLONE_NEWPID).context("return to the agent's process namespace")?;
+    setns(own_namespace, CloneFlags::CLONE_NEWPID).context("return to the agent's process namespace")?;
     result
 }
 

@@ -7,11 +7,11 @@ use std::sync::{Arc, Mutex, MutexGuard, Once, OnceLock, PoisonError};
 use mimeo_agent_protocol::message::{ExitStatus, Failure, Identity};
 use tokio::sync::watch;
 
+use crate::attachment::Attachment;
+use crate::blocking::ContainerRoot;
 use crate::console::log;
 use crate::failure::{chain, wrong_state};
-use crate::inside::Place;
 use crate::modules::Modules;
-use crate::outlet::Outlet;
 use crate::reaper::Reaper;
 use crate::virtio;
 
@@ -27,13 +27,13 @@ pub(crate) struct Machine {
     pub(crate) reaper: Reaper,
     /// Held by the verbs that build the machine up, in the order of their
     /// arrival: a host need not wait for one before it sends the next.
-    pub(crate) building: tokio::sync::Mutex<()>,
+    pub(crate) setup_lock: tokio::sync::Mutex<()>,
     state: Mutex<State>,
     hostname: Mutex<String>,
     /// The copy that has made SSH keys of its own, by its generation.
-    keys_of: Mutex<Option<String>>,
+    ssh_keys_generation: Mutex<Option<String>>,
     /// What it has become since its workload was stopped.
-    became: Mutex<Option<Became>>,
+    applied_identity: Mutex<Option<AppliedIdentity>>,
     /// The workload is held still.
     frozen: Arc<watch::Sender<bool>>,
     /// What a freeze needs has been done.
@@ -44,7 +44,7 @@ pub(crate) struct Machine {
 
 /// An identity that was taken on, and the image's programs that are told of one.
 #[derive(Debug, Clone)]
-pub(crate) struct Became {
+pub(crate) struct AppliedIdentity {
     pub(crate) identity: Identity,
     pub(crate) hooks: Vec<String>,
 }
@@ -78,11 +78,11 @@ pub(crate) struct Container {
     pub(crate) inner_pid: u32,
     pub(crate) pidfd: Arc<OwnedFd>,
     /// Its mount namespace, which outlives it.
-    pub(crate) mounts: Arc<OwnedFd>,
+    pub(crate) mount_ns: Arc<OwnedFd>,
     /// Its namespace of names, which outlives it too.
-    pub(crate) names: Arc<OwnedFd>,
+    pub(crate) uts_ns: Arc<OwnedFd>,
     /// To whom its streams go.
-    pub(crate) outlet: Arc<Outlet>,
+    pub(crate) attachment: Arc<Attachment>,
     /// How it ended, once all of its output has been taken.
     pub(crate) exit: OnceLock<ExitStatus>,
     /// A signal that it was killed in the name of.
@@ -94,11 +94,11 @@ impl Machine {
         Arc::new(Self {
             modules,
             reaper: Reaper::default(),
-            building: tokio::sync::Mutex::default(),
+            setup_lock: tokio::sync::Mutex::default(),
             state: Mutex::new(State::Booted),
             hostname: Mutex::default(),
-            keys_of: Mutex::default(),
-            became: Mutex::default(),
+            ssh_keys_generation: Mutex::default(),
+            applied_identity: Mutex::default(),
             frozen: Arc::default(),
             prepared: AtomicBool::default(),
             modules_once: Once::new(),
@@ -110,7 +110,7 @@ impl Machine {
         self.lock().clone()
     }
 
-    pub(crate) fn enter(&self, state: State) {
+    pub(crate) fn set_state(&self, state: State) {
         *self.lock() = state;
     }
 
@@ -128,17 +128,17 @@ impl Machine {
     }
 
     /// Which copy has made SSH keys of its own.
-    pub(crate) fn keys_of(&self) -> MutexGuard<'_, Option<String>> {
-        self.keys_of.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(crate) fn ssh_keys_generation(&self) -> MutexGuard<'_, Option<String>> {
+        self.ssh_keys_generation.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What it has become since its workload was stopped.
-    pub(crate) fn became(&self) -> MutexGuard<'_, Option<Became>> {
-        self.became.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(crate) fn applied_identity(&self) -> MutexGuard<'_, Option<AppliedIdentity>> {
+        self.applied_identity.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether the workload is held still, for those who need to see it change.
-    pub(crate) fn frozen(&self) -> Arc<watch::Sender<bool>> {
+    pub(crate) fn frozen_watch(&self) -> Arc<watch::Sender<bool>> {
         self.frozen.clone()
     }
 
@@ -148,12 +148,12 @@ impl Machine {
 
     pub(crate) fn set_frozen(&self, frozen: bool) {
         // What runs may change what it is.
-        self.became().take();
+        self.applied_identity().take();
         self.frozen.send_replace(frozen);
     }
 
     /// Waits until the workload is not held still.
-    pub(crate) async fn thawed(&self) {
+    pub(crate) async fn wait_until_thawed(&self) {
         // The machine outlives whoever waits.
         self.frozen.subscribe().wait_for(|frozen| !frozen).await.ok();
     }
@@ -164,9 +164,9 @@ impl Machine {
     }
 
     /// A session is over, and with it the container's streams in it.
-    pub(crate) fn session_over(&self) {
+    pub(crate) fn end_session(&self) {
         if let State::Running(container) | State::Ended(container) = self.state() {
-            container.outlet.session_over();
+            container.attachment.end_session();
         }
     }
 
@@ -180,12 +180,12 @@ impl Machine {
     }
 
     /// Where the container's files are to be seen.
-    pub(crate) fn place(&self) -> Result<Place, Failure> {
+    pub(crate) fn container_root(&self) -> Result<ContainerRoot, Failure> {
         match self.state() {
             State::Running(container) | State::Ended(container) => {
-                Ok(Place::Container(container.mounts.clone()))
+                Ok(ContainerRoot::MountNamespace(container.mount_ns.clone()))
             }
-            State::Configured(_) => Ok(Place::Root),
+            State::Configured(_) => Ok(ContainerRoot::Chroot),
             State::Booted => Err(wrong_state("the machine has not been configured")),
         }
     }
@@ -202,9 +202,12 @@ impl Machine {
                 }
                 machine.modules_loaded.send_replace(Some(result.map_err(Failure::from)));
                 // No start waits for the balloon: the host may ask for memory at any later time.
-                let loaded =
-                    if virtio::has_device(BALLOON) { machine.modules.demand(BALLOON_MODULE) } else { Ok(()) };
-                if let Err(error) = &loaded {
+                let result = if virtio::has_device(BALLOON) {
+                    machine.modules.load_on_demand(BALLOON_MODULE)
+                } else {
+                    Ok(())
+                };
+                if let Err(error) = &result {
                     log(&chain(error));
                 }
             });
@@ -213,10 +216,10 @@ impl Machine {
 
     /// Waits until all eager modules are in.
     pub(crate) async fn modules_loaded(&self) -> Result<(), Failure> {
-        let mut loaded = self.modules_loaded.subscribe();
-        match loaded.wait_for(Option::is_some).await {
+        let mut result = self.modules_loaded.subscribe();
+        match result.wait_for(Option::is_some).await {
             Ok(result) => result.clone().unwrap_or(Ok(())),
-            Err(_) => Err(crate::inside::lost()),
+            Err(_) => Err(crate::blocking::lost_request()),
         }
     }
 }

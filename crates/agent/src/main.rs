@@ -15,6 +15,8 @@
 
 mod archive;
 mod attach;
+mod attachment;
+mod blocking;
 mod boot;
 mod cgroup;
 mod configure;
@@ -25,15 +27,14 @@ mod failure;
 mod freeze;
 mod host_link;
 mod identify;
-mod inside;
 mod launch;
 mod machine;
+mod metadata;
 mod metrics;
 mod modules;
 mod names;
 mod netlink;
 mod network;
-mod outlet;
 mod port;
 mod probe;
 mod processes;
@@ -41,14 +42,13 @@ mod procfs;
 mod reaper;
 mod reset;
 mod rootfs;
-mod serve;
+mod sessions;
 mod shutdown;
 mod signal;
 mod start;
 mod stat;
 mod streams;
 mod thaw;
-mod told;
 mod users;
 mod virtio;
 mod volume;
@@ -73,7 +73,7 @@ fn run(booted: boot::Booted) -> Fatal {
         Err(error) => return error.into(),
     };
     runtime.block_on(async {
-        match serve::sessions(booted).await {
+        match sessions::serve_all(booted).await {
             Ok(never) => match never {},
             Err(error) => error.into(),
         }

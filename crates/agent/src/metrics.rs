@@ -5,15 +5,15 @@ use std::sync::Arc;
 
 use mimeo_agent_protocol::message::{Failure, Filesystem, Metrics, Reply};
 
+use crate::blocking::run_blocking;
 use crate::failure::{Context, SystemError};
-use crate::inside::blocking;
 use crate::machine::Machine;
 use crate::{cgroup, procfs, rootfs};
 
 /// Reads all of the kernel's counters.
-pub(crate) async fn act(machine: &Arc<Machine>) -> Result<Reply, Failure> {
-    let configured = machine.place().is_ok();
-    let metrics = blocking(move || Ok(read(configured)?)).await?;
+pub(crate) async fn handle(machine: &Arc<Machine>) -> Result<Reply, Failure> {
+    let configured = machine.container_root().is_ok();
+    let metrics = run_blocking(move || Ok(read(configured)?)).await?;
     Ok(Reply::Metrics(Box::new(metrics)))
 }
 
@@ -25,11 +25,11 @@ fn read(configured: bool) -> Result<Metrics, SystemError> {
         memory: procfs::memory(&proc("meminfo")?),
         load: procfs::load(&proc("loadavg")?),
         uptime_seconds: procfs::uptime(&proc("uptime")?),
-        processes: cgroup::processes(),
+        processes: cgroup::process_count(),
         disk: if configured { filesystem()? } else { Filesystem::default() },
         network: procfs::network(&proc("net/dev")?),
-        container_memory_bytes: cgroup::number("memory.current"),
-        container_cpu_micros: cgroup::keyed("cpu.stat", "usage_usec"),
+        container_memory_bytes: cgroup::read_number("memory.current"),
+        container_cpu_micros: cgroup::read_keyed("cpu.stat", "usage_usec"),
         disk_read_bytes,
         disk_written_bytes,
     })

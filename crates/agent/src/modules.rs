@@ -53,15 +53,15 @@ impl Modules {
 
     /// Loads the lazy modules up to and with `name`: what it needs stands before it.
     /// A kernel without such a module has it built in, or its use will tell.
-    pub(crate) fn demand(&self, name: &str) -> Result<(), SystemError> {
+    pub(crate) fn load_on_demand(&self, name: &str) -> Result<(), SystemError> {
         let loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
         if loaded.iter().any(|file| stem(file) == name) {
             return Ok(());
         }
         drop(loaded);
         let lazy = self.list("modules.lazy")?;
-        let Some(at) = lazy.iter().position(|file| stem(file) == name) else { return Ok(()) };
-        lazy[..=at].iter().try_for_each(|file| self.load(file))
+        let Some(position) = lazy.iter().position(|file| stem(file) == name) else { return Ok(()) };
+        lazy[..=position].iter().try_for_each(|file| self.load(file))
     }
 
     fn list(&self, name: &str) -> Result<Vec<String>, SystemError> {

@@ -41,10 +41,10 @@ impl Names<'_> {
         let mut text = String::from(
             "127.0.0.1\tlocalhost localhost.localdomain\n::1\tlocalhost localhost.localdomain\n",
         );
-        let own = self.interface.map_or("127.0.1.1".to_owned(), |card| card.address.ip.to_string());
-        line(&mut text, format_args!("{own}\t{}", self.hostname));
+        let address = self.interface.map_or("127.0.1.1".to_owned(), |nic| nic.address.ip.to_string());
+        push_line(&mut text, format_args!("{address}\t{}", self.hostname));
         for (name, address) in self.hosts {
-            line(&mut text, format_args!("{address}\t{name}"));
+            push_line(&mut text, format_args!("{address}\t{name}"));
         }
         text
     }
@@ -53,10 +53,10 @@ impl Names<'_> {
     pub(crate) fn resolv_conf(&self) -> String {
         let mut text = String::new();
         if !self.dns_search.is_empty() {
-            line(&mut text, format_args!("search {}", self.dns_search.join(" ")));
+            push_line(&mut text, format_args!("search {}", self.dns_search.join(" ")));
         }
         for server in self.dns {
-            line(&mut text, format_args!("nameserver {server}"));
+            push_line(&mut text, format_args!("nameserver {server}"));
         }
         text
     }
@@ -69,7 +69,7 @@ impl Names<'_> {
     }
 }
 
-fn line(text: &mut String, content: std::fmt::Arguments<'_>) {
+fn push_line(text: &mut String, content: std::fmt::Arguments<'_>) {
     // Writing to a string does not fail.
     writeln!(text, "{content}").ok();
 }

@@ -17,13 +17,13 @@ const DUMP: u16 = 0x300;
 const ERROR: u16 = 2;
 const DONE: u16 = 3;
 /// What the kernel puts into one answer of a list, at most.
-const ANSWER: usize = 32 * 1024;
+const REPLY_BYTES: usize = 32 * 1024;
 
 /// A conversation with one part of the kernel.
 #[derive(Debug)]
-pub(crate) struct Kernel(OwnedFd);
+pub(crate) struct NetlinkSocket(OwnedFd);
 
-impl Kernel {
+impl NetlinkSocket {
     /// Begins one; without a protocol it is with the kernel's routing.
     pub(crate) fn open(protocol: Option<Protocol>) -> Result<Self, Errno> {
         let socket = socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, protocol)?;
@@ -32,12 +32,12 @@ impl Kernel {
     }
 
     /// Sends a message and waits for its acknowledgement.
-    pub(crate) fn ask(&self, message: &Message) -> Result<(), Errno> {
+    pub(crate) fn request(&self, message: &Message) -> Result<(), Errno> {
         send(&self.0, &message.bytes(ACK), SendFlags::empty())?;
-        let mut answer = [0; 4096];
-        let (length, _) = recv(&self.0, &mut answer[..], RecvFlags::empty())?;
-        match messages(&answer[..length]).next() {
-            Some((ERROR, body)) => refusal(body),
+        let mut reply = [0; 4096];
+        let (length, _) = recv(&self.0, &mut reply[..], RecvFlags::empty())?;
+        match messages(&reply[..length]).next() {
+            Some((ERROR, body)) => ack_result(body),
             _ => Err(Errno::PROTO),
         }
     }
@@ -46,13 +46,13 @@ impl Kernel {
     pub(crate) fn list(&self, message: &Message) -> Result<Vec<Vec<u8>>, Errno> {
         send(&self.0, &message.bytes(DUMP), SendFlags::empty())?;
         let mut entries = Vec::new();
-        let mut answer = vec![0; ANSWER];
+        let mut reply = vec![0; REPLY_BYTES];
         loop {
-            let (length, _) = recv(&self.0, &mut answer[..], RecvFlags::empty())?;
-            for (kind, body) in messages(&answer[..length]) {
+            let (length, _) = recv(&self.0, &mut reply[..], RecvFlags::empty())?;
+            for (kind, body) in messages(&reply[..length]) {
                 match kind {
-                    DONE => return refusal(body).map(|()| entries),
-                    ERROR => return Err(refusal(body).err().unwrap_or(Errno::PROTO)),
+                    DONE => return ack_result(body).map(|()| entries),
+                    ERROR => return Err(ack_result(body).err().unwrap_or(Errno::PROTO)),
                     _ => entries.push(body.to_vec()),
                 }
             }
@@ -117,7 +117,7 @@ pub(crate) fn attributes(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])>
 }
 
 /// The error number at the beginning of a body; 0 when the kernel did what was asked.
-fn refusal(body: &[u8]) -> Result<(), Errno> {
+fn ack_result(body: &[u8]) -> Result<(), Errno> {
     let code = body.get(..4).and_then(|code| code.try_into().ok()).map(i32::from_ne_bytes);
     match code {
         Some(0) => Ok(()),
@@ -133,7 +133,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_message_says_its_own_length() {
+    fn a_message_holds_its_own_length() {
         let bytes = Message::new(20, 0x400, vec![1; 8]).with(7, &[2; 6]).bytes(ACK);
         assert_eq!(bytes.len(), 16 + 8 + 12);
         assert_eq!(u32::from_ne_bytes(bytes[..4].try_into().expect("four")) as usize, bytes.len());
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_may_hold_several_messages() {
+    fn a_reply_may_hold_several_messages() {
         let two =
             [Message::new(20, 0, vec![1]).bytes(0), vec![0; 3], Message::new(DONE, 0, vec![0; 4]).bytes(0)];
         let two = two.concat();
@@ -153,15 +153,15 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_is_an_error_number() {
-        assert_eq!(refusal(&(-19i32).to_ne_bytes()), Err(Errno::NODEV));
-        assert_eq!(refusal(&[0; 20]), Ok(()));
-        assert_eq!(refusal(&[]), Err(Errno::PROTO));
+    fn an_ack_holds_an_error_number() {
+        assert_eq!(ack_result(&(-19i32).to_ne_bytes()), Err(Errno::NODEV));
+        assert_eq!(ack_result(&[0; 20]), Ok(()));
+        assert_eq!(ack_result(&[]), Err(Errno::PROTO));
     }
 
     proptest! {
         #[test]
-        fn noise_never_panics_and_comes_to_an_end(noise: Vec<u8>) {
+        fn noise_neither_panics_nor_loops(noise: Vec<u8>) {
             prop_assert!(messages(&noise).count() <= noise.len());
             prop_assert!(attributes(&noise).count() <= noise.len());
         }

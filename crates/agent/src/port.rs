@@ -52,7 +52,7 @@ pub(crate) fn split(port: Arc<OwnedFd>) -> io::Result<(PortReader, PortWriter)> 
     epoll::add(&epoll, &port, EventData::new_u64(0), both)?;
     let edges = watch(epoll, Interest::READABLE)?;
     let watched = Arc::new(Watched { port, edges, waiting: Arc::default() });
-    Ok((PortReader { watched: watched.clone(), heard: false }, PortWriter { watched }))
+    Ok((PortReader { watched: watched.clone(), received_any: false }, PortWriter { watched }))
 }
 
 /// The port, and what watches it.
@@ -103,25 +103,25 @@ impl Watched {
         &self,
         direction: Direction,
         context: &mut Context<'_>,
-        mut act: impl FnMut(&OwnedFd) -> io::Result<Option<T>>,
+        mut operation: impl FnMut(&OwnedFd) -> io::Result<Option<T>>,
     ) -> Poll<io::Result<T>> {
         // The runtime remembers one waker: the one that wakes both.
         let both = Waker::from(self.waiting.clone());
         loop {
-            if let Some(done) = act(&self.port)? {
+            if let Some(done) = operation(&self.port)? {
                 return Poll::Ready(Ok(done));
             }
             self.waiting.register(direction, context.waker());
             let mut guard = ready!(self.edges.poll_read_ready(&mut Context::from_waker(&both)))?;
             // Both were woken when the runtime saw it, so it does not matter who takes it.
-            if !self.edge()? {
+            if !self.take_edge()? {
                 guard.clear_ready();
             }
         }
     }
 
     /// Takes an edge, if there was one.
-    fn edge(&self) -> io::Result<bool> {
+    fn take_edge(&self) -> io::Result<bool> {
         let mut events = Vec::with_capacity(1);
         let none = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
         epoll::wait(self.edges.get_ref(), rustix::buffer::spare_capacity(&mut events), Some(&none))?;
@@ -134,7 +134,7 @@ impl Watched {
 pub(crate) struct PortReader {
     watched: Arc<Watched>,
     /// The host has spoken: from now on an end of the port is the host's leaving.
-    heard: bool,
+    received_any: bool,
 }
 
 impl AsyncRead for PortReader {
@@ -143,16 +143,16 @@ impl AsyncRead for PortReader {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let heard = self.heard;
+        let received_any = self.received_any;
         let space = buffer.initialize_unfilled();
-        let act = |port: &OwnedFd| match rustix::io::read(port, &mut *space) {
-            Ok(0) if !heard => Ok(None),
+        let operation = |port: &OwnedFd| match rustix::io::read(port, &mut *space) {
+            Ok(0) if !received_any => Ok(None),
             Ok(read) => Ok(Some(read)),
             Err(errno) => retry(errno),
         };
-        let read = ready!(self.watched.poll_until(Direction::Read, context, act))?;
+        let read = ready!(self.watched.poll_until(Direction::Read, context, operation))?;
         buffer.advance(read);
-        self.heard = true;
+        self.received_any = true;
         Poll::Ready(Ok(()))
     }
 }
@@ -206,7 +206,7 @@ mod tests {
     }
 
     impl Task {
-        fn woken(&self) -> u32 {
+        fn wake_count(&self) -> u32 {
             self.0.load(Ordering::Relaxed)
         }
     }
@@ -238,27 +238,27 @@ mod tests {
     }
 
     /// Long enough for the runtime to see an edge.
-    async fn pause() {
+    async fn wait_for_edges() {
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     }
 
     #[tokio::test]
-    async fn an_edge_wakes_both_directions_whoever_takes_it() {
+    async fn an_edge_wakes_both_directions() {
         for writer_first in [true, false] {
             let (mut reader, mut writer, host) = port();
             let (reading, writing) = <(Arc<Task>, Arc<Task>)>::default();
             // The edge of the beginning, which neither is to wait for.
             fill(&mut writer, &writing);
             assert!(read(&mut reader, &reading).is_pending());
-            pause().await;
+            wait_for_edges().await;
             assert!(write(&mut writer, &writing).is_pending() && read(&mut reader, &reading).is_pending());
-            let before = (reading.woken(), writing.woken());
+            let before = (reading.wake_count(), writing.wake_count());
 
             while rustix::io::read(&host, &mut [0; 65536]).is_ok() {}
             rustix::io::write(&host, b"request").expect("written");
-            pause().await;
-            assert!(reading.woken() > before.0, "the reader was not woken");
-            assert!(writing.woken() > before.1, "the writer was not woken");
+            wait_for_edges().await;
+            assert!(reading.wake_count() > before.0, "the reader was not woken");
+            assert!(writing.wake_count() > before.1, "the writer was not woken");
             if writer_first {
                 fill(&mut writer, &writing);
             }

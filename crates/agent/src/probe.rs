@@ -20,17 +20,17 @@ struct Url<'a> {
 }
 
 /// Gets a URL and answers with the status of the response.
-pub(crate) async fn act(url: &str, timeout_ms: u64) -> Result<Reply, Failure> {
-    let Some(target) = parse(url) else {
+pub(crate) async fn handle(url: &str, timeout_ms: u64) -> Result<Reply, Failure> {
+    let Some(target) = parse_url(url) else {
         return Err(failure(FailureKind::Invalid, format!("not an http URL: {url}")));
     };
-    match tokio::time::timeout(Duration::from_millis(timeout_ms), get(&target)).await {
+    match tokio::time::timeout(Duration::from_millis(timeout_ms), send_get(&target)).await {
         Ok(status) => status.map(|status| Reply::Probed { status }),
         Err(_) => Err(failure(FailureKind::System, format!("no answer from {url} within {timeout_ms} ms"))),
     }
 }
 
-async fn get(target: &Url<'_>) -> Result<u16, Failure> {
+async fn send_get(target: &Url<'_>) -> Result<u16, Failure> {
     let Url { host, port, path } = target;
     let address = host.trim_start_matches('[').trim_end_matches(']');
     let mut server =
@@ -39,16 +39,17 @@ async fn get(target: &Url<'_>) -> Result<u16, Failure> {
         "GET {path} HTTP/1.1\r\nHost: {host}:{port}\r\nUser-Agent: mimeo\r\nAccept: */*\r\nConnection: close\r\n\r\n"
     );
     server.write_all(request.as_bytes()).await.context("send the request")?;
-    let mut answer = Vec::new();
-    while !answer.contains(&b'\n') && answer.len() < MAX_STATUS {
-        if server.read_buf(&mut answer).await.context("read the answer")? == 0 {
+    let mut reply = Vec::new();
+    while !reply.contains(&b'\n') && reply.len() < MAX_STATUS {
+        if server.read_buf(&mut reply).await.context("read the reply")? == 0 {
             break;
         }
     }
-    status(&answer).ok_or_else(|| failure(FailureKind::System, format!("{host}:{port} does not speak HTTP")))
+    parse_status(&reply)
+        .ok_or_else(|| failure(FailureKind::System, format!("{host}:{port} does not speak HTTP")))
 }
 
-fn parse(url: &str) -> Option<Url<'_>> {
+fn parse_url(url: &str) -> Option<Url<'_>> {
     let rest = url.strip_prefix("http://")?;
     let (authority, path) = match rest.find('/') {
         Some(at) => rest.split_at(at),
@@ -64,8 +65,8 @@ fn parse(url: &str) -> Option<Url<'_>> {
     (!host.is_empty()).then_some(Url { host, port, path })
 }
 
-fn status(answer: &[u8]) -> Option<u16> {
-    let line = answer.split(|byte| *byte == b'\n').next()?;
+fn parse_status(reply: &[u8]) -> Option<u16> {
+    let line = reply.split(|byte| *byte == b'\n').next()?;
     let line = std::str::from_utf8(line).ok()?;
     let mut words = line.split_ascii_whitespace();
     words.next()?.strip_prefix("HTTP/1.")?;
@@ -79,26 +80,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn urls_are_taken_apart() {
-        assert_eq!(parse("http://a:81/x?y"), Some(Url { host: "a", port: 81, path: "/x?y" }));
-        assert_eq!(parse("http://a"), Some(Url { host: "a", port: 80, path: "/" }));
-        assert_eq!(parse("http://[::1]:8080/"), Some(Url { host: "[::1]", port: 8080, path: "/" }));
-        assert_eq!(parse("http://[::1]/"), Some(Url { host: "[::1]", port: 80, path: "/" }));
-        for bad in ["https://a/", "http://", "http://a:b/", "http://a/\r\nX: y"] {
-            assert_eq!(parse(bad), None, "{bad}");
+    fn urls_are_parsed() {
+        assert_eq!(parse_url("http://a:81/x?y"), Some(Url { host: "a", port: 81, path: "/x?y" }));
+        assert_eq!(parse_url("http://a"), Some(Url { host: "a", port: 80, path: "/" }));
+        assert_eq!(parse_url("http://[::1]:8080/"), Some(Url { host: "[::1]", port: 8080, path: "/" }));
+        assert_eq!(parse_url("http://[::1]/"), Some(Url { host: "[::1]", port: 80, path: "/" }));
+        for invalid in ["https://a/", "http://", "http://a:b/", "http://a/\r\nX: y"] {
+            assert_eq!(parse_url(invalid), None, "{invalid}");
         }
     }
 
     #[test]
-    fn only_http_has_a_status() {
-        assert_eq!(status(b"HTTP/1.1 204 No Content\r\n"), Some(204));
-        assert_eq!(status(b"SSH-2.0-x\r\n"), None);
+    fn only_http_replies_have_a_status() {
+        assert_eq!(parse_status(b"HTTP/1.1 204 No Content\r\n"), Some(204));
+        assert_eq!(parse_status(b"SSH-2.0-x\r\n"), None);
     }
 
     proptest! {
         #[test]
-        fn noise_never_panics(url: String, answer: Vec<u8>) {
-            let _ = (parse(&url), status(&answer));
+        fn noise_never_panics(url: String, reply: Vec<u8>) {
+            let _ = (parse_url(&url), parse_status(&reply));
         }
     }
 }

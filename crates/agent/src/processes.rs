@@ -9,19 +9,19 @@ use std::sync::Arc;
 use mimeo_agent_protocol::message::{Failure, ProcessInfo, Reply};
 use rustix::fs::{Mode, OFlags};
 
+use crate::blocking::{ContainerRoot, run_in_container};
 use crate::failure::Context;
-use crate::inside::{Place, inside};
-use crate::launch::image_text;
+use crate::launch::read_image_file;
 use crate::machine::Machine;
 use crate::procfs::{self, Stat, TICK_MICROS, USER_HZ};
 use crate::users;
 
 /// Bytes in a page of the machines that we run on.
-const PAGE: u64 = 4096;
+const PAGE_BYTES: u64 = 4096;
 
 /// One process, with its numbers in both namespaces.
 #[derive(Debug)]
-struct Seen {
+struct ObservedProcess {
     outer: i32,
     inner: u32,
     uid: u32,
@@ -30,19 +30,20 @@ struct Seen {
 }
 
 /// Lists the container's processes.
-pub(crate) async fn act(machine: &Arc<Machine>) -> Result<Reply, Failure> {
+pub(crate) async fn handle(machine: &Arc<Machine>) -> Result<Reply, Failure> {
     let container = machine.container()?;
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     // The agent's own: the container may have hidden its /proc.
     let proc = rustix::fs::open("/proc", flags, Mode::empty()).context("open /proc")?;
-    let place = Place::Container(container.mounts.clone());
-    let (passwd, seen) = inside(place, move || Ok((image_text("/etc/passwd")?, look(&proc)))).await?;
+    let root = ContainerRoot::MountNamespace(container.mount_ns.clone());
+    let (passwd, seen) =
+        run_in_container(root, move || Ok((read_image_file("/etc/passwd")?, read_processes(&proc)))).await?;
     let uptime = procfs::uptime(&read_to_string("/proc/uptime").context("read /proc/uptime")?);
     Ok(Reply::Processes { processes: describe(&seen, &passwd, uptime) })
 }
 
 /// The agent's /proc lies outside of the container's root: the descriptor leads back.
-fn look(proc: &OwnedFd) -> Vec<Seen> {
+fn read_processes(proc: &OwnedFd) -> Vec<ObservedProcess> {
     let Ok(entries) =
         rustix::fs::openat(proc, ".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
             .and_then(rustix::fs::Dir::new)
@@ -50,10 +51,10 @@ fn look(proc: &OwnedFd) -> Vec<Seen> {
         return Vec::new();
     };
     let names = entries.flatten().filter_map(|entry| entry.file_name().to_str().ok()?.parse().ok());
-    names.filter_map(|pid| seen(proc, pid)).collect()
+    names.filter_map(|pid| read_process(proc, pid)).collect()
 }
 
-fn seen(proc: &OwnedFd, outer: i32) -> Option<Seen> {
+fn read_process(proc: &OwnedFd, outer: i32) -> Option<ObservedProcess> {
     let read = |name: &str| -> Option<String> {
         let path = PathBuf::from(outer.to_string()).join(name);
         let file = rustix::fs::openat(proc, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()?;
@@ -67,24 +68,24 @@ fn seen(proc: &OwnedFd, outer: i32) -> Option<Seen> {
     let uid = procfs::field(&status, "Uid")?.split_ascii_whitespace().nth(1)?.parse().ok()?;
     let stat = procfs::stat(&read("stat")?)?;
     let command = read("cmdline").unwrap_or_default();
-    Some(Seen { outer, inner, uid, stat, command })
+    Some(ObservedProcess { outer, inner, uid, stat, command })
 }
 
-fn describe(seen: &[Seen], passwd: &str, uptime: f64) -> Vec<ProcessInfo> {
+fn describe(seen: &[ObservedProcess], passwd: &str, uptime: f64) -> Vec<ProcessInfo> {
     let inner: HashMap<i32, u32> = seen.iter().map(|process| (process.outer, process.inner)).collect();
     let mut list: Vec<ProcessInfo> = seen
         .iter()
-        .map(|Seen { inner: pid, uid, stat, command, .. }| ProcessInfo {
+        .map(|ObservedProcess { inner: pid, uid, stat, command, .. }| ProcessInfo {
             pid: *pid,
             ppid: inner.get(&stat.ppid).copied().unwrap_or_default(),
             uid: *uid,
-            user: users::name_of(*uid, passwd),
+            user: users::name_or_uid(*uid, passwd),
             state: stat.state.clone(),
-            tty: terminal(stat.terminal),
+            tty: terminal_name(stat.terminal),
             cpu_micros: stat.cpu_micros,
             elapsed_seconds: ((uptime * USER_HZ as f64) as u64).saturating_sub(stat.started) * TICK_MICROS
                 / 1_000_000,
-            rss_bytes: stat.rss_pages.saturating_mul(PAGE),
+            rss_bytes: stat.rss_pages.saturating_mul(PAGE_BYTES),
             command: command_line(command, &stat.name),
         })
         .collect();
@@ -93,7 +94,7 @@ fn describe(seen: &[Seen], passwd: &str, uptime: f64) -> Vec<ProcessInfo> {
 }
 
 /// A terminal's name, by its device number.
-fn terminal(device: u32) -> String {
+fn terminal_name(device: u32) -> String {
     let (major, minor) = ((device >> 8) & 0xfff, (device & 0xff) | ((device >> 12) & 0xf_ff00));
     match major {
         0 => "?".to_owned(),
@@ -114,7 +115,7 @@ mod tests {
     #[test]
     fn terminals_have_names() {
         assert_eq!(
-            (terminal(0), terminal(34816), terminal(34819)),
+            (terminal_name(0), terminal_name(34816), terminal_name(34819)),
             ("?".into(), "pts/0".into(), "pts/3".into())
         );
     }

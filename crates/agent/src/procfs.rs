@@ -10,7 +10,7 @@ pub(crate) const TICK_MICROS: u64 = 1_000_000 / USER_HZ;
 const SECTOR: u64 = 512;
 
 /// Whether a process handles, ignores or blocks a signal, by its /proc/PID/status.
-pub(crate) fn cares_for(status: &str, signal: i32) -> bool {
+pub(crate) fn handles_signal(status: &str, signal: i32) -> bool {
     is_in(status, &["SigCgt", "SigIgn", "SigBlk"], signal)
 }
 
@@ -90,25 +90,25 @@ pub(crate) fn network(text: &str) -> NetworkCounters {
             continue;
         }
         let counters: Vec<u64> = counters.split_ascii_whitespace().map(number).collect();
-        let at = |column| counters.get(column).copied().unwrap_or_default();
-        sum.received_bytes += at(0);
-        sum.received_packets += at(1);
-        sum.sent_bytes += at(8);
-        sum.sent_packets += at(9);
+        let column = |index: usize| counters.get(index).copied().unwrap_or_default();
+        sum.received_bytes += column(0);
+        sum.received_packets += column(1);
+        sum.sent_bytes += column(8);
+        sum.sent_packets += column(9);
     }
     sum
 }
 
 /// /proc/diskstats: bytes read and written, of whole virtio disks.
 pub(crate) fn disks(text: &str) -> (u64, u64) {
-    let whole = |name: &str| {
+    let is_disk = |name: &str| {
         name.strip_prefix("vd").is_some_and(|rest| rest.bytes().all(|byte| byte.is_ascii_lowercase()))
     };
     text.lines().fold((0, 0), |(read, written), line| {
         let words: Vec<&str> = line.split_ascii_whitespace().collect();
-        let at = |column: usize| words.get(column).map_or(0, |word| number(word)).saturating_mul(SECTOR);
+        let column = |index: usize| words.get(index).map_or(0, |word| number(word)).saturating_mul(SECTOR);
         match words.get(2) {
-            Some(name) if whole(name) => (read + at(5), written + at(9)),
+            Some(name) if is_disk(name) => (read + column(5), written + column(9)),
             _ => (read, written),
         }
     })
@@ -133,15 +133,15 @@ pub(crate) fn stat(text: &str) -> Option<Stat> {
     let name = front.split_once('(')?.1.to_owned();
     let words: Vec<&str> = rest.split_ascii_whitespace().collect();
     // Columns as proc(5) numbers them; the first two came before the bracket.
-    let at = |column: usize| words.get(column - 3).copied().unwrap_or_default();
+    let column = |index: usize| words.get(index - 3).copied().unwrap_or_default();
     Some(Stat {
         name,
-        state: at(3).to_owned(),
-        ppid: at(4).parse().ok()?,
-        terminal: at(7).parse::<i32>().ok()? as u32,
-        cpu_micros: (number(at(14)).saturating_add(number(at(15)))).saturating_mul(TICK_MICROS),
-        started: number(at(22)),
-        rss_pages: number(at(24)),
+        state: column(3).to_owned(),
+        ppid: column(4).parse().ok()?,
+        terminal: column(7).parse::<i32>().ok()? as u32,
+        cpu_micros: (number(column(14)).saturating_add(number(column(15)))).saturating_mul(TICK_MICROS),
+        started: number(column(22)),
+        rss_pages: number(column(24)),
     })
 }
 
@@ -156,32 +156,36 @@ mod tests {
     use super::*;
 
     #[test]
-    fn signals_that_a_process_cares_for() {
+    fn handled_ignored_and_blocked_signals_are_recognised() {
         let status = "SigBlk:\t0000000000000000\nSigIgn:\t0000000000001000\nSigCgt:\t0000000000004002\n";
-        assert!(cares_for(status, libc::SIGINT) && cares_for(status, libc::SIGTERM));
-        assert!(cares_for(status, libc::SIGPIPE));
-        assert!(!cares_for(status, libc::SIGHUP) && !cares_for(status, 64) && !cares_for(status, 0));
+        assert!(handles_signal(status, libc::SIGINT) && handles_signal(status, libc::SIGTERM));
+        assert!(handles_signal(status, libc::SIGPIPE));
+        assert!(
+            !handles_signal(status, libc::SIGHUP)
+                && !handles_signal(status, 64)
+                && !handles_signal(status, 0)
+        );
     }
 
     #[test]
-    fn processor_time_is_in_microseconds() {
+    fn cpu_time_is_in_microseconds() {
         let cpu = cpu("cpu  10 1 5 100 7 2 3 4 0 0\ncpu0 5 0 0 0\ncpu1 5 1 5 100\nintr 5\n");
-        let wanted = Cpu {
+        let expected = Cpu {
             count: 2,
             user_micros: 110_000,
             system_micros: 100_000,
             idle_micros: 1_070_000,
             steal_micros: 40_000,
         };
-        assert_eq!(cpu, wanted);
+        assert_eq!(cpu, expected);
     }
 
     #[test]
     fn memory_is_in_bytes() {
         let text = "MemTotal:       245760 kB\nMemFree:  1 kB\nMemAvailable:  2 kB\nCached:  3 kB\n";
-        let wanted =
+        let expected =
             Memory { total_bytes: 251_658_240, available_bytes: 2048, free_bytes: 1024, cached_bytes: 3072 };
-        assert_eq!(memory(text), wanted);
+        assert_eq!(memory(text), expected);
     }
 
     #[test]
@@ -193,13 +197,13 @@ mod tests {
     #[test]
     fn counters_keep_their_64_bits() {
         let text = "Inter-| x\n face | y\n    lo: 9 9 0 0 0 0 0 0 9 9 0\n  eth0:5000000000 3 0 0 0 0 0 0 6000000000 4 0\n";
-        let wanted = NetworkCounters {
+        let expected = NetworkCounters {
             received_bytes: 5_000_000_000,
             sent_bytes: 6_000_000_000,
             received_packets: 3,
             sent_packets: 4,
         };
-        assert_eq!(network(text), wanted);
+        assert_eq!(network(text), expected);
     }
 
     #[test]
@@ -210,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_may_hold_brackets() {
+    fn a_process_name_may_hold_brackets() {
         let line = "42 (a) b(c) S 1 42 42 34816 42 4194304 1 0 0 0 150 50 0 0 20 0 1 0 777 1000 25 18446744073709551615";
         let stat = stat(line).expect("a stat");
         assert_eq!((&*stat.name, &*stat.state, stat.ppid, stat.terminal), ("a) b(c", "S", 1, 34816));
@@ -221,7 +225,7 @@ mod tests {
         #[test]
         fn noise_never_panics(text: String, signal: i32) {
             drop((cpu(&text), memory(&text), load(&text), network(&text), disks(&text), stat(&text)));
-            cares_for(&text, signal);
+            handles_signal(&text, signal);
         }
     }
 }

@@ -18,7 +18,7 @@ use tokio::sync::oneshot;
 use crate::watch::{read, watch};
 
 /// Bytes of one message of a signal descriptor.
-const SIGNAL: usize = 128;
+const SIGINFO_BYTES: usize = 128;
 
 /// Who waits for which process.
 #[derive(Debug, Clone, Default)]
@@ -29,9 +29,9 @@ pub(crate) struct Reaper {
 impl Reaper {
     /// The future end of a child that has just been forked.
     pub(crate) fn expect(&self, pid: i32) -> oneshot::Receiver<ExitStatus> {
-        let (tell, wait) = oneshot::channel();
-        self.waiters().insert(pid, tell);
-        wait
+        let (sender, receiver) = oneshot::channel();
+        self.waiters().insert(pid, sender);
+        receiver
     }
 
     /// Blocks SIGCHLD, opens its descriptor, and reaps from then on.
@@ -46,7 +46,7 @@ impl Reaper {
             loop {
                 reaper.reap();
                 // What is in the message has been merged with other signals: only that there is one counts.
-                if read(&children, &mut [0; SIGNAL]).await.is_err() {
+                if read(&children, &mut [0; SIGINFO_BYTES]).await.is_err() {
                     return;
                 }
             }
@@ -58,14 +58,14 @@ impl Reaper {
     pub(crate) fn reap(&self) -> bool {
         loop {
             match wait(WaitOptions::NOHANG) {
-                Ok(Some((pid, status))) => self.tell(pid, status),
+                Ok(Some((pid, status))) => self.notify(pid, status),
                 Ok(None) => return false,
                 Err(_) => return true,
             }
         }
     }
 
-    fn tell(&self, pid: Pid, status: WaitStatus) {
+    fn notify(&self, pid: Pid, status: WaitStatus) {
         let Some(waiter) = self.waiters().remove(&pid.as_raw_nonzero().get()) else { return };
         // Whoever no longer waits need not be told.
         waiter.send(exit_status(status)).ok();

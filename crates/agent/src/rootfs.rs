@@ -12,10 +12,10 @@ use rustix::mount::{MountFlags, mount};
 use crate::boot;
 use crate::disk;
 use crate::failure::{Context, SystemError};
+use crate::metadata;
 use crate::names::Names;
-use crate::told;
-pub(crate) use devices::terminal;
-pub(crate) use path::{Root, of as path_of};
+pub(crate) use devices::open_terminal;
+pub(crate) use path::{Root, fd_path};
 
 /// Where the agent sees the container's root.
 pub(crate) const ROOT: &str = "/run/mimeo/root";
@@ -26,39 +26,39 @@ pub(crate) const WRITABLE: &str = "/run/mimeo/writable";
 /// Mounts the disks, joins them, and furnishes the root.
 pub(crate) fn prepare(configure: &Configure) -> Result<(), SystemError> {
     for directory in ["/run/mimeo", IMAGE, WRITABLE, ROOT] {
-        boot::directory(directory)?;
+        boot::create_directory(directory)?;
     }
     disk::mount(&configure.image, IMAGE, MountFlags::RDONLY)?;
     match &configure.writable {
         Some(disk) => disk::mount(disk, WRITABLE, MountFlags::NOATIME)?,
         // Mount points must be made somewhere; `start` then forbids writes.
-        None => boot::filesystem("tmpfs", WRITABLE, MountFlags::empty(), c"mode=0755")?,
+        None => boot::mount_filesystem("tmpfs", WRITABLE, MountFlags::empty(), c"mode=0755")?,
     }
-    join()?;
+    mount_overlay()?;
     let root = Root::open(ROOT)?;
-    kernel_filesystems(&root)?;
-    devices::furnish(&root)?;
+    mount_sysfs(&root)?;
+    devices::populate_dev(&root)?;
     managed::write(&Names::from(configure))?;
     managed::bind(&root)?;
-    told::bind(&root)
+    metadata::bind(&root)
 }
 
-fn join() -> Result<(), SystemError> {
+fn mount_overlay() -> Result<(), SystemError> {
     let (upper, work) = (format!("{WRITABLE}/upper"), format!("{WRITABLE}/work"));
     if stat(&upper).is_err() {
-        like_the_image(&upper)?;
-        hide_ext4s_own(&upper)?;
+        create_upper(&upper)?;
+        hide_lost_and_found(&upper)?;
     }
-    boot::directory(&work)?;
+    boot::create_directory(&work)?;
     let options = format!("lowerdir={IMAGE},upperdir={upper},workdir={work},metacopy=off");
     let options = std::ffi::CString::new(options).unwrap_or_default();
-    mount("overlay", ROOT, "overlay", MountFlags::empty(), &*options).context("join image and writable layer")
+    mount("overlay", ROOT, "overlay", MountFlags::empty(), &*options).context("mount the overlay")
 }
 
 /// The joined root shows the owner and mode of the upper directory.
-fn like_the_image(upper: &str) -> Result<(), SystemError> {
+fn create_upper(upper: &str) -> Result<(), SystemError> {
     let image = stat(IMAGE).context("look at the image's root")?;
-    boot::directory(upper)?;
+    boot::create_directory(upper)?;
     chown(
         upper,
         Some(rustix::fs::Uid::from_raw(image.st_uid)),
@@ -70,16 +70,16 @@ fn like_the_image(upper: &str) -> Result<(), SystemError> {
 
 /// Every ext4 filesystem has a `lost+found`, which no image put there. A
 /// whiteout hides it: to overlayfs that is a device with the number zero.
-fn hide_ext4s_own(upper: &str) -> Result<(), SystemError> {
+fn hide_lost_and_found(upper: &str) -> Result<(), SystemError> {
     let whiteout = format!("{upper}/lost+found");
     mknodat(CWD, &whiteout, FileType::CharacterDevice, Mode::empty(), 0).context("hide lost+found")
 }
 
 /// `/sys`; `/proc` and the rest belong to namespaces that the container's process makes.
-fn kernel_filesystems(root: &Root) -> Result<(), SystemError> {
+fn mount_sysfs(root: &Root) -> Result<(), SystemError> {
     root.directory("/proc")?;
     let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC | MountFlags::RDONLY;
-    devices::over(root, "/sys", "sysfs", flags, c"")
+    devices::mount_over(root, "/sys", "sysfs", flags, c"")
 }
 
 /// Writes to the disk what has not been written yet. Only the one filesystem

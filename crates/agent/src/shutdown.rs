@@ -10,48 +10,48 @@ use nix::unistd::Pid;
 use rustix::mount::{UnmountFlags, unmount};
 use rustix::system::{RebootCommand, reboot};
 
+use crate::blocking::run_blocking;
 use crate::console::log;
 use crate::failure::chain;
-use crate::inside::blocking;
 use crate::machine::{Machine, State};
 use crate::rootfs::{ROOT, WRITABLE};
 use crate::vsock;
 
 /// How long killed processes may take to go: one may hang in a filesystem that nobody serves.
-const DEADLINE: Duration = Duration::from_secs(5);
-const INTERVAL: Duration = Duration::from_millis(1);
+const KILL_TIMEOUT: Duration = Duration::from_secs(5);
+const POLL_INTERVAL: Duration = Duration::from_millis(1);
 /// For the answer to leave through the port: the device takes it at once.
-const FAREWELL: Duration = Duration::from_millis(10);
+const REPLY_FLUSH_DELAY: Duration = Duration::from_millis(10);
 
 /// Ends the machine.
-pub(crate) async fn serve(machine: &Arc<Machine>, stream: Stream) {
+pub(crate) async fn handle_stream(machine: &Arc<Machine>, stream: Stream) {
     log("shutting down");
     end_processes(machine).await;
     if let State::Running(container) | State::Ended(container) = machine.state() {
-        container.outlet.close();
+        container.attachment.close();
     }
     // Nothing holds the container's namespaces now but the agent.
-    machine.enter(State::Booted);
-    if let Err(failed) = blocking(flush).await {
+    machine.set_state(State::Booted);
+    if let Err(failed) = run_blocking(flush).await {
         log(&chain(&failed));
     }
     stream.sender.message(&Reply::Done);
-    tokio::time::sleep(FAREWELL).await;
+    tokio::time::sleep(REPLY_FLUSH_DELAY).await;
     power_off();
 }
 
 async fn end_processes(machine: &Machine) {
-    let end = tokio::time::Instant::now() + DEADLINE;
+    let deadline = tokio::time::Instant::now() + KILL_TIMEOUT;
     loop {
         // To all but ourselves; fails when there is nobody.
         kill(Pid::from_raw(-1), Signal::SIGKILL).ok();
         if machine.reaper.reap() {
             return;
         }
-        if tokio::time::Instant::now() > end {
+        if tokio::time::Instant::now() > deadline {
             return log("some processes do not end");
         }
-        tokio::time::sleep(INTERVAL).await;
+        tokio::time::sleep(POLL_INTERVAL).await;
     }
 }
 
@@ -68,10 +68,10 @@ fn flush() -> Result<(), Failure> {
 /// Unmounts what lies below a mount point, deepest first, and itself.
 pub(crate) fn unmount_below(target: &str) -> rustix::io::Result<()> {
     let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
-    let inside =
+    let is_below =
         |path: &&str| path.strip_prefix(target).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
     let mut targets: Vec<&str> =
-        mounts.lines().filter_map(|line| line.split(' ').nth(1)).filter(inside).collect();
+        mounts.lines().filter_map(|line| line.split(' ').nth(1)).filter(is_below).collect();
     targets.reverse();
     targets.into_iter().try_for_each(|path| unmount(path, UnmountFlags::empty()))
 }
@@ -80,8 +80,8 @@ pub(crate) fn unmount_below(target: &str) -> rustix::io::Result<()> {
 pub(crate) fn power_off() {
     // Firecracker, which is where the link is a vsock, has no switch for its
     // power: there a guest that restarts has ended.
-    let end = if vsock::is_there() { RebootCommand::Restart } else { RebootCommand::PowerOff };
-    if let Err(errno) = reboot(end) {
+    let command = if vsock::has_device() { RebootCommand::Restart } else { RebootCommand::PowerOff };
+    if let Err(errno) = reboot(command) {
         log(&format!("power off: {errno}"));
     }
 }

@@ -18,24 +18,24 @@ use crate::procfs;
 
 /// From one look at a process that was sent a signal to the next, in
 /// milliseconds: soon, since people wait; and for a while, since emulation is slow.
-const LOOKS: [u64; 7] = [10, 20, 40, 80, 150, 300, 600];
+const CHECK_DELAYS_MS: [u64; 7] = [10, 20, 40, 80, 150, 300, 600];
 
 /// Sends a signal to the container.
-pub(crate) fn act(machine: &Machine, signal: i32) -> Result<Reply, Failure> {
-    let running = machine.container()?;
-    container(&running, signal).map(|()| Reply::Done)
+pub(crate) fn handle(machine: &Machine, signal: i32) -> Result<Reply, Failure> {
+    let container = machine.container()?;
+    signal_container(&container, signal).map(|()| Reply::Done)
 }
 
 /// Sends a signal to the container's own process, or does what it means.
-pub(crate) fn container(container: &Arc<Container>, signal: i32) -> Result<(), Failure> {
+pub(crate) fn signal_container(container: &Arc<Container>, signal: i32) -> Result<(), Failure> {
     if !(0..=64).contains(&signal) {
         return Err(failure(FailureKind::Invalid, format!("no such signal: {signal}")));
     }
-    let sent = match (cares_for(container.pid, signal), default_action(signal)) {
-        (false, Action::End) => end(container, signal),
+    let sent = match (handles_signal(container.pid, signal), default_action(signal)) {
+        (false, Action::Terminate) => kill_container(container, signal),
         (false, Action::Stop) => send(&container.pidfd, libc::SIGSTOP),
-        (true, Action::End) => {
-            tokio::spawn(watch(container.clone(), signal));
+        (true, Action::Terminate) => {
+            tokio::spawn(kill_unless_handled(container.clone(), signal));
             send(&container.pidfd, signal)
         }
         (true, _) | (_, Action::None) => send(&container.pidfd, signal),
@@ -44,7 +44,7 @@ pub(crate) fn container(container: &Arc<Container>, signal: i32) -> Result<(), F
 }
 
 /// Ends the container's process in the name of a signal.
-fn end(container: &Container, signal: i32) -> io::Result<()> {
+fn kill_container(container: &Container, signal: i32) -> io::Result<()> {
     container.killed_for().get_or_insert(signal);
     send(&container.pidfd, libc::SIGKILL)
 }
@@ -53,37 +53,37 @@ fn end(container: &Container, signal: i32) -> io::Result<()> {
 /// again, as shells and Python do. The kernel drops that too for the first
 /// process. So does it with a signal that came just before an exec. A process
 /// that cared and does not any more has done the one or the other.
-async fn watch(container: Arc<Container>, signal: i32) {
-    for millis in LOOKS {
+async fn kill_unless_handled(container: Arc<Container>, signal: i32) {
+    for millis in CHECK_DELAYS_MS {
         tokio::time::sleep(Duration::from_millis(millis)).await;
         match std::fs::read_to_string(format!("/proc/{}/status", container.pid)) {
-            Ok(status) if cares_for(container.pid, signal) || procfs::is_pending(&status, signal) => {}
+            Ok(status) if handles_signal(container.pid, signal) || procfs::is_pending(&status, signal) => {}
             // It is gone: nothing is left to end.
             Err(_) => return,
             Ok(_) => {
                 // It may have ended this very moment.
-                end(&container, signal).ok();
+                kill_container(&container, signal).ok();
                 return;
             }
         }
     }
 }
 
-fn cares_for(pid: i32, signal: i32) -> bool {
+fn handles_signal(pid: i32, signal: i32) -> bool {
     // A process that is gone has no files, and sending will say so.
     let read = |name: &str| std::fs::read_to_string(format!("/proc/{pid}/{name}")).unwrap_or_default();
-    procfs::cares_for(&read("status"), signal) || waits_for_signals(&read("syscall"))
+    procfs::handles_signal(&read("status"), signal) || is_in_sigwait(&read("syscall"))
 }
 
 /// Whether a process sits in sigwait, as small inits do: what it waits for is
 /// not shown as blocked meanwhile.
-fn waits_for_signals(syscall: &str) -> bool {
+fn is_in_sigwait(syscall: &str) -> bool {
     syscall.split_ascii_whitespace().next() == Some(&libc::SYS_rt_sigtimedwait.to_string())
 }
 
 #[derive(Debug, PartialEq, Eq)]
 enum Action {
-    End,
+    Terminate,
     Stop,
     None,
 }
@@ -93,7 +93,7 @@ fn default_action(signal: i32) -> Action {
     match signal {
         0 | libc::SIGCHLD | libc::SIGCONT | libc::SIGURG | libc::SIGWINCH => Action::None,
         libc::SIGSTOP | libc::SIGTSTP | libc::SIGTTIN | libc::SIGTTOU => Action::Stop,
-        _ => Action::End,
+        _ => Action::Terminate,
     }
 }
 
@@ -111,16 +111,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn most_signals_end_a_process() {
-        assert_eq!(default_action(libc::SIGTERM), Action::End);
-        assert_eq!(default_action(40), Action::End);
+    fn most_signals_terminate_a_process() {
+        assert_eq!(default_action(libc::SIGTERM), Action::Terminate);
+        assert_eq!(default_action(40), Action::Terminate);
         assert_eq!(default_action(libc::SIGWINCH), Action::None);
         assert_eq!(default_action(libc::SIGTSTP), Action::Stop);
     }
 
     #[test]
-    fn an_init_that_waits_is_known() {
-        assert!(waits_for_signals("128 0x7ffc 0x0 0x0 0x8 0x0 0x0 0x7ffc 0x7f01\n"));
-        assert!(!waits_for_signals("61 0xffffffff 0x0\n") && !waits_for_signals("running\n"));
+    fn an_init_in_sigwait_is_recognised() {
+        assert!(is_in_sigwait("128 0x7ffc 0x0 0x0 0x8 0x0 0x0 0x7ffc 0x7f01\n"));
+        assert!(!is_in_sigwait("61 0xffffffff 0x0\n") && !is_in_sigwait("running\n"));
     }
 }

@@ -5,22 +5,22 @@ use std::sync::{Arc, Mutex, OnceLock};
 use mimeo_agent_protocol::link::Stream;
 use mimeo_agent_protocol::message::{ExitStatus, Failure, FailureKind, Process, Reply};
 
+use crate::attachment::{Attachment, Inputs};
+use crate::blocking::ContainerRoot;
 use crate::console::log;
 use crate::failure::{failure, wrong_state};
-use crate::inside::Place;
-use crate::launch::{self, Launched, Namespaces, Within};
+use crate::launch::{self, LaunchInto, Launched, Namespaces};
 use crate::machine::{Configured, Container, Machine, State};
-use crate::outlet::{Inlets, Outlet};
-use crate::streams::{self, Ours, Streams};
+use crate::streams::{self, AgentEnds, Streams};
 use crate::{cgroup, signal};
 
 /// Starts the container and stays with it to its end.
-pub(crate) async fn serve(machine: &Arc<Machine>, process: Process, stream: Stream) {
-    match start(machine, process).await {
+pub(crate) async fn handle_stream(machine: &Arc<Machine>, process: Process, stream: Stream) {
+    match start_container(machine, process).await {
         Ok((container, launched, streams)) => {
             stream.sender.message(&Reply::Started { pid: container.inner_pid });
-            container.outlet.attach(stream);
-            attend(machine, container, launched, streams).await;
+            container.attachment.attach(stream);
+            relay_until_exit(machine, container, launched, streams).await;
         }
         Err(failed) => {
             log(&format!("the container did not start: {failed}"));
@@ -29,36 +29,38 @@ pub(crate) async fn serve(machine: &Arc<Machine>, process: Process, stream: Stre
     }
 }
 
-type Started = (Arc<Container>, Launched, (Ours, Inlets));
+type StartedContainer = (Arc<Container>, Launched, (AgentEnds, Inputs));
 
-async fn start(machine: &Arc<Machine>, process: Process) -> Result<Started, Failure> {
-    let _building = machine.building.lock().await;
-    let configured = configured(machine)?;
+async fn start_container(machine: &Arc<Machine>, process: Process) -> Result<StartedContainer, Failure> {
+    let _setup_guard = machine.setup_lock.lock().await;
+    let configured = require_configured(machine)?;
     if process.aside {
         return Err(failure(FailureKind::Invalid, "the container cannot run beside itself"));
     }
-    let (given, ours) = streams::make(&process)?;
-    let command = launch::resolve(process, Place::Root, machine.hostname(), true).await?;
-    let mut launched = launch::launch(&command, Within::New(&configured), given, &machine.reaper).await?;
-    let Some(Namespaces { mounts, names }) = launched.namespaces.take() else {
-        return Err(crate::inside::lost());
+    let (process_ends, agent_ends) = streams::create(&process)?;
+    let command = launch::resolve(process, ContainerRoot::Chroot, machine.hostname(), true).await?;
+    let mut launched =
+        launch::launch(&command, LaunchInto::NewContainer(&configured), process_ends, &machine.reaper)
+            .await?;
+    let Some(Namespaces { mount_ns, uts_ns }) = launched.namespaces.take() else {
+        return Err(crate::blocking::lost_request());
     };
-    let (outlet, inlets) = Outlet::new(machine.frozen());
+    let (attachment, inputs) = Attachment::new(machine.frozen_watch());
     let container = Arc::new(Container {
         pid: launched.pid,
         inner_pid: launched.inner_pid,
         pidfd: launched.pidfd.clone(),
-        mounts,
-        names,
-        outlet,
+        mount_ns,
+        uts_ns,
+        attachment,
         exit: OnceLock::new(),
         killed_for: Mutex::default(),
     });
-    machine.enter(State::Running(container.clone()));
-    Ok((container, launched, (ours, inlets)))
+    machine.set_state(State::Running(container.clone()));
+    Ok((container, launched, (agent_ends, inputs)))
 }
 
-fn configured(machine: &Machine) -> Result<Configured, Failure> {
+fn require_configured(machine: &Machine) -> Result<Configured, Failure> {
     match machine.state() {
         State::Configured(configured) => Ok(configured),
         State::Booted => Err(wrong_state("the machine has not been configured")),
@@ -66,32 +68,32 @@ fn configured(machine: &Machine) -> Result<Configured, Failure> {
     }
 }
 
-async fn attend(
+async fn relay_until_exit(
     machine: &Arc<Machine>,
     container: Arc<Container>,
     launched: Launched,
-    (ours, inlets): (Ours, Inlets),
+    (agent_ends, inputs): (AgentEnds, Inputs),
 ) {
-    let signalled = container.clone();
+    let signal_target = container.clone();
     let on_signal = move |number| {
-        if let Err(failed) = signal::container(&signalled, number) {
+        if let Err(failed) = signal::signal_container(&signal_target, number) {
             log(&format!("signal {number}: {failed}"));
         }
     };
     // The container outlives the host's interest in its output.
-    let streams = Streams::run(ours, &container.outlet, inlets, on_signal, |_| {});
+    let streams = Streams::run(agent_ends, &container.attachment, inputs, on_signal, |_| {});
     let status = launched.ended.await.unwrap_or(ExitStatus::Signal(libc::SIGKILL));
-    machine.enter(State::Ended(container.clone()));
+    machine.set_state(State::Ended(container.clone()));
     streams.finish().await;
-    let status = explain(status, &container);
+    let status = exit_status(status, &container);
     log(&format!("the container ended: {status:?}"));
     let status = *container.exit.get_or_init(|| status);
-    container.outlet.tell(&Reply::Exited { status });
-    container.outlet.close();
+    container.attachment.send_reply(&Reply::Exited { status });
+    container.attachment.close();
 }
 
 /// SIGKILL may have come in the name of another signal, or of the kernel's need for memory.
-fn explain(status: ExitStatus, container: &Container) -> ExitStatus {
+fn exit_status(status: ExitStatus, container: &Container) -> ExitStatus {
     let killed_for = *container.killed_for();
     match (status, killed_for) {
         (ExitStatus::Signal(libc::SIGKILL), Some(signal)) => ExitStatus::Signal(signal),

@@ -18,25 +18,25 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use crate::attachment::{Attachment, Inputs};
 use crate::failure::{Context, SystemError};
-use crate::outlet::{Inlets, Outlet};
 use crate::rootfs;
 use crate::watch::{read, watch, write};
 
 /// Bytes taken from a process at once.
-const CHUNK: usize = 32 * 1024;
+const CHUNK_BYTES: usize = 32 * 1024;
 /// Bytes kept of the end of what a program says.
-const TAIL: usize = 1024;
+const TAIL_BYTES: usize = 1024;
 /// After the process has ended: silence that means that nothing more comes.
-const SILENCE: Duration = Duration::from_millis(100);
+const DRAIN_IDLE_TIMEOUT: Duration = Duration::from_millis(100);
 /// After the process has ended: how long others may go on writing to its streams.
-const PATIENCE: Duration = Duration::from_secs(1);
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
 
 type File = Arc<AsyncFd<OwnedFd>>;
 
 /// The ends that the process is given.
 #[derive(Debug)]
-pub(crate) struct Given {
+pub(crate) struct ProcessEnds {
     /// Its terminal, by its name in the container.
     pub(crate) terminal: Option<CString>,
     /// Otherwise: its three streams.
@@ -45,46 +45,47 @@ pub(crate) struct Given {
 
 /// The ends that stay here.
 #[derive(Debug)]
-pub(crate) struct Ours {
+pub(crate) struct AgentEnds {
     input: Option<File>,
     outputs: Vec<(u8, File)>,
     terminal: Option<File>,
 }
 
 /// Makes the streams that a process asks for.
-pub(crate) fn make(process: &Process) -> Result<(Given, Ours), SystemError> {
+pub(crate) fn create(process: &Process) -> Result<(ProcessEnds, AgentEnds), SystemError> {
     match process.terminal {
-        Some(size) => terminal(size, process.stdin),
-        None => pipes(process.stdin),
+        Some(size) => create_terminal(size, process.stdin),
+        None => create_pipes(process.stdin),
     }
 }
 
-fn terminal(size: TerminalSize, stdin: bool) -> Result<(Given, Ours), SystemError> {
-    let (master, name) = rootfs::terminal()?;
+fn create_terminal(size: TerminalSize, stdin: bool) -> Result<(ProcessEnds, AgentEnds), SystemError> {
+    let (master, name) = rootfs::open_terminal()?;
     resize(&master, size);
-    let master = watched(master)?;
+    let master = watched_file(master)?;
     let input = stdin.then(|| master.clone());
-    let ours = Ours { input, outputs: vec![(channel::STDOUT, master.clone())], terminal: Some(master) };
-    Ok((Given { terminal: Some(name), stdio: None }, ours))
+    let agent_ends =
+        AgentEnds { input, outputs: vec![(channel::STDOUT, master.clone())], terminal: Some(master) };
+    Ok((ProcessEnds { terminal: Some(name), stdio: None }, agent_ends))
 }
 
-fn pipes(stdin: bool) -> Result<(Given, Ours), SystemError> {
+fn create_pipes(stdin: bool) -> Result<(ProcessEnds, AgentEnds), SystemError> {
     let pipe = || pipe_with(PipeFlags::CLOEXEC).context("make a pipe");
     let (their_input, input) = if stdin {
         let (theirs, ours) = pipe()?;
-        (theirs, Some(watched(ours)?))
+        (theirs, Some(watched_file(ours)?))
     } else {
         let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty());
         (null.context("open /dev/null")?, None)
     };
     let (output, their_output) = pipe()?;
     let (error, their_error) = pipe()?;
-    let outputs = vec![(channel::STDOUT, watched(output)?), (channel::STDERR, watched(error)?)];
-    let given = Given { terminal: None, stdio: Some([their_input, their_output, their_error]) };
-    Ok((given, Ours { input, outputs, terminal: None }))
+    let outputs = vec![(channel::STDOUT, watched_file(output)?), (channel::STDERR, watched_file(error)?)];
+    let process_ends = ProcessEnds { terminal: None, stdio: Some([their_input, their_output, their_error]) };
+    Ok((process_ends, AgentEnds { input, outputs, terminal: None }))
 }
 
-fn watched(file: OwnedFd) -> Result<File, SystemError> {
+fn watched_file(file: OwnedFd) -> Result<File, SystemError> {
     let interest = Interest::READABLE | Interest::WRITABLE;
     Ok(Arc::new(watch(file, interest).context("watch a stream")?))
 }
@@ -99,7 +100,7 @@ fn resize(terminal: impl AsFd, size: TerminalSize) {
 #[derive(Debug)]
 pub(crate) struct Streams {
     pumps: Vec<tokio::task::JoinHandle<Option<File>>>,
-    ended: watch::Sender<bool>,
+    process_ended: watch::Sender<bool>,
     input: tokio::task::JoinHandle<()>,
 }
 
@@ -108,34 +109,41 @@ impl Streams {
     /// `signal` is called with the signals that the host sends, `given_up` when
     /// the host leaves.
     pub(crate) fn run(
-        ours: Ours,
-        outlet: &Arc<Outlet>,
-        inlets: Inlets,
+        agent_ends: AgentEnds,
+        attachment: &Arc<Attachment>,
+        inputs: Inputs,
         signal: impl Fn(i32) + Send + Sync + 'static,
-        given_up: impl Fn(bool) + Send + Sync + 'static,
+        on_host_gone: impl Fn(bool) + Send + Sync + 'static,
     ) -> Self {
-        let ended = watch::Sender::new(false);
-        let pumps = ours
+        let process_ended = watch::Sender::new(false);
+        let pumps = agent_ends
             .outputs
             .iter()
             .map(|(channel, file)| {
-                tokio::spawn(pump(file.clone(), *channel, outlet.clone(), ended.subscribe()))
+                tokio::spawn(pump(file.clone(), *channel, attachment.clone(), process_ended.subscribe()))
             })
             .collect();
-        let mut input =
-            Stdin { file: ours.input, terminal: ours.terminal, waiting: VecDeque::new(), bytes: 0 };
-        let outlet = outlet.clone();
-        let input = tokio::spawn(async move { input.follow(inlets, &outlet, signal, given_up).await });
-        Self { pumps, ended, input }
+        let mut input = Stdin {
+            file: agent_ends.input,
+            terminal: agent_ends.terminal,
+            pending: VecDeque::new(),
+            pending_bytes: 0,
+        };
+        let attachment = attachment.clone();
+        let input =
+            tokio::spawn(
+                async move { input.follow_attached(inputs, &attachment, signal, on_host_gone).await },
+            );
+        Self { pumps, process_ended, input }
     }
 
     /// The process has ended: sends what it left, and returns when all of it is sent.
     pub(crate) async fn finish(self) {
-        self.ended.send_replace(true);
+        self.process_ended.send_replace(true);
         for pump in self.pumps {
-            if let Ok(Some(rest)) = pump.await {
+            if let Ok(Some(file)) = pump.await {
                 // Somebody else holds the stream, and must not be stopped by its end.
-                tokio::spawn(drain(rest));
+                tokio::spawn(drain(file));
             }
         }
         self.input.abort();
@@ -146,78 +154,78 @@ impl Streams {
 async fn pump(
     file: File,
     channel: u8,
-    outlet: Arc<Outlet>,
-    mut ended: watch::Receiver<bool>,
+    attachment: Arc<Attachment>,
+    mut process_ended: watch::Receiver<bool>,
 ) -> Option<File> {
-    let mut buffer = vec![0; CHUNK];
-    let mut patience = None;
+    let mut buffer = vec![0; CHUNK_BYTES];
+    let mut drain_end = None;
     loop {
-        let got = if *ended.borrow_and_update() {
-            let end = *patience.get_or_insert_with(|| Instant::now() + PATIENCE);
-            let silence = end.min(Instant::now() + SILENCE);
-            match tokio::time::timeout_at(silence, read(&file, &mut buffer)).await {
-                Ok(got) => got,
+        let length = if *process_ended.borrow_and_update() {
+            let end = *drain_end.get_or_insert_with(|| Instant::now() + DRAIN_TIMEOUT);
+            let idle_end = end.min(Instant::now() + DRAIN_IDLE_TIMEOUT);
+            match tokio::time::timeout_at(idle_end, read(&file, &mut buffer)).await {
+                Ok(length) => length,
                 Err(_) => return Some(file),
             }
         } else {
             tokio::select! {
-                got = read(&file, &mut buffer) => got,
-                _ = ended.changed() => continue,
+                length = read(&file, &mut buffer) => length,
+                _ = process_ended.changed() => continue,
             }
         };
-        match got {
+        match length {
             // A terminal that nobody holds open any more fails with EIO.
             Ok(0) | Err(_) => return None,
-            Ok(got) => outlet.send(channel, Bytes::copy_from_slice(&buffer[..got])).await,
+            Ok(length) => attachment.send(channel, Bytes::copy_from_slice(&buffer[..length])).await,
         }
     }
 }
 
 /// The end of what a process says, for who wants to know why it failed.
 #[derive(Debug)]
-pub(crate) struct Tail {
-    said: Arc<Mutex<Vec<u8>>>,
+pub(crate) struct OutputTail {
+    tail: Arc<Mutex<Vec<u8>>>,
     readers: Vec<tokio::task::JoinHandle<()>>,
 }
 
-impl Tail {
+impl OutputTail {
     /// Reads what a process says, and keeps the end of it.
-    pub(crate) fn of(ours: Ours) -> Self {
-        let said: Arc<Mutex<Vec<u8>>> = Arc::default();
-        let outputs = ours.outputs.into_iter();
-        let readers = outputs.map(|(_, file)| tokio::spawn(keep(file, said.clone()))).collect();
-        Self { said, readers }
+    pub(crate) fn read(agent_ends: AgentEnds) -> Self {
+        let tail: Arc<Mutex<Vec<u8>>> = Arc::default();
+        let outputs = agent_ends.outputs.into_iter();
+        let readers = outputs.map(|(_, file)| tokio::spawn(append_to_tail(file, tail.clone()))).collect();
+        Self { tail, readers }
     }
 
     /// Its last line, once it has ended. Others may hold its streams open longer.
     pub(crate) async fn last_line(self) -> String {
-        let end = Instant::now() + SILENCE;
+        let end = Instant::now() + DRAIN_IDLE_TIMEOUT;
         for reader in self.readers {
             // What it has read by then is all that counts.
             tokio::time::timeout_at(end, reader).await.ok();
         }
-        let said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
-        let text = String::from_utf8_lossy(&said);
+        let tail = self.tail.lock().unwrap_or_else(PoisonError::into_inner);
+        let text = String::from_utf8_lossy(&tail);
         text.trim_end().lines().next_back().unwrap_or_default().trim().to_owned()
     }
 }
 
-async fn keep(file: File, said: Arc<Mutex<Vec<u8>>>) {
-    let mut buffer = vec![0; TAIL];
-    while let Ok(got) = read(&file, &mut buffer).await
-        && got > 0
+async fn append_to_tail(file: File, tail: Arc<Mutex<Vec<u8>>>) {
+    let mut buffer = vec![0; TAIL_BYTES];
+    while let Ok(length) = read(&file, &mut buffer).await
+        && length > 0
     {
-        let mut said = said.lock().unwrap_or_else(PoisonError::into_inner);
-        said.extend_from_slice(&buffer[..got]);
-        let surplus = said.len().saturating_sub(TAIL);
-        said.drain(..surplus);
+        let mut tail = tail.lock().unwrap_or_else(PoisonError::into_inner);
+        tail.extend_from_slice(&buffer[..length]);
+        let surplus = tail.len().saturating_sub(TAIL_BYTES);
+        tail.drain(..surplus);
     }
 }
 
 /// Reads a stream to its end, for nobody.
 async fn drain(file: File) {
     let mut buffer = vec![0; 4096];
-    while matches!(read(&file, &mut buffer).await, Ok(got) if got > 0) {}
+    while matches!(read(&file, &mut buffer).await, Ok(length) if length > 0) {}
 }
 
 /// What the host sends to a process.
@@ -226,54 +234,58 @@ struct Stdin {
     file: Option<File>,
     terminal: Option<File>,
     /// What the process has not taken yet: signals pass by it.
-    waiting: VecDeque<Bytes>,
-    bytes: usize,
+    pending: VecDeque<Bytes>,
+    pending_bytes: usize,
 }
 
 impl Stdin {
     /// Takes the input of one attached stream after the other, the newest first.
-    async fn follow(
+    async fn follow_attached(
         &mut self,
-        mut inlets: Inlets,
-        outlet: &Outlet,
+        mut inputs: Inputs,
+        attachment: &Attachment,
         signal: impl Fn(i32),
-        given_up: impl Fn(bool),
+        on_host_gone: impl Fn(bool),
     ) {
-        let mut next = inlets.recv().await;
-        while let Some(mut inlet) = next {
+        let mut next = inputs.recv().await;
+        while let Some(mut input) = next {
             tokio::select! {
-                newer = inlets.recv() => {
+                newer = inputs.recv() => {
                     next = newer;
                     continue;
                 }
-                _ = self.serve(&mut inlet.receiver, &signal) => {}
+                _ = self.forward_input(&mut input.receiver, &signal) => {}
             }
-            if !outlet.ended(&inlet) {
-                given_up(self.terminal.is_some());
-                self.hang_up();
+            if !attachment.input_ended(&input) {
+                on_host_gone(self.terminal.is_some());
+                self.close_unless_terminal();
             }
-            drop(inlet);
-            next = inlets.recv().await;
+            drop(input);
+            next = inputs.recv().await;
         }
     }
 
     /// Passes everything on until the host leaves. Safe to cancel.
-    async fn serve(&mut self, receiver: &mut Receiver, signal: &impl Fn(i32)) -> Result<(), LinkError> {
+    async fn forward_input(
+        &mut self,
+        receiver: &mut Receiver,
+        signal: &impl Fn(i32),
+    ) -> Result<(), LinkError> {
         loop {
             tokio::select! {
-                item = receiver.next(), if self.bytes < WINDOW => match item? {
+                item = receiver.next(), if self.pending_bytes < WINDOW => match item? {
                     Some(Item::Data { channel: channel::STDIN, bytes }) => self.queue(bytes),
-                    Some(Item::Message(json)) => self.obey(&json, signal),
+                    Some(Item::Message(json)) => self.handle_message(&json, signal),
                     Some(Item::Data { .. }) => {}
                     None => break,
                 },
-                written = advance(&self.file, self.waiting.front()) => self.advanced(written),
+                written = write_front(&self.file, self.pending.front()) => self.record_written(written),
             }
         }
         self.queue(Bytes::new());
-        while self.file.is_some() && !self.waiting.is_empty() {
-            let written = advance(&self.file, self.waiting.front()).await;
-            self.advanced(written);
+        while self.file.is_some() && !self.pending.is_empty() {
+            let written = write_front(&self.file, self.pending.front()).await;
+            self.record_written(written);
         }
         receiver.given_up().await;
         Err(LinkError::Closed)
@@ -281,23 +293,23 @@ impl Stdin {
 
     fn queue(&mut self, bytes: Bytes) {
         if self.file.is_some() {
-            self.bytes += bytes.len();
-            self.waiting.push_back(bytes);
+            self.pending_bytes += bytes.len();
+            self.pending.push_back(bytes);
         }
     }
 
-    fn advanced(&mut self, written: io::Result<usize>) {
-        let Some(front) = self.waiting.front_mut() else { return };
+    fn record_written(&mut self, written: io::Result<usize>) {
+        let Some(front) = self.pending.front_mut() else { return };
         match written {
             Ok(written) if written < front.len() => {
-                self.bytes -= written;
+                self.pending_bytes -= written;
                 drop(front.split_to(written));
             }
             // Nothing at all is the end of the input; a terminal has none but the one that is typed.
             Ok(0) if front.is_empty() && self.terminal.is_none() => self.close(),
             Ok(written) => {
-                self.bytes -= written;
-                self.waiting.pop_front();
+                self.pending_bytes -= written;
+                self.pending.pop_front();
             }
             // The reader has gone.
             Err(_) => self.close(),
@@ -306,7 +318,7 @@ impl Stdin {
 
     /// Nobody is there to type: that ends an input, but not a terminal's, which
     /// the next may take up.
-    fn hang_up(&mut self) {
+    fn close_unless_terminal(&mut self) {
         if self.terminal.is_none() {
             self.close();
         }
@@ -314,11 +326,11 @@ impl Stdin {
 
     fn close(&mut self) {
         self.file = None;
-        self.waiting.clear();
-        self.bytes = 0;
+        self.pending.clear();
+        self.pending_bytes = 0;
     }
 
-    fn obey(&self, json: &[u8], signal: &impl Fn(i32)) {
+    fn handle_message(&self, json: &[u8], signal: &impl Fn(i32)) {
         match serde_json::from_slice(json) {
             Ok(Input::Resize(size)) => {
                 if let Some(terminal) = &self.terminal {
@@ -333,7 +345,7 @@ impl Stdin {
 }
 
 /// Writes the front of the queue; never returns when there is nothing to write.
-async fn advance(file: &Option<File>, front: Option<&Bytes>) -> io::Result<usize> {
+async fn write_front(file: &Option<File>, front: Option<&Bytes>) -> io::Result<usize> {
     match (file, front) {
         (_, Some(bytes)) if bytes.is_empty() => Ok(0),
         (Some(file), Some(bytes)) => write(file, bytes).await,

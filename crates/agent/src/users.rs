@@ -2,7 +2,7 @@
 
 /// Who a process runs as.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Identity {
+pub(crate) struct Credentials {
     pub(crate) uid: u32,
     pub(crate) gid: u32,
     /// Supplementary groups.
@@ -37,50 +37,52 @@ struct Group<'a> {
 /// Resolves `user`, `uid`, `user:group` or `uid:gid`; empty is root. A number
 /// needs no entry; a name does. A group given by hand replaces all of the
 /// user's own, as with podman.
-pub(crate) fn resolve(wanted: &str, passwd: &str, group: &str) -> Result<Identity, UserError> {
-    let (user, wanted_group) = match wanted.split_once(':') {
+pub(crate) fn resolve(user_spec: &str, passwd: &str, group: &str) -> Result<Credentials, UserError> {
+    let (user, group_spec) = match user_spec.split_once(':') {
         Some((user, group)) => (user, Some(group).filter(|group| !group.is_empty())),
-        None => (wanted, None),
+        None => (user_spec, None),
     };
     let user = if user.is_empty() { "0" } else { user };
     let number = user.parse::<u32>().ok();
-    let entry = users(passwd).find(|entry| entry.name == user || Some(entry.uid) == number);
+    let entry = passwd_entries(passwd).find(|entry| entry.name == user || Some(entry.uid) == number);
     let (uid, gid, name, home) = match (entry, number) {
         (Some(entry), _) => (entry.uid, entry.gid, entry.name, entry.home),
         (None, Some(uid)) => (uid, 0, "", ""),
         (None, None) => return Err(UserError::User(user.to_owned())),
     };
     let home = if home.is_empty() { "/" } else { home }.to_owned();
-    match wanted_group {
-        Some(wanted) => Ok(Identity { uid, gid: group_id(wanted, group)?, groups: Vec::new(), home }),
-        None => Ok(Identity { uid, gid, groups: memberships(name, group), home }),
+    match group_spec {
+        Some(group_spec) => {
+            Ok(Credentials { uid, gid: group_id(group_spec, group)?, groups: Vec::new(), home })
+        }
+        None => Ok(Credentials { uid, gid, groups: memberships(name, group), home }),
     }
 }
 
 /// The name of a user, or its number again.
-pub(crate) fn name_of(uid: u32, passwd: &str) -> String {
-    users(passwd)
+pub(crate) fn name_or_uid(uid: u32, passwd: &str) -> String {
+    passwd_entries(passwd)
         .find(|entry| entry.uid == uid)
         .map_or_else(|| uid.to_string(), |entry| entry.name.to_owned())
 }
 
-fn group_id(wanted: &str, group: &str) -> Result<u32, UserError> {
-    let number = wanted.parse::<u32>().ok();
-    let entry = groups(group).find(|entry| entry.name == wanted || Some(entry.gid) == number);
-    entry.map(|entry| entry.gid).or(number).ok_or_else(|| UserError::Group(wanted.to_owned()))
+fn group_id(group_spec: &str, group: &str) -> Result<u32, UserError> {
+    let number = group_spec.parse::<u32>().ok();
+    let entry = group_entries(group).find(|entry| entry.name == group_spec || Some(entry.gid) == number);
+    entry.map(|entry| entry.gid).or(number).ok_or_else(|| UserError::Group(group_spec.to_owned()))
 }
 
 fn memberships(name: &str, group: &str) -> Vec<u32> {
     if name.is_empty() {
         return Vec::new();
     }
-    groups(group)
+    group_entries(group)
         .filter(|entry| entry.members.split(',').any(|member| member.trim() == name))
         .map(|entry| entry.gid)
         .collect()
 }
 
-fn users(passwd: &str) -> impl Iterator<Item = User<'_>> {
+fn passwd_entries(passwd: &str) -> impl Iterator<Item = User<'_>> {
     passwd.lines().filter_map(|line| {
         let mut fields = line.trim().split(':');
         let name = fields.next()?;
@@ -89,7 +91,7 @@ fn users(passwd: &str) -> impl Iterator<Item = User<'_>> {
     })
 }
 
-fn groups(group: &str) -> impl Iterator<Item = Group<'_>> {
+fn group_entries(group: &str) -> impl Iterator<Item = Group<'_>> {
     group.lines().filter_map(|line| {
         let mut fields = line.trim().split(':');
         let name = fields.next()?;
@@ -107,25 +109,25 @@ mod tests {
         "root:x:0:0:root:/root:/bin/sh\nbroken\nwww:x:33:34:www:/var/www:/bin/sh\n4000:x:7:7::/seven:\n";
     const GROUP: &str = "root:x:0:\nwww:x:34:\nlogs:x:40:root,www\nmail:x:41:www\n";
 
-    fn found(wanted: &str) -> (u32, u32, Vec<u32>, String) {
-        let Identity { uid, gid, groups, home } = resolve(wanted, PASSWD, GROUP).expect("found");
+    fn resolved(user_spec: &str) -> (u32, u32, Vec<u32>, String) {
+        let Credentials { uid, gid, groups, home } = resolve(user_spec, PASSWD, GROUP).expect("found");
         (uid, gid, groups, home)
     }
 
     #[test]
     fn users_are_found_by_name_and_number() {
-        assert_eq!(found(""), (0, 0, vec![40], "/root".into()));
-        assert_eq!(found("www"), (33, 34, vec![40, 41], "/var/www".into()));
-        assert_eq!(found("33"), found("www"));
-        assert_eq!(found("1000"), (1000, 0, vec![], "/".into()));
-        assert_eq!(found("4000"), (7, 7, vec![], "/seven".into()));
+        assert_eq!(resolved(""), (0, 0, vec![40], "/root".into()));
+        assert_eq!(resolved("www"), (33, 34, vec![40, 41], "/var/www".into()));
+        assert_eq!(resolved("33"), resolved("www"));
+        assert_eq!(resolved("1000"), (1000, 0, vec![], "/".into()));
+        assert_eq!(resolved("4000"), (7, 7, vec![], "/seven".into()));
     }
 
     #[test]
     fn a_group_given_by_hand_is_the_only_one() {
-        assert_eq!(found("www:mail"), (33, 41, vec![], "/var/www".into()));
-        assert_eq!(found("1000:1001"), (1000, 1001, vec![], "/".into()));
-        assert_eq!(found("www:"), found("www"));
+        assert_eq!(resolved("www:mail"), (33, 41, vec![], "/var/www".into()));
+        assert_eq!(resolved("1000:1001"), (1000, 1001, vec![], "/".into()));
+        assert_eq!(resolved("www:"), resolved("www"));
     }
 
     #[test]
@@ -137,19 +139,19 @@ mod tests {
 
     #[test]
     fn a_number_without_a_name_is_its_own_name() {
-        assert_eq!((name_of(33, PASSWD), name_of(5, PASSWD)), ("www".into(), "5".into()));
+        assert_eq!((name_or_uid(33, PASSWD), name_or_uid(5, PASSWD)), ("www".into(), "5".into()));
     }
 
     proptest! {
         #[test]
-        fn noise_never_panics(wanted: String, passwd: String, group: String) {
-            drop(resolve(&wanted, &passwd, &group));
+        fn noise_never_panics(user_spec: String, passwd: String, group: String) {
+            drop(resolve(&user_spec, &passwd, &group));
         }
 
         #[test]
         fn any_number_is_a_user(uid: u32, gid: u32, passwd in "[a-z]{1,8}:x:[a-z]{0,3}:1::/:\n") {
-            let identity = resolve(&format!("{uid}:{gid}"), &passwd, "").expect("numbers need no entry");
-            prop_assert_eq!((identity.uid, identity.gid), (uid, gid));
+            let credentials = resolve(&format!("{uid}:{gid}"), &passwd, "").expect("numbers need no entry");
+            prop_assert_eq!((credentials.uid, credentials.gid), (uid, gid));
         }
     }
 }

@@ -15,18 +15,18 @@ use mimeo_agent_protocol::link::{Sender, Stream};
 use mimeo_agent_protocol::message::{Failure, FailureKind, Reply, Volume};
 use tokio::io::Interest;
 
+use crate::blocking::run_blocking;
 use crate::console::log;
 use crate::failure::{Context, failure, wrong_state};
-use crate::inside::blocking;
 use crate::machine::{Machine, State};
 use crate::watch::watch;
 use owners::Owners;
 
 /// Mounts a directory of the host, and serves it for as long as the host does.
-pub(crate) async fn serve(machine: &Arc<Machine>, volume: Volume, stream: Stream) {
+pub(crate) async fn handle_stream(machine: &Arc<Machine>, volume: Volume, stream: Stream) {
     let Stream { receiver, sender } = stream;
     let target = volume.target.clone();
-    let (ready, end) = match add(machine, volume, sender, receiver).await {
+    let (ready, end) = match mount_and_serve(machine, volume, sender, receiver).await {
         Ok(served) => served,
         Err((sender, failed)) => {
             log(&format!("volume {target}: {failed}"));
@@ -41,27 +41,27 @@ pub(crate) async fn serve(machine: &Arc<Machine>, volume: Volume, stream: Stream
 
 type Served = (Arc<Sender>, tokio::task::JoinHandle<()>);
 
-async fn add(
+async fn mount_and_serve(
     machine: &Arc<Machine>,
     volume: Volume,
     sender: Sender,
     receiver: mimeo_agent_protocol::link::Receiver,
 ) -> Result<Served, (Arc<Sender>, Failure)> {
     let sender = Arc::new(sender);
-    let _building = machine.building.lock().await;
+    let _setup_guard = machine.setup_lock.lock().await;
     let owners = Owners::new(volume.owner_uid, volume.owner_gid);
     let result = async {
-        check(machine, &volume)?;
+        validate(machine, &volume)?;
         machine.modules_loaded().await?;
-        let (modules, wanted) = (machine.modules.clone(), volume.clone());
-        let device = blocking(move || {
-            modules.demand("fuse")?;
-            Ok(mount::mount(&wanted)?)
+        let (modules, mounted) = (machine.modules.clone(), volume.clone());
+        let device = run_blocking(move || {
+            modules.load_on_demand("fuse")?;
+            Ok(mount::mount(&mounted)?)
         });
         let device = watch(device.await?, Interest::READABLE).context("watch /dev/fuse")?;
         let pump = tokio::spawn(pump::run(device, sender.clone(), receiver, owners));
         // The pump must run by now: this looks the file up in what it serves.
-        blocking(move || Ok(mount::bind_file(&volume)?)).await?;
+        run_blocking(move || Ok(mount::bind_file(&volume)?)).await?;
         Ok(pump)
     };
     match result.await {
@@ -70,7 +70,7 @@ async fn add(
     }
 }
 
-fn check(machine: &Machine, volume: &Volume) -> Result<(), Failure> {
+fn validate(machine: &Machine, volume: &Volume) -> Result<(), Failure> {
     let one_name = |name: &String| !name.is_empty() && !name.contains('/') && name != "." && name != "..";
     if !volume.target.starts_with('/') || !volume.file.as_ref().is_none_or(one_name) {
         return Err(failure(FailureKind::Invalid, format!("malformed volume at {}", volume.target)));

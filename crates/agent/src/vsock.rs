@@ -28,7 +28,7 @@ const DEVICE: &str = "0x0013";
 pub(crate) const MODULE: &str = "vmw_vsock_virtio_transport";
 
 /// Whether there is such a device.
-pub(crate) fn is_there() -> bool {
+pub(crate) fn has_device() -> bool {
     virtio::has_device(DEVICE)
 }
 
@@ -77,19 +77,19 @@ pub(crate) async fn accept(
     frozen: Arc<watch::Sender<bool>>,
 ) -> io::Result<(VsockReader, VsockWriter)> {
     let connection = poll_fn(|context| listener.poll_accept(context)).await?;
-    let broken = broken(&connection);
-    let line = Arc::new(Line {
+    let error_event = wait_for_error(&connection);
+    let link = Arc::new(ReconnectingLink {
         listener: listener.clone(),
         frozen,
         connection: Mutex::new(connection),
         writer: Mutex::default(),
     });
-    Ok((VsockReader { line: line.clone(), broken: Some(broken) }, VsockWriter(line)))
+    Ok((VsockReader { link: link.clone(), error_event: Some(error_event) }, VsockWriter(link)))
 }
 
 /// A way to the host that may be laid anew.
 #[derive(Debug)]
-struct Line {
+struct ReconnectingLink {
     listener: Arc<Listener>,
     frozen: Arc<watch::Sender<bool>>,
     connection: Mutex<Connection>,
@@ -97,16 +97,16 @@ struct Line {
     writer: Mutex<Option<Waker>>,
 }
 
-impl Line {
+impl ReconnectingLink {
     fn connection(&self) -> Connection {
         self.connection.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn may_come_back(&self) -> bool {
+    fn may_reconnect(&self) -> bool {
         *self.frozen.borrow()
     }
 
-    fn lay(&self, connection: Connection) {
+    fn replace_connection(&self, connection: Connection) {
         *self.connection.lock().unwrap_or_else(PoisonError::into_inner) = connection;
         if let Some(writer) = self.writer().take() {
             writer.wake();
@@ -119,11 +119,11 @@ impl Line {
 }
 
 /// Resolves once a connection has failed.
-type Broken = Pin<Box<dyn Future<Output = ()> + Send>>;
+type ErrorEvent = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// A reset of the whole device, which is what a save does to a guest's connections, is an error of the socket and nothing
 /// else: neither an end of the stream nor anything to read, so that who waits to read is not woken.
-fn broken(connection: &Connection) -> Broken {
+fn wait_for_error(connection: &Connection) -> ErrorEvent {
     let connection = connection.clone();
     Box::pin(async move {
         // That it cannot be watched any more is an end of it, too.
@@ -133,9 +133,9 @@ fn broken(connection: &Connection) -> Broken {
 
 /// What the host says.
 pub(crate) struct VsockReader {
-    line: Arc<Line>,
+    link: Arc<ReconnectingLink>,
     /// None once the connection has failed.
-    broken: Option<Broken>,
+    error_event: Option<ErrorEvent>,
 }
 
 impl VsockReader {
@@ -155,9 +155,9 @@ impl VsockReader {
                     }
                 }
                 Poll::Pending => {
-                    if let Some(broken) = &mut self.broken {
-                        ready!(broken.as_mut().poll(context));
-                        self.broken = None;
+                    if let Some(error_event) = &mut self.error_event {
+                        ready!(error_event.as_mut().poll(context));
+                        self.error_event = None;
                     }
                     match rustix::io::read(connection.get_ref(), &mut *space) {
                         // The failure was another's, or is over: what comes next is something to read.
@@ -172,7 +172,7 @@ impl VsockReader {
 
 /// What the host is told.
 #[derive(Debug)]
-pub(crate) struct VsockWriter(Arc<Line>);
+pub(crate) struct VsockWriter(Arc<ReconnectingLink>);
 
 impl AsyncRead for VsockReader {
     fn poll_read(
@@ -181,12 +181,12 @@ impl AsyncRead for VsockReader {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         loop {
-            let connection = self.line.connection();
+            let connection = self.link.connection();
             match ready!(self.poll_connection(context, &connection, buffer.initialize_unfilled())) {
-                Ok(0) | Err(_) if self.line.may_come_back() => {
-                    let next = ready!(self.line.listener.poll_accept(context))?;
-                    self.broken = Some(broken(&next));
-                    self.line.lay(next);
+                Ok(0) | Err(_) if self.link.may_reconnect() => {
+                    let next = ready!(self.link.listener.poll_accept(context))?;
+                    self.error_event = Some(wait_for_error(&next));
+                    self.link.replace_connection(next);
                 }
                 read => {
                     buffer.advance(read?);
@@ -203,7 +203,7 @@ impl AsyncWrite for VsockWriter {
             let connection = self.0.connection();
             let mut ready = ready!(connection.poll_write_ready(context))?;
             let Ok(written) = ready.try_io(|socket| Ok(rustix::io::write(socket, bytes)?)) else { continue };
-            if written.is_err() && self.0.may_come_back() {
+            if written.is_err() && self.0.may_reconnect() {
                 *self.0.writer() = Some(context.waker().clone());
                 // The reader, which sees the end as well, may have been faster.
                 if Arc::ptr_eq(&connection, &self.0.connection()) {

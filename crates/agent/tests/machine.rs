@@ -5,7 +5,8 @@
 mod harness;
 
 use harness::{
-    Output, Share, Vm, a_moment, ask_in_session, command, configure, serve, shell, vsock_is_installed,
+    Output, Share, Vm, command, configure, pause_briefly, request_in_new_session, serve, shell,
+    vsock_is_installed,
 };
 use mimeo_agent_protocol::message::{
     ExitStatus, FailureKind, FileKind, Input, Process, Reply, Request, TerminalSize,
@@ -14,50 +15,51 @@ use mimeo_agent_protocol::message::{
 const SIZE: TerminalSize = TerminalSize { rows: 24, cols: 80 };
 
 #[tokio::test]
-async fn a_container_lives_and_dies() {
+async fn a_container_starts_and_ends() {
     let (mut vm, mut container) = Vm::running("echo hello; exec sleep 1000").await;
     eprintln!("first answer after {:?}", vm.answered_after);
-    container.says("hello").await;
+    container.wait_for_output("hello").await;
     assert_eq!(container.pid, 1);
-    vm.must(Request::Signal { signal: 15 }).await;
+    vm.succeed(Request::Signal { signal: 15 }).await;
     let output = container.output().await;
-    let wanted = Output { stdout: "hello\n".into(), stderr: String::new(), status: ExitStatus::Signal(15) };
-    assert_eq!(output, wanted);
+    let expected = Output { stdout: "hello\n".into(), stderr: String::new(), status: ExitStatus::Signal(15) };
+    assert_eq!(output, expected);
     assert_eq!(vm.refusal(shell("true")).await.kind, FailureKind::WrongState);
-    assert_eq!(vm.ask(Request::Shutdown).await, Reply::Done);
-    vm.gone().await;
+    assert_eq!(vm.request(Request::Shutdown).await, Reply::Done);
+    vm.wait_for_exit().await;
     assert!(!vm.console().contains("unmount"), "{}", vm.console());
 }
 
 /// The first request of a session reaches an agent that is still busy with the session's beginning. Once
 /// its wake-up is lost, nothing else wakes the agent: no other request is on its way.
 #[tokio::test]
-async fn the_first_request_of_each_session_is_heard() {
+async fn the_first_request_of_each_session_is_answered() {
     const SESSIONS: u32 = 1000;
-    const PATIENCE: std::time::Duration = std::time::Duration::from_secs(20);
+    const REPLY_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(20);
     let mut vm = Vm::boot().await;
     let mut port = vm.hang_up().await;
     for number in 2..2 + SESSIONS {
         // At another moment each time.
         let delay = std::time::Duration::from_micros(u64::from(number * 7 % 1000));
-        let heard = tokio::time::timeout(PATIENCE, ask_in_session(&mut port, number, delay)).await;
+        let heard =
+            tokio::time::timeout(REPLY_TIMEOUT, request_in_new_session(&mut port, number, delay)).await;
         assert!(heard.is_ok(), "session {number} is silent\n{}", vm.console());
     }
 }
 
 /// As Firecracker's guests: a vsock device for a link, and disks that are told apart by their place.
 #[tokio::test]
-async fn a_machine_without_a_serial_port_answers_by_vsock() {
+async fn a_machine_without_a_serial_port_uses_vsock() {
     if !vsock_is_installed() {
         return;
     }
     let mut vm = Vm::boot_over_vsock().await;
-    let mut wishes = configure(true);
-    wishes.image.position = Some(0);
-    wishes.writable.iter_mut().for_each(|disk| disk.position = Some(1));
-    vm.must(Request::Configure(Box::new(wishes))).await;
+    let mut request = configure(true);
+    request.image.position = Some(0);
+    request.writable.iter_mut().for_each(|disk| disk.position = Some(1));
+    vm.succeed(Request::Configure(Box::new(request))).await;
     let mut container = vm.start(shell("echo hello; exec sleep 1000")).await;
-    container.says("hello").await;
+    container.wait_for_output("hello").await;
     // Many times as much as a connection buffers.
     assert_eq!(vm.sh("head -c 4000000 /dev/zero | tr '\\0' x").await.len(), 4_000_000);
     // A machine that is saved loses its connections, and its session goes on.
@@ -67,43 +69,43 @@ async fn a_machine_without_a_serial_port_answers_by_vsock() {
         vm.thaw().await;
         assert_eq!(vm.sh(&format!("echo {turn} > /turn; cat /turn")).await, format!("{turn}\n"));
     }
-    vm.must(Request::Signal { signal: 15 }).await;
+    vm.succeed(Request::Signal { signal: 15 }).await;
     let output = container.output().await;
     assert_eq!(output.status, ExitStatus::Signal(15), "its streams are those of the first session");
-    vm.come_back().await;
-    assert_eq!(vm.ask(Request::Shutdown).await, Reply::Done);
-    vm.gone().await;
+    vm.reconnect().await;
+    assert_eq!(vm.request(Request::Shutdown).await, Reply::Done);
+    vm.wait_for_exit().await;
 }
 
 #[tokio::test]
 async fn processes_run_in_the_container() {
     let (mut vm, mut container) =
         Vm::running("echo up; trap 'echo bye; exit 3' TERM; cat; sleep 1000 & wait").await;
-    container.says("up").await;
-    the_container_looks_like_one(&vm).await;
+    container.wait_for_output("up").await;
+    the_container_has_the_usual_environment(&vm).await;
     the_machine_is_configured(&vm).await;
-    users_are_the_image_s(&vm).await;
-    commands_that_cannot_run_say_why(&vm).await;
-    statuses_come_back(&vm).await;
-    streams_are_whole(&vm).await;
+    users_come_from_the_image(&vm).await;
+    failed_commands_report_their_reason(&vm).await;
+    exit_statuses_are_reported(&vm).await;
+    streams_are_complete(&vm).await;
     input_ends(&vm).await;
     terminals_are_terminals(&vm).await;
-    nobody_waits_for_daemons(&vm).await;
-    the_machine_tells_how_it_is(&vm).await;
+    daemons_do_not_delay_the_exit(&vm).await;
+    the_machine_reports_metrics(&vm).await;
     files_are_found(&vm).await;
-    archives_are_whole(&vm).await;
+    archives_are_complete(&vm).await;
     servers_are_probed(&vm).await;
-    floods_are_held_up(&vm).await;
-    memory_runs_out(&vm).await;
-    vm.come_back().await;
+    floods_do_not_block_other_streams(&vm).await;
+    an_oom_kill_is_reported(&vm).await;
+    vm.reconnect().await;
     assert_eq!(vm.sh("echo still here").await, "still here\n");
-    vm.must(Request::Signal { signal: 15 }).await;
-    assert_eq!(vm.ask(Request::Shutdown).await, Reply::Done);
-    vm.gone().await;
+    vm.succeed(Request::Signal { signal: 15 }).await;
+    assert_eq!(vm.request(Request::Shutdown).await, Reply::Done);
+    vm.wait_for_exit().await;
     assert!(!vm.console().contains("unmount"), "{}", vm.console());
 }
 
-async fn the_container_looks_like_one(vm: &Vm) {
+async fn the_container_has_the_usual_environment(vm: &Vm) {
     assert_eq!(vm.sh("readlink /proc/1/exe; readlink /proc/self/cwd").await, "/bin/busybox\n/\n");
     assert_eq!(
         vm.sh("umask; pwd; echo $HOME $PATH $HOSTNAME").await,
@@ -113,14 +115,14 @@ async fn the_container_looks_like_one(vm: &Vm) {
     assert_eq!(vm.sh("ls /proc/self/fd | wc -l").await.trim(), "4", "streams and the listing's own");
     assert_eq!(vm.sh("ulimit -n").await, "1048576\n");
     let dev = vm.sh("ls /dev").await;
-    let wanted = "core fd full mqueue null ptmx pts random shm stderr stdin stdout tty urandom zero";
-    assert_eq!(dev.split_whitespace().collect::<Vec<_>>().join(" "), wanted);
+    let expected = "core fd full mqueue null ptmx pts random shm stderr stdin stdout tty urandom zero";
+    assert_eq!(dev.split_whitespace().collect::<Vec<_>>().join(" "), expected);
     assert_eq!(vm.sh("touch /sys/x 2>&1 || true").await, "touch: /sys/x: Read-only file system\n");
     let mounts = vm.sh("grep mimeo /proc/mounts").await;
-    let (overlay, told) = mounts.split_once('\n').expect("two lines");
+    let (overlay, run_mimeo) = mounts.split_once('\n').expect("two lines");
     assert!(overlay.starts_with("overlay / overlay "), "its own options: {mounts}");
-    assert!(told.starts_with("tmpfs /run/mimeo tmpfs ro,nosuid,nodev,noexec,"), "{mounts}");
-    assert_eq!(told.lines().count(), 1, "{mounts}");
+    assert!(run_mimeo.starts_with("tmpfs /run/mimeo tmpfs ro,nosuid,nodev,noexec,"), "{mounts}");
+    assert_eq!(run_mimeo.lines().count(), 1, "{mounts}");
     assert_eq!(vm.sh("ls -a /run/mimeo").await, ".\n..\nenv\ngeneration\n");
     vm.sh("echo > /tmp/x; ln -s x /tmp/y; mkdir /new; chmod 700 /new").await;
     assert_eq!(
@@ -140,9 +142,9 @@ async fn the_machine_is_configured(vm: &Vm) {
     assert!(vm.sh("cat /etc/hosts").await.ends_with("10.0.2.15\tbox\n10.9.8.7\tdb\n"));
     let route = vm.sh("ip route").await;
     assert!(route.contains("default via 10.0.2.2 dev"), "{route}");
-    let card = vm.sh("ip addr").await;
-    assert!(card.contains("inet 10.0.2.15/24 brd 10.0.2.255") && card.contains("mtu 1400"), "{card}");
-    assert!(card.contains("inet 127.0.0.1/8"), "{card}");
+    let nic = vm.sh("ip addr").await;
+    assert!(nic.contains("inet 10.0.2.15/24 brd 10.0.2.255") && nic.contains("mtu 1400"), "{nic}");
+    assert!(nic.contains("inet 127.0.0.1/8"), "{nic}");
     assert_eq!(vm.sh("cat /etc/machine-id").await, format!("{}\n", "0".repeat(32)));
     assert_eq!(vm.sh("cat /run/mimeo/generation").await.len(), 37, "a UUID of the agent's own");
     let ids = vm.sh("cat /proc/sys/kernel/random/boot_id; cat /proc/sys/kernel/random/boot_id").await;
@@ -150,10 +152,10 @@ async fn the_machine_is_configured(vm: &Vm) {
     assert!(first == second && first.len() == 36, "{ids}");
     assert!(vm.sh("stat -c %Y /tmp/x").await.starts_with("18000000"), "the clock was set");
     assert_eq!(
-        vm.ask(Request::Configure(Box::new(configure(true)))).await,
+        vm.request(Request::Configure(Box::new(configure(true)))).await,
         wrong_state("the machine has been configured already")
     );
-    vm.must(Request::SetClock { unix_nanos: 1_900_000_000_500_000_000 }).await;
+    vm.succeed(Request::SetClock { unix_nanos: 1_900_000_000_500_000_000 }).await;
     assert!(vm.sh("touch /tmp/z; stat -c %Y /tmp/z").await.starts_with("19000000"));
 }
 
@@ -162,11 +164,11 @@ fn wrong_state(message: &str) -> Reply {
     Reply::Failed(mimeo_agent_protocol::message::Failure { kind, message: message.into() })
 }
 
-async fn users_are_the_image_s(vm: &Vm) {
+async fn users_come_from_the_image(vm: &Vm) {
     let id = |user: &str| Process { user: user.into(), ..shell("id; echo $HOME") };
-    let said = async |user: &str| vm.run(id(user)).await.stdout;
-    assert_eq!(said("www").await, "uid=33(www) gid=34(www) groups=40(logs)\n/home/www\n");
-    assert_eq!(said("1000:40").await, "uid=1000 gid=40(logs)\n/\n");
+    let stdout_as = async |user: &str| vm.run(id(user)).await.stdout;
+    assert_eq!(stdout_as("www").await, "uid=33(www) gid=34(www) groups=40(logs)\n/home/www\n");
+    assert_eq!(stdout_as("1000:40").await, "uid=1000 gid=40(logs)\n/\n");
     assert_eq!(vm.refusal(id("nobody")).await.kind, FailureKind::UnknownUser);
     let caps = Process { user: "www".into(), ..shell("grep -E 'Cap(Eff|Prm|Amb)' /proc/self/status") };
     assert_eq!(
@@ -180,7 +182,7 @@ async fn users_are_the_image_s(vm: &Vm) {
     assert_eq!(vm.run(reopened).await.stdout, "again\n");
 }
 
-async fn commands_that_cannot_run_say_why(vm: &Vm) {
+async fn failed_commands_report_their_reason(vm: &Vm) {
     let refusal = async |program: &str| {
         let failure = vm.refusal(command(&[program])).await;
         (failure.kind, failure.message)
@@ -191,18 +193,18 @@ async fn commands_that_cannot_run_say_why(vm: &Vm) {
     let denied = "exec `/etc/passwd`: Permission denied";
     assert_eq!(refusal("/etc/passwd").await, (FailureKind::CommandNotExecutable, denied.into()));
     assert_eq!(refusal("/bin").await.0, FailureKind::CommandNotExecutable);
-    let bad = "exec `garbage`: Exec format error";
-    assert_eq!(refusal("garbage").await, (FailureKind::CommandNotExecutable, bad.into()));
-    let nowhere = Process { cwd: "/none".into(), ..shell("true") };
-    assert_eq!(vm.refusal(nowhere).await.message, "chdir to `/none`: No such file or directory");
+    let exec_format = "exec `garbage`: Exec format error";
+    assert_eq!(refusal("garbage").await, (FailureKind::CommandNotExecutable, exec_format.into()));
+    let missing_directory = Process { cwd: "/none".into(), ..shell("true") };
+    assert_eq!(vm.refusal(missing_directory).await.message, "chdir to `/none`: No such file or directory");
     assert_eq!(vm.refusal(command(&[])).await.kind, FailureKind::Invalid);
     assert_eq!(
-        vm.ask(Request::Start(shell("true"))).await,
+        vm.request(Request::Start(shell("true"))).await,
         wrong_state("the container has been started already")
     );
 }
 
-async fn statuses_come_back(vm: &Vm) {
+async fn exit_statuses_are_reported(vm: &Vm) {
     assert_eq!(vm.run(shell("exit 42")).await.status, ExitStatus::Code(42));
     assert_eq!(vm.run(shell("kill -9 $$")).await.status, ExitStatus::Signal(9));
     let sleeping = vm.exec(command(&["sleep", "1000"])).await.expect("runs");
@@ -211,11 +213,11 @@ async fn statuses_come_back(vm: &Vm) {
     assert_eq!(sleeping.output().await.status, ExitStatus::Signal(2));
 }
 
-async fn streams_are_whole(vm: &Vm) {
+async fn streams_are_complete(vm: &Vm) {
     let output = vm.run(shell("echo out; echo err >&2; cat; yes | head -c 3000000 | wc -c")).await;
-    let wanted =
+    let expected =
         Output { stdout: "out\n3000000\n".into(), stderr: "err\n".into(), status: ExitStatus::Code(0) };
-    assert_eq!(output, wanted);
+    assert_eq!(output, expected);
     let flood = vm.run(shell("yes | head -c 3000000")).await;
     assert_eq!((flood.stdout.len(), flood.status), (3_000_000, ExitStatus::Code(0)));
     let many: Vec<_> = (0..20).map(|n| shell(&format!("echo {n}"))).collect();
@@ -235,8 +237,8 @@ async fn input_ends(vm: &Vm) {
     running.input(b"words\n").await;
     running.input(b"").await;
     assert_eq!(running.output().await.stdout, "some words\nend\n");
-    let deaf = Process { stdin: true, ..shell("exec <&-; sleep 0.2; echo done") };
-    let running = vm.exec(deaf).await.expect("runs");
+    let not_reading = Process { stdin: true, ..shell("exec <&-; sleep 0.2; echo done") };
+    let running = vm.exec(not_reading).await.expect("runs");
     running.input(&[b'x'; 200_000]).await;
     assert_eq!(running.output().await.stdout, "done\n");
     let stuck = vm.exec(Process { stdin: true, ..command(&["sleep", "1000"]) }).await.expect("runs");
@@ -251,34 +253,34 @@ async fn terminals_are_terminals(vm: &Vm) {
     assert_eq!(output.stdout, "/dev/pts/0\r\n24 80\r\nxterm\r\nerr\r\n");
     let mut running =
         vm.exec(terminal("trap 'stty size; exit 7' WINCH; echo ready; cat & wait")).await.expect("runs");
-    running.says("ready").await;
+    running.wait_for_output("ready").await;
     running.send(Input::Resize(TerminalSize { rows: 50, cols: 132 }));
     let output = running.output().await;
     assert_eq!((output.stdout.as_str(), output.status), ("ready\r\n50 132\r\n", ExitStatus::Code(7)));
     let mut running = vm.exec(terminal("echo ready; exec sleep 1000")).await.expect("runs");
-    running.says("ready").await;
+    running.wait_for_output("ready").await;
     running.input(b"\x03").await;
     assert_eq!(running.output().await.status, ExitStatus::Signal(2), "the terminal's own interrupt");
     let mut running = vm.exec(terminal("echo ready; exec sleep 999")).await.expect("runs");
-    running.says("ready").await;
+    running.wait_for_output("ready").await;
     drop(running);
-    a_moment().await;
+    pause_briefly().await;
     assert!(!vm.sh("ps").await.contains("sleep 999"), "the hang-up reaches it");
 }
 
-async fn nobody_waits_for_daemons(vm: &Vm) {
+async fn daemons_do_not_delay_the_exit(vm: &Vm) {
     let output = vm.run(shell("sleep 998 & echo started")).await;
     assert_eq!(output.stdout, "started\n");
     let orphans = vm.sh("ps").await;
     assert!(orphans.contains("sleep 998"), "{orphans}");
     let abandoned = vm.exec(shell("sleep 0.1; echo gone; touch /tmp/finished")).await.expect("runs");
     drop(abandoned);
-    a_moment().await;
+    pause_briefly().await;
     vm.sh("test -e /tmp/finished").await;
 }
 
-async fn the_machine_tells_how_it_is(vm: &Vm) {
-    let Reply::Metrics(metrics) = vm.must(Request::Metrics).await else { panic!("metrics") };
+async fn the_machine_reports_metrics(vm: &Vm) {
+    let Reply::Metrics(metrics) = vm.succeed(Request::Metrics).await else { panic!("metrics") };
     assert!(metrics.memory.total_bytes > 150 << 20 && metrics.memory.total_bytes < 256 << 20, "{metrics:?}");
     assert!(
         metrics.cpu.count == 1 && metrics.cpu.system_micros > 0 && metrics.uptime_seconds > 0.5,
@@ -287,7 +289,7 @@ async fn the_machine_tells_how_it_is(vm: &Vm) {
     assert!(metrics.disk.total_bytes > 40 << 20 && metrics.disk_read_bytes > 0, "{metrics:?}");
     assert!(metrics.container_memory_bytes.is_some_and(|bytes| bytes > 0), "{metrics:?}");
     assert!(metrics.container_cpu_micros.is_some_and(|micros| micros > 0), "{metrics:?}");
-    let Reply::Processes { processes } = vm.must(Request::Processes).await else { panic!("processes") };
+    let Reply::Processes { processes } = vm.succeed(Request::Processes).await else { panic!("processes") };
     let first = processes.first().expect("a process");
     assert_eq!((first.pid, first.ppid, &*first.user, &*first.tty), (1, 0, "root", "?"));
     assert!(
@@ -298,7 +300,7 @@ async fn the_machine_tells_how_it_is(vm: &Vm) {
 }
 
 async fn files_are_found(vm: &Vm) {
-    let stat = async |path: &str| match vm.must(Request::Stat { path: path.into() }).await {
+    let stat = async |path: &str| match vm.succeed(Request::Stat { path: path.into() }).await {
         Reply::Found { kind } => kind,
         other => panic!("{other:?}"),
     };
@@ -313,15 +315,15 @@ async fn files_are_found(vm: &Vm) {
 async fn servers_are_probed(vm: &Vm) {
     let server =
         vm.exec(shell("printf 'HTTP/1.1 204 No Content\\r\\n\\r\\n' | nc -l -p 8080 -w 5 >/dev/null")).await;
-    a_moment().await;
+    pause_briefly().await;
     let probe = |port: u16| Request::Probe { url: format!("http://127.0.0.1:{port}/x"), timeout_ms: 2000 };
-    assert_eq!(vm.ask(probe(8080)).await, Reply::Probed { status: 204 });
-    let Reply::Failed(failure) = vm.ask(probe(8081)).await else { panic!("nobody listens there") };
+    assert_eq!(vm.request(probe(8080)).await, Reply::Probed { status: 204 });
+    let Reply::Failed(failure) = vm.request(probe(8081)).await else { panic!("nobody listens there") };
     assert!(failure.message.starts_with("connect to 127.0.0.1:8081: Connection refused"), "{failure}");
     drop(server);
 }
 
-async fn floods_are_held_up(vm: &Vm) {
+async fn floods_do_not_block_other_streams(vm: &Vm) {
     let flood = vm.exec(command(&["yes"])).await.expect("runs");
     let other = vm.sh("echo between").await;
     assert_eq!(other, "between\n");
@@ -329,24 +331,24 @@ async fn floods_are_held_up(vm: &Vm) {
     assert_eq!(flood.output().await.status, ExitStatus::Signal(9));
 }
 
-async fn memory_runs_out(vm: &Vm) {
+async fn an_oom_kill_is_reported(vm: &Vm) {
     // dd wants a buffer of more than there is, and touches all of it.
     let output = vm.run(shell("exec dd if=/dev/zero of=/dev/null bs=400M count=1")).await;
     assert!(matches!(output.status, ExitStatus::OutOfMemory | ExitStatus::Code(1)), "{output:?}");
 }
 
-async fn archives_are_whole(vm: &Vm) {
+async fn archives_are_complete(vm: &Vm) {
     vm.sh("mkdir -p /a/b; echo one > /a/b/f; ln /a/b/f /a/g; ln -s b/f /a/l; chown 33:34 /a/g; chmod 4751 /a/g; chmod 500 /a/b").await;
     vm.sh("dd if=/dev/zero of=/a/big bs=1M count=3; mkfifo /a/p; ln -s /a /link").await;
     let archive = vm.read_archive("/a", false).await.expect("reads");
     let names: Vec<_> = harness::names(&archive);
     assert_eq!(names, ["a", "a/b", "a/b/f", "a/big", "a/g", "a/l", "a/p"]);
     assert_eq!(vm.write_archive("/slash/tmp", &archive).await, Reply::Done);
-    let look = "cd $0; stat -c '%A %u %g %h %s %n' a a/b a/b/f a/big a/g a/p; readlink a/l; cat a/l";
-    let listing = async |directory: &str| vm.run(command(&["sh", "-c", look, directory])).await;
-    let (original, copy) = (listing("/").await, listing("/tmp").await);
+    let script = "cd $0; stat -c '%A %u %g %h %s %n' a a/b a/b/f a/big a/g a/p; readlink a/l; cat a/l";
+    let listing = async |directory: &str| vm.run(command(&["sh", "-c", script, directory])).await;
+    let (original, unpacked) = (listing("/").await, listing("/tmp").await);
     assert!(original.stdout.contains("-rwsr-x--x 33 34 2 4 a/g"), "{original:?}");
-    assert_eq!(original, copy);
+    assert_eq!(original, unpacked);
     assert_eq!(harness::names(&vm.read_archive("/link", false).await.expect("reads")), ["link"]);
     assert_eq!(harness::names(&vm.read_archive("/link", true).await.expect("reads")).len(), 7);
     assert_eq!(vm.read_archive("/none", true).await.expect_err("none").kind, FailureKind::NotFound);
@@ -357,21 +359,21 @@ async fn archives_are_whole(vm: &Vm) {
 }
 
 #[tokio::test]
-async fn a_root_may_be_read_only_and_an_init_reaps() {
+async fn a_read_only_root_works_and_the_init_reaps() {
     let vm = Vm::boot().await;
-    vm.must(Request::Configure(Box::new(configure(false)))).await;
+    vm.succeed(Request::Configure(Box::new(configure(false)))).await;
     let script =
         "echo > /x; (sleep 0.1 &); trap 'echo caught; exit 5' TERM; echo ready; while :; do sleep 0.1; done";
     let process = Process { init: true, cwd: "/tmp".into(), ..shell(script) };
     let mut container = vm.start(process).await;
-    container.says("ready").await;
+    container.wait_for_output("ready").await;
     assert_eq!(vm.sh("touch /y 2>&1 || true").await, "touch: /y: Read-only file system\n");
     vm.sh("echo > /dev/shm/x").await;
-    a_moment().await;
-    let Reply::Processes { processes } = vm.must(Request::Processes).await else { panic!("processes") };
+    pause_briefly().await;
+    let Reply::Processes { processes } = vm.succeed(Request::Processes).await else { panic!("processes") };
     assert_eq!(processes[0].command, "/init");
     assert!(processes.iter().all(|process| process.state != "Z"), "{processes:?}");
-    vm.must(Request::Signal { signal: 15 }).await;
+    vm.succeed(Request::Signal { signal: 15 }).await;
     let output = container.output().await;
     assert_eq!((&*output.stdout, output.status), ("ready\ncaught\n", ExitStatus::Code(5)));
     assert!(output.stderr.contains("Read-only file system"), "{output:?}");
@@ -381,28 +383,28 @@ async fn a_root_may_be_read_only_and_an_init_reaps() {
 async fn volumes_are_served_by_the_host() {
     let mut vm = Vm::configured().await;
     let share = Share::default();
-    share.put("greeting", b"hello from the host\n");
+    share.put("handshake", b"hello from the host\n");
     let volumes = [
         ("/srv/deep/data", None, false),
-        ("/slash/etc/greeting", Some("greeting"), true),
+        ("/slash/etc/handshake", Some("handshake"), true),
         ("/srv/ro", None, true),
     ];
     for (target, file, read_only) in volumes {
         serve(&vm, &share, target, file, read_only).await;
     }
-    let mut container = vm.start(shell("cat /etc/greeting; exec sleep 1000")).await;
-    container.says("hello from the host").await;
+    let mut container = vm.start(shell("cat /etc/handshake; exec sleep 1000")).await;
+    container.wait_for_output("hello from the host").await;
     assert_eq!(
-        vm.sh("ls -n /srv/deep/data | grep greeting").await.split_whitespace().collect::<Vec<_>>()[2..4],
+        vm.sh("ls -n /srv/deep/data | grep handshake").await.split_whitespace().collect::<Vec<_>>()[2..4],
         ["0", "7"]
     );
-    vm.sh("echo more >> /srv/deep/data/greeting").await;
-    assert_eq!(share.get("greeting"), b"hello from the host\nmore\n");
+    vm.sh("echo more >> /srv/deep/data/handshake").await;
+    assert_eq!(share.get("handshake"), b"hello from the host\nmore\n");
     assert_eq!(share.callers(), [(1000, 100)], "the guest's root comes as the host's user");
     let refused = "touch: /srv/ro/x: Read-only file system\n";
     assert_eq!(vm.sh("touch /srv/ro/x 2>&1 || true").await, refused);
-    assert_eq!(vm.sh("(echo x > /etc/greeting) 2>/dev/null || echo no").await, "no\n");
-    assert_eq!(vm.ask(Request::Shutdown).await, Reply::Done);
-    vm.gone().await;
+    assert_eq!(vm.sh("(echo x > /etc/handshake) 2>/dev/null || echo no").await, "no\n");
+    assert_eq!(vm.request(Request::Shutdown).await, Reply::Done);
+    vm.wait_for_exit().await;
     assert!(!vm.console().contains("unmount"), "{}", vm.console());
 }

@@ -17,7 +17,7 @@ use rustix::fs::MemfdFlags;
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 
 /// How long the program may take; a loaded machine is slow.
-const DEADLINE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 const MEMORY: u64 = 1 << 20;
 
 // Requests of the vhost-user protocol.
@@ -112,7 +112,7 @@ fn a_connection_before_the_queues_ends_the_worker_of_a_device() {
 }
 
 fn wait_until(what: &str, holds: impl Fn() -> bool) {
-    let end = Instant::now() + DEADLINE;
+    let end = Instant::now() + TIMEOUT;
     while !holds() {
         assert!(Instant::now() < end, "not in time: {what}");
         std::thread::sleep(Duration::from_millis(2));

@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 use crate::failure::{Context, SystemError};
 
 /// Filesystems of the kernel's own, whose files are not files: proc, sysfs, cgroup2.
-const UNREAL: [i64; 3] = [0x9fa0, 0x6265_6572, 0x6367_7270];
+const PSEUDO_FILESYSTEMS: [i64; 3] = [0x9fa0, 0x6265_6572, 0x6367_7270];
 
 /// Packs `path` as its last component. Says `found` before the first byte.
 pub(super) fn pack(
@@ -22,13 +22,13 @@ pub(super) fn pack(
     found: oneshot::Sender<()>,
     writer: impl Write,
 ) -> Result<(), Failure> {
-    let look = if follow { std::fs::metadata(path) } else { std::fs::symlink_metadata(path) };
-    let metadata = look.context(format!("look at {path}"))?;
+    let metadata = if follow { std::fs::metadata(path) } else { std::fs::symlink_metadata(path) };
+    let metadata = metadata.context(format!("stat {path}"))?;
     // The requester waits for it, or has gone, which the first write tells.
     found.send(()).ok();
     let name = Path::new(path).file_name().map_or_else(|| PathBuf::from("."), PathBuf::from);
     let mut packer = Packer { builder: Builder::new(writer), links: HashMap::new() };
-    packer.tree(path.into(), name, metadata)?;
+    packer.add_tree(path.into(), name, metadata)?;
     let packed = packer.builder.into_inner().and_then(|mut writer| writer.flush());
     Ok(packed.context(format!("pack {path}"))?)
 }
@@ -41,21 +41,22 @@ struct Packer<W: Write> {
 }
 
 /// What is still to be packed: where it is, its name in the archive, and what it is.
-type Todo = (PathBuf, PathBuf, Metadata);
+type PendingEntry = (PathBuf, PathBuf, Metadata);
 
 impl<W: Write> Packer<W> {
-    fn tree(&mut self, path: PathBuf, name: PathBuf, metadata: Metadata) -> Result<(), SystemError> {
-        let mut todo = vec![(path, name, metadata)];
-        while let Some((path, name, metadata)) = todo.pop() {
-            self.entry(&path, &name, &metadata).context(format!("pack {}", path.display()))?;
+    fn add_tree(&mut self, path: PathBuf, name: PathBuf, metadata: Metadata) -> Result<(), SystemError> {
+        let mut pending = vec![(path, name, metadata)];
+        while let Some((path, name, metadata)) = pending.pop() {
+            self.add_entry(&path, &name, &metadata).context(format!("pack {}", path.display()))?;
             if metadata.is_dir() {
-                children(&path, &name, &metadata, &mut todo).context(format!("list {}", path.display()))?;
+                push_entries(&path, &name, &metadata, &mut pending)
+                    .context(format!("list {}", path.display()))?;
             }
         }
         Ok(())
     }
 
-    fn entry(&mut self, path: &Path, name: &Path, metadata: &Metadata) -> io::Result<()> {
+    fn add_entry(&mut self, path: &Path, name: &Path, metadata: &Metadata) -> io::Result<()> {
         let kind = metadata.file_type();
         // A socket is nothing without its server.
         if kind.is_socket() {
@@ -64,11 +65,11 @@ impl<W: Write> Packer<W> {
         let mut header = Header::new_gnu();
         header.set_metadata_in_mode(metadata, HeaderMode::Complete);
         header.set_size(0);
-        if let Some(first) = self.linked(name, metadata) {
+        if let Some(first) = self.first_name_of_file(name, metadata) {
             header.set_entry_type(EntryType::Link);
             return self.builder.append_link(&mut header, name, first);
         }
-        self.attributes(path)?;
+        self.add_attributes(path)?;
         if kind.is_symlink() {
             return self.builder.append_link(&mut header, name, std::fs::read_link(path)?);
         }
@@ -85,7 +86,7 @@ impl<W: Write> Packer<W> {
     }
 
     /// The name under which the same file is in the archive already.
-    fn linked(&mut self, name: &Path, metadata: &Metadata) -> Option<PathBuf> {
+    fn first_name_of_file(&mut self, name: &Path, metadata: &Metadata) -> Option<PathBuf> {
         if metadata.is_dir() || metadata.nlink() < 2 {
             return None;
         }
@@ -97,8 +98,8 @@ impl<W: Write> Packer<W> {
         first
     }
 
-    fn attributes(&mut self, path: &Path) -> io::Result<()> {
-        let found = attributes(path);
+    fn add_attributes(&mut self, path: &Path) -> io::Result<()> {
+        let found = read_attributes(path);
         if found.is_empty() {
             return Ok(());
         }
@@ -107,7 +108,12 @@ impl<W: Write> Packer<W> {
     }
 }
 
-fn children(path: &Path, name: &Path, parent: &Metadata, todo: &mut Vec<Todo>) -> io::Result<()> {
+fn push_entries(
+    path: &Path,
+    name: &Path,
+    parent: &Metadata,
+    pending: &mut Vec<PendingEntry>,
+) -> io::Result<()> {
     for entry in std::fs::read_dir(path)? {
         let entry = entry?;
         let metadata = match entry.metadata() {
@@ -116,20 +122,20 @@ fn children(path: &Path, name: &Path, parent: &Metadata, todo: &mut Vec<Todo>) -
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             Err(error) => return Err(error),
         };
-        if metadata.dev() != parent.dev() && unreal(&entry.path()) {
+        if metadata.dev() != parent.dev() && is_pseudo_filesystem(&entry.path()) {
             continue;
         }
-        todo.push((entry.path(), name.join(entry.file_name()), metadata));
+        pending.push((entry.path(), name.join(entry.file_name()), metadata));
     }
     Ok(())
 }
 
-fn unreal(path: &Path) -> bool {
-    rustix::fs::statfs(path).is_ok_and(|filesystem| UNREAL.contains(&filesystem.f_type))
+fn is_pseudo_filesystem(path: &Path) -> bool {
+    rustix::fs::statfs(path).is_ok_and(|filesystem| PSEUDO_FILESYSTEMS.contains(&filesystem.f_type))
 }
 
 /// Extended attributes under the names that tar gives them. A filesystem without any has none.
-fn attributes(path: &Path) -> Vec<(String, Vec<u8>)> {
+fn read_attributes(path: &Path) -> Vec<(String, Vec<u8>)> {
     let mut names = vec![0; 64 * 1024];
     let length = rustix::fs::llistxattr(path, &mut names[..]).unwrap_or_default();
     let names = names[..length].split(|byte| *byte == 0).filter_map(|name| std::str::from_utf8(name).ok());

@@ -12,7 +12,7 @@ const QUEUE: usize = 4;
 
 type Received = Result<Bytes, LinkError>;
 /// The task's end of what comes in. Dropped, it ends the archive.
-pub(super) type Give = mpsc::Sender<Received>;
+pub(super) type ChunkSender = mpsc::Sender<Received>;
 
 /// The thread's end of what goes out. Must be flushed at the end.
 #[derive(Debug)]
@@ -22,18 +22,18 @@ pub(super) struct Writer {
 }
 
 pub(super) fn writer() -> (Writer, mpsc::Receiver<Bytes>) {
-    let (chunks, taken) = mpsc::channel(QUEUE);
-    (Writer { gathered: Vec::with_capacity(MAX_DATA), chunks }, taken)
+    let (chunks, receiver) = mpsc::channel(QUEUE);
+    (Writer { gathered: Vec::with_capacity(MAX_DATA), chunks }, receiver)
 }
 
 impl Write for Writer {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let taken = bytes.len().min(MAX_DATA - self.gathered.len());
-        self.gathered.extend_from_slice(&bytes[..taken]);
+        let length = bytes.len().min(MAX_DATA - self.gathered.len());
+        self.gathered.extend_from_slice(&bytes[..length]);
         if self.gathered.len() == MAX_DATA {
             self.flush()?;
         }
-        Ok(taken)
+        Ok(length)
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -52,9 +52,9 @@ pub(super) struct Reader {
     chunk: Bytes,
 }
 
-pub(super) fn reader() -> (Reader, Give) {
-    let (give, chunks) = mpsc::channel(QUEUE);
-    (Reader { chunks, chunk: Bytes::new() }, give)
+pub(super) fn reader() -> (Reader, ChunkSender) {
+    let (sender, chunks) = mpsc::channel(QUEUE);
+    (Reader { chunks, chunk: Bytes::new() }, sender)
 }
 
 impl Read for Reader {
@@ -66,8 +66,8 @@ impl Read for Reader {
                 None => return Ok(0),
             }
         }
-        let taken = self.chunk.len().min(buffer.len());
-        self.chunk.copy_to_slice(&mut buffer[..taken]);
-        Ok(taken)
+        let length = self.chunk.len().min(buffer.len());
+        self.chunk.copy_to_slice(&mut buffer[..length]);
+        Ok(length)
     }
 }

@@ -13,8 +13,8 @@ use crate::failure::{Context, SystemError, failure};
 /// Unpacks everything. What is in the way is replaced.
 pub(super) fn unpack(directory: &str, reader: impl Read) -> Result<(), Failure> {
     let target = Path::new(directory);
-    let there = std::fs::metadata(target).context(format!("look at {directory}"))?;
-    if !there.is_dir() {
+    let metadata = std::fs::metadata(target).context(format!("stat {directory}"))?;
+    if !metadata.is_dir() {
         return Err(failure(FailureKind::Invalid, format!("{directory} is not a directory")));
     }
     let mut archive = Archive::new(reader);
@@ -23,22 +23,23 @@ pub(super) fn unpack(directory: &str, reader: impl Read) -> Result<(), Failure> 
     archive.set_preserve_mtime(true);
     archive.set_unpack_xattrs(true);
     archive.set_overwrite(true);
-    Ok(entries(&mut archive, target)?)
+    Ok(unpack_entries(&mut archive, target)?)
 }
 
-fn entries(archive: &mut Archive<impl Read>, target: &Path) -> Result<(), SystemError> {
+fn unpack_entries(archive: &mut Archive<impl Read>, target: &Path) -> Result<(), SystemError> {
     // A directory may forbid writes: its mode comes last, after all that is in it.
     let mut directories = Vec::new();
     for entry in archive.entries().context("read the archive")? {
         let mut entry = entry.context("read the archive")?;
         let name = entry.path().context("read the archive")?.into_owned();
-        let what = || format!("unpack {}", name.display());
+        let action = || format!("unpack {}", name.display());
         match entry.header().entry_type() {
             EntryType::Directory => directories.push(entry),
             EntryType::Char | EntryType::Block | EntryType::Fifo => {
-                node(&entry, &target.join(inside(&name).context(what())?)).context(what())?;
+                create_node(&entry, &target.join(relative_path(&name).context(action())?))
+                    .context(action())?;
             }
-            _ => drop(entry.unpack_in(target).context(what())?),
+            _ => drop(entry.unpack_in(target).context(action())?),
         }
     }
     for directory in directories.iter_mut().rev() {
@@ -48,7 +49,7 @@ fn entries(archive: &mut Archive<impl Read>, target: &Path) -> Result<(), System
 }
 
 /// A name that stays below where it is put.
-fn inside(name: &Path) -> io::Result<PathBuf> {
+fn relative_path(name: &Path) -> io::Result<PathBuf> {
     let mut path = PathBuf::new();
     for component in name.components() {
         match component {
@@ -60,7 +61,7 @@ fn inside(name: &Path) -> io::Result<PathBuf> {
     Ok(path)
 }
 
-fn node(entry: &Entry<'_, impl Read>, path: &Path) -> io::Result<()> {
+fn create_node(entry: &Entry<'_, impl Read>, path: &Path) -> io::Result<()> {
     let header = entry.header();
     let kind = match header.entry_type() {
         EntryType::Char => FileType::CharacterDevice,

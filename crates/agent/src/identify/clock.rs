@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use mimeo_agent_protocol::message::{Failure, FailureKind, Identity};
 
-use super::record::Did;
+use super::step_log::StepSuccess;
 use crate::configure::set_clock;
 use crate::failure::failure;
 
@@ -13,15 +13,15 @@ const EARLIEST: u64 = 1_577_836_800_000_000_000;
 /// 2262 ends: the kernel counts no further.
 const LATEST: u64 = i64::MAX as u64;
 
-pub(super) fn take(identity: &Identity) -> Result<Did, Failure> {
+pub(super) fn apply(identity: &Identity) -> Result<StepSuccess, Failure> {
     if !(EARLIEST..LATEST).contains(&identity.unix_nanos) {
-        let what = format!("no clock shows {} nanoseconds since 1970", identity.unix_nanos);
-        return Err(failure(FailureKind::Invalid, what));
+        let message = format!("no clock shows {} nanoseconds since 1970", identity.unix_nanos);
+        return Err(failure(FailureKind::Invalid, message));
     }
-    set_clock(identity.unix_nanos).map(|()| Did::Done)
+    set_clock(identity.unix_nanos).map(|()| StepSuccess::Done)
 }
 
 /// Sets it again, `since` after the host said what it was.
-pub(super) fn correct(identity: &Identity, since: Duration) -> Result<(), Failure> {
-    set_clock(identity.unix_nanos.saturating_add(since.as_nanos() as u64))
+pub(super) fn set_again(identity: &Identity, elapsed: Duration) -> Result<(), Failure> {
+    set_clock(identity.unix_nanos.saturating_add(elapsed.as_nanos() as u64))
 }

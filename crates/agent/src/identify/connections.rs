@@ -9,55 +9,55 @@ use std::net::IpAddr;
 
 use mimeo_agent_protocol::message::Failure;
 use rustix::io::Errno;
-use rustix::net::netlink;
+use rustix::net::netlink as protocols;
 
-use super::record::Did;
+use super::step_log::StepSuccess;
 use crate::failure::{Context, SystemError};
 use crate::machine::Machine;
-use crate::netlink::Kernel;
+use crate::netlink::NetlinkSocket;
 use crate::network;
-use message::{Socket, destroy, list, socket};
+use message::{Socket, destroy_request, list_request, parse_socket};
 
 /// What answers the questions, where it is not built in.
-const MODULE: &str = "tcp_diag";
+const TCP_DIAG_MODULE: &str = "tcp_diag";
 
-pub(super) fn take(machine: &Machine) -> Result<Did, Failure> {
+pub(super) fn apply(machine: &Machine) -> Result<StepSuccess, Failure> {
     // `freeze` has loaded it: this only sees to it.
-    machine.modules.demand(MODULE)?;
-    match end()? {
-        0 => Ok(Did::NotNeeded),
-        ended => Ok(Did::Told(format!("{ended} ended"))),
+    machine.modules.load_on_demand(TCP_DIAG_MODULE)?;
+    match destroy_external()? {
+        0 => Ok(StepSuccess::NotNeeded),
+        ended => Ok(StepSuccess::DoneWith(format!("{ended} ended"))),
     }
 }
 
 /// Ends what leads out of this machine, and counts it.
-fn end() -> Result<usize, SystemError> {
-    let kernel = Kernel::open(Some(netlink::SOCK_DIAG)).context("open a netlink socket")?;
-    let entries = kernel.list(&list()).context("list the TCP connections")?;
-    let mut sockets: Vec<Socket> = entries.iter().filter_map(|entry| socket(entry)).collect();
-    sockets.retain(|socket| leads_out(socket, &[]));
+fn destroy_external() -> Result<usize, SystemError> {
+    let netlink = NetlinkSocket::open(Some(protocols::SOCK_DIAG)).context("open a netlink socket")?;
+    let entries = netlink.list(&list_request()).context("list the TCP connections")?;
+    let mut sockets: Vec<Socket> = entries.iter().filter_map(|entry| parse_socket(entry)).collect();
+    sockets.retain(|socket| is_external(socket, &[]));
     if sockets.is_empty() {
         return Ok(0);
     }
     let own = network::addresses()?;
-    sockets.retain(|socket| leads_out(socket, &own));
+    sockets.retain(|socket| is_external(socket, &own));
     for socket in &sockets {
-        end_one(&kernel, socket).context(format!("end the connection to {}", socket.peer))?;
+        destroy_one(&netlink, socket).context(format!("end the connection to {}", socket.peer))?;
     }
     Ok(sockets.len())
 }
 
-fn end_one(kernel: &Kernel, socket: &Socket) -> Result<(), Errno> {
-    match kernel.ask(&destroy(socket)) {
+fn destroy_one(netlink: &NetlinkSocket, socket: &Socket) -> Result<(), Errno> {
+    match netlink.request(&destroy_request(socket)) {
         // It has come to its end by itself, or has no process and waits for no answer.
         Err(Errno::NOENT) => Ok(()),
-        Err(Errno::OPNOTSUPP) if socket.is_over() => Ok(()),
+        Err(Errno::OPNOTSUPP) if socket.is_orphaned_fin_wait() => Ok(()),
         result => result,
     }
 }
 
 /// Whether the other end is another machine. What a machine has with itself is whole in the copy.
-fn leads_out(socket: &Socket, own: &[IpAddr]) -> bool {
+fn is_external(socket: &Socket, own: &[IpAddr]) -> bool {
     let peer = socket.peer.to_canonical();
     !peer.is_loopback() && !own.contains(&peer)
 }
@@ -67,14 +67,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_machine_has_with_itself_stays() {
+    fn connections_within_the_machine_stay() {
         let own: Vec<IpAddr> = ["10.0.2.15", "fe80::1"].map(|ip| ip.parse().expect("an address")).into();
-        let to = |peer: &str| Socket::with_peer(peer.parse().expect("an address"));
+        let socket_to = |peer: &str| Socket::with_peer(peer.parse().expect("an address"));
         for peer in ["127.0.0.1", "127.8.8.8", "::1", "::ffff:127.0.0.1", "10.0.2.15", "::ffff:10.0.2.15"] {
-            assert!(!leads_out(&to(peer), &own), "{peer}");
+            assert!(!is_external(&socket_to(peer), &own), "{peer}");
         }
         for peer in ["10.0.2.2", "::ffff:10.0.2.2", "2001:db8::1", "fe80::2"] {
-            assert!(leads_out(&to(peer), &own), "{peer}");
+            assert!(is_external(&socket_to(peer), &own), "{peer}");
         }
     }
 }

@@ -8,11 +8,11 @@ use std::os::fd::AsRawFd;
 
 use mimeo_agent_protocol::message::{Failure, FailureKind, Identity};
 
-use super::record::Did;
+use super::step_log::StepSuccess;
 use crate::failure::{Context, failure};
 
 /// Bytes that the host gives.
-const LENGTH: usize = 32;
+const ENTROPY_BYTES: usize = 32;
 /// linux/random.h: adds entropy, and believes in it.
 const RNDADDENTROPY: libc::Ioctl = 0x4008_5203;
 /// linux/random.h: makes a new key of what has been added.
@@ -20,22 +20,22 @@ const RNDRESEEDCRNG: libc::Ioctl = 0x5207;
 
 /// `struct rand_pool_info`
 #[repr(C)]
-struct Pool {
+struct RandPoolInfo {
     bits: c_int,
     length: c_int,
-    bytes: [u8; LENGTH],
+    bytes: [u8; ENTROPY_BYTES],
 }
 
-pub(super) fn take(identity: &Identity) -> Result<Did, Failure> {
-    stir(&identity.entropy).map(|()| Did::Done)
+pub(super) fn apply(identity: &Identity) -> Result<StepSuccess, Failure> {
+    reseed(&identity.entropy).map(|()| StepSuccess::Done)
 }
 
 /// Adds the host's entropy, credited, and reseeds.
-pub(crate) fn stir(hex: &str) -> Result<(), Failure> {
-    let bytes = parse(hex)
+pub(crate) fn reseed(hex: &str) -> Result<(), Failure> {
+    let bytes = parse_hex(hex)
         .ok_or_else(|| failure(FailureKind::Invalid, "the host's entropy is not 64 hexadecimal digits"))?;
     let random = File::options().write(true).open("/dev/urandom").context("open /dev/urandom")?;
-    let pool = Pool { bits: (LENGTH * 8) as c_int, length: LENGTH as c_int, bytes };
+    let pool = RandPoolInfo { bits: (ENTROPY_BYTES * 8) as c_int, length: ENTROPY_BYTES as c_int, bytes };
     // SAFETY: the structure is alive, laid out as the kernel's, and says its own length.
     let added = unsafe { libc::ioctl(random.as_raw_fd(), RNDADDENTROPY, &raw const pool) };
     check(added).context("add the host's entropy")?;
@@ -48,11 +48,11 @@ fn check(result: c_int) -> io::Result<()> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
-fn parse(hex: &str) -> Option<[u8; LENGTH]> {
-    if hex.len() != 2 * LENGTH || !hex.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+fn parse_hex(hex: &str) -> Option<[u8; ENTROPY_BYTES]> {
+    if hex.len() != 2 * ENTROPY_BYTES || !hex.bytes().all(|digit| digit.is_ascii_hexdigit()) {
         return None;
     }
-    let mut bytes = [0; LENGTH];
+    let mut bytes = [0; ENTROPY_BYTES];
     for (byte, at) in bytes.iter_mut().zip((0..).step_by(2)) {
         *byte = u8::from_str_radix(hex.get(at..at + 2)?, 16).ok()?;
     }
@@ -65,15 +65,15 @@ mod tests {
 
     #[test]
     fn entropy_is_32_bytes() {
-        let bytes = parse(&"0aF1".repeat(16)).expect("parses");
+        let bytes = parse_hex(&"0aF1".repeat(16)).expect("parses");
         assert_eq!(bytes[..4], [0x0a, 0xf1, 0x0a, 0xf1]);
-        for wrong in [String::new(), "0a".repeat(31), "0a".repeat(33), "+a".repeat(32), "ü".repeat(32)] {
-            assert_eq!(parse(&wrong), None, "{wrong}");
+        for invalid in [String::new(), "0a".repeat(31), "0a".repeat(33), "+a".repeat(32), "ü".repeat(32)] {
+            assert_eq!(parse_hex(&invalid), None, "{invalid}");
         }
     }
 
     #[test]
-    fn the_structure_is_the_kernel_s() {
-        assert_eq!(size_of::<Pool>(), 8 + LENGTH);
+    fn the_structure_has_the_kernels_size() {
+        assert_eq!(size_of::<RandPoolInfo>(), 8 + ENTROPY_BYTES);
     }
 }

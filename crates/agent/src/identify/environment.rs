@@ -2,9 +2,9 @@
 
 use mimeo_agent_protocol::message::{Failure, Identity};
 
-use super::record::Did;
-use crate::told;
+use super::step_log::StepSuccess;
+use crate::metadata;
 
-pub(super) fn take(identity: &Identity) -> Result<Did, Failure> {
-    told::environment(&identity.env).map(|()| Did::Done)
+pub(super) fn apply(identity: &Identity) -> Result<StepSuccess, Failure> {
+    metadata::write_environment(&identity.env).map(|()| StepSuccess::Done)
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use mimeo_agent_protocol::message::{Failure, Identity};
 
 use super::program;
-use super::record::Did;
+use super::step_log::StepSuccess;
 use crate::cgroup;
 use crate::failure::{Context, SystemError, failure};
 use crate::machine::{Container, Machine, State};
@@ -16,35 +16,35 @@ use crate::signal;
 
 const DIRECTORY: &str = "/etc/mimeo/clone.d";
 /// How long one of them may take.
-const PATIENCE: Duration = Duration::from_secs(30);
+const HOOK_TIMEOUT: Duration = Duration::from_secs(30);
 
-pub(super) async fn take(
+pub(super) async fn apply(
     machine: &Machine,
     container: &Container,
     identity: &Identity,
     hooks: Result<Vec<String>, Failure>,
-) -> Result<Did, Failure> {
+) -> Result<StepSuccess, Failure> {
     let hooks = hooks?;
     if identity.rehearsal {
-        return Ok(Did::NotNeeded);
+        return Ok(StepSuccess::NotNeeded);
     }
     for name in &hooks {
         let args = vec![format!("{DIRECTORY}/{name}")];
-        let run = program::run(machine, container, args, environment(identity), PATIENCE).await;
+        let run = program::run(machine, container, args, environment(identity), HOOK_TIMEOUT).await;
         run.map_err(|failed| failure(failed.kind, format!("{name}: {failed}")))?;
     }
     if !hooks.is_empty() {
         // What a hook leaves running is a part of the workload, and goes on with it.
-        cgroup::take_in()?;
+        cgroup::absorb_aside()?;
     }
     if let (Some(number), State::Running(_)) = (identity.signal, machine.state()) {
         // The first process of a namespace gets only what it handles: nothing ends by this.
         signal::send(&container.pidfd, number).context(format!("send signal {number}"))?;
     }
     Ok(match (hooks.is_empty(), identity.signal) {
-        (true, None) => Did::NotNeeded,
-        (true, Some(_)) => Did::Done,
-        (false, _) => Did::Told(hooks.join(" ")),
+        (true, None) => StepSuccess::NotNeeded,
+        (true, Some(_)) => StepSuccess::Done,
+        (false, _) => StepSuccess::DoneWith(hooks.join(" ")),
     })
 }
 
@@ -58,9 +58,9 @@ pub(super) fn list() -> Result<Vec<String>, SystemError> {
     let mut names = Vec::new();
     for entry in entries {
         let entry = entry.context(format!("list {DIRECTORY}"))?;
-        let is_program =
+        let is_executable =
             |found: std::fs::Metadata| found.is_file() && found.permissions().mode() & 0o111 != 0;
-        if std::fs::metadata(entry.path()).is_ok_and(is_program) {
+        if std::fs::metadata(entry.path()).is_ok_and(is_executable) {
             names.push(entry.file_name().to_string_lossy().into_owned());
         }
     }

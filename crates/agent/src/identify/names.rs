@@ -6,24 +6,28 @@ use mimeo_agent_protocol::message::{Failure, Identity};
 use nix::sched::{CloneFlags, setns};
 use rustix::system::sethostname;
 
-use super::record::Did;
+use super::step_log::StepSuccess;
 use crate::failure::{Context, SystemError};
 use crate::machine::{Container, Machine};
 use crate::names::Names;
 use crate::rootfs::managed;
 
-pub(super) fn take(machine: &Machine, container: &Container, identity: &Identity) -> Result<Did, Failure> {
+pub(super) fn apply(
+    machine: &Machine,
+    container: &Container,
+    identity: &Identity,
+) -> Result<StepSuccess, Failure> {
     sethostname(identity.hostname.as_bytes()).context("set the host name")?;
-    in_container(&container.names, &identity.hostname)?;
+    set_hostname_in_namespace(&container.uts_ns, &identity.hostname)?;
     managed::write(&Names::from(identity))?;
     machine.set_hostname(&identity.hostname);
-    Ok(Did::Done)
+    Ok(StepSuccess::Done)
 }
 
 /// Sets the name in the container's namespace, where this thread is for as long as that takes.
-fn in_container(names: &OwnedFd, hostname: &str) -> Result<(), SystemError> {
+fn set_hostname_in_namespace(uts_ns: &OwnedFd, hostname: &str) -> Result<(), SystemError> {
     let own = std::fs::File::open("/proc/thread-self/ns/uts").context("open the agent's names")?;
-    setns(names, CloneFlags::CLONE_NEWUTS).context("enter the container's names")?;
+    setns(uts_ns, CloneFlags::CLONE_NEWUTS).context("enter the container's names")?;
     let result = sethostname(hostname.as_bytes()).context("set the container's host name");
     setns(own, CloneFlags::CLONE_NEWUTS).context("return to the agent's names")?;
     result

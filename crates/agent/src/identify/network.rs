@@ -2,12 +2,12 @@
 
 use mimeo_agent_protocol::message::{Failure, Identity};
 
-use super::record::Did;
+use super::step_log::StepSuccess;
 use crate::network;
 
-pub(super) fn take(identity: &Identity) -> Result<Did, Failure> {
-    match network::become_another(identity.interface.as_ref())? {
-        true => Ok(Did::Done),
-        false => Ok(Did::NotNeeded),
+pub(super) fn apply(identity: &Identity) -> Result<StepSuccess, Failure> {
+    match network::reconfigure(identity.interface.as_ref())? {
+        true => Ok(StepSuccess::Done),
+        false => Ok(StepSuccess::NotNeeded),
     }
 }

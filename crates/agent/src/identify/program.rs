@@ -6,11 +6,11 @@ use std::time::Duration;
 use mimeo_agent_protocol::message::{ExitStatus, Failure, FailureKind, Process};
 use rustix::process::{Pid, Signal, kill_process_group};
 
+use crate::blocking::ContainerRoot;
 use crate::failure::failure;
-use crate::inside::Place;
-use crate::launch::{self, Launched, Within};
+use crate::launch::{self, LaunchInto, Launched};
 use crate::machine::{Container, Machine};
-use crate::streams::{self, Tail};
+use crate::streams::{self, OutputTail};
 
 /// Runs a program as root. It must end with success, in time.
 pub(super) async fn run(
@@ -18,25 +18,26 @@ pub(super) async fn run(
     container: &Container,
     args: Vec<String>,
     env: BTreeMap<String, String>,
-    patience: Duration,
+    timeout: Duration,
 ) -> Result<(), Failure> {
     let process = Process { args, env, cwd: "/".to_owned(), aside: true, ..Process::default() };
-    let (given, ours) = streams::make(&process)?;
-    let place = Place::Container(container.mounts.clone());
-    let command = launch::resolve(process, place, machine.hostname(), false).await?;
-    let launched = launch::launch(&command, Within::Aside(container), given, &machine.reaper).await?;
-    let tail = Tail::of(ours);
-    let outcome = end(launched, patience).await;
-    let said = tail.last_line().await;
-    outcome.map_err(|what| {
-        let message = if said.is_empty() { what } else { format!("{what}: {said}") };
+    let (process_ends, agent_ends) = streams::create(&process)?;
+    let root = ContainerRoot::MountNamespace(container.mount_ns.clone());
+    let command = launch::resolve(process, root, machine.hostname(), false).await?;
+    let launched =
+        launch::launch(&command, LaunchInto::Aside(container), process_ends, &machine.reaper).await?;
+    let tail = OutputTail::read(agent_ends);
+    let outcome = wait(launched, timeout).await;
+    let output = tail.last_line().await;
+    outcome.map_err(|error| {
+        let message = if output.is_empty() { error } else { format!("{error}: {output}") };
         failure(FailureKind::System, message)
     })
 }
 
-async fn end(launched: Launched, patience: Duration) -> Result<(), String> {
+async fn wait(launched: Launched, timeout: Duration) -> Result<(), String> {
     let Launched { pid, ended, .. } = launched;
-    match tokio::time::timeout(patience, ended).await {
+    match tokio::time::timeout(timeout, ended).await {
         Ok(Ok(ExitStatus::Code(0))) => Ok(()),
         Ok(Ok(ExitStatus::Code(code))) => Err(format!("exit code {code}")),
         Ok(Ok(ExitStatus::Signal(signal))) => Err(format!("ended by signal {signal}")),
@@ -46,7 +47,7 @@ async fn end(launched: Launched, patience: Duration) -> Result<(), String> {
             if let Some(pid) = Pid::from_raw(pid) {
                 kill_process_group(pid, Signal::KILL).ok();
             }
-            Err(format!("not done after {} seconds", patience.as_secs()))
+            Err(format!("not done after {} seconds", timeout.as_secs()))
         }
     }
 }

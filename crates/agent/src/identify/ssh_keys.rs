@@ -9,18 +9,18 @@ use mimeo_agent_protocol::message::{Failure, FailureKind, Identity};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::program;
-use super::record::Did;
+use super::step_log::StepSuccess;
+use crate::blocking::{ContainerRoot, run_in_container};
 use crate::cgroup;
 use crate::failure::{Context, SystemError, failure};
-use crate::inside::{Place, inside};
 use crate::machine::{Container, Machine};
 
 const DIRECTORY: &str = "/etc/ssh";
 /// Where a new key is made, beside the one that it replaces.
-const NEW: &str = "/etc/ssh/.mimeo-new-key";
+const TEMPORARY_KEY: &str = "/etc/ssh/.mimeo-new-key";
 /// How long one key may take: RSA looks for large primes, under emulation.
-const PATIENCE: Duration = Duration::from_secs(120);
-const SERVER: &str = "sshd";
+const KEYGEN_TIMEOUT: Duration = Duration::from_secs(120);
+const SERVER_NAME: &str = "sshd";
 
 /// A host key: its file, and its type in ssh-keygen's words.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,42 +29,42 @@ pub(super) struct Key {
     kind: String,
 }
 
-pub(super) async fn take(
+pub(super) async fn apply(
     machine: &Machine,
     container: &Container,
     identity: &Identity,
     keys: Result<Vec<Key>, Failure>,
-) -> Result<Did, Failure> {
+) -> Result<StepSuccess, Failure> {
     let keys = keys?;
     if keys.is_empty() || identity.rehearsal {
-        return Ok(Did::NotNeeded);
+        return Ok(StepSuccess::NotNeeded);
     }
     // A copy from a pool is asked twice, and making keys takes long.
-    if machine.keys_of().as_ref() == Some(&identity.generation) {
-        return Ok(Did::Told("made before".to_owned()));
+    if machine.ssh_keys_generation().as_ref() == Some(&identity.generation) {
+        return Ok(StepSuccess::DoneWith("made before".to_owned()));
     }
     for key in &keys {
-        let renewed = renew(machine, container, key).await;
-        renewed.map_err(|failed| failure(failed.kind, format!("{}: {failed}", key.path)))?;
+        let result = replace_key(machine, container, key).await;
+        result.map_err(|failed| failure(failed.kind, format!("{}: {failed}", key.path)))?;
     }
     let kinds: Vec<&str> = keys.iter().map(|key| &*key.kind).collect();
-    tell_servers();
-    machine.keys_of().replace(identity.generation.clone());
-    Ok(Did::Told(kinds.join(" ")))
+    hang_up_servers();
+    machine.ssh_keys_generation().replace(identity.generation.clone());
+    Ok(StepSuccess::DoneWith(kinds.join(" ")))
 }
 
-async fn renew(machine: &Machine, container: &Container, key: &Key) -> Result<(), Failure> {
-    let place = || Place::Container(container.mounts.clone());
-    inside(place(), || Ok(clear()?)).await?;
-    let args = ["ssh-keygen", "-q", "-N", "", "-t", &key.kind, "-f", NEW].map(str::to_owned).into();
-    program::run(machine, container, args, BTreeMap::new(), PATIENCE).await?;
+async fn replace_key(machine: &Machine, container: &Container, key: &Key) -> Result<(), Failure> {
+    let root = || ContainerRoot::MountNamespace(container.mount_ns.clone());
+    run_in_container(root(), || Ok(remove_temporary_key()?)).await?;
+    let args = ["ssh-keygen", "-q", "-N", "", "-t", &key.kind, "-f", TEMPORARY_KEY].map(str::to_owned).into();
+    program::run(machine, container, args, BTreeMap::new(), KEYGEN_TIMEOUT).await?;
     let path = key.path.clone();
-    inside(place(), move || Ok(replace(&path)?)).await
+    run_in_container(root(), move || Ok(rename_over(&path)?)).await
 }
 
 /// Takes away what an attempt before has left: ssh-keygen writes over nothing.
-fn clear() -> Result<(), SystemError> {
-    for path in [NEW.to_owned(), format!("{NEW}.pub")] {
+fn remove_temporary_key() -> Result<(), SystemError> {
+    for path in [TEMPORARY_KEY.to_owned(), format!("{TEMPORARY_KEY}.pub")] {
         match std::fs::remove_file(&path) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                 return Err(SystemError::new(format!("remove {path}"), error));
@@ -75,9 +75,10 @@ fn clear() -> Result<(), SystemError> {
     Ok(())
 }
 
-fn replace(path: &str) -> Result<(), SystemError> {
-    std::fs::rename(format!("{NEW}.pub"), format!("{path}.pub")).context("replace the public key")?;
-    std::fs::rename(NEW, path).context("replace the key")
+fn rename_over(path: &str) -> Result<(), SystemError> {
+    std::fs::rename(format!("{TEMPORARY_KEY}.pub"), format!("{path}.pub"))
+        .context("replace the public key")?;
+    std::fs::rename(TEMPORARY_KEY, path).context("replace the key")
 }
 
 /// The host keys that there are.
@@ -92,7 +93,7 @@ pub(super) fn list() -> Result<Vec<Key>, Failure> {
         let name = entry.context(format!("list {DIRECTORY}"))?.file_name().to_string_lossy().into_owned();
         let path = format!("{DIRECTORY}/{name}");
         if is_host_key(&name) && Path::new(&path).is_file() {
-            let kind = kind(&name, &path)
+            let kind = key_type(&name, &path)
                 .ok_or_else(|| failure(FailureKind::System, format!("{path}: a key of an unknown type")))?;
             keys.push(Key { path, kind });
         }
@@ -106,15 +107,15 @@ fn is_host_key(name: &str) -> bool {
 }
 
 /// A key's type, by its public half or else by its name.
-fn kind(name: &str, path: &str) -> Option<String> {
+fn key_type(name: &str, path: &str) -> Option<String> {
     let public = std::fs::read_to_string(format!("{path}.pub")).unwrap_or_default();
     let known = |kind: &&str| ["rsa", "ecdsa", "ed25519", "dsa"].contains(kind);
-    let named = name.strip_prefix("ssh_host_").and_then(|name| name.strip_suffix("_key"));
-    kind_of(&public).or(named.filter(known)).map(str::to_owned)
+    let by_name = name.strip_prefix("ssh_host_").and_then(|name| name.strip_suffix("_key"));
+    type_of_public_key(&public).or(by_name.filter(known)).map(str::to_owned)
 }
 
 /// What the first word of a public key means to ssh-keygen.
-fn kind_of(public: &str) -> Option<&'static str> {
+fn type_of_public_key(public: &str) -> Option<&'static str> {
     match public.split_whitespace().next()? {
         "ssh-ed25519" => Some("ed25519"),
         "ssh-rsa" => Some("rsa"),
@@ -126,7 +127,7 @@ fn kind_of(public: &str) -> Option<&'static str> {
 
 /// A server reads its keys again at a hang-up, which reaches it when it goes on.
 /// Those that it has forked for its guests must not: it would end them.
-fn tell_servers() {
+fn hang_up_servers() {
     let servers = cgroup::pids().into_iter().filter(|pid| is_server(*pid));
     for pid in servers.filter_map(Pid::from_raw) {
         // All stand still: what is there now does not end.
@@ -135,8 +136,8 @@ fn tell_servers() {
 }
 
 fn is_server(pid: i32) -> bool {
-    let named = |pid: i32| cgroup::stat(pid).filter(|stat| stat.name == SERVER);
-    named(pid).is_some_and(|stat| named(stat.ppid).is_none())
+    let by_name = |pid: i32| cgroup::read_stat(pid).filter(|stat| stat.name == SERVER_NAME);
+    by_name(pid).is_some_and(|stat| by_name(stat.ppid).is_none())
 }
 
 #[cfg(test)]
@@ -144,12 +145,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn host_keys_are_known_by_their_names_and_types_by_their_public_halves() {
+    fn host_keys_and_their_types_are_recognised() {
         assert!(is_host_key("ssh_host_rsa_key"));
         assert!(!is_host_key("ssh_host_rsa_key.pub") && !is_host_key("sshd_config"));
-        assert_eq!(kind_of("ecdsa-sha2-nistp256 AAAA root@box\n"), Some("ecdsa"));
-        assert_eq!(kind_of(""), None);
-        let kind = |name: &str| kind(name, "/nonexistent");
+        assert_eq!(type_of_public_key("ecdsa-sha2-nistp256 AAAA root@box\n"), Some("ecdsa"));
+        assert_eq!(type_of_public_key(""), None);
+        let kind = |name: &str| key_type(name, "/nonexistent");
         assert_eq!(kind("ssh_host_ed25519_key").as_deref(), Some("ed25519"));
         assert_eq!(kind("ssh_host_other_key"), None);
     }

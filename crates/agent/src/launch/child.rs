@@ -16,7 +16,7 @@ use rustix::mount::{MountFlags, UnmountFlags, mount, mount_bind, mount_remount, 
 use super::init;
 use crate::rootfs::ROOT;
 use crate::rootfs::managed::BOOT_ID;
-use crate::users::Identity;
+use crate::users::Credentials;
 
 /// A step that can fail, as it travels through the report's pipe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,7 +35,7 @@ pub(super) enum Stage {
     Terminal,
     Streams,
     Init,
-    Identity,
+    Credentials,
     Directory,
     Exec,
 }
@@ -54,7 +54,7 @@ impl Stage {
         Self::Terminal,
         Self::Streams,
         Self::Init,
-        Self::Identity,
+        Self::Credentials,
         Self::Directory,
         Self::Exec,
     ];
@@ -64,11 +64,11 @@ impl Stage {
     }
 
     /// What was tried, for people.
-    pub(super) fn what(self) -> &'static str {
+    pub(super) fn action(self) -> &'static str {
         match self {
             Self::Born => "fork",
             Self::Join => "enter the container's namespaces",
-            Self::Session => "begin a session",
+            Self::Session => "start a session",
             Self::Proc => "mount /proc",
             Self::BootId => "bind the boot id",
             Self::Queues => "mount /dev/mqueue",
@@ -78,7 +78,7 @@ impl Stage {
             Self::Terminal => "take the terminal",
             Self::Streams => "set up the standard streams",
             Self::Init => "start the init process",
-            Self::Identity => "become the user",
+            Self::Credentials => "become the user",
             Self::Directory => "enter the working directory",
             Self::Exec => "exec",
         }
@@ -105,7 +105,7 @@ pub(super) struct Plan<'a> {
     pub(super) terminal: Option<&'a CStr>,
     /// Without a terminal: what becomes standard input, output and error.
     pub(super) stdio: Option<[RawFd; 3]>,
-    pub(super) identity: &'a Identity,
+    pub(super) credentials: &'a Credentials,
     pub(super) directory: &'a CStr,
     pub(super) candidates: &'a [CString],
     pub(super) argv: &'a [*const c_char],
@@ -114,7 +114,7 @@ pub(super) struct Plan<'a> {
     pub(super) init: bool,
     pub(super) report: RawFd,
     /// Where the first process of a container reads a byte when it may begin.
-    pub(super) begin: Option<RawFd>,
+    pub(super) start: Option<RawFd>,
 }
 
 /// The strings' addresses, with the null that ends them.
@@ -124,10 +124,11 @@ pub(super) fn pointers(strings: &[CString]) -> Vec<*const c_char> {
 
 /// Forks into `cgroup`, and into namespaces of its own when it is `first`.
 pub(super) fn fork(plan: &Plan<'_>, cgroup: &OwnedFd, first: bool) -> io::Result<(i32, OwnedFd)> {
-    const FIRST: c_int = libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
+    const NEW_NAMESPACES: c_int =
+        libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
     const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
     let mut pidfd: c_int = -1;
-    let namespaces = if first { FIRST as u64 } else { 0 };
+    let namespaces = if first { NEW_NAMESPACES as u64 } else { 0 };
     // SAFETY: all-zero is a valid clone_args, meaning "as fork does".
     let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
     args.flags = namespaces | libc::CLONE_PIDFD as u64 | CLONE_INTO_CGROUP;
@@ -149,14 +150,14 @@ pub(super) fn fork(plan: &Plan<'_>, cgroup: &OwnedFd, first: bool) -> io::Result
 fn run(plan: &Plan<'_>) -> ! {
     // SAFETY: takes nothing and cannot fail.
     let pid = unsafe { libc::getpid() };
-    tell(plan.report, (Stage::Born, pid));
+    write_record(plan.report, (Stage::Born, pid));
     let Err(fault) = prepare(plan).and_then(|()| execute(plan));
-    tell(plan.report, fault);
+    write_record(plan.report, fault);
     // SAFETY: ends this process without running what the agent registered.
     unsafe { libc::_exit(127) }
 }
 
-fn tell(report: RawFd, (stage, number): Fault) {
+fn write_record(report: RawFd, (stage, number): Fault) {
     let mut record = [0; 8];
     record[..4].copy_from_slice(&(stage as u32).to_ne_bytes());
     record[4..].copy_from_slice(&number.to_ne_bytes());
@@ -165,84 +166,84 @@ fn tell(report: RawFd, (stage, number): Fault) {
 }
 
 fn prepare(plan: &Plan<'_>) -> Result<(), Fault> {
-    if let Some(begin) = plan.begin {
+    if let Some(start) = plan.start {
         let mut byte = 0u8;
         // SAFETY: the byte is alive, and one is what is asked for.
-        check(Stage::Join, unsafe { libc::read(begin, (&raw mut byte).cast(), 1) as c_int })?;
+        check(Stage::Join, unsafe { libc::read(start, (&raw mut byte).cast(), 1) as c_int })?;
     }
     match plan.join {
-        Join::New { read_only } => own_root(read_only)?,
-        Join::Container { pidfd } => join(pidfd)?,
+        Join::New { read_only } => set_up_container(read_only)?,
+        Join::Container { pidfd } => join_container(pidfd)?,
     }
     // SAFETY: takes nothing; fails only for a group leader, which a new child is not.
     check(Stage::Session, unsafe { libc::setsid() })?;
     match (plan.terminal, plan.stdio) {
-        (Some(name), _) => terminal(name, matches!(plan.join, Join::New { .. }))?,
-        (None, Some(stdio)) => streams(stdio)?,
+        (Some(name), _) => open_terminal(name, matches!(plan.join, Join::New { .. }))?,
+        (None, Some(stdio)) => set_streams(stdio)?,
         (None, None) => {}
     }
-    own_streams(plan.identity.uid);
+    chown_streams(plan.credentials.uid);
     if plan.init {
-        init::below(plan.report, plan.terminal.is_some())?;
+        init::fork_init(plan.report, plan.terminal.is_some())?;
     }
-    default_signals();
+    reset_signals();
     // SAFETY: takes a number and cannot fail.
     unsafe { libc::umask(0o022) };
     // SAFETY: the path is a live C string.
     check(Stage::Directory, unsafe { libc::chdir(plan.directory.as_ptr()) })?;
-    become_user(plan.identity)
+    set_credentials(plan.credentials)
 }
 
-fn join(pidfd: RawFd) -> Result<(), Fault> {
-    let all = libc::CLONE_NEWNS | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS | libc::CLONE_NEWCGROUP;
+fn join_container(pidfd: RawFd) -> Result<(), Fault> {
+    let namespaces = libc::CLONE_NEWNS | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS | libc::CLONE_NEWCGROUP;
     // SAFETY: takes a descriptor and flags.
-    check(Stage::Join, unsafe { libc::setns(pidfd, all) })
+    check(Stage::Join, unsafe { libc::setns(pidfd, namespaces) })
 }
 
 /// What belongs to the namespaces that this process has just begun, and their root.
-fn own_root(read_only: bool) -> Result<(), Fault> {
+fn set_up_container(read_only: bool) -> Result<(), Fault> {
     // SAFETY: takes flags. The group itself was entered at birth and becomes the root of the view.
     check(Stage::Join, unsafe { libc::unshare(libc::CLONE_NEWCGROUP) })?;
-    at(Stage::Pivot, rustix::process::chdir(ROOT))?;
-    let quiet = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
-    at(Stage::Proc, mount(c"proc", c"proc", c"proc", quiet, c""))?;
+    check_rustix(Stage::Pivot, rustix::process::chdir(ROOT))?;
+    let restricted = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+    check_rustix(Stage::Proc, mount(c"proc", c"proc", c"proc", restricted, c""))?;
     match mount_bind(BOOT_ID, c"proc/sys/kernel/random/boot_id") {
         // A kernel that shows none.
         Ok(()) | Err(Errno::NOENT) => {}
-        Err(errno) => return at(Stage::BootId, Err(errno)),
+        Err(errno) => return check_rustix(Stage::BootId, Err(errno)),
     }
-    match mount(c"mqueue", c"dev/mqueue", c"mqueue", quiet, c"") {
+    match mount(c"mqueue", c"dev/mqueue", c"mqueue", restricted, c"") {
         // A kernel without message queues.
         Ok(()) | Err(Errno::NODEV) => {}
-        Err(errno) => return at(Stage::Queues, Err(errno)),
+        Err(errno) => return check_rustix(Stage::Queues, Err(errno)),
     }
-    at(Stage::Cgroup, mount(c"cgroup", c"sys/fs/cgroup", c"cgroup2", quiet, c""))?;
+    check_rustix(Stage::Cgroup, mount(c"cgroup", c"sys/fs/cgroup", c"cgroup2", restricted, c""))?;
     if read_only {
-        at(Stage::ReadOnly, mount_remount(c".", MountFlags::BIND | MountFlags::RDONLY, c""))?;
+        check_rustix(Stage::ReadOnly, mount_remount(c".", MountFlags::BIND | MountFlags::RDONLY, c""))?;
     }
-    at(Stage::Pivot, rustix::process::pivot_root(c".", c"."))?;
+    check_rustix(Stage::Pivot, rustix::process::pivot_root(c".", c"."))?;
     // The old root lies over the new one now.
-    at(Stage::Pivot, unmount(c".", UnmountFlags::DETACH))?;
-    at(Stage::Pivot, rustix::process::chdir(c"/"))
+    check_rustix(Stage::Pivot, unmount(c".", UnmountFlags::DETACH))?;
+    check_rustix(Stage::Pivot, rustix::process::chdir(c"/"))
 }
 
 /// Opens the terminal by its name in here, so that `ttyname` finds it.
-fn terminal(name: &CStr, console: bool) -> Result<(), Fault> {
+fn open_terminal(name: &CStr, console: bool) -> Result<(), Fault> {
     if console {
         // SAFETY: the path is a live C string.
         let file = unsafe { libc::open(c"/dev/console".as_ptr(), libc::O_CREAT | libc::O_CLOEXEC, 0o600) };
         check(Stage::Terminal, file)?;
-        at(Stage::Terminal, mount_bind(name, c"/dev/console"))?;
+        check_rustix(Stage::Terminal, mount_bind(name, c"/dev/console"))?;
     }
     // SAFETY: the path is a live C string.
     let file = unsafe { libc::open(name.as_ptr(), libc::O_RDWR | libc::O_CLOEXEC) };
     check(Stage::Terminal, file)?;
     // SAFETY: takes a descriptor and a number.
     check(Stage::Terminal, unsafe { libc::ioctl(file, libc::TIOCSCTTY, 0) })?;
-    streams([file; 3])
+    set_streams([file; 3])
 }
 
-fn streams(files: [RawFd; 3]) -> Result<(), Fault> {
+fn set_streams(files: [RawFd; 3]) -> Result<(), Fault> {
     for (number, file) in (0..).zip(files) {
         // SAFETY: takes two descriptors.
         check(Stage::Streams, unsafe { libc::dup2(file, number) })?;
@@ -251,7 +252,7 @@ fn streams(files: [RawFd; 3]) -> Result<(), Fault> {
 }
 
 /// A program may open its streams again by name: they must be its user's.
-fn own_streams(uid: u32) {
+fn chown_streams(uid: u32) {
     for number in 0..3 {
         // SAFETY: takes numbers. What cannot be given away (/dev/null, say) needs not be.
         unsafe { libc::fchown(number, uid, libc::gid_t::MAX) };
@@ -259,7 +260,7 @@ fn own_streams(uid: u32) {
 }
 
 /// The agent blocks SIGCHLD, and its language ignores SIGPIPE.
-fn default_signals() {
+fn reset_signals() {
     // SAFETY: all-zero is the empty set, and SIG_DFL is no handler of ours.
     unsafe {
         let none: libc::sigset_t = std::mem::zeroed();
@@ -269,8 +270,8 @@ fn default_signals() {
 }
 
 /// The raw calls: the C library's would have every thread follow, and there is none.
-fn become_user(identity: &Identity) -> Result<(), Fault> {
-    let Identity { uid, gid, groups, .. } = identity;
+fn set_credentials(credentials: &Credentials) -> Result<(), Fault> {
+    let Credentials { uid, gid, groups, .. } = credentials;
     let (uid, gid) = (c_long::from(*uid), c_long::from(*gid));
     // SAFETY: the groups are alive; the rest are numbers.
     let results = unsafe {
@@ -280,30 +281,30 @@ fn become_user(identity: &Identity) -> Result<(), Fault> {
             libc::syscall(libc::SYS_setresuid, uid, uid, uid),
         ]
     };
-    results.into_iter().try_for_each(|result| check(Stage::Identity, result as c_int))
+    results.into_iter().try_for_each(|result| check(Stage::Credentials, result as c_int))
 }
 
 /// Tries the candidates in order, as a shell does: what is not there, or may
 /// not be run, is passed over, and remembered.
 fn execute(plan: &Plan<'_>) -> Result<std::convert::Infallible, Fault> {
-    let mut worst = libc::ENOENT;
+    let mut error = libc::ENOENT;
     for candidate in plan.candidates {
         // SAFETY: all strings and both arrays, with their nulls, are alive.
         unsafe { libc::execve(candidate.as_ptr(), plan.argv.as_ptr(), plan.envp.as_ptr()) };
         match errno() {
             libc::ENOENT | libc::ENOTDIR => {}
-            libc::EACCES => worst = libc::EACCES,
+            libc::EACCES => error = libc::EACCES,
             other => return Err((Stage::Exec, other)),
         }
     }
-    Err((Stage::Exec, worst))
+    Err((Stage::Exec, error))
 }
 
 pub(super) fn check(stage: Stage, result: c_int) -> Result<(), Fault> {
     if result < 0 { Err((stage, errno())) } else { Ok(()) }
 }
 
-fn at(stage: Stage, result: rustix::io::Result<()>) -> Result<(), Fault> {
+fn check_rustix(stage: Stage, result: rustix::io::Result<()>) -> Result<(), Fault> {
     result.map_err(|errno| (stage, errno.raw_os_error()))
 }
 

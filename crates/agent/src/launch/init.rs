@@ -10,7 +10,7 @@ use super::child::{Fault, Stage, check};
 
 /// Forks once more. Returns in the child, which is to become the program; the
 /// parent stays in here as init.
-pub(super) fn below(report: RawFd, terminal: bool) -> Result<(), Fault> {
+pub(super) fn fork_init(report: RawFd, terminal: bool) -> Result<(), Fault> {
     // SAFETY: all-one bits are the full set; nothing else runs in this process.
     unsafe {
         let mut all: libc::sigset_t = std::mem::zeroed();
@@ -21,7 +21,7 @@ pub(super) fn below(report: RawFd, terminal: bool) -> Result<(), Fault> {
     let child = unsafe { libc::syscall(libc::SYS_fork) } as c_int;
     check(Stage::Init, child)?;
     if child != 0 {
-        reign(child, report);
+        run_init(child, report);
     }
     // SAFETY: numbers only. The program leads a group of its own, and holds the terminal.
     unsafe {
@@ -33,7 +33,7 @@ pub(super) fn below(report: RawFd, terminal: bool) -> Result<(), Fault> {
     Ok(())
 }
 
-fn reign(child: c_int, report: RawFd) -> ! {
+fn run_init(child: c_int, report: RawFd) -> ! {
     // SAFETY: closes every descriptor, the report's among them, so that the agent
     // sees the program's exec; names this process for those who list it.
     unsafe {

@@ -10,11 +10,11 @@ use tokio::io::unix::AsyncFd;
 
 use super::child::Stage;
 use super::resolve::Command;
-use crate::failure::{Context, SystemError, failure, words};
+use crate::failure::{Context, SystemError, errno_text, failure};
 use crate::watch::{read, watch};
 
 /// Bytes of one record: a stage and a number.
-const RECORD: usize = 8;
+const RECORD_BYTES: usize = 8;
 
 /// Our end of the pipe.
 #[derive(Debug)]
@@ -22,56 +22,57 @@ pub(super) struct Report(AsyncFd<OwnedFd>);
 
 impl Report {
     pub(super) fn pipe() -> Result<(Self, OwnedFd), SystemError> {
-        let (ours, theirs) = pipe_with(PipeFlags::CLOEXEC).context("make a pipe")?;
-        Ok((Self(watch(ours, Interest::READABLE).context("watch a pipe")?), theirs))
+        let (reader, writer) = pipe_with(PipeFlags::CLOEXEC).context("make a pipe")?;
+        Ok((Self(watch(reader, Interest::READABLE).context("watch a pipe")?), writer))
     }
 
     /// The child's id in its namespace, once its program runs.
-    pub(super) async fn outcome(self, command: &Command) -> Result<u32, Failure> {
+    pub(super) async fn wait_for_exec(self, command: &Command) -> Result<u32, Failure> {
         let mut bytes = Vec::new();
         let mut chunk = [0; 64];
         loop {
             match read(&self.0, &mut chunk).await.context("hear from the new process")? {
                 0 => break,
-                got => bytes.extend_from_slice(&chunk[..got]),
+                length => bytes.extend_from_slice(&chunk[..length]),
             }
         }
-        let records = bytes.chunks_exact(RECORD).map(record);
+        let records = bytes.chunks_exact(RECORD_BYTES).map(parse_record);
         let mut pid = None;
         for (stage, number) in records {
             match Stage::from_number(stage) {
                 Some(Stage::Born) => pid = Some(number as u32),
-                stage => return Err(explain(stage, number, command)),
+                stage => return Err(describe_failure(stage, number, command)),
             }
         }
         pid.ok_or_else(|| failure(FailureKind::WrongState, "the process ended before its program ran"))
     }
 }
 
-fn record(bytes: &[u8]) -> (u32, i32) {
+fn parse_record(bytes: &[u8]) -> (u32, i32) {
     let word = |at: usize| [bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]];
     (u32::from_ne_bytes(word(0)), i32::from_ne_bytes(word(4)))
 }
 
-fn explain(stage: Option<Stage>, errno: i32, command: &Command) -> Failure {
+fn describe_failure(stage: Option<Stage>, errno: i32, command: &Command) -> Failure {
     let program = &command.program;
-    let words = words(errno);
+    let reason = errno_text(errno);
     let (kind, message) = match (stage, errno) {
-        (Some(Stage::Exec), libc::ENOENT | libc::ENOTDIR) if !program.contains('/') => {
-            (FailureKind::CommandNotFound, format!("executable file `{program}` not found in $PATH: {words}"))
-        }
+        (Some(Stage::Exec), libc::ENOENT | libc::ENOTDIR) if !program.contains('/') => (
+            FailureKind::CommandNotFound,
+            format!("executable file `{program}` not found in $PATH: {reason}"),
+        ),
         (Some(Stage::Exec), libc::ENOENT | libc::ENOTDIR) => {
-            (FailureKind::CommandNotFound, format!("executable file `{program}` not found: {words}"))
+            (FailureKind::CommandNotFound, format!("executable file `{program}` not found: {reason}"))
         }
-        (Some(Stage::Exec), _) => (FailureKind::CommandNotExecutable, format!("exec `{program}`: {words}")),
+        (Some(Stage::Exec), _) => (FailureKind::CommandNotExecutable, format!("exec `{program}`: {reason}")),
         (Some(Stage::Directory), _) => {
             let directory = command.directory.to_string_lossy();
             // Podman's exit code for it is 126 too.
-            (FailureKind::CommandNotExecutable, format!("chdir to `{directory}`: {words}"))
+            (FailureKind::CommandNotExecutable, format!("chdir to `{directory}`: {reason}"))
         }
         (Some(Stage::Join), libc::ESRCH) => (FailureKind::WrongState, "the container has ended".to_owned()),
-        (Some(stage), _) => (FailureKind::System, format!("{}: {words}", stage.what())),
-        (None, _) => (FailureKind::System, format!("the new process failed: {words}")),
+        (Some(stage), _) => (FailureKind::System, format!("{}: {reason}", stage.action())),
+        (None, _) => (FailureKind::System, format!("the new process failed: {reason}")),
     };
     failure(kind, message)
 }

@@ -9,7 +9,7 @@ use mimeo_agent_protocol::message::{Failure, FailureKind, Process};
 
 use super::c_string;
 use crate::failure::{SystemError, failure};
-use crate::users::{self, Identity};
+use crate::users::{self, Credentials};
 
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
@@ -22,41 +22,41 @@ pub(crate) struct Command {
     pub(super) env: Vec<CString>,
     /// Where the program may be, in order.
     pub(super) candidates: Vec<CString>,
-    pub(super) identity: Identity,
+    pub(super) credentials: Credentials,
     pub(super) directory: CString,
     pub(super) init: bool,
 }
 
 impl Command {
     /// Runs inside the container's root, where a file may be slow to come.
-    pub(super) fn resolve(process: Process, hostname: &str, first: bool) -> Result<Self, Failure> {
+    pub(super) fn resolve(process: Process, hostname: &str, is_container: bool) -> Result<Self, Failure> {
         let Some(program) = process.args.first().filter(|program| !program.is_empty()).cloned() else {
             return Err(failure(FailureKind::Invalid, "no command specified"));
         };
-        let identity = identity(&process.user)?;
-        let directory = directory(&process.cwd, first)?;
-        let env = environment(process.env, &identity, hostname, process.terminal.is_some());
+        let credentials = resolve_credentials(&process.user)?;
+        let directory = resolve_directory(&process.cwd, is_container)?;
+        let env = environment(process.env, &credentials, hostname, process.terminal.is_some());
         let path = env.get("PATH").map_or(DEFAULT_PATH, String::as_str);
         Ok(Self {
             candidates: candidates(&program, path),
             program,
             args: process.args.iter().map(|arg| c_string(arg)).collect(),
             env: env.iter().map(|(name, value)| c_string(&format!("{name}={value}"))).collect(),
-            identity,
+            credentials,
             directory,
-            init: process.init && first,
+            init: process.init && is_container,
         })
     }
 }
 
-fn identity(user: &str) -> Result<Identity, Failure> {
-    let (passwd, group) = (text("/etc/passwd")?, text("/etc/group")?);
+fn resolve_credentials(user: &str) -> Result<Credentials, Failure> {
+    let (passwd, group) = (read_image_file("/etc/passwd")?, read_image_file("/etc/group")?);
     users::resolve(user, &passwd, &group)
         .map_err(|error| failure(FailureKind::UnknownUser, error.to_string()))
 }
 
 /// A file of the image, empty when it has none.
-pub(crate) fn text(path: &str) -> Result<String, Failure> {
+pub(crate) fn read_image_file(path: &str) -> Result<String, Failure> {
     match std::fs::read(path) {
         Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
         Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
@@ -67,19 +67,21 @@ pub(crate) fn text(path: &str) -> Result<String, Failure> {
 }
 
 /// The container's own process finds its directory made; others must name one that exists.
-fn directory(wanted: &str, first: bool) -> Result<CString, Failure> {
-    let path = if wanted.is_empty() { "/" } else { wanted };
+fn resolve_directory(cwd: &str, is_container: bool) -> Result<CString, Failure> {
+    let path = if cwd.is_empty() { "/" } else { cwd };
     if !path.starts_with('/') {
         return Err(failure(FailureKind::Invalid, format!("working directory {path} is not absolute")));
     }
-    if first && !Path::new(path).exists() {
+    if is_container && !Path::new(path).exists() {
         // On a read-only root the kernel's refusal comes with the chdir.
-        rustix::fs::mkdir(path, rustix::fs::Mode::from_raw_mode(0o755)).or_else(|_| make_all(path)).ok();
+        rustix::fs::mkdir(path, rustix::fs::Mode::from_raw_mode(0o755))
+            .or_else(|_| create_directories(path))
+            .ok();
     }
     Ok(c_string(path))
 }
 
-fn make_all(path: &str) -> std::io::Result<()> {
+fn create_directories(path: &str) -> std::io::Result<()> {
     use std::os::unix::fs::DirBuilderExt;
     std::fs::DirBuilder::new().recursive(true).mode(0o755).create(path)
 }
@@ -87,18 +89,18 @@ fn make_all(path: &str) -> std::io::Result<()> {
 /// What podman sets where the request does not.
 fn environment(
     mut env: BTreeMap<String, String>,
-    identity: &Identity,
+    credentials: &Credentials,
     hostname: &str,
     terminal: bool,
 ) -> BTreeMap<String, String> {
-    let mut default = |name: &str, value: &str| {
+    let mut set_default = |name: &str, value: &str| {
         env.entry(name.to_owned()).or_insert_with(|| value.to_owned());
     };
-    default("PATH", DEFAULT_PATH);
-    default("HOME", &identity.home);
-    default("HOSTNAME", hostname);
+    set_default("PATH", DEFAULT_PATH);
+    set_default("HOME", &credentials.home);
+    set_default("HOSTNAME", hostname);
     if terminal {
-        default("TERM", "xterm");
+        set_default("TERM", "xterm");
     }
     env
 }
@@ -123,16 +125,16 @@ mod tests {
     }
 
     #[test]
-    fn a_name_is_looked_up_and_a_path_is_not() {
+    fn names_are_looked_up_in_path_and_paths_are_not() {
         assert_eq!(paths("ls", "/bin:/usr/bin/:"), ["/bin/ls", "/usr/bin/ls", "./ls"]);
         assert_eq!(paths("./ls", "/bin"), ["./ls"]);
         assert_eq!(paths("ls", "/"), ["/ls"]);
     }
 
     #[test]
-    fn what_the_request_sets_stays() {
-        let identity = Identity { uid: 0, gid: 0, groups: vec![], home: "/root".into() };
-        let env = environment([("HOME".into(), "/x".into())].into(), &identity, "box", true);
+    fn variables_of_the_request_are_kept() {
+        let credentials = Credentials { uid: 0, gid: 0, groups: vec![], home: "/root".into() };
+        let env = environment([("HOME".into(), "/x".into())].into(), &credentials, "box", true);
         assert_eq!((&*env["HOME"], &*env["HOSTNAME"], &*env["TERM"]), ("/x", "box", "xterm"));
         assert_eq!(env["PATH"], DEFAULT_PATH);
     }

@@ -49,7 +49,7 @@ fn link(index: u32, flags: u32, change: u32) -> Message {
 
 /// Gives a card an address.
 pub(super) fn add_address(index: u32, address: IpAddr, prefix: u8) -> Message {
-    let message = Message::new(RTM_NEWADDR, CREATE | REPLACE, fixed(index, address, prefix));
+    let message = Message::new(RTM_NEWADDR, CREATE | REPLACE, address_header(index, address, prefix));
     match address {
         IpAddr::V4(ip) => message
             .with(IFA_LOCAL, &ip.octets())
@@ -61,14 +61,14 @@ pub(super) fn add_address(index: u32, address: IpAddr, prefix: u8) -> Message {
 
 /// Takes an address away.
 pub(super) fn remove_address(index: u32, address: IpAddr, prefix: u8) -> Message {
-    let message = Message::new(RTM_DELADDR, 0, fixed(index, address, prefix));
+    let message = Message::new(RTM_DELADDR, 0, address_header(index, address, prefix));
     match address {
         IpAddr::V4(ip) => message.with(IFA_LOCAL, &ip.octets()),
         IpAddr::V6(ip) => message.with(IFA_ADDRESS, &ip.octets()),
     }
 }
 
-fn fixed(index: u32, address: IpAddr, prefix: u8) -> Vec<u8> {
+fn address_header(index: u32, address: IpAddr, prefix: u8) -> Vec<u8> {
     let family = if address.is_ipv4() { INET } else { INET6 };
     [[family, prefix, 0, 0], index.to_ne_bytes()].concat()
 }
@@ -87,12 +87,13 @@ pub(crate) struct Assigned {
 }
 
 /// An entry of the list of addresses.
-pub(super) fn assigned(entry: &[u8]) -> Option<Assigned> {
+pub(super) fn parse_assigned(entry: &[u8]) -> Option<Assigned> {
     let index = u32::from_ne_bytes(entry.get(4..8)?.try_into().ok()?);
-    let find =
-        |wanted: u16| attributes(&entry[8..]).find(|(kind, _)| *kind == wanted).map(|(_, value)| value);
+    let attribute = |kind_to_find: u16| {
+        attributes(&entry[8..]).find(|(kind, _)| *kind == kind_to_find).map(|(_, value)| value)
+    };
     // On a line between two points only the local one is the card's.
-    let address = find(IFA_LOCAL).or_else(|| find(IFA_ADDRESS))?;
+    let address = attribute(IFA_LOCAL).or_else(|| attribute(IFA_ADDRESS))?;
     let address = match entry[0] {
         INET => IpAddr::from(<[u8; 4]>::try_from(address).ok()?),
         INET6 => IpAddr::from(<[u8; 16]>::try_from(address).ok()?),
@@ -135,16 +136,16 @@ mod tests {
     }
 
     #[test]
-    fn an_address_is_read_as_it_is_listed() {
+    fn listed_addresses_are_parsed() {
         let mut entry = vec![INET, 24, 0, 0, 2, 0, 0, 0];
         entry.extend_from_slice(&[8, 0, 1, 0, 10, 0, 2, 2]);
         entry.extend_from_slice(&[8, 0, 2, 0, 10, 0, 2, 15]);
-        let wanted = Assigned { index: 2, address: IpAddr::from([10, 0, 2, 15]), prefix: 24 };
-        assert_eq!(assigned(&entry), Some(wanted));
+        let expected = Assigned { index: 2, address: IpAddr::from([10, 0, 2, 15]), prefix: 24 };
+        assert_eq!(parse_assigned(&entry), Some(expected));
         let mut entry = vec![INET6, 64, 0, 0, 2, 0, 0, 0, 20, 0, 1, 0];
         entry.extend_from_slice(&std::net::Ipv6Addr::LOCALHOST.octets());
-        assert_eq!(assigned(&entry).map(|found| found.address.is_loopback()), Some(true));
-        assert_eq!(assigned(&entry[..20]), None);
-        assert_eq!(assigned(&[]), None);
+        assert_eq!(parse_assigned(&entry).map(|address| address.address.is_loopback()), Some(true));
+        assert_eq!(parse_assigned(&entry[..20]), None);
+        assert_eq!(parse_assigned(&[]), None);
     }
 }

@@ -20,8 +20,8 @@ const LINKS: [(&str, &str); 6] = [
 ];
 
 /// Mounts `/dev` and fills it. Terminals are the container's own instance.
-pub(super) fn furnish(root: &Root) -> Result<(), SystemError> {
-    over(root, "/dev", "tmpfs", MountFlags::NOSUID, c"mode=0755,size=65536k")?;
+pub(super) fn populate_dev(root: &Root) -> Result<(), SystemError> {
+    mount_over(root, "/dev", "tmpfs", MountFlags::NOSUID, c"mode=0755,size=65536k")?;
     // The mount lies over what the name above stands for.
     let dev = root.directory("/dev")?;
     for (name, major, minor) in NODES {
@@ -31,14 +31,14 @@ pub(super) fn furnish(root: &Root) -> Result<(), SystemError> {
     for (name, target) in LINKS {
         symlinkat(target, &dev, name).context(format!("make /dev/{name}"))?;
     }
-    let quiet = MountFlags::NOSUID | MountFlags::NOEXEC;
-    over(root, "/dev/pts", "devpts", quiet, c"newinstance,ptmxmode=0666,mode=0620,gid=5")?;
-    over(root, "/dev/shm", "tmpfs", quiet | MountFlags::NODEV, c"mode=1777,size=65536k")?;
+    let restricted = MountFlags::NOSUID | MountFlags::NOEXEC;
+    mount_over(root, "/dev/pts", "devpts", restricted, c"newinstance,ptmxmode=0666,mode=0620,gid=5")?;
+    mount_over(root, "/dev/shm", "tmpfs", restricted | MountFlags::NODEV, c"mode=1777,size=65536k")?;
     root.directory("/dev/mqueue").map(drop)
 }
 
 /// Mounts one of the kernel's own filesystems on a directory of the root.
-pub(super) fn over(
+pub(super) fn mount_over(
     root: &Root,
     directory: &str,
     name: &str,
@@ -46,11 +46,11 @@ pub(super) fn over(
     data: &std::ffi::CStr,
 ) -> Result<(), SystemError> {
     let target = root.directory(directory)?;
-    boot::filesystem(name, &path::of(&target), flags, data)
+    boot::mount_filesystem(name, &path::fd_path(&target), flags, data)
 }
 
 /// Opens the master of a new terminal of the container, and names its other end.
-pub(crate) fn terminal() -> Result<(std::os::fd::OwnedFd, std::ffi::CString), SystemError> {
+pub(crate) fn open_terminal() -> Result<(std::os::fd::OwnedFd, std::ffi::CString), SystemError> {
     use rustix::fs::OFlags;
     let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC | OFlags::NONBLOCK;
     let master = openat(rustix::fs::CWD, format!("{ROOT}/dev/pts/ptmx"), flags, Mode::empty())

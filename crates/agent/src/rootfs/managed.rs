@@ -18,7 +18,7 @@ const DIRECTORY: &str = "/run/mimeo/etc";
 /// What the container's process binds over its /proc/sys/kernel/random/boot_id.
 pub(crate) const BOOT_ID: &std::ffi::CStr = c"/run/mimeo/etc/boot_id";
 /// Managed files, and where the container finds them.
-const BOUND: [(&str, &str); 4] = [
+const BOUND_FILES: [(&str, &str); 4] = [
     ("hostname", "/etc/hostname"),
     ("hosts", "/etc/hosts"),
     ("resolv.conf", "/etc/resolv.conf"),
@@ -30,22 +30,23 @@ const DBUS_ID: &str = "/var/lib/dbus/machine-id";
 /// Writes them all, whether they are bound already or not.
 pub(crate) fn write(names: &Names<'_>) -> Result<(), SystemError> {
     let machine_id = names.machine_id().ok_or_else(|| SystemError::new("write machine-id", Errno::INVAL))?;
-    crate::boot::directory(DIRECTORY)?;
-    file("hostname", &names.hostname_file(), 0o644)?;
-    file("hosts", &names.hosts(), 0o644)?;
-    file("resolv.conf", &names.resolv_conf(), 0o644)?;
-    file("machine-id", &machine_id, 0o444)?;
-    file("boot_id", &random_uuid()?, 0o444)
+    crate::boot::create_directory(DIRECTORY)?;
+    write_file("hostname", &names.hostname_file(), 0o644)?;
+    write_file("hosts", &names.hosts(), 0o644)?;
+    write_file("resolv.conf", &names.resolv_conf(), 0o644)?;
+    write_file("machine-id", &machine_id, 0o444)?;
+    write_file("boot_id", &random_uuid()?, 0o444)
 }
 
 /// Binds them all but the boot id, whose place is in a /proc that is not mounted yet.
 pub(super) fn bind(root: &Root) -> Result<(), SystemError> {
-    for (name, target) in BOUND {
-        let place = root.file(target)?;
-        mount_bind(managed(name), path::of(&place)).context(format!("bind {target}"))?;
+    for (name, target) in BOUND_FILES {
+        let target_file = root.file(target)?;
+        mount_bind(managed_path(name), path::fd_path(&target_file)).context(format!("bind {target}"))?;
     }
     match root.regular_file(DBUS_ID) {
-        Some(place) => mount_bind(managed("machine-id"), path::of(&place)).context(format!("bind {DBUS_ID}")),
+        Some(target_file) => mount_bind(managed_path("machine-id"), path::fd_path(&target_file))
+            .context(format!("bind {DBUS_ID}")),
         None => Ok(()),
     }
 }
@@ -56,14 +57,14 @@ pub(crate) fn random_uuid() -> Result<String, SystemError> {
     std::fs::read_to_string(path).context(format!("read {path}"))
 }
 
-fn file(name: &str, text: &str, mode: u32) -> Result<(), SystemError> {
+fn write_file(name: &str, text: &str, mode: u32) -> Result<(), SystemError> {
     let mut options = File::options();
     // The mode is for a file that is made; the agent's umask takes nothing from it.
     options.write(true).create(true).truncate(true).mode(mode);
-    let written = options.open(managed(name)).and_then(|mut file| file.write_all(text.as_bytes()));
+    let written = options.open(managed_path(name)).and_then(|mut file| file.write_all(text.as_bytes()));
     written.context(format!("write {name}"))
 }
 
-fn managed(name: &str) -> String {
+fn managed_path(name: &str) -> String {
     format!("{DIRECTORY}/{name}")
 }

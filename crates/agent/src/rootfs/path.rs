@@ -20,7 +20,7 @@ const MAX_LINKS: u32 = 40;
 pub(crate) struct Root(OwnedFd);
 
 /// A name for an open file that any system call takes, whatever stands on its path by then.
-pub(crate) fn of(file: &OwnedFd) -> String {
+pub(crate) fn fd_path(file: &OwnedFd) -> String {
     format!("/proc/self/fd/{}", file.as_raw_fd())
 }
 
@@ -34,20 +34,20 @@ impl Root {
     /// Opens a directory, which is made with its parents when it is absent.
     pub(crate) fn directory(&self, path: &str) -> Result<OwnedFd, SystemError> {
         let resolved = self.resolve(Path::new(path)).context(format!("resolve {path}"))?;
-        self.make_directories(&resolved).context(format!("make {path}"))?;
-        self.at(&resolved, OFlags::PATH | OFlags::DIRECTORY).context(format!("open {path}"))
+        self.create_directories(&resolved).context(format!("make {path}"))?;
+        self.open_at(&resolved, OFlags::PATH | OFlags::DIRECTORY).context(format!("open {path}"))
     }
 
     /// Opens a file, which is made with its directories when it is absent.
     pub(crate) fn file(&self, path: &str) -> Result<OwnedFd, SystemError> {
         let resolved = self.resolve(Path::new(path)).context(format!("resolve {path}"))?;
         if let Some(parent) = resolved.parent() {
-            self.make_directories(parent).context(format!("make the directory of {path}"))?;
+            self.create_directories(parent).context(format!("make the directory of {path}"))?;
         }
-        match self.at(&resolved, OFlags::PATH) {
+        match self.open_at(&resolved, OFlags::PATH) {
             Err(Errno::NOENT) => {
-                self.at(&resolved, OFlags::CREATE | OFlags::WRONLY).context(format!("make {path}"))?;
-                self.at(&resolved, OFlags::PATH).context(format!("open {path}"))
+                self.open_at(&resolved, OFlags::CREATE | OFlags::WRONLY).context(format!("make {path}"))?;
+                self.open_at(&resolved, OFlags::PATH).context(format!("open {path}"))
             }
             other => other.context(format!("open {path}")),
         }
@@ -56,43 +56,43 @@ impl Root {
     /// A regular file that is there under this very name, not through a link.
     pub(crate) fn regular_file(&self, path: &str) -> Option<OwnedFd> {
         let relative = Path::new(path.trim_start_matches('/'));
-        let file = self.at(relative, OFlags::PATH | OFlags::NOFOLLOW).ok()?;
+        let file = self.open_at(relative, OFlags::PATH | OFlags::NOFOLLOW).ok()?;
         let kind = FileType::from_raw_mode(fstat(&file).ok()?.st_mode);
         (kind == FileType::RegularFile).then_some(file)
     }
 
-    fn at(&self, path: &Path, flags: OFlags) -> Result<OwnedFd, Errno> {
+    fn open_at(&self, path: &Path, flags: OFlags) -> Result<OwnedFd, Errno> {
         let mode = if flags.contains(OFlags::CREATE) { 0o644 } else { 0 };
         let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
-        let within = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-        openat2(&self.0, path, flags | OFlags::CLOEXEC, Mode::from_raw_mode(mode), within)
+        let resolve_flags = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+        openat2(&self.0, path, flags | OFlags::CLOEXEC, Mode::from_raw_mode(mode), resolve_flags)
     }
 
-    fn make_directories(&self, path: &Path) -> Result<(), Errno> {
-        let mut so_far = PathBuf::new();
+    fn create_directories(&self, path: &Path) -> Result<(), Errno> {
+        let mut prefix = PathBuf::new();
         for name in path {
-            let parent = self.at(&so_far, OFlags::PATH | OFlags::DIRECTORY)?;
+            let parent = self.open_at(&prefix, OFlags::PATH | OFlags::DIRECTORY)?;
             match mkdirat(&parent, name, Mode::from_raw_mode(0o755)) {
                 Ok(()) | Err(Errno::EXIST) => {}
                 Err(errno) => return Err(errno),
             }
-            so_far.push(name);
+            prefix.push(name);
         }
         Ok(())
     }
 
     /// The path without links, relative to the root. What does not exist has none.
     fn resolve(&self, path: &Path) -> Result<PathBuf, Errno> {
-        let mut rest: VecDeque<OsString> = names(path).collect();
+        let mut remaining: VecDeque<OsString> = path_names(path).collect();
         let mut resolved = PathBuf::new();
         let mut links = 0;
-        while let Some(name) = rest.pop_front() {
+        while let Some(name) = remaining.pop_front() {
             if name == ".." {
                 resolved.pop();
                 continue;
             }
             let next = resolved.join(&name);
-            let Some(target) = self.link(&next)? else {
+            let Some(target) = self.read_link(&next)? else {
                 resolved = next;
                 continue;
             };
@@ -103,16 +103,16 @@ impl Root {
             if target.is_absolute() {
                 resolved.clear();
             }
-            for name in names(&target).collect::<Vec<_>>().into_iter().rev() {
-                rest.push_front(name);
+            for name in path_names(&target).collect::<Vec<_>>().into_iter().rev() {
+                remaining.push_front(name);
             }
         }
         Ok(resolved)
     }
 
     /// Where a link points; `None` when there is no link.
-    fn link(&self, path: &Path) -> Result<Option<PathBuf>, Errno> {
-        let file = match self.at(path, OFlags::PATH | OFlags::NOFOLLOW) {
+    fn read_link(&self, path: &Path) -> Result<Option<PathBuf>, Errno> {
+        let file = match self.open_at(path, OFlags::PATH | OFlags::NOFOLLOW) {
             Ok(file) => file,
             Err(Errno::NOENT) => return Ok(None),
             Err(errno) => return Err(errno),
@@ -126,7 +126,7 @@ impl Root {
 }
 
 /// The names of a path, `..` among them.
-fn names(path: &Path) -> impl Iterator<Item = OsString> + '_ {
+fn path_names(path: &Path) -> impl Iterator<Item = OsString> + '_ {
     path.components().filter_map(|component| match component {
         Component::Normal(name) => Some(name.to_owned()),
         Component::ParentDir => Some("..".into()),
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn a_dangling_link_is_made_to_lead_somewhere() {
+    fn the_target_of_a_dangling_link_is_created() {
         let (directory, root) = root();
         std::fs::create_dir(directory.path().join("etc")).expect("makes");
         symlink("../run/systemd/resolve/stub", directory.path().join("etc/resolv.conf")).expect("links");
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn a_link_is_no_regular_file() {
+    fn a_link_is_not_a_regular_file() {
         let (directory, root) = root();
         std::fs::write(directory.path().join("file"), "").expect("writes");
         symlink("file", directory.path().join("link")).expect("links");
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn links_in_a_circle_are_refused() {
+    fn a_loop_of_links_is_refused() {
         let (directory, root) = root();
         symlink("b", directory.path().join("a")).expect("links");
         symlink("a", directory.path().join("b")).expect("links");

@@ -10,7 +10,7 @@ use rustix::mount::{MountFlags, mount_bind};
 
 use crate::boot;
 use crate::failure::{Context, SystemError};
-use crate::rootfs::{ROOT, Root, path_of};
+use crate::rootfs::{ROOT, Root, fd_path};
 
 /// Where directories lie of which only one file is shown.
 const HIDDEN: &str = "/run/mimeo/volumes";
@@ -24,13 +24,13 @@ pub(super) fn mount(volume: &Volume) -> Result<OwnedFd, SystemError> {
     match &volume.file {
         None => {
             let target = Root::open(ROOT)?.directory(&volume.target)?;
-            attach(&device, &path_of(&target), volume.read_only)?;
+            mount_fuse(&device, &fd_path(&target), volume.read_only)?;
         }
         Some(_) => {
-            let hidden = hidden(&volume.target);
-            boot::directory(HIDDEN)?;
-            boot::directory(&hidden)?;
-            attach(&device, &hidden, volume.read_only)?;
+            let hidden = hidden_directory(&volume.target);
+            boot::create_directory(HIDDEN)?;
+            boot::create_directory(&hidden)?;
+            mount_fuse(&device, &hidden, volume.read_only)?;
         }
     }
     Ok(device)
@@ -40,11 +40,11 @@ pub(super) fn mount(volume: &Volume) -> Result<OwnedFd, SystemError> {
 pub(super) fn bind_file(volume: &Volume) -> Result<(), SystemError> {
     let Some(file) = &volume.file else { return Ok(()) };
     let target = Root::open(ROOT)?.file(&volume.target)?;
-    let source = format!("{}/{file}", hidden(&volume.target));
-    mount_bind(source, path_of(&target)).context(format!("bind {}", volume.target))
+    let source = format!("{}/{file}", hidden_directory(&volume.target));
+    mount_bind(source, fd_path(&target)).context(format!("bind {}", volume.target))
 }
 
-fn attach(device: &OwnedFd, target: &str, read_only: bool) -> Result<(), SystemError> {
+fn mount_fuse(device: &OwnedFd, target: &str, read_only: bool) -> Result<(), SystemError> {
     let options = format!(
         "fd={},rootmode=40000,user_id=0,group_id=0,allow_other,default_permissions,max_read={MAX_READ}",
         device.as_raw_fd()
@@ -52,11 +52,11 @@ fn attach(device: &OwnedFd, target: &str, read_only: bool) -> Result<(), SystemE
     let options = CString::new(options).unwrap_or_default();
     let mut flags = MountFlags::NOSUID | MountFlags::NODEV;
     flags.set(MountFlags::RDONLY, read_only);
-    boot::filesystem("fuse", target, flags, &options)
+    boot::mount_filesystem("fuse", target, flags, &options)
 }
 
 /// A directory of its own for each target.
-fn hidden(target: &str) -> String {
+fn hidden_directory(target: &str) -> String {
     let name: String = target.bytes().map(|byte| format!("{byte:02x}")).collect();
     let name = &name[name.len().saturating_sub(250)..];
     format!("{HIDDEN}/{name}")

@@ -23,7 +23,7 @@ impl Owners {
     }
 
     /// Exchanges the pair of ids that stands at `at`, if the message reaches that far.
-    fn exchange(self, message: &mut [u8], at: usize) {
+    fn swap_ids(self, message: &mut [u8], at: usize) {
         for (at, own) in [(at, self.uid), (at + 4, self.gid)] {
             let Some(field) = message.get_mut(at..at + 4) else { return };
             let id = u32::from_ne_bytes([field[0], field[1], field[2], field[3]]);
@@ -61,20 +61,20 @@ const DIRENT: usize = 24;
 
 /// Where an answer to a kind of request holds owners.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Holds {
-    OneAt(usize),
+enum OwnerFields {
+    At(usize),
     Entries,
 }
 
-fn holds(opcode: u32) -> Option<Holds> {
+fn owner_fields(opcode: u32) -> Option<OwnerFields> {
     match opcode {
         // lookup, symlink, mknod, mkdir, link, create, tmpfile
-        1 | 6 | 8 | 9 | 13 | 35 | 51 => Some(Holds::OneAt(OUT_HEADER + ENTRY_ATTR + OWNER)),
+        1 | 6 | 8 | 9 | 13 | 35 | 51 => Some(OwnerFields::At(OUT_HEADER + ENTRY_ATTR + OWNER)),
         // getattr, setattr
-        3 | SETATTR => Some(Holds::OneAt(OUT_HEADER + ATTR_ATTR + OWNER)),
-        READDIRPLUS => Some(Holds::Entries),
+        3 | SETATTR => Some(OwnerFields::At(OUT_HEADER + ATTR_ATTR + OWNER)),
+        READDIRPLUS => Some(OwnerFields::Entries),
         // statx
-        52 => Some(Holds::OneAt(OUT_HEADER + STATX_OWNER)),
+        52 => Some(OwnerFields::At(OUT_HEADER + STATX_OWNER)),
         _ => None,
     }
 }
@@ -83,7 +83,7 @@ fn holds(opcode: u32) -> Option<Holds> {
 #[derive(Debug)]
 pub(super) struct Pending {
     owners: Owners,
-    requests: Mutex<HashMap<u64, Holds>>,
+    requests: Mutex<HashMap<u64, OwnerFields>>,
 }
 
 impl Pending {
@@ -92,35 +92,35 @@ impl Pending {
     }
 
     /// Rewrites a request on its way to the host.
-    pub(super) fn request(&self, message: &mut [u8]) {
-        if self.nothing_to_do() || message.len() < IN_HEADER {
+    pub(super) fn rewrite_request(&self, message: &mut [u8]) {
+        if self.is_identity() || message.len() < IN_HEADER {
             return;
         }
         let opcode = u32::from_ne_bytes([message[4], message[5], message[6], message[7]]);
-        self.owners.exchange(message, CALLER);
+        self.owners.swap_ids(message, CALLER);
         if opcode == SETATTR {
-            self.owners.exchange(message, NEW_OWNER);
+            self.owners.swap_ids(message, NEW_OWNER);
         }
-        if let Some(holds) = holds(opcode) {
-            self.requests().insert(unique(message), holds);
+        if let Some(owner_fields) = owner_fields(opcode) {
+            self.requests().insert(unique(message), owner_fields);
         }
     }
 
     /// Rewrites an answer on its way to the kernel.
-    pub(super) fn answer(&self, message: &mut [u8]) {
-        if self.nothing_to_do() || message.len() < OUT_HEADER {
+    pub(super) fn rewrite_answer(&self, message: &mut [u8]) {
+        if self.is_identity() || message.len() < OUT_HEADER {
             return;
         }
         match self.requests().remove(&unique(message)) {
-            Some(Holds::OneAt(at)) => self.owners.exchange(message, at),
-            Some(Holds::Entries) => self.entries(&mut message[OUT_HEADER..]),
+            Some(OwnerFields::At(at)) => self.owners.swap_ids(message, at),
+            Some(OwnerFields::Entries) => self.rewrite_entries(&mut message[OUT_HEADER..]),
             None => {}
         }
     }
 
-    fn entries(&self, mut entries: &mut [u8]) {
+    fn rewrite_entries(&self, mut entries: &mut [u8]) {
         while entries.len() >= ENTRY + DIRENT {
-            self.owners.exchange(entries, ENTRY_ATTR + OWNER);
+            self.owners.swap_ids(entries, ENTRY_ATTR + OWNER);
             let at = ENTRY + 16;
             let name = u32::from_ne_bytes([entries[at], entries[at + 1], entries[at + 2], entries[at + 3]]);
             let length = (ENTRY + DIRENT).saturating_add(name as usize).next_multiple_of(8);
@@ -131,11 +131,11 @@ impl Pending {
         }
     }
 
-    fn nothing_to_do(&self) -> bool {
+    fn is_identity(&self) -> bool {
         self.owners.uid == 0 && self.owners.gid == 0
     }
 
-    fn requests(&self) -> std::sync::MutexGuard<'_, HashMap<u64, Holds>> {
+    fn requests(&self) -> std::sync::MutexGuard<'_, HashMap<u64, OwnerFields>> {
         self.requests.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -160,30 +160,30 @@ mod tests {
         message
     }
 
-    fn at(message: &[u8], at: usize) -> u32 {
+    fn read_u32(message: &[u8], at: usize) -> u32 {
         u32::from_ne_bytes([message[at], message[at + 1], message[at + 2], message[at + 3]])
     }
 
     #[test]
-    fn root_is_the_owner_and_the_owner_is_root() {
+    fn root_and_the_hosts_user_are_swapped() {
         let pending = Pending::new(Owners::new(1000, 100));
         let mut lookup = request(1, 7);
-        pending.request(&mut lookup);
-        assert_eq!((at(&lookup, CALLER), at(&lookup, CALLER + 4)), (1000, 100));
+        pending.rewrite_request(&mut lookup);
+        assert_eq!((read_u32(&lookup, CALLER), read_u32(&lookup, CALLER + 4)), (1000, 100));
         let mut answer = request(0, 7);
         answer.resize(OUT_HEADER + ENTRY, 0);
         let owner = OUT_HEADER + ENTRY_ATTR + OWNER;
         answer[owner..owner + 4].copy_from_slice(&1000u32.to_ne_bytes());
         answer[owner + 4..owner + 8].copy_from_slice(&7u32.to_ne_bytes());
-        pending.answer(&mut answer);
-        assert_eq!((at(&answer, owner), at(&answer, owner + 4)), (0, 7));
+        pending.rewrite_answer(&mut answer);
+        assert_eq!((read_u32(&answer, owner), read_u32(&answer, owner + 4)), (0, 7));
         assert!(pending.requests().is_empty());
     }
 
     #[test]
     fn every_entry_of_a_listing_is_rewritten() {
         let pending = Pending::new(Owners::new(1000, 100));
-        pending.request(&mut request(READDIRPLUS, 9));
+        pending.rewrite_request(&mut request(READDIRPLUS, 9));
         let mut answer = request(0, 9);
         answer.truncate(OUT_HEADER);
         for name in [3u32, 8] {
@@ -191,16 +191,16 @@ mod tests {
             entry[ENTRY + 16..ENTRY + 20].copy_from_slice(&name.to_ne_bytes());
             answer.extend_from_slice(&entry);
         }
-        pending.answer(&mut answer);
+        pending.rewrite_answer(&mut answer);
         let second = OUT_HEADER + (ENTRY + DIRENT + 3usize).next_multiple_of(8);
         for entry in [OUT_HEADER, second] {
-            assert_eq!(at(&answer, entry + ENTRY_ATTR + OWNER), 1000);
+            assert_eq!(read_u32(&answer, entry + ENTRY_ATTR + OWNER), 1000);
         }
     }
 
     proptest! {
         #[test]
-        fn exchanging_twice_changes_nothing(id: u32, own: u32) {
+        fn swapping_twice_changes_nothing(id: u32, own: u32) {
             prop_assert_eq!(swap(swap(id, own), own), id);
         }
 
@@ -213,8 +213,8 @@ mod tests {
             if answer.len() >= 16 && request.len() >= 16 {
                 answer[8..16].copy_from_slice(&request[8..16]);
             }
-            pending.request(&mut request);
-            pending.answer(&mut answer);
+            pending.rewrite_request(&mut request);
+            pending.rewrite_answer(&mut answer);
         }
     }
 }

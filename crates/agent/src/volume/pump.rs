@@ -28,13 +28,13 @@ const MAX_ANSWER: usize = MAX_REQUEST;
 pub(super) async fn run(device: AsyncFd<OwnedFd>, sender: Arc<Sender>, receiver: Receiver, owners: Owners) {
     let pending = Pending::new(owners);
     tokio::select! {
-        () = requests(&device, &sender, &pending) => {}
-        () = answers(&device, receiver, &pending) => {}
+        () = forward_requests(&device, &sender, &pending) => {}
+        () = forward_answers(&device, receiver, &pending) => {}
     }
 }
 
 /// From the kernel to the host.
-async fn requests(device: &AsyncFd<OwnedFd>, sender: &Sender, pending: &Pending) {
+async fn forward_requests(device: &AsyncFd<OwnedFd>, sender: &Sender, pending: &Pending) {
     // Memory that the kernel has not written to yet costs nothing.
     let mut buffer = vec![0; MAX_REQUEST];
     loop {
@@ -42,11 +42,11 @@ async fn requests(device: &AsyncFd<OwnedFd>, sender: &Sender, pending: &Pending)
             Ok(0) => return,
             Ok(length) => length,
             // A request that was taken back before it could be read.
-            Err(error) if retryable(&error) => continue,
+            Err(error) if is_retryable(&error) => continue,
             Err(_) => return,
         };
         let request = &mut buffer[..length];
-        pending.request(request);
+        pending.rewrite_request(request);
         if sender.data(CHANNEL, Bytes::copy_from_slice(request)).await.is_err() {
             return;
         }
@@ -54,18 +54,18 @@ async fn requests(device: &AsyncFd<OwnedFd>, sender: &Sender, pending: &Pending)
 }
 
 /// From the host to the kernel.
-async fn answers(device: &AsyncFd<OwnedFd>, mut receiver: Receiver, pending: &Pending) {
+async fn forward_answers(device: &AsyncFd<OwnedFd>, mut receiver: Receiver, pending: &Pending) {
     let mut bytes = BytesMut::new();
     while let Ok(Some(item)) = receiver.next().await {
         let Item::Data { channel: CHANNEL, bytes: more } = item else { continue };
         bytes.extend_from_slice(&more);
         loop {
-            match whole(&bytes) {
+            match first_message(&bytes) {
                 Length::Partial => break,
                 Length::Malformed => return,
-                Length::Whole(length) => {
+                Length::Complete(length) => {
                     let mut answer = bytes.split_to(length);
-                    pending.answer(&mut answer);
+                    pending.rewrite_answer(&mut answer);
                     // What the kernel no longer waits for, or cannot read, it refuses; so be it.
                     rustix::io::write(device.get_ref(), &answer).ok();
                 }
@@ -77,24 +77,24 @@ async fn answers(device: &AsyncFd<OwnedFd>, mut receiver: Receiver, pending: &Pe
 #[derive(Debug, PartialEq, Eq)]
 enum Length {
     Partial,
-    Whole(usize),
+    Complete(usize),
     Malformed,
 }
 
 /// How far the first message in `bytes` reaches.
-fn whole(mut bytes: &[u8]) -> Length {
-    let there = bytes.len();
-    if there < OUT_HEADER {
+fn first_message(mut bytes: &[u8]) -> Length {
+    let available = bytes.len();
+    if available < OUT_HEADER {
         return Length::Partial;
     }
     match bytes.get_u32_le() as usize {
         length if !(OUT_HEADER..=MAX_ANSWER).contains(&length) => Length::Malformed,
-        length if length > there => Length::Partial,
-        length => Length::Whole(length),
+        length if length > available => Length::Partial,
+        length => Length::Complete(length),
     }
 }
 
-fn retryable(error: &std::io::Error) -> bool {
+fn is_retryable(error: &std::io::Error) -> bool {
     [Errno::NOENT, Errno::INTR, Errno::AGAIN]
         .iter()
         .any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
@@ -106,15 +106,15 @@ mod tests {
 
     #[test]
     fn messages_are_found_by_their_length() {
-        assert_eq!(whole(&[16, 0, 0]), Length::Partial);
+        assert_eq!(first_message(&[16, 0, 0]), Length::Partial);
         let mut two = vec![0; 40];
         two[0] = 24;
-        assert_eq!(whole(&two), Length::Whole(24));
+        assert_eq!(first_message(&two), Length::Complete(24));
         two[0] = 41;
-        assert_eq!(whole(&two), Length::Partial);
+        assert_eq!(first_message(&two), Length::Partial);
         two[0] = 15;
-        assert_eq!(whole(&two), Length::Malformed);
+        assert_eq!(first_message(&two), Length::Malformed);
         two[3] = 1;
-        assert_eq!(whole(&two), Length::Malformed);
+        assert_eq!(first_message(&two), Length::Malformed);
     }
 }

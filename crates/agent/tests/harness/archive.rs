@@ -4,7 +4,7 @@ use bytes::Bytes;
 use mimeo_agent_protocol::link::Item;
 use mimeo_agent_protocol::message::{Failure, Reply, Request, channel};
 
-use super::{DEADLINE, Vm};
+use super::{TIMEOUT, Vm};
 
 /// The names in an archive, sorted.
 pub fn names(archive: &[u8]) -> Vec<String> {
@@ -33,7 +33,7 @@ impl Vm {
             }
             Ok(())
         };
-        tokio::time::timeout(DEADLINE, reading).await.expect("an archive in time")?;
+        tokio::time::timeout(TIMEOUT, reading).await.expect("an archive in time")?;
         Ok(archive)
     }
 
@@ -45,7 +45,7 @@ impl Vm {
             stream.sender.data(channel::STDIN, Bytes::new()).await.ok();
         };
         let receiving = async { stream.receiver.message().await.expect("an answer") };
-        tokio::time::timeout(DEADLINE, async { tokio::join!(sending, receiving).1 })
+        tokio::time::timeout(TIMEOUT, async { tokio::join!(sending, receiving).1 })
             .await
             .expect("an answer in time")
     }

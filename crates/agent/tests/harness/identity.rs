@@ -6,7 +6,7 @@ use mimeo_agent_protocol::message::{
     Address, ExitStatus, Identity, IdentityLine, Interface, Line, Outcome, Process, Reply, Request,
 };
 
-use super::{Running, Vm, a_moment, shell};
+use super::{Running, Vm, pause_briefly, shell};
 
 /// A script that counts in a file for as long as it runs.
 pub const COUNTER: &str = "n=0; while :; do n=$((n+1)); echo $n > /dev/shm/n; sleep 0.01; done";
@@ -16,7 +16,7 @@ pub fn identity() -> Identity {
     Identity {
         generation: "0198a1b2-0000-4000-8000-0123456789ab".into(),
         machine: "c".repeat(64),
-        hostname: "copy".into(),
+        hostname: "clone".into(),
         unix_nanos: 1_850_000_000_000_000_000,
         entropy: "5a".repeat(32),
         interface: Some(Interface {
@@ -29,7 +29,7 @@ pub fn identity() -> Identity {
         dns: vec!["10.0.2.4".into()],
         dns_search: vec!["example.net".into()],
         hosts: [("cache".to_owned(), "10.9.8.6".to_owned())].into(),
-        env: BTreeMap::from([("TOKEN".to_owned(), "the copy's own".to_owned())]),
+        env: BTreeMap::from([("TOKEN".to_owned(), "the clone's own".to_owned())]),
         signal: None,
         thaw: true,
         rehearsal: false,
@@ -38,18 +38,18 @@ pub fn identity() -> Identity {
 
 impl Vm {
     pub async fn freeze(&self) {
-        assert_eq!(self.must(Request::Freeze).await, Reply::Frozen {});
+        assert_eq!(self.succeed(Request::Freeze).await, Reply::Frozen {});
     }
 
     pub async fn thaw(&self) {
         assert_eq!(
-            self.must(Request::Thaw { unix_nanos: None, advance_nanos: 0, since: None }).await,
+            self.succeed(Request::Thaw { unix_nanos: None, advance_nanos: 0, since: None }).await,
             Reply::Done
         );
     }
 
     pub async fn identify(&self, identity: Identity) -> Vec<IdentityLine> {
-        match self.must(Request::Identify(Box::new(identity))).await {
+        match self.succeed(Request::Identify(Box::new(identity))).await {
             Reply::Identified { lines } => lines,
             other => panic!("{other:?}"),
         }
@@ -68,15 +68,15 @@ impl Vm {
     }
 
     /// Whether the counter stands still.
-    pub async fn stands(&self) -> bool {
+    pub async fn is_frozen(&self) -> bool {
         let before = self.aside("cat /dev/shm/n").await;
-        a_moment().await;
+        pause_briefly().await;
         before == self.aside("cat /dev/shm/n").await
     }
 }
 
 /// Asserts that this line failed, for this reason, and that none was tried after it.
-pub fn broken(lines: &[IdentityLine], line: Line, why: &str) {
+pub fn assert_step_failed(lines: &[IdentityLine], line: Line, why: &str) {
     let at = lines.iter().position(|found| found.line == line).expect("the line");
     for (number, found) in lines.iter().enumerate() {
         match number.cmp(&at) {

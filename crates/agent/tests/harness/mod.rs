@@ -21,13 +21,13 @@ use tokio::net::UnixStream;
 use tokio::sync::Notify;
 
 pub use archive::names;
-pub use identity::{COUNTER, broken, identity};
-pub use process::{Output, Running, a_moment, command, shell};
+pub use identity::{COUNTER, assert_step_failed, identity};
+pub use process::{Output, Running, command, pause_briefly, shell};
 pub use share::{Share, serve};
 pub use vsock::is_installed as vsock_is_installed;
 
 /// How long a machine may take to answer; a loaded machine is slow.
-const DEADLINE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A machine that runs, until it is dropped.
 pub struct Vm {
@@ -45,7 +45,7 @@ pub struct Vm {
 
 /// What joins a machine to its host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Way {
+enum Transport {
     Port,
     Vsock,
 }
@@ -64,31 +64,35 @@ impl Vm {
 
     /// Boots a machine that has a vsock device, and no serial port. Its disks have no serial numbers.
     pub async fn boot_over_vsock() -> Self {
-        Self::boot_by(Way::Vsock, &[initramfs::LAZY, &["vmw_vsock_virtio_transport"]].concat()).await
+        Self::boot_with_transport(
+            Transport::Vsock,
+            &[initramfs::LAZY, &["vmw_vsock_virtio_transport"]].concat(),
+        )
+        .await
     }
 
     /// Boots a machine that can load these modules when it needs them.
     pub async fn boot_with(lazy: &[&str]) -> Self {
-        Self::boot_by(Way::Port, lazy).await
+        Self::boot_with_transport(Transport::Port, lazy).await
     }
 
-    async fn boot_by(way: Way, lazy: &[&str]) -> Self {
+    async fn boot_with_transport(transport: Transport, lazy: &[&str]) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         let (kernel, modules) = kernel::get();
         let initramfs = directory.path().join("initramfs");
         initramfs::pack(&initramfs, &modules, lazy);
         guest::disks(directory.path());
-        let begun = Instant::now();
-        let device = (way == Way::Vsock).then(|| vsock::Device::start(directory.path()));
-        let qemu = spawn(directory.path(), &kernel, &initramfs, way);
-        let (link, socket, cut) = greet(&directory.path().join("link"), device.as_ref(), 1).await;
-        Self { qemu, link, socket, directory, device, cut, answered_after: begun.elapsed() }
+        let started = Instant::now();
+        let device = (transport == Transport::Vsock).then(|| vsock::Device::start(directory.path()));
+        let qemu = spawn(directory.path(), &kernel, &initramfs, transport);
+        let (link, socket, cut) = connect_to_agent(&directory.path().join("link"), device.as_ref(), 1).await;
+        Self { qemu, link, socket, directory, device, cut, answered_after: started.elapsed() }
     }
 
     /// Boots a machine and gives it its name, network and disks.
     pub async fn configured() -> Self {
         let vm = Self::boot().await;
-        vm.must(Request::Configure(Box::new(configure(true)))).await;
+        vm.succeed(Request::Configure(Box::new(configure(true)))).await;
         vm
     }
 
@@ -100,18 +104,21 @@ impl Vm {
     }
 
     /// Leaves the session and begins another.
-    pub async fn come_back(&mut self) {
+    pub async fn reconnect(&mut self) {
         self.socket.shutdown(std::net::Shutdown::Both).expect("hangs up");
-        (self.link, self.socket, self.cut) =
-            greet(&self.directory.path().join("link"), self.device.as_ref(), self.link.generation() + 1)
-                .await;
+        (self.link, self.socket, self.cut) = connect_to_agent(
+            &self.directory.path().join("link"),
+            self.device.as_ref(),
+            self.link.generation() + 1,
+        )
+        .await;
     }
 
     /// Leaves the session. The port's new connection, on which none has begun yet.
     pub async fn hang_up(&mut self) -> UnixStream {
         self.socket.shutdown(std::net::Shutdown::Both).expect("hangs up");
         let path = self.directory.path().join("link");
-        let end = Instant::now() + DEADLINE;
+        let end = Instant::now() + TIMEOUT;
         loop {
             match UnixStream::connect(&path).await {
                 Ok(port) => return port,
@@ -131,9 +138,9 @@ impl Vm {
     }
 
     /// The first answer to a request.
-    pub async fn ask(&self, request: Request) -> Reply {
+    pub async fn request(&self, request: Request) -> Reply {
         let mut stream = self.open(&request);
-        let answer = tokio::time::timeout(DEADLINE, stream.receiver.message()).await;
+        let answer = tokio::time::timeout(TIMEOUT, stream.receiver.message()).await;
         match answer {
             Ok(Ok(reply)) => reply,
             other => panic!("{request:?}: {other:?}\n{}", self.console()),
@@ -141,8 +148,8 @@ impl Vm {
     }
 
     /// A request that must succeed.
-    pub async fn must(&self, request: Request) -> Reply {
-        match self.ask(request.clone()).await {
+    pub async fn succeed(&self, request: Request) -> Reply {
+        match self.request(request.clone()).await {
             Reply::Failed(failure) => panic!("{request:?}: {failure}\n{}", self.console()),
             reply => reply,
         }
@@ -153,8 +160,8 @@ impl Vm {
     }
 
     /// Waits until the machine has powered itself off.
-    pub async fn gone(&mut self) {
-        let end = Instant::now() + DEADLINE;
+    pub async fn wait_for_exit(&mut self) {
+        let end = Instant::now() + TIMEOUT;
         while self.qemu.try_wait().expect("qemu's status").is_none() {
             assert!(Instant::now() < end, "still there: {}", self.console());
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -194,12 +201,12 @@ pub fn configure(writable: bool) -> Configure {
     }
 }
 
-fn spawn(directory: &Path, kernel: &Path, initramfs: &Path, way: Way) -> Child {
+fn spawn(directory: &Path, kernel: &Path, initramfs: &Path, transport: Transport) -> Child {
     let at = |name: &str| directory.join(name).display().to_string();
     let append = format!("console=ttyS0 quiet reboot=t panic=-1 tsc_early_khz={}", kernel::host_khz());
-    let disk = |name: &str| match way {
-        Way::Port => format!("virtio-blk-device,drive={name},serial={name}"),
-        Way::Vsock => format!("virtio-blk-device,drive={name}"),
+    let disk = |name: &str| match transport {
+        Transport::Port => format!("virtio-blk-device,drive={name},serial={name}"),
+        Transport::Vsock => format!("virtio-blk-device,drive={name}"),
     };
     let mut qemu = Command::new("qemu-system-x86_64");
     qemu.args(["-M", "microvm,acpi=on", "-accel", "tcg,tb-size=64", "-cpu", "max", "-smp", "1", "-m", "256"])
@@ -214,25 +221,25 @@ fn spawn(directory: &Path, kernel: &Path, initramfs: &Path, way: Way) -> Child {
         .args(["-device", &disk("image")])
         .args(["-drive", &format!("if=none,id=writable,file={},format=raw", at("writable"))])
         .args(["-device", &disk("writable")]);
-    match way {
-        Way::Port => qemu
+    match transport {
+        Transport::Port => qemu
             .args(["-device", "virtio-serial-device"])
             .args(["-chardev", &format!("socket,id=link,path={},server=on,wait=off", at("link"))])
             .args(["-device", "virtserialport,chardev=link,name=mimeo"]),
-        Way::Vsock => qemu.args(vsock::arguments(directory)),
+        Transport::Vsock => qemu.args(vsock::arguments(directory)),
     };
     qemu.spawn().unwrap_or_else(|error| panic!("{qemu:?}: {error}"))
 }
 
 /// Makes one request in a session of its own, whose end the port does not see: as the warm-up runs of a
 /// stencil do. `delay` passes between the agent's hello and the request.
-pub async fn ask_in_session(port: &mut UnixStream, number: u32, delay: Duration) {
+pub async fn request_in_new_session(port: &mut UnixStream, number: u32, delay: Duration) {
     let (session, mut relayed) = UnixStream::pair().expect("a pair");
     let ask = async {
         let (reader, writer) = session.into_split();
         let (link, _) = connect(reader, writer, number, "test").await.expect("a session");
-        let begun = Instant::now();
-        while begun.elapsed() < delay {
+        let started = Instant::now();
+        while started.elapsed() < delay {
             tokio::task::yield_now().await;
         }
         let mut stream = link.open(&Request::Signal { signal: 15 }).expect("a stream");
@@ -244,13 +251,13 @@ pub async fn ask_in_session(port: &mut UnixStream, number: u32, delay: Duration)
     }
 }
 
-async fn greet(
+async fn connect_to_agent(
     path: &Path,
     device: Option<&vsock::Device>,
     generation: u32,
 ) -> (Link, std::os::unix::net::UnixStream, Option<Arc<Notify>>) {
     let connector = device.map(vsock::Device::connector);
-    let end = Instant::now() + DEADLINE;
+    let end = Instant::now() + TIMEOUT;
     let socket = loop {
         let connected = match &connector {
             None => std::os::unix::net::UnixStream::connect(path).ok(),
@@ -265,15 +272,15 @@ async fn greet(
     let (socket, cut) = match connector {
         None => (socket, None),
         Some(connector) => {
-            let (line, cut) = vsock::line(connector, socket);
+            let (line, cut) = vsock::relay(connector, socket);
             (line, Some(cut))
         }
     };
     let again = socket.try_clone().expect("duplicates");
     socket.set_nonblocking(true).expect("does not block");
     let (reader, writer) = UnixStream::from_std(socket).expect("a socket").into_split();
-    let greeting = tokio::time::timeout(DEADLINE, connect(reader, writer, generation, "test"));
-    let (link, hello) = greeting.await.expect("an answer in time").expect("a session");
+    let handshake = tokio::time::timeout(TIMEOUT, connect(reader, writer, generation, "test"));
+    let (link, hello) = handshake.await.expect("an answer in time").expect("a session");
     assert!(hello.name.starts_with("mimeo-agent "), "{hello:?}");
     (link, again, cut)
 }

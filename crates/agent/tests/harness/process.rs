@@ -6,7 +6,7 @@ use bytes::Bytes;
 use mimeo_agent_protocol::link::{Item, Stream};
 use mimeo_agent_protocol::message::{ExitStatus, Failure, Input, Process, Reply, Request, channel};
 
-use super::{DEADLINE, Vm};
+use super::{TIMEOUT, Vm};
 
 /// A process with these arguments.
 pub fn command(args: &[&str]) -> Process {
@@ -51,7 +51,7 @@ impl Vm {
 
     pub(super) async fn begin(&self, request: Request) -> Result<Running, Failure> {
         let mut stream = self.open(&request);
-        let answer = tokio::time::timeout(DEADLINE, stream.receiver.message::<Reply>()).await;
+        let answer = tokio::time::timeout(TIMEOUT, stream.receiver.message::<Reply>()).await;
         match answer.unwrap_or_else(|_| panic!("{request:?} is not answered\n{}", self.console())) {
             Ok(Reply::Started { pid }) => Ok(Running { stream, pid, stdout: vec![], stderr: vec![] }),
             Ok(Reply::Failed(failure)) => Err(failure),
@@ -101,12 +101,12 @@ impl Running {
     }
 
     /// What it has printed on its standard output so far.
-    pub fn said(&self) -> String {
+    pub fn output_so_far(&self) -> String {
         String::from_utf8_lossy(&self.stdout).into_owned()
     }
 
     /// Waits until it has printed `text`.
-    pub async fn says(&mut self, text: &str) {
+    pub async fn wait_for_output(&mut self, text: &str) {
         while !String::from_utf8_lossy(&self.stdout).contains(text) {
             let ended = self.step().await;
             assert_eq!(ended, None, "{:?}", String::from_utf8_lossy(&self.stdout));
@@ -115,7 +115,7 @@ impl Running {
 
     /// Takes the next thing that comes; how it ended, when that is it.
     pub async fn step(&mut self) -> Option<ExitStatus> {
-        let item = tokio::time::timeout(DEADLINE, self.stream.receiver.next()).await;
+        let item = tokio::time::timeout(TIMEOUT, self.stream.receiver.next()).await;
         let seen = String::from_utf8_lossy(&self.stdout).into_owned();
         match item.unwrap_or_else(|_| panic!("silence after {seen:?}")) {
             Ok(Some(Item::Data { channel: channel::STDOUT, bytes })) => self.stdout.extend_from_slice(&bytes),
@@ -131,6 +131,6 @@ impl Running {
 }
 
 /// Long enough for a process to have got where it is going.
-pub async fn a_moment() {
+pub async fn pause_briefly() {
     tokio::time::sleep(Duration::from_millis(300)).await;
 }

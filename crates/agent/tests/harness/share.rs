@@ -24,7 +24,7 @@ struct Files {
     files: BTreeMap<String, Vec<u8>>,
     callers: Vec<(u32, u32)>,
     /// Answers nothing any more.
-    silent: bool,
+    unanswering: bool,
 }
 
 impl Share {
@@ -37,8 +37,8 @@ impl Share {
     }
 
     /// Leaves everything that is asked from now on without an answer.
-    pub fn fall_silent(&self) {
-        self.lock().silent = true;
+    pub fn stop_answering(&self) {
+        self.lock().unanswering = true;
     }
 
     /// All users that have asked for something by a path.
@@ -125,7 +125,7 @@ impl Out {
 fn answer(share: &mut Files, request: &[u8]) -> Option<Vec<u8>> {
     let (opcode, unique, node) = (word(request, 4), long(request, 8), long(request, 16));
     let body = &request[HEADER..];
-    if share.silent {
+    if share.unanswering {
         return None;
     }
     let result = match opcode {
@@ -153,8 +153,8 @@ fn answer(share: &mut Files, request: &[u8]) -> Option<Vec<u8>> {
 fn lookup(share: &mut Files, request: &[u8]) -> Result<Vec<u8>, i32> {
     share.callers.push((word(request, 24), word(request, 28)));
     let name = String::from_utf8_lossy(&request[HEADER..request.len() - 1]).into_owned();
-    let place = share.files.keys().position(|file| *file == name).ok_or(ENOENT)?;
-    let node = place as u64 + 2;
+    let index = share.files.keys().position(|file| *file == name).ok_or(ENOENT)?;
+    let node = index as u64 + 2;
     Ok(Out::default().long(node).long(0).long(1).long(1).words(&[0, 0]).attributes(node, size(share, node)).0)
 }
 
@@ -181,8 +181,8 @@ fn write(share: &mut Files, node: u64, offset: usize, bytes: &[u8]) -> Vec<u8> {
 
 fn list(share: &Files, offset: usize) -> Vec<u8> {
     let mut out = Out::default();
-    for (place, name) in share.files.keys().enumerate().skip(offset) {
-        out = out.long(place as u64 + 2).long(place as u64 + 1).words(&[name.len() as u32, 8]);
+    for (index, name) in share.files.keys().enumerate().skip(offset) {
+        out = out.long(index as u64 + 2).long(index as u64 + 1).words(&[name.len() as u32, 8]);
         out.0.extend_from_slice(name.as_bytes());
         out.0.resize(out.0.len().next_multiple_of(8), 0);
     }

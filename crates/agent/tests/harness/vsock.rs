@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
-use super::DEADLINE;
+use super::TIMEOUT;
 
 /// Debian has no package of it; `make test-deps` installs it.
 pub const PROGRAM: &str = "vhost-device-vsock";
@@ -56,7 +56,7 @@ impl Device {
         let at = |name: &str| directory.join(name).display().to_string();
         let vm = format!("guest-cid=3,uds-path={},socket={}", at("link"), at("device"));
         let process = Command::new(PROGRAM).args(["--vm", &vm]).spawn().expect("it starts");
-        let end = Instant::now() + DEADLINE;
+        let end = Instant::now() + TIMEOUT;
         while !is_listening(&directory.join("device")) {
             assert!(Instant::now() < end, "{PROGRAM} does not listen");
             std::thread::sleep(Duration::from_millis(1));
@@ -96,7 +96,7 @@ impl Connector {
         // The program marks a queue as ready just after its worker begins to watch it.
         std::thread::sleep(INTERVAL);
         let mut stream = UnixStream::connect(&self.socket).ok()?;
-        stream.set_read_timeout(Some(DEADLINE)).expect("a timeout");
+        stream.set_read_timeout(Some(TIMEOUT)).expect("a timeout");
         stream.write_all(format!("CONNECT {PORT}\n").as_bytes()).ok()?;
         let mut line = String::new();
         // One byte at a time: what comes after the line is the agent's.
@@ -167,7 +167,7 @@ pub fn arguments(directory: &Path) -> Vec<String> {
 }
 
 /// A way to the agent that can be cut and laid anew, as a machine's is when it is saved.
-pub fn line(connector: Connector, first: UnixStream) -> (UnixStream, Arc<Notify>) {
+pub fn relay(connector: Connector, first: UnixStream) -> (UnixStream, Arc<Notify>) {
     let (ours, theirs) = UnixStream::pair().expect("a pair");
     let cut = Arc::new(Notify::new());
     let asked = cut.clone();

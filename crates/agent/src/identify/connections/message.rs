@@ -15,11 +15,11 @@ const TIME_WAIT: u32 = 6;
 const CLOSE: u32 = 7;
 const LISTEN: u32 = 10;
 /// Bits of all states that the kernel has.
-const ALL: u32 = 0x1fff;
+const ALL_STATES: u32 = 0x1fff;
 const FIN_WAIT_2: u8 = 5;
 /// Bytes of `struct inet_diag_sockid`, and where in it the peer's address lies.
-const ID: usize = 48;
-const PEER: usize = 20;
+const SOCKET_ID: usize = 48;
+const PEER_OFFSET: usize = 20;
 
 /// A socket of the list.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,43 +27,43 @@ pub(super) struct Socket {
     family: u8,
     state: u8,
     /// How the kernel knows it again.
-    id: [u8; ID],
+    id: [u8; SOCKET_ID],
     pub(super) peer: IpAddr,
 }
 
 impl Socket {
     /// Both ends are closed, and only the kernel waits a little longer.
-    pub(super) fn is_over(&self) -> bool {
+    pub(super) fn is_orphaned_fin_wait(&self) -> bool {
         self.state == FIN_WAIT_2
     }
 
     #[cfg(test)]
     pub(super) fn with_peer(peer: IpAddr) -> Self {
-        Self { family: INET, state: 1, id: [0; ID], peer }
+        Self { family: INET, state: 1, id: [0; SOCKET_ID], peer }
     }
 }
 
 /// Asks for all connections: `struct inet_diag_req`.
-pub(super) fn list() -> Message {
-    let states = ALL & !(1 << TIME_WAIT | 1 << CLOSE | 1 << LISTEN);
-    Message::new(TCPDIAG_GETSOCK, 0, [&[0; 4 + ID][..], &states.to_ne_bytes(), &[0; 4]].concat())
+pub(super) fn list_request() -> Message {
+    let states = ALL_STATES & !(1 << TIME_WAIT | 1 << CLOSE | 1 << LISTEN);
+    Message::new(TCPDIAG_GETSOCK, 0, [&[0; 4 + SOCKET_ID][..], &states.to_ne_bytes(), &[0; 4]].concat())
 }
 
 /// Asks for the end of one: `struct inet_diag_req_v2`.
-pub(super) fn destroy(socket: &Socket) -> Message {
-    Message::new(SOCK_DESTROY, 0, request(socket))
+pub(super) fn destroy_request(socket: &Socket) -> Message {
+    Message::new(SOCK_DESTROY, 0, destroy_body(socket))
 }
 
-fn request(socket: &Socket) -> Vec<u8> {
-    [&[socket.family, TCP, 0, 0][..], &ALL.to_ne_bytes(), &socket.id].concat()
+fn destroy_body(socket: &Socket) -> Vec<u8> {
+    [&[socket.family, TCP, 0, 0][..], &ALL_STATES.to_ne_bytes(), &socket.id].concat()
 }
 
 /// An entry of the list: `struct inet_diag_msg`.
-pub(super) fn socket(entry: &[u8]) -> Option<Socket> {
-    let id: [u8; ID] = entry.get(4..4 + ID)?.try_into().ok()?;
+pub(super) fn parse_socket(entry: &[u8]) -> Option<Socket> {
+    let id: [u8; SOCKET_ID] = entry.get(4..4 + SOCKET_ID)?.try_into().ok()?;
     let peer = match entry[0] {
-        INET => <[u8; 4]>::try_from(&id[PEER..PEER + 4]).ok()?.into(),
-        INET6 => <[u8; 16]>::try_from(&id[PEER..PEER + 16]).ok()?.into(),
+        INET => <[u8; 4]>::try_from(&id[PEER_OFFSET..PEER_OFFSET + 4]).ok()?.into(),
+        INET6 => <[u8; 16]>::try_from(&id[PEER_OFFSET..PEER_OFFSET + 16]).ok()?.into(),
         _ => return None,
     };
     Some(Socket { family: entry[0], state: entry[1], id, peer })
@@ -76,26 +76,26 @@ mod tests {
     fn entry(family: u8, peer: &[u8]) -> Vec<u8> {
         let mut entry = vec![0; 72];
         (entry[0], entry[1]) = (family, 1);
-        entry[4 + PEER..4 + PEER + peer.len()].copy_from_slice(peer);
+        entry[4 + PEER_OFFSET..4 + PEER_OFFSET + peer.len()].copy_from_slice(peer);
         entry[4 + 40..4 + 48].copy_from_slice(&[9; 8]);
         entry
     }
 
     #[test]
-    fn a_socket_is_asked_for_as_it_was_listed() {
+    fn a_destroy_request_names_the_socket_as_listed() {
         let entry = entry(2, &[10, 0, 2, 2]);
-        let found = socket(&entry).expect("a socket");
-        assert_eq!(found.peer, IpAddr::from([10, 0, 2, 2]));
-        let request = request(&found);
+        let socket = parse_socket(&entry).expect("a socket");
+        assert_eq!(socket.peer, IpAddr::from([10, 0, 2, 2]));
+        let request = destroy_body(&socket);
         assert_eq!(request.len(), 56);
-        assert_eq!(request[8..], entry[4..4 + ID], "ports, addresses and cookie");
+        assert_eq!(request[8..], entry[4..4 + SOCKET_ID], "ports, addresses and cookie");
     }
 
     #[test]
-    fn an_address_has_the_length_of_its_family() {
-        let found = socket(&entry(10, &std::net::Ipv6Addr::LOCALHOST.octets())).expect("a socket");
-        assert!(found.peer.is_loopback());
-        assert_eq!(socket(&entry(1, &[])), None);
-        assert_eq!(socket(&[2; 20]), None);
+    fn the_address_length_follows_the_family() {
+        let socket = parse_socket(&entry(10, &std::net::Ipv6Addr::LOCALHOST.octets())).expect("a socket");
+        assert!(socket.peer.is_loopback());
+        assert_eq!(parse_socket(&entry(1, &[])), None);
+        assert_eq!(parse_socket(&[2; 20]), None);
     }
 }

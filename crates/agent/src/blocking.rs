@@ -17,25 +17,25 @@ use crate::failure::{Context, SystemError, failure};
 use crate::rootfs;
 
 /// Stack of such a thread: the work is flat, and memory is the guest's own.
-const STACK: usize = 512 * 1024;
+const STACK_BYTES: usize = 512 * 1024;
 
 /// Where a thread sees the container's files.
 #[derive(Debug, Clone)]
-pub(crate) enum Place {
+pub(crate) enum ContainerRoot {
     /// Before the start: below the agent's own mounts.
-    Root,
+    Chroot,
     /// In the container's mount namespace, even when its process has changed its root.
-    Container(Arc<OwnedFd>),
+    MountNamespace(Arc<OwnedFd>),
 }
 
-impl Place {
+impl ContainerRoot {
     /// Makes `/` of this thread the container's, for good.
     fn enter(&self) -> Result<(), SystemError> {
         unshare(CloneFlags::CLONE_FS).context("part from the agent's root")?;
         match self {
-            Self::Root => chroot(rootfs::ROOT).context("enter the container's root")?,
-            Self::Container(mounts) => {
-                setns(mounts, CloneFlags::CLONE_NEWNS).context("enter the container's mounts")?;
+            Self::Chroot => chroot(rootfs::ROOT).context("enter the container's root")?,
+            Self::MountNamespace(namespace) => {
+                setns(namespace, CloneFlags::CLONE_NEWNS).context("enter the container's mounts")?;
             }
         }
         chdir("/").context("enter the container's root")
@@ -43,34 +43,34 @@ impl Place {
 }
 
 /// Runs `work` on a thread of its own.
-pub(crate) async fn blocking<T, W>(work: W) -> Result<T, Failure>
+pub(crate) async fn run_blocking<T, W>(work: W) -> Result<T, Failure>
 where
     T: Send + 'static,
     W: FnOnce() -> Result<T, Failure> + Send + 'static,
 {
-    let (done, wait) = oneshot::channel();
+    let (sender, result) = oneshot::channel();
     std::thread::Builder::new()
-        .stack_size(STACK)
+        .stack_size(STACK_BYTES)
         // A requester that has gone away needs no answer.
-        .spawn(move || done.send(work()).ok())
+        .spawn(move || sender.send(work()).ok())
         .context("make a thread")?;
-    wait.await.unwrap_or_else(|_| Err(lost()))
+    result.await.unwrap_or_else(|_| Err(lost_request()))
 }
 
 /// Runs `work` on a thread whose root is the container's.
-pub(crate) async fn inside<T, W>(place: Place, work: W) -> Result<T, Failure>
+pub(crate) async fn run_in_container<T, W>(root: ContainerRoot, work: W) -> Result<T, Failure>
 where
     T: Send + 'static,
     W: FnOnce() -> Result<T, Failure> + Send + 'static,
 {
-    blocking(move || {
-        place.enter()?;
+    run_blocking(move || {
+        root.enter()?;
         work()
     })
     .await
 }
 
 /// What should have answered is gone.
-pub(crate) fn lost() -> Failure {
+pub(crate) fn lost_request() -> Failure {
     failure(FailureKind::System, "the agent lost track of the request")
 }

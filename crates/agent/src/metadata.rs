@@ -12,30 +12,30 @@ use rustix::mount::{MountFlags, mount_bind, mount_remount};
 
 use crate::boot;
 use crate::failure::{Context, SystemError, failure};
-use crate::rootfs::{Root, path_of};
+use crate::rootfs::{Root, fd_path};
 
-const DIRECTORY: &str = "/run/mimeo/told";
+const DIRECTORY: &str = "/run/mimeo/metadata";
 const TARGET: &str = "/run/mimeo";
 
 /// Makes the directory, which may be there.
 pub(crate) fn prepare() -> Result<(), SystemError> {
-    boot::directory("/run/mimeo")?;
-    boot::directory(DIRECTORY)
+    boot::create_directory("/run/mimeo")?;
+    boot::create_directory(DIRECTORY)
 }
 
 /// Shows it to the container.
 pub(crate) fn bind(root: &Root) -> Result<(), SystemError> {
     let target = root.directory(TARGET)?;
-    mount_bind(DIRECTORY, path_of(&target)).context(format!("bind {TARGET}"))?;
+    mount_bind(DIRECTORY, fd_path(&target)).context(format!("bind {TARGET}"))?;
     // What is there now is the bind, and only a second step can restrict it.
-    let bound = root.directory(TARGET)?;
-    let quiet = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
-    mount_remount(path_of(&bound), MountFlags::BIND | MountFlags::RDONLY | quiet, c"")
+    let mounted = root.directory(TARGET)?;
+    let restricted = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+    mount_remount(fd_path(&mounted), MountFlags::BIND | MountFlags::RDONLY | restricted, c"")
         .context(format!("restrict {TARGET}"))
 }
 
 /// Takes away all that was told.
-pub(crate) fn forget() {
+pub(crate) fn clear() {
     for name in ["generation", "env"] {
         // What was never told is not there.
         std::fs::remove_file(format!("{DIRECTORY}/{name}")).ok();
@@ -43,23 +43,23 @@ pub(crate) fn forget() {
 }
 
 /// Which copy this is: a UUID.
-pub(crate) fn generation(uuid: &str) -> Result<(), Failure> {
+pub(crate) fn write_vm_generation(uuid: &str) -> Result<(), Failure> {
     if !is_uuid(uuid) {
         return Err(failure(FailureKind::Invalid, "the generation is not a UUID"));
     }
-    Ok(replace("generation", &format!("{uuid}\n"), 0o644)?)
+    Ok(replace_file("generation", &format!("{uuid}\n"), 0o644)?)
 }
 
 /// The environment that is this machine's own; only root may read it.
-pub(crate) fn environment(env: &BTreeMap<String, String>) -> Result<(), Failure> {
-    let text = lines(env)?;
-    Ok(replace("env", &text, 0o600)?)
+pub(crate) fn write_environment(env: &BTreeMap<String, String>) -> Result<(), Failure> {
+    let text = format_environment(env)?;
+    Ok(replace_file("env", &text, 0o600)?)
 }
 
 /// One `KEY=VALUE` a line, the value as it is. One that has lines of its own, or
 /// might be taken for such, stands in double quotes, with `\n`, `\"` and `\\` in
 /// it. What cannot be a variable is refused.
-fn lines(env: &BTreeMap<String, String>) -> Result<String, Failure> {
+fn format_environment(env: &BTreeMap<String, String>) -> Result<String, Failure> {
     let mut text = String::new();
     for (name, value) in env {
         if name.is_empty() || name.contains(['=', '\0', '\n']) {
@@ -69,12 +69,12 @@ fn lines(env: &BTreeMap<String, String>) -> Result<String, Failure> {
         if value.contains('\0') {
             return Err(failure(FailureKind::Invalid, format!("no value for a variable: that of {name}")));
         }
-        text.push_str(&format!("{name}={}\n", one_line(value)));
+        text.push_str(&format!("{name}={}\n", quote_value(value)));
     }
     Ok(text)
 }
 
-fn one_line(value: &str) -> Cow<'_, str> {
+fn quote_value(value: &str) -> Cow<'_, str> {
     if !value.contains('\n') && !value.starts_with('"') {
         return value.into();
     }
@@ -82,15 +82,15 @@ fn one_line(value: &str) -> Cow<'_, str> {
     format!("\"{escaped}\"").into()
 }
 
-fn replace(name: &str, text: &str, mode: u32) -> Result<(), SystemError> {
-    let (new, place) = (format!("{DIRECTORY}/.{name}"), format!("{DIRECTORY}/{name}"));
+fn replace_file(name: &str, text: &str, mode: u32) -> Result<(), SystemError> {
+    let (temporary, target) = (format!("{DIRECTORY}/.{name}"), format!("{DIRECTORY}/{name}"));
     let write = || {
         let mut options = std::fs::File::options();
         options.write(true).create(true).truncate(true).mode(mode);
         // Whoever is root in the container can lift the bind's restriction, and put a link there.
-        let mut file = options.custom_flags(libc::O_NOFOLLOW).open(&new)?;
+        let mut file = options.custom_flags(libc::O_NOFOLLOW).open(&temporary)?;
         file.write_all(text.as_bytes())?;
-        std::fs::rename(&new, &place)
+        std::fs::rename(&temporary, &target)
     };
     write().context(format!("write {TARGET}/{name}"))
 }
@@ -108,25 +108,25 @@ mod tests {
     #[test]
     fn a_uuid_has_five_groups_of_digits() {
         assert!(is_uuid("0198a1b2-0000-4000-8000-0123456789ab"));
-        for wrong in [
+        for invalid in [
             "",
             "0198a1b2000040008000-0123456789ab",
             "0198a1b2-0000-4000-8000-0123456789ag",
             "0198a1b2-0000-4000-8000-0123456789ab\n",
         ] {
-            assert!(!is_uuid(wrong), "{wrong}");
+            assert!(!is_uuid(invalid), "{invalid}");
         }
     }
 
     #[test]
-    fn an_environment_is_one_line_each() {
+    fn each_variable_takes_one_line() {
         let env = |name: &str, value: &str| BTreeMap::from([(name.to_owned(), value.to_owned())]);
-        assert_eq!(lines(&env("A", "b=c d")).ok(), Some("A=b=c d\n".into()));
-        let several = lines(&env("KEY", "a\nb\\n\"c\"")).expect("quoted");
-        assert_eq!(several, "KEY=\"a\\nb\\\\n\\\"c\\\"\"\n");
-        assert_eq!(lines(&env("A", "\"b\"")).ok(), Some("A=\"\\\"b\\\"\"\n".into()));
+        assert_eq!(format_environment(&env("A", "b=c d")).ok(), Some("A=b=c d\n".into()));
+        let quoted = format_environment(&env("KEY", "a\nb\\n\"c\"")).expect("quoted");
+        assert_eq!(quoted, "KEY=\"a\\nb\\\\n\\\"c\\\"\"\n");
+        assert_eq!(format_environment(&env("A", "\"b\"")).ok(), Some("A=\"\\\"b\\\"\"\n".into()));
         for (name, value) in [("", "x"), ("A=B", "x"), ("A\0", "x"), ("A\n", "x"), ("A", "x\0")] {
-            assert!(lines(&env(name, value)).is_err(), "{name:?}={value:?}");
+            assert!(format_environment(&env(name, value)).is_err(), "{name:?}={value:?}");
         }
     }
 }

@@ -9,41 +9,41 @@ use tokio::sync::{mpsc, watch};
 
 /// Where a process's output goes, and where its input comes from.
 #[derive(Debug)]
-pub(crate) struct Outlet {
-    host: watch::Sender<Host>,
-    streams: mpsc::UnboundedSender<Inlet>,
+pub(crate) struct Attachment {
+    consumer: watch::Sender<Consumer>,
+    input_sender: mpsc::UnboundedSender<AttachedInput>,
     /// The machine's: the workload is held still.
     frozen: Arc<watch::Sender<bool>>,
 }
 
 /// The half of a stream that brings input, with a mark of the other half.
 #[derive(Debug)]
-pub(crate) struct Inlet {
+pub(crate) struct AttachedInput {
     // Dropped first, so that a stream that another replaces ends in good order.
     sender: Arc<Sender>,
     pub(crate) receiver: Receiver,
 }
 
 /// The streams that come to be attached, in order.
-pub(crate) type Inlets = mpsc::UnboundedReceiver<Inlet>;
+pub(crate) type Inputs = mpsc::UnboundedReceiver<AttachedInput>;
 
 /// Who takes the output.
 #[derive(Debug, Clone)]
-enum Host {
+enum Consumer {
     /// This stream.
     Attached(Arc<Sender>),
     /// Nobody: the host has left, and what comes goes nowhere.
-    Left,
+    Detached,
     /// Nobody yet: the session ended while the workload was frozen, as it does
     /// in a copy. What comes waits for the next to attach.
-    Lost,
+    AwaitingNext,
 }
 
-impl Outlet {
+impl Attachment {
     /// An outlet that nobody is attached to.
-    pub(crate) fn new(frozen: Arc<watch::Sender<bool>>) -> (Arc<Self>, Inlets) {
-        let (streams, inlets) = mpsc::unbounded_channel();
-        (Arc::new(Self { host: watch::Sender::new(Host::Left), streams, frozen }), inlets)
+    pub(crate) fn new(frozen: Arc<watch::Sender<bool>>) -> (Arc<Self>, Inputs) {
+        let (input_sender, inputs) = mpsc::unbounded_channel();
+        (Arc::new(Self { consumer: watch::Sender::new(Consumer::Detached), input_sender, frozen }), inputs)
     }
 
     /// Makes `stream` the one that has everything from now on.
@@ -51,64 +51,64 @@ impl Outlet {
         let Stream { sender, receiver } = stream;
         let sender = Arc::new(sender);
         // Whoever takes inlets goes with the process, which then needs no input.
-        self.streams.send(Inlet { sender: sender.clone(), receiver }).ok();
-        self.host.send_replace(Host::Attached(sender));
+        self.input_sender.send(AttachedInput { sender: sender.clone(), receiver }).ok();
+        self.consumer.send_replace(Consumer::Attached(sender));
     }
 
     /// Tells something to whoever is attached.
-    pub(crate) fn tell(&self, reply: &Reply) {
-        if let Host::Attached(sender) = &*self.host.borrow() {
+    pub(crate) fn send_reply(&self, reply: &Reply) {
+        if let Consumer::Attached(sender) = &*self.consumer.borrow() {
             sender.message(reply);
         }
     }
 
     /// Sends output, when there is somebody to take it.
     pub(crate) async fn send(&self, channel: u8, bytes: Bytes) {
-        let mut host = self.host.subscribe();
+        let mut consumer = self.consumer.subscribe();
         loop {
-            let now = host.borrow_and_update().clone();
-            match now {
-                Host::Attached(sender) => tokio::select! {
+            let current_consumer = consumer.borrow_and_update().clone();
+            match current_consumer {
+                Consumer::Attached(sender) => tokio::select! {
                     sent = sender.data(channel, bytes.clone()) => match sent {
                         Ok(()) => return,
-                        Err(_) => self.gone(&sender),
+                        Err(_) => self.detach(&sender),
                     },
                     // What was not sent to the former is for the next.
-                    _ = host.changed() => {}
+                    _ = consumer.changed() => {}
                 },
-                Host::Left => return,
-                Host::Lost => drop(host.changed().await),
+                Consumer::Detached => return,
+                Consumer::AwaitingNext => drop(consumer.changed().await),
             }
         }
     }
 
     /// The session is over: whoever was attached in it is gone.
-    pub(crate) fn session_over(&self) {
-        let now = self.host.borrow().clone();
-        if let Host::Attached(sender) = now
+    pub(crate) fn end_session(&self) {
+        let current_consumer = self.consumer.borrow().clone();
+        if let Consumer::Attached(sender) = current_consumer
             && sender.session_over()
         {
-            self.gone(&sender);
+            self.detach(&sender);
         }
     }
 
     /// Nobody will attach any more.
     pub(crate) fn close(&self) {
-        self.host.send_replace(Host::Left);
+        self.consumer.send_replace(Consumer::Detached);
     }
 
     /// The stream of this input has come to its end. True when another is to be waited for.
-    pub(crate) fn ended(&self, inlet: &Inlet) -> bool {
-        self.gone(&inlet.sender);
-        !matches!(*self.host.borrow(), Host::Left)
+    pub(crate) fn input_ended(&self, input: &AttachedInput) -> bool {
+        self.detach(&input.sender);
+        !matches!(*self.consumer.borrow(), Consumer::Detached)
     }
 
     /// `sender` reaches nobody any more; another may have taken its place by now.
-    fn gone(&self, sender: &Arc<Sender>) {
-        let lost = sender.session_over() && *self.frozen.borrow();
-        self.host.send_if_modified(|host| match host {
-            Host::Attached(current) if Arc::ptr_eq(current, sender) => {
-                *host = if lost { Host::Lost } else { Host::Left };
+    fn detach(&self, sender: &Arc<Sender>) {
+        let keep_output = sender.session_over() && *self.frozen.borrow();
+        self.consumer.send_if_modified(|consumer| match consumer {
+            Consumer::Attached(current) if Arc::ptr_eq(current, sender) => {
+                *consumer = if keep_output { Consumer::AwaitingNext } else { Consumer::Detached };
                 true
             }
             _ => false,
