@@ -1,8 +1,8 @@
-//! `read_archive` and `write_archive`: files of the container, as tar streams.
+//! `read_archive` and `write_archive`: files of the container as tar streams.
 //!
-//! The files are read and written on a thread inside the container's root, so
-//! that no link leads out of it; a short queue joins the thread to the stream
-//! and holds up whoever is faster.
+//! A thread in the container's root reads and writes the files, so that no link
+//! leads out of the root. A short queue connects the thread to the stream and
+//! blocks the faster side.
 
 mod pack;
 mod pipe;
@@ -16,7 +16,7 @@ use mimeo_agent_protocol::message::{Failure, Reply, channel};
 use crate::blocking::run_in_container;
 use crate::machine::Machine;
 
-/// Sends a path as an archive. What fails on the way is told behind the data.
+/// Sends a path as an archive. A failure after the first byte is reported after the data.
 pub(crate) async fn handle_read(machine: &Arc<Machine>, path: String, follow: bool, stream: Stream) {
     let sender = &stream.sender;
     let send_failure = |failed| sender.message(&Reply::Failed(failed));
@@ -28,7 +28,7 @@ pub(crate) async fn handle_read(machine: &Arc<Machine>, path: String, follow: bo
     let (found_sender, found_receiver) = tokio::sync::oneshot::channel();
     let work = run_in_container(root, move || pack::pack(&path, follow, found_sender, writer));
     let sending = async {
-        // Nobody says that it was found when it was not.
+        // The sender is dropped unused when the path does not exist.
         if found_receiver.await.is_ok() {
             sender.message(&Reply::Done);
         }
@@ -37,7 +37,7 @@ pub(crate) async fn handle_read(machine: &Arc<Machine>, path: String, follow: bo
                 return;
             }
         }
-        // Dropped here, so that the thread ends when the host has left.
+        // Dropped here, so that the thread ends when the host is gone.
         drop(chunks);
     };
     match tokio::join!(work, sending).0 {
@@ -54,7 +54,7 @@ pub(crate) async fn handle_write(machine: &Arc<Machine>, directory: String, stre
         Ok(()) => Reply::Done,
         Err(failed) => Reply::Failed(failed),
     });
-    // Only now: to let go of it gives the stream up.
+    // Dropping it resets the stream, so the reply must be sent before.
     drop(receiver);
 }
 
@@ -69,7 +69,7 @@ async fn unpack(machine: &Machine, directory: String, receiver: &mut Receiver) -
         () = &mut receiving => work.await,
         result = &mut work => {
             if result.is_ok() {
-                // The archive has ended before the stream: the rest is padding.
+                // The archive has ended before the stream: the remaining data is padding.
                 receiving.await;
             }
             result
@@ -77,7 +77,7 @@ async fn unpack(machine: &Machine, directory: String, receiver: &mut Receiver) -
     }
 }
 
-/// Passes on what the host sends, to its end.
+/// Forwards the host's data to the thread until its end.
 async fn receive(receiver: &mut Receiver, chunks: pipe::ChunkSender) {
     loop {
         let chunk = match receiver.next().await {
@@ -87,7 +87,7 @@ async fn receive(receiver: &mut Receiver, chunks: pipe::ChunkSender) {
             Err(error) => Err(error),
         };
         let link_failed = chunk.is_err();
-        // A reader that has ended takes no more.
+        // The thread may have ended.
         chunks.send(chunk).await.ok();
         if link_failed {
             return;

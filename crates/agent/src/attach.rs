@@ -1,4 +1,4 @@
-//! `attach`: the container's own streams, for the session that asks.
+//! `attach`: attaches a stream of the host to the container's own process.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use mimeo_agent_protocol::message::{Failure, Reply};
 use crate::failure::wrong_state;
 use crate::machine::{Container, Machine, State};
 
-/// Hands the container's streams over to this one.
+/// Attaches the container's streams to `stream`.
 pub(crate) fn handle_stream(machine: &Machine, stream: Stream) {
     let container = match started_container(machine) {
         Ok(container) => container,
@@ -23,7 +23,7 @@ pub(crate) fn handle_stream(machine: &Machine, stream: Stream) {
     }
 }
 
-/// The container, even when it has ended.
+/// The container, running or ended.
 fn started_container(machine: &Machine) -> Result<Arc<Container>, Failure> {
     match machine.state() {
         State::Running(container) | State::Ended(container) => Ok(container),

@@ -1,4 +1,4 @@
-//! To whom a process's streams go, which may change while it runs.
+//! The stream of the host that a process is attached to. It may change while the process runs.
 
 use std::sync::Arc;
 
@@ -12,57 +12,57 @@ use tokio::sync::{mpsc, watch};
 pub(crate) struct Attachment {
     consumer: watch::Sender<Consumer>,
     input_sender: mpsc::UnboundedSender<AttachedInput>,
-    /// The machine's: the workload is held still.
+    /// The machine's flag: whether the workload is frozen.
     frozen: Arc<watch::Sender<bool>>,
 }
 
-/// The half of a stream that brings input, with a mark of the other half.
+/// The receiving half of an attached stream. The sending half identifies the stream.
 #[derive(Debug)]
 pub(crate) struct AttachedInput {
-    // Dropped first, so that a stream that another replaces ends in good order.
+    // Dropped first, so that a replaced stream ends before it is reset.
     sender: Arc<Sender>,
     pub(crate) receiver: Receiver,
 }
 
-/// The streams that come to be attached, in order.
+/// The input of the attached streams, in the order in which they were attached.
 pub(crate) type Inputs = mpsc::UnboundedReceiver<AttachedInput>;
 
-/// Who takes the output.
+/// The destination of the output.
 #[derive(Debug, Clone)]
 enum Consumer {
     /// This stream.
     Attached(Arc<Sender>),
-    /// Nobody: the host has left, and what comes goes nowhere.
+    /// None: the host is gone, and output is discarded.
     Detached,
-    /// Nobody yet: the session ended while the workload was frozen, as it does
-    /// in a copy. What comes waits for the next to attach.
+    /// None yet: the session ended while the workload was frozen, as it does in a
+    /// clone. Output waits for the next stream to attach.
     AwaitingNext,
 }
 
 impl Attachment {
-    /// An outlet that nobody is attached to.
+    /// An attachment without a stream.
     pub(crate) fn new(frozen: Arc<watch::Sender<bool>>) -> (Arc<Self>, Inputs) {
         let (input_sender, inputs) = mpsc::unbounded_channel();
         (Arc::new(Self { consumer: watch::Sender::new(Consumer::Detached), input_sender, frozen }), inputs)
     }
 
-    /// Makes `stream` the one that has everything from now on.
+    /// Attaches `stream` in place of any other.
     pub(crate) fn attach(&self, stream: Stream) {
         let Stream { sender, receiver } = stream;
         let sender = Arc::new(sender);
-        // Whoever takes inlets goes with the process, which then needs no input.
+        // The receiver is gone when the process has ended, which then needs no input.
         self.input_sender.send(AttachedInput { sender: sender.clone(), receiver }).ok();
         self.consumer.send_replace(Consumer::Attached(sender));
     }
 
-    /// Tells something to whoever is attached.
+    /// Sends a reply to the attached stream, if there is one.
     pub(crate) fn send_reply(&self, reply: &Reply) {
         if let Consumer::Attached(sender) = &*self.consumer.borrow() {
             sender.message(reply);
         }
     }
 
-    /// Sends output, when there is somebody to take it.
+    /// Sends output to the attached stream. Discards it, or waits for the next stream, if there is none.
     pub(crate) async fn send(&self, channel: u8, bytes: Bytes) {
         let mut consumer = self.consumer.subscribe();
         loop {
@@ -73,7 +73,7 @@ impl Attachment {
                         Ok(()) => return,
                         Err(_) => self.detach(&sender),
                     },
-                    // What was not sent to the former is for the next.
+                    // Another stream was attached: it gets what was not sent.
                     _ = consumer.changed() => {}
                 },
                 Consumer::Detached => return,
@@ -82,7 +82,7 @@ impl Attachment {
         }
     }
 
-    /// The session is over: whoever was attached in it is gone.
+    /// Detaches the stream if its session is over.
     pub(crate) fn end_session(&self) {
         let current_consumer = self.consumer.borrow().clone();
         if let Consumer::Attached(sender) = current_consumer
@@ -92,18 +92,18 @@ impl Attachment {
         }
     }
 
-    /// Nobody will attach any more.
+    /// Detaches the stream and discards all further output.
     pub(crate) fn close(&self) {
         self.consumer.send_replace(Consumer::Detached);
     }
 
-    /// The stream of this input has come to its end. True when another is to be waited for.
+    /// Detaches the stream of an input that has ended. True when another stream is or will be attached.
     pub(crate) fn input_ended(&self, input: &AttachedInput) -> bool {
         self.detach(&input.sender);
         !matches!(*self.consumer.borrow(), Consumer::Detached)
     }
 
-    /// `sender` reaches nobody any more; another may have taken its place by now.
+    /// Detaches `sender`, unless another stream has replaced it.
     fn detach(&self, sender: &Arc<Sender>) {
         let keep_output = sender.session_over() && *self.frozen.borrow();
         self.consumer.send_if_modified(|consumer| match consumer {

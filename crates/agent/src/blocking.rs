@@ -1,9 +1,9 @@
-//! Work that may block, on threads of its own.
+//! Runs work that may block on separate threads.
 //!
-//! The agent has one thread for the link, and a file of the container may lie
-//! in a filesystem that is served over that link: whoever waits for it there
-//! waits for himself. So everything that touches the container's files runs
-//! here, seeing them as the container does.
+//! One thread of the agent serves the link, and a file of the container may be in
+//! a volume that is served over that link: waiting for the file on that thread
+//! would deadlock. So all access to the container's files runs on threads
+//! of this module, with the container's view of the files.
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -16,33 +16,34 @@ use tokio::sync::oneshot;
 use crate::failure::{Context, SystemError, failure};
 use crate::rootfs;
 
-/// Stack of such a thread: the work is flat, and memory is the guest's own.
+/// Stack size of a thread. It is small because the call depth is low and the memory is the guest's.
 const STACK_BYTES: usize = 512 * 1024;
 
-/// Where a thread sees the container's files.
+/// How a thread enters the container's root.
 #[derive(Debug, Clone)]
 pub(crate) enum ContainerRoot {
-    /// Before the start: below the agent's own mounts.
+    /// Before the start: by a chroot to the agent's mounts.
     Chroot,
-    /// In the container's mount namespace, even when its process has changed its root.
+    /// After the start: by entering the container's mount namespace, whose root is right even when
+    /// the container's process has changed its own.
     MountNamespace(Arc<OwnedFd>),
 }
 
 impl ContainerRoot {
-    /// Makes `/` of this thread the container's, for good.
+    /// Makes the container's root the root of this thread, permanently.
     fn enter(&self) -> Result<(), SystemError> {
-        unshare(CloneFlags::CLONE_FS).context("part from the agent's root")?;
+        unshare(CloneFlags::CLONE_FS).context("unshare the agent's root")?;
         match self {
             Self::Chroot => chroot(rootfs::ROOT).context("enter the container's root")?,
             Self::MountNamespace(namespace) => {
-                setns(namespace, CloneFlags::CLONE_NEWNS).context("enter the container's mounts")?;
+                setns(namespace, CloneFlags::CLONE_NEWNS).context("enter the container's mount namespace")?;
             }
         }
         chdir("/").context("enter the container's root")
     }
 }
 
-/// Runs `work` on a thread of its own.
+/// Runs `work` on a new thread.
 pub(crate) async fn run_blocking<T, W>(work: W) -> Result<T, Failure>
 where
     T: Send + 'static,
@@ -51,13 +52,13 @@ where
     let (sender, result) = oneshot::channel();
     std::thread::Builder::new()
         .stack_size(STACK_BYTES)
-        // A requester that has gone away needs no answer.
+        // The requester may be gone.
         .spawn(move || sender.send(work()).ok())
-        .context("make a thread")?;
+        .context("create a thread")?;
     result.await.unwrap_or_else(|_| Err(lost_request()))
 }
 
-/// Runs `work` on a thread whose root is the container's.
+/// Runs `work` on a new thread in the container's root.
 pub(crate) async fn run_in_container<T, W>(root: ContainerRoot, work: W) -> Result<T, Failure>
 where
     T: Send + 'static,
@@ -70,7 +71,7 @@ where
     .await
 }
 
-/// What should have answered is gone.
+/// The failure when the task or thread of a request has ended without a result.
 pub(crate) fn lost_request() -> Failure {
-    failure(FailureKind::System, "the agent lost track of the request")
+    failure(FailureKind::System, "the request ended without a result")
 }

@@ -1,4 +1,4 @@
-//! The first instructions: a root of our own and the kernel's filesystems.
+//! The first steps of PID 1: a root of its own and the kernel's filesystems.
 
 use std::os::fd::OwnedFd;
 
@@ -8,18 +8,18 @@ use rustix::process::{Resource, Rlimit, chdir, chroot, setrlimit, umask};
 
 use crate::failure::{Context, SystemError};
 
-/// Open files that a process may have, as podman gives its containers.
+/// Limit of open files of a process (RLIMIT_NOFILE), as podman sets it for its containers.
 const OPEN_FILES: u64 = 1_048_576;
 
 /// A guest whose kernel filesystems are mounted.
 #[derive(Debug)]
 pub(crate) struct Booted {
-    /// The initramfs, which holds the kernel's modules and lies below our root now.
+    /// The initramfs. It holds the kernel modules, and the new root is mounted over it.
     pub(crate) initramfs: OwnedFd,
 }
 
-/// Mounts what the kernel offers, on a root that is not the initramfs: the
-/// kernel refuses `pivot_root` to whoever has that for a root.
+/// Mounts the kernel's filesystems on a new root: the kernel refuses
+/// `pivot_root` to a process whose root is the initramfs.
 pub(crate) fn prepare() -> Result<Booted, SystemError> {
     umask(Mode::empty());
     let initramfs = rustix::fs::open("/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
@@ -43,20 +43,20 @@ pub(crate) fn prepare() -> Result<Booted, SystemError> {
         mount_filesystem(name, target, flags, data)?;
     }
     chdir("/base").context("enter the new root")?;
-    mount_move(".", "/").context("move the new root into its place")?;
-    chroot(".").context("make it the root")?;
-    chdir("/").context("enter the root")?;
+    mount_move(".", "/").context("move the new root to /")?;
+    chroot(".").context("change the root")?;
+    chdir("/").context("enter /")?;
     let limit = Rlimit { current: Some(OPEN_FILES), maximum: Some(OPEN_FILES) };
     // A kernel with a lower fs.nr_open keeps its own limit.
     setrlimit(Resource::Nofile, limit).ok();
     Ok(Booted { initramfs })
 }
 
-/// A directory that may be there already.
+/// Creates a directory, if it does not exist.
 pub(crate) fn create_directory(path: &str) -> Result<(), SystemError> {
     match rustix::fs::mkdirat(CWD, path, Mode::from_raw_mode(0o755)) {
         Ok(()) | Err(rustix::io::Errno::EXIST) => Ok(()),
-        Err(errno) => Err(SystemError::new(format!("make {path}"), errno)),
+        Err(errno) => Err(SystemError::new(format!("create {path}"), errno)),
     }
 }
 

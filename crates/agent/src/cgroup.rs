@@ -1,6 +1,6 @@
-//! Control groups. The container's is `/sys/fs/cgroup/container`, and is what a
-//! freeze stops; beside it is one for what must run meanwhile. The agent stays
-//! outside of both.
+//! Control groups. The container's is `/sys/fs/cgroup/container`, which `freeze`
+//! freezes. Another one is for processes that must run meanwhile. The agent is
+//! in neither.
 
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -16,38 +16,38 @@ use crate::procfs::{self, Stat};
 
 const ROOT: &str = "/sys/fs/cgroup";
 const CONTAINER: &str = "/sys/fs/cgroup/container";
-/// For processes of the container that run while it is frozen.
+/// The group of processes that run in the container while it is frozen.
 const ASIDE: &str = "/sys/fs/cgroup/aside";
-/// How long a workload may take to hold still: each of its processes must come
-/// out of the kernel once, which one that waits for a disk does late.
+/// Timeout of a freeze: each process must leave the kernel once, which takes long
+/// for one that waits for a disk.
 const FREEZE_TIMEOUT: Duration = Duration::from_secs(5);
-/// How often it is looked at meanwhile: the workload stands, so that each wait counts.
+/// Interval between checks of the frozen state. It is short because the workload is already stopped.
 const FREEZE_POLL_INTERVAL: Duration = Duration::from_micros(100);
-/// What is counted in the container's group, where the kernel can.
+/// The controllers to enable for the container's group, where the kernel has them.
 const CONTROLLERS: [&str; 5] = ["+memory", "+pids", "+cpu", "+io", "+cpuset"];
 
-/// Mounts the hierarchy and makes the container's group.
+/// Mounts the hierarchy and creates the groups.
 pub(crate) fn prepare() -> Result<(), SystemError> {
-    // A guest that was copied before it had work brings them along.
+    // A guest that was restored from a boot snapshot has them already.
     if Path::new(CONTAINER).exists() {
         return Ok(());
     }
     let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
     boot::mount_filesystem("cgroup2", ROOT, flags, c"")?;
     for controller in CONTROLLERS {
-        // A kernel without that controller does without its figures.
+        // Fails when the kernel does not have the controller; its metrics are then absent.
         std::fs::write(format!("{ROOT}/cgroup.subtree_control"), controller).ok();
     }
     boot::create_directory(CONTAINER)?;
     boot::create_directory(ASIDE)
 }
 
-/// The container's group, to fork into.
+/// Opens the container's group, to fork into.
 pub(crate) fn open() -> Result<OwnedFd, SystemError> {
     open_group(CONTAINER)
 }
 
-/// The group beside it.
+/// Opens the group of processes that run while the container is frozen.
 pub(crate) fn open_aside() -> Result<OwnedFd, SystemError> {
     open_group(ASIDE)
 }
@@ -57,8 +57,8 @@ fn open_group(group: &str) -> Result<OwnedFd, SystemError> {
         .context(format!("open {group}"))
 }
 
-/// Stops every process of the container, and waits until all stand. Those that
-/// do not in time are named, and the rest go on.
+/// Freezes every process of the container, and waits until all are frozen. On a
+/// timeout it thaws them, and the failure names those that were not frozen.
 pub(crate) fn freeze() -> Result<(), Failure> {
     absorb_aside()?;
     set_frozen("1")?;
@@ -67,14 +67,14 @@ pub(crate) fn freeze() -> Result<(), Failure> {
         if Instant::now() > deadline {
             let names = unfrozen_processes();
             set_frozen("0")?;
-            return Err(failure(FailureKind::System, format!("the workload does not hold still: {names}")));
+            return Err(failure(FailureKind::System, format!("cannot freeze the workload: {names}")));
         }
         std::thread::sleep(FREEZE_POLL_INTERVAL);
     }
     Ok(())
 }
 
-/// Lets every process of the container go on.
+/// Thaws every process of the container.
 pub(crate) fn thaw() -> Result<(), SystemError> {
     set_frozen("0")
 }
@@ -83,20 +83,20 @@ fn set_frozen(value: &str) -> Result<(), SystemError> {
     std::fs::write(format!("{CONTAINER}/cgroup.freeze"), value).context("freeze or thaw the workload")
 }
 
-/// Makes what runs beside the container a part of it.
+/// Moves the processes of the other group into the container's group.
 pub(crate) fn absorb_aside() -> Result<(), SystemError> {
     for pid in pids_below(Path::new(ASIDE)) {
         match std::fs::write(format!("{CONTAINER}/cgroup.procs"), pid.to_string()) {
-            // It has just ended.
+            // The process has just ended.
             Err(error) if error.raw_os_error() == Some(libc::ESRCH) => {}
-            moved => moved.context("make a process part of the workload")?,
+            moved => moved.context("move a process into the container's cgroup")?,
         }
     }
     Ok(())
 }
 
-/// Processes that are in the way of a freeze: those that run, or wait for what
-/// nothing may interrupt.
+/// The processes that delay a freeze: those that run or are in uninterruptible
+/// sleep, or else all.
 fn unfrozen_processes() -> String {
     let mut stats: Vec<(i32, Stat)> =
         pids().into_iter().filter_map(|pid| Some((pid, read_stat(pid)?))).collect();
@@ -108,12 +108,12 @@ fn unfrozen_processes() -> String {
     names.join(", ")
 }
 
-/// What the kernel says of a process.
+/// A process's /proc/PID/stat.
 pub(crate) fn read_stat(pid: i32) -> Option<Stat> {
     procfs::stat(&std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
 }
 
-/// The container's processes, by their ids in the agent's namespace; nested groups count.
+/// The container's processes, as PIDs in the agent's namespace. Nested groups are included.
 pub(crate) fn pids() -> Vec<i32> {
     pids_below(Path::new(CONTAINER))
 }
@@ -133,12 +133,12 @@ fn child_groups(group: &Path) -> impl Iterator<Item = PathBuf> {
     directories.map(|entry| entry.path())
 }
 
-/// Processes of the container that the kernel killed for want of memory.
+/// Number of the container's processes that the kernel killed because memory ran out.
 pub(crate) fn out_of_memory_kills() -> u64 {
     read_keyed("memory.events", "oom_kill").unwrap_or_default()
 }
 
-/// How many processes the container has; nested groups count.
+/// Number of processes in the container. Nested groups are included.
 pub(crate) fn process_count() -> u64 {
     match read_number("pids.current") {
         Some(0) => 0,
@@ -146,12 +146,12 @@ pub(crate) fn process_count() -> u64 {
     }
 }
 
-/// A number in one of the group's flat files.
+/// Reads a number from one of the group's single-value files.
 pub(crate) fn read_number(file: &str) -> Option<u64> {
     std::fs::read_to_string(Path::new(CONTAINER).join(file)).ok()?.trim().parse().ok()
 }
 
-/// A number behind its name in one of the group's keyed files.
+/// Reads the number of a key from one of the group's flat keyed files.
 pub(crate) fn read_keyed(file: &str, key: &str) -> Option<u64> {
     find_keyed(&std::fs::read_to_string(Path::new(CONTAINER).join(file)).ok()?, key)
 }

@@ -1,4 +1,4 @@
-//! `configure`: the machine's name, clock, network and disks.
+//! `configure`: sets the machine's names and clock, and sets up its network and disks.
 
 use std::sync::Arc;
 
@@ -13,11 +13,11 @@ use crate::{cgroup, identify, metadata, network, rootfs};
 
 const SECOND: u64 = 1_000_000_000;
 
-/// Makes the guest this machine and no other.
+/// Configures the guest as this machine.
 pub(crate) async fn handle(machine: &Arc<Machine>, configure: Configure) -> Result<Reply, Failure> {
     let _setup_guard = machine.setup_lock.lock().await;
     if !matches!(machine.state(), State::Booted) {
-        return Err(wrong_state("the machine has been configured already"));
+        return Err(wrong_state("the machine is already configured"));
     }
     if let Some(entropy) = &configure.entropy {
         identify::reseed(entropy)?;
@@ -36,12 +36,12 @@ pub(crate) async fn handle(machine: &Arc<Machine>, configure: Configure) -> Resu
     Ok(Reply::Done)
 }
 
-/// Writes what the container is to be told of its machine.
+/// Writes the metadata that the container finds in /run/mimeo.
 fn write_metadata(configure: &Configure) -> Result<(), Failure> {
     metadata::prepare()?;
     match &configure.generation {
         Some(generation) => metadata::write_vm_generation(generation)?,
-        // A host that tells none makes no copies.
+        // A host that sends no VM generation starts no clones.
         None => metadata::write_vm_generation(rootfs::managed::random_uuid()?.trim())?,
     }
     metadata::write_environment(&configure.env)

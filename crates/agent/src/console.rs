@@ -1,4 +1,4 @@
-//! The guest's console: one line per event, for people.
+//! Logs to the guest's console, one line per event.
 
 use std::io::Write;
 use std::os::fd::OwnedFd;
@@ -8,25 +8,25 @@ use rustix::fs::{Mode, OFlags};
 
 const CONSOLE: &str = "/dev/console";
 
-/// Writes one line, as far as the console has space for it: the agent's one thread serves the host, and
-/// must not wait for a host that does not read the console.
+/// Writes one line without blocking: the agent's only thread must not wait for a host that does not read
+/// the console.
 pub(crate) fn log(event: &str) {
     let line = format!("mimeo-agent: {event}\n");
     match console() {
-        // What does not fit is lost.
+        // A line that does not fit is lost.
         Some(console) => drop(rustix::io::write(console, line.as_bytes())),
-        // The kernel gave us the console as standard error. One that cannot be written leaves nobody to tell.
+        // The kernel opened the console as standard error. When that fails too, the line is lost.
         None => drop(std::io::stderr().write_all(line.as_bytes())),
     }
 }
 
-/// Writes the last line of all, and waits until it is written.
+/// Writes the last line before the power-off, and waits until it is written.
 pub(crate) fn log_last(event: &str) {
     drop(std::io::stderr().write_all(format!("mimeo-agent: {event}\n").as_bytes()));
 }
 
-/// The console by an open file of its own: the kernel's, which programs may have for their streams too,
-/// stays a blocking one.
+/// A separate open file of the console, which is non-blocking. The kernel's, which programs may have as
+/// their streams, stays blocking.
 fn console() -> Option<&'static OwnedFd> {
     static CONSOLE_FILE: OnceLock<Option<OwnedFd>> = OnceLock::new();
     CONSOLE_FILE.get_or_init(|| open_nonblocking(CONSOLE)).as_ref()
@@ -51,6 +51,6 @@ mod tests {
         let name = ptsname(&host, Vec::new()).expect("a name").into_string().expect("text");
         let console = open_nonblocking(&name).expect("opened");
         let written = (0..1 << 20).find(|_| rustix::io::write(&console, &[b'x'; 64]).is_err());
-        assert!(written.is_some(), "it takes a line without end");
+        assert!(written.is_some(), "the console never fills up");
     }
 }

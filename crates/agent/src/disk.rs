@@ -1,4 +1,4 @@
-//! Disks, found by the serial number that the host gave them, or by their place.
+//! Disks, found by the serial number that the host gave them, or by their position.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -8,7 +8,7 @@ use rustix::mount::MountFlags;
 
 use crate::failure::{Context, SystemError};
 
-/// How long the kernel may take to show a disk: its driver may just have come.
+/// Timeout until a disk appears: its driver may have been loaded just now.
 const DISK_TIMEOUT: Duration = Duration::from_secs(10);
 const POLL_INTERVAL: Duration = Duration::from_millis(1);
 
@@ -39,7 +39,7 @@ fn find(disk: &Disk) -> Option<PathBuf> {
     }
 }
 
-/// virtio's disks are named in the order in which the kernel finds them, which is that of the host.
+/// The kernel names virtio disks in the order in which it finds them, which is the host's order.
 fn by_position(position: u32) -> Option<PathBuf> {
     let letter = char::from(b'a' + u8::try_from(position).ok().filter(|position| *position < 26)?);
     let path = PathBuf::from(format!("/dev/vd{letter}"));

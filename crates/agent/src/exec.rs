@@ -1,4 +1,4 @@
-//! `exec`: one more process in the container.
+//! `exec`: runs an additional process in the container.
 
 use std::sync::Arc;
 
@@ -12,16 +12,16 @@ use crate::machine::Machine;
 use crate::streams::{self, AgentEnds, Streams};
 use crate::{cgroup, signal};
 
-/// Runs a process and stays with it to its end.
+/// Runs a process and relays its streams until it ends.
 pub(crate) async fn handle_stream(machine: &Arc<Machine>, process: Process, stream: Stream) {
     if !process.aside {
         machine.wait_until_thawed().await;
-        // Asked for before a snapshot, it is not a copy's to run.
+        // The request belongs to the source of a snapshot: a clone must not run it too.
         if stream.sender.session_over() {
             return;
         }
     }
-    // A start, or a freeze, that came before must be done.
+    // An earlier start or freeze must be done first.
     drop(machine.setup_lock.lock().await);
     if stream.sender.session_over() {
         return;
@@ -46,19 +46,19 @@ async fn start_process(machine: &Arc<Machine>, process: Process) -> Result<(Laun
     let launched = launch::launch(&command, within, process_ends, &machine.reaper).await;
     match launched {
         Ok(launched) => Ok((launched, agent_ends)),
-        // It may have ended meanwhile, which fails in many ways.
+        // If the container ended meanwhile, report that instead: a launch then fails in many ways.
         Err(failed) => Err(machine.container().err().unwrap_or(failed)),
     }
 }
 
 async fn relay_until_exit(launched: Launched, agent_ends: AgentEnds, stream: Stream, earlier_oom_kills: u64) {
-    // Who starts it stays with it: nobody else is ever attached, or waited for.
+    // Only this stream is ever attached to an exec'd process.
     let (attachment, inputs) = Attachment::new(Arc::default());
     attachment.attach(stream);
     let (signal_target, hang_up_target) = (launched.pidfd.clone(), launched.pidfd.clone());
-    // A process that has just ended needs no signal.
+    // Fails when the process has just ended, and then no signal is needed.
     let on_signal = move |number| drop(signal::send(&signal_target, number));
-    // As a terminal's closing does; without one, podman leaves the process be.
+    // Closing a terminal sends SIGHUP. Without a terminal the process keeps running, as with podman.
     let on_host_gone = move |terminal| {
         if terminal {
             drop(signal::send(&hang_up_target, libc::SIGHUP));

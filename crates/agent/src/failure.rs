@@ -1,19 +1,19 @@
-//! From errors to the failures that the host is told.
+//! Converts errors to the failures that are sent to the host.
 
 use std::error::Error;
 
 use mimeo_agent_protocol::message::{Failure, FailureKind};
 
-/// What a system call was for, and how it failed.
+/// A failed action and its I/O error.
 #[derive(Debug, thiserror::Error)]
-#[error("{action}")]
+#[error("cannot {action}")]
 pub(crate) struct SystemError {
     action: String,
     #[source]
     source: std::io::Error,
 }
 
-/// Says what a system call was for.
+/// Adds the action to an error, for messages of the form "cannot {action}: {error}".
 pub(crate) trait Context<T> {
     fn context(self, action: impl Into<String>) -> Result<T, SystemError>;
 }
@@ -45,12 +45,12 @@ pub(crate) fn failure(kind: FailureKind, message: impl Into<String>) -> Failure 
     Failure { kind, message: message.into() }
 }
 
-/// The request does not fit the machine's state.
+/// The failure when the machine's state does not allow the request.
 pub(crate) fn wrong_state(message: &str) -> Failure {
     failure(FailureKind::WrongState, message)
 }
 
-/// An error and all its causes, in one line.
+/// An error and all of its causes in one line.
 pub(crate) fn chain(error: &dyn Error) -> String {
     let mut line = error.to_string();
     let mut cause = error.source();
@@ -62,7 +62,7 @@ pub(crate) fn chain(error: &dyn Error) -> String {
     line
 }
 
-/// The C library's words for an error number, without the number.
+/// The C library's text for an error number.
 pub(crate) fn errno_text(errno: i32) -> String {
     nix::errno::Errno::from_raw(errno).desc().to_owned()
 }

@@ -1,8 +1,7 @@
-//! `freeze`: the workload stands, and a snapshot may be taken.
+//! `freeze`: freezes the workload, so that a snapshot can be taken.
 //!
-//! What takes time comes before the workload stands, and before that, when
-//! the host says that a freeze is to come; what is asked a second time takes
-//! next to none.
+//! The slow part is done before the workload is frozen, and in advance when the
+//! host sends `prepare`. Doing it a second time is fast.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -13,11 +12,11 @@ use crate::blocking::run_blocking;
 use crate::machine::Machine;
 use crate::{cgroup, network, rootfs};
 
-/// What a copy needs to end its parent's connections: loaded here once, and not
-/// in every copy.
+/// The module that a clone needs to destroy inherited connections. It is loaded
+/// here once instead of in every clone.
 const TCP_DIAG_MODULE: &str = "tcp_diag";
 
-/// `prepare`: does beforehand what would keep a freeze waiting.
+/// `prepare`: does the slow part of a freeze in advance.
 pub(crate) async fn prepare(machine: &Arc<Machine>) -> Result<Reply, Failure> {
     let _setup_guard = machine.setup_lock.lock().await;
     prepare_for_freeze(machine).await?;
@@ -34,14 +33,14 @@ async fn prepare_for_freeze(machine: &Arc<Machine>) -> Result<(), Failure> {
         if workload {
             return Ok(rootfs::flush()?);
         }
-        // What every machine needs once it has work is done here once for all copies.
+        // Every machine needs this before its container starts: it is done here once for all clones.
         cgroup::prepare()?;
         Ok(network::bring_nics_up()?)
     })
     .await
 }
 
-/// Stops the workload, if there is one.
+/// Freezes the workload, if there is one.
 pub(crate) async fn handle(machine: &Arc<Machine>) -> Result<Reply, Failure> {
     let _setup_guard = machine.setup_lock.lock().await;
     let workload = machine.has_started();

@@ -1,4 +1,4 @@
-//! What joins the guest to its host: a serial port or a vsock device.
+//! The host link's device: a virtio-serial port or a vsock device.
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -13,19 +13,19 @@ use crate::modules::Modules;
 use crate::port;
 use crate::vsock::{self, Listener};
 
-/// How long the kernel may take to show it.
+/// Timeout until the kernel has found the device.
 const LINK_TIMEOUT: Duration = Duration::from_secs(30);
-/// How often it is looked for: the kernel finds it within a few milliseconds of its driver.
+/// Interval between checks: the kernel finds the device within a few milliseconds after its driver is loaded.
 const POLL_INTERVAL: Duration = Duration::from_micros(500);
 
-/// What the host says.
+/// Reads from the host.
 pub(crate) type Reader = Box<dyn AsyncRead + Send + Unpin>;
-/// What the host is told.
+/// Writes to the host.
 pub(crate) type Writer = Box<dyn AsyncWrite + Send + Unpin>;
-/// Both, for one session or more.
+/// Both directions, for one or more sessions.
 pub(crate) type Channel = (FrameReader<Reader>, Writer);
 
-/// What joins the guest to its host.
+/// The device that the host link uses.
 #[derive(Debug)]
 pub(crate) enum HostLink {
     Port(Arc<OwnedFd>),
@@ -33,7 +33,7 @@ pub(crate) enum HostLink {
 }
 
 impl HostLink {
-    /// Loads modules only until the link is there; the rest are for later.
+    /// Finds the device. Loads eager modules only until it appears; the others are loaded later.
     pub(crate) async fn find(modules: &Modules) -> Result<Self, SystemError> {
         for file in modules.eager()? {
             if port::find().is_some() {
@@ -52,14 +52,14 @@ impl HostLink {
                 return Ok(Self::Vsock(Arc::new(listener)));
             }
             if tokio::time::Instant::now() > deadline {
-                return Err(SystemError::new("look for the host link", rustix::io::Errno::NODEV));
+                return Err(SystemError::new("find the host link", rustix::io::Errno::NODEV));
             }
             tokio::time::sleep(POLL_INTERVAL).await;
         }
     }
 
-    /// The way to the host: at once by a port, when it connects by vsock.
-    /// `frozen`: whether the workload is held still, so that the machine may be saved.
+    /// Opens the channel to the host: at once for a port, after the host has connected for vsock.
+    /// `frozen` tells whether the workload is frozen, during which the machine may be saved.
     pub(crate) async fn open(&self, frozen: Arc<watch::Sender<bool>>) -> Result<Channel, SystemError> {
         let (reader, writer): (Reader, Writer) = match self {
             Self::Port(port) => {

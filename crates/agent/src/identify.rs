@@ -1,7 +1,7 @@
-//! `identify`: a copy becomes a machine of its own, line by line.
+//! `identify`: applies a clone's identity, step by step.
 //!
-//! The recipe below is the list. The first line that fails is the last that is
-//! tried: the workload then stays frozen, and the host is told which it was.
+//! The functions below list the steps in order. After a step that fails no
+//! further step is tried, the workload stays frozen, and the reply names the step.
 
 mod clock;
 mod connections;
@@ -28,7 +28,7 @@ pub(crate) use entropy::reseed;
 use image_files::ImageFiles;
 use step_log::{StepFailed, StepLog, StepSuccess};
 
-/// Makes the machine another. May be asked again for as long as the workload stands.
+/// Applies an identity. The host may repeat this while the workload is frozen.
 pub(crate) async fn handle(machine: &Arc<Machine>, identity: Identity) -> Result<Reply, Failure> {
     let received = Instant::now();
     let _setup_guard = machine.setup_lock.lock().await;
@@ -44,7 +44,7 @@ pub(crate) async fn handle(machine: &Arc<Machine>, identity: Identity) -> Result
     Ok(Reply::Identified { lines: log.complete(remaining) })
 }
 
-/// Whose identity is to change; nobody's before there is a container.
+/// The container whose identity changes; `None` before the machine is configured.
 fn target_container(machine: &Machine) -> Result<Option<Arc<Container>>, Failure> {
     match machine.state() {
         State::Booted => Ok(None),
@@ -54,7 +54,7 @@ fn target_container(machine: &Machine) -> Result<Option<Arc<Container>>, Failure
     }
 }
 
-/// What a copy needs that has no name yet. `configure` does the rest.
+/// Applies the steps that a clone of an unconfigured guest needs. `configure` does the rest.
 fn before_configure(identity: &Identity) -> Reply {
     let mut log = StepLog::default();
     let remaining = match apply_kernel_steps(identity, &mut log) {
@@ -70,7 +70,7 @@ fn apply_kernel_steps(identity: &Identity, log: &mut StepLog) -> Result<(), Step
     log.record(Line::Clock, clock::apply(identity))
 }
 
-/// A copy on its way to an identity.
+/// A request to apply an identity to a clone.
 #[derive(Debug)]
 struct IdentityChange<'a> {
     machine: &'a Arc<Machine>,
@@ -86,7 +86,7 @@ impl IdentityChange<'_> {
         let hooks = match self.previously_applied() {
             Some(applied) => {
                 for line in [Line::Names, Line::Network, Line::Connections, Line::SshKeys] {
-                    log.record(line, Ok(StepSuccess::DoneWith("made before".to_owned())))?;
+                    log.record(line, Ok(StepSuccess::DoneWith("already applied".to_owned())))?;
                 }
                 Ok(applied.hooks)
             }
@@ -100,8 +100,10 @@ impl IdentityChange<'_> {
         log.record(Line::Thaw, self.thaw())
     }
 
-    /// A copy from a pool is asked twice, and stands still in between: it has its
-    /// names, its address and its keys, and nobody has connected since.
+    /// The identity that was applied before, if the request repeats it. A clone in a
+    /// pool gets its identity when it enters the pool and again when it is taken from
+    /// it. Its workload is frozen in between, so that its names, its address and its
+    /// keys are unchanged and it has no new connections.
     fn previously_applied(&self) -> Option<AppliedIdentity> {
         let Identity { unix_nanos, entropy, env, signal, thaw, .. } = self.identity.clone();
         let applied = self.machine.applied_identity().clone()?;
@@ -109,8 +111,8 @@ impl IdentityChange<'_> {
         (expected == *self.identity).then_some(applied)
     }
 
-    /// The lines between the kernel's and what this copy alone is told; the
-    /// image's programs that are told of it.
+    /// Applies the steps from names to SSH keys, and returns the hooks that the
+    /// image provides.
     async fn apply_machine_steps(
         &self,
         log: &mut StepLog,
@@ -128,7 +130,7 @@ impl IdentityChange<'_> {
         if !self.identity.thaw {
             return Ok(StepSuccess::NotNeeded);
         }
-        // Once more: hooks may have taken their time.
+        // Set the clock again: the hooks may have taken long.
         clock::set_again(self.identity, self.received.elapsed())?;
         thaw::thaw_workload(self.machine).map(|()| StepSuccess::Done)
     }

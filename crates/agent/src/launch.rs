@@ -1,8 +1,8 @@
-//! How a process of the container comes to be.
+//! Starts a process of the container.
 //!
-//! All that needs memory is made before the fork; between fork and exec there
-//! are system calls only (`child.rs`), and what fails there comes back with
-//! its step through a pipe that a successful exec closes.
+//! Everything that allocates is done before the fork. Between fork and exec there
+//! are only system calls (`child.rs`). A failure there is reported with its stage
+//! through a pipe, which a successful exec closes.
 
 mod child;
 mod init;
@@ -27,20 +27,20 @@ use crate::streams::ProcessEnds;
 use report::Report;
 pub(crate) use resolve::{Command, read_image_file};
 
-/// A process that runs.
+/// A process that was started.
 #[derive(Debug)]
 pub(crate) struct Launched {
-    /// Its id in the agent's namespace.
+    /// Its PID in the agent's namespace.
     pub(crate) pid: i32,
-    /// Its id in the container's namespace.
+    /// Its PID in the container's namespace.
     pub(crate) inner_pid: u32,
     pub(crate) pidfd: Arc<OwnedFd>,
-    /// Those that it was born into, when they are its own.
+    /// Its namespaces, when new ones were created for it.
     pub(crate) namespaces: Option<Namespaces>,
     pub(crate) ended: oneshot::Receiver<ExitStatus>,
 }
 
-/// Namespaces of a process, which outlive it.
+/// Open namespaces of a process, which outlive it.
 #[derive(Debug)]
 pub(crate) struct Namespaces {
     pub(crate) mount_ns: Arc<OwnedFd>,
@@ -58,18 +58,18 @@ impl Namespaces {
     }
 }
 
-/// Where a process belongs.
+/// Where to start a process.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum LaunchInto<'a> {
-    /// In namespaces of its own, as the container's first.
+    /// In new namespaces, as the container's own process.
     NewContainer(&'a Configured),
-    /// With the container.
+    /// In the container's namespaces and cgroup.
     Container(&'a Container),
-    /// In the container's namespaces, and running while the container is frozen.
+    /// In the container's namespaces and in another cgroup, so that it runs while the container is frozen.
     Aside(&'a Container),
 }
 
-/// Looks up all that a process names in the container: user, home, directory.
+/// Resolves what a process refers to in the container: user, home, directory.
 pub(crate) async fn resolve(
     process: Process,
     root: ContainerRoot,
@@ -79,7 +79,7 @@ pub(crate) async fn resolve(
     run_in_container(root, move || Command::resolve(process, &hostname, is_container)).await
 }
 
-/// Forks, and waits until the program runs or has failed to.
+/// Forks, and waits until the program runs or its start has failed.
 pub(crate) async fn launch(
     command: &Command,
     into: LaunchInto<'_>,
@@ -87,14 +87,14 @@ pub(crate) async fn launch(
     reaper: &Reaper,
 ) -> Result<Launched, Failure> {
     let (report, child_report) = Report::pipe()?;
-    let (start_reader, start_writer) = pipe_with(PipeFlags::CLOEXEC).context("make a pipe")?;
+    let (start_reader, start_writer) = pipe_with(PipeFlags::CLOEXEC).context("create a pipe")?;
     let (pid, pidfd) = fork(command, into, &process_ends, (&child_report, &start_reader))?;
     let ended = reaper.expect(pid);
-    // Before it begins: one that does next to nothing soon has none any more.
+    // Opened before the process runs: a short-lived one may end before they could be opened.
     let namespaces = matches!(into, LaunchInto::NewContainer(_)).then(|| Namespaces::open(pid));
     rustix::io::write(&start_writer, &[1]).context("let the process start")?;
     let namespaces = namespaces.transpose()?;
-    // Their ends must be closed here, or the ends of the streams never show.
+    // The process's ends must be closed here, or the agent never sees the end of the streams.
     drop((process_ends, child_report));
     let inner_pid = report.wait_for_exec(command).await?;
     Ok(Launched { pid, inner_pid, pidfd: Arc::new(pidfd), namespaces, ended })
@@ -141,19 +141,20 @@ fn fork(
     }
 }
 
-/// Has the children of this thread born into the namespace of `pidfd` while `fork` runs.
+/// Runs `fork` while the children of this thread are created in the PID namespace of `pidfd`.
 fn fork_in_pid_namespace<T>(
     pidfd: &OwnedFd,
     fork: impl FnOnce() -> std::io::Result<T>,
 ) -> Result<T, SystemError> {
-    let own_namespace = std::fs::File::open("/proc/self/ns/pid").context("open the agent's namespace")?;
+    let own_namespace =
+        std::fs::File::open("/proc/self/ns/pid").context("open the agent's process namespace")?;
     setns(pidfd, CloneFlags::CLONE_NEWPID).context("enter the container's process namespace")?;
     let result = fork().context("fork");
     setns(own_namespace, CloneFlags::CLONE_NEWPID).context("return to the agent's process namespace")?;
     result
 }
 
-/// A C string of ours or of a request; a NUL in the latter ends it there.
+/// Converts to a C string. It ends at the first NUL, which only a text of a request can contain.
 fn c_string(text: &str) -> CString {
     let text = text.split('\0').next().unwrap_or_default();
     CString::new(text).unwrap_or_else(|_| CStr::to_owned(c""))

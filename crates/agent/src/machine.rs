@@ -1,4 +1,4 @@
-//! What the agent knows of its machine.
+//! The agent's state of its machine.
 
 use std::os::fd::OwnedFd;
 use std::sync::atomic::AtomicBool;
@@ -15,9 +15,9 @@ use crate::modules::Modules;
 use crate::reaper::Reaper;
 use crate::virtio;
 
-/// Virtio device id of a balloon, in sysfs' notation.
+/// Virtio device id of a balloon, as sysfs writes it.
 const BALLOON: &str = "0x0005";
-/// Its driver.
+/// The balloon's driver.
 const BALLOON_MODULE: &str = "virtio_balloon";
 
 /// The machine and its container.
@@ -25,67 +25,67 @@ const BALLOON_MODULE: &str = "virtio_balloon";
 pub(crate) struct Machine {
     pub(crate) modules: Modules,
     pub(crate) reaper: Reaper,
-    /// Held by the verbs that build the machine up, in the order of their
-    /// arrival: a host need not wait for one before it sends the next.
+    /// Serialises the requests that change the machine, in the order of their
+    /// arrival: the host can send the next one before the previous is done.
     pub(crate) setup_lock: tokio::sync::Mutex<()>,
     state: Mutex<State>,
     hostname: Mutex<String>,
-    /// The copy that has made SSH keys of its own, by its generation.
+    /// The VM generation of the clone whose SSH keys were generated last.
     ssh_keys_generation: Mutex<Option<String>>,
-    /// What it has become since its workload was stopped.
+    /// The identity that was applied since the workload was frozen.
     applied_identity: Mutex<Option<AppliedIdentity>>,
-    /// The workload is held still.
+    /// Whether the workload is frozen.
     frozen: Arc<watch::Sender<bool>>,
-    /// What a freeze needs has been done.
+    /// `prepare` has done the slow part of a freeze.
     pub(crate) prepared: AtomicBool,
     modules_once: Once,
     modules_loaded: watch::Sender<Option<Result<(), Failure>>>,
 }
 
-/// An identity that was taken on, and the image's programs that are told of one.
+/// An identity that was applied, and the hooks that the image provides.
 #[derive(Debug, Clone)]
 pub(crate) struct AppliedIdentity {
     pub(crate) identity: Identity,
     pub(crate) hooks: Vec<String>,
 }
 
-/// How far the machine has come.
+/// The machine's life cycle.
 #[derive(Debug, Clone)]
 pub(crate) enum State {
-    /// It has no name yet.
+    /// The machine is not configured.
     Booted,
-    /// It has its name and disks, and no container.
+    /// The machine has its name and disks, and no container.
     Configured(Configured),
-    /// Its container runs.
+    /// The container runs.
     Running(Arc<Container>),
-    /// Its container has ended; the files are still there.
+    /// The container has ended; its files are still accessible.
     Ended(Arc<Container>),
 }
 
 /// A configured machine.
 #[derive(Debug, Clone)]
 pub(crate) struct Configured {
-    /// The container's root admits no writes.
+    /// The container's root is read-only.
     pub(crate) read_only: bool,
 }
 
 /// The container's own process.
 #[derive(Debug)]
 pub(crate) struct Container {
-    /// Its id in the agent's namespace.
+    /// Its PID in the agent's namespace.
     pub(crate) pid: i32,
-    /// Its id in its own.
+    /// Its PID in its own namespace.
     pub(crate) inner_pid: u32,
     pub(crate) pidfd: Arc<OwnedFd>,
     /// Its mount namespace, which outlives it.
     pub(crate) mount_ns: Arc<OwnedFd>,
-    /// Its namespace of names, which outlives it too.
+    /// Its UTS namespace, which outlives it.
     pub(crate) uts_ns: Arc<OwnedFd>,
-    /// To whom its streams go.
+    /// The host's stream that its output and input are attached to.
     pub(crate) attachment: Arc<Attachment>,
-    /// How it ended, once all of its output has been taken.
+    /// Its exit status, set after all of its output was read.
     pub(crate) exit: OnceLock<ExitStatus>,
-    /// A signal that it was killed in the name of.
+    /// The signal in whose place the agent sent SIGKILL.
     pub(crate) killed_for: Mutex<Option<i32>>,
 }
 
@@ -118,7 +118,7 @@ impl Machine {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The machine's name, as new processes are told it.
+    /// The machine's host name, which new processes get as HOSTNAME.
     pub(crate) fn hostname(&self) -> String {
         self.hostname.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -127,17 +127,17 @@ impl Machine {
         hostname.clone_into(&mut self.hostname.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
-    /// Which copy has made SSH keys of its own.
+    /// The VM generation of the clone whose SSH keys were generated last.
     pub(crate) fn ssh_keys_generation(&self) -> MutexGuard<'_, Option<String>> {
         self.ssh_keys_generation.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What it has become since its workload was stopped.
+    /// The identity that was applied since the workload was frozen.
     pub(crate) fn applied_identity(&self) -> MutexGuard<'_, Option<AppliedIdentity>> {
         self.applied_identity.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether the workload is held still, for those who need to see it change.
+    /// Watches whether the workload is frozen.
     pub(crate) fn frozen_watch(&self) -> Arc<watch::Sender<bool>> {
         self.frozen.clone()
     }
@@ -147,23 +147,23 @@ impl Machine {
     }
 
     pub(crate) fn set_frozen(&self, frozen: bool) {
-        // What runs may change what it is.
+        // A running workload may change what the identity set.
         self.applied_identity().take();
         self.frozen.send_replace(frozen);
     }
 
-    /// Waits until the workload is not held still.
+    /// Waits until the workload is not frozen.
     pub(crate) async fn wait_until_thawed(&self) {
-        // The machine outlives whoever waits.
+        // This fails only when the machine is dropped, and it outlives every request.
         self.frozen.subscribe().wait_for(|frozen| !frozen).await.ok();
     }
 
-    /// Whether the container has been started, and has perhaps ended since.
+    /// Whether the container was started. It may have ended since.
     pub(crate) fn has_started(&self) -> bool {
         matches!(self.state(), State::Running(_) | State::Ended(_))
     }
 
-    /// A session is over, and with it the container's streams in it.
+    /// Detaches the container from the streams of a session that is over.
     pub(crate) fn end_session(&self) {
         if let State::Running(container) | State::Ended(container) = self.state() {
             container.attachment.end_session();
@@ -179,7 +179,7 @@ impl Machine {
         }
     }
 
-    /// Where the container's files are to be seen.
+    /// How a thread enters the container's root.
     pub(crate) fn container_root(&self) -> Result<ContainerRoot, Failure> {
         match self.state() {
             State::Running(container) | State::Ended(container) => {
@@ -190,7 +190,7 @@ impl Machine {
         }
     }
 
-    /// Loads the rest of the eager modules, beside the first session.
+    /// Loads the remaining eager modules, in parallel to the first session.
     pub(crate) fn load_modules_once(self: &Arc<Self>) {
         self.modules_once.call_once(|| {
             let machine = self.clone();
@@ -201,7 +201,7 @@ impl Machine {
                     log(&chain(error));
                 }
                 machine.modules_loaded.send_replace(Some(result.map_err(Failure::from)));
-                // No start waits for the balloon: the host may ask for memory at any later time.
+                // Loaded last, since no start needs the balloon: the host reclaims memory later.
                 let result = if virtio::has_device(BALLOON) {
                     machine.modules.load_on_demand(BALLOON_MODULE)
                 } else {
@@ -214,7 +214,7 @@ impl Machine {
         });
     }
 
-    /// Waits until all eager modules are in.
+    /// Waits until all eager modules are loaded.
     pub(crate) async fn modules_loaded(&self) -> Result<(), Failure> {
         let mut result = self.modules_loaded.subscribe();
         match result.wait_for(Option::is_some).await {

@@ -1,17 +1,16 @@
 //! `mimeo-agent`: PID 1 of every mimeo guest.
 //!
-//! It brings the guest up as far as the host link, answers there, and does
-//! what the host asks: give the machine its identity and disks, run the
-//! container, run more processes in it, look at it, hold it still, make it
-//! another, end it.
+//! It boots the guest until the host link works, and then serves the host's
+//! requests: configure the machine, run the container, run more processes in
+//! it, inspect it, freeze it, apply a clone's identity, and shut down.
 //!
 //! | where | what |
 //! |---|---|
-//! | `boot`, `modules`, `host_link`, `port`, `vsock` | from the first instruction to the first answer |
-//! | `serve`, `machine` | sessions, requests, and the state that they act on |
-//! | one file per verb | `configure`, `start`, `exec`, `signal`, `metrics`, … |
-//! | `identify` | how a copy becomes another machine, one file per line of its identity |
-//! | `launch` | how a process comes to be; `launch/child.rs` is the code between fork and exec |
+//! | `boot`, `modules`, `host_link`, `port`, `vsock` | from the first instruction to the first session |
+//! | `sessions`, `machine` | sessions, requests, and the machine's state |
+//! | one file per request | `configure`, `start`, `exec`, `signal`, `metrics`, … |
+//! | `identify` | applies a clone's identity, one file per step |
+//! | `launch` | starts processes; `launch/child.rs` is the code between fork and exec |
 
 mod archive;
 mod attach;
@@ -66,7 +65,7 @@ fn main() {
 
 type Fatal = Box<dyn std::error::Error>;
 
-/// Serves the host; returns only with the reason why that cannot go on.
+/// Serves the host. Returns only on a fatal error.
 fn run(booted: boot::Booted) -> Fatal {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,

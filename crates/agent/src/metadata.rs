@@ -1,6 +1,6 @@
-//! What the container is told in its /run/mimeo: a directory of the agent's,
-//! bound there without a right to write. Each file is replaced by a rename, so
-//! that who watches the directory sees it, and nobody reads half of it.
+//! The machine's metadata in the container's /run/mimeo. The agent has a directory
+//! for it, which is bound there read-only. Each file is replaced by a rename, so
+//! that a watcher of the directory sees the change and a reader sees complete files.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -11,63 +11,71 @@ use mimeo_agent_protocol::message::{Failure, FailureKind};
 use rustix::mount::{MountFlags, mount_bind, mount_remount};
 
 use crate::boot;
+use crate::console::log;
 use crate::failure::{Context, SystemError, failure};
 use crate::rootfs::{Root, fd_path};
 
 const DIRECTORY: &str = "/run/mimeo/metadata";
 const TARGET: &str = "/run/mimeo";
 
-/// Makes the directory, which may be there.
+/// Creates the directory, if it does not exist.
 pub(crate) fn prepare() -> Result<(), SystemError> {
     boot::create_directory("/run/mimeo")?;
     boot::create_directory(DIRECTORY)
 }
 
-/// Shows it to the container.
+/// Binds the directory into the container.
 pub(crate) fn bind(root: &Root) -> Result<(), SystemError> {
     let target = root.directory(TARGET)?;
     mount_bind(DIRECTORY, fd_path(&target)).context(format!("bind {TARGET}"))?;
-    // What is there now is the bind, and only a second step can restrict it.
+    // The path is the bind mount now. Only a remount can make it read-only.
     let mounted = root.directory(TARGET)?;
     let restricted = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
     mount_remount(fd_path(&mounted), MountFlags::BIND | MountFlags::RDONLY | restricted, c"")
         .context(format!("restrict {TARGET}"))
 }
 
-/// Takes away all that was told.
+/// Removes all metadata.
 pub(crate) fn clear() {
     for name in ["generation", "env"] {
-        // What was never told is not there.
-        std::fs::remove_file(format!("{DIRECTORY}/{name}")).ok();
+        let path = format!("{DIRECTORY}/{name}");
+        if let Err(error) = std::fs::remove_file(&path)
+            && error.kind() != std::io::ErrorKind::NotFound
+        {
+            log(&format!("cannot remove {path}: {error}"));
+        }
     }
 }
 
-/// Which copy this is: a UUID.
+/// Writes the VM generation, a UUID.
 pub(crate) fn write_vm_generation(uuid: &str) -> Result<(), Failure> {
     if !is_uuid(uuid) {
-        return Err(failure(FailureKind::Invalid, "the generation is not a UUID"));
+        return Err(failure(FailureKind::Invalid, "the VM generation is not a UUID"));
     }
     Ok(replace_file("generation", &format!("{uuid}\n"), 0o644)?)
 }
 
-/// The environment that is this machine's own; only root may read it.
+/// Writes the machine's environment. Only root may read it.
 pub(crate) fn write_environment(env: &BTreeMap<String, String>) -> Result<(), Failure> {
     let text = format_environment(env)?;
     Ok(replace_file("env", &text, 0o600)?)
 }
 
-/// One `KEY=VALUE` a line, the value as it is. One that has lines of its own, or
-/// might be taken for such, stands in double quotes, with `\n`, `\"` and `\\` in
-/// it. What cannot be a variable is refused.
+/// Formats one `KEY=VALUE` a line, the value verbatim. A value that has several
+/// lines, or begins with a double quote, is put in double quotes, with `\n`, `\"`
+/// and `\\` as escapes. Invalid names and values are errors.
 fn format_environment(env: &BTreeMap<String, String>) -> Result<String, Failure> {
     let mut text = String::new();
     for (name, value) in env {
         if name.is_empty() || name.contains(['=', '\0', '\n']) {
             let name = name.escape_default();
-            return Err(failure(FailureKind::Invalid, format!("no name for a variable: `{name}`")));
+            return Err(failure(FailureKind::Invalid, format!("invalid name of a variable: `{name}`")));
         }
         if value.contains('\0') {
-            return Err(failure(FailureKind::Invalid, format!("no value for a variable: that of {name}")));
+            return Err(failure(
+                FailureKind::Invalid,
+                format!("invalid value of the variable {name}: it contains a NUL"),
+            ));
         }
         text.push_str(&format!("{name}={}\n", quote_value(value)));
     }
@@ -87,7 +95,7 @@ fn replace_file(name: &str, text: &str, mode: u32) -> Result<(), SystemError> {
     let write = || {
         let mut options = std::fs::File::options();
         options.write(true).create(true).truncate(true).mode(mode);
-        // Whoever is root in the container can lift the bind's restriction, and put a link there.
+        // Root in the container can remount the bind writable and create a link here.
         let mut file = options.custom_flags(libc::O_NOFOLLOW).open(&temporary)?;
         file.write_all(text.as_bytes())?;
         std::fs::rename(&temporary, &target)

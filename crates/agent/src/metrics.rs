@@ -1,4 +1,4 @@
-//! `metrics`: how the machine is.
+//! `metrics`: reads the machine's metrics.
 
 use std::fs::read_to_string;
 use std::sync::Arc;
@@ -35,9 +35,9 @@ fn read(configured: bool) -> Result<Metrics, SystemError> {
     })
 }
 
-/// The overlay's figures are those of the writable layer, where it counts.
+/// The size and use of the container's root. The overlay reports those of the writable layer.
 fn filesystem() -> Result<Filesystem, SystemError> {
-    let figures = rustix::fs::statvfs(rootfs::ROOT).context("ask for the root's size")?;
+    let figures = rustix::fs::statvfs(rootfs::ROOT).context("read the size of the container's root")?;
     let bytes = |blocks: u64| blocks.saturating_mul(figures.f_frsize);
     Ok(Filesystem {
         total_bytes: bytes(figures.f_blocks),

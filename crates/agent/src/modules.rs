@@ -1,6 +1,6 @@
-//! The kernel's modules, from the initramfs: `/modules.eager` and
-//! `/modules.lazy` name the files below `/modules`, one a line, in load order.
-//! Neither exists when the kernel has everything built in.
+//! Loads kernel modules from the initramfs. `/modules.eager` and `/modules.lazy`
+//! list the files below `/modules`, one a line, in load order. Neither exists
+//! when the kernel has everything built in.
 
 use std::collections::HashSet;
 use std::io::Read;
@@ -13,7 +13,7 @@ use rustix::system::finit_module;
 
 use crate::failure::{Context, SystemError};
 
-/// The modules of this guest, and which of them are in.
+/// The modules of this guest, and which of them are loaded.
 #[derive(Debug, Clone)]
 pub(crate) struct Modules {
     initramfs: Arc<OwnedFd>,
@@ -25,12 +25,12 @@ impl Modules {
         Self { initramfs: Arc::new(initramfs), loaded: Arc::default() }
     }
 
-    /// Names of the modules to load at once.
+    /// The files of the modules to load at boot.
     pub(crate) fn eager(&self) -> Result<Vec<String>, SystemError> {
         self.list("modules.eager")
     }
 
-    /// Loads one module file. Whoever comes second waits for the first.
+    /// Loads one module file. A concurrent call waits for the first.
     pub(crate) fn load(&self, file: &str) -> Result<(), SystemError> {
         let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
         if loaded.contains(file) {
@@ -51,8 +51,8 @@ impl Modules {
         Ok(())
     }
 
-    /// Loads the lazy modules up to and with `name`: what it needs stands before it.
-    /// A kernel without such a module has it built in, or its use will tell.
+    /// Loads the lazy modules up to and including `name`: its dependencies precede it.
+    /// When no such module is listed, it is built into the kernel, or its use will fail.
     pub(crate) fn load_on_demand(&self, name: &str) -> Result<(), SystemError> {
         let loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
         if loaded.iter().any(|file| stem(file) == name) {
@@ -67,15 +67,17 @@ impl Modules {
     fn list(&self, name: &str) -> Result<Vec<String>, SystemError> {
         let mut text = String::new();
         match openat(&*self.initramfs, name, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()) {
-            Ok(file) => std::fs::File::from(file).read_to_string(&mut text).context(name)?,
+            Ok(file) => {
+                std::fs::File::from(file).read_to_string(&mut text).context(format!("read /{name}"))?
+            }
             Err(Errno::NOENT) => 0,
-            Err(errno) => return Err(SystemError::new(name, errno)),
+            Err(errno) => return Err(SystemError::new(format!("open /{name}"), errno)),
         };
         Ok(text.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect())
     }
 }
 
-/// A module's name: its file's, without directories and suffix, `-` as `_`.
+/// A module's name: its file name without directories and suffix, with `_` for `-`.
 fn stem(file: &str) -> String {
     let name = file.rsplit('/').next().unwrap_or(file);
     name.split('.').next().unwrap_or(name).replace('-', "_")

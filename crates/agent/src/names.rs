@@ -1,11 +1,11 @@
-//! What a machine is called, and the texts of the files that say so.
+//! A machine's names, and the content of the files that hold them.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use mimeo_agent_protocol::message::{Configure, Identity, Interface};
 
-/// The names that a host gives a machine.
+/// The names that the host gives the machine.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Names<'a> {
     machine: &'a str,
@@ -62,7 +62,7 @@ impl Names<'_> {
     }
 
     /// /etc/machine-id: 32 digits, the first half of the machine's id. `None`
-    /// when that is no such id.
+    /// when the machine's id is invalid.
     pub(crate) fn machine_id(&self) -> Option<String> {
         let half = self.machine.get(..32)?;
         half.bytes().all(|digit| digit.is_ascii_hexdigit()).then(|| half.to_ascii_lowercase() + "\n")

@@ -1,5 +1,5 @@
-//! Conversations with the kernel over netlink, as linux/netlink.h lays their
-//! messages out: the few kinds that we need do not carry a library.
+//! Netlink requests to the kernel, in the layout of linux/netlink.h. The few message
+//! types that the agent needs do not justify a library.
 
 use std::os::fd::OwnedFd;
 
@@ -13,18 +13,18 @@ const HEADER: usize = 16;
 const REQUEST: u16 = 0x1;
 const ACK: u16 = 0x4;
 const DUMP: u16 = 0x300;
-/// Kinds of message that are netlink's own.
+/// Netlink's own message types.
 const ERROR: u16 = 2;
 const DONE: u16 = 3;
-/// What the kernel puts into one answer of a list, at most.
+/// Largest reply of a dump.
 const REPLY_BYTES: usize = 32 * 1024;
 
-/// A conversation with one part of the kernel.
+/// A netlink socket.
 #[derive(Debug)]
 pub(crate) struct NetlinkSocket(OwnedFd);
 
 impl NetlinkSocket {
-    /// Begins one; without a protocol it is with the kernel's routing.
+    /// Opens a socket; without a protocol it is for rtnetlink.
     pub(crate) fn open(protocol: Option<Protocol>) -> Result<Self, Errno> {
         let socket = socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, protocol)?;
         bind(&socket, &SocketAddrNetlink::new(0, 0))?;
@@ -42,7 +42,7 @@ impl NetlinkSocket {
         }
     }
 
-    /// Sends a message that asks for a list, and returns the list's entries.
+    /// Sends a dump request, and returns the entries.
     pub(crate) fn list(&self, message: &Message) -> Result<Vec<Vec<u8>>, Errno> {
         send(&self.0, &message.bytes(DUMP), SendFlags::empty())?;
         let mut entries = Vec::new();
@@ -60,7 +60,7 @@ impl NetlinkSocket {
     }
 }
 
-/// A message in the making.
+/// A message that is being built.
 #[derive(Debug)]
 pub(crate) struct Message {
     kind: u16,
@@ -94,7 +94,7 @@ impl Message {
     }
 }
 
-/// The messages in one answer: kind and body.
+/// The messages in one reply: type and body.
 fn messages(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
     std::iter::from_fn(move || {
         let length = u32::from_ne_bytes(bytes.get(..4)?.try_into().ok()?) as usize;
@@ -105,7 +105,7 @@ fn messages(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
     })
 }
 
-/// The attributes behind the fixed part of a message: kind and value.
+/// The attributes after the fixed part of a message: type and value.
 pub(crate) fn attributes(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
     std::iter::from_fn(move || {
         let length = u16::from_ne_bytes(bytes.get(..2)?.try_into().ok()?) as usize;
@@ -116,7 +116,7 @@ pub(crate) fn attributes(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])>
     })
 }
 
-/// The error number at the beginning of a body; 0 when the kernel did what was asked.
+/// The result of an acknowledgement: its body begins with an error number, 0 for success.
 fn ack_result(body: &[u8]) -> Result<(), Errno> {
     let code = body.get(..4).and_then(|code| code.try_into().ok()).map(i32::from_ne_bytes);
     match code {

@@ -1,4 +1,4 @@
-//! The network cards, set up through rtnetlink.
+//! Configures the NIC through rtnetlink.
 
 mod message;
 
@@ -17,61 +17,63 @@ use message::{
 };
 
 const NICS: &str = "/sys/class/net";
-/// The loopback card's number in every network namespace.
+/// The index of the loopback interface in every network namespace.
 const LOOPBACK: u32 = 1;
-/// How long the kernel may take to show the card: its driver may just have come.
+/// Timeout until the NIC appears: its driver may have been loaded just now.
 const NIC_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Brings the loopback up, and the card with its address and route.
+/// Brings up the loopback interface, and the NIC with its addresses and routes.
 pub(crate) fn up(interface: Option<&Interface>) -> Result<(), SystemError> {
     let netlink = NetlinkSocket::open(None).context("open a netlink socket")?;
-    netlink.request(&link_up(LOOPBACK, None)).context("bring the loopback up")?;
+    netlink.request(&link_up(LOOPBACK, None)).context("bring up the loopback interface")?;
     let Some(interface) = interface else { return Ok(()) };
     let (index, link) = find_or_replace(interface)?;
-    // Before it is up it makes up no address; after, one of its own hardware address.
+    // The kernel generates a link-local address when the NIC comes up: IPv6 must be disabled
+    // before that, or is enabled after it.
     let has_ipv6 = match interface.ipv6 {
         Some(_) => {
-            netlink.request(&link).context("bring the network card up")?;
+            netlink.request(&link).context("bring up the NIC")?;
             set_ipv6(index, true)
         }
         None => {
             set_ipv6(index, false);
-            netlink.request(&link).context("bring the network card up")?;
+            netlink.request(&link).context("bring up the NIC")?;
             false
         }
     };
     add_addresses(&netlink, index, interface, has_ipv6)
 }
 
-/// Brings the cards up that there are, for a guest that is nobody's yet: a card
-/// that is up has only its numbers to change.
+/// Brings up the loopback interface and the NIC of an unconfigured guest: later only
+/// the addresses of the NIC have to be changed.
 pub(crate) fn bring_nics_up() -> Result<(), SystemError> {
     let netlink = NetlinkSocket::open(None).context("open a netlink socket")?;
-    netlink.request(&link_up(LOOPBACK, None)).context("bring the loopback up")?;
+    netlink.request(&link_up(LOOPBACK, None)).context("bring up the loopback interface")?;
     let Some(index) = only_nic()? else { return Ok(()) };
     set_ipv6(index, false);
-    netlink.request(&link_up(index, None)).context("bring the network card up")
+    netlink.request(&link_up(index, None)).context("bring up the NIC")
 }
 
-/// Lets the card have IPv6 or not, and says whether it has. Where the host gives
-/// it none, an address that the kernel makes up by itself leads nowhere, and
-/// every copy would have to change it.
+/// Enables or disables IPv6 on the NIC, and returns whether it is enabled. When the
+/// host provides no IPv6, a link-local address from the kernel is useless, and every
+/// clone would have to change it.
 fn set_ipv6(index: u32, desired: bool) -> bool {
     let Some(nic) = nics().into_iter().find(|nic| read_index(nic) == Some(index)) else { return false };
     let name = nic.file_name().unwrap_or_default().to_string_lossy();
     let settings = PathBuf::from(format!("/proc/sys/net/ipv6/conf/{name}"));
-    // A kernel without IPv6 has no such settings, and makes up no addresses.
+    // A kernel without IPv6 has no such settings, and generates no addresses.
     let set = |setting: &str, value: &str| std::fs::write(settings.join(setting), value).is_ok();
     if !desired {
         set("disable_ipv6", "1");
         return false;
     }
-    // The host's side is known: nobody need be asked for routes, nor waited for.
+    // The host has configured the route and made the address unique: no router advertisements and no
+    // duplicate address detection are needed.
     set("accept_ra", "0") && set("accept_dad", "0") && set("disable_ipv6", "0")
 }
 
-/// The card with this hardware address. A guest that had booted before it was
-/// this machine has one card with another: that becomes it.
+/// Finds the NIC with this MAC address, and builds the message that brings it up. A guest that was
+/// restored from a boot snapshot has one NIC with another address: the message changes the address too.
 fn find_or_replace(interface: &Interface) -> Result<(u32, Message), SystemError> {
     if find(&interface.mac).is_none()
         && let Some(index) = only_nic()?
@@ -101,13 +103,13 @@ fn add_addresses(
     netlink.request(&add_route(index, interface.gateway.into())).context("set the default route")
 }
 
-/// Makes the one card that there is, whatever it was, the card of `interface`;
-/// without one it is taken down. False when there is nothing to do.
+/// Reconfigures the only NIC as `interface`, or takes it down when there is none to
+/// configure. False when there is nothing to do.
 pub(crate) fn reconfigure(interface: Option<&Interface>) -> Result<bool, SystemError> {
     let mac = interface.map(validated_mac).transpose()?;
     let Some(index) = only_nic()? else {
         return match interface {
-            Some(_) => Err(SystemError::new("find the network card", Errno::NODEV)),
+            Some(_) => Err(SystemError::new("find the NIC", Errno::NODEV)),
             None => Ok(false),
         };
     };
@@ -115,7 +117,7 @@ pub(crate) fn reconfigure(interface: Option<&Interface>) -> Result<bool, SystemE
     let old = addresses_of(&netlink, index)?;
     let (Some(interface), Some(mac)) = (interface, mac) else {
         remove_addresses_except(&netlink, &old, &[])?;
-        netlink.request(&link_down(index)).context("take the network card down")?;
+        netlink.request(&link_down(index)).context("take down the NIC")?;
         return Ok(true);
     };
     let desired = desired_addresses(index, interface, mac, &old);
@@ -123,24 +125,24 @@ pub(crate) fn reconfigure(interface: Option<&Interface>) -> Result<bool, SystemE
         interface.ipv6.map(|ipv6| Assigned { index, address: ipv6.ip.into(), prefix: ipv6.prefix });
     let desired_and_ipv6: Vec<_> = desired.iter().copied().chain(new_ipv6).collect();
     remove_addresses_except(&netlink, &old, &desired_and_ipv6)?;
-    netlink.request(&link_up_as(index, mac, interface.mtu)).context("set the hardware address")?;
+    netlink.request(&link_up_as(index, mac, interface.mtu)).context("set the MAC address")?;
     let has_ipv6 = interface.ipv6.is_some() && set_ipv6(index, true);
     add_addresses(&netlink, index, interface, has_ipv6)?;
-    // The first is set by now; a second there is only with IPv6.
+    // The first address is set by now. A second one exists only with IPv6.
     for Assigned { address, prefix, .. } in desired.iter().skip(1).filter(|address| !old.contains(address)) {
         netlink.request(&add_address(index, *address, *prefix)).context("set the link-local address")?;
     }
     Ok(true)
 }
 
-/// Takes away what `up` gave the card, which stays up.
+/// Removes the addresses that `up` added. The NIC stays up.
 pub(crate) fn remove_addresses() -> Result<(), SystemError> {
     let Some(index) = only_nic()? else { return Ok(()) };
     let netlink = NetlinkSocket::open(None).context("open a netlink socket")?;
     remove_addresses_except(&netlink, &addresses_of(&netlink, index)?, &[])
 }
 
-/// Takes away all addresses but the wanted. The last of its family takes the card's routes with it.
+/// Removes all addresses but the desired ones. With the last address of a family the kernel removes the NIC's routes.
 fn remove_addresses_except(
     netlink: &NetlinkSocket,
     old: &[Assigned],
@@ -149,13 +151,13 @@ fn remove_addresses_except(
     for Assigned { index, address, prefix } in old.iter().filter(|address| !desired.contains(address)) {
         netlink
             .request(&remove_address(*index, *address, *prefix))
-            .context(format!("take {address} away"))?;
+            .context(format!("remove the address {address}"))?;
     }
     Ok(())
 }
 
-/// The addresses of the card as it is to be. One that had a link-local address
-/// made of its hardware address gets the new one's.
+/// The addresses that the NIC is to have. If it had a link-local address, it gets the
+/// one that belongs to the new MAC address.
 fn desired_addresses(index: u32, interface: &Interface, mac: [u8; 6], old: &[Assigned]) -> Vec<Assigned> {
     let (ip, prefix) = (interface.address.ip, interface.address.prefix);
     let mut desired = vec![Assigned { index, address: ip.into(), prefix }];
@@ -166,7 +168,7 @@ fn desired_addresses(index: u32, interface: &Interface, mac: [u8; 6], old: &[Ass
     desired
 }
 
-/// RFC 4291, appendix A.
+/// The link-local address of a MAC address, by RFC 4291, appendix A.
 fn link_local_address([a, b, c, d, e, f]: [u8; 6]) -> Ipv6Addr {
     [0xfe, 0x80, 0, 0, 0, 0, 0, 0, a ^ 2, b, c, 0xff, 0xfe, d, e, f].into()
 }
@@ -184,21 +186,22 @@ fn addresses_of(netlink: &NetlinkSocket, index: u32) -> Result<Vec<Assigned>, Sy
 }
 
 fn all_addresses(netlink: &NetlinkSocket) -> Result<Vec<Assigned>, SystemError> {
-    let entries = netlink.list(&list_addresses()).context("list the addresses")?;
+    let entries = netlink.list(&list_addresses()).context("list the IP addresses")?;
     Ok(entries.iter().filter_map(|entry| parse_assigned(entry)).collect())
 }
 
-/// What the kernel would find out too late: when the old address is gone.
+/// Validates the interface and returns its MAC address. The kernel would refuse an
+/// invalid one only after the old address is removed.
 fn validated_mac(interface: &Interface) -> Result<[u8; 6], SystemError> {
     if interface.address.prefix > 32 {
         let action = format!("set the address {}/{}", interface.address.ip, interface.address.prefix);
         return Err(SystemError::new(action, Errno::INVAL));
     }
     parse_mac(&interface.mac)
-        .ok_or_else(|| SystemError::new(format!("set the hardware address {}", interface.mac), Errno::INVAL))
+        .ok_or_else(|| SystemError::new(format!("set the MAC address {}", interface.mac), Errno::INVAL))
 }
 
-/// `02:00:00:00:00:01`; not a group's address, which no card may have.
+/// Parses `02:00:00:00:00:01`. A multicast address is invalid for a NIC.
 fn parse_mac(text: &str) -> Option<[u8; 6]> {
     let bytes: Vec<u8> = text
         .split(':')
@@ -207,16 +210,14 @@ fn parse_mac(text: &str) -> Option<[u8; 6]> {
     bytes.try_into().ok().filter(|mac: &[u8; 6]| mac[0] & 1 == 0)
 }
 
-/// The number of the one card that is a device; what a container makes itself is none.
+/// The index of the only NIC that is a device. Interfaces that a container creates are not devices.
 fn only_nic() -> Result<Option<u32>, SystemError> {
-    let entries = std::fs::read_dir(NICS).context("list the network cards")?;
+    let entries = std::fs::read_dir(NICS).context("list the NICs")?;
     let mut nics = entries.flatten().map(|nic| nic.path()).filter(|nic| nic.join("device").exists());
     match (nics.next(), nics.next()) {
         (None, _) => Ok(None),
-        (Some(nic), None) => {
-            read_index(&nic).map(Some).ok_or_else(|| no_device("read the network card's number"))
-        }
-        (Some(_), Some(_)) => Err(no_device("tell which of several network cards is meant")),
+        (Some(nic), None) => read_index(&nic).map(Some).ok_or_else(|| no_device("read the index of the NIC")),
+        (Some(_), Some(_)) => Err(no_device("choose among several NICs")),
     }
 }
 
@@ -235,7 +236,7 @@ fn wait_for_nic(mac: &str) -> Result<u32, SystemError> {
             return Ok(index);
         }
         if Instant::now() > end {
-            return Err(SystemError::new(format!("find the network card {mac}"), Errno::NODEV));
+            return Err(SystemError::new(format!("find the NIC {mac}"), Errno::NODEV));
         }
         std::thread::sleep(Duration::from_millis(1));
     }

@@ -1,9 +1,9 @@
-//! The virtio-serial port that is the host link.
+//! The host link over a virtio-serial port.
 //!
-//! A port whose host end is closed reports a hang-up for as long as that
-//! lasts, and reads as if at its end. The hang-up is not final: the host may
-//! come back. So the port is watched through an epoll of its own, edge by
-//! edge, and never shows its hang-ups to the runtime, which takes them for the end.
+//! While the host's end of the port is closed, the port reports a hang-up, and a read
+//! returns end of file. The hang-up is not final: the host may open its end again. So
+//! a separate, edge-triggered epoll watches the port and hides the hang-ups
+//! from the runtime, which would treat them as final.
 //!
 //! One epoll watches both directions, and an edge wakes the reader and the writer. Polling this
 //! device has a side effect: the driver takes a received buffer off its queue when the port is
@@ -27,10 +27,10 @@ use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 
 use crate::watch::watch;
 
-/// What the host calls our port.
+/// The port's name, which the host assigns.
 const NAME: &str = "mimeo";
 
-/// The device file of the host link, once the kernel has found it.
+/// The device file of the port, if the kernel has found it.
 pub(crate) fn find() -> Option<PathBuf> {
     let ports = std::fs::read_dir("/sys/class/virtio-ports").ok()?;
     ports.flatten().find_map(|port| {
@@ -39,13 +39,13 @@ pub(crate) fn find() -> Option<PathBuf> {
     })
 }
 
-/// Opens the port, without blocking.
+/// Opens the port in non-blocking mode.
 pub(crate) fn open(path: &std::path::Path) -> io::Result<Arc<OwnedFd>> {
     let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC;
     Ok(Arc::new(rustix::fs::open(path, flags, Mode::empty())?))
 }
 
-/// Both directions of the port, for one session or more.
+/// Both directions of the port, for one or more sessions.
 pub(crate) fn split(port: Arc<OwnedFd>) -> io::Result<(PortReader, PortWriter)> {
     let epoll = epoll::create(CreateFlags::CLOEXEC)?;
     let both = EventFlags::IN | EventFlags::OUT | EventFlags::ET;
@@ -55,7 +55,7 @@ pub(crate) fn split(port: Arc<OwnedFd>) -> io::Result<(PortReader, PortWriter)> 
     Ok((PortReader { watched: watched.clone(), received_any: false }, PortWriter { watched }))
 }
 
-/// The port, and what watches it.
+/// The port, and the epoll that watches it.
 #[derive(Debug)]
 struct Watched {
     port: Arc<OwnedFd>,
@@ -63,7 +63,7 @@ struct Watched {
     waiting: Arc<Waiting>,
 }
 
-/// A direction of the port, by its place in [`Waiting`].
+/// A direction of the port; its index in [`Waiting`].
 #[derive(Debug, Clone, Copy)]
 enum Direction {
     Read,
@@ -98,14 +98,14 @@ impl Wake for Waiting {
 }
 
 impl Watched {
-    /// Does `act` as often as the port changes, until it has a result.
+    /// Repeats `operation` whenever the port changes, until it has a result.
     fn poll_until<T>(
         &self,
         direction: Direction,
         context: &mut Context<'_>,
         mut operation: impl FnMut(&OwnedFd) -> io::Result<Option<T>>,
     ) -> Poll<io::Result<T>> {
-        // The runtime remembers one waker: the one that wakes both.
+        // The runtime stores only one waker: this one wakes both directions.
         let both = Waker::from(self.waiting.clone());
         loop {
             if let Some(done) = operation(&self.port)? {
@@ -113,14 +113,14 @@ impl Watched {
             }
             self.waiting.register(direction, context.waker());
             let mut guard = ready!(self.edges.poll_read_ready(&mut Context::from_waker(&both)))?;
-            // Both were woken when the runtime saw it, so it does not matter who takes it.
+            // The runtime woke both directions, so either may take the edge.
             if !self.take_edge()? {
                 guard.clear_ready();
             }
         }
     }
 
-    /// Takes an edge, if there was one.
+    /// Takes an edge, if there is one.
     fn take_edge(&self) -> io::Result<bool> {
         let mut events = Vec::with_capacity(1);
         let none = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
@@ -129,11 +129,11 @@ impl Watched {
     }
 }
 
-/// What the host says.
+/// Reads from the host.
 #[derive(Debug)]
 pub(crate) struct PortReader {
     watched: Arc<Watched>,
-    /// The host has spoken: from now on an end of the port is the host's leaving.
+    /// The host has sent data: from now on end of file means that the host has closed its end.
     received_any: bool,
 }
 
@@ -157,7 +157,7 @@ impl AsyncRead for PortReader {
     }
 }
 
-/// What the host is told.
+/// Writes to the host.
 #[derive(Debug)]
 pub(crate) struct PortWriter {
     watched: Arc<Watched>,
@@ -247,7 +247,7 @@ mod tests {
         for writer_first in [true, false] {
             let (mut reader, mut writer, host) = port();
             let (reading, writing) = <(Arc<Task>, Arc<Task>)>::default();
-            // The edge of the beginning, which neither is to wait for.
+            // Consume the initial edge.
             fill(&mut writer, &writing);
             assert!(read(&mut reader, &reading).is_pending());
             wait_for_edges().await;

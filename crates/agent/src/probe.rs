@@ -1,4 +1,4 @@
-//! `probe`: a GET inside the guest, to learn whether a server answers.
+//! `probe`: sends a GET request inside the guest, to check whether a server responds.
 
 use std::time::Duration;
 
@@ -8,10 +8,10 @@ use tokio::net::TcpStream;
 
 use crate::failure::{Context, failure};
 
-/// Longest status line that is waited for.
+/// Largest number of bytes to read for the status line.
 const MAX_STATUS: usize = 1024;
 
-/// An `http` URL, taken apart.
+/// A parsed `http` URL.
 #[derive(Debug, PartialEq, Eq)]
 struct Url<'a> {
     host: &'a str,
@@ -19,7 +19,7 @@ struct Url<'a> {
     path: &'a str,
 }
 
-/// Gets a URL and answers with the status of the response.
+/// Requests a URL, and replies with the status of the response.
 pub(crate) async fn handle(url: &str, timeout_ms: u64) -> Result<Reply, Failure> {
     let Some(target) = parse_url(url) else {
         return Err(failure(FailureKind::Invalid, format!("not an http URL: {url}")));

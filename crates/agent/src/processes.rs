@@ -1,4 +1,4 @@
-//! `processes`: what runs in the container, by its own numbers.
+//! `processes`: lists the container's processes, with their PIDs in the container.
 
 use std::collections::HashMap;
 use std::fs::read_to_string;
@@ -16,10 +16,10 @@ use crate::machine::Machine;
 use crate::procfs::{self, Stat, TICK_MICROS, USER_HZ};
 use crate::users;
 
-/// Bytes in a page of the machines that we run on.
+/// Bytes in a page, on all supported architectures.
 const PAGE_BYTES: u64 = 4096;
 
-/// One process, with its numbers in both namespaces.
+/// A process, with its PIDs in the agent's and in the container's namespace.
 #[derive(Debug)]
 struct ObservedProcess {
     outer: i32,
@@ -33,7 +33,7 @@ struct ObservedProcess {
 pub(crate) async fn handle(machine: &Arc<Machine>) -> Result<Reply, Failure> {
     let container = machine.container()?;
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    // The agent's own: the container may have hidden its /proc.
+    // The agent's /proc: the container may have hidden its own.
     let proc = rustix::fs::open("/proc", flags, Mode::empty()).context("open /proc")?;
     let root = ContainerRoot::MountNamespace(container.mount_ns.clone());
     let (passwd, seen) =
@@ -42,7 +42,7 @@ pub(crate) async fn handle(machine: &Arc<Machine>) -> Result<Reply, Failure> {
     Ok(Reply::Processes { processes: describe(&seen, &passwd, uptime) })
 }
 
-/// The agent's /proc lies outside of the container's root: the descriptor leads back.
+/// Reads the processes through a descriptor of the agent's /proc, which is outside the container's root.
 fn read_processes(proc: &OwnedFd) -> Vec<ObservedProcess> {
     let Ok(entries) =
         rustix::fs::openat(proc, ".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
@@ -63,7 +63,7 @@ fn read_process(proc: &OwnedFd, outer: i32) -> Option<ObservedProcess> {
         Some(String::from_utf8_lossy(&bytes).into_owned())
     };
     let status = read("status")?;
-    // Its numbers from our namespace inwards; the agent's own have one only.
+    // The PIDs from the agent's namespace inwards; processes outside the container have only one.
     let inner = procfs::field(&status, "NSpid")?.split_ascii_whitespace().nth(1)?.parse().ok()?;
     let uid = procfs::field(&status, "Uid")?.split_ascii_whitespace().nth(1)?.parse().ok()?;
     let stat = procfs::stat(&read("stat")?)?;
@@ -93,7 +93,7 @@ fn describe(seen: &[ObservedProcess], passwd: &str, uptime: f64) -> Vec<ProcessI
     list
 }
 
-/// A terminal's name, by its device number.
+/// The name of the terminal with a device number.
 fn terminal_name(device: u32) -> String {
     let (major, minor) = ((device >> 8) & 0xfff, (device & 0xff) | ((device >> 12) & 0xf_ff00));
     match major {

@@ -1,12 +1,12 @@
-//! The kernel's text files, read as numbers. Pure: text in, numbers out.
+//! Parses the kernel's text files into numbers. All functions are pure.
 
 use mimeo_agent_protocol::message::{Cpu, Load, Memory, NetworkCounters};
 
-/// Clock ticks in a second, as the kernel shows them to programs on every machine that we run on.
+/// Clock ticks per second in the kernel's files, on all supported architectures.
 pub(crate) const USER_HZ: u64 = 100;
 /// Microseconds in a tick.
 pub(crate) const TICK_MICROS: u64 = 1_000_000 / USER_HZ;
-/// Bytes in a sector of /proc/diskstats, whatever the disk's own are.
+/// Bytes in a sector of /proc/diskstats, for any sector size of the disk.
 const SECTOR: u64 = 512;
 
 /// Whether a process handles, ignores or blocks a signal, by its /proc/PID/status.
@@ -14,7 +14,7 @@ pub(crate) fn handles_signal(status: &str, signal: i32) -> bool {
     is_in(status, &["SigCgt", "SigIgn", "SigBlk"], signal)
 }
 
-/// Whether a signal waits for the process of this /proc/PID/status.
+/// Whether a signal is pending for a process, by its /proc/PID/status.
 pub(crate) fn is_pending(status: &str, signal: i32) -> bool {
     is_in(status, &["SigPnd", "ShdPnd"], signal)
 }
@@ -81,7 +81,7 @@ pub(crate) fn uptime(text: &str) -> f64 {
     text.split_ascii_whitespace().next().and_then(|word| word.parse().ok()).unwrap_or_default()
 }
 
-/// /proc/net/dev, all cards but the loopback together.
+/// /proc/net/dev: the sum over all interfaces but the loopback.
 pub(crate) fn network(text: &str) -> NetworkCounters {
     let mut sum = NetworkCounters::default();
     for line in text.lines() {
@@ -114,7 +114,7 @@ pub(crate) fn disks(text: &str) -> (u64, u64) {
     })
 }
 
-/// What /proc/PID/stat says of a process.
+/// The fields of /proc/PID/stat that the agent uses.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Stat {
     pub(crate) name: String,
@@ -122,17 +122,17 @@ pub(crate) struct Stat {
     pub(crate) ppid: i32,
     pub(crate) terminal: u32,
     pub(crate) cpu_micros: u64,
-    /// Ticks after boot.
+    /// Start time in ticks after boot.
     pub(crate) started: u64,
     pub(crate) rss_pages: u64,
 }
 
-/// /proc/PID/stat; the name in it may hold anything, brackets too.
+/// /proc/PID/stat. The process name in it may contain any characters, brackets too.
 pub(crate) fn stat(text: &str) -> Option<Stat> {
     let (front, rest) = text.rsplit_once(')')?;
     let name = front.split_once('(')?.1.to_owned();
     let words: Vec<&str> = rest.split_ascii_whitespace().collect();
-    // Columns as proc(5) numbers them; the first two came before the bracket.
+    // Columns as proc(5) numbers them; the first two precede the bracket.
     let column = |index: usize| words.get(index - 3).copied().unwrap_or_default();
     Some(Stat {
         name,

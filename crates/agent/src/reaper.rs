@@ -1,7 +1,7 @@
-//! Reaps every process that ends below PID 1, and tells those who wait.
+//! Reaps every process that ends, and notifies the task that waits for it.
 //!
-//! A child is registered in the same step as it is forked, with no await
-//! between, and reaping happens on the same thread: none is lost.
+//! A child is forked and registered without an await in between, and reaping
+//! happens on the same thread, so that no exit status is lost.
 
 use std::collections::HashMap;
 use std::io;
@@ -17,24 +17,24 @@ use tokio::sync::oneshot;
 
 use crate::watch::{read, watch};
 
-/// Bytes of one message of a signal descriptor.
+/// Size of `struct signalfd_siginfo`.
 const SIGINFO_BYTES: usize = 128;
 
-/// Who waits for which process.
+/// The tasks that wait for the end of a process, by PID.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Reaper {
     waiters: Arc<Mutex<HashMap<i32, oneshot::Sender<ExitStatus>>>>,
 }
 
 impl Reaper {
-    /// The future end of a child that has just been forked.
+    /// Registers a child that has just been forked, and returns its future exit status.
     pub(crate) fn expect(&self, pid: i32) -> oneshot::Receiver<ExitStatus> {
         let (sender, receiver) = oneshot::channel();
         self.waiters().insert(pid, sender);
         receiver
     }
 
-    /// Blocks SIGCHLD, opens its descriptor, and reaps from then on.
+    /// Blocks SIGCHLD, opens a signalfd for it, and starts the task that reaps.
     pub(crate) fn run(&self) -> io::Result<()> {
         let mut signals = SigSet::empty();
         signals.add(Signal::SIGCHLD);
@@ -45,7 +45,7 @@ impl Reaper {
         tokio::spawn(async move {
             loop {
                 reaper.reap();
-                // What is in the message has been merged with other signals: only that there is one counts.
+                // The content is ignored: one message may stand for several SIGCHLD.
                 if read(&children, &mut [0; SIGINFO_BYTES]).await.is_err() {
                     return;
                 }
@@ -54,7 +54,7 @@ impl Reaper {
         Ok(())
     }
 
-    /// Reaps whatever has ended. True when there is no child left at all.
+    /// Reaps all children that have ended. True when there are no more children.
     pub(crate) fn reap(&self) -> bool {
         loop {
             match wait(WaitOptions::NOHANG) {
@@ -67,7 +67,7 @@ impl Reaper {
 
     fn notify(&self, pid: Pid, status: WaitStatus) {
         let Some(waiter) = self.waiters().remove(&pid.as_raw_nonzero().get()) else { return };
-        // Whoever no longer waits need not be told.
+        // The receiver may be gone.
         waiter.send(exit_status(status)).ok();
     }
 

@@ -1,7 +1,7 @@
-//! `reset`: after a container has ended, the guest is nobody's again.
+//! `reset`: returns the guest to its unconfigured state after its container has ended.
 //!
-//! For a rehearsal: a guest that has gone once through all that its first work will be
-//! is to begin that work, on other disks, as if it never had.
+//! This is for warm-up runs: a guest that has run a container once, to warm up, must
+//! start the first real one, on other disks, as if it had not.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,11 +15,11 @@ use crate::rootfs::{IMAGE, ROOT, WRITABLE};
 use crate::shutdown::unmount_below;
 use crate::{metadata, network};
 
-/// How long the kernel may take to let go of what an ended process had mounted.
+/// Timeout until the kernel has released the mounts of processes that have ended.
 const UNMOUNT_TIMEOUT: Duration = Duration::from_secs(5);
 const POLL_INTERVAL: Duration = Duration::from_millis(1);
 
-/// Lets go of the container and of its disks, so that nothing of them is remembered.
+/// Releases the container and its disks, and removes all state of them.
 pub(crate) async fn handle(machine: &Arc<Machine>) -> Result<Reply, Failure> {
     let _setup_guard = machine.setup_lock.lock().await;
     let State::Ended(container) = machine.state() else {
@@ -27,13 +27,13 @@ pub(crate) async fn handle(machine: &Arc<Machine>) -> Result<Reply, Failure> {
     };
     container.attachment.close();
     machine.set_state(State::Booted);
-    // Its namespaces hold the disks.
+    // Its namespaces keep the disks mounted.
     drop(container);
     run_blocking(|| {
         [ROOT, WRITABLE, IMAGE].into_iter().try_for_each(unmount)?;
         network::remove_addresses()?;
         metadata::clear();
-        Ok(rustix::system::sethostname(b"").context("take the host name away")?)
+        Ok(rustix::system::sethostname(b"").context("clear the host name")?)
     })
     .await?;
     machine.set_hostname("");

@@ -1,5 +1,5 @@
-//! The container's root: the image and the writable layer, joined, and what
-//! every container finds in it.
+//! The container's root: an overlay of the image and the writable layer, with the
+//! files and filesystems that every container has.
 
 mod devices;
 pub(crate) mod managed;
@@ -17,13 +17,13 @@ use crate::names::Names;
 pub(crate) use devices::open_terminal;
 pub(crate) use path::{Root, fd_path};
 
-/// Where the agent sees the container's root.
+/// The mount point of the container's root, in the agent's namespace.
 pub(crate) const ROOT: &str = "/run/mimeo/root";
 pub(crate) const IMAGE: &str = "/run/mimeo/image";
-/// Where the writable layer's filesystem is mounted.
+/// The mount point of the writable layer's filesystem.
 pub(crate) const WRITABLE: &str = "/run/mimeo/writable";
 
-/// Mounts the disks, joins them, and furnishes the root.
+/// Mounts the disks and the overlay, and sets up the root.
 pub(crate) fn prepare(configure: &Configure) -> Result<(), SystemError> {
     for directory in ["/run/mimeo", IMAGE, WRITABLE, ROOT] {
         boot::create_directory(directory)?;
@@ -31,7 +31,7 @@ pub(crate) fn prepare(configure: &Configure) -> Result<(), SystemError> {
     disk::mount(&configure.image, IMAGE, MountFlags::RDONLY)?;
     match &configure.writable {
         Some(disk) => disk::mount(disk, WRITABLE, MountFlags::NOATIME)?,
-        // Mount points must be made somewhere; `start` then forbids writes.
+        // Mount points need a writable layer too; `start` then makes the root read-only.
         None => boot::mount_filesystem("tmpfs", WRITABLE, MountFlags::empty(), c"mode=0755")?,
     }
     mount_overlay()?;
@@ -55,36 +55,36 @@ fn mount_overlay() -> Result<(), SystemError> {
     mount("overlay", ROOT, "overlay", MountFlags::empty(), &*options).context("mount the overlay")
 }
 
-/// The joined root shows the owner and mode of the upper directory.
+/// Creates the upper directory with the image's owner and mode: the overlay's root shows those of the
+/// upper directory.
 fn create_upper(upper: &str) -> Result<(), SystemError> {
-    let image = stat(IMAGE).context("look at the image's root")?;
+    let image = stat(IMAGE).context("stat the image's root")?;
     boot::create_directory(upper)?;
     chown(
         upper,
         Some(rustix::fs::Uid::from_raw(image.st_uid)),
         Some(rustix::fs::Gid::from_raw(image.st_gid)),
     )
-    .context("give the writable layer its owner")?;
-    chmod(upper, Mode::from_raw_mode(image.st_mode)).context("give the writable layer its mode")
+    .context("set the owner of the writable layer")?;
+    chmod(upper, Mode::from_raw_mode(image.st_mode)).context("set the mode of the writable layer")
 }
 
-/// Every ext4 filesystem has a `lost+found`, which no image put there. A
-/// whiteout hides it: to overlayfs that is a device with the number zero.
+/// Hides the `lost+found` that every ext4 filesystem has and no image contains, by a
+/// whiteout: in overlayfs that is a device with the number zero.
 fn hide_lost_and_found(upper: &str) -> Result<(), SystemError> {
     let whiteout = format!("{upper}/lost+found");
     mknodat(CWD, &whiteout, FileType::CharacterDevice, Mode::empty(), 0).context("hide lost+found")
 }
 
-/// `/sys`; `/proc` and the rest belong to namespaces that the container's process makes.
+/// Mounts `/sys`. `/proc` and others belong to the namespaces of the container's process, which mounts them.
 fn mount_sysfs(root: &Root) -> Result<(), SystemError> {
     root.directory("/proc")?;
     let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC | MountFlags::RDONLY;
     devices::mount_over(root, "/sys", "sysfs", flags, c"")
 }
 
-/// Writes to the disk what has not been written yet. Only the one filesystem
-/// that can be written: a volume's would wait for the host, which may be
-/// holding still itself.
+/// Flushes the writable layer's filesystem, and no other: flushing a volume would
+/// wait for the host, which may be frozen itself.
 pub(crate) fn flush() -> Result<(), SystemError> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let writable = rustix::fs::open(WRITABLE, flags, Mode::empty()).context("open the writable layer")?;

@@ -1,4 +1,4 @@
-//! Sessions with the host, one after the other, and the requests in them.
+//! Serves the host's sessions, one after the other, and their requests.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -18,8 +18,9 @@ use crate::{
     signal, start, stat, thaw, volume,
 };
 
-/// How the agent calls itself.
+/// The agent's name in its hello.
 const HELLO_NAME: &str = concat!("mimeo-agent ", env!("CARGO_PKG_VERSION"));
+
 /// Serves one session after the other, for as long as there is a link.
 pub(crate) async fn serve_all(booted: Booted) -> Result<Infallible, SystemError> {
     let modules = Modules::new(booted.initramfs);
@@ -31,14 +32,14 @@ pub(crate) async fn serve_all(booted: Booted) -> Result<Infallible, SystemError>
         channel = match link::accept(channel.0, channel.1, HELLO_NAME).await {
             Ok(session) => serve_session(&machine, session, &host).await?,
             Err(error) => {
-                log(&format!("no session: {}", chain(&error)));
+                log(&format!("cannot begin a session: {}", chain(&error)));
                 host.open(machine.frozen_watch()).await?
             }
         };
     }
 }
 
-/// Serves one session to its end, and gives back the channel for the next.
+/// Serves one session to its end, and returns the channel for the next.
 async fn serve_session(
     machine: &Arc<Machine>,
     session: Accepted<Reader, Writer>,
@@ -51,12 +52,12 @@ async fn serve_session(
     machine.end_session();
     let reason = link.ended().cloned().unwrap_or(LinkError::Closed);
     match (reason, channel.await) {
-        // The next hello is in the reader already.
+        // The reader already holds the preamble of the next session.
         (LinkError::Restarted, Ok(channel)) => Ok(channel),
         (reason, closed_channel) => {
-            // Nobody else may poll a port that a new session reads.
+            // Closed first: only the new session may poll the port.
             drop(closed_channel);
-            log(&format!("session over: {}", chain(&reason)));
+            log(&format!("session ended: {}", chain(&reason)));
             host.open(machine.frozen_watch()).await
         }
     }
@@ -68,12 +69,12 @@ async fn spawn_requests(machine: &Arc<Machine>, incoming: &mut Incoming) {
     }
 }
 
-/// Answers one request. Whatever fails is told to the host, never dropped.
+/// Handles one request. Every failure is reported to the host.
 async fn handle_request(machine: Arc<Machine>, request: Bytes, stream: Stream) {
     let request = match serde_json::from_slice(&request) {
         Ok(request) => request,
         Err(error) => {
-            let failed = failure(FailureKind::Invalid, format!("unreadable request: {error}"));
+            let failed = failure(FailureKind::Invalid, format!("cannot parse the request: {error}"));
             return stream.sender.message(&Reply::Failed(failed));
         }
     };
@@ -92,7 +93,7 @@ async fn handle_request(machine: Arc<Machine>, request: Bytes, stream: Stream) {
     }
 }
 
-/// The requests that have one answer.
+/// Handles the requests that have a single reply.
 async fn reply_to(machine: &Arc<Machine>, request: Request) -> Result<Reply, Failure> {
     match request {
         Request::Configure(configure) => configure::handle(machine, *configure).await,

@@ -1,4 +1,4 @@
-//! `shutdown`: end everything, flush, power off.
+//! `shutdown`: ends all processes, flushes, and powers off.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,10 +17,10 @@ use crate::machine::{Machine, State};
 use crate::rootfs::{ROOT, WRITABLE};
 use crate::vsock;
 
-/// How long killed processes may take to go: one may hang in a filesystem that nobody serves.
+/// Timeout until killed processes have ended: one may hang in a volume that is no longer served.
 const KILL_TIMEOUT: Duration = Duration::from_secs(5);
 const POLL_INTERVAL: Duration = Duration::from_millis(1);
-/// For the answer to leave through the port: the device takes it at once.
+/// Time for the reply to be written to the port: the device takes it at once.
 const REPLY_FLUSH_DELAY: Duration = Duration::from_millis(10);
 
 /// Ends the machine.
@@ -30,7 +30,7 @@ pub(crate) async fn handle_stream(machine: &Arc<Machine>, stream: Stream) {
     if let State::Running(container) | State::Ended(container) = machine.state() {
         container.attachment.close();
     }
-    // Nothing holds the container's namespaces now but the agent.
+    // Only the agent holds the container's namespaces now: dropping them unmounts the volumes.
     machine.set_state(State::Booted);
     if let Err(failed) = run_blocking(flush).await {
         log(&chain(&failed));
@@ -43,13 +43,13 @@ pub(crate) async fn handle_stream(machine: &Arc<Machine>, stream: Stream) {
 async fn end_processes(machine: &Machine) {
     let deadline = tokio::time::Instant::now() + KILL_TIMEOUT;
     loop {
-        // To all but ourselves; fails when there is nobody.
+        // Signals all processes but the agent; fails when there is none.
         kill(Pid::from_raw(-1), Signal::SIGKILL).ok();
         if machine.reaper.reap() {
             return;
         }
         if tokio::time::Instant::now() > deadline {
-            return log("some processes do not end");
+            return log("some processes did not end");
         }
         tokio::time::sleep(POLL_INTERVAL).await;
     }
@@ -59,13 +59,13 @@ fn flush() -> Result<(), Failure> {
     rustix::fs::sync();
     for target in [ROOT, WRITABLE] {
         if let Err(errno) = unmount_below(target) {
-            log(&format!("unmount {target}: {errno}"));
+            log(&format!("cannot unmount {target}: {errno}"));
         }
     }
     Ok(())
 }
 
-/// Unmounts what lies below a mount point, deepest first, and itself.
+/// Unmounts everything below a mount point, deepest first, and the mount point itself.
 pub(crate) fn unmount_below(target: &str) -> rustix::io::Result<()> {
     let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
     let is_below =
@@ -76,12 +76,12 @@ pub(crate) fn unmount_below(target: &str) -> rustix::io::Result<()> {
     targets.into_iter().try_for_each(|path| unmount(path, UnmountFlags::empty()))
 }
 
-/// The machine's end. Does not return, unless the kernel cannot power off.
+/// Powers the machine off. Returns only when the kernel cannot.
 pub(crate) fn power_off() {
-    // Firecracker, which is where the link is a vsock, has no switch for its
-    // power: there a guest that restarts has ended.
+    // Firecracker, the VMM whose link is a vsock, cannot power off: it ends
+    // when its guest reboots.
     let command = if vsock::has_device() { RebootCommand::Restart } else { RebootCommand::PowerOff };
     if let Err(errno) = reboot(command) {
-        log(&format!("power off: {errno}"));
+        log(&format!("cannot power off: {errno}"));
     }
 }

@@ -1,9 +1,9 @@
-//! `signal`: to the container's own process.
+//! `signal`: sends a signal to the container's own process.
 //!
-//! The kernel drops a signal that the first process of a pid namespace neither
-//! handles nor ignores. People expect of `sleep 1000` that it ends all the
-//! same, so the agent does then what the signal does to any other process.
-#![allow(unsafe_code, reason = "a signal by its number, through a pidfd, has no safe form")]
+//! The kernel drops a signal that PID 1 of a PID namespace neither handles nor
+//! ignores. Users expect that `sleep 1000` ends all the same, so in this case the
+//! agent applies the signal's default action itself.
+#![allow(unsafe_code, reason = "sending a signal by its number through a pidfd has no safe form")]
 
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -16,8 +16,8 @@ use crate::failure::{Context, failure};
 use crate::machine::{Container, Machine};
 use crate::procfs;
 
-/// From one look at a process that was sent a signal to the next, in
-/// milliseconds: soon, since people wait; and for a while, since emulation is slow.
+/// Delays between checks of a process that was sent a signal, in milliseconds: short
+/// at first, since users wait, and long in total, since emulation is slow.
 const CHECK_DELAYS_MS: [u64; 7] = [10, 20, 40, 80, 150, 300, 600];
 
 /// Sends a signal to the container.
@@ -26,10 +26,10 @@ pub(crate) fn handle(machine: &Machine, signal: i32) -> Result<Reply, Failure> {
     signal_container(&container, signal).map(|()| Reply::Done)
 }
 
-/// Sends a signal to the container's own process, or does what it means.
+/// Sends a signal to the container's own process, or applies its default action.
 pub(crate) fn signal_container(container: &Arc<Container>, signal: i32) -> Result<(), Failure> {
     if !(0..=64).contains(&signal) {
-        return Err(failure(FailureKind::Invalid, format!("no such signal: {signal}")));
+        return Err(failure(FailureKind::Invalid, format!("invalid signal: {signal}")));
     }
     let sent = match (handles_signal(container.pid, signal), default_action(signal)) {
         (false, Action::Terminate) => kill_container(container, signal),
@@ -43,25 +43,26 @@ pub(crate) fn signal_container(container: &Arc<Container>, signal: i32) -> Resul
     Ok(sent.context("send the signal")?)
 }
 
-/// Ends the container's process in the name of a signal.
+/// Kills the container's process in place of a signal.
 fn kill_container(container: &Container, signal: i32) -> io::Result<()> {
     container.killed_for().get_or_insert(signal);
     send(&container.pidfd, libc::SIGKILL)
 }
 
-/// A handler may end by handing the signal back: default action, and raise it
-/// again, as shells and Python do. The kernel drops that too for the first
-/// process. So does it with a signal that came just before an exec. A process
-/// that cared and does not any more has done the one or the other.
+/// Kills the container's process if it stops handling a signal that was sent to it.
+/// A handler may restore the default action and raise the signal again, as shells and
+/// Python do; for PID 1 the kernel drops this signal too. It also drops one that
+/// arrives just before an exec. A process that handled the signal and no longer does
+/// has done one of the two.
 async fn kill_unless_handled(container: Arc<Container>, signal: i32) {
     for millis in CHECK_DELAYS_MS {
         tokio::time::sleep(Duration::from_millis(millis)).await;
         match std::fs::read_to_string(format!("/proc/{}/status", container.pid)) {
             Ok(status) if handles_signal(container.pid, signal) || procfs::is_pending(&status, signal) => {}
-            // It is gone: nothing is left to end.
+            // The process has ended.
             Err(_) => return,
             Ok(_) => {
-                // It may have ended this very moment.
+                // Fails only if the process has ended just now.
                 kill_container(&container, signal).ok();
                 return;
             }
@@ -70,13 +71,13 @@ async fn kill_unless_handled(container: Arc<Container>, signal: i32) {
 }
 
 fn handles_signal(pid: i32, signal: i32) -> bool {
-    // A process that is gone has no files, and sending will say so.
+    // A process that has ended has no files, and sending the signal reports that.
     let read = |name: &str| std::fs::read_to_string(format!("/proc/{pid}/{name}")).unwrap_or_default();
     procfs::handles_signal(&read("status"), signal) || is_in_sigwait(&read("syscall"))
 }
 
-/// Whether a process sits in sigwait, as small inits do: what it waits for is
-/// not shown as blocked meanwhile.
+/// Whether a process is in sigwait, as small inits are: meanwhile the signals that it
+/// waits for are not shown as blocked.
 fn is_in_sigwait(syscall: &str) -> bool {
     syscall.split_ascii_whitespace().next() == Some(&libc::SYS_rt_sigtimedwait.to_string())
 }
@@ -88,7 +89,7 @@ enum Action {
     None,
 }
 
-/// What a signal does to a process that says nothing about it, by signal(7).
+/// A signal's default action, by signal(7).
 fn default_action(signal: i32) -> Action {
     match signal {
         0 | libc::SIGCHLD | libc::SIGCONT | libc::SIGURG | libc::SIGWINCH => Action::None,
@@ -97,10 +98,10 @@ fn default_action(signal: i32) -> Action {
     }
 }
 
-/// Sends a signal to one process, which cannot be mistaken for a later one.
+/// Sends a signal through a pidfd, which never refers to a later process with the same PID.
 pub(crate) fn send(pidfd: &OwnedFd, signal: i32) -> io::Result<()> {
     let no_details: *const libc::siginfo_t = std::ptr::null();
-    // SAFETY: takes a descriptor and numbers; no details are given.
+    // SAFETY: takes a descriptor and numbers; the siginfo is null.
     let result =
         unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, no_details, 0) };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }

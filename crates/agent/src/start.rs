@@ -1,4 +1,4 @@
-//! `start`: the container's own process.
+//! `start`: starts the container's own process.
 
 use std::sync::{Arc, Mutex, OnceLock};
 
@@ -14,7 +14,7 @@ use crate::machine::{Configured, Container, Machine, State};
 use crate::streams::{self, AgentEnds, Streams};
 use crate::{cgroup, signal};
 
-/// Starts the container and stays with it to its end.
+/// Starts the container and relays its streams until it ends.
 pub(crate) async fn handle_stream(machine: &Arc<Machine>, process: Process, stream: Stream) {
     match start_container(machine, process).await {
         Ok((container, launched, streams)) => {
@@ -23,7 +23,7 @@ pub(crate) async fn handle_stream(machine: &Arc<Machine>, process: Process, stre
             relay_until_exit(machine, container, launched, streams).await;
         }
         Err(failed) => {
-            log(&format!("the container did not start: {failed}"));
+            log(&format!("cannot start the container: {failed}"));
             stream.sender.message(&Reply::Failed(failed));
         }
     }
@@ -35,7 +35,7 @@ async fn start_container(machine: &Arc<Machine>, process: Process) -> Result<Sta
     let _setup_guard = machine.setup_lock.lock().await;
     let configured = require_configured(machine)?;
     if process.aside {
-        return Err(failure(FailureKind::Invalid, "the container cannot run beside itself"));
+        return Err(failure(FailureKind::Invalid, "`aside` is for `exec` only"));
     }
     let (process_ends, agent_ends) = streams::create(&process)?;
     let command = launch::resolve(process, ContainerRoot::Chroot, machine.hostname(), true).await?;
@@ -80,7 +80,7 @@ async fn relay_until_exit(
             log(&format!("signal {number}: {failed}"));
         }
     };
-    // The container outlives the host's interest in its output.
+    // The container keeps running when the host detaches.
     let streams = Streams::run(agent_ends, &container.attachment, inputs, on_signal, |_| {});
     let status = launched.ended.await.unwrap_or(ExitStatus::Signal(libc::SIGKILL));
     machine.set_state(State::Ended(container.clone()));
@@ -92,7 +92,7 @@ async fn relay_until_exit(
     container.attachment.close();
 }
 
-/// SIGKILL may have come in the name of another signal, or of the kernel's need for memory.
+/// The status to report: SIGKILL may stand for another signal, or for an OOM kill.
 fn exit_status(status: ExitStatus, container: &Container) -> ExitStatus {
     let killed_for = *container.killed_for();
     match (status, killed_for) {

@@ -1,4 +1,4 @@
-//! `stat`: what stands at a path of the container.
+//! `stat`: the file type at a path of the container.
 
 use std::io::ErrorKind;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use crate::blocking::run_in_container;
 use crate::failure::SystemError;
 use crate::machine::Machine;
 
-/// Looks at a path, links followed.
+/// Looks up the type of a file. Symbolic links are followed.
 pub(crate) async fn handle(machine: &Arc<Machine>, path: String) -> Result<Reply, Failure> {
     let kind = run_in_container(machine.container_root()?, move || match std::fs::metadata(&path) {
         Ok(found) if found.is_dir() => Ok(Some(FileKind::Directory)),

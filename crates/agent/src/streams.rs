@@ -1,4 +1,4 @@
-//! A process's standard streams, between its pipes or terminal and the host.
+//! Moves a process's standard streams between its pipes or terminal and the host.
 
 use std::collections::VecDeque;
 use std::ffi::CString;
@@ -23,27 +23,27 @@ use crate::failure::{Context, SystemError};
 use crate::rootfs;
 use crate::watch::{read, watch, write};
 
-/// Bytes taken from a process at once.
+/// Bytes to read from a process at once.
 const CHUNK_BYTES: usize = 32 * 1024;
-/// Bytes kept of the end of what a program says.
+/// Bytes to keep of the end of a program's output.
 const TAIL_BYTES: usize = 1024;
-/// After the process has ended: silence that means that nothing more comes.
+/// After the process has ended: its output is complete when none came for this long.
 const DRAIN_IDLE_TIMEOUT: Duration = Duration::from_millis(100);
-/// After the process has ended: how long others may go on writing to its streams.
+/// After the process has ended: how long output of other processes that hold its streams is read.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
 
 type File = Arc<AsyncFd<OwnedFd>>;
 
-/// The ends that the process is given.
+/// The process's ends of its streams.
 #[derive(Debug)]
 pub(crate) struct ProcessEnds {
     /// Its terminal, by its name in the container.
     pub(crate) terminal: Option<CString>,
-    /// Otherwise: its three streams.
+    /// Without a terminal: its three standard streams.
     pub(crate) stdio: Option<[OwnedFd; 3]>,
 }
 
-/// The ends that stay here.
+/// The agent's ends of a process's streams.
 #[derive(Debug)]
 pub(crate) struct AgentEnds {
     input: Option<File>,
@@ -51,7 +51,7 @@ pub(crate) struct AgentEnds {
     terminal: Option<File>,
 }
 
-/// Makes the streams that a process asks for.
+/// Creates the streams of a process: a terminal or pipes.
 pub(crate) fn create(process: &Process) -> Result<(ProcessEnds, AgentEnds), SystemError> {
     match process.terminal {
         Some(size) => create_terminal(size, process.stdin),
@@ -70,7 +70,7 @@ fn create_terminal(size: TerminalSize, stdin: bool) -> Result<(ProcessEnds, Agen
 }
 
 fn create_pipes(stdin: bool) -> Result<(ProcessEnds, AgentEnds), SystemError> {
-    let pipe = || pipe_with(PipeFlags::CLOEXEC).context("make a pipe");
+    let pipe = || pipe_with(PipeFlags::CLOEXEC).context("create a pipe");
     let (their_input, input) = if stdin {
         let (theirs, ours) = pipe()?;
         (theirs, Some(watched_file(ours)?))
@@ -92,11 +92,11 @@ fn watched_file(file: OwnedFd) -> Result<File, SystemError> {
 
 fn resize(terminal: impl AsFd, size: TerminalSize) {
     let size = Winsize { ws_row: size.rows, ws_col: size.cols, ws_xpixel: 0, ws_ypixel: 0 };
-    // A terminal whose other end has gone has no use for a size.
+    // Fails when the terminal's other end is closed, and then its size does not matter.
     tcsetwinsize(terminal, size).ok();
 }
 
-/// What passes between a process and the host while it runs.
+/// The tasks that move a process's streams.
 #[derive(Debug)]
 pub(crate) struct Streams {
     pumps: Vec<tokio::task::JoinHandle<Option<File>>>,
@@ -105,9 +105,9 @@ pub(crate) struct Streams {
 }
 
 impl Streams {
-    /// Begins to move data between a process and whoever is attached to it.
-    /// `signal` is called with the signals that the host sends, `given_up` when
-    /// the host leaves.
+    /// Starts to move data between a process and the attached stream. `signal` is
+    /// called with the signals that the host sends, `on_host_gone` when the host
+    /// detaches, with whether the process has a terminal.
     pub(crate) fn run(
         agent_ends: AgentEnds,
         attachment: &Arc<Attachment>,
@@ -137,12 +137,12 @@ impl Streams {
         Self { pumps, process_ended, input }
     }
 
-    /// The process has ended: sends what it left, and returns when all of it is sent.
+    /// Sends the remaining output of a process that has ended.
     pub(crate) async fn finish(self) {
         self.process_ended.send_replace(true);
         for pump in self.pumps {
             if let Ok(Some(file)) = pump.await {
-                // Somebody else holds the stream, and must not be stopped by its end.
+                // Another process holds the stream, and must be able to go on writing.
                 tokio::spawn(drain(file));
             }
         }
@@ -150,7 +150,7 @@ impl Streams {
     }
 }
 
-/// Passes a stream's output on. Gives the stream back when it outlives the process.
+/// Forwards a stream's output. Returns the stream when it outlives the process.
 async fn pump(
     file: File,
     channel: u8,
@@ -174,14 +174,14 @@ async fn pump(
             }
         };
         match length {
-            // A terminal that nobody holds open any more fails with EIO.
+            // A terminal that no process holds open fails with EIO.
             Ok(0) | Err(_) => return None,
             Ok(length) => attachment.send(channel, Bytes::copy_from_slice(&buffer[..length])).await,
         }
     }
 }
 
-/// The end of what a process says, for who wants to know why it failed.
+/// The end of a process's output, which explains its failure.
 #[derive(Debug)]
 pub(crate) struct OutputTail {
     tail: Arc<Mutex<Vec<u8>>>,
@@ -189,7 +189,7 @@ pub(crate) struct OutputTail {
 }
 
 impl OutputTail {
-    /// Reads what a process says, and keeps the end of it.
+    /// Starts to read a process's output, and keeps its end.
     pub(crate) fn read(agent_ends: AgentEnds) -> Self {
         let tail: Arc<Mutex<Vec<u8>>> = Arc::default();
         let outputs = agent_ends.outputs.into_iter();
@@ -197,11 +197,11 @@ impl OutputTail {
         Self { tail, readers }
     }
 
-    /// Its last line, once it has ended. Others may hold its streams open longer.
+    /// The last line of a process that has ended. Other processes may hold its streams open longer.
     pub(crate) async fn last_line(self) -> String {
         let end = Instant::now() + DRAIN_IDLE_TIMEOUT;
         for reader in self.readers {
-            // What it has read by then is all that counts.
+            // On a timeout the line is taken from the output so far.
             tokio::time::timeout_at(end, reader).await.ok();
         }
         let tail = self.tail.lock().unwrap_or_else(PoisonError::into_inner);
@@ -222,24 +222,24 @@ async fn append_to_tail(file: File, tail: Arc<Mutex<Vec<u8>>>) {
     }
 }
 
-/// Reads a stream to its end, for nobody.
+/// Reads a stream to its end and discards the data.
 async fn drain(file: File) {
     let mut buffer = vec![0; 4096];
     while matches!(read(&file, &mut buffer).await, Ok(length) if length > 0) {}
 }
 
-/// What the host sends to a process.
+/// The input of a process.
 #[derive(Debug)]
 struct Stdin {
     file: Option<File>,
     terminal: Option<File>,
-    /// What the process has not taken yet: signals pass by it.
+    /// Input that the process has not read yet. Signals overtake it.
     pending: VecDeque<Bytes>,
     pending_bytes: usize,
 }
 
 impl Stdin {
-    /// Takes the input of one attached stream after the other, the newest first.
+    /// Forwards the input of the newest attached stream.
     async fn follow_attached(
         &mut self,
         mut inputs: Inputs,
@@ -265,7 +265,7 @@ impl Stdin {
         }
     }
 
-    /// Passes everything on until the host leaves. Safe to cancel.
+    /// Forwards input and signals until the host detaches. Cancel-safe.
     async fn forward_input(
         &mut self,
         receiver: &mut Receiver,
@@ -305,19 +305,19 @@ impl Stdin {
                 self.pending_bytes -= written;
                 drop(front.split_to(written));
             }
-            // Nothing at all is the end of the input; a terminal has none but the one that is typed.
+            // No bytes mean the end of the input. A terminal has no end but a typed Ctrl-D.
             Ok(0) if front.is_empty() && self.terminal.is_none() => self.close(),
             Ok(written) => {
                 self.pending_bytes -= written;
                 self.pending.pop_front();
             }
-            // The reader has gone.
+            // The reader has closed its end.
             Err(_) => self.close(),
         }
     }
 
-    /// Nobody is there to type: that ends an input, but not a terminal's, which
-    /// the next may take up.
+    /// Closes the input after the host has detached, but not a terminal's: the
+    /// next stream may use it.
     fn close_unless_terminal(&mut self) {
         if self.terminal.is_none() {
             self.close();
@@ -338,13 +338,13 @@ impl Stdin {
                 }
             }
             Ok(Input::Signal { signal: number }) => signal(number),
-            // A host newer than this agent.
+            // The host is newer than this agent and sent a message that it does not know.
             Err(_) => {}
         }
     }
 }
 
-/// Writes the front of the queue; never returns when there is nothing to write.
+/// Writes the front of the queue. Never returns when there is nothing to write.
 async fn write_front(file: &Option<File>, front: Option<&Bytes>) -> io::Result<usize> {
     match (file, front) {
         (_, Some(bytes)) if bytes.is_empty() => Ok(0),

@@ -1,4 +1,4 @@
-//! `thaw`: the workload goes on.
+//! `thaw`: resumes the workload.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use crate::cgroup;
 use crate::configure::set_clock;
 use crate::machine::Machine;
 
-/// Lets the workload go on as it was, by a clock that may be told.
+/// Sets or advances the wall clock as requested, and resumes the workload.
 pub(crate) async fn handle(
     machine: &Arc<Machine>,
     unix_nanos: Option<u64>,
@@ -24,8 +24,7 @@ pub(crate) async fn handle(
     thaw_workload(machine).map(|()| Reply::Done)
 }
 
-/// How much of the time that the machine stood still its clock has missed, at this time of the monotonic clock: all of it,
-/// or nothing.
+/// How much of the pause the guest's clock has missed, given the current monotonic clock: all of it or nothing.
 pub(crate) fn missed_nanos(paused_nanos: u64, since: Option<ClockMark>, monotonic_now: u64) -> u64 {
     let Some(ClockMark { guest_nanos, elapsed_nanos }) = since else { return paused_nanos };
     let advanced = monotonic_now.saturating_sub(guest_nanos).saturating_add(paused_nanos / 2) > elapsed_nanos;
@@ -47,7 +46,7 @@ fn read_nanos(clock: ClockId) -> u64 {
     (time.tv_sec as u64).saturating_mul(1_000_000_000).saturating_add(time.tv_nsec as u64)
 }
 
-/// Lets it go on, if it was stopped.
+/// Resumes the workload, if it is frozen.
 pub(crate) fn thaw_workload(machine: &Machine) -> Result<(), Failure> {
     if machine.is_frozen() {
         cgroup::thaw()?;
@@ -67,7 +66,7 @@ mod tests {
         let since = Some(ClockMark { guest_nanos: 100 * SECOND, elapsed_nanos: 21 * SECOND });
         assert_eq!(missed_nanos(20 * SECOND, since, 101 * SECOND), 20 * SECOND);
         assert_eq!(missed_nanos(20 * SECOND, since, 121 * SECOND), 0);
-        // An agent is told nothing by an older host.
+        // An older host sends no mark.
         assert_eq!(missed_nanos(20 * SECOND, None, 121 * SECOND), 20 * SECOND);
     }
 }

@@ -1,6 +1,6 @@
-//! Users and groups, by the image's own /etc/passwd and /etc/group.
+//! Resolves users and groups from the image's /etc/passwd and /etc/group.
 
-/// Who a process runs as.
+/// The user and groups of a process, and the user's home.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Credentials {
     pub(crate) uid: u32,
@@ -10,7 +10,7 @@ pub(crate) struct Credentials {
     pub(crate) home: String,
 }
 
-/// Why a user cannot be found, in podman's words.
+/// Why a user cannot be found, with podman's messages.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum UserError {
     #[error("unable to find user {0}: no matching entries in passwd file")]
@@ -34,9 +34,9 @@ struct Group<'a> {
     members: &'a str,
 }
 
-/// Resolves `user`, `uid`, `user:group` or `uid:gid`; empty is root. A number
-/// needs no entry; a name does. A group given by hand replaces all of the
-/// user's own, as with podman.
+/// Resolves `user`, `uid`, `user:group` or `uid:gid`; empty is root. A name must
+/// have an entry, a number need not. An explicit group replaces all groups of the
+/// user, as with podman.
 pub(crate) fn resolve(user_spec: &str, passwd: &str, group: &str) -> Result<Credentials, UserError> {
     let (user, group_spec) = match user_spec.split_once(':') {
         Some((user, group)) => (user, Some(group).filter(|group| !group.is_empty())),
@@ -59,7 +59,7 @@ pub(crate) fn resolve(user_spec: &str, passwd: &str, group: &str) -> Result<Cred
     }
 }
 
-/// The name of a user, or its number again.
+/// The name of a user, or the UID where it has none.
 pub(crate) fn name_or_uid(uid: u32, passwd: &str) -> String {
     passwd_entries(passwd)
         .find(|entry| entry.uid == uid)

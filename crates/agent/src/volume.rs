@@ -1,9 +1,9 @@
-//! `volume`: a directory of the host, served through the link.
+//! `volume`: mounts a directory of the host, which the host serves over the link.
 //!
-//! The guest's kernel speaks FUSE, and each of its messages goes to the host
-//! as it is; the host's answers come back the same way. Only the owners of
-//! files are rewritten on the way, when the host serves with the rights of
-//! somebody who is not root (see [`owners`]).
+//! The guest's kernel sends FUSE requests, which are forwarded to the host
+//! unchanged, and the host's replies are forwarded to the kernel. Only the owners
+//! of files are rewritten, when the host serves as a user who is not root (see
+//! [`owners`]).
 
 mod mount;
 mod owners;
@@ -22,21 +22,22 @@ use crate::machine::{Machine, State};
 use crate::watch::watch;
 use owners::Owners;
 
-/// Mounts a directory of the host, and serves it for as long as the host does.
+/// Mounts a directory of the host, and forwards its messages for as long as the host serves it.
 pub(crate) async fn handle_stream(machine: &Arc<Machine>, volume: Volume, stream: Stream) {
     let Stream { receiver, sender } = stream;
     let target = volume.target.clone();
     let (ready, end) = match mount_and_serve(machine, volume, sender, receiver).await {
         Ok(served) => served,
         Err((sender, failed)) => {
-            log(&format!("volume {target}: {failed}"));
+            log(&format!("cannot mount the volume {target}: {failed}"));
             return sender.message(&Reply::Failed(failed));
         }
     };
     ready.message(&Reply::Done);
     drop(ready);
+    // Fails only if the task has panicked, which ends the volume too.
     end.await.ok();
-    log(&format!("volume {target} is no longer served"));
+    log(&format!("the volume {target} is no longer served"));
 }
 
 type Served = (Arc<Sender>, tokio::task::JoinHandle<()>);
@@ -60,7 +61,7 @@ async fn mount_and_serve(
         });
         let device = watch(device.await?, Interest::READABLE).context("watch /dev/fuse")?;
         let pump = tokio::spawn(pump::run(device, sender.clone(), receiver, owners));
-        // The pump must run by now: this looks the file up in what it serves.
+        // The pump must run already: this looks up the file in the volume.
         run_blocking(move || Ok(mount::bind_file(&volume)?)).await?;
         Ok(pump)
     };
@@ -73,7 +74,7 @@ async fn mount_and_serve(
 fn validate(machine: &Machine, volume: &Volume) -> Result<(), Failure> {
     let one_name = |name: &String| !name.is_empty() && !name.contains('/') && name != "." && name != "..";
     if !volume.target.starts_with('/') || !volume.file.as_ref().is_none_or(one_name) {
-        return Err(failure(FailureKind::Invalid, format!("malformed volume at {}", volume.target)));
+        return Err(failure(FailureKind::Invalid, format!("invalid volume at {}", volume.target)));
     }
     match machine.state() {
         State::Configured(_) => Ok(()),

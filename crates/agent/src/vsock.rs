@@ -1,7 +1,7 @@
-//! The host link over a vsock device, where the virtual machine monitor has that and no serial port.
+//! The host link over a vsock device, for VMMs that have no virtio-serial port.
 //!
-//! The host connects, as often as it likes; a machine that is saved or copied
-//! loses its connections, and keeps what listens.
+//! The host may connect any number of times. Saving or cloning a machine closes its
+//! connections; the listening socket stays.
 
 use std::future::{Future, poll_fn};
 use std::io;
@@ -20,26 +20,26 @@ use tokio::sync::watch;
 use crate::virtio;
 use crate::watch::watch as register;
 
-/// Where the host finds us.
+/// The port that the agent listens on.
 const PORT: u32 = 1024;
-/// A vsock device's number, of the virtio specification, as sysfs writes it.
+/// Virtio device id of a vsock device, as sysfs writes it.
 const DEVICE: &str = "0x0013";
-/// What drives it.
+/// The vsock device's driver.
 pub(crate) const MODULE: &str = "vmw_vsock_virtio_transport";
 
-/// Whether there is such a device.
+/// Whether the machine has a vsock device.
 pub(crate) fn has_device() -> bool {
     virtio::has_device(DEVICE)
 }
 
-/// Waits for the host.
+/// The listening socket.
 #[derive(Debug)]
 pub(crate) struct Listener(AsyncFd<OwnedFd>);
 
 type Connection = Arc<AsyncFd<OwnedFd>>;
 
 impl Listener {
-    /// Listens, whoever else may: the first program of a machine is the first to ask for a port.
+    /// Listens on [`PORT`]. The port is free, because the agent is the first program of the machine.
     pub(crate) fn new() -> io::Result<Self> {
         let flags = SockFlag::SOCK_CLOEXEC;
         let socket = socket(AddressFamily::Vsock, SockType::Stream, flags, None)?;
@@ -48,7 +48,7 @@ impl Listener {
         Ok(Self(register(socket, Interest::READABLE)?))
     }
 
-    /// The host's next connection. Others are turned away: what runs in the machine is not the host.
+    /// The host's next connection. Connections from within the machine are closed.
     fn poll_accept(&self, context: &mut Context<'_>) -> Poll<io::Result<Connection>> {
         loop {
             let mut ready = ready!(self.0.poll_read_ready(context))?;
@@ -66,12 +66,11 @@ impl Listener {
     }
 }
 
-/// Waits for the host, and gives both directions of its connection.
+/// Waits for the host, and returns both directions of its connection.
 ///
-/// A machine that is saved loses its connections while its workload is held
-/// still. It is the same machine afterwards, and so is its session: the host
-/// connects again, and both directions go on where they were. In a copy the
-/// host begins with a greeting of its own.
+/// Saving a machine closes its connections while its workload is frozen. The
+/// session continues afterwards: the host connects again, and both directions
+/// resume where they were. In a clone the host begins a new session instead.
 pub(crate) async fn accept(
     listener: &Arc<Listener>,
     frozen: Arc<watch::Sender<bool>>,
@@ -87,13 +86,13 @@ pub(crate) async fn accept(
     Ok((VsockReader { link: link.clone(), error_event: Some(error_event) }, VsockWriter(link)))
 }
 
-/// A way to the host that may be laid anew.
+/// A connection to the host that can be replaced by a new one.
 #[derive(Debug)]
 struct ReconnectingLink {
     listener: Arc<Listener>,
     frozen: Arc<watch::Sender<bool>>,
     connection: Mutex<Connection>,
-    /// Who waits to write until there is a connection again.
+    /// The task that waits to write until there is a connection again.
     writer: Mutex<Option<Waker>>,
 }
 
@@ -121,25 +120,25 @@ impl ReconnectingLink {
 /// Resolves once a connection has failed.
 type ErrorEvent = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// A reset of the whole device, which is what a save does to a guest's connections, is an error of the socket and nothing
-/// else: neither an end of the stream nor anything to read, so that who waits to read is not woken.
+/// Resolves when the socket reports an error. Saving a machine resets the vsock device, which the socket
+/// reports only as an error. It is neither end of file nor readable, so a waiting reader is not woken.
 fn wait_for_error(connection: &Connection) -> ErrorEvent {
     let connection = connection.clone();
     Box::pin(async move {
-        // That it cannot be watched any more is an end of it, too.
+        // When the socket can no longer be watched, the connection has failed too.
         connection.ready(Interest::ERROR).await.map(drop).unwrap_or_default();
     })
 }
 
-/// What the host says.
+/// Reads from the host.
 pub(crate) struct VsockReader {
     link: Arc<ReconnectingLink>,
-    /// None once the connection has failed.
+    /// None after the connection has failed.
     error_event: Option<ErrorEvent>,
 }
 
 impl VsockReader {
-    /// Waits until the connection can be read, or has failed, and reads it.
+    /// Waits until the connection is readable or has failed, and reads from it.
     fn poll_connection(
         &mut self,
         context: &mut Context<'_>,
@@ -160,7 +159,7 @@ impl VsockReader {
                         self.error_event = None;
                     }
                     match rustix::io::read(connection.get_ref(), &mut *space) {
-                        // The failure was another's, or is over: what comes next is something to read.
+                        // The error is not of the connection, or is over: wait until it is readable.
                         Err(rustix::io::Errno::AGAIN) => return Poll::Pending,
                         read => return Poll::Ready(read.map_err(Into::into)),
                     }
@@ -170,7 +169,7 @@ impl VsockReader {
     }
 }
 
-/// What the host is told.
+/// Writes to the host.
 #[derive(Debug)]
 pub(crate) struct VsockWriter(Arc<ReconnectingLink>);
 
@@ -205,7 +204,7 @@ impl AsyncWrite for VsockWriter {
             let Ok(written) = ready.try_io(|socket| Ok(rustix::io::write(socket, bytes)?)) else { continue };
             if written.is_err() && self.0.may_reconnect() {
                 *self.0.writer() = Some(context.waker().clone());
-                // The reader, which sees the end as well, may have been faster.
+                // The reader sees the failure too, and may have replaced the connection already.
                 if Arc::ptr_eq(&connection, &self.0.connection()) {
                     return Poll::Pending;
                 }

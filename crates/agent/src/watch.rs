@@ -1,5 +1,8 @@
-//! Descriptors that the runtime watches.
-#![allow(unsafe_code, reason = "the one place where a descriptor is handed to the runtime")]
+//! File descriptors that the async runtime watches.
+#![allow(
+    unsafe_code,
+    reason = "registering a descriptor with the runtime is unsafe; this is the only place that does"
+)]
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -7,15 +10,15 @@ use std::os::fd::OwnedFd;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-/// Makes a descriptor non-blocking and has the runtime watch it.
+/// Makes a descriptor non-blocking and registers it with the runtime.
 pub(crate) fn watch(file: OwnedFd, interest: Interest) -> io::Result<AsyncFd<OwnedFd>> {
     rustix::io::ioctl_fionbio(&file, true)?;
     // SAFETY: an OwnedFd stays open, and the same, until it is dropped, and the
-    // AsyncFd takes it out of the runtime before that.
+    // AsyncFd deregisters it before that.
     Ok(unsafe { AsyncFd::register_with_interest(file, interest) }?)
 }
 
-/// Reads what is there, or waits for it. 0 is the end. Safe to cancel.
+/// Waits until data is available, and reads it. 0 is the end of the file. Cancel-safe.
 pub(crate) async fn read(file: &AsyncFd<OwnedFd>, buffer: &mut [u8]) -> io::Result<usize> {
     loop {
         let mut guard = file.readable().await?;
@@ -25,7 +28,7 @@ pub(crate) async fn read(file: &AsyncFd<OwnedFd>, buffer: &mut [u8]) -> io::Resu
     }
 }
 
-/// Writes what there is room for, or waits for room. Safe to cancel.
+/// Waits until the descriptor is writable, and writes what fits. Cancel-safe.
 pub(crate) async fn write(file: &AsyncFd<OwnedFd>, bytes: &[u8]) -> io::Result<usize> {
     loop {
         let mut guard = file.writable().await?;

@@ -1,6 +1,6 @@
-//! Freezing, attaching and becoming another, in real machines. A copy is what
-//! a snapshot of a frozen machine is; to its agent that is a session that ends
-//! while the workload stands, which is how these tests make one.
+//! Freezing, attaching and applying an identity, in real machines. The agent of a
+//! clone sees its session end while the workload is frozen. The tests do the same
+//! to a machine, which then stands for a clone.
 #![allow(missing_debug_implementations, unreachable_pub, reason = "a test's own helpers")]
 #![allow(dead_code, unused_imports, reason = "the helpers are also those of the other test files")]
 
@@ -82,10 +82,12 @@ async fn a_workload_that_cannot_be_frozen_is_resumed() {
     share.stop_answering();
     vm.sh("touch /dev/shm/go").await;
     pause_briefly().await;
-    let Reply::Failed(failure) = vm.request(Request::Freeze).await else { panic!("it pending for the host") };
+    let Reply::Failed(failure) = vm.request(Request::Freeze).await else {
+        panic!("cat waits for the host and cannot be frozen")
+    };
     let message = failure.message;
-    assert!(message.starts_with("the workload does not hold still: cat ("), "{message}");
-    assert!(!vm.is_frozen().await, "the rest goes on");
+    assert!(message.starts_with("cannot freeze the workload: cat ("), "{message}");
+    assert!(!vm.is_frozen().await, "the other processes are thawed");
     assert_eq!(
         vm.request(Request::Thaw { unix_nanos: None, advance_nanos: 0, since: None }).await,
         Reply::Done
@@ -113,7 +115,7 @@ async fn a_new_session_takes_the_container_over() {
     first.wait_for_output("\n20000\n").await;
     let numbers: Vec<u32> =
         first.output_so_far().lines().map(|line| line.parse().expect("a number")).collect();
-    assert!(numbers.into_iter().eq(1..=20000), "something was lost");
+    assert!(numbers.into_iter().eq(1..=20000), "output was lost");
     first.input(b"one\n").await;
     first.wait_for_output("got one").await;
     let second = vm.attach().await;
@@ -122,12 +124,14 @@ async fn a_new_session_takes_the_container_over() {
     second.input(b"two\n").await;
     let output = second.output().await;
     assert_eq!((&*output.stdout, output.status), ("got two\n", ExitStatus::Code(7)));
-    let Reply::Exited { status } = vm.request(Request::Attach).await else { panic!("it has ended") };
+    let Reply::Exited { status } = vm.request(Request::Attach).await else {
+        panic!("the container has ended")
+    };
     assert_eq!(status, ExitStatus::Code(7));
     vm.freeze().await;
     let lines = vm.identify(Identity { signal: Some(10), ..identity() }).await;
     let succeeded = |line: &IdentityLine| matches!(line.outcome, Outcome::Done | Outcome::NotNeeded);
-    assert!(lines.iter().all(succeeded), "an ended container has an identity too: {lines:#?}");
+    assert!(lines.iter().all(succeeded), "an ended container gets an identity too: {lines:#?}");
     vm.thaw().await;
 }
 
@@ -181,7 +185,7 @@ async fn a_clone_of_an_unconfigured_guest_is_named_by_configure() {
     );
 }
 
-/// Everything that a copy may have inherited.
+/// A script that sets up everything that a clone can inherit.
 const INHERITED: &str = r#"
     mkdir -p /etc/mimeo/clone.d /etc/ssh
     cd /etc/mimeo/clone.d
@@ -211,7 +215,7 @@ END
     /bin/sshd &
 "#;
 
-/// Connections: to the host's `port`, within the machine, and a listener.
+/// A script that opens connections, to the host's `port` and within the machine, and a listener.
 fn connections(port: u16) -> String {
     format!(
         "nc -ll -p 7000 -e cat & sleep 0.5
@@ -221,12 +225,12 @@ fn connections(port: u16) -> String {
     )
 }
 
-/// A machine with everything that a copy can inherit, frozen, in its second session.
+/// A machine with everything that a clone can inherit, frozen, in its second session.
 async fn frozen_source(mut vm: Vm, listener: &TcpListener) -> (Vm, TcpStream) {
     vm.succeed(Request::Configure(Box::new(configure(true)))).await;
     let port = listener.local_addr().expect("an address").port();
     let script = format!(
-        "{INHERITED}\n{}\ntrap 'echo told; cat /run/mimeo/generation' USR2\necho up\n{COUNTER}",
+        "{INHERITED}\n{}\ntrap 'echo signalled; cat /run/mimeo/generation' USR2\necho up\n{COUNTER}",
         connections(port)
     );
     let mut container = vm.start(shell(&script)).await;
@@ -240,7 +244,7 @@ async fn frozen_source(mut vm: Vm, listener: &TcpListener) -> (Vm, TcpStream) {
 
 const CONNECTIONS: &str = "cat /proc/net/tcp /proc/net/tcp6";
 
-/// Waits until the machine has so many connections.
+/// Waits until the machine has `expected` connections.
 async fn wait_for_connections(vm: &Vm, expected: usize) {
     for _ in 0..20 {
         if established_count(&vm.aside(CONNECTIONS).await) == expected {
@@ -264,24 +268,28 @@ async fn a_clone_differs_in_every_visible_identity() {
     let listener = listener().await;
     let (vm, mut connection) = frozen_source(Vm::boot().await, &listener).await;
     let own_boot_id = vm.aside("cat /proc/sys/kernel/random/boot_id").await;
-    // The host gives the card no IPv6; a workload that wants it has what the kernel makes up.
-    assert!(!vm.aside("ip addr").await.contains("fe80"), "a card for version 4");
+    // The host provides no IPv6. A workload that enables it gets a link-local address from the kernel.
+    assert!(!vm.aside("ip addr").await.contains("fe80"), "the NIC has IPv4 only");
     vm.aside("echo 0 > /proc/sys/net/ipv6/conf/eth0/disable_ipv6").await;
     let mut clone_identity = identity();
     clone_identity.signal = Some(12);
-    // In a pool a copy is made twice: when it is put there, and when it is taken out.
+    // A clone in a pool gets its identity twice: when it enters the pool, and when it is taken from it.
     let started = Instant::now();
     let lines = vm.identify(Identity { thaw: false, ..clone_identity.clone() }).await;
     eprintln!("identify with keys and hooks: {:?}", started.elapsed());
     assert_all_done(&lines, Outcome::NotNeeded);
-    assert_eq!(lines[5].detail.as_deref(), Some("3 ended"), "both ends that it had with its old address too");
+    assert_eq!(
+        lines[5].detail.as_deref(),
+        Some("3 destroyed"),
+        "with both ends of the connection to its old address"
+    );
     assert!(vm.is_frozen().await);
     let mut container = vm.attach().await;
     let lines = vm.identify(clone_identity).await;
     assert_all_done(&lines, Outcome::Done);
-    assert_eq!(lines[6].detail.as_deref(), Some("made before"), "keys take long, and are its own already");
+    assert_eq!(lines[6].detail.as_deref(), Some("already applied"), "the keys are not generated again");
     let uuid = identity().generation;
-    container.wait_for_output(&format!("told\n{uuid}\n")).await;
+    container.wait_for_output(&format!("signalled\n{uuid}\n")).await;
     assert!(!vm.is_frozen().await);
     assert_names_changed(&vm, &own_boot_id).await;
     assert_nic_changed(&vm).await;
@@ -289,7 +297,7 @@ async fn a_clone_differs_in_every_visible_identity() {
     let mut byte = [0];
     let received = tokio::io::AsyncReadExt::read(&mut connection, &mut byte);
     let received = tokio::time::timeout(std::time::Duration::from_millis(300), received).await;
-    assert!(received.is_err(), "the parent's peer receives nothing from the clone: {received:?}");
+    assert!(received.is_err(), "the source's peer receives nothing from the clone: {received:?}");
     assert_keys_replaced_and_hooks_run(&vm, &uuid).await;
 }
 
@@ -297,7 +305,7 @@ fn assert_all_done(lines: &[IdentityLine], thaw: Outcome) {
     let expected: Vec<_> = Line::ALL.into_iter().map(|line| (line, Outcome::Done)).collect();
     let found = outcomes(lines);
     let without = |list: &[(Line, Outcome)]| {
-        // The second time there is nothing left to end.
+        // The second time there are no connections to destroy.
         let skip = |(line, _): &&(Line, Outcome)| !matches!(line, Line::Connections | Line::Thaw);
         list.iter().filter(skip).copied().collect::<Vec<_>>()
     };
@@ -334,7 +342,7 @@ async fn assert_connections_replaced(vm: &Vm, listener: &TcpListener) {
     let port = listener.local_addr().expect("an address").port();
     let text = vm.sh(CONNECTIONS).await;
     let listening = text.lines().any(|line| line.split_whitespace().nth(3) == Some("0A"));
-    assert!(established_count(&text) == 2 && listening, "only what it has with itself: {text}");
+    assert!(established_count(&text) == 2 && listening, "only connections within the machine remain: {text}");
     let client = vm.exec(shell(&format!("echo hello | nc -w 5 10.0.2.2 {port}"))).await.expect("runs");
     let (mut connection, _) = listener.accept().await.expect("a connection");
     let mut received_bytes = [0; 6];
@@ -348,7 +356,7 @@ async fn assert_keys_replaced_and_hooks_run(vm: &Vm, uuid: &str) {
         vm.sh("cat /tmp/hook").await,
         format!("{uuid} {} clone clone\nclone\nclone\n", "c".repeat(64))
     );
-    assert_eq!(vm.sh("ls /tmp").await, "hook\nhup\nnow\n", "the server has been told");
+    assert_eq!(vm.sh("ls /tmp").await, "hook\nhup\nnow\n", "sshd has got SIGHUP");
     assert_eq!(vm.sh("ls -A /etc/ssh | wc -l").await.trim(), "4");
     assert_eq!(
         vm.sh("cd /etc/ssh; cat ssh_host_ed25519_key ssh_host_ed25519_key.pub ssh_host_other_key").await,
@@ -369,10 +377,10 @@ async fn a_clone_with_a_failed_step_stays_frozen() {
         (with(&|changed| changed.entropy = "5a".repeat(31)), Line::Entropy, "64 hexadecimal digits"),
         (with(&|changed| changed.entropy = "zz".repeat(32)), Line::Entropy, "64 hexadecimal digits"),
         (with(&|changed| changed.generation = "7".into()), Line::Generation, "not a UUID"),
-        (with(&|changed| changed.unix_nanos = 0), Line::Clock, "no clock shows 0"),
+        (with(&|changed| changed.unix_nanos = 0), Line::Clock, "invalid clock: 0"),
         (with(&|changed| changed.hostname = "x".repeat(100)), Line::Names, "set the host name"),
         (with(&|changed| changed.machine = "short".into()), Line::Names, "machine-id"),
-        (with(&|changed| nic(changed).mac = "02:00:00:00:00".into()), Line::Network, "hardware address"),
+        (with(&|changed| nic(changed).mac = "02:00:00:00:00".into()), Line::Network, "MAC address"),
         (with(&|changed| nic(changed).address.prefix = 33), Line::Network, "10.0.2.16/33"),
     ];
     for (identity, line, why) in cases {
@@ -391,7 +399,7 @@ async fn a_clone_with_a_failed_step_stays_frozen() {
     assert_step_failed(&vm.identify(changed).await, Line::Hooks, "send signal 99");
     assert!(vm.is_frozen().await);
     assert_all_done(&vm.identify(identity()).await, Outcome::Done);
-    assert!(!vm.is_frozen().await, "what was wrong is not remembered");
+    assert!(!vm.is_frozen().await, "failed attempts have no effect");
 }
 
 fn nic(identity: &mut Identity) -> &mut Interface {

@@ -30,8 +30,8 @@ async fn a_container_starts_and_ends() {
     assert!(!vm.console().contains("unmount"), "{}", vm.console());
 }
 
-/// The first request of a session reaches an agent that is still busy with the session's beginning. Once
-/// its wake-up is lost, nothing else wakes the agent: no other request is on its way.
+/// The first request of a session reaches an agent that is still busy with the session's beginning. If its
+/// wake-up is lost, nothing else wakes the agent: no other request is in flight.
 #[tokio::test]
 async fn the_first_request_of_each_session_is_answered() {
     const SESSIONS: u32 = 1000;
@@ -39,7 +39,7 @@ async fn the_first_request_of_each_session_is_answered() {
     let mut vm = Vm::boot().await;
     let mut port = vm.hang_up().await;
     for number in 2..2 + SESSIONS {
-        // At another moment each time.
+        // A different delay each time.
         let delay = std::time::Duration::from_micros(u64::from(number * 7 % 1000));
         let heard =
             tokio::time::timeout(REPLY_TIMEOUT, request_in_new_session(&mut port, number, delay)).await;
@@ -47,7 +47,7 @@ async fn the_first_request_of_each_session_is_answered() {
     }
 }
 
-/// As Firecracker's guests: a vsock device for a link, and disks that are told apart by their place.
+/// As in Firecracker's guests, the link is a vsock device and disks are found by their position.
 #[tokio::test]
 async fn a_machine_without_a_serial_port_uses_vsock() {
     if !vsock_is_installed() {
@@ -62,7 +62,7 @@ async fn a_machine_without_a_serial_port_uses_vsock() {
     container.wait_for_output("hello").await;
     // Many times as much as a connection buffers.
     assert_eq!(vm.sh("head -c 4000000 /dev/zero | tr '\\0' x").await.len(), 4_000_000);
-    // A machine that is saved loses its connections, and its session goes on.
+    // Saving a machine closes its connections, and its session continues.
     for turn in 0..3 {
         vm.freeze().await;
         vm.cut();
@@ -153,7 +153,7 @@ async fn the_machine_is_configured(vm: &Vm) {
     assert!(vm.sh("stat -c %Y /tmp/x").await.starts_with("18000000"), "the clock was set");
     assert_eq!(
         vm.request(Request::Configure(Box::new(configure(true)))).await,
-        wrong_state("the machine has been configured already")
+        wrong_state("the machine is already configured")
     );
     vm.succeed(Request::SetClock { unix_nanos: 1_900_000_000_500_000_000 }).await;
     assert!(vm.sh("touch /tmp/z; stat -c %Y /tmp/z").await.starts_with("19000000"));
@@ -318,8 +318,8 @@ async fn servers_are_probed(vm: &Vm) {
     pause_briefly().await;
     let probe = |port: u16| Request::Probe { url: format!("http://127.0.0.1:{port}/x"), timeout_ms: 2000 };
     assert_eq!(vm.request(probe(8080)).await, Reply::Probed { status: 204 });
-    let Reply::Failed(failure) = vm.request(probe(8081)).await else { panic!("nobody listens there") };
-    assert!(failure.message.starts_with("connect to 127.0.0.1:8081: Connection refused"), "{failure}");
+    let Reply::Failed(failure) = vm.request(probe(8081)).await else { panic!("no server listens there") };
+    assert!(failure.message.starts_with("cannot connect to 127.0.0.1:8081: Connection refused"), "{failure}");
     drop(server);
 }
 
@@ -332,7 +332,7 @@ async fn floods_do_not_block_other_streams(vm: &Vm) {
 }
 
 async fn an_oom_kill_is_reported(vm: &Vm) {
-    // dd wants a buffer of more than there is, and touches all of it.
+    // dd allocates a buffer larger than the memory, and touches all of it.
     let output = vm.run(shell("exec dd if=/dev/zero of=/dev/null bs=400M count=1")).await;
     assert!(matches!(output.status, ExitStatus::OutOfMemory | ExitStatus::Code(1)), "{output:?}");
 }

@@ -1,5 +1,5 @@
 //! The fault of the tests' vsock device, and how the harness avoids it. These tests act as the device's
-//! vhost-user front-end in QEMU's place, so that they can stop between the memory table and the virtqueues.
+//! vhost-user front-end in place of QEMU, so that they can stop between the memory table and the virtqueues.
 #![allow(missing_debug_implementations, unreachable_pub, reason = "a test's own helpers")]
 #![allow(dead_code, reason = "the helpers are also those of the other test files")]
 
@@ -16,7 +16,7 @@ use rustix::event::EventfdFlags;
 use rustix::fs::MemfdFlags;
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 
-/// How long the program may take; a loaded machine is slow.
+/// Timeout of the program; a loaded host is slow.
 const TIMEOUT: Duration = Duration::from_secs(60);
 const MEMORY: u64 = 1 << 20;
 
@@ -29,7 +29,7 @@ const SET_VRING_KICK: u32 = 12;
 /// The protocol's version, as a request's flags.
 const VERSION: u32 = 1;
 
-/// A connection to the device, as QEMU's.
+/// A connection to the device, like QEMU's.
 struct FrontEnd(UnixStream);
 
 impl FrontEnd {
@@ -111,10 +111,10 @@ fn a_connection_before_the_queues_ends_the_worker_of_a_device() {
     wait_until("the worker has ended", || !connector.has_worker());
 }
 
-fn wait_until(what: &str, holds: impl Fn() -> bool) {
+fn wait_until(condition: &str, holds: impl Fn() -> bool) {
     let end = Instant::now() + TIMEOUT;
     while !holds() {
-        assert!(Instant::now() < end, "not in time: {what}");
+        assert!(Instant::now() < end, "timeout: {condition}");
         std::thread::sleep(Duration::from_millis(2));
     }
 }

@@ -1,4 +1,4 @@
-//! A tree as a tar stream: owners, modes, times, links, devices and extended attributes.
+//! Packs a tree into a tar stream: owners, modes, times, links, devices and extended attributes.
 
 use std::collections::HashMap;
 use std::fs::{File, Metadata};
@@ -12,10 +12,10 @@ use tokio::sync::oneshot;
 
 use crate::failure::{Context, SystemError};
 
-/// Filesystems of the kernel's own, whose files are not files: proc, sysfs, cgroup2.
+/// Magic numbers of pseudo filesystems, which are left out: proc, sysfs, cgroup2.
 const PSEUDO_FILESYSTEMS: [i64; 3] = [0x9fa0, 0x6265_6572, 0x6367_7270];
 
-/// Packs `path` as its last component. Says `found` before the first byte.
+/// Packs `path` under its last component. Signals `found` before the first byte.
 pub(super) fn pack(
     path: &str,
     follow: bool,
@@ -24,7 +24,7 @@ pub(super) fn pack(
 ) -> Result<(), Failure> {
     let metadata = if follow { std::fs::metadata(path) } else { std::fs::symlink_metadata(path) };
     let metadata = metadata.context(format!("stat {path}"))?;
-    // The requester waits for it, or has gone, which the first write tells.
+    // If the receiver is gone, the first write fails.
     found.send(()).ok();
     let name = Path::new(path).file_name().map_or_else(|| PathBuf::from("."), PathBuf::from);
     let mut packer = Packer { builder: Builder::new(writer), links: HashMap::new() };
@@ -33,14 +33,14 @@ pub(super) fn pack(
     Ok(packed.context(format!("pack {path}"))?)
 }
 
-/// An archive in the making.
+/// An archive that is being written.
 struct Packer<W: Write> {
     builder: Builder<W>,
-    /// The first names of files that have several, by device and number.
+    /// The first name of each file with several hard links, by device and inode number.
     links: HashMap<(u64, u64), PathBuf>,
 }
 
-/// What is still to be packed: where it is, its name in the archive, and what it is.
+/// An entry that is still to be packed: its path, its name in the archive, and its metadata.
 type PendingEntry = (PathBuf, PathBuf, Metadata);
 
 impl<W: Write> Packer<W> {
@@ -58,7 +58,7 @@ impl<W: Write> Packer<W> {
 
     fn add_entry(&mut self, path: &Path, name: &Path, metadata: &Metadata) -> io::Result<()> {
         let kind = metadata.file_type();
-        // A socket is nothing without its server.
+        // A socket is useless without its server.
         if kind.is_socket() {
             return Ok(());
         }
@@ -85,7 +85,7 @@ impl<W: Write> Packer<W> {
         self.builder.append_data(&mut header, name, io::empty())
     }
 
-    /// The name under which the same file is in the archive already.
+    /// The name under which the archive already has the same file.
     fn first_name_of_file(&mut self, name: &Path, metadata: &Metadata) -> Option<PathBuf> {
         if metadata.is_dir() || metadata.nlink() < 2 {
             return None;
@@ -118,7 +118,7 @@ fn push_entries(
         let entry = entry?;
         let metadata = match entry.metadata() {
             Ok(metadata) => metadata,
-            // It went while we looked.
+            // It was removed meanwhile.
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             Err(error) => return Err(error),
         };
@@ -134,7 +134,7 @@ fn is_pseudo_filesystem(path: &Path) -> bool {
     rustix::fs::statfs(path).is_ok_and(|filesystem| PSEUDO_FILESYSTEMS.contains(&filesystem.f_type))
 }
 
-/// Extended attributes under the names that tar gives them. A filesystem without any has none.
+/// Extended attributes under their PAX names. A filesystem without extended attributes yields none.
 fn read_attributes(path: &Path) -> Vec<(String, Vec<u8>)> {
     let mut names = vec![0; 64 * 1024];
     let length = rustix::fs::llistxattr(path, &mut names[..]).unwrap_or_default();

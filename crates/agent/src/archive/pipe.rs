@@ -1,4 +1,4 @@
-//! Between a thread that blocks and a task that does not.
+//! Connects a blocking thread to an async task.
 
 use std::io::{self, Read, Write};
 
@@ -7,14 +7,14 @@ use mimeo_agent_protocol::frame::MAX_DATA;
 use mimeo_agent_protocol::link::LinkError;
 use tokio::sync::mpsc;
 
-/// Chunks on their way: enough that neither side waits for the other's every turn.
+/// Length of the queue in chunks: enough that the two sides do not wait for each other at every chunk.
 const QUEUE: usize = 4;
 
 type Received = Result<Bytes, LinkError>;
-/// The task's end of what comes in. Dropped, it ends the archive.
+/// The task's end for incoming data. Dropping it ends the archive.
 pub(super) type ChunkSender = mpsc::Sender<Received>;
 
-/// The thread's end of what goes out. Must be flushed at the end.
+/// The thread's end for outgoing data. It must be flushed at the end.
 #[derive(Debug)]
 pub(super) struct Writer {
     gathered: Vec<u8>,
@@ -45,7 +45,7 @@ impl Write for Writer {
     }
 }
 
-/// The thread's end of what comes in.
+/// The thread's end for incoming data.
 #[derive(Debug)]
 pub(super) struct Reader {
     chunks: mpsc::Receiver<Received>,

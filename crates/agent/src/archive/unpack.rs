@@ -1,4 +1,4 @@
-//! A tar stream into a directory that exists.
+//! Unpacks a tar stream into an existing directory.
 
 use std::io::{self, Read};
 use std::path::{Component, Path, PathBuf};
@@ -10,7 +10,7 @@ use tar::{Archive, Entry, EntryType};
 
 use crate::failure::{Context, SystemError, failure};
 
-/// Unpacks everything. What is in the way is replaced.
+/// Unpacks all entries. Existing files are replaced.
 pub(super) fn unpack(directory: &str, reader: impl Read) -> Result<(), Failure> {
     let target = Path::new(directory);
     let metadata = std::fs::metadata(target).context(format!("stat {directory}"))?;
@@ -27,7 +27,7 @@ pub(super) fn unpack(directory: &str, reader: impl Read) -> Result<(), Failure> 
 }
 
 fn unpack_entries(archive: &mut Archive<impl Read>, target: &Path) -> Result<(), SystemError> {
-    // A directory may forbid writes: its mode comes last, after all that is in it.
+    // A directory's mode may forbid writes: directories come last, after their content.
     let mut directories = Vec::new();
     for entry in archive.entries().context("read the archive")? {
         let mut entry = entry.context("read the archive")?;
@@ -48,7 +48,7 @@ fn unpack_entries(archive: &mut Archive<impl Read>, target: &Path) -> Result<(),
     Ok(())
 }
 
-/// A name that stays below where it is put.
+/// The relative path of an entry. A name with `..` is an error.
 fn relative_path(name: &Path) -> io::Result<PathBuf> {
     let mut path = PathBuf::new();
     for component in name.components() {

@@ -1,4 +1,4 @@
-//! Line 3: the wall clock.
+//! Step 3: sets the wall clock.
 
 use std::time::Duration;
 
@@ -8,20 +8,20 @@ use super::step_log::StepSuccess;
 use crate::configure::set_clock;
 use crate::failure::failure;
 
-/// 2020 began: a host that says less has lost its clock.
+/// The beginning of 2020: a host with an earlier time has lost its clock.
 const EARLIEST: u64 = 1_577_836_800_000_000_000;
-/// 2262 ends: the kernel counts no further.
+/// In 2262: the kernel's clock goes no further.
 const LATEST: u64 = i64::MAX as u64;
 
 pub(super) fn apply(identity: &Identity) -> Result<StepSuccess, Failure> {
     if !(EARLIEST..LATEST).contains(&identity.unix_nanos) {
-        let message = format!("no clock shows {} nanoseconds since 1970", identity.unix_nanos);
+        let message = format!("invalid clock: {} nanoseconds since 1970", identity.unix_nanos);
         return Err(failure(FailureKind::Invalid, message));
     }
     set_clock(identity.unix_nanos).map(|()| StepSuccess::Done)
 }
 
-/// Sets it again, `since` after the host said what it was.
+/// Sets the clock again, `elapsed` after the request arrived.
 pub(super) fn set_again(identity: &Identity, elapsed: Duration) -> Result<(), Failure> {
     set_clock(identity.unix_nanos.saturating_add(elapsed.as_nanos() as u64))
 }

@@ -1,7 +1,7 @@
-//! Line 6: the parent's TCP connections end in the copy.
+//! Step 6: destroys the TCP connections that the clone inherited from its source.
 //!
-//! It comes after the network line: from an address that this machine does not
-//! have any more the kernel sends no farewell, which would end the parent's own.
+//! This follows the network step: the kernel sends no RST from an address that the
+//! machine no longer has, and an RST would end the source's connections.
 
 mod message;
 
@@ -18,19 +18,19 @@ use crate::netlink::NetlinkSocket;
 use crate::network;
 use message::{Socket, destroy_request, list_request, parse_socket};
 
-/// What answers the questions, where it is not built in.
+/// The module that lists TCP sockets, where it is not built in.
 const TCP_DIAG_MODULE: &str = "tcp_diag";
 
 pub(super) fn apply(machine: &Machine) -> Result<StepSuccess, Failure> {
-    // `freeze` has loaded it: this only sees to it.
+    // `freeze` has normally loaded it already.
     machine.modules.load_on_demand(TCP_DIAG_MODULE)?;
     match destroy_external()? {
         0 => Ok(StepSuccess::NotNeeded),
-        ended => Ok(StepSuccess::DoneWith(format!("{ended} ended"))),
+        ended => Ok(StepSuccess::DoneWith(format!("{ended} destroyed"))),
     }
 }
 
-/// Ends what leads out of this machine, and counts it.
+/// Destroys the connections to other machines, and returns their number.
 fn destroy_external() -> Result<usize, SystemError> {
     let netlink = NetlinkSocket::open(Some(protocols::SOCK_DIAG)).context("open a netlink socket")?;
     let entries = netlink.list(&list_request()).context("list the TCP connections")?;
@@ -42,21 +42,21 @@ fn destroy_external() -> Result<usize, SystemError> {
     let own = network::addresses()?;
     sockets.retain(|socket| is_external(socket, &own));
     for socket in &sockets {
-        destroy_one(&netlink, socket).context(format!("end the connection to {}", socket.peer))?;
+        destroy_one(&netlink, socket).context(format!("destroy the connection to {}", socket.peer))?;
     }
     Ok(sockets.len())
 }
 
 fn destroy_one(netlink: &NetlinkSocket, socket: &Socket) -> Result<(), Errno> {
     match netlink.request(&destroy_request(socket)) {
-        // It has come to its end by itself, or has no process and waits for no answer.
+        // The connection has ended meanwhile, or it has no process and waits in FIN_WAIT_2.
         Err(Errno::NOENT) => Ok(()),
         Err(Errno::OPNOTSUPP) if socket.is_orphaned_fin_wait() => Ok(()),
         result => result,
     }
 }
 
-/// Whether the other end is another machine. What a machine has with itself is whole in the copy.
+/// Whether the peer is another machine. Connections within the machine are intact in the clone.
 fn is_external(socket: &Socket, own: &[IpAddr]) -> bool {
     let peer = socket.peer.to_canonical();
     !peer.is_loopback() && !own.contains(&peer)

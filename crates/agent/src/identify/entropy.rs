@@ -1,4 +1,4 @@
-//! Line 1: the kernel's random generator starts anew, from the host's entropy.
+//! Step 1: reseeds the kernel's CRNG with the host's entropy.
 #![allow(unsafe_code, reason = "the two ioctls of /dev/urandom have no safe form")]
 
 use std::ffi::c_int;
@@ -11,11 +11,11 @@ use mimeo_agent_protocol::message::{Failure, FailureKind, Identity};
 use super::step_log::StepSuccess;
 use crate::failure::{Context, failure};
 
-/// Bytes that the host gives.
+/// Bytes of entropy from the host.
 const ENTROPY_BYTES: usize = 32;
-/// linux/random.h: adds entropy, and believes in it.
+/// linux/random.h: adds entropy and credits it.
 const RNDADDENTROPY: libc::Ioctl = 0x4008_5203;
-/// linux/random.h: makes a new key of what has been added.
+/// linux/random.h: forces a reseed of the CRNG.
 const RNDRESEEDCRNG: libc::Ioctl = 0x5207;
 
 /// `struct rand_pool_info`
@@ -30,13 +30,13 @@ pub(super) fn apply(identity: &Identity) -> Result<StepSuccess, Failure> {
     reseed(&identity.entropy).map(|()| StepSuccess::Done)
 }
 
-/// Adds the host's entropy, credited, and reseeds.
+/// Mixes host entropy into the guest's CRNG (RNDADDENTROPY) and forces a reseed.
 pub(crate) fn reseed(hex: &str) -> Result<(), Failure> {
     let bytes = parse_hex(hex)
         .ok_or_else(|| failure(FailureKind::Invalid, "the host's entropy is not 64 hexadecimal digits"))?;
     let random = File::options().write(true).open("/dev/urandom").context("open /dev/urandom")?;
     let pool = RandPoolInfo { bits: (ENTROPY_BYTES * 8) as c_int, length: ENTROPY_BYTES as c_int, bytes };
-    // SAFETY: the structure is alive, laid out as the kernel's, and says its own length.
+    // SAFETY: the structure is alive, has the kernel's layout, and holds its own length.
     let added = unsafe { libc::ioctl(random.as_raw_fd(), RNDADDENTROPY, &raw const pool) };
     check(added).context("add the host's entropy")?;
     // SAFETY: takes no argument.

@@ -1,4 +1,4 @@
-//! Line 8: the parent's environment is withdrawn, the copy's own delivered.
+//! Step 8: replaces the source's environment in /run/mimeo/env with the clone's.
 
 use mimeo_agent_protocol::message::{Failure, Identity};
 

@@ -1,5 +1,5 @@
-//! Line 9: the workload is told. Programs that the image brings for it run
-//! first, then its own process gets a signal, which it takes when it goes on.
+//! Step 9: notifies the workload. The hooks that the image provides run first.
+//! Then the container's own process is sent a signal, which it handles after the thaw.
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
@@ -15,7 +15,7 @@ use crate::machine::{Container, Machine, State};
 use crate::signal;
 
 const DIRECTORY: &str = "/etc/mimeo/clone.d";
-/// How long one of them may take.
+/// Timeout of one hook.
 const HOOK_TIMEOUT: Duration = Duration::from_secs(30);
 
 pub(super) async fn apply(
@@ -34,11 +34,11 @@ pub(super) async fn apply(
         run.map_err(|failed| failure(failed.kind, format!("{name}: {failed}")))?;
     }
     if !hooks.is_empty() {
-        // What a hook leaves running is a part of the workload, and goes on with it.
+        // Processes that a hook left running are part of the workload, and are thawed with it.
         cgroup::absorb_aside()?;
     }
     if let (Some(number), State::Running(_)) = (identity.signal, machine.state()) {
-        // The first process of a namespace gets only what it handles: nothing ends by this.
+        // PID 1 of a namespace receives only signals that it handles, so this does not kill it.
         signal::send(&container.pidfd, number).context(format!("send signal {number}"))?;
     }
     Ok(match (hooks.is_empty(), identity.signal) {
@@ -48,7 +48,7 @@ pub(super) async fn apply(
     })
 }
 
-/// Names of the programs, in their order.
+/// The names of the hooks, in the order in which they run.
 pub(super) fn list() -> Result<Vec<String>, SystemError> {
     let entries = match std::fs::read_dir(DIRECTORY) {
         Ok(entries) => entries,

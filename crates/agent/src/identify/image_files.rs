@@ -1,5 +1,5 @@
-//! What an image brings that a copy has to deal with, found in one visit to
-//! the container's files: a visit costs a thread.
+//! The image's files that an identity depends on. They are listed together,
+//! because access to the container's files costs a thread.
 
 use mimeo_agent_protocol::message::Failure;
 
@@ -7,7 +7,7 @@ use super::{hooks, ssh_keys};
 use crate::blocking::{ContainerRoot, run_in_container};
 use crate::machine::{Container, Machine, State};
 
-/// Each for its own line, which fails when it could not be found out.
+/// The SSH host keys and the hooks in the container. A step fails when its list does.
 #[derive(Debug)]
 pub(super) struct ImageFiles {
     pub(super) keys: Result<Vec<ssh_keys::Key>, Failure>,
@@ -16,7 +16,7 @@ pub(super) struct ImageFiles {
 
 impl ImageFiles {
     pub(super) async fn list(machine: &Machine, container: &Container) -> Self {
-        // In an ended container none of its programs can run, and none will.
+        // The programs of a container that has ended cannot run.
         if matches!(machine.state(), State::Ended(_)) {
             return Self { keys: Ok(Vec::new()), hooks: Ok(Vec::new()) };
         }

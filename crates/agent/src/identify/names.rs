@@ -1,4 +1,4 @@
-//! Line 4: host name, the files that hold names, machine id and boot id.
+//! Step 4: sets the host name, the files that hold names, the machine id and the boot id.
 
 use std::os::fd::OwnedFd;
 
@@ -24,11 +24,11 @@ pub(super) fn apply(
     Ok(StepSuccess::Done)
 }
 
-/// Sets the name in the container's namespace, where this thread is for as long as that takes.
+/// Sets the host name in the container's UTS namespace, which this thread enters and leaves again.
 fn set_hostname_in_namespace(uts_ns: &OwnedFd, hostname: &str) -> Result<(), SystemError> {
-    let own = std::fs::File::open("/proc/thread-self/ns/uts").context("open the agent's names")?;
-    setns(uts_ns, CloneFlags::CLONE_NEWUTS).context("enter the container's names")?;
+    let own = std::fs::File::open("/proc/thread-self/ns/uts").context("open the agent's UTS namespace")?;
+    setns(uts_ns, CloneFlags::CLONE_NEWUTS).context("enter the container's UTS namespace")?;
     let result = sethostname(hostname.as_bytes()).context("set the container's host name");
-    setns(own, CloneFlags::CLONE_NEWUTS).context("return to the agent's names")?;
+    setns(own, CloneFlags::CLONE_NEWUTS).context("return to the agent's UTS namespace")?;
     result
 }

@@ -1,4 +1,4 @@
-//! Line 5: the network card, its address and its routes.
+//! Step 5: sets the NIC's MAC address, its IP address and its routes.
 
 use mimeo_agent_protocol::message::{Failure, Identity};
 

@@ -1,4 +1,4 @@
-//! Programs of the container that run while it is frozen, to their end.
+//! Runs programs of the container to their end while it is frozen.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -7,12 +7,13 @@ use mimeo_agent_protocol::message::{ExitStatus, Failure, FailureKind, Process};
 use rustix::process::{Pid, Signal, kill_process_group};
 
 use crate::blocking::ContainerRoot;
+use crate::console::log;
 use crate::failure::failure;
 use crate::launch::{self, LaunchInto, Launched};
 use crate::machine::{Container, Machine};
 use crate::streams::{self, OutputTail};
 
-/// Runs a program as root. It must end with success, in time.
+/// Runs a program as root. It must exit with code 0 within `timeout`.
 pub(super) async fn run(
     machine: &Machine,
     container: &Container,
@@ -40,12 +41,14 @@ async fn wait(launched: Launched, timeout: Duration) -> Result<(), String> {
     match tokio::time::timeout(timeout, ended).await {
         Ok(Ok(ExitStatus::Code(0))) => Ok(()),
         Ok(Ok(ExitStatus::Code(code))) => Err(format!("exit code {code}")),
-        Ok(Ok(ExitStatus::Signal(signal))) => Err(format!("ended by signal {signal}")),
-        Ok(Ok(ExitStatus::OutOfMemory) | Err(_)) => Err("ended by the kernel".to_owned()),
+        Ok(Ok(ExitStatus::Signal(signal))) => Err(format!("killed by signal {signal}")),
+        Ok(Ok(ExitStatus::OutOfMemory) | Err(_)) => Err("killed by the kernel".to_owned()),
         Err(_) => {
-            // It leads a group of its own, and its children with it.
-            if let Some(pid) = Pid::from_raw(pid) {
-                kill_process_group(pid, Signal::KILL).ok();
+            // The program leads a process group, which holds its children too.
+            if let Some(pid) = Pid::from_raw(pid)
+                && let Err(errno) = kill_process_group(pid, Signal::KILL)
+            {
+                log(&format!("cannot kill process group {pid:?}: {errno}"));
             }
             Err(format!("not done after {} seconds", timeout.as_secs()))
         }

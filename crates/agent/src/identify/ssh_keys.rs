@@ -1,5 +1,5 @@
-//! Line 7: SSH host keys of its own, where the parent had any. The container's
-//! own program makes them: it knows what its server reads.
+//! Step 7: generates new SSH host keys, where the source has any. The container's
+//! own ssh-keygen generates them: it knows the formats that the container's sshd reads.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -16,13 +16,13 @@ use crate::failure::{Context, SystemError, failure};
 use crate::machine::{Container, Machine};
 
 const DIRECTORY: &str = "/etc/ssh";
-/// Where a new key is made, beside the one that it replaces.
+/// The file of a new key, in the directory of the key that it replaces.
 const TEMPORARY_KEY: &str = "/etc/ssh/.mimeo-new-key";
-/// How long one key may take: RSA looks for large primes, under emulation.
+/// Timeout of one key: RSA searches for large primes, possibly under emulation.
 const KEYGEN_TIMEOUT: Duration = Duration::from_secs(120);
 const SERVER_NAME: &str = "sshd";
 
-/// A host key: its file, and its type in ssh-keygen's words.
+/// A host key: its file, and its type as ssh-keygen names it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Key {
     path: String,
@@ -39,9 +39,9 @@ pub(super) async fn apply(
     if keys.is_empty() || identity.rehearsal {
         return Ok(StepSuccess::NotNeeded);
     }
-    // A copy from a pool is asked twice, and making keys takes long.
+    // A clone from a pool gets its identity twice, and generating keys takes long.
     if machine.ssh_keys_generation().as_ref() == Some(&identity.generation) {
-        return Ok(StepSuccess::DoneWith("made before".to_owned()));
+        return Ok(StepSuccess::DoneWith("already applied".to_owned()));
     }
     for key in &keys {
         let result = replace_key(machine, container, key).await;
@@ -62,7 +62,7 @@ async fn replace_key(machine: &Machine, container: &Container, key: &Key) -> Res
     run_in_container(root(), move || Ok(rename_over(&path)?)).await
 }
 
-/// Takes away what an attempt before has left: ssh-keygen writes over nothing.
+/// Removes the leftovers of an earlier attempt: ssh-keygen overwrites no file.
 fn remove_temporary_key() -> Result<(), SystemError> {
     for path in [TEMPORARY_KEY.to_owned(), format!("{TEMPORARY_KEY}.pub")] {
         match std::fs::remove_file(&path) {
@@ -81,7 +81,7 @@ fn rename_over(path: &str) -> Result<(), SystemError> {
     std::fs::rename(TEMPORARY_KEY, path).context("replace the key")
 }
 
-/// The host keys that there are.
+/// Lists the host keys in /etc/ssh.
 pub(super) fn list() -> Result<Vec<Key>, Failure> {
     let entries = match std::fs::read_dir(DIRECTORY) {
         Ok(entries) => entries,
@@ -94,7 +94,7 @@ pub(super) fn list() -> Result<Vec<Key>, Failure> {
         let path = format!("{DIRECTORY}/{name}");
         if is_host_key(&name) && Path::new(&path).is_file() {
             let kind = key_type(&name, &path)
-                .ok_or_else(|| failure(FailureKind::System, format!("{path}: a key of an unknown type")))?;
+                .ok_or_else(|| failure(FailureKind::System, format!("{path}: unknown key type")))?;
             keys.push(Key { path, kind });
         }
     }
@@ -106,7 +106,7 @@ fn is_host_key(name: &str) -> bool {
     name.starts_with("ssh_host_") && name.ends_with("_key")
 }
 
-/// A key's type, by its public half or else by its name.
+/// A key's type, by its public key, or else by its name.
 fn key_type(name: &str, path: &str) -> Option<String> {
     let public = std::fs::read_to_string(format!("{path}.pub")).unwrap_or_default();
     let known = |kind: &&str| ["rsa", "ecdsa", "ed25519", "dsa"].contains(kind);
@@ -114,7 +114,7 @@ fn key_type(name: &str, path: &str) -> Option<String> {
     type_of_public_key(&public).or(by_name.filter(known)).map(str::to_owned)
 }
 
-/// What the first word of a public key means to ssh-keygen.
+/// The type of a public key, as ssh-keygen names it.
 fn type_of_public_key(public: &str) -> Option<&'static str> {
     match public.split_whitespace().next()? {
         "ssh-ed25519" => Some("ed25519"),
@@ -125,12 +125,12 @@ fn type_of_public_key(public: &str) -> Option<&'static str> {
     }
 }
 
-/// A server reads its keys again at a hang-up, which reaches it when it goes on.
-/// Those that it has forked for its guests must not: it would end them.
+/// Sends SIGHUP to each sshd, which rereads its keys after the thaw. The processes
+/// that it forked for its sessions get none: it would end them.
 fn hang_up_servers() {
     let servers = cgroup::pids().into_iter().filter(|pid| is_server(*pid));
     for pid in servers.filter_map(Pid::from_raw) {
-        // All stand still: what is there now does not end.
+        // This does not fail: the processes are frozen, so that none ends meanwhile.
         kill_process(pid, Signal::HUP).ok();
     }
 }

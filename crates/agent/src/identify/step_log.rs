@@ -1,26 +1,26 @@
-//! What became of each line.
+//! The outcome of each step.
 
 use mimeo_agent_protocol::message::{Failure, IdentityLine, Line, Outcome};
 
-/// What a line came to that did not fail.
+/// The outcome of a step that did not fail.
 #[derive(Debug)]
 pub(super) enum StepSuccess {
     Done,
-    /// Done, and there is something to say about it.
+    /// Done, with a detail to report.
     DoneWith(String),
     NotNeeded,
 }
 
-/// A line has failed: none after it may be tried.
+/// A step has failed: no later step may be tried.
 #[derive(Debug)]
 pub(super) struct StepFailed;
 
-/// The lines so far, in order.
+/// The steps so far, in order.
 #[derive(Debug, Default)]
 pub(super) struct StepLog(Vec<IdentityLine>);
 
 impl StepLog {
-    /// Takes down what became of a line.
+    /// Records the outcome of a step.
     pub(super) fn record(
         &mut self,
         line: Line,
@@ -37,7 +37,7 @@ impl StepLog {
         if failed { Err(StepFailed) } else { Ok(()) }
     }
 
-    /// All lines; `rest` became of those that were not come to.
+    /// All steps. Those that were not reached get the outcome `remaining`.
     pub(super) fn complete(mut self, remaining: Outcome) -> Vec<IdentityLine> {
         for line in Line::ALL.into_iter().skip(self.0.len()) {
             self.0.push(IdentityLine { line, outcome: remaining, detail: None });
@@ -56,7 +56,7 @@ mod tests {
     #[test]
     fn steps_after_a_failure_are_not_tried() {
         let mut log = StepLog::default();
-        log.record(Line::Entropy, Ok(StepSuccess::Done)).expect("goes on");
+        log.record(Line::Entropy, Ok(StepSuccess::Done)).expect("continues");
         log.record(Line::Generation, Err(failure(FailureKind::Invalid, "why"))).expect_err("stops");
         let lines = log.complete(Outcome::NotTried);
         assert_eq!(lines.iter().map(|line| line.line).collect::<Vec<_>>(), Line::ALL);

@@ -1,4 +1,4 @@
-//! Line 2: which copy this is.
+//! Step 2: writes the clone's VM generation to /run/mimeo/generation.
 
 use mimeo_agent_protocol::message::{Failure, Identity};
 
@@ -6,7 +6,7 @@ use super::step_log::StepSuccess;
 use crate::metadata;
 
 pub(super) fn apply(identity: &Identity) -> Result<StepSuccess, Failure> {
-    // Before `configure` there is no directory yet.
+    // Before `configure` the directory does not exist.
     metadata::prepare()?;
     metadata::write_vm_generation(&identity.generation).map(|()| StepSuccess::Done)
 }

@@ -1,9 +1,12 @@
-//! Between fork and exec.
+//! The code between fork and exec.
 //!
 //! The agent has other threads, which may hold the allocator's locks at the
-//! moment of the fork. So the child makes system calls only: nothing here
+//! moment of the fork. So the child makes only system calls: nothing here
 //! allocates, locks, or unwinds.
-#![allow(unsafe_code, reason = "clone3, setuid and execve have no safe form; this is the fence round them")]
+#![allow(
+    unsafe_code,
+    reason = "clone3, setuid and execve have no safe form; they are confined to this module"
+)]
 
 use std::ffi::{CStr, CString, c_char, c_int, c_long};
 use std::io;
@@ -18,11 +21,11 @@ use crate::rootfs::ROOT;
 use crate::rootfs::managed::BOOT_ID;
 use crate::users::Credentials;
 
-/// A step that can fail, as it travels through the report's pipe.
+/// A stage that can fail, as it is written to the report's pipe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u32)]
 pub(super) enum Stage {
-    /// None has failed: the number is the child's process id.
+    /// No failure: the number is the child's PID.
     Born,
     Join,
     Session,
@@ -63,7 +66,7 @@ impl Stage {
         Self::ALL.into_iter().find(|stage| *stage as u32 == number)
     }
 
-    /// What was tried, for people.
+    /// The action of this stage, for messages.
     pub(super) fn action(self) -> &'static str {
         match self {
             Self::Born => "fork",
@@ -78,51 +81,51 @@ impl Stage {
             Self::Terminal => "take the terminal",
             Self::Streams => "set up the standard streams",
             Self::Init => "start the init process",
-            Self::Credentials => "become the user",
+            Self::Credentials => "set the user and groups",
             Self::Directory => "enter the working directory",
             Self::Exec => "exec",
         }
     }
 }
 
-/// The step that failed, and how.
+/// The stage that failed, and its errno.
 pub(super) type Fault = (Stage, c_int);
 
-/// Which namespaces the child goes to.
+/// The child's namespaces.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Join {
-    /// Those that it was born into.
+    /// New ones, which the fork created.
     New { read_only: bool },
-    /// Those of another process.
+    /// The namespaces of another process.
     Container { pidfd: RawFd },
 }
 
-/// All that the child needs, made before the fork.
+/// Everything that the child needs, prepared before the fork.
 #[derive(Debug)]
 pub(super) struct Plan<'a> {
     pub(super) join: Join,
     /// The terminal's name inside the container.
     pub(super) terminal: Option<&'a CStr>,
-    /// Without a terminal: what becomes standard input, output and error.
+    /// Without a terminal: standard input, output and error.
     pub(super) stdio: Option<[RawFd; 3]>,
     pub(super) credentials: &'a Credentials,
     pub(super) directory: &'a CStr,
     pub(super) candidates: &'a [CString],
     pub(super) argv: &'a [*const c_char],
     pub(super) envp: &'a [*const c_char],
-    /// Put the program below an init.
+    /// Run the program as the child of an init.
     pub(super) init: bool,
     pub(super) report: RawFd,
-    /// Where the first process of a container reads a byte when it may begin.
+    /// The pipe on which the first process of a container waits for a byte before it starts.
     pub(super) start: Option<RawFd>,
 }
 
-/// The strings' addresses, with the null that ends them.
+/// The addresses of the strings, with a terminating null.
 pub(super) fn pointers(strings: &[CString]) -> Vec<*const c_char> {
     strings.iter().map(|string| string.as_ptr()).chain([ptr::null()]).collect()
 }
 
-/// Forks into `cgroup`, and into namespaces of its own when it is `first`.
+/// Forks into `cgroup`, and into new namespaces when it is the container's `first` process.
 pub(super) fn fork(plan: &Plan<'_>, cgroup: &OwnedFd, first: bool) -> io::Result<(i32, OwnedFd)> {
     const NEW_NAMESPACES: c_int =
         libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
@@ -136,7 +139,7 @@ pub(super) fn fork(plan: &Plan<'_>, cgroup: &OwnedFd, first: bool) -> io::Result
     args.exit_signal = libc::SIGCHLD as u64;
     args.cgroup = cgroup.as_raw_fd() as u64;
     // SAFETY: the arguments outlive the call, and without CLONE_VM the child has
-    // memory of its own; it then runs only code that neither allocates nor locks.
+    // its own memory; it then runs only code that neither allocates nor locks.
     let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw const args, size_of::<libc::clone_args>()) };
     match pid {
         -1 => Err(io::Error::last_os_error()),
@@ -146,7 +149,7 @@ pub(super) fn fork(plan: &Plan<'_>, cgroup: &OwnedFd, first: bool) -> io::Result
     }
 }
 
-/// The child's whole life before its program.
+/// Runs in the child until the exec.
 fn run(plan: &Plan<'_>) -> ! {
     // SAFETY: takes nothing and cannot fail.
     let pid = unsafe { libc::getpid() };
@@ -161,14 +164,14 @@ fn write_record(report: RawFd, (stage, number): Fault) {
     let mut record = [0; 8];
     record[..4].copy_from_slice(&(stage as u32).to_ne_bytes());
     record[4..].copy_from_slice(&number.to_ne_bytes());
-    // SAFETY: the record is alive and eight bytes long. A reader that has gone needs nothing.
+    // SAFETY: the record is alive and eight bytes long. When the reader is gone the write may fail.
     unsafe { libc::write(report, record.as_ptr().cast(), record.len()) };
 }
 
 fn prepare(plan: &Plan<'_>) -> Result<(), Fault> {
     if let Some(start) = plan.start {
         let mut byte = 0u8;
-        // SAFETY: the byte is alive, and one is what is asked for.
+        // SAFETY: the byte is alive, and one byte is read.
         check(Stage::Join, unsafe { libc::read(start, (&raw mut byte).cast(), 1) as c_int })?;
     }
     match plan.join {
@@ -200,20 +203,20 @@ fn join_container(pidfd: RawFd) -> Result<(), Fault> {
     check(Stage::Join, unsafe { libc::setns(pidfd, namespaces) })
 }
 
-/// What belongs to the namespaces that this process has just begun, and their root.
+/// Mounts the filesystems of the new namespaces, and changes the root.
 fn set_up_container(read_only: bool) -> Result<(), Fault> {
-    // SAFETY: takes flags. The group itself was entered at birth and becomes the root of the view.
+    // SAFETY: takes flags. The process was forked into its cgroup, which becomes the root of the namespace.
     check(Stage::Join, unsafe { libc::unshare(libc::CLONE_NEWCGROUP) })?;
     check_rustix(Stage::Pivot, rustix::process::chdir(ROOT))?;
     let restricted = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
     check_rustix(Stage::Proc, mount(c"proc", c"proc", c"proc", restricted, c""))?;
     match mount_bind(BOOT_ID, c"proc/sys/kernel/random/boot_id") {
-        // A kernel that shows none.
+        // The kernel has no boot id.
         Ok(()) | Err(Errno::NOENT) => {}
         Err(errno) => return check_rustix(Stage::BootId, Err(errno)),
     }
     match mount(c"mqueue", c"dev/mqueue", c"mqueue", restricted, c"") {
-        // A kernel without message queues.
+        // The kernel has no message queues.
         Ok(()) | Err(Errno::NODEV) => {}
         Err(errno) => return check_rustix(Stage::Queues, Err(errno)),
     }
@@ -222,12 +225,12 @@ fn set_up_container(read_only: bool) -> Result<(), Fault> {
         check_rustix(Stage::ReadOnly, mount_remount(c".", MountFlags::BIND | MountFlags::RDONLY, c""))?;
     }
     check_rustix(Stage::Pivot, rustix::process::pivot_root(c".", c"."))?;
-    // The old root lies over the new one now.
+    // The old root is mounted over the new one now.
     check_rustix(Stage::Pivot, unmount(c".", UnmountFlags::DETACH))?;
     check_rustix(Stage::Pivot, rustix::process::chdir(c"/"))
 }
 
-/// Opens the terminal by its name in here, so that `ttyname` finds it.
+/// Opens the terminal by its name in the container, so that `ttyname` finds it.
 fn open_terminal(name: &CStr, console: bool) -> Result<(), Fault> {
     if console {
         // SAFETY: the path is a live C string.
@@ -251,17 +254,17 @@ fn set_streams(files: [RawFd; 3]) -> Result<(), Fault> {
     Ok(())
 }
 
-/// A program may open its streams again by name: they must be its user's.
+/// Gives the streams to the user: a program may open them again by name.
 fn chown_streams(uid: u32) {
     for number in 0..3 {
-        // SAFETY: takes numbers. What cannot be given away (/dev/null, say) needs not be.
+        // SAFETY: takes numbers. A failure is harmless: any user can open such a file (/dev/null, say).
         unsafe { libc::fchown(number, uid, libc::gid_t::MAX) };
     }
 }
 
-/// The agent blocks SIGCHLD, and its language ignores SIGPIPE.
+/// Resets what the program must not inherit: the agent blocks SIGCHLD, and Rust ignores SIGPIPE.
 fn reset_signals() {
-    // SAFETY: all-zero is the empty set, and SIG_DFL is no handler of ours.
+    // SAFETY: all-zero is the empty set, and SIG_DFL is not a function.
     unsafe {
         let none: libc::sigset_t = std::mem::zeroed();
         libc::sigprocmask(libc::SIG_SETMASK, &raw const none, ptr::null_mut());
@@ -269,7 +272,8 @@ fn reset_signals() {
     }
 }
 
-/// The raw calls: the C library's would have every thread follow, and there is none.
+/// Sets groups, GID and UID by raw system calls: the C library's functions would signal
+/// all threads, which do not exist in the child.
 fn set_credentials(credentials: &Credentials) -> Result<(), Fault> {
     let Credentials { uid, gid, groups, .. } = credentials;
     let (uid, gid) = (c_long::from(*uid), c_long::from(*gid));
@@ -284,8 +288,8 @@ fn set_credentials(credentials: &Credentials) -> Result<(), Fault> {
     results.into_iter().try_for_each(|result| check(Stage::Credentials, result as c_int))
 }
 
-/// Tries the candidates in order, as a shell does: what is not there, or may
-/// not be run, is passed over, and remembered.
+/// Tries the candidates in order, as a shell does. Files that do not exist or may
+/// not be executed are skipped; the error of the latter is returned at the end.
 fn execute(plan: &Plan<'_>) -> Result<std::convert::Infallible, Fault> {
     let mut error = libc::ENOENT;
     for candidate in plan.candidates {

@@ -1,5 +1,5 @@
-//! What a forked child says before its program runs: its process id, and the
-//! step that failed, if one did.
+//! The report of a forked child before its program runs: its PID, and the
+//! stage that failed, if one did.
 
 use std::os::fd::OwnedFd;
 
@@ -13,25 +13,25 @@ use super::resolve::Command;
 use crate::failure::{Context, SystemError, errno_text, failure};
 use crate::watch::{read, watch};
 
-/// Bytes of one record: a stage and a number.
+/// Size of a record: a stage and a number.
 const RECORD_BYTES: usize = 8;
 
-/// Our end of the pipe.
+/// The agent's end of the pipe.
 #[derive(Debug)]
 pub(super) struct Report(AsyncFd<OwnedFd>);
 
 impl Report {
     pub(super) fn pipe() -> Result<(Self, OwnedFd), SystemError> {
-        let (reader, writer) = pipe_with(PipeFlags::CLOEXEC).context("make a pipe")?;
+        let (reader, writer) = pipe_with(PipeFlags::CLOEXEC).context("create a pipe")?;
         Ok((Self(watch(reader, Interest::READABLE).context("watch a pipe")?), writer))
     }
 
-    /// The child's id in its namespace, once its program runs.
+    /// Waits until the program runs, and returns the child's PID in its namespace.
     pub(super) async fn wait_for_exec(self, command: &Command) -> Result<u32, Failure> {
         let mut bytes = Vec::new();
         let mut chunk = [0; 64];
         loop {
-            match read(&self.0, &mut chunk).await.context("hear from the new process")? {
+            match read(&self.0, &mut chunk).await.context("read the new process's report")? {
                 0 => break,
                 length => bytes.extend_from_slice(&chunk[..length]),
             }
@@ -67,11 +67,11 @@ fn describe_failure(stage: Option<Stage>, errno: i32, command: &Command) -> Fail
         (Some(Stage::Exec), _) => (FailureKind::CommandNotExecutable, format!("exec `{program}`: {reason}")),
         (Some(Stage::Directory), _) => {
             let directory = command.directory.to_string_lossy();
-            // Podman's exit code for it is 126 too.
+            // Podman's exit code for this is 126 too.
             (FailureKind::CommandNotExecutable, format!("chdir to `{directory}`: {reason}"))
         }
         (Some(Stage::Join), libc::ESRCH) => (FailureKind::WrongState, "the container has ended".to_owned()),
-        (Some(stage), _) => (FailureKind::System, format!("{}: {reason}", stage.action())),
+        (Some(stage), _) => (FailureKind::System, format!("cannot {}: {reason}", stage.action())),
         (None, _) => (FailureKind::System, format!("the new process failed: {reason}")),
     };
     failure(kind, message)

@@ -1,4 +1,4 @@
-//! What a process asks for, looked up in the container.
+//! Resolves what a process refers to in the container.
 
 use std::collections::BTreeMap;
 use std::ffi::CString;
@@ -13,14 +13,14 @@ use crate::users::{self, Credentials};
 
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// A process, ready to be forked.
+/// A process that is ready to be forked.
 #[derive(Debug)]
 pub(crate) struct Command {
-    /// The program as it was asked for, for messages.
+    /// The program as requested, for messages.
     pub(super) program: String,
     pub(super) args: Vec<CString>,
     pub(super) env: Vec<CString>,
-    /// Where the program may be, in order.
+    /// The paths at which to try the program, in order.
     pub(super) candidates: Vec<CString>,
     pub(super) credentials: Credentials,
     pub(super) directory: CString,
@@ -28,7 +28,7 @@ pub(crate) struct Command {
 }
 
 impl Command {
-    /// Runs inside the container's root, where a file may be slow to come.
+    /// Must run in the container's root, on a thread that may block.
     pub(super) fn resolve(process: Process, hostname: &str, is_container: bool) -> Result<Self, Failure> {
         let Some(program) = process.args.first().filter(|program| !program.is_empty()).cloned() else {
             return Err(failure(FailureKind::Invalid, "no command specified"));
@@ -55,7 +55,7 @@ fn resolve_credentials(user: &str) -> Result<Credentials, Failure> {
         .map_err(|error| failure(FailureKind::UnknownUser, error.to_string()))
 }
 
-/// A file of the image, empty when it has none.
+/// The text of a file of the image; empty when the file does not exist.
 pub(crate) fn read_image_file(path: &str) -> Result<String, Failure> {
     match std::fs::read(path) {
         Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
@@ -66,14 +66,15 @@ pub(crate) fn read_image_file(path: &str) -> Result<String, Failure> {
     }
 }
 
-/// The container's own process finds its directory made; others must name one that exists.
+/// The working directory. For the container's own process it is created; other
+/// processes must name an existing one.
 fn resolve_directory(cwd: &str, is_container: bool) -> Result<CString, Failure> {
     let path = if cwd.is_empty() { "/" } else { cwd };
     if !path.starts_with('/') {
         return Err(failure(FailureKind::Invalid, format!("working directory {path} is not absolute")));
     }
     if is_container && !Path::new(path).exists() {
-        // On a read-only root the kernel's refusal comes with the chdir.
+        // If this fails, as on a read-only root, the chdir reports it.
         rustix::fs::mkdir(path, rustix::fs::Mode::from_raw_mode(0o755))
             .or_else(|_| create_directories(path))
             .ok();
@@ -86,7 +87,7 @@ fn create_directories(path: &str) -> std::io::Result<()> {
     std::fs::DirBuilder::new().recursive(true).mode(0o755).create(path)
 }
 
-/// What podman sets where the request does not.
+/// Adds the variables that podman sets when the request does not.
 fn environment(
     mut env: BTreeMap<String, String>,
     credentials: &Credentials,
@@ -105,7 +106,7 @@ fn environment(
     env
 }
 
-/// The files that `program` may mean.
+/// The paths at which `program` may be.
 fn candidates(program: &str, path: &str) -> Vec<CString> {
     if program.contains('/') {
         return vec![c_string(program)];

@@ -1,4 +1,4 @@
-//! rtnetlink messages, as linux/rtnetlink.h lays them out.
+//! rtnetlink messages, in the layout of linux/rtnetlink.h.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -22,7 +22,7 @@ const IFA_BROADCAST: u16 = 4;
 const RTA_OIF: u16 = 4;
 const RTA_GATEWAY: u16 = 5;
 
-/// Brings a card up, with the largest packet that it may carry.
+/// Brings up an interface, and sets its MTU.
 pub(super) fn link_up(index: u32, mtu: Option<u32>) -> Message {
     let message = link(index, IFF_UP, IFF_UP);
     match mtu {
@@ -31,13 +31,13 @@ pub(super) fn link_up(index: u32, mtu: Option<u32>) -> Message {
     }
 }
 
-/// Takes a card down.
+/// Takes down an interface.
 pub(super) fn link_down(index: u32) -> Message {
     link(index, 0, IFF_UP)
 }
 
-/// As [`link_up`], with another hardware address. All that the card knew of its
-/// neighbours goes, whether the address differs or not.
+/// As [`link_up`], and sets the MAC address. The kernel clears the interface's
+/// neighbour table, even when the address is the same.
 pub(super) fn link_up_as(index: u32, mac: [u8; 6], mtu: u32) -> Message {
     link_up(index, Some(mtu)).with(IFLA_ADDRESS, &mac)
 }
@@ -47,7 +47,7 @@ fn link(index: u32, flags: u32, change: u32) -> Message {
     Message::new(RTM_NEWLINK, 0, body)
 }
 
-/// Gives a card an address.
+/// Adds an address to an interface.
 pub(super) fn add_address(index: u32, address: IpAddr, prefix: u8) -> Message {
     let message = Message::new(RTM_NEWADDR, CREATE | REPLACE, address_header(index, address, prefix));
     match address {
@@ -59,7 +59,7 @@ pub(super) fn add_address(index: u32, address: IpAddr, prefix: u8) -> Message {
     }
 }
 
-/// Takes an address away.
+/// Removes an address.
 pub(super) fn remove_address(index: u32, address: IpAddr, prefix: u8) -> Message {
     let message = Message::new(RTM_DELADDR, 0, address_header(index, address, prefix));
     match address {
@@ -73,12 +73,12 @@ fn address_header(index: u32, address: IpAddr, prefix: u8) -> Vec<u8> {
     [[family, prefix, 0, 0], index.to_ne_bytes()].concat()
 }
 
-/// Asks for the addresses of all cards.
+/// Lists the addresses of all interfaces.
 pub(super) fn list_addresses() -> Message {
     Message::new(RTM_GETADDR, 0, vec![0; 8])
 }
 
-/// An address of a card.
+/// An address of an interface.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Assigned {
     pub(crate) index: u32,
@@ -86,13 +86,13 @@ pub(crate) struct Assigned {
     pub(crate) prefix: u8,
 }
 
-/// An entry of the list of addresses.
+/// Parses an entry of the list of addresses.
 pub(super) fn parse_assigned(entry: &[u8]) -> Option<Assigned> {
     let index = u32::from_ne_bytes(entry.get(4..8)?.try_into().ok()?);
     let attribute = |kind_to_find: u16| {
         attributes(&entry[8..]).find(|(kind, _)| *kind == kind_to_find).map(|(_, value)| value)
     };
-    // On a line between two points only the local one is the card's.
+    // On a point-to-point interface only IFA_LOCAL is its own address.
     let address = attribute(IFA_LOCAL).or_else(|| attribute(IFA_ADDRESS))?;
     let address = match entry[0] {
         INET => IpAddr::from(<[u8; 4]>::try_from(address).ok()?),
@@ -102,7 +102,7 @@ pub(super) fn parse_assigned(entry: &[u8]) -> Option<Assigned> {
     Some(Assigned { index, address, prefix: entry[1] })
 }
 
-/// Sends everything else to a gateway.
+/// Adds a default route to a gateway.
 pub(super) fn add_route(index: u32, gateway: IpAddr) -> Message {
     const TABLE_MAIN: u8 = 254;
     const PROTOCOL_BOOT: u8 = 3;

@@ -7,7 +7,7 @@ use super::{ROOT, Root, path};
 use crate::boot;
 use crate::failure::{Context, SystemError};
 
-/// The devices that the OCI runtime specification names: major, minor.
+/// The devices that the OCI runtime specification requires: major, minor.
 const NODES: [(&str, u32, u32); 6] =
     [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
 const LINKS: [(&str, &str); 6] = [
@@ -19,17 +19,17 @@ const LINKS: [(&str, &str); 6] = [
     ("core", "/proc/kcore"),
 ];
 
-/// Mounts `/dev` and fills it. Terminals are the container's own instance.
+/// Mounts and populates `/dev`. The container has its own devpts instance.
 pub(super) fn populate_dev(root: &Root) -> Result<(), SystemError> {
     mount_over(root, "/dev", "tmpfs", MountFlags::NOSUID, c"mode=0755,size=65536k")?;
-    // The mount lies over what the name above stands for.
+    // Opened again, since the mount covers the directory that was opened for it.
     let dev = root.directory("/dev")?;
     for (name, major, minor) in NODES {
         mknodat(&dev, name, FileType::CharacterDevice, Mode::from_raw_mode(0o666), makedev(major, minor))
-            .context(format!("make /dev/{name}"))?;
+            .context(format!("create /dev/{name}"))?;
     }
     for (name, target) in LINKS {
-        symlinkat(target, &dev, name).context(format!("make /dev/{name}"))?;
+        symlinkat(target, &dev, name).context(format!("create /dev/{name}"))?;
     }
     let restricted = MountFlags::NOSUID | MountFlags::NOEXEC;
     mount_over(root, "/dev/pts", "devpts", restricted, c"newinstance,ptmxmode=0666,mode=0620,gid=5")?;
@@ -37,7 +37,7 @@ pub(super) fn populate_dev(root: &Root) -> Result<(), SystemError> {
     root.directory("/dev/mqueue").map(drop)
 }
 
-/// Mounts one of the kernel's own filesystems on a directory of the root.
+/// Mounts one of the kernel's own filesystems on a directory below the root.
 pub(super) fn mount_over(
     root: &Root,
     directory: &str,
@@ -49,13 +49,13 @@ pub(super) fn mount_over(
     boot::mount_filesystem(name, &path::fd_path(&target), flags, data)
 }
 
-/// Opens the master of a new terminal of the container, and names its other end.
+/// Opens the master of a new terminal of the container, and returns the name of the other end.
 pub(crate) fn open_terminal() -> Result<(std::os::fd::OwnedFd, std::ffi::CString), SystemError> {
     use rustix::fs::OFlags;
     let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC | OFlags::NONBLOCK;
     let master = openat(rustix::fs::CWD, format!("{ROOT}/dev/pts/ptmx"), flags, Mode::empty())
         .context("open a terminal")?;
     rustix::pty::unlockpt(&master).context("unlock the terminal")?;
-    let name = rustix::pty::ptsname(&master, Vec::new()).context("name the terminal")?;
+    let name = rustix::pty::ptsname(&master, Vec::new()).context("read the terminal's name")?;
     Ok((master, name))
 }

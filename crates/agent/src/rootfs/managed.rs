@@ -1,7 +1,6 @@
-//! The files that a container finds written by its runtime. They lie on the
-//! agent's side and are bound over the image's, so that the container's own
-//! layer does not carry them. A bind is of the file, not of its name: they are
-//! only ever rewritten in place.
+//! The files that the container runtime manages, such as /etc/hosts. They are outside
+//! the container's layer and bound over the image's files. A bind mount
+//! refers to the file, not to its name, so they are always rewritten in place.
 
 use std::fs::File;
 use std::io::Write;
@@ -15,19 +14,19 @@ use crate::failure::{Context, SystemError};
 use crate::names::Names;
 
 const DIRECTORY: &str = "/run/mimeo/etc";
-/// What the container's process binds over its /proc/sys/kernel/random/boot_id.
+/// The file that the container's process binds over its /proc/sys/kernel/random/boot_id.
 pub(crate) const BOOT_ID: &std::ffi::CStr = c"/run/mimeo/etc/boot_id";
-/// Managed files, and where the container finds them.
+/// Managed files, and their paths in the container.
 const BOUND_FILES: [(&str, &str); 4] = [
     ("hostname", "/etc/hostname"),
     ("hosts", "/etc/hosts"),
     ("resolv.conf", "/etc/resolv.conf"),
     ("machine-id", "/etc/machine-id"),
 ];
-/// Where some images keep a copy of the machine id instead of a link to it.
+/// Where some images have a copy of the machine id instead of a link to it.
 const DBUS_ID: &str = "/var/lib/dbus/machine-id";
 
-/// Writes them all, whether they are bound already or not.
+/// Writes all managed files, bound or not.
 pub(crate) fn write(names: &Names<'_>) -> Result<(), SystemError> {
     let machine_id = names.machine_id().ok_or_else(|| SystemError::new("write machine-id", Errno::INVAL))?;
     crate::boot::create_directory(DIRECTORY)?;
@@ -38,7 +37,7 @@ pub(crate) fn write(names: &Names<'_>) -> Result<(), SystemError> {
     write_file("boot_id", &random_uuid()?, 0o444)
 }
 
-/// Binds them all but the boot id, whose place is in a /proc that is not mounted yet.
+/// Binds all managed files but the boot id: the container's /proc is not mounted yet.
 pub(super) fn bind(root: &Root) -> Result<(), SystemError> {
     for (name, target) in BOUND_FILES {
         let target_file = root.file(target)?;
@@ -51,7 +50,7 @@ pub(super) fn bind(root: &Root) -> Result<(), SystemError> {
     }
 }
 
-/// A new random UUID, and the end of its line.
+/// A new random UUID, with a line feed.
 pub(crate) fn random_uuid() -> Result<String, SystemError> {
     let path = "/proc/sys/kernel/random/uuid";
     std::fs::read_to_string(path).context(format!("read {path}"))
@@ -59,7 +58,7 @@ pub(crate) fn random_uuid() -> Result<String, SystemError> {
 
 fn write_file(name: &str, text: &str, mode: u32) -> Result<(), SystemError> {
     let mut options = File::options();
-    // The mode is for a file that is made; the agent's umask takes nothing from it.
+    // The mode applies when the file is created; the agent's umask is empty.
     options.write(true).create(true).truncate(true).mode(mode);
     let written = options.open(managed_path(name)).and_then(|mut file| file.write_all(text.as_bytes()));
     written.context(format!("write {name}"))

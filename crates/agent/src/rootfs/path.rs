@@ -1,5 +1,5 @@
-//! Paths below the container's root, before anything runs in it. A link that
-//! the image brings never leads out of the root.
+//! Resolves paths below the container's root before the container runs. A link in
+//! the image never leads out of the root.
 
 use std::collections::VecDeque;
 use std::ffi::OsString;
@@ -12,14 +12,14 @@ use rustix::io::Errno;
 
 use crate::failure::{Context, SystemError};
 
-/// Links followed before a path is given up, as the kernel does.
+/// Largest number of links to follow in a path, as in the kernel.
 const MAX_LINKS: u32 = 40;
 
 /// The root directory that paths are resolved in.
 #[derive(Debug)]
 pub(crate) struct Root(OwnedFd);
 
-/// A name for an open file that any system call takes, whatever stands on its path by then.
+/// A path that refers to an open file in any system call, even if its own path has changed.
 pub(crate) fn fd_path(file: &OwnedFd) -> String {
     format!("/proc/self/fd/{}", file.as_raw_fd())
 }
@@ -31,29 +31,29 @@ impl Root {
             .context(format!("open {path}"))
     }
 
-    /// Opens a directory, which is made with its parents when it is absent.
+    /// Opens a directory. It is created with its parents when it is absent.
     pub(crate) fn directory(&self, path: &str) -> Result<OwnedFd, SystemError> {
         let resolved = self.resolve(Path::new(path)).context(format!("resolve {path}"))?;
-        self.create_directories(&resolved).context(format!("make {path}"))?;
+        self.create_directories(&resolved).context(format!("create {path}"))?;
         self.open_at(&resolved, OFlags::PATH | OFlags::DIRECTORY).context(format!("open {path}"))
     }
 
-    /// Opens a file, which is made with its directories when it is absent.
+    /// Opens a file. It is created with its directories when it is absent.
     pub(crate) fn file(&self, path: &str) -> Result<OwnedFd, SystemError> {
         let resolved = self.resolve(Path::new(path)).context(format!("resolve {path}"))?;
         if let Some(parent) = resolved.parent() {
-            self.create_directories(parent).context(format!("make the directory of {path}"))?;
+            self.create_directories(parent).context(format!("create the directory of {path}"))?;
         }
         match self.open_at(&resolved, OFlags::PATH) {
             Err(Errno::NOENT) => {
-                self.open_at(&resolved, OFlags::CREATE | OFlags::WRONLY).context(format!("make {path}"))?;
+                self.open_at(&resolved, OFlags::CREATE | OFlags::WRONLY).context(format!("create {path}"))?;
                 self.open_at(&resolved, OFlags::PATH).context(format!("open {path}"))
             }
             other => other.context(format!("open {path}")),
         }
     }
 
-    /// A regular file that is there under this very name, not through a link.
+    /// Opens a regular file, if there is one at this path itself, not behind a link.
     pub(crate) fn regular_file(&self, path: &str) -> Option<OwnedFd> {
         let relative = Path::new(path.trim_start_matches('/'));
         let file = self.open_at(relative, OFlags::PATH | OFlags::NOFOLLOW).ok()?;
@@ -81,7 +81,7 @@ impl Root {
         Ok(())
     }
 
-    /// The path without links, relative to the root. What does not exist has none.
+    /// The path without links, relative to the root. Components that do not exist are kept.
     fn resolve(&self, path: &Path) -> Result<PathBuf, Errno> {
         let mut remaining: VecDeque<OsString> = path_names(path).collect();
         let mut resolved = PathBuf::new();
@@ -110,7 +110,7 @@ impl Root {
         Ok(resolved)
     }
 
-    /// Where a link points; `None` when there is no link.
+    /// The target of a link; `None` when there is no link at the path.
     fn read_link(&self, path: &Path) -> Result<Option<PathBuf>, Errno> {
         let file = match self.open_at(path, OFlags::PATH | OFlags::NOFOLLOW) {
             Ok(file) => file,
@@ -125,7 +125,7 @@ impl Root {
     }
 }
 
-/// The names of a path, `..` among them.
+/// The components of a path, `..` included.
 fn path_names(path: &Path) -> impl Iterator<Item = OsString> + '_ {
     path.components().filter_map(|component| match component {
         Component::Normal(name) => Some(name.to_owned()),

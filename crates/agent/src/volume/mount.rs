@@ -1,5 +1,5 @@
-//! Mounting. Runs on threads of its own: a path may lead through a volume
-//! that was mounted before.
+//! Mounts volumes. This must run on threads that may block: a path may lead through
+//! a volume that was mounted before.
 
 use std::ffi::CString;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -12,12 +12,12 @@ use crate::boot;
 use crate::failure::{Context, SystemError};
 use crate::rootfs::{ROOT, Root, fd_path};
 
-/// Where directories lie of which only one file is shown.
+/// The mount points of volumes of which only one file is bound into the container.
 const HIDDEN: &str = "/run/mimeo/volumes";
-/// Largest read that the kernel asks for: half of what may be on its way.
+/// Largest read request of the kernel: half of a stream's flow-control window.
 const MAX_READ: usize = 128 * 1024;
 
-/// Mounts a volume and returns the device through which the kernel asks for it.
+/// Mounts a volume, and returns the FUSE device that the kernel sends its requests to.
 pub(super) fn mount(volume: &Volume) -> Result<OwnedFd, SystemError> {
     let device = rustix::fs::open("/dev/fuse", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
         .context("open /dev/fuse")?;
@@ -36,7 +36,7 @@ pub(super) fn mount(volume: &Volume) -> Result<OwnedFd, SystemError> {
     Ok(device)
 }
 
-/// Shows the one file of a volume at its place.
+/// Binds the one file of a volume to its target.
 pub(super) fn bind_file(volume: &Volume) -> Result<(), SystemError> {
     let Some(file) = &volume.file else { return Ok(()) };
     let target = Root::open(ROOT)?.file(&volume.target)?;
@@ -55,7 +55,7 @@ fn mount_fuse(device: &OwnedFd, target: &str, read_only: bool) -> Result<(), Sys
     boot::mount_filesystem("fuse", target, flags, &options)
 }
 
-/// A directory of its own for each target.
+/// The mount point for a target, different for each.
 fn hidden_directory(target: &str) -> String {
     let name: String = target.bytes().map(|byte| format!("{byte:02x}")).collect();
     let name = &name[name.len().saturating_sub(250)..];

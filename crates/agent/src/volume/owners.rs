@@ -1,16 +1,16 @@
-//! Who owns what, between a guest's root and a host's user.
+//! Swaps the guest's root and the host's user as owners of files.
 //!
-//! A host that serves as an ordinary user owns the files that it makes. The
-//! guest's root is shown as their owner, and the other way round; all other
-//! ids stay. The kernel could do it by mounting in a user namespace, but then
-//! lets only processes of that namespace in (`fuse_allow_current_process`),
-//! and the container is in the guest's first one. So the ids are exchanged
-//! in the messages themselves, at the places that linux/fuse.h gives.
+//! A host that serves as an ordinary user owns the files that it creates. The guest
+//! sees root as their owner, and the host sees the guest's root as its user. All
+//! other ids stay. The kernel could do this by mounting in a user namespace, but then
+//! allows only processes of that namespace (`fuse_allow_current_process`),
+//! and the container is in the guest's initial one. So the ids are swapped
+//! in the messages themselves, at the offsets that linux/fuse.h defines.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
-/// The ids that the host serves as its own; zero exchanges nothing.
+/// The ids that the host serves files with; zero swaps nothing.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Owners {
     uid: u32,
@@ -22,7 +22,7 @@ impl Owners {
         Self { uid, gid }
     }
 
-    /// Exchanges the pair of ids that stands at `at`, if the message reaches that far.
+    /// Swaps the pair of ids at offset `at`, if the message is that long.
     fn swap_ids(self, message: &mut [u8], at: usize) {
         for (at, own) in [(at, self.uid), (at + 4, self.gid)] {
             let Some(field) = message.get_mut(at..at + 4) else { return };
@@ -55,11 +55,11 @@ const ENTRY_ATTR: usize = 40;
 const ATTR_ATTR: usize = 16;
 /// `fuse_statx_out.stat.uid`
 const STATX_OWNER: usize = 52;
-/// Bytes of `fuse_entry_out`, and of the `fuse_dirent` behind it before its name.
+/// Size of `fuse_entry_out`, and of the `fuse_dirent` after it, without its name.
 const ENTRY: usize = 128;
 const DIRENT: usize = 24;
 
-/// Where an answer to a kind of request holds owners.
+/// Where the reply to a request holds owners.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum OwnerFields {
     At(usize),
@@ -79,7 +79,7 @@ fn owner_fields(opcode: u32) -> Option<OwnerFields> {
     }
 }
 
-/// Requests whose answers will hold owners.
+/// The requests whose replies will hold owners.
 #[derive(Debug)]
 pub(super) struct Pending {
     owners: Owners,
@@ -91,7 +91,7 @@ impl Pending {
         Self { owners, requests: Mutex::default() }
     }
 
-    /// Rewrites a request on its way to the host.
+    /// Rewrites a request to the host.
     pub(super) fn rewrite_request(&self, message: &mut [u8]) {
         if self.is_identity() || message.len() < IN_HEADER {
             return;
@@ -106,7 +106,7 @@ impl Pending {
         }
     }
 
-    /// Rewrites an answer on its way to the kernel.
+    /// Rewrites a reply to the kernel.
     pub(super) fn rewrite_answer(&self, message: &mut [u8]) {
         if self.is_identity() || message.len() < OUT_HEADER {
             return;
@@ -140,7 +140,7 @@ impl Pending {
     }
 }
 
-/// The number by which an answer names its request: at the same place in both.
+/// The id that links a reply to its request. It has the same offset in both.
 fn unique(message: &[u8]) -> u64 {
     let mut bytes = [0; 8];
     bytes.copy_from_slice(&message[8..16]);

@@ -1,7 +1,7 @@
-//! Moves FUSE messages between the kernel and the host.
+//! Forwards FUSE messages between the kernel and the host.
 //!
-//! The kernel gives and takes whole messages; the stream is bytes. Both kinds
-//! of message begin with their own length.
+//! The kernel reads and writes one message at a time, and the stream carries bytes.
+//! Requests and replies begin with their length.
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -14,17 +14,17 @@ use tokio::io::unix::AsyncFd;
 use super::owners::{Owners, Pending};
 use crate::watch::read;
 
-/// The channel that the messages travel on.
+/// The stream's channel for the messages.
 const CHANNEL: u8 = 0;
-/// Room for the largest request: 256 pages of data, and its headers.
+/// Size of the largest request: 256 pages of data, and its headers.
 const MAX_REQUEST: usize = 1024 * 1024 + 4096;
-/// The header of an answer: length, error, request.
+/// Size of a reply's header: length, error, request id.
 const OUT_HEADER: usize = 16;
-/// Largest answer that is taken from the host.
+/// Largest reply that is accepted from the host.
 const MAX_ANSWER: usize = MAX_REQUEST;
 
-/// Moves messages until the kernel or the host has no more. With the device
-/// everything ends that still waits for an answer.
+/// Forwards messages until the kernel or the host ends. Closing the device then fails
+/// all requests that still wait for a reply.
 pub(super) async fn run(device: AsyncFd<OwnedFd>, sender: Arc<Sender>, receiver: Receiver, owners: Owners) {
     let pending = Pending::new(owners);
     tokio::select! {
@@ -35,13 +35,13 @@ pub(super) async fn run(device: AsyncFd<OwnedFd>, sender: Arc<Sender>, receiver:
 
 /// From the kernel to the host.
 async fn forward_requests(device: &AsyncFd<OwnedFd>, sender: &Sender, pending: &Pending) {
-    // Memory that the kernel has not written to yet costs nothing.
+    // Pages of the buffer that were never written take no memory.
     let mut buffer = vec![0; MAX_REQUEST];
     loop {
         let length = match read(device, &mut buffer).await {
             Ok(0) => return,
             Ok(length) => length,
-            // A request that was taken back before it could be read.
+            // The request was cancelled before it could be read.
             Err(error) if is_retryable(&error) => continue,
             Err(_) => return,
         };
@@ -66,7 +66,7 @@ async fn forward_answers(device: &AsyncFd<OwnedFd>, mut receiver: Receiver, pend
                 Length::Complete(length) => {
                     let mut answer = bytes.split_to(length);
                     pending.rewrite_answer(&mut answer);
-                    // What the kernel no longer waits for, or cannot read, it refuses; so be it.
+                    // Fails when the kernel no longer waits for the reply, or the host sent a malformed one.
                     rustix::io::write(device.get_ref(), &answer).ok();
                 }
             }
@@ -81,7 +81,7 @@ enum Length {
     Malformed,
 }
 
-/// How far the first message in `bytes` reaches.
+/// The length of the first message in `bytes`.
 fn first_message(mut bytes: &[u8]) -> Length {
     let available = bytes.len();
     if available < OUT_HEADER {

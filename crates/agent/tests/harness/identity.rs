@@ -1,4 +1,4 @@
-//! Freezing a machine and making it another, as a test does it.
+//! Freezes machines and applies identities, for tests.
 
 use std::collections::BTreeMap;
 
@@ -8,10 +8,10 @@ use mimeo_agent_protocol::message::{
 
 use super::{Running, Vm, pause_briefly, shell};
 
-/// A script that counts in a file for as long as it runs.
+/// A script that counts in a file while it runs.
 pub const COUNTER: &str = "n=0; while :; do n=$((n+1)); echo $n > /dev/shm/n; sleep 0.01; done";
 
-/// A copy's identity that is fine in every line.
+/// A clone's identity, valid in every step.
 pub fn identity() -> Identity {
     Identity {
         generation: "0198a1b2-0000-4000-8000-0123456789ab".into(),
@@ -55,19 +55,19 @@ impl Vm {
         }
     }
 
-    /// Takes over the container's streams.
+    /// Attaches to the container's streams.
     pub async fn attach(&self) -> Running {
         self.begin(Request::Attach).await.unwrap_or_else(|failure| panic!("{failure}"))
     }
 
-    /// What a script prints that runs beside the frozen workload.
+    /// The output of a script that runs while the workload is frozen.
     pub async fn aside(&self, script: &str) -> String {
         let output = self.run(Process { aside: true, ..shell(script) }).await;
         assert_eq!(output.status, ExitStatus::Code(0), "{script}: {output:?}");
         output.stdout
     }
 
-    /// Whether the counter stands still.
+    /// Whether the counter has stopped.
     pub async fn is_frozen(&self) -> bool {
         let before = self.aside("cat /dev/shm/n").await;
         pause_briefly().await;
@@ -75,7 +75,7 @@ impl Vm {
     }
 }
 
-/// Asserts that this line failed, for this reason, and that none was tried after it.
+/// Asserts that this step failed, for this reason, and that no later step was tried.
 pub fn assert_step_failed(lines: &[IdentityLine], line: Line, why: &str) {
     let at = lines.iter().position(|found| found.line == line).expect("the line");
     for (number, found) in lines.iter().enumerate() {

@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 use super::run;
 
 const EAGER: [&str; 5] = ["virtio_mmio", "virtio_console", "virtio_blk", "virtio_net", "overlay"];
-/// What is loaded when it is asked for.
+/// The modules that are loaded on demand.
 pub const LAZY: &[&str] = &["fuse", "tcp_diag"];
 
 /// Writes the archive.
@@ -31,7 +31,7 @@ pub fn pack(target: &Path, modules: &Path, lazy: &[&str]) {
     std::fs::File::create(target).and_then(|mut file| file.write_all(&archive.0)).expect("writes");
 }
 
-/// The agent as it is shipped: static, and built for its size.
+/// The agent as it is shipped: static, and optimised for size.
 pub fn agent() -> PathBuf {
     static AGENT: OnceLock<PathBuf> = OnceLock::new();
     const TARGET: &str = "x86_64-unknown-linux-musl";
@@ -57,7 +57,7 @@ fn file_name(path: &Path) -> String {
     path.file_name().expect("a name").to_string_lossy().into_owned()
 }
 
-/// An archive of the kind that the kernel unpacks: "newc".
+/// An archive in the format that the kernel unpacks: "newc".
 struct Archive(Vec<u8>);
 
 impl Archive {
@@ -100,7 +100,7 @@ impl ModuleTree {
         Self(found)
     }
 
-    /// The modules with all that they need, each behind what it needs.
+    /// The modules and their dependencies, each after its dependencies.
     fn in_order(&self, names: &[&str]) -> Vec<PathBuf> {
         let mut order = Vec::new();
         names.iter().for_each(|name| self.visit(name, &mut order));
@@ -120,10 +120,11 @@ impl ModuleTree {
     }
 }
 
-/// What a module says that it needs.
+/// The dependencies of a module.
 fn depends(module: &[u8]) -> Vec<String> {
     const KEY: &[u8] = b"\0depends=";
-    let at = module.windows(KEY.len()).position(|window| window == KEY).expect("a module says what it needs");
+    let at =
+        module.windows(KEY.len()).position(|window| window == KEY).expect("a module lists its dependencies");
     let value = module[at + KEY.len()..].split(|byte| *byte == 0).next().expect("a string");
     let text = String::from_utf8_lossy(value).replace('-', "_");
     text.split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect()

@@ -38,12 +38,12 @@ fn fetch() -> (PathBuf, PathBuf) {
     let file = files.next().expect("a package").path();
     let unpacked = scratch.path().join("unpacked");
     run(Command::new("dpkg").arg("-x").arg(file).arg(&unpacked));
-    // Another test may have been first: its copy is as good.
+    // Fails when another test was faster: its copy is as good.
     std::fs::rename(unpacked, home()).ok();
     find().expect("a kernel in the package")
 }
 
-/// The processor's clock, which a guest under emulation must not measure itself.
+/// The host's CPU clock in kHz: an emulated guest cannot measure it.
 pub fn host_khz() -> u64 {
     let info = std::fs::read_to_string("/proc/cpuinfo").expect("/proc/cpuinfo");
     let line = info.lines().find(|line| line.starts_with("cpu MHz")).expect("a clock");

@@ -1,5 +1,5 @@
 //! Boots the agent in a real virtual machine and talks to it as a host does.
-//! What is missing (qemu, apt, the musl target) fails the test that needs it.
+//! A missing prerequisite (QEMU, apt, the musl target) fails the test that needs it.
 
 mod archive;
 mod guest;
@@ -26,24 +26,24 @@ pub use process::{Output, Running, command, pause_briefly, shell};
 pub use share::{Share, serve};
 pub use vsock::is_installed as vsock_is_installed;
 
-/// How long a machine may take to answer; a loaded machine is slow.
+/// Timeout of a reply; a loaded host is slow.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// A machine that runs, until it is dropped.
+/// A running machine. Dropping it kills it.
 pub struct Vm {
     qemu: Child,
     pub link: Link,
-    /// The link's socket once more, to hang up.
+    /// A duplicate of the link's socket, to hang up.
     socket: std::os::unix::net::UnixStream,
     directory: tempfile::TempDir,
-    /// What is behind the vsock device, where it has one.
+    /// The process of the vsock device, if the machine has one.
     device: Option<vsock::Device>,
-    /// Has the way to the agent cut and laid anew.
+    /// Tells the relay to replace the connection to the agent.
     cut: Option<Arc<Notify>>,
     pub answered_after: Duration,
 }
 
-/// What joins a machine to its host.
+/// The device that the host link uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Transport {
     Port,
@@ -57,7 +57,7 @@ pub fn run(command: &mut Command) {
 }
 
 impl Vm {
-    /// Boots a machine and greets its agent.
+    /// Boots a machine and begins a session with its agent.
     pub async fn boot() -> Self {
         Self::boot_with(initramfs::LAZY).await
     }
@@ -71,7 +71,7 @@ impl Vm {
         .await
     }
 
-    /// Boots a machine that can load these modules when it needs them.
+    /// Boots a machine that can load these modules on demand.
     pub async fn boot_with(lazy: &[&str]) -> Self {
         Self::boot_with_transport(Transport::Port, lazy).await
     }
@@ -103,7 +103,7 @@ impl Vm {
         (vm, container)
     }
 
-    /// Leaves the session and begins another.
+    /// Ends the session and begins another.
     pub async fn reconnect(&mut self) {
         self.socket.shutdown(std::net::Shutdown::Both).expect("hangs up");
         (self.link, self.socket, self.cut) = connect_to_agent(
@@ -114,7 +114,7 @@ impl Vm {
         .await;
     }
 
-    /// Leaves the session. The port's new connection, on which none has begun yet.
+    /// Ends the session, and returns a new connection to the port, without a session.
     pub async fn hang_up(&mut self) -> UnixStream {
         self.socket.shutdown(std::net::Shutdown::Both).expect("hangs up");
         let path = self.directory.path().join("link");
@@ -128,7 +128,7 @@ impl Vm {
         }
     }
 
-    /// Has the way to the agent cut and laid anew, which the session does not see.
+    /// Replaces the connection to the agent. The session does not notice.
     pub fn cut(&self) {
         self.cut.as_ref().expect("a machine over vsock").notify_one();
     }
@@ -137,7 +137,7 @@ impl Vm {
         self.link.open(request).expect("a stream")
     }
 
-    /// The first answer to a request.
+    /// Sends a request, and returns the first reply.
     pub async fn request(&self, request: Request) -> Reply {
         let mut stream = self.open(&request);
         let answer = tokio::time::timeout(TIMEOUT, stream.receiver.message()).await;
@@ -147,7 +147,7 @@ impl Vm {
         }
     }
 
-    /// A request that must succeed.
+    /// Sends a request that must succeed.
     pub async fn succeed(&self, request: Request) -> Reply {
         match self.request(request.clone()).await {
             Reply::Failed(failure) => panic!("{request:?}: {failure}\n{}", self.console()),
@@ -163,7 +163,7 @@ impl Vm {
     pub async fn wait_for_exit(&mut self) {
         let end = Instant::now() + TIMEOUT;
         while self.qemu.try_wait().expect("qemu's status").is_none() {
-            assert!(Instant::now() < end, "still there: {}", self.console());
+            assert!(Instant::now() < end, "the machine still runs: {}", self.console());
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
@@ -176,7 +176,7 @@ impl Drop for Vm {
     }
 }
 
-/// What the tests' machines are told to be.
+/// The configuration of the tests' machines.
 pub fn configure(writable: bool) -> Configure {
     let disk = |serial: &str| Disk { serial: serial.into(), filesystem: "ext4".into(), position: None };
     Configure {
@@ -231,7 +231,7 @@ fn spawn(directory: &Path, kernel: &Path, initramfs: &Path, transport: Transport
     qemu.spawn().unwrap_or_else(|error| panic!("{qemu:?}: {error}"))
 }
 
-/// Makes one request in a session of its own, whose end the port does not see: as the warm-up runs of a
+/// Sends one request in a new session, whose end the port does not see, as the warm-up runs of a
 /// stencil do. `delay` passes between the agent's hello and the request.
 pub async fn request_in_new_session(port: &mut UnixStream, number: u32, delay: Duration) {
     let (session, mut relayed) = UnixStream::pair().expect("a pair");
@@ -266,7 +266,7 @@ async fn connect_to_agent(
         if let Some(socket) = connected {
             break socket;
         }
-        assert!(Instant::now() < end, "nobody answers at {}", path.display());
+        assert!(Instant::now() < end, "no agent at {}", path.display());
         tokio::time::sleep(Duration::from_millis(2)).await;
     };
     let (socket, cut) = match connector {

@@ -1,4 +1,4 @@
-//! Processes of a machine, as a test sees them.
+//! Runs processes in machines, for tests.
 
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ pub fn shell(script: &str) -> Process {
     command(&["sh", "-c", script])
 }
 
-/// What a process said, and how it ended.
+/// The output and the exit status of a process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Output {
     pub stdout: String,
@@ -30,7 +30,7 @@ pub struct Output {
     pub status: ExitStatus,
 }
 
-/// A process that was started.
+/// A running process.
 pub struct Running {
     pub stream: Stream,
     pub pid: u32,
@@ -52,7 +52,7 @@ impl Vm {
     pub(super) async fn begin(&self, request: Request) -> Result<Running, Failure> {
         let mut stream = self.open(&request);
         let answer = tokio::time::timeout(TIMEOUT, stream.receiver.message::<Reply>()).await;
-        match answer.unwrap_or_else(|_| panic!("{request:?} is not answered\n{}", self.console())) {
+        match answer.unwrap_or_else(|_| panic!("no reply to {request:?}\n{}", self.console())) {
             Ok(Reply::Started { pid }) => Ok(Running { stream, pid, stdout: vec![], stderr: vec![] }),
             Ok(Reply::Failed(failure)) => Err(failure),
             other => panic!("{request:?}: {other:?}\n{}", self.console()),
@@ -64,14 +64,14 @@ impl Vm {
         self.exec(process).await.unwrap_or_else(|failure| panic!("{failure}")).output().await
     }
 
-    /// What a script prints.
+    /// Runs a script, and returns its output.
     pub async fn sh(&self, script: &str) -> String {
         let output = self.run(shell(script)).await;
         assert_eq!(output.status, ExitStatus::Code(0), "{script}: {output:?}");
         output.stdout
     }
 
-    /// Why a process cannot run.
+    /// Starts a process that must fail to start, and returns the failure.
     pub async fn refusal(&self, process: Process) -> Failure {
         match self.exec(process.clone()).await {
             Err(failure) => failure,
@@ -89,7 +89,7 @@ impl Running {
         self.stream.sender.message(&input);
     }
 
-    /// Waits for its end.
+    /// Waits until the process ends.
     pub async fn output(mut self) -> Output {
         let status = loop {
             if let Some(status) = self.step().await {
@@ -100,12 +100,12 @@ impl Running {
         Output { stdout: text(&self.stdout), stderr: text(&self.stderr), status }
     }
 
-    /// What it has printed on its standard output so far.
+    /// The standard output so far.
     pub fn output_so_far(&self) -> String {
         String::from_utf8_lossy(&self.stdout).into_owned()
     }
 
-    /// Waits until it has printed `text`.
+    /// Waits until the standard output contains `text`.
     pub async fn wait_for_output(&mut self, text: &str) {
         while !String::from_utf8_lossy(&self.stdout).contains(text) {
             let ended = self.step().await;
@@ -113,11 +113,11 @@ impl Running {
         }
     }
 
-    /// Takes the next thing that comes; how it ended, when that is it.
+    /// Receives the next item; returns the exit status when that is it.
     pub async fn step(&mut self) -> Option<ExitStatus> {
         let item = tokio::time::timeout(TIMEOUT, self.stream.receiver.next()).await;
         let seen = String::from_utf8_lossy(&self.stdout).into_owned();
-        match item.unwrap_or_else(|_| panic!("silence after {seen:?}")) {
+        match item.unwrap_or_else(|_| panic!("no item after {seen:?}")) {
             Ok(Some(Item::Data { channel: channel::STDOUT, bytes })) => self.stdout.extend_from_slice(&bytes),
             Ok(Some(Item::Data { bytes, .. })) => self.stderr.extend_from_slice(&bytes),
             Ok(Some(Item::Message(json))) => match serde_json::from_slice(&json) {
@@ -130,7 +130,7 @@ impl Running {
     }
 }
 
-/// Long enough for a process to have got where it is going.
+/// Sleeps long enough for a process to make progress.
 pub async fn pause_briefly() {
     tokio::time::sleep(Duration::from_millis(300)).await;
 }

@@ -1,4 +1,4 @@
-//! A host's end of a volume: one flat directory in memory, over raw FUSE messages.
+//! The host's end of a volume: one flat directory in memory, served by raw FUSE messages.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -20,10 +20,10 @@ pub struct Share(Arc<Mutex<Files>>);
 
 #[derive(Default)]
 struct Files {
-    /// Names and contents; a file's node is its place here and two.
+    /// Names and contents. A file's node id is its index plus two.
     files: BTreeMap<String, Vec<u8>>,
     callers: Vec<(u32, u32)>,
-    /// Answers nothing any more.
+    /// Whether requests are left without a reply.
     unanswering: bool,
 }
 
@@ -36,12 +36,12 @@ impl Share {
         self.lock().files.get(name).cloned().unwrap_or_default()
     }
 
-    /// Leaves everything that is asked from now on without an answer.
+    /// Leaves all further requests without a reply.
     pub fn stop_answering(&self) {
         self.lock().unanswering = true;
     }
 
-    /// All users that have asked for something by a path.
+    /// All users that have looked up a path.
     pub fn callers(&self) -> Vec<(u32, u32)> {
         let mut callers = self.lock().callers.clone();
         callers.sort_unstable();
@@ -50,11 +50,11 @@ impl Share {
     }
 
     fn lock(&self) -> MutexGuard<'_, Files> {
-        self.0.lock().expect("nobody panicked")
+        self.0.lock().expect("not poisoned")
     }
 }
 
-/// Mounts the share in a machine, as a host that is user 1000, group 100.
+/// Mounts the share in a machine, as a host with UID 1000 and GID 100.
 pub async fn serve(vm: &Vm, share: &Share, target: &str, file: Option<&str>, read_only: bool) {
     let file = file.map(str::to_owned);
     let volume = Volume { target: target.into(), read_only, file, owner_uid: 1000, owner_gid: 100 };
@@ -72,7 +72,7 @@ async fn pump(stream: &mut Stream, share: &Share, ready: tokio::sync::oneshot::S
         match item {
             Item::Message(json) => {
                 let reply = serde_json::from_slice(&json).expect("a reply");
-                ready.take().expect("one reply").send(reply).expect("somebody waits");
+                ready.take().expect("one reply").send(reply).expect("a receiver");
             }
             Item::Data { bytes: more, .. } => bytes.extend_from_slice(&more),
         }
@@ -94,7 +94,7 @@ fn long(bytes: &[u8], at: usize) -> u64 {
     u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"))
 }
 
-/// Numbers in a row, as the kernel lays them out.
+/// A sequence of integers in the kernel's layout.
 #[derive(Default)]
 struct Out(Vec<u8>);
 
@@ -109,7 +109,7 @@ impl Out {
         self
     }
 
-    /// Everything belongs to the host's user, and a group that means nothing.
+    /// Every file belongs to the host's user, and to a group that is not swapped.
     fn attributes(self, node: u64, size: usize) -> Self {
         let mode = if node == ROOT { 0o040_755 } else { 0o100_644 };
         self.long(node)

@@ -1,7 +1,7 @@
-//! A vsock device for a machine under emulation, by rust-vmm's own program for it.
+//! A vsock device for an emulated machine: rust-vmm's vhost-device-vsock.
 //!
-//! Its host end speaks as Firecracker's does: a client that connects to its socket names a port of the
-//! guest, and is answered `OK` when the guest accepts the connection.
+//! Its host end uses Firecracker's protocol: a client connects to its socket and sends a port of the
+//! guest, and gets `OK` when the guest accepts the connection.
 //!
 //! The program (0.3.0) has a fault that the tests must avoid. It accepts connections as soon as QEMU has
 //! sent the guest's memory table, although QEMU sets the virtqueues up after that. A connection in between
@@ -21,18 +21,18 @@ use tokio::sync::Notify;
 
 use super::TIMEOUT;
 
-/// Debian has no package of it; `make test-deps` installs it.
+/// The program. Debian has no package of it; `make test-deps` installs it.
 pub const PROGRAM: &str = "vhost-device-vsock";
-/// Where the agent listens.
+/// The port that the agent listens on.
 const PORT: u32 = 1024;
-/// How often a connection is tried.
+/// Interval between attempts to connect.
 const INTERVAL: Duration = Duration::from_millis(2);
-/// What the program calls the thread that carries the packets.
+/// The name of the thread that carries the packets.
 const WORKER: &str = "vring_worker";
 /// The virtqueues that the worker watches: those of received and of sent packets.
 const QUEUES: [&str; 2] = ["0", "1"];
 
-/// Whether it is here; it is told loudly when not.
+/// Whether the program is installed. If not, this prints a notice.
 pub fn is_installed() -> bool {
     let found = Command::new(PROGRAM).arg("--version").output().is_ok();
     if !found {
@@ -43,10 +43,10 @@ pub fn is_installed() -> bool {
     found
 }
 
-/// The device's process, until it is dropped.
+/// The device's process. Dropping it kills it.
 pub struct Device {
     process: Child,
-    /// Where the host connects.
+    /// The socket that the host connects to.
     socket: PathBuf,
 }
 
@@ -92,21 +92,21 @@ impl Connector {
         if !self.has_queues() {
             return None;
         }
-        assert!(self.has_worker(), "{PROGRAM}: its worker thread has ended, which is no fault of the agent");
+        assert!(self.has_worker(), "{PROGRAM}: its worker thread has ended, which is not the agent's fault");
         // The program marks a queue as ready just after its worker begins to watch it.
         std::thread::sleep(INTERVAL);
         let mut stream = UnixStream::connect(&self.socket).ok()?;
         stream.set_read_timeout(Some(TIMEOUT)).expect("a timeout");
         stream.write_all(format!("CONNECT {PORT}\n").as_bytes()).ok()?;
         let mut line = String::new();
-        // One byte at a time: what comes after the line is the agent's.
+        // Read one byte at a time: the data after the line is the agent's.
         match BufReader::with_capacity(1, &stream).read_line(&mut line) {
             Err(error) if error.kind() == ErrorKind::WouldBlock => panic!(
-                "a connection to the guest is not answered; the device's worker thread {}",
+                "a connection to the guest gets no reply; the device's worker thread {}",
                 if self.has_worker() { "runs" } else { "has ended" },
             ),
             Ok(_) if line.starts_with("OK ") => Some(stream),
-            // The guest, or the device, refuses it.
+            // The guest or the device refuses the connection.
             Ok(_) | Err(_) => None,
         }
     }
@@ -132,8 +132,8 @@ impl Connector {
     }
 }
 
-/// Whether a process listens at `socket`. Its file is there a moment before, and a connection is refused
-/// then; a connection to try it would be taken for QEMU's.
+/// Whether a process listens at `socket`. Its file exists a moment before that, when connections are refused.
+/// It is not tried by a connection: the device would take it for QEMU's.
 fn is_listening(socket: &Path) -> bool {
     // SO_ACCEPTCON of the kernel's socket flags.
     const LISTENING: &str = "00010000";
@@ -144,12 +144,12 @@ fn is_listening(socket: &Path) -> bool {
     })
 }
 
-/// The text of a file; none of one that has just gone.
+/// The text of a file; empty when it was removed just now.
 fn read(path: &Path) -> String {
     std::fs::read_to_string(path).unwrap_or_default()
 }
 
-/// What QEMU is told of it: a device shares the machine's memory.
+/// QEMU's arguments for the device, which shares the machine's memory.
 pub fn arguments(directory: &Path) -> Vec<String> {
     let device = directory.join("device").display().to_string();
     [
@@ -166,7 +166,7 @@ pub fn arguments(directory: &Path) -> Vec<String> {
     .to_vec()
 }
 
-/// A way to the agent that can be cut and laid anew, as a machine's is when it is saved.
+/// Relays to the agent over a connection that can be replaced, as a machine's is when it is saved.
 pub fn relay(connector: Connector, first: UnixStream) -> (UnixStream, Arc<Notify>) {
     let (ours, theirs) = UnixStream::pair().expect("a pair");
     let cut = Arc::new(Notify::new());
@@ -175,7 +175,7 @@ pub fn relay(connector: Connector, first: UnixStream) -> (UnixStream, Arc<Notify
         let (mut near, mut far) = (asynchronous(theirs), asynchronous(first));
         loop {
             tokio::select! {
-                // Either side has gone for good.
+                // Either side is closed.
                 _ = tokio::io::copy_bidirectional(&mut near, &mut far) => return,
                 () = asked.notified() => {}
             }

@@ -1,38 +1,38 @@
-//! sock_diag messages, as linux/inet_diag.h lays them out.
+//! sock_diag messages, in the layout of linux/inet_diag.h.
 
 use std::net::IpAddr;
 
 use crate::netlink::Message;
 
-/// Lists all families in one walk through the kernel's table, which is long.
+/// Lists the sockets of all families in one pass over the kernel's table, which is long.
 const TCPDIAG_GETSOCK: u16 = 18;
 const SOCK_DESTROY: u16 = 21;
 const TCP: u8 = 6;
 const INET: u8 = 2;
 const INET6: u8 = 10;
-/// States of a connection that need no ending: it has ended, or is none.
+/// States that are not destroyed: the connection has ended, or the socket has none.
 const TIME_WAIT: u32 = 6;
 const CLOSE: u32 = 7;
 const LISTEN: u32 = 10;
-/// Bits of all states that the kernel has.
+/// The bits of all states.
 const ALL_STATES: u32 = 0x1fff;
 const FIN_WAIT_2: u8 = 5;
-/// Bytes of `struct inet_diag_sockid`, and where in it the peer's address lies.
+/// Size of `struct inet_diag_sockid`, and the offset of the peer's address in it.
 const SOCKET_ID: usize = 48;
 const PEER_OFFSET: usize = 20;
 
-/// A socket of the list.
+/// A listed socket.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Socket {
     family: u8,
     state: u8,
-    /// How the kernel knows it again.
+    /// The `struct inet_diag_sockid` that identifies it.
     id: [u8; SOCKET_ID],
     pub(super) peer: IpAddr,
 }
 
 impl Socket {
-    /// Both ends are closed, and only the kernel waits a little longer.
+    /// Whether its process has closed it and only the kernel waits, in FIN_WAIT_2.
     pub(super) fn is_orphaned_fin_wait(&self) -> bool {
         self.state == FIN_WAIT_2
     }
@@ -43,13 +43,13 @@ impl Socket {
     }
 }
 
-/// Asks for all connections: `struct inet_diag_req`.
+/// A request for the list of connections: `struct inet_diag_req`.
 pub(super) fn list_request() -> Message {
     let states = ALL_STATES & !(1 << TIME_WAIT | 1 << CLOSE | 1 << LISTEN);
     Message::new(TCPDIAG_GETSOCK, 0, [&[0; 4 + SOCKET_ID][..], &states.to_ne_bytes(), &[0; 4]].concat())
 }
 
-/// Asks for the end of one: `struct inet_diag_req_v2`.
+/// A request to destroy a connection: `struct inet_diag_req_v2`.
 pub(super) fn destroy_request(socket: &Socket) -> Message {
     Message::new(SOCK_DESTROY, 0, destroy_body(socket))
 }
@@ -58,7 +58,7 @@ fn destroy_body(socket: &Socket) -> Vec<u8> {
     [&[socket.family, TCP, 0, 0][..], &ALL_STATES.to_ne_bytes(), &socket.id].concat()
 }
 
-/// An entry of the list: `struct inet_diag_msg`.
+/// Parses an entry of the list: `struct inet_diag_msg`.
 pub(super) fn parse_socket(entry: &[u8]) -> Option<Socket> {
     let id: [u8; SOCKET_ID] = entry.get(4..4 + SOCKET_ID)?.try_into().ok()?;
     let peer = match entry[0] {
