@@ -3,7 +3,7 @@
 //! ```text
 //! 0        4        8    9        10       12       16
 //! +--------+--------+----+--------+--------+--------+---------
-//! | gener. | stream |kind|channel | 0      | length | payload
+//! | sess.  | stream |kind|channel | 0      | length | payload
 //! +--------+--------+----+--------+--------+--------+---------
 //! ```
 //! All numbers are little-endian. `length` counts payload bytes.
@@ -18,10 +18,10 @@ pub const MAX_DATA: usize = 64 * 1024;
 /// Largest payload of an open or a message frame: enough for a long environment.
 pub const MAX_MESSAGE: usize = 1024 * 1024;
 /// The bytes before a hello. Parsed as a header, its session would be
-/// [`NO_GENERATION`], which no frame may carry.
+/// [`NO_SESSION`], which no frame may carry.
 pub const PREAMBLE: [u8; 16] = *b"\xff\xff\xff\xffmimeo-link\r\n";
 /// A number that is never a session's.
-pub const NO_GENERATION: u32 = u32::MAX;
+pub const NO_SESSION: u32 = u32::MAX;
 
 /// What a frame means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,8 +63,8 @@ impl Kind {
 /// A frame's header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Header {
-    /// The session that the frame belongs to.
-    pub generation: u32,
+    /// The number of the session that the frame belongs to.
+    pub session: u32,
     /// The stream; 0 belongs to the session itself.
     pub stream: u32,
     /// What the payload is.
@@ -78,8 +78,8 @@ pub struct Header {
 /// A frame.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Frame {
-    /// The session that the frame belongs to.
-    pub generation: u32,
+    /// The number of the session that the frame belongs to.
+    pub session: u32,
     /// The stream; 0 belongs to the session itself.
     pub stream: u32,
     /// What the payload is.
@@ -99,7 +99,7 @@ pub enum HeaderError {
     /// The frame's kind is unknown.
     #[error("unknown kind of frame {0}")]
     Kind(u8),
-    /// The reserved bytes are not zero, or the session is [`NO_GENERATION`].
+    /// The reserved bytes are not zero, or the session is [`NO_SESSION`].
     #[error("malformed frame header")]
     Malformed,
     /// The payload is longer than the kind allows.
@@ -123,8 +123,8 @@ impl Header {
         }
         let word = |at: usize| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
         let kind = Kind::from_byte(bytes[8]).ok_or(HeaderError::Kind(bytes[8]))?;
-        let header = Self { generation: word(0), stream: word(4), kind, channel: bytes[9], length: word(12) };
-        if header.generation == NO_GENERATION || bytes[10..12] != [0, 0] {
+        let header = Self { session: word(0), stream: word(4), kind, channel: bytes[9], length: word(12) };
+        if header.session == NO_SESSION || bytes[10..12] != [0, 0] {
             return Err(HeaderError::Malformed);
         }
         if header.length as usize > kind.limit() {
@@ -139,7 +139,7 @@ impl Frame {
     #[must_use]
     pub fn header(&self) -> [u8; HEADER] {
         let mut bytes = [0; HEADER];
-        bytes[0..4].copy_from_slice(&self.generation.to_le_bytes());
+        bytes[0..4].copy_from_slice(&self.session.to_le_bytes());
         bytes[4..8].copy_from_slice(&self.stream.to_le_bytes());
         bytes[8] = self.kind as u8;
         bytes[9] = self.channel;
@@ -161,18 +161,18 @@ mod tests {
     #[test]
     fn a_frame_too_long_for_its_kind_is_refused() {
         let mut bytes =
-            Frame { generation: 1, stream: 1, kind: Kind::End, channel: 0, payload: Bytes::new() }.header();
+            Frame { session: 1, stream: 1, kind: Kind::End, channel: 0, payload: Bytes::new() }.header();
         bytes[12] = 1;
         assert_eq!(Header::parse(&bytes), Err(HeaderError::TooLong { kind: Kind::End, length: 1 }));
     }
 
     proptest! {
         #[test]
-        fn a_header_round_trips(generation in 0..NO_GENERATION, stream: u32, channel: u8, length in 0..MAX_DATA) {
+        fn a_header_round_trips(session in 0..NO_SESSION, stream: u32, channel: u8, length in 0..MAX_DATA) {
             let payload = Bytes::from(vec![0; length]);
-            let frame = Frame { generation, stream, kind: Kind::Data, channel, payload };
+            let frame = Frame { session, stream, kind: Kind::Data, channel, payload };
             let header = Header::parse(&frame.header()).expect("own header");
-            prop_assert_eq!(header, Header { generation, stream, kind: Kind::Data, channel, length: length as u32 });
+            prop_assert_eq!(header, Header { session, stream, kind: Kind::Data, channel, length: length as u32 });
         }
 
         #[test]

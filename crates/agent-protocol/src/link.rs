@@ -55,7 +55,8 @@ pub struct Hello {
     /// The sender's [`crate::PROTOCOL`].
     pub protocol: u32,
     /// The session's number, chosen by the connecting side.
-    pub generation: u32,
+    #[serde(rename = "generation")]
+    pub session: u32,
     /// The sender's program and version, for the logs.
     pub name: String,
 }
@@ -156,8 +157,8 @@ impl Link {
 
     /// The session's number.
     #[must_use]
-    pub fn generation(&self) -> u32 {
-        self.shared.generation
+    pub fn session(&self) -> u32 {
+        self.shared.session
     }
 
     /// Why the session ended, once it has.
@@ -187,7 +188,7 @@ impl Hold {
 /// State shared by both halves of the driver and all streams.
 #[derive(Debug)]
 struct Shared {
-    generation: u32,
+    session: u32,
     next_stream: AtomicU32,
     streams: Mutex<HashMap<u32, Entry>>,
     outgoing: mpsc::UnboundedSender<Outgoing>,
@@ -230,9 +231,9 @@ enum Delivery {
 }
 
 impl Shared {
-    fn new(generation: u32, outgoing: mpsc::UnboundedSender<Outgoing>) -> Arc<Self> {
+    fn new(session: u32, outgoing: mpsc::UnboundedSender<Outgoing>) -> Arc<Self> {
         Arc::new(Self {
-            generation,
+            session,
             next_stream: AtomicU32::new(1),
             streams: Mutex::default(),
             outgoing,
@@ -287,7 +288,7 @@ impl Shared {
         charge: usize,
         resumed: Option<oneshot::Receiver<Infallible>>,
     ) {
-        let frame = Frame { generation: self.generation, stream, kind, channel, payload };
+        let frame = Frame { session: self.session, stream, kind, channel, payload };
         self.unwritten.fetch_add(1, Ordering::Relaxed);
         self.outgoing.send(Outgoing { frame, charge, resumed }).ok();
     }

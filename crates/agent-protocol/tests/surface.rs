@@ -153,18 +153,13 @@ fn replies() -> Vec<Reply> {
 }
 
 fn surface() -> Value {
-    let frame = Frame {
-        generation: 1,
-        stream: 2,
-        kind: Kind::Data,
-        channel: 3,
-        payload: Bytes::from_static(b"four"),
-    };
+    let frame =
+        Frame { session: 1, stream: 2, kind: Kind::Data, channel: 3, payload: Bytes::from_static(b"four") };
     json!({
         "protocol": PROTOCOL,
         "preamble": PREAMBLE,
         "header": frame.header(),
-        "hello": Hello { protocol: PROTOCOL, generation: 1, name: "mimeo".into() },
+        "hello": Hello { protocol: PROTOCOL, session: 1, name: "mimeo".into() },
         "requests": requests(),
         "inputs": [Input::Resize(SIZE), Input::Signal { signal: 2 }],
         "replies": replies(),

@@ -46,7 +46,7 @@ async fn serve_session(
     host: &HostLink,
 ) -> Result<Channel, SystemError> {
     let Accepted { link, hello, mut incoming, channel } = session;
-    log(&format!("session {} with {}", link.generation(), hello.name));
+    log(&format!("session {} with {}", link.session(), hello.name));
     machine.load_modules_once();
     spawn_requests(machine, &mut incoming).await;
     machine.end_session();

@@ -66,7 +66,7 @@ async fn read<R: AsyncRead + Unpin>(
         if shared.unwritten.load(Ordering::Relaxed) > MAX_UNWRITTEN_FRAMES {
             return LinkError::Violation("does not read what it is sent");
         }
-        if frame.generation == shared.generation
+        if frame.session == shared.session
             && let Err(error) = deliver(frame, &shared, opened)
         {
             return error;

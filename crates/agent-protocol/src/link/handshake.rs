@@ -23,7 +23,7 @@ pub struct Accepted<R, W> {
     pub channel: oneshot::Receiver<(FrameReader<R>, W)>,
 }
 
-/// Begins session `generation` on a channel. The host calls this and sends the
+/// Begins a session, with the number `session`, on a channel. The host calls this and sends the
 /// first hello. It skips bytes of an older session that are still in the channel.
 ///
 /// # Errors
@@ -31,26 +31,26 @@ pub struct Accepted<R, W> {
 pub async fn connect<R, W>(
     reader: R,
     mut writer: W,
-    generation: u32,
+    session: u32,
     name: &str,
 ) -> Result<(Link, Hello), LinkError>
 where
     R: AsyncRead + Unpin + Send + 'static,
     W: AsyncWrite + Unpin + Send + 'static,
 {
-    let ours = Hello { protocol: PROTOCOL, generation, name: name.to_owned() };
+    let ours = Hello { protocol: PROTOCOL, session, name: name.to_owned() };
     send_hello(&mut writer, &ours).await?;
     let mut reader = FrameReader::new(reader);
     let peer = loop {
         let hello = receive_hello(&mut reader).await?;
         // A reply to an older hello may still be in flight.
-        if hello.generation == generation {
+        if hello.session == session {
             break hello;
         }
     };
     check_protocol(&peer)?;
     // The accepting side opens no streams.
-    let (link, _, _) = start_session(reader, writer, generation);
+    let (link, _, _) = start_session(reader, writer, session);
     Ok((link, peer))
 }
 
@@ -69,10 +69,10 @@ where
     W: AsyncWrite + Unpin + Send + 'static,
 {
     let peer = receive_hello(&mut reader).await?;
-    let ours = Hello { protocol: PROTOCOL, generation: peer.generation, name: name.to_owned() };
+    let ours = Hello { protocol: PROTOCOL, session: peer.session, name: name.to_owned() };
     send_hello(&mut writer, &ours).await?;
     check_protocol(&peer)?;
-    let (link, incoming, channel) = start_session(reader, writer, peer.generation);
+    let (link, incoming, channel) = start_session(reader, writer, peer.session);
     Ok(Accepted { link, hello: peer, incoming, channel })
 }
 
@@ -85,7 +85,7 @@ fn check_protocol(peer: &Hello) -> Result<(), LinkError> {
 
 async fn send_hello<W: AsyncWrite + Unpin>(writer: &mut W, hello: &Hello) -> Result<(), LinkError> {
     let payload = encode(hello);
-    let frame = Frame { generation: hello.generation, stream: 0, kind: Kind::Hello, channel: 0, payload };
+    let frame = Frame { session: hello.session, stream: 0, kind: Kind::Hello, channel: 0, payload };
     let bytes = [&PREAMBLE[..], &frame.header(), &frame.payload].concat();
     writer.write_all(&bytes).await?;
     writer.flush().await?;
@@ -109,7 +109,7 @@ async fn receive_hello<R: AsyncRead + Unpin>(reader: &mut FrameReader<R>) -> Res
 
 type Channel<R, W> = oneshot::Receiver<(FrameReader<R>, W)>;
 
-fn start_session<R, W>(reader: FrameReader<R>, writer: W, generation: u32) -> (Link, Incoming, Channel<R, W>)
+fn start_session<R, W>(reader: FrameReader<R>, writer: W, session: u32) -> (Link, Incoming, Channel<R, W>)
 where
     R: AsyncRead + Unpin + Send + 'static,
     W: AsyncWrite + Unpin + Send + 'static,
@@ -117,7 +117,7 @@ where
     let (outgoing, frames) = mpsc::unbounded_channel();
     let (opened_sender, opened) = mpsc::unbounded_channel::<(Bytes, super::Stream)>();
     let (give_back, channel) = oneshot::channel();
-    let shared = Shared::new(generation, outgoing);
+    let shared = Shared::new(session, outgoing);
     let weak_shared = Arc::downgrade(&shared);
     let queue = drive::Queue {
         frames,

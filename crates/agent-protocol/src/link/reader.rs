@@ -34,8 +34,8 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         self.fill(HEADER + header.length as usize).await?;
         let mut frame = self.buffer.split_to(HEADER + header.length as usize);
         let payload: Bytes = frame.split_off(HEADER).freeze();
-        let Header { generation, stream, kind, channel, .. } = header;
-        Ok(Frame { generation, stream, kind, channel, payload })
+        let Header { session, stream, kind, channel, .. } = header;
+        Ok(Frame { session, stream, kind, channel, payload })
     }
 
     /// Skips leftovers of an older session, up to and including the next preamble.

@@ -14,7 +14,7 @@ async fn connected_pair() -> (Link, Guest) {
     let (guest_in, guest_out) = split(guest);
     let accepting = tokio::spawn(accept(FrameReader::new(guest_in), guest_out, "guest"));
     let (link, hello) = connect(host_in, host_out, 7, "host").await.expect("connects");
-    assert_eq!(hello, Hello { protocol: crate::PROTOCOL, generation: 7, name: "guest".into() });
+    assert_eq!(hello, Hello { protocol: crate::PROTOCOL, session: 7, name: "guest".into() });
     (link, accepting.await.expect("joins").expect("accepts"))
 }
 
@@ -76,10 +76,10 @@ async fn dropping_a_stream_resets_it_at_the_peer() {
     assert!(guest_stream.sender.data(0, Bytes::from_static(&[0; 10])).await.is_err());
 }
 
-/// The bytes with which a host begins session `generation`.
-fn hello(generation: u32) -> Vec<u8> {
-    let payload = encode(&Hello { protocol: crate::PROTOCOL, generation, name: "host".into() });
-    let frame = Frame { generation, stream: 0, kind: Kind::Hello, channel: 0, payload };
+/// The bytes with which a host begins the session with this number.
+fn hello(session: u32) -> Vec<u8> {
+    let payload = encode(&Hello { protocol: crate::PROTOCOL, session, name: "host".into() });
+    let frame = Frame { session, stream: 0, kind: Kind::Hello, channel: 0, payload };
     [&crate::frame::PREAMBLE[..], &frame.header(), &frame.payload].concat()
 }
 
@@ -90,12 +90,12 @@ async fn a_new_session_replaces_the_old_one_and_skips_its_leftovers() {
     host.write_all(b"leftovers of an older session").await.expect("writes");
     host.write_all(&hello(1)).await.expect("writes");
     let first = accept(FrameReader::new(guest_in), guest_out, "guest").await.expect("accepts");
-    assert_eq!(first.hello.generation, 1);
+    assert_eq!(first.hello.session, 1);
     host.write_all(&hello(2)).await.expect("writes");
     let (reader, writer) = first.channel.await.expect("the channel comes back");
     assert!(matches!(first.link.ended(), Some(LinkError::Restarted)));
     let second = accept(reader, writer, "guest").await.expect("accepts again");
-    assert_eq!(second.hello.generation, 2);
+    assert_eq!(second.hello.session, 2);
 }
 
 #[tokio::test]
@@ -133,7 +133,7 @@ async fn link_to_scripted_peer() -> (Link, Io) {
 
 fn frame(stream: u32, kind: Kind, payload: &[u8]) -> Vec<u8> {
     let payload = Bytes::copy_from_slice(payload);
-    let frame = Frame { generation: 1, stream, kind, channel: 1, payload };
+    let frame = Frame { session: 1, stream, kind, channel: 1, payload };
     [&frame.header()[..], &frame.payload].concat()
 }
 

@@ -109,7 +109,7 @@ impl Vm {
         (self.link, self.socket, self.cut) = connect_to_agent(
             &self.directory.path().join("link"),
             self.device.as_ref(),
-            self.link.generation() + 1,
+            self.link.session() + 1,
         )
         .await;
     }
@@ -254,7 +254,7 @@ pub async fn request_in_new_session(port: &mut UnixStream, number: u32, delay: D
 async fn connect_to_agent(
     path: &Path,
     device: Option<&vsock::Device>,
-    generation: u32,
+    session: u32,
 ) -> (Link, std::os::unix::net::UnixStream, Option<Arc<Notify>>) {
     let connector = device.map(vsock::Device::connector);
     let end = Instant::now() + TIMEOUT;
@@ -279,7 +279,7 @@ async fn connect_to_agent(
     let again = socket.try_clone().expect("duplicates");
     socket.set_nonblocking(true).expect("does not block");
     let (reader, writer) = UnixStream::from_std(socket).expect("a socket").into_split();
-    let handshake = tokio::time::timeout(TIMEOUT, connect(reader, writer, generation, "test"));
+    let handshake = tokio::time::timeout(TIMEOUT, connect(reader, writer, session, "test"));
     let (link, hello) = handshake.await.expect("an answer in time").expect("a session");
     assert!(hello.name.starts_with("mimeo-agent "), "{hello:?}");
     (link, again, cut)
