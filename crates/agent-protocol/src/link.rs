@@ -137,7 +137,7 @@ impl Link {
     }
 
     /// Opens a stream as [`Link::open`] does, and writes nothing after the request
-    /// until the hold is released. Frames that are sent meanwhile are queued, as for
+    /// until the pause is dropped. Frames that are sent meanwhile are queued, as for
     /// a peer that does not read.
     ///
     /// This is for snapshots: the other side is captured in its state after this
@@ -146,13 +146,16 @@ impl Link {
     ///
     /// # Errors
     /// As [`Link::open`].
-    pub fn open_and_hold<R: Serialize>(&self, request: &R) -> Result<(Stream, Hold), LinkError> {
+    pub fn open_and_pause_writes<R: Serialize>(
+        &self,
+        request: &R,
+    ) -> Result<(Stream, WritePause), LinkError> {
         let payload = encode(request);
         let id = self.shared.next_stream.fetch_add(1, Ordering::Relaxed);
         let stream = self.shared.register(id)?;
-        let (release, resumed) = oneshot::channel();
+        let (resume, resumed) = oneshot::channel();
         self.shared.queue(id, Kind::Open, 0, payload, 0, Some(resumed));
-        Ok((stream, Hold { _release: release }))
+        Ok((stream, WritePause { _resume: resume }))
     }
 
     /// The session's number.
@@ -176,13 +179,13 @@ impl Link {
 /// Keeps a link from writing. Dropping it resumes writing.
 #[derive(Debug)]
 #[must_use = "dropping it resumes writing at once"]
-pub struct Hold {
-    _release: oneshot::Sender<Infallible>,
+pub struct WritePause {
+    _resume: oneshot::Sender<Infallible>,
 }
 
-impl Hold {
+impl WritePause {
     /// Resumes writing.
-    pub fn release(self) {}
+    pub fn resume(self) {}
 }
 
 /// State shared by both halves of the driver and all streams.

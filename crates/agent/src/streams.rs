@@ -287,7 +287,7 @@ impl Stdin {
             let written = write_front(&self.file, self.pending.front()).await;
             self.record_written(written);
         }
-        receiver.given_up().await;
+        receiver.wait_for_reset().await;
         Err(LinkError::Closed)
     }
 

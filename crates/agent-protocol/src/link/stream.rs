@@ -167,7 +167,7 @@ impl Receiver {
 
     /// Waits until the other side has reset the stream, or the session is over.
     /// Items that come before that are dropped.
-    pub async fn given_up(&mut self) {
+    pub async fn wait_for_reset(&mut self) {
         while let Some(delivery) = self.deliveries.recv().await {
             match delivery {
                 Delivery::Item(item) => self.record_taken(&item),

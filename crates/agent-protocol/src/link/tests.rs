@@ -72,7 +72,7 @@ async fn dropping_a_stream_resets_it_at_the_peer() {
     drop(link.open(&()).expect("opens"));
     let (_, mut guest_stream) = guest.incoming.next().await.expect("a stream");
     assert_eq!(guest_stream.receiver.next().await.expect("an end"), None);
-    guest_stream.receiver.given_up().await;
+    guest_stream.receiver.wait_for_reset().await;
     assert!(guest_stream.sender.data(0, Bytes::from_static(&[0; 10])).await.is_err());
 }
 
@@ -218,7 +218,7 @@ async fn nothing_is_written_while_writes_are_paused() {
     let (link, mut guest) = connected_pair().await;
     let before = link.open(&"before").expect("opens");
     before.sender.message(&1);
-    let (_stream, hold) = link.open_and_hold(&"freeze").expect("opens");
+    let (_stream, pause) = link.open_and_pause_writes(&"freeze").expect("opens");
     before.sender.message(&2);
     before.sender.data(1, Bytes::from_static(b"3")).await.expect("queues");
     let _after = link.open(&"after").expect("opens");
@@ -227,8 +227,8 @@ async fn nothing_is_written_while_writes_are_paused() {
     assert_eq!(guest_stream.receiver.message::<u32>().await.expect("a message"), 1);
     let (request, _freeze) = guest.incoming.next().await.expect("a stream");
     assert_eq!(&request[..], b"\"freeze\"");
-    assert!(receives_nothing(&mut guest_stream).await, "frames were written in spite of the hold");
-    hold.release();
+    assert!(receives_nothing(&mut guest_stream).await, "frames were written in spite of the pause");
+    pause.resume();
     assert_eq!(guest_stream.receiver.message::<u32>().await.expect("a message"), 2);
     let Ok(Some(Item::Data { bytes, .. })) = guest_stream.receiver.next().await else { panic!("data") };
     assert_eq!(&bytes[..], b"3");
@@ -239,20 +239,20 @@ async fn nothing_is_written_while_writes_are_paused() {
 #[tokio::test]
 async fn dropping_the_pause_resumes_writes_and_reads_never_stop() {
     let (link, mut guest) = connected_pair().await;
-    let (mut stream, hold) = link.open_and_hold(&"freeze").expect("opens");
+    let (mut stream, pause) = link.open_and_pause_writes(&"freeze").expect("opens");
     let (_, mut guest_stream) = guest.incoming.next().await.expect("a stream");
     guest_stream.sender.message(&"frozen");
     assert_eq!(stream.receiver.message::<String>().await.expect("an answer"), "frozen");
     stream.sender.message(&"late");
     assert!(receives_nothing(&mut guest_stream).await);
-    drop(hold);
+    drop(pause);
     assert_eq!(guest_stream.receiver.message::<String>().await.expect("a message"), "late");
 }
 
 #[tokio::test]
 async fn the_end_of_the_session_ends_the_pause() {
     let (link, guest) = connected_pair().await;
-    let (_stream, _hold) = link.open_and_hold(&"freeze").expect("opens");
+    let (_stream, _pause) = link.open_and_pause_writes(&"freeze").expect("opens");
     drop(guest);
     tokio::time::timeout(std::time::Duration::from_secs(1), link.closed()).await.expect("ends");
 }
