@@ -10,7 +10,7 @@ mod machine;
 mod metrics;
 mod process;
 
-pub use identity::{Identity, IdentityLine, Line, Outcome};
+pub use identity::{Identity, IdentityStep, Step, StepOutcome};
 pub use machine::{Address, Address6, Configure, Disk, Interface, Volume};
 pub use metrics::{Cpu, Filesystem, Load, Memory, Metrics, NetworkCounters, ProcessInfo};
 pub use process::{ExitStatus, Process, TerminalSize};
@@ -162,7 +162,8 @@ pub enum Reply {
     /// Reply to `identify`, also when a step has failed.
     Identified {
         /// All steps, in order.
-        lines: Vec<IdentityLine>,
+        #[serde(rename = "lines")]
+        steps: Vec<IdentityStep>,
     },
     /// Reply to `metrics`.
     Metrics(Box<Metrics>),

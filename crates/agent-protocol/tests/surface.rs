@@ -14,12 +14,12 @@ use mimeo_agent_protocol::frame::{Frame, Kind, PREAMBLE};
 use mimeo_agent_protocol::link::Hello;
 use mimeo_agent_protocol::message::{
     Address, Address6, ClockMark, Configure, Disk, ExitStatus, Failure, FailureKind, FileKind, Identity,
-    IdentityLine, Input, Interface, Line, Outcome, Process, ProcessInfo, Reply, Request, TerminalSize,
+    IdentityStep, Input, Interface, Process, ProcessInfo, Reply, Request, Step, StepOutcome, TerminalSize,
     Volume,
 };
 use serde_json::{Value, json};
 
-const GENERATION: &str = "0198a1b2-0000-4000-8000-0123456789ab";
+const VM_GENERATION: &str = "0198a1b2-0000-4000-8000-0123456789ab";
 const SIZE: TerminalSize = TerminalSize { rows: 24, cols: 80 };
 
 fn process() -> Process {
@@ -47,7 +47,7 @@ fn configure() -> Configure {
         hosts: BTreeMap::from([("db".into(), "192.0.2.7".into())]),
         image: disk("image"),
         writable: Some(disk("writable")),
-        generation: Some(GENERATION.into()),
+        vm_generation: Some(VM_GENERATION.into()),
         entropy: Some("cd".repeat(32)),
         env: BTreeMap::from([("A".into(), "b".into())]),
     }
@@ -69,7 +69,7 @@ fn interface() -> Interface {
 
 fn identity() -> Identity {
     Identity {
-        generation: GENERATION.into(),
+        vm_generation: VM_GENERATION.into(),
         machine: "ab".repeat(32),
         hostname: "box".into(),
         unix_nanos: 1,
@@ -81,15 +81,15 @@ fn identity() -> Identity {
         env: BTreeMap::from([("A".into(), "b".into())]),
         signal: Some(12),
         thaw: true,
-        rehearsal: false,
+        warm_up: false,
     }
 }
 
 /// Every step, and every outcome.
-fn lines() -> Vec<IdentityLine> {
-    let outcomes = [Outcome::Done, Outcome::NotNeeded, Outcome::Failed, Outcome::NotTried];
-    let lines = Line::ALL.into_iter().zip(outcomes.into_iter().cycle());
-    lines.map(|(line, outcome)| IdentityLine { line, outcome, detail: Some("why".into()) }).collect()
+fn steps() -> Vec<IdentityStep> {
+    let outcomes = [StepOutcome::Done, StepOutcome::NotNeeded, StepOutcome::Failed, StepOutcome::NotTried];
+    let steps = Step::ALL.into_iter().zip(outcomes.into_iter().cycle());
+    steps.map(|(step, outcome)| IdentityStep { step, outcome, detail: Some("why".into()) }).collect()
 }
 
 fn requests() -> Vec<Request> {
@@ -143,7 +143,7 @@ fn replies() -> Vec<Reply> {
         Reply::Exited { status: ExitStatus::Signal(9) },
         Reply::Exited { status: ExitStatus::OutOfMemory },
         Reply::Frozen {},
-        Reply::Identified { lines: lines() },
+        Reply::Identified { steps: steps() },
         Reply::Metrics(Box::default()),
         Reply::Processes { processes: vec![ProcessInfo::default()] },
         Reply::Probed { status: 200 },
@@ -185,8 +185,8 @@ fn later_additions_are_accepted() {
     let failure = json!({ "reply": "failed", "kind": "of_a_later_version", "message": "why" });
     let Ok(Reply::Failed(failure)) = serde_json::from_value(failure) else { panic!("a failure") };
     assert_eq!(failure.kind, FailureKind::Unknown);
-    let line = json!({ "line": "of_a_later_version", "outcome": "of_a_later_version" });
-    let line: IdentityLine = serde_json::from_value(line).expect("a line");
-    assert_eq!((line.line, line.outcome), (Line::Unknown, Outcome::Unknown));
+    let step = json!({ "line": "of_a_later_version", "outcome": "of_a_later_version" });
+    let step: IdentityStep = serde_json::from_value(step).expect("a step");
+    assert_eq!((step.step, step.outcome), (Step::Unknown, StepOutcome::Unknown));
     assert!(serde_json::from_value::<Reply>(json!({ "reply": "frozen", "of_a_later_version": 1 })).is_ok());
 }

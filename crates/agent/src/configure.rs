@@ -39,8 +39,8 @@ pub(crate) async fn handle(machine: &Arc<Machine>, configure: Configure) -> Resu
 /// Writes the metadata that the container finds in /run/mimeo.
 fn write_metadata(configure: &Configure) -> Result<(), Failure> {
     metadata::prepare()?;
-    match &configure.generation {
-        Some(generation) => metadata::write_vm_generation(generation)?,
+    match &configure.vm_generation {
+        Some(uuid) => metadata::write_vm_generation(uuid)?,
         // A host that sends no VM generation starts no clones.
         None => metadata::write_vm_generation(rootfs::managed::random_uuid()?.trim())?,
     }

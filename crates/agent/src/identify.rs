@@ -19,7 +19,7 @@ mod vm_generation;
 use std::sync::Arc;
 use std::time::Instant;
 
-use mimeo_agent_protocol::message::{Failure, Identity, Line, Outcome, Reply};
+use mimeo_agent_protocol::message::{Failure, Identity, Reply, Step, StepOutcome};
 
 use crate::failure::wrong_state;
 use crate::machine::{AppliedIdentity, Container, Machine, State};
@@ -38,10 +38,10 @@ pub(crate) async fn handle(machine: &Arc<Machine>, identity: Identity) -> Result
     };
     let mut log = StepLog::default();
     let remaining = match change.apply_steps(&mut log).await {
-        Ok(()) => Outcome::NotNeeded,
-        Err(StepFailed) => Outcome::NotTried,
+        Ok(()) => StepOutcome::NotNeeded,
+        Err(StepFailed) => StepOutcome::NotTried,
     };
-    Ok(Reply::Identified { lines: log.complete(remaining) })
+    Ok(Reply::Identified { steps: log.complete(remaining) })
 }
 
 /// The container whose identity changes; `None` before the machine is configured.
@@ -58,16 +58,16 @@ fn target_container(machine: &Machine) -> Result<Option<Arc<Container>>, Failure
 fn before_configure(identity: &Identity) -> Reply {
     let mut log = StepLog::default();
     let remaining = match apply_kernel_steps(identity, &mut log) {
-        Ok(()) => Outcome::NotNeeded,
-        Err(StepFailed) => Outcome::NotTried,
+        Ok(()) => StepOutcome::NotNeeded,
+        Err(StepFailed) => StepOutcome::NotTried,
     };
-    Reply::Identified { lines: log.complete(remaining) }
+    Reply::Identified { steps: log.complete(remaining) }
 }
 
 fn apply_kernel_steps(identity: &Identity, log: &mut StepLog) -> Result<(), StepFailed> {
-    log.record(Line::Entropy, entropy::apply(identity))?;
-    log.record(Line::Generation, vm_generation::apply(identity))?;
-    log.record(Line::Clock, clock::apply(identity))
+    log.record(Step::Entropy, entropy::apply(identity))?;
+    log.record(Step::VmGeneration, vm_generation::apply(identity))?;
+    log.record(Step::Clock, clock::apply(identity))
 }
 
 /// A request to apply an identity to a clone.
@@ -85,19 +85,19 @@ impl IdentityChange<'_> {
         apply_kernel_steps(identity, log)?;
         let hooks = match self.previously_applied() {
             Some(applied) => {
-                for line in [Line::Names, Line::Network, Line::Connections, Line::SshKeys] {
-                    log.record(line, Ok(StepSuccess::DoneWith("already applied".to_owned())))?;
+                for step in [Step::Names, Step::Network, Step::Connections, Step::SshKeys] {
+                    log.record(step, Ok(StepSuccess::DoneWith("already applied".to_owned())))?;
                 }
                 Ok(applied.hooks)
             }
             None => self.apply_machine_steps(log).await?,
         };
-        log.record(Line::Environment, environment::apply(identity))?;
-        log.record(Line::Hooks, hooks::apply(machine, container, identity, hooks.clone()).await)?;
-        if let (Ok(hooks), false) = (hooks, identity.rehearsal) {
+        log.record(Step::Environment, environment::apply(identity))?;
+        log.record(Step::Hooks, hooks::apply(machine, container, identity, hooks.clone()).await)?;
+        if let (Ok(hooks), false) = (hooks, identity.warm_up) {
             machine.applied_identity().replace(AppliedIdentity { identity: (*identity).clone(), hooks });
         }
-        log.record(Line::Thaw, self.thaw())
+        log.record(Step::Thaw, self.thaw())
     }
 
     /// The identity that was applied before, if the request repeats it. A clone in a
@@ -118,11 +118,11 @@ impl IdentityChange<'_> {
         log: &mut StepLog,
     ) -> Result<Result<Vec<String>, Failure>, StepFailed> {
         let Self { machine, container, identity, .. } = self;
-        log.record(Line::Names, names::apply(machine, container, identity))?;
-        log.record(Line::Network, network::apply(identity))?;
-        log.record(Line::Connections, connections::apply(machine))?;
+        log.record(Step::Names, names::apply(machine, container, identity))?;
+        log.record(Step::Network, network::apply(identity))?;
+        log.record(Step::Connections, connections::apply(machine))?;
         let image_files = ImageFiles::list(machine, container).await;
-        log.record(Line::SshKeys, ssh_keys::apply(machine, container, identity, image_files.keys).await)?;
+        log.record(Step::SshKeys, ssh_keys::apply(machine, container, identity, image_files.keys).await)?;
         Ok(image_files.hooks)
     }
 

@@ -13,12 +13,12 @@ use harness::{
     shell,
 };
 use mimeo_agent_protocol::message::{
-    ExitStatus, FailureKind, Identity, IdentityLine, Interface, Line, Outcome, Process, Reply, Request,
+    ExitStatus, FailureKind, Identity, IdentityStep, Interface, Process, Reply, Request, Step, StepOutcome,
 };
 use tokio::net::{TcpListener, TcpStream};
 
-fn outcomes(lines: &[IdentityLine]) -> Vec<(Line, Outcome)> {
-    lines.iter().map(|line| (line.line, line.outcome)).collect()
+fn outcomes(steps: &[IdentityStep]) -> Vec<(Step, StepOutcome)> {
+    steps.iter().map(|step| (step.step, step.outcome)).collect()
 }
 
 fn failure(reply: Reply) -> FailureKind {
@@ -129,9 +129,9 @@ async fn a_new_session_takes_the_container_over() {
     };
     assert_eq!(status, ExitStatus::Code(7));
     vm.freeze().await;
-    let lines = vm.identify(Identity { signal: Some(10), ..identity() }).await;
-    let succeeded = |line: &IdentityLine| matches!(line.outcome, Outcome::Done | Outcome::NotNeeded);
-    assert!(lines.iter().all(succeeded), "an ended container gets an identity too: {lines:#?}");
+    let steps = vm.identify(Identity { signal: Some(10), ..identity() }).await;
+    let succeeded = |step: &IdentityStep| matches!(step.outcome, StepOutcome::Done | StepOutcome::NotNeeded);
+    assert!(steps.iter().all(succeeded), "an ended container gets an identity too: {steps:#?}");
     vm.thaw().await;
 }
 
@@ -157,18 +157,18 @@ async fn a_clone_of_an_unconfigured_guest_is_named_by_configure() {
     vm.freeze().await;
     assert_step_failed(
         &vm.identify(Identity { entropy: "5a".into(), ..identity() }).await,
-        Line::Entropy,
+        Step::Entropy,
         "hexadecimal",
     );
-    let lines = vm.identify(identity()).await;
-    let done = [Line::Entropy, Line::Generation, Line::Clock];
-    for (line, outcome) in outcomes(&lines) {
-        let expected = if done.contains(&line) { Outcome::Done } else { Outcome::NotNeeded };
-        assert_eq!(outcome, expected, "{lines:?}");
+    let steps = vm.identify(identity()).await;
+    let done = [Step::Entropy, Step::VmGeneration, Step::Clock];
+    for (step, outcome) in outcomes(&steps) {
+        let expected = if done.contains(&step) { StepOutcome::Done } else { StepOutcome::NotNeeded };
+        assert_eq!(outcome, expected, "{steps:?}");
     }
     let mut changed = configure(true);
     changed.entropy = Some("a5".repeat(32));
-    changed.generation = Some("0198a1b2-0000-4000-8000-00000000000f".into());
+    changed.vm_generation = Some("0198a1b2-0000-4000-8000-00000000000f".into());
     changed.env.insert("TOKEN".into(), "secret".into());
     changed.interface.as_mut().expect("a NIC").mac = "02:00:00:00:00:09".into();
     vm.succeed(Request::Configure(Box::new(changed))).await;
@@ -275,20 +275,20 @@ async fn a_clone_differs_in_every_visible_identity() {
     clone_identity.signal = Some(12);
     // A clone in a pool gets its identity twice: when it enters the pool, and when it is taken from it.
     let started = Instant::now();
-    let lines = vm.identify(Identity { thaw: false, ..clone_identity.clone() }).await;
+    let steps = vm.identify(Identity { thaw: false, ..clone_identity.clone() }).await;
     eprintln!("identify with keys and hooks: {:?}", started.elapsed());
-    assert_all_done(&lines, Outcome::NotNeeded);
+    assert_all_done(&steps, StepOutcome::NotNeeded);
     assert_eq!(
-        lines[5].detail.as_deref(),
+        steps[5].detail.as_deref(),
         Some("3 destroyed"),
         "with both ends of the connection to its old address"
     );
     assert!(vm.is_frozen().await);
     let mut container = vm.attach().await;
-    let lines = vm.identify(clone_identity).await;
-    assert_all_done(&lines, Outcome::Done);
-    assert_eq!(lines[6].detail.as_deref(), Some("already applied"), "the keys are not generated again");
-    let uuid = identity().generation;
+    let steps = vm.identify(clone_identity).await;
+    assert_all_done(&steps, StepOutcome::Done);
+    assert_eq!(steps[6].detail.as_deref(), Some("already applied"), "the keys are not generated again");
+    let uuid = identity().vm_generation;
     container.wait_for_output(&format!("signalled\n{uuid}\n")).await;
     assert!(!vm.is_frozen().await);
     assert_names_changed(&vm, &own_boot_id).await;
@@ -301,17 +301,17 @@ async fn a_clone_differs_in_every_visible_identity() {
     assert_keys_replaced_and_hooks_run(&vm, &uuid).await;
 }
 
-fn assert_all_done(lines: &[IdentityLine], thaw: Outcome) {
-    let expected: Vec<_> = Line::ALL.into_iter().map(|line| (line, Outcome::Done)).collect();
-    let found = outcomes(lines);
-    let without = |list: &[(Line, Outcome)]| {
+fn assert_all_done(steps: &[IdentityStep], thaw: StepOutcome) {
+    let expected: Vec<_> = Step::ALL.into_iter().map(|step| (step, StepOutcome::Done)).collect();
+    let found = outcomes(steps);
+    let without = |list: &[(Step, StepOutcome)]| {
         // The second time there are no connections to destroy.
-        let skip = |(line, _): &&(Line, Outcome)| !matches!(line, Line::Connections | Line::Thaw);
+        let skip = |(step, _): &&(Step, StepOutcome)| !matches!(step, Step::Connections | Step::Thaw);
         list.iter().filter(skip).copied().collect::<Vec<_>>()
     };
-    assert_eq!(without(&found), without(&expected), "{lines:#?}");
-    assert_eq!(found.last(), Some(&(Line::Thaw, thaw)), "{lines:#?}");
-    assert!(matches!(found[5].1, Outcome::Done | Outcome::NotNeeded), "{lines:#?}");
+    assert_eq!(without(&found), without(&expected), "{steps:#?}");
+    assert_eq!(found.last(), Some(&(Step::Thaw, thaw)), "{steps:#?}");
+    assert!(matches!(found[5].1, StepOutcome::Done | StepOutcome::NotNeeded), "{steps:#?}");
 }
 
 async fn assert_names_changed(vm: &Vm, own_boot_id: &str) {
@@ -373,32 +373,32 @@ async fn a_clone_with_a_failed_step_stays_frozen() {
         change(&mut changed);
         changed
     };
-    let cases: [(Identity, Line, &str); 8] = [
-        (with(&|changed| changed.entropy = "5a".repeat(31)), Line::Entropy, "64 hexadecimal digits"),
-        (with(&|changed| changed.entropy = "zz".repeat(32)), Line::Entropy, "64 hexadecimal digits"),
-        (with(&|changed| changed.generation = "7".into()), Line::Generation, "not a UUID"),
-        (with(&|changed| changed.unix_nanos = 0), Line::Clock, "invalid clock: 0"),
-        (with(&|changed| changed.hostname = "x".repeat(100)), Line::Names, "set the host name"),
-        (with(&|changed| changed.machine = "short".into()), Line::Names, "machine-id"),
-        (with(&|changed| nic(changed).mac = "02:00:00:00:00".into()), Line::Network, "MAC address"),
-        (with(&|changed| nic(changed).address.prefix = 33), Line::Network, "10.0.2.16/33"),
+    let cases: [(Identity, Step, &str); 8] = [
+        (with(&|changed| changed.entropy = "5a".repeat(31)), Step::Entropy, "64 hexadecimal digits"),
+        (with(&|changed| changed.entropy = "zz".repeat(32)), Step::Entropy, "64 hexadecimal digits"),
+        (with(&|changed| changed.vm_generation = "7".into()), Step::VmGeneration, "not a UUID"),
+        (with(&|changed| changed.unix_nanos = 0), Step::Clock, "invalid clock: 0"),
+        (with(&|changed| changed.hostname = "x".repeat(100)), Step::Names, "set the host name"),
+        (with(&|changed| changed.machine = "short".into()), Step::Names, "machine-id"),
+        (with(&|changed| nic(changed).mac = "02:00:00:00:00".into()), Step::Network, "MAC address"),
+        (with(&|changed| nic(changed).address.prefix = 33), Step::Network, "10.0.2.16/33"),
     ];
-    for (identity, line, why) in cases {
-        assert_step_failed(&vm.identify(identity).await, line, why);
-        assert!(vm.is_frozen().await, "{line:?}");
+    for (identity, step, why) in cases {
+        assert_step_failed(&vm.identify(identity).await, step, why);
+        assert!(vm.is_frozen().await, "{step:?}");
     }
     keys_and_hooks_of_the_image_may_fail(&vm).await;
     for (name, value) in [("A=B", "x"), ("A", "x\0y")] {
         let mut changed = identity();
         changed.env = [(name.to_owned(), value.to_owned())].into();
-        assert_step_failed(&vm.identify(changed).await, Line::Environment, "A");
+        assert_step_failed(&vm.identify(changed).await, Step::Environment, "A");
         assert!(vm.is_frozen().await);
     }
     let mut changed = identity();
     changed.signal = Some(99);
-    assert_step_failed(&vm.identify(changed).await, Line::Hooks, "send signal 99");
+    assert_step_failed(&vm.identify(changed).await, Step::Hooks, "send signal 99");
     assert!(vm.is_frozen().await);
-    assert_all_done(&vm.identify(identity()).await, Outcome::Done);
+    assert_all_done(&vm.identify(identity()).await, StepOutcome::Done);
     assert!(!vm.is_frozen().await, "failed attempts have no effect");
 }
 
@@ -409,14 +409,14 @@ fn nic(identity: &mut Identity) -> &mut Interface {
 async fn keys_and_hooks_of_the_image_may_fail(vm: &Vm) {
     vm.aside("touch /tmp/no-keys").await;
     let why = "/etc/ssh/ssh_host_ed25519_key: exit code 5: no entropy";
-    assert_step_failed(&vm.identify(identity()).await, Line::SshKeys, why);
+    assert_step_failed(&vm.identify(identity()).await, Step::SshKeys, why);
     assert!(vm.is_frozen().await);
     assert_eq!(vm.aside("cat /etc/ssh/ssh_host_ed25519_key").await, "old\n");
     vm.aside("mv /bin/ssh-keygen /bin/other").await;
-    assert_step_failed(&vm.identify(identity()).await, Line::SshKeys, "`ssh-keygen` not found");
+    assert_step_failed(&vm.identify(identity()).await, Step::SshKeys, "`ssh-keygen` not found");
     vm.aside("mv /bin/other /bin/ssh-keygen; rm /tmp/no-keys").await;
     vm.aside("cd /etc/mimeo/clone.d; (echo '#!/bin/sh'; echo 'echo first; echo why >&2; exit 9') > 15-fail; chmod 755 15-fail").await;
-    assert_step_failed(&vm.identify(identity()).await, Line::Hooks, "15-fail: exit code 9: why");
+    assert_step_failed(&vm.identify(identity()).await, Step::Hooks, "15-fail: exit code 9: why");
     assert!(vm.is_frozen().await);
     vm.aside("rm /etc/mimeo/clone.d/15-fail").await;
 }
@@ -425,7 +425,7 @@ async fn keys_and_hooks_of_the_image_may_fail(vm: &Vm) {
 async fn connections_that_cannot_be_destroyed_are_reported() {
     let listener = listener().await;
     let (vm, _connection) = frozen_source(Vm::boot_with(&["fuse"]).await, &listener).await;
-    assert_step_failed(&vm.identify(identity()).await, Line::Connections, "list the TCP connections");
+    assert_step_failed(&vm.identify(identity()).await, Step::Connections, "list the TCP connections");
     assert!(vm.is_frozen().await);
 }
 
@@ -436,15 +436,15 @@ async fn a_clone_may_have_no_network() {
     for _ in 0..3 {
         vm.freeze().await;
         let started = Instant::now();
-        let lines = vm.identify(identity()).await;
+        let steps = vm.identify(identity()).await;
         eprintln!("identify with nothing to make or run: {:?}", started.elapsed());
-        assert_eq!(outcomes(&lines)[4], (Line::Network, Outcome::Done), "{lines:#?}");
+        assert_eq!(outcomes(&steps)[4], (Step::Network, StepOutcome::Done), "{steps:#?}");
         assert!(!vm.is_frozen().await);
     }
     vm.freeze().await;
-    let lines = vm.identify(Identity { interface: None, ..identity() }).await;
-    assert_eq!(outcomes(&lines)[4], (Line::Network, Outcome::Done), "{lines:#?}");
-    assert_eq!(outcomes(&lines)[9], (Line::Thaw, Outcome::Done), "{lines:#?}");
+    let steps = vm.identify(Identity { interface: None, ..identity() }).await;
+    assert_eq!(outcomes(&steps)[4], (Step::Network, StepOutcome::Done), "{steps:#?}");
+    assert_eq!(outcomes(&steps)[9], (Step::Thaw, StepOutcome::Done), "{steps:#?}");
     assert_eq!(vm.sh("ip route").await, "");
     let nic = vm.sh("ip addr").await;
     assert!(!nic.contains("inet 10.") && !nic.contains("fe80") && nic.contains("inet 127.0.0.1"), "{nic}");

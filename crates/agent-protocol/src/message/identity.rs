@@ -10,7 +10,8 @@ use super::Interface;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Identity {
     /// The clone's VM generation: a UUID, new at every restore.
-    pub generation: String,
+    #[serde(rename = "generation")]
+    pub vm_generation: String,
     /// The machine's id, 64 hexadecimal digits.
     pub machine: String,
     /// Its host name.
@@ -42,17 +43,18 @@ pub struct Identity {
     pub thaw: bool,
     /// This is a warm-up run: no program of the image is run, and no key is
     /// generated. The machines that are restored from it get identities of their own.
-    #[serde(default)]
-    pub rehearsal: bool,
+    #[serde(default, rename = "rehearsal")]
+    pub warm_up: bool,
 }
 
 /// The outcome of one step of an identity.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct IdentityLine {
+pub struct IdentityStep {
     /// The step.
-    pub line: Line,
+    #[serde(rename = "line")]
+    pub step: Step,
     /// Its outcome.
-    pub outcome: Outcome,
+    pub outcome: StepOutcome,
     /// Why it failed, or what it did, for people.
     #[serde(default)]
     pub detail: Option<String>,
@@ -61,11 +63,12 @@ pub struct IdentityLine {
 /// The steps of an identity, in the order in which they are applied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Line {
+pub enum Step {
     /// Reseed the kernel's CRNG with the host's entropy.
     Entropy,
     /// Write the clone's VM generation to /run/mimeo/generation.
-    Generation,
+    #[serde(rename = "generation")]
+    VmGeneration,
     /// Set the wall clock to the host's.
     Clock,
     /// Set the host name, /etc/hosts, /etc/resolv.conf, the machine id and the boot id.
@@ -87,11 +90,11 @@ pub enum Line {
     Unknown,
 }
 
-impl Line {
+impl Step {
     /// All steps that this side knows, in order.
     pub const ALL: [Self; 10] = [
         Self::Entropy,
-        Self::Generation,
+        Self::VmGeneration,
         Self::Clock,
         Self::Names,
         Self::Network,
@@ -106,7 +109,7 @@ impl Line {
 /// The outcome of a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Outcome {
+pub enum StepOutcome {
     /// The step succeeded.
     Done,
     /// There was nothing to do.

@@ -29,8 +29,8 @@ pub struct Configure {
     /// The writable layer's filesystem; without one the container's root is read-only.
     pub writable: Option<Disk>,
     /// The VM generation of this start, a UUID, for /run/mimeo/generation.
-    #[serde(default)]
-    pub generation: Option<String>,
+    #[serde(default, rename = "generation")]
+    pub vm_generation: Option<String>,
     /// 32 random bytes from the host, as 64 hexadecimal digits. A guest that was
     /// restored from a boot snapshot needs them.
     #[serde(default)]

@@ -25,7 +25,7 @@ pub(super) async fn apply(
     hooks: Result<Vec<String>, Failure>,
 ) -> Result<StepSuccess, Failure> {
     let hooks = hooks?;
-    if identity.rehearsal {
+    if identity.warm_up {
         return Ok(StepSuccess::NotNeeded);
     }
     for name in &hooks {
@@ -69,8 +69,8 @@ pub(super) fn list() -> Result<Vec<String>, SystemError> {
 }
 
 fn environment(identity: &Identity) -> BTreeMap<String, String> {
-    let Identity { generation, machine, hostname, .. } = identity;
-    [("MIMEO_GENERATION", generation), ("MIMEO_MACHINE", machine), ("MIMEO_HOSTNAME", hostname)]
+    let Identity { vm_generation, machine, hostname, .. } = identity;
+    [("MIMEO_GENERATION", vm_generation), ("MIMEO_MACHINE", machine), ("MIMEO_HOSTNAME", hostname)]
         .map(|(name, value)| (name.to_owned(), value.clone()))
         .into()
 }

@@ -36,11 +36,11 @@ pub(super) async fn apply(
     keys: Result<Vec<Key>, Failure>,
 ) -> Result<StepSuccess, Failure> {
     let keys = keys?;
-    if keys.is_empty() || identity.rehearsal {
+    if keys.is_empty() || identity.warm_up {
         return Ok(StepSuccess::NotNeeded);
     }
     // A clone from a pool gets its identity twice, and generating keys takes long.
-    if machine.ssh_keys_generation().as_ref() == Some(&identity.generation) {
+    if machine.ssh_keys_generation().as_ref() == Some(&identity.vm_generation) {
         return Ok(StepSuccess::DoneWith("already applied".to_owned()));
     }
     for key in &keys {
@@ -49,7 +49,7 @@ pub(super) async fn apply(
     }
     let kinds: Vec<&str> = keys.iter().map(|key| &*key.kind).collect();
     hang_up_servers();
-    machine.ssh_keys_generation().replace(identity.generation.clone());
+    machine.ssh_keys_generation().replace(identity.vm_generation.clone());
     Ok(StepSuccess::DoneWith(kinds.join(" ")))
 }
 

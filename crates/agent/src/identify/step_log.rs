@@ -1,6 +1,6 @@
 //! The outcome of each step.
 
-use mimeo_agent_protocol::message::{Failure, IdentityLine, Line, Outcome};
+use mimeo_agent_protocol::message::{Failure, IdentityStep, Step, StepOutcome};
 
 /// The outcome of a step that did not fail.
 #[derive(Debug)]
@@ -17,30 +17,30 @@ pub(super) struct StepFailed;
 
 /// The steps so far, in order.
 #[derive(Debug, Default)]
-pub(super) struct StepLog(Vec<IdentityLine>);
+pub(super) struct StepLog(Vec<IdentityStep>);
 
 impl StepLog {
     /// Records the outcome of a step.
     pub(super) fn record(
         &mut self,
-        line: Line,
+        step: Step,
         result: Result<StepSuccess, Failure>,
     ) -> Result<(), StepFailed> {
         let failed = result.is_err();
         let (outcome, detail) = match result {
-            Ok(StepSuccess::Done) => (Outcome::Done, None),
-            Ok(StepSuccess::DoneWith(detail)) => (Outcome::Done, Some(detail)),
-            Ok(StepSuccess::NotNeeded) => (Outcome::NotNeeded, None),
-            Err(failure) => (Outcome::Failed, Some(failure.message)),
+            Ok(StepSuccess::Done) => (StepOutcome::Done, None),
+            Ok(StepSuccess::DoneWith(detail)) => (StepOutcome::Done, Some(detail)),
+            Ok(StepSuccess::NotNeeded) => (StepOutcome::NotNeeded, None),
+            Err(failure) => (StepOutcome::Failed, Some(failure.message)),
         };
-        self.0.push(IdentityLine { line, outcome, detail });
+        self.0.push(IdentityStep { step, outcome, detail });
         if failed { Err(StepFailed) } else { Ok(()) }
     }
 
     /// All steps. Those that were not reached get the outcome `remaining`.
-    pub(super) fn complete(mut self, remaining: Outcome) -> Vec<IdentityLine> {
-        for line in Line::ALL.into_iter().skip(self.0.len()) {
-            self.0.push(IdentityLine { line, outcome: remaining, detail: None });
+    pub(super) fn complete(mut self, remaining: StepOutcome) -> Vec<IdentityStep> {
+        for step in Step::ALL.into_iter().skip(self.0.len()) {
+            self.0.push(IdentityStep { step, outcome: remaining, detail: None });
         }
         self.0
     }
@@ -56,13 +56,13 @@ mod tests {
     #[test]
     fn steps_after_a_failure_are_not_tried() {
         let mut log = StepLog::default();
-        log.record(Line::Entropy, Ok(StepSuccess::Done)).expect("continues");
-        log.record(Line::Generation, Err(failure(FailureKind::Invalid, "why"))).expect_err("stops");
-        let lines = log.complete(Outcome::NotTried);
-        assert_eq!(lines.iter().map(|line| line.line).collect::<Vec<_>>(), Line::ALL);
-        assert_eq!(lines[1].detail.as_deref(), Some("why"));
-        let outcomes: Vec<Outcome> = lines.iter().map(|line| line.outcome).collect();
-        assert_eq!(outcomes[..3], [Outcome::Done, Outcome::Failed, Outcome::NotTried]);
-        assert!(outcomes[2..].iter().all(|outcome| *outcome == Outcome::NotTried));
+        log.record(Step::Entropy, Ok(StepSuccess::Done)).expect("continues");
+        log.record(Step::VmGeneration, Err(failure(FailureKind::Invalid, "why"))).expect_err("stops");
+        let steps = log.complete(StepOutcome::NotTried);
+        assert_eq!(steps.iter().map(|step| step.step).collect::<Vec<_>>(), Step::ALL);
+        assert_eq!(steps[1].detail.as_deref(), Some("why"));
+        let outcomes: Vec<StepOutcome> = steps.iter().map(|step| step.outcome).collect();
+        assert_eq!(outcomes[..3], [StepOutcome::Done, StepOutcome::Failed, StepOutcome::NotTried]);
+        assert!(outcomes[2..].iter().all(|outcome| *outcome == StepOutcome::NotTried));
     }
 }

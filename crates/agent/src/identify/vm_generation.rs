@@ -8,5 +8,5 @@ use crate::metadata;
 pub(super) fn apply(identity: &Identity) -> Result<StepSuccess, Failure> {
     // Before `configure` the directory does not exist.
     metadata::prepare()?;
-    metadata::write_vm_generation(&identity.generation).map(|()| StepSuccess::Done)
+    metadata::write_vm_generation(&identity.vm_generation).map(|()| StepSuccess::Done)
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use mimeo_agent_protocol::message::{
-    Address, ExitStatus, Identity, IdentityLine, Interface, Line, Outcome, Process, Reply, Request,
+    Address, ExitStatus, Identity, IdentityStep, Interface, Process, Reply, Request, Step, StepOutcome,
 };
 
 use super::{Running, Vm, pause_briefly, shell};
@@ -14,7 +14,7 @@ pub const COUNTER: &str = "n=0; while :; do n=$((n+1)); echo $n > /dev/shm/n; sl
 /// A clone's identity, valid in every step.
 pub fn identity() -> Identity {
     Identity {
-        generation: "0198a1b2-0000-4000-8000-0123456789ab".into(),
+        vm_generation: "0198a1b2-0000-4000-8000-0123456789ab".into(),
         machine: "c".repeat(64),
         hostname: "clone".into(),
         unix_nanos: 1_850_000_000_000_000_000,
@@ -32,7 +32,7 @@ pub fn identity() -> Identity {
         env: BTreeMap::from([("TOKEN".to_owned(), "the clone's own".to_owned())]),
         signal: None,
         thaw: true,
-        rehearsal: false,
+        warm_up: false,
     }
 }
 
@@ -48,9 +48,9 @@ impl Vm {
         );
     }
 
-    pub async fn identify(&self, identity: Identity) -> Vec<IdentityLine> {
+    pub async fn identify(&self, identity: Identity) -> Vec<IdentityStep> {
         match self.succeed(Request::Identify(Box::new(identity))).await {
-            Reply::Identified { lines } => lines,
+            Reply::Identified { steps } => steps,
             other => panic!("{other:?}"),
         }
     }
@@ -76,19 +76,19 @@ impl Vm {
 }
 
 /// Asserts that this step failed, for this reason, and that no later step was tried.
-pub fn assert_step_failed(lines: &[IdentityLine], line: Line, why: &str) {
-    let at = lines.iter().position(|found| found.line == line).expect("the line");
-    for (number, found) in lines.iter().enumerate() {
+pub fn assert_step_failed(steps: &[IdentityStep], step: Step, why: &str) {
+    let at = steps.iter().position(|found| found.step == step).expect("the step");
+    for (number, found) in steps.iter().enumerate() {
         match number.cmp(&at) {
             std::cmp::Ordering::Less => {
-                assert!(matches!(found.outcome, Outcome::Done | Outcome::NotNeeded), "{lines:#?}");
+                assert!(matches!(found.outcome, StepOutcome::Done | StepOutcome::NotNeeded), "{steps:#?}");
             }
             std::cmp::Ordering::Equal => {
                 let detail = found.detail.as_deref().unwrap_or_default();
-                assert!(found.outcome == Outcome::Failed && detail.contains(why), "{why}: {lines:#?}");
+                assert!(found.outcome == StepOutcome::Failed && detail.contains(why), "{why}: {steps:#?}");
             }
-            std::cmp::Ordering::Greater => assert_eq!(found.outcome, Outcome::NotTried, "{lines:#?}"),
+            std::cmp::Ordering::Greater => assert_eq!(found.outcome, StepOutcome::NotTried, "{steps:#?}"),
         }
     }
-    assert_eq!(lines.len(), Line::ALL.len());
+    assert_eq!(steps.len(), Step::ALL.len());
 }

@@ -195,7 +195,7 @@ pub fn configure(writable: bool) -> Configure {
         hosts: [("db".to_owned(), "10.9.8.7".to_owned())].into(),
         image: disk("image"),
         writable: writable.then(|| disk("writable")),
-        generation: None,
+        vm_generation: None,
         entropy: None,
         env: std::collections::BTreeMap::new(),
     }
