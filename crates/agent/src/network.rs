@@ -27,7 +27,7 @@ pub(crate) fn up(interface: Option<&Interface>) -> Result<(), SystemError> {
     let netlink = NetlinkSocket::open(None).context("open a netlink socket")?;
     netlink.request(&link_up(LOOPBACK, None)).context("bring up the loopback interface")?;
     let Some(interface) = interface else { return Ok(()) };
-    let (index, link) = find_or_replace(interface)?;
+    let (index, link) = find_nic(interface)?;
     // The kernel generates a link-local address when the NIC comes up: IPv6 must be disabled
     // before that, or is enabled after it.
     let has_ipv6 = match interface.ipv6 {
@@ -67,14 +67,14 @@ fn set_ipv6(index: u32, desired: bool) -> bool {
         set("disable_ipv6", "1");
         return false;
     }
-    // The host has configured the route and made the address unique: no router advertisements and no
-    // duplicate address detection are needed.
+    // The host provides the address and the route: no router advertisement is needed, and no wait for
+    // duplicate address detection.
     set("accept_ra", "0") && set("accept_dad", "0") && set("disable_ipv6", "0")
 }
 
 /// Finds the NIC with this MAC address, and builds the message that brings it up. A guest that was
 /// restored from a boot snapshot has one NIC with another address: the message changes the address too.
-fn find_or_replace(interface: &Interface) -> Result<(u32, Message), SystemError> {
+fn find_nic(interface: &Interface) -> Result<(u32, Message), SystemError> {
     if find(&interface.mac).is_none()
         && let Some(index) = only_nic()?
     {
@@ -123,8 +123,8 @@ pub(crate) fn reconfigure(interface: Option<&Interface>) -> Result<bool, SystemE
     let desired = desired_addresses(index, interface, mac, &old);
     let new_ipv6 =
         interface.ipv6.map(|ipv6| Assigned { index, address: ipv6.ip.into(), prefix: ipv6.prefix });
-    let desired_and_ipv6: Vec<_> = desired.iter().copied().chain(new_ipv6).collect();
-    remove_addresses_except(&netlink, &old, &desired_and_ipv6)?;
+    let retained: Vec<_> = desired.iter().copied().chain(new_ipv6).collect();
+    remove_addresses_except(&netlink, &old, &retained)?;
     netlink.request(&link_up_as(index, mac, interface.mtu)).context("set the MAC address")?;
     let has_ipv6 = interface.ipv6.is_some() && set_ipv6(index, true);
     add_addresses(&netlink, index, interface, has_ipv6)?;
@@ -142,13 +142,13 @@ pub(crate) fn remove_addresses() -> Result<(), SystemError> {
     remove_addresses_except(&netlink, &addresses_of(&netlink, index)?, &[])
 }
 
-/// Removes all addresses but the desired ones. With the last address of a family the kernel removes the NIC's routes.
+/// Removes all addresses but the retained ones. With the last address of a family the kernel removes the NIC's routes.
 fn remove_addresses_except(
     netlink: &NetlinkSocket,
     old: &[Assigned],
-    desired: &[Assigned],
+    retained: &[Assigned],
 ) -> Result<(), SystemError> {
-    for Assigned { index, address, prefix } in old.iter().filter(|address| !desired.contains(address)) {
+    for Assigned { index, address, prefix } in old.iter().filter(|address| !retained.contains(address)) {
         netlink
             .request(&remove_address(*index, *address, *prefix))
             .context(format!("remove the address {address}"))?;

@@ -8,7 +8,7 @@
 //! One epoll watches both directions, and an edge wakes the reader and the writer. Polling this
 //! device has a side effect: the driver takes a received buffer off its queue when the port is
 //! polled, whatever the poll is for. When the buffer's interrupt comes after that, the driver finds
-//! the queue empty and wakes nobody. So a poll that is interested only in writing, as a second epoll
+//! the queue empty and wakes no task. So a poll that is interested only in writing, as a second epoll
 //! would make, loses the wake-up of the reader: the guest then waits for ever for a request that it
 //! has already received.
 

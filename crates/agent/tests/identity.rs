@@ -53,7 +53,7 @@ async fn a_freeze_stops_the_workload_and_a_thaw_resumes_it() {
         let thawed = started.elapsed();
         assert!(
             matches!(pending.receiver.message().await, Ok(Reply::Started { .. })),
-            "it pending for the thaw"
+            "it waits for the thaw"
         );
         eprintln!("turn {turn}: freeze {frozen:?}, once more {again:?}, thaw {thawed:?}");
         vm.thaw().await;

@@ -51,7 +51,7 @@ pub struct Receiver {
     deliveries: mpsc::UnboundedReceiver<Delivery>,
     queued: Arc<AtomicUsize>,
     /// Cost of the data that was read and for which no new credit was granted yet.
-    taken: usize,
+    uncredited: usize,
     over: bool,
 }
 
@@ -64,7 +64,7 @@ impl Stream {
         queued: Arc<AtomicUsize>,
     ) -> Self {
         let sender = Sender { shared: shared.clone(), id, credit };
-        let receiver = Receiver { shared, id, deliveries, queued, taken: 0, over: false };
+        let receiver = Receiver { shared, id, deliveries, queued, uncredited: 0, over: false };
         Self { sender, receiver }
     }
 }
@@ -201,9 +201,9 @@ impl Receiver {
         if !matches!(item, Item::Data { .. }) || bytes.is_empty() {
             return;
         }
-        self.taken += cost(bytes.len());
-        if self.taken >= WINDOW / 2 {
-            let grant = std::mem::take(&mut self.taken) as u32;
+        self.uncredited += cost(bytes.len());
+        if self.uncredited >= WINDOW / 2 {
+            let grant = std::mem::take(&mut self.uncredited) as u32;
             let payload = Bytes::copy_from_slice(&grant.to_le_bytes());
             self.shared.send(self.id, Kind::Credit, 0, payload);
         }

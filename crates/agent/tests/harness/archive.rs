@@ -40,7 +40,7 @@ impl Vm {
     pub async fn write_archive(&self, directory: &str, archive: &[u8]) -> Reply {
         let mut stream = self.open(&Request::WriteArchive { directory: directory.into() });
         let sending = async {
-            // Refused early, it is not taken to its end.
+            // Fails when the request was refused before all data was sent.
             stream.sender.data(channel::STDIN, Bytes::copy_from_slice(archive)).await.ok();
             stream.sender.data(channel::STDIN, Bytes::new()).await.ok();
         };

@@ -235,7 +235,7 @@ fn spawn(directory: &Path, kernel: &Path, initramfs: &Path, transport: Transport
 /// stencil do. `delay` passes between the agent's hello and the request.
 pub async fn request_in_new_session(port: &mut UnixStream, number: u32, delay: Duration) {
     let (session, mut relayed) = UnixStream::pair().expect("a pair");
-    let ask = async {
+    let request_reply = async {
         let (reader, writer) = session.into_split();
         let (link, _) = connect(reader, writer, number, "test").await.expect("a session");
         let started = Instant::now();
@@ -246,7 +246,7 @@ pub async fn request_in_new_session(port: &mut UnixStream, number: u32, delay: D
         stream.receiver.message::<Reply>().await.expect("an answer")
     };
     tokio::select! {
-        reply = ask => assert!(matches!(reply, Reply::Failed(_)), "{reply:?}"),
+        reply = request_reply => assert!(matches!(reply, Reply::Failed(_)), "{reply:?}"),
         ended = tokio::io::copy_bidirectional(port, &mut relayed) => panic!("the port is closed: {ended:?}"),
     }
 }

@@ -170,14 +170,14 @@ pub fn arguments(directory: &Path) -> Vec<String> {
 pub fn relay(connector: Connector, first: UnixStream) -> (UnixStream, Arc<Notify>) {
     let (ours, theirs) = UnixStream::pair().expect("a pair");
     let cut = Arc::new(Notify::new());
-    let asked = cut.clone();
+    let cut_requested = cut.clone();
     tokio::spawn(async move {
         let (mut near, mut far) = (asynchronous(theirs), asynchronous(first));
         loop {
             tokio::select! {
                 // Either side is closed.
                 _ = tokio::io::copy_bidirectional(&mut near, &mut far) => return,
-                () = asked.notified() => {}
+                () = cut_requested.notified() => {}
             }
             drop(far);
             far = loop {
