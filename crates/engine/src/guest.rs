@@ -6,7 +6,7 @@ use std::io::{self, Read as _};
 use mimeo_agent_protocol::link::{self, Link, LinkError};
 use mimeo_agent_protocol::message::{Address, Address6, Configure, Disk, Interface};
 use mimeo_net::Subnet;
-use mimeo_vmm::DiskOrder;
+use mimeo_vmm::DiskIdentification;
 use tokio::net::UnixStream;
 
 use crate::launch_spec::{IMAGE_SERIAL, WRITABLE_SERIAL};
@@ -31,7 +31,7 @@ pub(crate) async fn connect(channel: UnixStream, session: u32) -> Result<Link, L
 }
 
 /// What makes the guest this machine.
-pub(crate) fn configuration(record: &Record, order: DiskOrder) -> std::io::Result<Configure> {
+pub(crate) fn configuration(record: &Record, order: DiskIdentification) -> std::io::Result<Configure> {
     Ok(Configure {
         machine: record.id.to_string(),
         hostname: hostname(record),
@@ -42,18 +42,18 @@ pub(crate) fn configuration(record: &Record, order: DiskOrder) -> std::io::Resul
         hosts: record.spec.add_hosts.clone(),
         image: disk(IMAGE_SERIAL, order),
         writable: Some(disk(WRITABLE_SERIAL, order)),
-        generation: record.vm_generation.clone(),
+        vm_generation: record.vm_generation.clone(),
         entropy: Some(entropy()?),
         env: record.spec.env.clone(),
     })
 }
 
 /// One of the two disks that every machine has, as its guest finds it.
-pub(crate) fn disk(serial: &str, order: DiskOrder) -> Disk {
+pub(crate) fn disk(serial: &str, order: DiskIdentification) -> Disk {
     let position = match order {
-        DiskOrder::Serial => None,
+        DiskIdentification::Serial => None,
         // The order of `launch_spec::disks`.
-        DiskOrder::Position => Some(u32::from(serial != IMAGE_SERIAL)),
+        DiskIdentification::Position => Some(u32::from(serial != IMAGE_SERIAL)),
     };
     Disk { serial: serial.to_owned(), filesystem: FILESYSTEM.to_owned(), position }
 }

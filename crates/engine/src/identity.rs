@@ -1,35 +1,35 @@
-//! What makes a copy a machine of its own, and whether it has become one.
+//! The identity of a clone: what the guest is told, and whether every step of applying it succeeded.
 
 use std::io;
 
 use mimeo_agent_protocol::link::Link;
-use mimeo_agent_protocol::message::{Identity, IdentityLine, Line, Outcome, Reply, Request};
+use mimeo_agent_protocol::message::{Identity, IdentityStep, Reply, Request, Step, StepOutcome};
 
 use crate::guest::{dns, entropy, hostname, interface, unix_nanos};
 use crate::machine::Record;
 use crate::stage::StageError;
 
-/// Lines that there is always something to do for.
-const ALWAYS: [Line; 3] = [Line::Entropy, Line::Generation, Line::Clock];
-/// Characters of what a guest says about a line.
+/// Steps that can never be `not_needed`.
+const MANDATORY_STEPS: [Step; 3] = [Step::Entropy, Step::VmGeneration, Step::Clock];
+/// Characters kept of a step's detail, which the guest writes.
 const MAX_DETAIL: usize = 200;
 
-/// A number that no other copy has.
+/// A UUID that no other clone has.
 pub(crate) fn new_vm_generation() -> String {
     uuid::Uuid::new_v4().to_string()
 }
 
-/// The number of a copy's first session: none that its original has had.
+/// The number of a clone's first session: one that its source has not had.
 pub(crate) fn session(vm_generation: &str) -> u32 {
     let digits: String = vm_generation.chars().filter(char::is_ascii_hexdigit).take(8).collect();
-    // The highest and the lowest have meanings of their own.
+    // The highest and the lowest numbers have meanings of their own.
     u32::from_str_radix(&digits, 16).unwrap_or_default().clamp(16, u32::MAX - 1)
 }
 
-/// What tells the guest that it is the machine of this record.
-pub(crate) fn of(record: &Record, thaw: bool) -> io::Result<Identity> {
+/// The identity of the machine in `record`; with `thaw` its workload runs once it is applied.
+pub(crate) fn describe(record: &Record, thaw: bool) -> io::Result<Identity> {
     Ok(Identity {
-        generation: record.vm_generation.clone().unwrap_or_else(new_vm_generation),
+        vm_generation: record.vm_generation.clone().unwrap_or_else(new_vm_generation),
         machine: record.id.to_string(),
         hostname: hostname(record),
         unix_nanos: unix_nanos(),
@@ -41,94 +41,97 @@ pub(crate) fn of(record: &Record, thaw: bool) -> io::Result<Identity> {
         env: record.spec.env.clone(),
         signal: None,
         thaw,
-        rehearsal: false,
+        warm_up: false,
     })
 }
 
-/// Has the guest become the machine of this record, and says line by line how
-/// that went. It fails closed: a line that was not done is an error.
-pub(crate) async fn take_on(link: &Link, identity: Identity) -> Result<Vec<IdentityLine>, StageError> {
+/// Has the guest apply the identity, and returns the outcome of each step. It fails closed: a step that
+/// failed or is missing is an error.
+pub(crate) async fn apply(link: &Link, identity: Identity) -> Result<Vec<IdentityStep>, StageError> {
     match link.call(&Request::Identify(Box::new(identity))).await? {
-        Reply::Identified { lines } => judge(lines),
+        Reply::Identified { steps } => check_steps(&steps),
         other => Err(other.unexpected().into()),
     }
 }
 
-/// Has the guest go the way of becoming a machine, for nothing.
-pub(crate) async fn rehearse(link: &Link, identity: Identity) -> Result<(), StageError> {
-    take_on(link, Identity { rehearsal: true, ..identity }).await.map(drop)
+/// Has the guest apply the identity as a warm-up run: it runs the same code, and changes nothing that lasts.
+pub(crate) async fn warm_up(link: &Link, identity: Identity) -> Result<(), StageError> {
+    apply(link, Identity { warm_up: true, ..identity }).await.map(drop)
 }
 
-/// Notes that the guest has done the last line too, asked for by itself.
-pub(crate) fn thawed(lines: &mut [IdentityLine]) {
-    for line in lines.iter_mut().filter(|line| line.line == Line::Thaw) {
-        line.outcome = Outcome::Done;
+/// Records that the guest has done the last step, which was requested separately.
+pub(crate) fn mark_thawed(steps: &mut [IdentityStep]) {
+    for step in steps.iter_mut().filter(|step| step.step == Step::Thaw) {
+        step.outcome = StepOutcome::Done;
     }
 }
 
-fn judge(lines: Vec<IdentityLine>) -> Result<Vec<IdentityLine>, StageError> {
-    let well = |line: &IdentityLine| match line.outcome {
-        Outcome::Done => true,
-        Outcome::NotNeeded => !ALWAYS.contains(&line.line),
-        Outcome::Failed | Outcome::NotTried | Outcome::Unknown => false,
-    };
-    if let Some(bad) = lines.iter().find(|line| !well(line)) {
-        let why = short(bad).detail.unwrap_or_else(|| "it was not done".to_owned());
-        return Err(StageError::Identity { line: name(bad.line), why });
+/// The outcomes in the protocol's order, if each step succeeded.
+fn check_steps(reported: &[IdentityStep]) -> Result<Vec<IdentityStep>, StageError> {
+    if let Some(failed) = reported.iter().find(|report| !succeeded(report)) {
+        let why = shorten(failed).detail.unwrap_or_else(|| "the guest did not do it".to_owned());
+        return Err(StageError::Identity { step: name(failed.step), why });
     }
-    if let Some(missing) = Line::ALL.into_iter().find(|line| !lines.iter().any(|told| told.line == *line)) {
-        return Err(StageError::Identity {
-            line: name(missing),
-            why: "the guest says nothing of it".to_owned(),
-        });
-    }
-    // Not a word more than was asked for is kept of what a guest says.
-    Ok(Line::ALL
+    // Nothing is kept of what a guest reports beyond the steps that were requested.
+    Step::ALL
         .into_iter()
-        .filter_map(|line| lines.iter().find(|told| told.line == line))
-        .map(short)
-        .collect())
+        .map(|step| match reported.iter().find(|report| report.step == step) {
+            Some(report) => Ok(shorten(report)),
+            None => {
+                let why = "the guest did not report it".to_owned();
+                Err(StageError::Identity { step: name(step), why })
+            }
+        })
+        .collect()
 }
 
-fn short(line: &IdentityLine) -> IdentityLine {
-    let detail = line.detail.as_ref().map(|detail| detail.chars().take(MAX_DETAIL).collect());
-    IdentityLine { detail, ..line.clone() }
+fn succeeded(report: &IdentityStep) -> bool {
+    match report.outcome {
+        StepOutcome::Done => true,
+        StepOutcome::NotNeeded => !MANDATORY_STEPS.contains(&report.step),
+        StepOutcome::Failed | StepOutcome::NotTried | StepOutcome::Unknown => false,
+    }
 }
 
-/// As it is written: `ssh_keys`.
-fn name(line: Line) -> String {
-    serde_json::to_value(line).ok().and_then(|name| Some(name.as_str()?.to_owned())).unwrap_or_default()
+fn shorten(report: &IdentityStep) -> IdentityStep {
+    let detail = report.detail.as_ref().map(|detail| detail.chars().take(MAX_DETAIL).collect());
+    IdentityStep { detail, ..report.clone() }
+}
+
+/// The step's name on the wire, such as `ssh_keys`.
+fn name(step: Step) -> String {
+    serde_json::to_value(step).ok().and_then(|name| Some(name.as_str()?.to_owned())).unwrap_or_default()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn all(outcome: impl Fn(Line) -> Outcome) -> Vec<IdentityLine> {
-        let told = |line| IdentityLine { line, outcome: outcome(line), detail: None };
-        Line::ALL.into_iter().map(told).collect()
+    fn all(outcome: impl Fn(Step) -> StepOutcome) -> Vec<IdentityStep> {
+        let report = |step| IdentityStep { step, outcome: outcome(step), detail: None };
+        Step::ALL.into_iter().map(report).collect()
     }
 
     #[test]
-    fn every_line_must_be_told_and_well() {
-        assert!(judge(all(|_| Outcome::Done)).is_ok());
-        for broken in Line::ALL {
-            for bad in [Outcome::Failed, Outcome::NotTried, Outcome::Unknown] {
-                let lines = all(|line| if line == broken { bad } else { Outcome::Done });
-                let error = judge(lines).expect_err("not well").to_string();
+    fn each_step_must_be_reported_and_succeed() {
+        assert!(check_steps(&all(|_| StepOutcome::Done)).is_ok());
+        for broken in Step::ALL {
+            for bad in [StepOutcome::Failed, StepOutcome::NotTried, StepOutcome::Unknown] {
+                let steps = all(|step| if step == broken { bad } else { StepOutcome::Done });
+                let error = check_steps(&steps).expect_err("a step failed").to_string();
                 assert!(error.contains(&name(broken)), "{error}");
             }
-            let lines = all(|_| Outcome::Done).into_iter().filter(|told| told.line != broken).collect();
-            let error = judge(lines).expect_err("not told").to_string();
+            let mut steps = all(|_| StepOutcome::Done);
+            steps.retain(|report| report.step != broken);
+            let error = check_steps(&steps).expect_err("a step is missing").to_string();
             assert!(error.contains(&name(broken)), "{error}");
         }
     }
 
     #[test]
-    fn sessions_of_copies_are_numbers_that_frames_may_carry() {
+    fn a_clones_session_is_a_number_that_frames_may_carry() {
         for vm_generation in ["ffffffff-0000", "00000000-0000", "x"] {
             assert!((16..u32::MAX).contains(&session(vm_generation)));
         }
-        assert_eq!(entropy().expect("random").len(), 64);
     }
 }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use mimeo_net::{PortMapping, Protocol, Subnet};
 use mimeo_setup::{Kernel, kernel};
-use mimeo_vmm::accel::kept_tsc_khz;
+use mimeo_vmm::accel::recorded_tsc_khz;
 use mimeo_vmm::{Accelerator, Disk, DiskFormat, Driver, Forward, ForwardProtocol, LaunchSpec, UserNetwork};
 
 use crate::machine::{MachineSpec, NetworkRecord, Requirements};
@@ -64,7 +64,7 @@ pub(crate) fn requires(driver: &dyn Driver, kernel: &Kernel, spec: &LaunchSpec) 
 fn command_line(accelerator: Accelerator, home: &Home) -> String {
     match accelerator {
         Accelerator::Kvm => kernel::command_line(false, None),
-        Accelerator::Tcg => kernel::command_line(true, kept_tsc_khz(home.run())),
+        Accelerator::Tcg => kernel::command_line(true, recorded_tsc_khz(home.run())),
     }
 }
 

@@ -149,8 +149,8 @@ pub enum StageError {
     Stencil { why: String },
     #[error(transparent)]
     Guest(#[from] CallError),
-    #[error("identity line {line}: {why}")]
-    Identity { line: String, why: String },
+    #[error("identity step {step}: {why}")]
+    Identity { step: String, why: String },
     #[error("the host gives no random bytes")]
     Entropy {
         #[source]

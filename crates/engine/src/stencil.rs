@@ -22,7 +22,8 @@ use jiff::Timestamp;
 use mimeo_agent_protocol::link::LinkError;
 use mimeo_pager::{Capture, PAGE, PagerError, Pages, flatten};
 use mimeo_vmm::{
-    CheckpointError, Driver, Instance, KeptProcess, LaunchSpec, OperationError, RestoreError, SavedMachine,
+    CheckpointError, CheckpointedProcess, Driver, Instance, LaunchSpec, OperationError, RestoreError,
+    SavedMachine,
 };
 use rustix::fs::{FlockOperation, flock};
 use tokio::io::copy_bidirectional;
@@ -60,7 +61,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub(crate) struct Stencil {
     /// Where its files are.
     pub(crate) dir: PathBuf,
-    pub(crate) process: KeptProcess,
+    pub(crate) process: CheckpointedProcess,
     /// Where its memory is not the snapshot's.
     pub(crate) besides: Pages,
     failures: Failures,
@@ -83,7 +84,7 @@ impl Stencil {
         let why = chain(&error);
         match error {
             // Something was replaced since: the next makes it again.
-            RestoreError::Process(CheckpointError::Foreign { .. }) => seal::open(&self.dir),
+            RestoreError::Process(CheckpointError::Incompatible { .. }) => seal::open(&self.dir),
             // Somebody ended it, which says nothing of the next, unless that comes to the same.
             RestoreError::Process(CheckpointError::Ended) | RestoreError::Killed { .. } => {
                 self.failures.add(Failed::Passing, why.clone(), Timestamp::now());
@@ -152,7 +153,7 @@ pub(crate) async fn of(
     making: Making,
     rehearsal: Result<impl Rehearsal, StageError>,
 ) -> Lookup {
-    if !wanted.driver.keeps_process(wanted.spec.accelerator) {
+    if !wanted.driver.can_checkpoint(wanted.spec.accelerator) {
         return Lookup::default();
     }
     let found = match rehearsal {
@@ -226,7 +227,7 @@ fn read(dir: &Path, memory_mib: u32, failures: Failures) -> Result<Stencil, Stag
     let bytes = fs::read(&path).at("read", &path)?;
     let besides = Pages::from_bytes(&bytes, (u64::from(memory_mib) << 20) / PAGE);
     let besides = besides.map_err(io::Error::other).at("read", &path)?;
-    let process = KeptProcess { dir: dir.to_owned(), memory: dir.join(MEMORY) };
+    let process = CheckpointedProcess { dir: dir.to_owned(), memory: dir.join(MEMORY) };
     Ok(Stencil { dir: dir.to_owned(), process, besides, failures })
 }
 
@@ -297,7 +298,7 @@ async fn go_and_keep(
         let pages = capture.copy_changed().map_err(io::Error::other)?;
         taken.send((capture, pages)).map_err(|_| io::Error::other("nobody waits for it"))
     };
-    instance.keep_process(dir, Box::new(meanwhile)).await?;
+    instance.checkpoint(dir, Box::new(meanwhile)).await?;
     Ok(take.await.map_err(|_| TakeError::CutOff)?)
 }
 

@@ -223,7 +223,7 @@ pub struct Capabilities {
     /// Whether a disk can get another layer while the machine runs ([`Instance::add_layer`]).
     pub disk_layers: bool,
     /// How the guest identifies its disks.
-    pub disks: DiskSpec,
+    pub disks: DiskIdentification,
     /// Whether a page server can serve a restored machine's memory ([`SavedMachine::pager`]).
     pub pager: bool,
 }
@@ -243,7 +243,7 @@ pub enum MemorySave {
 /// How a guest identifies its disks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum DiskSpec {
+pub enum DiskIdentification {
     /// By [`Disk::serial`].
     Serial,
     /// By position: the first of [`LaunchSpec::disks`] is `vda`, and so on.

@@ -14,9 +14,9 @@ use tokio::net::UnixStream;
 use tokio::sync::watch;
 
 use crate::{
-    Accelerator, Capabilities, CheckpointHook, CheckpointedProcess, DiskSpec, Driver, Forward, GuestMemory,
-    Instance, LaunchError, LaunchSpec, MemorySave, OperationError, RestoreError, SavedMachine, TapUse,
-    VmExit, VmProcess,
+    Accelerator, Capabilities, CheckpointHook, CheckpointedProcess, DiskIdentification, Driver, Forward,
+    GuestMemory, Instance, LaunchError, LaunchSpec, MemorySave, OperationError, RestoreError, SavedMachine,
+    TapUse, VmExit, VmProcess,
 };
 
 /// The faults to inject. All are off by default.
@@ -80,7 +80,7 @@ impl Driver for Fake {
             snapshot: true,
             memory: MemorySave::Reader,
             disk_layers: true,
-            disks: DiskSpec::Serial,
+            disks: DiskIdentification::Serial,
             pager: false,
         }
     }

@@ -6,7 +6,7 @@
 //! # Disks
 //! The API cannot set a disk's serial number. The one that a guest reads (`/sys/block/vdX/serial`) is derived
 //! from the file's device and inode, and changes with each restore. So disks are identified by position: the
-//! first of [`LaunchSpec::disks`] is `vda`, the second `vdb` ([`DiskSpec::Position`]).
+//! first of [`LaunchSpec::disks`] is `vda`, the second `vdb` ([`DiskIdentification::Position`]).
 
 pub mod api;
 mod cgroup;
@@ -29,8 +29,8 @@ use async_trait::async_trait;
 pub use jail::{SHARED_GID, sweep, uid};
 
 use crate::{
-    Accelerator, Capabilities, CheckpointedProcess, DiskSpec, Driver, Instance, LaunchError, LaunchSpec,
-    MemorySave, RestoreError, SavedMachine, TapUse, program,
+    Accelerator, Capabilities, CheckpointedProcess, DiskIdentification, Driver, Instance, LaunchError,
+    LaunchSpec, MemorySave, RestoreError, SavedMachine, TapUse, program,
 };
 
 /// Firecracker's program name.
@@ -124,7 +124,7 @@ impl Driver for Firecracker {
             snapshot: true,
             memory: MemorySave::Vmm,
             disk_layers: false,
-            disks: DiskSpec::Position,
+            disks: DiskIdentification::Position,
             pager: true,
         }
     }

@@ -17,8 +17,8 @@ mod spawn;
 pub use mimeo_checkpoint::CheckpointError;
 
 pub use driver::{
-    Accelerator, Capabilities, CheckpointHook, CheckpointedProcess, Diagnostic, Disk, DiskFormat, DiskSpec,
-    Driver, Forward, ForwardProtocol, GuestMemory, Instance, LaunchError, LaunchSpec, MemoryPiece,
-    MemorySave, Network, OperationError, RestoreError, SaveKind, SavedMachine, Tap, TapUse, UserNetwork,
-    VmExit, VmProcess,
+    Accelerator, Capabilities, CheckpointHook, CheckpointedProcess, Diagnostic, Disk, DiskFormat,
+    DiskIdentification, Driver, Forward, ForwardProtocol, GuestMemory, Instance, LaunchError, LaunchSpec,
+    MemoryPiece, MemorySave, Network, OperationError, RestoreError, SaveKind, SavedMachine, Tap, TapUse,
+    UserNetwork, VmExit, VmProcess,
 };

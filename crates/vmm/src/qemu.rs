@@ -15,8 +15,8 @@ use std::path::PathBuf;
 use async_trait::async_trait;
 
 use crate::{
-    Accelerator, Capabilities, CheckpointedProcess, DiskSpec, Driver, Instance, LaunchError, LaunchSpec,
-    MemorySave, RestoreError, SavedMachine, TapUse, program,
+    Accelerator, Capabilities, CheckpointedProcess, DiskIdentification, Driver, Instance, LaunchError,
+    LaunchSpec, MemorySave, RestoreError, SavedMachine, TapUse, program,
 };
 
 /// The name of the guest's link port, in `/sys/class/virtio-ports/*/name`.
@@ -67,7 +67,7 @@ impl Driver for Qemu {
             snapshot: true,
             memory: MemorySave::Reader,
             disk_layers: true,
-            disks: DiskSpec::Serial,
+            disks: DiskIdentification::Serial,
             pager: false,
         }
     }

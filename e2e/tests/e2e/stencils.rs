@@ -117,7 +117,7 @@ fn where_a_stencil_does_not_go_on_copies_begin_without() {
     let image = stencil(&world).join("process.json");
     say_of_another_boot(&image);
     let copy = world.mimeo(["snapshot", "run", "kept", "--name", "copy"]).code(0);
-    copy.told("the host was started anew");
+    copy.told("the host has rebooted since");
     assert!(!maps(&world, "copy").contains("process.pages"));
     // The disk is the snapshot's, without what the stencil's guest has written.
     assert_eq!(

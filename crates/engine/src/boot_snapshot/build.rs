@@ -35,9 +35,9 @@ pub(super) async fn build(
     let (mut instance, link) = boot(engine, wanted, &spec).await?;
     let mut taking = match wanted.driver.capabilities().memory {
         MemorySave::Reader => Taking::prepare(&store, instance.memory()?, Pages::default()).await?,
-        MemorySave::Monitor => Taking::by_vmm(&store, VmmSave::whole())?,
+        MemorySave::Vmm => Taking::by_vmm(&store, VmmSave::whole())?,
     };
-    let (mut stream, hold) = link.open_and_hold(&Request::Freeze)?;
+    let (mut stream, hold) = link.open_and_pause_writes(&Request::Freeze)?;
     let Ok(reply) = timeout(HELLO_TIMEOUT, stream.reply()).await else {
         return Err(silent(engine, instance.as_mut(), &spec, HELLO_TIMEOUT).await);
     };

@@ -55,7 +55,7 @@ async fn start(
     missing: &mut Option<String>,
 ) -> Result<(Box<dyn Instance>, Pages), StageError> {
     if let Some(stencil) = stencil {
-        match wanted.driver.revive(wanted.spec, &stencil.process).await {
+        match wanted.driver.restore_process(wanted.spec, &stencil.process).await {
             Ok(instance) => {
                 stencil.was_restored();
                 return Ok((instance, stencil.besides));

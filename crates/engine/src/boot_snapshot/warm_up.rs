@@ -7,7 +7,7 @@ use bytes::Bytes;
 use mimeo_agent_protocol::link::Link;
 use mimeo_agent_protocol::message::{Configure, Process, Reply, Request, channel};
 use mimeo_image::blank;
-use mimeo_vmm::{Disk, DiskOrder, LaunchSpec, Network};
+use mimeo_vmm::{Disk, DiskIdentification, LaunchSpec, Network};
 use tokio::net::UnixStream;
 
 use super::PLACEHOLDER_BYTES;
@@ -48,9 +48,9 @@ impl<'a> Work<'a> {
             dns: self.network.iter().map(|network| network.subnet.dns().to_string()).collect(),
             dns_search: Vec::new(),
             hosts: Default::default(),
-            image: disk(IMAGE_SERIAL, DiskOrder::Serial),
-            writable: Some(disk(WRITABLE_SERIAL, DiskOrder::Serial)),
-            generation: Some(identity::new_vm_generation()),
+            image: disk(IMAGE_SERIAL, DiskIdentification::Serial),
+            writable: Some(disk(WRITABLE_SERIAL, DiskIdentification::Serial)),
+            vm_generation: Some(identity::new_vm_generation()),
             entropy: Some(entropy().map_err(|source| StageError::Entropy { source })?),
             env: Default::default(),
         })

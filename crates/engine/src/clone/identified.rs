@@ -52,11 +52,11 @@ impl Restored {
         let session = async {
             let link = hello(channel, planned).await.map_err(|error| (Stage::Boot, error))?;
             planned.clock.lap("answer");
-            let identity = identity::of(&planned.claim.record, false)
+            let identity = identity::describe(&planned.claim.record, false)
                 .map_err(|source| (Stage::Identify, StageError::Entropy { source }))?;
             let container = attach(&link).map_err(|error| (Stage::Identify, error))?;
             planned.claim.record.identity =
-                identity::take_on(&link, identity).await.map_err(|error| (Stage::Identify, error))?;
+                identity::apply(&link, identity).await.map_err(|error| (Stage::Identify, error))?;
             let container = attached(container).await.map_err(|error| (Stage::Identify, error))?;
             planned.clock.lap("identity");
             Ok((link, container))
@@ -166,17 +166,17 @@ async fn go_on(
     }
     claim.record.state = State::Running;
     if is_claimed {
-        let identity = identity::of(&claim.record, true)
+        let identity = identity::describe(&claim.record, true)
             .map_err(|source| (Stage::Identify, StageError::Entropy { source }))?;
         claim.record.identity =
-            identity::take_on(link, identity).await.map_err(|error| (Stage::Identify, error))?;
+            identity::apply(link, identity).await.map_err(|error| (Stage::Identify, error))?;
     } else {
         let line = |error: StageError| StageError::Identity {
-            line: "thaw".to_owned(),
+            step: "thaw".to_owned(),
             why: crate::cause::chain(&error),
         };
         thaw(link).await.map_err(|error| (Stage::Identify, line(error)))?;
-        identity::thawed(&mut claim.record.identity);
+        identity::mark_thawed(&mut claim.record.identity);
     }
     claim.record.times.started = Some(Timestamp::now());
     planned.clock.lap("thaw");

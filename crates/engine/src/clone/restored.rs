@@ -79,7 +79,7 @@ impl Planned {
             let layers = self.snapshot.manifest.disk_layers;
             let layer = self.claim.dir.join(snapshot::disk(layers));
             match std::fs::copy(stencil.dir.join(snapshot::disk(layers)), &layer) {
-                Ok(_) => match self.driver.revive(spec, &stencil.process).await {
+                Ok(_) => match self.driver.restore_process(spec, &stencil.process).await {
                     Ok(instance) => {
                         stencil.was_restored();
                         return Ok((instance, stencil.besides));

@@ -65,8 +65,8 @@ impl Rehearsal for CloneWarmUp<'_> {
         let session = identity::session(&vm_generation);
         let record = Record { vm_generation: Some(vm_generation), ..self.record.clone() };
         let link = guest::connect(channel, session).await?;
-        let identity = identity::of(&record, false).map_err(|source| StageError::Entropy { source })?;
-        identity::rehearse(&link, identity).await?;
+        let identity = identity::describe(&record, false).map_err(|source| StageError::Entropy { source })?;
+        identity::warm_up(&link, identity).await?;
         // A process that still ran when the stencil is dumped would run in all clones.
         let warmed = warm(&link, PROGRAM_LIMIT).await;
         let seconds = PROGRAM_LIMIT.as_secs();

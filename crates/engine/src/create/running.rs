@@ -7,7 +7,7 @@ use mimeo_agent_protocol::link::{Link, Stream};
 use mimeo_agent_protocol::message::{Process, Reply, Request};
 use mimeo_image::ImageConfig;
 use mimeo_pager::Pages;
-use mimeo_vmm::{Capabilities, DiskOrder, Instance};
+use mimeo_vmm::{Capabilities, DiskIdentification, Instance};
 use mimeo_volume::VolumeServer;
 use tokio::time::timeout;
 
@@ -123,14 +123,14 @@ impl Answering {
 async fn set_up(
     link: &Link,
     record: &mut Record,
-    disks: DiskOrder,
+    disks: DiskIdentification,
     clock: &mut Stopwatch,
 ) -> Result<(Vec<VolumeServer>, Stream), (Stage, StageError)> {
     let configure = |error| (Stage::Configure, error);
     let entropy = |source| (Stage::Configure, StageError::Entropy { source });
     if record.boot_method.as_deref() == Some(BOOTED_WARM) {
-        let identity = identity::of(record, false).map_err(entropy)?;
-        let told = identity::take_on(link, identity).await;
+        let identity = identity::describe(record, false).map_err(entropy)?;
+        let told = identity::apply(link, identity).await;
         record.identity = told.map_err(|error| (Stage::Identify, error))?;
     }
     let configuration = Box::new(configuration(record, disks).map_err(entropy)?);

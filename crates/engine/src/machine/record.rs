@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
-use mimeo_agent_protocol::message::{IdentityLine, Process};
+use mimeo_agent_protocol::message::{IdentityStep, Process};
 use mimeo_net::{MacAddress, PortMapping, Subnet};
 use serde::{Deserialize, Serialize};
 
@@ -74,7 +74,7 @@ pub struct Record {
     pub vm_generation: Option<String>,
     /// What made it itself, line by line.
     #[serde(default)]
-    pub identity: Vec<IdentityLine>,
+    pub identity: Vec<IdentityStep>,
     /// The server of snapshots that it belongs to, and ends with.
     #[serde(default)]
     pub serve: Option<ServeReference>,

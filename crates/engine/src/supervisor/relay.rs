@@ -10,7 +10,7 @@ pub(super) async fn relay(client: Stream, guest: Stream) {
     let upward = async {
         // It has no more to say, or nobody takes it any more; it may still listen.
         pass(&mut from_client, to_guest).await.ok();
-        from_client.given_up().await;
+        from_client.wait_for_reset().await;
     };
     tokio::select! {
         // Either way there is nobody left to tell how it went.

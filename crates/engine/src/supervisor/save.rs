@@ -235,7 +235,7 @@ impl Machine {
 
     /// Whatever happens in between, the workload goes on afterwards.
     async fn stand_still(&mut self, taking: &mut Taking, layer: Option<&Path>) -> Result<(), SaveError> {
-        let (mut stream, hold) = self.guest.link.open_and_hold(&Request::Freeze)?;
+        let (mut stream, hold) = self.guest.link.open_and_pause_writes(&Request::Freeze)?;
         let frozen = timeout(FREEZE, stream.receiver.message::<Reply>()).await;
         let copied = match frozen {
             Ok(Ok(Reply::Frozen { .. })) => self.copy_standing(taking, layer).await,
@@ -244,7 +244,7 @@ impl Machine {
             Ok(Err(error)) => Err(error.into()),
             Err(_) => Err(silent("freeze its workload", FREEZE)),
         };
-        hold.release();
+        hold.resume();
         let thawed = self.thaw().await;
         copied.and(thawed)
     }

@@ -1,7 +1,7 @@
 //! Every failure of a copy's start: it is refused, and nothing is left.
 
 use jiff::Timestamp;
-use mimeo_agent_protocol::message::{IdentityLine, Line, Outcome};
+use mimeo_agent_protocol::message::{IdentityStep, Step, StepOutcome};
 use mimeo_engine::launch_request::{CloneOverrides, CloneRequest, HoldPolicy, SupervisorReport};
 use mimeo_engine::snapshot::{Kind, SnapshotId};
 use mimeo_engine::{Record, supervise_clone};
@@ -67,42 +67,42 @@ async fn refused(world: &World, driver: Fake, snapshot: SnapshotId) -> (Stage, S
 
 /// A guest that becomes a copy but for what `change` does to its lines, and
 /// that tells in `thawed` when it was let go on.
-fn copying(change: impl Fn(&mut Vec<IdentityLine>) + Clone + Send + Sync + 'static) -> Fake {
+fn copying(change: impl Fn(&mut Vec<IdentityStep>) + Clone + Send + Sync + 'static) -> Fake {
     let guest = guest(ExitStatus::Code(0), move |request| match request {
         Request::Attach => Some(Reply::Started { pid: 1 }),
         Request::Identify(_) => {
-            let told = |line| IdentityLine { line, outcome: Outcome::Done, detail: None };
-            let mut lines = Line::ALL.map(told).to_vec();
-            change(&mut lines);
-            Some(Reply::Identified { lines })
+            let report = |step| IdentityStep { step, outcome: StepOutcome::Done, detail: None };
+            let mut steps = Step::ALL.map(report).to_vec();
+            change(&mut steps);
+            Some(Reply::Identified { steps })
         }
         _ => None,
     });
     Fake::new(guest, Faults::default())
 }
 
-fn name(line: Line) -> String {
-    serde_json::to_value(line).expect("JSON").as_str().expect("a name").to_owned()
+fn name(step: Step) -> String {
+    serde_json::to_value(step).expect("JSON").as_str().expect("a name").to_owned()
 }
 
 #[tokio::test]
-async fn each_line_of_the_identity_that_fails_is_the_end_of_its_copy() {
+async fn each_step_of_the_identity_that_fails_is_the_end_of_its_copy() {
     let world = World::new();
     let snapshot = kept(&world, |_| {}).await;
-    for (place, line) in Line::ALL.into_iter().enumerate() {
-        for outcome in [Outcome::Failed, Outcome::NotTried, Outcome::Unknown] {
-            let driver = copying(move |lines| {
-                lines[place].outcome = outcome;
-                lines[place].detail = Some("as it was told".to_owned());
+    for (place, step) in Step::ALL.into_iter().enumerate() {
+        for outcome in [StepOutcome::Failed, StepOutcome::NotTried, StepOutcome::Unknown] {
+            let driver = copying(move |steps| {
+                steps[place].outcome = outcome;
+                steps[place].detail = Some("injected fault".to_owned());
             });
             let (stage, why) = refused(&world, driver, snapshot.clone()).await;
             assert_eq!(stage, Stage::Identify);
-            assert_eq!(why, format!("identity line {}: as it was told", name(line)));
+            assert_eq!(why, format!("identity step {}: injected fault", name(step)));
         }
-        let silent = copying(move |lines| drop(lines.remove(place)));
+        let silent = copying(move |steps| drop(steps.remove(place)));
         let (stage, why) = refused(&world, silent, snapshot.clone()).await;
         assert_eq!(stage, Stage::Identify);
-        assert_eq!(why, format!("identity line {}: the guest says nothing of it", name(line)));
+        assert_eq!(why, format!("identity step {}: the guest did not report it", name(step)));
     }
 }
 
@@ -128,7 +128,7 @@ async fn a_guest_that_does_not_become_the_copy() {
     let faults =
         Faults { silent_guest: true, dies_after: Some(Duration::from_millis(50)), ..Faults::default() };
     let (stage, why) = refused(&world, Fake::new(good_guest(), faults), snapshot).await;
-    assert!(stage == Stage::Boot && why.contains("as it was told"), "{stage:?}: {why}");
+    assert!(stage == Stage::Boot && why.contains("injected fault"), "{stage:?}: {why}");
 }
 
 #[tokio::test]

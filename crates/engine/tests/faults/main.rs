@@ -143,7 +143,7 @@ async fn a_monitor_that_is_not_installed() {
     let (stage, why) = failure(&world, Fake::new(good_guest(), faults)).await;
     assert_eq!(
         (stage, why.to_string().as_str()),
-        (Stage::Launch, "fake is not installed: `mimeo setup preflight` says how to get it")
+        (Stage::Launch, "fake is not installed: `mimeo setup preflight` says how to install it")
     );
 }
 
@@ -168,7 +168,7 @@ async fn a_monitor_that_dies_while_the_guest_boots() {
     let faults =
         Faults { silent_guest: true, dies_after: Some(Duration::from_millis(50)), ..Faults::default() };
     let (stage, why) = failure(&world, Fake::new(good_guest(), faults)).await;
-    assert!(stage == Stage::Boot && why.to_string().contains("as it was told"), "{why}");
+    assert!(stage == Stage::Boot && why.to_string().contains("injected fault"), "{why}");
 }
 
 #[tokio::test]
@@ -181,7 +181,7 @@ async fn a_monitor_that_dies_while_the_container_runs() {
     let faults = Faults { dies_after: Some(Duration::from_millis(300)), ..Faults::default() };
     let exit = run(&world.engine(Fake::new(endless, faults)), spec()).await.expect("an exit");
     assert_eq!(exit.code, 125);
-    assert!(exit.error.is_some_and(|error| error.contains("as it was told")));
+    assert!(exit.error.is_some_and(|error| error.contains("injected fault")));
     world.assert_empty();
 }
 
@@ -206,7 +206,7 @@ async fn a_guest_of_another_protocol() {
         tokio::spawn(async move {
             let payload = br#"{"protocol":999,"generation":1,"name":"mimeo-agent 9"}"#;
             let frame = mimeo_agent_protocol::frame::Frame {
-                generation: 1,
+                session: 1,
                 stream: 0,
                 kind: mimeo_agent_protocol::frame::Kind::Hello,
                 channel: 0,

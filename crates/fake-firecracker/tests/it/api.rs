@@ -91,7 +91,7 @@ async fn requests_are_answered_as_by_firecracker(bench: &Bench) {
         return;
     }
     let _process = BareProcess::start(bench).await;
-    let api = Api::greet(bench.dir.path(), "api").await.expect("answers");
+    let api = Api::connect(bench.dir.path(), "api").await.expect("answers");
     // Older versions word some answers differently, and accept some of the requests.
     let newest = api.version() >= Version::new(1, 17, 0);
     for [method, path, body, expected] in requests() {
@@ -119,7 +119,7 @@ async fn every_api_call_is_accepted(bench: &Bench) {
         return;
     }
     let _process = BareProcess::start(bench).await;
-    let api = Api::greet(bench.dir.path(), "api").await.expect("answers");
+    let api = Api::connect(bench.dir.path(), "api").await.expect("answers");
     before_the_start(&api).await;
     api.start().await.expect("starts");
     after_the_start(&api).await;

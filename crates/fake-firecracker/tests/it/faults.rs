@@ -142,10 +142,10 @@ async fn a_fault_message_is_passed_on(bench: &Bench) {
     let mut spec = bench.spec("machine");
     spec.cpus = 33;
     let error = bench.driver.launch(&spec).await.expect_err("refused");
-    let LaunchError::Monitor(OperationError::Refused { command, message }) = &error else {
+    let LaunchError::Operation(OperationError::Refused { command, message }) = &error else {
         panic!("{error:?}")
     };
-    assert_eq!(command, "to set processors and memory");
+    assert_eq!(command, "to set vCPUs and memory");
     assert!(message.starts_with("Machine config error: The v") || message.contains("vCPU"), "{message}");
     // A file that is not a kernel.
     spec.cpus = 1;
@@ -192,10 +192,10 @@ async fn operations_of_other_drivers_are_unsupported(bench: &Bench) {
     let spec = bench.spec("machine");
     let mut machine = bench.launch(&spec).await;
     let memory = machine.memory().expect_err("unsupported");
-    assert!(memory.to_string().contains("it saves memory by itself"), "{memory}");
+    assert!(memory.to_string().contains("the VMM saves memory itself"), "{memory}");
     let unsupported = [
         machine.save_devices(&bench.path("x")).await,
-        machine.keep_process(&bench.path("x"), Box::new(|| Ok(()))).await,
+        machine.checkpoint(&bench.path("x"), Box::new(|| Ok(()))).await,
         machine.add_layer("disk", &bench.path("x")).await,
     ];
     for result in unsupported {

@@ -195,8 +195,8 @@ async fn a_memory_of_another_size_is_refused(bench: &Bench) {
             .and_then(|file| file.set_len(length))
             .expect("set");
         match bench.not_restored(&clone, &saved).await {
-            RestoreError::MemorySize { wanted: wanted_bytes, found, .. } => {
-                assert_eq!((wanted_bytes, found), (expected, length))
+            RestoreError::MemorySize { expected: reported, found, .. } => {
+                assert_eq!((reported, found), (expected, length))
             }
             other => panic!("{other}"),
         }

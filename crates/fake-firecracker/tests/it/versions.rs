@@ -26,11 +26,11 @@ async fn a_version_that_is_too_old_is_refused(bench: &Bench) {
         .launch(&bench.spec_with_settings("machine", &settings("1.9.1")))
         .await
         .expect_err("too old");
-    let LaunchError::Monitor(OperationError::TooOld { found, needed, .. }) = &error else {
+    let LaunchError::Operation(OperationError::TooOld { found, needed, .. }) = &error else {
         panic!("{error:?}")
     };
     assert_eq!((found.as_str(), needed.as_str()), ("1.9.1", "1.10.0"));
-    assert_eq!(error.to_string(), "firecracker 1.9.1 cannot be driven: 1.10.0 or later can");
+    assert_eq!(error.to_string(), "firecracker 1.9.1 cannot be used: version 1.10.0 or later is needed");
 }
 
 async fn each_version_boots_saves_and_loads(bench: &Bench) {
@@ -75,7 +75,7 @@ async fn unsupported_fields_are_not_sent(bench: &Bench) {
         return;
     }
     let mut machine = bench.launch(&bench.spec_with_settings("machine", &settings("1.11.0"))).await;
-    let api = Api::greet(&bench.path("machine"), "vmm.sock").await.expect("answers");
+    let api = Api::connect(&bench.path("machine"), "vmm.sock").await.expect("answers");
     assert_eq!(api.version(), Version::new(1, 11, 0));
     let load = LoadSnapshot {
         snapshot_path: "state".to_owned(),
@@ -92,7 +92,7 @@ async fn unsupported_fields_are_not_sent(bench: &Bench) {
         ("1.12.0", LoadSnapshot { network_overrides: overrides, ..load.clone() }),
         ("1.16.0", LoadSnapshot { vsock_override: Some("other.sock".into()), ..load.clone() }),
         ("1.16.0", LoadSnapshot { clock_realtime: true, ..load.clone() }),
-        ("1.17.0", LoadSnapshot { huge_pages: LoadHugePages::Now(Default::default()), ..load.clone() }),
+        ("1.17.0", LoadSnapshot { huge_pages: LoadHugePages::Override(Default::default()), ..load.clone() }),
     ];
     for (first, load) in unsupported {
         match api.load_snapshot(&load).await {

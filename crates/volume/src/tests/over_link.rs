@@ -74,7 +74,7 @@ async fn files_are_read_over_a_link() {
     ask(&stream, opcode::READ, 2, &read).await;
     assert_eq!(answer(&mut stream).await.len(), 16 + MAX_TRANSFER);
     drop(servers);
-    let end = timeout(SOON, stream.receiver.given_up()).await;
+    let end = timeout(SOON, stream.receiver.wait_for_reset()).await;
     end.expect("the server's end ends the stream");
 }
 
@@ -84,7 +84,7 @@ async fn broken_rules_end_the_volume() {
     let directory = TempDir::new().expect("directory");
     let (_servers, mut stream) = served(&link, &mut incoming, &directory).await;
     stream.sender.data(0, vec![0xff; 100].into()).await.expect("sent");
-    timeout(SOON, stream.receiver.given_up()).await.expect("it ends");
+    timeout(SOON, stream.receiver.wait_for_reset()).await.expect("it ends");
     assert!(link.ended().is_none(), "the link goes on");
 }
 

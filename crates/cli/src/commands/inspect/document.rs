@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use jiff::Timestamp;
-use mimeo_agent_protocol::message::{IdentityLine, Line, Outcome, Process};
+use mimeo_agent_protocol::message::{IdentityStep, Process, Step, StepOutcome};
 use mimeo_engine::machine::{
     Found, Health, HealthProbe, HealthSpec, NetworkMode, NetworkRecord, Phase, Record, VolumeSpec,
 };
@@ -87,15 +87,15 @@ struct Serve {
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "PascalCase")]
 struct IdentityEntry {
-    step: Line,
-    outcome: Outcome,
+    step: Step,
+    outcome: StepOutcome,
     #[serde(skip_serializing_if = "Option::is_none")]
     detail: Option<String>,
 }
 
-impl From<&IdentityLine> for IdentityEntry {
-    fn from(step: &IdentityLine) -> Self {
-        Self { step: step.line, outcome: step.outcome, detail: step.detail.clone() }
+impl From<&IdentityStep> for IdentityEntry {
+    fn from(step: &IdentityStep) -> Self {
+        Self { step: step.step, outcome: step.outcome, detail: step.detail.clone() }
     }
 }
 
