@@ -54,7 +54,7 @@ impl ResourceUsage {
     /// Reads the machine's usage now.
     pub(crate) async fn read(engine: &Engine, found: &Found) -> Self {
         let metrics = timeout(METRICS_TIMEOUT, request_metrics(engine, found)).await.ok().flatten();
-        let host = HostUsage::of(&found.record);
+        let host = HostUsage::measure(&found.record);
         match metrics {
             Some(metrics) => Self::from_agent(&found.record, &metrics, host),
             None => Self::from_vmm(&found.record, host),

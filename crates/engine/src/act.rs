@@ -36,7 +36,7 @@ async fn ask(engine: &Engine, machine: &Found, request: &ControlRequest) -> Resu
         Err(ConnectError::NotRunning { .. } | ConnectError::Hello { .. }) => return Ok(false),
         Err(error) => return Err(error.into()),
     };
-    match client.ask(request).await {
+    match client.request(request).await {
         Ok(()) => Ok(true),
         Err(ControlError::Link { .. }) => Ok(false),
         Err(error) => Err(error.into()),

@@ -28,11 +28,11 @@ pub struct InsufficientMemory {
 
 /// Memory for copies.
 #[derive(Debug)]
-pub(crate) struct Room {
+pub(crate) struct AvailableMemory {
     left: u64,
 }
 
-impl Room {
+impl AvailableMemory {
     /// What there is now: the host's available memory, or what is left of the
     /// budget (`MIMEO_MEMORY`), whichever is less.
     pub(crate) fn now(engine: &Engine) -> Self {
@@ -69,5 +69,5 @@ fn taken(engine: &Engine) -> u64 {
     let machines = engine.registry().list().unwrap_or_default();
     let living =
         machines.iter().filter(|found| found.owned && !matches!(found.record.state, State::Exited(_)));
-    living.map(|found| HostUsage::of(&found.record).pss_bytes().max(COPY)).sum()
+    living.map(|found| HostUsage::measure(&found.record).pss_bytes().max(COPY)).sum()
 }

@@ -71,19 +71,19 @@ impl BootSnapshotError {
 
 /// A copy of a runtime snapshot, which answers.
 #[derive(Debug)]
-pub(crate) struct Warm {
+pub(crate) struct WarmGuest {
     pub(crate) instance: Box<dyn Instance>,
     pub(crate) link: Link,
     pub(crate) snapshot: Snapshot,
     /// Pages in which the memory that it began with is not the snapshot's.
-    pub(crate) besides: Pages,
+    pub(crate) divergent_pages: Pages,
     /// Why it has no stencil, where it should have one.
     pub(crate) missing: Option<String>,
 }
 
 /// What a runtime snapshot is made for.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Wanted<'a> {
+pub(crate) struct GuestRequest<'a> {
     pub(crate) driver: &'a dyn Driver,
     pub(crate) kernel: &'a Kernel,
     pub(crate) spec: &'a LaunchSpec,
@@ -93,7 +93,7 @@ pub(crate) struct Wanted<'a> {
     pub(crate) machine: &'a MachineSpec,
 }
 
-impl Wanted<'_> {
+impl GuestRequest<'_> {
     /// Two overrides with the same key can share a guest.
     fn key(&self) -> MachineName {
         let Requirements { driver, shape, accelerator, cpu, kernel_sha256, agent_blake3, .. } = self.requires;
@@ -124,7 +124,7 @@ fn name(text: &str) -> MachineName {
 
 /// Starts a copy; makes the runtime snapshot first when there is none. One
 /// that turns out to be broken is removed, so that the next run makes it anew.
-pub(crate) async fn start(engine: &Engine, wanted: Wanted<'_>) -> Result<Warm, BootSnapshotError> {
+pub(crate) async fn start(engine: &Engine, wanted: GuestRequest<'_>) -> Result<WarmGuest, BootSnapshotError> {
     if !wanted.driver.capabilities().snapshot {
         return Err(BootSnapshotError::NoSnapshots { driver: wanted.driver.name() });
     }
@@ -153,7 +153,11 @@ pub(crate) async fn start(engine: &Engine, wanted: Wanted<'_>) -> Result<Warm, B
 }
 
 /// Starts a copy of the runtime snapshot, which is made if it is not there. A broken one is removed. A failure is remembered.
-async fn begin(engine: &Engine, wanted: Wanted<'_>, making: Making) -> Result<Warm, BootSnapshotError> {
+async fn begin(
+    engine: &Engine,
+    wanted: GuestRequest<'_>,
+    making: Making,
+) -> Result<WarmGuest, BootSnapshotError> {
     let is_again = matches!(making, Making::Again);
     let snapshot = ensure(engine, wanted, is_again).await?;
     let copied =
@@ -185,7 +189,13 @@ async fn begin(engine: &Engine, wanted: Wanted<'_>, making: Making) -> Result<Wa
 }
 
 /// Remembers a failure, unless that of somebody who would not wait.
-fn remember(engine: &Engine, wanted: Wanted<'_>, failed: Failed, error: &BootSnapshotError, is_again: bool) {
+fn remember(
+    engine: &Engine,
+    wanted: GuestRequest<'_>,
+    failed: Failed,
+    error: &BootSnapshotError,
+    is_again: bool,
+) {
     let is_hasty = wanted.machine.start_timeout < MachineSpec::new(String::new()).start_timeout;
     match error {
         error if error.is_kvm() => {}
@@ -204,15 +214,15 @@ fn remember(engine: &Engine, wanted: Wanted<'_>, failed: Failed, error: &BootSna
 pub(crate) async fn retry(engine: &Engine, requested: &MachineSpec) -> Result<(), BootSnapshotError> {
     let patient = requested.start_timeout.max(MachineSpec::new(String::new()).start_timeout);
     let guest = Guest::like(engine, &MachineSpec { start_timeout: patient, ..requested.clone() })?;
-    try_out(engine, guest.wanted()).await?;
-    guest.wanted().failures(engine).clear();
+    try_out(engine, guest.request()).await?;
+    guest.request().failures(engine).clear();
     Ok(())
 }
 
 /// Starts a machine that nobody uses, and ends it.
-async fn try_out(engine: &Engine, wanted: Wanted<'_>) -> Result<(), BootSnapshotError> {
+async fn try_out(engine: &Engine, wanted: GuestRequest<'_>) -> Result<(), BootSnapshotError> {
     let (_scratch, spec) = build::placeholder_spec(engine, wanted)?;
-    let mut warm = begin(engine, Wanted { spec: &spec, ..wanted }, Making::Again).await?;
+    let mut warm = begin(engine, GuestRequest { spec: &spec, ..wanted }, Making::Again).await?;
     warm.instance.kill().await;
     Ok(())
 }
@@ -223,12 +233,12 @@ async fn try_out(engine: &Engine, wanted: Wanted<'_>) -> Result<(), BootSnapshot
 /// When a guest of that shape cannot be booted and kept here.
 pub async fn prepare(engine: &Engine, requested: &MachineSpec) -> Result<Snapshot, BootSnapshotError> {
     let guest = Guest::like(engine, requested)?;
-    match ensure(engine, guest.wanted(), true).await {
+    match ensure(engine, guest.request(), true).await {
         // It was the first guest on this host's KVM: the next is emulated, or another driver's.
         Err(error) if error.is_kvm() => Box::pin(prepare(engine, requested)).await,
         Err(error) => Err(error),
         Ok(snapshot) => {
-            guest.wanted().failures(engine).clear();
+            guest.request().failures(engine).clear();
             Ok(snapshot)
         }
     }
@@ -253,14 +263,15 @@ impl Guest {
         chosen.warn();
         let shape = shape(engine.home(), &kernel, &machine, chosen.accelerator);
         // Who makes the snapshot sees that its guest has one.
-        let network = (machine.network != NetworkMode::None).then(network::of_nobody).transpose()?;
+        let network =
+            (machine.network != NetworkMode::None).then(network::placeholder_user_network).transpose()?;
         let spec = LaunchSpec { network, ..shape };
         let requires = requires(driver.as_ref(), &kernel, &spec);
         Ok(Self { driver, kernel, chosen, spec, requires, machine })
     }
 
-    fn wanted(&self) -> Wanted<'_> {
-        Wanted {
+    fn request(&self) -> GuestRequest<'_> {
+        GuestRequest {
             driver: self.driver.as_ref(),
             kernel: &self.kernel,
             spec: &self.spec,
@@ -272,7 +283,11 @@ impl Guest {
 }
 
 /// The runtime snapshot for a wish, made now if it is not there; also where that failed before, if it is tried again.
-async fn ensure(engine: &Engine, wanted: Wanted<'_>, is_again: bool) -> Result<Snapshot, BootSnapshotError> {
+async fn ensure(
+    engine: &Engine,
+    wanted: GuestRequest<'_>,
+    is_again: bool,
+) -> Result<Snapshot, BootSnapshotError> {
     let store = engine.snapshots();
     let key = wanted.key();
     if let Some(found) = store.runtime(key.as_str()).map_err(StageError::from)? {

@@ -51,7 +51,7 @@ impl Events {
 
     /// Says that something happened. An event that cannot be written is lost,
     /// and the log says so: no machine fails for it.
-    pub(crate) fn tell(&self, record: &Record, action: &str, attributes: &[(&str, String)]) {
+    pub(crate) fn record(&self, record: &Record, action: &str, attributes: &[(&str, String)]) {
         let event = Event {
             time: Timestamp::now(),
             action: action.to_owned(),

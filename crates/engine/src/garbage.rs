@@ -19,11 +19,11 @@ pub fn remove(engine: &Engine, snapshot: &Snapshot) -> Result<Removed, StoreErro
     let _all = store.lock()?;
     let id = &snapshot.manifest.id;
     let children = store.list()?.into_iter().filter(|other| other.manifest.parent.as_ref() == Some(id));
-    let users: Vec<_> = children.map(|child| format!("snapshot {}", child.manifest.called())).collect();
+    let users: Vec<_> = children.map(|child| format!("snapshot {}", child.manifest.display_name())).collect();
     let serves = serve::serving(engine, id).into_iter().map(|serve| format!("serve {serve}"));
     let users: Vec<_> = users.into_iter().chain(serves).collect();
     if !users.is_empty() {
-        return Err(StoreError::InUse { snapshot: snapshot.manifest.called().to_owned(), users });
+        return Err(StoreError::InUse { snapshot: snapshot.manifest.display_name().to_owned(), users });
     }
     delete(&store, snapshot)
 }

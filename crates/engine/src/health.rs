@@ -7,7 +7,7 @@ use mimeo_image::{Healthcheck, ImageConfig};
 use crate::machine::{HealthProbe, HealthSpec, MachineSpec};
 
 /// The person's check, or else the image's.
-pub(crate) fn of(spec: &MachineSpec, image: &ImageConfig) -> Option<HealthSpec> {
+pub(crate) fn spec(spec: &MachineSpec, image: &ImageConfig) -> Option<HealthSpec> {
     let own = spec.health.clone().or_else(|| image.healthcheck.as_ref().and_then(from_image));
     own.filter(|health| health.probe != HealthProbe::Command(Vec::new()))
 }

@@ -144,7 +144,7 @@ pub struct CloneInfo {
 }
 
 impl CloneInfo {
-    pub(crate) fn of(record: &Record, stages: Vec<(String, u64)>) -> Self {
+    pub(crate) fn new(record: &Record, stages: Vec<(String, u64)>) -> Self {
         Self {
             id: record.id.to_string(),
             name: record.name.clone(),

@@ -18,10 +18,10 @@ pub use process::ProcessIdentity;
 pub(crate) use process::boot_id;
 pub(crate) use record::{BOOTED_AS_CLONE, BOOTED_COLD, BOOTED_WARM};
 pub use record::{
-    Exit, Health, HealthStatus, ImageSummary, NetworkRecord, OuterRecord, Record, RecordError,
+    BridgeRecord, Exit, Health, HealthStatus, ImageSummary, NetworkRecord, Record, RecordError,
     ServeReference, State, Times,
 };
 pub use registry::{Claim, ClaimError, FindError, Found, LookupError, Registry, Selector};
-pub(crate) use registry::{adopt, remove_dir};
+pub(crate) use registry::{lock_orphan, remove_dir};
 pub use requirements::Requirements;
 pub use spec::{AUTO_DRIVER, HealthProbe, HealthSpec, MachineSpec, NetworkMode, PullPolicy};

@@ -1,6 +1,6 @@
 //! What joins a machine to the network, for as long as it runs.
 
-mod port;
+mod reserved_port;
 
 use std::io;
 use std::path::Path;
@@ -13,10 +13,10 @@ use tokio::task::JoinHandle;
 
 use crate::id::MachineId;
 use crate::launch_spec::user_network;
-use crate::machine::{NetworkMode, OuterRecord, Record, Registry};
+use crate::machine::{BridgeRecord, NetworkMode, NetworkRecord, Record};
 use crate::stage::StageError;
 
-pub(crate) use port::{ReservedPort, reserve_port};
+pub(crate) use reserved_port::{ReservedPort, reserve_port};
 
 /// What holds a machine's network. Dropping it takes the machine off; the
 /// virtual machine has ended by then.
@@ -48,7 +48,11 @@ impl Connection {
     ///
     /// Some milliseconds in which this thread does nothing else: who gives a machine up
     /// ends the process, and nobody would be left to take it off the bridge.
-    pub(crate) fn of(driver: &dyn Driver, record: &mut Record, directory: &Path) -> Result<Self, StageError> {
+    pub(crate) fn attach(
+        driver: &dyn Driver,
+        record: &mut Record,
+        directory: &Path,
+    ) -> Result<Self, StageError> {
         let mode = record.spec.network;
         let Some(network) = record.network.as_mut().filter(|_| mode == NetworkMode::Bridged) else {
             return Ok(Self::default());
@@ -63,7 +67,7 @@ impl Connection {
     }
 
     /// Connects a guest that is nobody's and runs in `directory`, where the driver has no network of its own.
-    pub(crate) fn nobodys(driver: &dyn Driver, directory: &Path) -> Result<Self, BridgedError> {
+    pub(crate) fn attach_placeholder(driver: &dyn Driver, directory: &Path) -> Result<Self, BridgedError> {
         if driver.capabilities().user_network {
             return Ok(Self::default());
         }
@@ -75,10 +79,10 @@ impl Connection {
     }
 
     /// What the driver joins that guest's card to.
-    pub(crate) fn network_of_nobody(&self) -> Result<Network, SubnetsExhausted> {
+    pub(crate) fn placeholder_network(&self) -> Result<Network, SubnetsExhausted> {
         match &self.bridged {
             Some(bridged) => Ok(Network::Tap(bridged.tap.clone())),
-            None => Ok(Network::Unplugged { mac: Registry::no_ones_network()?.mac.to_string() }),
+            None => Ok(Network::Unplugged { mac: NetworkRecord::placeholder()?.mac.to_string() }),
         }
     }
 
@@ -115,9 +119,9 @@ fn tap_use(driver: &dyn Driver, directory: &Path) -> bridged::TapUse {
     }
 }
 
-fn outer(attachment: &Attachment) -> OuterRecord {
+fn outer(attachment: &Attachment) -> BridgeRecord {
     let outer = attachment.address();
-    OuterRecord { ip: outer.ip(), ip6: bridged::has_ip6().then(|| outer.ip6()) }
+    BridgeRecord { ip: outer.ip(), ip6: bridged::has_ip6().then(|| outer.ip6()) }
 }
 
 fn tap_of(attachment: &mut Attachment, mac: MacAddress) -> Result<Tap, BridgedError> {
@@ -132,8 +136,8 @@ fn tap_of(attachment: &mut Attachment, mac: MacAddress) -> Result<Tap, BridgedEr
 }
 
 /// A user-mode network for a guest that is nobody's.
-pub(crate) fn of_nobody() -> Result<Network, SubnetsExhausted> {
-    Ok(Network::User(user_network(&Registry::no_ones_network()?)))
+pub(crate) fn placeholder_user_network() -> Result<Network, SubnetsExhausted> {
+    Ok(Network::User(user_network(&NetworkRecord::placeholder()?)))
 }
 
 /// A network whose ports nobody reaches yet.

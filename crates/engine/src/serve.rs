@@ -5,10 +5,10 @@
 //! the server ends, and they then end their machines and clear away.
 
 mod client;
-mod desk;
 mod pages;
 mod pool;
 mod record;
+mod request_dispatcher;
 mod served_clone;
 
 use std::time::Duration;
@@ -25,12 +25,12 @@ use crate::io_error::IoContext;
 use crate::snapshot::{self, LoadError, Snapshot, StoreError};
 use crate::{Engine, driver, working_set};
 pub use client::{AskError, run};
-use desk::Desk;
 use pages::Pages;
 use pool::Pool;
 pub(crate) use record::sweep;
 use record::{SOCKET, ServeClaim};
 pub use record::{ServeError, ServeRecord, find, list};
+use request_dispatcher::RequestDispatcher;
 
 /// Requests that may wait.
 const QUEUE: usize = 64;
@@ -59,7 +59,7 @@ pub async fn serve(
         return Err(ServeError::NoPager { driver: requires.driver.clone() });
     }
     snapshot::verify(&store, snapshot)?;
-    let memory = snapshot::flat(&store, snapshot)?;
+    let memory = snapshot::flatten_memory(&store, snapshot)?;
     let claim = ServeClaim::make(engine, snapshot, pool)?;
     let pages = pager.then(|| {
         let note = working_set::file(&store, &snapshot.manifest.id);
@@ -71,10 +71,10 @@ pub async fn serve(
     let listener = UnixListener::bind(&socket).at("listen on", &socket)?;
     let mut end = Ends::listen()?;
     started(&claim.record);
-    let mut desk = Desk::new(engine.clone(), Pool::new(&claim.record, pages));
+    let mut dispatcher = RequestDispatcher::new(engine.clone(), Pool::new(&claim.record, pages));
     let (ask, mut asked) = mpsc::channel(QUEUE);
     let mut sessions = JoinSet::new();
-    desk.pool.fill(engine);
+    dispatcher.pool.fill(engine);
     loop {
         tokio::select! {
             signal = end.any() => {
@@ -91,14 +91,14 @@ pub async fn serve(
                     tokio::time::sleep(BREATH).await;
                 }
             },
-            Some(request) = asked.recv() => desk.answer(request),
-            () = desk.turn() => {}
+            Some(request) = asked.recv() => dispatcher.answer(request),
+            () = dispatcher.turn() => {}
             Some(_) = sessions.join_next() => {}
         }
     }
     drop(listener);
     tokio::select! {
-        () = desk.close() => {}
+        () = dispatcher.close() => {}
         // Whoever asks twice does not want to wait: its copies hear of its end all the same.
         _ = end.any() => {}
     }
@@ -112,7 +112,7 @@ pub(crate) fn serving(engine: &Engine, id: &SnapshotId) -> Vec<String> {
     serves.filter(|serve| serve.snapshot == *id).map(|serve| serve.id).collect()
 }
 
-async fn session(socket: UnixStream, ask: mpsc::Sender<desk::Asked>) {
+async fn session(socket: UnixStream, ask: mpsc::Sender<request_dispatcher::PendingRequest>) {
     let (reader, writer) = socket.into_split();
     let name = concat!("mimeo ", env!("CARGO_PKG_VERSION"));
     let Ok(mut accepted) = link::accept(FrameReader::new(reader), writer, name).await else { return };

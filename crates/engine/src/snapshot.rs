@@ -5,26 +5,26 @@
 //! `verify` and `judge` decide whether one may be loaded, `memory` makes a
 //! snapshot's memory into one file that machines map.
 
+mod compatibility;
 mod draft;
 mod error;
-mod judge;
 mod manifest;
 mod memory;
 mod remove;
 mod store;
-mod take;
 mod verify;
+mod writer;
 
 pub use crate::id::SnapshotId;
+pub(crate) use compatibility::{HostProfile, check_compatibility, check_version, cpu};
 pub(crate) use draft::Draft;
 pub use error::{LoadError, StoreError};
-pub(crate) use judge::{Here, cpu, judge, judge_version};
 pub use manifest::{FileEntry, Kind, Manifest};
 pub(crate) use manifest::{STATE, disk};
-pub(crate) use memory::flat;
+pub(crate) use memory::flatten_memory;
 pub use remove::{Removed, remove_damaged};
 pub(crate) use remove::{delete, discard, discard_damaged};
 pub use store::{FindSnapshotError, Snapshot, Snapshots};
-pub use take::TakeError;
-pub(crate) use take::{LastMemory, Taken, Taking, VmmSave, capture};
 pub(crate) use verify::{assure, trust, verify};
+pub use writer::WriteError;
+pub(crate) use writer::{LastMemory, SnapshotWriter, VmmSave, WrittenSnapshot, capture};

@@ -88,7 +88,7 @@ pub enum StageError {
     #[error(transparent)]
     Record(#[from] RecordError),
     #[error(transparent)]
-    Take(#[from] crate::snapshot::TakeError),
+    Take(#[from] crate::snapshot::WriteError),
     #[error(transparent)]
     Store(#[from] crate::snapshot::StoreError),
     #[error("there is no driver {name:?}: this mimeo has {known}")]

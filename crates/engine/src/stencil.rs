@@ -3,7 +3,7 @@
 //! A translator keeps nothing from one process to the next, so that a machine
 //! pays anew for all code that it comes by: most of the start of one that has
 //! booted before. So the first machine that is started from a snapshot has a
-//! stencil made: a machine that goes once all the ways that those will go ([`Rehearsal`])
+//! stencil made: a machine that goes once all the ways that those will go ([`WarmUp`])
 //! and is ended, its process kept with all that it has translated. Those after it
 //! begin as that process, and what they do not change of it they share.
 //!
@@ -41,7 +41,7 @@ use crate::id::SnapshotId;
 use crate::io_error::IoContext;
 use crate::launch_request::Retry;
 use crate::machine::{boot_id, remove_dir};
-use crate::snapshot::{STATE, Snapshot, Snapshots, TakeError, capture};
+use crate::snapshot::{STATE, Snapshot, Snapshots, WriteError, capture};
 use crate::stage::StageError;
 
 /// The guest's memory, when the process was kept.
@@ -52,9 +52,9 @@ const PAGES: &str = "memory.pages";
 const DIFFERENCE: &str = "memory.new";
 /// Times that the way is gone: the second time by what all others go, a session
 /// in the place of another.
-const REHEARSALS: u32 = 2;
+const WARM_UP_RUNS: u32 = 2;
 /// How long one of them may take, on a host that is very busy.
-const PATIENCE: Duration = Duration::from_secs(30);
+const WARM_UP_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What machines begin as.
 #[derive(Debug)]
@@ -63,7 +63,7 @@ pub(crate) struct Stencil {
     pub(crate) dir: PathBuf,
     pub(crate) process: CheckpointedProcess,
     /// Where its memory is not the snapshot's.
-    pub(crate) besides: Pages,
+    pub(crate) divergent_pages: Pages,
     failures: Failures,
 }
 
@@ -75,7 +75,7 @@ impl Stencil {
 
     /// Has later machines start without it, after a failed restore; why, as they say it. An error that has nothing to do
     /// with the stencil is given back.
-    pub(crate) fn give_up(&self, error: RestoreError) -> Result<String, RestoreError> {
+    pub(crate) fn disable_after(&self, error: RestoreError) -> Result<String, RestoreError> {
         // Another would come to the same: there is no program, or a port is taken.
         if matches!(error, RestoreError::Launch(_) | RestoreError::Operation(OperationError::Refused { .. }))
         {
@@ -126,7 +126,7 @@ pub(crate) enum Making {
 
 /// What a stencil is made of.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Wanted<'a> {
+pub(crate) struct StencilRequest<'a> {
     pub(crate) driver: &'a dyn Driver,
     pub(crate) snapshot: &'a Snapshot,
     /// The snapshot's whole memory.
@@ -136,28 +136,28 @@ pub(crate) struct Wanted<'a> {
 }
 
 /// What a machine does that others begin as.
-pub(crate) trait Rehearsal: Sync {
+pub(crate) trait WarmUp: Sync {
     /// Gives it disks in `dir`, where its process is kept, and says what it is.
-    fn furnish(&self, dir: &Path) -> Result<LaunchSpec, StageError>;
+    fn build_spec(&self, dir: &Path) -> Result<LaunchSpec, StageError>;
 
     /// Goes the way once, in a session on this channel, and leaves the guest as
     /// the snapshot has it.
-    fn go(&self, channel: UnixStream) -> impl Future<Output = Result<(), StageError>> + Send;
+    fn run(&self, channel: UnixStream) -> impl Future<Output = Result<(), StageError>> + Send;
 }
 
 /// The snapshot's stencil, made now if it is not there. None where machines do
 /// not need one, or where none can be made.
-pub(crate) async fn of(
+pub(crate) async fn find_or_make(
     store: &Snapshots,
-    wanted: Wanted<'_>,
+    wanted: StencilRequest<'_>,
     making: Making,
-    rehearsal: Result<impl Rehearsal, StageError>,
+    warm_up: Result<impl WarmUp, StageError>,
 ) -> Lookup {
     if !wanted.driver.can_checkpoint(wanted.spec.accelerator) {
         return Lookup::default();
     }
-    let found = match rehearsal {
-        Ok(rehearsal) => find_or_make(store, wanted, making, &rehearsal).await,
+    let found = match warm_up {
+        Ok(warm_up) => try_find_or_make(store, wanted, making, &warm_up).await,
         Err(error) => Err(error),
     };
     found.unwrap_or_else(|error| {
@@ -167,11 +167,11 @@ pub(crate) async fn of(
     })
 }
 
-async fn find_or_make(
+async fn try_find_or_make(
     store: &Snapshots,
-    wanted: Wanted<'_>,
+    wanted: StencilRequest<'_>,
     making: Making,
-    rehearsal: &impl Rehearsal,
+    warm_up: &impl WarmUp,
 ) -> Result<Lookup, StageError> {
     let all = directory(store);
     let dir = all.join(wanted.snapshot.manifest.id.short());
@@ -198,7 +198,7 @@ async fn find_or_make(
         }
         if is_doubtful() || !seal::is_whole(&dir) {
             remove_dir(&dir).at("remove", &dir)?;
-            let made = make(store, wanted, rehearsal, &dir).await;
+            let made = make(store, wanted, warm_up, &dir).await;
             match &made {
                 Ok(()) => failures.clear(),
                 Err(error) if is_again => failures.add_retried(chain(error), Timestamp::now()),
@@ -225,22 +225,22 @@ fn lock_of(snapshot: &str) -> String {
 fn read(dir: &Path, memory_mib: u32, failures: Failures) -> Result<Stencil, StageError> {
     let path = dir.join(PAGES);
     let bytes = fs::read(&path).at("read", &path)?;
-    let besides = Pages::from_bytes(&bytes, (u64::from(memory_mib) << 20) / PAGE);
-    let besides = besides.map_err(io::Error::other).at("read", &path)?;
+    let divergent_pages = Pages::from_bytes(&bytes, (u64::from(memory_mib) << 20) / PAGE);
+    let divergent_pages = divergent_pages.map_err(io::Error::other).at("read", &path)?;
     let process = CheckpointedProcess { dir: dir.to_owned(), memory: dir.join(MEMORY) };
-    Ok(Stencil { dir: dir.to_owned(), process, besides, failures })
+    Ok(Stencil { dir: dir.to_owned(), process, divergent_pages, failures })
 }
 
 /// Makes it, and gives it its name once it is whole.
 async fn make(
     store: &Snapshots,
-    wanted: Wanted<'_>,
-    rehearsal: &impl Rehearsal,
+    wanted: StencilRequest<'_>,
+    warm_up: &impl WarmUp,
     dir: &Path,
 ) -> Result<(), StageError> {
     let all = dir.parent().unwrap_or(dir);
     let draft = tempfile::Builder::new().prefix(".new-").tempdir_in(all).at("make", all)?;
-    rehearse(store, wanted, rehearsal, draft.path()).await?;
+    warm_up_and_dump(store, wanted, warm_up, draft.path()).await?;
     fs::rename(draft.path(), dir).at("name", dir)?;
     // It has another name now, and is not to be removed.
     let _named = draft.keep();
@@ -248,17 +248,17 @@ async fn make(
 }
 
 /// Has a machine go all ways, and keeps it.
-async fn rehearse(
+async fn warm_up_and_dump(
     store: &Snapshots,
-    wanted: Wanted<'_>,
-    rehearsal: &impl Rehearsal,
+    wanted: StencilRequest<'_>,
+    warm_up: &impl WarmUp,
     dir: &Path,
 ) -> Result<(), StageError> {
-    let spec = rehearsal.furnish(dir)?;
+    let spec = warm_up.build_spec(dir)?;
     let state = wanted.snapshot.dir.join(STATE);
     let saved = SavedMachine { state, memory: wanted.memory.to_owned(), pager: None };
     let mut instance = wanted.driver.restore(&spec, &saved).await?;
-    let kept = match go_and_keep(instance.as_mut(), rehearsal, dir).await {
+    let kept = match warm_up_and_checkpoint(instance.as_mut(), warm_up, dir).await {
         Ok(kept) => Ok(kept),
         Err(error) => {
             let id = wanted.snapshot.manifest.id.short();
@@ -270,28 +270,28 @@ async fn rehearse(
     let (capture, pages) = kept?;
     let (below, dir) = (wanted.memory.to_owned(), dir.to_owned());
     let laying = spawn_blocking(move || lay_out(capture, &pages, &below, &dir));
-    laying.await.map_err(|_| TakeError::CutOff)?
+    laying.await.map_err(|_| WriteError::CutOff)?
 }
 
-async fn go_and_keep(
+async fn warm_up_and_checkpoint(
     instance: &mut dyn Instance,
-    rehearsal: &impl Rehearsal,
+    warm_up: &impl WarmUp,
     dir: &Path,
 ) -> Result<(Capture, Pages), StageError> {
     instance.resume().await?;
     // Open until the process is kept, of which it is a part.
     let mut channel = instance.take_link()?;
-    for _ in 0..REHEARSALS {
+    for _ in 0..WARM_UP_RUNS {
         let (session, mut relayed) = UnixStream::pair().at("relay the link of", dir)?;
         tokio::select! {
-            gone = timeout(PATIENCE, rehearsal.go(session)) => gone.map_err(|_| silent())??,
+            gone = timeout(WARM_UP_TIMEOUT, warm_up.run(session)) => gone.map_err(|_| silent())??,
             _ = copy_bidirectional(&mut channel, &mut relayed) => return Err(LinkError::Closed.into()),
         }
     }
     instance.pause().await?;
     let (memory, diff) = (instance.memory()?, dir.join(DIFFERENCE));
     let preparing = spawn_blocking(move || capture(memory, Pages::default(), &diff));
-    let mut capture = preparing.await.map_err(|_| TakeError::CutOff)?.map_err(TakeError::from)?;
+    let mut capture = preparing.await.map_err(|_| WriteError::CutOff)?.map_err(WriteError::from)?;
     // Memory and process are of one moment: the monitor writes to its guest's memory, too.
     let (taken, take) = oneshot::channel();
     let meanwhile = move || {
@@ -299,11 +299,11 @@ async fn go_and_keep(
         taken.send((capture, pages)).map_err(|_| io::Error::other("nobody waits for it"))
     };
     instance.checkpoint(dir, Box::new(meanwhile)).await?;
-    Ok(take.await.map_err(|_| TakeError::CutOff)?)
+    Ok(take.await.map_err(|_| WriteError::CutOff)?)
 }
 
 fn silent() -> StageError {
-    StageError::SilentWarmUp { seconds: PATIENCE.as_secs(), dump: HangDump::default() }
+    StageError::SilentWarmUp { seconds: WARM_UP_TIMEOUT.as_secs(), dump: HangDump::default() }
 }
 
 /// Makes one file of the snapshot's memory and what was changed of it.
@@ -312,7 +312,7 @@ fn lay_out(capture: Capture, pages: &Pages, below: &Path, dir: &Path) -> Result<
     let laid = capture
         .finish(false, false)
         .and_then(|_| flatten(below, &diff, pages, &dir.join(MEMORY)).map_err(PagerError::from));
-    laid.map_err(TakeError::from)?;
+    laid.map_err(WriteError::from)?;
     fs::remove_file(&diff).at("remove", &diff)?;
     let list = dir.join(PAGES);
     fs::write(&list, pages.to_bytes()).at("write", &list)?;

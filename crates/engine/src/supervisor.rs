@@ -37,9 +37,9 @@ use signals::Signals;
 pub struct Attachment {
     /// Where the container's standard input comes from.
     pub stdin: Option<Box<dyn AsyncRead + Send + Unpin>>,
-    /// Where its standard output goes, besides the log.
+    /// Where its standard output goes, divergent_pages the log.
     pub stdout: Option<Box<dyn AsyncWrite + Send + Unpin>>,
-    /// Where its standard error goes, besides the log.
+    /// Where its standard error goes, divergent_pages the log.
     pub stderr: Option<Box<dyn AsyncWrite + Send + Unpin>>,
     /// The terminal's size, as it changes.
     pub size: Option<watch::Receiver<TerminalSize>>,

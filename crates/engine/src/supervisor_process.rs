@@ -74,8 +74,8 @@ impl SupervisorProcess {
     }
 
     /// Lets a copy that holds go on, and waits until it runs.
-    pub(crate) async fn go(&mut self, go: &Release) -> Result<CloneInfo, SpawnError> {
-        self.say(go).await?;
+    pub(crate) async fn release(&mut self, release: &Release) -> Result<CloneInfo, SpawnError> {
+        self.say(release).await?;
         self.ready().await
     }
 
@@ -87,7 +87,7 @@ impl SupervisorProcess {
     }
 
     /// The copy runs by itself from here on.
-    pub(crate) fn let_go(self) {}
+    pub(crate) fn detach(self) {}
 
     /// Whether the process still runs.
     pub(crate) fn is_alive(&mut self) -> bool {
@@ -95,7 +95,7 @@ impl SupervisorProcess {
     }
 
     /// Waits until the process has ended, for whatever reason.
-    pub(crate) async fn ended(&mut self) {
+    pub(crate) async fn wait(&mut self) {
         self.process.wait().await.ok();
     }
 
@@ -120,7 +120,7 @@ impl SupervisorProcess {
 #[derive(Debug)]
 pub struct Cloned {
     /// The name that was asked for, or its place in the request.
-    pub asked: String,
+    pub requested: String,
     /// The copy, or why there is none.
     pub outcome: Result<CloneInfo, SpawnError>,
 }
@@ -129,18 +129,18 @@ impl fmt::Display for Cloned {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.outcome {
             Ok(info) => write!(f, "{}", info.name),
-            Err(error) => write!(f, "{}: {}", self.asked, chain(error)),
+            Err(error) => write!(f, "{}: {}", self.requested, chain(error)),
         }
     }
 }
 
 /// Copies that are started at the same time: more than the host has processors
 /// for would only push each other aside, and all be late.
-pub(crate) fn turns() -> Arc<Semaphore> {
+pub(crate) fn start_permits() -> Arc<Semaphore> {
     let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     Arc::new(Semaphore::new(processors + 1))
 }
 
-pub(crate) fn asked(name: Option<&MachineName>, place: usize) -> String {
+pub(crate) fn clone_label(name: Option<&MachineName>, place: usize) -> String {
     name.map_or_else(|| format!("copy {}", place + 1), ToString::to_string)
 }

@@ -6,7 +6,9 @@ use std::fs;
 use rustix::process::Signal;
 
 use crate::cause::chain;
-use crate::machine::{BOOTED_AS_CLONE, Exit, Found, LookupError, Record, Registry, State, adopt, remove_dir};
+use crate::machine::{
+    BOOTED_AS_CLONE, Exit, Found, LookupError, Record, Registry, State, lock_orphan, remove_dir,
+};
 use crate::{Engine, MachineName, fork_decision, garbage, network};
 
 /// What a shell shows for a process that SIGKILL ended.
@@ -36,8 +38,11 @@ pub fn sweep(engine: &Engine) -> Result<Vec<Swept>, LookupError> {
         tracing::warn!(component = "sweep", machine = %id, dir = %dir.display(), mend, "its state could not be read");
     }
     sweep_sockets(engine, &machines);
-    let swept =
-        machines.into_iter().filter(|found| !found.owned).filter_map(|found| bury(engine, found)).collect();
+    let swept = machines
+        .into_iter()
+        .filter(|found| !found.owned)
+        .filter_map(|found| mark_crashed(engine, found))
+        .collect();
     network::sweep();
     crate::serve::sweep(engine);
     garbage::sweep(engine);
@@ -62,12 +67,12 @@ fn sweep_unfinished(registry: &Registry) -> Result<(), LookupError> {
 }
 
 /// What has no monitor and has not ended was cut off.
-fn bury(engine: &Engine, mut found: Found) -> Option<Swept> {
+fn mark_crashed(engine: &Engine, mut found: Found) -> Option<Swept> {
     if found.record.exit().is_some() && !found.record.spec.remove {
         return None;
     }
     // Two commands may sweep at once; and its monitor may be writing its last.
-    let _lock = adopt(&found.dir)?;
+    let _lock = lock_orphan(&found.dir)?;
     // What it wrote since it was listed counts: it may have ended in good order.
     found.record = Record::load(&found.dir).ok()?;
     let left = found.record.exit().is_some();
@@ -94,7 +99,7 @@ fn bury(engine: &Engine, mut found: Found) -> Option<Swept> {
         );
         record.times.finished = Some(jiff::Timestamp::now());
         record.state = State::Exited(Exit { code: KILLED, out_of_memory: false, error: Some(error) });
-        engine.events().tell(record, "died", &[("exit_code", KILLED.to_string())]);
+        engine.events().record(record, "died", &[("exit_code", KILLED.to_string())]);
     }
     let swept = Swept { name: record.name.clone(), removed: record.spec.remove || unborn };
     let done = if swept.removed {

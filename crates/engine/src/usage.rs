@@ -38,7 +38,7 @@ pub struct HostUsage {
 impl HostUsage {
     /// What `record`'s processes use now.
     #[must_use]
-    pub fn of(record: &Record) -> Self {
+    pub fn measure(record: &Record) -> Self {
         Self { vmm: record.vmm.as_ref().and_then(process), supervisor: process(&record.supervisor) }
     }
 

@@ -123,7 +123,7 @@ fn to_json(cloned: &[Cloned], fork: Option<&Forked>) -> Value {
         .iter()
         .map(|cloned| match &cloned.outcome {
             Ok(info) => json!(CloneRow::from(info)),
-            Err(_) => json!({ "requested": cloned.asked, "error": cloned.to_string() }),
+            Err(_) => json!({ "requested": cloned.requested, "error": cloned.to_string() }),
         })
         .collect();
     match fork {

@@ -54,7 +54,7 @@ impl ImageUsers {
         });
         let snapshots = engine.snapshots().list()?.into_iter();
         let snapshots = snapshots.filter_map(|snapshot| {
-            let name = format!("snapshot {}", snapshot.manifest.called());
+            let name = format!("snapshot {}", snapshot.manifest.display_name());
             Some((snapshot.manifest.machine?.image?.id, name))
         });
         Ok(Self(machines.chain(snapshots).collect()))

@@ -7,15 +7,15 @@ use crate::admission;
 use crate::id::SnapshotId;
 use crate::launch_request::{CloneInfo, CloneRequest, HoldPolicy, LaunchRequest};
 use crate::machine::CloneOverrides;
-use crate::supervisor_process::{Cloned, SpawnError, SupervisorProcess, asked, turns};
+use crate::supervisor_process::{Cloned, SpawnError, SupervisorProcess, clone_label, start_permits};
 
 /// Starts a copy for each of `overrides`. Each succeeds or fails by itself.
 pub async fn clone(engine: &Engine, snapshot: &SnapshotId, overrides: Vec<CloneOverrides>) -> Vec<Cloned> {
-    let mut room = admission::Room::now(engine);
+    let mut memory = admission::AvailableMemory::now(engine);
     let mut running = JoinSet::new();
-    let turns = turns();
+    let permits = start_permits();
     for (place, overrides) in overrides.into_iter().enumerate() {
-        let admitted = room.admit();
+        let admitted = memory.admit();
         let order = CloneRequest {
             snapshot: snapshot.clone(),
             hold: HoldPolicy::Never,
@@ -23,17 +23,17 @@ pub async fn clone(engine: &Engine, snapshot: &SnapshotId, overrides: Vec<CloneO
             pager: None,
             overrides,
         };
-        let turns = turns.clone();
+        let permits = permits.clone();
         running.spawn(async move {
-            let asked = asked(order.overrides.name.as_ref(), place);
+            let asked = clone_label(order.overrides.name.as_ref(), place);
             let outcome = match admitted {
                 Ok(()) => {
-                    let _turn = turns.acquire().await;
+                    let _permit = permits.acquire().await;
                     one(order).await
                 }
                 Err(refusal) => Err(refusal.into()),
             };
-            (place, Cloned { asked, outcome })
+            (place, Cloned { requested: asked, outcome })
         });
     }
     let mut done: Vec<_> = running.join_all().await;
@@ -44,6 +44,6 @@ pub async fn clone(engine: &Engine, snapshot: &SnapshotId, overrides: Vec<CloneO
 async fn one(order: CloneRequest) -> Result<CloneInfo, SpawnError> {
     let mut supervisor = SupervisorProcess::start(&LaunchRequest::Clone(Box::new(order))).await?;
     let info = supervisor.ready().await?;
-    supervisor.let_go();
+    supervisor.detach();
     Ok(info)
 }

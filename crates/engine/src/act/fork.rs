@@ -10,14 +10,14 @@ use std::path::{Path, PathBuf};
 use tokio::task::JoinSet;
 
 use super::{ActError, snapshot};
-use crate::admission::Room;
+use crate::admission::AvailableMemory;
 use crate::exclusive::exclusive;
 use crate::fork_decision::{self, Decision};
 use crate::id::SnapshotId;
 use crate::launch_request::{CloneInfo, CloneRequest, HoldPolicy, LaunchRequest, Release};
 use crate::machine::{CloneOverrides, Found};
 use crate::snapshot::Kind;
-use crate::supervisor_process::{Cloned, SpawnError, SupervisorProcess, asked, turns};
+use crate::supervisor_process::{Cloned, SpawnError, SupervisorProcess, clone_label, start_permits};
 use crate::{Engine, durable, garbage};
 
 /// A fork, as it is asked for.
@@ -97,10 +97,10 @@ pub async fn fork(engine: &Engine, machine: &Found, order: ForkRequest) -> Resul
     if let Some(done) = repeated(engine, &path, machine, order.key.as_deref(), &wanted)? {
         return Ok(done);
     }
-    let mut room = Room::now(engine);
+    let mut memory = AvailableMemory::now(engine);
     for (place, overrides) in order.overrides.iter().enumerate() {
-        let asked = asked(overrides.name.as_ref(), place);
-        room.admit().map_err(|error| ForkError::Clone { asked, source: error.into() })?;
+        let asked = clone_label(overrides.name.as_ref(), place);
+        memory.admit().map_err(|error| ForkError::Clone { asked, source: error.into() })?;
     }
     let saved = snapshot(engine, machine, None, Kind::Fork).await?;
     let (mut clones, infos) = match make_clones(&saved.snapshot, order.overrides, &path).await {
@@ -158,14 +158,14 @@ async fn make_clones(
     overrides: Vec<CloneOverrides>,
     decision: &Path,
 ) -> Result<(Vec<(String, SupervisorProcess)>, Vec<CloneInfo>), ForkError> {
-    let (mut making, turns, count) = (JoinSet::new(), turns(), overrides.len());
+    let (mut making, permits, count) = (JoinSet::new(), start_permits(), overrides.len());
     for (place, overrides) in overrides.into_iter().enumerate() {
-        let asked = asked(overrides.name.as_ref(), place);
+        let asked = clone_label(overrides.name.as_ref(), place);
         let hold = HoldPolicy::Fork { decision: decision.to_owned(), clones: count };
         let order = CloneRequest { snapshot: snapshot.clone(), hold, serve: None, pager: None, overrides };
-        let turns = turns.clone();
+        let permits = permits.clone();
         making.spawn(async move {
-            let _turn = turns.acquire().await;
+            let _permit = permits.acquire().await;
             (place, asked, make_clone(&LaunchRequest::Clone(Box::new(order))).await)
         });
     }
@@ -207,9 +207,9 @@ async fn go(clones: Vec<(String, SupervisorProcess)>) -> Vec<Cloned> {
     let mut going = JoinSet::new();
     for (place, (asked, mut supervisor)) in clones.into_iter().enumerate() {
         going.spawn(async move {
-            let outcome = supervisor.go(&Release::Proceed).await;
-            supervisor.let_go();
-            (place, Cloned { asked, outcome })
+            let outcome = supervisor.release(&Release::Proceed).await;
+            supervisor.detach();
+            (place, Cloned { requested: asked, outcome })
         });
     }
     let mut done = going.join_all().await;
@@ -249,7 +249,7 @@ fn repeated(
     let clones = decision
         .clones
         .into_iter()
-        .map(|info| Cloned { asked: info.name.to_string(), outcome: still(engine, info) })
+        .map(|info| Cloned { requested: info.name.to_string(), outcome: still(engine, info) })
         .collect();
     let Decision { snapshot, pause_micros, .. } = Decision { clones: Vec::new(), ..decision };
     Ok(Some(Forked { snapshot, pause_micros, clones, repeated: true }))

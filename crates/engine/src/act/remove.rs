@@ -35,7 +35,7 @@ pub async fn remove(
         .map_err(|source| ActError::Remove { name: record.name.to_string(), source })?;
     // With --rm, or when it never came up, the monitor was faster.
     if existed {
-        engine.events().tell(record, "remove", &[]);
+        engine.events().record(record, "remove", &[]);
     }
     Ok(())
 }

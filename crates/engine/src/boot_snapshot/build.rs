@@ -12,20 +12,20 @@ use mimeo_vmm::{Disk, DiskFormat, Instance, LaunchSpec, MemorySave};
 use tokio::time::timeout;
 
 use super::restore::{hello, silent};
-use super::{HELLO_TIMEOUT, PLACEHOLDER_BYTES, Wanted};
+use super::{GuestRequest, HELLO_TIMEOUT, PLACEHOLDER_BYTES};
 use crate::cause::chain;
 use crate::guest::FIRST_SESSION;
 use crate::io_error::IoContext;
 use crate::machine::{MachineName, Requirements};
 use crate::network::Connection;
-use crate::snapshot::{self, Draft, Kind, Manifest, Snapshot, Taking, VmmSave};
+use crate::snapshot::{self, Draft, Kind, Manifest, Snapshot, SnapshotWriter, VmmSave};
 use crate::stage::StageError;
 use crate::{Engine, agent};
 
 /// Boots a guest, has it hold still, and keeps it.
 pub(super) async fn build(
     engine: &Engine,
-    wanted: Wanted<'_>,
+    wanted: GuestRequest<'_>,
     key: MachineName,
 ) -> Result<Snapshot, StageError> {
     let store = engine.snapshots();
@@ -33,9 +33,9 @@ pub(super) async fn build(
     let initramfs = Initramfs::ensure(wanted.kernel, agent::BYTES)?;
     let spec = LaunchSpec { initramfs: initramfs.path.clone(), ..spec };
     let (mut instance, link) = boot(engine, wanted, &spec).await?;
-    let mut taking = match wanted.driver.capabilities().memory {
-        MemorySave::Reader => Taking::prepare(&store, instance.memory()?, Pages::default()).await?,
-        MemorySave::Vmm => Taking::by_vmm(&store, VmmSave::whole())?,
+    let mut writer = match wanted.driver.capabilities().memory {
+        MemorySave::Reader => SnapshotWriter::prepare(&store, instance.memory()?, Pages::default()).await?,
+        MemorySave::Vmm => SnapshotWriter::by_vmm(&store, VmmSave::whole())?,
     };
     let (mut stream, hold) = link.open_and_pause_writes(&Request::Freeze)?;
     let Ok(reply) = timeout(HELLO_TIMEOUT, stream.reply()).await else {
@@ -46,11 +46,11 @@ pub(super) async fn build(
         other => return Err(other.unexpected().into()),
     }
     instance.pause().await?;
-    taking.take(instance.as_mut()).await?;
+    writer.write(instance.as_mut()).await?;
     let version = instance.version().await?;
     instance.kill().await;
     drop((hold, link));
-    let taken = taking.finish(true).await?;
+    let taken = writer.finish(true).await?;
     let manifest = Manifest {
         format: Manifest::FORMAT,
         id: taken.draft.id.clone(),
@@ -75,12 +75,12 @@ pub(super) async fn build(
 /// A guest whose disks and network nobody uses, and what is removed after it.
 pub(super) fn placeholder_spec(
     engine: &Engine,
-    wanted: Wanted<'_>,
+    wanted: GuestRequest<'_>,
 ) -> Result<((Draft, Connection), LaunchSpec), StageError> {
     // Like a machine's own directory it may hold a jail, which a run directory's filesystem (nodev, noexec) cannot.
-    let scratch = Draft::begin(&engine.snapshots())?;
+    let scratch = Draft::create(&engine.snapshots())?;
     let connection = match wanted.spec.network {
-        Some(_) => Connection::nobodys(wanted.driver, &scratch.dir)?,
+        Some(_) => Connection::attach_placeholder(wanted.driver, &scratch.dir)?,
         None => Connection::default(),
     };
     let disks = wanted.spec.disks.iter().map(|disk| placeholder(disk, &scratch.dir));
@@ -88,7 +88,7 @@ pub(super) fn placeholder_spec(
         name: wanted.key().to_string(),
         disks: disks.collect::<Result<_, _>>()?,
         console: scratch.dir.join("console.log"),
-        network: wanted.spec.network.as_ref().map(|_| connection.network_of_nobody()).transpose()?,
+        network: wanted.spec.network.as_ref().map(|_| connection.placeholder_network()).transpose()?,
         ..wanted.spec.clone()
     };
     Ok(((scratch, connection), spec))
@@ -97,10 +97,10 @@ pub(super) fn placeholder_spec(
 /// Boots a guest until its agent answers, which is the proof of KVM where none was made yet.
 async fn boot(
     engine: &Engine,
-    wanted: Wanted<'_>,
+    wanted: GuestRequest<'_>,
     spec: &LaunchSpec,
 ) -> Result<(Box<dyn Instance>, Link), StageError> {
-    let Wanted { driver, chosen, machine, .. } = wanted;
+    let GuestRequest { driver, chosen, machine, .. } = wanted;
     let booted = async {
         let mut instance = driver.launch(spec).await?;
         let patience = chosen.boot_timeout(Duration::from_secs(machine.start_timeout.into()));

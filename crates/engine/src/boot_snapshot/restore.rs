@@ -9,46 +9,46 @@ use mimeo_vmm::{Instance, LaunchSpec, SavedMachine};
 use tokio::time::timeout;
 
 use super::warm_up::Work;
-use super::{EXIT_TIMEOUT, HELLO_TIMEOUT, Wanted, Warm};
+use super::{EXIT_TIMEOUT, GuestRequest, HELLO_TIMEOUT, WarmGuest};
 use crate::hang::{HangDump, SilentGuest};
-use crate::snapshot::{self, Here, STATE, Snapshot};
+use crate::snapshot::{self, HostProfile, STATE, Snapshot};
 use crate::stage::StageError;
 use crate::stencil::{self, Lookup, Making, Stencil};
 use crate::{Engine, guest, identity, working_set};
 
 pub(super) async fn restore(
     engine: &Engine,
-    wanted: Wanted<'_>,
+    wanted: GuestRequest<'_>,
     snapshot: Snapshot,
     making: Making,
-) -> Result<Warm, StageError> {
+) -> Result<WarmGuest, StageError> {
     let store = engine.snapshots();
-    let here = Here {
+    let here = HostProfile {
         driver: wanted.driver.name().to_owned(),
         shape: wanted.requires.shape.clone(),
         accelerator: wanted.spec.accelerator,
     };
-    snapshot::judge(&snapshot.manifest.requires, &here)?;
+    snapshot::check_compatibility(&snapshot.manifest.requires, &here)?;
     snapshot::verify(&store, &snapshot)?;
-    let memory = snapshot::flat(&store, &snapshot)?;
-    let Wanted { driver, spec, .. } = wanted;
+    let memory = snapshot::flatten_memory(&store, &snapshot)?;
+    let GuestRequest { driver, spec, .. } = wanted;
     let work = Work::like(&snapshot, spec);
-    let begins = stencil::Wanted { driver, snapshot: &snapshot, memory: &memory, spec };
-    let Lookup { stencil, mut missing } = stencil::of(&store, begins, making, work).await;
+    let begins = stencil::StencilRequest { driver, snapshot: &snapshot, memory: &memory, spec };
+    let Lookup { stencil, mut missing } = stencil::find_or_make(&store, begins, making, work).await;
     let mapped = stencil.as_ref().map_or(&memory, |stencil| &stencil.process.memory);
     working_set::read_ahead(&store, &snapshot, mapped);
-    let (mut instance, besides) = start(wanted, &snapshot, memory, stencil, &mut missing).await?;
-    snapshot::judge_version(&snapshot.manifest.requires, &instance.version().await?)?;
+    let (mut instance, divergent_pages) = start(wanted, &snapshot, memory, stencil, &mut missing).await?;
+    snapshot::check_version(&snapshot.manifest.requires, &instance.version().await?)?;
     instance.resume().await?;
     let session = identity::session(&identity::new_vm_generation());
     let link = hello(engine, instance.as_mut(), spec, session, HELLO_TIMEOUT).await?;
     wanted.chosen.guest_answered(engine.home());
-    Ok(Warm { instance, link, snapshot, besides, missing })
+    Ok(WarmGuest { instance, link, snapshot, divergent_pages, missing })
 }
 
 /// Starts it as the stencil, or, where there is none, with the saved state.
 async fn start(
-    wanted: Wanted<'_>,
+    wanted: GuestRequest<'_>,
     snapshot: &Snapshot,
     memory: PathBuf,
     stencil: Option<Stencil>,
@@ -58,9 +58,9 @@ async fn start(
         match wanted.driver.restore_process(wanted.spec, &stencil.process).await {
             Ok(instance) => {
                 stencil.was_restored();
-                return Ok((instance, stencil.besides));
+                return Ok((instance, stencil.divergent_pages));
             }
-            Err(error) => *missing = Some(stencil.give_up(error)?),
+            Err(error) => *missing = Some(stencil.disable_after(error)?),
         }
     }
     let saved = SavedMachine { state: snapshot.dir.join(STATE), memory, pager: None };

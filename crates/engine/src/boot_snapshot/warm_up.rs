@@ -15,15 +15,15 @@ use crate::guest::{self, disk, entropy, interface, unix_nanos};
 use crate::identity;
 use crate::io_error::IoContext;
 use crate::launch_spec::{IMAGE_SERIAL, WRITABLE_SERIAL, user_network};
-use crate::machine::{NetworkRecord, Registry};
+use crate::machine::NetworkRecord;
 use crate::snapshot::{self, Snapshot};
 use crate::stage::StageError;
-use crate::stencil::Rehearsal;
+use crate::stencil::WarmUp;
 
 /// Bytes of a disk that nobody will read.
 const DISK_BYTES: u64 = 1 << 30;
 /// The container's only program.
-const PROGRAM: &str = "mimeo-rehearsal";
+const PROGRAM: &str = "mimeo-warm_up";
 
 /// A guest that is ended before it is anybody's.
 #[derive(Debug)]
@@ -35,14 +35,14 @@ pub(super) struct Work<'a> {
 
 impl<'a> Work<'a> {
     pub(super) fn like(snapshot: &Snapshot, spec: &'a LaunchSpec) -> Result<Self, StageError> {
-        let network = spec.network.as_ref().map(|_| Registry::no_ones_network()).transpose()?;
+        let network = spec.network.as_ref().map(|_| NetworkRecord::placeholder()).transpose()?;
         Ok(Self { name: snapshot.manifest.id.short().to_owned(), spec, network })
     }
 
     fn configure(&self) -> Result<Configure, StageError> {
         Ok(Configure {
             machine: "0".repeat(64),
-            hostname: "rehearsal".to_owned(),
+            hostname: "warm_up".to_owned(),
             unix_nanos: unix_nanos(),
             interface: self.network.as_ref().map(interface),
             dns: self.network.iter().map(|network| network.subnet.dns().to_string()).collect(),
@@ -57,9 +57,9 @@ impl<'a> Work<'a> {
     }
 }
 
-impl Rehearsal for Work<'_> {
+impl WarmUp for Work<'_> {
     /// Empty disks, as large as the guest believes those to be that it booted with.
-    fn furnish(&self, dir: &Path) -> Result<LaunchSpec, StageError> {
+    fn build_spec(&self, dir: &Path) -> Result<LaunchSpec, StageError> {
         let disk = |disk: &Disk| {
             let name = if disk.read_only { disk.serial.clone() } else { snapshot::disk(0) };
             let path = dir.join(name);
@@ -77,7 +77,7 @@ impl Rehearsal for Work<'_> {
         })
     }
 
-    async fn go(&self, channel: UnixStream) -> Result<(), StageError> {
+    async fn run(&self, channel: UnixStream) -> Result<(), StageError> {
         let session = identity::session(&identity::new_vm_generation());
         let link = guest::connect(channel, session).await?;
         link.call(&Request::Configure(Box::new(self.configure()?))).await?.done()?;

@@ -101,7 +101,7 @@ impl Identified {
     /// What the copy is.
     pub(crate) fn info(&self) -> CloneInfo {
         let planned = &self.restored.planned;
-        CloneInfo::of(&planned.claim.record, planned.clock.clone().stages())
+        CloneInfo::new(&planned.claim.record, planned.clock.clone().stages())
     }
 
     /// Waits until the virtual machine has ended, which it should not. Safe to cancel.
@@ -158,7 +158,7 @@ async fn go_on(
     let claim = &mut planned.claim;
     let is_claimed = changes.is_some();
     if let Some(overrides) = changes {
-        engine.registry().adapt(claim, overrides).map_err(|error| (Stage::Plan, error.into()))?;
+        engine.registry().apply_overrides(claim, overrides).map_err(|error| (Stage::Plan, error.into()))?;
     }
     if let Some(network) = claim.record.network.as_mut().filter(|_| !published) {
         let published = publish(vm, network).await;

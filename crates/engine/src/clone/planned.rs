@@ -62,7 +62,7 @@ pub(super) struct Origin {
     pub(super) driver: Arc<dyn Driver>,
 }
 
-/// Reads and verifies a snapshot, and finds what a copy of it needs besides.
+/// Reads and verifies a snapshot, and finds what a copy of it needs divergent_pages.
 pub(super) fn origin(engine: &Engine, snapshot: &SnapshotId) -> Result<Origin, StageError> {
     let store = engine.snapshots();
     let snapshot = store.read(snapshot)?;

@@ -16,7 +16,7 @@ use crate::launch_request::Retry;
 use crate::launch_spec::{IMAGE_SERIAL, WRITABLE_SERIAL};
 use crate::machine::{ProcessIdentity, Record};
 use crate::network::{self, Connection, unpublished};
-use crate::snapshot::{self, Here, STATE, Snapshot, Snapshots};
+use crate::snapshot::{self, HostProfile, STATE, Snapshot, Snapshots};
 use crate::stage::StageError;
 use crate::stencil::{self, Lookup, Making, Stencil};
 use crate::{Engine, accelerator, working_set};
@@ -33,12 +33,12 @@ impl Planned {
     /// Gives the copy its disk and starts the virtual machine. Undo: the
     /// instance's drop ends it; the disk goes with the claim.
     pub(super) async fn restore(mut self, engine: &Engine) -> Result<Restored, StageError> {
-        let scratch = Scratch::of(engine, &self.claim.record)?;
-        let connection = Connection::of(self.driver.as_ref(), &mut self.claim.record, &self.claim.dir)?;
+        let scratch = Scratch::create(engine, &self.claim.record)?;
+        let connection = Connection::attach(self.driver.as_ref(), &mut self.claim.record, &self.claim.dir)?;
         self.clock.lap("network");
         let spec = self.launch_spec(engine, &connection)?;
         let store = engine.snapshots();
-        let memory = snapshot::flat(&store, &self.snapshot)?;
+        let memory = snapshot::flatten_memory(&store, &self.snapshot)?;
         let Lookup { stencil, mut missing } = self.stencil(&store, &spec, &memory).await;
         let mapped = stencil.as_ref().map_or(&memory, |stencil| &stencil.process.memory);
         working_set::read_ahead(&store, &self.snapshot, mapped);
@@ -48,12 +48,12 @@ impl Planned {
             false => whole_disk(&self.snapshot, &self.claim.dir)?,
         }
         self.clock.lap("disk");
-        let (instance, besides) = self.start(&spec, memory, stencil, &mut missing).await?;
-        snapshot::judge_version(&self.snapshot.manifest.requires, &instance.version().await?)?;
-        self.claim.record.vmm = ProcessIdentity::of(instance.process().pid);
+        let (instance, divergent_pages) = self.start(&spec, memory, stencil, &mut missing).await?;
+        snapshot::check_version(&self.snapshot.manifest.requires, &instance.version().await?)?;
+        self.claim.record.vmm = ProcessIdentity::from_pid(instance.process().pid);
         self.claim.record.boot_reason = missing;
         self.clock.lap("restore");
-        let vm = Vm { instance, scratch, connection, besides };
+        let vm = Vm { instance, scratch, connection, divergent_pages };
         Ok(Restored { vm, planned: self })
     }
 
@@ -62,9 +62,10 @@ impl Planned {
             return Lookup::default();
         }
         let (driver, snapshot) = (self.driver.as_ref(), &self.snapshot);
-        let wanted = stencil::Wanted { driver, snapshot, memory, spec };
+        let wanted = stencil::StencilRequest { driver, snapshot, memory, spec };
         let making = Making::Once(Retry::Stencil { snapshot: snapshot.manifest.id.clone() });
-        stencil::of(store, wanted, making, CloneWarmUp::like(snapshot, spec, &self.claim.record)).await
+        stencil::find_or_make(store, wanted, making, CloneWarmUp::like(snapshot, spec, &self.claim.record))
+            .await
     }
 
     /// Starts it as the stencil, or, where there is none, with the saved state.
@@ -82,9 +83,9 @@ impl Planned {
                 Ok(_) => match self.driver.restore_process(spec, &stencil.process).await {
                     Ok(instance) => {
                         stencil.was_restored();
-                        return Ok((instance, stencil.besides));
+                        return Ok((instance, stencil.divergent_pages));
                     }
-                    Err(error) => *missing = Some(stencil.give_up(error)?),
+                    Err(error) => *missing = Some(stencil.disable_after(error)?),
                 },
                 // It may have gone with its snapshot meanwhile.
                 Err(error) => {
@@ -142,8 +143,8 @@ fn shape(engine: &Engine, snapshot: &Snapshot, record: &Record) -> LaunchSpec {
 /// Refuses a snapshot that this machine cannot be restored from.
 fn check(driver: &dyn Driver, snapshot: &Snapshot, spec: &LaunchSpec) -> Result<(), StageError> {
     let (driver, shape) = (driver.name().to_owned(), driver.shape(spec));
-    let here = Here { driver, shape, accelerator: spec.accelerator };
-    Ok(snapshot::judge(&snapshot.manifest.requires, &here)?)
+    let here = HostProfile { driver, shape, accelerator: spec.accelerator };
+    Ok(snapshot::check_compatibility(&snapshot.manifest.requires, &here)?)
 }
 
 /// Makes the stencil that copies of a snapshot begin as, whatever failed before.
@@ -152,15 +153,19 @@ pub(super) async fn make_stencil(engine: &Engine, origin: Origin) -> Result<(), 
     let record = Record { disk_layers: planned::disk_layers(&snapshot, driver.as_ref()), ..machine };
     let spec = LaunchSpec {
         disks: disks(&record, &image.rootfs, Path::new(""), driver.capabilities().disk_layers),
-        network: record.network.as_ref().map(|_| network::of_nobody()).transpose()?,
+        network: record.network.as_ref().map(|_| network::placeholder_user_network()).transpose()?,
         ..shape(engine, &snapshot, &record)
     };
     check(driver.as_ref(), &snapshot, &spec)?;
-    let memory = snapshot::flat(&engine.snapshots(), &snapshot)?;
-    let wanted =
-        stencil::Wanted { driver: driver.as_ref(), snapshot: &snapshot, memory: &memory, spec: &spec };
+    let memory = snapshot::flatten_memory(&engine.snapshots(), &snapshot)?;
+    let wanted = stencil::StencilRequest {
+        driver: driver.as_ref(),
+        snapshot: &snapshot,
+        memory: &memory,
+        spec: &spec,
+    };
     let work = CloneWarmUp::like(&snapshot, &spec, &record);
-    match stencil::of(&engine.snapshots(), wanted, Making::Again, work).await.missing {
+    match stencil::find_or_make(&engine.snapshots(), wanted, Making::Again, work).await.missing {
         Some(why) => Err(StageError::Stencil { why }),
         None => Ok(()),
     }

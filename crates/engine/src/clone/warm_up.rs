@@ -13,13 +13,13 @@ use crate::hang::HangDump;
 use crate::id::MachineId;
 use crate::identity;
 use crate::launch_spec::user_network;
-use crate::machine::{Record, Registry};
+use crate::machine::{NetworkRecord, Record};
 use crate::snapshot::Snapshot;
 use crate::stage::StageError;
-use crate::stencil::Rehearsal;
+use crate::stencil::WarmUp;
 
 /// The host name of a machine that is nobody's.
-const NOBODY: &str = "rehearsal";
+const NOBODY: &str = "warm_up";
 
 /// How long each program of a warm-up run may take, on a host that is very busy.
 const PROGRAM_LIMIT: Duration = Duration::from_secs(10);
@@ -39,7 +39,7 @@ impl<'a> CloneWarmUp<'a> {
         spec: &'a LaunchSpec,
         record: &Record,
     ) -> Result<Self, StageError> {
-        let network = record.network.as_ref().map(|_| Registry::no_ones_network()).transpose()?;
+        let network = record.network.as_ref().map(|_| NetworkRecord::placeholder()).transpose()?;
         let mut record = Record { network, ..record.clone() };
         record.spec.env.clear();
         record.spec.hostname = Some(NOBODY.to_owned());
@@ -48,8 +48,8 @@ impl<'a> CloneWarmUp<'a> {
     }
 }
 
-impl Rehearsal for CloneWarmUp<'_> {
-    fn furnish(&self, dir: &Path) -> Result<LaunchSpec, StageError> {
+impl WarmUp for CloneWarmUp<'_> {
+    fn build_spec(&self, dir: &Path) -> Result<LaunchSpec, StageError> {
         restored::disk(self.snapshot, dir, self.record.spec.disk_bytes)?;
         Ok(LaunchSpec {
             name: self.snapshot.manifest.id.short().to_owned(),
@@ -60,7 +60,7 @@ impl Rehearsal for CloneWarmUp<'_> {
         })
     }
 
-    async fn go(&self, channel: UnixStream) -> Result<(), StageError> {
+    async fn run(&self, channel: UnixStream) -> Result<(), StageError> {
         let vm_generation = identity::new_vm_generation();
         let session = identity::session(&vm_generation);
         let record = Record { vm_generation: Some(vm_generation), ..self.record.clone() };

@@ -15,7 +15,7 @@ use crate::machine::{Exit, Found, MachineName, Refusal};
 use crate::snapshot::Kind;
 
 /// How long a monitor may take to say hello. It serves clients beside all else.
-const PATIENCE: Duration = Duration::from_secs(20);
+const HELLO_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// A session with a machine's monitor.
 #[derive(Debug, Clone)]
@@ -136,10 +136,10 @@ impl ControlClient {
         })?;
         let (reader, writer) = socket.into_split();
         let program = concat!("mimeo ", env!("CARGO_PKG_VERSION"));
-        match timeout(PATIENCE, link::connect(reader, writer, 1, program)).await {
+        match timeout(HELLO_TIMEOUT, link::connect(reader, writer, 1, program)).await {
             Ok(Ok((link, _))) => Ok(Self { link, name }),
             Ok(Err(source)) => Err(ConnectError::Hello { name, source }),
-            Err(_) => Err(ConnectError::Silent { name, seconds: PATIENCE.as_secs() }),
+            Err(_) => Err(ConnectError::Silent { name, seconds: HELLO_TIMEOUT.as_secs() }),
         }
     }
 
@@ -147,7 +147,7 @@ impl ControlClient {
     ///
     /// # Errors
     /// When it is not done.
-    pub async fn ask(&self, request: &ControlRequest) -> Result<(), ControlError> {
+    pub async fn request(&self, request: &ControlRequest) -> Result<(), ControlError> {
         match self.answer(request).await? {
             ControlReply::Done | ControlReply::Exited { .. } => Ok(()),
             ControlReply::Refused { refusal } => {

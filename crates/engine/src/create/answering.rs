@@ -14,7 +14,7 @@ use crate::hang::{HangDump, SilentGuest};
 use crate::stage::{Stage, StageError, StartError};
 
 /// How long a machine whose link has gone may take to end.
-const LAST_WORDS: Duration = Duration::from_secs(1);
+const EXIT_TIMEOUT: Duration = Duration::from_secs(1);
 /// Lines of the console that an error shows.
 const CONSOLE_LINES: usize = 20;
 
@@ -64,7 +64,7 @@ impl Launched {
 
     /// Most often the link is gone since the machine is: then that is the reason.
     async fn lost(&mut self, error: LinkError) -> StageError {
-        match timeout(LAST_WORDS, self.vm.instance.wait()).await {
+        match timeout(EXIT_TIMEOUT, self.vm.instance.wait()).await {
             Ok(exit) => StageError::died(&exit),
             Err(_) => error.into(),
         }

@@ -12,7 +12,7 @@ use super::planned::Planned;
 use super::running::Vm;
 use super::scratch::Scratch;
 use crate::accelerator::Chosen;
-use crate::boot_snapshot::{self, BootSnapshotError, Wanted, Warm};
+use crate::boot_snapshot::{self, BootSnapshotError, GuestRequest, WarmGuest};
 use crate::cause::chain;
 use crate::id::SnapshotId;
 use crate::identity;
@@ -40,7 +40,7 @@ impl Networked {
     pub(super) async fn launch(self, engine: &Engine) -> Result<Launched, StageError> {
         let Self { mut imaged, connection } = self;
         let Planned { claim, kernel, driver, clock } = &mut imaged.planned;
-        let scratch = Scratch::of(engine, &claim.record)?;
+        let scratch = Scratch::create(engine, &claim.record)?;
         let writable = claim.dir.join(snapshot::disk(0));
         blank::create_from_template(&engine.home().templates(), &writable, claim.record.spec.disk_bytes)?;
         let chosen =
@@ -55,7 +55,7 @@ impl Networked {
             ..shape
         };
         let requires = requires(driver.as_ref(), kernel, &spec);
-        let wanted = Wanted {
+        let wanted = GuestRequest {
             driver: driver.as_ref(),
             kernel,
             spec: &spec,
@@ -65,7 +65,7 @@ impl Networked {
         };
         let started = start(engine, wanted, claim.record.spec.cold).await?;
         let record = &mut claim.record;
-        record.vmm = ProcessIdentity::of(started.instance.process().pid);
+        record.vmm = ProcessIdentity::from_pid(started.instance.process().pid);
         record.accelerator = Some(chosen.description());
         record.requires = Some(requires);
         record.boot_method = Some(if started.link.is_some() { BOOTED_WARM } else { BOOTED_COLD }.to_owned());
@@ -74,8 +74,8 @@ impl Networked {
         record.origin = started.origin;
         claim.store()?;
         clock.lap("launch");
-        let Started { instance, link, besides, .. } = started;
-        let vm = Vm { instance, scratch, connection, besides };
+        let Started { instance, link, divergent_pages, .. } = started;
+        let vm = Vm { instance, scratch, connection, divergent_pages };
         Ok(Launched { vm, imaged, link, chosen })
     }
 }
@@ -85,27 +85,27 @@ struct Started {
     instance: Box<dyn Instance>,
     link: Option<Link>,
     origin: Option<SnapshotId>,
-    besides: Pages,
+    divergent_pages: Pages,
     /// Why it was booted cold, or was restored without a stencil.
     reason: Option<String>,
 }
 
 /// Copies a guest that has booted; boots one when that was asked for, or when
 /// there is none to copy, whatever the reason.
-async fn start(engine: &Engine, wanted: Wanted<'_>, cold: bool) -> Result<Started, StageError> {
+async fn start(engine: &Engine, wanted: GuestRequest<'_>, cold: bool) -> Result<Started, StageError> {
     let reason = if cold {
         "asked for with --cold".to_owned()
     } else {
         match boot_snapshot::start(engine, wanted).await {
-            Ok(Warm { instance, link, snapshot, besides, missing }) => {
+            Ok(WarmGuest { instance, link, snapshot, divergent_pages, missing }) => {
                 let origin = Some(snapshot.manifest.id);
-                return Ok(Started { instance, link: Some(link), origin, besides, reason: missing });
+                return Ok(Started { instance, link: Some(link), origin, divergent_pages, reason: missing });
             }
             Err(BootSnapshotError::Stage(kvm @ StageError::Kvm { .. })) => return Err(kvm),
             Err(error) => chain(&error),
         }
     };
-    let Wanted { driver, kernel, spec, chosen, .. } = wanted;
+    let GuestRequest { driver, kernel, spec, chosen, .. } = wanted;
     let initramfs = Initramfs::ensure(kernel, agent::BYTES)?;
     let spec = LaunchSpec { initramfs: initramfs.path.clone(), ..spec.clone() };
     let launched = driver.launch(&spec).await;
@@ -115,6 +115,6 @@ async fn start(engine: &Engine, wanted: Wanted<'_>, cold: bool) -> Result<Starte
         }
         error => error.into(),
     })?;
-    let besides = Pages::default();
-    Ok(Started { instance, link: None, origin: None, besides, reason: Some(reason) })
+    let divergent_pages = Pages::default();
+    Ok(Started { instance, link: None, origin: None, divergent_pages, reason: Some(reason) })
 }

@@ -22,7 +22,7 @@ impl Imaged {
         let ports = claim.record.network.iter_mut().flat_map(|network| &mut network.ports);
         // Held until all are settled: a port that is asked for twice is in use.
         let held = ports.map(reserve_port).collect::<Result<Vec<ReservedPort>, _>>()?;
-        let mut connection = Connection::of(driver.as_ref(), &mut claim.record, &claim.dir)?;
+        let mut connection = Connection::attach(driver.as_ref(), &mut claim.record, &claim.dir)?;
         let ports = claim.record.network.as_ref().map_or(&[][..], |network| &network.ports);
         connection.publish(ports, held)?;
         clock.lap("network");

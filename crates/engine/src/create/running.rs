@@ -33,7 +33,7 @@ pub(crate) struct Vm {
     /// What joins it to the network.
     pub(crate) connection: Connection,
     /// Pages in which the memory that it began with is not its origin's.
-    pub(crate) besides: Pages,
+    pub(crate) divergent_pages: Pages,
 }
 
 /// A machine whose container runs.
@@ -68,7 +68,7 @@ pub(crate) struct Guest {
     /// What its driver can do.
     pub(crate) capabilities: Capabilities,
     /// Pages in which the memory that it began with is not its origin's.
-    pub(crate) besides: Pages,
+    pub(crate) divergent_pages: Pages,
 }
 
 impl Running {
@@ -80,12 +80,21 @@ impl Running {
         capabilities: Capabilities,
         session: Session,
     ) -> Self {
-        let Vm { instance, scratch, connection, besides } = vm;
+        let Vm { instance, scratch, connection, divergent_pages } = vm;
         let Session { link, container, volumes } = session;
-        let health = crate::health::of(&claim.record.spec, image);
+        let health = crate::health::spec(&claim.record.spec, image);
         let stop_signal = crate::signal::stop_signal(&claim.record.spec, image);
-        let guest =
-            Guest { instance, connection, scratch, volumes, claim, link, stop_signal, capabilities, besides };
+        let guest = Guest {
+            instance,
+            connection,
+            scratch,
+            volumes,
+            claim,
+            link,
+            stop_signal,
+            capabilities,
+            divergent_pages,
+        };
         Self { guest, container, health }
     }
 }

@@ -17,7 +17,7 @@ pub struct Scratch {
 
 impl Scratch {
     /// The directory of this machine's sockets.
-    pub(crate) fn of(engine: &Engine, record: &Record) -> Result<Self, StageError> {
+    pub(crate) fn create(engine: &Engine, record: &Record) -> Result<Self, StageError> {
         let path = engine.home().machine_run(&record.id);
         Ok(Self::make(path.clone()).at("make", &path)?)
     }

@@ -22,7 +22,7 @@ impl ProcessIdentity {
     /// This process.
     #[must_use]
     pub fn own() -> Self {
-        Self::of(std::process::id()).unwrap_or(Self {
+        Self::from_pid(std::process::id()).unwrap_or(Self {
             pid: std::process::id(),
             start_time: 0,
             boot_id: boot_id(),
@@ -31,7 +31,7 @@ impl ProcessIdentity {
 
     /// The process that has this id now.
     #[must_use]
-    pub fn of(pid: u32) -> Option<Self> {
+    pub fn from_pid(pid: u32) -> Option<Self> {
         Some(Self { pid, start_time: start_time(pid)?, boot_id: boot_id() })
     }
 

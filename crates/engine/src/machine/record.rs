@@ -151,14 +151,14 @@ pub struct NetworkRecord {
     pub mac: MacAddress,
     /// Where the host and others find it, when it is on a bridge.
     #[serde(default)]
-    pub outer: Option<OuterRecord>,
+    pub outer: Option<BridgeRecord>,
     /// Published ports; each has its host port once the machine runs.
     pub ports: Vec<PortMapping>,
 }
 
 /// A machine's addresses on the host's bridge.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct OuterRecord {
+pub struct BridgeRecord {
     /// The address.
     pub ip: Ipv4Addr,
     /// The IPv6 address, where the host speaks it.

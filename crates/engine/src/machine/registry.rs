@@ -219,7 +219,7 @@ impl Registry {
     /// When it cannot be removed.
     pub fn remove_unreadable(&self, id: &str) -> io::Result<bool> {
         let dir = self.home.machines().join(id);
-        let Some(_lock) = adopt(&dir) else { return Ok(false) };
+        let Some(_lock) = lock_orphan(&dir) else { return Ok(false) };
         remove_dir(&self.home.run().join("machines").join(id))?;
         remove_dir(&dir).map(|()| true)
     }
@@ -254,7 +254,11 @@ impl Registry {
     ///
     /// # Errors
     /// When the name is taken, or the system refuses; the machine is what it was then.
-    pub(crate) fn adapt(&self, claim: &mut Claim, overrides: CloneOverrides) -> Result<(), ClaimError> {
+    pub(crate) fn apply_overrides(
+        &self,
+        claim: &mut Claim,
+        overrides: CloneOverrides,
+    ) -> Result<(), ClaimError> {
         let _all = self.lock_all()?;
         let mut record = claim.record.clone();
         record.spec.name.clone_from(&overrides.name);
@@ -306,7 +310,7 @@ impl Registry {
         entries.map_err(|source| LookupError { path, source })
     }
 
-    /// Taken by who makes a machine, until it is one of all.
+    /// WrittenSnapshot by who makes a machine, until it is one of all.
     pub(crate) fn lock_all(&self) -> Result<File, ClaimError> {
         let path = self.home.home().join("machines.lock");
         let file = File::create(&path).at("lock", &path)?;
@@ -347,7 +351,7 @@ impl Claim {
     }
 
     /// From now on the machine's directory stays when this value goes.
-    pub fn keep(&mut self) {
+    pub fn persist(&mut self) {
         self.kept = true;
     }
 }
@@ -432,10 +436,10 @@ fn plan_network(record: &Record, others: &[Found]) -> Result<Option<NetworkRecor
     Ok(Some(network(subnet, mac, ports)))
 }
 
-impl Registry {
-    /// A network for a guest that is no machine yet: each guest has its own, so
-    /// that it may have the numbers of another's.
-    pub(crate) fn no_ones_network() -> Result<NetworkRecord, SubnetsExhausted> {
+impl NetworkRecord {
+    /// A network for a guest that is not a machine yet. Each guest has its own network, so the
+    /// addresses may be another's.
+    pub(crate) fn placeholder() -> Result<Self, SubnetsExhausted> {
         let subnet = Subnet::first_free(&HashSet::new())?;
         Ok(network(subnet, MacAddress::local([0; 5]), Vec::new()))
     }
@@ -463,7 +467,7 @@ fn is_owned(dir: &Path) -> bool {
 }
 
 /// The lock of a machine whose monitor is gone.
-pub(crate) fn adopt(dir: &Path) -> Option<File> {
+pub(crate) fn lock_orphan(dir: &Path) -> Option<File> {
     lock(dir, FlockOperation::NonBlockingLockExclusive).ok()
 }
 
@@ -534,7 +538,7 @@ mod tests {
         let (_dir, registry) = registry();
         let mut claim = registry.claim(named("web")).expect("claimed");
         let id = claim.record.id.clone();
-        claim.keep();
+        claim.persist();
         drop(claim);
         assert!(!registry.find(&Selector::Word("web".into())).expect("found").owned);
         registry.remove(&id).expect("removed");

@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use mimeo_agent_protocol::link::{self, Item, LinkError};
 use tokio::net::UnixStream;
 
-use super::desk::{ServeReply, ServeRequest};
 use super::record::ServeRecord;
+use super::request_dispatcher::{ServeReply, ServeRequest};
 use crate::machine::CloneOverrides;
-use crate::supervisor_process::{Cloned, SpawnError, asked};
+use crate::supervisor_process::{Cloned, SpawnError, clone_label};
 
 /// Why a server could not be asked.
 #[derive(Debug, thiserror::Error)]
@@ -43,7 +43,7 @@ pub async fn run(serve: &ServeRecord, overrides: Vec<CloneOverrides>) -> Result<
         .iter()
         .enumerate()
         .map(|(place, overrides)| Cloned {
-            asked: asked(overrides.name.as_ref(), place),
+            requested: clone_label(overrides.name.as_ref(), place),
             outcome: Err(SpawnError::Gone),
         })
         .collect();

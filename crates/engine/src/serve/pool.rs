@@ -8,7 +8,7 @@ use super::pages::Pages;
 use super::record::ServeRecord;
 use super::served_clone::{RequestedClone, ServedClone};
 use crate::Engine;
-use crate::admission::Room;
+use crate::admission::AvailableMemory;
 use crate::cause::chain;
 use crate::id::SnapshotId;
 use crate::launch_request::{CloneRequest, HoldPolicy, LaunchRequest};
@@ -16,7 +16,7 @@ use crate::machine::{CloneOverrides, ServeReference};
 use crate::supervisor_process::SpawnError;
 
 /// Failures in a row after which no more copies are made until one is asked for.
-const PATIENCE: u32 = 3;
+const MAX_FAILURES: u32 = 3;
 
 /// Copies that hold, and those that are being made.
 #[derive(Debug)]
@@ -62,12 +62,12 @@ impl Pool {
     pub(super) fn fill(&mut self, engine: &Engine) {
         // One that died while it waited is nobody's.
         self.ready.retain_mut(|clone| clone.supervisor.is_alive());
-        if self.ready.len() >= self.wanted || !self.making.is_empty() || self.failures >= PATIENCE {
+        if self.ready.len() >= self.wanted || !self.making.is_empty() || self.failures >= MAX_FAILURES {
             return;
         }
         let requested =
             self.order(HoldPolicy::Pool, CloneOverrides { remove: true, ..CloneOverrides::default() });
-        let admitted = Room::now(engine).admit();
+        let admitted = AvailableMemory::now(engine).admit();
         self.making.spawn(async move {
             admitted?;
             Ok(requested?.start().await?.0)

@@ -33,7 +33,8 @@ pub struct ServeRecord {
     /// What it serves.
     pub snapshot: SnapshotId,
     /// What people call that.
-    pub called: String,
+    #[serde(rename = "called")]
+    pub snapshot_name: String,
     /// The server.
     pub process: ProcessIdentity,
     /// Copies that it keeps ready.
@@ -86,7 +87,7 @@ impl ServeClaim {
             format: FORMAT,
             id,
             snapshot: snapshot.manifest.id.clone(),
-            called: snapshot.manifest.called().to_owned(),
+            snapshot_name: snapshot.manifest.display_name().to_owned(),
             process: ProcessIdentity::own(),
             pool,
             socket: run.join(SOCKET),
@@ -160,7 +161,7 @@ fn read(dir: &Path) -> Option<ServeRecord> {
     serde_json::from_slice(&fs::read(dir.join(FILE)).ok()?).ok()
 }
 
-/// Asked with a shared lock, so that two who ask at once do not take each other for servers.
+/// PendingRequest with a shared lock, so that two who ask at once do not take each other for servers.
 fn is_owned(dir: &Path) -> bool {
     let Ok(file) = File::open(dir.join(LOCK)) else { return false };
     flock(&file, FlockOperation::NonBlockingLockShared).is_err()

@@ -28,7 +28,7 @@ pub(crate) struct Draft {
 }
 
 impl Draft {
-    pub(crate) fn begin(store: &Snapshots) -> Result<Self, StoreError> {
+    pub(crate) fn create(store: &Snapshots) -> Result<Self, StoreError> {
         let id = SnapshotId::random();
         let parent = store.home().snapshots();
         let dir = parent.join(format!("{UNFINISHED}{}", id.short()));

@@ -131,7 +131,7 @@ impl Manifest {
 
     /// What people call it: its tag, or its short id.
     #[must_use]
-    pub fn called(&self) -> &str {
+    pub fn display_name(&self) -> &str {
         self.tag.as_ref().map_or(self.id.short(), MachineName::as_str)
     }
 }

@@ -17,7 +17,7 @@ const LAYING: &str = ".laying";
 /// The file that machines map. A snapshot without a parent has it; for
 /// others it is laid out once, and kept until the host goes down or the
 /// snapshot does: it can be made again at any time, so nobody waits for a disk.
-pub(crate) fn flat(store: &Snapshots, snapshot: &Snapshot) -> Result<PathBuf, LoadError> {
+pub(crate) fn flatten_memory(store: &Snapshots, snapshot: &Snapshot) -> Result<PathBuf, LoadError> {
     let Some(parent) = &snapshot.manifest.parent else { return Ok(snapshot.dir.join(MEMORY)) };
     let dir = laid_out(store);
     let path = dir.join(snapshot.manifest.id.short());
@@ -30,7 +30,7 @@ pub(crate) fn flat(store: &Snapshots, snapshot: &Snapshot) -> Result<PathBuf, Lo
     })?;
     // What is laid out of damaged memory could not be told from what was saved.
     verify(store, &parent)?;
-    let below = flat(store, &parent)?;
+    let below = flatten_memory(store, &parent)?;
     fs::create_dir_all(&dir).map_err(|source| LoadError::Read { path: dir.clone(), source })?;
     let limit = (u64::from(snapshot.manifest.requires.memory_mib) << 20) / PAGE;
     let pages = pages(&snapshot.dir, limit)?;

@@ -83,7 +83,7 @@ pub(crate) fn delete(store: &Snapshots, snapshot: &Snapshot) -> Result<Removed, 
     super::verify::sweep(store);
     Ok(Removed {
         id: id.clone(),
-        called: snapshot.manifest.called().to_owned(),
+        called: snapshot.manifest.display_name().to_owned(),
         memory_bytes: snapshot.manifest.memory_bytes,
     })
 }

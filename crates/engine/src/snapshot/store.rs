@@ -167,7 +167,7 @@ impl Snapshots {
         self.home.snapshots().join(".tags")
     }
 
-    /// Taken by who makes or removes a snapshot while it enters or leaves the list.
+    /// WrittenSnapshot by who makes or removes a snapshot while it enters or leaves the list.
     pub(crate) fn lock(&self) -> Result<File, StoreError> {
         let path = self.home.home().join("snapshots.lock");
         let file = File::create(&path).at("lock", &path)?;

@@ -15,27 +15,27 @@ use crate::control::{ControlReply, ControlRequest, SOCKET};
 use crate::machine::{Action, Phase, decide};
 
 /// A request that only the machine's one writer can serve.
-pub(super) type Asked = (ControlRequest, oneshot::Sender<ControlReply>);
+pub(super) type PendingRequest = (ControlRequest, oneshot::Sender<ControlReply>);
 
 /// What serving a client needs.
 #[derive(Debug, Clone)]
-pub(super) struct Desk {
+pub(super) struct ControlHandle {
     pub(super) guest: Link,
     pub(super) phase: watch::Receiver<Phase>,
-    pub(super) ask: mpsc::Sender<Asked>,
+    pub(super) ask: mpsc::Sender<PendingRequest>,
 }
 
 /// The monitor's socket.
 #[derive(Debug)]
 pub(super) struct Clients {
     listener: UnixListener,
-    desk: Desk,
+    handle: ControlHandle,
     sessions: JoinSet<()>,
 }
 
 impl Clients {
-    pub(super) fn listen(run: &Path, desk: Desk) -> io::Result<Self> {
-        Ok(Self { listener: UnixListener::bind(run.join(SOCKET))?, desk, sessions: JoinSet::new() })
+    pub(super) fn listen(run: &Path, handle: ControlHandle) -> io::Result<Self> {
+        Ok(Self { listener: UnixListener::bind(run.join(SOCKET))?, handle, sessions: JoinSet::new() })
     }
 
     /// Takes in clients. Never returns; safe to cancel.
@@ -44,7 +44,7 @@ impl Clients {
             tokio::select! {
                 accepted = self.listener.accept() => match accepted {
                     Ok((socket, _)) => {
-                        self.sessions.spawn(session(socket, self.desk.clone()));
+                        self.sessions.spawn(session(socket, self.handle.clone()));
                     }
                     // Too many files are open: those who have one finish first.
                     Err(error) => {
@@ -64,39 +64,39 @@ impl Clients {
     }
 }
 
-async fn session(socket: UnixStream, desk: Desk) {
+async fn session(socket: UnixStream, handle: ControlHandle) {
     let (reader, writer) = socket.into_split();
     let name = concat!("mimeo ", env!("CARGO_PKG_VERSION"));
     // Who cannot say hello learns it from our own.
     let Ok(mut accepted) = link::accept(FrameReader::new(reader), writer, name).await else { return };
     let mut requests = JoinSet::new();
     while let Some((request, stream)) = accepted.incoming.next().await {
-        requests.spawn(answer(request, stream, desk.clone()));
+        requests.spawn(answer(request, stream, handle.clone()));
     }
 }
 
-async fn answer(request: Bytes, stream: Stream, desk: Desk) {
+async fn answer(request: Bytes, stream: Stream, handle: ControlHandle) {
     match serde_json::from_slice(&request) {
-        Ok(ControlRequest::Guest { request }) => ask_guest(*request, stream, &desk).await,
-        Ok(request) => ask_supervisor(request, &stream, &desk).await,
+        Ok(ControlRequest::Guest { request }) => ask_guest(*request, stream, &handle).await,
+        Ok(request) => ask_supervisor(request, &stream, &handle).await,
         Err(error) => {
             stream.sender.message(&ControlReply::Failed { message: format!("unreadable request: {error}") });
         }
     }
 }
 
-async fn ask_guest(request: Request, stream: Stream, desk: &Desk) {
+async fn ask_guest(request: Request, stream: Stream, handle: &ControlHandle) {
     let refused = |kind, message| {
         stream.sender.message(&Reply::Failed(Failure { kind, message }));
     };
     if !allowed(&request) {
         return refused(FailureKind::Invalid, "this is the monitor's own to ask".to_owned());
     }
-    let phase = *desk.phase.borrow();
+    let phase = *handle.phase.borrow();
     if let Err(refusal) = decide(phase, Action::Enter) {
         return refused(FailureKind::WrongState, refusal.to_string());
     }
-    match desk.guest.open(&request) {
+    match handle.guest.open(&request) {
         Ok(guest) => relay(stream, guest).await,
         Err(error) => refused(FailureKind::WrongState, error.to_string()),
     }
@@ -128,10 +128,10 @@ fn allowed(request: &Request) -> bool {
     }
 }
 
-async fn ask_supervisor(request: ControlRequest, stream: &Stream, desk: &Desk) {
+async fn ask_supervisor(request: ControlRequest, stream: &Stream, handle: &ControlHandle) {
     let (reply, answered) = oneshot::channel();
     // One that is not taken is dropped, and its answer with it.
-    desk.ask.send((request, reply)).await.ok();
+    handle.ask.send((request, reply)).await.ok();
     // A machine that is ending answers nobody any more: who asked sees the
     // stream end, and looks again.
     if let Ok(answer) = answered.await {

@@ -50,7 +50,7 @@ pub(super) struct Reading {
 
 impl Reading {
     /// Reads it; none of a guest that does not answer, or of one with an older agent.
-    pub(super) async fn of(link: &Link) -> Option<Self> {
+    pub(super) async fn read(link: &Link) -> Option<Self> {
         let mut stream = link.open(&Request::Clock).ok()?;
         match timeout(READ_TIMEOUT, stream.receiver.message::<Reply>()).await {
             Ok(Ok(Reply::Clock { nanos })) => Some(Self { guest_nanos: nanos, at: Instant::now() }),

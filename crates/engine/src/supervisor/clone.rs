@@ -37,7 +37,7 @@ where
         signal = signals.interruption() => return Err(SupervisorError::Interrupted { signal }),
         running = make(engine, &order, &mut orders, &mut tell) => running?,
     };
-    let info = CloneInfo::of(&running.guest.claim.record, running.guest.claim.record.times.stages.clone());
+    let info = CloneInfo::new(&running.guest.claim.record, running.guest.claim.record.times.stages.clone());
     let running_on = |record: &Record| {
         tell(&SupervisorReport::Running { clone: Box::new(info) });
         started(record);

@@ -33,7 +33,7 @@ pub(super) async fn finish(engine: &Engine, mut machine: Machine, exit: Exit, cl
     if timeout(KEEP, keeping).await.is_err() {
         tracing::warn!(component = "supervisor", machine = %machine.record().name, "a snapshot was not kept in time");
     }
-    LastMemory::of(&machine.guest.claim.dir).remove();
+    LastMemory::in_dir(&machine.guest.claim.dir).remove();
     // The socket goes before the state may: who finds the one finds the other.
     machine.guest.scratch.remove();
     timeout(FAREWELL, clients.finish()).await.ok();
@@ -59,7 +59,7 @@ async fn power_off(machine: &mut Machine) {
 fn remove(engine: &Engine, machine: &Machine) {
     let record = machine.record();
     match engine.registry().remove(&record.id) {
-        Ok(()) => machine.events.tell(record, "remove", &[]),
+        Ok(()) => machine.events.record(record, "remove", &[]),
         Err(error) => {
             tracing::warn!(component = "supervisor", machine = %record.name, %error, "cannot remove the machine");
         }

@@ -9,7 +9,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::clients::Asked;
+use super::clients::PendingRequest;
 use super::clock::{Reading, Standstill};
 use super::signals::{SIGINT, SIGTERM};
 use crate::cause::chain;
@@ -21,7 +21,7 @@ use crate::{Engine, Events, signal};
 
 const SIGKILL: i32 = 9;
 /// How long a container may take to end by SIGKILL before its machine is ended.
-const MERCY: Duration = Duration::from_secs(2);
+const KILL_GRACE: Duration = Duration::from_secs(2);
 
 /// A machine, as its one writer holds it.
 #[derive(Debug)]
@@ -43,7 +43,7 @@ pub(super) struct Machine {
     pub(super) saves: Saves,
 }
 
-/// What the next snapshot depends on, besides the machine itself.
+/// What the next snapshot depends on, divergent_pages the machine itself.
 #[derive(Debug, Default)]
 pub(super) struct Saves {
     /// Its monitor did not say where it writes the disk now.
@@ -62,10 +62,10 @@ pub(super) enum LastSave {
 }
 
 /// What can happen to a machine.
-pub(super) enum Happening {
+pub(super) enum Event {
     ContainerEnded(Result<ExitStatus, LinkError>),
     VmEnded(VmExit),
-    Asked(Asked),
+    Request(PendingRequest),
     Signal(i32),
     Deadline,
     Health(Health),
@@ -92,23 +92,23 @@ impl Machine {
 
     /// From now on the machine stays until it is removed.
     pub(super) fn begin(&mut self, started: impl FnOnce(&Record)) {
-        self.guest.claim.keep();
+        self.guest.claim.persist();
         self.store();
-        self.events.tell(&self.guest.claim.record, "create", &[]);
-        self.events.tell(&self.guest.claim.record, "start", &[]);
+        self.events.record(&self.guest.claim.record, "create", &[]);
+        self.events.record(&self.guest.claim.record, "start", &[]);
         started(&self.guest.claim.record);
     }
 
-    /// Does what a happening asks for; how the machine ended, if that was it.
-    pub(super) async fn handle(&mut self, happening: Happening) -> Option<Exit> {
-        match happening {
-            Happening::ContainerEnded(Ok(status)) => return Some(exit(status)),
-            Happening::ContainerEnded(Err(error)) => return Some(self.lost(&error).await),
-            Happening::VmEnded(how) => return Some(self.vm_ended(&how)),
-            Happening::Asked((request, reply)) => self.asked(request, reply).await,
-            Happening::Signal(signal) => self.signalled(signal).await,
-            Happening::Deadline | Happening::Abandoned => self.kill().await,
-            Happening::Health(health) => self.health(health),
+    /// Does what a event asks for; how the machine ended, if that was it.
+    pub(super) async fn handle(&mut self, event: Event) -> Option<Exit> {
+        match event {
+            Event::ContainerEnded(Ok(status)) => return Some(exit(status)),
+            Event::ContainerEnded(Err(error)) => return Some(self.lost(&error).await),
+            Event::VmEnded(how) => return Some(self.vm_ended(&how)),
+            Event::Request((request, reply)) => self.asked(request, reply).await,
+            Event::Signal(signal) => self.signalled(signal).await,
+            Event::Deadline | Event::Abandoned => self.kill().await,
+            Event::Health(health) => self.health(health),
         }
         None
     }
@@ -164,7 +164,7 @@ impl Machine {
             return;
         }
         self.enter(State::Stopping);
-        self.events.tell(&self.guest.claim.record, "stop", &[]);
+        self.events.record(&self.guest.claim.record, "stop", &[]);
         if seconds > 0 {
             self.send(self.guest.stop_signal).await.ok();
         }
@@ -173,7 +173,7 @@ impl Machine {
     /// Ends the container; when the guest does not answer, the machine.
     async fn kill(&mut self) {
         let again = std::mem::replace(&mut self.killed, true);
-        self.deadline = Some(Instant::now() + MERCY);
+        self.deadline = Some(Instant::now() + KILL_GRACE);
         // One that has had its SIGKILL and is still there hangs.
         if again || self.send(SIGKILL).await.is_err() {
             self.guest.instance.kill().await;
@@ -184,7 +184,7 @@ impl Machine {
         if let Err(refusal) = decide(self.record().phase(), Action::Signal) {
             return ControlReply::Refused { refusal };
         }
-        self.events.tell(&self.guest.claim.record, "kill", &[("signal", signal::name(signal))]);
+        self.events.record(&self.guest.claim.record, "kill", &[("signal", signal::name(signal))]);
         match self.send(signal).await {
             Ok(()) => ControlReply::Done,
             Err(error) => ControlReply::Failed { message: error.to_string() },
@@ -205,7 +205,7 @@ impl Machine {
             Err(refusal) => ControlReply::Refused { refusal },
             Ok(Decision::Nothing) => ControlReply::Done,
             Ok(_) => {
-                self.standstill.clock = Reading::of(&self.guest.link).await;
+                self.standstill.clock = Reading::read(&self.guest.link).await;
                 let paused = self.guest.instance.pause().await;
                 self.standstill.paused = Some(Instant::now());
                 self.moved(paused, State::Paused, "pause")
@@ -235,7 +235,7 @@ impl Machine {
             return ControlReply::Failed { message: error.to_string() };
         }
         self.enter(state);
-        self.events.tell(&self.guest.claim.record, action, &[]);
+        self.events.record(&self.guest.claim.record, action, &[]);
         ControlReply::Done
     }
 
@@ -266,7 +266,7 @@ impl Machine {
         self.store();
         if before.map(|before| before.status) != Some(health.status) {
             let status = health.status.to_string();
-            self.events.tell(&self.guest.claim.record, "health_status", &[("health_status", status)]);
+            self.events.record(&self.guest.claim.record, "health_status", &[("health_status", status)]);
         }
     }
 
@@ -293,7 +293,7 @@ impl Machine {
         self.guest.claim.record.times.finished = Some(jiff::Timestamp::now());
         self.enter(State::Exited(exit.clone()));
         let code = exit.code.to_string();
-        self.events.tell(&self.guest.claim.record, "died", &[("exit_code", code)]);
+        self.events.record(&self.guest.claim.record, "died", &[("exit_code", code)]);
         for waiting in self.waiting.drain(..) {
             waiting.send(ControlReply::Exited { exit: exit.clone() }).ok();
         }

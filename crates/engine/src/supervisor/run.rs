@@ -9,8 +9,8 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::clients::{Clients, Desk};
-use super::machine::{Happening, Machine};
+use super::clients::{Clients, ControlHandle};
+use super::machine::{Event, Machine};
 use super::output::Outputs;
 use super::probe::Probe;
 use super::signals::Signals;
@@ -23,7 +23,7 @@ use crate::{Engine, working_set};
 /// Requests that may wait for the writer.
 const QUEUE: usize = 64;
 /// How long what an ended machine has said may take to be passed on.
-const LAST_WORDS: Duration = Duration::from_secs(1);
+const EXIT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// What a machine is joined to.
 pub(super) struct Joined {
@@ -47,8 +47,8 @@ pub(super) async fn run(
     let (phase, phases) = watch::channel(Phase::Running);
     let (ask, mut asked) = mpsc::channel(QUEUE);
     let (tell, mut told) = mpsc::channel(1);
-    let desk = Desk { guest: guest.link.clone(), phase: phases.clone(), ask };
-    let mut clients = Clients::listen(guest.scratch.path(), desk).map_err(io("open the control socket"))?;
+    let handle = ControlHandle { guest: guest.link.clone(), phase: phases.clone(), ask };
+    let mut clients = Clients::listen(guest.scratch.path(), handle).map_err(io("open the control socket"))?;
     let log = LogWriter::open(&guest.claim.dir).map_err(io("open the container's log"))?;
     let Joined { attachment, mut signals, mut abandoned } = joined;
     let Attachment { stdin, stdout, stderr, size } = attachment;
@@ -65,17 +65,17 @@ pub(super) async fn run(
     let mut machine = Machine::new(engine, guest, phase);
     machine.begin(started);
     let exit = loop {
-        let happening = tokio::select! {
-            ended = &mut output => Happening::ContainerEnded(ended),
+        let event = tokio::select! {
+            ended = &mut output => Event::ContainerEnded(ended),
             exit = machine.guest.instance.wait() => ended(exit, output.as_mut()).await,
-            Some(asked) = asked.recv() => Happening::Asked(asked),
-            Some(health) = told.recv() => Happening::Health(health),
-            signal = signals.any() => Happening::Signal(signal),
-            () = deadline(machine.deadline) => Happening::Deadline,
-            Some(()) = abandoned.recv() => Happening::Abandoned,
+            Some(asked) = asked.recv() => Event::Request(asked),
+            Some(health) = told.recv() => Event::Health(health),
+            signal = signals.any() => Event::Signal(signal),
+            () = deadline(machine.deadline) => Event::Deadline,
+            Some(()) = abandoned.recv() => Event::Abandoned,
             () = clients.accept() => continue,
         };
-        if let Some(exit) = machine.handle(happening).await {
+        if let Some(exit) = machine.handle(event).await {
             break exit;
         }
     };
@@ -85,10 +85,10 @@ pub(super) async fn run(
 }
 
 /// What the container said last, its status above all, may still be on its way.
-async fn ended(exit: VmExit, output: impl Future<Output = Result<ExitStatus, LinkError>>) -> Happening {
-    match timeout(LAST_WORDS, output).await {
-        Ok(Ok(status)) => Happening::ContainerEnded(Ok(status)),
-        _ => Happening::VmEnded(exit),
+async fn ended(exit: VmExit, output: impl Future<Output = Result<ExitStatus, LinkError>>) -> Event {
+    match timeout(EXIT_TIMEOUT, output).await {
+        Ok(Ok(status)) => Event::ContainerEnded(Ok(status)),
+        _ => Event::VmEnded(exit),
     }
 }
 

@@ -26,7 +26,8 @@ use crate::hang::{self, HangDump, SilentGuest};
 use crate::launch_spec::WRITABLE_SERIAL;
 use crate::machine::{Action, MachineName, Record, Requirements, State, boot_id, decide};
 use crate::snapshot::{
-    self, Kind, LastMemory, Manifest, Snapshots, StoreError, TakeError, Taken, Taking, VmmSave,
+    self, Kind, LastMemory, Manifest, SnapshotWriter, Snapshots, StoreError, VmmSave, WriteError,
+    WrittenSnapshot,
 };
 use crate::stage::StageError;
 
@@ -59,7 +60,7 @@ pub(super) enum SaveError {
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error(transparent)]
-    Take(#[from] TakeError),
+    Take(#[from] WriteError),
     #[error(transparent)]
     Operation(#[from] OperationError),
     #[error("cannot make sure of what it builds on")]
@@ -80,7 +81,7 @@ pub(super) enum SaveError {
 
 /// What was copied, and is not kept yet.
 struct Saved {
-    taking: Taking,
+    writer: SnapshotWriter,
     record: Record,
     version: String,
     created: Timestamp,
@@ -102,7 +103,7 @@ impl Machine {
         let store = self.snapshots.clone();
         match self.copy(&store, tag.as_ref()).await {
             Ok(saved) => {
-                self.events.tell(&self.guest.claim.record, "snapshot", &[]);
+                self.events.record(&self.guest.claim.record, "snapshot", &[]);
                 // The machine's one writer has other things to do. Its end waits for this.
                 self.keeping.spawn(async move {
                     // Who asked may have gone.
@@ -155,31 +156,36 @@ impl Machine {
             leaving.await.ok();
         }
         self.prepare().await?;
-        let mut taking = self.taking(store).await?;
+        let mut writer = self.writer(store).await?;
         let layer = self.make_layer()?;
-        self.standstill.clock = Reading::of(&self.guest.link).await;
+        self.standstill.clock = Reading::read(&self.guest.link).await;
         let stood_still = Instant::now();
-        let copied = self.stand_still(&mut taking, layer.as_deref()).await;
+        let copied = self.stand_still(&mut writer, layer.as_deref()).await;
         let pause = stood_still.elapsed();
         // The workload goes on: nobody waits for the disk.
         self.store();
         copied?;
         if layer.is_some() {
             for name in (0..layers).map(snapshot::disk) {
-                taking.draft.link(&self.guest.claim.dir.join(&name), &name)?;
+                writer.draft.link(&self.guest.claim.dir.join(&name), &name)?;
             }
         }
         let record = Record { disk_layers: layers, ..self.record().clone() };
-        Ok(Saved { taking, record, version, created: Timestamp::now(), pause })
+        Ok(Saved { writer, record, version, created: Timestamp::now(), pause })
     }
 
     /// Makes ready what the driver saves memory by.
-    async fn taking(&mut self, store: &Snapshots) -> Result<Taking, TakeError> {
+    async fn writer(&mut self, store: &Snapshots) -> Result<SnapshotWriter, WriteError> {
         if self.guest.capabilities.memory == MemorySave::Reader {
-            return Taking::prepare(store, self.guest.instance.memory()?, self.guest.besides.clone()).await;
+            return SnapshotWriter::prepare(
+                store,
+                self.guest.instance.memory()?,
+                self.guest.divergent_pages.clone(),
+            )
+            .await;
         }
         let save = self.vmm_save(store);
-        Taking::by_vmm(store, save)
+        SnapshotWriter::by_vmm(store, save)
     }
 
     /// The VMM of a restored machine knows what was written since the last save: that is laid over the last save's memory
@@ -188,7 +194,7 @@ impl Machine {
         if self.record().origin.is_none() || !self.guest.instance.has_exact_diffs() {
             return VmmSave::whole();
         }
-        let last = LastMemory::of(&self.guest.claim.dir);
+        let last = LastMemory::in_dir(&self.guest.claim.dir);
         let dirs = [self.guest.claim.dir.clone(), store.home().snapshots()];
         if !dirs.iter().all(|dir| matches!(mimeo_pager::has_exact_holes(dir), Ok(true))) {
             // The VMM forgets what was written since.
@@ -234,11 +240,15 @@ impl Machine {
     }
 
     /// Whatever happens in between, the workload goes on afterwards.
-    async fn stand_still(&mut self, taking: &mut Taking, layer: Option<&Path>) -> Result<(), SaveError> {
+    async fn stand_still(
+        &mut self,
+        writer: &mut SnapshotWriter,
+        layer: Option<&Path>,
+    ) -> Result<(), SaveError> {
         let (mut stream, hold) = self.guest.link.open_and_pause_writes(&Request::Freeze)?;
         let frozen = timeout(FREEZE, stream.receiver.message::<Reply>()).await;
         let copied = match frozen {
-            Ok(Ok(Reply::Frozen { .. })) => self.copy_standing(taking, layer).await,
+            Ok(Ok(Reply::Frozen { .. })) => self.copy_standing(writer, layer).await,
             Ok(Ok(Reply::Failed(failure))) => Err(SaveError::Freeze(failure)),
             Ok(Ok(answer)) => Err(SaveError::Answer(format!("{answer:?}"))),
             Ok(Err(error)) => Err(error.into()),
@@ -249,10 +259,14 @@ impl Machine {
         copied.and(thawed)
     }
 
-    async fn copy_standing(&mut self, taking: &mut Taking, layer: Option<&Path>) -> Result<(), SaveError> {
+    async fn copy_standing(
+        &mut self,
+        writer: &mut SnapshotWriter,
+        layer: Option<&Path>,
+    ) -> Result<(), SaveError> {
         let stood_still = Instant::now();
         let copied = match self.guest.instance.pause().await {
-            Ok(()) => self.copy_paused(taking, layer).await,
+            Ok(()) => self.copy_paused(writer, layer).await,
             Err(error) => Err(error.into()),
         };
         // Even when nobody said that it stopped: commands are done in their order.
@@ -265,14 +279,18 @@ impl Machine {
         copied.and(resumed.map_err(SaveError::from))
     }
 
-    async fn copy_paused(&mut self, taking: &mut Taking, layer: Option<&Path>) -> Result<(), SaveError> {
-        if let Some(differs) = taking.is_difference_by_vmm() {
+    async fn copy_paused(
+        &mut self,
+        writer: &mut SnapshotWriter,
+        layer: Option<&Path>,
+    ) -> Result<(), SaveError> {
+        if let Some(differs) = writer.is_difference_by_vmm() {
             self.saves.last = Some(if differs { LastSave::Difference } else { LastSave::Whole });
         }
-        taking.take(self.guest.instance.as_mut()).await?;
+        writer.write(self.guest.instance.as_mut()).await?;
         let Some(layer) = layer else {
             let name = snapshot::disk(0);
-            let (from, to) = (self.guest.claim.dir.join(&name), taking.draft.dir.join(&name));
+            let (from, to) = (self.guest.claim.dir.join(&name), writer.draft.dir.join(&name));
             return Ok(disk_copy::copy(&from, &to)?);
         };
         let added = self.guest.instance.add_layer(WRITABLE_SERIAL, layer).await;
@@ -285,7 +303,7 @@ impl Machine {
         Ok(added?)
     }
 
-    /// Asked for again when nobody says that it was done: a workload that stays
+    /// PendingRequest for again when nobody says that it was done: a workload that stays
     /// frozen is the worst that a snapshot can do.
     async fn thaw(&mut self) -> Result<(), SaveError> {
         let advance_nanos = self.standstill.length.as_nanos() as u64;
@@ -324,11 +342,11 @@ async fn keep(
     tag: Option<MachineName>,
     kind: Kind,
 ) -> Result<Manifest, SaveError> {
-    let Saved { taking, record, version, created, pause } = saved;
+    let Saved { writer, record, version, created, pause } = saved;
     // Children of a fork start at once, and die with the host: nobody need
     // wait for the platter, nor for digests.
     let keep = kind != Kind::Fork;
-    let Taken { draft, mut files, memory_bytes, differs } = taking.finish(keep).await?;
+    let WrittenSnapshot { draft, mut files, memory_bytes, differs } = writer.finish(keep).await?;
     for name in (0..record.disk_layers).map(snapshot::disk) {
         files.push(draft.file(&name, keep)?);
     }
@@ -351,7 +369,7 @@ async fn keep(
     if let Some(parent) = manifest.parent.clone().filter(|_| keep) {
         let assured = store.clone();
         let assuring = spawn_blocking(move || snapshot::assure(&assured, &parent));
-        assuring.await.map_err(|_| TakeError::CutOff)??;
+        assuring.await.map_err(|_| WriteError::CutOff)??;
     }
     draft.commit(&manifest)?;
     if let Ok(snapshot) = store.read(&manifest.id) {

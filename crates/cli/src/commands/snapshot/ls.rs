@@ -96,7 +96,7 @@ fn serve_cells(serve: &ServeRecord, machines: &[Found]) -> Vec<String> {
         serve.id.clone(),
         serve.process.pid.to_string(),
         health(serve).to_owned(),
-        serve.called.clone(),
+        serve.snapshot_name.clone(),
         clones,
     ]
 }
@@ -127,7 +127,7 @@ fn serve_json(serve: &ServeRecord, machines: &[Found]) -> Value {
         "pid": serve.process.pid,
         "health": health(serve),
         "snapshot": serve.snapshot,
-        "snapshot_name": serve.called,
+        "snapshot_name": serve.snapshot_name,
         "clones": in_use,
         "ready": waiting,
         "pool": serve.pool,

@@ -16,7 +16,7 @@ use crate::io_error::IoContext;
 
 /// Why a machine could not be copied.
 #[derive(Debug, thiserror::Error)]
-pub enum TakeError {
+pub enum WriteError {
     /// Its memory could not be copied.
     #[error("cannot copy the machine's memory")]
     Memory(#[from] PagerError),
@@ -33,7 +33,7 @@ pub enum TakeError {
 
 /// A copy in the making. Dropping it removes it.
 #[derive(Debug)]
-pub(crate) struct Taking {
+pub(crate) struct SnapshotWriter {
     pub(crate) draft: Draft,
     copying: MemoryCopy,
     /// What is copied is what differs from the origin's memory.
@@ -79,7 +79,7 @@ pub(crate) struct LastMemory {
 }
 
 impl LastMemory {
-    pub(crate) fn of(machine_dir: &Path) -> Self {
+    pub(crate) fn in_dir(machine_dir: &Path) -> Self {
         Self { dir: machine_dir.to_owned() }
     }
 
@@ -103,7 +103,7 @@ impl LastMemory {
     }
 
     /// Just before a VMM forgets what was written until now: a save that fails after that leaves none.
-    fn take(&self) -> io::Result<()> {
+    fn move_aside(&self) -> io::Result<()> {
         fs::rename(self.memory(), self.base())
     }
 
@@ -137,7 +137,7 @@ impl LastMemory {
 
 /// What a copy consists of.
 #[derive(Debug)]
-pub(crate) struct Taken {
+pub(crate) struct WrittenSnapshot {
     pub(crate) draft: Draft,
     pub(crate) files: Vec<FileEntry>,
     /// Bytes of memory that the copy holds.
@@ -146,27 +146,27 @@ pub(crate) struct Taken {
     pub(crate) differs: bool,
 }
 
-impl Taking {
+impl SnapshotWriter {
     /// Makes room for what the machine's memory holds now, while it runs.
-    /// `besides`: pages in which the file that it began as differs from the
+    /// `divergent_pages`: pages in which the file that it began as differs from the
     /// memory of its origin.
     pub(crate) async fn prepare(
         store: &Snapshots,
         memory: GuestMemory,
-        besides: Pages,
-    ) -> Result<Self, TakeError> {
-        let draft = Draft::begin(store)?;
+        divergent_pages: Pages,
+    ) -> Result<Self, WriteError> {
+        let draft = Draft::create(store)?;
         let path = draft.dir.join(MEMORY);
         let differs = memory.over_file;
-        let capture = spawn_blocking(move || capture(memory, besides, &path))
+        let capture = spawn_blocking(move || capture(memory, divergent_pages, &path))
             .await
-            .map_err(|_| TakeError::CutOff)??;
+            .map_err(|_| WriteError::CutOff)??;
         Ok(Self { draft, copying: MemoryCopy::Ready(capture), differs })
     }
 
     /// The same for a machine whose monitor writes its memory itself.
-    pub(crate) fn by_vmm(store: &Snapshots, save: VmmSave) -> Result<Self, TakeError> {
-        let (draft, differs) = (Draft::begin(store)?, save.differs);
+    pub(crate) fn by_vmm(store: &Snapshots, save: VmmSave) -> Result<Self, WriteError> {
+        let (draft, differs) = (Draft::create(store)?, save.differs);
         Ok(Self { draft, copying: MemoryCopy::ByVmm(save), differs })
     }
 
@@ -177,20 +177,20 @@ impl Taking {
     }
 
     /// Copies memory and devices of the machine, which must stand still.
-    pub(crate) async fn take(&mut self, instance: &mut dyn Instance) -> Result<(), TakeError> {
+    pub(crate) async fn write(&mut self, instance: &mut dyn Instance) -> Result<(), WriteError> {
         let mut capture = match std::mem::replace(&mut self.copying, MemoryCopy::Away) {
             MemoryCopy::Ready(capture) => capture,
             MemoryCopy::ByVmm(save) => {
                 let [state, memory] = [STATE, MEMORY].map(|name| self.draft.dir.join(name));
                 if let Some(last) = save.last.as_ref().filter(|_| save.is_over_last) {
-                    last.take().at("rename", last.memory()).map_err(StoreError::from)?;
+                    last.move_aside().at("rename", last.memory()).map_err(StoreError::from)?;
                 }
                 instance.save(&state, &memory, save.kind).await?;
                 self.copying = MemoryCopy::Written(save);
                 return Ok(());
             }
             MemoryCopy::Done(..) | MemoryCopy::Written(_) | MemoryCopy::Away => {
-                return Err(TakeError::CutOff);
+                return Err(WriteError::CutOff);
             }
         };
         let copying = spawn_blocking(move || {
@@ -198,17 +198,17 @@ impl Taking {
             Ok::<_, PagerError>((capture, pages))
         });
         let devices = instance.save_devices(&self.draft.dir.join(STATE)).await;
-        let (capture, pages) = copying.await.map_err(|_| TakeError::CutOff)??;
+        let (capture, pages) = copying.await.map_err(|_| WriteError::CutOff)??;
         self.copying = MemoryCopy::Done(capture, pages);
         Ok(devices?)
     }
 
     /// Completes the files, with digests and on the disk when they are to be kept.
-    pub(crate) async fn finish(self, keep: bool) -> Result<Taken, TakeError> {
-        spawn_blocking(move || self.complete(keep)).await.map_err(|_| TakeError::CutOff)?
+    pub(crate) async fn finish(self, keep: bool) -> Result<WrittenSnapshot, WriteError> {
+        spawn_blocking(move || self.complete(keep)).await.map_err(|_| WriteError::CutOff)?
     }
 
-    fn complete(self, keep: bool) -> Result<Taken, TakeError> {
+    fn complete(self, keep: bool) -> Result<WrittenSnapshot, WriteError> {
         let Self { draft, copying, differs } = self;
         let pages = match copying {
             MemoryCopy::Done(capture, pages) => {
@@ -216,7 +216,7 @@ impl Taking {
                 pages
             }
             MemoryCopy::Written(save) => complete(&draft.dir.join(MEMORY), save).map_err(PagerError::from)?,
-            MemoryCopy::Ready(_) | MemoryCopy::ByVmm(_) | MemoryCopy::Away => return Err(TakeError::CutOff),
+            MemoryCopy::Ready(_) | MemoryCopy::ByVmm(_) | MemoryCopy::Away => return Err(WriteError::CutOff),
         };
         let mut names = vec![STATE, MEMORY];
         if differs {
@@ -225,7 +225,7 @@ impl Taking {
             names.push(PAGES);
         }
         let files = names.into_iter().map(|name| draft.file(name, keep)).collect::<Result<_, _>>()?;
-        Ok(Taken { draft, files, memory_bytes: pages.bytes(), differs })
+        Ok(WrittenSnapshot { draft, files, memory_bytes: pages.bytes(), differs })
     }
 }
 
@@ -253,7 +253,11 @@ fn complete(memory: &Path, save: VmmSave) -> Result<Pages, FileError> {
 }
 
 /// Makes room for a copy of a guest's memory.
-pub(crate) fn capture(memory: GuestMemory, besides: Pages, path: &Path) -> Result<Capture, PagerError> {
+pub(crate) fn capture(
+    memory: GuestMemory,
+    divergent_pages: Pages,
+    path: &Path,
+) -> Result<Capture, PagerError> {
     let GuestMemory { pid, pieces, over_file } = memory;
     let held = if over_file { MappingKind::Private } else { MappingKind::Shared };
     let regions = pieces.iter().map(|piece| Region {
@@ -261,5 +265,5 @@ pub(crate) fn capture(memory: GuestMemory, besides: Pages, path: &Path) -> Resul
         offset: piece.offset,
         length: piece.length,
     });
-    Capture::prepare_with(pid, regions.collect(), held, besides, path)
+    Capture::prepare_with(pid, regions.collect(), held, divergent_pages, path)
 }

@@ -10,7 +10,7 @@ use crate::machine::Requirements;
 
 /// What this host has.
 #[derive(Debug, Clone)]
-pub(crate) struct Here {
+pub(crate) struct HostProfile {
     pub(crate) driver: String,
     pub(crate) shape: String,
     pub(crate) accelerator: Accelerator,
@@ -18,18 +18,18 @@ pub(crate) struct Here {
 
 /// Refuses with the first thing that does not fit. The monitor's version is
 /// known only once it runs, and is judged then, before the guest moves.
-pub(crate) fn judge(needs: &Requirements, here: &Here) -> Result<(), LoadError> {
+pub(crate) fn check_compatibility(needs: &Requirements, host: &HostProfile) -> Result<(), LoadError> {
     let same = |what, wanted: &str, here: &str| {
         if wanted == here {
             return Ok(());
         }
         Err(LoadError::Unfit { what, wanted: wanted.to_owned(), here: here.to_owned() })
     };
-    same("the driver", &needs.driver, &here.driver)?;
-    same("the accelerator", &needs.accelerator.to_string(), &here.accelerator.to_string())?;
+    same("the driver", &needs.driver, &host.driver)?;
+    same("the accelerator", &needs.accelerator.to_string(), &host.accelerator.to_string())?;
     same("the processor", &needs.cpu, &cpu())?;
     same("an agent of protocol", &needs.protocol.to_string(), &PROTOCOL.to_string())?;
-    let (wanted, here) = difference(&needs.shape, &here.shape);
+    let (wanted, here) = difference(&needs.shape, &host.shape);
     same("devices and settings", &wanted, &here)
 }
 
@@ -47,7 +47,7 @@ fn difference(wanted: &str, here: &str) -> (String, String) {
 }
 
 /// Refuses a monitor that is not the one that saved the state.
-pub(crate) fn judge_version(needs: &Requirements, here: &str) -> Result<(), LoadError> {
+pub(crate) fn check_version(needs: &Requirements, here: &str) -> Result<(), LoadError> {
     if needs.version == here {
         return Ok(());
     }
@@ -69,8 +69,8 @@ pub(crate) fn cpu() -> String {
 mod tests {
     use super::*;
 
-    fn needs() -> (Requirements, Here) {
-        let here = Here { driver: "qemu".into(), shape: "s".into(), accelerator: Accelerator::Tcg };
+    fn needs() -> (Requirements, HostProfile) {
+        let here = HostProfile { driver: "qemu".into(), shape: "s".into(), accelerator: Accelerator::Tcg };
         let needs = Requirements {
             driver: "qemu".into(),
             version: "7.2.22".into(),
@@ -89,15 +89,17 @@ mod tests {
     #[test]
     fn what_does_not_fit_is_named() {
         let (fits, here) = needs();
-        assert!(judge(&fits, &here).is_ok());
+        assert!(check_compatibility(&fits, &here).is_ok());
         let mut cases = vec![fits; 5];
         cases[0].driver = "firecracker".into();
         cases[1].accelerator = Accelerator::Kvm;
         cases[2].cpu = "another".into();
         cases[3].protocol += 1;
         cases[4].shape = "t".into();
-        let told: Vec<_> =
-            cases.iter().map(|needs| judge(needs, &here).expect_err("unfit").to_string()).collect();
+        let told: Vec<_> = cases
+            .iter()
+            .map(|needs| check_compatibility(needs, &here).expect_err("unfit").to_string())
+            .collect();
         for (told, word) in told.iter().zip(["driver", "accelerator", "processor", "agent", "devices"]) {
             assert!(told.contains(word), "{told}");
         }

@@ -11,14 +11,14 @@ use tokio::task::JoinSet;
 use super::pool::Pool;
 use super::served_clone::{RequestedClone, ServedClone};
 use crate::Engine;
-use crate::admission::Room;
+use crate::admission::AvailableMemory;
 use crate::cause::chain;
 use crate::launch_request::{CloneInfo, HoldPolicy, Release};
 use crate::machine::CloneOverrides;
-use crate::supervisor_process::{SpawnError, turns};
+use crate::supervisor_process::{SpawnError, start_permits};
 
 /// A request as it came, and where its answers go.
-pub(super) type Asked = (Bytes, Stream);
+pub(super) type PendingRequest = (Bytes, Stream);
 
 /// What a server is asked.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -54,21 +54,27 @@ pub(super) enum ServeReply {
 
 /// A server's copies, and those that are ready.
 #[derive(Debug)]
-pub(super) struct Desk {
+pub(super) struct RequestDispatcher {
     engine: Engine,
     pub(super) pool: Pool,
     clones: JoinSet<()>,
-    turns: Arc<Semaphore>,
+    permits: Arc<Semaphore>,
     end: watch::Sender<bool>,
 }
 
-impl Desk {
+impl RequestDispatcher {
     pub(super) fn new(engine: Engine, pool: Pool) -> Self {
-        Self { engine, pool, clones: JoinSet::new(), turns: turns(), end: watch::Sender::new(false) }
+        Self {
+            engine,
+            pool,
+            clones: JoinSet::new(),
+            permits: start_permits(),
+            end: watch::Sender::new(false),
+        }
     }
 
     /// Begins what is asked for; the answers come when they come.
-    pub(super) fn answer(&mut self, (request, stream): Asked) {
+    pub(super) fn answer(&mut self, (request, stream): PendingRequest) {
         let overrides = match serde_json::from_slice(&request) {
             Ok(ServeRequest::Clone { overrides }) => overrides,
             Err(error) => {
@@ -78,20 +84,20 @@ impl Desk {
         };
         // Whole: a receiver that goes would take the answers' way with it.
         let stream = Arc::new(stream);
-        let mut room = None;
+        let mut memory = None;
         for (place, overrides) in overrides.into_iter().enumerate() {
             let work = match self.pool.take() {
                 // It has its memory already.
                 Some(clone) => Work::Take(Box::new(clone), overrides.clone()),
-                None => match room.get_or_insert_with(|| Room::now(&self.engine)).admit() {
+                None => match memory.get_or_insert_with(|| AvailableMemory::now(&self.engine)).admit() {
                     Ok(()) => Work::Make,
                     Err(refusal) => Work::Refuse(refusal.into()),
                 },
             };
             let requested = self.pool.order(HoldPolicy::Never, overrides);
-            let (stream, turns, end) = (stream.clone(), self.turns.clone(), self.end.subscribe());
+            let (stream, permits, end) = (stream.clone(), self.permits.clone(), self.end.subscribe());
             self.clones.spawn(async move {
-                match work.done(requested, &turns).await {
+                match work.done(requested, &permits).await {
                     Ok((clone, info)) => {
                         stream.sender.message(&ServeReply::Cloned { place, clone: Box::new(info) });
                         drop(stream);
@@ -133,25 +139,28 @@ impl Work {
     async fn done(
         self,
         requested: Result<RequestedClone, SpawnError>,
-        turns: &Semaphore,
+        permits: &Semaphore,
     ) -> Result<(ServedClone, CloneInfo), SpawnError> {
         match self {
             Self::Take(mut clone, overrides) => {
-                match clone.supervisor.go(&Release::ProceedAs(overrides)).await {
+                match clone.supervisor.release(&Release::ProceedAs(overrides)).await {
                     Ok(info) => Ok((*clone, info)),
                     // It died while it waited.
-                    Err(SpawnError::Gone) => make(requested?, turns).await,
+                    Err(SpawnError::Gone) => make(requested?, permits).await,
                     Err(error) => Err(error),
                 }
             }
-            Self::Make => make(requested?, turns).await,
+            Self::Make => make(requested?, permits).await,
             Self::Refuse(refusal) => Err(refusal),
         }
     }
 }
 
-async fn make(requested: RequestedClone, turns: &Semaphore) -> Result<(ServedClone, CloneInfo), SpawnError> {
-    let _turn = turns.acquire().await;
+async fn make(
+    requested: RequestedClone,
+    permits: &Semaphore,
+) -> Result<(ServedClone, CloneInfo), SpawnError> {
+    let _turn = permits.acquire().await;
     requested.start().await
 }
 
@@ -159,7 +168,7 @@ async fn make(requested: RequestedClone, turns: &Semaphore) -> Result<(ServedClo
 async fn keep(mut clone: ServedClone, mut end: watch::Receiver<bool>) {
     let ending = async { end.wait_for(|end| *end).await.is_ok() };
     let is_ending = tokio::select! {
-        () = clone.supervisor.ended() => false,
+        () = clone.supervisor.wait() => false,
         ending = ending => ending,
     };
     if is_ending {
