@@ -4,7 +4,7 @@ use e2e::{Image, Layer, User, World, until};
 use serde_json::json;
 
 #[test]
-fn a_containers_process_is_alone_in_its_namespace_and_its_orphans_are_reaped() {
+fn a_container_has_a_pid_namespace_and_orphans_are_reaped() {
     let world = World::new(User::Root);
     let image = world.busybox();
     let shell = "(sleep 0.1 &) ; sleep 1; ps -o stat,comm | grep -c ' *Z' ; echo $$";
@@ -24,7 +24,7 @@ fn exit_status_and_signals_are_reported() {
 }
 
 #[test]
-fn want_of_memory_is_told_as_such() {
+fn an_oom_kill_is_reported() {
     let world = World::new(User::Root);
     let image = world.busybox();
     // Piece by piece: what is asked for at once, the kernel may refuse instead.
@@ -40,7 +40,7 @@ fn want_of_memory_is_told_as_such() {
 }
 
 #[test]
-fn metrics_are_the_guests_own() {
+fn stats_come_from_the_agent() {
     let world = World::new(User::Root);
     let image = world.busybox();
     world.start(["--name", "busy", "-m", "256m", &image, "sh", "-c", "while :; do :; done"]);
@@ -54,7 +54,7 @@ fn metrics_are_the_guests_own() {
 }
 
 #[test]
-fn the_images_filesystem_is_kept_to_the_last_bit() {
+fn the_root_filesystem_matches_the_image() {
     let world = World::new(User::Root);
     let image = Image::busybox("bits")
         .layer(
@@ -82,7 +82,7 @@ fn the_images_filesystem_is_kept_to_the_last_bit() {
 }
 
 #[test]
-fn what_is_written_stays_in_the_machine_that_wrote_it() {
+fn writes_stay_in_their_machine() {
     let world = World::new(User::Root);
     let image = world.busybox();
     world

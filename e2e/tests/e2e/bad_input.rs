@@ -30,7 +30,7 @@ fn image_refused(world: &World, image: &str, reason: &str) -> Outcome {
     outcome
 }
 
-as_root_and_user!(a_registry_without_the_image_or_without_an_answer, |world| {
+as_root_and_user!(a_missing_image_or_registry_is_refused, |world| {
     let registry = Registry::start();
     let missing = format!("{}/nothing:1", registry.address);
     image_refused(world, &missing, "the registry does not have it").told(&missing);
@@ -42,7 +42,7 @@ as_root_and_user!(a_registry_without_the_image_or_without_an_answer, |world| {
 });
 
 #[test]
-fn a_layer_of_other_bytes_than_its_digest_says() {
+fn a_layer_with_a_wrong_digest_is_refused() {
     let world = World::new(User::Root);
     let registry = Registry::start();
     drop(world.busybox());
@@ -60,7 +60,7 @@ fn a_layer_of_other_bytes_than_its_digest_says() {
 }
 
 #[test]
-fn an_image_that_is_cut_or_not_for_this_machine() {
+fn a_truncated_or_foreign_image_is_refused() {
     let world = World::new(User::Root);
     let cut = world.image(&Image::busybox("cut").cut());
     let refusal = image_refused(&world, &cut, "is refused");
@@ -75,7 +75,7 @@ fn an_image_that_is_cut_or_not_for_this_machine() {
 }
 
 #[test]
-fn hostile_layers_are_refused_and_named() {
+fn hostile_layers_are_refused() {
     let world = World::new(User::Root);
     for (name, layer, reason) in [
         ("climbs", Layer::default().file("../../tmp/mimeo-escaped", 0o644, "x"), "its path climbs with '..'"),
@@ -120,7 +120,7 @@ fn odd_layers_stay_within_the_image() {
 }
 
 #[test]
-fn a_command_that_cannot_be_run() {
+fn an_unrunnable_command_is_126_or_127() {
     let world = World::new(User::Root);
     let image = world.busybox();
     for (command, code) in [("nosuch", 127), ("/etc/passwd", 126), ("/etc", 126)] {
@@ -132,7 +132,7 @@ fn a_command_that_cannot_be_run() {
 }
 
 #[test]
-fn a_user_that_the_image_does_not_know() {
+fn an_unknown_user_is_refused() {
     let world = World::new(User::Root);
     let image = world.busybox();
     world.mimeo(["run", "--rm", "-u", "stranger", &image, "true"]).code(125).told("stranger");
@@ -140,7 +140,7 @@ fn a_user_that_the_image_does_not_know() {
 }
 
 #[test]
-fn wishes_that_cannot_be_granted() {
+fn invalid_options_are_refused() {
     let world = World::new(User::Root);
     let image = world.busybox();
     world.mimeo(["pull", "-q", &image]).code(0);
@@ -170,7 +170,7 @@ fn wishes_that_cannot_be_granted() {
     }
 }
 
-as_root_and_user!(kvm_that_is_ordered_is_never_replaced_by_emulation, |world| {
+as_root_and_user!(accel_kvm_never_falls_back_to_emulation, |world| {
     let image = world.busybox();
     let ordered = world.mimeo(["run", "--accel", "kvm", "--rm", &image, "true"]);
     // Without an order it may be tried, and then says what came of it.
@@ -190,7 +190,7 @@ as_root_and_user!(kvm_that_is_ordered_is_never_replaced_by_emulation, |world| {
 });
 
 #[test]
-fn a_name_that_is_taken() {
+fn a_name_in_use_is_refused() {
     let world = World::new(User::Root);
     let image = world.busybox();
     let id = world.start(["--name", "web", &image, "true"]);
@@ -201,7 +201,7 @@ fn a_name_that_is_taken() {
 }
 
 #[test]
-fn little_memory_boots_or_says_why() {
+fn little_memory_boots_or_names_the_reason() {
     let world = World::new(User::Root);
     let image = world.busybox();
     let outcome = world.mimeo(["run", "--rm", "-m", "96m", "--start-timeout", "40", &image, "echo", "small"]);
@@ -214,7 +214,7 @@ fn little_memory_boots_or_says_why() {
 }
 
 #[test]
-fn a_disk_without_room() {
+fn a_full_disk_is_reported() {
     let world = World::small(120 << 20);
     let noise: Vec<u8> =
         (0..15_000_000u32).flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
@@ -235,7 +235,7 @@ fn a_disk_without_room() {
 }
 
 #[test]
-fn a_qemu_without_its_firmware() {
+fn missing_qemu_firmware_is_reported() {
     const WITHOUT: &str = r#"for word; do shift; [ "$word" = qboot.rom ] && word=missing.rom; set -- "$@" "$word"; done
 exec "$QEMU" "$@""#;
     let world = World::cold(User::Root);
@@ -248,7 +248,7 @@ exec "$QEMU" "$@""#;
 }
 
 #[test]
-fn a_host_that_lacks_something() {
+fn missing_host_software_is_reported() {
     let world = World::new(User::Root);
     let image = world.busybox();
     world.mimeo(["pull", "-q", &image]).code(0);
@@ -268,7 +268,7 @@ fn a_host_that_lacks_something() {
 }
 
 #[test]
-fn directories_that_cannot_be_used() {
+fn unusable_directories_are_refused() {
     let world = World::bare(User::Ordinary);
     let with = |variable: &str, value: &str| {
         let mut command = world.command(["ps"]);
@@ -311,14 +311,14 @@ fn a_wrong_command_line_is_125_with_a_hint() {
 }
 
 #[test]
-fn an_image_cannot_write_on_the_terminal_through_an_error() {
+fn control_characters_in_errors_are_escaped() {
     let world = World::new(User::Root);
     let image = Image::busybox("painter").config("Cmd", serde_json::json!(["\u{1b}[2Jx\u{7}"]));
     let outcome = world.mimeo(["run", "--rm", &world.image(&image)]).code(127);
     assert!(!outcome.stderr.contains(['\u{1b}', '\u{7}']), "{outcome:#?}");
 }
 
-as_root_and_user!(output_of_any_kind_is_passed_on_as_it_is, |world| {
+as_root_and_user!(output_is_passed_through_unchanged, |world| {
     let image = world.busybox();
     let shell = "printf '\\033[2J\\000\\377\\r\\n'; head -c 1000000 /dev/zero | tr '\\000' x; printf '\\033]0;x\\007' >&2";
     let mut expected = b"\x1b[2J\0\xff\r\n".to_vec();
@@ -329,7 +329,7 @@ as_root_and_user!(output_of_any_kind_is_passed_on_as_it_is, |world| {
     assert!(logs.stdout == expected && logs.stderr == b"\x1b]0;x\x07", "{} bytes", logs.stdout.len());
 });
 
-as_root_and_user!(ctrl_c_ends_a_pull_that_stalls, |world| {
+as_root_and_user!(ctrl_c_ends_a_stalled_pull, |world| {
     let registry = Registry::start();
     drop(world.busybox());
     let name = registry.push(&world.files().join("busybox"), "slow");

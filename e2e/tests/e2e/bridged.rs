@@ -37,7 +37,7 @@ fn shell(world: &World, name: &str, script: &str) -> Outcome {
 }
 
 #[test]
-fn published_ports_lead_into_the_machine_from_everywhere_they_should() {
+fn published_ports_are_reachable_from_host_and_lan() {
     let world = World::new(User::Root);
     let image = world.busybox();
     let lan = Lan::new();
@@ -68,7 +68,7 @@ fn published_ports_lead_into_the_machine_from_everywhere_they_should() {
 }
 
 #[test]
-fn a_machine_reaches_the_network_as_the_host_does() {
+fn outgoing_connections_are_masqueraded() {
     let world = World::new(User::Root);
     let image = world.busybox();
     let lan = Lan::new();
@@ -98,7 +98,7 @@ fn a_machine_reaches_the_network_as_the_host_does() {
 }
 
 #[test]
-fn machines_reach_each_other_only_where_both_are_told_so() {
+fn machines_reach_each_other_only_with_vm_to_vm() {
     let world = World::new(User::Root);
     let image = world.busybox();
     let lan = Lan::new();
@@ -133,7 +133,7 @@ fn machines_reach_each_other_only_where_both_are_told_so() {
 }
 
 #[test]
-fn copies_run_side_by_side_with_one_address_inside_and_their_own_outside() {
+fn clones_share_the_inner_address_not_the_outer() {
     let world = World::new(User::Root);
     let image = world.busybox();
     let lan = Lan::new();
@@ -168,7 +168,7 @@ fn copies_run_side_by_side_with_one_address_inside_and_their_own_outside() {
 }
 
 #[test]
-fn a_monitor_that_is_killed_leaves_nothing_on_the_bridge() {
+fn a_killed_supervisor_leaves_nothing_on_the_bridge() {
     let world = World::new(User::Root);
     let image = world.busybox();
     let lan = Lan::new();
@@ -187,7 +187,7 @@ fn a_monitor_that_is_killed_leaves_nothing_on_the_bridge() {
 }
 
 #[test]
-fn a_start_that_is_interrupted_or_fails_leaves_nothing_on_the_bridge() {
+fn an_aborted_start_leaves_nothing_on_the_bridge() {
     let world = World::new(User::Root);
     let image = world.busybox();
     let lan = Lan::new();
@@ -213,7 +213,7 @@ fn a_start_that_is_interrupted_or_fails_leaves_nothing_on_the_bridge() {
 }
 
 #[test]
-fn names_are_asked_of_a_server_on_the_hosts_loopback() {
+fn dns_reaches_a_server_on_the_hosts_loopback() {
     let world = World::new(User::Root);
     let image = world.busybox();
     let lan = Lan::new();
@@ -240,7 +240,7 @@ fn answer_names(server: &UdpSocket) {
 }
 
 #[test]
-fn who_cannot_is_told_why_and_what_would_do() {
+fn missing_prerequisites_are_named() {
     let user = World::new(User::Ordinary);
     let image = user.busybox();
     let outcome = user.mimeo(["run", "--rm", "--network", "bridged", &image, "true"]).code(125);

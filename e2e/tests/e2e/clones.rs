@@ -22,7 +22,7 @@ fn text<'a>(value: &'a Value, name: &str) -> &'a str {
     value[name].as_str().unwrap_or_else(|| panic!("no {name} in {value}"))
 }
 
-as_root_and_user!(copies_run_side_by_side, |world| {
+as_root_and_user!(clones_run_side_by_side, |world| {
     kept(world, &["-p", "127.0.0.1::8000", "-e", "A=old", "-e", "B=old"]);
     let copies = world.copies(&["kept", "-n", "3", "--name", "copy", "-e", "A=new"]);
     let names: Vec<_> = copies.iter().map(|copy| text(copy, "name")).collect();
@@ -56,7 +56,7 @@ as_root_and_user!(copies_run_side_by_side, |world| {
 });
 
 #[test]
-fn what_a_copy_prints_is_in_its_own_log() {
+fn a_clone_has_its_own_log() {
     let world = World::new(User::Root);
     let image = world.busybox();
     let shell = "echo first; while [ ! -e /end ]; do sleep 0.1; done; echo last in $(hostname); exit 4";
@@ -73,7 +73,7 @@ fn what_a_copy_prints_is_in_its_own_log() {
 }
 
 #[test]
-fn ports_are_published_as_asked_for() {
+fn clones_publish_ports() {
     let world = World::new(User::Root);
     kept(&world, &[]);
     world.copies(&["kept", "--name", "one", "-p", "127.0.0.1::8000"]);
@@ -93,7 +93,7 @@ fn ports_are_published_as_asked_for() {
 }
 
 #[test]
-fn of_two_copies_with_one_name_there_is_one() {
+fn one_of_two_clones_with_a_name_is_refused() {
     let world = World::new(User::Root);
     kept(&world, &[]);
     let run = || world.spawn(["snapshot", "run", "kept", "--name", "copy"]);
@@ -116,7 +116,7 @@ fn of_two_copies_with_one_name_there_is_one() {
 }
 
 #[test]
-fn copies_outlive_their_snapshot() {
+fn clones_outlive_their_snapshot() {
     let world = World::new(User::Root);
     let image = world.busybox();
     world.start(["--name", "web", "-m", "128m", &image, "sleep", "1000"]);
@@ -142,7 +142,7 @@ fn copies_outlive_their_snapshot() {
 }
 
 #[test]
-fn a_clock_that_was_wrong_is_right_in_the_copy() {
+fn a_clone_corrects_a_wrong_clock() {
     let world = World::new(User::Root);
     kept(&world, &[]);
     let seconds = |machine: &str| world.sh(machine, "date +%s").parse::<i64>().expect("seconds");
@@ -160,7 +160,7 @@ fn a_clock_that_was_wrong_is_right_in_the_copy() {
 }
 
 #[test]
-fn a_copy_that_is_killed_while_it_loads_is_told_and_leaves_nothing() {
+fn a_clone_killed_during_its_start_leaves_nothing() {
     let world = World::new(User::Root);
     kept(&world, &[]);
     let sources = world.monitors();
@@ -189,7 +189,7 @@ fn a_copy_that_is_killed_while_it_loads_is_told_and_leaves_nothing() {
 }
 
 #[test]
-fn those_that_there_is_no_memory_for_are_refused_by_name() {
+fn clones_beyond_the_memory_limit_are_refused() {
     let world = World::new(User::Root);
     kept(&world, &[]);
     let stats = world.mimeo(["stats", "--no-stream", "--json"]).ok().json();
@@ -231,7 +231,7 @@ fn refused(world: &World, line: &str, why: &str) {
 }
 
 #[test]
-fn a_hook_that_fails_is_the_end_of_its_copy() {
+fn a_failing_hook_fails_its_clone() {
     let world = World::new(User::Root);
     let hook = "#!/bin/sh\necho no luck >&2\nexit 3\n";
     kept_with(&world, Layer::default().file("etc/mimeo/clone.d/10-hook", 0o755, hook));
@@ -239,7 +239,7 @@ fn a_hook_that_fails_is_the_end_of_its_copy() {
 }
 
 #[test]
-fn a_host_key_that_cannot_be_made_is_the_end_of_its_copy() {
+fn a_failing_key_generation_fails_its_clone() {
     let world = World::new(User::Root);
     let layer = Layer::default().file("etc/ssh/ssh_host_ed25519_key", 0o600, "a key").file(
         "bin/ssh-keygen",
@@ -251,7 +251,7 @@ fn a_host_key_that_cannot_be_made_is_the_end_of_its_copy() {
 }
 
 #[test]
-fn a_hook_runs_before_the_workload_goes_on() {
+fn a_hook_runs_before_the_workload_resumes() {
     let world = World::new(User::Root);
     let hook =
         "#!/bin/sh\necho $MIMEO_GENERATION $(cat /run/mimeo/generation) $(hostname) > /hooked\nsleep 0.3\n";

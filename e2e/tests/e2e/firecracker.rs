@@ -43,7 +43,7 @@ fn sh(world: &World, name: &str, script: &str) -> Outcome {
 }
 
 #[test]
-fn a_machine_lives_and_dies_as_any_other() {
+fn a_machine_runs_cold_and_warm() {
     let Some((world, lan)) = world() else { return };
     let image = world.busybox();
     // `auto` chooses it, and with it the bridge; the second run begins as a guest that has booted.
@@ -68,7 +68,7 @@ fn a_machine_lives_and_dies_as_any_other() {
 }
 
 #[test]
-fn snapshots_copies_and_forks_are_made_of_it() {
+fn snapshots_clones_and_forks_work() {
     let Some((world, lan)) = world() else { return };
     let image = world.busybox();
     let count = "n=0; while :; do n=$((n+1)); echo $n > /dev/shm/n; sleep 0.01; done";
@@ -128,7 +128,7 @@ fn snapshots_copies_and_forks_are_made_of_it() {
 }
 
 #[test]
-fn a_server_gives_copies_their_memory_page_by_page() {
+fn a_page_server_ends_with_its_clones() {
     let Some((world, lan)) = world() else { return };
     let image = world.busybox();
     world.start(["--name", "source", &image, "sh", "-c", "echo kept > /dev/shm/word; exec sleep 1000"]);
@@ -182,7 +182,7 @@ fn jail(world: &World, name: &str) -> PathBuf {
 }
 
 #[test]
-fn a_balloon_takes_memory_of_a_real_one_and_gives_it_back() {
+fn a_balloon_inflates_and_deflates() {
     if std::env::var_os("MIMEO_E2E_FIRECRACKER").is_none() {
         eprintln!(
             "NOT RUN: MIMEO_E2E_FIRECRACKER names no real Firecracker, and the fake's guests have no balloon"
@@ -225,7 +225,7 @@ fn a_balloon_takes_memory_of_a_real_one_and_gives_it_back() {
 }
 
 #[test]
-fn a_monitor_that_is_killed_takes_its_machine_along() {
+fn a_killed_supervisor_takes_its_machine_along() {
     let Some((world, lan)) = world() else { return };
     let image = world.busybox();
     world.start(["--name", "box", &image, "sleep", "1000"]);
@@ -239,7 +239,7 @@ fn a_monitor_that_is_killed_takes_its_machine_along() {
 }
 
 #[test]
-fn what_it_cannot_do_is_refused_with_what_can() {
+fn unsupported_options_are_refused_with_an_alternative() {
     let Some((world, _lan)) = world() else { return };
     let image = world.busybox();
     let run = |arguments: &[&str]| {

@@ -40,7 +40,7 @@ fn assert_none(world: &World, others: &str) {
     );
 }
 
-as_root_and_user!(children_have_all_that_their_source_had, |world| {
+as_root_and_user!(clones_have_the_memory_and_disk_of_their_source, |world| {
     source(world);
     let poller = Poller::pages(&world.published("web", "8000"));
     let forked = fork(world, &["web", "-n", "3", "--name", "try"]);
@@ -68,7 +68,7 @@ as_root_and_user!(children_have_all_that_their_source_had, |world| {
 });
 
 #[test]
-fn one_child_that_cannot_be_is_the_end_of_all() {
+fn one_refused_clone_fails_the_fork() {
     let world = World::new(User::Root);
     source(&world);
     let image = world.busybox();
@@ -83,7 +83,7 @@ fn one_child_that_cannot_be_is_the_end_of_all() {
 }
 
 #[test]
-fn a_port_that_cannot_be_published_is_the_end_of_all() {
+fn an_unpublishable_port_fails_the_fork() {
     let world = World::new(User::Root);
     source(&world);
     let taken = world.published("web", "8000");
@@ -99,7 +99,7 @@ fn a_port_that_cannot_be_published_is_the_end_of_all() {
 }
 
 #[test]
-fn there_is_memory_for_all_children_or_for_none() {
+fn insufficient_memory_fails_the_fork() {
     let world = World::new(User::Root);
     source(&world);
     let mut command = world.command(["fork", "web", "-n", "9", "--name", "try"]);
@@ -110,7 +110,7 @@ fn there_is_memory_for_all_children_or_for_none() {
 }
 
 #[test]
-fn a_fork_is_done_once_under_its_key() {
+fn a_key_runs_its_fork_once() {
     let world = World::new(User::Root);
     source(&world);
     let first = fork(&world, &["web", "-n", "2", "--key", "step-7"]);
@@ -145,7 +145,7 @@ fn forget_keys(world: &World) {
 }
 
 #[test]
-fn a_child_of_a_copy_of_a_child_stands_on_all_of_them() {
+fn nested_forks_keep_their_parents() {
     let world = World::new(User::Root);
     source(&world);
     fork(&world, &["web", "--name", "child"]);
@@ -174,7 +174,7 @@ fn a_child_of_a_copy_of_a_child_stands_on_all_of_them() {
 }
 
 #[test]
-fn a_child_that_is_killed_before_all_are_ready_is_the_end_of_all() {
+fn a_clone_killed_early_fails_the_fork() {
     let world = World::new(User::Root);
     source(&world);
     let sources = world.monitors();
@@ -194,7 +194,7 @@ fn a_child_that_is_killed_before_all_are_ready_is_the_end_of_all() {
 }
 
 #[test]
-fn a_killed_fork_leaves_all_children_or_none() {
+fn a_killed_fork_leaves_all_clones_or_none() {
     let world = World::new(User::Root);
     source(&world);
     for millis in [50, 150, 250, 350, 500] {
@@ -219,7 +219,7 @@ fn a_killed_fork_leaves_all_children_or_none() {
 }
 
 #[test]
-fn the_source_is_unchanged() {
+fn a_fork_leaves_its_source_unchanged() {
     let world = World::new(User::Root);
     source(&world);
     let line = "hostname; cat /proc/sys/kernel/random/boot_id /etc/machine-id /run/mimeo/generation /run/mimeo/env; \

@@ -41,7 +41,7 @@ impl Drop for Busy {
 
 /// `cargo xtask soak` does this for as long as one likes.
 #[test]
-fn no_guest_is_silent_on_a_busy_host() {
+fn guests_answer_on_a_busy_host() {
     let world = World::new(User::Root);
     let image = world.busybox();
     let busy = || std::process::Command::new("sh").args(["-c", "while :; do :; done"]).spawn();

@@ -87,7 +87,7 @@ fn clock_off(world: &World, machine: &str) -> Duration {
 }
 
 #[test]
-fn fifty_copies_differ_in_all_that_can_be_seen() {
+fn fifty_clones_have_distinct_identities() {
     let world = World::new(User::Root);
     kept(&world);
     let count = COPIES.to_string();
@@ -118,7 +118,7 @@ fn fifty_copies_differ_in_all_that_can_be_seen() {
 }
 
 #[test]
-fn clocks_of_fifty_copies_are_the_hosts() {
+fn fifty_clones_have_the_hosts_clock() {
     let world = World::new(User::Root);
     kept(&world);
     let copies = world.copies(&["kept", "-n", &COPIES.to_string(), "--name", "copy"]);
@@ -131,7 +131,7 @@ fn clocks_of_fifty_copies_are_the_hosts() {
 }
 
 #[test]
-fn a_clock_is_the_hosts_after_pauses_and_snapshots() {
+fn pauses_and_snapshots_keep_the_clock() {
     let world = World::new(User::Root);
     let image = world.busybox();
     world.start(["--name", "box", "-m", "128m", &image, "sleep", "1000"]);
@@ -175,7 +175,7 @@ fn assert_lines(machine: &Value) {
 }
 
 #[test]
-fn copies_from_a_pool_differ_too() {
+fn pool_clones_have_distinct_identities() {
     let world = World::new(User::Root);
     kept(&world);
     let served = world.serve(&["kept", "--pool", "4"]);
@@ -200,7 +200,7 @@ fn copies_from_a_pool_differ_too() {
 }
 
 #[test]
-fn connections_of_the_original_are_gone_and_listening_sockets_stay() {
+fn a_clone_drops_connections_and_keeps_listeners() {
     let world = World::new(User::Root);
     let image = world.busybox();
     let shell = "mkdir /www; echo page > /www/index.html; httpd -p 8000 -h /www; \
@@ -247,7 +247,7 @@ fn with_libraries(layer: Layer, program: &str) -> Layer {
 }
 
 #[test]
-fn ssh_host_keys_are_made_anew() {
+fn ssh_host_keys_are_regenerated() {
     const KEYGEN: &str = "/usr/bin/ssh-keygen";
     assert!(Path::new(KEYGEN).exists(), "{KEYGEN}: apt-get install openssh-client (see `make deps`)");
     let world = World::new(User::Root);

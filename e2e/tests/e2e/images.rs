@@ -23,7 +23,7 @@ fn noise(mebibytes: u32) -> Vec<u8> {
     words.flat_map(u32::to_le_bytes).collect()
 }
 
-as_root_and_user!(an_image_comes_from_a_registry_once, |world| {
+as_root_and_user!(a_pulled_image_is_reused, |world| {
     let registry = Registry::start();
     let image = pushed(world, &registry, "team/tools");
     world.mimeo(["run", "--rm", &image, "echo", "pulled"]).code(0).printed("pulled\n");
@@ -36,7 +36,7 @@ as_root_and_user!(an_image_comes_from_a_registry_once, |world| {
 });
 
 #[test]
-fn pull_policies_are_podmans() {
+fn pull_policies_match_podman() {
     let world = World::new(User::Root);
     let registry = Registry::start();
     let image = pushed(&world, &registry, "moving");
@@ -108,7 +108,7 @@ fn files(dir: &Path) -> Vec<String> {
 }
 
 #[test]
-fn an_image_in_use_stays_unless_forced() {
+fn an_image_in_use_is_removed_only_by_force() {
     let world = World::new(User::Root);
     let image = world.busybox();
     world.start(["--name", "user", &image, "sleep", "1000"]);
@@ -122,7 +122,7 @@ fn an_image_in_use_stays_unless_forced() {
     world.mimeo(["rm", "-f", "user"]).ok();
 }
 
-as_root_and_user!(a_tar_file_becomes_an_image, |world| {
+as_root_and_user!(import_makes_an_image_from_a_tar_file, |world| {
     drop(world.busybox());
     let tar = Layer::default().file("hello", 0o755, "#!/bin/sh\necho $GREETING from $(pwd)\n");
     let tar = world.file("root.tar", [Image::busybox_archive(), tar.archive()].concat());
@@ -137,7 +137,7 @@ as_root_and_user!(a_tar_file_becomes_an_image, |world| {
 });
 
 #[test]
-fn archives_of_both_kinds_run() {
+fn oci_and_docker_archives_run() {
     let world = World::new(User::Root);
     let image = world.busybox();
     for kind in ["oci-archive", "docker-archive"] {
@@ -151,7 +151,7 @@ fn archives_of_both_kinds_run() {
 }
 
 #[test]
-fn this_machines_image_is_chosen_from_an_index_and_zstd_is_read() {
+fn an_index_selects_the_architecture_and_zstd_is_read() {
     let world = World::new(User::Root);
     let registry = Registry::start();
     let marked = |architecture| {
@@ -171,7 +171,7 @@ fn this_machines_image_is_chosen_from_an_index_and_zstd_is_read() {
 }
 
 #[test]
-fn a_hundred_thousand_files_are_no_matter() {
+fn an_image_with_a_hundred_thousand_files_runs() {
     let world = World::new(User::Root);
     let mut layer = Layer::default();
     for directory in 0..100 {
@@ -188,7 +188,7 @@ fn a_hundred_thousand_files_are_no_matter() {
 }
 
 #[test]
-fn two_pulls_at_once_share_one_download() {
+fn concurrent_pulls_share_a_download() {
     let world = World::new(User::Root);
     let registry = Registry::start();
     let layer = Layer::default().file("noise", 0o644, noise(24));
@@ -205,7 +205,7 @@ fn two_pulls_at_once_share_one_download() {
 }
 
 #[test]
-fn a_pull_that_was_killed_is_taken_up_again() {
+fn a_killed_pull_is_resumed() {
     let world = World::new(User::Root);
     let registry = Registry::start();
     let layer = Layer::default().file("noise", 0o644, noise(24));

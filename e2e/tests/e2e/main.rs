@@ -1,7 +1,8 @@
-//! Tests on real virtual machines, one file for each thing that must work.
+//! Tests on real virtual machines, one file per feature.
 
 mod agent;
 mod bad_input;
+mod boot_snapshots;
 mod bridged;
 mod clones;
 mod firecracker;
@@ -10,12 +11,11 @@ mod hangs;
 mod identity;
 mod images;
 mod manage;
-mod monitor;
 mod network;
 mod run;
-mod runtime;
-mod serves;
+mod servers;
 mod setup;
 mod snapshots;
 mod stencils;
+mod supervisor;
 mod volumes;

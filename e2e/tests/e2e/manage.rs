@@ -21,7 +21,7 @@ fn words(line: Option<&str>) -> Vec<&str> {
 }
 
 #[test]
-fn ps_shows_podmans_columns_and_takes_its_filters() {
+fn ps_has_podmans_columns_and_filters() {
     let world = World::new(User::Root);
     let image = world.busybox();
     let id =
@@ -65,7 +65,7 @@ fn ps_shows_podmans_columns_and_takes_its_filters() {
 }
 
 #[test]
-fn inspect_says_all_there_is_to_know() {
+fn inspect_shows_settings_and_state() {
     let world = World::new(User::Root);
     let image = world.busybox();
     let id = world.start([
@@ -146,7 +146,7 @@ fn machines_are_found_by_name_id_prefix_and_pid() {
     world.mimeo(["rm", "twin"]).ok().printed("twin\n");
 }
 
-as_root_and_user!(logs_are_kept_and_each_output_stays_its_own, |world| {
+as_root_and_user!(logs_keep_stdout_and_stderr_apart, |world| {
     let image = world.busybox();
     let shell = "echo one; echo two >&2; printf thr; printf ee; echo; printf end";
     world.start(["--name", "talker", &image, "sh", "-c", shell]);
@@ -171,7 +171,7 @@ as_root_and_user!(logs_are_kept_and_each_output_stays_its_own, |world| {
 });
 
 #[test]
-fn following_a_log_ends_with_its_machine() {
+fn logs_follow_ends_with_the_machine() {
     let world = World::new(User::Root);
     let image = world.busybox();
     let shell = "echo first; while [ ! -e /end ]; do sleep 0.1; done; echo last";
@@ -187,7 +187,7 @@ fn following_a_log_ends_with_its_machine() {
     assert_eq!((rest.as_str(), child.wait().expect("ends").code()), ("last\n", Some(0)));
 }
 
-as_root_and_user!(exec_runs_what_is_asked_for_as_asked_for, |world| {
+as_root_and_user!(exec_applies_its_options, |world| {
     let image = world.busybox();
     world.start(["--name", "web", "-e", "OWN=kept", &image, "sleep", "1000"]);
     let exec = |args: &[&str]| world.mimeo(["exec"].iter().chain(args));
@@ -228,7 +228,7 @@ as_root_and_user!(exec_runs_what_is_asked_for_as_asked_for, |world| {
 });
 
 #[test]
-fn exec_gives_a_terminal_and_serves_twenty_at_once() {
+fn exec_gives_a_terminal_and_runs_twenty_at_once() {
     let world = World::new(User::Root);
     let image = world.busybox();
     world.start(["--name", "web", &image, "sleep", "1000"]);
@@ -247,7 +247,7 @@ fn exec_gives_a_terminal_and_serves_twenty_at_once() {
     });
 }
 
-as_root_and_user!(stop_is_polite_first_and_then_is_not, |world| {
+as_root_and_user!(stop_terminates_then_kills, |world| {
     let image = world.busybox();
     world.start(["--name", "polite", &image, "sh", "-c", POLITE]);
     world.start(["--name", "deaf", &image, "sh", "-c", DEAF]);
@@ -292,7 +292,7 @@ fn kill_signals_and_rm_removes() {
 }
 
 #[test]
-fn who_asks_while_a_machine_ends_learns_how_it_ended() {
+fn concurrent_waits_and_stops_see_the_exit() {
     let world = World::new(User::Root);
     let image = world.busybox();
     world.start(["--name", "web", &image, "sleep", "1000"]);
@@ -303,7 +303,7 @@ fn who_asks_while_a_machine_ends_learns_how_it_ended() {
     stopping.into_iter().for_each(|child| drop(Outcome::of(child).ok().printed("web\n")));
 }
 
-as_root_and_user!(a_paused_machine_stands_still, |world| {
+as_root_and_user!(a_paused_machine_does_not_run, |world| {
     let image = world.busybox();
     let tick = "while :; do echo tick; sleep 0.05; done";
     world.start(["--name", "still", &image, "sh", "-c", tick]);
@@ -336,7 +336,7 @@ as_root_and_user!(a_paused_machine_stands_still, |world| {
 });
 
 #[test]
-fn events_tell_a_machines_life() {
+fn events_report_a_machines_lifecycle() {
     let world = World::new(User::Root);
     let image = world.busybox();
     let mut follower = world.spawn(["events", "--json", "--filter", "container=job"]);
@@ -412,7 +412,7 @@ as_root_and_user!(files_are_copied_both_ways, |world| {
 });
 
 #[test]
-fn top_and_stats_show_what_goes_on() {
+fn top_and_stats_show_processes_and_memory() {
     let world = World::new(User::Root);
     let image = world.busybox();
     let id = world.start(["--name", "web", "-u", "app", &image, "sleep", "1000"]);
@@ -441,7 +441,7 @@ fn top_and_stats_show_what_goes_on() {
 }
 
 #[test]
-fn what_an_image_says_does_not_reach_the_terminal_as_it_is() {
+fn control_characters_of_an_image_are_escaped() {
     let world = World::new(User::Root);
     let image = Image::busybox("hostile").config("Cmd", json!(["echo", "\u{1b}[2Jx\u{7}"]));
     let image = world.image(&image);

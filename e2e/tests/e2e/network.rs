@@ -21,7 +21,7 @@ fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a port").port()
 }
 
-as_root_and_user!(a_published_port_leads_into_the_machine, |world| {
+as_root_and_user!(a_published_port_is_reachable, |world| {
     let image = world.busybox();
     let port = free_port();
     world.start(["--name", "web", "-p", &format!("127.0.0.1:{port}:8000"), &image, "sh", "-c", SERVE]);
@@ -33,7 +33,7 @@ as_root_and_user!(a_published_port_leads_into_the_machine, |world| {
 });
 
 #[test]
-fn a_port_that_is_left_open_is_chosen_and_told() {
+fn a_free_host_port_is_chosen() {
     let world = World::new(User::Root);
     let image = world.busybox();
     world.start(["--name", "web", "-p", "127.0.0.1::8000", &image, "sh", "-c", SERVE]);
@@ -42,7 +42,7 @@ fn a_port_that_is_left_open_is_chosen_and_told() {
 }
 
 #[test]
-fn udp_is_published_too() {
+fn udp_ports_are_published() {
     let world = World::new(User::Root);
     let echo = Layer::default().file("udp_echo", 0o755, guest_program("udp_echo"));
     let image = world.image(&Image::new("echo", vec![echo]));
@@ -60,7 +60,7 @@ fn udp_is_published_too() {
 }
 
 #[test]
-fn each_machine_has_a_network_of_its_own_and_reaches_the_host() {
+fn each_machine_has_its_own_network() {
     let world = World::new(User::Root);
     let image = world.busybox();
     let listener = TcpListener::bind("127.0.0.1:0").expect("a socket");
@@ -78,7 +78,7 @@ fn each_machine_has_a_network_of_its_own_and_reaches_the_host() {
 }
 
 #[test]
-fn a_port_in_use_is_refused_before_anything_is_started() {
+fn a_port_in_use_is_refused_before_the_start() {
     let world = World::new(User::Root);
     let image = world.busybox();
     let taken = TcpListener::bind("127.0.0.1:0").expect("a socket");

@@ -7,7 +7,7 @@ use e2e::{Image, User, World, as_root_and_user, until};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 
-as_root_and_user!(the_output_and_the_exit_code_are_the_containers, |world| {
+as_root_and_user!(run_passes_output_and_exit_code_through, |world| {
     let image = world.busybox();
     world.mimeo(["run", "--rm", &image, "echo", "hello"]).ok().printed("hello\n");
     let outcome = world.mimeo(["run", "--rm", &image, "sh", "-c", "echo out; echo err >&2; exit 7"]).code(7);
@@ -15,13 +15,13 @@ as_root_and_user!(the_output_and_the_exit_code_are_the_containers, |world| {
 });
 
 #[test]
-fn podman_is_another_word_for_it() {
+fn the_podman_alias_works() {
     let world = World::new(User::Root);
     let image = world.busybox();
     world.mimeo(["podman", "run", "--rm", &image, "echo", "hello"]).ok().printed("hello\n");
 }
 
-as_root_and_user!(the_settings_of_image_and_person_meet, |world| {
+as_root_and_user!(options_override_the_images_settings, |world| {
     let image = Image::busybox("settings")
         .config("Env", json!(["A=image", "B=image"]))
         .config("WorkingDir", json!("/home/app"))
@@ -61,7 +61,7 @@ as_root_and_user!(the_settings_of_image_and_person_meet, |world| {
 });
 
 #[test]
-fn cpus_and_memory_are_what_was_asked_for() {
+fn cpus_and_memory_match_the_options() {
     let world = World::new(User::Root);
     let image = world.busybox();
     let shell = "nproc; grep MemTotal /proc/meminfo";
@@ -76,7 +76,7 @@ fn cpus_and_memory_are_what_was_asked_for() {
 }
 
 #[test]
-fn output_streams_as_it_comes() {
+fn output_is_streamed() {
     let world = World::new(User::Root);
     let image = world.busybox();
     let mut child = world.spawn(["run", "--rm", &image, "sh", "-c", "echo first; sleep 3; echo second"]);
@@ -89,7 +89,7 @@ fn output_streams_as_it_comes() {
     assert!(child.wait().expect("ends").success());
 }
 
-as_root_and_user!(standard_input_is_passed_on_whole, |world| {
+as_root_and_user!(standard_input_is_passed_on, |world| {
     let image = world.busybox();
     let input: Vec<u8> = (0..3_000_000u32).flat_map(|n| n.to_le_bytes()).collect();
     let sum = world.mimeo_with_input(["run", "--rm", "-i", &image, "md5sum"], &input).ok();
@@ -101,7 +101,7 @@ as_root_and_user!(standard_input_is_passed_on_whole, |world| {
     world.mimeo_with_input(["run", "--rm", &image, "cat"], b"never read").ok().printed("");
 });
 
-as_root_and_user!(signals_go_through_and_ctrl_c_ends_it, |world| {
+as_root_and_user!(signals_are_forwarded_and_ctrl_c_ends_the_run, |world| {
     let image = world.busybox();
     let handler = "trap 'echo got TERM; exit 3' TERM; echo ready; while :; do sleep 0.1; done";
     let mut child = world.spawn(["run", "--rm", &image, "sh", "-c", handler]);
@@ -124,7 +124,7 @@ as_root_and_user!(signals_go_through_and_ctrl_c_ends_it, |world| {
 });
 
 #[test]
-fn ctrl_c_at_every_stage_of_the_start_leaves_nothing() {
+fn ctrl_c_at_any_stage_leaves_nothing() {
     let world = World::new(User::Root);
     let image = world.busybox();
     // Once without haste, so that the image is here and the stages are alike.
@@ -141,7 +141,7 @@ fn ctrl_c_at_every_stage_of_the_start_leaves_nothing() {
     }
 }
 
-as_root_and_user!(a_terminal_is_a_real_one, |world| {
+as_root_and_user!(run_gives_a_terminal, |world| {
     let image = world.busybox();
     // `script` gives mimeo a terminal of its own.
     let mut command = world.program("script");
@@ -155,7 +155,7 @@ as_root_and_user!(a_terminal_is_a_real_one, |world| {
 });
 
 #[test]
-fn a_detached_machine_prints_its_id_and_goes_on() {
+fn a_detached_run_prints_its_id_and_keeps_running() {
     let world = World::new(User::Root);
     let image = world.busybox();
     let id = world.start(["--rm", &image, "sleep", "1000"]);
@@ -167,7 +167,7 @@ fn a_detached_machine_prints_its_id_and_goes_on() {
 }
 
 #[test]
-fn health_is_told_by_command_and_by_url() {
+fn health_checks_use_a_command_or_a_url() {
     let world = World::new(User::Root);
     let image = world.busybox();
     let well = "mkdir /www; echo ok > /www/index.html; exec httpd -f -p 8000 -h /www";
@@ -196,7 +196,7 @@ fn health_is_told_by_command_and_by_url() {
 }
 
 #[test]
-fn a_full_pipe_holds_the_container_up_and_a_closed_one_ends_it() {
+fn a_closed_output_pipe_ends_the_container() {
     let world = World::new(User::Root);
     let image = world.busybox();
     let mut child = world.spawn(["run", "--rm", &image, "yes"]);

@@ -41,7 +41,7 @@ fn hidden(world: &World, prefix: &str) -> usize {
     names.filter(|entry| entry.file_name().to_string_lossy().starts_with(prefix)).count()
 }
 
-as_root_and_user!(preflight_is_honest, |world| {
+as_root_and_user!(preflight_reports_the_accelerator, |world| {
     let outcome = world.mimeo(["setup", "preflight", "--json"]);
     let checks = outcome.json();
     let missing = checks.as_array().expect("a list").iter().any(|check| check["status"] == "missing");
@@ -62,7 +62,7 @@ as_root_and_user!(preflight_is_honest, |world| {
 });
 
 #[test]
-fn a_host_without_kernel_is_told_how_to_get_one() {
+fn preflight_hints_how_to_get_a_kernel() {
     let world = World::bare(User::Root);
     let checks = world.mimeo(["setup", "preflight", "--json"]).code(1).json();
     let kernel = check(&checks, "kernel");
@@ -77,7 +77,7 @@ fn a_host_without_kernel_is_told_how_to_get_one() {
 }
 
 #[test]
-fn setting_up_again_changes_nothing() {
+fn setup_is_idempotent() {
     let world = World::new(User::Ordinary);
     world.mimeo(["setup"]).code(0);
     let before = files(&world.home().join("kernels"));
@@ -87,7 +87,7 @@ fn setting_up_again_changes_nothing() {
 }
 
 #[test]
-fn two_at_once_and_rests_of_a_third_make_one_kernel() {
+fn concurrent_setups_make_one_kernel() {
     let world = World::new(User::Root);
     let given = given(&world);
     let kernels = world.home().join("kernels");
@@ -109,7 +109,7 @@ fn two_at_once_and_rests_of_a_third_make_one_kernel() {
 }
 
 #[test]
-fn a_wrong_kernel_is_refused_and_the_old_one_stays() {
+fn an_invalid_kernel_is_refused_and_the_old_one_stays() {
     let world = World::new(User::Root);
     let before = fs::read_link(world.home().join("kernels/default")).expect("a default");
     for (file, reason) in [

@@ -29,7 +29,7 @@ fn serve(world: &World) {
     until("the page comes", || world.page(&world.published("web", "8000")));
 }
 
-as_root_and_user!(a_snapshot_is_listed_shown_and_removed, |world| {
+as_root_and_user!(snapshots_are_listed_inspected_and_removed, |world| {
     let image = world.busybox();
     world.start(["--name", "web", "-m", "128m", &image, "sleep", "1000"]);
     let id = world.mimeo(["snapshot", "create", "web"]).ok().text().to_owned();
@@ -67,7 +67,7 @@ as_root_and_user!(a_snapshot_is_listed_shown_and_removed, |world| {
 });
 
 #[test]
-fn a_source_loses_nothing_but_a_pause() {
+fn a_snapshot_only_pauses_its_source() {
     let world = World::new(User::Root);
     serve(&world);
     let pages = Poller::pages(&world.published("web", "8000"));
@@ -86,7 +86,7 @@ fn a_source_loses_nothing_but_a_pause() {
 }
 
 #[test]
-fn memory_and_disk_are_of_one_moment() {
+fn memory_and_disk_are_consistent() {
     let world = World::new(User::Root);
     let image = world.busybox();
     world.start(["--name", "web", "-m", "96m", &image, "sh", "-c", COUNT]);
@@ -112,7 +112,7 @@ fn memory_and_disk_are_of_one_moment() {
 }
 
 #[test]
-fn what_cannot_be_kept_is_refused_and_goes_on() {
+fn a_refused_snapshot_leaves_its_source_running() {
     let world = World::new(User::Root);
     let image = world.busybox();
     let files = format!("{}:/data", world.files().display());
@@ -132,7 +132,7 @@ fn what_cannot_be_kept_is_refused_and_goes_on() {
 }
 
 #[test]
-fn a_copy_is_kept_as_a_difference_to_what_it_is_a_copy_of() {
+fn a_clone_is_saved_as_a_diff_of_its_parent() {
     let world = World::new(User::Root);
     let image = world.busybox();
     world.start(["--name", "web", "-m", "128m", &image, "sleep", "1000"]);
@@ -156,7 +156,7 @@ fn a_copy_is_kept_as_a_difference_to_what_it_is_a_copy_of() {
 }
 
 #[test]
-fn a_copy_of_a_copy_of_a_copy_has_all_that_was() {
+fn chained_clones_keep_all_data() {
     let world = World::new(User::Root);
     let image = world.busybox();
     world.start(["--name", "c0", "-m", "128m", &image, "sleep", "1000"]);
@@ -172,7 +172,7 @@ fn a_copy_of_a_copy_of_a_copy_has_all_that_was() {
 }
 
 #[test]
-fn a_source_that_is_killed_while_it_is_kept_leaves_nothing() {
+fn a_source_killed_during_a_snapshot_leaves_nothing() {
     let world = World::new(User::Root);
     let image = world.busybox();
     let snapshots = world.home().join("snapshots");
@@ -201,7 +201,7 @@ fn a_source_that_is_killed_while_it_is_kept_leaves_nothing() {
 }
 
 #[test]
-fn a_full_disk_costs_the_snapshot_and_not_its_source() {
+fn a_full_disk_fails_the_snapshot_not_its_source() {
     let world = World::small(200 << 20);
     let image = world.busybox();
     world.start(["--name", "web", "-m", "128m", "--cold", &image, "sleep", "1000"]);
@@ -228,7 +228,7 @@ fn fill(dir: &Path, filler: &Path, room: u64) {
 }
 
 #[test]
-fn a_byte_that_changed_in_any_file_is_found_before_a_guest_runs_on_it() {
+fn any_flipped_byte_is_found_before_a_restore() {
     let world = World::new(User::Root);
     let image = world.busybox();
     world.start(["--name", "web", "-m", "128m", &image, "sleep", "1000"]);

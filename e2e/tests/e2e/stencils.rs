@@ -53,7 +53,7 @@ fn stencil(world: &World) -> PathBuf {
     world.stencils().into_iter().find(|dir| dir.file_name() == Some(&name)).expect("it has one")
 }
 
-as_root_and_user!(copies_begin_as_a_process_that_was_kept, |world| {
+as_root_and_user!(clones_are_restored_from_a_stencil, |world| {
     kept(world);
     world.copies(&["kept", "--name", "one"]);
     world.copies(&["kept", "--name", "other"]);
@@ -74,7 +74,7 @@ as_root_and_user!(copies_begin_as_a_process_that_was_kept, |world| {
 });
 
 #[test]
-fn a_copy_that_began_so_can_be_kept_and_forked() {
+fn a_clone_of_a_stencil_can_be_saved_and_forked() {
     let world = World::new(User::Root);
     kept(&world);
     world.copies(&["kept", "--name", "copy"]);
@@ -89,7 +89,7 @@ fn a_copy_that_began_so_can_be_kept_and_forked() {
 }
 
 #[test]
-fn a_stencil_that_was_written_to_is_made_anew() {
+fn a_modified_stencil_is_rebuilt() {
     let world = World::new(User::Root);
     kept(&world);
     world.copies(&["kept", "--name", "first"]);
@@ -110,7 +110,7 @@ fn a_stencil_that_was_written_to_is_made_anew() {
 }
 
 #[test]
-fn where_a_stencil_does_not_go_on_copies_begin_without() {
+fn an_unusable_stencil_falls_back_to_the_saved_state() {
     let world = World::new(User::Root);
     kept(&world);
     world.copies(&["kept", "--name", "first"]);
@@ -149,7 +149,7 @@ fn a_restored_qemu_has_the_descriptor_flags_of_a_started_one() {
 }
 
 #[test]
-fn a_stencil_that_could_not_be_made_is_tried_again_in_the_background() {
+fn a_failed_stencil_is_retried_in_the_background() {
     let world = World::new(User::Root);
     kept(&world);
     world.copies(&["kept", "--name", "first"]);
@@ -187,7 +187,7 @@ fn say_of_another_boot(image: &Path) {
 }
 
 #[test]
-fn what_a_killed_maker_leaves_is_swept() {
+fn a_killed_stencil_draft_is_swept() {
     let world = World::new(User::Root);
     kept(&world);
     let mut making = world.spawn(["snapshot", "run", "kept", "--name", "copy"]);
@@ -212,7 +212,7 @@ fn what_a_killed_maker_leaves_is_swept() {
 }
 
 #[test]
-fn nothing_of_a_rehearsal_is_left() {
+fn a_warm_up_run_leaves_no_trace() {
     let world = World::new(User::Root);
     let image = world.busybox();
     world.start(["--name", "first", &image, "sleep", "1000"]);
@@ -229,7 +229,7 @@ fn nothing_of_a_rehearsal_is_left() {
 }
 
 #[test]
-fn a_family_shares_what_it_does_not_change() {
+fn a_family_shares_unchanged_memory() {
     let world = World::new(User::Root);
     kept(&world);
     world.copies(&["kept", "-n", "4", "--name", "copy"]);

@@ -11,7 +11,7 @@ fn owner(path: &Path) -> (u32, u32) {
     (metadata.uid(), metadata.gid())
 }
 
-as_root_and_user!(a_directory_is_seen_from_both_sides, |world| {
+as_root_and_user!(a_volume_is_shared_in_both_directions, |world| {
     let image = world.busybox();
     let file = world.file("shared/from-host", "host\n");
     let dir = file.parent().expect("a directory");
@@ -40,7 +40,7 @@ as_root_and_user!(a_directory_is_seen_from_both_sides, |world| {
     assert_eq!(fs::read_to_string(dir.join("last")).expect("read"), "last\n");
 });
 
-as_root_and_user!(what_is_read_only_stays_as_it_is, |world| {
+as_root_and_user!(a_read_only_volume_is_not_written, |world| {
     let image = world.busybox();
     let file = world.file("shared/kept", "kept\n");
     let volume = format!("{}:/data:ro", file.parent().expect("a directory").display());
@@ -52,7 +52,7 @@ as_root_and_user!(what_is_read_only_stays_as_it_is, |world| {
     assert_eq!(fs::read_dir(file.parent().expect("a directory")).expect("readable").count(), 1);
 });
 
-as_root_and_user!(one_file_is_shared_without_its_neighbours, |world| {
+as_root_and_user!(a_file_volume_hides_its_neighbours, |world| {
     let image = world.busybox();
     let file = world.file("shared/only", "one\n");
     world.file("shared/neighbour", "hidden\n");
@@ -67,7 +67,7 @@ as_root_and_user!(one_file_is_shared_without_its_neighbours, |world| {
 });
 
 #[test]
-fn another_user_of_the_guest_is_bound_by_the_hosts_modes() {
+fn guest_users_are_bound_by_file_modes() {
     let world = World::new(User::Ordinary);
     let image = world.busybox();
     let file = world.file("shared/private", "secret\n");
@@ -80,7 +80,7 @@ fn another_user_of_the_guest_is_bound_by_the_hosts_modes() {
 }
 
 #[test]
-fn many_files_and_a_big_one_come_through_whole() {
+fn many_files_and_a_large_one_are_intact() {
     let world = World::new(User::Root);
     let image = world.busybox();
     let big: Vec<u8> = (0..8_000_000u32).flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
@@ -96,7 +96,7 @@ fn many_files_and_a_big_one_come_through_whole() {
     assert_eq!(fs::read_dir(path.with_file_name("new")).expect("readable").count(), 1000);
 }
 
-as_root_and_user!(links_in_a_volume_lead_into_the_guest_not_into_the_host, |world| {
+as_root_and_user!(volume_symlinks_resolve_in_the_guest, |world| {
     let image = world.busybox();
     let secret = world.file("secret", "of the host\n");
     let dir = world.file("shared/file", "").parent().expect("a directory").to_owned();

@@ -14,7 +14,7 @@ fn inspect(world: &World, name: &str) -> Value {
     world.mimeo(["inspect", name]).ok().json()[0].clone()
 }
 
-as_root_and_user!(the_recorded_pid_is_the_process_that_was_spawned, |world| {
+as_root_and_user!(the_recorded_pid_is_the_spawned_process, |world| {
     let image = world.busybox();
     let mut child = world.spawn(["run", "--rm", "--name", "mine", &image, "sleep", "1000"]);
     let pid = child.id().to_string();
@@ -29,7 +29,7 @@ as_root_and_user!(the_recorded_pid_is_the_process_that_was_spawned, |world| {
     assert_eq!(child.wait().expect("ends").code(), Some(143));
 });
 
-as_root_and_user!(a_killed_monitor_takes_its_machine_along_and_no_other, |world| {
+as_root_and_user!(a_killed_supervisor_takes_only_its_machine_along, |world| {
     let image = world.busybox();
     world.start(["--name", "doomed", &image, "sleep", "1000"]);
     world.start(["--name", "spared", &image, "sleep", "1000"]);
@@ -64,7 +64,7 @@ fn a_killed_client_changes_nothing() {
 }
 
 #[test]
-fn a_killed_vmm_is_told_and_cleared_away() {
+fn a_killed_vmm_is_reported_and_cleaned_up() {
     let world = World::new(User::Root);
     let image = world.busybox();
     world.start(["--name", "web", &image, "sleep", "1000"]);
@@ -76,7 +76,7 @@ fn a_killed_vmm_is_told_and_cleared_away() {
 }
 
 #[test]
-fn a_vmm_killed_while_the_guest_boots_is_an_error_with_its_stage() {
+fn a_vmm_killed_during_boot_names_the_stage() {
     let world = World::new(User::Root);
     let image = world.busybox();
     let child = world.spawn(["run", "--rm", "--cold", &image, "true"]);
@@ -92,7 +92,7 @@ fn a_vmm_killed_while_the_guest_boots_is_an_error_with_its_stage() {
 }
 
 #[test]
-fn the_state_of_another_boot_is_recognised() {
+fn state_from_an_earlier_boot_is_detected() {
     let world = World::new(User::Root);
     let image = world.busybox();
     world.start(["--name", "web", &image, "sleep", "1000"]);
@@ -118,7 +118,7 @@ fn the_state_of_another_boot_is_recognised() {
 }
 
 #[test]
-fn a_corrupt_state_file_is_set_aside_and_told() {
+fn a_corrupt_state_file_is_set_aside() {
     let world = World::new(User::Root);
     let image = world.busybox();
     world.start(["--name", "web", &image, "true"]);
@@ -141,7 +141,7 @@ fn a_corrupt_state_file_is_set_aside_and_told() {
 }
 
 #[test]
-fn twenty_at_once_all_come_up() {
+fn twenty_machines_start_at_once() {
     let world = World::new(User::Root);
     let image = world.busybox();
     world.mimeo(["image", "pull", "-q", &image]).code(0);
@@ -165,7 +165,7 @@ fn twenty_at_once_all_come_up() {
 }
 
 #[test]
-fn the_end_of_who_waits_for_a_detached_start_undoes_it() {
+fn killing_the_client_of_a_detached_start_undoes_it() {
     let world = World::new(User::Root);
     let image = world.busybox();
     let mut child = world.spawn(["run", "-d", &image, "sleep", "1000"]);

@@ -41,7 +41,7 @@ fn assert_gone(world: &World, served: &Served) {
     world.assert_removes_all();
 }
 
-as_root_and_user!(a_server_is_told_listed_and_asked, |world| {
+as_root_and_user!(a_server_is_listed_and_starts_clones, |world| {
     kept(world);
     let served = world.serve(&["kept"]);
     assert_eq!(served.pid, served.child.id().to_string());
@@ -70,7 +70,7 @@ as_root_and_user!(a_server_is_told_listed_and_asked, |world| {
 });
 
 #[test]
-fn a_killed_server_takes_its_copies_along_and_no_others() {
+fn a_killed_server_takes_only_its_clones_along() {
     let world = World::new(User::Root);
     kept(&world);
     let doomed = world.serve(&["kept", "--pool", "1"]);
@@ -91,7 +91,7 @@ fn a_killed_server_takes_its_copies_along_and_no_others() {
 }
 
 #[test]
-fn a_pool_has_copies_ready_and_makes_more() {
+fn a_pool_hands_out_clones_and_refills() {
     let world = World::new(User::Root);
     kept(&world);
     let served = world.serve(&["kept", "--pool", "2"]);
@@ -123,7 +123,7 @@ fn a_pool_has_copies_ready_and_makes_more() {
 }
 
 #[test]
-fn a_copy_that_dies_in_the_pool_is_replaced() {
+fn a_clone_that_dies_in_the_pool_is_replaced() {
     let world = World::new(User::Root);
     kept(&world);
     let served = world.serve(&["kept", "--pool", "1"]);
@@ -140,7 +140,7 @@ fn a_copy_that_dies_in_the_pool_is_replaced() {
 }
 
 #[test]
-fn those_who_wait_for_a_server_that_is_killed_are_told() {
+fn clients_of_a_killed_server_get_an_error() {
     let world = World::new(User::Root);
     kept(&world);
     for (pool, millis) in [("0", 20), ("0", 150), ("3", 20), ("3", 100)] {
@@ -168,7 +168,7 @@ fn those_who_wait_for_a_server_that_is_killed_are_told() {
 }
 
 #[test]
-fn servers_of_one_snapshot_stand_side_by_side() {
+fn several_servers_share_a_snapshot() {
     let world = World::new(User::Root);
     kept(&world);
     let serves: Vec<_> = (0..3).map(|_| world.serve(&["kept", "--pool", "1"])).collect();
@@ -186,7 +186,7 @@ fn servers_of_one_snapshot_stand_side_by_side() {
 }
 
 #[test]
-fn what_cannot_be_served_is_refused() {
+fn unservable_snapshots_are_refused() {
     let world = World::new(User::Root);
     world.mimeo(["snapshot", "serve", "nobody"]).code(125).told("no snapshot with tag or id");
     let all = world.mimeo(["snapshot", "ls", "--all", "--json"]).ok().json();

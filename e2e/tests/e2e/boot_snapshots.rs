@@ -24,7 +24,7 @@ fn runtimes(world: &World) -> Vec<PathBuf> {
         .collect()
 }
 
-as_root_and_user!(the_first_run_makes_what_the_second_copies, |world| {
+as_root_and_user!(the_first_run_makes_the_boot_snapshot, |world| {
     let world = World::cold(world.user());
     let image = world.busybox();
     assert_eq!(booted(&world, &[&image, "echo", "fine"]), ("warm".into(), Value::Null));
@@ -38,7 +38,7 @@ as_root_and_user!(the_first_run_makes_what_the_second_copies, |world| {
 });
 
 #[test]
-fn a_cold_boot_is_there_for_who_asks() {
+fn the_cold_option_boots_the_guest() {
     let world = World::new(User::Root);
     let image = world.busybox();
     let (method, reason) = booted(&world, &["--cold", &image, "echo", "fine"]);
@@ -47,7 +47,7 @@ fn a_cold_boot_is_there_for_who_asks() {
 }
 
 #[test]
-fn first_runs_at_once_make_one() {
+fn concurrent_first_runs_make_one_snapshot() {
     let world = World::cold(User::Root);
     let image = world.busybox();
     world.mimeo(["pull", "-q", &image]).code(0);
@@ -58,7 +58,7 @@ fn first_runs_at_once_make_one() {
 }
 
 #[test]
-fn another_monitor_has_one_of_its_own() {
+fn another_qemu_gets_its_own_snapshot() {
     let world = World::new(User::Root);
     let image = world.busybox();
     assert_eq!(booted(&world, &[&image, "echo", "fine"]).0, "warm");
@@ -79,7 +79,7 @@ fn another_monitor_has_one_of_its_own() {
 }
 
 #[test]
-fn a_damaged_one_costs_a_cold_boot_and_is_made_anew() {
+fn a_damaged_snapshot_is_rebuilt_after_a_cold_boot() {
     for file in ["memory", "state", "manifest.json", "manifest.blake3"] {
         let world = World::new(User::Root);
         let image = world.busybox();
@@ -103,7 +103,7 @@ fn a_damaged_one_costs_a_cold_boot_and_is_made_anew() {
 }
 
 #[test]
-fn a_damaged_one_under_a_snapshot_is_not_used_again() {
+fn a_damaged_parent_is_not_used_again() {
     let world = World::new(User::Root);
     let image = world.busybox();
     world.start(["--name", "web", &image, "sleep", "1000"]);
@@ -119,7 +119,7 @@ fn a_damaged_one_under_a_snapshot_is_not_used_again() {
 }
 
 #[test]
-fn one_whose_monitor_dies_costs_a_cold_boot() {
+fn a_failed_restore_falls_back_to_a_cold_boot() {
     let world = World::new(User::Root);
     let image = world.busybox();
     world.start(["--name", "web", &image, "sleep", "1000"]);
@@ -157,7 +157,7 @@ fn end_pauses(world: &World) {
 }
 
 #[test]
-fn a_failure_is_told_once_and_tried_again_in_the_background() {
+fn a_failure_is_reported_once_and_retried_in_the_background() {
     let world = World::small(900 << 20);
     let image = world.busybox();
     world.mimeo(["pull", "-q", &image]).code(0);
