@@ -1,9 +1,9 @@
-//! Small static programs for guests, where busybox has none.
+//! Small static programs for guests that busybox does not provide.
 
 use std::path::Path;
 use std::process::Command;
 
-/// Compiles `e2e/guests/NAME.rs`; the program's bytes.
+/// Compiles `e2e/guests/NAME.rs` and returns the program's bytes.
 #[must_use]
 pub fn guest_program(name: &str) -> Vec<u8> {
     let dir = tempfile::tempdir().expect("a directory");
@@ -13,7 +13,7 @@ pub fn guest_program(name: &str) -> Vec<u8> {
         .args(["--edition", "2024", "--target", "x86_64-unknown-linux-musl", "-O", "-o"])
         .args([&program, &source])
         .output()
-        .expect("rustc runs");
+        .expect("rustc starts");
     assert!(output.status.success(), "rustc: {}", String::from_utf8_lossy(&output.stderr));
-    std::fs::read(program).expect("compiled")
+    std::fs::read(program).expect("rustc wrote the program")
 }

@@ -1,4 +1,4 @@
-//! Images, made from nothing but the host's static busybox.
+//! Test images, made from the host's static busybox.
 
 use std::fs;
 use std::io::Write;
@@ -10,9 +10,9 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tar::{Builder, EntryType, Header};
 
-/// Where Debian's busybox-static puts it.
+/// Where Debian's busybox-static installs busybox.
 const BUSYBOX: &str = "/bin/busybox";
-/// What the image's busybox is called by.
+/// The names of the image's links to busybox.
 const APPLETS: &str = "sh true false echo cat ls ps sleep id env wget nc httpd ping mount df hostname date touch \
                        rm mkdir stat readlink head tail wc md5sum sha256sum seq kill stty tty yes dd sync grep \
                        trap test cp mv chmod chown ln find sort nslookup ip free uname od tr cut printf mkfifo \
@@ -22,9 +22,9 @@ const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 const LAYER: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
-const PLAIN_LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
+const UNCOMPRESSED_LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
 
-/// An image to be written.
+/// An image under construction.
 #[derive(Debug, Clone)]
 pub struct Image {
     name: String,
@@ -34,23 +34,23 @@ pub struct Image {
     packing: Packing,
 }
 
-/// How an image's layers are written.
+/// The format in which an image's layers are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Packing {
     Gzip,
-    Plain,
-    /// As gzip, and half of the last one is missing.
-    Cut,
+    Uncompressed,
+    /// Gzip, with the second half of the last layer missing.
+    Truncated,
 }
 
-/// A layer: a tar archive that is being built.
+/// A layer: a tar archive under construction.
 #[derive(Debug, Clone, Default)]
 pub struct Layer {
     bytes: Vec<u8>,
 }
 
 impl Layer {
-    /// Adds a regular file, owned by root.
+    /// Adds a regular file owned by root.
     #[must_use]
     pub fn file(self, path: &str, mode: u32, content: impl AsRef<[u8]>) -> Self {
         let content = content.as_ref();
@@ -91,12 +91,12 @@ impl Layer {
         self
     }
 
-    /// Adds a file of so many bytes, all of them a hole.
+    /// Adds a sparse file without data.
     #[must_use]
-    pub fn hole(mut self, path: &str, bytes: u64) -> Self {
+    pub fn sparse_file(mut self, path: &str, bytes: u64) -> Self {
         let mut header = header(EntryType::GNUSparse, path, 0o644);
         let size = &mut header.as_gnu_mut().expect("a GNU header").realsize;
-        // In base 256, as sizes beyond 8 GiB are written.
+        // Base 256, the GNU encoding of sizes beyond 8 GiB.
         size[0] = 0x80;
         size[4..].copy_from_slice(&bytes.to_be_bytes());
         self.push(&mut header, &[]);
@@ -127,13 +127,13 @@ impl Layer {
         header.set_size(content.len() as u64);
         header.set_cksum();
         let mut builder = Builder::new(Vec::new());
-        builder.append(header, content).expect("memory takes it");
-        let bytes = builder.into_inner().expect("memory takes it");
+        builder.append(header, content).expect("writing to memory succeeds");
+        let bytes = builder.into_inner().expect("writing to memory succeeds");
         // Without the two empty blocks that end an archive.
         self.bytes.extend_from_slice(&bytes[..bytes.len() - 1024]);
     }
 
-    /// The whole archive.
+    /// The complete archive.
     #[must_use]
     pub fn archive(&self) -> Vec<u8> {
         [&self.bytes[..], &[0; 1024]].concat()
@@ -141,40 +141,40 @@ impl Layer {
 }
 
 impl Image {
-    /// An image of these layers that runs `sh`.
+    /// An image with these layers, whose command is `sh`.
     #[must_use]
     pub fn new(name: &str, layers: Vec<Layer>) -> Self {
         let config = json!({ "Cmd": ["sh"] });
         Self { name: name.to_owned(), layers, config, architecture: "amd64", packing: Packing::Gzip }
     }
 
-    /// A shell, the usual tools, root and one ordinary user (`app`, 1000).
+    /// An image with a shell, the usual tools, root and an ordinary user (`app`, 1000).
     #[must_use]
     pub fn busybox(name: &str) -> Self {
         Self::new(name, vec![busybox_layer()])
     }
 
-    /// The tar archive of the busybox image's files, without its end.
+    /// The tar archive of the busybox image's files, without the end-of-archive blocks.
     #[must_use]
     pub fn busybox_archive() -> Vec<u8> {
         busybox_layer().bytes
     }
 
-    /// With one more layer on top.
+    /// Adds a layer on top.
     #[must_use]
     pub fn layer(mut self, layer: Layer) -> Self {
         self.layers.push(layer);
         self
     }
 
-    /// With this in its configuration, as OCI spells it: `Env`, `User`, `WorkingDir`, …
+    /// Sets an OCI configuration key: `Env`, `User`, `WorkingDir`, …
     #[must_use]
     pub fn config(mut self, key: &str, value: Value) -> Self {
         self.config[key] = value;
         self
     }
 
-    /// For another processor.
+    /// Sets the CPU architecture.
     #[must_use]
     pub fn architecture(mut self, architecture: &'static str) -> Self {
         self.architecture = architecture;
@@ -185,55 +185,55 @@ impl Image {
         &self.name
     }
 
-    /// With a last layer whose second half is missing, under the digest of what is there.
+    /// Truncates the last layer to its first half, under the digest of that half.
     #[must_use]
-    pub fn cut(mut self) -> Self {
-        self.packing = Packing::Cut;
+    pub fn truncated(mut self) -> Self {
+        self.packing = Packing::Truncated;
         self
     }
 
-    /// With layers that are not compressed.
+    /// Writes the layers uncompressed.
     #[must_use]
-    pub fn plain(mut self) -> Self {
-        self.packing = Packing::Plain;
+    pub fn uncompressed(mut self) -> Self {
+        self.packing = Packing::Uncompressed;
         self
     }
 
-    /// Writes it as an OCI layout with the tag `latest`.
+    /// Writes the image as an OCI layout with the tag `latest`.
     pub fn write_layout(&self, dir: &Path) {
-        write_index(dir, self.put(dir));
+        write_index(dir, self.write_blobs(dir));
     }
 
-    /// Writes these as one OCI layout, whose tag `latest` is an index of them
-    /// by their architectures.
-    pub fn write_layout_of_all(images: &[Self], dir: &Path) {
+    /// Writes the images as one OCI layout, whose tag `latest` is an index of them
+    /// by architecture.
+    pub fn write_index_layout(images: &[Self], dir: &Path) {
         let entries: Vec<Value> = images
             .iter()
             .map(|image| {
-                let mut entry = image.put(dir);
+                let mut entry = image.write_blobs(dir);
                 entry["platform"] = json!({ "os": "linux", "architecture": image.architecture });
                 entry
             })
             .collect();
         let index = json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": entries });
-        write_index(dir, put(dir, INDEX, &to_bytes(&index)));
+        write_index(dir, write_blob(dir, INDEX, &to_bytes(&index)));
     }
 
-    /// Writes its blobs; the descriptor of its manifest.
-    fn put(&self, dir: &Path) -> Value {
+    /// Writes the image's blobs; returns the descriptor of its manifest.
+    fn write_blobs(&self, dir: &Path) -> Value {
         let last = self.layers.len() - 1;
         let packed = self.layers.iter().enumerate().map(|(n, layer)| {
             let tar = layer.archive();
             match self.packing {
-                Packing::Plain => put(dir, PLAIN_LAYER, &tar),
-                Packing::Cut if n == last => put(dir, LAYER, halved(&gzip(&tar))),
-                Packing::Cut | Packing::Gzip => put(dir, LAYER, &gzip(&tar)),
+                Packing::Uncompressed => write_blob(dir, UNCOMPRESSED_LAYER, &tar),
+                Packing::Truncated if n == last => write_blob(dir, LAYER, first_half(&gzip(&tar))),
+                Packing::Truncated | Packing::Gzip => write_blob(dir, LAYER, &gzip(&tar)),
             }
         });
         let layers: Vec<Value> = packed.collect();
         let diff_ids: Vec<String> =
             self.layers.iter().map(|layer| format!("sha256:{}", sha256(&layer.archive()))).collect();
-        let config = put(
+        let config = write_blob(
             dir,
             CONFIG,
             &to_bytes(&json!({
@@ -245,19 +245,19 @@ impl Image {
         );
         let manifest =
             json!({ "schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": layers });
-        put(dir, MANIFEST, &to_bytes(&manifest))
+        write_blob(dir, MANIFEST, &to_bytes(&manifest))
     }
 }
 
-/// Writes a blob; its descriptor.
-fn put(dir: &Path, media_type: &str, bytes: &[u8]) -> Value {
+/// Writes a blob; returns its descriptor.
+fn write_blob(dir: &Path, media_type: &str, bytes: &[u8]) -> Value {
     let (blobs, digest) = (dir.join("blobs/sha256"), sha256(bytes));
     fs::create_dir_all(&blobs).expect("a directory");
     fs::write(blobs.join(&digest), bytes).expect("written");
     json!({ "mediaType": media_type, "digest": format!("sha256:{digest}"), "size": bytes.len() })
 }
 
-fn halved(bytes: &[u8]) -> &[u8] {
+fn first_half(bytes: &[u8]) -> &[u8] {
     &bytes[..bytes.len() / 2]
 }
 
@@ -274,7 +274,7 @@ fn header(kind: EntryType, path: &str, mode: u32) -> Header {
     header.set_mode(mode);
     header.set_uid(0);
     header.set_gid(0);
-    // Written as it is: a hostile path must not be mended on the way.
+    // Written unchanged: tar's own setter would sanitize a hostile path.
     let name = &mut header.as_gnu_mut().expect("a GNU header").name;
     name[..path.len()].copy_from_slice(path.as_bytes());
     header
@@ -306,11 +306,11 @@ fn to_bytes(value: &Value) -> Vec<u8> {
 
 fn gzip(bytes: &[u8]) -> Vec<u8> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
-    encoder.write_all(bytes).expect("memory takes it");
-    encoder.finish().expect("memory takes it")
+    encoder.write_all(bytes).expect("writing to memory succeeds");
+    encoder.finish().expect("writing to memory succeeds")
 }
 
-/// The SHA-256 of `bytes` in hexadecimal digits.
+/// The SHA-256 of `bytes` in hexadecimal.
 #[must_use]
 pub fn sha256(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()

@@ -1,10 +1,10 @@
-//! What outlives a test.
+//! Processes and files that outlive a test.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Living processes that were started in the world at `home`: its path stands
-/// in their environment or their arguments.
+/// Running processes of the world at `home`: its path is in their environment
+/// or their arguments.
 pub(crate) fn processes(home: &Path) -> Vec<(i32, String)> {
     let mark = home.to_string_lossy().into_owned();
     let own = std::process::id();
@@ -21,12 +21,11 @@ pub(crate) fn processes(home: &Path) -> Vec<(i32, String)> {
         .collect()
 }
 
-/// What machines, snapshots, their servers and forks kept on the disk, but for
-/// the guests that have booted and wait for their first work.
+/// Files of machines, snapshots, servers and forks, except those of boot snapshots.
 pub(crate) fn files(home: &Path, run: &Path) -> Vec<PathBuf> {
     let snapshots = home.join("snapshots");
-    let is_kept = |path: &PathBuf| is_runtime(&snapshots.join(path.file_name().unwrap_or_default()));
-    let mut left: Vec<_> = [
+    let is_of_boot = |path: &PathBuf| is_boot_snapshot(&snapshots.join(path.file_name().unwrap_or_default()));
+    let mut found: Vec<_> = [
         home.join("machines"),
         home.join("serves"),
         home.join("forks"),
@@ -37,26 +36,26 @@ pub(crate) fn files(home: &Path, run: &Path) -> Vec<PathBuf> {
     .flat_map(|dir| entries(dir))
     .collect();
     let boots = entries(&home.join("memory"));
-    left.extend(
+    found.extend(
         boots
             .iter()
             .flat_map(|boot| entries(boot))
-            .filter(|memory| name(memory) != ".laying" && !is_kept(memory)),
+            .filter(|memory| name(memory) != ".laying" && !is_of_boot(memory)),
     );
     let boots = entries(&home.join("stencils"));
-    left.extend(boots.iter().flat_map(|boot| entries(boot)).filter(|stencil| {
+    found.extend(boots.iter().flat_map(|boot| entries(boot)).filter(|stencil| {
         let name = name(stencil);
         let snapshot = name.trim_start_matches(".making-");
-        !is_kept(&snapshots.join(snapshot))
+        !is_of_boot(&snapshots.join(snapshot))
     }));
-    left.extend(entries(&home.join("working-sets")).into_iter().filter(|note| !is_kept(note)));
-    left.extend(entries(&run.join("verified")).into_iter().filter(|note| !is_kept(note)));
-    left.extend(entries(&snapshots).into_iter().filter(|path| !is_kept(path) && !is_housekeeping(path)));
-    left.extend(
+    found.extend(entries(&home.join("working-sets")).into_iter().filter(|set| !is_of_boot(set)));
+    found.extend(entries(&run.join("verified")).into_iter().filter(|record| !is_of_boot(record)));
+    found.extend(entries(&snapshots).into_iter().filter(|path| !is_of_boot(path) && !is_housekeeping(path)));
+    found.extend(
         entries(&snapshots.join(".tags")).into_iter().filter(|tag| !name(tag).starts_with("runtime-")),
     );
-    left.extend(entries(run).into_iter().filter(|path| name(path).starts_with("runtime-")));
-    left
+    found.extend(entries(run).into_iter().filter(|path| name(path).starts_with("runtime-")));
+    found
 }
 
 fn entries(dir: &Path) -> Vec<PathBuf> {
@@ -67,12 +66,12 @@ fn name(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
-/// Tags are looked at by themselves; a runtime snapshot's lock stays with it.
+/// Tags are checked separately; a boot snapshot's lock file remains beside it.
 fn is_housekeeping(path: &Path) -> bool {
     name(path) == ".tags" || name(path).starts_with(".building-runtime-")
 }
 
-fn is_runtime(snapshot: &Path) -> bool {
+fn is_boot_snapshot(snapshot: &Path) -> bool {
     let manifest = fs::read(snapshot.join("manifest.json")).unwrap_or_default();
     serde_json::from_slice::<serde_json::Value>(&manifest).is_ok_and(|manifest| manifest["kind"] == "runtime")
 }

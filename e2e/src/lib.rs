@@ -1,38 +1,38 @@
 //! The harness of the tests on real virtual machines.
 //!
-//! A [`World`] is one test's own home, run directory and user. When it goes,
-//! nothing that was started in it may live: no process, no machine, no socket.
-//! A missing prerequisite fails loudly and says what to install.
+//! A [`World`] is the home, run directory and user of one test. Dropping it fails
+//! the test if a process, machine or socket of that test still exists.
+//! A missing prerequisite fails the test with the package to install.
 
-#![allow(clippy::missing_panics_doc, reason = "panicking is how a harness reports")]
+#![allow(clippy::missing_panics_doc, reason = "a test harness reports failures by panicking")]
 
 mod guest_program;
 mod image;
-mod kept;
 mod lan;
 mod leftovers;
 mod outcome;
 mod poller;
 mod prepared;
+mod proxy;
 mod qemu;
 mod registry;
-mod tap;
+mod snapshots;
 mod wait;
 mod world;
 
 pub use guest_program::guest_program;
 pub use image::{Image, Layer, sha256};
-pub use kept::{Pause, Served, failed_stencil, failure, flip};
 pub use lan::{Lan, ip};
 pub use outcome::Outcome;
 pub use poller::Poller;
+pub use proxy::StallingProxy;
 pub use qemu::installed_qemu;
 pub use registry::Registry;
-pub use tap::Tap;
+pub use snapshots::{RetryDelay, Server, failure_record, flip_byte, stencil_failure_file};
 pub use wait::{signal, until};
-pub use world::{User, World, beside};
+pub use world::{User, World, built_program};
 
-/// Runs one body as root and as an ordinary user.
+/// Runs one test body as root and as an ordinary user.
 #[macro_export]
 macro_rules! as_root_and_user {
     ($name:ident, $body:expr) => {

@@ -1,17 +1,17 @@
-//! What a command did.
+//! The outcome of a command.
 
 use std::process::{Child, Output};
 
-/// A command's exit code and output, with assertions that show all of it.
+/// A command's exit code and output, with assertions that print all of it.
 #[derive(Debug)]
 pub struct Outcome {
-    #[allow(dead_code, reason = "shown with the rest when an assertion fails")]
+    #[allow(dead_code, reason = "printed when an assertion fails")]
     command: String,
-    /// Its exit code; 128 and the signal's number for a signal.
+    /// The exit code; 128 plus the signal number if a signal ended the command.
     pub code: i32,
-    /// Its standard output.
+    /// Standard output.
     pub stdout: String,
-    /// Its standard error.
+    /// Standard error.
     pub stderr: String,
 }
 
@@ -27,21 +27,21 @@ impl Outcome {
         }
     }
 
-    /// Waits for the end of what a test started.
+    /// Waits until a child process ends.
     #[must_use]
-    pub fn of(child: Child) -> Self {
-        let told = format!("{child:?}");
-        Self::new(told, child.wait_with_output().expect("it ends"))
+    pub fn wait_for(child: Child) -> Self {
+        let command = format!("{child:?}");
+        Self::new(command, child.wait_with_output().expect("the process ends"))
     }
 
-    /// It ended with this code.
+    /// Asserts the exit code.
     #[track_caller]
     pub fn code(self, expected: i32) -> Self {
         assert_eq!(self.code, expected, "{self:#?}");
         self
     }
 
-    /// It succeeded and said nothing but its result.
+    /// Asserts exit code 0 and an empty standard error.
     #[track_caller]
     pub fn ok(self) -> Self {
         let this = self.code(0);
@@ -49,27 +49,27 @@ impl Outcome {
         this
     }
 
-    /// It printed exactly this.
+    /// Asserts the whole standard output.
     #[track_caller]
     pub fn printed(self, expected: &str) -> Self {
         assert_eq!(self.stdout, expected, "{self:#?}");
         self
     }
 
-    /// Its standard error has this in it.
+    /// Asserts that standard error contains `part`.
     #[track_caller]
-    pub fn told(self, part: &str) -> Self {
-        assert!(self.stderr.contains(part), "{part:?} is missing: {self:#?}");
+    pub fn stderr_contains(self, part: &str) -> Self {
+        assert!(self.stderr.contains(part), "stderr lacks {part:?}: {self:#?}");
         self
     }
 
-    /// Its standard output without blanks around it.
+    /// Standard output, trimmed.
     #[must_use]
     pub fn text(&self) -> &str {
         self.stdout.trim()
     }
 
-    /// Its standard output as JSON.
+    /// Standard output, parsed as JSON.
     #[track_caller]
     #[must_use]
     pub fn json(&self) -> serde_json::Value {

@@ -1,8 +1,8 @@
-//! What all tests share: a kernel, and a guest that has booted. Made once by
-//! the program under test, linked into each world, as all of it never changes.
+//! What all tests share: a kernel and a boot snapshot. The program under test makes them
+//! once, and each world links them, since they never change.
 //!
-//! A world whose first machine boots cold and is then kept takes 3.9 s for it;
-//! with the links every machine of the usual shape is warm, and takes 0.7 s.
+//! A world whose first machine boots cold and is then saved needs 3.9 s for that;
+//! with the links every machine of the default shape starts warm, in 0.7 s.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -12,99 +12,107 @@ use rustix::fs::{FlockOperation, flock};
 
 use crate::Image;
 use crate::qemu::installed_qemu;
-use crate::world::{binary, target};
+use crate::world::{mimeo_program, target};
 
-/// The Firecracker that root's machines are to run on, where a run of the tests names one.
+/// The environment variable that selects Firecracker for root's machines, if the test run names one.
 pub(crate) fn firecracker() -> Option<(&'static str, std::ffi::OsString)> {
     std::env::var_os("MIMEO_E2E_FIRECRACKER").map(|program| ("MIMEO_FIRECRACKER", program))
 }
 
-/// A home and a run directory that were set up; made by the first test that
-/// asks, while the others wait.
-fn shared() -> PathBuf {
+/// The shared home and run directory. The first test that calls this sets them up
+/// while the others wait for the lock.
+fn shared_dir() -> PathBuf {
     let dir = std::env::var_os("MIMEO_E2E_SHARED").map_or_else(|| target().join("e2e/shared"), PathBuf::from);
-    fs::create_dir_all(&dir).expect("the target directory is ours");
-    let lock = File::create(dir.join("harness.lock")).expect("a lock");
+    fs::create_dir_all(&dir).expect("the target directory is writable");
+    let lock = File::create(dir.join("harness.lock")).expect("a lock file");
     flock(&lock, FlockOperation::LockExclusive).expect("locked");
     let (ready, stamp) = (dir.join("ready"), stamp());
     if fs::read_to_string(&ready).is_ok_and(|text| text == stamp) {
         return dir;
     }
     for stale in ["home/snapshots", "home/stencils", "run"] {
-        fs::remove_dir_all(dir.join(stale)).ok();
+        remove_stale(&dir.join(stale));
     }
     let image = dir.join("busybox");
     Image::busybox("busybox").write_layout(&image);
     match std::env::var_os("MIMEO_E2E_KERNELS") {
-        // Where none can be fetched.
+        // For hosts that cannot fetch a kernel.
         Some(kernels) => {
-            fs::remove_dir_all(dir.join("home/kernels")).ok();
-            copy(Path::new(&kernels), &dir.join("home/kernels"));
+            remove_stale(&dir.join("home/kernels"));
+            link_tree(Path::new(&kernels), &dir.join("home/kernels"));
         }
-        None => mimeo(&dir, &["setup"]),
+        None => run_mimeo(&dir, &["setup"]),
     }
-    mimeo(&dir, &["run", "--rm", &format!("oci:{}:latest", image.display()), "true"]);
+    run_mimeo(&dir, &["run", "--rm", &format!("oci:{}:latest", image.display()), "true"]);
     fs::write(ready, stamp).expect("written");
     dir
 }
 
-fn mimeo(dir: &Path, args: &[&str]) {
-    let output = Command::new(binary())
+/// Removes a directory of an earlier build, if there is one.
+fn remove_stale(dir: &Path) {
+    if let Err(error) = fs::remove_dir_all(dir) {
+        let absent = error.kind() == std::io::ErrorKind::NotFound;
+        assert!(absent, "cannot remove {}: {error}", dir.display());
+    }
+}
+
+fn run_mimeo(dir: &Path, args: &[&str]) {
+    let output = Command::new(mimeo_program())
         .args(args)
         .envs(firecracker())
         .env("MIMEO_HOME", dir.join("home"))
         .env("MIMEO_RUN", dir.join("run"))
         .output()
-        .expect("mimeo runs");
+        .expect("mimeo starts");
     assert!(output.status.success(), "mimeo {args:?}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// Which build of mimeo made it, with which QEMU, and on which boot of the host: another may carry another agent,
-/// refuse the saved state, or find another clock.
+/// Identifies the build of mimeo, the QEMU and the boot of the host. Another build may hold another agent, another QEMU
+/// may refuse the saved state, and another boot may have another clock.
 fn stamp() -> String {
-    let metadata = fs::metadata(binary()).expect("mimeo is there");
+    let metadata = fs::metadata(mimeo_program()).expect("mimeo is built");
     let qemu = installed_qemu();
-    let built = fs::metadata(&qemu).and_then(|file| file.modified()).expect("QEMU is there");
+    let built = fs::metadata(&qemu).and_then(|file| file.modified()).expect("QEMU is installed");
     let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").expect("Linux");
     format!("{:?} {} {} {built:?} {boot}", metadata.modified(), metadata.len(), qemu.display())
 }
 
-/// Gives `home` the shared kernel.
-pub(crate) fn kernel(home: &Path) {
-    copy(&shared().join("home/kernels"), &home.join("kernels"));
+/// Links the shared kernel into `home`.
+pub(crate) fn link_kernel(home: &Path) {
+    link_tree(&shared_dir().join("home/kernels"), &home.join("kernels"));
 }
 
-/// Gives a world the shared guest, and what is known of its files.
-pub(crate) fn guest(home: &Path, run: &Path) {
-    let shared = shared();
-    copy(&shared.join("home/snapshots"), &home.join("snapshots"));
+/// Links the shared boot snapshot, its stencil and its verification records into a world.
+pub(crate) fn link_boot_snapshot(home: &Path, run: &Path) {
+    let shared = shared_dir();
+    link_tree(&shared.join("home/snapshots"), &home.join("snapshots"));
     if shared.join("home/stencils").exists() {
-        copy(&shared.join("home/stencils"), &home.join("stencils"));
+        link_tree(&shared.join("home/stencils"), &home.join("stencils"));
     }
-    copy(&shared.join("run/verified"), &run.join("verified"));
-    copy_if_there(&shared.join("run"), run, "tsc-khz");
-    verdict(run);
+    link_tree(&shared.join("run/verified"), &run.join("verified"));
+    copy_if_present(&shared.join("run"), run, "tsc-khz");
+    copy_kvm_verdict(run);
 }
 
-/// Gives a world what root's guests have proved of KVM, so that not each tries it.
-pub(crate) fn verdict(run: &Path) {
-    copy_if_there(&shared().join("run"), run, "kvm-0.json");
+/// Copies the KVM verdict of root's guests into a world, so that no world repeats the trial.
+pub(crate) fn copy_kvm_verdict(run: &Path) {
+    copy_if_present(&shared_dir().join("run"), run, "kvm-0.json");
 }
 
-fn copy_if_there(from: &Path, to: &Path, name: &str) {
+fn copy_if_present(from: &Path, to: &Path, name: &str) {
     if from.join(name).exists() {
         fs::copy(from.join(name), to.join(name)).expect("copied");
     }
 }
 
-/// Links files and copies links.
-fn copy(from: &Path, to: &Path) {
+/// Hard-links the files of a directory tree and copies its symbolic links.
+fn link_tree(from: &Path, to: &Path) {
     fs::create_dir_all(to).expect("a directory");
     for entry in fs::read_dir(from).expect("readable").flatten() {
         let (source, target) = (entry.path(), to.join(entry.file_name()));
         let kind = entry.file_type().expect("a type");
         if kind.is_dir() {
-            copy(&source, &target);
+            link_tree(&source, &target);
         } else if kind.is_symlink() {
             let link = fs::read_link(&source).expect("a link");
             std::os::unix::fs::symlink(link, &target).expect("linked");
@@ -116,7 +124,7 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// A lock that two worlds shared would let one wait for the other.
+/// Lock files are not shared: two worlds would wait for each other.
 fn is_lock(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     name.ends_with(".lock")

@@ -1,4 +1,4 @@
-//! The QEMU that the tests run on, and others that behave as a test wants.
+//! The installed QEMU, and wrapper scripts that change its behaviour for a test.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -8,10 +8,10 @@ use crate::World;
 
 const PROGRAM: &str = "qemu-system-x86_64";
 
-/// The first QEMU of PATH, as mimeo finds it.
+/// The first QEMU in PATH, which is the one that mimeo uses.
 #[must_use]
 pub fn installed_qemu() -> PathBuf {
-    let path = std::env::var_os("PATH").expect("a path");
+    let path = std::env::var_os("PATH").expect("PATH is set");
     let mut found = std::env::split_paths(&path).map(|dir| dir.join(PROGRAM)).filter(|path| path.is_file());
     found.next().expect("QEMU is installed: apt-get install qemu-system-x86")
 }

@@ -1,4 +1,4 @@
-//! Debian's docker-registry on loopback.
+//! Debian's docker-registry on the loopback interface.
 
 use std::fs;
 use std::net::{TcpListener, TcpStream};
@@ -7,17 +7,17 @@ use std::process::{Child, Command, Stdio};
 
 use crate::until;
 
-/// A registry that ends with this value.
+/// A registry that is killed when this value is dropped.
 #[derive(Debug)]
 pub struct Registry {
     child: Child,
     dir: tempfile::TempDir,
-    /// Where it listens: `127.0.0.1:PORT`.
+    /// The listen address: `127.0.0.1:PORT`.
     pub address: String,
 }
 
 impl Registry {
-    /// Starts an empty one.
+    /// Starts an empty registry.
     #[must_use]
     pub fn start() -> Self {
         let dir = tempfile::tempdir().expect("a directory");
@@ -45,22 +45,21 @@ impl Registry {
         registry
     }
 
-    /// Pushes an OCI layout's `latest` under `name`; its full name.
+    /// Pushes the `latest` image of an OCI layout as `name`; returns its full name.
     pub fn push(&self, layout: &Path, name: &str) -> String {
         self.push_with(&[], layout, name)
     }
 
-    /// The largest of what was pushed: the file that the registry sends for it.
+    /// The registry's file of the largest pushed blob.
     #[must_use]
     pub fn largest_blob(&self) -> PathBuf {
         let blobs = self.dir.path().join("data/docker/registry/v2/blobs/sha256");
-        let children =
-            |dir: PathBuf| fs::read_dir(dir).expect("readable").flatten().map(|entry| entry.path());
-        let files = children(blobs).flat_map(children).map(|blob| blob.join("data"));
+        let entries = |dir: PathBuf| fs::read_dir(dir).expect("readable").flatten().map(|entry| entry.path());
+        let files = entries(blobs).flat_map(entries).map(|blob| blob.join("data"));
         files.max_by_key(|file| fs::metadata(file).map_or(0, |metadata| metadata.len())).expect("a blob")
     }
 
-    /// As [`Registry::push`], with options for `skopeo copy`.
+    /// Like [`Registry::push`], with options for `skopeo copy`.
     pub fn push_with(&self, options: &[&str], layout: &Path, name: &str) -> String {
         let full = format!("{}/{name}:latest", self.address);
         let output = Command::new("skopeo")
@@ -77,6 +76,7 @@ impl Registry {
 
 impl Drop for Registry {
     fn drop(&mut self) {
+        // Fails only if the registry has ended already.
         self.child.kill().ok();
         self.child.wait().ok();
     }

@@ -1,4 +1,4 @@
-//! One test's own mimeo.
+//! The isolated mimeo of one test.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -11,30 +11,30 @@ use std::time::{Duration, Instant};
 
 use crate::{Image, Outcome, leftovers, prepared, until};
 
-/// An id that no account of a host has.
+/// A user and group id that no account on the host uses.
 const ORDINARY: u32 = 48_151;
 
-/// Whose mimeo it is.
+/// The user who runs mimeo.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum User {
-    /// root's.
+    /// root.
     Root,
-    /// That of a user without any privilege.
+    /// An unprivileged user.
     Ordinary,
 }
 
-/// One test's own home, run directory and user.
+/// The home, run directory and user of one test.
 #[derive(Debug)]
 pub struct World {
     dir: tempfile::TempDir,
     user: User,
-    /// Its home is a filesystem of its own.
+    /// Whether the home is a separate filesystem.
     mounted: bool,
-    /// More variables for its programs.
+    /// Additional environment variables for the world's programs.
     variables: Vec<(String, std::ffi::OsString)>,
 }
 
-/// Where cargo puts what it builds.
+/// Cargo's target directory.
 pub(crate) fn target() -> PathBuf {
     let own = std::env::current_exe().expect("this test has a path");
     // target/<profile>/deps/<test>
@@ -42,13 +42,13 @@ pub(crate) fn target() -> PathBuf {
 }
 
 /// The program under test.
-pub(crate) fn binary() -> PathBuf {
-    std::env::var_os("MIMEO_BIN").map_or_else(|| beside("mimeo"), PathBuf::from)
+pub(crate) fn mimeo_program() -> PathBuf {
+    std::env::var_os("MIMEO_BIN").map_or_else(|| built_program("mimeo"), PathBuf::from)
 }
 
-/// A program that cargo has built beside this test.
+/// A program that cargo has built into the same profile directory as this test.
 #[must_use]
-pub fn beside(program: &str) -> PathBuf {
+pub fn built_program(program: &str) -> PathBuf {
     let own = std::env::current_exe().expect("this test has a path");
     let path = own.ancestors().nth(2).expect("below the target directory").join(program);
     assert!(path.exists(), "{} is missing: run the tests with `make test`", path.display());
@@ -56,38 +56,38 @@ pub fn beside(program: &str) -> PathBuf {
 }
 
 impl World {
-    /// An empty world with a kernel, and with a guest that has booted: its
-    /// machines are warm from the first.
+    /// An empty world with a kernel and a boot snapshot, so that every machine starts
+    /// warm.
     #[must_use]
     pub fn new(user: User) -> Self {
         let world = Self::cold(user);
-        prepared::guest(&world.home(), &world.run_dir());
-        world.give(&world.home());
-        world.give(&world.run_dir());
+        prepared::link_boot_snapshot(&world.home(), &world.run_dir());
+        world.chown(&world.home());
+        world.chown(&world.run_dir());
         world
     }
 
-    /// An empty world with a kernel that has never booted.
+    /// An empty world with a kernel and no boot snapshot.
     #[must_use]
     pub fn cold(user: User) -> Self {
         let world = Self::bare(user);
-        prepared::kernel(&world.home());
-        prepared::verdict(&world.run_dir());
-        world.give(&world.home());
-        world.give(&world.run_dir());
+        prepared::link_kernel(&world.home());
+        prepared::copy_kvm_verdict(&world.run_dir());
+        world.chown(&world.home());
+        world.chown(&world.run_dir());
         world
     }
 
-    /// root's empty world with a kernel that has never booted, on a disk of so many bytes.
+    /// root's empty world with a kernel and no boot snapshot, on a disk of `bytes` bytes.
     #[must_use]
-    pub fn small(bytes: u64) -> Self {
+    pub fn on_disk_of(bytes: u64) -> Self {
         use rustix::mount::{MountFlags, mount};
         let mut world = Self::bare(User::Root);
         let options = std::ffi::CString::new(format!("size={bytes}")).expect("no zero in it");
         mount("none", world.home(), "tmpfs", MountFlags::empty(), options.as_c_str()).expect("root mounts");
         world.mounted = true;
-        prepared::kernel(&world.home());
-        prepared::verdict(&world.run_dir());
+        prepared::link_kernel(&world.home());
+        prepared::copy_kvm_verdict(&world.run_dir());
         world
     }
 
@@ -95,21 +95,21 @@ impl World {
     #[must_use]
     pub fn bare(user: User) -> Self {
         let root = rustix::process::geteuid().is_root();
-        assert!(root, "these tests run as root and become an ordinary user by themselves: run them as root");
-        // A short path: sockets live below it.
+        assert!(root, "these tests must run as root; they switch to an ordinary user themselves");
+        // A short path, because paths of sockets are limited in length.
         let dir = tempfile::Builder::new().prefix("mm").tempdir_in("/tmp").expect("a directory");
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).expect("permissions");
         let world = Self { dir, user, mounted: false, variables: Vec::new() };
         for path in [world.home(), world.run_dir(), world.files()] {
             fs::create_dir_all(&path).expect("a directory");
-            world.give(&path);
+            world.chown(&path);
         }
         world
     }
 
-    /// The same with a variable for all its programs.
+    /// Sets an environment variable for all programs of the world.
     #[must_use]
-    pub fn with(mut self, name: &str, value: impl Into<std::ffi::OsString>) -> Self {
+    pub fn with_variable(mut self, name: &str, value: impl Into<std::ffi::OsString>) -> Self {
         self.variables.push((name.to_owned(), value.into()));
         self
     }
@@ -126,71 +126,71 @@ impl World {
         self.dir.path().join("run")
     }
 
-    /// A directory for the test's own files, the current one of its commands.
+    /// A directory for the test's files; the working directory of its commands.
     #[must_use]
     pub fn files(&self) -> PathBuf {
         self.dir.path().join("files")
     }
 
-    /// Whose world it is.
+    /// The world's user.
     #[must_use]
     pub fn user(&self) -> User {
         self.user
     }
 
-    /// Writes a file that the world's user owns.
+    /// Writes a file owned by the world's user.
     pub fn file(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
         let path = self.files().join(name);
         fs::create_dir_all(path.parent().expect("below files")).expect("a directory");
         fs::write(&path, content).expect("written");
-        self.give(&self.files());
+        self.chown(&self.files());
         path
     }
 
-    /// Writes an image as an OCI layout; its name for mimeo.
+    /// Writes an image as an OCI layout; returns its name for mimeo.
     #[must_use]
     pub fn image(&self, image: &Image) -> String {
         let dir = self.files().join(image.name());
         image.write_layout(&dir);
-        self.give(&self.files());
+        self.chown(&self.files());
         format!("oci:{}:latest", dir.display())
     }
 
-    /// The busybox image; its name for mimeo.
+    /// Writes the busybox image; returns its name for mimeo.
     #[must_use]
     pub fn busybox(&self) -> String {
         self.image(&Image::busybox("busybox"))
     }
 
-    /// Runs `mimeo` to its end.
+    /// Runs `mimeo` and waits for it.
     pub fn mimeo<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Outcome {
         self.finish(self.command(args))
     }
 
-    /// Runs `mimeo` to its end with `input` on its standard input.
+    /// Runs `mimeo` with `input` on its standard input and waits for it.
     pub fn mimeo_with_input<S: AsRef<OsStr>>(
         &self,
         args: impl IntoIterator<Item = S>,
         input: &[u8],
     ) -> Outcome {
         let mut command = self.command(args);
-        let told = format!("{command:?}");
+        let line = format!("{command:?}");
         let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
-            .expect("runs");
+            .expect("mimeo starts");
         let mut stdin = child.stdin.take().expect("piped");
         let input = input.to_vec();
         let writer = std::thread::spawn(move || stdin.write_all(&input));
-        let output = child.wait_with_output().expect("ends");
-        // A program may end before it has read all.
+        let output = child.wait_with_output().expect("mimeo ends");
+        // The program may end before it has read all of its input.
         drop(writer.join());
-        Outcome::new(told, output)
+        Outcome::new(line, output)
     }
 
-    /// Starts `mimeo` and leaves it to the test.
+    /// Starts `mimeo` without waiting for it.
     pub fn spawn<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Child {
         let mut command = self.command(args);
         command
@@ -198,38 +198,38 @@ impl World {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
-            .expect("mimeo runs")
+            .expect("mimeo starts")
     }
 
-    /// Starts a machine in the background; its id.
+    /// Starts a detached machine; returns its id.
     pub fn start<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> String {
         let all = ["run".into(), "-d".into()].into_iter();
         let args = all.chain(args.into_iter().map(|arg| arg.as_ref().to_owned()));
         self.mimeo(args).ok().text().to_owned()
     }
 
-    /// A `mimeo` command of this world, for the test to change and run.
+    /// A `mimeo` command in this world, for the test to modify and run.
     pub fn command<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Command {
-        let mut command = self.program(binary());
+        let mut command = self.program(mimeo_program());
         command.args(args);
         command
     }
 
-    /// Runs `mimeo` to its end on a terminal of its own.
+    /// Runs `mimeo` on a new terminal and waits for it.
     pub fn mimeo_on_terminal(&self, args: &[&str]) -> Outcome {
         let quoted: Vec<_> = args.iter().map(|arg| format!("'{arg}'")).collect();
         let mut command = self.program("script");
-        let line = format!("stty rows 33 cols 99; {} {}", binary().display(), quoted.join(" "));
+        let line = format!("stty rows 33 cols 99; {} {}", mimeo_program().display(), quoted.join(" "));
         command.args(["-q", "-e", "-c", &line, "/dev/null"]);
-        // At an end of its own input it would type one into the terminal.
-        let (input, open) = std::io::pipe().expect("a pipe");
+        // At the end of its input `script` would send an end-of-file character to the terminal.
+        let (input, write_end) = std::io::pipe().expect("a pipe");
         command.stdin(input);
         let outcome = self.finish(command);
-        drop(open);
+        drop(write_end);
         outcome
     }
 
-    /// Any program as this world's user, with its environment.
+    /// Any program, run as this world's user with this world's environment.
     pub fn program(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new(program);
         command
@@ -248,52 +248,52 @@ impl World {
         command
     }
 
-    /// Runs any command of this world to its end.
+    /// Runs any command and waits for it.
     pub fn finish(&self, mut command: Command) -> Outcome {
-        let told = format!("{command:?}");
-        Outcome::new(told, command.output().expect("the command runs"))
+        let line = format!("{command:?}");
+        Outcome::new(line, command.output().expect("the command starts"))
     }
 
-    /// Waits until no process of this world lives.
-    pub fn until_quiet(&self) {
+    /// Waits until all processes of this world have ended.
+    pub fn wait_until_no_process(&self) {
         let home = self.dir.path().to_owned();
-        until("every process of this test's world has ended", || {
+        until("all processes of the world have ended", || {
             leftovers::processes(&home).is_empty().then_some(())
         });
     }
 
-    /// The processes of this world that live now, with their arguments.
+    /// This world's running processes, with their arguments.
     #[must_use]
     pub fn processes(&self) -> Vec<(i32, String)> {
         leftovers::processes(self.dir.path())
     }
 
-    /// Nothing is left of what was asked for: no process, no machine, no file of one.
+    /// Asserts that no process, no machine and no file of a machine is left.
     #[track_caller]
     pub fn assert_empty(&self) {
-        self.until_quiet();
+        self.wait_until_no_process();
         self.mimeo(["ps", "-a", "-q"]).ok().printed("");
         let left = leftovers::files(&self.home(), &self.run_dir());
-        assert!(left.is_empty(), "left behind: {left:#?}");
+        assert!(left.is_empty(), "files are left: {left:#?}");
     }
 
-    /// Gives a path and what is below it to the world's user.
-    pub fn give(&self, path: &Path) {
+    /// Makes the world's user the owner of a path and everything below it.
+    pub fn chown(&self, path: &Path) {
         if self.user == User::Root {
             return;
         }
-        chown(path, Some(ORDINARY), Some(ORDINARY)).expect("root gives it away");
+        chown(path, Some(ORDINARY), Some(ORDINARY)).expect("root changes the owner");
         if path.is_dir() && !path.is_symlink() {
             for entry in fs::read_dir(path).expect("readable").flatten() {
                 if !entry.path().is_symlink() {
-                    self.give(&entry.path());
+                    self.chown(&entry.path());
                 }
             }
         }
     }
 
-    /// What still lives when all that was ending has had its moment.
-    fn settled(&self) -> Vec<(i32, String)> {
+    /// The processes that are still running after a grace period.
+    fn surviving_processes(&self) -> Vec<(i32, String)> {
         let end = Instant::now() + Duration::from_secs(3);
         loop {
             let left = leftovers::processes(self.dir.path());
@@ -304,12 +304,13 @@ impl World {
         }
     }
 
-    /// Machines that were left go by `rm -fa`; after that nothing may live.
+    /// Removes remaining machines with `rm -fa` and kills and reports processes that survive that.
     fn clear(&self) {
         drop(self.mimeo(["rm", "-f", "-a"]));
-        let left = self.settled();
+        let left = self.surviving_processes();
         for (pid, _) in &left {
             if let Some(pid) = rustix::process::Pid::from_raw(*pid) {
+                // Fails only if the process has ended meanwhile.
                 rustix::process::kill_process(pid, rustix::process::Signal::KILL).ok();
             }
         }
@@ -317,7 +318,7 @@ impl World {
             fs::read_dir(self.run_dir().join("machines")).into_iter().flatten().flatten().collect();
         if !std::thread::panicking() {
             assert!(left.is_empty(), "outlived its test: {left:#?}");
-            assert!(sockets.is_empty(), "left in the run directory: {sockets:#?}");
+            assert!(sockets.is_empty(), "sockets are left: {sockets:#?}");
         }
     }
 }
@@ -326,7 +327,9 @@ impl Drop for World {
     fn drop(&mut self) {
         self.clear();
         if self.mounted {
-            rustix::mount::unmount(self.home(), rustix::mount::UnmountFlags::DETACH).ok();
+            if let Err(error) = rustix::mount::unmount(self.home(), rustix::mount::UnmountFlags::DETACH) {
+                eprintln!("cannot unmount {}: {error}", self.home().display());
+            }
         }
     }
 }

@@ -4,14 +4,15 @@ use std::fs;
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 
-use e2e::{Image, Layer, Outcome, Registry, Tap, User, World, as_root_and_user, signal, until};
+use e2e::{Image, Layer, Outcome, Registry, StallingProxy, User, World, as_root_and_user, signal, until};
 use rustix::process::Signal;
 use serde_json::json;
 
 /// `run` with `args` is refused with `reason`, and nothing is left.
 #[track_caller]
 fn refused(world: &World, args: &[&str], reason: &str) -> Outcome {
-    let outcome = world.mimeo(["run", "--rm"].iter().chain(args)).code(125).told(reason).printed("");
+    let outcome =
+        world.mimeo(["run", "--rm"].iter().chain(args)).code(125).stderr_contains(reason).printed("");
     assert!(outcome.stderr.starts_with("Error: "), "{outcome:#?}");
     world.assert_empty();
     outcome
@@ -33,10 +34,10 @@ fn image_refused(world: &World, image: &str, reason: &str) -> Outcome {
 as_root_and_user!(a_missing_image_or_registry_is_refused, |world| {
     let registry = Registry::start();
     let missing = format!("{}/nothing:1", registry.address);
-    image_refused(world, &missing, "the registry does not have it").told(&missing);
+    image_refused(world, &missing, "the registry does not have it").stderr_contains(&missing);
     let closed = TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a port");
     image_refused(world, &format!("{closed}/nothing"), "the registry cannot be reached")
-        .told(&closed.to_string());
+        .stderr_contains(&closed.to_string());
     image_refused(world, "Not A Name", "\"Not A Name\" is not an image name");
     image_refused(world, "oci:./nowhere", "oci:./nowhere");
 });
@@ -53,7 +54,7 @@ fn a_layer_with_a_wrong_digest_is_refused() {
     let mut wrong = whole.clone();
     wrong[whole.len() / 2] ^= 1;
     fs::write(&blob, &wrong).expect("written");
-    image_refused(&world, &image, "the registry sent content of the digest").told(&digest);
+    image_refused(&world, &image, "the registry sent content of the digest").stderr_contains(&digest);
     // With the right bytes it works at once.
     fs::write(&blob, &whole).expect("written");
     world.mimeo(["pull", "-q", &image]).ok();
@@ -62,14 +63,14 @@ fn a_layer_with_a_wrong_digest_is_refused() {
 #[test]
 fn a_truncated_or_foreign_image_is_refused() {
     let world = World::new(User::Root);
-    let cut = world.image(&Image::busybox("cut").cut());
+    let cut = world.image(&Image::busybox("cut").truncated());
     let refusal = image_refused(&world, &cut, "is refused");
     assert!(
         refusal.stderr.contains("ends too early") || refusal.stderr.contains("decompressed"),
         "{refusal:#?}"
     );
     let foreign = world.image(&Image::busybox("foreign").architecture("arm64"));
-    image_refused(&world, &foreign, "linux/amd64").told("linux/arm64");
+    image_refused(&world, &foreign, "linux/amd64").stderr_contains("linux/arm64");
     let nothing = world.image(&Image::busybox("nothing").config("Cmd", json!([])));
     refused(&world, &[&nothing], "the image says neither what to run");
 }
@@ -92,12 +93,14 @@ fn hostile_layers_are_refused() {
         ),
         (
             "bomb",
-            Layer::default().hole("zeros", 11 << 30),
+            Layer::default().sparse_file("zeros", 11 << 30),
             "unpacks to more than the limit of 10737418240 bytes",
         ),
     ] {
         let image = world.image(&Image::busybox(name).layer(layer));
-        image_refused(&world, &image, reason).told("layer sha256:").told("is refused at entry");
+        image_refused(&world, &image, reason)
+            .stderr_contains("layer sha256:")
+            .stderr_contains("is refused at entry");
     }
     assert!(!std::path::Path::new("/tmp/mimeo-escaped").exists());
 }
@@ -124,10 +127,10 @@ fn an_unrunnable_command_is_126_or_127() {
     let world = World::new(User::Root);
     let image = world.busybox();
     for (command, code) in [("nosuch", 127), ("/etc/passwd", 126), ("/etc", 126)] {
-        world.mimeo(["run", "--rm", &image, command]).code(code).told(command);
+        world.mimeo(["run", "--rm", &image, command]).code(code).stderr_contains(command);
         world.assert_empty();
     }
-    world.mimeo(["run", "-d", &image, "nosuch"]).code(127).told("nosuch").printed("");
+    world.mimeo(["run", "-d", &image, "nosuch"]).code(127).stderr_contains("nosuch").printed("");
     world.assert_empty();
 }
 
@@ -135,7 +138,7 @@ fn an_unrunnable_command_is_126_or_127() {
 fn an_unknown_user_is_refused() {
     let world = World::new(User::Root);
     let image = world.busybox();
-    world.mimeo(["run", "--rm", "-u", "stranger", &image, "true"]).code(125).told("stranger");
+    world.mimeo(["run", "--rm", "-u", "stranger", &image, "true"]).code(125).stderr_contains("stranger");
     world.assert_empty();
 }
 
@@ -183,9 +186,9 @@ as_root_and_user!(accel_kvm_never_falls_back_to_emulation, |world| {
         return;
     }
     // It fails as the VMM fails.
-    ordered.code(125).told("the virtual machine ended while it booted");
+    ordered.code(125).stderr_contains("the virtual machine ended while it booted");
     let again = world.mimeo(["run", "--accel", "kvm", "--rm", &image, "true"]).code(125);
-    again.told("used as ordered, though it is not known to work");
+    again.stderr_contains("used as ordered, though it is not known to work");
     world.assert_empty();
 });
 
@@ -195,8 +198,8 @@ fn a_name_in_use_is_refused() {
     let image = world.busybox();
     let id = world.start(["--name", "web", &image, "true"]);
     let owner = format!("the name \"web\" is in use by machine {}", &id[..12]);
-    world.mimeo(["run", "--name", "web", &image, "true"]).code(125).told(&owner);
-    world.mimeo(["run", "-d", "--name", "web", &image, "true"]).code(125).told(&owner);
+    world.mimeo(["run", "--name", "web", &image, "true"]).code(125).stderr_contains(&owner);
+    world.mimeo(["run", "-d", "--name", "web", &image, "true"]).code(125).stderr_contains(&owner);
     world.mimeo(["ps", "-aq"]).ok().printed(&format!("{}\n", &id[..12]));
 }
 
@@ -208,14 +211,17 @@ fn little_memory_boots_or_names_the_reason() {
     if outcome.code == 0 {
         outcome.printed("small\n");
     } else {
-        outcome.code(125).told("the guest did not come up").told("the console's last lines");
+        outcome
+            .code(125)
+            .stderr_contains("the guest did not come up")
+            .stderr_contains("the console's last lines");
     }
     world.assert_empty();
 }
 
 #[test]
 fn a_full_disk_is_reported() {
-    let world = World::small(120 << 20);
+    let world = World::on_disk_of(120 << 20);
     let noise: Vec<u8> =
         (0..15_000_000u32).flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
     let image = world.image(&Image::busybox("big").layer(Layer::default().file("noise", 0o644, noise)));
@@ -243,7 +249,7 @@ exec "$QEMU" "$@""#;
     let mut command = world.command(["run", "--rm", &image, "true"]);
     command.env("PATH", world.path_with_qemu(WITHOUT));
     let outcome = world.finish(command).code(125);
-    outcome.told("cannot load the firmware qboot.rom").told("mimeo setup preflight");
+    outcome.stderr_contains("cannot load the firmware qboot.rom").stderr_contains("mimeo setup preflight");
     world.assert_empty();
 }
 
@@ -254,17 +260,17 @@ fn missing_host_software_is_reported() {
     world.mimeo(["pull", "-q", &image]).code(0);
     let mut command = world.command(["run", "--rm", &image, "true"]);
     command.env("PATH", "/nowhere");
-    world.finish(command).code(125).told("qemu-system-x86_64 is not installed");
+    world.finish(command).code(125).stderr_contains("qemu-system-x86_64 is not installed");
     world.assert_empty();
     let manifest = world.home().join("kernels/default/kernel.json");
     // Other homes share the file: it is replaced, not written to.
     fs::remove_file(&manifest).expect("removed");
     fs::write(&manifest, "{\"format\": 1, \"na").expect("written");
-    refused(&world, &[&image, "true"], "kernel.json is not a kernel's description").told("EOF");
+    refused(&world, &[&image, "true"], "kernel.json is not a kernel's description").stderr_contains("EOF");
     fs::write(&manifest, "{\"format\": 999}").expect("written");
     refused(&world, &[&image, "true"], "has format 999");
     let bare = World::bare(User::Root);
-    refused(&bare, &["busybox", "true"], "no kernel is set up in").told("run `mimeo setup");
+    refused(&bare, &["busybox", "true"], "no kernel is set up in").stderr_contains("run `mimeo setup");
 }
 
 #[test]
@@ -276,15 +282,15 @@ fn unusable_directories_are_refused() {
         world.finish(command).code(125)
     };
     with("MIMEO_RUN", &format!("/tmp/{}", "long/".repeat(20)))
-        .told("MIMEO_RUN is too long a path for sockets");
-    with("MIMEO_HOME", "relative").told("MIMEO_HOME must be an absolute path, not relative");
-    with("MIMEO_HOME", "/proc/no").told("cannot make /proc/no");
-    with("MIMEO_HOME", "/etc").told("cannot make /etc: it belongs to another user");
+        .stderr_contains("MIMEO_RUN is too long a path for sockets");
+    with("MIMEO_HOME", "relative").stderr_contains("MIMEO_HOME must be an absolute path, not relative");
+    with("MIMEO_HOME", "/proc/no").stderr_contains("cannot make /proc/no");
+    with("MIMEO_HOME", "/etc").stderr_contains("cannot make /etc: it belongs to another user");
     let locked = world.files().join("locked");
     fs::create_dir(&locked).expect("made");
-    world.give(&locked);
+    world.chown(&locked);
     fs::set_permissions(&locked, fs::Permissions::from_mode(0o500)).expect("changed");
-    with("MIMEO_HOME", &locked.to_string_lossy()).told("Permission denied");
+    with("MIMEO_HOME", &locked.to_string_lossy()).stderr_contains("Permission denied");
 }
 
 #[test]
@@ -296,12 +302,12 @@ fn a_wrong_command_line_is_125_with_a_hint() {
     let commands: Vec<_> = list.filter_map(|line| line.split_whitespace().next()).collect();
     assert!(commands.len() > 10, "{help}");
     for command in commands.iter().filter(|command| **command != "help") {
-        world.mimeo([*command, "--no-such-option"]).code(125).told("--help").printed("");
+        world.mimeo([*command, "--no-such-option"]).code(125).stderr_contains("--help").printed("");
         let help = world.mimeo([*command, "--help"]).ok();
         assert!(help.stdout.contains("Usage: mimeo"), "{help:#?}");
     }
-    world.mimeo(["nonsense"]).code(125).told("nonsense").told("--help");
-    world.mimeo([""; 0]).code(125).told("Usage: mimeo");
+    world.mimeo(["nonsense"]).code(125).stderr_contains("nonsense").stderr_contains("--help");
+    world.mimeo([""; 0]).code(125).stderr_contains("Usage: mimeo");
     for lacking in
         [&["run"][..], &["exec"], &["exec", "web"], &["logs"], &["stop"], &["rm"], &["cp", "x"], &["pull"]]
     {
@@ -335,12 +341,12 @@ as_root_and_user!(ctrl_c_ends_a_stalled_pull, |world| {
     let name = registry.push(&world.files().join("busybox"), "slow");
     let size = fs::metadata(registry.largest_blob()).expect("a blob").len();
     for (bytes, args) in [(0, &["pull"][..]), (size / 2, &["run", "--rm"])] {
-        let tap = Tap::before(&registry.address, bytes);
-        let image = name.replace(&registry.address, &tap.address);
+        let proxy = StallingProxy::new(&registry.address, bytes);
+        let image = name.replace(&registry.address, &proxy.address);
         let child = world.spawn(args.iter().chain(&[image.as_str()]));
-        until("the registry is asked", || tap.is_asked().then_some(()));
+        until("the registry is asked", || proxy.was_contacted().then_some(()));
         signal(&child, Signal::INT);
-        let outcome = Outcome::of(child);
+        let outcome = Outcome::wait_for(child);
         assert!(outcome.code == 130, "{outcome:#?}");
         world.assert_empty();
         world.mimeo(["images", "-q"]).ok().printed("");

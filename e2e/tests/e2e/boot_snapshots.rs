@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 
-use e2e::{Outcome, Pause, User, World, as_root_and_user, flip, installed_qemu, until};
+use e2e::{Outcome, RetryDelay, User, World, as_root_and_user, flip_byte, installed_qemu, until};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
@@ -52,7 +52,7 @@ fn concurrent_first_runs_make_one_snapshot() {
     let image = world.busybox();
     world.mimeo(["pull", "-q", &image]).code(0);
     let children: Vec<_> = (0..3).map(|_| world.spawn(["run", "--rm", &image, "echo", "fine"])).collect();
-    children.into_iter().for_each(|child| drop(Outcome::of(child).ok().printed("fine\n")));
+    children.into_iter().for_each(|child| drop(Outcome::wait_for(child).ok().printed("fine\n")));
     assert_eq!(runtimes(&world).len(), 1);
     world.assert_empty();
 }
@@ -84,7 +84,7 @@ fn a_damaged_snapshot_is_rebuilt_after_a_cold_boot() {
         let world = World::new(User::Root);
         let image = world.busybox();
         let before = runtimes(&world);
-        flip(&before[0].join(file));
+        flip_byte(&before[0].join(file));
         let (method, reason) = booted(&world, &[&image, "echo", "fine"]);
         if file.starts_with("manifest") {
             // It is not known for what it was, and so not missed.
@@ -107,14 +107,14 @@ fn a_damaged_parent_is_not_used_again() {
     let world = World::new(User::Root);
     let image = world.busybox();
     world.start(["--name", "web", &image, "sleep", "1000"]);
-    world.keep("web", "kept");
+    world.snapshot("web", "kept");
     let damaged = runtimes(&world).into_iter().find(|dir| *dir != world.snapshot_dir("kept")).expect("one");
-    flip(&damaged.join("memory"));
+    flip_byte(&damaged.join("memory"));
     assert_eq!(booted(&world, &[&image, "echo", "fine"]).0, "cold");
     assert_eq!(booted(&world, &[&image, "echo", "fine"]).0, "warm");
     // What is built on it is refused with its file named.
     let file = damaged.join("memory").display().to_string();
-    world.mimeo(["snapshot", "run", "kept"]).code(125).told(&file).told("damaged");
+    world.mimeo(["snapshot", "run", "kept"]).code(125).stderr_contains(&file).stderr_contains("damaged");
     world.assert_removes_all();
 }
 
@@ -125,21 +125,21 @@ fn a_failed_restore_falls_back_to_a_cold_boot() {
     world.start(["--name", "web", &image, "sleep", "1000"]);
     let web = world.inspect("web")["State"]["VmmPid"].as_i64();
     // One that begins as a stencil is there too soon to be caught.
-    world.fail_stencils(Pause::Holds);
+    world.mark_stencils_failed(RetryDelay::Pending);
     let child = world.spawn(["run", "--name", "job", &image, "echo", "fine"]);
     let vmm = until("QEMU restores", || {
         let mut others = world.processes().into_iter().filter(|(pid, _)| Some(i64::from(*pid)) != web);
         others.find(|(_, arguments)| arguments.contains("-incoming"))
     });
     kill_process(Pid::from_raw(vmm.0).expect("a process id"), Signal::KILL).expect("it lives");
-    Outcome::of(child).code(0).printed("fine\n");
+    Outcome::wait_for(child).code(0).printed("fine\n");
     let machine = world.inspect("job");
     assert_eq!(machine["BootMethod"], "cold", "{machine:#}");
     world.mimeo(["rm", "job"]).ok();
     assert_eq!(booted(&world, &[&image, "echo", "fine"]).0, "warm");
     // What runs on the one that was given up can be copied all the same.
-    world.keep("web", "kept");
-    world.copies(&["kept", "--name", "copy"]);
+    world.snapshot("web", "kept");
+    world.clones(&["kept", "--name", "copy"]);
     assert_eq!(world.sh("copy", "echo on"), "on");
     world.assert_removes_all();
 }
@@ -158,7 +158,7 @@ fn end_pauses(world: &World) {
 
 #[test]
 fn a_failure_is_reported_once_and_retried_in_the_background() {
-    let world = World::small(900 << 20);
+    let world = World::on_disk_of(900 << 20);
     let image = world.busybox();
     world.mimeo(["pull", "-q", &image]).code(0);
     // Room for a machine, and none for a guest that is kept.
@@ -185,7 +185,7 @@ fn a_failure_is_reported_once_and_retried_in_the_background() {
     end_pauses(&world);
     assert_eq!(run().stderr, "");
     assert!(reason().1.contains("tried again in the background"));
-    world.until_quiet();
+    world.wait_until_no_process();
     assert_eq!(runtimes(&world), Vec::<PathBuf>::new());
     run();
     assert!(reason().1.contains("not tried again before"));
@@ -194,7 +194,7 @@ fn a_failure_is_reported_once_and_retried_in_the_background() {
     end_pauses(&world);
     assert_eq!(run().stderr, "");
     assert!(reason().1.contains("tried again in the background"));
-    world.until_quiet();
+    world.wait_until_no_process();
     assert_eq!(runtimes(&world).len(), 1);
     run();
     assert_eq!(reason(), ("warm".into(), String::new()));

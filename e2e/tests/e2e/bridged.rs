@@ -55,13 +55,13 @@ fn published_ports_are_reachable_from_host_and_lan() {
     ] {
         get(&address).unwrap_or_else(|| panic!("{address} from the host"));
     }
-    lan.outside(|| {
+    lan.on_neighbour(|| {
         get(&format!("{host}:8080")).expect("the page comes outside");
         get(&format!("[{host_6}]:8080")).expect("the page comes outside by IPv6");
         assert_eq!(get(&format!("{host}:8081")), None, "it is published on the loopback alone");
     });
     let outcome = world.mimeo(["run", "--rm", "--network", "bridged", "-p", "8080:80", &image, "true"]);
-    outcome.code(125).told("cannot publish 0.0.0.0:8080/tcp: it is in use");
+    outcome.code(125).stderr_contains("cannot publish 0.0.0.0:8080/tcp: it is in use");
     world.mimeo(["rm", "-f", "web"]).ok();
     assert_eq!(get("127.0.0.1:8080"), None);
     lan.assert_empty();
@@ -72,8 +72,8 @@ fn outgoing_connections_are_masqueraded() {
     let world = World::new(User::Root);
     let image = world.busybox();
     let lan = Lan::new();
-    lan.forward_nothing();
-    let peers = lan.outside(|| {
+    lan.disable_forwarding();
+    let peers = lan.on_neighbour(|| {
         let listener = TcpListener::bind("[::]:7000").expect("a socket");
         std::thread::spawn(move || {
             let accepted = listener.incoming().take(2);
@@ -92,8 +92,8 @@ fn outgoing_connections_are_masqueraded() {
     // Its own addresses are nobody's outside.
     assert_eq!(peers.join().expect("both came"), [Lan::HOST, Lan::HOST_6]);
     outcome
-        .told("net.ipv4.ip_forward of this host to 1 (it is 0)")
-        .told("net.ipv6.conf.all.forwarding of this host to 1 (it is 0)");
+        .stderr_contains("net.ipv4.ip_forward of this host to 1 (it is 0)")
+        .stderr_contains("net.ipv6.conf.all.forwarding of this host to 1 (it is 0)");
     lan.assert_empty();
 }
 
@@ -121,7 +121,7 @@ fn machines_reach_each_other_only_with_vm_to_vm() {
     // What is published is published to machines, too.
     // Its own port, too, whether the host has the filter see bridged frames or not.
     for seen in ["0", "1"] {
-        lan.filter_bridged(seen);
+        lan.set_bridge_netfilter(seen);
         for from in ["one", "apart"] {
             fetch(from, Lan::HOST, 8080).ok().printed("page\n");
         }
@@ -178,7 +178,7 @@ fn a_killed_supervisor_leaves_nothing_on_the_bridge() {
     let pid = document[0]["State"]["Pid"].as_i64().expect("a pid");
     kill_process(Pid::from_raw(pid as i32).expect("a pid"), Signal::KILL).expect("it lives");
     until("its link is gone", || (lan.links().len() == 2).then_some(()));
-    world.mimeo(["ps"]).code(0).told("web: its monitor was gone: cleared away");
+    world.mimeo(["ps"]).code(0).stderr_contains("web: its monitor was gone: cleared away");
     assert_eq!(lan.links(), ["mimeo0".to_owned(), format!("mm-{}", &other[..12])], "the other stays");
     until("the other's page comes", || get("127.0.0.1:8081"));
     assert_eq!(get("127.0.0.1:8080"), None);
@@ -217,7 +217,7 @@ fn dns_reaches_a_server_on_the_hosts_loopback() {
     let world = World::new(User::Root);
     let image = world.busybox();
     let lan = Lan::new();
-    lan.replace("/etc/resolv.conf", "nameserver 127.0.0.7\n");
+    lan.replace_file("/etc/resolv.conf", "nameserver 127.0.0.7\n");
     let server = UdpSocket::bind("127.0.0.7:53").expect("a socket");
     std::thread::spawn(move || answer_names(&server));
     let outcome =
@@ -244,13 +244,13 @@ fn missing_prerequisites_are_named() {
     let user = World::new(User::Ordinary);
     let image = user.busybox();
     let outcome = user.mimeo(["run", "--rm", "--network", "bridged", &image, "true"]).code(125);
-    outcome.told("CAP_NET_ADMIN").told("--network rootless");
+    outcome.stderr_contains("CAP_NET_ADMIN").stderr_contains("--network rootless");
     user.assert_empty();
     let world = World::new(User::Root);
     let image = world.busybox();
     let lan = Lan::new();
-    lan.hide("/usr/sbin");
+    lan.hide_directory("/usr/sbin");
     let outcome = world.mimeo(["run", "--rm", "--network", "bridged", &image, "true"]).code(125);
-    outcome.told("nft").told("apt-get install nftables");
+    outcome.stderr_contains("nft").stderr_contains("apt-get install nftables");
     assert_eq!(lan.links(), [""; 0]);
 }

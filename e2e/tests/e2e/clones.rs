@@ -15,7 +15,7 @@ fn kept(world: &World, args: &[&str]) {
     let start = ["--name", "web", "-m", "128m"].iter().chain(args).copied();
     world.start(start.chain([&*image, "sh", "-c", SERVE]));
     until("it serves", || (!world.sh("web", "cat /www/index.html 2>&-; true").is_empty()).then_some(()));
-    world.keep("web", "kept");
+    world.snapshot("web", "kept");
 }
 
 fn text<'a>(value: &'a Value, name: &str) -> &'a str {
@@ -24,7 +24,7 @@ fn text<'a>(value: &'a Value, name: &str) -> &'a str {
 
 as_root_and_user!(clones_run_side_by_side, |world| {
     kept(world, &["-p", "127.0.0.1::8000", "-e", "A=old", "-e", "B=old"]);
-    let copies = world.copies(&["kept", "-n", "3", "--name", "copy", "-e", "A=new"]);
+    let copies = world.clones(&["kept", "-n", "3", "--name", "copy", "-e", "A=new"]);
     let names: Vec<_> = copies.iter().map(|copy| text(copy, "name")).collect();
     assert_eq!(names, ["copy-1", "copy-2", "copy-3"]);
     for name in &names {
@@ -35,7 +35,7 @@ as_root_and_user!(clones_run_side_by_side, |world| {
     for name in &names {
         assert_eq!(world.sh(name, "cat /own"), *name);
         let address = world.published(name, "8000");
-        assert_eq!(world.page(&address).as_deref(), Some(&*format!("{name}\n")));
+        assert_eq!(world.fetch_page(&address).as_deref(), Some(&*format!("{name}\n")));
         let machine = world.inspect(name);
         assert_eq!(text(&machine, "BootMethod"), "clone");
         assert_eq!(machine["Identity"].as_array().map(Vec::len), Some(10), "{machine:#}");
@@ -62,11 +62,11 @@ fn a_clone_has_its_own_log() {
     let shell = "echo first; while [ ! -e /end ]; do sleep 0.1; done; echo last in $(hostname); exit 4";
     world.start(["--name", "web", "-m", "128m", &image, "sh", "-c", shell]);
     until("it has begun", || (world.mimeo(["logs", "web"]).stdout == "first\n").then_some(()));
-    world.keep("web", "kept");
-    let id = text(&world.copies(&["kept", "--name", "copy"])[0], "id")[..12].to_owned();
+    world.snapshot("web", "kept");
+    let id = text(&world.clones(&["kept", "--name", "copy"])[0], "id")[..12].to_owned();
     let waiting = world.spawn(["wait", "copy"]);
     world.sh("copy", "touch /end");
-    Outcome::of(waiting).ok().printed("4\n");
+    Outcome::wait_for(waiting).ok().printed("4\n");
     world.mimeo(["logs", "copy"]).ok().printed(&format!("last in {id}\n"));
     world.mimeo(["logs", "web"]).ok().printed("first\n");
     world.assert_removes_all();
@@ -76,17 +76,17 @@ fn a_clone_has_its_own_log() {
 fn clones_publish_ports() {
     let world = World::new(User::Root);
     kept(&world, &[]);
-    world.copies(&["kept", "--name", "one", "-p", "127.0.0.1::8000"]);
-    until("the copy answers", || world.page(&world.published("one", "8000")));
+    world.clones(&["kept", "--name", "one", "-p", "127.0.0.1::8000"]);
+    until("the copy answers", || world.fetch_page(&world.published("one", "8000")));
     let taken = world.published("one", "8000");
     world
         .mimeo(["snapshot", "run", "kept", "--name", "two", "-p", &format!("{taken}:8000")])
         .code(125)
-        .told("it is in use");
+        .stderr_contains("it is in use");
     world
         .mimeo(["snapshot", "run", "kept", "-n", "2", "-p", "8080:8000"])
         .code(125)
-        .told("several copies cannot have the same port");
+        .stderr_contains("several copies cannot have the same port");
     world.mimeo(["rm", "-f", "one"]).ok();
     world.mimeo(["ps", "--format", "{{.Names}}"]).ok().printed("web\n");
     world.assert_removes_all();
@@ -97,12 +97,12 @@ fn one_of_two_clones_with_a_name_is_refused() {
     let world = World::new(User::Root);
     kept(&world, &[]);
     let run = || world.spawn(["snapshot", "run", "kept", "--name", "copy"]);
-    let outcomes = [run(), run()].map(Outcome::of);
+    let outcomes = [run(), run()].map(Outcome::wait_for);
     let mut codes = outcomes.each_ref().map(|outcome| outcome.code);
     codes.sort();
     assert_eq!(codes, [0, 125], "{outcomes:#?}");
     let refused = outcomes.into_iter().find(|outcome| outcome.code != 0).expect("one");
-    refused.told("the name \"copy\" is in use");
+    refused.stderr_contains("the name \"copy\" is in use");
     assert_eq!(world.sh("copy", "echo on"), "on");
     // Of several, only the one that cannot be is refused.
     let some = world.mimeo(["snapshot", "run", "kept", "--name", "web", "-n", "2"]).ok();
@@ -124,18 +124,18 @@ fn clones_outlive_their_snapshot() {
         "web",
         "head -c 9000000 /dev/urandom > /file; sync; cp /file /dev/shm/file; md5sum < /file > /sum",
     );
-    world.keep("web", "kept");
-    world.copies(&["kept", "-n", "2", "--name", "copy"]);
+    world.snapshot("web", "kept");
+    world.clones(&["kept", "-n", "2", "--name", "copy"]);
     world.mimeo(["snapshot", "rm", "kept"]).ok();
     world.mimeo(["rm", "-f", "web"]).ok();
-    world.mimeo(["snapshot", "run", "kept"]).code(125).told("no snapshot");
+    world.mimeo(["snapshot", "run", "kept"]).code(125).stderr_contains("no snapshot");
     for copy in ["copy-1", "copy-2"] {
         world.sh(copy, "md5sum < /file | cmp - /sum; md5sum < /dev/shm/file | cmp - /sum");
         assert_eq!(world.sh(copy, "head -c 9000000 /dev/zero > /more; sync; wc -c < /more"), "9000000");
     }
     // There is nothing any more that they could be kept as a difference to.
     for act in [&["snapshot", "create"][..], &["fork"]] {
-        world.mimeo(act.iter().chain(&["copy-1"])).code(125).told("which was removed");
+        world.mimeo(act.iter().chain(&["copy-1"])).code(125).stderr_contains("which was removed");
         world.sh("copy-1", "md5sum < /file | cmp - /sum");
     }
     world.assert_removes_all();
@@ -151,8 +151,8 @@ fn a_clone_corrects_a_wrong_clock() {
         since.expect("after 1970").as_secs() as i64
     };
     world.sh("web", "date -s '2001-01-01 00:00:00'");
-    world.keep("web", "late");
-    world.copies(&["late", "--name", "copy"]);
+    world.snapshot("web", "late");
+    world.clones(&["late", "--name", "copy"]);
     assert!((seconds("copy") - host()).abs() <= 1, "{} {}", seconds("copy"), host());
     // Its original has what it was given.
     assert!(seconds("web") < 1_000_000_000);
@@ -163,26 +163,26 @@ fn a_clone_corrects_a_wrong_clock() {
 fn a_clone_killed_during_its_start_leaves_nothing() {
     let world = World::new(User::Root);
     kept(&world, &[]);
-    let sources = world.monitors();
+    let sources = world.supervisors();
     for millis in [0, 10, 30, 60] {
         let run = world.spawn(["snapshot", "run", "kept", "-n", "3", "--name", "copy"]);
         let one =
-            until("one is being made", || world.monitors().into_iter().find(|pid| !sources.contains(pid)));
+            until("one is being made", || world.supervisors().into_iter().find(|pid| !sources.contains(pid)));
         std::thread::sleep(Duration::from_millis(millis));
         kill_process(Pid::from_raw(one).expect("a process id"), Signal::KILL).ok();
-        let outcome = Outcome::of(run);
+        let outcome = Outcome::wait_for(run);
         let told = format!("{outcome:#?}");
         // It may have been ready before.
         if outcome.code != 0 {
             assert_eq!(outcome.stdout.lines().count(), 2, "{outcome:#?}");
-            outcome.code(125).told("it was killed");
+            outcome.code(125).stderr_contains("it was killed");
         }
         let left = world.mimeo(["ps", "-q"]).stdout.lines().count();
         assert_eq!(left, 3, "after {millis} ms: {told}");
         for copy in ["copy-1", "copy-2", "copy-3"] {
             world.mimeo(["rm", "-f", copy]);
         }
-        assert_eq!(world.monitors(), sources, "after {millis} ms");
+        assert_eq!(world.supervisors(), sources, "after {millis} ms");
     }
     world.mimeo(["rm", "-f", "-a"]).ok();
     world.assert_removes_all();
@@ -216,15 +216,15 @@ fn clones_beyond_the_memory_limit_are_refused() {
 fn kept_with(world: &World, layer: Layer) {
     let image = world.image(&Image::busybox("own").layer(layer));
     world.start(["--name", "web", "-m", "128m", &image, "sleep", "1000"]);
-    world.keep("web", "kept");
+    world.snapshot("web", "kept");
 }
 
 #[track_caller]
 fn refused(world: &World, line: &str, why: &str) {
     let outcome = world.mimeo(["snapshot", "run", "kept", "--name", "copy"]).code(125).printed("");
-    outcome.told(line).told(why);
+    outcome.stderr_contains(line).stderr_contains(why);
     world.mimeo(["ps", "-a", "--format", "{{.Names}}"]).ok().printed("web\n");
-    world.mimeo(["fork", "web", "-n", "2"]).code(125).printed("").told(line).told(why);
+    world.mimeo(["fork", "web", "-n", "2"]).code(125).printed("").stderr_contains(line).stderr_contains(why);
     world.mimeo(["ps", "-a", "--format", "{{.Names}}"]).ok().printed("web\n");
     assert_eq!(world.sh("web", "echo on"), "on");
     world.assert_removes_all();
@@ -261,8 +261,8 @@ fn a_hook_runs_before_the_workload_resumes() {
                  cat /hooked; exec sleep 1000";
     world.start(["--name", "web", "-m", "128m", &image, "sh", "-c", shell]);
     std::thread::sleep(Duration::from_millis(300));
-    world.keep("web", "kept");
-    let copy = world.copies(&["kept", "--name", "copy"]).remove(0);
+    world.snapshot("web", "kept");
+    let copy = world.clones(&["kept", "--name", "copy"]).remove(0);
     let logged =
         until("it has noticed", || Some(world.mimeo(["logs", "copy"]).stdout).filter(|log| !log.is_empty()));
     let (generation, host) = (text(&copy, "generation"), &text(&copy, "id")[..12]);

@@ -10,7 +10,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
-use e2e::{Lan, Outcome, User, World, beside, until};
+use e2e::{Lan, Outcome, User, World, built_program, until};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
@@ -23,10 +23,10 @@ fn world() -> Option<(World, Lan)> {
         return None;
     }
     let world = match std::env::var_os("MIMEO_E2E_FIRECRACKER") {
-        Some(program) => World::cold(User::Root).with("MIMEO_FIRECRACKER", program),
+        Some(program) => World::cold(User::Root).with_variable("MIMEO_FIRECRACKER", program),
         None => World::cold(User::Root)
-            .with("MIMEO_FIRECRACKER", beside("emulating-firecracker"))
-            .with("MIMEO_JAILER", "off"),
+            .with_variable("MIMEO_FIRECRACKER", built_program("emulating-firecracker"))
+            .with_variable("MIMEO_JAILER", "off"),
     };
     let lan = Lan::new();
     Some((world, lan))
@@ -123,7 +123,7 @@ fn snapshots_clones_and_forks_work() {
         sh(&world, name, "cat /more").ok().printed("more\n");
     }
     world.mimeo(["rm", "-f", "-a"]).ok();
-    world.until_quiet();
+    world.wait_until_no_process();
     lan.assert_empty();
 }
 
@@ -163,7 +163,7 @@ fn a_page_server_ends_with_its_clones() {
         world.mimeo(["ps", "-q", "--filter", "name=last"]).stdout.is_empty().then_some(())
     });
     world.mimeo(["rm", "-f", "-a"]).code(0);
-    world.until_quiet();
+    world.wait_until_no_process();
     lan.assert_empty();
 }
 
@@ -220,7 +220,7 @@ fn a_balloon_inflates_and_deflates() {
     set(0);
     until("its memory is back", || (free_mib("box") > before - 50).then_some(()));
     world.mimeo(["rm", "-f", "-a"]).ok();
-    world.until_quiet();
+    world.wait_until_no_process();
     lan.assert_empty();
 }
 
@@ -231,8 +231,8 @@ fn a_killed_supervisor_takes_its_machine_along() {
     world.start(["--name", "box", &image, "sleep", "1000"]);
     let pid: i32 = inspect(&world, "box", "/State/Pid").parse().expect("a pid");
     kill_process(Pid::from_raw(pid).expect("a pid"), Signal::KILL).expect("it lives");
-    world.until_quiet();
-    world.mimeo(["ps"]).code(0).told("box: its monitor was gone: cleared away");
+    world.wait_until_no_process();
+    world.mimeo(["ps"]).code(0).stderr_contains("box: its monitor was gone: cleared away");
     world.mimeo(["rm", "box"]).ok();
     world.assert_empty();
     lan.assert_empty();
@@ -247,15 +247,17 @@ fn unsupported_options_are_refused_with_an_alternative() {
             .mimeo([&["run", "--rm", "--driver", "firecracker"], arguments, &[&image, "true"]].concat())
             .code(125)
     };
-    run(&["--network", "rootless"]).told("no network of its own").told("--network bridged");
-    run(&["--accel", "tcg"]).told("on KVM alone").told("--driver qemu");
+    run(&["--network", "rootless"])
+        .stderr_contains("no network of its own")
+        .stderr_contains("--network bridged");
+    run(&["--accel", "tcg"]).stderr_contains("on KVM alone").stderr_contains("--driver qemu");
     let serve = |tag: &str| world.mimeo(["snapshot", "serve", "--pager", tag]);
     world.start(["--driver", "qemu", "--network", "none", "--name", "box", &image, "sleep", "1000"]);
     world.mimeo(["snapshot", "create", "box", "--tag", "qemus"]).ok();
-    serve("qemus").code(125).told("qemu driver maps its copies' memory by itself");
+    serve("qemus").code(125).stderr_contains("qemu driver maps its copies' memory by itself");
     // One that is not there, or too old.
     let old = world.file("old", "#!/bin/sh\necho 'Firecracker v1.9.1'\n");
     fs::set_permissions(&old, fs::Permissions::from_mode(0o755)).expect("executable");
     let old = old.to_str().expect("text");
-    world.mimeo(["setup", "firecracker", old]).code(125).told("1.10.0 or later is needed");
+    world.mimeo(["setup", "firecracker", old]).code(125).stderr_contains("1.10.0 or later is needed");
 }

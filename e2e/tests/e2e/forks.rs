@@ -13,7 +13,7 @@ fn source(world: &World) {
     let image = world.busybox();
     let args = ["--name", "web", "-m", "128m", "-p", "127.0.0.1::8000"];
     world.start(args.iter().chain(&[&*image, "sh", "-c", SERVE]));
-    until("the page comes", || world.page(&world.published("web", "8000")));
+    until("the page comes", || world.fetch_page(&world.published("web", "8000")));
     world.sh("web", "echo kept > /file; echo kept > /dev/shm/memory");
 }
 
@@ -31,7 +31,7 @@ fn names(forked: &Value) -> Vec<&str> {
 #[track_caller]
 fn assert_none(world: &World, others: &str) {
     world.mimeo(["ps", "-a", "--format", "{{.Names}}"]).code(0).printed(&format!("{others}web\n"));
-    assert_eq!(world.kept(), [""; 0]);
+    assert_eq!(world.snapshot_ids(), [""; 0]);
     assert_eq!(world.sh("web", "cat /file"), "kept");
     let decisions = std::fs::read_dir(world.home().join("forks")).expect("readable").flatten();
     assert_eq!(
@@ -49,7 +49,7 @@ as_root_and_user!(clones_have_the_memory_and_disk_of_their_source, |world| {
     assert_eq!(forked["repeated"], false);
     for name in names(&forked) {
         assert_eq!(world.sh(name, "cat /file /dev/shm/memory"), "kept\nkept");
-        assert_eq!(world.page(&world.published(name, "8000")).as_deref(), Some("page\n"));
+        assert_eq!(world.fetch_page(&world.published(name, "8000")).as_deref(), Some("page\n"));
         world.sh(name, "echo own > /file; echo own > /www/index.html");
     }
     assert_eq!(world.sh("web", "cat /file"), "kept");
@@ -74,11 +74,11 @@ fn one_refused_clone_fails_the_fork() {
     let image = world.busybox();
     world.mimeo(["run", "--name", "try-2", &image, "true"]).ok();
     let refused = world.mimeo(["fork", "web", "-n", "3", "--name", "try"]).code(125).printed("");
-    refused.told("no child was made, since try-2 could not be").told("is in use");
+    refused.stderr_contains("no child was made, since try-2 could not be").stderr_contains("is in use");
     assert_none(&world, "try-2\n");
     world.mimeo(["rm", "try-2"]).ok();
     assert_eq!(names(&fork(&world, &["web", "-n", "3", "--name", "try"])).len(), 3);
-    world.mimeo(["fork", "nobody"]).code(125).told("no such container");
+    world.mimeo(["fork", "nobody"]).code(125).stderr_contains("no such container");
     world.assert_removes_all();
 }
 
@@ -89,7 +89,7 @@ fn an_unpublishable_port_fails_the_fork() {
     let taken = world.published("web", "8000");
     let port = format!("{taken}:80");
     let refused = world.mimeo(["fork", "web", "-p", &port, "--name", "try", "--key", "once"]).code(125);
-    refused.printed("").told("no child was made").told("is in use");
+    refused.printed("").stderr_contains("no child was made").stderr_contains("is in use");
     assert_none(&world, "");
     // The key is free: nothing was done under it.
     assert_eq!(names(&fork(&world, &["web", "--name", "try", "--key", "once"])), ["try"]);
@@ -104,7 +104,11 @@ fn insufficient_memory_fails_the_fork() {
     source(&world);
     let mut command = world.command(["fork", "web", "-n", "9", "--name", "try"]);
     command.env("MIMEO_MEMORY", "300m");
-    world.finish(command).code(125).told("no child was made, since try-").told("there is no room for it");
+    world
+        .finish(command)
+        .code(125)
+        .stderr_contains("no child was made, since try-")
+        .stderr_contains("there is no room for it");
     assert_none(&world, "");
     world.assert_removes_all();
 }
@@ -118,13 +122,16 @@ fn a_key_runs_its_fork_once() {
     assert_eq!((names(&first), &first["snapshot"]), (names(&again), &again["snapshot"]));
     assert_eq!((&first["repeated"], &again["repeated"]), (&false.into(), &true.into()));
     let other = world.mimeo(["fork", "web", "-n", "3", "--key", "step-7"]).code(125);
-    other.told("the key \"step-7\" belongs to a fork with other children");
+    other.stderr_contains("the key \"step-7\" belongs to a fork with other children");
     let children = [(); 2].map(|()| world.spawn(["fork", "web", "--json", "-n", "2", "--key", "step-8"]));
-    let [one, other] = children.map(|child| Outcome::of(child).ok().json());
+    let [one, other] = children.map(|child| Outcome::wait_for(child).ok().json());
     assert_eq!(names(&one), names(&other));
     assert_ne!(names(&one), names(&first));
     let child = names(&first)[0];
-    world.mimeo(["fork", child, "--key", "step-7"]).code(125).told("the key \"step-7\" belongs to a fork");
+    world
+        .mimeo(["fork", child, "--key", "step-7"])
+        .code(125)
+        .stderr_contains("the key \"step-7\" belongs to a fork");
     assert_eq!(world.mimeo(["ps", "-q"]).ok().stdout.lines().count(), 5);
     world.mimeo(["rm", "-f", "-a"]).ok();
     world.mimeo(["snapshot", "prune"]).ok();
@@ -150,8 +157,8 @@ fn nested_forks_keep_their_parents() {
     source(&world);
     fork(&world, &["web", "--name", "child"]);
     world.sh("child", "echo child >> /file; echo child >> /dev/shm/memory");
-    world.keep("child", "kept");
-    world.copies(&["kept", "--name", "copy"]);
+    world.snapshot("child", "kept");
+    world.clones(&["kept", "--name", "copy"]);
     world.sh("copy", "echo copy >> /file; echo copy >> /dev/shm/memory");
     fork(&world, &["copy", "-n", "2", "--name", "last"]);
     for last in ["last-1", "last-2"] {
@@ -163,12 +170,12 @@ fn nested_forks_keep_their_parents() {
     assert_eq!(forks.len(), 2, "{all:#?}");
     world.mimeo(["rm", "-f", "web", "child", "copy"]).ok();
     for parent in ["kept", forks[0]["id"].as_str().expect("an id")] {
-        world.mimeo(["snapshot", "rm", parent]).code(125).told("cannot be removed before");
+        world.mimeo(["snapshot", "rm", parent]).code(125).stderr_contains("cannot be removed before");
     }
     world.mimeo(["snapshot", "prune", "--all"]).ok();
     assert_eq!(world.sh("last-1", "cat /file"), "kept\nchild\ncopy");
-    world.keep("last-1", "again");
-    world.copies(&["again", "--name", "grandchild"]);
+    world.snapshot("last-1", "again");
+    world.clones(&["again", "--name", "grandchild"]);
     assert_eq!(world.sh("grandchild", "tail -n 1 /dev/shm/memory"), "copy");
     world.assert_removes_all();
 }
@@ -177,18 +184,18 @@ fn nested_forks_keep_their_parents() {
 fn a_clone_killed_early_fails_the_fork() {
     let world = World::new(User::Root);
     source(&world);
-    let sources = world.monitors();
+    let sources = world.supervisors();
     for millis in [0, 15, 40] {
         let forking = world.spawn(["fork", "web", "-n", "3", "--name", "try"]);
         let child = until("a child is being made", || {
-            world.monitors().into_iter().find(|pid| !sources.contains(pid))
+            world.supervisors().into_iter().find(|pid| !sources.contains(pid))
         });
         std::thread::sleep(Duration::from_millis(millis));
         kill_process(Pid::from_raw(child).expect("a process id"), Signal::KILL).ok();
-        let outcome = Outcome::of(forking).code(125).printed("");
-        outcome.told("no child was made").told("it was killed");
+        let outcome = Outcome::wait_for(forking).code(125).printed("");
+        outcome.stderr_contains("no child was made").stderr_contains("it was killed");
         assert_none(&world, "");
-        assert_eq!(world.monitors(), sources, "after {millis} ms");
+        assert_eq!(world.supervisors(), sources, "after {millis} ms");
     }
     world.assert_removes_all();
 }
@@ -204,7 +211,7 @@ fn a_killed_fork_leaves_all_clones_or_none() {
         forking.wait().expect("ends");
         let count = until("all or none", || {
             let count = |args: &[&str]| world.mimeo(["ps", "-q"].iter().chain(args)).stdout.lines().count();
-            let none = count(&["-a"]) == 1 && world.monitors().len() == 1;
+            let none = count(&["-a"]) == 1 && world.supervisors().len() == 1;
             let all = count(&["-f", "status=running"]) == 4;
             none.then_some(1).or(all.then_some(4))
         });

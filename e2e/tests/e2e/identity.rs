@@ -60,7 +60,7 @@ fn kept(world: &World) {
     let image = world.busybox();
     world.start(["--name", "web", "-m", "128m", &image, "sh", "-c", NOTICE]);
     until("it is ready", || (world.mimeo(["logs", "web"]).stdout == "ready\n").then_some(()));
-    world.keep("web", "kept");
+    world.snapshot("web", "kept");
 }
 
 fn host() -> Duration {
@@ -91,7 +91,7 @@ fn fifty_clones_have_distinct_identities() {
     let world = World::new(User::Root);
     kept(&world);
     let count = COPIES.to_string();
-    let copies = world.copies(&["kept", "-n", &count, "--name", "copy"]);
+    let copies = world.clones(&["kept", "-n", &count, "--name", "copy"]);
     assert_eq!(copies.len(), COPIES);
     let names: Vec<_> = copies.iter().map(|copy| copy["name"].as_str().expect("a name")).collect();
     let mut seen = Vec::new();
@@ -121,7 +121,7 @@ fn fifty_clones_have_distinct_identities() {
 fn fifty_clones_have_the_hosts_clock() {
     let world = World::new(User::Root);
     kept(&world);
-    let copies = world.copies(&["kept", "-n", &COPIES.to_string(), "--name", "copy"]);
+    let copies = world.clones(&["kept", "-n", &COPIES.to_string(), "--name", "copy"]);
     for copy in copies {
         let name = copy["name"].as_str().expect("a name");
         let off = clock_off(&world, name);
@@ -146,7 +146,7 @@ fn pauses_and_snapshots_keep_the_clock() {
     world.mimeo(["unpause", "box"]).ok();
     within("a pause");
     for tag in ["one", "two", "three"] {
-        world.keep("box", tag);
+        world.snapshot("box", tag);
     }
     within("three snapshots");
     world.assert_removes_all();
@@ -179,8 +179,8 @@ fn pool_clones_have_distinct_identities() {
     let world = World::new(User::Root);
     kept(&world);
     let served = world.serve(&["kept", "--pool", "4"]);
-    until("the pool is full", || world.served(&served.id).filter(|serve| serve["ready"] == 4));
-    let copies = world.copies(&["--pid", &served.pid, "-n", "6", "--name", "copy"]);
+    until("the pool is full", || world.server_status(&served.id).filter(|serve| serve["ready"] == 4));
+    let copies = world.clones(&["--pid", &served.pid, "-n", "6", "--name", "copy"]);
     let seen: Vec<_> = copies
         .iter()
         .map(|copy| {
@@ -219,17 +219,17 @@ fn a_clone_drops_connections_and_keeps_listeners() {
         "-c",
         shell,
     ]);
-    until("the page comes", || world.page(&world.published("web", "8000")));
+    until("the page comes", || world.fetch_page(&world.published("web", "8000")));
     // It starts after the page's server; until then QEMU accepts connections that the guest resets.
     let listening = "cat /proc/net/tcp /proc/net/tcp6 | grep -c ':0007 .* 0A '; true";
     until("the echo listens", || (world.sh("web", listening) != "0").then_some(()));
     let poller = e2e::Poller::lines(&world.published("web", "7"));
     let established = "cat /proc/net/tcp /proc/net/tcp6 | grep -c ' 01 '; true";
     until("the connection is there", || (world.sh("web", established) != "0").then_some(()));
-    world.keep("web", "kept");
-    world.copies(&["kept", "--name", "copy"]);
+    world.snapshot("web", "kept");
+    world.clones(&["kept", "--name", "copy"]);
     assert_eq!(world.sh("copy", established), "0");
-    assert_eq!(world.page(&world.published("copy", "8000")).as_deref(), Some("page\n"));
+    assert_eq!(world.fetch_page(&world.published("copy", "8000")).as_deref(), Some("page\n"));
     assert_ne!(world.sh("web", established), "0");
     assert!(poller.stop().len() > 5);
     world.assert_removes_all();
@@ -263,9 +263,9 @@ fn ssh_host_keys_are_regenerated() {
                 read kind half rest < $key.pub; grep -q \"$half\" /tmp/pub && echo $key.pub $half; done";
     let before = observed(&world, "web", keys);
     assert_eq!(before.len(), 4, "{before:#?}");
-    world.keep("web", "kept");
+    world.snapshot("web", "kept");
     let mut seen = vec![before.clone()];
-    for copy in world.copies(&["kept", "-n", "3", "--name", "copy"]) {
+    for copy in world.clones(&["kept", "-n", "3", "--name", "copy"]) {
         let name = copy["name"].as_str().expect("a name");
         seen.push(observed(&world, name, keys));
         assert_lines(&world.inspect(name));

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use e2e::{Image, Layer, Outcome, Registry, Tap, User, World, as_root_and_user, until};
+use e2e::{Image, Layer, Outcome, Registry, StallingProxy, User, World, as_root_and_user, until};
 use serde_json::json;
 
 /// Pushes the busybox image; its name.
@@ -43,7 +43,7 @@ fn pull_policies_match_podman() {
     world
         .mimeo(["run", "--rm", "--pull", "never", &image, "true"])
         .code(125)
-        .told("is not here, and --pull=never forbids to fetch it");
+        .stderr_contains("is not here, and --pull=never forbids to fetch it");
     let version = |policy| world.mimeo(["run", "--rm", "--pull", policy, &image, "cat", "/version"]);
     version("missing").code(1);
     let next = Image::busybox("next").layer(Layer::default().file("version", 0o644, "2\n"));
@@ -79,8 +79,8 @@ fn images_are_listed_inspected_removed_and_pruned() {
     assert_eq!((&listed["Id"], &listed["Labels"]["tier"]), (&json!(id), &json!("front")), "{listed}");
     let inspected = world.mimeo(["image", "inspect", &image]).ok().json()[0].clone();
     assert!(inspected.to_string().contains(&id) && inspected.to_string().contains("80/tcp"), "{inspected}");
-    world.mimeo(["image", "inspect", "nothing"]).code(125).told("image not known");
-    world.mimeo(["image", "rm", "nothing"]).code(1).told("image not known");
+    world.mimeo(["image", "inspect", "nothing"]).code(125).stderr_contains("image not known");
+    world.mimeo(["image", "rm", "nothing"]).code(1).stderr_contains("image not known");
     world.mimeo(["rmi", &image]).ok().printed(&format!("Untagged: {image}\nDeleted: {id}\n"));
     world.mimeo(["images", "-q"]).ok().printed("");
     // A name that moved on leaves an image without one: that is what prune is for.
@@ -113,7 +113,7 @@ fn an_image_in_use_is_removed_only_by_force() {
     let image = world.busybox();
     world.start(["--name", "user", &image, "sleep", "1000"]);
     let id = world.mimeo(["images", "-q"]).ok().text().to_owned();
-    world.mimeo(["rmi", &id]).code(2).told("used by machine user");
+    world.mimeo(["rmi", &id]).code(2).stderr_contains("used by machine user");
     world.mimeo(["image", "prune", "-a", "-f"]).ok().printed("");
     world.mimeo(["rmi", "-f", &id]).ok();
     world.mimeo(["images", "-q"]).ok().printed("");
@@ -132,8 +132,8 @@ as_root_and_user!(import_makes_an_image_from_a_tar_file, |world| {
     args.extend([tar.to_str().expect("text"), "localhost/made:1"]);
     world.mimeo(args).ok();
     world.mimeo(["run", "--rm", "localhost/made:1"]).ok().printed("hi from /tmp\n");
-    world.mimeo(["import", "--change", "RUN x", "root.tar"]).code(125).told("RUN");
-    world.mimeo(["import", "missing.tar"]).code(125).told("cannot open missing.tar");
+    world.mimeo(["import", "--change", "RUN x", "root.tar"]).code(125).stderr_contains("RUN");
+    world.mimeo(["import", "missing.tar"]).code(125).stderr_contains("cannot open missing.tar");
 });
 
 #[test]
@@ -159,10 +159,10 @@ fn an_index_selects_the_architecture_and_zstd_is_read() {
         Image::busybox("x").layer(layer).architecture(architecture)
     };
     let dir = world.files().join("multi");
-    Image::write_layout_of_all(&["arm64", "amd64", "riscv64"].map(marked), &dir);
+    Image::write_index_layout(&["arm64", "amd64", "riscv64"].map(marked), &dir);
     let image = registry.push_with(&["--all"], &dir, "multi");
     world.mimeo(["run", "--rm", &image, "cat", "/arch"]).code(0).printed("amd64");
-    drop(world.image(&Image::busybox("plain").plain()));
+    drop(world.image(&Image::busybox("plain").uncompressed()));
     let registry = Registry::start();
     let image = registry.push_with(&["--dest-compress-format", "zstd"], &world.files().join("plain"), "zstd");
     let blob = fs::read(registry.largest_blob()).expect("read");
@@ -195,12 +195,12 @@ fn concurrent_pulls_share_a_download() {
     drop(world.image(&Image::busybox("big").layer(layer)));
     let name = registry.push(&world.files().join("big"), "big");
     let size = fs::metadata(registry.largest_blob()).expect("a blob").len();
-    let tap = Tap::before(&registry.address, u64::MAX);
-    let image = name.replace(&registry.address, &tap.address);
+    let proxy = StallingProxy::new(&registry.address, u64::MAX);
+    let image = name.replace(&registry.address, &proxy.address);
     let children = [(); 2].map(|()| world.spawn(["pull", "-q", &image]));
-    let ids = children.map(|child| Outcome::of(child).ok().stdout);
+    let ids = children.map(|child| Outcome::wait_for(child).ok().stdout);
     assert_eq!(ids[0], ids[1]);
-    assert!(tap.passed() < 2 * size, "{} bytes for a layer of {size}", tap.passed());
+    assert!(proxy.forwarded() < 2 * size, "{} bytes for a layer of {size}", proxy.forwarded());
     world.mimeo(["run", "--rm", &image, "wc", "-c", "/noise"]).ok().printed("25165824 /noise\n");
 }
 
@@ -212,8 +212,8 @@ fn a_killed_pull_is_resumed() {
     drop(world.image(&Image::busybox("big").layer(layer)));
     let name = registry.push(&world.files().join("big"), "big");
     let size = fs::metadata(registry.largest_blob()).expect("a blob").len();
-    let tap = Tap::before(&registry.address, size / 2);
-    let image = name.replace(&registry.address, &tap.address);
+    let proxy = StallingProxy::new(&registry.address, size / 2);
+    let image = name.replace(&registry.address, &proxy.address);
     let mut child = world.spawn(["pull", "-q", &image]);
     let partial = |name: &String| name.ends_with(".partial");
     let blobs = world.home().join("images/blobs/sha256");
@@ -224,9 +224,9 @@ fn a_killed_pull_is_resumed() {
     child.kill().expect("killed");
     child.wait().expect("ends");
     world.mimeo(["images", "-q"]).ok().printed("");
-    tap.open();
+    proxy.lift_limit();
     world.mimeo(["run", "--rm", &image, "wc", "-c", "/noise"]).code(0).printed("25165824 /noise\n");
-    assert!(tap.passed() < size + size / 2, "{} bytes for a layer of {size}", tap.passed());
+    assert!(proxy.forwarded() < size + size / 2, "{} bytes for a layer of {size}", proxy.forwarded());
     assert!(!files(&blobs).iter().any(partial), "{:?}", files(&blobs));
 }
 

@@ -54,7 +54,7 @@ fn ps_has_podmans_columns_and_filters() {
     ] {
         assert_eq!(names(&["--filter", filter]), expected, "{filter}");
     }
-    world.mimeo(["ps", "--filter", "colour=red"]).code(125).told("colour is an invalid filter");
+    world.mimeo(["ps", "--filter", "colour=red"]).code(125).stderr_contains("colour is an invalid filter");
     world.mimeo(["ps", "-q"]).ok().printed(&format!("{}\n", &id[..12]));
     let rows = world.mimeo(["ps", "-a", "--json"]).ok().json();
     let told = |row: &Value| json!([row["Names"][0], row["State"], row["ExitCode"], row["Exited"]]);
@@ -112,7 +112,7 @@ fn inspect_shows_settings_and_state() {
     assert_eq!(stages, ["plan", "image", "network", "launch", "boot", "configure", "start"]);
     let format = "{{.State.Status}} {{.Config.Hostname}}";
     world.mimeo(["inspect", "-f", format, "web"]).ok().printed(&format!("running {}\n", &id[..12]));
-    world.mimeo(["inspect", "web", "nobody"]).code(125).told("no such object: \"nobody\"");
+    world.mimeo(["inspect", "web", "nobody"]).code(125).stderr_contains("no such object: \"nobody\"");
     world.mimeo(["rm", "-f", "web"]).ok();
     world.mimeo(["inspect", "web"]).code(125).printed("[]\n");
 }
@@ -137,12 +137,12 @@ fn machines_are_found_by_name_id_prefix_and_pid() {
     let text = text.replace(&id, &like).replace("\"web\"", "\"twin\"");
     fs::write(twin.join("machine.json"), text).expect("written");
     // It has no monitor, so that it has ended.
-    world.mimeo(["ps"]).code(0).told("twin");
+    world.mimeo(["ps"]).code(0).stderr_contains("twin");
     let several = format!("{:?} is the beginning of several ids", &id[..4]);
-    world.mimeo(["inspect", &id[..4]]).code(125).told(&several);
-    world.mimeo(["rm", "-f", &id[..4]]).code(125).told(&several);
-    world.mimeo(["exec", &id[..4], "true"]).code(125).told(&several);
-    world.mimeo(["exec", "--pid", "1", "true"]).code(125).told("no such container");
+    world.mimeo(["inspect", &id[..4]]).code(125).stderr_contains(&several);
+    world.mimeo(["rm", "-f", &id[..4]]).code(125).stderr_contains(&several);
+    world.mimeo(["exec", &id[..4], "true"]).code(125).stderr_contains(&several);
+    world.mimeo(["exec", "--pid", "1", "true"]).code(125).stderr_contains("no such container");
     world.mimeo(["rm", "twin"]).ok().printed("twin\n");
 }
 
@@ -166,8 +166,8 @@ as_root_and_user!(logs_keep_stdout_and_stderr_apart, |world| {
     assert_eq!(logs(&["--tail", "0"]), Default::default());
     let (stdout, _) = logs(&["-t"]);
     assert!(stdout.lines().all(|line| line.starts_with("20") && line.as_bytes()[10] == b'T'), "{stdout}");
-    world.mimeo(["logs", "--tail", "many", "talker"]).code(125).told("neither a number");
-    world.mimeo(["logs", "nobody"]).code(125).told("no such container");
+    world.mimeo(["logs", "--tail", "many", "talker"]).code(125).stderr_contains("neither a number");
+    world.mimeo(["logs", "nobody"]).code(125).stderr_contains("no such container");
 });
 
 #[test]
@@ -210,11 +210,11 @@ as_root_and_user!(exec_applies_its_options, |world| {
     .printed("1 file kept /tmp 1000 /home/app\n");
     let both = exec(&["web", "sh", "-c", "echo out; echo err >&2; exit 7"]).code(7);
     assert_eq!((both.stdout.as_str(), both.stderr.as_str()), ("out\n", "err\n"));
-    exec(&["web", "nosuch"]).code(127).told("nosuch");
-    exec(&["web", "/etc/passwd"]).code(126).told("/etc/passwd");
-    exec(&["web", "/etc"]).code(126).told("/etc");
-    exec(&["-w", "/nowhere", "web", "true"]).code(126).told("/nowhere");
-    exec(&["-u", "nobody-here", "web", "true"]).code(125).told("nobody-here");
+    exec(&["web", "nosuch"]).code(127).stderr_contains("nosuch");
+    exec(&["web", "/etc/passwd"]).code(126).stderr_contains("/etc/passwd");
+    exec(&["web", "/etc"]).code(126).stderr_contains("/etc");
+    exec(&["-w", "/nowhere", "web", "true"]).code(126).stderr_contains("/nowhere");
+    exec(&["-u", "nobody-here", "web", "true"]).code(125).stderr_contains("nobody-here");
     exec(&["web", "sh", "-c", "kill -9 $$"]).code(137);
     let input: Vec<u8> =
         (0..2_000_000u32).flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
@@ -224,7 +224,7 @@ as_root_and_user!(exec_applies_its_options, |world| {
     let output = world.command(["exec", "web", "cat", "/bin/busybox"]).output().expect("runs");
     assert_eq!(sha256(&output.stdout), sha256(&fs::read("/bin/busybox").expect("read")));
     world.mimeo(["stop", "web"]).ok();
-    exec(&["web", "true"]).code(125).told("not running");
+    exec(&["web", "true"]).code(125).stderr_contains("not running");
 });
 
 #[test]
@@ -238,7 +238,7 @@ fn exec_gives_a_terminal_and_runs_twenty_at_once() {
     let children: Vec<_> =
         (0..20).map(|n| world.spawn(["exec", "web", "sh", "-c", &format!("echo {n}; exit {n}")])).collect();
     for (n, child) in children.into_iter().enumerate() {
-        Outcome::of(child).code(n as i32).printed(&format!("{n}\n"));
+        Outcome::wait_for(child).code(n as i32).printed(&format!("{n}\n"));
     }
     let pid = world.mimeo(["exec", "-d", "web", "sh", "-c", "touch /detached; exec sleep 1000"]).ok();
     let shown = format!("/proc/{}/comm", pid.text());
@@ -260,7 +260,11 @@ as_root_and_user!(stop_terminates_then_kills, |world| {
     // Again is no error.
     world.mimeo(["stop", "-a"]).ok();
     world.mimeo(["stop", "polite", "deaf"]).ok().printed("polite\ndeaf\n");
-    world.mimeo(["stop", "nobody", "polite"]).code(125).told("no such container").printed("polite\n");
+    world
+        .mimeo(["stop", "nobody", "polite"])
+        .code(125)
+        .stderr_contains("no such container")
+        .printed("polite\n");
     world.mimeo(["rm", "polite", "deaf"]).ok();
     world.assert_empty();
 });
@@ -272,20 +276,20 @@ fn kill_signals_and_rm_removes() {
     let handler = "trap 'echo hup' HUP; trap 'exit 4' USR1; echo ready; while :; do sleep 0.1; done";
     world.start(["--name", "web", "--stop-signal", "USR1", &image, "sh", "-c", handler]);
     until_ready(&world, "web");
-    world.mimeo(["rm", "web"]).code(2).told("it is running: stop it first, or use --force");
+    world.mimeo(["rm", "web"]).code(2).stderr_contains("it is running: stop it first, or use --force");
     world.mimeo(["kill", "-s", "HUP", "web"]).ok().printed("web\n");
     until("the signal is handled", || (world.mimeo(["logs", "web"]).stdout == "ready\nhup\n").then_some(()));
-    world.mimeo(["kill", "-s", "NONSENSE", "web"]).code(125).told("NONSENSE");
+    world.mimeo(["kill", "-s", "NONSENSE", "web"]).code(125).stderr_contains("NONSENSE");
     world.mimeo(["stop", "web"]).ok();
     world.mimeo(["wait", "web"]).ok().printed("4\n");
-    world.mimeo(["kill", "web"]).code(125).told("not running");
+    world.mimeo(["kill", "web"]).code(125).stderr_contains("not running");
     world.mimeo(["rm", "web"]).ok().printed("web\n");
-    world.mimeo(["rm", "web"]).code(1).told("no such container");
+    world.mimeo(["rm", "web"]).code(1).stderr_contains("no such container");
     world.mimeo(["rm", "-f", "web"]).ok();
     world.start(["--name", "deaf", &image, "sh", "-c", DEAF]);
     let waiting = world.spawn(["wait", "deaf"]);
     world.mimeo(["kill", "deaf"]).ok();
-    Outcome::of(waiting).ok().printed("137\n");
+    Outcome::wait_for(waiting).ok().printed("137\n");
     world.start(["--name", "other", &image, "sleep", "1000"]);
     world.mimeo(["rm", "-f", "-a"]).ok();
     world.assert_empty();
@@ -299,8 +303,8 @@ fn concurrent_waits_and_stops_see_the_exit() {
     world.mimeo(["kill", "web"]).ok();
     let ask = |verb| (0..12).map(|_| world.spawn([verb, "web"])).collect::<Vec<_>>();
     let (waiting, stopping) = (ask("wait"), ask("stop"));
-    waiting.into_iter().for_each(|child| drop(Outcome::of(child).ok().printed("137\n")));
-    stopping.into_iter().for_each(|child| drop(Outcome::of(child).ok().printed("web\n")));
+    waiting.into_iter().for_each(|child| drop(Outcome::wait_for(child).ok().printed("137\n")));
+    stopping.into_iter().for_each(|child| drop(Outcome::wait_for(child).ok().printed("web\n")));
 }
 
 as_root_and_user!(a_paused_machine_does_not_run, |world| {
@@ -320,14 +324,14 @@ as_root_and_user!(a_paused_machine_does_not_run, |world| {
     let stood = ticks("still");
     pass(20);
     assert_eq!(ticks("still"), stood);
-    world.mimeo(["exec", "still", "true"]).code(125).told("it is paused");
-    world.mimeo(["kill", "-s", "TERM", "still"]).code(125).told("it is paused");
+    world.mimeo(["exec", "still", "true"]).code(125).stderr_contains("it is paused");
+    world.mimeo(["kill", "-s", "TERM", "still"]).code(125).stderr_contains("it is paused");
     world
         .mimeo(["ps", "-f", "status=paused", "--format", "{{.Names}} {{.Status}}"])
         .ok()
         .printed("still Paused\n");
     world.mimeo(["unpause", "still"]).ok().printed("still\n");
-    world.mimeo(["unpause", "still"]).code(125).told("it is not paused");
+    world.mimeo(["unpause", "still"]).code(125).stderr_contains("it is not paused");
     until("it goes on", || (ticks("still") > stood).then_some(()));
     world.mimeo(["exec", "still", "echo", "awake"]).ok().printed("awake\n");
     world.mimeo(["pause", "still"]).ok();
@@ -407,7 +411,7 @@ as_root_and_user!(files_are_copied_both_ways, |world| {
         ("file", "here", "one side must be MACHINE:PATH"),
         ("nobody:/etc", "here", "no such container"),
     ] {
-        cp(from, to).code(125).told(reason);
+        cp(from, to).code(125).stderr_contains(reason);
     }
 });
 
@@ -427,7 +431,7 @@ fn top_and_stats_show_processes_and_memory() {
     assert_eq!(lines.next(), None, "{table:#?}");
     let json = world.mimeo(["top", "--json", "web"]).ok().json();
     assert_eq!((&json[0]["Uid"], &json[0]["Command"]), (&json!(1000), &json!("sleep 1000")), "{json}");
-    world.mimeo(["top", "gone"]).code(125).told("not running");
+    world.mimeo(["top", "gone"]).code(125).stderr_contains("not running");
     let stats = world.mimeo(["stats", "--no-stream"]).ok();
     let rows: Vec<_> = stats.stdout.lines().skip(1).map(|line| words(Some(line))).collect();
     assert_eq!((rows.len(), rows[0][0], rows[0][1]), (1, &id[..12], "web"), "{stats:#?}");
@@ -436,7 +440,7 @@ fn top_and_stats_show_processes_and_memory() {
     let still = world.mimeo(["stats", "--no-stream", "--json", "web"]).ok().json()[0].clone();
     assert_eq!(still["source"], "vmm", "{still}");
     assert!(still["host_pss_bytes"].as_u64() > Some(1 << 20), "{still}");
-    world.mimeo(["top", "web"]).code(125).told("it is paused");
+    world.mimeo(["top", "web"]).code(125).stderr_contains("it is paused");
     world.mimeo(["unpause", "web"]).ok();
 }
 

@@ -86,11 +86,11 @@ fn a_port_in_use_is_refused_before_the_start() {
     world
         .mimeo(["run", "--rm", "-p", &format!("127.0.0.1:{port}:80"), &image, "true"])
         .code(125)
-        .told(&format!("cannot publish 127.0.0.1:{port}/tcp: it is in use"));
+        .stderr_contains(&format!("cannot publish 127.0.0.1:{port}/tcp: it is in use"));
     world
         .mimeo(["run", "--rm", "-p", "192.0.2.1:8080:80", &image, "true"])
         .code(125)
-        .told("192.0.2.1 is no address of this host");
+        .stderr_contains("192.0.2.1 is no address of this host");
     world.mimeo(["ps", "-aq"]).ok().printed("");
 }
 

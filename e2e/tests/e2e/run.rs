@@ -120,7 +120,7 @@ as_root_and_user!(signals_are_forwarded_and_ctrl_c_ends_the_run, |world| {
     BufReader::new(child.stdout.take().expect("piped")).read_line(&mut line).expect("a line");
     signal(child.id(), Signal::INT);
     assert_eq!(child.wait().expect("ends").code(), Some(130));
-    world.until_quiet();
+    world.wait_until_no_process();
 });
 
 #[test]

@@ -32,7 +32,7 @@ fn given(world: &World) -> String {
     let given = world.files().join("given-vmlinux");
     let kernel = fs::canonicalize(world.home().join("kernels/default/vmlinux")).expect("there");
     fs::copy(kernel, &given).expect("copied");
-    world.give(&given);
+    world.chown(&given);
     given.to_string_lossy().into_owned()
 }
 
@@ -82,7 +82,7 @@ fn setup_is_idempotent() {
     world.mimeo(["setup"]).code(0);
     let before = files(&world.home().join("kernels"));
     let children = [(); 2].map(|()| world.spawn(["setup"]));
-    children.into_iter().for_each(|child| drop(Outcome::of(child).code(0)));
+    children.into_iter().for_each(|child| drop(Outcome::wait_for(child).code(0)));
     assert_eq!(files(&world.home().join("kernels")), before);
 }
 
@@ -95,7 +95,7 @@ fn concurrent_setups_make_one_kernel() {
     fs::create_dir_all(kernels.join(".staging-dead/modules")).expect("made");
     fs::write(kernels.join(".staging-dead/vmlinux"), "half a ker").expect("written");
     let children = [(); 2].map(|()| world.spawn(["setup", "kernel", "--json", "--kernel", &given]));
-    let [first, second] = children.map(|child| Outcome::of(child).code(0).json());
+    let [first, second] = children.map(|child| Outcome::wait_for(child).code(0).json());
     assert_eq!(first, second);
     let name = fs::read_link(kernels.join("default")).expect("a default");
     assert_eq!(name.to_str(), first["name"].as_str());
@@ -103,7 +103,7 @@ fn concurrent_setups_make_one_kernel() {
     // What was damaged is set aside, and made anew.
     let image = kernels.join(name).join("vmlinux");
     fs::write(&image, "damaged").expect("written");
-    world.mimeo(["setup", "kernel", "--kernel", &given]).code(0).told("set aside what was there");
+    world.mimeo(["setup", "kernel", "--kernel", &given]).code(0).stderr_contains("set aside what was there");
     assert_eq!((hidden(&world, ".broken-"), hidden(&world, "file-")), (1, 1));
     assert!(fs::metadata(&image).expect("there").len() > 1 << 20);
 }
@@ -117,10 +117,10 @@ fn an_invalid_kernel_is_refused_and_the_old_one_stays() {
         ("/no/kernel", "/no/kernel"),
         ("/bin/busybox", "/bin/busybox cannot be booted"),
     ] {
-        world.mimeo(["setup", "kernel", "--kernel", file]).code(125).told(reason);
+        world.mimeo(["setup", "kernel", "--kernel", file]).code(125).stderr_contains(reason);
     }
     let modules = ["setup", "kernel", "--kernel", &given(&world), "--modules", "/etc"];
-    world.mimeo(modules).code(125).told("/etc");
+    world.mimeo(modules).code(125).stderr_contains("/etc");
     assert_eq!(fs::read_link(world.home().join("kernels/default")).expect("a default"), before);
     assert_eq!((hidden(&world, ".staging-"), hidden(&world, "file-")), (0, 0));
     let image = world.busybox();

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use e2e::{Outcome, Poller, User, World, as_root_and_user, flip, until};
+use e2e::{Outcome, Poller, User, World, as_root_and_user, flip_byte, until};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
@@ -26,7 +26,7 @@ fn pid(world: &World, machine: &str) -> i64 {
 fn serve(world: &World) {
     let image = world.busybox();
     world.start(["--name", "web", "-p", "127.0.0.1::8000", "-p", "127.0.0.1::7", &image, "sh", "-c", SERVE]);
-    until("the page comes", || world.page(&world.published("web", "8000")));
+    until("the page comes", || world.fetch_page(&world.published("web", "8000")));
 }
 
 as_root_and_user!(snapshots_are_listed_inspected_and_removed, |world| {
@@ -36,7 +36,10 @@ as_root_and_user!(snapshots_are_listed_inspected_and_removed, |world| {
     assert_eq!(id.len(), 64);
     let pid = pid(world, "web").to_string();
     world.mimeo(["snapshot", "create", "--pid", &pid, "-t", "kept"]).ok();
-    world.mimeo(["snapshot", "create", "web", "-t", "kept"]).code(125).told("the tag \"kept\" is in use");
+    world
+        .mimeo(["snapshot", "create", "web", "-t", "kept"])
+        .code(125)
+        .stderr_contains("the tag \"kept\" is in use");
     let table = world.mimeo(["snapshot", "ls"]).ok();
     let lines: Vec<_> = table.stdout.lines().collect();
     let headings: Vec<_> = lines[0].split("  ").map(str::trim).filter(|word| !word.is_empty()).collect();
@@ -55,8 +58,11 @@ as_root_and_user!(snapshots_are_listed_inspected_and_removed, |world| {
     ] {
         assert_eq!(shown.pointer(pointer), Some(&expected), "{pointer}: {shown:#}");
     }
-    world.mimeo(["snapshot", "inspect", "nobody"]).code(125).told("no snapshot with tag or id \"nobody\"");
-    world.mimeo(["snapshot", "rm", "nobody", "kept"]).code(125).told("nobody").printed("kept\n");
+    world
+        .mimeo(["snapshot", "inspect", "nobody"])
+        .code(125)
+        .stderr_contains("no snapshot with tag or id \"nobody\"");
+    world.mimeo(["snapshot", "rm", "nobody", "kept"]).code(125).stderr_contains("nobody").printed("kept\n");
     world.mimeo(["snapshot", "prune"]).ok().printed("");
     world.mimeo(["snapshot", "ls", "-q"]).ok().printed(&format!("{}\n", &id[..12]));
     let pruned = world.mimeo(["snapshot", "prune", "--all"]).ok();
@@ -73,7 +79,7 @@ fn a_snapshot_only_pauses_its_source() {
     let pages = Poller::pages(&world.published("web", "8000"));
     let lines = Poller::lines(&world.published("web", "7"));
     std::thread::sleep(Duration::from_millis(500));
-    let saved = world.keep("web", "kept");
+    let saved = world.snapshot("web", "kept");
     world.mimeo(["snapshot", "create", "web"]).ok();
     std::thread::sleep(Duration::from_millis(500));
     for took in [pages.stop(), lines.stop()] {
@@ -93,12 +99,12 @@ fn memory_and_disk_are_consistent() {
     // More than the guest can hold in memory.
     world.sh("web", "yes before | head -c 60000000 > /big; sync; echo before > /file");
     let sum = world.sh("web", "md5sum < /big");
-    world.keep("web", "kept");
+    world.snapshot("web", "kept");
     world.sh(
         "web",
         "echo after > /file; echo new > /new; yes after | head -c 1000000 | dd of=/big conv=notrunc 2>&-",
     );
-    world.copies(&["kept", "--name", "copy"]);
+    world.clones(&["kept", "--name", "copy"]);
     let found = world.sh("copy", "cat /file; ls /new 2>&1; md5sum < /big");
     assert_eq!(found, format!("before\nls: /new: No such file or directory\n{sum}"));
     let count = || world.sh("copy", "cat /count").parse::<u64>().unwrap_or_default();
@@ -117,17 +123,17 @@ fn a_refused_snapshot_leaves_its_source_running() {
     let image = world.busybox();
     let files = format!("{}:/data", world.files().display());
     world.start(["--name", "shared", "-v", &files, &image, "sleep", "1000"]);
-    world.mimeo(["snapshot", "create", "shared"]).code(125).told("it has volumes");
+    world.mimeo(["snapshot", "create", "shared"]).code(125).stderr_contains("it has volumes");
     assert_eq!(world.sh("shared", "echo on"), "on");
     world.start(["--name", "still", &image, "sleep", "1000"]);
     world.mimeo(["pause", "still"]).ok();
-    world.mimeo(["snapshot", "create", "still"]).code(125).told("it is paused");
+    world.mimeo(["snapshot", "create", "still"]).code(125).stderr_contains("it is paused");
     world.mimeo(["unpause", "still"]).ok();
     assert_eq!(world.sh("still", "echo on"), "on");
     world.mimeo(["stop", "-t", "0", "still"]).ok();
-    world.mimeo(["snapshot", "create", "still"]).code(125).told("not running");
-    world.mimeo(["snapshot", "create", "nobody"]).code(125).told("no such container");
-    world.mimeo(["snapshot", "create", "shared", "-t", "../x"]).code(125).told("../x");
+    world.mimeo(["snapshot", "create", "still"]).code(125).stderr_contains("not running");
+    world.mimeo(["snapshot", "create", "nobody"]).code(125).stderr_contains("no such container");
+    world.mimeo(["snapshot", "create", "shared", "-t", "../x"]).code(125).stderr_contains("../x");
     world.assert_removes_all();
 }
 
@@ -137,10 +143,10 @@ fn a_clone_is_saved_as_a_diff_of_its_parent() {
     let image = world.busybox();
     world.start(["--name", "web", "-m", "128m", &image, "sleep", "1000"]);
     world.sh("web", "echo one > /file; head -c 20000000 /dev/urandom > /tmp/noise");
-    let first = world.keep("web", "first");
-    world.copies(&["first", "--name", "copy"]);
+    let first = world.snapshot("web", "first");
+    world.clones(&["first", "--name", "copy"]);
     world.sh("copy", "echo two >> /file");
-    let second = world.keep("copy", "second");
+    let second = world.snapshot("copy", "second");
     let bytes = |saved: &Value| saved["memory_bytes"].as_u64().expect("bytes");
     assert!(bytes(&second) < bytes(&first) / 2, "{first} {second}");
     let parent = world.mimeo(["snapshot", "inspect", "second"]).ok().json()[0]["parent"].clone();
@@ -148,8 +154,8 @@ fn a_clone_is_saved_as_a_diff_of_its_parent() {
     world
         .mimeo(["snapshot", "rm", "first"])
         .code(125)
-        .told("cannot be removed before")
-        .told("snapshot second");
+        .stderr_contains("cannot be removed before")
+        .stderr_contains("snapshot second");
     world.mimeo(["rm", "-f", "copy", "web"]).ok();
     world.mimeo(["snapshot", "prune", "--all"]).ok();
     world.assert_empty();
@@ -163,8 +169,8 @@ fn chained_clones_keep_all_data() {
     for n in 0..4 {
         let (this, next, tag) = (format!("c{n}"), format!("c{}", n + 1), format!("t{n}"));
         world.sh(&this, &format!("echo {n} >> /file; echo {n} >> /dev/shm/memory"));
-        world.keep(&this, &tag);
-        world.copies(&[&tag, "--name", &next]);
+        world.snapshot(&this, &tag);
+        world.clones(&[&tag, "--name", &next]);
         world.mimeo(["rm", "-f", &this]).ok();
     }
     assert_eq!(world.sh("c4", "cat /file /dev/shm/memory"), "0\n1\n2\n3\n0\n1\n2\n3");
@@ -187,7 +193,7 @@ fn a_source_killed_during_a_snapshot_leaves_nothing() {
         let saving = world.spawn(["snapshot", "create", "web", "-t", "kept"]);
         until("it is being kept", || draft().filter(|draft| draft.join(file).exists()));
         kill(monitor);
-        let saved = Outcome::of(saving);
+        let saved = Outcome::wait_for(saving);
         assert_ne!(saved.code, 0, "{file}: {saved:#?}");
         // Threads of a process that was killed may hold its lock for a moment.
         until("nothing is left to be swept", || {
@@ -202,7 +208,7 @@ fn a_source_killed_during_a_snapshot_leaves_nothing() {
 
 #[test]
 fn a_full_disk_fails_the_snapshot_not_its_source() {
-    let world = World::small(200 << 20);
+    let world = World::on_disk_of(200 << 20);
     let image = world.busybox();
     world.start(["--name", "web", "-m", "128m", "--cold", &image, "sleep", "1000"]);
     // A guest that has something to write would find the disk full first.
@@ -210,13 +216,13 @@ fn a_full_disk_fails_the_snapshot_not_its_source() {
     let filler = world.home().join("filler");
     for room in [60_000, 1_000_000, 20_000_000] {
         fill(&world.home(), &filler, room);
-        world.mimeo(["snapshot", "create", "web", "-t", "kept"]).code(125).told("No space left");
+        world.mimeo(["snapshot", "create", "web", "-t", "kept"]).code(125).stderr_contains("No space left");
         assert_eq!(world.sh("web", "echo on"), "on", "{room}");
         world.mimeo(["snapshot", "ls", "-q"]).ok().printed("");
         fs::remove_file(&filler).expect("removed");
     }
     assert_eq!(world.sh("web", "echo written > /file; sync; cat /file"), "written");
-    world.keep("web", "kept");
+    world.snapshot("web", "kept");
     world.assert_removes_all();
 }
 
@@ -233,7 +239,7 @@ fn any_flipped_byte_is_found_before_a_restore() {
     let image = world.busybox();
     world.start(["--name", "web", "-m", "128m", &image, "sleep", "1000"]);
     world.sh("web", "echo one > /file; sync");
-    world.keep("web", "kept");
+    world.snapshot("web", "kept");
     world.mimeo(["rm", "-f", "web"]).ok();
     let dir = world.snapshot_dir("kept");
     let parent = world.mimeo(["snapshot", "inspect", "kept"]).ok().json()[0]["parent"].clone();
@@ -252,17 +258,17 @@ fn any_flipped_byte_is_found_before_a_restore() {
     for file in files {
         let before = file.with_extension("before");
         fs::hard_link(&file, &before).expect("linked");
-        flip(&file);
+        flip_byte(&file);
         let mut command = world.command(["snapshot", "run", "kept"]);
         command.env("PATH", format!("{}:/usr/bin:/bin", world.files().join("bin").display()));
         // The sum of a manifest is told as the manifest that it belongs to.
         let named = file.display().to_string().replace("manifest.blake3", "manifest.json");
-        world.finish(command).code(125).told(&named);
+        world.finish(command).code(125).stderr_contains(&named);
         assert!(!mark.exists(), "QEMU was started on {}", file.display());
         fs::rename(before, &file).expect("restored");
         world.mimeo(["ps", "-aq"]).ok().printed("");
     }
-    world.copies(&["kept", "--name", "copy"]);
+    world.clones(&["kept", "--name", "copy"]);
     assert_eq!(world.sh("copy", "cat /file"), "one");
     world.assert_removes_all();
 }
@@ -273,9 +279,9 @@ fn a_damaged_snapshot_can_be_removed() {
     let image = world.busybox();
     world.start(["--name", "web", "-m", "128m", &image, "sleep", "1000"]);
     for word in ["tag", "id"] {
-        let saved = world.keep("web", "kept");
-        flip(&world.snapshot_dir("kept").join("manifest.json"));
-        world.mimeo(["snapshot", "inspect", "kept"]).code(125).told("manifest.json is damaged");
+        let saved = world.snapshot("web", "kept");
+        flip_byte(&world.snapshot_dir("kept").join("manifest.json"));
+        world.mimeo(["snapshot", "inspect", "kept"]).code(125).stderr_contains("manifest.json is damaged");
         let named = if word == "tag" { "kept" } else { saved["id"].as_str().expect("an id") };
         world.mimeo(["snapshot", "rm", named]).code(0).printed(&format!("{named}\n"));
         world.mimeo(["snapshot", "ls", "-q"]).ok().printed("");

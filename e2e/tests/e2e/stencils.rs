@@ -4,14 +4,14 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use e2e::{Pause, User, World, as_root_and_user, flip, until};
+use e2e::{RetryDelay, User, World, as_root_and_user, flip_byte, until};
 
 /// A machine of 128 MiB that has written to its disk, kept as `kept`.
 fn kept(world: &World) {
     let image = world.busybox();
     world.start(["--name", "web", "-m", "128m", &image, "sleep", "1000"]);
     world.sh("web", "echo one > /file; echo one > /dev/shm/memory; sync");
-    world.keep("web", "kept");
+    world.snapshot("web", "kept");
     world.mimeo(["rm", "-f", "web"]).ok();
 }
 
@@ -55,8 +55,8 @@ fn stencil(world: &World) -> PathBuf {
 
 as_root_and_user!(clones_are_restored_from_a_stencil, |world| {
     kept(world);
-    world.copies(&["kept", "--name", "one"]);
-    world.copies(&["kept", "--name", "other"]);
+    world.clones(&["kept", "--name", "one"]);
+    world.clones(&["kept", "--name", "other"]);
     for copy in ["one", "other"] {
         let pages = stencil(world).join("process.pages").display().to_string();
         assert!(maps(world, copy).contains(&pages), "{copy} does not begin as {pages}");
@@ -64,7 +64,7 @@ as_root_and_user!(clones_are_restored_from_a_stencil, |world| {
     }
     // What one writes the other does not see, nor do those after them.
     world.sh("one", "echo two > /file; echo two > /dev/shm/memory; sync");
-    world.copies(&["kept", "--name", "third"]);
+    world.clones(&["kept", "--name", "third"]);
     for copy in ["other", "third"] {
         assert_eq!(world.sh(copy, "cat /file /dev/shm/memory"), "one\none");
     }
@@ -77,10 +77,10 @@ as_root_and_user!(clones_are_restored_from_a_stencil, |world| {
 fn a_clone_of_a_stencil_can_be_saved_and_forked() {
     let world = World::new(User::Root);
     kept(&world);
-    world.copies(&["kept", "--name", "copy"]);
+    world.clones(&["kept", "--name", "copy"]);
     world.sh("copy", "echo two > /file; echo two > /dev/shm/memory");
-    world.keep("copy", "again");
-    world.copies(&["again", "--name", "last"]);
+    world.snapshot("copy", "again");
+    world.clones(&["again", "--name", "last"]);
     world.mimeo(["fork", "last", "-n", "4", "--name", "child"]).ok();
     for machine in ["copy", "last", "child-1", "child-4"] {
         assert_eq!(world.sh(machine, "cat /file /dev/shm/memory"), "two\ntwo", "{machine}");
@@ -92,16 +92,16 @@ fn a_clone_of_a_stencil_can_be_saved_and_forked() {
 fn a_modified_stencil_is_rebuilt() {
     let world = World::new(User::Root);
     kept(&world);
-    world.copies(&["kept", "--name", "first"]);
+    world.clones(&["kept", "--name", "first"]);
     for file in ["process.json", "process.pages", "qemu.json", "memory", "memory.pages", "disk-1"] {
         let damaged = stencil(&world).join(file);
         let before = fs::read(stencil(&world).join("seal.json")).expect("a seal");
         // As a file is written to: its time of change tells.
         let time = fs::metadata(&damaged).expect("it is there").modified().expect("a time");
-        flip(&damaged);
+        flip_byte(&damaged);
         let changed = fs::File::options().write(true).open(&damaged).expect("open");
         changed.set_modified(time + std::time::Duration::from_secs(1)).expect("changed");
-        world.copies(&["kept", "--name", "copy"]);
+        world.clones(&["kept", "--name", "copy"]);
         assert_eq!(world.sh("copy", "cat /file /dev/shm/memory"), "one\none", "{file}");
         assert_ne!(fs::read(stencil(&world).join("seal.json")).expect("a seal"), before, "{file}");
         world.mimeo(["rm", "-f", "copy"]).ok();
@@ -113,11 +113,11 @@ fn a_modified_stencil_is_rebuilt() {
 fn an_unusable_stencil_falls_back_to_the_saved_state() {
     let world = World::new(User::Root);
     kept(&world);
-    world.copies(&["kept", "--name", "first"]);
+    world.clones(&["kept", "--name", "first"]);
     let image = stencil(&world).join("process.json");
     say_of_another_boot(&image);
     let copy = world.mimeo(["snapshot", "run", "kept", "--name", "copy"]).code(0);
-    copy.told("the host has rebooted since");
+    copy.stderr_contains("the host has rebooted since");
     assert!(!maps(&world, "copy").contains("process.pages"));
     // The disk is the snapshot's, without what the stencil's guest has written.
     assert_eq!(
@@ -125,7 +125,7 @@ fn an_unusable_stencil_falls_back_to_the_saved_state() {
         "one\none\nwell"
     );
     // Nobody hears of it again.
-    world.copies(&["kept", "--name", "next"]);
+    world.clones(&["kept", "--name", "next"]);
     assert_eq!(world.sh("next", "cat /file"), "one");
     world.assert_removes_all();
 }
@@ -134,7 +134,7 @@ fn an_unusable_stencil_falls_back_to_the_saved_state() {
 fn a_restored_qemu_has_the_descriptor_flags_of_a_started_one() {
     let world = World::new(User::Root);
     kept(&world);
-    world.copies(&["kept", "--name", "restored"]);
+    world.clones(&["kept", "--name", "restored"]);
     assert!(maps(&world, "restored").contains("process.pages"));
     // One that is started with the saved state, since the stencil is refused.
     say_of_another_boot(&stencil(&world).join("process.json"));
@@ -152,7 +152,7 @@ fn a_restored_qemu_has_the_descriptor_flags_of_a_started_one() {
 fn a_failed_stencil_is_retried_in_the_background() {
     let world = World::new(User::Root);
     kept(&world);
-    world.copies(&["kept", "--name", "first"]);
+    world.clones(&["kept", "--name", "first"]);
     let stencil = stencil(&world);
     let copy = |name: &str| {
         let told = world.mimeo(["snapshot", "run", "kept", "--name", name]).ok();
@@ -163,11 +163,11 @@ fn a_failed_stencil_is_retried_in_the_background() {
     // As if it had failed: it is known, not tried, and told where it is asked for.
     fs::remove_dir_all(&stencil).expect("removed");
     fs::create_dir(&stencil).expect("made");
-    let failed = world.fail_stencils(Pause::Holds);
+    let failed = world.mark_stencils_failed(RetryDelay::Pending);
     assert_eq!(copy("known"), (false, "without a stencil, which is not to be had: a test".to_owned()));
     assert!(fs::read_dir(&stencil).expect("readable").next().is_none());
     // The pause is over: one is made while the copy runs.
-    world.fail_stencils(Pause::IsOver);
+    world.mark_stencils_failed(RetryDelay::Over);
     assert!(!copy("retried").0);
     until("it is there", || failed.iter().any(|file| !file.exists()).then_some(()));
     assert_eq!(copy("last"), (true, String::new()));
@@ -197,7 +197,7 @@ fn a_killed_stencil_draft_is_swept() {
         all.any(|entry| entry.file_name().to_string_lossy().starts_with(".new-"))
     };
     until("it is being made", || draft().then_some(()));
-    for monitor in world.monitors() {
+    for monitor in world.supervisors() {
         let pid = rustix::process::Pid::from_raw(monitor).expect("a process id");
         rustix::process::kill_process(pid, rustix::process::Signal::KILL).ok();
     }
@@ -206,7 +206,7 @@ fn a_killed_stencil_draft_is_swept() {
         world.mimeo(["ps"]).code(0);
         (!draft()).then_some(())
     });
-    world.copies(&["kept", "--name", "copy"]);
+    world.clones(&["kept", "--name", "copy"]);
     assert_eq!(world.sh("copy", "cat /file"), "one");
     world.assert_removes_all();
 }
@@ -217,8 +217,8 @@ fn a_warm_up_run_leaves_no_trace() {
     let image = world.busybox();
     world.start(["--name", "first", &image, "sleep", "1000"]);
     world.start(["--name", "other", &image, "sleep", "1000"]);
-    world.keep("other", "kept");
-    world.copies(&["kept", "-n", "2", "--name", "copy"]);
+    world.snapshot("other", "kept");
+    world.clones(&["kept", "-n", "2", "--name", "copy"]);
     for machine in ["first", "other", "copy-1", "copy-2"] {
         let addresses = world.sh(machine, "ip -4 addr show eth0 | grep -c inet");
         assert_eq!(addresses, "1", "{machine}: {}", world.sh(machine, "ip addr"));
@@ -232,7 +232,7 @@ fn a_warm_up_run_leaves_no_trace() {
 fn a_family_shares_unchanged_memory() {
     let world = World::new(User::Root);
     kept(&world);
-    world.copies(&["kept", "-n", "4", "--name", "copy"]);
+    world.clones(&["kept", "-n", "4", "--name", "copy"]);
     let stats = world.mimeo(["stats", "--no-stream", "--json"]).ok().json();
     let sum = |name: &str| {
         let rows = stats.as_array().expect("a list").iter();

@@ -41,7 +41,7 @@ as_root_and_user!(a_killed_supervisor_takes_only_its_machine_along, |world| {
         world.processes().iter().all(|(pid, _)| i64::from(*pid) != vmm).then_some(())
     });
     // The next command says what it found, and the state is true again.
-    world.mimeo(["ps", "-a"]).code(0).told("doomed");
+    world.mimeo(["ps", "-a"]).code(0).stderr_contains("doomed");
     let state = inspect(world, "doomed")["State"].clone();
     assert_eq!((state["Status"].as_str(), state["ExitCode"].as_i64()), (Some("exited"), Some(137)));
     assert!(state["Error"].as_str().is_some_and(|error| error.contains("monitor")), "{state}");
@@ -72,7 +72,7 @@ fn a_killed_vmm_is_reported_and_cleaned_up() {
     until("the machine has ended", || (inspect(&world, "web")["State"]["Status"] == "exited").then_some(()));
     let error = inspect(&world, "web")["State"]["Error"].as_str().unwrap_or_default().to_owned();
     assert!(error.contains("SIGKILL"), "{error}");
-    world.until_quiet();
+    world.wait_until_no_process();
 }
 
 #[test]
@@ -98,7 +98,7 @@ fn state_from_an_earlier_boot_is_detected() {
     world.start(["--name", "web", &image, "sleep", "1000"]);
     let state = inspect(&world, "web")["State"].clone();
     kill(state["Pid"].as_i64().expect("a pid"));
-    world.until_quiet();
+    world.wait_until_no_process();
     // As after a reboot: the ids are another boot's, and one is in use again.
     let file = fs::read_dir(world.home().join("machines"))
         .expect("readable")
@@ -112,7 +112,7 @@ fn state_from_an_earlier_boot_is_detected() {
         record[process]["pid"] = std::process::id().into();
     }
     fs::write(&file, record.to_string()).expect("written");
-    world.mimeo(["ps", "-a"]).code(0).told("web");
+    world.mimeo(["ps", "-a"]).code(0).stderr_contains("web");
     assert_eq!(inspect(&world, "web")["State"]["Status"], "exited");
     world.mimeo(["rm", "web"]).ok();
 }
@@ -123,11 +123,11 @@ fn a_corrupt_state_file_is_set_aside() {
     let image = world.busybox();
     world.start(["--name", "web", &image, "true"]);
     until("it has ended", || world.mimeo(["ps", "-q"]).stdout.is_empty().then_some(()));
-    world.until_quiet();
+    world.wait_until_no_process();
     let dir =
         fs::read_dir(world.home().join("machines")).expect("readable").flatten().next().expect("one").path();
     fs::write(dir.join("machine.json"), "{\"format\": 1, \"id").expect("written");
-    world.mimeo(["ps", "-a"]).code(0).told("is kept as");
+    world.mimeo(["ps", "-a"]).code(0).stderr_contains("is kept as");
     let kept = fs::read_dir(&dir)
         .expect("readable")
         .flatten()
@@ -174,6 +174,6 @@ fn killing_the_client_of_a_detached_start_undoes_it() {
     });
     child.kill().expect("killed");
     child.wait().expect("ends");
-    world.until_quiet();
+    world.wait_until_no_process();
     world.mimeo(["ps", "-aq"]).ok().printed("");
 }

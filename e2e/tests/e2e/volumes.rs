@@ -76,7 +76,7 @@ fn guest_users_are_bound_by_file_modes() {
     let run =
         |user: &str| world.mimeo(["run", "--rm", "-u", user, "-v", &volume, &image, "cat", "/data/private"]);
     run("0").ok().printed("secret\n");
-    run("app").code(1).told("Permission denied").printed("");
+    run("app").code(1).stderr_contains("Permission denied").printed("");
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use e2e::{Pause, failed_stencil, failure};
+use e2e::{RetryDelay, stencil_failure_file, failure_record};
 
 use super::Arm;
 use super::tally::Outcome;
@@ -95,7 +95,7 @@ impl Lane {
             let dir = self.home.join("stencils").join(boot.trim()).join(snapshot.file_name());
             fs::remove_dir_all(&dir).ok();
             let marked = fs::create_dir_all(&dir)
-                .and_then(|()| fs::write(failed_stencil(&self.run, &dir), failure(Pause::Holds)));
+                .and_then(|()| fs::write(stencil_failure_file(&self.run, &dir), failure_record(RetryDelay::Pending)));
             if let Err(error) = marked {
                 eprintln!("{}: {error}", dir.display());
             }
@@ -115,7 +115,7 @@ impl Lane {
         let boots = fs::read_dir(self.home.join("stencils")).into_iter().flatten().flatten();
         for dir in boots.flat_map(|boot| fs::read_dir(boot.path()).into_iter().flatten().flatten()) {
             // As a rule there is none.
-            fs::remove_file(failed_stencil(&self.run, &dir.path())).ok();
+            fs::remove_file(stencil_failure_file(&self.run, &dir.path())).ok();
         }
     }
 
