@@ -1,5 +1,5 @@
-//! Three services, each connection on a thread of its own: port 7 says one byte, port 9 takes all that comes and then says
-//! one byte, port 19 sends as many MiB as its first byte says.
+//! Three TCP services with one thread per connection. Port 7 sends one byte, port 9 reads to the end and then sends one
+//! byte, port 19 reads a byte and sends that many MiB.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -7,9 +7,9 @@ use std::net::{TcpListener, TcpStream};
 const CHUNK: usize = 1 << 16;
 
 fn main() {
-    let services: [(u16, fn(TcpStream)); 3] = [(7, greet), (9, take), (19, send)];
+    let services: [(u16, fn(TcpStream)); 3] = [(7, greet), (9, receive), (19, send)];
     let threads = services.map(|(port, service)| std::thread::spawn(move || serve(port, service)));
-    threads.into_iter().for_each(|thread| thread.join().expect("serves for ever"));
+    threads.into_iter().for_each(|thread| thread.join().expect("a service runs forever"));
 }
 
 fn serve(port: u16, service: fn(TcpStream)) {
@@ -25,7 +25,7 @@ fn greet(mut stream: TcpStream) {
     stream.write_all(b".").ok();
 }
 
-fn take(mut stream: TcpStream) {
+fn receive(mut stream: TcpStream) {
     let mut buffer = vec![0; CHUNK];
     while let Ok(1..) = stream.read(&mut buffer) {}
     stream.write_all(b".").ok();

@@ -1,4 +1,4 @@
-//! Sends every datagram that comes to port 7 back to where it came from.
+//! Echoes each datagram that arrives on port 7.
 
 fn main() {
     let socket = std::net::UdpSocket::bind("0.0.0.0:7").expect("port 7");

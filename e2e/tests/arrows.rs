@@ -1,10 +1,10 @@
-//! The architecture as it is drawn in ARCHITECTURE.md, asserted.
+//! Checks ARCHITECTURE.md against the source tree.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Who may use whom, of our own crates.
+/// The allowed dependencies between mimeo's crates.
 const ARROWS: [(&str, &[&str]); 12] = [
     ("agent", &["agent-protocol"]),
     ("agent-protocol", &[]),

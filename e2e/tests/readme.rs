@@ -1,4 +1,4 @@
-//! The README's transcript, run as it stands.
+//! Runs the console transcript of the README.
 
 use std::fs;
 use std::net::TcpListener;
@@ -6,13 +6,13 @@ use std::path::Path;
 
 use e2e::{Image, Outcome, User, World, until};
 
-/// A command of the transcript and what it printed there.
+/// A command of the transcript and its expected output.
 struct Step {
     command: String,
     expected: Vec<String>,
 }
 
-/// The longest block of the README that is a console's.
+/// The commands of the README's longest console block.
 fn transcript() -> Vec<Step> {
     let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md")).expect("read");
     let blocks = text.split("```console\n").skip(1).filter_map(|rest| rest.split("```").next());
@@ -28,8 +28,8 @@ fn transcript() -> Vec<Step> {
     steps
 }
 
-/// Ids, ages and figures differ each time: a word with a digit in it stands for
-/// any word, and blanks for any number of blanks.
+/// Ids, ages and figures vary: a word with a digit matches any word with a digit, and
+/// whitespace matches any amount of whitespace.
 fn agrees(expected: &str, found: &str) -> bool {
     let varies = |word: &str| word.chars().any(|c| c.is_ascii_digit());
     let words = |line: &str| -> Vec<String> {
@@ -37,7 +37,7 @@ fn agrees(expected: &str, found: &str) -> bool {
             .map(|word| if varies(word) { "#".to_owned() } else { word.to_owned() })
             .collect()
     };
-    // Ages are in words of their own: seconds or minutes, one or several.
+    // Ages below a minute use different words: "Less than a second", "seconds".
     let plain = |line: &str| {
         words(line)
             .into_iter()
@@ -78,7 +78,7 @@ fn the_transcript_is_true() {
             last = Some(outcome);
             same.then_some(())
         };
-        // A server takes a moment to be there, and a machine to be well.
+        // A server takes a moment to start, and so does a health check.
         let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| until(&command, matched)));
         assert!(outcome.is_ok(), "{last:#?}\nexpected: {expected:#?}");
     }

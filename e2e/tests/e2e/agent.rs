@@ -1,4 +1,4 @@
-//! What the agent promises inside the guest.
+//! The agent's guarantees inside the guest.
 
 use e2e::{Image, Layer, User, World, until};
 use serde_json::json;
@@ -27,7 +27,7 @@ fn exit_status_and_signals_are_reported() {
 fn an_oom_kill_is_reported() {
     let world = World::new(User::Root);
     let image = world.busybox();
-    // Piece by piece: what is asked for at once, the kernel may refuse instead.
+    // Piece by piece, since the kernel may refuse a single large allocation instead.
     let hungry = r#"BEGIN { s = sprintf("%65536s", ""); while (1) a[i++] = s i }"#;
     world.start(["--name", "hungry", "-m", "128m", &image, "awk", hungry]);
     world.mimeo(["wait", "hungry"]).ok();
@@ -48,7 +48,7 @@ fn stats_come_from_the_agent() {
     let first = stats();
     assert_eq!(first["source"], "agent", "{first}");
     let cpu = |stats: &serde_json::Value| stats["cpu_micros"].as_u64().expect("a counter");
-    until("the processor time grows", || (cpu(&stats()) > cpu(&first)).then_some(()));
+    until("the CPU time grows", || (cpu(&stats()) > cpu(&first)).then_some(()));
     let total = first["memory_limit_bytes"].as_u64().expect("bytes");
     assert!((180 << 20..256 << 20).contains(&total), "{first}");
 }

@@ -1,4 +1,4 @@
-//! What is wrong is told, with podman's exit code, and leaves nothing.
+//! Errors are reported with podman's exit codes and leave nothing behind.
 
 use std::fs;
 use std::net::TcpListener;
@@ -8,9 +8,9 @@ use e2e::{Image, Layer, Outcome, Registry, StallingProxy, User, World, as_root_a
 use rustix::process::Signal;
 use serde_json::json;
 
-/// `run` with `args` is refused with `reason`, and nothing is left.
+/// Asserts that `run` with `args` is refused with `reason` and leaves nothing.
 #[track_caller]
-fn refused(world: &World, args: &[&str], reason: &str) -> Outcome {
+fn assert_refused(world: &World, args: &[&str], reason: &str) -> Outcome {
     let outcome =
         world.mimeo(["run", "--rm"].iter().chain(args)).code(125).stderr_contains(reason).printed("");
     assert!(outcome.stderr.starts_with("Error: "), "{outcome:#?}");
@@ -18,10 +18,10 @@ fn refused(world: &World, args: &[&str], reason: &str) -> Outcome {
     outcome
 }
 
-/// As [`refused`], and no part of an image is left that a person would see.
+/// Like [`assert_refused`]; also asserts that no visible part of an image is left.
 #[track_caller]
-fn image_refused(world: &World, image: &str, reason: &str) -> Outcome {
-    let outcome = refused(world, &[image, "true"], reason);
+fn assert_image_refused(world: &World, image: &str, reason: &str) -> Outcome {
+    let outcome = assert_refused(world, &[image, "true"], reason);
     world.mimeo(["images", "-q"]).ok().printed("");
     for dir in ["rootfs", "tmp"] {
         let left: Vec<_> =
@@ -34,12 +34,12 @@ fn image_refused(world: &World, image: &str, reason: &str) -> Outcome {
 as_root_and_user!(a_missing_image_or_registry_is_refused, |world| {
     let registry = Registry::start();
     let missing = format!("{}/nothing:1", registry.address);
-    image_refused(world, &missing, "the registry does not have it").stderr_contains(&missing);
+    assert_image_refused(world, &missing, "the registry does not have it").stderr_contains(&missing);
     let closed = TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a port");
-    image_refused(world, &format!("{closed}/nothing"), "the registry cannot be reached")
+    assert_image_refused(world, &format!("{closed}/nothing"), "the registry cannot be reached")
         .stderr_contains(&closed.to_string());
-    image_refused(world, "Not A Name", "\"Not A Name\" is not an image name");
-    image_refused(world, "oci:./nowhere", "oci:./nowhere");
+    assert_image_refused(world, "Not A Name", "\"Not A Name\" is not an image name");
+    assert_image_refused(world, "oci:./nowhere", "oci:./nowhere");
 });
 
 #[test]
@@ -49,14 +49,14 @@ fn a_layer_with_a_wrong_digest_is_refused() {
     drop(world.busybox());
     let image = registry.push(&world.files().join("busybox"), "wrong");
     let blob = registry.largest_blob();
-    let whole = fs::read(&blob).expect("read");
-    let digest = format!("sha256:{}", e2e::sha256(&whole));
-    let mut wrong = whole.clone();
-    wrong[whole.len() / 2] ^= 1;
+    let content = fs::read(&blob).expect("read");
+    let digest = format!("sha256:{}", e2e::sha256(&content));
+    let mut wrong = content.clone();
+    wrong[content.len() / 2] ^= 1;
     fs::write(&blob, &wrong).expect("written");
-    image_refused(&world, &image, "the registry sent content of the digest").stderr_contains(&digest);
-    // With the right bytes it works at once.
-    fs::write(&blob, &whole).expect("written");
+    assert_image_refused(&world, &image, "the registry sent content of the digest").stderr_contains(&digest);
+    // With the correct content the pull succeeds at once.
+    fs::write(&blob, &content).expect("written");
     world.mimeo(["pull", "-q", &image]).ok();
 }
 
@@ -64,15 +64,15 @@ fn a_layer_with_a_wrong_digest_is_refused() {
 fn a_truncated_or_foreign_image_is_refused() {
     let world = World::new(User::Root);
     let cut = world.image(&Image::busybox("cut").truncated());
-    let refusal = image_refused(&world, &cut, "is refused");
+    let refusal = assert_image_refused(&world, &cut, "is refused");
     assert!(
         refusal.stderr.contains("ends too early") || refusal.stderr.contains("decompressed"),
         "{refusal:#?}"
     );
     let foreign = world.image(&Image::busybox("foreign").architecture("arm64"));
-    image_refused(&world, &foreign, "linux/amd64").stderr_contains("linux/arm64");
+    assert_image_refused(&world, &foreign, "linux/amd64").stderr_contains("linux/arm64");
     let nothing = world.image(&Image::busybox("nothing").config("Cmd", json!([])));
-    refused(&world, &[&nothing], "the image says neither what to run");
+    assert_refused(&world, &[&nothing], "the image says neither what to run");
 }
 
 #[test]
@@ -98,7 +98,7 @@ fn hostile_layers_are_refused() {
         ),
     ] {
         let image = world.image(&Image::busybox(name).layer(layer));
-        image_refused(&world, &image, reason)
+        assert_image_refused(&world, &image, reason)
             .stderr_contains("layer sha256:")
             .stderr_contains("is refused at entry");
     }
@@ -169,24 +169,24 @@ fn invalid_options_are_refused() {
         (&["--stop-signal", "LOUD"], "LOUD"),
         (&["--health-url", "ftp://x"], "does not begin with http://"),
     ] {
-        refused(&world, &[args, &[&image, "true"]].concat(), reason);
+        assert_refused(&world, &[args, &[&image, "true"]].concat(), reason);
     }
 }
 
 as_root_and_user!(accel_kvm_never_falls_back_to_emulation, |world| {
     let image = world.busybox();
-    let ordered = world.mimeo(["run", "--accel", "kvm", "--rm", &image, "true"]);
-    // Without an order it may be tried, and then says what came of it.
+    let with_kvm = world.mimeo(["run", "--accel", "kvm", "--rm", &image, "true"]);
+    // Without `--accel` KVM may be tried, and preflight shows the result.
     world.mimeo(["run", "--rm", &image, "true"]).code(0);
     let checks = world.mimeo(["setup", "preflight", "--json"]).json();
     let acceleration = checks.as_array().into_iter().flatten().find(|check| check["name"] == "acceleration");
     let detail = acceleration.and_then(|check| check["detail"].as_str()).unwrap_or_default();
     if detail.starts_with("KVM") {
-        ordered.code(0);
+        with_kvm.code(0);
         return;
     }
-    // It fails as the VMM fails.
-    ordered.code(125).stderr_contains("the virtual machine ended while it booted");
+    // The VMM's failure is the machine's failure.
+    with_kvm.code(125).stderr_contains("the virtual machine ended while it booted");
     let again = world.mimeo(["run", "--accel", "kvm", "--rm", &image, "true"]).code(125);
     again.stderr_contains("used as ordered, though it is not known to work");
     world.assert_empty();
@@ -225,29 +225,29 @@ fn a_full_disk_is_reported() {
     let noise: Vec<u8> =
         (0..15_000_000u32).flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
     let image = world.image(&Image::busybox("big").layer(Layer::default().file("noise", 0o644, noise)));
-    image_refused(&world, &image, "No space left on device");
-    // A machine that writes more than there is room for is told so.
+    assert_image_refused(&world, &image, "No space left on device");
+    // A machine that fills the host's disk is reported.
     let small = world.busybox();
     let shell = "echo runs; dd if=/dev/urandom of=/file bs=1M count=80 conv=fsync 2>/dev/null || echo full";
     let outcome = world.mimeo(["run", "--rm", &small, "sh", "-c", shell]).code(0).printed("runs\nfull\n");
     assert!(outcome.stderr.contains("No space left"), "{outcome:#?}");
     world.assert_empty();
-    // Not a byte is left.
+    // The disk is completely full.
     let filler = world.home().join("filler");
     fs::write(&filler, vec![1; 120 << 20]).expect_err("more than the disk holds");
-    refused(&world, &[&small, "true"], "No space left");
+    assert_refused(&world, &[&small, "true"], "No space left");
     fs::remove_file(filler).expect("removed");
-    world.mimeo(["run", "--rm", &small, "echo", "room"]).ok().printed("room\n");
+    world.mimeo(["run", "--rm", &small, "echo", "space"]).ok().printed("space\n");
 }
 
 #[test]
 fn missing_qemu_firmware_is_reported() {
-    const WITHOUT: &str = r#"for word; do shift; [ "$word" = qboot.rom ] && word=missing.rom; set -- "$@" "$word"; done
+    const WITHOUT_FIRMWARE: &str = r#"for word; do shift; [ "$word" = qboot.rom ] && word=missing.rom; set -- "$@" "$word"; done
 exec "$QEMU" "$@""#;
     let world = World::cold(User::Root);
     let image = world.busybox();
     let mut command = world.command(["run", "--rm", &image, "true"]);
-    command.env("PATH", world.path_with_qemu(WITHOUT));
+    command.env("PATH", world.path_with_qemu(WITHOUT_FIRMWARE));
     let outcome = world.finish(command).code(125);
     outcome.stderr_contains("cannot load the firmware qboot.rom").stderr_contains("mimeo setup preflight");
     world.assert_empty();
@@ -263,14 +263,15 @@ fn missing_host_software_is_reported() {
     world.finish(command).code(125).stderr_contains("qemu-system-x86_64 is not installed");
     world.assert_empty();
     let manifest = world.home().join("kernels/default/kernel.json");
-    // Other homes share the file: it is replaced, not written to.
+    // Other worlds share the file, so it is replaced rather than modified.
     fs::remove_file(&manifest).expect("removed");
     fs::write(&manifest, "{\"format\": 1, \"na").expect("written");
-    refused(&world, &[&image, "true"], "kernel.json is not a kernel's description").stderr_contains("EOF");
+    assert_refused(&world, &[&image, "true"], "kernel.json is not a kernel's description")
+        .stderr_contains("EOF");
     fs::write(&manifest, "{\"format\": 999}").expect("written");
-    refused(&world, &[&image, "true"], "has format 999");
+    assert_refused(&world, &[&image, "true"], "has format 999");
     let bare = World::bare(User::Root);
-    refused(&bare, &["busybox", "true"], "no kernel is set up in").stderr_contains("run `mimeo setup");
+    assert_refused(&bare, &["busybox", "true"], "no kernel is set up in").stderr_contains("run `mimeo setup");
 }
 
 #[test]
@@ -308,10 +309,10 @@ fn a_wrong_command_line_is_125_with_a_hint() {
     }
     world.mimeo(["nonsense"]).code(125).stderr_contains("nonsense").stderr_contains("--help");
     world.mimeo([""; 0]).code(125).stderr_contains("Usage: mimeo");
-    for lacking in
+    for incomplete in
         [&["run"][..], &["exec"], &["exec", "web"], &["logs"], &["stop"], &["rm"], &["cp", "x"], &["pull"]]
     {
-        let outcome = world.mimeo(lacking).code(125);
+        let outcome = world.mimeo(incomplete).code(125);
         assert!(!outcome.stderr.is_empty(), "{outcome:#?}");
     }
 }
@@ -344,7 +345,7 @@ as_root_and_user!(ctrl_c_ends_a_stalled_pull, |world| {
         let proxy = StallingProxy::new(&registry.address, bytes);
         let image = name.replace(&registry.address, &proxy.address);
         let child = world.spawn(args.iter().chain(&[image.as_str()]));
-        until("the registry is asked", || proxy.was_contacted().then_some(()));
+        until("the registry is contacted", || proxy.was_contacted().then_some(()));
         signal(&child, Signal::INT);
         let outcome = Outcome::wait_for(child);
         assert!(outcome.code == 130, "{outcome:#?}");

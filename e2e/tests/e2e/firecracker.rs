@@ -1,6 +1,6 @@
-//! Machines driven by Firecracker's API, all the way from the command line. In the emulated KVM host
-//! (`cargo xtask kvm-host test`) that is a real Firecracker, jailed, where `MIMEO_FIRECRACKER` names one. Elsewhere the
-//! process that answers is the strict fake of it, and behind that QEMU's translator runs their guests, real ones.
+//! Machines on the Firecracker driver, from the command line down. In the emulated KVM host (`cargo xtask kvm-host test`)
+//! they run on a real, jailed Firecracker if `MIMEO_FIRECRACKER` names one. Elsewhere the strict fake answers the API
+//! calls and runs real guests on QEMU with TCG.
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
@@ -14,12 +14,12 @@ use e2e::{Lan, Outcome, User, World, built_program, until};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-/// A world in which a Firecracker is installed, on a host of its own.
+/// A world with Firecracker, on a simulated host.
 ///
-/// That a guest has answered is what proves KVM, and the guests of this Firecracker do.
+/// mimeo accepts KVM because the guests of this Firecracker answer.
 fn world() -> Option<(World, Lan)> {
     if !Path::new("/dev/kvm").exists() {
-        eprintln!("NOT RUN: there is no /dev/kvm, so that no driver is tried that needs it");
+        eprintln!("NOT RUN: there is no /dev/kvm, which mimeo requires for this driver");
         return None;
     }
     let world = match std::env::var_os("MIMEO_E2E_FIRECRACKER") {
@@ -46,7 +46,7 @@ fn sh(world: &World, name: &str, script: &str) -> Outcome {
 fn a_machine_runs_cold_and_warm() {
     let Some((world, lan)) = world() else { return };
     let image = world.busybox();
-    // `auto` chooses it, and with it the bridge; the second run begins as a guest that has booted.
+    // `auto` selects Firecracker and the bridged network; the second run is restored from the boot snapshot.
     for (method, name) in [("cold", "first"), ("warm", "second")] {
         let cold = if method == "cold" { vec!["--cold"] } else { Vec::new() };
         let arguments = [&cold[..], &["--name", name, "-p", "8080:8000", &image, "sh", "-c"]].concat();
@@ -56,7 +56,7 @@ fn a_machine_runs_cold_and_warm() {
         assert_eq!(inspect(&world, name, "/Driver"), "firecracker");
         assert_eq!(inspect(&world, name, "/BootMethod"), method);
         assert_eq!(inspect(&world, name, "/HostConfig/NetworkMode"), "bridged");
-        until("its port answers", || TcpStream::connect("127.0.0.1:8080").ok());
+        until("the port accepts connections", || TcpStream::connect("127.0.0.1:8080").ok());
         sh(&world, name, "cat /www/index.html; exit 3").code(3).printed("page\n");
         assert_eq!(sh(&world, name, "echo lost >&2; head -c 300000 /dev/zero").stdout.len(), 300_000);
         world.mimeo(["stop", name]).ok();
@@ -73,29 +73,30 @@ fn snapshots_clones_and_forks_work() {
     let image = world.busybox();
     let count = "n=0; while :; do n=$((n+1)); echo $n > /dev/shm/n; sleep 0.01; done";
     world.start(["--name", "source", &image, "sh", "-c", count]);
-    sh(&world, "source", "echo kept > /file; sync").ok();
+    sh(&world, "source", "echo saved > /file; sync").ok();
     world.mimeo(["snapshot", "create", "source", "--tag", "first"]).ok();
-    // The source goes on, in the same session.
+    // The source continues in the same session.
     let counted =
         |name: &str| sh(&world, name, "cat /dev/shm/n").ok().text().parse::<u64>().unwrap_or_default();
     let before = counted("source");
     until("the source counts on", || (counted("source") > before).then_some(()));
-    world.mimeo(["snapshot", "run", "first", "-n", "2", "--name", "copy"]).ok();
-    for name in ["copy-1", "copy-2"] {
-        sh(&world, name, "cat /file; echo $(hostname) > /own").ok().printed("kept\n");
+    world.mimeo(["snapshot", "run", "first", "-n", "2", "--name", "clone"]).ok();
+    for name in ["clone-1", "clone-2"] {
+        sh(&world, name, "cat /file; echo $(hostname) > /own").ok().printed("saved\n");
         let before = counted(name);
-        until("the copy counts on", || (counted(name) > before).then_some(()));
+        until("the clone counts on", || (counted(name) > before).then_some(()));
     }
-    let addresses: Vec<_> =
-        ["source", "copy-1", "copy-2"].map(|name| inspect(&world, name, "/NetworkSettings/IPAddress")).into();
+    let addresses: Vec<_> = ["source", "clone-1", "clone-2"]
+        .map(|name| inspect(&world, name, "/NetworkSettings/IPAddress"))
+        .into();
     assert!(
         addresses.iter().all(|ip| addresses.iter().filter(|other| *other == ip).count() == 1),
         "{addresses:?}"
     );
-    // Later snapshots of the source hold all that it has written since it was started, not only since the last one.
+    // Later snapshots hold everything that the source has written since its start, not only since the previous snapshot.
     for (tag, written, byte) in [("second-save", "one", "x"), ("third-save", "one two", r"\0")] {
         let last = written.split(' ').next_back().expect("a word");
-        // These pages are zeros at first, then something else, then zeros again.
+        // These pages hold zeros at first, then other bytes, then zeros again.
         let fill = format!(
             "head -c 1048576 /dev/zero | tr '\\0' '{byte}' | dd of=/dev/shm/fill conv=notrunc 2>/dev/null"
         );
@@ -104,21 +105,21 @@ fn snapshots_clones_and_forks_work() {
         world.mimeo(["snapshot", "run", tag, "--name", tag]).ok();
         let files: Vec<_> = written.split(' ').map(|word| format!("/dev/shm/{word}")).collect();
         let words = written.replace(' ', "\n") + "\n";
-        sh(&world, tag, &format!("cat {}; cat /file", files.join(" "))).ok().printed(&(words + "kept\n"));
+        sh(&world, tag, &format!("cat {}; cat /file", files.join(" "))).ok().printed(&(words + "saved\n"));
         let filled = |name: &str| sh(&world, name, "md5sum /dev/shm/fill").ok().text().to_owned();
         assert_eq!(filled(tag), filled("source"));
         let before = counted(tag);
-        until("it counts on", || (counted(tag) > before).then_some(()));
+        until("the clone counts on", || (counted(tag) > before).then_some(()));
         world.mimeo(["rm", "-f", tag]).ok();
     }
-    // A copy's own snapshot holds what differs from the one that it came of.
-    sh(&world, "copy-1", "echo more > /more; sync").ok();
-    world.mimeo(["snapshot", "create", "copy-1", "--tag", "second"]).ok();
+    // A snapshot of a clone holds its difference to the snapshot that it was started from.
+    sh(&world, "clone-1", "echo more > /more; sync").ok();
+    world.mimeo(["snapshot", "create", "clone-1", "--tag", "second"]).ok();
     let manifest = world.mimeo(["snapshot", "inspect", "second"]).ok().json();
     assert!(manifest[0]["parent"].is_string() || manifest["parent"].is_string(), "{manifest:#}");
-    world.mimeo(["snapshot", "run", "second", "--name", "grandchild"]).ok();
-    sh(&world, "grandchild", "cat /file /more").ok().printed("kept\nmore\n");
-    world.mimeo(["fork", "grandchild", "-n", "2", "--name", "try"]).ok();
+    world.mimeo(["snapshot", "run", "second", "--name", "third"]).ok();
+    sh(&world, "third", "cat /file /more").ok().printed("saved\nmore\n");
+    world.mimeo(["fork", "third", "-n", "2", "--name", "try"]).ok();
     for name in ["try-1", "try-2"] {
         sh(&world, name, "cat /more").ok().printed("more\n");
     }
@@ -131,17 +132,19 @@ fn snapshots_clones_and_forks_work() {
 fn a_page_server_ends_with_its_clones() {
     let Some((world, lan)) = world() else { return };
     let image = world.busybox();
-    world.start(["--name", "source", &image, "sh", "-c", "echo kept > /dev/shm/word; exec sleep 1000"]);
-    until("it has begun", || (sh(&world, "source", "cat /dev/shm/word").stdout == "kept\n").then_some(()));
+    world.start(["--name", "source", &image, "sh", "-c", "echo saved > /dev/shm/word; exec sleep 1000"]);
+    until("the workload has started", || {
+        (sh(&world, "source", "cat /dev/shm/word").stdout == "saved\n").then_some(())
+    });
     world.mimeo(["snapshot", "create", "source", "--tag", "warm"]).ok();
     let mut server = world.spawn(["snapshot", "serve", "--pager", "warm"]);
     let pid = server.id().to_string();
-    until("the server can be asked", || {
+    until("the server is listed", || {
         let listed = world.mimeo(["snapshot", "ls", "--json"]).ok().json();
         listed["serves"].as_array().is_some_and(|serves| !serves.is_empty()).then_some(())
     });
     let threads = || {
-        let tasks = fs::read_dir(format!("/proc/{pid}/task")).expect("it lives").flatten();
+        let tasks = fs::read_dir(format!("/proc/{pid}/task")).expect("the server runs").flatten();
         let names = tasks.filter_map(|task| fs::read_to_string(task.path().join("comm")).ok());
         names.filter(|name| name.trim() == "mimeo-pager").count()
     };
@@ -149,17 +152,17 @@ fn a_page_server_ends_with_its_clones() {
         let (one, two) = (format!("one-{round}"), format!("two-{round}"));
         for name in [&one, &two] {
             world.mimeo(["snapshot", "run", "--pid", &pid, "--name", name]).ok();
-            sh(&world, name, "cat /dev/shm/word").ok().printed("kept\n");
+            sh(&world, name, "cat /dev/shm/word").ok().printed("saved\n");
         }
-        assert_eq!(threads(), 1, "one page server for all");
+        assert_eq!(threads(), 1, "all clones share one page server");
         world.mimeo(["rm", "-f", &one, &two]).ok();
-        until("the page server has ended with its last copy", || (threads() == 0).then_some(()));
+        until("the page server ends with its last clone", || (threads() == 0).then_some(()));
     }
-    // Its death is the end of its copies: none goes on without its memory.
+    // Clones end with the server, because it serves their memory.
     world.mimeo(["snapshot", "run", "--pid", &pid, "--name", "last"]).ok();
-    server.kill().expect("it lives");
-    server.wait().expect("it ends");
-    until("its copy has ended", || {
+    server.kill().expect("the server runs");
+    server.wait().expect("the server ends");
+    until("the clone has ended", || {
         world.mimeo(["ps", "-q", "--filter", "name=last"]).stdout.is_empty().then_some(())
     });
     world.mimeo(["rm", "-f", "-a"]).code(0);
@@ -167,7 +170,7 @@ fn a_page_server_ends_with_its_clones() {
     lan.assert_empty();
 }
 
-/// The directory where a machine's Firecracker listens.
+/// The directory with the API socket of a machine's Firecracker.
 fn jail(world: &World, name: &str) -> PathBuf {
     let machine = world.home().join("machines").join(&inspect(world, name, "/Id")[..12]);
     let mut dirs = vec![machine];
@@ -203,22 +206,22 @@ fn a_balloon_inflates_and_deflates() {
     let set = |mib: u32| {
         let body = format!("{{\"amount_mib\":{mib}}}");
         let socket = format!("/proc/self/fd/{}/vmm.sock", jail.as_raw_fd());
-        let mut stream = UnixStream::connect(socket).expect("it listens");
+        let mut stream = UnixStream::connect(socket).expect("Firecracker listens");
         let length = body.len();
         write!(stream, "PATCH /balloon HTTP/1.1\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}")
-            .expect("asked");
+            .expect("sent");
         let mut status = String::new();
         BufReader::new(stream).read_line(&mut status).expect("answered");
         assert!(status.contains("204"), "{status}");
     };
     let before = free_mib("box");
     set(200);
-    until("its memory is taken", || (free_mib("box") < before - 150).then_some(()));
+    until("the balloon has inflated", || (free_mib("box") < before - 150).then_some(()));
     world.mimeo(["snapshot", "create", "box", "--tag", "small"]).ok();
-    world.mimeo(["snapshot", "run", "small", "--name", "copy"]).ok();
-    assert!(free_mib("copy") < before - 100, "what was taken is taken in a copy, too");
+    world.mimeo(["snapshot", "run", "small", "--name", "clone"]).ok();
+    assert!(free_mib("clone") < before - 100, "the balloon stays inflated in a clone");
     set(0);
-    until("its memory is back", || (free_mib("box") > before - 50).then_some(()));
+    until("the balloon has deflated", || (free_mib("box") > before - 50).then_some(()));
     world.mimeo(["rm", "-f", "-a"]).ok();
     world.wait_until_no_process();
     lan.assert_empty();
@@ -230,7 +233,7 @@ fn a_killed_supervisor_takes_its_machine_along() {
     let image = world.busybox();
     world.start(["--name", "box", &image, "sleep", "1000"]);
     let pid: i32 = inspect(&world, "box", "/State/Pid").parse().expect("a pid");
-    kill_process(Pid::from_raw(pid).expect("a pid"), Signal::KILL).expect("it lives");
+    kill_process(Pid::from_raw(pid).expect("a pid"), Signal::KILL).expect("the supervisor runs");
     world.wait_until_no_process();
     world.mimeo(["ps"]).code(0).stderr_contains("box: its monitor was gone: cleared away");
     world.mimeo(["rm", "box"]).ok();
@@ -253,9 +256,9 @@ fn unsupported_options_are_refused_with_an_alternative() {
     run(&["--accel", "tcg"]).stderr_contains("on KVM alone").stderr_contains("--driver qemu");
     let serve = |tag: &str| world.mimeo(["snapshot", "serve", "--pager", tag]);
     world.start(["--driver", "qemu", "--network", "none", "--name", "box", &image, "sleep", "1000"]);
-    world.mimeo(["snapshot", "create", "box", "--tag", "qemus"]).ok();
-    serve("qemus").code(125).stderr_contains("qemu driver maps its copies' memory by itself");
-    // One that is not there, or too old.
+    world.mimeo(["snapshot", "create", "box", "--tag", "of-qemu"]).ok();
+    serve("of-qemu").code(125).stderr_contains("qemu driver maps its copies' memory by itself");
+    // A Firecracker that is too old.
     let old = world.file("old", "#!/bin/sh\necho 'Firecracker v1.9.1'\n");
     fs::set_permissions(&old, fs::Permissions::from_mode(0o755)).expect("executable");
     let old = old.to_str().expect("text");

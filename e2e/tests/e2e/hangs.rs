@@ -1,17 +1,17 @@
-//! A guest that does not answer leaves evidence, and nothing else.
+//! A guest that does not answer leaves a hang dump and nothing else.
 
 use std::fs;
 
 use e2e::{User, World, as_root_and_user};
 
-/// Starts of the short soak; each makes a stencil, whose guest is spoken to in two sessions.
+/// Starts in this short soak test. Each makes a stencil, for which the agent is connected in two sessions.
 const STARTS: u32 = 8;
 
 as_root_and_user!(a_silent_guest_leaves_a_hang_dump, |world| {
     let image = world.busybox();
     let mut command =
         world.command(["run", "--name", "job", "--cold", "--start-timeout", "2", &image, "true"]);
-    // Its vCPUs do not start.
+    // `-S` keeps the vCPUs stopped.
     command.env("PATH", world.path_with_qemu(r#"exec "$QEMU" -S "$@""#));
     let outcome = world.finish(command).code(125);
     let hangs = world.home().join("hangs");
@@ -30,22 +30,23 @@ as_root_and_user!(a_silent_guest_leaves_a_hang_dump, |world| {
     world.assert_empty();
 });
 
-/// Ends a busy loop.
-struct Busy(std::process::Child);
+/// A busy loop that is killed when this is dropped.
+struct BusyLoop(std::process::Child);
 
-impl Drop for Busy {
+impl Drop for BusyLoop {
     fn drop(&mut self) {
+        // Fails only if the shell has ended already.
         self.0.kill().and_then(|()| self.0.wait()).ok();
     }
 }
 
-/// `cargo xtask soak` does this for as long as one likes.
+/// `cargo xtask soak` runs this for any length of time.
 #[test]
 fn guests_answer_on_a_busy_host() {
     let world = World::new(User::Root);
     let image = world.busybox();
-    let busy = || std::process::Command::new("sh").args(["-c", "while :; do :; done"]).spawn();
-    let _loops = [(); 2].map(|()| Busy(busy().expect("a shell")));
+    let spin = || std::process::Command::new("sh").args(["-c", "while :; do :; done"]).spawn();
+    let _loops = [(); 2].map(|()| BusyLoop(spin().expect("a shell")));
     for start in 0..STARTS {
         fs::remove_dir_all(world.home().join("stencils")).ok();
         let outcome = world.mimeo(["run", "--rm", &image, "echo", "fine"]).ok().printed("fine\n");

@@ -1,4 +1,4 @@
-//! Images: where they come from, and how long they stay.
+//! Images: pull, import, list and removal.
 
 use std::fs;
 use std::path::Path;
@@ -6,8 +6,8 @@ use std::path::Path;
 use e2e::{Image, Layer, Outcome, Registry, StallingProxy, User, World, as_root_and_user, until};
 use serde_json::json;
 
-/// Pushes the busybox image; its name.
-fn pushed(world: &World, registry: &Registry, name: &str) -> String {
+/// Pushes the busybox image; returns its name.
+fn push_busybox(world: &World, registry: &Registry, name: &str) -> String {
     drop(world.busybox());
     registry.push(&world.files().join("busybox"), name)
 }
@@ -25,9 +25,9 @@ fn noise(mebibytes: u32) -> Vec<u8> {
 
 as_root_and_user!(a_pulled_image_is_reused, |world| {
     let registry = Registry::start();
-    let image = pushed(world, &registry, "team/tools");
+    let image = push_busybox(world, &registry, "team/tools");
     world.mimeo(["run", "--rm", &image, "echo", "pulled"]).code(0).printed("pulled\n");
-    // What is here is not asked for again: it could not be had any more.
+    // An image in the store is not pulled again: the registry has lost its largest blob.
     fs::remove_file(registry.largest_blob()).expect("removed");
     let id = world.mimeo(["pull", "-q", &image]).code(0);
     world.mimeo(["images", "-q", "--no-trunc"]).ok().printed(&format!("sha256:{}", id.stdout));
@@ -39,7 +39,7 @@ as_root_and_user!(a_pulled_image_is_reused, |world| {
 fn pull_policies_match_podman() {
     let world = World::new(User::Root);
     let registry = Registry::start();
-    let image = pushed(&world, &registry, "moving");
+    let image = push_busybox(&world, &registry, "moving");
     world
         .mimeo(["run", "--rm", "--pull", "never", &image, "true"])
         .code(125)
@@ -83,19 +83,19 @@ fn images_are_listed_inspected_removed_and_pruned() {
     world.mimeo(["image", "rm", "nothing"]).code(1).stderr_contains("image not known");
     world.mimeo(["rmi", &image]).ok().printed(&format!("Untagged: {image}\nDeleted: {id}\n"));
     world.mimeo(["images", "-q"]).ok().printed("");
-    // A name that moved on leaves an image without one: that is what prune is for.
+    // Pulling a moved tag leaves an untagged image, which prune removes.
     world.mimeo(["pull", "-q", &image]).ok();
-    pushed(&world, &registry, "web");
+    push_busybox(&world, &registry, "web");
     world.mimeo(["pull", "-q", &image]).ok();
     world.mimeo(["image", "prune", "-f"]).ok().printed(&format!("{id}\n"));
     assert_eq!(world.mimeo(["images", "-q"]).ok().stdout.lines().count(), 1);
     world.mimeo(["image", "prune", "-a", "-f"]).ok();
     world.mimeo(["images", "-q"]).ok().printed("");
-    assert_no_content(&world);
+    assert_store_empty(&world);
 }
 
-/// Neither layers nor filesystems.
-fn assert_no_content(world: &World) {
+/// Asserts that the store holds neither layers nor filesystems.
+fn assert_store_empty(world: &World) {
     for dir in ["blobs/sha256", "rootfs", "tmp"] {
         let left: Vec<_> = files(&world.home().join("images").join(dir));
         assert!(left.is_empty(), "{dir}: {left:?}");
@@ -117,7 +117,7 @@ fn an_image_in_use_is_removed_only_by_force() {
     world.mimeo(["image", "prune", "-a", "-f"]).ok().printed("");
     world.mimeo(["rmi", "-f", &id]).ok();
     world.mimeo(["images", "-q"]).ok().printed("");
-    // The machine keeps what it runs from.
+    // The machine keeps its root filesystem.
     world.mimeo(["exec", "user", "cat", "/etc/group"]).ok();
     world.mimeo(["rm", "-f", "user"]).ok();
 }
@@ -217,7 +217,7 @@ fn a_killed_pull_is_resumed() {
     let mut child = world.spawn(["pull", "-q", &image]);
     let partial = |name: &String| name.ends_with(".partial");
     let blobs = world.home().join("images/blobs/sha256");
-    until("half of the layer is here", || {
+    until("a quarter of the layer has arrived", || {
         let name = files(&blobs).into_iter().filter(partial).max_by_key(|name| length(&blobs.join(name)))?;
         (length(&blobs.join(name)) > size / 4).then_some(())
     });

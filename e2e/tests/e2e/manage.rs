@@ -1,4 +1,4 @@
-//! What is done with machines that are there.
+//! Commands on existing machines.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
@@ -7,10 +7,10 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use e2e::{Image, Outcome, User, World, as_root_and_user, sha256, until};
 use serde_json::{Value, json};
 
-/// A container that ends in good order when it is asked to.
-const POLITE: &str = "trap 'exit 3' TERM; echo ready; while :; do sleep 0.1; done";
-/// One that does not hear.
-const DEAF: &str = "trap '' TERM; echo ready; while :; do sleep 0.1; done";
+/// A workload that handles SIGTERM and exits with code 3.
+const HANDLES_TERM: &str = "trap 'exit 3' TERM; echo ready; while :; do sleep 0.1; done";
+/// A workload that ignores SIGTERM.
+const IGNORES_TERM: &str = "trap '' TERM; echo ready; while :; do sleep 0.1; done";
 
 fn until_ready(world: &World, name: &str) {
     until("the container is ready", || (world.mimeo(["logs", name]).stdout == "ready\n").then_some(()));
@@ -57,9 +57,9 @@ fn ps_has_podmans_columns_and_filters() {
     world.mimeo(["ps", "--filter", "colour=red"]).code(125).stderr_contains("colour is an invalid filter");
     world.mimeo(["ps", "-q"]).ok().printed(&format!("{}\n", &id[..12]));
     let rows = world.mimeo(["ps", "-a", "--json"]).ok().json();
-    let told = |row: &Value| json!([row["Names"][0], row["State"], row["ExitCode"], row["Exited"]]);
+    let summary = |row: &Value| json!([row["Names"][0], row["State"], row["ExitCode"], row["Exited"]]);
     assert_eq!(
-        (told(&rows[0]), told(&rows[1])),
+        (summary(&rows[0]), summary(&rows[1])),
         (json!(["job", "exited", 3, true]), json!(["web", "running", 0, false]))
     );
 }
@@ -127,7 +127,7 @@ fn machines_are_found_by_name_id_prefix_and_pid() {
     for args in [&["web"][..], &[&id], &[&id[..12]], &[&id[..3]], &["--pid", &pid]] {
         assert_eq!(found(args), "web\n", "{args:?}");
     }
-    // Another whose id begins alike.
+    // A second machine whose id has the same prefix.
     let dir = world.home().join("machines").join(&id[..12]);
     let end = if id.ends_with('0') { "1" } else { "0" };
     let like = format!("{}{}", &id[..4], end.repeat(60));
@@ -136,7 +136,7 @@ fn machines_are_found_by_name_id_prefix_and_pid() {
     let text = fs::read_to_string(dir.join("machine.json")).expect("read");
     let text = text.replace(&id, &like).replace("\"web\"", "\"twin\"");
     fs::write(twin.join("machine.json"), text).expect("written");
-    // It has no monitor, so that it has ended.
+    // It has no supervisor, so it counts as ended.
     world.mimeo(["ps"]).code(0).stderr_contains("twin");
     let several = format!("{:?} is the beginning of several ids", &id[..4]);
     world.mimeo(["inspect", &id[..4]]).code(125).stderr_contains(&several);
@@ -249,23 +249,23 @@ fn exec_gives_a_terminal_and_runs_twenty_at_once() {
 
 as_root_and_user!(stop_terminates_then_kills, |world| {
     let image = world.busybox();
-    world.start(["--name", "polite", &image, "sh", "-c", POLITE]);
-    world.start(["--name", "deaf", &image, "sh", "-c", DEAF]);
-    until_ready(world, "polite");
-    until_ready(world, "deaf");
-    world.mimeo(["stop", "polite"]).ok().printed("polite\n");
-    world.mimeo(["wait", "polite"]).ok().printed("3\n");
-    world.mimeo(["stop", "-t", "1", "deaf"]).ok().printed("deaf\n");
-    world.mimeo(["wait", "deaf"]).ok().printed("137\n");
-    // Again is no error.
+    world.start(["--name", "graceful", &image, "sh", "-c", HANDLES_TERM]);
+    world.start(["--name", "stubborn", &image, "sh", "-c", IGNORES_TERM]);
+    until_ready(world, "graceful");
+    until_ready(world, "stubborn");
+    world.mimeo(["stop", "graceful"]).ok().printed("graceful\n");
+    world.mimeo(["wait", "graceful"]).ok().printed("3\n");
+    world.mimeo(["stop", "-t", "1", "stubborn"]).ok().printed("stubborn\n");
+    world.mimeo(["wait", "stubborn"]).ok().printed("137\n");
+    // Stopping again is not an error.
     world.mimeo(["stop", "-a"]).ok();
-    world.mimeo(["stop", "polite", "deaf"]).ok().printed("polite\ndeaf\n");
+    world.mimeo(["stop", "graceful", "stubborn"]).ok().printed("graceful\nstubborn\n");
     world
-        .mimeo(["stop", "nobody", "polite"])
+        .mimeo(["stop", "nobody", "graceful"])
         .code(125)
         .stderr_contains("no such container")
-        .printed("polite\n");
-    world.mimeo(["rm", "polite", "deaf"]).ok();
+        .printed("graceful\n");
+    world.mimeo(["rm", "graceful", "stubborn"]).ok();
     world.assert_empty();
 });
 
@@ -286,9 +286,9 @@ fn kill_signals_and_rm_removes() {
     world.mimeo(["rm", "web"]).ok().printed("web\n");
     world.mimeo(["rm", "web"]).code(1).stderr_contains("no such container");
     world.mimeo(["rm", "-f", "web"]).ok();
-    world.start(["--name", "deaf", &image, "sh", "-c", DEAF]);
-    let waiting = world.spawn(["wait", "deaf"]);
-    world.mimeo(["kill", "deaf"]).ok();
+    world.start(["--name", "stubborn", &image, "sh", "-c", IGNORES_TERM]);
+    let waiting = world.spawn(["wait", "stubborn"]);
+    world.mimeo(["kill", "stubborn"]).ok();
     Outcome::wait_for(waiting).ok().printed("137\n");
     world.start(["--name", "other", &image, "sleep", "1000"]);
     world.mimeo(["rm", "-f", "-a"]).ok();
@@ -301,8 +301,8 @@ fn concurrent_waits_and_stops_see_the_exit() {
     let image = world.busybox();
     world.start(["--name", "web", &image, "sleep", "1000"]);
     world.mimeo(["kill", "web"]).ok();
-    let ask = |verb| (0..12).map(|_| world.spawn([verb, "web"])).collect::<Vec<_>>();
-    let (waiting, stopping) = (ask("wait"), ask("stop"));
+    let spawn_many = |verb| (0..12).map(|_| world.spawn([verb, "web"])).collect::<Vec<_>>();
+    let (waiting, stopping) = (spawn_many("wait"), spawn_many("stop"));
     waiting.into_iter().for_each(|child| drop(Outcome::wait_for(child).ok().printed("137\n")));
     stopping.into_iter().for_each(|child| drop(Outcome::wait_for(child).ok().printed("web\n")));
 }
@@ -310,33 +310,33 @@ fn concurrent_waits_and_stops_see_the_exit() {
 as_root_and_user!(a_paused_machine_does_not_run, |world| {
     let image = world.busybox();
     let tick = "while :; do echo tick; sleep 0.05; done";
-    world.start(["--name", "still", &image, "sh", "-c", tick]);
+    world.start(["--name", "paused", &image, "sh", "-c", tick]);
     world.start(["--name", "clock", &image, "sh", "-c", tick]);
     let ticks = |name: &str| world.mimeo(["logs", name]).ok().stdout.lines().count();
-    let pass = |count: usize| {
+    let wait_for_ticks = |count: usize| {
         let before = ticks("clock");
-        until("the other machine's time passes", || (ticks("clock") > before + count).then_some(()));
+        until("the other machine ticks", || (ticks("clock") > before + count).then_some(()));
     };
-    pass(1);
-    world.mimeo(["pause", "still"]).ok().printed("still\n");
-    // What was on its way has come by then.
-    pass(3);
-    let stood = ticks("still");
-    pass(20);
-    assert_eq!(ticks("still"), stood);
-    world.mimeo(["exec", "still", "true"]).code(125).stderr_contains("it is paused");
-    world.mimeo(["kill", "-s", "TERM", "still"]).code(125).stderr_contains("it is paused");
+    wait_for_ticks(1);
+    world.mimeo(["pause", "paused"]).ok().printed("paused\n");
+    // Output from before the pause has arrived by then.
+    wait_for_ticks(3);
+    let frozen = ticks("paused");
+    wait_for_ticks(20);
+    assert_eq!(ticks("paused"), frozen);
+    world.mimeo(["exec", "paused", "true"]).code(125).stderr_contains("it is paused");
+    world.mimeo(["kill", "-s", "TERM", "paused"]).code(125).stderr_contains("it is paused");
     world
         .mimeo(["ps", "-f", "status=paused", "--format", "{{.Names}} {{.Status}}"])
         .ok()
-        .printed("still Paused\n");
-    world.mimeo(["unpause", "still"]).ok().printed("still\n");
-    world.mimeo(["unpause", "still"]).code(125).stderr_contains("it is not paused");
-    until("it goes on", || (ticks("still") > stood).then_some(()));
-    world.mimeo(["exec", "still", "echo", "awake"]).ok().printed("awake\n");
-    world.mimeo(["pause", "still"]).ok();
-    world.mimeo(["stop", "-t", "0", "still"]).ok();
-    world.mimeo(["rm", "still"]).ok();
+        .printed("paused Paused\n");
+    world.mimeo(["unpause", "paused"]).ok().printed("paused\n");
+    world.mimeo(["unpause", "paused"]).code(125).stderr_contains("it is not paused");
+    until("the machine resumes", || (ticks("paused") > frozen).then_some(()));
+    world.mimeo(["exec", "paused", "echo", "awake"]).ok().printed("awake\n");
+    world.mimeo(["pause", "paused"]).ok();
+    world.mimeo(["stop", "-t", "0", "paused"]).ok();
+    world.mimeo(["rm", "paused"]).ok();
 });
 
 #[test]
@@ -355,8 +355,8 @@ fn events_report_a_machines_lifecycle() {
         assert_eq!(followed, line);
         seen.push(serde_json::from_str::<Value>(line).expect("JSON"));
     }
-    let told: Vec<_> = seen.iter().map(|event| event["Status"].as_str().unwrap_or_default()).collect();
-    assert_eq!(told, ["create", "start", "died", "remove"]);
+    let statuses: Vec<_> = seen.iter().map(|event| event["Status"].as_str().unwrap_or_default()).collect();
+    assert_eq!(statuses, ["create", "start", "died", "remove"]);
     assert_eq!(seen[2]["ContainerExitCode"], 3, "{}", seen[2]);
     world.mimeo(["events", "--no-stream", "--since", "2100-01-01"]).ok().printed("");
     world
@@ -378,7 +378,7 @@ as_root_and_user!(files_are_copied_both_ways, |world| {
     fs::set_permissions(&file, fs::Permissions::from_mode(0o750)).expect("changed");
     cp("file", "web:/tmp").ok().printed("");
     cp("file", "web:tmp/other").ok();
-    // On the host it is the user's, in the machine root's.
+    // The file belongs to the user on the host and to root in the machine.
     sh("cd /tmp; sha256sum file; cmp file other; stat -c '%a %u:%g' file")
         .printed(&format!("{}  file\n750 0:0\n", sha256(&noise)));
     cp("web:/tmp/file", "back").ok();
@@ -397,7 +397,7 @@ as_root_and_user!(files_are_copied_both_ways, |world| {
         .printed("contentcontentcontentdeep/file\n");
     cp("web:/srv", "copied").ok();
     assert_eq!(fs::read_to_string(world.files().join("copied/tree/link")).expect("read"), "content");
-    // A tar stream keeps its owners.
+    // A tar stream preserves owners.
     sh("cd /tmp; mkdir app; echo own > app/file; chown -R app:app app");
     let tar = world.command(["cp", "web:/tmp/app", "-"]).output().expect("runs");
     assert!(tar.status.success(), "{tar:?}");
@@ -435,11 +435,11 @@ fn top_and_stats_show_processes_and_memory() {
     let stats = world.mimeo(["stats", "--no-stream"]).ok();
     let rows: Vec<_> = stats.stdout.lines().skip(1).map(|line| words(Some(line))).collect();
     assert_eq!((rows.len(), rows[0][0], rows[0][1]), (1, &id[..12], "web"), "{stats:#?}");
-    // A guest that stands still cannot say it: the host does.
+    // The agent of a paused guest cannot answer, so the host's figures are shown.
     world.mimeo(["pause", "web"]).ok();
-    let still = world.mimeo(["stats", "--no-stream", "--json", "web"]).ok().json()[0].clone();
-    assert_eq!(still["source"], "vmm", "{still}");
-    assert!(still["host_pss_bytes"].as_u64() > Some(1 << 20), "{still}");
+    let stats = world.mimeo(["stats", "--no-stream", "--json", "web"]).ok().json()[0].clone();
+    assert_eq!(stats["source"], "vmm", "{stats}");
+    assert!(stats["host_pss_bytes"].as_u64() > Some(1 << 20), "{stats}");
     world.mimeo(["top", "web"]).code(125).stderr_contains("it is paused");
     world.mimeo(["unpause", "web"]).ok();
 }

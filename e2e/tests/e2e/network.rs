@@ -25,9 +25,9 @@ as_root_and_user!(a_published_port_is_reachable, |world| {
     let image = world.busybox();
     let port = free_port();
     world.start(["--name", "web", "-p", &format!("127.0.0.1:{port}:8000"), &image, "sh", "-c", SERVE]);
-    until("the page comes", || get(&format!("127.0.0.1:{port}")));
+    until("the page is served", || get(&format!("127.0.0.1:{port}")));
     world.mimeo(["port", "web"]).ok().printed(&format!("8000/tcp -> 127.0.0.1:{port}\n"));
-    // Published on one address only.
+    // The port is published on one address only.
     let others = TcpListener::bind(format!("127.0.0.2:{port}"));
     assert!(others.is_ok(), "127.0.0.2 is taken too: {others:?}");
 });
@@ -37,8 +37,8 @@ fn a_free_host_port_is_chosen() {
     let world = World::new(User::Root);
     let image = world.busybox();
     world.start(["--name", "web", "-p", "127.0.0.1::8000", &image, "sh", "-c", SERVE]);
-    let told = world.mimeo(["port", "web", "8000"]).ok();
-    until("the page comes", || get(told.text()));
+    let published = world.mimeo(["port", "web", "8000"]).ok();
+    until("the page is served", || get(published.text()));
 }
 
 #[test]
@@ -51,7 +51,7 @@ fn udp_ports_are_published() {
     let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
     socket.set_read_timeout(Some(Duration::from_millis(300))).expect("a timeout");
     socket.connect(("127.0.0.1", port)).expect("connected");
-    until("the echo comes", || {
+    until("the echo arrives", || {
         socket.send(b"echo").ok()?;
         let mut buffer = [0; 16];
         let count = socket.recv(&mut buffer).ok()?;
@@ -70,7 +70,7 @@ fn each_machine_has_its_own_network() {
             stream.and_then(|mut stream| stream.write_all(b"from the host\n")).expect("written");
         }
     });
-    // The gateway is the host's side: user-mode networking leads it to loopback.
+    // User-mode networking maps the gateway's address to the host's loopback.
     let shell = format!("ip -4 addr show eth0 | grep -o 'inet [0-9./]*'; nc 10.201.0.1 {port}");
     let outcome = world.mimeo(["run", "--rm", &image, "sh", "-c", &shell]).ok();
     assert_eq!(outcome.stdout, "inet 10.201.0.2/30\nfrom the host\n");

@@ -1,4 +1,4 @@
-//! `mimeo run`: podman's words, defaults and output.
+//! `mimeo run`: podman's options, defaults and output.
 
 use std::io::{BufRead, BufReader, Read};
 use std::time::{Duration, Instant};
@@ -85,7 +85,7 @@ fn output_is_streamed() {
     assert_eq!(next(), "first");
     let first = Instant::now();
     assert_eq!(next(), "second");
-    assert!(first.elapsed() > Duration::from_secs(1), "both lines came together");
+    assert!(first.elapsed() > Duration::from_secs(1), "both lines arrived together");
     assert!(child.wait().expect("ends").success());
 }
 
@@ -115,7 +115,7 @@ as_root_and_user!(signals_are_forwarded_and_ctrl_c_ends_the_run, |world| {
     assert_eq!(rest, "got TERM\n");
     assert_eq!(child.wait().expect("ends").code(), Some(3));
 
-    // A command that handles no signal is ended by it, though it is PID 1.
+    // A command without signal handlers is ended by the signal, although it is PID 1.
     let mut child = world.spawn(["run", "--rm", &image, "sh", "-c", "echo ready; exec sleep 1000"]);
     BufReader::new(child.stdout.take().expect("piped")).read_line(&mut line).expect("a line");
     signal(child.id(), Signal::INT);
@@ -127,7 +127,7 @@ as_root_and_user!(signals_are_forwarded_and_ctrl_c_ends_the_run, |world| {
 fn ctrl_c_at_any_stage_leaves_nothing() {
     let world = World::new(User::Root);
     let image = world.busybox();
-    // Once without haste, so that the image is here and the stages are alike.
+    // An uninterrupted run first, so that the image is in the store and the stages take equally long below.
     world.mimeo(["run", "--rm", &image, "true"]).ok();
     for millis in [0, 5, 20, 60, 120, 250, 500, 900, 1300, 1700, 2100] {
         let mut child = world.spawn(["run", "--rm", &image, "sleep", "1000"]);
@@ -143,7 +143,7 @@ fn ctrl_c_at_any_stage_leaves_nothing() {
 
 as_root_and_user!(run_gives_a_terminal, |world| {
     let image = world.busybox();
-    // `script` gives mimeo a terminal of its own.
+    // `script` gives mimeo a terminal.
     let mut command = world.program("script");
     let mimeo = world.command([""; 0]).get_program().to_string_lossy().into_owned();
     let inner =
@@ -205,10 +205,10 @@ fn a_closed_output_pipe_ends_the_container() {
     stdout.read_exact(&mut some).expect("a MiB of output");
     drop(stdout);
     let status = child.wait().expect("ends");
-    assert_eq!(status.code(), Some(141), "as a program that wrote into a closed pipe");
+    assert_eq!(status.code(), Some(141), "128 + SIGPIPE");
 }
 
 fn signal(pid: u32, signal: Signal) {
     let pid = Pid::from_raw(pid as i32).expect("a process id");
-    kill_process(pid, signal).expect("it lives");
+    kill_process(pid, signal).expect("the process runs");
 }

@@ -1,4 +1,4 @@
-//! `mimeo snapshot serve`: a process whose end is the end of its copies.
+//! `mimeo snapshot serve`: clones end with the server that started them.
 
 use std::time::Duration;
 
@@ -6,82 +6,82 @@ use e2e::{Outcome, Server, User, World, as_root_and_user, signal, until};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
-/// Serves what the machine holds: whose page it is shows who answers.
+/// A workload with a web server.
 const SERVE: &str = "mkdir /www; echo page > /www/index.html; exec httpd -f -p 8000 -h /www";
 
-/// A machine of 128 MiB that was kept as `kept`, and is gone.
-fn kept(world: &World) {
+/// Saves a machine of 128 MiB as `saved` and removes the machine.
+fn save_and_remove(world: &World) {
     let image = world.busybox();
     let args = ["--name", "web", "-m", "128m", "-p", "127.0.0.1::8000", "-e", "A=old"];
     world.start(args.iter().chain(&[&*image, "sh", "-c", SERVE]));
-    until("the page comes", || world.fetch_page(&world.published("web", "8000")));
-    world.snapshot("web", "kept");
+    until("the page is served", || world.fetch_page(&world.published("web", "8000")));
+    world.snapshot("web", "saved");
     world.mimeo(["rm", "-f", "web"]).ok();
 }
 
-/// Waits until so many copies are ready; what is told of the server then.
-fn until_ready(world: &World, served: &Server, count: u64) -> Value {
-    until("the pool is full", || world.server_status(&served.id).filter(|serve| serve["ready"] == count))
+/// Waits until `count` clones are ready; returns the server's status.
+fn until_ready(world: &World, server: &Server, count: u64) -> Value {
+    until("the pool is full", || world.server_status(&server.id).filter(|serve| serve["ready"] == count))
 }
 
-/// Starts a copy from a server; what was told of it.
+/// Starts a clone from a server; returns its JSON object.
 #[track_caller]
-fn take(world: &World, served: &Server, args: &[&str]) -> Value {
-    let copies = world.clones(&[&["--pid", &*served.pid], args].concat());
-    assert_eq!(copies.len(), 1);
-    copies[0].clone()
+fn start_clone(world: &World, server: &Server, args: &[&str]) -> Value {
+    let clones = world.clones(&[&["--pid", &*server.pid], args].concat());
+    assert_eq!(clones.len(), 1);
+    clones[0].clone()
 }
 
 #[track_caller]
-fn assert_gone(world: &World, served: &Server) {
+fn assert_gone(world: &World, server: &Server) {
     world.wait_until_no_process();
     world.mimeo(["ps", "-aq"]).code(0).printed("");
-    assert_eq!(world.server_status(&served.id), None);
-    assert!(!served.socket.exists());
+    assert_eq!(world.server_status(&server.id), None);
+    assert!(!server.socket.exists());
     world.assert_removes_all();
 }
 
 as_root_and_user!(a_server_is_listed_and_starts_clones, |world| {
-    kept(world);
-    let served = world.serve(&["kept"]);
-    assert_eq!(served.pid, served.child.id().to_string());
-    assert!(served.socket.exists() && served.id.len() == 12);
-    take(world, &served, &["--name", "one", "-e", "A=new"]);
-    world.clones(&["--pid", &served.id, "--name", "two"]);
+    save_and_remove(world);
+    let server = world.serve(&["saved"]);
+    assert_eq!(server.pid, server.child.id().to_string());
+    assert!(server.socket.exists() && server.id.len() == 12);
+    start_clone(world, &server, &["--name", "one", "-e", "A=new"]);
+    world.clones(&["--pid", &server.id, "--name", "two"]);
     assert_eq!(world.sh("one", "echo $A"), "new");
     assert_eq!(world.sh("two", "echo $A"), "", "the original's environment is not its own");
-    for copy in ["one", "two"] {
-        assert_eq!(world.fetch_page(&world.published(copy, "8000")).as_deref(), Some("page\n"));
+    for clone in ["one", "two"] {
+        assert_eq!(world.fetch_page(&world.published(clone, "8000")).as_deref(), Some("page\n"));
     }
     let table = world.mimeo(["snapshot", "ls"]).ok().stdout;
     let mut lines = table.lines().skip_while(|line| !line.starts_with("SERVE_ID"));
     let words = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
     assert_eq!(words(lines.next().expect("headings")), ["SERVE_ID", "PID", "HEALTH", "SNAPSHOT", "CLONES"]);
     let row = words(lines.next().expect("a server"));
-    assert_eq!(row, [&*served.id, &*served.pid, "healthy", "kept", "2"]);
+    assert_eq!(row, [&*server.id, &*server.pid, "healthy", "saved", "2"]);
     world.mimeo(["snapshot", "run", "--pid", "1"]).code(125).stderr_contains("no server of snapshots");
-    world.mimeo(["snapshot", "rm", "kept"]).code(125).stderr_contains(&format!("serve {}", served.id));
-    // What is stopped goes.
+    world.mimeo(["snapshot", "rm", "saved"]).code(125).stderr_contains(&format!("serve {}", server.id));
+    // A stopped clone is removed.
     world.mimeo(["stop", "-t", "0", "two"]).ok();
-    until("it is gone", || world.server_status(&served.id).filter(|serve| serve["clones"] == 1));
+    until("the clone is gone", || world.server_status(&server.id).filter(|serve| serve["clones"] == 1));
     world.mimeo(["ps", "-a", "--format", "{{.Names}}"]).ok().printed("one\n");
-    signal(&served.child, Signal::TERM);
-    assert_gone(world, &served);
+    signal(&server.child, Signal::TERM);
+    assert_gone(world, &server);
 });
 
 #[test]
 fn a_killed_server_takes_only_its_clones_along() {
     let world = World::new(User::Root);
-    kept(&world);
-    let doomed = world.serve(&["kept", "--pool", "1"]);
-    let spared = world.serve(&["kept"]);
-    take(&world, &doomed, &["--name", "one"]);
-    take(&world, &spared, &["--name", "two"]);
-    world.clones(&["kept", "--name", "three"]);
+    save_and_remove(&world);
+    let doomed = world.serve(&["saved", "--pool", "1"]);
+    let spared = world.serve(&["saved"]);
+    start_clone(&world, &doomed, &["--name", "one"]);
+    start_clone(&world, &spared, &["--name", "two"]);
+    world.clones(&["saved", "--name", "three"]);
     until_ready(&world, &doomed, 1);
     let (id, socket) = (doomed.id.clone(), doomed.socket.clone());
     doomed.end(Signal::KILL);
-    until("its copies have ended", || (world.mimeo(["ps", "-aq"]).stdout.lines().count() == 2).then_some(()));
+    until("its clones have ended", || (world.mimeo(["ps", "-aq"]).stdout.lines().count() == 2).then_some(()));
     assert_eq!(world.server_status(&id), None);
     assert!(!socket.exists() && !world.home().join("serves").join(id).exists());
     assert_eq!(world.sh("two", "echo on") + &world.sh("three", "echo on"), "onon");
@@ -93,72 +93,76 @@ fn a_killed_server_takes_only_its_clones_along() {
 #[test]
 fn a_pool_hands_out_clones_and_refills() {
     let world = World::new(User::Root);
-    kept(&world);
-    let served = world.serve(&["kept", "--pool", "2"]);
-    let told = until_ready(&world, &served, 2);
-    assert_eq!((&told["clones"], &told["pool"], &told["called"]), (&json!(0), &json!(2), &json!("kept")));
+    save_and_remove(&world);
+    let server = world.serve(&["saved", "--pool", "2"]);
+    let status = until_ready(&world, &server, 2);
+    assert_eq!(
+        (&status["clones"], &status["pool"], &status["snapshot_name"]),
+        (&json!(0), &json!(2), &json!("saved"))
+    );
     let waiting = world.supervisors();
-    let copy = take(&world, &served, &["--name", "one", "-e", "A=new", "-p", "127.0.0.1::8000"]);
-    // It was there before it was asked for.
-    assert!(waiting.contains(&(copy["pid"].as_i64().expect("a process id") as i32)), "{copy}");
+    let clone = start_clone(&world, &server, &["--name", "one", "-e", "A=new", "-p", "127.0.0.1::8000"]);
+    // The clone was started before it was requested.
+    assert!(waiting.contains(&(clone["pid"].as_i64().expect("a process id") as i32)), "{clone}");
     assert_eq!(
         world.sh("one", "echo $A; hostname"),
-        format!("new\n{}", &copy["id"].as_str().expect("an id")[..12])
+        format!("new\n{}", &clone["id"].as_str().expect("an id")[..12])
     );
     assert_eq!(world.fetch_page(&world.published("one", "8000")).as_deref(), Some("page\n"));
     assert_eq!(world.inspect("one")["Identity"].as_array().map(Vec::len), Some(10));
-    // More than are ready, at once.
-    let json = world.mimeo(["snapshot", "run", "--pid", &served.pid, "-n", "4", "--name", "more", "--json"]);
-    let copies = json.ok().json();
+    // More clones at once than the pool holds.
+    let json = world.mimeo(["snapshot", "run", "--pid", &server.pid, "-n", "4", "--name", "more", "--json"]);
+    let clones = json.ok().json();
     let mut ids: Vec<_> =
-        copies.as_array().expect("a list").iter().map(|copy| copy["generation"].clone()).collect();
-    ids.push(copy["generation"].clone());
+        clones.as_array().expect("a list").iter().map(|clone| clone["vm_generation"].clone()).collect();
+    ids.push(clone["vm_generation"].clone());
     ids.sort_by_key(Value::to_string);
     ids.dedup();
-    assert_eq!(ids.len(), 5, "{copies:#}");
-    let told = until_ready(&world, &served, 2);
-    assert_eq!(told["clones"], 5);
-    signal(&served.child, Signal::INT);
-    assert_gone(&world, &served);
+    assert_eq!(ids.len(), 5, "{clones:#}");
+    let status = until_ready(&world, &server, 2);
+    assert_eq!(status["clones"], 5);
+    signal(&server.child, Signal::INT);
+    assert_gone(&world, &server);
 }
 
 #[test]
 fn a_clone_that_dies_in_the_pool_is_replaced() {
     let world = World::new(User::Root);
-    kept(&world);
-    let served = world.serve(&["kept", "--pool", "1"]);
-    until_ready(&world, &served, 1);
+    save_and_remove(&world);
+    let server = world.serve(&["saved", "--pool", "1"]);
+    until_ready(&world, &server, 1);
     let waiting = world.supervisors();
-    kill_process(Pid::from_raw(waiting[0]).expect("a process id"), Signal::KILL).expect("it lives");
-    until("it is gone", || (!world.supervisors().contains(&waiting[0])).then_some(()));
+    kill_process(Pid::from_raw(waiting[0]).expect("a process id"), Signal::KILL)
+        .expect("the supervisor runs");
+    until("the clone is gone", || (!world.supervisors().contains(&waiting[0])).then_some(()));
     drop(world.mimeo(["ps"]).code(0));
-    take(&world, &served, &["--name", "one"]);
+    start_clone(&world, &server, &["--name", "one"]);
     assert_eq!(world.sh("one", "echo on"), "on");
-    until_ready(&world, &served, 1);
-    signal(&served.child, Signal::TERM);
-    assert_gone(&world, &served);
+    until_ready(&world, &server, 1);
+    signal(&server.child, Signal::TERM);
+    assert_gone(&world, &server);
 }
 
 #[test]
 fn clients_of_a_killed_server_get_an_error() {
     let world = World::new(User::Root);
-    kept(&world);
+    save_and_remove(&world);
     for (pool, millis) in [("0", 20), ("0", 150), ("3", 20), ("3", 100)] {
-        let served = world.serve(&["kept", "--pool", pool]);
+        let server = world.serve(&["saved", "--pool", pool]);
         if pool == "3" {
-            until("one is ready", || world.server_status(&served.id).filter(|serve| serve["ready"] != 0));
+            until("a clone is ready", || world.server_status(&server.id).filter(|serve| serve["ready"] != 0));
         }
-        let asking: Vec<_> = (0..3)
+        let clients: Vec<_> = (0..3)
             .map(|n| {
-                world.spawn(["snapshot", "run", "--pid", &served.pid, "-n", "3", "--name", &format!("c{n}")])
+                world.spawn(["snapshot", "run", "--pid", &server.pid, "-n", "3", "--name", &format!("c{n}")])
             })
             .collect();
         std::thread::sleep(Duration::from_millis(millis));
-        let socket = served.socket.clone();
-        served.end(Signal::KILL);
-        for outcome in asking.into_iter().map(Outcome::wait_for) {
-            let told = outcome.stdout.lines().count() + outcome.stderr.lines().count();
-            assert!(outcome.code == 125 && told >= 1 || outcome.code == 0 && told == 3, "{outcome:#?}");
+        let socket = server.socket.clone();
+        server.end(Signal::KILL);
+        for outcome in clients.into_iter().map(Outcome::wait_for) {
+            let lines = outcome.stdout.lines().count() + outcome.stderr.lines().count();
+            assert!(outcome.code == 125 && lines >= 1 || outcome.code == 0 && lines == 3, "{outcome:#?}");
         }
         world.wait_until_no_process();
         world.mimeo(["ps", "-aq"]).code(0).printed("");
@@ -170,16 +174,16 @@ fn clients_of_a_killed_server_get_an_error() {
 #[test]
 fn several_servers_share_a_snapshot() {
     let world = World::new(User::Root);
-    kept(&world);
-    let serves: Vec<_> = (0..3).map(|_| world.serve(&["kept", "--pool", "1"])).collect();
-    for (n, served) in serves.iter().enumerate() {
-        take(&world, served, &["--name", &format!("copy-{n}")]);
+    save_and_remove(&world);
+    let servers: Vec<_> = (0..3).map(|_| world.serve(&["saved", "--pool", "1"])).collect();
+    for (n, server) in servers.iter().enumerate() {
+        start_clone(&world, server, &["--name", &format!("clone-{n}")]);
     }
     let all = world.mimeo(["snapshot", "ls", "--json"]).ok().json();
     assert_eq!(all["serves"].as_array().map(Vec::len), Some(3), "{all:#}");
     assert!(all["snapshots"][0]["clones"].as_u64() >= Some(3), "{all:#}");
-    for served in serves {
-        served.end(Signal::TERM);
+    for server in servers {
+        server.end(Signal::TERM);
     }
     world.wait_until_no_process();
     world.assert_removes_all();

@@ -1,5 +1,5 @@
-//! `mimeo snapshot create`, `ls`, `inspect`, `rm`, `prune`: a machine is kept
-//! as it is at one moment, and goes on.
+//! `mimeo snapshot create`, `ls`, `inspect`, `rm`, `prune`: live snapshots of a
+//! running machine.
 
 use std::fs;
 use std::path::Path;
@@ -11,12 +11,12 @@ use serde_json::{Value, json};
 
 const SERVE: &str = "mkdir /www; echo page > /www/index.html; httpd -p 8000 -h /www; \
                      exec nc -ll -p 7 -e cat";
-/// Counts in memory and on the disk, and notices when the two differ.
+/// Counts in memory and on the disk, and records when the two differ.
 const COUNT: &str = "n=0; echo 0 > /count; while :; do [ \"$(cat /count)\" = $n ] || echo $n >> /differed; \
                      n=$((n+1)); echo $n > /count; sleep 0.01; done";
 
 fn kill(pid: i64) {
-    kill_process(Pid::from_raw(pid as i32).expect("a process id"), Signal::KILL).expect("it lives");
+    kill_process(Pid::from_raw(pid as i32).expect("a process id"), Signal::KILL).expect("the process runs");
 }
 
 fn pid(world: &World, machine: &str) -> i64 {
@@ -26,7 +26,7 @@ fn pid(world: &World, machine: &str) -> i64 {
 fn serve(world: &World) {
     let image = world.busybox();
     world.start(["--name", "web", "-p", "127.0.0.1::8000", "-p", "127.0.0.1::7", &image, "sh", "-c", SERVE]);
-    until("the page comes", || world.fetch_page(&world.published("web", "8000")));
+    until("the page is served", || world.fetch_page(&world.published("web", "8000")));
 }
 
 as_root_and_user!(snapshots_are_listed_inspected_and_removed, |world| {
@@ -35,19 +35,19 @@ as_root_and_user!(snapshots_are_listed_inspected_and_removed, |world| {
     let id = world.mimeo(["snapshot", "create", "web"]).ok().text().to_owned();
     assert_eq!(id.len(), 64);
     let pid = pid(world, "web").to_string();
-    world.mimeo(["snapshot", "create", "--pid", &pid, "-t", "kept"]).ok();
+    world.mimeo(["snapshot", "create", "--pid", &pid, "-t", "saved"]).ok();
     world
-        .mimeo(["snapshot", "create", "web", "-t", "kept"])
+        .mimeo(["snapshot", "create", "web", "-t", "saved"])
         .code(125)
-        .stderr_contains("the tag \"kept\" is in use");
+        .stderr_contains("the tag \"saved\" is in use");
     let table = world.mimeo(["snapshot", "ls"]).ok();
     let lines: Vec<_> = table.stdout.lines().collect();
     let headings: Vec<_> = lines[0].split("  ").map(str::trim).filter(|word| !word.is_empty()).collect();
     assert_eq!(headings, ["SNAPSHOT ID", "TAG", "KIND", "OF", "CREATED", "MEMORY", "CLONES"], "{table:#?}");
-    assert!(lines.len() == 3 && lines[1].starts_with(&id[..12]) && lines[2].contains("kept"), "{table:#?}");
-    let shown = world.mimeo(["snapshot", "inspect", "kept", &id[..6]]).ok().json();
+    assert!(lines.len() == 3 && lines[1].starts_with(&id[..12]) && lines[2].contains("saved"), "{table:#?}");
+    let shown = world.mimeo(["snapshot", "inspect", "saved", &id[..6]]).ok().json();
     for (pointer, expected) in [
-        ("/0/tag", json!("kept")),
+        ("/0/tag", json!("saved")),
         ("/0/kind", json!("snapshot")),
         ("/0/format", json!(1)),
         ("/0/machine/name", json!("web")),
@@ -62,7 +62,7 @@ as_root_and_user!(snapshots_are_listed_inspected_and_removed, |world| {
         .mimeo(["snapshot", "inspect", "nobody"])
         .code(125)
         .stderr_contains("no snapshot with tag or id \"nobody\"");
-    world.mimeo(["snapshot", "rm", "nobody", "kept"]).code(125).stderr_contains("nobody").printed("kept\n");
+    world.mimeo(["snapshot", "rm", "nobody", "saved"]).code(125).stderr_contains("nobody").printed("saved\n");
     world.mimeo(["snapshot", "prune"]).ok().printed("");
     world.mimeo(["snapshot", "ls", "-q"]).ok().printed(&format!("{}\n", &id[..12]));
     let pruned = world.mimeo(["snapshot", "prune", "--all"]).ok();
@@ -79,13 +79,13 @@ fn a_snapshot_only_pauses_its_source() {
     let pages = Poller::pages(&world.published("web", "8000"));
     let lines = Poller::lines(&world.published("web", "7"));
     std::thread::sleep(Duration::from_millis(500));
-    let saved = world.snapshot("web", "kept");
+    let saved = world.snapshot("web", "saved");
     world.mimeo(["snapshot", "create", "web"]).ok();
     std::thread::sleep(Duration::from_millis(500));
     for took in [pages.stop(), lines.stop()] {
         assert!(took.len() > 20, "{took:?}");
         let longest = took.iter().max().expect("some");
-        assert!(*longest < Duration::from_secs(2), "{longest:?} without an answer: {saved}");
+        assert!(*longest < Duration::from_secs(2), "{longest:?} without a response: {saved}");
     }
     assert!(saved["pause_ms"].as_f64().is_some_and(|ms| ms > 0.0 && ms < 2000.0), "{saved}");
     world.assert_removes_all();
@@ -96,21 +96,21 @@ fn memory_and_disk_are_consistent() {
     let world = World::new(User::Root);
     let image = world.busybox();
     world.start(["--name", "web", "-m", "96m", &image, "sh", "-c", COUNT]);
-    // More than the guest can hold in memory.
+    // More data than the guest's memory holds.
     world.sh("web", "yes before | head -c 60000000 > /big; sync; echo before > /file");
     let sum = world.sh("web", "md5sum < /big");
-    world.snapshot("web", "kept");
+    world.snapshot("web", "saved");
     world.sh(
         "web",
         "echo after > /file; echo new > /new; yes after | head -c 1000000 | dd of=/big conv=notrunc 2>&-",
     );
-    world.clones(&["kept", "--name", "copy"]);
-    let found = world.sh("copy", "cat /file; ls /new 2>&1; md5sum < /big");
+    world.clones(&["saved", "--name", "clone"]);
+    let found = world.sh("clone", "cat /file; ls /new 2>&1; md5sum < /big");
     assert_eq!(found, format!("before\nls: /new: No such file or directory\n{sum}"));
-    let count = || world.sh("copy", "cat /count").parse::<u64>().unwrap_or_default();
+    let count = || world.sh("clone", "cat /count").parse::<u64>().unwrap_or_default();
     let before = count();
-    until("it counts on", || (count() > before).then_some(()));
-    for name in ["copy", "web"] {
+    until("the clone counts on", || (count() > before).then_some(()));
+    for name in ["clone", "web"] {
         assert_eq!(world.sh(name, "cat /differed 2>&-; true"), "", "{name}");
     }
     assert_eq!(world.sh("web", "cat /file /new"), "after\nnew");
@@ -125,13 +125,13 @@ fn a_refused_snapshot_leaves_its_source_running() {
     world.start(["--name", "shared", "-v", &files, &image, "sleep", "1000"]);
     world.mimeo(["snapshot", "create", "shared"]).code(125).stderr_contains("it has volumes");
     assert_eq!(world.sh("shared", "echo on"), "on");
-    world.start(["--name", "still", &image, "sleep", "1000"]);
-    world.mimeo(["pause", "still"]).ok();
-    world.mimeo(["snapshot", "create", "still"]).code(125).stderr_contains("it is paused");
-    world.mimeo(["unpause", "still"]).ok();
-    assert_eq!(world.sh("still", "echo on"), "on");
-    world.mimeo(["stop", "-t", "0", "still"]).ok();
-    world.mimeo(["snapshot", "create", "still"]).code(125).stderr_contains("not running");
+    world.start(["--name", "frozen", &image, "sleep", "1000"]);
+    world.mimeo(["pause", "frozen"]).ok();
+    world.mimeo(["snapshot", "create", "frozen"]).code(125).stderr_contains("it is paused");
+    world.mimeo(["unpause", "frozen"]).ok();
+    assert_eq!(world.sh("frozen", "echo on"), "on");
+    world.mimeo(["stop", "-t", "0", "frozen"]).ok();
+    world.mimeo(["snapshot", "create", "frozen"]).code(125).stderr_contains("not running");
     world.mimeo(["snapshot", "create", "nobody"]).code(125).stderr_contains("no such container");
     world.mimeo(["snapshot", "create", "shared", "-t", "../x"]).code(125).stderr_contains("../x");
     world.assert_removes_all();
@@ -144,9 +144,9 @@ fn a_clone_is_saved_as_a_diff_of_its_parent() {
     world.start(["--name", "web", "-m", "128m", &image, "sleep", "1000"]);
     world.sh("web", "echo one > /file; head -c 20000000 /dev/urandom > /tmp/noise");
     let first = world.snapshot("web", "first");
-    world.clones(&["first", "--name", "copy"]);
-    world.sh("copy", "echo two >> /file");
-    let second = world.snapshot("copy", "second");
+    world.clones(&["first", "--name", "clone"]);
+    world.sh("clone", "echo two >> /file");
+    let second = world.snapshot("clone", "second");
     let bytes = |saved: &Value| saved["memory_bytes"].as_u64().expect("bytes");
     assert!(bytes(&second) < bytes(&first) / 2, "{first} {second}");
     let parent = world.mimeo(["snapshot", "inspect", "second"]).ok().json()[0]["parent"].clone();
@@ -156,7 +156,7 @@ fn a_clone_is_saved_as_a_diff_of_its_parent() {
         .code(125)
         .stderr_contains("cannot be removed before")
         .stderr_contains("snapshot second");
-    world.mimeo(["rm", "-f", "copy", "web"]).ok();
+    world.mimeo(["rm", "-f", "clone", "web"]).ok();
     world.mimeo(["snapshot", "prune", "--all"]).ok();
     world.assert_empty();
 }
@@ -189,14 +189,14 @@ fn a_source_killed_during_a_snapshot_leaves_nothing() {
     for file in ["memory", "state", "memory.pages"] {
         world.start(["--name", "web", "--rm", "-m", "256m", &image, "sleep", "1000"]);
         world.sh("web", "head -c 60000000 /dev/urandom > /dev/shm/noise");
-        let monitor = pid(&world, "web");
-        let saving = world.spawn(["snapshot", "create", "web", "-t", "kept"]);
-        until("it is being kept", || draft().filter(|draft| draft.join(file).exists()));
-        kill(monitor);
+        let supervisor = pid(&world, "web");
+        let saving = world.spawn(["snapshot", "create", "web", "-t", "saved"]);
+        until("the snapshot is being written", || draft().filter(|draft| draft.join(file).exists()));
+        kill(supervisor);
         let saved = Outcome::wait_for(saving);
         assert_ne!(saved.code, 0, "{file}: {saved:#?}");
-        // Threads of a process that was killed may hold its lock for a moment.
-        until("nothing is left to be swept", || {
+        // Threads of a killed process may hold its lock a little longer.
+        until("the sweep has finished", || {
             let listed = world.mimeo(["ps", "-aq"]).code(0);
             (listed.stdout.is_empty() && listed.stderr.is_empty()).then_some(())
         });
@@ -211,26 +211,26 @@ fn a_full_disk_fails_the_snapshot_not_its_source() {
     let world = World::on_disk_of(200 << 20);
     let image = world.busybox();
     world.start(["--name", "web", "-m", "128m", "--cold", &image, "sleep", "1000"]);
-    // A guest that has something to write would find the disk full first.
+    // Otherwise the guest's pending writes would fill the disk first.
     world.sh("web", "sync");
     let filler = world.home().join("filler");
-    for room in [60_000, 1_000_000, 20_000_000] {
-        fill(&world.home(), &filler, room);
-        world.mimeo(["snapshot", "create", "web", "-t", "kept"]).code(125).stderr_contains("No space left");
-        assert_eq!(world.sh("web", "echo on"), "on", "{room}");
+    for free in [60_000, 1_000_000, 20_000_000] {
+        fill(&world.home(), &filler, free);
+        world.mimeo(["snapshot", "create", "web", "-t", "saved"]).code(125).stderr_contains("No space left");
+        assert_eq!(world.sh("web", "echo on"), "on", "{free}");
         world.mimeo(["snapshot", "ls", "-q"]).ok().printed("");
         fs::remove_file(&filler).expect("removed");
     }
     assert_eq!(world.sh("web", "echo written > /file; sync; cat /file"), "written");
-    world.snapshot("web", "kept");
+    world.snapshot("web", "saved");
     world.assert_removes_all();
 }
 
-/// Writes a file that leaves so many bytes.
-fn fill(dir: &Path, filler: &Path, room: u64) {
-    let free = rustix::fs::statvfs(dir).expect("a filesystem");
-    let bytes = (free.f_bavail * free.f_frsize).saturating_sub(room);
-    fs::write(filler, vec![1; bytes as usize]).expect("there is room");
+/// Writes a file that leaves `free` bytes on the disk.
+fn fill(dir: &Path, filler: &Path, free: u64) {
+    let stat = rustix::fs::statvfs(dir).expect("a filesystem");
+    let bytes = (stat.f_bavail * stat.f_frsize).saturating_sub(free);
+    fs::write(filler, vec![1; bytes as usize]).expect("there is enough space");
 }
 
 #[test]
@@ -239,10 +239,10 @@ fn any_flipped_byte_is_found_before_a_restore() {
     let image = world.busybox();
     world.start(["--name", "web", "-m", "128m", &image, "sleep", "1000"]);
     world.sh("web", "echo one > /file; sync");
-    world.snapshot("web", "kept");
+    world.snapshot("web", "saved");
     world.mimeo(["rm", "-f", "web"]).ok();
-    let dir = world.snapshot_dir("kept");
-    let parent = world.mimeo(["snapshot", "inspect", "kept"]).ok().json()[0]["parent"].clone();
+    let dir = world.snapshot_dir("saved");
+    let parent = world.mimeo(["snapshot", "inspect", "saved"]).ok().json()[0]["parent"].clone();
     let parent = world.home().join("snapshots").join(&parent.as_str().expect("a runtime snapshot")[..12]);
     let mut files: Vec<_> = [&dir, &parent]
         .iter()
@@ -250,7 +250,7 @@ fn any_flipped_byte_is_found_before_a_restore() {
         .collect();
     files.sort();
     assert!(files.len() >= 10, "{files:?}");
-    // QEMU would leave a mark.
+    // A fake QEMU that records that it was started.
     let mark = world.files().join("started");
     world.file("bin/qemu-system-x86_64", format!("#!/bin/sh\ntouch {}\n", mark.display()));
     let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
@@ -259,17 +259,17 @@ fn any_flipped_byte_is_found_before_a_restore() {
         let before = file.with_extension("before");
         fs::hard_link(&file, &before).expect("linked");
         flip_byte(&file);
-        let mut command = world.command(["snapshot", "run", "kept"]);
+        let mut command = world.command(["snapshot", "run", "saved"]);
         command.env("PATH", format!("{}:/usr/bin:/bin", world.files().join("bin").display()));
-        // The sum of a manifest is told as the manifest that it belongs to.
+        // A wrong digest file is reported under the name of its manifest.
         let named = file.display().to_string().replace("manifest.blake3", "manifest.json");
         world.finish(command).code(125).stderr_contains(&named);
         assert!(!mark.exists(), "QEMU was started on {}", file.display());
         fs::rename(before, &file).expect("restored");
         world.mimeo(["ps", "-aq"]).ok().printed("");
     }
-    world.clones(&["kept", "--name", "copy"]);
-    assert_eq!(world.sh("copy", "cat /file"), "one");
+    world.clones(&["saved", "--name", "clone"]);
+    assert_eq!(world.sh("clone", "cat /file"), "one");
     world.assert_removes_all();
 }
 
@@ -278,11 +278,11 @@ fn a_damaged_snapshot_can_be_removed() {
     let world = World::new(User::Root);
     let image = world.busybox();
     world.start(["--name", "web", "-m", "128m", &image, "sleep", "1000"]);
-    for word in ["tag", "id"] {
-        let saved = world.snapshot("web", "kept");
-        flip_byte(&world.snapshot_dir("kept").join("manifest.json"));
-        world.mimeo(["snapshot", "inspect", "kept"]).code(125).stderr_contains("manifest.json is damaged");
-        let named = if word == "tag" { "kept" } else { saved["id"].as_str().expect("an id") };
+    for selector in ["tag", "id"] {
+        let saved = world.snapshot("web", "saved");
+        flip_byte(&world.snapshot_dir("saved").join("manifest.json"));
+        world.mimeo(["snapshot", "inspect", "saved"]).code(125).stderr_contains("manifest.json is damaged");
+        let named = if selector == "tag" { "saved" } else { saved["id"].as_str().expect("an id") };
         world.mimeo(["snapshot", "rm", named]).code(0).printed(&format!("{named}\n"));
         world.mimeo(["snapshot", "ls", "-q"]).ok().printed("");
     }

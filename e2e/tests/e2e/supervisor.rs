@@ -1,4 +1,4 @@
-//! One monitor per machine, and what happens when something is killed.
+//! One supervisor per machine, and the consequences when a process is killed.
 
 use std::fs;
 
@@ -7,7 +7,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 fn kill(pid: i64) {
-    kill_process(Pid::from_raw(pid as i32).expect("a process id"), Signal::KILL).expect("it lives");
+    kill_process(Pid::from_raw(pid as i32).expect("a process id"), Signal::KILL).expect("the process runs");
 }
 
 fn inspect(world: &World, name: &str) -> Value {
@@ -34,13 +34,13 @@ as_root_and_user!(a_killed_supervisor_takes_only_its_machine_along, |world| {
     world.start(["--name", "doomed", &image, "sleep", "1000"]);
     world.start(["--name", "spared", &image, "sleep", "1000"]);
     let state = inspect(world, "doomed")["State"].clone();
-    let (monitor, vmm) = (state["Pid"].as_i64().expect("a pid"), state["VmmPid"].as_i64().expect("a pid"));
-    assert_ne!(monitor, vmm);
-    kill(monitor);
-    until("its virtual machine has ended", || {
+    let (supervisor, vmm) = (state["Pid"].as_i64().expect("a pid"), state["VmmPid"].as_i64().expect("a pid"));
+    assert_ne!(supervisor, vmm);
+    kill(supervisor);
+    until("the VMM has ended", || {
         world.processes().iter().all(|(pid, _)| i64::from(*pid) != vmm).then_some(())
     });
-    // The next command says what it found, and the state is true again.
+    // The next command reports it and corrects the recorded state.
     world.mimeo(["ps", "-a"]).code(0).stderr_contains("doomed");
     let state = inspect(world, "doomed")["State"].clone();
     assert_eq!((state["Status"].as_str(), state["ExitCode"].as_i64()), (Some("exited"), Some(137)));
@@ -85,9 +85,9 @@ fn a_vmm_killed_during_boot_names_the_stage() {
     });
     kill(vmm.0.into());
     let output = child.wait_with_output().expect("ends");
-    let told = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(125), "{told}");
-    assert!(told.contains("the guest did not come up") && told.contains("SIGKILL"), "{told}");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(125), "{stderr}");
+    assert!(stderr.contains("the guest did not come up") && stderr.contains("SIGKILL"), "{stderr}");
     world.mimeo(["ps", "-aq"]).ok().printed("");
 }
 
@@ -99,7 +99,7 @@ fn state_from_an_earlier_boot_is_detected() {
     let state = inspect(&world, "web")["State"].clone();
     kill(state["Pid"].as_i64().expect("a pid"));
     world.wait_until_no_process();
-    // As after a reboot: the ids are another boot's, and one is in use again.
+    // Simulates a reboot: the record names another boot, and its process ids are in use again.
     let file = fs::read_dir(world.home().join("machines"))
         .expect("readable")
         .flatten()
@@ -122,18 +122,18 @@ fn a_corrupt_state_file_is_set_aside() {
     let world = World::new(User::Root);
     let image = world.busybox();
     world.start(["--name", "web", &image, "true"]);
-    until("it has ended", || world.mimeo(["ps", "-q"]).stdout.is_empty().then_some(()));
+    until("the machine has ended", || world.mimeo(["ps", "-q"]).stdout.is_empty().then_some(()));
     world.wait_until_no_process();
     let dir =
         fs::read_dir(world.home().join("machines")).expect("readable").flatten().next().expect("one").path();
     fs::write(dir.join("machine.json"), "{\"format\": 1, \"id").expect("written");
     world.mimeo(["ps", "-a"]).code(0).stderr_contains("is kept as");
-    let kept = fs::read_dir(&dir)
+    let is_set_aside = fs::read_dir(&dir)
         .expect("readable")
         .flatten()
         .any(|entry| entry.file_name().to_string_lossy().starts_with("machine.json.corrupt-"));
-    assert!(kept, "what was corrupt is kept");
-    // The others go on, and new ones come.
+    assert!(is_set_aside, "the corrupt file is kept");
+    // New machines can still be started.
     world.mimeo(["run", "--rm", &image, "echo", "fine"]).code(0).printed("fine\n");
     let id = dir.file_name().expect("a name").to_string_lossy().into_owned();
     world.mimeo(["rm", "-f", &id]).code(0);

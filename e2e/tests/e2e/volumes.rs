@@ -1,4 +1,4 @@
-//! Directories and files of the host in the machine.
+//! Volumes: directories and files of the host in a machine.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
@@ -7,7 +7,7 @@ use std::path::Path;
 use e2e::{User, World, as_root_and_user, sha256, until};
 
 fn owner(path: &Path) -> (u32, u32) {
-    let metadata = fs::symlink_metadata(path).expect("there");
+    let metadata = fs::symlink_metadata(path).expect("the file exists");
     (metadata.uid(), metadata.gid())
 }
 
@@ -18,15 +18,15 @@ as_root_and_user!(a_volume_is_shared_in_both_directions, |world| {
     let volume = format!("{}:/data", dir.display());
     world.start(["--name", "web", "-v", &volume, &image, "sleep", "1000"]);
     let sh = |shell: &str| world.mimeo(["exec", "web", "sh", "-c", shell]);
-    // The guest's root is the user on the host, and the other way round.
+    // root in the guest is the user on the host, and vice versa.
     sh("cat /data/from-host; stat -c %u:%g /data /data/from-host").ok().printed("host\n0:0\n0:0\n");
     sh("echo guest > /data/from-guest; mkdir -m 750 /data/dir; ln -s from-host /data/link").ok();
     assert_eq!(fs::read_to_string(dir.join("from-guest")).expect("read"), "guest\n");
     for name in ["from-guest", "dir", "link"] {
         assert_eq!(owner(&dir.join(name)), owner(dir), "{name}");
     }
-    assert_eq!(fs::metadata(dir.join("dir")).expect("there").permissions().mode() & 0o777, 0o750);
-    // Changes of either side are seen by the other.
+    assert_eq!(fs::metadata(dir.join("dir")).expect("the file exists").permissions().mode() & 0o777, 0o750);
+    // Each side sees the changes of the other.
     fs::write(dir.join("from-host"), "changed on the host\n").expect("written");
     until("the guest sees the change", || {
         (sh("cat /data/from-host").stdout == "changed on the host\n").then_some(())
@@ -34,7 +34,7 @@ as_root_and_user!(a_volume_is_shared_in_both_directions, |world| {
     sh("echo more >> /data/from-host; mv /data/from-guest /data/moved; rm /data/link").ok();
     assert_eq!(fs::read_to_string(dir.join("from-host")).expect("read"), "changed on the host\nmore\n");
     assert!(dir.join("moved").exists() && !dir.join("from-guest").exists() && !dir.join("link").exists());
-    // What the machine wrote is there when it has ended.
+    // Data that the machine has written is still there after its end.
     sh("echo last > /data/last").ok();
     world.mimeo(["rm", "-f", "-t", "1", "web"]).ok();
     assert_eq!(fs::read_to_string(dir.join("last")).expect("read"), "last\n");
