@@ -1,5 +1,5 @@
-//! What `make demo` shows: a real nginx, made from Debian's packages, in a
-//! microVM of its own, and ten running copies of it.
+//! `make demo`: runs a real nginx, made from Debian's packages, in a microVM and
+//! forks it into ten.
 
 mod fork;
 
@@ -10,46 +10,43 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail, ensure};
 
-use crate::narrate::{program, quiet, show, step};
+use crate::narrate::{mimeo_output, program_output, show, step};
 
 const IMAGE: &str = "localhost/nginx:demo";
 const NAME: &str = "mimeo-demo";
 const RELEASE: &str = "bookworm";
-/// What mmdebstrap does last, in its own words: nginx's logs are the container's output.
-const LOGS: &str =
+/// mmdebstrap's customize hook: sends nginx's logs to the container's output.
+const LOGS_HOOK: &str =
     r#"ln -sf /dev/stdout "$1/var/log/nginx/access.log" && ln -sf /dev/stderr "$1/var/log/nginx/error.log""#;
-/// Emulated, on a busy machine, nginx takes a few seconds.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// nginx needs a few seconds to start under emulation on a busy host.
+const START_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Runs the whole demo.
 pub(crate) fn run() -> Result<()> {
     let begun = Instant::now();
-    step(
-        "Set this host up: a kernel from Debian's package, the first filesystem, and what it can do",
-        || show(&["setup"]),
-    )?;
+    step("Set up this host: Debian's kernel, the initramfs and the host checks", || show(&["setup"]))?;
     step("Make an nginx image from Debian's packages", make_image)?;
-    // One that an interrupted demo left.
-    quiet(&["rm", "--force", NAME])?;
-    fork::clear_away()?;
-    step("Run it in a microVM, with a port of the machine published on the host", || {
+    // Left by an interrupted demo.
+    mimeo_output(&["rm", "--force", NAME])?;
+    fork::remove_clones()?;
+    step("Run it in a microVM with a published port", || {
         show(&["run", "-d", "--name", NAME, "-p", "127.0.0.1::80", IMAGE])
     })?;
-    let shown = show_machine().and_then(|()| fork::show_copies());
-    step("Remove the copies, and stop it; nothing is left", || {
-        fork::clear_away()?;
+    let shown = show_machine().and_then(|()| fork::show_clones());
+    step("Remove the clones and the machine; nothing is left", || {
+        fork::remove_clones()?;
         show(&["stop", NAME])?;
         show(&["rm", NAME])?;
         show(&["ps", "-a"])?;
-        nothing_left()
+        assert_nothing_left()
     })?;
     shown?;
-    println!("\nThe demo took {:.0} s in all.", begun.elapsed().as_secs_f64());
+    println!("\nThe demo took {:.0} s in total.", begun.elapsed().as_secs_f64());
     Ok(())
 }
 
 fn show_machine() -> Result<()> {
-    let address = quiet(&["port", NAME, "80"])?;
+    let address = mimeo_output(&["port", NAME, "80"])?;
     step("Fetch the page from the host", || {
         let page = fetch_until(address.trim())?;
         let body = page.split("\r\n\r\n").nth(1).unwrap_or(&page);
@@ -57,26 +54,29 @@ fn show_machine() -> Result<()> {
         Ok(())
     })?;
     step("Run a command in it", || show(&["exec", NAME, "uname", "-a"]))?;
-    step("Its log", || show(&["logs", NAME]))?;
-    step("Its processor time and memory, by its own account and the host's", || {
+    step("Show its log", || show(&["logs", NAME]))?;
+    step("Show its CPU time and memory, as seen by the guest and by the host", || {
         show(&["stats", "--no-stream", NAME])
     })?;
-    step("Its processes", || show(&["top", NAME]))
+    step("Show its processes", || show(&["top", NAME]))
 }
 
-/// mmdebstrap takes packages as this host's apt is configured; without root it
-/// works in a user namespace.
+/// mmdebstrap uses this host's apt configuration; without root it runs in a user
+/// namespace.
 fn make_image() -> Result<()> {
-    if quiet(&["image", "ls", "--json"])?.contains(IMAGE) {
-        println!("   it is here already: {IMAGE}");
+    if mimeo_output(&["image", "ls", "--json"])?.contains(IMAGE) {
+        println!("   already in the store: {IMAGE}");
         return Ok(());
     }
     let dir = tempfile::tempdir()?;
     let tar = dir.path().join("nginx.tar");
     let tar = tar.to_string_lossy();
     println!("$ mmdebstrap --variant=minbase --include=nginx-light {RELEASE} nginx.tar");
-    let hook = format!("--customize-hook={LOGS}");
-    program("mmdebstrap", &["--quiet", "--variant=minbase", "--include=nginx-light", &hook, RELEASE, &tar])?;
+    let hook = format!("--customize-hook={LOGS_HOOK}");
+    program_output(
+        "mmdebstrap",
+        &["--quiet", "--variant=minbase", "--include=nginx-light", &hook, RELEASE, &tar],
+    )?;
     import(Path::new(&*tar))
 }
 
@@ -94,7 +94,7 @@ fn import(tar: &Path) -> Result<()> {
 }
 
 fn fetch_until(address: &str) -> Result<String> {
-    let end = Instant::now() + PATIENCE;
+    let end = Instant::now() + START_TIMEOUT;
     println!("$ curl http://{address}/");
     loop {
         match fetch(address) {
@@ -115,8 +115,8 @@ fn fetch(address: &str) -> Result<String> {
     Ok(page)
 }
 
-fn nothing_left() -> Result<()> {
-    let left = quiet(&["ps", "-a", "--json", "--filter", &format!("name={NAME}")])?;
+fn assert_nothing_left() -> Result<()> {
+    let left = mimeo_output(&["ps", "-a", "--json", "--filter", &format!("name={NAME}")])?;
     ensure!(left.trim() == "[]", "the machine is still there: {left}");
     println!("   no machine, no process, no socket");
     Ok(())

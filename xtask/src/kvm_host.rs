@@ -1,8 +1,7 @@
-//! `cargo xtask kvm-host`: a host with a working /dev/kvm, emulated by QEMU, to try mimeo on KVM where there is none.
+//! `cargo xtask kvm-host`: a QEMU-emulated host with a working /dev/kvm, to test mimeo on KVM on machines without it.
 //!
-//! QEMU emulates AMD's SVM with nested paging, so a Debian guest of it can load `kvm-amd` and run stock kernels in
-//! machines of its own. Everything in it runs several times slower than on this host; ratios are meaningful, times are
-//! not.
+//! QEMU emulates AMD's SVM with nested paging, so its Debian guest can load `kvm-amd` and run virtual machines with
+//! stock kernels. Everything in it runs several times slower than on this host: ratios are meaningful, times are not.
 
 mod command;
 mod image;
@@ -18,14 +17,14 @@ use clap::Subcommand;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Chore {
-    /// Make the host's disk from Debian packages, unless it is there
+    /// Make the emulated host's disk from Debian packages, unless it exists
     Make,
-    /// Run a command in the host; its exit code is this command's
+    /// Run a command in the emulated host; its exit code becomes this command's
     ///
-    /// The workspace and the build directory are there, read-only, under their own paths. What the command writes
-    /// below /out is copied to --files. mimeo's own directories are on a tmpfs.
+    /// The workspace and the build directory are mounted read-only under their own paths. Files that the command writes
+    /// below /out are copied to --files. mimeo's directories are on a tmpfs.
     Run(command::Options),
-    /// Run end-to-end tests in the host, on QEMU with KVM and, where MIMEO_FIRECRACKER names one, on Firecracker
+    /// Run end-to-end tests in the emulated host, on QEMU with KVM and on Firecracker if MIMEO_FIRECRACKER names one
     Test(tests::Options),
 }
 

@@ -1,6 +1,6 @@
 //! Chores: `cargo xtask demo`, `cargo xtask bench run`, `cargo xtask kvm-host run`, `cargo xtask soak`.
 
-#![allow(clippy::print_stdout, reason = "a chore talks to whoever started it")]
+#![allow(clippy::print_stdout, reason = "chores print to the terminal")]
 
 mod bench;
 mod demo;
@@ -12,7 +12,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-/// mimeo's chores.
+/// Developer tasks for mimeo.
 #[derive(Debug, Parser)]
 #[command(name = "xtask")]
 struct Arguments {
@@ -22,19 +22,19 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Chore {
-    /// Show what mimeo does: a real nginx in a microVM, from packages to page
+    /// Show what mimeo does: run and fork a real nginx in a microVM
     Demo,
-    /// Measure how long things take
+    /// Run the benchmarks
     Bench {
         #[command(subcommand)]
         chore: bench::Chore,
     },
-    /// Emulate a host with KVM, to try mimeo on it
+    /// Emulate a host with KVM and run mimeo on it
     KvmHost {
         #[command(subcommand)]
         chore: kvm_host::Chore,
     },
-    /// Start, clone, fork and kill machines under load for as long as asked, and keep evidence of silent guests
+    /// Start, clone, fork and kill machines under load, and keep evidence of guests that do not respond
     Soak(soak::Options),
 }
 

@@ -1,4 +1,4 @@
-//! Says what is done, does it, and says how long it took.
+//! Runs steps and commands with their titles and times on the terminal.
 
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
@@ -14,42 +14,42 @@ pub(crate) fn mimeo() -> PathBuf {
     target.join("release/mimeo")
 }
 
-/// Announces a step, runs it, and says how long it took.
-pub(crate) fn step<T>(what: &str, act: impl FnOnce() -> Result<T>) -> Result<T> {
-    println!("\n== {what}");
+/// Prints a step's title, runs it, and prints how long it took.
+pub(crate) fn step<T>(title: &str, run: impl FnOnce() -> Result<T>) -> Result<T> {
+    println!("\n== {title}");
     let begun = Instant::now();
-    let outcome = act().with_context(|| what.to_owned())?;
+    let outcome = run().with_context(|| title.to_owned())?;
     println!("   ({})", seconds(begun));
     Ok(outcome)
 }
 
-/// Shows a mimeo command and runs it, its output on this terminal.
+/// Prints a mimeo command and runs it with its output on this terminal.
 pub(crate) fn show(args: &[&str]) -> Result<()> {
     println!("$ mimeo {}", shell_words(args));
-    let status = Command::new(mimeo()).args(args).status().context("mimeo does not start")?;
+    let status = Command::new(mimeo()).args(args).status().context("cannot start mimeo")?;
     ensure!(status.success(), "mimeo {} ended with {status}", args[0]);
     Ok(())
 }
 
-/// Runs a mimeo command without a word; what it printed.
-pub(crate) fn quiet(args: &[&str]) -> Result<String> {
+/// Runs a mimeo command; returns its standard output.
+pub(crate) fn mimeo_output(args: &[&str]) -> Result<String> {
     let output = Command::new(mimeo()).args(args).stdin(Stdio::null()).output()?;
-    text(&format!("mimeo {}", args[0]), output)
+    checked_stdout(&format!("mimeo {}", args[0]), output)
 }
 
-/// Runs another program without a word; what it printed.
-pub(crate) fn program(name: &str, args: &[&str]) -> Result<String> {
+/// Runs another program; returns its standard output.
+pub(crate) fn program_output(name: &str, args: &[&str]) -> Result<String> {
     let output = Command::new(name)
         .args(args)
         .stdin(Stdio::null())
         .output()
-        .with_context(|| format!("{name} does not start: is it installed?"))?;
-    text(name, output)
+        .with_context(|| format!("cannot start {name}: is it installed?"))?;
+    checked_stdout(name, output)
 }
 
-fn text(name: &str, output: Output) -> Result<String> {
-    let told = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "{name} ended with {}: {}", output.status, told.trim());
+fn checked_stdout(name: &str, output: Output) -> Result<String> {
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "{name} ended with {}: {}", output.status, stderr.trim());
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 

@@ -1,5 +1,5 @@
-//! `cargo xtask soak`: many starts under load, to find a guest that falls silent or a command that
-//! never ends. Evidence of each is kept.
+//! `cargo xtask soak`: starts many machines under load, to find guests that stop responding and commands that
+//! never end, and keeps evidence of each.
 
 mod lane;
 mod tally;
@@ -18,58 +18,58 @@ use tally::Tally;
 use watchdog::Watchdog;
 
 const IMAGE: &str = "soak";
-/// Between two prints of the table.
-const REPORT: Duration = Duration::from_secs(60);
+/// Interval between prints of the table.
+const REPORT_INTERVAL: Duration = Duration::from_secs(60);
 
-/// What runs, for how long, beside how much else.
+/// Options of `soak`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
     /// Lanes, each with a MIMEO_HOME of its own, that start machines at the same time
     #[arg(long, default_value_t = 4)]
     lanes: u32,
-    /// Busy loops beside them
+    /// Busy loops that run alongside
     #[arg(long, default_value_t = 2)]
     loops: u32,
-    /// How long new starts are made
+    /// Minutes during which new machines are started
     #[arg(long, default_value_t = 10)]
     minutes: u64,
-    /// The mimeo to run; otherwise the release build
+    /// The mimeo to run [default: the release build]
     #[arg(long, value_name = "PROGRAM")]
     bin: Option<PathBuf>,
-    /// The QEMU to run: a program named qemu-system-x86_64
+    /// The QEMU to run, a program named qemu-system-x86_64
     #[arg(long, value_name = "PROGRAM")]
     qemu: Option<PathBuf>,
     /// What machines are restored from
-    #[arg(long, value_enum, default_value_t = Arm::Mixed)]
-    arm: Arm,
-    /// Seconds after which a command is looked at, and its QEMU dumped
+    #[arg(long = "arm", value_enum, default_value_t = RestoreSource::Mixed)]
+    restore_from: RestoreSource,
+    /// Seconds after which a command counts as slow and its QEMU is dumped
     #[arg(long, default_value_t = 15)]
     limit: u64,
-    /// Where evidence is kept
+    /// Keep evidence in this directory
     #[arg(long, value_name = "DIR", default_value = "target/soak")]
     keep: PathBuf,
-    /// Link the kernel from this home, instead of fetching it
+    /// Link the kernel from this home, instead of fetching one
     #[arg(long, value_name = "HOME")]
     kernel: Option<PathBuf>,
 }
 
 /// What machines are restored from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum Arm {
-    /// From stencils, of which many are made; some from the saved state
+enum RestoreSource {
+    /// Stencils, many of them new; sometimes the saved state
     Mixed,
-    /// From stencils that are made once
+    /// Stencils that are made once
     Stencils,
-    /// From the saved state: no stencil is made
+    /// The saved state; no stencil is made
     SavedState,
 }
 
-/// Soaks, prints the table, and fails if anything was silent.
+/// Runs the soak test, prints the table, and fails if a guest or command did not respond.
 pub(crate) fn run(options: &Options) -> Result<()> {
     let program = options.bin.clone().unwrap_or_else(narrate::mimeo);
-    ensure!(program.exists(), "{} is missing: `make build` makes it", program.display());
+    ensure!(program.exists(), "{} is missing: run `make build`", program.display());
     std::fs::create_dir_all(&options.keep)?;
-    // A short path: sockets live below it.
+    // A short path, because paths of sockets are limited in length.
     let dir = tempfile::Builder::new().prefix("mmsoak").tempdir_in("/tmp")?;
     Image::busybox(IMAGE).write_layout(&dir.path().join(IMAGE));
     let kernels = match &options.kernel {
@@ -81,7 +81,15 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let end = Instant::now() + Duration::from_secs(options.minutes * 60);
     let lanes = (0..options.lanes).map(|number| {
         let image = format!("oci:{}:latest", dir.path().join(IMAGE).display());
-        Lane::new(number, dir.path(), &program, options.qemu.as_deref(), &kernels, image, options.arm)
+        Lane::new(
+            number,
+            dir.path(),
+            &program,
+            options.qemu.as_deref(),
+            &kernels,
+            image,
+            options.restore_from,
+        )
     });
     let lanes = lanes.collect::<Result<Vec<_>>>()?;
     let over = AtomicBool::new(false);
@@ -97,13 +105,13 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         }
         over.store(true, Ordering::Relaxed);
     });
-    let silent = tally.silent();
-    ensure!(silent == 0, "{silent} silent: evidence in {}", options.keep.display());
+    let unresponsive = tally.unresponsive();
+    ensure!(unresponsive == 0, "{unresponsive} unresponsive: evidence in {}", options.keep.display());
     Ok(())
 }
 
 fn wait<T>(lanes: &[std::thread::ScopedJoinHandle<'_, T>]) {
-    let next = Instant::now() + REPORT;
+    let next = Instant::now() + REPORT_INTERVAL;
     while Instant::now() < next && !lanes.iter().all(std::thread::ScopedJoinHandle::is_finished) {
         std::thread::sleep(Duration::from_millis(200));
     }
@@ -118,7 +126,7 @@ fn spin(over: &AtomicBool) {
 fn fetch_kernel(program: &Path, base: &Path) -> Result<PathBuf> {
     let mut setup = std::process::Command::new(program);
     setup.arg("setup").env("MIMEO_HOME", base.join("home")).env("MIMEO_RUN", base.join("run"));
-    let status = setup.status().context("mimeo does not start")?;
+    let status = setup.status().context("cannot start mimeo")?;
     ensure!(status.success(), "mimeo setup: {status}");
     Ok(base.join("home/kernels"))
 }

@@ -1,4 +1,4 @@
-//! Ten copies of the nginx that runs, each a machine of its own.
+//! Forks the running nginx into ten clones.
 
 use std::collections::BTreeSet;
 use std::time::Instant;
@@ -7,95 +7,96 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 use super::{NAME, fetch};
-use crate::narrate::{quiet, show, step};
+use crate::narrate::{mimeo_output, show, step};
 
-const COPY: &str = "mimeo-demo-copy";
+const CLONE: &str = "mimeo-demo-clone";
 const COUNT: usize = 10;
-/// What tells a machine from another, as the machine itself sees it.
-const WHO: &str = "hostname; cat /etc/machine-id /run/mimeo/generation /sys/class/net/eth0/address";
-const HEADINGS: [&str; 5] = ["HOST NAME", "MACHINE-ID", "GENERATION", "MAC", "IP"];
+/// Prints a machine's identity, as seen from inside.
+const IDENTITY: &str = "hostname; cat /etc/machine-id /run/mimeo/generation /sys/class/net/eth0/address";
+const HEADINGS: [&str; 5] = ["HOST NAME", "MACHINE-ID", "VM GENERATION", "MAC", "IP"];
 
-/// A copy, as `fork` tells of it.
-struct Copy {
+/// A clone, from the output of `fork --json`.
+struct DemoClone {
     name: String,
     ip: String,
-    /// Where its page is.
+    /// The host address of its page.
     address: String,
 }
 
-/// Forks the machine, and shows that its copies serve and are not the same.
-pub(super) fn show_copies() -> Result<()> {
-    let copies = step("Fork it into ten, while it runs", fork)?;
-    step("Fetch the page from each, through a port of its own", || {
-        copies.iter().try_for_each(|copy| {
-            ensure!(fetch(&copy.address)?.contains("nginx"), "{}: not nginx's page", copy.name);
-            println!("   http://{}/ is {}'s", copy.address, copy.name);
+/// Forks the machine, and shows that its clones serve pages and have distinct identities.
+pub(super) fn show_clones() -> Result<()> {
+    let clones = step("Fork it into ten, while it runs", fork)?;
+    step("Fetch the page from each, through its own port", || {
+        clones.iter().try_for_each(|clone| {
+            ensure!(fetch(&clone.address)?.contains("nginx"), "{}: not nginx's page", clone.name);
+            println!("   http://{}/ is {}'s", clone.address, clone.name);
             Ok(())
         })
     })?;
-    step("Ask each who it is: no two agree on anything", || identities(&copies))?;
-    step("Their memory: what each holds alone, and what all of them share", || {
+    step("Print each clone's identity: all values differ", || show_identities(&clones))?;
+    step("Show their memory: unique to each, and shared by all", || {
         let words = ["stats", "--no-stream"].into_iter().map(str::to_owned);
         let args: Vec<_> = words.chain(names()).collect();
         show(&args.iter().map(String::as_str).collect::<Vec<_>>())
     })
 }
 
-/// Removes the copies, and what they began as.
-pub(super) fn clear_away() -> Result<()> {
-    let of: BTreeSet<_> = names().filter_map(|name| origin(&name)).collect();
+/// Removes the clones and the snapshot of the fork.
+pub(super) fn remove_clones() -> Result<()> {
+    let snapshots: BTreeSet<_> = names().filter_map(|name| origin(&name)).collect();
     let words = ["rm", "--force"].into_iter().map(str::to_owned);
     let args: Vec<_> = words.chain(names()).collect();
-    quiet(&args.iter().map(String::as_str).collect::<Vec<_>>())?;
-    of.iter().try_for_each(|snapshot| quiet(&["snapshot", "rm", snapshot]).map(drop))
+    mimeo_output(&args.iter().map(String::as_str).collect::<Vec<_>>())?;
+    snapshots.iter().try_for_each(|snapshot| mimeo_output(&["snapshot", "rm", snapshot]).map(drop))
 }
 
 fn names() -> impl Iterator<Item = String> {
-    (1..=COUNT).map(|number| format!("{COPY}-{number}"))
+    (1..=COUNT).map(|number| format!("{CLONE}-{number}"))
 }
 
-/// The snapshot that a copy's memory began as, if there is such a copy.
+/// The snapshot that a clone was started from; `None` if there is no such clone.
 fn origin(name: &str) -> Option<String> {
-    let told: Value = serde_json::from_str(&quiet(&["inspect", name]).ok()?).ok()?;
-    Some(told.pointer("/0/Origin")?.as_str()?.to_owned())
+    let document: Value = serde_json::from_str(&mimeo_output(&["inspect", name]).ok()?).ok()?;
+    Some(document.pointer("/0/Origin")?.as_str()?.to_owned())
 }
 
-fn fork() -> Result<Vec<Copy>> {
+fn fork() -> Result<Vec<DemoClone>> {
     let count = COUNT.to_string();
-    println!("$ mimeo fork {NAME} -n {count} --name {COPY} --json");
+    println!("$ mimeo fork {NAME} -n {count} --name {CLONE} --json");
     let begun = Instant::now();
-    let told: Value = serde_json::from_str(&quiet(&["fork", NAME, "-n", &count, "--name", COPY, "--json"])?)?;
+    let output = mimeo_output(&["fork", NAME, "-n", &count, "--name", CLONE, "--json"])?;
+    let forked: Value = serde_json::from_str(&output)?;
     let took = begun.elapsed().as_millis();
-    let copies: Option<Vec<_>> =
-        told.get("children").and_then(Value::as_array).and_then(|all| all.iter().map(copy).collect());
-    let copies = copies.with_context(|| told.to_string())?;
-    ensure!(copies.len() == COUNT, "{} copies instead of {COUNT}", copies.len());
-    let pause = told.get("pause_ms").and_then(Value::as_f64).context("no pause was told")?;
-    println!("   {COUNT} copies run after {took} ms; the source stood still for {pause:.1} ms");
-    Ok(copies)
+    let clones: Option<Vec<_>> =
+        forked.get("clones").and_then(Value::as_array).and_then(|all| all.iter().map(parse_clone).collect());
+    let clones = clones.with_context(|| forked.to_string())?;
+    ensure!(clones.len() == COUNT, "{} clones instead of {COUNT}", clones.len());
+    let pause = forked.get("pause_ms").and_then(Value::as_f64).context("fork --json has no pause_ms")?;
+    println!("   {COUNT} clones run after {took} ms; the source was paused for {pause:.1} ms");
+    Ok(clones)
 }
 
-fn copy(told: &Value) -> Option<Copy> {
-    let text = |at: &str| told.pointer(at)?.as_str().map(str::to_owned);
-    let port = told.pointer("/ports/0/host_port")?.as_u64()?;
+fn parse_clone(json: &Value) -> Option<DemoClone> {
+    let text = |at: &str| json.pointer(at)?.as_str().map(str::to_owned);
+    let port = json.pointer("/ports/0/host_port")?.as_u64()?;
     let address = format!("{}:{port}", text("/ports/0/host_ip")?);
-    Some(Copy { name: text("/name")?, ip: text("/ip")?, address })
+    Some(DemoClone { name: text("/name")?, ip: text("/ip")?, address })
 }
 
-/// Shows what the source and each copy say of themselves; no two may say the same.
-fn identities(copies: &[Copy]) -> Result<()> {
-    println!("$ mimeo exec … sh -c '{WHO}'");
+/// Shows each clone's identity, and fails if two clones share a value.
+fn show_identities(clones: &[DemoClone]) -> Result<()> {
+    println!("$ mimeo exec … sh -c '{IDENTITY}'");
     let mut rows = Vec::new();
-    for Copy { name, ip, .. } in copies {
-        let told = quiet(&["exec", name, "sh", "-c", WHO])?;
-        let told: Vec<_> = told.lines().map(str::to_owned).chain([ip.clone()]).collect();
-        ensure!(told.len() == HEADINGS.len(), "{name} says {told:?}");
-        rows.push(told);
+    for DemoClone { name, ip, .. } in clones {
+        let output = mimeo_output(&["exec", name, "sh", "-c", IDENTITY])?;
+        let values: Vec<_> = output.lines().map(str::to_owned).chain([ip.clone()]).collect();
+        ensure!(values.len() == HEADINGS.len(), "{name} printed {values:?}");
+        rows.push(values);
     }
     print(&rows);
     for (column, heading) in HEADINGS.iter().enumerate() {
         let different: BTreeSet<_> = rows.iter().filter_map(|row| row.get(column)).collect();
-        ensure!(different.len() == rows.len(), "two copies have the same {heading}");
+        ensure!(different.len() == rows.len(), "two clones have the same {heading}");
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! The host's disk and kernel, made from Debian packages by the host's own apt, and kept for the next time.
+//! The emulated host's disk and kernel, made from Debian packages with this host's apt and cached.
 
 use std::fs::{self, File};
 use std::io;
@@ -11,13 +11,13 @@ use mimeo_image::{ImportOptions, Quiet, Store};
 use rustix::fs::{FlockOperation, flock};
 
 use super::qemu::Qemu;
-use crate::narrate::program;
+use crate::narrate::program_output;
 
 pub(super) const RELEASE: &str = "bookworm";
-/// What mimeo and its tests need on a host, and Debian's kernel with KVM and 9p.
+/// The packages that mimeo and its tests need, and Debian's kernel with KVM and 9p.
 const PACKAGES: &str = "linux-image-amd64,qemu-system-x86,iproute2,kmod,nftables,busybox-static,util-linux,procps,\
                         openssh-client,e2fsprogs,ca-certificates,gdb-minimal";
-/// Left out of the packages: they take most of the disk, and nothing in an emulated host uses them.
+/// Paths that are not unpacked: they take most of the disk, and the emulated host does not use them.
 const EXCLUDED: [&str; 8] = [
     "/usr/share/doc/*",
     "/usr/share/man/*",
@@ -28,16 +28,17 @@ const EXCLUDED: [&str; 8] = [
     "/lib/modules/*/kernel/drivers/net/wireless/*",
     "/lib/modules/*/kernel/sound/*",
 ];
-/// The first program: it finds the rest of the start in the control directory, so that this disk is made seldom.
-const FIRST_PROGRAM: &str = include_str!("first-program.sh");
-/// Loaded by the initial RAM disk, and nothing else: probing for more takes seconds under emulation.
-const EARLY_MODULES: &str = "virtio_pci\nvirtio_blk\next4\n";
-const RAM_DISK_SETTINGS: &str = "MODULES=list\nCOMPRESS=cat\n";
+/// The init program. It runs a script from the control directory, so that the disk need not be rebuilt when the
+/// script changes.
+const STUB_INIT: &str = include_str!("first-program.sh");
+/// The only modules that the initramfs loads: probing for more takes seconds under emulation.
+const INITRAMFS_MODULES: &str = "virtio_pci\nvirtio_blk\next4\n";
+const INITRAMFS_SETTINGS: &str = "MODULES=list\nCOMPRESS=cat\n";
 
-/// Of the disk, most of it a hole.
+/// The disk's size; the file is mostly sparse.
 const DISK_BYTES: u64 = 2 << 30;
 
-/// A disk with a Debian system, its kernel and the kernel's initial RAM disk.
+/// A disk with a Debian system, its kernel and its initramfs.
 #[derive(Debug)]
 pub(super) struct Image {
     pub(super) root: PathBuf,
@@ -46,7 +47,7 @@ pub(super) struct Image {
     pub(super) qemu: Qemu,
 }
 
-/// The image, made now if it is not there. Two processes that want it at once make it once.
+/// Returns the image, and makes it first if it does not exist. Concurrent callers make it once.
 pub(super) fn ensure() -> Result<Image> {
     let dir = super::machine::target().join("kvm-host").join(key());
     let image = Image {
@@ -58,23 +59,23 @@ pub(super) fn ensure() -> Result<Image> {
     fs::create_dir_all(&dir).with_context(|| format!("cannot create {}", dir.display()))?;
     let lock = File::create(dir.join("lock"))?;
     flock(&lock, FlockOperation::LockExclusive)?;
-    // Named last, so that it is there only if all is.
+    // The disk gets its name last, so it exists only if everything does.
     if !image.root.exists() {
         eprintln!(
-            "kvm-host: making the host's disk from Debian packages; this is done once, in about a minute"
+            "kvm-host: making the host's disk from Debian packages; this happens once and takes about a minute"
         );
-        make(&dir, &image).context("cannot make the KVM host's disk")?;
+        build(&dir, &image).context("cannot make the KVM host's disk")?;
     }
     Ok(image)
 }
 
-/// Changes when what goes into the disk does.
+/// A digest of the disk's inputs, which names the cache directory.
 fn key() -> String {
-    let parts = [RELEASE, PACKAGES, &EXCLUDED.join("\n"), FIRST_PROGRAM, EARLY_MODULES, RAM_DISK_SETTINGS];
+    let parts = [RELEASE, PACKAGES, &EXCLUDED.join("\n"), STUB_INIT, INITRAMFS_MODULES, INITRAMFS_SETTINGS];
     e2e::sha256(parts.join("\n").as_bytes()).chars().take(16).collect()
 }
 
-fn make(dir: &Path, image: &Image) -> Result<()> {
+fn build(dir: &Path, image: &Image) -> Result<()> {
     let scratch = tempfile::tempdir_in(dir)?;
     let qemu = scratch.path().join("qemu");
     fs::create_dir(&qemu)?;
@@ -84,21 +85,21 @@ fn make(dir: &Path, image: &Image) -> Result<()> {
     extract_boot(&tar, image)?;
     let store = Store::open(&scratch.path().join("store"))?;
     let imported = store.import(File::open(&tar)?, &tar, &ImportOptions::default(), Arc::new(Quiet))?;
-    make_space(&imported.rootfs)?;
+    enlarge(&imported.rootfs)?;
     fs::rename(imported.rootfs, &image.root)?;
     Ok(())
 }
 
-/// As root, in a user namespace or by fakechroot: mmdebstrap takes what works here.
+/// Runs mmdebstrap, which chooses between root, a user namespace and fakechroot.
 fn debootstrap(scratch: &Path, tar: &Path) -> Result<()> {
     let upload = |name: &str, text: &str, to: &str| {
         let path = scratch.join(name);
         fs::write(&path, text)?;
         Ok::<_, io::Error>(format!("upload {} {to}", path.display()))
     };
-    let first = upload("kvm-host", FIRST_PROGRAM, "/sbin/kvm-host")?;
-    let settings = upload("settings", RAM_DISK_SETTINGS, "/etc/initramfs-tools/conf.d/kvm-host")?;
-    let modules = upload("modules", EARLY_MODULES, "/etc/initramfs-tools/modules")?;
+    let first = upload("kvm-host", STUB_INIT, "/sbin/kvm-host")?;
+    let settings = upload("settings", INITRAMFS_SETTINGS, "/etc/initramfs-tools/conf.d/kvm-host")?;
+    let modules = upload("modules", INITRAMFS_MODULES, "/etc/initramfs-tools/modules")?;
     let mut args =
         vec!["--quiet".to_owned(), "--variant=minbase".to_owned(), format!("--include={PACKAGES}")];
     args.extend(EXCLUDED.iter().map(|path| format!("--dpkgopt=path-exclude={path}")));
@@ -107,14 +108,14 @@ fn debootstrap(scratch: &Path, tar: &Path) -> Result<()> {
     args.push("--customize-hook=chroot \"$1\" update-initramfs -u".to_owned());
     args.extend([RELEASE.to_owned(), tar.display().to_string()]);
     let args: Vec<_> = args.iter().map(String::as_str).collect();
-    program("mmdebstrap", &args).map(drop)
+    program_output("mmdebstrap", &args).map(drop)
 }
 
-/// A filesystem of an image is full to the last block.
-fn make_space(root: &Path) -> Result<()> {
+/// Enlarges the filesystem: that of an image has no free block.
+fn enlarge(root: &Path) -> Result<()> {
     fs::set_permissions(root, fs::Permissions::from_mode(0o644))?;
     File::options().write(true).open(root)?.set_len(DISK_BYTES)?;
-    program("resize2fs", &[&root.display().to_string()]).map(drop)
+    program_output("resize2fs", &[&root.display().to_string()]).map(drop)
 }
 
 fn extract_boot(tar: &Path, image: &Image) -> Result<()> {
@@ -131,6 +132,6 @@ fn extract_boot(tar: &Path, image: &Image) -> Result<()> {
         io::copy(&mut entry, &mut File::create(to)?)?;
         found += 1;
     }
-    anyhow::ensure!(found == 2, "the packages hold {found} of a kernel and its initial RAM disk");
+    anyhow::ensure!(found == 2, "the packages contain {found} of the two files kernel and initramfs");
     Ok(())
 }

@@ -1,4 +1,4 @@
-# What the emulated host does: make the system usable, run one command, hand back its exit code and files, power off.
+# The emulated host's init script: sets up the system, runs one command, returns its exit code and files, powers off.
 control=/run/control
 
 mkdir -p /dev/pts /dev/shm
@@ -16,7 +16,7 @@ grep -q ^user: /etc/passwd || echo 'user:x:1000:1000::/home/user:/bin/sh' >>/etc
 chown 1000:1000 /home/user /run/user/1000
 ip link set lo up
 modprobe -a virtio_console kvm-amd tun fuse overlay nf_tables 2>/dev/null
-# As Debian's udev rules have it for who is logged in.
+# As Debian's udev rules do for logged-in users.
 chmod 666 /dev/kvm /dev/net/tun /dev/fuse 2>/dev/null
 cut -d' ' -f1 /proc/uptime >$control/ready
 
@@ -25,7 +25,7 @@ while read -r tag path; do
     mount -t 9p -o trans=virtio,version=9p2000.L,msize=262144,cache=loose,ro "$tag" "$path"
 done <$control/shares
 
-port() { # the port of a name, once it is there
+port() { # waits for the virtio port with this name and prints its device
     for _ in $(seq 100); do
         for name in /sys/class/virtio-ports/*/name; do
             if [ "$(cat "$name" 2>/dev/null)" = "$1" ]; then
@@ -51,5 +51,5 @@ echo $code >$control/exit-code.new
 mv $control/exit-code.new $control/exit-code
 sync
 echo o >/proc/sysrq-trigger
-# Nothing can be loaded from the disk any more.
+# Spin with shell builtins only: programs can no longer be loaded from the disk.
 while :; do :; done

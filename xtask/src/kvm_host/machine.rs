@@ -1,4 +1,4 @@
-//! The emulated host itself: a QEMU process that ends with this one.
+//! The emulated host: a QEMU process that ends with this process.
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
@@ -14,52 +14,52 @@ use mimeo_vmm::accel::tsc_khz;
 
 use super::image::Image;
 
-/// From one look at whether QEMU has ended to the next.
+/// Interval between checks whether QEMU has ended.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
-/// How long output may still come after the host's end.
+/// How long output may arrive after QEMU has ended.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
-/// Lines of the host's console that an error shows.
-const CONSOLE_LINES: usize = 30;
-/// Instructions that Debian's QEMU emulates: those of an AMD processor with SVM and nested paging.
+/// Number of log lines in an error message.
+const LOG_TAIL_LINES: usize = 30;
+/// An AMD processor with SVM and nested paging, which Debian's QEMU can emulate.
 const CPU: &str = "EPYC,+svm,+npt";
 const KERNEL_ARGUMENTS: &str = "console=ttyS0 quiet mitigations=off nokaslr root=/dev/vda rw init=/sbin/kvm-host \
                                 panic=-1 sysrq_always_enabled=1";
 const INIT: &str = include_str!("init.sh");
 
-/// What is to run, and what the host is to have.
+/// The script to run and the configuration of the emulated host.
 #[derive(Debug)]
 pub(super) struct Plan {
-    /// A script for the host's shell.
+    /// A shell script.
     pub(super) script: String,
-    /// Directories of this host, seen read-only under the same paths.
+    /// Directories of this host that are mounted read-only under the same paths.
     pub(super) shares: Vec<PathBuf>,
-    /// Where the files go that are left below /out.
+    /// The directory for the files below /out.
     pub(super) files: Option<PathBuf>,
     pub(super) memory_mib: u32,
     pub(super) processors: u32,
     pub(super) timeout: Duration,
-    /// On this process's terminal.
+    /// Whether the script runs on this process's terminal.
     pub(super) tty: bool,
 }
 
-/// How it went.
+/// The exit of the emulated host.
 #[derive(Debug)]
-pub(super) struct Ended {
+pub(super) struct HostExit {
     pub(super) exit_code: u8,
-    /// From QEMU's start to a loaded `kvm-amd`, by the host's own clock.
+    /// Seconds from boot to a loaded `kvm-amd`, by the emulated host's clock.
     pub(super) until_ready: String,
     pub(super) took: Duration,
 }
 
-/// The directory that cargo builds in.
+/// Cargo's target directory.
 pub(crate) fn target() -> PathBuf {
     let own = std::env::current_exe().unwrap_or_default();
     // target/<profile>/xtask
     own.ancestors().nth(2).map(PathBuf::from).unwrap_or_default()
 }
 
-/// Boots the host, runs the script in it, and waits for its end.
-pub(super) fn run(image: &Image, plan: &Plan) -> Result<Ended> {
+/// Boots the emulated host, runs the script in it, and waits until it powers off.
+pub(super) fn run(image: &Image, plan: &Plan) -> Result<HostExit> {
     let control =
         tempfile::Builder::new().prefix("kvm-host-").tempdir().context("cannot make a directory")?;
     let dir = control.path();
@@ -74,58 +74,56 @@ pub(super) fn run(image: &Image, plan: &Plan) -> Result<Ended> {
     let streams = Streams::listen(dir)?;
     let begun = Instant::now();
     let mut qemu = Qemu::start(image, plan, dir)?;
-    let carried = (!plan.tty).then(|| streams.carry()).transpose()?;
+    let forwarder = (!plan.tty).then(|| streams.forward()).transpose()?;
     let ended = qemu.wait(plan.timeout);
     drop(qemu);
-    if let Some(carried) = carried {
-        carried.finish();
+    if let Some(forwarder) = forwarder {
+        forwarder.finish();
     }
     let took = begun.elapsed();
     let until_ready = fs::read_to_string(dir.join("ready")).unwrap_or_default().trim().to_owned();
     collect_files(dir, plan)?;
     match (ended, fs::read_to_string(dir.join("exit-code"))) {
-        (Ok(()), Ok(code)) => Ok(Ended { exit_code: code.trim().parse()?, until_ready, took }),
-        (Ok(()), Err(_)) => bail!("the KVM host ended before the command did\n{}", evidence(dir)),
-        (Err(error), _) => Err(error.context(evidence(dir))),
+        (Ok(()), Ok(code)) => Ok(HostExit { exit_code: code.trim().parse()?, until_ready, took }),
+        (Ok(()), Err(_)) => bail!("the KVM host ended before the command did\n{}", log_tails(dir)),
+        (Err(error), _) => Err(error.context(log_tails(dir))),
     }
 }
 
-/// The command's files, and what QEMU and the host's console said.
+/// Copies the command's files and the logs of QEMU and the console.
 fn collect_files(dir: &Path, plan: &Plan) -> Result<()> {
     let Some(files) = &plan.files else { return Ok(()) };
     fs::create_dir_all(files)?;
     for log in ["console.log", "qemu.log"] {
-        fs::copy(dir.join(log), files.join(log)).with_context(|| format!("cannot keep {log}"))?;
+        fs::copy(dir.join(log), files.join(log)).with_context(|| format!("cannot copy {log}"))?;
     }
     let tar = dir.join("files.tar");
     if !tar.exists() {
         return Ok(());
     }
-    tar::Archive::new(File::open(&tar)?)
-        .unpack(files)
-        .context("cannot unpack the files that the command left")
+    tar::Archive::new(File::open(&tar)?).unpack(files).context("cannot unpack the command's files")
 }
 
-/// What QEMU and the host's console said last.
-fn evidence(dir: &Path) -> String {
+/// The last lines of the logs of QEMU and the console.
+fn log_tails(dir: &Path) -> String {
     let tail = |name: &str| {
         let text = String::from_utf8_lossy(&fs::read(dir.join(name)).unwrap_or_default()).into_owned();
         let lines: Vec<_> = text.lines().filter(|line| !line.contains("TCG doesn't support")).collect();
-        lines[lines.len().saturating_sub(CONSOLE_LINES)..].join("\n")
+        lines[lines.len().saturating_sub(LOG_TAIL_LINES)..].join("\n")
     };
-    format!("QEMU said:\n{}\nthe host's console ends with:\n{}", tail("qemu.log"), tail("console.log"))
+    format!("QEMU's log ends with:\n{}\nthe console ends with:\n{}", tail("qemu.log"), tail("console.log"))
 }
 
-/// A QEMU that is killed when this value goes, and by the kernel when this process does.
+/// A QEMU that is killed when this value is dropped, and by the kernel when this process ends.
 struct Qemu(Child);
 
 impl Qemu {
     fn start(image: &Image, plan: &Plan, dir: &Path) -> Result<Self> {
-        // setpriv becomes the program that it is given, with the kernel's promise to kill it when we are gone.
+        // setpriv sets the parent-death signal and executes QEMU.
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "KILL"]).arg(image.qemu.program()).args(arguments(image, plan, dir));
         command.stdin(if plan.tty { Stdio::inherit() } else { Stdio::null() });
-        // It warns of each feature of the processor that it does not emulate.
+        // QEMU warns about each CPU feature that it does not emulate.
         command.stderr(File::create(dir.join("qemu.log"))?);
         command.spawn().map(Self).context("cannot start setpriv, which starts QEMU")
     }
@@ -147,7 +145,7 @@ impl Qemu {
 
 impl Drop for Qemu {
     fn drop(&mut self) {
-        // One that has ended already is what is wanted.
+        // Fails only if QEMU has ended already.
         self.0.kill().ok();
         self.0.wait().ok();
     }
@@ -165,10 +163,10 @@ fn arguments(image: &Image, plan: &Plan, dir: &Path) -> Vec<String> {
     args.extend(["-kernel".to_owned(), image.kernel.display().to_string()]);
     args.extend(["-initrd".to_owned(), image.initrd.display().to_string()]);
     args.push("-append".to_owned());
-    // A kernel that calibrates its clock under emulation on a busy host hangs now and then.
+    // Under emulation on a busy host, a kernel that calibrates its clock hangs occasionally.
     let clock = tsc_khz().map(|khz| format!(" tsc_early_khz={khz}")).unwrap_or_default();
     args.push(format!("{KERNEL_ARGUMENTS}{clock}"));
-    // What is written to the disk is gone with the process.
+    // Writes to the disk are discarded when QEMU ends.
     args.push("-drive".to_owned());
     args.push(format!("file={},format=raw,if=virtio,snapshot=on", image.root.display()));
     args.extend(["-serial".to_owned(), format!("file:{}", path("console.log"))]);
@@ -193,8 +191,8 @@ fn share(path: &str, tag: &str, read_only: bool) -> [String; 2] {
     ["-virtfs".to_owned(), format!("local,path={path},mount_tag={tag},{options}{read_only}")]
 }
 
-/// The sockets that carry the command's standard streams, one for each: where one direction of a port ends, so does the
-/// other.
+/// The sockets of the command's standard streams. Each stream has its own port, because closing one direction of a port
+/// closes the other too.
 struct Streams {
     listeners: [UnixListener; 3],
 }
@@ -208,37 +206,38 @@ impl Streams {
         Ok(Self { listeners: [listen(input)?, listen(output)?, listen(errors)?] })
     }
 
-    fn carry(&self) -> Result<Carried> {
+    fn forward(&self) -> Result<StreamForwarder> {
         let accept = |index: usize| self.listeners[index].accept().map(|(stream, _)| stream);
         let (input, output, errors) = (accept(0)?, accept(1)?, accept(2)?);
-        // Ends with the process: nobody waits for who may type forever.
+        // Not joined: a read of standard input may block forever.
         thread::spawn(move || copy(io::stdin(), input));
         let (from_output, from_errors) = (output.try_clone()?, errors.try_clone()?);
         let threads = vec![
             thread::spawn(move || copy(from_output, io::stdout())),
             thread::spawn(move || copy(from_errors, io::stderr())),
         ];
-        Ok(Carried { threads, streams: [output, errors] })
+        Ok(StreamForwarder { threads, streams: [output, errors] })
     }
 }
 
-/// Threads that copy the command's output.
-struct Carried {
+/// The threads that copy the command's output.
+struct StreamForwarder {
     threads: Vec<thread::JoinHandle<()>>,
     streams: [UnixStream; 2],
 }
 
-impl Carried {
-    /// QEMU's end is the sockets' end; should another process hold them, ours is.
+impl StreamForwarder {
+    /// Waits until the output has been copied. QEMU's end closes the sockets; if another process still holds them, they
+    /// are shut down after a timeout.
     fn finish(self) {
         let deadline = Instant::now() + DRAIN_TIMEOUT;
         while Instant::now() < deadline && !self.threads.iter().all(thread::JoinHandle::is_finished) {
             thread::sleep(POLL_INTERVAL);
         }
-        // Not connected any more is what is wanted.
+        // Fails only if the socket is no longer connected.
         self.streams.iter().for_each(|stream| stream.shutdown(Shutdown::Both).unwrap_or_default());
         for thread in self.threads {
-            // A copier cannot panic; its errors are the reader's end.
+            // The threads do not panic; a failed write ends them.
             thread.join().unwrap_or_default();
         }
     }

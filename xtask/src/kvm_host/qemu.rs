@@ -1,6 +1,7 @@
-//! The QEMU that emulates the host: Debian's newest for this release, unpacked and not installed.
+//! The QEMU that emulates the host: the newest one for this Debian release, unpacked without installation.
 //!
-//! QEMU 7.2 does not tell the host of its guests' XSETBV, so that they lose SSE registers (docs/decisions/0012). 10.0 does.
+//! QEMU 7.2 does not report the intercept of XSETBV to the hypervisor, so nested guests lose their SSE registers
+//! (docs/decisions/0012). 10.0 does.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,53 +10,56 @@ use std::process::Command;
 use anyhow::{Context, Result};
 
 use super::image::RELEASE;
-use crate::narrate::program;
+use crate::narrate::program_output;
 
 const PACKAGES: [&str; 5] =
     ["qemu-system-x86", "qemu-system-common", "qemu-system-data", "seabios", "ipxe-qemu"];
-/// Where the packages have firmware.
+/// The packages' firmware directories.
 const FIRMWARE: [&str; 3] = ["usr/share/qemu", "usr/share/seabios", "usr/lib/ipxe/qemu"];
 
-/// Of the package debian-archive-keyring, which every Debian has.
+/// From the package debian-archive-keyring, which every Debian installs.
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
-/// QEMU's files below a directory.
+/// The root directory of an unpacked QEMU.
 #[derive(Debug, Clone)]
 pub(crate) struct Qemu(PathBuf);
 
 impl Qemu {
-    /// The one that is unpacked in `root`.
+    /// The QEMU that is unpacked in `root`.
     pub(super) fn at(root: PathBuf) -> Self {
         Self(root)
     }
 
-    /// The program.
+    /// The path of the program.
     pub(crate) fn program(&self) -> PathBuf {
         self.0.join("usr/bin/qemu-system-x86_64")
     }
 
-    /// Arguments that say where its firmware is.
+    /// The arguments that name its firmware directories.
     pub(crate) fn firmware(&self) -> Vec<String> {
         FIRMWARE.iter().flat_map(|dir| ["-L".to_owned(), self.0.join(dir).display().to_string()]).collect()
     }
 
-    /// Fetches the packages from the backports of this release and unpacks them in `root`.
+    /// Downloads the packages from the backports of this release and unpacks them in `root`.
     pub(super) fn fetch(scratch: &Path, root: &Path) -> Result<()> {
         let apt = Apt::new(scratch)?;
         apt.run(&["update"])?;
         let mut args = vec!["download".to_owned()];
-        // A package that has no newer version there comes from the release itself.
+        // Packages without a backport come from the release itself.
         args.extend(PACKAGES.map(str::to_owned));
         apt.run(&args.iter().map(String::as_str).collect::<Vec<_>>())?;
         let packages = fs::read_dir(scratch)?.flatten().map(|entry| entry.path());
         for package in packages.filter(|path| path.extension().is_some_and(|ending| ending == "deb")) {
-            program("dpkg-deb", &["--extract", &package.display().to_string(), &root.display().to_string()])?;
+            program_output(
+                "dpkg-deb",
+                &["--extract", &package.display().to_string(), &root.display().to_string()],
+            )?;
         }
         Ok(())
     }
 }
 
-/// apt with sources and lists of its own, made of what this host's apt has.
+/// apt with separate sources and lists, derived from this host's apt configuration.
 struct Apt<'a> {
     scratch: &'a Path,
 }
@@ -82,28 +86,28 @@ impl<'a> Apt<'a> {
             "Dir::Etc::PreferencesParts=-".to_owned(),
             format!("Dir::State::Lists={}", path("lists")),
             format!("Dir::Cache={}", path("cache")),
-            // Nobody else may write there.
+            // apt's unprivileged user cannot write to the scratch directory.
             "APT::Sandbox::User=".to_owned(),
         ];
         let mut command = Command::new("apt-get");
         command.arg("--quiet").args(options.iter().flat_map(|option| ["-o", option])).args(args);
         let output = command.current_dir(self.scratch).output().context("cannot start apt-get")?;
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
         anyhow::ensure!(
             output.status.success(),
             "apt-get {} ended with {}: {}",
             args[0],
             output.status,
-            said.trim()
+            stderr.trim()
         );
         Ok(())
     }
 }
 
-/// The release and its backports, from where this host's apt has the release.
+/// Source lines for the release and its backports, at the address that this host's apt uses for the release.
 fn sources() -> Result<String> {
     let format = "$(REPO_URI) $(RELEASE)";
-    let targets = program("apt-get", &["indextargets", "--format", format, "Created-By: Packages"])?;
+    let targets = program_output("apt-get", &["indextargets", "--format", format, "Created-By: Packages"])?;
     let found = targets.lines().find_map(|line| line.strip_suffix(RELEASE)?.strip_suffix(' '));
     let address = found.with_context(|| format!("this host's apt has no source for Debian {RELEASE}"))?;
     let line = |suite: &str| format!("deb [signed-by={KEYRING}] {address} {suite} main\n");

@@ -1,11 +1,11 @@
-//! Words for the emulated host's shell.
+//! Scripts for the emulated host's shell.
 
-/// A word that a shell takes as it is.
+/// Quotes a word for a shell.
 pub(super) fn quote(word: &str) -> String {
     format!("'{}'", word.replace('\'', r"'\''"))
 }
 
-/// A script that sets variables and becomes a command, as root or as an ordinary user.
+/// A script that sets environment variables and executes a command, as root or as an ordinary user.
 pub(super) fn script(
     variables: &[(String, String)],
     directory: &str,
@@ -33,7 +33,7 @@ mod tests {
     use std::process::Command;
 
     #[test]
-    fn a_shell_takes_quoted_words_as_they_are() {
+    fn quoted_words_reach_the_command_unchanged() {
         let words: Vec<_> = ["printf", "%s|", "a b", "it's", "$HOME", "\\", ""].map(str::to_owned).into();
         let script = super::script(&[("X".to_owned(), "1".to_owned())], "/", false, &words);
         let output = Command::new("sh").arg("-c").arg(script).output().expect("sh runs");

@@ -1,4 +1,4 @@
-//! Runs end-to-end tests in the emulated host: the same bodies that run outside.
+//! Runs the end-to-end tests in the emulated host.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -67,35 +67,36 @@ const SKIPPED_TESTS: [&str; 13] = [
 const FIRECRACKER_TESTS: &str = "firecracker::";
 const MEMORY_MIB: u32 = 8192;
 
-/// What `kvm-host test` takes.
+/// Options of `kvm-host test`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
-    /// Run all tests that make sense there, not a chosen set
+    /// Run all tests that work there, not only the default set
     #[arg(long)]
     all: bool,
-    /// Seconds after which the host is ended
+    /// Seconds after which the emulated host is killed
     #[arg(long, default_value_t = 900)]
     timeout: u64,
-    /// Run the tests whose names hold one of these words
+    /// Run the tests whose names contain one of these words
     filters: Vec<String>,
 }
 
 pub(super) fn run(options: &Options) -> Result<ExitCode> {
     let image = image::ensure()?;
-    let tests = test_program()?;
-    let kernels = kernels()?;
+    let tests = build_tests()?;
+    let kernels = set_up_kernels()?;
     let firecracker = std::env::var_os("MIMEO_FIRECRACKER").map(PathBuf::from);
     eprintln!("kvm-host: QEMU with KVM");
     let mut code = run_set(&image, options, &tests, &kernels, &DEFAULT_TESTS, None)?;
     match firecracker {
         Some(program) => {
             eprintln!("kvm-host: Firecracker, {}", program.display());
-            let on_it = run_set(&image, options, &tests, &kernels, &FIRECRACKER_DEFAULT_TESTS, Some(&program))?;
-            code = code.max(on_it);
+            let firecracker_code =
+                run_set(&image, options, &tests, &kernels, &FIRECRACKER_DEFAULT_TESTS, Some(&program))?;
+            code = code.max(firecracker_code);
         }
         None => eprintln!(
-            "kvm-host: NOT RUN ON FIRECRACKER: MIMEO_FIRECRACKER names no program. Nothing here says whether mimeo works \
-             on a real one."
+            "kvm-host: NOT RUN ON FIRECRACKER: MIMEO_FIRECRACKER names no program, so these tests do not show whether mimeo \
+             works on a real Firecracker."
         ),
     }
     Ok(ExitCode::from(code))
@@ -140,13 +141,13 @@ fn run_set(
         timeout: Duration::from_secs(options.timeout),
         tty: false,
     };
-    let ended = machine::run(image, &plan)?;
+    let exit = machine::run(image, &plan)?;
     eprintln!(
         "kvm-host: /dev/kvm after {} s; ended after {:.0} s",
-        ended.until_ready,
-        ended.took.as_secs_f64()
+        exit.until_ready,
+        exit.took.as_secs_f64()
     );
-    Ok(ended.exit_code)
+    Ok(exit.exit_code)
 }
 
 #[derive(Deserialize)]
@@ -160,24 +161,24 @@ struct Target {
     kind: Vec<String>,
 }
 
-/// Builds the tests and the programs that they start; where the tests are.
-fn test_program() -> Result<PathBuf> {
+/// Builds the tests and the programs that they start; returns the path of the test program.
+fn build_tests() -> Result<PathBuf> {
     let cargo = || Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     let built =
         cargo().args(["build", "--package", "mimeo", "--package", "mimeo-fake-firecracker"]).status()?;
-    ensure!(built.success(), "mimeo is not built");
+    ensure!(built.success(), "cannot build mimeo");
     let mut command = cargo();
     command.args(["test", "--package", "e2e", "--test", "e2e", "--no-run", "--message-format", "json"]);
     let output = command.stderr(std::process::Stdio::inherit()).output().context("cannot start cargo")?;
-    ensure!(output.status.success(), "the tests are not built");
+    ensure!(output.status.success(), "cannot build the tests");
     let lines = String::from_utf8_lossy(&output.stdout).into_owned();
     let messages = lines.lines().filter_map(|line| serde_json::from_str::<Message>(line).ok());
     let mut tests = messages.filter(|message| message.target.as_ref().is_some_and(|it| it.kind == ["test"]));
-    tests.find_map(|message| message.executable).context("cargo names no test program")
+    tests.find_map(|message| message.executable).context("cargo reported no test program")
 }
 
-/// A kernel for guests, set up by mimeo outside: there is no network in there to fetch one.
-fn kernels() -> Result<PathBuf> {
+/// Sets up a kernel for guests on this host, because the emulated host has no network to fetch one.
+fn set_up_kernels() -> Result<PathBuf> {
     let home = target().join("kvm-host/home");
     let mimeo = std::env::var_os("MIMEO_BIN").map_or_else(|| target().join("debug/mimeo"), PathBuf::from);
     let mut command = Command::new(&mimeo);

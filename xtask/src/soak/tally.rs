@@ -1,4 +1,4 @@
-//! What was started, how long it took at most, and what was silent.
+//! Counts of commands by kind and outcome, with the longest time of each kind.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -7,12 +7,11 @@ use std::time::Duration;
 /// How a command ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Outcome {
-    /// It did what it should.
-    Well,
-    /// It failed, and no guest was silent.
+    Succeeded,
+    /// The command failed, but its guest responded.
     Failed,
-    /// A guest did not answer, or the command did not end.
-    Silent,
+    /// A guest did not respond, or the command did not end.
+    Unresponsive,
 }
 
 #[derive(Debug, Default)]
@@ -20,11 +19,11 @@ struct Row {
     count: u32,
     slow: u32,
     failed: u32,
-    silent: u32,
+    unresponsive: u32,
     longest: Duration,
 }
 
-/// The figures so far, by kind of command.
+/// The counts so far, by kind of command.
 #[derive(Debug, Default)]
 pub(super) struct Tally(Mutex<BTreeMap<&'static str, Row>>);
 
@@ -35,25 +34,26 @@ impl Tally {
         row.count += 1;
         row.slow += u32::from(is_slow);
         row.failed += u32::from(outcome == Outcome::Failed);
-        row.silent += u32::from(outcome == Outcome::Silent);
+        row.unresponsive += u32::from(outcome == Outcome::Unresponsive);
         row.longest = row.longest.max(took);
     }
 
-    pub(super) fn silent(&self) -> u32 {
-        self.rows().values().map(|row| row.silent).sum()
+    pub(super) fn unresponsive(&self) -> u32 {
+        self.rows().values().map(|row| row.unresponsive).sum()
     }
 
     pub(super) fn table(&self) -> String {
         let head =
-            "| kind | count | slow | failed | silent | longest, s |\n|---|---|---|---|---|---|\n".to_owned();
+            "| kind | count | slow | failed | unresponsive | longest, s |\n|---|---|---|---|---|---|\n"
+                .to_owned();
         self.rows().iter().fold(head, |table, (kind, row)| {
-            let Row { count, slow, failed, silent, longest } = row;
+            let Row { count, slow, failed, unresponsive, longest } = row;
             let longest = longest.as_secs_f64();
-            format!("{table}| {kind} | {count} | {slow} | {failed} | {silent} | {longest:.1} |\n")
+            format!("{table}| {kind} | {count} | {slow} | {failed} | {unresponsive} | {longest:.1} |\n")
         })
     }
 
-    /// How busy the host is.
+    /// The host's load average.
     pub(super) fn load(&self) -> String {
         let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
         format!("load {}", load.trim())
@@ -69,12 +69,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn kinds_are_counted_by_themselves() {
+    fn each_kind_is_counted_separately() {
         let tally = Tally::default();
-        tally.add("run", Duration::from_secs(1), false, Outcome::Well);
-        tally.add("run", Duration::from_secs(3), true, Outcome::Silent);
+        tally.add("run", Duration::from_secs(1), false, Outcome::Succeeded);
+        tally.add("run", Duration::from_secs(3), true, Outcome::Unresponsive);
         tally.add("fork", Duration::from_secs(2), false, Outcome::Failed);
-        assert_eq!(tally.silent(), 1);
+        assert_eq!(tally.unresponsive(), 1);
         assert!(tally.table().contains("| run | 2 | 1 | 0 | 1 | 3.0 |\n"), "{}", tally.table());
     }
 }
