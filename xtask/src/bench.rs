@@ -1,4 +1,4 @@
-//! `cargo xtask bench`: how long things take, beside podman in the same run.
+//! `cargo xtask bench`: benchmarks, with podman measured in the same run.
 
 mod clone;
 mod cold_run;
@@ -8,19 +8,19 @@ mod guest;
 mod host;
 mod kernel;
 mod lab;
+mod lifecycle;
 mod net;
 mod pager;
 mod plot;
 mod podman;
+mod report;
 mod result;
 mod run;
 mod samples;
-mod sheet;
 mod soak;
 mod stages;
 mod stopwatch;
 mod table;
-mod whole;
 
 use std::path::{Path, PathBuf};
 
@@ -29,77 +29,78 @@ use anyhow::{Context, Result};
 pub(crate) use lab::link_tree;
 use lab::{Lab, Site};
 use podman::Podman;
-use result::{Bench, Key};
+use result::{Bench, Subject};
 
-/// What is measured for how long.
+/// The benchmarks.
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Chore {
-    /// Cold runs and execs, beside podman's
+    /// Cold runs and execs, compared with podman
     Run(run::Options),
-    /// Snapshots: warm runs, copies, pools, forks, and what they cost
+    /// Snapshots: warm runs, clones, pools, forks, and their memory
     Clone(clone::Options),
-    /// Networks: rootless, bridged, and the host's own
+    /// Networks: rootless, bridged, and the host's loopback
     Net(net::Options),
-    /// The page server beside a bare loop, and what sharing memory saves
+    /// The page server, compared with a bare loop, and the memory that sharing saves
     Pager(pager::Options),
-    /// All of a machine's life on one driver, beside plain cold boots
-    Whole(whole::Options),
-    /// One clone of that measurement
+    /// A machine's whole lifecycle on one driver, compared with plain cold boots
+    #[command(name = "whole")]
+    Lifecycle(lifecycle::Options),
+    /// One clone process of `bench pager`
     #[command(hide = true)]
-    PagerClone(pager::Guest),
-    /// Write the pages anew from the samples that are kept
+    PagerClone(pager::CloneOptions),
+    /// Regenerate the documentation pages from the committed samples
     Page,
 }
 
-/// What all measurements are told.
+/// Options of several benchmarks.
 #[derive(Debug, clap::Args)]
 struct Common {
-    /// A few of each: to see that it works
+    /// Take only a few samples, as a smoke test
     #[arg(long, conflicts_with = "runs")]
     quick: bool,
-    /// Link Debian's kernel from this home, instead of fetching it
+    /// Link Debian's kernel from this home instead of fetching it
     #[arg(long, value_name = "HOME")]
     debian_kernel: Option<PathBuf>,
-    /// Measure the kernel of `mimeo setup kernel --build` too, from this home
+    /// Also measure the kernel that `mimeo setup kernel --build` made in this home
     #[arg(long, value_name = "HOME")]
     own_kernel: Option<PathBuf>,
-    /// Keep the samples here
+    /// Write the samples to this file
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Write the page of the documentation and its samples
+    /// Write the documentation page and its samples
     #[arg(long)]
     publish: bool,
 }
 
-/// Files of the documentation that are made of samples.
+/// Documentation files that are generated from samples.
 struct Page {
     samples: &'static str,
-    files: &'static [(&'static str, Writer)],
+    files: &'static [(&'static str, Renderer)],
 }
 
-/// What a file is to hold for these samples.
-type Writer = fn(&Bench) -> String;
+/// Renders a file's content from samples.
+type Renderer = fn(&Bench) -> String;
 
-/// Does one of the chores.
+/// Runs one benchmark.
 pub(crate) fn run(chore: Chore) -> Result<()> {
     match chore {
         Chore::Run(options) => run::measure(&options),
         Chore::Clone(options) => clone::measure(&options),
         Chore::Net(options) => net::measure(&options),
         Chore::Pager(options) => pager::measure(&options),
-        Chore::Whole(options) => whole::measure(&options),
-        Chore::PagerClone(guest) => pager::play(&guest),
+        Chore::Lifecycle(options) => lifecycle::measure(&options),
+        Chore::PagerClone(options) => pager::run_clone(&options),
         Chore::Page => {
-            [run::PAGE, clone::PAGE].iter().try_for_each(Page::again)?;
-            net::SHEET.again()?;
-            pager::SHEET.again()
+            [run::PAGE, clone::PAGE].iter().try_for_each(Page::regenerate)?;
+            net::REPORT.regenerate()?;
+            pager::REPORT.regenerate()
         }
     }
 }
 
 impl Page {
-    /// From the samples that are kept, if there are any.
-    fn again(&self) -> Result<()> {
+    /// Regenerates the files from the committed samples, if there are any.
+    fn regenerate(&self) -> Result<()> {
         match Path::new(self.samples).exists() {
             true => self.write(&read(Path::new(self.samples))?),
             false => Ok(()),
@@ -107,11 +108,11 @@ impl Page {
     }
 
     fn write(&self, bench: &Bench) -> Result<()> {
-        self.files.iter().try_for_each(|(file, of)| write(Path::new(file), &of(bench)))
+        self.files.iter().try_for_each(|(file, render)| write(Path::new(file), &render(bench)))
     }
 
-    /// Keeps the samples of a measurement where it was told to.
-    fn keep(&self, common: &Common, bench: &Bench) -> Result<()> {
+    /// Writes the samples where the options say.
+    fn save(&self, common: &Common, bench: &Bench) -> Result<()> {
         let samples = serde_json::to_string(bench)? + "\n";
         if let Some(path) = &common.json {
             write(path, &samples)?;
@@ -124,46 +125,46 @@ impl Page {
     }
 }
 
-/// What a measurement begins with.
-fn begin(lab: &Lab) -> Result<Bench> {
+/// Starts a benchmark's results with a description of the host.
+fn new_bench(lab: &Lab) -> Result<Bench> {
     let mut bench = Bench::new(host::describe()?);
     if host::is_newer_than(lab.program())? {
-        bench.note("The program that was measured is older than the commit named here.".to_owned());
+        bench.note("The measured program is older than the commit named here.".to_owned());
     }
     Ok(bench)
 }
 
-/// podman, or a note that says why not.
+/// Prepares podman; adds a note if that fails.
 fn podman(lab: &Lab, bench: &mut Bench) -> Option<Podman> {
     match Podman::new(lab) {
         Ok(podman) => {
-            bench.podman = Some(podman.told());
+            bench.podman = Some(podman.description());
             Some(podman)
         }
-        Err(why) => {
-            bench.note(format!("Podman was not measured: {why:#}."));
+        Err(error) => {
+            bench.note(format!("Podman was not measured: {error:#}."));
             None
         }
     }
 }
 
-/// A home for each kernel, Debian's first.
-fn sites<'a>(lab: &'a Lab, common: &Common, bench: &mut Bench) -> Result<Vec<Site<'a>>> {
+/// Prepares a home for each kernel, Debian's first.
+fn prepare_sites<'a>(lab: &'a Lab, common: &Common, bench: &mut Bench) -> Result<Vec<Site<'a>>> {
     let debian = kernel::debian(lab, common.debian_kernel.as_deref())?;
     let mut sites = vec![debian];
     match &common.own_kernel {
         Some(home) => sites.push(kernel::own(lab, home)?),
         None => bench.note(
-            "The kernel of our own was not measured: `MIMEO_HOME=DIR mimeo setup kernel --build` makes one in \
-             some minutes, `--own-kernel DIR` measures it."
+            "mimeo's own kernel was not measured: `MIMEO_HOME=DIR mimeo setup kernel --build` builds it in \
+             some minutes, and `--own-kernel DIR` measures it."
                 .to_owned(),
         ),
     }
     for site in &sites {
-        bench.kernels.push((site.key, site.kernel.clone()));
+        bench.kernels.push((site.subject, site.kernel.clone()));
         site.pull()?;
-        // Not counted: it brings the accelerator's verdict and the template of
-        // the writable disk.
+        // Not counted: it tests the accelerator and makes the template of the writable
+        // disk.
         cold_run::once(site).context("the first run")?;
     }
     bench.accelerator = sites[0].accelerator()?;
@@ -184,14 +185,14 @@ fn write(path: &Path, text: &str) -> Result<()> {
     Ok(())
 }
 
-/// Says what is measured now: minutes pass.
-fn announce(what: &str, count: u32) {
-    eprintln!("{what}: {count} …");
+/// Prints what is measured next, since a benchmark takes minutes.
+fn announce(measurement: &str, count: u32) {
+    eprintln!("{measurement}: {count} …");
 }
 
-/// The keys of Debian's kernel and of our own.
-const DEBIAN: Key = Key::MimeoDebian;
-const OWN: Key = Key::MimeoOwn;
+/// mimeo on Debian's kernel and on its own.
+const DEBIAN: Subject = Subject::MimeoDebian;
+const OWN: Subject = Subject::MimeoOwn;
 
 #[cfg(test)]
 mod tests {
@@ -200,7 +201,7 @@ mod tests {
     use super::{clone, read, run};
 
     #[test]
-    fn the_pages_are_made_from_the_samples_that_are_kept() {
+    fn the_pages_match_the_committed_samples() {
         let top = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..");
         for page in [run::PAGE, clone::PAGE] {
             let samples = top.join(page.samples);
@@ -209,9 +210,9 @@ mod tests {
                 continue;
             }
             let bench = read(&samples).expect("samples of this format");
-            for (file, of) in page.files {
-                let kept = std::fs::read_to_string(top.join(file)).expect("a page");
-                assert_eq!(of(&bench), kept, "{file}: `cargo xtask bench page` makes it anew");
+            for (file, render) in page.files {
+                let committed = std::fs::read_to_string(top.join(file)).expect("a page");
+                assert_eq!(render(&bench), committed, "{file} is stale: run `cargo xtask bench page`");
             }
         }
     }

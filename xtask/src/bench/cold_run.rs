@@ -1,4 +1,4 @@
-//! `run --cold --rm IMAGE echo`, from nothing to the first byte and to the end.
+//! `run --cold --rm IMAGE echo`: time to the first output byte and to the end.
 
 use std::process::Command;
 
@@ -6,15 +6,15 @@ use anyhow::{Context, Result};
 
 use super::lab::{IMAGE, Site};
 use super::podman::{NO_NETWORK, Podman};
-use super::result::{Bench, Key, What};
+use super::result::{Bench, Measurement, Subject};
 use super::stopwatch::{self, Times};
 
-/// What the container says.
-const SAID: &str = "up";
+/// The container's output.
+const OUTPUT: &str = "up";
 
 type Run<'a> = Box<dyn Fn() -> Command + 'a>;
 
-/// Everybody in turn, so that a busy moment of the host hits all alike.
+/// Measures all subjects in turn, so that load on the host affects all alike.
 pub(super) fn measure(
     bench: &mut Bench,
     sites: &[Site<'_>],
@@ -24,20 +24,23 @@ pub(super) fn measure(
     super::announce("cold runs of each", runs);
     let runners: Vec<_> = runners(sites, podman);
     for _ in 0..runs {
-        for (key, command) in &runners {
-            let times = timed(&mut command()).with_context(|| key.word())?;
-            bench.sample(What::FirstOutput, *key, times.first);
-            bench.sample(What::WholeRun, *key, times.whole);
+        for (subject, command) in &runners {
+            let times = timed(&mut command()).with_context(|| subject.slug())?;
+            bench.sample(Measurement::FirstOutput, *subject, times.first);
+            bench.sample(Measurement::ColdRun, *subject, times.total);
         }
     }
     Ok(())
 }
 
-fn runners<'a>(sites: &'a [Site<'_>], podman: Option<&'a Podman>) -> Vec<(Key, Run<'a>)> {
-    let own = sites.iter().map(|site| (site.key, Box::new(|| command(site)) as Run<'a>));
+fn runners<'a>(sites: &'a [Site<'_>], podman: Option<&'a Podman>) -> Vec<(Subject, Run<'a>)> {
+    let own = sites.iter().map(|site| (site.subject, Box::new(|| command(site)) as Run<'a>));
     let peers = podman.into_iter().flat_map(|podman| {
-        [(Key::Podman, podman.network()), (Key::PodmanNoNetwork, NO_NETWORK)]
-            .map(|(key, network)| (key, Box::new(move || podman.run(network, &["echo", SAID])) as Run<'a>))
+        [(Subject::Podman, podman.network()), (Subject::PodmanNoNetwork, NO_NETWORK)].map(
+            |(subject, network)| {
+                (subject, Box::new(move || podman.run(network, &["echo", OUTPUT])) as Run<'a>)
+            },
+        )
     });
     own.chain(peers).collect()
 }
@@ -49,20 +52,20 @@ pub(super) fn once(site: &Site<'_>) -> Result<Times> {
 
 /// The command of one cold run.
 pub(super) fn command(site: &Site<'_>) -> Command {
-    site.command(["run", "--cold", "--rm", IMAGE, "echo", SAID])
+    site.command(["run", "--cold", "--rm", IMAGE, "echo", OUTPUT])
 }
 
-/// The command of one cold run that tells its stages.
-pub(super) fn command_that_tells(site: &Site<'_>) -> Command {
-    site.command(["--log-level", "debug", "run", "--cold", "--rm", IMAGE, "echo", SAID])
+/// The command of one cold run that logs its stages.
+pub(super) fn command_with_stages(site: &Site<'_>) -> Command {
+    site.command(["--log-level", "debug", "run", "--cold", "--rm", IMAGE, "echo", OUTPUT])
 }
 
 fn timed(command: &mut Command) -> Result<Times> {
     let attempt = stopwatch::run(command)?;
-    attempt.printed(&said()).with_context(|| format!("{command:?}"))
+    attempt.printed(&expected_output()).with_context(|| format!("{command:?}"))
 }
 
-/// What a run prints.
-pub(super) fn said() -> String {
-    format!("{SAID}\n")
+/// The standard output of a run.
+pub(super) fn expected_output() -> String {
+    format!("{OUTPUT}\n")
 }

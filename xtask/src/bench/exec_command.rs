@@ -1,4 +1,4 @@
-//! `exec NAME true` as a whole command, in a container that runs.
+//! `exec NAME true` in a running container, as a command.
 
 use std::process::Command;
 
@@ -6,24 +6,24 @@ use anyhow::{Context, Result};
 
 use super::lab::Site;
 use super::podman::Podman;
-use super::result::{Bench, Key, What};
+use super::result::{Bench, Measurement, Subject};
 use super::stopwatch;
 
 const NAME: &str = "exec";
 
-/// mimeo and podman in turn.
+/// Measures mimeo and podman in turn.
 pub(super) fn measure(bench: &mut Bench, site: &Site<'_>, podman: Option<&Podman>, runs: u32) -> Result<()> {
     super::announce("exec commands of each", runs);
     site.start(NAME)?;
     let container = podman.map(Podman::start).transpose()?;
-    // Not counted: under emulation the guest translates the path anew.
+    // Not counted: under emulation the code path is translated first.
     once(&mut site.command(["exec", NAME, "true"]))?;
     for _ in 0..runs {
         let time = once(&mut site.command(["exec", NAME, "true"]))?;
-        bench.sample(What::ExecCommand, site.key, time);
+        bench.sample(Measurement::ExecCommand, site.subject, time);
         if let Some(container) = &container {
             let time = once(&mut container.exec(&["true"]))?;
-            bench.sample(What::ExecCommand, Key::Podman, time);
+            bench.sample(Measurement::ExecCommand, Subject::Podman, time);
         }
     }
     site.stop(NAME)
@@ -31,5 +31,5 @@ pub(super) fn measure(bench: &mut Bench, site: &Site<'_>, podman: Option<&Podman
 
 fn once(command: &mut Command) -> Result<f64> {
     let times = stopwatch::run(command)?.printed("").with_context(|| format!("{command:?}"))?;
-    Ok(times.whole)
+    Ok(times.total)
 }

@@ -1,11 +1,11 @@
-//! Commands in a guest, over a session with its machine's monitor.
+//! Commands in a guest, over a session with its machine's supervisor.
 
 use anyhow::{Result, bail, ensure};
 use mimeo_agent_protocol::link::{Item, Stream};
 use mimeo_agent_protocol::message::{ExitStatus, Process, Reply, Request};
 use mimeo_engine::{ControlClient, Engine, Found, Selector};
 
-/// A session with a machine, and what `true` in it starts from.
+/// A session with a machine, and the process that runs `true` in it.
 #[derive(Debug)]
 pub(super) struct Session {
     client: ControlClient,
@@ -13,13 +13,13 @@ pub(super) struct Session {
 }
 
 impl Session {
-    /// Begins a session with the machine of this name.
-    pub(super) async fn with(engine: &Engine, name: &str) -> Result<Self> {
+    /// Connects to the machine with this name.
+    pub(super) async fn connect(engine: &Engine, name: &str) -> Result<Self> {
         let found = engine.registry().find(&Selector::Word(name.to_owned()))?;
-        Self::of(engine, &found).await
+        Self::connect_to(engine, &found).await
     }
 
-    async fn of(engine: &Engine, found: &Found) -> Result<Self> {
+    async fn connect_to(engine: &Engine, found: &Found) -> Result<Self> {
         let process = Process { args: vec!["true".to_owned()], stdin: false, ..found.record.surroundings() };
         Ok(Self { client: ControlClient::connect(engine.home(), found).await?, process })
     }
@@ -27,14 +27,14 @@ impl Session {
     /// Runs `true`, from the request to the exit status.
     pub(super) async fn exec(&self) -> Result<()> {
         let (reply, stream) = self.client.guest(Request::Exec(self.process.clone())).await?;
-        ensure!(matches!(reply, Reply::Started { .. }), "answered out of turn: {reply:?}");
-        let status = ended(stream).await?;
+        ensure!(matches!(reply, Reply::Started { .. }), "unexpected reply: {reply:?}");
+        let status = wait_for_exit(stream).await?;
         ensure!(status == ExitStatus::Code(0), "true ended with {status:?}");
         Ok(())
     }
 }
 
-async fn ended(mut stream: Stream) -> Result<ExitStatus> {
+async fn wait_for_exit(mut stream: Stream) -> Result<ExitStatus> {
     while let Some(item) = stream.receiver.next().await? {
         if let Item::Message(json) = item
             && let Reply::Exited { status } = serde_json::from_slice(&json)?
@@ -42,5 +42,5 @@ async fn ended(mut stream: Stream) -> Result<ExitStatus> {
             return Ok(status);
         }
     }
-    bail!("the stream ended without a status")
+    bail!("the stream ended without an exit status")
 }

@@ -1,59 +1,59 @@
-//! `bench pager`: the page server beside the least that one can be, and what sharing memory saves.
+//! `bench pager`: the page server, compared with a bare fault loop, and the memory that sharing saves.
 
-mod crowd;
+mod clone_group;
+mod clone_process;
 mod faults;
 mod figures;
-mod guest;
 mod page;
 mod sharing;
 
 use anyhow::{Context, Result};
 
-use super::sheet::{Keep, Sheet};
+use super::report::{Report, SaveOptions};
 use super::{announce, host};
 use figures::Pager;
 
-pub(super) use guest::{Guest, play};
+pub(super) use clone_process::{CloneOptions, run_clone};
 
-/// What is published.
-pub(super) const SHEET: Sheet<Pager> = Sheet {
+/// The published page.
+pub(super) const REPORT: Report<Pager> = Report {
     samples: "docs/reference/benchmarks/pager.json",
     page: "docs/reference/benchmarks-pager.md",
-    of: page::of,
+    render: page::render,
 };
 
-/// How to measure.
+/// Options of `bench pager`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
-    /// Rounds, in each of which everything is done once
+    /// Number of rounds; each measures everything once
     #[arg(long, default_value_t = 15, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
-    /// A few rounds: to see that it works
+    /// Run only a few rounds, as a smoke test
     #[arg(long, conflicts_with = "rounds")]
     quick: bool,
     #[command(flatten)]
-    keep: Keep,
+    save: SaveOptions,
 }
 
-/// Measures all of it, and prints the tables.
+/// Measures everything and prints the tables.
 pub(super) fn measure(options: &Options) -> Result<()> {
     let rounds = if options.quick { 3 } else { options.rounds };
     let mut pager = Pager::new(host::describe()?);
-    let folder = tempfile::Builder::new().prefix("mmb").tempdir()?;
-    let memory = folder.path().join("memory");
-    faults::lay_out(&memory)?;
+    let dir = tempfile::Builder::new().prefix("mmb").tempdir()?;
+    let memory = dir.path().join("memory");
+    faults::write_memory(&memory)?;
     announce("rounds of faults", rounds);
     faults::measure(&mut pager, &memory, rounds)?;
     sharing::measure(&mut pager, &memory).context("memory")?;
     pager.host.load_at_end = host::load();
     println!("\n{}\n{}", page::faults(&pager), page::sharing(&pager));
-    SHEET.keep(&options.keep, &pager)
+    REPORT.save(&options.save, &pager)
 }
 
 #[cfg(test)]
 mod tests {
     #[test]
-    fn the_page_is_made_from_the_samples_that_are_kept() {
-        super::SHEET.assert_is_current();
+    fn the_page_matches_the_committed_samples() {
+        super::REPORT.assert_is_current();
     }
 }

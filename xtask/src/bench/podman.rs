@@ -1,4 +1,4 @@
-//! podman beside mimeo: the same image, in the same run.
+//! podman with the same image, for comparison.
 
 use std::process::{Command, Stdio};
 
@@ -9,49 +9,49 @@ use super::lab::{IMAGE, LAYOUT, Lab};
 /// Hosts with lower hard limits than podman's defaults refuse to start without these.
 const LIMITS: [&str; 4] = ["--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1024:1024"];
 
-/// podman with the image loaded; the image goes with it.
+/// podman with the image loaded; the image is removed when this is dropped.
 #[derive(Debug)]
 pub(super) struct Podman {
-    /// What it calls itself.
+    /// The output of `podman --version`.
     version: String,
-    /// The network of its containers.
+    /// The network mode of its containers.
     network: &'static str,
 }
 
-/// podman's default for root; it needs plugins that are packages of their own.
+/// podman's default for root; it needs plugins from separate packages.
 const BRIDGE: &str = "bridge";
-/// Without them: its user-mode network, the nearest to mimeo's.
+/// The fallback without these plugins: podman's user-mode network, the closest to mimeo's.
 const USER_MODE: &str = "slirp4netns";
 /// No network at all.
 pub(super) const NO_NETWORK: &str = "none";
 
-/// A container that waits; it goes with this.
+/// An idle container; it is removed when this is dropped.
 #[derive(Debug)]
 pub(super) struct Container {
     id: String,
 }
 
 impl Podman {
-    /// Loads the image and sees that it runs.
+    /// Loads the image and checks that it runs.
     pub(super) fn new(lab: &Lab) -> Result<Self> {
-        let version = finish(podman(&["--version"])).context("podman is missing or broken")?;
-        finish(load(lab))?;
+        let version = stdout_of(podman(&["--version"])).context("podman is missing or broken")?;
+        stdout_of(load(lab))?;
         let mut this = Self { version, network: BRIDGE };
         // These runs are not counted.
-        if finish(this.run(BRIDGE, &["true"])).is_err() {
+        if stdout_of(this.run(BRIDGE, &["true"])).is_err() {
             this.network = USER_MODE;
-            finish(this.run(USER_MODE, &["true"]))?;
+            stdout_of(this.run(USER_MODE, &["true"]))?;
         }
-        finish(this.run(NO_NETWORK, &["true"]))?;
+        stdout_of(this.run(NO_NETWORK, &["true"]))?;
         Ok(this)
     }
 
-    /// What it calls itself, and which network its containers have.
-    pub(super) fn told(&self) -> String {
+    /// Its version and network mode.
+    pub(super) fn description(&self) -> String {
         format!("{}, with runc and network {}", self.version, self.network)
     }
 
-    /// The network that it has here.
+    /// The network mode that works on this host.
     pub(super) fn network(&self) -> &'static str {
         self.network
     }
@@ -63,11 +63,11 @@ impl Podman {
         command
     }
 
-    /// Starts a container that waits.
+    /// Starts an idle container.
     pub(super) fn start(&self) -> Result<Container> {
         let mut command = podman(&["run", "--detach", "--rm", "--network", self.network]);
         command.args(LIMITS).args([IMAGE, "sleep", "86400"]);
-        Ok(Container { id: finish(command)? })
+        Ok(Container { id: stdout_of(command)? })
     }
 }
 
@@ -82,25 +82,25 @@ impl Container {
 
 impl Drop for Container {
     fn drop(&mut self) {
-        tell(finish(podman(&["rm", "--force", "--time", "0", &self.id])));
+        report_error(stdout_of(podman(&["rm", "--force", "--time", "0", &self.id])));
     }
 }
 
 impl Drop for Podman {
     fn drop(&mut self) {
-        tell(finish(podman(&["rmi", IMAGE])));
+        report_error(stdout_of(podman(&["rmi", IMAGE])));
     }
 }
 
-/// podman names an image after its directory, which is `IMAGE`'s name here; of
-/// the path above it not every letter would do.
+/// podman names an image after the given path. The relative path `LAYOUT` yields `IMAGE`;
+/// an absolute path may contain characters that are invalid in a name.
 fn load(lab: &Lab) -> Command {
     let mut command = podman(&["pull", "--quiet", &format!("oci:{LAYOUT}:latest")]);
     command.current_dir(lab.dir());
     command
 }
 
-fn tell(outcome: Result<String>) {
+fn report_error(outcome: Result<String>) {
     if let Err(error) = outcome {
         eprintln!("podman: {error:#}");
     }
@@ -112,9 +112,9 @@ fn podman(args: &[&str]) -> Command {
     command
 }
 
-fn finish(mut command: Command) -> Result<String> {
+fn stdout_of(mut command: Command) -> Result<String> {
     let output = command.stdin(Stdio::null()).output()?;
-    let told = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "{command:?}: {}", told.trim());
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "{command:?}: {}", stderr.trim());
     Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }

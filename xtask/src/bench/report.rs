@@ -1,4 +1,4 @@
-//! Samples of one kind, and the page of the documentation that is made of them.
+//! The samples of one benchmark, and the documentation page that is generated from them.
 
 use std::path::{Path, PathBuf};
 
@@ -8,48 +8,48 @@ use serde::de::DeserializeOwned;
 
 use super::{read, write};
 
-/// Where samples and their page are kept, and how the one is made of the other.
+/// The files of samples and page, and the function that renders the page.
 #[derive(Debug)]
-pub(super) struct Sheet<T> {
+pub(super) struct Report<T> {
     pub(super) samples: &'static str,
     pub(super) page: &'static str,
-    pub(super) of: fn(&T) -> String,
+    pub(super) render: fn(&T) -> String,
 }
 
-/// Where the samples of a measurement go.
+/// Where to save samples.
 #[derive(Debug, clap::Args)]
-pub(super) struct Keep {
-    /// Keep the samples here
+pub(super) struct SaveOptions {
+    /// Write the samples to this file
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Write the page of the documentation and its samples
+    /// Write the documentation page and its samples
     #[arg(long)]
     publish: bool,
 }
 
-impl<T: Serialize + DeserializeOwned> Sheet<T> {
-    /// Keeps the samples of a measurement where it was told to.
-    pub(super) fn keep(&self, wish: &Keep, measured: &T) -> Result<()> {
+impl<T: Serialize + DeserializeOwned> Report<T> {
+    /// Writes the samples where the options say.
+    pub(super) fn save(&self, options: &SaveOptions, measured: &T) -> Result<()> {
         let samples = serde_json::to_string(measured)? + "\n";
-        if let Some(path) = &wish.json {
+        if let Some(path) = &options.json {
             write(path, &samples)?;
         }
-        if wish.publish {
+        if options.publish {
             write(Path::new(self.samples), &samples)?;
-            write(Path::new(self.page), &(self.of)(measured))?;
+            write(Path::new(self.page), &(self.render)(measured))?;
         }
         Ok(())
     }
 
-    /// Writes the page anew from the samples that are kept, if there are any.
-    pub(super) fn again(&self) -> Result<()> {
+    /// Regenerates the page from the committed samples, if there are any.
+    pub(super) fn regenerate(&self) -> Result<()> {
         match Path::new(self.samples).exists() {
-            true => write(Path::new(self.page), &(self.of)(&read(Path::new(self.samples))?)),
+            true => write(Path::new(self.page), &(self.render)(&read(Path::new(self.samples))?)),
             false => Ok(()),
         }
     }
 
-    /// The page is that of the samples, or there is neither.
+    /// Asserts that the committed page matches the committed samples, or that neither exists.
     #[cfg(test)]
     pub(super) fn assert_is_current(&self) {
         let top = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
@@ -57,8 +57,8 @@ impl<T: Serialize + DeserializeOwned> Sheet<T> {
         if !samples.exists() {
             return assert!(!page.exists(), "{}: a page without samples", self.page);
         }
-        let kept = std::fs::read_to_string(page).expect("a page");
-        let made = (self.of)(&read::<T>(&samples).expect("samples of this format"));
-        assert_eq!(made, kept, "{}: `cargo xtask bench page` makes it anew", self.page);
+        let committed = std::fs::read_to_string(page).expect("a page");
+        let rendered = (self.render)(&read::<T>(&samples).expect("samples of this format"));
+        assert_eq!(rendered, committed, "{} is stale: run `cargo xtask bench page`", self.page);
     }
 }

@@ -1,19 +1,22 @@
-//! What was measured: kept as JSON, from which the page is made.
+//! Benchmark results, saved as JSON. The JSON's keys are a format: the committed samples use them.
 
 use serde::{Deserialize, Serialize};
 
 use super::host::Host;
 use super::samples::Samples;
 
-/// All of one run.
+/// The prefix of a clone's stages in the samples.
+pub(super) const CLONE_STAGE_PREFIX: &str = "copy: ";
+
+/// The results of one benchmark.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Bench {
     pub(super) host: Host,
-    /// What ran mimeo's instructions, and why.
+    /// mimeo's accelerator and the reason for it.
     pub(super) accelerator: String,
-    /// podman, where it was measured.
+    /// podman's version and network, if podman was measured.
     pub(super) podman: Option<String>,
-    pub(super) kernels: Vec<(Key, String)>,
+    pub(super) kernels: Vec<(Subject, String)>,
     pub(super) notes: Vec<String>,
     pub(super) series: Vec<Series>,
     pub(super) stages: Vec<Stage>,
@@ -21,68 +24,76 @@ pub(super) struct Bench {
     pub(super) soaks: Vec<Soak>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) footprints: Vec<Footprint>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) crowds: Option<Crowds>,
+    #[serde(default, rename = "crowds", skip_serializing_if = "Option::is_none")]
+    pub(super) concurrent_starts: Option<ConcurrentStarts>,
 }
 
-/// What is measured.
+/// A measured operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum What {
+pub(super) enum Measurement {
+    /// `run --cold`, to the first byte of output.
     FirstOutput,
-    WholeRun,
+    /// `run --cold`, the whole command.
+    #[serde(rename = "whole_run")]
+    ColdRun,
     ExecCommand,
     ExecSession,
-    /// `run --rm IMAGE true`, from a guest that has booted.
+    /// `run --rm IMAGE true`, from a boot snapshot.
     WarmRun,
-    /// The same kernel and first filesystem, to the agent's hello.
+    /// A boot of the same kernel and initramfs in plain QEMU, to the agent's hello.
     PlainBoot,
-    /// A copy of a snapshot, by the engine's own way.
+    /// A clone of a snapshot, started by the engine, to its first exec.
     FirstExec,
-    /// The same by two commands.
+    /// The same with two commands.
     FirstExecCommands,
-    /// The first way, with the memory not in the page cache.
+    /// `FirstExec` with the memory file not in the page cache.
     FirstExecUncached,
-    /// The same, with the pages that are needed first read ahead.
-    FirstExecAhead,
-    /// A copy from a pool, by the engine's own way.
+    /// The same with the working set read ahead.
+    #[serde(rename = "first_exec_ahead")]
+    FirstExecPrefetched,
+    /// A clone from a pool, requested by the engine, to its first exec.
     PoolExec,
-    /// The same by two commands.
+    /// The same with two commands.
     PoolExecCommands,
-    /// Copies at once, to the last one's first exec.
-    Crowd {
-        copies: u32,
+    /// Clones started at once, to the last clone's first exec.
+    #[serde(rename = "crowd")]
+    ConcurrentClones {
+        #[serde(rename = "copies")]
+        clones: u32,
     },
-    /// How long a fork says that its source stood still.
+    /// The source's pause that a fork reports.
     Pause {
         memory_mib: u32,
     },
-    /// What a client of the source sees of it.
+    /// The longest gap between two responses that a client of the source sees during a fork.
     Gap {
         memory_mib: u32,
     },
-    /// What it sees without a fork.
-    QuietGap {
+    /// The same without a fork.
+    #[serde(rename = "quiet_gap")]
+    BaselineGap {
         memory_mib: u32,
     },
-    /// The pause of a guest that has changed so much of its memory.
+    /// The pause after the source has written to this much of its memory.
     PauseChanged {
         changed_mib: u32,
     },
-    /// The stage in which a copy is given its disk.
+    /// The stage that creates a clone's disk.
     Disk {
         written_mib: u32,
     },
-    /// The first copy of a snapshot lays its memory out.
-    Layout {
+    /// The stage in which the first clone of a snapshot flattens its memory into one file.
+    #[serde(rename = "layout")]
+    MemoryFlattening {
         written_mib: u32,
     },
 }
 
-/// Who does it.
+/// The measured system.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum Key {
+pub(super) enum Subject {
     MimeoDebian,
     MimeoOwn,
     Podman,
@@ -91,18 +102,21 @@ pub(super) enum Key {
     PlainOwn,
 }
 
-/// Samples of one thing.
+/// The samples of one measurement of one subject.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Series {
-    pub(super) what: What,
-    pub(super) key: Key,
+    #[serde(rename = "what")]
+    pub(super) measurement: Measurement,
+    #[serde(rename = "key")]
+    pub(super) subject: Subject,
     pub(super) millis: Samples,
 }
 
-/// Samples of one stage of the start.
+/// The samples of one stage of a start.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Stage {
-    pub(super) key: Key,
+    #[serde(rename = "key")]
+    pub(super) subject: Subject,
     pub(super) stage: String,
     pub(super) millis: Samples,
 }
@@ -110,37 +124,42 @@ pub(super) struct Stage {
 /// Boots in a row.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Soak {
-    pub(super) key: Key,
-    /// Of those that ended well.
+    #[serde(rename = "key")]
+    pub(super) subject: Subject,
+    /// The times of the successful boots.
     pub(super) samples: Samples,
     pub(super) hung: u32,
-    /// What the others said.
+    /// The errors of all others.
     pub(super) failures: Vec<String>,
 }
 
-/// What became of copies that were asked for at once.
+/// The result of starting many clones at once.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Crowds {
-    pub(super) asked: u32,
-    /// What those said that did not answer, or others of them.
-    pub(super) lost: Vec<String>,
+pub(super) struct ConcurrentStarts {
+    #[serde(rename = "asked")]
+    pub(super) requested: u32,
+    /// The errors of the clones that did not answer an exec.
+    #[serde(rename = "lost")]
+    pub(super) failures: Vec<String>,
 }
 
-/// What copies of one snapshot cost their host together.
+/// The memory of several clones of one snapshot.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Footprint {
-    /// Whether they have done some work.
+    /// Whether the clones have done some work.
     pub(super) worked: bool,
-    pub(super) copies: Vec<Cost>,
+    #[serde(rename = "copies")]
+    pub(super) clones: Vec<Cost>,
 }
 
-/// What one machine costs its host, in bytes, as `stats` tells it.
+/// One machine's memory on the host in bytes, from `stats`.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(super) struct Cost {
     pub(super) pss: u64,
     pub(super) unique: u64,
     pub(super) shared: u64,
-    pub(super) monitor: u64,
+    #[serde(rename = "monitor")]
+    pub(super) supervisor: u64,
 }
 
 impl Bench {
@@ -155,86 +174,94 @@ impl Bench {
             stages: Vec::new(),
             soaks: Vec::new(),
             footprints: Vec::new(),
-            crowds: None,
+            concurrent_starts: None,
         }
     }
 
-    /// Something that a reader must know; told at once as well.
+    /// Adds a note for the page, and prints it.
     pub(super) fn note(&mut self, note: String) {
         eprintln!("{note}");
         self.notes.push(note);
     }
 
-    pub(super) fn sample(&mut self, what: What, key: Key, millis: f64) {
-        if self.find(what, key).is_none() {
-            self.series.push(Series { what, key, millis: Samples::default() });
+    pub(super) fn sample(&mut self, measurement: Measurement, subject: Subject, millis: f64) {
+        if self.find(measurement, subject).is_none() {
+            self.series.push(Series { measurement, subject, millis: Samples::default() });
         }
-        let series = self.series.iter_mut().find(|series| series.what == what && series.key == key);
+        let series = self.series.iter_mut().find(|series| series.is(measurement, subject));
         series.into_iter().for_each(|series| series.millis.push(millis));
     }
 
-    pub(super) fn stage(&mut self, key: Key, stage: &str, millis: f64) {
-        let known = self.stages.iter_mut().find(|known| known.key == key && known.stage == stage);
+    pub(super) fn stage(&mut self, subject: Subject, stage: &str, millis: f64) {
+        let known = self.stages.iter_mut().find(|known| known.subject == subject && known.stage == stage);
         if let Some(known) = known {
             return known.millis.push(millis);
         }
         let mut samples = Samples::default();
         samples.push(millis);
-        self.stages.push(Stage { key, stage: stage.to_owned(), millis: samples });
+        self.stages.push(Stage { subject, stage: stage.to_owned(), millis: samples });
     }
 
-    pub(super) fn find(&self, what: What, key: Key) -> Option<&Samples> {
-        let series = self.series.iter().find(|series| series.what == what && series.key == key);
+    pub(super) fn find(&self, measurement: Measurement, subject: Subject) -> Option<&Samples> {
+        let series = self.series.iter().find(|series| series.is(measurement, subject));
         series.map(|series| &series.millis)
     }
 }
 
-impl What {
-    /// For people.
-    pub(super) fn words(self) -> String {
+impl Series {
+    fn is(&self, measurement: Measurement, subject: Subject) -> bool {
+        self.measurement == measurement && self.subject == subject
+    }
+}
+
+impl Measurement {
+    /// The label in tables and plots.
+    pub(super) fn label(self) -> String {
         match self {
             Self::FirstOutput => "cold run, to the first output".to_owned(),
-            Self::WholeRun => "cold run, whole command".to_owned(),
+            Self::ColdRun => "cold run, whole command".to_owned(),
             Self::ExecCommand => "`exec NAME true`, whole command".to_owned(),
             Self::ExecSession => "exec of `true` over one session".to_owned(),
             Self::WarmRun => "`run --rm IMAGE true`, whole command".to_owned(),
-            Self::PlainBoot => "boot, to the agent's first answer".to_owned(),
-            Self::FirstExec => "copy, to its first exec answered".to_owned(),
+            Self::PlainBoot => "boot, to the agent's hello".to_owned(),
+            Self::FirstExec => "clone, to its first exec".to_owned(),
             Self::FirstExecCommands => "`snapshot run` and `exec`, both commands".to_owned(),
-            Self::FirstExecUncached => "copy of memory on the disk, to its first exec".to_owned(),
-            Self::FirstExecAhead => "the same, what it needs first read ahead".to_owned(),
-            Self::PoolExec => "copy from a pool, to its first exec answered".to_owned(),
+            Self::FirstExecUncached => "clone, memory not cached, to its first exec".to_owned(),
+            Self::FirstExecPrefetched => "clone, memory not cached, working set read ahead".to_owned(),
+            Self::PoolExec => "clone from a pool, to its first exec".to_owned(),
             Self::PoolExecCommands => "`snapshot run --pid` and `exec`, both commands".to_owned(),
-            Self::Crowd { copies } => format!("{copies} copies at once, to the last first exec"),
-            Self::Pause { memory_mib } => format!("fork of {memory_mib} MiB: the source stands still"),
-            Self::Gap { memory_mib } => format!("fork of {memory_mib} MiB: a client's longest wait"),
-            Self::QuietGap { memory_mib } => format!("no fork, {memory_mib} MiB: a client's longest wait"),
-            Self::PauseChanged { changed_mib } => {
-                format!("fork, {changed_mib} MiB written before: the source stands still")
+            Self::ConcurrentClones { clones } => {
+                format!("{clones} clones at once, to the last one's first exec")
             }
-            Self::Disk { written_mib } => format!("a copy's disk, {written_mib} MiB written in the source"),
-            Self::Layout { written_mib } => {
-                format!("the first copy's memory laid out, {written_mib} MiB written")
+            Self::Pause { memory_mib } => format!("fork of {memory_mib} MiB: pause of the source"),
+            Self::Gap { memory_mib } => format!("fork of {memory_mib} MiB: a client's longest wait"),
+            Self::BaselineGap { memory_mib } => format!("no fork, {memory_mib} MiB: a client's longest wait"),
+            Self::PauseChanged { changed_mib } => {
+                format!("fork after {changed_mib} MiB written: pause of the source")
+            }
+            Self::Disk { written_mib } => format!("disk of a clone, {written_mib} MiB written in the source"),
+            Self::MemoryFlattening { written_mib } => {
+                format!("memory flattening for the first clone, {written_mib} MiB written")
             }
         }
     }
 }
 
-impl Key {
-    /// For people.
-    pub(super) fn words(self) -> &'static str {
+impl Subject {
+    /// The label in tables and plots.
+    pub(super) fn label(self) -> &'static str {
         match self {
             Self::MimeoDebian => "mimeo, Debian's kernel",
-            Self::MimeoOwn => "mimeo, our kernel",
+            Self::MimeoOwn => "mimeo, own kernel",
             Self::Podman => "podman, with network",
             Self::PodmanNoNetwork => "podman, no network",
             Self::PlainDebian => "plain QEMU, Debian's kernel",
-            Self::PlainOwn => "plain QEMU, our kernel",
+            Self::PlainOwn => "plain QEMU, own kernel",
         }
     }
 
-    /// For file names.
-    pub(super) fn word(self) -> &'static str {
+    /// The name in file names.
+    pub(super) fn slug(self) -> &'static str {
         match self {
             Self::MimeoDebian => "debian",
             Self::MimeoOwn => "own",
@@ -245,51 +272,51 @@ impl Key {
         }
     }
 
-    /// Whether it is mimeo.
+    /// Whether mimeo is measured.
     pub(super) fn is_mimeo(self) -> bool {
         matches!(self, Self::MimeoDebian | Self::MimeoOwn)
     }
 
-    /// Plain QEMU with the same kernel.
+    /// The subject for plain QEMU with the same kernel.
     pub(super) fn plain(self) -> Self {
         if self == Self::MimeoOwn { Self::PlainOwn } else { Self::PlainDebian }
     }
 }
 
-/// What a line is to come to.
+/// A performance target.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) enum Bar {
-    /// The most milliseconds that the median may be, and that 99 of 100 may.
+pub(super) enum Target {
+    /// The maximum median and 99th percentile in milliseconds.
     Millis { p50: f64, p99: Option<f64> },
-    /// The most times podman's median that the median may be.
+    /// The maximum ratio of the median to podman's.
     ToPodman(f64),
 }
 
-/// What a line is to come to, if that was said.
-pub(super) fn bar(what: What, key: Key) -> Option<Bar> {
-    let median = |p50| Some(Bar::Millis { p50, p99: None });
-    match (what, key) {
-        (What::FirstOutput, Key::MimeoDebian) => median(2000.0),
-        (What::FirstOutput, Key::MimeoOwn) => median(1000.0),
-        (What::ExecSession, _) => median(15.0),
-        (What::ExecCommand, Key::MimeoDebian | Key::MimeoOwn) => median(80.0),
-        (What::WarmRun, Key::MimeoDebian | Key::MimeoOwn) => Some(Bar::ToPodman(0.6)),
-        (What::FirstExec, _) => Some(Bar::Millis { p50: 80.0, p99: Some(200.0) }),
-        (What::PoolExec, _) => Some(Bar::Millis { p50: 20.0, p99: Some(50.0) }),
-        (What::Crowd { copies: 50 }, _) => median(5000.0),
-        (What::Pause { .. }, _) => median(50.0),
-        (What::Disk { .. }, _) => median(5.0),
+/// The target of a measurement, if it has one.
+pub(super) fn target(measurement: Measurement, subject: Subject) -> Option<Target> {
+    let median = |p50| Some(Target::Millis { p50, p99: None });
+    match (measurement, subject) {
+        (Measurement::FirstOutput, Subject::MimeoDebian) => median(2000.0),
+        (Measurement::FirstOutput, Subject::MimeoOwn) => median(1000.0),
+        (Measurement::ExecSession, _) => median(15.0),
+        (Measurement::ExecCommand, Subject::MimeoDebian | Subject::MimeoOwn) => median(80.0),
+        (Measurement::WarmRun, Subject::MimeoDebian | Subject::MimeoOwn) => Some(Target::ToPodman(0.6)),
+        (Measurement::FirstExec, _) => Some(Target::Millis { p50: 80.0, p99: Some(200.0) }),
+        (Measurement::PoolExec, _) => Some(Target::Millis { p50: 20.0, p99: Some(50.0) }),
+        (Measurement::ConcurrentClones { clones: 50 }, _) => median(5000.0),
+        (Measurement::Pause { .. }, _) => median(50.0),
+        (Measurement::Disk { .. }, _) => median(5.0),
         _ => None,
     }
 }
 
 impl Soak {
-    pub(super) fn new(key: Key) -> Self {
-        Self { key, samples: Samples::default(), hung: 0, failures: Vec::new() }
+    pub(super) fn new(subject: Subject) -> Self {
+        Self { subject, samples: Samples::default(), hung: 0, failures: Vec::new() }
     }
 
-    pub(super) fn failed(&mut self, hung: bool, why: &str) {
+    pub(super) fn add_failure(&mut self, hung: bool, error: &str) {
         self.hung += u32::from(hung);
-        self.failures.push(why.to_owned());
+        self.failures.push(error.to_owned());
     }
 }

@@ -1,15 +1,15 @@
-//! Percentiles of plain samples: some hundred at most, so nothing is rounded.
+//! Samples and their exact percentiles; there are a few hundred at most.
 
 use serde::{Deserialize, Serialize};
 
-/// Milliseconds, in the order of their taking.
+/// Milliseconds, in the order of measurement.
 #[derive(Debug, Default, Clone, Serialize, Deserialize)]
 #[serde(transparent)]
 pub(super) struct Samples(Vec<f64>);
 
 impl Samples {
     pub(super) fn push(&mut self, millis: f64) {
-        // A microsecond is finer than what a process's start can tell.
+        // Rounded to microseconds, which is finer than the precision of a process start.
         self.0.push((millis * 1000.0).round() / 1000.0);
     }
 
@@ -17,12 +17,12 @@ impl Samples {
         self.0.len()
     }
 
-    /// All of them, in milliseconds.
+    /// All samples, in milliseconds.
     pub(super) fn all(&self) -> &[f64] {
         &self.0
     }
 
-    /// The smallest sample that `percent` of all do not exceed.
+    /// The smallest sample that at least `percent` of all samples do not exceed.
     pub(super) fn percentile(&self, percent: f64) -> f64 {
         let mut sorted = self.0.clone();
         sorted.sort_by(f64::total_cmp);

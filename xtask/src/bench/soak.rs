@@ -1,4 +1,4 @@
-//! Cold boots in a row: none may hang or fail.
+//! Cold boots in a row, to find hangs and failures.
 
 use anyhow::Result;
 
@@ -12,14 +12,14 @@ pub(super) fn measure(bench: &mut Bench, site: &Site<'_>, count: u32) -> Result<
         return Ok(());
     }
     super::announce(&format!("boots in a row, {}", site.kernel), count);
-    let mut soak = Soak::new(site.key);
+    let mut soak = Soak::new(site.subject);
     for _ in 0..count {
         let attempt = stopwatch::run(&mut cold_run::command(site))?;
-        match attempt.printed(&cold_run::said()) {
-            Ok(times) => soak.samples.push(times.whole),
+        match attempt.printed(&cold_run::expected_output()) {
+            Ok(times) => soak.samples.push(times.total),
             Err(error) => {
                 eprintln!("{error:#}");
-                soak.failed(attempt.hung, &error.to_string());
+                soak.add_failure(attempt.hung, &error.to_string());
             }
         }
     }

@@ -1,4 +1,4 @@
-//! Where a run's time goes, as its own log tells.
+//! The stages of a run, from its log.
 
 use std::process::Command;
 
@@ -8,38 +8,43 @@ use super::lab::Site;
 use super::result::Bench;
 use super::{cold_run, stopwatch};
 
-/// Enough for a median; the log itself is part of what is measured here.
-const MOST: u32 = 10;
+/// Enough runs for a median; logging adds to the measured time.
+const MAX_RUNS: u32 = 10;
 
-/// The stages of some cold runs.
+/// Measures the stages of some cold runs.
 pub(super) fn measure(bench: &mut Bench, sites: &[Site<'_>], runs: u32) -> Result<()> {
-    of(
-        bench,
-        sites,
-        runs,
-        &Telling { command: cold_run::command_that_tells, says: &cold_run::said(), of: "" },
-    )
+    let logged = LoggedRun {
+        command: cold_run::command_with_stages,
+        stdout: &cold_run::expected_output(),
+        prefix: "",
+    };
+    measure_stages(bench, sites, runs, &logged)
 }
 
-/// Runs that tell their stages.
-pub(super) struct Telling<'a> {
+/// A run that logs its stages.
+pub(super) struct LoggedRun<'a> {
     pub(super) command: fn(&Site<'_>) -> Command,
-    /// What they print.
-    pub(super) says: &'a str,
-    /// What stands before the names of their stages.
-    pub(super) of: &'a str,
+    /// The expected standard output.
+    pub(super) stdout: &'a str,
+    /// The prefix of the stages' names in the samples.
+    pub(super) prefix: &'a str,
 }
 
-/// The stages of some such runs.
-pub(super) fn of(bench: &mut Bench, sites: &[Site<'_>], runs: u32, telling: &Telling<'_>) -> Result<()> {
-    let runs = runs.min(MOST);
-    super::announce("runs that tell their stages", runs);
+/// Measures the stages of some runs.
+pub(super) fn measure_stages(
+    bench: &mut Bench,
+    sites: &[Site<'_>],
+    runs: u32,
+    logged: &LoggedRun<'_>,
+) -> Result<()> {
+    let runs = runs.min(MAX_RUNS);
+    super::announce("runs with logged stages", runs);
     for _ in 0..runs {
         for site in sites {
-            let attempt = stopwatch::run(&mut (telling.command)(site))?;
-            attempt.printed(telling.says)?;
+            let attempt = stopwatch::run(&mut (logged.command)(site))?;
+            attempt.printed(logged.stdout)?;
             for (stage, millis) in attempt.stderr.lines().filter_map(parse) {
-                bench.stage(site.key, &format!("{}{stage}", telling.of), millis);
+                bench.stage(site.subject, &format!("{}{stage}", logged.prefix), millis);
             }
         }
     }
@@ -62,7 +67,7 @@ mod tests {
     use super::parse;
 
     #[test]
-    fn stages_are_read_and_other_lines_are_not() {
+    fn only_stage_lines_are_parsed() {
         let line = r#"2026-11-20T09:40:00.1Z DEBUG done component="start" stage="boot" millis=1300"#;
         assert_eq!(parse(line), Some(("boot".to_owned(), 1300.0)));
         assert_eq!(parse("pulled the image stage=x"), None);

@@ -1,4 +1,4 @@
-//! Runs a command and looks at the clock.
+//! Measures how long commands take.
 
 use std::fs::File;
 use std::io::{Read, Seek};
@@ -8,24 +8,24 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-/// A command that says nothing for so long hangs. A cold boot on a busy host
-/// takes a tenth of it.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// A command that takes longer counts as hung. A cold boot on a busy host takes a
+/// tenth of it.
+const COMMAND_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Milliseconds from the start of a command.
+/// Times in milliseconds from a command's start.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Times {
     /// To the first byte of its output.
     pub(super) first: f64,
     /// To its end.
-    pub(super) whole: f64,
+    pub(super) total: f64,
 }
 
-/// A command that has ended, or was ended.
+/// A command that has ended or was killed after the timeout.
 #[derive(Debug)]
 pub(super) struct Attempt {
     first: Option<f64>,
-    whole: f64,
+    total: f64,
     status: ExitStatus,
     stdout: String,
     pub(super) stderr: String,
@@ -33,29 +33,29 @@ pub(super) struct Attempt {
 }
 
 impl Attempt {
-    /// Its times, if it succeeded and printed this.
+    /// Returns its times if it succeeded and printed `expected`.
     pub(super) fn printed(&self, expected: &str) -> Result<Times> {
-        ensure!(!self.hung, "hung for {} s: {}", PATIENCE.as_secs(), self.stderr.trim());
+        ensure!(!self.hung, "hung for {} s: {}", COMMAND_TIMEOUT.as_secs(), self.stderr.trim());
         ensure!(self.status.success(), "ended with {}: {}", self.status, self.stderr.trim());
         ensure!(self.stdout == expected, "printed {:?} instead of {expected:?}", self.stdout);
-        Ok(Times { first: self.first.unwrap_or(self.whole), whole: self.whole })
+        Ok(Times { first: self.first.unwrap_or(self.total), total: self.total })
     }
 }
 
-/// Runs a command to its end, or to that of our patience.
+/// Runs a command to its end, or kills it after the timeout.
 pub(super) fn run(command: &mut Command) -> Result<Attempt> {
     let mut stderr = tempfile::tempfile()?;
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(stderr.try_clone()?);
     let begun = Instant::now();
-    let mut child = command.spawn().with_context(|| format!("{command:?} does not start"))?;
+    let mut child = command.spawn().with_context(|| format!("cannot start {command:?}"))?;
     let mut stdout = Vec::new();
-    let pipe = child.stdout.take().context("it was asked for")?;
-    let (first, hung) = listen(pipe, begun, &mut stdout)?;
+    let pipe = child.stdout.take().context("stdout is piped")?;
+    let (first, hung) = read_output(pipe, begun, &mut stdout)?;
     let status = end(&mut child, hung)?;
-    let whole = millis(begun);
+    let total = millis(begun);
     Ok(Attempt {
         first,
-        whole,
+        total,
         status,
         stdout: String::from_utf8_lossy(&stdout).into_owned(),
         stderr: text(&mut stderr)?,
@@ -63,12 +63,12 @@ pub(super) fn run(command: &mut Command) -> Result<Attempt> {
     })
 }
 
-/// Reads to the end; when the first byte came, and whether patience ended first.
-fn listen(mut pipe: ChildStdout, begun: Instant, into: &mut Vec<u8>) -> Result<(Option<f64>, bool)> {
+/// Reads to the end; returns the time of the first byte, and whether the timeout expired.
+fn read_output(mut pipe: ChildStdout, begun: Instant, into: &mut Vec<u8>) -> Result<(Option<f64>, bool)> {
     let mut first = None;
     let mut buffer = [0; 4096];
     loop {
-        if !readable(&pipe, PATIENCE.saturating_sub(begun.elapsed()))? {
+        if !readable(&pipe, COMMAND_TIMEOUT.saturating_sub(begun.elapsed()))? {
             return Ok((first, true));
         }
         match pipe.read(&mut buffer)? {
@@ -79,8 +79,8 @@ fn listen(mut pipe: ChildStdout, begun: Instant, into: &mut Vec<u8>) -> Result<(
     }
 }
 
-fn readable(pipe: &ChildStdout, patience: Duration) -> Result<bool> {
-    let timeout = Timespec::try_from(patience)?;
+fn readable(pipe: &ChildStdout, timeout: Duration) -> Result<bool> {
+    let timeout = Timespec::try_from(timeout)?;
     let mut fds = [PollFd::new(pipe, PollFlags::IN)];
     match poll(&mut fds, Some(&timeout)) {
         Ok(0) => Ok(false),
@@ -103,12 +103,12 @@ fn text(file: &mut File) -> Result<String> {
     Ok(String::from_utf8_lossy(&text).into_owned())
 }
 
-/// Milliseconds since then.
+/// Milliseconds since `begun`.
 pub(super) fn millis(begun: Instant) -> f64 {
     begun.elapsed().as_secs_f64() * 1000.0
 }
 
-/// What calls of the engine run on.
+/// A runtime for calls of the engine.
 pub(super) fn runtime() -> Result<tokio::runtime::Runtime> {
     Ok(tokio::runtime::Builder::new_current_thread().enable_all().build()?)
 }

@@ -1,39 +1,43 @@
-//! The stage in which a copy is given its disk: flat in what its source has written.
+//! The stage that creates a clone's disk. Its time must not depend on how much the source has written.
 
 use anyhow::{Context, Result};
 use serde_json::Value;
 
 use super::source;
 use crate::bench::lab::Site;
-use crate::bench::result::{Bench, What};
+use crate::bench::result::{Bench, Measurement};
 
 const WRITTEN_MIB: [u32; 3] = [0, 256, 1024];
 const TAG: &str = "written";
 const NAME: &str = "reader";
 
-/// A snapshot for each amount, and copies of it.
+/// Takes a snapshot for each amount of data and starts clones of it.
 pub(super) fn measure(bench: &mut Bench, site: &Site<'_>, runs: u32) -> Result<()> {
     for written_mib in WRITTEN_MIB {
-        crate::bench::announce(&format!("copies of a disk with {written_mib} MiB"), runs);
+        crate::bench::announce(&format!("clones of a disk with {written_mib} MiB"), runs);
         let write = format!("dd if=/dev/zero of=/written bs=1M count={written_mib} && sync");
-        source::keep(site, TAG, &[], (written_mib > 0).then_some(&*write))?;
-        bench.sample(What::Layout { written_mib }, site.key, one(site, "memory")?);
+        source::save(site, TAG, &[], (written_mib > 0).then_some(&*write))?;
+        bench.sample(
+            Measurement::MemoryFlattening { written_mib },
+            site.subject,
+            stage_of_clone(site, "memory")?,
+        );
         for _ in 0..runs {
-            bench.sample(What::Disk { written_mib }, site.key, one(site, "disk")?);
+            bench.sample(Measurement::Disk { written_mib }, site.subject, stage_of_clone(site, "disk")?);
         }
-        source::forget(site, TAG)?;
+        source::remove(site, TAG)?;
     }
     Ok(())
 }
 
-fn one(site: &Site<'_>, name: &str) -> Result<f64> {
-    let told = site.json(&["snapshot", "run", TAG, "--rm", "--name", NAME, "--json"]);
+fn stage_of_clone(site: &Site<'_>, name: &str) -> Result<f64> {
+    let output = site.json(&["snapshot", "run", TAG, "--rm", "--name", NAME, "--json"]);
     site.stop(NAME)?;
-    stage(&told?, name).context("the stage is not told")
+    stage(&output?, name).with_context(|| format!("no stage {name}"))
 }
 
-fn stage(told: &Value, name: &str) -> Option<f64> {
-    let stages = told.pointer("/0/stages")?.as_array()?;
+fn stage(output: &Value, name: &str) -> Option<f64> {
+    let stages = output.pointer("/0/stages")?.as_array()?;
     let stage = stages.iter().find(|stage| stage.get(0).and_then(Value::as_str) == Some(name))?;
     stage.get(1)?.as_f64()
 }
@@ -45,8 +49,8 @@ mod tests {
     use super::stage;
 
     #[test]
-    fn the_stage_is_found_by_its_name() {
-        let told = json!([{ "name": "x", "stages": [["plan", 2], ["disk", 1], ["thaw", 9]] }]);
-        assert_eq!(stage(&told, "disk"), Some(1.0));
+    fn a_stage_is_found_by_name() {
+        let output = json!([{ "name": "x", "stages": [["plan", 2], ["disk", 1], ["thaw", 9]] }]);
+        assert_eq!(stage(&output, "disk"), Some(1.0));
     }
 }

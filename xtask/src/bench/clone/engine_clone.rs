@@ -1,4 +1,4 @@
-//! A copy, made as the engine makes it: a monitor of its own is told to.
+//! A clone, started as the engine starts it: by its own supervisor process.
 
 use std::process::Stdio;
 
@@ -12,49 +12,53 @@ use tokio::process::{Child, Command};
 
 use crate::bench::lab::Site;
 
-/// A copy that runs.
+/// A running clone.
 #[derive(Debug)]
-pub(super) struct Copy {
-    monitor: Child,
+pub(super) struct EngineClone {
+    supervisor: Child,
     pub(super) info: CloneInfo,
 }
 
-impl Copy {
-    /// Starts one, and waits until its workload goes on.
+impl EngineClone {
+    /// Starts a clone and waits until its workload has resumed.
     pub(super) async fn start(site: &Site<'_>, snapshot: &SnapshotId) -> Result<Self> {
-        let mut monitor = Command::from(site.command(["supervisor"]))
+        let mut supervisor = Command::from(site.command(["supervisor"]))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
-            .context("the monitor does not start")?;
-        let stdin = monitor.stdin.as_mut().context("it was asked for")?;
-        stdin.write_all(&order(snapshot)?).await?;
-        let stdout = monitor.stdout.take().context("it was asked for")?;
-        let line = BufReader::new(stdout).lines().next_line().await?.context("it ended without a word")?;
+            .context("cannot start the supervisor")?;
+        let stdin = supervisor.stdin.as_mut().context("stdin is piped")?;
+        stdin.write_all(&launch_request(snapshot)?).await?;
+        let stdout = supervisor.stdout.take().context("stdout is piped")?;
+        let line = BufReader::new(stdout)
+            .lines()
+            .next_line()
+            .await?
+            .context("the supervisor ended without a report")?;
         match serde_json::from_str(&line)? {
-            SupervisorReport::Running { clone } => Ok(Self { monitor, info: *clone }),
-            told => bail!("there is no copy: {told:?}"),
+            SupervisorReport::Running { clone } => Ok(Self { supervisor, info: *clone }),
+            report => bail!("cannot start the clone: {report:?}"),
         }
     }
 
-    /// Ends it.
+    /// Stops the clone and waits for its supervisor.
     pub(super) async fn end(mut self, site: &Site<'_>) -> Result<()> {
         site.stop(self.info.name.as_str())?;
-        self.monitor.wait().await?;
+        self.supervisor.wait().await?;
         Ok(())
     }
 }
 
-fn order(snapshot: &SnapshotId) -> Result<Vec<u8>> {
-    let wishes = CloneOverrides { remove: true, ..CloneOverrides::default() };
-    let order = CloneRequest {
+fn launch_request(snapshot: &SnapshotId) -> Result<Vec<u8>> {
+    let overrides = CloneOverrides { remove: true, ..CloneOverrides::default() };
+    let request = CloneRequest {
         snapshot: snapshot.clone(),
         hold: HoldPolicy::Never,
         serve: None,
         pager: None,
-        overrides: wishes,
+        overrides: overrides,
     };
-    let mut line = serde_json::to_vec(&LaunchRequest::Clone(Box::new(order)))?;
+    let mut line = serde_json::to_vec(&LaunchRequest::Clone(Box::new(request)))?;
     line.push(b'\n');
     Ok(line)
 }

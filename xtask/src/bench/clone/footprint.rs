@@ -1,4 +1,4 @@
-//! What idle copies of a guest of 512 MiB cost their host, and after some work.
+//! The memory of clones of a 512 MiB guest, idle and after some work.
 
 use std::time::Duration;
 
@@ -11,22 +11,22 @@ use crate::bench::result::{Bench, Cost, Footprint};
 
 const NAME: &str = "cost";
 const COUNTS: [u32; 3] = [1, 5, 20];
-/// Until what their start has set off is over.
-const SETTLING: Duration = Duration::from_secs(3);
+/// Time for the background work of a start to finish.
+const SETTLE_TIME: Duration = Duration::from_secs(3);
 const WORK: &str = "dd if=/dev/zero of=/written bs=1M count=16 2>/dev/null";
 const EXECS: u32 = 3;
 
-/// Each count anew.
+/// Measures each number of clones with new clones.
 pub(super) fn measure(bench: &mut Bench, site: &Site<'_>) -> Result<()> {
     for count in COUNTS {
-        crate::bench::announce("copies and what they cost", count);
+        crate::bench::announce("clones and their memory", count);
         let names: Vec<_> = (1..=count).map(|number| name(count, number)).collect();
         let args = ["snapshot", "run", TAG, "--rm", "-n", &count.to_string(), "--name", NAME];
         site.mimeo(&args)?;
-        bench.footprints.push(look(site, &names, false)?);
+        bench.footprints.push(read_footprint(site, &names, false)?);
         names.iter().try_for_each(|name| work(site, name))?;
-        bench.footprints.push(look(site, &names, true)?);
-        site.mimeo(&with(&["rm", "-f"], &names))?;
+        bench.footprints.push(read_footprint(site, &names, true)?);
+        site.mimeo(&with_names(&["rm", "-f"], &names))?;
     }
     Ok(())
 }
@@ -42,12 +42,12 @@ fn work(site: &Site<'_>, name: &str) -> Result<()> {
     site.mimeo(&["exec", name, "sh", "-c", WORK]).map(drop)
 }
 
-fn look(site: &Site<'_>, names: &[String], worked: bool) -> Result<Footprint> {
-    std::thread::sleep(SETTLING);
-    let told = site.json(&with(&["stats", "--no-stream", "--json"], names))?;
-    let rows = told.as_array().context("no figures")?;
-    let copies: Option<Vec<_>> = rows.iter().map(cost).collect();
-    Ok(Footprint { worked, copies: copies.context("figures are missing")? })
+fn read_footprint(site: &Site<'_>, names: &[String], worked: bool) -> Result<Footprint> {
+    std::thread::sleep(SETTLE_TIME);
+    let stats = site.json(&with_names(&["stats", "--no-stream", "--json"], names))?;
+    let rows = stats.as_array().context("stats printed no list")?;
+    let clones: Option<Vec<_>> = rows.iter().map(cost).collect();
+    Ok(Footprint { worked, clones: clones.context("stats lacks a figure")? })
 }
 
 fn cost(row: &Value) -> Option<Cost> {
@@ -56,10 +56,10 @@ fn cost(row: &Value) -> Option<Cost> {
         pss: bytes("host_pss_bytes")?,
         unique: bytes("host_unique_bytes")?,
         shared: bytes("host_shared_bytes")?,
-        monitor: bytes("monitor_pss_bytes")?,
+        supervisor: bytes("supervisor_pss_bytes")?,
     })
 }
 
-fn with<'a>(words: &[&'a str], names: &'a [String]) -> Vec<&'a str> {
+fn with_names<'a>(words: &[&'a str], names: &'a [String]) -> Vec<&'a str> {
     words.iter().copied().chain(names.iter().map(String::as_str)).collect()
 }

@@ -1,4 +1,4 @@
-//! How long the source of a live fork stands still, by its own account and a client's.
+//! How long a fork pauses its source, as reported by mimeo and as seen by a client.
 
 use std::time::Duration;
 
@@ -7,18 +7,18 @@ use serde_json::Value;
 
 use super::poller::{self, Poller};
 use crate::bench::lab::Site;
-use crate::bench::result::{Bench, What};
+use crate::bench::result::{Bench, Measurement};
 
 const SOURCE: &str = "forked";
-const CHILD: &str = "child";
+const CLONE: &str = "clone";
 const SIZES_MIB: [u32; 3] = [256, 1024, 4096];
 const CHANGED_MIB: [u32; 3] = [0, 64, 256];
-/// Each fork lays one more layer over the source's disk: then another source.
-const FORKS_OF_ONE: u32 = 5;
-/// As long as a fork takes, about.
-const QUIET: Duration = Duration::from_millis(300);
+/// Each fork adds a layer to the source's disk, so the source is replaced after this many.
+const FORKS_PER_SOURCE: u32 = 5;
+/// About the duration of a fork.
+const BASELINE_TIME: Duration = Duration::from_millis(300);
 
-/// Idle sources of several sizes, in turn.
+/// Measures idle sources of several sizes, in turn.
 pub(super) fn measure(bench: &mut Bench, site: &Site<'_>, runs: u32) -> Result<()> {
     crate::bench::announce("forks of each size", runs);
     for batch in batches(runs) {
@@ -27,14 +27,14 @@ pub(super) fn measure(bench: &mut Bench, site: &Site<'_>, runs: u32) -> Result<(
             for _ in 0..batch {
                 let client = Poller::start(&address);
                 let (pause, gap) = client.gap(|| fork(site))?;
-                bench.sample(What::Pause { memory_mib }, site.key, pause);
-                bench.sample(What::Gap { memory_mib }, site.key, gap);
-                site.stop(CHILD)?;
-                let (_, quiet) = client.gap(|| {
-                    std::thread::sleep(QUIET);
+                bench.sample(Measurement::Pause { memory_mib }, site.subject, pause);
+                bench.sample(Measurement::Gap { memory_mib }, site.subject, gap);
+                site.stop(CLONE)?;
+                let (_, baseline) = client.gap(|| {
+                    std::thread::sleep(BASELINE_TIME);
                     Ok(())
                 })?;
-                bench.sample(What::QuietGap { memory_mib }, site.key, quiet);
+                bench.sample(Measurement::BaselineGap { memory_mib }, site.subject, baseline);
             }
             site.stop(SOURCE)?;
         }
@@ -42,16 +42,16 @@ pub(super) fn measure(bench: &mut Bench, site: &Site<'_>, runs: u32) -> Result<(
     Ok(())
 }
 
-/// Sources of 1 GiB that have changed some of it, in turn.
-pub(super) fn changed(bench: &mut Bench, site: &Site<'_>, runs: u32) -> Result<()> {
-    crate::bench::announce("forks of each after work", runs);
+/// Measures sources of 1 GiB that have written to part of it, in turn.
+pub(super) fn measure_after_writes(bench: &mut Bench, site: &Site<'_>, runs: u32) -> Result<()> {
+    crate::bench::announce("forks of each after writes", runs);
     for batch in batches(runs) {
         for changed_mib in CHANGED_MIB {
             serve(site, 1024)?;
             write(site, changed_mib)?;
             for _ in 0..batch {
-                bench.sample(What::PauseChanged { changed_mib }, site.key, fork(site)?);
-                site.stop(CHILD)?;
+                bench.sample(Measurement::PauseChanged { changed_mib }, site.subject, fork(site)?);
+                site.stop(CLONE)?;
             }
             site.stop(SOURCE)?;
         }
@@ -60,10 +60,10 @@ pub(super) fn changed(bench: &mut Bench, site: &Site<'_>, runs: u32) -> Result<(
 }
 
 fn batches(runs: u32) -> impl Iterator<Item = u32> {
-    (0..runs).step_by(FORKS_OF_ONE as usize).map(move |done| FORKS_OF_ONE.min(runs - done))
+    (0..runs).step_by(FORKS_PER_SOURCE as usize).map(move |done| FORKS_PER_SOURCE.min(runs - done))
 }
 
-/// Starts the source; where its page is.
+/// Starts the source; returns the address of its page.
 fn serve(site: &Site<'_>, memory_mib: u32) -> Result<String> {
     let memory = format!("{memory_mib}m");
     let options = ["--memory", &memory, "-p", "127.0.0.1::80"];
@@ -73,7 +73,7 @@ fn serve(site: &Site<'_>, memory_mib: u32) -> Result<String> {
     Ok(address)
 }
 
-/// A file in memory: what it holds makes no difference to who copies pages.
+/// Writes a file to memory. Its zeros are as good as other data, since pages are copied whatever they hold.
 fn write(site: &Site<'_>, mib: u32) -> Result<()> {
     let script = format!(
         "mkdir /held && mount -t tmpfs -o size=512m none /held && dd if=/dev/zero of=/held/file bs=1M count={mib}"
@@ -81,8 +81,8 @@ fn write(site: &Site<'_>, mib: u32) -> Result<()> {
     site.mimeo(&["exec", SOURCE, "sh", "-c", &script]).map(drop)
 }
 
-/// Forks the source once; for how long it stood still.
+/// Forks the source once; returns the pause in milliseconds.
 fn fork(site: &Site<'_>) -> Result<f64> {
-    let told = site.json(&["fork", SOURCE, "--rm", "--name", CHILD, "--json"])?;
-    told.get("pause_ms").and_then(Value::as_f64).context("no pause was told")
+    let forked = site.json(&["fork", SOURCE, "--rm", "--name", CLONE, "--json"])?;
+    forked.get("pause_ms").and_then(Value::as_f64).context("fork --json has no pause_ms")
 }

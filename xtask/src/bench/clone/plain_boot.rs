@@ -1,4 +1,4 @@
-//! The same kernel and first filesystem in QEMU without mimeo, to the agent's first answer.
+//! A boot of the same kernel and initramfs in QEMU without mimeo, to the agent's hello.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
@@ -16,30 +16,30 @@ use crate::bench::lab::{IMAGE, Site};
 use crate::bench::stopwatch::{self, millis};
 
 const NAME: &str = "plain";
-const PATIENCE: Duration = Duration::from_secs(60);
-/// What a machine of mimeo's is given that a boot cannot do without.
-const TAKEN: [&str; 6] = ["-accel", "-bios", "-kernel", "-initrd", "-append", "-cpu"];
-/// The rest, plain: no disks and no network.
-const GIVEN: &str = "-M microvm,acpi=on,rtc=on -smp 1 -m 512M -nodefaults -no-user-config -no-reboot -display none \
+const BOOT_TIMEOUT: Duration = Duration::from_secs(60);
+/// The options of mimeo's QEMU that a boot needs.
+const COPIED_OPTIONS: [&str; 6] = ["-accel", "-bios", "-kernel", "-initrd", "-append", "-cpu"];
+/// All other options: no disks and no network.
+const PLAIN_OPTIONS: &str = "-M microvm,acpi=on,rtc=on -smp 1 -m 512M -nodefaults -no-user-config -no-reboot -display none \
                      -serial null -device virtio-serial-device -device virtserialport,chardev=link,name=mimeo";
 
-/// How to boot it.
+/// A plain QEMU command.
 #[derive(Debug)]
-pub(super) struct Plain {
+pub(super) struct PlainBoot {
     args: Vec<OsString>,
     socket: PathBuf,
 }
 
-impl Plain {
-    /// As a machine that was booted there.
-    pub(super) fn like(site: &Site<'_>) -> Result<Self> {
+impl PlainBoot {
+    /// Copies the needed options from a machine of this home.
+    pub(super) fn from_machine_of(site: &Site<'_>) -> Result<Self> {
         site.mimeo(&["run", "-d", "--rm", "--cold", "--name", NAME, IMAGE, "sleep", "86400"])?;
-        let args = arguments(site);
+        let args = qemu_options(site);
         site.stop(NAME)?;
         Ok(Self { args: args?, socket: site.run_dir().join("plain.sock") })
     }
 
-    /// Boots it; milliseconds from QEMU's start to the hello.
+    /// Boots the guest; returns the milliseconds from QEMU's start to the agent's hello.
     pub(super) fn boot(&self) -> Result<f64> {
         let runtime = stopwatch::runtime()?;
         let begun = Instant::now();
@@ -48,7 +48,7 @@ impl Plain {
         stream.set_nonblocking(true)?;
         let hello = async {
             let (reader, writer) = tokio::net::UnixStream::from_std(stream)?.into_split();
-            Ok::<_, anyhow::Error>(timeout(PATIENCE, link::connect(reader, writer, 1, "bench")).await??)
+            Ok::<_, anyhow::Error>(timeout(BOOT_TIMEOUT, link::connect(reader, writer, 1, "bench")).await??)
         };
         let answered = runtime.block_on(hello).context("plain QEMU's guest")?;
         let took = millis(begun);
@@ -59,10 +59,11 @@ impl Plain {
     fn start(&self) -> Result<Qemu> {
         let mut chardev = OsString::from("socket,id=link,server=on,wait=off,path=");
         chardev.push(&self.socket);
+        // The socket of the previous boot, if there was one.
         std::fs::remove_file(&self.socket).ok();
         let mut command = Command::new("qemu-system-x86_64");
-        command.args(["-chardev".into(), chardev]).args(GIVEN.split_whitespace()).args(&self.args);
-        let process = command.stdin(Stdio::null()).spawn().context("QEMU does not start")?;
+        command.args(["-chardev".into(), chardev]).args(PLAIN_OPTIONS.split_whitespace()).args(&self.args);
+        let process = command.stdin(Stdio::null()).spawn().context("cannot start QEMU")?;
         Ok(Qemu(process))
     }
 
@@ -70,32 +71,33 @@ impl Plain {
         loop {
             match UnixStream::connect(&self.socket) {
                 Ok(stream) => return Ok(stream),
-                Err(error) if begun.elapsed() > PATIENCE => return Err(error.into()),
+                Err(error) if begun.elapsed() > BOOT_TIMEOUT => return Err(error.into()),
                 Err(_) => std::thread::sleep(Duration::from_millis(1)),
             }
         }
     }
 }
 
-/// Ends with this.
+/// A QEMU that is killed when this is dropped.
 struct Qemu(Child);
 
 impl Drop for Qemu {
     fn drop(&mut self) {
         if let Err(error) = self.0.kill().and_then(|()| self.0.wait()) {
-            eprintln!("QEMU: {error}");
+            eprintln!("cannot kill QEMU: {error}");
         }
     }
 }
 
-/// What that machine's own QEMU was given, each with its name.
-fn arguments(site: &Site<'_>) -> Result<Vec<OsString>> {
-    let told = site.json(&["inspect", NAME])?;
-    let pid = told.pointer("/0/State/VmmPid").and_then(Value::as_u64).context("inspect tells no VMM")?;
+/// The options of the machine's QEMU that a boot needs, with their values.
+fn qemu_options(site: &Site<'_>) -> Result<Vec<OsString>> {
+    let document = site.json(&["inspect", NAME])?;
+    let pid =
+        document.pointer("/0/State/VmmPid").and_then(Value::as_u64).context("inspect shows no VmmPid")?;
     let line = std::fs::read(format!("/proc/{pid}/cmdline"))?;
     let words: Vec<_> = line.split(|byte| *byte == 0).map(|word| OsString::from_vec(word.to_vec())).collect();
-    let taken = words.windows(2).filter(|pair| TAKEN.iter().any(|name| pair[0] == *name));
-    let args: Vec<_> = taken.flatten().cloned().collect();
-    ensure!(args.len() == 2 * TAKEN.len(), "QEMU was given {words:?}");
+    let copied = words.windows(2).filter(|pair| COPIED_OPTIONS.iter().any(|name| pair[0] == *name));
+    let args: Vec<_> = copied.flatten().cloned().collect();
+    ensure!(args.len() == 2 * COPIED_OPTIONS.len(), "QEMU lacks an expected option: {words:?}");
     Ok(args)
 }

@@ -1,4 +1,4 @@
-//! A client that asks a machine for a page again and again, and notes when it got one.
+//! A client that requests a page repeatedly and records when responses arrive.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -9,71 +9,71 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-/// Between an answer and the next request.
+/// Between a response and the next request.
 const INTERVAL: Duration = Duration::from_millis(2);
-const PATIENCE: Duration = Duration::from_secs(20);
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Asks until it is dropped.
+/// Sends requests until it is dropped.
 #[derive(Debug)]
 pub(super) struct Poller {
-    seen: Arc<Mutex<Seen>>,
+    responses: Arc<Mutex<Responses>>,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
-/// When answers came, and how the first was lost that did not.
+/// The times of all responses, and the error of the first lost request.
 #[derive(Debug, Default)]
-struct Seen {
-    answers: Vec<Instant>,
+struct Responses {
+    times: Vec<Instant>,
     lost: Option<String>,
 }
 
 impl Poller {
-    /// Asks `address` over a new connection each time. A request that is lost is the last.
+    /// Requests the page at `address`, over a new connection each time. A lost request is the last one.
     pub(super) fn start(address: &str) -> Self {
-        let (seen, stop) = (Arc::<Mutex<Seen>>::default(), Arc::<AtomicBool>::default());
-        let (noted, told, address) = (seen.clone(), stop.clone(), address.to_owned());
+        let (responses, stop) = (Arc::<Mutex<Responses>>::default(), Arc::<AtomicBool>::default());
+        let (recorded, stopped, address) = (responses.clone(), stop.clone(), address.to_owned());
         let thread = std::thread::spawn(move || {
-            while !told.load(Ordering::Relaxed) {
-                let answer = page(&address);
-                let mut seen = locked(&noted);
-                match answer {
-                    Ok(()) => seen.answers.push(Instant::now()),
-                    Err(error) => return seen.lost = Some(format!("{error:#}")),
+            while !stopped.load(Ordering::Relaxed) {
+                let response = fetch_page(&address);
+                let mut responses = lock(&recorded);
+                match response {
+                    Ok(()) => responses.times.push(Instant::now()),
+                    Err(error) => return responses.lost = Some(format!("{error:#}")),
                 }
-                drop(seen);
+                drop(responses);
                 std::thread::sleep(INTERVAL);
             }
         });
-        Self { seen, stop, thread: Some(thread) }
+        Self { responses, stop, thread: Some(thread) }
     }
 
-    /// The longest time between two answers while `act` went on, in milliseconds.
+    /// The longest time between two responses while `act` runs, in milliseconds.
     pub(super) fn gap<T>(&self, act: impl FnOnce() -> Result<T>) -> Result<(T, f64)> {
         let begun = Instant::now();
         let done = act()?;
         let ended = Instant::now();
-        // The request that was on its way may have waited the longest.
-        self.wait_for_answer(ended)?;
-        let seen = locked(&self.seen);
+        // The request in flight may have the longest wait.
+        self.wait_for_response(ended)?;
+        let responses = lock(&self.responses);
         let around = |pair: &&[Instant]| pair[1] >= begun && pair[0] <= ended;
-        let gaps = seen.answers.windows(2).filter(around).map(|pair| pair[1] - pair[0]);
-        let gap = gaps.max().context("the client asked for nothing")?;
+        let gaps = responses.times.windows(2).filter(around).map(|pair| pair[1] - pair[0]);
+        let gap = gaps.max().context("the client sent no request")?;
         Ok((done, gap.as_secs_f64() * 1000.0))
     }
 
-    /// Waits for an answer after that moment.
-    fn wait_for_answer(&self, after: Instant) -> Result<()> {
+    /// Waits for a response after that time.
+    fn wait_for_response(&self, after: Instant) -> Result<()> {
         loop {
-            let seen = locked(&self.seen);
-            if let Some(lost) = &seen.lost {
+            let responses = lock(&self.responses);
+            if let Some(lost) = &responses.lost {
                 bail!("a request to the source was lost: {lost}");
             }
-            if seen.answers.last().is_some_and(|last| *last >= after) {
+            if responses.times.last().is_some_and(|last| *last >= after) {
                 return Ok(());
             }
-            drop(seen);
-            // A request that is not answered fails in the end.
+            drop(responses);
+            // A request without a response fails after its timeout.
             std::thread::sleep(INTERVAL);
         }
     }
@@ -83,32 +83,32 @@ impl Drop for Poller {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
         if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
-            eprintln!("the client came to a bad end");
+            eprintln!("the client panicked");
         }
     }
 }
 
-fn locked(seen: &Mutex<Seen>) -> MutexGuard<'_, Seen> {
-    seen.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock(responses: &Mutex<Responses>) -> MutexGuard<'_, Responses> {
+    responses.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn page(address: &str) -> Result<()> {
+fn fetch_page(address: &str) -> Result<()> {
     let mut stream = TcpStream::connect(address)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_read_timeout(Some(RESPONSE_TIMEOUT))?;
     stream.set_nodelay(true)?;
     stream.write_all(b"GET / HTTP/1.0\r\n\r\n")?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer)?;
-    if !answer.starts_with("HTTP/1") {
-        bail!("no page: {answer:?}");
+    let mut response = String::new();
+    stream.read_to_string(&mut response)?;
+    if !response.starts_with("HTTP/1") {
+        bail!("no page: {response:?}");
     }
     Ok(())
 }
 
-/// Waits until somebody answers there.
+/// Waits until the page is served at `address`.
 pub(in crate::bench) fn wait_for(address: &str) -> Result<()> {
-    let end = Instant::now() + PATIENCE;
-    while let Err(error) = page(address) {
+    let end = Instant::now() + RESPONSE_TIMEOUT;
+    while let Err(error) = fetch_page(address) {
         if Instant::now() > end {
             return Err(error);
         }

@@ -1,4 +1,4 @@
-//! The same as `first_exec`, from a pool that has had the time to fill again.
+//! The same as `first_exec`, with clones from a pool that is full.
 
 use std::io::Read;
 use std::process::{Child, Stdio};
@@ -13,43 +13,47 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::first_exec::{TAG, commands};
 use crate::bench::guest::Session;
 use crate::bench::lab::Site;
-use crate::bench::result::{Bench, What};
+use crate::bench::result::{Bench, Measurement};
 use crate::bench::stopwatch::{self, millis};
 
-/// Copies that it keeps ready.
+/// The pool's size.
 const SIZE: u64 = 2;
-const PATIENCE: Duration = Duration::from_secs(60);
-/// A pool that is full again has just warmed its last copy.
-const SETTLING: Duration = Duration::from_millis(200);
+const FILL_TIMEOUT: Duration = Duration::from_secs(60);
+/// When the pool becomes full, its last clone has just been warmed up.
+const SETTLE_TIME: Duration = Duration::from_millis(200);
 
-/// By the engine's own way and by two commands, in turn.
+/// Measures clones that the engine requests and clones that two commands request, in turn.
 pub(super) fn measure(bench: &mut Bench, site: &Site<'_>, runs: u32) -> Result<()> {
-    crate::bench::announce("copies from a pool, to the first exec", runs);
+    crate::bench::announce("clones from a pool, to the first exec", runs);
     let (runtime, engine) = (stopwatch::runtime()?, site.engine()?);
     let server = Server::start(site)?;
     let record = serve::find(&engine, &server.pid())?;
     for _ in 0..runs {
-        server.fill()?;
-        bench.sample(What::PoolExec, site.key, runtime.block_on(one(site, &engine, &record))?);
-        server.fill()?;
+        server.wait_until_full()?;
+        bench.sample(
+            Measurement::PoolExec,
+            site.subject,
+            runtime.block_on(claim_and_exec(site, &engine, &record))?,
+        );
+        server.wait_until_full()?;
         let run = ["snapshot", "run", "--pid", &server.pid()];
-        bench.sample(What::PoolExecCommands, site.key, commands(site, &run)?);
+        bench.sample(Measurement::PoolExecCommands, site.subject, commands(site, &run)?);
     }
     Ok(())
 }
 
-async fn one(site: &Site<'_>, engine: &Engine, record: &ServeRecord) -> Result<f64> {
+async fn claim_and_exec(site: &Site<'_>, engine: &Engine, record: &ServeRecord) -> Result<f64> {
     let begun = Instant::now();
-    let wishes = CloneOverrides { remove: true, ..CloneOverrides::default() };
-    let cloned = serve::run(record, vec![wishes]).await?.pop().context("one was asked for")?;
+    let overrides = CloneOverrides { remove: true, ..CloneOverrides::default() };
+    let cloned = serve::run(record, vec![overrides]).await?.pop().context("the server returned no clone")?;
     let name = cloned.outcome?.name;
-    let answered = async { Session::with(engine, name.as_str()).await?.exec().await };
+    let answered = async { Session::connect(engine, name.as_str()).await?.exec().await };
     let outcome = answered.await.map(|()| millis(begun));
     site.stop(name.as_str())?;
     outcome
 }
 
-/// `snapshot serve --pool`; ends with this.
+/// `snapshot serve --pool`; it is terminated when this is dropped.
 pub(in crate::bench) struct Server<'a> {
     site: &'a Site<'a>,
     process: Child,
@@ -59,11 +63,11 @@ impl<'a> Server<'a> {
     pub(in crate::bench) fn start(site: &'a Site<'a>) -> Result<Self> {
         let mut command = site.command(["snapshot", "serve", TAG, "--pool", &SIZE.to_string()]);
         let mut process = command.stdout(Stdio::piped()).spawn()?;
-        // Its first words say that it can be asked.
-        let mut word = [0];
-        let said = process.stdout.as_mut().map(|stdout| stdout.read(&mut word));
+        // The server prints its first line when it accepts requests.
+        let mut byte = [0];
+        let read = process.stdout.as_mut().map(|stdout| stdout.read(&mut byte));
         let server = Self { site, process };
-        ensure!(matches!(said, Some(Ok(1))), "the server ended without a word");
+        ensure!(matches!(read, Some(Ok(1))), "the server ended without output");
         Ok(server)
     }
 
@@ -72,15 +76,15 @@ impl<'a> Server<'a> {
     }
 
     /// Waits until the pool is full.
-    pub(in crate::bench) fn fill(&self) -> Result<()> {
-        let end = Instant::now() + PATIENCE;
+    pub(in crate::bench) fn wait_until_full(&self) -> Result<()> {
+        let end = Instant::now() + FILL_TIMEOUT;
         loop {
-            let told = self.site.json(&["snapshot", "ls", "--json"])?;
-            if told.pointer("/serves/0/ready").and_then(serde_json::Value::as_u64) == Some(SIZE) {
-                std::thread::sleep(SETTLING);
+            let listed = self.site.json(&["snapshot", "ls", "--json"])?;
+            if listed.pointer("/serves/0/ready").and_then(serde_json::Value::as_u64) == Some(SIZE) {
+                std::thread::sleep(SETTLE_TIME);
                 return Ok(());
             }
-            ensure!(Instant::now() < end, "the pool does not fill: {told}");
+            ensure!(Instant::now() < end, "the pool does not fill: {listed}");
             std::thread::sleep(Duration::from_millis(50));
         }
     }
@@ -93,7 +97,7 @@ impl Drop for Server<'_> {
             .unwrap_or(Ok(()))
             .and_then(|()| self.process.wait());
         if let Err(error) = ended {
-            eprintln!("the server: {error}");
+            eprintln!("cannot end the server: {error}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What copies are made of: a machine that waits, and a snapshot of it.
+//! The source of clones: a snapshot of an idle machine.
 
 use anyhow::Result;
 
@@ -6,19 +6,19 @@ use crate::bench::lab::Site;
 
 const NAME: &str = "source";
 
-/// Keeps a machine that has run this before as `tag`, and ends it.
-pub(super) fn keep(site: &Site<'_>, tag: &str, options: &[&str], before: Option<&str>) -> Result<()> {
+/// Starts a machine, runs `script` in it, takes a snapshot with this tag, and stops the machine.
+pub(super) fn save(site: &Site<'_>, tag: &str, options: &[&str], script: Option<&str>) -> Result<()> {
     site.start_with(NAME, options, &["sleep", "86400"])?;
-    // A program that has run once is in the guest's memory.
+    // So that the program is in the guest's memory.
     site.mimeo(&["exec", NAME, "true"])?;
-    if let Some(script) = before {
+    if let Some(script) = script {
         site.mimeo(&["exec", NAME, "sh", "-c", script])?;
     }
     site.mimeo(&["snapshot", "create", NAME, "--tag", tag])?;
     site.stop(NAME)
 }
 
-/// Forgets it.
-pub(super) fn forget(site: &Site<'_>, tag: &str) -> Result<()> {
+/// Removes the snapshot.
+pub(super) fn remove(site: &Site<'_>, tag: &str) -> Result<()> {
     site.mimeo(&["snapshot", "rm", tag]).map(drop)
 }

@@ -1,25 +1,26 @@
-//! What is measured.
+//! The results of `bench net`. The JSON's keys are a format: the committed samples use them.
 
 use serde::{Deserialize, Serialize};
 
 use crate::bench::host::Host;
 use crate::bench::samples::Samples;
 
-/// A whole measurement.
+/// The results of one benchmark.
 #[derive(Debug, Serialize, Deserialize)]
 pub(in crate::bench) struct Net {
     pub(in crate::bench) host: Host,
     pub(super) guest_kernel: String,
-    pub(super) ways: Vec<Figures>,
+    #[serde(rename = "ways")]
+    pub(super) paths: Vec<Figures>,
 }
 
-/// How the other end is reached.
+/// The network path to the peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum Way {
-    /// A process of the host, over its loopback.
+pub(super) enum NetworkPath {
+    /// A process of the host, over the loopback interface.
     Host,
-    /// A machine's published port, user-mode networking.
+    /// A machine's published port, with user-mode networking.
     Rootless,
     /// A machine's published port, on 127.0.0.1, over the bridge.
     BridgedPublished,
@@ -27,62 +28,65 @@ pub(super) enum Way {
     Bridged,
 }
 
-/// Samples of one way.
+/// The samples of one path.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Figures {
-    pub(super) way: Way,
-    /// Milliseconds from the connect to the first byte of the other end.
+    #[serde(rename = "way")]
+    pub(super) path: NetworkPath,
+    /// Milliseconds from the connect to the peer's first byte.
     pub(super) connect: Samples,
-    /// Milliseconds for [`MIB`](super::probe::MIB) MiB to the other end, to its acknowledgement.
-    pub(super) to: Samples,
-    /// The same from there.
-    pub(super) from: Samples,
+    /// Milliseconds for sending [`MIB`](super::probe::MIB) MiB to the peer, until its acknowledgement.
+    #[serde(rename = "to")]
+    pub(super) send: Samples,
+    /// Milliseconds for receiving as many MiB from the peer.
+    #[serde(rename = "from")]
+    pub(super) receive: Samples,
 }
 
-/// One round of one way, in milliseconds.
+/// One round on one path, in milliseconds.
 #[derive(Debug, Default)]
-pub(super) struct Probed {
+pub(super) struct Probe {
     pub(super) connect: Vec<f64>,
-    pub(super) to: f64,
-    pub(super) from: f64,
+    pub(super) send: f64,
+    pub(super) receive: f64,
 }
 
 impl Net {
     pub(super) fn new(host: Host, guest_kernel: String) -> Self {
-        Self { host, guest_kernel, ways: Vec::new() }
+        Self { host, guest_kernel, paths: Vec::new() }
     }
 
-    pub(super) fn add(&mut self, way: Way, probed: Probed) {
-        if !self.ways.iter().any(|figures| figures.way == way) {
+    pub(super) fn add(&mut self, path: NetworkPath, probe: Probe) {
+        if !self.paths.iter().any(|figures| figures.path == path) {
             let none = Samples::default;
-            self.ways.push(Figures { way, connect: none(), to: none(), from: none() });
+            self.paths.push(Figures { path, connect: none(), send: none(), receive: none() });
         }
-        for figures in self.ways.iter_mut().filter(|figures| figures.way == way) {
-            probed.connect.iter().for_each(|millis| figures.connect.push(*millis));
-            figures.to.push(probed.to);
-            figures.from.push(probed.from);
+        for figures in self.paths.iter_mut().filter(|figures| figures.path == path) {
+            probe.connect.iter().for_each(|millis| figures.connect.push(*millis));
+            figures.send.push(probe.send);
+            figures.receive.push(probe.receive);
         }
     }
 
-    /// The figures of one way.
-    pub(super) fn of(&self, way: Way) -> Option<&Figures> {
-        self.ways.iter().find(|figures| figures.way == way)
+    /// The figures of one path.
+    pub(super) fn find(&self, path: NetworkPath) -> Option<&Figures> {
+        self.paths.iter().find(|figures| figures.path == path)
     }
 }
 
-impl Way {
-    /// For people.
-    pub(super) fn words(self) -> &'static str {
+impl NetworkPath {
+    /// The label in tables.
+    pub(super) fn label(self) -> &'static str {
         match self {
-            Self::Host => "the bare host, over its loopback",
-            Self::Rootless => "rootless, by a published port",
-            Self::BridgedPublished => "bridged, by a published port on 127.0.0.1",
-            Self::Bridged => "bridged, by the machine's address",
+            Self::Host => "host process, over the loopback",
+            Self::Rootless => "rootless, published port",
+            Self::BridgedPublished => "bridged, published port on 127.0.0.1",
+            Self::Bridged => "bridged, the machine's address",
         }
     }
 
-    /// For names of machines.
-    pub(super) fn word(self) -> &'static str {
+    /// The name of the path's machine.
+    pub(super) fn slug(self) -> &'static str {
         match self {
             Self::Host => "host",
             Self::Rootless => "rootless",

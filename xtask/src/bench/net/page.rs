@@ -1,39 +1,39 @@
-//! The page of the documentation.
+//! The documentation page.
 
-use super::figures::{Figures, Net, Way};
+use super::figures::{Figures, Net, NetworkPath};
 use super::probe::MIB;
 use crate::bench::samples::Samples;
 
-/// The page for these samples.
-pub(super) fn of(net: &Net) -> String {
+/// Renders the page for these samples.
+pub(super) fn render(net: &Net) -> String {
     format!("{HEAD}\n{}\n## Figures\n{}", host(net), figures(net))
 }
 
-/// The table.
+/// The table of all paths.
 pub(super) fn figures(net: &Net) -> String {
-    let rows: String = net.ways.iter().map(|figures| row(net, figures)).collect();
+    let rows: String = net.paths.iter().map(|figures| row(net, figures)).collect();
     format!(
-        "| network | connect, ms p50 | p99 | MiB/s to it, p50 | from it, p50 | of the bare host's: connect | to it | from it |\n\
+        "| network | connect, ms p50 | p99 | send, MiB/s p50 | receive, MiB/s p50 | ratio to the host: connect | send | receive |\n\
          |---|---:|---:|---:|---:|---:|---:|---:|\n{rows}"
     )
 }
 
 fn row(net: &Net, figures: &Figures) -> String {
-    let Figures { way, connect, to, from } = figures;
-    let ratio = |own: f64, of: fn(&Figures) -> f64| match net.of(Way::Host) {
-        Some(host) if *way != Way::Host => format!("{:.2} x", own / of(host)),
+    let Figures { path, connect, send, receive } = figures;
+    let ratio = |value: f64, host_value: fn(&Figures) -> f64| match net.find(NetworkPath::Host) {
+        Some(host) if *path != NetworkPath::Host => format!("{:.2} x", value / host_value(host)),
         _ => String::new(),
     };
     format!(
         "| {} | {:.2} | {:.2} | {:.0} | {:.0} | {} | {} | {} |\n",
-        way.words(),
+        path.label(),
         connect.percentile(50.0),
         connect.percentile(99.0),
-        speed(to),
-        speed(from),
+        speed(send),
+        speed(receive),
         ratio(connect.percentile(50.0), |host| host.connect.percentile(50.0)),
-        ratio(speed(to), |host| speed(&host.to)),
-        ratio(speed(from), |host| speed(&host.from)),
+        ratio(speed(send), |host| speed(&host.send)),
+        ratio(speed(receive), |host| speed(&host.receive)),
     )
 }
 
@@ -45,8 +45,8 @@ fn speed(millis: &Samples) -> f64 {
 fn host(net: &Net) -> String {
     let host = &net.host;
     let rows = [
-        ("taken", host.taken.clone()),
-        ("processor", format!("{}, {} cores seen here", host.processor, host.cores)),
+        ("date", host.taken.clone()),
+        ("processor", format!("{}, {} cores visible", host.processor, host.cores)),
         ("host's kernel", host.kernel.clone()),
         ("QEMU", host.qemu.clone()),
         ("guest's kernel", net.guest_kernel.clone()),
@@ -60,15 +60,15 @@ fn host(net: &Net) -> String {
 const HEAD: &str = "\
 # Benchmarks of networks
 
-Made by `cargo xtask bench net --publish`, after `make build`, as root; every sample is in [benchmarks/net.json](benchmarks/net.json), from
-which `cargo xtask bench page` makes this page anew. No test asserts a time: compare ratios.
+Made by `cargo xtask bench net --publish`, after `make build`, as root. All samples are in [benchmarks/net.json](benchmarks/net.json), from
+which `cargo xtask bench page` regenerates this page. No test asserts a time: compare ratios.
 
-## How
-- One static program at the other end, on the host itself and in machines; the client is on the host. All are measured in turn, once in
+## Method
+- The peer is one static program, on the host and in machines; the client runs on the host. All networks are measured in turn, once in
   each round; the first round is not counted.
-- connect: from the connect to the first byte that the other end says at once, 50 connections in a row.
-- MiB/s: 64 MiB in one connection, to the other end's acknowledgement, or to the last byte.
-- Without KVM the guest's own network stack is translated, and is most of what a machine's figures tell.
+- Connect: from the connect to the first byte, which the peer sends immediately; 50 connections in a row.
+- MiB/s: 64 MiB over one connection, until the peer's acknowledgement (send) or until the last byte (receive).
+- Without KVM the guest's network stack runs under TCG, which dominates the figures of machines.
 
-## Machine
+## Host
 ";

@@ -1,4 +1,4 @@
-//! The other end: the same program, on the host and in machines.
+//! The peer: the same program on the host and in machines.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
@@ -7,77 +7,81 @@ use std::process::{Child, Command};
 use anyhow::{Context, Result};
 
 use super::PROGRAM;
-use super::figures::Way;
+use super::figures::NetworkPath;
 use crate::bench::lab::Site;
 
-/// The services, by the program's ports.
+/// The ports of the program's services.
 const SERVICES: [u16; 3] = [7, 9, 19];
 
-/// The other end. It ends with this.
+/// A running peer. It is stopped when this is dropped.
 #[derive(Debug)]
 pub(super) struct Peer<'a> {
-    pub(super) way: Way,
-    at: IpAddr,
-    /// Where each of the services is to be found.
+    pub(super) path: NetworkPath,
+    address: IpAddr,
+    /// The port of each service at this address.
     ports: [u16; 3],
-    holds: Holds<'a>,
+    kind: PeerKind<'a>,
 }
 
 #[derive(Debug)]
-enum Holds<'a> {
+enum PeerKind<'a> {
     Process(Child),
     Machine(&'a Site<'a>),
 }
 
 impl<'a> Peer<'a> {
-    /// A process of this host. Its ports are fixed: nobody measures on a host that serves something there.
+    /// Starts a process on this host. Its ports are fixed and must be free.
     pub(super) fn on_host(program: &Path) -> Result<Self> {
         let child = Command::new(program).spawn().with_context(|| program.display().to_string())?;
-        let holds = Holds::Process(child);
-        Ok(Self { way: Way::Host, at: Ipv4Addr::LOCALHOST.into(), ports: SERVICES, holds })
+        let kind = PeerKind::Process(child);
+        Ok(Self { path: NetworkPath::Host, address: Ipv4Addr::LOCALHOST.into(), ports: SERVICES, kind })
     }
 
-    /// A machine.
-    pub(super) fn in_machine(site: &'a Site<'a>, image: &str, way: Way) -> Result<Self> {
-        let network = if way == Way::Rootless { "rootless" } else { "bridged" };
+    /// Starts a machine.
+    pub(super) fn in_machine(site: &'a Site<'a>, image: &str, path: NetworkPath) -> Result<Self> {
+        let network = if path == NetworkPath::Rootless { "rootless" } else { "bridged" };
         let published = SERVICES.map(|port| format!("127.0.0.1::{port}"));
-        let mut words = vec!["run", "-d", "--rm", "--name", way.word(), "--network", network];
+        let mut words = vec!["run", "-d", "--rm", "--name", path.slug(), "--network", network];
         published.iter().for_each(|port| words.extend(["-p", port]));
         let program = format!("/{PROGRAM}");
         words.extend([image, &program]);
         site.mimeo(&words)?;
-        let mut peer =
-            Self { way, at: Ipv4Addr::LOCALHOST.into(), ports: SERVICES, holds: Holds::Machine(site) };
-        if way == Way::Bridged {
-            let told = site.json(&["inspect", way.word()])?;
-            let ip = told.pointer("/0/NetworkSettings/IPAddress").and_then(serde_json::Value::as_str);
-            peer.at = ip.context("inspect tells no address")?.parse()?;
+        let mut peer = Self {
+            path,
+            address: Ipv4Addr::LOCALHOST.into(),
+            ports: SERVICES,
+            kind: PeerKind::Machine(site),
+        };
+        if path == NetworkPath::Bridged {
+            let document = site.json(&["inspect", path.slug()])?;
+            let ip = document.pointer("/0/NetworkSettings/IPAddress").and_then(serde_json::Value::as_str);
+            peer.address = ip.context("inspect shows no IPAddress")?.parse()?;
             return Ok(peer);
         }
         for (service, port) in SERVICES.iter().zip(&mut peer.ports) {
-            let told = site.mimeo(&["port", way.word(), &service.to_string()])?;
-            *port = told.rsplit(':').next().unwrap_or_default().parse().context("no port")?;
+            let published = site.mimeo(&["port", path.slug(), &service.to_string()])?;
+            *port = published.rsplit(':').next().unwrap_or_default().parse().context("no published port")?;
         }
         Ok(peer)
     }
 
-    /// Where a service is, by the program's port.
+    /// The address of the service with this port in the program.
     pub(super) fn service(&self, port: u16) -> SocketAddr {
         let index = SERVICES.iter().position(|service| *service == port).unwrap_or_default();
-        (self.at, self.ports[index]).into()
+        (self.address, self.ports[index]).into()
     }
 }
 
 impl Drop for Peer<'_> {
     fn drop(&mut self) {
-        match &mut self.holds {
-            Holds::Process(child) => {
-                child.kill().ok();
-                child.wait().ok();
+        let stopped = match &mut self.kind {
+            PeerKind::Process(child) => {
+                child.kill().and_then(|()| child.wait()).map(drop).map_err(Into::into)
             }
-            Holds::Machine(site) => {
-                site.stop(self.way.word()).ok();
-            }
+            PeerKind::Machine(site) => site.stop(self.path.slug()),
+        };
+        if let Err(error) = stopped {
+            eprintln!("cannot stop the peer {}: {error:#}", self.path.slug());
         }
     }
 }

@@ -1,4 +1,4 @@
-//! A clone: another process, this program once more, that plays Firecracker's part.
+//! A clone: a second process of this program that acts as Firecracker.
 
 use std::hint::black_box;
 use std::io::Write;
@@ -10,26 +10,26 @@ use mimeo_pager::{PAGE, fake};
 
 use super::faults::PAGES;
 
-/// What a clone is told.
+/// Options of a clone process.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Guest {
-    /// The socket of who serves its memory
+pub(crate) struct CloneOptions {
+    /// The socket of the fault handler
     #[arg(long, conflicts_with = "file")]
     socket: Option<PathBuf>,
-    /// The file that it maps instead
+    /// The memory file to map instead
     #[arg(long)]
     file: Option<PathBuf>,
-    /// Begins the order of its pages
+    /// The first page of the access order
     #[arg(long, default_value_t = 0)]
     seed: u64,
 }
 
-/// A prime, so that each page has its turn.
+/// A prime, so that the steps visit each page once.
 const STRIDE: u64 = 7919;
 
-/// Touches all its memory when it is told to, says how long that took, and stays until it is told no more.
-pub(crate) fn play(told: &Guest) -> Result<()> {
-    let (guest, stream) = match (&told.socket, &told.file) {
+/// Waits for a line, touches all memory, prints the times, and stays until it reads another line or the end of input.
+pub(crate) fn run_clone(options: &CloneOptions) -> Result<()> {
+    let (guest, stream) = match (&options.socket, &options.file) {
         (Some(socket), _) => {
             let guest = fake::Guest::new(&[PAGES * PAGE], PAGE, fake::FEATURES)?;
             let stream = guest.hand_over(socket)?;
@@ -37,16 +37,16 @@ pub(crate) fn play(told: &Guest) -> Result<()> {
         }
         (None, file) => (fake::Guest::from_file(file.as_deref().unwrap_or(Path::new("memory")))?, None),
     };
-    say("ready")?;
-    wait()?;
-    say(&touch(&guest, told.seed))?;
-    wait()?;
+    print_line("ready")?;
+    wait_for_line()?;
+    print_line(&touch_all(&guest, options.seed))?;
+    wait_for_line()?;
     drop(stream);
     Ok(())
 }
 
-/// The median, what 99 of 100 do not exceed, and the mean, in microseconds.
-fn touch(guest: &fake::Guest, seed: u64) -> String {
+/// Touches all pages; returns the median, the 99th percentile and the mean in microseconds.
+fn touch_all(guest: &fake::Guest, seed: u64) -> String {
     let mut times = Vec::with_capacity(PAGES as usize);
     let begun = Instant::now();
     for step in 0..PAGES {
@@ -61,13 +61,13 @@ fn touch(guest: &fake::Guest, seed: u64) -> String {
     format!("{p50} {p99} {mean}")
 }
 
-fn say(word: &str) -> Result<()> {
+fn print_line(line: &str) -> Result<()> {
     let mut output = std::io::stdout();
-    writeln!(output, "{word}")?;
+    writeln!(output, "{line}")?;
     Ok(output.flush()?)
 }
 
-fn wait() -> Result<()> {
+fn wait_for_line() -> Result<()> {
     std::io::stdin().read_line(&mut String::new())?;
     Ok(())
 }

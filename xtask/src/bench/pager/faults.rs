@@ -1,4 +1,4 @@
-//! How long a fault takes.
+//! The time per page fault.
 
 use std::future::pending;
 use std::os::unix::net::UnixListener;
@@ -10,14 +10,14 @@ use mimeo_pager::serve::{Options, PageServer};
 use mimeo_pager::{PAGE, Pages, fake};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
-use super::crowd::Crowd;
-use super::figures::{Pager, Round, Setting, Way};
+use super::clone_group::CloneGroup;
+use super::figures::{FaultHandler, Pager, Round, Setting};
 use crate::bench::stopwatch;
 
-/// Pages of the memory: 64 MiB.
+/// The number of pages of the memory, which is 64 MiB.
 pub(super) const PAGES: u64 = (64 << 20) / PAGE;
-/// One clone is measured on one processor as well: where there are more, whether the kernel has server and clone take turns
-/// on one or wake each other up across two is luck, and makes a difference of ten times.
+/// One clone is also measured on one processor. With several processors it is chance whether the kernel runs server and
+/// clone on the same one or wakes one from the other across two, and that makes a tenfold difference.
 const SETTINGS: [Setting; 4] = [
     Setting { clones: 1, one_processor: true },
     Setting { clones: 1, one_processor: false },
@@ -25,19 +25,19 @@ const SETTINGS: [Setting; 4] = [
     Setting { clones: 16, one_processor: false },
 ];
 
-/// Writes the memory, which is in the page cache then.
-pub(super) fn lay_out(memory: &Path) -> Result<()> {
+/// Writes the memory file, which leaves it in the page cache.
+pub(super) fn write_memory(memory: &Path) -> Result<()> {
     let bytes: Vec<_> = (0..PAGES * PAGE).map(|at| (at / 7) as u8 | 1).collect();
     std::fs::write(memory, bytes).with_context(|| memory.display().to_string())
 }
 
-/// Everything once in each round, so that a busy moment hits all.
+/// Measures everything once per round, so that load on the host affects all.
 pub(super) fn measure(pager: &mut Pager, memory: &Path, rounds: u32) -> Result<()> {
     let all = sched_getaffinity(None)?;
     for _ in 0..rounds {
         for setting in SETTINGS {
             sched_setaffinity(None, &if setting.one_processor { first(&all) } else { all })?;
-            round(pager, memory, setting)?;
+            measure_round(pager, memory, setting)?;
         }
     }
     Ok(sched_setaffinity(None, &all)?)
@@ -51,57 +51,63 @@ fn first(all: &CpuSet) -> CpuSet {
     one
 }
 
-fn round(pager: &mut Pager, memory: &Path, setting: Setting) -> Result<()> {
+fn measure_round(pager: &mut Pager, memory: &Path, setting: Setting) -> Result<()> {
     let mut recorded = Pages::default();
-    for way in [Way::Bare, Way::Server, Way::Around, Way::Ahead] {
-        let round = match way {
-            Way::Bare => bare(memory, setting.clones)?,
-            way => {
-                let (round, asked) = serve(memory, setting.clones, options(way, &recorded))?;
-                recorded = asked;
+    for handler in [
+        FaultHandler::BareLoop,
+        FaultHandler::ServerSinglePage,
+        FaultHandler::Server,
+        FaultHandler::ServerPrefetch,
+    ] {
+        let round = match handler {
+            FaultHandler::BareLoop => run_bare_loops(memory, setting.clones)?,
+            handler => {
+                let options = server_options(handler, &recorded);
+                let (round, requested) = run_server(memory, setting.clones, options)?;
+                recorded = requested;
                 round
             }
         };
-        pager.round(way, setting, round);
+        pager.add(handler, setting, round);
     }
     Ok(())
 }
 
-fn options(way: Way, recorded: &Pages) -> Options {
-    match way {
-        Way::Server => Options { fault_around: 1, ..Options::default() },
-        Way::Ahead => Options { prefetch: recorded.clone(), ..Options::default() },
-        Way::Bare | Way::Around => Options::default(),
+fn server_options(handler: FaultHandler, recorded: &Pages) -> Options {
+    match handler {
+        FaultHandler::ServerSinglePage => Options { fault_around: 1, ..Options::default() },
+        FaultHandler::ServerPrefetch => Options { prefetch: recorded.clone(), ..Options::default() },
+        FaultHandler::BareLoop | FaultHandler::Server => Options::default(),
     }
 }
 
-/// A bare loop for each clone, on a thread of its own.
-fn bare(memory: &Path, clones: usize) -> Result<Round> {
-    let folder = tempfile::tempdir()?;
-    let socket = folder.path().join("s");
+/// Serves each clone with a bare loop on its own thread.
+fn run_bare_loops(memory: &Path, clones: usize) -> Result<Round> {
+    let dir = tempfile::tempdir()?;
+    let socket = dir.path().join("s");
     let listener = UnixListener::bind(&socket)?;
     thread::scope(|scope| {
         let loops: Vec<_> =
             (0..clones).map(|_| scope.spawn(|| fake::bare::serve(&listener, memory, PAGES))).collect();
-        let round = Crowd::start(clones, "--socket", &socket)?.touch();
+        let round = CloneGroup::start(clones, "--socket", &socket)?.touch();
         for bare in loops {
-            bare.join().map_err(|_| anyhow!("a bare loop broke down"))??;
+            bare.join().map_err(|_| anyhow!("a bare loop panicked"))??;
         }
         round
     })
 }
 
-/// The page server, until its last clone has left; what its clones have asked for.
-fn serve(memory: &Path, clones: usize, options: Options) -> Result<(Round, Pages)> {
+/// Runs the page server until its last clone has left; also returns the pages that the clones requested.
+fn run_server(memory: &Path, clones: usize, options: Options) -> Result<(Round, Pages)> {
     let server = PageServer::open(memory, options)?;
-    let round = with(&server, |socket| Crowd::start(clones, "--socket", socket)?.touch())?;
+    let round = with_server(&server, |socket| CloneGroup::start(clones, "--socket", socket)?.touch())?;
     Ok((round, server.working_set()))
 }
 
-/// Does something while a server serves, until its last clone has left.
-pub(super) fn with<T>(server: &PageServer, act: impl FnOnce(&Path) -> Result<T>) -> Result<T> {
-    let folder = tempfile::tempdir()?;
-    let socket = folder.path().join("s");
+/// Runs `act` with a running server, then waits until the last clone has left.
+pub(super) fn with_server<T>(server: &PageServer, act: impl FnOnce(&Path) -> Result<T>) -> Result<T> {
+    let dir = tempfile::tempdir()?;
+    let socket = dir.path().join("s");
     let (runtime, listener) = (stopwatch::runtime()?, UnixListener::bind(&socket)?);
     listener.set_nonblocking(true)?;
     thread::scope(|scope| {
@@ -112,7 +118,7 @@ pub(super) fn with<T>(server: &PageServer, act: impl FnOnce(&Path) -> Result<T>)
             })
         });
         let done = act(&socket)?;
-        let figures = running.join().map_err(|_| anyhow!("the server broke down"))??;
+        let figures = running.join().map_err(|_| anyhow!("the server panicked"))??;
         ensure!(figures.failed == 0, "{figures:?}");
         Ok(done)
     })

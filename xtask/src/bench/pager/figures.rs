@@ -1,10 +1,10 @@
-//! What was measured: kept as JSON, from which the page is made.
+//! The results of `bench pager`. The JSON's keys are a format: the committed samples use them.
 
 use serde::{Deserialize, Serialize};
 
 use crate::bench::host::Host;
 
-/// All of one run.
+/// The results of one benchmark.
 #[derive(Debug, Serialize, Deserialize)]
 pub(in crate::bench) struct Pager {
     pub(super) host: Host,
@@ -12,55 +12,60 @@ pub(in crate::bench) struct Pager {
     pub(super) sharing: Vec<Cost>,
 }
 
-/// Who answers faults.
+/// What handles the page faults.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum Way {
-    /// A thread for each clone that waits, copies a page, and does nothing else.
-    Bare,
-    /// The server, a page for each fault.
+pub(super) enum FaultHandler {
+    /// A thread for each clone that reads a fault and copies a page, and does nothing else.
+    #[serde(rename = "bare")]
+    BareLoop,
+    /// The page server, with one page per fault.
+    #[serde(rename = "server")]
+    ServerSinglePage,
+    /// The page server with its default number of pages per fault.
+    #[serde(rename = "around")]
     Server,
-    /// The server as it is, with more than one.
-    Around,
-    /// The same, with the pages that clones before have asked for put in ahead.
-    Ahead,
+    /// The same, with prefetch of the pages that earlier clones requested.
+    #[serde(rename = "ahead")]
+    ServerPrefetch,
 }
 
-/// How many clones at once, and where.
+/// The number of concurrent clones, and their processors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Setting {
     pub(super) clones: usize,
-    /// Whether they and who serves them have one processor; else they have all.
+    /// Whether clones and handler share one processor; otherwise they use all.
     pub(super) one_processor: bool,
 }
 
-/// Rounds of one way in one setting.
+/// The rounds of one handler in one setting.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Series {
-    pub(super) way: Way,
+    #[serde(rename = "way")]
+    pub(super) handler: FaultHandler,
     pub(super) setting: Setting,
     pub(super) rounds: Vec<Round>,
 }
 
-/// What clones that touch all their pages at once saw, each of them once for the first time.
+/// One round: all clones touch each of their pages once, at the same time.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(super) struct Round {
-    /// Microseconds of one touch: the median, and what 99 of 100 do not exceed; of these, the median clone's.
+    /// Microseconds per touch: the median and the 99th percentile of the median clone.
     pub(super) p50: f64,
     pub(super) p99: f64,
-    /// The same of the mean.
+    /// The mean of the median clone.
     pub(super) mean: f64,
-    /// Of all clones together.
+    /// The rate of all clones together.
     pub(super) pages_per_second: f64,
 }
 
-/// What so many clones that have read the same memory cost their host, in bytes.
+/// The host memory of several clones that have read the same memory, in bytes.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(super) struct Cost {
     pub(super) clones: usize,
-    /// Mapped privately from the file, as a VMM does without a page server.
+    /// With private mappings of the file, as a VMM without a page server uses.
     pub(super) mapped: u64,
-    /// Copied by the server.
+    /// With pages copied by the server.
     pub(super) copied: u64,
 }
 
@@ -69,32 +74,32 @@ impl Pager {
         Self { host, faults: Vec::new(), sharing: Vec::new() }
     }
 
-    pub(super) fn round(&mut self, way: Way, setting: Setting, round: Round) {
-        if self.find(way, setting).is_none() {
-            self.faults.push(Series { way, setting, rounds: Vec::new() });
+    pub(super) fn add(&mut self, handler: FaultHandler, setting: Setting, round: Round) {
+        if self.find(handler, setting).is_none() {
+            self.faults.push(Series { handler, setting, rounds: Vec::new() });
         }
-        let series = self.faults.iter_mut().find(|series| series.is(way, setting));
+        let series = self.faults.iter_mut().find(|series| series.is(handler, setting));
         series.into_iter().for_each(|series| series.rounds.push(round));
     }
 
-    pub(super) fn find(&self, way: Way, setting: Setting) -> Option<&Series> {
-        self.faults.iter().find(|series| series.is(way, setting))
+    pub(super) fn find(&self, handler: FaultHandler, setting: Setting) -> Option<&Series> {
+        self.faults.iter().find(|series| series.is(handler, setting))
     }
 }
 
 impl Series {
-    fn is(&self, way: Way, setting: Setting) -> bool {
-        self.way == way && self.setting == setting
+    fn is(&self, handler: FaultHandler, setting: Setting) -> bool {
+        self.handler == handler && self.setting == setting
     }
 
-    /// The median round's.
-    pub(super) fn median(&self, of: fn(&Round) -> f64) -> f64 {
-        median(self.rounds.iter().map(of).collect())
+    /// The median of a figure over all rounds.
+    pub(super) fn median(&self, figure: fn(&Round) -> f64) -> f64 {
+        median(self.rounds.iter().map(figure).collect())
     }
 }
 
-/// The smallest that half of all do not exceed.
-pub(super) fn median(mut all: Vec<f64>) -> f64 {
-    all.sort_by(f64::total_cmp);
-    all.get(all.len().saturating_sub(1) / 2).copied().unwrap_or(f64::NAN)
+/// The lower median.
+pub(super) fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len().saturating_sub(1) / 2).copied().unwrap_or(f64::NAN)
 }

@@ -1,33 +1,33 @@
-//! What clones cost that have read the same memory.
+//! The memory of clones that have read the same memory file.
 
 use std::path::Path;
 
 use anyhow::Result;
 use mimeo_pager::serve::{Options, PageServer};
 
-use super::crowd::Crowd;
+use super::clone_group::CloneGroup;
 use super::faults;
 use super::figures::{Cost, Pager};
 
-/// Clones at once.
+/// Numbers of concurrent clones.
 const CLONES: [usize; 3] = [1, 4, 16];
 
-/// Both ways, for each number of clones.
+/// Measures mapped and copied memory for each number of clones.
 pub(super) fn measure(pager: &mut Pager, memory: &Path) -> Result<()> {
     for clones in CLONES {
-        crate::bench::announce("clones and what they cost", u32::try_from(clones)?);
-        let mapped = cost(clones, "--file", memory)?;
+        crate::bench::announce("clones and their memory", u32::try_from(clones)?);
+        let mapped = added_pss(clones, "--file", memory)?;
         let server = PageServer::open(memory, Options::default())?;
-        let copied = faults::with(&server, |socket| cost(clones, "--socket", socket))?;
+        let copied = faults::with_server(&server, |socket| added_pss(clones, "--socket", socket))?;
         pager.sharing.push(Cost { clones, mapped, copied });
     }
     Ok(())
 }
 
-/// What they take when they have read it, without what such a process takes anyway.
-fn cost(clones: usize, option: &str, path: &Path) -> Result<u64> {
-    let mut crowd = Crowd::start(clones, option, path)?;
-    let before = crowd.share()?;
-    crowd.touch()?;
-    Ok(crowd.share()?.saturating_sub(before))
+/// The PSS that clones add by reading the memory.
+fn added_pss(clones: usize, option: &str, path: &Path) -> Result<u64> {
+    let mut group = CloneGroup::start(clones, option, path)?;
+    let before = group.pss()?;
+    group.touch()?;
+    Ok(group.pss()?.saturating_sub(before))
 }

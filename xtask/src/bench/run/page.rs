@@ -1,10 +1,10 @@
-//! The page of the documentation.
+//! The documentation page.
 
 use crate::bench::result::Bench;
 use crate::bench::table;
 
-/// The page for these samples.
-pub(in crate::bench) fn of(bench: &Bench) -> String {
+/// Renders the page for these samples.
+pub(in crate::bench) fn render(bench: &Bench) -> String {
     let notes: String = bench.notes.iter().map(|note| format!("- {note}\n")).collect();
     let soaks = table::soaks(bench);
     let soaks = if soaks.is_empty() { "Not run.\n".to_owned() } else { soaks };
@@ -19,27 +19,28 @@ pub(in crate::bench) fn of(bench: &Bench) -> String {
 const HEAD: &str = "\
 # Benchmarks
 
-Made by `cargo xtask bench run --soak 100 --own-kernel HOME --publish`, after `make build`; every sample is in
-[benchmarks/run.json](benchmarks/run.json), from which `cargo xtask bench page` makes this page anew. HOME is where
-`MIMEO_HOME=HOME mimeo setup kernel --build` built our kernel. No test asserts a time: figures depend on the machine and its
-load, so compare ratios, and bars only on a machine that is quiet. What starts from a guest that has booted, and copies of
-machines, are on a page of their own: [benchmarks-clone.md](benchmarks-clone.md).
+Made by `cargo xtask bench run --soak 100 --own-kernel HOME --publish`, after `make build`. All samples are in
+[benchmarks/run.json](benchmarks/run.json), from which `cargo xtask bench page` regenerates this page. HOME is where
+`MIMEO_HOME=HOME mimeo setup kernel --build` built mimeo's own kernel. No test asserts a time: figures depend on the machine and
+its load, so compare ratios, and targets only on a quiet machine. Starts from boot snapshots and clones of machines are on a
+separate page: [benchmarks-clone.md](benchmarks-clone.md).
 
-## How
-- One busybox image, made from the host's own static busybox, for mimeo and podman alike.
-- Who is compared runs in turn, once each, so that a busy moment hits all. One run of each beforehand is not counted.
-- A cold run is `run --cold --rm IMAGE echo`, which boots its guest; the first output is the first byte on the pipe, from just
-  before the process is started.
-- exec over one session is from the request to the exit status, one after the other, by a client of mimeo's engine.
-- podman runs with `--runtime runc` and `--ulimit`s that a host with low limits admits.
+## Method
+- One busybox image, made from the host's static busybox, for mimeo and podman alike.
+- The compared systems run in turn, once each, so that load on the host affects all. One run of each beforehand is not counted.
+- A cold run is `run --cold --rm IMAGE echo`, which boots its guest. The first output is the first byte on the pipe, measured from
+  just before the process is started.
+- An exec over one session is measured from the request to the exit status, one after the other, by a client of mimeo's engine.
+- podman runs with `--runtime runc` and with `--ulimit`s that a host with low limits permits.
 
-## Machine
+## Host
 ";
 
 const STAGES: &str = "\
 ## Stages of a cold run
-As `--log-level debug` tells them, whole milliseconds, in runs of their own.
+From the log at `--log-level debug`, in whole milliseconds, in separate runs.
 ";
 
-const SOAK: &str = "Whole commands, milliseconds. One that says nothing for a minute has hung.
+const SOAK: &str =
+    "Whole commands, in milliseconds. A command that runs for more than a minute counts as hung.
 ";
