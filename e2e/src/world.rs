@@ -326,10 +326,10 @@ impl World {
 impl Drop for World {
     fn drop(&mut self) {
         self.clear();
-        if self.mounted {
-            if let Err(error) = rustix::mount::unmount(self.home(), rustix::mount::UnmountFlags::DETACH) {
-                eprintln!("cannot unmount {}: {error}", self.home().display());
-            }
+        if self.mounted
+            && let Err(error) = rustix::mount::unmount(self.home(), rustix::mount::UnmountFlags::DETACH)
+        {
+            eprintln!("cannot unmount {}: {error}", self.home().display());
         }
     }
 }

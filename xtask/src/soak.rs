@@ -24,7 +24,7 @@ const REPORT_INTERVAL: Duration = Duration::from_secs(60);
 /// Options of `soak`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
-    /// Lanes, each with a MIMEO_HOME of its own, that start machines at the same time
+    /// Lanes that start machines in parallel, each with a separate MIMEO_HOME
     #[arg(long, default_value_t = 4)]
     lanes: u32,
     /// Busy loops that run alongside

@@ -210,7 +210,7 @@ fn an_aborted_start_leaves_nothing_on_the_bridge() {
     ]);
     until("the machine is on the bridge", || (lan.links().len() == 2).then_some(()));
     signal(&child, Signal::INT);
-    assert_eq!(child.wait().expect("it ends").code(), Some(130));
+    assert_eq!(child.wait().expect("mimeo ends").code(), Some(130));
     lan.assert_empty();
     world.mimeo(["run", "--rm", "--network", "bridged", &image, "/none"]).code(127);
     lan.assert_empty();
