@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use crate::Engine;
+use crate::ignored::LogFailure;
 use crate::snapshot::{self, Kind, Removed, Snapshot, Snapshots, StoreError};
 use crate::{boot_snapshot, serve, stencil, working_set};
 
@@ -88,7 +89,7 @@ pub(crate) fn sweep_forks(engine: &Engine) {
         let id = &snapshot.manifest.id;
         let young = jiff::Timestamp::now().duration_since(snapshot.manifest.created).as_secs() < FORKING;
         if snapshot.manifest.kind == Kind::Fork && !young && !used.contains(id) && !parents.contains(id) {
-            delete(&store, snapshot).ok();
+            delete(&store, snapshot).log_failure("sweep", "remove the snapshot of a fork");
         }
     }
 }

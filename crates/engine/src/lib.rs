@@ -28,6 +28,7 @@ pub mod health;
 mod home;
 mod id;
 mod identity;
+mod ignored;
 mod io_error;
 pub mod launch_request;
 mod launch_spec;

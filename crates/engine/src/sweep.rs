@@ -6,6 +6,7 @@ use std::fs;
 use rustix::process::Signal;
 
 use crate::cause::chain;
+use crate::ignored::LogIgnored;
 use crate::machine::{
     BOOTED_AS_CLONE, Exit, Found, LookupError, Record, Registry, State, lock_orphan, remove_dir,
 };
@@ -105,7 +106,8 @@ fn mark_crashed(engine: &Engine, mut found: Found) -> Option<Swept> {
     let done = if swept.removed {
         engine.registry().remove(&record.id).map_err(|error| error.to_string())
     } else {
-        remove_dir(&engine.home().machine_run(&record.id)).ok();
+        let run = engine.home().machine_run(&record.id);
+        remove_dir(&run).log_leftover(run);
         record.store(&found.dir).map_err(|error| chain(&error))
     };
     if let Err(error) = done {
@@ -122,7 +124,7 @@ fn sweep_sockets(engine: &Engine, machines: &[Found]) {
         let name = entry.file_name();
         let known = machines.iter().any(|found| name == found.record.id.short());
         if !known && !engine.home().machines().join(&name).exists() {
-            remove_dir(&entry.path()).ok();
+            remove_dir(&entry.path()).log_leftover(entry.path());
         }
     }
 }

@@ -14,6 +14,7 @@ use crate::admission::AvailableMemory;
 use crate::exclusive::exclusive;
 use crate::fork_decision::{self, Decision};
 use crate::id::SnapshotId;
+use crate::ignored::LogFailure;
 use crate::launch_request::{CloneInfo, CloneRequest, HoldPolicy, LaunchRequest, Release};
 use crate::machine::{CloneOverrides, Found};
 use crate::snapshot::Kind;
@@ -219,7 +220,7 @@ async fn go(clones: Vec<(String, SupervisorProcess)>) -> Vec<Cloned> {
 
 fn forget(engine: &Engine, id: &SnapshotId) {
     if let Ok(snapshot) = engine.snapshots().read(id) {
-        garbage::discard(engine, &snapshot).ok();
+        garbage::discard(engine, &snapshot).log_failure("fork", "discard the snapshot of a failed fork");
     }
 }
 

@@ -5,6 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::Engine;
+use crate::ignored::LogIgnored;
 use crate::io_error::IoContext;
 use crate::machine::{Record, remove_dir};
 use crate::stage::StageError;
@@ -31,8 +32,7 @@ impl Scratch {
 
     /// Removes it before the machine goes.
     pub(crate) fn remove(&self) {
-        // What stays is swept by the next command.
-        remove_dir(&self.path).ok();
+        remove_dir(&self.path).log_ignored("remove the run directory", &self.path);
     }
 
     /// Where it is.

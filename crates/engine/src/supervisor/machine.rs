@@ -15,6 +15,7 @@ use super::signals::{SIGINT, SIGTERM};
 use crate::cause::chain;
 use crate::control::{ControlReply, ControlRequest};
 use crate::create::Guest;
+use crate::ignored::LogFailure;
 use crate::machine::{Action, Decision, Exit, Health, Phase, Record, State, decide};
 use crate::snapshot::Snapshots;
 use crate::{Engine, Events, signal};
@@ -154,7 +155,7 @@ impl Machine {
     async fn stop(&mut self, timeout: Option<u32>) {
         let decision = decide(self.record().phase(), Action::Stop);
         if decision == Ok(Decision::ResumeFirst) {
-            self.guest.instance.resume().await.ok();
+            self.guest.instance.resume().await.log_failure("supervisor", "resume the VMM to stop it");
         }
         let seconds = timeout.unwrap_or(self.record().spec.stop_timeout);
         let at = Instant::now() + Duration::from_secs(seconds.into());
@@ -166,7 +167,7 @@ impl Machine {
         self.enter(State::Stopping);
         self.events.record(&self.guest.claim.record, "stop", &[]);
         if seconds > 0 {
-            self.send(self.guest.stop_signal).await.ok();
+            self.send(self.guest.stop_signal).await.log_failure("supervisor", "send the stop signal");
         }
     }
 
@@ -244,18 +245,18 @@ impl Machine {
     async fn signalled(&mut self, signal: i32) {
         let ends = matches!(signal, SIGINT | SIGTERM);
         if !ends {
-            self.send(signal).await.ok();
+            self.send(signal).await.log_failure("supervisor", "pass a signal on to the container");
             return;
         }
         if self.record().phase() == Phase::Paused {
-            self.guest.instance.resume().await.ok();
+            self.guest.instance.resume().await.log_failure("supervisor", "resume the VMM to stop it");
         }
         if self.deadline.is_some() {
             return self.kill().await;
         }
         self.deadline = Some(Instant::now() + Duration::from_secs(self.record().spec.stop_timeout.into()));
         self.enter(State::Stopping);
-        self.send(signal).await.ok();
+        self.send(signal).await.log_failure("supervisor", "pass a signal on to the container");
     }
 
     fn health(&mut self, health: Health) {
