@@ -14,24 +14,24 @@ const REGULAR: u32 = 0o100_000;
 const CHARACTER_DEVICE: u32 = 0o020_000;
 
 impl Cpio {
-    pub(super) fn directory(&mut self, path: &str) {
-        self.entry(path, DIRECTORY | 0o755, (0, 0), b"");
+    pub(super) fn add_directory(&mut self, path: &str) {
+        self.append_entry(path, DIRECTORY | 0o755, (0, 0), b"");
     }
 
-    pub(super) fn file(&mut self, path: &str, mode: u32, bytes: &[u8]) {
-        self.entry(path, REGULAR | mode, (0, 0), bytes);
+    pub(super) fn add_file(&mut self, path: &str, mode: u32, bytes: &[u8]) {
+        self.append_entry(path, REGULAR | mode, (0, 0), bytes);
     }
 
-    pub(super) fn character_device(&mut self, path: &str, mode: u32, device: (u32, u32)) {
-        self.entry(path, CHARACTER_DEVICE | mode, device, b"");
+    pub(super) fn add_character_device(&mut self, path: &str, mode: u32, device: (u32, u32)) {
+        self.append_entry(path, CHARACTER_DEVICE | mode, device, b"");
     }
 
     pub(super) fn finish(mut self) -> Vec<u8> {
-        self.entry("TRAILER!!!", 0, (0, 0), b"");
+        self.append_entry("TRAILER!!!", 0, (0, 0), b"");
         self.bytes
     }
 
-    fn entry(&mut self, path: &str, mode: u32, device: (u32, u32), content: &[u8]) {
+    fn append_entry(&mut self, path: &str, mode: u32, device: (u32, u32), content: &[u8]) {
         self.entries += 1;
         let length = u32::try_from(content.len()).unwrap_or(u32::MAX);
         let name_length = path.len() as u32 + 1;

@@ -20,11 +20,11 @@ pub struct FileError {
 }
 
 /// Adds the step and the path to a bare I/O error.
-pub(super) trait At<T> {
+pub(super) trait IoContext<T> {
     fn at(self, step: &'static str, path: &Path) -> Result<T, FileError>;
 }
 
-impl<T, E: Into<io::Error>> At<T> for Result<T, E> {
+impl<T, E: Into<io::Error>> IoContext<T> for Result<T, E> {
     fn at(self, step: &'static str, path: &Path) -> Result<T, FileError> {
         self.map_err(|error| FileError { step, path: path.to_owned(), source: error.into() })
     }
@@ -52,7 +52,7 @@ pub(super) fn sync_dir(path: &Path) -> Result<(), FileError> {
 }
 
 /// Renames within one directory and makes the new name durable.
-pub(super) fn commit(from: &Path, to: &Path) -> Result<(), FileError> {
+pub(super) fn rename_synced(from: &Path, to: &Path) -> Result<(), FileError> {
     fs::rename(from, to).at("rename", from)?;
     sync_dir(to.parent().unwrap_or(Path::new("/")))
 }

@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 use mimeo_vmm::firecracker::PROGRAM;
 use mimeo_vmm::firecracker::version::{OLDEST, Version};
 
-use super::files::{At as _, FileError, commit, create_dir, read, write_synced};
+use super::files::{FileError, IoContext as _, create_dir, read, rename_synced, write_synced};
 
 /// The jailer's name.
 const JAILER: &str = "jailer";
@@ -57,69 +57,69 @@ pub struct SetUp {
 /// # Errors
 /// When either is not what it should be; what was there before stays then.
 pub fn set_up(programs: &Path, firecracker: &Path, jailer: Option<&Path>) -> Result<SetUp, FirecrackerError> {
-    let version = version(firecracker, "Firecracker v", PROGRAM)?;
+    let version = read_version(firecracker, "Firecracker v", PROGRAM)?;
     if version < OLDEST {
         return Err(FirecrackerError::Old { path: firecracker.to_owned(), found: version });
     }
     let beside = firecracker.with_file_name(JAILER);
     let jailer = jailer.or_else(|| beside.exists().then_some(&*beside));
     if let Some(jailer) = jailer {
-        self::version(jailer, "Jailer v", JAILER)?;
+        read_version(jailer, "Jailer v", JAILER)?;
     }
     create_dir(programs)?;
     // The jailer first: no Firecracker is ever found without the one that goes with it.
     if let Some(jailer) = jailer {
-        install(jailer, &programs.join(JAILER))?;
+        install_program(jailer, &programs.join(JAILER))?;
     }
     let program = programs.join(PROGRAM);
-    install(firecracker, &program)?;
+    install_program(firecracker, &program)?;
     Ok(SetUp { program, version, jailer: jailer.is_some() })
 }
 
-fn version(path: &Path, prefix: &str, name: &'static str) -> Result<Version, FirecrackerError> {
+fn read_version(path: &Path, prefix: &str, name: &'static str) -> Result<Version, FirecrackerError> {
     let output = Command::new(path).arg("--version").env_clear().stdin(Stdio::null()).output();
     let output = output.at("run", path)?;
-    let said = String::from_utf8_lossy(&output.stdout);
-    let version = said.lines().find_map(|line| line.strip_prefix(prefix)?.trim().parse().ok());
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    let version = stdout.lines().find_map(|line| line.strip_prefix(prefix)?.trim().parse().ok());
     version.ok_or_else(|| {
-        let said = said.lines().next().unwrap_or_default().to_owned();
+        let said = stdout.lines().next().unwrap_or_default().to_owned();
         FirecrackerError::Foreign { path: path.to_owned(), name, said }
     })
 }
 
-fn install(from: &Path, to: &Path) -> Result<(), FileError> {
+fn install_program(from: &Path, to: &Path) -> Result<(), FileError> {
     let draft = to.with_extension("new");
     write_synced(&draft, &read(from)?)?;
     std::fs::set_permissions(&draft, std::fs::Permissions::from_mode(0o755)).at("make executable", &draft)?;
-    commit(&draft, to)
+    rename_synced(&draft, to)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn script(dir: &Path, name: &str, says: &str) -> PathBuf {
+    fn script(dir: &Path, name: &str, output: &str) -> PathBuf {
         let path = dir.join(name);
-        std::fs::write(&path, format!("#!/bin/sh\necho '{says}'\n")).expect("written");
+        std::fs::write(&path, format!("#!/bin/sh\necho '{output}'\n")).expect("written");
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).expect("executable");
         path
     }
 
     #[test]
-    fn a_firecracker_comes_with_the_jailer_beside_it() {
+    fn the_jailer_beside_firecracker_is_installed_with_it() {
         let dir = tempfile::tempdir().expect("a directory");
         let programs = dir.path().join("programs");
         let firecracker = script(dir.path(), "firecracker", "Firecracker v1.12.1");
-        let alone = set_up(&programs, &firecracker, None).expect("set up");
-        assert_eq!((alone.version, alone.jailer), (Version::new(1, 12, 1), false));
+        let without_jailer = set_up(&programs, &firecracker, None).expect("set up");
+        assert_eq!((without_jailer.version, without_jailer.jailer), (Version::new(1, 12, 1), false));
         script(dir.path(), "jailer", "Jailer v1.12.1");
-        let both = set_up(&programs, &firecracker, None).expect("set up");
-        assert!(both.jailer && programs.join("jailer").exists());
-        assert_eq!(both.program, programs.join("firecracker"));
+        let with_jailer = set_up(&programs, &firecracker, None).expect("set up");
+        assert!(with_jailer.jailer && programs.join("jailer").exists());
+        assert_eq!(with_jailer.program, programs.join("firecracker"));
     }
 
     #[test]
-    fn what_is_none_or_too_old_is_refused_and_changes_nothing() {
+    fn a_wrong_or_too_old_program_is_refused_and_changes_nothing() {
         let dir = tempfile::tempdir().expect("a directory");
         let programs = dir.path().join("programs");
         let refused = |path: &Path| set_up(&programs, path, None).expect_err("refused").to_string();

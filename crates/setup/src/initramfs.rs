@@ -13,7 +13,7 @@ use rustix::fs::{FlockOperation, flock};
 use sha2::{Digest as _, Sha256};
 
 use super::cpio::Cpio;
-use super::files::{At as _, FileError, commit, hex, read, write_synced};
+use super::files::{FileError, IoContext as _, hex, read, rename_synced, write_synced};
 use super::kernel::{Kernel, Module};
 
 /// Changes when the archive's layout does, so that an old one is not taken.
@@ -37,7 +37,7 @@ pub struct InitramfsError {
 pub struct Initramfs {
     /// The archive.
     pub path: PathBuf,
-    _lease: File,
+    _lock: File,
 }
 
 impl Initramfs {
@@ -48,22 +48,22 @@ impl Initramfs {
     /// # Errors
     /// Names the kernel; the source names step and path.
     pub fn ensure(kernel: &Kernel, agent: &[u8]) -> Result<Self, InitramfsError> {
-        ensure(kernel, agent)
+        find_or_build(kernel, agent)
             .map_err(|source| InitramfsError { kernel: kernel.manifest.name.clone(), source })
     }
 }
 
-fn ensure(kernel: &Kernel, agent: &[u8]) -> Result<Initramfs, FileError> {
+fn find_or_build(kernel: &Kernel, agent: &[u8]) -> Result<Initramfs, FileError> {
     let path = kernel.dir.join(file_name(kernel, agent));
-    if let Some(found) = lease(&path)? {
+    if let Some(found) = open_shared(&path)? {
         return Ok(found);
     }
     // Whoever sweeps between the rename and our lease takes it for unused.
     loop {
-        make(kernel, agent, &path)?;
-        if let Some(made) = lease(&path)? {
+        build(kernel, agent, &path)?;
+        if let Some(built) = open_shared(&path)? {
             sweep(&kernel.dir, &path)?;
-            return Ok(made);
+            return Ok(built);
         }
     }
 }
@@ -82,7 +82,7 @@ fn file_name(kernel: &Kernel, agent: &[u8]) -> String {
 }
 
 /// A shared lock on the file at that path; none if there is no such file.
-fn lease(path: &Path) -> Result<Option<Initramfs>, FileError> {
+fn open_shared(path: &Path) -> Result<Option<Initramfs>, FileError> {
     let file = match File::open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         other => other.at("open", path)?,
@@ -90,36 +90,36 @@ fn lease(path: &Path) -> Result<Option<Initramfs>, FileError> {
     flock(&file, FlockOperation::LockShared).at("lock", path)?;
     // A sweep may have deleted it between the opening and the lock.
     let is_linked = file.metadata().at("examine", path)?.nlink() > 0;
-    Ok(is_linked.then(|| Initramfs { path: path.to_owned(), _lease: file }))
+    Ok(is_linked.then(|| Initramfs { path: path.to_owned(), _lock: file }))
 }
 
-fn make(kernel: &Kernel, agent: &[u8], path: &Path) -> Result<(), FileError> {
-    let archive = archive(kernel, agent)?;
+fn build(kernel: &Kernel, agent: &[u8], path: &Path) -> Result<(), FileError> {
+    let archive = build_archive(kernel, agent)?;
     let staging = tempfile::Builder::new().prefix(".initramfs-").tempdir_in(&kernel.dir);
     let staging = staging.at("create a directory in", &kernel.dir)?;
     let new = staging.path().join("new");
     write_synced(&new, &archive)?;
-    commit(&new, path)
+    rename_synced(&new, path)
 }
 
-fn archive(kernel: &Kernel, agent: &[u8]) -> Result<Vec<u8>, FileError> {
+fn build_archive(kernel: &Kernel, agent: &[u8]) -> Result<Vec<u8>, FileError> {
     let mut cpio = Cpio::default();
     for dir in ["dev", "proc", "sys", "run", "modules"] {
-        cpio.directory(dir);
+        cpio.add_directory(dir);
     }
     // The kernel opens it for init's standard streams before devtmpfs is mounted.
-    cpio.character_device("dev/console", 0o600, (5, 1));
-    cpio.file("init", 0o755, agent);
+    cpio.add_character_device("dev/console", 0o600, (5, 1));
+    cpio.add_file("init", 0o755, agent);
     let modules = &kernel.manifest.modules;
-    cpio.file("modules.eager", 0o644, list(&modules.eager).as_bytes());
-    cpio.file("modules.lazy", 0o644, list(&modules.lazy).as_bytes());
+    cpio.add_file("modules.eager", 0o644, file_list(&modules.eager).as_bytes());
+    cpio.add_file("modules.lazy", 0o644, file_list(&modules.lazy).as_bytes());
     for module in modules.eager.iter().chain(&modules.lazy) {
-        cpio.file(&format!("modules/{}", module.file), 0o644, &read(&kernel.module(module))?);
+        cpio.add_file(&format!("modules/{}", module.file), 0o644, &read(&kernel.module(module))?);
     }
     Ok(cpio.finish())
 }
 
-fn list(modules: &[Module]) -> String {
+fn file_list(modules: &[Module]) -> String {
     modules.iter().map(|module| format!("{}\n", module.file)).collect()
 }
 

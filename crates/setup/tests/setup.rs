@@ -21,7 +21,7 @@ fn debian() -> Kernel {
 
 /// A kernel as a person would give it, with Debian's modules: small, so that
 /// nothing here waits for hashes.
-fn given(home: &Path) -> Source {
+fn kernel_file(home: &Path) -> Source {
     let kernel = home.join("given-bzimage");
     fs::write(&kernel, bzimage(&vmlinux())).unwrap();
     Source::File { kernel, modules: Some(debian().dir.join("modules")) }
@@ -68,17 +68,18 @@ fn hidden_entries(home: &Path, prefix: &str) -> usize {
 }
 
 #[test]
-fn debians_kernel_is_whole_and_its_modules_are_in_load_order() {
+fn debians_kernel_is_complete_and_its_modules_are_in_load_order() {
     let kernel = debian();
     kernel.verify().unwrap();
     assert_eq!(kernel.manifest.image.entry, Entry::Pvh);
     assert!(kernel.manifest.release.ends_with("-cloud-amd64"), "{}", kernel.manifest.release);
     let eager = names(&kernel.manifest.modules.eager);
-    let place = |file| eager.iter().position(|name| *name == file).unwrap();
-    assert!(place("virtio_ring.ko") < place("virtio.ko"));
-    assert!(place("virtio.ko") < place("virtio_mmio.ko"));
+    let position = |file| eager.iter().position(|name| *name == file).unwrap();
+    assert!(position("virtio_ring.ko") < position("virtio.ko"));
+    assert!(position("virtio.ko") < position("virtio_mmio.ko"));
     assert!(
-        place("failover.ko") < place("net_failover.ko") && place("net_failover.ko") < place("virtio_net.ko")
+        position("failover.ko") < position("net_failover.ko")
+            && position("net_failover.ko") < position("virtio_net.ko")
     );
     let lazy = names(&kernel.manifest.modules.lazy);
     assert!(lazy.contains(&"fuse.ko") && lazy.contains(&"tcp_diag.ko"), "{lazy:?}");
@@ -88,7 +89,7 @@ fn debians_kernel_is_whole_and_its_modules_are_in_load_order() {
 #[test]
 fn a_second_setup_changes_nothing() {
     let home = tempfile::tempdir().unwrap();
-    let source = given(home.path());
+    let source = kernel_file(home.path());
     let (first, _) = set_up(home.path(), &source);
     let (second, steps) = set_up(home.path(), &source);
     assert_eq!(first, second);
@@ -97,32 +98,32 @@ fn a_second_setup_changes_nothing() {
 }
 
 #[test]
-fn two_at_once_make_one_kernel() {
+fn two_concurrent_setups_make_one_kernel() {
     let home = tempfile::tempdir().unwrap();
-    let source = given(home.path());
-    let made: Vec<_> = thread::scope(|scope| {
-        let both: Vec<_> = (0..2).map(|_| scope.spawn(|| set_up(home.path(), &source).0)).collect();
-        both.into_iter().map(|one| one.join().unwrap()).collect()
+    let source = kernel_file(home.path());
+    let results: Vec<_> = thread::scope(|scope| {
+        let threads: Vec<_> = (0..2).map(|_| scope.spawn(|| set_up(home.path(), &source).0)).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
     });
-    assert_eq!(made[0], made[1]);
-    made[0].verify().unwrap();
+    assert_eq!(results[0], results[1]);
+    results[0].verify().unwrap();
     assert_eq!(hidden_entries(home.path(), ".staging-"), 0);
 }
 
 #[test]
-fn what_a_crash_left_is_swept() {
+fn the_next_setup_removes_what_a_crash_left() {
     let home = tempfile::tempdir().unwrap();
-    let left = home.path().join("kernels/.staging-dead/package");
-    fs::create_dir_all(&left).unwrap();
-    fs::write(left.join("half.deb"), b"half").unwrap();
-    set_up(home.path(), &given(home.path()));
+    let stale = home.path().join("kernels/.staging-dead/package");
+    fs::create_dir_all(&stale).unwrap();
+    fs::write(stale.join("half.deb"), b"half").unwrap();
+    set_up(home.path(), &kernel_file(home.path()));
     assert_eq!(hidden_entries(home.path(), ".staging-"), 0);
 }
 
 #[test]
-fn a_corrupt_description_is_refused_then_set_aside() {
+fn a_corrupt_manifest_is_refused_then_set_aside() {
     let home = tempfile::tempdir().unwrap();
-    let source = given(home.path());
+    let source = kernel_file(home.path());
     let (kernel, _) = set_up(home.path(), &source);
     fs::write(kernel.dir.join("kernel.json"), b"{\"format\": 1, ").unwrap();
     assert!(matches!(Kernel::load(home.path()), Err(LoadError::Unparsable { .. })));
@@ -133,9 +134,9 @@ fn a_corrupt_description_is_refused_then_set_aside() {
 }
 
 #[test]
-fn a_damaged_kernel_is_noticed_and_made_anew() {
+fn a_damaged_kernel_is_detected_and_replaced() {
     let home = tempfile::tempdir().unwrap();
-    let source = given(home.path());
+    let source = kernel_file(home.path());
     let (kernel, _) = set_up(home.path(), &source);
     File::options().write(true).open(kernel.image()).unwrap().set_len(100).unwrap();
     assert!(matches!(kernel.verify(), Err(LoadError::Damaged { path }) if path == kernel.image()));
@@ -145,13 +146,13 @@ fn a_damaged_kernel_is_noticed_and_made_anew() {
 #[test]
 fn a_newer_format_is_refused_by_its_number() {
     let home = tempfile::tempdir().unwrap();
-    let (kernel, _) = set_up(home.path(), &given(home.path()));
+    let (kernel, _) = set_up(home.path(), &kernel_file(home.path()));
     fs::write(kernel.dir.join("kernel.json"), b"{\"format\": 2, \"all\": \"new\"}").unwrap();
     assert!(matches!(Kernel::load(home.path()), Err(LoadError::TooNew { found: 2, .. })));
 }
 
 #[test]
-fn a_description_without_the_later_fields_is_read() {
+fn a_manifest_without_the_optional_fields_is_read() {
     let text = r#"{"format":1,"name":"n","release":"6.1","origin":{"kind":"file","path":"/k"},
                    "image":{"file":"vmlinux","entry":"pvh","sha256":"00"},"later":"ignored"}"#;
     let manifest: Manifest = serde_json::from_str(text).unwrap();
@@ -159,9 +160,9 @@ fn a_description_without_the_later_fields_is_read() {
 }
 
 #[test]
-fn a_wrong_file_leaves_the_default_as_it_was() {
+fn a_wrong_file_leaves_the_default_unchanged() {
     let home = tempfile::tempdir().unwrap();
-    let (before, _) = set_up(home.path(), &given(home.path()));
+    let (before, _) = set_up(home.path(), &kernel_file(home.path()));
     let wrong = Source::File { kernel: "/etc/passwd".into(), modules: None };
     let error = kernel::set_up(home.path(), &wrong, &mut |_| {}).unwrap_err();
     let SetUpError::Given(FileKernelError::Image { path, source }) = &error else { panic!("{error:?}") };
@@ -182,7 +183,7 @@ fn a_vmlinux_without_its_bzimage_is_enough() {
 }
 
 #[test]
-fn without_apt_the_error_says_what_else_to_do() {
+fn without_apt_the_error_names_the_alternative() {
     let mut child = Command::new(std::env::current_exe().unwrap());
     child.args(["--ignored", "--exact", "child_without_apt", "--nocapture"]).env("PATH", "");
     let output = child.output().unwrap();
@@ -195,8 +196,8 @@ fn child_without_apt() {
     let home = tempfile::tempdir().unwrap();
     let error = kernel::set_up(home.path(), &Source::Debian, &mut |_| {}).unwrap_err();
     let chain = std::iter::successors(Some(&error as &dyn std::error::Error), |error| error.source());
-    let words: Vec<_> = chain.map(ToString::to_string).collect();
-    assert!(words.last().unwrap().contains("--kernel FILE"), "{words:?}");
+    let messages: Vec<_> = chain.map(ToString::to_string).collect();
+    assert!(messages.last().unwrap().contains("--kernel FILE"), "{messages:?}");
     assert!(!home.path().join("kernels").exists());
     let error = kernel::set_up(home.path(), &Source::Build { package: None }, &mut |_| {}).unwrap_err();
     let source = std::error::Error::source(&error).unwrap().to_string();
@@ -232,10 +233,10 @@ fn archives(kernel: &Kernel) -> Vec<PathBuf> {
 #[test]
 fn the_initramfs_holds_the_agent_and_the_modules_in_order() {
     let home = tempfile::tempdir().unwrap();
-    let (kernel, _) = set_up(home.path(), &given(home.path()));
-    let made = Initramfs::ensure(&kernel, b"the agent").unwrap();
-    let entries = entries(&fs::read(&made.path).unwrap());
-    let content = |wanted: &str| &entries.iter().find(|(name, ..)| name == wanted).unwrap().2;
+    let (kernel, _) = set_up(home.path(), &kernel_file(home.path()));
+    let initramfs = Initramfs::ensure(&kernel, b"the agent").unwrap();
+    let entries = entries(&fs::read(&initramfs.path).unwrap());
+    let content = |path: &str| &entries.iter().find(|(name, ..)| name == path).unwrap().2;
     assert_eq!(content("init"), b"the agent");
     assert!(entries.iter().any(|(name, mode, _)| name == "init" && *mode == 0o100_755));
     let eager = String::from_utf8(content("modules.eager").clone()).unwrap();
@@ -246,9 +247,9 @@ fn the_initramfs_holds_the_agent_and_the_modules_in_order() {
 }
 
 #[test]
-fn the_initramfs_is_made_once_for_the_same_agent() {
+fn the_initramfs_is_built_once_for_the_same_agent() {
     let home = tempfile::tempdir().unwrap();
-    let (kernel, _) = set_up(home.path(), &given(home.path()));
+    let (kernel, _) = set_up(home.path(), &kernel_file(home.path()));
     let first = Initramfs::ensure(&kernel, b"agent").unwrap();
     let written = fs::metadata(&first.path).unwrap().modified().unwrap();
     let second = Initramfs::ensure(&kernel, b"agent").unwrap();
@@ -257,28 +258,28 @@ fn the_initramfs_is_made_once_for_the_same_agent() {
 }
 
 #[test]
-fn an_old_initramfs_goes_when_nobody_holds_it() {
+fn an_old_initramfs_is_deleted_once_it_is_unlocked() {
     let home = tempfile::tempdir().unwrap();
-    let (kernel, _) = set_up(home.path(), &given(home.path()));
+    let (kernel, _) = set_up(home.path(), &kernel_file(home.path()));
     let held = Initramfs::ensure(&kernel, b"first").unwrap();
     drop(Initramfs::ensure(&kernel, b"second").unwrap());
     let third = Initramfs::ensure(&kernel, b"third").unwrap();
-    let mut left = archives(&kernel);
-    left.sort();
+    let mut remaining = archives(&kernel);
+    remaining.sort();
     let mut expected = vec![held.path.clone(), third.path.clone()];
     expected.sort();
-    assert_eq!(left, expected);
+    assert_eq!(remaining, expected);
 }
 
 #[test]
-fn many_at_once_get_one_initramfs() {
+fn concurrent_callers_get_one_initramfs() {
     let home = tempfile::tempdir().unwrap();
-    let (kernel, _) = set_up(home.path(), &given(home.path()));
-    let made: Vec<_> = thread::scope(|scope| {
-        let all: Vec<_> =
+    let (kernel, _) = set_up(home.path(), &kernel_file(home.path()));
+    let results: Vec<_> = thread::scope(|scope| {
+        let threads: Vec<_> =
             (0..8).map(|_| scope.spawn(|| Initramfs::ensure(&kernel, b"agent").unwrap())).collect();
-        all.into_iter().map(|one| one.join().unwrap()).collect()
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
     });
-    assert!(made.iter().all(|one| one.path == made[0].path && one.path.exists()));
+    assert!(results.iter().all(|initramfs| initramfs.path == results[0].path && initramfs.path.exists()));
     assert_eq!(archives(&kernel).len(), 1);
 }

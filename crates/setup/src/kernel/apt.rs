@@ -8,7 +8,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use crate::files::{At as _, FileError};
+use crate::files::{FileError, IoContext as _};
 
 /// Of a failed program's words, the last ones say why.
 const STDERR_TAIL_BYTES: usize = 600;
@@ -107,7 +107,7 @@ impl Record {
     }
 
     /// A directory name for this version: apt's versions may hold a colon.
-    pub(super) fn directory(&self, kind: &str) -> String {
+    pub(super) fn directory_name(&self, kind: &str) -> String {
         let safe = |c: char| if c.is_ascii_alphanumeric() || "+-.~".contains(c) { c } else { '_' };
         format!("{kind}-{}", self.version.chars().map(safe).collect::<String>())
     }
@@ -124,14 +124,14 @@ fn run(command: &mut Command, program: &Path) -> Result<Output, AptError> {
         io::ErrorKind::NotFound => AptError::Missing { program: program.to_owned() },
         _ => AptError::Run { program: program.to_owned(), source },
     })?;
-    if output.status.success() { Ok(output) } else { Err(refused(command, &output)) }
+    if output.status.success() { Ok(output) } else { Err(command_failed(command, &output)) }
 }
 
-fn refused(command: &Command, output: &Output) -> AptError {
-    let words = std::iter::once(command.get_program()).chain(command.get_args());
-    let command = words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ");
-    let from = output.stderr.len().saturating_sub(STDERR_TAIL_BYTES);
-    let said = String::from_utf8_lossy(&output.stderr[from..]).trim().replace('\n', "; ");
+fn command_failed(command: &Command, output: &Output) -> AptError {
+    let arguments = std::iter::once(command.get_program()).chain(command.get_args());
+    let command = arguments.map(|argument| argument.to_string_lossy()).collect::<Vec<_>>().join(" ");
+    let tail = output.stderr.len().saturating_sub(STDERR_TAIL_BYTES);
+    let said = String::from_utf8_lossy(&output.stderr[tail..]).trim().replace('\n', "; ");
     AptError::Refused { command, said }
 }
 
@@ -140,7 +140,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_machine_without_apt_is_told_what_else_to_do() {
+    fn without_apt_the_error_names_the_alternative() {
         let apt = Apt { cache: "/nowhere/apt-cache".into(), get: "/nowhere/apt-get".into() };
         let error = apt.show("linux-image-cloud-amd64").unwrap_err();
         assert!(matches!(error, AptError::Missing { .. }), "{error:?}");
@@ -148,24 +148,24 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_program_is_quoted() {
+    fn a_failed_command_is_quoted() {
         let apt = Apt { cache: "false".into(), get: "false".into() };
         let error = apt.show("some-package").unwrap_err().to_string();
         assert!(error.starts_with("`false show --no-all-versions -- some-package` failed"), "{error}");
     }
 
     #[test]
-    fn an_index_without_the_package_is_no_success() {
+    fn a_package_that_the_index_lacks_is_an_error() {
         let apt = Apt { cache: "true".into(), get: "true".into() };
         assert!(matches!(apt.show("some-package"), Err(AptError::Unknown(name)) if name == "some-package"));
     }
 
     #[test]
-    fn a_record_is_read() {
+    fn a_record_is_parsed() {
         let text = "Package: linux-image-cloud-amd64\nVersion: 2:6.1.192-2~x\n\
                     Depends: linux-image-6.1.0-56-cloud-amd64 (= 6.1.192-2), kmod | busybox\n";
         let record = Record::parse(text).unwrap();
         assert_eq!(record.depends, ["linux-image-6.1.0-56-cloud-amd64", "kmod"]);
-        assert_eq!(record.directory("debian"), "debian-2_6.1.192-2~x");
+        assert_eq!(record.directory_name("debian"), "debian-2_6.1.192-2~x");
     }
 }

@@ -11,7 +11,7 @@ const RELEASE: usize = 0x20e;
 const PAYLOAD_OFFSET: usize = 0x248;
 const PAYLOAD_LENGTH: usize = 0x24c;
 /// The protocol that brought the payload's offset and length (2.08).
-const FIRST_WITH_PAYLOAD: u16 = 0x0208;
+const MIN_PROTOCOL: u16 = 0x0208;
 
 /// Why a file is no bzImage, or holds no kernel that we can take out.
 #[derive(Debug, thiserror::Error)]
@@ -41,8 +41,8 @@ impl<'a> BzImage<'a> {
         if bytes.get(MAGIC..MAGIC + 4) != Some(b"HdrS") {
             return Err(BzImageError::NoHeader);
         }
-        let protocol = half(bytes, PROTOCOL)?;
-        if protocol < FIRST_WITH_PAYLOAD { Err(BzImageError::TooOld(protocol)) } else { Ok(Self { bytes }) }
+        let protocol = u16_at(bytes, PROTOCOL)?;
+        if protocol < MIN_PROTOCOL { Err(BzImageError::TooOld(protocol)) } else { Ok(Self { bytes }) }
     }
 
     /// The uncompressed kernel: an ELF file.
@@ -52,14 +52,14 @@ impl<'a> BzImage<'a> {
 
     /// What `uname -r` will say.
     pub(super) fn release(&self) -> Option<String> {
-        let start = usize::from(half(self.bytes, RELEASE).ok()?) + 0x200;
+        let start = usize::from(u16_at(self.bytes, RELEASE).ok()?) + 0x200;
         let text = self.bytes.get(start..)?.split(|byte| byte.is_ascii_whitespace() || *byte == 0).next()?;
         String::from_utf8(text.to_vec()).ok().filter(|release| !release.is_empty())
     }
 
     fn payload(&self) -> Result<&'a [u8], BzImageError> {
-        let start = self.loader_bytes()? + word(self.bytes, PAYLOAD_OFFSET)?;
-        let end = start + word(self.bytes, PAYLOAD_LENGTH)?;
+        let start = self.loader_bytes()? + u32_at(self.bytes, PAYLOAD_OFFSET)?;
+        let end = start + u32_at(self.bytes, PAYLOAD_LENGTH)?;
         self.bytes.get(start..end).ok_or(BzImageError::Cut)
     }
 
@@ -74,13 +74,13 @@ impl<'a> BzImage<'a> {
     }
 }
 
-fn half(bytes: &[u8], at: usize) -> Result<u16, BzImageError> {
-    let field = bytes.get(at..).and_then(|rest| rest.first_chunk()).ok_or(BzImageError::NoHeader)?;
+fn u16_at(bytes: &[u8], offset: usize) -> Result<u16, BzImageError> {
+    let field = bytes.get(offset..).and_then(|rest| rest.first_chunk()).ok_or(BzImageError::NoHeader)?;
     Ok(u16::from_le_bytes(*field))
 }
 
-fn word(bytes: &[u8], at: usize) -> Result<usize, BzImageError> {
-    let field = bytes.get(at..).and_then(|rest| rest.first_chunk()).ok_or(BzImageError::NoHeader)?;
+fn u32_at(bytes: &[u8], offset: usize) -> Result<usize, BzImageError> {
+    let field = bytes.get(offset..).and_then(|rest| rest.first_chunk()).ok_or(BzImageError::NoHeader)?;
     Ok(u32::from_le_bytes(*field) as usize)
 }
 

@@ -26,8 +26,8 @@
 /// The agent's own settings do not belong here: they come over the link.
 pub fn command_line(emulated: bool, tsc_khz: Option<u32>) -> String {
     let emulation = if emulated { EMULATED } else { &[] };
-    let words = ALWAYS.iter().chain(emulation).map(|word| (*word).to_owned());
-    words
+    let options = ALWAYS.iter().chain(emulation).map(|option| (*option).to_owned());
+    options
         .chain(tsc_khz.filter(|_| emulated).map(|khz| format!("tsc_early_khz={khz}")))
         .collect::<Vec<_>>()
         .join(" ")
@@ -56,14 +56,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_emulation_is_told_about_the_counter() {
+    fn only_emulated_guests_get_the_counter_frequency() {
         assert!(command_line(true, Some(2_596_150)).ends_with("tsc_early_khz=2596150"));
         assert_eq!(command_line(false, Some(1)), "console=ttyS0 quiet reboot=t panic=-1 cryptomgr.notests");
         assert!(!command_line(true, None).contains("tsc_early_khz"));
     }
 
     #[test]
-    fn it_fits_the_shortest_limit_of_a_vmm() {
+    fn it_fits_the_shortest_limit_of_any_vmm() {
         assert!(command_line(true, Some(u32::MAX)).len() < 1024);
     }
 }

@@ -6,7 +6,7 @@ use std::io::{self, BufReader, Read, Seek as _, SeekFrom};
 use std::path::{Component, Path, PathBuf};
 
 use super::decompress::{Format, reader};
-use crate::files::{At as _, FileError, create_dir};
+use crate::files::{FileError, IoContext as _, create_dir};
 
 const AR_MAGIC: &[u8] = b"!<arch>\n";
 const AR_HEADER_BYTES: usize = 60;
@@ -41,28 +41,28 @@ pub enum DebError {
     File(#[from] FileError),
 }
 
-/// Unpacks the regular files whose path (relative, without `./`) is wanted,
+/// Unpacks the regular files whose path (relative, without `./`) `select` accepts,
 /// keeping that path below `into`. Links and special files are passed over.
-pub(super) fn unpack(deb: &Path, into: &Path, wanted: impl Fn(&Path) -> bool) -> Result<(), DebError> {
+pub(super) fn unpack(deb: &Path, into: &Path, select: impl Fn(&Path) -> bool) -> Result<(), DebError> {
     let archive_error = |source| DebError::Archive { path: deb.to_owned(), source };
-    let mut tar = tar::Archive::new(data_member(deb)?);
+    let mut tar = tar::Archive::new(open_data_member(deb)?);
     for entry in tar.entries().map_err(archive_error)? {
         let mut entry = entry.map_err(archive_error)?;
         let path = entry.path().map_err(archive_error)?.into_owned();
         let path = path.strip_prefix("./").unwrap_or(&path);
-        if entry.header().entry_type().is_file() && wanted(path) {
-            write(&mut entry, &into.join(safe(path)?))?;
+        if entry.header().entry_type().is_file() && select(path) {
+            write_file(&mut entry, &into.join(check_path(path)?))?;
         }
     }
     Ok(())
 }
 
-fn safe(path: &Path) -> Result<&Path, DebError> {
+fn check_path(path: &Path) -> Result<&Path, DebError> {
     let plain = path.components().all(|part| matches!(part, Component::Normal(_)));
     if plain { Ok(path) } else { Err(DebError::UnsafePath { path: path.to_owned() }) }
 }
 
-fn write(from: &mut impl Read, to: &Path) -> Result<(), FileError> {
+fn write_file(from: &mut impl Read, to: &Path) -> Result<(), FileError> {
     create_dir(to.parent().unwrap_or(Path::new("/")))?;
     let mut file = fs::OpenOptions::new().write(true).create_new(true).open(to).at("create", to)?;
     io::copy(from, &mut file).at("write", to)?;
@@ -70,7 +70,7 @@ fn write(from: &mut impl Read, to: &Path) -> Result<(), FileError> {
 }
 
 /// The stream of `data.tar`, unpacked while it is read.
-fn data_member(deb: &Path) -> Result<Box<dyn Read>, DebError> {
+fn open_data_member(deb: &Path) -> Result<Box<dyn Read>, DebError> {
     let not_a_deb = |what| DebError::NotADeb { path: deb.to_owned(), what };
     let mut file = BufReader::new(File::open(deb).at("open", deb)?);
     let size = seek_to_data(&mut file).at("read", deb)?.ok_or_else(|| not_a_deb("it has no data.tar"))?;
@@ -79,7 +79,7 @@ fn data_member(deb: &Path) -> Result<Box<dyn Read>, DebError> {
     file.read_exact(&mut magic).at("read", deb)?;
     file.seek(SeekFrom::Start(start)).at("read", deb)?;
     let member = file.take(size);
-    match Format::of(&magic) {
+    match Format::detect(&magic) {
         Some(format) => Ok(reader(format, member).at("unpack", deb)?),
         None => Ok(Box::new(member)),
     }
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_is_wanted_is_unpacked() {
+    fn only_selected_files_are_unpacked() {
         let deb = deb(&[("./boot/vmlinuz-6.1", b"kernel"), ("./usr/share/doc/x", b"doc")]);
         let into = tempfile::tempdir().unwrap();
         unpack(deb.path(), into.path(), |path| path.starts_with("boot")).unwrap();
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_that_leaves_is_refused() {
+    fn a_path_outside_the_directory_is_refused() {
         let into = tempfile::tempdir().unwrap();
         for hostile in ["./boot/../../escape", "/boot/escape"] {
             let deb = deb(&[(hostile, b"x")]);

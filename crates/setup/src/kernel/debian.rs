@@ -9,7 +9,7 @@ use super::image::{self, ImageError};
 use super::manifest::{FORMAT, Manifest, Origin};
 use super::modules::{self, ModulesError};
 use super::set_up::Step;
-use crate::files::{At as _, FileError, create_dir, read};
+use crate::files::{FileError, IoContext as _, create_dir, read};
 
 /// Depends on whichever versioned package is current.
 const META_PACKAGE: &str = "linux-image-cloud-amd64";
@@ -59,7 +59,7 @@ pub(super) fn resolve(apt: &Apt) -> Result<Record, DebianError> {
 }
 
 pub(super) fn name(record: &Record) -> String {
-    record.directory("debian")
+    record.directory_name("debian")
 }
 
 /// Fetches the package and fills a kernel's directory from it.
@@ -77,14 +77,14 @@ pub(super) fn fill(
     let tree = scratch.join("tree");
     deb::unpack(&deb, &tree, is_kernel_file)?;
     progress(Step::Extracting);
-    let manifest = take(record, &tree, dir)?;
+    let manifest = install_files(record, &tree, dir)?;
     fs::remove_dir_all(&scratch).at("remove", &scratch)?;
     Ok(manifest)
 }
 
-fn take(record: &Record, tree: &Path, dir: &Path) -> Result<Manifest, DebianError> {
+fn install_files(record: &Record, tree: &Path, dir: &Path) -> Result<Manifest, DebianError> {
     let incomplete = |what| DebianError::Incomplete { package: record.package.clone(), what };
-    let vmlinuz = only_file(&tree.join("boot")).ok_or_else(|| incomplete("boot/vmlinuz-*"))?;
+    let vmlinuz = first_file(&tree.join("boot")).ok_or_else(|| incomplete("boot/vmlinuz-*"))?;
     let written = image::write(&read(&vmlinuz)?, dir)?;
     let modules = modules_tree(tree, &written.release).ok_or_else(|| incomplete("lib/modules"))?;
     Ok(Manifest {
@@ -100,15 +100,17 @@ fn take(record: &Record, tree: &Path, dir: &Path) -> Result<Manifest, DebianErro
 
 /// Newer releases have all under /usr.
 fn modules_tree(tree: &Path, release: &str) -> Option<PathBuf> {
-    let places = ["usr/lib/modules", "lib/modules"];
-    places.iter().map(|place| tree.join(place).join(release)).find(|dir| dir.is_dir())
+    let parents = ["usr/lib/modules", "lib/modules"];
+    parents.iter().map(|parent| tree.join(parent).join(release)).find(|dir| dir.is_dir())
 }
 
 fn is_kernel_file(path: &Path) -> bool {
-    let under = |place| path.strip_prefix(place).is_ok();
-    path.to_string_lossy().starts_with("boot/vmlinuz-") || under("lib/modules") || under("usr/lib/modules")
+    let is_below = |dir| path.strip_prefix(dir).is_ok();
+    path.to_string_lossy().starts_with("boot/vmlinuz-")
+        || is_below("lib/modules")
+        || is_below("usr/lib/modules")
 }
 
-fn only_file(dir: &Path) -> Option<PathBuf> {
+fn first_file(dir: &Path) -> Option<PathBuf> {
     fs::read_dir(dir).ok()?.filter_map(Result::ok).map(|entry| entry.path()).next()
 }

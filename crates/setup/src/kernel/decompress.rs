@@ -42,7 +42,7 @@ pub(super) enum Format {
 }
 
 impl Format {
-    pub(super) fn of(bytes: &[u8]) -> Option<Self> {
+    pub(super) fn detect(bytes: &[u8]) -> Option<Self> {
         const MAGIC: [(&[u8], Format); 4] = [
             (b"\xfd7zXZ\0", Format::Xz),
             (b"\x28\xb5\x2f\xfd", Format::Zstd),
@@ -65,7 +65,7 @@ impl Format {
 /// Unpacks one stream; bytes after its end are ignored, for the kernel's build
 /// appends the unpacked length there.
 pub(super) fn decompress(bytes: &[u8]) -> Result<Vec<u8>, DecompressError> {
-    let format = Format::of(bytes).ok_or_else(|| unknown(bytes))?;
+    let format = Format::detect(bytes).ok_or_else(|| unknown(bytes))?;
     let unpacked = match format {
         Format::Lz4Legacy => lz4_legacy(&bytes[LZ4_LEGACY.len()..]),
         other => reader(other, bytes).and_then(read_limited),
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_start_is_told() {
+    fn an_unknown_format_shows_its_first_bytes() {
         let error = decompress(b"MZ garbage").unwrap_err().to_string();
         assert_eq!(error, "unknown compression (starts with [4d, 5a, 20, 67, 61, 72])");
     }

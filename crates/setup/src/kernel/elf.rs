@@ -82,10 +82,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_program_that_is_no_kernel_is_refused() {
-        let own = std::fs::read("/proc/self/exe").unwrap();
-        let stripped_of_the_banner = own[..4096].to_vec();
-        assert!(Vmlinux::parse(&stripped_of_the_banner).is_err());
+    fn a_program_other_than_a_kernel_is_refused() {
+        let program = std::fs::read("/proc/self/exe").unwrap();
+        let cut = program[..4096].to_vec();
+        assert!(Vmlinux::parse(&cut).is_err());
         assert!(matches!(Vmlinux::parse(b"not ELF"), Err(ElfError::Unsound(_))));
     }
 

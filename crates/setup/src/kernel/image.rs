@@ -29,7 +29,7 @@ pub enum ImageError {
 
 /// What was written into a kernel's directory.
 #[derive(Debug)]
-pub(super) struct Written {
+pub(super) struct WrittenKernel {
     pub(super) release: String,
     pub(super) image: Image,
     pub(super) fallback: Option<Image>,
@@ -38,7 +38,7 @@ pub(super) struct Written {
 /// Writes the bootable files of a kernel: a vmlinux with a PVH entry as it is;
 /// of a bzImage the vmlinux inside it, with itself as the fallback. A bzImage
 /// whose inside cannot be entered directly stays the only file.
-pub(super) fn write(bytes: &[u8], dir: &Path) -> Result<Written, ImageError> {
+pub(super) fn write(bytes: &[u8], dir: &Path) -> Result<WrittenKernel, ImageError> {
     if bytes.starts_with(b"\x7fELF") {
         return write_vmlinux(bytes, dir);
     }
@@ -49,36 +49,36 @@ pub(super) fn write(bytes: &[u8], dir: &Path) -> Result<Written, ImageError> {
     write_bzimage(&bzimage, bytes, dir)
 }
 
-fn write_vmlinux(bytes: &[u8], dir: &Path) -> Result<Written, ImageError> {
+fn write_vmlinux(bytes: &[u8], dir: &Path) -> Result<WrittenKernel, ImageError> {
     let vmlinux = Vmlinux::parse(bytes)?;
     if !vmlinux.has_pvh {
         return Err(ImageError::NoPvh(vmlinux.release));
     }
-    let image = put(dir, "vmlinux", Entry::Pvh, bytes)?;
-    Ok(Written { release: vmlinux.release, image, fallback: None })
+    let image = write_image(dir, "vmlinux", Entry::Pvh, bytes)?;
+    Ok(WrittenKernel { release: vmlinux.release, image, fallback: None })
 }
 
-fn write_bzimage(bzimage: &BzImage<'_>, bytes: &[u8], dir: &Path) -> Result<Written, ImageError> {
-    let inside = bzimage.vmlinux();
-    let written = inside.map_err(ImageError::from).and_then(|vmlinux| write_vmlinux(&vmlinux, dir));
-    let own = put(dir, "bzImage", Entry::BzImage, bytes)?;
+fn write_bzimage(bzimage: &BzImage<'_>, bytes: &[u8], dir: &Path) -> Result<WrittenKernel, ImageError> {
+    let vmlinux = bzimage.vmlinux();
+    let written = vmlinux.map_err(ImageError::from).and_then(|vmlinux| write_vmlinux(&vmlinux, dir));
+    let image = write_image(dir, "bzImage", Entry::BzImage, bytes)?;
     match (written, bzimage.release()) {
-        (Ok(written), _) => Ok(Written { fallback: Some(own), ..written }),
-        (Err(ImageError::NoPvh(release)), _) => Ok(Written { release, image: own, fallback: None }),
-        (Err(error), Some(release)) if is_unknown_inside(&error) => {
-            Ok(Written { release, image: own, fallback: None })
+        (Ok(written), _) => Ok(WrittenKernel { fallback: Some(image), ..written }),
+        (Err(ImageError::NoPvh(release)), _) => Ok(WrittenKernel { release, image, fallback: None }),
+        (Err(error), Some(release)) if has_unknown_compression(&error) => {
+            Ok(WrittenKernel { release, image, fallback: None })
         }
         (Err(error), _) => Err(error),
     }
 }
 
-/// A compression that we cannot read is no fault of the kernel: it reads its own.
-fn is_unknown_inside(error: &ImageError) -> bool {
+/// A compression that we cannot read is no fault of the kernel: it unpacks itself.
+fn has_unknown_compression(error: &ImageError) -> bool {
     use super::decompress::DecompressError::Unknown;
     matches!(error, ImageError::BzImage(BzImageError::Payload(Unknown { .. })))
 }
 
-fn put(dir: &Path, file: &str, entry: Entry, bytes: &[u8]) -> Result<Image, FileError> {
+fn write_image(dir: &Path, file: &str, entry: Entry, bytes: &[u8]) -> Result<Image, FileError> {
     write_synced(&dir.join(file), bytes)?;
     Ok(Image { file: file.to_owned(), entry, sha256: sha256(bytes) })
 }
@@ -88,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_wrong_file_is_named_as_such_and_leaves_nothing() {
+    fn a_file_of_another_kind_is_refused_and_leaves_nothing() {
         let dir = tempfile::tempdir().unwrap();
         let error = write(b"#!/bin/sh\n", dir.path()).unwrap_err();
         assert_eq!(error.to_string(), "neither an ELF kernel (vmlinux) nor a bzImage");

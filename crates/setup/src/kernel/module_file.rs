@@ -22,8 +22,8 @@ pub(super) fn name(path: &Path) -> Option<String> {
 }
 
 /// A module's plain bytes, whatever compression it came in.
-pub(super) fn plain(bytes: Vec<u8>) -> Result<Vec<u8>, DecompressError> {
-    if Format::of(&bytes).is_some() { decompress(&bytes) } else { Ok(bytes) }
+pub(super) fn decompress_module(bytes: Vec<u8>) -> Result<Vec<u8>, DecompressError> {
+    if Format::detect(&bytes).is_some() { decompress(&bytes) } else { Ok(bytes) }
 }
 
 /// Without the signature. The guest does not enforce it (whoever can change a
@@ -42,7 +42,7 @@ fn strip_signature(bytes: &[u8]) -> Option<&[u8]> {
 
 /// The modules that must be loaded before this one, as its `.modinfo` says.
 /// Packages come without `modules.dep`: that file is made at installation.
-pub(super) fn needs(bytes: &[u8]) -> Result<Vec<String>, object::read::Error> {
+pub(super) fn dependencies(bytes: &[u8]) -> Result<Vec<String>, object::read::Error> {
     let list = modinfo(bytes)?.split(|byte| *byte == 0).find_map(|field| field.strip_prefix(b"depends="));
     let list = String::from_utf8_lossy(list.unwrap_or_default()).replace('-', "_");
     Ok(list.split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect())
@@ -63,7 +63,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_the_kernels() {
+    fn names_are_those_that_the_kernel_uses() {
         assert_eq!(name(Path::new("/m/virtio-rng.ko")).as_deref(), Some("virtio_rng"));
         assert_eq!(name(Path::new("fuse.ko.zst")).as_deref(), Some("fuse"));
         assert_eq!(name(Path::new("fuse.ko.bak")), None);
@@ -81,9 +81,9 @@ mod tests {
     }
 
     #[test]
-    fn an_unsigned_or_lying_module_stays_as_it_is() {
+    fn an_unsigned_or_inconsistent_module_stays_as_it_is() {
         assert_eq!(without_signature(b"module"), b"module");
-        let lying = [&[0xff; 12][..], SIGNED].concat();
-        assert_eq!(without_signature(&lying), lying);
+        let inconsistent = [&[0xff; 12][..], SIGNED].concat();
+        assert_eq!(without_signature(&inconsistent), inconsistent);
     }
 }

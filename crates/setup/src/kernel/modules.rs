@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::decompress::DecompressError;
 use super::manifest::{Module, Modules};
 use super::module_file;
-use crate::files::{At as _, FileError, create_dir, read, sha256, sync_dir, write_synced};
+use crate::files::{FileError, IoContext as _, create_dir, read, sha256, sync_dir, write_synced};
 
 /// Without these the agent cannot reach the host, its disks or its network.
 /// The console comes first: it carries the link.
@@ -86,25 +86,25 @@ impl<'a> Copier<'a> {
 
     fn copy_all(&mut self, names: &[&str]) -> Result<Vec<Module>, ModulesError> {
         let mut list = Vec::new();
-        names.iter().try_for_each(|name| self.copy_with_needs(name, &mut list))?;
+        names.iter().try_for_each(|name| self.copy_with_dependencies(name, &mut list))?;
         Ok(list)
     }
 
     fn copy_optional(&mut self, names: &[&str]) -> Result<Vec<Module>, ModulesError> {
-        let there: Vec<_> = names.iter().copied().filter(|name| self.files.contains_key(*name)).collect();
-        self.copy_all(&there)
+        let present: Vec<_> = names.iter().copied().filter(|name| self.files.contains_key(*name)).collect();
+        self.copy_all(&present)
     }
 
     /// Depth first, so that what a module needs stands before it.
-    fn copy_with_needs(&mut self, name: &str, list: &mut Vec<Module>) -> Result<(), ModulesError> {
+    fn copy_with_dependencies(&mut self, name: &str, list: &mut Vec<Module>) -> Result<(), ModulesError> {
         if !self.copied.insert(name.to_owned()) {
             return Ok(());
         }
         let Some(path) = self.files.get(name).cloned() else { return self.must_be_built_in(name) };
-        let bytes = read_plain(&path)?;
-        let needs = module_file::needs(&bytes)
+        let bytes = read_decompressed(&path)?;
+        let dependencies = module_file::dependencies(&bytes)
             .map_err(|source| ModulesError::NotAModule { path: path.clone(), source })?;
-        needs.iter().try_for_each(|need| self.copy_with_needs(need, list))?;
+        dependencies.iter().try_for_each(|name| self.copy_with_dependencies(name, list))?;
         list.push(self.write(&path, module_file::without_signature(&bytes))?);
         Ok(())
     }
@@ -130,8 +130,9 @@ impl<'a> Copier<'a> {
     }
 }
 
-fn read_plain(path: &Path) -> Result<Vec<u8>, ModulesError> {
-    module_file::plain(read(path)?).map_err(|source| ModulesError::Packed { path: path.to_owned(), source })
+fn read_decompressed(path: &Path) -> Result<Vec<u8>, ModulesError> {
+    module_file::decompress_module(read(path)?)
+        .map_err(|source| ModulesError::Packed { path: path.to_owned(), source })
 }
 
 /// Finds every module below a directory. Links are not followed: `build` and

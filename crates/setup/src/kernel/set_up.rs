@@ -115,7 +115,7 @@ pub enum SetUpError {
 pub fn set_up(home: &Path, source: &Source, progress: &mut dyn FnMut(Step)) -> Result<Kernel, SetUpError> {
     let plan = Plan::new(source)?;
     let store = Store::at(home).lock(|| progress(Step::Waiting))?;
-    let kernel = match existing(&store, &plan.name(), progress)? {
+    let kernel = match load_existing(&store, &plan.name(), progress)? {
         Some(kernel) => kernel,
         None => create(&store, &plan, progress)?,
     };
@@ -174,7 +174,7 @@ fn create(store: &LockedStore, plan: &Plan, progress: &mut dyn FnMut(Step)) -> R
 
 /// The kernel of that name if it is there and whole; what is there and is not
 /// whole is moved away first.
-fn existing(
+fn load_existing(
     store: &LockedStore,
     name: &str,
     progress: &mut dyn FnMut(Step),

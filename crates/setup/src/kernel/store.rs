@@ -9,7 +9,7 @@ use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 use tempfile::TempDir;
 
-use crate::files::{At as _, FileError, commit, create_dir, sync_dir};
+use crate::files::{FileError, IoContext as _, create_dir, rename_synced, sync_dir};
 
 /// Marks what a crash may leave behind. Whoever holds the lock may delete it.
 const STAGING: &str = ".staging-";
@@ -74,7 +74,7 @@ impl LockedStore {
         make_readable(staged.path())?;
         sync_dir(staged.path())?;
         let to = self.path(name);
-        commit(staged.path(), &to)?;
+        rename_synced(staged.path(), &to)?;
         // The directory has another name now: there is nothing to delete.
         let _moved = staged.keep();
         Ok(to)
@@ -82,13 +82,13 @@ impl LockedStore {
 
     /// Makes a kernel the one that machines boot.
     pub(super) fn set_default(&self, name: &str) -> Result<(), FileError> {
-        if self.store.default_name().is_some_and(|now| now == Path::new(name)) {
+        if self.store.default_name().is_some_and(|current| current == Path::new(name)) {
             return Ok(());
         }
         let link = self.stage()?;
         let new = link.path().join(DEFAULT);
         symlink(name, &new).at("create", &new)?;
-        commit(&new, &self.path(DEFAULT))
+        rename_synced(&new, &self.path(DEFAULT))
     }
 
     /// Moves a directory that cannot be used out of the way, and says where to.
@@ -96,7 +96,7 @@ impl LockedStore {
         let from = self.path(name);
         let aside = tempfile::Builder::new().prefix(&format!("{BROKEN}{name}-")).tempdir_in(&self.store.dir);
         let aside = aside.at("create a directory beside", &from)?.keep();
-        commit(&from, &aside)?;
+        rename_synced(&from, &aside)?;
         Ok(aside)
     }
 

@@ -10,7 +10,7 @@ use mimeo_net::bridged::{self, BridgedError};
 use super::Check;
 
 /// One guest of the default size, its VMM, and the host's own life.
-const MEMORY_MIB: u64 = 1024;
+const MIN_MEMORY_MIB: u64 = 1024;
 
 pub(super) fn architecture() -> Check {
     if ARCH == "x86_64" {
@@ -25,14 +25,18 @@ pub(super) fn checks() -> Vec<Check> {
 
 fn memory() -> Check {
     const NAME: &str = "memory";
-    let Some(free) = available_mib(&read("/proc/meminfo")) else {
+    let Some(available) = available_mib(&read("/proc/meminfo")) else {
         return Check::limited(NAME, "the free memory is unknown", None);
     };
-    let detail = format!("{free} MiB available");
-    if free >= MEMORY_MIB {
+    let detail = format!("{available} MiB available");
+    if available >= MIN_MEMORY_MIB {
         return Check::ok(NAME, detail);
     }
-    Check::limited(NAME, detail, Some(format!("free {MEMORY_MIB} MiB, or give guests less with --memory")))
+    Check::limited(
+        NAME,
+        detail,
+        Some(format!("free {MIN_MEMORY_MIB} MiB, or give guests less with --memory")),
+    )
 }
 
 fn available_mib(meminfo: &str) -> Option<u64> {
@@ -79,12 +83,12 @@ fn bridged_network() -> Check {
             let mend = "apt-get install nftables".to_owned();
             Check::limited(NAME, "nft is not installed: rootless networking works", Some(mend))
         }
-        Err(error) => Check::limited(NAME, format!("not possible: {}", causes(&error)), None),
+        Err(error) => Check::limited(NAME, format!("not possible: {}", error_chain(&error)), None),
     }
 }
 
 /// The error and its sources on one line.
-fn causes(error: &dyn Error) -> String {
+fn error_chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(error) = source {
@@ -103,7 +107,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn available_memory_is_what_the_kernel_says() {
+    fn available_memory_is_read_from_meminfo() {
         assert_eq!(available_mib("MemTotal: 1 kB\nMemAvailable:    2097152 kB\n"), Some(2048));
         assert_eq!(available_mib(""), None);
     }

@@ -7,10 +7,10 @@ use rustix::process::{Resource, getrlimit};
 use super::Check;
 
 /// A monitor, its VMM and fifty clones' sockets.
-const OPEN_FILES: u64 = 4096;
+const MIN_OPEN_FILES: u64 = 4096;
 const CONTROLLERS: &str = "/sys/fs/cgroup/cgroup.controllers";
 /// Those that `--cpus`, `--memory` and a fork bomb's end need.
-const NEEDED: [&str; 3] = ["cpu", "memory", "pids"];
+const REQUIRED_CONTROLLERS: [&str; 3] = ["cpu", "memory", "pids"];
 
 pub(super) fn checks() -> Vec<Check> {
     vec![open_files(), cgroups(fs::read_to_string(CONTROLLERS).ok().as_deref())]
@@ -20,8 +20,8 @@ pub(super) fn checks() -> Vec<Check> {
 fn open_files() -> Check {
     const NAME: &str = "open-files";
     match getrlimit(Resource::Nofile).maximum {
-        Some(limit) if limit < OPEN_FILES => {
-            let mend = format!("ulimit -Hn {OPEN_FILES}   # as root, in the shell that starts mimeo");
+        Some(limit) if limit < MIN_OPEN_FILES => {
+            let mend = format!("ulimit -Hn {MIN_OPEN_FILES}   # as root, in the shell that starts mimeo");
             Check::limited(NAME, format!("{limit} at most: few machines at once"), Some(mend))
         }
         Some(limit) => Check::ok(NAME, format!("{limit} at most")),
@@ -35,12 +35,12 @@ fn cgroups(controllers: Option<&str>) -> Check {
     let Some(controllers) = controllers else {
         return Check::limited(NAME, "not version 2: the VMM's use of the host cannot be limited", mend());
     };
-    let there: Vec<_> = controllers.split_whitespace().collect();
-    let lacking: Vec<_> = NEEDED.into_iter().filter(|name| !there.contains(name)).collect();
-    if lacking.is_empty() {
+    let available: Vec<_> = controllers.split_whitespace().collect();
+    let missing: Vec<_> = REQUIRED_CONTROLLERS.into_iter().filter(|name| !available.contains(name)).collect();
+    if missing.is_empty() {
         return Check::ok(NAME, format!("version 2 with {controllers}").trim_end());
     }
-    Check::limited(NAME, format!("version 2 without {}: these cannot be limited", lacking.join(", ")), mend())
+    Check::limited(NAME, format!("version 2 without {}: these cannot be limited", missing.join(", ")), mend())
 }
 
 #[cfg(test)]
@@ -49,10 +49,10 @@ mod tests {
     use crate::preflight::Status;
 
     #[test]
-    fn absent_controllers_are_named() {
+    fn missing_controllers_are_named() {
         assert_eq!(cgroups(None).status, Status::Limited);
         assert_eq!(cgroups(Some("cpuset cpu io memory pids\n")).status, Status::Ok);
-        let partly = cgroups(Some("cpu pids\n"));
-        assert_eq!(partly.detail, "version 2 without memory: these cannot be limited");
+        let partial = cgroups(Some("cpu pids\n"));
+        assert_eq!(partial.detail, "version 2 without memory: these cannot be limited");
     }
 }

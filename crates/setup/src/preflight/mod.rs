@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_always_comes_with_a_way_to_mend_it() {
+    fn every_missing_item_has_a_hint() {
         let checks = run_in(Path::new("/proc/no-such-home"));
         let missing = checks.iter().filter(|check| check.status == Status::Missing);
         assert!(missing.clone().count() >= 2, "{checks:?}");
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn the_report_is_json_of_plain_words() {
+    fn a_check_is_plain_json() {
         let check = Check::limited("cgroups", "no controllers", None);
         let json = serde_json::to_string(&check).unwrap();
         assert_eq!(json, r#"{"name":"cgroups","status":"limited","detail":"no controllers"}"#);

@@ -14,23 +14,23 @@ const INSTALL_FIRMWARE: &str = "apt-get install --reinstall qemu-system-data";
 const OLDEST: (u32, u32) = (7, 2);
 
 pub(super) fn checks() -> Vec<Check> {
-    let Some(words) = output("--version") else {
+    let Some(version_output) = run_qemu("--version") else {
         return vec![Check::missing("qemu", format!("{PROGRAM} is not on the PATH"), INSTALL)];
     };
-    let output = |arguments| output(arguments).unwrap_or_default();
-    vec![version(&words), machine(&output("-machine help")), firmware(&output("-L help"))]
+    let output = |arguments| run_qemu(arguments).unwrap_or_default();
+    vec![version(&version_output), machine_type(&output("-machine help")), firmware(&output("-L help"))]
 }
 
-fn version(words: &str) -> Check {
-    let shown = words.lines().next().unwrap_or_default();
-    match parse(words) {
+fn version(output: &str) -> Check {
+    let shown = output.lines().next().unwrap_or_default();
+    match parse_version(output) {
         Some(version) if version >= OLDEST => Check::ok("qemu", shown),
         Some(_) => Check::missing("qemu", format!("{shown}: older than {}.{}", OLDEST.0, OLDEST.1), INSTALL),
         None => Check::limited("qemu", format!("unknown version: {shown}"), None),
     }
 }
 
-fn machine(list: &str) -> Check {
+fn machine_type(list: &str) -> Check {
     const NAME: &str = "qemu-microvm";
     if list.lines().any(|line| line.starts_with("microvm ")) {
         return Check::ok(NAME, "machine type microvm is offered");
@@ -53,12 +53,12 @@ fn firmware(directories: &str) -> Check {
 }
 
 /// `QEMU emulator version 7.2.22 (Debian ...)`.
-fn parse(words: &str) -> Option<(u32, u32)> {
-    let mut numbers = words.split("version ").nth(1)?.split(['.', ' ', '\n']);
+fn parse_version(output: &str) -> Option<(u32, u32)> {
+    let mut numbers = output.split("version ").nth(1)?.split(['.', ' ', '\n']);
     Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
 }
 
-fn output(arguments: &str) -> Option<String> {
+fn run_qemu(arguments: &str) -> Option<String> {
     let output = Command::new(PROGRAM).args(arguments.split(' ')).output().ok()?;
     output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
 }
@@ -78,13 +78,13 @@ mod tests {
     }
 
     #[test]
-    fn the_machine_type_is_looked_for_as_a_word() {
-        assert_eq!(machine("microvm              microvm (i386)\n").status, Status::Ok);
-        assert_eq!(machine("none\npc\n").status, Status::Missing);
+    fn the_machine_type_is_matched_as_a_whole_word() {
+        assert_eq!(machine_type("microvm              microvm (i386)\n").status, Status::Ok);
+        assert_eq!(machine_type("none\npc\n").status, Status::Missing);
     }
 
     #[test]
-    fn the_firmware_is_looked_for_in_every_directory() {
+    fn the_firmware_is_searched_for_in_every_directory() {
         let dir = tempfile::tempdir().expect("a directory");
         let directories = format!("/nowhere\n{}\n", dir.path().display());
         let check = firmware(&directories);

@@ -9,7 +9,7 @@ use crate::kernel::Kernel;
 
 const MIB: u64 = 1 << 20;
 /// A kernel, an image and a machine's disk.
-const DISK_MIB: u64 = 2048;
+const MIN_DISK_MIB: u64 = 2048;
 
 pub(super) fn checks(subject: Subject<'_>) -> Vec<Check> {
     let mut checks = vec![
@@ -23,8 +23,8 @@ pub(super) fn checks(subject: Subject<'_>) -> Vec<Check> {
 
 /// Tried, not guessed from modes: a filesystem may be read-only or full.
 fn writable(name: &'static str, dir: &Path) -> Check {
-    let tried = fs::create_dir_all(dir).and_then(|()| tempfile::tempfile_in(dir));
-    match tried {
+    let probe = fs::create_dir_all(dir).and_then(|()| tempfile::tempfile_in(dir));
+    match probe {
         Ok(_) => Check::ok(name, format!("{} is writable", dir.display())),
         Err(error) => Check::missing(
             name,
@@ -42,11 +42,15 @@ fn free_disk(home: &Path) -> Check {
     };
     let free = stat.f_bavail * stat.f_frsize / MIB;
     let detail = format!("{free} MiB free in {}", existing.display());
-    if free >= DISK_MIB { Check::ok(NAME, detail) } else { Check::missing(NAME, detail, make_room()) }
+    if free >= MIN_DISK_MIB {
+        Check::ok(NAME, detail)
+    } else {
+        Check::missing(NAME, detail, free_space_hint())
+    }
 }
 
-fn make_room() -> String {
-    format!("make room for {DISK_MIB} MiB, or set MIMEO_HOME to a larger filesystem")
+fn free_space_hint() -> String {
+    format!("make room for {MIN_DISK_MIB} MiB, or set MIMEO_HOME to a larger filesystem")
 }
 
 fn kernel(home: &Path) -> Vec<Check> {

@@ -8,11 +8,11 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread::{available_parallelism, sleep};
 use std::time::{Duration, Instant};
 
-use crate::files::{At as _, FileError};
+use crate::files::{FileError, IoContext as _};
 
 /// How often a person hears of a build's progress.
-const REPORT_EVERY: Duration = Duration::from_secs(5);
-const POLL_EVERY: Duration = Duration::from_millis(100);
+const REPORT_INTERVAL: Duration = Duration::from_secs(5);
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
 /// Of a failed build's log, so much is shown.
 const TAIL_BYTES: u64 = 2000;
 
@@ -54,9 +54,9 @@ impl Make<'_> {
     pub(super) fn run(&self, target: &str, mut tick: impl FnMut(usize)) -> Result<(), MakeError> {
         let mut child = self.spawn(target)?;
         let status = loop {
-            match wait_a_while(&mut child).map_err(MakeError::Run)? {
+            match wait_for_report(&mut child).map_err(MakeError::Run)? {
                 Some(status) => break status,
-                None => tick(lines(self.log)?),
+                None => tick(count_lines(self.log)?),
             }
         };
         if status.success() { Ok(()) } else { Err(self.failed(target, status)) }
@@ -70,32 +70,32 @@ impl Make<'_> {
         command.arg(format!("-j{jobs}")).arg(target).env("KCONFIG_ALLCONFIG", self.config);
         // Otherwise the builder's name and host would be part of the kernel.
         command.env("KBUILD_BUILD_USER", "mimeo").env("KBUILD_BUILD_HOST", "mimeo").env("LC_ALL", "C");
-        let both = log.try_clone().at("open", self.log)?;
-        command.stdin(Stdio::null()).stdout(log).stderr(both).spawn().map_err(MakeError::Run)
+        let stderr = log.try_clone().at("open", self.log)?;
+        command.stdin(Stdio::null()).stdout(log).stderr(stderr).spawn().map_err(MakeError::Run)
     }
 
     fn failed(&self, target: &str, status: ExitStatus) -> MakeError {
-        let tail = tail(self.log).unwrap_or_default();
+        let tail = read_tail(self.log).unwrap_or_default();
         MakeError::Failed { target: target.to_owned(), status, log: self.log.to_owned(), tail }
     }
 }
 
-fn wait_a_while(child: &mut Child) -> io::Result<Option<ExitStatus>> {
-    let until = Instant::now() + REPORT_EVERY;
-    while Instant::now() < until {
+fn wait_for_report(child: &mut Child) -> io::Result<Option<ExitStatus>> {
+    let deadline = Instant::now() + REPORT_INTERVAL;
+    while Instant::now() < deadline {
         if let Some(status) = child.try_wait()? {
             return Ok(Some(status));
         }
-        sleep(POLL_EVERY);
+        sleep(POLL_INTERVAL);
     }
     Ok(None)
 }
 
-fn lines(log: &Path) -> Result<usize, FileError> {
+fn count_lines(log: &Path) -> Result<usize, FileError> {
     Ok(fs::read(log).at("read", log)?.iter().filter(|byte| **byte == b'\n').count())
 }
 
-fn tail(log: &Path) -> io::Result<String> {
+fn read_tail(log: &Path) -> io::Result<String> {
     let mut file = File::open(log)?;
     let length = file.metadata()?.len();
     file.seek(SeekFrom::Start(length.saturating_sub(TAIL_BYTES)))?;
@@ -109,15 +109,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_failed_build_shows_the_end_of_its_log_and_where_it_is() {
+    fn a_failed_build_reports_its_log_and_the_end_of_it() {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("Makefile"), "all:\n\t@echo compiling $(O); echo broken here >&2; false\n")
             .unwrap();
         let log = dir.path().join("log");
         let make = Make { source: dir.path(), out: dir.path(), log: &log, config: &log };
         let error = make.run("all", |_| {}).unwrap_err();
-        let MakeError::Failed { tail, log: named, .. } = error else { panic!("{error:?}") };
+        let MakeError::Failed { tail, log: path, .. } = error else { panic!("{error:?}") };
         assert!(tail.contains("broken here"), "{tail}");
-        assert_eq!(named, log);
+        assert_eq!(path, log);
     }
 }

@@ -19,7 +19,7 @@ use super::deb::DebError;
 use super::image::{self, ImageError};
 use super::manifest::{FORMAT, Manifest, Modules, Origin};
 use super::set_up::Step;
-use crate::files::{At as _, FileError, create_dir, read, sha256, write_synced};
+use crate::files::{FileError, IoContext as _, create_dir, read, sha256, write_synced};
 use make::Make;
 
 /// Our configuration, over `allnoconfig`.
@@ -27,7 +27,7 @@ const FRAGMENT: &str = include_str!("microvm.config");
 /// So many digits of its hash are part of the kernel's name.
 const NAME_DIGITS: usize = 8;
 /// Options come and go between versions; without these no guest of ours works.
-const INDISPENSABLE: [&str; 11] = [
+const REQUIRED_OPTIONS: [&str; 11] = [
     "CONFIG_PVH=y",
     "CONFIG_ACPI=y",
     "CONFIG_BLK_DEV_INITRD=y",
@@ -78,13 +78,13 @@ fn names(tools: &[Tool]) -> String {
 }
 
 /// Checks the tools before anything is downloaded, then finds the source.
-pub(super) fn resolve(apt: &Apt, wanted: Option<&str>) -> Result<Record, BuildError> {
+pub(super) fn resolve(apt: &Apt, package: Option<&str>) -> Result<Record, BuildError> {
     let missing = tools::missing(&env::var_os("PATH").unwrap_or_default());
-    if missing.is_empty() { source::resolve(apt, wanted) } else { Err(BuildError::MissingTools(missing)) }
+    if missing.is_empty() { source::resolve(apt, package) } else { Err(BuildError::MissingTools(missing)) }
 }
 
 pub(super) fn name(record: &Record) -> String {
-    format!("{}-{}", record.directory("build"), &sha256(FRAGMENT.as_bytes())[..NAME_DIGITS])
+    format!("{}-{}", record.directory_name("build"), &sha256(FRAGMENT.as_bytes())[..NAME_DIGITS])
 }
 
 /// Fetches, unpacks, configures, builds, and fills a kernel's directory. The
@@ -136,24 +136,24 @@ fn build(
     write_synced(&log, b"")?;
     let make = Make { source: tree, out: &out, log: &log, config: &config };
     make.run("allnoconfig", |_| {})?;
-    keep_config(&out, dir)?;
-    let mut tell = |lines| progress(Step::Building { log: log.clone(), lines });
-    tell(0);
-    make.run("bzImage", tell)?;
+    save_config(&out, dir)?;
+    let mut report = |lines| progress(Step::Building { log: log.clone(), lines });
+    report(0);
+    make.run("bzImage", report)?;
     Ok(read(&out.join("arch/x86/boot/bzImage"))?)
 }
 
 /// The whole configuration stays beside the kernel, for who wonders what is in.
-fn keep_config(out: &Path, dir: &Path) -> Result<(), BuildError> {
+fn save_config(out: &Path, dir: &Path) -> Result<(), BuildError> {
     let text = read(&out.join(".config"))?;
     write_synced(&dir.join("config"), &text)?;
-    let lacking = lacking(&String::from_utf8_lossy(&text));
-    if lacking.is_empty() { Ok(()) } else { Err(BuildError::Configuration(lacking)) }
+    let missing = missing_options(&String::from_utf8_lossy(&text));
+    if missing.is_empty() { Ok(()) } else { Err(BuildError::Configuration(missing)) }
 }
 
-fn lacking(config: &str) -> Vec<&'static str> {
+fn missing_options(config: &str) -> Vec<&'static str> {
     let lines: BTreeSet<_> = config.lines().collect();
-    INDISPENSABLE.into_iter().filter(|option| !lines.contains(option)).collect()
+    REQUIRED_OPTIONS.into_iter().filter(|option| !lines.contains(option)).collect()
 }
 
 #[cfg(test)]
@@ -161,13 +161,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn our_configuration_asks_for_all_that_is_indispensable() {
-        assert_eq!(lacking(FRAGMENT), [""; 0]);
-        assert_eq!(lacking("CONFIG_PVH=y\n# CONFIG_ACPI is not set\n").len(), INDISPENSABLE.len() - 1);
+    fn our_configuration_sets_all_required_options() {
+        assert_eq!(missing_options(FRAGMENT), [""; 0]);
+        assert_eq!(
+            missing_options("CONFIG_PVH=y\n# CONFIG_ACPI is not set\n").len(),
+            REQUIRED_OPTIONS.len() - 1
+        );
     }
 
     #[test]
-    fn the_error_says_what_to_install() {
+    fn the_error_names_the_packages_to_install() {
         let error = BuildError::MissingTools(tools::missing(std::ffi::OsStr::new(""))).to_string();
         assert!(error.contains("apt-get install --no-install-recommends make"), "{error}");
     }

@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::BuildError;
-use crate::files::{At as _, create_dir};
+use crate::files::{IoContext as _, create_dir};
 use crate::kernel::apt::{Apt, AptError, Record};
 use crate::kernel::deb;
 use crate::kernel::decompress::{Format, reader};
@@ -17,17 +17,17 @@ const META_PACKAGE: &str = "linux-source";
 const PREFIX: &str = "linux-source-";
 
 /// The source package to build from.
-pub(super) fn resolve(apt: &Apt, wanted: Option<&str>) -> Result<Record, BuildError> {
-    if let Some(package) = wanted {
+pub(super) fn resolve(apt: &Apt, package: Option<&str>) -> Result<Record, BuildError> {
+    if let Some(package) = package {
         return Ok(apt.show(package)?);
     }
     match apt.show(PREFERRED) {
-        Err(AptError::Unknown(_) | AptError::Refused { .. }) => of_the_release(apt),
+        Err(AptError::Unknown(_) | AptError::Refused { .. }) => show_release_package(apt),
         other => Ok(other?),
     }
 }
 
-fn of_the_release(apt: &Apt) -> Result<Record, BuildError> {
+fn show_release_package(apt: &Apt) -> Result<Record, BuildError> {
     let meta = apt.show(META_PACKAGE)?;
     let package = meta.depends.iter().find(|name| name.starts_with(PREFIX));
     Ok(apt.show(package.ok_or(BuildError::NoSourcePackage)?)?)
@@ -37,12 +37,12 @@ fn of_the_release(apt: &Apt) -> Result<Record, BuildError> {
 pub(super) fn unpack(deb: &Path, scratch: &Path) -> Result<PathBuf, BuildError> {
     let package = scratch.join("package");
     deb::unpack(deb, &package, is_archive)?;
-    let archive = archive(&package).ok_or(BuildError::NoArchive)?;
+    let archive = find_archive(&package).ok_or(BuildError::NoArchive)?;
     let tree = scratch.join("tree");
     create_dir(&tree)?;
     unpack_archive(&archive, &tree).at("unpack", &archive)?;
     fs::remove_dir_all(&package).at("remove", &package)?;
-    only_directory(&tree).ok_or(BuildError::NoArchive)
+    first_directory(&tree).ok_or(BuildError::NoArchive)
 }
 
 fn is_archive(path: &Path) -> bool {
@@ -50,7 +50,7 @@ fn is_archive(path: &Path) -> bool {
     name.starts_with("usr/src/linux-source-") && name.ends_with(".tar.xz")
 }
 
-fn archive(package: &Path) -> Option<PathBuf> {
+fn find_archive(package: &Path) -> Option<PathBuf> {
     let entries = fs::read_dir(package.join("usr/src")).ok()?;
     entries.filter_map(Result::ok).map(|entry| entry.path()).find(|path| path.is_file())
 }
@@ -64,6 +64,6 @@ fn unpack_archive(archive: &Path, tree: &Path) -> io::Result<()> {
     Ok(())
 }
 
-fn only_directory(dir: &Path) -> Option<PathBuf> {
+fn first_directory(dir: &Path) -> Option<PathBuf> {
     fs::read_dir(dir).ok()?.filter_map(Result::ok).map(|entry| entry.path()).find(|path| path.is_dir())
 }
