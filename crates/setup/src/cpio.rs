@@ -1,8 +1,8 @@
-//! The archive format that kernels unpack as their first root: cpio "newc".
+//! The archive format of an initramfs: cpio "newc".
 //! See the kernel's `Documentation/driver-api/early-userspace/buffer-format.rst`.
 
-/// An archive being written. The same entries give the same bytes: there are
-/// no times, owners or inode numbers of this host in it.
+/// An archive under construction. The same entries always give the same bytes:
+/// no times, owners or inode numbers of this host are written.
 #[derive(Debug, Default)]
 pub(super) struct Cpio {
     bytes: Vec<u8>,

@@ -1,5 +1,5 @@
-//! File operations that say which step failed on which path, and those that
-//! must survive a crash halfway.
+//! File operations whose errors name the step and the path, and writes and
+//! renames that survive a crash.
 
 use std::fs::{self, File};
 use std::io::{self, Write as _};
@@ -7,15 +7,15 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
 
-/// One operation on one path, refused by the system.
+/// An I/O error with the step that failed and its path.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot {step} {}", path.display())]
 pub struct FileError {
-    /// What was tried, as a verb: `read`, `create`, `rename`.
+    /// The step that failed, as a verb: `read`, `create`, `rename`.
     pub step: &'static str,
-    /// On what.
+    /// The path that the step was applied to.
     pub path: PathBuf,
-    /// What the system answered.
+    /// The system's error.
     pub source: io::Error,
 }
 
@@ -45,8 +45,8 @@ pub(super) fn write_synced(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
     file.sync_all().at("sync", path)
 }
 
-/// Forces a directory's entries to the disk: without it a rename may be lost
-/// though what it renamed is safe.
+/// Forces a directory's entries to the disk. Without this a crash may undo a
+/// rename, even if the renamed file itself is already on the disk.
 pub(super) fn sync_dir(path: &Path) -> Result<(), FileError> {
     File::open(path).and_then(|dir| dir.sync_all()).at("sync", path)
 }

@@ -1,7 +1,7 @@
-//! Puts a Firecracker and its jailer where machines of this home find them.
+//! Installs Firecracker and its jailer where the machines of this home find them.
 //!
-//! There is no package of either, and nothing is fetched: they come from the
-//! release archives on their maker's page, or from who builds them.
+//! There is no package of either, and nothing is downloaded: the user takes
+//! them from Firecracker's release archives, or builds them.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -12,26 +12,26 @@ use mimeo_vmm::firecracker::version::{OLDEST, Version};
 
 use super::files::{FileError, IoContext as _, create_dir, read, rename_synced, write_synced};
 
-/// The jailer's name.
+/// The jailer's file name.
 const JAILER: &str = "jailer";
 
-/// Why it could not be set up.
+/// Why Firecracker could not be installed.
 #[derive(Debug, thiserror::Error)]
 pub enum FirecrackerError {
     /// A file could not be read or written.
     #[error(transparent)]
     File(#[from] FileError),
-    /// The program does not say that it is what it should be.
-    #[error("{} is no {name}: {said}", path.display())]
+    /// The output of `--version` is not that of the expected program.
+    #[error("{} is not {name}: its version output is {said:?}", path.display())]
     Foreign {
         /// The program.
         path: PathBuf,
-        /// What it should be.
+        /// The expected program.
         name: &'static str,
-        /// What it said when it was asked for its version.
+        /// The first line of its output.
         said: String,
     },
-    /// It is older than any that is driven.
+    /// It is older than the oldest supported version.
     #[error("{} is Firecracker {found}: {OLDEST} or later is needed", path.display())]
     Old {
         /// The program.
@@ -41,21 +41,21 @@ pub enum FirecrackerError {
     },
 }
 
-/// What was set up.
+/// The installed programs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SetUp {
-    /// Where it is.
+    /// Firecracker's path.
     pub program: PathBuf,
     /// Its version.
     pub version: Version,
-    /// Its jailer came along.
+    /// Whether its jailer was installed, too.
     pub jailer: bool,
 }
 
-/// Copies a Firecracker into `programs`, with the jailer that is given or that lies beside it.
+/// Copies Firecracker into `programs`, with the given jailer or the one in its directory.
 ///
 /// # Errors
-/// When either is not what it should be; what was there before stays then.
+/// When either is not the expected program; an earlier installation is then unchanged.
 pub fn set_up(programs: &Path, firecracker: &Path, jailer: Option<&Path>) -> Result<SetUp, FirecrackerError> {
     let version = read_version(firecracker, "Firecracker v", PROGRAM)?;
     if version < OLDEST {
@@ -67,7 +67,7 @@ pub fn set_up(programs: &Path, firecracker: &Path, jailer: Option<&Path>) -> Res
         read_version(jailer, "Jailer v", JAILER)?;
     }
     create_dir(programs)?;
-    // The jailer first: no Firecracker is ever found without the one that goes with it.
+    // The jailer first: a Firecracker is never installed without the jailer that belongs to it.
     if let Some(jailer) = jailer {
         install_program(jailer, &programs.join(JAILER))?;
     }
@@ -128,7 +128,7 @@ mod tests {
         );
         assert!(
             refused(&script(dir.path(), "other", "something else"))
-                .contains("no firecracker: something else")
+                .contains("is not firecracker: its version output is \"something else\"")
         );
         assert!(refused(&dir.path().join("none")).starts_with("cannot run"));
         assert!(!programs.exists());

@@ -1,8 +1,7 @@
-//! The first root of every guest: our agent as `/init`, and the kernel's
-//! modules beside it.
+//! The initramfs of every guest: the agent as `/init`, and the kernel's modules.
 //!
-//! Not compressed: gzip, LZ4 and zstd make its 2 MB a third, and no emulated
-//! boot faster (within 30 ms of processor time, 5 boots each).
+//! Not compressed: gzip, LZ4 and zstd shrink its 2 MB to a third, but make no
+//! emulated boot faster (within 30 ms of CPU time, 5 boots each).
 
 use std::fs::{self, File};
 use std::io;
@@ -16,23 +15,23 @@ use super::cpio::Cpio;
 use super::files::{FileError, IoContext as _, hex, read, rename_synced, write_synced};
 use super::kernel::{Kernel, Module};
 
-/// Changes when the archive's layout does, so that an old one is not taken.
+/// Incremented when the archive's layout changes, so that an old archive is not used.
 const LAYOUT: u32 = 1;
-/// So many hex digits of the inputs' digest name the file.
+/// Hex digits of the inputs' digest in the file name.
 const NAME_DIGITS: usize = 16;
 const PREFIX: &str = "initramfs-";
 const SUFFIX: &str = ".cpio";
 
-/// Why there is no initramfs.
+/// Why the initramfs could not be built.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot make the initramfs for kernel {kernel}")]
+#[error("cannot build the initramfs for kernel {kernel}")]
 pub struct InitramfsError {
     kernel: String,
     source: FileError,
 }
 
-/// An initramfs on the disk. While this value lives, no sweep deletes the
-/// file; a VMM that was started with it needs it no more.
+/// An initramfs on the disk. No sweep deletes the file while this value
+/// exists. A VMM that has started no longer needs the file.
 #[derive(Debug)]
 pub struct Initramfs {
     /// The archive.
@@ -41,9 +40,9 @@ pub struct Initramfs {
 }
 
 impl Initramfs {
-    /// The initramfs of this kernel and this agent, made now if it is not
-    /// there, in which case those that nobody holds any more are deleted. The
-    /// agent must be a static executable: there is nothing else in the root.
+    /// Returns the initramfs of this kernel and this agent. Builds it if it
+    /// does not exist, and then deletes those that are no longer in use. The
+    /// agent must be a static executable: the initramfs has no libraries.
     ///
     /// # Errors
     /// Names the kernel; the source names step and path.
@@ -58,7 +57,7 @@ fn find_or_build(kernel: &Kernel, agent: &[u8]) -> Result<Initramfs, FileError> 
     if let Some(found) = open_shared(&path)? {
         return Ok(found);
     }
-    // Whoever sweeps between the rename and our lease takes it for unused.
+    // A sweep between the rename and the lock may delete the archive: build it again then.
     loop {
         build(kernel, agent, &path)?;
         if let Some(built) = open_shared(&path)? {
@@ -68,7 +67,7 @@ fn find_or_build(kernel: &Kernel, agent: &[u8]) -> Result<Initramfs, FileError> 
     }
 }
 
-/// The name says all that went in.
+/// The name contains a digest of all inputs.
 fn file_name(kernel: &Kernel, agent: &[u8]) -> String {
     let mut digest = Sha256::new();
     digest.update(LAYOUT.to_le_bytes());
@@ -81,14 +80,14 @@ fn file_name(kernel: &Kernel, agent: &[u8]) -> String {
     format!("{PREFIX}{}{SUFFIX}", &hex(&digest.finalize())[..NAME_DIGITS])
 }
 
-/// A shared lock on the file at that path; none if there is no such file.
+/// Opens the archive and takes a shared lock on it; `None` if it does not exist.
 fn open_shared(path: &Path) -> Result<Option<Initramfs>, FileError> {
     let file = match File::open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         other => other.at("open", path)?,
     };
     flock(&file, FlockOperation::LockShared).at("lock", path)?;
-    // A sweep may have deleted it between the opening and the lock.
+    // A sweep may have deleted the file between open and flock.
     let is_linked = file.metadata().at("examine", path)?.nlink() > 0;
     Ok(is_linked.then(|| Initramfs { path: path.to_owned(), _lock: file }))
 }
@@ -107,7 +106,7 @@ fn build_archive(kernel: &Kernel, agent: &[u8]) -> Result<Vec<u8>, FileError> {
     for dir in ["dev", "proc", "sys", "run", "modules"] {
         cpio.add_directory(dir);
     }
-    // The kernel opens it for init's standard streams before devtmpfs is mounted.
+    // The kernel opens the console for init's standard streams before devtmpfs is mounted.
     cpio.add_character_device("dev/console", 0o600, (5, 1));
     cpio.add_file("init", 0o755, agent);
     let modules = &kernel.manifest.modules;
@@ -123,13 +122,13 @@ fn file_list(modules: &[Module]) -> String {
     modules.iter().map(|module| format!("{}\n", module.file)).collect()
 }
 
-/// Whether any agent's initramfs is there.
+/// Whether the kernel has an initramfs, with any agent.
 pub(super) fn exists(kernel: &Kernel) -> bool {
     let Ok(mut entries) = fs::read_dir(&kernel.dir) else { return false };
     entries.any(|entry| entry.is_ok_and(|entry| is_initramfs(&entry.path())))
 }
 
-/// Deletes the archives that nobody holds, and what a crash left half-made.
+/// Deletes the archives that are not locked.
 fn sweep(dir: &Path, keep: &Path) -> Result<(), FileError> {
     for entry in fs::read_dir(dir).at("list", dir)? {
         let path = entry.at("list", dir)?.path();

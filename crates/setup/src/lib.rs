@@ -1,8 +1,7 @@
-//! What a host needs once before its first machine: a kernel, an initramfs
-//! with our agent in it, and an answer to "can this machine do it at all".
+//! One-time host setup before the first machine: a kernel, an initramfs with
+//! the agent in it, and checks of whether this host can run machines at all.
 //!
-//! Everything here blocks: a caller inside an async runtime moves it to a
-//! blocking thread.
+//! All functions block: async callers must call them on a blocking thread.
 
 mod cpio;
 mod files;

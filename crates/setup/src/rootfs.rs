@@ -1,4 +1,4 @@
-//! `setup rootfs`: what every machine's disk and first root start from.
+//! `setup rootfs`: the initramfs and the empty disk that every machine starts with.
 
 use std::path::Path;
 
@@ -6,41 +6,41 @@ use super::files::{FileError, create_dir};
 use super::initramfs::{Initramfs, InitramfsError};
 use super::kernel::{Kernel, LoadError};
 
-/// The directories of a home, all of them.
+/// All directories of a home.
 const DIRECTORIES: [&str; 4] = ["images", "kernels", "machines", "snapshots"];
 
-/// Why a host is not prepared.
+/// Why the host could not be prepared.
 #[derive(Debug, thiserror::Error)]
 pub enum RootfsError {
-    /// There is no kernel to make it for.
-    #[error("machines have no kernel yet")]
+    /// There is no usable default kernel.
+    #[error("cannot load the default kernel")]
     Kernel(#[from] LoadError),
-    /// The first root could not be made.
-    #[error("machines have no first root")]
+    /// The initramfs could not be built.
+    #[error(transparent)]
     Initramfs(#[from] InitramfsError),
-    /// The empty disk could not be made.
-    #[error("machines have no empty disk to write to")]
+    /// The empty disk could not be created.
+    #[error("cannot create an empty disk")]
     BlankDisk(#[source] Box<dyn std::error::Error + Send + Sync>),
-    /// A directory could not be made.
+    /// A directory could not be created.
     #[error(transparent)]
     File(#[from] FileError),
 }
 
-/// What every machine starts from.
+/// The files that every machine starts with.
 #[derive(Debug)]
 pub struct Rootfs {
     /// The default kernel.
     pub kernel: Kernel,
-    /// Its initramfs, held until dropped.
+    /// Its initramfs, locked until this is dropped.
     pub initramfs: Initramfs,
 }
 
-/// Makes the home's directories, the initramfs of the default kernel and this
-/// agent, and the empty writable disk, by `blank_disk`, which gets the home
-/// and must be idempotent as this is.
+/// Creates the home's directories, builds the initramfs of the default kernel
+/// and this agent, and calls `blank_disk` with the home to create the empty
+/// writable disk. `blank_disk` must be idempotent, as this function is.
 ///
 /// # Errors
-/// One per part; what was made before the failing one stays.
+/// One variant per part; the parts before the one that failed remain.
 pub fn prepare<E>(
     home: &Path,
     agent: &[u8],

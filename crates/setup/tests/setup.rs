@@ -1,6 +1,6 @@
-//! `setup kernel` and the initramfs, for real: the distribution's package is
-//! fetched through apt once, and kept under the target directory for reruns.
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails there")]
+//! `setup kernel` and the initramfs with a real kernel: the distribution's package is
+//! downloaded through apt once, and kept below the target directory for later runs.
+#![allow(clippy::unwrap_used, reason = "a test that cannot continue fails there")]
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -19,15 +19,15 @@ fn debian() -> Kernel {
     Kernel::load(&home).unwrap_or_else(|_| kernel::set_up(&home, &Source::Debian, &mut |_| {}).unwrap())
 }
 
-/// A kernel as a person would give it, with Debian's modules: small, so that
-/// nothing here waits for hashes.
+/// A kernel as a user would give it, with Debian's modules. It is small, so
+/// that no test waits for hashing.
 fn kernel_file(home: &Path) -> Source {
     let kernel = home.join("given-bzimage");
     fs::write(&kernel, bzimage(&vmlinux())).unwrap();
     Source::File { kernel, modules: Some(debian().dir.join("modules")) }
 }
 
-/// The least that passes for a kernel: a banner and a PVH note.
+/// The smallest file that is accepted as a kernel: a banner and a PVH note.
 fn vmlinux() -> Vec<u8> {
     let mut elf = vec![0; 64 + 56];
     elf[..7].copy_from_slice(b"\x7fELF\x02\x01\x01");

@@ -1,6 +1,6 @@
-//! Debian's package index and download, through the machine's own apt: its
-//! mirrors, its proxies, its keys. Neither call needs root, and neither
-//! installs anything.
+//! Looks up and downloads Debian packages through the host's own apt, with its
+//! mirrors, proxies and keys. Neither call needs root, and neither installs
+//! anything.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -10,18 +10,18 @@ use std::process::{Command, Output};
 
 use crate::files::{FileError, IoContext as _};
 
-/// Of a failed program's words, the last ones say why.
+/// Bytes of a failed command's stderr that are reported: its end gives the reason.
 const STDERR_TAIL_BYTES: usize = 600;
 
-/// Why apt could not name or fetch a package.
+/// Why apt could not find or download a package.
 #[derive(Debug, thiserror::Error)]
 pub enum AptError {
-    /// Not a Debian-like machine.
+    /// Not a Debian-like host.
     #[error(
-        "{} is not on this machine: give a kernel with `--kernel FILE` (and `--modules DIR`)", program.display()
+        "{} is not installed on this host: give a kernel with `--kernel FILE` (and `--modules DIR`)", program.display()
     )]
     Missing {
-        /// The program that was looked for.
+        /// The missing program.
         program: PathBuf,
     },
     /// The program did not start.
@@ -29,11 +29,11 @@ pub enum AptError {
     Run {
         /// The program.
         program: PathBuf,
-        /// What the system answered.
+        /// The system's error.
         source: io::Error,
     },
-    /// The program said no.
-    #[error("`{command}` failed ({said}); if the index is old, `apt-get update` mends it")]
+    /// The command failed.
+    #[error("`{command}` failed: {said}; if the package index is old, run `apt-get update`")]
     Refused {
         /// The whole command.
         command: String,
@@ -41,10 +41,10 @@ pub enum AptError {
         said: String,
     },
     /// The index has no such package.
-    #[error("apt knows no package {0}: run `apt-get update`, or give a kernel with `--kernel FILE`")]
+    #[error("apt has no package {0}: run `apt-get update`, or give a kernel with `--kernel FILE`")]
     Unknown(String),
-    /// apt succeeded and left no package.
-    #[error("apt-get left no package in {}", .0.display())]
+    /// apt-get succeeded but downloaded no package.
+    #[error("apt-get downloaded no package to {}", .0.display())]
     NothingCame(PathBuf),
     /// The directory could not be read.
     #[error(transparent)]
@@ -56,11 +56,11 @@ pub enum AptError {
 pub(super) struct Record {
     pub(super) package: String,
     pub(super) version: String,
-    /// The first name of each dependency.
+    /// The first alternative of each dependency.
     pub(super) depends: Vec<String>,
 }
 
-/// The two programs.
+/// The two programs of apt that are called.
 #[derive(Debug, Clone)]
 pub(super) struct Apt {
     pub(super) cache: PathBuf,
@@ -74,7 +74,7 @@ impl Default for Apt {
 }
 
 impl Apt {
-    /// What the index says of the version that apt would install.
+    /// Reads the index entry of the version that apt would install.
     pub(super) fn show(&self, package: &str) -> Result<Record, AptError> {
         let mut command = Command::new(&self.cache);
         command.args(["show", "--no-all-versions", "--", package]);
@@ -83,7 +83,7 @@ impl Apt {
         Record::parse(&text).ok_or_else(|| AptError::Unknown(package.to_owned()))
     }
 
-    /// Fetches a package into an empty directory; apt checks its signature
+    /// Downloads a package into an empty directory; apt checks its signature
     /// chain and its hash.
     pub(super) fn download(&self, record: &Record, into: &Path) -> Result<PathBuf, AptError> {
         let mut command = Command::new(&self.get);
@@ -106,7 +106,7 @@ impl Record {
         })
     }
 
-    /// A directory name for this version: apt's versions may hold a colon.
+    /// A directory name for this version: apt's versions may contain a colon.
     pub(super) fn directory_name(&self, kind: &str) -> String {
         let safe = |c: char| if c.is_ascii_alphanumeric() || "+-.~".contains(c) { c } else { '_' };
         format!("{kind}-{}", self.version.chars().map(safe).collect::<String>())
@@ -119,7 +119,7 @@ fn first_name(dependency: &str) -> Option<String> {
 }
 
 fn run(command: &mut Command, program: &Path) -> Result<Output, AptError> {
-    // The index's fields are never translated, the messages may be.
+    // The field names of the index are never translated, but error messages may be.
     let output = command.env("LC_ALL", "C").output().map_err(|source| match source.kind() {
         io::ErrorKind::NotFound => AptError::Missing { program: program.to_owned() },
         _ => AptError::Run { program: program.to_owned(), source },

@@ -1,5 +1,5 @@
-//! The Linux boot protocol's file: a header, a loader, and the kernel itself
-//! compressed inside. See the kernel's `Documentation/arch/x86/boot.rst`.
+//! The file format of the Linux boot protocol: a header, a loader, and the
+//! compressed kernel. See the kernel's `Documentation/arch/x86/boot.rst`.
 
 use super::decompress::{DecompressError, decompress};
 
@@ -10,13 +10,13 @@ const PROTOCOL: usize = 0x206;
 const RELEASE: usize = 0x20e;
 const PAYLOAD_OFFSET: usize = 0x248;
 const PAYLOAD_LENGTH: usize = 0x24c;
-/// The protocol that brought the payload's offset and length (2.08).
+/// The first protocol version that has the payload's offset and length (2.08).
 const MIN_PROTOCOL: u16 = 0x0208;
 
-/// Why a file is no bzImage, or holds no kernel that we can take out.
+/// Why a file is not a bzImage, or its kernel cannot be extracted.
 #[derive(Debug, thiserror::Error)]
 pub enum BzImageError {
-    /// No boot header, or a cut one.
+    /// No boot header, or a truncated one.
     #[error("no Linux boot header")]
     NoHeader,
     /// Older than Linux 2.6.24.
@@ -25,8 +25,8 @@ pub enum BzImageError {
     /// The header points outside the file.
     #[error("the boot header points outside the file")]
     Cut,
-    /// What it points at cannot be unpacked.
-    #[error("the kernel inside cannot be unpacked")]
+    /// The payload cannot be decompressed.
+    #[error("cannot unpack the kernel inside")]
     Payload(#[from] DecompressError),
 }
 
@@ -50,7 +50,7 @@ impl<'a> BzImage<'a> {
         Ok(decompress(self.payload()?)?)
     }
 
-    /// What `uname -r` will say.
+    /// The release, as `uname -r` will print it.
     pub(super) fn release(&self) -> Option<String> {
         let start = usize::from(u16_at(self.bytes, RELEASE).ok()?) + 0x200;
         let text = self.bytes.get(start..)?.split(|byte| byte.is_ascii_whitespace() || *byte == 0).next()?;
@@ -63,9 +63,9 @@ impl<'a> BzImage<'a> {
         self.bytes.get(start..end).ok_or(BzImageError::Cut)
     }
 
-    /// The real-mode part, which the payload's offset does not count.
+    /// The size of the real-mode part, which the payload's offset does not include.
     fn loader_bytes(&self) -> Result<usize, BzImageError> {
-        // Zero stands for four, for the sake of very old loaders.
+        // 0 means 4, for compatibility with very old loaders.
         let sectors = match self.bytes.get(SETUP_SECTORS).ok_or(BzImageError::Cut)? {
             0 => 4,
             count => usize::from(*count),

@@ -1,5 +1,5 @@
-//! Debian packages: an `ar` archive whose `data.tar.*` holds the files. They
-//! are unpacked into a directory of ours, never installed.
+//! Debian packages: an `ar` archive whose `data.tar.*` contains the files.
+//! Packages are unpacked into a directory of mimeo's, never installed.
 
 use std::fs::{self, File};
 use std::io::{self, BufReader, Read, Seek as _, SeekFrom};
@@ -14,7 +14,7 @@ const AR_HEADER_BYTES: usize = 60;
 /// Why a package could not be unpacked.
 #[derive(Debug, thiserror::Error)]
 pub enum DebError {
-    /// Not an `ar` archive, or a cut one.
+    /// Not an `ar` archive, or a truncated one.
     #[error("{} is not a Debian package: {what}", path.display())]
     NotADeb {
         /// The file.
@@ -22,10 +22,10 @@ pub enum DebError {
         /// What is wrong with it.
         what: &'static str,
     },
-    /// A file in it would land outside the directory.
-    #[error("the package holds an unsafe path: {}", path.display())]
+    /// The path of a file in it leads outside the directory.
+    #[error("the package contains an unsafe path: {}", path.display())]
     UnsafePath {
-        /// The path as the package has it.
+        /// The path in the package.
         path: PathBuf,
     },
     /// The archive inside cannot be read.
@@ -33,7 +33,7 @@ pub enum DebError {
     Archive {
         /// The package.
         path: PathBuf,
-        /// What the decoder met.
+        /// The decoder's error.
         source: io::Error,
     },
     /// Reading or writing failed.
@@ -41,8 +41,8 @@ pub enum DebError {
     File(#[from] FileError),
 }
 
-/// Unpacks the regular files whose path (relative, without `./`) `select` accepts,
-/// keeping that path below `into`. Links and special files are passed over.
+/// Unpacks the regular files whose path (relative, without `./`) `select`
+/// accepts, to the same path below `into`. Links and special files are skipped.
 pub(super) fn unpack(deb: &Path, into: &Path, select: impl Fn(&Path) -> bool) -> Result<(), DebError> {
     let archive_error = |source| DebError::Archive { path: deb.to_owned(), source };
     let mut tar = tar::Archive::new(open_data_member(deb)?);
@@ -69,7 +69,7 @@ fn write_file(from: &mut impl Read, to: &Path) -> Result<(), FileError> {
     Ok(())
 }
 
-/// The stream of `data.tar`, unpacked while it is read.
+/// Opens `data.tar*` as a stream that is decompressed while it is read.
 fn open_data_member(deb: &Path) -> Result<Box<dyn Read>, DebError> {
     let not_a_deb = |what| DebError::NotADeb { path: deb.to_owned(), what };
     let mut file = BufReader::new(File::open(deb).at("open", deb)?);
@@ -85,7 +85,7 @@ fn open_data_member(deb: &Path) -> Result<Box<dyn Read>, DebError> {
     }
 }
 
-/// Leaves the file at the first byte of `data.tar*`; answers its length.
+/// Seeks to the first byte of `data.tar*` and returns its length.
 fn seek_to_data(file: &mut BufReader<File>) -> io::Result<Option<u64>> {
     let mut magic = [0; AR_MAGIC.len()];
     if file.read_exact(&mut magic).is_err() || magic != AR_MAGIC {

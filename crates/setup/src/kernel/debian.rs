@@ -1,4 +1,4 @@
-//! The default: Debian's kernel for clouds, taken out of its package.
+//! The default: Debian's cloud kernel, extracted from its package.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,46 +11,46 @@ use super::modules::{self, ModulesError};
 use super::set_up::Step;
 use crate::files::{FileError, IoContext as _, create_dir, read};
 
-/// Depends on whichever versioned package is current.
+/// Depends on the versioned package that is current.
 const META_PACKAGE: &str = "linux-image-cloud-amd64";
-/// How the versioned packages are called.
+/// How the versioned packages' names begin.
 const IMAGE_PREFIX: &str = "linux-image-";
 
-/// Why Debian's kernel could not be had.
+/// Why Debian's kernel could not be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum DebianError {
-    /// The package is not what it was for years.
+    /// The metapackage no longer depends on a kernel package.
     #[error("{META_PACKAGE} {version} depends on no kernel package")]
     NoKernelPackage {
         /// Its version.
         version: String,
     },
-    /// The kernel is not where packages have it.
-    #[error("package {package} holds no {what}")]
+    /// A file is not where kernel packages have it.
+    #[error("package {package} does not contain {what}")]
     Incomplete {
         /// The package.
         package: String,
-        /// What was looked for.
+        /// The missing file.
         what: &'static str,
     },
-    /// apt said no.
-    #[error("apt cannot give the package")]
+    /// apt failed.
+    #[error("cannot get the package from apt")]
     Apt(#[from] AptError),
     /// The package is damaged.
-    #[error("the package cannot be unpacked")]
+    #[error("cannot unpack the package")]
     Deb(#[from] DebError),
     /// The kernel in it cannot be booted.
-    #[error("the kernel in the package cannot be used")]
+    #[error("cannot use the kernel in the package")]
     Image(#[from] ImageError),
-    /// The modules in it do not suffice.
-    #[error("the modules in the package cannot be used")]
+    /// The modules in it are incomplete or damaged.
+    #[error("cannot use the modules in the package")]
     Modules(#[from] ModulesError),
     /// Reading or writing failed.
     #[error(transparent)]
     File(#[from] FileError),
 }
 
-/// The versioned package behind the one whose name never changes.
+/// Resolves the metapackage, whose name never changes, to the versioned package.
 pub(super) fn resolve(apt: &Apt) -> Result<Record, DebianError> {
     let meta = apt.show(META_PACKAGE)?;
     let package = meta.depends.iter().find(|name| name.starts_with(IMAGE_PREFIX));
@@ -62,7 +62,7 @@ pub(super) fn name(record: &Record) -> String {
     record.directory_name("debian")
 }
 
-/// Fetches the package and fills a kernel's directory from it.
+/// Downloads the package and fills a kernel's directory from it.
 pub(super) fn fill(
     apt: &Apt,
     record: &Record,
@@ -98,7 +98,7 @@ fn install_files(record: &Record, tree: &Path, dir: &Path) -> Result<Manifest, D
     })
 }
 
-/// Newer releases have all under /usr.
+/// Newer releases have the modules below /usr.
 fn modules_tree(tree: &Path, release: &str) -> Option<PathBuf> {
     let parents = ["usr/lib/modules", "lib/modules"];
     parents.iter().map(|parent| tree.join(parent).join(release)).find(|dir| dir.is_dir())

@@ -1,11 +1,11 @@
-//! The compressions that kernels, modules and packages come in, told apart by
-//! their first bytes, never by their name.
+//! The compression formats of kernels, modules and packages, detected by their
+//! first bytes, never by a file name.
 
 use std::io::{self, BufReader, Read};
 
-/// No kernel or module is larger; what claims to be is damage or a bomb.
+/// No kernel or module is larger: a larger result means damage or a decompression bomb.
 const MAX_BYTES: u64 = 1 << 30;
-/// A legacy LZ4 frame, which is what `lz4 -l` in the kernel's build writes.
+/// Starts a legacy LZ4 frame, as `lz4 -l` in the kernel's build writes it.
 const LZ4_LEGACY: &[u8] = &[0x02, 0x21, 0x4c, 0x18];
 /// Each of its blocks unpacks to at most this.
 const LZ4_BLOCK_BYTES: usize = 8 << 20;
@@ -13,26 +13,26 @@ const LZ4_BLOCK_BYTES: usize = 8 << 20;
 /// Why bytes could not be unpacked.
 #[derive(Debug, thiserror::Error)]
 pub enum DecompressError {
-    /// The first bytes belong to no format that we read.
+    /// The first bytes belong to no supported format.
     #[error("unknown compression (starts with {start:02x?})")]
     Unknown {
         /// Up to six first bytes.
         start: Vec<u8>,
     },
-    /// The format is known, its content is not sound.
+    /// The format is known, but the content is damaged.
     #[error("damaged {format} data")]
     Damaged {
         /// The format's name.
         format: &'static str,
-        /// What the decoder met.
+        /// The decoder's error.
         source: io::Error,
     },
-    /// More than 1 GiB comes out.
+    /// The result is larger than 1 GiB.
     #[error("unpacks to more than {MAX_BYTES} bytes")]
     TooLarge,
 }
 
-/// A compression.
+/// A compression format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Format {
     Xz,
@@ -62,7 +62,7 @@ impl Format {
     }
 }
 
-/// Unpacks one stream; bytes after its end are ignored, for the kernel's build
+/// Unpacks one stream. Bytes after its end are ignored: the kernel's build
 /// appends the unpacked length there.
 pub(super) fn decompress(bytes: &[u8]) -> Result<Vec<u8>, DecompressError> {
     let format = Format::detect(bytes).ok_or_else(|| unknown(bytes))?;
@@ -74,7 +74,7 @@ pub(super) fn decompress(bytes: &[u8]) -> Result<Vec<u8>, DecompressError> {
     if unpacked.len() as u64 > MAX_BYTES { Err(DecompressError::TooLarge) } else { Ok(unpacked) }
 }
 
-/// A stream that unpacks while it is read. Legacy LZ4 has none.
+/// Returns a stream that is unpacked while it is read. Not supported for legacy LZ4.
 pub(super) fn reader<'a>(format: Format, from: impl Read + 'a) -> io::Result<Box<dyn Read + 'a>> {
     let from = BufReader::with_capacity(1 << 17, from);
     Ok(match format {
@@ -95,8 +95,8 @@ fn read_limited(from: impl Read) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Blocks of a 32-bit length and that many bytes. The last word of a kernel's
-/// payload is no block but the unpacked length: nothing follows it.
+/// Each block is a 32-bit length and that many bytes. The last word of a
+/// kernel's payload is not a block but the unpacked length: no bytes follow it.
 fn lz4_legacy(mut bytes: &[u8]) -> io::Result<Vec<u8>> {
     let mut unpacked = Vec::new();
     while let Some((length, rest)) = bytes.split_first_chunk::<4>().filter(|(_, rest)| !rest.is_empty()) {

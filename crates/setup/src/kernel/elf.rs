@@ -1,5 +1,5 @@
-//! What we must know of an uncompressed kernel: its machine, its release, and
-//! whether it has the note through which a VMM enters it in 32-bit mode (PVH).
+//! Reads an uncompressed kernel's architecture and release, and whether it has
+//! the note through which a VMM enters it in 32-bit mode (PVH).
 
 use object::Endianness;
 use object::elf::{EM_X86_64, FileHeader64, PT_NOTE};
@@ -12,14 +12,14 @@ const BANNER: &[u8] = b"Linux version ";
 
 type Header = FileHeader64<Endianness>;
 
-/// Why an ELF file is no kernel for our guests.
+/// Why an ELF file is not a kernel for guests.
 #[derive(Debug, thiserror::Error)]
 pub enum ElfError {
-    /// Not a sound 64-bit ELF file.
-    #[error("not a sound 64-bit ELF file")]
+    /// Not a valid 64-bit ELF file.
+    #[error("not a valid 64-bit ELF file")]
     Unsound(#[from] object::read::Error),
-    /// Made for another CPU.
-    #[error("made for ELF machine {0}, not for x86-64")]
+    /// Built for another CPU.
+    #[error("built for ELF machine {0}, not for x86-64")]
     OtherMachine(u16),
     /// Any program but a Linux kernel.
     #[error("an ELF file, but without the banner of a Linux kernel")]

@@ -1,4 +1,4 @@
-//! A kernel that a person gives as a file, with or without modules.
+//! A kernel that the user gives as a file, with or without modules.
 
 use std::path::{Path, PathBuf};
 
@@ -7,7 +7,7 @@ use super::manifest::{FORMAT, Manifest, Modules, Origin};
 use super::modules::{self, ModulesError};
 use crate::files::{FileError, read, sha256};
 
-/// So many digits of the hash tell kernels apart by name.
+/// Digits of the hash in a kernel's name.
 const NAME_DIGITS: usize = 12;
 
 /// Why a given kernel was refused.
@@ -18,15 +18,15 @@ pub enum FileKernelError {
     Image {
         /// The file.
         path: PathBuf,
-        /// Why not.
+        /// The reason.
         source: ImageError,
     },
     /// The given directory lacks a module, or has a damaged one.
-    #[error("the modules in {} cannot be used", dir.display())]
+    #[error("cannot use the modules in {}", dir.display())]
     Modules {
         /// The directory.
         dir: PathBuf,
-        /// Why not.
+        /// The reason.
         source: ModulesError,
     },
     /// Reading or writing failed.
@@ -34,7 +34,7 @@ pub enum FileKernelError {
     File(#[from] FileError),
 }
 
-/// A given kernel, read once so that its name and its copy agree.
+/// A given kernel, read once so that its name matches the bytes that are copied.
 #[derive(Debug)]
 pub(super) struct FileKernel {
     path: PathBuf,
@@ -47,8 +47,8 @@ impl FileKernel {
         Ok(Self { path: path.to_owned(), modules: modules.map(Path::to_owned), bytes: read(path)? })
     }
 
-    /// The kernel's digest and, where there are modules, that of their place:
-    /// the same file with other modules is another kernel.
+    /// Contains the kernel's digest and, if there are modules, that of their
+    /// path: the same file with other modules is another kernel.
     pub(super) fn name(&self) -> String {
         let digest = sha256(&self.bytes);
         let modules = self.modules.as_ref().map(|dir| sha256(dir.as_os_str().as_encoded_bytes()));

@@ -1,4 +1,4 @@
-//! From a kernel file of either kind to the files that are booted.
+//! Converts a kernel file of either kind to the files that are booted.
 
 use std::path::Path;
 
@@ -13,13 +13,13 @@ pub enum ImageError {
     /// Neither of the two kinds of file.
     #[error("neither an ELF kernel (vmlinux) nor a bzImage")]
     Unknown,
-    /// It looks like a bzImage, and is not a sound one.
+    /// It looks like a bzImage, but is not a usable one.
     #[error("not a usable bzImage")]
     BzImage(#[from] BzImageError),
-    /// An ELF file that is no kernel for us.
+    /// An ELF file that is not a kernel for guests.
     #[error("not a usable vmlinux")]
     Elf(#[from] ElfError),
-    /// An ELF kernel that no VMM here can enter.
+    /// An ELF kernel that no supported VMM can enter.
     #[error("vmlinux {0} has no PVH entry note: build it with CONFIG_PVH=y, or give its bzImage")]
     NoPvh(String),
     /// The copy could not be written.
@@ -27,7 +27,7 @@ pub enum ImageError {
     File(#[from] FileError),
 }
 
-/// What was written into a kernel's directory.
+/// The files that were written into a kernel's directory.
 #[derive(Debug)]
 pub(super) struct WrittenKernel {
     pub(super) release: String,
@@ -35,9 +35,9 @@ pub(super) struct WrittenKernel {
     pub(super) fallback: Option<Image>,
 }
 
-/// Writes the bootable files of a kernel: a vmlinux with a PVH entry as it is;
-/// of a bzImage the vmlinux inside it, with itself as the fallback. A bzImage
-/// whose inside cannot be entered directly stays the only file.
+/// Writes the bootable files of a kernel. A vmlinux with a PVH entry is written
+/// as it is. Of a bzImage, the vmlinux inside is written, with the bzImage as
+/// the fallback; if that vmlinux cannot be entered directly, only the bzImage.
 pub(super) fn write(bytes: &[u8], dir: &Path) -> Result<WrittenKernel, ImageError> {
     if bytes.starts_with(b"\x7fELF") {
         return write_vmlinux(bytes, dir);
@@ -72,7 +72,7 @@ fn write_bzimage(bzimage: &BzImage<'_>, bytes: &[u8], dir: &Path) -> Result<Writ
     }
 }
 
-/// A compression that we cannot read is no fault of the kernel: it unpacks itself.
+/// A compression that mimeo cannot read does not make the kernel unusable: it unpacks itself.
 fn has_unknown_compression(error: &ImageError) -> bool {
     use super::decompress::DecompressError::Unknown;
     matches!(error, ImageError::BzImage(BzImageError::Payload(Unknown { .. })))

@@ -1,4 +1,4 @@
-//! Finding a kernel that was set up before.
+//! Loads a kernel that was set up before.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -12,53 +12,53 @@ use crate::files::{self, FileError};
 pub struct Kernel {
     /// Its directory, absolute if the home was.
     pub dir: PathBuf,
-    /// What the directory holds.
+    /// The directory's manifest.
     pub manifest: Manifest,
 }
 
 /// Why a kernel could not be loaded.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
-    /// Nothing was set up yet.
+    /// No kernel was set up yet.
     #[error("no kernel is set up in {}: run `mimeo setup kernel`", kernels.display())]
     NotSetUp {
-        /// The directory that holds all kernels.
+        /// The directory of all kernels.
         kernels: PathBuf,
     },
-    /// `kernel.json` is not what we write.
-    #[error("{} is not a kernel's description", path.display())]
+    /// `kernel.json` cannot be parsed.
+    #[error("{} is not a kernel manifest", path.display())]
     Unparsable {
         /// The file.
         path: PathBuf,
-        /// What the parser met.
+        /// The parser's error.
         source: serde_json::Error,
     },
-    /// A newer mimeo made it.
-    #[error("{} has format {found}, this program reads up to {FORMAT}", path.display())]
+    /// A newer mimeo wrote it.
+    #[error("{} has format {found}, this mimeo reads up to {FORMAT}", path.display())]
     TooNew {
         /// The file.
         path: PathBuf,
         /// Its format number.
         found: u32,
     },
-    /// A file is there but its bytes are not those that were set up.
+    /// The bytes of a file are not those that were set up.
     #[error("{} is damaged: its SHA-256 is not the one in kernel.json", path.display())]
     Damaged {
         /// The file.
         path: PathBuf,
     },
-    /// A file that should be there cannot be read.
+    /// A file of the kernel cannot be read.
     #[error(transparent)]
     File(#[from] FileError),
 }
 
 impl Kernel {
-    /// The default kernel of a home directory. Reads `kernel.json` and checks
+    /// Loads the default kernel of a home directory. Reads `kernel.json` and checks
     /// that its files exist; does not hash them (see [`Kernel::verify`]).
     ///
     /// # Errors
     /// [`LoadError::NotSetUp`] before the first `setup kernel`; the others for
-    /// a directory that somebody changed.
+    /// a directory that was changed since.
     pub fn load(home: &Path) -> Result<Self, LoadError> {
         let store = Store::at(home);
         let name =
@@ -66,7 +66,7 @@ impl Kernel {
         Self::load_dir(&store.dir().join(name))
     }
 
-    /// A kernel by its name.
+    /// Loads a kernel by its name.
     ///
     /// # Errors
     /// As [`Kernel::load`].
@@ -85,18 +85,18 @@ impl Kernel {
         self.dir.join(&self.manifest.image.file)
     }
 
-    /// The file to boot where [`Kernel::image`] cannot be entered.
+    /// The file to boot with a VMM that cannot enter [`Kernel::image`].
     pub fn fallback(&self) -> Option<PathBuf> {
         self.manifest.fallback.as_ref().map(|image| self.dir.join(&image.file))
     }
 
-    /// Where a module lies.
+    /// The path of a module.
     pub fn module(&self, module: &Module) -> PathBuf {
         self.dir.join("modules").join(&module.file)
     }
 
-    /// Reads every file and compares it with its SHA-256. Costs a read of the
-    /// whole directory, some 70 MB for Debian's kernel.
+    /// Compares every file with its SHA-256. This reads the whole directory,
+    /// some 70 MB for Debian's kernel.
     ///
     /// # Errors
     /// [`LoadError::Damaged`] names the first file that differs.
@@ -123,7 +123,7 @@ fn read_manifest(path: &Path) -> Result<Manifest, LoadError> {
     serde_json::from_slice(&bytes).map_err(unparsable)
 }
 
-/// Read before the rest, which a newer format may have changed.
+/// Parsed before the other fields, which a newer format may have changed.
 #[derive(serde::Deserialize)]
 struct Format {
     format: u32,

@@ -1,11 +1,11 @@
-//! `kernel.json`: what a kernel's directory holds. A frozen edge: other
+//! `kernel.json`: the content of a kernel's directory. A frozen edge: other
 //! versions of mimeo read it, so fields are only ever added, as optional ones.
 
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-/// The generation of the directory's layout. A higher one is refused.
+/// The version of the directory's layout. A higher one is refused.
 pub const FORMAT: u32 = 1;
 
 /// The whole of `kernel.json`.
@@ -15,16 +15,16 @@ pub struct Manifest {
     pub format: u32,
     /// The name of the directory.
     pub name: String,
-    /// What `uname -r` answers in a guest.
+    /// What `uname -r` prints in a guest.
     pub release: String,
     /// Where the kernel came from.
     pub origin: Origin,
     /// The file to boot.
     pub image: Image,
-    /// The file to boot where the VMM cannot enter the first.
+    /// The file to boot with a VMM that cannot enter `image`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fallback: Option<Image>,
-    /// The modules that lie beside it; empty where all is built in.
+    /// The modules beside it; empty if all are built in.
     #[serde(default)]
     pub modules: Modules,
 }
@@ -40,7 +40,7 @@ pub enum Origin {
         /// The package's version.
         version: String,
     },
-    /// Built here from a source package.
+    /// Built on this host from a source package.
     Build {
         /// The source package.
         package: String,
@@ -49,11 +49,11 @@ pub enum Origin {
         /// SHA-256 of the configuration fragment, hex.
         config_sha256: String,
     },
-    /// A file that a person gave.
+    /// A file that the user gave.
     File {
-        /// The kernel's path at the time.
+        /// The kernel's path when it was set up.
         path: PathBuf,
-        /// The modules' directory at the time.
+        /// The modules' directory when the kernel was set up.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         modules: Option<PathBuf>,
     },
@@ -83,10 +83,10 @@ pub enum Entry {
 /// The modules of a kernel, each list in load order.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Modules {
-    /// Loaded by the agent before it answers.
+    /// Loaded by the agent at boot.
     pub eager: Vec<Module>,
-    /// Loaded when something asks. To have one of them, load every line up to
-    /// and including it: what a module needs stands before it.
+    /// Loaded on demand. To load one of them, load all up to and including it:
+    /// the dependencies of a module precede it.
     pub lazy: Vec<Module>,
 }
 

@@ -1,12 +1,12 @@
-//! Kernels for guests: made once, kept under `$MIMEO_HOME/kernels/<name>/`.
+//! Kernels for guests, each set up once, below `$MIMEO_HOME/kernels/<name>/`.
 //!
 //! ```text
-//! kernels/default -> debian-6.1.192-2       the one that machines boot
-//! kernels/debian-6.1.192-2/kernel.json      what it is; written last
+//! kernels/default -> debian-6.1.192-2       the kernel that machines boot
+//! kernels/debian-6.1.192-2/kernel.json      the manifest; written last
 //!                          vmlinux          ELF, entered through PVH
-//!                          bzImage          the fallback for it
+//!                          bzImage          the fallback for vmlinux
 //!                          modules/*.ko     uncompressed
-//!                          initramfs-*.cpio made from the modules and an agent
+//!                          initramfs-*.cpio built from the modules and an agent
 //! ```
 
 mod apt;

@@ -1,4 +1,4 @@
-//! One kernel module: its name, what it needs, its bytes as the guest loads them.
+//! One kernel module: its name, its dependencies, its bytes as the guest loads them.
 
 use std::path::Path;
 
@@ -8,9 +8,9 @@ use object::read::elf::{FileHeader as _, SectionHeader as _};
 
 use super::decompress::{DecompressError, Format, decompress};
 
-/// Ends a signed module.
+/// The last bytes of a signed module.
 const SIGNED: &[u8] = b"~Module signature appended~\n";
-/// The kernel's `struct module_signature`, which stands before that; its last
+/// The kernel's `struct module_signature`, which precedes that; its last
 /// four bytes are the signature's length, big-endian.
 const SIGNATURE_HEADER_BYTES: usize = 12;
 
@@ -21,14 +21,14 @@ pub(super) fn name(path: &Path) -> Option<String> {
     matches!(suffix, "" | ".xz" | ".zst" | ".gz").then(|| stem.replace('-', "_"))
 }
 
-/// A module's plain bytes, whatever compression it came in.
+/// Unpacks a module that is compressed; returns any other unchanged.
 pub(super) fn decompress_module(bytes: Vec<u8>) -> Result<Vec<u8>, DecompressError> {
     if Format::detect(&bytes).is_some() { decompress(&bytes) } else { Ok(bytes) }
 }
 
-/// Without the signature. The guest does not enforce it (whoever can change a
-/// module here can change the kernel beside it), and under emulation checking
-/// those of ten modules takes some 35 ms.
+/// Removes the signature. The guest does not enforce it (an attacker who can
+/// change a module here can also change the kernel beside it), and under
+/// emulation checking those of ten modules takes some 35 ms.
 pub(super) fn without_signature(bytes: &[u8]) -> &[u8] {
     strip_signature(bytes).unwrap_or(bytes)
 }
@@ -40,8 +40,8 @@ fn strip_signature(bytes: &[u8]) -> Option<&[u8]> {
     signed.get(..header.checked_sub(length)?)
 }
 
-/// The modules that must be loaded before this one, as its `.modinfo` says.
-/// Packages come without `modules.dep`: that file is made at installation.
+/// The modules that must be loaded before this one, from its `.modinfo`.
+/// Packages come without `modules.dep`, which is generated at installation.
 pub(super) fn dependencies(bytes: &[u8]) -> Result<Vec<String>, object::read::Error> {
     let list = modinfo(bytes)?.split(|byte| *byte == 0).find_map(|field| field.strip_prefix(b"depends="));
     let list = String::from_utf8_lossy(list.unwrap_or_default()).replace('-', "_");

@@ -1,4 +1,4 @@
-//! Which modules a guest gets, in which order.
+//! Selects the modules of a guest, in load order.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -10,11 +10,12 @@ use super::module_file;
 use crate::files::{FileError, IoContext as _, create_dir, read, sha256, sync_dir, write_synced};
 
 /// Without these the agent cannot reach the host, its disks or its network.
-/// The console comes first: it carries the link.
+/// The console comes first: it carries the guest link.
 const EAGER: [&str; 6] =
     ["virtio_mmio", "virtio_console", "virtio_blk", "virtio_net", "virtio_rng", "overlay"];
-/// For volumes, for ending a parent's connections in its clones, for
-/// Firecracker's link and its balloon, and for other kinds of image. The agent loads all modules up to the one it needs.
+/// For volumes, for closing the source's connections in its clones, for
+/// Firecracker's link and its balloon, and for other image formats. The agent
+/// loads all modules up to the one that it needs.
 const LAZY: [&str; 8] = [
     "fuse",
     "tcp_diag",
@@ -26,15 +27,15 @@ const LAZY: [&str; 8] = [
     "squashfs",
 ];
 
-/// Why a directory of modules cannot serve a guest.
+/// Why a directory of modules cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ModulesError {
-    /// A needed module is neither a file nor built in.
+    /// A required module is neither a file nor built in.
     #[error("no module {name} in {}, and it is not built in", dir.display())]
     Absent {
-        /// The kernel's name for it.
+        /// Its name in the kernel.
         name: String,
-        /// Where it was looked for.
+        /// The directory that was searched.
         dir: PathBuf,
     },
     /// A module's compression is unknown or its content damaged.
@@ -42,15 +43,15 @@ pub enum ModulesError {
     Packed {
         /// The module.
         path: PathBuf,
-        /// What the decoder met.
+        /// The decoder's error.
         source: DecompressError,
     },
-    /// A module is no ELF file.
+    /// A module is not an ELF file.
     #[error("{} is not a kernel module", path.display())]
     NotAModule {
         /// The file.
         path: PathBuf,
-        /// What the parser met.
+        /// The parser's error.
         source: object::read::Error,
     },
     /// Reading or writing failed.
@@ -58,7 +59,7 @@ pub enum ModulesError {
     File(#[from] FileError),
 }
 
-/// Copies what a guest needs from a tree such as `/lib/modules/<release>` into
+/// Copies a guest's modules from a tree such as `/lib/modules/<release>` into
 /// `<into>/modules/`, unpacked and without signatures.
 pub(super) fn copy(tree: &Path, into: &Path) -> Result<Modules, ModulesError> {
     let mut copier = Copier::new(tree, into.join("modules"))?;
@@ -71,7 +72,7 @@ struct Copier<'a> {
     tree: &'a Path,
     into: PathBuf,
     files: BTreeMap<String, PathBuf>,
-    /// None where the tree does not say what is built in.
+    /// `None` if the tree does not list its built-in modules.
     built_in: Option<BTreeSet<String>>,
     copied: BTreeSet<String>,
 }
@@ -95,7 +96,7 @@ impl<'a> Copier<'a> {
         self.copy_all(&present)
     }
 
-    /// Depth first, so that what a module needs stands before it.
+    /// Depth first, so that the dependencies of a module precede it.
     fn copy_with_dependencies(&mut self, name: &str, list: &mut Vec<Module>) -> Result<(), ModulesError> {
         if !self.copied.insert(name.to_owned()) {
             return Ok(());
@@ -116,8 +117,8 @@ impl<'a> Copier<'a> {
         Ok(Module { file, sha256: sha256(bytes) })
     }
 
-    /// A tree that does not say what is built in gets the benefit of the
-    /// doubt, unless it has no module at all: then it is another directory.
+    /// If the tree does not list its built-in modules, the module is assumed to
+    /// be one, unless the tree has no modules at all: then it is the wrong directory.
     fn must_be_built_in(&self, name: &str) -> Result<(), ModulesError> {
         let is_built_in = match &self.built_in {
             Some(names) => names.contains(name),
@@ -135,7 +136,7 @@ fn read_decompressed(path: &Path) -> Result<Vec<u8>, ModulesError> {
         .map_err(|source| ModulesError::Packed { path: path.to_owned(), source })
 }
 
-/// Finds every module below a directory. Links are not followed: `build` and
+/// Finds every module below a directory. Symlinks are not followed: `build` and
 /// `source` in an installed tree lead out of it.
 fn index(dir: &Path, files: &mut BTreeMap<String, PathBuf>) -> Result<(), FileError> {
     for entry in fs::read_dir(dir).at("list", dir)? {

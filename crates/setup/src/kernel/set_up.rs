@@ -1,4 +1,4 @@
-//! `setup kernel`: from a source to a committed directory that is the default.
+//! `setup kernel`: creates a kernel's directory from a source and makes it the default.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -12,44 +12,44 @@ use super::manifest::Manifest;
 use super::store::{LockedStore, Store};
 use crate::files::{FileError, write_synced};
 
-/// Where a kernel is to come from.
+/// Where a kernel comes from.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Source {
-    /// Debian's kernel for clouds, through apt.
+    /// Debian's cloud kernel, through apt.
     #[default]
     Debian,
     /// A file: an ELF kernel with a PVH entry, or a bzImage.
     File {
         /// The kernel.
         kernel: PathBuf,
-        /// A tree like `/lib/modules/<release>`; none where all is built in.
+        /// A tree like `/lib/modules/<release>`; `None` if all modules are built in.
         modules: Option<PathBuf>,
     },
-    /// Our own small one, built here from the distribution's source: minutes.
+    /// A small kernel, built on this host from the distribution's source; takes minutes.
     Build {
-        /// The source package; by default the newest that was tried.
+        /// The source package; by default the newest that was tested.
         package: Option<String>,
     },
 }
 
-/// What a setup is doing, for a person who waits.
+/// What a setup is doing, for progress messages.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
-    /// Another setup holds the directory.
+    /// Another setup has locked the directory.
     Waiting,
-    /// The kernel is there already and is being checked.
+    /// The kernel exists already and is being checked.
     Checking {
         /// Its name.
         name: String,
     },
-    /// What was there cannot be used and was moved, as evidence.
+    /// An unusable kernel was found and moved, as evidence.
     SetAside {
-        /// Where to.
+        /// Its new path.
         to: PathBuf,
-        /// Why, in one line.
+        /// The reason, in one line.
         why: String,
     },
-    /// A package is being fetched.
+    /// A package is being downloaded.
     Downloading {
         /// The package.
         package: String,
@@ -61,13 +61,13 @@ pub enum Step {
         /// The package's file.
         path: PathBuf,
     },
-    /// The kernel and its modules are being taken out.
+    /// The kernel and its modules are being extracted.
     Extracting,
     /// A kernel is being compiled; repeated every few seconds.
     Building {
-        /// The compiler's words.
+        /// The log of the build.
         log: PathBuf,
-        /// How many lines there are; some 2,200 at the end.
+        /// Lines in the log; some 2,200 at the end.
         lines: usize,
     },
 }
@@ -75,9 +75,11 @@ pub enum Step {
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Waiting => f.write_str("waiting for another setup to end"),
-            Self::Checking { name } => write!(f, "checking {name}, which is there already"),
-            Self::SetAside { to, why } => write!(f, "set aside what was there ({why}): {}", to.display()),
+            Self::Waiting => f.write_str("waiting for another setup to finish"),
+            Self::Checking { name } => write!(f, "checking the existing kernel {name}"),
+            Self::SetAside { to, why } => {
+                write!(f, "set aside the unusable kernel ({why}): {}", to.display())
+            }
             Self::Downloading { package, version } => write!(f, "downloading {package} {version}"),
             Self::Unpacking { path } => write!(f, "unpacking {}", path.display()),
             Self::Extracting => f.write_str("extracting the kernel and its modules"),
@@ -86,14 +88,14 @@ impl fmt::Display for Step {
     }
 }
 
-/// Why no kernel was set up. What was there before is untouched.
+/// Why no kernel was set up. The kernels that existed before are unchanged.
 #[derive(Debug, thiserror::Error)]
 pub enum SetUpError {
-    /// The distribution's kernel could not be had.
+    /// The distribution's kernel could not be set up.
     #[error("cannot set up Debian's kernel")]
     Debian(#[from] DebianError),
     /// No kernel was built.
-    #[error("cannot set up a kernel of our own")]
+    #[error("cannot set up a kernel from source")]
     Build(#[from] BuildError),
     /// The given file was refused.
     #[error("cannot set up the given kernel")]
@@ -101,17 +103,17 @@ pub enum SetUpError {
     /// The directory of kernels could not be changed.
     #[error(transparent)]
     File(#[from] FileError),
-    /// What was just committed cannot be read back.
-    #[error("the kernel was set up, and cannot be read back")]
+    /// The new kernel cannot be read back.
+    #[error("cannot read back the kernel that was set up")]
     ReadBack(#[from] LoadError),
 }
 
-/// Sets up a kernel and makes it the default. Doing it again changes nothing;
-/// two at once do it one after the other. Takes seconds for Debian's kernel,
-/// most of it unpacking.
+/// Sets up a kernel and makes it the default. A second call changes nothing;
+/// concurrent calls run one after the other. Takes seconds for Debian's
+/// kernel, mostly to unpack it.
 ///
 /// # Errors
-/// One per source; each names its step and path.
+/// One variant per source; each names its step and path.
 pub fn set_up(home: &Path, source: &Source, progress: &mut dyn FnMut(Step)) -> Result<Kernel, SetUpError> {
     let plan = Plan::new(source)?;
     let store = Store::at(home).lock(|| progress(Step::Waiting))?;
@@ -123,7 +125,7 @@ pub fn set_up(home: &Path, source: &Source, progress: &mut dyn FnMut(Step)) -> R
     Ok(kernel)
 }
 
-/// A source whose version is known, and so the name of what it makes.
+/// A source whose version is known, and so the name of its kernel.
 enum Plan {
     Debian(Apt, Record),
     Build(Apt, Record),
@@ -172,8 +174,8 @@ fn create(store: &LockedStore, plan: &Plan, progress: &mut dyn FnMut(Step)) -> R
     Ok(Kernel::load_dir(&dir)?)
 }
 
-/// The kernel of that name if it is there and whole; what is there and is not
-/// whole is moved away first.
+/// Loads the kernel of that name, if it exists and is intact. A damaged one is
+/// moved aside.
 fn load_existing(
     store: &LockedStore,
     name: &str,
@@ -196,7 +198,7 @@ fn load_existing(
 fn write_manifest(manifest: &Manifest, dir: &Path) -> Result<(), FileError> {
     let path = dir.join("kernel.json");
     let mut json = serde_json::to_vec_pretty(manifest).map_err(|error| FileError {
-        step: "describe",
+        step: "serialize",
         path: path.clone(),
         source: error.into(),
     })?;

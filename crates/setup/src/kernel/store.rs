@@ -1,5 +1,5 @@
 //! `$MIMEO_HOME/kernels`: one writer at a time, each kernel committed by one
-//! rename, the default named by a symbolic link that is replaced as a whole.
+//! rename, the default named by a symbolic link that is replaced atomically.
 
 use std::fs::{self, File};
 use std::os::unix::fs::symlink;
@@ -11,9 +11,9 @@ use tempfile::TempDir;
 
 use crate::files::{FileError, IoContext as _, create_dir, rename_synced, sync_dir};
 
-/// Marks what a crash may leave behind. Whoever holds the lock may delete it.
+/// Prefix of directories that a crash may leave behind. The holder of the lock may delete them.
 const STAGING: &str = ".staging-";
-/// Marks what could not be read: kept as evidence, never used.
+/// Prefix of kernels that could not be read: kept as evidence, never used.
 const BROKEN: &str = ".broken-";
 const DEFAULT: &str = "default";
 
@@ -23,7 +23,7 @@ pub(super) struct Store {
     dir: PathBuf,
 }
 
-/// The same, with the right to change it until dropped.
+/// The same, locked for changes until it is dropped.
 #[derive(Debug)]
 pub(super) struct LockedStore {
     store: Store,
@@ -43,7 +43,7 @@ impl Store {
         fs::read_link(self.dir.join(DEFAULT)).ok()
     }
 
-    /// Waits for its turn; `waiting` is called once if that is needed.
+    /// Takes the lock. Calls `waiting` once if another process has it.
     pub(super) fn lock(self, waiting: impl FnOnce()) -> Result<LockedStore, FileError> {
         create_dir(&self.dir)?;
         let path = self.dir.join(".lock");
@@ -63,24 +63,24 @@ impl LockedStore {
         self.store.dir.join(name)
     }
 
-    /// A directory to fill; gone when dropped unless committed.
+    /// Creates a directory to fill, which is deleted on drop unless it is committed.
     pub(super) fn stage(&self) -> Result<TempDir, FileError> {
         let dir = &self.store.dir;
         tempfile::Builder::new().prefix(STAGING).tempdir_in(dir).at("create a directory in", dir)
     }
 
-    /// Gives a filled directory its name, in one step.
+    /// Renames a filled directory to its final name.
     pub(super) fn commit(&self, staged: TempDir, name: &str) -> Result<PathBuf, FileError> {
         make_readable(staged.path())?;
         sync_dir(staged.path())?;
         let to = self.path(name);
         rename_synced(staged.path(), &to)?;
-        // The directory has another name now: there is nothing to delete.
+        // The directory was renamed: there is nothing left to delete.
         let _moved = staged.keep();
         Ok(to)
     }
 
-    /// Makes a kernel the one that machines boot.
+    /// Makes a kernel the default, which machines boot.
     pub(super) fn set_default(&self, name: &str) -> Result<(), FileError> {
         if self.store.default_name().is_some_and(|current| current == Path::new(name)) {
             return Ok(());
@@ -91,7 +91,7 @@ impl LockedStore {
         rename_synced(&new, &self.path(DEFAULT))
     }
 
-    /// Moves a directory that cannot be used out of the way, and says where to.
+    /// Moves an unusable directory aside and returns its new path.
     pub(super) fn set_aside(&self, name: &str) -> Result<PathBuf, FileError> {
         let from = self.path(name);
         let aside = tempfile::Builder::new().prefix(&format!("{BROKEN}{name}-")).tempdir_in(&self.store.dir);
@@ -116,8 +116,8 @@ fn has_prefix(path: &Path, prefix: &str) -> bool {
     path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(prefix.as_bytes()))
 }
 
-/// Temporary directories are private; a kernel is no secret.
+/// Temporary directories are private, but a kernel is not a secret.
 fn make_readable(dir: &Path) -> Result<(), FileError> {
     use std::os::unix::fs::PermissionsExt as _;
-    fs::set_permissions(dir, fs::Permissions::from_mode(0o755)).at("open to readers", dir)
+    fs::set_permissions(dir, fs::Permissions::from_mode(0o755)).at("set the mode of", dir)
 }

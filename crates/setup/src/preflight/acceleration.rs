@@ -1,4 +1,4 @@
-//! How fast guests will run, and what time they will have.
+//! Whether KVM works, and whether the TSC is a usable clock.
 
 use mimeo_vmm::accel::{Verdict, summary, tsc_khz};
 
@@ -8,10 +8,12 @@ const NAME: &str = "acceleration";
 
 pub(super) fn acceleration(subject: Subject<'_>) -> Check {
     match summary(subject.run) {
-        Verdict::Proved => Check::ok(NAME, "KVM: a guest has booted on it"),
-        Verdict::Untried => Check::ok(NAME, "KVM: /dev/kvm makes machines; the first guest proves it"),
-        Verdict::Unusable(why) => {
-            Check::limited(NAME, format!("emulation: {why}"), why.remedy().map(str::to_owned))
+        Verdict::Proved => Check::ok(NAME, "KVM: a guest has booted with it"),
+        Verdict::Untried => {
+            Check::ok(NAME, "KVM: /dev/kvm can create VMs; the first guest will prove that it works")
+        }
+        Verdict::Unusable(reason) => {
+            Check::limited(NAME, format!("emulation: {reason}"), reason.remedy().map(str::to_owned))
         }
     }
 }
@@ -20,8 +22,6 @@ pub(super) fn time_stamp_counter() -> Check {
     const NAME: &str = "time-stamp-counter";
     match tsc_khz() {
         Some(khz) => Check::ok(NAME, format!("{khz} kHz")),
-        None => {
-            Check::limited(NAME, "no constant counter: emulated guests measure their clock at boot", None)
-        }
+        None => Check::limited(NAME, "no constant TSC: emulated guests measure their clock at boot", None),
     }
 }

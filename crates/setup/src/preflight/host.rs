@@ -1,4 +1,4 @@
-//! The machine itself.
+//! The host: CPU, memory, user namespaces, networking.
 
 use std::env::consts::ARCH;
 use std::error::Error;
@@ -9,7 +9,7 @@ use mimeo_net::bridged::{self, BridgedError};
 
 use super::Check;
 
-/// One guest of the default size, its VMM, and the host's own life.
+/// Enough for a guest of the default size, its VMM, and the host's own processes.
 const MIN_MEMORY_MIB: u64 = 1024;
 
 pub(super) fn architecture() -> Check {
@@ -26,7 +26,7 @@ pub(super) fn checks() -> Vec<Check> {
 fn memory() -> Check {
     const NAME: &str = "memory";
     let Some(available) = available_mib(&read("/proc/meminfo")) else {
-        return Check::limited(NAME, "the free memory is unknown", None);
+        return Check::limited(NAME, "cannot read the available memory", None);
     };
     let detail = format!("{available} MiB available");
     if available >= MIN_MEMORY_MIB {
@@ -44,17 +44,25 @@ fn available_mib(meminfo: &str) -> Option<u64> {
     Some(line.trim().strip_suffix(" kB")?.parse::<u64>().ok()? / 1024)
 }
 
-/// Rootless networking and rootless unpacking use them.
+/// Rootless networking and rootless unpacking use user namespaces.
 fn user_namespaces() -> Check {
     const NAME: &str = "user-namespaces";
     let limit = read("/proc/sys/user/max_user_namespaces");
     let is_allowed = |path| read(path).trim() != "0";
     if limit.trim().parse::<u64>().unwrap_or(0) == 0 {
-        return Check::limited(NAME, "this kernel allows none", sysctl("user.max_user_namespaces=10000"));
+        return Check::limited(
+            NAME,
+            "this kernel allows no user namespaces",
+            sysctl("user.max_user_namespaces=10000"),
+        );
     }
-    // Debian's own switch; absent elsewhere, which reads as allowed.
+    // Debian's own sysctl. Elsewhere the file does not exist, which counts as allowed.
     if !is_allowed("/proc/sys/kernel/unprivileged_userns_clone") {
-        return Check::limited(NAME, "only root may make them", sysctl("kernel.unprivileged_userns_clone=1"));
+        return Check::limited(
+            NAME,
+            "only root may create user namespaces",
+            sysctl("kernel.unprivileged_userns_clone=1"),
+        );
     }
     Check::ok(NAME, "allowed")
 }
@@ -66,28 +74,28 @@ fn sysctl(setting: &str) -> Option<String> {
 fn tun() -> Check {
     const NAME: &str = "tun";
     if Path::new("/dev/net/tun").exists() {
-        return Check::ok(NAME, "/dev/net/tun is there");
+        return Check::ok(NAME, "/dev/net/tun exists");
     }
     let mend = "modprobe tun".to_owned();
-    Check::limited(NAME, "no /dev/net/tun: no privileged networking, rootless works", Some(mend))
+    Check::limited(NAME, "no /dev/net/tun: no bridged networking, rootless networking works", Some(mend))
 }
 
 fn bridged_network() -> Check {
     const NAME: &str = "bridged-network";
     match bridged::check() {
-        Ok(()) => Check::ok(NAME, "possible: root, with nft"),
+        Ok(()) => Check::ok(NAME, "available: root, with nft"),
         Err(BridgedError::Privilege) => {
-            Check::limited(NAME, "for root alone: machines of this user have rootless networking", None)
+            Check::limited(NAME, "only for root: this user's machines get rootless networking", None)
         }
         Err(BridgedError::NoNft) => {
             let mend = "apt-get install nftables".to_owned();
             Check::limited(NAME, "nft is not installed: rootless networking works", Some(mend))
         }
-        Err(error) => Check::limited(NAME, format!("not possible: {}", error_chain(&error)), None),
+        Err(error) => Check::limited(NAME, format!("unavailable: {}", error_chain(&error)), None),
     }
 }
 
-/// The error and its sources on one line.
+/// Formats the error and its sources on one line.
 fn error_chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();

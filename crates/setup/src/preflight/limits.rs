@@ -1,4 +1,4 @@
-//! What the host lets a process use, and lets us limit.
+//! Resource limits: open files, and the cgroup controllers.
 
 use std::fs;
 
@@ -6,23 +6,23 @@ use rustix::process::{Resource, getrlimit};
 
 use super::Check;
 
-/// A monitor, its VMM and fifty clones' sockets.
+/// Enough for a supervisor, its VMM and the sockets of fifty clones.
 const MIN_OPEN_FILES: u64 = 4096;
 const CONTROLLERS: &str = "/sys/fs/cgroup/cgroup.controllers";
-/// Those that `--cpus`, `--memory` and a fork bomb's end need.
+/// The controllers that enforce `--cpus` and `--memory`, and that stop a fork bomb.
 const REQUIRED_CONTROLLERS: [&str; 3] = ["cpu", "memory", "pids"];
 
 pub(super) fn checks() -> Vec<Check> {
     vec![open_files(), cgroups(fs::read_to_string(CONTROLLERS).ok().as_deref())]
 }
 
-/// The hard limit: a process may raise its own to that.
+/// Checks the hard limit: a process may raise its soft limit to it.
 fn open_files() -> Check {
     const NAME: &str = "open-files";
     match getrlimit(Resource::Nofile).maximum {
         Some(limit) if limit < MIN_OPEN_FILES => {
             let mend = format!("ulimit -Hn {MIN_OPEN_FILES}   # as root, in the shell that starts mimeo");
-            Check::limited(NAME, format!("{limit} at most: few machines at once"), Some(mend))
+            Check::limited(NAME, format!("{limit} at most: few machines can run at once"), Some(mend))
         }
         Some(limit) => Check::ok(NAME, format!("{limit} at most")),
         None => Check::ok(NAME, "unlimited"),
@@ -33,7 +33,7 @@ fn cgroups(controllers: Option<&str>) -> Check {
     const NAME: &str = "cgroups";
     let mend = || Some("boot the host with systemd.unified_cgroup_hierarchy=1".to_owned());
     let Some(controllers) = controllers else {
-        return Check::limited(NAME, "not version 2: the VMM's use of the host cannot be limited", mend());
+        return Check::limited(NAME, "no cgroup v2: the VMM's use of the host cannot be limited", mend());
     };
     let available: Vec<_> = controllers.split_whitespace().collect();
     let missing: Vec<_> = REQUIRED_CONTROLLERS.into_iter().filter(|name| !available.contains(name)).collect();

@@ -1,6 +1,8 @@
-//! `setup preflight`: can this host run machines, and if not, what mends it.
+//! `setup preflight`: whether this host can run machines, and if not, how to
+//! make it able to.
 //!
-//! Every check answers; none changes anything.
+//! Each check always returns a result. None changes the host, except that the
+//! home and run directories are created.
 
 mod acceleration;
 mod host;
@@ -15,30 +17,30 @@ use serde::Serialize;
 /// One line of the report.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Check {
-    /// What was looked at: stable, in lower case with hyphens.
+    /// The name of the check: stable, in lower case with hyphens.
     pub name: &'static str,
-    /// What came of it.
+    /// The result.
     pub status: Status,
-    /// What was found, for a person.
+    /// What was found, as text for people.
     pub detail: String,
-    /// A command, or where there is none an act, that makes it better.
+    /// A command that fixes it, or an instruction where there is no such command.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mend: Option<String>,
 }
 
-/// What came of a check.
+/// The result of a check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
     /// Nothing to do.
     Ok,
-    /// No machine runs until it is mended.
+    /// No machine can run until it is fixed.
     Missing,
-    /// Machines run, without something.
+    /// Machines run, with limitations.
     Limited,
 }
 
-/// What the checks are made for.
+/// The directories to check.
 #[derive(Debug, Clone, Copy)]
 pub struct Subject<'a> {
     /// `MIMEO_HOME`.
@@ -61,8 +63,8 @@ impl Check {
     }
 }
 
-/// All checks, in the order in which they are best mended. Some tens of
-/// milliseconds.
+/// Runs all checks, in the order in which problems are best fixed. Takes some
+/// tens of milliseconds.
 pub fn preflight(subject: Subject<'_>) -> Vec<Check> {
     let mut checks = vec![host::architecture()];
     checks.extend(qemu::checks());
@@ -74,7 +76,7 @@ pub fn preflight(subject: Subject<'_>) -> Vec<Check> {
     checks
 }
 
-/// Whether machines can run: nothing is missing.
+/// Whether machines can run: no check has the status [`Status::Missing`].
 pub fn is_ready(checks: &[Check]) -> bool {
     checks.iter().all(|check| check.status != Status::Missing)
 }

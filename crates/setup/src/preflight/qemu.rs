@@ -1,4 +1,4 @@
-//! QEMU: installed, new enough, and with the machine type and the firmware that we use.
+//! QEMU: installed, new enough, and with the machine type and the firmware that mimeo uses.
 
 use std::path::Path;
 use std::process::Command;
@@ -10,7 +10,7 @@ use super::Check;
 const PROGRAM: &str = "qemu-system-x86_64";
 const INSTALL: &str = "apt-get install --no-install-recommends qemu-system-x86";
 const INSTALL_FIRMWARE: &str = "apt-get install --reinstall qemu-system-data";
-/// The first with all that we use, and the oldest that was tried.
+/// The first version with all features that mimeo uses, and the oldest that was tested.
 const OLDEST: (u32, u32) = (7, 2);
 
 pub(super) fn checks() -> Vec<Check> {
@@ -33,12 +33,12 @@ fn version(output: &str) -> Check {
 fn machine_type(list: &str) -> Check {
     const NAME: &str = "qemu-microvm";
     if list.lines().any(|line| line.starts_with("microvm ")) {
-        return Check::ok(NAME, "machine type microvm is offered");
+        return Check::ok(NAME, "machine type microvm is available");
     }
     Check::missing(NAME, "this QEMU has no machine type microvm", INSTALL)
 }
 
-/// `directories` are those that QEMU looks for firmware in, one a line.
+/// `directories` lists the directories that QEMU searches for firmware, one per line.
 fn firmware(directories: &str) -> Check {
     const NAME: &str = "qemu-firmware";
     let found = directories.lines().map(|line| Path::new(line).join(FIRMWARE)).find(|path| path.is_file());

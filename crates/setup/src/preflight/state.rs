@@ -1,4 +1,4 @@
-//! What lies in our own directories, and whether there is room in them.
+//! mimeo's own directories: writable, with enough space, a kernel and an initramfs.
 
 use std::fs;
 use std::path::Path;
@@ -8,7 +8,7 @@ use crate::initramfs;
 use crate::kernel::Kernel;
 
 const MIB: u64 = 1 << 20;
-/// A kernel, an image and a machine's disk.
+/// Enough for a kernel, an image and a machine's disk.
 const MIN_DISK_MIB: u64 = 2048;
 
 pub(super) fn checks(subject: Subject<'_>) -> Vec<Check> {
@@ -21,7 +21,7 @@ pub(super) fn checks(subject: Subject<'_>) -> Vec<Check> {
     checks
 }
 
-/// Tried, not guessed from modes: a filesystem may be read-only or full.
+/// Creates a temporary file rather than reading modes: the filesystem may be read-only or full.
 fn writable(name: &'static str, dir: &Path) -> Check {
     let probe = fs::create_dir_all(dir).and_then(|()| tempfile::tempfile_in(dir));
     match probe {
@@ -38,7 +38,7 @@ fn free_disk(home: &Path) -> Check {
     const NAME: &str = "disk";
     let existing = home.ancestors().find(|dir| dir.exists()).unwrap_or(home);
     let Ok(stat) = rustix::fs::statvfs(existing) else {
-        return Check::limited(NAME, format!("the room in {} is unknown", existing.display()), None);
+        return Check::limited(NAME, format!("cannot read the free space of {}", existing.display()), None);
     };
     let free = stat.f_bavail * stat.f_frsize / MIB;
     let detail = format!("{free} MiB free in {}", existing.display());
@@ -50,7 +50,7 @@ fn free_disk(home: &Path) -> Check {
 }
 
 fn free_space_hint() -> String {
-    format!("make room for {MIN_DISK_MIB} MiB, or set MIMEO_HOME to a larger filesystem")
+    format!("free {MIN_DISK_MIB} MiB, or set MIMEO_HOME to a directory on a larger filesystem")
 }
 
 fn kernel(home: &Path) -> Vec<Check> {
@@ -66,11 +66,15 @@ fn describe(kernel: &Kernel) -> String {
     format!("{} (Linux {})", kernel.manifest.name, kernel.manifest.release)
 }
 
-/// Limited, not missing: the first machine makes it.
+/// Limited, not missing: the first machine builds it.
 fn initramfs(kernel: &Kernel) -> Check {
-    if initramfs::exists(kernel) { Check::ok("initramfs", "made") } else { no_initramfs() }
+    if initramfs::exists(kernel) { Check::ok("initramfs", "built") } else { no_initramfs() }
 }
 
 fn no_initramfs() -> Check {
-    Check::limited("initramfs", "not made yet: the first machine will", Some("mimeo setup rootfs".to_owned()))
+    Check::limited(
+        "initramfs",
+        "not built yet: the first machine will build it",
+        Some("mimeo setup rootfs".to_owned()),
+    )
 }

@@ -1,4 +1,4 @@
-//! Runs `make`, its words going to a log that outlives a failure.
+//! Runs `make`, with its output in a log that outlives a failure.
 
 use std::fs::{self, File};
 use std::io::{self, Read as _, Seek as _, SeekFrom};
@@ -10,24 +10,24 @@ use std::time::{Duration, Instant};
 
 use crate::files::{FileError, IoContext as _};
 
-/// How often a person hears of a build's progress.
+/// How often a build's progress is reported.
 const REPORT_INTERVAL: Duration = Duration::from_secs(5);
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
-/// Of a failed build's log, so much is shown.
+/// Bytes of a failed build's log that its error shows.
 const TAIL_BYTES: u64 = 2000;
 
-/// Why `make` did not do what it was asked for.
+/// Why `make` failed.
 #[derive(Debug, thiserror::Error)]
 pub enum MakeError {
-    /// It did not start, or could not be waited for.
+    /// It could not be started or waited for.
     #[error("cannot run make")]
     Run(#[source] io::Error),
     /// It failed.
-    #[error("make {target} failed ({status}); the whole log is {}; its end:\n{tail}", log.display())]
+    #[error("make {target} failed ({status}); the full log is {}; its last lines:\n{tail}", log.display())]
     Failed {
-        /// What was to be made.
+        /// The target.
         target: String,
-        /// How it ended.
+        /// Its exit status.
         status: ExitStatus,
         /// The log.
         log: PathBuf,
@@ -39,7 +39,7 @@ pub enum MakeError {
     File(#[from] FileError),
 }
 
-/// A source tree, a directory for what is made, and a log.
+/// A source tree, a directory for the output, and a log.
 #[derive(Debug)]
 pub(super) struct Make<'a> {
     pub(super) source: &'a Path,
@@ -50,7 +50,7 @@ pub(super) struct Make<'a> {
 }
 
 impl Make<'_> {
-    /// Makes one target. `tick` hears how many lines the log has.
+    /// Makes one target. Calls `tick` now and then with the number of lines in the log.
     pub(super) fn run(&self, target: &str, mut tick: impl FnMut(usize)) -> Result<(), MakeError> {
         let mut child = self.spawn(target)?;
         let status = loop {
@@ -68,7 +68,7 @@ impl Make<'_> {
         let mut command = Command::new("make");
         command.arg("-C").arg(self.source).arg(format!("O={}", self.out.display()));
         command.arg(format!("-j{jobs}")).arg(target).env("KCONFIG_ALLCONFIG", self.config);
-        // Otherwise the builder's name and host would be part of the kernel.
+        // Otherwise the names of the user and the host would be part of the kernel.
         command.env("KBUILD_BUILD_USER", "mimeo").env("KBUILD_BUILD_HOST", "mimeo").env("LC_ALL", "C");
         let stderr = log.try_clone().at("open", self.log)?;
         command.stdin(Stdio::null()).stdout(log).stderr(stderr).spawn().map_err(MakeError::Run)
@@ -80,6 +80,7 @@ impl Make<'_> {
     }
 }
 
+/// Waits until `make` exits, or until it is time for the next report.
 fn wait_for_report(child: &mut Child) -> io::Result<Option<ExitStatus>> {
     let deadline = Instant::now() + REPORT_INTERVAL;
     while Instant::now() < deadline {

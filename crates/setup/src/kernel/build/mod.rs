@@ -1,5 +1,5 @@
-//! `setup kernel --build`: a small kernel of our own from the distribution's
-//! source. Everything is built in, so a guest loads no module and boots in
+//! `setup kernel --build`: a small kernel, built from the distribution's
+//! source. All drivers are built in, so a guest loads no module and boots in
 //! half the time; the build takes minutes, once.
 
 mod make;
@@ -22,11 +22,11 @@ use super::set_up::Step;
 use crate::files::{FileError, IoContext as _, create_dir, read, sha256, write_synced};
 use make::Make;
 
-/// Our configuration, over `allnoconfig`.
+/// The configuration, applied over `allnoconfig`.
 const FRAGMENT: &str = include_str!("microvm.config");
-/// So many digits of its hash are part of the kernel's name.
+/// Digits of the configuration's hash in the kernel's name.
 const NAME_DIGITS: usize = 8;
-/// Options come and go between versions; without these no guest of ours works.
+/// Options come and go between kernel versions; without these no guest works.
 const REQUIRED_OPTIONS: [&str; 11] = [
     "CONFIG_PVH=y",
     "CONFIG_ACPI=y",
@@ -45,28 +45,28 @@ const REQUIRED_OPTIONS: [&str; 11] = [
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
     /// The host lacks tools.
-    #[error("a kernel's build needs {}: run `{}`", names(.0), tools::install_command(.0))]
+    #[error("building a kernel needs {}: run `{}`", names(.0), tools::install_command(.0))]
     MissingTools(Vec<Tool>),
-    /// The release's source package depends on none.
-    #[error("apt knows no linux-source-* package: give a kernel with `--kernel FILE`")]
+    /// The metapackage of the release depends on no source package.
+    #[error("apt has no linux-source-* package: give a kernel with `--kernel FILE`")]
     NoSourcePackage,
-    /// The package is not what it was for years.
-    #[error("the package holds no usr/src/linux-source-*.tar.xz")]
+    /// The package does not contain the archive that it always had.
+    #[error("the package does not contain usr/src/linux-source-*.tar.xz")]
     NoArchive,
-    /// This version of the kernel has not what guests need.
-    #[error("this source cannot be configured for guests: it lacks {}", .0.join(", "))]
+    /// This version of the kernel lacks options that guests need.
+    #[error("cannot configure this source for guests: it lacks {}", .0.join(", "))]
     Configuration(Vec<&'static str>),
-    /// apt said no.
-    #[error("apt cannot give the source")]
+    /// apt failed.
+    #[error("cannot get the source from apt")]
     Apt(#[from] AptError),
     /// The package is damaged.
-    #[error("the source package cannot be unpacked")]
+    #[error("cannot unpack the source package")]
     Deb(#[from] DebError),
-    /// The compiler said no.
-    #[error("the kernel cannot be built")]
+    /// `make` failed.
+    #[error("cannot build the kernel")]
     Make(#[from] MakeError),
-    /// What came out cannot be booted.
-    #[error("the kernel that was built cannot be used")]
+    /// The new kernel cannot be booted.
+    #[error("cannot use the kernel that was built")]
     Image(#[from] ImageError),
     /// Reading or writing failed.
     #[error(transparent)]
@@ -87,8 +87,8 @@ pub(super) fn name(record: &Record) -> String {
     format!("{}-{}", record.directory_name("build"), &sha256(FRAGMENT.as_bytes())[..NAME_DIGITS])
 }
 
-/// Fetches, unpacks, configures, builds, and fills a kernel's directory. The
-/// log lies beside that directory: it must outlive a failure.
+/// Downloads, unpacks, configures and builds the source, and fills a kernel's
+/// directory. The log is beside that directory, so that it outlives a failure.
 pub(super) fn fill(
     apt: &Apt,
     record: &Record,
@@ -143,7 +143,7 @@ fn build(
     Ok(read(&out.join("arch/x86/boot/bzImage"))?)
 }
 
-/// The whole configuration stays beside the kernel, for who wonders what is in.
+/// Saves the full configuration beside the kernel, for reference, and checks it.
 fn save_config(out: &Path, dir: &Path) -> Result<(), BuildError> {
     let text = read(&out.join(".config"))?;
     write_synced(&dir.join("config"), &text)?;

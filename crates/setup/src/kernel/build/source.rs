@@ -1,4 +1,4 @@
-//! The kernel's source: which package, and how its two layers are unpacked.
+//! Selects the package of the kernel's source and unpacks its two layers.
 
 use std::fs::{self, File};
 use std::io;
@@ -10,13 +10,13 @@ use crate::kernel::apt::{Apt, AptError, Record};
 use crate::kernel::deb;
 use crate::kernel::decompress::{Format, reader};
 
-/// The first that apt knows is taken: the newest that our configuration was
-/// tried with, then whatever the release has.
+/// Preferred if apt has it: the newest source that the configuration was tested
+/// with. Otherwise the release's own is used.
 const PREFERRED: &str = "linux-source-6.12";
 const META_PACKAGE: &str = "linux-source";
 const PREFIX: &str = "linux-source-";
 
-/// The source package to build from.
+/// Selects the source package to build from.
 pub(super) fn resolve(apt: &Apt, package: Option<&str>) -> Result<Record, BuildError> {
     if let Some(package) = package {
         return Ok(apt.show(package)?);
@@ -33,7 +33,7 @@ fn show_release_package(apt: &Apt) -> Result<Record, BuildError> {
     Ok(apt.show(package.ok_or(BuildError::NoSourcePackage)?)?)
 }
 
-/// Unpacks the package, then the archive in it; answers the tree's directory.
+/// Unpacks the package, then the archive in it; returns the tree's directory.
 pub(super) fn unpack(deb: &Path, scratch: &Path) -> Result<PathBuf, BuildError> {
     let package = scratch.join("package");
     deb::unpack(deb, &package, is_archive)?;
@@ -55,7 +55,7 @@ fn find_archive(package: &Path) -> Option<PathBuf> {
     entries.filter_map(Result::ok).map(|entry| entry.path()).find(|path| path.is_file())
 }
 
-/// Some 90,000 files, 1.5 GB. Links are part of it; none may lead outside.
+/// Unpacks some 90,000 files, 1.5 GB. There are links among them; none may lead outside.
 fn unpack_archive(archive: &Path, tree: &Path) -> io::Result<()> {
     let mut tar = tar::Archive::new(reader(Format::Xz, File::open(archive)?)?);
     for entry in tar.entries()? {

@@ -1,15 +1,15 @@
-//! What a kernel's build needs on the host, and the packages that have it.
+//! The tools that a kernel's build needs on the host, and the packages that provide them.
 
 use std::env;
 use std::ffi::OsStr;
 use std::path::Path;
 
-/// Something that a build cannot do without.
+/// A program or header that a build needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Tool {
     /// A program, or a header by its path.
     pub name: &'static str,
-    /// The Debian package that has it.
+    /// The Debian package that provides it.
     pub package: &'static str,
 }
 
@@ -27,7 +27,7 @@ const HEADERS: [Tool; 2] = [
     Tool { name: "/usr/include/stdio.h", package: "libc6-dev" },
 ];
 
-/// What is not there, of programs on `path` (a `PATH`) and of headers.
+/// The tools that are missing: programs on `path` (a `PATH`), and headers.
 pub(super) fn missing(path: &OsStr) -> Vec<Tool> {
     let programs = PROGRAMS.into_iter().filter(|tool| !is_program(path, tool.name));
     programs.chain(HEADERS.into_iter().filter(|tool| !Path::new(tool.name).exists())).collect()
@@ -37,7 +37,7 @@ fn is_program(path: &OsStr, name: &str) -> bool {
     env::split_paths(path).any(|dir| dir.join(name).is_file())
 }
 
-/// One command that brings them all.
+/// One command that installs them all.
 pub(super) fn install_command(missing: &[Tool]) -> String {
     let packages: Vec<_> = missing.iter().map(|tool| tool.package).collect();
     format!("apt-get install --no-install-recommends {}", packages.join(" "))
