@@ -14,7 +14,7 @@ pub(super) enum Handle {
     /// A directory. Reading it moves its offset, so one at a time.
     Directory(Mutex<OwnedFd>),
     /// The listing of a directory that shows one file only.
-    OnlyFile,
+    SingleFile,
 }
 
 impl Handle {
@@ -22,7 +22,7 @@ impl Handle {
     pub(super) fn file(&self) -> Result<&OwnedFd, Errno> {
         match self {
             Self::File(fd) => Ok(fd),
-            Self::Directory(_) | Self::OnlyFile => Err(Errno::BADF),
+            Self::Directory(_) | Self::SingleFile => Err(Errno::BADF),
         }
     }
 }
@@ -46,7 +46,7 @@ impl Handles {
     }
 
     /// Keeps it open; the number is the guest's.
-    pub(super) fn keep(&self, handle: Handle) -> Result<u64, Errno> {
+    pub(super) fn insert(&self, handle: Handle) -> Result<u64, Errno> {
         let mut table = self.table();
         if table.open.len() >= self.limit {
             return Err(Errno::NFILE);

@@ -35,7 +35,7 @@ impl From<&Stat> for Key {
 }
 
 /// What changes whenever a file's content does.
-type Stamp = [i64; 4];
+type ContentStamp = [i64; 4];
 
 #[derive(Debug)]
 pub(super) struct Inodes {
@@ -67,7 +67,7 @@ struct Node {
     /// It has no name any more.
     unlinked: bool,
     /// The content that the guest may have cached.
-    opened: Option<Stamp>,
+    opened_content: Option<ContentStamp>,
 }
 
 impl Inodes {
@@ -78,10 +78,10 @@ impl Inodes {
 
     /// A descriptor that names the inode.
     pub(super) fn fd(&self, id: u64) -> Result<Arc<OwnedFd>, Errno> {
-        self.fd_within(id, MAX_DEPTH)
+        self.fd_within_depth(id, MAX_DEPTH)
     }
 
-    fn fd_within(&self, id: u64, depth: usize) -> Result<Arc<OwnedFd>, Errno> {
+    fn fd_within_depth(&self, id: u64, depth: usize) -> Result<Arc<OwnedFd>, Errno> {
         if id == ROOT {
             return Ok(self.root.clone());
         }
@@ -93,27 +93,27 @@ impl Inodes {
             }
             Some(node) => (node.key, node.parent, node.name.clone()),
         };
-        let parent = self.fd_within(parent, depth.checked_sub(1).ok_or(Errno::LOOP)?)?;
-        let (fd, stat) = found(&parent, &name)?;
+        let parent = self.fd_within_depth(parent, depth.checked_sub(1).ok_or(Errno::LOOP)?)?;
+        let (fd, stat) = open_entry(&parent, &name)?;
         if Key::from(&stat) != key {
             return Err(Errno::STALE);
         }
-        self.table().hold(id, Arc::new(fd), self.limits.held)
+        self.table().hold_fd(id, Arc::new(fd), self.limits.held_fds)
     }
 
     /// Finds an entry of a directory and counts that the guest was told of it.
     pub(super) fn look_up(&self, parent: u64, name: &CStr) -> Result<(u64, Stat), Errno> {
         let directory = self.fd(parent)?;
-        let (fd, stat) = found(&directory, name)?;
+        let (fd, stat) = open_entry(&directory, name)?;
         Ok((self.remember(parent, name, fd, &stat)?, stat))
     }
 
     /// Counts that the guest was told of what stands at `name`.
     pub(super) fn remember(&self, parent: u64, name: &CStr, fd: OwnedFd, stat: &Stat) -> Result<u64, Errno> {
         let mut table = self.table();
-        let id = table.told(Key::from(stat), self.limits.known)?;
-        table.place(id, parent, name);
-        if let Err(error) = table.hold(id, Arc::new(fd), self.limits.held) {
+        let id = table.count_lookup(Key::from(stat), self.limits.known_inodes)?;
+        table.set_location(id, parent, name);
+        if let Err(error) = table.hold_fd(id, Arc::new(fd), self.limits.held_fds) {
             table.forget(id, 1);
             return Err(error);
         }
@@ -121,8 +121,8 @@ impl Inodes {
     }
 
     /// The guest forgot it that many times.
-    pub(super) fn forget(&self, id: u64, times: u64) {
-        self.table().forget(id, times);
+    pub(super) fn forget(&self, id: u64, count: u64) {
+        self.table().forget(id, count);
     }
 
     /// The guest forgot everything.
@@ -133,22 +133,22 @@ impl Inodes {
     }
 
     /// Keeps hold of what stands at `name`, which is about to lose that name.
-    /// The answer is handed to [`Inodes::lost_name`] or [`Inodes::moved`] when it has.
-    pub(super) fn known_at(
+    /// The answer is handed to [`Inodes::mark_unlinked`] or [`Inodes::set_location`] when it has.
+    pub(super) fn hold_known_entry(
         &self,
         parent: &OwnedFd,
         name: &CStr,
     ) -> Result<Option<(u64, Arc<OwnedFd>)>, Errno> {
-        let (fd, stat) = found(parent, name)?;
+        let (fd, stat) = open_entry(parent, name)?;
         let mut table = self.table();
         match table.ids.get(&Key::from(&stat)).copied() {
-            Some(id) => Ok(Some((id, table.hold(id, Arc::new(fd), self.limits.held)?))),
+            Some(id) => Ok(Some((id, table.hold_fd(id, Arc::new(fd), self.limits.held_fds)?))),
             None => Ok(None),
         }
     }
 
     /// It cannot be found by its name any more.
-    pub(super) fn lost_name(&self, (id, fd): (u64, Arc<OwnedFd>)) {
+    pub(super) fn mark_unlinked(&self, (id, fd): (u64, Arc<OwnedFd>)) {
         if let Some(node) = self.table().nodes.get_mut(&id) {
             node.unlinked = true;
             node.fd.get_or_insert(fd);
@@ -156,28 +156,28 @@ impl Inodes {
     }
 
     /// It is found elsewhere now.
-    pub(super) fn moved(&self, id: u64, parent: u64, name: &CStr) {
-        self.table().place(id, parent, name);
+    pub(super) fn set_location(&self, id: u64, parent: u64, name: &CStr) {
+        self.table().set_location(id, parent, name);
     }
 
     /// Whether the content is what it was when the guest opened it last.
-    pub(super) fn opened_as_before(&self, id: u64, stat: &Stat) -> bool {
+    pub(super) fn record_open(&self, id: u64, stat: &Stat) -> bool {
         let stamp = [stat.st_size, stat.st_mtime, stat.st_mtime_nsec as i64, stat.st_ctime_nsec as i64];
         match self.table().nodes.get_mut(&id) {
-            Some(node) => node.opened.replace(stamp) == Some(stamp),
+            Some(node) => node.opened_content.replace(stamp) == Some(stamp),
             None => false,
         }
     }
 
     /// How many the guest knows.
     #[cfg(test)]
-    pub(super) fn known(&self) -> usize {
+    pub(super) fn known_count(&self) -> usize {
         self.table().nodes.len()
     }
 
     /// How many descriptors are held.
     #[cfg(test)]
-    pub(super) fn held(&self) -> usize {
+    pub(super) fn held_count(&self) -> usize {
         self.table().nodes.values().filter(|node| node.fd.is_some()).count()
     }
 
@@ -189,7 +189,7 @@ impl Inodes {
 
 impl Table {
     /// The id of a file that the guest is told of once more.
-    fn told(&mut self, key: Key, known: usize) -> Result<u64, Errno> {
+    fn count_lookup(&mut self, key: Key, known: usize) -> Result<u64, Errno> {
         if let Some(id) = self.ids.get(&key)
             && let Some(node) = self.nodes.get_mut(id)
         {
@@ -205,7 +205,7 @@ impl Table {
         Ok(self.last)
     }
 
-    fn place(&mut self, id: u64, parent: u64, name: &CStr) {
+    fn set_location(&mut self, id: u64, parent: u64, name: &CStr) {
         let Some(node) = self.nodes.get_mut(&id) else { return };
         node.unlinked = false;
         node.parent = parent;
@@ -215,7 +215,7 @@ impl Table {
     }
 
     /// Holds `fd` for the node, unless there is one already.
-    fn hold(&mut self, id: u64, fd: Arc<OwnedFd>, limit: usize) -> Result<Arc<OwnedFd>, Errno> {
+    fn hold_fd(&mut self, id: u64, fd: Arc<OwnedFd>, limit: usize) -> Result<Arc<OwnedFd>, Errno> {
         match self.nodes.get_mut(&id) {
             // Forgotten meanwhile: this once will do.
             None => return Ok(fd),
@@ -225,7 +225,7 @@ impl Table {
             }
             Some(_) => {}
         }
-        self.make_room(limit)?;
+        self.evict_idle(limit)?;
         if let Some(node) = self.nodes.get_mut(&id) {
             node.fd = Some(fd.clone());
             self.held.push_back(id);
@@ -234,7 +234,7 @@ impl Table {
     }
 
     /// Closes the descriptor that was idle longest, when there are too many.
-    fn make_room(&mut self, limit: usize) -> Result<(), Errno> {
+    fn evict_idle(&mut self, limit: usize) -> Result<(), Errno> {
         // Twice round finds any that may be closed: the first turn takes their marks.
         for _ in 0..=2 * self.held.len() {
             if self.held.len() < limit {
@@ -257,9 +257,9 @@ impl Table {
         }
     }
 
-    fn forget(&mut self, id: u64, times: u64) {
+    fn forget(&mut self, id: u64, count: u64) {
         let Some(node) = self.nodes.get_mut(&id) else { return };
-        node.lookups = node.lookups.saturating_sub(times);
+        node.lookups = node.lookups.saturating_sub(count);
         if node.lookups > 0 {
             return;
         }
@@ -286,13 +286,13 @@ impl Node {
             fd: None,
             used: false,
             unlinked: false,
-            opened: None,
+            opened_content: None,
         }
     }
 }
 
 /// What stands at `name`; a symbolic link is itself.
-pub(super) fn found(directory: &OwnedFd, name: &CStr) -> Result<(OwnedFd, Stat), Errno> {
+pub(super) fn open_entry(directory: &OwnedFd, name: &CStr) -> Result<(OwnedFd, Stat), Errno> {
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let fd = openat(directory, name, flags, Mode::empty())?;
     let stat = fstat(&fd)?;

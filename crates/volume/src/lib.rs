@@ -10,12 +10,12 @@
 //! one, and names with `/` in them, `.` and `..` are refused. Symbolic links
 //! are never followed here; the guest follows them, among its own files.
 
-mod answer;
 mod handles;
 mod inodes;
 mod limits;
 mod operation;
 mod pump;
+mod reply;
 mod server;
 mod share;
 #[cfg(test)]
@@ -109,20 +109,20 @@ pub async fn serve(link: &Link, volumes: &[VolumeSpec]) -> Result<Vec<VolumeServ
 }
 
 async fn serve_one(link: &Link, volume: &VolumeSpec, limits: Limits) -> Result<VolumeServer, VolumeError> {
-    let failed = |source| VolumeError::Serve { path: volume.host.clone(), source };
-    let server = open(volume, limits).await.map_err(failed)?;
+    let serve_error = |source| VolumeError::Serve { path: volume.host.clone(), source };
+    let server = open_share(volume, limits).await.map_err(serve_error)?;
     let stream = link.open(&Request::Volume(Volume {
         target: volume.guest.clone(),
         read_only: volume.read_only,
-        file: server.share.file(),
+        file: server.share.file_name(),
         owner_uid: geteuid().as_raw(),
         owner_gid: getegid().as_raw(),
     }))?;
-    let (told, mounted) = oneshot::channel();
-    let pump = pump::run(&server, stream, told).map_err(failed)?;
-    let served = VolumeServer { pump: tokio::spawn(pump).abort_handle() };
+    let (report_mounted, mounted) = oneshot::channel();
+    let pump = pump::run(&server, stream, report_mounted).map_err(serve_error)?;
+    let volume_server = VolumeServer { pump: tokio::spawn(pump).abort_handle() };
     match mounted.await {
-        Ok(Ok(Reply::Done)) => Ok(served),
+        Ok(Ok(Reply::Done)) => Ok(volume_server),
         Ok(Ok(Reply::Failed(source))) => Err(VolumeError::Guest { path: volume.host.clone(), source }),
         Ok(Err(error)) => Err(error.into()),
         Ok(Ok(_)) | Err(_) => Err(VolumeError::Answer { path: volume.host.clone() }),
@@ -130,7 +130,7 @@ async fn serve_one(link: &Link, volume: &VolumeSpec, limits: Limits) -> Result<V
 }
 
 /// Opens what is shared, on a thread of its own: it may lie on a slow filesystem.
-async fn open(volume: &VolumeSpec, limits: Limits) -> io::Result<Arc<Server>> {
+async fn open_share(volume: &VolumeSpec, limits: Limits) -> io::Result<Arc<Server>> {
     let (path, read_only) = (volume.host.clone(), volume.read_only);
     let opened = tokio::task::spawn_blocking(move || {
         let share = Share::open(&path, read_only)?;

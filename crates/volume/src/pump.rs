@@ -30,27 +30,27 @@ pub(super) fn run(
     mounted: oneshot::Sender<Result<Reply, LinkError>>,
 ) -> std::io::Result<impl Future<Output = ()> + Send + 'static> {
     let (queue, requests) = mpsc::channel(QUEUE);
-    let (answered, answers) = mpsc::channel(QUEUE);
+    let (reply_sender, replies) = mpsc::channel(QUEUE);
     let requests = Arc::new(Mutex::new(requests));
     for _ in 0..WORKERS {
-        let (server, requests, answered) = (server.clone(), requests.clone(), answered.clone());
+        let (server, requests, reply_sender) = (server.clone(), requests.clone(), reply_sender.clone());
         std::thread::Builder::new()
             .name("volume".into())
-            .spawn(move || work(&server, &requests, &answered))?;
+            .spawn(move || serve_requests(&server, &requests, &reply_sender))?;
     }
     let Stream { sender, receiver } = stream;
     Ok(async move {
         tokio::select! {
-            () = take_in(receiver, queue, mounted) => {}
-            () = give_out(sender, answers) => {}
+            () = receive_requests(receiver, queue, mounted) => {}
+            () = send_replies(sender, replies) => {}
         }
     })
 }
 
-fn work(server: &Server, requests: &Requests, answered: &mpsc::Sender<Vec<u8>>) {
-    while let Some(message) = next(requests) {
-        if let Some(answer) = server.handle(&message)
-            && answered.blocking_send(answer).is_err()
+fn serve_requests(server: &Server, requests: &Requests, reply_sender: &mpsc::Sender<Vec<u8>>) {
+    while let Some(message) = next_request(requests) {
+        if let Some(reply) = server.handle(&message)
+            && reply_sender.blocking_send(reply).is_err()
         {
             return;
         }
@@ -58,38 +58,38 @@ fn work(server: &Server, requests: &Requests, answered: &mpsc::Sender<Vec<u8>>) 
 }
 
 /// The next message, for one of the workers: the others wait for the lock.
-fn next(requests: &Requests) -> Option<Bytes> {
+fn next_request(requests: &Requests) -> Option<Bytes> {
     requests.lock().unwrap_or_else(PoisonError::into_inner).blocking_recv()
 }
 
-async fn take_in(
+async fn receive_requests(
     mut receiver: Receiver,
     queue: mpsc::Sender<Bytes>,
     mounted: oneshot::Sender<Result<Reply, LinkError>>,
 ) {
     let (mut bytes, mut mounted) = (BytesMut::new(), Some(mounted));
     loop {
-        let more = match receiver.next().await {
+        let bytes_received = match receiver.next().await {
             Ok(Some(Item::Data { channel: CHANNEL, bytes })) => bytes,
             Ok(Some(Item::Data { .. })) => continue,
             Ok(Some(Item::Message(json))) => {
-                tell(&mut mounted, read_reply(&json));
+                report_mounted(&mut mounted, read_reply(&json));
                 continue;
             }
             Ok(None) => return,
-            Err(error) => return tell(&mut mounted, Err(error)),
+            Err(error) => return report_mounted(&mut mounted, Err(error)),
         };
-        bytes.extend_from_slice(&more);
-        if queue_whole(&mut bytes, &queue).await.is_none() {
+        bytes.extend_from_slice(&bytes_received);
+        if queue_complete(&mut bytes, &queue).await.is_none() {
             return;
         }
     }
 }
 
 /// Queues every message that is whole; `None` when there is no point in going on.
-async fn queue_whole(bytes: &mut BytesMut, queue: &mpsc::Sender<Bytes>) -> Option<()> {
+async fn queue_complete(bytes: &mut BytesMut, queue: &mpsc::Sender<Bytes>) -> Option<()> {
     loop {
-        match split(bytes) {
+        match split_message(bytes) {
             Ok(None) => return Some(()),
             Ok(Some(message)) => queue.send(message).await.ok()?,
             Err(length) => {
@@ -102,7 +102,7 @@ async fn queue_whole(bytes: &mut BytesMut, queue: &mpsc::Sender<Bytes>) -> Optio
 
 /// Takes the first message off, when all of it is there. A length that cannot
 /// be one is an error: where the next message begins is anybody's guess.
-fn split(bytes: &mut BytesMut) -> Result<Option<Bytes>, usize> {
+fn split_message(bytes: &mut BytesMut) -> Result<Option<Bytes>, usize> {
     if bytes.len() < REQUEST_HEADER {
         return Ok(None);
     }
@@ -117,9 +117,9 @@ fn split(bytes: &mut BytesMut) -> Result<Option<Bytes>, usize> {
     Ok(Some(bytes.split_to(length).freeze()))
 }
 
-async fn give_out(sender: Sender, mut answers: mpsc::Receiver<Vec<u8>>) {
-    while let Some(answer) = answers.recv().await {
-        if sender.data(CHANNEL, answer.into()).await.is_err() {
+async fn send_replies(sender: Sender, mut replies: mpsc::Receiver<Vec<u8>>) {
+    while let Some(reply) = replies.recv().await {
+        if sender.data(CHANNEL, reply.into()).await.is_err() {
             return;
         }
     }
@@ -129,7 +129,10 @@ fn read_reply(json: &[u8]) -> Result<Reply, LinkError> {
     serde_json::from_slice(json).map_err(|_| LinkError::Violation("sent a message that cannot be read"))
 }
 
-fn tell(mounted: &mut Option<oneshot::Sender<Result<Reply, LinkError>>>, reply: Result<Reply, LinkError>) {
+fn report_mounted(
+    mounted: &mut Option<oneshot::Sender<Result<Reply, LinkError>>>,
+    reply: Result<Reply, LinkError>,
+) {
     if let Some(mounted) = mounted.take() {
         // Nobody waits for it when the machine is given up.
         mounted.send(reply).ok();
@@ -141,19 +144,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn messages_are_taken_off_whole() {
+    fn complete_messages_are_split_off() {
         let mut bytes = BytesMut::from(&[0; 47][..]);
         bytes[0] = 44;
-        assert_eq!(split(&mut bytes).expect("whole").map(|message| message.len()), Some(44));
-        assert_eq!(split(&mut bytes), Ok(None));
+        assert_eq!(split_message(&mut bytes).expect("whole").map(|message| message.len()), Some(44));
+        assert_eq!(split_message(&mut bytes), Ok(None));
     }
 
     #[test]
-    fn impossible_lengths_end_it() {
+    fn impossible_lengths_are_errors() {
         for length in [0, 39, MAX_REQUEST as u32 + 1, u32::MAX] {
             let mut bytes = BytesMut::from(&[0; 40][..]);
             bytes[..4].copy_from_slice(&length.to_ne_bytes());
-            assert_eq!(split(&mut bytes), Err(length as usize));
+            assert_eq!(split_message(&mut bytes), Err(length as usize));
         }
     }
 }

@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use rustix::io::Errno;
 
-use super::answer::{Outcome, refusal};
 use super::handles::Handles;
 use super::inodes::{Inodes, ROOT};
 use super::limits::Limits;
+use super::reply::{Outcome, error_reply};
 use super::share::Share;
 use super::wire::{Request, opcode};
 
@@ -24,7 +24,7 @@ pub(super) struct Server {
 impl Server {
     pub(super) fn new(share: Share, limits: Limits) -> Result<Self, Errno> {
         let root = rustix::io::fcntl_dupfd_cloexec(&share.root, 0)?;
-        Ok(Self { share, inodes: Inodes::new(root, limits), handles: Handles::new(limits.open) })
+        Ok(Self { share, inodes: Inodes::new(root, limits), handles: Handles::new(limits.open_files) })
     }
 
     /// The answer to a message; some get none.
@@ -35,12 +35,12 @@ impl Server {
             opcode::BATCH_FORGET => return self.forget_batch(request),
             // What it would interrupt is done soon, or cannot be interrupted.
             opcode::INTERRUPT => return None,
-            code if self.share.read_only && changes(code) => Err(Errno::ROFS),
+            code if self.share.read_only && is_modifying(code) => Err(Errno::ROFS),
             _ => self.dispatch(request),
         };
         Some(match outcome {
-            Ok(answer) => answer.to(request.unique),
-            Err(error) => refusal(error, request.unique),
+            Ok(reply) => reply.into_message(request.unique),
+            Err(error) => error_reply(error, request.unique),
         })
     }
 
@@ -49,11 +49,11 @@ impl Server {
             opcode::INIT => Self::init(request),
             opcode::DESTROY => self.destroy(),
             opcode::LOOKUP => self.look_up(request),
-            opcode::GETATTR => self.attributes(request),
+            opcode::GETATTR => self.get_attributes(request),
             opcode::SETATTR => self.set_attributes(request),
             opcode::ACCESS => self.access(request),
             opcode::READLINK => self.read_link(request),
-            opcode::SYMLINK => self.make_link(request),
+            opcode::SYMLINK => self.make_symlink(request),
             opcode::MKNOD => self.make_node(request),
             opcode::MKDIR => self.make_directory(request),
             opcode::CREATE => self.create(request),
@@ -61,7 +61,7 @@ impl Server {
             opcode::UNLINK => self.unlink(request),
             opcode::RMDIR => self.remove_directory(request),
             opcode::RENAME => self.rename(request),
-            opcode::RENAME2 => self.rename_with(request),
+            opcode::RENAME2 => self.rename_with_flags(request),
             _ => self.dispatch_open(request),
         }
     }
@@ -77,13 +77,13 @@ impl Server {
             opcode::FALLOCATE => self.allocate(request),
             opcode::COPY_FILE_RANGE => self.copy_range(request),
             opcode::FSYNC | opcode::FSYNCDIR => self.sync(request),
-            opcode::READDIR => self.list(request),
-            opcode::READDIRPLUS => self.list_plus(request),
-            opcode::GETXATTR => self.extended(request),
-            opcode::LISTXATTR => self.list_extended(request),
-            opcode::SETXATTR => self.set_extended(request),
-            opcode::REMOVEXATTR => self.remove_extended(request),
-            opcode::STATFS => self.space(),
+            opcode::READDIR => self.read_directory(request),
+            opcode::READDIRPLUS => self.read_directory_plus(request),
+            opcode::GETXATTR => self.get_xattr(request),
+            opcode::LISTXATTR => self.list_xattr(request),
+            opcode::SETXATTR => self.set_xattr(request),
+            opcode::REMOVEXATTR => self.remove_xattr(request),
+            opcode::STATFS => self.statfs(),
             // Among them `FLUSH`: a write is with the host's kernel when it is
             // answered, so a close has nothing to wait for, and the guest asks
             // only once.
@@ -92,16 +92,16 @@ impl Server {
     }
 
     /// The directory `node`, in which the guest may make or remove entries.
-    pub(super) fn changeable(&self, node: u64) -> Result<Arc<OwnedFd>, Errno> {
-        if node == ROOT && self.share.only.is_some() {
+    pub(super) fn modifiable_directory(&self, node: u64) -> Result<Arc<OwnedFd>, Errno> {
+        if node == ROOT && self.share.single_file.is_some() {
             return Err(Errno::PERM);
         }
         self.inodes.fd(node)
     }
 
     /// Refuses names that the guest must not see.
-    pub(super) fn visible(&self, parent: u64, name: &CStr) -> Result<(), Errno> {
-        if parent == ROOT && !self.share.shows(name) {
+    pub(super) fn check_visible(&self, parent: u64, name: &CStr) -> Result<(), Errno> {
+        if parent == ROOT && !self.share.is_visible(name) {
             return Err(Errno::NOENT);
         }
         Ok(())
@@ -109,7 +109,7 @@ impl Server {
 }
 
 /// Whether the request would change something, whatever its fields say.
-fn changes(code: u32) -> bool {
+fn is_modifying(code: u32) -> bool {
     matches!(
         code,
         opcode::SETATTR

@@ -12,7 +12,7 @@ use rustix::io::Errno;
 use rustix::process::geteuid;
 
 /// Only names something; never reads or writes it.
-const NAMES: OFlags = OFlags::PATH.union(OFlags::CLOEXEC);
+const PATH_ONLY: OFlags = OFlags::PATH.union(OFlags::CLOEXEC);
 
 /// A directory of the host, or one file in it.
 #[derive(Debug)]
@@ -20,11 +20,11 @@ pub(super) struct Share {
     /// The directory.
     pub root: OwnedFd,
     /// The only entry that exists for the guest.
-    pub only: Option<CString>,
+    pub single_file: Option<CString>,
     /// Nothing may change.
     pub read_only: bool,
     /// The server acts as root: files belong to those in the guest who make them.
-    pub gives_away: bool,
+    pub sets_owner: bool,
     /// Where descriptors have paths: `/proc/self/fd`.
     descriptors: OwnedFd,
 }
@@ -33,44 +33,44 @@ impl Share {
     /// Opens what stands at `path`; links on the way are followed, for the path is the host's own.
     pub(super) fn open(path: &Path, read_only: bool) -> io::Result<Self> {
         let path = path.canonicalize()?;
-        let kind = FileType::from_raw_mode(fstat(openat(CWD, &path, NAMES, Mode::empty())?)?.st_mode);
-        let (directory, only) = match (kind, path.parent(), path.file_name()) {
+        let kind = FileType::from_raw_mode(fstat(openat(CWD, &path, PATH_ONLY, Mode::empty())?)?.st_mode);
+        let (directory, single_file) = match (kind, path.parent(), path.file_name()) {
             (FileType::Directory, ..) => (path.as_path(), None),
             (FileType::RegularFile, Some(parent), Some(name)) => {
                 (parent, Some(CString::new(name.as_bytes())?))
             }
             _ => return Err(io::Error::new(io::ErrorKind::Unsupported, "neither a directory nor a file")),
         };
-        let root = openat(CWD, directory, NAMES | OFlags::DIRECTORY, Mode::empty())?;
-        let descriptors = openat(CWD, "/proc/self/fd", NAMES | OFlags::DIRECTORY, Mode::empty())?;
-        Ok(Self { root, only, read_only, gives_away: geteuid().is_root(), descriptors })
+        let root = openat(CWD, directory, PATH_ONLY | OFlags::DIRECTORY, Mode::empty())?;
+        let descriptors = openat(CWD, "/proc/self/fd", PATH_ONLY | OFlags::DIRECTORY, Mode::empty())?;
+        Ok(Self { root, single_file, read_only, sets_owner: geteuid().is_root(), descriptors })
     }
 
     /// The name of the only file, as the guest is told.
-    pub(super) fn file(&self) -> Option<String> {
-        self.only.as_ref().map(|name| name.to_string_lossy().into_owned())
+    pub(super) fn file_name(&self) -> Option<String> {
+        self.single_file.as_ref().map(|name| name.to_string_lossy().into_owned())
     }
 
     /// Calls `act` with a directory and a name in it that lead to what `fd`
     /// names, for the calls that take no such descriptor. It is the inode
     /// itself, whatever became of its names: no link is followed.
-    pub(super) fn by_path<T>(
+    pub(super) fn with_proc_path<T>(
         &self,
         fd: &OwnedFd,
-        act: impl FnOnce(&OwnedFd, &str) -> Result<T, Errno>,
+        call: impl FnOnce(&OwnedFd, &str) -> Result<T, Errno>,
     ) -> Result<T, Errno> {
-        act(&self.descriptors, &fd.as_raw_fd().to_string())
+        call(&self.descriptors, &fd.as_raw_fd().to_string())
     }
 
-    /// As [`Share::by_path`], for the calls that take no directory.
-    pub(super) fn by_full_path<T>(
+    /// As [`Share::with_proc_path`], for the calls that take no directory.
+    pub(super) fn with_full_proc_path<T>(
         &self,
         fd: &OwnedFd,
-        act: impl FnOnce(&str) -> Result<T, Errno>,
+        call: impl FnOnce(&str) -> Result<T, Errno>,
     ) -> Result<T, Errno> {
         let mut path = String::from("/proc/self/fd/");
         write!(path, "{}", fd.as_raw_fd()).map_err(|_| Errno::NOMEM)?;
-        act(&path)
+        call(&path)
     }
 
     /// Opens the file or directory that `fd` names. Nothing else is ever
@@ -84,11 +84,11 @@ impl Share {
             _ => return Err(Errno::NXIO),
         }
         let flags = flags | OFlags::CLOEXEC | OFlags::NOCTTY | OFlags::NONBLOCK;
-        self.by_path(fd, |directory, name| openat(directory, name, flags, Mode::empty()))
+        self.with_proc_path(fd, |directory, name| openat(directory, name, flags, Mode::empty()))
     }
 
     /// Whether the guest may see `name` in the root.
-    pub(super) fn shows(&self, name: &CStr) -> bool {
-        self.only.as_deref().is_none_or(|only| only == name)
+    pub(super) fn is_visible(&self, name: &CStr) -> bool {
+        self.single_file.as_deref().is_none_or(|file| file == name)
     }
 }

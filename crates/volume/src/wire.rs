@@ -8,7 +8,7 @@ use rustix::io::Errno;
 /// Bytes of a request's header.
 pub(super) const REQUEST_HEADER: usize = 40;
 /// Bytes of an answer's header.
-pub(super) const ANSWER_HEADER: usize = 16;
+pub(super) const REPLY_HEADER: usize = 16;
 /// Longest name in a directory.
 const MAX_NAME: usize = 255;
 
@@ -74,10 +74,10 @@ impl<'a> Request<'a> {
     /// Reads the header; `None` when there is less than one.
     pub(super) fn parse(message: &'a [u8]) -> Option<Self> {
         let (header, body) = message.split_at_checked(REQUEST_HEADER)?;
-        Self::fields(Fields(header), Fields(body)).ok()
+        Self::parse_header(Fields(header), Fields(body)).ok()
     }
 
-    fn fields(mut header: Fields<'a>, body: Fields<'a>) -> Result<Self, Errno> {
+    fn parse_header(mut header: Fields<'a>, body: Fields<'a>) -> Result<Self, Errno> {
         let _length = header.u32()?;
         let opcode = header.u32()?;
         let (unique, node) = (header.u64()?, header.u64()?);
@@ -106,15 +106,15 @@ impl<'a> Fields<'a> {
     }
 
     /// The next string, which ends with a zero.
-    pub(super) fn text(&mut self) -> Result<&'a CStr, Errno> {
-        let text = CStr::from_bytes_until_nul(self.0).map_err(|_| Errno::INVAL)?;
-        self.0 = &self.0[text.count_bytes() + 1..];
-        Ok(text)
+    pub(super) fn string(&mut self) -> Result<&'a CStr, Errno> {
+        let string = CStr::from_bytes_until_nul(self.0).map_err(|_| Errno::INVAL)?;
+        self.0 = &self.0[string.count_bytes() + 1..];
+        Ok(string)
     }
 
     /// The next string, which must name one entry of a directory and nothing else.
     pub(super) fn name(&mut self) -> Result<&'a CStr, Errno> {
-        let name = self.text()?;
+        let name = self.string()?;
         match name.to_bytes() {
             b"" | b"." | b".." => Err(Errno::INVAL),
             bytes if bytes.contains(&b'/') => Err(Errno::INVAL),
@@ -148,7 +148,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn noise_is_refused_quietly(bytes: Vec<u8>) {
+        fn random_bytes_cause_no_panic(bytes: Vec<u8>) {
             if let Some(mut request) = Request::parse(&bytes) {
                 request.body.name().ok();
                 request.body.u64().ok();

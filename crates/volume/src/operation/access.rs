@@ -2,7 +2,7 @@
 
 use rustix::fs::{Access, AtFlags, accessat, readlinkat};
 
-use crate::answer::{Answer, Outcome};
+use crate::reply::{FuseReply, Outcome};
 use crate::server::Server;
 use crate::wire::Request;
 
@@ -10,13 +10,14 @@ impl Server {
     pub(crate) fn access(&self, mut request: Request<'_>) -> Outcome {
         let mask = Access::from_bits_truncate(request.body.u32()?);
         let fd = self.inodes.fd(request.node)?;
-        self.share.by_path(&fd, |directory, name| accessat(directory, name, mask, AtFlags::EACCESS))?;
-        Ok(Answer::new())
+        self.share
+            .with_proc_path(&fd, |directory, name| accessat(directory, name, mask, AtFlags::EACCESS))?;
+        Ok(FuseReply::new())
     }
 
     /// The guest follows the link, among its own files.
     pub(crate) fn read_link(&self, request: Request<'_>) -> Outcome {
         let target = readlinkat(self.inodes.fd(request.node)?, c"", Vec::new())?;
-        Ok(Answer::new().bytes(target.to_bytes()))
+        Ok(FuseReply::new().bytes(target.to_bytes()))
     }
 }

@@ -8,9 +8,9 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-use crate::answer::{Answer, Outcome};
 use crate::inodes::ROOT;
-use crate::limits::VALID;
+use crate::limits::CACHE_TIMEOUT;
+use crate::reply::{FuseReply, Outcome};
 use crate::server::Server;
 use crate::wire::{Fields, Request};
 
@@ -73,14 +73,14 @@ impl Change {
 }
 
 impl Server {
-    pub(crate) fn attributes(&self, request: Request<'_>) -> Outcome {
+    pub(crate) fn get_attributes(&self, request: Request<'_>) -> Outcome {
         let stat = fstat(self.inodes.fd(request.node)?)?;
-        Ok(self.described(&stat))
+        Ok(self.attribute_reply(&stat))
     }
 
     pub(crate) fn set_attributes(&self, mut request: Request<'_>) -> Outcome {
         let change = Change::parse(&mut request.body)?;
-        if request.node == ROOT && self.share.only.is_some() {
+        if request.node == ROOT && self.share.single_file.is_some() {
             return Err(Errno::PERM);
         }
         let fd = self.inodes.fd(request.node)?;
@@ -95,11 +95,11 @@ impl Server {
             self.set_size(&fd, &change)?;
         }
         if change.has(ATIME | MTIME | ATIME_NOW | MTIME_NOW) {
-            self.share.by_path(&fd, |directory, name| {
+            self.share.with_proc_path(&fd, |directory, name| {
                 utimensat(directory, name, &change.timestamps(), AtFlags::empty())
             })?;
         }
-        Ok(self.described(&fstat(&fd)?))
+        Ok(self.attribute_reply(&fstat(&fd)?))
     }
 
     fn set_owner(&self, fd: &OwnedFd, change: &Change) -> Result<(), Errno> {
@@ -111,7 +111,7 @@ impl Server {
 
     pub(super) fn set_mode(&self, fd: &OwnedFd, mode: u32) -> Result<(), Errno> {
         let mode = Mode::from_raw_mode(mode & PERMISSIONS);
-        self.share.by_path(fd, |directory, name| chmodat(directory, name, mode, AtFlags::empty()))
+        self.share.with_proc_path(fd, |directory, name| chmodat(directory, name, mode, AtFlags::empty()))
     }
 
     fn set_size(&self, fd: &OwnedFd, change: &Change) -> Result<(), Errno> {
@@ -121,28 +121,31 @@ impl Server {
             ftruncate(self.share.reopen(fd, FileType::RegularFile, OFlags::WRONLY)?, change.size)?;
         }
         if change.has(KILL_SUIDGID) {
-            self.take_privileges(fd)?;
+            self.clear_suid_sgid(fd)?;
         }
         Ok(())
     }
 
     /// Takes the bits that would give whoever runs the file its owner's rights.
     /// The host's kernel does so for an ordinary user who writes, not for root.
-    pub(super) fn take_privileges(&self, fd: &OwnedFd) -> Result<(), Errno> {
+    pub(super) fn clear_suid_sgid(&self, fd: &OwnedFd) -> Result<(), Errno> {
         let mode = fstat(fd)?.st_mode;
-        match less_privileged(mode) {
+        match without_suid_sgid(mode) {
             less if less == mode => Ok(()),
             less => self.set_mode(fd, less),
         }
     }
 
-    fn described(&self, stat: &Stat) -> Answer {
-        Answer::new().u64s([VALID.as_secs()]).u32s([VALID.subsec_nanos(), 0]).attributes(stat)
+    fn attribute_reply(&self, stat: &Stat) -> FuseReply {
+        FuseReply::new()
+            .u64s([CACHE_TIMEOUT.as_secs()])
+            .u32s([CACHE_TIMEOUT.subsec_nanos(), 0])
+            .attributes(stat)
     }
 }
 
 /// The mode without set-user-id, and without set-group-id where that is not the mark of a locked file.
-fn less_privileged(mode: u32) -> u32 {
+fn without_suid_sgid(mode: u32) -> u32 {
     let (set_uid, set_gid, group_executes) = (0o4000, 0o2000, 0o010);
     match FileType::from_raw_mode(mode) {
         FileType::RegularFile if mode & group_executes != 0 => mode & !(set_uid | set_gid),
@@ -156,9 +159,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn privileges_are_taken_from_files_only() {
-        assert_eq!(less_privileged(0o106_755), 0o100_755);
-        assert_eq!(less_privileged(0o106_644), 0o102_644);
-        assert_eq!(less_privileged(0o042_755), 0o042_755);
+    fn suid_and_sgid_are_cleared_on_files_only() {
+        assert_eq!(without_suid_sgid(0o106_755), 0o100_755);
+        assert_eq!(without_suid_sgid(0o106_644), 0o102_644);
+        assert_eq!(without_suid_sgid(0o042_755), 0o042_755);
     }
 }

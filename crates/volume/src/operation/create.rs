@@ -8,8 +8,8 @@ use rustix::io::Errno;
 
 use super::attributes::PERMISSIONS;
 use super::open::host_flags;
-use crate::answer::{Answer, Outcome};
 use crate::handles::Handle;
+use crate::reply::{FuseReply, Outcome};
 use crate::server::Server;
 use crate::wire::Request;
 
@@ -18,17 +18,17 @@ impl Server {
         let (flags, mode) = (request.body.u32()?, request.body.u32()? & PERMISSIONS);
         let (_umask, _open_flags) = (request.body.u32()?, request.body.u32()?);
         let name = request.body.name()?;
-        let parent = self.changeable(request.node)?;
+        let parent = self.modifiable_directory(request.node)?;
         match create_new(&parent, name, host_flags(flags), mode) {
             Err(Errno::EXIST) if flags & OFlags::EXCL.bits() == 0 => {
                 self.open_existing(&request, name, flags)
             }
             Err(error) => Err(error),
-            Ok(file) => self.created(&request, &parent, name, file, mode),
+            Ok(file) => self.reply_with_open_file(&request, &parent, name, file, mode),
         }
     }
 
-    fn created(
+    fn reply_with_open_file(
         &self,
         request: &Request<'_>,
         parent: &OwnedFd,
@@ -36,11 +36,11 @@ impl Server {
         file: OwnedFd,
         mode: u32,
     ) -> Outcome {
-        let stat = self.settle(request, parent, &file, Some(mode))?;
-        let named = self.share.by_path(&file, |directory, number| {
+        let stat = self.set_owner_and_mode(request, parent, &file, Some(mode))?;
+        let named = self.share.with_proc_path(&file, |directory, number| {
             openat(directory, number, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
         })?;
-        let handle = self.handles.keep(Handle::File(file))?;
+        let handle = self.handles.insert(Handle::File(file))?;
         let node = match self.inodes.remember(request.node, name, named, &stat) {
             Ok(node) => node,
             Err(error) => {
@@ -49,16 +49,16 @@ impl Server {
                 return Err(error);
             }
         };
-        self.inodes.opened_as_before(node, &stat);
-        Ok(Answer::new().entry(node, &stat).u64s([handle]).u32s([0, 0]))
+        self.inodes.record_open(node, &stat);
+        Ok(FuseReply::new().entry(node, &stat).u64s([handle]).u32s([0, 0]))
     }
 
     /// Someone on the host was faster, which is as good unless the guest insists on a new one.
     fn open_existing(&self, request: &Request<'_>, name: &CStr, flags: u32) -> Outcome {
-        let (node, stat) = self.enter(request.node, name)?;
+        let (node, stat) = self.look_up_visible(request.node, name)?;
         let opened = self.open_file(node, flags);
         let (handle, open_flags) = opened.inspect_err(|_| self.inodes.forget(node, 1))?;
-        Ok(Answer::new().entry(node, &stat).u64s([handle]).u32s([open_flags, 0]))
+        Ok(FuseReply::new().entry(node, &stat).u64s([handle]).u32s([open_flags, 0]))
     }
 }
 

@@ -7,10 +7,10 @@ use std::sync::{Mutex, PoisonError};
 use rustix::fs::{FileType, OFlags, RawDir, SeekFrom, Stat, seek};
 use rustix::io::Errno;
 
-use crate::answer::{Answer, Outcome};
 use crate::handles::Handle;
 use crate::inodes::ROOT;
 use crate::limits::MAX_TRANSFER;
+use crate::reply::{FuseReply, Outcome};
 use crate::server::Server;
 use crate::wire::Request;
 
@@ -19,7 +19,7 @@ const BATCH: usize = 32 * 1024;
 /// Bytes of an entry before its name.
 const ENTRY_HEADER: usize = 24;
 /// Bytes of what is told of an entry's inode.
-const INODE: usize = 128;
+const INODE_SIZE: usize = 128;
 /// The inode number of an entry whose inode is not told.
 const UNKNOWN_INODE: u64 = u32::MAX as u64;
 
@@ -34,7 +34,7 @@ struct Entry<'a> {
 }
 
 impl Entry<'_> {
-    fn itself_or_above(&self) -> bool {
+    fn is_dot_or_dotdot(&self) -> bool {
         matches!(self.name.to_bytes(), b"." | b"..")
     }
 
@@ -42,11 +42,11 @@ impl Entry<'_> {
         (ENTRY_HEADER + self.name.count_bytes()).next_multiple_of(8)
     }
 
-    fn add_to(&self, answer: Answer) -> Answer {
+    fn add_to(&self, reply: FuseReply) -> FuseReply {
         let name = self.name.to_bytes();
         // A directory entry's type is the file type's bits of a mode.
         let kind = self.kind.as_raw_mode() >> 12;
-        answer.u64s([self.inode, self.next]).u32s([name.len() as u32, kind]).bytes(name).padded()
+        reply.u64s([self.inode, self.next]).u32s([name.len() as u32, kind]).bytes(name).padded()
     }
 }
 
@@ -54,86 +54,86 @@ impl Entry<'_> {
 struct Listing<'a> {
     server: &'a Server,
     directory: u64,
-    answer: Option<Answer>,
-    room: usize,
+    reply: Option<FuseReply>,
+    capacity: usize,
     plus: bool,
 }
 
 impl Listing<'_> {
     /// Adds the entry; `false` when there is no room for it.
     fn add(&mut self, entry: Entry<'_>) -> bool {
-        let size = entry.size() + if self.plus { INODE } else { 0 };
-        match self.answer.take() {
-            Some(answer) if answer.len() + size <= self.room => {
-                self.answer = Some(entry.add_to(self.inode(answer, &entry)));
+        let size = entry.size() + if self.plus { INODE_SIZE } else { 0 };
+        match self.reply.take() {
+            Some(reply) if reply.len() + size <= self.capacity => {
+                self.reply = Some(entry.add_to(self.add_inode(reply, &entry)));
                 true
             }
-            answer => {
-                self.answer = answer;
+            reply => {
+                self.reply = reply;
                 false
             }
         }
     }
 
-    fn inode(&self, answer: Answer, entry: &Entry<'_>) -> Answer {
+    fn add_inode(&self, reply: FuseReply, entry: &Entry<'_>) -> FuseReply {
         if !self.plus {
-            return answer;
+            return reply;
         }
-        if entry.itself_or_above() {
-            return answer.bytes(&[0; INODE]);
+        if entry.is_dot_or_dotdot() {
+            return reply.bytes(&[0; INODE_SIZE]);
         }
-        match self.server.enter(self.directory, entry.name) {
-            Ok((node, stat)) => answer.entry(node, &stat),
+        match self.server.look_up_visible(self.directory, entry.name) {
+            Ok((node, stat)) => reply.entry(node, &stat),
             // Gone, or one too many: the guest asks for it by itself if it cares.
-            Err(_) => answer.bytes(&[0; INODE]),
+            Err(_) => reply.bytes(&[0; INODE_SIZE]),
         }
     }
 }
 
 impl Server {
     pub(crate) fn open_directory(&self, request: Request<'_>) -> Outcome {
-        let handle = match (request.node, &self.share.only) {
-            (ROOT, Some(_)) => Handle::OnlyFile,
+        let handle = match (request.node, &self.share.single_file) {
+            (ROOT, Some(_)) => Handle::SingleFile,
             _ => {
                 let fd = self.inodes.fd(request.node)?;
                 let directory = self.share.reopen(&fd, FileType::Directory, OFlags::RDONLY)?;
                 Handle::Directory(Mutex::new(directory))
             }
         };
-        Ok(Answer::new().u64s([self.handles.keep(handle)?]).u32s([0, 0]))
+        Ok(FuseReply::new().u64s([self.handles.insert(handle)?]).u32s([0, 0]))
     }
 
-    pub(crate) fn list(&self, request: Request<'_>) -> Outcome {
-        self.list_from(request, false)
+    pub(crate) fn read_directory(&self, request: Request<'_>) -> Outcome {
+        self.read_entries(request, false)
     }
 
-    pub(crate) fn list_plus(&self, request: Request<'_>) -> Outcome {
-        self.list_from(request, true)
+    pub(crate) fn read_directory_plus(&self, request: Request<'_>) -> Outcome {
+        self.read_entries(request, true)
     }
 
-    fn list_from(&self, mut request: Request<'_>, plus: bool) -> Outcome {
+    fn read_entries(&self, mut request: Request<'_>, plus: bool) -> Outcome {
         let handle = self.handles.get(request.body.u64()?)?;
         let offset = request.body.u64()?;
-        let room = (request.body.u32()? as usize).min(MAX_TRANSFER);
+        let capacity = (request.body.u32()? as usize).min(MAX_TRANSFER);
         let mut listing =
-            Listing { server: self, directory: request.node, answer: Some(Answer::new()), room, plus };
+            Listing { server: self, directory: request.node, reply: Some(FuseReply::new()), capacity, plus };
         match &*handle {
             Handle::File(_) => return Err(Errno::NOTDIR),
-            Handle::OnlyFile => self.list_only(&mut listing, offset)?,
+            Handle::SingleFile => self.list_single_file(&mut listing, offset)?,
             Handle::Directory(directory) => {
                 let directory = directory.lock().unwrap_or_else(PoisonError::into_inner);
-                list_host(&directory, &mut listing, offset)?;
+                read_host_entries(&directory, &mut listing, offset)?;
             }
         }
-        listing.answer.ok_or(Errno::IO)
+        listing.reply.ok_or(Errno::IO)
     }
 
     /// A directory with the only file in it, if that is there.
-    fn list_only(&self, listing: &mut Listing<'_>, offset: u64) -> Result<(), Errno> {
+    fn list_single_file(&self, listing: &mut Listing<'_>, offset: u64) -> Result<(), Errno> {
         let directory = |name, next| Entry { inode: UNKNOWN_INODE, next, kind: FileType::Directory, name };
         let mut entries = vec![directory(c".", 1), directory(c"..", 2)];
-        if let Some(name) = &self.share.only
-            && let Some(inode) = self.only_inode(name)
+        if let Some(name) = &self.share.single_file
+            && let Some(inode) = self.single_file_inode(name)
         {
             entries.push(Entry { inode, next: 3, kind: FileType::RegularFile, name });
         }
@@ -142,21 +142,21 @@ impl Server {
         Ok(())
     }
 
-    fn only_inode(&self, name: &CStr) -> Option<u64> {
-        let (node, Stat { st_ino, .. }) = self.enter(ROOT, name).ok()?;
+    fn single_file_inode(&self, name: &CStr) -> Option<u64> {
+        let (node, Stat { st_ino, .. }) = self.look_up_visible(ROOT, name).ok()?;
         self.inodes.forget(node, 1);
         Some(st_ino)
     }
 }
 
-fn list_host(directory: &OwnedFd, listing: &mut Listing<'_>, offset: u64) -> Result<(), Errno> {
+fn read_host_entries(directory: &OwnedFd, listing: &mut Listing<'_>, offset: u64) -> Result<(), Errno> {
     seek(directory, SeekFrom::Start(offset))?;
     let mut batch = Vec::with_capacity(BATCH);
     let mut entries = RawDir::new(directory, batch.spare_capacity_mut());
     while let Some(entry) = entries.next() {
         // What was listed before must reach the guest, which was told of its inodes.
         let entry = match entry {
-            Err(error) if listing.answer.as_ref().is_none_or(|answer| answer.len() == 0) => {
+            Err(error) if listing.reply.as_ref().is_none_or(|reply| reply.len() == 0) => {
                 return Err(error);
             }
             Err(_) => break,

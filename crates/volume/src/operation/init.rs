@@ -2,8 +2,8 @@
 
 use rustix::io::Errno;
 
-use crate::answer::{Answer, Outcome};
 use crate::limits::MAX_TRANSFER;
+use crate::reply::{FuseReply, Outcome};
 use crate::server::Server;
 use crate::wire::Request;
 
@@ -14,9 +14,9 @@ const MINOR: u32 = 38;
 const OLDEST_MINOR: u32 = 31;
 const PAGE: usize = 4096;
 /// Requests that the guest's kernel may have under way in the background.
-const BACKGROUND: u16 = 16;
+const MAX_BACKGROUND: u16 = 16;
 /// From how many on it takes its time with more.
-const CONGESTED: u16 = 12;
+const CONGESTION_THRESHOLD: u16 = 12;
 
 const ASYNC_READ: u32 = 1 << 0;
 const ATOMIC_O_TRUNC: u32 = 1 << 3;
@@ -31,7 +31,7 @@ const MAX_PAGES: u32 = 1 << 22;
 /// Taking set-user-id bits off a file that is written is done here, which saves
 /// the guest a question before each write.
 const HANDLE_KILLPRIV_V2: u32 = 1 << 28;
-const WANTED: u32 = ASYNC_READ
+const SUPPORTED_FLAGS: u32 = ASYNC_READ
     | ATOMIC_O_TRUNC
     | BIG_WRITES
     | AUTO_INVAL_DATA
@@ -50,9 +50,9 @@ impl Server {
             return Err(Errno::PROTO);
         }
         let one_nanosecond = 1;
-        Ok(Answer::new()
-            .u32s([MAJOR, MINOR, read_ahead, flags & WANTED])
-            .u16s([BACKGROUND, CONGESTED])
+        Ok(FuseReply::new()
+            .u32s([MAJOR, MINOR, read_ahead, flags & SUPPORTED_FLAGS])
+            .u16s([MAX_BACKGROUND, CONGESTION_THRESHOLD])
             .u32s([MAX_TRANSFER as u32, one_nanosecond])
             .u16s([(MAX_TRANSFER / PAGE) as u16, 0])
             .u32s([0; 8]))
@@ -61,6 +61,6 @@ impl Server {
     pub(crate) fn destroy(&self) -> Outcome {
         self.handles.close_all();
         self.inodes.forget_all();
-        Ok(Answer::new())
+        Ok(FuseReply::new())
     }
 }

@@ -2,7 +2,7 @@
 
 use rustix::fs::{AtFlags, fstat, linkat};
 
-use crate::answer::{Answer, Outcome};
+use crate::reply::{FuseReply, Outcome};
 use crate::server::Server;
 use crate::wire::Request;
 
@@ -10,14 +10,14 @@ impl Server {
     pub(crate) fn link(&self, mut request: Request<'_>) -> Outcome {
         let file = self.inodes.fd(request.body.u64()?)?;
         let name = request.body.name()?;
-        let parent = self.changeable(request.node)?;
+        let parent = self.modifiable_directory(request.node)?;
         // What is followed is the descriptor's own path, to the inode and no further.
-        self.share.by_path(&file, |directory, number| {
+        self.share.with_proc_path(&file, |directory, number| {
             linkat(directory, number, &*parent, name, AtFlags::SYMLINK_FOLLOW)
         })?;
         let named = rustix::io::fcntl_dupfd_cloexec(&*file, 0)?;
         let stat = fstat(&named)?;
         let node = self.inodes.remember(request.node, name, named, &stat)?;
-        Ok(Answer::new().entry(node, &stat))
+        Ok(FuseReply::new().entry(node, &stat))
     }
 }

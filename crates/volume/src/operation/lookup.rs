@@ -5,25 +5,25 @@ use std::ffi::CStr;
 use rustix::fs::{FileType, Stat};
 use rustix::io::Errno;
 
-use crate::answer::{Answer, Outcome};
 use crate::inodes::ROOT;
+use crate::reply::{FuseReply, Outcome};
 use crate::server::Server;
 use crate::wire::Request;
 
 impl Server {
     pub(crate) fn look_up(&self, mut request: Request<'_>) -> Outcome {
         let name = request.body.name()?;
-        let (node, stat) = self.enter(request.node, name)?;
-        Ok(Answer::new().entry(node, &stat))
+        let (node, stat) = self.look_up_visible(request.node, name)?;
+        Ok(FuseReply::new().entry(node, &stat))
     }
 
     /// Finds an entry, and counts that the guest is told of it.
-    pub(super) fn enter(&self, parent: u64, name: &CStr) -> Result<(u64, Stat), Errno> {
-        self.visible(parent, name)?;
+    pub(super) fn look_up_visible(&self, parent: u64, name: &CStr) -> Result<(u64, Stat), Errno> {
+        self.check_visible(parent, name)?;
         let (node, stat) = self.inodes.look_up(parent, name)?;
         // One file was shared: what took its name must be a file as well.
         if parent == ROOT
-            && self.share.only.is_some()
+            && self.share.single_file.is_some()
             && FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile
         {
             self.inodes.forget(node, 1);

@@ -7,8 +7,8 @@ use rustix::fs::{AtFlags, FileType, Gid, Mode, Stat, Uid, chownat, fstat, mkdira
 use rustix::io::Errno;
 
 use super::attributes::PERMISSIONS;
-use crate::answer::{Answer, Outcome};
-use crate::inodes::found;
+use crate::inodes::open_entry;
+use crate::reply::{FuseReply, Outcome};
 use crate::server::Server;
 use crate::wire::Request;
 
@@ -18,9 +18,9 @@ impl Server {
     pub(crate) fn make_directory(&self, mut request: Request<'_>) -> Outcome {
         let (mode, _umask) = (request.body.u32()? & PERMISSIONS, request.body.u32()?);
         let name = request.body.name()?;
-        let parent = self.changeable(request.node)?;
+        let parent = self.modifiable_directory(request.node)?;
         mkdirat(&*parent, name, Mode::from_raw_mode(mode))?;
-        self.made(&request, &parent, name, Some(mode))
+        self.reply_with_new_entry(&request, &parent, name, Some(mode))
     }
 
     /// Devices are refused, to root too: whoever could write one into a
@@ -33,58 +33,64 @@ impl Server {
         if !matches!(kind, FileType::RegularFile | FileType::Fifo | FileType::Socket) {
             return Err(Errno::PERM);
         }
-        let parent = self.changeable(request.node)?;
+        let parent = self.modifiable_directory(request.node)?;
         mknodat(&*parent, name, kind, Mode::from_raw_mode(mode & PERMISSIONS), 0)?;
-        self.made(&request, &parent, name, Some(mode & PERMISSIONS))
+        self.reply_with_new_entry(&request, &parent, name, Some(mode & PERMISSIONS))
     }
 
-    pub(crate) fn make_link(&self, mut request: Request<'_>) -> Outcome {
-        let (name, target) = (request.body.name()?, request.body.text()?);
-        let parent = self.changeable(request.node)?;
+    pub(crate) fn make_symlink(&self, mut request: Request<'_>) -> Outcome {
+        let (name, target) = (request.body.name()?, request.body.string()?);
+        let parent = self.modifiable_directory(request.node)?;
         symlinkat(target, &*parent, name)?;
-        self.made(&request, &parent, name, None)
+        self.reply_with_new_entry(&request, &parent, name, None)
     }
 
     /// Gives what was just made to who asked for it, and tells of it.
-    fn made(&self, request: &Request<'_>, parent: &OwnedFd, name: &CStr, mode: Option<u32>) -> Outcome {
-        let (fd, _) = found(parent, name)?;
-        let stat = self.settle(request, parent, &fd, mode)?;
+    fn reply_with_new_entry(
+        &self,
+        request: &Request<'_>,
+        parent: &OwnedFd,
+        name: &CStr,
+        mode: Option<u32>,
+    ) -> Outcome {
+        let (fd, _) = open_entry(parent, name)?;
+        let stat = self.set_owner_and_mode(request, parent, &fd, mode)?;
         let node = self.inodes.remember(request.node, name, fd, &stat)?;
-        Ok(Answer::new().entry(node, &stat))
+        Ok(FuseReply::new().entry(node, &stat))
     }
 
     /// Sets the owner and the mode of a new file: the host made it as this process's, under its umask.
-    pub(super) fn settle(
+    pub(super) fn set_owner_and_mode(
         &self,
         request: &Request<'_>,
         parent: &OwnedFd,
         fd: &OwnedFd,
         mode: Option<u32>,
     ) -> Result<Stat, Errno> {
-        if self.share.gives_away {
-            give_away(request, parent, fd)?;
+        if self.share.sets_owner {
+            chown_to_requester(request, parent, fd)?;
         }
         if let Some(mode) = mode {
-            self.settle_mode(fd, mode)?;
+            self.set_new_mode(fd, mode)?;
         }
         fstat(fd)
     }
 
-    fn settle_mode(&self, fd: &OwnedFd, mode: u32) -> Result<(), Errno> {
-        let have = fstat(fd)?.st_mode;
-        let inherited = match FileType::from_raw_mode(have) {
-            FileType::Directory => have & SET_GID,
+    fn set_new_mode(&self, fd: &OwnedFd, mode: u32) -> Result<(), Errno> {
+        let current = fstat(fd)?.st_mode;
+        let inherited = match FileType::from_raw_mode(current) {
+            FileType::Directory => current & SET_GID,
             _ => 0,
         };
         match mode | inherited {
-            wanted if wanted == have & PERMISSIONS => Ok(()),
-            wanted => self.set_mode(fd, wanted),
+            mode if mode == current & PERMISSIONS => Ok(()),
+            mode => self.set_mode(fd, mode),
         }
     }
 }
 
 /// Gives a new file to who asked for it.
-fn give_away(request: &Request<'_>, parent: &OwnedFd, fd: &OwnedFd) -> Result<(), Errno> {
+fn chown_to_requester(request: &Request<'_>, parent: &OwnedFd, fd: &OwnedFd) -> Result<(), Errno> {
     let stat = fstat(fd)?;
     // Such a directory gives its group to what is made in it.
     let inherits = fstat(parent)?.st_mode & SET_GID != 0;

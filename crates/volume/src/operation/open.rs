@@ -3,8 +3,8 @@
 use rustix::fs::{FileType, OFlags, fstat};
 use rustix::io::Errno;
 
-use crate::answer::{Answer, Outcome};
 use crate::handles::Handle;
+use crate::reply::{FuseReply, Outcome};
 use crate::server::Server;
 use crate::wire::Request;
 
@@ -21,7 +21,7 @@ pub(super) fn host_flags(flags: u32) -> OFlags {
 impl Server {
     pub(crate) fn open(&self, mut request: Request<'_>) -> Outcome {
         let (handle, open_flags) = self.open_file(request.node, request.body.u32()?)?;
-        Ok(Answer::new().u64s([handle]).u32s([open_flags, 0]))
+        Ok(FuseReply::new().u64s([handle]).u32s([open_flags, 0]))
     }
 
     /// Opens a regular file: its handle, and what the guest may do with it.
@@ -35,14 +35,14 @@ impl Server {
         let file = self.share.reopen(&fd, FileType::RegularFile, flags)?;
         let stat = fstat(&file)?;
         if flags.contains(OFlags::TRUNC) {
-            self.take_privileges(&fd)?;
+            self.clear_suid_sgid(&fd)?;
         }
-        let keep = self.inodes.opened_as_before(node, &stat);
-        Ok((self.handles.keep(Handle::File(file))?, if keep { KEEP_CACHE } else { 0 }))
+        let is_unchanged = self.inodes.record_open(node, &stat);
+        Ok((self.handles.insert(Handle::File(file))?, if is_unchanged { KEEP_CACHE } else { 0 }))
     }
 
     pub(crate) fn release(&self, mut request: Request<'_>) -> Outcome {
         self.handles.close(request.body.u64()?)?;
-        Ok(Answer::new())
+        Ok(FuseReply::new())
     }
 }

@@ -3,8 +3,8 @@
 use rustix::fs::{SeekFrom, seek};
 use rustix::io::{Errno, pread};
 
-use crate::answer::{Answer, Outcome};
 use crate::limits::MAX_TRANSFER;
+use crate::reply::{FuseReply, Outcome};
 use crate::server::Server;
 use crate::wire::Request;
 
@@ -21,7 +21,7 @@ impl Server {
         }
         let handle = self.handles.get(handle)?;
         let file = handle.file()?;
-        Answer::filled(size, |room| pread(file, room, offset))
+        FuseReply::with_buffer(size, |buffer| pread(file, buffer, offset))
     }
 
     /// Where data or a hole begins. Other kinds of seeking are the guest's own.
@@ -33,6 +33,6 @@ impl Server {
             _ => return Err(Errno::INVAL),
         };
         let found = seek(self.handles.get(handle)?.file()?, to)?;
-        Ok(Answer::new().u64s([found]))
+        Ok(FuseReply::new().u64s([found]))
     }
 }

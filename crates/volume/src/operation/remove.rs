@@ -2,7 +2,7 @@
 
 use rustix::fs::{AtFlags, unlinkat};
 
-use crate::answer::{Answer, Outcome};
+use crate::reply::{FuseReply, Outcome};
 use crate::server::Server;
 use crate::wire::Request;
 
@@ -17,12 +17,12 @@ impl Server {
 
     fn remove(&self, mut request: Request<'_>, flags: AtFlags) -> Outcome {
         let name = request.body.name()?;
-        let parent = self.changeable(request.node)?;
-        let known = self.inodes.known_at(&parent, name)?;
+        let parent = self.modifiable_directory(request.node)?;
+        let known = self.inodes.hold_known_entry(&parent, name)?;
         unlinkat(&*parent, name, flags)?;
         if let Some(known) = known {
-            self.inodes.lost_name(known);
+            self.inodes.mark_unlinked(known);
         }
-        Ok(Answer::new())
+        Ok(FuseReply::new())
     }
 }

@@ -7,12 +7,12 @@ use std::sync::Arc;
 use rustix::fs::{RenameFlags, renameat_with};
 use rustix::io::Errno;
 
-use crate::answer::{Answer, Outcome};
+use crate::reply::{FuseReply, Outcome};
 use crate::server::Server;
 use crate::wire::Request;
 
 /// An inode that the guest knows, kept hold of.
-type Known = Option<(u64, Arc<OwnedFd>)>;
+type KnownEntry = Option<(u64, Arc<OwnedFd>)>;
 
 impl Server {
     pub(crate) fn rename(&self, mut request: Request<'_>) -> Outcome {
@@ -20,7 +20,7 @@ impl Server {
         self.rename_to(request, directory, RenameFlags::empty())
     }
 
-    pub(crate) fn rename_with(&self, mut request: Request<'_>) -> Outcome {
+    pub(crate) fn rename_with_flags(&self, mut request: Request<'_>) -> Outcome {
         let directory = request.body.u64()?;
         let (flags, _padding) = (request.body.u32()?, request.body.u32()?);
         let flags = RenameFlags::from_bits_retain(flags);
@@ -33,26 +33,26 @@ impl Server {
 
     fn rename_to(&self, mut request: Request<'_>, directory: u64, flags: RenameFlags) -> Outcome {
         let (old_name, new_name) = (request.body.name()?, request.body.name()?);
-        let (from, to) = (self.changeable(request.node)?, self.changeable(directory)?);
-        let moved = self.inodes.known_at(&from, old_name)?;
-        let replaced = match self.inodes.known_at(&to, new_name) {
+        let (from, to) = (self.modifiable_directory(request.node)?, self.modifiable_directory(directory)?);
+        let moved = self.inodes.hold_known_entry(&from, old_name)?;
+        let replaced = match self.inodes.hold_known_entry(&to, new_name) {
             Err(Errno::NOENT) => None,
             other => other?,
         };
         renameat_with(&*from, old_name, &*to, new_name, flags)?;
         if flags.contains(RenameFlags::EXCHANGE) {
-            self.renamed(replaced, request.node, old_name);
+            self.update_name(replaced, request.node, old_name);
         } else if let Some(known) = replaced {
-            self.inodes.lost_name(known);
+            self.inodes.mark_unlinked(known);
         }
         // Last, since both may be names of one file.
-        self.renamed(moved, directory, new_name);
-        Ok(Answer::new())
+        self.update_name(moved, directory, new_name);
+        Ok(FuseReply::new())
     }
 
-    fn renamed(&self, known: Known, parent: u64, name: &CStr) {
+    fn update_name(&self, known: KnownEntry, parent: u64, name: &CStr) {
         if let Some((node, _fd)) = known {
-            self.inodes.moved(node, parent, name);
+            self.inodes.set_location(node, parent, name);
         }
     }
 }

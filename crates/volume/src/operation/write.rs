@@ -6,8 +6,8 @@ use std::os::fd::OwnedFd;
 use rustix::fs::{FallocateFlags, OFlags, copy_file_range, fallocate, fdatasync, fsync};
 use rustix::io::{Errno, ReadWriteFlags, pwritev2};
 
-use crate::answer::{Answer, Outcome};
 use crate::handles::Handle;
+use crate::reply::{FuseReply, Outcome};
 use crate::server::Server;
 use crate::wire::Request;
 
@@ -30,9 +30,9 @@ impl Server {
         let file = handle.file()?;
         let written = write_all(file, data, offset, OFlags::from_bits_retain(flags))?;
         if write_flags & KILL_SUIDGID != 0 {
-            self.take_privileges(file)?;
+            self.clear_suid_sgid(file)?;
         }
-        Ok(Answer::new().u32s([written as u32, 0]))
+        Ok(FuseReply::new().u32s([written as u32, 0]))
     }
 
     pub(crate) fn allocate(&self, mut request: Request<'_>) -> Outcome {
@@ -44,7 +44,7 @@ impl Server {
             return Err(Errno::OPNOTSUPP);
         }
         fallocate(handle.file()?, mode, offset, length)?;
-        Ok(Answer::new())
+        Ok(FuseReply::new())
     }
 
     pub(crate) fn copy_range(&self, mut request: Request<'_>) -> Outcome {
@@ -54,7 +54,7 @@ impl Server {
         let length = request.body.u64()?.min(MAX_COPY) as usize;
         let (from, to) = (from.file()?, to.file()?);
         let copied = copy_file_range(from, Some(&mut from_offset), to, Some(&mut to_offset), length)?;
-        Ok(Answer::new().u32s([copied as u32, 0]))
+        Ok(FuseReply::new().u32s([copied as u32, 0]))
     }
 
     pub(crate) fn sync(&self, mut request: Request<'_>) -> Outcome {
@@ -64,28 +64,28 @@ impl Server {
             Handle::File(file) if data_only => fdatasync(file)?,
             Handle::File(file) => fsync(file)?,
             Handle::Directory(directory) => self.sync_directory(directory)?,
-            Handle::OnlyFile => {}
+            Handle::SingleFile => {}
         }
-        Ok(Answer::new())
+        Ok(FuseReply::new())
     }
 
     fn sync_directory(&self, directory: &std::sync::Mutex<OwnedFd>) -> Result<(), Errno> {
         // Not under the lock: who lists the directory need not wait for the disk.
-        let own = {
+        let duplicate = {
             let directory = directory.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
             rustix::io::fcntl_dupfd_cloexec(&*directory, 0)?
         };
-        fsync(own)
+        fsync(duplicate)
     }
 }
 
 /// Writes everything, unless an error comes after a part.
 fn write_all(file: &OwnedFd, data: &[u8], offset: u64, flags: OFlags) -> Result<usize, Errno> {
-    let how = how(flags);
+    let write_flags = rw_flags(flags);
     let mut written = 0;
     while written < data.len() {
         let rest = [IoSlice::new(&data[written..])];
-        match pwritev2(file, &rest, offset.wrapping_add(written as u64), how) {
+        match pwritev2(file, &rest, offset.wrapping_add(written as u64), write_flags) {
             Ok(0) => break,
             Ok(count) => written += count,
             Err(Errno::INTR) => {}
@@ -97,6 +97,6 @@ fn write_all(file: &OwnedFd, data: &[u8], offset: u64, flags: OFlags) -> Result<
 }
 
 /// Appends where the guest's descriptor says so now, which may have changed since it was opened.
-fn how(flags: OFlags) -> ReadWriteFlags {
+fn rw_flags(flags: OFlags) -> ReadWriteFlags {
     if flags.contains(OFlags::APPEND) { ReadWriteFlags::APPEND } else { ReadWriteFlags::empty() }
 }

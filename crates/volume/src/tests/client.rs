@@ -14,7 +14,7 @@ use crate::server::Server;
 use crate::share::Share;
 use crate::wire::opcode;
 
-pub(super) const LIMITS: Limits = Limits { known: 1000, held: 500, open: 100 };
+pub(super) const LIMITS: Limits = Limits { known_inodes: 1000, held_fds: 500, open_files: 100 };
 
 pub(super) fn server(path: &Path, read_only: bool, limits: Limits) -> Arc<Server> {
     let share = Share::open(path, read_only).expect("share");
@@ -67,11 +67,11 @@ impl Client {
 }
 
 pub(super) fn call(server: &Server, code: u32, node: u64, body: &[u8]) -> Result<Vec<u8>, Errno> {
-    let answer = server.handle(&message(code, node, body)).expect("an answer");
-    assert_eq!(u32_at(&answer, 0) as usize, answer.len());
-    assert_eq!(u64_at(&answer, 8), 77);
-    match u32_at(&answer, 4) as i32 {
-        0 => Ok(answer[16..].to_vec()),
+    let reply = server.handle(&message(code, node, body)).expect("an answer");
+    assert_eq!(u32_at(&reply, 0) as usize, reply.len());
+    assert_eq!(u64_at(&reply, 8), 77);
+    match u32_at(&reply, 4) as i32 {
+        0 => Ok(reply[16..].to_vec()),
         error => Err(Errno::from_raw_os_error(-error)),
     }
 }

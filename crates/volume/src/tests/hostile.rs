@@ -12,7 +12,7 @@ use crate::limits::Limits;
 use crate::wire::{Request, opcode};
 
 /// What takes a name in a directory, and what stands before the name.
-const NAMING: [(u32, usize); 8] = [
+const NAMING_REQUESTS: [(u32, usize); 8] = [
     (opcode::LOOKUP, 0),
     (opcode::SYMLINK, 0),
     (opcode::MKNOD, 16),
@@ -24,12 +24,12 @@ const NAMING: [(u32, usize); 8] = [
 ];
 
 #[test]
-fn names_lead_nowhere_else() {
+fn names_with_slashes_or_dots_are_refused() {
     let client = Client::new();
     let file = client.file();
-    for (code, before) in NAMING {
+    for (code, offset) in NAMING_REQUESTS {
         for name in ["..", ".", "", "../secret", "/etc/passwd", "etc/passwd", "out/"] {
-            let mut body = if code == opcode::LINK { longs(&[file]) } else { vec![0; before] };
+            let mut body = if code == opcode::LINK { longs(&[file]) } else { vec![0; offset] };
             body.extend(name.as_bytes());
             body.extend(b"\0target\0");
             assert_eq!(client.call(code, ROOT, &body), Err(Errno::INVAL), "{code} {name}");
@@ -43,7 +43,7 @@ fn names_lead_nowhere_else() {
 }
 
 #[test]
-fn links_are_not_followed() {
+fn symlinks_are_not_followed() {
     let client = Client::new();
     for name in [c"out", c"etc"] {
         let link = client.look_up(ROOT, name).expect("the link itself");
@@ -66,7 +66,7 @@ fn links_are_not_followed() {
 
 /// Changing a link's own mode or times must not reach what it leads to.
 #[test]
-fn what_a_link_leads_to_is_not_changed() {
+fn the_target_of_a_symlink_is_not_changed() {
     let client = Client::new();
     let secret = client.directory.path().join("secret");
     let before = fs::metadata(&secret).expect("secret");
@@ -80,7 +80,7 @@ fn what_a_link_leads_to_is_not_changed() {
 }
 
 #[test]
-fn what_is_unknown_is_refused() {
+fn unknown_nodes_handles_and_opcodes_are_refused() {
     let client = Client::new();
     for node in [0, 2, 99, u64::MAX] {
         assert_eq!(client.look_up(node, c"file"), Err(Errno::STALE));
@@ -102,16 +102,16 @@ fn the_root_is_never_forgotten() {
 }
 
 #[test]
-fn a_batch_may_lie_about_its_length() {
+fn a_batch_shorter_than_its_count_is_applied() {
     let client = Client::new();
     let file = client.file();
     let body = [words(&[u32::MAX, 0]), longs(&[file, 1, ROOT])].concat();
     assert!(client.server.handle(&message(opcode::BATCH_FORGET, 0, &body)).is_none());
-    assert_eq!(client.server.inodes.known(), 0);
+    assert_eq!(client.server.inodes.known_count(), 0);
 }
 
 #[test]
-fn sizes_are_judged_before_memory_is_taken() {
+fn sizes_are_checked_before_memory_is_allocated() {
     let client = Client::new();
     let file = client.file();
     let handle = client.open(file).expect("open");
@@ -127,13 +127,13 @@ fn sizes_are_judged_before_memory_is_taken() {
 
 #[test]
 fn inodes_and_open_files_have_limits() {
-    let client = Client::with(false, Limits { known: 5, held: 3, open: 4 });
-    let made = |count: u32| {
+    let client = Client::with(false, Limits { known_inodes: 5, held_fds: 3, open_files: 4 });
+    let make_directory = |count: u32| {
         let body = [words(&[0o755, 0]), format!("d{count}\0").into()].concat();
         client.call(opcode::MKDIR, ROOT, &body)
     };
-    assert_eq!((0..9).map(made).filter(|made| *made == Err(Errno::NFILE)).count(), 4);
-    assert_eq!((client.server.inodes.known(), client.server.inodes.held()), (5, 3));
+    assert_eq!((0..9).map(make_directory).filter(|result| *result == Err(Errno::NFILE)).count(), 4);
+    assert_eq!((client.server.inodes.known_count(), client.server.inodes.held_count()), (5, 3));
     let first = client.look_up(ROOT, c"d0").expect("known already");
     let opened = (0..9).map(|_| client.call(opcode::OPENDIR, first, &[0; 8]));
     assert_eq!(opened.filter(Result::is_err).count(), 5);
@@ -141,8 +141,8 @@ fn inodes_and_open_files_have_limits() {
 
 /// Descriptors that were closed for want of room are found again, unless something else stands there now.
 #[test]
-fn what_is_not_held_is_found_again() {
-    let client = Client::with(false, Limits { known: 100, held: 2, open: 4 });
+fn a_closed_descriptor_is_reopened_by_name() {
+    let client = Client::with(false, Limits { known_inodes: 100, held_fds: 2, open_files: 4 });
     fs::create_dir_all(client.path("a/b/c")).expect("directories");
     fs::write(client.path("a/b/c/deep"), "deep").expect("deep");
     let mut node = ROOT;
@@ -165,7 +165,7 @@ fn what_is_not_held_is_found_again() {
 /// What the guest unlinks stays what it was for as long as the guest knows it.
 #[test]
 fn unlinked_files_stay_until_forgotten() {
-    let client = Client::with(false, Limits { known: 100, held: 2, open: 4 });
+    let client = Client::with(false, Limits { known_inodes: 100, held_fds: 2, open_files: 4 });
     let file = client.file();
     client.call(opcode::UNLINK, ROOT, b"file\0").expect("unlink");
     for name in [c"out", c"etc", c"out", c"etc"] {
@@ -177,7 +177,7 @@ fn unlinked_files_stay_until_forgotten() {
 }
 
 #[test]
-fn what_is_special_is_not_opened_and_devices_are_not_made() {
+fn special_files_are_not_opened_and_devices_are_not_created() {
     let client = Client::new();
     let node = |mode: u32, name: &str| {
         let body = [words(&[mode, 0x103, 0, 0]), format!("{name}\0").into()].concat();
@@ -191,7 +191,7 @@ fn what_is_special_is_not_opened_and_devices_are_not_made() {
 }
 
 #[test]
-fn read_only_is_read_only() {
+fn a_read_only_share_refuses_changes() {
     let client = Client::with(true, LIMITS);
     let file = client.file();
     assert_eq!(client.open(file), Err(Errno::ROFS));
@@ -205,7 +205,7 @@ fn read_only_is_read_only() {
 }
 
 #[test]
-fn attributes_of_the_system_are_not_the_guests() {
+fn only_user_xattrs_are_accessible() {
     let client = Client::new();
     let file = client.file();
     for name in ["security.capability", "trusted.x", "system.posix_acl_access", "user"] {
@@ -215,7 +215,7 @@ fn attributes_of_the_system_are_not_the_guests() {
 }
 
 #[test]
-fn a_directory_that_vanishes_is_gone_and_no_more() {
+fn a_removed_shared_directory_gives_enoent() {
     let client = Client::new();
     let file = client.file();
     fs::remove_dir_all(client.path("")).expect("remove");
@@ -229,14 +229,14 @@ proptest! {
 
     /// Whatever comes: no panic, and an answer that is whole.
     #[test]
-    fn noise_is_survived(messages in prop::collection::vec((0u32..54, 0u64..6, prop::collection::vec(0u8..4, 0..200)), 1..20)) {
+    fn random_messages_cause_no_panic(messages in prop::collection::vec((0u32..54, 0u64..6, prop::collection::vec(0u8..4, 0..200)), 1..20)) {
         let client = Client::new();
         client.file();
         for (code, node, body) in messages {
             let message = message(code, node, &body);
             assert!(Request::parse(&message).is_some());
-            if let Some(answer) = client.server.handle(&message) {
-                prop_assert!(answer.len() >= 16);
+            if let Some(reply) = client.server.handle(&message) {
+                prop_assert!(reply.len() >= 16);
             }
         }
         prop_assert!(client.directory.path().join("secret").exists());

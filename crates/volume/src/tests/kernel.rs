@@ -10,12 +10,12 @@ use rustix::io::Errno;
 use super::mounted::{Mounted, in_namespace, shell};
 use crate::limits::Limits;
 
-fn error<T>(result: std::io::Result<T>) -> Option<i32> {
+fn raw_error<T>(result: std::io::Result<T>) -> Option<i32> {
     result.err().and_then(|error| error.raw_os_error())
 }
 
 #[test]
-fn files_come_and_go() {
+fn files_are_created_renamed_and_removed() {
     in_namespace(|| {
         let volume = Mounted::new(false);
         fs::write(volume.guest("a"), "hello").expect("write");
@@ -27,7 +27,7 @@ fn files_come_and_go() {
         assert_eq!(fs::read_to_string(volume.guest("link")).expect("through the link"), "hello");
         fs::create_dir(volume.guest("dir")).expect("mkdir");
         fs::rename(volume.guest("c"), volume.guest("dir/c")).expect("into the directory");
-        assert_eq!(error(fs::remove_dir(volume.guest("dir"))), Some(Errno::NOTEMPTY.raw_os_error()));
+        assert_eq!(raw_error(fs::remove_dir(volume.guest("dir"))), Some(Errno::NOTEMPTY.raw_os_error()));
         let flags = RenameFlags::EXCHANGE;
         let (dir, b) = (volume.guest("dir"), volume.guest("b"));
         rustix::fs::renameat_with(rustix::fs::CWD, &dir, rustix::fs::CWD, &b, flags).expect("exchange");
@@ -69,27 +69,27 @@ fn modes_owners_and_times_are_kept() {
 fn content_is_kept() {
     in_namespace(|| {
         let volume = Mounted::new(false);
-        shell(&volume.guest(""), "head -c 20000000 /dev/urandom > big; cp big copy; cmp big copy");
+        shell(&volume.guest(""), "head -c 20000000 /dev/urandom > big; cp big second; cmp big second");
         let sum = "sha256sum < big";
         assert_eq!(shell(&volume.guest(""), sum), shell(&volume.host(""), sum));
         shell(&volume.guest(""), "truncate -s 5 big; printf ab >> big; printf xy >> big");
         assert_eq!(fs::read(volume.host("big")).expect("big")[5..], *b"abxy");
-        let mut append = OpenOptions::new().append(true).open(volume.guest("copy")).expect("open");
+        let mut append = OpenOptions::new().append(true).open(volume.guest("second")).expect("open");
         OpenOptions::new()
             .append(true)
-            .open(volume.host("copy"))
+            .open(volume.host("second"))
             .expect("open")
             .write_all(b"host")
             .expect("append");
         append.write_all(b"guest").expect("append");
-        assert!(fs::read(volume.host("copy")).expect("copy").ends_with(b"hostguest"));
+        assert!(fs::read(volume.host("second")).expect("second").ends_with(b"hostguest"));
         fs::write(volume.guest("big"), "").expect("truncate on open");
         assert_eq!(fs::metadata(volume.host("big")).expect("big").len(), 0);
     });
 }
 
 #[test]
-fn holes_stay_holes() {
+fn sparse_files_stay_sparse() {
     in_namespace(|| {
         let volume = Mounted::new(false);
         let file = File::create_new(volume.guest("sparse")).expect("create");
@@ -109,15 +109,15 @@ fn holes_stay_holes() {
 }
 
 #[test]
-fn a_long_directory_is_listed_whole() {
+fn a_long_directory_is_listed_completely() {
     in_namespace(|| {
-        let volume = Mounted::with(false, Limits { known: 10_000, held: 64, open: 10 });
+        let volume = Mounted::with(false, Limits { known_inodes: 10_000, held_fds: 64, open_files: 10 });
         for number in 0..2000 {
             fs::write(volume.host(&format!("file-{number}")), "x").expect("write");
         }
         assert_eq!(shell(&volume.guest(""), "ls -f | wc -l"), "2002");
         assert_eq!(shell(&volume.guest(""), "ls -l | wc -l; cat * | wc -c"), "2001\n2000");
-        assert!(volume.server.inodes.held() <= 64);
+        assert!(volume.server.inodes.held_count() <= 64);
         shell(&volume.guest(""), "rm file-1*");
         assert_eq!(fs::read_dir(volume.host("")).expect("list").count(), 889);
         shell(&volume.guest(""), "rm *");
@@ -149,7 +149,7 @@ fn programs_run_and_memory_is_mapped() {
 }
 
 #[test]
-fn extended_attributes_of_users_are_kept() {
+fn user_xattrs_are_kept() {
     in_namespace(|| {
         let volume = Mounted::new(false);
         fs::write(volume.guest("file"), "x").expect("write");
@@ -183,15 +183,15 @@ fn changes_on_the_host_are_seen() {
 }
 
 #[test]
-fn a_read_only_volume_refuses() {
+fn a_read_only_volume_refuses_changes() {
     in_namespace(|| {
         let volume = Mounted::new(true);
         fs::write(volume.host("file"), "text").expect("write");
         assert_eq!(fs::read_to_string(volume.guest("file")).expect("read"), "text");
         let refused = Some(Errno::ROFS.raw_os_error());
-        assert_eq!(error(fs::write(volume.guest("file"), "x")), refused);
-        assert_eq!(error(fs::write(volume.guest("new"), "x")), refused);
-        assert_eq!(error(fs::remove_file(volume.guest("file"))), refused);
-        assert_eq!(error(fs::create_dir(volume.guest("dir"))), refused);
+        assert_eq!(raw_error(fs::write(volume.guest("file"), "x")), refused);
+        assert_eq!(raw_error(fs::write(volume.guest("new"), "x")), refused);
+        assert_eq!(raw_error(fs::remove_file(volume.guest("file"))), refused);
+        assert_eq!(raw_error(fs::create_dir(volume.guest("dir"))), refused);
     });
 }

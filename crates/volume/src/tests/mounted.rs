@@ -15,11 +15,11 @@ use super::client::server;
 use crate::limits::{Limits, MAX_REQUEST};
 use crate::server::Server;
 
-const INSIDE: &str = "MIMEO_TEST_IN_NAMESPACE";
+const IN_NAMESPACE: &str = "MIMEO_TEST_IN_NAMESPACE";
 
 /// Runs the calling test once more, in a mount namespace, and there its body.
 pub(super) fn in_namespace<F: FnOnce()>(body: F) {
-    if std::env::var_os(INSIDE).is_some() {
+    if std::env::var_os(IN_NAMESPACE).is_some() {
         return body();
     }
     let test = test_around::<F>();
@@ -27,11 +27,11 @@ pub(super) fn in_namespace<F: FnOnce()>(body: F) {
         .args(["--mount", "--map-root-user"])
         .arg(std::env::current_exe().expect("this program"))
         .args(["--exact", test, "--nocapture"])
-        .env(INSIDE, "1")
+        .env(IN_NAMESPACE, "1")
         .output()
         .expect("util-linux's unshare is needed");
-    let (told, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success() && told.contains("1 passed"), "in its namespace: {told}{errors}");
+    let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success() && stdout.contains("1 passed"), "in its namespace: {stdout}{stderr}");
 }
 
 /// The name of the test that a closure stands in. A thread's name would not do: a lone test runs on the main one.
@@ -93,8 +93,8 @@ fn serve(server: Arc<Server>, device: Arc<OwnedFd>) -> JoinHandle<()> {
     spawn(move || {
         let mut buffer = vec![0; MAX_REQUEST];
         while let Ok(length) = rustix::io::read(&*device, &mut buffer) {
-            if let Some(answer) = server.handle(&buffer[..length]) {
-                rustix::io::write(&*device, &answer).ok();
+            if let Some(reply) = server.handle(&buffer[..length]) {
+                rustix::io::write(&*device, &reply).ok();
             }
         }
     })

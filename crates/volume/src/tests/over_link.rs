@@ -16,7 +16,7 @@ use crate::limits::MAX_TRANSFER;
 use crate::wire::opcode;
 use crate::{VolumeError, VolumeServer, serve};
 
-const SOON: Duration = Duration::from_secs(10);
+const REPLY_TIMEOUT: Duration = Duration::from_secs(10);
 
 async fn pair() -> (Link, Link, Incoming) {
     let (host, guest) = tokio::io::duplex(4096);
@@ -33,7 +33,11 @@ fn specs(directory: &TempDir) -> Vec<VolumeSpec> {
 }
 
 /// A volume that is served, and the guest's end of it.
-async fn served(link: &Link, incoming: &mut Incoming, directory: &TempDir) -> (Vec<VolumeServer>, Stream) {
+async fn serve_and_mount(
+    link: &Link,
+    incoming: &mut Incoming,
+    directory: &TempDir,
+) -> (Vec<VolumeServer>, Stream) {
     let (link, specs) = (link.clone(), specs(directory));
     let serving = tokio::spawn(async move { serve(&link, &specs).await });
     let (request, mut stream) = incoming.next().await.expect("a request");
@@ -42,21 +46,21 @@ async fn served(link: &Link, incoming: &mut Incoming, directory: &TempDir) -> (V
         other => panic!("{other:?}"),
     }
     // An agent that shows one file asks before it says that it is done.
-    ask(&stream, opcode::LOOKUP, ROOT, b"file\0").await;
-    assert_eq!(answer(&mut stream).await.len(), 16 + 128);
+    send_request(&stream, opcode::LOOKUP, ROOT, b"file\0").await;
+    assert_eq!(receive_reply(&mut stream).await.len(), 16 + 128);
     stream.sender.message(&Reply::Done);
     (serving.await.expect("joins").expect("is served"), stream)
 }
 
-async fn ask(stream: &Stream, code: u32, node: u64, body: &[u8]) {
+async fn send_request(stream: &Stream, code: u32, node: u64, body: &[u8]) {
     stream.sender.data(0, message(code, node, body).into()).await.expect("sent");
 }
 
-async fn answer(stream: &mut Stream) -> Vec<u8> {
+async fn receive_reply(stream: &mut Stream) -> Vec<u8> {
     let mut bytes = Vec::new();
     while bytes.len() < 16 || bytes.len() < u32_at(&bytes, 0) as usize {
-        match timeout(SOON, stream.receiver.next()).await.expect("in time").expect("no error") {
-            Some(Item::Data { channel: 0, bytes: more }) => bytes.extend_from_slice(&more),
+        match timeout(REPLY_TIMEOUT, stream.receiver.next()).await.expect("in time").expect("no error") {
+            Some(Item::Data { channel: 0, bytes: chunk }) => bytes.extend_from_slice(&chunk),
             other => panic!("{other:?}"),
         }
     }
@@ -67,37 +71,37 @@ async fn answer(stream: &mut Stream) -> Vec<u8> {
 async fn files_are_read_over_a_link() {
     let (link, _guest, mut incoming) = pair().await;
     let directory = TempDir::new().expect("directory");
-    let (servers, mut stream) = served(&link, &mut incoming, &directory).await;
-    ask(&stream, opcode::OPEN, 2, &words(&[0, 0])).await;
-    let handle = answer(&mut stream).await[16..24].to_vec();
+    let (servers, mut stream) = serve_and_mount(&link, &mut incoming, &directory).await;
+    send_request(&stream, opcode::OPEN, 2, &words(&[0, 0])).await;
+    let handle = receive_reply(&mut stream).await[16..24].to_vec();
     let read = [handle, words(&[0, 0, MAX_TRANSFER as u32, 0]), vec![0; 16]].concat();
-    ask(&stream, opcode::READ, 2, &read).await;
-    assert_eq!(answer(&mut stream).await.len(), 16 + MAX_TRANSFER);
+    send_request(&stream, opcode::READ, 2, &read).await;
+    assert_eq!(receive_reply(&mut stream).await.len(), 16 + MAX_TRANSFER);
     drop(servers);
-    let end = timeout(SOON, stream.receiver.wait_for_reset()).await;
+    let end = timeout(REPLY_TIMEOUT, stream.receiver.wait_for_reset()).await;
     end.expect("the server's end ends the stream");
 }
 
 #[tokio::test]
-async fn broken_rules_end_the_volume() {
+async fn an_invalid_message_ends_the_volume() {
     let (link, _guest, mut incoming) = pair().await;
     let directory = TempDir::new().expect("directory");
-    let (_servers, mut stream) = served(&link, &mut incoming, &directory).await;
+    let (_servers, mut stream) = serve_and_mount(&link, &mut incoming, &directory).await;
     stream.sender.data(0, vec![0xff; 100].into()).await.expect("sent");
-    timeout(SOON, stream.receiver.wait_for_reset()).await.expect("it ends");
+    timeout(REPLY_TIMEOUT, stream.receiver.wait_for_reset()).await.expect("it ends");
     assert!(link.ended().is_none(), "the link goes on");
 }
 
 /// A guest that asks and asks and never listens holds up only itself.
 #[tokio::test]
-async fn a_guest_that_takes_no_answers_gets_no_more_in() {
+async fn a_guest_that_reads_no_replies_is_blocked() {
     let (link, _guest, mut incoming) = pair().await;
     let directory = TempDir::new().expect("directory");
-    let (_servers, stream) = served(&link, &mut incoming, &directory).await;
+    let (_servers, stream) = serve_and_mount(&link, &mut incoming, &directory).await;
     let flood = async {
         loop {
-            ask(&stream, opcode::WRITE, 2, &[0; 100_000]).await;
-            ask(&stream, opcode::READLINK, 2, &[0; 100_000]).await;
+            send_request(&stream, opcode::WRITE, 2, &[0; 100_000]).await;
+            send_request(&stream, opcode::READLINK, 2, &[0; 100_000]).await;
         }
     };
     // Refusals are small: many fit into the window before it is full.
@@ -106,7 +110,7 @@ async fn a_guest_that_takes_no_answers_gets_no_more_in() {
 }
 
 #[tokio::test]
-async fn refusals_are_told_with_the_path() {
+async fn a_failure_in_the_guest_names_the_path() {
     let (link, _guest, mut incoming) = pair().await;
     let directory = TempDir::new().expect("directory");
     let specs = specs(&directory);
@@ -123,7 +127,7 @@ async fn refusals_are_told_with_the_path() {
 }
 
 #[tokio::test]
-async fn what_is_not_there_cannot_be_served() {
+async fn a_missing_or_special_path_is_refused() {
     let (link, _guest, _incoming) = pair().await;
     for path in ["/nowhere/at/all", "/dev/null"] {
         let spec = VolumeSpec { host: path.into(), guest: "/x".into(), read_only: false };

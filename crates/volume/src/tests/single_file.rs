@@ -17,10 +17,10 @@ fn directory() -> TempDir {
 }
 
 #[test]
-fn only_the_file_is_there() {
+fn only_the_shared_file_is_visible() {
     let directory = directory();
     let server = server(&directory.path().join("file"), false, LIMITS);
-    assert_eq!(server.share.file().as_deref(), Some("file"));
+    assert_eq!(server.share.file_name().as_deref(), Some("file"));
     assert_eq!(call(&server, opcode::LOOKUP, ROOT, b"other\0"), Err(Errno::NOENT));
     let file = u64_at(&call(&server, opcode::LOOKUP, ROOT, b"file\0").expect("file"), 0);
     call(&server, opcode::OPEN, file, &words(&[2, 0])).expect("open");
@@ -31,7 +31,7 @@ fn only_the_file_is_there() {
 }
 
 #[test]
-fn nothing_changes_beside_it() {
+fn other_files_cannot_be_changed() {
     let directory = directory();
     let server = server(&directory.path().join("file"), false, LIMITS);
     let names: [(u32, &[u8]); 6] = [
@@ -51,11 +51,11 @@ fn nothing_changes_beside_it() {
 
 /// A directory that takes the file's name would show what is in it.
 #[test]
-fn a_directory_in_its_place_is_not_shown() {
+fn a_directory_that_replaces_the_file_is_not_shown() {
     let directory = directory();
     let server = server(&directory.path().join("file"), false, LIMITS);
     fs::remove_file(directory.path().join("file")).expect("remove");
     fs::create_dir(directory.path().join("file")).expect("mkdir");
     assert_eq!(call(&server, opcode::LOOKUP, ROOT, b"file\0"), Err(Errno::NOENT));
-    assert_eq!(server.inodes.known(), 0);
+    assert_eq!(server.inodes.known_count(), 0);
 }

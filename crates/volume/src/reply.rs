@@ -3,46 +3,46 @@
 use rustix::fs::Stat;
 use rustix::io::Errno;
 
-use super::limits::VALID;
-use super::wire::ANSWER_HEADER;
+use super::limits::CACHE_TIMEOUT;
+use super::wire::REPLY_HEADER;
 
 /// The outcome of a request that gets an answer.
-pub(super) type Outcome = Result<Answer, Errno>;
+pub(super) type Outcome = Result<FuseReply, Errno>;
 
 /// An answer under way: its header's place, then its fields.
 #[derive(Debug)]
-pub(super) struct Answer(Vec<u8>);
+pub(super) struct FuseReply(Vec<u8>);
 
-impl Answer {
+impl FuseReply {
     /// One without fields yet.
     pub(super) fn new() -> Self {
-        Self(vec![0; ANSWER_HEADER])
+        Self(vec![0; REPLY_HEADER])
     }
 
     /// One of `size` bytes that `fill` writes; it tells how many.
-    pub(super) fn filled(
+    pub(super) fn with_buffer(
         size: usize,
         fill: impl FnOnce(&mut [u8]) -> Result<usize, Errno>,
     ) -> Result<Self, Errno> {
-        let mut bytes = vec![0; ANSWER_HEADER + size];
-        let filled = fill(&mut bytes[ANSWER_HEADER..])?;
-        bytes.truncate(ANSWER_HEADER + filled);
+        let mut bytes = vec![0; REPLY_HEADER + size];
+        let filled = fill(&mut bytes[REPLY_HEADER..])?;
+        bytes.truncate(REPLY_HEADER + filled);
         Ok(Self(bytes))
     }
 
     /// Adds numbers of 16 bits.
     pub(super) fn u16s<const N: usize>(self, values: [u16; N]) -> Self {
-        values.into_iter().fold(self, |answer, value| answer.bytes(&value.to_ne_bytes()))
+        values.into_iter().fold(self, |reply, value| reply.bytes(&value.to_ne_bytes()))
     }
 
     /// Adds numbers of 32 bits.
     pub(super) fn u32s<const N: usize>(self, values: [u32; N]) -> Self {
-        values.into_iter().fold(self, |answer, value| answer.bytes(&value.to_ne_bytes()))
+        values.into_iter().fold(self, |reply, value| reply.bytes(&value.to_ne_bytes()))
     }
 
     /// Adds numbers of 64 bits.
     pub(super) fn u64s<const N: usize>(self, values: [u64; N]) -> Self {
-        values.into_iter().fold(self, |answer, value| answer.bytes(&value.to_ne_bytes()))
+        values.into_iter().fold(self, |reply, value| reply.bytes(&value.to_ne_bytes()))
     }
 
     /// Adds bytes.
@@ -59,8 +59,10 @@ impl Answer {
 
     /// Adds an entry: which inode, and how it is. No inode at all (0) tells nothing.
     pub(super) fn entry(self, node: u64, stat: &Stat) -> Self {
-        let nanos = VALID.subsec_nanos();
-        self.u64s([node, 0, VALID.as_secs(), VALID.as_secs()]).u32s([nanos, nanos]).attributes(stat)
+        let nanos = CACHE_TIMEOUT.subsec_nanos();
+        self.u64s([node, 0, CACHE_TIMEOUT.as_secs(), CACHE_TIMEOUT.as_secs()])
+            .u32s([nanos, nanos])
+            .attributes(stat)
     }
 
     /// Adds how an inode is.
@@ -75,21 +77,21 @@ impl Answer {
 
     /// Bytes of fields so far.
     pub(super) fn len(&self) -> usize {
-        self.0.len() - ANSWER_HEADER
+        self.0.len() - REPLY_HEADER
     }
 
     /// The whole message.
-    pub(super) fn to(self, unique: u64) -> Vec<u8> {
-        sealed(self.0, 0, unique)
+    pub(super) fn into_message(self, unique: u64) -> Vec<u8> {
+        with_header(self.0, 0, unique)
     }
 }
 
 /// The message that says what went wrong.
-pub(super) fn refusal(error: Errno, unique: u64) -> Vec<u8> {
-    sealed(vec![0; ANSWER_HEADER], -error.raw_os_error(), unique)
+pub(super) fn error_reply(error: Errno, unique: u64) -> Vec<u8> {
+    with_header(vec![0; REPLY_HEADER], -error.raw_os_error(), unique)
 }
 
-fn sealed(mut bytes: Vec<u8>, error: i32, unique: u64) -> Vec<u8> {
+fn with_header(mut bytes: Vec<u8>, error: i32, unique: u64) -> Vec<u8> {
     let length = bytes.len() as u32;
     bytes[0..4].copy_from_slice(&length.to_ne_bytes());
     bytes[4..8].copy_from_slice(&error.to_ne_bytes());

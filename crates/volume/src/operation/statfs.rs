@@ -1,0 +1,16 @@
+//! How much room there is.
+
+use rustix::fs::fstatvfs;
+
+use crate::reply::{FuseReply, Outcome};
+use crate::server::Server;
+
+impl Server {
+    pub(crate) fn statfs(&self) -> Outcome {
+        let stat = fstatvfs(&self.share.root)?;
+        Ok(FuseReply::new()
+            .u64s([stat.f_blocks, stat.f_bfree, stat.f_bavail, stat.f_files, stat.f_ffree])
+            .u32s([stat.f_bsize as u32, stat.f_namemax as u32, stat.f_frsize as u32, 0])
+            .u32s([0; 6]))
+    }
+}
