@@ -6,19 +6,19 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::io::Errno;
 
-/// What is open.
+/// An open file or directory.
 #[derive(Debug)]
 pub(super) enum Handle {
     /// A regular file.
     File(OwnedFd),
-    /// A directory. Reading it moves its offset, so one at a time.
+    /// A directory. Reads move its offset, so the mutex serializes them.
     Directory(Mutex<OwnedFd>),
-    /// The listing of a directory that shows one file only.
+    /// The root of a share that consists of a single file.
     SingleFile,
 }
 
 impl Handle {
-    /// The regular file.
+    /// The descriptor of a regular file.
     pub(super) fn file(&self) -> Result<&OwnedFd, Errno> {
         match self {
             Self::File(fd) => Ok(fd),
@@ -36,7 +36,7 @@ pub(super) struct Handles {
 #[derive(Debug, Default)]
 struct Table {
     open: HashMap<u64, Arc<Handle>>,
-    /// Numbers are never given twice.
+    /// The last handle number; numbers are never reused.
     last: u64,
 }
 
@@ -45,7 +45,7 @@ impl Handles {
         Self { limit, table: Mutex::default() }
     }
 
-    /// Keeps it open; the number is the guest's.
+    /// Adds an open file and returns its handle number for the guest.
     pub(super) fn insert(&self, handle: Handle) -> Result<u64, Errno> {
         let mut table = self.table();
         if table.open.len() >= self.limit {
@@ -57,12 +57,12 @@ impl Handles {
         Ok(number)
     }
 
-    /// What was opened under that number.
+    /// The open file with that handle number.
     pub(super) fn get(&self, number: u64) -> Result<Arc<Handle>, Errno> {
         self.table().open.get(&number).cloned().ok_or(Errno::BADF)
     }
 
-    /// Closes it, once nobody works with it any more.
+    /// Closes the file, once all requests that use it are done.
     pub(super) fn close(&self, number: u64) -> Result<(), Errno> {
         let handle = self.table().open.remove(&number);
         handle.map(drop).ok_or(Errno::BADF)
@@ -75,7 +75,7 @@ impl Handles {
     }
 
     fn table(&self) -> MutexGuard<'_, Table> {
-        // Nothing panics while it holds the lock; if it did, the table is still whole.
+        // No code panics with the lock held; even then the table would be consistent.
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

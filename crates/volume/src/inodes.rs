@@ -1,10 +1,10 @@
 //! The inodes that a guest's kernel knows.
 //!
-//! Each is remembered by where it was found and what it was. A descriptor that
-//! only names it (`O_PATH`) is held for those in use; when there are too many,
-//! the one that was idle longest is closed and found again when it is needed.
-//! What was unlinked through the guest cannot be found again, so it stays held
-//! until the guest forgets it.
+//! Each is recorded with its parent, its name and its identity on the host. An
+//! `O_PATH` descriptor is held for those in use. When there are too many, the
+//! one that was idle longest is closed, and opened again by its name when it is
+//! needed. A file that the guest unlinked cannot be opened again, so its
+//! descriptor is held until the guest forgets the inode.
 
 use std::collections::{HashMap, VecDeque};
 use std::ffi::{CStr, CString};
@@ -18,7 +18,8 @@ use super::limits::Limits;
 
 /// The shared directory itself.
 pub(super) const ROOT: u64 = 1;
-/// Directories between a file and the root. Moves on the host could make a loop of what is remembered.
+/// Maximum number of directories between a file and the root. Renames on the host could make the
+/// recorded parents a loop.
 const MAX_DEPTH: usize = 256;
 
 /// A file's identity on the host.
@@ -34,7 +35,7 @@ impl From<&Stat> for Key {
     }
 }
 
-/// What changes whenever a file's content does.
+/// Size and times of a file, which change whenever its content does.
 type ContentStamp = [i64; 4];
 
 #[derive(Debug)]
@@ -48,25 +49,25 @@ pub(super) struct Inodes {
 struct Table {
     nodes: HashMap<u64, Node>,
     ids: HashMap<Key, u64>,
-    /// Ids are never given twice.
+    /// The last id; ids are never reused.
     last: u64,
-    /// Nodes with a descriptor, idle ones first.
+    /// Nodes with a descriptor, those idle for longest first.
     held: VecDeque<u64>,
 }
 
 #[derive(Debug)]
 struct Node {
     key: Key,
-    /// How often the guest's kernel was told of it, less how often it forgot.
+    /// How often the guest's kernel looked it up, minus how often it forgot it.
     lookups: u64,
     parent: u64,
     name: CString,
     fd: Option<Arc<OwnedFd>>,
-    /// Used since the last search for idle ones.
+    /// Used since the last search for idle descriptors.
     used: bool,
-    /// It has no name any more.
+    /// Its recorded name was removed.
     unlinked: bool,
-    /// The content that the guest may have cached.
+    /// The state of the content that the guest may have cached.
     opened_content: Option<ContentStamp>,
 }
 
@@ -76,7 +77,7 @@ impl Inodes {
         Self { root: Arc::new(root), limits, table: Mutex::new(table) }
     }
 
-    /// A descriptor that names the inode.
+    /// An `O_PATH` descriptor of the inode.
     pub(super) fn fd(&self, id: u64) -> Result<Arc<OwnedFd>, Errno> {
         self.fd_within_depth(id, MAX_DEPTH)
     }
@@ -101,14 +102,14 @@ impl Inodes {
         self.table().hold_fd(id, Arc::new(fd), self.limits.held_fds)
     }
 
-    /// Finds an entry of a directory and counts that the guest was told of it.
+    /// Finds an entry of a directory, and counts a lookup by the guest.
     pub(super) fn look_up(&self, parent: u64, name: &CStr) -> Result<(u64, Stat), Errno> {
         let directory = self.fd(parent)?;
         let (fd, stat) = open_entry(&directory, name)?;
         Ok((self.remember(parent, name, fd, &stat)?, stat))
     }
 
-    /// Counts that the guest was told of what stands at `name`.
+    /// Counts a lookup of the file at `name`, which `fd` refers to, and returns its id.
     pub(super) fn remember(&self, parent: u64, name: &CStr, fd: OwnedFd, stat: &Stat) -> Result<u64, Errno> {
         let mut table = self.table();
         let id = table.count_lookup(Key::from(stat), self.limits.known_inodes)?;
@@ -120,20 +121,21 @@ impl Inodes {
         Ok(id)
     }
 
-    /// The guest forgot it that many times.
+    /// Subtracts lookups that the guest forgot.
     pub(super) fn forget(&self, id: u64, count: u64) {
         self.table().forget(id, count);
     }
 
-    /// The guest forgot everything.
+    /// Forgets all inodes.
     pub(super) fn forget_all(&self) {
         let mut table = self.table();
         let last = table.last;
         *table = Table { last, ..Table::default() };
     }
 
-    /// Keeps hold of what stands at `name`, which is about to lose that name.
-    /// The answer is handed to [`Inodes::mark_unlinked`] or [`Inodes::set_location`] when it has.
+    /// Holds a descriptor of the inode at `name`, if the guest knows it, before
+    /// that name is removed. Afterwards the caller passes the result to
+    /// [`Inodes::mark_unlinked`] or [`Inodes::set_location`].
     pub(super) fn hold_known_entry(
         &self,
         parent: &OwnedFd,
@@ -147,7 +149,7 @@ impl Inodes {
         }
     }
 
-    /// It cannot be found by its name any more.
+    /// Records that the inode cannot be found by its name any more.
     pub(super) fn mark_unlinked(&self, (id, fd): (u64, Arc<OwnedFd>)) {
         if let Some(node) = self.table().nodes.get_mut(&id) {
             node.unlinked = true;
@@ -155,12 +157,13 @@ impl Inodes {
         }
     }
 
-    /// It is found elsewhere now.
+    /// Records the new name of an inode.
     pub(super) fn set_location(&self, id: u64, parent: u64, name: &CStr) {
         self.table().set_location(id, parent, name);
     }
 
-    /// Whether the content is what it was when the guest opened it last.
+    /// Records the state of the content at an open; returns whether it is
+    /// unchanged since the guest's last open.
     pub(super) fn record_open(&self, id: u64, stat: &Stat) -> bool {
         let stamp = [stat.st_size, stat.st_mtime, stat.st_mtime_nsec as i64, stat.st_ctime_nsec as i64];
         match self.table().nodes.get_mut(&id) {
@@ -169,7 +172,7 @@ impl Inodes {
         }
     }
 
-    /// How many the guest knows.
+    /// How many inodes the guest knows.
     #[cfg(test)]
     pub(super) fn known_count(&self) -> usize {
         self.table().nodes.len()
@@ -182,13 +185,13 @@ impl Inodes {
     }
 
     fn table(&self) -> MutexGuard<'_, Table> {
-        // Nothing panics while it holds the lock; if it did, the table is still whole.
+        // No code panics with the lock held; even then the table would be consistent.
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Table {
-    /// The id of a file that the guest is told of once more.
+    /// Counts a lookup of a file and returns its id, which is new if the guest does not know the file.
     fn count_lookup(&mut self, key: Key, known: usize) -> Result<u64, Errno> {
         if let Some(id) = self.ids.get(&key)
             && let Some(node) = self.nodes.get_mut(id)
@@ -217,7 +220,7 @@ impl Table {
     /// Holds `fd` for the node, unless there is one already.
     fn hold_fd(&mut self, id: u64, fd: Arc<OwnedFd>, limit: usize) -> Result<Arc<OwnedFd>, Errno> {
         match self.nodes.get_mut(&id) {
-            // Forgotten meanwhile: this once will do.
+            // The guest forgot it meanwhile: the caller uses `fd` once.
             None => return Ok(fd),
             Some(Node { fd: Some(held), used, .. }) => {
                 *used = true;
@@ -233,9 +236,9 @@ impl Table {
         Ok(fd)
     }
 
-    /// Closes the descriptor that was idle longest, when there are too many.
+    /// Closes the descriptors that were idle longest, while there are too many.
     fn evict_idle(&mut self, limit: usize) -> Result<(), Errno> {
-        // Twice round finds any that may be closed: the first turn takes their marks.
+        // Two passes find any that may be closed: the first clears their `used` marks.
         for _ in 0..=2 * self.held.len() {
             if self.held.len() < limit {
                 return Ok(());
@@ -268,7 +271,7 @@ impl Table {
         self.trim();
     }
 
-    /// Drops the places of forgotten ones once they are most of the queue.
+    /// Drops the entries of forgotten inodes once they are most of the queue.
     fn trim(&mut self) {
         if self.held.len() > 2 * self.nodes.len() + 64 {
             self.held.retain(|id| self.nodes.contains_key(id));
@@ -291,7 +294,7 @@ impl Node {
     }
 }
 
-/// What stands at `name`; a symbolic link is itself.
+/// Opens `name` with `O_PATH`, without following a symbolic link.
 pub(super) fn open_entry(directory: &OwnedFd, name: &CStr) -> Result<(OwnedFd, Stat), Errno> {
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let fd = openat(directory, name, flags, Mode::empty())?;

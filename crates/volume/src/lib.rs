@@ -1,14 +1,14 @@
-//! Directories of the host in the guest.
+//! Volumes: directories of the host in the guest.
 //!
-//! The guest's kernel mounts FUSE, the agent passes its messages on as they
-//! are, over a stream of the guest link, and they are answered here: no VMM
-//! needs to know of it, and no privilege is needed. The guest is not trusted,
-//! its kernel included. See docs/decisions/0004-volumes.md.
+//! The guest's kernel mounts a FUSE filesystem, the agent forwards its messages
+//! unchanged over a stream of the guest link, and this crate replies to them. No
+//! VMM is involved and no privilege is needed. The guest is not trusted, its
+//! kernel included. See docs/decisions/0004-volumes.md.
 //!
-//! Nothing outside a shared directory can be reached: whatever is asked for is
-//! one name in a directory that was found before, beginning with the shared
+//! Nothing outside a shared directory can be reached: each request refers to
+//! one name in a directory that was looked up before, starting with the shared
 //! one, and names with `/` in them, `.` and `..` are refused. Symbolic links
-//! are never followed here; the guest follows them, among its own files.
+//! are never followed here; the guest follows them, within its own filesystems.
 
 mod handles;
 mod inodes;
@@ -44,11 +44,11 @@ pub struct VolumeSpec {
     pub host: PathBuf,
     /// Absolute path in the container.
     pub guest: String,
-    /// Refuse writes.
+    /// Whether writes are refused.
     pub read_only: bool,
 }
 
-/// One volume that is served. Dropping it ends its service.
+/// A volume that is being served. Dropping this stops the service.
 #[derive(Debug)]
 pub struct VolumeServer {
     pump: AbortHandle,
@@ -60,39 +60,39 @@ impl Drop for VolumeServer {
     }
 }
 
-/// Why a volume is not there.
+/// Why a volume could not be served.
 #[derive(Debug, thiserror::Error)]
 pub enum VolumeError {
-    /// The guest refused it.
+    /// The guest could not mount it.
     #[error("cannot mount {} in the guest", path.display())]
     Guest {
-        /// The host's path.
+        /// The path on the host.
         path: PathBuf,
-        /// Why.
+        /// The reason.
         #[source]
         source: Failure,
     },
-    /// The guest's answer makes no sense.
-    #[error("the guest did not say whether {} is mounted", path.display())]
+    /// The guest's reply is neither success nor failure, or there was none.
+    #[error("unexpected reply from the guest to the mount of {}", path.display())]
     Answer {
-        /// The host's path.
+        /// The path on the host.
         path: PathBuf,
     },
     /// The link failed.
     #[error("the link to the guest failed")]
     Link(#[from] LinkError),
-    /// The host's side failed.
+    /// The host could not open or serve it.
     #[error("cannot serve {}", path.display())]
     Serve {
-        /// The host's path.
+        /// The path on the host.
         path: PathBuf,
-        /// Why.
+        /// The system's error.
         #[source]
         source: io::Error,
     },
 }
 
-/// Serves all of a machine's volumes; each is mounted when this returns.
+/// Starts to serve all of a machine's volumes. Each is mounted when this returns.
 ///
 /// # Errors
 /// When one cannot be opened on the host or mounted in the guest.
@@ -129,7 +129,7 @@ async fn serve_one(link: &Link, volume: &VolumeSpec, limits: Limits) -> Result<V
     }
 }
 
-/// Opens what is shared, on a thread of its own: it may lie on a slow filesystem.
+/// Opens the shared path on a blocking thread: it may be on a slow filesystem.
 async fn open_share(volume: &VolumeSpec, limits: Limits) -> io::Result<Arc<Server>> {
     let (path, read_only) = (volume.host.clone(), volume.read_only);
     let opened = tokio::task::spawn_blocking(move || {

@@ -1,43 +1,43 @@
-//! How much a guest may make its monitor hold, and how fast what it sees goes stale.
+//! How many resources a guest may use in its supervisor, and how long it may cache attributes.
 
 use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Largest piece of a file that one message carries: larger ones are no faster
-/// over the link, whose window is of this size.
+/// Largest piece of a file in one message. Larger ones are not faster: the
+/// window of the guest link has this size.
 pub(super) const MAX_TRANSFER: usize = 256 * 1024;
-/// Largest message from a guest. It is not a write: when its kernel forgets
-/// many inodes at once it fills all the room that the agent offers, 1 MiB and a page.
+/// Largest message from a guest. It is not a write: when the guest's kernel
+/// forgets many inodes at once, it fills the agent's whole buffer, 1 MiB and a page.
 pub(super) const MAX_REQUEST: usize = 1024 * 1024 + 16 * 1024;
-/// Messages of one volume that are worked on at once: one slow `fsync` leaves three.
+/// Threads per volume: one slow `fsync` leaves three for other requests.
 pub(super) const WORKERS: usize = 4;
-/// Messages that wait for a worker, and answers that wait for the link.
+/// Maximum number of requests that wait for a worker, and of replies that wait for the link.
 pub(super) const QUEUE: usize = 8;
-/// How long the guest may believe what it was told: changes on the host are to be seen soon.
+/// How long the guest may cache names and attributes: changes on the host must become visible soon.
 pub(super) const CACHE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Files of one volume that a guest's kernel may know, at about 300 bytes each.
 const MAX_KNOWN_INODES: usize = 256 * 1024;
-/// Files of one volume that are held open for a guest that only knows them.
+/// Descriptors that one volume holds for inodes that the guest knows but has not opened.
 const MAX_HELD_FDS: usize = 16 * 1024;
 /// Files of one volume that a guest may have open.
 const MAX_OPEN_FILES: usize = 16 * 1024;
-/// Descriptors that the rest of the monitor may need.
+/// Descriptors that the rest of the supervisor may need.
 const RESERVED_FDS: u64 = 512;
 
-/// What one volume may use.
+/// The resources that one volume may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Limits {
     /// Inodes that the guest knows.
     pub known_inodes: usize,
-    /// Inodes that a descriptor is held for.
+    /// Inodes with a held descriptor.
     pub held_fds: usize,
     /// Open files and directories.
     pub open_files: usize,
 }
 
 impl Limits {
-    /// Shares the process's descriptors among `volumes`.
+    /// Divides the process's descriptors among `volumes`.
     pub(super) fn shared_by(volumes: usize) -> Self {
         Self::within((raise_fd_limit().saturating_sub(RESERVED_FDS) / volumes.max(1) as u64) as usize)
     }
@@ -52,7 +52,7 @@ impl Limits {
     }
 }
 
-/// How many descriptors this process may have, after asking for all that it can get.
+/// Raises the soft limit of descriptors to the hard limit; returns how many the process may have.
 fn raise_fd_limit() -> u64 {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };

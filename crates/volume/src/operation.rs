@@ -1,4 +1,4 @@
-//! What a guest's kernel can ask, one verb each.
+//! The requests of a guest's kernel, by operation.
 
 mod access;
 mod attributes;

@@ -1,10 +1,10 @@
-//! Moves messages between a guest's stream and the threads that answer them.
+//! Moves messages between a guest's stream and the threads that handle them.
 //!
 //! ```text
 //! stream ──▶ queue ──▶ workers (threads: files may be slow) ──▶ queue ──▶ stream
 //! ```
-//! Both queues are short. A guest that takes no answers gets no more requests
-//! in, and waits.
+//! Both queues are short. If a guest does not read its replies, no more of its
+//! requests are accepted until it does.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -17,13 +17,14 @@ use super::limits::{MAX_REQUEST, QUEUE, WORKERS};
 use super::server::Server;
 use super::wire::REQUEST_HEADER;
 
-/// The channel that the messages travel on.
+/// The channel of the stream that carries the messages.
 const CHANNEL: u8 = 0;
 
 type Requests = Arc<Mutex<mpsc::Receiver<Bytes>>>;
 
-/// Starts the threads that answer, and moves messages until the stream ends or
-/// the future is dropped; either ends the threads. The agent's own reply goes to `mounted`.
+/// Starts the worker threads, and moves messages until the stream ends or the
+/// future is dropped; either ends the threads. The agent's own reply to the
+/// mount request is sent to `mounted`.
 pub(super) fn run(
     server: &Arc<Server>,
     stream: Stream,
@@ -57,7 +58,7 @@ fn serve_requests(server: &Server, requests: &Requests, reply_sender: &mpsc::Sen
     }
 }
 
-/// The next message, for one of the workers: the others wait for the lock.
+/// Receives the next message for one of the workers; the others wait for the lock.
 fn next_request(requests: &Requests) -> Option<Bytes> {
     requests.lock().unwrap_or_else(PoisonError::into_inner).blocking_recv()
 }
@@ -86,22 +87,25 @@ async fn receive_requests(
     }
 }
 
-/// Queues every message that is whole; `None` when there is no point in going on.
+/// Queues every complete message; `None` means that the volume must end.
 async fn queue_complete(bytes: &mut BytesMut, queue: &mpsc::Sender<Bytes>) -> Option<()> {
     loop {
         match split_message(bytes) {
             Ok(None) => return Some(()),
             Ok(Some(message)) => queue.send(message).await.ok()?,
             Err(length) => {
-                tracing::warn!(length, "the guest broke the rules of a volume, which ends");
+                tracing::warn!(
+                    length,
+                    "FUSE message with an invalid length from the guest, stopping its volume"
+                );
                 return None;
             }
         }
     }
 }
 
-/// Takes the first message off, when all of it is there. A length that cannot
-/// be one is an error: where the next message begins is anybody's guess.
+/// Splits off the first message, if it is complete. An impossible length is an
+/// error: the start of the next message is then unknown.
 fn split_message(bytes: &mut BytesMut) -> Result<Option<Bytes>, usize> {
     if bytes.len() < REQUEST_HEADER {
         return Ok(None);
@@ -134,7 +138,7 @@ fn report_mounted(
     reply: Result<Reply, LinkError>,
 ) {
     if let Some(mounted) = mounted.take() {
-        // Nobody waits for it when the machine is given up.
+        // The receiver is gone if the start of the machine was abandoned.
         mounted.send(reply).ok();
     }
 }
@@ -147,7 +151,7 @@ mod tests {
     fn complete_messages_are_split_off() {
         let mut bytes = BytesMut::from(&[0; 47][..]);
         bytes[0] = 44;
-        assert_eq!(split_message(&mut bytes).expect("whole").map(|message| message.len()), Some(44));
+        assert_eq!(split_message(&mut bytes).expect("valid").map(|message| message.len()), Some(44));
         assert_eq!(split_message(&mut bytes), Ok(None));
     }
 

@@ -1,4 +1,4 @@
-//! What goes back to a guest's kernel.
+//! Replies to a guest's kernel.
 
 use rustix::fs::Stat;
 use rustix::io::Errno;
@@ -6,20 +6,20 @@ use rustix::io::Errno;
 use super::limits::CACHE_TIMEOUT;
 use super::wire::REPLY_HEADER;
 
-/// The outcome of a request that gets an answer.
+/// The result of a request that gets a reply.
 pub(super) type Outcome = Result<FuseReply, Errno>;
 
-/// An answer under way: its header's place, then its fields.
+/// A reply under construction: space for its header, then its fields.
 #[derive(Debug)]
 pub(super) struct FuseReply(Vec<u8>);
 
 impl FuseReply {
-    /// One without fields yet.
+    /// A reply without fields.
     pub(super) fn new() -> Self {
         Self(vec![0; REPLY_HEADER])
     }
 
-    /// One of `size` bytes that `fill` writes; it tells how many.
+    /// A reply with up to `size` bytes that `fill` writes; `fill` returns their number.
     pub(super) fn with_buffer(
         size: usize,
         fill: impl FnOnce(&mut [u8]) -> Result<usize, Errno>,
@@ -57,7 +57,7 @@ impl FuseReply {
         self
     }
 
-    /// Adds an entry: which inode, and how it is. No inode at all (0) tells nothing.
+    /// Adds a directory entry: its inode and the attributes. Inode 0 means that there is none.
     pub(super) fn entry(self, node: u64, stat: &Stat) -> Self {
         let nanos = CACHE_TIMEOUT.subsec_nanos();
         self.u64s([node, 0, CACHE_TIMEOUT.as_secs(), CACHE_TIMEOUT.as_secs()])
@@ -65,28 +65,28 @@ impl FuseReply {
             .attributes(stat)
     }
 
-    /// Adds how an inode is.
+    /// Adds the attributes of an inode.
     pub(super) fn attributes(self, stat: &Stat) -> Self {
         self.u64s([stat.st_ino, stat.st_size as u64, stat.st_blocks as u64])
             .u64s([stat.st_atime as u64, stat.st_mtime as u64, stat.st_ctime as u64])
             .u32s([stat.st_atime_nsec as u32, stat.st_mtime_nsec as u32, stat.st_ctime_nsec as u32])
             .u32s([stat.st_mode, stat.st_nlink as u32, stat.st_uid, stat.st_gid])
-            // The numbers of a device are encoded alike on both sides.
+            // Both sides encode device numbers in the same way.
             .u32s([stat.st_rdev as u32, stat.st_blksize as u32, 0])
     }
 
-    /// Bytes of fields so far.
+    /// The size of the fields, in bytes.
     pub(super) fn len(&self) -> usize {
         self.0.len() - REPLY_HEADER
     }
 
-    /// The whole message.
+    /// Completes the header and returns the message.
     pub(super) fn into_message(self, unique: u64) -> Vec<u8> {
         with_header(self.0, 0, unique)
     }
 }
 
-/// The message that says what went wrong.
+/// The reply to a request that failed.
 pub(super) fn error_reply(error: Errno, unique: u64) -> Vec<u8> {
     with_header(vec![0; REPLY_HEADER], -error.raw_os_error(), unique)
 }

@@ -1,4 +1,4 @@
-//! Answers a guest's kernel, message by message, on any number of threads.
+//! Handles the requests of a guest's kernel, on any number of threads.
 
 use std::ffi::CStr;
 use std::os::fd::OwnedFd;
@@ -13,7 +13,7 @@ use super::reply::{Outcome, error_reply};
 use super::share::Share;
 use super::wire::{Request, opcode};
 
-/// A share that is served.
+/// The server of one share.
 #[derive(Debug)]
 pub(super) struct Server {
     pub(super) share: Share,
@@ -27,13 +27,13 @@ impl Server {
         Ok(Self { share, inodes: Inodes::new(root, limits), handles: Handles::new(limits.open_files) })
     }
 
-    /// The answer to a message; some get none.
+    /// Handles a message and returns the reply; some requests have none.
     pub(super) fn handle(&self, message: &[u8]) -> Option<Vec<u8>> {
         let request = Request::parse(message)?;
         let outcome = match request.opcode {
             opcode::FORGET => return self.forget(request),
             opcode::BATCH_FORGET => return self.forget_batch(request),
-            // What it would interrupt is done soon, or cannot be interrupted.
+            // The request to interrupt is done soon, or cannot be interrupted.
             opcode::INTERRUPT => return None,
             code if self.share.read_only && is_modifying(code) => Err(Errno::ROFS),
             _ => self.dispatch(request),
@@ -84,14 +84,14 @@ impl Server {
             opcode::SETXATTR => self.set_xattr(request),
             opcode::REMOVEXATTR => self.remove_xattr(request),
             opcode::STATFS => self.statfs(),
-            // Among them `FLUSH`: a write is with the host's kernel when it is
-            // answered, so a close has nothing to wait for, and the guest asks
-            // only once.
+            // This includes `FLUSH`: a write has reached the host's kernel
+            // when the reply is sent, so a close need not wait, and after
+            // ENOSYS the guest sends no more of them.
             _ => Err(Errno::NOSYS),
         }
     }
 
-    /// The directory `node`, in which the guest may make or remove entries.
+    /// The directory `node`, if the guest may create or remove entries in it.
     pub(super) fn modifiable_directory(&self, node: u64) -> Result<Arc<OwnedFd>, Errno> {
         if node == ROOT && self.share.single_file.is_some() {
             return Err(Errno::PERM);
@@ -99,7 +99,7 @@ impl Server {
         self.inodes.fd(node)
     }
 
-    /// Refuses names that the guest must not see.
+    /// Refuses names that are not shared.
     pub(super) fn check_visible(&self, parent: u64, name: &CStr) -> Result<(), Errno> {
         if parent == ROOT && !self.share.is_visible(name) {
             return Err(Errno::NOENT);
@@ -108,7 +108,7 @@ impl Server {
     }
 }
 
-/// Whether the request would change something, whatever its fields say.
+/// Whether requests with this opcode change something, independent of their fields.
 fn is_modifying(code: u32) -> bool {
     matches!(
         code,

@@ -1,4 +1,4 @@
-//! What is shared, and how much of it.
+//! The shared directory or file.
 
 use std::ffi::{CStr, CString};
 use std::fmt::Write;
@@ -11,7 +11,7 @@ use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, openat};
 use rustix::io::Errno;
 use rustix::process::geteuid;
 
-/// Only names something; never reads or writes it.
+/// Flags for a descriptor that refers to a file, but cannot read or write it.
 const PATH_ONLY: OFlags = OFlags::PATH.union(OFlags::CLOEXEC);
 
 /// A directory of the host, or one file in it.
@@ -21,16 +21,16 @@ pub(super) struct Share {
     pub root: OwnedFd,
     /// The only entry that exists for the guest.
     pub single_file: Option<CString>,
-    /// Nothing may change.
+    /// Whether changes are refused.
     pub read_only: bool,
-    /// The server acts as root: files belong to those in the guest who make them.
+    /// The server runs as root, so new files are given to the guest user who created them.
     pub sets_owner: bool,
-    /// Where descriptors have paths: `/proc/self/fd`.
+    /// `/proc/self/fd`, where descriptors have paths.
     descriptors: OwnedFd,
 }
 
 impl Share {
-    /// Opens what stands at `path`; links on the way are followed, for the path is the host's own.
+    /// Opens `path`. Symbolic links in it are followed, because the path comes from the host.
     pub(super) fn open(path: &Path, read_only: bool) -> io::Result<Self> {
         let path = path.canonicalize()?;
         let kind = FileType::from_raw_mode(fstat(openat(CWD, &path, PATH_ONLY, Mode::empty())?)?.st_mode);
@@ -46,14 +46,15 @@ impl Share {
         Ok(Self { root, single_file, read_only, sets_owner: geteuid().is_root(), descriptors })
     }
 
-    /// The name of the only file, as the guest is told.
+    /// The name of the only file, for the guest.
     pub(super) fn file_name(&self) -> Option<String> {
         self.single_file.as_ref().map(|name| name.to_string_lossy().into_owned())
     }
 
-    /// Calls `act` with a directory and a name in it that lead to what `fd`
-    /// names, for the calls that take no such descriptor. It is the inode
-    /// itself, whatever became of its names: no link is followed.
+    /// Calls `call` with a directory and a name in it that lead to the inode of
+    /// `fd`, for system calls that do not accept an `O_PATH` descriptor. This
+    /// is the inode itself, even if it was renamed or replaced: no symbolic link
+    /// is followed.
     pub(super) fn with_proc_path<T>(
         &self,
         fd: &OwnedFd,
@@ -62,7 +63,7 @@ impl Share {
         call(&self.descriptors, &fd.as_raw_fd().to_string())
     }
 
-    /// As [`Share::with_proc_path`], for the calls that take no directory.
+    /// As [`Share::with_proc_path`], for system calls that take no directory.
     pub(super) fn with_full_proc_path<T>(
         &self,
         fd: &OwnedFd,
@@ -73,8 +74,8 @@ impl Share {
         call(&path)
     }
 
-    /// Opens the file or directory that `fd` names. Nothing else is ever
-    /// opened: a device or a pipe of the host could block, or do something.
+    /// Opens the file or directory that `fd` refers to. Nothing else is ever
+    /// opened: to open a device or a pipe of the host may block or have side effects.
     pub(super) fn reopen(&self, fd: &OwnedFd, kind: FileType, flags: OFlags) -> Result<OwnedFd, Errno> {
         match FileType::from_raw_mode(fstat(fd)?.st_mode) {
             found if found == kind => {}

@@ -1,4 +1,4 @@
-//! The server against messages made by hand, a real kernel, and a link.
+//! Tests of the server with handcrafted messages, a real kernel, and a guest link.
 
 mod client;
 mod hostile;

@@ -1,5 +1,5 @@
-//! FUSE messages from a guest's kernel, which is not trusted: every field is
-//! taken from what is there, or the request is refused.
+//! Parses FUSE messages from a guest's kernel, which is not trusted: a request
+//! that is too short for one of its fields is refused.
 
 use std::ffi::CStr;
 
@@ -7,12 +7,12 @@ use rustix::io::Errno;
 
 /// Bytes of a request's header.
 pub(super) const REQUEST_HEADER: usize = 40;
-/// Bytes of an answer's header.
+/// Bytes of a reply's header.
 pub(super) const REPLY_HEADER: usize = 16;
 /// Longest name in a directory.
 const MAX_NAME: usize = 255;
 
-/// What the kernel asks for.
+/// The opcodes of requests.
 pub(super) mod opcode {
     pub(crate) const LOOKUP: u32 = 1;
     pub(crate) const FORGET: u32 = 2;
@@ -56,22 +56,22 @@ pub(super) mod opcode {
 /// One message.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Request<'a> {
-    /// What is asked.
+    /// One of [`opcode`].
     pub opcode: u32,
-    /// Which answer belongs to it.
+    /// The id of the request, which its reply repeats.
     pub unique: u64,
-    /// The inode that it is about.
+    /// The inode that it refers to.
     pub node: u64,
-    /// Who asks.
+    /// The user who caused the request.
     pub uid: u32,
-    /// Who asks.
+    /// The group of that user.
     pub gid: u32,
-    /// What else there is.
+    /// The fields after the header.
     pub body: Fields<'a>,
 }
 
 impl<'a> Request<'a> {
-    /// Reads the header; `None` when there is less than one.
+    /// Parses the header; `None` if the message is too short for one.
     pub(super) fn parse(message: &'a [u8]) -> Option<Self> {
         let (header, body) = message.split_at_checked(REQUEST_HEADER)?;
         Self::parse_header(Fields(header), Fields(body)).ok()
@@ -86,7 +86,7 @@ impl<'a> Request<'a> {
     }
 }
 
-/// What is left of a message.
+/// The fields of a message that are not yet parsed.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Fields<'a>(&'a [u8]);
 
@@ -105,14 +105,14 @@ impl<'a> Fields<'a> {
         Ok(u64::from_ne_bytes(*bytes))
     }
 
-    /// The next string, which ends with a zero.
+    /// The next NUL-terminated string.
     pub(super) fn string(&mut self) -> Result<&'a CStr, Errno> {
         let string = CStr::from_bytes_until_nul(self.0).map_err(|_| Errno::INVAL)?;
         self.0 = &self.0[string.count_bytes() + 1..];
         Ok(string)
     }
 
-    /// The next string, which must name one entry of a directory and nothing else.
+    /// The next string, which must be the name of one directory entry.
     pub(super) fn name(&mut self) -> Result<&'a CStr, Errno> {
         let name = self.string()?;
         match name.to_bytes() {

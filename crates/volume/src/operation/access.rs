@@ -1,4 +1,4 @@
-//! Whether something may be done, and where a link leads.
+//! `ACCESS` and `READLINK`: permission checks, and targets of symbolic links.
 
 use rustix::fs::{Access, AtFlags, accessat, readlinkat};
 
@@ -15,7 +15,7 @@ impl Server {
         Ok(FuseReply::new())
     }
 
-    /// The guest follows the link, among its own files.
+    /// The guest follows the link, within its own filesystems.
     pub(crate) fn read_link(&self, request: Request<'_>) -> Outcome {
         let target = readlinkat(self.inodes.fd(request.node)?, c"", Vec::new())?;
         Ok(FuseReply::new().bytes(target.to_bytes()))

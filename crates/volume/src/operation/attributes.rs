@@ -1,4 +1,4 @@
-//! What an inode is like: mode, owner, size, times.
+//! `GETATTR` and `SETATTR`: mode, owner, size, times.
 
 use std::os::fd::OwnedFd;
 
@@ -24,10 +24,10 @@ const HANDLE: u32 = 1 << 6;
 const ATIME_NOW: u32 = 1 << 7;
 const MTIME_NOW: u32 = 1 << 8;
 const KILL_SUIDGID: u32 = 1 << 11;
-/// All that a mode has besides the kind of file.
+/// The bits of a mode other than the file type.
 pub(super) const PERMISSIONS: u32 = 0o7777;
 
-/// What is to change.
+/// The attributes to change.
 #[derive(Debug, Clone, Copy)]
 struct Change {
     valid: u32,
@@ -84,7 +84,7 @@ impl Server {
             return Err(Errno::PERM);
         }
         let fd = self.inodes.fd(request.node)?;
-        // The owner first: giving a file away takes its set-user-id bits.
+        // The owner first: a chown clears the set-user-id bits.
         if change.has(UID | GID) {
             self.set_owner(&fd, &change)?;
         }
@@ -103,7 +103,7 @@ impl Server {
     }
 
     fn set_owner(&self, fd: &OwnedFd, change: &Change) -> Result<(), Errno> {
-        // An id of all ones means none.
+        // An id of all ones means no change.
         let given = |bit, id: u32| (change.has(bit) && id != u32::MAX).then_some(id);
         let (uid, gid) = (given(UID, change.uid), given(GID, change.gid));
         chownat(fd, c"", uid.map(Uid::from_raw), gid.map(Gid::from_raw), AtFlags::EMPTY_PATH)
@@ -126,8 +126,8 @@ impl Server {
         Ok(())
     }
 
-    /// Takes the bits that would give whoever runs the file its owner's rights.
-    /// The host's kernel does so for an ordinary user who writes, not for root.
+    /// Clears the bits that run a file with the rights of its owner or group. The
+    /// host's kernel clears them when an ordinary user writes, but not for root.
     pub(super) fn clear_suid_sgid(&self, fd: &OwnedFd) -> Result<(), Errno> {
         let mode = fstat(fd)?.st_mode;
         match without_suid_sgid(mode) {
@@ -144,7 +144,7 @@ impl Server {
     }
 }
 
-/// The mode without set-user-id, and without set-group-id where that is not the mark of a locked file.
+/// The mode without set-user-id, and without set-group-id unless that marks mandatory locking.
 fn without_suid_sgid(mode: u32) -> u32 {
     let (set_uid, set_gid, group_executes) = (0o4000, 0o2000, 0o010);
     match FileType::from_raw_mode(mode) {

@@ -1,4 +1,4 @@
-//! A new file, open.
+//! `CREATE`: creates a file and opens it.
 
 use std::ffi::CStr;
 use std::os::fd::OwnedFd;
@@ -44,7 +44,7 @@ impl Server {
         let node = match self.inodes.remember(request.node, name, named, &stat) {
             Ok(node) => node,
             Err(error) => {
-                // Nobody could close what nobody was told of.
+                // The guest does not know the handle, so it could not close it.
                 self.handles.close(handle)?;
                 return Err(error);
             }
@@ -53,7 +53,7 @@ impl Server {
         Ok(FuseReply::new().entry(node, &stat).u64s([handle]).u32s([0, 0]))
     }
 
-    /// Someone on the host was faster, which is as good unless the guest insists on a new one.
+    /// Opens a file that the host has created meanwhile, unless the guest requires a new one.
     fn open_existing(&self, request: &Request<'_>, name: &CStr, flags: u32) -> Outcome {
         let (node, stat) = self.look_up_visible(request.node, name)?;
         let opened = self.open_file(node, flags);

@@ -1,4 +1,4 @@
-//! What is in a directory.
+//! `OPENDIR`, `READDIR` and `READDIRPLUS`.
 
 use std::ffi::CStr;
 use std::os::fd::OwnedFd;
@@ -14,20 +14,20 @@ use crate::reply::{FuseReply, Outcome};
 use crate::server::Server;
 use crate::wire::Request;
 
-/// Bytes of entries that are asked of the host at once.
+/// Bytes of entries that are read from the host at once.
 const BATCH: usize = 32 * 1024;
 /// Bytes of an entry before its name.
 const ENTRY_HEADER: usize = 24;
-/// Bytes of what is told of an entry's inode.
+/// Bytes of the inode and attributes that precede an entry of `READDIRPLUS`.
 const INODE_SIZE: usize = 128;
-/// The inode number of an entry whose inode is not told.
+/// The inode number of an entry whose inode is not reported.
 const UNKNOWN_INODE: u64 = u32::MAX as u64;
 
 /// One entry.
 #[derive(Debug, Clone, Copy)]
 struct Entry<'a> {
     inode: u64,
-    /// Where the next one is.
+    /// The offset of the next entry.
     next: u64,
     kind: FileType,
     name: &'a CStr,
@@ -50,7 +50,7 @@ impl Entry<'_> {
     }
 }
 
-/// A listing under way.
+/// A directory listing under construction.
 struct Listing<'a> {
     server: &'a Server,
     directory: u64,
@@ -60,7 +60,7 @@ struct Listing<'a> {
 }
 
 impl Listing<'_> {
-    /// Adds the entry; `false` when there is no room for it.
+    /// Adds the entry; `false` if it does not fit.
     fn add(&mut self, entry: Entry<'_>) -> bool {
         let size = entry.size() + if self.plus { INODE_SIZE } else { 0 };
         match self.reply.take() {
@@ -84,7 +84,7 @@ impl Listing<'_> {
         }
         match self.server.look_up_visible(self.directory, entry.name) {
             Ok((node, stat)) => reply.entry(node, &stat),
-            // Gone, or one too many: the guest asks for it by itself if it cares.
+            // It was removed, or the limit of inodes is reached: the guest looks it up itself if it needs it.
             Err(_) => reply.bytes(&[0; INODE_SIZE]),
         }
     }
@@ -128,7 +128,7 @@ impl Server {
         listing.reply.ok_or(Errno::IO)
     }
 
-    /// A directory with the only file in it, if that is there.
+    /// Lists a directory with only the shared file in it, if that exists.
     fn list_single_file(&self, listing: &mut Listing<'_>, offset: u64) -> Result<(), Errno> {
         let directory = |name, next| Entry { inode: UNKNOWN_INODE, next, kind: FileType::Directory, name };
         let mut entries = vec![directory(c".", 1), directory(c"..", 2)];
@@ -154,7 +154,7 @@ fn read_host_entries(directory: &OwnedFd, listing: &mut Listing<'_>, offset: u64
     let mut batch = Vec::with_capacity(BATCH);
     let mut entries = RawDir::new(directory, batch.spare_capacity_mut());
     while let Some(entry) = entries.next() {
-        // What was listed before must reach the guest, which was told of its inodes.
+        // Entries added before the error must reach the guest: their lookups are counted.
         let entry = match entry {
             Err(error) if listing.reply.as_ref().is_none_or(|reply| reply.len() == 0) => {
                 return Err(error);

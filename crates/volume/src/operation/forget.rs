@@ -1,4 +1,4 @@
-//! The guest's kernel lets go of inodes. There is no answer.
+//! `FORGET` and `BATCH_FORGET`: the guest's kernel drops inodes. There is no reply.
 
 use rustix::io::Errno;
 
@@ -14,7 +14,7 @@ impl Server {
     }
 
     pub(crate) fn forget_batch(&self, request: Request<'_>) -> Option<Vec<u8>> {
-        // A list shorter than it says is done as far as it goes.
+        // A list that is shorter than its count is processed up to its end.
         self.forget_each(request).ok();
         None
     }

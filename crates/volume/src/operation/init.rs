@@ -1,4 +1,4 @@
-//! The first words, and the last.
+//! `INIT` and `DESTROY`: the first and the last request.
 
 use rustix::io::Errno;
 
@@ -8,28 +8,28 @@ use crate::server::Server;
 use crate::wire::Request;
 
 const MAJOR: u32 = 7;
-/// The protocol's minor version that is spoken here.
+/// The minor version of the protocol that this server implements.
 const MINOR: u32 = 38;
-/// The oldest with messages of these shapes.
+/// The oldest minor version with the same message layouts.
 const OLDEST_MINOR: u32 = 31;
 const PAGE: usize = 4096;
-/// Requests that the guest's kernel may have under way in the background.
+/// Background requests that the guest's kernel may have in flight.
 const MAX_BACKGROUND: u16 = 16;
-/// From how many on it takes its time with more.
+/// The number of background requests from which the kernel throttles new ones.
 const CONGESTION_THRESHOLD: u16 = 12;
 
 const ASYNC_READ: u32 = 1 << 0;
 const ATOMIC_O_TRUNC: u32 = 1 << 3;
 const BIG_WRITES: u32 = 1 << 5;
-/// The guest drops what it has cached of a file whose time or size changed.
+/// The guest drops a file's cached content when its time or size changed.
 const AUTO_INVAL_DATA: u32 = 1 << 12;
 const DO_READDIRPLUS: u32 = 1 << 13;
 const READDIRPLUS_AUTO: u32 = 1 << 14;
 const ASYNC_DIO: u32 = 1 << 15;
 const PARALLEL_DIROPS: u32 = 1 << 18;
 const MAX_PAGES: u32 = 1 << 22;
-/// Taking set-user-id bits off a file that is written is done here, which saves
-/// the guest a question before each write.
+/// This server clears the set-user-id bits of a file that is written, which
+/// saves the guest a request before each write.
 const HANDLE_KILLPRIV_V2: u32 = 1 << 28;
 const SUPPORTED_FLAGS: u32 = ASYNC_READ
     | ATOMIC_O_TRUNC

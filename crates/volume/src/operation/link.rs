@@ -1,4 +1,4 @@
-//! One more name for a file.
+//! `LINK`: a further name for a file.
 
 use rustix::fs::{AtFlags, fstat, linkat};
 
@@ -11,7 +11,7 @@ impl Server {
         let file = self.inodes.fd(request.body.u64()?)?;
         let name = request.body.name()?;
         let parent = self.modifiable_directory(request.node)?;
-        // What is followed is the descriptor's own path, to the inode and no further.
+        // This follows only the descriptor's link in /proc, to the inode and no further.
         self.share.with_proc_path(&file, |directory, number| {
             linkat(directory, number, &*parent, name, AtFlags::SYMLINK_FOLLOW)
         })?;

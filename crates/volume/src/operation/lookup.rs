@@ -1,4 +1,4 @@
-//! Finding an entry of a directory.
+//! `LOOKUP`: finds an entry of a directory.
 
 use std::ffi::CStr;
 
@@ -17,11 +17,11 @@ impl Server {
         Ok(FuseReply::new().entry(node, &stat))
     }
 
-    /// Finds an entry, and counts that the guest is told of it.
+    /// Finds an entry that the guest may see, and counts the lookup.
     pub(super) fn look_up_visible(&self, parent: u64, name: &CStr) -> Result<(u64, Stat), Errno> {
         self.check_visible(parent, name)?;
         let (node, stat) = self.inodes.look_up(parent, name)?;
-        // One file was shared: what took its name must be a file as well.
+        // Only a file was shared: an entry that replaced it must be a file, too.
         if parent == ROOT
             && self.share.single_file.is_some()
             && FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile

@@ -1,4 +1,4 @@
-//! New directories, links, pipes and sockets.
+//! `MKDIR`, `MKNOD` and `SYMLINK`: new directories, files, pipes, sockets and symbolic links.
 
 use std::ffi::CStr;
 use std::os::fd::OwnedFd;
@@ -23,8 +23,8 @@ impl Server {
         self.reply_with_new_entry(&request, &parent, name, Some(mode))
     }
 
-    /// Devices are refused, to root too: whoever could write one into a
-    /// directory of the host could reach the host's disks through it.
+    /// Devices are refused, even for root: a guest that could create one in a
+    /// directory of the host could access the host's disks through it.
     pub(crate) fn make_node(&self, mut request: Request<'_>) -> Outcome {
         let (mode, _device) = (request.body.u32()?, request.body.u32()?);
         let (_umask, _padding) = (request.body.u32()?, request.body.u32()?);
@@ -45,7 +45,7 @@ impl Server {
         self.reply_with_new_entry(&request, &parent, name, None)
     }
 
-    /// Gives what was just made to who asked for it, and tells of it.
+    /// Sets the owner and mode of a new entry, and replies with it.
     fn reply_with_new_entry(
         &self,
         request: &Request<'_>,
@@ -59,7 +59,7 @@ impl Server {
         Ok(FuseReply::new().entry(node, &stat))
     }
 
-    /// Sets the owner and the mode of a new file: the host made it as this process's, under its umask.
+    /// Sets the owner and the mode of a new file, which the host created with this process's user and umask.
     pub(super) fn set_owner_and_mode(
         &self,
         request: &Request<'_>,
@@ -89,12 +89,12 @@ impl Server {
     }
 }
 
-/// Gives a new file to who asked for it.
+/// Changes the owner of a new file to the user of the request.
 fn chown_to_requester(request: &Request<'_>, parent: &OwnedFd, fd: &OwnedFd) -> Result<(), Errno> {
     let stat = fstat(fd)?;
-    // Such a directory gives its group to what is made in it.
+    // Entries of a set-group-id directory inherit its group.
     let inherits = fstat(parent)?.st_mode & SET_GID != 0;
-    // An id of all ones means none.
+    // An id of all ones means no change.
     let uid = Some(request.uid).filter(|uid| *uid != stat.st_uid && *uid != u32::MAX);
     let gid = Some(request.gid).filter(|gid| *gid != stat.st_gid && *gid != u32::MAX && !inherits);
     if uid.is_none() && gid.is_none() {

@@ -1,4 +1,4 @@
-//! Opening files, and closing them.
+//! `OPEN`, `RELEASE` and `RELEASEDIR`.
 
 use rustix::fs::{FileType, OFlags, fstat};
 use rustix::io::Errno;
@@ -8,11 +8,11 @@ use crate::reply::{FuseReply, Outcome};
 use crate::server::Server;
 use crate::wire::Request;
 
-/// The guest may go on with what it has cached of the file.
+/// The guest may keep the file's cached content.
 const KEEP_CACHE: u32 = 1 << 1;
 
-/// What the host is asked for when the guest asks for `flags`. Appending is
-/// not among it: each write says for itself whether it appends.
+/// The flags with which the host opens a file that the guest opens with
+/// `flags`. `O_APPEND` is not passed: each write has its own append flag.
 pub(super) fn host_flags(flags: u32) -> OFlags {
     let passed = OFlags::RWMODE | OFlags::TRUNC | OFlags::DSYNC | OFlags::SYNC;
     OFlags::from_bits_retain(flags) & passed
@@ -24,7 +24,7 @@ impl Server {
         Ok(FuseReply::new().u64s([handle]).u32s([open_flags, 0]))
     }
 
-    /// Opens a regular file: its handle, and what the guest may do with it.
+    /// Opens a regular file; returns its handle and the open flags for the guest.
     pub(super) fn open_file(&self, node: u64, flags: u32) -> Result<(u64, u32), Errno> {
         let flags = host_flags(flags);
         let writes = flags.intersects(OFlags::RWMODE | OFlags::TRUNC);

@@ -1,4 +1,4 @@
-//! Reading a file.
+//! `READ` and `LSEEK`.
 
 use rustix::fs::{SeekFrom, seek};
 use rustix::io::{Errno, pread};
@@ -15,7 +15,7 @@ impl Server {
     pub(crate) fn read(&self, mut request: Request<'_>) -> Outcome {
         let (handle, offset) = (request.body.u64()?, request.body.u64()?);
         let size = request.body.u32()? as usize;
-        // Less than was asked for would say that the file ends there.
+        // A shorter read would mean that the file ends there.
         if size > MAX_TRANSFER {
             return Err(Errno::INVAL);
         }
@@ -24,7 +24,7 @@ impl Server {
         FuseReply::with_buffer(size, |buffer| pread(file, buffer, offset))
     }
 
-    /// Where data or a hole begins. Other kinds of seeking are the guest's own.
+    /// Finds the start of data or of a hole. The guest handles other kinds of seek itself.
     pub(crate) fn seek(&self, mut request: Request<'_>) -> Outcome {
         let (handle, offset) = (request.body.u64()?, request.body.u64()?);
         let to = match request.body.u32()? {

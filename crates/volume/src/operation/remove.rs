@@ -1,4 +1,4 @@
-//! Taking names away.
+//! `UNLINK` and `RMDIR`.
 
 use rustix::fs::{AtFlags, unlinkat};
 

@@ -1,4 +1,4 @@
-//! Other names for what there is.
+//! `RENAME` and `RENAME2`.
 
 use std::ffi::CStr;
 use std::os::fd::OwnedFd;
@@ -11,7 +11,7 @@ use crate::reply::{FuseReply, Outcome};
 use crate::server::Server;
 use crate::wire::Request;
 
-/// An inode that the guest knows, kept hold of.
+/// An inode that the guest knows, with a held descriptor.
 type KnownEntry = Option<(u64, Arc<OwnedFd>)>;
 
 impl Server {

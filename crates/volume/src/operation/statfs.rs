@@ -1,4 +1,4 @@
-//! How much room there is.
+//! `STATFS`: size and free space of the filesystem.
 
 use rustix::fs::fstatvfs;
 

@@ -1,4 +1,4 @@
-//! Writing a file.
+//! `WRITE`, `FALLOCATE`, `COPY_FILE_RANGE`, `FSYNC` and `FSYNCDIR`.
 
 use std::io::IoSlice;
 use std::os::fd::OwnedFd;
@@ -11,11 +11,11 @@ use crate::reply::{FuseReply, Outcome};
 use crate::server::Server;
 use crate::wire::Request;
 
-/// The writer may not leave set-user-id bits on the file.
+/// The write must clear the set-user-id bits of the file.
 const KILL_SUIDGID: u32 = 1 << 2;
-/// Only the data matters.
+/// Only the data must be synced, not the metadata.
 const DATA_ONLY: u32 = 1 << 0;
-/// Most that one message may copy: it occupies a worker until it is done.
+/// Most bytes that one request may copy: it occupies a worker until it is done.
 const MAX_COPY: u64 = 64 * 1024 * 1024;
 
 impl Server {
@@ -24,7 +24,7 @@ impl Server {
         let (size, write_flags) = (request.body.u32()?, request.body.u32()?);
         let (_lock_owner, flags, _padding) = (request.body.u64()?, request.body.u32()?, request.body.u32()?);
         let data = request.body.bytes(size as usize)?;
-        // The last of all offsets would mean "wherever the file stands".
+        // The offset -1 would mean the current position of the descriptor.
         i64::try_from(offset).map_err(|_| Errno::INVAL)?;
         let handle = self.handles.get(handle)?;
         let file = handle.file()?;
@@ -70,7 +70,7 @@ impl Server {
     }
 
     fn sync_directory(&self, directory: &std::sync::Mutex<OwnedFd>) -> Result<(), Errno> {
-        // Not under the lock: who lists the directory need not wait for the disk.
+        // Not under the lock: listing the directory must not wait for the disk.
         let duplicate = {
             let directory = directory.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
             rustix::io::fcntl_dupfd_cloexec(&*directory, 0)?
@@ -79,7 +79,7 @@ impl Server {
     }
 }
 
-/// Writes everything, unless an error comes after a part.
+/// Writes all data; returns a short count if an error occurs after a part of it.
 fn write_all(file: &OwnedFd, data: &[u8], offset: u64, flags: OFlags) -> Result<usize, Errno> {
     let write_flags = rw_flags(flags);
     let mut written = 0;
@@ -96,7 +96,7 @@ fn write_all(file: &OwnedFd, data: &[u8], offset: u64, flags: OFlags) -> Result<
     Ok(written)
 }
 
-/// Appends where the guest's descriptor says so now, which may have changed since it was opened.
+/// Appends if the guest's descriptor has `O_APPEND` now, which may have changed since it was opened.
 fn rw_flags(flags: OFlags) -> ReadWriteFlags {
     if flags.contains(OFlags::APPEND) { ReadWriteFlags::APPEND } else { ReadWriteFlags::empty() }
 }

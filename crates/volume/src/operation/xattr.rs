@@ -1,5 +1,6 @@
-//! Extended attributes: the users' own. Those of the system (capabilities,
-//! labels, access lists) mean something to the host, and are not the guest's.
+//! Extended attributes of the `user.` namespace. Those of the system
+//! (capabilities, labels, ACLs) have a meaning on the host, so the guest has no
+//! access to them.
 
 use std::ffi::CStr;
 
@@ -12,7 +13,7 @@ use crate::server::Server;
 use crate::wire::Request;
 
 const USER_PREFIX: &[u8] = b"user.";
-/// The kernel's own limits, for one value and for the list.
+/// The kernel's own limit, for one value and for the list of names.
 const MAX_VALUE: usize = 64 * 1024;
 
 impl Server {
@@ -60,7 +61,7 @@ impl Server {
         Ok(FuseReply::new())
     }
 
-    /// The directory of the only file is not the guest's.
+    /// Refuses access to the directory that contains the only shared file.
     fn refuse_single_file_root(&self, node: u64) -> Result<(), Errno> {
         if node == ROOT && self.share.single_file.is_some() { Err(Errno::OPNOTSUPP) } else { Ok(()) }
     }
@@ -70,7 +71,7 @@ fn check_user_name(name: &CStr) -> Result<&CStr, Errno> {
     if name.to_bytes().starts_with(USER_PREFIX) { Ok(name) } else { Err(Errno::OPNOTSUPP) }
 }
 
-/// The value, or how long it is when the guest has no room for any.
+/// Replies with the value, or with its length if `capacity` is 0.
 fn sized_reply(value: &[u8], capacity: usize) -> Outcome {
     match capacity {
         0 => Ok(FuseReply::new().u32s([value.len() as u32, 0])),

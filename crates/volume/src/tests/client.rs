@@ -1,4 +1,4 @@
-//! A guest's kernel that says whatever a test wants.
+//! A fake guest kernel that sends any message.
 
 use std::ffi::CStr;
 use std::fs;
@@ -21,7 +21,7 @@ pub(super) fn server(path: &Path, read_only: bool, limits: Limits) -> Arc<Server
     Arc::new(Server::new(share, limits).expect("server"))
 }
 
-/// A directory `shared` with some files, beside a `secret` that is not shared.
+/// A server of the directory `shared` with some files, beside a file `secret` that is not shared.
 pub(super) struct Client {
     pub directory: TempDir,
     pub server: Arc<Server>,
@@ -67,7 +67,7 @@ impl Client {
 }
 
 pub(super) fn call(server: &Server, code: u32, node: u64, body: &[u8]) -> Result<Vec<u8>, Errno> {
-    let reply = server.handle(&message(code, node, body)).expect("an answer");
+    let reply = server.handle(&message(code, node, body)).expect("a reply");
     assert_eq!(u32_at(&reply, 0) as usize, reply.len());
     assert_eq!(u64_at(&reply, 8), 77);
     match u32_at(&reply, 4) as i32 {

@@ -1,4 +1,4 @@
-//! A guest whose kernel is an enemy.
+//! A guest with a hostile kernel.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -11,7 +11,7 @@ use crate::inodes::ROOT;
 use crate::limits::Limits;
 use crate::wire::{Request, opcode};
 
-/// What takes a name in a directory, and what stands before the name.
+/// Requests with a name in a directory, and the offset of the name in the body.
 const NAMING_REQUESTS: [(u32, usize); 8] = [
     (opcode::LOOKUP, 0),
     (opcode::SYMLINK, 0),
@@ -64,7 +64,7 @@ fn symlinks_are_not_followed() {
     assert_eq!(fs::read_to_string(client.directory.path().join("secret")).expect("secret"), "secret");
 }
 
-/// Changing a link's own mode or times must not reach what it leads to.
+/// Changing the mode or times of a symbolic link must not change its target.
 #[test]
 fn the_target_of_a_symlink_is_not_changed() {
     let client = Client::new();
@@ -139,7 +139,8 @@ fn inodes_and_open_files_have_limits() {
     assert_eq!(opened.filter(Result::is_err).count(), 5);
 }
 
-/// Descriptors that were closed for want of room are found again, unless something else stands there now.
+/// A descriptor that was closed because of the limit is opened again by its
+/// name, unless that now leads to another file.
 #[test]
 fn a_closed_descriptor_is_reopened_by_name() {
     let client = Client::with(false, Limits { known_inodes: 100, held_fds: 2, open_files: 4 });
@@ -162,7 +163,7 @@ fn a_closed_descriptor_is_reopened_by_name() {
     client.open(file).expect("still there");
 }
 
-/// What the guest unlinks stays what it was for as long as the guest knows it.
+/// A file that the guest unlinks stays accessible for as long as the guest knows its inode.
 #[test]
 fn unlinked_files_stay_until_forgotten() {
     let client = Client::with(false, Limits { known_inodes: 100, held_fds: 2, open_files: 4 });
@@ -227,7 +228,7 @@ fn a_removed_shared_directory_gives_enoent() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
 
-    /// Whatever comes: no panic, and an answer that is whole.
+    /// Any message: no panic, and a complete reply.
     #[test]
     fn random_messages_cause_no_panic(messages in prop::collection::vec((0u32..54, 0u64..6, prop::collection::vec(0u8..4, 0..200)), 1..20)) {
         let client = Client::new();

@@ -1,4 +1,4 @@
-//! What programs do with files, through a real kernel.
+//! File operations of programs, through a real kernel.
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
@@ -132,7 +132,7 @@ fn programs_run_and_memory_is_mapped() {
             &volume.guest(""),
             "cp \"$(command -v ls)\" ./own; ./own -l > list; ./own -l >> list; test -s list",
         );
-        // Programs are mapped, and a linker writes through a map.
+        // Programs are mapped, and a linker writes through a mapping.
         let script = "import mmap,os\nf=open('map','w+b');f.truncate(8192);m=mmap.mmap(f.fileno(),8192)\nm[4096:4099]=b'abc';m.flush();m.close();f.close()";
         match std::process::Command::new("python3")
             .args(["-c", script])

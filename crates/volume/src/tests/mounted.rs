@@ -1,4 +1,4 @@
-//! A real kernel as the guest's: this host's, in a mount namespace of its own.
+//! A mount by a real kernel: the host's, in a separate mount namespace.
 
 use std::ffi::CString;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -17,7 +17,7 @@ use crate::server::Server;
 
 const IN_NAMESPACE: &str = "MIMEO_TEST_IN_NAMESPACE";
 
-/// Runs the calling test once more, in a mount namespace, and there its body.
+/// Runs the calling test again in a mount namespace, and there its body.
 pub(super) fn in_namespace<F: FnOnce()>(body: F) {
     if std::env::var_os(IN_NAMESPACE).is_some() {
         return body();
@@ -31,16 +31,17 @@ pub(super) fn in_namespace<F: FnOnce()>(body: F) {
         .output()
         .expect("util-linux's unshare is needed");
     let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success() && stdout.contains("1 passed"), "in its namespace: {stdout}{stderr}");
+    assert!(output.status.success() && stdout.contains("1 passed"), "in the namespace: {stdout}{stderr}");
 }
 
-/// The name of the test that a closure stands in. A thread's name would not do: a lone test runs on the main one.
+/// The name of the test that contains a closure. The thread's name is not
+/// usable: a single test runs on the main thread.
 fn test_around<F>() -> &'static str {
     let path = std::any::type_name::<F>().trim_end_matches("::{{closure}}");
     path.split_once("::").expect("below the crate").1
 }
 
-/// A share, and the same as the kernel shows it.
+/// A share and its FUSE mount.
 pub(super) struct Mounted {
     pub directory: TempDir,
     pub server: Arc<Server>,
@@ -100,7 +101,7 @@ fn serve(server: Arc<Server>, device: Arc<OwnedFd>) -> JoinHandle<()> {
     })
 }
 
-/// A shell's verdict, in the directory.
+/// Runs a shell script in the directory and returns its output.
 pub(super) fn shell(directory: &Path, script: &str) -> String {
     let output = Command::new("sh").args(["-ec", script]).current_dir(directory).output().expect("sh");
     assert!(output.status.success(), "{script}: {}", String::from_utf8_lossy(&output.stderr));

@@ -1,4 +1,4 @@
-//! The whole way: a link, its stream, the threads.
+//! The complete path: a link, its stream, the threads.
 
 use std::fs;
 use std::time::Duration;
@@ -32,7 +32,7 @@ fn specs(directory: &TempDir) -> Vec<VolumeSpec> {
     vec![VolumeSpec { host: directory.path().into(), guest: "/data".into(), read_only: false }]
 }
 
-/// A volume that is served, and the guest's end of it.
+/// Serves a volume; returns its server and the guest's end of its stream.
 async fn serve_and_mount(
     link: &Link,
     incoming: &mut Incoming,
@@ -45,11 +45,11 @@ async fn serve_and_mount(
         Request::Volume(Volume { target, read_only: false, file: None, .. }) => assert_eq!(target, "/data"),
         other => panic!("{other:?}"),
     }
-    // An agent that shows one file asks before it says that it is done.
+    // The agent of a single-file volume sends a lookup before it reports the mount.
     send_request(&stream, opcode::LOOKUP, ROOT, b"file\0").await;
     assert_eq!(receive_reply(&mut stream).await.len(), 16 + 128);
     stream.sender.message(&Reply::Done);
-    (serving.await.expect("joins").expect("is served"), stream)
+    (serving.await.expect("joins").expect("served"), stream)
 }
 
 async fn send_request(stream: &Stream, code: u32, node: u64, body: &[u8]) {
@@ -79,7 +79,7 @@ async fn files_are_read_over_a_link() {
     assert_eq!(receive_reply(&mut stream).await.len(), 16 + MAX_TRANSFER);
     drop(servers);
     let end = timeout(REPLY_TIMEOUT, stream.receiver.wait_for_reset()).await;
-    end.expect("the server's end ends the stream");
+    end.expect("the end of the server ends the stream");
 }
 
 #[tokio::test]
@@ -89,10 +89,10 @@ async fn an_invalid_message_ends_the_volume() {
     let (_servers, mut stream) = serve_and_mount(&link, &mut incoming, &directory).await;
     stream.sender.data(0, vec![0xff; 100].into()).await.expect("sent");
     timeout(REPLY_TIMEOUT, stream.receiver.wait_for_reset()).await.expect("it ends");
-    assert!(link.ended().is_none(), "the link goes on");
+    assert!(link.ended().is_none(), "the link continues");
 }
 
-/// A guest that asks and asks and never listens holds up only itself.
+/// A guest that sends requests and never reads a reply blocks only itself.
 #[tokio::test]
 async fn a_guest_that_reads_no_replies_is_blocked() {
     let (link, _guest, mut incoming) = pair().await;
@@ -104,8 +104,8 @@ async fn a_guest_that_reads_no_replies_is_blocked() {
             send_request(&stream, opcode::READLINK, 2, &[0; 100_000]).await;
         }
     };
-    // Refusals are small: many fit into the window before it is full.
-    timeout(Duration::from_millis(300), flood).await.expect_err("waits, or is still asking");
+    // Error replies are small: many fit into the window before it is full.
+    timeout(Duration::from_millis(300), flood).await.expect_err("it blocks, or is still sending");
     assert!(link.ended().is_none());
 }
 

@@ -1,4 +1,4 @@
-//! A volume that is one file.
+//! A volume that consists of a single file.
 
 use std::fs;
 
@@ -49,7 +49,7 @@ fn other_files_cannot_be_changed() {
     assert_eq!(fs::read_dir(directory.path()).expect("list").count(), 2);
 }
 
-/// A directory that takes the file's name would show what is in it.
+/// If a directory that replaced the file were visible, so would be its content.
 #[test]
 fn a_directory_that_replaces_the_file_is_not_shown() {
     let directory = directory();
