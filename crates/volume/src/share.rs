@@ -78,7 +78,7 @@ impl Share {
     /// opened: to open a device or a pipe of the host may block or have side effects.
     pub(super) fn reopen(&self, fd: &OwnedFd, kind: FileType, flags: OFlags) -> Result<OwnedFd, Errno> {
         match FileType::from_raw_mode(fstat(fd)?.st_mode) {
-            found if found == kind => {}
+            actual if actual == kind => {}
             FileType::Directory => return Err(Errno::ISDIR),
             FileType::RegularFile => return Err(Errno::NOTDIR),
             FileType::Symlink => return Err(Errno::LOOP),

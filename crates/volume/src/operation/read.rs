@@ -32,7 +32,7 @@ impl Server {
             SEEK_HOLE => SeekFrom::Hole(offset),
             _ => return Err(Errno::INVAL),
         };
-        let found = seek(self.handles.get(handle)?.file()?, to)?;
-        Ok(FuseReply::new().u64s([found]))
+        let position = seek(self.handles.get(handle)?.file()?, to)?;
+        Ok(FuseReply::new().u64s([position]))
     }
 }

@@ -77,18 +77,18 @@ pub(super) fn call(server: &Server, code: u32, node: u64, body: &[u8]) -> Result
 }
 
 pub(super) fn message(code: u32, node: u64, body: &[u8]) -> Vec<u8> {
-    let mut message = words(&[40 + body.len() as u32, code]);
-    message.extend(longs(&[77, node]));
-    message.extend(words(&[0; 4]));
+    let mut message = u32s(&[40 + body.len() as u32, code]);
+    message.extend(u64s(&[77, node]));
+    message.extend(u32s(&[0; 4]));
     message.extend(body);
     message
 }
 
-pub(super) fn words(values: &[u32]) -> Vec<u8> {
+pub(super) fn u32s(values: &[u32]) -> Vec<u8> {
     values.iter().flat_map(|value| value.to_ne_bytes()).collect()
 }
 
-pub(super) fn longs(values: &[u64]) -> Vec<u8> {
+pub(super) fn u64s(values: &[u64]) -> Vec<u8> {
     values.iter().flat_map(|value| value.to_ne_bytes()).collect()
 }
 

@@ -6,7 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use proptest::prelude::*;
 use rustix::io::Errno;
 
-use super::client::{Client, LIMITS, longs, message, words};
+use super::client::{Client, LIMITS, message, u32s, u64s};
 use crate::inodes::ROOT;
 use crate::limits::Limits;
 use crate::wire::{Request, opcode};
@@ -29,14 +29,14 @@ fn names_with_slashes_or_dots_are_refused() {
     let file = client.file();
     for (code, offset) in NAMING_REQUESTS {
         for name in ["..", ".", "", "../secret", "/etc/passwd", "etc/passwd", "out/"] {
-            let mut body = if code == opcode::LINK { longs(&[file]) } else { vec![0; offset] };
+            let mut body = if code == opcode::LINK { u64s(&[file]) } else { vec![0; offset] };
             body.extend(name.as_bytes());
             body.extend(b"\0target\0");
             assert_eq!(client.call(code, ROOT, &body), Err(Errno::INVAL), "{code} {name}");
         }
     }
     for names in ["..\0x\0", "file\0../x\0", "../secret\0x\0"] {
-        let body = [longs(&[ROOT]), names.into()].concat();
+        let body = [u64s(&[ROOT]), names.into()].concat();
         assert_eq!(client.call(opcode::RENAME, ROOT, &body), Err(Errno::INVAL));
     }
     assert_eq!(fs::read_to_string(client.directory.path().join("secret")).expect("secret"), "secret");
@@ -50,11 +50,11 @@ fn symlinks_are_not_followed() {
         assert_eq!(client.open(link), Err(Errno::LOOP));
         assert_eq!(client.call(opcode::OPENDIR, link, &[0; 8]), Err(Errno::LOOP));
         assert_eq!(client.look_up(link, c"passwd"), Err(Errno::NOTDIR));
-        let grow = [words(&[1 << 3, 0]), vec![0; 80]].concat();
+        let grow = [u32s(&[1 << 3, 0]), vec![0; 80]].concat();
         assert_eq!(client.call(opcode::SETATTR, link, &grow), Err(Errno::LOOP));
-        let create = [words(&[2, 0o644, 0, 0]), name.to_bytes_with_nul().to_vec()].concat();
+        let create = [u32s(&[2, 0o644, 0, 0]), name.to_bytes_with_nul().to_vec()].concat();
         assert_eq!(client.call(opcode::CREATE, ROOT, &create), Err(Errno::LOOP));
-        let hard = [longs(&[link]), b"hard\0".to_vec()].concat();
+        let hard = [u64s(&[link]), b"hard\0".to_vec()].concat();
         client.call(opcode::LINK, ROOT, &hard).expect("a name for the link itself");
         assert!(fs::symlink_metadata(client.path("hard")).expect("hard").is_symlink());
         fs::remove_file(client.path("hard")).expect("remove");
@@ -72,7 +72,7 @@ fn the_target_of_a_symlink_is_not_changed() {
     let before = fs::metadata(&secret).expect("secret");
     let link = client.look_up(ROOT, c"out").expect("out");
     for valid in [1, 1 << 5 | 1 << 8, 1 << 1] {
-        let body = [words(&[valid, 0]), vec![0; 80]].concat();
+        let body = [u32s(&[valid, 0]), vec![0; 80]].concat();
         client.call(opcode::SETATTR, link, &body).ok();
     }
     let after = fs::metadata(&secret).expect("secret");
@@ -85,11 +85,11 @@ fn unknown_nodes_handles_and_opcodes_are_refused() {
     for node in [0, 2, 99, u64::MAX] {
         assert_eq!(client.look_up(node, c"file"), Err(Errno::STALE));
         assert_eq!(client.open(node), Err(Errno::STALE));
-        assert!(client.server.handle(&message(opcode::FORGET, node, &longs(&[u64::MAX]))).is_none());
+        assert!(client.server.handle(&message(opcode::FORGET, node, &u64s(&[u64::MAX]))).is_none());
     }
-    let read = [longs(&[1234, 0]), words(&[10, 0]), vec![0; 16]].concat();
+    let read = [u64s(&[1234, 0]), u32s(&[10, 0]), vec![0; 16]].concat();
     assert_eq!(client.call(opcode::READ, ROOT, &read), Err(Errno::BADF));
-    assert_eq!(client.call(opcode::RELEASE, ROOT, &longs(&[1234, 0, 0])), Err(Errno::BADF));
+    assert_eq!(client.call(opcode::RELEASE, ROOT, &u64s(&[1234, 0, 0])), Err(Errno::BADF));
     assert_eq!(client.call(4711, ROOT, &[]), Err(Errno::NOSYS));
     assert_eq!(client.server.handle(&[0; 39]), None);
 }
@@ -97,7 +97,7 @@ fn unknown_nodes_handles_and_opcodes_are_refused() {
 #[test]
 fn the_root_is_never_forgotten() {
     let client = Client::new();
-    client.server.handle(&message(opcode::FORGET, ROOT, &longs(&[u64::MAX])));
+    client.server.handle(&message(opcode::FORGET, ROOT, &u64s(&[u64::MAX])));
     client.file();
 }
 
@@ -105,7 +105,7 @@ fn the_root_is_never_forgotten() {
 fn a_batch_shorter_than_its_count_is_applied() {
     let client = Client::new();
     let file = client.file();
-    let body = [words(&[u32::MAX, 0]), longs(&[file, 1, ROOT])].concat();
+    let body = [u32s(&[u32::MAX, 0]), u64s(&[file, 1, ROOT])].concat();
     assert!(client.server.handle(&message(opcode::BATCH_FORGET, 0, &body)).is_none());
     assert_eq!(client.server.inodes.known_count(), 0);
 }
@@ -115,13 +115,13 @@ fn sizes_are_checked_before_memory_is_allocated() {
     let client = Client::new();
     let file = client.file();
     let handle = client.open(file).expect("open");
-    let read = [longs(&[handle, 0]), words(&[u32::MAX, 0]), vec![0; 16]].concat();
+    let read = [u64s(&[handle, 0]), u32s(&[u32::MAX, 0]), vec![0; 16]].concat();
     assert_eq!(client.call(opcode::READ, file, &read), Err(Errno::INVAL));
-    let write = [longs(&[handle, 0]), words(&[100, 0]), vec![0; 16], b"short".to_vec()].concat();
+    let write = [u64s(&[handle, 0]), u32s(&[100, 0]), vec![0; 16], b"short".to_vec()].concat();
     assert_eq!(client.call(opcode::WRITE, file, &write), Err(Errno::INVAL));
-    let far = [longs(&[handle, u64::MAX]), words(&[1, 0]), vec![0; 16], b"x".to_vec()].concat();
+    let far = [u64s(&[handle, u64::MAX]), u32s(&[1, 0]), vec![0; 16], b"x".to_vec()].concat();
     assert_eq!(client.call(opcode::WRITE, file, &far), Err(Errno::INVAL));
-    let value = [words(&[u32::MAX, 0]), b"user.x\0y".to_vec()].concat();
+    let value = [u32s(&[u32::MAX, 0]), b"user.x\0y".to_vec()].concat();
     assert_eq!(client.call(opcode::SETXATTR, file, &value), Err(Errno::INVAL));
 }
 
@@ -129,7 +129,7 @@ fn sizes_are_checked_before_memory_is_allocated() {
 fn inodes_and_open_files_have_limits() {
     let client = Client::with(false, Limits { known_inodes: 5, held_fds: 3, open_files: 4 });
     let make_directory = |count: u32| {
-        let body = [words(&[0o755, 0]), format!("d{count}\0").into()].concat();
+        let body = [u32s(&[0o755, 0]), format!("d{count}\0").into()].concat();
         client.call(opcode::MKDIR, ROOT, &body)
     };
     assert_eq!((0..9).map(make_directory).filter(|result| *result == Err(Errno::NFILE)).count(), 4);
@@ -173,7 +173,7 @@ fn unlinked_files_stay_until_forgotten() {
         client.look_up(ROOT, name).expect("entry");
     }
     client.call(opcode::GETATTR, file, &[0; 16]).expect("attributes");
-    client.server.handle(&message(opcode::FORGET, file, &longs(&[1])));
+    client.server.handle(&message(opcode::FORGET, file, &u64s(&[1])));
     assert_eq!(client.call(opcode::GETATTR, file, &[0; 16]), Err(Errno::STALE));
 }
 
@@ -181,7 +181,7 @@ fn unlinked_files_stay_until_forgotten() {
 fn special_files_are_not_opened_and_devices_are_not_created() {
     let client = Client::new();
     let node = |mode: u32, name: &str| {
-        let body = [words(&[mode, 0x103, 0, 0]), format!("{name}\0").into()].concat();
+        let body = [u32s(&[mode, 0x103, 0, 0]), format!("{name}\0").into()].concat();
         client.call(opcode::MKNOD, ROOT, &body)
     };
     assert_eq!(node(0o020_666, "null"), Err(Errno::PERM));
@@ -197,9 +197,9 @@ fn a_read_only_share_refuses_changes() {
     let file = client.file();
     assert_eq!(client.open(file), Err(Errno::ROFS));
     for flags in [1, 2, 3, 0o1000] {
-        assert_eq!(client.call(opcode::OPEN, file, &words(&[flags, 0])), Err(Errno::ROFS));
+        assert_eq!(client.call(opcode::OPEN, file, &u32s(&[flags, 0])), Err(Errno::ROFS));
     }
-    client.call(opcode::OPEN, file, &words(&[0, 0])).expect("open for reading");
+    client.call(opcode::OPEN, file, &u32s(&[0, 0])).expect("open for reading");
     for code in [4, 6, 8, 9, 10, 11, 12, 13, 16, 21, 24, 35, 43, 45, 47] {
         assert_eq!(client.call(code, file, &[0; 128]), Err(Errno::ROFS), "{code}");
     }
@@ -210,7 +210,7 @@ fn only_user_xattrs_are_accessible() {
     let client = Client::new();
     let file = client.file();
     for name in ["security.capability", "trusted.x", "system.posix_acl_access", "user"] {
-        let body = [words(&[1, 0]), format!("{name}\0x").into()].concat();
+        let body = [u32s(&[1, 0]), format!("{name}\0x").into()].concat();
         assert_eq!(client.call(opcode::SETXATTR, file, &body), Err(Errno::OPNOTSUPP), "{name}");
     }
 }

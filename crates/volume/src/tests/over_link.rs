@@ -9,7 +9,7 @@ use tempfile::TempDir;
 use tokio::io::split;
 use tokio::time::timeout;
 
-use super::client::{message, u32_at, words};
+use super::client::{message, u32_at, u32s};
 use crate::VolumeSpec;
 use crate::inodes::ROOT;
 use crate::limits::MAX_TRANSFER;
@@ -72,9 +72,9 @@ async fn files_are_read_over_a_link() {
     let (link, _guest, mut incoming) = pair().await;
     let directory = TempDir::new().expect("directory");
     let (servers, mut stream) = serve_and_mount(&link, &mut incoming, &directory).await;
-    send_request(&stream, opcode::OPEN, 2, &words(&[0, 0])).await;
+    send_request(&stream, opcode::OPEN, 2, &u32s(&[0, 0])).await;
     let handle = receive_reply(&mut stream).await[16..24].to_vec();
-    let read = [handle, words(&[0, 0, MAX_TRANSFER as u32, 0]), vec![0; 16]].concat();
+    let read = [handle, u32s(&[0, 0, MAX_TRANSFER as u32, 0]), vec![0; 16]].concat();
     send_request(&stream, opcode::READ, 2, &read).await;
     assert_eq!(receive_reply(&mut stream).await.len(), 16 + MAX_TRANSFER);
     drop(servers);

@@ -5,7 +5,7 @@ use std::fs;
 use rustix::io::Errno;
 use tempfile::TempDir;
 
-use super::client::{LIMITS, call, longs, server, u32_at, u64_at, words};
+use super::client::{LIMITS, call, server, u32_at, u32s, u64_at, u64s};
 use crate::inodes::ROOT;
 use crate::wire::opcode;
 
@@ -23,9 +23,9 @@ fn only_the_shared_file_is_visible() {
     assert_eq!(server.share.file_name().as_deref(), Some("file"));
     assert_eq!(call(&server, opcode::LOOKUP, ROOT, b"other\0"), Err(Errno::NOENT));
     let file = u64_at(&call(&server, opcode::LOOKUP, ROOT, b"file\0").expect("file"), 0);
-    call(&server, opcode::OPEN, file, &words(&[2, 0])).expect("open");
+    call(&server, opcode::OPEN, file, &u32s(&[2, 0])).expect("open");
     let handle = u64_at(&call(&server, opcode::OPENDIR, ROOT, &[0; 8]).expect("opendir"), 0);
-    let list = [longs(&[handle, 2]), words(&[4096, 0]), vec![0; 16]].concat();
+    let list = [u64s(&[handle, 2]), u32s(&[4096, 0]), vec![0; 16]].concat();
     let listed = call(&server, opcode::READDIR, ROOT, &list).expect("readdir");
     assert_eq!((u32_at(&listed, 16), &listed[24..28], listed.len()), (4, &b"file"[..], 32));
 }
