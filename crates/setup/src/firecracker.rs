@@ -22,18 +22,18 @@ pub enum FirecrackerError {
     #[error(transparent)]
     File(#[from] FileError),
     /// The output of `--version` is not that of the expected program.
-    #[error("{} is not {name}: its version output is {said:?}", path.display())]
-    Foreign {
+    #[error("{} is not {name}: its version output is {output:?}", path.display())]
+    WrongProgram {
         /// The program.
         path: PathBuf,
         /// The expected program.
         name: &'static str,
         /// The first line of its output.
-        said: String,
+        output: String,
     },
     /// It is older than the oldest supported version.
     #[error("{} is Firecracker {found}: {OLDEST} or later is needed", path.display())]
-    Old {
+    TooOld {
         /// The program.
         path: PathBuf,
         /// Its version.
@@ -43,7 +43,7 @@ pub enum FirecrackerError {
 
 /// The installed programs.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SetUp {
+pub struct Installed {
     /// Firecracker's path.
     pub program: PathBuf,
     /// Its version.
@@ -56,10 +56,14 @@ pub struct SetUp {
 ///
 /// # Errors
 /// When either is not the expected program; an earlier installation is then unchanged.
-pub fn set_up(programs: &Path, firecracker: &Path, jailer: Option<&Path>) -> Result<SetUp, FirecrackerError> {
+pub fn install(
+    programs: &Path,
+    firecracker: &Path,
+    jailer: Option<&Path>,
+) -> Result<Installed, FirecrackerError> {
     let version = read_version(firecracker, "Firecracker v", PROGRAM)?;
     if version < OLDEST {
-        return Err(FirecrackerError::Old { path: firecracker.to_owned(), found: version });
+        return Err(FirecrackerError::TooOld { path: firecracker.to_owned(), found: version });
     }
     let beside = firecracker.with_file_name(JAILER);
     let jailer = jailer.or_else(|| beside.exists().then_some(&*beside));
@@ -73,7 +77,7 @@ pub fn set_up(programs: &Path, firecracker: &Path, jailer: Option<&Path>) -> Res
     }
     let program = programs.join(PROGRAM);
     install_program(firecracker, &program)?;
-    Ok(SetUp { program, version, jailer: jailer.is_some() })
+    Ok(Installed { program, version, jailer: jailer.is_some() })
 }
 
 fn read_version(path: &Path, prefix: &str, name: &'static str) -> Result<Version, FirecrackerError> {
@@ -82,8 +86,8 @@ fn read_version(path: &Path, prefix: &str, name: &'static str) -> Result<Version
     let stdout = String::from_utf8_lossy(&output.stdout);
     let version = stdout.lines().find_map(|line| line.strip_prefix(prefix)?.trim().parse().ok());
     version.ok_or_else(|| {
-        let said = stdout.lines().next().unwrap_or_default().to_owned();
-        FirecrackerError::Foreign { path: path.to_owned(), name, said }
+        let output = stdout.lines().next().unwrap_or_default().to_owned();
+        FirecrackerError::WrongProgram { path: path.to_owned(), name, output }
     })
 }
 
@@ -110,10 +114,10 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let programs = dir.path().join("programs");
         let firecracker = script(dir.path(), "firecracker", "Firecracker v1.12.1");
-        let without_jailer = set_up(&programs, &firecracker, None).expect("set up");
+        let without_jailer = install(&programs, &firecracker, None).expect("installed");
         assert_eq!((without_jailer.version, without_jailer.jailer), (Version::new(1, 12, 1), false));
         script(dir.path(), "jailer", "Jailer v1.12.1");
-        let with_jailer = set_up(&programs, &firecracker, None).expect("set up");
+        let with_jailer = install(&programs, &firecracker, None).expect("installed");
         assert!(with_jailer.jailer && programs.join("jailer").exists());
         assert_eq!(with_jailer.program, programs.join("firecracker"));
     }
@@ -122,7 +126,7 @@ mod tests {
     fn a_wrong_or_too_old_program_is_refused_and_changes_nothing() {
         let dir = tempfile::tempdir().expect("a directory");
         let programs = dir.path().join("programs");
-        let refused = |path: &Path| set_up(&programs, path, None).expect_err("refused").to_string();
+        let refused = |path: &Path| install(&programs, path, None).expect_err("refused").to_string();
         assert!(
             refused(&script(dir.path(), "old", "Firecracker v1.9.1")).ends_with("1.10.0 or later is needed")
         );

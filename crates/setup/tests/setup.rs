@@ -165,7 +165,7 @@ fn a_wrong_file_leaves_the_default_unchanged() {
     let (before, _) = set_up(home.path(), &kernel_file(home.path()));
     let wrong = Source::File { kernel: "/etc/passwd".into(), modules: None };
     let error = kernel::set_up(home.path(), &wrong, &mut |_| {}).unwrap_err();
-    let SetUpError::Given(FileKernelError::Image { path, source }) = &error else { panic!("{error:?}") };
+    let SetUpError::GivenFile(FileKernelError::Image { path, source }) = &error else { panic!("{error:?}") };
     assert_eq!(path, Path::new("/etc/passwd"));
     assert!(matches!(source, ImageError::Unknown));
     assert_eq!(Kernel::load(home.path()).unwrap().manifest, before.manifest);

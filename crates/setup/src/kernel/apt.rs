@@ -33,19 +33,19 @@ pub enum AptError {
         source: io::Error,
     },
     /// The command failed.
-    #[error("`{command}` failed: {said}; if the package index is old, run `apt-get update`")]
-    Refused {
+    #[error("`{command}` failed: {stderr}; if the package index is old, run `apt-get update`")]
+    Failed {
         /// The whole command.
         command: String,
         /// The end of its standard error.
-        said: String,
+        stderr: String,
     },
     /// The index has no such package.
     #[error("apt has no package {0}: run `apt-get update`, or give a kernel with `--kernel FILE`")]
-    Unknown(String),
+    NoSuchPackage(String),
     /// apt-get succeeded but downloaded no package.
     #[error("apt-get downloaded no package to {}", .0.display())]
-    NothingCame(PathBuf),
+    NothingDownloaded(PathBuf),
     /// The directory could not be read.
     #[error(transparent)]
     File(#[from] FileError),
@@ -80,7 +80,7 @@ impl Apt {
         command.args(["show", "--no-all-versions", "--", package]);
         let output = run(&mut command, &self.cache)?;
         let text = String::from_utf8_lossy(&output.stdout);
-        Record::parse(&text).ok_or_else(|| AptError::Unknown(package.to_owned()))
+        Record::parse(&text).ok_or_else(|| AptError::NoSuchPackage(package.to_owned()))
     }
 
     /// Downloads a package into an empty directory; apt checks its signature
@@ -92,7 +92,7 @@ impl Apt {
         let mut entries =
             fs::read_dir(into).at("list", into)?.filter_map(Result::ok).map(|entry| entry.path());
         let deb = entries.find(|path| path.extension() == Some(OsStr::new("deb")));
-        deb.ok_or_else(|| AptError::NothingCame(into.to_owned()))
+        deb.ok_or_else(|| AptError::NothingDownloaded(into.to_owned()))
     }
 }
 
@@ -131,8 +131,8 @@ fn command_failed(command: &Command, output: &Output) -> AptError {
     let arguments = std::iter::once(command.get_program()).chain(command.get_args());
     let command = arguments.map(|argument| argument.to_string_lossy()).collect::<Vec<_>>().join(" ");
     let tail = output.stderr.len().saturating_sub(STDERR_TAIL_BYTES);
-    let said = String::from_utf8_lossy(&output.stderr[tail..]).trim().replace('\n', "; ");
-    AptError::Refused { command, said }
+    let stderr = String::from_utf8_lossy(&output.stderr[tail..]).trim().replace('\n', "; ");
+    AptError::Failed { command, stderr }
 }
 
 #[cfg(test)]
@@ -157,7 +157,9 @@ mod tests {
     #[test]
     fn a_package_that_the_index_lacks_is_an_error() {
         let apt = Apt { cache: "true".into(), get: "true".into() };
-        assert!(matches!(apt.show("some-package"), Err(AptError::Unknown(name)) if name == "some-package"));
+        assert!(
+            matches!(apt.show("some-package"), Err(AptError::NoSuchPackage(name)) if name == "some-package")
+        );
     }
 
     #[test]

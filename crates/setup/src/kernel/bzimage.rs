@@ -24,7 +24,7 @@ pub enum BzImageError {
     TooOld(u16),
     /// The header points outside the file.
     #[error("the boot header points outside the file")]
-    Cut,
+    OutOfBounds,
     /// The payload cannot be decompressed.
     #[error("cannot unpack the kernel inside")]
     Payload(#[from] DecompressError),
@@ -60,13 +60,13 @@ impl<'a> BzImage<'a> {
     fn payload(&self) -> Result<&'a [u8], BzImageError> {
         let start = self.loader_bytes()? + u32_at(self.bytes, PAYLOAD_OFFSET)?;
         let end = start + u32_at(self.bytes, PAYLOAD_LENGTH)?;
-        self.bytes.get(start..end).ok_or(BzImageError::Cut)
+        self.bytes.get(start..end).ok_or(BzImageError::OutOfBounds)
     }
 
     /// The size of the real-mode part, which the payload's offset does not include.
     fn loader_bytes(&self) -> Result<usize, BzImageError> {
         // 0 means 4, for compatibility with very old loaders.
-        let sectors = match self.bytes.get(SETUP_SECTORS).ok_or(BzImageError::Cut)? {
+        let sectors = match self.bytes.get(SETUP_SECTORS).ok_or(BzImageError::OutOfBounds)? {
             0 => 4,
             count => usize::from(*count),
         };
@@ -112,7 +112,7 @@ mod tests {
     #[test]
     fn a_payload_beyond_the_end_is_refused() {
         let bytes = with_header(0x020f, u32::MAX, u32::MAX);
-        assert!(matches!(BzImage::parse(&bytes).unwrap().vmlinux(), Err(BzImageError::Cut)));
+        assert!(matches!(BzImage::parse(&bytes).unwrap().vmlinux(), Err(BzImageError::OutOfBounds)));
     }
 
     #[test]

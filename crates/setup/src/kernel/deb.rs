@@ -15,12 +15,12 @@ const AR_HEADER_BYTES: usize = 60;
 #[derive(Debug, thiserror::Error)]
 pub enum DebError {
     /// Not an `ar` archive, or a truncated one.
-    #[error("{} is not a Debian package: {what}", path.display())]
+    #[error("{} is not a Debian package: {reason}", path.display())]
     NotADeb {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
-        what: &'static str,
+        /// The reason.
+        reason: &'static str,
     },
     /// The path of a file in it leads outside the directory.
     #[error("the package contains an unsafe path: {}", path.display())]
@@ -71,7 +71,7 @@ fn write_file(from: &mut impl Read, to: &Path) -> Result<(), FileError> {
 
 /// Opens `data.tar*` as a stream that is decompressed while it is read.
 fn open_data_member(deb: &Path) -> Result<Box<dyn Read>, DebError> {
-    let not_a_deb = |what| DebError::NotADeb { path: deb.to_owned(), what };
+    let not_a_deb = |reason| DebError::NotADeb { path: deb.to_owned(), reason };
     let mut file = BufReader::new(File::open(deb).at("open", deb)?);
     let size = seek_to_data(&mut file).at("read", deb)?.ok_or_else(|| not_a_deb("it has no data.tar"))?;
     let start = file.stream_position().at("read", deb)?;

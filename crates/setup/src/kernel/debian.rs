@@ -26,12 +26,12 @@ pub enum DebianError {
         version: String,
     },
     /// A file is not where kernel packages have it.
-    #[error("package {package} does not contain {what}")]
+    #[error("package {package} does not contain {file}")]
     Incomplete {
         /// The package.
         package: String,
         /// The missing file.
-        what: &'static str,
+        file: &'static str,
     },
     /// apt failed.
     #[error("cannot get the package from apt")]
@@ -83,7 +83,7 @@ pub(super) fn fill(
 }
 
 fn install_files(record: &Record, tree: &Path, dir: &Path) -> Result<Manifest, DebianError> {
-    let incomplete = |what| DebianError::Incomplete { package: record.package.clone(), what };
+    let incomplete = |file| DebianError::Incomplete { package: record.package.clone(), file };
     let vmlinuz = first_file(&tree.join("boot")).ok_or_else(|| incomplete("boot/vmlinuz-*"))?;
     let written = image::write(&read(&vmlinuz)?, dir)?;
     let modules = modules_tree(tree, &written.release).ok_or_else(|| incomplete("lib/modules"))?;

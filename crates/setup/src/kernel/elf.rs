@@ -17,7 +17,7 @@ type Header = FileHeader64<Endianness>;
 pub enum ElfError {
     /// Not a valid 64-bit ELF file.
     #[error("not a valid 64-bit ELF file")]
-    Unsound(#[from] object::read::Error),
+    Invalid(#[from] object::read::Error),
     /// Built for another CPU.
     #[error("built for ELF machine {0}, not for x86-64")]
     OtherMachine(u16),
@@ -86,7 +86,7 @@ mod tests {
         let program = std::fs::read("/proc/self/exe").unwrap();
         let cut = program[..4096].to_vec();
         assert!(Vmlinux::parse(&cut).is_err());
-        assert!(matches!(Vmlinux::parse(b"not ELF"), Err(ElfError::Unsound(_))));
+        assert!(matches!(Vmlinux::parse(b"not ELF"), Err(ElfError::Invalid(_))));
     }
 
     #[test]

@@ -32,7 +32,7 @@ const LAZY: [&str; 8] = [
 pub enum ModulesError {
     /// A required module is neither a file nor built in.
     #[error("no module {name} in {}, and it is not built in", dir.display())]
-    Absent {
+    Missing {
         /// Its name in the kernel.
         name: String,
         /// The directory that was searched.
@@ -40,7 +40,7 @@ pub enum ModulesError {
     },
     /// A module's compression is unknown or its content damaged.
     #[error("cannot unpack module {}", path.display())]
-    Packed {
+    Decompress {
         /// The module.
         path: PathBuf,
         /// The decoder's error.
@@ -127,13 +127,13 @@ impl<'a> Copier<'a> {
         if is_built_in {
             return Ok(());
         }
-        Err(ModulesError::Absent { name: name.to_owned(), dir: self.tree.to_owned() })
+        Err(ModulesError::Missing { name: name.to_owned(), dir: self.tree.to_owned() })
     }
 }
 
 fn read_decompressed(path: &Path) -> Result<Vec<u8>, ModulesError> {
     module_file::decompress_module(read(path)?)
-        .map_err(|source| ModulesError::Packed { path: path.to_owned(), source })
+        .map_err(|source| ModulesError::Decompress { path: path.to_owned(), source })
 }
 
 /// Finds every module below a directory. Symlinks are not followed: `build` and

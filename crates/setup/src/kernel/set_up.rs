@@ -47,7 +47,7 @@ pub enum Step {
         /// Its new path.
         to: PathBuf,
         /// The reason, in one line.
-        why: String,
+        reason: String,
     },
     /// A package is being downloaded.
     Downloading {
@@ -77,8 +77,8 @@ impl fmt::Display for Step {
         match self {
             Self::Waiting => f.write_str("waiting for another setup to finish"),
             Self::Checking { name } => write!(f, "checking the existing kernel {name}"),
-            Self::SetAside { to, why } => {
-                write!(f, "set aside the unusable kernel ({why}): {}", to.display())
+            Self::SetAside { to, reason } => {
+                write!(f, "set aside the unusable kernel ({reason}): {}", to.display())
             }
             Self::Downloading { package, version } => write!(f, "downloading {package} {version}"),
             Self::Unpacking { path } => write!(f, "unpacking {}", path.display()),
@@ -99,7 +99,7 @@ pub enum SetUpError {
     Build(#[from] BuildError),
     /// The given file was refused.
     #[error("cannot set up the given kernel")]
-    Given(#[from] FileKernelError),
+    GivenFile(#[from] FileKernelError),
     /// The directory of kernels could not be changed.
     #[error(transparent)]
     File(#[from] FileError),
@@ -189,7 +189,7 @@ fn load_existing(
     match Kernel::load_dir(&dir).and_then(|kernel| kernel.verify().map(|()| kernel)) {
         Ok(kernel) => Ok(Some(kernel)),
         Err(error) => {
-            progress(Step::SetAside { to: store.set_aside(name)?, why: error.to_string() });
+            progress(Step::SetAside { to: store.set_aside(name)?, reason: error.to_string() });
             Ok(None)
         }
     }

@@ -2,12 +2,12 @@
 
 use mimeo_vmm::accel::{Verdict, summary, tsc_khz};
 
-use super::{Check, Subject};
+use super::{Check, Directories};
 
 const NAME: &str = "acceleration";
 
-pub(super) fn acceleration(subject: Subject<'_>) -> Check {
-    match summary(subject.run) {
+pub(super) fn acceleration(directories: Directories<'_>) -> Check {
+    match summary(directories.run) {
         Verdict::Proved => Check::ok(NAME, "KVM: a guest has booted with it"),
         Verdict::Untried => {
             Check::ok(NAME, "KVM: /dev/kvm can create VMs; the first guest will prove that it works")

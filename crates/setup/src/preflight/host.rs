@@ -76,8 +76,8 @@ fn tun() -> Check {
     if Path::new("/dev/net/tun").exists() {
         return Check::ok(NAME, "/dev/net/tun exists");
     }
-    let mend = "modprobe tun".to_owned();
-    Check::limited(NAME, "no /dev/net/tun: no bridged networking, rootless networking works", Some(mend))
+    let hint = "modprobe tun".to_owned();
+    Check::limited(NAME, "no /dev/net/tun: no bridged networking, rootless networking works", Some(hint))
 }
 
 fn bridged_network() -> Check {
@@ -88,8 +88,8 @@ fn bridged_network() -> Check {
             Check::limited(NAME, "only for root: this user's machines get rootless networking", None)
         }
         Err(BridgedError::NoNft) => {
-            let mend = "apt-get install nftables".to_owned();
-            Check::limited(NAME, "nft is not installed: rootless networking works", Some(mend))
+            let hint = "apt-get install nftables".to_owned();
+            Check::limited(NAME, "nft is not installed: rootless networking works", Some(hint))
         }
         Err(error) => Check::limited(NAME, format!("unavailable: {}", error_chain(&error)), None),
     }

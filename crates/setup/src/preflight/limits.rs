@@ -21,8 +21,8 @@ fn open_files() -> Check {
     const NAME: &str = "open-files";
     match getrlimit(Resource::Nofile).maximum {
         Some(limit) if limit < MIN_OPEN_FILES => {
-            let mend = format!("ulimit -Hn {MIN_OPEN_FILES}   # as root, in the shell that starts mimeo");
-            Check::limited(NAME, format!("{limit} at most: few machines can run at once"), Some(mend))
+            let hint = format!("ulimit -Hn {MIN_OPEN_FILES}   # as root, in the shell that starts mimeo");
+            Check::limited(NAME, format!("{limit} at most: few machines can run at once"), Some(hint))
         }
         Some(limit) => Check::ok(NAME, format!("{limit} at most")),
         None => Check::ok(NAME, "unlimited"),
@@ -31,16 +31,16 @@ fn open_files() -> Check {
 
 fn cgroups(controllers: Option<&str>) -> Check {
     const NAME: &str = "cgroups";
-    let mend = || Some("boot the host with systemd.unified_cgroup_hierarchy=1".to_owned());
+    let hint = || Some("boot the host with systemd.unified_cgroup_hierarchy=1".to_owned());
     let Some(controllers) = controllers else {
-        return Check::limited(NAME, "no cgroup v2: the VMM's use of the host cannot be limited", mend());
+        return Check::limited(NAME, "no cgroup v2: the VMM's use of the host cannot be limited", hint());
     };
     let available: Vec<_> = controllers.split_whitespace().collect();
     let missing: Vec<_> = REQUIRED_CONTROLLERS.into_iter().filter(|name| !available.contains(name)).collect();
     if missing.is_empty() {
         return Check::ok(NAME, format!("version 2 with {controllers}").trim_end());
     }
-    Check::limited(NAME, format!("version 2 without {}: these cannot be limited", missing.join(", ")), mend())
+    Check::limited(NAME, format!("version 2 without {}: these cannot be limited", missing.join(", ")), hint())
 }
 
 #[cfg(test)]

@@ -25,7 +25,7 @@ pub struct Check {
     pub detail: String,
     /// A command that fixes it, or an instruction where there is no such command.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub mend: Option<String>,
+    pub hint: Option<String>,
 }
 
 /// The result of a check.
@@ -42,7 +42,7 @@ pub enum Status {
 
 /// The directories to check.
 #[derive(Debug, Clone, Copy)]
-pub struct Subject<'a> {
+pub struct Directories<'a> {
     /// `MIMEO_HOME`.
     pub home: &'a Path,
     /// `MIMEO_RUN`.
@@ -51,26 +51,26 @@ pub struct Subject<'a> {
 
 impl Check {
     fn ok(name: &'static str, detail: impl Into<String>) -> Self {
-        Self { name, status: Status::Ok, detail: detail.into(), mend: None }
+        Self { name, status: Status::Ok, detail: detail.into(), hint: None }
     }
 
-    fn missing(name: &'static str, detail: impl Into<String>, mend: impl Into<String>) -> Self {
-        Self { name, status: Status::Missing, detail: detail.into(), mend: Some(mend.into()) }
+    fn missing(name: &'static str, detail: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self { name, status: Status::Missing, detail: detail.into(), hint: Some(hint.into()) }
     }
 
-    fn limited(name: &'static str, detail: impl Into<String>, mend: Option<String>) -> Self {
-        Self { name, status: Status::Limited, detail: detail.into(), mend }
+    fn limited(name: &'static str, detail: impl Into<String>, hint: Option<String>) -> Self {
+        Self { name, status: Status::Limited, detail: detail.into(), hint }
     }
 }
 
 /// Runs all checks, in the order in which problems are best fixed. Takes some
 /// tens of milliseconds.
-pub fn preflight(subject: Subject<'_>) -> Vec<Check> {
+pub fn preflight(directories: Directories<'_>) -> Vec<Check> {
     let mut checks = vec![host::architecture()];
     checks.extend(qemu::checks());
-    checks.push(acceleration::acceleration(subject));
+    checks.push(acceleration::acceleration(directories));
     checks.push(acceleration::time_stamp_counter());
-    checks.extend(state::checks(subject));
+    checks.extend(state::checks(directories));
     checks.extend(host::checks());
     checks.extend(limits::checks());
     checks
@@ -86,7 +86,7 @@ mod tests {
     use super::*;
 
     fn run_in(home: &Path) -> Vec<Check> {
-        preflight(Subject { home, run: home })
+        preflight(Directories { home, run: home })
     }
 
     #[test]
@@ -95,7 +95,7 @@ mod tests {
         let checks = run_in(home.path());
         let kernel = checks.iter().find(|check| check.name == "kernel").unwrap();
         assert_eq!(kernel.status, Status::Missing);
-        assert_eq!(kernel.mend.as_deref(), Some("mimeo setup kernel"));
+        assert_eq!(kernel.hint.as_deref(), Some("mimeo setup kernel"));
         assert!(!is_ready(&checks));
     }
 
@@ -104,7 +104,7 @@ mod tests {
         let checks = run_in(Path::new("/proc/no-such-home"));
         let missing = checks.iter().filter(|check| check.status == Status::Missing);
         assert!(missing.clone().count() >= 2, "{checks:?}");
-        missing.for_each(|check| assert!(check.mend.is_some(), "{check:?}"));
+        missing.for_each(|check| assert!(check.hint.is_some(), "{check:?}"));
     }
 
     #[test]

@@ -88,7 +88,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let directories = format!("/nowhere\n{}\n", dir.path().display());
         let check = firmware(&directories);
-        assert_eq!((check.status, check.mend.as_deref()), (Status::Missing, Some(INSTALL_FIRMWARE)));
+        assert_eq!((check.status, check.hint.as_deref()), (Status::Missing, Some(INSTALL_FIRMWARE)));
         std::fs::write(dir.path().join(FIRMWARE), "").expect("written");
         assert_eq!(firmware(&directories).status, Status::Ok);
     }

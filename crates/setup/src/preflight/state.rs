@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use super::{Check, Subject};
+use super::{Check, Directories};
 use crate::initramfs;
 use crate::kernel::Kernel;
 
@@ -11,13 +11,13 @@ const MIB: u64 = 1 << 20;
 /// Enough for a kernel, an image and a machine's disk.
 const MIN_DISK_MIB: u64 = 2048;
 
-pub(super) fn checks(subject: Subject<'_>) -> Vec<Check> {
+pub(super) fn checks(directories: Directories<'_>) -> Vec<Check> {
     let mut checks = vec![
-        writable("home-directory", subject.home),
-        writable("run-directory", subject.run),
-        free_disk(subject.home),
+        writable("home-directory", directories.home),
+        writable("run-directory", directories.run),
+        free_disk(directories.home),
     ];
-    checks.extend(kernel(subject.home));
+    checks.extend(kernel(directories.home));
     checks
 }
 

@@ -22,7 +22,7 @@ pub(super) fn resolve(apt: &Apt, package: Option<&str>) -> Result<Record, BuildE
         return Ok(apt.show(package)?);
     }
     match apt.show(PREFERRED) {
-        Err(AptError::Unknown(_) | AptError::Refused { .. }) => show_release_package(apt),
+        Err(AptError::NoSuchPackage(_) | AptError::Failed { .. }) => show_release_package(apt),
         other => Ok(other?),
     }
 }
