@@ -74,7 +74,7 @@ pub enum VolumeError {
     },
     /// The guest's reply is neither success nor failure, or there was none.
     #[error("unexpected reply from the guest to the mount of {}", path.display())]
-    Answer {
+    UnexpectedReply {
         /// The path on the host.
         path: PathBuf,
     },
@@ -125,7 +125,7 @@ async fn serve_one(link: &Link, volume: &VolumeSpec, limits: Limits) -> Result<V
         Ok(Ok(Reply::Done)) => Ok(volume_server),
         Ok(Ok(Reply::Failed(source))) => Err(VolumeError::Guest { path: volume.host.clone(), source }),
         Ok(Err(error)) => Err(error.into()),
-        Ok(Ok(_)) | Err(_) => Err(VolumeError::Answer { path: volume.host.clone() }),
+        Ok(Ok(_)) | Err(_) => Err(VolumeError::UnexpectedReply { path: volume.host.clone() }),
     }
 }
 
