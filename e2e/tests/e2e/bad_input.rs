@@ -151,23 +151,23 @@ fn invalid_options_are_refused() {
         (&["--cpus", "0"][..], "--cpus must be between 1 and"),
         (&["--cpus", "100000"], "--cpus must be between 1 and"),
         (&["-m", "16m"], "--memory must be between 96 and"),
-        (&["-m", "lots"], "\"lots\" is no size"),
+        (&["-m", "lots"], "\"lots\" is not a size"),
         (&["--disk", "1k"], "--disk must be between"),
         (&["--driver", "abacus"], "there is no driver \"abacus\": this mimeo has firecracker, qemu"),
         (&["-v", "/no/such/dir:/x"], "volume /no/such/dir does not exist on this host"),
         (&["-v", "/tmp:relative"], "\"relative\" in the container must be absolute"),
-        (&["-v", "/tmp:/x:shiny"], "has an option \"shiny\""),
+        (&["-v", "/tmp:/x:shiny"], "has an unknown option \"shiny\""),
         (&["--name", "../etc"], "\"../etc\" is no name"),
         (&["--name", "a b"], "\"a b\" is no name"),
         (&["--name", ""], "\"\" is no name"),
-        (&["--hostname=-x-"], "is no host name"),
+        (&["--hostname=-x-"], "is not a host name"),
         (&["--env-file", "nowhere.env"], "cannot read --env-file nowhere.env: No such file"),
         (&["-p", "99999:80"], "99999"),
         (&["-p", "none"], "none"),
-        (&["--entrypoint", "[1]"], "is no JSON array"),
+        (&["--entrypoint", "[1]"], "is not a JSON array"),
         (&["--add-host", "x"], "is not NAME:IP"),
         (&["--stop-signal", "LOUD"], "LOUD"),
-        (&["--health-url", "ftp://x"], "does not begin with http://"),
+        (&["--health-url", "ftp://x"], "does not start with http://"),
     ] {
         assert_refused(&world, &[args, &[&image, "true"]].concat(), reason);
     }
@@ -266,8 +266,7 @@ fn missing_host_software_is_reported() {
     // Other worlds share the file, so it is replaced rather than modified.
     fs::remove_file(&manifest).expect("removed");
     fs::write(&manifest, "{\"format\": 1, \"na").expect("written");
-    assert_refused(&world, &[&image, "true"], "kernel.json is not a kernel's description")
-        .stderr_contains("EOF");
+    assert_refused(&world, &[&image, "true"], "kernel.json is not a kernel manifest").stderr_contains("EOF");
     fs::write(&manifest, "{\"format\": 999}").expect("written");
     assert_refused(&world, &[&image, "true"], "has format 999");
     let bare = World::bare(User::Root);

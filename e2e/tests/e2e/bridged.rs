@@ -178,7 +178,7 @@ fn a_killed_supervisor_leaves_nothing_on_the_bridge() {
     let pid = document[0]["State"]["Pid"].as_i64().expect("a pid");
     kill_process(Pid::from_raw(pid as i32).expect("a pid"), Signal::KILL).expect("the supervisor runs");
     until("the link is gone", || (lan.links().len() == 2).then_some(()));
-    world.mimeo(["ps"]).code(0).stderr_contains("web: its monitor was gone: cleared away");
+    world.mimeo(["ps"]).code(0).stderr_contains("web: the supervisor died: removed what it left behind");
     assert_eq!(
         lan.links(),
         ["mimeo0".to_owned(), format!("mm-{}", &other[..12])],

@@ -88,7 +88,7 @@ fn clones_publish_ports() {
     world
         .mimeo(["snapshot", "run", "saved", "-n", "2", "-p", "8080:8000"])
         .code(125)
-        .stderr_contains("several copies cannot have the same port");
+        .stderr_contains("several clones cannot have the same host port");
     world.mimeo(["rm", "-f", "one"]).ok();
     world.mimeo(["ps", "--format", "{{.Names}}"]).ok().printed("web\n");
     world.assert_removes_all();
@@ -207,7 +207,7 @@ fn clones_beyond_the_memory_limit_are_refused() {
     for (n, clone) in refused.iter().enumerate() {
         let name = format!("clone-{}", started.len() + n + 1);
         let error = text(clone, "error");
-        assert!(error.contains(&name) && error.contains("there is no room for it"), "{error}");
+        assert!(error.contains(&name) && error.contains("insufficient memory"), "{error}");
     }
     for clone in started {
         assert_eq!(world.sh(text(clone, "name"), "echo on"), "on");

@@ -235,7 +235,7 @@ fn a_killed_supervisor_takes_its_machine_along() {
     let pid: i32 = inspect(&world, "box", "/State/Pid").parse().expect("a pid");
     kill_process(Pid::from_raw(pid).expect("a pid"), Signal::KILL).expect("the supervisor runs");
     world.wait_until_no_process();
-    world.mimeo(["ps"]).code(0).stderr_contains("box: its monitor was gone: cleared away");
+    world.mimeo(["ps"]).code(0).stderr_contains("box: the supervisor died: removed what it left behind");
     world.mimeo(["rm", "box"]).ok();
     world.assert_empty();
     lan.assert_empty();

@@ -108,7 +108,7 @@ fn insufficient_memory_fails_the_fork() {
         .finish(command)
         .code(125)
         .stderr_contains("no child was made, since try-")
-        .stderr_contains("there is no room for it");
+        .stderr_contains("insufficient memory");
     assert_no_clones(&world, "");
     world.assert_removes_all();
 }

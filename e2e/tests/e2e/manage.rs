@@ -408,7 +408,7 @@ as_root_and_user!(files_are_copied_both_ways, |world| {
         ("nothing", "web:/tmp", "nothing"),
         ("file", "web:/nothing/", "could not be found"),
         ("tree", "web:/etc/passwd", "must be a directory"),
-        ("file", "here", "one side must be MACHINE:PATH"),
+        ("file", "here", "the source or the destination must be MACHINE:PATH"),
         ("nobody:/etc", "here", "no such container"),
     ] {
         cp(from, to).code(125).stderr_contains(reason);

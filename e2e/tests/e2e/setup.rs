@@ -110,7 +110,10 @@ fn concurrent_setups_make_one_kernel() {
     // A damaged kernel is set aside and installed again.
     let image = kernels.join(name).join("vmlinux");
     fs::write(&image, "damaged").expect("written");
-    world.mimeo(["setup", "kernel", "--kernel", &kernel]).code(0).stderr_contains("set aside what was there");
+    world
+        .mimeo(["setup", "kernel", "--kernel", &kernel])
+        .code(0)
+        .stderr_contains("set aside the unusable kernel");
     assert_eq!((count_entries(&world, ".broken-"), count_entries(&world, "file-")), (1, 1));
     assert!(fs::metadata(&image).expect("the file exists").len() > 1 << 20);
 }

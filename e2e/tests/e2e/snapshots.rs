@@ -43,7 +43,11 @@ as_root_and_user!(snapshots_are_listed_inspected_and_removed, |world| {
     let table = world.mimeo(["snapshot", "ls"]).ok();
     let lines: Vec<_> = table.stdout.lines().collect();
     let headings: Vec<_> = lines[0].split("  ").map(str::trim).filter(|word| !word.is_empty()).collect();
-    assert_eq!(headings, ["SNAPSHOT ID", "TAG", "KIND", "OF", "CREATED", "MEMORY", "CLONES"], "{table:#?}");
+    assert_eq!(
+        headings,
+        ["SNAPSHOT ID", "TAG", "KIND", "MACHINE", "CREATED", "MEMORY", "CLONES"],
+        "{table:#?}"
+    );
     assert!(lines.len() == 3 && lines[1].starts_with(&id[..12]) && lines[2].contains("saved"), "{table:#?}");
     let shown = world.mimeo(["snapshot", "inspect", "saved", &id[..6]]).ok().json();
     for (pointer, expected) in [

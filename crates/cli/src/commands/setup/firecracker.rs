@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use mimeo_engine::Engine;
-use mimeo_setup::firecracker::{SetUp, set_up};
+use mimeo_setup::firecracker::{Installed, install};
 use serde_json::json;
 
 use crate::error::CliError;
@@ -25,8 +25,8 @@ pub(super) struct Args {
 
 /// Copies both programs into MIMEO_HOME and prints the version.
 pub(super) fn run(engine: &Engine, args: &Args, as_json: bool) -> Result<(), CliError> {
-    let SetUp { program, version, jailer } =
-        set_up(&engine.home().programs(), &args.firecracker, args.jailer.as_deref())?;
+    let Installed { program, version, jailer } =
+        install(&engine.home().programs(), &args.firecracker, args.jailer.as_deref())?;
     if as_json {
         let version = version.to_string();
         return output::json(&json!({ "program": program, "version": version, "jailer": jailer }));

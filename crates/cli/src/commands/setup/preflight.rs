@@ -1,7 +1,7 @@
 //! `mimeo setup preflight`: checks whether this host can run machines, and says how to fix what it lacks.
 
 use mimeo_engine::Engine;
-use mimeo_setup::preflight::{Check, Status, Subject, is_ready, preflight};
+use mimeo_setup::preflight::{Check, Directories, Status, is_ready, preflight};
 
 use crate::error::CliError;
 use crate::output;
@@ -11,7 +11,7 @@ const HEADINGS: [&str; 4] = ["CHECK", "STATUS", "FOUND", "HINT"];
 /// Prints the checks; the exit code is 1 if no machine can run.
 pub(super) fn run(engine: &Engine, json: bool) -> Result<i32, CliError> {
     let home = engine.home();
-    let checks = preflight(Subject { home: home.home(), run: home.run() });
+    let checks = preflight(Directories { home: home.home(), run: home.run() });
     if json {
         output::json(&checks)?;
     } else {
@@ -30,6 +30,6 @@ fn cells(check: &Check) -> Vec<String> {
         check.name.to_owned(),
         status.to_owned(),
         check.detail.clone(),
-        check.mend.clone().unwrap_or_default(),
+        check.hint.clone().unwrap_or_default(),
     ]
 }
