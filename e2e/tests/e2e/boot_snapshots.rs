@@ -182,22 +182,22 @@ fn a_failure_is_reported_once_and_retried_in_the_background() {
     assert_eq!(run().stderr, "");
     let (method, text) = reason();
     assert!(
-        method == "cold" && text.contains("not tried again before") && text.contains("No space left"),
+        method == "cold" && text.contains("not retried before") && text.contains("No space left"),
         "{text}"
     );
     // The retry fails too, without a message.
     end_retry_delays(&world);
     assert_eq!(run().stderr, "");
-    assert!(reason().1.contains("tried again in the background"));
+    assert!(reason().1.contains("retried in the background"));
     world.wait_until_no_process();
     assert_eq!(boot_snapshots(&world), Vec::<PathBuf>::new());
     run();
-    assert!(reason().1.contains("not tried again before"));
+    assert!(reason().1.contains("not retried before"));
     // With enough space the retry succeeds in the background, and the next run uses the snapshot.
     fs::remove_file(&filler).expect("removed");
     end_retry_delays(&world);
     assert_eq!(run().stderr, "");
-    assert!(reason().1.contains("tried again in the background"));
+    assert!(reason().1.contains("retried in the background"));
     world.wait_until_no_process();
     assert_eq!(boot_snapshots(&world).len(), 1);
     run();
