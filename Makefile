@@ -33,6 +33,7 @@ test-kvm: test-deps rust-target
 check:
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- --deny warnings
+	$(CARGO) xtask words
 
 deps: test-deps rust-target
 

@@ -1,4 +1,4 @@
-//! Chores: `cargo xtask demo`, `cargo xtask bench run`, `cargo xtask kvm-host run`, `cargo xtask soak`.
+//! Chores: `cargo xtask demo`, `cargo xtask bench run`, `cargo xtask kvm-host run`, `cargo xtask soak`, `cargo xtask words`.
 
 #![allow(clippy::print_stdout, reason = "chores print to the terminal")]
 
@@ -7,6 +7,7 @@ mod demo;
 mod kvm_host;
 mod narrate;
 mod soak;
+mod words;
 
 use std::process::ExitCode;
 
@@ -36,6 +37,8 @@ enum Chore {
     },
     /// Start, clone, fork and kill machines under load, and keep evidence of guests that do not respond
     Soak(soak::Options),
+    /// Check for retired names and for commit subjects over 72 characters
+    Words,
 }
 
 fn main() -> anyhow::Result<ExitCode> {
@@ -44,5 +47,6 @@ fn main() -> anyhow::Result<ExitCode> {
         Chore::Bench { chore } => bench::run(chore).map(|()| ExitCode::SUCCESS),
         Chore::KvmHost { chore } => kvm_host::run(chore),
         Chore::Soak(options) => soak::run(&options).map(|()| ExitCode::SUCCESS),
+        Chore::Words => words::run(),
     }
 }
