@@ -31,6 +31,7 @@ use mimeo_engine::{Engine, Home, sweep};
 
 use crate::arguments::{Arguments, Command, Podman};
 use crate::error::CliError;
+use crate::logging::LogLevel;
 use crate::values;
 
 /// The environment variable that limits the memory of all machines together, such as `8g`.
@@ -38,8 +39,9 @@ const MEMORY_VARIABLE: &str = "MIMEO_MEMORY";
 
 /// Runs the command; returns the exit code.
 pub(crate) async fn run(arguments: Arguments) -> Result<i32, CliError> {
+    let level = arguments.log_level;
     match arguments.command {
-        Command::Podman(command) | Command::Named(command) => podman(&engine()?, command).await,
+        Command::Podman(command) | Command::Named(command) => podman(&engine()?, command, level).await,
         Command::Setup(args) => setup::run(&engine()?, &args).await,
         Command::Snapshot(verb) => snapshot::run(&engine()?, verb).await,
         Command::Fork(args) => fork::run(&engine()?, args).await,
@@ -67,9 +69,9 @@ fn engine_without_sweep() -> Result<Engine, CliError> {
     Ok(Engine::new(Home::from_environment()?).with_memory_budget(budget))
 }
 
-async fn podman(engine: &Engine, command: Podman) -> Result<i32, CliError> {
+async fn podman(engine: &Engine, command: Podman, level: LogLevel) -> Result<i32, CliError> {
     match command {
-        Podman::Run(args) => run::run(engine, *args).await,
+        Podman::Run(args) => run::run(engine, *args, level).await,
         Podman::Exec(args) => exec::run(engine, args).await,
         Podman::Ps(args) => ps::run(engine, &args),
         Podman::Inspect(args) => inspect::run(engine, &args),

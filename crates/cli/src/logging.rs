@@ -25,7 +25,7 @@ pub(crate) enum LogLevel {
 }
 
 impl LogLevel {
-    fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Error => "error",
             Self::Warn => "warn",

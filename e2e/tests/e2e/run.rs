@@ -167,6 +167,15 @@ fn a_detached_run_prints_its_id_and_keeps_running() {
 }
 
 #[test]
+fn a_containers_own_arguments_are_no_options_of_a_detached_run() {
+    let world = World::new(User::Root);
+    let image = world.busybox();
+    let id = world.start([&image, "echo", "--log-level", "loud"]);
+    world.mimeo(["wait", &id]).ok().printed("0\n");
+    world.mimeo(["logs", &id]).ok().printed("--log-level loud\n");
+}
+
+#[test]
 fn health_checks_use_a_command_or_a_url() {
     let world = World::new(User::Root);
     let image = world.busybox();

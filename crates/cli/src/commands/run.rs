@@ -8,6 +8,7 @@ use mimeo_engine::Engine;
 use mimeo_engine::machine::{NetworkMode, PullPolicy};
 
 use crate::error::CliError;
+use crate::logging::LogLevel;
 
 /// Arguments of `mimeo run`.
 #[derive(Debug, clap::Args)]
@@ -199,8 +200,8 @@ impl From<Accel> for mimeo_vmm::accel::Accel {
 }
 
 /// Runs the machine in the foreground, or in the background with a supervisor of its own.
-pub(crate) async fn run(engine: &Engine, args: Args) -> Result<i32, CliError> {
+pub(crate) async fn run(engine: &Engine, args: Args, level: LogLevel) -> Result<i32, CliError> {
     let (detach, quiet) = (args.detach, args.quiet);
     let spec = settings::spec(args)?;
-    if detach { detached::run(spec, quiet).await } else { foreground::run(engine, spec, quiet).await }
+    if detach { detached::run(spec, quiet, level).await } else { foreground::run(engine, spec, quiet).await }
 }

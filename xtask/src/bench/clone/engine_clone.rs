@@ -56,7 +56,7 @@ fn launch_request(snapshot: &SnapshotId) -> Result<Vec<u8>> {
         hold: HoldPolicy::Never,
         serve: None,
         pager: None,
-        overrides: overrides,
+        overrides,
     };
     let mut line = serde_json::to_vec(&LaunchRequest::Clone(Box::new(request)))?;
     line.push(b'\n');

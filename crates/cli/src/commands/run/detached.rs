@@ -8,16 +8,16 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::Command;
 
 use crate::error::CliError;
+use crate::logging::LogLevel;
 use crate::output;
 
 /// Starts the supervisor and prints the machine's id once its container runs.
 /// Until then the supervisor watches a pipe from this process: if this process
 /// ends, the supervisor undoes the start.
-pub(super) async fn run(spec: MachineSpec, quiet: bool) -> Result<i32, CliError> {
+pub(super) async fn run(spec: MachineSpec, quiet: bool, level: LogLevel) -> Result<i32, CliError> {
     let program = std::env::current_exe().map_err(|source| CliError::io("find this program", source))?;
-    let level = std::env::args().skip_while(|argument| argument != "--log-level").nth(1);
     let mut child = Command::new(program)
-        .args(level.iter().flat_map(|level| ["--log-level", level]))
+        .args(["--log-level", level.name()])
         .arg("supervisor")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
