@@ -58,7 +58,7 @@ as_root_and_user!(clones_have_the_memory_and_disk_of_their_source, |world| {
     // A single clone without a name gets a generated one of two words.
     let one = fork(world, &["web"]);
     assert!(
-        names(&one).len() == 1 && names(&one)[0].contains('_') || names(&one)[0].contains('-'),
+        names(&one).len() == 1 && names(&one)[0].contains('_'),
         "{one:#}"
     );
     let all = world.mimeo(["snapshot", "ls", "--all"]).ok().stdout;
