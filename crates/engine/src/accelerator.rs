@@ -18,25 +18,25 @@ const TRIAL_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What was chosen, and why.
 #[derive(Debug, Clone)]
-pub(crate) struct Chosen {
+pub(crate) struct AcceleratorChoice {
     pub(crate) accelerator: Accelerator,
     verdict: Verdict,
-    is_ordered: bool,
+    is_forced: bool,
     /// The kind of guest, by driver, program, kernel and agent.
     guest: String,
 }
 
 /// Chooses as the person asked, or by what guests have proved on this boot.
-pub(crate) fn choose(home: &Home, accel: Accel, driver: &dyn Driver, kernel: &Kernel) -> Chosen {
+pub(crate) fn choose(home: &Home, accel: Accel, driver: &dyn Driver, kernel: &Kernel) -> AcceleratorChoice {
     let program = driver.program().unwrap_or_default();
     let (name, image, agent) = (driver.name(), &kernel.manifest.image.sha256, agent::digest());
     let text = format!("{name}\n{program}\n{image}\n{agent}");
     let guest = format!("{name}-{}", &blake3::hash(text.as_bytes()).to_hex()[..16]);
     let choice = accel::choose(accel, &guest, home.run());
-    Chosen {
+    AcceleratorChoice {
         accelerator: choice.accelerator,
         verdict: choice.verdict,
-        is_ordered: accel == Accel::Kvm,
+        is_forced: accel == Accel::Kvm,
         guest,
     }
 }
@@ -49,7 +49,7 @@ pub(crate) fn for_snapshot(home: &Home, needed: Accelerator) -> Accelerator {
     }
 }
 
-impl Chosen {
+impl AcceleratorChoice {
     /// `kvm`, or `tcg (this host has no /dev/kvm)`.
     pub(crate) fn description(&self) -> String {
         match (&self.verdict, self.accelerator) {
@@ -72,12 +72,12 @@ impl Chosen {
 
     /// Whether a guest that does not come up is to be tried again without KVM.
     pub(crate) fn is_trial(&self) -> bool {
-        self.accelerator == Accelerator::Kvm && self.verdict == Verdict::Untried && !self.is_ordered
+        self.accelerator == Accelerator::Kvm && self.verdict == Verdict::Untried && !self.is_forced
     }
 
     /// How long the guest may take to answer.
-    pub(crate) fn boot_timeout(&self, given: Duration) -> Duration {
-        if self.is_trial() { given.min(TRIAL_TIMEOUT) } else { given }
+    pub(crate) fn boot_timeout(&self, start_timeout: Duration) -> Duration {
+        if self.is_trial() { start_timeout.min(TRIAL_TIMEOUT) } else { start_timeout }
     }
 
     /// A guest answered: remembers that KVM works, if that is news.

@@ -20,7 +20,7 @@ use mimeo_pager::Pages;
 use mimeo_setup::Kernel;
 use mimeo_vmm::{Driver, Instance, LaunchSpec, RestoreError};
 
-use crate::accelerator::{self, Chosen};
+use crate::accelerator::{self, AcceleratorChoice};
 use crate::cause::chain;
 use crate::exclusive::exclusive;
 use crate::failures::{Failed, Failure, Failures, Known};
@@ -30,7 +30,7 @@ use crate::launch_spec::{requires, shape};
 use crate::machine::{MachineName, MachineSpec, NetworkMode, Requirements};
 use crate::snapshot::{self, Snapshot};
 use crate::stage::StageError;
-use crate::stencil::{self, Making};
+use crate::stencil::{self, BuildPolicy};
 use crate::{Engine, agent, background, driver, network};
 
 /// How long a copy may take to answer, on a host that is very busy.
@@ -48,9 +48,9 @@ pub enum BootSnapshotError {
     #[error("the {driver} driver takes no snapshots")]
     NoSnapshots { driver: &'static str },
     #[error("it failed a short while ago, and is not retried before {until:.0}: {reason}")]
-    Known { reason: String, until: Timestamp },
+    FailedRecently { reason: String, until: Timestamp },
     #[error("it failed before, and is retried in the background: {reason}")]
-    Retried { reason: String },
+    RetryPending { reason: String },
     #[error(transparent)]
     Stage(#[from] StageError),
 }
@@ -65,7 +65,7 @@ impl BootSnapshotError {
     /// short of memory says nothing about the snapshot.
     fn is_broken_snapshot(&self) -> bool {
         let Self::Stage(error) = self else { return false };
-        matches!(error, StageError::Snapshot(_) | StageError::Restore(RestoreError::Ended { .. }))
+        matches!(error, StageError::SnapshotLoad(_) | StageError::Restore(RestoreError::Ended { .. }))
     }
 }
 
@@ -88,7 +88,7 @@ pub(crate) struct GuestRequest<'a> {
     pub(crate) kernel: &'a Kernel,
     pub(crate) spec: &'a LaunchSpec,
     pub(crate) requires: &'a Requirements,
-    pub(crate) chosen: &'a Chosen,
+    pub(crate) chosen: &'a AcceleratorChoice,
     /// The machine that needs it.
     pub(crate) machine: &'a MachineSpec,
 }
@@ -103,7 +103,7 @@ impl GuestRequest<'_> {
             self.spec.command_line
         );
         let digits = blake3::hash(text.as_bytes()).to_hex();
-        name(&format!("runtime-{}", &digits[..16]))
+        parse_name(&format!("runtime-{}", &digits[..16]))
     }
 
     /// What tries again in the background what failed for this machine.
@@ -118,53 +118,56 @@ impl GuestRequest<'_> {
     }
 }
 
-fn name(text: &str) -> MachineName {
+fn parse_name(text: &str) -> MachineName {
     text.parse().unwrap_or_else(|_| MachineName::random())
 }
 
 /// Starts a copy; makes the runtime snapshot first when there is none. One
 /// that turns out to be broken is removed, so that the next run makes it anew.
-pub(crate) async fn start(engine: &Engine, wanted: GuestRequest<'_>) -> Result<WarmGuest, BootSnapshotError> {
-    if !wanted.driver.capabilities().snapshot {
-        return Err(BootSnapshotError::NoSnapshots { driver: wanted.driver.name() });
+pub(crate) async fn start(
+    engine: &Engine,
+    request: GuestRequest<'_>,
+) -> Result<WarmGuest, BootSnapshotError> {
+    if !request.driver.capabilities().snapshot {
+        return Err(BootSnapshotError::NoSnapshots { driver: request.driver.name() });
     }
-    let failures = wanted.failures(engine);
+    let failures = request.failures(engine);
     match failures.known(Timestamp::now()) {
         Known::Nothing => {}
         Known::Failure(Failure { reason, until, .. }) => {
-            return Err(BootSnapshotError::Known { reason, until });
+            return Err(BootSnapshotError::FailedRecently { reason, until });
         }
         Known::RetryDue(Failure { reason, .. }) => {
-            background::start(wanted.retry()).await;
-            return Err(BootSnapshotError::Retried { reason });
+            background::start(request.retry()).await;
+            return Err(BootSnapshotError::RetryPending { reason });
         }
     }
-    let begun = begin(engine, wanted, Making::Once(wanted.retry())).await;
-    match &begun {
+    let started = restore_or_build(engine, request, BuildPolicy::UnlessFailed(request.retry())).await;
+    match &started {
         Ok(_) => failures.clear(),
         // Who tried has said it; no fault of the snapshot's: the next start is without KVM.
-        Err(BootSnapshotError::Known { .. }) => {}
+        Err(BootSnapshotError::FailedRecently { .. }) => {}
         Err(error) if error.is_kvm() => {}
         Err(error) => {
             tracing::warn!(component = "runtime", error = chain(error), "cannot be used; booting cold");
         }
     }
-    begun
+    started
 }
 
 /// Starts a copy of the runtime snapshot, which is made if it is not there. A broken one is removed. A failure is remembered.
-async fn begin(
+async fn restore_or_build(
     engine: &Engine,
-    wanted: GuestRequest<'_>,
-    making: Making,
+    request: GuestRequest<'_>,
+    policy: BuildPolicy,
 ) -> Result<WarmGuest, BootSnapshotError> {
-    let is_again = matches!(making, Making::Again);
-    let snapshot = ensure(engine, wanted, is_again).await?;
-    let copied =
-        restore::restore(engine, wanted, snapshot.clone(), making).await.map_err(BootSnapshotError::from);
-    let Err(error) = &copied else { return copied };
+    let is_retry = matches!(policy, BuildPolicy::Always);
+    let snapshot = find_or_build(engine, request, is_retry).await?;
+    let restored =
+        restore::restore(engine, request, snapshot.clone(), policy).await.map_err(BootSnapshotError::from);
+    let Err(error) = &restored else { return restored };
     // On an order that goes against what is known of KVM, that is what failed.
-    let is_broken = error.is_broken_snapshot() && !wanted.chosen.is_against_verdict();
+    let is_broken = error.is_broken_snapshot() && !request.chosen.is_against_verdict();
     if is_broken {
         let id = snapshot.manifest.id.short();
         let discarded = snapshot::discard(&engine.snapshots(), &engine.registry(), &snapshot);
@@ -184,26 +187,26 @@ async fn begin(
     let is_killed =
         matches!(error, BootSnapshotError::Stage(StageError::Restore(RestoreError::Killed { .. })));
     let failed = if is_broken || is_killed { Failed::Passing } else { Failed::Lasting };
-    remember(engine, wanted, failed, error, is_again);
-    copied
+    remember(engine, request, failed, error, is_retry);
+    restored
 }
 
 /// Remembers a failure, unless that of somebody who would not wait.
 fn remember(
     engine: &Engine,
-    wanted: GuestRequest<'_>,
+    request: GuestRequest<'_>,
     failed: Failed,
     error: &BootSnapshotError,
-    is_again: bool,
+    is_retry: bool,
 ) {
-    let is_hasty = wanted.machine.start_timeout < MachineSpec::new(String::new()).start_timeout;
+    let has_short_timeout = request.machine.start_timeout < MachineSpec::new(String::new()).start_timeout;
     match error {
         error if error.is_kvm() => {}
-        BootSnapshotError::Known { .. } => {}
+        BootSnapshotError::FailedRecently { .. } => {}
         BootSnapshotError::Stage(StageError::Silent { .. } | StageError::SilentRestore { .. })
-            if is_hasty => {}
-        error if is_again => wanted.failures(engine).add_retried(chain(error), Timestamp::now()),
-        error => drop(wanted.failures(engine).add(failed, chain(error), Timestamp::now())),
+            if has_short_timeout => {}
+        error if is_retry => request.failures(engine).add_retried(chain(error), Timestamp::now()),
+        error => drop(request.failures(engine).add(failed, chain(error), Timestamp::now())),
     }
 }
 
@@ -212,17 +215,18 @@ fn remember(
 /// # Errors
 /// When it fails once more, which is remembered.
 pub(crate) async fn retry(engine: &Engine, requested: &MachineSpec) -> Result<(), BootSnapshotError> {
-    let patient = requested.start_timeout.max(MachineSpec::new(String::new()).start_timeout);
-    let guest = Guest::like(engine, &MachineSpec { start_timeout: patient, ..requested.clone() })?;
-    try_out(engine, guest.request()).await?;
+    let start_timeout = requested.start_timeout.max(MachineSpec::new(String::new()).start_timeout);
+    let guest = ResolvedRequest::resolve(engine, &MachineSpec { start_timeout, ..requested.clone() })?;
+    try_restore(engine, guest.request()).await?;
     guest.request().failures(engine).clear();
     Ok(())
 }
 
 /// Starts a machine that nobody uses, and ends it.
-async fn try_out(engine: &Engine, wanted: GuestRequest<'_>) -> Result<(), BootSnapshotError> {
-    let (_scratch, spec) = build::placeholder_spec(engine, wanted)?;
-    let mut warm = begin(engine, GuestRequest { spec: &spec, ..wanted }, Making::Again).await?;
+async fn try_restore(engine: &Engine, request: GuestRequest<'_>) -> Result<(), BootSnapshotError> {
+    let (_scratch, spec) = build::placeholder_spec(engine, request)?;
+    let mut warm =
+        restore_or_build(engine, GuestRequest { spec: &spec, ..request }, BuildPolicy::Always).await?;
     warm.instance.kill().await;
     Ok(())
 }
@@ -232,8 +236,8 @@ async fn try_out(engine: &Engine, wanted: GuestRequest<'_>) -> Result<(), BootSn
 /// # Errors
 /// When a guest of that shape cannot be booted and kept here.
 pub async fn prepare(engine: &Engine, requested: &MachineSpec) -> Result<Snapshot, BootSnapshotError> {
-    let guest = Guest::like(engine, requested)?;
-    match ensure(engine, guest.request(), true).await {
+    let guest = ResolvedRequest::resolve(engine, requested)?;
+    match find_or_build(engine, guest.request(), true).await {
         // It was the first guest on this host's KVM: the next is emulated, or another driver's.
         Err(error) if error.is_kvm() => Box::pin(prepare(engine, requested)).await,
         Err(error) => Err(error),
@@ -245,19 +249,19 @@ pub async fn prepare(engine: &Engine, requested: &MachineSpec) -> Result<Snapsho
 }
 
 /// A guest of machines like one that is asked for.
-struct Guest {
+struct ResolvedRequest {
     driver: Arc<dyn Driver>,
     kernel: Kernel,
-    chosen: Chosen,
+    chosen: AcceleratorChoice,
     spec: LaunchSpec,
     requires: Requirements,
     machine: MachineSpec,
 }
 
-impl Guest {
-    fn like(engine: &Engine, requested: &MachineSpec) -> Result<Self, StageError> {
+impl ResolvedRequest {
+    fn resolve(engine: &Engine, requested: &MachineSpec) -> Result<Self, StageError> {
         let mut machine = requested.clone();
-        let driver = driver::settle(engine, &mut machine)?;
+        let driver = driver::resolve(engine, &mut machine)?;
         let kernel = Kernel::load(engine.home().home())?;
         let chosen = accelerator::choose(engine.home(), machine.accelerator, driver.as_ref(), &kernel);
         chosen.warn();
@@ -283,30 +287,30 @@ impl Guest {
 }
 
 /// The runtime snapshot for a wish, made now if it is not there; also where that failed before, if it is tried again.
-async fn ensure(
+async fn find_or_build(
     engine: &Engine,
-    wanted: GuestRequest<'_>,
-    is_again: bool,
+    request: GuestRequest<'_>,
+    is_retry: bool,
 ) -> Result<Snapshot, BootSnapshotError> {
     let store = engine.snapshots();
-    let key = wanted.key();
+    let key = request.key();
     if let Some(found) = store.runtime(key.as_str()).map_err(StageError::from)? {
         return Ok(found);
     }
     // Of several who need it at once, one makes it and the others wait.
-    let _building = lock(engine.home().snapshots().join(format!(".building-{key}"))).await?;
+    let _build_lock = lock(engine.home().snapshots().join(format!(".building-{key}"))).await?;
     if let Some(found) = store.runtime(key.as_str()).map_err(StageError::from)? {
         return Ok(found);
     }
     // One who waited does not pay for the failure of who had the lock.
-    let failed = wanted.failures(engine).holding(Timestamp::now());
-    if let Some(Failure { reason, until, .. }) = failed.filter(|_| !is_again) {
-        return Err(BootSnapshotError::Known { reason, until });
+    let failed = request.failures(engine).holding(Timestamp::now());
+    if let Some(Failure { reason, until, .. }) = failed.filter(|_| !is_retry) {
+        return Err(BootSnapshotError::FailedRecently { reason, until });
     }
     // One that was damaged so that it cannot be read would be told of for ever.
     snapshot::discard_damaged(&store, key.as_str()).map_err(StageError::from)?;
-    let built = build::build(engine, wanted, key).await.map_err(BootSnapshotError::from);
-    built.inspect_err(|error| remember(engine, wanted, Failed::Lasting, error, is_again))
+    let built = build::build(engine, request, key).await.map_err(BootSnapshotError::from);
+    built.inspect_err(|error| remember(engine, request, Failed::Lasting, error, is_retry))
 }
 
 async fn lock(path: PathBuf) -> Result<File, StageError> {

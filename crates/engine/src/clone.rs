@@ -21,10 +21,10 @@ pub(crate) use restored::add_layer_file;
 
 /// Makes a copy whose workload stands still. Dropping the future undoes what
 /// was done so far; call it on a thread that lives as long as the copy shall.
-pub(crate) async fn clone(engine: &Engine, order: &CloneRequest) -> Result<Identified, StartError> {
-    let planned = planned::plan(engine, order).map_err(|error| error.at(Stage::Load))?;
+pub(crate) async fn clone(engine: &Engine, request: &CloneRequest) -> Result<Identified, StartError> {
+    let planned = planned::plan(engine, request).map_err(|error| error.at(Stage::Load))?;
     let restored = planned.restore(engine).await.map_err(|error| match error {
-        StageError::Snapshot(_) => error.at(Stage::Load),
+        StageError::SnapshotLoad(_) => error.at(Stage::Load),
         _ => error.at(Stage::Launch),
     })?;
     restored.identify(engine).await
@@ -35,5 +35,5 @@ pub(crate) async fn clone(engine: &Engine, order: &CloneRequest) -> Result<Ident
 /// # Errors
 /// When it fails once more, which is remembered.
 pub(crate) async fn make_stencil(engine: &Engine, snapshot: &SnapshotId) -> Result<(), StageError> {
-    restored::make_stencil(engine, planned::origin(engine, snapshot)?).await
+    restored::make_stencil(engine, planned::load_source(engine, snapshot)?).await
 }

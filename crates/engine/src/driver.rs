@@ -13,20 +13,20 @@ use mimeo_setup::Kernel;
 
 /// Settles what a wish leaves open, its driver and its network, and judges
 /// whether they go together and work here.
-pub(crate) fn settle(engine: &Engine, spec: &mut MachineSpec) -> Result<Arc<dyn Driver>, StageError> {
+pub(crate) fn resolve(engine: &Engine, spec: &mut MachineSpec) -> Result<Arc<dyn Driver>, StageError> {
     let driver = match spec.driver.as_str() {
-        AUTO_DRIVER => best(engine, spec)?,
-        name => engine.driver(name).ok_or_else(|| unknown(engine, name))?,
+        AUTO_DRIVER => choose(engine, spec)?,
+        name => engine.driver(name).ok_or_else(|| unknown_driver(engine, name))?,
     };
     driver.name().clone_into(&mut spec.driver);
-    let can = driver.capabilities();
+    let capabilities = driver.capabilities();
     if spec.network == NetworkMode::Auto {
-        spec.network = if can.user_network { NetworkMode::Rootless } else { NetworkMode::Bridged };
+        spec.network = if capabilities.user_network { NetworkMode::Rootless } else { NetworkMode::Bridged };
     }
-    if spec.network == NetworkMode::Rootless && !can.user_network {
+    if spec.network == NetworkMode::Rootless && !capabilities.user_network {
         return Err(StageError::NoUserNetwork { driver: driver.name() });
     }
-    if !can.emulation {
+    if !capabilities.emulation {
         let kernel = Kernel::load(engine.home().home())?;
         let chosen = accelerator::choose(engine.home(), spec.accelerator, driver.as_ref(), &kernel);
         if chosen.accelerator != Accelerator::Kvm {
@@ -38,33 +38,34 @@ pub(crate) fn settle(engine: &Engine, spec: &mut MachineSpec) -> Result<Arc<dyn 
 
 /// The driver of that name.
 pub(crate) fn named(engine: &Engine, name: &str) -> Result<Arc<dyn Driver>, StageError> {
-    engine.driver(name).ok_or_else(|| unknown(engine, name))
+    engine.driver(name).ok_or_else(|| unknown_driver(engine, name))
 }
 
-fn unknown(engine: &Engine, name: &str) -> StageError {
+fn unknown_driver(engine: &Engine, name: &str) -> StageError {
     let known = engine.driver_names().collect::<Vec<_>>().join(", ");
-    StageError::Driver { name: name.to_owned(), known }
+    StageError::UnknownDriver { name: name.to_owned(), known }
 }
 
 /// A driver that is made for acceleration where that is not known to fail, the
 /// driver is installed and the wish is one for it; else one that runs everywhere.
-fn best(engine: &Engine, spec: &MachineSpec) -> Result<Arc<dyn Driver>, StageError> {
-    let (everywhere, accelerated): (Vec<_>, Vec<_>) =
+fn choose(engine: &Engine, spec: &MachineSpec) -> Result<Arc<dyn Driver>, StageError> {
+    let (everywhere, kvm_only): (Vec<_>, Vec<_>) =
         engine.drivers().partition(|driver| driver.capabilities().emulation);
-    let mut fit =
-        accelerated.into_iter().filter(|driver| driver.program().is_some() && fits(driver.as_ref(), spec));
-    if let Some(driver) = fit.next() {
+    let mut candidates = kvm_only
+        .into_iter()
+        .filter(|driver| driver.program().is_some() && supports_network(driver.as_ref(), spec));
+    if let Some(driver) = candidates.next() {
         let kernel = Kernel::load(engine.home().home())?;
         let chosen = accelerator::choose(engine.home(), spec.accelerator, driver.as_ref(), &kernel);
         if chosen.accelerator == Accelerator::Kvm {
             return Ok(driver);
         }
     }
-    everywhere.into_iter().next().ok_or_else(|| unknown(engine, AUTO_DRIVER))
+    everywhere.into_iter().next().ok_or_else(|| unknown_driver(engine, AUTO_DRIVER))
 }
 
 /// Whether the driver can have the network that is wished for.
-fn fits(driver: &dyn Driver, spec: &MachineSpec) -> bool {
+fn supports_network(driver: &dyn Driver, spec: &MachineSpec) -> bool {
     match spec.network {
         NetworkMode::None => true,
         NetworkMode::Rootless => driver.capabilities().user_network,

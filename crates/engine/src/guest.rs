@@ -17,7 +17,7 @@ pub(crate) const PROGRAM: &str = concat!("mimeo ", env!("CARGO_PKG_VERSION"));
 /// The first session of a guest that booted cold.
 pub(crate) const FIRST_SESSION: u32 = 1;
 /// Bytes that a copy's random generator is given.
-const ENTROPY: usize = 32;
+const ENTROPY_BYTES: usize = 32;
 /// Largest packet on the user-mode network: there is no wire to fit.
 const MTU: u32 = 1500;
 /// The kernel's name of both disks' filesystem.
@@ -31,7 +31,10 @@ pub(crate) async fn connect(channel: UnixStream, session: u32) -> Result<Link, L
 }
 
 /// What makes the guest this machine.
-pub(crate) fn configuration(record: &Record, order: DiskIdentification) -> std::io::Result<Configure> {
+pub(crate) fn configuration(
+    record: &Record,
+    identification: DiskIdentification,
+) -> std::io::Result<Configure> {
     Ok(Configure {
         machine: record.id.to_string(),
         hostname: hostname(record),
@@ -40,8 +43,8 @@ pub(crate) fn configuration(record: &Record, order: DiskIdentification) -> std::
         dns: dns(record),
         dns_search: Vec::new(),
         hosts: record.spec.add_hosts.clone(),
-        image: disk(IMAGE_SERIAL, order),
-        writable: Some(disk(WRITABLE_SERIAL, order)),
+        image: disk(IMAGE_SERIAL, identification),
+        writable: Some(disk(WRITABLE_SERIAL, identification)),
         vm_generation: record.vm_generation.clone(),
         entropy: Some(entropy()?),
         env: record.spec.env.clone(),
@@ -49,8 +52,8 @@ pub(crate) fn configuration(record: &Record, order: DiskIdentification) -> std::
 }
 
 /// One of the two disks that every machine has, as its guest finds it.
-pub(crate) fn disk(serial: &str, order: DiskIdentification) -> Disk {
-    let position = match order {
+pub(crate) fn disk(serial: &str, identification: DiskIdentification) -> Disk {
+    let position = match identification {
         DiskIdentification::Serial => None,
         // The order of `launch_spec::disks`.
         DiskIdentification::Position => Some(u32::from(serial != IMAGE_SERIAL)),
@@ -91,7 +94,7 @@ pub(crate) fn dns(record: &Record) -> Vec<String> {
 
 /// 32 bytes of the host's own random generator, as hexadecimal digits.
 pub(crate) fn entropy() -> io::Result<String> {
-    let mut bytes = [0; ENTROPY];
+    let mut bytes = [0; ENTROPY_BYTES];
     File::open("/dev/urandom")?.read_exact(&mut bytes)?;
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }

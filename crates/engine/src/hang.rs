@@ -19,15 +19,15 @@ use crate::machine::remove_dir;
 /// Dumps kept; the oldest goes for a new one.
 const MAX_DUMPS: usize = 16;
 /// Bytes of one dump.
-const MAX_BYTES: usize = 4 << 20;
+const MAX_DUMP_BYTES: usize = 4 << 20;
 /// Bytes of the console's end.
-const CONSOLE: u64 = 64 << 10;
+const CONSOLE_BYTES: u64 = 64 << 10;
 /// Files of the VMM's process.
-const PROCESS: [&str; 3] = ["status", "maps", "limits"];
+const PROCESS_FILES: [&str; 3] = ["status", "maps", "limits"];
 /// Files of each of its threads. Some need root.
-const THREAD: [&str; 6] = ["comm", "wchan", "syscall", "stack", "stat", "status"];
+const THREAD_FILES: [&str; 6] = ["comm", "wchan", "syscall", "stack", "stat", "status"];
 /// What tells how busy the host is.
-const HOST: [&str; 3] = ["/proc/loadavg", "/proc/pressure/cpu", "/proc/uptime"];
+const HOST_FILES: [&str; 3] = ["/proc/loadavg", "/proc/pressure/cpu", "/proc/uptime"];
 
 /// Where the evidence of a silent guest is, if it could be written. Part of error messages.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -69,7 +69,7 @@ pub(crate) async fn dump(home: &Home, guest: SilentGuest<'_>, waited: &str) -> H
 
 async fn write(hangs: &Path, guest: SilentGuest<'_>, waited: &str) -> io::Result<PathBuf> {
     make_space(hangs)?;
-    let mut files = Files { dir: new_directory(hangs, guest.id)?, left: MAX_BYTES };
+    let mut files = Files { dir: new_directory(hangs, guest.id)?, remaining: MAX_DUMP_BYTES };
     let pid = guest.instance.process().pid;
     files.write("summary", &summary(pid, guest.id, waited))?;
     // Before anything is asked of the VMM: a query wakes its main loop.
@@ -86,13 +86,13 @@ async fn write(hangs: &Path, guest: SilentGuest<'_>, waited: &str) -> io::Result
 /// The files of a dump, and the bytes that it may still take.
 struct Files {
     dir: PathBuf,
-    left: usize,
+    remaining: usize,
 }
 
 impl Files {
     fn write(&mut self, name: &str, bytes: &[u8]) -> io::Result<()> {
-        let bytes = &bytes[..bytes.len().min(self.left)];
-        self.left -= bytes.len();
+        let bytes = &bytes[..bytes.len().min(self.remaining)];
+        self.remaining -= bytes.len();
         fs::write(self.dir.join(format!("{name}.txt")), bytes)
     }
 }
@@ -130,7 +130,7 @@ fn summary(pid: u32, id: &str, waited: &str) -> Vec<u8> {
         env!("CARGO_PKG_VERSION"),
     )
     .into_bytes();
-    HOST.iter().for_each(|file| section(&mut text, file, Path::new(file)));
+    HOST_FILES.iter().for_each(|file| section(&mut text, file, Path::new(file)));
     text
 }
 
@@ -138,7 +138,7 @@ fn process(pid: u32) -> Vec<u8> {
     let proc = PathBuf::from(format!("/proc/{pid}"));
     let mut text = Vec::new();
     section(&mut text, "cmdline", &proc.join("cmdline"));
-    PROCESS.iter().for_each(|file| section(&mut text, file, &proc.join(file)));
+    PROCESS_FILES.iter().for_each(|file| section(&mut text, file, &proc.join(file)));
     for file in entries(&proc.join("fd")) {
         let (link, number) = (fs::read_link(&file).unwrap_or_default(), name(&file));
         section(&mut text, &format!("fd {number} -> {}", link.display()), &proc.join("fdinfo").join(&number));
@@ -150,7 +150,7 @@ fn threads(pid: u32) -> Vec<u8> {
     let mut text = Vec::new();
     for task in entries(&Path::new("/proc").join(pid.to_string()).join("task")) {
         let id = name(&task);
-        THREAD.iter().for_each(|file| section(&mut text, &format!("{id} {file}"), &task.join(file)));
+        THREAD_FILES.iter().for_each(|file| section(&mut text, &format!("{id} {file}"), &task.join(file)));
     }
     text
 }
@@ -181,8 +181,8 @@ fn console_end(console: &Path) -> Vec<u8> {
     let mut end = Vec::new();
     let read = fs::File::open(console).and_then(|mut file| {
         let length = file.metadata()?.len();
-        file.seek(SeekFrom::Start(length.saturating_sub(CONSOLE)))?;
-        file.take(CONSOLE).read_to_end(&mut end)
+        file.seek(SeekFrom::Start(length.saturating_sub(CONSOLE_BYTES)))?;
+        file.take(CONSOLE_BYTES).read_to_end(&mut end)
     });
     read.err().map_or(end, |error| format!("({error})\n").into_bytes())
 }
@@ -192,7 +192,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_oldest_dumps_go() {
+    fn the_oldest_dumps_are_removed() {
         let dir = tempfile::tempdir().expect("made");
         for nth in 0..MAX_DUMPS + 3 {
             fs::create_dir(dir.path().join(format!("{nth:03}-x"))).expect("made");
@@ -204,23 +204,23 @@ mod tests {
     }
 
     #[test]
-    fn two_dumps_of_a_second_have_two_names() {
+    fn dumps_of_the_same_second_have_distinct_names() {
         let dir = tempfile::tempdir().expect("made");
         let [one, other] = [(); 2].map(|()| new_directory(dir.path(), "abc").expect("made"));
         assert_ne!(one, other);
     }
 
     #[test]
-    fn a_dump_is_no_larger_than_it_may_be() {
+    fn a_dump_is_truncated_at_its_limit() {
         let dir = tempfile::tempdir().expect("made");
-        let mut files = Files { dir: dir.path().to_owned(), left: 10 };
+        let mut files = Files { dir: dir.path().to_owned(), remaining: 10 };
         files.write("one", b"1234567").expect("written");
         files.write("two", b"1234567").expect("written");
         assert_eq!(fs::read(dir.path().join("two.txt")).expect("there"), b"123");
     }
 
     #[test]
-    fn a_process_is_described_thread_by_thread() {
+    fn a_process_dump_lists_threads_and_descriptors() {
         let text = String::from_utf8_lossy(&threads(std::process::id())).into_owned();
         assert!(text.contains("comm\n") && text.contains("State:"), "{text}");
         let text = String::from_utf8_lossy(&process(std::process::id())).into_owned();

@@ -70,7 +70,7 @@ pub(crate) fn mark_thawed(steps: &mut [IdentityStep]) {
 fn check_steps(reported: &[IdentityStep]) -> Result<Vec<IdentityStep>, StageError> {
     if let Some(failed) = reported.iter().find(|report| !succeeded(report)) {
         let why = shorten(failed).detail.unwrap_or_else(|| "the guest did not do it".to_owned());
-        return Err(StageError::Identity { step: name(failed.step), why });
+        return Err(StageError::Identity { step: wire_name(failed.step), why });
     }
     // Nothing is kept of what a guest reports beyond the steps that were requested.
     Step::ALL
@@ -79,7 +79,7 @@ fn check_steps(reported: &[IdentityStep]) -> Result<Vec<IdentityStep>, StageErro
             Some(report) => Ok(shorten(report)),
             None => {
                 let why = "the guest did not report it".to_owned();
-                Err(StageError::Identity { step: name(step), why })
+                Err(StageError::Identity { step: wire_name(step), why })
             }
         })
         .collect()
@@ -99,7 +99,7 @@ fn shorten(report: &IdentityStep) -> IdentityStep {
 }
 
 /// The step's name on the wire, such as `ssh_keys`.
-fn name(step: Step) -> String {
+fn wire_name(step: Step) -> String {
     serde_json::to_value(step).ok().and_then(|name| Some(name.as_str()?.to_owned())).unwrap_or_default()
 }
 
@@ -107,29 +107,29 @@ fn name(step: Step) -> String {
 mod tests {
     use super::*;
 
-    fn all(outcome: impl Fn(Step) -> StepOutcome) -> Vec<IdentityStep> {
+    fn report_all(outcome: impl Fn(Step) -> StepOutcome) -> Vec<IdentityStep> {
         let report = |step| IdentityStep { step, outcome: outcome(step), detail: None };
         Step::ALL.into_iter().map(report).collect()
     }
 
     #[test]
     fn each_step_must_be_reported_and_succeed() {
-        assert!(check_steps(&all(|_| StepOutcome::Done)).is_ok());
+        assert!(check_steps(&report_all(|_| StepOutcome::Done)).is_ok());
         for broken in Step::ALL {
             for bad in [StepOutcome::Failed, StepOutcome::NotTried, StepOutcome::Unknown] {
-                let steps = all(|step| if step == broken { bad } else { StepOutcome::Done });
+                let steps = report_all(|step| if step == broken { bad } else { StepOutcome::Done });
                 let error = check_steps(&steps).expect_err("a step failed").to_string();
-                assert!(error.contains(&name(broken)), "{error}");
+                assert!(error.contains(&wire_name(broken)), "{error}");
             }
-            let mut steps = all(|_| StepOutcome::Done);
+            let mut steps = report_all(|_| StepOutcome::Done);
             steps.retain(|report| report.step != broken);
             let error = check_steps(&steps).expect_err("a step is missing").to_string();
-            assert!(error.contains(&name(broken)), "{error}");
+            assert!(error.contains(&wire_name(broken)), "{error}");
         }
     }
 
     #[test]
-    fn a_clones_session_is_a_number_that_frames_may_carry() {
+    fn a_clones_session_avoids_the_reserved_numbers() {
         for vm_generation in ["ffffffff-0000", "00000000-0000", "x"] {
             assert!((16..u32::MAX).contains(&session(vm_generation)));
         }

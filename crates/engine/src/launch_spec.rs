@@ -19,7 +19,7 @@ pub(crate) const WRITABLE_SERIAL: &str = "writable";
 pub(crate) fn shape(
     home: &Home,
     kernel: &Kernel,
-    asked: &MachineSpec,
+    spec: &MachineSpec,
     accelerator: Accelerator,
 ) -> LaunchSpec {
     LaunchSpec {
@@ -28,8 +28,8 @@ pub(crate) fn shape(
         kernel: kernel.image(),
         initramfs: PathBuf::new(),
         command_line: command_line(accelerator, home),
-        cpus: asked.cpus,
-        memory_mib: asked.memory_mib,
+        cpus: spec.cpus,
+        memory_mib: spec.memory_mib,
         disks: disks(Path::new(""), Path::new("")),
         network: None,
         console: PathBuf::new(),

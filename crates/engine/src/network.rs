@@ -32,7 +32,7 @@ struct Bridged {
     /// Answers the guest's questions for names.
     relay: Option<JoinHandle<std::io::Result<()>>>,
     /// Published ports, so that nobody else of this host takes them.
-    held: Vec<ReservedPort>,
+    reserved: Vec<ReservedPort>,
 }
 
 impl Drop for Bridged {
@@ -60,10 +60,10 @@ impl Connection {
         let tap = tap_use(driver, directory);
         let request = NetworkRequest { id: record.id.short().to_owned(), open: record.spec.vm_to_vm, tap };
         let mut attachment = bridged::attach(&request)?;
-        network.outer = Some(outer(&attachment));
-        let tap = tap_of(&mut attachment, network.mac)?;
+        network.outer = Some(bridge_record(&attachment));
+        let tap = take_tap(&mut attachment, network.mac)?;
         let relay = attachment.take_dns_relay().map(|relay| tokio::spawn(relay.serve()));
-        Ok(Self { bridged: Some(Bridged { attachment, tap, relay, held: Vec::new() }) })
+        Ok(Self { bridged: Some(Bridged { attachment, tap, relay, reserved: Vec::new() }) })
     }
 
     /// Connects a guest that is nobody's and runs in `directory`, where the driver has no network of its own.
@@ -74,8 +74,8 @@ impl Connection {
         let tap = tap_use(driver, directory);
         let request = NetworkRequest { id: MachineId::random().short().to_owned(), open: false, tap };
         let mut attachment = bridged::attach(&request)?;
-        let tap = tap_of(&mut attachment, MacAddress::local([0; 5]))?;
-        Ok(Self { bridged: Some(Bridged { attachment, tap, relay: None, held: Vec::new() }) })
+        let tap = take_tap(&mut attachment, MacAddress::local([0; 5]))?;
+        Ok(Self { bridged: Some(Bridged { attachment, tap, relay: None, reserved: Vec::new() }) })
     }
 
     /// What the driver joins that guest's card to.
@@ -100,14 +100,14 @@ impl Connection {
         self.bridged.is_some()
     }
 
-    /// Publishes ports, which `held` keeps from others meanwhile.
+    /// Publishes ports, which `reserved` keeps from others meanwhile.
     pub(crate) fn publish(
         &mut self,
         ports: &[PortMapping],
-        held: Vec<ReservedPort>,
+        reserved: Vec<ReservedPort>,
     ) -> Result<(), StageError> {
         let Some(bridged) = &mut self.bridged else { return Ok(()) };
-        bridged.held.extend(held);
+        bridged.reserved.extend(reserved);
         Ok(bridged.attachment.publish(ports)?)
     }
 }
@@ -119,12 +119,12 @@ fn tap_use(driver: &dyn Driver, directory: &Path) -> bridged::TapUse {
     }
 }
 
-fn outer(attachment: &Attachment) -> BridgeRecord {
+fn bridge_record(attachment: &Attachment) -> BridgeRecord {
     let outer = attachment.address();
     BridgeRecord { ip: outer.ip(), ip6: bridged::has_ip6().then(|| outer.ip6()) }
 }
 
-fn tap_of(attachment: &mut Attachment, mac: MacAddress) -> Result<Tap, BridgedError> {
+fn take_tap(attachment: &mut Attachment, mac: MacAddress) -> Result<Tap, BridgedError> {
     // Only the fake host of net's own tests attaches without a namespace.
     let missing = || BridgedError::Link {
         step: "find the machine's network namespace".to_owned(),
@@ -141,7 +141,7 @@ pub(crate) fn placeholder_user_network() -> Result<Network, SubnetsExhausted> {
 }
 
 /// A network whose ports nobody reaches yet.
-pub(crate) fn unpublished(network: Network) -> Network {
+pub(crate) fn without_forwards(network: Network) -> Network {
     match network {
         Network::User(user) => Network::User(UserNetwork { forwards: Vec::new(), ..user }),
         other => other,

@@ -88,23 +88,23 @@ pub enum StageError {
     #[error(transparent)]
     Record(#[from] RecordError),
     #[error(transparent)]
-    Take(#[from] crate::snapshot::WriteError),
+    SnapshotWrite(#[from] crate::snapshot::WriteError),
     #[error(transparent)]
-    Store(#[from] crate::snapshot::StoreError),
+    SnapshotStore(#[from] crate::snapshot::StoreError),
     #[error("there is no driver {name:?}: this mimeo has {known}")]
-    Driver { name: String, known: String },
+    UnknownDriver { name: String, known: String },
     #[error(
         "the {driver} driver has no network of its own: run it with --network bridged, which takes root, or none"
     )]
     NoUserNetwork { driver: &'static str },
     #[error("the {driver} driver runs guests on KVM alone, and here it is {why}: use --driver qemu")]
     NeedsKvm { driver: &'static str, why: String },
-    #[error("{what} must be {expected}, not {given}")]
-    Spec { what: &'static str, expected: String, given: String },
+    #[error("{option} must be {expected}, not {given}")]
+    OutOfRange { option: &'static str, expected: String, given: String },
     #[error("volume {} does not exist on this host", path.display())]
     VolumeMissing { path: PathBuf },
     #[error("two volumes are to be mounted at {target}")]
-    VolumeTwice { target: String },
+    DuplicateVolumeTarget { target: String },
     #[error("volume path {given:?} in the container must be absolute")]
     VolumeTarget { given: String },
     #[error(transparent)]
@@ -114,19 +114,19 @@ pub enum StageError {
     #[error(transparent)]
     ImageStore(#[from] mimeo_image::OpenError),
     #[error(transparent)]
-    Source(#[from] mimeo_image::SourceError),
+    ImageSource(#[from] mimeo_image::SourceError),
     #[error(transparent)]
-    Find(#[from] mimeo_image::FindError),
+    ImageFind(#[from] mimeo_image::FindError),
     #[error(transparent)]
-    Pull(Box<mimeo_image::PullError>),
+    ImagePull(Box<mimeo_image::PullError>),
     #[error("image {image} is not here, and --pull=never forbids to fetch it")]
-    NotHere { image: String },
+    ImageMissing { image: String },
     #[error("the image says neither what to run, nor does the command line")]
     NoCommand,
     #[error("cannot publish {ip}:{port}/{protocol}: {reason}")]
     Port { ip: Ipv4Addr, port: u16, protocol: Protocol, reason: PortProblem },
     #[error(transparent)]
-    Blank(#[from] mimeo_image::blank::BlankError),
+    BlankDisk(#[from] mimeo_image::blank::BlankError),
     #[error(transparent)]
     Io(#[from] IoError),
     #[error("{why}")]
@@ -144,7 +144,7 @@ pub enum StageError {
     #[error("no answer from the guest of the warm-up run within {seconds} s{dump}")]
     SilentWarmUp { seconds: u64, dump: HangDump },
     #[error("the program of the warm-up run did not end within {seconds} s{dump}")]
-    WarmUpRuns { seconds: u64, dump: HangDump },
+    WarmUpProgramRuns { seconds: u64, dump: HangDump },
     #[error("{why}")]
     Stencil { why: String },
     #[error(transparent)]
@@ -157,9 +157,9 @@ pub enum StageError {
         source: std::io::Error,
     },
     #[error("the container had ended when the snapshot was taken")]
-    Ended,
+    ContainerEnded,
     #[error(transparent)]
-    Snapshot(#[from] crate::snapshot::LoadError),
+    SnapshotLoad(#[from] crate::snapshot::LoadError),
     #[error(transparent)]
     Subnets(#[from] mimeo_net::SubnetsExhausted),
     #[error(transparent)]
@@ -188,7 +188,7 @@ pub enum PortProblem {
 
 impl From<mimeo_image::PullError> for StageError {
     fn from(error: mimeo_image::PullError) -> Self {
-        Self::Pull(Box::new(error))
+        Self::ImagePull(Box::new(error))
     }
 }
 
@@ -230,7 +230,7 @@ impl StageError {
         if let Self::Silent { dump, .. }
         | Self::SilentRestore { dump, .. }
         | Self::SilentWarmUp { dump, .. }
-        | Self::WarmUpRuns { dump, .. } = &mut self
+        | Self::WarmUpProgramRuns { dump, .. } = &mut self
         {
             *dump = hang::dump(home, guest, &waited).await;
         }

@@ -47,9 +47,9 @@ use crate::stage::StageError;
 /// The guest's memory, when the process was kept.
 const MEMORY: &str = "memory";
 /// Where that differs from the snapshot's.
-const PAGES: &str = "memory.pages";
+const DIVERGENT_PAGES: &str = "memory.pages";
 /// What differs, on its way.
-const DIFFERENCE: &str = "memory.new";
+const DIFF: &str = "memory.new";
 /// Times that the way is gone: the second time by what all others go, a session
 /// in the place of another.
 const WARM_UP_RUNS: u32 = 2;
@@ -84,7 +84,7 @@ impl Stencil {
         let why = chain(&error);
         match error {
             // Something was replaced since: the next makes it again.
-            RestoreError::Process(CheckpointError::Incompatible { .. }) => seal::open(&self.dir),
+            RestoreError::Process(CheckpointError::Incompatible { .. }) => seal::invalidate(&self.dir),
             // Somebody ended it, which says nothing of the next, unless that comes to the same.
             RestoreError::Process(CheckpointError::Ended) | RestoreError::Killed { .. } => {
                 self.failures.add(Failed::Passing, why.clone(), Timestamp::now());
@@ -117,11 +117,11 @@ impl Lookup {
 
 /// What to do where there is none.
 #[derive(Debug)]
-pub(crate) enum Making {
+pub(crate) enum BuildPolicy {
     /// Make it, unless that failed before: then start this retry once the pause is over.
-    Once(Retry),
+    UnlessFailed(Retry),
     /// Make it, whatever failed before.
-    Again,
+    Always,
 }
 
 /// What a stencil is made of.
@@ -147,36 +147,36 @@ pub(crate) trait WarmUp: Sync {
 
 /// The snapshot's stencil, made now if it is not there. None where machines do
 /// not need one, or where none can be made.
-pub(crate) async fn find_or_make(
+pub(crate) async fn find_or_build(
     store: &Snapshots,
-    wanted: StencilRequest<'_>,
-    making: Making,
+    request: StencilRequest<'_>,
+    policy: BuildPolicy,
     warm_up: Result<impl WarmUp, StageError>,
 ) -> Lookup {
-    if !wanted.driver.can_checkpoint(wanted.spec.accelerator) {
+    if !request.driver.can_checkpoint(request.spec.accelerator) {
         return Lookup::default();
     }
     let found = match warm_up {
-        Ok(warm_up) => try_find_or_make(store, wanted, making, &warm_up).await,
+        Ok(warm_up) => try_find_or_build(store, request, policy, &warm_up).await,
         Err(error) => Err(error),
     };
     found.unwrap_or_else(|error| {
-        let (snapshot, why) = (wanted.snapshot.manifest.id.short(), chain(&error));
+        let (snapshot, why) = (request.snapshot.manifest.id.short(), chain(&error));
         tracing::warn!(component = "stencil", snapshot, error = why, "restoring from the saved state");
         Lookup::missing(&why)
     })
 }
 
-async fn try_find_or_make(
+async fn try_find_or_build(
     store: &Snapshots,
-    wanted: StencilRequest<'_>,
-    making: Making,
+    request: StencilRequest<'_>,
+    policy: BuildPolicy,
     warm_up: &impl WarmUp,
 ) -> Result<Lookup, StageError> {
-    let all = directory(store);
-    let dir = all.join(wanted.snapshot.manifest.id.short());
-    let failures = failures(store, &wanted.snapshot.manifest.id);
-    if let Making::Once(retry) = &making {
+    let all = boot_directory(store);
+    let dir = all.join(request.snapshot.manifest.id.short());
+    let failures = stencil_failures(store, &request.snapshot.manifest.id);
+    if let BuildPolicy::UnlessFailed(retry) = &policy {
         match failures.known(Timestamp::now()) {
             Known::Nothing => {}
             Known::Failure(failure) => return Ok(Lookup::missing(&failure.reason)),
@@ -186,44 +186,44 @@ async fn try_find_or_make(
             }
         }
     }
-    let is_again = matches!(making, Making::Again);
+    let is_retry = matches!(policy, BuildPolicy::Always);
     // One that is there may be what cannot be restored.
-    let is_doubtful = || is_again && failures.is_some();
-    if is_doubtful() || !seal::is_whole(&dir) {
+    let must_rebuild = || is_retry && failures.is_some();
+    if must_rebuild() || !seal::is_intact(&dir) {
         fs::create_dir_all(&all).at("make", &all)?;
         // Of several machines that begin at once, one makes it for all.
-        let _making = lock(all.join(lock_of(wanted.snapshot.manifest.id.short()))).await?;
-        if let Some(failure) = failures.holding(Timestamp::now()).filter(|_| !is_again) {
+        let _build_lock = lock(all.join(lock_name(request.snapshot.manifest.id.short()))).await?;
+        if let Some(failure) = failures.holding(Timestamp::now()).filter(|_| !is_retry) {
             return Ok(Lookup::missing(&failure.reason));
         }
-        if is_doubtful() || !seal::is_whole(&dir) {
+        if must_rebuild() || !seal::is_intact(&dir) {
             remove_dir(&dir).at("remove", &dir)?;
-            let made = make(store, wanted, warm_up, &dir).await;
-            match &made {
+            let built = build(store, request, warm_up, &dir).await;
+            match &built {
                 Ok(()) => failures.clear(),
-                Err(error) if is_again => failures.add_retried(chain(error), Timestamp::now()),
+                Err(error) if is_retry => failures.add_retried(chain(error), Timestamp::now()),
                 Err(error) => drop(failures.add(Failed::Lasting, chain(error), Timestamp::now())),
             }
-            made?;
+            built?;
         }
     }
-    let stencil = read(&dir, wanted.spec.memory_mib, failures)?;
+    let stencil = read_stencil(&dir, request.spec.memory_mib, failures)?;
     Ok(Lookup { stencil: Some(stencil), missing: None })
 }
 
 /// What is known of a snapshot's stencil: not beside it, since a full disk is why most fail.
-fn failures(store: &Snapshots, id: &SnapshotId) -> Failures {
+fn stencil_failures(store: &Snapshots, id: &SnapshotId) -> Failures {
     Failures::at(store.home().run().join(format!("failed-stencil-{}.json", id.short())))
 }
 /// What the lock begins with of who makes one.
-const LOCK: &str = ".making-";
+const LOCK_PREFIX: &str = ".making-";
 
-fn lock_of(snapshot: &str) -> String {
-    format!("{LOCK}{snapshot}")
+fn lock_name(snapshot: &str) -> String {
+    format!("{LOCK_PREFIX}{snapshot}")
 }
 
-fn read(dir: &Path, memory_mib: u32, failures: Failures) -> Result<Stencil, StageError> {
-    let path = dir.join(PAGES);
+fn read_stencil(dir: &Path, memory_mib: u32, failures: Failures) -> Result<Stencil, StageError> {
+    let path = dir.join(DIVERGENT_PAGES);
     let bytes = fs::read(&path).at("read", &path)?;
     let divergent_pages = Pages::from_bytes(&bytes, (u64::from(memory_mib) << 20) / PAGE);
     let divergent_pages = divergent_pages.map_err(io::Error::other).at("read", &path)?;
@@ -232,15 +232,15 @@ fn read(dir: &Path, memory_mib: u32, failures: Failures) -> Result<Stencil, Stag
 }
 
 /// Makes it, and gives it its name once it is whole.
-async fn make(
+async fn build(
     store: &Snapshots,
-    wanted: StencilRequest<'_>,
+    request: StencilRequest<'_>,
     warm_up: &impl WarmUp,
     dir: &Path,
 ) -> Result<(), StageError> {
     let all = dir.parent().unwrap_or(dir);
     let draft = tempfile::Builder::new().prefix(".new-").tempdir_in(all).at("make", all)?;
-    warm_up_and_dump(store, wanted, warm_up, draft.path()).await?;
+    warm_up_and_dump(store, request, warm_up, draft.path()).await?;
     fs::rename(draft.path(), dir).at("name", dir)?;
     // It has another name now, and is not to be removed.
     let _named = draft.keep();
@@ -250,27 +250,27 @@ async fn make(
 /// Has a machine go all ways, and keeps it.
 async fn warm_up_and_dump(
     store: &Snapshots,
-    wanted: StencilRequest<'_>,
+    request: StencilRequest<'_>,
     warm_up: &impl WarmUp,
     dir: &Path,
 ) -> Result<(), StageError> {
     let spec = warm_up.build_spec(dir)?;
-    let state = wanted.snapshot.dir.join(STATE);
-    let saved = SavedMachine { state, memory: wanted.memory.to_owned(), pager: None };
-    let mut instance = wanted.driver.restore(&spec, &saved).await?;
-    let kept = match warm_up_and_checkpoint(instance.as_mut(), warm_up, dir).await {
-        Ok(kept) => Ok(kept),
+    let state = request.snapshot.dir.join(STATE);
+    let saved = SavedMachine { state, memory: request.memory.to_owned(), pager: None };
+    let mut instance = request.driver.restore(&spec, &saved).await?;
+    let checkpointed = match warm_up_and_checkpoint(instance.as_mut(), warm_up, dir).await {
+        Ok(checkpointed) => Ok(checkpointed),
         Err(error) => {
-            let id = wanted.snapshot.manifest.id.short();
+            let id = request.snapshot.manifest.id.short();
             let guest = SilentGuest { instance: instance.as_mut(), id, console: &spec.console };
             Err(error.with_evidence(store.home(), guest).await)
         }
     };
     instance.kill().await;
-    let (capture, pages) = kept?;
-    let (below, dir) = (wanted.memory.to_owned(), dir.to_owned());
-    let laying = spawn_blocking(move || lay_out(capture, &pages, &below, &dir));
-    laying.await.map_err(|_| WriteError::CutOff)?
+    let (capture, pages) = checkpointed?;
+    let (below, dir) = (request.memory.to_owned(), dir.to_owned());
+    let flattening = spawn_blocking(move || flatten_memory(capture, &pages, &below, &dir));
+    flattening.await.map_err(|_| WriteError::CutOff)?
 }
 
 async fn warm_up_and_checkpoint(
@@ -284,81 +284,84 @@ async fn warm_up_and_checkpoint(
     for _ in 0..WARM_UP_RUNS {
         let (session, mut relayed) = UnixStream::pair().at("relay the link of", dir)?;
         tokio::select! {
-            gone = timeout(WARM_UP_TIMEOUT, warm_up.run(session)) => gone.map_err(|_| silent())??,
+            outcome = timeout(WARM_UP_TIMEOUT, warm_up.run(session)) => outcome.map_err(|_| silent_warm_up())??,
             _ = copy_bidirectional(&mut channel, &mut relayed) => return Err(LinkError::Closed.into()),
         }
     }
     instance.pause().await?;
-    let (memory, diff) = (instance.memory()?, dir.join(DIFFERENCE));
-    let preparing = spawn_blocking(move || capture(memory, Pages::default(), &diff));
-    let mut capture = preparing.await.map_err(|_| WriteError::CutOff)?.map_err(WriteError::from)?;
+    let (memory, diff) = (instance.memory()?, dir.join(DIFF));
+    let capturing = spawn_blocking(move || capture(memory, Pages::default(), &diff));
+    let mut capture = capturing.await.map_err(|_| WriteError::CutOff)?.map_err(WriteError::from)?;
     // Memory and process are of one moment: the monitor writes to its guest's memory, too.
-    let (taken, take) = oneshot::channel();
-    let meanwhile = move || {
+    let (sender, receiver) = oneshot::channel();
+    let copy_pages = move || {
         let pages = capture.copy_changed().map_err(io::Error::other)?;
-        taken.send((capture, pages)).map_err(|_| io::Error::other("nobody waits for it"))
+        sender.send((capture, pages)).map_err(|_| io::Error::other("nobody waits for it"))
     };
-    instance.checkpoint(dir, Box::new(meanwhile)).await?;
-    Ok(take.await.map_err(|_| WriteError::CutOff)?)
+    instance.checkpoint(dir, Box::new(copy_pages)).await?;
+    Ok(receiver.await.map_err(|_| WriteError::CutOff)?)
 }
 
-fn silent() -> StageError {
+fn silent_warm_up() -> StageError {
     StageError::SilentWarmUp { seconds: WARM_UP_TIMEOUT.as_secs(), dump: HangDump::default() }
 }
 
 /// Makes one file of the snapshot's memory and what was changed of it.
-fn lay_out(capture: Capture, pages: &Pages, below: &Path, dir: &Path) -> Result<(), StageError> {
-    let diff = dir.join(DIFFERENCE);
-    let laid = capture
+fn flatten_memory(capture: Capture, pages: &Pages, below: &Path, dir: &Path) -> Result<(), StageError> {
+    let diff = dir.join(DIFF);
+    let flattened = capture
         .finish(false, false)
         .and_then(|_| flatten(below, &diff, pages, &dir.join(MEMORY)).map_err(PagerError::from));
-    laid.map_err(WriteError::from)?;
+    flattened.map_err(WriteError::from)?;
     fs::remove_file(&diff).at("remove", &diff)?;
-    let list = dir.join(PAGES);
+    let list = dir.join(DIVERGENT_PAGES);
     fs::write(&list, pages.to_bytes()).at("write", &list)?;
-    Ok(seal::close(dir).at("seal", dir)?)
+    Ok(seal::seal(dir).at("seal", dir)?)
 }
 
 /// Forgets the stencil of a snapshot. Machines that began as it go on.
 pub(crate) fn forget(store: &Snapshots, id: &SnapshotId) {
-    let dir = directory(store).join(id.short());
-    failures(store, id).clear();
+    let dir = boot_directory(store).join(id.short());
+    stencil_failures(store, id).clear();
     remove_dir(&dir).ok();
-    fs::remove_file(directory(store).join(lock_of(id.short()))).ok();
+    fs::remove_file(boot_directory(store).join(lock_name(id.short()))).ok();
 }
 
 /// Removes what belongs to snapshots that are gone, or to the time before the
 /// host went down.
 pub(crate) fn sweep(store: &Snapshots) {
-    let now = directory(store);
-    for dir in entries(&store.home().stencils()).into_iter().filter(|dir| *dir != now) {
+    let current = boot_directory(store);
+    for dir in entries(&store.home().stencils()).into_iter().filter(|dir| *dir != current) {
         remove_dir(&dir).ok();
     }
-    let all = entries(&now);
+    let all = entries(&current);
     // While nobody makes one, what looks unfinished was given up.
-    let locks: Vec<_> =
-        all.iter().filter(|path| name(path).starts_with(LOCK)).map(|path| alone(path)).collect();
-    let nobody_makes = locks.iter().all(Option::is_some);
+    let locks: Vec<_> = all
+        .iter()
+        .filter(|path| file_name(path).starts_with(LOCK_PREFIX))
+        .map(|path| try_lock(path))
+        .collect();
+    let no_build_runs = locks.iter().all(Option::is_some);
     for path in &all {
-        let name = name(path);
-        let is_of_none = |snapshot: &str| !store.home().snapshots().join(snapshot).exists();
-        let may_go = match name.strip_prefix(LOCK) {
-            Some(snapshot) => nobody_makes && is_of_none(snapshot),
-            None if name.starts_with('.') => nobody_makes,
-            None => is_of_none(&name),
+        let name = file_name(path);
+        let snapshot_is_gone = |snapshot: &str| !store.home().snapshots().join(snapshot).exists();
+        let is_stale = match name.strip_prefix(LOCK_PREFIX) {
+            Some(snapshot) => no_build_runs && snapshot_is_gone(snapshot),
+            None if name.starts_with('.') => no_build_runs,
+            None => snapshot_is_gone(&name),
         };
-        if may_go {
+        if is_stale {
             remove_dir(path).or_else(|_| fs::remove_file(path)).ok();
         }
     }
 }
 
-fn name(path: &Path) -> String {
+fn file_name(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
 /// A lock that nobody holds, held.
-fn alone(path: &Path) -> Option<File> {
+fn try_lock(path: &Path) -> Option<File> {
     let file = File::open(path).ok()?;
     flock(&file, FlockOperation::NonBlockingLockExclusive).ok()?;
     Some(file)
@@ -372,6 +375,6 @@ async fn lock(path: PathBuf) -> Result<File, StageError> {
     Ok(exclusive(&path).await.at("lock", &path)?)
 }
 
-fn directory(store: &Snapshots) -> PathBuf {
+fn boot_directory(store: &Snapshots) -> PathBuf {
     store.home().stencils().join(boot_id())
 }

@@ -18,7 +18,7 @@ use crate::id::SnapshotId;
 use crate::snapshot::{Snapshot, Snapshots};
 
 /// What a copy has touched by then is what it needs to begin.
-const BEGINNING: Duration = Duration::from_secs(2);
+const RECORD_DELAY: Duration = Duration::from_secs(2);
 
 /// Notes what a copy of the snapshot has touched a while after its start,
 /// unless that is known.
@@ -27,8 +27,8 @@ pub(crate) async fn note(store: Snapshots, snapshot: SnapshotId, memory: GuestMe
     if path.exists() {
         return;
     }
-    tokio::time::sleep(BEGINNING).await;
-    let noted = spawn_blocking(move || {
+    tokio::time::sleep(RECORD_DELAY).await;
+    let recorded = spawn_blocking(move || {
         let regions: Vec<_> = memory
             .pieces
             .iter()
@@ -40,7 +40,7 @@ pub(crate) async fn note(store: Snapshots, snapshot: SnapshotId, memory: GuestMe
             durable::write(&path, &pages.to_bytes()).ok();
         }
     });
-    noted.await.ok();
+    recorded.await.ok();
 }
 
 /// Reads ahead what copies need first, on a thread of its own; nothing waits for it.

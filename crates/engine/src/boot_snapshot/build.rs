@@ -25,19 +25,19 @@ use crate::{Engine, agent};
 /// Boots a guest, has it hold still, and keeps it.
 pub(super) async fn build(
     engine: &Engine,
-    wanted: GuestRequest<'_>,
+    request: GuestRequest<'_>,
     key: MachineName,
 ) -> Result<Snapshot, StageError> {
     let store = engine.snapshots();
-    let (_scratch, spec) = placeholder_spec(engine, wanted)?;
-    let initramfs = Initramfs::ensure(wanted.kernel, agent::BYTES)?;
+    let (_scratch, spec) = placeholder_spec(engine, request)?;
+    let initramfs = Initramfs::ensure(request.kernel, agent::BYTES)?;
     let spec = LaunchSpec { initramfs: initramfs.path.clone(), ..spec };
-    let (mut instance, link) = boot(engine, wanted, &spec).await?;
-    let mut writer = match wanted.driver.capabilities().memory {
+    let (mut instance, link) = boot(engine, request, &spec).await?;
+    let mut writer = match request.driver.capabilities().memory {
         MemorySave::Reader => SnapshotWriter::prepare(&store, instance.memory()?, Pages::default()).await?,
         MemorySave::Vmm => SnapshotWriter::by_vmm(&store, VmmSave::whole())?,
     };
-    let (mut stream, hold) = link.open_and_pause_writes(&Request::Freeze)?;
+    let (mut stream, write_pause) = link.open_and_pause_writes(&Request::Freeze)?;
     let Ok(reply) = timeout(HELLO_TIMEOUT, stream.reply()).await else {
         return Err(silent(engine, instance.as_mut(), &spec, HELLO_TIMEOUT).await);
     };
@@ -49,24 +49,24 @@ pub(super) async fn build(
     writer.write(instance.as_mut()).await?;
     let version = instance.version().await?;
     instance.kill().await;
-    drop((hold, link));
-    let taken = writer.finish(true).await?;
+    drop((write_pause, link));
+    let written = writer.finish(true).await?;
     let manifest = Manifest {
         format: Manifest::FORMAT,
-        id: taken.draft.id.clone(),
+        id: written.draft.id.clone(),
         tag: Some(key),
         kind: Kind::Runtime,
         created: jiff::Timestamp::now(),
         parent: None,
         machine: None,
-        requires: Requirements { version, ..wanted.requires.clone() },
+        requires: Requirements { version, ..request.requires.clone() },
         disk_layers: 0,
-        memory_bytes: taken.memory_bytes,
+        memory_bytes: written.memory_bytes,
         boot_id: crate::machine::boot_id(),
         pause_micros: 0,
-        files: taken.files,
+        files: written.files,
     };
-    taken.draft.commit(&manifest)?;
+    written.draft.commit(&manifest)?;
     let snapshot = store.read(&manifest.id)?;
     snapshot::trust(&store, &snapshot);
     Ok(snapshot)
@@ -75,21 +75,21 @@ pub(super) async fn build(
 /// A guest whose disks and network nobody uses, and what is removed after it.
 pub(super) fn placeholder_spec(
     engine: &Engine,
-    wanted: GuestRequest<'_>,
+    request: GuestRequest<'_>,
 ) -> Result<((Draft, Connection), LaunchSpec), StageError> {
     // Like a machine's own directory it may hold a jail, which a run directory's filesystem (nodev, noexec) cannot.
     let scratch = Draft::create(&engine.snapshots())?;
-    let connection = match wanted.spec.network {
-        Some(_) => Connection::attach_placeholder(wanted.driver, &scratch.dir)?,
+    let connection = match request.spec.network {
+        Some(_) => Connection::attach_placeholder(request.driver, &scratch.dir)?,
         None => Connection::default(),
     };
-    let disks = wanted.spec.disks.iter().map(|disk| placeholder(disk, &scratch.dir));
+    let disks = request.spec.disks.iter().map(|disk| placeholder_disk(disk, &scratch.dir));
     let spec = LaunchSpec {
-        name: wanted.key().to_string(),
+        name: request.key().to_string(),
         disks: disks.collect::<Result<_, _>>()?,
         console: scratch.dir.join("console.log"),
-        network: wanted.spec.network.as_ref().map(|_| connection.placeholder_network()).transpose()?,
-        ..wanted.spec.clone()
+        network: request.spec.network.as_ref().map(|_| connection.placeholder_network()).transpose()?,
+        ..request.spec.clone()
     };
     Ok(((scratch, connection), spec))
 }
@@ -97,14 +97,14 @@ pub(super) fn placeholder_spec(
 /// Boots a guest until its agent answers, which is the proof of KVM where none was made yet.
 async fn boot(
     engine: &Engine,
-    wanted: GuestRequest<'_>,
+    request: GuestRequest<'_>,
     spec: &LaunchSpec,
 ) -> Result<(Box<dyn Instance>, Link), StageError> {
-    let GuestRequest { driver, chosen, machine, .. } = wanted;
+    let GuestRequest { driver, chosen, machine, .. } = request;
     let booted = async {
         let mut instance = driver.launch(spec).await?;
-        let patience = chosen.boot_timeout(Duration::from_secs(machine.start_timeout.into()));
-        let link = hello(engine, instance.as_mut(), spec, FIRST_SESSION, patience).await?;
+        let boot_timeout = chosen.boot_timeout(Duration::from_secs(machine.start_timeout.into()));
+        let link = hello(engine, instance.as_mut(), spec, FIRST_SESSION, boot_timeout).await?;
         Ok::<_, StageError>((instance, link))
     };
     match booted.await {
@@ -119,7 +119,7 @@ async fn boot(
     }
 }
 
-fn placeholder(disk: &Disk, scratch: &Path) -> Result<Disk, StageError> {
+fn placeholder_disk(disk: &Disk, scratch: &Path) -> Result<Disk, StageError> {
     let path = scratch.join(&disk.serial);
     let made = File::create(&path).and_then(|file| file.set_len(PLACEHOLDER_BYTES));
     made.at("make", &path)?;

@@ -8,54 +8,56 @@ use mimeo_pager::Pages;
 use mimeo_vmm::{Instance, LaunchSpec, SavedMachine};
 use tokio::time::timeout;
 
-use super::warm_up::Work;
+use super::warm_up::BootSnapshotWarmUp;
 use super::{EXIT_TIMEOUT, GuestRequest, HELLO_TIMEOUT, WarmGuest};
 use crate::hang::{HangDump, SilentGuest};
 use crate::snapshot::{self, HostProfile, STATE, Snapshot};
 use crate::stage::StageError;
-use crate::stencil::{self, Lookup, Making, Stencil};
+use crate::stencil::{self, BuildPolicy, Lookup, Stencil};
 use crate::{Engine, guest, identity, working_set};
 
 pub(super) async fn restore(
     engine: &Engine,
-    wanted: GuestRequest<'_>,
+    request: GuestRequest<'_>,
     snapshot: Snapshot,
-    making: Making,
+    policy: BuildPolicy,
 ) -> Result<WarmGuest, StageError> {
     let store = engine.snapshots();
-    let here = HostProfile {
-        driver: wanted.driver.name().to_owned(),
-        shape: wanted.requires.shape.clone(),
-        accelerator: wanted.spec.accelerator,
+    let host = HostProfile {
+        driver: request.driver.name().to_owned(),
+        shape: request.requires.shape.clone(),
+        accelerator: request.spec.accelerator,
     };
-    snapshot::check_compatibility(&snapshot.manifest.requires, &here)?;
+    snapshot::check_compatibility(&snapshot.manifest.requires, &host)?;
     snapshot::verify(&store, &snapshot)?;
     let memory = snapshot::flatten_memory(&store, &snapshot)?;
-    let GuestRequest { driver, spec, .. } = wanted;
-    let work = Work::like(&snapshot, spec);
-    let begins = stencil::StencilRequest { driver, snapshot: &snapshot, memory: &memory, spec };
-    let Lookup { stencil, mut missing } = stencil::find_or_make(&store, begins, making, work).await;
+    let GuestRequest { driver, spec, .. } = request;
+    let warm_up = BootSnapshotWarmUp::new(&snapshot, spec);
+    let stencil_request = stencil::StencilRequest { driver, snapshot: &snapshot, memory: &memory, spec };
+    let Lookup { stencil, mut missing } =
+        stencil::find_or_build(&store, stencil_request, policy, warm_up).await;
     let mapped = stencil.as_ref().map_or(&memory, |stencil| &stencil.process.memory);
     working_set::read_ahead(&store, &snapshot, mapped);
-    let (mut instance, divergent_pages) = start(wanted, &snapshot, memory, stencil, &mut missing).await?;
+    let (mut instance, divergent_pages) =
+        start_vmm(request, &snapshot, memory, stencil, &mut missing).await?;
     snapshot::check_version(&snapshot.manifest.requires, &instance.version().await?)?;
     instance.resume().await?;
     let session = identity::session(&identity::new_vm_generation());
     let link = hello(engine, instance.as_mut(), spec, session, HELLO_TIMEOUT).await?;
-    wanted.chosen.guest_answered(engine.home());
+    request.chosen.guest_answered(engine.home());
     Ok(WarmGuest { instance, link, snapshot, divergent_pages, missing })
 }
 
 /// Starts it as the stencil, or, where there is none, with the saved state.
-async fn start(
-    wanted: GuestRequest<'_>,
+async fn start_vmm(
+    request: GuestRequest<'_>,
     snapshot: &Snapshot,
     memory: PathBuf,
     stencil: Option<Stencil>,
     missing: &mut Option<String>,
 ) -> Result<(Box<dyn Instance>, Pages), StageError> {
     if let Some(stencil) = stencil {
-        match wanted.driver.restore_process(wanted.spec, &stencil.process).await {
+        match request.driver.restore_process(request.spec, &stencil.process).await {
             Ok(instance) => {
                 stencil.was_restored();
                 return Ok((instance, stencil.divergent_pages));
@@ -64,7 +66,7 @@ async fn start(
         }
     }
     let saved = SavedMachine { state: snapshot.dir.join(STATE), memory, pager: None };
-    Ok((wanted.driver.restore(wanted.spec, &saved).await?, Pages::default()))
+    Ok((request.driver.restore(request.spec, &saved).await?, Pages::default()))
 }
 
 /// Starts session `session` with the guest's agent, or returns the error and its evidence when the agent does not answer

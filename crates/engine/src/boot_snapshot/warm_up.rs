@@ -23,18 +23,18 @@ use crate::stencil::WarmUp;
 /// Bytes of a disk that nobody will read.
 const DISK_BYTES: u64 = 1 << 30;
 /// The container's only program.
-const PROGRAM: &str = "mimeo-warm_up";
+const PROGRAM: &str = "mimeo-warm-up";
 
 /// A guest that is ended before it is anybody's.
 #[derive(Debug)]
-pub(super) struct Work<'a> {
+pub(super) struct BootSnapshotWarmUp<'a> {
     name: String,
     spec: &'a LaunchSpec,
     network: Option<NetworkRecord>,
 }
 
-impl<'a> Work<'a> {
-    pub(super) fn like(snapshot: &Snapshot, spec: &'a LaunchSpec) -> Result<Self, StageError> {
+impl<'a> BootSnapshotWarmUp<'a> {
+    pub(super) fn new(snapshot: &Snapshot, spec: &'a LaunchSpec) -> Result<Self, StageError> {
         let network = spec.network.as_ref().map(|_| NetworkRecord::placeholder()).transpose()?;
         Ok(Self { name: snapshot.manifest.id.short().to_owned(), spec, network })
     }
@@ -42,7 +42,7 @@ impl<'a> Work<'a> {
     fn configure(&self) -> Result<Configure, StageError> {
         Ok(Configure {
             machine: "0".repeat(64),
-            hostname: "warm_up".to_owned(),
+            hostname: "warm-up".to_owned(),
             unix_nanos: unix_nanos(),
             interface: self.network.as_ref().map(interface),
             dns: self.network.iter().map(|network| network.subnet.dns().to_string()).collect(),
@@ -57,15 +57,15 @@ impl<'a> Work<'a> {
     }
 }
 
-impl WarmUp for Work<'_> {
+impl WarmUp for BootSnapshotWarmUp<'_> {
     /// Empty disks, as large as the guest believes those to be that it booted with.
     fn build_spec(&self, dir: &Path) -> Result<LaunchSpec, StageError> {
         let disk = |disk: &Disk| {
             let name = if disk.read_only { disk.serial.clone() } else { snapshot::disk(0) };
             let path = dir.join(name);
             blank::create(&path, DISK_BYTES, *uuid::Uuid::new_v4().as_bytes())?;
-            let grown = std::fs::File::options().write(true).open(&path);
-            grown.and_then(|file| file.set_len(PLACEHOLDER_BYTES)).at("make", &path)?;
+            let opened = std::fs::File::options().write(true).open(&path);
+            opened.and_then(|file| file.set_len(PLACEHOLDER_BYTES)).at("make", &path)?;
             Ok::<_, StageError>(Disk { path, ..disk.clone() })
         };
         Ok(LaunchSpec {
@@ -81,13 +81,13 @@ impl WarmUp for Work<'_> {
         let session = identity::session(&identity::new_vm_generation());
         let link = guest::connect(channel, session).await?;
         link.call(&Request::Configure(Box::new(self.configure()?))).await?.done()?;
-        put_program(&link).await?;
-        run(&link).await?;
+        copy_program(&link).await?;
+        run_program(&link).await?;
         Ok(link.call(&Request::Reset).await?.done()?)
     }
 }
 
-async fn put_program(link: &Link) -> Result<(), StageError> {
+async fn copy_program(link: &Link) -> Result<(), StageError> {
     let mut stream = link.open(&Request::WriteArchive { directory: "/".to_owned() })?;
     stream.sender.data(channel::STDIN, Bytes::from(archive())).await?;
     stream.sender.data(channel::STDIN, Bytes::new()).await?;
@@ -108,7 +108,7 @@ fn archive() -> Vec<u8> {
     archive.into_inner().unwrap_or_default()
 }
 
-async fn run(link: &Link) -> Result<(), StageError> {
+async fn run_program(link: &Link) -> Result<(), StageError> {
     let args = vec![format!("/{PROGRAM}")];
     let process = Process { args, cwd: "/".to_owned(), user: String::new(), ..Process::default() };
     let mut stream = link.open(&Request::Start(process))?;
@@ -155,7 +155,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     #[test]
-    fn the_least_program_runs() {
+    fn the_minimal_program_prints_an_empty_line() {
         let dir = tempfile::tempdir().expect("made");
         let path = dir.path().join("program");
         std::fs::write(&path, super::elf()).expect("written");

@@ -12,7 +12,7 @@ use tokio::time::timeout;
 use super::planned::Planned;
 use super::publish::publish;
 use super::restored::Restored;
-use super::warm_up_program::warm;
+use super::warm_up_program::run_warm_up_program;
 use crate::Engine;
 use crate::create::{Running, Session, console_tail};
 use crate::guest::{self, unix_nanos};
@@ -23,7 +23,7 @@ use crate::machine::{CloneOverrides, State};
 use crate::stage::{Stage, StageError, StartError};
 
 /// How long a clone of a pool may take for each program that it runs for nothing.
-const POOL_WARM_UP: Duration = Duration::from_secs(2);
+const POOL_WARM_UP_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A copy that is itself.
 #[derive(Debug)]
@@ -38,13 +38,13 @@ pub(crate) struct Identified {
 impl Restored {
     /// Lets the guest go on, makes it the copy, and leaves its workload frozen.
     pub(super) async fn identify(mut self, engine: &Engine) -> Result<Identified, StartError> {
-        match self.become_itself().await {
+        match self.apply_identity().await {
             Ok((link, container)) => Ok(Identified { restored: self, link, container, published: false }),
             Err((stage, error)) => Err(self.fail(engine, stage, error).await),
         }
     }
 
-    async fn become_itself(&mut self) -> Result<(Link, Stream), (Stage, StageError)> {
+    async fn apply_identity(&mut self) -> Result<(Link, Stream), (Stage, StageError)> {
         let Self { vm, planned, .. } = self;
         let seconds = planned.claim.record.spec.start_timeout;
         let channel = vm.instance.take_link().map_err(|error| (Stage::Boot, error.into()))?;
@@ -57,7 +57,7 @@ impl Restored {
             let container = attach(&link).map_err(|error| (Stage::Identify, error))?;
             planned.claim.record.identity =
                 identity::apply(&link, identity).await.map_err(|error| (Stage::Identify, error))?;
-            let container = attached(container).await.map_err(|error| (Stage::Identify, error))?;
+            let container = confirm_attached(container).await.map_err(|error| (Stage::Identify, error))?;
             planned.clock.lap("identity");
             Ok((link, container))
         };
@@ -89,10 +89,10 @@ fn attach(link: &Link) -> Result<Stream, StageError> {
     Ok(link.open(&Request::Attach)?)
 }
 
-async fn attached(mut stream: Stream) -> Result<Stream, StageError> {
+async fn confirm_attached(mut stream: Stream) -> Result<Stream, StageError> {
     match stream.reply().await? {
         Reply::Started { .. } => Ok(stream),
-        Reply::Exited { .. } => Err(StageError::Ended),
+        Reply::Exited { .. } => Err(StageError::ContainerEnded),
         other => Err(other.unexpected().into()),
     }
 }
@@ -112,7 +112,7 @@ impl Identified {
     /// Has the guest do once what its first work will do.
     pub(crate) async fn warm(&self) {
         // A clone whose program still runs is as good as any: it is only not as fast.
-        warm(&self.link, POOL_WARM_UP).await.ok();
+        run_warm_up_program(&self.link, POOL_WARM_UP_TIMEOUT).await.ok();
     }
 
     /// Publishes its ports before it is decided whether it goes on: one that
@@ -134,9 +134,9 @@ impl Identified {
     ) -> Result<Running, StartError> {
         let Self { mut restored, link, container, published } = self;
         let seconds = restored.planned.claim.record.spec.start_timeout;
-        let going = go_on(engine, &mut restored, &link, changes, published);
-        let gone = timeout(Duration::from_secs(seconds.into()), going).await;
-        match gone
+        let resuming = resume_workload(engine, &mut restored, &link, changes, published);
+        let outcome = timeout(Duration::from_secs(seconds.into()), resuming).await;
+        match outcome
             .unwrap_or(Err((Stage::Identify, StageError::Silent { seconds, dump: HangDump::default() })))
         {
             Ok(()) => Ok(running(restored, link, container)),
@@ -145,7 +145,7 @@ impl Identified {
     }
 }
 
-async fn go_on(
+async fn resume_workload(
     engine: &Engine,
     restored: &mut Restored,
     link: &Link,
@@ -171,11 +171,11 @@ async fn go_on(
         claim.record.identity =
             identity::apply(link, identity).await.map_err(|error| (Stage::Identify, error))?;
     } else {
-        let line = |error: StageError| StageError::Identity {
+        let thaw_failed = |error: StageError| StageError::Identity {
             step: "thaw".to_owned(),
             why: crate::cause::chain(&error),
         };
-        thaw(link).await.map_err(|error| (Stage::Identify, line(error)))?;
+        thaw(link).await.map_err(|error| (Stage::Identify, thaw_failed(error)))?;
         identity::mark_thawed(&mut claim.record.identity);
     }
     claim.record.times.started = Some(Timestamp::now());

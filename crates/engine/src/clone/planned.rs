@@ -25,21 +25,21 @@ pub(super) struct Planned {
     /// Who gives it its memory, page by page.
     pub(super) pager: Option<std::path::PathBuf>,
     /// Others begin from the same snapshot.
-    pub(super) is_of_many: bool,
+    pub(super) has_siblings: bool,
 }
 
 /// Judges the snapshot and claims id, name and network. Undo: the claim's drop.
-pub(super) fn plan(engine: &Engine, order: &CloneRequest) -> Result<Planned, StageError> {
+pub(super) fn plan(engine: &Engine, request: &CloneRequest) -> Result<Planned, StageError> {
     let mut clock = Stopwatch::start();
-    let Origin { snapshot, machine: source, image, driver } = origin(engine, &order.snapshot)?;
-    let spec = spec(&source, &order.overrides);
+    let CloneSource { snapshot, machine: source, image, driver } = load_source(engine, &request.snapshot)?;
+    let spec = clone_spec(&source, &request.overrides);
     // The image's environment and the copy's own: the original's is withdrawn.
-    let process = process::describe(&spec, &image.config)?;
+    let process = process::container_process(&spec, &image.config)?;
     let claim = engine.registry().claim_as(spec, |record| {
         inherit(record, source, &snapshot, driver.as_ref());
         record.process = process;
-        record.serve.clone_from(&order.serve);
-        record.waiting = order.hold == HoldPolicy::Pool;
+        record.serve.clone_from(&request.serve);
+        record.waiting = request.hold == HoldPolicy::Pool;
     })?;
     clock.lap("plan");
     Ok(Planned {
@@ -48,13 +48,13 @@ pub(super) fn plan(engine: &Engine, order: &CloneRequest) -> Result<Planned, Sta
         image,
         driver,
         clock,
-        pager: order.pager.clone(),
-        is_of_many: order.is_of_many(),
+        pager: request.pager.clone(),
+        has_siblings: request.is_of_many(),
     })
 }
 
 /// What copies are made of.
-pub(super) struct Origin {
+pub(super) struct CloneSource {
     pub(super) snapshot: Snapshot,
     /// The machine that was kept.
     pub(super) machine: Record,
@@ -63,7 +63,7 @@ pub(super) struct Origin {
 }
 
 /// Reads and verifies a snapshot, and finds what a copy of it needs divergent_pages.
-pub(super) fn origin(engine: &Engine, snapshot: &SnapshotId) -> Result<Origin, StageError> {
+pub(super) fn load_source(engine: &Engine, snapshot: &SnapshotId) -> Result<CloneSource, StageError> {
     let store = engine.snapshots();
     let snapshot = store.read(snapshot)?;
     let Some(machine) = snapshot.manifest.machine.clone().filter(|_| snapshot.manifest.kind != Kind::Runtime)
@@ -72,8 +72,8 @@ pub(super) fn origin(engine: &Engine, snapshot: &SnapshotId) -> Result<Origin, S
     };
     snapshot::verify(&store, &snapshot)?;
     let driver = driver::named(engine, &snapshot.manifest.requires.driver)?;
-    let image = image(engine, &machine)?;
-    Ok(Origin { snapshot, machine, image, driver })
+    let image = find_image(engine, &machine)?;
+    Ok(CloneSource { snapshot, machine, image, driver })
 }
 
 /// Layers of a copy's disk.
@@ -82,7 +82,7 @@ pub(super) fn disk_layers(snapshot: &Snapshot, driver: &dyn Driver) -> u32 {
 }
 
 /// What was asked of the original, but for what must be the copy's own.
-pub(super) fn spec(source: &Record, overrides: &CloneOverrides) -> MachineSpec {
+pub(super) fn clone_spec(source: &Record, overrides: &CloneOverrides) -> MachineSpec {
     let mut spec = source.spec.clone();
     spec.name.clone_from(&overrides.name);
     spec.hostname = None;
@@ -105,7 +105,7 @@ fn inherit(record: &mut Record, source: Record, snapshot: &Snapshot, driver: &dy
 }
 
 /// The image's filesystem is not in the snapshot.
-fn image(engine: &Engine, source: &Record) -> Result<Image, StageError> {
-    let wanted = source.image.as_ref().map(|image| image.id.clone()).unwrap_or_default();
-    engine.images()?.find(&wanted)?.ok_or(StageError::NotHere { image: wanted })
+fn find_image(engine: &Engine, source: &Record) -> Result<Image, StageError> {
+    let id = source.image.as_ref().map(|image| image.id.clone()).unwrap_or_default();
+    engine.images()?.find(&id)?.ok_or(StageError::ImageMissing { image: id })
 }

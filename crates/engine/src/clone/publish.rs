@@ -11,13 +11,13 @@ use crate::stage::StageError;
 
 /// Tries for a port that may be any: somebody may take one between our choice
 /// and the monitor's.
-const TRIES: u32 = 5;
+const MAX_TRIES: u32 = 5;
 
 /// Publishes all ports, and notes where they are now.
 pub(super) async fn publish(vm: &mut Vm, network: &mut NetworkRecord) -> Result<(), StageError> {
     if vm.connection.publishes() {
-        let held = network.ports.iter_mut().map(reserve_port).collect::<Result<_, _>>()?;
-        return vm.connection.publish(&network.ports, held);
+        let reserved = network.ports.iter_mut().map(reserve_port).collect::<Result<_, _>>()?;
+        return vm.connection.publish(&network.ports, reserved);
     }
     for port in &mut network.ports {
         publish_one(vm.instance.as_mut(), port, network.ip).await?;
@@ -30,11 +30,11 @@ async fn publish_one(
     port: &mut PortMapping,
     guest: std::net::Ipv4Addr,
 ) -> Result<(), StageError> {
-    let any = port.host_port.is_none();
-    for left in (0..TRIES).rev() {
+    let any_port = port.host_port.is_none();
+    for tries_left in (0..MAX_TRIES).rev() {
         drop(reserve_port(port)?);
         match instance.publish(&forward(port), guest).await {
-            Err(OperationError::Refused { .. }) if any && left > 0 => port.host_port = None,
+            Err(OperationError::Refused { .. }) if any_port && tries_left > 0 => port.host_port = None,
             other => return Ok(other?),
         }
     }

@@ -7,7 +7,7 @@ use mimeo_image::overlay::{self, Backing, BackingFormat};
 use mimeo_pager::Pages;
 use mimeo_vmm::{Disk, DiskFormat, Driver, Instance, LaunchSpec, SavedMachine};
 
-use super::planned::{self, Origin, Planned};
+use super::planned::{self, CloneSource, Planned};
 use super::warm_up::CloneWarmUp;
 use crate::cause::chain;
 use crate::create::{Scratch, Vm};
@@ -15,10 +15,10 @@ use crate::io_error::IoContext;
 use crate::launch_request::Retry;
 use crate::launch_spec::{IMAGE_SERIAL, WRITABLE_SERIAL};
 use crate::machine::{ProcessIdentity, Record};
-use crate::network::{self, Connection, unpublished};
+use crate::network::{self, Connection, without_forwards};
 use crate::snapshot::{self, HostProfile, STATE, Snapshot, Snapshots};
 use crate::stage::StageError;
-use crate::stencil::{self, Lookup, Making, Stencil};
+use crate::stencil::{self, BuildPolicy, Lookup, Stencil};
 use crate::{Engine, accelerator, working_set};
 
 /// A copy that stands still, and does not know yet that it is one.
@@ -39,16 +39,16 @@ impl Planned {
         let spec = self.launch_spec(engine, &connection)?;
         let store = engine.snapshots();
         let memory = snapshot::flatten_memory(&store, &self.snapshot)?;
-        let Lookup { stencil, mut missing } = self.stencil(&store, &spec, &memory).await;
+        let Lookup { stencil, mut missing } = self.find_stencil(&store, &spec, &memory).await;
         let mapped = stencil.as_ref().map_or(&memory, |stencil| &stencil.process.memory);
         working_set::read_ahead(&store, &self.snapshot, mapped);
         self.clock.lap("memory");
         match self.driver.capabilities().disk_layers {
-            true => disk(&self.snapshot, &self.claim.dir, self.claim.record.spec.disk_bytes)?,
-            false => whole_disk(&self.snapshot, &self.claim.dir)?,
+            true => link_disk_layers(&self.snapshot, &self.claim.dir, self.claim.record.spec.disk_bytes)?,
+            false => copy_disk(&self.snapshot, &self.claim.dir)?,
         }
         self.clock.lap("disk");
-        let (instance, divergent_pages) = self.start(&spec, memory, stencil, &mut missing).await?;
+        let (instance, divergent_pages) = self.start_vmm(&spec, memory, stencil, &mut missing).await?;
         snapshot::check_version(&self.snapshot.manifest.requires, &instance.version().await?)?;
         self.claim.record.vmm = ProcessIdentity::from_pid(instance.process().pid);
         self.claim.record.boot_reason = missing;
@@ -57,19 +57,19 @@ impl Planned {
         Ok(Restored { vm, planned: self })
     }
 
-    async fn stencil(&self, store: &Snapshots, spec: &LaunchSpec, memory: &Path) -> Lookup {
-        if !self.is_of_many {
+    async fn find_stencil(&self, store: &Snapshots, spec: &LaunchSpec, memory: &Path) -> Lookup {
+        if !self.has_siblings {
             return Lookup::default();
         }
         let (driver, snapshot) = (self.driver.as_ref(), &self.snapshot);
-        let wanted = stencil::StencilRequest { driver, snapshot, memory, spec };
-        let making = Making::Once(Retry::Stencil { snapshot: snapshot.manifest.id.clone() });
-        stencil::find_or_make(store, wanted, making, CloneWarmUp::like(snapshot, spec, &self.claim.record))
+        let request = stencil::StencilRequest { driver, snapshot, memory, spec };
+        let policy = BuildPolicy::UnlessFailed(Retry::Stencil { snapshot: snapshot.manifest.id.clone() });
+        stencil::find_or_build(store, request, policy, CloneWarmUp::new(snapshot, spec, &self.claim.record))
             .await
     }
 
     /// Starts it as the stencil, or, where there is none, with the saved state.
-    async fn start(
+    async fn start_vmm(
         &self,
         spec: &LaunchSpec,
         memory: PathBuf,
@@ -114,11 +114,11 @@ impl Planned {
             disks: disks(record, &self.image.rootfs, &self.claim.dir, layers),
             // Ports are published once the machine is there: one that is
             // taken meanwhile is then only chosen anew.
-            network: connection.network(record).map(unpublished),
+            network: connection.network(record).map(without_forwards),
             console: self.claim.dir.join("console.log"),
             ..shape(engine, &self.snapshot, record)
         };
-        check(self.driver.as_ref(), &self.snapshot, &spec)?;
+        check_compatibility(self.driver.as_ref(), &self.snapshot, &spec)?;
         self.claim.record.accelerator = Some(spec.accelerator.to_string());
         Ok(spec)
     }
@@ -141,31 +141,35 @@ fn shape(engine: &Engine, snapshot: &Snapshot, record: &Record) -> LaunchSpec {
 }
 
 /// Refuses a snapshot that this machine cannot be restored from.
-fn check(driver: &dyn Driver, snapshot: &Snapshot, spec: &LaunchSpec) -> Result<(), StageError> {
+fn check_compatibility(
+    driver: &dyn Driver,
+    snapshot: &Snapshot,
+    spec: &LaunchSpec,
+) -> Result<(), StageError> {
     let (driver, shape) = (driver.name().to_owned(), driver.shape(spec));
-    let here = HostProfile { driver, shape, accelerator: spec.accelerator };
-    Ok(snapshot::check_compatibility(&snapshot.manifest.requires, &here)?)
+    let host = HostProfile { driver, shape, accelerator: spec.accelerator };
+    Ok(snapshot::check_compatibility(&snapshot.manifest.requires, &host)?)
 }
 
 /// Makes the stencil that copies of a snapshot begin as, whatever failed before.
-pub(super) async fn make_stencil(engine: &Engine, origin: Origin) -> Result<(), StageError> {
-    let Origin { snapshot, machine, image, driver } = origin;
+pub(super) async fn make_stencil(engine: &Engine, source: CloneSource) -> Result<(), StageError> {
+    let CloneSource { snapshot, machine, image, driver } = source;
     let record = Record { disk_layers: planned::disk_layers(&snapshot, driver.as_ref()), ..machine };
     let spec = LaunchSpec {
         disks: disks(&record, &image.rootfs, Path::new(""), driver.capabilities().disk_layers),
         network: record.network.as_ref().map(|_| network::placeholder_user_network()).transpose()?,
         ..shape(engine, &snapshot, &record)
     };
-    check(driver.as_ref(), &snapshot, &spec)?;
+    check_compatibility(driver.as_ref(), &snapshot, &spec)?;
     let memory = snapshot::flatten_memory(&engine.snapshots(), &snapshot)?;
-    let wanted = stencil::StencilRequest {
+    let request = stencil::StencilRequest {
         driver: driver.as_ref(),
         snapshot: &snapshot,
         memory: &memory,
         spec: &spec,
     };
-    let work = CloneWarmUp::like(&snapshot, &spec, &record);
-    match stencil::find_or_make(&engine.snapshots(), wanted, Making::Again, work).await.missing {
+    let warm_up = CloneWarmUp::new(&snapshot, &spec, &record);
+    match stencil::find_or_build(&engine.snapshots(), request, BuildPolicy::Always, warm_up).await.missing {
         Some(why) => Err(StageError::Stencil { why }),
         None => Ok(()),
     }
@@ -190,7 +194,7 @@ fn disks(record: &Record, image: &Path, dir: &Path, layers: bool) -> Vec<Disk> {
 
 /// The snapshot's layers by more names of the same files, and an empty one
 /// over them: whatever becomes of the snapshot, the copy keeps its disk.
-pub(super) fn disk(snapshot: &Snapshot, dir: &Path, bytes: u64) -> Result<(), StageError> {
+pub(super) fn link_disk_layers(snapshot: &Snapshot, dir: &Path, bytes: u64) -> Result<(), StageError> {
     let layers = snapshot.manifest.disk_layers;
     for name in (0..layers).map(snapshot::disk) {
         let (from, to) = (snapshot.dir.join(&name), dir.join(&name));
@@ -200,7 +204,7 @@ pub(super) fn disk(snapshot: &Snapshot, dir: &Path, bytes: u64) -> Result<(), St
 }
 
 /// A disk that is the snapshot's, for drivers that know no layers.
-fn whole_disk(snapshot: &Snapshot, dir: &Path) -> Result<(), StageError> {
+fn copy_disk(snapshot: &Snapshot, dir: &Path) -> Result<(), StageError> {
     let name = snapshot::disk(0);
     Ok(disk_copy::copy(&snapshot.dir.join(&name), &dir.join(&name))?)
 }

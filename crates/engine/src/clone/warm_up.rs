@@ -7,7 +7,7 @@ use mimeo_vmm::{Disk, LaunchSpec, Network};
 use tokio::net::UnixStream;
 
 use super::restored;
-use super::warm_up_program::{StillRuns, warm};
+use super::warm_up_program::{StillRuns, run_warm_up_program};
 use crate::guest;
 use crate::hang::HangDump;
 use crate::id::MachineId;
@@ -19,10 +19,10 @@ use crate::stage::StageError;
 use crate::stencil::WarmUp;
 
 /// The host name of a machine that is nobody's.
-const NOBODY: &str = "warm_up";
+const HOSTNAME: &str = "warm-up";
 
 /// How long each program of a warm-up run may take, on a host that is very busy.
-const PROGRAM_LIMIT: Duration = Duration::from_secs(10);
+const PROGRAM_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A copy that is ended before it is anybody.
 #[derive(Debug)]
@@ -34,7 +34,7 @@ pub(super) struct CloneWarmUp<'a> {
 
 impl<'a> CloneWarmUp<'a> {
     /// Like the machine of `record`, of which nothing is to be found in others.
-    pub(super) fn like(
+    pub(super) fn new(
         snapshot: &'a Snapshot,
         spec: &'a LaunchSpec,
         record: &Record,
@@ -42,7 +42,7 @@ impl<'a> CloneWarmUp<'a> {
         let network = record.network.as_ref().map(|_| NetworkRecord::placeholder()).transpose()?;
         let mut record = Record { network, ..record.clone() };
         record.spec.env.clear();
-        record.spec.hostname = Some(NOBODY.to_owned());
+        record.spec.hostname = Some(HOSTNAME.to_owned());
         record.id = MachineId::random();
         Ok(Self { snapshot, spec, record })
     }
@@ -50,10 +50,10 @@ impl<'a> CloneWarmUp<'a> {
 
 impl WarmUp for CloneWarmUp<'_> {
     fn build_spec(&self, dir: &Path) -> Result<LaunchSpec, StageError> {
-        restored::disk(self.snapshot, dir, self.record.spec.disk_bytes)?;
+        restored::link_disk_layers(self.snapshot, dir, self.record.spec.disk_bytes)?;
         Ok(LaunchSpec {
             name: self.snapshot.manifest.id.short().to_owned(),
-            disks: self.spec.disks.iter().map(|disk| own(disk, dir)).collect(),
+            disks: self.spec.disks.iter().map(|disk| relocate_writable(disk, dir)).collect(),
             network: self.record.network.as_ref().map(user_network).map(Network::User),
             console: dir.join("console.log"),
             ..self.spec.clone()
@@ -68,13 +68,13 @@ impl WarmUp for CloneWarmUp<'_> {
         let identity = identity::describe(&record, false).map_err(|source| StageError::Entropy { source })?;
         identity::warm_up(&link, identity).await?;
         // A process that still ran when the stencil is dumped would run in all clones.
-        let warmed = warm(&link, PROGRAM_LIMIT).await;
-        let seconds = PROGRAM_LIMIT.as_secs();
-        warmed.map_err(|StillRuns| StageError::WarmUpRuns { seconds, dump: HangDump::default() })
+        let outcome = run_warm_up_program(&link, PROGRAM_TIMEOUT).await;
+        let seconds = PROGRAM_TIMEOUT.as_secs();
+        outcome.map_err(|StillRuns| StageError::WarmUpProgramRuns { seconds, dump: HangDump::default() })
     }
 }
 
-fn own(disk: &Disk, dir: &Path) -> Disk {
+fn relocate_writable(disk: &Disk, dir: &Path) -> Disk {
     let path = match disk.path.file_name() {
         Some(name) if !disk.read_only => dir.join(name),
         _ => disk.path.clone(),

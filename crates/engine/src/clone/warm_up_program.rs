@@ -8,9 +8,9 @@ use mimeo_agent_protocol::message::{Process, Reply, Request};
 use tokio::time::timeout;
 
 /// A program that most images have, to be run for nothing.
-const NOTHING: &str = "/bin/true";
+const PROGRAM: &str = "/bin/true";
 /// Times that it is run: the first finds most of the way, the second the rest.
-const TIMES: u32 = 2;
+const RUNS: u32 = 2;
 /// The program did not end in time: it is not the usual one, or the host is very busy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct StillRuns;
@@ -20,15 +20,15 @@ pub(crate) struct StillRuns;
 ///
 /// # Errors
 /// When it has not ended by then. It goes on in the guest.
-pub(crate) async fn warm(link: &Link, limit: Duration) -> Result<(), StillRuns> {
-    for _ in 0..TIMES {
-        let nothing = Process { args: vec![NOTHING.to_owned()], aside: true, ..Process::default() };
-        timeout(limit, run_for_nothing(link, nothing)).await.map_err(|_| StillRuns)?;
+pub(crate) async fn run_warm_up_program(link: &Link, limit: Duration) -> Result<(), StillRuns> {
+    for _ in 0..RUNS {
+        let process = Process { args: vec![PROGRAM.to_owned()], aside: true, ..Process::default() };
+        timeout(limit, run_once(link, process)).await.map_err(|_| StillRuns)?;
     }
     Ok(())
 }
 
-async fn run_for_nothing(link: &Link, process: Process) {
+async fn run_once(link: &Link, process: Process) {
     let Ok(mut stream) = link.open(&Request::Exec(process)) else { return };
     while let Ok(Reply::Started { .. }) = stream.receiver.message::<Reply>().await {}
 }
@@ -41,16 +41,16 @@ mod tests {
     use super::*;
 
     /// A session with a guest whose programs end, or do not.
-    async fn session(ends: bool) -> Link {
+    async fn fake_guest(ends: bool) -> Link {
         let (ours, guest) = UnixStream::pair().expect("a pair");
         tokio::spawn(async move {
             let (reader, writer) = guest.into_split();
             let mut session = accept(FrameReader::new(reader), writer, "guest").await.expect("a host");
-            let mut running = Vec::new();
+            let mut open_streams = Vec::new();
             while let Some((_, stream)) = session.incoming.next().await {
                 stream.sender.message(&Reply::Started { pid: 1 });
                 if !ends {
-                    running.push(stream);
+                    open_streams.push(stream);
                 }
             }
         });
@@ -59,9 +59,9 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_program_that_does_not_end_is_reported() {
+    async fn a_running_program_is_reported_at_the_limit() {
         let limit = Duration::from_millis(50);
-        assert_eq!(warm(&session(false).await, limit).await, Err(StillRuns));
-        assert_eq!(warm(&session(true).await, Duration::from_secs(20)).await, Ok(()));
+        assert_eq!(run_warm_up_program(&fake_guest(false).await, limit).await, Err(StillRuns));
+        assert_eq!(run_warm_up_program(&fake_guest(true).await, Duration::from_secs(20)).await, Ok(()));
     }
 }

@@ -46,15 +46,15 @@ impl Launched {
         if let Some(link) = self.link.take() {
             return Ok(link);
         }
-        let given = Duration::from_secs(self.imaged.planned.claim.record.spec.start_timeout.into());
-        let patience = self.chosen.boot_timeout(given);
+        let start_timeout = Duration::from_secs(self.imaged.planned.claim.record.spec.start_timeout.into());
+        let boot_timeout = self.chosen.boot_timeout(start_timeout);
         let hello = guest::connect(self.vm.instance.take_link()?, FIRST_SESSION);
         tokio::select! {
-            answered = timeout(patience, hello) => match answered {
+            answered = timeout(boot_timeout, hello) => match answered {
                 Ok(Ok(link)) => Ok(link),
-                Ok(Err(error)) => Err(self.lost(error).await),
+                Ok(Err(error)) => Err(self.link_lost(error).await),
                 Err(_) => {
-                    let seconds = patience.as_secs() as u32;
+                    let seconds = boot_timeout.as_secs() as u32;
                     Err(StageError::Silent { seconds, dump: HangDump::default() })
                 }
             },
@@ -63,7 +63,7 @@ impl Launched {
     }
 
     /// Most often the link is gone since the machine is: then that is the reason.
-    async fn lost(&mut self, error: LinkError) -> StageError {
+    async fn link_lost(&mut self, error: LinkError) -> StageError {
         match timeout(EXIT_TIMEOUT, self.vm.instance.wait()).await {
             Ok(exit) => StageError::died(&exit),
             Err(_) => error.into(),

@@ -29,7 +29,7 @@ impl Planned {
         let store = engine.images()?;
         let record = &mut self.claim.record;
         let image = find_or_pull(&store, &record.spec.image, record.spec.pull, progress).await?;
-        let process = process::describe(&record.spec, &image.config)?;
+        let process = process::container_process(&record.spec, &image.config)?;
         let terminal = process.terminal.map(|default| size.unwrap_or(default));
         record.process = Process { terminal, ..process };
         let name = image.names.first().unwrap_or(&record.spec.image).clone();
@@ -51,7 +51,7 @@ async fn find_or_pull(
         return Ok(image);
     }
     if policy == PullPolicy::Never {
-        return Err(StageError::NotHere { image: name.to_owned() });
+        return Err(StageError::ImageMissing { image: name.to_owned() });
     }
     let source: Source = name.parse()?;
     Ok(store.pull(&source, &PullOptions::default(), progress).await?)

@@ -11,7 +11,7 @@ use super::networked::Networked;
 use super::planned::Planned;
 use super::running::Vm;
 use super::scratch::Scratch;
-use crate::accelerator::Chosen;
+use crate::accelerator::AcceleratorChoice;
 use crate::boot_snapshot::{self, BootSnapshotError, GuestRequest, WarmGuest};
 use crate::cause::chain;
 use crate::id::SnapshotId;
@@ -31,7 +31,7 @@ pub(super) struct Launched {
     pub(super) link: Option<Link>,
     pub(super) imaged: Imaged,
     /// What runs its instructions, and what is known of that.
-    pub(super) chosen: Chosen,
+    pub(super) chosen: AcceleratorChoice,
 }
 
 impl Networked {
@@ -55,7 +55,7 @@ impl Networked {
             ..shape
         };
         let requires = requires(driver.as_ref(), kernel, &spec);
-        let wanted = GuestRequest {
+        let request = GuestRequest {
             driver: driver.as_ref(),
             kernel,
             spec: &spec,
@@ -63,7 +63,7 @@ impl Networked {
             chosen: &chosen,
             machine: &claim.record.spec,
         };
-        let started = start(engine, wanted, claim.record.spec.cold).await?;
+        let started = start_vm(engine, request, claim.record.spec.cold).await?;
         let record = &mut claim.record;
         record.vmm = ProcessIdentity::from_pid(started.instance.process().pid);
         record.accelerator = Some(chosen.description());
@@ -92,11 +92,11 @@ struct Started {
 
 /// Copies a guest that has booted; boots one when that was asked for, or when
 /// there is none to copy, whatever the reason.
-async fn start(engine: &Engine, wanted: GuestRequest<'_>, cold: bool) -> Result<Started, StageError> {
+async fn start_vm(engine: &Engine, request: GuestRequest<'_>, cold: bool) -> Result<Started, StageError> {
     let reason = if cold {
         "asked for with --cold".to_owned()
     } else {
-        match boot_snapshot::start(engine, wanted).await {
+        match boot_snapshot::start(engine, request).await {
             Ok(WarmGuest { instance, link, snapshot, divergent_pages, missing }) => {
                 let origin = Some(snapshot.manifest.id);
                 return Ok(Started { instance, link: Some(link), origin, divergent_pages, reason: missing });
@@ -105,7 +105,7 @@ async fn start(engine: &Engine, wanted: GuestRequest<'_>, cold: bool) -> Result<
             Err(error) => chain(&error),
         }
     };
-    let GuestRequest { driver, kernel, spec, chosen, .. } = wanted;
+    let GuestRequest { driver, kernel, spec, chosen, .. } = request;
     let initramfs = Initramfs::ensure(kernel, agent::BYTES)?;
     let spec = LaunchSpec { initramfs: initramfs.path.clone(), ..spec.clone() };
     let launched = driver.launch(&spec).await;

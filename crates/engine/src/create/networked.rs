@@ -21,10 +21,10 @@ impl Imaged {
         let Planned { claim, driver, clock, .. } = &mut self.planned;
         let ports = claim.record.network.iter_mut().flat_map(|network| &mut network.ports);
         // Held until all are settled: a port that is asked for twice is in use.
-        let held = ports.map(reserve_port).collect::<Result<Vec<ReservedPort>, _>>()?;
+        let reserved = ports.map(reserve_port).collect::<Result<Vec<ReservedPort>, _>>()?;
         let mut connection = Connection::attach(driver.as_ref(), &mut claim.record, &claim.dir)?;
         let ports = claim.record.network.as_ref().map_or(&[][..], |network| &network.ports);
-        connection.publish(ports, held)?;
+        connection.publish(ports, reserved)?;
         clock.lap("network");
         Ok(Networked { imaged: self, connection })
     }

@@ -16,7 +16,7 @@ const MIN_MEMORY_MIB: u32 = 96;
 /// not find it; a TiB is more than any host here has.
 const MAX_MEMORY_MIB: u32 = 1024 * 1024;
 /// Smallest writable layer: ext4 with a journal.
-const MIN_DISK: u64 = 64 << 20;
+const MIN_DISK_BYTES: u64 = 64 << 20;
 
 /// A machine that is asked for and possible.
 #[derive(Debug)]
@@ -60,47 +60,47 @@ impl Stopwatch {
 /// Judges the wish and claims id, name and network. Undo: the claim's drop.
 pub(super) fn plan(engine: &Engine, mut spec: MachineSpec) -> Result<Planned, StageError> {
     let mut clock = Stopwatch::start();
-    let driver = driver::settle(engine, &mut spec)?;
-    judge_sizes(&spec)?;
-    spec.volumes.iter_mut().try_for_each(judge_volume)?;
-    judge_targets(&spec)?;
+    let driver = driver::resolve(engine, &mut spec)?;
+    validate_sizes(&spec)?;
+    spec.volumes.iter_mut().try_for_each(resolve_volume)?;
+    validate_volume_targets(&spec)?;
     let kernel = Kernel::load(engine.home().home())?;
     let claim = engine.registry().claim(spec)?;
     clock.lap("plan");
     Ok(Planned { claim, kernel, driver, clock })
 }
 
-fn judge_sizes(spec: &MachineSpec) -> Result<(), StageError> {
-    let host = std::thread::available_parallelism().map_or(1, std::num::NonZero::get) as u32;
+fn validate_sizes(spec: &MachineSpec) -> Result<(), StageError> {
+    let host_cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get) as u32;
     // More processors than the host has would only take time from each other,
     // yet podman's users may ask for what another host has.
-    let most = host.max(1) * 4;
-    within("--cpus", spec.cpus.into(), 1, most.into(), "")?;
-    within("--memory", spec.memory_mib.into(), MIN_MEMORY_MIB.into(), MAX_MEMORY_MIB.into(), " MiB")?;
-    within("--disk", spec.disk_bytes, MIN_DISK, 16 << 40, " bytes")
+    let max_cpus = host_cpus.max(1) * 4;
+    check_range("--cpus", spec.cpus.into(), 1, max_cpus.into(), "")?;
+    check_range("--memory", spec.memory_mib.into(), MIN_MEMORY_MIB.into(), MAX_MEMORY_MIB.into(), " MiB")?;
+    check_range("--disk", spec.disk_bytes, MIN_DISK_BYTES, 16 << 40, " bytes")
 }
 
-fn within(what: &'static str, given: u64, least: u64, most: u64, unit: &str) -> Result<(), StageError> {
-    if (least..=most).contains(&given) {
+fn check_range(option: &'static str, given: u64, min: u64, max: u64, unit: &str) -> Result<(), StageError> {
+    if (min..=max).contains(&given) {
         return Ok(());
     }
-    let expected = format!("between {least} and {most}{unit}");
-    Err(StageError::Spec { what, expected, given: given.to_string() })
+    let expected = format!("between {min} and {max}{unit}");
+    Err(StageError::OutOfRange { option, expected, given: given.to_string() })
 }
 
 /// Of two volumes at one place only one would be seen.
-fn judge_targets(spec: &MachineSpec) -> Result<(), StageError> {
+fn validate_volume_targets(spec: &MachineSpec) -> Result<(), StageError> {
     let mut targets: Vec<&str> =
         spec.volumes.iter().map(|volume| volume.guest.trim_end_matches('/')).collect();
     targets.sort_unstable();
     match targets.windows(2).find(|pair| pair[0] == pair[1]) {
-        Some(pair) => Err(StageError::VolumeTwice { target: pair[0].to_owned() }),
+        Some(pair) => Err(StageError::DuplicateVolumeTarget { target: pair[0].to_owned() }),
         None => Ok(()),
     }
 }
 
 /// A volume's directory must exist: who mistypes it wants to know.
-fn judge_volume(volume: &mut VolumeSpec) -> Result<(), StageError> {
+fn resolve_volume(volume: &mut VolumeSpec) -> Result<(), StageError> {
     if !volume.guest.starts_with('/') {
         return Err(StageError::VolumeTarget { given: volume.guest.clone() });
     }

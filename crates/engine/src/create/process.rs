@@ -9,18 +9,18 @@ use crate::machine::MachineSpec;
 use crate::stage::StageError;
 
 /// podman's, for images that say none.
-const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// The size of a terminal that nobody is attached to.
-const SIZE: TerminalSize = TerminalSize { rows: 24, cols: 80 };
+const DEFAULT_TERMINAL_SIZE: TerminalSize = TerminalSize { rows: 24, cols: 80 };
 
 /// The container's own process.
-pub(crate) fn describe(spec: &MachineSpec, image: &ImageConfig) -> Result<Process, StageError> {
+pub(crate) fn container_process(spec: &MachineSpec, image: &ImageConfig) -> Result<Process, StageError> {
     Ok(Process {
         args: args(spec, image)?,
         env: env(spec, image),
-        cwd: first(spec.workdir.as_deref(), &image.workdir, "/"),
-        user: first(spec.user.as_deref(), &image.user, ""),
-        terminal: spec.tty.then_some(SIZE),
+        cwd: first_non_empty(spec.workdir.as_deref(), &image.workdir, "/"),
+        user: first_non_empty(spec.user.as_deref(), &image.user, ""),
+        terminal: spec.tty.then_some(DEFAULT_TERMINAL_SIZE),
         stdin: spec.interactive,
         init: spec.init,
         aside: false,
@@ -40,8 +40,10 @@ fn args(spec: &MachineSpec, image: &ImageConfig) -> Result<Vec<String>, StageErr
 }
 
 fn env(spec: &MachineSpec, image: &ImageConfig) -> BTreeMap<String, String> {
-    let mut env =
-        BTreeMap::from([("PATH".to_owned(), PATH.to_owned()), ("container".to_owned(), "mimeo".to_owned())]);
+    let mut env = BTreeMap::from([
+        ("PATH".to_owned(), DEFAULT_PATH.to_owned()),
+        ("container".to_owned(), "mimeo".to_owned()),
+    ]);
     if spec.tty {
         env.insert("TERM".to_owned(), "xterm".to_owned());
     }
@@ -51,7 +53,7 @@ fn env(spec: &MachineSpec, image: &ImageConfig) -> BTreeMap<String, String> {
     env
 }
 
-fn first(own: Option<&str>, image: &str, default: &str) -> String {
+fn first_non_empty(own: Option<&str>, image: &str, default: &str) -> String {
     own.or(Some(image)).filter(|text| !text.is_empty()).unwrap_or(default).to_owned()
 }
 
@@ -60,37 +62,37 @@ mod tests {
     use super::*;
 
     fn image(entrypoint: &[&str], cmd: &[&str]) -> ImageConfig {
-        let own = |words: &[&str]| words.iter().map(ToString::to_string).collect();
-        ImageConfig { entrypoint: own(entrypoint), cmd: own(cmd), ..ImageConfig::default() }
+        let strings = |words: &[&str]| words.iter().map(ToString::to_string).collect();
+        ImageConfig { entrypoint: strings(entrypoint), cmd: strings(cmd), ..ImageConfig::default() }
     }
 
     fn run(entrypoint: Option<&[&str]>, command: &[&str], image: &ImageConfig) -> Vec<String> {
         let mut spec = MachineSpec::new("x");
         spec.entrypoint = entrypoint.map(|words| words.iter().map(ToString::to_string).collect());
         spec.command = command.iter().map(ToString::to_string).collect();
-        describe(&spec, image).map(|process| process.args).unwrap_or_default()
+        container_process(&spec, image).map(|process| process.args).unwrap_or_default()
     }
 
     #[test]
-    fn entrypoint_and_command_join_as_podman_joins_them() {
+    fn entrypoint_and_command_combine_as_in_podman() {
         let image = image(&["entry"], &["cmd"]);
         assert_eq!(run(None, &[], &image), ["entry", "cmd"]);
-        assert_eq!(run(None, &["own"], &image), ["entry", "own"]);
+        assert_eq!(run(None, &["user"], &image), ["entry", "user"]);
         assert_eq!(run(Some(&["e"]), &[], &image), ["e"]);
-        assert_eq!(run(Some(&["e"]), &["own"], &image), ["e", "own"]);
-        assert_eq!(run(Some(&[""]), &["own"], &image), ["own"]);
+        assert_eq!(run(Some(&["e"]), &["user"], &image), ["e", "user"]);
+        assert_eq!(run(Some(&[""]), &["user"], &image), ["user"]);
         assert!(run(Some(&[""]), &[], &image).is_empty());
     }
 
     #[test]
-    fn the_persons_environment_wins() {
+    fn the_users_environment_overrides_the_images() {
         let mut image = image(&[], &["x"]);
         image.env = vec!["A=image".into(), "B=image".into()];
         let mut spec = MachineSpec::new("x");
-        spec.env.insert("A".into(), "own".into());
-        let process = describe(&spec, &image).expect("a process");
-        assert_eq!(process.env["A"], "own");
+        spec.env.insert("A".into(), "user".into());
+        let process = container_process(&spec, &image).expect("a process");
+        assert_eq!(process.env["A"], "user");
         assert_eq!(process.env["B"], "image");
-        assert_eq!(process.env["PATH"], PATH);
+        assert_eq!(process.env["PATH"], DEFAULT_PATH);
     }
 }

@@ -139,8 +139,8 @@ async fn set_up(
     let entropy = |source| (Stage::Configure, StageError::Entropy { source });
     if record.boot_method.as_deref() == Some(BOOTED_WARM) {
         let identity = identity::describe(record, false).map_err(entropy)?;
-        let told = identity::apply(link, identity).await;
-        record.identity = told.map_err(|error| (Stage::Identify, error))?;
+        let steps = identity::apply(link, identity).await;
+        record.identity = steps.map_err(|error| (Stage::Identify, error))?;
     }
     let configuration = Box::new(configuration(record, disks).map_err(entropy)?);
     let configured = link.call(&Request::Configure(configuration)).await;
@@ -148,7 +148,7 @@ async fn set_up(
     clock.lap("configure");
     let volumes =
         mimeo_volume::serve(link, &record.spec.volumes).await.map_err(|error| configure(error.into()))?;
-    let container = start(link, &record.process).await.map_err(|error| (Stage::Start, error))?;
+    let container = start_container(link, &record.process).await.map_err(|error| (Stage::Start, error))?;
     clock.lap("start");
     Ok((volumes, container))
 }
@@ -162,7 +162,7 @@ fn running(launched: Launched, session: Session) -> Running {
     Running::new(vm, claim, &imaged.image.config, driver.capabilities(), session)
 }
 
-async fn start(link: &Link, process: &Process) -> Result<Stream, StageError> {
+async fn start_container(link: &Link, process: &Process) -> Result<Stream, StageError> {
     let mut stream = link.open(&Request::Start(process.clone()))?;
     match stream.reply().await? {
         Reply::Started { .. } => Ok(stream),

@@ -20,11 +20,11 @@ impl Scratch {
     /// The directory of this machine's sockets.
     pub(crate) fn create(engine: &Engine, record: &Record) -> Result<Self, StageError> {
         let path = engine.home().machine_run(&record.id);
-        Ok(Self::make(path.clone()).at("make", &path)?)
+        Ok(Self::create_at(path.clone()).at("make", &path)?)
     }
 
     /// Makes it; rests of another that had its name are removed first.
-    fn make(path: PathBuf) -> io::Result<Self> {
+    fn create_at(path: PathBuf) -> io::Result<Self> {
         remove_dir(&path)?;
         fs::create_dir(&path)?;
         Ok(Self { path })

@@ -7,40 +7,41 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-const SEAL: &str = "seal.json";
+const SEAL_FILE: &str = "seal.json";
 
 /// What each file was like.
-type Looks = BTreeMap<String, (u64, u64, i64, i64)>;
+type FileStamps = BTreeMap<String, (u64, u64, i64, i64)>;
 
 /// Notes all files of a directory.
-pub(super) fn close(dir: &Path) -> io::Result<()> {
-    let looks = looks(dir)?;
-    fs::write(dir.join(SEAL), serde_json::to_vec(&looks)?)
+pub(super) fn seal(dir: &Path) -> io::Result<()> {
+    let stamps = read_stamps(dir)?;
+    fs::write(dir.join(SEAL_FILE), serde_json::to_vec(&stamps)?)
 }
 
 /// Has the files count as others from now on.
-pub(super) fn open(dir: &Path) {
-    // Where it cannot be removed, the next finds what this one found.
-    fs::remove_file(dir.join(SEAL)).ok();
+pub(super) fn invalidate(dir: &Path) {
+    // Where it cannot be removed, the next finds what this one metadata.
+    fs::remove_file(dir.join(SEAL_FILE)).ok();
 }
 
 /// Whether all are there, and as they were.
-pub(super) fn is_whole(dir: &Path) -> bool {
-    let noted = fs::read(dir.join(SEAL)).ok().and_then(|text| serde_json::from_slice::<Looks>(&text).ok());
-    noted.is_some_and(|noted| looks(dir).is_ok_and(|now| now == noted))
+pub(super) fn is_intact(dir: &Path) -> bool {
+    let sealed =
+        fs::read(dir.join(SEAL_FILE)).ok().and_then(|text| serde_json::from_slice::<FileStamps>(&text).ok());
+    sealed.is_some_and(|sealed| read_stamps(dir).is_ok_and(|now| now == sealed))
 }
 
-fn looks(dir: &Path) -> io::Result<Looks> {
-    let mut looks = Looks::new();
+fn read_stamps(dir: &Path) -> io::Result<FileStamps> {
+    let mut stamps = FileStamps::new();
     for entry in fs::read_dir(dir)? {
         let entry = entry?;
         let name = entry.file_name().to_string_lossy().into_owned();
-        if name != SEAL {
-            let found = entry.metadata()?;
-            looks.insert(name, (found.ino(), found.len(), found.mtime(), found.mtime_nsec()));
+        if name != SEAL_FILE {
+            let metadata = entry.metadata()?;
+            stamps.insert(name, (metadata.ino(), metadata.len(), metadata.mtime(), metadata.mtime_nsec()));
         }
     }
-    Ok(looks)
+    Ok(stamps)
 }
 
 #[cfg(test)]
@@ -48,18 +49,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_written_to_is_not_whole() {
+    fn a_changed_or_missing_file_breaks_the_seal() {
         let dir = tempfile::tempdir().expect("made");
         let path = dir.path().join("memory");
         fs::write(&path, "1234").expect("written");
-        assert!(!is_whole(dir.path()));
-        close(dir.path()).expect("closed");
-        assert!(is_whole(dir.path()));
+        assert!(!is_intact(dir.path()));
+        seal(dir.path()).expect("closed");
+        assert!(is_intact(dir.path()));
         std::thread::sleep(std::time::Duration::from_millis(20));
         fs::write(&path, "1235").expect("written");
-        assert!(!is_whole(dir.path()));
-        close(dir.path()).expect("closed");
+        assert!(!is_intact(dir.path()));
+        seal(dir.path()).expect("closed");
         fs::remove_file(&path).expect("removed");
-        assert!(!is_whole(dir.path()));
+        assert!(!is_intact(dir.path()));
     }
 }
