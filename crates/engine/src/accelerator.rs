@@ -1,7 +1,7 @@
-//! What runs a machine's instructions: KVM unless it is known not to run our guests.
+//! Chooses a machine's accelerator: KVM, unless it is known not to run mimeo's guests.
 //!
-//! The first guest of a kind that boots on KVM proves it. Where it does not come up, that is remembered for this boot of
-//! the host, and the machine is started once more, without KVM. Who ordered KVM gets it, and its failure.
+//! The first guest of a kind that boots on KVM proves KVM. If it does not boot, that is recorded until the host
+//! reboots, and the machine is started again without KVM. `--accel kvm` always uses KVM, and fails if KVM does.
 
 use std::time::Duration;
 
@@ -11,22 +11,21 @@ use mimeo_vmm::{Accelerator, Driver};
 use crate::{Home, agent};
 use mimeo_setup::Kernel;
 
-/// How long the first guest on an untried KVM may take to answer: one that
-/// takes longer is better off emulated. An emulated KVM host needs up to ten
-/// seconds.
+/// How long the first guest on an untried KVM may take to answer. If it takes longer, emulation is the better choice.
+/// An emulated KVM host needs up to ten seconds.
 const TRIAL_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// What was chosen, and why.
+/// The chosen accelerator, and why.
 #[derive(Debug, Clone)]
 pub(crate) struct AcceleratorChoice {
     pub(crate) accelerator: Accelerator,
     verdict: Verdict,
     is_forced: bool,
-    /// The kind of guest, by driver, program, kernel and agent.
+    /// The kind of guest: the driver's name and a hash of driver, program, kernel and agent.
     guest: String,
 }
 
-/// Chooses as the person asked, or by what guests have proved on this boot.
+/// Chooses the requested accelerator, or the one that guests have proved since the host booted.
 pub(crate) fn choose(home: &Home, accel: Accel, driver: &dyn Driver, kernel: &Kernel) -> AcceleratorChoice {
     let program = driver.program().unwrap_or_default();
     let (name, image, agent) = (driver.name(), &kernel.manifest.image.sha256, agent::digest());
@@ -41,7 +40,7 @@ pub(crate) fn choose(home: &Home, accel: Accel, driver: &dyn Driver, kernel: &Ke
     }
 }
 
-/// What runs a clone of a snapshot's guest, which needs what it was saved with. Emulation works on every host.
+/// The accelerator for clones of a snapshot that needs `needed`. Emulation works on every host.
 pub(crate) fn for_snapshot(home: &Home, needed: Accelerator) -> Accelerator {
     match (needed, accel::summary(home.run())) {
         (Accelerator::Kvm, Verdict::Proved | Verdict::Untried) => Accelerator::Kvm,
@@ -58,19 +57,19 @@ impl AcceleratorChoice {
         }
     }
 
-    /// Whether KVM is used as ordered, though it is not known to work.
+    /// Whether KVM is used because it was requested, though it is not known to work.
     pub(crate) fn is_against_verdict(&self) -> bool {
         self.accelerator == Accelerator::Kvm && matches!(self.verdict, Verdict::Unusable(_))
     }
 
-    /// Warns of an order that goes against what is known.
+    /// Warns if KVM is used though it is not known to work.
     pub(crate) fn warn(&self) {
         if let (Verdict::Unusable(why), Accelerator::Kvm) = (&self.verdict, self.accelerator) {
-            tracing::warn!(component = "kvm", %why, "used as ordered, though it is not known to work");
+            tracing::warn!(component = "kvm", %why, "using KVM as requested, though it is not known to work");
         }
     }
 
-    /// Whether a guest that does not come up is to be tried again without KVM.
+    /// Whether this is the first guest on an untried KVM: if it does not boot, it is started again without KVM.
     pub(crate) fn is_trial(&self) -> bool {
         self.accelerator == Accelerator::Kvm && self.verdict == Verdict::Untried && !self.is_forced
     }
@@ -80,15 +79,15 @@ impl AcceleratorChoice {
         if self.is_trial() { start_timeout.min(TRIAL_TIMEOUT) } else { start_timeout }
     }
 
-    /// A guest answered: remembers that KVM works, if that is news.
+    /// Records that KVM works, after a guest has answered, unless that is known.
     pub(crate) fn guest_answered(&self, home: &Home) {
         if self.accelerator == Accelerator::Kvm && self.verdict != Verdict::Proved {
             accel::record(home.run(), &self.guest, Ok(()));
         }
     }
 
-    /// A guest did not come up: remembers that, and says it once, if it was
-    /// the trial. Why, as the next start will say it.
+    /// Returns the reason for which a guest did not boot. If this was the first guest on an untried KVM, records and
+    /// logs that KVM is unusable.
     pub(crate) fn guest_failed(&self, home: &Home, how: String) -> Unusable {
         let why = Unusable::GuestFailed { how };
         if self.is_trial() {

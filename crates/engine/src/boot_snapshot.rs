@@ -1,9 +1,8 @@
-//! Runtime snapshots: guests that have booted and wait for their first work.
+//! Boot snapshots: guests that have booted and wait for their first work.
 //!
-//! There is one for each shape of machine, made when it is first needed. A
-//! `run` starts a copy of it instead of booting. The disks that the guest saw
-//! while it was captured are empty and larger than any real one: a copy gets
-//! its own in their place, which nobody has read before.
+//! There is one for each guest configuration, built when it is first needed. `run` restores a guest from it instead of
+//! booting. The guest's disks at the time of the snapshot are empty placeholders, larger than any real disk. A restored
+//! guest has its own disks in their place, of which it has not read anything yet.
 
 mod build;
 mod restore;
@@ -33,12 +32,12 @@ use crate::stage::StageError;
 use crate::stencil::{self, BuildPolicy};
 use crate::{Engine, agent, background, driver, network};
 
-/// How long a copy may take to answer, on a host that is very busy.
+/// How long a restored guest may take to answer. It allows for a very busy host.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(20);
-/// How long a machine whose link has gone may take to end.
+/// How long the VMM may take to exit after its link has closed.
 const EXIT_TIMEOUT: Duration = Duration::from_secs(1);
-/// Larger than any disk, smaller than the largest file that ext4 takes. The
-/// guest believes this size; its filesystem knows the real one.
+/// Size of the placeholder disks: larger than any disk, smaller than the largest file on ext4. The guest's kernel
+/// keeps this size for the block device; the filesystem on it has the real one.
 const PLACEHOLDER_BYTES: u64 = 15 << 40;
 
 /// Why no guest was restored from a boot snapshot.
@@ -47,9 +46,9 @@ const PLACEHOLDER_BYTES: u64 = 15 << 40;
 pub enum BootSnapshotError {
     #[error("the {driver} driver takes no snapshots")]
     NoSnapshots { driver: &'static str },
-    #[error("it failed a short while ago, and is not retried before {until:.0}: {reason}")]
+    #[error("the boot snapshot failed recently and is not retried before {until:.0}: {reason}")]
     FailedRecently { reason: String, until: Timestamp },
-    #[error("it failed before, and is retried in the background: {reason}")]
+    #[error("the boot snapshot failed before and is retried in the background: {reason}")]
     RetryPending { reason: String },
     #[error(transparent)]
     Stage(#[from] StageError),
@@ -69,19 +68,19 @@ impl BootSnapshotError {
     }
 }
 
-/// A copy of a runtime snapshot, which answers.
+/// A guest that was restored from a boot snapshot and has answered.
 #[derive(Debug)]
 pub(crate) struct WarmGuest {
     pub(crate) instance: Box<dyn Instance>,
     pub(crate) link: Link,
     pub(crate) snapshot: Snapshot,
-    /// Pages in which the memory that it began with is not the snapshot's.
+    /// Pages whose contents at the start differ from the snapshot's memory.
     pub(crate) divergent_pages: Pages,
-    /// Why it has no stencil, where it should have one.
+    /// Why it was restored without a stencil, if it should have one.
     pub(crate) missing: Option<String>,
 }
 
-/// What a runtime snapshot is made for.
+/// The guest that a boot snapshot is needed for.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct GuestRequest<'a> {
     pub(crate) driver: &'a dyn Driver,
@@ -94,7 +93,7 @@ pub(crate) struct GuestRequest<'a> {
 }
 
 impl GuestRequest<'_> {
-    /// Two overrides with the same key can share a guest.
+    /// The snapshot's tag. Requests with the same key can share a snapshot.
     fn key(&self) -> MachineName {
         let Requirements { driver, shape, accelerator, cpu, kernel_sha256, agent_blake3, .. } = self.requires;
         let program = self.driver.program().unwrap_or_default();
@@ -106,13 +105,13 @@ impl GuestRequest<'_> {
         parse_name(&format!("runtime-{}", &digits[..16]))
     }
 
-    /// What tries again in the background what failed for this machine.
+    /// The retry that runs in the background after a failure for this machine.
     fn retry(&self) -> Retry {
         Retry::Runtime { spec: Box::new(self.machine.clone()) }
     }
 
     fn failures(&self, engine: &Engine) -> Failures {
-        // Homes may share a run directory, and fail each for itself.
+        // Homes may share a run directory, but their failures are independent.
         let home = blake3::hash(engine.home().home().as_os_str().as_encoded_bytes()).to_hex();
         Failures::at(engine.home().run().join(format!("failed-{}-{}.json", self.key(), &home[..8])))
     }
@@ -122,8 +121,8 @@ fn parse_name(text: &str) -> MachineName {
     text.parse().unwrap_or_else(|_| MachineName::random())
 }
 
-/// Starts a copy; makes the runtime snapshot first when there is none. One
-/// that turns out to be broken is removed, so that the next run makes it anew.
+/// Restores a guest from its boot snapshot, which is built first if it is missing. After a recent failure nothing is
+/// tried; once the retry delay is over, a background process retries.
 pub(crate) async fn start(
     engine: &Engine,
     request: GuestRequest<'_>,
@@ -145,17 +144,23 @@ pub(crate) async fn start(
     let started = restore_or_build(engine, request, BuildPolicy::UnlessFailed(request.retry())).await;
     match &started {
         Ok(_) => failures.clear(),
-        // Who tried has said it; no fault of the snapshot's: the next start is without KVM.
+        // The process that tried has logged it.
         Err(BootSnapshotError::FailedRecently { .. }) => {}
+        // The next start does without KVM; the snapshot is not at fault.
         Err(error) if error.is_kvm() => {}
         Err(error) => {
-            tracing::warn!(component = "runtime", error = chain(error), "cannot be used; booting cold");
+            tracing::warn!(
+                component = "runtime",
+                error = chain(error),
+                "cannot use the boot snapshot, booting cold"
+            );
         }
     }
     started
 }
 
-/// Starts a copy of the runtime snapshot, which is made if it is not there. A broken one is removed. A failure is remembered.
+/// Restores a guest from its boot snapshot, which is built first if it is missing. A broken snapshot is removed, so
+/// that the next run rebuilds it. Failures are recorded.
 async fn restore_or_build(
     engine: &Engine,
     request: GuestRequest<'_>,
@@ -166,20 +171,24 @@ async fn restore_or_build(
     let restored =
         restore::restore(engine, request, snapshot.clone(), policy).await.map_err(BootSnapshotError::from);
     let Err(error) = &restored else { return restored };
-    // On an order that goes against what is known of KVM, that is what failed.
+    // If KVM is used although it is not known to work, KVM is at fault, not the snapshot.
     let is_broken = error.is_broken_snapshot() && !request.chosen.is_against_verdict();
     if is_broken {
         let id = snapshot.manifest.id.short();
         let discarded = snapshot::discard(&engine.snapshots(), &engine.registry(), &snapshot);
         stencil::forget(&engine.snapshots(), &snapshot.manifest.id);
         match discarded {
-            Ok(_) => tracing::warn!(component = "runtime", snapshot = id, "removed: it cannot be restored"),
+            Ok(_) => tracing::warn!(
+                component = "runtime",
+                snapshot = id,
+                "removed a boot snapshot that cannot be restored"
+            ),
             Err(error) => {
                 tracing::warn!(
                     component = "runtime",
                     snapshot = id,
                     error = chain(&error),
-                    "cannot be removed"
+                    "cannot remove a broken boot snapshot"
                 );
             }
         }
@@ -191,7 +200,7 @@ async fn restore_or_build(
     restored
 }
 
-/// Remembers a failure, unless that of somebody who would not wait.
+/// Records a failure, except a timeout of a machine whose start timeout is shorter than the default.
 fn remember(
     engine: &Engine,
     request: GuestRequest<'_>,
@@ -206,14 +215,17 @@ fn remember(
         BootSnapshotError::Stage(StageError::Silent { .. } | StageError::SilentRestore { .. })
             if has_short_timeout => {}
         error if is_retry => request.failures(engine).add_retried(chain(error), Timestamp::now()),
-        error => drop(request.failures(engine).add(failed, chain(error), Timestamp::now())),
+        error => {
+            request.failures(engine).add(failed, chain(error), Timestamp::now());
+        }
     }
 }
 
-/// Tries again what machines like `requested` could not be started from: the runtime snapshot, a copy of it, its stencil.
+/// Retries what failed for machines like `requested`: building the boot snapshot, restoring from it, or building its
+/// stencil.
 ///
 /// # Errors
-/// When it fails once more, which is remembered.
+/// If it fails again. The failure is recorded.
 pub(crate) async fn retry(engine: &Engine, requested: &MachineSpec) -> Result<(), BootSnapshotError> {
     let start_timeout = requested.start_timeout.max(MachineSpec::new(String::new()).start_timeout);
     let guest = ResolvedRequest::resolve(engine, &MachineSpec { start_timeout, ..requested.clone() })?;
@@ -222,7 +234,7 @@ pub(crate) async fn retry(engine: &Engine, requested: &MachineSpec) -> Result<()
     Ok(())
 }
 
-/// Starts a machine that nobody uses, and ends it.
+/// Restores a guest with placeholder disks and network, and kills it.
 async fn try_restore(engine: &Engine, request: GuestRequest<'_>) -> Result<(), BootSnapshotError> {
     let (_scratch, spec) = build::placeholder_spec(engine, request)?;
     let mut warm =
@@ -231,14 +243,14 @@ async fn try_restore(engine: &Engine, request: GuestRequest<'_>) -> Result<(), B
     Ok(())
 }
 
-/// Makes the runtime snapshot for machines like `requested`, if there is none.
+/// Returns the boot snapshot for machines like `requested`, and builds it if it is missing.
 ///
 /// # Errors
-/// When a guest of that shape cannot be booted and kept here.
+/// If a guest of that shape cannot be booted or saved on this host.
 pub async fn prepare(engine: &Engine, requested: &MachineSpec) -> Result<Snapshot, BootSnapshotError> {
     let guest = ResolvedRequest::resolve(engine, requested)?;
     match find_or_build(engine, guest.request(), true).await {
-        // It was the first guest on this host's KVM: the next is emulated, or another driver's.
+        // The first guest on this host's KVM failed: the next one is emulated or uses another driver.
         Err(error) if error.is_kvm() => Box::pin(prepare(engine, requested)).await,
         Err(error) => Err(error),
         Ok(snapshot) => {
@@ -248,7 +260,7 @@ pub async fn prepare(engine: &Engine, requested: &MachineSpec) -> Result<Snapsho
     }
 }
 
-/// A guest of machines like one that is asked for.
+/// A request with its driver, kernel and accelerator resolved, for machines like the one in `machine`.
 struct ResolvedRequest {
     driver: Arc<dyn Driver>,
     kernel: Kernel,
@@ -266,7 +278,7 @@ impl ResolvedRequest {
         let chosen = accelerator::choose(engine.home(), machine.accelerator, driver.as_ref(), &kernel);
         chosen.warn();
         let shape = shape(engine.home(), &kernel, &machine, chosen.accelerator);
-        // Who makes the snapshot sees that its guest has one.
+        // Only tells `build::placeholder_spec` that the guest has a network.
         let network =
             (machine.network != NetworkMode::None).then(network::placeholder_user_network).transpose()?;
         let spec = LaunchSpec { network, ..shape };
@@ -286,7 +298,8 @@ impl ResolvedRequest {
     }
 }
 
-/// The runtime snapshot for a wish, made now if it is not there; also where that failed before, if it is tried again.
+/// Returns the boot snapshot for the request, and builds it if it is missing. After a recent failure it is built only
+/// if `is_retry` is set.
 async fn find_or_build(
     engine: &Engine,
     request: GuestRequest<'_>,
@@ -297,17 +310,17 @@ async fn find_or_build(
     if let Some(found) = store.runtime(key.as_str()).map_err(StageError::from)? {
         return Ok(found);
     }
-    // Of several who need it at once, one makes it and the others wait.
+    // Of several processes that need it at once, one builds it and the others wait.
     let _build_lock = lock(engine.home().snapshots().join(format!(".building-{key}"))).await?;
     if let Some(found) = store.runtime(key.as_str()).map_err(StageError::from)? {
         return Ok(found);
     }
-    // One who waited does not pay for the failure of who had the lock.
+    // If the process that held the lock has failed, the one that waited does not try again.
     let failed = request.failures(engine).holding(Timestamp::now());
     if let Some(Failure { reason, until, .. }) = failed.filter(|_| !is_retry) {
         return Err(BootSnapshotError::FailedRecently { reason, until });
     }
-    // One that was damaged so that it cannot be read would be told of for ever.
+    // A snapshot so damaged that it cannot be read would be reported again and again.
     snapshot::discard_damaged(&store, key.as_str()).map_err(StageError::from)?;
     let built = build::build(engine, request, key).await.map_err(BootSnapshotError::from);
     built.inspect_err(|error| remember(engine, request, Failed::Lasting, error, is_retry))
@@ -317,8 +330,8 @@ async fn lock(path: PathBuf) -> Result<File, StageError> {
     Ok(exclusive(&path).await.at("lock", &path)?)
 }
 
-/// Whether a `run` on this host may still start copies of it: its agent and
-/// its monitor are the ones that are used here now.
+/// Whether `run` may still restore from this snapshot: it is not retired, and has the agent and the kernel that are in
+/// use now.
 pub(crate) fn is_current(engine: &Engine, snapshot: &Snapshot) -> bool {
     if engine.snapshots().is_retired(&snapshot.manifest.id) {
         return false;

@@ -1,9 +1,8 @@
-//! From a snapshot to a machine of its own: a chain of stages as in
-//! [`create`](crate::create), each undone by its drop.
+//! Starts a clone from a snapshot: a chain of stages as in [`create`](crate::create), each undone by its drop.
 //!
-//! `Planned` (judged, verified; id, name and network taken) -> `Restored`
-//! (disk, QEMU with the saved state) -> `Identified` (the guest answers to its
-//! new name, its workload stands still) -> `Running`.
+//! `Planned` (snapshot checked and verified; id, name and network claimed) -> `Restored` (disk linked, VMM restored
+//! from the saved state or a stencil, vCPUs paused) -> `Identified` (the guest has its new identity, its workload is
+//! frozen) -> `Running`.
 
 mod identified;
 mod planned;
@@ -19,8 +18,8 @@ use crate::stage::{Stage, StageError, StartError};
 pub(crate) use identified::Identified;
 pub(crate) use restored::add_layer_file;
 
-/// Makes a copy whose workload stands still. Dropping the future undoes what
-/// was done so far; call it on a thread that lives as long as the copy shall.
+/// Starts a clone whose workload is frozen. Dropping the future undoes what was done so far. Call it on a thread
+/// that lives as long as the clone: the VMM is killed when that thread ends.
 pub(crate) async fn clone(engine: &Engine, request: &CloneRequest) -> Result<Identified, StartError> {
     let planned = planned::plan(engine, request).map_err(|error| error.at(Stage::Load))?;
     let restored = planned.restore(engine).await.map_err(|error| match error {
@@ -30,10 +29,10 @@ pub(crate) async fn clone(engine: &Engine, request: &CloneRequest) -> Result<Ide
     restored.identify(engine).await
 }
 
-/// Makes the stencil of a snapshot, whatever failed before.
+/// Builds the stencil of a snapshot, regardless of earlier failures.
 ///
 /// # Errors
-/// When it fails once more, which is remembered.
+/// If it fails again. The failure is recorded.
 pub(crate) async fn make_stencil(engine: &Engine, snapshot: &SnapshotId) -> Result<(), StageError> {
     restored::make_stencil(engine, planned::load_source(engine, snapshot)?).await
 }

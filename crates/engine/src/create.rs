@@ -1,6 +1,7 @@
-//! From a wish to a container that runs: a chain of stages, each a value that
-//! only the stage before it can make. Each owns what it made; dropping it, at
-//! any moment, undoes that.
+//! Starts a machine from an image, from its spec to a running container.
+//!
+//! The start is a chain of stages. Each stage is a value that only the stage before it can make, and owns what
+//! it has allocated: dropping it at any moment undoes the stage.
 
 mod answering;
 mod imaged;
@@ -24,13 +25,13 @@ pub use running::Running;
 pub(crate) use running::{Guest, Session, Vm};
 pub use scratch::Scratch;
 
-/// Makes a machine and starts its container, whose terminal, if it has one, is of `size` from the first.
+/// Creates a machine and starts its container. If the container has a terminal, its initial size is `size`.
 ///
-/// Dropping the future undoes what was done so far. Call it on a thread that
-/// lives as long as the machine shall.
+/// Dropping the future undoes what was done so far. Call it on a thread that lives as long as the machine: the
+/// VMM is killed when that thread ends.
 ///
 /// # Errors
-/// Names the stage; nothing is left then.
+/// The error names the stage that failed. Nothing is left behind.
 pub async fn create(
     engine: &Engine,
     spec: MachineSpec,
@@ -38,7 +39,8 @@ pub async fn create(
     progress: Arc<dyn Progress>,
 ) -> Result<Running, StartError> {
     match attempt(engine, spec.clone(), size, progress.clone()).await {
-        // It was the first guest on this host's KVM. This process remembers that at least, so each driver fails so once.
+        // The first guest on this host's KVM failed. This is recorded at least in this process, so each driver
+        // fails this way at most once.
         Err(StartError { source: StageError::Kvm { .. }, .. }) => {
             Box::pin(create(engine, spec, size, progress)).await
         }

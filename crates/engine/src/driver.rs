@@ -1,4 +1,4 @@
-//! Which driver a machine gets, and the network that goes with it.
+//! Chooses a machine's driver and its network mode.
 
 use std::sync::Arc;
 
@@ -11,8 +11,8 @@ use crate::stage::StageError;
 use crate::{Engine, accelerator};
 use mimeo_setup::Kernel;
 
-/// Settles what a wish leaves open, its driver and its network, and judges
-/// whether they go together and work here.
+/// Resolves the driver and the network mode where the spec leaves them open, and checks that they are compatible and
+/// work on this host.
 pub(crate) fn resolve(engine: &Engine, spec: &mut MachineSpec) -> Result<Arc<dyn Driver>, StageError> {
     let driver = match spec.driver.as_str() {
         AUTO_DRIVER => choose(engine, spec)?,
@@ -36,7 +36,7 @@ pub(crate) fn resolve(engine: &Engine, spec: &mut MachineSpec) -> Result<Arc<dyn
     Ok(driver)
 }
 
-/// The driver of that name.
+/// Finds the driver of that name.
 pub(crate) fn named(engine: &Engine, name: &str) -> Result<Arc<dyn Driver>, StageError> {
     engine.driver(name).ok_or_else(|| unknown_driver(engine, name))
 }
@@ -46,8 +46,8 @@ fn unknown_driver(engine: &Engine, name: &str) -> StageError {
     StageError::UnknownDriver { name: name.to_owned(), known }
 }
 
-/// A driver that is made for acceleration where that is not known to fail, the
-/// driver is installed and the wish is one for it; else one that runs everywhere.
+/// Chooses a driver without emulation, if it is installed, supports the requested network, and KVM is not known to
+/// fail. Otherwise chooses a driver that runs on every host.
 fn choose(engine: &Engine, spec: &MachineSpec) -> Result<Arc<dyn Driver>, StageError> {
     let (everywhere, kvm_only): (Vec<_>, Vec<_>) =
         engine.drivers().partition(|driver| driver.capabilities().emulation);
@@ -64,7 +64,7 @@ fn choose(engine: &Engine, spec: &MachineSpec) -> Result<Arc<dyn Driver>, StageE
     everywhere.into_iter().next().ok_or_else(|| unknown_driver(engine, AUTO_DRIVER))
 }
 
-/// Whether the driver can have the network that is wished for.
+/// Whether the driver supports the requested network mode on this host.
 fn supports_network(driver: &dyn Driver, spec: &MachineSpec) -> bool {
     match spec.network {
         NetworkMode::None => true,

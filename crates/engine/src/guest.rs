@@ -1,4 +1,4 @@
-//! What mimeo tells a guest's agent about its machine: identity, network, disks, clock.
+//! What the guest's agent is told about its machine: identity, network, disks, clock.
 
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -16,11 +16,11 @@ use crate::machine::{NetworkRecord, Record};
 pub(crate) const PROGRAM: &str = concat!("mimeo ", env!("CARGO_PKG_VERSION"));
 /// The first session of a guest that booted cold.
 pub(crate) const FIRST_SESSION: u32 = 1;
-/// Bytes that a copy's random generator is given.
+/// Bytes of host entropy for a guest's CRNG.
 const ENTROPY_BYTES: usize = 32;
-/// Largest packet on the user-mode network: there is no wire to fit.
+/// MTU of the guest's NIC. The user-mode network has no physical link that would limit it.
 const MTU: u32 = 1500;
-/// The kernel's name of both disks' filesystem.
+/// The kernel's name of the filesystem on both disks.
 const FILESYSTEM: &str = "ext4";
 
 /// Starts session number `session` with the agent behind `channel`.
@@ -30,7 +30,7 @@ pub(crate) async fn connect(channel: UnixStream, session: u32) -> Result<Link, L
     Ok(link)
 }
 
-/// What makes the guest this machine.
+/// The configuration of a booted guest.
 pub(crate) fn configuration(
     record: &Record,
     identification: DiskIdentification,
@@ -51,7 +51,7 @@ pub(crate) fn configuration(
     })
 }
 
-/// One of the two disks that every machine has, as its guest finds it.
+/// One of the two disks of a machine, with what its guest finds it by.
 pub(crate) fn disk(serial: &str, identification: DiskIdentification) -> Disk {
     let position = match identification {
         DiskIdentification::Serial => None,
@@ -92,7 +92,7 @@ pub(crate) fn dns(record: &Record) -> Vec<String> {
     }
 }
 
-/// 32 bytes of the host's own random generator, as hexadecimal digits.
+/// 32 bytes from the host's random number generator, as hexadecimal digits.
 pub(crate) fn entropy() -> io::Result<String> {
     let mut bytes = [0; ENTROPY_BYTES];
     File::open("/dev/urandom")?.read_exact(&mut bytes)?;

@@ -1,9 +1,8 @@
 //! Evidence of guests that do not answer, written before their VMM is killed.
 //!
-//! One directory for each, `MIMEO_HOME/hangs/TIME-ID`: what the VMM reports of
-//! vCPUs, interrupt controllers and queues, what the host's kernel reports of
-//! the VMM's process, and the end of the guest's console. Number and size are
-//! capped: a guest decides when it falls silent.
+//! Each dump is a directory, `MIMEO_HOME/hangs/TIME-ID`: what the VMM reports about vCPUs, interrupt controllers and
+//! queues, what the host's kernel reports about the VMM's process, and the end of the guest's console. The number and
+//! size of dumps are capped, since a guest can cause them at will.
 
 use std::fmt;
 use std::fs;
@@ -16,20 +15,20 @@ use crate::Home;
 use crate::cause::chain;
 use crate::machine::remove_dir;
 
-/// Dumps kept; the oldest goes for a new one.
+/// How many dumps are kept. The oldest is removed for a new one.
 const MAX_DUMPS: usize = 16;
-/// Bytes of one dump.
+/// Largest size of one dump.
 const MAX_DUMP_BYTES: usize = 4 << 20;
-/// Bytes of the console's end.
+/// Bytes saved from the end of the console.
 const CONSOLE_BYTES: u64 = 64 << 10;
-/// Files of the VMM's process.
+/// Files below /proc/PID of the VMM's process.
 const PROCESS_FILES: [&str; 3] = ["status", "maps", "limits"];
-/// Files of each of its threads. Some need root.
+/// Files of each of its threads. Some can be read only by root.
 const THREAD_FILES: [&str; 6] = ["comm", "wchan", "syscall", "stack", "stat", "status"];
-/// What tells how busy the host is.
+/// Files that show how busy the host is.
 const HOST_FILES: [&str; 3] = ["/proc/loadavg", "/proc/pressure/cpu", "/proc/uptime"];
 
-/// Where the evidence of a silent guest is, if it could be written. Part of error messages.
+/// The directory with the evidence of a silent guest, if it could be written. Displayed at the end of error messages.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct HangDump(Option<PathBuf>);
 
@@ -52,7 +51,8 @@ pub(crate) struct SilentGuest<'a> {
     pub(crate) console: &'a Path,
 }
 
-/// Writes a hang dump; `waited` says what the guest did not answer, and for how long. What cannot be written is logged: the guest's silence is the error, not this.
+/// Writes a hang dump; `waited` says what the guest did not answer, and for how long. A failure to write it is only
+/// logged: the error to report is the guest's silence.
 pub(crate) async fn dump(home: &Home, guest: SilentGuest<'_>, waited: &str) -> HangDump {
     let id = guest.id;
     match write(&home.hangs(), guest, waited).await {
@@ -61,7 +61,7 @@ pub(crate) async fn dump(home: &Home, guest: SilentGuest<'_>, waited: &str) -> H
             HangDump(Some(dir))
         }
         Err(error) => {
-            tracing::warn!(component = "hang", id, error = chain(&error), "no evidence kept");
+            tracing::warn!(component = "hang", id, error = chain(&error), "cannot write a hang dump");
             HangDump(None)
         }
     }
@@ -72,7 +72,7 @@ async fn write(hangs: &Path, guest: SilentGuest<'_>, waited: &str) -> io::Result
     let mut files = Files { dir: new_directory(hangs, guest.id)?, remaining: MAX_DUMP_BYTES };
     let pid = guest.instance.process().pid;
     files.write("summary", &summary(pid, guest.id, waited))?;
-    // Before anything is asked of the VMM: a query wakes its main loop.
+    // Read before the VMM is queried: a query wakes its main loop.
     files.write("process", &process(pid))?;
     files.write("threads-1", &threads(pid))?;
     for report in guest.instance.diagnose().await {
@@ -83,7 +83,7 @@ async fn write(hangs: &Path, guest: SilentGuest<'_>, waited: &str) -> io::Result
     Ok(files.dir)
 }
 
-/// The files of a dump, and the bytes that it may still take.
+/// The directory of a dump, and how many bytes may still be written to it.
 struct Files {
     dir: PathBuf,
     remaining: usize,
@@ -97,17 +97,17 @@ impl Files {
     }
 }
 
-/// Removes the oldest dumps, so that one more is not too many.
+/// Removes the oldest dumps, so that one more does not exceed the limit.
 fn make_space(hangs: &Path) -> io::Result<()> {
     fs::create_dir_all(hangs)?;
-    // Their names begin with their times.
+    // Their names start with their times.
     let mut dumps: Vec<_> = fs::read_dir(hangs)?.flatten().map(|entry| entry.path()).collect();
     dumps.sort();
     let excess = (dumps.len() + 1).saturating_sub(MAX_DUMPS);
     dumps.iter().take(excess).try_for_each(|dump| remove_dir(dump))
 }
 
-/// An empty directory. A machine may fall silent twice in one second.
+/// Creates an empty directory. Its name is numbered if a machine falls silent twice in one second.
 fn new_directory(hangs: &Path, id: &str) -> io::Result<PathBuf> {
     let time = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%S");
     let names = (0..).map(|nth| match nth {

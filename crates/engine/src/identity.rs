@@ -45,8 +45,8 @@ pub(crate) fn describe(record: &Record, thaw: bool) -> io::Result<Identity> {
     })
 }
 
-/// Has the guest apply the identity, and returns the outcome of each step. It fails closed: a step that
-/// failed or is missing is an error.
+/// Has the guest apply the identity, and returns the outcome of each step. A step that failed or is missing is an
+/// error.
 pub(crate) async fn apply(link: &Link, identity: Identity) -> Result<Vec<IdentityStep>, StageError> {
     match link.call(&Request::Identify(Box::new(identity))).await? {
         Reply::Identified { steps } => check_steps(&steps),

@@ -1,4 +1,4 @@
-//! How a machine's virtual machine is launched: its devices, kernel and network for the driver.
+//! Builds a machine's launch spec for the driver: devices, kernel, network.
 
 use std::path::{Path, PathBuf};
 
@@ -10,12 +10,12 @@ use mimeo_vmm::{Accelerator, Disk, DiskFormat, Driver, Forward, ForwardProtocol,
 use crate::machine::{MachineSpec, NetworkRecord, Requirements};
 use crate::{Home, agent, snapshot};
 
-/// What the guest finds the image's disk by.
+/// Serial number by which the guest finds the image's disk.
 pub(crate) const IMAGE_SERIAL: &str = "image";
-/// What the guest finds the writable layer's disk by.
+/// Serial number by which the guest finds the writable layer's disk.
 pub(crate) const WRITABLE_SERIAL: &str = "writable";
 
-/// A machine of this shape, without what is one machine's own.
+/// The launch spec of machines of this shape, without the parts that belong to a single machine.
 pub(crate) fn shape(
     home: &Home,
     kernel: &Kernel,
@@ -36,7 +36,7 @@ pub(crate) fn shape(
     }
 }
 
-/// The image's and the machine's own, in the order in which every machine has them.
+/// The image's disk and the machine's writable disk, in the order in which every machine has them.
 pub(crate) fn disks(image: &Path, writable: &Path) -> Vec<Disk> {
     vec![disk(image, IMAGE_SERIAL, true), disk(writable, WRITABLE_SERIAL, false)]
 }
@@ -45,7 +45,7 @@ fn disk(path: &Path, serial: &str, read_only: bool) -> Disk {
     Disk { path: path.to_owned(), serial: serial.to_owned(), read_only, format: DiskFormat::Raw }
 }
 
-/// What a copy of this machine will need; the monitor's version is known when one is made.
+/// What a clone of this machine will need. The VMM's version is added when a snapshot is taken.
 pub(crate) fn requires(driver: &dyn Driver, kernel: &Kernel, spec: &LaunchSpec) -> Requirements {
     Requirements {
         driver: driver.name().to_owned(),
@@ -81,7 +81,7 @@ pub(crate) fn user_network(network: &NetworkRecord) -> UserNetwork {
     }
 }
 
-/// A published port whose place on the host is settled.
+/// The forward of a published port whose host port is chosen.
 pub(crate) fn forward(port: &PortMapping) -> Forward {
     Forward {
         protocol: match port.protocol {

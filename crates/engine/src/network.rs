@@ -1,4 +1,4 @@
-//! What joins a machine to the network, for as long as it runs.
+//! A machine's connection to the network while it runs.
 
 mod reserved_port;
 
@@ -18,8 +18,7 @@ use crate::stage::StageError;
 
 pub(crate) use reserved_port::{ReservedPort, reserve_port};
 
-/// What holds a machine's network. Dropping it takes the machine off; the
-/// virtual machine has ended by then.
+/// A machine's connection to the network. Dropping it disconnects the machine; the VMM must have exited before.
 #[derive(Debug, Default)]
 pub struct Connection {
     bridged: Option<Bridged>,
@@ -29,9 +28,9 @@ pub struct Connection {
 struct Bridged {
     attachment: Attachment,
     tap: Tap,
-    /// Answers the guest's questions for names.
+    /// The relay for the guest's DNS queries.
     relay: Option<JoinHandle<std::io::Result<()>>>,
-    /// Published ports, so that nobody else of this host takes them.
+    /// Published ports, bound so that no other process of this host takes them.
     reserved: Vec<ReservedPort>,
 }
 
@@ -44,10 +43,10 @@ impl Drop for Bridged {
 }
 
 impl Connection {
-    /// Connects the machine as it wants to be, and notes where it is.
+    /// Connects the machine as its spec requests, and records its addresses on the bridge.
     ///
-    /// Some milliseconds in which this thread does nothing else: who gives a machine up
-    /// ends the process, and nobody would be left to take it off the bridge.
+    /// Blocks this thread for some milliseconds on purpose: a start that is given up ends the process, and an
+    /// unfinished attachment would stay on the bridge.
     pub(crate) fn attach(
         driver: &dyn Driver,
         record: &mut Record,
@@ -66,7 +65,7 @@ impl Connection {
         Ok(Self { bridged: Some(Bridged { attachment, tap, relay, reserved: Vec::new() }) })
     }
 
-    /// Connects a guest that is nobody's and runs in `directory`, where the driver has no network of its own.
+    /// Connects a placeholder guest that runs in `directory`, if the driver has no user-mode network.
     pub(crate) fn attach_placeholder(driver: &dyn Driver, directory: &Path) -> Result<Self, BridgedError> {
         if driver.capabilities().user_network {
             return Ok(Self::default());
@@ -78,7 +77,7 @@ impl Connection {
         Ok(Self { bridged: Some(Bridged { attachment, tap, relay: None, reserved: Vec::new() }) })
     }
 
-    /// What the driver joins that guest's card to.
+    /// The network of a placeholder guest's NIC.
     pub(crate) fn placeholder_network(&self) -> Result<Network, SubnetsExhausted> {
         match &self.bridged {
             Some(bridged) => Ok(Network::Tap(bridged.tap.clone())),
@@ -86,7 +85,7 @@ impl Connection {
         }
     }
 
-    /// What the driver joins the machine's card to.
+    /// The network of the machine's NIC.
     pub(crate) fn network(&self, record: &Record) -> Option<Network> {
         let network = record.network.as_ref()?;
         Some(match &self.bridged {
@@ -95,12 +94,12 @@ impl Connection {
         })
     }
 
-    /// Whether ports are published here, and not by the virtual machine's monitor.
+    /// Whether this connection publishes ports; otherwise the VMM does.
     pub(crate) fn publishes(&self) -> bool {
         self.bridged.is_some()
     }
 
-    /// Publishes ports, which `reserved` keeps from others meanwhile.
+    /// Publishes the ports, and keeps them reserved on the host.
     pub(crate) fn publish(
         &mut self,
         ports: &[PortMapping],
@@ -135,12 +134,12 @@ fn take_tap(attachment: &mut Attachment, mac: MacAddress) -> Result<Tap, Bridged
     Ok(Tap { mac: mac.to_string(), name: TAP.to_owned(), namespace, queue })
 }
 
-/// A user-mode network for a guest that is nobody's.
+/// A user-mode network for a placeholder guest.
 pub(crate) fn placeholder_user_network() -> Result<Network, SubnetsExhausted> {
     Ok(Network::User(user_network(&NetworkRecord::placeholder()?)))
 }
 
-/// A network whose ports nobody reaches yet.
+/// The same network without published ports.
 pub(crate) fn without_forwards(network: Network) -> Network {
     match network {
         Network::User(user) => Network::User(UserNetwork { forwards: Vec::new(), ..user }),
@@ -148,12 +147,16 @@ pub(crate) fn without_forwards(network: Network) -> Network {
     }
 }
 
-/// Takes off the bridge what machines left that could not do so themselves.
+/// Removes leftovers of dead machines from the bridge.
 pub(crate) fn sweep() {
     match bridged::sweep() {
         Ok(gone) if gone.is_empty() => {}
-        Ok(gone) => tracing::info!(component = "sweep", machines = gone.join(" "), "taken off the bridge"),
-        // Who may not change the host's network has left nothing on it either.
+        Ok(gone) => tracing::info!(
+            component = "sweep",
+            machines = gone.join(" "),
+            "removed leftovers from the bridge"
+        ),
+        // A user without the privilege to change the host's network cannot have left anything on it.
         Err(BridgedError::Privilege | BridgedError::NoNft) => {}
         Err(error) => {
             tracing::warn!(
@@ -165,13 +168,13 @@ pub(crate) fn sweep() {
     }
 }
 
-/// Takes one machine off the bridge that ended without doing so.
+/// Removes what one dead machine has left on the bridge.
 pub(crate) fn clear(record: &Record) {
     if record.spec.network != NetworkMode::Bridged {
         return;
     }
     if let Err(error) = bridged::clear(record.id.short()) {
         let error = crate::cause::chain(&error);
-        tracing::warn!(component = "sweep", machine = %record.name, error, "cannot take it off the bridge");
+        tracing::warn!(component = "sweep", machine = %record.name, error, "cannot remove the machine from the bridge");
     }
 }

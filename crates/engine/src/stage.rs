@@ -1,4 +1,4 @@
-//! Why a machine did not come up.
+//! The stages of a machine's start, and why one failed.
 
 use std::fmt;
 use std::net::Ipv4Addr;
@@ -18,21 +18,21 @@ use crate::machine::{ClaimError, RecordError};
 /// A stage of a machine's start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stage {
-    /// The wish is judged, the name and the network are taken.
+    /// The spec is validated; name and network are claimed.
     Plan,
-    /// The snapshot is judged; name and network are taken.
+    /// The snapshot is verified; name and network are claimed.
     Load,
     /// The image is found or pulled.
     Image,
-    /// The published ports are chosen.
+    /// The published ports are chosen; a bridged machine is attached.
     Network,
     /// The virtual machine is started.
     Launch,
     /// The guest boots and answers.
     Boot,
-    /// The guest is given its identity, network and disks.
+    /// The guest is told its identity, network and disks.
     Configure,
-    /// A copy is made a machine of its own.
+    /// The machine's identity is applied to the restored guest.
     Identify,
     /// The container is started.
     Start,
@@ -48,13 +48,13 @@ impl fmt::Display for Stage {
             Self::Launch => "cannot launch the virtual machine",
             Self::Boot => "the guest did not come up",
             Self::Configure => "cannot configure the guest",
-            Self::Identify => "the copy could not be made a machine of its own, and was ended",
+            Self::Identify => "cannot apply the machine's identity; the machine was killed",
             Self::Start => "cannot start the container",
         })
     }
 }
 
-/// Why a machine did not come up, and at which stage.
+/// Why a machine did not start, and at which stage.
 #[derive(Debug, thiserror::Error)]
 #[error("{stage}")]
 pub struct StartError {
@@ -63,13 +63,13 @@ pub struct StartError {
     /// Why.
     #[source]
     pub source: StageError,
-    /// The console's last lines, where they may tell more.
+    /// The console's last lines, if they may show the cause.
     pub console: Vec<String>,
 }
 
 impl StartError {
-    /// The exit code that podman gives for the like: 127 for a command that
-    /// does not exist, 126 for one that cannot be executed, else 125.
+    /// podman's exit code for the same failure: 127 for a command that does not exist, 126 for one that cannot be
+    /// executed, else 125.
     #[must_use]
     pub fn exit_code(&self) -> i32 {
         match &self.source {
@@ -94,16 +94,16 @@ pub enum StageError {
     #[error("there is no driver {name:?}: this mimeo has {known}")]
     UnknownDriver { name: String, known: String },
     #[error(
-        "the {driver} driver has no network of its own: run it with --network bridged, which takes root, or none"
+        "the {driver} driver has no network of its own: use --network bridged, which needs root, or --network none"
     )]
     NoUserNetwork { driver: &'static str },
-    #[error("the {driver} driver runs guests on KVM alone, and here it is {why}: use --driver qemu")]
+    #[error("the {driver} driver needs KVM, but the accelerator on this host is {why}: use --driver qemu")]
     NeedsKvm { driver: &'static str, why: String },
     #[error("{option} must be {expected}, not {given}")]
     OutOfRange { option: &'static str, expected: String, given: String },
     #[error("volume {} does not exist on this host", path.display())]
     VolumeMissing { path: PathBuf },
-    #[error("two volumes are to be mounted at {target}")]
+    #[error("cannot mount two volumes at {target}")]
     DuplicateVolumeTarget { target: String },
     #[error("volume path {given:?} in the container must be absolute")]
     VolumeTarget { given: String },
@@ -119,9 +119,9 @@ pub enum StageError {
     ImageFind(#[from] mimeo_image::FindError),
     #[error(transparent)]
     ImagePull(Box<mimeo_image::PullError>),
-    #[error("image {image} is not here, and --pull=never forbids to fetch it")]
+    #[error("image {image} is not on this host, and --pull=never forbids pulling it")]
     ImageMissing { image: String },
-    #[error("the image says neither what to run, nor does the command line")]
+    #[error("no command to run: neither the image nor the command line names one")]
     NoCommand,
     #[error("cannot publish {ip}:{port}/{protocol}: {reason}")]
     Port { ip: Ipv4Addr, port: u16, protocol: Protocol, reason: PortProblem },
@@ -151,7 +151,7 @@ pub enum StageError {
     Guest(#[from] CallError),
     #[error("identity step {step}: {why}")]
     Identity { step: String, why: String },
-    #[error("the host gives no random bytes")]
+    #[error("cannot read random bytes of the host")]
     Entropy {
         #[source]
         source: std::io::Error,
@@ -180,7 +180,7 @@ pub enum PortProblem {
     InUse,
     #[error("ports below {first} need root here (net.ipv4.ip_unprivileged_port_start)")]
     Privileged { first: u16 },
-    #[error("{ip} is no address of this host")]
+    #[error("{ip} is not an address of this host")]
     NotOurs { ip: Ipv4Addr },
     #[error("{0}")]
     Other(std::io::Error),
@@ -203,12 +203,12 @@ impl StageError {
         StartError { stage, source: self, console: Vec::new() }
     }
 
-    /// The virtual machine ended before its guest was ready.
+    /// The error for a VMM that exited before its guest was ready.
     pub(crate) fn died(exit: &VmExit) -> Self {
         Self::Died { how: exit.to_string() }
     }
 
-    /// Whether the agent itself refused a request: its message then says all there is to say.
+    /// Whether the agent refused a request. Its message is then complete, and the console adds nothing.
     #[must_use]
     pub fn is_refusal_of_guest(&self) -> bool {
         matches!(self, Self::Guest(CallError::Failed(_)))
@@ -224,7 +224,7 @@ impl StageError {
         }
     }
 
-    /// Adds a hang dump to an error which says that the guest did not answer. Call it before the VMM is killed.
+    /// Adds a hang dump to an error about a guest that did not answer. Call it before the VMM is killed.
     pub(crate) async fn with_evidence(mut self, home: &Home, guest: SilentGuest<'_>) -> Self {
         let waited = self.to_string();
         if let Self::Silent { dump, .. }
@@ -238,7 +238,7 @@ impl StageError {
     }
 }
 
-/// The exit code that podman gives for a command that the guest could not start.
+/// podman's exit code for a command that the guest cannot start.
 fn exit_code(failure: &Failure) -> i32 {
     match failure.kind {
         FailureKind::CommandNotFound => 127,

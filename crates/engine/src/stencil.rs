@@ -1,14 +1,14 @@
-//! Stencils: what machines begin as where instructions are translated.
+//! Stencils: checkpointed QEMU processes with a warm TCG cache, which machines are restored from when KVM is
+//! unavailable.
 //!
-//! A translator keeps nothing from one process to the next, so that a machine
-//! pays anew for all code that it comes by: most of the start of one that has
-//! booted before. So the first machine that is started from a snapshot has a
-//! stencil made: a machine that goes once all the ways that those will go ([`WarmUp`])
-//! and is ended, its process kept with all that it has translated. Those after it
-//! begin as that process, and what they do not change of it they share.
+//! QEMU does not pass translated code from one process to the next, so a restored machine translates all code again
+//! that it executes, which takes most of its start. The first machine that is started from a snapshot therefore
+//! builds a stencil: a machine that executes once, as a warm-up run ([`WarmUp`]), the code that later machines will
+//! execute. Its process is checkpointed with all translated code, and then killed. Later machines are restored from
+//! that checkpoint, and share with it the pages that they do not change.
 //!
-//! A stencil is made again at any time, so nobody waits for a disk; it is good
-//! until the host goes down. Where there is none, machines begin without.
+//! A stencil can be rebuilt at any time, so its files are not synced to the disk, and it is valid until the host
+//! reboots. Without a stencil, machines are restored from the saved state.
 
 mod seal;
 
@@ -38,54 +38,54 @@ use crate::exclusive::exclusive;
 use crate::failures::{Failed, Failures, Known};
 use crate::hang::{HangDump, SilentGuest};
 use crate::id::SnapshotId;
+use crate::ignored::LogIgnored;
 use crate::io_error::IoContext;
 use crate::launch_request::Retry;
 use crate::machine::{boot_id, remove_dir};
 use crate::snapshot::{STATE, Snapshot, Snapshots, WriteError, capture};
 use crate::stage::StageError;
 
-/// The guest's memory, when the process was kept.
+/// The file of the guest's memory when the process was checkpointed.
 const MEMORY: &str = "memory";
-/// Where that differs from the snapshot's.
+/// The list of pages that differ from the snapshot's memory.
 const DIVERGENT_PAGES: &str = "memory.pages";
-/// What differs, on its way.
+/// The contents of those pages, until they are merged into the memory file.
 const DIFF: &str = "memory.new";
-/// Times that the way is gone: the second time by what all others go, a session
-/// in the place of another.
+/// Warm-up runs of a stencil. In the second, a session replaces another one, as in each machine that is restored.
 const WARM_UP_RUNS: u32 = 2;
-/// How long one of them may take, on a host that is very busy.
+/// How long one warm-up run may take. It allows for a very busy host.
 const WARM_UP_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// What machines begin as.
+/// A checkpointed process that machines are restored from.
 #[derive(Debug)]
 pub(crate) struct Stencil {
-    /// Where its files are.
+    /// The directory of its files.
     pub(crate) dir: PathBuf,
     pub(crate) process: CheckpointedProcess,
-    /// Where its memory is not the snapshot's.
+    /// Pages that differ from the snapshot's memory.
     pub(crate) divergent_pages: Pages,
     failures: Failures,
 }
 
 impl Stencil {
-    /// Machines can be restored from it.
+    /// Clears recorded failures, after a machine was restored from it.
     pub(crate) fn was_restored(&self) {
         self.failures.clear();
     }
 
-    /// Has later machines start without it, after a failed restore; why, as they say it. An error that has nothing to do
-    /// with the stencil is given back.
+    /// Disables this stencil after a failed restore, so that later machines use the saved state instead. Returns the
+    /// reason for the machine's record, or the error itself if it has nothing to do with the stencil.
     pub(crate) fn disable_after(&self, error: RestoreError) -> Result<String, RestoreError> {
-        // Another would come to the same: there is no program, or a port is taken.
+        // A restore from the saved state would fail as well: the program is missing, or a port is taken.
         if matches!(error, RestoreError::Launch(_) | RestoreError::Operation(OperationError::Refused { .. }))
         {
             return Err(error);
         }
         let why = chain(&error);
         match error {
-            // Something was replaced since: the next makes it again.
+            // The stencil no longer matches this host: the next machine rebuilds it.
             RestoreError::Process(CheckpointError::Incompatible { .. }) => seal::invalidate(&self.dir),
-            // Somebody ended it, which says nothing of the next, unless that comes to the same.
+            // The process was killed. The next restore may succeed, unless it fails in the same way.
             RestoreError::Process(CheckpointError::Ended) | RestoreError::Killed { .. } => {
                 self.failures.add(Failed::Passing, why.clone(), Timestamp::now());
             }
@@ -95,58 +95,57 @@ impl Stencil {
             component = "stencil",
             dir = %self.dir.display(),
             error = why,
-            "unavailable, restoring from the saved state"
+            "stencil unavailable, restoring from the saved state"
         );
-        Ok(format!("without a stencil, which could not be restored: {why}"))
+        Ok(format!("cannot restore the stencil: {why}"))
     }
 }
 
-/// What there is to start from.
+/// The result of looking for a stencil.
 #[derive(Debug, Default)]
 pub(crate) struct Lookup {
     pub(crate) stencil: Option<Stencil>,
-    /// Why there is none, where there should be one.
+    /// Why there is none, if the machine should have one.
     pub(crate) missing: Option<String>,
 }
 
 impl Lookup {
     fn missing(why: &str) -> Self {
-        Self { stencil: None, missing: Some(format!("without a stencil, which is not to be had: {why}")) }
+        Self { stencil: None, missing: Some(format!("stencil unavailable: {why}")) }
     }
 }
 
-/// What to do where there is none.
+/// Whether a missing stencil is built.
 #[derive(Debug)]
 pub(crate) enum BuildPolicy {
-    /// Make it, unless that failed before: then start this retry once the pause is over.
+    /// Build it, unless that failed before. After a failure, this retry is started once the delay is over.
     UnlessFailed(Retry),
-    /// Make it, whatever failed before.
+    /// Build it, regardless of earlier failures.
     Always,
 }
 
-/// What a stencil is made of.
+/// What a stencil is built from.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct StencilRequest<'a> {
     pub(crate) driver: &'a dyn Driver,
     pub(crate) snapshot: &'a Snapshot,
-    /// The snapshot's whole memory.
+    /// The snapshot's memory, flattened to one file.
     pub(crate) memory: &'a Path,
-    /// A machine that is to begin so.
+    /// The machine that needs the stencil.
     pub(crate) spec: &'a LaunchSpec,
 }
 
-/// What a machine does that others begin as.
+/// The warm-up run of a stencil's machine.
 pub(crate) trait WarmUp: Sync {
-    /// Gives it disks in `dir`, where its process is kept, and says what it is.
+    /// Makes the machine's disks in `dir`, the stencil's directory, and returns its launch spec.
     fn build_spec(&self, dir: &Path) -> Result<LaunchSpec, StageError>;
 
-    /// Goes the way once, in a session on this channel, and leaves the guest as
-    /// the snapshot has it.
+    /// Runs once, in a session on this channel, and leaves the guest in the state in which the snapshot has it.
     fn run(&self, channel: UnixStream) -> impl Future<Output = Result<(), StageError>> + Send;
 }
 
-/// The snapshot's stencil, made now if it is not there. None where machines do
-/// not need one, or where none can be made.
+/// Returns the snapshot's stencil, and builds it if it is missing. The result holds none if machines do not need one,
+/// or if it cannot be built.
 pub(crate) async fn find_or_build(
     store: &Snapshots,
     request: StencilRequest<'_>,
@@ -162,7 +161,12 @@ pub(crate) async fn find_or_build(
     };
     found.unwrap_or_else(|error| {
         let (snapshot, why) = (request.snapshot.manifest.id.short(), chain(&error));
-        tracing::warn!(component = "stencil", snapshot, error = why, "restoring from the saved state");
+        tracing::warn!(
+            component = "stencil",
+            snapshot,
+            error = why,
+            "stencil unavailable, restoring from the saved state"
+        );
         Lookup::missing(&why)
     })
 }
@@ -173,8 +177,8 @@ async fn try_find_or_build(
     policy: BuildPolicy,
     warm_up: &impl WarmUp,
 ) -> Result<Lookup, StageError> {
-    let all = boot_directory(store);
-    let dir = all.join(request.snapshot.manifest.id.short());
+    let stencils = boot_directory(store);
+    let dir = stencils.join(request.snapshot.manifest.id.short());
     let failures = stencil_failures(store, &request.snapshot.manifest.id);
     if let BuildPolicy::UnlessFailed(retry) = &policy {
         match failures.known(Timestamp::now()) {
@@ -187,12 +191,12 @@ async fn try_find_or_build(
         }
     }
     let is_retry = matches!(policy, BuildPolicy::Always);
-    // One that is there may be what cannot be restored.
+    // The existing stencil may be the one that cannot be restored.
     let must_rebuild = || is_retry && failures.is_some();
     if must_rebuild() || !seal::is_intact(&dir) {
-        fs::create_dir_all(&all).at("make", &all)?;
-        // Of several machines that begin at once, one makes it for all.
-        let _build_lock = lock(all.join(lock_name(request.snapshot.manifest.id.short()))).await?;
+        fs::create_dir_all(&stencils).at("create", &stencils)?;
+        // Of several machines that start at once, one builds it for all.
+        let _build_lock = lock(stencils.join(lock_name(request.snapshot.manifest.id.short()))).await?;
         if let Some(failure) = failures.holding(Timestamp::now()).filter(|_| !is_retry) {
             return Ok(Lookup::missing(&failure.reason));
         }
@@ -211,11 +215,13 @@ async fn try_find_or_build(
     Ok(Lookup { stencil: Some(stencil), missing: None })
 }
 
-/// What is known of a snapshot's stencil: not beside it, since a full disk is why most fail.
+/// The recorded failures of a snapshot's stencil. They are not stored beside it: most builds fail because that disk
+/// is full.
 fn stencil_failures(store: &Snapshots, id: &SnapshotId) -> Failures {
     Failures::at(store.home().run().join(format!("failed-stencil-{}.json", id.short())))
 }
-/// What the lock begins with of who makes one.
+
+/// Prefix of the lock files of builds.
 const LOCK_PREFIX: &str = ".making-";
 
 fn lock_name(snapshot: &str) -> String {
@@ -231,23 +237,26 @@ fn read_stencil(dir: &Path, memory_mib: u32, failures: Failures) -> Result<Stenc
     Ok(Stencil { dir: dir.to_owned(), process, divergent_pages, failures })
 }
 
-/// Makes it, and gives it its name once it is whole.
+/// Builds the stencil in a draft directory, and renames it once it is complete.
 async fn build(
     store: &Snapshots,
     request: StencilRequest<'_>,
     warm_up: &impl WarmUp,
     dir: &Path,
 ) -> Result<(), StageError> {
-    let all = dir.parent().unwrap_or(dir);
-    let draft = tempfile::Builder::new().prefix(".new-").tempdir_in(all).at("make", all)?;
+    let stencils = dir.parent().unwrap_or(dir);
+    let draft = tempfile::Builder::new()
+        .prefix(".new-")
+        .tempdir_in(stencils)
+        .at("create a directory in", stencils)?;
     warm_up_and_dump(store, request, warm_up, draft.path()).await?;
-    fs::rename(draft.path(), dir).at("name", dir)?;
-    // It has another name now, and is not to be removed.
+    fs::rename(draft.path(), dir).at("create", dir)?;
+    // The directory was renamed: the draft's drop must not remove it.
     let _named = draft.keep();
     Ok(())
 }
 
-/// Has a machine go all ways, and keeps it.
+/// Starts a machine from the saved state, does its warm-up runs and checkpoints its process.
 async fn warm_up_and_dump(
     store: &Snapshots,
     request: StencilRequest<'_>,
@@ -279,7 +288,7 @@ async fn warm_up_and_checkpoint(
     dir: &Path,
 ) -> Result<(Capture, Pages), StageError> {
     instance.resume().await?;
-    // Open until the process is kept, of which it is a part.
+    // The channel stays open until the process is checkpointed: it is one of its descriptors.
     let mut channel = instance.take_link()?;
     for _ in 0..WARM_UP_RUNS {
         let (session, mut relayed) = UnixStream::pair().at("relay the link of", dir)?;
@@ -292,11 +301,11 @@ async fn warm_up_and_checkpoint(
     let (memory, diff) = (instance.memory()?, dir.join(DIFF));
     let capturing = spawn_blocking(move || capture(memory, Pages::default(), &diff));
     let mut capture = capturing.await.map_err(|_| WriteError::CutOff)?.map_err(WriteError::from)?;
-    // Memory and process are of one moment: the monitor writes to its guest's memory, too.
+    // The pages are copied at the moment of the checkpoint: QEMU itself writes to its guest's memory, too.
     let (sender, receiver) = oneshot::channel();
     let copy_pages = move || {
         let pages = capture.copy_changed().map_err(io::Error::other)?;
-        sender.send((capture, pages)).map_err(|_| io::Error::other("nobody waits for it"))
+        sender.send((capture, pages)).map_err(|_| io::Error::other("the receiver of the pages is gone"))
     };
     instance.checkpoint(dir, Box::new(copy_pages)).await?;
     Ok(receiver.await.map_err(|_| WriteError::CutOff)?)
@@ -306,7 +315,7 @@ fn silent_warm_up() -> StageError {
     StageError::SilentWarmUp { seconds: WARM_UP_TIMEOUT.as_secs(), dump: HangDump::default() }
 }
 
-/// Makes one file of the snapshot's memory and what was changed of it.
+/// Merges the snapshot's memory and the changed pages into one file.
 fn flatten_memory(capture: Capture, pages: &Pages, below: &Path, dir: &Path) -> Result<(), StageError> {
     let diff = dir.join(DIFF);
     let flattened = capture
@@ -319,23 +328,23 @@ fn flatten_memory(capture: Capture, pages: &Pages, below: &Path, dir: &Path) -> 
     Ok(seal::seal(dir).at("seal", dir)?)
 }
 
-/// Forgets the stencil of a snapshot. Machines that began as it go on.
+/// Removes the stencil of a snapshot. Machines that were restored from it keep running.
 pub(crate) fn forget(store: &Snapshots, id: &SnapshotId) {
     let dir = boot_directory(store).join(id.short());
     stencil_failures(store, id).clear();
-    remove_dir(&dir).ok();
-    fs::remove_file(boot_directory(store).join(lock_name(id.short()))).ok();
+    remove_dir(&dir).log_ignored("remove the stencil", &dir);
+    let lock = boot_directory(store).join(lock_name(id.short()));
+    fs::remove_file(&lock).log_ignored("remove the lock file", &lock);
 }
 
-/// Removes what belongs to snapshots that are gone, or to the time before the
-/// host went down.
+/// Removes stencils of removed snapshots, those of earlier boots of the host, and unfinished ones.
 pub(crate) fn sweep(store: &Snapshots) {
     let current = boot_directory(store);
     for dir in entries(&store.home().stencils()).into_iter().filter(|dir| *dir != current) {
-        remove_dir(&dir).ok();
+        remove_dir(&dir).log_leftover(&dir);
     }
     let all = entries(&current);
-    // While nobody makes one, what looks unfinished was given up.
+    // While no build runs, unfinished directories are abandoned.
     let locks: Vec<_> = all
         .iter()
         .filter(|path| file_name(path).starts_with(LOCK_PREFIX))
@@ -351,7 +360,7 @@ pub(crate) fn sweep(store: &Snapshots) {
             None => snapshot_is_gone(&name),
         };
         if is_stale {
-            remove_dir(path).or_else(|_| fs::remove_file(path)).ok();
+            remove_dir(path).or_else(|_| fs::remove_file(path)).log_leftover(path);
         }
     }
 }
@@ -360,7 +369,7 @@ fn file_name(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
-/// A lock that nobody holds, held.
+/// Takes the lock if no process holds it.
 fn try_lock(path: &Path) -> Option<File> {
     let file = File::open(path).ok()?;
     flock(&file, FlockOperation::NonBlockingLockExclusive).ok()?;
@@ -375,6 +384,7 @@ async fn lock(path: PathBuf) -> Result<File, StageError> {
     Ok(exclusive(&path).await.at("lock", &path)?)
 }
 
+/// The directory of this boot's stencils.
 fn boot_directory(store: &Snapshots) -> PathBuf {
     store.home().stencils().join(boot_id())
 }

@@ -1,9 +1,8 @@
-//! The pages that copies of a snapshot need first.
+//! Working sets: the pages that clones of a snapshot need first.
 //!
-//! The first copy's are noted when it has begun its work. For later ones they
-//! are read ahead, all at once, while the virtual machine's process starts: on
-//! a host that has the memory file not in its page cache, each would be waited
-//! for otherwise, one by one, in the guest's own order.
+//! The working set is recorded from the first clone, shortly after its start. For later clones the pages are prefetched
+//! in one go while the VMM starts. Without this, on a host that does not have the memory file in its page cache, the
+//! guest would wait for each page, one by one, in the order of its accesses.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,13 +14,13 @@ use tokio::task::spawn_blocking;
 
 use crate::durable;
 use crate::id::SnapshotId;
+use crate::ignored::{LogFailure, LogIgnored};
 use crate::snapshot::{Snapshot, Snapshots};
 
-/// What a copy has touched by then is what it needs to begin.
+/// How long after a clone's start its working set is recorded: what it has accessed until then.
 const RECORD_DELAY: Duration = Duration::from_secs(2);
 
-/// Notes what a copy of the snapshot has touched a while after its start,
-/// unless that is known.
+/// Records which pages a clone of the snapshot accesses in the first seconds after its start, unless that is known.
 pub(crate) async fn note(store: Snapshots, snapshot: SnapshotId, memory: GuestMemory) {
     let path = file(&store, &snapshot);
     if path.exists() {
@@ -34,30 +33,34 @@ pub(crate) async fn note(store: Snapshots, snapshot: SnapshotId, memory: GuestMe
             .iter()
             .map(|piece| Region { address: piece.address, offset: piece.offset, length: piece.length })
             .collect();
-        // A copy that has ended by now, or a disk that is full, leaves it to the next.
+        // The clone may have ended by now. The next one is recorded instead, also if the disk is full.
         let Ok(pages) = working_set::record(memory.pid, &regions) else { return };
-        if path.parent().is_some_and(|dir| fs::create_dir_all(dir).is_ok()) {
-            durable::write(&path, &pages.to_bytes()).ok();
-        }
+        let written = path.parent().map_or(Ok(()), fs::create_dir_all);
+        let written = written.and_then(|()| durable::write(&path, &pages.to_bytes()));
+        written.log_ignored("write the working set", &path);
     });
-    recorded.await.ok();
+    recorded.await.log_failure("working-set", "record the working set");
 }
 
-/// Reads ahead what copies need first, on a thread of its own; nothing waits for it.
+/// Prefetches the snapshot's working set in a thread of its own. Nothing waits for it.
 pub(crate) fn read_ahead(store: &Snapshots, snapshot: &Snapshot, memory: &Path) {
     let limit = (u64::from(snapshot.manifest.requires.memory_mib) << 20) / PAGE;
     let Ok(bytes) = fs::read(file(store, &snapshot.manifest.id)) else { return };
     let Ok(pages) = Pages::from_bytes(&bytes, limit) else { return };
     let memory = memory.to_owned();
-    // What cannot be read ahead is read when it is needed.
-    std::thread::spawn(move || working_set::prefetch(&memory, &pages).ok());
+    std::thread::spawn(move || {
+        // What is not prefetched is read when the guest accesses it.
+        if let Err(error) = working_set::prefetch(&memory, &pages) {
+            tracing::debug!(path = %memory.display(), %error, "cannot prefetch the working set");
+        }
+    });
 }
 
-/// Forgets those of snapshots that are gone.
+/// Removes the working sets of snapshots that no longer exist.
 pub(crate) fn sweep(store: &Snapshots) {
     for entry in fs::read_dir(directory(store)).into_iter().flatten().flatten() {
         if !store.home().snapshots().join(entry.file_name()).exists() {
-            fs::remove_file(entry.path()).ok();
+            fs::remove_file(entry.path()).log_leftover(entry.path());
         }
     }
 }
@@ -66,7 +69,7 @@ fn directory(store: &Snapshots) -> PathBuf {
     store.home().home().join("working-sets")
 }
 
-/// Where those of a snapshot are noted.
+/// The file that a snapshot's working set is recorded in.
 pub(crate) fn file(store: &Snapshots, snapshot: &SnapshotId) -> PathBuf {
     directory(store).join(snapshot.short())
 }

@@ -22,7 +22,7 @@ use crate::snapshot::{self, Draft, Kind, Manifest, Snapshot, SnapshotWriter, Vmm
 use crate::stage::StageError;
 use crate::{Engine, agent};
 
-/// Boots a guest, has it hold still, and keeps it.
+/// Boots a guest, freezes it and saves it.
 pub(super) async fn build(
     engine: &Engine,
     request: GuestRequest<'_>,
@@ -72,12 +72,12 @@ pub(super) async fn build(
     Ok(snapshot)
 }
 
-/// A guest whose disks and network nobody uses, and what is removed after it.
+/// The launch spec of a guest with placeholder disks and network, and the guards that remove these.
 pub(super) fn placeholder_spec(
     engine: &Engine,
     request: GuestRequest<'_>,
 ) -> Result<((Draft, Connection), LaunchSpec), StageError> {
-    // Like a machine's own directory it may hold a jail, which a run directory's filesystem (nodev, noexec) cannot.
+    // A draft's directory, since it may hold a jail, which the run directory's filesystem (nodev, noexec) cannot.
     let scratch = Draft::create(&engine.snapshots())?;
     let connection = match request.spec.network {
         Some(_) => Connection::attach_placeholder(request.driver, &scratch.dir)?,
@@ -94,7 +94,7 @@ pub(super) fn placeholder_spec(
     Ok(((scratch, connection), spec))
 }
 
-/// Boots a guest until its agent answers, which is the proof of KVM where none was made yet.
+/// Boots a guest until its agent answers. The first guest on an untried KVM proves KVM thereby.
 async fn boot(
     engine: &Engine,
     request: GuestRequest<'_>,
@@ -122,6 +122,6 @@ async fn boot(
 fn placeholder_disk(disk: &Disk, scratch: &Path) -> Result<Disk, StageError> {
     let path = scratch.join(&disk.serial);
     let made = File::create(&path).and_then(|file| file.set_len(PLACEHOLDER_BYTES));
-    made.at("make", &path)?;
+    made.at("create", &path)?;
     Ok(Disk { path, format: DiskFormat::Raw, ..disk.clone() })
 }

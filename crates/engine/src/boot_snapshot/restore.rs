@@ -16,6 +16,7 @@ use crate::stage::StageError;
 use crate::stencil::{self, BuildPolicy, Lookup, Stencil};
 use crate::{Engine, guest, identity, working_set};
 
+/// Restores a guest, resumes it and waits until its agent answers.
 pub(super) async fn restore(
     engine: &Engine,
     request: GuestRequest<'_>,
@@ -48,7 +49,7 @@ pub(super) async fn restore(
     Ok(WarmGuest { instance, link, snapshot, divergent_pages, missing })
 }
 
-/// Starts it as the stencil, or, where there is none, with the saved state.
+/// Restores the VMM from the stencil or, without one, from the saved state.
 async fn start_vmm(
     request: GuestRequest<'_>,
     snapshot: &Snapshot,
@@ -69,8 +70,8 @@ async fn start_vmm(
     Ok((request.driver.restore(request.spec, &saved).await?, Pages::default()))
 }
 
-/// Starts session `session` with the guest's agent, or returns the error and its evidence when the agent does not answer
-/// within `limit`.
+/// Starts session `session` with the guest's agent. If the agent does not answer within `limit`, the error has a hang
+/// dump.
 pub(super) async fn hello(
     engine: &Engine,
     instance: &mut dyn Instance,

@@ -1,5 +1,5 @@
-//! What a guest does when it gets its first work, for nothing: it is configured, runs a
-//! container, and is nobody's again.
+//! The warm-up run of a boot snapshot's stencil: the guest is configured, runs a container as for its first work, and
+//! is reset.
 
 use std::path::Path;
 
@@ -20,12 +20,12 @@ use crate::snapshot::{self, Snapshot};
 use crate::stage::StageError;
 use crate::stencil::WarmUp;
 
-/// Bytes of a disk that nobody will read.
+/// Size of the filesystems on the warm-up run's disks. Only the warm-up run reads them.
 const DISK_BYTES: u64 = 1 << 30;
-/// The container's only program.
+/// File name of the container's only program.
 const PROGRAM: &str = "mimeo-warm-up";
 
-/// A guest that is ended before it is anybody's.
+/// A guest that exists only for its warm-up runs and is killed after them.
 #[derive(Debug)]
 pub(super) struct BootSnapshotWarmUp<'a> {
     name: String,
@@ -58,14 +58,14 @@ impl<'a> BootSnapshotWarmUp<'a> {
 }
 
 impl WarmUp for BootSnapshotWarmUp<'_> {
-    /// Empty disks, as large as the guest believes those to be that it booted with.
+    /// Makes disks with an empty filesystem, of the size of the placeholder disks that the guest booted with.
     fn build_spec(&self, dir: &Path) -> Result<LaunchSpec, StageError> {
         let disk = |disk: &Disk| {
             let name = if disk.read_only { disk.serial.clone() } else { snapshot::disk(0) };
             let path = dir.join(name);
             blank::create(&path, DISK_BYTES, *uuid::Uuid::new_v4().as_bytes())?;
             let opened = std::fs::File::options().write(true).open(&path);
-            opened.and_then(|file| file.set_len(PLACEHOLDER_BYTES)).at("make", &path)?;
+            opened.and_then(|file| file.set_len(PLACEHOLDER_BYTES)).at("resize", &path)?;
             Ok::<_, StageError>(Disk { path, ..disk.clone() })
         };
         Ok(LaunchSpec {
@@ -87,6 +87,7 @@ impl WarmUp for BootSnapshotWarmUp<'_> {
     }
 }
 
+/// Copies the program into the root directory of the guest's container.
 async fn copy_program(link: &Link) -> Result<(), StageError> {
     let mut stream = link.open(&Request::WriteArchive { directory: "/".to_owned() })?;
     stream.sender.data(channel::STDIN, Bytes::from(archive())).await?;
@@ -103,7 +104,7 @@ fn archive() -> Vec<u8> {
     header.set_gid(0);
     header.set_mtime(0);
     let mut archive = tar::Builder::new(Vec::new());
-    // Neither writing to memory nor so short a name fails.
+    // This cannot fail: it writes to memory, and the name is short.
     archive.append_data(&mut header, PROGRAM, &*program).ok();
     archive.into_inner().unwrap_or_default()
 }
@@ -121,13 +122,13 @@ async fn run_program(link: &Link) -> Result<(), StageError> {
     }
 }
 
-/// The least program: says one empty line, and ends.
+/// A minimal program that prints an empty line and exits.
 fn elf() -> Vec<u8> {
     const BASE: u64 = 0x40_0000;
     const HEADERS: u64 = 64 + 56;
     #[rustfmt::skip]
     const CODE: &[u8] = &[
-        0x6a, 0x0a,                         // push 10           a line's end
+        0x6a, 0x0a,                         // push 10           newline
         0x48, 0x89, 0xe6,                   // mov rsi, rsp
         0xbf, 0x01, 0x00, 0x00, 0x00,       // mov edi, 1
         0xba, 0x01, 0x00, 0x00, 0x00,       // mov edx, 1
@@ -139,11 +140,11 @@ fn elf() -> Vec<u8> {
     ];
     let length = HEADERS + CODE.len() as u64;
     let mut file = b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0".to_vec();
-    // An executable for x86-64, version 1; its entry, and where its one program header is.
+    // An x86-64 executable, version 1; its entry point, and the offset of its only program header.
     file.extend([2, 0, 62, 0, 1, 0, 0, 0]);
     file.extend([BASE + HEADERS, 64, 0].iter().flat_map(|word: &u64| word.to_le_bytes()));
     file.extend([0, 0, 0, 0, 64, 0, 56, 0, 1, 0, 64, 0, 0, 0, 0, 0]);
-    // To be loaded, to be read and executed: all of the file.
+    // PT_LOAD, readable and executable: the whole file.
     file.extend([1, 0, 0, 0, 5, 0, 0, 0]);
     file.extend([0, BASE, BASE, length, length, 4096].iter().flat_map(|word: &u64| word.to_le_bytes()));
     file.extend(CODE);

@@ -1,5 +1,5 @@
-//! Stage 3: the guest is the copy, and its workload stands still; and the
-//! last, in which it goes on.
+//! Stage 3: applies the clone's identity to the guest, while its workload is frozen; and the last stage, which thaws
+//! the workload.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use tokio::time::timeout;
 use super::planned::Planned;
 use super::publish::publish;
 use super::restored::Restored;
-use super::warm_up_program::run_warm_up_program;
+use super::warm_up_program::{StillRuns, run_warm_up_program};
 use crate::Engine;
 use crate::create::{Running, Session, console_tail};
 use crate::guest::{self, unix_nanos};
@@ -22,21 +22,21 @@ use crate::launch_request::CloneInfo;
 use crate::machine::{CloneOverrides, State};
 use crate::stage::{Stage, StageError, StartError};
 
-/// How long a clone of a pool may take for each program that it runs for nothing.
+/// How long each warm-up program may run in a clone that waits in a pool.
 const POOL_WARM_UP_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// A copy that is itself.
+/// A clone that has its own identity and whose workload is frozen.
 #[derive(Debug)]
 pub(crate) struct Identified {
     restored: Restored,
     link: Link,
     container: Stream,
-    /// Its ports are open already.
+    /// Its ports are published already.
     published: bool,
 }
 
 impl Restored {
-    /// Lets the guest go on, makes it the copy, and leaves its workload frozen.
+    /// Resumes the guest and applies the clone's identity. The workload stays frozen.
     pub(super) async fn identify(mut self, engine: &Engine) -> Result<Identified, StartError> {
         match self.apply_identity().await {
             Ok((link, container)) => Ok(Identified { restored: self, link, container, published: false }),
@@ -84,11 +84,12 @@ async fn hello(channel: UnixStream, planned: &Planned) -> Result<Link, StageErro
     Ok(guest::connect(channel, identity::session(vm_generation)).await?)
 }
 
-/// The container's streams, asked for before the identity, to lose no time.
+/// Requests the container's streams, without waiting for the reply: the identity is applied meanwhile.
 fn attach(link: &Link) -> Result<Stream, StageError> {
     Ok(link.open(&Request::Attach)?)
 }
 
+/// Waits for the reply to [`attach`].
 async fn confirm_attached(mut stream: Stream) -> Result<Stream, StageError> {
     match stream.reply().await? {
         Reply::Started { .. } => Ok(stream),
@@ -98,25 +99,27 @@ async fn confirm_attached(mut stream: Stream) -> Result<Stream, StageError> {
 }
 
 impl Identified {
-    /// What the copy is.
+    /// What its client is told about the clone.
     pub(crate) fn info(&self) -> CloneInfo {
         let planned = &self.restored.planned;
         CloneInfo::new(&planned.claim.record, planned.clock.clone().stages())
     }
 
-    /// Waits until the virtual machine has ended, which it should not. Safe to cancel.
+    /// Waits until the VMM has exited, which it should not do. Safe to cancel.
     pub(crate) async fn ended(&mut self) {
         self.restored.vm.instance.wait().await;
     }
 
-    /// Has the guest do once what its first work will do.
+    /// Runs the warm-up program in the guest, so that the code of its first work is translated already.
     pub(crate) async fn warm(&self) {
-        // A clone whose program still runs is as good as any: it is only not as fast.
-        run_warm_up_program(&self.link, POOL_WARM_UP_TIMEOUT).await.ok();
+        if let Err(StillRuns) = run_warm_up_program(&self.link, POOL_WARM_UP_TIMEOUT).await {
+            // The clone works all the same; only its first work is slower.
+            let machine = &self.restored.planned.claim.record.name;
+            tracing::debug!(%machine, "the warm-up program still runs");
+        }
     }
 
-    /// Publishes its ports before it is decided whether it goes on: one that
-    /// cannot is the end of it.
+    /// Publishes its ports before its fork is decided. A port that cannot be published fails the clone.
     pub(crate) async fn publish(&mut self) -> Result<(), StartError> {
         let Restored { vm, planned, .. } = &mut self.restored;
         if let Some(network) = &mut planned.claim.record.network {
@@ -126,7 +129,7 @@ impl Identified {
         Ok(())
     }
 
-    /// Publishes the ports, if that was not done, and lets the workload go on.
+    /// Publishes the ports, unless that is done, and thaws the workload.
     pub(crate) async fn thaw(
         self,
         engine: &Engine,
@@ -153,7 +156,7 @@ async fn resume_workload(
     published: bool,
 ) -> Result<(), (Stage, StageError)> {
     let Restored { vm, planned, .. } = restored;
-    // It may have waited long.
+    // The clone may have been held for long.
     planned.clock.skip();
     let claim = &mut planned.claim;
     let is_claimed = changes.is_some();

@@ -1,4 +1,4 @@
-//! Stage 1: the snapshot may be loaded here; the copy has an id, a name and a network.
+//! Stage 1: reads and verifies the snapshot, and claims an id, a name and a network for the clone.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use crate::snapshot::{self, Kind, LoadError, Snapshot};
 use crate::stage::StageError;
 use crate::{Engine, driver};
 
-/// A copy that is asked for and possible.
+/// A clone whose snapshot is verified and whose id, name and network are claimed.
 #[derive(Debug)]
 pub(super) struct Planned {
     pub(super) claim: Claim,
@@ -22,18 +22,18 @@ pub(super) struct Planned {
     pub(super) image: Image,
     pub(super) driver: Arc<dyn Driver>,
     pub(super) clock: Stopwatch,
-    /// Who gives it its memory, page by page.
+    /// The socket of the page server that serves its memory, if one does.
     pub(super) pager: Option<std::path::PathBuf>,
-    /// Others begin from the same snapshot.
-    pub(super) has_siblings: bool,
+    /// Enough clones start from the same snapshot to be worth a stencil.
+    pub(super) is_worth_stencil: bool,
 }
 
-/// Judges the snapshot and claims id, name and network. Undo: the claim's drop.
+/// Loads the snapshot and claims id, name and network. Undo: dropping the claim.
 pub(super) fn plan(engine: &Engine, request: &CloneRequest) -> Result<Planned, StageError> {
     let mut clock = Stopwatch::start();
     let CloneSource { snapshot, machine: source, image, driver } = load_source(engine, &request.snapshot)?;
     let spec = clone_spec(&source, &request.overrides);
-    // The image's environment and the copy's own: the original's is withdrawn.
+    // The clone has the image's environment and its own, not that of its source.
     let process = process::container_process(&spec, &image.config)?;
     let claim = engine.registry().claim_as(spec, |record| {
         inherit(record, source, &snapshot, driver.as_ref());
@@ -49,20 +49,20 @@ pub(super) fn plan(engine: &Engine, request: &CloneRequest) -> Result<Planned, S
         driver,
         clock,
         pager: request.pager.clone(),
-        has_siblings: request.is_of_many(),
+        is_worth_stencil: request.is_of_many(),
     })
 }
 
-/// What copies are made of.
+/// A snapshot of a machine, and what else its clones need.
 pub(super) struct CloneSource {
     pub(super) snapshot: Snapshot,
-    /// The machine that was kept.
+    /// The record of the machine that was saved.
     pub(super) machine: Record,
     pub(super) image: Image,
     pub(super) driver: Arc<dyn Driver>,
 }
 
-/// Reads and verifies a snapshot, and finds what a copy of it needs divergent_pages.
+/// Reads and verifies a snapshot, and finds the image and the driver that its clones need.
 pub(super) fn load_source(engine: &Engine, snapshot: &SnapshotId) -> Result<CloneSource, StageError> {
     let store = engine.snapshots();
     let snapshot = store.read(snapshot)?;
@@ -76,12 +76,12 @@ pub(super) fn load_source(engine: &Engine, snapshot: &SnapshotId) -> Result<Clon
     Ok(CloneSource { snapshot, machine, image, driver })
 }
 
-/// Layers of a copy's disk.
+/// The number of layers of a clone's disk.
 pub(super) fn disk_layers(snapshot: &Snapshot, driver: &dyn Driver) -> u32 {
     snapshot.manifest.disk_layers + u32::from(driver.capabilities().disk_layers)
 }
 
-/// What was asked of the original, but for what must be the copy's own.
+/// The clone's spec: the source's, with the overrides in place of what must be the clone's own.
 pub(super) fn clone_spec(source: &Record, overrides: &CloneOverrides) -> MachineSpec {
     let mut spec = source.spec.clone();
     spec.name.clone_from(&overrides.name);
@@ -89,8 +89,9 @@ pub(super) fn clone_spec(source: &Record, overrides: &CloneOverrides) -> Machine
     spec.remove = overrides.remove;
     spec.env.clone_from(&overrides.env);
     spec.ports = overrides.ports.clone().unwrap_or_else(|| {
-        let free = |port: &mimeo_net::PortMapping| mimeo_net::PortMapping { host_port: None, ..*port };
-        spec.ports.iter().map(free).collect()
+        let without_host_port =
+            |port: &mimeo_net::PortMapping| mimeo_net::PortMapping { host_port: None, ..*port };
+        spec.ports.iter().map(without_host_port).collect()
     });
     spec
 }
@@ -104,7 +105,7 @@ fn inherit(record: &mut Record, source: Record, snapshot: &Snapshot, driver: &dy
     record.vm_generation = Some(identity::new_vm_generation());
 }
 
-/// The image's filesystem is not in the snapshot.
+/// Finds the image: its filesystem is not part of the snapshot.
 fn find_image(engine: &Engine, source: &Record) -> Result<Image, StageError> {
     let id = source.image.as_ref().map(|image| image.id.clone()).unwrap_or_default();
     engine.images()?.find(&id)?.ok_or(StageError::ImageMissing { image: id })

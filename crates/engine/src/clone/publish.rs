@@ -1,4 +1,4 @@
-//! A copy's published ports.
+//! Publishes a clone's ports.
 
 use mimeo_net::PortMapping;
 use mimeo_vmm::{Instance, OperationError};
@@ -9,11 +9,10 @@ use crate::machine::NetworkRecord;
 use crate::network::reserve_port;
 use crate::stage::StageError;
 
-/// Tries for a port that may be any: somebody may take one between our choice
-/// and the monitor's.
+/// Attempts to publish a port whose number mimeo chooses: another process may take it before the VMM binds it.
 const MAX_TRIES: u32 = 5;
 
-/// Publishes all ports, and notes where they are now.
+/// Publishes all ports, and records their host ports in `network`.
 pub(super) async fn publish(vm: &mut Vm, network: &mut NetworkRecord) -> Result<(), StageError> {
     if vm.connection.publishes() {
         let reserved = network.ports.iter_mut().map(reserve_port).collect::<Result<_, _>>()?;
@@ -32,6 +31,7 @@ async fn publish_one(
 ) -> Result<(), StageError> {
     let any_port = port.host_port.is_none();
     for tries_left in (0..MAX_TRIES).rev() {
+        // Chooses and checks the port, and releases it for the VMM to bind.
         drop(reserve_port(port)?);
         match instance.publish(&forward(port), guest).await {
             Err(OperationError::Refused { .. }) if any_port && tries_left > 0 => port.host_port = None,

@@ -1,4 +1,4 @@
-//! Stage 2: a virtual machine has taken the saved state, and stands still.
+//! Stage 2: restores the virtual machine, from a stencil or the saved state. Its vCPUs stay paused.
 
 use std::path::{Path, PathBuf};
 
@@ -21,17 +21,17 @@ use crate::stage::StageError;
 use crate::stencil::{self, BuildPolicy, Lookup, Stencil};
 use crate::{Engine, accelerator, working_set};
 
-/// A copy that stands still, and does not know yet that it is one.
+/// A clone whose vCPUs are paused and whose guest still has the identity of its source.
 #[derive(Debug)]
 pub(super) struct Restored {
-    // Dropped in this order: the VMM ends before its disk and its lock go.
+    // Dropped in this order: the VMM exits before its disk and its lock are released.
     pub(super) vm: Vm,
     pub(super) planned: Planned,
 }
 
 impl Planned {
-    /// Gives the copy its disk and starts the virtual machine. Undo: the
-    /// instance's drop ends it; the disk goes with the claim.
+    /// Gives the clone its disk and starts the VMM. Undo: dropping the instance kills the VMM, and dropping the
+    /// claim removes the disk.
     pub(super) async fn restore(mut self, engine: &Engine) -> Result<Restored, StageError> {
         let scratch = Scratch::create(engine, &self.claim.record)?;
         let connection = Connection::attach(self.driver.as_ref(), &mut self.claim.record, &self.claim.dir)?;
@@ -58,7 +58,7 @@ impl Planned {
     }
 
     async fn find_stencil(&self, store: &Snapshots, spec: &LaunchSpec, memory: &Path) -> Lookup {
-        if !self.has_siblings {
+        if !self.is_worth_stencil {
             return Lookup::default();
         }
         let (driver, snapshot) = (self.driver.as_ref(), &self.snapshot);
@@ -68,7 +68,7 @@ impl Planned {
             .await
     }
 
-    /// Starts it as the stencil, or, where there is none, with the saved state.
+    /// Restores the VMM from the stencil or, without one, from the saved state.
     async fn start_vmm(
         &self,
         spec: &LaunchSpec,
@@ -87,18 +87,18 @@ impl Planned {
                     }
                     Err(error) => *missing = Some(stencil.disable_after(error)?),
                 },
-                // It may have gone with its snapshot meanwhile.
+                // The stencil may have been removed with its snapshot in the meantime.
                 Err(error) => {
                     let error = chain(&error);
                     tracing::warn!(
                         component = "stencil",
                         error,
-                        "unavailable, restoring from the saved state"
+                        "stencil unavailable, restoring from the saved state"
                     );
-                    *missing = Some(format!("without a stencil, whose disk could not be copied: {error}"));
+                    *missing = Some(format!("cannot copy the stencil's disk: {error}"));
                 }
             }
-            // What the stencil's guest has written belongs to its memory, not to the snapshot's.
+            // The writes of the stencil's guest match the stencil's memory, not the snapshot's.
             std::fs::remove_file(&layer).at("remove", &layer)?;
             add_layer_file(&self.claim.dir, layers, self.claim.record.spec.disk_bytes)?;
         }
@@ -112,8 +112,7 @@ impl Planned {
         let spec = LaunchSpec {
             name: record.id.short().to_owned(),
             disks: disks(record, &self.image.rootfs, &self.claim.dir, layers),
-            // Ports are published once the machine is there: one that is
-            // taken meanwhile is then only chosen anew.
+            // Ports are published once the guest runs: if one is taken in the meantime, another is chosen then.
             network: connection.network(record).map(without_forwards),
             console: self.claim.dir.join("console.log"),
             ..shape(engine, &self.snapshot, record)
@@ -124,7 +123,7 @@ impl Planned {
     }
 }
 
-/// A copy like this machine, without disks, network or console.
+/// The launch spec of a clone of this machine, without disks, network and console.
 fn shape(engine: &Engine, snapshot: &Snapshot, record: &Record) -> LaunchSpec {
     LaunchSpec {
         name: String::new(),
@@ -140,7 +139,7 @@ fn shape(engine: &Engine, snapshot: &Snapshot, record: &Record) -> LaunchSpec {
     }
 }
 
-/// Refuses a snapshot that this machine cannot be restored from.
+/// Refuses a snapshot that cannot be restored on this host.
 fn check_compatibility(
     driver: &dyn Driver,
     snapshot: &Snapshot,
@@ -151,7 +150,7 @@ fn check_compatibility(
     Ok(snapshot::check_compatibility(&snapshot.manifest.requires, &host)?)
 }
 
-/// Makes the stencil that copies of a snapshot begin as, whatever failed before.
+/// Builds the stencil that clones of a snapshot are restored from, regardless of earlier failures.
 pub(super) async fn make_stencil(engine: &Engine, source: CloneSource) -> Result<(), StageError> {
     let CloneSource { snapshot, machine, image, driver } = source;
     let record = Record { disk_layers: planned::disk_layers(&snapshot, driver.as_ref()), ..machine };
@@ -175,7 +174,7 @@ pub(super) async fn make_stencil(engine: &Engine, source: CloneSource) -> Result
     }
 }
 
-/// In the order in which the original has them.
+/// The clone's disks, in the order of its source's.
 fn disks(record: &Record, image: &Path, dir: &Path, layers: bool) -> Vec<Disk> {
     let image = Disk {
         path: image.to_owned(),
@@ -192,8 +191,8 @@ fn disks(record: &Record, image: &Path, dir: &Path, layers: bool) -> Vec<Disk> {
     vec![image, writable]
 }
 
-/// The snapshot's layers by more names of the same files, and an empty one
-/// over them: whatever becomes of the snapshot, the copy keeps its disk.
+/// Hard-links the snapshot's disk layers into `dir` and puts an empty one over them. The clone keeps its disk even
+/// if the snapshot is removed.
 pub(super) fn link_disk_layers(snapshot: &Snapshot, dir: &Path, bytes: u64) -> Result<(), StageError> {
     let layers = snapshot.manifest.disk_layers;
     for name in (0..layers).map(snapshot::disk) {
@@ -203,13 +202,13 @@ pub(super) fn link_disk_layers(snapshot: &Snapshot, dir: &Path, bytes: u64) -> R
     add_layer_file(dir, layers, bytes)
 }
 
-/// A disk that is the snapshot's, for drivers that know no layers.
+/// Copies the snapshot's disk, for drivers without support for layers.
 fn copy_disk(snapshot: &Snapshot, dir: &Path) -> Result<(), StageError> {
     let name = snapshot::disk(0);
     Ok(disk_copy::copy(&snapshot.dir.join(&name), &dir.join(&name))?)
 }
 
-/// An empty layer above `below` others.
+/// Creates an empty layer above `below` others.
 pub(crate) fn add_layer_file(dir: &Path, below: u32, bytes: u64) -> Result<(), StageError> {
     let name = snapshot::disk(below.saturating_sub(1));
     let format = if below > 1 { BackingFormat::Qcow2 } else { BackingFormat::Raw };

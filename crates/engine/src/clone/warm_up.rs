@@ -1,4 +1,4 @@
-//! What a copy does before its workload goes on, for nothing.
+//! The warm-up run of a clone's stencil: a guest does, without effect, what a clone does before its workload resumes.
 
 use std::path::Path;
 use std::time::Duration;
@@ -18,13 +18,13 @@ use crate::snapshot::Snapshot;
 use crate::stage::StageError;
 use crate::stencil::WarmUp;
 
-/// The host name of a machine that is nobody's.
+/// The host name that the guest of a warm-up run is given.
 const HOSTNAME: &str = "warm-up";
 
-/// How long each program of a warm-up run may take, on a host that is very busy.
+/// How long each program of a warm-up run may take. It allows for a very busy host.
 const PROGRAM_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A copy that is ended before it is anybody.
+/// A clone that exists only for its warm-up run and is killed after it.
 #[derive(Debug)]
 pub(super) struct CloneWarmUp<'a> {
     snapshot: &'a Snapshot,
@@ -33,7 +33,8 @@ pub(super) struct CloneWarmUp<'a> {
 }
 
 impl<'a> CloneWarmUp<'a> {
-    /// Like the machine of `record`, of which nothing is to be found in others.
+    /// A placeholder for the machine of `record`, without its environment, names and addresses, which would be left in
+    /// the memory of all clones.
     pub(super) fn new(
         snapshot: &'a Snapshot,
         spec: &'a LaunchSpec,

@@ -1,5 +1,5 @@
-//! Has a guest do once what its first work will do, so that a translator knows
-//! the way: a process that comes to nothing, beside the frozen ones.
+//! The warm-up program: a process without effect that runs beside the frozen workload, so that QEMU has translated
+//! the code that starting a process needs before the guest's first work.
 
 use std::time::Duration;
 
@@ -7,19 +7,20 @@ use mimeo_agent_protocol::link::Link;
 use mimeo_agent_protocol::message::{Process, Reply, Request};
 use tokio::time::timeout;
 
-/// A program that most images have, to be run for nothing.
+/// A program that most images have and that has no effect.
 const PROGRAM: &str = "/bin/true";
-/// Times that it is run: the first finds most of the way, the second the rest.
+/// How often it is run: the first run translates most of the code, the second the rest.
 const RUNS: u32 = 2;
-/// The program did not end in time: it is not the usual one, or the host is very busy.
+
+/// The program did not end in time: the image has another program of that name, or the host is very busy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct StillRuns;
 
-/// Runs it; each time it may take `limit`. Whether the guest found a program to run or not, it went the
-/// way.
+/// Runs the program, each time for at most `limit`. It does not matter whether the guest finds the program: the code
+/// is translated either way.
 ///
 /// # Errors
-/// When it has not ended by then. It goes on in the guest.
+/// If a run has not ended within `limit`. The program keeps running in the guest.
 pub(crate) async fn run_warm_up_program(link: &Link, limit: Duration) -> Result<(), StillRuns> {
     for _ in 0..RUNS {
         let process = Process { args: vec![PROGRAM.to_owned()], aside: true, ..Process::default() };
@@ -40,7 +41,7 @@ mod tests {
 
     use super::*;
 
-    /// A session with a guest whose programs end, or do not.
+    /// A session with a fake guest whose programs exit if `ends` is set, and run forever otherwise.
     async fn fake_guest(ends: bool) -> Link {
         let (ours, guest) = UnixStream::pair().expect("a pair");
         tokio::spawn(async move {

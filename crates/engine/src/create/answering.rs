@@ -1,4 +1,4 @@
-//! Stage 5: the guest's agent answers.
+//! Stage 5: waits for the guest's agent to answer.
 
 use std::path::Path;
 use std::time::Duration;
@@ -13,12 +13,12 @@ use crate::guest::{self, FIRST_SESSION};
 use crate::hang::{HangDump, SilentGuest};
 use crate::stage::{Stage, StageError, StartError};
 
-/// How long a machine whose link has gone may take to end.
+/// How long the VMM may take to exit after its link has closed.
 const EXIT_TIMEOUT: Duration = Duration::from_secs(1);
-/// Lines of the console that an error shows.
+/// Lines at the console's end that an error shows.
 const CONSOLE_LINES: usize = 20;
 
-/// A machine whose agent answers.
+/// A machine whose agent has answered.
 #[derive(Debug)]
 pub(super) struct Answering {
     pub(super) launched: Launched,
@@ -26,7 +26,7 @@ pub(super) struct Answering {
 }
 
 impl Launched {
-    /// Waits until the agent answers. Undo: none of its own.
+    /// Waits until the agent answers. This stage has nothing of its own to undo.
     pub(super) async fn answer(mut self, engine: &Engine) -> Result<Answering, StartError> {
         match self.connect().await {
             Ok(link) => {
@@ -62,7 +62,7 @@ impl Launched {
         }
     }
 
-    /// Most often the link is gone since the machine is: then that is the reason.
+    /// The error for a link that closed: most often the VMM has exited, and its exit is the reason.
     async fn link_lost(&mut self, error: LinkError) -> StageError {
         match timeout(EXIT_TIMEOUT, self.vm.instance.wait()).await {
             Ok(exit) => StageError::died(&exit),
@@ -70,7 +70,7 @@ impl Launched {
         }
     }
 
-    /// Ends the machine and says why, with what its console said last.
+    /// Kills the VMM and returns the error with its evidence and the console's last lines.
     pub(super) async fn fail(mut self, engine: &Engine, stage: Stage, source: StageError) -> StartError {
         let claim = &self.imaged.planned.claim;
         let (id, console) = (claim.record.id.short(), claim.dir.join("console.log"));
@@ -81,7 +81,7 @@ impl Launched {
     }
 }
 
-/// What the console of the machine in `dir` said last.
+/// The console's last lines, of the machine in `dir`.
 pub(crate) fn console_tail(dir: &Path) -> Vec<String> {
     let text = std::fs::read(dir.join("console.log")).unwrap_or_default();
     let text = String::from_utf8_lossy(&text);

@@ -1,4 +1,4 @@
-//! Stage 2: the image is here, and what it runs is known.
+//! Stage 2: finds or pulls the image, and determines the container's process.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ pub(super) struct Imaged {
 }
 
 impl Planned {
-    /// Finds or pulls the image. Undo: none; an image that is here may stay.
+    /// Finds or pulls the image. Nothing is undone: a pulled image stays in the store.
     pub(super) async fn image(
         mut self,
         engine: &Engine,

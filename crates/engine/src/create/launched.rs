@@ -1,4 +1,4 @@
-//! Stage 4: the virtual machine runs.
+//! Stage 4: starts the virtual machine.
 
 use mimeo_agent_protocol::link::Link;
 use mimeo_image::blank;
@@ -22,21 +22,21 @@ use crate::snapshot;
 use crate::stage::StageError;
 use crate::{Engine, accelerator, agent};
 
-/// A machine whose processors run.
+/// A machine whose vCPUs run.
 #[derive(Debug)]
 pub(super) struct Launched {
-    // Dropped in this order: the VMM ends before its disk and its lock go.
+    // Dropped in this order: the VMM exits before its disk and its lock are released.
     pub(super) vm: Vm,
-    /// The guest, when it had booted before and answers already.
+    /// The session with the guest, if it was restored from a boot snapshot and has answered already.
     pub(super) link: Option<Link>,
     pub(super) imaged: Imaged,
-    /// What runs its instructions, and what is known of that.
+    /// The accelerator, and what is known about it.
     pub(super) chosen: AcceleratorChoice,
 }
 
 impl Networked {
-    /// Starts the virtual machine. Undo: the instance's drop ends it, the
-    /// scratch directory's removes its sockets; the disk goes with the claim.
+    /// Starts the virtual machine. Undo: dropping the instance kills the VMM, dropping the scratch directory
+    /// removes its sockets, and dropping the claim removes the disk.
     pub(super) async fn launch(self, engine: &Engine) -> Result<Launched, StageError> {
         let Self { mut imaged, connection } = self;
         let Planned { claim, kernel, driver, clock } = &mut imaged.planned;
@@ -80,18 +80,17 @@ impl Networked {
     }
 }
 
-/// A virtual machine, and how it came to run.
+/// A virtual machine that was started, and how.
 struct Started {
     instance: Box<dyn Instance>,
     link: Option<Link>,
     origin: Option<SnapshotId>,
     divergent_pages: Pages,
-    /// Why it was booted cold, or was restored without a stencil.
+    /// Why it booted cold, or was restored without a stencil.
     reason: Option<String>,
 }
 
-/// Copies a guest that has booted; boots one when that was asked for, or when
-/// there is none to copy, whatever the reason.
+/// Restores a guest from a boot snapshot. Boots one instead if `cold` is set or no guest can be restored.
 async fn start_vm(engine: &Engine, request: GuestRequest<'_>, cold: bool) -> Result<Started, StageError> {
     let reason = if cold {
         "asked for with --cold".to_owned()

@@ -1,4 +1,4 @@
-//! Stage 1: the wish is judged; the machine has an id, a name and a network.
+//! Stage 1: validates the spec and claims an id, a name and a network.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -10,15 +10,15 @@ use crate::stage::StageError;
 use crate::{Engine, driver};
 use mimeo_setup::Kernel;
 
-/// Less memory than this no kernel of ours boots in.
+/// mimeo's kernels do not boot with less memory.
 const MIN_MEMORY_MIB: u32 = 96;
-/// The `microvm` machine keeps memory above 3 GiB where old firmware would
-/// not find it; a TiB is more than any host here has.
+/// The `microvm` machine maps memory above 3 GiB where old firmware does not find it; a TiB is more than any
+/// host here has.
 const MAX_MEMORY_MIB: u32 = 1024 * 1024;
-/// Smallest writable layer: ext4 with a journal.
+/// The smallest writable layer: ext4 with a journal.
 const MIN_DISK_BYTES: u64 = 64 << 20;
 
-/// A machine that is asked for and possible.
+/// A machine whose spec is valid and whose id, name and network are claimed.
 #[derive(Debug)]
 pub(super) struct Planned {
     pub(super) claim: Claim,
@@ -27,7 +27,7 @@ pub(super) struct Planned {
     pub(super) clock: Stopwatch,
 }
 
-/// Tells how long each stage took.
+/// Measures how long each stage takes.
 #[derive(Debug, Clone)]
 pub(crate) struct Stopwatch {
     last: Instant,
@@ -39,12 +39,12 @@ impl Stopwatch {
         Self { last: Instant::now(), stages: Vec::new() }
     }
 
-    /// What passed since the last stage was nobody's work.
+    /// Leaves out the time since the last stage ended, in which nothing was done.
     pub(crate) fn skip(&mut self) {
         self.last = Instant::now();
     }
 
-    /// A stage has ended.
+    /// Records the end of a stage.
     pub(crate) fn lap(&mut self, stage: &str) {
         let millis = self.last.elapsed().as_millis() as u64;
         tracing::debug!(component = "start", stage, millis, "done");
@@ -57,7 +57,7 @@ impl Stopwatch {
     }
 }
 
-/// Judges the wish and claims id, name and network. Undo: the claim's drop.
+/// Validates the spec and claims id, name and network. Undo: dropping the claim.
 pub(super) fn plan(engine: &Engine, mut spec: MachineSpec) -> Result<Planned, StageError> {
     let mut clock = Stopwatch::start();
     let driver = driver::resolve(engine, &mut spec)?;
@@ -72,8 +72,8 @@ pub(super) fn plan(engine: &Engine, mut spec: MachineSpec) -> Result<Planned, St
 
 fn validate_sizes(spec: &MachineSpec) -> Result<(), StageError> {
     let host_cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get) as u32;
-    // More processors than the host has would only take time from each other,
-    // yet podman's users may ask for what another host has.
+    // More vCPUs than the host has CPUs only compete for them, but options written for podman on another host
+    // may request more.
     let max_cpus = host_cpus.max(1) * 4;
     check_range("--cpus", spec.cpus.into(), 1, max_cpus.into(), "")?;
     check_range("--memory", spec.memory_mib.into(), MIN_MEMORY_MIB.into(), MAX_MEMORY_MIB.into(), " MiB")?;
@@ -88,7 +88,7 @@ fn check_range(option: &'static str, given: u64, min: u64, max: u64, unit: &str)
     Err(StageError::OutOfRange { option, expected, given: given.to_string() })
 }
 
-/// Of two volumes at one place only one would be seen.
+/// Refuses two volumes with the same mount point: one would hide the other.
 fn validate_volume_targets(spec: &MachineSpec) -> Result<(), StageError> {
     let mut targets: Vec<&str> =
         spec.volumes.iter().map(|volume| volume.guest.trim_end_matches('/')).collect();
@@ -99,7 +99,7 @@ fn validate_volume_targets(spec: &MachineSpec) -> Result<(), StageError> {
     }
 }
 
-/// A volume's directory must exist: who mistypes it wants to know.
+/// Resolves a volume's host path, which must exist: a mistyped path is an error.
 fn resolve_volume(volume: &mut VolumeSpec) -> Result<(), StageError> {
     if !volume.guest.starts_with('/') {
         return Err(StageError::VolumeTarget { given: volume.guest.clone() });

@@ -1,4 +1,4 @@
-//! What a container runs: the image's settings with the person's over them.
+//! The container's process: the image's settings, overridden by the machine's spec.
 
 use std::collections::BTreeMap;
 
@@ -8,9 +8,9 @@ use mimeo_image::ImageConfig;
 use crate::machine::MachineSpec;
 use crate::stage::StageError;
 
-/// podman's, for images that say none.
+/// podman's default, for images that set no PATH.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-/// The size of a terminal that nobody is attached to.
+/// The size of a terminal that no client is attached to.
 const DEFAULT_TERMINAL_SIZE: TerminalSize = TerminalSize { rows: 24, cols: 80 };
 
 /// The container's own process.
@@ -27,7 +27,7 @@ pub(crate) fn container_process(spec: &MachineSpec, image: &ImageConfig) -> Resu
     })
 }
 
-/// An entrypoint of the person's own replaces the image's command too.
+/// An entrypoint in the spec replaces the image's command too.
 fn args(spec: &MachineSpec, image: &ImageConfig) -> Result<Vec<String>, StageError> {
     let (entrypoint, cmd) = match &spec.entrypoint {
         Some(own) => (own.clone(), &[][..]),

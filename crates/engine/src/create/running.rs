@@ -1,4 +1,4 @@
-//! Stage 6: the container runs.
+//! Stage 6: configures the guest and starts the container.
 
 use std::time::Duration;
 
@@ -23,16 +23,16 @@ use crate::machine::{BOOTED_WARM, Claim, HealthSpec, Record, State};
 use crate::network::Connection;
 use crate::stage::{Stage, StageError, StartError};
 
-/// A virtual machine and the host's resources that it uses.
+/// A virtual machine and the host resources that it uses.
 #[derive(Debug)]
 pub(crate) struct Vm {
-    // Dropped in this order: the VMM ends before its sockets and its network go.
+    // Dropped in this order: the VMM exits before its sockets and its network are removed.
     pub(crate) instance: Box<dyn Instance>,
     /// The directory of its sockets.
     pub(crate) scratch: Scratch,
-    /// What joins it to the network.
+    /// Its connection to the network.
     pub(crate) connection: Connection,
-    /// Pages in which the memory that it began with is not its origin's.
+    /// Pages whose contents at the start differ from its origin's memory.
     pub(crate) divergent_pages: Pages,
 }
 
@@ -41,38 +41,38 @@ pub(crate) struct Vm {
 pub struct Running {
     /// The machine.
     pub(crate) guest: Guest,
-    /// The container's own process.
+    /// The stream of the container's process.
     pub(crate) container: Stream,
-    /// How to tell whether it is well, from the person or the image.
+    /// The health check, from the spec or the image.
     pub(crate) health: Option<HealthSpec>,
 }
 
-/// A machine that runs, with all that ends with it.
+/// A running machine and all resources that are released with it.
 #[derive(Debug)]
 pub(crate) struct Guest {
-    // Dropped in this order: the VMM ends before its network, its disk and its lock go.
+    // Dropped in this order: the VMM exits before its network, its disk and its lock are released.
     /// The virtual machine.
     pub(crate) instance: Box<dyn Instance>,
-    /// What joins it to the network.
+    /// Its connection to the network.
     pub(crate) connection: Connection,
     /// The directory of its sockets.
     pub(crate) scratch: Scratch,
-    /// What serves its volumes.
+    /// The servers of its volumes.
     pub(crate) volumes: Vec<VolumeServer>,
     /// Its directory and state.
     pub(crate) claim: Claim,
     /// The session with its agent.
     pub(crate) link: Link,
-    /// The signal that asks its container to end.
+    /// The signal that `stop` sends to the container first.
     pub(crate) stop_signal: i32,
-    /// What its driver can do.
+    /// Its driver's capabilities.
     pub(crate) capabilities: Capabilities,
-    /// Pages in which the memory that it began with is not its origin's.
+    /// Pages whose contents at the start differ from its origin's memory.
     pub(crate) divergent_pages: Pages,
 }
 
 impl Running {
-    /// Puts together what a start or a clone has made.
+    /// Assembles the running machine from what a start or a clone has made.
     pub(crate) fn new(
         vm: Vm,
         claim: Claim,
@@ -99,7 +99,7 @@ impl Running {
     }
 }
 
-/// The session with the agent, and what travels in it.
+/// The session with the agent, and the streams in it.
 #[derive(Debug)]
 pub(crate) struct Session {
     pub(crate) link: Link,
@@ -128,7 +128,7 @@ impl Answering {
     }
 }
 
-/// Stage by stage, what makes a guest that answers a container that runs.
+/// Configures a guest that has answered, serves its volumes and starts its container.
 async fn set_up(
     link: &Link,
     record: &mut Record,

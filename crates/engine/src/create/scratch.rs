@@ -1,4 +1,4 @@
-//! A directory that goes when its machine does.
+//! A directory that is removed when its machine ends.
 
 use std::fs;
 use std::io;
@@ -10,7 +10,7 @@ use crate::io_error::IoContext;
 use crate::machine::{Record, remove_dir};
 use crate::stage::StageError;
 
-/// A directory of this process's own. Dropping it removes it.
+/// A directory that belongs to this process. Dropping the value removes it.
 #[derive(Debug)]
 pub struct Scratch {
     path: PathBuf,
@@ -20,22 +20,22 @@ impl Scratch {
     /// The directory of this machine's sockets.
     pub(crate) fn create(engine: &Engine, record: &Record) -> Result<Self, StageError> {
         let path = engine.home().machine_run(&record.id);
-        Ok(Self::create_at(path.clone()).at("make", &path)?)
+        Ok(Self::create_at(path.clone()).at("create", &path)?)
     }
 
-    /// Makes it; rests of another that had its name are removed first.
+    /// Creates the directory. Leftovers of an earlier one with the same name are removed first.
     fn create_at(path: PathBuf) -> io::Result<Self> {
         remove_dir(&path)?;
         fs::create_dir(&path)?;
         Ok(Self { path })
     }
 
-    /// Removes it before the machine goes.
+    /// Removes the directory early, before the value is dropped.
     pub(crate) fn remove(&self) {
         remove_dir(&self.path).log_ignored("remove the run directory", &self.path);
     }
 
-    /// Where it is.
+    /// Its path.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path

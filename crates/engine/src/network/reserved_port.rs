@@ -7,9 +7,10 @@ use mimeo_net::{PortMapping, Protocol};
 
 use crate::stage::{PortProblem, StageError};
 
-/// Where ports for everybody begin, unless the kernel says otherwise.
+/// The first port that needs no privilege, unless the kernel's setting says otherwise.
 const FIRST_UNPRIVILEGED: u16 = 1024;
 
+/// Binds the mapping's host port. If it has none, the kernel chooses one, which is recorded in the mapping.
 pub(crate) fn reserve_port(mapping: &mut PortMapping) -> Result<ReservedPort, StageError> {
     let PortMapping { host_ip: ip, protocol, .. } = *mapping;
     let port = mapping.host_port.unwrap_or_default();
@@ -29,7 +30,7 @@ pub(crate) fn reserve_port(mapping: &mut PortMapping) -> Result<ReservedPort, St
     Err(StageError::Port { ip, port, protocol, reason })
 }
 
-/// A port that nobody else can take meanwhile.
+/// A bound port, which no other process can take.
 #[derive(Debug)]
 #[allow(dead_code, reason = "held for its drop")]
 pub(crate) enum ReservedPort {
@@ -37,7 +38,7 @@ pub(crate) enum ReservedPort {
     Udp(UdpSocket),
 }
 
-/// Takes a port; 0 is any that is free.
+/// Binds a port; 0 selects any free one.
 fn bind(ip: Ipv4Addr, port: u16, protocol: Protocol) -> std::io::Result<(u16, ReservedPort)> {
     let address = SocketAddr::from((ip, port));
     Ok(match protocol {

@@ -1,5 +1,5 @@
-//! Whether a stencil's files are what was made. Nobody writes to them once they are there, so that one which was written
-//! to, or is missing, is known by its number, length and time of change.
+//! Detects whether a stencil's files are unchanged. No process writes to them once they are complete, so a modified or
+//! missing file is recognised by its inode number, length and modification time.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -7,24 +7,27 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+use crate::ignored::LogIgnored;
+
 const SEAL_FILE: &str = "seal.json";
 
-/// What each file was like.
+/// Inode number, length and modification time (seconds, nanoseconds) of each file.
 type FileStamps = BTreeMap<String, (u64, u64, i64, i64)>;
 
-/// Notes all files of a directory.
+/// Records the stamps of all files in the directory.
 pub(super) fn seal(dir: &Path) -> io::Result<()> {
     let stamps = read_stamps(dir)?;
     fs::write(dir.join(SEAL_FILE), serde_json::to_vec(&stamps)?)
 }
 
-/// Has the files count as others from now on.
+/// Removes the seal: the files no longer count as intact, and the next machine rebuilds them.
 pub(super) fn invalidate(dir: &Path) {
-    // Where it cannot be removed, the next finds what this one metadata.
-    fs::remove_file(dir.join(SEAL_FILE)).ok();
+    let seal = dir.join(SEAL_FILE);
+    // If it cannot be removed, the next restore fails in the same way and tries again.
+    fs::remove_file(&seal).log_ignored("remove the seal", &seal);
 }
 
-/// Whether all are there, and as they were.
+/// Whether all files exist and are unchanged since they were sealed.
 pub(super) fn is_intact(dir: &Path) -> bool {
     let sealed =
         fs::read(dir.join(SEAL_FILE)).ok().and_then(|text| serde_json::from_slice::<FileStamps>(&text).ok());
@@ -54,12 +57,12 @@ mod tests {
         let path = dir.path().join("memory");
         fs::write(&path, "1234").expect("written");
         assert!(!is_intact(dir.path()));
-        seal(dir.path()).expect("closed");
+        seal(dir.path()).expect("sealed");
         assert!(is_intact(dir.path()));
         std::thread::sleep(std::time::Duration::from_millis(20));
         fs::write(&path, "1235").expect("written");
         assert!(!is_intact(dir.path()));
-        seal(dir.path()).expect("closed");
+        seal(dir.path()).expect("sealed");
         fs::remove_file(&path).expect("removed");
         assert!(!is_intact(dir.path()));
     }
