@@ -25,6 +25,6 @@ pub(crate) use memory::flatten_memory;
 pub use remove::{Removed, remove_damaged};
 pub(crate) use remove::{delete, discard, discard_damaged};
 pub use store::{FindSnapshotError, Snapshot, Snapshots};
-pub(crate) use verify::{assure, trust, verify};
+pub(crate) use verify::{make_durable, trust, verify};
 pub use writer::WriteError;
 pub(crate) use writer::{LastMemory, SnapshotWriter, VmmSave, WrittenSnapshot, capture};

@@ -65,7 +65,7 @@ pub enum SupervisorError {
     },
     /// Whoever asked for the machine went away before it was up.
     #[error("given up while the machine was being created: nothing is left of it")]
-    GivenUp,
+    Cancelled,
     /// The monitor's own means failed.
     #[error("cannot {step}")]
     Io {
@@ -84,18 +84,18 @@ impl SupervisorError {
         match self {
             Self::Start(error) => error.exit_code(),
             Self::Interrupted { signal } => 128 + signal,
-            Self::GivenUp | Self::Io { .. } => 125,
+            Self::Cancelled | Self::Io { .. } => 125,
         }
     }
 }
 
 /// How long a virtual machine that was ended may take to be gone.
-const GONE: Duration = Duration::from_secs(2);
+const VMM_EXIT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// `error`, once nothing is left of what was being made: what was dropped has
 /// been told to end, and has perhaps not ended yet.
-async fn undone(error: SupervisorError) -> SupervisorError {
-    let end = tokio::time::Instant::now() + GONE;
+async fn after_vmm_exit(error: SupervisorError) -> SupervisorError {
+    let end = tokio::time::Instant::now() + VMM_EXIT_TIMEOUT;
     let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
     // Reaping is the runtime's; none left is what is waited for.
     while rustix::process::waitid(WaitId::All, options).is_ok() && tokio::time::Instant::now() < end {
@@ -117,7 +117,7 @@ pub async fn supervise(
     spec: MachineSpec,
     attachment: Attachment,
     progress: Arc<dyn Progress>,
-    given_up: impl Future<Output = ()>,
+    cancelled: impl Future<Output = ()>,
     started: impl FnOnce(&Record),
 ) -> Result<Exit, SupervisorError> {
     let mut signals =
@@ -125,11 +125,11 @@ pub async fn supervise(
     let size = attachment.size.as_ref().map(|size| *size.borrow());
     let running = tokio::select! {
         biased;
-        signal = signals.interruption() => return Err(undone(SupervisorError::Interrupted { signal }).await),
+        signal = signals.interruption() => return Err(after_vmm_exit(SupervisorError::Interrupted { signal }).await),
         running = create(engine, spec, size, progress) => running?,
-        () = given_up => return Err(undone(SupervisorError::GivenUp).await),
+        () = cancelled => return Err(after_vmm_exit(SupervisorError::Cancelled).await),
     };
-    let (_, abandoned) = mpsc::channel(1);
-    let joined = run::Joined { attachment, signals, abandoned };
-    run::run(engine, running, joined, started).await
+    let (_, server_gone) = mpsc::channel(1);
+    let endpoints = run::Endpoints { attachment, signals, server_gone };
+    run::run(engine, running, endpoints, started).await
 }

@@ -19,42 +19,42 @@ pub(crate) struct HostProfile {
 /// Refuses with the first thing that does not fit. The monitor's version is
 /// known only once it runs, and is judged then, before the guest moves.
 pub(crate) fn check_compatibility(needs: &Requirements, host: &HostProfile) -> Result<(), LoadError> {
-    let same = |what, wanted: &str, here: &str| {
-        if wanted == here {
+    let require = |requirement, needed: &str, actual: &str| {
+        if needed == actual {
             return Ok(());
         }
-        Err(LoadError::Unfit { what, wanted: wanted.to_owned(), here: here.to_owned() })
+        Err(LoadError::Incompatible { requirement, needed: needed.to_owned(), actual: actual.to_owned() })
     };
-    same("the driver", &needs.driver, &host.driver)?;
-    same("the accelerator", &needs.accelerator.to_string(), &host.accelerator.to_string())?;
-    same("the processor", &needs.cpu, &cpu())?;
-    same("an agent of protocol", &needs.protocol.to_string(), &PROTOCOL.to_string())?;
-    let (wanted, here) = difference(&needs.shape, &host.shape);
-    same("devices and settings", &wanted, &here)
+    require("the driver", &needs.driver, &host.driver)?;
+    require("the accelerator", &needs.accelerator.to_string(), &host.accelerator.to_string())?;
+    require("the processor", &needs.cpu, &cpu())?;
+    require("an agent of protocol", &needs.protocol.to_string(), &PROTOCOL.to_string())?;
+    let (needed, actual) = distinct_words(&needs.shape, &host.shape);
+    require("devices and settings", &needed, &actual)
 }
 
 /// The words of each that the other has not: two shapes are long, and differ little.
-fn difference(wanted: &str, here: &str) -> (String, String) {
-    let only = |of: &str, other: &str| {
-        let known: Vec<_> = other.split(' ').collect();
-        of.split(' ').filter(|word| !known.contains(word)).collect::<Vec<_>>().join(" ")
+fn distinct_words(needed: &str, actual: &str) -> (String, String) {
+    let only = |words: &str, other: &str| {
+        let other_words: Vec<_> = other.split(' ').collect();
+        words.split(' ').filter(|word| !other_words.contains(word)).collect::<Vec<_>>().join(" ")
     };
-    match (only(wanted, here), only(here, wanted)) {
+    match (only(needed, actual), only(actual, needed)) {
         // The same words in another order.
-        (left, right) if left == right && wanted != here => (wanted.to_owned(), here.to_owned()),
-        differing => differing,
+        (left, right) if left == right && needed != actual => (needed.to_owned(), actual.to_owned()),
+        distinct => distinct,
     }
 }
 
 /// Refuses a monitor that is not the one that saved the state.
-pub(crate) fn check_version(needs: &Requirements, here: &str) -> Result<(), LoadError> {
-    if needs.version == here {
+pub(crate) fn check_version(needs: &Requirements, actual: &str) -> Result<(), LoadError> {
+    if needs.version == actual {
         return Ok(());
     }
-    Err(LoadError::Unfit {
-        what: "the monitor's version",
-        wanted: needs.version.clone(),
-        here: here.to_owned(),
+    Err(LoadError::Incompatible {
+        requirement: "the monitor's version",
+        needed: needs.version.clone(),
+        actual: actual.to_owned(),
     })
 }
 
@@ -69,8 +69,8 @@ pub(crate) fn cpu() -> String {
 mod tests {
     use super::*;
 
-    fn needs() -> (Requirements, HostProfile) {
-        let here = HostProfile { driver: "qemu".into(), shape: "s".into(), accelerator: Accelerator::Tcg };
+    fn requirements_and_host() -> (Requirements, HostProfile) {
+        let host = HostProfile { driver: "qemu".into(), shape: "s".into(), accelerator: Accelerator::Tcg };
         let needs = Requirements {
             driver: "qemu".into(),
             version: "7.2.22".into(),
@@ -83,25 +83,26 @@ mod tests {
             protocol: PROTOCOL,
             memory_mib: 512,
         };
-        (needs, here)
+        (needs, host)
     }
 
     #[test]
-    fn what_does_not_fit_is_named() {
-        let (fits, here) = needs();
-        assert!(check_compatibility(&fits, &here).is_ok());
+    fn an_incompatibility_names_the_requirement() {
+        let (fits, host) = requirements_and_host();
+        assert!(check_compatibility(&fits, &host).is_ok());
         let mut cases = vec![fits; 5];
         cases[0].driver = "firecracker".into();
         cases[1].accelerator = Accelerator::Kvm;
         cases[2].cpu = "another".into();
         cases[3].protocol += 1;
         cases[4].shape = "t".into();
-        let told: Vec<_> = cases
+        let messages: Vec<_> = cases
             .iter()
-            .map(|needs| check_compatibility(needs, &here).expect_err("unfit").to_string())
+            .map(|needs| check_compatibility(needs, &host).expect_err("incompatible").to_string())
             .collect();
-        for (told, word) in told.iter().zip(["driver", "accelerator", "processor", "agent", "devices"]) {
-            assert!(told.contains(word), "{told}");
+        for (message, word) in messages.iter().zip(["driver", "accelerator", "processor", "agent", "devices"])
+        {
+            assert!(message.contains(word), "{message}");
         }
     }
 }

@@ -13,7 +13,7 @@ use crate::io_error::IoContext;
 use crate::machine::remove_dir;
 
 /// What the directory of a snapshot in the making begins with.
-pub(super) const UNFINISHED: &str = ".new-";
+pub(super) const DRAFT_PREFIX: &str = ".new-";
 /// Locked by its maker; the kernel lets go of it however that ends.
 const LOCK: &str = "lock";
 
@@ -31,9 +31,9 @@ impl Draft {
     pub(crate) fn create(store: &Snapshots) -> Result<Self, StoreError> {
         let id = SnapshotId::random();
         let parent = store.home().snapshots();
-        let dir = parent.join(format!("{UNFINISHED}{}", id.short()));
+        let dir = parent.join(format!("{DRAFT_PREFIX}{}", id.short()));
         // No sweep takes it for abandoned before it is locked.
-        let _all = store.lock()?;
+        let _store_lock = store.lock()?;
         fs::create_dir(&dir).at("make", &dir)?;
         let lock = File::create(dir.join(LOCK)).at("make", &dir)?;
         flock(&lock, FlockOperation::LockExclusive).at("lock", &dir)?;
@@ -41,15 +41,15 @@ impl Draft {
     }
 
     /// Gives it one more name for a file that never changes again.
-    pub(crate) fn link(&self, from: &Path, name: &str) -> Result<(), StoreError> {
-        Ok(fs::hard_link(from, self.dir.join(name)).at("link", from)?)
+    pub(crate) fn link(&self, source: &Path, name: &str) -> Result<(), StoreError> {
+        Ok(fs::hard_link(source, self.dir.join(name)).at("link", source)?)
     }
 
     /// A file that is complete: on the disk, and with its digest, when it is to be kept.
-    pub(crate) fn file(&self, name: &str, keep: bool) -> Result<FileEntry, StoreError> {
+    pub(crate) fn file(&self, name: &str, is_durable: bool) -> Result<FileEntry, StoreError> {
         let path = self.dir.join(name);
         let bytes = fs::metadata(&path).at("examine", &path)?.len();
-        let blake3 = if keep {
+        let blake3 = if is_durable {
             File::open(&path).and_then(|file| file.sync_all()).at("sync", &path)?;
             Some(mimeo_pager::digest(&path, None).map_err(mimeo_pager::PagerError::from)?)
         } else {
@@ -61,12 +61,12 @@ impl Draft {
     /// Makes it one of all, in one step.
     pub(crate) fn commit(mut self, manifest: &Manifest) -> Result<(), StoreError> {
         let dir = self.store.dir(&self.id);
-        let _all = self.store.lock()?;
+        let _store_lock = self.store.lock()?;
         if let Some(tag) = &manifest.tag {
             self.store.check_tag(tag)?;
         }
         if let Some(parent) = manifest.parent.as_ref().filter(|parent| !self.store.dir(parent).exists()) {
-            return Err(StoreError::Orphan { parent: parent.short().to_owned() });
+            return Err(StoreError::MissingParent { parent: parent.short().to_owned() });
         }
         manifest.store(&self.dir).at("write the manifest in", &self.dir)?;
         fs::remove_file(self.dir.join(LOCK)).at("unlock", &self.dir)?;
@@ -74,7 +74,7 @@ impl Draft {
         self.committed = true;
         let parent = self.store.home().snapshots();
         File::open(&parent).and_then(|parent| parent.sync_all()).at("sync", &parent)?;
-        point(&self.store, manifest);
+        link_tag(&self.store, manifest);
         Ok(())
     }
 }
@@ -89,7 +89,7 @@ impl Drop for Draft {
 }
 
 /// A tag's pointer serves only to name a damaged snapshot: its loss costs nothing.
-fn point(store: &Snapshots, manifest: &Manifest) {
+fn link_tag(store: &Snapshots, manifest: &Manifest) {
     let Some(tag) = &manifest.tag else { return };
     fs::create_dir_all(store.tags()).ok();
     let link = store.tags().join(tag.as_str());

@@ -26,7 +26,7 @@ pub enum LoadError {
     },
     /// A newer mimeo made it.
     #[error("{} has format {format}, this mimeo knows {known}: use the mimeo that made it", path.display())]
-    Newer {
+    NewerFormat {
         /// Its manifest.
         path: PathBuf,
         /// The manifest's format.
@@ -35,18 +35,18 @@ pub enum LoadError {
         known: u32,
     },
     /// This host has not what the snapshot needs.
-    #[error("the snapshot needs {what} {wanted}, here is {here}")]
-    Unfit {
+    #[error("the snapshot needs {requirement} {needed}, this host has {actual}")]
+    Incompatible {
         /// What does not fit.
-        what: &'static str,
+        requirement: &'static str,
         /// What the snapshot was made with.
-        wanted: String,
+        needed: String,
         /// What this host has.
-        here: String,
+        actual: String,
     },
     /// The snapshot that it is a difference to is not here.
     #[error("the snapshot builds on {parent}, which is not here")]
-    Orphan {
+    MissingParent {
         /// The parent's short id.
         parent: String,
     },
@@ -57,7 +57,7 @@ pub enum LoadError {
     #[error(
         "the snapshot was made for a fork's children before the host went down, and may not be whole: fork anew"
     )]
-    Passed,
+    Unverified,
     /// It is a guest without work: only `run` starts copies of it.
     #[error("this is a runtime snapshot: `mimeo run` starts copies of it")]
     Runtime,
@@ -78,7 +78,7 @@ pub enum StoreError {
     },
     /// A copy is kept as a difference to what it is a copy of.
     #[error("the machine is a copy of snapshot {parent}, which was removed: only with that could it be kept")]
-    Orphan {
+    MissingParent {
         /// The removed one's short id.
         parent: String,
     },

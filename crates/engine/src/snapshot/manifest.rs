@@ -14,7 +14,7 @@ use crate::machine::{MachineName, Record, Requirements};
 /// The file's name in a snapshot's directory.
 pub(super) const FILE: &str = "manifest.json";
 /// The digest of that file: it names all others' digests.
-pub(super) const SUM: &str = "manifest.blake3";
+pub(super) const DIGEST_FILE: &str = "manifest.blake3";
 /// The number of this shape.
 const FORMAT: u32 = 1;
 
@@ -105,8 +105,8 @@ impl Manifest {
         let path = dir.join(FILE);
         let bytes = fs::read(&path).map_err(|source| LoadError::Read { path: path.clone(), source })?;
         let damaged = || LoadError::Damaged { path: path.clone() };
-        let sum = fs::read_to_string(dir.join(SUM)).map_err(|_| damaged())?;
-        if sum.trim_end() != blake3::hash(&bytes).to_hex().as_str() {
+        let digest = fs::read_to_string(dir.join(DIGEST_FILE)).map_err(|_| damaged())?;
+        if digest.trim_end() != blake3::hash(&bytes).to_hex().as_str() {
             return Err(damaged());
         }
         // Read before the rest, which a newer format may have changed.
@@ -116,7 +116,7 @@ impl Manifest {
         }
         let Envelope { format } = serde_json::from_slice(&bytes).map_err(|_| damaged())?;
         if format > FORMAT {
-            return Err(LoadError::Newer { path, format, known: FORMAT });
+            return Err(LoadError::NewerFormat { path, format, known: FORMAT });
         }
         serde_json::from_slice(&bytes).map_err(|_| damaged())
     }
@@ -125,8 +125,8 @@ impl Manifest {
     pub(super) fn store(&self, dir: &Path) -> std::io::Result<()> {
         let path = dir.join(FILE);
         durable::write_json(&path, self)?;
-        let sum = blake3::hash(&fs::read(&path)?).to_hex();
-        durable::write(&dir.join(SUM), format!("{sum}\n").as_bytes())
+        let digest = blake3::hash(&fs::read(&path)?).to_hex();
+        durable::write(&dir.join(DIGEST_FILE), format!("{digest}\n").as_bytes())
     }
 
     /// What people call it: its tag, or its short id.

@@ -12,20 +12,20 @@ use super::{LoadError, Snapshot, Snapshots, verify};
 use crate::machine::{boot_id, remove_dir};
 
 /// Locked by who lays out memory.
-const LAYING: &str = ".laying";
+const FLATTEN_LOCK: &str = ".laying";
 
 /// The file that machines map. A snapshot without a parent has it; for
 /// others it is laid out once, and kept until the host goes down or the
 /// snapshot does: it can be made again at any time, so nobody waits for a disk.
 pub(crate) fn flatten_memory(store: &Snapshots, snapshot: &Snapshot) -> Result<PathBuf, LoadError> {
     let Some(parent) = &snapshot.manifest.parent else { return Ok(snapshot.dir.join(MEMORY)) };
-    let dir = laid_out(store);
+    let dir = flat_memory_dir(store);
     let path = dir.join(snapshot.manifest.id.short());
     if path.exists() {
         return Ok(path);
     }
     let parent = store.read(parent).map_err(|error| match error {
-        LoadError::Read { .. } => LoadError::Orphan { parent: parent.short().to_owned() },
+        LoadError::Read { .. } => LoadError::MissingParent { parent: parent.short().to_owned() },
         other => other,
     })?;
     // What is laid out of damaged memory could not be told from what was saved.
@@ -33,9 +33,9 @@ pub(crate) fn flatten_memory(store: &Snapshots, snapshot: &Snapshot) -> Result<P
     let below = flatten_memory(store, &parent)?;
     fs::create_dir_all(&dir).map_err(|source| LoadError::Read { path: dir.clone(), source })?;
     let limit = (u64::from(snapshot.manifest.requires.memory_mib) << 20) / PAGE;
-    let pages = pages(&snapshot.dir, limit)?;
-    let _laying = laying(&dir, FlockOperation::LockExclusive)
-        .map_err(|source| LoadError::Read { path: dir.join(LAYING), source })?;
+    let pages = read_pages(&snapshot.dir, limit)?;
+    let _flatten_lock = lock_flattening(&dir, FlockOperation::LockExclusive)
+        .map_err(|source| LoadError::Read { path: dir.join(FLATTEN_LOCK), source })?;
     // Of several copies that begin at once, one does it for all.
     if path.exists() {
         return Ok(path);
@@ -45,38 +45,38 @@ pub(crate) fn flatten_memory(store: &Snapshots, snapshot: &Snapshot) -> Result<P
 }
 
 /// Held by who lays out memory; the kernel lets go of it however they end.
-fn laying(dir: &Path, how: FlockOperation) -> io::Result<File> {
-    let file = File::create(dir.join(LAYING))?;
-    flock(&file, how)?;
+fn lock_flattening(dir: &Path, operation: FlockOperation) -> io::Result<File> {
+    let file = File::create(dir.join(FLATTEN_LOCK))?;
+    flock(&file, operation)?;
     Ok(file)
 }
 
-fn pages(dir: &Path, limit: u64) -> Result<Pages, LoadError> {
+fn read_pages(dir: &Path, limit: u64) -> Result<Pages, LoadError> {
     let path = dir.join(PAGES);
     let bytes = fs::read(&path).map_err(|source| LoadError::Read { path: path.clone(), source })?;
     Pages::from_bytes(&bytes, limit).map_err(|_| LoadError::Damaged { path })
 }
 
-fn laid_out(store: &Snapshots) -> PathBuf {
+fn flat_memory_dir(store: &Snapshots) -> PathBuf {
     store.home().home().join("memory").join(boot_id())
 }
 
 /// Removes what belongs to snapshots that are gone, or to the time before the
 /// host went down: files that nobody synced may be anything then.
 pub(super) fn sweep(store: &Snapshots) {
-    let now = laid_out(store);
+    let current = flat_memory_dir(store);
     for dir in entries(&store.home().home().join("memory")) {
-        if dir != now {
+        if dir != current {
             remove_dir(&dir).ok();
         }
     }
     // While nobody lays out memory, what looks unfinished was given up.
-    let alone = laying(&now, FlockOperation::NonBlockingLockExclusive);
-    for file in entries(&now) {
+    let exclusive = lock_flattening(&current, FlockOperation::NonBlockingLockExclusive);
+    for file in entries(&current) {
         let name = file.file_name().unwrap_or_default();
-        let is_lock = name.to_string_lossy() == LAYING;
-        let may_go = !name.to_string_lossy().starts_with('.') || alone.is_ok();
-        if !is_lock && may_go && !store.home().snapshots().join(name).exists() {
+        let is_lock = name.to_string_lossy() == FLATTEN_LOCK;
+        let is_removable = !name.to_string_lossy().starts_with('.') || exclusive.is_ok();
+        if !is_lock && is_removable && !store.home().snapshots().join(name).exists() {
             fs::remove_file(&file).ok();
         }
     }

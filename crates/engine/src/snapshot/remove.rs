@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use super::store::GOING;
+use super::store::REMOVED_PREFIX;
 use super::{Kind, Snapshot, Snapshots, StoreError};
 use crate::id::SnapshotId;
 use crate::io_error::IoContext;
@@ -14,7 +14,7 @@ pub struct Removed {
     /// What it said of itself.
     pub id: SnapshotId,
     /// What people called it.
-    pub called: String,
+    pub name: String,
     /// Bytes of memory that it held.
     pub memory_bytes: u64,
 }
@@ -24,13 +24,13 @@ pub struct Removed {
 ///
 /// # Errors
 /// When the system refuses.
-pub fn remove_damaged(store: &Snapshots, word: &str) -> Result<bool, StoreError> {
-    let _all = store.lock()?;
-    let Some(dir) = store.damaged_dir(word) else { return Ok(false) };
+pub fn remove_damaged(store: &Snapshots, name_or_id: &str) -> Result<bool, StoreError> {
+    let _store_lock = store.lock()?;
+    let Some(dir) = store.damaged_dir(name_or_id) else { return Ok(false) };
     remove_dir(&dir).at("remove", &dir)?;
     // Its own list of names could not be read.
     for tag in fs::read_dir(store.tags()).into_iter().flatten().flatten() {
-        if fs::read_link(tag.path()).is_ok_and(|to| Some(to.as_os_str()) == dir.file_name()) {
+        if fs::read_link(tag.path()).is_ok_and(|target| Some(target.as_os_str()) == dir.file_name()) {
             fs::remove_file(tag.path()).ok();
         }
     }
@@ -40,7 +40,7 @@ pub fn remove_damaged(store: &Snapshots, word: &str) -> Result<bool, StoreError>
 /// Removes a snapshot that is of no use. One that others are built on, or that
 /// machines run on which may yet be kept, stays for them, and is not copied any more.
 pub(crate) fn discard(store: &Snapshots, machines: &Registry, snapshot: &Snapshot) -> Result<(), StoreError> {
-    let _all = store.lock()?;
+    let _store_lock = store.lock()?;
     let id = &snapshot.manifest.id;
     if !snapshot.dir.exists() {
         return Ok(());
@@ -57,10 +57,11 @@ pub(crate) fn discard(store: &Snapshots, machines: &Registry, snapshot: &Snapsho
 /// Removes a snapshot of which nothing but its tag can be read, unless others
 /// are built on it.
 pub(crate) fn discard_damaged(store: &Snapshots, tag: &str) -> Result<(), StoreError> {
-    let _all = store.lock()?;
+    let _store_lock = store.lock()?;
     let Some(dir) = store.damaged_dir(tag) else { return Ok(()) };
-    let is_it = |id: &SnapshotId| dir.file_name().is_some_and(|name| name.to_string_lossy() == id.short());
-    if store.list()?.iter().any(|other| other.manifest.parent.as_ref().is_some_and(is_it)) {
+    let is_damaged_one =
+        |id: &SnapshotId| dir.file_name().is_some_and(|name| name.to_string_lossy() == id.short());
+    if store.list()?.iter().any(|other| other.manifest.parent.as_ref().is_some_and(is_damaged_one)) {
         return Ok(());
     }
     remove_dir(&dir).at("remove", &dir)?;
@@ -71,10 +72,10 @@ pub(crate) fn discard_damaged(store: &Snapshots, tag: &str) -> Result<(), StoreE
 /// First out of sight, in one step; then piece by piece.
 pub(crate) fn delete(store: &Snapshots, snapshot: &Snapshot) -> Result<Removed, StoreError> {
     let id = &snapshot.manifest.id;
-    let gone = store.home().snapshots().join(format!("{GOING}{}", id.short()));
-    remove_dir(&gone).at("remove", &snapshot.dir)?;
-    fs::rename(&snapshot.dir, &gone).at("remove", &snapshot.dir)?;
-    remove_dir(&gone).at("remove", &snapshot.dir)?;
+    let hidden = store.home().snapshots().join(format!("{REMOVED_PREFIX}{}", id.short()));
+    remove_dir(&hidden).at("remove", &snapshot.dir)?;
+    fs::rename(&snapshot.dir, &hidden).at("remove", &snapshot.dir)?;
+    remove_dir(&hidden).at("remove", &snapshot.dir)?;
     if let Some(tag) = snapshot.manifest.tag.as_ref().filter(|_| !store.is_retired(id)) {
         fs::remove_file(store.tags().join(tag.as_str())).ok();
     }
@@ -83,7 +84,7 @@ pub(crate) fn delete(store: &Snapshots, snapshot: &Snapshot) -> Result<Removed, 
     super::verify::sweep(store);
     Ok(Removed {
         id: id.clone(),
-        called: snapshot.manifest.display_name().to_owned(),
+        name: snapshot.manifest.display_name().to_owned(),
         memory_bytes: snapshot.manifest.memory_bytes,
     })
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
 
-use super::draft::UNFINISHED;
+use super::draft::DRAFT_PREFIX;
 use super::{Kind, LoadError, Manifest, StoreError};
 use crate::Home;
 use crate::cause::chain;
@@ -15,11 +15,11 @@ use crate::io_error::IoContext;
 use crate::machine::{MachineName, remove_dir};
 
 /// What the directory of a snapshot that is being removed begins with.
-pub(super) const GOING: &str = ".gone-";
+pub(super) const REMOVED_PREFIX: &str = ".gone-";
 
 /// What the mark of a runtime snapshot begins with that is kept for those
 /// which are built on it, and is not copied any more.
-const RETIRED: &str = ".retired-";
+const RETIRED_PREFIX: &str = ".retired-";
 
 /// All snapshots of a home directory.
 #[derive(Debug, Clone)]
@@ -41,12 +41,12 @@ pub struct Snapshot {
 pub enum FindSnapshotError {
     /// There is none.
     #[error("no snapshot with tag or id {0:?}: `mimeo snapshot ls` lists them")]
-    None(String),
+    NotFound(String),
     /// There are several.
-    #[error("{word:?} is the beginning of several ids: {}", ids.join(", "))]
-    Several {
+    #[error("{query:?} is the beginning of several ids: {}", ids.join(", "))]
+    Ambiguous {
         /// What was asked for.
-        word: String,
+        query: String,
         /// The ids' first 12 digits.
         ids: Vec<String>,
     },
@@ -81,7 +81,7 @@ impl Snapshots {
     /// # Errors
     /// When the directory cannot be read.
     pub fn list(&self) -> Result<Vec<Snapshot>, StoreError> {
-        let mut all: Vec<_> = self.dirs()?.into_iter().filter_map(known).collect();
+        let mut all: Vec<_> = self.dirs()?.into_iter().filter_map(load_listed).collect();
         all.sort_by_key(|snapshot| snapshot.manifest.created);
         Ok(all)
     }
@@ -99,53 +99,53 @@ impl Snapshots {
     ///
     /// # Errors
     /// When there is none, or more than one, or it is damaged.
-    pub fn find(&self, word: &str) -> Result<Snapshot, FindSnapshotError> {
+    pub fn find(&self, query: &str) -> Result<Snapshot, FindSnapshotError> {
         let all = self.list()?;
         let tagged =
-            |snapshot: &&Snapshot| snapshot.manifest.tag.as_ref().is_some_and(|tag| tag.as_str() == word);
+            |snapshot: &&Snapshot| snapshot.manifest.tag.as_ref().is_some_and(|tag| tag.as_str() == query);
         if let Some(found) = all.iter().find(tagged) {
             return Ok(found.clone());
         }
         let mut matching: Vec<_> = all
             .into_iter()
-            .filter(|snapshot| !word.is_empty() && snapshot.manifest.id.as_str().starts_with(word))
+            .filter(|snapshot| !query.is_empty() && snapshot.manifest.id.as_str().starts_with(query))
             .collect();
         match matching.len() {
-            0 => Err(self.damaged(word)),
+            0 => Err(self.not_found(query)),
             1 => Ok(matching.remove(0)),
-            _ => Err(FindSnapshotError::Several {
-                word: word.to_owned(),
+            _ => Err(FindSnapshotError::Ambiguous {
+                query: query.to_owned(),
                 ids: matching.iter().map(|snapshot| snapshot.manifest.id.short().to_owned()).collect(),
             }),
         }
     }
 
     /// Why the snapshot called `word` is not listed.
-    fn damaged(&self, word: &str) -> FindSnapshotError {
-        match self.damaged_dir(word).map(|dir| Manifest::load(&dir)) {
+    fn not_found(&self, query: &str) -> FindSnapshotError {
+        match self.damaged_dir(query).map(|dir| Manifest::load(&dir)) {
             Some(Err(error)) => error.into(),
-            _ => FindSnapshotError::None(word.to_owned()),
+            _ => FindSnapshotError::NotFound(query.to_owned()),
         }
     }
 
     /// The directory of a snapshot that is called so and cannot be read.
-    pub(super) fn damaged_dir(&self, word: &str) -> Option<PathBuf> {
-        let tag = fs::read_link(self.tags().join(word)).ok();
+    pub(super) fn damaged_dir(&self, query: &str) -> Option<PathBuf> {
+        let tag = fs::read_link(self.tags().join(query)).ok();
         let named = |dir: &PathBuf| {
             let name = dir.file_name().unwrap_or_default().to_string_lossy();
-            word.starts_with(&*name) || tag.as_ref().is_some_and(|tag| tag.as_os_str() == &*name)
+            query.starts_with(&*name) || tag.as_ref().is_some_and(|tag| tag.as_os_str() == &*name)
         };
         self.dirs().ok()?.into_iter().find(|dir| named(dir) && Manifest::load(dir).is_err())
     }
 
     /// The runtime snapshot of this key.
     pub(crate) fn runtime(&self, key: &str) -> Result<Option<Snapshot>, StoreError> {
-        let is_it = |snapshot: &Snapshot| {
+        let is_current = |snapshot: &Snapshot| {
             snapshot.manifest.kind == Kind::Runtime
                 && snapshot.manifest.tag.as_ref().is_some_and(|tag| tag.as_str() == key)
                 && !self.is_retired(&snapshot.manifest.id)
         };
-        Ok(self.list()?.into_iter().find(is_it))
+        Ok(self.list()?.into_iter().find(is_current))
     }
 
     /// Has a runtime snapshot copied no more, and lets another have its tag.
@@ -159,7 +159,7 @@ impl Snapshots {
     }
 
     pub(super) fn retired(&self, id: &SnapshotId) -> PathBuf {
-        self.home.snapshots().join(format!("{RETIRED}{}", id.short()))
+        self.home.snapshots().join(format!("{RETIRED_PREFIX}{}", id.short()))
     }
 
     /// Where tags point to their snapshots: for those whose manifest cannot be read.
@@ -177,10 +177,10 @@ impl Snapshots {
 
     /// Refuses a tag that another snapshot has.
     pub(crate) fn check_tag(&self, tag: &MachineName) -> Result<(), StoreError> {
-        let has_it = |other: &Snapshot| {
+        let has_tag = |other: &Snapshot| {
             other.manifest.tag.as_ref() == Some(tag) && !self.is_retired(&other.manifest.id)
         };
-        let other = self.list()?.into_iter().find(has_it);
+        let other = self.list()?.into_iter().find(has_tag);
         match other {
             Some(other) => {
                 Err(StoreError::TagTaken { tag: tag.clone(), owner: other.manifest.id.short().to_owned() })
@@ -193,13 +193,13 @@ impl Snapshots {
     /// are gone. What looks unfinished may just be in the making: that is told
     /// by the lock of all.
     pub(crate) fn sweep(&self) {
-        let is_rest = |dir: &PathBuf| is_unfinished(dir) || is_going(dir);
-        if self.entries().is_ok_and(|entries| entries.iter().any(is_rest))
-            && let Ok(_all) = self.lock()
+        let is_leftover = |dir: &PathBuf| is_draft(dir) || is_being_removed(dir);
+        if self.entries().is_ok_and(|entries| entries.iter().any(is_leftover))
+            && let Ok(_store_lock) = self.lock()
         {
-            let rests = self.entries().unwrap_or_default().into_iter();
-            for dir in
-                rests.filter(|dir| is_going(dir) || super::draft::is_abandoned(dir) && is_unfinished(dir))
+            let leftovers = self.entries().unwrap_or_default().into_iter();
+            for dir in leftovers
+                .filter(|dir| is_being_removed(dir) || super::draft::is_abandoned(dir) && is_draft(dir))
             {
                 remove_dir(&dir).ok();
             }
@@ -224,7 +224,7 @@ impl Snapshots {
     }
 }
 
-fn known(dir: PathBuf) -> Option<Snapshot> {
+fn load_listed(dir: PathBuf) -> Option<Snapshot> {
     match Manifest::load(&dir) {
         Ok(manifest) => Some(Snapshot { manifest, dir }),
         // It is being removed.
@@ -236,14 +236,14 @@ fn known(dir: PathBuf) -> Option<Snapshot> {
     }
 }
 
-fn is_going(dir: &Path) -> bool {
-    dir.file_name().is_some_and(|name| name.to_string_lossy().starts_with(GOING))
+fn is_being_removed(dir: &Path) -> bool {
+    dir.file_name().is_some_and(|name| name.to_string_lossy().starts_with(REMOVED_PREFIX))
 }
 
 fn is_hidden(dir: &Path) -> bool {
     dir.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'))
 }
 
-fn is_unfinished(dir: &Path) -> bool {
-    dir.file_name().is_some_and(|name| name.to_string_lossy().starts_with(UNFINISHED))
+fn is_draft(dir: &Path) -> bool {
+    dir.file_name().is_some_and(|name| name.to_string_lossy().starts_with(DRAFT_PREFIX))
 }

@@ -35,20 +35,20 @@ pub enum WriteError {
 #[derive(Debug)]
 pub(crate) struct SnapshotWriter {
     pub(crate) draft: Draft,
-    copying: MemoryCopy,
+    memory: MemoryCapture,
     /// What is copied is what differs from the origin's memory.
-    differs: bool,
+    is_diff: bool,
 }
 
 #[derive(Debug)]
-enum MemoryCopy {
-    Ready(Capture),
-    Done(Capture, Pages),
+enum MemoryCapture {
+    Prepared(Capture),
+    Copied(Capture, Pages),
     /// The VMM writes the memory itself.
-    ByVmm(VmmSave),
-    Written(VmmSave),
+    VmmPlanned(VmmSave),
+    VmmWritten(VmmSave),
     /// A thread has it, or had it when it came to a bad end.
-    Away,
+    InUse,
 }
 
 /// What a VMM that writes its guest's memory itself is asked for.
@@ -56,9 +56,9 @@ enum MemoryCopy {
 pub(crate) struct VmmSave {
     pub(crate) kind: SaveKind,
     /// What is saved, with what is below it, is what differs from the origin's memory.
-    pub(crate) differs: bool,
+    pub(crate) is_diff: bool,
     /// Whether it is laid over the last save's memory.
-    pub(crate) is_over_last: bool,
+    pub(crate) has_base: bool,
     /// Where saves of the machine leave their memory for the next.
     pub(crate) last: Option<LastMemory>,
     /// Told when that is done, dropped when it never will be.
@@ -68,7 +68,7 @@ pub(crate) struct VmmSave {
 impl VmmSave {
     /// All memory of a machine, which the next save knows nothing of.
     pub(crate) fn whole() -> Self {
-        Self { kind: SaveKind::Full, differs: false, is_over_last: false, last: None, done: None }
+        Self { kind: SaveKind::Full, is_diff: false, has_base: false, last: None, done: None }
     }
 }
 
@@ -98,7 +98,7 @@ impl LastMemory {
         self.dir.join("last-save.base")
     }
 
-    pub(crate) fn is_there(&self) -> bool {
+    pub(crate) fn exists(&self) -> bool {
         self.memory().exists() && self.pages().exists()
     }
 
@@ -108,20 +108,20 @@ impl LastMemory {
     }
 
     /// Lays what a VMM has written over the last save's memory, where `memory` is; the pages of both.
-    fn lay_over(&self, memory: &Path, written: &Pages) -> Result<Pages, FileError> {
+    fn flatten_over_base(&self, memory: &Path, written: &Pages) -> Result<Pages, FileError> {
         let bytes = fs::read(self.pages()).map_err(FileError::reading(&self.pages()))?;
-        let before = Pages::from_bytes(&bytes, u64::MAX / PAGE).map_err(io::Error::other);
-        let before = before.map_err(FileError::reading(&self.pages()))?;
+        let base_pages = Pages::from_bytes(&bytes, u64::MAX / PAGE).map_err(io::Error::other);
+        let base_pages = base_pages.map_err(FileError::reading(&self.pages()))?;
         flatten(&self.base(), memory, written, memory)?;
-        Ok(before.union(written))
+        Ok(base_pages.union(written))
     }
 
     /// Leaves a save's memory for the next. Where that fails the next is of all memory.
-    fn leave(&self, memory: &Path, pages: &Pages) {
+    fn store_for_next(&self, memory: &Path, pages: &Pages) {
         self.remove();
-        let left =
+        let stored =
             fs::write(self.pages(), pages.to_bytes()).and_then(|()| fs::hard_link(memory, self.memory()));
-        if let Err(error) = left {
+        if let Err(error) = stored {
             tracing::warn!(component = "snapshot", dir = %self.dir.display(), %error, "the next save will be of all memory");
         }
     }
@@ -143,7 +143,7 @@ pub(crate) struct WrittenSnapshot {
     /// Bytes of memory that the copy holds.
     pub(crate) memory_bytes: u64,
     /// It holds what differs from the origin's memory; otherwise all.
-    pub(crate) differs: bool,
+    pub(crate) is_diff: bool,
 }
 
 impl SnapshotWriter {
@@ -157,39 +157,39 @@ impl SnapshotWriter {
     ) -> Result<Self, WriteError> {
         let draft = Draft::create(store)?;
         let path = draft.dir.join(MEMORY);
-        let differs = memory.over_file;
+        let is_diff = memory.over_file;
         let capture = spawn_blocking(move || capture(memory, divergent_pages, &path))
             .await
             .map_err(|_| WriteError::CutOff)??;
-        Ok(Self { draft, copying: MemoryCopy::Ready(capture), differs })
+        Ok(Self { draft, memory: MemoryCapture::Prepared(capture), is_diff })
     }
 
     /// The same for a machine whose monitor writes its memory itself.
     pub(crate) fn by_vmm(store: &Snapshots, save: VmmSave) -> Result<Self, WriteError> {
-        let (draft, differs) = (Draft::create(store)?, save.differs);
-        Ok(Self { draft, copying: MemoryCopy::ByVmm(save), differs })
+        let (draft, is_diff) = (Draft::create(store)?, save.is_diff);
+        Ok(Self { draft, memory: MemoryCapture::VmmPlanned(save), is_diff })
     }
 
     /// Whether a VMM that writes memory itself is about to write what differs from the origin's, or all; none where memory is
     /// read.
-    pub(crate) fn is_difference_by_vmm(&self) -> Option<bool> {
-        matches!(self.copying, MemoryCopy::ByVmm(_)).then_some(self.differs)
+    pub(crate) fn planned_vmm_diff(&self) -> Option<bool> {
+        matches!(self.memory, MemoryCapture::VmmPlanned(_)).then_some(self.is_diff)
     }
 
     /// Copies memory and devices of the machine, which must stand still.
     pub(crate) async fn write(&mut self, instance: &mut dyn Instance) -> Result<(), WriteError> {
-        let mut capture = match std::mem::replace(&mut self.copying, MemoryCopy::Away) {
-            MemoryCopy::Ready(capture) => capture,
-            MemoryCopy::ByVmm(save) => {
+        let mut capture = match std::mem::replace(&mut self.memory, MemoryCapture::InUse) {
+            MemoryCapture::Prepared(capture) => capture,
+            MemoryCapture::VmmPlanned(save) => {
                 let [state, memory] = [STATE, MEMORY].map(|name| self.draft.dir.join(name));
-                if let Some(last) = save.last.as_ref().filter(|_| save.is_over_last) {
+                if let Some(last) = save.last.as_ref().filter(|_| save.has_base) {
                     last.move_aside().at("rename", last.memory()).map_err(StoreError::from)?;
                 }
                 instance.save(&state, &memory, save.kind).await?;
-                self.copying = MemoryCopy::Written(save);
+                self.memory = MemoryCapture::VmmWritten(save);
                 return Ok(());
             }
-            MemoryCopy::Done(..) | MemoryCopy::Written(_) | MemoryCopy::Away => {
+            MemoryCapture::Copied(..) | MemoryCapture::VmmWritten(_) | MemoryCapture::InUse => {
                 return Err(WriteError::CutOff);
             }
         };
@@ -199,42 +199,46 @@ impl SnapshotWriter {
         });
         let devices = instance.save_devices(&self.draft.dir.join(STATE)).await;
         let (capture, pages) = copying.await.map_err(|_| WriteError::CutOff)??;
-        self.copying = MemoryCopy::Done(capture, pages);
+        self.memory = MemoryCapture::Copied(capture, pages);
         Ok(devices?)
     }
 
     /// Completes the files, with digests and on the disk when they are to be kept.
-    pub(crate) async fn finish(self, keep: bool) -> Result<WrittenSnapshot, WriteError> {
-        spawn_blocking(move || self.complete(keep)).await.map_err(|_| WriteError::CutOff)?
+    pub(crate) async fn finish(self, is_durable: bool) -> Result<WrittenSnapshot, WriteError> {
+        spawn_blocking(move || self.complete(is_durable)).await.map_err(|_| WriteError::CutOff)?
     }
 
-    fn complete(self, keep: bool) -> Result<WrittenSnapshot, WriteError> {
-        let Self { draft, copying, differs } = self;
-        let pages = match copying {
-            MemoryCopy::Done(capture, pages) => {
+    fn complete(self, is_durable: bool) -> Result<WrittenSnapshot, WriteError> {
+        let Self { draft, memory, is_diff } = self;
+        let pages = match memory {
+            MemoryCapture::Copied(capture, pages) => {
                 capture.finish(false, false)?;
                 pages
             }
-            MemoryCopy::Written(save) => complete(&draft.dir.join(MEMORY), save).map_err(PagerError::from)?,
-            MemoryCopy::Ready(_) | MemoryCopy::ByVmm(_) | MemoryCopy::Away => return Err(WriteError::CutOff),
+            MemoryCapture::VmmWritten(save) => {
+                complete_vmm_memory(&draft.dir.join(MEMORY), save).map_err(PagerError::from)?
+            }
+            MemoryCapture::Prepared(_) | MemoryCapture::VmmPlanned(_) | MemoryCapture::InUse => {
+                return Err(WriteError::CutOff);
+            }
         };
         let mut names = vec![STATE, MEMORY];
-        if differs {
+        if is_diff {
             let path = draft.dir.join(PAGES);
             durable::write(&path, &pages.to_bytes()).at("write", &path).map_err(StoreError::from)?;
             names.push(PAGES);
         }
-        let files = names.into_iter().map(|name| draft.file(name, keep)).collect::<Result<_, _>>()?;
-        Ok(WrittenSnapshot { draft, files, memory_bytes: pages.bytes(), differs })
+        let files = names.into_iter().map(|name| draft.file(name, is_durable)).collect::<Result<_, _>>()?;
+        Ok(WrittenSnapshot { draft, files, memory_bytes: pages.bytes(), is_diff })
     }
 }
 
 /// Makes what a VMM has written what the snapshot is to hold, and leaves it for the next save; its pages.
-fn complete(memory: &Path, save: VmmSave) -> Result<Pages, FileError> {
+fn complete_vmm_memory(memory: &Path, save: VmmSave) -> Result<Pages, FileError> {
     // Before anybody reads the file: some filesystems tell of more pages after that.
     let written = mimeo_pager::data_pages(memory)?;
     let pages = match (&save.last, save.kind) {
-        (Some(last), SaveKind::Diff) if save.is_over_last => last.lay_over(memory, &written)?,
+        (Some(last), SaveKind::Diff) if save.has_base => last.flatten_over_base(memory, &written)?,
         (_, SaveKind::Diff) => written,
         (_, SaveKind::Full) => {
             // What a guest has never used is written as zeros.
@@ -243,7 +247,7 @@ fn complete(memory: &Path, save: VmmSave) -> Result<Pages, FileError> {
         }
     };
     if let Some(last) = &save.last {
-        last.leave(memory, &pages);
+        last.store_for_next(memory, &pages);
     }
     if let Some(done) = save.done {
         // The machine may have ended meanwhile.
@@ -259,11 +263,11 @@ pub(crate) fn capture(
     path: &Path,
 ) -> Result<Capture, PagerError> {
     let GuestMemory { pid, pieces, over_file } = memory;
-    let held = if over_file { MappingKind::Private } else { MappingKind::Shared };
+    let mapping = if over_file { MappingKind::Private } else { MappingKind::Shared };
     let regions = pieces.iter().map(|piece| Region {
         address: piece.address,
         offset: piece.offset,
         length: piece.length,
     });
-    Capture::prepare_with(pid, regions.collect(), held, divergent_pages, path)
+    Capture::prepare_with(pid, regions.collect(), mapping, divergent_pages, path)
 }

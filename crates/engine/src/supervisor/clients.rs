@@ -22,7 +22,7 @@ pub(super) type PendingRequest = (ControlRequest, oneshot::Sender<ControlReply>)
 pub(super) struct ControlHandle {
     pub(super) guest: Link,
     pub(super) phase: watch::Receiver<Phase>,
-    pub(super) ask: mpsc::Sender<PendingRequest>,
+    pub(super) requests: mpsc::Sender<PendingRequest>,
 }
 
 /// The monitor's socket.
@@ -44,7 +44,7 @@ impl Clients {
             tokio::select! {
                 accepted = self.listener.accept() => match accepted {
                     Ok((socket, _)) => {
-                        self.sessions.spawn(session(socket, self.handle.clone()));
+                        self.sessions.spawn(serve_client(socket, self.handle.clone()));
                     }
                     // Too many files are open: those who have one finish first.
                     Err(error) => {
@@ -64,46 +64,46 @@ impl Clients {
     }
 }
 
-async fn session(socket: UnixStream, handle: ControlHandle) {
+async fn serve_client(socket: UnixStream, handle: ControlHandle) {
     let (reader, writer) = socket.into_split();
     let name = concat!("mimeo ", env!("CARGO_PKG_VERSION"));
     // Who cannot say hello learns it from our own.
     let Ok(mut accepted) = link::accept(FrameReader::new(reader), writer, name).await else { return };
-    let mut requests = JoinSet::new();
+    let mut handlers = JoinSet::new();
     while let Some((request, stream)) = accepted.incoming.next().await {
-        requests.spawn(answer(request, stream, handle.clone()));
+        handlers.spawn(handle_request(request, stream, handle.clone()));
     }
 }
 
-async fn answer(request: Bytes, stream: Stream, handle: ControlHandle) {
+async fn handle_request(request: Bytes, stream: Stream, handle: ControlHandle) {
     match serde_json::from_slice(&request) {
-        Ok(ControlRequest::Guest { request }) => ask_guest(*request, stream, &handle).await,
-        Ok(request) => ask_supervisor(request, &stream, &handle).await,
+        Ok(ControlRequest::Guest { request }) => forward_to_guest(*request, stream, &handle).await,
+        Ok(request) => forward_to_supervisor(request, &stream, &handle).await,
         Err(error) => {
             stream.sender.message(&ControlReply::Failed { message: format!("unreadable request: {error}") });
         }
     }
 }
 
-async fn ask_guest(request: Request, stream: Stream, handle: &ControlHandle) {
-    let refused = |kind, message| {
+async fn forward_to_guest(request: Request, stream: Stream, handle: &ControlHandle) {
+    let refuse = |kind, message| {
         stream.sender.message(&Reply::Failed(Failure { kind, message }));
     };
-    if !allowed(&request) {
-        return refused(FailureKind::Invalid, "this is the monitor's own to ask".to_owned());
+    if !is_allowed(&request) {
+        return refuse(FailureKind::Invalid, "this is the monitor's own to ask".to_owned());
     }
     let phase = *handle.phase.borrow();
     if let Err(refusal) = decide(phase, Action::Enter) {
-        return refused(FailureKind::WrongState, refusal.to_string());
+        return refuse(FailureKind::WrongState, refusal.to_string());
     }
     match handle.guest.open(&request) {
         Ok(guest) => relay(stream, guest).await,
-        Err(error) => refused(FailureKind::WrongState, error.to_string()),
+        Err(error) => refuse(FailureKind::WrongState, error.to_string()),
     }
 }
 
 /// What a client may ask of the guest: nothing that makes or ends a machine.
-fn allowed(request: &Request) -> bool {
+fn is_allowed(request: &Request) -> bool {
     match request {
         Request::Exec(_)
         | Request::Metrics
@@ -128,13 +128,13 @@ fn allowed(request: &Request) -> bool {
     }
 }
 
-async fn ask_supervisor(request: ControlRequest, stream: &Stream, handle: &ControlHandle) {
-    let (reply, answered) = oneshot::channel();
+async fn forward_to_supervisor(request: ControlRequest, stream: &Stream, handle: &ControlHandle) {
+    let (reply_sender, reply) = oneshot::channel();
     // One that is not taken is dropped, and its answer with it.
-    handle.ask.send((request, reply)).await.ok();
+    handle.requests.send((request, reply_sender)).await.ok();
     // A machine that is ending answers nobody any more: who asked sees the
     // stream end, and looks again.
-    if let Ok(answer) = answered.await {
-        stream.sender.message(&answer);
+    if let Ok(reply) = reply.await {
+        stream.sender.message(&reply);
     }
 }

@@ -3,7 +3,7 @@
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, Lines};
 use tokio::sync::mpsc;
 
-use super::run::Joined;
+use super::run::Endpoints;
 use super::signals::Signals;
 use super::{Attachment, SupervisorError, run};
 use crate::clone::{Identified, clone};
@@ -21,9 +21,9 @@ use crate::{Engine, fork_decision};
 /// When the copy does not come up; nothing is left of it then.
 pub async fn supervise_clone<R>(
     engine: &Engine,
-    order: CloneRequest,
-    orders: R,
-    mut tell: impl FnMut(&SupervisorReport),
+    request: CloneRequest,
+    lines: R,
+    mut report: impl FnMut(&SupervisorReport),
     started: impl FnOnce(&Record),
 ) -> Result<Exit, SupervisorError>
 where
@@ -31,89 +31,89 @@ where
 {
     let mut signals =
         Signals::listen().map_err(|source| SupervisorError::Io { step: "listen to signals", source })?;
-    let mut orders = orders.lines();
+    let mut lines = lines.lines();
     let running = tokio::select! {
         biased;
         signal = signals.interruption() => return Err(SupervisorError::Interrupted { signal }),
-        running = make(engine, &order, &mut orders, &mut tell) => running?,
+        running = start_clone(engine, &request, &mut lines, &mut report) => running?,
     };
     let info = CloneInfo::new(&running.guest.claim.record, running.guest.claim.record.times.stages.clone());
-    let running_on = |record: &Record| {
-        tell(&SupervisorReport::Running { clone: Box::new(info) });
+    let on_running = |record: &Record| {
+        report(&SupervisorReport::Running { clone: Box::new(info) });
         started(record);
     };
-    let (abandon, abandoned) = mpsc::channel(1);
-    if order.serve.is_some() {
-        tokio::spawn(lifeline(orders, abandon));
+    let (server_gone_sender, server_gone) = mpsc::channel(1);
+    if request.serve.is_some() {
+        tokio::spawn(watch_server(lines, server_gone_sender));
     }
-    let joined = Joined { attachment: Attachment::default(), signals, abandoned };
-    run::run(engine, running, joined, running_on).await
+    let endpoints = Endpoints { attachment: Attachment::default(), signals, server_gone };
+    run::run(engine, running, endpoints, on_running).await
 }
 
 /// A server's end, however it comes, closes what it gave its copies to read.
-async fn lifeline<R: AsyncBufRead + Unpin>(mut orders: Lines<R>, abandon: mpsc::Sender<()>) {
-    while let Ok(Some(_)) = orders.next_line().await {}
+async fn watch_server<R: AsyncBufRead + Unpin>(mut lines: Lines<R>, server_gone_sender: mpsc::Sender<()>) {
+    while let Ok(Some(_)) = lines.next_line().await {}
     // A machine that has ended needs no end.
-    abandon.send(()).await.ok();
+    server_gone_sender.send(()).await.ok();
 }
 
-async fn make<R: AsyncBufRead + Unpin>(
+async fn start_clone<R: AsyncBufRead + Unpin>(
     engine: &Engine,
-    order: &CloneRequest,
-    orders: &mut Lines<R>,
-    tell: &mut impl FnMut(&SupervisorReport),
+    request: &CloneRequest,
+    lines: &mut Lines<R>,
+    report: &mut impl FnMut(&SupervisorReport),
 ) -> Result<Running, SupervisorError> {
     let mut identified = tokio::select! {
-        identified = clone(engine, order) => identified?,
-        () = given_up(orders) => return Err(SupervisorError::GivenUp),
+        identified = clone(engine, request) => identified?,
+        () = cancelled(lines) => return Err(SupervisorError::Cancelled),
     };
-    let changes = hold(order, &mut identified, orders, tell).await?;
+    let changes = wait_for_release(request, &mut identified, lines, report).await?;
     Ok(identified.thaw(engine, changes).await?)
 }
 
 /// Whoever ordered the copy is gone. A line that comes early is not for now.
-async fn given_up<R: AsyncBufRead + Unpin>(orders: &mut Lines<R>) {
-    if let Ok(Some(_)) = orders.next_line().await {
+async fn cancelled<R: AsyncBufRead + Unpin>(lines: &mut Lines<R>) {
+    if let Ok(Some(_)) = lines.next_line().await {
         std::future::pending().await
     }
 }
 
 /// Waits until the workload may go on; what was changed about it since.
-async fn hold<R: AsyncBufRead + Unpin>(
-    order: &CloneRequest,
+async fn wait_for_release<R: AsyncBufRead + Unpin>(
+    request: &CloneRequest,
     identified: &mut Identified,
-    orders: &mut Lines<R>,
-    tell: &mut impl FnMut(&SupervisorReport),
+    lines: &mut Lines<R>,
+    report: &mut impl FnMut(&SupervisorReport),
 ) -> Result<Option<CloneOverrides>, SupervisorError> {
-    if order.hold == HoldPolicy::Never {
+    if request.hold == HoldPolicy::Never {
         return Ok(None);
     }
-    if order.hold == HoldPolicy::Pool {
+    if request.hold == HoldPolicy::Pool {
         tokio::select! {
             () = identified.warm() => {}
-            () = given_up(orders) => return Err(SupervisorError::GivenUp),
+            () = cancelled(lines) => return Err(SupervisorError::Cancelled),
         }
     }
-    if let HoldPolicy::Fork { .. } = order.hold {
+    if let HoldPolicy::Fork { .. } = request.hold {
         identified.publish().await?;
     }
     let info = identified.info();
     let id = info.id.clone();
-    tell(&SupervisorReport::Ready { clone: Box::new(info) });
+    report(&SupervisorReport::Ready { clone: Box::new(info) });
     let line = tokio::select! {
-        line = orders.next_line() => line.ok().flatten(),
+        line = lines.next_line() => line.ok().flatten(),
         // Who waits for it learns it from this process's end.
-        () = identified.ended() => return Err(SupervisorError::GivenUp),
+        () = identified.ended() => return Err(SupervisorError::Cancelled),
     };
-    match (line.as_deref().map(serde_json::from_str), &order.hold) {
+    match (line.as_deref().map(serde_json::from_str), &request.hold) {
         (Some(Ok(Release::Proceed)), _) => Ok(None),
         (Some(Ok(Release::ProceedAs(overrides))), _) => Ok(Some(overrides)),
         // It was decided, and who decided it died before it could say so.
-        (_, HoldPolicy::Fork { decision, .. }) if is_decided(decision, &id) => Ok(None),
-        _ => Err(SupervisorError::GivenUp),
+        (_, HoldPolicy::Fork { decision, .. }) if is_decided_for(decision, &id) => Ok(None),
+        _ => Err(SupervisorError::Cancelled),
     }
 }
 
-fn is_decided(decision: &std::path::Path, id: &str) -> bool {
+fn is_decided_for(decision: &std::path::Path, id: &str) -> bool {
     MachineId::try_from(id.to_owned()).is_ok_and(|id| fork_decision::includes_clone(decision, &id))
 }

@@ -12,11 +12,11 @@ use crate::machine::Exit;
 use crate::snapshot::LastMemory;
 
 /// How long a guest may take to flush and power off.
-const POWER_OFF: Duration = Duration::from_secs(10);
+const POWER_OFF_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a snapshot may take to be on the disk.
-const KEEP: Duration = Duration::from_secs(60);
+const SAVE_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long a client may take to read its last answer.
-const FAREWELL: Duration = Duration::from_secs(2);
+const CLIENT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Ends what is left of a machine whose container has ended.
 pub(super) async fn finish(engine: &Engine, mut machine: Machine, exit: Exit, clients: Clients) -> Exit {
@@ -27,16 +27,16 @@ pub(super) async fn finish(engine: &Engine, mut machine: Machine, exit: Exit, cl
     machine.guest.instance.kill().await;
     drop(std::mem::take(&mut machine.guest.connection));
     machine.guest.volumes.clear();
-    machine.end(&exit);
+    machine.mark_exited(&exit);
     // A snapshot that was taken in time is kept.
-    let keeping = async { while machine.keeping.join_next().await.is_some() {} };
-    if timeout(KEEP, keeping).await.is_err() {
+    let saving = async { while machine.saving.join_next().await.is_some() {} };
+    if timeout(SAVE_TIMEOUT, saving).await.is_err() {
         tracing::warn!(component = "supervisor", machine = %machine.record().name, "a snapshot was not kept in time");
     }
     LastMemory::in_dir(&machine.guest.claim.dir).remove();
     // The socket goes before the state may: who finds the one finds the other.
     machine.guest.scratch.remove();
-    timeout(FAREWELL, clients.finish()).await.ok();
+    timeout(CLIENT_TIMEOUT, clients.finish()).await.ok();
     if machine.record().spec.remove {
         remove(engine, &machine);
     }
@@ -45,13 +45,13 @@ pub(super) async fn finish(engine: &Engine, mut machine: Machine, exit: Exit, cl
 
 async fn power_off(machine: &mut Machine) {
     let Ok(mut stream) = machine.guest.link.open(&Request::Shutdown) else { return };
-    let orderly = async {
+    let shutdown = async {
         // The answer comes just before the end; a guest that is gone has ended too.
         if stream.receiver.message::<Reply>().await.is_ok() {
             machine.guest.instance.wait().await;
         }
     };
-    if timeout(POWER_OFF, orderly).await.is_err() {
+    if timeout(POWER_OFF_TIMEOUT, shutdown).await.is_err() {
         tracing::warn!(component = "supervisor", machine = %machine.record().name, "the guest did not power off");
     }
 }

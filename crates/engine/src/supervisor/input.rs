@@ -10,10 +10,10 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 /// Bytes read at once.
-const CHUNK: usize = 32 * 1024;
+const CHUNK_BYTES: usize = 32 * 1024;
 
 /// Joins the container to where its input comes from, and to its terminal.
-pub(super) fn join(
+pub(super) fn connect(
     tasks: &mut JoinSet<()>,
     stdin: Option<Box<dyn AsyncRead + Send + Unpin>>,
     size: Option<watch::Receiver<TerminalSize>>,
@@ -21,18 +21,18 @@ pub(super) fn join(
 ) {
     let container = Arc::new(container);
     if let Some(stdin) = stdin {
-        tasks.spawn(feed(stdin, container.clone()));
+        tasks.spawn(forward_stdin(stdin, container.clone()));
     }
     if let Some(size) = size {
-        tasks.spawn(resize(size, container));
+        tasks.spawn(forward_size(size, container));
     }
 }
 
 /// Passes `from` on until its end or the container's.
-async fn feed(mut from: Box<dyn AsyncRead + Send + Unpin>, container: Arc<Sender>) {
-    let mut buffer = vec![0; CHUNK];
+async fn forward_stdin(mut stdin: Box<dyn AsyncRead + Send + Unpin>, container: Arc<Sender>) {
+    let mut buffer = vec![0; CHUNK_BYTES];
     // Input that cannot be read has ended.
-    while let Ok(count @ 1..) = from.read(&mut buffer).await {
+    while let Ok(count @ 1..) = stdin.read(&mut buffer).await {
         if container.data(channel::STDIN, Bytes::copy_from_slice(&buffer[..count])).await.is_err() {
             return;
         }
@@ -42,7 +42,7 @@ async fn feed(mut from: Box<dyn AsyncRead + Send + Unpin>, container: Arc<Sender
 }
 
 /// Tells the container of each new size of its terminal.
-async fn resize(mut size: watch::Receiver<TerminalSize>, container: Arc<Sender>) {
+async fn forward_size(mut size: watch::Receiver<TerminalSize>, container: Arc<Sender>) {
     loop {
         let now = *size.borrow_and_update();
         container.message(&Input::Resize(now));

@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::clients::PendingRequest;
-use super::clock::{Reading, Standstill};
+use super::clock::{ClockReading, PausedTime};
 use super::signals::{SIGINT, SIGTERM};
 use crate::cause::chain;
 use crate::control::{ControlReply, ControlRequest};
@@ -23,6 +23,10 @@ use crate::{Engine, Events, signal};
 const SIGKILL: i32 = 9;
 /// How long a container may take to end by SIGKILL before its machine is ended.
 const KILL_GRACE: Duration = Duration::from_secs(2);
+/// Time for the VMM to exit after the link to its guest was lost.
+const VMM_EXIT_TIMEOUT: Duration = Duration::from_secs(1);
+/// Time for the guest to acknowledge a signal.
+const SIGNAL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A machine, as its one writer holds it.
 #[derive(Debug)]
@@ -35,12 +39,12 @@ pub(super) struct Machine {
     /// Its container has had our SIGKILL: what ends now ends for that.
     pub(super) killed: bool,
     /// Those who wait for the end.
-    pub(super) waiting: Vec<oneshot::Sender<ControlReply>>,
+    pub(super) exit_waiters: Vec<oneshot::Sender<ControlReply>>,
     /// Where snapshots of it are kept.
     pub(super) snapshots: Snapshots,
     /// Snapshots that are taken and not kept yet.
-    pub(super) keeping: JoinSet<()>,
-    pub(super) standstill: Standstill,
+    pub(super) saving: JoinSet<()>,
+    pub(super) paused_time: PausedTime,
     pub(super) saves: Saves,
 }
 
@@ -52,14 +56,14 @@ pub(super) struct Saves {
     /// Its VMM has saved its memory before: as what differs from its origin's, or whole.
     pub(super) last: Option<LastSave>,
     /// Ends when the last save's memory is where the next one looks for it.
-    pub(super) leaving: Option<oneshot::Receiver<()>>,
+    pub(super) last_memory_ready: Option<oneshot::Receiver<()>>,
 }
 
 /// What the last save of a VMM that notes its guest's writes was of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum LastSave {
-    Difference,
-    Whole,
+    Diff,
+    Full,
 }
 
 /// What can happen to a machine.
@@ -71,7 +75,7 @@ pub(super) enum Event {
     Deadline,
     Health(Health),
     /// The server that it belonged to is gone.
-    Abandoned,
+    ServerGone,
 }
 
 impl Machine {
@@ -83,18 +87,18 @@ impl Machine {
             phase,
             deadline: None,
             killed: false,
-            waiting: Vec::new(),
+            exit_waiters: Vec::new(),
             snapshots: engine.snapshots(),
-            keeping: JoinSet::new(),
-            standstill: Standstill::default(),
+            saving: JoinSet::new(),
+            paused_time: PausedTime::default(),
             saves: Saves::default(),
         }
     }
 
     /// From now on the machine stays until it is removed.
-    pub(super) fn begin(&mut self, started: impl FnOnce(&Record)) {
+    pub(super) fn publish_start(&mut self, started: impl FnOnce(&Record)) {
         self.guest.claim.persist();
-        self.store();
+        self.store_state();
         self.events.record(&self.guest.claim.record, "create", &[]);
         self.events.record(&self.guest.claim.record, "start", &[]);
         started(&self.guest.claim.record);
@@ -104,26 +108,26 @@ impl Machine {
     pub(super) async fn handle(&mut self, event: Event) -> Option<Exit> {
         match event {
             Event::ContainerEnded(Ok(status)) => return Some(exit(status)),
-            Event::ContainerEnded(Err(error)) => return Some(self.lost(&error).await),
-            Event::VmEnded(how) => return Some(self.vm_ended(&how)),
-            Event::Request((request, reply)) => self.asked(request, reply).await,
-            Event::Signal(signal) => self.signalled(signal).await,
-            Event::Deadline | Event::Abandoned => self.kill().await,
-            Event::Health(health) => self.health(health),
+            Event::ContainerEnded(Err(error)) => return Some(self.handle_lost_link(&error).await),
+            Event::VmEnded(how) => return Some(self.exit_of_vm(&how)),
+            Event::Request((request, reply)) => self.handle_request(request, reply).await,
+            Event::Signal(signal) => self.handle_signal(signal).await,
+            Event::Deadline | Event::ServerGone => self.kill().await,
+            Event::Health(health) => self.update_health(health),
         }
         None
     }
 
     /// The link is gone: most often since the virtual machine is.
-    async fn lost(&mut self, error: &LinkError) -> Exit {
-        match tokio::time::timeout(Duration::from_secs(1), self.guest.instance.wait()).await {
-            Ok(how) => self.vm_ended(&how),
+    async fn handle_lost_link(&mut self, error: &LinkError) -> Exit {
+        match tokio::time::timeout(VMM_EXIT_TIMEOUT, self.guest.instance.wait()).await {
+            Ok(how) => self.exit_of_vm(&how),
             Err(_) => failed(format!("the link to the guest was lost: {error}")),
         }
     }
 
     /// A virtual machine that we ended ended as its container would have.
-    fn vm_ended(&self, how: &VmExit) -> Exit {
+    fn exit_of_vm(&self, how: &VmExit) -> Exit {
         match how {
             _ if self.killed => exit(ExitStatus::Signal(SIGKILL)),
             VmExit::Off => failed("the virtual machine powered off by itself".to_owned()),
@@ -133,15 +137,15 @@ impl Machine {
         }
     }
 
-    async fn asked(&mut self, request: ControlRequest, reply: oneshot::Sender<ControlReply>) {
+    async fn handle_request(&mut self, request: ControlRequest, reply: oneshot::Sender<ControlReply>) {
         let answer = match request {
-            ControlRequest::Wait => return self.waiting.push(reply),
+            ControlRequest::Wait => return self.exit_waiters.push(reply),
             ControlRequest::Stop { timeout } => {
-                self.waiting.push(reply);
+                self.exit_waiters.push(reply);
                 return self.stop(timeout).await;
             }
             ControlRequest::Snapshot { tag, kind } => return self.save(tag, kind, reply).await,
-            ControlRequest::Signal { signal } => self.signal(signal).await,
+            ControlRequest::Signal { signal } => self.signal_container(signal).await,
             ControlRequest::Pause => self.pause().await,
             ControlRequest::Unpause => self.unpause().await,
             ControlRequest::Guest { .. } => {
@@ -167,36 +171,36 @@ impl Machine {
         self.enter(State::Stopping);
         self.events.record(&self.guest.claim.record, "stop", &[]);
         if seconds > 0 {
-            self.send(self.guest.stop_signal).await.log_failure("supervisor", "send the stop signal");
+            self.send_signal(self.guest.stop_signal).await.log_failure("supervisor", "send the stop signal");
         }
     }
 
     /// Ends the container; when the guest does not answer, the machine.
     async fn kill(&mut self) {
-        let again = std::mem::replace(&mut self.killed, true);
+        let already_killed = std::mem::replace(&mut self.killed, true);
         self.deadline = Some(Instant::now() + KILL_GRACE);
         // One that has had its SIGKILL and is still there hangs.
-        if again || self.send(SIGKILL).await.is_err() {
+        if already_killed || self.send_signal(SIGKILL).await.is_err() {
             self.guest.instance.kill().await;
         }
     }
 
-    async fn signal(&mut self, signal: i32) -> ControlReply {
+    async fn signal_container(&mut self, signal: i32) -> ControlReply {
         if let Err(refusal) = decide(self.record().phase(), Action::Signal) {
             return ControlReply::Refused { refusal };
         }
         self.events.record(&self.guest.claim.record, "kill", &[("signal", signal::name(signal))]);
-        match self.send(signal).await {
+        match self.send_signal(signal).await {
             Ok(()) => ControlReply::Done,
             Err(error) => ControlReply::Failed { message: error.to_string() },
         }
     }
 
-    async fn send(&self, signal: i32) -> Result<(), LinkError> {
+    async fn send_signal(&self, signal: i32) -> Result<(), LinkError> {
         let mut stream = self.guest.link.open(&Request::Signal { signal })?;
-        let answer = stream.receiver.message::<Reply>();
-        match tokio::time::timeout(Duration::from_secs(5), answer).await {
-            Ok(answer) => answer.map(drop),
+        let reply = stream.receiver.message::<Reply>();
+        match tokio::time::timeout(SIGNAL_TIMEOUT, reply).await {
+            Ok(reply) => reply.map(drop),
             Err(_) => Err(LinkError::Violation("does not answer")),
         }
     }
@@ -206,10 +210,10 @@ impl Machine {
             Err(refusal) => ControlReply::Refused { refusal },
             Ok(Decision::Nothing) => ControlReply::Done,
             Ok(_) => {
-                self.standstill.clock = Reading::read(&self.guest.link).await;
+                self.paused_time.clock_before = ClockReading::read(&self.guest.link).await;
                 let paused = self.guest.instance.pause().await;
-                self.standstill.paused = Some(Instant::now());
-                self.moved(paused, State::Paused, "pause")
+                self.paused_time.since = Some(Instant::now());
+                self.report_transition(paused, State::Paused, "pause")
             }
         }
     }
@@ -221,17 +225,22 @@ impl Machine {
             Ok(_) => {
                 let resumed = self.guest.instance.resume().await;
                 // Its clock may have stood still with it.
-                let stood_still =
-                    self.standstill.paused.take().map(|since| since.elapsed()).unwrap_or_default();
-                let advance_nanos = stood_still.as_nanos() as u64;
-                let since = self.standstill.clock.take().map(Reading::mark);
+                let paused_for =
+                    self.paused_time.since.take().map(|since| since.elapsed()).unwrap_or_default();
+                let advance_nanos = paused_for.as_nanos() as u64;
+                let since = self.paused_time.clock_before.take().map(ClockReading::mark);
                 drop(self.guest.link.open(&Request::Thaw { unix_nanos: None, advance_nanos, since }));
-                self.moved(resumed, State::Running, "unpause")
+                self.report_transition(resumed, State::Running, "unpause")
             }
         }
     }
 
-    fn moved(&mut self, outcome: Result<(), OperationError>, state: State, action: &str) -> ControlReply {
+    fn report_transition(
+        &mut self,
+        outcome: Result<(), OperationError>,
+        state: State,
+        action: &str,
+    ) -> ControlReply {
         if let Err(error) = outcome {
             return ControlReply::Failed { message: error.to_string() };
         }
@@ -242,10 +251,10 @@ impl Machine {
 
     /// A signal to the monitor is the container's. One that asks for the end
     /// is not left to the container's mood: the second kills, and so does time.
-    async fn signalled(&mut self, signal: i32) {
+    async fn handle_signal(&mut self, signal: i32) {
         let ends = matches!(signal, SIGINT | SIGTERM);
         if !ends {
-            self.send(signal).await.log_failure("supervisor", "pass a signal on to the container");
+            self.send_signal(signal).await.log_failure("supervisor", "pass a signal on to the container");
             return;
         }
         if self.record().phase() == Phase::Paused {
@@ -256,15 +265,15 @@ impl Machine {
         }
         self.deadline = Some(Instant::now() + Duration::from_secs(self.record().spec.stop_timeout.into()));
         self.enter(State::Stopping);
-        self.send(signal).await.log_failure("supervisor", "pass a signal on to the container");
+        self.send_signal(signal).await.log_failure("supervisor", "pass a signal on to the container");
     }
 
-    fn health(&mut self, health: Health) {
+    fn update_health(&mut self, health: Health) {
         let before = self.guest.claim.record.health.replace(health.clone());
         if before.as_ref() == Some(&health) {
             return;
         }
-        self.store();
+        self.store_state();
         if before.map(|before| before.status) != Some(health.status) {
             let status = health.status.to_string();
             self.events.record(&self.guest.claim.record, "health_status", &[("health_status", status)]);
@@ -274,11 +283,11 @@ impl Machine {
     pub(super) fn enter(&mut self, state: State) {
         self.guest.claim.record.state = state;
         self.phase.send_replace(self.guest.claim.record.phase());
-        self.store();
+        self.store_state();
     }
 
     /// Writes the state. A disk that is full must not end a machine that runs.
-    pub(super) fn store(&self) {
+    pub(super) fn store_state(&self) {
         if let Err(error) = self.guest.claim.store() {
             let error = chain(&error);
             tracing::warn!(component = "supervisor", machine = %self.record().name, error, "state not written");
@@ -290,13 +299,13 @@ impl Machine {
     }
 
     /// The machine has ended: says so to the disk and to all who wait.
-    pub(super) fn end(&mut self, exit: &Exit) {
+    pub(super) fn mark_exited(&mut self, exit: &Exit) {
         self.guest.claim.record.times.finished = Some(jiff::Timestamp::now());
         self.enter(State::Exited(exit.clone()));
         let code = exit.code.to_string();
         self.events.record(&self.guest.claim.record, "died", &[("exit_code", code)]);
-        for waiting in self.waiting.drain(..) {
-            waiting.send(ControlReply::Exited { exit: exit.clone() }).ok();
+        for waiter in self.exit_waiters.drain(..) {
+            waiter.send(ControlReply::Exited { exit: exit.clone() }).ok();
         }
     }
 }

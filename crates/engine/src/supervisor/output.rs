@@ -23,11 +23,13 @@ pub(super) struct Outputs {
 
 impl Outputs {
     /// Passes the output on until the container has ended.
-    pub(super) async fn follow(mut self, mut container: Receiver) -> Result<ExitStatus, LinkError> {
+    pub(super) async fn forward(mut self, mut container: Receiver) -> Result<ExitStatus, LinkError> {
         loop {
             match container.next().await? {
-                Some(Item::Data { channel: channel::STDERR, bytes }) => self.put(Output::Stderr, bytes).await,
-                Some(Item::Data { bytes, .. }) => self.put(Output::Stdout, bytes).await,
+                Some(Item::Data { channel: channel::STDERR, bytes }) => {
+                    self.write(Output::Stderr, bytes).await
+                }
+                Some(Item::Data { bytes, .. }) => self.write(Output::Stdout, bytes).await,
                 Some(Item::Message(json)) => {
                     if let Ok(Reply::Exited { status }) = serde_json::from_slice(&json) {
                         return Ok(status);
@@ -38,7 +40,7 @@ impl Outputs {
         }
     }
 
-    async fn put(&mut self, output: Output, bytes: Bytes) {
+    async fn write(&mut self, output: Output, bytes: Bytes) {
         if let Err(error) = self.log.write(output, &bytes) {
             tracing::warn!(component = "log", %error, "output is missing from the log");
         }
@@ -47,7 +49,7 @@ impl Outputs {
             Output::Stderr => &mut self.stderr,
         };
         let Some(writer) = sink else { return };
-        if write(writer, &bytes).await.is_err() {
+        if write_and_flush(writer, &bytes).await.is_err() {
             *sink = None;
             // As if the container itself had written into the closed pipe. It
             // need not answer.
@@ -56,7 +58,7 @@ impl Outputs {
     }
 }
 
-async fn write(writer: &mut (dyn AsyncWrite + Send + Unpin), bytes: &[u8]) -> std::io::Result<()> {
+async fn write_and_flush(writer: &mut (dyn AsyncWrite + Send + Unpin), bytes: &[u8]) -> std::io::Result<()> {
     writer.write_all(bytes).await?;
     writer.flush().await
 }

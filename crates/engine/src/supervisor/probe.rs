@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::machine::{Health, HealthProbe, HealthSpec, HealthStatus, Phase};
 
 /// From one try to the next until the first success: a start is worth watching.
-const EAGER: Duration = Duration::from_secs(1);
+const STARTING_INTERVAL: Duration = Duration::from_secs(1);
 const SIGKILL: i32 = 9;
 /// Bytes of a failed command's output that are kept.
 const MAX_OUTPUT: usize = 500;
@@ -22,43 +22,44 @@ pub(super) struct Probe {
     pub(super) process: Process,
     pub(super) link: Link,
     pub(super) phase: watch::Receiver<Phase>,
-    pub(super) tell: mpsc::Sender<Health>,
+    pub(super) reports: mpsc::Sender<Health>,
 }
 
 impl Probe {
     /// Tries until nobody listens.
     pub(super) async fn run(self) {
-        let begun = Instant::now();
+        let started = Instant::now();
         let mut health = Health { status: HealthStatus::Starting, failing_streak: 0, last_failure: None };
-        while self.tell.send(health.clone()).await.is_ok() {
+        while self.reports.send(health.clone()).await.is_ok() {
             if *self.phase.borrow() == Phase::Running {
                 let outcome = self.attempt().await;
-                health = after(&self.spec, health, outcome, begun.elapsed());
-                if self.tell.send(health.clone()).await.is_err() {
+                health = next_health(&self.spec, health, outcome, started.elapsed());
+                if self.reports.send(health.clone()).await.is_err() {
                     return;
                 }
             }
-            let eager = health.status == HealthStatus::Starting;
-            sleep(if eager { EAGER.min(self.spec.interval) } else { self.spec.interval }).await;
+            let is_starting = health.status == HealthStatus::Starting;
+            sleep(if is_starting { STARTING_INTERVAL.min(self.spec.interval) } else { self.spec.interval })
+                .await;
         }
     }
 
     async fn attempt(&self) -> Result<(), String> {
-        match timeout(self.spec.timeout, self.once()).await {
+        match timeout(self.spec.timeout, self.run_probe()).await {
             Ok(Ok(outcome)) => outcome,
             Ok(Err(error)) => Err(error.to_string()),
             Err(_) => Err(format!("no answer within {} s", self.spec.timeout.as_secs_f32())),
         }
     }
 
-    async fn once(&self) -> Result<Result<(), String>, LinkError> {
+    async fn run_probe(&self) -> Result<Result<(), String>, LinkError> {
         match &self.spec.probe {
-            HealthProbe::Url(url) => self.fetch(url).await,
-            HealthProbe::Command(args) => self.command(args).await,
+            HealthProbe::Url(url) => self.probe_url(url).await,
+            HealthProbe::Command(args) => self.run_command(args).await,
         }
     }
 
-    async fn fetch(&self, url: &str) -> Result<Result<(), String>, LinkError> {
+    async fn probe_url(&self, url: &str) -> Result<Result<(), String>, LinkError> {
         let timeout_ms = self.spec.timeout.as_millis() as u64;
         let mut stream = self.link.open(&Request::Probe { url: url.to_owned(), timeout_ms })?;
         Ok(match stream.receiver.message().await? {
@@ -69,7 +70,7 @@ impl Probe {
         })
     }
 
-    async fn command(&self, args: &[String]) -> Result<Result<(), String>, LinkError> {
+    async fn run_command(&self, args: &[String]) -> Result<Result<(), String>, LinkError> {
         let process = Process {
             args: args.to_vec(),
             terminal: None,
@@ -78,7 +79,7 @@ impl Probe {
             ..self.process.clone()
         };
         // A command that takes too long is not left running when this is dropped.
-        let mut stream = Probed(self.link.open(&Request::Exec(process))?);
+        let mut stream = CommandStream(self.link.open(&Request::Exec(process))?);
         let mut output = Vec::new();
         loop {
             match stream.0.receiver.next().await? {
@@ -88,8 +89,8 @@ impl Probe {
                 Some(Item::Message(json)) => match serde_json::from_slice(&json) {
                     Ok(Reply::Exited { status }) if status.shell_code() == 0 => return Ok(Ok(())),
                     Ok(Reply::Exited { status }) => {
-                        let said = String::from_utf8_lossy(&output).trim().to_owned();
-                        return Ok(Err(format!("exit code {}: {said}", status.shell_code())));
+                        let text = String::from_utf8_lossy(&output).trim().to_owned();
+                        return Ok(Err(format!("exit code {}: {text}", status.shell_code())));
                     }
                     Ok(Reply::Failed(failure)) => return Ok(Err(failure.to_string())),
                     _ => {}
@@ -102,16 +103,16 @@ impl Probe {
 }
 
 /// A health command's stream. Dropping it ends the command, if it still runs.
-struct Probed(Stream);
+struct CommandStream(Stream);
 
-impl Drop for Probed {
+impl Drop for CommandStream {
     fn drop(&mut self) {
         self.0.sender.message(&Input::Signal { signal: SIGKILL });
     }
 }
 
 /// What a try's outcome makes of a machine's health.
-fn after(spec: &HealthSpec, health: Health, outcome: Result<(), String>, age: Duration) -> Health {
+fn next_health(spec: &HealthSpec, health: Health, outcome: Result<(), String>, age: Duration) -> Health {
     let Err(failure) = outcome else {
         return Health {
             status: HealthStatus::Healthy,
@@ -132,28 +133,28 @@ fn after(spec: &HealthSpec, health: Health, outcome: Result<(), String>, age: Du
 mod tests {
     use super::*;
 
-    fn follow(outcomes: &[(bool, u64)]) -> Vec<HealthStatus> {
+    fn statuses(outcomes: &[(bool, u64)]) -> Vec<HealthStatus> {
         let spec = HealthSpec::new(HealthProbe::Url(String::new()));
         let mut health = Health { status: HealthStatus::Starting, failing_streak: 0, last_failure: None };
-        let step = |(well, age): &(bool, u64)| {
-            let outcome = if *well { Ok(()) } else { Err("no".to_owned()) };
-            health = after(&spec, health.clone(), outcome, Duration::from_secs(*age));
+        let probe_once = |(succeeded, age): &(bool, u64)| {
+            let outcome = if *succeeded { Ok(()) } else { Err("no".to_owned()) };
+            health = next_health(&spec, health.clone(), outcome, Duration::from_secs(*age));
             health.status
         };
-        outcomes.iter().map(step).collect()
+        outcomes.iter().map(probe_once).collect()
     }
 
     #[test]
-    fn failures_while_it_starts_do_not_count() {
+    fn failures_during_the_start_period_do_not_count() {
         use HealthStatus::{Healthy, Starting, Unhealthy};
         assert_eq!(
-            follow(&[(false, 1), (false, 2), (false, 3), (false, 4), (true, 5)]),
+            statuses(&[(false, 1), (false, 2), (false, 3), (false, 4), (true, 5)]),
             [Starting, Starting, Starting, Starting, Healthy]
         );
         assert_eq!(
-            follow(&[(true, 1), (false, 2), (false, 3), (false, 4), (true, 5)]),
+            statuses(&[(true, 1), (false, 2), (false, 3), (false, 4), (true, 5)]),
             [Healthy, Healthy, Healthy, Unhealthy, Healthy]
         );
-        assert_eq!(follow(&[(false, 61), (false, 62), (false, 63)]), [Starting, Starting, Unhealthy]);
+        assert_eq!(statuses(&[(false, 61), (false, 62), (false, 63)]), [Starting, Starting, Unhealthy]);
     }
 }

@@ -21,79 +21,83 @@ use crate::machine::{Exit, Phase, Record};
 use crate::{Engine, working_set};
 
 /// Requests that may wait for the writer.
-const QUEUE: usize = 64;
+const MAX_QUEUED_REQUESTS: usize = 64;
 /// How long what an ended machine has said may take to be passed on.
-const EXIT_TIMEOUT: Duration = Duration::from_secs(1);
+const OUTPUT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// What a machine is joined to.
-pub(super) struct Joined {
+pub(super) struct Endpoints {
     /// Its container's streams, when it is in the foreground.
     pub(super) attachment: Attachment,
     /// Of this process.
     pub(super) signals: Signals,
     /// Says that the server that it belongs to is gone.
-    pub(super) abandoned: mpsc::Receiver<()>,
+    pub(super) server_gone: mpsc::Receiver<()>,
 }
 
 /// Stays with a machine until its end.
 pub(super) async fn run(
     engine: &Engine,
     running: Running,
-    joined: Joined,
+    endpoints: Endpoints,
     started: impl FnOnce(&Record),
 ) -> Result<Exit, SupervisorError> {
     let io = |step| move |source| SupervisorError::Io { step, source };
     let Running { guest, container, health } = running;
     let (phase, phases) = watch::channel(Phase::Running);
-    let (ask, mut asked) = mpsc::channel(QUEUE);
-    let (tell, mut told) = mpsc::channel(1);
-    let handle = ControlHandle { guest: guest.link.clone(), phase: phases.clone(), ask };
+    let (request_sender, mut requests) = mpsc::channel(MAX_QUEUED_REQUESTS);
+    let (health_sender, mut health_reports) = mpsc::channel(1);
+    let handle = ControlHandle { guest: guest.link.clone(), phase: phases.clone(), requests: request_sender };
     let mut clients = Clients::listen(guest.scratch.path(), handle).map_err(io("open the control socket"))?;
     let log = LogWriter::open(&guest.claim.dir).map_err(io("open the container's log"))?;
-    let Joined { attachment, mut signals, mut abandoned } = joined;
+    let Endpoints { attachment, mut signals, mut server_gone } = endpoints;
     let Attachment { stdin, stdout, stderr, size } = attachment;
     let mut tasks = JoinSet::new();
-    input::join(&mut tasks, stdin, size, container.sender);
+    input::connect(&mut tasks, stdin, size, container.sender);
     if let Some(spec) = health {
-        let (process, link, tell) = (guest.claim.record.process.clone(), guest.link.clone(), tell.clone());
-        tasks.spawn(Probe { spec, process, link, phase: phases, tell }.run());
+        let (process, link, reports) =
+            (guest.claim.record.process.clone(), guest.link.clone(), health_sender.clone());
+        tasks.spawn(Probe { spec, process, link, phase: phases, reports }.run());
     }
-    tasks.spawn(clock::settle(guest.link.clone()));
-    note_beginning(engine, &guest.claim.record, guest.instance.as_ref(), &mut tasks);
+    tasks.spawn(clock::set_clock(guest.link.clone()));
+    record_working_set(engine, &guest.claim.record, guest.instance.as_ref(), &mut tasks);
     let outputs = Outputs { log, stdout, stderr, link: guest.link.clone() };
-    let mut output = std::pin::pin!(outputs.follow(container.receiver));
+    let mut output = std::pin::pin!(outputs.forward(container.receiver));
     let mut machine = Machine::new(engine, guest, phase);
-    machine.begin(started);
+    machine.publish_start(started);
     let exit = loop {
         let event = tokio::select! {
             ended = &mut output => Event::ContainerEnded(ended),
-            exit = machine.guest.instance.wait() => ended(exit, output.as_mut()).await,
-            Some(asked) = asked.recv() => Event::Request(asked),
-            Some(health) = told.recv() => Event::Health(health),
+            exit = machine.guest.instance.wait() => classify_vm_exit(exit, output.as_mut()).await,
+            Some(request) = requests.recv() => Event::Request(request),
+            Some(health) = health_reports.recv() => Event::Health(health),
             signal = signals.any() => Event::Signal(signal),
             () = deadline(machine.deadline) => Event::Deadline,
-            Some(()) = abandoned.recv() => Event::Abandoned,
+            Some(()) = server_gone.recv() => Event::ServerGone,
             () = clients.accept() => continue,
         };
         if let Some(exit) = machine.handle(event).await {
             break exit;
         }
     };
-    drop(asked);
+    drop(requests);
     tasks.shutdown().await;
     Ok(finish::finish(engine, machine, exit, clients).await)
 }
 
 /// What the container said last, its status above all, may still be on its way.
-async fn ended(exit: VmExit, output: impl Future<Output = Result<ExitStatus, LinkError>>) -> Event {
-    match timeout(EXIT_TIMEOUT, output).await {
+async fn classify_vm_exit(
+    exit: VmExit,
+    output: impl Future<Output = Result<ExitStatus, LinkError>>,
+) -> Event {
+    match timeout(OUTPUT_TIMEOUT, output).await {
         Ok(Ok(status)) => Event::ContainerEnded(Ok(status)),
         _ => Event::VmEnded(exit),
     }
 }
 
 /// Notes what a copy needs first. What is booted cold is a copy of nothing.
-fn note_beginning(engine: &Engine, record: &Record, instance: &dyn Instance, tasks: &mut JoinSet<()>) {
+fn record_working_set(engine: &Engine, record: &Record, instance: &dyn Instance, tasks: &mut JoinSet<()>) {
     if let (Some(origin), Ok(memory)) = (record.origin.clone(), instance.memory()) {
         tasks.spawn(working_set::note(engine.snapshots(), origin, memory));
     }

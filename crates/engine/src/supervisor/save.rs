@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
-use super::clock::Reading;
+use super::clock::ClockReading;
 use super::machine::{LastSave, Machine};
 use crate::Home;
 use crate::cause::chain;
@@ -32,39 +32,41 @@ use crate::snapshot::{
 use crate::stage::StageError;
 
 /// How long a guest may take to stand still.
-const FREEZE: Duration = Duration::from_secs(10);
+const FREEZE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Time for a guest to thaw its workload.
+const THAW_TIMEOUT: Duration = Duration::from_secs(10);
 /// Layers that a disk may have: each is an open file, and a step on the way to
 /// what was written long ago (docs/decisions/0006-disks-of-clones.md).
 const MAX_LAYERS: u32 = 64;
 /// How long a guest may take to write what its disk has not yet.
-const PREPARE: Duration = Duration::from_secs(60);
+const PREPARE_TIMEOUT: Duration = Duration::from_secs(60);
 /// Times that a guest is told to go on.
-const THAWS: u32 = 3;
-const MICROS: u128 = 1_000_000;
+const MAX_THAWS: u32 = 3;
+const MICROS_PER_SECOND: u128 = 1_000_000;
 
 /// Why there is no snapshot. The machine goes on as if nobody had asked.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum SaveError {
-    #[error("it has volumes: what is served to a machine from the host cannot be copied with it")]
+    #[error("it has volumes: what is served to a machine from the host cannot be captured with it")]
     Volumes,
     #[error(
-        "its disk has {MAX_LAYERS} layers, one for each time that it or what it came of was copied: start anew from its image, or from an earlier snapshot"
+        "its disk has {MAX_LAYERS} layers, one for each time that it or what it came of was captured: start anew from its image, or from an earlier snapshot"
     )]
     Layers,
     #[error(
         "its virtual machine monitor did not answer an earlier snapshot, so that nobody knows which file its disk is: stop it, and start it anew"
     )]
-    WhichDisk,
-    #[error("it was started by a mimeo that kept no snapshots")]
-    Old,
+    UnknownDisk,
+    #[error("it was started by a mimeo that saved no snapshots")]
+    NoRequirements,
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error(transparent)]
-    Take(#[from] WriteError),
+    Write(#[from] WriteError),
     #[error(transparent)]
     Operation(#[from] OperationError),
     #[error("cannot make sure of what it builds on")]
-    Assure(#[from] snapshot::LoadError),
+    VerifyParent(#[from] snapshot::LoadError),
     #[error("cannot copy its disk")]
     Disk(#[from] mimeo_image::overlay::OverlayError),
     #[error("cannot give the machine a new layer of its disk")]
@@ -76,11 +78,11 @@ pub(super) enum SaveError {
     #[error("the link to the guest failed")]
     Link(#[from] LinkError),
     #[error("the agent answered out of turn: {0}")]
-    Answer(String),
+    UnexpectedReply(String),
 }
 
 /// What was copied, and is not kept yet.
-struct Saved {
+struct CapturedMachine {
     writer: SnapshotWriter,
     record: Record,
     version: String,
@@ -101,24 +103,24 @@ impl Machine {
             return;
         }
         let store = self.snapshots.clone();
-        match self.copy(&store, tag.as_ref()).await {
+        match self.capture(&store, tag.as_ref()).await {
             Ok(saved) => {
                 self.events.record(&self.guest.claim.record, "snapshot", &[]);
                 // The machine's one writer has other things to do. Its end waits for this.
-                self.keeping.spawn(async move {
+                self.saving.spawn(async move {
                     // Who asked may have gone.
-                    reply.send(told(keep(&store, saved, tag, kind).await)).ok();
+                    reply.send(saved_reply(commit_snapshot(&store, saved, tag, kind).await)).ok();
                 });
             }
             Err(error) => {
-                let error = self.with_evidence(store.home(), error).await;
+                let error = self.with_hang_dump(store.home(), error).await;
                 reply.send(ControlReply::Failed { message: chain(&error) }).ok();
             }
         }
     }
 
     /// A guest that was silent leaves a hang dump, which the error names.
-    async fn with_evidence(&mut self, home: &Home, mut error: SaveError) -> SaveError {
+    async fn with_hang_dump(&mut self, home: &Home, mut error: SaveError) -> SaveError {
         let waited = error.to_string();
         if let SaveError::Silent { dump, .. } = &mut error {
             let (id, console) =
@@ -129,53 +131,57 @@ impl Machine {
         error
     }
 
-    async fn copy(&mut self, store: &Snapshots, tag: Option<&MachineName>) -> Result<Saved, SaveError> {
+    async fn capture(
+        &mut self,
+        store: &Snapshots,
+        tag: Option<&MachineName>,
+    ) -> Result<CapturedMachine, SaveError> {
         let record = self.record();
         if !record.spec.volumes.is_empty() {
             return Err(SaveError::Volumes);
         }
         if record.requires.is_none() {
-            return Err(SaveError::Old);
+            return Err(SaveError::NoRequirements);
         }
         if record.disk_layers >= MAX_LAYERS {
             return Err(SaveError::Layers);
         }
         if self.saves.disk_unknown {
-            return Err(SaveError::WhichDisk);
+            return Err(SaveError::UnknownDisk);
         }
         if let Some(parent) = record.origin.as_ref().filter(|parent| store.read(parent).is_err()) {
-            return Err(StoreError::Orphan { parent: parent.short().to_owned() }.into());
+            return Err(StoreError::MissingParent { parent: parent.short().to_owned() }.into());
         }
         if let Some(tag) = tag {
             store.check_tag(tag)?;
         }
         let layers = record.disk_layers;
         let version = self.guest.instance.version().await?;
-        if let Some(leaving) = self.saves.leaving.take() {
+        if let Some(last_memory_ready) = self.saves.last_memory_ready.take() {
             // It ends by its drop.
-            leaving.await.ok();
+            last_memory_ready.await.ok();
         }
         self.prepare().await?;
-        let mut writer = self.writer(store).await?;
-        let layer = self.make_layer()?;
-        self.standstill.clock = Reading::read(&self.guest.link).await;
-        let stood_still = Instant::now();
-        let copied = self.stand_still(&mut writer, layer.as_deref()).await;
-        let pause = stood_still.elapsed();
+        let mut writer = self.prepare_writer(store).await?;
+        let layer = self.create_layer()?;
+        self.paused_time.clock_before = ClockReading::read(&self.guest.link).await;
+        let paused_at = Instant::now();
+        let captured = self.freeze_and_capture(&mut writer, layer.as_deref()).await;
+        let pause = paused_at.elapsed();
         // The workload goes on: nobody waits for the disk.
-        self.store();
-        copied?;
+        self.store_state();
+        captured?;
         if layer.is_some() {
             for name in (0..layers).map(snapshot::disk) {
                 writer.draft.link(&self.guest.claim.dir.join(&name), &name)?;
             }
         }
         let record = Record { disk_layers: layers, ..self.record().clone() };
-        Ok(Saved { writer, record, version, created: Timestamp::now(), pause })
+        Ok(CapturedMachine { writer, record, version, created: Timestamp::now(), pause })
     }
 
     /// Makes ready what the driver saves memory by.
-    async fn writer(&mut self, store: &Snapshots) -> Result<SnapshotWriter, WriteError> {
+    async fn prepare_writer(&mut self, store: &Snapshots) -> Result<SnapshotWriter, WriteError> {
         if self.guest.capabilities.memory == MemorySave::Reader {
             return SnapshotWriter::prepare(
                 store,
@@ -184,13 +190,13 @@ impl Machine {
             )
             .await;
         }
-        let save = self.vmm_save(store);
+        let save = self.plan_vmm_save(store);
         SnapshotWriter::by_vmm(store, save)
     }
 
     /// The VMM of a restored machine knows what was written since the last save: that is laid over the last save's memory
     /// once the machine goes on. Where that is gone, or the machine was booted, or files have no exact holes, all is saved.
-    fn vmm_save(&mut self, store: &Snapshots) -> VmmSave {
+    fn plan_vmm_save(&mut self, store: &Snapshots) -> VmmSave {
         if self.record().origin.is_none() || !self.guest.instance.has_exact_diffs() {
             return VmmSave::whole();
         }
@@ -201,20 +207,20 @@ impl Machine {
             last.remove();
             return VmmSave::whole();
         }
-        let is_over_last = self.saves.last.is_some() && last.is_there();
-        let (kind, is) = match self.saves.last {
-            Some(is) if is_over_last => (SaveKind::Diff, is),
-            None => (SaveKind::Diff, LastSave::Difference),
-            Some(_) => (SaveKind::Full, LastSave::Whole),
+        let has_base = self.saves.last.is_some() && last.exists();
+        let (kind, contents) = match self.saves.last {
+            Some(contents) if has_base => (SaveKind::Diff, contents),
+            None => (SaveKind::Diff, LastSave::Diff),
+            Some(_) => (SaveKind::Full, LastSave::Full),
         };
-        let (done, leaving) = oneshot::channel();
-        self.saves.leaving = Some(leaving);
-        let differs = is == LastSave::Difference;
-        VmmSave { kind, differs, is_over_last, last: Some(last), done: Some(done) }
+        let (done, last_memory_ready) = oneshot::channel();
+        self.saves.last_memory_ready = Some(last_memory_ready);
+        let is_diff = contents == LastSave::Diff;
+        VmmSave { kind, is_diff, has_base, last: Some(last), done: Some(done) }
     }
 
     /// An empty layer for what is written from now on, where the driver can have one.
-    fn make_layer(&self) -> Result<Option<PathBuf>, SaveError> {
+    fn create_layer(&self) -> Result<Option<PathBuf>, SaveError> {
         if !self.guest.capabilities.disk_layers {
             return Ok(None);
         }
@@ -230,62 +236,62 @@ impl Machine {
     /// The guest does what takes it time while its workload still runs.
     async fn prepare(&self) -> Result<(), SaveError> {
         let mut stream = self.guest.link.open(&Request::Prepare)?;
-        match timeout(PREPARE, stream.receiver.message::<Reply>()).await {
+        match timeout(PREPARE_TIMEOUT, stream.receiver.message::<Reply>()).await {
             Ok(Ok(Reply::Done)) => Ok(()),
             Ok(Ok(Reply::Failed(failure))) => Err(SaveError::Freeze(failure)),
-            Ok(Ok(answer)) => Err(SaveError::Answer(format!("{answer:?}"))),
+            Ok(Ok(reply)) => Err(SaveError::UnexpectedReply(format!("{reply:?}"))),
             Ok(Err(error)) => Err(error.into()),
-            Err(_) => Err(silent("write out what its disk has not", PREPARE)),
+            Err(_) => Err(silent_guest("write out what its disk has not", PREPARE_TIMEOUT)),
         }
     }
 
     /// Whatever happens in between, the workload goes on afterwards.
-    async fn stand_still(
+    async fn freeze_and_capture(
         &mut self,
         writer: &mut SnapshotWriter,
         layer: Option<&Path>,
     ) -> Result<(), SaveError> {
-        let (mut stream, hold) = self.guest.link.open_and_pause_writes(&Request::Freeze)?;
-        let frozen = timeout(FREEZE, stream.receiver.message::<Reply>()).await;
-        let copied = match frozen {
-            Ok(Ok(Reply::Frozen { .. })) => self.copy_standing(writer, layer).await,
+        let (mut stream, paused_writes) = self.guest.link.open_and_pause_writes(&Request::Freeze)?;
+        let frozen = timeout(FREEZE_TIMEOUT, stream.receiver.message::<Reply>()).await;
+        let captured = match frozen {
+            Ok(Ok(Reply::Frozen { .. })) => self.capture_frozen(writer, layer).await,
             Ok(Ok(Reply::Failed(failure))) => Err(SaveError::Freeze(failure)),
-            Ok(Ok(answer)) => Err(SaveError::Answer(format!("{answer:?}"))),
+            Ok(Ok(reply)) => Err(SaveError::UnexpectedReply(format!("{reply:?}"))),
             Ok(Err(error)) => Err(error.into()),
-            Err(_) => Err(silent("freeze its workload", FREEZE)),
+            Err(_) => Err(silent_guest("freeze its workload", FREEZE_TIMEOUT)),
         };
-        hold.resume();
+        paused_writes.resume();
         let thawed = self.thaw().await;
-        copied.and(thawed)
+        captured.and(thawed)
     }
 
-    async fn copy_standing(
+    async fn capture_frozen(
         &mut self,
         writer: &mut SnapshotWriter,
         layer: Option<&Path>,
     ) -> Result<(), SaveError> {
-        let stood_still = Instant::now();
-        let copied = match self.guest.instance.pause().await {
-            Ok(()) => self.copy_paused(writer, layer).await,
+        let paused_at = Instant::now();
+        let captured = match self.guest.instance.pause().await {
+            Ok(()) => self.capture_paused(writer, layer).await,
             Err(error) => Err(error.into()),
         };
         // Even when nobody said that it stopped: commands are done in their order.
         let resumed = self.guest.instance.resume().await;
-        self.standstill.length += stood_still.elapsed();
+        self.paused_time.for_snapshot += paused_at.elapsed();
         if resumed.is_err() {
             // It stands still, and can be told to go on.
             self.enter(State::Paused);
         }
-        copied.and(resumed.map_err(SaveError::from))
+        captured.and(resumed.map_err(SaveError::from))
     }
 
-    async fn copy_paused(
+    async fn capture_paused(
         &mut self,
         writer: &mut SnapshotWriter,
         layer: Option<&Path>,
     ) -> Result<(), SaveError> {
-        if let Some(differs) = writer.is_difference_by_vmm() {
-            self.saves.last = Some(if differs { LastSave::Difference } else { LastSave::Whole });
+        if let Some(is_diff) = writer.planned_vmm_diff() {
+            self.saves.last = Some(if is_diff { LastSave::Diff } else { LastSave::Full });
         }
         writer.write(self.guest.instance.as_mut()).await?;
         let Some(layer) = layer else {
@@ -306,10 +312,10 @@ impl Machine {
     /// PendingRequest for again when nobody says that it was done: a workload that stays
     /// frozen is the worst that a snapshot can do.
     async fn thaw(&mut self) -> Result<(), SaveError> {
-        let advance_nanos = self.standstill.length.as_nanos() as u64;
-        self.standstill.length = Duration::ZERO;
+        let advance_nanos = self.paused_time.for_snapshot.as_nanos() as u64;
+        self.paused_time.for_snapshot = Duration::ZERO;
         let mut thawed = self.thaw_once(advance_nanos).await;
-        for _ in 1..THAWS {
+        for _ in 1..MAX_THAWS {
             if matches!(thawed, Ok(()) | Err(SaveError::Link(_))) {
                 break;
             }
@@ -320,56 +326,58 @@ impl Machine {
     }
 
     async fn thaw_once(&mut self, advance_nanos: u64) -> Result<(), SaveError> {
-        let since = self.standstill.clock.map(Reading::mark);
+        let since = self.paused_time.clock_before.map(ClockReading::mark);
         let mut stream = self.guest.link.open(&Request::Thaw { unix_nanos: None, advance_nanos, since })?;
-        match timeout(FREEZE, stream.receiver.message::<Reply>()).await {
+        match timeout(THAW_TIMEOUT, stream.receiver.message::<Reply>()).await {
             Ok(Ok(Reply::Done)) => Ok(()),
-            Ok(Ok(answer)) => Err(SaveError::Answer(format!("{answer:?}"))),
+            Ok(Ok(reply)) => Err(SaveError::UnexpectedReply(format!("{reply:?}"))),
             Ok(Err(error)) => Err(error.into()),
-            Err(_) => Err(silent("let its workload go on", FREEZE)),
+            Err(_) => Err(silent_guest("let its workload go on", THAW_TIMEOUT)),
         }
     }
 }
 
-fn silent(step: &'static str, waited: Duration) -> SaveError {
+fn silent_guest(step: &'static str, waited: Duration) -> SaveError {
     SaveError::Silent { step, waited, dump: HangDump::default() }
 }
 
 /// Completes the snapshot and makes it one of all.
-async fn keep(
+async fn commit_snapshot(
     store: &Snapshots,
-    saved: Saved,
+    saved: CapturedMachine,
     tag: Option<MachineName>,
     kind: Kind,
 ) -> Result<Manifest, SaveError> {
-    let Saved { writer, record, version, created, pause } = saved;
+    let CapturedMachine { writer, record, version, created, pause } = saved;
     // Children of a fork start at once, and die with the host: nobody need
     // wait for the platter, nor for digests.
-    let keep = kind != Kind::Fork;
-    let WrittenSnapshot { draft, mut files, memory_bytes, differs } = writer.finish(keep).await?;
+    let is_durable = kind != Kind::Fork;
+    let WrittenSnapshot { draft, mut files, memory_bytes, is_diff } = writer.finish(is_durable).await?;
     for name in (0..record.disk_layers).map(snapshot::disk) {
-        files.push(draft.file(&name, keep)?);
+        files.push(draft.file(&name, is_durable)?);
     }
-    let requires = record.requires.clone().ok_or(SaveError::Old)?;
+    let requires = record.requires.clone().ok_or(SaveError::NoRequirements)?;
     let manifest = Manifest {
         format: Manifest::FORMAT,
         id: draft.id.clone(),
         tag,
         kind,
         created,
-        parent: record.origin.clone().filter(|_| differs),
+        parent: record.origin.clone().filter(|_| is_diff),
         requires: Requirements { version, ..requires },
         disk_layers: record.disk_layers,
         memory_bytes,
         boot_id: boot_id(),
-        pause_micros: u64::try_from(pause.as_micros()).unwrap_or(u64::MAX).min(MICROS as u64 * 3600),
+        pause_micros: u64::try_from(pause.as_micros())
+            .unwrap_or(u64::MAX)
+            .min(MICROS_PER_SECOND as u64 * 3600),
         files,
         machine: Some(record),
     };
-    if let Some(parent) = manifest.parent.clone().filter(|_| keep) {
-        let assured = store.clone();
-        let assuring = spawn_blocking(move || snapshot::assure(&assured, &parent));
-        assuring.await.map_err(|_| WriteError::CutOff)??;
+    if let Some(parent) = manifest.parent.clone().filter(|_| is_durable) {
+        let snapshots = store.clone();
+        let made_durable = spawn_blocking(move || snapshot::make_durable(&snapshots, &parent));
+        made_durable.await.map_err(|_| WriteError::CutOff)??;
     }
     draft.commit(&manifest)?;
     if let Ok(snapshot) = store.read(&manifest.id) {
@@ -378,8 +386,8 @@ async fn keep(
     Ok(manifest)
 }
 
-fn told(kept: Result<Manifest, SaveError>) -> ControlReply {
-    match kept {
+fn saved_reply(saved: Result<Manifest, SaveError>) -> ControlReply {
+    match saved {
         Ok(manifest) => ControlReply::Saved {
             snapshot: manifest.id,
             pause_micros: manifest.pause_micros,
