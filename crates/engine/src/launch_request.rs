@@ -60,13 +60,13 @@ pub struct CloneRequest {
 }
 
 /// Children of a fork for which a stencil is worth its making.
-const MANY: usize = 3;
+const MIN_CLONES_FOR_STENCIL: usize = 3;
 
 impl CloneRequest {
     /// Whether enough copies begin from the same snapshot that it is worth a stencil.
     pub(crate) fn is_of_many(&self) -> bool {
         match self.hold {
-            HoldPolicy::Fork { clones, .. } => clones >= MANY,
+            HoldPolicy::Fork { clones, .. } => clones >= MIN_CLONES_FOR_STENCIL,
             HoldPolicy::Never | HoldPolicy::Pool => true,
         }
     }

@@ -5,7 +5,7 @@
 //! the server ends, and they then end their machines and clear away.
 
 mod client;
-mod pages;
+mod page_server;
 mod pool;
 mod record;
 mod request_dispatcher;
@@ -24,8 +24,8 @@ use crate::id::SnapshotId;
 use crate::io_error::IoContext;
 use crate::snapshot::{self, LoadError, Snapshot, StoreError};
 use crate::{Engine, driver, working_set};
-pub use client::{AskError, run};
-use pages::Pages;
+pub use client::{ServeClientError, run};
+use page_server::SharedPageServer;
 use pool::Pool;
 pub(crate) use record::sweep;
 use record::{SOCKET, ServeClaim};
@@ -33,10 +33,10 @@ pub use record::{ServeError, ServeRecord, find, list};
 use request_dispatcher::RequestDispatcher;
 
 /// Requests that may wait.
-const QUEUE: usize = 64;
+const MAX_QUEUED_REQUESTS: usize = 64;
 
 /// After a client that could not be let in.
-const BREATH: Duration = Duration::from_millis(50);
+const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(50);
 
 /// Serves the snapshot until a signal asks for the end; then its copies end.
 ///
@@ -60,39 +60,44 @@ pub async fn serve(
     }
     snapshot::verify(&store, snapshot)?;
     let memory = snapshot::flatten_memory(&store, snapshot)?;
-    let claim = ServeClaim::make(engine, snapshot, pool)?;
-    let pages = pager.then(|| {
-        let note = working_set::file(&store, &snapshot.manifest.id);
-        Pages::new(memory, u64::from(requires.memory_mib) << 20, note, claim.directory().to_owned())
+    let claim = ServeClaim::create(engine, snapshot, pool)?;
+    let page_server = pager.then(|| {
+        let working_set_file = working_set::file(&store, &snapshot.manifest.id);
+        SharedPageServer::new(
+            memory,
+            u64::from(requires.memory_mib) << 20,
+            working_set_file,
+            claim.run_dir().to_owned(),
+        )
     });
     // From here on it cannot be removed; it may just have been.
     store.read(&snapshot.manifest.id)?;
     let socket = claim.record.socket.clone();
     let listener = UnixListener::bind(&socket).at("listen on", &socket)?;
-    let mut end = Ends::listen()?;
+    let mut end_signals = EndSignals::listen()?;
     started(&claim.record);
-    let mut dispatcher = RequestDispatcher::new(engine.clone(), Pool::new(&claim.record, pages));
-    let (ask, mut asked) = mpsc::channel(QUEUE);
+    let mut dispatcher = RequestDispatcher::new(engine.clone(), Pool::new(&claim.record, page_server));
+    let (request_sender, mut requests) = mpsc::channel(MAX_QUEUED_REQUESTS);
     let mut sessions = JoinSet::new();
     dispatcher.pool.fill(engine);
     loop {
         tokio::select! {
-            signal = end.any() => {
+            signal = end_signals.next() => {
                 tracing::info!(component = "serve", ?signal, "ends");
                 break;
             }
             accepted = listener.accept() => match accepted {
                 Ok((socket, _)) => {
-                    sessions.spawn(session(socket, ask.clone()));
+                    sessions.spawn(serve_client(socket, request_sender.clone()));
                 }
                 // Too many files are open: those who have one finish first.
                 Err(error) => {
                     tracing::warn!(component = "serve", %error, "cannot accept a client");
-                    tokio::time::sleep(BREATH).await;
+                    tokio::time::sleep(ACCEPT_RETRY_DELAY).await;
                 }
             },
-            Some(request) = asked.recv() => dispatcher.answer(request),
-            () = dispatcher.turn() => {}
+            Some(request) = requests.recv() => dispatcher.handle_request(request),
+            () = dispatcher.step() => {}
             Some(_) = sessions.join_next() => {}
         }
     }
@@ -100,7 +105,7 @@ pub async fn serve(
     tokio::select! {
         () = dispatcher.close() => {}
         // Whoever asks twice does not want to wait: its copies hear of its end all the same.
-        _ = end.any() => {}
+        _ = end_signals.next() => {}
     }
     drop(claim);
     Ok(())
@@ -112,38 +117,38 @@ pub(crate) fn serving(engine: &Engine, id: &SnapshotId) -> Vec<String> {
     serves.filter(|serve| serve.snapshot == *id).map(|serve| serve.id).collect()
 }
 
-async fn session(socket: UnixStream, ask: mpsc::Sender<request_dispatcher::PendingRequest>) {
+async fn serve_client(socket: UnixStream, requests: mpsc::Sender<request_dispatcher::PendingRequest>) {
     let (reader, writer) = socket.into_split();
     let name = concat!("mimeo ", env!("CARGO_PKG_VERSION"));
     let Ok(mut accepted) = link::accept(FrameReader::new(reader), writer, name).await else { return };
     while let Some((request, stream)) = accepted.incoming.next().await {
         // A server that ends drops the stream, which tells the client.
-        ask.send((request, stream)).await.ok();
+        requests.send((request, stream)).await.ok();
     }
 }
 
 /// The signals that end a server.
-struct Ends {
+struct EndSignals {
     interrupt: tokio::signal::unix::Signal,
     terminate: tokio::signal::unix::Signal,
-    hang_up: tokio::signal::unix::Signal,
+    hangup: tokio::signal::unix::Signal,
 }
 
-impl Ends {
+impl EndSignals {
     fn listen() -> Result<Self, ServeError> {
         let listen = |kind| signal(kind).at("listen to signals for", SOCKET);
         Ok(Self {
             interrupt: listen(SignalKind::interrupt())?,
             terminate: listen(SignalKind::terminate())?,
-            hang_up: listen(SignalKind::hangup())?,
+            hangup: listen(SignalKind::hangup())?,
         })
     }
 
-    async fn any(&mut self) -> Signal {
+    async fn next(&mut self) -> Signal {
         tokio::select! {
             _ = self.interrupt.recv() => Signal::INT,
             _ = self.terminate.recv() => Signal::TERM,
-            _ = self.hang_up.recv() => Signal::HUP,
+            _ = self.hangup.recv() => Signal::HUP,
         }
     }
 }

@@ -12,7 +12,7 @@ use crate::supervisor_process::{Cloned, SpawnError, clone_label};
 
 /// Why a server could not be asked.
 #[derive(Debug, thiserror::Error)]
-pub enum AskError {
+pub enum ServeClientError {
     /// Its socket could not be used.
     #[error("cannot reach the server of snapshots at {}", path.display())]
     Socket {
@@ -32,35 +32,39 @@ pub enum AskError {
 /// # Errors
 /// When it cannot be asked. Copies that it did not come to tell of before it
 /// ended are told as gone.
-pub async fn run(serve: &ServeRecord, overrides: Vec<CloneOverrides>) -> Result<Vec<Cloned>, AskError> {
+pub async fn run(
+    serve: &ServeRecord,
+    overrides: Vec<CloneOverrides>,
+) -> Result<Vec<Cloned>, ServeClientError> {
     let path = &serve.socket;
-    let socket =
-        UnixStream::connect(path).await.map_err(|source| AskError::Socket { path: path.clone(), source })?;
+    let socket = UnixStream::connect(path)
+        .await
+        .map_err(|source| ServeClientError::Socket { path: path.clone(), source })?;
     let (reader, writer) = socket.into_split();
     let program = concat!("mimeo ", env!("CARGO_PKG_VERSION"));
     let (link, _) = link::connect(reader, writer, 1, program).await?;
     let mut clones: Vec<_> = overrides
         .iter()
         .enumerate()
-        .map(|(place, overrides)| Cloned {
-            requested: clone_label(overrides.name.as_ref(), place),
+        .map(|(index, overrides)| Cloned {
+            requested: clone_label(overrides.name.as_ref(), index),
             outcome: Err(SpawnError::Gone),
         })
         .collect();
     let mut stream = link.open(&ServeRequest::Clone { overrides })?;
-    let mut left = clones.len();
-    while left > 0 {
+    let mut missing = clones.len();
+    while missing > 0 {
         // A server that ends in the middle leaves those that are missing gone.
         let Ok(Some(item)) = stream.receiver.next().await else { break };
         let Item::Message(json) = item else { continue };
-        let (place, outcome) = match serde_json::from_slice(&json) {
-            Ok(ServeReply::Cloned { place, clone }) => (place, Ok(*clone)),
-            Ok(ServeReply::Refused { place, message }) => (place, Err(SpawnError::Failed(message))),
+        let (index, outcome) = match serde_json::from_slice(&json) {
+            Ok(ServeReply::Cloned { index, clone }) => (index, Ok(*clone)),
+            Ok(ServeReply::Refused { index, message }) => (index, Err(SpawnError::Failed(message))),
             Err(_) => return Err(LinkError::Violation("sent a message that cannot be read").into()),
         };
-        if let Some(cloned) = clones.get_mut(place) {
+        if let Some(cloned) = clones.get_mut(index) {
             cloned.outcome = outcome;
-            left -= 1;
+            missing -= 1;
         }
     }
     Ok(clones)

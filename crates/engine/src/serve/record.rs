@@ -18,7 +18,7 @@ const FILE: &str = "serve.json";
 /// Locked by the server; the kernel lets go of it however that ends.
 const LOCK: &str = "lock";
 /// What the directory of a server that is being made begins with.
-const UNFINISHED: &str = ".new-";
+const DRAFT_PREFIX: &str = ".new-";
 pub(super) const SOCKET: &str = "control.sock";
 const FORMAT: u32 = 1;
 const ID_DIGITS: usize = 12;
@@ -65,7 +65,7 @@ pub enum ServeError {
     },
     /// There is no such server.
     #[error("no server of snapshots has id or process {0:?}: `mimeo snapshot ls` lists them")]
-    None(String),
+    NotFound(String),
 }
 
 /// A server's own directories. Dropping it removes them.
@@ -78,11 +78,11 @@ pub(super) struct ServeClaim {
 }
 
 impl ServeClaim {
-    pub(super) fn make(engine: &Engine, snapshot: &Snapshot, pool: usize) -> Result<Self, ServeError> {
+    pub(super) fn create(engine: &Engine, snapshot: &Snapshot, pool: usize) -> Result<Self, ServeError> {
         let id = uuid::Uuid::new_v4().simple().to_string()[..ID_DIGITS].to_owned();
         let home = engine.home();
-        let (dir, run) = (home.serves().join(&id), run(home, &id));
-        let unfinished = home.serves().join(format!("{UNFINISHED}{id}"));
+        let (dir, run) = (home.serves().join(&id), run_dir(home, &id));
+        let draft = home.serves().join(format!("{DRAFT_PREFIX}{id}"));
         let record = ServeRecord {
             format: FORMAT,
             id,
@@ -94,18 +94,18 @@ impl ServeClaim {
             created: jiff::Timestamp::now(),
         };
         fs::create_dir(&run).at("make", &run)?;
-        fs::create_dir(&unfinished).at("make", &unfinished)?;
-        let lock = File::create(unfinished.join(LOCK)).at("make", &unfinished)?;
-        flock(&lock, FlockOperation::LockExclusive).at("lock", &unfinished)?;
-        durable::write_json(&unfinished.join(FILE), &record).at("write", &unfinished)?;
-        fs::rename(&unfinished, &dir).at("rename", &unfinished)?;
+        fs::create_dir(&draft).at("make", &draft)?;
+        let lock = File::create(draft.join(LOCK)).at("make", &draft)?;
+        flock(&lock, FlockOperation::LockExclusive).at("lock", &draft)?;
+        durable::write_json(&draft.join(FILE), &record).at("write", &draft)?;
+        fs::rename(&draft, &dir).at("rename", &draft)?;
         Ok(Self { record, dir, run, _lock: lock })
     }
 }
 
 impl ServeClaim {
     /// Where its sockets are.
-    pub(super) fn directory(&self) -> &Path {
+    pub(super) fn run_dir(&self) -> &Path {
         &self.run
     }
 }
@@ -118,7 +118,7 @@ impl Drop for ServeClaim {
     }
 }
 
-fn run(home: &Home, id: &str) -> PathBuf {
+fn run_dir(home: &Home, id: &str) -> PathBuf {
     home.run().join("serves").join(id)
 }
 
@@ -138,17 +138,17 @@ pub fn list(engine: &Engine) -> io::Result<Vec<ServeRecord>> {
 ///
 /// # Errors
 /// When there is none.
-pub fn find(engine: &Engine, word: &str) -> Result<ServeRecord, ServeError> {
-    let home = engine.home().serves();
-    let mut serves = list(engine).at("list", &home)?;
-    let is_number = word.bytes().all(|byte| byte.is_ascii_digit());
+pub fn find(engine: &Engine, id_or_pid: &str) -> Result<ServeRecord, ServeError> {
+    let dir = engine.home().serves();
+    let mut serves = list(engine).at("list", &dir)?;
+    let is_number = id_or_pid.bytes().all(|byte| byte.is_ascii_digit());
     serves.retain(|serve| match is_number {
-        true => serve.process.pid.to_string() == word || serve.id == word,
-        false => serve.id.starts_with(word),
+        true => serve.process.pid.to_string() == id_or_pid || serve.id == id_or_pid,
+        false => serve.id.starts_with(id_or_pid),
     });
     match serves.pop() {
         Some(found) if serves.is_empty() => Ok(found),
-        _ => Err(ServeError::None(word.to_owned())),
+        _ => Err(ServeError::NotFound(id_or_pid.to_owned())),
     }
 }
 
@@ -171,15 +171,15 @@ fn is_owned(dir: &Path) -> bool {
 pub(crate) fn sweep(engine: &Engine) {
     for dir in dirs(engine).unwrap_or_default() {
         let name = dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        if !is_owned(&dir) && is_settled(&dir) {
-            remove_dir(&run(engine.home(), name.trim_start_matches(UNFINISHED))).ok();
+        if !is_owned(&dir) && is_past_creation(&dir) {
+            remove_dir(&run_dir(engine.home(), name.trim_start_matches(DRAFT_PREFIX))).ok();
             remove_dir(&dir).ok();
         }
     }
 }
 
 /// One that is just being made has no lock yet for a moment.
-fn is_settled(dir: &Path) -> bool {
-    let made = fs::metadata(dir).and_then(|metadata| metadata.modified());
-    !made.is_ok_and(|at| at.elapsed().is_ok_and(|age| age.as_secs() < 10)) || dir.join(FILE).exists()
+fn is_past_creation(dir: &Path) -> bool {
+    let modified = fs::metadata(dir).and_then(|metadata| metadata.modified());
+    !modified.is_ok_and(|at| at.elapsed().is_ok_and(|age| age.as_secs() < 10)) || dir.join(FILE).exists()
 }

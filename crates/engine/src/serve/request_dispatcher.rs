@@ -39,14 +39,16 @@ pub(super) enum ServeReply {
     /// A clone runs.
     Cloned {
         /// Its place in the request.
-        place: usize,
+        #[serde(rename = "place")]
+        index: usize,
         /// What it is.
         clone: Box<CloneInfo>,
     },
     /// There is no clone.
     Refused {
         /// Its place in the request.
-        place: usize,
+        #[serde(rename = "place")]
+        index: usize,
         /// Why.
         message: String,
     },
@@ -74,38 +76,38 @@ impl RequestDispatcher {
     }
 
     /// Begins what is asked for; the answers come when they come.
-    pub(super) fn answer(&mut self, (request, stream): PendingRequest) {
+    pub(super) fn handle_request(&mut self, (request, stream): PendingRequest) {
         let overrides = match serde_json::from_slice(&request) {
             Ok(ServeRequest::Clone { overrides }) => overrides,
             Err(error) => {
                 let message = format!("unreadable request: {error}");
-                return stream.sender.message(&ServeReply::Refused { place: 0, message });
+                return stream.sender.message(&ServeReply::Refused { index: 0, message });
             }
         };
         // Whole: a receiver that goes would take the answers' way with it.
         let stream = Arc::new(stream);
         let mut memory = None;
-        for (place, overrides) in overrides.into_iter().enumerate() {
-            let work = match self.pool.take() {
+        for (index, overrides) in overrides.into_iter().enumerate() {
+            let method = match self.pool.take_ready() {
                 // It has its memory already.
-                Some(clone) => Work::Take(Box::new(clone), overrides.clone()),
+                Some(clone) => StartMethod::FromPool(Box::new(clone), overrides.clone()),
                 None => match memory.get_or_insert_with(|| AvailableMemory::now(&self.engine)).admit() {
-                    Ok(()) => Work::Make,
-                    Err(refusal) => Work::Refuse(refusal.into()),
+                    Ok(()) => StartMethod::New,
+                    Err(refusal) => StartMethod::Refuse(refusal.into()),
                 },
             };
-            let requested = self.pool.order(HoldPolicy::Never, overrides);
+            let requested = self.pool.request_clone(HoldPolicy::Never, overrides);
             let (stream, permits, end) = (stream.clone(), self.permits.clone(), self.end.subscribe());
             self.clones.spawn(async move {
-                match work.done(requested, &permits).await {
+                match method.start(requested, &permits).await {
                     Ok((clone, info)) => {
-                        stream.sender.message(&ServeReply::Cloned { place, clone: Box::new(info) });
+                        stream.sender.message(&ServeReply::Cloned { index, clone: Box::new(info) });
                         drop(stream);
-                        keep(clone, end).await;
+                        hold_until_end(clone, end).await;
                     }
                     Err(error) => {
                         let message = chain(&error);
-                        stream.sender.message(&ServeReply::Refused { place, message });
+                        stream.sender.message(&ServeReply::Refused { index, message });
                     }
                 }
             });
@@ -114,9 +116,9 @@ impl RequestDispatcher {
     }
 
     /// One step of what goes on by itself. Safe to cancel.
-    pub(super) async fn turn(&mut self) {
+    pub(super) async fn step(&mut self) {
         tokio::select! {
-            () = self.pool.turn() => self.pool.fill(&self.engine),
+            () = self.pool.step() => self.pool.fill(&self.engine),
             Some(_) = self.clones.join_next() => {}
         }
     }
@@ -129,43 +131,43 @@ impl RequestDispatcher {
     }
 }
 
-enum Work {
-    Take(Box<ServedClone>, CloneOverrides),
-    Make,
+enum StartMethod {
+    FromPool(Box<ServedClone>, CloneOverrides),
+    New,
     Refuse(SpawnError),
 }
 
-impl Work {
-    async fn done(
+impl StartMethod {
+    async fn start(
         self,
         requested: Result<RequestedClone, SpawnError>,
         permits: &Semaphore,
     ) -> Result<(ServedClone, CloneInfo), SpawnError> {
         match self {
-            Self::Take(mut clone, overrides) => {
+            Self::FromPool(mut clone, overrides) => {
                 match clone.supervisor.release(&Release::ProceedAs(overrides)).await {
                     Ok(info) => Ok((*clone, info)),
                     // It died while it waited.
-                    Err(SpawnError::Gone) => make(requested?, permits).await,
+                    Err(SpawnError::Gone) => start_new(requested?, permits).await,
                     Err(error) => Err(error),
                 }
             }
-            Self::Make => make(requested?, permits).await,
+            Self::New => start_new(requested?, permits).await,
             Self::Refuse(refusal) => Err(refusal),
         }
     }
 }
 
-async fn make(
+async fn start_new(
     requested: RequestedClone,
     permits: &Semaphore,
 ) -> Result<(ServedClone, CloneInfo), SpawnError> {
-    let _turn = permits.acquire().await;
+    let _permit = permits.acquire().await;
     requested.start().await
 }
 
 /// Holds the pipe that keeps the clone alive.
-async fn keep(mut clone: ServedClone, mut end: watch::Receiver<bool>) {
+async fn hold_until_end(mut clone: ServedClone, mut end: watch::Receiver<bool>) {
     let ending = async { end.wait_for(|end| *end).await.is_ok() };
     let is_ending = tokio::select! {
         () = clone.supervisor.wait() => false,

@@ -1,6 +1,6 @@
 //! A copy of a server's, and what is held for it.
 
-use super::pages::Lease;
+use super::page_server::Lease;
 use crate::launch_request::{CloneInfo, LaunchRequest};
 use crate::supervisor_process::{SpawnError, SupervisorProcess};
 
@@ -15,15 +15,15 @@ pub(super) struct ServedClone {
 /// A clone that is asked for.
 #[derive(Debug)]
 pub(super) struct RequestedClone {
-    pub(super) order: LaunchRequest,
+    pub(super) request: LaunchRequest,
     pub(super) pages: Option<Lease>,
 }
 
 impl RequestedClone {
     /// Makes it, and waits until it holds or runs.
     pub(super) async fn start(self) -> Result<(ServedClone, CloneInfo), SpawnError> {
-        let Self { order, pages } = self;
-        let mut clone = ServedClone { supervisor: SupervisorProcess::start(&order).await?, pages };
+        let Self { request, pages } = self;
+        let mut clone = ServedClone { supervisor: SupervisorProcess::start(&request).await?, pages };
         let info = clone.supervisor.ready().await?;
         Ok((clone, info))
     }
