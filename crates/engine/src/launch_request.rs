@@ -1,5 +1,5 @@
-//! What a monitor's process is told on its standard input, and what it says
-//! on its standard output until its machine runs: JSON, one value a line.
+//! What a supervisor process reads on its standard input, and what it reports on its standard output until
+//! its machine runs: JSON, one value per line.
 
 use std::path::PathBuf;
 
@@ -10,30 +10,30 @@ use crate::id::SnapshotId;
 pub use crate::machine::CloneOverrides;
 use crate::machine::{MachineName, MachineSpec, Record, ServeReference};
 
-/// The first line: what to make.
+/// The first line: what to start.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(tag = "make", rename_all = "snake_case")]
 pub enum LaunchRequest {
-    /// A machine of an image.
+    /// A machine from an image.
     Run {
-        /// The machine.
+        /// The machine's settings.
         spec: Box<MachineSpec>,
-        /// Show no progress.
+        /// Whether to show no progress.
         quiet: bool,
     },
-    /// A copy of a machine.
+    /// A clone of a machine.
     Clone(Box<CloneRequest>),
-    /// What could not be made before, for later starts.
+    /// A boot snapshot or stencil for later starts, whose creation failed before.
     Retry(Retry),
 }
 
-/// What is to be tried again.
+/// What to create again.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "retry", rename_all = "snake_case")]
 pub enum Retry {
-    /// The runtime snapshot of machines like this one, and its stencil.
+    /// The boot snapshot of machines with this configuration, and its stencil.
     Runtime {
-        /// One of the machines.
+        /// The settings of one such machine.
         spec: Box<MachineSpec>,
     },
     /// The stencil of a machine's snapshot.
@@ -43,27 +43,27 @@ pub enum Retry {
     },
 }
 
-/// A copy of a machine, as it was asked for.
+/// A request for a clone.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct CloneRequest {
-    /// What it is a copy of.
+    /// The snapshot to start it from.
     pub snapshot: SnapshotId,
-    /// When its workload goes on.
+    /// When its workload is thawed.
     pub hold: HoldPolicy,
-    /// The server that it belongs to, and ends with.
+    /// The snapshot server that owns it; the clone ends with the server.
     pub serve: Option<ServeReference>,
-    /// The socket of a page server that gives it its memory; otherwise it maps the file.
+    /// The socket of the page server that supplies its memory; without one, the clone maps the memory file.
     #[serde(default)]
     pub pager: Option<PathBuf>,
-    /// What makes it this machine.
+    /// The settings in which it differs from its snapshot.
     pub overrides: CloneOverrides,
 }
 
-/// Children of a fork for which a stencil is worth its making.
+/// Number of clones in a fork from which on a stencil saves more time than its creation takes.
 const MIN_CLONES_FOR_STENCIL: usize = 3;
 
 impl CloneRequest {
-    /// Whether enough copies begin from the same snapshot that it is worth a stencil.
+    /// Whether enough clones are restored from the same snapshot to justify a stencil.
     pub(crate) fn is_of_many(&self) -> bool {
         match self.hold {
             HoldPolicy::Fork { clones, .. } => clones >= MIN_CLONES_FOR_STENCIL,
@@ -72,74 +72,74 @@ impl CloneRequest {
     }
 }
 
-/// When a copy's workload goes on.
+/// When a clone's workload is thawed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "until", rename_all = "snake_case")]
 pub enum HoldPolicy {
-    /// At once.
+    /// Immediately.
     Never,
-    /// When all children of a fork are ready: a line says so, or, when whoever
-    /// forks is gone, this file.
+    /// When all clones of the fork are ready: a release line says so, or, if the process that forks is
+    /// gone, the decision file.
     Fork {
-        /// Where the decision is written.
+        /// The decision file.
         decision: PathBuf,
-        /// How many there are to be.
+        /// Number of clones in the fork.
         clones: usize,
     },
-    /// When somebody takes it from the pool.
+    /// When it is taken from the pool.
     Pool,
 }
 
-/// A later line to a monitor that holds.
+/// A later line, to a supervisor whose clone waits.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "go", rename_all = "snake_case")]
 pub enum Release {
-    /// As it was ordered.
+    /// Thaw the workload with the requested settings.
     #[serde(rename = "ahead")]
     Proceed,
-    /// As this machine.
+    /// Thaw the workload with these overrides.
     #[serde(rename = "as")]
     ProceedAs(CloneOverrides),
 }
 
-/// What a monitor says.
+/// A supervisor's report.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "report", rename_all = "snake_case")]
 pub enum SupervisorReport {
-    /// The copy is itself, and its workload waits.
+    /// The clone has its identity, and its workload is still frozen.
     Ready {
-        /// What it will be.
+        /// The clone.
         clone: Box<CloneInfo>,
     },
-    /// The workload goes on.
+    /// The workload runs.
     Running {
-        /// What it is.
+        /// The clone.
         clone: Box<CloneInfo>,
     },
-    /// There is no copy; nothing is left of it.
+    /// The clone could not be started; everything was undone.
     Failed {
         /// What failed, and why.
         message: String,
     },
 }
 
-/// A copy that runs.
+/// A clone that is ready or runs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct CloneInfo {
     /// Its id.
     pub id: String,
     /// Its name.
     pub name: MachineName,
-    /// The process that owns it.
+    /// PID of its supervisor.
     pub pid: u32,
-    /// The number that tells it from all other copies.
+    /// The UUID that distinguishes it from all other clones.
     #[serde(rename = "generation")]
     pub vm_generation: String,
-    /// Its address, if it has a network.
+    /// Its IP address, if it has a network.
     pub ip: Option<std::net::Ipv4Addr>,
     /// Its published ports.
     pub ports: Vec<PortMapping>,
-    /// Milliseconds of each stage of its start, in order.
+    /// Duration of each stage of its start in milliseconds, in order.
     pub stages: Vec<(String, u64)>,
 }
 

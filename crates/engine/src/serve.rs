@@ -1,8 +1,8 @@
-//! Servers of snapshots: a process that starts copies of one snapshot, keeps
-//! some ready when it is asked to, and whose end is the end of its copies.
+//! Snapshot servers: a process that starts clones of one snapshot, keeps a pool of them ready if requested,
+//! and ends its clones when it ends.
 //!
-//! Its copies' monitors hold a pipe from it; the kernel closes that however
-//! the server ends, and they then end their machines and clear away.
+//! The supervisors of its clones read a pipe from the server. The kernel closes the pipe however the server
+//! ends; the supervisors then end their machines and clean up.
 
 mod client;
 mod page_server;
@@ -32,16 +32,16 @@ use record::{SOCKET, ServeClaim};
 pub use record::{ServeError, ServeRecord, find, list};
 use request_dispatcher::RequestDispatcher;
 
-/// Requests that may wait.
+/// Requests that may be queued.
 const MAX_QUEUED_REQUESTS: usize = 64;
 
-/// After a client that could not be let in.
+/// Pause after a failed accept.
 const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(50);
 
-/// Serves the snapshot until a signal asks for the end; then its copies end.
+/// Serves the snapshot until a signal arrives; then ends the clones.
 ///
 /// # Errors
-/// When the snapshot cannot be loaded here, or the socket cannot be opened.
+/// When the snapshot cannot be loaded on this host, or the socket cannot be opened.
 pub async fn serve(
     engine: &Engine,
     snapshot: &Snapshot,
@@ -70,7 +70,7 @@ pub async fn serve(
             claim.run_dir().to_owned(),
         )
     });
-    // From here on it cannot be removed; it may just have been.
+    // The claim protects the snapshot from removal; it may have been removed just before.
     store.read(&snapshot.manifest.id)?;
     let socket = claim.record.socket.clone();
     let listener = UnixListener::bind(&socket).at("listen on", &socket)?;
@@ -83,14 +83,14 @@ pub async fn serve(
     loop {
         tokio::select! {
             signal = end_signals.next() => {
-                tracing::info!(component = "serve", ?signal, "ends");
+                tracing::info!(component = "serve", ?signal, "the server ends");
                 break;
             }
             accepted = listener.accept() => match accepted {
                 Ok((socket, _)) => {
                     sessions.spawn(serve_client(socket, request_sender.clone()));
                 }
-                // Too many files are open: those who have one finish first.
+                // Most likely EMFILE: wait until a session has ended.
                 Err(error) => {
                     tracing::warn!(component = "serve", %error, "cannot accept a client");
                     tokio::time::sleep(ACCEPT_RETRY_DELAY).await;
@@ -104,14 +104,14 @@ pub async fn serve(
     drop(listener);
     tokio::select! {
         () = dispatcher.close() => {}
-        // Whoever asks twice does not want to wait: its copies hear of its end all the same.
+        // A second signal: do not wait. The clones end when the pipe is closed.
         _ = end_signals.next() => {}
     }
     drop(claim);
     Ok(())
 }
 
-/// The ids of those that serve a snapshot.
+/// The ids of the servers of a snapshot.
 pub(crate) fn serving(engine: &Engine, id: &SnapshotId) -> Vec<String> {
     let serves = list(engine).unwrap_or_default().into_iter();
     serves.filter(|serve| serve.snapshot == *id).map(|serve| serve.id).collect()
@@ -122,7 +122,7 @@ async fn serve_client(socket: UnixStream, requests: mpsc::Sender<request_dispatc
     let name = concat!("mimeo ", env!("CARGO_PKG_VERSION"));
     let Ok(mut accepted) = link::accept(FrameReader::new(reader), writer, name).await else { return };
     while let Some((request, stream)) = accepted.incoming.next().await {
-        // A server that ends drops the stream, which tells the client.
+        // A server that ends drops the stream, which the client notices.
         requests.send((request, stream)).await.ok();
     }
 }

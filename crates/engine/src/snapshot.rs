@@ -1,9 +1,8 @@
-//! Snapshots: what is kept of machines, so that copies can be started.
+//! Snapshots: saved machines that clones are started from.
 //!
-//! A snapshot is one directory, committed by one rename, and never changes
-//! after. `manifest` is what it says of itself, `store` where all of them are,
-//! `verify` and `judge` decide whether one may be loaded, `memory` makes a
-//! snapshot's memory into one file that machines map.
+//! A snapshot is one directory, committed by one rename and never changed after that. `manifest` describes
+//! it, `store` finds and lists snapshots, `verify` and `compatibility` decide whether one may be loaded,
+//! `memory` flattens a snapshot's memory into one file that machines map.
 
 mod compatibility;
 mod draft;

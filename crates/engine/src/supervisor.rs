@@ -1,8 +1,8 @@
-//! The process that owns one machine, from its first stage to its last file.
+//! The supervisor: the process that owns one machine from its creation to its removal.
 //!
-//! One task changes the machine's state (`machine`, in the loop of `serve`); clients, health probes and
-//! signals send it requests. In the foreground this is `mimeo run` itself, with
-//! `-d` a process of its own.
+//! One task changes the machine's state (`machine`, in the loop of `run`); clients, health probes and
+//! signals send it requests. In the foreground the supervisor is `mimeo run` itself; with `-d` it is a
+//! separate process.
 
 mod clients;
 mod clock;
@@ -32,16 +32,16 @@ use crate::{Engine, signal};
 pub use clone::supervise_clone;
 use signals::Signals;
 
-/// What a machine in the foreground is joined to.
+/// The streams and the terminal that a machine in the foreground is connected to.
 #[derive(Default)]
 pub struct Attachment {
-    /// Where the container's standard input comes from.
+    /// Source of the container's standard input.
     pub stdin: Option<Box<dyn AsyncRead + Send + Unpin>>,
-    /// Where its standard output goes, divergent_pages the log.
+    /// Destination of the container's standard output, besides the log.
     pub stdout: Option<Box<dyn AsyncWrite + Send + Unpin>>,
-    /// Where its standard error goes, divergent_pages the log.
+    /// Destination of the container's standard error, besides the log.
     pub stderr: Option<Box<dyn AsyncWrite + Send + Unpin>>,
-    /// The terminal's size, as it changes.
+    /// The terminal's size, updated when it changes.
     pub size: Option<watch::Receiver<TerminalSize>>,
 }
 
@@ -51,34 +51,34 @@ impl std::fmt::Debug for Attachment {
     }
 }
 
-/// Why a machine's monitor ended before its machine did.
+/// Why a supervisor ended before its machine did.
 #[derive(Debug, thiserror::Error)]
 pub enum SupervisorError {
-    /// The machine did not come up.
+    /// The machine did not start.
     #[error(transparent)]
     Start(#[from] StartError),
-    /// A signal came while it was being made; all is undone.
-    #[error("interrupted by {} while the machine was being created: nothing is left of it", signal::name(*signal))]
+    /// A signal arrived during the creation; everything was undone.
+    #[error("interrupted by {} while the machine was being created: everything was undone", signal::name(*signal))]
     Interrupted {
-        /// Linux's number of it.
+        /// Linux's signal number.
         signal: i32,
     },
-    /// Whoever asked for the machine went away before it was up.
-    #[error("given up while the machine was being created: nothing is left of it")]
+    /// The client that requested the machine disconnected before the machine ran.
+    #[error("cancelled while the machine was being created: everything was undone")]
     Cancelled,
-    /// The monitor's own means failed.
+    /// An operation of the supervisor itself failed.
     #[error("cannot {step}")]
     Io {
-        /// What was tried.
+        /// The operation.
         step: &'static str,
-        /// Why not.
+        /// The cause.
         #[source]
         source: std::io::Error,
     },
 }
 
 impl SupervisorError {
-    /// The exit code for it, as podman's.
+    /// The exit code that podman uses for such an error.
     #[must_use]
     pub fn exit_code(&self) -> i32 {
         match self {
@@ -89,29 +89,29 @@ impl SupervisorError {
     }
 }
 
-/// How long a virtual machine that was ended may take to be gone.
+/// Time for a killed VMM to exit.
 const VMM_EXIT_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// `error`, once nothing is left of what was being made: what was dropped has
-/// been told to end, and has perhaps not ended yet.
+/// Returns `error` once the VMM has exited: dropping a machine under construction kills its VMM, which may
+/// take a moment to exit.
 async fn after_vmm_exit(error: SupervisorError) -> SupervisorError {
     let end = tokio::time::Instant::now() + VMM_EXIT_TIMEOUT;
     let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
-    // Reaping is the runtime's; none left is what is waited for.
+    // tokio reaps the children; the loop waits until none is left.
     while rustix::process::waitid(WaitId::All, options).is_ok() && tokio::time::Instant::now() < end {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     error
 }
 
-/// Makes a machine and stays with it until its end. `started` is called when
-/// its container runs; `given_up` ends the making when it completes before.
+/// Creates a machine and supervises it until its end. `started` is called when the container runs; if
+/// `cancelled` completes before that, the creation is undone.
 ///
-/// The virtual machine dies with the thread that calls this: call it on a
-/// runtime of one thread, in the process that is to be the machine's monitor.
+/// The VMM dies with the thread that calls this function: call it on a single-threaded runtime, in the
+/// process that is to be the machine's supervisor.
 ///
 /// # Errors
-/// When the machine does not come up; nothing is left of it then.
+/// When the machine does not start; everything is undone in that case.
 pub async fn supervise(
     engine: &Engine,
     spec: MachineSpec,

@@ -1,4 +1,4 @@
-//! The asking side.
+//! The client of a snapshot server.
 
 use std::path::PathBuf;
 
@@ -10,28 +10,28 @@ use super::request_dispatcher::{ServeReply, ServeRequest};
 use crate::machine::CloneOverrides;
 use crate::supervisor_process::{Cloned, SpawnError, clone_label};
 
-/// Why a server could not be asked.
+/// Why a request to a server failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeClientError {
-    /// Its socket could not be used.
-    #[error("cannot reach the server of snapshots at {}", path.display())]
+    /// The connection to its socket failed.
+    #[error("cannot reach the snapshot server at {}", path.display())]
     Socket {
         /// The socket.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         #[source]
         source: std::io::Error,
     },
-    /// It does not speak as we do, or ended.
-    #[error("the server of snapshots does not answer")]
+    /// It speaks another protocol, or has ended.
+    #[error("the snapshot server does not answer")]
     Link(#[from] LinkError),
 }
 
 /// Has the server start a clone for each of `overrides`.
 ///
 /// # Errors
-/// When it cannot be asked. Copies that it did not come to tell of before it
-/// ended are told as gone.
+/// When the request cannot be sent. Clones that the server did not report before it ended are returned as
+/// [`SpawnError::Gone`].
 pub async fn run(
     serve: &ServeRecord,
     overrides: Vec<CloneOverrides>,
@@ -54,7 +54,7 @@ pub async fn run(
     let mut stream = link.open(&ServeRequest::Clone { overrides })?;
     let mut missing = clones.len();
     while missing > 0 {
-        // A server that ends in the middle leaves those that are missing gone.
+        // If the server ends early, the clones without a reply stay `Gone`.
         let Ok(Some(item)) = stream.receiver.next().await else { break };
         let Item::Message(json) = item else { continue };
         let (index, outcome) = match serde_json::from_slice(&json) {

@@ -1,7 +1,8 @@
-//! The page server of a server's copies, where their memory is given to them page by page: there while there are any.
+//! The page server of a snapshot server, which supplies its clones' memory page by page. It runs while
+//! there are clones.
 //!
-//! It has a thread of its own, `mimeo-pager`: a guest that waits for a page waits for nothing else that its server does.
-//! With the process it dies, and its copies are ended by what holds them all (`serve`).
+//! It has its own thread, `mimeo-pager`, so that no other work of the snapshot server delays a page fault.
+//! The thread ends with the process; the clones end then, too (`serve`).
 
 use std::fs;
 use std::io;
@@ -16,24 +17,25 @@ use tokio::sync::oneshot;
 
 use crate::cause::chain;
 use crate::durable;
+use crate::ignored::LogIgnored;
 
 const THREAD_NAME: &str = "mimeo-pager";
 
-/// Gives copies their memory.
+/// Starts the page server that all clones share.
 #[derive(Debug)]
 pub(super) struct SharedPageServer {
     memory: PathBuf,
-    /// Where pages that copies need first are noted.
+    /// File of the working set: the pages that clones need first.
     working_set_file: PathBuf,
-    /// Bytes of memory.
+    /// Size of the memory in bytes.
     bytes: u64,
-    /// Where sockets are made, one for each time that there are copies.
+    /// Directory of the sockets, one for each start of the page server.
     dir: PathBuf,
     starts: u32,
     current: std::sync::Weak<RunningPageServer>,
 }
 
-/// A page server that runs. It ends with the last who has this.
+/// A running page server. It ends when the last reference is dropped.
 #[derive(Debug)]
 struct RunningPageServer {
     socket: PathBuf,
@@ -41,12 +43,12 @@ struct RunningPageServer {
     thread: Option<thread::JoinHandle<()>>,
 }
 
-/// A copy's hold of the page server. Drop it when the clone is gone.
+/// A clone's reference to the page server. Drop it when the clone is gone.
 #[derive(Debug, Clone)]
 pub(super) struct Lease(Arc<RunningPageServer>);
 
 impl Lease {
-    /// Where the clone asks for its pages.
+    /// The socket at which the clone requests its pages.
     pub(super) fn socket(&self) -> &Path {
         &self.0.socket
     }
@@ -57,7 +59,7 @@ impl SharedPageServer {
         Self { memory, working_set_file, bytes, dir, starts: 0, current: std::sync::Weak::new() }
     }
 
-    /// The page server for one more clone: started if this is the first.
+    /// Returns a reference for one more clone; starts the page server if this is the first.
     pub(super) fn lease(&mut self) -> io::Result<Lease> {
         if let Some(running) = self.current.upgrade() {
             return Ok(Lease(running));
@@ -79,7 +81,7 @@ impl SharedPageServer {
         Ok(Lease(running))
     }
 
-    /// What copies before have needed, if that is known.
+    /// The working set of earlier clones, if it was recorded.
     fn recorded_working_set(&self) -> Pages {
         let bytes = fs::read(&self.working_set_file).unwrap_or_default();
         Pages::from_bytes(&bytes, self.bytes / mimeo_pager::PAGE).unwrap_or_default()
@@ -89,13 +91,13 @@ impl SharedPageServer {
 impl Drop for RunningPageServer {
     fn drop(&mut self) {
         if let Some(stop) = self.stop.take() {
-            // One that has ended by itself hears nothing.
+            // The receiver is gone if the page server has already ended.
             stop.send(()).ok();
         }
-        if let Some(thread) = self.thread.take() {
-            thread.join().ok();
+        if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
+            tracing::warn!(component = "pager", "the page server's thread panicked");
         }
-        fs::remove_file(&self.socket).ok();
+        fs::remove_file(&self.socket).log_ignored("remove", &self.socket);
     }
 }
 
@@ -114,18 +116,18 @@ fn run_page_server(
         })
     });
     match result {
-        Ok(figures) => tracing::debug!(component = "pager", ?figures, "its last clone has left"),
+        Ok(figures) => tracing::debug!(component = "pager", ?figures, "the last clone has exited"),
         Err(error) => {
-            tracing::warn!(component = "pager", error = chain(&error), "cannot give copies their memory")
+            tracing::warn!(component = "pager", error = chain(&error), "cannot serve pages")
         }
     }
     let working_set = server.working_set();
-    // The first to know writes it down, as for copies that map the memory.
+    // Recorded once, as for clones that map the memory.
     if !working_set_file.exists()
         && !working_set.is_empty()
         && working_set_file.parent().is_some_and(|dir| fs::create_dir_all(dir).is_ok())
     {
-        durable::write(working_set_file, &working_set.to_bytes()).ok();
+        durable::write(working_set_file, &working_set.to_bytes()).log_ignored("write", working_set_file);
     }
 }
 
@@ -136,14 +138,19 @@ fn log_exit(exit: &ClientExit) {
                 component = "pager",
                 pid = exit.pid,
                 error = chain(error),
-                "ended who asked for memory"
+                "refused a client and killed it"
             );
         }
         ExitReason::Failed(error) => {
-            tracing::warn!(component = "pager", pid = exit.pid, error = chain(error), "ended a copy");
+            tracing::warn!(
+                component = "pager",
+                pid = exit.pid,
+                error = chain(error),
+                "cannot serve a clone and killed it"
+            );
         }
         _ => {
-            tracing::debug!(component = "pager", pid = exit.pid, figures = ?exit.counters, "a clone has left")
+            tracing::debug!(component = "pager", pid = exit.pid, figures = ?exit.counters, "a clone has exited")
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Copies that are ready before somebody wants them.
+//! Clones that are started before they are requested.
 
 use std::collections::VecDeque;
 
@@ -15,10 +15,10 @@ use crate::launch_request::{CloneRequest, HoldPolicy, LaunchRequest};
 use crate::machine::{CloneOverrides, ServeReference};
 use crate::supervisor_process::SpawnError;
 
-/// Failures in a row after which no more copies are made until one is asked for.
+/// Consecutive failures after which the pool starts no more clones until one is requested.
 const MAX_FAILURES: u32 = 3;
 
-/// Copies that hold, and those that are being made.
+/// Clones that are ready, and those that are being started.
 #[derive(Debug)]
 pub(super) struct Pool {
     snapshot: SnapshotId,
@@ -43,7 +43,7 @@ impl Pool {
         }
     }
 
-    /// What makes one more clone.
+    /// Prepares the request for one more clone.
     pub(super) fn request_clone(
         &mut self,
         hold: HoldPolicy,
@@ -58,10 +58,9 @@ impl Pool {
         Ok(RequestedClone { request, pages: lease })
     }
 
-    /// Begins to make those that are missing. One at a time: who waits for a
-    /// clone has the processors first.
+    /// Starts a missing clone; one at a time, so that requested clones get the CPUs first.
     pub(super) fn fill(&mut self, engine: &Engine) {
-        // One that died while it waited is nobody's.
+        // Drops clones that died in the pool.
         self.ready.retain_mut(|clone| clone.supervisor.is_alive());
         if self.ready.len() >= self.size || !self.starting.is_empty() || self.failures >= MAX_FAILURES {
             return;
@@ -75,15 +74,15 @@ impl Pool {
         });
     }
 
-    /// One that is ready; none when there is none.
+    /// Takes a clone that is ready, if there is one.
     pub(super) fn take_ready(&mut self) -> Option<ServedClone> {
         self.failures = 0;
         self.ready.retain_mut(|clone| clone.supervisor.is_alive());
         self.ready.pop_front()
     }
 
-    /// Takes in the next clone that was made. Never returns while none is
-    /// being made; safe to cancel.
+    /// Adds the next clone that was started. Does not return while none is being started;
+    /// cancellation-safe.
     pub(super) async fn step(&mut self) {
         let started = match self.starting.join_next().await {
             Some(started) => started,
@@ -96,13 +95,17 @@ impl Pool {
             }
             Ok(Err(error)) => {
                 self.failures += 1;
-                tracing::warn!(component = "pool", error = chain(&error), "a clone could not be started");
+                tracing::warn!(
+                    component = "pool",
+                    error = chain(&error),
+                    "cannot start a clone for the pool"
+                );
             }
             Err(_) => self.failures += 1,
         }
     }
 
-    /// Gives up all that wait.
+    /// Ends all clones in the pool.
     pub(super) async fn close(mut self) {
         self.starting.shutdown().await;
         for clone in self.ready {

@@ -1,4 +1,4 @@
-//! What stands on the disk of a server.
+//! A snapshot server's record on disk.
 
 use std::fs::{self, File};
 use std::io;
@@ -9,66 +9,67 @@ use serde::{Deserialize, Serialize};
 
 use crate::durable;
 use crate::id::SnapshotId;
+use crate::ignored::LogIgnored;
 use crate::io_error::{IoContext, IoError};
 use crate::machine::{ProcessIdentity, remove_dir};
 use crate::snapshot::{LoadError, Snapshot, StoreError};
 use crate::{Engine, Home};
 
 const FILE: &str = "serve.json";
-/// Locked by the server; the kernel lets go of it however that ends.
+/// Locked by the server; the kernel releases the lock however the server ends.
 const LOCK: &str = "lock";
-/// What the directory of a server that is being made begins with.
+/// Prefix of the directory of a server that is starting.
 const DRAFT_PREFIX: &str = ".new-";
 pub(super) const SOCKET: &str = "control.sock";
 const FORMAT: u32 = 1;
 const ID_DIGITS: usize = 12;
 
-/// A server of a snapshot.
+/// A snapshot server.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServeRecord {
-    /// The number of this shape.
+    /// Version of the format.
     pub format: u32,
     /// Its id: 12 hexadecimal digits.
     pub id: String,
-    /// What it serves.
+    /// The snapshot that it serves.
     pub snapshot: SnapshotId,
-    /// What people call that.
+    /// The snapshot's tag, or its short id.
     #[serde(rename = "called")]
     pub snapshot_name: String,
-    /// The server.
+    /// The server's process.
     pub process: ProcessIdentity,
-    /// Copies that it keeps ready.
+    /// Number of clones that it keeps ready.
     pub pool: usize,
-    /// Where it is asked.
+    /// The control socket.
     pub socket: PathBuf,
-    /// When it began.
+    /// When it was started.
     pub created: jiff::Timestamp,
 }
 
-/// Why a snapshot is not served.
+/// Why a snapshot cannot be served.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
     /// The snapshot cannot be loaded.
     #[error(transparent)]
     Load(#[from] LoadError),
-    /// Snapshots cannot be read.
+    /// The snapshots cannot be read.
     #[error(transparent)]
     Store(StoreError),
-    /// The system refused.
+    /// A system call failed.
     #[error(transparent)]
     Io(#[from] IoError),
-    /// The snapshot's driver maps memory, and takes it in no other way.
-    #[error("the {driver} driver maps its copies' memory by itself: serve without --pager")]
+    /// The snapshot's driver maps memory and cannot use a page server.
+    #[error("the {driver} driver maps its clones' memory itself: serve without --pager")]
     NoPager {
-        /// Its name.
+        /// The driver's name.
         driver: String,
     },
-    /// There is no such server.
-    #[error("no server of snapshots has id or process {0:?}: `mimeo snapshot ls` lists them")]
+    /// No such server exists.
+    #[error("no snapshot server has id or PID {0:?}: `mimeo snapshot ls` lists them")]
     NotFound(String),
 }
 
-/// A server's own directories. Dropping it removes them.
+/// The directories of a running server. Dropping it removes them.
 #[derive(Debug)]
 pub(super) struct ServeClaim {
     pub(super) record: ServeRecord,
@@ -104,7 +105,7 @@ impl ServeClaim {
 }
 
 impl ServeClaim {
-    /// Where its sockets are.
+    /// The directory of its sockets.
     pub(super) fn run_dir(&self) -> &Path {
         &self.run
     }
@@ -112,9 +113,9 @@ impl ServeClaim {
 
 impl Drop for ServeClaim {
     fn drop(&mut self) {
-        // What stays is swept by the next command.
-        remove_dir(&self.run).ok();
-        remove_dir(&self.dir).ok();
+        // The next command's sweep removes what remains.
+        remove_dir(&self.run).log_ignored("remove", &self.run);
+        remove_dir(&self.dir).log_ignored("remove", &self.dir);
     }
 }
 
@@ -122,7 +123,7 @@ fn run_dir(home: &Home, id: &str) -> PathBuf {
     home.run().join("serves").join(id)
 }
 
-/// All servers that live, the newest last.
+/// All running servers, the newest last.
 ///
 /// # Errors
 /// When they cannot be listed.
@@ -133,11 +134,11 @@ pub fn list(engine: &Engine) -> io::Result<Vec<ServeRecord>> {
     Ok(serves)
 }
 
-/// The server of this process, or of this id or the beginning of it that no other has. Digits alone are a process, as long as
-/// they are not a whole id: which server that would be is a matter of chance otherwise.
+/// Finds a server by its PID, its id or a unique prefix of its id. A word of digits alone is a PID unless
+/// it is a full id, since it could otherwise match an id's prefix by coincidence.
 ///
 /// # Errors
-/// When there is none.
+/// When no server matches.
 pub fn find(engine: &Engine, id_or_pid: &str) -> Result<ServeRecord, ServeError> {
     let dir = engine.home().serves();
     let mut serves = list(engine).at("list", &dir)?;
@@ -161,24 +162,25 @@ fn read(dir: &Path) -> Option<ServeRecord> {
     serde_json::from_slice(&fs::read(dir.join(FILE)).ok()?).ok()
 }
 
-/// PendingRequest with a shared lock, so that two who ask at once do not take each other for servers.
+/// Tests with a shared lock, so that two concurrent tests do not take each other for the server.
 fn is_owned(dir: &Path) -> bool {
     let Ok(file) = File::open(dir.join(LOCK)) else { return false };
     flock(&file, FlockOperation::NonBlockingLockShared).is_err()
 }
 
-/// Clears away what servers left that could not do it themselves.
+/// Removes what killed servers left behind.
 pub(crate) fn sweep(engine: &Engine) {
     for dir in dirs(engine).unwrap_or_default() {
         let name = dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
         if !is_owned(&dir) && is_past_creation(&dir) {
-            remove_dir(&run_dir(engine.home(), name.trim_start_matches(DRAFT_PREFIX))).ok();
-            remove_dir(&dir).ok();
+            let run = run_dir(engine.home(), name.trim_start_matches(DRAFT_PREFIX));
+            remove_dir(&run).log_leftover(&run);
+            remove_dir(&dir).log_leftover(&dir);
         }
     }
 }
 
-/// One that is just being made has no lock yet for a moment.
+/// A server that is starting has no lock for a moment.
 fn is_past_creation(dir: &Path) -> bool {
     let modified = fs::metadata(dir).and_then(|metadata| metadata.modified());
     !modified.is_ok_and(|at| at.elapsed().is_ok_and(|age| age.as_secs() < 10)) || dir.join(FILE).exists()

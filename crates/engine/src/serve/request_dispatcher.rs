@@ -1,4 +1,4 @@
-//! What a server does for those who ask.
+//! Dispatches the requests of a snapshot server's clients.
 
 use std::sync::Arc;
 
@@ -17,44 +17,44 @@ use crate::launch_request::{CloneInfo, HoldPolicy, Release};
 use crate::machine::CloneOverrides;
 use crate::supervisor_process::{SpawnError, start_permits};
 
-/// A request as it came, and where its answers go.
+/// A request and the stream for its replies.
 pub(super) type PendingRequest = (Bytes, Stream);
 
-/// What a server is asked.
+/// A request to the server.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "ask", rename_all = "snake_case")]
 pub(super) enum ServeRequest {
-    /// Start a clone for each. -> `cloned` or `refused` for each, in any order
+    /// Start clones. -> `cloned` or `refused` for each, in any order
     Clone {
-        /// What each is to be.
+        /// The settings of each clone.
         #[serde(rename = "wishes")]
         overrides: Vec<CloneOverrides>,
     },
 }
 
-/// What a server answers.
+/// A reply of the server.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "answer", rename_all = "snake_case")]
 pub(super) enum ServeReply {
-    /// A clone runs.
+    /// The clone runs.
     Cloned {
-        /// Its place in the request.
+        /// Its index in the request.
         #[serde(rename = "place")]
         index: usize,
-        /// What it is.
+        /// The clone.
         clone: Box<CloneInfo>,
     },
-    /// There is no clone.
+    /// The clone could not be started.
     Refused {
-        /// Its place in the request.
+        /// Its index in the request.
         #[serde(rename = "place")]
         index: usize,
-        /// Why.
+        /// The reason.
         message: String,
     },
 }
 
-/// A server's copies, and those that are ready.
+/// A server's clones and its pool.
 #[derive(Debug)]
 pub(super) struct RequestDispatcher {
     engine: Engine,
@@ -75,7 +75,7 @@ impl RequestDispatcher {
         }
     }
 
-    /// Begins what is asked for; the answers come when they come.
+    /// Starts the requested clones; the replies are sent when each is done.
     pub(super) fn handle_request(&mut self, (request, stream): PendingRequest) {
         let overrides = match serde_json::from_slice(&request) {
             Ok(ServeRequest::Clone { overrides }) => overrides,
@@ -84,12 +84,12 @@ impl RequestDispatcher {
                 return stream.sender.message(&ServeReply::Refused { index: 0, message });
             }
         };
-        // Whole: a receiver that goes would take the answers' way with it.
+        // The stream is shared whole: dropping its receiver would end it, replies included.
         let stream = Arc::new(stream);
         let mut memory = None;
         for (index, overrides) in overrides.into_iter().enumerate() {
             let method = match self.pool.take_ready() {
-                // It has its memory already.
+                // Its memory is already accounted for.
                 Some(clone) => StartMethod::FromPool(Box::new(clone), overrides.clone()),
                 None => match memory.get_or_insert_with(|| AvailableMemory::now(&self.engine)).admit() {
                     Ok(()) => StartMethod::New,
@@ -115,7 +115,7 @@ impl RequestDispatcher {
         self.pool.fill(&self.engine);
     }
 
-    /// One step of what goes on by itself. Safe to cancel.
+    /// Handles the next event of the pool or of a clone. Cancellation-safe.
     pub(super) async fn step(&mut self) {
         tokio::select! {
             () = self.pool.step() => self.pool.fill(&self.engine),
@@ -123,7 +123,7 @@ impl RequestDispatcher {
         }
     }
 
-    /// Ends all copies, and waits until nothing is left of them.
+    /// Ends all clones and waits until they are cleaned up.
     pub(super) async fn close(mut self) {
         self.end.send_replace(true);
         self.pool.close().await;
@@ -147,7 +147,7 @@ impl StartMethod {
             Self::FromPool(mut clone, overrides) => {
                 match clone.supervisor.release(&Release::ProceedAs(overrides)).await {
                     Ok(info) => Ok((*clone, info)),
-                    // It died while it waited.
+                    // It died in the pool.
                     Err(SpawnError::Gone) => start_new(requested?, permits).await,
                     Err(error) => Err(error),
                 }
@@ -166,7 +166,7 @@ async fn start_new(
     requested.start().await
 }
 
-/// Holds the pipe that keeps the clone alive.
+/// Holds the pipe that keeps the clone alive, until the clone or the server ends.
 async fn hold_until_end(mut clone: ServedClone, mut end: watch::Receiver<bool>) {
     let ending = async { end.wait_for(|end| *end).await.is_ok() };
     let is_ending = tokio::select! {

@@ -1,18 +1,18 @@
-//! A copy of a server's, and what is held for it.
+//! A clone of a snapshot server, and the resources held for it.
 
 use super::page_server::Lease;
 use crate::launch_request::{CloneInfo, LaunchRequest};
 use crate::supervisor_process::{SpawnError, SupervisorProcess};
 
-/// A clone that lives, with its hold of the page server that gives it its memory.
+/// A running clone, with its reference to the page server that supplies its memory.
 #[derive(Debug)]
 pub(super) struct ServedClone {
-    // Dropped in this order: nobody waits for pages of a server that is gone.
+    // Dropped in this order, so that no clone waits for a page server that has ended.
     pub(super) supervisor: SupervisorProcess,
     pages: Option<Lease>,
 }
 
-/// A clone that is asked for.
+/// A clone that was requested but not started.
 #[derive(Debug)]
 pub(super) struct RequestedClone {
     pub(super) request: LaunchRequest,
@@ -20,7 +20,7 @@ pub(super) struct RequestedClone {
 }
 
 impl RequestedClone {
-    /// Makes it, and waits until it holds or runs.
+    /// Starts it, and waits until it is ready or runs.
     pub(super) async fn start(self) -> Result<(ServedClone, CloneInfo), SpawnError> {
         let Self { request, pages } = self;
         let mut clone = ServedClone { supervisor: SupervisorProcess::start(&request).await?, pages };
@@ -30,7 +30,7 @@ impl RequestedClone {
 }
 
 impl ServedClone {
-    /// Gives it up, and waits until nothing is left of it.
+    /// Ends it, and waits until it is cleaned up.
     pub(super) async fn abandon(self) {
         let Self { supervisor, pages } = self;
         supervisor.abandon().await;

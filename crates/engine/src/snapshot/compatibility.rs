@@ -1,4 +1,4 @@
-//! Whether this host can run copies of a snapshot.
+//! Whether this host can run clones of a snapshot.
 
 use std::fs;
 
@@ -8,7 +8,7 @@ use mimeo_vmm::Accelerator;
 use super::LoadError;
 use crate::machine::Requirements;
 
-/// What this host has.
+/// The properties of this host that a snapshot depends on.
 #[derive(Debug, Clone)]
 pub(crate) struct HostProfile {
     pub(crate) driver: String,
@@ -16,8 +16,8 @@ pub(crate) struct HostProfile {
     pub(crate) accelerator: Accelerator,
 }
 
-/// Refuses with the first thing that does not fit. The monitor's version is
-/// known only once it runs, and is judged then, before the guest moves.
+/// Checks each requirement and returns the first that is not met. The VMM's version is known only once the
+/// VMM runs; `check_version` compares it before the guest resumes.
 pub(crate) fn check_compatibility(needs: &Requirements, host: &HostProfile) -> Result<(), LoadError> {
     let require = |requirement, needed: &str, actual: &str| {
         if needed == actual {
@@ -33,32 +33,32 @@ pub(crate) fn check_compatibility(needs: &Requirements, host: &HostProfile) -> R
     require("devices and settings", &needed, &actual)
 }
 
-/// The words of each that the other has not: two shapes are long, and differ little.
+/// The words that occur in only one of the two: shapes are long and differ little.
 fn distinct_words(needed: &str, actual: &str) -> (String, String) {
     let only = |words: &str, other: &str| {
         let other_words: Vec<_> = other.split(' ').collect();
         words.split(' ').filter(|word| !other_words.contains(word)).collect::<Vec<_>>().join(" ")
     };
     match (only(needed, actual), only(actual, needed)) {
-        // The same words in another order.
+        // The same words in a different order.
         (left, right) if left == right && needed != actual => (needed.to_owned(), actual.to_owned()),
         distinct => distinct,
     }
 }
 
-/// Refuses a monitor that is not the one that saved the state.
+/// Refuses a VMM whose version differs from the one that saved the state.
 pub(crate) fn check_version(needs: &Requirements, actual: &str) -> Result<(), LoadError> {
     if needs.version == actual {
         return Ok(());
     }
     Err(LoadError::Incompatible {
-        requirement: "the monitor's version",
+        requirement: "the VMM's version",
         needed: needs.version.clone(),
         actual: actual.to_owned(),
     })
 }
 
-/// The host's processor, by the kernel's name for it.
+/// The model name of the host's processor, as reported by the kernel.
 pub(crate) fn cpu() -> String {
     let info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let name = info.lines().find_map(|line| line.strip_prefix("model name")?.split_once(':'));

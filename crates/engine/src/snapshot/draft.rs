@@ -1,4 +1,4 @@
-//! A snapshot in the making: a directory that nobody sees until one rename.
+//! A snapshot under construction: a hidden directory until one rename commits it.
 
 use std::fs::{self, File};
 use std::io;
@@ -9,15 +9,16 @@ use rustix::fs::{FlockOperation, flock};
 use super::manifest::{FileEntry, Manifest};
 use super::{Snapshots, StoreError};
 use crate::id::SnapshotId;
+use crate::ignored::LogIgnored;
 use crate::io_error::IoContext;
 use crate::machine::remove_dir;
 
-/// What the directory of a snapshot in the making begins with.
+/// Prefix of the directory of a snapshot under construction.
 pub(super) const DRAFT_PREFIX: &str = ".new-";
-/// Locked by its maker; the kernel lets go of it however that ends.
+/// Locked by the process that makes the draft; the kernel releases the lock however that process ends.
 const LOCK: &str = "lock";
 
-/// A snapshot in the making. Dropping it removes it.
+/// A snapshot under construction. Dropping it removes it.
 #[derive(Debug)]
 pub(crate) struct Draft {
     pub(crate) id: SnapshotId,
@@ -32,7 +33,7 @@ impl Draft {
         let id = SnapshotId::random();
         let parent = store.home().snapshots();
         let dir = parent.join(format!("{DRAFT_PREFIX}{}", id.short()));
-        // No sweep takes it for abandoned before it is locked.
+        // With the store's lock, no sweep takes the draft for abandoned before its own lock is held.
         let _store_lock = store.lock()?;
         fs::create_dir(&dir).at("make", &dir)?;
         let lock = File::create(dir.join(LOCK)).at("make", &dir)?;
@@ -40,12 +41,12 @@ impl Draft {
         Ok(Self { id, dir, store: store.clone(), _lock: lock, committed: false })
     }
 
-    /// Gives it one more name for a file that never changes again.
+    /// Hard-links a file that never changes again into the draft.
     pub(crate) fn link(&self, source: &Path, name: &str) -> Result<(), StoreError> {
         Ok(fs::hard_link(source, self.dir.join(name)).at("link", source)?)
     }
 
-    /// A file that is complete: on the disk, and with its digest, when it is to be kept.
+    /// Describes a complete file; if the snapshot is durable, syncs it and computes its digest.
     pub(crate) fn file(&self, name: &str, is_durable: bool) -> Result<FileEntry, StoreError> {
         let path = self.dir.join(name);
         let bytes = fs::metadata(&path).at("examine", &path)?.len();
@@ -58,7 +59,7 @@ impl Draft {
         Ok(FileEntry { name: name.to_owned(), bytes, blake3 })
     }
 
-    /// Makes it one of all, in one step.
+    /// Publishes the snapshot in one step.
     pub(crate) fn commit(mut self, manifest: &Manifest) -> Result<(), StoreError> {
         let dir = self.store.dir(&self.id);
         let _store_lock = self.store.lock()?;
@@ -82,23 +83,24 @@ impl Draft {
 impl Drop for Draft {
     fn drop(&mut self) {
         if !self.committed {
-            // What stays is swept by the next command.
-            remove_dir(&self.dir).ok();
+            // The next command's sweep removes what remains.
+            remove_dir(&self.dir).log_ignored("remove", &self.dir);
         }
     }
 }
 
-/// A tag's pointer serves only to name a damaged snapshot: its loss costs nothing.
+/// Links a tag to its snapshot. The link only serves to name a damaged snapshot, so a failure is not an
+/// error.
 fn link_tag(store: &Snapshots, manifest: &Manifest) {
     let Some(tag) = &manifest.tag else { return };
-    fs::create_dir_all(store.tags()).ok();
+    fs::create_dir_all(store.tags()).log_ignored("create", store.tags());
     let link = store.tags().join(tag.as_str());
-    fs::remove_file(&link).ok();
-    std::os::unix::fs::symlink(manifest.id.short(), link).ok();
+    fs::remove_file(&link).log_ignored("remove", &link);
+    std::os::unix::fs::symlink(manifest.id.short(), &link).log_ignored("link a tag at", &link);
 }
 
-/// Whether nobody works on a draft any more. True only under the lock of all:
-/// who makes or commits one holds that.
+/// Whether the process that made a draft is gone. Reliable only under the store's lock, which is held while
+/// a draft is made or committed.
 pub(super) fn is_abandoned(dir: &Path) -> bool {
     match File::open(dir.join(LOCK)) {
         Ok(lock) => flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok(),

@@ -1,4 +1,4 @@
-//! Why a snapshot cannot be kept or loaded.
+//! Why a snapshot cannot be saved, loaded or removed.
 
 use std::io;
 use std::path::PathBuf;
@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use crate::io_error::IoError;
 use crate::machine::MachineName;
 
-/// Why a snapshot cannot be loaded here.
+/// Why a snapshot cannot be loaded on this host.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
     /// A file cannot be read.
@@ -14,89 +14,89 @@ pub enum LoadError {
     Read {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         #[source]
         source: io::Error,
     },
-    /// A file's bytes are not those that were saved.
-    #[error("{} is damaged: it is not what was saved", path.display())]
+    /// The content of a file differs from what was saved.
+    #[error("{} is damaged: its content differs from what was saved", path.display())]
     Damaged {
         /// The file.
         path: PathBuf,
     },
-    /// A newer mimeo made it.
+    /// A newer version of mimeo made the snapshot.
     #[error("{} has format {format}, this mimeo knows {known}: use the mimeo that made it", path.display())]
     NewerFormat {
-        /// Its manifest.
+        /// The manifest.
         path: PathBuf,
         /// The manifest's format.
         format: u32,
-        /// Ours.
+        /// The newest format that this version knows.
         known: u32,
     },
-    /// This host has not what the snapshot needs.
+    /// This host does not meet a requirement of the snapshot.
     #[error("the snapshot needs {requirement} {needed}, this host has {actual}")]
     Incompatible {
-        /// What does not fit.
+        /// The requirement.
         requirement: &'static str,
-        /// What the snapshot was made with.
+        /// The value at the time of the snapshot.
         needed: String,
-        /// What this host has.
+        /// The value on this host.
         actual: String,
     },
-    /// The snapshot that it is a difference to is not here.
-    #[error("the snapshot builds on {parent}, which is not here")]
+    /// The parent snapshot is missing.
+    #[error("the parent snapshot {parent} is missing")]
     MissingParent {
         /// The parent's short id.
         parent: String,
     },
-    /// Its memory cannot be laid out.
-    #[error("cannot lay out the snapshot's memory")]
+    /// The snapshot's memory cannot be flattened.
+    #[error("cannot flatten the snapshot's memory")]
     Memory(#[from] mimeo_pager::PagerError),
-    /// Nobody made sure of it before the host went down.
-    #[error(
-        "the snapshot was made for a fork's children before the host went down, and may not be whole: fork anew"
-    )]
+    /// The snapshot has no digests, and the host has rebooted since it was taken.
+    #[error("the snapshot was made for a fork before the host rebooted, and may be incomplete: fork again")]
     Unverified,
-    /// It is a guest without work: only `run` starts copies of it.
-    #[error("this is a runtime snapshot: `mimeo run` starts copies of it")]
+    /// A boot snapshot, which has no workload: only `run` starts clones of it.
+    #[error("this is a boot snapshot: only `mimeo run` starts machines from it")]
     Runtime,
 }
 
-/// Why a snapshot cannot be kept, listed or removed.
+/// Why a snapshot cannot be saved, listed or removed.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// The tag belongs to another.
+    /// Another snapshot has the tag.
     #[error(
-        "the tag \"{tag}\" is in use by snapshot {owner}: remove that with `mimeo snapshot rm {tag}`, or choose another"
+        "the tag \"{tag}\" is in use by snapshot {owner}: remove it with `mimeo snapshot rm {tag}`, or choose another"
     )]
     TagTaken {
         /// The tag.
         tag: MachineName,
-        /// The other's short id.
+        /// The other snapshot's short id.
         owner: String,
     },
-    /// A copy is kept as a difference to what it is a copy of.
-    #[error("the machine is a copy of snapshot {parent}, which was removed: only with that could it be kept")]
+    /// A clone is saved as a difference to its parent, which is missing.
+    #[error(
+        "the machine is a clone of snapshot {parent}, which was removed: a clone can be saved only while its parent exists"
+    )]
     MissingParent {
-        /// The removed one's short id.
+        /// The removed snapshot's short id.
         parent: String,
     },
-    /// Something was made of it.
-    #[error("snapshot {snapshot} cannot be removed before what is built on it: {}", users.join(", "))]
+    /// Other snapshots, machines or servers depend on the snapshot.
+    #[error("snapshot {snapshot} cannot be removed before what depends on it: {}", users.join(", "))]
     InUse {
-        /// What was to be removed.
+        /// The snapshot that was to be removed.
         snapshot: String,
-        /// What is built on it.
+        /// What depends on it.
         users: Vec<String>,
     },
-    /// The system refused.
+    /// A system call failed.
     #[error(transparent)]
     Io(#[from] IoError),
-    /// The machines cannot be listed: one of them may need it.
+    /// The machines cannot be listed, so one of them may depend on the snapshot.
     #[error(transparent)]
     Lookup(#[from] crate::machine::LookupError),
-    /// Memory or its digest could not be written or read.
+    /// Reading, writing or hashing memory failed.
     #[error(transparent)]
     Pager(#[from] mimeo_pager::PagerError),
 }

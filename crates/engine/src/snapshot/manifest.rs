@@ -1,4 +1,4 @@
-//! What a snapshot says of itself. `COMPATIBILITY.md` says what of it stays.
+//! A snapshot's manifest. `COMPATIBILITY.md` says which parts of the format are stable.
 
 use std::fs;
 use std::path::Path;
@@ -11,66 +11,67 @@ use crate::durable;
 use crate::id::SnapshotId;
 use crate::machine::{MachineName, Record, Requirements};
 
-/// The file's name in a snapshot's directory.
+/// The manifest's file name in a snapshot's directory.
 pub(super) const FILE: &str = "manifest.json";
-/// The digest of that file: it names all others' digests.
+/// The digest of the manifest, which contains the digests of all other files.
 pub(super) const DIGEST_FILE: &str = "manifest.blake3";
-/// The number of this shape.
+/// Version of the manifest's format.
 const FORMAT: u32 = 1;
 
-/// The guest's memory: all of it, sparse; with a parent, what differs from that.
+/// The guest's memory as a sparse file: all of it, or, with a parent, the pages that differ from the
+/// parent's.
 pub(crate) const MEMORY: &str = "memory";
-/// With a parent: which pages of `memory` count.
+/// With a parent: which pages of `memory` are valid.
 pub(crate) const PAGES: &str = "memory.pages";
-/// The devices' state, in the driver's own form.
+/// The state of the devices, in the driver's own format.
 pub(crate) const STATE: &str = "state";
 
-/// A layer of the writable disk; 0 is the lowest.
+/// File name of a layer of the writable disk; 0 is the lowest.
 pub(crate) fn disk(layer: u32) -> String {
     format!("disk-{layer}")
 }
 
-/// What a snapshot says of itself.
+/// The description of a snapshot.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
-    /// The number of this shape.
+    /// Version of the format.
     pub format: u32,
     /// The snapshot's id.
     pub id: SnapshotId,
-    /// A name that a person gave it.
+    /// A name that the user gave it.
     pub tag: Option<MachineName>,
-    /// What it is for.
+    /// Its purpose.
     pub kind: Kind,
     /// When it was taken.
     pub created: Timestamp,
-    /// The snapshot whose memory this one's is a difference to.
+    /// The parent: this snapshot's memory is stored as a difference to the parent's.
     pub parent: Option<SnapshotId>,
-    /// The machine that it was taken of, as it was then; none of a runtime snapshot.
+    /// The record of the source machine at that time; `None` for a boot snapshot.
     pub machine: Option<Record>,
-    /// What a host must have to run copies of it.
+    /// What a host needs to run clones of it.
     pub requires: Requirements,
-    /// Layers of the writable disk.
+    /// Number of layers of the writable disk.
     pub disk_layers: u32,
-    /// Bytes of the guest's memory that this snapshot holds.
+    /// Bytes of guest memory that this snapshot stores.
     pub memory_bytes: u64,
-    /// The boot of the host that it was taken in. What has no digests is believed in no other.
+    /// The host's boot id when it was taken. Files without digests are trusted only during the same boot.
     #[serde(default)]
     pub boot_id: String,
-    /// How long the source's workload stood still, in microseconds.
+    /// How long the source's workload was paused, in microseconds.
     pub pause_micros: u64,
-    /// Its files, this one not among them.
+    /// Its files, except the manifest.
     pub files: Vec<FileEntry>,
 }
 
-/// What a snapshot is for.
+/// The purpose of a snapshot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
-    /// A person asked for it.
+    /// Requested by a user.
     Snapshot,
-    /// Where a machine was forked; goes with the last machine that came of it.
+    /// The source of a fork; removed with the last machine of that fork.
     Fork,
-    /// A guest that has booted and waits for its first work.
+    /// A boot snapshot: a booted guest that waits for its first workload.
     Runtime,
 }
 
@@ -91,8 +92,8 @@ pub struct FileEntry {
     pub name: String,
     /// Its length in bytes.
     pub bytes: u64,
-    /// BLAKE3 of its content, holes left out; none where copies are started at
-    /// once and nothing is kept.
+    /// BLAKE3 of its content without holes; `None` for the snapshot of a fork, whose clones start at once
+    /// and do not survive a reboot.
     pub blake3: Option<String>,
 }
 
@@ -100,7 +101,7 @@ impl Manifest {
     /// The format that this program writes.
     pub(crate) const FORMAT: u32 = FORMAT;
 
-    /// Reads a directory's manifest, and checks that it is whole.
+    /// Reads the manifest of a directory and verifies its digest.
     pub(super) fn load(dir: &Path) -> Result<Self, LoadError> {
         let path = dir.join(FILE);
         let bytes = fs::read(&path).map_err(|source| LoadError::Read { path: path.clone(), source })?;
@@ -109,7 +110,7 @@ impl Manifest {
         if digest.trim_end() != blake3::hash(&bytes).to_hex().as_str() {
             return Err(damaged());
         }
-        // Read before the rest, which a newer format may have changed.
+        // Parsed before the rest, which a newer format may have changed.
         #[derive(Deserialize)]
         struct Envelope {
             format: u32,
@@ -121,7 +122,7 @@ impl Manifest {
         serde_json::from_slice(&bytes).map_err(|_| damaged())
     }
 
-    /// Writes the manifest into a directory that nobody sees yet.
+    /// Writes the manifest into a draft's directory.
     pub(super) fn store(&self, dir: &Path) -> std::io::Result<()> {
         let path = dir.join(FILE);
         durable::write_json(&path, self)?;
@@ -129,7 +130,7 @@ impl Manifest {
         durable::write(&dir.join(DIGEST_FILE), format!("{digest}\n").as_bytes())
     }
 
-    /// What people call it: its tag, or its short id.
+    /// The name to display: the tag, or the short id.
     #[must_use]
     pub fn display_name(&self) -> &str {
         self.tag.as_ref().map_or(self.id.short(), MachineName::as_str)

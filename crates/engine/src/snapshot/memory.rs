@@ -1,4 +1,4 @@
-//! A snapshot's memory as one file that machines can map.
+//! Flattens a snapshot's memory into one file that machines can map.
 
 use std::fs::{self, File};
 use std::io;
@@ -9,14 +9,15 @@ use rustix::fs::{FlockOperation, flock};
 
 use super::manifest::{MEMORY, PAGES};
 use super::{LoadError, Snapshot, Snapshots, verify};
+use crate::ignored::LogIgnored;
 use crate::machine::{boot_id, remove_dir};
 
-/// Locked by who lays out memory.
+/// Lock file, held while memory is flattened.
 const FLATTEN_LOCK: &str = ".laying";
 
-/// The file that machines map. A snapshot without a parent has it; for
-/// others it is laid out once, and kept until the host goes down or the
-/// snapshot does: it can be made again at any time, so nobody waits for a disk.
+/// Returns the memory file that machines map. A snapshot without a parent already has one; for others it is
+/// flattened once and kept until a reboot or until the snapshot is removed. It can be flattened again at
+/// any time, so it is not synced.
 pub(crate) fn flatten_memory(store: &Snapshots, snapshot: &Snapshot) -> Result<PathBuf, LoadError> {
     let Some(parent) = &snapshot.manifest.parent else { return Ok(snapshot.dir.join(MEMORY)) };
     let dir = flat_memory_dir(store);
@@ -28,7 +29,7 @@ pub(crate) fn flatten_memory(store: &Snapshots, snapshot: &Snapshot) -> Result<P
         LoadError::Read { .. } => LoadError::MissingParent { parent: parent.short().to_owned() },
         other => other,
     })?;
-    // What is laid out of damaged memory could not be told from what was saved.
+    // Damage in the parent could not be detected in the flattened file.
     verify(store, &parent)?;
     let below = flatten_memory(store, &parent)?;
     fs::create_dir_all(&dir).map_err(|source| LoadError::Read { path: dir.clone(), source })?;
@@ -36,7 +37,7 @@ pub(crate) fn flatten_memory(store: &Snapshots, snapshot: &Snapshot) -> Result<P
     let pages = read_pages(&snapshot.dir, limit)?;
     let _flatten_lock = lock_flattening(&dir, FlockOperation::LockExclusive)
         .map_err(|source| LoadError::Read { path: dir.join(FLATTEN_LOCK), source })?;
-    // Of several copies that begin at once, one does it for all.
+    // When several clones start at once, the first one flattens the memory for all.
     if path.exists() {
         return Ok(path);
     }
@@ -44,7 +45,7 @@ pub(crate) fn flatten_memory(store: &Snapshots, snapshot: &Snapshot) -> Result<P
     Ok(path)
 }
 
-/// Held by who lays out memory; the kernel lets go of it however they end.
+/// Locks the directory for flattening; the kernel releases the lock when the process ends.
 fn lock_flattening(dir: &Path, operation: FlockOperation) -> io::Result<File> {
     let file = File::create(dir.join(FLATTEN_LOCK))?;
     flock(&file, operation)?;
@@ -61,23 +62,23 @@ fn flat_memory_dir(store: &Snapshots) -> PathBuf {
     store.home().home().join("memory").join(boot_id())
 }
 
-/// Removes what belongs to snapshots that are gone, or to the time before the
-/// host went down: files that nobody synced may be anything then.
+/// Removes the flattened memory of removed snapshots and of earlier boots: after a reboot the contents of
+/// unsynced files are undefined.
 pub(super) fn sweep(store: &Snapshots) {
     let current = flat_memory_dir(store);
     for dir in entries(&store.home().home().join("memory")) {
         if dir != current {
-            remove_dir(&dir).ok();
+            remove_dir(&dir).log_leftover(&dir);
         }
     }
-    // While nobody lays out memory, what looks unfinished was given up.
+    // With the exclusive lock, an unfinished file was abandoned.
     let exclusive = lock_flattening(&current, FlockOperation::NonBlockingLockExclusive);
     for file in entries(&current) {
         let name = file.file_name().unwrap_or_default();
         let is_lock = name.to_string_lossy() == FLATTEN_LOCK;
         let is_removable = !name.to_string_lossy().starts_with('.') || exclusive.is_ok();
         if !is_lock && is_removable && !store.home().snapshots().join(name).exists() {
-            fs::remove_file(&file).ok();
+            fs::remove_file(&file).log_leftover(&file);
         }
     }
 }

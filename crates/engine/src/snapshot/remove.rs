@@ -1,44 +1,45 @@
-//! Removes snapshots, never from under others that are built on them.
+//! Removes snapshots, but none that others depend on.
 
 use std::fs;
 
 use super::store::REMOVED_PREFIX;
 use super::{Kind, Snapshot, Snapshots, StoreError};
 use crate::id::SnapshotId;
+use crate::ignored::LogIgnored;
 use crate::io_error::IoContext;
 use crate::machine::{Registry, remove_dir};
 
 /// A snapshot that was removed.
 #[derive(Debug, Clone)]
 pub struct Removed {
-    /// What it said of itself.
+    /// Its id.
     pub id: SnapshotId,
-    /// What people called it.
+    /// Its tag, or its short id.
     pub name: String,
-    /// Bytes of memory that it held.
+    /// Bytes of memory that it stored.
     pub memory_bytes: u64,
 }
 
-/// Removes a snapshot whose manifest cannot be read, by its tag, its id or the
-/// name of its directory; false when there is none.
+/// Removes a snapshot whose manifest cannot be read, by its tag, its id or the name of its directory.
+/// Returns false if there is none.
 ///
 /// # Errors
-/// When the system refuses.
+/// When a system call fails.
 pub fn remove_damaged(store: &Snapshots, name_or_id: &str) -> Result<bool, StoreError> {
     let _store_lock = store.lock()?;
     let Some(dir) = store.damaged_dir(name_or_id) else { return Ok(false) };
     remove_dir(&dir).at("remove", &dir)?;
-    // Its own list of names could not be read.
+    // Its manifest could not be read, so its tags are found by their links.
     for tag in fs::read_dir(store.tags()).into_iter().flatten().flatten() {
         if fs::read_link(tag.path()).is_ok_and(|target| Some(target.as_os_str()) == dir.file_name()) {
-            fs::remove_file(tag.path()).ok();
+            fs::remove_file(tag.path()).log_ignored("remove", tag.path());
         }
     }
     Ok(true)
 }
 
-/// Removes a snapshot that is of no use. One that others are built on, or that
-/// machines run on which may yet be kept, stays for them, and is not copied any more.
+/// Removes a snapshot that is unusable. If other snapshots are built on it, or machines that may still be
+/// saved run on it, it is retired instead: it stays for them, but no new machine is started from it.
 pub(crate) fn discard(store: &Snapshots, machines: &Registry, snapshot: &Snapshot) -> Result<(), StoreError> {
     let _store_lock = store.lock()?;
     let id = &snapshot.manifest.id;
@@ -46,7 +47,7 @@ pub(crate) fn discard(store: &Snapshots, machines: &Registry, snapshot: &Snapsho
         return Ok(());
     }
     let is_parent = store.list()?.iter().any(|other| other.manifest.parent.as_ref() == Some(id));
-    // Children of a fork that was given up are no machines.
+    // The machines of a fork that was given up do not count.
     let is_used = || machines.origins().is_ok_and(|used| used.contains(id));
     if is_parent || snapshot.manifest.kind == Kind::Runtime && is_used() {
         return Ok(store.retire(id).at("make", store.retired(id))?);
@@ -54,8 +55,7 @@ pub(crate) fn discard(store: &Snapshots, machines: &Registry, snapshot: &Snapsho
     delete(store, snapshot).map(drop)
 }
 
-/// Removes a snapshot of which nothing but its tag can be read, unless others
-/// are built on it.
+/// Removes a snapshot whose manifest cannot be read, by its tag, unless others are built on it.
 pub(crate) fn discard_damaged(store: &Snapshots, tag: &str) -> Result<(), StoreError> {
     let _store_lock = store.lock()?;
     let Some(dir) = store.damaged_dir(tag) else { return Ok(()) };
@@ -65,11 +65,12 @@ pub(crate) fn discard_damaged(store: &Snapshots, tag: &str) -> Result<(), StoreE
         return Ok(());
     }
     remove_dir(&dir).at("remove", &dir)?;
-    fs::remove_file(store.tags().join(tag)).ok();
+    let link = store.tags().join(tag);
+    fs::remove_file(&link).log_ignored("remove", &link);
     Ok(())
 }
 
-/// First out of sight, in one step; then piece by piece.
+/// Hides the snapshot by one rename, then removes its files.
 pub(crate) fn delete(store: &Snapshots, snapshot: &Snapshot) -> Result<Removed, StoreError> {
     let id = &snapshot.manifest.id;
     let hidden = store.home().snapshots().join(format!("{REMOVED_PREFIX}{}", id.short()));
@@ -77,9 +78,10 @@ pub(crate) fn delete(store: &Snapshots, snapshot: &Snapshot) -> Result<Removed, 
     fs::rename(&snapshot.dir, &hidden).at("remove", &snapshot.dir)?;
     remove_dir(&hidden).at("remove", &snapshot.dir)?;
     if let Some(tag) = snapshot.manifest.tag.as_ref().filter(|_| !store.is_retired(id)) {
-        fs::remove_file(store.tags().join(tag.as_str())).ok();
+        let link = store.tags().join(tag.as_str());
+        fs::remove_file(&link).log_ignored("remove", &link);
     }
-    fs::remove_file(store.retired(id)).ok();
+    fs::remove_file(store.retired(id)).log_ignored("remove", store.retired(id));
     super::memory::sweep(store);
     super::verify::sweep(store);
     Ok(Removed {

@@ -1,4 +1,4 @@
-//! All snapshots of a home directory.
+//! The snapshots of a home directory.
 
 use std::fs::{self, File};
 use std::io;
@@ -11,17 +11,18 @@ use super::{Kind, LoadError, Manifest, StoreError};
 use crate::Home;
 use crate::cause::chain;
 use crate::id::SnapshotId;
+use crate::ignored::LogIgnored;
 use crate::io_error::IoContext;
 use crate::machine::{MachineName, remove_dir};
 
-/// What the directory of a snapshot that is being removed begins with.
+/// Prefix of the directory of a snapshot that is being removed.
 pub(super) const REMOVED_PREFIX: &str = ".gone-";
 
-/// What the mark of a runtime snapshot begins with that is kept for those
-/// which are built on it, and is not copied any more.
+/// Prefix of the file that marks a boot snapshot as retired: it is kept for the snapshots that are built on
+/// it, but no new machine is started from it.
 const RETIRED_PREFIX: &str = ".retired-";
 
-/// All snapshots of a home directory.
+/// The snapshots of a home directory.
 #[derive(Debug, Clone)]
 pub struct Snapshots {
     home: Home,
@@ -30,7 +31,7 @@ pub struct Snapshots {
 /// A snapshot that was found.
 #[derive(Debug, Clone)]
 pub struct Snapshot {
-    /// What it says of itself.
+    /// Its manifest.
     pub manifest: Manifest,
     /// Its directory.
     pub dir: PathBuf,
@@ -39,21 +40,21 @@ pub struct Snapshot {
 /// Why no snapshot was found.
 #[derive(Debug, thiserror::Error)]
 pub enum FindSnapshotError {
-    /// There is none.
+    /// No snapshot matches.
     #[error("no snapshot with tag or id {0:?}: `mimeo snapshot ls` lists them")]
     NotFound(String),
-    /// There are several.
-    #[error("{query:?} is the beginning of several ids: {}", ids.join(", "))]
+    /// Several snapshots match.
+    #[error("{query:?} is a prefix of several ids: {}", ids.join(", "))]
     Ambiguous {
-        /// What was asked for.
+        /// The tag or id that was looked up.
         query: String,
-        /// The ids' first 12 digits.
+        /// The first 12 digits of the matching ids.
         ids: Vec<String>,
     },
-    /// It is there, and cannot be used.
+    /// The snapshot exists but cannot be loaded.
     #[error(transparent)]
     Load(#[from] LoadError),
-    /// They cannot be listed.
+    /// The snapshots cannot be listed.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -69,14 +70,13 @@ impl Snapshots {
         &self.home
     }
 
-    /// Where a snapshot lies.
+    /// The directory of a snapshot.
     #[must_use]
     pub fn dir(&self, id: &SnapshotId) -> PathBuf {
         self.home.snapshots().join(id.short())
     }
 
-    /// All snapshots, the newest last. What cannot be read is told to the log
-    /// and left out.
+    /// All snapshots, the newest last. Unreadable ones are logged and left out.
     ///
     /// # Errors
     /// When the directory cannot be read.
@@ -86,7 +86,7 @@ impl Snapshots {
         Ok(all)
     }
 
-    /// One by its whole id.
+    /// Reads a snapshot by its full id.
     ///
     /// # Errors
     /// When it cannot be read.
@@ -95,10 +95,10 @@ impl Snapshots {
         Ok(Snapshot { manifest: Manifest::load(&dir)?, dir })
     }
 
-    /// The one that a person calls `word`: its tag, its id or the beginning of that.
+    /// Finds a snapshot by its tag, its id or a prefix of its id.
     ///
     /// # Errors
-    /// When there is none, or more than one, or it is damaged.
+    /// When no snapshot matches, several do, or the matching one is damaged.
     pub fn find(&self, query: &str) -> Result<Snapshot, FindSnapshotError> {
         let all = self.list()?;
         let tagged =
@@ -120,7 +120,7 @@ impl Snapshots {
         }
     }
 
-    /// Why the snapshot called `word` is not listed.
+    /// Why no listed snapshot matches `query`: it is damaged, or does not exist.
     fn not_found(&self, query: &str) -> FindSnapshotError {
         match self.damaged_dir(query).map(|dir| Manifest::load(&dir)) {
             Some(Err(error)) => error.into(),
@@ -128,7 +128,7 @@ impl Snapshots {
         }
     }
 
-    /// The directory of a snapshot that is called so and cannot be read.
+    /// The directory of an unreadable snapshot that matches `query`.
     pub(super) fn damaged_dir(&self, query: &str) -> Option<PathBuf> {
         let tag = fs::read_link(self.tags().join(query)).ok();
         let named = |dir: &PathBuf| {
@@ -138,7 +138,7 @@ impl Snapshots {
         self.dirs().ok()?.into_iter().find(|dir| named(dir) && Manifest::load(dir).is_err())
     }
 
-    /// The runtime snapshot of this key.
+    /// The boot snapshot with this key.
     pub(crate) fn runtime(&self, key: &str) -> Result<Option<Snapshot>, StoreError> {
         let is_current = |snapshot: &Snapshot| {
             snapshot.manifest.kind == Kind::Runtime
@@ -148,12 +148,12 @@ impl Snapshots {
         Ok(self.list()?.into_iter().find(is_current))
     }
 
-    /// Has a runtime snapshot copied no more, and lets another have its tag.
+    /// Retires a boot snapshot: no new machine is started from it, and its tag is free for another.
     pub(super) fn retire(&self, id: &SnapshotId) -> io::Result<()> {
         File::create(self.retired(id)).map(drop)
     }
 
-    /// Whether a runtime snapshot is only kept for those that are built on it.
+    /// Whether a boot snapshot is kept only for the snapshots that are built on it.
     pub(crate) fn is_retired(&self, id: &SnapshotId) -> bool {
         self.retired(id).exists()
     }
@@ -162,12 +162,12 @@ impl Snapshots {
         self.home.snapshots().join(format!("{RETIRED_PREFIX}{}", id.short()))
     }
 
-    /// Where tags point to their snapshots: for those whose manifest cannot be read.
+    /// Directory of links from tags to snapshots, for snapshots whose manifest cannot be read.
     pub(super) fn tags(&self) -> PathBuf {
         self.home.snapshots().join(".tags")
     }
 
-    /// WrittenSnapshot by who makes or removes a snapshot while it enters or leaves the list.
+    /// Locks the store. Held while a snapshot enters or leaves the list.
     pub(crate) fn lock(&self) -> Result<File, StoreError> {
         let path = self.home.home().join("snapshots.lock");
         let file = File::create(&path).at("lock", &path)?;
@@ -175,7 +175,7 @@ impl Snapshots {
         Ok(file)
     }
 
-    /// Refuses a tag that another snapshot has.
+    /// Refuses a tag that another snapshot already has.
     pub(crate) fn check_tag(&self, tag: &MachineName) -> Result<(), StoreError> {
         let has_tag = |other: &Snapshot| {
             other.manifest.tag.as_ref() == Some(tag) && !self.is_retired(&other.manifest.id)
@@ -189,9 +189,8 @@ impl Snapshots {
         }
     }
 
-    /// Removes what nobody finished, and the laid out memory of snapshots that
-    /// are gone. What looks unfinished may just be in the making: that is told
-    /// by the lock of all.
+    /// Removes abandoned drafts, partly removed snapshots, and the flattened memory and stamps of removed
+    /// snapshots. Under the store's lock, a draft whose own lock is free is abandoned.
     pub(crate) fn sweep(&self) {
         let is_leftover = |dir: &PathBuf| is_draft(dir) || is_being_removed(dir);
         if self.entries().is_ok_and(|entries| entries.iter().any(is_leftover))
@@ -201,7 +200,7 @@ impl Snapshots {
             for dir in leftovers
                 .filter(|dir| is_being_removed(dir) || super::draft::is_abandoned(dir) && is_draft(dir))
             {
-                remove_dir(&dir).ok();
+                remove_dir(&dir).log_leftover(&dir);
             }
         }
         super::memory::sweep(self);

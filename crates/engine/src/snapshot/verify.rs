@@ -1,8 +1,8 @@
-//! Whether a snapshot's files are what was saved.
+//! Verifies that a snapshot's files are unchanged since they were saved.
 //!
-//! Reading hundreds of MiB has no place in the start of a copy. So a file that
-//! was found well is remembered by its number, length and time of change, for
-//! as long as the host is up, and read again only when one of them differs.
+//! Reading hundreds of MiB would delay each start of a clone. So the inode number, size and modification
+//! time of a verified file are recorded as its stamp until the host reboots, and the file is read again
+//! only when its stamp has changed.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -14,17 +14,18 @@ use mimeo_pager::PagerError;
 use super::{FileEntry, LoadError, Snapshot, Snapshots};
 use crate::durable;
 use crate::id::SnapshotId;
+use crate::ignored::LogIgnored;
 use crate::machine::boot_id;
 
-/// The digests of files that were not to be kept at first.
+/// Digests that were computed later, for files that were saved without.
 const DIGESTS_FILE: &str = "assured.json";
-/// No file's name: the boot of the host that a note was taken in.
+/// Key of the boot id in the recorded stamps; no file has this name.
 const BOOT_KEY: &str = "/boot";
 
-/// What a file was like when it was found well.
+/// File names and the stamps of these files when they were verified.
 type Stamps = BTreeMap<String, String>;
 
-/// Refuses a snapshot of which a file is not what was saved.
+/// Refuses a snapshot if one of its files differs from what was saved.
 pub(crate) fn verify(store: &Snapshots, snapshot: &Snapshot) -> Result<(), LoadError> {
     let path = stamps_file(store, snapshot);
     let recorded: Stamps =
@@ -49,8 +50,8 @@ pub(crate) fn verify(store: &Snapshots, snapshot: &Snapshot) -> Result<(), LoadE
     Ok(())
 }
 
-/// Makes sure of a snapshot that something which lasts is built on: a fork's
-/// files are neither on the disk for certain nor have they digests.
+/// Makes a fork's snapshot durable before a lasting snapshot is built on it: its files have neither been
+/// synced nor hashed.
 pub(crate) fn make_durable(store: &Snapshots, id: &SnapshotId) -> Result<(), LoadError> {
     let snapshot = store.read(id)?;
     let files = files_with_digests(&snapshot)?;
@@ -70,8 +71,8 @@ fn digest(snapshot: &Snapshot, file: FileEntry) -> Result<FileEntry, LoadError> 
     Ok(FileEntry { blake3: Some(blake3), ..file })
 }
 
-/// The snapshot's files, with the digests that they were given later. Without
-/// any they are believed only while the host that made them is up.
+/// The snapshot's files, with digests that were computed later. Files without digests are trusted only
+/// until the host reboots.
 fn files_with_digests(snapshot: &Snapshot) -> Result<Vec<FileEntry>, LoadError> {
     let files = &snapshot.manifest.files;
     if files.iter().all(|file| file.blake3.is_some()) {
@@ -89,7 +90,7 @@ fn boot_entry() -> (String, String) {
     (BOOT_KEY.to_owned(), boot_id())
 }
 
-/// Remembers that the files of a snapshot that was just made are well.
+/// Records the files of a snapshot that was just made as verified.
 pub(crate) fn trust(store: &Snapshots, snapshot: &Snapshot) {
     let stamps: Option<Stamps> = snapshot
         .manifest
@@ -123,12 +124,12 @@ fn file_stamp(path: &Path) -> Result<String, LoadError> {
     Ok(format!("{} {} {}.{:09}", file.ino(), file.size(), file.mtime(), file.mtime_nsec()))
 }
 
-/// Forgets what was noted of snapshots that are gone.
+/// Removes the stamps of removed snapshots.
 pub(super) fn sweep(store: &Snapshots) {
     for entry in fs::read_dir(stamps_dir(store)).into_iter().flatten().flatten() {
         let is_temporary = entry.file_name().to_string_lossy().starts_with('.');
         if !is_temporary && !store.home().snapshots().join(entry.file_name()).exists() {
-            fs::remove_file(entry.path()).ok();
+            fs::remove_file(entry.path()).log_leftover(entry.path());
         }
     }
 }
@@ -141,10 +142,10 @@ fn stamps_file(store: &Snapshots, snapshot: &Snapshot) -> PathBuf {
     stamps_dir(store).join(snapshot.manifest.id.short())
 }
 
-/// Notes that cannot be written cost the next copy a check.
+/// Records stamps. If that fails, the next start verifies the files again.
 fn write_stamps(path: &Path, recorded: &Stamps) {
     if let Some(dir) = path.parent() {
-        fs::create_dir_all(dir).ok();
+        fs::create_dir_all(dir).log_ignored("create", dir);
     }
-    durable::write_json(path, recorded).ok();
+    durable::write_json(path, recorded).log_ignored("write", path);
 }

@@ -1,4 +1,4 @@
-//! MemoryCopy a machine that stands still into a snapshot's files.
+//! Writes the memory and the devices of a paused machine into a snapshot's files.
 
 use std::fs;
 use std::io;
@@ -12,31 +12,32 @@ use tokio::task::spawn_blocking;
 use super::manifest::{FileEntry, MEMORY, PAGES, STATE};
 use super::{Draft, Snapshots, StoreError};
 use crate::durable;
+use crate::ignored::LogIgnored;
 use crate::io_error::IoContext;
 
-/// Why a machine could not be copied.
+/// Why a machine could not be captured.
 #[derive(Debug, thiserror::Error)]
 pub enum WriteError {
     /// Its memory could not be copied.
     #[error("cannot copy the machine's memory")]
     Memory(#[from] PagerError),
-    /// Its monitor did not save the devices.
+    /// Its VMM did not save the devices.
     #[error("cannot save the machine's devices")]
     Devices(#[from] OperationError),
     /// The snapshot's directory could not be used.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The thread that copied came to a bad end.
-    #[error("the copying was cut off")]
+    /// The thread that copied the memory panicked.
+    #[error("the memory copy was aborted")]
     CutOff,
 }
 
-/// A copy in the making. Dropping it removes it.
+/// A snapshot under construction. Dropping it removes the draft.
 #[derive(Debug)]
 pub(crate) struct SnapshotWriter {
     pub(crate) draft: Draft,
     memory: MemoryCapture,
-    /// What is copied is what differs from the origin's memory.
+    /// The memory is stored as a difference to the origin's.
     is_diff: bool,
 }
 
@@ -44,35 +45,36 @@ pub(crate) struct SnapshotWriter {
 enum MemoryCapture {
     Prepared(Capture),
     Copied(Capture, Pages),
-    /// The VMM writes the memory itself.
+    /// The VMM will write the memory itself.
     VmmPlanned(VmmSave),
     VmmWritten(VmmSave),
-    /// A thread has it, or had it when it came to a bad end.
+    /// In use by a thread, or lost because that thread panicked.
     InUse,
 }
 
-/// What a VMM that writes its guest's memory itself is asked for.
+/// How a VMM is to save its guest's memory, for VMMs that write it themselves.
 #[derive(Debug)]
 pub(crate) struct VmmSave {
     pub(crate) kind: SaveKind,
-    /// What is saved, with what is below it, is what differs from the origin's memory.
+    /// The result, merged with the base, is the difference to the origin's memory.
     pub(crate) is_diff: bool,
-    /// Whether it is laid over the last save's memory.
+    /// Whether the save is merged with the last save's memory.
     pub(crate) has_base: bool,
-    /// Where saves of the machine leave their memory for the next.
+    /// Where the machine's saves leave their memory for the next one.
     pub(crate) last: Option<LastMemory>,
-    /// Told when that is done, dropped when it never will be.
+    /// Notified when the memory is stored for the next save; dropped if that failed.
     pub(crate) done: Option<oneshot::Sender<()>>,
 }
 
 impl VmmSave {
-    /// All memory of a machine, which the next save knows nothing of.
+    /// A save of all memory, which leaves nothing for the next save.
     pub(crate) fn whole() -> Self {
         Self { kind: SaveKind::Full, is_diff: false, has_base: false, last: None, done: None }
     }
 }
 
-/// The memory of a machine's last save, in its directory: what the VMM tells of the next is what was written since.
+/// The memory of a machine's last save, in the machine's directory. A VMM that tracks writes reports the
+/// pages written since that save.
 #[derive(Debug, Clone)]
 pub(crate) struct LastMemory {
     dir: PathBuf,
@@ -83,17 +85,17 @@ impl LastMemory {
         Self { dir: machine_dir.to_owned() }
     }
 
-    /// What was saved.
+    /// The saved memory.
     fn memory(&self) -> PathBuf {
         self.dir.join("last-save")
     }
 
-    /// Its pages: a file that was read may tell of more.
+    /// The set of its pages: a filesystem may report more data pages once the file was read.
     fn pages(&self) -> PathBuf {
         self.dir.join("last-save.pages")
     }
 
-    /// The same while another save is laid over it.
+    /// The saved memory while it is merged with the next save.
     fn base(&self) -> PathBuf {
         self.dir.join("last-save.base")
     }
@@ -102,12 +104,13 @@ impl LastMemory {
         self.memory().exists() && self.pages().exists()
     }
 
-    /// Just before a VMM forgets what was written until now: a save that fails after that leaves none.
+    /// Called just before the VMM resets its record of written pages: if the save then fails, the next one
+    /// saves all memory.
     fn move_aside(&self) -> io::Result<()> {
         fs::rename(self.memory(), self.base())
     }
 
-    /// Lays what a VMM has written over the last save's memory, where `memory` is; the pages of both.
+    /// Merges what a VMM has written to `memory` over the last save's memory; returns the pages of both.
     fn flatten_over_base(&self, memory: &Path, written: &Pages) -> Result<Pages, FileError> {
         let bytes = fs::read(self.pages()).map_err(FileError::reading(&self.pages()))?;
         let base_pages = Pages::from_bytes(&bytes, u64::MAX / PAGE).map_err(io::Error::other);
@@ -116,40 +119,39 @@ impl LastMemory {
         Ok(base_pages.union(written))
     }
 
-    /// Leaves a save's memory for the next. Where that fails the next is of all memory.
+    /// Stores a save's memory for the next one. If that fails, the next save saves all memory.
     fn store_for_next(&self, memory: &Path, pages: &Pages) {
         self.remove();
         let stored =
             fs::write(self.pages(), pages.to_bytes()).and_then(|()| fs::hard_link(memory, self.memory()));
         if let Err(error) = stored {
-            tracing::warn!(component = "snapshot", dir = %self.dir.display(), %error, "the next save will be of all memory");
+            tracing::warn!(component = "snapshot", dir = %self.dir.display(), %error, "cannot store the memory for the next save, which will save all memory");
         }
     }
 
-    /// Forgets it.
+    /// Removes all files of the last save.
     pub(crate) fn remove(&self) {
         for path in [self.memory(), self.pages(), self.base()] {
-            // As a rule there are not all of them.
-            fs::remove_file(path).ok();
+            // Usually only some of them exist.
+            fs::remove_file(&path).log_ignored("remove", &path);
         }
     }
 }
 
-/// What a copy consists of.
+/// The files of a snapshot that is complete but not committed.
 #[derive(Debug)]
 pub(crate) struct WrittenSnapshot {
     pub(crate) draft: Draft,
     pub(crate) files: Vec<FileEntry>,
-    /// Bytes of memory that the copy holds.
+    /// Bytes of memory that the snapshot stores.
     pub(crate) memory_bytes: u64,
-    /// It holds what differs from the origin's memory; otherwise all.
+    /// Whether the memory is stored as a difference to the origin's.
     pub(crate) is_diff: bool,
 }
 
 impl SnapshotWriter {
-    /// Makes room for what the machine's memory holds now, while it runs.
-    /// `divergent_pages`: pages in which the file that it began as differs from the
-    /// memory of its origin.
+    /// Allocates space for the machine's current memory while the machine runs. `divergent_pages`: the
+    /// pages in which the memory file that the machine was restored from differs from its origin's memory.
     pub(crate) async fn prepare(
         store: &Snapshots,
         memory: GuestMemory,
@@ -164,19 +166,19 @@ impl SnapshotWriter {
         Ok(Self { draft, memory: MemoryCapture::Prepared(capture), is_diff })
     }
 
-    /// The same for a machine whose monitor writes its memory itself.
+    /// The same for a VMM that writes its memory itself.
     pub(crate) fn by_vmm(store: &Snapshots, save: VmmSave) -> Result<Self, WriteError> {
         let (draft, is_diff) = (Draft::create(store)?, save.is_diff);
         Ok(Self { draft, memory: MemoryCapture::VmmPlanned(save), is_diff })
     }
 
-    /// Whether a VMM that writes memory itself is about to write what differs from the origin's, or all; none where memory is
-    /// read.
+    /// For a VMM that writes its memory itself: whether the planned save is a difference to the origin's
+    /// memory. `None` for other VMMs.
     pub(crate) fn planned_vmm_diff(&self) -> Option<bool> {
         matches!(self.memory, MemoryCapture::VmmPlanned(_)).then_some(self.is_diff)
     }
 
-    /// Copies memory and devices of the machine, which must stand still.
+    /// Saves the memory and the devices of the machine, which must be paused.
     pub(crate) async fn write(&mut self, instance: &mut dyn Instance) -> Result<(), WriteError> {
         let mut capture = match std::mem::replace(&mut self.memory, MemoryCapture::InUse) {
             MemoryCapture::Prepared(capture) => capture,
@@ -203,7 +205,7 @@ impl SnapshotWriter {
         Ok(devices?)
     }
 
-    /// Completes the files, with digests and on the disk when they are to be kept.
+    /// Completes the files; if the snapshot is durable, syncs them and computes their digests.
     pub(crate) async fn finish(self, is_durable: bool) -> Result<WrittenSnapshot, WriteError> {
         spawn_blocking(move || self.complete(is_durable)).await.map_err(|_| WriteError::CutOff)?
     }
@@ -233,15 +235,16 @@ impl SnapshotWriter {
     }
 }
 
-/// Makes what a VMM has written what the snapshot is to hold, and leaves it for the next save; its pages.
+/// Turns the memory that a VMM has written into the snapshot's memory, and stores it for the next save;
+/// returns its pages.
 fn complete_vmm_memory(memory: &Path, save: VmmSave) -> Result<Pages, FileError> {
-    // Before anybody reads the file: some filesystems tell of more pages after that.
+    // Before the file is read: some filesystems report more data pages after that.
     let written = mimeo_pager::data_pages(memory)?;
     let pages = match (&save.last, save.kind) {
         (Some(last), SaveKind::Diff) if save.has_base => last.flatten_over_base(memory, &written)?,
         (_, SaveKind::Diff) => written,
         (_, SaveKind::Full) => {
-            // What a guest has never used is written as zeros.
+            // The VMM writes zeros for memory that the guest never used.
             mimeo_pager::punch_zeros(memory)?;
             mimeo_pager::data_pages(memory)?
         }
@@ -250,13 +253,13 @@ fn complete_vmm_memory(memory: &Path, save: VmmSave) -> Result<Pages, FileError>
         last.store_for_next(memory, &pages);
     }
     if let Some(done) = save.done {
-        // The machine may have ended meanwhile.
+        // The machine may have ended.
         done.send(()).ok();
     }
     Ok(pages)
 }
 
-/// Makes room for a copy of a guest's memory.
+/// Allocates space for a copy of a guest's memory.
 pub(crate) fn capture(
     memory: GuestMemory,
     divergent_pages: Pages,

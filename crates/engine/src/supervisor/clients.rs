@@ -1,4 +1,4 @@
-//! The monitor's socket, and those who ask over it.
+//! The supervisor's control socket and its clients.
 
 use std::io;
 use std::path::Path;
@@ -14,10 +14,10 @@ use super::relay::relay;
 use crate::control::{ControlReply, ControlRequest, SOCKET};
 use crate::machine::{Action, Phase, decide};
 
-/// A request that only the machine's one writer can serve.
+/// A request that only the task that owns the machine can serve.
 pub(super) type PendingRequest = (ControlRequest, oneshot::Sender<ControlReply>);
 
-/// What serving a client needs.
+/// What a client's session needs.
 #[derive(Debug, Clone)]
 pub(super) struct ControlHandle {
     pub(super) guest: Link,
@@ -25,7 +25,7 @@ pub(super) struct ControlHandle {
     pub(super) requests: mpsc::Sender<PendingRequest>,
 }
 
-/// The monitor's socket.
+/// The control socket and its open sessions.
 #[derive(Debug)]
 pub(super) struct Clients {
     listener: UnixListener,
@@ -38,7 +38,7 @@ impl Clients {
         Ok(Self { listener: UnixListener::bind(run.join(SOCKET))?, handle, sessions: JoinSet::new() })
     }
 
-    /// Takes in clients. Never returns; safe to cancel.
+    /// Accepts clients. Never returns; cancellation-safe.
     pub(super) async fn accept(&mut self) {
         loop {
             tokio::select! {
@@ -46,7 +46,7 @@ impl Clients {
                     Ok((socket, _)) => {
                         self.sessions.spawn(serve_client(socket, self.handle.clone()));
                     }
-                    // Too many files are open: those who have one finish first.
+                    // Most likely EMFILE: wait until an open session ends.
                     Err(error) => {
                         tracing::warn!(component = "control", %error, "cannot accept a client");
                         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
@@ -57,7 +57,7 @@ impl Clients {
         }
     }
 
-    /// Waits until every client has read its answer and left.
+    /// Waits until each client has read its reply and disconnected.
     pub(super) async fn finish(mut self) {
         drop(self.listener);
         while self.sessions.join_next().await.is_some() {}
@@ -67,7 +67,7 @@ impl Clients {
 async fn serve_client(socket: UnixStream, handle: ControlHandle) {
     let (reader, writer) = socket.into_split();
     let name = concat!("mimeo ", env!("CARGO_PKG_VERSION"));
-    // Who cannot say hello learns it from our own.
+    // A client with another protocol version reads that from our hello.
     let Ok(mut accepted) = link::accept(FrameReader::new(reader), writer, name).await else { return };
     let mut handlers = JoinSet::new();
     while let Some((request, stream)) = accepted.incoming.next().await {
@@ -90,7 +90,7 @@ async fn forward_to_guest(request: Request, stream: Stream, handle: &ControlHand
         stream.sender.message(&Reply::Failed(Failure { kind, message }));
     };
     if !is_allowed(&request) {
-        return refuse(FailureKind::Invalid, "this is the monitor's own to ask".to_owned());
+        return refuse(FailureKind::Invalid, "only the supervisor may send this request".to_owned());
     }
     let phase = *handle.phase.borrow();
     if let Err(refusal) = decide(phase, Action::Enter) {
@@ -102,7 +102,7 @@ async fn forward_to_guest(request: Request, stream: Stream, handle: &ControlHand
     }
 }
 
-/// What a client may ask of the guest: nothing that makes or ends a machine.
+/// Whether a client may send `request` to the guest: nothing that creates or ends a machine.
 fn is_allowed(request: &Request) -> bool {
     match request {
         Request::Exec(_)
@@ -130,10 +130,10 @@ fn is_allowed(request: &Request) -> bool {
 
 async fn forward_to_supervisor(request: ControlRequest, stream: &Stream, handle: &ControlHandle) {
     let (reply_sender, reply) = oneshot::channel();
-    // One that is not taken is dropped, and its answer with it.
+    // A request that is not received is dropped together with its reply channel.
     handle.requests.send((request, reply_sender)).await.ok();
-    // A machine that is ending answers nobody any more: who asked sees the
-    // stream end, and looks again.
+    // A machine that is ending no longer replies: the client sees the end of the stream and reads the
+    // machine's state again.
     if let Ok(reply) = reply.await {
         stream.sender.message(&reply);
     }

@@ -1,4 +1,4 @@
-//! A guest's clock, set by the host's, and whether it stops with its machine.
+//! Sets a guest's clock from the host's, and records how long the guest was paused.
 
 use std::time::Duration;
 
@@ -8,17 +8,17 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::guest::unix_nanos;
 
-/// How long a guest may take to tell its clock: one that hangs can be paused all the same.
+/// Time for a guest to report its clock. A guest that hangs can be paused all the same.
 const READ_TIMEOUT: Duration = Duration::from_secs(1);
-/// A time that came and was acknowledged within this is no more wrong than this.
+/// A SetClock request that is acknowledged within this time leaves an error of at most this time.
 const PROMPT_REPLY: Duration = Duration::from_millis(40);
-/// Times that are tried: a host that is too busy for all of them has other worries.
+/// Attempts to set the clock. A host too busy for all of them has greater problems.
 const MAX_ATTEMPTS: u32 = 20;
-/// From one to the next.
+/// Pause between two attempts.
 const RETRY_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Sets the guest's clock until that was done promptly: a guest that has just
-/// been copied is slow to hear, and is told the time that it was before.
+/// Sets the guest's clock until one attempt is acknowledged promptly: a guest that was just restored reads
+/// the request late, and would set its clock to a time that has passed.
 pub(super) async fn set_clock(link: Link) {
     for _ in 0..MAX_ATTEMPTS {
         let sent = Instant::now();
@@ -30,18 +30,18 @@ pub(super) async fn set_clock(link: Link) {
     }
 }
 
-/// Time in which a machine stood still, and its clock perhaps with it.
+/// Time in which a machine was paused, which its clock may have missed.
 #[derive(Debug, Default)]
 pub(super) struct PausedTime {
-    /// Since when it is paused.
+    /// Start of the current pause.
     pub(super) since: Option<Instant>,
-    /// How long it stood still for a snapshot.
+    /// Length of the pauses for a snapshot.
     pub(super) for_snapshot: Duration,
-    /// Its clock, just before.
+    /// The guest's clock just before the pause.
     pub(super) clock_before: Option<ClockReading>,
 }
 
-/// What a guest's clock was at a moment.
+/// The guest's clock at a moment of the host's monotonic clock.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ClockReading {
     guest_nanos: u64,
@@ -49,7 +49,8 @@ pub(super) struct ClockReading {
 }
 
 impl ClockReading {
-    /// Reads it; none of a guest that does not answer, or of one with an older agent.
+    /// Reads the guest's clock. Returns `None` if the guest does not answer or its agent is too old for the
+    /// request.
     pub(super) async fn read(link: &Link) -> Option<Self> {
         let mut stream = link.open(&Request::Clock).ok()?;
         match timeout(READ_TIMEOUT, stream.receiver.message::<Reply>()).await {
@@ -58,7 +59,7 @@ impl ClockReading {
         }
     }
 
-    /// The same as seen from now.
+    /// The reading, with the time that has passed since.
     pub(super) fn mark(self) -> ClockMark {
         let elapsed_nanos = u64::try_from(self.at.elapsed().as_nanos()).unwrap_or(u64::MAX);
         ClockMark { guest_nanos: self.guest_nanos, elapsed_nanos }

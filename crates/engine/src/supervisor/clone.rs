@@ -1,4 +1,4 @@
-//! The monitor of a copy: as that of any machine, once the copy is made.
+//! The supervisor of a clone: once the clone runs, the same as that of any machine.
 
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, Lines};
 use tokio::sync::mpsc;
@@ -13,12 +13,12 @@ use crate::launch_request::{CloneInfo, CloneRequest, HoldPolicy, Release, Superv
 use crate::machine::{CloneOverrides, Exit, Record};
 use crate::{Engine, fork_decision};
 
-/// Makes a copy and stays with it until its end. `orders` says when it may go
-/// on, when it holds; its end while the copy is made gives that up, and later,
-/// when the copy belongs to a server, ends it.
+/// Starts a clone and supervises it until its end. `lines` is the supervisor's input: a line releases a
+/// clone that waits. The end of the input cancels a start; later, it ends a clone that belongs to a
+/// snapshot server.
 ///
 /// # Errors
-/// When the copy does not come up; nothing is left of it then.
+/// When the clone does not start; everything is undone in that case.
 pub async fn supervise_clone<R>(
     engine: &Engine,
     request: CloneRequest,
@@ -50,10 +50,11 @@ where
     run::run(engine, running, endpoints, on_running).await
 }
 
-/// A server's end, however it comes, closes what it gave its copies to read.
+/// Waits for the end of a snapshot server: it closes the pipe that its clones' supervisors read, however it
+/// ends.
 async fn watch_server<R: AsyncBufRead + Unpin>(mut lines: Lines<R>, server_gone_sender: mpsc::Sender<()>) {
     while let Ok(Some(_)) = lines.next_line().await {}
-    // A machine that has ended needs no end.
+    // The receiver is gone if the machine has ended.
     server_gone_sender.send(()).await.ok();
 }
 
@@ -71,14 +72,14 @@ async fn start_clone<R: AsyncBufRead + Unpin>(
     Ok(identified.thaw(engine, changes).await?)
 }
 
-/// Whoever ordered the copy is gone. A line that comes early is not for now.
+/// Waits for the end of the input, which means that the client is gone. Ignores a line that comes early.
 async fn cancelled<R: AsyncBufRead + Unpin>(lines: &mut Lines<R>) {
     if let Ok(Some(_)) = lines.next_line().await {
         std::future::pending().await
     }
 }
 
-/// Waits until the workload may go on; what was changed about it since.
+/// Waits until the workload may be thawed; returns the overrides that came with the release.
 async fn wait_for_release<R: AsyncBufRead + Unpin>(
     request: &CloneRequest,
     identified: &mut Identified,
@@ -102,13 +103,13 @@ async fn wait_for_release<R: AsyncBufRead + Unpin>(
     report(&SupervisorReport::Ready { clone: Box::new(info) });
     let line = tokio::select! {
         line = lines.next_line() => line.ok().flatten(),
-        // Who waits for it learns it from this process's end.
+        // The client notices the end of this process.
         () = identified.ended() => return Err(SupervisorError::Cancelled),
     };
     match (line.as_deref().map(serde_json::from_str), &request.hold) {
         (Some(Ok(Release::Proceed)), _) => Ok(None),
         (Some(Ok(Release::ProceedAs(overrides))), _) => Ok(Some(overrides)),
-        // It was decided, and who decided it died before it could say so.
+        // The fork was decided, and its process died before it could send the release.
         (_, HoldPolicy::Fork { decision, .. }) if is_decided_for(decision, &id) => Ok(None),
         _ => Err(SupervisorError::Cancelled),
     }

@@ -1,4 +1,4 @@
-//! The end of a machine: everything that it held goes, in order.
+//! The end of a machine: releases all that it held, in order.
 
 use std::time::Duration;
 
@@ -11,16 +11,16 @@ use crate::Engine;
 use crate::machine::Exit;
 use crate::snapshot::LastMemory;
 
-/// How long a guest may take to flush and power off.
+/// Time for a guest to flush its disks and power off.
 const POWER_OFF_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a snapshot may take to be on the disk.
+/// Time for a snapshot in progress to be completed.
 const SAVE_TIMEOUT: Duration = Duration::from_secs(60);
-/// How long a client may take to read its last answer.
+/// Time for a client to read its last reply.
 const CLIENT_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Ends what is left of a machine whose container has ended.
+/// Ends a machine whose container has ended.
 pub(super) async fn finish(engine: &Engine, mut machine: Machine, exit: Exit, clients: Clients) -> Exit {
-    // What nobody will read again need not be flushed.
+    // A machine that is removed needs no flush, unless it has volumes.
     if !machine.record().spec.remove || !machine.guest.volumes.is_empty() {
         power_off(&mut machine).await;
     }
@@ -28,15 +28,17 @@ pub(super) async fn finish(engine: &Engine, mut machine: Machine, exit: Exit, cl
     drop(std::mem::take(&mut machine.guest.connection));
     machine.guest.volumes.clear();
     machine.mark_exited(&exit);
-    // A snapshot that was taken in time is kept.
+    // A snapshot that was captured before the end is completed.
     let saving = async { while machine.saving.join_next().await.is_some() {} };
     if timeout(SAVE_TIMEOUT, saving).await.is_err() {
-        tracing::warn!(component = "supervisor", machine = %machine.record().name, "a snapshot was not kept in time");
+        tracing::warn!(component = "supervisor", machine = %machine.record().name, "a snapshot was not completed in time");
     }
     LastMemory::in_dir(&machine.guest.claim.dir).remove();
-    // The socket goes before the state may: who finds the one finds the other.
+    // The socket is removed before the state: a client that finds the socket finds the state, too.
     machine.guest.scratch.remove();
-    timeout(CLIENT_TIMEOUT, clients.finish()).await.ok();
+    if timeout(CLIENT_TIMEOUT, clients.finish()).await.is_err() {
+        tracing::debug!(component = "supervisor", "a client did not read its last reply in time");
+    }
     if machine.record().spec.remove {
         remove(engine, &machine);
     }
@@ -46,7 +48,7 @@ pub(super) async fn finish(engine: &Engine, mut machine: Machine, exit: Exit, cl
 async fn power_off(machine: &mut Machine) {
     let Ok(mut stream) = machine.guest.link.open(&Request::Shutdown) else { return };
     let shutdown = async {
-        // The answer comes just before the end; a guest that is gone has ended too.
+        // The reply comes just before the guest powers off; a lost link means that it has.
         if stream.receiver.message::<Reply>().await.is_ok() {
             machine.guest.instance.wait().await;
         }

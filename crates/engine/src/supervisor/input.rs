@@ -1,4 +1,4 @@
-//! The container's standard input and its terminal's size.
+//! Forwards the container's standard input and its terminal's size.
 
 use std::sync::Arc;
 
@@ -9,10 +9,10 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-/// Bytes read at once.
+/// Size of one read.
 const CHUNK_BYTES: usize = 32 * 1024;
 
-/// Joins the container to where its input comes from, and to its terminal.
+/// Connects the container to its input and to its terminal.
 pub(super) fn connect(
     tasks: &mut JoinSet<()>,
     stdin: Option<Box<dyn AsyncRead + Send + Unpin>>,
@@ -28,20 +28,20 @@ pub(super) fn connect(
     }
 }
 
-/// Passes `from` on until its end or the container's.
+/// Forwards the input until it or the container ends.
 async fn forward_stdin(mut stdin: Box<dyn AsyncRead + Send + Unpin>, container: Arc<Sender>) {
     let mut buffer = vec![0; CHUNK_BYTES];
-    // Input that cannot be read has ended.
+    // A read error counts as the end of the input.
     while let Ok(count @ 1..) = stdin.read(&mut buffer).await {
         if container.data(channel::STDIN, Bytes::copy_from_slice(&buffer[..count])).await.is_err() {
             return;
         }
     }
-    // The end of the input; the container may have ended first.
+    // Signals the end of the input; the container may have ended first.
     container.data(channel::STDIN, Bytes::new()).await.ok();
 }
 
-/// Tells the container of each new size of its terminal.
+/// Sends each new size of the terminal to the container.
 async fn forward_size(mut size: watch::Receiver<TerminalSize>, container: Arc<Sender>) {
     loop {
         let now = *size.borrow_and_update();

@@ -1,4 +1,4 @@
-//! A machine, as its one writer holds it, and what it does about what happens.
+//! A machine's state, owned by one task, and how it handles events.
 
 use std::time::Duration;
 
@@ -21,52 +21,53 @@ use crate::snapshot::Snapshots;
 use crate::{Engine, Events, signal};
 
 const SIGKILL: i32 = 9;
-/// How long a container may take to end by SIGKILL before its machine is ended.
+/// Grace period between SIGKILLing the container and killing the VMM.
 const KILL_GRACE: Duration = Duration::from_secs(2);
 /// Time for the VMM to exit after the link to its guest was lost.
 const VMM_EXIT_TIMEOUT: Duration = Duration::from_secs(1);
 /// Time for the guest to acknowledge a signal.
 const SIGNAL_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A machine, as its one writer holds it.
+/// A running machine, owned by the task that alone changes its state.
 #[derive(Debug)]
 pub(super) struct Machine {
     pub(super) guest: Guest,
     pub(super) events: Events,
     pub(super) phase: watch::Sender<Phase>,
-    /// When SIGKILL follows.
+    /// When the container is killed, if it has not ended.
     pub(super) deadline: Option<Instant>,
-    /// Its container has had our SIGKILL: what ends now ends for that.
+    /// SIGKILL was sent to the container: a later exit is the result of that.
     pub(super) killed: bool,
-    /// Those who wait for the end.
+    /// Clients that wait for the machine's exit.
     pub(super) exit_waiters: Vec<oneshot::Sender<ControlReply>>,
-    /// Where snapshots of it are kept.
+    /// The store for its snapshots.
     pub(super) snapshots: Snapshots,
-    /// Snapshots that are taken and not kept yet.
+    /// Snapshots that are captured but not yet committed.
     pub(super) saving: JoinSet<()>,
     pub(super) paused_time: PausedTime,
     pub(super) saves: Saves,
 }
 
-/// What the next snapshot depends on, divergent_pages the machine itself.
+/// What the next snapshot depends on, besides the machine itself.
 #[derive(Debug, Default)]
 pub(super) struct Saves {
-    /// Its monitor did not say where it writes the disk now.
+    /// The VMM did not confirm which layer of the disk it writes to.
     pub(super) disk_unknown: bool,
-    /// Its VMM has saved its memory before: as what differs from its origin's, or whole.
+    /// What the VMM's last save of the memory contained, if there was one.
     pub(super) last: Option<LastSave>,
-    /// Ends when the last save's memory is where the next one looks for it.
+    /// Completes when the last save's memory is in place for the next save.
     pub(super) last_memory_ready: Option<oneshot::Receiver<()>>,
 }
 
-/// What the last save of a VMM that notes its guest's writes was of.
+/// The contents of a memory save by a VMM that tracks its guest's writes: the difference to the origin, or
+/// all memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum LastSave {
     Diff,
     Full,
 }
 
-/// What can happen to a machine.
+/// An event in a machine's life.
 pub(super) enum Event {
     ContainerEnded(Result<ExitStatus, LinkError>),
     VmEnded(VmExit),
@@ -74,12 +75,12 @@ pub(super) enum Event {
     Signal(i32),
     Deadline,
     Health(Health),
-    /// The server that it belonged to is gone.
+    /// The snapshot server that owns the machine is gone.
     ServerGone,
 }
 
 impl Machine {
-    /// A machine that has just started; `phase` tells clients and probes where it is in its life.
+    /// A machine that has just started. `phase` publishes its phase to clients and probes.
     pub(super) fn new(engine: &Engine, guest: Guest, phase: watch::Sender<Phase>) -> Self {
         Self {
             guest,
@@ -95,7 +96,7 @@ impl Machine {
         }
     }
 
-    /// From now on the machine stays until it is removed.
+    /// Publishes the machine: from now on it persists until it is removed.
     pub(super) fn publish_start(&mut self, started: impl FnOnce(&Record)) {
         self.guest.claim.persist();
         self.store_state();
@@ -104,12 +105,12 @@ impl Machine {
         started(&self.guest.claim.record);
     }
 
-    /// Does what a event asks for; how the machine ended, if that was it.
+    /// Handles an event; returns the exit if the machine has ended.
     pub(super) async fn handle(&mut self, event: Event) -> Option<Exit> {
         match event {
             Event::ContainerEnded(Ok(status)) => return Some(exit(status)),
             Event::ContainerEnded(Err(error)) => return Some(self.handle_lost_link(&error).await),
-            Event::VmEnded(how) => return Some(self.exit_of_vm(&how)),
+            Event::VmEnded(vm_exit) => return Some(self.exit_of_vm(&vm_exit)),
             Event::Request((request, reply)) => self.handle_request(request, reply).await,
             Event::Signal(signal) => self.handle_signal(signal).await,
             Event::Deadline | Event::ServerGone => self.kill().await,
@@ -118,17 +119,17 @@ impl Machine {
         None
     }
 
-    /// The link is gone: most often since the virtual machine is.
+    /// The link to the guest failed, usually because the VMM has exited.
     async fn handle_lost_link(&mut self, error: &LinkError) -> Exit {
         match tokio::time::timeout(VMM_EXIT_TIMEOUT, self.guest.instance.wait()).await {
-            Ok(how) => self.exit_of_vm(&how),
+            Ok(vm_exit) => self.exit_of_vm(&vm_exit),
             Err(_) => failed(format!("the link to the guest was lost: {error}")),
         }
     }
 
-    /// A virtual machine that we ended ended as its container would have.
-    fn exit_of_vm(&self, how: &VmExit) -> Exit {
-        match how {
+    /// The machine's exit when its VMM has ended. If we killed the container, that is SIGKILL.
+    fn exit_of_vm(&self, vm_exit: &VmExit) -> Exit {
+        match vm_exit {
             _ if self.killed => exit(ExitStatus::Signal(SIGKILL)),
             VmExit::Off => failed("the virtual machine powered off by itself".to_owned()),
             VmExit::Failed { status, stderr } => {
@@ -149,21 +150,25 @@ impl Machine {
             ControlRequest::Pause => self.pause().await,
             ControlRequest::Unpause => self.unpause().await,
             ControlRequest::Guest { .. } => {
-                ControlReply::Failed { message: "this is for the guest".to_owned() }
+                ControlReply::Failed { message: "this request is for the guest".to_owned() }
             }
         };
-        // The client may have left.
+        // The client may have disconnected.
         reply.send(answer).ok();
     }
 
     async fn stop(&mut self, timeout: Option<u32>) {
         let decision = decide(self.record().phase(), Action::Stop);
         if decision == Ok(Decision::ResumeFirst) {
-            self.guest.instance.resume().await.log_failure("supervisor", "resume the VMM to stop it");
+            self.guest
+                .instance
+                .resume()
+                .await
+                .log_failure("supervisor", "resume the VMM to stop the machine");
         }
         let seconds = timeout.unwrap_or(self.record().spec.stop_timeout);
         let at = Instant::now() + Duration::from_secs(seconds.into());
-        // Who asks again may shorten the time, not lengthen it.
+        // A repeated stop may shorten the timeout but not extend it.
         self.deadline = Some(self.deadline.map_or(at, |before| before.min(at)));
         if decision == Ok(Decision::Nothing) {
             return;
@@ -175,11 +180,11 @@ impl Machine {
         }
     }
 
-    /// Ends the container; when the guest does not answer, the machine.
+    /// Kills the container; if the guest does not answer, kills the VMM.
     async fn kill(&mut self) {
         let already_killed = std::mem::replace(&mut self.killed, true);
         self.deadline = Some(Instant::now() + KILL_GRACE);
-        // One that has had its SIGKILL and is still there hangs.
+        // A container that survived a SIGKILL hangs.
         if already_killed || self.send_signal(SIGKILL).await.is_err() {
             self.guest.instance.kill().await;
         }
@@ -224,12 +229,16 @@ impl Machine {
             Ok(Decision::Nothing) => ControlReply::Done,
             Ok(_) => {
                 let resumed = self.guest.instance.resume().await;
-                // Its clock may have stood still with it.
+                // The guest's clock may have stopped during the pause.
                 let paused_for =
                     self.paused_time.since.take().map(|since| since.elapsed()).unwrap_or_default();
                 let advance_nanos = paused_for.as_nanos() as u64;
                 let since = self.paused_time.clock_before.take().map(ClockReading::mark);
-                drop(self.guest.link.open(&Request::Thaw { unix_nanos: None, advance_nanos, since }));
+                let thaw = Request::Thaw { unix_nanos: None, advance_nanos, since };
+                self.guest
+                    .link
+                    .open(&thaw)
+                    .log_failure("supervisor", "set the guest's clock after the pause");
                 self.report_transition(resumed, State::Running, "unpause")
             }
         }
@@ -249,23 +258,27 @@ impl Machine {
         ControlReply::Done
     }
 
-    /// A signal to the monitor is the container's. One that asks for the end
-    /// is not left to the container's mood: the second kills, and so does time.
+    /// Forwards a signal of the supervisor to the container. SIGINT and SIGTERM end the machine even if the
+    /// container ignores them: a second one kills it, and so does the stop timeout.
     async fn handle_signal(&mut self, signal: i32) {
         let ends = matches!(signal, SIGINT | SIGTERM);
         if !ends {
-            self.send_signal(signal).await.log_failure("supervisor", "pass a signal on to the container");
+            self.send_signal(signal).await.log_failure("supervisor", "forward a signal to the container");
             return;
         }
         if self.record().phase() == Phase::Paused {
-            self.guest.instance.resume().await.log_failure("supervisor", "resume the VMM to stop it");
+            self.guest
+                .instance
+                .resume()
+                .await
+                .log_failure("supervisor", "resume the VMM to stop the machine");
         }
         if self.deadline.is_some() {
             return self.kill().await;
         }
         self.deadline = Some(Instant::now() + Duration::from_secs(self.record().spec.stop_timeout.into()));
         self.enter(State::Stopping);
-        self.send_signal(signal).await.log_failure("supervisor", "pass a signal on to the container");
+        self.send_signal(signal).await.log_failure("supervisor", "forward a signal to the container");
     }
 
     fn update_health(&mut self, health: Health) {
@@ -286,11 +299,11 @@ impl Machine {
         self.store_state();
     }
 
-    /// Writes the state. A disk that is full must not end a machine that runs.
+    /// Writes the state. A full disk must not end a running machine.
     pub(super) fn store_state(&self) {
         if let Err(error) = self.guest.claim.store() {
             let error = chain(&error);
-            tracing::warn!(component = "supervisor", machine = %self.record().name, error, "state not written");
+            tracing::warn!(component = "supervisor", machine = %self.record().name, error, "cannot write the machine's state");
         }
     }
 
@@ -298,7 +311,7 @@ impl Machine {
         &self.guest.claim.record
     }
 
-    /// The machine has ended: says so to the disk and to all who wait.
+    /// Records the exit on disk and reports it to all waiting clients.
     pub(super) fn mark_exited(&mut self, exit: &Exit) {
         self.guest.claim.record.times.finished = Some(jiff::Timestamp::now());
         self.enter(State::Exited(exit.clone()));

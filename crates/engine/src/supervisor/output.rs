@@ -1,4 +1,4 @@
-//! The container's output: into the log, and to whoever sits in front.
+//! The container's output: written to the log and to the foreground streams.
 
 use bytes::Bytes;
 use mimeo_agent_protocol::link::{Item, Link, LinkError, Receiver};
@@ -7,22 +7,22 @@ use tokio::io::{AsyncWrite, AsyncWriteExt};
 
 use crate::log::{LogWriter, Output};
 
-/// What a process is told when nobody reads its output any more.
+/// The signal that the container gets when its output is no longer read.
 const SIGPIPE: i32 = 13;
 
 type Sink = Option<Box<dyn AsyncWrite + Send + Unpin>>;
 
-/// Where the container's output goes.
+/// Destinations of the container's output.
 pub(super) struct Outputs {
     pub(super) log: LogWriter,
     pub(super) stdout: Sink,
     pub(super) stderr: Sink,
-    /// The guest, to tell the container that its reader is gone.
+    /// The link to the guest, to signal the container when its reader is gone.
     pub(super) link: Link,
 }
 
 impl Outputs {
-    /// Passes the output on until the container has ended.
+    /// Forwards the output until the container has ended.
     pub(super) async fn forward(mut self, mut container: Receiver) -> Result<ExitStatus, LinkError> {
         loop {
             match container.next().await? {
@@ -51,8 +51,8 @@ impl Outputs {
         let Some(writer) = sink else { return };
         if write_and_flush(writer, &bytes).await.is_err() {
             *sink = None;
-            // As if the container itself had written into the closed pipe. It
-            // need not answer.
+            // The container gets the signal that it would get from writing to the closed pipe itself. Its
+            // reply is not needed; a lost link ends the machine anyway.
             drop(self.link.open(&Request::Signal { signal: SIGPIPE }));
         }
     }

@@ -1,4 +1,4 @@
-//! Tells whether a machine is well, again and again.
+//! Probes a machine's health at intervals.
 
 use std::time::Duration;
 
@@ -9,16 +9,16 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::machine::{Health, HealthProbe, HealthSpec, HealthStatus, Phase};
 
-/// From one try to the next until the first success: a start is worth watching.
+/// Interval until the first success, so that a start is noticed soon.
 const STARTING_INTERVAL: Duration = Duration::from_secs(1);
 const SIGKILL: i32 = 9;
-/// Bytes of a failed command's output that are kept.
+/// Bytes of a failed command's output that are stored.
 const MAX_OUTPUT: usize = 500;
 
-/// What a probe needs.
+/// A health probe and what it needs.
 pub(super) struct Probe {
     pub(super) spec: HealthSpec,
-    /// The container's process: a command runs with its environment, as its user.
+    /// The container's process: a health command runs with its environment and as its user.
     pub(super) process: Process,
     pub(super) link: Link,
     pub(super) phase: watch::Receiver<Phase>,
@@ -26,7 +26,7 @@ pub(super) struct Probe {
 }
 
 impl Probe {
-    /// Tries until nobody listens.
+    /// Probes until the receiver is dropped.
     pub(super) async fn run(self) {
         let started = Instant::now();
         let mut health = Health { status: HealthStatus::Starting, failing_streak: 0, last_failure: None };
@@ -48,7 +48,7 @@ impl Probe {
         match timeout(self.spec.timeout, self.run_probe()).await {
             Ok(Ok(outcome)) => outcome,
             Ok(Err(error)) => Err(error.to_string()),
-            Err(_) => Err(format!("no answer within {} s", self.spec.timeout.as_secs_f32())),
+            Err(_) => Err(format!("no reply within {} s", self.spec.timeout.as_secs_f32())),
         }
     }
 
@@ -66,7 +66,7 @@ impl Probe {
             Reply::Probed { status: 200..=399 } => Ok(()),
             Reply::Probed { status } => Err(format!("{url} answered {status}")),
             Reply::Failed(failure) => Err(failure.to_string()),
-            answer => Err(format!("unexpected answer {answer:?}")),
+            answer => Err(format!("unexpected reply: {answer:?}")),
         })
     }
 
@@ -78,7 +78,7 @@ impl Probe {
             init: false,
             ..self.process.clone()
         };
-        // A command that takes too long is not left running when this is dropped.
+        // Dropping the stream on a timeout kills the command.
         let mut stream = CommandStream(self.link.open(&Request::Exec(process))?);
         let mut output = Vec::new();
         loop {
@@ -102,7 +102,7 @@ impl Probe {
     }
 }
 
-/// A health command's stream. Dropping it ends the command, if it still runs.
+/// The stream of a health command. Dropping it kills the command if it still runs.
 struct CommandStream(Stream);
 
 impl Drop for CommandStream {
@@ -111,7 +111,7 @@ impl Drop for CommandStream {
     }
 }
 
-/// What a try's outcome makes of a machine's health.
+/// A machine's health after one probe.
 fn next_health(spec: &HealthSpec, health: Health, outcome: Result<(), String>, age: Duration) -> Health {
     let Err(failure) = outcome else {
         return Health {

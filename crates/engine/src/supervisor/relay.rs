@@ -1,19 +1,19 @@
-//! Joins a client's stream to a guest's.
+//! Connects a client's stream to one of the guest's.
 
 use mimeo_agent_protocol::link::{Item, LinkError, Receiver, Sender, Stream};
 
-/// Passes everything on, both ways, until the guest has said all or the client
-/// goes away; then both streams are left.
+/// Forwards messages in both directions until the guest ends its stream or the client disconnects; then
+/// drops both streams.
 pub(super) async fn relay(client: Stream, guest: Stream) {
     let Stream { sender: to_client, receiver: mut from_client } = client;
     let Stream { sender: to_guest, receiver: mut from_guest } = guest;
     let to_guest_side = async {
-        // It has no more to say, or nobody takes it any more; it may still listen.
+        // The client has ended its direction, or the guest has stopped reading; the client may still read.
         forward(&mut from_client, to_guest).await.ok();
         from_client.wait_for_reset().await;
     };
     tokio::select! {
-        // Either way there is nobody left to tell how it went.
+        // The result does not matter: one side is gone.
         _ = forward(&mut from_guest, to_client) => {}
         () = to_guest_side => {}
     }

@@ -1,4 +1,4 @@
-//! The loop of a machine's one writer.
+//! The event loop of the task that owns a machine.
 
 use std::time::Duration;
 
@@ -20,22 +20,22 @@ use crate::log::LogWriter;
 use crate::machine::{Exit, Phase, Record};
 use crate::{Engine, working_set};
 
-/// Requests that may wait for the writer.
+/// Requests that may be queued for the task.
 const MAX_QUEUED_REQUESTS: usize = 64;
-/// How long what an ended machine has said may take to be passed on.
+/// Time to forward the remaining output of a machine that has ended.
 const OUTPUT_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// What a machine is joined to.
+/// What a running machine is connected to.
 pub(super) struct Endpoints {
-    /// Its container's streams, when it is in the foreground.
+    /// The container's streams, when it runs in the foreground.
     pub(super) attachment: Attachment,
-    /// Of this process.
+    /// The signals of this process.
     pub(super) signals: Signals,
-    /// Says that the server that it belongs to is gone.
+    /// Receives a message when the snapshot server that owns the machine is gone.
     pub(super) server_gone: mpsc::Receiver<()>,
 }
 
-/// Stays with a machine until its end.
+/// Runs a machine until its end.
 pub(super) async fn run(
     engine: &Engine,
     running: Running,
@@ -85,7 +85,7 @@ pub(super) async fn run(
     Ok(finish::finish(engine, machine, exit, clients).await)
 }
 
-/// What the container said last, its status above all, may still be on its way.
+/// The container's last output and its exit status may still be in transit when the VMM exits.
 async fn classify_vm_exit(
     exit: VmExit,
     output: impl Future<Output = Result<ExitStatus, LinkError>>,
@@ -96,7 +96,7 @@ async fn classify_vm_exit(
     }
 }
 
-/// Notes what a copy needs first. What is booted cold is a copy of nothing.
+/// Records the working set of a clone. A machine that booted cold has no origin.
 fn record_working_set(engine: &Engine, record: &Record, instance: &dyn Instance, tasks: &mut JoinSet<()>) {
     if let (Some(origin), Ok(memory)) = (record.origin.clone(), instance.memory()) {
         tasks.spawn(working_set::note(engine.snapshots(), origin, memory));

@@ -1,8 +1,8 @@
-//! A snapshot of a machine that goes on.
+//! Takes a snapshot of a running machine.
 //!
-//! What takes time is done while the machine runs: room for its memory
-//! before, digests and the disk's assurance after. In between its workload
-//! stands still for as long as it takes to copy the pages that it has changed.
+//! The slow steps are done while the machine runs: space for its memory is allocated before the pause;
+//! digests are computed and files are synced after it. The workload is paused only while the pages that it
+//! has changed are copied.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -23,6 +23,7 @@ use crate::cause::chain;
 use crate::clone::add_layer_file;
 use crate::control::ControlReply;
 use crate::hang::{self, HangDump, SilentGuest};
+use crate::ignored::LogIgnored;
 use crate::launch_spec::WRITABLE_SERIAL;
 use crate::machine::{Action, MachineName, Record, Requirements, State, boot_id, decide};
 use crate::snapshot::{
@@ -31,33 +32,33 @@ use crate::snapshot::{
 };
 use crate::stage::StageError;
 
-/// How long a guest may take to stand still.
+/// Time for a guest to freeze its workload.
 const FREEZE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Time for a guest to thaw its workload.
 const THAW_TIMEOUT: Duration = Duration::from_secs(10);
-/// Layers that a disk may have: each is an open file, and a step on the way to
-/// what was written long ago (docs/decisions/0006-disks-of-clones.md).
+/// Maximum number of layers of a disk: each is an open file and one more lookup on the way to old data
+/// (docs/decisions/0006-disks-of-clones.md).
 const MAX_LAYERS: u32 = 64;
-/// How long a guest may take to write what its disk has not yet.
+/// Time for a guest to flush its disk.
 const PREPARE_TIMEOUT: Duration = Duration::from_secs(60);
-/// Times that a guest is told to go on.
+/// Attempts to thaw the workload.
 const MAX_THAWS: u32 = 3;
 const MICROS_PER_SECOND: u128 = 1_000_000;
 
-/// Why there is no snapshot. The machine goes on as if nobody had asked.
+/// Why a snapshot failed. The machine continues to run unchanged.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum SaveError {
-    #[error("it has volumes: what is served to a machine from the host cannot be captured with it")]
+    #[error("it has volumes: directories that the host serves to a machine cannot be part of a snapshot")]
     Volumes,
     #[error(
-        "its disk has {MAX_LAYERS} layers, one for each time that it or what it came of was captured: start anew from its image, or from an earlier snapshot"
+        "its disk has {MAX_LAYERS} layers, one for each snapshot of it or of its ancestors: start a new machine from its image or from an earlier snapshot"
     )]
     Layers,
     #[error(
-        "its virtual machine monitor did not answer an earlier snapshot, so that nobody knows which file its disk is: stop it, and start it anew"
+        "its VMM did not reply during an earlier snapshot, so the layer that it writes to is unknown: stop the machine and start it again"
     )]
     UnknownDisk,
-    #[error("it was started by a mimeo that saved no snapshots")]
+    #[error("it was started by a version of mimeo without snapshots")]
     NoRequirements,
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -65,23 +66,23 @@ pub(super) enum SaveError {
     Write(#[from] WriteError),
     #[error(transparent)]
     Operation(#[from] OperationError),
-    #[error("cannot make sure of what it builds on")]
+    #[error("cannot verify the parent snapshot")]
     VerifyParent(#[from] snapshot::LoadError),
     #[error("cannot copy its disk")]
     Disk(#[from] mimeo_image::overlay::OverlayError),
-    #[error("cannot give the machine a new layer of its disk")]
+    #[error("cannot create a new disk layer for the machine")]
     Layer(#[source] StageError),
-    #[error("the workload cannot be frozen: {0}")]
+    #[error("cannot freeze the workload: {0}")]
     Freeze(Failure),
     #[error("the guest did not {step} within {} s{dump}", .waited.as_secs())]
     Silent { step: &'static str, waited: Duration, dump: HangDump },
     #[error("the link to the guest failed")]
     Link(#[from] LinkError),
-    #[error("the agent answered out of turn: {0}")]
+    #[error("unexpected reply from the agent: {0}")]
     UnexpectedReply(String),
 }
 
-/// What was copied, and is not kept yet.
+/// A machine's captured state, not yet committed as a snapshot.
 struct CapturedMachine {
     writer: SnapshotWriter,
     record: Record,
@@ -91,7 +92,7 @@ struct CapturedMachine {
 }
 
 impl Machine {
-    /// Takes a snapshot; the answer comes when it is kept.
+    /// Takes a snapshot; replies when it is committed.
     pub(super) async fn save(
         &mut self,
         tag: Option<MachineName>,
@@ -106,9 +107,10 @@ impl Machine {
         match self.capture(&store, tag.as_ref()).await {
             Ok(saved) => {
                 self.events.record(&self.guest.claim.record, "snapshot", &[]);
-                // The machine's one writer has other things to do. Its end waits for this.
+                // The snapshot is completed in a task of its own, so that the machine stays responsive. The
+                // machine's end waits for that task.
                 self.saving.spawn(async move {
-                    // Who asked may have gone.
+                    // The client may have disconnected.
                     reply.send(saved_reply(commit_snapshot(&store, saved, tag, kind).await)).ok();
                 });
             }
@@ -119,7 +121,7 @@ impl Machine {
         }
     }
 
-    /// A guest that was silent leaves a hang dump, which the error names.
+    /// Writes a hang dump if the guest did not answer; the error names it.
     async fn with_hang_dump(&mut self, home: &Home, mut error: SaveError) -> SaveError {
         let waited = error.to_string();
         if let SaveError::Silent { dump, .. } = &mut error {
@@ -158,7 +160,8 @@ impl Machine {
         let layers = record.disk_layers;
         let version = self.guest.instance.version().await?;
         if let Some(last_memory_ready) = self.saves.last_memory_ready.take() {
-            // It ends by its drop.
+            // A dropped sender means that the last save failed: then its memory is missing, and all memory
+            // is saved.
             last_memory_ready.await.ok();
         }
         self.prepare().await?;
@@ -168,7 +171,7 @@ impl Machine {
         let paused_at = Instant::now();
         let captured = self.freeze_and_capture(&mut writer, layer.as_deref()).await;
         let pause = paused_at.elapsed();
-        // The workload goes on: nobody waits for the disk.
+        // The workload runs again: it need not wait for the disk.
         self.store_state();
         captured?;
         if layer.is_some() {
@@ -180,7 +183,7 @@ impl Machine {
         Ok(CapturedMachine { writer, record, version, created: Timestamp::now(), pause })
     }
 
-    /// Makes ready what the driver saves memory by.
+    /// Prepares the way in which the driver saves memory.
     async fn prepare_writer(&mut self, store: &Snapshots) -> Result<SnapshotWriter, WriteError> {
         if self.guest.capabilities.memory == MemorySave::Reader {
             return SnapshotWriter::prepare(
@@ -194,8 +197,9 @@ impl Machine {
         SnapshotWriter::by_vmm(store, save)
     }
 
-    /// The VMM of a restored machine knows what was written since the last save: that is laid over the last save's memory
-    /// once the machine goes on. Where that is gone, or the machine was booted, or files have no exact holes, all is saved.
+    /// A VMM that restored its machine tracks the pages written since the last save: they are merged with
+    /// the last save's memory after the machine has resumed. All memory is saved if that memory is gone,
+    /// the machine was booted, or the filesystem does not report holes exactly.
     fn plan_vmm_save(&mut self, store: &Snapshots) -> VmmSave {
         if self.record().origin.is_none() || !self.guest.instance.has_exact_diffs() {
             return VmmSave::whole();
@@ -203,7 +207,7 @@ impl Machine {
         let last = LastMemory::in_dir(&self.guest.claim.dir);
         let dirs = [self.guest.claim.dir.clone(), store.home().snapshots()];
         if !dirs.iter().all(|dir| matches!(mimeo_pager::has_exact_holes(dir), Ok(true))) {
-            // The VMM forgets what was written since.
+            // A full save resets the VMM's record of written pages.
             last.remove();
             return VmmSave::whole();
         }
@@ -219,21 +223,21 @@ impl Machine {
         VmmSave { kind, is_diff, has_base, last: Some(last), done: Some(done) }
     }
 
-    /// An empty layer for what is written from now on, where the driver can have one.
+    /// Creates an empty layer for later writes, where the driver supports layers.
     fn create_layer(&self) -> Result<Option<PathBuf>, SaveError> {
         if !self.guest.capabilities.disk_layers {
             return Ok(None);
         }
         let record = self.record();
         let layer = self.guest.claim.dir.join(snapshot::disk(record.disk_layers));
-        // One that an earlier try left.
-        std::fs::remove_file(&layer).ok();
+        // A failed snapshot may have left one.
+        std::fs::remove_file(&layer).log_ignored("remove", &layer);
         add_layer_file(&self.guest.claim.dir, record.disk_layers, record.spec.disk_bytes)
             .map_err(SaveError::Layer)?;
         Ok(Some(layer))
     }
 
-    /// The guest does what takes it time while its workload still runs.
+    /// Has the guest flush its disk while its workload still runs.
     async fn prepare(&self) -> Result<(), SaveError> {
         let mut stream = self.guest.link.open(&Request::Prepare)?;
         match timeout(PREPARE_TIMEOUT, stream.receiver.message::<Reply>()).await {
@@ -241,11 +245,11 @@ impl Machine {
             Ok(Ok(Reply::Failed(failure))) => Err(SaveError::Freeze(failure)),
             Ok(Ok(reply)) => Err(SaveError::UnexpectedReply(format!("{reply:?}"))),
             Ok(Err(error)) => Err(error.into()),
-            Err(_) => Err(silent_guest("write out what its disk has not", PREPARE_TIMEOUT)),
+            Err(_) => Err(silent_guest("flush its disk", PREPARE_TIMEOUT)),
         }
     }
 
-    /// Whatever happens in between, the workload goes on afterwards.
+    /// Freezes the workload, captures the machine, and thaws the workload whatever happens in between.
     async fn freeze_and_capture(
         &mut self,
         writer: &mut SnapshotWriter,
@@ -275,11 +279,11 @@ impl Machine {
             Ok(()) => self.capture_paused(writer, layer).await,
             Err(error) => Err(error.into()),
         };
-        // Even when nobody said that it stopped: commands are done in their order.
+        // Resume even if the pause was not confirmed: the VMM executes commands in order.
         let resumed = self.guest.instance.resume().await;
         self.paused_time.for_snapshot += paused_at.elapsed();
         if resumed.is_err() {
-            // It stands still, and can be told to go on.
+            // The VMM is still paused; the user can unpause the machine.
             self.enter(State::Paused);
         }
         captured.and(resumed.map_err(SaveError::from))
@@ -302,15 +306,14 @@ impl Machine {
         let added = self.guest.instance.add_layer(WRITABLE_SERIAL, layer).await;
         match &added {
             Ok(()) => self.guest.claim.record.disk_layers += 1,
-            // It said no, and writes where it wrote before.
+            // The VMM refused, and still writes to the previous layer.
             Err(OperationError::Refused { .. }) => {}
             Err(_) => self.saves.disk_unknown = true,
         }
         Ok(added?)
     }
 
-    /// PendingRequest for again when nobody says that it was done: a workload that stays
-    /// frozen is the worst that a snapshot can do.
+    /// Retries an unconfirmed thaw: a workload that stays frozen is the worst outcome of a snapshot.
     async fn thaw(&mut self) -> Result<(), SaveError> {
         let advance_nanos = self.paused_time.for_snapshot.as_nanos() as u64;
         self.paused_time.for_snapshot = Duration::ZERO;
@@ -319,7 +322,7 @@ impl Machine {
             if matches!(thawed, Ok(()) | Err(SaveError::Link(_))) {
                 break;
             }
-            // By then the clock has been set on, or never will be.
+            // The first attempt has advanced the clock, or no attempt will.
             thawed = self.thaw_once(0).await;
         }
         thawed
@@ -332,7 +335,7 @@ impl Machine {
             Ok(Ok(Reply::Done)) => Ok(()),
             Ok(Ok(reply)) => Err(SaveError::UnexpectedReply(format!("{reply:?}"))),
             Ok(Err(error)) => Err(error.into()),
-            Err(_) => Err(silent_guest("let its workload go on", THAW_TIMEOUT)),
+            Err(_) => Err(silent_guest("thaw its workload", THAW_TIMEOUT)),
         }
     }
 }
@@ -341,7 +344,7 @@ fn silent_guest(step: &'static str, waited: Duration) -> SaveError {
     SaveError::Silent { step, waited, dump: HangDump::default() }
 }
 
-/// Completes the snapshot and makes it one of all.
+/// Completes the snapshot and publishes it in the store.
 async fn commit_snapshot(
     store: &Snapshots,
     saved: CapturedMachine,
@@ -349,8 +352,8 @@ async fn commit_snapshot(
     kind: Kind,
 ) -> Result<Manifest, SaveError> {
     let CapturedMachine { writer, record, version, created, pause } = saved;
-    // Children of a fork start at once, and die with the host: nobody need
-    // wait for the platter, nor for digests.
+    // The clones of a fork start at once and do not survive a reboot: their snapshot needs neither a sync
+    // nor digests.
     let is_durable = kind != Kind::Fork;
     let WrittenSnapshot { draft, mut files, memory_bytes, is_diff } = writer.finish(is_durable).await?;
     for name in (0..record.disk_layers).map(snapshot::disk) {

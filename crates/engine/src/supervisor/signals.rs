@@ -1,4 +1,4 @@
-//! The signals that a monitor hears.
+//! The signals that a supervisor handles.
 
 use std::io;
 
@@ -8,8 +8,8 @@ pub(super) const SIGHUP: i32 = 1;
 pub(super) const SIGINT: i32 = 2;
 pub(super) const SIGTERM: i32 = 15;
 
-/// Signals for a monitor. Those that ask for the end, and those that are the
-/// container's alone.
+/// The signals of a supervisor: those that end the machine, and those that are only forwarded to the
+/// container.
 #[derive(Debug)]
 pub(super) struct Signals {
     interrupt: Signal,
@@ -32,7 +32,7 @@ impl Signals {
         })
     }
 
-    /// The next signal that asks for the end.
+    /// The next signal that ends the machine.
     pub(super) async fn interruption(&mut self) -> i32 {
         tokio::select! {
             Some(()) = self.interrupt.recv() => SIGINT,

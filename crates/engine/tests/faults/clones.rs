@@ -1,4 +1,4 @@
-//! Every failure of a copy's start: it is refused, and nothing is left.
+//! Failures of a clone's start: each is reported, and leaves nothing behind.
 
 use jiff::Timestamp;
 use mimeo_agent_protocol::message::{IdentityStep, Step, StepOutcome};
@@ -9,9 +9,9 @@ use serde_json::{Value, json};
 
 use super::*;
 
-/// A snapshot of a machine of the fake driver, as one would have been kept.
-async fn kept(world: &World, change: impl FnOnce(&mut Value)) -> SnapshotId {
-    // It ends soon after its container, as a machine that powers off does.
+/// Writes a snapshot of a machine of the fake driver, in the format of a real one.
+async fn write_snapshot(world: &World, change: impl FnOnce(&mut Value)) -> SnapshotId {
+    // The VMM exits soon after its container, as if the guest had powered off.
     let faults = Faults { dies_after: Some(Duration::from_millis(300)), ..Faults::default() };
     let engine = world.engine(Fake::new(good_guest(), faults));
     run(&engine, MachineSpec { remove: false, ..spec() }).await.expect("it runs to its end");
@@ -27,7 +27,7 @@ async fn kept(world: &World, change: impl FnOnce(&mut Value)) -> SnapshotId {
     for file in ["state", "memory"] {
         fs::write(dir.join(file), "fake").expect("written");
     }
-    let mut requires = serde_json::to_value(record.requires.clone().expect("kept")).expect("JSON");
+    let mut requires = serde_json::to_value(record.requires.clone().expect("requirements")).expect("JSON");
     requires["version"] = "1.0".into();
     let mut manifest = json!({
         "format": 1, "id": id, "tag": null, "kind": Kind::Snapshot, "created": Timestamp::now(), "parent": null,
@@ -42,32 +42,31 @@ async fn kept(world: &World, change: impl FnOnce(&mut Value)) -> SnapshotId {
     id
 }
 
-/// What became of a copy: nothing is left of it.
-async fn copied(world: &World, driver: Fake, snapshot: SnapshotId) -> Result<Exit, SupervisorError> {
+/// Starts a clone, returns its outcome, and asserts that nothing is left of it.
+async fn start_clone(world: &World, driver: Fake, snapshot: SnapshotId) -> Result<Exit, SupervisorError> {
     let engine = world.engine(driver);
     let overrides = CloneOverrides { remove: true, ..CloneOverrides::default() };
-    let order = CloneRequest { snapshot, hold: HoldPolicy::Never, serve: None, pager: None, overrides };
-    // Whoever asked stays.
-    let (_asking, orders) = tokio::io::duplex(64);
-    let orders = tokio::io::BufReader::new(orders);
-    let mut told = Vec::new();
-    let exit = supervise_clone(&engine, order, orders, |word| told.push(word.clone()), |_| {}).await;
-    let ran = told.iter().any(|word| matches!(word, SupervisorReport::Running { .. }));
-    assert_eq!(ran, exit.is_ok(), "{told:?}");
+    let request = CloneRequest { snapshot, hold: HoldPolicy::Never, serve: None, pager: None, overrides };
+    // The client stays connected.
+    let (_client, lines) = tokio::io::duplex(64);
+    let lines = tokio::io::BufReader::new(lines);
+    let mut reports = Vec::new();
+    let exit = supervise_clone(&engine, request, lines, |report| reports.push(report.clone()), |_| {}).await;
+    let ran = reports.iter().any(|report| matches!(report, SupervisorReport::Running { .. }));
+    assert_eq!(ran, exit.is_ok(), "{reports:?}");
     world.assert_empty();
     exit
 }
 
-async fn refused(world: &World, driver: Fake, snapshot: SnapshotId) -> (Stage, String) {
-    match copied(world, driver, snapshot).await {
+async fn clone_failure(world: &World, driver: Fake, snapshot: SnapshotId) -> (Stage, String) {
+    match start_clone(world, driver, snapshot).await {
         Err(SupervisorError::Start(error)) => (error.stage, error.source.to_string()),
-        other => panic!("a refused copy, not {other:?}"),
+        other => panic!("a failed start, not {other:?}"),
     }
 }
 
-/// A guest that becomes a copy but for what `change` does to its lines, and
-/// that tells in `thawed` when it was let go on.
-fn copying(change: impl Fn(&mut Vec<IdentityStep>) + Clone + Send + Sync + 'static) -> Fake {
+/// A driver whose guest reports all identity steps as done, except for what `change` does to them.
+fn cloning_driver(change: impl Fn(&mut Vec<IdentityStep>) + Clone + Send + Sync + 'static) -> Fake {
     let guest = guest(ExitStatus::Code(0), move |request| match request {
         Request::Attach => Some(Reply::Started { pid: 1 }),
         Request::Identify(_) => {
@@ -86,32 +85,32 @@ fn name(step: Step) -> String {
 }
 
 #[tokio::test]
-async fn each_step_of_the_identity_that_fails_is_the_end_of_its_copy() {
+async fn a_failed_identity_step_ends_the_clone() {
     let world = World::new();
-    let snapshot = kept(&world, |_| {}).await;
-    for (place, step) in Step::ALL.into_iter().enumerate() {
+    let snapshot = write_snapshot(&world, |_| {}).await;
+    for (index, step) in Step::ALL.into_iter().enumerate() {
         for outcome in [StepOutcome::Failed, StepOutcome::NotTried, StepOutcome::Unknown] {
-            let driver = copying(move |steps| {
-                steps[place].outcome = outcome;
-                steps[place].detail = Some("injected fault".to_owned());
+            let driver = cloning_driver(move |steps| {
+                steps[index].outcome = outcome;
+                steps[index].detail = Some("injected fault".to_owned());
             });
-            let (stage, why) = refused(&world, driver, snapshot.clone()).await;
+            let (stage, message) = clone_failure(&world, driver, snapshot.clone()).await;
             assert_eq!(stage, Stage::Identify);
-            assert_eq!(why, format!("identity step {}: injected fault", name(step)));
+            assert_eq!(message, format!("identity step {}: injected fault", name(step)));
         }
-        let silent = copying(move |steps| drop(steps.remove(place)));
-        let (stage, why) = refused(&world, silent, snapshot.clone()).await;
+        let incomplete = cloning_driver(move |steps| drop(steps.remove(index)));
+        let (stage, message) = clone_failure(&world, incomplete, snapshot.clone()).await;
         assert_eq!(stage, Stage::Identify);
-        assert_eq!(why, format!("identity step {}: the guest did not report it", name(step)));
+        assert_eq!(message, format!("identity step {}: the guest did not report it", name(step)));
     }
 }
 
 #[tokio::test]
-async fn a_guest_that_does_not_become_the_copy() {
+async fn a_guest_without_an_identity_reply_ends_the_clone() {
     let world = World::new();
-    let snapshot = kept(&world, |_| {}).await;
-    for (what, expected) in [("refuses", "no room in it"), ("talks", "out of turn")] {
-        let guest = guest(ExitStatus::Code(0), move |request| match (request, what) {
+    let snapshot = write_snapshot(&world, |_| {}).await;
+    for (guest_kind, expected) in [("refuses", "no room in it"), ("other reply", "unexpected reply")] {
+        let guest = guest(ExitStatus::Code(0), move |request| match (request, guest_kind) {
             (Request::Attach, _) => Some(Reply::Started { pid: 1 }),
             (Request::Identify(_), "refuses") => Some(Reply::Failed(Failure {
                 kind: FailureKind::System,
@@ -119,74 +118,79 @@ async fn a_guest_that_does_not_become_the_copy() {
             })),
             _ => None,
         });
-        let (stage, why) = refused(&world, Fake::new(guest, Faults::default()), snapshot.clone()).await;
-        assert!(stage == Stage::Identify && why.contains(expected), "{stage:?}: {why}");
+        let (stage, message) =
+            clone_failure(&world, Fake::new(guest, Faults::default()), snapshot.clone()).await;
+        assert!(stage == Stage::Identify && message.contains(expected), "{stage:?}: {message}");
     }
     let faults = Faults { silent_guest: true, ..Faults::default() };
-    let (stage, why) = refused(&world, Fake::new(good_guest(), faults), snapshot.clone()).await;
-    assert!(stage == Stage::Boot && why.contains("1 s"), "{stage:?}: {why}");
+    let (stage, message) = clone_failure(&world, Fake::new(good_guest(), faults), snapshot.clone()).await;
+    assert!(stage == Stage::Boot && message.contains("1 s"), "{stage:?}: {message}");
     let faults =
         Faults { silent_guest: true, dies_after: Some(Duration::from_millis(50)), ..Faults::default() };
-    let (stage, why) = refused(&world, Fake::new(good_guest(), faults), snapshot).await;
-    assert!(stage == Stage::Boot && why.contains("injected fault"), "{stage:?}: {why}");
+    let (stage, message) = clone_failure(&world, Fake::new(good_guest(), faults), snapshot).await;
+    assert!(stage == Stage::Boot && message.contains("injected fault"), "{stage:?}: {message}");
 }
 
 #[tokio::test]
-async fn a_monitor_that_does_not_take_what_was_saved() {
+async fn a_vmm_that_refuses_the_saved_state_ends_the_clone() {
     let world = World::new();
-    let snapshot = kept(&world, |_| {}).await;
+    let snapshot = write_snapshot(&world, |_| {}).await;
     for faults in [
         Faults { refuses_restore: true, ..Faults::default() },
         Faults { not_installed: true, ..Faults::default() },
     ] {
-        let (stage, why) = refused(&world, Fake::new(good_guest(), faults), snapshot.clone()).await;
-        assert_eq!(stage, Stage::Launch, "{why}");
+        let (stage, message) = clone_failure(&world, Fake::new(good_guest(), faults), snapshot.clone()).await;
+        assert_eq!(stage, Stage::Launch, "{message}");
     }
     let faults = Faults { refuses_pause: true, ..Faults::default() };
-    let (stage, why) = refused(&world, Fake::new(good_guest(), faults), snapshot).await;
-    assert!(stage == Stage::Boot && why.contains("cont"), "{stage:?}: {why}");
+    let (stage, message) = clone_failure(&world, Fake::new(good_guest(), faults), snapshot).await;
+    assert!(stage == Stage::Boot && message.contains("cont"), "{stage:?}: {message}");
 }
 
 #[tokio::test]
-async fn what_cannot_run_here_is_refused_before_a_monitor_is_started() {
+async fn an_incompatible_snapshot_is_refused_before_a_vmm_is_started() {
     let cases: [(&str, Value, &str); 7] = [
         ("/format", json!(999), "has format 999, this mimeo knows 1"),
         ("/requires/driver", json!("other"), "there is no driver \"other\""),
-        ("/requires/shape", json!("fake 2 512"), "the snapshot needs devices and settings 2, here is 1"),
+        (
+            "/requires/shape",
+            json!("fake 2 512"),
+            "the snapshot needs devices and settings 2, this host has 1",
+        ),
         ("/requires/cpu", json!("another"), "the snapshot needs the processor another"),
         ("/requires/protocol", json!(999), "the snapshot needs an agent of protocol 999"),
-        ("/kind", json!("runtime"), "this is a runtime snapshot"),
+        ("/kind", json!("runtime"), "this is a boot snapshot"),
         ("/files/0/bytes", json!(5), "state is damaged"),
     ];
     for (pointer, value, expected) in cases {
         let world = World::new();
         let change = |manifest: &mut Value| *manifest.pointer_mut(pointer).expect("there") = value.clone();
-        let snapshot = kept(&world, change).await;
-        let driver = copying(|_| {});
-        let (_, why) = refused(&world, driver.clone(), snapshot).await;
-        assert!(why.contains(expected), "{pointer}: {why}");
+        let snapshot = write_snapshot(&world, change).await;
+        let driver = cloning_driver(|_| {});
+        let (_, message) = clone_failure(&world, driver.clone(), snapshot).await;
+        assert!(message.contains(expected), "{pointer}: {message}");
         assert_eq!(driver.launched().len(), 0, "{pointer}");
     }
     let world = World::new();
-    let snapshot = kept(&world, |manifest| manifest["requires"]["version"] = "0.9".into()).await;
-    let (_, why) = refused(&world, copying(|_| {}), snapshot).await;
-    assert_eq!(why, "the snapshot needs the monitor's version 0.9, here is 1.0");
+    let snapshot = write_snapshot(&world, |manifest| manifest["requires"]["version"] = "0.9".into()).await;
+    let (_, message) = clone_failure(&world, cloning_driver(|_| {}), snapshot).await;
+    assert_eq!(message, "the snapshot needs the VMM's version 0.9, this host has 1.0");
 }
 
 #[tokio::test]
-async fn who_asked_and_went_gets_no_copy() {
+async fn a_client_that_disconnects_cancels_the_clone() {
     let world = World::new();
-    let snapshot = kept(&world, |_| {}).await;
+    let snapshot = write_snapshot(&world, |_| {}).await;
     let faults = Faults { silent_guest: true, ..Faults::default() };
     let engine = world.engine(Fake::new(good_guest(), faults));
-    let order = CloneRequest {
+    let request = CloneRequest {
         snapshot,
         hold: HoldPolicy::Never,
         serve: None,
         pager: None,
         overrides: CloneOverrides::default(),
     };
-    let outcome = supervise_clone(&engine, order, tokio::io::empty(), |_| {}, |_| {}).await;
-    assert!(matches!(outcome, Err(SupervisorError::GivenUp)), "{outcome:?}");
+    let outcome = supervise_clone(&engine, request, tokio::io::empty(), |_| {}, |_| {}).await;
+    assert!(matches!(outcome, Err(SupervisorError::Cancelled)), "{outcome:?}");
     world.assert_empty();
 }

@@ -1,5 +1,5 @@
-//! Every failure of a start that no real machine produces on demand, on the
-//! fake driver: the error names its stage, and nothing is left.
+//! Failures of a start that no real machine produces on demand, with the fake
+//! driver: the error names its stage, and nothing is left behind.
 
 mod clones;
 
@@ -18,7 +18,7 @@ use mimeo_vmm::Driver;
 use mimeo_vmm::fake::{Fake, Faults};
 use tokio::net::UnixStream;
 
-/// A home with an image and with a kernel that no fake ever boots.
+/// A home directory with an image, and with a kernel that the fake driver never boots.
 struct World {
     _dir: tempfile::TempDir,
     home: Home,
@@ -42,7 +42,7 @@ impl World {
         engine
     }
 
-    /// No machine, no socket.
+    /// Asserts that no machine and no socket is left.
     fn assert_empty(&self) {
         let entries = |dir: &Path| fs::read_dir(dir).expect("readable").flatten().count();
         assert_eq!(entries(&self.home.machines()), 0, "a machine is left");
@@ -77,8 +77,8 @@ fn spec() -> MachineSpec {
     }
 }
 
-/// A guest that answers each request with what `answer` says, and ends its
-/// container with `status`.
+/// A guest that answers each request with the reply that `answer` returns, and
+/// whose container ends with `status`.
 fn guest(
     status: ExitStatus,
     answer: impl Fn(&Request) -> Option<Reply> + Clone + Send + Sync + 'static,
@@ -93,8 +93,8 @@ fn guest(
                 let request: Request = serde_json::from_slice(&request).expect("a request");
                 let reply = answer(&request);
                 let started = matches!(request, Request::Start(_)) && reply.is_none();
-                let usual = if started { Reply::Started { pid: 1 } } else { Reply::Done };
-                stream.sender.message(&reply.unwrap_or(usual));
+                let default = if started { Reply::Started { pid: 1 } } else { Reply::Done };
+                stream.sender.message(&reply.unwrap_or(default));
                 if started {
                     stream.sender.message(&Reply::Exited { status });
                 }
@@ -112,7 +112,7 @@ async fn run(engine: &Engine, spec: MachineSpec) -> Result<Exit, SupervisorError
     supervise(engine, spec, Attachment::default(), Arc::new(Quiet), never, |_| {}).await
 }
 
-/// The stage and the reason of a start that must fail.
+/// Runs a start that must fail; returns the stage and the error.
 async fn failure(world: &World, driver: Fake) -> (Stage, StageError) {
     match run(&world.engine(driver), spec()).await {
         Err(SupervisorError::Start(error)) => {
@@ -124,7 +124,7 @@ async fn failure(world: &World, driver: Fake) -> (Stage, StageError) {
 }
 
 #[tokio::test]
-async fn a_good_guest_runs_to_its_end() {
+async fn a_guest_runs_until_its_container_exits() {
     let world = World::new();
     for (status, code) in
         [(ExitStatus::Code(3), 3), (ExitStatus::Signal(9), 137), (ExitStatus::OutOfMemory, 137)]
@@ -137,23 +137,23 @@ async fn a_good_guest_runs_to_its_end() {
 }
 
 #[tokio::test]
-async fn a_monitor_that_is_not_installed() {
+async fn a_missing_vmm_is_reported() {
     let world = World::new();
     let faults = Faults { not_installed: true, ..Faults::default() };
-    let (stage, why) = failure(&world, Fake::new(good_guest(), faults)).await;
+    let (stage, error) = failure(&world, Fake::new(good_guest(), faults)).await;
     assert_eq!(
-        (stage, why.to_string().as_str()),
+        (stage, error.to_string().as_str()),
         (Stage::Launch, "fake is not installed: `mimeo setup preflight` says how to install it")
     );
 }
 
 #[tokio::test]
-async fn a_guest_that_never_answers() {
+async fn a_silent_guest_leaves_a_hang_dump() {
     let world = World::new();
     let faults = Faults { silent_guest: true, ..Faults::default() };
-    let (stage, why) = failure(&world, Fake::new(good_guest(), faults)).await;
-    assert!(stage == Stage::Boot && matches!(why, StageError::Silent { seconds: 1, .. }), "{why}");
-    let text = why.to_string();
+    let (stage, error) = failure(&world, Fake::new(good_guest(), faults)).await;
+    assert!(stage == Stage::Boot && matches!(error, StageError::Silent { seconds: 1, .. }), "{error}");
+    let text = error.to_string();
     let (_, dump) = text.split_once("evidence in ").expect("the error names the dump");
     let summary = fs::read_to_string(Path::new(dump).join("summary.txt")).expect("a summary");
     assert!(summary.contains("waited: no answer from the guest within 1 s"), "{summary}");
@@ -163,19 +163,19 @@ async fn a_guest_that_never_answers() {
 }
 
 #[tokio::test]
-async fn a_monitor_that_dies_while_the_guest_boots() {
+async fn a_vmm_that_dies_during_boot_is_reported() {
     let world = World::new();
     let faults =
         Faults { silent_guest: true, dies_after: Some(Duration::from_millis(50)), ..Faults::default() };
-    let (stage, why) = failure(&world, Fake::new(good_guest(), faults)).await;
-    assert!(stage == Stage::Boot && why.to_string().contains("injected fault"), "{why}");
+    let (stage, error) = failure(&world, Fake::new(good_guest(), faults)).await;
+    assert!(stage == Stage::Boot && error.to_string().contains("injected fault"), "{error}");
 }
 
 #[tokio::test]
-async fn a_monitor_that_dies_while_the_container_runs() {
+async fn a_vmm_that_dies_later_ends_the_machine() {
     let world = World::new();
     let endless = guest(ExitStatus::Code(0), |request| {
-        // Started, and never ended.
+        // Started, and never exits.
         matches!(request, Request::Start(_)).then_some(Reply::Started { pid: 1 })
     });
     let faults = Faults { dies_after: Some(Duration::from_millis(300)), ..Faults::default() };
@@ -186,23 +186,23 @@ async fn a_monitor_that_dies_while_the_container_runs() {
 }
 
 #[tokio::test]
-async fn a_guest_that_talks_nonsense() {
+async fn a_guest_that_sends_garbage_is_refused() {
     let world = World::new();
-    let nonsense = |socket: UnixStream| {
+    let garbage = |socket: UnixStream| {
         tokio::spawn(async move {
             let bytes = [&mimeo_agent_protocol::frame::PREAMBLE[..], &[0xAA; 4096]].concat();
-            // The host may have hung up on us.
+            // Ends when the host closes the connection.
             while socket.writable().await.is_ok() && socket.try_write(&bytes).is_ok() {}
         });
     };
-    let (stage, why) = failure(&world, Fake::new(nonsense, Faults::default())).await;
-    assert_eq!(stage, Stage::Boot, "{why}");
+    let (stage, error) = failure(&world, Fake::new(garbage, Faults::default())).await;
+    assert_eq!(stage, Stage::Boot, "{error}");
 }
 
 #[tokio::test]
-async fn a_guest_of_another_protocol() {
+async fn a_guest_with_another_protocol_is_refused() {
     let world = World::new();
-    let stranger = |socket: UnixStream| {
+    let other_protocol = |socket: UnixStream| {
         tokio::spawn(async move {
             let payload = br#"{"protocol":999,"generation":1,"name":"mimeo-agent 9"}"#;
             let frame = mimeo_agent_protocol::frame::Frame {
@@ -218,42 +218,42 @@ async fn a_guest_of_another_protocol() {
             std::future::pending::<()>().await;
         });
     };
-    let (stage, why) = failure(&world, Fake::new(stranger, Faults::default())).await;
+    let (stage, error) = failure(&world, Fake::new(other_protocol, Faults::default())).await;
     assert_eq!(stage, Stage::Boot);
-    let told = std::error::Error::source(&why).map(ToString::to_string).unwrap_or_default();
-    assert!(told.contains("speaks protocol 999"), "{why}: {told}");
+    let message = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
+    assert!(message.contains("speaks protocol 999"), "{error}: {message}");
 }
 
 #[tokio::test]
-async fn a_guest_that_cannot_be_configured() {
+async fn a_failed_configuration_is_reported() {
     let world = World::new();
     let refusing = guest(ExitStatus::Code(0), |request| {
         let message = "no disk image".to_owned();
         matches!(request, Request::Configure(_))
             .then_some(Reply::Failed(Failure { kind: FailureKind::NotFound, message }))
     });
-    let (stage, why) = failure(&world, Fake::new(refusing, Faults::default())).await;
-    assert_eq!((stage, why.to_string().as_str()), (Stage::Configure, "no disk image"));
+    let (stage, error) = failure(&world, Fake::new(refusing, Faults::default())).await;
+    assert_eq!((stage, error.to_string().as_str()), (Stage::Configure, "no disk image"));
 }
 
 #[tokio::test]
-async fn a_guest_that_hangs_while_it_is_configured() {
+async fn a_guest_that_hangs_during_configuration_times_out() {
     let world = World::new();
     let hanging = |socket: UnixStream| {
         tokio::spawn(async move {
             let (reader, writer) = socket.into_split();
             let session = link::accept(FrameReader::new(reader), writer, "fake guest").await.expect("a host");
-            // Hears all and answers nothing.
+            // Never replies.
             std::future::pending::<()>().await;
             drop(session);
         });
     };
-    let (stage, why) = failure(&world, Fake::new(hanging, Faults::default())).await;
-    assert!(stage == Stage::Start && matches!(why, StageError::Silent { .. }), "{why}");
+    let (stage, error) = failure(&world, Fake::new(hanging, Faults::default())).await;
+    assert!(stage == Stage::Start && matches!(error, StageError::Silent { .. }), "{error}");
 }
 
 #[tokio::test]
-async fn commands_that_cannot_be_run_have_podmans_exit_codes() {
+async fn unrunnable_commands_have_podmans_exit_codes() {
     for (kind, code) in [(FailureKind::CommandNotFound, 127), (FailureKind::CommandNotExecutable, 126)] {
         let world = World::new();
         let refusing = guest(ExitStatus::Code(0), move |request| {
@@ -267,18 +267,18 @@ async fn commands_that_cannot_be_run_have_podmans_exit_codes() {
 }
 
 #[tokio::test]
-async fn a_start_that_is_given_up_is_undone() {
+async fn a_cancelled_start_is_undone() {
     let world = World::new();
     let faults = Faults { silent_guest: true, ..Faults::default() };
     let engine = world.engine(Fake::new(good_guest(), faults));
     let soon = tokio::time::sleep(Duration::from_millis(100));
     let outcome = supervise(&engine, spec(), Attachment::default(), Arc::new(Quiet), soon, |_| {}).await;
-    assert!(matches!(outcome, Err(SupervisorError::GivenUp)), "{outcome:?}");
+    assert!(matches!(outcome, Err(SupervisorError::Cancelled)), "{outcome:?}");
     world.assert_empty();
 }
 
 #[tokio::test]
-async fn a_name_is_free_again_after_a_failed_start() {
+async fn a_failed_start_frees_its_name() {
     let world = World::new();
     let named = || MachineSpec { name: Some("web".parse().expect("a name")), ..spec() };
     let faults = Faults { silent_guest: true, ..Faults::default() };
