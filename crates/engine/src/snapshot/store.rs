@@ -44,7 +44,7 @@ pub enum FindSnapshotError {
     #[error("no snapshot with tag or id {0:?}: `mimeo snapshot ls` lists them")]
     NotFound(String),
     /// Several snapshots match.
-    #[error("{query:?} is a prefix of several ids: {}", ids.join(", "))]
+    #[error("{query:?} is the beginning of several ids: {}", ids.join(", "))]
     Ambiguous {
         /// The tag or id that was looked up.
         query: String,
