@@ -65,7 +65,7 @@ pub(crate) fn from_supervisor(error: SupervisorError) -> CliError {
     let code = error.exit_code();
     let console = match &error {
         // The agent's refusal explains itself.
-        SupervisorError::Start(start) if !start.source.is_refusal_of_guest() => start.console.clone(),
+        SupervisorError::Start(start) if !start.source.is_guest_refusal() => start.console.clone(),
         _ => Vec::new(),
     };
     CliError::from(error).with_code(code).with_console(console)

@@ -176,7 +176,7 @@ async fn restore_or_build(
     if is_broken {
         let id = snapshot.manifest.id.short();
         let discarded = snapshot::discard(&engine.snapshots(), &engine.registry(), &snapshot);
-        stencil::forget(&engine.snapshots(), &snapshot.manifest.id);
+        stencil::remove(&engine.snapshots(), &snapshot.manifest.id);
         match discarded {
             Ok(_) => tracing::warn!(
                 component = "runtime",
@@ -307,12 +307,12 @@ async fn find_or_build(
 ) -> Result<Snapshot, BootSnapshotError> {
     let store = engine.snapshots();
     let key = request.key();
-    if let Some(found) = store.runtime(key.as_str()).map_err(StageError::from)? {
+    if let Some(found) = store.find_boot_snapshot(key.as_str()).map_err(StageError::from)? {
         return Ok(found);
     }
     // Of several processes that need it at once, one builds it and the others wait.
     let _build_lock = lock(engine.home().snapshots().join(format!(".building-{key}"))).await?;
-    if let Some(found) = store.runtime(key.as_str()).map_err(StageError::from)? {
+    if let Some(found) = store.find_boot_snapshot(key.as_str()).map_err(StageError::from)? {
         return Ok(found);
     }
     // If the process that held the lock has failed, the one that waited does not try again.

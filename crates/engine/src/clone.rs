@@ -33,6 +33,6 @@ pub(crate) async fn clone(engine: &Engine, request: &CloneRequest) -> Result<Ide
 ///
 /// # Errors
 /// If it fails again. The failure is recorded.
-pub(crate) async fn make_stencil(engine: &Engine, snapshot: &SnapshotId) -> Result<(), StageError> {
-    restored::make_stencil(engine, planned::load_source(engine, snapshot)?).await
+pub(crate) async fn build_stencil(engine: &Engine, snapshot: &SnapshotId) -> Result<(), StageError> {
+    restored::build_stencil(engine, planned::load_source(engine, snapshot)?).await
 }

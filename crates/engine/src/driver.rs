@@ -37,7 +37,7 @@ pub(crate) fn resolve(engine: &Engine, spec: &mut MachineSpec) -> Result<Arc<dyn
 }
 
 /// Finds the driver of that name.
-pub(crate) fn named(engine: &Engine, name: &str) -> Result<Arc<dyn Driver>, StageError> {
+pub(crate) fn find(engine: &Engine, name: &str) -> Result<Arc<dyn Driver>, StageError> {
     engine.driver(name).ok_or_else(|| unknown_driver(engine, name))
 }
 

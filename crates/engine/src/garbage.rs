@@ -21,7 +21,7 @@ pub fn remove(engine: &Engine, snapshot: &Snapshot) -> Result<Removed, StoreErro
     let id = &snapshot.manifest.id;
     let children = store.list()?.into_iter().filter(|other| other.manifest.parent.as_ref() == Some(id));
     let users: Vec<_> = children.map(|child| format!("snapshot {}", child.manifest.display_name())).collect();
-    let serves = serve::serving(engine, id).into_iter().map(|serve| format!("serve {serve}"));
+    let serves = serve::server_ids(engine, id).into_iter().map(|serve| format!("serve {serve}"));
     let users: Vec<_> = users.into_iter().chain(serves).collect();
     if !users.is_empty() {
         return Err(StoreError::InUse { snapshot: snapshot.manifest.display_name().to_owned(), users });
@@ -33,13 +33,13 @@ pub fn remove(engine: &Engine, snapshot: &Snapshot) -> Result<Removed, StoreErro
 pub(crate) fn discard(engine: &Engine, snapshot: &Snapshot) -> Result<(), StoreError> {
     let store = engine.snapshots();
     snapshot::discard(&store, &engine.registry(), snapshot)?;
-    stencil::forget(&store, &snapshot.manifest.id);
+    stencil::remove(&store, &snapshot.manifest.id);
     Ok(())
 }
 
 fn delete(store: &Snapshots, snapshot: &Snapshot) -> Result<Removed, StoreError> {
     let removed = snapshot::delete(store, snapshot)?;
-    stencil::forget(store, &snapshot.manifest.id);
+    stencil::remove(store, &snapshot.manifest.id);
     Ok(removed)
 }
 
@@ -61,7 +61,7 @@ pub fn prune(engine: &Engine, all: bool) -> Result<Vec<Removed>, StoreError> {
             snapshots.iter().filter_map(|snapshot| snapshot.manifest.parent.clone()).collect();
         let idle = |snapshot: &&Snapshot| {
             let id = &snapshot.manifest.id;
-            !used.contains(id) && !parents.contains(id) && serve::serving(engine, id).is_empty()
+            !used.contains(id) && !parents.contains(id) && serve::server_ids(engine, id).is_empty()
         };
         let unwanted = |snapshot: &&Snapshot| match snapshot.manifest.kind {
             Kind::Fork => true,

@@ -64,7 +64,7 @@ const MIN_CLONES_FOR_STENCIL: usize = 3;
 
 impl CloneRequest {
     /// Whether enough clones are restored from the same snapshot to justify a stencil.
-    pub(crate) fn is_of_many(&self) -> bool {
+    pub(crate) fn is_worth_stencil(&self) -> bool {
         match self.hold {
             HoldPolicy::Fork { clones, .. } => clones >= MIN_CLONES_FOR_STENCIL,
             HoldPolicy::Never | HoldPolicy::Pool => true,

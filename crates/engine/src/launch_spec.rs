@@ -52,7 +52,7 @@ pub(crate) fn requires(driver: &dyn Driver, kernel: &Kernel, spec: &LaunchSpec) 
         version: String::new(),
         shape: driver.shape(spec),
         accelerator: spec.accelerator,
-        cpu: snapshot::cpu(),
+        cpu: snapshot::cpu_model(),
         kernel: kernel.manifest.name.clone(),
         kernel_sha256: kernel.manifest.image.sha256.clone(),
         agent_blake3: agent::digest().to_owned(),

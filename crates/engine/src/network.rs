@@ -169,7 +169,7 @@ pub(crate) fn sweep() {
 }
 
 /// Removes what one dead machine has left on the bridge.
-pub(crate) fn clear(record: &Record) {
+pub(crate) fn remove_leftovers(record: &Record) {
     if record.spec.network != NetworkMode::Bridged {
         return;
     }

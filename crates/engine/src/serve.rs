@@ -24,7 +24,7 @@ use crate::id::SnapshotId;
 use crate::io_error::IoContext;
 use crate::snapshot::{self, LoadError, Snapshot, StoreError};
 use crate::{Engine, driver, working_set};
-pub use client::{ServeClientError, run};
+pub use client::{ServeClientError, start_clones};
 use page_server::SharedPageServer;
 use pool::Pool;
 pub(crate) use record::sweep;
@@ -51,10 +51,10 @@ pub async fn serve(
 ) -> Result<(), ServeError> {
     let store = engine.snapshots();
     if snapshot.manifest.machine.is_none() {
-        return Err(LoadError::Runtime.into());
+        return Err(LoadError::BootSnapshot.into());
     }
     let requires = &snapshot.manifest.requires;
-    let driver = driver::named(engine, &requires.driver);
+    let driver = driver::find(engine, &requires.driver);
     if pager && !driver.is_ok_and(|driver| driver.capabilities().pager) {
         return Err(ServeError::NoPager { driver: requires.driver.clone() });
     }
@@ -62,7 +62,7 @@ pub async fn serve(
     let memory = snapshot::flatten_memory(&store, snapshot)?;
     let claim = ServeClaim::create(engine, snapshot, pool)?;
     let page_server = pager.then(|| {
-        let working_set_file = working_set::file(&store, &snapshot.manifest.id);
+        let working_set_file = working_set::record_path(&store, &snapshot.manifest.id);
         SharedPageServer::new(
             memory,
             u64::from(requires.memory_mib) << 20,
@@ -112,7 +112,7 @@ pub async fn serve(
 }
 
 /// The ids of the servers of a snapshot.
-pub(crate) fn serving(engine: &Engine, id: &SnapshotId) -> Vec<String> {
+pub(crate) fn server_ids(engine: &Engine, id: &SnapshotId) -> Vec<String> {
     let serves = list(engine).unwrap_or_default().into_iter();
     serves.filter(|serve| serve.snapshot == *id).map(|serve| serve.id).collect()
 }

@@ -15,15 +15,15 @@ mod verify;
 mod writer;
 
 pub use crate::id::SnapshotId;
-pub(crate) use compatibility::{HostProfile, check_compatibility, check_version, cpu};
+pub(crate) use compatibility::{HostProfile, check_compatibility, check_version, cpu_model};
 pub(crate) use draft::Draft;
 pub use error::{LoadError, StoreError};
 pub use manifest::{FileEntry, Kind, Manifest};
-pub(crate) use manifest::{STATE, disk};
+pub(crate) use manifest::{STATE, layer_file_name};
 pub(crate) use memory::flatten_memory;
 pub use remove::{Removed, remove_damaged};
 pub(crate) use remove::{delete, discard, discard_damaged};
 pub use store::{FindSnapshotError, Snapshot, Snapshots};
-pub(crate) use verify::{make_durable, trust, verify};
+pub(crate) use verify::{make_durable, record_verified, verify};
 pub use writer::WriteError;
 pub(crate) use writer::{LastMemory, SnapshotWriter, VmmSave, WrittenSnapshot, capture};

@@ -210,7 +210,7 @@ impl StageError {
 
     /// Whether the agent refused a request. Its message is then complete, and the console adds nothing.
     #[must_use]
-    pub fn is_refusal_of_guest(&self) -> bool {
+    pub fn is_guest_refusal(&self) -> bool {
         matches!(self, Self::Guest(CallError::Failed(_)))
     }
 

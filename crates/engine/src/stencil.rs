@@ -279,7 +279,7 @@ async fn warm_up_and_dump(
     let (capture, pages) = checkpointed?;
     let (below, dir) = (request.memory.to_owned(), dir.to_owned());
     let flattening = spawn_blocking(move || flatten_memory(capture, &pages, &below, &dir));
-    flattening.await.map_err(|_| WriteError::CutOff)?
+    flattening.await.map_err(|_| WriteError::Interrupted)?
 }
 
 async fn warm_up_and_checkpoint(
@@ -300,7 +300,7 @@ async fn warm_up_and_checkpoint(
     instance.pause().await?;
     let (memory, diff) = (instance.memory()?, dir.join(DIFF));
     let capturing = spawn_blocking(move || capture(memory, Pages::default(), &diff));
-    let mut capture = capturing.await.map_err(|_| WriteError::CutOff)?.map_err(WriteError::from)?;
+    let mut capture = capturing.await.map_err(|_| WriteError::Interrupted)?.map_err(WriteError::from)?;
     // The pages are copied at the moment of the checkpoint: QEMU itself writes to its guest's memory, too.
     let (sender, receiver) = oneshot::channel();
     let copy_pages = move || {
@@ -308,7 +308,7 @@ async fn warm_up_and_checkpoint(
         sender.send((capture, pages)).map_err(|_| io::Error::other("the receiver of the pages is gone"))
     };
     instance.checkpoint(dir, Box::new(copy_pages)).await?;
-    Ok(receiver.await.map_err(|_| WriteError::CutOff)?)
+    Ok(receiver.await.map_err(|_| WriteError::Interrupted)?)
 }
 
 fn silent_warm_up() -> StageError {
@@ -329,7 +329,7 @@ fn flatten_memory(capture: Capture, pages: &Pages, below: &Path, dir: &Path) -> 
 }
 
 /// Removes the stencil of a snapshot. Machines that were restored from it keep running.
-pub(crate) fn forget(store: &Snapshots, id: &SnapshotId) {
+pub(crate) fn remove(store: &Snapshots, id: &SnapshotId) {
     let dir = boot_directory(store).join(id.short());
     stencil_failures(store, id).clear();
     remove_dir(&dir).log_ignored("remove the stencil", &dir);

@@ -84,7 +84,7 @@ fn mark_crashed(engine: &Engine, mut found: Found) -> Option<Swept> {
     if let Some(Err(error)) = found.record.vmm.as_ref().map(|vmm| vmm.send(Signal::KILL)) {
         tracing::warn!(component = "sweep", machine = %found.record.name, %error, "cannot end its VMM");
     }
-    network::clear(&found.record);
+    network::remove_leftovers(&found.record);
     if let Some(driver) = engine.driver(&found.record.spec.driver)
         && let Err(error) = driver.sweep(&found.dir)
     {

@@ -21,8 +21,8 @@ use crate::snapshot::{Snapshot, Snapshots};
 const RECORD_DELAY: Duration = Duration::from_secs(2);
 
 /// Records which pages a clone of the snapshot accesses in the first seconds after its start, unless that is known.
-pub(crate) async fn note(store: Snapshots, snapshot: SnapshotId, memory: GuestMemory) {
-    let path = file(&store, &snapshot);
+pub(crate) async fn record(store: Snapshots, snapshot: SnapshotId, memory: GuestMemory) {
+    let path = record_path(&store, &snapshot);
     if path.exists() {
         return;
     }
@@ -45,7 +45,7 @@ pub(crate) async fn note(store: Snapshots, snapshot: SnapshotId, memory: GuestMe
 /// Prefetches the snapshot's working set in a thread of its own. Nothing waits for it.
 pub(crate) fn read_ahead(store: &Snapshots, snapshot: &Snapshot, memory: &Path) {
     let limit = (u64::from(snapshot.manifest.requires.memory_mib) << 20) / PAGE;
-    let Ok(bytes) = fs::read(file(store, &snapshot.manifest.id)) else { return };
+    let Ok(bytes) = fs::read(record_path(store, &snapshot.manifest.id)) else { return };
     let Ok(pages) = Pages::from_bytes(&bytes, limit) else { return };
     let memory = memory.to_owned();
     std::thread::spawn(move || {
@@ -70,6 +70,6 @@ fn directory(store: &Snapshots) -> PathBuf {
 }
 
 /// The file that a snapshot's working set is recorded in.
-pub(crate) fn file(store: &Snapshots, snapshot: &SnapshotId) -> PathBuf {
+pub(crate) fn record_path(store: &Snapshots, snapshot: &SnapshotId) -> PathBuf {
     directory(store).join(snapshot.short())
 }

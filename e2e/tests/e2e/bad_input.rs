@@ -72,7 +72,11 @@ fn a_truncated_or_foreign_image_is_refused() {
     let foreign = world.image(&Image::busybox("foreign").architecture("arm64"));
     assert_image_refused(&world, &foreign, "linux/amd64").stderr_contains("linux/arm64");
     let nothing = world.image(&Image::busybox("nothing").config("Cmd", json!([])));
-    assert_refused(&world, &[&nothing], "the image says neither what to run");
+    assert_refused(
+        &world,
+        &[&nothing],
+        "no command to run: neither the image nor the command line names one",
+    );
 }
 
 #[test]
@@ -188,7 +192,7 @@ as_root_and_user!(accel_kvm_never_falls_back_to_emulation, |world| {
     // The VMM's failure is the machine's failure.
     with_kvm.code(125).stderr_contains("the virtual machine ended while it booted");
     let again = world.mimeo(["run", "--accel", "kvm", "--rm", &image, "true"]).code(125);
-    again.stderr_contains("used as ordered, though it is not known to work");
+    again.stderr_contains("using KVM as requested, though it is not known to work");
     world.assert_empty();
 });
 

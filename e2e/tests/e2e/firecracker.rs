@@ -253,11 +253,11 @@ fn unsupported_options_are_refused_with_an_alternative() {
     run(&["--network", "rootless"])
         .stderr_contains("no network of its own")
         .stderr_contains("--network bridged");
-    run(&["--accel", "tcg"]).stderr_contains("on KVM alone").stderr_contains("--driver qemu");
+    run(&["--accel", "tcg"]).stderr_contains("needs KVM").stderr_contains("--driver qemu");
     let serve = |tag: &str| world.mimeo(["snapshot", "serve", "--pager", tag]);
     world.start(["--driver", "qemu", "--network", "none", "--name", "box", &image, "sleep", "1000"]);
     world.mimeo(["snapshot", "create", "box", "--tag", "of-qemu"]).ok();
-    serve("of-qemu").code(125).stderr_contains("qemu driver maps its copies' memory by itself");
+    serve("of-qemu").code(125).stderr_contains("qemu driver maps its clones' memory itself");
     // A Firecracker that is too old.
     let old = world.file("old", "#!/bin/sh\necho 'Firecracker v1.9.1'\n");
     fs::set_permissions(&old, fs::Permissions::from_mode(0o755)).expect("executable");

@@ -57,10 +57,7 @@ as_root_and_user!(clones_have_the_memory_and_disk_of_their_source, |world| {
     assert!(longest < Duration::from_secs(3), "{longest:?} without a response: {forked:#}");
     // A single clone without a name gets a generated one of two words.
     let one = fork(world, &["web"]);
-    assert!(
-        names(&one).len() == 1 && names(&one)[0].contains('_'),
-        "{one:#}"
-    );
+    assert!(names(&one).len() == 1 && names(&one)[0].contains('_'), "{one:#}");
     let all = world.mimeo(["snapshot", "ls", "--all"]).ok().stdout;
     assert_eq!(all.lines().filter(|line| line.contains("fork")).count(), 2, "{all}");
     world.mimeo(["snapshot", "ls", "-q"]).ok().printed("");

@@ -43,7 +43,7 @@ fn pull_policies_match_podman() {
     world
         .mimeo(["run", "--rm", "--pull", "never", &image, "true"])
         .code(125)
-        .stderr_contains("is not here, and --pull=never forbids to fetch it");
+        .stderr_contains("is not on this host, and --pull=never forbids pulling it");
     let version = |policy| world.mimeo(["run", "--rm", "--pull", policy, &image, "cat", "/version"]);
     version("missing").code(1);
     let next = Image::busybox("next").layer(Layer::default().file("version", 0o644, "2\n"));

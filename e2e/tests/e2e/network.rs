@@ -90,7 +90,7 @@ fn a_port_in_use_is_refused_before_the_start() {
     world
         .mimeo(["run", "--rm", "-p", "192.0.2.1:8080:80", &image, "true"])
         .code(125)
-        .stderr_contains("192.0.2.1 is no address of this host");
+        .stderr_contains("192.0.2.1 is not an address of this host");
     world.mimeo(["ps", "-aq"]).ok().printed("");
 }
 

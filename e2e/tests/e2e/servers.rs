@@ -59,7 +59,7 @@ as_root_and_user!(a_server_is_listed_and_starts_clones, |world| {
     assert_eq!(words(lines.next().expect("headings")), ["SERVE_ID", "PID", "HEALTH", "SNAPSHOT", "CLONES"]);
     let row = words(lines.next().expect("a server"));
     assert_eq!(row, [&*server.id, &*server.pid, "healthy", "saved", "2"]);
-    world.mimeo(["snapshot", "run", "--pid", "1"]).code(125).stderr_contains("no server of snapshots");
+    world.mimeo(["snapshot", "run", "--pid", "1"]).code(125).stderr_contains("no snapshot server");
     world.mimeo(["snapshot", "rm", "saved"]).code(125).stderr_contains(&format!("serve {}", server.id));
     // A stopped clone is removed.
     world.mimeo(["stop", "-t", "0", "two"]).ok();
@@ -195,7 +195,7 @@ fn unservable_snapshots_are_refused() {
     world.mimeo(["snapshot", "serve", "nobody"]).code(125).stderr_contains("no snapshot with tag or id");
     let all = world.mimeo(["snapshot", "ls", "--all", "--json"]).ok().json();
     let runtime = all["snapshots"][0]["id"].as_str().expect("an id").to_owned();
-    world.mimeo(["snapshot", "serve", &runtime]).code(125).stderr_contains("this is a runtime snapshot");
-    world.mimeo(["snapshot", "run", &runtime]).code(125).stderr_contains("this is a runtime snapshot");
+    world.mimeo(["snapshot", "serve", &runtime]).code(125).stderr_contains("this is a boot snapshot");
+    world.mimeo(["snapshot", "run", &runtime]).code(125).stderr_contains("this is a boot snapshot");
     world.assert_empty();
 }

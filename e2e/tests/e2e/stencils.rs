@@ -167,7 +167,7 @@ fn a_failed_stencil_is_retried_in_the_background() {
     fs::remove_dir_all(&stencil).expect("removed");
     fs::create_dir(&stencil).expect("made");
     let failed = world.mark_stencils_failed(RetryDelay::Pending);
-    assert_eq!(start_clone("known"), (false, "without a stencil, which is not to be had: a test".to_owned()));
+    assert_eq!(start_clone("known"), (false, "stencil unavailable: a test".to_owned()));
     assert!(fs::read_dir(&stencil).expect("readable").next().is_none());
     // After the retry delay a stencil is made while the clone runs.
     world.mark_stencils_failed(RetryDelay::Over);
@@ -226,7 +226,7 @@ fn a_warm_up_run_leaves_no_trace() {
         let addresses = world.sh(machine, "ip -4 addr show eth0 | grep -c inet");
         assert_eq!(addresses, "1", "{machine}: {}", world.sh(machine, "ip addr"));
         let found = world.sh(machine, "ls / /etc; cat /etc/hosts /etc/hostname /run/mimeo/env; hostname; ps");
-        assert!(!found.contains("rehearsal"), "{machine}: {found}");
+        assert!(!found.contains("warm-up"), "{machine}: {found}");
     }
     world.assert_removes_all();
 }

@@ -250,7 +250,8 @@ impl Lifecycle<'_> {
 async fn claim(engine: &Engine, record: &serve::ServeRecord) -> Result<f64> {
     let begun = Instant::now();
     let overrides = CloneOverrides { remove: true, ..CloneOverrides::default() };
-    let cloned = serve::run(record, vec![overrides]).await?.pop().context("the server returned no clone")?;
+    let cloned =
+        serve::start_clones(record, vec![overrides]).await?.pop().context("the server returned no clone")?;
     Session::connect(engine, cloned.outcome?.name.as_str()).await?.exec().await?;
     Ok(millis(begun))
 }

@@ -49,7 +49,7 @@ pub async fn retry(engine: &Engine, retry: &Retry) -> Result<(), RetryError> {
         check_free_space(engine.home().home(), needed_bytes(engine, retry))?;
         match retry {
             Retry::Runtime { spec } => Ok(boot_snapshot::retry(engine, spec).await?),
-            Retry::Stencil { snapshot } => Ok(clone::make_stencil(engine, snapshot).await?),
+            Retry::Stencil { snapshot } => Ok(clone::build_stencil(engine, snapshot).await?),
         }
     };
     timeout(RETRY_TIMEOUT, tried)

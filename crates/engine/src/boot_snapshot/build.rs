@@ -35,7 +35,7 @@ pub(super) async fn build(
     let (mut instance, link) = boot(engine, request, &spec).await?;
     let mut writer = match request.driver.capabilities().memory {
         MemorySave::Reader => SnapshotWriter::prepare(&store, instance.memory()?, Pages::default()).await?,
-        MemorySave::Vmm => SnapshotWriter::by_vmm(&store, VmmSave::whole())?,
+        MemorySave::Vmm => SnapshotWriter::for_vmm(&store, VmmSave::full())?,
     };
     let (mut stream, write_pause) = link.open_and_pause_writes(&Request::Freeze)?;
     let Ok(reply) = timeout(HELLO_TIMEOUT, stream.reply()).await else {
@@ -68,7 +68,7 @@ pub(super) async fn build(
     };
     written.draft.commit(&manifest)?;
     let snapshot = store.read(&manifest.id)?;
-    snapshot::trust(&store, &snapshot);
+    snapshot::record_verified(&store, &snapshot);
     Ok(snapshot)
 }
 

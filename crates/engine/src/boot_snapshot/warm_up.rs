@@ -61,7 +61,7 @@ impl WarmUp for BootSnapshotWarmUp<'_> {
     /// Makes disks with an empty filesystem, of the size of the placeholder disks that the guest booted with.
     fn build_spec(&self, dir: &Path) -> Result<LaunchSpec, StageError> {
         let disk = |disk: &Disk| {
-            let name = if disk.read_only { disk.serial.clone() } else { snapshot::disk(0) };
+            let name = if disk.read_only { disk.serial.clone() } else { snapshot::layer_file_name(0) };
             let path = dir.join(name);
             blank::create(&path, DISK_BYTES, *uuid::Uuid::new_v4().as_bytes())?;
             let opened = std::fs::File::options().write(true).open(&path);

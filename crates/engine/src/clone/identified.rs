@@ -106,12 +106,12 @@ impl Identified {
     }
 
     /// Waits until the VMM has exited, which it should not do. Safe to cancel.
-    pub(crate) async fn ended(&mut self) {
+    pub(crate) async fn wait_for_exit(&mut self) {
         self.restored.vm.instance.wait().await;
     }
 
     /// Runs the warm-up program in the guest, so that the code of its first work is translated already.
-    pub(crate) async fn warm(&self) {
+    pub(crate) async fn warm_up(&self) {
         if let Err(StillRuns) = run_warm_up_program(&self.link, POOL_WARM_UP_TIMEOUT).await {
             // The clone works all the same; only its first work is slower.
             let machine = &self.restored.planned.claim.record.name;

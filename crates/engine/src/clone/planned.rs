@@ -49,7 +49,7 @@ pub(super) fn plan(engine: &Engine, request: &CloneRequest) -> Result<Planned, S
         driver,
         clock,
         pager: request.pager.clone(),
-        is_worth_stencil: request.is_of_many(),
+        is_worth_stencil: request.is_worth_stencil(),
     })
 }
 
@@ -68,10 +68,10 @@ pub(super) fn load_source(engine: &Engine, snapshot: &SnapshotId) -> Result<Clon
     let snapshot = store.read(snapshot)?;
     let Some(machine) = snapshot.manifest.machine.clone().filter(|_| snapshot.manifest.kind != Kind::Runtime)
     else {
-        return Err(LoadError::Runtime.into());
+        return Err(LoadError::BootSnapshot.into());
     };
     snapshot::verify(&store, &snapshot)?;
-    let driver = driver::named(engine, &snapshot.manifest.requires.driver)?;
+    let driver = driver::find(engine, &snapshot.manifest.requires.driver)?;
     let image = find_image(engine, &machine)?;
     Ok(CloneSource { snapshot, machine, image, driver })
 }

@@ -78,8 +78,8 @@ impl Planned {
     ) -> Result<(Box<dyn Instance>, Pages), StageError> {
         if let Some(stencil) = stencil {
             let layers = self.snapshot.manifest.disk_layers;
-            let layer = self.claim.dir.join(snapshot::disk(layers));
-            match std::fs::copy(stencil.dir.join(snapshot::disk(layers)), &layer) {
+            let layer = self.claim.dir.join(snapshot::layer_file_name(layers));
+            match std::fs::copy(stencil.dir.join(snapshot::layer_file_name(layers)), &layer) {
                 Ok(_) => match self.driver.restore_process(spec, &stencil.process).await {
                     Ok(instance) => {
                         stencil.was_restored();
@@ -151,7 +151,7 @@ fn check_compatibility(
 }
 
 /// Builds the stencil that clones of a snapshot are restored from, regardless of earlier failures.
-pub(super) async fn make_stencil(engine: &Engine, source: CloneSource) -> Result<(), StageError> {
+pub(super) async fn build_stencil(engine: &Engine, source: CloneSource) -> Result<(), StageError> {
     let CloneSource { snapshot, machine, image, driver } = source;
     let record = Record { disk_layers: planned::disk_layers(&snapshot, driver.as_ref()), ..machine };
     let spec = LaunchSpec {
@@ -183,7 +183,7 @@ fn disks(record: &Record, image: &Path, dir: &Path, layers: bool) -> Vec<Disk> {
         format: DiskFormat::Raw,
     };
     let writable = Disk {
-        path: dir.join(snapshot::disk(record.disk_layers - 1)),
+        path: dir.join(snapshot::layer_file_name(record.disk_layers - 1)),
         serial: WRITABLE_SERIAL.to_owned(),
         read_only: false,
         format: if layers { DiskFormat::Qcow2 } else { DiskFormat::Raw },
@@ -195,7 +195,7 @@ fn disks(record: &Record, image: &Path, dir: &Path, layers: bool) -> Vec<Disk> {
 /// if the snapshot is removed.
 pub(super) fn link_disk_layers(snapshot: &Snapshot, dir: &Path, bytes: u64) -> Result<(), StageError> {
     let layers = snapshot.manifest.disk_layers;
-    for name in (0..layers).map(snapshot::disk) {
+    for name in (0..layers).map(snapshot::layer_file_name) {
         let (from, to) = (snapshot.dir.join(&name), dir.join(&name));
         std::fs::hard_link(&from, to).at("link", &from)?;
     }
@@ -204,13 +204,13 @@ pub(super) fn link_disk_layers(snapshot: &Snapshot, dir: &Path, bytes: u64) -> R
 
 /// Copies the snapshot's disk, for drivers without support for layers.
 fn copy_disk(snapshot: &Snapshot, dir: &Path) -> Result<(), StageError> {
-    let name = snapshot::disk(0);
+    let name = snapshot::layer_file_name(0);
     Ok(disk_copy::copy(&snapshot.dir.join(&name), &dir.join(&name))?)
 }
 
 /// Creates an empty layer above `below` others.
 pub(crate) fn add_layer_file(dir: &Path, below: u32, bytes: u64) -> Result<(), StageError> {
-    let name = snapshot::disk(below.saturating_sub(1));
+    let name = snapshot::layer_file_name(below.saturating_sub(1));
     let format = if below > 1 { BackingFormat::Qcow2 } else { BackingFormat::Raw };
-    Ok(overlay::create(&dir.join(snapshot::disk(below)), &Backing { name: &name, format }, bytes)?)
+    Ok(overlay::create(&dir.join(snapshot::layer_file_name(below)), &Backing { name: &name, format }, bytes)?)
 }

@@ -41,7 +41,7 @@ impl Networked {
         let Self { mut imaged, connection } = self;
         let Planned { claim, kernel, driver, clock } = &mut imaged.planned;
         let scratch = Scratch::create(engine, &claim.record)?;
-        let writable = claim.dir.join(snapshot::disk(0));
+        let writable = claim.dir.join(snapshot::layer_file_name(0));
         blank::create_from_template(&engine.home().templates(), &writable, claim.record.spec.disk_bytes)?;
         let chosen =
             accelerator::choose(engine.home(), claim.record.spec.accelerator, driver.as_ref(), kernel);

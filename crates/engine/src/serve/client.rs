@@ -32,7 +32,7 @@ pub enum ServeClientError {
 /// # Errors
 /// When the request cannot be sent. Clones that the server did not report before it ended are returned as
 /// [`SpawnError::Gone`].
-pub async fn run(
+pub async fn start_clones(
     serve: &ServeRecord,
     overrides: Vec<CloneOverrides>,
 ) -> Result<Vec<Cloned>, ServeClientError> {

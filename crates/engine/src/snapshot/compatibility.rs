@@ -27,7 +27,7 @@ pub(crate) fn check_compatibility(needs: &Requirements, host: &HostProfile) -> R
     };
     require("the driver", &needs.driver, &host.driver)?;
     require("the accelerator", &needs.accelerator.to_string(), &host.accelerator.to_string())?;
-    require("the processor", &needs.cpu, &cpu())?;
+    require("the processor", &needs.cpu, &cpu_model())?;
     require("an agent of protocol", &needs.protocol.to_string(), &PROTOCOL.to_string())?;
     let (needed, actual) = distinct_words(&needs.shape, &host.shape);
     require("devices and settings", &needed, &actual)
@@ -59,7 +59,7 @@ pub(crate) fn check_version(needs: &Requirements, actual: &str) -> Result<(), Lo
 }
 
 /// The model name of the host's processor, as reported by the kernel.
-pub(crate) fn cpu() -> String {
+pub(crate) fn cpu_model() -> String {
     let info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let name = info.lines().find_map(|line| line.strip_prefix("model name")?.split_once(':'));
     name.map(|(_, name)| name.trim().to_owned()).unwrap_or_default()
@@ -76,7 +76,7 @@ mod tests {
             version: "7.2.22".into(),
             shape: "s".into(),
             accelerator: Accelerator::Tcg,
-            cpu: cpu(),
+            cpu: cpu_model(),
             kernel: "k".into(),
             kernel_sha256: String::new(),
             agent_blake3: String::new(),

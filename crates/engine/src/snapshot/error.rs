@@ -58,7 +58,7 @@ pub enum LoadError {
     Unverified,
     /// A boot snapshot, which has no workload: only `run` starts clones of it.
     #[error("this is a boot snapshot: only `mimeo run` starts machines from it")]
-    Runtime,
+    BootSnapshot,
 }
 
 /// Why a snapshot cannot be saved, listed or removed.

@@ -27,7 +27,7 @@ pub(crate) const PAGES: &str = "memory.pages";
 pub(crate) const STATE: &str = "state";
 
 /// File name of a layer of the writable disk; 0 is the lowest.
-pub(crate) fn disk(layer: u32) -> String {
+pub(crate) fn layer_file_name(layer: u32) -> String {
     format!("disk-{layer}")
 }
 

@@ -139,7 +139,7 @@ impl Snapshots {
     }
 
     /// The boot snapshot with this key.
-    pub(crate) fn runtime(&self, key: &str) -> Result<Option<Snapshot>, StoreError> {
+    pub(crate) fn find_boot_snapshot(&self, key: &str) -> Result<Option<Snapshot>, StoreError> {
         let is_current = |snapshot: &Snapshot| {
             snapshot.manifest.kind == Kind::Runtime
                 && snapshot.manifest.tag.as_ref().is_some_and(|tag| tag.as_str() == key)

@@ -91,7 +91,7 @@ fn boot_entry() -> (String, String) {
 }
 
 /// Records the files of a snapshot that was just made as verified.
-pub(crate) fn trust(store: &Snapshots, snapshot: &Snapshot) {
+pub(crate) fn record_verified(store: &Snapshots, snapshot: &Snapshot) {
     let stamps: Option<Stamps> = snapshot
         .manifest
         .files

@@ -29,7 +29,7 @@ pub enum WriteError {
     Store(#[from] StoreError),
     /// The thread that copied the memory panicked.
     #[error("the memory copy was aborted")]
-    CutOff,
+    Interrupted,
 }
 
 /// A snapshot under construction. Dropping it removes the draft.
@@ -68,7 +68,7 @@ pub(crate) struct VmmSave {
 
 impl VmmSave {
     /// A save of all memory, which leaves nothing for the next save.
-    pub(crate) fn whole() -> Self {
+    pub(crate) fn full() -> Self {
         Self { kind: SaveKind::Full, is_diff: false, has_base: false, last: None, done: None }
     }
 }
@@ -162,12 +162,12 @@ impl SnapshotWriter {
         let is_diff = memory.over_file;
         let capture = spawn_blocking(move || capture(memory, divergent_pages, &path))
             .await
-            .map_err(|_| WriteError::CutOff)??;
+            .map_err(|_| WriteError::Interrupted)??;
         Ok(Self { draft, memory: MemoryCapture::Prepared(capture), is_diff })
     }
 
     /// The same for a VMM that writes its memory itself.
-    pub(crate) fn by_vmm(store: &Snapshots, save: VmmSave) -> Result<Self, WriteError> {
+    pub(crate) fn for_vmm(store: &Snapshots, save: VmmSave) -> Result<Self, WriteError> {
         let (draft, is_diff) = (Draft::create(store)?, save.is_diff);
         Ok(Self { draft, memory: MemoryCapture::VmmPlanned(save), is_diff })
     }
@@ -192,7 +192,7 @@ impl SnapshotWriter {
                 return Ok(());
             }
             MemoryCapture::Copied(..) | MemoryCapture::VmmWritten(_) | MemoryCapture::InUse => {
-                return Err(WriteError::CutOff);
+                return Err(WriteError::Interrupted);
             }
         };
         let copying = spawn_blocking(move || {
@@ -200,14 +200,14 @@ impl SnapshotWriter {
             Ok::<_, PagerError>((capture, pages))
         });
         let devices = instance.save_devices(&self.draft.dir.join(STATE)).await;
-        let (capture, pages) = copying.await.map_err(|_| WriteError::CutOff)??;
+        let (capture, pages) = copying.await.map_err(|_| WriteError::Interrupted)??;
         self.memory = MemoryCapture::Copied(capture, pages);
         Ok(devices?)
     }
 
     /// Completes the files; if the snapshot is durable, syncs them and computes their digests.
     pub(crate) async fn finish(self, is_durable: bool) -> Result<WrittenSnapshot, WriteError> {
-        spawn_blocking(move || self.complete(is_durable)).await.map_err(|_| WriteError::CutOff)?
+        spawn_blocking(move || self.complete(is_durable)).await.map_err(|_| WriteError::Interrupted)?
     }
 
     fn complete(self, is_durable: bool) -> Result<WrittenSnapshot, WriteError> {
@@ -221,7 +221,7 @@ impl SnapshotWriter {
                 complete_vmm_memory(&draft.dir.join(MEMORY), save).map_err(PagerError::from)?
             }
             MemoryCapture::Prepared(_) | MemoryCapture::VmmPlanned(_) | MemoryCapture::InUse => {
-                return Err(WriteError::CutOff);
+                return Err(WriteError::Interrupted);
             }
         };
         let mut names = vec![STATE, MEMORY];

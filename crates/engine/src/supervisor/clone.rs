@@ -91,7 +91,7 @@ async fn wait_for_release<R: AsyncBufRead + Unpin>(
     }
     if request.hold == HoldPolicy::Pool {
         tokio::select! {
-            () = identified.warm() => {}
+            () = identified.warm_up() => {}
             () = cancelled(lines) => return Err(SupervisorError::Cancelled),
         }
     }
@@ -104,7 +104,7 @@ async fn wait_for_release<R: AsyncBufRead + Unpin>(
     let line = tokio::select! {
         line = lines.next_line() => line.ok().flatten(),
         // The client notices the end of this process.
-        () = identified.ended() => return Err(SupervisorError::Cancelled),
+        () = identified.wait_for_exit() => return Err(SupervisorError::Cancelled),
     };
     match (line.as_deref().map(serde_json::from_str), &request.hold) {
         (Some(Ok(Release::Proceed)), _) => Ok(None),

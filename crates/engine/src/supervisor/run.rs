@@ -99,7 +99,7 @@ async fn classify_vm_exit(
 /// Records the working set of a clone. A machine that booted cold has no origin.
 fn record_working_set(engine: &Engine, record: &Record, instance: &dyn Instance, tasks: &mut JoinSet<()>) {
     if let (Some(origin), Ok(memory)) = (record.origin.clone(), instance.memory()) {
-        tasks.spawn(working_set::note(engine.snapshots(), origin, memory));
+        tasks.spawn(working_set::record(engine.snapshots(), origin, memory));
     }
 }
 

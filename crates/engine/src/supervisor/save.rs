@@ -175,7 +175,7 @@ impl Machine {
         self.store_state();
         captured?;
         if layer.is_some() {
-            for name in (0..layers).map(snapshot::disk) {
+            for name in (0..layers).map(snapshot::layer_file_name) {
                 writer.draft.link(&self.guest.claim.dir.join(&name), &name)?;
             }
         }
@@ -194,7 +194,7 @@ impl Machine {
             .await;
         }
         let save = self.plan_vmm_save(store);
-        SnapshotWriter::by_vmm(store, save)
+        SnapshotWriter::for_vmm(store, save)
     }
 
     /// A VMM that restored its machine tracks the pages written since the last save: they are merged with
@@ -202,14 +202,14 @@ impl Machine {
     /// the machine was booted, or the filesystem does not report holes exactly.
     fn plan_vmm_save(&mut self, store: &Snapshots) -> VmmSave {
         if self.record().origin.is_none() || !self.guest.instance.has_exact_diffs() {
-            return VmmSave::whole();
+            return VmmSave::full();
         }
         let last = LastMemory::in_dir(&self.guest.claim.dir);
         let dirs = [self.guest.claim.dir.clone(), store.home().snapshots()];
         if !dirs.iter().all(|dir| matches!(mimeo_pager::has_exact_holes(dir), Ok(true))) {
             // A full save resets the VMM's record of written pages.
             last.remove();
-            return VmmSave::whole();
+            return VmmSave::full();
         }
         let has_base = self.saves.last.is_some() && last.exists();
         let (kind, contents) = match self.saves.last {
@@ -229,7 +229,7 @@ impl Machine {
             return Ok(None);
         }
         let record = self.record();
-        let layer = self.guest.claim.dir.join(snapshot::disk(record.disk_layers));
+        let layer = self.guest.claim.dir.join(snapshot::layer_file_name(record.disk_layers));
         // A failed snapshot may have left one.
         std::fs::remove_file(&layer).log_ignored("remove", &layer);
         add_layer_file(&self.guest.claim.dir, record.disk_layers, record.spec.disk_bytes)
@@ -299,7 +299,7 @@ impl Machine {
         }
         writer.write(self.guest.instance.as_mut()).await?;
         let Some(layer) = layer else {
-            let name = snapshot::disk(0);
+            let name = snapshot::layer_file_name(0);
             let (from, to) = (self.guest.claim.dir.join(&name), writer.draft.dir.join(&name));
             return Ok(disk_copy::copy(&from, &to)?);
         };
@@ -356,7 +356,7 @@ async fn commit_snapshot(
     // nor digests.
     let is_durable = kind != Kind::Fork;
     let WrittenSnapshot { draft, mut files, memory_bytes, is_diff } = writer.finish(is_durable).await?;
-    for name in (0..record.disk_layers).map(snapshot::disk) {
+    for name in (0..record.disk_layers).map(snapshot::layer_file_name) {
         files.push(draft.file(&name, is_durable)?);
     }
     let requires = record.requires.clone().ok_or(SaveError::NoRequirements)?;
@@ -380,11 +380,11 @@ async fn commit_snapshot(
     if let Some(parent) = manifest.parent.clone().filter(|_| is_durable) {
         let snapshots = store.clone();
         let made_durable = spawn_blocking(move || snapshot::make_durable(&snapshots, &parent));
-        made_durable.await.map_err(|_| WriteError::CutOff)??;
+        made_durable.await.map_err(|_| WriteError::Interrupted)??;
     }
     draft.commit(&manifest)?;
     if let Ok(snapshot) = store.read(&manifest.id) {
-        snapshot::trust(store, &snapshot);
+        snapshot::record_verified(store, &snapshot);
     }
     Ok(manifest)
 }

@@ -45,7 +45,8 @@ pub(super) fn measure(bench: &mut Bench, site: &Site<'_>, runs: u32) -> Result<(
 async fn claim_and_exec(site: &Site<'_>, engine: &Engine, record: &ServeRecord) -> Result<f64> {
     let begun = Instant::now();
     let overrides = CloneOverrides { remove: true, ..CloneOverrides::default() };
-    let cloned = serve::run(record, vec![overrides]).await?.pop().context("the server returned no clone")?;
+    let cloned =
+        serve::start_clones(record, vec![overrides]).await?.pop().context("the server returned no clone")?;
     let name = cloned.outcome?.name;
     let answered = async { Session::connect(engine, name.as_str()).await?.exec().await };
     let outcome = answered.await.map(|()| millis(begun));

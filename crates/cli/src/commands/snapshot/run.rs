@@ -75,5 +75,5 @@ async fn run_on_server(
     overrides: Vec<CloneOverrides>,
 ) -> Result<Vec<mimeo_engine::Cloned>, CliError> {
     let overrides = overrides.into_iter().map(|overrides| CloneOverrides { remove: true, ..overrides });
-    Ok(serve::run(serve, overrides.collect()).await?)
+    Ok(serve::start_clones(serve, overrides.collect()).await?)
 }
