@@ -13,7 +13,7 @@ use crate::machine::{
 use crate::{Engine, MachineName, fork_decision, garbage, network};
 
 /// What a shell shows for a process that SIGKILL ended.
-const KILLED: i32 = 137;
+const EXIT_SIGKILL: i32 = 137;
 
 /// A machine whose rests were cleared away.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,10 +33,10 @@ pub fn sweep(engine: &Engine) -> Result<Vec<Swept>, LookupError> {
     let registry = engine.registry();
     sweep_unfinished(&registry)?;
     let machines = registry.list()?;
-    for dir in registry.all_unreadable()? {
+    for dir in registry.unreadable_dirs()? {
         let id = dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let mend = format!("`mimeo rm --force {id}` removes it");
-        tracing::warn!(component = "sweep", machine = %id, dir = %dir.display(), mend, "its state could not be read");
+        let hint = format!("`mimeo rm --force {id}` removes it");
+        tracing::warn!(component = "sweep", machine = %id, dir = %dir.display(), hint, "its state could not be read");
     }
     sweep_sockets(engine, &machines);
     let swept = machines
@@ -54,12 +54,12 @@ pub fn sweep(engine: &Engine) -> Result<Vec<Swept>, LookupError> {
 
 /// What looks unfinished may just be in the making: that is told by the lock of all.
 fn sweep_unfinished(registry: &Registry) -> Result<(), LookupError> {
-    if registry.unfinished()?.is_empty() {
+    if registry.unfinished_dirs()?.is_empty() {
         return Ok(());
     }
     // Who cannot lock cannot make a machine either, and is told then.
-    let Ok(_all) = registry.lock_all() else { return Ok(()) };
-    for dir in registry.unfinished()? {
+    let Ok(_registry_lock) = registry.lock() else { return Ok(()) };
+    for dir in registry.unfinished_dirs()? {
         if let Err(error) = remove_dir(&dir) {
             tracing::warn!(component = "sweep", dir = %dir.display(), %error, "cannot remove an unfinished machine");
         }
@@ -76,8 +76,8 @@ fn mark_crashed(engine: &Engine, mut found: Found) -> Option<Swept> {
     let _lock = lock_orphan(&found.dir)?;
     // What it wrote since it was listed counts: it may have ended in good order.
     found.record = Record::load(&found.dir).ok()?;
-    let left = found.record.exit().is_some();
-    if left && !found.record.spec.remove {
+    let has_exited = found.record.exit().is_some();
+    if has_exited && !found.record.spec.remove {
         return None;
     }
     // The kernel ends it with its monitor; this is for the case that it could not.
@@ -92,25 +92,25 @@ fn mark_crashed(engine: &Engine, mut found: Found) -> Option<Swept> {
     }
     let record = &mut found.record;
     // A copy that never was is nothing to keep: of a fork there are all or none.
-    let unborn = record.state == State::Creating && record.boot_method.as_deref() == Some(BOOTED_AS_CLONE);
-    if !left && !unborn {
+    let never_ran = record.state == State::Creating && record.boot_method.as_deref() == Some(BOOTED_AS_CLONE);
+    if !has_exited && !never_ran {
         let error = format!(
             "its monitor (pid {}) ended without a word: killed, or the host went down",
             record.supervisor.pid
         );
         record.times.finished = Some(jiff::Timestamp::now());
-        record.state = State::Exited(Exit { code: KILLED, out_of_memory: false, error: Some(error) });
-        engine.events().record(record, "died", &[("exit_code", KILLED.to_string())]);
+        record.state = State::Exited(Exit { code: EXIT_SIGKILL, out_of_memory: false, error: Some(error) });
+        engine.events().record(record, "died", &[("exit_code", EXIT_SIGKILL.to_string())]);
     }
-    let swept = Swept { name: record.name.clone(), removed: record.spec.remove || unborn };
-    let done = if swept.removed {
+    let swept = Swept { name: record.name.clone(), removed: record.spec.remove || never_ran };
+    let result = if swept.removed {
         engine.registry().remove(&record.id).map_err(|error| error.to_string())
     } else {
         let run = engine.home().machine_run(&record.id);
         remove_dir(&run).log_leftover(run);
         record.store(&found.dir).map_err(|error| chain(&error))
     };
-    if let Err(error) = done {
+    if let Err(error) = result {
         tracing::warn!(component = "sweep", machine = %swept.name, error, "cannot clear away");
         return None;
     }
@@ -135,7 +135,7 @@ mod tests {
     use crate::{Home, MachineSpec};
 
     #[test]
-    fn a_machine_in_the_making_is_not_swept_and_none_is_left() {
+    fn a_machine_being_created_is_not_swept() {
         let dir = tempfile::tempdir().expect("a directory");
         let home = Home::at(dir.path().join("home"), dir.path().join("run")).expect("a home");
         let engine = Engine::new(home);

@@ -182,7 +182,7 @@ mod tests {
     ];
 
     /// What a machine is after an action that was decided on.
-    fn after(phase: Phase, action: Action, decision: Decision) -> Phase {
+    fn phase_after(phase: Phase, action: Action, decision: Decision) -> Phase {
         match (action, decision) {
             (_, Decision::Nothing) | (Action::Enter | Action::Snapshot | Action::Signal, _) => phase,
             (Action::Pause, _) => Phase::Paused,
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn only_an_ended_machine_vanishes_without_force() {
+    fn only_an_exited_machine_is_removed_without_force() {
         for phase in PHASES {
             let decision = decide(phase, Action::Remove { force: false });
             assert_eq!(decision.is_ok(), phase == Phase::Exited, "{phase}");
@@ -219,11 +219,11 @@ mod tests {
         /// Whatever is asked in whatever order, an ended machine never comes
         /// back, and nothing but resuming moves a paused one's processors.
         #[test]
-        fn no_order_of_requests_revives_or_wakes(actions in proptest::collection::vec(0..ACTIONS.len(), 1..40)) {
+        fn no_requests_restart_or_wake_a_machine(actions in proptest::collection::vec(0..ACTIONS.len(), 1..40)) {
             let mut phase = Phase::Running;
             for action in actions.into_iter().map(|n| ACTIONS[n]) {
                 let Ok(decision) = decide(phase, action) else { continue };
-                let next = after(phase, action, decision);
+                let next = phase_after(phase, action, decision);
                 if phase == Phase::Exited {
                     prop_assert_eq!(next, Phase::Exited);
                 }
@@ -241,10 +241,10 @@ mod tests {
 
         /// Asking twice for the same end is no error.
         #[test]
-        fn stop_and_pause_can_be_asked_twice(first in 0..2usize) {
+        fn stop_and_pause_can_be_repeated(first in 0..2usize) {
             let action = [Action::Stop, Action::Pause][first];
             let decision = decide(Phase::Running, action).expect("allowed");
-            let next = after(Phase::Running, action, decision);
+            let next = phase_after(Phase::Running, action, decision);
             prop_assert_eq!(decide(next, action), Ok(Decision::Nothing));
         }
     }

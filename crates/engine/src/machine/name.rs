@@ -43,8 +43,8 @@ impl MachineName {
     /// A name by chance, two words and a number: of a million and more.
     #[must_use]
     pub fn random() -> Self {
-        let chance = uuid::Uuid::new_v4();
-        let bytes = chance.as_bytes();
+        let uuid = uuid::Uuid::new_v4();
+        let bytes = uuid.as_bytes();
         let word = |words: &[&'static str; 32], byte: u8| words[byte as usize % 32];
         let number = u16::from_be_bytes([bytes[2], bytes[3]]) % 1000;
         Self(format!("{}_{}_{number}", word(&ADJECTIVES, bytes[0]), word(&NOUNS, bytes[1])))
@@ -61,9 +61,9 @@ impl FromStr for MachineName {
     type Err = ParseNameError;
 
     fn from_str(text: &str) -> Result<Self, ParseNameError> {
-        let first = text.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric());
-        let rest = text.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b));
-        if first && rest && text.len() <= MAX_LENGTH {
+        let starts_well = text.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric());
+        let has_valid_characters = text.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b));
+        if starts_well && has_valid_characters && text.len() <= MAX_LENGTH {
             return Ok(Self(text.to_owned()));
         }
         Err(ParseNameError(text.to_owned()))
@@ -89,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_as_podman_takes_them() {
+    fn names_follow_podmans_rules() {
         for good in ["web", "web-1", "a.b_c", "0"] {
             assert!(good.parse::<MachineName>().is_ok(), "{good}");
         }

@@ -87,7 +87,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn this_process_is_alive_and_no_other_with_its_id_is() {
+    fn a_process_is_identified_by_pid_start_time_and_boot() {
         let own = ProcessIdentity::own();
         assert!(own.is_alive());
         assert!(!ProcessIdentity { start_time: own.start_time + 1, ..own.clone() }.is_alive());

@@ -66,7 +66,7 @@ pub struct Record {
     #[serde(default)]
     pub requires: Option<Requirements>,
     /// Files that its writable disk consists of, each over the one before.
-    #[serde(default = "one")]
+    #[serde(default = "default_disk_layers")]
     pub disk_layers: u32,
     /// The number that tells it from all other copies: a UUID.
     #[serde(default)]
@@ -96,7 +96,7 @@ pub struct ServeReference {
     pub process: ProcessIdentity,
 }
 
-fn one() -> u32 {
+fn default_disk_layers() -> u32 {
     1
 }
 
@@ -336,7 +336,7 @@ impl Record {
         })?;
         match serde_json::from_slice::<Self>(&bytes) {
             Ok(record) => Ok(record),
-            Err(error) => Err(judge(&path, &bytes, &error)),
+            Err(error) => Err(reject_unparsable(&path, &bytes, &error)),
         }
     }
 
@@ -350,7 +350,7 @@ impl Record {
     }
 }
 
-fn judge(path: &Path, bytes: &[u8], error: &serde_json::Error) -> RecordError {
+fn reject_unparsable(path: &Path, bytes: &[u8], error: &serde_json::Error) -> RecordError {
     #[derive(Deserialize)]
     struct Envelope {
         format: u32,
@@ -376,7 +376,7 @@ mod tests {
     }
 
     #[test]
-    fn a_state_survives_the_disk() {
+    fn a_record_is_loaded_as_stored() {
         let dir = tempfile::tempdir().expect("a directory");
         let mut record = record();
         record.state = State::Exited(Exit { code: 3, out_of_memory: false, error: None });
@@ -385,7 +385,7 @@ mod tests {
     }
 
     #[test]
-    fn a_corrupt_state_is_set_aside_and_kept() {
+    fn a_corrupt_record_is_set_aside() {
         let dir = tempfile::tempdir().expect("a directory");
         fs::write(dir.path().join(FILE), b"{\"format\": 1, \"id\"").expect("written");
         let Err(RecordError::Corrupt { aside, .. }) = Record::load(dir.path()) else { panic!("corrupt") };
@@ -394,7 +394,7 @@ mod tests {
     }
 
     #[test]
-    fn a_newer_state_is_left_alone() {
+    fn a_newer_record_is_not_touched() {
         let dir = tempfile::tempdir().expect("a directory");
         fs::write(dir.path().join(FILE), b"{\"format\": 99}").expect("written");
         assert!(matches!(Record::load(dir.path()), Err(RecordError::Newer { format: 99, .. })));

@@ -68,7 +68,7 @@ pub struct Claim {
     /// Its directory.
     pub dir: PathBuf,
     _lock: File,
-    kept: bool,
+    persisted: bool,
 }
 
 /// Why no machine could be claimed.
@@ -168,8 +168,8 @@ impl Registry {
                 .into_iter()
                 .find(|found| found.owned && found.record.supervisor.pid == *pid)
                 .ok_or_else(|| FindError::None(selector.clone())),
-            Selector::Word(word) => match find_word(all, word) {
-                Err(none @ FindError::None(_)) => Err(self.unreadable(word)?.unwrap_or(none)),
+            Selector::Word(word) => match find_by_name_or_id(all, word) {
+                Err(none @ FindError::None(_)) => Err(self.unreadable_error(word)?.unwrap_or(none)),
                 other => other,
             },
         }
@@ -193,18 +193,18 @@ impl Registry {
     }
 
     /// Directories of machines whose state was set aside.
-    pub(crate) fn all_unreadable(&self) -> Result<Vec<PathBuf>, LookupError> {
-        let is_one = |dir: &PathBuf| !dir.join(FILE).exists() && has_aside(dir);
-        Ok(self.dirs()?.into_iter().filter(is_one).collect())
+    pub(crate) fn unreadable_dirs(&self) -> Result<Vec<PathBuf>, LookupError> {
+        let is_unreadable = |dir: &PathBuf| !dir.join(FILE).exists() && has_corrupt_record(dir);
+        Ok(self.dirs()?.into_iter().filter(is_unreadable).collect())
     }
 
     /// A machine of that id, or the only one that begins so, whose state was set aside.
-    fn unreadable(&self, word: &str) -> Result<Option<FindError>, LookupError> {
-        let begins = |dir: &PathBuf| {
+    fn unreadable_error(&self, word: &str) -> Result<Option<FindError>, LookupError> {
+        let matches_id = |dir: &PathBuf| {
             let name = dir.file_name().unwrap_or_default().to_string_lossy();
             !word.is_empty() && (name.starts_with(word) || word.starts_with(&*name))
         };
-        let mut dirs: Vec<_> = self.all_unreadable()?.into_iter().filter(begins).collect();
+        let mut dirs: Vec<_> = self.unreadable_dirs()?.into_iter().filter(matches_id).collect();
         let dir = if dirs.len() == 1 { dirs.pop() } else { None };
         Ok(dir.map(|dir| {
             let id = dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -237,16 +237,16 @@ impl Registry {
     pub(crate) fn claim_as(
         &self,
         spec: MachineSpec,
-        known: impl FnOnce(&mut Record),
+        initialize: impl FnOnce(&mut Record),
     ) -> Result<Claim, ClaimError> {
-        let _all = self.lock_all()?;
+        let _registry_lock = self.lock()?;
         let others = self.list()?;
         let name = choose_name(&spec, &others)?;
         let id = MachineId::random();
         let mut record = Record::new(id, name, spec);
-        record.network = plan_network(&record, &others)?;
-        known(&mut record);
-        self.make(record)
+        record.network = allocate_network(&record, &others)?;
+        initialize(&mut record);
+        self.create_claim(record)
     }
 
     /// Makes a claimed machine the one that somebody wants now: its name, its
@@ -259,7 +259,7 @@ impl Registry {
         claim: &mut Claim,
         overrides: CloneOverrides,
     ) -> Result<(), ClaimError> {
-        let _all = self.lock_all()?;
+        let _registry_lock = self.lock()?;
         let mut record = claim.record.clone();
         record.spec.name.clone_from(&overrides.name);
         if overrides.name.is_some() {
@@ -287,13 +287,13 @@ impl Registry {
     /// When its directory cannot be removed.
     pub fn remove(&self, id: &MachineId) -> io::Result<()> {
         remove_dir(&self.home.machine_run(id))?;
-        vanish(&self.home.machine(id))
+        hide_and_remove(&self.home.machine(id))
     }
 
     /// Directories of machines that were never finished or are half removed,
     /// and that nobody works on. True only under the lock of all: who makes a
     /// machine holds that until the directory has its own.
-    pub(crate) fn unfinished(&self) -> Result<Vec<PathBuf>, LookupError> {
+    pub(crate) fn unfinished_dirs(&self) -> Result<Vec<PathBuf>, LookupError> {
         let dirs = self.entries()?.into_iter();
         Ok(dirs.filter(|dir| is_unfinished(dir) && !is_owned(dir)).collect())
     }
@@ -311,19 +311,19 @@ impl Registry {
     }
 
     /// WrittenSnapshot by who makes a machine, until it is one of all.
-    pub(crate) fn lock_all(&self) -> Result<File, ClaimError> {
+    pub(crate) fn lock(&self) -> Result<File, ClaimError> {
         let path = self.home.home().join("machines.lock");
         let file = File::create(&path).at("lock", &path)?;
         flock(&file, FlockOperation::LockExclusive).at("lock", &path)?;
         Ok(file)
     }
 
-    fn make(&self, record: Record) -> Result<Claim, ClaimError> {
+    fn create_claim(&self, record: Record) -> Result<Claim, ClaimError> {
         let dir = self.home.machine(&record.id);
         let unfinished = self.home.machines().join(format!("{UNFINISHED}{}", record.id.short()));
         fs::create_dir(&unfinished).at("make", &unfinished)?;
         // Waits: somebody may just be looking whether the directory has an owner.
-        let made = lock(&unfinished, FlockOperation::LockExclusive)
+        let locked = lock_dir(&unfinished, FlockOperation::LockExclusive)
             .at("lock", &unfinished)
             .map_err(ClaimError::from)
             .and_then(|lock| {
@@ -331,8 +331,8 @@ impl Registry {
                 fs::rename(&unfinished, &dir).at("rename", &unfinished)?;
                 Ok(lock)
             });
-        match made {
-            Ok(lock) => Ok(Claim { record, dir, _lock: lock, kept: false }),
+        match locked {
+            Ok(lock) => Ok(Claim { record, dir, _lock: lock, persisted: false }),
             Err(error) => {
                 remove_dir(&unfinished).ok();
                 Err(error)
@@ -352,15 +352,15 @@ impl Claim {
 
     /// From now on the machine's directory stays when this value goes.
     pub fn persist(&mut self) {
-        self.kept = true;
+        self.persisted = true;
     }
 }
 
 impl Drop for Claim {
     fn drop(&mut self) {
-        if !self.kept {
+        if !self.persisted {
             // What stays is swept by the next command.
-            vanish(&self.dir).ok();
+            hide_and_remove(&self.dir).ok();
         }
     }
 }
@@ -377,13 +377,13 @@ fn load(dir: PathBuf) -> Option<Found> {
     }
 }
 
-fn has_aside(dir: &Path) -> bool {
+fn has_corrupt_record(dir: &Path) -> bool {
     let Ok(entries) = fs::read_dir(dir) else { return false };
     let prefix = format!("{FILE}.corrupt-");
     entries.flatten().any(|entry| entry.file_name().to_string_lossy().starts_with(&prefix))
 }
 
-fn find_word(all: Vec<Found>, word: &str) -> Result<Found, FindError> {
+fn find_by_name_or_id(all: Vec<Found>, word: &str) -> Result<Found, FindError> {
     if let Some(found) = all.iter().find(|found| found.record.name.as_str() == word) {
         return Ok(found.clone());
     }
@@ -419,12 +419,12 @@ fn choose_name(spec: &MachineSpec, others: &[Found]) -> Result<MachineName, Clai
     }
 }
 
-fn plan_network(record: &Record, others: &[Found]) -> Result<Option<NetworkRecord>, SubnetsExhausted> {
+fn allocate_network(record: &Record, others: &[Found]) -> Result<Option<NetworkRecord>, SubnetsExhausted> {
     let (mac, ports) = (MacAddress::local(record.id.tail()), record.spec.ports.clone());
     match record.spec.network {
         NetworkMode::None => return Ok(None),
         // All have the same, each in its own namespace.
-        NetworkMode::Bridged => return Ok(Some(network(Subnet::BRIDGED, mac, ports))),
+        NetworkMode::Bridged => return Ok(Some(network_record(Subnet::BRIDGED, mac, ports))),
         NetworkMode::Auto | NetworkMode::Rootless => {}
     }
     let is_rootless = |found: &&Found| found.record.spec.network != NetworkMode::Bridged;
@@ -433,7 +433,7 @@ fn plan_network(record: &Record, others: &[Found]) -> Result<Option<NetworkRecor
     let used: HashSet<Subnet> =
         living.filter_map(|found| found.record.network.as_ref().map(|network| network.subnet)).collect();
     let subnet = Subnet::first_free(&used)?;
-    Ok(Some(network(subnet, mac, ports)))
+    Ok(Some(network_record(subnet, mac, ports)))
 }
 
 impl NetworkRecord {
@@ -441,11 +441,11 @@ impl NetworkRecord {
     /// addresses may be another's.
     pub(crate) fn placeholder() -> Result<Self, SubnetsExhausted> {
         let subnet = Subnet::first_free(&HashSet::new())?;
-        Ok(network(subnet, MacAddress::local([0; 5]), Vec::new()))
+        Ok(network_record(subnet, MacAddress::local([0; 5]), Vec::new()))
     }
 }
 
-fn network(subnet: Subnet, mac: MacAddress, ports: Vec<mimeo_net::PortMapping>) -> NetworkRecord {
+fn network_record(subnet: Subnet, mac: MacAddress, ports: Vec<mimeo_net::PortMapping>) -> NetworkRecord {
     NetworkRecord { subnet, ip: subnet.guest(), gateway: subnet.gateway(), mac, outer: None, ports }
 }
 
@@ -453,9 +453,9 @@ fn is_unfinished(dir: &Path) -> bool {
     dir.file_name().is_some_and(|name| name.to_string_lossy().starts_with(UNFINISHED))
 }
 
-fn lock(dir: &Path, how: FlockOperation) -> io::Result<File> {
+fn lock_dir(dir: &Path, operation: FlockOperation) -> io::Result<File> {
     let file = File::create(dir.join(LOCK))?;
-    flock(&file, how)?;
+    flock(&file, operation)?;
     Ok(file)
 }
 
@@ -468,18 +468,18 @@ fn is_owned(dir: &Path) -> bool {
 
 /// The lock of a machine whose monitor is gone.
 pub(crate) fn lock_orphan(dir: &Path) -> Option<File> {
-    lock(dir, FlockOperation::NonBlockingLockExclusive).ok()
+    lock_dir(dir, FlockOperation::NonBlockingLockExclusive).ok()
 }
 
 /// Removes a machine's directory: first out of sight, in one step; then piece by piece.
-fn vanish(dir: &Path) -> io::Result<()> {
+fn hide_and_remove(dir: &Path) -> io::Result<()> {
     let name = dir.file_name().unwrap_or_default().to_string_lossy();
-    let gone = dir.with_file_name(format!("{UNFINISHED}gone-{name}"));
-    match fs::rename(dir, &gone) {
+    let hidden = dir.with_file_name(format!("{UNFINISHED}gone-{name}"));
+    match fs::rename(dir, &hidden) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         other => other?,
     }
-    remove_dir(&gone)
+    remove_dir(&hidden)
 }
 
 pub(crate) fn remove_dir(dir: &Path) -> io::Result<()> {
@@ -504,7 +504,7 @@ mod tests {
     }
 
     #[test]
-    fn a_claim_is_found_by_name_id_prefix_and_pid_and_goes_when_dropped() {
+    fn a_claim_is_found_until_it_is_dropped() {
         let (_dir, registry) = registry();
         let claim = registry.claim(named("web")).expect("claimed");
         let id = claim.record.id.clone();
@@ -524,7 +524,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_is_given_once_and_networks_differ() {
+    fn names_and_networks_are_unique() {
         let (_dir, registry) = registry();
         let first = registry.claim(named("web")).expect("claimed");
         assert!(matches!(registry.claim(named("web")), Err(ClaimError::NameTaken { .. })));
@@ -534,7 +534,7 @@ mod tests {
     }
 
     #[test]
-    fn a_kept_machine_stays_until_it_is_removed() {
+    fn a_persisted_machine_stays_until_it_is_removed() {
         let (_dir, registry) = registry();
         let mut claim = registry.claim(named("web")).expect("claimed");
         let id = claim.record.id.clone();
@@ -543,6 +543,6 @@ mod tests {
         assert!(!registry.find(&Selector::Word("web".into())).expect("found").owned);
         registry.remove(&id).expect("removed");
         assert!(registry.list().expect("listed").is_empty());
-        assert!(registry.unfinished().expect("listed").is_empty());
+        assert!(registry.unfinished_dirs().expect("listed").is_empty());
     }
 }
