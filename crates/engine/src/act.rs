@@ -30,7 +30,7 @@ use crate::control::{ConnectError, ControlClient, ControlError, ControlRequest};
 use crate::machine::Found;
 
 /// Asks the machine's monitor; `false` when it is just going.
-async fn ask(engine: &Engine, machine: &Found, request: &ControlRequest) -> Result<bool, ActError> {
+async fn send_request(engine: &Engine, machine: &Found, request: &ControlRequest) -> Result<bool, ActError> {
     let client = match ControlClient::connect(engine.home(), machine).await {
         Ok(client) => client,
         Err(ConnectError::NotRunning { .. } | ConnectError::Hello { .. }) => return Ok(false),

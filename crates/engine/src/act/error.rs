@@ -35,14 +35,14 @@ pub enum ActError {
         source: io::Error,
     },
     /// It goes on in spite of all.
-    #[error("machine {name} has not ended within {} s (its monitor is pid {pid})", .within.as_secs())]
-    Stubborn {
+    #[error("machine {name} has not ended within {} s (its monitor is pid {pid})", .timeout.as_secs())]
+    NotEnded {
         /// Its name.
         name: MachineName,
         /// The monitor.
         pid: u32,
         /// How long was waited.
-        within: Duration,
+        timeout: Duration,
     },
     /// It never came up, or somebody removed it.
     #[error("machine {name} is gone: it was removed, or did not come up")]

@@ -1,13 +1,13 @@
 //! `kill`: a signal for a machine's container.
 
-use super::{ActError, ask, end, stop};
+use super::{ActError, end, send_request, stop};
 use crate::Engine;
 use crate::control::ControlRequest;
 use crate::machine::{Action, Found, Phase, Refusal, decide};
 
 /// Signals that end what does not catch them: a machine that is still being
 /// made has nobody to catch them.
-const ENDING: [i32; 5] = [1, 2, 3, 9, 15];
+const FATAL_SIGNALS: [i32; 5] = [1, 2, 3, 9, 15];
 
 /// Needs nobody to take it: what is paused goes on only to end.
 const SIGKILL: i32 = 9;
@@ -21,14 +21,14 @@ pub async fn kill(engine: &Engine, machine: &Found, signal: i32) -> Result<(), A
     if !machine.owned {
         return Err(refused(Refusal::NotRunning));
     }
-    if machine.record.phase() == Phase::Creating && ENDING.contains(&signal) {
-        return end::interrupt(engine, machine).await;
+    if machine.record.phase() == Phase::Creating && FATAL_SIGNALS.contains(&signal) {
+        return end::terminate_supervisor(engine, machine).await;
     }
     if machine.record.phase() == Phase::Paused && signal == SIGKILL {
         return stop(engine, machine, Some(0)).await;
     }
     decide(machine.record.phase(), Action::Signal).map_err(refused)?;
-    match ask(engine, machine, &ControlRequest::Signal { signal }).await? {
+    match send_request(engine, machine, &ControlRequest::Signal { signal }).await? {
         true => Ok(()),
         false => Err(refused(Refusal::NotRunning)),
     }

@@ -1,6 +1,6 @@
 //! `pause` and `unpause`: a machine's processors stand still, and go on.
 
-use super::{ActError, ask};
+use super::{ActError, send_request};
 use crate::Engine;
 use crate::control::ControlRequest;
 use crate::machine::{Action, Found, Refusal, decide};
@@ -10,7 +10,7 @@ use crate::machine::{Action, Found, Refusal, decide};
 /// # Errors
 /// When it does not run, or cannot be reached.
 pub async fn pause(engine: &Engine, machine: &Found) -> Result<(), ActError> {
-    act(engine, machine, Action::Pause, &ControlRequest::Pause).await
+    change_phase(engine, machine, Action::Pause, &ControlRequest::Pause).await
 }
 
 /// Lets the machine's processors go on.
@@ -18,10 +18,10 @@ pub async fn pause(engine: &Engine, machine: &Found) -> Result<(), ActError> {
 /// # Errors
 /// When it is not paused, or cannot be reached.
 pub async fn unpause(engine: &Engine, machine: &Found) -> Result<(), ActError> {
-    act(engine, machine, Action::Unpause, &ControlRequest::Unpause).await
+    change_phase(engine, machine, Action::Unpause, &ControlRequest::Unpause).await
 }
 
-async fn act(
+async fn change_phase(
     engine: &Engine,
     machine: &Found,
     action: Action,
@@ -29,7 +29,7 @@ async fn act(
 ) -> Result<(), ActError> {
     let refused = |refusal| ActError::Refused { name: machine.record.name.clone(), refusal };
     decide(machine.record.phase(), action).map_err(refused)?;
-    match ask(engine, machine, request).await? {
+    match send_request(engine, machine, request).await? {
         true => Ok(()),
         false => Err(refused(Refusal::NotRunning)),
     }

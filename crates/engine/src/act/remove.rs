@@ -23,10 +23,10 @@ pub async fn remove(
     let decision = decide(phase, Action::Remove { force })
         .map_err(|refusal| ActError::Refused { name: machine.record.name.clone(), refusal })?;
     if decision == Decision::StopFirst {
-        end(engine, machine, grace.unwrap_or(0)).await?;
+        stop_or_kill(engine, machine, grace.unwrap_or(0)).await?;
     }
     // It says that it has ended a little before it has cleared away.
-    end::until_unowned(engine, machine, end::FINISH).await?;
+    end::wait_until_unowned(engine, machine, end::FINISH_TIMEOUT).await?;
     let record = &machine.record;
     let existed = engine.home().machine(&record.id).exists();
     engine
@@ -41,15 +41,15 @@ pub async fn remove(
 }
 
 /// Ends the machine; when its monitor cannot do it, the monitor.
-async fn end(engine: &Engine, machine: &Found, grace: u32) -> Result<(), ActError> {
-    let patience = Duration::from_secs(grace.into()) + end::FINISH + end::UNDO;
-    match timeout(patience, stop(engine, machine, Some(grace))).await {
+async fn stop_or_kill(engine: &Engine, machine: &Found, grace: u32) -> Result<(), ActError> {
+    let stop_timeout = Duration::from_secs(grace.into()) + end::FINISH_TIMEOUT + end::UNDO_TIMEOUT;
+    match timeout(stop_timeout, stop(engine, machine, Some(grace))).await {
         Ok(Ok(())) => Ok(()),
         Ok(Err(error)) => {
             tracing::warn!(component = "remove", machine = %machine.record.name, %error, "ended by force");
-            end::destroy(engine, machine).await
+            end::kill_supervisor(engine, machine).await
         }
-        Err(_) => end::destroy(engine, machine).await,
+        Err(_) => end::kill_supervisor(engine, machine).await,
     }
 }
 

@@ -17,7 +17,7 @@ use crate::{Engine, boot_snapshot, clone};
 /// A retry that takes longer hangs.
 const RETRY_TIMEOUT: Duration = Duration::from_secs(600);
 /// What a guest that only booted saves is below this, however large its memory is: files are sparse.
-const BOOTED_GUEST: u64 = 512 << 20;
+const MAX_BOOT_SNAPSHOT_BYTES: u64 = 512 << 20;
 /// Starts that somebody waits for have the processors first.
 const NICE: i32 = 5;
 
@@ -43,7 +43,7 @@ pub async fn retry(engine: &Engine, retry: &Retry) -> Result<(), RetryError> {
     let lock = engine.home().run().join("retry.lock");
     // It is as quick without, only less polite.
     rustix::process::nice(NICE).ok();
-    let tried = async {
+    let attempt = async {
         // One at a time in a run directory: each boots a machine.
         let _turn = exclusive(&lock).await.at("lock", &lock)?;
         check_free_space(engine.home().home(), needed_bytes(engine, retry))?;
@@ -52,7 +52,7 @@ pub async fn retry(engine: &Engine, retry: &Retry) -> Result<(), RetryError> {
             Retry::Stencil { snapshot } => Ok(clone::build_stencil(engine, snapshot).await?),
         }
     };
-    timeout(RETRY_TIMEOUT, tried)
+    timeout(RETRY_TIMEOUT, attempt)
         .await
         .unwrap_or(Err(RetryError::TimedOut { seconds: RETRY_TIMEOUT.as_secs() }))
 }
@@ -60,7 +60,7 @@ pub async fn retry(engine: &Engine, retry: &Retry) -> Result<(), RetryError> {
 /// Bytes that the retry may write.
 fn needed_bytes(engine: &Engine, retry: &Retry) -> u64 {
     match retry {
-        Retry::Runtime { spec } => (u64::from(spec.memory_mib) << 20).min(BOOTED_GUEST),
+        Retry::Runtime { spec } => (u64::from(spec.memory_mib) << 20).min(MAX_BOOT_SNAPSHOT_BYTES),
         // If the snapshot cannot be read, the retry itself reports it.
         Retry::Stencil { snapshot } => {
             engine.snapshots().read(snapshot).map_or(0, |snapshot| snapshot.manifest.memory_bytes)

@@ -1,6 +1,6 @@
 //! `stop`: ends a machine in good order.
 
-use super::{ActError, ask, end};
+use super::{ActError, end, send_request};
 use crate::Engine;
 use crate::control::ControlRequest;
 use crate::machine::{Found, Phase};
@@ -14,12 +14,12 @@ pub async fn stop(engine: &Engine, machine: &Found, timeout: Option<u32>) -> Res
     if !machine.owned {
         return Ok(());
     }
-    let asked = match machine.record.phase() {
-        Phase::Creating => return end::interrupt(engine, machine).await,
+    let is_stopped = match machine.record.phase() {
+        Phase::Creating => return end::terminate_supervisor(engine, machine).await,
         Phase::Exited => false,
         Phase::Running | Phase::Paused | Phase::Stopping => {
-            ask(engine, machine, &ControlRequest::Stop { timeout }).await?
+            send_request(engine, machine, &ControlRequest::Stop { timeout }).await?
         }
     };
-    if asked { Ok(()) } else { end::until_unowned(engine, machine, end::FINISH).await }
+    if is_stopped { Ok(()) } else { end::wait_until_unowned(engine, machine, end::FINISH_TIMEOUT).await }
 }

@@ -10,7 +10,7 @@ use crate::machine::{Exit, Found};
 use crate::{Engine, sweep};
 
 /// From one look at a machine that is still being made to the next.
-const LOOK: Duration = Duration::from_millis(50);
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Waits until the machine has ended and says how it did.
 ///
@@ -26,16 +26,16 @@ pub async fn wait(engine: &Engine, machine: &Found) -> Result<Exit, ActError> {
         if !machine.owned {
             // Its monitor was killed: the sweep says so in the record.
             sweep(engine)?;
-        } else if let Some(exit) = ask(engine, &machine).await? {
+        } else if let Some(exit) = wait_for_exit(engine, &machine).await? {
             return Ok(exit);
         }
-        sleep(LOOK).await;
+        sleep(POLL_INTERVAL).await;
         machine = engine.registry().read(&machine.record.id).ok_or_else(gone)?;
     }
 }
 
 /// What its monitor says; nothing when it has no ear yet, or none any more.
-async fn ask(engine: &Engine, machine: &Found) -> Result<Option<Exit>, ActError> {
+async fn wait_for_exit(engine: &Engine, machine: &Found) -> Result<Option<Exit>, ActError> {
     let client = match ControlClient::connect(engine.home(), machine).await {
         Ok(client) => client,
         Err(ConnectError::NotRunning { .. } | ConnectError::Hello { .. }) => return Ok(None),
