@@ -15,8 +15,8 @@ pub(crate) async fn start(retry: Retry) {
     }
 }
 
-async fn spawn(order: &LaunchRequest) -> io::Result<()> {
-    let mut line = serde_json::to_vec(order)?;
+async fn spawn(request: &LaunchRequest) -> io::Result<()> {
+    let mut line = serde_json::to_vec(request)?;
     line.push(b'\n');
     let mut process = Command::new(std::env::current_exe()?)
         .arg("supervisor")

@@ -11,9 +11,9 @@ use crate::launch_request::CloneInfo;
 use crate::machine::Phase;
 
 /// What the decision of a fork without a key begins with.
-const UNNAMED: &str = "once-";
+const KEYLESS_PREFIX: &str = "once-";
 /// Seconds for which a fork's key is known after its children are gone.
-const KEPT: u64 = 24 * 3600;
+const KEY_LIFETIME_SECONDS: u64 = 24 * 3600;
 
 /// What makes a fork done.
 #[derive(Debug, Serialize, Deserialize)]
@@ -24,14 +24,14 @@ pub(crate) struct Decision {
     #[serde(rename = "children")]
     pub(crate) clones: Vec<CloneInfo>,
     /// A digest of what was asked for.
-    #[serde(default)]
-    pub(crate) asked: String,
+    #[serde(default, rename = "asked")]
+    pub(crate) request_digest: String,
 }
 
 pub(crate) fn path(engine: &Engine, key: Option<&str>) -> PathBuf {
     let name = match key {
         Some(key) => blake3::hash(key.as_bytes()).to_hex()[..32].to_owned(),
-        None => format!("{UNNAMED}{}", uuid::Uuid::new_v4().simple()),
+        None => format!("{KEYLESS_PREFIX}{}", uuid::Uuid::new_v4().simple()),
     };
     engine.home().forks().join(format!("{name}.json"))
 }
@@ -45,7 +45,7 @@ pub(crate) fn includes_clone(decision: &Path, id: &MachineId) -> bool {
     read(decision).is_some_and(|decision| decision.clones.iter().any(|clone| clone.id == id.as_str()))
 }
 
-pub(crate) fn lives(engine: &Engine, clone: &CloneInfo) -> bool {
+pub(crate) fn exists(engine: &Engine, clone: &CloneInfo) -> bool {
     MachineId::try_from(clone.id.clone()).is_ok_and(|id| engine.home().machine(&id).exists())
 }
 
@@ -55,15 +55,15 @@ pub(crate) fn sweep(engine: &Engine) {
     let Ok(entries) = fs::read_dir(engine.home().forks()) else { return };
     for path in entries.flatten().map(|entry| entry.path()) {
         let Some(decision) = read(&path) else { continue };
-        let old = fs::metadata(&path)
+        let is_expired = fs::metadata(&path)
             .and_then(|file| file.modified())
-            .is_ok_and(|at| at.elapsed().is_ok_and(|age| age.as_secs() > KEPT));
-        if is_unnamed(&path) {
+            .is_ok_and(|at| at.elapsed().is_ok_and(|age| age.as_secs() > KEY_LIFETIME_SECONDS));
+        if is_keyless(&path) {
             // Its children go by it only until they have heard.
-            if !decision.clones.iter().any(|clone| waits(engine, clone)) {
+            if !decision.clones.iter().any(|clone| is_waiting(engine, clone)) {
                 fs::remove_file(&path).ok();
             }
-        } else if old && !decision.clones.iter().any(|clone| lives(engine, clone)) {
+        } else if is_expired && !decision.clones.iter().any(|clone| exists(engine, clone)) {
             fs::remove_file(path.with_extension("lock")).ok();
             fs::remove_file(&path).ok();
         }
@@ -71,11 +71,11 @@ pub(crate) fn sweep(engine: &Engine) {
 }
 
 /// A fork that nobody can ask for again.
-fn is_unnamed(path: &Path) -> bool {
-    path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(UNNAMED))
+fn is_keyless(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(KEYLESS_PREFIX))
 }
 
-fn waits(engine: &Engine, clone: &CloneInfo) -> bool {
+fn is_waiting(engine: &Engine, clone: &CloneInfo) -> bool {
     let found = MachineId::try_from(clone.id.clone()).ok().and_then(|id| engine.registry().read(&id));
     found.is_some_and(|found| found.owned && found.record.phase() == Phase::Creating)
 }

@@ -8,7 +8,7 @@ use crate::snapshot::{self, Kind, Removed, Snapshot, Snapshots, StoreError};
 use crate::{boot_snapshot, serve, stencil, working_set};
 
 /// Seconds after which every clone of a fork is in the registry.
-const FORKING: i64 = 300;
+const FORK_GRACE_SECONDS: i64 = 300;
 
 /// Removes one snapshot. Machines that were started from it go on: what they
 /// use of it stays theirs until they end.
@@ -17,12 +17,13 @@ const FORKING: i64 = 300;
 /// When other snapshots are built on it, or the system refuses.
 pub fn remove(engine: &Engine, snapshot: &Snapshot) -> Result<Removed, StoreError> {
     let store = engine.snapshots();
-    let _all = store.lock()?;
+    let _lock = store.lock()?;
     let id = &snapshot.manifest.id;
-    let children = store.list()?.into_iter().filter(|other| other.manifest.parent.as_ref() == Some(id));
-    let users: Vec<_> = children.map(|child| format!("snapshot {}", child.manifest.display_name())).collect();
-    let serves = serve::server_ids(engine, id).into_iter().map(|serve| format!("serve {serve}"));
-    let users: Vec<_> = users.into_iter().chain(serves).collect();
+    let dependents = store.list()?.into_iter().filter(|other| other.manifest.parent.as_ref() == Some(id));
+    let users: Vec<_> =
+        dependents.map(|dependent| format!("snapshot {}", dependent.manifest.display_name())).collect();
+    let servers = serve::server_ids(engine, id).into_iter().map(|server| format!("snapshot server {server}"));
+    let users: Vec<_> = users.into_iter().chain(servers).collect();
     if !users.is_empty() {
         return Err(StoreError::InUse { snapshot: snapshot.manifest.display_name().to_owned(), users });
     }
@@ -68,11 +69,11 @@ pub fn prune(engine: &Engine, all: bool) -> Result<Vec<Removed>, StoreError> {
             Kind::Snapshot => all,
             Kind::Runtime => all || !boot_snapshot::is_current(engine, snapshot),
         };
-        let going: Vec<_> = snapshots.iter().filter(idle).filter(unwanted).collect();
-        if going.is_empty() {
+        let unneeded: Vec<_> = snapshots.iter().filter(idle).filter(unwanted).collect();
+        if unneeded.is_empty() {
             return Ok(removed);
         }
-        for snapshot in going {
+        for snapshot in unneeded {
             removed.push(delete(&store, snapshot)?);
         }
     }
@@ -87,7 +88,8 @@ pub(crate) fn sweep_forks(engine: &Engine) {
         snapshots.iter().filter_map(|snapshot| snapshot.manifest.parent.clone()).collect();
     for snapshot in &snapshots {
         let id = &snapshot.manifest.id;
-        let young = jiff::Timestamp::now().duration_since(snapshot.manifest.created).as_secs() < FORKING;
+        let young =
+            jiff::Timestamp::now().duration_since(snapshot.manifest.created).as_secs() < FORK_GRACE_SECONDS;
         if snapshot.manifest.kind == Kind::Fork && !young && !used.contains(id) && !parents.contains(id) {
             delete(&store, snapshot).log_failure("sweep", "remove the snapshot of a fork");
         }

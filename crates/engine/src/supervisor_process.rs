@@ -48,7 +48,7 @@ pub(crate) struct SupervisorProcess {
 
 impl SupervisorProcess {
     /// Starts it and tells it what to make.
-    pub(crate) async fn start(order: &LaunchRequest) -> Result<Self, SpawnError> {
+    pub(crate) async fn start(request: &LaunchRequest) -> Result<Self, SpawnError> {
         let io = |step| move |source| SpawnError::Io { step, source };
         let program = std::env::current_exe().map_err(io("find the program of"))?;
         let mut process = Command::new(program)
@@ -61,13 +61,13 @@ impl SupervisorProcess {
             return Err(SpawnError::Gone);
         };
         let mut this = Self { process, stdin, lines: BufReader::new(stdout).lines() };
-        this.say(order).await?;
+        this.send_line(request).await?;
         Ok(this)
     }
 
     /// Waits until the copy is itself and holds.
     pub(crate) async fn ready(&mut self) -> Result<CloneInfo, SpawnError> {
-        match self.told().await? {
+        match self.read_report().await? {
             SupervisorReport::Ready { clone } | SupervisorReport::Running { clone } => Ok(*clone),
             SupervisorReport::Failed { message } => Err(SpawnError::Failed(message)),
         }
@@ -75,7 +75,7 @@ impl SupervisorProcess {
 
     /// Lets a copy that holds go on, and waits until it runs.
     pub(crate) async fn release(&mut self, release: &Release) -> Result<CloneInfo, SpawnError> {
-        self.say(release).await?;
+        self.send_line(release).await?;
         self.ready().await
     }
 
@@ -99,13 +99,13 @@ impl SupervisorProcess {
         self.process.wait().await.ok();
     }
 
-    async fn told(&mut self) -> Result<SupervisorReport, SpawnError> {
+    async fn read_report(&mut self) -> Result<SupervisorReport, SpawnError> {
         let io = |source| SpawnError::Io { step: "listen to", source };
         let line = self.lines.next_line().await.map_err(io)?.ok_or(SpawnError::Gone)?;
         serde_json::from_str(&line).map_err(|error| io(error.into()))
     }
 
-    async fn say<T: serde::Serialize>(&mut self, value: &T) -> Result<(), SpawnError> {
+    async fn send_line<T: serde::Serialize>(&mut self, value: &T) -> Result<(), SpawnError> {
         let io = |source| SpawnError::Io { step: "tell", source };
         let mut line = serde_json::to_vec(value).map_err(|error| io(error.into()))?;
         line.push(b'\n');
@@ -119,7 +119,7 @@ impl SupervisorProcess {
 /// What became of one copy that was asked for.
 #[derive(Debug)]
 pub struct Cloned {
-    /// The name that was asked for, or its place in the request.
+    /// The name that was asked for, or its index in the request.
     pub requested: String,
     /// The copy, or why there is none.
     pub outcome: Result<CloneInfo, SpawnError>,
@@ -141,6 +141,6 @@ pub(crate) fn start_permits() -> Arc<Semaphore> {
     Arc::new(Semaphore::new(processors + 1))
 }
 
-pub(crate) fn clone_label(name: Option<&MachineName>, place: usize) -> String {
-    name.map_or_else(|| format!("copy {}", place + 1), ToString::to_string)
+pub(crate) fn clone_label(name: Option<&MachineName>, index: usize) -> String {
+    name.map_or_else(|| format!("copy {}", index + 1), ToString::to_string)
 }

@@ -12,11 +12,11 @@ use crate::supervisor_process::{Cloned, SpawnError, SupervisorProcess, clone_lab
 /// Starts a copy for each of `overrides`. Each succeeds or fails by itself.
 pub async fn clone(engine: &Engine, snapshot: &SnapshotId, overrides: Vec<CloneOverrides>) -> Vec<Cloned> {
     let mut memory = admission::AvailableMemory::now(engine);
-    let mut running = JoinSet::new();
+    let mut starting = JoinSet::new();
     let permits = start_permits();
-    for (place, overrides) in overrides.into_iter().enumerate() {
+    for (index, overrides) in overrides.into_iter().enumerate() {
         let admitted = memory.admit();
-        let order = CloneRequest {
+        let request = CloneRequest {
             snapshot: snapshot.clone(),
             hold: HoldPolicy::Never,
             serve: None,
@@ -24,25 +24,25 @@ pub async fn clone(engine: &Engine, snapshot: &SnapshotId, overrides: Vec<CloneO
             overrides,
         };
         let permits = permits.clone();
-        running.spawn(async move {
-            let asked = clone_label(order.overrides.name.as_ref(), place);
+        starting.spawn(async move {
+            let label = clone_label(request.overrides.name.as_ref(), index);
             let outcome = match admitted {
                 Ok(()) => {
                     let _permit = permits.acquire().await;
-                    one(order).await
+                    start_clone(request).await
                 }
                 Err(refusal) => Err(refusal.into()),
             };
-            (place, Cloned { requested: asked, outcome })
+            (index, Cloned { requested: label, outcome })
         });
     }
-    let mut done: Vec<_> = running.join_all().await;
-    done.sort_by_key(|(place, _)| *place);
-    done.into_iter().map(|(_, cloned)| cloned).collect()
+    let mut started: Vec<_> = starting.join_all().await;
+    started.sort_by_key(|(index, _)| *index);
+    started.into_iter().map(|(_, cloned)| cloned).collect()
 }
 
-async fn one(order: CloneRequest) -> Result<CloneInfo, SpawnError> {
-    let mut supervisor = SupervisorProcess::start(&LaunchRequest::Clone(Box::new(order))).await?;
+async fn start_clone(request: CloneRequest) -> Result<CloneInfo, SpawnError> {
+    let mut supervisor = SupervisorProcess::start(&LaunchRequest::Clone(Box::new(request))).await?;
     let info = supervisor.ready().await?;
     supervisor.detach();
     Ok(info)

@@ -50,17 +50,17 @@ pub enum ForkError {
     #[error(transparent)]
     Act(#[from] ActError),
     /// One could not be made: none is left.
-    #[error("no supervisor was made, since {asked} could not be")]
+    #[error("no supervisor was made, since {requested} could not be")]
     Clone {
         /// Which one.
-        asked: String,
+        requested: String,
         /// Why not.
         #[source]
         source: SpawnError,
     },
     /// The key belongs to the fork of another machine.
     #[error("the key {key:?} belongs to a fork of machine {machine}")]
-    Key {
+    KeyOfOtherMachine {
         /// The key.
         key: String,
         /// The other machine's id.
@@ -68,7 +68,7 @@ pub enum ForkError {
     },
     /// The key belongs to a fork of this machine for which something else was asked.
     #[error("the key {key:?} belongs to a fork with other clones: ask for the same, or take another key")]
-    Asked {
+    KeyOfOtherRequest {
         /// The key.
         key: String,
     },
@@ -87,27 +87,27 @@ pub enum ForkError {
 ///
 /// # Errors
 /// When one of the clones cannot be made: then there are none.
-pub async fn fork(engine: &Engine, machine: &Found, order: ForkRequest) -> Result<Forked, ForkError> {
-    let path = fork_decision::path(engine, order.key.as_deref());
+pub async fn fork(engine: &Engine, machine: &Found, request: ForkRequest) -> Result<Forked, ForkError> {
+    let path = fork_decision::path(engine, request.key.as_deref());
     // Who asks with the same key at the same time waits for the first.
-    let _alone = match &order.key {
+    let _key_lock = match &request.key {
         Some(_) => Some(lock(path.with_extension("lock")).await?),
         None => None,
     };
-    let wanted = digest(&order.overrides);
-    if let Some(done) = repeated(engine, &path, machine, order.key.as_deref(), &wanted)? {
+    let request_digest = digest_of_request(&request.overrides);
+    if let Some(done) = find_repeated(engine, &path, machine, request.key.as_deref(), &request_digest)? {
         return Ok(done);
     }
     let mut memory = AvailableMemory::now(engine);
-    for (place, overrides) in order.overrides.iter().enumerate() {
-        let asked = clone_label(overrides.name.as_ref(), place);
-        memory.admit().map_err(|error| ForkError::Clone { asked, source: error.into() })?;
+    for (index, overrides) in request.overrides.iter().enumerate() {
+        let label = clone_label(overrides.name.as_ref(), index);
+        memory.admit().map_err(|error| ForkError::Clone { requested: label, source: error.into() })?;
     }
     let saved = snapshot(engine, machine, None, Kind::Fork).await?;
-    let (mut clones, infos) = match make_clones(&saved.snapshot, order.overrides, &path).await {
+    let (mut clones, infos) = match make_clones(&saved.snapshot, request.overrides, &path).await {
         Ok(ready) => ready,
         Err(error) => {
-            forget(engine, &saved.snapshot);
+            discard_snapshot(engine, &saved.snapshot);
             return Err(error);
         }
     };
@@ -116,17 +116,17 @@ pub async fn fork(engine: &Engine, machine: &Found, order: ForkRequest) -> Resul
         snapshot: saved.snapshot.clone(),
         pause_micros: saved.pause_micros,
         clones: infos,
-        asked: wanted,
+        request_digest,
     };
     if let Err(error) = decide(&mut clones, &path, &decision) {
         // Half of a decision must not be taken for one.
         fs::remove_file(&path).ok();
-        give_up(clones).await;
-        forget(engine, &saved.snapshot);
+        abandon_clones(clones).await;
+        discard_snapshot(engine, &saved.snapshot);
         return Err(error);
     }
-    let clones = go(clones).await;
-    if order.key.is_none() {
+    let clones = release_clones(clones).await;
+    if request.key.is_none() {
         // All have been told: nobody will ask again.
         fs::remove_file(&path).ok();
     }
@@ -134,7 +134,7 @@ pub async fn fork(engine: &Engine, machine: &Found, order: ForkRequest) -> Resul
 }
 
 /// What is asked for under a key, so that it is known when something else is.
-fn digest(overrides: &[CloneOverrides]) -> String {
+fn digest_of_request(overrides: &[CloneOverrides]) -> String {
     // Wishes are strings, numbers and maps of them: nothing fails.
     blake3::hash(&serde_json::to_vec(overrides).unwrap_or_default()).to_hex().to_string()
 }
@@ -145,9 +145,9 @@ fn decide(
     path: &Path,
     decision: &Decision,
 ) -> Result<(), ForkError> {
-    for (asked, supervisor) in clones {
+    for (label, supervisor) in clones {
         if !supervisor.is_alive() {
-            return Err(ForkError::Clone { asked: asked.clone(), source: SpawnError::Gone });
+            return Err(ForkError::Clone { requested: label.clone(), source: SpawnError::Gone });
         }
     }
     durable::write_json(path, decision).map_err(|source| ForkError::Decide { path: path.to_owned(), source })
@@ -159,66 +159,66 @@ async fn make_clones(
     overrides: Vec<CloneOverrides>,
     decision: &Path,
 ) -> Result<(Vec<(String, SupervisorProcess)>, Vec<CloneInfo>), ForkError> {
-    let (mut making, permits, count) = (JoinSet::new(), start_permits(), overrides.len());
-    for (place, overrides) in overrides.into_iter().enumerate() {
-        let asked = clone_label(overrides.name.as_ref(), place);
+    let (mut starting, permits, count) = (JoinSet::new(), start_permits(), overrides.len());
+    for (index, overrides) in overrides.into_iter().enumerate() {
+        let label = clone_label(overrides.name.as_ref(), index);
         let hold = HoldPolicy::Fork { decision: decision.to_owned(), clones: count };
-        let order = CloneRequest { snapshot: snapshot.clone(), hold, serve: None, pager: None, overrides };
+        let request = CloneRequest { snapshot: snapshot.clone(), hold, serve: None, pager: None, overrides };
         let permits = permits.clone();
-        making.spawn(async move {
+        starting.spawn(async move {
             let _permit = permits.acquire().await;
-            (place, asked, make_clone(&LaunchRequest::Clone(Box::new(order))).await)
+            (index, label, make_clone(&LaunchRequest::Clone(Box::new(request))).await)
         });
     }
-    let mut made = making.join_all().await;
-    made.sort_by_key(|(place, ..)| *place);
+    let mut started = starting.join_all().await;
+    started.sort_by_key(|(index, ..)| *index);
     let (mut ready, mut infos, mut failed) = (Vec::new(), Vec::new(), None);
-    for (_, asked, made) in made {
-        match made {
+    for (_, label, started) in started {
+        match started {
             Ok((supervisor, info)) => {
-                ready.push((asked, supervisor));
+                ready.push((label, supervisor));
                 infos.push(info);
             }
-            Err(source) => failed = failed.or(Some(ForkError::Clone { asked, source })),
+            Err(source) => failed = failed.or(Some(ForkError::Clone { requested: label, source })),
         }
     }
     match failed {
         None => Ok((ready, infos)),
         Some(error) => {
-            give_up(ready).await;
+            abandon_clones(ready).await;
             Err(error)
         }
     }
 }
 
-async fn make_clone(order: &LaunchRequest) -> Result<(SupervisorProcess, CloneInfo), SpawnError> {
-    let mut supervisor = SupervisorProcess::start(order).await?;
+async fn make_clone(request: &LaunchRequest) -> Result<(SupervisorProcess, CloneInfo), SpawnError> {
+    let mut supervisor = SupervisorProcess::start(request).await?;
     let info = supervisor.ready().await?;
     Ok((supervisor, info))
 }
 
 /// Nobody is told that the fork failed before nothing is left of it.
-async fn give_up(clones: Vec<(String, SupervisorProcess)>) {
+async fn abandon_clones(clones: Vec<(String, SupervisorProcess)>) {
     for (_, supervisor) in clones {
         supervisor.abandon().await;
     }
 }
 
-async fn go(clones: Vec<(String, SupervisorProcess)>) -> Vec<Cloned> {
-    let mut going = JoinSet::new();
-    for (place, (asked, mut supervisor)) in clones.into_iter().enumerate() {
-        going.spawn(async move {
+async fn release_clones(clones: Vec<(String, SupervisorProcess)>) -> Vec<Cloned> {
+    let mut released = JoinSet::new();
+    for (index, (label, mut supervisor)) in clones.into_iter().enumerate() {
+        released.spawn(async move {
             let outcome = supervisor.release(&Release::Proceed).await;
             supervisor.detach();
-            (place, Cloned { requested: asked, outcome })
+            (index, Cloned { requested: label, outcome })
         });
     }
-    let mut done = going.join_all().await;
-    done.sort_by_key(|(place, _)| *place);
-    done.into_iter().map(|(_, supervisor)| supervisor).collect()
+    let mut done = released.join_all().await;
+    done.sort_by_key(|(index, _)| *index);
+    done.into_iter().map(|(_, cloned)| cloned).collect()
 }
 
-fn forget(engine: &Engine, id: &SnapshotId) {
+fn discard_snapshot(engine: &Engine, id: &SnapshotId) {
     if let Ok(snapshot) = engine.snapshots().read(id) {
         garbage::discard(engine, &snapshot).log_failure("fork", "discard the snapshot of a failed fork");
     }
@@ -229,34 +229,34 @@ async fn lock(path: PathBuf) -> Result<File, ForkError> {
 }
 
 /// The fork of this key, if it was done before.
-fn repeated(
+fn find_repeated(
     engine: &Engine,
     path: &Path,
     machine: &Found,
     key: Option<&str>,
-    asked: &str,
+    request_digest: &str,
 ) -> Result<Option<Forked>, ForkError> {
     let Some(decision) = key.and_then(|_| fork_decision::read(path)) else { return Ok(None) };
     if decision.machine != machine.record.id {
-        return Err(ForkError::Key {
+        return Err(ForkError::KeyOfOtherMachine {
             key: key.unwrap_or_default().to_owned(),
             machine: decision.machine.short().to_owned(),
         });
     }
     // One of before this was noted has nothing to compare.
-    if !decision.asked.is_empty() && decision.asked != asked {
-        return Err(ForkError::Asked { key: key.unwrap_or_default().to_owned() });
+    if !decision.request_digest.is_empty() && decision.request_digest != request_digest {
+        return Err(ForkError::KeyOfOtherRequest { key: key.unwrap_or_default().to_owned() });
     }
     let clones = decision
         .clones
         .into_iter()
-        .map(|info| Cloned { requested: info.name.to_string(), outcome: still(engine, info) })
+        .map(|info| Cloned { requested: info.name.to_string(), outcome: check_exists(engine, info) })
         .collect();
     let Decision { snapshot, pause_micros, .. } = Decision { clones: Vec::new(), ..decision };
     Ok(Some(Forked { snapshot, pause_micros, clones, repeated: true }))
 }
 
 /// A supervisor may have gone since.
-fn still(engine: &Engine, info: CloneInfo) -> Result<CloneInfo, SpawnError> {
-    if fork_decision::lives(engine, &info) { Ok(info) } else { Err(SpawnError::Gone) }
+fn check_exists(engine: &Engine, info: CloneInfo) -> Result<CloneInfo, SpawnError> {
+    if fork_decision::exists(engine, &info) { Ok(info) } else { Err(SpawnError::Gone) }
 }
