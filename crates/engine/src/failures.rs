@@ -13,8 +13,8 @@ use serde::{Deserialize, Serialize};
 use crate::durable;
 
 /// Until the second try. Each pause is twice the one before.
-const FIRST_PAUSE: SignedDuration = SignedDuration::from_secs(60);
-const LONGEST_PAUSE: SignedDuration = SignedDuration::from_hours(1);
+const INITIAL_DELAY: SignedDuration = SignedDuration::from_secs(60);
+const MAX_DELAY: SignedDuration = SignedDuration::from_hours(1);
 
 /// What is known of one thing that is made for later starts: a file, gone with what it belongs to.
 #[derive(Debug)]
@@ -61,13 +61,13 @@ impl Failures {
     /// What is known now. When the pause is over, one who asks is told to have it tried, and the next pause begins: a try
     /// that is killed counts as one that failed.
     pub(crate) fn known(&self, now: Timestamp) -> Known {
-        match self.last() {
+        match self.read() {
             None => Known::Nothing,
-            Some(failure) if failure.is_passing() => Known::Nothing,
-            Some(failure) if failure.holds(now) => Known::Failure(failure),
+            Some(failure) if failure.is_transient() => Known::Nothing,
+            Some(failure) if failure.is_in_effect(now) => Known::Failure(failure),
             Some(failure) => {
                 let count = failure.count.saturating_add(1);
-                let next = Failure { until: after(now, pause(count)), count, ..failure.clone() };
+                let next = Failure { until: deadline(now, retry_delay(count)), count, ..failure.clone() };
                 match self.write(&next) {
                     Ok(()) => Known::RetryDue(failure),
                     // Every start would have it tried.
@@ -79,15 +79,15 @@ impl Failures {
 
     /// The failure for which nothing is tried now. For who has waited while another tried.
     pub(crate) fn holding(&self, now: Timestamp) -> Option<Failure> {
-        self.last().filter(|failure| failure.holds(now))
+        self.read().filter(|failure| failure.is_in_effect(now))
     }
 
     /// Remembers a failure.
     pub(crate) fn add(&self, failed: Failed, reason: String, now: Timestamp) -> Failure {
-        let count = self.last().map_or(0, |failure| failure.count).saturating_add(1);
+        let count = self.read().map_or(0, |failure| failure.count).saturating_add(1);
         let until = match (failed, count) {
             (Failed::Passing, 1) => Timestamp::MIN,
-            _ => after(now, pause(count)),
+            _ => deadline(now, retry_delay(count)),
         };
         let failure = Failure { reason, until, count };
         // Where it cannot be kept the next start pays as well, as it would without this.
@@ -97,14 +97,14 @@ impl Failures {
 
     /// Remembers the failure of a retry, which was counted when it was due.
     pub(crate) fn add_retried(&self, reason: String, now: Timestamp) {
-        let count = self.last().map_or(1, |failure| failure.count);
-        let failure = Failure { reason, until: after(now, pause(count)), count };
+        let count = self.read().map_or(1, |failure| failure.count);
+        let failure = Failure { reason, until: deadline(now, retry_delay(count)), count };
         self.write(&failure).unwrap_or_default();
     }
 
     /// Whether the last try failed.
     pub(crate) fn is_some(&self) -> bool {
-        self.last().is_some()
+        self.read().is_some()
     }
 
     /// It works again.
@@ -124,29 +124,29 @@ impl Failures {
     }
 
     /// One that cannot be read is none: it costs a try.
-    fn last(&self) -> Option<Failure> {
+    fn read(&self) -> Option<Failure> {
         serde_json::from_slice(&fs::read(&self.path).ok()?).ok()
     }
 }
 
 impl Failure {
-    fn is_passing(&self) -> bool {
+    fn is_transient(&self) -> bool {
         self.until == Timestamp::MIN
     }
 
     /// A time that no pause reaches is of a clock that was wrong.
-    fn holds(&self, now: Timestamp) -> bool {
-        now < self.until && self.until <= after(now, LONGEST_PAUSE)
+    fn is_in_effect(&self, now: Timestamp) -> bool {
+        now < self.until && self.until <= deadline(now, MAX_DELAY)
     }
 }
 
-fn after(now: Timestamp, pause: SignedDuration) -> Timestamp {
-    now.saturating_add(pause).unwrap_or(now)
+fn deadline(now: Timestamp, delay: SignedDuration) -> Timestamp {
+    now.saturating_add(delay).unwrap_or(now)
 }
 
-fn pause(count: u32) -> SignedDuration {
+fn retry_delay(count: u32) -> SignedDuration {
     let doublings = count.saturating_sub(1).min(16);
-    FIRST_PAUSE.checked_mul(1 << doublings).map_or(LONGEST_PAUSE, |pause| pause.min(LONGEST_PAUSE))
+    INITIAL_DELAY.checked_mul(1 << doublings).map_or(MAX_DELAY, |delay| delay.min(MAX_DELAY))
 }
 
 #[cfg(test)]
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_is_known_for_a_pause_that_grows() {
+    fn the_retry_delay_grows() {
         let (_dir, failures) = failures();
         let now = Timestamp::now();
         let at = |seconds| now + SignedDuration::from_secs(seconds);
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_was_damaged_once_is_made_again_at_once() {
+    fn the_first_transient_failure_is_retried_at_once() {
         let (_dir, failures) = failures();
         let now = Timestamp::now();
         failures.add(Failed::Passing, "damaged".to_owned(), now);
@@ -192,20 +192,20 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_cannot_be_read_costs_a_try() {
+    fn an_unreadable_file_allows_a_try() {
         let (dir, failures) = failures();
         fs::write(dir.path().join("failed.json"), "{").expect("written");
         assert_eq!(failures.known(Timestamp::now()), Known::Nothing);
     }
 
     #[test]
-    fn no_pause_is_longer_than_an_hour() {
-        assert_eq!(pause(7), LONGEST_PAUSE);
-        assert_eq!(pause(u32::MAX), LONGEST_PAUSE);
+    fn no_delay_exceeds_an_hour() {
+        assert_eq!(retry_delay(7), MAX_DELAY);
+        assert_eq!(retry_delay(u32::MAX), MAX_DELAY);
     }
 
     #[test]
-    fn a_clock_that_was_wrong_costs_a_try() {
+    fn an_implausible_deadline_allows_a_retry() {
         let (_dir, failures) = failures();
         let now = Timestamp::now();
         failures.add(Failed::Lasting, "no answer".to_owned(), now + SignedDuration::from_hours(24 * 365));
