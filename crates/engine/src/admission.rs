@@ -11,9 +11,9 @@ use crate::machine::State;
 use crate::{Engine, HostUsage};
 
 /// What a copy takes before it has done any work, monitor and all, in bytes.
-const COPY: u64 = 40 << 20;
+const CLONE_BYTES: u64 = 40 << 20;
 /// What is left to the host, in bytes.
-const RESERVE: u64 = 128 << 20;
+const HOST_RESERVE: u64 = 128 << 20;
 const MIB: u64 = 1 << 20;
 
 /// Why a clone was refused before it was started.
@@ -29,35 +29,37 @@ pub struct InsufficientMemory {
 /// Memory for copies.
 #[derive(Debug)]
 pub(crate) struct AvailableMemory {
-    left: u64,
+    bytes: u64,
 }
 
 impl AvailableMemory {
     /// What there is now: the host's available memory, or what is left of the
     /// budget (`MIMEO_MEMORY`), whichever is less.
     pub(crate) fn now(engine: &Engine) -> Self {
-        let host = available().unwrap_or(u64::MAX).saturating_sub(RESERVE);
-        let left = match engine.memory_budget() {
-            Some(budget) => host.min(budget.saturating_sub(taken(engine))),
+        let host = host_available_bytes().unwrap_or(u64::MAX).saturating_sub(HOST_RESERVE);
+        let bytes = match engine.memory_budget() {
+            Some(budget) => host.min(budget.saturating_sub(machines_bytes(engine))),
             None => host,
         };
-        Self { left }
+        Self { bytes }
     }
 
     /// Takes room for one more.
     pub(crate) fn admit(&mut self) -> Result<(), InsufficientMemory> {
-        match self.left.checked_sub(COPY) {
-            Some(left) => {
-                self.left = left;
+        match self.bytes.checked_sub(CLONE_BYTES) {
+            Some(bytes) => {
+                self.bytes = bytes;
                 Ok(())
             }
-            None => Err(InsufficientMemory { needed_mib: COPY / MIB, available_mib: self.left / MIB }),
+            None => {
+                Err(InsufficientMemory { needed_mib: CLONE_BYTES / MIB, available_mib: self.bytes / MIB })
+            }
         }
     }
 }
 
 /// `MemAvailable`, in bytes: what can be had without swapping.
-fn available() -> Option<u64> {
+fn host_available_bytes() -> Option<u64> {
     let text = fs::read_to_string("/proc/meminfo").ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
     Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1024)
@@ -65,9 +67,9 @@ fn available() -> Option<u64> {
 
 /// What mimeo's machines take: each its share, and no less than a copy may
 /// come to at once.
-fn taken(engine: &Engine) -> u64 {
+fn machines_bytes(engine: &Engine) -> u64 {
     let machines = engine.registry().list().unwrap_or_default();
     let living =
         machines.iter().filter(|found| found.owned && !matches!(found.record.state, State::Exited(_)));
-    living.map(|found| HostUsage::measure(&found.record).pss_bytes().max(COPY)).sum()
+    living.map(|found| HostUsage::measure(&found.record).pss_bytes().max(CLONE_BYTES)).sum()
 }

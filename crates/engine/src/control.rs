@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::id::SnapshotId;
 use crate::machine::{Exit, MachineName, Refusal};
 use crate::snapshot::Kind;
-pub use client::{ConnectError, ControlClient, ControlError, Saved};
+pub use client::{ConnectError, ControlClient, ControlError, SavedSnapshot};
 
 /// The socket's name in a machine's run directory.
 pub(crate) const SOCKET: &str = "control.sock";

@@ -12,11 +12,11 @@ use crate::machine::Registry;
 use crate::{Events, Home};
 
 /// What names a Firecracker.
-const FIRECRACKER: &str = "MIMEO_FIRECRACKER";
+const FIRECRACKER_VARIABLE: &str = "MIMEO_FIRECRACKER";
 /// What names its jailer,
-const JAILER: &str = "MIMEO_JAILER";
+const JAILER_VARIABLE: &str = "MIMEO_JAILER";
 /// or says that root's machines have none.
-const NO_JAILER: &str = "off";
+const JAILER_OFF: &str = "off";
 
 /// mimeo's machines in one home directory.
 #[derive(Debug, Clone)]
@@ -30,9 +30,9 @@ impl Engine {
     /// The machines of `home`, on the drivers that this program has.
     #[must_use]
     pub fn new(home: Home) -> Self {
-        let firecracker = Firecracker::new(firecracker(&home)).tracking_writes();
+        let firecracker = Firecracker::new(firecracker_program(&home)).tracking_writes();
         let firecracker = firecracker.with_version_cache(home.run().join("firecracker-format.json"));
-        let firecracker = if is_free() { firecracker.without_jailer() } else { firecracker };
+        let firecracker = if is_jailer_off() { firecracker.without_jailer() } else { firecracker };
         Self::with_drivers(home, [Arc::new(Qemu::default()) as Arc<dyn Driver>, Arc::new(firecracker)])
     }
 
@@ -101,13 +101,13 @@ impl Engine {
 }
 
 /// Whether root's Firecracker is to run without its jailer.
-fn is_free() -> bool {
-    std::env::var_os(JAILER).is_some_and(|jailer| jailer == NO_JAILER)
+fn is_jailer_off() -> bool {
+    std::env::var_os(JAILER_VARIABLE).is_some_and(|jailer| jailer == JAILER_OFF)
 }
 
 /// The Firecracker that `MIMEO_FIRECRACKER` names, or `setup` has put into the home, or PATH has.
-fn firecracker(home: &Home) -> PathBuf {
-    let named = std::env::var_os(FIRECRACKER).map(PathBuf::from);
-    let set_up = Some(home.programs().join(firecracker::PROGRAM)).filter(|path| path.exists());
-    named.or(set_up).unwrap_or_else(|| PathBuf::from(firecracker::PROGRAM))
+fn firecracker_program(home: &Home) -> PathBuf {
+    let from_variable = std::env::var_os(FIRECRACKER_VARIABLE).map(PathBuf::from);
+    let installed = Some(home.programs().join(firecracker::PROGRAM)).filter(|path| path.exists());
+    from_variable.or(installed).unwrap_or_else(|| PathBuf::from(firecracker::PROGRAM))
 }

@@ -102,7 +102,7 @@ impl Events {
             file.seek(io::SeekFrom::End(0))?;
             Ok(file)
         });
-        Follower { path: self.path.clone(), file: file.ok(), rest: Vec::new() }
+        Follower { path: self.path.clone(), file: file.ok(), partial: Vec::new() }
     }
 }
 
@@ -112,7 +112,7 @@ pub struct Follower {
     path: PathBuf,
     file: Option<File>,
     /// The beginning of a line whose end was not there yet.
-    rest: Vec<u8>,
+    partial: Vec<u8>,
 }
 
 impl Follower {
@@ -122,7 +122,7 @@ impl Follower {
     /// When the file cannot be read.
     pub fn read(&mut self) -> io::Result<Vec<Event>> {
         let mut events = self.drain()?;
-        if self.is_aside() {
+        if self.is_rotated() {
             self.file = match File::open(&self.path) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => None,
                 file => Some(file?),
@@ -134,16 +134,16 @@ impl Follower {
 
     fn drain(&mut self) -> io::Result<Vec<Event>> {
         let Some(file) = &mut self.file else { return Ok(Vec::new()) };
-        file.read_to_end(&mut self.rest)?;
-        let whole = self.rest.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
-        let lines: Vec<u8> = self.rest.drain(..whole).collect();
+        file.read_to_end(&mut self.partial)?;
+        let complete = self.partial.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+        let lines: Vec<u8> = self.partial.drain(..complete).collect();
         Ok(lines.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok()).collect())
     }
 
     /// Whether another file stands at the path now.
-    fn is_aside(&self) -> bool {
-        let now = fs::metadata(&self.path).map(|metadata| metadata.ino()).ok();
-        let ours = self.file.as_ref().and_then(|file| Some(file.metadata().ok()?.ino()));
-        now.is_some() && now != ours
+    fn is_rotated(&self) -> bool {
+        let current = fs::metadata(&self.path).map(|metadata| metadata.ino()).ok();
+        let open = self.file.as_ref().and_then(|file| Some(file.metadata().ok()?.ino()));
+        current.is_some() && current != open
     }
 }

@@ -8,8 +8,8 @@ use crate::machine::{HealthProbe, HealthSpec, MachineSpec};
 
 /// The person's check, or else the image's.
 pub(crate) fn spec(spec: &MachineSpec, image: &ImageConfig) -> Option<HealthSpec> {
-    let own = spec.health.clone().or_else(|| image.healthcheck.as_ref().and_then(from_image));
-    own.filter(|health| health.probe != HealthProbe::Command(Vec::new()))
+    let health = spec.health.clone().or_else(|| image.healthcheck.as_ref().and_then(from_image));
+    health.filter(|health| health.probe != HealthProbe::Command(Vec::new()))
 }
 
 /// An image's check: `["NONE"]`, `["CMD", …]` or `["CMD-SHELL", text]`.
@@ -50,7 +50,7 @@ mod tests {
     }
 
     #[test]
-    fn an_images_check_is_read_in_all_its_forms() {
+    fn all_forms_of_an_images_healthcheck_are_read() {
         assert_eq!(check(&["NONE"]), None);
         assert_eq!(check(&[]), None);
         let direct = check(&["CMD", "probe", "-x"]).expect("a check");

@@ -37,7 +37,7 @@ pub enum HomeError {
         /// What it may be.
         max: usize,
     },
-    /// A directory cannot be made.
+    /// A directory cannot be created.
     #[error("cannot make {}", path.display())]
     Create {
         /// Which one.
@@ -55,15 +55,15 @@ impl Home {
     /// directories are made, readable by their owner alone.
     ///
     /// # Errors
-    /// When they cannot be told or made.
+    /// When they cannot be told or created.
     pub fn from_environment() -> Result<Self, HomeError> {
         let root = rustix::process::geteuid().is_root();
-        let home = match path_from("MIMEO_HOME")? {
+        let home = match path_from_variable("MIMEO_HOME")? {
             Some(path) => path,
             None if root => PathBuf::from("/var/lib/mimeo"),
             None => data_home()?.join("mimeo"),
         };
-        let run = match path_from("MIMEO_RUN")? {
+        let run = match path_from_variable("MIMEO_RUN")? {
             Some(path) => path,
             None if root => PathBuf::from("/run/mimeo"),
             None => runtime_dir()?,
@@ -94,13 +94,13 @@ impl Home {
             this.run.join("machines"),
             this.run.join("serves"),
         ] {
-            make_private(&dir)?;
+            create_private_dir(&dir)?;
         }
         // The kernel names files by where they are, not by how we came there.
-        let real = |dir: PathBuf| {
+        let canonicalize = |dir: PathBuf| {
             dir.canonicalize().map_err(|source| HomeError::Create { path: dir.clone(), source })
         };
-        Ok(Self { home: real(this.home)?, ..this })
+        Ok(Self { home: canonicalize(this.home)?, ..this })
     }
 
     /// The directory of what lasts.
@@ -188,7 +188,7 @@ impl Home {
     }
 }
 
-fn path_from(variable: &'static str) -> Result<Option<PathBuf>, HomeError> {
+fn path_from_variable(variable: &'static str) -> Result<Option<PathBuf>, HomeError> {
     match env::var_os(variable).filter(|value| !value.is_empty()).map(PathBuf::from) {
         Some(path) if path.is_relative() => Err(HomeError::Relative { variable, path }),
         path => Ok(path),
@@ -196,29 +196,29 @@ fn path_from(variable: &'static str) -> Result<Option<PathBuf>, HomeError> {
 }
 
 fn data_home() -> Result<PathBuf, HomeError> {
-    match path_from("XDG_DATA_HOME")? {
+    match path_from_variable("XDG_DATA_HOME")? {
         Some(path) => Ok(path),
-        None => Ok(path_from("HOME")?.ok_or(HomeError::Unknown)?.join(".local/share")),
+        None => Ok(path_from_variable("HOME")?.ok_or(HomeError::Unknown)?.join(".local/share")),
     }
 }
 
 fn runtime_dir() -> Result<PathBuf, HomeError> {
     let uid = rustix::process::geteuid().as_raw();
-    match path_from("XDG_RUNTIME_DIR")?.filter(|dir| dir.is_dir()) {
+    match path_from_variable("XDG_RUNTIME_DIR")?.filter(|dir| dir.is_dir()) {
         Some(path) => Ok(path.join("mimeo")),
         None => Ok(PathBuf::from(format!("/tmp/mimeo-{uid}"))),
     }
 }
 
-fn make_private(dir: &Path) -> Result<(), HomeError> {
+fn create_private_dir(dir: &Path) -> Result<(), HomeError> {
     use std::os::unix::fs::{DirBuilderExt, MetadataExt};
-    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir);
-    let owned = made.and_then(|()| std::fs::metadata(dir)).and_then(|metadata| {
+    let created = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir);
+    let checked = created.and_then(|()| std::fs::metadata(dir)).and_then(|metadata| {
         // In /tmp somebody else may have been faster.
         if metadata.uid() == rustix::process::geteuid().as_raw() {
             return Ok(());
         }
         Err(std::io::Error::new(std::io::ErrorKind::PermissionDenied, "it belongs to another user"))
     });
-    owned.map_err(|source| HomeError::Create { path: dir.to_owned(), source })
+    checked.map_err(|source| HomeError::Create { path: dir.to_owned(), source })
 }

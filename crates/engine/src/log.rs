@@ -33,31 +33,31 @@ impl Output {
 #[derive(Debug)]
 pub(crate) struct LogWriter {
     file: File,
-    lines: Vec<u8>,
+    buffer: Vec<u8>,
 }
 
 impl LogWriter {
     /// Begins or goes on with the log of the machine in `dir`.
     pub(crate) fn open(dir: &Path) -> io::Result<Self> {
         let file = OpenOptions::new().create(true).append(true).open(dir.join(FILE))?;
-        Ok(Self { file, lines: Vec::new() })
+        Ok(Self { file, buffer: Vec::new() })
     }
 
     /// Writes what came in one piece. A line whose end has not come yet is
     /// written at once, as a part: who follows the log sees it as it is.
     pub(crate) fn write(&mut self, output: Output, bytes: &[u8]) -> io::Result<()> {
         let time = format!("{:.9}", Timestamp::now());
-        self.lines.clear();
+        self.buffer.clear();
         for line in bytes.split_inclusive(|byte| *byte == b'\n') {
             let (flag, text) = match line.strip_suffix(b"\n") {
                 Some(text) => ('F', text),
                 None => ('P', line),
             };
-            write!(self.lines, "{time} {} {flag} ", output.name())?;
-            self.lines.extend_from_slice(text);
-            self.lines.push(b'\n');
+            write!(self.buffer, "{time} {} {flag} ", output.name())?;
+            self.buffer.extend_from_slice(text);
+            self.buffer.push(b'\n');
         }
-        self.file.write_all(&self.lines)
+        self.file.write_all(&self.buffer)
     }
 }
 
@@ -99,16 +99,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_written_is_read_again() {
+    fn written_lines_are_parsed() {
         let dir = tempfile::tempdir().expect("a directory");
         let mut log = LogWriter::open(dir.path()).expect("opened");
         log.write(Output::Stdout, b"one\ntwo").expect("written");
         log.write(Output::Stderr, b"\xff oh\n").expect("written");
         let bytes = std::fs::read(dir.path().join(FILE)).expect("read");
         let lines: Vec<_> = bytes.split(|byte| *byte == b'\n').filter_map(LogLine::parse).collect();
-        let told: Vec<_> = lines.iter().map(|line| (line.output, line.full, line.text.as_slice())).collect();
+        let written: Vec<_> =
+            lines.iter().map(|line| (line.output, line.full, line.text.as_slice())).collect();
         assert_eq!(
-            told,
+            written,
             [
                 (Output::Stdout, true, &b"one"[..]),
                 (Output::Stdout, false, b"two"),

@@ -46,8 +46,8 @@ pub fn name(number: i32) -> String {
 /// What asks this machine's container to end. An image's word that is no
 /// signal is not the person's fault: it is passed over.
 pub(crate) fn stop_signal(spec: &MachineSpec, image: &ImageConfig) -> i32 {
-    let of_image = image.stop_signal.as_deref().and_then(|text| parse(text).ok());
-    spec.stop_signal.or(of_image).unwrap_or(SIGTERM)
+    let from_image = image.stop_signal.as_deref().and_then(|text| parse(text).ok());
+    spec.stop_signal.or(from_image).unwrap_or(SIGTERM)
 }
 
 #[cfg(test)]
@@ -55,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_and_numbers_mean_the_same() {
+    fn names_and_numbers_are_parsed() {
         for text in ["TERM", "SIGTERM", "sigterm", "15"] {
             assert_eq!(parse(text), Ok(15), "{text}");
         }

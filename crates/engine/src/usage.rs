@@ -39,7 +39,10 @@ impl HostUsage {
     /// What `record`'s processes use now.
     #[must_use]
     pub fn measure(record: &Record) -> Self {
-        Self { vmm: record.vmm.as_ref().and_then(process), supervisor: process(&record.supervisor) }
+        Self {
+            vmm: record.vmm.as_ref().and_then(process_usage),
+            supervisor: process_usage(&record.supervisor),
+        }
     }
 
     /// The memory of both, a page that n processes map counted for one n-th.
@@ -60,12 +63,12 @@ impl HostUsage {
         self.sum(|usage| usage.shared_bytes)
     }
 
-    fn sum(&self, of: impl Fn(ProcessUsage) -> u64) -> u64 {
-        [self.vmm, self.supervisor].into_iter().flatten().map(of).sum()
+    fn sum(&self, value: impl Fn(ProcessUsage) -> u64) -> u64 {
+        [self.vmm, self.supervisor].into_iter().flatten().map(value).sum()
     }
 }
 
-fn process(identity: &ProcessIdentity) -> Option<ProcessUsage> {
+fn process_usage(identity: &ProcessIdentity) -> Option<ProcessUsage> {
     if !identity.is_alive() {
         return None;
     }
@@ -74,16 +77,16 @@ fn process(identity: &ProcessIdentity) -> Option<ProcessUsage> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     Some(ProcessUsage {
         pid,
-        pss_bytes: kibibytes(&rollup, "Pss:")?,
-        rss_bytes: kibibytes(&rollup, "Rss:")?,
-        unique_bytes: kibibytes(&rollup, "Private_Clean:")? + kibibytes(&rollup, "Private_Dirty:")?,
-        shared_bytes: kibibytes(&rollup, "Shared_Clean:")? + kibibytes(&rollup, "Shared_Dirty:")?,
+        pss_bytes: field_bytes(&rollup, "Pss:")?,
+        rss_bytes: field_bytes(&rollup, "Rss:")?,
+        unique_bytes: field_bytes(&rollup, "Private_Clean:")? + field_bytes(&rollup, "Private_Dirty:")?,
+        shared_bytes: field_bytes(&rollup, "Shared_Clean:")? + field_bytes(&rollup, "Shared_Dirty:")?,
         cpu_micros: cpu_micros(&stat)?,
     })
 }
 
 /// `Pss:     1234 kB`, in bytes.
-fn kibibytes(rollup: &str, key: &str) -> Option<u64> {
+fn field_bytes(rollup: &str, key: &str) -> Option<u64> {
     let line = rollup.lines().find_map(|line| line.strip_prefix(key))?;
     Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1024)
 }
@@ -101,17 +104,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_kernels_texts_are_read() {
+    fn proc_files_are_parsed() {
         let rollup = "55d0-7ffc ---p 00000000 00:00 0  [rollup]\nRss:    2048 kB\nPss:    1024 kB\n";
-        assert_eq!(kibibytes(rollup, "Pss:"), Some(1024 * 1024));
-        assert_eq!(kibibytes(rollup, "Swap:"), None);
+        assert_eq!(field_bytes(rollup, "Pss:"), Some(1024 * 1024));
+        assert_eq!(field_bytes(rollup, "Swap:"), None);
         let stat = "1 (a) b) S 0 1 1 0 -1 0 0 0 0 0 7 5 0 0 20 0 1 0 3 0 0";
         assert_eq!(cpu_micros(stat), Some(120_000));
     }
 
     #[test]
     fn this_process_uses_memory() {
-        let usage = process(&ProcessIdentity::own()).expect("it runs");
+        let usage = process_usage(&ProcessIdentity::own()).expect("it runs");
         assert!(usage.pss_bytes > 0 && usage.rss_bytes >= usage.pss_bytes);
     }
 }

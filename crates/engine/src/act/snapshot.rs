@@ -2,7 +2,7 @@
 
 use super::ActError;
 use crate::Engine;
-use crate::control::{ControlClient, Saved};
+use crate::control::{ControlClient, SavedSnapshot};
 use crate::machine::{Action, Found, MachineName, decide};
 use crate::snapshot::Kind;
 
@@ -16,7 +16,7 @@ pub async fn snapshot(
     machine: &Found,
     tag: Option<MachineName>,
     kind: Kind,
-) -> Result<Saved, ActError> {
+) -> Result<SavedSnapshot, ActError> {
     let refused = |refusal| ActError::Refused { name: machine.record.name.clone(), refusal };
     decide(machine.record.phase(), Action::Snapshot).map_err(refused)?;
     let client = ControlClient::connect(engine.home(), machine).await?;

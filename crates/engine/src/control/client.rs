@@ -26,7 +26,7 @@ pub struct ControlClient {
 
 /// A snapshot that is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Saved {
+pub struct SavedSnapshot {
     /// Its id.
     pub snapshot: SnapshotId,
     /// How long the workload stood still, in microseconds.
@@ -148,7 +148,7 @@ impl ControlClient {
     /// # Errors
     /// When it is not done.
     pub async fn request(&self, request: &ControlRequest) -> Result<(), ControlError> {
-        match self.answer(request).await? {
+        match self.send_request(request).await? {
             ControlReply::Done | ControlReply::Exited { .. } => Ok(()),
             ControlReply::Refused { refusal } => {
                 Err(ControlError::Refused { name: self.name.clone(), refusal })
@@ -156,7 +156,7 @@ impl ControlClient {
             ControlReply::Failed { message } => {
                 Err(ControlError::Failed { name: self.name.clone(), message })
             }
-            answer @ ControlReply::Saved { .. } => Err(self.out_of_turn(&answer)),
+            reply @ ControlReply::Saved { .. } => Err(self.unexpected_reply(&reply)),
         }
     }
 
@@ -164,10 +164,14 @@ impl ControlClient {
     ///
     /// # Errors
     /// When there is none; the machine goes on all the same.
-    pub async fn snapshot(&self, tag: Option<MachineName>, kind: Kind) -> Result<Saved, ControlError> {
-        match self.answer(&ControlRequest::Snapshot { tag, kind }).await? {
+    pub async fn snapshot(
+        &self,
+        tag: Option<MachineName>,
+        kind: Kind,
+    ) -> Result<SavedSnapshot, ControlError> {
+        match self.send_request(&ControlRequest::Snapshot { tag, kind }).await? {
             ControlReply::Saved { snapshot, pause_micros, memory_bytes } => {
-                Ok(Saved { snapshot, pause_micros, memory_bytes })
+                Ok(SavedSnapshot { snapshot, pause_micros, memory_bytes })
             }
             ControlReply::Refused { refusal } => {
                 Err(ControlError::Refused { name: self.name.clone(), refusal })
@@ -175,14 +179,14 @@ impl ControlClient {
             ControlReply::Failed { message } => {
                 Err(ControlError::Failed { name: self.name.clone(), message })
             }
-            answer => Err(self.out_of_turn(&answer)),
+            reply => Err(self.unexpected_reply(&reply)),
         }
     }
 
-    fn out_of_turn(&self, answer: &ControlReply) -> ControlError {
+    fn unexpected_reply(&self, reply: &ControlReply) -> ControlError {
         ControlError::Failed {
             name: self.name.clone(),
-            message: format!("the monitor answered out of turn: {answer:?}"),
+            message: format!("the monitor answered out of turn: {reply:?}"),
         }
     }
 
@@ -191,9 +195,9 @@ impl ControlClient {
     /// # Errors
     /// When the monitor vanishes without a word.
     pub async fn wait(&self) -> Result<Exit, ControlError> {
-        match self.answer(&ControlRequest::Wait).await? {
+        match self.send_request(&ControlRequest::Wait).await? {
             ControlReply::Exited { exit } => Ok(exit),
-            answer => Err(self.out_of_turn(&answer)),
+            reply => Err(self.unexpected_reply(&reply)),
         }
     }
 
@@ -202,8 +206,8 @@ impl ControlClient {
     /// # Errors
     /// When the guest does not take it.
     pub async fn guest(&self, request: Request) -> Result<(Reply, Stream), ControlError> {
-        let mut stream = self.open(&ControlRequest::Guest { request: Box::new(request) })?;
-        match stream.receiver.message::<Reply>().await.map_err(|source| self.lost(source))? {
+        let mut stream = self.open_stream(&ControlRequest::Guest { request: Box::new(request) })?;
+        match stream.receiver.message::<Reply>().await.map_err(|source| self.link_error(source))? {
             Reply::Failed(failure) => Err(ControlError::Guest { name: self.name.clone(), failure }),
             reply => Ok((reply, stream)),
         }
@@ -214,19 +218,19 @@ impl ControlClient {
     /// # Errors
     /// When the session is over.
     pub fn stream(&self, request: Request) -> Result<Stream, ControlError> {
-        self.open(&ControlRequest::Guest { request: Box::new(request) })
+        self.open_stream(&ControlRequest::Guest { request: Box::new(request) })
     }
 
-    async fn answer(&self, request: &ControlRequest) -> Result<ControlReply, ControlError> {
-        let mut stream = self.open(request)?;
-        stream.receiver.message().await.map_err(|source| self.lost(source))
+    async fn send_request(&self, request: &ControlRequest) -> Result<ControlReply, ControlError> {
+        let mut stream = self.open_stream(request)?;
+        stream.receiver.message().await.map_err(|source| self.link_error(source))
     }
 
-    fn open(&self, request: &ControlRequest) -> Result<Stream, ControlError> {
-        self.link.open(request).map_err(|source| self.lost(source))
+    fn open_stream(&self, request: &ControlRequest) -> Result<Stream, ControlError> {
+        self.link.open(request).map_err(|source| self.link_error(source))
     }
 
-    fn lost(&self, source: LinkError) -> ControlError {
+    fn link_error(&self, source: LinkError) -> ControlError {
         ControlError::Link { name: self.name.clone(), source }
     }
 }
