@@ -1,4 +1,4 @@
-//! What every operation on machines needs.
+//! The context of all operations on machines: home, drivers and memory budget.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -11,14 +11,14 @@ use mimeo_vmm::qemu::Qemu;
 use crate::machine::Registry;
 use crate::{Events, Home};
 
-/// What names a Firecracker.
+/// The variable that names the Firecracker program.
 const FIRECRACKER_VARIABLE: &str = "MIMEO_FIRECRACKER";
-/// What names its jailer,
+/// The variable that names Firecracker's jailer.
 const JAILER_VARIABLE: &str = "MIMEO_JAILER";
-/// or says that root's machines have none.
+/// The jailer variable's value that runs Firecracker without a jailer as root.
 const JAILER_OFF: &str = "off";
 
-/// mimeo's machines in one home directory.
+/// The machines of one home directory.
 #[derive(Debug, Clone)]
 pub struct Engine {
     home: Home,
@@ -27,7 +27,7 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// The machines of `home`, on the drivers that this program has.
+    /// Creates an engine for the machines of `home`, with the drivers that this program has.
     #[must_use]
     pub fn new(home: Home) -> Self {
         let firecracker = Firecracker::new(firecracker_program(&home)).tracking_writes();
@@ -36,14 +36,14 @@ impl Engine {
         Self::with_drivers(home, [Arc::new(Qemu::default()) as Arc<dyn Driver>, Arc::new(firecracker)])
     }
 
-    /// The machines of `home`, on these drivers.
+    /// Creates an engine for the machines of `home`, with these drivers.
     #[must_use]
     pub fn with_drivers(home: Home, drivers: impl IntoIterator<Item = Arc<dyn Driver>>) -> Self {
         let drivers = drivers.into_iter().map(|driver| (driver.name(), driver)).collect();
         Self { home, drivers, memory_budget: None }
     }
 
-    /// Copies are refused when all machines together would take more memory than this, in bytes.
+    /// Refuses clones when all machines together would use more memory than this, in bytes.
     #[must_use]
     pub fn with_memory_budget(mut self, bytes: Option<u64>) -> Self {
         self.memory_budget = bytes;
@@ -54,39 +54,39 @@ impl Engine {
         self.memory_budget
     }
 
-    /// Where things are kept.
+    /// Returns the home directory.
     #[must_use]
     pub fn home(&self) -> &Home {
         &self.home
     }
 
-    /// All machines.
+    /// Returns the registry of machines.
     #[must_use]
     pub fn registry(&self) -> Registry {
         Registry::new(self.home.clone())
     }
 
-    /// All snapshots.
+    /// Returns the store of snapshots.
     #[must_use]
     pub fn snapshots(&self) -> crate::snapshot::Snapshots {
         crate::snapshot::Snapshots::new(self.home.clone())
     }
 
-    /// What happens to machines.
+    /// Returns the machines' events.
     #[must_use]
     pub fn events(&self) -> Events {
         Events::new(self.home.events())
     }
 
-    /// All images.
+    /// Opens the image store.
     ///
     /// # Errors
-    /// When their directory cannot be used.
+    /// If its directory cannot be used.
     pub fn images(&self) -> Result<mimeo_image::Store, mimeo_image::OpenError> {
         mimeo_image::Store::open(&self.home.images())
     }
 
-    /// The names of the drivers.
+    /// Returns the names of the drivers.
     pub fn driver_names(&self) -> impl Iterator<Item = &'static str> {
         self.drivers.keys().copied()
     }
@@ -100,12 +100,13 @@ impl Engine {
     }
 }
 
-/// Whether root's Firecracker is to run without its jailer.
+/// Returns whether Firecracker runs without its jailer as root.
 fn is_jailer_off() -> bool {
     std::env::var_os(JAILER_VARIABLE).is_some_and(|jailer| jailer == JAILER_OFF)
 }
 
-/// The Firecracker that `MIMEO_FIRECRACKER` names, or `setup` has put into the home, or PATH has.
+/// Returns the Firecracker program: the one that `MIMEO_FIRECRACKER` names, else the one that `setup`
+/// installed, else the one in PATH.
 fn firecracker_program(home: &Home) -> PathBuf {
     let from_variable = std::env::var_os(FIRECRACKER_VARIABLE).map(PathBuf::from);
     let installed = Some(home.programs().join(firecracker::PROGRAM)).filter(|path| path.exists());

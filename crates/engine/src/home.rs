@@ -1,11 +1,11 @@
-//! Where mimeo keeps things.
+//! The directories in which mimeo stores its files.
 
 use std::env;
 use std::path::{Path, PathBuf};
 
 use crate::id::MachineId;
 
-/// Longest path of a Unix socket that the kernel takes, its final zero not counted.
+/// The longest path of a Unix socket that the kernel accepts, without the final NUL.
 const MAX_SOCKET_PATH: usize = 107;
 
 /// mimeo's two directories.
@@ -15,34 +15,34 @@ pub struct Home {
     run: PathBuf,
 }
 
-/// Why there is no place to keep things.
+/// Why the directories cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum HomeError {
-    /// No variable says where.
+    /// No environment variable names the home directory.
     #[error("neither MIMEO_HOME, XDG_DATA_HOME nor HOME is set: set MIMEO_HOME to a directory of yours")]
     Unknown,
-    /// A relative path would mean another place from another directory.
+    /// A relative path would depend on the current directory.
     #[error("{variable} must be an absolute path, not {}", path.display())]
     Relative {
         /// The variable.
         variable: &'static str,
-        /// What it says.
+        /// Its value.
         path: PathBuf,
     },
-    /// Sockets below it could not be connected to.
+    /// Sockets in this directory could not be connected to.
     #[error("MIMEO_RUN is too long a path for sockets (at most {max} bytes): {}", path.display())]
     TooLong {
-        /// What it says.
+        /// The path.
         path: PathBuf,
-        /// What it may be.
+        /// The longest path allowed.
         max: usize,
     },
-    /// A directory cannot be created.
+    /// A directory cannot be created or used.
     #[error("cannot make {}", path.display())]
     Create {
-        /// Which one.
+        /// The path.
         path: PathBuf,
-        /// Why.
+        /// The error of the operating system.
         #[source]
         source: std::io::Error,
     },
@@ -52,10 +52,10 @@ impl Home {
     /// `MIMEO_HOME` and `MIMEO_RUN`, or their defaults: /var/lib/mimeo and
     /// /run/mimeo for root, else `$XDG_DATA_HOME/mimeo` (`~/.local/share/mimeo`)
     /// and `$XDG_RUNTIME_DIR/mimeo` (`/tmp/mimeo-UID` where there is none). The
-    /// directories are made, readable by their owner alone.
+    /// directories are created, accessible only by their owner.
     ///
     /// # Errors
-    /// When they cannot be told or created.
+    /// If they cannot be determined or created.
     pub fn from_environment() -> Result<Self, HomeError> {
         let root = rustix::process::geteuid().is_root();
         let home = match path_from_variable("MIMEO_HOME")? {
@@ -71,10 +71,10 @@ impl Home {
         Self::at(home, run)
     }
 
-    /// Keeps things in these two directories.
+    /// Uses these two directories.
     ///
     /// # Errors
-    /// When they cannot be made, or sockets would not fit below `run`.
+    /// If they cannot be created, or `run` is too long for the paths of sockets.
     pub fn at(home: PathBuf, run: PathBuf) -> Result<Self, HomeError> {
         let longest = run.join("machines/0123456789ab/control.sock").as_os_str().len();
         if longest > MAX_SOCKET_PATH {
@@ -96,92 +96,92 @@ impl Home {
         ] {
             create_private_dir(&dir)?;
         }
-        // The kernel names files by where they are, not by how we came there.
+        // The kernel reports files by their canonical path, whatever path was used to open them.
         let canonicalize = |dir: PathBuf| {
             dir.canonicalize().map_err(|source| HomeError::Create { path: dir.clone(), source })
         };
         Ok(Self { home: canonicalize(this.home)?, ..this })
     }
 
-    /// The directory of what lasts.
+    /// Returns the directory of persistent files.
     #[must_use]
     pub fn home(&self) -> &Path {
         &self.home
     }
 
-    /// The directory of what ends with the machines.
+    /// Returns the directory of files that end with the machines, such as sockets.
     #[must_use]
     pub fn run(&self) -> &Path {
         &self.run
     }
 
-    /// Where images are kept.
+    /// Returns the directory of images.
     #[must_use]
     pub fn images(&self) -> PathBuf {
         self.home.join("images")
     }
 
-    /// Programs that `setup` has put here.
+    /// Returns the directory of programs that `setup` installed.
     #[must_use]
     pub fn programs(&self) -> PathBuf {
         self.home.join("programs")
     }
 
-    /// Empty disks that machines' own are copied from.
+    /// Returns the directory of empty disks, which machines' disks are copied from.
     #[must_use]
     pub fn templates(&self) -> PathBuf {
         self.home.join("templates")
     }
 
-    /// Where machines are kept, one directory each.
+    /// Returns the directory of machines, with one directory each.
     #[must_use]
     pub fn machines(&self) -> PathBuf {
         self.home.join("machines")
     }
 
-    /// Where snapshots are kept, one directory each.
+    /// Returns the directory of snapshots, with one directory each.
     #[must_use]
     pub fn snapshots(&self) -> PathBuf {
         self.home.join("snapshots")
     }
 
-    /// Where stencils are kept, those of each start of the host by themselves.
+    /// Returns the directory of stencils, grouped by boot of the host.
     #[must_use]
     pub fn stencils(&self) -> PathBuf {
         self.home.join("stencils")
     }
 
-    /// Servers of snapshots, one directory each.
+    /// Returns the directory of snapshot servers, with one directory each.
     #[must_use]
     pub fn serves(&self) -> PathBuf {
         self.home.join("serves")
     }
 
-    /// Forks that were decided on, by their keys.
+    /// Returns the directory of fork decisions, named by the forks' keys.
     #[must_use]
     pub fn forks(&self) -> PathBuf {
         self.home.join("forks")
     }
 
-    /// Evidence of guests that did not answer, one directory each.
+    /// Returns the directory of dumps of guests that did not answer, with one directory each.
     #[must_use]
     pub fn hangs(&self) -> PathBuf {
         self.home.join("hangs")
     }
 
-    /// What happened to machines, one JSON object a line.
+    /// Returns the file of events, with one JSON object per line.
     #[must_use]
     pub fn events(&self) -> PathBuf {
         self.home.join("events.jsonl")
     }
 
-    /// A machine's own directory.
+    /// Returns a machine's directory.
     #[must_use]
     pub fn machine(&self, id: &MachineId) -> PathBuf {
         self.machines().join(id.short())
     }
 
-    /// A machine's sockets.
+    /// Returns the directory of a machine's sockets.
     #[must_use]
     pub fn machine_run(&self, id: &MachineId) -> PathBuf {
         self.run.join("machines").join(id.short())
@@ -214,7 +214,7 @@ fn create_private_dir(dir: &Path) -> Result<(), HomeError> {
     use std::os::unix::fs::{DirBuilderExt, MetadataExt};
     let created = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir);
     let checked = created.and_then(|()| std::fs::metadata(dir)).and_then(|metadata| {
-        // In /tmp somebody else may have been faster.
+        // In /tmp another user may have created it first.
         if metadata.uid() == rustix::process::geteuid().as_raw() {
             return Ok(());
         }

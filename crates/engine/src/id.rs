@@ -5,9 +5,9 @@ use std::marker::PhantomData;
 
 use serde::{Deserialize, Serialize};
 
-/// Digits of an id.
+/// The number of digits of an id.
 const DIGITS: usize = 64;
-/// Digits that people see, and that name directories.
+/// The number of digits that people see, and that name directories.
 const SHORT_DIGITS: usize = 12;
 
 /// A machine's id.
@@ -56,7 +56,7 @@ pub struct ParseIdError {
 }
 
 impl<Kind> Id<Kind> {
-    /// Makes a new id from the operating system's random numbers.
+    /// Creates a new id from the operating system's random numbers.
     #[must_use]
     pub fn random() -> Self {
         let (a, b) = (uuid::Uuid::new_v4(), uuid::Uuid::new_v4());

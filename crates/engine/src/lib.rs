@@ -1,8 +1,8 @@
-//! mimeo's machines: create, supervise, list, stop.
+//! The engine creates, supervises, lists and stops mimeo's machines.
 //!
-//! The engine is a library; the command line and the manager are its clients.
-//! [`supervise`] is the process that owns one machine, [`ControlClient`] is how
-//! all others speak to it, [`Registry`] is what they read from the disk.
+//! It is a library; the command line and the manager are its clients. [`supervise`] runs the process
+//! that owns one machine, [`ControlClient`] sends that process requests, and [`Registry`] reads the
+//! machines' records on disk.
 
 mod accelerator;
 pub mod act;

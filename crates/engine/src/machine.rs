@@ -1,4 +1,4 @@
-//! What a machine is, on the disk and in words.
+//! What defines a machine: its spec, its record on disk, its states, and the registry of all machines.
 
 mod life;
 mod name;

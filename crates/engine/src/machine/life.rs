@@ -1,22 +1,22 @@
-//! A machine's life: what may be asked of it when. Pure: no I/O, no clock.
+//! Which action is allowed in which state of a machine. Pure: no I/O, no clock.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// Where a machine is in its life.
+/// The states of a machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Phase {
-    /// It is being made; its container does not run yet.
+    /// The machine is being created; its container does not run yet.
     Creating,
-    /// Its container runs.
+    /// The container runs.
     Running,
-    /// Its processors stand still.
+    /// The vCPUs are stopped.
     Paused,
-    /// It was told to end.
+    /// The machine has received a request to stop.
     Stopping,
-    /// Its container has ended.
+    /// The container has exited.
     Exited,
 }
 
@@ -32,72 +32,72 @@ impl fmt::Display for Phase {
     }
 }
 
-/// What can be asked of a machine.
+/// An action that a client requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Action {
-    /// Talk to the guest: exec, copy, processes.
+    /// Talk to the guest: exec, file copies, process lists.
     Enter,
-    /// Send its container a signal.
+    /// Send the container a signal.
     Signal,
-    /// Stand still.
+    /// Stop the vCPUs.
     Pause,
-    /// Go on.
+    /// Resume the vCPUs.
     Unpause,
-    /// Be copied.
+    /// Take a snapshot.
     Snapshot,
-    /// End in good order.
+    /// Stop the container, and kill it after a timeout.
     Stop,
-    /// Vanish.
+    /// Remove the machine.
     Remove {
-        /// Even if it runs.
+        /// Stop it first if it runs.
         force: bool,
     },
 }
 
-/// What to do about it.
+/// How to carry out an allowed action.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Decision {
-    /// Do it.
+    /// Carry it out.
     Proceed,
-    /// It is so already.
+    /// The machine is in that state already.
     Nothing,
-    /// Let the processors go on, then do it.
+    /// Resume the vCPUs first.
     ResumeFirst,
-    /// End the machine, then do it.
+    /// Stop the machine first.
     StopFirst,
 }
 
-/// Why not.
+/// Why an action is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Refusal {
-    /// It has not come up yet.
+    /// The container does not run yet.
     #[error("it is still being created")]
     NotYet,
-    /// It is paused.
-    #[error("it is paused: `mimeo unpause` lets it go on")]
+    /// The machine is paused.
+    #[error("it is paused: `mimeo unpause` resumes it")]
     Paused,
-    /// It is not paused.
+    /// The machine is not paused.
     #[error("it is not paused")]
     NotPaused,
-    /// It is ending.
+    /// The machine is stopping.
     #[error("it is stopping")]
     Stopping,
-    /// It is over.
+    /// The machine has exited.
     #[error("it is not running")]
     NotRunning,
-    /// It runs, and nobody said that this does not matter.
+    /// The machine runs, and removal was not forced.
     #[error("it is running: stop it first, or use --force")]
     Running,
 }
 
-/// Whether and how `action` is done in `phase`.
+/// Returns how `action` is carried out in `phase`.
 ///
 /// # Errors
-/// When it cannot be done then.
+/// If the action is not allowed in this state.
 pub fn decide(phase: Phase, action: Action) -> Result<Decision, Refusal> {
     match action {
-        // The workload must take part in it, as in anything that enters the guest.
+        // A snapshot needs the workload's cooperation, like anything that enters the guest.
         Action::Enter | Action::Snapshot => enter(phase),
         Action::Signal => signal(phase),
         Action::Pause => pause(phase),
@@ -119,7 +119,7 @@ fn enter(phase: Phase) -> Result<Decision, Refusal> {
 
 fn signal(phase: Phase) -> Result<Decision, Refusal> {
     match phase {
-        // One more signal may be what ends it.
+        // Another signal may be the one that ends the container.
         Phase::Running | Phase::Stopping => Ok(Decision::Proceed),
         Phase::Creating => Err(Refusal::NotYet),
         Phase::Paused => Err(Refusal::Paused),
@@ -148,7 +148,7 @@ fn unpause(phase: Phase) -> Result<Decision, Refusal> {
 
 fn stop(phase: Phase) -> Decision {
     match phase {
-        // A machine that is being created is ended by undoing what was done.
+        // Stopping a machine that is being created undoes its creation.
         Phase::Running | Phase::Creating => Decision::Proceed,
         Phase::Paused => Decision::ResumeFirst,
         Phase::Stopping | Phase::Exited => Decision::Nothing,
@@ -181,7 +181,7 @@ mod tests {
         Action::Remove { force: true },
     ];
 
-    /// What a machine is after an action that was decided on.
+    /// The state of a machine after an allowed action.
     fn phase_after(phase: Phase, action: Action, decision: Decision) -> Phase {
         match (action, decision) {
             (_, Decision::Nothing) | (Action::Enter | Action::Snapshot | Action::Signal, _) => phase,
@@ -216,8 +216,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever is asked in whatever order, an ended machine never comes
-        /// back, and nothing but resuming moves a paused one's processors.
+        /// No sequence of requests restarts an exited machine, and only a resume runs the
+        /// vCPUs of a paused one.
         #[test]
         fn no_requests_restart_or_wake_a_machine(actions in proptest::collection::vec(0..ACTIONS.len(), 1..40)) {
             let mut phase = Phase::Running;
@@ -239,7 +239,7 @@ mod tests {
             }
         }
 
-        /// Asking twice for the same end is no error.
+        /// Repeating a stop or a pause is no error.
         #[test]
         fn stop_and_pause_can_be_repeated(first in 0..2usize) {
             let action = [Action::Stop, Action::Pause][first];

@@ -1,23 +1,23 @@
-//! A machine's name.
+//! Names of machines.
 
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// Longest name: it is also the guest's host name, which Linux limits to 64.
+/// Longest name. The name is also the guest's host name, which Linux limits to 64 bytes.
 const MAX_LENGTH: usize = 63;
 
-/// A name as podman takes it: `[a-zA-Z0-9][a-zA-Z0-9_.-]*`.
+/// A name that podman accepts: `[a-zA-Z0-9][a-zA-Z0-9_.-]*`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct MachineName(String);
 
-/// Not a name.
+/// The text is not a valid name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{0:?} is no name: it must begin with a letter or digit, go on with letters, digits, `_`, `.` and `-`, \
-     and have at most {MAX_LENGTH} characters"
+    "{0:?} is not a valid name: it must start with a letter or digit, continue with letters, digits, `_`, `.` \
+     and `-`, and have at most {MAX_LENGTH} characters"
 )]
 pub struct ParseNameError(String);
 
@@ -34,13 +34,13 @@ const NOUNS: [&str; 32] = [
 ];
 
 impl MachineName {
-    /// The name as text.
+    /// Returns the name as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// A name by chance, two words and a number: of a million and more.
+    /// Generates a random name of two words and a number, out of more than a million.
     #[must_use]
     pub fn random() -> Self {
         let uuid = uuid::Uuid::new_v4();

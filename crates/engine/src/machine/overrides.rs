@@ -1,4 +1,4 @@
-//! What a clone has of its own in place of its source's.
+//! What a clone does not take over from its source.
 
 use std::collections::BTreeMap;
 
@@ -7,17 +7,17 @@ use serde::{Deserialize, Serialize};
 
 use super::MachineName;
 
-/// What may be asked of a copy.
+/// Options of one clone.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct CloneOverrides {
-    /// Its name; otherwise two words by chance.
+    /// Its name. Default: a random name.
     pub name: Option<MachineName>,
-    /// Its published ports; otherwise its original's, at ports of the host that are free.
+    /// Its published ports. Default: its source's guest ports, on free ports of the host.
     pub ports: Option<Vec<PortMapping>>,
-    /// Environment, over the image's; its original's is not its own.
+    /// Environment variables in addition to the image's. Those set for the source are not inherited.
     #[serde(default)]
     pub env: BTreeMap<String, String>,
-    /// Remove it when it has ended.
+    /// Remove the machine when it has exited.
     #[serde(default)]
     pub remove: bool,
 }

@@ -1,4 +1,4 @@
-//! A process that is known again: by id, start time and boot.
+//! Identifies a process by PID, start time and boot.
 
 use std::fs;
 use std::io;
@@ -7,19 +7,20 @@ use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use serde::{Deserialize, Serialize};
 
-/// A process. Ids are used again, and again after a reboot; the three together are not.
+/// A process. PIDs are reused, and start over after a reboot; PID, start time and boot id together are
+/// unique.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProcessIdentity {
-    /// Its id.
+    /// The PID.
     pub pid: u32,
-    /// Its start in clock ticks since boot (field 22 of /proc/PID/stat).
+    /// The start time in clock ticks since boot (field 22 of /proc/PID/stat).
     pub start_time: u64,
-    /// The boot that it belongs to (/proc/sys/kernel/random/boot_id).
+    /// The id of the boot in which it was started (/proc/sys/kernel/random/boot_id).
     pub boot_id: String,
 }
 
 impl ProcessIdentity {
-    /// This process.
+    /// Identifies the current process.
     #[must_use]
     pub fn own() -> Self {
         Self::from_pid(std::process::id()).unwrap_or(Self {
@@ -29,13 +30,13 @@ impl ProcessIdentity {
         })
     }
 
-    /// The process that has this id now.
+    /// Identifies the process that has this PID now.
     #[must_use]
     pub fn from_pid(pid: u32) -> Option<Self> {
         Some(Self { pid, start_time: start_time(pid)?, boot_id: boot_id() })
     }
 
-    /// Whether the very same process still runs.
+    /// Returns whether this very process still runs.
     #[must_use]
     pub fn is_alive(&self) -> bool {
         self.boot_id == boot_id() && start_time(self.pid) == Some(self.start_time)
@@ -43,10 +44,10 @@ impl ProcessIdentity {
 }
 
 impl ProcessIdentity {
-    /// Sends this very process a signal. One that has ended has what it was to get.
+    /// Sends the process a signal. If it has ended, nothing is sent and that is no error.
     ///
     /// # Errors
-    /// When the kernel refuses, for want of permission.
+    /// If the kernel refuses because permission is missing.
     pub fn send(&self, signal: Signal) -> io::Result<()> {
         let Some(pid) = Pid::from_raw(self.pid as i32) else { return Ok(()) };
         let process = match pidfd_open(pid, PidfdFlags::empty()) {
@@ -54,7 +55,7 @@ impl ProcessIdentity {
             Err(Errno::SRCH) => return Ok(()),
             Err(errno) => return Err(errno.into()),
         };
-        // Looked at after it was opened: what was seen alive is what gets the signal.
+        // Checked after the pidfd was opened: the process found alive is the one that gets the signal.
         if !self.is_alive() {
             return Ok(());
         }
@@ -65,15 +66,15 @@ impl ProcessIdentity {
     }
 }
 
-/// This boot's id; empty where the kernel does not tell.
+/// Returns this boot's id; empty if the kernel does not provide it.
 pub(crate) fn boot_id() -> String {
     fs::read_to_string("/proc/sys/kernel/random/boot_id").map(|id| id.trim().to_owned()).unwrap_or_default()
 }
 
-/// A process that has ended but was not waited for yet counts as ended.
+/// Returns the start time of a running process. A zombie counts as ended.
 fn start_time(pid: u32) -> Option<u64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name in brackets may hold anything, brackets and blanks too.
+    // The name in parentheses may contain anything, including parentheses and spaces.
     let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
     let state = fields.next()?;
     if matches!(state, "Z" | "X") {

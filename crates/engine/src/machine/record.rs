@@ -1,4 +1,4 @@
-//! A machine's state on the disk. Its monitor writes it; all others read.
+//! A machine's record on disk, machine.json. Its supervisor writes it; all others only read it.
 
 use std::fs;
 use std::io;
@@ -15,79 +15,79 @@ use crate::durable;
 use crate::id::{MachineId, SnapshotId};
 use crate::io_error::{IoContext, IoError};
 
-/// The file's name in a machine's directory.
+/// The name of the file in a machine's directory.
 pub(crate) const FILE: &str = "machine.json";
-/// The number of this shape.
+/// The version of the record's format.
 const FORMAT: u32 = 1;
 
-/// The boot method of a machine whose guest booted for it.
+/// The boot method of a machine whose guest was booted for it.
 pub(crate) const BOOTED_COLD: &str = "cold";
 /// The boot method of a machine that was restored from a boot snapshot.
 pub(crate) const BOOTED_WARM: &str = "warm";
 /// The boot method of a machine that was cloned from a snapshot of another.
 pub(crate) const BOOTED_AS_CLONE: &str = "clone";
 
-/// All that is known of a machine.
+/// A machine's record.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Record {
-    /// The number of this shape.
+    /// The version of the record's format.
     pub format: u32,
     /// The machine's id.
     pub id: MachineId,
-    /// Its name.
+    /// The machine's name.
     pub name: MachineName,
-    /// What was asked for.
+    /// The machine as it was requested.
     pub spec: MachineSpec,
-    /// Where it is in its life.
+    /// The machine's state.
     pub state: State,
-    /// The process that owns it: mimeo's own, never the virtual machine monitor's.
+    /// The supervisor's process.
     #[serde(rename = "monitor")]
     pub supervisor: ProcessIdentity,
-    /// The virtual machine monitor's process.
+    /// The VMM's process.
     pub vmm: Option<ProcessIdentity>,
-    /// The image that it runs.
+    /// The image that the machine runs.
     pub image: Option<ImageSummary>,
-    /// What its container runs, with the settings of image and person together.
+    /// The container's process: the image's settings, overridden by the spec's.
     #[serde(default)]
     pub process: Process,
-    /// Its network.
+    /// The machine's network.
     pub network: Option<NetworkRecord>,
-    /// What runs its instructions, and why.
+    /// What executes the guest's instructions, and why that was chosen.
     pub accelerator: Option<String>,
-    /// How it was booted: `cold`, or `warm` from a guest that had booted before.
+    /// How the guest was started: `cold`, `warm` from a boot snapshot, or `clone`.
     pub boot_method: Option<String>,
     /// Why it was booted cold.
     #[serde(default)]
     pub boot_reason: Option<String>,
-    /// The snapshot that its memory began as, and still shares.
+    /// The snapshot that it was restored from, whose memory it still shares.
     #[serde(default)]
     pub origin: Option<SnapshotId>,
-    /// What its guest runs on, as a snapshot of it will ask for.
+    /// What a host needs to restore a snapshot of this machine.
     #[serde(default)]
     pub requires: Option<Requirements>,
-    /// Files that its writable disk consists of, each over the one before.
+    /// The number of files that form its writable disk, each layered over the one before.
     #[serde(default = "default_disk_layers")]
     pub disk_layers: u32,
-    /// The number that tells it from all other copies: a UUID.
+    /// The UUID that tells this machine from all other clones.
     #[serde(default)]
     #[serde(rename = "generation")]
     pub vm_generation: Option<String>,
-    /// What made it itself, line by line.
+    /// The identity steps that ran in the guest, in order.
     #[serde(default)]
     pub identity: Vec<IdentityStep>,
-    /// The server of snapshots that it belongs to, and ends with.
+    /// The snapshot server that started it, and that it ends with.
     #[serde(default)]
     pub serve: Option<ServeReference>,
-    /// It waits in a pool for somebody who wants it.
+    /// Whether it waits in a pool for a request.
     #[serde(default)]
     pub waiting: bool,
-    /// Whether it is well.
+    /// The result of its health checks.
     pub health: Option<Health>,
-    /// When what happened.
+    /// When it was created, started and finished.
     pub times: Times,
 }
 
-/// A server of snapshots.
+/// A snapshot server.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServeReference {
     /// Its id.
@@ -100,31 +100,31 @@ fn default_disk_layers() -> u32 {
     1
 }
 
-/// Where a machine is in its life, with what belongs to it.
+/// A machine's state, with the data that belongs to it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "status", rename_all = "lowercase")]
 pub enum State {
-    /// Its container does not run yet.
+    /// The container does not run yet.
     Creating,
-    /// Its container runs.
+    /// The container runs.
     Running,
-    /// Its processors stand still.
+    /// The vCPUs are stopped.
     Paused,
-    /// It was told to end.
+    /// The machine has received a request to stop.
     Stopping,
-    /// It is over.
+    /// The machine has exited.
     Exited(Exit),
 }
 
 /// How a machine ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Exit {
-    /// The container's exit code, as a shell shows it: 128 and the signal's number for a signal.
+    /// The container's exit code as a shell shows it: 128 plus the signal's number for a signal.
     pub code: i32,
-    /// The guest's kernel ended it for want of memory.
+    /// Whether the guest's kernel killed it because memory ran out.
     #[serde(default)]
     pub out_of_memory: bool,
-    /// What went wrong, when it was not the container that ended.
+    /// What failed, if the container did not exit by itself.
     #[serde(default)]
     pub error: Option<String>,
 }
@@ -134,77 +134,77 @@ pub struct Exit {
 pub struct ImageSummary {
     /// Its id.
     pub id: String,
-    /// Its name when the machine was made.
+    /// Its name when the machine was created.
     pub name: String,
 }
 
 /// A machine's network.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NetworkRecord {
-    /// Its place in the range of networks.
+    /// Its subnet, out of the range that mimeo uses.
     pub subnet: Subnet,
     /// The machine's address.
     pub ip: Ipv4Addr,
-    /// The gateway's.
+    /// The gateway's address.
     pub gateway: Ipv4Addr,
-    /// The card's.
+    /// The NIC's MAC address.
     pub mac: MacAddress,
-    /// Where the host and others find it, when it is on a bridge.
+    /// The addresses by which the host and other machines reach it, if it is on a bridge.
     #[serde(default)]
     pub outer: Option<BridgeRecord>,
-    /// Published ports; each has its host port once the machine runs.
+    /// The published ports; each has its host port once the machine runs.
     pub ports: Vec<PortMapping>,
 }
 
 /// A machine's addresses on the host's bridge.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BridgeRecord {
-    /// The address.
+    /// The IPv4 address.
     pub ip: Ipv4Addr,
-    /// The IPv6 address, where the host speaks it.
+    /// The IPv6 address, if the host has IPv6.
     pub ip6: Option<Ipv6Addr>,
 }
 
 impl NetworkRecord {
-    /// Where the host finds the machine.
+    /// Returns the address at which the host reaches the machine.
     #[must_use]
     pub fn address(&self) -> Ipv4Addr {
         self.outer.map_or(self.ip, |outer| outer.ip)
     }
 
-    /// Bits of the network part of that.
+    /// Returns the prefix length of that address.
     #[must_use]
     pub fn prefix(&self) -> u8 {
         self.outer.map_or(Subnet::PREFIX, |_| mimeo_net::bridged::BridgeAddress::PREFIX)
     }
 
-    /// Where the machine's way out leads.
+    /// Returns the machine's gateway.
     #[must_use]
     pub fn gateway(&self) -> Ipv4Addr {
         self.outer.map_or(self.gateway, |_| mimeo_net::bridged::BridgeAddress::gateway())
     }
 }
 
-/// Whether a machine is well.
+/// The result of a machine's health checks.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Health {
-    /// In a word.
+    /// The status.
     pub status: HealthStatus,
-    /// Failures in a row.
+    /// Consecutive failures.
     pub failing_streak: u32,
-    /// What the last failure said.
+    /// The output of the last failed check.
     pub last_failure: Option<String>,
 }
 
-/// Whether a machine is well, in a word.
+/// A machine's health status.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum HealthStatus {
-    /// It has not been well yet, and may still be.
+    /// No check has succeeded yet, and too few have failed.
     Starting,
-    /// The last try succeeded.
+    /// The last check succeeded.
     Healthy,
-    /// Too many tries failed.
+    /// Too many checks failed in a row.
     Unhealthy,
 }
 
@@ -218,54 +218,54 @@ impl std::fmt::Display for HealthStatus {
     }
 }
 
-/// When what happened.
+/// When a machine was created, started and finished.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Times {
-    /// Asked for.
+    /// When it was requested.
     pub created: Timestamp,
-    /// Its container began to run.
+    /// When its container started.
     pub started: Option<Timestamp>,
-    /// It ended.
+    /// When it exited.
     pub finished: Option<Timestamp>,
     /// Milliseconds of each stage of its start, in order.
     #[serde(default)]
     pub stages: Vec<(String, u64)>,
 }
 
-/// Why a state file could not be read or written.
+/// Why a record could not be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum RecordError {
-    /// There is none.
+    /// The file does not exist.
     #[error("{} does not exist", path.display())]
     Missing {
-        /// Where it should be.
+        /// The expected path.
         path: PathBuf,
     },
-    /// It is not one; it was set aside.
-    #[error("{} was not readable ({reason}) and is kept as {}", path.display(), aside.display())]
+    /// The file could not be parsed and was set aside.
+    #[error("{} could not be parsed ({reason}) and is kept as {}", path.display(), aside.display())]
     Corrupt {
-        /// Where it was.
+        /// The path of the file.
         path: PathBuf,
-        /// Where it is now.
+        /// The path that it was renamed to.
         aside: PathBuf,
-        /// What is wrong with it.
+        /// The parser's error.
         reason: String,
     },
     /// A newer mimeo wrote it.
     #[error("{} has format {format}, this mimeo knows {FORMAT}: use the mimeo that made it", path.display())]
     Newer {
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
-        /// Its format.
+        /// The version of its format.
         format: u32,
     },
-    /// The system refused.
+    /// An operation on the file failed.
     #[error(transparent)]
     Io(#[from] IoError),
 }
 
 impl Record {
-    /// A machine that has just been asked for, owned by this process.
+    /// Creates the record of a machine that was just requested; the current process is its supervisor.
     #[must_use]
     pub fn new(id: MachineId, name: MachineName, spec: MachineSpec) -> Self {
         Self {
@@ -294,7 +294,7 @@ impl Record {
         }
     }
 
-    /// Where the machine is in its life.
+    /// Returns the machine's state without its data.
     #[must_use]
     pub fn phase(&self) -> Phase {
         match self.state {
@@ -306,15 +306,15 @@ impl Record {
         }
     }
 
-    /// What a process that joins the container begins with: its environment,
-    /// directory and user, and nothing to run.
+    /// Returns the environment, directory and user of the container's process, without a command, for
+    /// processes that join the container.
     #[must_use]
     pub fn surroundings(&self) -> Process {
         let Process { env, cwd, user, .. } = self.process.clone();
         Process { env, cwd, user, ..Process::default() }
     }
 
-    /// How it ended, once it has.
+    /// Returns how the machine exited, once it has.
     #[must_use]
     pub fn exit(&self) -> Option<&Exit> {
         match &self.state {
@@ -323,11 +323,11 @@ impl Record {
         }
     }
 
-    /// Reads the state of the machine in `dir`. What cannot be parsed is set
-    /// aside under another name, never deleted.
+    /// Reads the record of the machine in `dir`. A file that cannot be parsed is set aside under
+    /// another name, never deleted.
     ///
     /// # Errors
-    /// When there is no readable state.
+    /// If there is no readable record.
     pub fn load(dir: &Path) -> Result<Self, RecordError> {
         let path = dir.join(FILE);
         let bytes = fs::read(&path).map_err(|source| match source.kind() {
@@ -340,10 +340,10 @@ impl Record {
         }
     }
 
-    /// Writes the state into `dir`, whole or not at all.
+    /// Writes the record into `dir` atomically.
     ///
     /// # Errors
-    /// When the system refuses; the older state stands then.
+    /// If the write fails; the previous record stays in place then.
     pub fn store(&self, dir: &Path) -> Result<(), RecordError> {
         let path = dir.join(FILE);
         Ok(durable::write_json(&path, self).at("write", &path)?)

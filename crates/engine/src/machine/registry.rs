@@ -1,4 +1,4 @@
-//! All machines of a home directory.
+//! The machines of a home directory.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -16,37 +16,38 @@ use super::{
 use crate::Home;
 use crate::cause::chain;
 use crate::id::{MachineId, SnapshotId};
+use crate::ignored::LogIgnored;
 use crate::io_error::{IoContext, IoError};
 
-/// The file in a machine's directory that its monitor keeps locked. The kernel
-/// lets go of it when the monitor ends, however that comes.
+/// The file in a machine's directory that its supervisor keeps locked. The kernel releases the lock
+/// however the supervisor ends.
 const LOCK: &str = "lock";
-/// What the directory of a machine that is being claimed begins with.
+/// The prefix of directories of machines that are being created or removed.
 const UNFINISHED: &str = ".new-";
 
-/// All machines of a home directory.
+/// The machines of a home directory.
 #[derive(Debug, Clone)]
 pub struct Registry {
     home: Home,
 }
 
-/// A machine that was found.
+/// A machine found in the registry.
 #[derive(Debug, Clone)]
 pub struct Found {
-    /// Its state.
+    /// Its record.
     pub record: Record,
     /// Its directory.
     pub dir: PathBuf,
-    /// Its monitor lives.
+    /// Whether its supervisor runs.
     pub owned: bool,
 }
 
-/// How a person names a machine.
+/// Selects a machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Selector {
-    /// Its name, its id, or the beginning of its id.
+    /// Its name, its id, or a prefix of its id.
     Word(String),
-    /// Its monitor's process id.
+    /// Its supervisor's PID.
     Pid(u32),
 }
 
@@ -59,11 +60,11 @@ impl fmt::Display for Selector {
     }
 }
 
-/// A machine's directory, made and locked by this process. Dropping it unkept
-/// removes all that was made.
+/// A machine's directory, created and locked by this process. Unless it was persisted, dropping it
+/// removes everything that was created.
 #[derive(Debug)]
 pub struct Claim {
-    /// The machine's first state.
+    /// The machine's initial record.
     pub record: Record,
     /// Its directory.
     pub dir: PathBuf,
@@ -71,29 +72,29 @@ pub struct Claim {
     persisted: bool,
 }
 
-/// Why no machine could be claimed.
+/// Why a machine could not be claimed.
 #[derive(Debug, thiserror::Error)]
 pub enum ClaimError {
-    /// The name belongs to another.
+    /// Another machine has that name.
     #[error(
         "the name \"{name}\" is in use by machine {owner}: remove that with `mimeo rm {name}`, or choose another"
     )]
     NameTaken {
         /// The name.
         name: MachineName,
-        /// Whose it is: the id's first 12 digits.
+        /// That machine: the first 12 digits of its id.
         owner: String,
     },
-    /// No network is left.
+    /// All subnets are in use.
     #[error(transparent)]
     Subnets(#[from] SubnetsExhausted),
-    /// The registry could not be read.
+    /// The machines could not be listed.
     #[error(transparent)]
     Lookup(#[from] LookupError),
-    /// The machine's state could not be written.
+    /// The record could not be written.
     #[error(transparent)]
     Record(#[from] RecordError),
-    /// The system refused.
+    /// An operation on a file failed.
     #[error(transparent)]
     Io(#[from] IoError),
 }
@@ -109,10 +110,10 @@ pub struct LookupError {
 /// Why no machine was found.
 #[derive(Debug, thiserror::Error)]
 pub enum FindError {
-    /// There is none. The words are podman's: scripts look for them.
+    /// No machine matches. The text is podman's: scripts look for it.
     #[error("no container with name or ID {:?} found: no such container", .0.to_string())]
     None(Selector),
-    /// There is one, but its state cannot be read.
+    /// A machine matches, but its record cannot be read.
     #[error("machine {id} has no readable state, see {}: `mimeo rm --force {id}` removes it", dir.display())]
     Unreadable {
         /// The name of its directory: the id's first 12 digits.
@@ -120,10 +121,10 @@ pub enum FindError {
         /// Its directory.
         dir: PathBuf,
     },
-    /// There are several.
+    /// Several machines match.
     #[error("{word:?} is the beginning of several ids: {}", ids.join(", "))]
     Several {
-        /// What was asked for.
+        /// The prefix that was given.
         word: String,
         /// The ids' first 12 digits.
         ids: Vec<String>,
@@ -134,33 +135,33 @@ pub enum FindError {
 }
 
 impl Registry {
-    /// The machines of `home`.
+    /// Returns the registry of `home`.
     #[must_use]
     pub fn new(home: Home) -> Self {
         Self { home }
     }
 
-    /// Where they are.
+    /// Returns the home directory.
     #[must_use]
     pub fn home(&self) -> &Home {
         &self.home
     }
 
-    /// All machines, the newest last. What has no readable state is told to
-    /// the log and left out.
+    /// Lists all machines, the newest last. A machine without a readable record is logged and left
+    /// out.
     ///
     /// # Errors
-    /// When the directory cannot be read.
+    /// If the directory cannot be read.
     pub fn list(&self) -> Result<Vec<Found>, LookupError> {
         let mut found: Vec<_> = self.dirs()?.into_iter().filter_map(load).collect();
         found.sort_by_key(|found| found.record.times.created);
         Ok(found)
     }
 
-    /// The one machine that `selector` names.
+    /// Finds the one machine that `selector` names.
     ///
     /// # Errors
-    /// When there is none, or more than one.
+    /// If none matches, or more than one.
     pub fn find(&self, selector: &Selector) -> Result<Found, FindError> {
         let all = self.list()?;
         match selector {
@@ -175,30 +176,30 @@ impl Registry {
         }
     }
 
-    /// One machine by its whole id; `None` when it is gone.
+    /// Reads one machine by its full id; `None` if it does not exist.
     #[must_use]
     pub fn read(&self, id: &MachineId) -> Option<Found> {
         load(self.home.machine(id))
     }
 
-    /// The snapshots from which machines of this home were started.
+    /// Returns the snapshots that machines of this home were started from.
     pub(crate) fn origins(&self) -> Result<HashSet<SnapshotId>, LookupError> {
         Ok(self.list()?.into_iter().filter_map(|found| found.record.origin).collect())
     }
 
-    /// Whether the machine's monitor lives.
+    /// Returns whether the machine's supervisor runs.
     #[must_use]
     pub fn is_owned(&self, id: &MachineId) -> bool {
         is_owned(&self.home.machine(id))
     }
 
-    /// Directories of machines whose state was set aside.
+    /// Returns the directories of machines whose record was set aside.
     pub(crate) fn unreadable_dirs(&self) -> Result<Vec<PathBuf>, LookupError> {
         let is_unreadable = |dir: &PathBuf| !dir.join(FILE).exists() && has_corrupt_record(dir);
         Ok(self.dirs()?.into_iter().filter(is_unreadable).collect())
     }
 
-    /// A machine of that id, or the only one that begins so, whose state was set aside.
+    /// Returns the error for the only machine whose id matches `word` and whose record was set aside.
     fn unreadable_error(&self, word: &str) -> Result<Option<FindError>, LookupError> {
         let matches_id = |dir: &PathBuf| {
             let name = dir.file_name().unwrap_or_default().to_string_lossy();
@@ -212,11 +213,11 @@ impl Registry {
         }))
     }
 
-    /// Removes the directory of a machine whose state cannot be read; `false`
-    /// when somebody works on it.
+    /// Removes the directory of a machine whose record cannot be read. Returns `false` if its
+    /// supervisor runs.
     ///
     /// # Errors
-    /// When it cannot be removed.
+    /// If it cannot be removed.
     pub fn remove_unreadable(&self, id: &str) -> io::Result<bool> {
         let dir = self.home.machines().join(id);
         let Some(_lock) = lock_orphan(&dir) else { return Ok(false) };
@@ -224,16 +225,16 @@ impl Registry {
         remove_dir(&dir).map(|()| true)
     }
 
-    /// Makes and locks the directory of a new machine: its id, its name and
-    /// its network are its own from here on.
+    /// Creates and locks the directory of a new machine, and thereby reserves its id, name and
+    /// subnet.
     ///
     /// # Errors
-    /// When the name is taken, no network is left, or the system refuses.
+    /// If the name is taken, no subnet is free, or an operation on a file fails.
     pub fn claim(&self, spec: MachineSpec) -> Result<Claim, ClaimError> {
         self.claim_as(spec, |_| {})
     }
 
-    /// As [`Registry::claim`]; `known` adds to the first state what is known of the machine already.
+    /// Like [`Registry::claim`]; `initialize` fills in what is known of the machine already.
     pub(crate) fn claim_as(
         &self,
         spec: MachineSpec,
@@ -249,11 +250,11 @@ impl Registry {
         self.create_claim(record)
     }
 
-    /// Makes a claimed machine the one that somebody wants now: its name, its
-    /// ports and its environment.
+    /// Applies the name, the ports and the environment of a request to a machine that was claimed
+    /// before, such as a clone of a pool.
     ///
     /// # Errors
-    /// When the name is taken, or the system refuses; the machine is what it was then.
+    /// If the name is taken, or the record cannot be written; the machine is unchanged then.
     pub(crate) fn apply_overrides(
         &self,
         claim: &mut Claim,
@@ -281,18 +282,18 @@ impl Registry {
         Ok(())
     }
 
-    /// Removes what is left of a machine that has ended.
+    /// Removes the directories of a machine that has exited.
     ///
     /// # Errors
-    /// When its directory cannot be removed.
+    /// If a directory cannot be removed.
     pub fn remove(&self, id: &MachineId) -> io::Result<()> {
         remove_dir(&self.home.machine_run(id))?;
         hide_and_remove(&self.home.machine(id))
     }
 
-    /// Directories of machines that were never finished or are half removed,
-    /// and that nobody works on. True only under the lock of all: who makes a
-    /// machine holds that until the directory has its own.
+    /// Returns the directories of machines that were only partly created or removed, and that no
+    /// process works on. Reliable only under the registry's lock: a process that creates a machine
+    /// holds that lock until the machine's directory has its own.
     pub(crate) fn unfinished_dirs(&self) -> Result<Vec<PathBuf>, LookupError> {
         let dirs = self.entries()?.into_iter();
         Ok(dirs.filter(|dir| is_unfinished(dir) && !is_owned(dir)).collect())
@@ -310,7 +311,7 @@ impl Registry {
         entries.map_err(|source| LookupError { path, source })
     }
 
-    /// WrittenSnapshot by who makes a machine, until it is one of all.
+    /// Locks the registry. A process that creates a machine holds this lock until the machine is listed.
     pub(crate) fn lock(&self) -> Result<File, ClaimError> {
         let path = self.home.home().join("machines.lock");
         let file = File::create(&path).at("lock", &path)?;
@@ -321,8 +322,8 @@ impl Registry {
     fn create_claim(&self, record: Record) -> Result<Claim, ClaimError> {
         let dir = self.home.machine(&record.id);
         let unfinished = self.home.machines().join(format!("{UNFINISHED}{}", record.id.short()));
-        fs::create_dir(&unfinished).at("make", &unfinished)?;
-        // Waits: somebody may just be looking whether the directory has an owner.
+        fs::create_dir(&unfinished).at("create", &unfinished)?;
+        // Blocks: another process may just be checking whether the directory has an owner.
         let locked = lock_dir(&unfinished, FlockOperation::LockExclusive)
             .at("lock", &unfinished)
             .map_err(ClaimError::from)
@@ -334,7 +335,7 @@ impl Registry {
         match locked {
             Ok(lock) => Ok(Claim { record, dir, _lock: lock, persisted: false }),
             Err(error) => {
-                remove_dir(&unfinished).ok();
+                remove_dir(&unfinished).log_ignored("remove", &unfinished);
                 Err(error)
             }
         }
@@ -342,15 +343,15 @@ impl Registry {
 }
 
 impl Claim {
-    /// Writes the state as it is now.
+    /// Writes the record in its current state.
     ///
     /// # Errors
-    /// When the system refuses.
+    /// If the write fails.
     pub fn store(&self) -> Result<(), RecordError> {
         self.record.store(&self.dir)
     }
 
-    /// From now on the machine's directory stays when this value goes.
+    /// Keeps the machine's directory when this value is dropped.
     pub fn persist(&mut self) {
         self.persisted = true;
     }
@@ -359,8 +360,8 @@ impl Claim {
 impl Drop for Claim {
     fn drop(&mut self) {
         if !self.persisted {
-            // What stays is swept by the next command.
-            hide_and_remove(&self.dir).ok();
+            // The next command sweeps a directory that could not be removed.
+            hide_and_remove(&self.dir).log_ignored("remove", &self.dir);
         }
     }
 }
@@ -368,7 +369,7 @@ impl Drop for Claim {
 fn load(dir: PathBuf) -> Option<Found> {
     match Record::load(&dir) {
         Ok(record) => Some(Found { owned: is_owned(&dir), record, dir }),
-        // It is being removed, or was set aside before: the sweep tells that.
+        // The machine is being removed, or its record was set aside before: the sweep reports that.
         Err(RecordError::Missing { .. }) => None,
         Err(error) => {
             tracing::warn!(component = "registry", "{}", chain(&error));
@@ -423,7 +424,7 @@ fn allocate_network(record: &Record, others: &[Found]) -> Result<Option<NetworkR
     let (mac, ports) = (MacAddress::local(record.id.tail()), record.spec.ports.clone());
     match record.spec.network {
         NetworkMode::None => return Ok(None),
-        // All have the same, each in its own namespace.
+        // All bridged machines have the same subnet, each in its own network namespace.
         NetworkMode::Bridged => return Ok(Some(network_record(Subnet::BRIDGED, mac, ports))),
         NetworkMode::Auto | NetworkMode::Rootless => {}
     }
@@ -437,8 +438,8 @@ fn allocate_network(record: &Record, others: &[Found]) -> Result<Option<NetworkR
 }
 
 impl NetworkRecord {
-    /// A network for a guest that is not a machine yet. Each guest has its own network, so the
-    /// addresses may be another's.
+    /// Returns a network for a guest that is not assigned to a machine yet. Each guest has its own
+    /// network, so its addresses may coincide with another's.
     pub(crate) fn placeholder() -> Result<Self, SubnetsExhausted> {
         let subnet = Subnet::first_free(&HashSet::new())?;
         Ok(network_record(subnet, MacAddress::local([0; 5]), Vec::new()))
@@ -459,19 +460,19 @@ fn lock_dir(dir: &Path, operation: FlockOperation) -> io::Result<File> {
     Ok(file)
 }
 
-/// Whether a monitor lives. Asked with a shared lock, so that two who ask at
-/// once do not take each other for monitors.
+/// Returns whether a supervisor runs. Tries a shared lock, so that two processes that check at the
+/// same time do not mistake each other for supervisors.
 fn is_owned(dir: &Path) -> bool {
     let Ok(file) = File::open(dir.join(LOCK)) else { return false };
     flock(&file, FlockOperation::NonBlockingLockShared).is_err()
 }
 
-/// The lock of a machine whose monitor is gone.
+/// Locks a machine whose supervisor has ended.
 pub(crate) fn lock_orphan(dir: &Path) -> Option<File> {
     lock_dir(dir, FlockOperation::NonBlockingLockExclusive).ok()
 }
 
-/// Removes a machine's directory: first out of sight, in one step; then piece by piece.
+/// Removes a machine's directory: renames it first, so that it disappears atomically.
 fn hide_and_remove(dir: &Path) -> io::Result<()> {
     let name = dir.file_name().unwrap_or_default().to_string_lossy();
     let hidden = dir.with_file_name(format!("{UNFINISHED}gone-{name}"));

@@ -1,28 +1,28 @@
-//! What a snapshot of a machine requires of a host.
+//! What a host needs to restore a snapshot of a machine.
 
 use mimeo_vmm::Accelerator;
 use serde::{Deserialize, Serialize};
 
-/// What a host must have to run copies of a snapshot.
+/// What a host needs to run clones of a snapshot.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Requirements {
     /// The driver.
     pub driver: String,
-    /// Its monitor's version.
+    /// The VMM's version.
     pub version: String,
-    /// The machine's devices and settings, in the driver's words.
+    /// The machine's devices and settings, as a string that the driver defines.
     pub shape: String,
-    /// What ran its instructions.
+    /// What executed the guest's instructions.
     pub accelerator: Accelerator,
-    /// The host's processor, by the kernel's name for it.
+    /// The host's CPU model, as the kernel reports it.
     pub cpu: String,
-    /// The guest's kernel, by its name here.
+    /// The guest kernel's name in mimeo's home.
     pub kernel: String,
-    /// SHA-256 of that kernel's file.
+    /// SHA-256 of the guest kernel's file.
     pub kernel_sha256: String,
-    /// BLAKE3 of the agent in it.
+    /// BLAKE3 of the agent in the guest.
     pub agent_blake3: String,
-    /// What that agent speaks.
+    /// The version of that agent's protocol.
     pub protocol: u32,
     /// Memory in MiB.
     pub memory_mib: u32,

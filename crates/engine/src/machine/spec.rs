@@ -1,4 +1,4 @@
-//! What a person wants of a machine.
+//! A machine as the user requests it.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -10,79 +10,79 @@ use serde::{Deserialize, Serialize};
 
 use super::MachineName;
 
-/// The driver's name that lets mimeo choose one.
+/// The driver name that leaves the choice to mimeo.
 pub const AUTO_DRIVER: &str = "auto";
 
-/// A machine as it was asked for. What is absent is the image's or mimeo's default.
+/// A machine as the user requests it. Absent values default to the image's or mimeo's.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct MachineSpec {
-    /// The image, as the person wrote it.
+    /// The image reference, as the user wrote it.
     pub image: String,
     /// The command, instead of the image's.
     pub command: Vec<String>,
-    /// The entrypoint, instead of the image's; `[""]` or nothing in it is none at all.
+    /// The entrypoint, instead of the image's; `[""]` or an empty list means none.
     pub entrypoint: Option<Vec<String>>,
-    /// Environment, over the image's.
+    /// Environment variables in addition to the image's.
     pub env: BTreeMap<String, String>,
     /// Working directory, instead of the image's.
     pub workdir: Option<String>,
     /// `user[:group]`, instead of the image's.
     pub user: Option<String>,
-    /// Host name; otherwise the first 12 digits of the id.
+    /// The host name. Default: the first 12 digits of the id.
     pub hostname: Option<String>,
-    /// The machine's name; otherwise two words by chance.
+    /// The machine's name. Default: a random name.
     pub name: Option<MachineName>,
-    /// Words that the person wants to find it by.
+    /// Labels to find the machine by.
     pub labels: BTreeMap<String, String>,
-    /// Processors.
+    /// The number of vCPUs.
     pub cpus: u32,
     /// Memory in MiB.
     pub memory_mib: u32,
-    /// Size of the writable layer in bytes; it takes what is written, not more.
+    /// Size of the writable layer in bytes. The file is sparse: it uses only what is written.
     pub disk_bytes: u64,
-    /// How it is connected.
+    /// How the machine is connected.
     pub network: NetworkMode,
-    /// It may be reached by other machines of which this is true, and reach them; on the bridge.
+    /// Allow connections between this machine and others that have this option; only on the bridge.
     #[serde(default)]
     pub vm_to_vm: bool,
     /// Published ports.
     pub ports: Vec<PortMapping>,
     /// Name servers, instead of the host's.
     pub dns: Vec<String>,
-    /// Lines for /etc/hosts, name to address.
+    /// Entries for /etc/hosts, name to address.
     pub add_hosts: BTreeMap<String, String>,
-    /// Directories of the host.
+    /// Shared directories of the host.
     pub volumes: Vec<VolumeSpec>,
     /// Give the container a terminal.
     pub tty: bool,
     /// Keep the container's standard input open.
     pub interactive: bool,
-    /// Run the command below a small init that reaps orphans.
+    /// Run the command under a small init that reaps orphans.
     pub init: bool,
-    /// Remove the machine when it has ended.
+    /// Remove the machine when it has exited.
     pub remove: bool,
     /// When to pull the image.
     pub pull: PullPolicy,
-    /// How to tell whether it is well, instead of the image's way.
+    /// The health check, instead of the image's.
     pub health: Option<HealthSpec>,
     /// The driver's name.
     pub driver: String,
-    /// What runs its instructions.
+    /// What executes the guest's instructions.
     pub accelerator: Accel,
-    /// The signal that asks it to end, instead of the image's or SIGTERM.
+    /// The signal that stops the container, instead of the image's or SIGTERM.
     pub stop_signal: Option<i32>,
     /// Seconds between that signal and SIGKILL.
     pub stop_timeout: u32,
-    /// Seconds that the guest may take to answer.
+    /// Seconds that the guest may take to answer after its start.
     pub start_timeout: u32,
-    /// Boot it, instead of copying a guest that has booted before.
+    /// Boot the guest instead of restoring a boot snapshot.
     #[serde(default)]
     pub cold: bool,
 }
 
 impl MachineSpec {
-    /// A machine of `image` with every default.
+    /// Creates the spec of a machine of `image` with all defaults.
     #[must_use]
     pub fn new(image: impl Into<String>) -> Self {
         Self {
@@ -124,46 +124,46 @@ impl MachineSpec {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum NetworkMode {
-    /// As the driver has it: by user-mode networking, or on the bridge.
+    /// The driver decides: user-mode networking, or the bridge.
     Auto,
-    /// By user-mode networking: no privilege anywhere.
+    /// User-mode networking: needs no privileges.
     Rootless,
-    /// On a bridge of the host, from a network namespace of its own: for root.
+    /// A bridge of the host and a network namespace of its own: needs root.
     Bridged,
-    /// Not at all.
+    /// No network.
     None,
 }
 
-/// When to pull.
+/// When to pull the image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum PullPolicy {
-    /// Each time.
+    /// Always.
     Always,
-    /// When the image is not here.
+    /// If the image is not in the local store.
     Missing,
-    /// Never: it must be here.
+    /// Never: the image must be in the local store.
     Never,
 }
 
-/// How to tell whether a machine is well.
+/// A health check.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HealthSpec {
-    /// What is tried.
+    /// What is checked.
     pub probe: HealthProbe,
-    /// From one try to the next, once it is well.
+    /// Time between checks, once the machine is healthy.
     pub interval: Duration,
-    /// How long one try may take.
+    /// Timeout of one check.
     pub timeout: Duration,
-    /// Failures in a row that make it unwell.
+    /// Consecutive failures that make the machine unhealthy.
     pub retries: u32,
-    /// Failures this long after the start do not count.
+    /// Time after the start in which failures do not count.
     pub start_period: Duration,
 }
 
 impl HealthSpec {
-    /// A probe with podman's times, but that a start may take a minute:
-    /// under emulation it does.
+    /// Creates a health check with podman's times, except for a start period of one minute: under
+    /// emulation a start takes that long.
     #[must_use]
     pub fn new(probe: HealthProbe) -> Self {
         Self {
@@ -176,12 +176,12 @@ impl HealthSpec {
     }
 }
 
-/// What is tried to tell whether a machine is well.
+/// What a health check does.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum HealthProbe {
-    /// A command in the container: 0 is well.
+    /// Runs a command in the container: exit code 0 is healthy.
     Command(Vec<String>),
-    /// A URL, fetched in the guest: 2xx and 3xx are well.
+    /// Fetches a URL in the guest: statuses 2xx and 3xx are healthy.
     Url(String),
 }
