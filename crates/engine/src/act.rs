@@ -1,5 +1,5 @@
-//! What can be asked of a machine that exists, wherever it is in its life. The
-//! command line and the manager both ask here; the machine's monitor does it.
+//! Operations on an existing machine, in any state. The command line and the manager call them; the machine's
+//! supervisor carries them out.
 
 mod clone;
 mod end;
@@ -29,7 +29,7 @@ use crate::Engine;
 use crate::control::{ConnectError, ControlClient, ControlError, ControlRequest};
 use crate::machine::Found;
 
-/// Asks the machine's monitor; `false` when it is just going.
+/// Sends the supervisor a request. Returns `false` if the supervisor is not reachable yet or has ended.
 async fn send_request(engine: &Engine, machine: &Found, request: &ControlRequest) -> Result<bool, ActError> {
     let client = match ControlClient::connect(engine.home(), machine).await {
         Ok(client) => client,

@@ -1,4 +1,4 @@
-//! Tries again what failed before, in a process of its own: the start that finds the pause over does not wait for it.
+//! Retries a failed build in a separate process, so that the start that finds it due does not wait for it.
 
 use std::io;
 use std::process::Stdio;
@@ -8,10 +8,11 @@ use tokio::process::Command;
 
 use crate::launch_request::{LaunchRequest, Retry};
 
-/// Starts the process, which ends by itself. Where that fails, the next pause passes without a try.
+/// Starts the process, which ends by itself. If it cannot be started, the next attempt is due after another
+/// delay.
 pub(crate) async fn start(retry: Retry) {
     if let Err(error) = spawn(&LaunchRequest::Retry(retry)).await {
-        tracing::warn!(component = "retry", %error, "cannot be tried again");
+        tracing::warn!(component = "retry", %error, "cannot start the process of a retry");
     }
 }
 

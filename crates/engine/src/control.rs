@@ -1,5 +1,5 @@
-//! What mimeo's command line and manager ask of a machine's monitor. The same
-//! link carries it that joins the monitor to its guest.
+//! The requests that mimeo's command line and manager send to a machine's supervisor. They use the same link
+//! protocol as the supervisor and its guest.
 
 mod client;
 
@@ -14,68 +14,68 @@ pub use client::{ConnectError, ControlClient, ControlError, SavedSnapshot};
 /// The socket's name in a machine's run directory.
 pub(crate) const SOCKET: &str = "control.sock";
 
-/// What a monitor is asked.
+/// A request to a supervisor.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "ask", rename_all = "snake_case")]
 pub enum ControlRequest {
-    /// Ask the guest. The stream goes on as the guest's own: its replies, its data.
+    /// Forward a request to the guest. The stream then carries the guest's replies and data.
     Guest {
-        /// What to ask: exec, metrics, processes, archives, stat.
+        /// The request: exec, metrics, processes, archives, stat.
         request: Box<Request>,
     },
-    /// End in good order: the stop signal, and SIGKILL after a while. -> `done` when it has ended
+    /// Stop the container: the stop signal, then SIGKILL after a timeout. -> `done` when the machine has exited
     Stop {
-        /// Seconds until SIGKILL; the machine's own when absent.
+        /// Seconds until SIGKILL; the machine's own setting if absent.
         timeout: Option<u32>,
     },
     /// Send the container a signal. -> `done`
     Signal {
-        /// Linux's number of it.
+        /// The signal's number on Linux.
         signal: i32,
     },
-    /// Stop the processors. -> `done`
+    /// Stop the vCPUs. -> `done`
     Pause,
-    /// Let the processors go on. -> `done`
+    /// Resume the vCPUs. -> `done`
     Unpause,
-    /// Keep a snapshot of the machine, which goes on. -> `saved`
+    /// Take a snapshot of the machine, which continues to run. -> `saved`
     Snapshot {
-        /// What to call it.
+        /// The snapshot's tag.
         tag: Option<MachineName>,
-        /// What it is for.
+        /// The snapshot's kind.
         kind: Kind,
     },
-    /// -> `exited` when the machine has ended
+    /// Wait until the machine has exited. -> `exited`
     Wait,
 }
 
-/// What a monitor answers; a guest's replies come as they are.
+/// A supervisor's reply; a guest's replies are forwarded unchanged.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "answer", rename_all = "snake_case")]
 pub enum ControlReply {
-    /// It is done.
+    /// The request was carried out.
     Done,
-    /// The snapshot is kept.
+    /// The snapshot was saved.
     Saved {
         /// Its id.
         snapshot: SnapshotId,
-        /// How long the workload stood still, in microseconds.
+        /// How long the workload was paused, in microseconds.
         pause_micros: u64,
-        /// Bytes of memory that it holds.
+        /// Bytes of memory that the snapshot holds.
         memory_bytes: u64,
     },
-    /// The machine's state does not allow it.
+    /// The machine's state does not allow the request.
     Refused {
         /// Why.
         refusal: Refusal,
     },
-    /// It failed.
+    /// The request failed.
     Failed {
-        /// How.
+        /// What failed, and why.
         message: String,
     },
-    /// The machine has ended.
+    /// The machine has exited.
     Exited {
-        /// How.
+        /// How it exited.
         exit: Exit,
     },
 }

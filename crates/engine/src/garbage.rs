@@ -1,4 +1,4 @@
-//! Removes snapshots that nothing needs any more, with what was derived from them.
+//! Removes unneeded snapshots and the files derived from them.
 
 use std::collections::HashSet;
 
@@ -10,11 +10,11 @@ use crate::{boot_snapshot, serve, stencil, working_set};
 /// Seconds after which every clone of a fork is in the registry.
 const FORK_GRACE_SECONDS: i64 = 300;
 
-/// Removes one snapshot. Machines that were started from it go on: what they
-/// use of it stays theirs until they end.
+/// Removes one snapshot. Machines that were started from it continue to run: they hold the files that
+/// they use until they exit.
 ///
 /// # Errors
-/// When other snapshots are built on it, or the system refuses.
+/// If other snapshots build on it, a server serves it, or an operation on a file fails.
 pub fn remove(engine: &Engine, snapshot: &Snapshot) -> Result<Removed, StoreError> {
     let store = engine.snapshots();
     let _lock = store.lock()?;
@@ -30,7 +30,8 @@ pub fn remove(engine: &Engine, snapshot: &Snapshot) -> Result<Removed, StoreErro
     delete(&store, snapshot)
 }
 
-/// Removes a snapshot of no further use, and its stencil. One that others need stays for them, and is no longer cloned.
+/// Removes an unneeded snapshot and its stencil. If other snapshots build on it, it stays for them but is no
+/// longer cloned.
 pub(crate) fn discard(engine: &Engine, snapshot: &Snapshot) -> Result<(), StoreError> {
     let store = engine.snapshots();
     snapshot::discard(&store, &engine.registry(), snapshot)?;
@@ -44,16 +45,15 @@ fn delete(store: &Snapshots, snapshot: &Snapshot) -> Result<Removed, StoreError>
     Ok(removed)
 }
 
-/// Removes what nobody needs any more: forks whose machines are gone, runtime
-/// snapshots of kernels, agents and monitors that are not in use here any more;
-/// with `all`, every snapshot that no machine runs on.
+/// Removes unneeded snapshots: forks without machines, and boot snapshots of kernels, agents and VMMs
+/// that are not in use any more; with `all`, every snapshot that no machine uses.
 ///
 /// # Errors
-/// When they cannot be listed or removed.
+/// If they cannot be listed or removed.
 pub fn prune(engine: &Engine, all: bool) -> Result<Vec<Removed>, StoreError> {
     let store = engine.snapshots();
     let mut removed = Vec::new();
-    // Each round may free the parents of those that went.
+    // Each round may leave parents without dependents.
     loop {
         let _lock = store.lock()?;
         let snapshots = store.list()?;
@@ -79,7 +79,7 @@ pub fn prune(engine: &Engine, all: bool) -> Result<Vec<Removed>, StoreError> {
     }
 }
 
-/// Removes forks that nobody needs any more.
+/// Removes the snapshots of forks without machines.
 pub(crate) fn sweep_forks(engine: &Engine) {
     let store = engine.snapshots();
     let Ok(_lock) = store.lock() else { return };

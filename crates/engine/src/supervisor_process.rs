@@ -1,4 +1,4 @@
-//! Processes that own machines, started by others.
+//! Starts the supervisors of clones as child processes.
 
 use std::fmt;
 use std::io;
@@ -11,34 +11,34 @@ use tokio::sync::Semaphore;
 
 use crate::admission::InsufficientMemory;
 use crate::cause::chain;
+use crate::ignored::LogFailure;
 use crate::launch_request::{CloneInfo, LaunchRequest, Release, SupervisorReport};
 use crate::machine::MachineName;
 
-/// Why there is no copy.
+/// Why a clone was not started.
 #[derive(Debug, thiserror::Error)]
 pub enum SpawnError {
-    /// Its process could not be started or talked to.
-    #[error("cannot {step} the copy's monitor")]
+    /// The supervisor could not be started or communicated with.
+    #[error("cannot {step} the clone's supervisor")]
     Io {
-        /// What was tried.
+        /// The operation that failed.
         step: &'static str,
-        /// Why not.
+        /// The error of the operating system.
         #[source]
         source: io::Error,
     },
-    /// It failed, and says how.
+    /// The supervisor reported a failure.
     #[error("{0}")]
     Failed(String),
-    /// It ended without a word.
-    #[error("the copy's monitor ended without a word: it was killed")]
+    /// The supervisor ended without a report.
+    #[error("the clone's supervisor exited unexpectedly: it was killed")]
     Gone,
-    /// There is no memory for it.
+    /// There is not enough memory for it.
     #[error(transparent)]
     Memory(#[from] InsufficientMemory),
 }
 
-/// A process that makes a copy and owns it. Dropped before the copy runs, the
-/// copy is given up.
+/// A clone's supervisor. If it is dropped before the clone runs, the clone is abandoned.
 #[derive(Debug)]
 pub(crate) struct SupervisorProcess {
     process: Child,
@@ -47,7 +47,7 @@ pub(crate) struct SupervisorProcess {
 }
 
 impl SupervisorProcess {
-    /// Starts it and tells it what to make.
+    /// Starts the supervisor and sends it the request.
     pub(crate) async fn start(request: &LaunchRequest) -> Result<Self, SpawnError> {
         let io = |step| move |source| SpawnError::Io { step, source };
         let program = std::env::current_exe().map_err(io("find the program of"))?;
@@ -65,7 +65,7 @@ impl SupervisorProcess {
         Ok(this)
     }
 
-    /// Waits until the copy is itself and holds.
+    /// Waits until the clone's identity has been applied.
     pub(crate) async fn ready(&mut self) -> Result<CloneInfo, SpawnError> {
         match self.read_report().await? {
             SupervisorReport::Ready { clone } | SupervisorReport::Running { clone } => Ok(*clone),
@@ -73,20 +73,20 @@ impl SupervisorProcess {
         }
     }
 
-    /// Lets a copy that holds go on, and waits until it runs.
+    /// Releases a held clone and waits until it runs.
     pub(crate) async fn release(&mut self, release: &Release) -> Result<CloneInfo, SpawnError> {
         self.send_line(release).await?;
         self.ready().await
     }
 
-    /// Gives the copy up, and waits until nothing is left of it.
+    /// Abandons the clone and waits until its supervisor has removed it.
     pub(crate) async fn abandon(self) {
         let Self { mut process, stdin, lines } = self;
         drop((stdin, lines));
-        process.wait().await.ok();
+        process.wait().await.log_failure("clone", "wait for the supervisor of an abandoned clone");
     }
 
-    /// The copy runs by itself from here on.
+    /// Lets the clone run independently of this process.
     pub(crate) fn detach(self) {}
 
     /// Whether the process still runs.
@@ -94,19 +94,19 @@ impl SupervisorProcess {
         matches!(self.process.try_wait(), Ok(None))
     }
 
-    /// Waits until the process has ended, for whatever reason.
+    /// Waits until the process has ended, for any reason.
     pub(crate) async fn wait(&mut self) {
-        self.process.wait().await.ok();
+        self.process.wait().await.log_failure("clone", "wait for a clone's supervisor");
     }
 
     async fn read_report(&mut self) -> Result<SupervisorReport, SpawnError> {
-        let io = |source| SpawnError::Io { step: "listen to", source };
+        let io = |source| SpawnError::Io { step: "read from", source };
         let line = self.lines.next_line().await.map_err(io)?.ok_or(SpawnError::Gone)?;
         serde_json::from_str(&line).map_err(|error| io(error.into()))
     }
 
     async fn send_line<T: serde::Serialize>(&mut self, value: &T) -> Result<(), SpawnError> {
-        let io = |source| SpawnError::Io { step: "tell", source };
+        let io = |source| SpawnError::Io { step: "write to", source };
         let mut line = serde_json::to_vec(value).map_err(|error| io(error.into()))?;
         line.push(b'\n');
         match self.stdin.write_all(&line).await {
@@ -116,12 +116,12 @@ impl SupervisorProcess {
     }
 }
 
-/// What became of one copy that was asked for.
+/// The result of starting one requested clone.
 #[derive(Debug)]
 pub struct Cloned {
-    /// The name that was asked for, or its index in the request.
+    /// The requested name, or the clone's index in the request.
     pub requested: String,
-    /// The copy, or why there is none.
+    /// The clone, or why it was not started.
     pub outcome: Result<CloneInfo, SpawnError>,
 }
 
@@ -134,13 +134,13 @@ impl fmt::Display for Cloned {
     }
 }
 
-/// Copies that are started at the same time: more than the host has processors
-/// for would only push each other aside, and all be late.
+/// Limits how many clones start at the same time: more starts than the host has CPUs would only slow each
+/// other down.
 pub(crate) fn start_permits() -> Arc<Semaphore> {
-    let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    Arc::new(Semaphore::new(processors + 1))
+    let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    Arc::new(Semaphore::new(cpus + 1))
 }
 
 pub(crate) fn clone_label(name: Option<&MachineName>, index: usize) -> String {
-    name.map_or_else(|| format!("copy {}", index + 1), ToString::to_string)
+    name.map_or_else(|| format!("clone {}", index + 1), ToString::to_string)
 }

@@ -1,4 +1,4 @@
-//! `snapshot run`: copies of a snapshot, side by side.
+//! `snapshot run`: starts clones of a snapshot concurrently.
 
 use tokio::task::JoinSet;
 
@@ -9,7 +9,7 @@ use crate::launch_request::{CloneInfo, CloneRequest, HoldPolicy, LaunchRequest};
 use crate::machine::CloneOverrides;
 use crate::supervisor_process::{Cloned, SpawnError, SupervisorProcess, clone_label, start_permits};
 
-/// Starts a copy for each of `overrides`. Each succeeds or fails by itself.
+/// Starts a clone for each of `overrides`. Each succeeds or fails independently.
 pub async fn clone(engine: &Engine, snapshot: &SnapshotId, overrides: Vec<CloneOverrides>) -> Vec<Cloned> {
     let mut memory = admission::AvailableMemory::now(engine);
     let mut starting = JoinSet::new();

@@ -1,5 +1,5 @@
-//! Ending a monitor by its process: for machines whose monitor does not
-//! answer, since it is still making them or has lost its mind.
+//! Ends a supervisor by a signal to its process, for machines whose supervisor does not answer: it is still
+//! creating the machine, or it hangs.
 
 use std::time::Duration;
 
@@ -10,22 +10,22 @@ use super::ActError;
 use crate::Engine;
 use crate::machine::Found;
 
-/// How long a monitor may take to undo what it has begun.
+/// How long a supervisor may take to undo the creation of a machine.
 pub(super) const UNDO_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long a monitor may take to power off the guest and to clear away.
+/// How long a supervisor may take to power off the guest and to clean up.
 pub(super) const FINISH_TIMEOUT: Duration = Duration::from_secs(20);
-/// From one look to the next.
+/// Interval between checks for the supervisor's end.
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
-/// Asks the monitor's process to end and waits until it has.
+/// Sends the supervisor SIGTERM and waits until it has ended.
 pub(super) async fn terminate_supervisor(engine: &Engine, machine: &Found) -> Result<(), ActError> {
     signal_supervisor(machine, Signal::TERM)?;
-    // It may have come up just before: then the signal is the container's first.
+    // The machine may have started just before: then the signal goes to the container first.
     let timeout = UNDO_TIMEOUT + Duration::from_secs(machine.record.spec.stop_timeout.into());
     wait_until_unowned(engine, machine, timeout).await
 }
 
-/// Ends the monitor's process at once; the kernel ends its virtual machine with it.
+/// Kills the supervisor; the kernel kills its VMM with it.
 pub(super) async fn kill_supervisor(engine: &Engine, machine: &Found) -> Result<(), ActError> {
     signal_supervisor(machine, Signal::KILL)?;
     wait_until_unowned(engine, machine, FINISH_TIMEOUT).await
@@ -37,7 +37,7 @@ fn signal_supervisor(machine: &Found, signal: Signal) -> Result<(), ActError> {
     supervisor.send(signal).map_err(failed)
 }
 
-/// Waits until the machine has no monitor any more, or is gone.
+/// Waits until the machine has no supervisor any more, or no longer exists.
 pub(super) async fn wait_until_unowned(
     engine: &Engine,
     machine: &Found,

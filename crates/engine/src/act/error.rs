@@ -1,4 +1,4 @@
-//! Why a machine did not do what it was asked.
+//! Why an operation on a machine failed.
 
 use std::io;
 use std::time::Duration;
@@ -6,10 +6,10 @@ use std::time::Duration;
 use crate::control::{ConnectError, ControlError};
 use crate::machine::{LookupError, MachineName, Refusal};
 
-/// Why a machine did not do what it was asked.
+/// Why an operation on a machine failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ActError {
-    /// Where it is in its life does not allow it.
+    /// The machine's state does not allow the operation.
     #[error("machine {name}: {refusal}: container state improper")]
     Refused {
         /// Its name.
@@ -17,46 +17,46 @@ pub enum ActError {
         /// Why.
         refusal: Refusal,
     },
-    /// Its monitor cannot be reached.
+    /// The supervisor cannot be reached.
     #[error(transparent)]
     Connect(#[from] ConnectError),
-    /// Its monitor did not do it.
+    /// The supervisor did not carry out the request.
     #[error(transparent)]
     Control(ControlError),
-    /// Its monitor's process could not be sent a signal.
-    #[error("cannot end the monitor of machine {name} (pid {pid})")]
+    /// The supervisor's process could not be signalled.
+    #[error("cannot signal the supervisor of machine {name} (pid {pid})")]
     Signal {
         /// The machine's name.
         name: MachineName,
-        /// The monitor.
+        /// The supervisor's PID.
         pid: u32,
-        /// Why.
+        /// The error of the operating system.
         #[source]
         source: io::Error,
     },
-    /// It goes on in spite of all.
-    #[error("machine {name} has not ended within {} s (its monitor is pid {pid})", .timeout.as_secs())]
+    /// The machine did not end in time.
+    #[error("machine {name} has not ended within {} s (supervisor: pid {pid})", .timeout.as_secs())]
     NotEnded {
         /// Its name.
         name: MachineName,
-        /// The monitor.
+        /// The supervisor's PID.
         pid: u32,
-        /// How long was waited.
+        /// How long the caller waited.
         timeout: Duration,
     },
-    /// It never came up, or somebody removed it.
-    #[error("machine {name} is gone: it was removed, or did not come up")]
+    /// The machine was removed, or its creation failed.
+    #[error("machine {name} no longer exists: it was removed, or its creation failed")]
     Gone {
         /// Its name.
         name: MachineName,
     },
-    /// A directory without a readable state, and somebody works on it.
-    #[error("machine {id} has no readable state, and its monitor runs: end that first")]
+    /// The machine's record is unreadable, and its supervisor runs.
+    #[error("machine {id} has no readable record, and its supervisor runs: end the supervisor first")]
     Unreadable {
         /// The directory's name.
         id: String,
     },
-    /// Its directory cannot be removed.
+    /// The machine's directory cannot be removed.
     #[error("cannot remove machine {name}")]
     Remove {
         /// Its name, or its id.
@@ -65,7 +65,7 @@ pub enum ActError {
         #[source]
         source: io::Error,
     },
-    /// The machines cannot be read.
+    /// The machines cannot be listed.
     #[error(transparent)]
     Lookup(#[from] LookupError),
 }

@@ -1,10 +1,11 @@
 //! `fork`: clones of a running machine, all or none.
 //!
-//! The clones are made as far as that they are themselves and hold. When
-//! all of them are ready, one file says that the fork is decided; after that
-//! each goes on, even if whoever forks dies before it could tell all of them.
+//! Each clone is started until its identity has been applied, and is held there. When all of them are ready,
+//! one file records the decision that the fork takes place. After that each clone resumes, even if the forking
+//! process dies before it has released all of them.
 
 use std::fs::{self, File};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use tokio::task::JoinSet;
@@ -14,47 +15,47 @@ use crate::admission::AvailableMemory;
 use crate::exclusive::exclusive;
 use crate::fork_decision::{self, Decision};
 use crate::id::SnapshotId;
-use crate::ignored::LogFailure;
+use crate::ignored::{LogFailure, LogIgnored};
 use crate::launch_request::{CloneInfo, CloneRequest, HoldPolicy, LaunchRequest, Release};
 use crate::machine::{CloneOverrides, Found};
 use crate::snapshot::Kind;
 use crate::supervisor_process::{Cloned, SpawnError, SupervisorProcess, clone_label, start_permits};
 use crate::{Engine, durable, garbage};
 
-/// A fork, as it is asked for.
+/// A request to fork a machine.
 #[derive(Debug, Clone, Default)]
 pub struct ForkRequest {
-    /// A supervisor for each.
+    /// One entry for each clone.
     pub overrides: Vec<CloneOverrides>,
-    /// A fork of the same key is done once, however often it is asked for.
+    /// A key makes the fork idempotent: a repeated request with the same key returns the first fork.
     pub key: Option<String>,
 }
 
-/// A fork that was done.
+/// A completed fork.
 #[derive(Debug)]
 pub struct Forked {
-    /// Where the machine was forked.
+    /// The snapshot that the clones were started from.
     pub snapshot: SnapshotId,
-    /// How long its workload stood still, in microseconds.
+    /// How long the source's workload was paused, in microseconds.
     pub pause_micros: u64,
-    /// The clones. One whose workload could not go on after all says why.
+    /// The clones. The outcome of a clone whose workload could not resume is an error.
     pub clones: Vec<Cloned>,
-    /// It had been done before, under the same key.
+    /// Whether the fork was done earlier, under the same key.
     pub repeated: bool,
 }
 
-/// Why there are no clones.
+/// Why a fork failed. No clone exists then.
 #[derive(Debug, thiserror::Error)]
 pub enum ForkError {
-    /// The machine could not be copied.
+    /// The machine's snapshot could not be taken.
     #[error(transparent)]
     Act(#[from] ActError),
-    /// One could not be made: none is left.
-    #[error("no supervisor was made, since {requested} could not be")]
+    /// A clone could not be started, so none was.
+    #[error("no clone was started, because {requested} failed")]
     Clone {
-        /// Which one.
+        /// The clone's label.
         requested: String,
-        /// Why not.
+        /// Why it failed.
         #[source]
         source: SpawnError,
     },
@@ -66,18 +67,18 @@ pub enum ForkError {
         /// The other machine's id.
         machine: String,
     },
-    /// The key belongs to a fork of this machine for which something else was asked.
-    #[error("the key {key:?} belongs to a fork with other clones: ask for the same, or take another key")]
+    /// The key belongs to a fork of this machine with other options.
+    #[error("the key {key:?} belongs to a fork with other clones: repeat that request, or use another key")]
     KeyOfOtherRequest {
         /// The key.
         key: String,
     },
-    /// The decision could not be written: none is left.
-    #[error("no supervisor was made: cannot write {}", path.display())]
+    /// The decision could not be written, so no clone was started.
+    #[error("no clone was started: cannot write {}", path.display())]
     Decide {
         /// The file.
         path: PathBuf,
-        /// Why not.
+        /// The error of the operating system.
         #[source]
         source: std::io::Error,
     },
@@ -86,10 +87,10 @@ pub enum ForkError {
 /// Forks the machine.
 ///
 /// # Errors
-/// When one of the clones cannot be made: then there are none.
+/// If one of the clones cannot be started: then none is.
 pub async fn fork(engine: &Engine, machine: &Found, request: ForkRequest) -> Result<Forked, ForkError> {
     let path = fork_decision::path(engine, request.key.as_deref());
-    // Who asks with the same key at the same time waits for the first.
+    // A concurrent request with the same key waits for the first one.
     let _key_lock = match &request.key {
         Some(_) => Some(lock(path.with_extension("lock")).await?),
         None => None,
@@ -119,27 +120,26 @@ pub async fn fork(engine: &Engine, machine: &Found, request: ForkRequest) -> Res
         request_digest,
     };
     if let Err(error) = decide(&mut clones, &path, &decision) {
-        // Half of a decision must not be taken for one.
-        fs::remove_file(&path).ok();
+        remove_decision(&path);
         abandon_clones(clones).await;
         discard_snapshot(engine, &saved.snapshot);
         return Err(error);
     }
     let clones = release_clones(clones).await;
     if request.key.is_none() {
-        // All have been told: nobody will ask again.
-        fs::remove_file(&path).ok();
+        // All clones were released: no process reads the decision again.
+        fs::remove_file(&path).log_ignored("remove", &path);
     }
     Ok(Forked { snapshot: saved.snapshot, pause_micros: saved.pause_micros, clones, repeated: false })
 }
 
-/// What is asked for under a key, so that it is known when something else is.
+/// Returns a digest of the request, to detect a different request with the same key.
 fn digest_of_request(overrides: &[CloneOverrides]) -> String {
-    // Wishes are strings, numbers and maps of them: nothing fails.
+    // Overrides consist of strings, numbers and maps of them: serialization cannot fail.
     blake3::hash(&serde_json::to_vec(overrides).unwrap_or_default()).to_hex().to_string()
 }
 
-/// Writes the decision, if all clones are still there to hear of it.
+/// Writes the decision, if the supervisors of all clones still run.
 fn decide(
     clones: &mut [(String, SupervisorProcess)],
     path: &Path,
@@ -153,7 +153,17 @@ fn decide(
     durable::write_json(path, decision).map_err(|source| ForkError::Decide { path: path.to_owned(), source })
 }
 
-/// All clones, ready to go on; or none.
+/// Removes a decision that may exist although writing it failed: clones that find it would resume.
+fn remove_decision(path: &Path) {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            tracing::warn!(component = "fork", path = %path.display(), %error, "cannot remove the decision of a failed fork");
+        }
+        _ => {}
+    }
+}
+
+/// Starts all clones and waits until they are ready; on a failure abandons all of them.
 async fn make_clones(
     snapshot: &SnapshotId,
     overrides: Vec<CloneOverrides>,
@@ -197,7 +207,7 @@ async fn make_clone(request: &LaunchRequest) -> Result<(SupervisorProcess, Clone
     Ok((supervisor, info))
 }
 
-/// Nobody is told that the fork failed before nothing is left of it.
+/// Ends all clones. A failure of the fork is reported only after they are gone.
 async fn abandon_clones(clones: Vec<(String, SupervisorProcess)>) {
     for (_, supervisor) in clones {
         supervisor.abandon().await;
@@ -228,7 +238,7 @@ async fn lock(path: PathBuf) -> Result<File, ForkError> {
     exclusive(&path).await.map_err(|source| ForkError::Decide { path, source })
 }
 
-/// The fork of this key, if it was done before.
+/// Returns the fork with this key, if it was done before.
 fn find_repeated(
     engine: &Engine,
     path: &Path,
@@ -243,7 +253,7 @@ fn find_repeated(
             machine: decision.machine.short().to_owned(),
         });
     }
-    // One of before this was noted has nothing to compare.
+    // A decision of an older version has no digest to compare.
     if !decision.request_digest.is_empty() && decision.request_digest != request_digest {
         return Err(ForkError::KeyOfOtherRequest { key: key.unwrap_or_default().to_owned() });
     }
@@ -256,7 +266,7 @@ fn find_repeated(
     Ok(Some(Forked { snapshot, pause_micros, clones, repeated: true }))
 }
 
-/// A supervisor may have gone since.
+/// Returns an error if the clone was removed since.
 fn check_exists(engine: &Engine, info: CloneInfo) -> Result<CloneInfo, SpawnError> {
     if fork_decision::exists(engine, &info) { Ok(info) } else { Err(SpawnError::Gone) }
 }

@@ -1,21 +1,21 @@
-//! `kill`: a signal for a machine's container.
+//! `kill`: sends a machine's container a signal.
 
 use super::{ActError, end, send_request, stop};
 use crate::Engine;
 use crate::control::ControlRequest;
 use crate::machine::{Action, Found, Phase, Refusal, decide};
 
-/// Signals that end what does not catch them: a machine that is still being
-/// made has nobody to catch them.
+/// Signals that end a process by default. A machine that is still being created has no container that
+/// could handle them.
 const FATAL_SIGNALS: [i32; 5] = [1, 2, 3, 9, 15];
 
-/// Needs nobody to take it: what is paused goes on only to end.
+/// SIGKILL needs no handler: it stops a paused machine.
 const SIGKILL: i32 = 9;
 
 /// Sends the machine's container a signal.
 ///
 /// # Errors
-/// When it does not run, or cannot be reached.
+/// If the machine does not run, or its supervisor cannot be reached.
 pub async fn kill(engine: &Engine, machine: &Found, signal: i32) -> Result<(), ActError> {
     let refused = |refusal| ActError::Refused { name: machine.record.name.clone(), refusal };
     if !machine.owned {

@@ -1,22 +1,22 @@
-//! `pause` and `unpause`: a machine's processors stand still, and go on.
+//! `pause` and `unpause`: stop and resume a machine's vCPUs.
 
 use super::{ActError, send_request};
 use crate::Engine;
 use crate::control::ControlRequest;
 use crate::machine::{Action, Found, Refusal, decide};
 
-/// Stops the machine's processors.
+/// Stops the machine's vCPUs.
 ///
 /// # Errors
-/// When it does not run, or cannot be reached.
+/// If the machine does not run, or its supervisor cannot be reached.
 pub async fn pause(engine: &Engine, machine: &Found) -> Result<(), ActError> {
     change_phase(engine, machine, Action::Pause, &ControlRequest::Pause).await
 }
 
-/// Lets the machine's processors go on.
+/// Resumes the machine's vCPUs.
 ///
 /// # Errors
-/// When it is not paused, or cannot be reached.
+/// If the machine is not paused, or its supervisor cannot be reached.
 pub async fn unpause(engine: &Engine, machine: &Found) -> Result<(), ActError> {
     change_phase(engine, machine, Action::Unpause, &ControlRequest::Unpause).await
 }

@@ -1,4 +1,4 @@
-//! `rm`: a machine and all that is kept of it go.
+//! `rm`: removes a machine and all of its files.
 
 use std::time::Duration;
 
@@ -8,11 +8,11 @@ use super::{ActError, end, stop};
 use crate::Engine;
 use crate::machine::{Action, Decision, Found, Phase, decide};
 
-/// Removes the machine. With `force` one that runs is ended first: at once, or
-/// in good order within `grace` seconds.
+/// Removes the machine. With `force` a running machine is stopped first, with `grace` seconds between the
+/// stop signal and SIGKILL; none by default.
 ///
 /// # Errors
-/// When it runs and nobody said that this does not matter, or it does not end.
+/// If the machine runs and removal is not forced, or if it does not end.
 pub async fn remove(
     engine: &Engine,
     machine: &Found,
@@ -25,7 +25,7 @@ pub async fn remove(
     if decision == Decision::StopFirst {
         stop_or_kill(engine, machine, grace.unwrap_or(0)).await?;
     }
-    // It says that it has ended a little before it has cleared away.
+    // The supervisor reports the exit shortly before it has finished cleaning up.
     end::wait_until_unowned(engine, machine, end::FINISH_TIMEOUT).await?;
     let record = &machine.record;
     let existed = engine.home().machine(&record.id).exists();
@@ -33,30 +33,30 @@ pub async fn remove(
         .registry()
         .remove(&record.id)
         .map_err(|source| ActError::Remove { name: record.name.to_string(), source })?;
-    // With --rm, or when it never came up, the monitor was faster.
+    // With --rm, or when the creation failed, the supervisor may have removed it already.
     if existed {
         engine.events().record(record, "remove", &[]);
     }
     Ok(())
 }
 
-/// Ends the machine; when its monitor cannot do it, the monitor.
+/// Stops the machine; if that fails, kills its supervisor.
 async fn stop_or_kill(engine: &Engine, machine: &Found, grace: u32) -> Result<(), ActError> {
     let stop_timeout = Duration::from_secs(grace.into()) + end::FINISH_TIMEOUT + end::UNDO_TIMEOUT;
     match timeout(stop_timeout, stop(engine, machine, Some(grace))).await {
         Ok(Ok(())) => Ok(()),
         Ok(Err(error)) => {
-            tracing::warn!(component = "remove", machine = %machine.record.name, %error, "ended by force");
+            tracing::warn!(component = "remove", machine = %machine.record.name, %error, "cannot stop it, killing its supervisor");
             end::kill_supervisor(engine, machine).await
         }
         Err(_) => end::kill_supervisor(engine, machine).await,
     }
 }
 
-/// Removes a machine whose state cannot be read, by the name of its directory.
+/// Removes a machine whose record cannot be read, by the name of its directory.
 ///
 /// # Errors
-/// When its monitor still runs, or the directory cannot be removed.
+/// If its supervisor still runs, or the directory cannot be removed.
 pub fn remove_unreadable(engine: &Engine, id: &str) -> Result<(), ActError> {
     let registry = engine.registry();
     match registry.remove_unreadable(id) {

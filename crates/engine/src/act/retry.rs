@@ -1,4 +1,4 @@
-//! Tries again what starts do without since it failed before.
+//! Retries a failed build of a boot snapshot or a stencil.
 
 use std::io;
 use std::path::Path;
@@ -14,11 +14,11 @@ use crate::launch_request::Retry;
 use crate::stage::StageError;
 use crate::{Engine, boot_snapshot, clone};
 
-/// A retry that takes longer hangs.
+/// A retry that takes longer is considered hung.
 const RETRY_TIMEOUT: Duration = Duration::from_secs(600);
-/// What a guest that only booted saves is below this, however large its memory is: files are sparse.
+/// Upper bound of what a booted guest saves, however large its memory is: the files are sparse.
 const MAX_BOOT_SNAPSHOT_BYTES: u64 = 512 << 20;
-/// Starts that somebody waits for have the processors first.
+/// The niceness of a retry, so that starts that users wait for get the CPU first.
 const NICE: i32 = 5;
 
 /// Why a retry failed.
@@ -35,16 +35,17 @@ pub enum RetryError {
     TimedOut { seconds: u64 },
 }
 
-/// Makes it now, while no start waits for it.
+/// Makes the attempt. No start waits for it.
 ///
 /// # Errors
-/// When it fails once more, which is recorded; or when free space is short, which keeps the previously recorded reason.
+/// If the attempt fails again, which is recorded; or if free space is short, which keeps the previously
+/// recorded reason.
 pub async fn retry(engine: &Engine, retry: &Retry) -> Result<(), RetryError> {
     let lock = engine.home().run().join("retry.lock");
-    // It is as quick without, only less polite.
+    // The niceness is a courtesy to other processes; the retry works without it.
     rustix::process::nice(NICE).ok();
     let attempt = async {
-        // One at a time in a run directory: each boots a machine.
+        // One retry at a time per run directory, because each boots a machine.
         let _turn = exclusive(&lock).await.at("lock", &lock)?;
         check_free_space(engine.home().home(), needed_bytes(engine, retry))?;
         match retry {
@@ -68,7 +69,7 @@ fn needed_bytes(engine: &Engine, retry: &Retry) -> u64 {
     }
 }
 
-/// Refuses a retry that could fill the disk: until it fails, running machines could write neither logs nor disks.
+/// Refuses a retry that could fill the disk: running machines could then write neither logs nor disks.
 fn check_free_space(home: &Path, bytes: u64) -> Result<(), RetryError> {
     let stat = statvfs(home).at("query the free space of", home)?;
     let free = stat.f_bavail.saturating_mul(stat.f_frsize);

@@ -1,4 +1,4 @@
-//! `snapshot create`: keeps a copy of a machine that goes on.
+//! `snapshot create`: takes a snapshot of a running machine.
 
 use super::ActError;
 use crate::Engine;
@@ -6,11 +6,11 @@ use crate::control::{ControlClient, SavedSnapshot};
 use crate::machine::{Action, Found, MachineName, decide};
 use crate::snapshot::Kind;
 
-/// Keeps a snapshot of the machine.
+/// Takes a snapshot of the machine.
 ///
 /// # Errors
-/// When it does not run, cannot be copied, or the tag is taken. The machine
-/// goes on all the same.
+/// If the machine does not run, cannot be saved, or the tag is taken. The machine continues to run in
+/// any case.
 pub async fn snapshot(
     engine: &Engine,
     machine: &Found,

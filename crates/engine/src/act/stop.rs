@@ -1,15 +1,15 @@
-//! `stop`: ends a machine in good order.
+//! `stop`: stops a machine.
 
 use super::{ActError, end, send_request};
 use crate::Engine;
 use crate::control::ControlRequest;
 use crate::machine::{Found, Phase};
 
-/// Ends the machine: its stop signal, and SIGKILL after `timeout` seconds (the
-/// machine's own when absent). One that has ended is no error.
+/// Stops the machine: sends the stop signal, and SIGKILL after `timeout` seconds (default: the machine's own
+/// setting). A machine that has exited is no error.
 ///
 /// # Errors
-/// When it does not end.
+/// If the machine does not end.
 pub async fn stop(engine: &Engine, machine: &Found, timeout: Option<u32>) -> Result<(), ActError> {
     if !machine.owned {
         return Ok(());

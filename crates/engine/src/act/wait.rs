@@ -1,4 +1,4 @@
-//! `wait`: until a machine has ended.
+//! `wait`: waits until a machine has exited.
 
 use std::time::Duration;
 
@@ -9,13 +9,13 @@ use crate::control::{ConnectError, ControlClient, ControlError};
 use crate::machine::{Exit, Found};
 use crate::{Engine, sweep};
 
-/// From one look at a machine that is still being made to the next.
+/// Interval between checks of a machine that is still being created.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
-/// Waits until the machine has ended and says how it did.
+/// Waits until the machine has exited, and returns how it did.
 ///
 /// # Errors
-/// When it goes without a word: it was removed, or never came up.
+/// If the machine is removed, or its creation fails.
 pub async fn wait(engine: &Engine, machine: &Found) -> Result<Exit, ActError> {
     let gone = || ActError::Gone { name: machine.record.name.clone() };
     let mut machine = machine.clone();
@@ -24,7 +24,7 @@ pub async fn wait(engine: &Engine, machine: &Found) -> Result<Exit, ActError> {
             return Ok(exit.clone());
         }
         if !machine.owned {
-            // Its monitor was killed: the sweep says so in the record.
+            // The supervisor was killed: the sweep writes that to the record.
             sweep(engine)?;
         } else if let Some(exit) = wait_for_exit(engine, &machine).await? {
             return Ok(exit);
@@ -34,7 +34,7 @@ pub async fn wait(engine: &Engine, machine: &Found) -> Result<Exit, ActError> {
     }
 }
 
-/// What its monitor says; nothing when it has no ear yet, or none any more.
+/// Waits for the supervisor's report of the exit; `None` if the supervisor cannot be reached yet or has ended.
 async fn wait_for_exit(engine: &Engine, machine: &Found) -> Result<Option<Exit>, ActError> {
     let client = match ControlClient::connect(engine.home(), machine).await {
         Ok(client) => client,

@@ -1,4 +1,4 @@
-//! The asking side.
+//! A client of a machine's supervisor.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -14,109 +14,109 @@ use crate::id::SnapshotId;
 use crate::machine::{Exit, Found, MachineName, Refusal};
 use crate::snapshot::Kind;
 
-/// How long a monitor may take to say hello. It serves clients beside all else.
+/// Timeout for a supervisor's hello. The supervisor serves clients alongside its other work.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// A session with a machine's monitor.
+/// A connection to a machine's supervisor.
 #[derive(Debug, Clone)]
 pub struct ControlClient {
     link: Link,
     name: MachineName,
 }
 
-/// A snapshot that is kept.
+/// A snapshot that was saved.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SavedSnapshot {
     /// Its id.
     pub snapshot: SnapshotId,
-    /// How long the workload stood still, in microseconds.
+    /// How long the workload was paused, in microseconds.
     pub pause_micros: u64,
     /// Bytes of memory that it holds.
     pub memory_bytes: u64,
 }
 
-/// Why there is no session.
+/// Why a client cannot connect to a supervisor.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
-    /// The machine has no monitor any more.
+    /// The machine has no supervisor any more.
     #[error("machine {name} is not running")]
     NotRunning {
-        /// Its name.
+        /// The machine's name.
         name: MachineName,
     },
     /// The socket could not be used.
-    #[error("cannot reach the monitor of machine {name} at {}", path.display())]
+    #[error("cannot reach the supervisor of machine {name} at {}", path.display())]
     Socket {
         /// The machine's name.
         name: MachineName,
-        /// The socket.
+        /// The socket's path.
         path: PathBuf,
-        /// Why.
+        /// The error of the operating system.
         #[source]
         source: std::io::Error,
     },
-    /// The monitor does not answer: it stands still, or the host is overloaded.
-    #[error("the monitor of machine {name} has not answered within {seconds} s")]
+    /// The supervisor does not answer: it hangs, or the host is overloaded.
+    #[error("the supervisor of machine {name} did not answer within {seconds} s")]
     Silent {
         /// The machine's name.
         name: MachineName,
-        /// How long was waited.
+        /// The timeout.
         seconds: u64,
     },
-    /// The monitor does not speak as we do.
-    #[error("cannot talk to the monitor of machine {name}")]
+    /// The handshake failed.
+    #[error("cannot talk to the supervisor of machine {name}")]
     Hello {
         /// The machine's name.
         name: MachineName,
-        /// Why.
+        /// What failed.
         #[source]
         source: LinkError,
     },
 }
 
-/// Why a monitor did not do what it was asked.
+/// Why a supervisor did not carry out a request.
 #[derive(Debug, thiserror::Error)]
 pub enum ControlError {
-    /// The machine's state does not allow it.
+    /// The machine's state does not allow the request.
     #[error("machine {name}: {refusal}")]
     Refused {
-        /// Its name.
+        /// The machine's name.
         name: MachineName,
         /// Why.
         refusal: Refusal,
     },
-    /// It failed.
+    /// The request failed.
     #[error("machine {name}: {message}")]
     Failed {
-        /// Its name.
+        /// The machine's name.
         name: MachineName,
-        /// How.
+        /// What failed, and why.
         message: String,
     },
-    /// The guest could not do it.
+    /// The guest could not carry out the request.
     #[error("machine {name}: {failure}")]
     Guest {
-        /// Its name.
+        /// The machine's name.
         name: MachineName,
-        /// How.
+        /// What failed in the guest.
         failure: Failure,
     },
-    /// The machine ended meanwhile.
-    #[error("machine {name}: the monitor has gone")]
+    /// The connection ended, usually because the machine exited.
+    #[error("machine {name}: lost the connection to its supervisor")]
     Link {
-        /// Its name.
+        /// The machine's name.
         name: MachineName,
-        /// How.
+        /// The error of the connection.
         #[source]
         source: LinkError,
     },
 }
 
 impl ControlClient {
-    /// Begins a session with the monitor of `machine`.
+    /// Connects to the supervisor of `machine`.
     ///
     /// # Errors
-    /// When it has none that answers.
+    /// If it has no supervisor, or the supervisor does not answer.
     pub async fn connect(home: &Home, machine: &Found) -> Result<Self, ConnectError> {
         let name = machine.record.name.clone();
         if !machine.owned {
@@ -128,7 +128,7 @@ impl ControlClient {
 
     async fn connect_to(path: &Path, name: MachineName) -> Result<Self, ConnectError> {
         let socket = UnixStream::connect(path).await.map_err(|source| match source.kind() {
-            // It is still being made, or has just ended.
+            // The machine is still being created, or has just exited.
             std::io::ErrorKind::NotFound
             | std::io::ErrorKind::ConnectionRefused
             | std::io::ErrorKind::ConnectionReset => ConnectError::NotRunning { name: name.clone() },
@@ -143,10 +143,10 @@ impl ControlClient {
         }
     }
 
-    /// Asks for something that is answered with `done`.
+    /// Sends a request that is answered with `done`.
     ///
     /// # Errors
-    /// When it is not done.
+    /// If the request is refused or fails.
     pub async fn request(&self, request: &ControlRequest) -> Result<(), ControlError> {
         match self.send_request(request).await? {
             ControlReply::Done | ControlReply::Exited { .. } => Ok(()),
@@ -160,10 +160,10 @@ impl ControlClient {
         }
     }
 
-    /// Has a snapshot of the machine kept.
+    /// Takes a snapshot of the machine.
     ///
     /// # Errors
-    /// When there is none; the machine goes on all the same.
+    /// If no snapshot was saved; the machine continues to run in any case.
     pub async fn snapshot(
         &self,
         tag: Option<MachineName>,
@@ -186,14 +186,14 @@ impl ControlClient {
     fn unexpected_reply(&self, reply: &ControlReply) -> ControlError {
         ControlError::Failed {
             name: self.name.clone(),
-            message: format!("the monitor answered out of turn: {reply:?}"),
+            message: format!("unexpected reply from the supervisor: {reply:?}"),
         }
     }
 
-    /// Waits until the machine has ended.
+    /// Waits until the machine has exited.
     ///
     /// # Errors
-    /// When the monitor vanishes without a word.
+    /// If the connection to the supervisor is lost.
     pub async fn wait(&self) -> Result<Exit, ControlError> {
         match self.send_request(&ControlRequest::Wait).await? {
             ControlReply::Exited { exit } => Ok(exit),
@@ -201,10 +201,10 @@ impl ControlClient {
         }
     }
 
-    /// Opens a stream to the guest. Its first message has been read.
+    /// Opens a stream to the guest and reads the guest's first reply.
     ///
     /// # Errors
-    /// When the guest does not take it.
+    /// If the guest refuses the request.
     pub async fn guest(&self, request: Request) -> Result<(Reply, Stream), ControlError> {
         let mut stream = self.open_stream(&ControlRequest::Guest { request: Box::new(request) })?;
         match stream.receiver.message::<Reply>().await.map_err(|source| self.link_error(source))? {
@@ -213,10 +213,10 @@ impl ControlClient {
         }
     }
 
-    /// Opens a stream to the guest that the guest answers at its end only.
+    /// Opens a stream to the guest on which the guest replies only at the end.
     ///
     /// # Errors
-    /// When the session is over.
+    /// If the connection to the supervisor is lost.
     pub fn stream(&self, request: Request) -> Result<Stream, ControlError> {
         self.open_stream(&ControlRequest::Guest { request: Box::new(request) })
     }
