@@ -1,18 +1,17 @@
-//! Whether there is memory for one more copy.
+//! Checks that there is memory for one more clone.
 //!
-//! Copies share what they do not change, so the memory of a host is promised
-//! more than once. What one of them takes by itself is measured (see
-//! docs/reference/benchmarks.md); one that the host has not even that for is
-//! refused before it is begun, and those that run are left in peace.
+//! Clones share the memory that they do not change, so the host's memory is overcommitted. What one clone
+//! uses for itself is measured (see docs/reference/benchmarks.md). If the host does not have even that much,
+//! the clone is refused before it is started, and running clones are not affected.
 
 use std::fs;
 
 use crate::machine::State;
 use crate::{Engine, HostUsage};
 
-/// What a copy takes before it has done any work, monitor and all, in bytes.
+/// What a clone uses before it has done any work, including its supervisor, in bytes.
 const CLONE_BYTES: u64 = 40 << 20;
-/// What is left to the host, in bytes.
+/// Memory that stays reserved for the host, in bytes.
 const HOST_RESERVE: u64 = 128 << 20;
 const MIB: u64 = 1 << 20;
 
@@ -20,21 +19,21 @@ const MIB: u64 = 1 << 20;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("insufficient memory: a clone needs about {needed_mib} MiB, {available_mib} MiB available")]
 pub struct InsufficientMemory {
-    /// What a clone takes, in MiB.
+    /// What a clone needs, in MiB.
     pub needed_mib: u64,
-    /// What the host or the budget has left, in MiB.
+    /// What the host or the budget has available, in MiB.
     pub available_mib: u64,
 }
 
-/// Memory for copies.
+/// Memory that is available for clones.
 #[derive(Debug)]
 pub(crate) struct AvailableMemory {
     bytes: u64,
 }
 
 impl AvailableMemory {
-    /// What there is now: the host's available memory, or what is left of the
-    /// budget (`MIMEO_MEMORY`), whichever is less.
+    /// Returns what is available now: the host's available memory or the rest of the budget
+    /// (`MIMEO_MEMORY`), whichever is less.
     pub(crate) fn now(engine: &Engine) -> Self {
         let host = host_available_bytes().unwrap_or(u64::MAX).saturating_sub(HOST_RESERVE);
         let bytes = match engine.memory_budget() {
@@ -44,7 +43,7 @@ impl AvailableMemory {
         Self { bytes }
     }
 
-    /// Takes room for one more.
+    /// Reserves memory for one more clone.
     pub(crate) fn admit(&mut self) -> Result<(), InsufficientMemory> {
         match self.bytes.checked_sub(CLONE_BYTES) {
             Some(bytes) => {
@@ -58,15 +57,15 @@ impl AvailableMemory {
     }
 }
 
-/// `MemAvailable`, in bytes: what can be had without swapping.
+/// Returns `MemAvailable` in bytes: what can be allocated without swapping.
 fn host_available_bytes() -> Option<u64> {
     let text = fs::read_to_string("/proc/meminfo").ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
     Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1024)
 }
 
-/// What mimeo's machines take: each its share, and no less than a copy may
-/// come to at once.
+/// Returns the memory that mimeo's machines use: the PSS of each, but at least what a clone may need
+/// at once.
 fn machines_bytes(engine: &Engine) -> u64 {
     let machines = engine.registry().list().unwrap_or_default();
     let living =

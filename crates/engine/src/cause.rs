@@ -1,8 +1,8 @@
-//! An error in one line, for the log.
+//! Formats an error and its causes in one line, for the log.
 
 use std::error::Error;
 
-/// What went wrong and why: each cause after its effect.
+/// Formats an error, followed by the chain of its causes.
 pub(crate) fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();

@@ -1,4 +1,4 @@
-//! Files that are written whole or not at all.
+//! Writes files atomically.
 
 use std::fs::{self, File};
 use std::io::{self, Write as _};
@@ -6,14 +6,14 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-/// Writes `value` as JSON, as [`write`] does.
+/// Writes `value` as JSON, like [`write`].
 pub(crate) fn write_json<T: Serialize>(path: &Path, value: &T) -> io::Result<()> {
     let mut bytes = serde_json::to_vec_pretty(value)?;
     bytes.push(b'\n');
     write(path, &bytes)
 }
 
-/// Writes a file: a temporary one, fsync, rename, fsync of the directory.
+/// Writes a file atomically: temporary file, fsync, rename, fsync of the directory.
 pub(crate) fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let dir = path.parent().unwrap_or(Path::new("/"));
     let mut file = tempfile::Builder::new().prefix(".new-").tempfile_in(dir)?;
@@ -23,8 +23,7 @@ pub(crate) fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     File::open(dir)?.sync_all()
 }
 
-/// Renames a file that cannot be understood to a name that nobody reads, and
-/// says which.
+/// Renames a file that cannot be parsed to a name that is never read. Returns the new path.
 pub(crate) fn set_aside(path: &Path) -> io::Result<PathBuf> {
     let stamp = jiff::Timestamp::now().as_millisecond();
     let mut name = path.file_name().unwrap_or_default().to_owned();

@@ -1,4 +1,4 @@
-//! What happens to machines: one JSON object a line, appended by whoever does it.
+//! Events of machines' lives: one JSON object per line, appended by the process that causes the event.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
@@ -11,15 +11,15 @@ use serde::{Deserialize, Serialize};
 
 use crate::machine::Record;
 
-/// Bytes after which the file is set aside as `.1`, the older one forgotten.
+/// File size at which the file is renamed to `.1`, which replaces the previous `.1`.
 const MAX_BYTES: u64 = 8 << 20;
 
-/// Something that happened.
+/// An event.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Event {
-    /// When.
+    /// When it happened.
     pub time: Timestamp,
-    /// What, in podman's words: `create`, `start`, `exec`, `died`, `remove`, …
+    /// What happened, as podman names it: `create`, `start`, `exec`, `died`, `remove`, …
     pub action: String,
     /// The machine's id.
     pub id: String,
@@ -27,7 +27,7 @@ pub struct Event {
     pub name: String,
     /// Its image.
     pub image: String,
-    /// What more there is to say, such as `exit_code`.
+    /// Further details, such as `exit_code`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub attributes: BTreeMap<String, String>,
 }
@@ -43,14 +43,14 @@ impl Events {
         Self { path }
     }
 
-    /// Where they are.
+    /// Returns the path of the event file.
     #[must_use]
     pub fn path(&self) -> &PathBuf {
         &self.path
     }
 
-    /// Says that something happened. An event that cannot be written is lost,
-    /// and the log says so: no machine fails for it.
+    /// Appends an event. An event that cannot be written is lost, which is logged: no machine fails
+    /// because of it.
     pub(crate) fn record(&self, record: &Record, action: &str, attributes: &[(&str, String)]) {
         let event = Event {
             time: Timestamp::now(),
@@ -69,7 +69,7 @@ impl Events {
         let mut line = serde_json::to_vec(event)?;
         line.push(b'\n');
         let mut file = OpenOptions::new().create(true).append(true).open(&self.path)?;
-        // One write: lines of two writers do not mix.
+        // A single write, so that lines of concurrent writers do not mix.
         file.write_all(&line)?;
         if file.metadata()?.len() > MAX_BYTES {
             fs::rename(&self.path, self.path.with_extension("jsonl.1"))?;
@@ -77,10 +77,10 @@ impl Events {
         Ok(())
     }
 
-    /// All events that are kept, the oldest first. Lines that are none are left out.
+    /// Reads all stored events, the oldest first. Lines that cannot be parsed are skipped.
     ///
     /// # Errors
-    /// When they cannot be read.
+    /// If a file cannot be read.
     pub fn read(&self) -> io::Result<Vec<Event>> {
         let mut events = Vec::new();
         for path in [self.path.with_extension("jsonl.1"), self.path.clone()] {
@@ -95,7 +95,7 @@ impl Events {
         Ok(events)
     }
 
-    /// What is told from now on.
+    /// Follows the events from now on.
     #[must_use]
     pub fn follow(&self) -> Follower {
         let file = File::open(&self.path).and_then(|mut file| {
@@ -106,20 +106,20 @@ impl Events {
     }
 }
 
-/// Reads events as they are told.
+/// Reads new events as they are appended.
 #[derive(Debug)]
 pub struct Follower {
     path: PathBuf,
     file: Option<File>,
-    /// The beginning of a line whose end was not there yet.
+    /// The start of a line that was not complete at the last read.
     partial: Vec<u8>,
 }
 
 impl Follower {
-    /// What came since the last call; goes on in the next file when this one was set aside.
+    /// Returns the events since the last call. Continues in the new file when the file was rotated.
     ///
     /// # Errors
-    /// When the file cannot be read.
+    /// If the file cannot be read.
     pub fn read(&mut self) -> io::Result<Vec<Event>> {
         let mut events = self.drain()?;
         if self.is_rotated() {
@@ -140,7 +140,7 @@ impl Follower {
         Ok(lines.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok()).collect())
     }
 
-    /// Whether another file stands at the path now.
+    /// Returns whether the file was rotated: the path names another file now.
     fn is_rotated(&self) -> bool {
         let current = fs::metadata(&self.path).map(|metadata| metadata.ino()).ok();
         let open = self.file.as_ref().and_then(|file| Some(file.metadata().ok()?.ino()));

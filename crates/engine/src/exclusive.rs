@@ -1,4 +1,4 @@
-//! Files that one process at a time may hold; the kernel lets go of them however it ends.
+//! File locks that one process at a time holds; the kernel releases them however the process ends.
 
 use std::fs::File;
 use std::io;
@@ -7,7 +7,7 @@ use std::path::Path;
 use rustix::fs::{FlockOperation, flock};
 use tokio::task::spawn_blocking;
 
-/// Makes the file if it is not there, and waits until nobody else holds it.
+/// Creates the file if it does not exist, and waits until no other process holds the lock.
 pub(crate) async fn exclusive(path: &Path) -> io::Result<File> {
     let path = path.to_owned();
     let locked = spawn_blocking(move || {

@@ -1,7 +1,7 @@
-//! What could not be made or restored: no start pays for a failure that is known.
+//! Remembers what could not be built or restored, so that later starts do not repeat a known failure.
 //!
-//! The start that meets a failure first pays for it. After that nothing is tried for a pause; then one try is made by a
-//! process of its own, while starts go on without.
+//! The start that first meets a failure pays for it. For a delay after that nothing is tried. Then a separate
+//! process makes one attempt, while starts continue with a fallback.
 
 use std::fs;
 use std::io;
@@ -12,11 +12,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::durable;
 
-/// Until the second try. Each pause is twice the one before.
+/// The delay before the first retry; each later delay is twice the one before.
 const INITIAL_DELAY: SignedDuration = SignedDuration::from_secs(60);
 const MAX_DELAY: SignedDuration = SignedDuration::from_hours(1);
 
-/// What is known of one thing that is made for later starts: a file, gone with what it belongs to.
+/// The past failures to build one artifact for later starts: a file that is removed with what the artifact
+/// belongs to.
 #[derive(Debug)]
 pub(crate) struct Failures {
     path: PathBuf,
@@ -27,29 +28,30 @@ pub(crate) struct Failures {
 pub(crate) struct Failure {
     /// Why it failed.
     pub(crate) reason: String,
-    /// Until when it is not tried again.
+    /// The time before which nothing is tried.
     pub(crate) until: Timestamp,
-    /// In a row.
+    /// Consecutive failures.
     count: u32,
 }
 
-/// What a failure says of the next try.
+/// What a failure implies for the next attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Failed {
-    /// That it will fail as well.
+    /// The next attempt will fail as well.
     Lasting,
-    /// Nothing, the first time: somebody killed it, or what was damaged is gone. It is tried again at once.
+    /// The next attempt may succeed, since the process was killed or the damaged file is gone. It is made at
+    /// once after the first failure.
     Passing,
 }
 
-/// What a start is to do.
+/// What a start should do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Known {
-    /// Try: nothing failed the last time.
+    /// Try: the last attempt did not fail.
     Nothing,
-    /// Do without.
+    /// Use the fallback.
     Failure(Failure),
-    /// Do without, and have it tried once more meanwhile: the pause is over.
+    /// Use the fallback and start a retry in the background: the delay is over.
     RetryDue(Failure),
 }
 
@@ -58,8 +60,8 @@ impl Failures {
         Self { path }
     }
 
-    /// What is known now. When the pause is over, one who asks is told to have it tried, and the next pause begins: a try
-    /// that is killed counts as one that failed.
+    /// Returns what is known now. When the delay is over, one caller gets [`Known::RetryDue`] and starts a retry,
+    /// and the next delay begins: a retry that is killed counts as a failure.
     pub(crate) fn known(&self, now: Timestamp) -> Known {
         match self.read() {
             None => Known::Nothing,
@@ -70,19 +72,19 @@ impl Failures {
                 let next = Failure { until: deadline(now, retry_delay(count)), count, ..failure.clone() };
                 match self.write(&next) {
                     Ok(()) => Known::RetryDue(failure),
-                    // Every start would have it tried.
+                    // Without the file every start would begin a retry.
                     Err(_) => Known::Failure(failure),
                 }
             }
         }
     }
 
-    /// The failure for which nothing is tried now. For who has waited while another tried.
+    /// Returns the failure that prevents an attempt now, for callers that waited for another's attempt.
     pub(crate) fn holding(&self, now: Timestamp) -> Option<Failure> {
         self.read().filter(|failure| failure.is_in_effect(now))
     }
 
-    /// Remembers a failure.
+    /// Records a failure.
     pub(crate) fn add(&self, failed: Failed, reason: String, now: Timestamp) -> Failure {
         let count = self.read().map_or(0, |failure| failure.count).saturating_add(1);
         let until = match (failed, count) {
@@ -90,28 +92,28 @@ impl Failures {
             _ => deadline(now, retry_delay(count)),
         };
         let failure = Failure { reason, until, count };
-        // Where it cannot be kept the next start pays as well, as it would without this.
+        // `write` logs an error. Without the file the next start pays for the failure again.
         self.write(&failure).unwrap_or_default();
         failure
     }
 
-    /// Remembers the failure of a retry, which was counted when it was due.
+    /// Records the failure of a retry, which was counted when it became due.
     pub(crate) fn add_retried(&self, reason: String, now: Timestamp) {
         let count = self.read().map_or(1, |failure| failure.count);
         let failure = Failure { reason, until: deadline(now, retry_delay(count)), count };
         self.write(&failure).unwrap_or_default();
     }
 
-    /// Whether the last try failed.
+    /// Returns whether the last attempt failed.
     pub(crate) fn is_some(&self) -> bool {
         self.read().is_some()
     }
 
-    /// It works again.
+    /// Forgets the failures after a success.
     pub(crate) fn clear(&self) {
         match fs::remove_file(&self.path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                tracing::warn!(path = %self.path.display(), %error, "cannot forget a failure that is over");
+                tracing::warn!(path = %self.path.display(), %error, "cannot remove the record of past failures");
             }
             _ => {}
         }
@@ -119,11 +121,11 @@ impl Failures {
 
     fn write(&self, failure: &Failure) -> io::Result<()> {
         durable::write_json(&self.path, failure).inspect_err(|error| {
-            tracing::warn!(path = %self.path.display(), %error, "cannot remember a failure");
+            tracing::warn!(path = %self.path.display(), %error, "cannot record a failure");
         })
     }
 
-    /// One that cannot be read is none: it costs a try.
+    /// Reads the last failure. An unreadable file counts as none, which costs one attempt.
     fn read(&self) -> Option<Failure> {
         serde_json::from_slice(&fs::read(&self.path).ok()?).ok()
     }
@@ -134,7 +136,7 @@ impl Failure {
         self.until == Timestamp::MIN
     }
 
-    /// A time that no pause reaches is of a clock that was wrong.
+    /// A deadline beyond the longest delay was written with a wrong clock, and does not apply.
     fn is_in_effect(&self, now: Timestamp) -> bool {
         now < self.until && self.until <= deadline(now, MAX_DELAY)
     }
@@ -167,12 +169,12 @@ mod tests {
         assert_eq!(failures.known(now), Known::Nothing);
         let first = failures.add(Failed::Lasting, "no answer".to_owned(), now);
         assert_eq!(failures.known(at(59)), Known::Failure(first.clone()));
-        // One retries, the others do without meanwhile.
+        // One caller retries; the others use the fallback meanwhile.
         assert_eq!(failures.known(at(60)), Known::RetryDue(first.clone()));
         assert!(matches!(failures.known(at(60)), Known::Failure(_)));
         failures.add_retried("again".to_owned(), at(60));
         assert!(matches!(failures.known(at(179)), Known::Failure(failure) if failure.reason == "again"));
-        // One that is killed has failed as well.
+        // A retry that is killed has failed as well.
         assert!(matches!(failures.known(at(180)), Known::RetryDue(_)));
         assert_eq!(failures.holding(at(419)).map(|failure| failure.count), Some(3));
         assert!(matches!(failures.known(at(420)), Known::RetryDue(_)));

@@ -1,4 +1,4 @@
-//! How it is told whether a machine is well.
+//! Selects a machine's health check.
 
 use std::time::Duration;
 
@@ -6,13 +6,13 @@ use mimeo_image::{Healthcheck, ImageConfig};
 
 use crate::machine::{HealthProbe, HealthSpec, MachineSpec};
 
-/// The person's check, or else the image's.
+/// Returns the user's health check, or else the image's.
 pub(crate) fn spec(spec: &MachineSpec, image: &ImageConfig) -> Option<HealthSpec> {
     let health = spec.health.clone().or_else(|| image.healthcheck.as_ref().and_then(from_image));
     health.filter(|health| health.probe != HealthProbe::Command(Vec::new()))
 }
 
-/// An image's check: `["NONE"]`, `["CMD", …]` or `["CMD-SHELL", text]`.
+/// Converts an image's check: `["NONE"]`, `["CMD", …]` or `["CMD-SHELL", text]`.
 fn from_image(check: &Healthcheck) -> Option<HealthSpec> {
     let command = match check.test.split_first() {
         Some((kind, rest)) if kind == "CMD" => rest.to_vec(),
@@ -34,7 +34,7 @@ fn from_image(check: &Healthcheck) -> Option<HealthSpec> {
     Some(health)
 }
 
-/// A text for the container's shell.
+/// Returns the command that runs `text` in the container's shell.
 #[must_use]
 pub fn shell(text: &str) -> Vec<String> {
     ["/bin/sh", "-c", text].map(str::to_owned).to_vec()

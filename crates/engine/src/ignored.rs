@@ -1,15 +1,16 @@
-//! Results that are ignored on purpose, logged so that they are not lost.
+//! Logs results that callers ignore on purpose.
 
 use std::fmt::Display;
 use std::io;
 use std::path::Path;
 
-/// Logs a failed operation on a file that the caller goes on without.
+/// Logs a failed file operation that the caller does not depend on.
 pub(crate) trait LogIgnored {
-    /// Logs it at debug: a later sweep tries again, or nothing depends on it. A file that does not exist is no failure.
+    /// Logs the failure at debug: a later sweep tries again, or nothing depends on it. A missing file is no
+    /// failure.
     fn log_ignored(self, step: &str, path: impl AsRef<Path>);
 
-    /// Logs a failed removal at warn: this was the sweep. A file that does not exist is no failure.
+    /// Logs a failed removal of a sweep at warn. A missing file is no failure.
     fn log_leftover(self, path: impl AsRef<Path>);
 }
 
@@ -31,7 +32,7 @@ fn failure<T>(result: io::Result<T>) -> Option<io::Error> {
     result.err().filter(|error| error.kind() != io::ErrorKind::NotFound)
 }
 
-/// Logs a failure that a person should see, though the caller goes on.
+/// Logs a failure that the user should see, although the caller continues.
 pub(crate) trait LogFailure {
     /// Logs the failure at warn as "cannot {step}".
     fn log_failure(self, component: &str, step: &str);

@@ -1,6 +1,6 @@
-//! A container's output on the disk, in the format that Kubernetes and podman
-//! write: `2026-01-31T12:00:00.000000000Z stdout F a line`. `P` in place of
-//! `F` marks a piece that the next one of the same stream goes on.
+//! Writes a container's output to disk, in the format of Kubernetes and podman:
+//! `2026-01-31T12:00:00.000000000Z stdout F a line`. `P` in place of `F` marks a partial line, which the
+//! next entry of the same stream continues.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
@@ -11,10 +11,10 @@ use jiff::Timestamp;
 /// The file's name in a machine's directory.
 pub const FILE: &str = "container.log";
 
-/// Which of its two outputs a container wrote to.
+/// The stream that a container wrote to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Output {
-    /// Standard output, or a terminal.
+    /// Standard output, or the terminal.
     Stdout,
     /// Standard error.
     Stderr,
@@ -29,7 +29,7 @@ impl Output {
     }
 }
 
-/// A log that is being written.
+/// Appends to a container's log.
 #[derive(Debug)]
 pub(crate) struct LogWriter {
     file: File,
@@ -37,14 +37,14 @@ pub(crate) struct LogWriter {
 }
 
 impl LogWriter {
-    /// Begins or goes on with the log of the machine in `dir`.
+    /// Opens the log of the machine in `dir`; creates it if it does not exist.
     pub(crate) fn open(dir: &Path) -> io::Result<Self> {
         let file = OpenOptions::new().create(true).append(true).open(dir.join(FILE))?;
         Ok(Self { file, buffer: Vec::new() })
     }
 
-    /// Writes what came in one piece. A line whose end has not come yet is
-    /// written at once, as a part: who follows the log sees it as it is.
+    /// Writes a chunk of output. An incomplete line is written at once as a partial line, so that
+    /// followers of the log see it immediately.
     pub(crate) fn write(&mut self, output: Output, bytes: &[u8]) -> io::Result<()> {
         let time = format!("{:.9}", Timestamp::now());
         self.buffer.clear();
@@ -66,16 +66,16 @@ impl LogWriter {
 pub struct LogLine {
     /// When it was written.
     pub time: Timestamp,
-    /// To which output.
+    /// The stream.
     pub output: Output,
-    /// The line ends here; otherwise the next one goes on with it.
+    /// Whether the line is complete; otherwise the next entry of the same stream continues it.
     pub full: bool,
-    /// What was written.
+    /// The output.
     pub text: Vec<u8>,
 }
 
 impl LogLine {
-    /// Reads a line of the file; `None` when it is not one.
+    /// Parses a line of the file; `None` if it is malformed.
     #[must_use]
     pub fn parse(line: &[u8]) -> Option<Self> {
         let mut fields = line.splitn(4, |byte| *byte == b' ');

@@ -1,10 +1,10 @@
-//! Signals by name and number.
+//! Converts signals between names and numbers.
 
 use mimeo_image::ImageConfig;
 
 use crate::machine::MachineSpec;
 
-/// What asks a process to end, unless the image says another.
+/// The default stop signal.
 const SIGTERM: i32 = 15;
 
 const NAMES: [&str; 31] = [
@@ -13,15 +13,15 @@ const NAMES: [&str; 31] = [
     "VTALRM", "PROF", "WINCH", "IO", "PWR", "SYS",
 ];
 
-/// Not a signal.
+/// The text is not a signal.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no signal: a name such as TERM or SIGTERM, or a number from 1 to 64")]
+#[error("{0:?} is not a signal: use a name such as TERM or SIGTERM, or a number from 1 to 64")]
 pub struct ParseSignalError(String);
 
-/// Linux's number of a signal that is given as `TERM`, `SIGTERM` or `15`.
+/// Parses a signal that is given as `TERM`, `SIGTERM` or `15`, into Linux's number.
 ///
 /// # Errors
-/// When there is no such signal.
+/// If there is no such signal.
 pub fn parse(text: &str) -> Result<i32, ParseSignalError> {
     let upper = text.to_ascii_uppercase();
     let name = upper.strip_prefix("SIG").unwrap_or(&upper);
@@ -34,7 +34,7 @@ pub fn parse(text: &str) -> Result<i32, ParseSignalError> {
     }
 }
 
-/// The signal's name, `SIGTERM`.
+/// Returns the signal's name, such as `SIGTERM`.
 #[must_use]
 pub fn name(number: i32) -> String {
     match usize::try_from(number - 1).ok().and_then(|index| NAMES.get(index)) {
@@ -43,8 +43,8 @@ pub fn name(number: i32) -> String {
     }
 }
 
-/// What asks this machine's container to end. An image's word that is no
-/// signal is not the person's fault: it is passed over.
+/// Returns the signal that stops this machine's container. If the image names an unknown signal, it
+/// is ignored: the user cannot change that.
 pub(crate) fn stop_signal(spec: &MachineSpec, image: &ImageConfig) -> i32 {
     let from_image = image.stop_signal.as_deref().and_then(|text| parse(text).ok());
     spec.stop_signal.or(from_image).unwrap_or(SIGTERM)

@@ -1,5 +1,4 @@
-//! Clears away what a monitor left that could not do it itself: it was killed,
-//! or the host went down.
+//! Removes what a supervisor left behind because it was killed or the host rebooted.
 
 use std::fs;
 
@@ -12,23 +11,23 @@ use crate::machine::{
 };
 use crate::{Engine, MachineName, fork_decision, garbage, network};
 
-/// What a shell shows for a process that SIGKILL ended.
+/// The exit code of a process that SIGKILL ended, as a shell shows it.
 const EXIT_SIGKILL: i32 = 137;
 
-/// A machine whose rests were cleared away.
+/// A machine that the sweep cleaned up.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Swept {
     /// Its name.
     pub name: MachineName,
-    /// It was asked for with `--rm`, so nothing of it is left.
+    /// Whether it was removed: it had `--rm`, or it was a clone that never ran.
     pub removed: bool,
 }
 
-/// Ends what dead monitors left running and says that their machines have
-/// ended. Machines with a monitor are not touched.
+/// Kills what dead supervisors left running, and marks their machines as exited. Machines whose
+/// supervisor runs are not touched.
 ///
 /// # Errors
-/// When the machines cannot be listed.
+/// If the machines cannot be listed.
 pub fn sweep(engine: &Engine) -> Result<Vec<Swept>, LookupError> {
     let registry = engine.registry();
     sweep_unfinished(&registry)?;
@@ -36,7 +35,7 @@ pub fn sweep(engine: &Engine) -> Result<Vec<Swept>, LookupError> {
     for dir in registry.unreadable_dirs()? {
         let id = dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let hint = format!("`mimeo rm --force {id}` removes it");
-        tracing::warn!(component = "sweep", machine = %id, dir = %dir.display(), hint, "its state could not be read");
+        tracing::warn!(component = "sweep", machine = %id, dir = %dir.display(), hint, "its record cannot be read");
     }
     sweep_sockets(engine, &machines);
     let swept = machines
@@ -52,12 +51,13 @@ pub fn sweep(engine: &Engine) -> Result<Vec<Swept>, LookupError> {
     Ok(swept)
 }
 
-/// What looks unfinished may just be in the making: that is told by the lock of all.
+/// Removes the directories of machines that were only partly created. Under the registry's lock no machine is
+/// being created.
 fn sweep_unfinished(registry: &Registry) -> Result<(), LookupError> {
     if registry.unfinished_dirs()?.is_empty() {
         return Ok(());
     }
-    // Who cannot lock cannot make a machine either, and is told then.
+    // A process that cannot take this lock cannot create a machine either, and reports that then.
     let Ok(_registry_lock) = registry.lock() else { return Ok(()) };
     for dir in registry.unfinished_dirs()? {
         if let Err(error) = remove_dir(&dir) {
@@ -67,35 +67,35 @@ fn sweep_unfinished(registry: &Registry) -> Result<(), LookupError> {
     Ok(())
 }
 
-/// What has no monitor and has not ended was cut off.
+/// Marks a machine as exited if it has no supervisor and did not exit normally, and removes it with `--rm`.
 fn mark_crashed(engine: &Engine, mut found: Found) -> Option<Swept> {
     if found.record.exit().is_some() && !found.record.spec.remove {
         return None;
     }
-    // Two commands may sweep at once; and its monitor may be writing its last.
+    // Another command may be sweeping, or the supervisor may be writing its last record.
     let _lock = lock_orphan(&found.dir)?;
-    // What it wrote since it was listed counts: it may have ended in good order.
+    // The record may have been written since it was listed: the machine may have exited normally.
     found.record = Record::load(&found.dir).ok()?;
     let has_exited = found.record.exit().is_some();
     if has_exited && !found.record.spec.remove {
         return None;
     }
-    // The kernel ends it with its monitor; this is for the case that it could not.
+    // The kernel kills the VMM with its supervisor; this covers the case that it could not.
     if let Some(Err(error)) = found.record.vmm.as_ref().map(|vmm| vmm.send(Signal::KILL)) {
-        tracing::warn!(component = "sweep", machine = %found.record.name, %error, "cannot end its VMM");
+        tracing::warn!(component = "sweep", machine = %found.record.name, %error, "cannot kill its VMM");
     }
     network::remove_leftovers(&found.record);
     if let Some(driver) = engine.driver(&found.record.spec.driver)
         && let Err(error) = driver.sweep(&found.dir)
     {
-        tracing::warn!(component = "sweep", machine = %found.record.name, %error, "cannot clear its VMM's rests away");
+        tracing::warn!(component = "sweep", machine = %found.record.name, %error, "cannot remove its VMM's leftovers");
     }
     let record = &mut found.record;
-    // A copy that never was is nothing to keep: of a fork there are all or none.
+    // A clone that never ran is removed: a fork has all of its clones or none.
     let never_ran = record.state == State::Creating && record.boot_method.as_deref() == Some(BOOTED_AS_CLONE);
     if !has_exited && !never_ran {
         let error = format!(
-            "its monitor (pid {}) ended without a word: killed, or the host went down",
+            "supervisor (pid {}) exited unexpectedly (killed, or the host rebooted)",
             record.supervisor.pid
         );
         record.times.finished = Some(jiff::Timestamp::now());
@@ -111,13 +111,13 @@ fn mark_crashed(engine: &Engine, mut found: Found) -> Option<Swept> {
         record.store(&found.dir).map_err(|error| chain(&error))
     };
     if let Err(error) = result {
-        tracing::warn!(component = "sweep", machine = %swept.name, error, "cannot clear away");
+        tracing::warn!(component = "sweep", machine = %swept.name, error, "cannot clean up");
         return None;
     }
     Some(swept)
 }
 
-/// Socket directories of machines that are no more.
+/// Removes the socket directories of machines that no longer exist.
 fn sweep_sockets(engine: &Engine, machines: &[Found]) {
     let Ok(entries) = fs::read_dir(engine.home().run().join("machines")) else { return };
     for entry in entries.flatten() {

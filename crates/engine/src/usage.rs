@@ -1,4 +1,4 @@
-//! What a machine costs its host: its processes' memory and processor time.
+//! Memory and CPU time that a machine's processes use on the host.
 
 use std::fs;
 
@@ -9,34 +9,34 @@ use crate::machine::{ProcessIdentity, Record};
 /// Microseconds in one of the kernel's clock ticks (`USER_HZ` is 100 wherever Linux runs).
 const TICK_MICROS: u64 = 10_000;
 
-/// What one process of the host uses.
+/// The resources that one process of the host uses.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct ProcessUsage {
-    /// Its id.
+    /// Its PID.
     pub pid: u32,
-    /// Its share of memory in bytes: a page that n processes map counts for one n-th.
+    /// PSS in bytes: a page that n processes map counts as 1/n.
     pub pss_bytes: u64,
-    /// All pages that it maps, in bytes.
+    /// RSS in bytes: all resident pages that it maps.
     pub rss_bytes: u64,
-    /// Pages that nobody else maps, in bytes: what its end would free.
+    /// USS in bytes: pages that no other process maps, which are freed when it ends.
     pub unique_bytes: u64,
-    /// Pages that others map too, in bytes.
+    /// Resident pages that other processes map too, in bytes.
     pub shared_bytes: u64,
-    /// Processor time since its start, its ended threads' too, in microseconds.
+    /// CPU time in microseconds, including threads that have ended.
     pub cpu_micros: u64,
 }
 
-/// What a machine costs its host.
+/// The resources that a machine uses on the host.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct HostUsage {
-    /// The virtual machine monitor; none when it has ended.
+    /// The VMM; `None` if it has ended.
     pub vmm: Option<ProcessUsage>,
-    /// mimeo's own process that owns it.
+    /// The supervisor; `None` if it has ended.
     pub supervisor: Option<ProcessUsage>,
 }
 
 impl HostUsage {
-    /// What `record`'s processes use now.
+    /// Measures the current usage of `record`'s processes.
     #[must_use]
     pub fn measure(record: &Record) -> Self {
         Self {
@@ -45,19 +45,19 @@ impl HostUsage {
         }
     }
 
-    /// The memory of both, a page that n processes map counted for one n-th.
+    /// Returns the PSS of both processes: a page that n processes map counts as 1/n.
     #[must_use]
     pub fn pss_bytes(&self) -> u64 {
         self.sum(|usage| usage.pss_bytes)
     }
 
-    /// The memory that only these two hold.
+    /// Returns the sum of the processes' USS.
     #[must_use]
     pub fn unique_bytes(&self) -> u64 {
         self.sum(|usage| usage.unique_bytes)
     }
 
-    /// The memory that they hold together with others.
+    /// Returns the sum of the processes' shared pages.
     #[must_use]
     pub fn shared_bytes(&self) -> u64 {
         self.sum(|usage| usage.shared_bytes)
@@ -91,7 +91,7 @@ fn field_bytes(rollup: &str, key: &str) -> Option<u64> {
     Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1024)
 }
 
-/// Fields 14 and 15: time in user and in kernel mode.
+/// Fields 14 and 15 of /proc/PID/stat: time in user mode and in kernel mode.
 fn cpu_micros(stat: &str) -> Option<u64> {
     let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace().skip(11);
     let user: u64 = fields.next()?.parse().ok()?;
