@@ -101,6 +101,7 @@ impl Failures {
     pub(crate) fn add_retried(&self, reason: String, now: Timestamp) {
         let count = self.read().map_or(1, |failure| failure.count);
         let failure = Failure { reason, until: deadline(now, retry_delay(count)), count };
+        // `write` logs an error.
         self.write(&failure).unwrap_or_default();
     }
 

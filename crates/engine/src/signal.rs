@@ -43,8 +43,8 @@ pub fn name(number: i32) -> String {
     }
 }
 
-/// Returns the signal that stops this machine's container. If the image names an unknown signal, it
-/// is ignored: the user cannot change that.
+/// Returns the signal that stops this machine's container. An unknown signal in the image is ignored,
+/// because the user did not choose it.
 pub(crate) fn stop_signal(spec: &MachineSpec, image: &ImageConfig) -> i32 {
     let from_image = image.stop_signal.as_deref().and_then(|text| parse(text).ok());
     spec.stop_signal.or(from_image).unwrap_or(SIGTERM)

@@ -44,7 +44,7 @@ pub struct Forked {
     pub repeated: bool,
 }
 
-/// Why a fork failed. No clone exists then.
+/// Why a fork failed. None of the requested clones exists then.
 #[derive(Debug, thiserror::Error)]
 pub enum ForkError {
     /// The machine's snapshot could not be taken.
@@ -105,7 +105,7 @@ pub async fn fork(engine: &Engine, machine: &Found, request: ForkRequest) -> Res
         memory.admit().map_err(|error| ForkError::Clone { requested: label, source: error.into() })?;
     }
     let saved = snapshot(engine, machine, None, Kind::Fork).await?;
-    let (mut clones, infos) = match make_clones(&saved.snapshot, request.overrides, &path).await {
+    let (mut clones, infos) = match start_clones(&saved.snapshot, request.overrides, &path).await {
         Ok(ready) => ready,
         Err(error) => {
             discard_snapshot(engine, &saved.snapshot);
@@ -164,7 +164,7 @@ fn remove_decision(path: &Path) {
 }
 
 /// Starts all clones and waits until they are ready; on a failure abandons all of them.
-async fn make_clones(
+async fn start_clones(
     snapshot: &SnapshotId,
     overrides: Vec<CloneOverrides>,
     decision: &Path,
@@ -177,7 +177,7 @@ async fn make_clones(
         let permits = permits.clone();
         starting.spawn(async move {
             let _permit = permits.acquire().await;
-            (index, label, make_clone(&LaunchRequest::Clone(Box::new(request))).await)
+            (index, label, start_clone(&LaunchRequest::Clone(Box::new(request))).await)
         });
     }
     let mut started = starting.join_all().await;
@@ -201,7 +201,7 @@ async fn make_clones(
     }
 }
 
-async fn make_clone(request: &LaunchRequest) -> Result<(SupervisorProcess, CloneInfo), SpawnError> {
+async fn start_clone(request: &LaunchRequest) -> Result<(SupervisorProcess, CloneInfo), SpawnError> {
     let mut supervisor = SupervisorProcess::start(request).await?;
     let info = supervisor.ready().await?;
     Ok((supervisor, info))

@@ -114,7 +114,7 @@ pub enum FindError {
     #[error("no container with name or ID {:?} found: no such container", .0.to_string())]
     None(Selector),
     /// A machine matches, but its record cannot be read.
-    #[error("machine {id} has no readable state, see {}: `mimeo rm --force {id}` removes it", dir.display())]
+    #[error("machine {id} has no readable record, see {}: `mimeo rm --force {id}` removes it", dir.display())]
     Unreadable {
         /// The name of its directory: the id's first 12 digits.
         id: String,
