@@ -10,7 +10,7 @@ use crate::launch_request::{LaunchRequest, Retry};
 
 /// Starts the process, which ends by itself. If it cannot be started, the next attempt is due after another
 /// delay.
-pub(crate) async fn start(retry: Retry) {
+pub(crate) async fn start_retry(retry: Retry) {
     if let Err(error) = spawn(&LaunchRequest::Retry(retry)).await {
         tracing::warn!(component = "retry", %error, "cannot start the process of a retry");
     }

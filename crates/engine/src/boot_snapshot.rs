@@ -21,8 +21,8 @@ use mimeo_vmm::{Driver, Instance, LaunchSpec, RestoreError};
 
 use crate::accelerator::{self, AcceleratorChoice};
 use crate::cause::chain;
-use crate::exclusive::exclusive;
-use crate::failures::{Failed, Failure, Failures, Known};
+use crate::exclusive::lock_exclusive;
+use crate::failures::{Failure, FailureKind, Failures, RetryState};
 use crate::io_error::IoContext;
 use crate::launch_request::Retry;
 use crate::launch_spec::{requires, shape};
@@ -113,7 +113,7 @@ impl GuestRequest<'_> {
     fn failures(&self, engine: &Engine) -> Failures {
         // Homes may share a run directory, but their failures are independent.
         let home = blake3::hash(engine.home().home().as_os_str().as_encoded_bytes()).to_hex();
-        Failures::at(engine.home().run().join(format!("failed-{}-{}.json", self.key(), &home[..8])))
+        Failures::new(engine.home().run().join(format!("failed-{}-{}.json", self.key(), &home[..8])))
     }
 }
 
@@ -131,13 +131,13 @@ pub(crate) async fn start(
         return Err(BootSnapshotError::NoSnapshots { driver: request.driver.name() });
     }
     let failures = request.failures(engine);
-    match failures.known(Timestamp::now()) {
-        Known::Nothing => {}
-        Known::Failure(Failure { reason, until, .. }) => {
+    match failures.retry_state(Timestamp::now()) {
+        RetryState::Untried => {}
+        RetryState::Waiting(Failure { reason, until, .. }) => {
             return Err(BootSnapshotError::FailedRecently { reason, until });
         }
-        Known::RetryDue(Failure { reason, .. }) => {
-            background::start(request.retry()).await;
+        RetryState::RetryDue(Failure { reason, .. }) => {
+            background::start_retry(request.retry()).await;
             return Err(BootSnapshotError::RetryPending { reason });
         }
     }
@@ -195,7 +195,7 @@ async fn restore_or_build(
     }
     let is_killed =
         matches!(error, BootSnapshotError::Stage(StageError::Restore(RestoreError::Killed { .. })));
-    let failed = if is_broken || is_killed { Failed::Passing } else { Failed::Lasting };
+    let failed = if is_broken || is_killed { FailureKind::Transient } else { FailureKind::Persistent };
     remember(engine, request, failed, error, is_retry);
     restored
 }
@@ -204,7 +204,7 @@ async fn restore_or_build(
 fn remember(
     engine: &Engine,
     request: GuestRequest<'_>,
-    failed: Failed,
+    failed: FailureKind,
     error: &BootSnapshotError,
     is_retry: bool,
 ) {
@@ -214,9 +214,9 @@ fn remember(
         BootSnapshotError::FailedRecently { .. } => {}
         BootSnapshotError::Stage(StageError::Silent { .. } | StageError::SilentRestore { .. })
             if has_short_timeout => {}
-        error if is_retry => request.failures(engine).add_retried(chain(error), Timestamp::now()),
+        error if is_retry => request.failures(engine).record_retry(chain(error), Timestamp::now()),
         error => {
-            request.failures(engine).add(failed, chain(error), Timestamp::now());
+            request.failures(engine).record(failed, chain(error), Timestamp::now());
         }
     }
 }
@@ -316,18 +316,18 @@ async fn find_or_build(
         return Ok(found);
     }
     // If the process that held the lock has failed, the one that waited does not try again.
-    let failed = request.failures(engine).holding(Timestamp::now());
+    let failed = request.failures(engine).current(Timestamp::now());
     if let Some(Failure { reason, until, .. }) = failed.filter(|_| !is_retry) {
         return Err(BootSnapshotError::FailedRecently { reason, until });
     }
     // A snapshot so damaged that it cannot be read would be reported again and again.
     snapshot::discard_damaged(&store, key.as_str()).map_err(StageError::from)?;
     let built = build::build(engine, request, key).await.map_err(BootSnapshotError::from);
-    built.inspect_err(|error| remember(engine, request, Failed::Lasting, error, is_retry))
+    built.inspect_err(|error| remember(engine, request, FailureKind::Persistent, error, is_retry))
 }
 
 async fn lock(path: PathBuf) -> Result<File, StageError> {
-    Ok(exclusive(&path).await.at("lock", &path)?)
+    Ok(lock_exclusive(&path).await.at("lock", &path)?)
 }
 
 /// Whether `run` may still restore from this snapshot: it is not retired, and has the agent and the kernel that are in

@@ -8,7 +8,7 @@ use rustix::fs::{FlockOperation, flock};
 use tokio::task::spawn_blocking;
 
 /// Creates the file if it does not exist, and waits until no other process holds the lock.
-pub(crate) async fn exclusive(path: &Path) -> io::Result<File> {
+pub(crate) async fn lock_exclusive(path: &Path) -> io::Result<File> {
     let path = path.to_owned();
     let locked = spawn_blocking(move || {
         let file = File::create(&path)?;

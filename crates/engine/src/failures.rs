@@ -36,59 +36,59 @@ pub(crate) struct Failure {
 
 /// What a failure implies for the next attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Failed {
+pub(crate) enum FailureKind {
     /// The next attempt will fail as well.
-    Lasting,
+    Persistent,
     /// The next attempt may succeed, since the process was killed or the damaged file is gone. It is made at
     /// once after the first failure.
-    Passing,
+    Transient,
 }
 
 /// What a start should do.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Known {
+pub(crate) enum RetryState {
     /// Try: the last attempt did not fail.
-    Nothing,
+    Untried,
     /// Use the fallback.
-    Failure(Failure),
+    Waiting(Failure),
     /// Use the fallback and start a retry in the background: the delay is over.
     RetryDue(Failure),
 }
 
 impl Failures {
-    pub(crate) fn at(path: PathBuf) -> Self {
+    pub(crate) fn new(path: PathBuf) -> Self {
         Self { path }
     }
 
-    /// Returns what is known now. When the delay is over, one caller gets [`Known::RetryDue`] and starts a retry,
+    /// Returns what is known now. When the delay is over, one caller gets [`RetryState::RetryDue`] and starts a retry,
     /// and the next delay begins: a retry that is killed counts as a failure.
-    pub(crate) fn known(&self, now: Timestamp) -> Known {
+    pub(crate) fn retry_state(&self, now: Timestamp) -> RetryState {
         match self.read() {
-            None => Known::Nothing,
-            Some(failure) if failure.is_transient() => Known::Nothing,
-            Some(failure) if failure.is_in_effect(now) => Known::Failure(failure),
+            None => RetryState::Untried,
+            Some(failure) if failure.is_transient() => RetryState::Untried,
+            Some(failure) if failure.is_in_effect(now) => RetryState::Waiting(failure),
             Some(failure) => {
                 let count = failure.count.saturating_add(1);
                 let next = Failure { until: deadline(now, retry_delay(count)), count, ..failure.clone() };
                 match self.write(&next) {
-                    Ok(()) => Known::RetryDue(failure),
+                    Ok(()) => RetryState::RetryDue(failure),
                     // Without the file every start would begin a retry.
-                    Err(_) => Known::Failure(failure),
+                    Err(_) => RetryState::Waiting(failure),
                 }
             }
         }
     }
 
     /// Returns the failure that prevents an attempt now, for callers that waited for another's attempt.
-    pub(crate) fn holding(&self, now: Timestamp) -> Option<Failure> {
+    pub(crate) fn current(&self, now: Timestamp) -> Option<Failure> {
         self.read().filter(|failure| failure.is_in_effect(now))
     }
 
     /// Records a failure.
-    pub(crate) fn add(&self, failed: Failed, reason: String, now: Timestamp) -> Failure {
+    pub(crate) fn record(&self, failed: FailureKind, reason: String, now: Timestamp) -> Failure {
         let count = self.read().map_or(0, |failure| failure.count).saturating_add(1);
         let until = match (failed, count) {
-            (Failed::Passing, 1) => Timestamp::MIN,
+            (FailureKind::Transient, 1) => Timestamp::MIN,
             _ => deadline(now, retry_delay(count)),
         };
         let failure = Failure { reason, until, count };
@@ -98,7 +98,7 @@ impl Failures {
     }
 
     /// Records the failure of a retry, which was counted when it became due.
-    pub(crate) fn add_retried(&self, reason: String, now: Timestamp) {
+    pub(crate) fn record_retry(&self, reason: String, now: Timestamp) {
         let count = self.read().map_or(1, |failure| failure.count);
         let failure = Failure { reason, until: deadline(now, retry_delay(count)), count };
         // `write` logs an error.
@@ -158,7 +158,7 @@ mod tests {
 
     fn failures() -> (tempfile::TempDir, Failures) {
         let dir = tempfile::tempdir().expect("a directory");
-        let failures = Failures::at(dir.path().join("failed.json"));
+        let failures = Failures::new(dir.path().join("failed.json"));
         (dir, failures)
     }
 
@@ -167,38 +167,40 @@ mod tests {
         let (_dir, failures) = failures();
         let now = Timestamp::now();
         let at = |seconds| now + SignedDuration::from_secs(seconds);
-        assert_eq!(failures.known(now), Known::Nothing);
-        let first = failures.add(Failed::Lasting, "no answer".to_owned(), now);
-        assert_eq!(failures.known(at(59)), Known::Failure(first.clone()));
+        assert_eq!(failures.retry_state(now), RetryState::Untried);
+        let first = failures.record(FailureKind::Persistent, "no answer".to_owned(), now);
+        assert_eq!(failures.retry_state(at(59)), RetryState::Waiting(first.clone()));
         // One caller retries; the others use the fallback meanwhile.
-        assert_eq!(failures.known(at(60)), Known::RetryDue(first.clone()));
-        assert!(matches!(failures.known(at(60)), Known::Failure(_)));
-        failures.add_retried("again".to_owned(), at(60));
-        assert!(matches!(failures.known(at(179)), Known::Failure(failure) if failure.reason == "again"));
+        assert_eq!(failures.retry_state(at(60)), RetryState::RetryDue(first.clone()));
+        assert!(matches!(failures.retry_state(at(60)), RetryState::Waiting(_)));
+        failures.record_retry("again".to_owned(), at(60));
+        assert!(
+            matches!(failures.retry_state(at(179)), RetryState::Waiting(failure) if failure.reason == "again")
+        );
         // A retry that is killed has failed as well.
-        assert!(matches!(failures.known(at(180)), Known::RetryDue(_)));
-        assert_eq!(failures.holding(at(419)).map(|failure| failure.count), Some(3));
-        assert!(matches!(failures.known(at(420)), Known::RetryDue(_)));
+        assert!(matches!(failures.retry_state(at(180)), RetryState::RetryDue(_)));
+        assert_eq!(failures.current(at(419)).map(|failure| failure.count), Some(3));
+        assert!(matches!(failures.retry_state(at(420)), RetryState::RetryDue(_)));
         failures.clear();
-        assert_eq!(failures.known(now), Known::Nothing);
+        assert_eq!(failures.retry_state(now), RetryState::Untried);
     }
 
     #[test]
     fn the_first_transient_failure_is_retried_at_once() {
         let (_dir, failures) = failures();
         let now = Timestamp::now();
-        failures.add(Failed::Passing, "damaged".to_owned(), now);
-        assert_eq!(failures.known(now), Known::Nothing);
-        assert_eq!(failures.holding(now), None);
-        failures.add(Failed::Passing, "damaged".to_owned(), now);
-        assert!(matches!(failures.known(now), Known::Failure(_)));
+        failures.record(FailureKind::Transient, "damaged".to_owned(), now);
+        assert_eq!(failures.retry_state(now), RetryState::Untried);
+        assert_eq!(failures.current(now), None);
+        failures.record(FailureKind::Transient, "damaged".to_owned(), now);
+        assert!(matches!(failures.retry_state(now), RetryState::Waiting(_)));
     }
 
     #[test]
     fn an_unreadable_file_allows_a_try() {
         let (dir, failures) = failures();
         fs::write(dir.path().join("failed.json"), "{").expect("written");
-        assert_eq!(failures.known(Timestamp::now()), Known::Nothing);
+        assert_eq!(failures.retry_state(Timestamp::now()), RetryState::Untried);
     }
 
     #[test]
@@ -211,7 +213,11 @@ mod tests {
     fn an_implausible_deadline_allows_a_retry() {
         let (_dir, failures) = failures();
         let now = Timestamp::now();
-        failures.add(Failed::Lasting, "no answer".to_owned(), now + SignedDuration::from_hours(24 * 365));
-        assert!(matches!(failures.known(now), Known::RetryDue(_)));
+        failures.record(
+            FailureKind::Persistent,
+            "no answer".to_owned(),
+            now + SignedDuration::from_hours(24 * 365),
+        );
+        assert!(matches!(failures.retry_state(now), RetryState::RetryDue(_)));
     }
 }

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use crate::Engine;
 use crate::ignored::LogFailure;
 use crate::snapshot::{self, Kind, Removed, Snapshot, Snapshots, StoreError};
-use crate::{boot_snapshot, serve, stencil, working_set};
+use crate::{boot_snapshot, snapshot_server, stencil, working_set};
 
 /// Seconds after which every clone of a fork is in the registry.
 const FORK_GRACE_SECONDS: i64 = 300;
@@ -22,7 +22,8 @@ pub fn remove(engine: &Engine, snapshot: &Snapshot) -> Result<Removed, StoreErro
     let dependents = store.list()?.into_iter().filter(|other| other.manifest.parent.as_ref() == Some(id));
     let users: Vec<_> =
         dependents.map(|dependent| format!("snapshot {}", dependent.manifest.display_name())).collect();
-    let servers = serve::server_ids(engine, id).into_iter().map(|server| format!("snapshot server {server}"));
+    let servers =
+        snapshot_server::server_ids(engine, id).into_iter().map(|server| format!("snapshot server {server}"));
     let users: Vec<_> = users.into_iter().chain(servers).collect();
     if !users.is_empty() {
         return Err(StoreError::InUse { snapshot: snapshot.manifest.display_name().to_owned(), users });
@@ -62,7 +63,7 @@ pub fn prune(engine: &Engine, all: bool) -> Result<Vec<Removed>, StoreError> {
             snapshots.iter().filter_map(|snapshot| snapshot.manifest.parent.clone()).collect();
         let idle = |snapshot: &&Snapshot| {
             let id = &snapshot.manifest.id;
-            !used.contains(id) && !parents.contains(id) && serve::server_ids(engine, id).is_empty()
+            !used.contains(id) && !parents.contains(id) && snapshot_server::server_ids(engine, id).is_empty()
         };
         let unwanted = |snapshot: &&Snapshot| match snapshot.manifest.kind {
             Kind::Fork => true,

@@ -34,8 +34,8 @@ use tokio::time::timeout;
 
 use crate::background;
 use crate::cause::chain;
-use crate::exclusive::exclusive;
-use crate::failures::{Failed, Failures, Known};
+use crate::exclusive::lock_exclusive;
+use crate::failures::{FailureKind, Failures, RetryState};
 use crate::hang::{HangDump, SilentGuest};
 use crate::id::SnapshotId;
 use crate::ignored::LogIgnored;
@@ -87,9 +87,9 @@ impl Stencil {
             RestoreError::Process(CheckpointError::Incompatible { .. }) => seal::invalidate(&self.dir),
             // The process was killed. The next restore may succeed, unless it fails in the same way.
             RestoreError::Process(CheckpointError::Ended) | RestoreError::Killed { .. } => {
-                self.failures.add(Failed::Passing, why.clone(), Timestamp::now());
+                self.failures.record(FailureKind::Transient, why.clone(), Timestamp::now());
             }
-            _ => drop(self.failures.add(Failed::Lasting, why.clone(), Timestamp::now())),
+            _ => drop(self.failures.record(FailureKind::Persistent, why.clone(), Timestamp::now())),
         }
         tracing::warn!(
             component = "stencil",
@@ -181,11 +181,11 @@ async fn try_find_or_build(
     let dir = stencils.join(request.snapshot.manifest.id.short());
     let failures = stencil_failures(store, &request.snapshot.manifest.id);
     if let BuildPolicy::UnlessFailed(retry) = &policy {
-        match failures.known(Timestamp::now()) {
-            Known::Nothing => {}
-            Known::Failure(failure) => return Ok(Lookup::missing(&failure.reason)),
-            Known::RetryDue(failure) => {
-                background::start(retry.clone()).await;
+        match failures.retry_state(Timestamp::now()) {
+            RetryState::Untried => {}
+            RetryState::Waiting(failure) => return Ok(Lookup::missing(&failure.reason)),
+            RetryState::RetryDue(failure) => {
+                background::start_retry(retry.clone()).await;
                 return Ok(Lookup::missing(&failure.reason));
             }
         }
@@ -197,7 +197,7 @@ async fn try_find_or_build(
         fs::create_dir_all(&stencils).at("create", &stencils)?;
         // Of several machines that start at once, one builds it for all.
         let _build_lock = lock(stencils.join(lock_name(request.snapshot.manifest.id.short()))).await?;
-        if let Some(failure) = failures.holding(Timestamp::now()).filter(|_| !is_retry) {
+        if let Some(failure) = failures.current(Timestamp::now()).filter(|_| !is_retry) {
             return Ok(Lookup::missing(&failure.reason));
         }
         if must_rebuild() || !seal::is_intact(&dir) {
@@ -205,8 +205,8 @@ async fn try_find_or_build(
             let built = build(store, request, warm_up, &dir).await;
             match &built {
                 Ok(()) => failures.clear(),
-                Err(error) if is_retry => failures.add_retried(chain(error), Timestamp::now()),
-                Err(error) => drop(failures.add(Failed::Lasting, chain(error), Timestamp::now())),
+                Err(error) if is_retry => failures.record_retry(chain(error), Timestamp::now()),
+                Err(error) => drop(failures.record(FailureKind::Persistent, chain(error), Timestamp::now())),
             }
             built?;
         }
@@ -218,7 +218,7 @@ async fn try_find_or_build(
 /// The recorded failures of a snapshot's stencil. They are not stored beside it: most builds fail because that disk
 /// is full.
 fn stencil_failures(store: &Snapshots, id: &SnapshotId) -> Failures {
-    Failures::at(store.home().run().join(format!("failed-stencil-{}.json", id.short())))
+    Failures::new(store.home().run().join(format!("failed-stencil-{}.json", id.short())))
 }
 
 /// Prefix of the lock files of builds.
@@ -381,7 +381,7 @@ fn entries(dir: &Path) -> Vec<PathBuf> {
 }
 
 async fn lock(path: PathBuf) -> Result<File, StageError> {
-    Ok(exclusive(&path).await.at("lock", &path)?)
+    Ok(lock_exclusive(&path).await.at("lock", &path)?)
 }
 
 /// The directory of this boot's stencils.

@@ -44,7 +44,7 @@ pub fn sweep(engine: &Engine) -> Result<Vec<Swept>, LookupError> {
         .filter_map(|found| mark_crashed(engine, found))
         .collect();
     network::sweep();
-    crate::serve::sweep(engine);
+    crate::snapshot_server::sweep(engine);
     garbage::sweep(engine);
     fork_decision::sweep(engine);
     garbage::sweep_forks(engine);

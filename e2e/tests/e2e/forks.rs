@@ -71,7 +71,7 @@ fn one_refused_clone_fails_the_fork() {
     let image = world.busybox();
     world.mimeo(["run", "--name", "try-2", &image, "true"]).ok();
     let refused = world.mimeo(["fork", "web", "-n", "3", "--name", "try"]).code(125).printed("");
-    refused.stderr_contains("no child was made, since try-2 could not be").stderr_contains("is in use");
+    refused.stderr_contains("no clone was started, because try-2 failed").stderr_contains("is in use");
     assert_no_clones(&world, "try-2\n");
     world.mimeo(["rm", "try-2"]).ok();
     assert_eq!(names(&fork(&world, &["web", "-n", "3", "--name", "try"])).len(), 3);
@@ -86,7 +86,7 @@ fn an_unpublishable_port_fails_the_fork() {
     let taken = world.published("web", "8000");
     let port = format!("{taken}:80");
     let refused = world.mimeo(["fork", "web", "-p", &port, "--name", "try", "--key", "once"]).code(125);
-    refused.printed("").stderr_contains("no child was made").stderr_contains("is in use");
+    refused.printed("").stderr_contains("no clone was started").stderr_contains("is in use");
     assert_no_clones(&world, "");
     // A failed fork does not use up its key.
     assert_eq!(names(&fork(&world, &["web", "--name", "try", "--key", "once"])), ["try"]);
@@ -104,7 +104,7 @@ fn insufficient_memory_fails_the_fork() {
     world
         .finish(command)
         .code(125)
-        .stderr_contains("no child was made, since try-")
+        .stderr_contains("no clone was started, because try-")
         .stderr_contains("insufficient memory");
     assert_no_clones(&world, "");
     world.assert_removes_all();
@@ -119,7 +119,7 @@ fn a_key_runs_its_fork_once() {
     assert_eq!((names(&first), &first["snapshot"]), (names(&again), &again["snapshot"]));
     assert_eq!((&first["repeated"], &again["repeated"]), (&false.into(), &true.into()));
     let other = world.mimeo(["fork", "web", "-n", "3", "--key", "step-7"]).code(125);
-    other.stderr_contains("the key \"step-7\" belongs to a fork with other children");
+    other.stderr_contains("the key \"step-7\" belongs to a fork with other clones");
     let children = [(); 2].map(|()| world.spawn(["fork", "web", "--json", "-n", "2", "--key", "step-8"]));
     let [one, other] = children.map(|child| Outcome::wait_for(child).ok().json());
     assert_eq!(names(&one), names(&other));
@@ -190,7 +190,7 @@ fn a_clone_killed_early_fails_the_fork() {
         std::thread::sleep(Duration::from_millis(millis));
         kill_process(Pid::from_raw(clone).expect("a process id"), Signal::KILL).ok();
         let outcome = Outcome::wait_for(forking).code(125).printed("");
-        outcome.stderr_contains("no child was made").stderr_contains("it was killed");
+        outcome.stderr_contains("no clone was started").stderr_contains("it was killed");
         assert_no_clones(&world, "");
         assert_eq!(world.supervisors(), sources, "after {millis} ms");
     }

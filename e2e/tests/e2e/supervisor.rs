@@ -44,7 +44,7 @@ as_root_and_user!(a_killed_supervisor_takes_only_its_machine_along, |world| {
     world.mimeo(["ps", "-a"]).code(0).stderr_contains("doomed");
     let state = inspect(world, "doomed")["State"].clone();
     assert_eq!((state["Status"].as_str(), state["ExitCode"].as_i64()), (Some("exited"), Some(137)));
-    assert!(state["Error"].as_str().is_some_and(|error| error.contains("monitor")), "{state}");
+    assert!(state["Error"].as_str().is_some_and(|error| error.contains("supervisor")), "{state}");
     world.mimeo(["exec", "spared", "echo", "alive"]).ok().printed("alive\n");
     world.mimeo(["rm", "doomed"]).ok();
 });

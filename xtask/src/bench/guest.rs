@@ -15,12 +15,12 @@ pub(super) struct Session {
 impl Session {
     /// Connects to the machine with this name.
     pub(super) async fn connect(engine: &Engine, name: &str) -> Result<Self> {
-        let found = engine.registry().find(&Selector::Word(name.to_owned()))?;
+        let found = engine.registry().find(&Selector::NameOrId(name.to_owned()))?;
         Self::connect_to(engine, &found).await
     }
 
     async fn connect_to(engine: &Engine, found: &Found) -> Result<Self> {
-        let process = Process { args: vec!["true".to_owned()], stdin: false, ..found.record.surroundings() };
+        let process = Process { args: vec!["true".to_owned()], stdin: false, ..found.record.exec_defaults() };
         Ok(Self { client: ControlClient::connect(engine.home(), found).await?, process })
     }
 

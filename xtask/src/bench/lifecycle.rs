@@ -11,7 +11,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, ensure};
 use mimeo_engine::Engine;
 use mimeo_engine::launch_request::CloneOverrides;
-use mimeo_engine::serve;
+use mimeo_engine::snapshot_server;
 use serde_json::Value;
 
 use super::clone::{first_exec, poller, pool};
@@ -200,7 +200,7 @@ impl Lifecycle<'_> {
     fn pool(&self) -> Result<()> {
         let (runtime, engine) = (stopwatch::runtime()?, self.site.engine()?);
         let server = pool::Server::start(self.site)?;
-        let record = serve::find(&engine, &server.pid())?;
+        let record = snapshot_server::find(&engine, &server.pid())?;
         for _ in 0..2 {
             server.wait_until_full()?;
             let took = runtime.block_on(claim(&engine, &record))?;
@@ -247,11 +247,13 @@ impl Lifecycle<'_> {
     }
 }
 
-async fn claim(engine: &Engine, record: &serve::ServeRecord) -> Result<f64> {
+async fn claim(engine: &Engine, record: &snapshot_server::ServeRecord) -> Result<f64> {
     let begun = Instant::now();
     let overrides = CloneOverrides { remove: true, ..CloneOverrides::default() };
-    let cloned =
-        serve::start_clones(record, vec![overrides]).await?.pop().context("the server returned no clone")?;
+    let cloned = snapshot_server::start_clones(record, vec![overrides])
+        .await?
+        .pop()
+        .context("the server returned no clone")?;
     Session::connect(engine, cloned.outcome?.name.as_str()).await?.exec().await?;
     Ok(millis(begun))
 }

@@ -97,13 +97,13 @@ async fn parse_side(engine: &Engine, text: &str) -> Result<Side, CliError> {
     let Some((name, path)) = parts.or_else(|| split_machine_name(engine, text)) else {
         return Ok(Side::Local(PathBuf::from(text)));
     };
-    let found = match engine.registry().find(&Selector::Word(name.to_owned())) {
+    let found = match engine.registry().find(&Selector::NameOrId(name.to_owned())) {
         Err(FindError::None(_)) if std::path::Path::new(text).exists() => {
             return Ok(Side::Local(PathBuf::from(text)));
         }
         found => found?,
     };
-    let process = found.record.surroundings();
+    let process = found.record.exec_defaults();
     let path = if path.starts_with('/') { path.to_owned() } else { format!("{}/{path}", process.cwd) };
     let client = ControlClient::connect(engine.home(), &found).await?;
     Ok(Side::Remote(Remote::new(client, found.record.name.to_string(), path, &process.user)))
@@ -113,5 +113,5 @@ async fn parse_side(engine: &Engine, text: &str) -> Result<Side, CliError> {
 /// since a path can contain dots and colons, too.
 fn split_machine_name<'a>(engine: &Engine, text: &'a str) -> Option<(&'a str, &'a str)> {
     let (name, path) = text.split_once(':').filter(|(name, _)| !name.contains('/'))?;
-    engine.registry().find(&Selector::Word(name.to_owned())).ok().map(|_| (name, path))
+    engine.registry().find(&Selector::NameOrId(name.to_owned())).ok().map(|_| (name, path))
 }

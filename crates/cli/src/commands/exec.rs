@@ -76,7 +76,7 @@ pub(crate) async fn run(engine: &Engine, args: Args) -> Result<i32, CliError> {
 /// The process to run. It has the environment, working directory and user of
 /// the container's main process unless the arguments override them.
 fn process_to_run(record: &Record, args: &Args, command: Vec<String>) -> Result<Process, CliError> {
-    let mut process = record.surroundings();
+    let mut process = record.exec_defaults();
     if args.tty {
         process.env.entry("TERM".to_owned()).or_insert_with(|| "xterm".to_owned());
     }

@@ -58,7 +58,7 @@ enum Object {
 /// name; then the exit code is podman's 125.
 pub(crate) fn run(engine: &Engine, args: &Args) -> Result<i32, CliError> {
     let names = ImageNames::load(engine)?;
-    let words = args.names.iter().cloned().map(Selector::Word);
+    let words = args.names.iter().cloned().map(Selector::NameOrId);
     let selectors: Vec<_> = words.chain(args.pid.iter().copied().map(Selector::Pid)).collect();
     if selectors.is_empty() {
         return Err(CliError::usage("nothing to inspect: give the name of a machine or an image, or --pid"));
@@ -88,14 +88,14 @@ fn look_up(engine: &Engine, selector: &Selector, kind: Kind, names: &ImageNames)
     if kind != Kind::Image {
         match engine.registry().find(selector) {
             Ok(found) => {
-                let process = found.record.surroundings();
+                let process = found.record.exec_defaults();
                 return Ok(Object::Machine(Box::new(Document::new(&found, process, names))));
             }
             Err(FindError::None(_)) => {}
             Err(error) => return Err(error.into()),
         }
     }
-    if let (Selector::Word(word), Kind::All | Kind::Image) = (selector, kind)
+    if let (Selector::NameOrId(word), Kind::All | Kind::Image) = (selector, kind)
         && let Some(image) = engine.images()?.inspect(word)?
     {
         return Ok(Object::Image(Box::new(image)));

@@ -21,7 +21,7 @@ impl Machine {
     pub(crate) fn selector(&self) -> Result<Selector, CliError> {
         match (&self.name, self.pid) {
             (_, Some(pid)) => Ok(Selector::Pid(pid)),
-            (Some(name), None) => Ok(Selector::Word(name.clone())),
+            (Some(name), None) => Ok(Selector::NameOrId(name.clone())),
             (None, None) => Err(CliError::usage("no machine selected: give its name, or --pid")),
         }
     }
@@ -46,7 +46,7 @@ pub(crate) struct Machines {
 impl Machines {
     /// The selectors that the arguments give; an error if there are none.
     pub(crate) fn selectors(&self) -> Result<Vec<Selector>, CliError> {
-        let words = self.names.iter().cloned().map(Selector::Word);
+        let words = self.names.iter().cloned().map(Selector::NameOrId);
         let selectors: Vec<_> = words.chain(self.pid.iter().copied().map(Selector::Pid)).collect();
         if selectors.is_empty() {
             return Err(CliError::usage("no machine selected: give at least one name, or --pid"));
@@ -72,7 +72,7 @@ pub(crate) fn find_each(engine: &Engine, selectors: Vec<Selector>) -> Vec<Lookup
 /// All machines that match `predicate`, as if each had been named.
 pub(crate) fn find_all(engine: &Engine, predicate: impl Fn(&Found) -> bool) -> Result<Vec<Lookup>, CliError> {
     let found = engine.registry().list()?.into_iter().filter(predicate);
-    Ok(found.map(|found| (Selector::Word(found.record.name.to_string()), Ok(found))).collect())
+    Ok(found.map(|found| (Selector::NameOrId(found.record.name.to_string()), Ok(found))).collect())
 }
 
 /// Runs `act` on all machines concurrently, and prints in their order the text
@@ -104,7 +104,7 @@ where
 
 fn as_typed(selector: &Selector) -> String {
     match selector {
-        Selector::Word(word) => word.clone(),
+        Selector::NameOrId(word) => word.clone(),
         Selector::Pid(pid) => pid.to_string(),
     }
 }

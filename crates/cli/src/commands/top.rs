@@ -31,7 +31,7 @@ pub(crate) struct Args {
 
 impl Args {
     fn selector(&self) -> Option<Selector> {
-        self.pid.map(Selector::Pid).or_else(|| self.machine.clone().map(Selector::Word))
+        self.pid.map(Selector::Pid).or_else(|| self.machine.clone().map(Selector::NameOrId))
     }
 }
 

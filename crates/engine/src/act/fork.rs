@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 
 use super::{ActError, snapshot};
 use crate::admission::AvailableMemory;
-use crate::exclusive::exclusive;
+use crate::exclusive::lock_exclusive;
 use crate::fork_decision::{self, Decision};
 use crate::id::SnapshotId;
 use crate::ignored::{LogFailure, LogIgnored};
@@ -235,7 +235,7 @@ fn discard_snapshot(engine: &Engine, id: &SnapshotId) {
 }
 
 async fn lock(path: PathBuf) -> Result<File, ForkError> {
-    exclusive(&path).await.map_err(|source| ForkError::Decide { path, source })
+    lock_exclusive(&path).await.map_err(|source| ForkError::Decide { path, source })
 }
 
 /// Returns the fork with this key, if it was done before.

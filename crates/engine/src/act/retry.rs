@@ -8,7 +8,7 @@ use rustix::fs::statvfs;
 use tokio::time::timeout;
 
 use crate::boot_snapshot::BootSnapshotError;
-use crate::exclusive::exclusive;
+use crate::exclusive::lock_exclusive;
 use crate::io_error::{IoContext, IoError};
 use crate::launch_request::Retry;
 use crate::stage::StageError;
@@ -46,7 +46,7 @@ pub async fn retry(engine: &Engine, retry: &Retry) -> Result<(), RetryError> {
     rustix::process::nice(NICE).ok();
     let attempt = async {
         // One retry at a time per run directory, because each boots a machine.
-        let _turn = exclusive(&lock).await.at("lock", &lock)?;
+        let _turn = lock_exclusive(&lock).await.at("lock", &lock)?;
         check_free_space(engine.home().home(), needed_bytes(engine, retry))?;
         match retry {
             Retry::Runtime { spec } => Ok(boot_snapshot::retry(engine, spec).await?),

@@ -82,7 +82,7 @@ impl Running {
     ) -> Self {
         let Vm { instance, scratch, connection, divergent_pages } = vm;
         let Session { link, container, volumes } = session;
-        let health = crate::health::spec(&claim.record.spec, image);
+        let health = crate::health::effective_health(&claim.record.spec, image);
         let stop_signal = crate::signal::stop_signal(&claim.record.spec, image);
         let guest = Guest {
             instance,

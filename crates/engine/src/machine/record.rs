@@ -309,7 +309,7 @@ impl Record {
     /// Returns the environment, directory and user of the container's process, without a command, for
     /// processes that join the container.
     #[must_use]
-    pub fn surroundings(&self) -> Process {
+    pub fn exec_defaults(&self) -> Process {
         let Process { env, cwd, user, .. } = self.process.clone();
         Process { env, cwd, user, ..Process::default() }
     }

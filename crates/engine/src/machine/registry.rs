@@ -46,7 +46,7 @@ pub struct Found {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Selector {
     /// Its name, its id, or a prefix of its id.
-    Word(String),
+    NameOrId(String),
     /// Its supervisor's PID.
     Pid(u32),
 }
@@ -54,7 +54,7 @@ pub enum Selector {
 impl fmt::Display for Selector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Word(word) => f.write_str(word),
+            Self::NameOrId(word) => f.write_str(word),
             Self::Pid(pid) => write!(f, "pid {pid}"),
         }
     }
@@ -169,7 +169,7 @@ impl Registry {
                 .into_iter()
                 .find(|found| found.owned && found.record.supervisor.pid == *pid)
                 .ok_or_else(|| FindError::None(selector.clone())),
-            Selector::Word(word) => match find_by_name_or_id(all, word) {
+            Selector::NameOrId(word) => match find_by_name_or_id(all, word) {
                 Err(none @ FindError::None(_)) => Err(self.unreadable_error(word)?.unwrap_or(none)),
                 other => other,
             },
@@ -393,7 +393,7 @@ fn find_by_name_or_id(all: Vec<Found>, word: &str) -> Result<Found, FindError> {
         .filter(|found| !word.is_empty() && found.record.id.as_str().starts_with(word))
         .collect();
     match matching.len() {
-        0 => Err(FindError::None(Selector::Word(word.to_owned()))),
+        0 => Err(FindError::None(Selector::NameOrId(word.to_owned()))),
         1 => Ok(matching.remove(0)),
         _ => Err(FindError::Several {
             word: word.to_owned(),
@@ -511,16 +511,16 @@ mod tests {
         let id = claim.record.id.clone();
         let own = std::process::id();
         for selector in [
-            Selector::Word("web".into()),
-            Selector::Word(id.to_string()),
-            Selector::Word(id.short()[..4].into()),
+            Selector::NameOrId("web".into()),
+            Selector::NameOrId(id.to_string()),
+            Selector::NameOrId(id.short()[..4].into()),
             Selector::Pid(own),
         ] {
             let found = registry.find(&selector).expect("found");
             assert!(found.owned && found.record.id == id, "{selector}");
         }
         drop(claim);
-        assert!(matches!(registry.find(&Selector::Word("web".into())), Err(FindError::None(_))));
+        assert!(matches!(registry.find(&Selector::NameOrId("web".into())), Err(FindError::None(_))));
         assert!(registry.list().expect("listed").is_empty());
     }
 
@@ -541,7 +541,7 @@ mod tests {
         let id = claim.record.id.clone();
         claim.persist();
         drop(claim);
-        assert!(!registry.find(&Selector::Word("web".into())).expect("found").owned);
+        assert!(!registry.find(&Selector::NameOrId("web".into())).expect("found").owned);
         registry.remove(&id).expect("removed");
         assert!(registry.list().expect("listed").is_empty());
         assert!(registry.unfinished_dirs().expect("listed").is_empty());

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::thread::{self, JoinHandle};
 
-use mimeo_pager::serve::{Counters, ExitReason, Options, PageServer};
+use mimeo_pager::page_server::{Counters, ExitReason, Options, PageServer};
 use tokio::net::UnixListener;
 
 /// A server that ends when its last clone exits.
@@ -22,7 +22,7 @@ pub(crate) fn serve(memory: &Path, directory: &Path) -> Pager {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         runtime.block_on(async {
             let listener = UnixListener::from_std(listener).expect("listens");
-            let on_exit = |exit: mimeo_pager::serve::ClientExit| {
+            let on_exit = |exit: mimeo_pager::page_server::ClientExit| {
                 assert!(matches!(exit.reason, ExitReason::Exited), "{exit:?}");
             };
             server.run(listener, std::future::pending(), on_exit).await

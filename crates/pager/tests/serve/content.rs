@@ -1,7 +1,7 @@
 //! A clone reads the snapshot's content.
 
 use mimeo_pager::Pages;
-use mimeo_pager::serve::Options;
+use mimeo_pager::page_server::Options;
 
 use crate::server::{Server, write_memory};
 use crate::vmm::Vmm;

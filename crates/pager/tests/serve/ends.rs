@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use mimeo_pager::serve::{ExitReason, Options, ServeError};
+use mimeo_pager::page_server::{ExitReason, Options, ServeError};
 
 use crate::server::{Server, TIMEOUT, write_memory};
 use crate::vmm::Vmm;

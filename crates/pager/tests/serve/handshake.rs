@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use mimeo_pager::PAGE;
 use mimeo_pager::fake::{ALL_FEATURES, FEATURES};
-use mimeo_pager::serve::HandshakeError::{self, *};
-use mimeo_pager::serve::{ExitReason, Options};
+use mimeo_pager::page_server::HandshakeError::{self, *};
+use mimeo_pager::page_server::{ExitReason, Options};
 
 use crate::server::{Server, report_untested, write_memory};
 use crate::vmm::Vmm;

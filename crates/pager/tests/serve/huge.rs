@@ -4,7 +4,7 @@ use std::fs;
 
 use mimeo_pager::PAGE;
 use mimeo_pager::fake::{FEATURES, HUGE_PAGE};
-use mimeo_pager::serve::Options;
+use mimeo_pager::page_server::Options;
 
 use crate::server::{Server, report_untested, write_memory};
 use crate::vmm::Vmm;

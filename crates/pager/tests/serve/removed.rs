@@ -1,7 +1,7 @@
 //! Memory that a clone has removed, moved or unmapped.
 
 use mimeo_pager::fake::ALL_FEATURES;
-use mimeo_pager::serve::Options;
+use mimeo_pager::page_server::Options;
 use mimeo_pager::{PAGE, Pages};
 
 use crate::server::{Server, write_memory};

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver};
 use std::time::{Duration, Instant};
 
-use mimeo_pager::serve::{ClientExit, Counters, Options, PageServer};
+use mimeo_pager::page_server::{ClientExit, Counters, Options, PageServer};
 use mimeo_pager::{PAGE, Pages};
 use tempfile::TempDir;
 use tokio::net::UnixListener;

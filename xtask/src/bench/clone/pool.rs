@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use mimeo_engine::Engine;
 use mimeo_engine::launch_request::CloneOverrides;
-use mimeo_engine::serve::{self, ServeRecord};
+use mimeo_engine::snapshot_server::{self, ServeRecord};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::first_exec::{TAG, commands};
@@ -27,7 +27,7 @@ pub(super) fn measure(bench: &mut Bench, site: &Site<'_>, runs: u32) -> Result<(
     crate::bench::announce("clones from a pool, to the first exec", runs);
     let (runtime, engine) = (stopwatch::runtime()?, site.engine()?);
     let server = Server::start(site)?;
-    let record = serve::find(&engine, &server.pid())?;
+    let record = snapshot_server::find(&engine, &server.pid())?;
     for _ in 0..runs {
         server.wait_until_full()?;
         bench.sample(
@@ -45,8 +45,10 @@ pub(super) fn measure(bench: &mut Bench, site: &Site<'_>, runs: u32) -> Result<(
 async fn claim_and_exec(site: &Site<'_>, engine: &Engine, record: &ServeRecord) -> Result<f64> {
     let begun = Instant::now();
     let overrides = CloneOverrides { remove: true, ..CloneOverrides::default() };
-    let cloned =
-        serve::start_clones(record, vec![overrides]).await?.pop().context("the server returned no clone")?;
+    let cloned = snapshot_server::start_clones(record, vec![overrides])
+        .await?
+        .pop()
+        .context("the server returned no clone")?;
     let name = cloned.outcome?.name;
     let answered = async { Session::connect(engine, name.as_str()).await?.exec().await };
     let outcome = answered.await.map(|()| millis(begun));

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::thread;
 
 use anyhow::{Context, Result, anyhow, ensure};
-use mimeo_pager::serve::{Options, PageServer};
+use mimeo_pager::page_server::{Options, PageServer};
 use mimeo_pager::{PAGE, Pages, fake};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::Result;
-use mimeo_pager::serve::{Options, PageServer};
+use mimeo_pager::page_server::{Options, PageServer};
 
 use super::clone_group::CloneGroup;
 use super::faults;

@@ -1,8 +1,8 @@
 //! `mimeo snapshot ls`: lists snapshots and snapshot servers.
 
 use jiff::Timestamp;
-use mimeo_engine::serve::{self, ServeRecord};
 use mimeo_engine::snapshot::{Kind, Snapshot};
+use mimeo_engine::snapshot_server::{self, ServeRecord};
 use mimeo_engine::{Engine, Found};
 use serde_json::{Value, json};
 
@@ -37,7 +37,7 @@ pub(crate) fn run(engine: &Engine, args: &Args) -> Result<i32, CliError> {
         snapshots.iter().try_for_each(|snapshot| output::line(snapshot.manifest.id.short()))?;
         return Ok(0);
     }
-    let serves = serve::list(engine).map_err(|source| CliError::io("list the servers", source))?;
+    let serves = snapshot_server::list(engine).map_err(|source| CliError::io("list the servers", source))?;
     let machines = engine.registry().list()?;
     if args.json {
         let snapshots: Vec<_> = snapshots.iter().map(|snapshot| snapshot_json(snapshot, &machines)).collect();

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use mimeo_engine::launch_request::CloneOverrides;
 use mimeo_engine::machine::MachineName;
-use mimeo_engine::serve::{self, ServeRecord};
+use mimeo_engine::snapshot_server::{self, ServeRecord};
 use mimeo_engine::{Engine, act};
 
 use crate::commands::fork::{clone_overrides, print_outcomes};
@@ -59,7 +59,7 @@ pub(crate) struct CloneOptions {
 pub(crate) async fn run(engine: &Engine, args: Args) -> Result<i32, CliError> {
     let overrides = clone_overrides(&args.options)?;
     let cloned = match (&args.snapshot, &args.pid) {
-        (_, Some(word)) => run_on_server(&serve::find(engine, word)?, overrides).await?,
+        (_, Some(word)) => run_on_server(&snapshot_server::find(engine, word)?, overrides).await?,
         (Some(word), None) => {
             let snapshot = engine.snapshots().find(word)?;
             act::clone(engine, &snapshot.manifest.id, overrides).await
@@ -75,5 +75,5 @@ async fn run_on_server(
     overrides: Vec<CloneOverrides>,
 ) -> Result<Vec<mimeo_engine::Cloned>, CliError> {
     let overrides = overrides.into_iter().map(|overrides| CloneOverrides { remove: true, ..overrides });
-    Ok(serve::start_clones(serve, overrides.collect()).await?)
+    Ok(snapshot_server::start_clones(serve, overrides.collect()).await?)
 }

@@ -1,7 +1,7 @@
 //! `mimeo snapshot serve`: a server that starts clones of one snapshot.
 
 use mimeo_engine::Engine;
-use mimeo_engine::serve::{self, ServeRecord};
+use mimeo_engine::snapshot_server::{self, ServeRecord};
 
 use crate::error::CliError;
 use crate::output;
@@ -44,6 +44,6 @@ pub(crate) async fn run(engine: &Engine, args: Args) -> Result<i32, CliError> {
         // The server runs even if its standard output is closed.
         printed.ok();
     };
-    serve::serve(engine, &snapshot, args.pool, args.pager, started).await?;
+    snapshot_server::serve(engine, &snapshot, args.pool, args.pager, started).await?;
     Ok(0)
 }

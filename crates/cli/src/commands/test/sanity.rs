@@ -152,7 +152,7 @@ async fn run_mimeo(arguments: &[&str]) -> Result<String, CliError> {
 
 async fn wait_until_healthy(engine: &Engine, name: &str) -> Result<Found, CliError> {
     let started = Instant::now();
-    let selector = Selector::Word(name.to_owned());
+    let selector = Selector::NameOrId(name.to_owned());
     loop {
         let found = engine.registry().find(&selector)?;
         let health = found.record.health.as_ref();

@@ -7,7 +7,7 @@
 //! ```no_run
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
 //! use std::path::Path;
-//! use mimeo_pager::serve::{Options, PageServer};
+//! use mimeo_pager::page_server::{Options, PageServer};
 //!
 //! let server = PageServer::open(Path::new("memory"), Options::default())?;
 //! let listener = tokio::net::UnixListener::bind("pages.sock")?;

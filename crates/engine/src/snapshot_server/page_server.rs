@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::thread;
 
 use mimeo_pager::Pages;
-use mimeo_pager::serve::{ClientExit, ExitReason, Options, PageServer};
+use mimeo_pager::page_server::{ClientExit, ExitReason, Options, PageServer};
 use tokio::net::UnixListener;
 use tokio::sync::oneshot;
 
