@@ -109,12 +109,12 @@ async fn a_failed_identity_step_ends_the_clone() {
 async fn a_guest_without_an_identity_reply_ends_the_clone() {
     let world = World::new();
     let snapshot = write_snapshot(&world, |_| {}).await;
-    for (guest_kind, expected) in [("refuses", "no room in it"), ("other reply", "unexpected reply")] {
+    for (guest_kind, expected) in [("refuses", "no space in it"), ("other reply", "unexpected reply")] {
         let guest = guest(ExitStatus::Code(0), move |request| match (request, guest_kind) {
             (Request::Attach, _) => Some(Reply::Started { pid: 1 }),
             (Request::Identify(_), "refuses") => Some(Reply::Failed(Failure {
                 kind: FailureKind::System,
-                message: "no room in it".to_owned(),
+                message: "no space in it".to_owned(),
             })),
             _ => None,
         });
