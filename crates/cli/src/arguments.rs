@@ -6,7 +6,7 @@ use crate::commands::{
     completion, cp, events, exec, fork, image, inspect, kill, logs, man, pause, port, ps, rm, run, setup,
     snapshot, stats, stop, test, top, unpause, version, wait,
 };
-use crate::logging::LogLevel;
+use crate::logging::{LOG_VARIABLE, LogLevel};
 
 /// Run each OCI image in its own microVM.
 #[derive(Debug, Parser)]
@@ -16,7 +16,7 @@ use crate::logging::LogLevel;
 )]
 pub(crate) struct Arguments {
     /// How much to log on standard error
-    #[arg(long, global = true, value_enum, default_value = "warn", env = "MIMEO_LOG")]
+    #[arg(long, global = true, value_enum, default_value = "warn", env = LOG_VARIABLE)]
     pub(crate) log_level: LogLevel,
 
     #[command(subcommand)]

@@ -9,6 +9,9 @@ use tracing_subscriber::EnvFilter;
 
 use line::Line;
 
+/// The environment variable that sets the level.
+pub(crate) const LOG_VARIABLE: &str = "MIMEO_LOG";
+
 /// The least severe level that is logged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum LogLevel {

@@ -60,7 +60,10 @@ as_root_and_user!(a_server_is_listed_and_starts_clones, |world| {
     let row = words(lines.next().expect("a server"));
     assert_eq!(row, [&*server.id, &*server.pid, "healthy", "saved", "2"]);
     world.mimeo(["snapshot", "run", "--pid", "1"]).code(125).stderr_contains("no snapshot server");
-    world.mimeo(["snapshot", "rm", "saved"]).code(125).stderr_contains(&format!("serve {}", server.id));
+    world
+        .mimeo(["snapshot", "rm", "saved"])
+        .code(125)
+        .stderr_contains(&format!("snapshot server {}", server.id));
     // A stopped clone is removed.
     world.mimeo(["stop", "-t", "0", "two"]).ok();
     until("the clone is gone", || world.server_status(&server.id).filter(|serve| serve["clones"] == 1));

@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::Command;
 
 use crate::error::CliError;
-use crate::logging::LogLevel;
+use crate::logging::{LOG_VARIABLE, LogLevel};
 use crate::output;
 
 /// Starts the supervisor and prints the machine's id once its container runs.
@@ -17,8 +17,9 @@ use crate::output;
 pub(super) async fn run(spec: MachineSpec, quiet: bool, level: LogLevel) -> Result<i32, CliError> {
     let program = std::env::current_exe().map_err(|source| CliError::io("find this program", source))?;
     let mut child = Command::new(program)
-        .args(["--log-level", level.name()])
         .arg("supervisor")
+        // In the environment, so that the command line in `ps` stays short.
+        .env(LOG_VARIABLE, level.name())
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
