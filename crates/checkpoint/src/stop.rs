@@ -18,9 +18,10 @@ pub(crate) struct StoppedProcess {
 }
 
 /// Attempts to stop the process while it holds no lock.
-const ATTEMPTS: u32 = 5;
-/// Time between two attempts. A lock is held for microseconds, unless a thread waits while holding it.
-const RETRY_INTERVAL: Duration = Duration::from_millis(1);
+const ATTEMPTS: u32 = 7;
+/// Time before the second attempt; it doubles from one attempt to the next. A lock is held for microseconds, unless a
+/// thread waits while holding it. But on a busy host the thread may not have run at all within a millisecond.
+const FIRST_RETRY_INTERVAL: Duration = Duration::from_millis(1);
 
 impl StoppedProcess {
     pub(crate) fn new(pid: Tid) -> Self {
@@ -38,14 +39,14 @@ impl StoppedProcess {
         &mut self,
         find_locks: impl Fn(&[Tid]) -> Result<Vec<T>, CheckpointError>,
     ) -> Result<Vec<T>, CheckpointError> {
-        for _ in 1..ATTEMPTS {
+        for attempt in 1..ATTEMPTS {
             self.stop()?;
             // A lock that cannot be restored may be released soon, too.
             if matches!(find_locks(&self.threads), Ok(locks) if locks.is_empty()) {
                 return Ok(Vec::new());
             }
             self.resume();
-            std::thread::sleep(RETRY_INTERVAL);
+            std::thread::sleep(FIRST_RETRY_INTERVAL * (1 << (attempt - 1)));
         }
         self.stop()?;
         find_locks(&self.threads)
