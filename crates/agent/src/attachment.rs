@@ -1,4 +1,4 @@
-//! The stream of the host that a process is attached to. It may change while the process runs.
+//! The link stream that carries a process's input and output. It may be replaced while the process runs.
 
 use std::sync::Arc;
 

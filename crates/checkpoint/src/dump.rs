@@ -45,7 +45,7 @@ pub fn checkpoint_process(
     let memory = Memory::open(pid)?;
     let mutex_owners =
         stopped.stop_unlocked(|tids| mutex_owners::find_owners(pid, &memory, request.external, tids))?;
-    while_stopped().map_err(step("save the caller's part of the process"))?;
+    while_stopped().map_err(step("run the caller's hook on the stopped process"))?;
     let mappings = flags::read_smaps(pid)?;
     // Read before system calls are made in the process: they change its stack pointer.
     let layout = layout(pid, 0)?;
@@ -53,8 +53,7 @@ pub fn checkpoint_process(
     let status = ProcFile::read(format!("/proc/{pid}/status"))?;
     let has_filters = has_filters(&status)?;
     let descriptors = descriptors::list_descriptors(pid, request)?;
-    // From here on the threads make system calls, which write below their stacks: memory has been written by
-    // now.
+    // The system calls below write to the process's stack, so they follow the dump of its memory.
     let syscall_address = tracee::syscall_instruction(pid, &memory)?;
     let threads = threads::read_all(stopped.threads(), syscall_address, &memory)?;
     let calls = RemoteCalls { pid, syscall_address, memory: &memory, scratch: below_stack(pid)? };
@@ -98,7 +97,7 @@ fn write_memory(
     writer.finish()
 }
 
-/// Format and version of [`Image`]. An image of another version is not read.
+/// Format and version of [`Image`]. An image of another version is refused.
 pub(crate) const WRITTEN_BY: &str = concat!("mimeo ", env!("CARGO_PKG_VERSION"), " checkpoint 2");
 
 /// The boot id of the host.

@@ -1,4 +1,4 @@
-//! Operations on an existing machine, in any state. The command line and the manager call them; the machine's
+//! Operations on an existing machine, in any state. Clients such as the command line call them; the machine's
 //! supervisor carries them out.
 
 mod clone;

@@ -69,6 +69,6 @@ fn host_available_bytes() -> Option<u64> {
 fn machines_bytes(engine: &Engine) -> u64 {
     let machines = engine.registry().list().unwrap_or_default();
     let living =
-        machines.iter().filter(|found| found.owned && !matches!(found.record.state, State::Exited(_)));
+        machines.iter().filter(|found| found.supervised && !matches!(found.record.state, State::Exited(_)));
     living.map(|found| HostUsage::measure(&found.record).pss_bytes().max(CLONE_BYTES)).sum()
 }

@@ -46,9 +46,13 @@ const PLACEHOLDER_BYTES: u64 = 15 << 40;
 pub enum BootSnapshotError {
     #[error("the {driver} driver takes no snapshots")]
     NoSnapshots { driver: &'static str },
-    #[error("the boot snapshot failed recently and is not retried before {until:.0}: {reason}")]
+    #[error(
+        "no boot snapshot could be made or restored recently, and it is not retried before {until:.0}: {reason}"
+    )]
     FailedRecently { reason: String, until: Timestamp },
-    #[error("the boot snapshot failed before and is retried in the background: {reason}")]
+    #[error(
+        "no boot snapshot could be made or restored before, and it is retried in the background: {reason}"
+    )]
     RetryPending { reason: String },
     #[error(transparent)]
     Stage(#[from] StageError),

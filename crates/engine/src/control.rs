@@ -1,4 +1,4 @@
-//! The requests that mimeo's command line and manager send to a machine's supervisor. They use the same link
+//! The requests that mimeo's clients, such as the command line, send to a machine's supervisor. They use the same link
 //! protocol as the supervisor and its guest.
 
 mod client;

@@ -79,5 +79,5 @@ fn is_keyless(path: &Path) -> bool {
 
 fn is_waiting(engine: &Engine, clone: &CloneInfo) -> bool {
     let found = MachineId::try_from(clone.id.clone()).ok().and_then(|id| engine.registry().read(&id));
-    found.is_some_and(|found| found.owned && found.record.phase() == Phase::Creating)
+    found.is_some_and(|found| found.supervised && found.record.phase() == Phase::Creating)
 }

@@ -51,7 +51,7 @@ pub(crate) struct SilentGuest<'a> {
     pub(crate) console: &'a Path,
 }
 
-/// Writes a hang dump; `waited` says what the guest did not answer, and for how long. A failure to write it is only
+/// Writes a hang dump; `waited` describes the request that the guest did not answer, and how long mimeo waited. A failure to write it is only
 /// logged: the error to report is the guest's silence.
 pub(crate) async fn dump(home: &Home, guest: SilentGuest<'_>, waited: &str) -> HangDump {
     let id = guest.id;
@@ -107,7 +107,7 @@ fn make_space(hangs: &Path) -> io::Result<()> {
     dumps.iter().take(excess).try_for_each(|dump| remove_dir(dump))
 }
 
-/// Creates an empty directory. Its name is numbered if a machine falls silent twice in one second.
+/// Creates an empty directory. Its name is numbered if a machine stops answering twice in one second.
 fn new_directory(hangs: &Path, id: &str) -> io::Result<PathBuf> {
     let time = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%S");
     let names = (0..).map(|nth| match nth {

@@ -74,9 +74,9 @@ impl CloneRequest {
 
 /// When a clone's workload is thawed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "until", rename_all = "snake_case")]
+#[serde(tag = "hold", rename_all = "snake_case")]
 pub enum HoldPolicy {
-    /// Immediately.
+    /// The clone is not held: its workload is thawed as soon as its identity is applied.
     Never,
     /// When all clones of the fork are ready: a release line says so, or, if the process that forks is
     /// gone, the decision file.

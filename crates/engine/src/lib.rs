@@ -1,6 +1,6 @@
 //! The engine creates, supervises, lists and stops mimeo's machines.
 //!
-//! It is a library; the command line and the manager are its clients. [`supervise`] runs the process
+//! It is a library; the command line is its client. [`supervise`] runs the process
 //! that owns one machine, [`ControlClient`] sends that process requests, and [`Registry`] reads the
 //! machines' records on disk.
 

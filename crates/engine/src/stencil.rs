@@ -51,7 +51,7 @@ const MEMORY: &str = "memory";
 const DIVERGENT_PAGES: &str = "memory.pages";
 /// The contents of those pages, until they are merged into the memory file.
 const DIFF: &str = "memory.new";
-/// Warm-up runs of a stencil. In the second, a session replaces another one, as in each machine that is restored.
+/// Warm-up runs of a stencil. The second one replaces the session of the first, as each restored machine does.
 const WARM_UP_RUNS: u32 = 2;
 /// How long one warm-up run may take. It allows for a very busy host.
 const WARM_UP_TIMEOUT: Duration = Duration::from_secs(30);
@@ -69,7 +69,7 @@ pub(crate) struct Stencil {
 
 impl Stencil {
     /// Clears recorded failures, after a machine was restored from it.
-    pub(crate) fn was_restored(&self) {
+    pub(crate) fn record_success(&self) {
         self.failures.clear();
     }
 
@@ -118,7 +118,7 @@ impl Lookup {
 /// Whether a missing stencil is built.
 #[derive(Debug)]
 pub(crate) enum BuildPolicy {
-    /// Build it, unless that failed before. After a failure, this retry is started once the delay is over.
+    /// Build it, unless that failed before. After a failure, the retry runs in the background once the delay is over.
     UnlessFailed(Retry),
     /// Build it, regardless of earlier failures.
     Always,

@@ -31,7 +31,7 @@ pub enum SpawnError {
     #[error("{0}")]
     Failed(String),
     /// The supervisor ended without a report.
-    #[error("the clone's supervisor exited unexpectedly: it was killed")]
+    #[error("the clone's supervisor exited without a report: probably it was killed")]
     Gone,
     /// There is not enough memory for it.
     #[error(transparent)]

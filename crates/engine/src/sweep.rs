@@ -40,7 +40,7 @@ pub fn sweep(engine: &Engine) -> Result<Vec<Swept>, LookupError> {
     sweep_sockets(engine, &machines);
     let swept = machines
         .into_iter()
-        .filter(|found| !found.owned)
+        .filter(|found| !found.supervised)
         .filter_map(|found| mark_crashed(engine, found))
         .collect();
     network::sweep();
@@ -80,7 +80,7 @@ fn mark_crashed(engine: &Engine, mut found: Found) -> Option<Swept> {
     if has_exited && !found.record.spec.remove {
         return None;
     }
-    // The kernel kills the VMM with its supervisor; this covers the case that it could not.
+    // The kernel kills the VMM with its supervisor; this is for a VMM that survived.
     if let Some(Err(error)) = found.record.vmm.as_ref().map(|vmm| vmm.send(Signal::KILL)) {
         tracing::warn!(component = "sweep", machine = %found.record.name, %error, "cannot kill its VMM");
     }

@@ -50,10 +50,10 @@ impl LayerError {
 #[non_exhaustive]
 pub enum LayerProblem {
     /// A path contains `..`.
-    #[error("its path climbs with '..'")]
+    #[error("its path contains '..'")]
     Climbs,
     /// A hard link's target contains `..`.
-    #[error("its hard link's target {target:?} climbs with '..'")]
+    #[error("its hard link's target {target:?} contains '..'")]
     LinkClimbs {
         /// The target, as in the entry.
         target: String,

@@ -36,13 +36,13 @@ pub enum LocalError {
         source: serde_json::Error,
     },
     /// A member's path leads out of the archive.
-    #[error("its member {member:?} leads outside")]
+    #[error("the path of its member {member:?} leads out of the archive")]
     Outside {
         /// The path within.
         member: String,
     },
     /// A member has another digest than expected.
-    #[error("its member {member} has the digest {actual}")]
+    #[error("its member {member} does not match its digest: the content has {actual}")]
     WrongDigest {
         /// The path within.
         member: String,

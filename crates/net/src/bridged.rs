@@ -1,7 +1,7 @@
-//! Bridged networking, for processes that may change the host's network.
+//! Bridged networking, which needs the privilege to change the host's network.
 //!
-//! Each machine has its own network namespace, with the same names and addresses
-//! in each: a TAP device `tap0` for the guest's NIC, the gateway's addresses on it,
+//! Each machine has its own network namespace. All namespaces hold the same names
+//! and addresses: a TAP device `tap0` for the guest's NIC, the gateway's addresses on it,
 //! and one end of a veth pair, `eth0`, whose other end, `mm-<id>`, is attached to the
 //! host's bridge. Only `eth0` has an address that is unique to the machine. So a
 //! clone's guest keeps its address, and clones run side by side.
@@ -60,7 +60,7 @@ const DNS_PORT: u16 = 53;
 pub struct NetworkRequest {
     /// The machine's id: at most 12 characters, since a link's name has at most 15.
     pub id: String,
-    /// Whether the machine and other open machines may reach each other.
+    /// Whether the machine may reach other machines that have this set, and be reached by them (`--vm-to-vm`).
     pub open: bool,
     /// How the machine's VMM opens the TAP device.
     pub tap: TapUse,
@@ -191,7 +191,7 @@ fn sweep_on(host: &dyn Host) -> Result<Vec<String>, BridgedError> {
     if gone.is_empty() {
         return Ok(Vec::new());
     }
-    // A machine whose mark was never created, or was removed, may still have rules.
+    // A machine without its mark, the name in /run/netns, may still have rules.
     let table = host.rules()?.unwrap_or_default();
     gone.extend(rules::machine_ids(&table).into_iter().filter(|id| !attached.contains_key(id)));
     host.delete(&rules::stale_elements(&table, |id| gone.contains(id)))?;

@@ -170,7 +170,7 @@ impl Capture {
         Ok(())
     }
 
-    /// With a write, which can report ENOSPC.
+    /// Copies with `write`, which reports ENOSPC; a store into a mapped file would raise SIGBUS instead.
     fn write_others(&self, pages: &Pages) -> Result<(), PagerError> {
         let mut buffer = vec![0; PIECE_BYTES as usize];
         for piece in self.memory.regions().pieces(pages, PIECE_BYTES) {

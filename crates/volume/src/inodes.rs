@@ -185,7 +185,7 @@ impl Inodes {
     }
 
     fn table(&self) -> MutexGuard<'_, Table> {
-        // No code panics with the lock held; even then the table would be consistent.
+        // No code panics with the lock held, and a panic would leave the table consistent.
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -167,7 +167,7 @@ fn nested_forks_keep_their_parents() {
     assert_eq!(forks.len(), 2, "{all:#?}");
     world.mimeo(["rm", "-f", "web", "fork", "clone"]).ok();
     for parent in ["saved", forks[0]["id"].as_str().expect("an id")] {
-        world.mimeo(["snapshot", "rm", parent]).code(125).stderr_contains("cannot be removed before");
+        world.mimeo(["snapshot", "rm", parent]).code(125).stderr_contains("which is in use by");
     }
     world.mimeo(["snapshot", "prune", "--all"]).ok();
     assert_eq!(world.sh("last-1", "cat /file"), "saved\nfork\nclone");

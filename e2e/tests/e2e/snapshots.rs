@@ -158,7 +158,7 @@ fn a_clone_is_saved_as_a_diff_of_its_parent() {
     world
         .mimeo(["snapshot", "rm", "first"])
         .code(125)
-        .stderr_contains("cannot be removed before")
+        .stderr_contains("which is in use by")
         .stderr_contains("snapshot second");
     world.mimeo(["rm", "-f", "clone", "web"]).ok();
     world.mimeo(["snapshot", "prune", "--all"]).ok();

@@ -14,12 +14,12 @@ use super::{
 };
 use crate::frame::{Frame, Kind};
 
-/// Bytes that are gathered for one write: it carries many small frames.
+/// Bytes that are gathered for one write, so that many small frames take one system call.
 const GATHER: usize = 128 * 1024;
 
 type OpenedSender = mpsc::UnboundedSender<(Bytes, Stream)>;
 
-/// The frames to write, and their accounts.
+/// The frames to write, and the counters that bound them.
 #[derive(Debug)]
 pub(super) struct Queue {
     pub(super) frames: mpsc::UnboundedReceiver<Outgoing>,

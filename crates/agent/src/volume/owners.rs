@@ -10,7 +10,7 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
-/// The ids that the host serves files with; zero swaps nothing.
+/// The host's user and group ids, which are swapped with the guest's root. Zero leaves all ids as they are.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Owners {
     uid: u32,

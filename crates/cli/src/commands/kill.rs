@@ -23,7 +23,7 @@ pub(crate) struct Args {
 pub(crate) async fn run(engine: &Engine, args: Args) -> Result<i32, CliError> {
     let signal = signal::parse(&args.signal)?;
     let machines = if args.all {
-        find_all(engine, |found| found.owned)?
+        find_all(engine, |found| found.supervised)?
     } else {
         find_each(engine, args.machines.selectors()?)
     };

@@ -114,7 +114,7 @@ fn read(
 
 fn has_ended(engine: &Engine, found: &Found) -> bool {
     match engine.registry().read(&found.record.id) {
-        Some(found) => !found.owned || found.record.phase() == Phase::Exited,
+        Some(found) => !found.supervised || found.record.phase() == Phase::Exited,
         None => true,
     }
 }

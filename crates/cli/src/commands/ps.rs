@@ -56,7 +56,7 @@ pub(crate) fn run(engine: &Engine, args: &Args) -> Result<i32, CliError> {
     let is_shown = |found: &Found| {
         // A clone that waits in a pool is not in use yet: `snapshot ls` counts it.
         !found.record.waiting
-            && args.pid.is_none_or(|pid| found.owned && found.record.supervisor.pid == pid)
+            && args.pid.is_none_or(|pid| found.supervised && found.record.supervisor.pid == pid)
             && (args.all || found.record.phase() != Phase::Exited || filter::includes_exited(&filters))
             && filter::accepts(&filters, &found.record, &names.name_for(&found.record))
     };

@@ -82,7 +82,7 @@ fn select(engine: &Engine, named: &Machines) -> Result<Vec<Found>, CliError> {
             .registry()
             .list()?
             .into_iter()
-            .filter(|found| found.owned && !found.record.waiting)
+            .filter(|found| found.supervised && !found.record.waiting)
             .collect());
     }
     let registry = engine.registry();

@@ -26,7 +26,7 @@ pub(crate) struct Args {
 /// Stops each machine.
 pub(crate) async fn run(engine: &Engine, args: Args) -> Result<i32, CliError> {
     let mut machines = if args.all {
-        find_all(engine, |found| found.owned && found.record.phase() != Phase::Exited)?
+        find_all(engine, |found| found.supervised && found.record.phase() != Phase::Exited)?
     } else {
         find_each(engine, args.machines.selectors()?)
     };

@@ -95,7 +95,8 @@ fn to_json(processes: &[ProcessInfo]) -> Vec<serde_json::Value> {
 async fn top_all(engine: &Engine, args: &Args, live: bool) -> Result<(), CliError> {
     let mut sampler = Sampler::default();
     let mut rows = async || -> Result<_, CliError> {
-        let running: Vec<_> = engine.registry().list()?.into_iter().filter(|found| found.owned).collect();
+        let running: Vec<_> =
+            engine.registry().list()?.into_iter().filter(|found| found.supervised).collect();
         Ok(sampler.rows(engine, &running).await)
     };
     if live {

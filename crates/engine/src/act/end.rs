@@ -44,7 +44,7 @@ pub(super) async fn wait_until_unowned(
     timeout: Duration,
 ) -> Result<(), ActError> {
     let deadline = Instant::now() + timeout;
-    while engine.registry().is_owned(&machine.record.id) {
+    while engine.registry().is_supervised(&machine.record.id) {
         if Instant::now() > deadline {
             let (name, pid) = (machine.record.name.clone(), machine.record.supervisor.pid);
             return Err(ActError::NotEnded { name, pid, timeout });

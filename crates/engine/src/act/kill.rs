@@ -18,7 +18,7 @@ const SIGKILL: i32 = 9;
 /// If the machine does not run, or its supervisor cannot be reached.
 pub async fn kill(engine: &Engine, machine: &Found, signal: i32) -> Result<(), ActError> {
     let refused = |refusal| ActError::Refused { name: machine.record.name.clone(), refusal };
-    if !machine.owned {
+    if !machine.supervised {
         return Err(refused(Refusal::NotRunning));
     }
     if machine.record.phase() == Phase::Creating && FATAL_SIGNALS.contains(&signal) {

@@ -19,7 +19,7 @@ pub async fn remove(
     force: bool,
     grace: Option<u32>,
 ) -> Result<(), ActError> {
-    let phase = if machine.owned { machine.record.phase() } else { Phase::Exited };
+    let phase = if machine.supervised { machine.record.phase() } else { Phase::Exited };
     let decision = decide(phase, Action::Remove { force })
         .map_err(|refusal| ActError::Refused { name: machine.record.name.clone(), refusal })?;
     if decision == Decision::StopFirst {

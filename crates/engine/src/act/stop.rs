@@ -11,7 +11,7 @@ use crate::machine::{Found, Phase};
 /// # Errors
 /// If the machine does not end.
 pub async fn stop(engine: &Engine, machine: &Found, timeout: Option<u32>) -> Result<(), ActError> {
-    if !machine.owned {
+    if !machine.supervised {
         return Ok(());
     }
     let is_stopped = match machine.record.phase() {

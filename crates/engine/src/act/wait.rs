@@ -23,7 +23,7 @@ pub async fn wait(engine: &Engine, machine: &Found) -> Result<Exit, ActError> {
         if let Some(exit) = machine.record.exit() {
             return Ok(exit.clone());
         }
-        if !machine.owned {
+        if !machine.supervised {
             // The supervisor was killed: the sweep writes that to the record.
             sweep(engine)?;
         } else if let Some(exit) = wait_for_exit(engine, &machine).await? {

@@ -60,7 +60,7 @@ async fn start_vmm(
     if let Some(stencil) = stencil {
         match request.driver.restore_process(request.spec, &stencil.process).await {
             Ok(instance) => {
-                stencil.was_restored();
+                stencil.record_success();
                 return Ok((instance, stencil.divergent_pages));
             }
             Err(error) => *missing = Some(stencil.disable_after(error)?),

@@ -1,5 +1,4 @@
-//! Stage 3: applies the clone's identity to the guest, while its workload is frozen; and the last stage, which thaws
-//! the workload.
+//! Stages 3 and 4: applies the clone's identity to the guest while its workload is frozen, then thaws the workload.
 
 use std::time::Duration;
 
@@ -51,14 +50,14 @@ impl Restored {
         vm.instance.resume().await.map_err(|error| (Stage::Boot, error.into()))?;
         let session = async {
             let link = hello(channel, planned).await.map_err(|error| (Stage::Boot, error))?;
-            planned.clock.lap("answer");
+            planned.stopwatch.lap("answer");
             let identity = identity::describe(&planned.claim.record, false)
                 .map_err(|source| (Stage::Identify, StageError::Entropy { source }))?;
             let container = attach(&link).map_err(|error| (Stage::Identify, error))?;
             planned.claim.record.identity =
                 identity::apply(&link, identity).await.map_err(|error| (Stage::Identify, error))?;
             let container = confirm_attached(container).await.map_err(|error| (Stage::Identify, error))?;
-            planned.clock.lap("identity");
+            planned.stopwatch.lap("identity");
             Ok((link, container))
         };
         tokio::select! {
@@ -102,7 +101,7 @@ impl Identified {
     /// What its client is told about the clone.
     pub(crate) fn info(&self) -> CloneInfo {
         let planned = &self.restored.planned;
-        CloneInfo::new(&planned.claim.record, planned.clock.clone().stages())
+        CloneInfo::new(&planned.claim.record, planned.stopwatch.clone().stages())
     }
 
     /// Waits until the VMM has exited, which it should not do. Safe to cancel.
@@ -157,7 +156,7 @@ async fn resume_workload(
 ) -> Result<(), (Stage, StageError)> {
     let Restored { vm, planned, .. } = restored;
     // The clone may have been held for long.
-    planned.clock.skip();
+    planned.stopwatch.skip();
     let claim = &mut planned.claim;
     let is_claimed = changes.is_some();
     if let Some(overrides) = changes {
@@ -182,7 +181,7 @@ async fn resume_workload(
         identity::mark_thawed(&mut claim.record.identity);
     }
     claim.record.times.started = Some(Timestamp::now());
-    planned.clock.lap("thaw");
+    planned.stopwatch.lap("thaw");
     Ok(())
 }
 
@@ -193,8 +192,8 @@ async fn thaw(link: &Link) -> Result<(), StageError> {
 
 fn running(restored: Restored, link: Link, container: Stream) -> Running {
     let Restored { vm, planned } = restored;
-    let Planned { mut claim, image, clock, driver, .. } = planned;
-    claim.record.times.stages = clock.stages();
+    let Planned { mut claim, image, stopwatch, driver, .. } = planned;
+    claim.record.times.stages = stopwatch.stages();
     let session = Session { link, container, volumes: Vec::new() };
     Running::new(vm, claim, &image.config, driver.capabilities(), session)
 }

@@ -21,7 +21,7 @@ pub(super) struct Planned {
     pub(super) snapshot: Snapshot,
     pub(super) image: Image,
     pub(super) driver: Arc<dyn Driver>,
-    pub(super) clock: Stopwatch,
+    pub(super) stopwatch: Stopwatch,
     /// The socket of the page server that serves its memory, if one does.
     pub(super) pager: Option<std::path::PathBuf>,
     /// Enough clones start from the same snapshot to be worth a stencil.
@@ -30,7 +30,7 @@ pub(super) struct Planned {
 
 /// Loads the snapshot and claims id, name and network. Undo: dropping the claim.
 pub(super) fn plan(engine: &Engine, request: &CloneRequest) -> Result<Planned, StageError> {
-    let mut clock = Stopwatch::start();
+    let mut stopwatch = Stopwatch::start();
     let CloneSource { snapshot, machine: source, image, driver } = load_source(engine, &request.snapshot)?;
     let spec = clone_spec(&source, &request.overrides);
     // The clone has the image's environment and its own, not that of its source.
@@ -41,13 +41,13 @@ pub(super) fn plan(engine: &Engine, request: &CloneRequest) -> Result<Planned, S
         record.serve.clone_from(&request.serve);
         record.waiting = request.hold == HoldPolicy::Pool;
     })?;
-    clock.lap("plan");
+    stopwatch.lap("plan");
     Ok(Planned {
         claim,
         snapshot,
         image,
         driver,
-        clock,
+        stopwatch,
         pager: request.pager.clone(),
         is_worth_stencil: request.is_worth_stencil(),
     })

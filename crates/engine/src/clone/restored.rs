@@ -35,24 +35,24 @@ impl Planned {
     pub(super) async fn restore(mut self, engine: &Engine) -> Result<Restored, StageError> {
         let scratch = Scratch::create(engine, &self.claim.record)?;
         let connection = Connection::attach(self.driver.as_ref(), &mut self.claim.record, &self.claim.dir)?;
-        self.clock.lap("network");
+        self.stopwatch.lap("network");
         let spec = self.launch_spec(engine, &connection)?;
         let store = engine.snapshots();
         let memory = snapshot::flatten_memory(&store, &self.snapshot)?;
         let Lookup { stencil, mut missing } = self.find_stencil(&store, &spec, &memory).await;
         let mapped = stencil.as_ref().map_or(&memory, |stencil| &stencil.process.memory);
         working_set::read_ahead(&store, &self.snapshot, mapped);
-        self.clock.lap("memory");
+        self.stopwatch.lap("memory");
         match self.driver.capabilities().disk_layers {
             true => link_disk_layers(&self.snapshot, &self.claim.dir, self.claim.record.spec.disk_bytes)?,
             false => copy_disk(&self.snapshot, &self.claim.dir)?,
         }
-        self.clock.lap("disk");
+        self.stopwatch.lap("disk");
         let (instance, divergent_pages) = self.start_vmm(&spec, memory, stencil, &mut missing).await?;
         snapshot::check_version(&self.snapshot.manifest.requires, &instance.version().await?)?;
         self.claim.record.vmm = ProcessIdentity::from_pid(instance.process().pid);
         self.claim.record.boot_reason = missing;
-        self.clock.lap("restore");
+        self.stopwatch.lap("restore");
         let vm = Vm { instance, scratch, connection, divergent_pages };
         Ok(Restored { vm, planned: self })
     }
@@ -82,7 +82,7 @@ impl Planned {
             match std::fs::copy(stencil.dir.join(snapshot::layer_file_name(layers)), &layer) {
                 Ok(_) => match self.driver.restore_process(spec, &stencil.process).await {
                     Ok(instance) => {
-                        stencil.was_restored();
+                        stencil.record_success();
                         return Ok((instance, stencil.divergent_pages));
                     }
                     Err(error) => *missing = Some(stencil.disable_after(error)?),

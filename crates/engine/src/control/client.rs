@@ -119,7 +119,7 @@ impl ControlClient {
     /// If it has no supervisor, or the supervisor does not answer.
     pub async fn connect(home: &Home, machine: &Found) -> Result<Self, ConnectError> {
         let name = machine.record.name.clone();
-        if !machine.owned {
+        if !machine.supervised {
             return Err(ConnectError::NotRunning { name });
         }
         let path = home.machine_run(&machine.record.id).join(SOCKET);

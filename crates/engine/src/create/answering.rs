@@ -31,7 +31,7 @@ impl Launched {
         match self.connect().await {
             Ok(link) => {
                 self.chosen.guest_answered(engine.home());
-                self.imaged.planned.clock.lap("boot");
+                self.imaged.planned.stopwatch.lap("boot");
                 Ok(Answering { launched: self, link })
             }
             Err(error) if self.chosen.is_trial() => {

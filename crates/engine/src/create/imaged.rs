@@ -34,7 +34,7 @@ impl Planned {
         record.process = Process { terminal, ..process };
         let name = image.names.first().unwrap_or(&record.spec.image).clone();
         record.image = Some(ImageSummary { id: image.id.to_string(), name });
-        self.clock.lap("image");
+        self.stopwatch.lap("image");
         Ok(Imaged { planned: self, image })
     }
 }

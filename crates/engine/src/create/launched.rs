@@ -39,7 +39,7 @@ impl Networked {
     /// removes its sockets, and dropping the claim removes the disk.
     pub(super) async fn launch(self, engine: &Engine) -> Result<Launched, StageError> {
         let Self { mut imaged, connection } = self;
-        let Planned { claim, kernel, driver, clock } = &mut imaged.planned;
+        let Planned { claim, kernel, driver, stopwatch } = &mut imaged.planned;
         let scratch = Scratch::create(engine, &claim.record)?;
         let writable = claim.dir.join(snapshot::layer_file_name(0));
         blank::create_from_template(&engine.home().templates(), &writable, claim.record.spec.disk_bytes)?;
@@ -73,7 +73,7 @@ impl Networked {
         record.boot_reason = started.reason;
         record.origin = started.origin;
         claim.store()?;
-        clock.lap("launch");
+        stopwatch.lap("launch");
         let Started { instance, link, divergent_pages, .. } = started;
         let vm = Vm { instance, scratch, connection, divergent_pages };
         Ok(Launched { vm, imaged, link, chosen })

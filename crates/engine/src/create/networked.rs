@@ -17,14 +17,14 @@ impl Imaged {
     /// the bridge in bridged mode. Without a bridge, the VMM binds the ports a moment later; if another process
     /// takes one in between, the launch fails and names it. Undo: dropping the connection.
     pub(super) fn network(mut self) -> Result<Networked, StageError> {
-        let Planned { claim, driver, clock, .. } = &mut self.planned;
+        let Planned { claim, driver, stopwatch, .. } = &mut self.planned;
         let ports = claim.record.network.iter_mut().flat_map(|network| &mut network.ports);
         // All stay bound until the last one is chosen: a port that is requested twice is in use.
         let reserved = ports.map(reserve_port).collect::<Result<Vec<ReservedPort>, _>>()?;
         let mut connection = Connection::attach(driver.as_ref(), &mut claim.record, &claim.dir)?;
         let ports = claim.record.network.as_ref().map_or(&[][..], |network| &network.ports);
         connection.publish(ports, reserved)?;
-        clock.lap("network");
+        stopwatch.lap("network");
         Ok(Networked { imaged: self, connection })
     }
 }

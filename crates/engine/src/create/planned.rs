@@ -24,7 +24,7 @@ pub(super) struct Planned {
     pub(super) claim: Claim,
     pub(super) kernel: Kernel,
     pub(super) driver: Arc<dyn Driver>,
-    pub(super) clock: Stopwatch,
+    pub(super) stopwatch: Stopwatch,
 }
 
 /// Measures how long each stage takes.
@@ -59,15 +59,15 @@ impl Stopwatch {
 
 /// Validates the spec and claims id, name and network. Undo: dropping the claim.
 pub(super) fn plan(engine: &Engine, mut spec: MachineSpec) -> Result<Planned, StageError> {
-    let mut clock = Stopwatch::start();
+    let mut stopwatch = Stopwatch::start();
     let driver = driver::resolve(engine, &mut spec)?;
     validate_sizes(&spec)?;
     spec.volumes.iter_mut().try_for_each(resolve_volume)?;
     validate_volume_targets(&spec)?;
     let kernel = Kernel::load(engine.home().home())?;
     let claim = engine.registry().claim(spec)?;
-    clock.lap("plan");
-    Ok(Planned { claim, kernel, driver, clock })
+    stopwatch.lap("plan");
+    Ok(Planned { claim, kernel, driver, stopwatch })
 }
 
 fn validate_sizes(spec: &MachineSpec) -> Result<(), StageError> {

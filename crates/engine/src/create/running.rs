@@ -112,10 +112,10 @@ impl Answering {
     pub(super) async fn start(self, engine: &Engine) -> Result<Running, StartError> {
         let Self { mut launched, link } = self;
         let Launched { vm, imaged, .. } = &mut launched;
-        let Planned { claim, clock, driver, .. } = &mut imaged.planned;
+        let Planned { claim, stopwatch, driver, .. } = &mut imaged.planned;
         let seconds = claim.record.spec.start_timeout;
         let set_up = tokio::select! {
-            set_up = timeout(Duration::from_secs(seconds.into()), set_up(&link, &mut claim.record, driver.capabilities().disks, clock)) => {
+            set_up = timeout(Duration::from_secs(seconds.into()), set_up(&link, &mut claim.record, driver.capabilities().disks, stopwatch)) => {
                 set_up.unwrap_or(Err((Stage::Start, StageError::Silent { seconds, dump: HangDump::default() })))
             }
             exit = vm.instance.wait() => Err((Stage::Start, StageError::died(&exit))),
@@ -133,7 +133,7 @@ async fn set_up(
     link: &Link,
     record: &mut Record,
     disks: DiskIdentification,
-    clock: &mut Stopwatch,
+    stopwatch: &mut Stopwatch,
 ) -> Result<(Vec<VolumeServer>, Stream), (Stage, StageError)> {
     let configure = |error| (Stage::Configure, error);
     let entropy = |source| (Stage::Configure, StageError::Entropy { source });
@@ -145,20 +145,20 @@ async fn set_up(
     let configuration = Box::new(configuration(record, disks).map_err(entropy)?);
     let configured = link.call(&Request::Configure(configuration)).await;
     configured.and_then(Reply::done).map_err(|error| configure(error.into()))?;
-    clock.lap("configure");
+    stopwatch.lap("configure");
     let volumes =
         mimeo_volume::serve(link, &record.spec.volumes).await.map_err(|error| configure(error.into()))?;
     let container = start_container(link, &record.process).await.map_err(|error| (Stage::Start, error))?;
-    clock.lap("start");
+    stopwatch.lap("start");
     Ok((volumes, container))
 }
 
 fn running(launched: Launched, session: Session) -> Running {
     let Launched { vm, imaged, .. } = launched;
-    let Planned { mut claim, clock, driver, .. } = imaged.planned;
+    let Planned { mut claim, stopwatch, driver, .. } = imaged.planned;
     claim.record.state = State::Running;
     claim.record.times.started = Some(Timestamp::now());
-    claim.record.times.stages = clock.stages();
+    claim.record.times.stages = stopwatch.stages();
     Running::new(vm, claim, &imaged.image.config, driver.capabilities(), session)
 }
 

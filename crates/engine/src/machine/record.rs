@@ -1,4 +1,5 @@
-//! A machine's record on disk, machine.json. Its supervisor writes it; all others only read it.
+//! A machine's record on disk, machine.json. Its supervisor writes it. If the supervisor died, the sweep of the next command
+//! marks the machine as crashed. All others only read it.
 
 use std::fs;
 use std::io;

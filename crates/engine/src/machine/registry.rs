@@ -39,7 +39,7 @@ pub struct Found {
     /// Its directory.
     pub dir: PathBuf,
     /// Whether its supervisor runs.
-    pub owned: bool,
+    pub supervised: bool,
 }
 
 /// Selects a machine.
@@ -167,7 +167,7 @@ impl Registry {
         match selector {
             Selector::Pid(pid) => all
                 .into_iter()
-                .find(|found| found.owned && found.record.supervisor.pid == *pid)
+                .find(|found| found.supervised && found.record.supervisor.pid == *pid)
                 .ok_or_else(|| FindError::None(selector.clone())),
             Selector::NameOrId(word) => match find_by_name_or_id(all, word) {
                 Err(none @ FindError::None(_)) => Err(self.unreadable_error(word)?.unwrap_or(none)),
@@ -189,8 +189,8 @@ impl Registry {
 
     /// Returns whether the machine's supervisor runs.
     #[must_use]
-    pub fn is_owned(&self, id: &MachineId) -> bool {
-        is_owned(&self.home.machine(id))
+    pub fn is_supervised(&self, id: &MachineId) -> bool {
+        is_supervised(&self.home.machine(id))
     }
 
     /// Returns the directories of machines whose record was set aside.
@@ -296,7 +296,7 @@ impl Registry {
     /// holds that lock until the machine's directory has its own.
     pub(crate) fn unfinished_dirs(&self) -> Result<Vec<PathBuf>, LookupError> {
         let dirs = self.entries()?.into_iter();
-        Ok(dirs.filter(|dir| is_unfinished(dir) && !is_owned(dir)).collect())
+        Ok(dirs.filter(|dir| is_unfinished(dir) && !is_supervised(dir)).collect())
     }
 
     fn dirs(&self) -> Result<Vec<PathBuf>, LookupError> {
@@ -368,7 +368,7 @@ impl Drop for Claim {
 
 fn load(dir: PathBuf) -> Option<Found> {
     match Record::load(&dir) {
-        Ok(record) => Some(Found { owned: is_owned(&dir), record, dir }),
+        Ok(record) => Some(Found { supervised: is_supervised(&dir), record, dir }),
         // The machine is being removed, or its record was set aside before: the sweep reports that.
         Err(RecordError::Missing { .. }) => None,
         Err(error) => {
@@ -462,7 +462,7 @@ fn lock_dir(dir: &Path, operation: FlockOperation) -> io::Result<File> {
 
 /// Returns whether a supervisor runs. Tries a shared lock, so that two processes that check at the
 /// same time do not mistake each other for supervisors.
-fn is_owned(dir: &Path) -> bool {
+fn is_supervised(dir: &Path) -> bool {
     let Ok(file) = File::open(dir.join(LOCK)) else { return false };
     flock(&file, FlockOperation::NonBlockingLockShared).is_err()
 }
@@ -517,7 +517,7 @@ mod tests {
             Selector::Pid(own),
         ] {
             let found = registry.find(&selector).expect("found");
-            assert!(found.owned && found.record.id == id, "{selector}");
+            assert!(found.supervised && found.record.id == id, "{selector}");
         }
         drop(claim);
         assert!(matches!(registry.find(&Selector::NameOrId("web".into())), Err(FindError::None(_))));
@@ -541,7 +541,7 @@ mod tests {
         let id = claim.record.id.clone();
         claim.persist();
         drop(claim);
-        assert!(!registry.find(&Selector::NameOrId("web".into())).expect("found").owned);
+        assert!(!registry.find(&Selector::NameOrId("web".into())).expect("found").supervised);
         registry.remove(&id).expect("removed");
         assert!(registry.list().expect("listed").is_empty());
         assert!(registry.unfinished_dirs().expect("listed").is_empty());

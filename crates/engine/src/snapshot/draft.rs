@@ -36,7 +36,7 @@ impl Draft {
         // With the store's lock, no sweep takes the draft for abandoned before its own lock is held.
         let _store_lock = store.lock()?;
         fs::create_dir(&dir).at("make", &dir)?;
-        let lock = File::create(dir.join(LOCK)).at("make", &dir)?;
+        let lock = File::create(dir.join(LOCK)).at("create the lock file in", &dir)?;
         flock(&lock, FlockOperation::LockExclusive).at("lock", &dir)?;
         Ok(Self { id, dir, store: store.clone(), _lock: lock, committed: false })
     }

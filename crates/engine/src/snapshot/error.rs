@@ -9,6 +9,9 @@ use crate::machine::MachineName;
 /// Why a snapshot cannot be loaded on this host.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
+    /// A directory or lock could not be used.
+    #[error(transparent)]
+    Io(#[from] IoError),
     /// A file cannot be read.
     #[error("cannot read {}", path.display())]
     Read {
@@ -83,7 +86,7 @@ pub enum StoreError {
         parent: String,
     },
     /// Other snapshots, machines or servers depend on the snapshot.
-    #[error("snapshot {snapshot} cannot be removed before what depends on it: {}", users.join(", "))]
+    #[error("cannot remove snapshot {snapshot}, which is in use by {}", users.join(", "))]
     InUse {
         /// The snapshot that was to be removed.
         snapshot: String,

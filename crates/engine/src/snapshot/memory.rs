@@ -10,6 +10,7 @@ use rustix::fs::{FlockOperation, flock};
 use super::manifest::{MEMORY, PAGES};
 use super::{LoadError, Snapshot, Snapshots, verify};
 use crate::ignored::LogIgnored;
+use crate::io_error::IoContext;
 use crate::machine::{boot_id, remove_dir};
 
 /// Lock file, held while memory is flattened.
@@ -32,11 +33,11 @@ pub(crate) fn flatten_memory(store: &Snapshots, snapshot: &Snapshot) -> Result<P
     // Damage in the parent could not be detected in the flattened file.
     verify(store, &parent)?;
     let below = flatten_memory(store, &parent)?;
-    fs::create_dir_all(&dir).map_err(|source| LoadError::Read { path: dir.clone(), source })?;
+    fs::create_dir_all(&dir).at("create", &dir)?;
     let limit = (u64::from(snapshot.manifest.requires.memory_mib) << 20) / PAGE;
     let pages = read_pages(&snapshot.dir, limit)?;
-    let _flatten_lock = lock_flattening(&dir, FlockOperation::LockExclusive)
-        .map_err(|source| LoadError::Read { path: dir.join(FLATTEN_LOCK), source })?;
+    let lock = lock_flattening(&dir, FlockOperation::LockExclusive);
+    let _flatten_lock = lock.at("lock", dir.join(FLATTEN_LOCK))?;
     // When several clones start at once, the first one flattens the memory for all.
     if path.exists() {
         return Ok(path);

@@ -41,7 +41,7 @@ pub struct Snapshot {
 #[derive(Debug, thiserror::Error)]
 pub enum FindSnapshotError {
     /// No snapshot matches.
-    #[error("no snapshot with tag or id {0:?}: `mimeo snapshot ls` lists them")]
+    #[error("no snapshot with tag or id {0:?}: `mimeo snapshot ls` lists all snapshots")]
     NotFound(String),
     /// Several snapshots match.
     #[error("{query:?} is the beginning of several ids: {}", ids.join(", "))]

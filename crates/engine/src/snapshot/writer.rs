@@ -27,8 +27,8 @@ pub enum WriteError {
     /// The snapshot's directory could not be used.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The thread that copied the memory panicked.
-    #[error("the memory copy was aborted")]
+    /// The thread that copied the memory panicked, or a step was called out of order.
+    #[error("the memory copy ended before it was complete, which is a bug in mimeo")]
     Interrupted,
 }
 

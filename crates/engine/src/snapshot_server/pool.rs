@@ -44,7 +44,7 @@ impl Pool {
     }
 
     /// Prepares the request for one more clone.
-    pub(super) fn request_clone(
+    pub(super) fn prepare_request(
         &mut self,
         hold: HoldPolicy,
         overrides: CloneOverrides,
@@ -66,7 +66,7 @@ impl Pool {
             return;
         }
         let requested = self
-            .request_clone(HoldPolicy::Pool, CloneOverrides { remove: true, ..CloneOverrides::default() });
+            .prepare_request(HoldPolicy::Pool, CloneOverrides { remove: true, ..CloneOverrides::default() });
         let admitted = AvailableMemory::now(engine).admit();
         self.starting.spawn(async move {
             admitted?;

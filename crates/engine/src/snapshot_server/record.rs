@@ -65,7 +65,7 @@ pub enum ServeError {
         driver: String,
     },
     /// No such server exists.
-    #[error("no snapshot server has id or PID {0:?}: `mimeo snapshot ls` lists them")]
+    #[error("no snapshot server has id or PID {0:?}: `mimeo snapshot ls` lists all servers")]
     NotFound(String),
 }
 

@@ -84,7 +84,7 @@ impl RequestDispatcher {
                 return stream.sender.message(&ServeReply::Refused { index: 0, message });
             }
         };
-        // The stream is shared whole: dropping its receiver would end it, replies included.
+        // All tasks share the stream with its receiver: dropping the receiver would end the stream, and the replies with it.
         let stream = Arc::new(stream);
         let mut memory = None;
         for (index, overrides) in overrides.into_iter().enumerate() {
@@ -96,7 +96,7 @@ impl RequestDispatcher {
                     Err(refusal) => StartMethod::Refuse(refusal.into()),
                 },
             };
-            let requested = self.pool.request_clone(HoldPolicy::Never, overrides);
+            let requested = self.pool.prepare_request(HoldPolicy::Never, overrides);
             let (stream, permits, end) = (stream.clone(), self.permits.clone(), self.end.subscribe());
             self.clones.spawn(async move {
                 match method.start(requested, &permits).await {

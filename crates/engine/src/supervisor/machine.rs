@@ -184,7 +184,7 @@ impl Machine {
     async fn kill(&mut self) {
         let already_killed = std::mem::replace(&mut self.killed, true);
         self.deadline = Some(Instant::now() + KILL_GRACE);
-        // A container that survived a SIGKILL hangs.
+        // A container that still runs after a SIGKILL hangs: kill the VMM.
         if already_killed || self.send_signal(SIGKILL).await.is_err() {
             self.guest.instance.kill().await;
         }

@@ -55,7 +55,7 @@ pub(super) enum SaveError {
     )]
     Layers,
     #[error(
-        "its VMM did not reply during an earlier snapshot, so the layer that it writes to is unknown: stop the machine and start it again"
+        "its VMM did not reply during an earlier snapshot, so the layer that it writes to is unknown: stop the machine, and start a new one from its image or from an earlier snapshot"
     )]
     UnknownDisk,
     #[error("it was started by a version of mimeo without snapshots")]
@@ -322,7 +322,7 @@ impl Machine {
             if matches!(thawed, Ok(()) | Err(SaveError::Link(_))) {
                 break;
             }
-            // The first attempt has advanced the clock, or no attempt will.
+            // Later attempts do not advance the clock: the first one has, unless the guest never received it.
             thawed = self.thaw_once(0).await;
         }
         thawed

@@ -26,7 +26,7 @@ pub(super) struct RegionMapping {
     offset: u64,
     /// Page size in bytes.
     page_size: Option<u64>,
-    /// Also in bytes: the name in versions before 1.12, which others still send.
+    /// The page size in bytes, too: Firecracker before 1.12 sends this name, and some VMMs still do.
     page_size_kib: Option<u64>,
 }
 

@@ -42,7 +42,7 @@ pub enum Step {
         /// Its name.
         name: String,
     },
-    /// An unusable kernel was found and moved, as evidence.
+    /// An unusable kernel was renamed, so that it can be examined.
     SetAside {
         /// Its new path.
         to: PathBuf,
@@ -67,7 +67,7 @@ pub enum Step {
     Building {
         /// The log of the build.
         log: PathBuf,
-        /// Lines in the log; some 2,200 at the end.
+        /// Lines in the log; about 2,200 when the build ends.
         lines: usize,
     },
 }
@@ -125,7 +125,7 @@ pub fn set_up(home: &Path, source: &Source, progress: &mut dyn FnMut(Step)) -> R
     Ok(kernel)
 }
 
-/// A source whose version is known, and so the name of its kernel.
+/// A source whose version, and therefore the kernel's name, is known.
 enum Plan {
     Debian(Apt, Record),
     Build(Apt, Record),

@@ -71,7 +71,7 @@ pub enum Unusable {
     },
 }
 
-/// The name of no accelerator.
+/// An unknown accelerator name.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is not an accelerator: auto, kvm or tcg")]
 pub struct UnknownAccel(String);
@@ -139,7 +139,7 @@ impl fmt::Display for Unusable {
             Self::PermissionDenied => f.write_str("this user may not open /dev/kvm"),
             Self::CannotOpen { error } => write!(f, "cannot open /dev/kvm: {error}"),
             Self::Refused { step, error } => write!(f, "KVM cannot {step}: {error}"),
-            Self::GuestFailed { how } => write!(f, "KVM does not run our guest: {how}"),
+            Self::GuestFailed { how } => write!(f, "KVM does not run mimeo's guest: {how}"),
         }
     }
 }

@@ -66,7 +66,7 @@ impl QemuInstance {
         }
     }
 
-    /// Sets a disk's size to that of its file: a restored process may have another one's size.
+    /// Sets a disk's size to that of its file: a restored process still has the size of the stencil's disk.
     pub(super) async fn resize_disk(&self, disk: &Disk) -> Result<(), OperationError> {
         let size = std::fs::metadata(&disk.path).map(|file| file.len()).unwrap_or_default();
         self.qmp.call("block_resize", json!({ "device": disk.serial, "size": size })).await.map(drop)

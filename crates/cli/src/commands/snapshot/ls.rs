@@ -73,15 +73,18 @@ fn cells(snapshot: &Snapshot, machines: &[Found], now: Timestamp) -> Vec<String>
 /// wait in a server's pool.
 fn count_clones(snapshot: &Snapshot, machines: &[Found]) -> usize {
     let is_live_clone = |found: &&Found| {
-        found.owned && !found.record.waiting && found.record.origin.as_ref() == Some(&snapshot.manifest.id)
+        found.supervised
+            && !found.record.waiting
+            && found.record.origin.as_ref() == Some(&snapshot.manifest.id)
     };
     machines.iter().filter(is_live_clone).count()
 }
 
 /// The server's clones that are in use, and those that wait in its pool.
 fn count_served(serve: &ServeRecord, machines: &[Found]) -> (usize, usize) {
-    let is_own =
-        |found: &&Found| found.owned && found.record.serve.as_ref().is_some_and(|other| other.id == serve.id);
+    let is_own = |found: &&Found| {
+        found.supervised && found.record.serve.as_ref().is_some_and(|other| other.id == serve.id)
+    };
     let (waiting, in_use): (Vec<_>, Vec<_>) =
         machines.iter().filter(is_own).partition(|found| found.record.waiting);
     (in_use.len(), waiting.len())

@@ -159,7 +159,7 @@ async fn wait_until_healthy(engine: &Engine, name: &str) -> Result<Found, CliErr
         if health.is_some_and(|health| health.status == HealthStatus::Healthy) {
             return Ok(found);
         }
-        if started.elapsed() > HEALTH_TIMEOUT || !found.owned {
+        if started.elapsed() > HEALTH_TIMEOUT || !found.supervised {
             let last = health.and_then(|health| health.last_failure.clone()).unwrap_or_default();
             return Err(CliError::usage(format!(
                 "not healthy within {} s: {last}",
