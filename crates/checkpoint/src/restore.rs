@@ -112,7 +112,7 @@ struct Restoration<'a> {
 }
 
 impl Restoration<'_> {
-    /// Restores everything but the registers. Gives the address of the scratch mapping.
+    /// Restores everything but registers, extended state and signal masks, which [`Self::resume`] sets last. Gives the address of the scratch mapping.
     fn rebuild(
         &mut self,
         pages: &Path,
@@ -205,7 +205,7 @@ impl Restoration<'_> {
     }
 
     /// Unmaps the child process's memory, and moves the vdso and vvar pages to their old addresses. Its own
-    /// stack stays mapped: it holds the arguments and environment that the process list shows.
+    /// stack stays mapped unless a restored mapping needs its addresses: it holds the arguments and environment that the process list shows.
     fn unmap_all(
         &self,
         blob: &mut RestorerBlob,
@@ -378,8 +378,8 @@ impl Restoration<'_> {
 
 const PR_SET_MM: u64 = 35;
 const PR_SET_MM_MAP: u64 = 14;
-/// The flags with which the C library starts threads, and CLONE_CHILD_SETTID: here the kernel writes the
-/// thread id.
+/// The flags with which the C library starts threads, with CLONE_CHILD_SETTID, so that the kernel writes the
+/// thread id, and without CLONE_SETTLS: the thread pointer is among the restored registers.
 const CLONE_FLAGS: i32 = libc::CLONE_VM
     | libc::CLONE_FS
     | libc::CLONE_FILES

@@ -1,6 +1,6 @@
 //! Starts a clone from a snapshot: a chain of stages as in [`create`](crate::create), each undone by its drop.
 //!
-//! `Planned` (snapshot checked and verified; id, name and network claimed) -> `Restored` (disk linked, VMM restored
+//! `Planned` (snapshot read and verified; id, name and network claimed) -> `Restored` (disk linked, VMM restored
 //! from the saved state or a stencil, vCPUs paused) -> `Identified` (the guest has its new identity, its workload is
 //! frozen) -> `Running`.
 
@@ -21,7 +21,10 @@ pub(crate) use restored::add_layer_file;
 /// Starts a clone whose workload is frozen. Dropping the future undoes what was done so far. Call it on a thread
 /// that lives as long as the clone: the VMM is killed when that thread ends.
 pub(crate) async fn clone(engine: &Engine, request: &CloneRequest) -> Result<Identified, StartError> {
-    let planned = planned::plan(engine, request).map_err(|error| error.at(Stage::Load))?;
+    let planned = planned::plan(engine, request).map_err(|error| match error {
+        StageError::Claim(_) => error.at(Stage::Plan),
+        _ => error.at(Stage::Load),
+    })?;
     let restored = planned.restore(engine).await.map_err(|error| match error {
         StageError::SnapshotLoad(_) => error.at(Stage::Load),
         _ => error.at(Stage::Launch),

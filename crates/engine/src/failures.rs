@@ -1,6 +1,7 @@
 //! Remembers what could not be built or restored, so that later starts do not repeat a known failure.
 //!
-//! The start that first meets a failure pays for it. For a delay after that nothing is tried. Then a separate
+//! The start that first meets a failure pays for it. After a transient failure the next start tries again. Otherwise
+//! nothing is tried for a delay. Then a separate
 //! process makes one attempt, while starts continue with a fallback.
 
 use std::fs;
@@ -47,7 +48,7 @@ pub(crate) enum FailureKind {
 /// What a start should do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum RetryState {
-    /// Try: the last attempt did not fail.
+    /// Try: nothing failed, or only a first transient failure is known.
     Untried,
     /// Use the fallback.
     Waiting(Failure),

@@ -3,8 +3,8 @@
 //!
 //! QEMU does not pass translated code from one process to the next, so a restored machine translates all code again
 //! that it executes, which takes most of its start. The first machine that is started from a snapshot therefore
-//! builds a stencil: a machine that executes once, as a warm-up run ([`WarmUp`]), the code that later machines will
-//! execute. Its process is checkpointed with all translated code, and then killed. Later machines are restored from
+//! builds a stencil (in a fork: if it has three clones or more): a machine that executes, in two warm-up runs
+//! ([`WarmUp`]), the code that later machines will execute. Its process is checkpointed with all translated code, and then killed. Later machines are restored from
 //! that checkpoint, and share with it the pages that they do not change.
 //!
 //! A stencil can be rebuilt at any time, so its files are not synced to the disk, and it is valid until the host

@@ -33,6 +33,9 @@ pub enum SpawnError {
     /// The supervisor ended without a report.
     #[error("the clone's supervisor exited without a report: probably it was killed")]
     Gone,
+    /// A repeated fork names a clone that was removed.
+    #[error("the clone no longer exists: it was removed")]
+    Removed,
     /// There is not enough memory for it.
     #[error(transparent)]
     Memory(#[from] InsufficientMemory),

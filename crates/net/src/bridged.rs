@@ -81,11 +81,11 @@ pub struct Attachment {
 /// # Errors
 /// When it lacks the privileges, or nft or nf_tables is missing.
 pub fn check() -> Result<(), BridgedError> {
-    is_privileged()?;
-    has_nft()
+    check_privilege()?;
+    check_nft()
 }
 
-fn is_privileged() -> Result<(), BridgedError> {
+fn check_privilege() -> Result<(), BridgedError> {
     let own = rustix::thread::capabilities(None).map(|sets| sets.effective);
     let needed = rustix::thread::CapabilitySet::NET_ADMIN | rustix::thread::CapabilitySet::SYS_ADMIN;
     if !own.is_ok_and(|own| own.contains(needed)) {
@@ -95,7 +95,7 @@ fn is_privileged() -> Result<(), BridgedError> {
 }
 
 /// Checks for the `nft` program and for nf_tables in the kernel, without starting the program.
-fn has_nft() -> Result<(), BridgedError> {
+fn check_nft() -> Result<(), BridgedError> {
     if !nft::is_installed() {
         return Err(BridgedError::NoNft);
     }
@@ -113,7 +113,7 @@ pub fn has_ip6() -> bool {
 /// # Errors
 /// When the host refuses, or this process lacks the privileges. Nothing is left then.
 pub fn attach(request: &NetworkRequest) -> Result<Attachment, BridgedError> {
-    is_privileged()?;
+    check_privilege()?;
     attach_to(Arc::new(Kernel), request)
 }
 

@@ -105,7 +105,7 @@ pub(crate) struct Args {
     #[arg(long, default_value = "missing", value_enum)]
     pull: Pull,
     /// VMM driver: qemu, firecracker or auto. auto is firecracker if it is
-    /// installed and KVM works, otherwise qemu
+    /// installed, KVM works and the network can be bridged, otherwise qemu
     #[arg(long, default_value = mimeo_engine::driver::AUTO)]
     driver: String,
     /// Accelerator of the VMM

@@ -268,5 +268,5 @@ fn find_repeated(
 
 /// Returns an error if the clone was removed since.
 fn check_exists(engine: &Engine, info: CloneInfo) -> Result<CloneInfo, SpawnError> {
-    if fork_decision::exists(engine, &info) { Ok(info) } else { Err(SpawnError::Gone) }
+    if fork_decision::exists(engine, &info) { Ok(info) } else { Err(SpawnError::Removed) }
 }

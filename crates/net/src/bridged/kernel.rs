@@ -48,7 +48,7 @@ impl Host for Kernel {
                 return settings::enable_forwarding(ip6);
             }
             // Checked before the first change to the host, and not again for each machine.
-            super::has_nft()?;
+            super::check_nft()?;
             settings::enable_forwarding(ip6)?;
             // Without a bridge there are no rules either, whatever an earlier boot or namespace recorded.
             generation::clear();

@@ -19,8 +19,8 @@ pub(crate) struct Args {
     /// The snapshot: its tag, its id or the start of its id
     #[arg(required_unless_present = "pid", conflicts_with = "pid")]
     snapshot: Option<String>,
-    /// Request the clones from the snapshot server with this process id or SERVE_ID; they end with the
-    /// server, and are removed when they exit
+    /// Request the clones from a snapshot server: its process id, or its SERVE_ID as `snapshot ls` shows
+    /// it. The clones end with the server, and are removed when they exit
     #[arg(long, value_name = "PID")]
     pid: Option<String>,
     #[command(flatten)]
