@@ -1,7 +1,7 @@
 //! What the guest's agent is told about its machine: identity, network, disks, clock.
 
 use std::fs::File;
-use std::io::{self, Read as _};
+use std::io::Read as _;
 
 use mimeo_agent_protocol::link::{self, Link, LinkError};
 use mimeo_agent_protocol::message::{Address, Address6, Configure, Disk, Interface};
@@ -11,6 +11,7 @@ use tokio::net::UnixStream;
 
 use crate::launch_spec::{IMAGE_SERIAL, WRITABLE_SERIAL};
 use crate::machine::{NetworkRecord, Record};
+use crate::stage::StageError;
 
 /// The name that this program gives itself on a link.
 pub(crate) const PROGRAM: &str = concat!("mimeo ", env!("CARGO_PKG_VERSION"));
@@ -34,7 +35,7 @@ pub(crate) async fn connect(channel: UnixStream, session: u32) -> Result<Link, L
 pub(crate) fn configuration(
     record: &Record,
     identification: DiskIdentification,
-) -> std::io::Result<Configure> {
+) -> Result<Configure, StageError> {
     Ok(Configure {
         machine: record.id.to_string(),
         hostname: hostname(record),
@@ -93,8 +94,9 @@ pub(crate) fn dns(record: &Record) -> Vec<String> {
 }
 
 /// 32 bytes from the host's random number generator, as hexadecimal digits.
-pub(crate) fn entropy() -> io::Result<String> {
+pub(crate) fn entropy() -> Result<String, StageError> {
     let mut bytes = [0; ENTROPY_BYTES];
-    File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+    let read = File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut bytes));
+    read.map_err(|source| StageError::Entropy { source })?;
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }

@@ -1,7 +1,5 @@
 //! The identity of a clone: what the guest is told, and whether every step of applying it succeeded.
 
-use std::io;
-
 use mimeo_agent_protocol::link::Link;
 use mimeo_agent_protocol::message::{Identity, IdentityStep, Reply, Request, Step, StepOutcome};
 
@@ -27,7 +25,7 @@ pub(crate) fn session(vm_generation: &str) -> u32 {
 }
 
 /// The identity of the machine in `record`; with `thaw` its workload runs once it is applied.
-pub(crate) fn describe(record: &Record, thaw: bool) -> io::Result<Identity> {
+pub(crate) fn describe(record: &Record, thaw: bool) -> Result<Identity, StageError> {
     Ok(Identity {
         vm_generation: record.vm_generation.clone().unwrap_or_else(new_vm_generation),
         machine: record.id.to_string(),

@@ -51,7 +51,7 @@ impl<'a> BootSnapshotWarmUp<'a> {
             image: disk(IMAGE_SERIAL, DiskIdentification::Serial),
             writable: Some(disk(WRITABLE_SERIAL, DiskIdentification::Serial)),
             vm_generation: Some(identity::new_vm_generation()),
-            entropy: Some(entropy().map_err(|source| StageError::Entropy { source })?),
+            entropy: Some(entropy()?),
             env: Default::default(),
         })
     }

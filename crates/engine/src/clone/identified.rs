@@ -51,8 +51,8 @@ impl Restored {
         let session = async {
             let link = hello(channel, planned).await.map_err(|error| (Stage::Boot, error))?;
             planned.stopwatch.lap("answer");
-            let identity = identity::describe(&planned.claim.record, false)
-                .map_err(|source| (Stage::Identify, StageError::Entropy { source }))?;
+            let identity =
+                identity::describe(&planned.claim.record, false).map_err(|error| (Stage::Identify, error))?;
             let container = attach(&link).map_err(|error| (Stage::Identify, error))?;
             planned.claim.record.identity =
                 identity::apply(&link, identity).await.map_err(|error| (Stage::Identify, error))?;
@@ -168,8 +168,7 @@ async fn resume_workload(
     }
     claim.record.state = State::Running;
     if is_claimed {
-        let identity = identity::describe(&claim.record, true)
-            .map_err(|source| (Stage::Identify, StageError::Entropy { source }))?;
+        let identity = identity::describe(&claim.record, true).map_err(|error| (Stage::Identify, error))?;
         claim.record.identity =
             identity::apply(link, identity).await.map_err(|error| (Stage::Identify, error))?;
     } else {

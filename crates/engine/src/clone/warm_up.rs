@@ -66,7 +66,7 @@ impl WarmUp for CloneWarmUp<'_> {
         let session = identity::session(&vm_generation);
         let record = Record { vm_generation: Some(vm_generation), ..self.record.clone() };
         let link = guest::connect(channel, session).await?;
-        let identity = identity::describe(&record, false).map_err(|source| StageError::Entropy { source })?;
+        let identity = identity::describe(&record, false)?;
         identity::warm_up(&link, identity).await?;
         // A process that still ran when the stencil is dumped would run in all clones.
         let outcome = run_warm_up_program(&link, PROGRAM_TIMEOUT).await;

@@ -136,13 +136,12 @@ async fn set_up(
     stopwatch: &mut Stopwatch,
 ) -> Result<(Vec<VolumeServer>, Stream), (Stage, StageError)> {
     let configure = |error| (Stage::Configure, error);
-    let entropy = |source| (Stage::Configure, StageError::Entropy { source });
     if record.boot_method.as_deref() == Some(BOOTED_WARM) {
-        let identity = identity::describe(record, false).map_err(entropy)?;
+        let identity = identity::describe(record, false).map_err(configure)?;
         let steps = identity::apply(link, identity).await;
         record.identity = steps.map_err(|error| (Stage::Identify, error))?;
     }
-    let configuration = Box::new(configuration(record, disks).map_err(entropy)?);
+    let configuration = Box::new(configuration(record, disks).map_err(configure)?);
     let configured = link.call(&Request::Configure(configuration)).await;
     configured.and_then(Reply::done).map_err(|error| configure(error.into()))?;
     stopwatch.lap("configure");

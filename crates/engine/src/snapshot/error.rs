@@ -1,6 +1,5 @@
 //! Why a snapshot cannot be saved, loaded or removed.
 
-use std::io;
 use std::path::PathBuf;
 
 use crate::io_error::IoError;
@@ -9,18 +8,9 @@ use crate::machine::MachineName;
 /// Why a snapshot cannot be loaded on this host.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
-    /// A directory or lock could not be used.
+    /// A file or directory could not be used.
     #[error(transparent)]
     Io(#[from] IoError),
-    /// A file cannot be read.
-    #[error("cannot read {}", path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// The cause.
-        #[source]
-        source: io::Error,
-    },
     /// The content of a file differs from what was saved.
     #[error("{} is damaged: its content differs from what was saved", path.display())]
     Damaged {

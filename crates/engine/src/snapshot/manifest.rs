@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::LoadError;
 use crate::durable;
 use crate::id::SnapshotId;
+use crate::io_error::IoContext;
 use crate::machine::{MachineName, Record, Requirements};
 
 /// The manifest's file name in a snapshot's directory.
@@ -104,7 +105,7 @@ impl Manifest {
     /// Reads the manifest of a directory and verifies its digest.
     pub(super) fn load(dir: &Path) -> Result<Self, LoadError> {
         let path = dir.join(FILE);
-        let bytes = fs::read(&path).map_err(|source| LoadError::Read { path: path.clone(), source })?;
+        let bytes = fs::read(&path).at("read", &path)?;
         let damaged = || LoadError::Damaged { path: path.clone() };
         let digest = fs::read_to_string(dir.join(DIGEST_FILE)).map_err(|_| damaged())?;
         if digest.trim_end() != blake3::hash(&bytes).to_hex().as_str() {

@@ -27,7 +27,7 @@ pub(crate) fn flatten_memory(store: &Snapshots, snapshot: &Snapshot) -> Result<P
         return Ok(path);
     }
     let parent = store.read(parent).map_err(|error| match error {
-        LoadError::Read { .. } => LoadError::MissingParent { parent: parent.short().to_owned() },
+        LoadError::Io(_) => LoadError::MissingParent { parent: parent.short().to_owned() },
         other => other,
     })?;
     // Damage in the parent could not be detected in the flattened file.
@@ -55,7 +55,7 @@ fn lock_flattening(dir: &Path, operation: FlockOperation) -> io::Result<File> {
 
 fn read_pages(dir: &Path, limit: u64) -> Result<Pages, LoadError> {
     let path = dir.join(PAGES);
-    let bytes = fs::read(&path).map_err(|source| LoadError::Read { path: path.clone(), source })?;
+    let bytes = fs::read(&path).at("read", &path)?;
     Pages::from_bytes(&bytes, limit).map_err(|_| LoadError::Damaged { path })
 }
 

@@ -12,7 +12,7 @@ use crate::Home;
 use crate::cause::chain;
 use crate::id::SnapshotId;
 use crate::ignored::LogIgnored;
-use crate::io_error::IoContext;
+use crate::io_error::{IoContext, IoError};
 use crate::machine::{MachineName, remove_dir};
 
 /// Prefix of the directory of a snapshot that is being removed.
@@ -227,7 +227,7 @@ fn load_listed(dir: PathBuf) -> Option<Snapshot> {
     match Manifest::load(&dir) {
         Ok(manifest) => Some(Snapshot { manifest, dir }),
         // It is being removed.
-        Err(LoadError::Read { source, .. }) if source.kind() == io::ErrorKind::NotFound => None,
+        Err(LoadError::Io(IoError { source, .. })) if source.kind() == io::ErrorKind::NotFound => None,
         Err(error) => {
             tracing::warn!(component = "snapshots", dir = %dir.display(), "{}", chain(&error));
             None

@@ -15,6 +15,7 @@ use super::{FileEntry, LoadError, Snapshot, Snapshots};
 use crate::durable;
 use crate::id::SnapshotId;
 use crate::ignored::LogIgnored;
+use crate::io_error::IoContext;
 use crate::machine::boot_id;
 
 /// Digests that were computed later, for files that were saved without.
@@ -58,7 +59,7 @@ pub(crate) fn make_durable(store: &Snapshots, id: &SnapshotId) -> Result<(), Loa
     if files.iter().any(|file| file.blake3.is_none()) {
         let files = files.into_iter().map(|file| digest(&snapshot, file)).collect::<Result<Vec<_>, _>>()?;
         let path = snapshot.dir.join(DIGESTS_FILE);
-        durable::write_json(&path, &files).map_err(|source| LoadError::Read { path, source })?;
+        durable::write_json(&path, &files).at("write", &path)?;
     }
     snapshot.manifest.parent.map_or(Ok(()), |parent| make_durable(store, &parent))
 }
@@ -66,7 +67,7 @@ pub(crate) fn make_durable(store: &Snapshots, id: &SnapshotId) -> Result<(), Loa
 fn digest(snapshot: &Snapshot, file: FileEntry) -> Result<FileEntry, LoadError> {
     let path = snapshot.dir.join(&file.name);
     let synced = File::open(&path).and_then(|file| file.sync_all());
-    synced.map_err(|source| LoadError::Read { path: path.clone(), source })?;
+    synced.at("sync", &path)?;
     let blake3 = mimeo_pager::digest(&path, None).map_err(PagerError::from)?;
     Ok(FileEntry { blake3: Some(blake3), ..file })
 }
@@ -106,8 +107,7 @@ pub(crate) fn record_verified(store: &Snapshots, snapshot: &Snapshot) {
 
 fn check_file(path: &Path, file: &FileEntry) -> Result<(), LoadError> {
     let damaged = || LoadError::Damaged { path: path.to_owned() };
-    let length =
-        fs::metadata(path).map_err(|source| LoadError::Read { path: path.to_owned(), source })?.len();
+    let length = fs::metadata(path).at("examine", path)?.len();
     if length != file.bytes {
         return Err(damaged());
     }
@@ -120,7 +120,7 @@ fn check_file(path: &Path, file: &FileEntry) -> Result<(), LoadError> {
 }
 
 fn file_stamp(path: &Path) -> Result<String, LoadError> {
-    let file = fs::metadata(path).map_err(|source| LoadError::Read { path: path.to_owned(), source })?;
+    let file = fs::metadata(path).at("examine", path)?;
     Ok(format!("{} {} {}.{:09}", file.ino(), file.size(), file.mtime(), file.mtime_nsec()))
 }
 

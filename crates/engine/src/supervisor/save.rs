@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use mimeo_agent_protocol::link::LinkError;
-use mimeo_agent_protocol::message::{Failure, Reply, Request};
+use mimeo_agent_protocol::CallError;
+use mimeo_agent_protocol::message::{Reply, Request};
 use mimeo_image::disk_copy;
 use mimeo_vmm::{MemorySave, OperationError, SaveKind};
 use tokio::sync::oneshot;
@@ -44,6 +44,8 @@ const PREPARE_TIMEOUT: Duration = Duration::from_secs(60);
 /// Attempts to thaw the workload.
 const MAX_THAWS: u32 = 3;
 const MICROS_PER_SECOND: u128 = 1_000_000;
+/// What a freeze asks of the guest, as errors say it.
+const FREEZE_STEP: &str = "freeze its workload";
 
 /// Why a snapshot failed. The machine continues to run unchanged.
 #[derive(Debug, thiserror::Error)]
@@ -72,14 +74,14 @@ pub(super) enum SaveError {
     Disk(#[from] mimeo_image::overlay::OverlayError),
     #[error("cannot create a new disk layer for the machine")]
     Layer(#[source] StageError),
-    #[error("cannot freeze the workload: {0}")]
-    Freeze(Failure),
+    #[error("the guest could not {step}")]
+    Guest {
+        step: &'static str,
+        #[source]
+        source: CallError,
+    },
     #[error("the guest did not {step} within {} s{dump}", .waited.as_secs())]
     Silent { step: &'static str, waited: Duration, dump: HangDump },
-    #[error("the link to the guest failed")]
-    Link(#[from] LinkError),
-    #[error("unexpected reply from the agent: {0}")]
-    UnexpectedReply(String),
 }
 
 /// A machine's captured state, not yet committed as a snapshot.
@@ -239,14 +241,8 @@ impl Machine {
 
     /// Has the guest flush its disk while its workload still runs.
     async fn prepare(&self) -> Result<(), SaveError> {
-        let mut stream = self.guest.link.open(&Request::Prepare)?;
-        match timeout(PREPARE_TIMEOUT, stream.receiver.message::<Reply>()).await {
-            Ok(Ok(Reply::Done)) => Ok(()),
-            Ok(Ok(Reply::Failed(failure))) => Err(SaveError::Freeze(failure)),
-            Ok(Ok(reply)) => Err(SaveError::UnexpectedReply(format!("{reply:?}"))),
-            Ok(Err(error)) => Err(error.into()),
-            Err(_) => Err(silent_guest("flush its disk", PREPARE_TIMEOUT)),
-        }
+        let prepared = async { self.guest.link.call(&Request::Prepare).await?.done() };
+        within(PREPARE_TIMEOUT, "flush its disk", prepared).await
     }
 
     /// Freezes the workload, captures the machine, and thaws the workload whatever happens in between.
@@ -255,14 +251,18 @@ impl Machine {
         writer: &mut SnapshotWriter,
         layer: Option<&Path>,
     ) -> Result<(), SaveError> {
-        let (mut stream, paused_writes) = self.guest.link.open_and_pause_writes(&Request::Freeze)?;
-        let frozen = timeout(FREEZE_TIMEOUT, stream.receiver.message::<Reply>()).await;
-        let captured = match frozen {
-            Ok(Ok(Reply::Frozen { .. })) => self.capture_frozen(writer, layer).await,
-            Ok(Ok(Reply::Failed(failure))) => Err(SaveError::Freeze(failure)),
-            Ok(Ok(reply)) => Err(SaveError::UnexpectedReply(format!("{reply:?}"))),
-            Ok(Err(error)) => Err(error.into()),
-            Err(_) => Err(silent_guest("freeze its workload", FREEZE_TIMEOUT)),
+        let opened = self.guest.link.open_and_pause_writes(&Request::Freeze);
+        let (mut stream, paused_writes) =
+            opened.map_err(|error| SaveError::Guest { step: FREEZE_STEP, source: error.into() })?;
+        let frozen = async {
+            match stream.reply().await? {
+                Reply::Frozen { .. } => Ok(()),
+                other => Err(other.unexpected()),
+            }
+        };
+        let captured = match within(FREEZE_TIMEOUT, FREEZE_STEP, frozen).await {
+            Ok(()) => self.capture_frozen(writer, layer).await,
+            Err(error) => Err(error),
         };
         paused_writes.resume();
         let thawed = self.thaw().await;
@@ -319,7 +319,7 @@ impl Machine {
         self.paused_time.for_snapshot = Duration::ZERO;
         let mut thawed = self.thaw_once(advance_nanos).await;
         for _ in 1..MAX_THAWS {
-            if matches!(thawed, Ok(()) | Err(SaveError::Link(_))) {
+            if matches!(thawed, Ok(()) | Err(SaveError::Guest { source: CallError::Link(_), .. })) {
                 break;
             }
             // Later attempts do not advance the clock: the first one has, unless the guest never received it.
@@ -330,18 +330,22 @@ impl Machine {
 
     async fn thaw_once(&mut self, advance_nanos: u64) -> Result<(), SaveError> {
         let since = self.paused_time.clock_before.map(ClockReading::mark);
-        let mut stream = self.guest.link.open(&Request::Thaw { unix_nanos: None, advance_nanos, since })?;
-        match timeout(THAW_TIMEOUT, stream.receiver.message::<Reply>()).await {
-            Ok(Ok(Reply::Done)) => Ok(()),
-            Ok(Ok(reply)) => Err(SaveError::UnexpectedReply(format!("{reply:?}"))),
-            Ok(Err(error)) => Err(error.into()),
-            Err(_) => Err(silent_guest("thaw its workload", THAW_TIMEOUT)),
-        }
+        let request = Request::Thaw { unix_nanos: None, advance_nanos, since };
+        let thawed = async { self.guest.link.call(&request).await?.done() };
+        within(THAW_TIMEOUT, "thaw its workload", thawed).await
     }
 }
 
-fn silent_guest(step: &'static str, waited: Duration) -> SaveError {
-    SaveError::Silent { step, waited, dump: HangDump::default() }
+/// Waits for the guest to do `step`, for at most `limit`.
+async fn within(
+    limit: Duration,
+    step: &'static str,
+    done: impl Future<Output = Result<(), CallError>>,
+) -> Result<(), SaveError> {
+    match timeout(limit, done).await {
+        Ok(done) => done.map_err(|source| SaveError::Guest { step, source }),
+        Err(_) => Err(SaveError::Silent { step, waited: limit, dump: HangDump::default() }),
+    }
 }
 
 /// Completes the snapshot and publishes it in the store.
