@@ -10,7 +10,7 @@ use crate::machine::{LookupError, MachineName, Refusal};
 #[derive(Debug, thiserror::Error)]
 pub enum ActError {
     /// The machine's state does not allow the operation.
-    // The last words are podman's: scripts look for them.
+    // The end of the text is podman's: scripts look for it.
     #[error("machine {name}: {refusal}: container state improper")]
     Refused {
         /// Its name.
