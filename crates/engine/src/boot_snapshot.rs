@@ -154,7 +154,7 @@ pub(crate) async fn start(
         Err(error) if error.is_kvm() => {}
         Err(error) => {
             tracing::warn!(
-                component = "runtime",
+                component = "boot_snapshot",
                 error = chain(error),
                 "cannot use the boot snapshot, booting cold"
             );
@@ -179,17 +179,15 @@ async fn restore_or_build(
     let is_broken = error.is_broken_snapshot() && !request.chosen.is_against_verdict();
     if is_broken {
         let id = snapshot.manifest.id.short();
-        let discarded = snapshot::discard(&engine.snapshots(), &engine.registry(), &snapshot);
-        stencil::remove(&engine.snapshots(), &snapshot.manifest.id);
-        match discarded {
-            Ok(_) => tracing::warn!(
-                component = "runtime",
+        match stencil::discard_snapshot(&engine.snapshots(), &engine.registry(), &snapshot) {
+            Ok(()) => tracing::warn!(
+                component = "boot_snapshot",
                 snapshot = id,
                 "removed a boot snapshot that cannot be restored"
             ),
             Err(error) => {
                 tracing::warn!(
-                    component = "runtime",
+                    component = "boot_snapshot",
                     snapshot = id,
                     error = chain(&error),
                     "cannot remove a broken boot snapshot"

@@ -34,10 +34,7 @@ pub fn remove(engine: &Engine, snapshot: &Snapshot) -> Result<Removed, StoreErro
 /// Removes an unneeded snapshot and its stencil. If other snapshots build on it, it stays for them but is no
 /// longer cloned.
 pub(crate) fn discard(engine: &Engine, snapshot: &Snapshot) -> Result<(), StoreError> {
-    let store = engine.snapshots();
-    snapshot::discard(&store, &engine.registry(), snapshot)?;
-    stencil::remove(&store, &snapshot.manifest.id);
-    Ok(())
+    stencil::discard_snapshot(&engine.snapshots(), &engine.registry(), snapshot)
 }
 
 fn delete(store: &Snapshots, snapshot: &Snapshot) -> Result<Removed, StoreError> {

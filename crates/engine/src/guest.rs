@@ -100,3 +100,15 @@ pub(crate) fn entropy() -> Result<String, StageError> {
     read.map_err(|source| StageError::Entropy { source })?;
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entropy_is_random_and_has_two_digits_per_byte() {
+        let (a, b) = (entropy().expect("read"), entropy().expect("read"));
+        assert_eq!(a.len(), 2 * ENTROPY_BYTES);
+        assert_ne!(a, b);
+    }
+}

@@ -20,7 +20,7 @@ use crate::machine::{ClaimError, RecordError};
 pub enum Stage {
     /// The spec is validated; name and network are claimed.
     Plan,
-    /// The snapshot is verified; name and network are claimed.
+    /// The snapshot is read and verified.
     Load,
     /// The image is found or pulled.
     Image,

@@ -41,8 +41,8 @@ use crate::id::SnapshotId;
 use crate::ignored::LogIgnored;
 use crate::io_error::IoContext;
 use crate::launch_request::Retry;
-use crate::machine::{boot_id, remove_dir};
-use crate::snapshot::{STATE, Snapshot, Snapshots, WriteError, capture};
+use crate::machine::{Registry, boot_id, remove_dir};
+use crate::snapshot::{self, STATE, Snapshot, Snapshots, StoreError, WriteError, capture};
 use crate::stage::StageError;
 
 /// The file of the guest's memory when the process was checkpointed.
@@ -326,6 +326,21 @@ fn flatten_memory(capture: Capture, pages: &Pages, below: &Path, dir: &Path) -> 
     let list = dir.join(DIVERGENT_PAGES);
     fs::write(&list, pages.to_bytes()).at("write", &list)?;
     Ok(seal::seal(dir).at("seal", dir)?)
+}
+
+/// Discards a snapshot, and its stencil if the snapshot was removed.
+///
+/// # Errors
+/// When the snapshot cannot be discarded; its stencil stays.
+pub(crate) fn discard_snapshot(
+    store: &Snapshots,
+    machines: &Registry,
+    snapshot: &Snapshot,
+) -> Result<(), StoreError> {
+    if snapshot::discard(store, machines, snapshot)? {
+        remove(store, &snapshot.manifest.id);
+    }
+    Ok(())
 }
 
 /// Removes the stencil of a snapshot. Machines that were restored from it keep running.

@@ -82,18 +82,17 @@ fn write_line(line: &str) {
 /// Redirects the standard streams: from now on the log is a file in the machine's directory.
 fn detach_from_terminal(home: &Home, record: &Record, also_stdin: bool) {
     let log = home.machine(&record.id).join("monitor.log");
-    let redirected = || -> std::io::Result<()> {
-        let log = OpenOptions::new().create(true).append(true).open(log)?;
-        let null = File::options().read(true).write(true).open("/dev/null")?;
-        // Standard output first: `run -d` waits for its end.
-        rustix::stdio::dup2_stdout(&null)?;
-        rustix::stdio::dup2_stderr(&log)?;
-        if also_stdin {
-            rustix::stdio::dup2_stdin(&null)?;
-        }
-        Ok(())
+    let opened = OpenOptions::new().create(true).append(true).open(log);
+    let null = File::options().read(true).write(true).open("/dev/null");
+    let (Ok(log), Ok(null)) = (opened, null) else {
+        return tracing::warn!(component = "supervisor", "cannot open the files of the standard streams");
     };
-    if let Err(error) = redirected() {
-        tracing::warn!(component = "supervisor", %error, "cannot redirect the standard streams");
+    // Standard output first: `run -d` waits for its end.
+    let mut results = vec![rustix::stdio::dup2_stdout(&null), rustix::stdio::dup2_stderr(&log)];
+    if also_stdin {
+        results.push(rustix::stdio::dup2_stdin(&null));
+    }
+    for error in results.into_iter().filter_map(Result::err) {
+        tracing::warn!(component = "supervisor", %error, "cannot redirect a standard stream");
     }
 }

@@ -40,19 +40,25 @@ pub fn remove_damaged(store: &Snapshots, name_or_id: &str) -> Result<bool, Store
 
 /// Removes a snapshot that is unusable. If other snapshots are built on it, or machines that may still be
 /// saved run on it, it is retired instead: it stays for them, but no new machine is started from it.
-pub(crate) fn discard(store: &Snapshots, machines: &Registry, snapshot: &Snapshot) -> Result<(), StoreError> {
+/// Returns whether it was removed.
+pub(crate) fn discard(
+    store: &Snapshots,
+    machines: &Registry,
+    snapshot: &Snapshot,
+) -> Result<bool, StoreError> {
     let _store_lock = store.lock()?;
     let id = &snapshot.manifest.id;
     if !snapshot.dir.exists() {
-        return Ok(());
+        return Ok(false);
     }
     let is_parent = store.list()?.iter().any(|other| other.manifest.parent.as_ref() == Some(id));
     // The machines of a fork that was given up do not count.
     let is_used = || machines.origins().is_ok_and(|used| used.contains(id));
     if is_parent || snapshot.manifest.kind == Kind::Runtime && is_used() {
-        return Ok(store.retire(id).at("make", store.retired(id))?);
+        store.retire(id).at("make", store.retired(id))?;
+        return Ok(false);
     }
-    delete(store, snapshot).map(drop)
+    delete(store, snapshot).map(|_| true)
 }
 
 /// Removes a snapshot whose manifest cannot be read, by its tag, unless others are built on it.
