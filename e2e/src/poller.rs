@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use crate::until;
+
 const INTERVAL: Duration = Duration::from_millis(20);
 /// A response that takes longer counts as lost.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -26,20 +28,11 @@ impl Poller {
         Self::start(move || fetch_page(&address))
     }
 
-    /// Sends lines to the echo service at `address`, all over one connection.
+    /// Waits until the echo service at `address` answers, and then sends lines to it, all over one connection.
     #[must_use]
     pub fn lines(address: &str) -> Self {
-        let mut stream = connect(address).expect("the echo service listens");
-        let mut lines = BufReader::new(stream.try_clone().expect("a second handle"));
-        let mut number = 0;
-        Self::start(move || {
-            number += 1;
-            writeln!(stream, "{number}")?;
-            let mut line = String::new();
-            lines.read_line(&mut line)?;
-            assert_eq!(line, format!("{number}\n"), "unexpected echo");
-            Ok(())
-        })
+        let mut client = until("the echo service answers", || EchoClient::start(address).ok());
+        Self::start(move || client.exchange_line())
     }
 
     fn start(mut request: impl FnMut() -> std::io::Result<()> + Send + 'static) -> Self {
@@ -63,6 +56,35 @@ impl Poller {
     pub fn stop(self) -> Vec<Duration> {
         self.stop.store(true, Ordering::Relaxed);
         self.thread.join().expect("every request was answered")
+    }
+}
+
+/// A connection to an echo service.
+struct EchoClient {
+    stream: TcpStream,
+    lines: BufReader<TcpStream>,
+    number: u64,
+}
+
+impl EchoClient {
+    /// Connects and exchanges the first line: a forwarded port accepts before the service in the guest listens.
+    fn start(address: &str) -> std::io::Result<Self> {
+        let stream = connect(address)?;
+        let lines = BufReader::new(stream.try_clone()?);
+        let mut client = Self { stream, lines, number: 0 };
+        client.exchange_line()?;
+        Ok(client)
+    }
+
+    fn exchange_line(&mut self) -> std::io::Result<()> {
+        self.number += 1;
+        writeln!(self.stream, "{}", self.number)?;
+        let mut line = String::new();
+        if self.lines.read_line(&mut line)? == 0 {
+            return Err(std::io::ErrorKind::UnexpectedEof.into());
+        }
+        assert_eq!(line, format!("{}\n", self.number), "unexpected echo");
+        Ok(())
     }
 }
 
