@@ -147,6 +147,7 @@ impl Drop for Qemu {
     fn drop(&mut self) {
         // Fails only if QEMU has ended already.
         self.0.kill().ok();
+        // The process was killed: waiting only reaps it.
         self.0.wait().ok();
     }
 }

@@ -80,6 +80,7 @@ impl Drop for CloneProcess {
     fn drop(&mut self) {
         // Fails only if the process has ended already.
         self.process.kill().ok();
+        // The process was killed: waiting only reaps it.
         self.process.wait().ok();
     }
 }
