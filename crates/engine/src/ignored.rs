@@ -1,8 +1,10 @@
 //! Logs results that callers ignore on purpose.
 
-use std::fmt::Display;
+use std::error::Error;
 use std::io;
 use std::path::Path;
+
+use crate::cause::chain;
 
 /// Logs a failed file operation that the caller does not depend on.
 pub(crate) trait LogIgnored {
@@ -34,14 +36,14 @@ fn failure<T>(result: io::Result<T>) -> Option<io::Error> {
 
 /// Logs a failure that the user should see, although the caller continues.
 pub(crate) trait LogFailure {
-    /// Logs the failure at warn as "cannot {step}".
+    /// Logs the failure and its causes at warn as "cannot {step}".
     fn log_failure(self, component: &str, step: &str);
 }
 
-impl<T, E: Display> LogFailure for Result<T, E> {
+impl<T, E: Error> LogFailure for Result<T, E> {
     fn log_failure(self, component: &str, step: &str) {
         if let Err(error) = self {
-            tracing::warn!(component, %error, "cannot {step}");
+            tracing::warn!(component, error = chain(&error), "cannot {step}");
         }
     }
 }
