@@ -17,6 +17,7 @@ mod proxy;
 mod qemu;
 mod registry;
 mod snapshots;
+mod terminal;
 mod wait;
 mod world;
 
@@ -29,6 +30,7 @@ pub use proxy::StallingProxy;
 pub use qemu::installed_qemu;
 pub use registry::Registry;
 pub use snapshots::{RetryDelay, Server, failure_record, flip_byte, stencil_failure_file};
+pub use terminal::Terminal;
 pub use wait::{signal, until};
 pub use world::{User, World, built_program};
 

@@ -217,16 +217,22 @@ impl World {
 
     /// Runs `mimeo` on a new terminal and waits for it.
     pub fn mimeo_on_terminal(&self, args: &[&str]) -> Outcome {
-        let quoted: Vec<_> = args.iter().map(|arg| format!("'{arg}'")).collect();
-        let mut command = self.program("script");
-        let line = format!("stty rows 33 cols 99; {} {}", mimeo_program().display(), quoted.join(" "));
-        command.args(["-q", "-e", "-c", &line, "/dev/null"]);
+        let mut command = self.script(args);
         // At the end of its input `script` would send an end-of-file character to the terminal.
         let (input, write_end) = std::io::pipe().expect("a pipe");
         command.stdin(input);
         let outcome = self.finish(command);
         drop(write_end);
         outcome
+    }
+
+    /// A `mimeo` command on a new terminal, whose keyboard is the command's standard input.
+    pub(crate) fn script(&self, args: &[&str]) -> Command {
+        let quoted: Vec<_> = args.iter().map(|arg| format!("'{arg}'")).collect();
+        let line = format!("stty rows 33 cols 99; {} {}", mimeo_program().display(), quoted.join(" "));
+        let mut command = self.program("script");
+        command.args(["-q", "-e", "-c", &line, "/dev/null"]);
+        command
     }
 
     /// Any program, run as this world's user with this world's environment.

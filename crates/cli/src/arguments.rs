@@ -3,8 +3,9 @@
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    completion, cp, events, exec, fork, image, inspect, kill, logs, man, pause, port, ps, rm, run, setup,
-    snapshot, stats, stop, test, top, unpause, version, wait,
+    attach, completion, cp, create, events, exec, fork, generate, image, inspect, kill, logs, man, pause,
+    port, ps, rename, restart, rm, run, setup, snapshot, start, stats, stop, test, top, unpause, update,
+    version, wait,
 };
 use crate::logging::{LOG_VARIABLE, LogLevel};
 
@@ -38,6 +39,9 @@ pub(crate) enum Command {
     Fork(fork::Args),
     /// Prepare this host: kernel, initramfs and boot snapshot
     Setup(setup::Args),
+    /// Generate configuration for other programs
+    #[command(subcommand)]
+    Generate(generate::Verb),
     /// Test whether machines work on this host
     #[command(subcommand)]
     Test(test::Verb),
@@ -56,6 +60,18 @@ pub(crate) enum Command {
 pub(crate) enum Podman {
     /// Run an image in a new machine (microVM)
     Run(Box<run::Args>),
+    /// Create a machine without starting it
+    Create(Box<create::Args>),
+    /// Start machines that exist and do not run
+    Start(start::Args),
+    /// Stop machines and start them again
+    Restart(restart::Args),
+    /// Attach to the standard streams of a running machine's container
+    Attach(attach::Args),
+    /// Give a machine another name
+    Rename(rename::Args),
+    /// Change a machine's labels, restart policy or size
+    Update(update::Args),
     /// Run a command in a running machine
     Exec(exec::Args),
     /// List machines

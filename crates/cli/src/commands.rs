@@ -1,10 +1,13 @@
 //! One file per command.
 
+pub(crate) mod attach;
 pub(crate) mod completion;
 pub(crate) mod cp;
+pub(crate) mod create;
 pub(crate) mod events;
 pub(crate) mod exec;
 pub(crate) mod fork;
+pub(crate) mod generate;
 pub(crate) mod image;
 pub(crate) mod inspect;
 pub(crate) mod kill;
@@ -13,17 +16,21 @@ pub(crate) mod man;
 pub(crate) mod pause;
 pub(crate) mod port;
 pub(crate) mod ps;
+pub(crate) mod rename;
+pub(crate) mod restart;
 pub(crate) mod rm;
 pub(crate) mod run;
 pub(crate) mod select;
 pub(crate) mod setup;
 pub(crate) mod snapshot;
+pub(crate) mod start;
 pub(crate) mod stats;
 pub(crate) mod stop;
 pub(crate) mod supervisor;
 pub(crate) mod test;
 pub(crate) mod top;
 pub(crate) mod unpause;
+pub(crate) mod update;
 pub(crate) mod version;
 pub(crate) mod wait;
 
@@ -45,6 +52,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<i32, CliError> {
         Command::Setup(args) => setup::run(&engine()?, &args).await,
         Command::Snapshot(verb) => snapshot::run(&engine()?, verb).await,
         Command::Fork(args) => fork::run(&engine()?, args).await,
+        Command::Generate(verb) => generate::run(&engine()?, &verb),
         Command::Test(verb) => test::run(&engine()?, verb).await,
         Command::Completion(args) => completion::run(&args),
         Command::Man(args) => man::run(&args),
@@ -72,6 +80,12 @@ fn engine_without_sweep() -> Result<Engine, CliError> {
 async fn podman(engine: &Engine, command: Podman, level: LogLevel) -> Result<i32, CliError> {
     match command {
         Podman::Run(args) => run::run(engine, *args, level).await,
+        Podman::Create(args) => create::run(engine, *args).await,
+        Podman::Start(args) => start::run(engine, args).await,
+        Podman::Restart(args) => restart::run(engine, args).await,
+        Podman::Attach(args) => attach::run(engine, args).await,
+        Podman::Rename(args) => rename::run(engine, args).await,
+        Podman::Update(args) => update::run(engine, args).await,
         Podman::Exec(args) => exec::run(engine, args).await,
         Podman::Ps(args) => ps::run(engine, &args),
         Podman::Inspect(args) => inspect::run(engine, &args),

@@ -8,12 +8,15 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, stderr, stdin, stdout};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
+use crate::detach_keys::{DetachKeys, Detector};
+
 /// Bytes per read.
 const CHUNK_BYTES: usize = 32 * 1024;
 
 /// Attaches this process's streams to a machine in the foreground.
 pub(crate) fn attachment(interactive: bool, size: Option<watch::Receiver<TerminalSize>>) -> Attachment {
     Attachment {
+        client: None,
         stdin: interactive.then(|| Box::new(stdin()) as _),
         stdout: Some(Box::new(stdout())),
         stderr: Some(Box::new(stderr())),
@@ -24,23 +27,60 @@ pub(crate) fn attachment(interactive: bool, size: Option<watch::Receiver<Termina
 /// The signal for a process whose output cannot be written any more.
 const SIGPIPE: i32 = 13;
 
-/// Forwards this process's streams to a process in a machine until that
-/// exits; returns its exit code. The first termination signal is forwarded to
-/// the process; a second one ends mimeo.
+/// This process's end of a process in a machine.
+#[derive(Debug, Default)]
+pub(crate) struct ClientStreams {
+    /// Forward standard input.
+    pub(crate) interactive: bool,
+    /// Forward the terminal's sizes.
+    pub(crate) size: Option<watch::Receiver<TerminalSize>>,
+    /// The keys that detach.
+    pub(crate) detach_keys: DetachKeys,
+    /// Do not forward signals to the process.
+    pub(crate) keep_signals: bool,
+}
+
+/// How forwarding ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ClientEnd {
+    /// The process has exited with this exit code.
+    Exited(i32),
+    /// A second signal ends mimeo, with this exit code.
+    Interrupted(i32),
+    /// The user has typed the keys that detach.
+    Detached,
+}
+
+/// Forwards this process's streams to a process in a machine until that exits or the user detaches. The first
+/// termination signal is forwarded to the process; a second one ends mimeo.
 pub(crate) async fn forward_until_exit(
     stream: Stream,
-    interactive: bool,
-    size: Option<watch::Receiver<TerminalSize>>,
-) -> Result<i32, LinkError> {
+    streams: ClientStreams,
+) -> Result<ClientEnd, LinkError> {
     let Stream { sender, receiver } = stream;
+    let ClientStreams { interactive, size, detach_keys, keep_signals } = streams;
     let input = async {
-        tokio::join!(forward_stdin(interactive, &sender), forward_resizes(size, &sender));
-        std::future::pending().await
+        let stdin = async {
+            if interactive && forward_stdin(&sender, Detector::new(detach_keys)).await {
+                return;
+            }
+            std::future::pending().await
+        };
+        tokio::select! {
+            () = stdin => ClientEnd::Detached,
+            never = forward_resizes(size, &sender) => never,
+        }
+    };
+    let signals = async {
+        if keep_signals {
+            return std::future::pending().await;
+        }
+        forward_signals(&sender).await
     };
     tokio::select! {
-        status = forward_output(receiver, &sender) => Ok(status?.shell_code()),
-        signal = forward_signals(&sender) => Ok(128 + signal),
-        never = input => never,
+        status = forward_output(receiver, &sender) => Ok(ClientEnd::Exited(status?.shell_code())),
+        signal = signals => Ok(ClientEnd::Interrupted(128 + signal)),
+        end = input => Ok(end),
     }
 }
 
@@ -89,29 +129,36 @@ async fn forward_signals(sender: &Sender) -> i32 {
     }
 }
 
-async fn forward_stdin(interactive: bool, sender: &Sender) {
-    if !interactive {
-        return;
-    }
+/// Forwards standard input until its end, or until the keys that detach are typed: then it returns `true`.
+async fn forward_stdin(sender: &Sender, mut detector: Detector) -> bool {
     let mut from = stdin();
     let mut buffer = vec![0; CHUNK_BYTES];
     // A read error ends the input, and so does a process that has exited.
     while let Ok(count @ 1..) = from.read(&mut buffer).await {
-        if sender.data(channel::STDIN, Bytes::copy_from_slice(&buffer[..count])).await.is_err() {
-            return;
+        let (passed, detached) = detector.filter(&buffer[..count]);
+        // Empty data would be the end of the input.
+        if !passed.is_empty() && sender.data(channel::STDIN, Bytes::from(passed)).await.is_err() {
+            return false;
+        }
+        if detached {
+            return true;
         }
     }
     // End of input. This fails only if the process has exited.
     sender.data(channel::STDIN, Bytes::new()).await.ok();
+    false
 }
 
-async fn forward_resizes(size: Option<watch::Receiver<TerminalSize>>, sender: &Sender) {
-    let Some(mut size) = size else { return };
-    loop {
-        let now = *size.borrow_and_update();
-        sender.message(&Input::Resize(now));
-        if size.changed().await.is_err() {
-            return;
+/// Forwards the terminal's sizes. Never returns.
+async fn forward_resizes<T>(size: Option<watch::Receiver<TerminalSize>>, sender: &Sender) -> T {
+    if let Some(mut size) = size {
+        loop {
+            let now = *size.borrow_and_update();
+            sender.message(&Input::Resize(now));
+            if size.changed().await.is_err() {
+                break;
+            }
         }
     }
+    std::future::pending().await
 }

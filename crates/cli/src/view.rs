@@ -14,10 +14,11 @@ use crate::humanize;
 /// podman's name of a machine's state.
 pub(crate) fn state(phase: Phase) -> &'static str {
     match phase {
-        Phase::Creating => "created",
+        Phase::Created | Phase::Creating => "created",
         Phase::Running => "running",
         Phase::Paused => "paused",
         Phase::Stopping => "stopping",
+        Phase::Restarting => "restarting",
         Phase::Exited => "exited",
     }
 }
@@ -25,9 +26,10 @@ pub(crate) fn state(phase: Phase) -> &'static str {
 /// `Up 5 seconds (healthy)`, `Exited (0) 3 minutes ago`, `Paused`, `Created`.
 pub(crate) fn status(record: &Record, now: Timestamp) -> String {
     match record.phase() {
-        Phase::Creating => "Created".to_owned(),
+        Phase::Created | Phase::Creating => "Created".to_owned(),
         Phase::Paused => "Paused".to_owned(),
         Phase::Stopping => "Stopping".to_owned(),
+        Phase::Restarting => restarting(record, now),
         Phase::Running => up(record, now),
         Phase::Exited => exited(record.exit(), record.times.finished.unwrap_or(now), now),
     }
@@ -37,6 +39,12 @@ fn up(record: &Record, now: Timestamp) -> String {
     let since = record.times.started.unwrap_or(now);
     let health = record.health.as_ref().map(|health| format!(" ({})", health.status)).unwrap_or_default();
     format!("Up {}{health}", humanize::duration(now.duration_since(since)))
+}
+
+/// `Restarting (1) 3 seconds ago`, as Docker shows it.
+fn restarting(record: &Record, now: Timestamp) -> String {
+    let code = record.last_exit().map_or(0, |exit| exit.code);
+    format!("Restarting ({code}) {}", humanize::ago(record.times.finished.unwrap_or(now), now))
 }
 
 fn exited(exit: Option<&Exit>, finished: Timestamp, now: Timestamp) -> String {

@@ -2,28 +2,34 @@
 //! supervisor carries them out.
 
 mod clone;
+mod edit;
 mod end;
 mod error;
 mod fork;
 mod kill;
 mod pause;
 mod remove;
+mod restart;
 mod retry;
 mod snapshot;
+mod start;
 mod stop;
 mod wait;
 
 pub use crate::supervisor_process::SpawnError;
 pub use clone::clone;
+pub use edit::edit;
 pub use error::ActError;
 pub use fork::{ForkError, ForkRequest, Forked, fork};
 pub use kill::kill;
 pub use pause::{pause, unpause};
 pub use remove::{remove, remove_unreadable};
+pub use restart::restart;
 pub use retry::{RetryError, retry};
 pub use snapshot::snapshot;
-pub use stop::stop;
-pub use wait::wait;
+pub use start::start;
+pub use stop::{StopOptions, stop};
+pub use wait::{wait, wait_until_finished};
 
 use crate::Engine;
 use crate::control::{ConnectError, ControlClient, ControlError, ControlRequest};

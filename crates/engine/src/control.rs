@@ -7,7 +7,7 @@ use mimeo_agent_protocol::message::Request;
 use serde::{Deserialize, Serialize};
 
 use crate::id::SnapshotId;
-use crate::machine::{Exit, MachineName, Refusal};
+use crate::machine::{Changes, Exit, MachineName, Refusal};
 use crate::snapshot::Kind;
 pub use client::{ConnectError, ControlClient, ControlError, SavedSnapshot};
 
@@ -27,6 +27,9 @@ pub enum ControlRequest {
     Stop {
         /// Seconds until SIGKILL; the machine's own setting if absent.
         timeout: Option<u32>,
+        /// The host is about to reboot: the machine's restart policy applies after that.
+        #[serde(default)]
+        for_reboot: bool,
     },
     /// Send the container a signal. -> `done`
     Signal {
@@ -37,6 +40,19 @@ pub enum ControlRequest {
     Pause,
     /// Resume the vCPUs. -> `done`
     Unpause,
+    /// Attach this stream to the container's standard streams: data, [`Input`] messages, `exited` of the agent's
+    /// replies.
+    ///
+    /// [`Input`]: mimeo_agent_protocol::message::Input
+    Attach {
+        /// Whether the client's data goes to the container's standard input.
+        stdin: bool,
+    },
+    /// Change the machine's name, labels or restart policy. -> `done`
+    Edit {
+        /// What to change.
+        changes: Changes,
+    },
     /// Take a snapshot of the machine, which continues to run. -> `saved`
     Snapshot {
         /// The snapshot's tag.

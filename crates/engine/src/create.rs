@@ -1,4 +1,4 @@
-//! Starts a machine from an image, from its spec to a running container.
+//! Starts a machine: a new one from its spec, or an existing one with the disk that it has; to a running container.
 //!
 //! The start is a chain of stages. Each stage is a value that only the stage before it can make, and owns what
 //! it has allocated: dropping it at any moment undoes the stage.
@@ -15,46 +15,101 @@ mod scratch;
 use std::sync::Arc;
 
 use mimeo_agent_protocol::message::TerminalSize;
-use mimeo_image::Progress;
+use mimeo_image::{Progress, Quiet};
 
+use crate::machine::{MachineId, MachineLock, Record, State};
 pub use crate::stage::{Stage, StageError, StartError};
 use crate::{Engine, MachineSpec};
 pub(crate) use answering::console_tail;
+use planned::Planned;
 pub(crate) use planned::Stopwatch;
 pub use running::Running;
 pub(crate) use running::{Guest, Session, Vm};
 pub use scratch::Scratch;
 
-/// Creates a machine and starts its container. If the container has a terminal, its initial size is `size`.
+/// What to start.
+#[derive(Debug, Clone)]
+pub enum Start {
+    /// A new machine.
+    New(Box<MachineSpec>),
+    /// A machine that exists and does not run.
+    Existing(MachineId),
+}
+
+/// Starts a machine and its container. If the container has a terminal, its initial size is `size`.
 ///
-/// Dropping the future undoes what was done so far. Call it on a thread that lives as long as the machine: the
-/// VMM is killed when that thread ends.
+/// Dropping the future undoes what was done so far: a new machine is removed, an existing one is as it was before. Call
+/// it on a thread that lives as long as the machine: the VMM is killed when that thread ends.
+///
+/// # Errors
+/// The error names the stage that failed. Nothing is left behind.
+pub async fn start(
+    engine: &Engine,
+    start: Start,
+    size: Option<TerminalSize>,
+    progress: Arc<dyn Progress>,
+) -> Result<Running, StartError> {
+    let first = plan(engine, start.clone())?;
+    match start_planned(engine, first, size, progress.clone()).await {
+        // The first guest on this host's KVM failed. This is recorded at least in this process, so each driver
+        // fails this way at most once.
+        Err(StartError { source: StageError::Kvm { .. }, .. }) => {
+            Box::pin(self::start(engine, start, size, progress)).await
+        }
+        done => done,
+    }
+}
+
+/// Starts a machine again that this process owns.
+pub(crate) async fn start_again(
+    engine: &Engine,
+    previous: Record,
+    lock: MachineLock,
+    size: Option<TerminalSize>,
+) -> Result<Running, StartError> {
+    let claim = engine.registry().reclaim_own(previous, lock);
+    let claim = claim.map_err(|error| StageError::from(error).at(Stage::Plan))?;
+    let planned = planned::plan_existing(engine, claim).map_err(|error| error.at(Stage::Plan))?;
+    start_planned(engine, planned, size, Arc::new(Quiet)).await
+}
+
+/// Creates a machine without starting it, and returns its record.
 ///
 /// # Errors
 /// The error names the stage that failed. Nothing is left behind.
 pub async fn create(
     engine: &Engine,
     spec: MachineSpec,
-    size: Option<TerminalSize>,
     progress: Arc<dyn Progress>,
-) -> Result<Running, StartError> {
-    match attempt(engine, spec.clone(), size, progress.clone()).await {
-        // The first guest on this host's KVM failed. This is recorded at least in this process, so each driver
-        // fails this way at most once.
-        Err(StartError { source: StageError::Kvm { .. }, .. }) => {
-            Box::pin(create(engine, spec, size, progress)).await
-        }
-        done => done,
-    }
+) -> Result<Record, StartError> {
+    let planned = plan(engine, Start::New(Box::new(spec)))?;
+    let mut imaged = planned.image(engine, None, progress).await.map_err(|error| error.at(Stage::Image))?;
+    launched::ensure_disk(engine, &mut imaged.planned.claim).map_err(|error| error.at(Stage::Plan))?;
+    let claim = &mut imaged.planned.claim;
+    claim.record.state = State::Created;
+    claim.store().map_err(|error| StageError::from(error).at(Stage::Plan))?;
+    claim.persist();
+    engine.events().record(&claim.record, "create", &[]);
+    Ok(claim.record.clone())
 }
 
-async fn attempt(
+fn plan(engine: &Engine, start: Start) -> Result<Planned, StartError> {
+    let planned = match start {
+        Start::New(spec) => planned::plan_new(engine, *spec),
+        Start::Existing(id) => match engine.registry().reclaim(&id) {
+            Ok(claim) => planned::plan_existing(engine, claim),
+            Err(error) => Err(error.into()),
+        },
+    };
+    planned.map_err(|error| error.at(Stage::Plan))
+}
+
+async fn start_planned(
     engine: &Engine,
-    spec: MachineSpec,
+    planned: Planned,
     size: Option<TerminalSize>,
     progress: Arc<dyn Progress>,
 ) -> Result<Running, StartError> {
-    let planned = planned::plan(engine, spec).map_err(|error| error.at(Stage::Plan))?;
     let imaged = planned.image(engine, size, progress).await.map_err(|error| error.at(Stage::Image))?;
     let networked = imaged.network().map_err(|error| error.at(Stage::Network))?;
     let launched = networked.launch(engine).await.map_err(|error| error.at(Stage::Launch))?;

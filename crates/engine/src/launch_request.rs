@@ -3,12 +3,13 @@
 
 use std::path::PathBuf;
 
+use mimeo_agent_protocol::message::TerminalSize;
 use mimeo_net::PortMapping;
 use serde::{Deserialize, Serialize};
 
-use crate::id::SnapshotId;
+use crate::id::{MachineId, SnapshotId};
 pub use crate::machine::CloneOverrides;
-use crate::machine::{MachineName, MachineSpec, Record, ServeReference};
+use crate::machine::{MachineName, MachineSpec, ProcessIdentity, Record, ServeReference};
 
 /// The first line: what to start.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -20,11 +21,38 @@ pub enum LaunchRequest {
         spec: Box<MachineSpec>,
         /// Whether to show no progress.
         quiet: bool,
+        /// The client that attaches to the container.
+        #[serde(default)]
+        client: Option<AttachingClient>,
+    },
+    /// A machine that exists and does not run.
+    Start {
+        /// The machine.
+        machine: MachineId,
+        /// The client that attaches to the container.
+        client: Option<AttachingClient>,
     },
     /// A clone of a machine.
     Clone(Box<CloneRequest>),
     /// A boot snapshot or stencil for later starts, whose creation failed before.
     Retry(Retry),
+}
+
+/// A client that attaches to the container as soon as it runs; the container's output waits for it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AttachingClient {
+    /// Its process.
+    pub process: ProcessIdentity,
+    /// Its terminal's size.
+    pub size: Option<TerminalSize>,
+}
+
+impl AttachingClient {
+    /// Returns this process as a client with a terminal of this size.
+    #[must_use]
+    pub fn own(size: Option<TerminalSize>) -> Self {
+        Self { process: ProcessIdentity::own(), size }
+    }
 }
 
 /// What to create again.
@@ -116,10 +144,17 @@ pub enum SupervisorReport {
         /// The clone.
         clone: Box<CloneInfo>,
     },
-    /// The clone could not be started; everything was undone.
+    /// A machine that existed before runs.
+    Started,
+    /// The machine has a supervisor already, or was removed.
+    Supervised,
+    /// The machine could not be started; everything was undone.
     Failed {
         /// What failed, and why.
         message: String,
+        /// The exit code that podman uses for such a failure.
+        #[serde(default)]
+        code: i32,
     },
 }
 

@@ -30,19 +30,22 @@ pub(crate) fn shape(
         command_line: command_line(accelerator, home),
         cpus: spec.cpus,
         memory_mib: spec.memory_mib,
-        disks: disks(Path::new(""), Path::new("")),
+        disks: disks(Path::new(""), Path::new(""), 1),
         network: None,
         console: PathBuf::new(),
     }
 }
 
-/// The image's disk and the machine's writable disk, in the order in which every machine has them.
-pub(crate) fn disks(image: &Path, writable: &Path) -> Vec<Disk> {
-    vec![disk(image, IMAGE_SERIAL, true), disk(writable, WRITABLE_SERIAL, false)]
+/// The image's disk and the machine's writable disk, in the order in which every machine has them. The writable
+/// disk is the top one of `layers` files in `dir`, each an overlay over the one below.
+pub(crate) fn disks(image: &Path, dir: &Path, layers: u32) -> Vec<Disk> {
+    let writable = dir.join(snapshot::layer_file_name(layers.saturating_sub(1)));
+    let format = if layers > 1 { DiskFormat::Qcow2 } else { DiskFormat::Raw };
+    vec![disk(image, IMAGE_SERIAL, true, DiskFormat::Raw), disk(&writable, WRITABLE_SERIAL, false, format)]
 }
 
-fn disk(path: &Path, serial: &str, read_only: bool) -> Disk {
-    Disk { path: path.to_owned(), serial: serial.to_owned(), read_only, format: DiskFormat::Raw }
+fn disk(path: &Path, serial: &str, read_only: bool, format: DiskFormat) -> Disk {
+    Disk { path: path.to_owned(), serial: serial.to_owned(), read_only, format }
 }
 
 /// What a clone of this machine will need. The VMM's version is added when a snapshot is taken.

@@ -1,16 +1,23 @@
 //! What defines a machine: its spec, its record on disk, its states, and the registry of all machines.
 
+mod changes;
+mod claim;
 mod life;
+mod lock;
 mod name;
 mod overrides;
 mod process;
 mod record;
 mod registry;
 mod requirements;
+mod restart;
 mod spec;
 
 pub use crate::id::MachineId;
+pub use changes::Changes;
+pub use claim::{Claim, ClaimError};
 pub use life::{Action, Decision, Phase, Refusal, decide};
+pub(crate) use lock::{MachineLock, lock_orphan};
 pub use mimeo_volume::VolumeSpec;
 pub use name::{MachineName, ParseNameError};
 pub use overrides::CloneOverrides;
@@ -21,7 +28,9 @@ pub use record::{
     BridgeRecord, Exit, Health, HealthStatus, ImageSummary, NetworkRecord, Record, RecordError,
     ServeReference, State, Times,
 };
-pub use registry::{Claim, ClaimError, FindError, Found, LookupError, Registry, Selector};
-pub(crate) use registry::{lock_orphan, remove_dir};
+pub(crate) use registry::remove_dir;
+pub use registry::{FindError, Found, LookupError, Registry, Selector};
 pub use requirements::Requirements;
+pub(crate) use restart::Backoff;
+pub use restart::{ParseRestartPolicyError, RestartPolicy, is_restart_due, should_start_on_boot};
 pub use spec::{AUTO_DRIVER, HealthProbe, HealthSpec, MachineSpec, NetworkMode, PullPolicy};

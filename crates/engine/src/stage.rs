@@ -121,6 +121,10 @@ pub enum StageError {
     ImagePull(Box<mimeo_image::PullError>),
     #[error("image {image} is not on this host, and --pull=never forbids pulling it")]
     ImageMissing { image: String },
+    #[error("the image {name} that the machine was created from was removed: create the machine again")]
+    ImageRemoved { name: String },
+    #[error("the machine's disk is missing in {}", dir.display())]
+    DiskLost { dir: PathBuf },
     #[error("no command to run: neither the image nor the command line names one")]
     NoCommand,
     #[error("cannot publish {ip}:{port}/{protocol}: {reason}")]

@@ -4,6 +4,7 @@
 //! signals send it requests. In the foreground the supervisor is `mimeo run` itself; with `-d` it is a
 //! separate process.
 
+mod attach;
 mod clients;
 mod clock;
 mod clone;
@@ -13,6 +14,7 @@ mod machine;
 mod output;
 mod probe;
 mod relay;
+mod restart;
 mod run;
 mod save;
 mod signals;
@@ -26,15 +28,17 @@ use rustix::process::{WaitId, WaitIdOptions};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{mpsc, watch};
 
-use crate::create::{StartError, create};
-use crate::machine::{Exit, MachineSpec, Record};
-use crate::{Engine, signal};
+use crate::create::{StageError, Start, StartError};
+use crate::machine::{ClaimError, Exit, ProcessIdentity, Record};
+use crate::{Engine, create, signal};
 pub use clone::supervise_clone;
 use signals::Signals;
 
 /// The streams and the terminal that a machine in the foreground is connected to.
 #[derive(Default)]
 pub struct Attachment {
+    /// The client that attaches as soon as the container runs; the container's output waits for it.
+    pub client: Option<ProcessIdentity>,
     /// Source of the container's standard input.
     pub stdin: Option<Box<dyn AsyncRead + Send + Unpin>>,
     /// Destination of the container's standard output, besides the log.
@@ -78,6 +82,13 @@ pub enum SupervisorError {
 }
 
 impl SupervisorError {
+    /// Whether another process has started the machine, or removed it.
+    #[must_use]
+    pub fn is_supervised(&self) -> bool {
+        let Self::Start(StartError { source: StageError::Claim(error), .. }) = self else { return false };
+        matches!(error, ClaimError::Supervised { .. } | ClaimError::Unswept { .. })
+    }
+
     /// The exit code that podman uses for such an error.
     #[must_use]
     pub fn exit_code(&self) -> i32 {
@@ -104,8 +115,9 @@ async fn after_vmm_exit(error: SupervisorError) -> SupervisorError {
     error
 }
 
-/// Creates a machine and supervises it until its end. `started` is called when the container runs; if
-/// `cancelled` completes before that, the creation is undone.
+/// Starts a machine and supervises it until its end. `started` is called when the container runs; if
+/// `cancelled` completes before that, the start is undone. As long as the machine's restart policy requests it, the
+/// machine is started again.
 ///
 /// The VMM dies with the thread that calls this function: call it on a single-threaded runtime, in the
 /// process that is to be the machine's supervisor.
@@ -114,7 +126,7 @@ async fn after_vmm_exit(error: SupervisorError) -> SupervisorError {
 /// When the machine does not start; everything is undone in that case.
 pub async fn supervise(
     engine: &Engine,
-    spec: MachineSpec,
+    start: Start,
     attachment: Attachment,
     progress: Arc<dyn Progress>,
     cancelled: impl Future<Output = ()>,
@@ -126,10 +138,11 @@ pub async fn supervise(
     let running = tokio::select! {
         biased;
         signal = signals.interruption() => return Err(after_vmm_exit(SupervisorError::Interrupted { signal }).await),
-        running = create(engine, spec, size, progress) => running?,
+        running = create::start(engine, start, size, progress) => running?,
         () = cancelled => return Err(after_vmm_exit(SupervisorError::Cancelled).await),
     };
     let (_, server_gone) = mpsc::channel(1);
-    let endpoints = run::Endpoints { attachment, signals, server_gone };
-    run::run(engine, running, endpoints, started).await
+    let endpoints = run::Endpoints { attachment, signals: &mut signals, server_gone };
+    let ended = run::run(engine, running, endpoints, started).await?;
+    Ok(restart::restart_while_due(engine, ended, &mut signals).await)
 }

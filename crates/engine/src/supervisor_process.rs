@@ -1,4 +1,4 @@
-//! Starts the supervisors of clones as child processes.
+//! Starts supervisors of machines as child processes.
 
 use std::fmt;
 use std::io;
@@ -15,11 +15,11 @@ use crate::ignored::LogFailure;
 use crate::launch_request::{CloneInfo, LaunchRequest, Release, SupervisorReport};
 use crate::machine::MachineName;
 
-/// Why a clone was not started.
+/// Why a machine was not started.
 #[derive(Debug, thiserror::Error)]
 pub enum SpawnError {
     /// The supervisor could not be started or communicated with.
-    #[error("cannot {step} the clone's supervisor")]
+    #[error("cannot {step} the machine's supervisor")]
     Io {
         /// The operation that failed.
         step: &'static str,
@@ -28,10 +28,18 @@ pub enum SpawnError {
         source: io::Error,
     },
     /// The supervisor reported a failure.
-    #[error("{0}")]
-    Failed(String),
+    #[error("{message}")]
+    Failed {
+        /// What failed, and why.
+        message: String,
+        /// The exit code that podman uses for such a failure.
+        code: i32,
+    },
+    /// The machine has a supervisor already, or was removed.
+    #[error("another process has started the machine, or removed it")]
+    Supervised,
     /// The supervisor ended without a report.
-    #[error("the clone's supervisor exited without a report: probably it was killed")]
+    #[error("the machine's supervisor exited without a report: probably it was killed")]
     Gone,
     /// A repeated fork names a clone that was removed.
     #[error("the clone no longer exists: it was removed")]
@@ -41,7 +49,7 @@ pub enum SpawnError {
     Memory(#[from] InsufficientMemory),
 }
 
-/// A clone's supervisor. If it is dropped before the clone runs, the clone is abandoned.
+/// A machine's supervisor. If it is dropped before the machine runs, the start is undone.
 #[derive(Debug)]
 pub(crate) struct SupervisorProcess {
     process: Child,
@@ -72,7 +80,15 @@ impl SupervisorProcess {
     pub(crate) async fn ready(&mut self) -> Result<CloneInfo, SpawnError> {
         match self.read_report().await? {
             SupervisorReport::Ready { clone } | SupervisorReport::Running { clone } => Ok(*clone),
-            SupervisorReport::Failed { message } => Err(SpawnError::Failed(message)),
+            other => Err(failure(other)),
+        }
+    }
+
+    /// Waits until a machine that existed before runs.
+    pub(crate) async fn started(&mut self) -> Result<(), SpawnError> {
+        match self.read_report().await? {
+            SupervisorReport::Started => Ok(()),
+            other => Err(failure(other)),
         }
     }
 
@@ -116,6 +132,17 @@ impl SupervisorProcess {
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Err(SpawnError::Gone),
             other => other.map_err(io),
         }
+    }
+}
+
+fn failure(report: SupervisorReport) -> SpawnError {
+    match report {
+        SupervisorReport::Failed { message, code } => SpawnError::Failed { message, code },
+        SupervisorReport::Supervised => SpawnError::Supervised,
+        other => SpawnError::Io {
+            step: "understand",
+            source: io::Error::other(format!("unexpected report {other:?}")),
+        },
     }
 }
 

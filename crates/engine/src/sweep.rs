@@ -7,7 +7,7 @@ use rustix::process::Signal;
 use crate::cause::chain;
 use crate::ignored::LogIgnored;
 use crate::machine::{
-    BOOTED_AS_CLONE, Exit, Found, LookupError, Record, Registry, State, lock_orphan, remove_dir,
+    BOOTED_AS_CLONE, Exit, Found, LookupError, Phase, Record, Registry, State, lock_orphan, remove_dir,
 };
 use crate::{Engine, MachineName, fork_decision, garbage, network};
 
@@ -69,17 +69,17 @@ fn sweep_unfinished(registry: &Registry) -> Result<(), LookupError> {
 
 /// Marks a machine as exited if it has no supervisor and did not exit normally, and removes it with `--rm`.
 fn mark_crashed(engine: &Engine, mut found: Found) -> Option<Swept> {
-    if found.record.exit().is_some() && !found.record.spec.remove {
+    if !needs_sweep(&found.record) {
         return None;
     }
     // Another command may be sweeping, or the supervisor may be writing its last record.
     let _lock = lock_orphan(&found.dir)?;
     // The record may have been written since it was listed: the machine may have exited normally.
     found.record = Record::load(&found.dir).ok()?;
-    let has_exited = found.record.exit().is_some();
-    if has_exited && !found.record.spec.remove {
+    if !needs_sweep(&found.record) {
         return None;
     }
+    let has_exited = found.record.phase() == Phase::Exited;
     // The kernel kills the VMM with its supervisor; this is for a VMM that survived.
     if let Some(Err(error)) = found.record.vmm.as_ref().map(|vmm| vmm.send(Signal::KILL)) {
         tracing::warn!(component = "sweep", machine = %found.record.name, %error, "cannot kill its VMM");
@@ -99,8 +99,14 @@ fn mark_crashed(engine: &Engine, mut found: Found) -> Option<Swept> {
             record.supervisor.pid
         );
         record.times.finished = Some(jiff::Timestamp::now());
-        record.state = State::Exited(Exit { code: EXIT_SIGKILL, out_of_memory: false, error: Some(error) });
-        engine.events().record(record, "died", &[("exit_code", EXIT_SIGKILL.to_string())]);
+        // A machine that waited for its restart has exited before.
+        let exit = match &record.state {
+            State::Restarting(exit) => exit.clone(),
+            _ => Exit { code: EXIT_SIGKILL, out_of_memory: false, error: Some(error) },
+        };
+        let code = exit.code.to_string();
+        record.state = State::Exited(exit);
+        engine.events().record(record, "died", &[("exit_code", code)]);
     }
     let swept = Swept { name: record.name.clone(), removed: record.spec.remove || never_ran };
     let result = if swept.removed {
@@ -115,6 +121,15 @@ fn mark_crashed(engine: &Engine, mut found: Found) -> Option<Swept> {
         return None;
     }
     Some(swept)
+}
+
+/// Whether a machine without a supervisor has something to clean up.
+fn needs_sweep(record: &Record) -> bool {
+    match record.phase() {
+        Phase::Created => false,
+        Phase::Exited => record.spec.remove,
+        _ => true,
+    }
 }
 
 /// Removes the socket directories of machines that no longer exist.

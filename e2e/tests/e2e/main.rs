@@ -16,6 +16,7 @@ mod run;
 mod servers;
 mod setup;
 mod snapshots;
+mod start;
 mod stencils;
 mod supervisor;
 mod volumes;

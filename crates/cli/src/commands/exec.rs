@@ -9,6 +9,7 @@ use mimeo_engine::{ControlClient, Engine, Record};
 
 use crate::commands::select::Machine;
 use crate::error::CliError;
+use crate::stdio::{ClientEnd, ClientStreams};
 use crate::terminal::{RawTerminal, size, watch_size};
 use crate::values::environment;
 use crate::{output, stdio};
@@ -67,10 +68,15 @@ pub(crate) async fn run(engine: &Engine, args: Args) -> Result<i32, CliError> {
     }
     let size = if args.tty { Some(watch_size()?) } else { None };
     let raw = if args.tty && args.interactive { RawTerminal::enter()? } else { None };
-    let status = stdio::forward_until_exit(stream, args.interactive, size).await;
+    let streams = ClientStreams { interactive: args.interactive, size, ..ClientStreams::default() };
+    let end = stdio::forward_until_exit(stream, streams).await;
     drop(raw);
-    // A process whose machine ended was killed with it.
-    status.map_err(|error| CliError::from(error).with_code(SIGKILL_EXIT_CODE))
+    match end {
+        Ok(ClientEnd::Exited(code) | ClientEnd::Interrupted(code)) => Ok(code),
+        Ok(ClientEnd::Detached) => Ok(0),
+        // A process whose machine ended was killed with it.
+        Err(error) => Err(CliError::from(error).with_code(SIGKILL_EXIT_CODE)),
+    }
 }
 
 /// The process to run. It has the environment, working directory and user of

@@ -1,10 +1,9 @@
 //! `mimeo ps`: lists machines.
 
-mod filter;
+pub(crate) mod filter;
 mod row;
 
 use jiff::Timestamp;
-use mimeo_engine::machine::Phase;
 use mimeo_engine::{Engine, Found};
 use serde_json::json;
 
@@ -56,8 +55,8 @@ pub(crate) fn run(engine: &Engine, args: &Args) -> Result<i32, CliError> {
     let is_shown = |found: &Found| {
         // A clone that waits in a pool is not in use yet: `snapshot ls` counts it.
         !found.record.waiting
-            && args.pid.is_none_or(|pid| found.supervised && found.record.supervisor.pid == pid)
-            && (args.all || found.record.phase() != Phase::Exited || filter::includes_exited(&filters))
+            && args.pid.is_none_or(|pid| found.supervised && found.record.has_process(pid))
+            && (args.all || found.record.phase().is_live() || filter::includes_exited(&filters))
             && filter::accepts(&filters, &found.record, &names.name_for(&found.record))
     };
     found.retain(is_shown);

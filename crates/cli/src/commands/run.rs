@@ -4,9 +4,12 @@ mod detached;
 mod foreground;
 pub(crate) mod settings;
 
-use mimeo_engine::Engine;
-use mimeo_engine::machine::{NetworkMode, PullPolicy};
+use std::io::IsTerminal;
 
+use mimeo_engine::machine::{NetworkMode, PullPolicy};
+use mimeo_engine::{Engine, MachineSpec};
+
+use crate::detach_keys;
 use crate::error::CliError;
 use crate::logging::LogLevel;
 
@@ -20,6 +23,16 @@ pub(crate) struct Args {
     /// Run the machine in the background and print its id
     #[arg(short, long)]
     detach: bool,
+    /// Keys that detach the terminal from the machine, which runs on; empty for none
+    #[arg(long, value_name = "KEYS", default_value = detach_keys::DEFAULT)]
+    detach_keys: String,
+    #[command(flatten)]
+    machine: MachineArgs,
+}
+
+/// The arguments that define a machine.
+#[derive(Debug, clap::Args)]
+pub(crate) struct MachineArgs {
     /// Pass standard input to the container
     #[arg(short, long)]
     interactive: bool,
@@ -29,6 +42,9 @@ pub(crate) struct Args {
     /// Remove the machine when it exits
     #[arg(long)]
     rm: bool,
+    /// When to start the machine again after it has exited: no, on-failure[:N], always or unless-stopped
+    #[arg(long, value_name = "POLICY", default_value = "no")]
+    restart: String,
     /// Do not show progress
     #[arg(short, long)]
     quiet: bool,
@@ -199,9 +215,30 @@ impl From<Accel> for mimeo_vmm::accel::Accel {
     }
 }
 
-/// Runs the machine in the foreground, or in the background with a supervisor of its own.
+impl MachineArgs {
+    /// Whether to show no progress.
+    pub(crate) fn quiet(&self) -> bool {
+        self.quiet
+    }
+
+    /// The spec of the machine that the arguments describe.
+    pub(crate) fn into_spec(self) -> Result<MachineSpec, CliError> {
+        settings::spec(self)
+    }
+}
+
+/// Runs the machine in the foreground, or in the background with a supervisor of its own. A machine with a terminal
+/// has such a supervisor, too, so that the terminal can be detached from it.
 pub(crate) async fn run(engine: &Engine, args: Args, level: LogLevel) -> Result<i32, CliError> {
-    let (detach, quiet) = (args.detach, args.quiet);
-    let spec = settings::spec(args)?;
-    if detach { detached::run(spec, quiet, level).await } else { foreground::run(engine, spec, quiet).await }
+    let Args { detach, detach_keys, machine } = args;
+    let quiet = machine.quiet;
+    let detach_keys = detach_keys.parse()?;
+    let spec = settings::spec(machine)?;
+    if detach {
+        return detached::run(spec, quiet, level).await;
+    }
+    if spec.tty && spec.interactive && std::io::stdin().is_terminal() {
+        return detached::run_attached(engine, spec, quiet, detach_keys, level).await;
+    }
+    foreground::run(engine, spec, quiet).await
 }

@@ -1,6 +1,6 @@
 //! `mimeo stop`: stops machines.
 
-use mimeo_engine::machine::Phase;
+use mimeo_engine::act::StopOptions;
 use mimeo_engine::{Engine, act};
 
 use crate::commands::select::{Machines, find_all, find_each, for_each};
@@ -16,6 +16,9 @@ pub(crate) struct Args {
     /// All running machines
     #[arg(short, long, conflicts_with_all = ["names", "pid"])]
     all: bool,
+    /// Stop the machines for a reboot of the host: their restart policies apply after that
+    #[arg(long)]
+    for_reboot: bool,
     /// Do not fail for machines that do not exist
     #[arg(short, long)]
     ignore: bool,
@@ -26,7 +29,7 @@ pub(crate) struct Args {
 /// Stops each machine.
 pub(crate) async fn run(engine: &Engine, args: Args) -> Result<i32, CliError> {
     let mut machines = if args.all {
-        find_all(engine, |found| found.supervised && found.record.phase() != Phase::Exited)?
+        find_all(engine, |found| found.supervised && found.record.phase().is_live())?
     } else {
         find_each(engine, args.machines.selectors()?)
     };
@@ -34,7 +37,8 @@ pub(crate) async fn run(engine: &Engine, args: Args) -> Result<i32, CliError> {
         machines.retain(|(_, found)| found.is_ok());
     }
     let stop = move |engine: Engine, found: Result<_, _>| async move {
-        act::stop(&engine, &found?, args.time).await?;
+        let options = StopOptions { timeout: args.time, for_reboot: args.for_reboot };
+        act::stop(&engine, &found?, options).await?;
         Ok(None)
     };
     Ok(for_each(engine, machines, stop).await)

@@ -1,14 +1,18 @@
 //! The hidden command that supervises one machine in the background: for
-//! `run -d` and for each clone. It also retries, in the background, boot
+//! `run -d`, `start` and each clone. It also retries, in the background, boot
 //! snapshots and stencils that could not be made.
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 
 use mimeo_engine::act::retry;
-use mimeo_engine::launch_request::{CloneRequest, LaunchRequest, SupervisorReport};
-use mimeo_engine::{Attachment, Engine, Home, MachineSpec, Record, supervise, supervise_clone};
+use mimeo_engine::create::Start;
+use mimeo_engine::launch_request::{AttachingClient, CloneRequest, LaunchRequest, SupervisorReport};
+use mimeo_engine::{
+    Attachment, Engine, Home, MachineId, MachineSpec, Record, SupervisorError, supervise, supervise_clone,
+};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader, Stdin, stdin};
+use tokio::sync::watch;
 
 use crate::error::{CliError, from_supervisor};
 use crate::progress;
@@ -25,7 +29,8 @@ pub(crate) async fn run(engine: &Engine) -> Result<i32, CliError> {
         .await
         .map_err(|source| CliError::io("read the request on standard input", source))?;
     match serde_json::from_str(&line)? {
-        LaunchRequest::Run { spec, quiet } => run_machine(engine, *spec, quiet, input).await,
+        LaunchRequest::Run { spec, quiet, client } => run_machine(engine, *spec, quiet, client, input).await,
+        LaunchRequest::Start { machine, client } => start_machine(engine, machine, client, input).await,
         LaunchRequest::Clone(order) => run_clone(engine, *order, input).await,
         // A retry that timed out may leave a thread blocked for ever: exit without joining it.
         LaunchRequest::Retry(subject) => std::process::exit(retry(engine, &subject).await.map_or(1, |()| 0)),
@@ -36,21 +41,60 @@ async fn run_machine(
     engine: &Engine,
     spec: MachineSpec,
     quiet: bool,
-    mut input: BufReader<Stdin>,
+    client: Option<AttachingClient>,
+    input: BufReader<Stdin>,
 ) -> Result<i32, CliError> {
-    let cancelled = async move {
-        let mut ignored = Vec::new();
-        // Only the end of the input matters, and an error is one, too: the
-        // command that started this process has died or was interrupted.
-        input.read_to_end(&mut ignored).await.ok();
-    };
     let progress = progress::reporter(quiet);
     let started = |record: &Record| {
         write_line(record.id.as_str());
         detach_from_terminal(engine.home(), record, true);
     };
-    let exit = supervise(engine, spec, Attachment::default(), progress, cancelled, started).await;
+    let start = Start::New(Box::new(spec));
+    let exit = supervise(engine, start, attachment(client), progress, end_of(input), started).await;
     Ok(exit.map_err(from_supervisor)?.code)
+}
+
+async fn start_machine(
+    engine: &Engine,
+    machine: MachineId,
+    client: Option<AttachingClient>,
+    input: BufReader<Stdin>,
+) -> Result<i32, CliError> {
+    let progress = progress::reporter(true);
+    let started = |record: &Record| {
+        report(&SupervisorReport::Started);
+        detach_from_terminal(engine.home(), record, true);
+    };
+    let start = Start::Existing(machine);
+    match supervise(engine, start, attachment(client), progress, end_of(input), started).await {
+        Ok(exit) => Ok(exit.code),
+        Err(error) if error.is_supervised() => {
+            report(&SupervisorReport::Supervised);
+            Ok(0)
+        }
+        Err(error) => Ok(report_failure(error)),
+    }
+}
+
+/// The container's terminal and its first client.
+fn attachment(client: Option<AttachingClient>) -> Attachment {
+    let Some(AttachingClient { process, size }) = client else { return Attachment::default() };
+    let size = size.map(|size| watch::channel(size).1);
+    Attachment { client: Some(process), size, ..Attachment::default() }
+}
+
+/// Waits for the end of the input: the command that started this process has died or was interrupted.
+async fn end_of(mut input: BufReader<Stdin>) {
+    let mut ignored = Vec::new();
+    // Only the end of the input matters, and an error is one, too.
+    input.read_to_end(&mut ignored).await.ok();
+}
+
+/// Reports why a machine was not started; returns the exit code.
+fn report_failure(error: SupervisorError) -> i32 {
+    let code = error.exit_code();
+    report(&SupervisorReport::Failed { message: from_supervisor(error).to_string(), code });
+    code
 }
 
 async fn run_clone(engine: &Engine, order: CloneRequest, input: BufReader<Stdin>) -> Result<i32, CliError> {
@@ -59,11 +103,7 @@ async fn run_clone(engine: &Engine, order: CloneRequest, input: BufReader<Stdin>
     let started = |record: &Record| detach_from_terminal(engine.home(), record, !is_served);
     match supervise_clone(engine, order, input, report, started).await {
         Ok(exit) => Ok(exit.code),
-        Err(error) => {
-            let code = error.exit_code();
-            report(&SupervisorReport::Failed { message: from_supervisor(error).to_string() });
-            Ok(code)
-        }
+        Err(error) => Ok(report_failure(error)),
     }
 }
 

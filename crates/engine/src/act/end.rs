@@ -15,7 +15,7 @@ pub(super) const UNDO_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a supervisor may take to power off the guest and to clean up.
 pub(super) const FINISH_TIMEOUT: Duration = Duration::from_secs(20);
 /// Interval between checks for the supervisor's end.
-const POLL_INTERVAL: Duration = Duration::from_millis(10);
+pub(super) const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
 /// Sends the supervisor SIGTERM and waits until it has ended.
 pub(super) async fn terminate_supervisor(engine: &Engine, machine: &Found) -> Result<(), ActError> {
@@ -46,10 +46,14 @@ pub(super) async fn wait_until_unowned(
     let deadline = Instant::now() + timeout;
     while engine.registry().is_supervised(&machine.record.id) {
         if Instant::now() > deadline {
-            let (name, pid) = (machine.record.name.clone(), machine.record.supervisor.pid);
-            return Err(ActError::NotEnded { name, pid, timeout });
+            return Err(not_ended(machine, timeout));
         }
         sleep(POLL_INTERVAL).await;
     }
     Ok(())
+}
+
+pub(super) fn not_ended(machine: &Found, timeout: Duration) -> ActError {
+    let (name, pid) = (machine.record.name.clone(), machine.record.supervisor.pid);
+    ActError::NotEnded { name, pid, timeout }
 }

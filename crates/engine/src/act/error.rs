@@ -4,7 +4,8 @@ use std::io;
 use std::time::Duration;
 
 use crate::control::{ConnectError, ControlError};
-use crate::machine::{LookupError, MachineName, Refusal};
+use crate::machine::{ClaimError, LookupError, MachineName, Refusal};
+use crate::supervisor_process::SpawnError;
 
 /// Why an operation on a machine failed.
 #[derive(Debug, thiserror::Error)]
@@ -65,6 +66,26 @@ pub enum ActError {
         /// Why.
         #[source]
         source: io::Error,
+    },
+    /// Another process starts the machine, and has not finished.
+    #[error("machine {name} has not started within {} s, by another process", .timeout.as_secs())]
+    NotStarted {
+        /// Its name.
+        name: MachineName,
+        /// How long the caller waited.
+        timeout: Duration,
+    },
+    /// The machine's record cannot be changed.
+    #[error(transparent)]
+    Claim(#[from] ClaimError),
+    /// The machine does not start.
+    #[error("cannot start machine {name}")]
+    Start {
+        /// Its name.
+        name: MachineName,
+        /// Why.
+        #[source]
+        source: SpawnError,
     },
     /// The machines cannot be listed.
     #[error(transparent)]

@@ -1,6 +1,6 @@
 //! `kill`: sends a machine's container a signal.
 
-use super::{ActError, end, send_request, stop};
+use super::{ActError, StopOptions, end, send_request, stop};
 use crate::Engine;
 use crate::control::ControlRequest;
 use crate::machine::{Action, Found, Phase, Refusal, decide};
@@ -25,7 +25,7 @@ pub async fn kill(engine: &Engine, machine: &Found, signal: i32) -> Result<(), A
         return end::terminate_supervisor(engine, machine).await;
     }
     if machine.record.phase() == Phase::Paused && signal == SIGKILL {
-        return stop(engine, machine, Some(0)).await;
+        return stop(engine, machine, StopOptions { timeout: Some(0), for_reboot: false }).await;
     }
     decide(machine.record.phase(), Action::Signal).map_err(refused)?;
     match send_request(engine, machine, &ControlRequest::Signal { signal }).await? {

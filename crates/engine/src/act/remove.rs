@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
-use super::{ActError, end, stop};
+use super::{ActError, StopOptions, end, stop};
 use crate::Engine;
 use crate::machine::{Action, Decision, Found, Phase, decide};
 
@@ -43,7 +43,12 @@ pub async fn remove(
 /// Stops the machine; if that fails, kills its supervisor.
 async fn stop_or_kill(engine: &Engine, machine: &Found, grace: u32) -> Result<(), ActError> {
     let stop_timeout = Duration::from_secs(grace.into()) + end::FINISH_TIMEOUT + end::UNDO_TIMEOUT;
-    match timeout(stop_timeout, stop(engine, machine, Some(grace))).await {
+    match timeout(
+        stop_timeout,
+        stop(engine, machine, StopOptions { timeout: Some(grace), for_reboot: false }),
+    )
+    .await
+    {
         Ok(Ok(())) => Ok(()),
         Ok(Err(error)) => {
             tracing::warn!(component = "remove", machine = %machine.record.name, %error, "cannot stop it, killing its supervisor");

@@ -1,25 +1,60 @@
 //! `stop`: stops a machine.
 
+use tokio::time::{Instant, sleep};
+
 use super::{ActError, end, send_request};
 use crate::Engine;
 use crate::control::ControlRequest;
-use crate::machine::{Found, Phase};
+use crate::machine::{Found, Phase, RestartPolicy};
 
-/// Stops the machine: sends the stop signal, and SIGKILL after `timeout` seconds (default: the machine's own
-/// setting). A machine that has exited is no error.
+/// How to stop a machine.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct StopOptions {
+    /// Seconds between the stop signal and SIGKILL; the machine's own setting if absent.
+    pub timeout: Option<u32>,
+    /// The host is about to reboot: the machine's restart policy applies after that. Otherwise it does not apply until the
+    /// machine is started again.
+    pub for_reboot: bool,
+}
+
+/// Stops the machine: sends the stop signal, and SIGKILL after a timeout. A machine that has exited is no error.
 ///
 /// # Errors
 /// If the machine does not end.
-pub async fn stop(engine: &Engine, machine: &Found, timeout: Option<u32>) -> Result<(), ActError> {
-    if !machine.supervised {
+pub async fn stop(engine: &Engine, machine: &Found, options: StopOptions) -> Result<(), ActError> {
+    let StopOptions { timeout, for_reboot } = options;
+    let mut machine = machine.clone();
+    let deadline = Instant::now() + end::FINISH_TIMEOUT;
+    while machine.supervised {
+        match machine.record.phase() {
+            Phase::Creating | Phase::Restarting => {
+                end::terminate_supervisor(engine, &machine).await?;
+                break;
+            }
+            Phase::Created | Phase::Exited => {
+                end::wait_until_unowned(engine, &machine, end::FINISH_TIMEOUT).await?;
+                break;
+            }
+            Phase::Running | Phase::Paused | Phase::Stopping => {
+                if send_request(engine, &machine, &ControlRequest::Stop { timeout, for_reboot }).await? {
+                    return Ok(());
+                }
+            }
+        }
+        // The machine has just ended, or is starting again.
+        if Instant::now() > deadline {
+            return Err(end::not_ended(&machine, end::FINISH_TIMEOUT));
+        }
+        sleep(end::POLL_INTERVAL).await;
+        let Some(found) = engine.registry().read(&machine.record.id) else { return Ok(()) };
+        machine = found;
+    }
+    if for_reboot { Ok(()) } else { mark_stopped_by_user(engine, &machine) }
+}
+
+fn mark_stopped_by_user(engine: &Engine, machine: &Found) -> Result<(), ActError> {
+    if machine.record.spec.restart == RestartPolicy::No {
         return Ok(());
     }
-    let is_stopped = match machine.record.phase() {
-        Phase::Creating => return end::terminate_supervisor(engine, machine).await,
-        Phase::Exited => false,
-        Phase::Running | Phase::Paused | Phase::Stopping => {
-            send_request(engine, machine, &ControlRequest::Stop { timeout }).await?
-        }
-    };
-    if is_stopped { Ok(()) } else { end::wait_until_unowned(engine, machine, end::FINISH_TIMEOUT).await }
+    Ok(engine.registry().mark_stopped_by_user(&machine.record.id)?)
 }

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
-use super::ActError;
+use super::{ActError, end};
 use crate::control::{ConnectError, ControlClient, ControlError};
-use crate::machine::{Exit, Found};
+use crate::machine::{Exit, Found, Phase};
 use crate::{Engine, sweep};
 
 /// Interval between checks of a machine that is still being created.
@@ -31,6 +31,19 @@ pub async fn wait(engine: &Engine, machine: &Found) -> Result<Exit, ActError> {
         }
         sleep(POLL_INTERVAL).await;
         machine = engine.registry().read(&machine.record.id).ok_or_else(gone)?;
+    }
+}
+
+/// Waits until the supervisor of a machine that has exited has cleaned up, and with `--rm` removed the machine.
+///
+/// # Errors
+/// If it does not end in time.
+pub async fn wait_until_finished(engine: &Engine, machine: &Found) -> Result<(), ActError> {
+    match engine.registry().read(&machine.record.id) {
+        Some(found) if found.record.phase() == Phase::Exited => {
+            end::wait_until_unowned(engine, &found, end::FINISH_TIMEOUT).await
+        }
+        _ => Ok(()),
     }
 }
 

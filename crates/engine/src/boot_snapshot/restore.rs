@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use mimeo_agent_protocol::link::Link;
 use mimeo_pager::Pages;
-use mimeo_vmm::{Instance, LaunchSpec, SavedMachine};
+use mimeo_vmm::{DiskFormat, Instance, LaunchSpec, SavedMachine};
 use tokio::time::timeout;
 
 use super::warm_up::BootSnapshotWarmUp;
@@ -33,10 +33,13 @@ pub(super) async fn restore(
     snapshot::verify(&store, &snapshot)?;
     let memory = snapshot::flatten_memory(&store, &snapshot)?;
     let GuestRequest { driver, spec, .. } = request;
-    let warm_up = BootSnapshotWarmUp::new(&snapshot, spec);
-    let stencil_request = stencil::StencilRequest { driver, snapshot: &snapshot, memory: &memory, spec };
-    let Lookup { stencil, mut missing } =
-        stencil::find_or_build(&store, stencil_request, policy, warm_up).await;
+    let Lookup { stencil, mut missing } = if has_raw_disks(spec) {
+        let warm_up = BootSnapshotWarmUp::new(&snapshot, spec);
+        let stencil_request = stencil::StencilRequest { driver, snapshot: &snapshot, memory: &memory, spec };
+        stencil::find_or_build(&store, stencil_request, policy, warm_up).await
+    } else {
+        Lookup::default()
+    };
     let mapped = stencil.as_ref().map_or(&memory, |stencil| &stencil.process.memory);
     working_set::read_ahead(&store, &snapshot, mapped);
     let (mut instance, divergent_pages) =
@@ -47,6 +50,11 @@ pub(super) async fn restore(
     let link = hello(engine, instance.as_mut(), spec, session, HELLO_TIMEOUT).await?;
     request.chosen.guest_answered(engine.home());
     Ok(WarmGuest { instance, link, snapshot, divergent_pages, missing })
+}
+
+/// Whether the machine can have a stencil: the disks of a stencil's QEMU are raw, and stay raw in the restored process.
+fn has_raw_disks(spec: &LaunchSpec) -> bool {
+    spec.disks.iter().all(|disk| disk.format == DiskFormat::Raw)
 }
 
 /// Restores the VMM from the stencil or, without one, from the saved state.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use mimeo_image::disk_copy;
 use mimeo_image::overlay::{self, Backing, BackingFormat};
 use mimeo_pager::Pages;
-use mimeo_vmm::{Disk, DiskFormat, Driver, Instance, LaunchSpec, SavedMachine};
+use mimeo_vmm::{Driver, Instance, LaunchSpec, SavedMachine};
 
 use super::planned::{self, CloneSource, Planned};
 use super::warm_up::CloneWarmUp;
@@ -13,7 +13,7 @@ use crate::cause::chain;
 use crate::create::{Scratch, Vm};
 use crate::io_error::IoContext;
 use crate::launch_request::Retry;
-use crate::launch_spec::{IMAGE_SERIAL, WRITABLE_SERIAL};
+use crate::launch_spec::disks;
 use crate::machine::{ProcessIdentity, Record};
 use crate::network::{self, Connection, without_forwards};
 use crate::snapshot::{self, HostProfile, STATE, Snapshot, Snapshots};
@@ -108,10 +108,9 @@ impl Planned {
 
     fn launch_spec(&mut self, engine: &Engine, connection: &Connection) -> Result<LaunchSpec, StageError> {
         let record = &self.claim.record;
-        let layers = self.driver.capabilities().disk_layers;
         let spec = LaunchSpec {
             name: record.id.short().to_owned(),
-            disks: disks(record, &self.image.rootfs, &self.claim.dir, layers),
+            disks: disks(&self.image.rootfs, &self.claim.dir, record.disk_layers),
             // Ports are published once the guest runs: if one is taken in the meantime, another is chosen then.
             network: connection.network(record).map(without_forwards),
             console: self.claim.dir.join("console.log"),
@@ -155,7 +154,7 @@ pub(super) async fn build_stencil(engine: &Engine, source: CloneSource) -> Resul
     let CloneSource { snapshot, machine, image, driver } = source;
     let record = Record { disk_layers: planned::disk_layers(&snapshot, driver.as_ref()), ..machine };
     let spec = LaunchSpec {
-        disks: disks(&record, &image.rootfs, Path::new(""), driver.capabilities().disk_layers),
+        disks: disks(&image.rootfs, Path::new(""), record.disk_layers),
         network: record.network.as_ref().map(|_| network::placeholder_user_network()).transpose()?,
         ..shape(engine, &snapshot, &record)
     };
@@ -172,23 +171,6 @@ pub(super) async fn build_stencil(engine: &Engine, source: CloneSource) -> Resul
         Some(why) => Err(StageError::Stencil { why }),
         None => Ok(()),
     }
-}
-
-/// The clone's disks, in the order of its source's.
-fn disks(record: &Record, image: &Path, dir: &Path, layers: bool) -> Vec<Disk> {
-    let image = Disk {
-        path: image.to_owned(),
-        serial: IMAGE_SERIAL.to_owned(),
-        read_only: true,
-        format: DiskFormat::Raw,
-    };
-    let writable = Disk {
-        path: dir.join(snapshot::layer_file_name(record.disk_layers - 1)),
-        serial: WRITABLE_SERIAL.to_owned(),
-        read_only: false,
-        format: if layers { DiskFormat::Qcow2 } else { DiskFormat::Raw },
-    };
-    vec![image, writable]
 }
 
 /// Hard-links the snapshot's disk layers into `dir` and puts an empty one over them. The clone keeps its disk even

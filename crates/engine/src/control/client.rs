@@ -195,10 +195,32 @@ impl ControlClient {
     /// # Errors
     /// If the connection to the supervisor is lost.
     pub async fn wait(&self) -> Result<Exit, ControlError> {
-        match self.send_request(&ControlRequest::Wait).await? {
-            ControlReply::Exited { exit } => Ok(exit),
-            reply => Err(self.unexpected_reply(&reply)),
-        }
+        self.watch_exit()?.await
+    }
+
+    /// Asks for the machine's exit. Requests that follow are sent after this one; the future returns the exit.
+    ///
+    /// # Errors
+    /// If the connection to the supervisor is lost.
+    pub fn watch_exit(
+        &self,
+    ) -> Result<impl Future<Output = Result<Exit, ControlError>> + use<>, ControlError> {
+        let mut stream = self.open_stream(&ControlRequest::Wait)?;
+        let client = self.clone();
+        Ok(async move {
+            match stream.receiver.message().await.map_err(|source| client.link_error(source))? {
+                ControlReply::Exited { exit } => Ok(exit),
+                reply => Err(client.unexpected_reply(&reply)),
+            }
+        })
+    }
+
+    /// Attaches to the container's standard streams.
+    ///
+    /// # Errors
+    /// If the connection to the supervisor is lost.
+    pub fn attach(&self, stdin: bool) -> Result<Stream, ControlError> {
+        self.open_stream(&ControlRequest::Attach { stdin })
     }
 
     /// Opens a stream to the guest and reads the guest's first reply.

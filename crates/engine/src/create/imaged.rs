@@ -28,15 +28,24 @@ impl Planned {
     ) -> Result<Imaged, StageError> {
         let store = engine.images()?;
         let record = &mut self.claim.record;
-        let image = find_or_pull(&store, &record.spec.image, record.spec.pull, progress).await?;
+        let image = match &record.image {
+            // Its disk belongs to this image; the name may refer to another one by now.
+            Some(image) => find_own(&store, image)?,
+            None => find_or_pull(&store, &record.spec.image, record.spec.pull, progress).await?,
+        };
         let process = process::container_process(&record.spec, &image.config)?;
         let terminal = process.terminal.map(|default| size.unwrap_or(default));
         record.process = Process { terminal, ..process };
-        let name = image.names.first().unwrap_or(&record.spec.image).clone();
-        record.image = Some(ImageSummary { id: image.id.to_string(), name });
+        let name = || image.names.first().unwrap_or(&record.spec.image).clone();
+        record.image.get_or_insert_with(|| ImageSummary { id: image.id.to_string(), name: name() });
         self.stopwatch.lap("image");
         Ok(Imaged { planned: self, image })
     }
+}
+
+/// Finds the image that an existing machine was created from.
+fn find_own(store: &Store, image: &ImageSummary) -> Result<Image, StageError> {
+    store.find(&image.id)?.ok_or_else(|| StageError::ImageRemoved { name: image.name.clone() })
 }
 
 async fn find_or_pull(

@@ -17,7 +17,7 @@ use crate::cause::chain;
 use crate::id::SnapshotId;
 use crate::identity;
 use crate::launch_spec::{disks, requires, shape};
-use crate::machine::{BOOTED_COLD, BOOTED_WARM, ProcessIdentity};
+use crate::machine::{BOOTED_COLD, BOOTED_WARM, Claim, ProcessIdentity};
 use crate::snapshot;
 use crate::stage::StageError;
 use crate::{Engine, accelerator, agent};
@@ -41,15 +41,14 @@ impl Networked {
         let Self { mut imaged, connection } = self;
         let Planned { claim, kernel, driver, stopwatch } = &mut imaged.planned;
         let scratch = Scratch::create(engine, &claim.record)?;
-        let writable = claim.dir.join(snapshot::layer_file_name(0));
-        blank::create_from_template(&engine.home().templates(), &writable, claim.record.spec.disk_bytes)?;
+        ensure_disk(engine, claim)?;
         let chosen =
             accelerator::choose(engine.home(), claim.record.spec.accelerator, driver.as_ref(), kernel);
         chosen.warn();
         let shape = shape(engine.home(), kernel, &claim.record.spec, chosen.accelerator);
         let spec = LaunchSpec {
             name: claim.record.id.short().to_owned(),
-            disks: disks(&imaged.image.rootfs, &writable),
+            disks: disks(&imaged.image.rootfs, &claim.dir, claim.record.disk_layers),
             network: connection.network(&claim.record),
             console: claim.dir.join("console.log"),
             ..shape
@@ -78,6 +77,22 @@ impl Networked {
         let vm = Vm { instance, scratch, connection, divergent_pages };
         Ok(Launched { vm, imaged, link, chosen })
     }
+}
+
+/// Creates the writable disk of a new machine. An existing machine has one, of as many layers as there are files: a
+/// supervisor that was killed during a snapshot may have added one that the record does not count.
+pub(super) fn ensure_disk(engine: &Engine, claim: &mut Claim) -> Result<(), StageError> {
+    let exists = |layer: &u32| claim.dir.join(snapshot::layer_file_name(*layer)).exists();
+    let layers = (0..).take_while(exists).count() as u32;
+    if layers > 0 {
+        claim.record.disk_layers = layers;
+        return Ok(());
+    }
+    if claim.record.times.started.is_some() {
+        return Err(StageError::DiskLost { dir: claim.dir.clone() });
+    }
+    let writable = claim.dir.join(snapshot::layer_file_name(0));
+    Ok(blank::create_from_template(&engine.home().templates(), &writable, claim.record.spec.disk_bytes)?)
 }
 
 /// A virtual machine that was started, and how.

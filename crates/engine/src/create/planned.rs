@@ -58,16 +58,33 @@ impl Stopwatch {
 }
 
 /// Validates the spec and claims id, name and network. Undo: dropping the claim.
-pub(super) fn plan(engine: &Engine, mut spec: MachineSpec) -> Result<Planned, StageError> {
-    let mut stopwatch = Stopwatch::start();
+pub(super) fn plan_new(engine: &Engine, mut spec: MachineSpec) -> Result<Planned, StageError> {
+    let stopwatch = Stopwatch::start();
     let driver = driver::resolve(engine, &mut spec)?;
-    validate_sizes(&spec)?;
-    spec.volumes.iter_mut().try_for_each(resolve_volume)?;
-    validate_volume_targets(&spec)?;
+    validate(&mut spec)?;
     let kernel = Kernel::load(engine.home().home())?;
     let claim = engine.registry().claim(spec)?;
+    Ok(planned(claim, kernel, driver, stopwatch))
+}
+
+/// Validates the spec of a machine that existed before: the host may have changed since.
+pub(super) fn plan_existing(engine: &Engine, mut claim: Claim) -> Result<Planned, StageError> {
+    let stopwatch = Stopwatch::start();
+    let driver = driver::resolve(engine, &mut claim.record.spec)?;
+    validate(&mut claim.record.spec)?;
+    let kernel = Kernel::load(engine.home().home())?;
+    Ok(planned(claim, kernel, driver, stopwatch))
+}
+
+fn planned(claim: Claim, kernel: Kernel, driver: Arc<dyn Driver>, mut stopwatch: Stopwatch) -> Planned {
     stopwatch.lap("plan");
-    Ok(Planned { claim, kernel, driver, stopwatch })
+    Planned { claim, kernel, driver, stopwatch }
+}
+
+fn validate(spec: &mut MachineSpec) -> Result<(), StageError> {
+    validate_sizes(spec)?;
+    spec.volumes.iter_mut().try_for_each(resolve_volume)?;
+    validate_volume_targets(spec)
 }
 
 fn validate_sizes(spec: &MachineSpec) -> Result<(), StageError> {

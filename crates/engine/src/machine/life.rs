@@ -8,7 +8,9 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Phase {
-    /// The machine is being created; its container does not run yet.
+    /// The machine was created and never started.
+    Created,
+    /// The machine starts; its container does not run yet.
     Creating,
     /// The container runs.
     Running,
@@ -16,17 +18,29 @@ pub enum Phase {
     Paused,
     /// The machine has received a request to stop.
     Stopping,
+    /// The container has exited, and the supervisor waits before it starts the machine again.
+    Restarting,
     /// The container has exited.
     Exited,
+}
+
+impl Phase {
+    /// Returns whether a machine in this state has a supervisor.
+    #[must_use]
+    pub fn is_live(self) -> bool {
+        !matches!(self, Self::Created | Self::Exited)
+    }
 }
 
 impl fmt::Display for Phase {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
+            Self::Created => "created",
             Self::Creating => "creating",
             Self::Running => "running",
             Self::Paused => "paused",
             Self::Stopping => "stopping",
+            Self::Restarting => "restarting",
             Self::Exited => "exited",
         })
     }
@@ -35,6 +49,12 @@ impl fmt::Display for Phase {
 /// An action that a client requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Action {
+    /// Start the machine.
+    Start,
+    /// Change the machine's name, labels or restart policy.
+    Edit,
+    /// Change its vCPUs or its memory.
+    Resize,
     /// Talk to the guest: exec, file copies, process lists.
     Enter,
     /// Send the container a signal.
@@ -65,6 +85,8 @@ pub enum Decision {
     ResumeFirst,
     /// Stop the machine first.
     StopFirst,
+    /// The supervisor carries it out.
+    Supervisor,
 }
 
 /// Why an action is refused.
@@ -83,9 +105,15 @@ pub enum Refusal {
     /// The machine is stopping.
     #[error("it is stopping")]
     Stopping,
-    /// The machine has exited.
+    /// The supervisor waits before it starts the machine again.
+    #[error("it is restarting: `mimeo stop` stops it")]
+    Restarting,
+    /// The machine has exited, or was never started.
     #[error("it is not running")]
     NotRunning,
+    /// The machine runs, and its size cannot be changed.
+    #[error("its vCPUs and memory cannot be changed while it runs: stop it first")]
+    Resize,
     /// The machine runs, and removal was not forced.
     #[error("it is running: stop it first, or use --force")]
     Running,
@@ -99,11 +127,40 @@ pub fn decide(phase: Phase, action: Action) -> Result<Decision, Refusal> {
     match action {
         // A snapshot needs the workload's cooperation, like anything that enters the guest.
         Action::Enter | Action::Snapshot => enter(phase),
+        Action::Start => start(phase),
+        Action::Edit => edit(phase),
+        Action::Resize => resize(phase),
         Action::Signal => signal(phase),
         Action::Pause => pause(phase),
         Action::Unpause => unpause(phase),
         Action::Stop => Ok(stop(phase)),
         Action::Remove { force } => remove(phase, force),
+    }
+}
+
+fn start(phase: Phase) -> Result<Decision, Refusal> {
+    match phase {
+        Phase::Created | Phase::Exited => Ok(Decision::Proceed),
+        Phase::Creating | Phase::Running | Phase::Restarting => Ok(Decision::Nothing),
+        Phase::Paused => Err(Refusal::Paused),
+        Phase::Stopping => Err(Refusal::Stopping),
+    }
+}
+
+fn edit(phase: Phase) -> Result<Decision, Refusal> {
+    match phase {
+        Phase::Created | Phase::Exited => Ok(Decision::Proceed),
+        Phase::Running | Phase::Paused => Ok(Decision::Supervisor),
+        Phase::Creating => Err(Refusal::NotYet),
+        Phase::Stopping => Err(Refusal::Stopping),
+        Phase::Restarting => Err(Refusal::Restarting),
+    }
+}
+
+fn resize(phase: Phase) -> Result<Decision, Refusal> {
+    match edit(phase)? {
+        Decision::Supervisor => Err(Refusal::Resize),
+        decision => Ok(decision),
     }
 }
 
@@ -113,7 +170,8 @@ fn enter(phase: Phase) -> Result<Decision, Refusal> {
         Phase::Creating => Err(Refusal::NotYet),
         Phase::Paused => Err(Refusal::Paused),
         Phase::Stopping => Err(Refusal::Stopping),
-        Phase::Exited => Err(Refusal::NotRunning),
+        Phase::Restarting => Err(Refusal::Restarting),
+        Phase::Created | Phase::Exited => Err(Refusal::NotRunning),
     }
 }
 
@@ -123,7 +181,8 @@ fn signal(phase: Phase) -> Result<Decision, Refusal> {
         Phase::Running | Phase::Stopping => Ok(Decision::Proceed),
         Phase::Creating => Err(Refusal::NotYet),
         Phase::Paused => Err(Refusal::Paused),
-        Phase::Exited => Err(Refusal::NotRunning),
+        Phase::Restarting => Err(Refusal::Restarting),
+        Phase::Created | Phase::Exited => Err(Refusal::NotRunning),
     }
 }
 
@@ -133,7 +192,8 @@ fn pause(phase: Phase) -> Result<Decision, Refusal> {
         Phase::Paused => Ok(Decision::Nothing),
         Phase::Creating => Err(Refusal::NotYet),
         Phase::Stopping => Err(Refusal::Stopping),
-        Phase::Exited => Err(Refusal::NotRunning),
+        Phase::Restarting => Err(Refusal::Restarting),
+        Phase::Created | Phase::Exited => Err(Refusal::NotRunning),
     }
 }
 
@@ -142,22 +202,23 @@ fn unpause(phase: Phase) -> Result<Decision, Refusal> {
         Phase::Paused => Ok(Decision::Proceed),
         Phase::Running | Phase::Stopping => Err(Refusal::NotPaused),
         Phase::Creating => Err(Refusal::NotYet),
-        Phase::Exited => Err(Refusal::NotRunning),
+        Phase::Restarting => Err(Refusal::Restarting),
+        Phase::Created | Phase::Exited => Err(Refusal::NotRunning),
     }
 }
 
 fn stop(phase: Phase) -> Decision {
     match phase {
-        // Stopping a machine that is being created undoes its creation.
-        Phase::Running | Phase::Creating => Decision::Proceed,
+        // Stopping a machine that starts undoes the start.
+        Phase::Running | Phase::Creating | Phase::Restarting => Decision::Proceed,
         Phase::Paused => Decision::ResumeFirst,
-        Phase::Stopping | Phase::Exited => Decision::Nothing,
+        Phase::Stopping | Phase::Created | Phase::Exited => Decision::Nothing,
     }
 }
 
 fn remove(phase: Phase, force: bool) -> Result<Decision, Refusal> {
     match phase {
-        Phase::Exited => Ok(Decision::Proceed),
+        Phase::Created | Phase::Exited => Ok(Decision::Proceed),
         _ if force => Ok(Decision::StopFirst),
         _ => Err(Refusal::Running),
     }
@@ -168,9 +229,19 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const PHASES: [Phase; 5] =
-        [Phase::Creating, Phase::Running, Phase::Paused, Phase::Stopping, Phase::Exited];
-    const ACTIONS: [Action; 8] = [
+    const PHASES: [Phase; 7] = [
+        Phase::Created,
+        Phase::Creating,
+        Phase::Running,
+        Phase::Paused,
+        Phase::Stopping,
+        Phase::Restarting,
+        Phase::Exited,
+    ];
+    const ACTIONS: [Action; 11] = [
+        Action::Start,
+        Action::Edit,
+        Action::Resize,
         Action::Enter,
         Action::Snapshot,
         Action::Signal,
@@ -184,11 +255,22 @@ mod tests {
     /// The state of a machine after an allowed action.
     fn phase_after(phase: Phase, action: Action, decision: Decision) -> Phase {
         match (action, decision) {
-            (_, Decision::Nothing) | (Action::Enter | Action::Snapshot | Action::Signal, _) => phase,
+            (_, Decision::Nothing) => phase,
+            (Action::Enter | Action::Snapshot | Action::Signal | Action::Edit | Action::Resize, _) => phase,
+            (Action::Start, _) => Phase::Creating,
             (Action::Pause, _) => Phase::Paused,
             (Action::Unpause, _) => Phase::Running,
             (Action::Stop, _) => Phase::Stopping,
             (Action::Remove { .. }, _) => Phase::Exited,
+        }
+    }
+
+    /// What happens to a machine without a request.
+    fn progress(phase: Phase) -> Phase {
+        match phase {
+            Phase::Creating | Phase::Restarting => Phase::Running,
+            Phase::Stopping => Phase::Exited,
+            other => other,
         }
     }
 
@@ -208,43 +290,61 @@ mod tests {
     }
 
     #[test]
-    fn only_an_exited_machine_is_removed_without_force() {
+    fn only_a_machine_without_a_supervisor_is_removed_or_resized_without_force() {
         for phase in PHASES {
-            let decision = decide(phase, Action::Remove { force: false });
-            assert_eq!(decision.is_ok(), phase == Phase::Exited, "{phase}");
+            assert_eq!(decide(phase, Action::Remove { force: false }).is_ok(), !phase.is_live(), "{phase}");
+            assert_eq!(decide(phase, Action::Resize).is_ok(), !phase.is_live(), "{phase}");
+        }
+    }
+
+    #[test]
+    fn a_machine_with_a_supervisor_is_not_started() {
+        for phase in PHASES {
+            let starts = decide(phase, Action::Start) == Ok(Decision::Proceed);
+            assert_eq!(starts, !phase.is_live(), "{phase}");
         }
     }
 
     proptest! {
-        /// No sequence of requests restarts an exited machine, and only a resume runs the
-        /// vCPUs of a paused one.
+        /// Only a start makes an exited machine live again, and only a resume runs the vCPUs of a paused
+        /// one.
         #[test]
-        fn no_requests_restart_or_wake_a_machine(actions in proptest::collection::vec(0..ACTIONS.len(), 1..40)) {
-            let mut phase = Phase::Running;
-            for action in actions.into_iter().map(|n| ACTIONS[n]) {
+        fn only_a_start_wakes_an_exited_machine(
+            steps in proptest::collection::vec((0..ACTIONS.len(), proptest::bool::ANY), 1..60)
+        ) {
+            let mut phase = Phase::Created;
+            for (action, progresses) in steps.into_iter().map(|(n, progresses)| (ACTIONS[n], progresses)) {
+                if progresses {
+                    phase = progress(phase);
+                }
                 let Ok(decision) = decide(phase, action) else { continue };
                 let next = phase_after(phase, action, decision);
-                if phase == Phase::Exited {
-                    prop_assert_eq!(next, Phase::Exited);
+                if !phase.is_live() && next.is_live() {
+                    prop_assert_eq!(action, Action::Start);
+                }
+                if action == Action::Start && phase.is_live() {
+                    prop_assert_eq!(next, phase);
                 }
                 if phase == Phase::Paused && next == Phase::Stopping {
                     prop_assert_eq!(decision, Decision::ResumeFirst);
                 }
                 if phase == Phase::Paused {
-                    prop_assert_ne!(action, Action::Enter);
-                    prop_assert_ne!(action, Action::Snapshot);
-                    prop_assert_ne!(action, Action::Signal);
+                    prop_assert!(!matches!(action, Action::Enter | Action::Snapshot | Action::Signal | Action::Start));
+                }
+                if decision == Decision::Supervisor {
+                    prop_assert!(matches!(phase, Phase::Running | Phase::Paused));
                 }
                 phase = next;
             }
         }
 
-        /// Repeating a stop or a pause is no error.
+        /// Repeating a start, a stop or a pause is no error.
         #[test]
-        fn stop_and_pause_can_be_repeated(first in 0..2usize) {
-            let action = [Action::Stop, Action::Pause][first];
-            let decision = decide(Phase::Running, action).expect("allowed");
-            let next = phase_after(Phase::Running, action, decision);
+        fn start_stop_and_pause_can_be_repeated(first in 0..3usize) {
+            let (phase, action) =
+                [(Phase::Running, Action::Stop), (Phase::Running, Action::Pause), (Phase::Exited, Action::Start)][first];
+            let decision = decide(phase, action).expect("allowed");
+            let next = phase_after(phase, action, decision);
             prop_assert_eq!(decide(next, action), Ok(Decision::Nothing));
         }
     }

@@ -44,6 +44,9 @@ pub struct Record {
     /// The supervisor's process.
     #[serde(rename = "monitor")]
     pub supervisor: ProcessIdentity,
+    /// The `mimeo` that started the machine and attached to its terminal, if that is another process.
+    #[serde(default)]
+    pub client: Option<ProcessIdentity>,
     /// The VMM's process.
     pub vmm: Option<ProcessIdentity>,
     /// The image that the machine runs.
@@ -84,6 +87,12 @@ pub struct Record {
     pub waiting: bool,
     /// The result of its health checks.
     pub health: Option<Health>,
+    /// How often its restart policy has started it again since the last start that a user requested.
+    #[serde(default)]
+    pub restart_count: u32,
+    /// Whether a user stopped it. Its restart policy does not apply then.
+    #[serde(default)]
+    pub stopped_by_user: bool,
     /// When it was created, started and finished.
     pub times: Times,
 }
@@ -105,6 +114,8 @@ fn default_disk_layers() -> u32 {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "status", rename_all = "lowercase")]
 pub enum State {
+    /// The machine was never started.
+    Created,
     /// The container does not run yet.
     Creating,
     /// The container runs.
@@ -113,6 +124,8 @@ pub enum State {
     Paused,
     /// The machine has received a request to stop.
     Stopping,
+    /// The container has exited, and the supervisor is about to start the machine again.
+    Restarting(Exit),
     /// The machine has exited.
     Exited(Exit),
 }
@@ -276,6 +289,7 @@ impl Record {
             spec,
             state: State::Creating,
             supervisor: ProcessIdentity::own(),
+            client: None,
             vmm: None,
             image: None,
             process: Process::default(),
@@ -291,6 +305,8 @@ impl Record {
             serve: None,
             waiting: false,
             health: None,
+            restart_count: 0,
+            stopped_by_user: false,
             times: Times { created: Timestamp::now(), started: None, finished: None, stages: Vec::new() },
         }
     }
@@ -299,10 +315,12 @@ impl Record {
     #[must_use]
     pub fn phase(&self) -> Phase {
         match self.state {
+            State::Created => Phase::Created,
             State::Creating => Phase::Creating,
             State::Running => Phase::Running,
             State::Paused => Phase::Paused,
             State::Stopping => Phase::Stopping,
+            State::Restarting(_) => Phase::Restarting,
             State::Exited(_) => Phase::Exited,
         }
     }
@@ -315,11 +333,27 @@ impl Record {
         Process { env, cwd, user, ..Process::default() }
     }
 
+    /// Returns whether `pid` is its supervisor, or the `mimeo` that started it and is attached to it.
+    #[must_use]
+    pub fn has_process(&self, pid: u32) -> bool {
+        let client = self.client.as_ref().filter(|client| client.is_alive());
+        self.supervisor.pid == pid || client.is_some_and(|client| client.pid == pid)
+    }
+
     /// Returns how the machine exited, once it has.
     #[must_use]
     pub fn exit(&self) -> Option<&Exit> {
         match &self.state {
             State::Exited(exit) => Some(exit),
+            _ => None,
+        }
+    }
+
+    /// Returns how the container last exited, also while the machine waits for its restart.
+    #[must_use]
+    pub fn last_exit(&self) -> Option<&Exit> {
+        match &self.state {
+            State::Exited(exit) | State::Restarting(exit) => Some(exit),
             _ => None,
         }
     }

@@ -9,19 +9,18 @@ use std::path::{Path, PathBuf};
 use mimeo_net::{MacAddress, Subnet, SubnetsExhausted};
 use rustix::fs::{FlockOperation, flock};
 
+use super::lock::{MachineLock, is_supervised, lock_orphan};
 use super::record::FILE;
 use super::{
-    CloneOverrides, MachineName, MachineSpec, NetworkMode, NetworkRecord, Record, RecordError, State,
+    Changes, Claim, ClaimError, CloneOverrides, MachineName, MachineSpec, NetworkMode, NetworkRecord, Record,
+    RecordError,
 };
 use crate::Home;
 use crate::cause::chain;
 use crate::id::{MachineId, SnapshotId};
 use crate::ignored::LogIgnored;
-use crate::io_error::{IoContext, IoError};
+use crate::io_error::IoContext;
 
-/// The file in a machine's directory that its supervisor keeps locked. The kernel releases the lock
-/// however the supervisor ends.
-const LOCK: &str = "lock";
 /// The prefix of directories of machines that are being created or removed.
 const UNFINISHED: &str = ".new-";
 
@@ -47,7 +46,7 @@ pub struct Found {
 pub enum Selector {
     /// Its name, its id, or a prefix of its id.
     NameOrId(String),
-    /// Its supervisor's PID.
+    /// The PID of its supervisor, or of the `mimeo run` that started it.
     Pid(u32),
 }
 
@@ -58,45 +57,6 @@ impl fmt::Display for Selector {
             Self::Pid(pid) => write!(f, "pid {pid}"),
         }
     }
-}
-
-/// A machine's directory, created and locked by this process. Unless it was persisted, dropping it
-/// removes everything that was created.
-#[derive(Debug)]
-pub struct Claim {
-    /// The machine's initial record.
-    pub record: Record,
-    /// Its directory.
-    pub dir: PathBuf,
-    _lock: File,
-    persisted: bool,
-}
-
-/// Why a machine could not be claimed.
-#[derive(Debug, thiserror::Error)]
-pub enum ClaimError {
-    /// Another machine has that name.
-    #[error(
-        "the name \"{name}\" is in use by machine {owner}: remove that with `mimeo rm {name}`, or choose another"
-    )]
-    NameTaken {
-        /// The name.
-        name: MachineName,
-        /// That machine: the first 12 digits of its id.
-        owner: String,
-    },
-    /// All subnets are in use.
-    #[error(transparent)]
-    Subnets(#[from] SubnetsExhausted),
-    /// The machines could not be listed.
-    #[error(transparent)]
-    Lookup(#[from] LookupError),
-    /// The record could not be written.
-    #[error(transparent)]
-    Record(#[from] RecordError),
-    /// An operation on a file failed.
-    #[error(transparent)]
-    Io(#[from] IoError),
 }
 
 /// Why the machines could not be listed.
@@ -167,7 +127,7 @@ impl Registry {
         match selector {
             Selector::Pid(pid) => all
                 .into_iter()
-                .find(|found| found.supervised && found.record.supervisor.pid == *pid)
+                .find(|found| found.supervised && found.record.has_process(*pid))
                 .ok_or_else(|| FindError::None(selector.clone())),
             Selector::NameOrId(word) => match find_by_name_or_id(all, word) {
                 Err(none @ FindError::None(_)) => Err(self.unreadable_error(word)?.unwrap_or(none)),
@@ -245,7 +205,7 @@ impl Registry {
         let name = choose_name(&spec, &others)?;
         let id = MachineId::random();
         let mut record = Record::new(id, name, spec);
-        record.network = allocate_network(&record, &others)?;
+        record.network = allocate_network(&record, &others, None)?;
         initialize(&mut record);
         self.create_claim(record)
     }
@@ -280,6 +240,81 @@ impl Registry {
         record.store(&claim.dir)?;
         claim.record = record;
         Ok(())
+    }
+
+    /// Claims a machine that has no supervisor, to start it again. Dropping the claim restores its record.
+    ///
+    /// # Errors
+    /// If it has a supervisor, what a dead supervisor left was not swept, or it was removed.
+    pub(crate) fn reclaim(&self, id: &MachineId) -> Result<Claim, ClaimError> {
+        let _registry_lock = self.lock()?;
+        let dir = self.home.machine(id);
+        let lock = MachineLock::acquire(&dir).at("lock", &dir)?;
+        let lock = lock.ok_or_else(|| ClaimError::Supervised { id: id.short().to_owned() })?;
+        let previous = Record::load(&dir)?;
+        if previous.phase().is_live() {
+            return Err(ClaimError::Unswept { name: previous.name });
+        }
+        let mut record = previous.clone();
+        record.restart_count = 0;
+        record.stopped_by_user = false;
+        let mut others = self.list()?;
+        others.retain(|other| other.record.id != record.id);
+        record.network = allocate_network(&record, &others, previous.network.as_ref())?;
+        Claim::existing(record, dir, lock, previous)
+    }
+
+    /// Claims a machine whose lock this process has kept since its last run, to start it again.
+    pub(crate) fn reclaim_own(&self, previous: Record, lock: MachineLock) -> Result<Claim, ClaimError> {
+        let dir = self.home.machine(&previous.id);
+        let mut record = previous.clone();
+        record.restart_count += 1;
+        Claim::existing(record, dir, lock, previous)
+    }
+
+    /// Changes a machine that has no supervisor.
+    ///
+    /// # Errors
+    /// If it has one, the name is taken, or the record cannot be written; the machine is unchanged then.
+    pub fn edit(&self, id: &MachineId, changes: &Changes) -> Result<Record, ClaimError> {
+        let dir = self.home.machine(id);
+        let lock = MachineLock::acquire(&dir).at("lock", &dir)?;
+        let _lock = lock.ok_or_else(|| ClaimError::Supervised { id: id.short().to_owned() })?;
+        let record = Record::load(&dir)?;
+        if record.phase().is_live() {
+            return Err(ClaimError::Unswept { name: record.name });
+        }
+        self.store_changes(&dir, record, changes)
+    }
+
+    /// Applies the changes to the record of a machine that this process has locked, and stores it.
+    pub(crate) fn store_changes(
+        &self,
+        dir: &Path,
+        mut record: Record,
+        changes: &Changes,
+    ) -> Result<Record, ClaimError> {
+        let _registry_lock = self.lock()?;
+        if let Some(name) = &changes.name {
+            let others = self.list()?;
+            check_name(name, others.iter().filter(|other| other.record.id != record.id))?;
+        }
+        changes.apply(&mut record);
+        record.store(dir)?;
+        Ok(record)
+    }
+
+    /// Records that a user has stopped a machine whose supervisor has ended. A machine that has a supervisor
+    /// again, or was removed, is left alone.
+    pub(crate) fn mark_stopped_by_user(&self, id: &MachineId) -> Result<(), ClaimError> {
+        let dir = self.home.machine(id);
+        let Some(_lock) = MachineLock::acquire(&dir).at("lock", &dir)? else { return Ok(()) };
+        let mut record = match Record::load(&dir) {
+            Err(RecordError::Missing { .. }) => return Ok(()),
+            record => record?,
+        };
+        record.stopped_by_user = true;
+        Ok(record.store(&dir)?)
     }
 
     /// Removes the directories of a machine that has exited.
@@ -323,8 +358,7 @@ impl Registry {
         let dir = self.home.machine(&record.id);
         let unfinished = self.home.machines().join(format!("{UNFINISHED}{}", record.id.short()));
         fs::create_dir(&unfinished).at("create", &unfinished)?;
-        // Blocks: another process may just be checking whether the directory has an owner.
-        let locked = lock_dir(&unfinished, FlockOperation::LockExclusive)
+        let locked = MachineLock::create(&unfinished)
             .at("lock", &unfinished)
             .map_err(ClaimError::from)
             .and_then(|lock| {
@@ -333,35 +367,11 @@ impl Registry {
                 Ok(lock)
             });
         match locked {
-            Ok(lock) => Ok(Claim { record, dir, _lock: lock, persisted: false }),
+            Ok(lock) => Ok(Claim::new(record, dir, lock)),
             Err(error) => {
                 remove_dir(&unfinished).log_ignored("remove", &unfinished);
                 Err(error)
             }
-        }
-    }
-}
-
-impl Claim {
-    /// Writes the record in its current state.
-    ///
-    /// # Errors
-    /// If the write fails.
-    pub fn store(&self) -> Result<(), RecordError> {
-        self.record.store(&self.dir)
-    }
-
-    /// Keeps the machine's directory when this value is dropped.
-    pub fn persist(&mut self) {
-        self.persisted = true;
-    }
-}
-
-impl Drop for Claim {
-    fn drop(&mut self) {
-        if !self.persisted {
-            // The next command sweeps a directory that could not be removed.
-            hide_and_remove(&self.dir).log_ignored("remove", &self.dir);
         }
     }
 }
@@ -403,25 +413,36 @@ fn find_by_name_or_id(all: Vec<Found>, word: &str) -> Result<Found, FindError> {
 }
 
 fn choose_name(spec: &MachineSpec, others: &[Found]) -> Result<MachineName, ClaimError> {
-    let owner = |name: &MachineName| others.iter().find(|found| found.record.name == *name);
-    match &spec.name {
-        Some(name) => match owner(name) {
-            Some(found) => {
-                Err(ClaimError::NameTaken { name: name.clone(), owner: found.record.id.short().to_owned() })
-            }
-            None => Ok(name.clone()),
-        },
-        None => loop {
-            let name = MachineName::random();
-            if owner(&name).is_none() {
-                return Ok(name);
-            }
-        },
+    if let Some(name) = &spec.name {
+        return check_name(name, others).map(|()| name.clone());
+    }
+    loop {
+        let name = MachineName::random();
+        if check_name(&name, others).is_ok() {
+            return Ok(name);
+        }
     }
 }
 
-fn allocate_network(record: &Record, others: &[Found]) -> Result<Option<NetworkRecord>, SubnetsExhausted> {
-    let (mac, ports) = (MacAddress::local(record.id.tail()), record.spec.ports.clone());
+/// Refuses a name that another machine has.
+fn check_name<'a>(name: &MachineName, others: impl IntoIterator<Item = &'a Found>) -> Result<(), ClaimError> {
+    match others.into_iter().find(|found| found.record.name == *name) {
+        Some(found) => {
+            Err(ClaimError::NameTaken { name: name.clone(), owner: found.record.id.short().to_owned() })
+        }
+        None => Ok(()),
+    }
+}
+
+/// Chooses a subnet that no living machine uses: that of the machine's previous run, if it is free. Ports keep
+/// the numbers that they had then.
+fn allocate_network(
+    record: &Record,
+    others: &[Found],
+    previous: Option<&NetworkRecord>,
+) -> Result<Option<NetworkRecord>, SubnetsExhausted> {
+    let ports = previous.map_or_else(|| record.spec.ports.clone(), |previous| previous.ports.clone());
+    let mac = MacAddress::local(record.id.tail());
     match record.spec.network {
         NetworkMode::None => return Ok(None),
         // All bridged machines have the same subnet, each in its own network namespace.
@@ -430,10 +451,11 @@ fn allocate_network(record: &Record, others: &[Found]) -> Result<Option<NetworkR
     }
     let is_rootless = |found: &&Found| found.record.spec.network != NetworkMode::Bridged;
     let living = others.iter().filter(is_rootless);
-    let living = living.filter(|found| !matches!(found.record.state, State::Exited(_)));
+    let living = living.filter(|found| found.record.phase().is_live());
     let used: HashSet<Subnet> =
         living.filter_map(|found| found.record.network.as_ref().map(|network| network.subnet)).collect();
-    let subnet = Subnet::first_free(&used)?;
+    let free = previous.map(|previous| previous.subnet).filter(|subnet| !used.contains(subnet));
+    let subnet = free.map_or_else(|| Subnet::first_free(&used), Ok)?;
     Ok(Some(network_record(subnet, mac, ports)))
 }
 
@@ -454,26 +476,8 @@ fn is_unfinished(dir: &Path) -> bool {
     dir.file_name().is_some_and(|name| name.to_string_lossy().starts_with(UNFINISHED))
 }
 
-fn lock_dir(dir: &Path, operation: FlockOperation) -> io::Result<File> {
-    let file = File::create(dir.join(LOCK))?;
-    flock(&file, operation)?;
-    Ok(file)
-}
-
-/// Returns whether a supervisor runs. Tries a shared lock, so that two processes that check at the
-/// same time do not mistake each other for supervisors.
-fn is_supervised(dir: &Path) -> bool {
-    let Ok(file) = File::open(dir.join(LOCK)) else { return false };
-    flock(&file, FlockOperation::NonBlockingLockShared).is_err()
-}
-
-/// Locks a machine whose supervisor has ended.
-pub(crate) fn lock_orphan(dir: &Path) -> Option<File> {
-    lock_dir(dir, FlockOperation::NonBlockingLockExclusive).ok()
-}
-
 /// Removes a machine's directory: renames it first, so that it disappears atomically.
-fn hide_and_remove(dir: &Path) -> io::Result<()> {
+pub(super) fn hide_and_remove(dir: &Path) -> io::Result<()> {
     let name = dir.file_name().unwrap_or_default().to_string_lossy();
     let hidden = dir.with_file_name(format!("{UNFINISHED}gone-{name}"));
     match fs::rename(dir, &hidden) {

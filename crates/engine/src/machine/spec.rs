@@ -8,7 +8,7 @@ use mimeo_vmm::accel::Accel;
 use mimeo_volume::VolumeSpec;
 use serde::{Deserialize, Serialize};
 
-use super::MachineName;
+use super::{MachineName, RestartPolicy};
 
 /// The driver name that leaves the choice to mimeo.
 pub const AUTO_DRIVER: &str = "auto";
@@ -62,6 +62,9 @@ pub struct MachineSpec {
     pub init: bool,
     /// Remove the machine when it has exited.
     pub remove: bool,
+    /// When to start the machine again after its container has exited.
+    #[serde(default)]
+    pub restart: RestartPolicy,
     /// When to pull the image.
     pub pull: PullPolicy,
     /// The health check, instead of the image's.
@@ -108,6 +111,7 @@ impl MachineSpec {
             interactive: false,
             init: false,
             remove: false,
+            restart: RestartPolicy::No,
             pull: PullPolicy::Missing,
             health: None,
             driver: AUTO_DRIVER.to_owned(),

@@ -59,7 +59,9 @@ pub async fn start_clones(
         let Item::Message(json) = item else { continue };
         let (index, outcome) = match serde_json::from_slice(&json) {
             Ok(ServeReply::Cloned { index, clone }) => (index, Ok(*clone)),
-            Ok(ServeReply::Refused { index, message }) => (index, Err(SpawnError::Failed(message))),
+            Ok(ServeReply::Refused { index, message }) => {
+                (index, Err(SpawnError::Failed { message, code: 125 }))
+            }
             Err(_) => return Err(LinkError::Violation("sent a message that cannot be read").into()),
         };
         if let Some(cloned) = clones.get_mut(index) {

@@ -10,6 +10,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
+use super::attach::Arrival;
 use super::relay::relay;
 use crate::control::{ControlReply, ControlRequest, SOCKET};
 use crate::machine::{Action, Phase, decide};
@@ -23,6 +24,8 @@ pub(super) struct ControlHandle {
     pub(super) guest: Link,
     pub(super) phase: watch::Receiver<Phase>,
     pub(super) requests: mpsc::Sender<PendingRequest>,
+    /// Receives the clients that attach to the container's streams.
+    pub(super) arrivals: mpsc::Sender<Arrival>,
 }
 
 /// The control socket and its open sessions.
@@ -78,6 +81,10 @@ async fn serve_client(socket: UnixStream, handle: ControlHandle) {
 async fn handle_request(request: Bytes, stream: Stream, handle: ControlHandle) {
     match serde_json::from_slice(&request) {
         Ok(ControlRequest::Guest { request }) => forward_to_guest(*request, stream, &handle).await,
+        // A machine that is ending drops the stream: the client reads the machine's state then.
+        Ok(ControlRequest::Attach { stdin }) => {
+            handle.arrivals.send(Arrival { stream, stdin }).await.ok();
+        }
         Ok(request) => forward_to_supervisor(request, &stream, &handle).await,
         Err(error) => {
             stream.sender.message(&ControlReply::Failed { message: format!("unreadable request: {error}") });

@@ -5,7 +5,7 @@ use tokio::sync::mpsc;
 
 use super::run::Endpoints;
 use super::signals::Signals;
-use super::{Attachment, SupervisorError, run};
+use super::{Attachment, SupervisorError, restart, run};
 use crate::clone::{Identified, clone};
 use crate::create::Running;
 use crate::id::MachineId;
@@ -46,8 +46,9 @@ where
     if request.serve.is_some() {
         tokio::spawn(watch_server(lines, server_gone_sender));
     }
-    let endpoints = Endpoints { attachment: Attachment::default(), signals, server_gone };
-    run::run(engine, running, endpoints, on_running).await
+    let endpoints = Endpoints { attachment: Attachment::default(), signals: &mut signals, server_gone };
+    let ended = run::run(engine, running, endpoints, on_running).await?;
+    Ok(restart::restart_while_due(engine, ended, &mut signals).await)
 }
 
 /// Waits for the end of a snapshot server: it closes the pipe that its clones' supervisors read, however it

@@ -8,7 +8,7 @@ use tokio::time::timeout;
 use super::clients::Clients;
 use super::machine::Machine;
 use crate::Engine;
-use crate::machine::Exit;
+use crate::machine::{Claim, Exit};
 use crate::snapshot::LastMemory;
 
 /// Time for a guest to flush its disks and power off.
@@ -18,8 +18,13 @@ const SAVE_TIMEOUT: Duration = Duration::from_secs(60);
 /// Time for a client to read its last reply.
 const CLIENT_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Ends a machine whose container has ended.
-pub(super) async fn finish(engine: &Engine, mut machine: Machine, exit: Exit, clients: Clients) -> Exit {
+/// Ends a machine whose container has ended. Returns its claim, and whether it is to be started again.
+pub(super) async fn finish(
+    engine: &Engine,
+    mut machine: Machine,
+    exit: &Exit,
+    clients: Clients,
+) -> (Claim, bool) {
     // A machine that is removed needs no flush, unless it has volumes.
     if !machine.record().spec.remove || !machine.guest.volumes.is_empty() {
         power_off(&mut machine).await;
@@ -27,7 +32,7 @@ pub(super) async fn finish(engine: &Engine, mut machine: Machine, exit: Exit, cl
     machine.guest.instance.kill().await;
     drop(std::mem::take(&mut machine.guest.connection));
     machine.guest.volumes.clear();
-    machine.mark_exited(&exit);
+    let is_restart_due = machine.mark_exited(exit);
     // A snapshot that was captured before the end is completed.
     let saving = async { while machine.saving.join_next().await.is_some() {} };
     if timeout(SAVE_TIMEOUT, saving).await.is_err() {
@@ -42,7 +47,7 @@ pub(super) async fn finish(engine: &Engine, mut machine: Machine, exit: Exit, cl
     if machine.record().spec.remove {
         remove(engine, &machine);
     }
-    exit
+    (machine.guest.claim, is_restart_due)
 }
 
 async fn power_off(machine: &mut Machine) {

@@ -17,9 +17,8 @@ pub(super) fn connect(
     tasks: &mut JoinSet<()>,
     stdin: Option<Box<dyn AsyncRead + Send + Unpin>>,
     size: Option<watch::Receiver<TerminalSize>>,
-    container: Sender,
+    container: Arc<Sender>,
 ) {
-    let container = Arc::new(container);
     if let Some(stdin) = stdin {
         tasks.spawn(forward_stdin(stdin, container.clone()));
     }

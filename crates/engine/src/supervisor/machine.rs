@@ -16,11 +16,15 @@ use crate::cause::chain;
 use crate::control::{ControlReply, ControlRequest};
 use crate::create::Guest;
 use crate::ignored::LogFailure;
-use crate::machine::{Action, Decision, Exit, Health, Phase, Record, State, decide};
+use crate::machine::{
+    Action, Changes, Decision, Exit, Health, Phase, Record, Refusal, Registry, State, decide, is_restart_due,
+};
 use crate::snapshot::Snapshots;
 use crate::{Engine, Events, signal};
 
 const SIGKILL: i32 = 9;
+/// A user who sends the container one of these wants it to end: its restart policy does not apply then.
+const ENDING_SIGNALS: [i32; 4] = [SIGINT, 3, SIGKILL, SIGTERM];
 /// Grace period between SIGKILLing the container and killing the VMM.
 const KILL_GRACE: Duration = Duration::from_secs(2);
 /// Time for the VMM to exit after the link to its guest was lost.
@@ -38,8 +42,11 @@ pub(super) struct Machine {
     pub(super) deadline: Option<Instant>,
     /// SIGKILL was sent to the container: a later exit is the result of that.
     pub(super) killed: bool,
+    /// A signal to this process, or its snapshot server's end, has ended the machine: it is not started again.
+    pub(super) is_final: bool,
     /// Clients that wait for the machine's exit.
     pub(super) exit_waiters: Vec<oneshot::Sender<ControlReply>>,
+    pub(super) registry: Registry,
     /// The store for its snapshots.
     pub(super) snapshots: Snapshots,
     /// Snapshots that are captured but not yet committed.
@@ -88,6 +95,8 @@ impl Machine {
             phase,
             deadline: None,
             killed: false,
+            is_final: false,
+            registry: engine.registry(),
             exit_waiters: Vec::new(),
             snapshots: engine.snapshots(),
             saving: JoinSet::new(),
@@ -98,9 +107,12 @@ impl Machine {
 
     /// Publishes the machine: from now on it persists until it is removed.
     pub(super) fn publish_start(&mut self, started: impl FnOnce(&Record)) {
+        let is_new = !self.guest.claim.is_existing();
         self.guest.claim.persist();
         self.store_state();
-        self.events.record(&self.guest.claim.record, "create", &[]);
+        if is_new {
+            self.events.record(&self.guest.claim.record, "create", &[]);
+        }
         self.events.record(&self.guest.claim.record, "start", &[]);
         started(&self.guest.claim.record);
     }
@@ -113,7 +125,11 @@ impl Machine {
             Event::VmEnded(vm_exit) => return Some(self.exit_of_vm(&vm_exit)),
             Event::Request((request, reply)) => self.handle_request(request, reply).await,
             Event::Signal(signal) => self.handle_signal(signal).await,
-            Event::Deadline | Event::ServerGone => self.kill().await,
+            Event::Deadline => self.kill().await,
+            Event::ServerGone => {
+                self.is_final = true;
+                self.kill().await;
+            }
             Event::Health(health) => self.update_health(health),
         }
         None
@@ -141,20 +157,37 @@ impl Machine {
     async fn handle_request(&mut self, request: ControlRequest, reply: oneshot::Sender<ControlReply>) {
         let answer = match request {
             ControlRequest::Wait => return self.exit_waiters.push(reply),
-            ControlRequest::Stop { timeout } => {
+            ControlRequest::Stop { timeout, for_reboot } => {
                 self.exit_waiters.push(reply);
+                self.is_final = true;
+                self.guest.claim.record.stopped_by_user = !for_reboot;
                 return self.stop(timeout).await;
             }
             ControlRequest::Snapshot { tag, kind } => return self.save(tag, kind, reply).await,
             ControlRequest::Signal { signal } => self.signal_container(signal).await,
             ControlRequest::Pause => self.pause().await,
             ControlRequest::Unpause => self.unpause().await,
-            ControlRequest::Guest { .. } => {
-                ControlReply::Failed { message: "this request is for the guest".to_owned() }
+            ControlRequest::Edit { changes } => self.edit(&changes),
+            ControlRequest::Guest { .. } | ControlRequest::Attach { .. } => {
+                ControlReply::Failed { message: "this request is not for the supervisor".to_owned() }
             }
         };
         // The client may have disconnected.
         reply.send(answer).ok();
+    }
+
+    /// Answers a request that has arrived after the container's end.
+    pub(super) fn handle_late_request(&mut self, (request, reply): PendingRequest) {
+        match request {
+            ControlRequest::Wait => self.exit_waiters.push(reply),
+            ControlRequest::Stop { for_reboot, .. } => {
+                self.is_final = true;
+                self.guest.claim.record.stopped_by_user = !for_reboot;
+                self.exit_waiters.push(reply);
+            }
+            // The client may have disconnected.
+            _ => drop(reply.send(ControlReply::Refused { refusal: Refusal::NotRunning })),
+        }
     }
 
     async fn stop(&mut self, timeout: Option<u32>) {
@@ -193,6 +226,10 @@ impl Machine {
     async fn signal_container(&mut self, signal: i32) -> ControlReply {
         if let Err(refusal) = decide(self.record().phase(), Action::Signal) {
             return ControlReply::Refused { refusal };
+        }
+        if ENDING_SIGNALS.contains(&signal) || signal == self.guest.stop_signal {
+            self.guest.claim.record.stopped_by_user = true;
+            self.store_state();
         }
         self.events.record(&self.guest.claim.record, "kill", &[("signal", signal::name(signal))]);
         match self.send_signal(signal).await {
@@ -262,6 +299,9 @@ impl Machine {
     /// container ignores them: a second one kills it, and so does the stop timeout.
     async fn handle_signal(&mut self, signal: i32) {
         let ends = matches!(signal, SIGINT | SIGTERM);
+        self.is_final |= ends;
+        // SIGTERM may come from a host that shuts down, Ctrl-C comes from a user.
+        self.guest.claim.record.stopped_by_user |= signal == SIGINT;
         if !ends {
             self.send_signal(signal).await.log_failure("supervisor", "forward a signal to the container");
             return;
@@ -311,15 +351,34 @@ impl Machine {
         &self.guest.claim.record
     }
 
-    /// Records the exit on disk and reports it to all waiting clients.
-    pub(super) fn mark_exited(&mut self, exit: &Exit) {
+    fn edit(&mut self, changes: &Changes) -> ControlReply {
+        if let Err(refusal) = decide(self.record().phase(), changes.action()) {
+            return ControlReply::Refused { refusal };
+        }
+        let claim = &mut self.guest.claim;
+        match self.registry.store_changes(&claim.dir, claim.record.clone(), changes) {
+            Ok(record) => claim.record = record,
+            Err(error) => return ControlReply::Failed { message: chain(&error) },
+        }
+        self.events.record(&self.guest.claim.record, changes.event(), &[]);
+        ControlReply::Done
+    }
+
+    /// Records the exit on disk and reports it to all waiting clients. Returns whether the machine's restart policy
+    /// requests another start.
+    pub(super) fn mark_exited(&mut self, exit: &Exit) -> bool {
         self.guest.claim.record.times.finished = Some(jiff::Timestamp::now());
-        self.enter(State::Exited(exit.clone()));
+        self.guest.claim.record.vmm = None;
+        let may_restart = !self.is_final && self.record().serve.is_none();
+        let is_restart_due = may_restart && is_restart_due(self.record(), exit.code);
+        let state = if is_restart_due { State::Restarting } else { State::Exited };
+        self.enter(state(exit.clone()));
         let code = exit.code.to_string();
         self.events.record(&self.guest.claim.record, "died", &[("exit_code", code)]);
         for waiter in self.exit_waiters.drain(..) {
             waiter.send(ControlReply::Exited { exit: exit.clone() }).ok();
         }
+        is_restart_due
     }
 }
 

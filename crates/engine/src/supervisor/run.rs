@@ -1,5 +1,6 @@
 //! The event loop of the task that owns a machine.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use mimeo_agent_protocol::link::LinkError;
@@ -9,6 +10,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 
+use super::attach::AttachedClients;
 use super::clients::{Clients, ControlHandle};
 use super::machine::{Event, Machine};
 use super::output::Outputs;
@@ -17,7 +19,7 @@ use super::signals::Signals;
 use super::{Attachment, SupervisorError, clock, finish, input};
 use crate::create::Running;
 use crate::log::LogWriter;
-use crate::machine::{Exit, Phase, Record};
+use crate::machine::{Claim, Exit, Phase, Record};
 use crate::{Engine, working_set};
 
 /// Requests that may be queued for the task.
@@ -26,34 +28,54 @@ const MAX_QUEUED_REQUESTS: usize = 64;
 const OUTPUT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// What a running machine is connected to.
-pub(super) struct Endpoints {
+pub(super) struct Endpoints<'a> {
     /// The container's streams, when it runs in the foreground.
     pub(super) attachment: Attachment,
     /// The signals of this process.
-    pub(super) signals: Signals,
+    pub(super) signals: &'a mut Signals,
     /// Receives a message when the snapshot server that owns the machine is gone.
     pub(super) server_gone: mpsc::Receiver<()>,
 }
 
-/// Runs a machine until its end.
+/// A machine that has ended. This process still owns it.
+pub(super) struct Ended {
+    pub(super) claim: Claim,
+    pub(super) exit: Exit,
+    /// How long its container ran.
+    pub(super) uptime: Duration,
+    /// Whether its restart policy requests another start.
+    pub(super) is_restart_due: bool,
+    /// The streams of the foreground, for the next run.
+    pub(super) attachment: Attachment,
+}
+
+/// Runs a machine until its container has ended.
 pub(super) async fn run(
     engine: &Engine,
     running: Running,
-    endpoints: Endpoints,
+    endpoints: Endpoints<'_>,
     started: impl FnOnce(&Record),
-) -> Result<Exit, SupervisorError> {
+) -> Result<Ended, SupervisorError> {
     let io = |step| move |source| SupervisorError::Io { step, source };
-    let Running { guest, container, health } = running;
+    let Running { mut guest, container, health } = running;
+    guest.claim.record.client.clone_from(&endpoints.attachment.client);
     let (phase, phases) = watch::channel(Phase::Running);
     let (request_sender, mut requests) = mpsc::channel(MAX_QUEUED_REQUESTS);
     let (health_sender, mut health_reports) = mpsc::channel(1);
-    let handle = ControlHandle { guest: guest.link.clone(), phase: phases.clone(), requests: request_sender };
+    let container_input = Arc::new(container.sender);
+    let (arrivals, attached) = AttachedClients::new(container_input.clone());
+    let handle = ControlHandle {
+        guest: guest.link.clone(),
+        phase: phases.clone(),
+        requests: request_sender,
+        arrivals,
+    };
     let mut clients = Clients::listen(guest.scratch.path(), handle).map_err(io("open the control socket"))?;
     let log = LogWriter::open(&guest.claim.dir).map_err(io("open the container's log"))?;
-    let Endpoints { attachment, mut signals, mut server_gone } = endpoints;
-    let Attachment { stdin, stdout, stderr, size } = attachment;
+    let Endpoints { attachment, signals, mut server_gone } = endpoints;
+    let Attachment { client, stdin, stdout, stderr, size } = attachment;
     let mut tasks = JoinSet::new();
-    input::connect(&mut tasks, stdin, size, container.sender);
+    input::connect(&mut tasks, stdin, size.clone(), container_input);
     if let Some(spec) = health {
         let (process, link, reports) =
             (guest.claim.record.process.clone(), guest.link.clone(), health_sender.clone());
@@ -61,8 +83,9 @@ pub(super) async fn run(
     }
     tasks.spawn(clock::set_clock(guest.link.clone()));
     record_working_set(engine, &guest.claim.record, guest.instance.as_ref(), &mut tasks);
-    let outputs = Outputs { log, stdout, stderr, link: guest.link.clone() };
-    let mut output = std::pin::pin!(outputs.forward(container.receiver));
+    let begin = Instant::now();
+    let mut outputs = Outputs { log, stdout, stderr, attached, link: guest.link.clone() };
+    let mut output = Box::pin(outputs.forward(container.receiver, client.is_some()));
     let mut machine = Machine::new(engine, guest, phase);
     machine.publish_start(started);
     let exit = loop {
@@ -80,9 +103,17 @@ pub(super) async fn run(
             break exit;
         }
     };
-    drop(requests);
+    requests.close();
+    while let Ok(request) = requests.try_recv() {
+        machine.handle_late_request(request);
+    }
+    drop(output);
     tasks.shutdown().await;
-    Ok(finish::finish(engine, machine, exit, clients).await)
+    let Outputs { stdout, stderr, .. } = outputs;
+    let attachment = Attachment { client: None, stdin: None, stdout, stderr, size };
+    let uptime = begin.elapsed();
+    let (claim, is_restart_due) = finish::finish(engine, machine, &exit, clients).await;
+    Ok(Ended { claim, exit, uptime, is_restart_due, attachment })
 }
 
 /// The container's last output and its exit status may still be in transit when the VMM exits.

@@ -9,7 +9,7 @@ use mimeo_agent_protocol::message::{IdentityStep, Process, Step, StepOutcome};
 use mimeo_engine::machine::{
     Found, Health, HealthProbe, HealthSpec, NetworkMode, NetworkRecord, Phase, Record, VolumeSpec,
 };
-use mimeo_engine::{log, signal};
+use mimeo_engine::{log, machine, signal};
 use serde::Serialize;
 
 use crate::view::{self, ImageNames};
@@ -28,6 +28,8 @@ pub(super) struct Document {
     state: State,
     image: String,
     image_name: String,
+    /// How often the restart policy has started it again.
+    restart_count: u32,
     driver: String,
     boot_method: Option<String>,
     boot_reason: Option<String>,
@@ -139,6 +141,7 @@ struct Healthcheck {
 #[serde(rename_all = "PascalCase")]
 struct HostConfig {
     auto_remove: bool,
+    restart_policy: RestartPolicy,
     init: bool,
     cpus: u32,
     /// Bytes.
@@ -149,6 +152,24 @@ struct HostConfig {
     dns: Vec<String>,
     extra_hosts: Vec<String>,
     start_timeout: u32,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct RestartPolicy {
+    name: &'static str,
+    /// 0 if it is unlimited.
+    maximum_retry_count: u32,
+}
+
+impl From<machine::RestartPolicy> for RestartPolicy {
+    fn from(policy: machine::RestartPolicy) -> Self {
+        let maximum_retry_count = match policy {
+            machine::RestartPolicy::OnFailure { max } => max.unwrap_or(0),
+            _ => 0,
+        };
+        Self { name: policy.name(), maximum_retry_count }
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -200,6 +221,7 @@ impl Document {
             state: State::new(found),
             image: record.image.as_ref().map(|image| view::bare_id(&image.id).to_owned()).unwrap_or_default(),
             image_name: names.name_for(record),
+            restart_count: record.restart_count,
             driver: record.spec.driver.clone(),
             boot_method: record.boot_method.clone(),
             boot_reason: record.boot_reason.clone(),
@@ -223,9 +245,9 @@ impl Document {
 impl State {
     fn new(found: &Found) -> Self {
         let record = &found.record;
-        let (phase, exit) = (record.phase(), record.exit());
-        let pid = if phase == Phase::Exited { 0 } else { record.supervisor.pid };
-        let vmm = record.vmm.as_ref().filter(|_| phase != Phase::Exited);
+        let (phase, exit) = (record.phase(), record.last_exit());
+        let pid = if phase.is_live() { record.supervisor.pid } else { 0 };
+        let vmm = record.vmm.as_ref().filter(|_| phase.is_live());
         Self {
             status: view::state(phase),
             running: matches!(phase, Phase::Running | Phase::Stopping),
@@ -296,6 +318,7 @@ impl HostConfig {
         let spec = &record.spec;
         Self {
             auto_remove: spec.remove,
+            restart_policy: spec.restart.into(),
             init: spec.init,
             cpus: spec.cpus,
             memory: u64::from(spec.memory_mib) << 20,

@@ -1,14 +1,14 @@
 //! `--filter`: selects machines. Filters of the same kind are alternatives (OR);
 //! different kinds, and all labels, have to match (AND).
 
-use mimeo_engine::machine::Record;
+use mimeo_engine::machine::{Record, RestartPolicy, should_start_on_boot};
 
 use crate::error::CliError;
 use crate::view;
 
 /// One filter.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Filter {
+pub(crate) enum Filter {
     Name(String),
     Id(String),
     Status(String),
@@ -16,11 +16,13 @@ pub(super) enum Filter {
     Ancestor(String),
     Exited(i32),
     Label(String, Option<String>),
+    RestartPolicy(String),
+    StartOnBoot(bool),
 }
 
 impl Filter {
     /// Parses `KEY=VALUE`.
-    pub(super) fn parse(text: &str) -> Result<Self, CliError> {
+    pub(crate) fn parse(text: &str) -> Result<Self, CliError> {
         let invalid = |message: String| CliError::usage(message);
         let (key, value) = text
             .split_once('=')
@@ -39,6 +41,14 @@ impl Filter {
                 Some((key, value)) => Self::Label(key.to_owned(), Some(value.to_owned())),
                 None => Self::Label(value, None),
             }),
+            "restart-policy" => match value.parse::<RestartPolicy>() {
+                Ok(policy) => Ok(Self::RestartPolicy(policy.name().to_owned())),
+                Err(error) => Err(error.into()),
+            },
+            "should-start-on-boot" => match value.parse() {
+                Ok(value) => Ok(Self::StartOnBoot(value)),
+                Err(_) => Err(invalid(format!("{value:?} is neither true nor false"))),
+            },
             _ => Err(invalid(format!("{key} is an invalid filter"))),
         }
     }
@@ -59,6 +69,8 @@ impl Filter {
                 image.contains(name.as_str()) || id.starts_with(name)
             }
             Self::Exited(code) => record.exit().is_some_and(|exit| exit.code == *code),
+            Self::RestartPolicy(name) => record.spec.restart.name() == name,
+            Self::StartOnBoot(value) => should_start_on_boot(record) == *value,
             Self::Label(key, value) => {
                 let found = record.spec.labels.get(key);
                 found.is_some() && (value.is_none() || found == value.as_ref())
@@ -69,23 +81,23 @@ impl Filter {
 
 fn known_status(word: String) -> Result<Filter, CliError> {
     match word.as_str() {
-        "created" | "running" | "paused" | "stopping" | "exited" => Ok(Filter::Status(word)),
+        "created" | "running" | "paused" | "stopping" | "restarting" | "exited" => Ok(Filter::Status(word)),
         // podman's other names for these states.
         "stopped" => Ok(Filter::Status("exited".to_owned())),
         "configured" | "initialized" | "creating" => Ok(Filter::Status("created".to_owned())),
         _ => Err(CliError::usage(format!(
-            "{word:?} is not a valid status: use created, running, paused, stopping or exited"
+            "{word:?} is not a valid status: use created, running, paused, stopping, restarting or exited"
         ))),
     }
 }
 
 /// Whether the filters include exited machines even without `--all`.
-pub(super) fn includes_exited(filters: &[Filter]) -> bool {
+pub(crate) fn includes_exited(filters: &[Filter]) -> bool {
     filters.iter().any(|filter| matches!(filter, Filter::Status(_) | Filter::Exited(_)))
 }
 
 /// Whether the machine passes all kinds of filters.
-pub(super) fn accepts(filters: &[Filter], record: &Record, image: &str) -> bool {
+pub(crate) fn accepts(filters: &[Filter], record: &Record, image: &str) -> bool {
     filters.iter().all(|filter| match filter {
         Filter::Label(..) => filter.accepts(record, image),
         _ => {

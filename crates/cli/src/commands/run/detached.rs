@@ -2,19 +2,58 @@
 
 use std::process::Stdio;
 
-use mimeo_engine::MachineSpec;
-use mimeo_engine::launch_request::LaunchRequest;
+use mimeo_engine::launch_request::{AttachingClient, LaunchRequest};
+use mimeo_engine::{Engine, MachineId, MachineSpec};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::process::Command;
+use tokio::process::{Child, ChildStdin, Command};
+use tokio::signal::unix::{SignalKind, signal};
 
+use crate::commands::attach::{AttachOptions, attach};
+use crate::detach_keys::DetachKeys;
 use crate::error::CliError;
 use crate::logging::{LOG_VARIABLE, LogLevel};
-use crate::output;
+use crate::{output, terminal};
 
-/// Starts the supervisor and prints the machine's id once its container runs.
-/// Until then the supervisor watches a pipe from this process: if this process
-/// ends, the supervisor undoes the start.
+/// Starts the machine and prints its id once its container runs.
 pub(super) async fn run(spec: MachineSpec, quiet: bool, level: LogLevel) -> Result<i32, CliError> {
+    match start(LaunchRequest::Run { spec: Box::new(spec), quiet, client: None }, level).await? {
+        Launched::Running(id) => {
+            output::line(&id)?;
+            Ok(0)
+        }
+        Launched::Failed(code) => Ok(code),
+    }
+}
+
+/// Starts the machine and attaches this terminal to it until it exits or the user detaches.
+pub(super) async fn run_attached(
+    engine: &Engine,
+    spec: MachineSpec,
+    quiet: bool,
+    detach_keys: DetachKeys,
+    level: LogLevel,
+) -> Result<i32, CliError> {
+    let client = Some(AttachingClient::own(Some(terminal::size())));
+    let id = match start(LaunchRequest::Run { spec: Box::new(spec), quiet, client }, level).await? {
+        Launched::Running(id) => MachineId::try_from(id)?,
+        Launched::Failed(code) => return Ok(code),
+    };
+    let gone = || CliError::usage(format!("machine {} was removed", id.short()));
+    let found = engine.registry().read(&id).ok_or_else(gone)?;
+    attach(engine, &found, AttachOptions { stdin: true, detach_keys, keep_signals: false }).await
+}
+
+/// The result of a start.
+enum Launched {
+    /// The container runs; the machine's id.
+    Running(String),
+    /// The supervisor has printed the error to our standard error; its exit code.
+    Failed(i32),
+}
+
+/// Starts the supervisor and waits until the container runs. Until then the supervisor watches a pipe from this process:
+/// if this process ends, the supervisor undoes the start.
+async fn start(request: LaunchRequest, level: LogLevel) -> Result<Launched, CliError> {
     let program = std::env::current_exe().map_err(|source| CliError::io("find this program", source))?;
     let mut child = Command::new(program)
         .arg("supervisor")
@@ -24,20 +63,51 @@ pub(super) async fn run(spec: MachineSpec, quiet: bool, level: LogLevel) -> Resu
         .stdout(Stdio::piped())
         .spawn()
         .map_err(|source| CliError::io("start the machine's supervisor", source))?;
-    let io = |source| CliError::io("talk to the machine's supervisor", source);
-    let mut order = serde_json::to_vec(&LaunchRequest::Run { spec: Box::new(spec), quiet })?;
-    order.push(b'\n');
-    let mut stdin = child.stdin.take().ok_or_else(|| io(std::io::ErrorKind::BrokenPipe.into()))?;
-    stdin.write_all(&order).await.map_err(io)?;
+    let mut request = serde_json::to_vec(&request)?;
+    request.push(b'\n');
+    let mut stdin = child.stdin.take().ok_or_else(|| talk_error(std::io::ErrorKind::BrokenPipe.into()))?;
+    stdin.write_all(&request).await.map_err(talk_error)?;
+    let id = tokio::select! {
+        id = read_id(&mut child) => id?,
+        signal = interruption() => return interrupt(child, stdin, signal).await,
+    };
+    if !id.is_empty() {
+        return Ok(Launched::Running(id));
+    }
+    let status = child.wait().await.map_err(talk_error)?;
+    Ok(Launched::Failed(status.code().unwrap_or(125)))
+}
+
+async fn read_id(child: &mut Child) -> Result<String, CliError> {
     let mut id = String::new();
     if let Some(mut stdout) = child.stdout.take() {
-        stdout.read_to_string(&mut id).await.map_err(io)?;
+        stdout.read_to_string(&mut id).await.map_err(talk_error)?;
     }
-    if !id.is_empty() {
-        output::bytes(id.as_bytes())?;
-        return Ok(0);
-    }
-    // The supervisor has printed the error to our standard error.
-    let status = child.wait().await.map_err(io)?;
-    Ok(status.code().unwrap_or(125))
+    Ok(id.trim_end().to_owned())
+}
+
+fn talk_error(source: std::io::Error) -> CliError {
+    CliError::io("talk to the machine's supervisor", source)
+}
+
+/// Waits for a signal that ends this process.
+async fn interruption() -> i32 {
+    let (Ok(mut interrupt), Ok(mut terminate)) =
+        (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+    else {
+        // Without handlers the signals keep their default action: they end mimeo.
+        return std::future::pending().await;
+    };
+    let kind = tokio::select! {
+        _ = interrupt.recv() => SignalKind::interrupt(),
+        _ = terminate.recv() => SignalKind::terminate(),
+    };
+    kind.as_raw_value()
+}
+
+/// Cancels the start, and waits until the supervisor has undone it.
+async fn interrupt(mut child: Child, stdin: ChildStdin, signal: i32) -> Result<Launched, CliError> {
+    drop(stdin);
+    child.wait().await.map_err(talk_error)?;
+    Ok(Launched::Failed(128 + signal))
 }

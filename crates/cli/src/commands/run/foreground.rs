@@ -2,6 +2,7 @@
 
 use std::io::IsTerminal;
 
+use mimeo_engine::create::Start;
 use mimeo_engine::{Engine, MachineSpec, supervise};
 
 use crate::error::{CliError, from_supervisor};
@@ -30,8 +31,10 @@ pub(super) async fn run(engine: &Engine, spec: MachineSpec, quiet: bool) -> Resu
             });
         }
     };
+    let start = Start::New(Box::new(spec));
     let exit =
-        supervise(engine, spec, attachment, progress::reporter(quiet), std::future::pending(), started).await;
+        supervise(engine, start, attachment, progress::reporter(quiet), std::future::pending(), started)
+            .await;
     drop(raw);
     let exit = exit.map_err(from_supervisor)?;
     if let Some(error) = exit.error {

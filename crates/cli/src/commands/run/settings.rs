@@ -3,18 +3,24 @@
 use std::path::Path;
 
 use mimeo_engine::health;
-use mimeo_engine::machine::{HealthProbe, HealthSpec, MachineSpec, VolumeSpec};
+use mimeo_engine::machine::{HealthProbe, HealthSpec, MachineSpec, RestartPolicy, VolumeSpec};
 use mimeo_engine::signal;
 
-use super::Args;
+use super::MachineArgs;
 use crate::error::CliError;
 use crate::values::{duration, duration_or_zero, environment, ports, size};
 
 const MIB: u64 = 1024 * 1024;
 
 /// The spec of the machine that the arguments describe.
-pub(super) fn spec(args: Args) -> Result<MachineSpec, CliError> {
+pub(super) fn spec(args: MachineArgs) -> Result<MachineSpec, CliError> {
     let health = health_spec(&args)?;
+    let restart: RestartPolicy = args.restart.parse()?;
+    if args.rm && restart != RestartPolicy::No {
+        return Err(CliError::usage(format!(
+            "--rm removes the machine when it exits, so --restart {restart} cannot start it again: omit one of them"
+        )));
+    }
     Ok(MachineSpec {
         command: args.command,
         entrypoint: args.entrypoint.map(|text| entrypoint(&text)).transpose()?,
@@ -38,6 +44,7 @@ pub(super) fn spec(args: Args) -> Result<MachineSpec, CliError> {
         interactive: args.interactive,
         init: args.init,
         remove: args.rm,
+        restart,
         pull: args.pull.into(),
         health,
         driver: args.driver,
@@ -69,7 +76,7 @@ fn hostname(text: String) -> Result<String, CliError> {
     Err(CliError::usage(format!("--hostname {text:?} is not a host name of at most 64 characters")))
 }
 
-fn key_value(text: &str) -> (String, String) {
+pub(crate) fn key_value(text: &str) -> (String, String) {
     let (key, value) = text.split_once('=').unwrap_or((text, ""));
     (key.to_owned(), value.to_owned())
 }
@@ -117,7 +124,7 @@ fn volume(text: &str) -> Result<VolumeSpec, CliError> {
     Ok(VolumeSpec { host, guest: guest.to_owned(), read_only })
 }
 
-fn health_spec(args: &Args) -> Result<Option<HealthSpec>, CliError> {
+fn health_spec(args: &MachineArgs) -> Result<Option<HealthSpec>, CliError> {
     let probe = match (&args.health_cmd, &args.health_url) {
         // An empty command, or podman's `none`, disables the image's health check.
         (Some(command), _) if command.is_empty() || command == "none" => HealthProbe::Command(Vec::new()),

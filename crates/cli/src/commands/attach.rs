@@ -1,0 +1,84 @@
+//! `mimeo attach`: attaches to the standard streams of a running machine's container.
+
+use mimeo_engine::machine::Phase;
+use mimeo_engine::{ControlClient, Engine, Exit, Found, act};
+
+use crate::commands::select::Machine;
+use crate::detach_keys::{self, DetachKeys};
+use crate::error::CliError;
+use crate::stdio::{self, ClientEnd, ClientStreams};
+use crate::terminal::{RawTerminal, watch_size};
+
+/// Arguments of `mimeo attach`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  mimeo attach web\n  mimeo attach --no-stdin --sig-proxy=false web")]
+pub(crate) struct Args {
+    /// Keys that detach the terminal from the machine, which runs on; empty for none
+    #[arg(long, value_name = "KEYS", default_value = detach_keys::DEFAULT)]
+    detach_keys: String,
+    /// Do not pass standard input to the container
+    #[arg(long)]
+    no_stdin: bool,
+    /// Forward signals to the container
+    #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
+    sig_proxy: bool,
+    #[command(flatten)]
+    machine: Machine,
+}
+
+/// What to attach, and how to end it.
+pub(crate) struct AttachOptions {
+    /// Pass standard input to the container, if it was created with --interactive.
+    pub(crate) stdin: bool,
+    pub(crate) detach_keys: DetachKeys,
+    /// Do not forward signals to the container.
+    pub(crate) keep_signals: bool,
+}
+
+/// Attaches until the machine exits, and returns its exit code; or until the user detaches.
+pub(crate) async fn run(engine: &Engine, args: Args) -> Result<i32, CliError> {
+    let detach_keys = args.detach_keys.parse()?;
+    let found = args.machine.find(engine)?;
+    if !found.supervised || found.record.phase() != Phase::Running {
+        let state = found.record.phase();
+        return Err(CliError::usage(format!(
+            "cannot attach to machine {}: it is {state}",
+            found.record.name
+        )));
+    }
+    let options = AttachOptions { stdin: !args.no_stdin, detach_keys, keep_signals: !args.sig_proxy };
+    attach(engine, &found, options).await
+}
+
+/// Attaches this process's streams to a machine's container.
+pub(crate) async fn attach(engine: &Engine, found: &Found, options: AttachOptions) -> Result<i32, CliError> {
+    let spec = &found.record.spec;
+    let client = ControlClient::connect(engine.home(), found).await?;
+    let interactive = options.stdin && spec.interactive;
+    let exit = client.watch_exit()?;
+    let stream = client.attach(interactive)?;
+    let size = if spec.tty { Some(watch_size()?) } else { None };
+    let raw = if spec.tty && interactive { RawTerminal::enter()? } else { None };
+    let AttachOptions { detach_keys, keep_signals, .. } = options;
+    let streams = ClientStreams { interactive, size, detach_keys, keep_signals };
+    let end = stdio::forward_until_exit(stream, streams).await;
+    drop(raw);
+    match end {
+        Ok(ClientEnd::Detached) => return Ok(0),
+        Ok(ClientEnd::Interrupted(code)) => return Ok(code),
+        // Without a status, the machine's exit says what happened.
+        Ok(ClientEnd::Exited(_)) | Err(_) => {}
+    }
+    let exit = exit.await?;
+    // The supervisor ends this session before it removes a machine with --rm.
+    drop(client);
+    act::wait_until_finished(engine, found).await?;
+    exit_code(exit)
+}
+
+fn exit_code(exit: Exit) -> Result<i32, CliError> {
+    match exit.error {
+        Some(error) => Err(CliError::usage(error).with_code(exit.code)),
+        None => Ok(exit.code),
+    }
+}

@@ -1,0 +1,40 @@
+//! `mimeo restart`: stops machines, if they run, and starts them again.
+
+use mimeo_engine::act::StopOptions;
+use mimeo_engine::{Engine, FindError, Found, act};
+
+use super::start::start_error;
+use crate::commands::select::{Machines, find_all, find_each, for_each};
+use crate::error::CliError;
+
+/// Arguments of `mimeo restart`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  mimeo restart web\n  mimeo restart --time 0 --running")]
+pub(crate) struct Args {
+    /// Seconds to wait before SIGKILL; by default the machine's --stop-timeout (10)
+    #[arg(short = 't', long, value_name = "SECONDS")]
+    time: Option<u32>,
+    /// All machines, also those that do not run
+    #[arg(short, long, conflicts_with_all = ["names", "pid", "running"])]
+    all: bool,
+    /// All running machines
+    #[arg(long, conflicts_with_all = ["names", "pid"])]
+    running: bool,
+    #[command(flatten)]
+    machines: Machines,
+}
+
+/// Restarts each machine.
+pub(crate) async fn run(engine: &Engine, args: Args) -> Result<i32, CliError> {
+    let machines = match (args.all, args.running) {
+        (true, _) => find_all(engine, |_| true)?,
+        (_, true) => find_all(engine, |found| found.supervised && found.record.phase().is_live())?,
+        _ => find_each(engine, args.machines.selectors()?),
+    };
+    let restart = move |engine: Engine, found: Result<Found, FindError>| async move {
+        let options = StopOptions { timeout: args.time, for_reboot: false };
+        act::restart(&engine, &found?, options).await.map_err(start_error)?;
+        Ok(None)
+    };
+    Ok(for_each(engine, machines, restart).await)
+}

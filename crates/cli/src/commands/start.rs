@@ -1,0 +1,87 @@
+//! `mimeo start`: starts machines that exist and do not run.
+
+use mimeo_engine::act::ActError;
+use mimeo_engine::launch_request::AttachingClient;
+use mimeo_engine::{Engine, FindError, Found, SpawnError, act};
+
+use crate::commands::attach::{AttachOptions, attach};
+use crate::commands::ps::filter::{self, Filter};
+use crate::commands::select::{Machines, find_all, find_each, for_each};
+use crate::detach_keys;
+use crate::error::CliError;
+use crate::terminal;
+
+/// Arguments of `mimeo start`.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  mimeo start web\n  mimeo start --attach --interactive shell\n  mimeo start --all --filter restart-policy=always"
+)]
+pub(crate) struct Args {
+    /// Attach to the container's output, and exit with its exit code
+    #[arg(short, long)]
+    attach: bool,
+    /// With --attach: pass standard input to the container, if it was created with --interactive
+    #[arg(short, long)]
+    interactive: bool,
+    /// With --attach: keys that detach the terminal from the machine, which runs on; empty for none
+    #[arg(long, value_name = "KEYS", default_value = detach_keys::DEFAULT)]
+    detach_keys: String,
+    /// With --attach: forward signals to the container
+    #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
+    sig_proxy: bool,
+    /// All machines that do not run
+    #[arg(long, conflicts_with_all = ["names", "pid", "attach"])]
+    all: bool,
+    /// Only machines that match; can be repeated
+    #[arg(short, long, value_name = "KEY=VALUE", conflicts_with_all = ["names", "pid", "attach"])]
+    filter: Vec<String>,
+    #[command(flatten)]
+    machines: Machines,
+}
+
+/// Starts each machine.
+pub(crate) async fn run(engine: &Engine, args: Args) -> Result<i32, CliError> {
+    if args.attach || args.interactive {
+        return start_attached(engine, args).await;
+    }
+    let machines = if args.all || !args.filter.is_empty() {
+        let filters = args.filter.iter().map(|text| Filter::parse(text)).collect::<Result<Vec<_>, _>>()?;
+        find_all(engine, |found| {
+            !found.record.phase().is_live()
+                && filter::accepts(&filters, &found.record, &found.record.spec.image)
+        })?
+    } else {
+        find_each(engine, args.machines.selectors()?)
+    };
+    let start = |engine: Engine, found: Result<Found, FindError>| async move {
+        act::start(&engine, &found?, None).await.map_err(start_error)?;
+        Ok(None)
+    };
+    Ok(for_each(engine, machines, start).await)
+}
+
+/// Starts one machine and attaches to it. One that runs already is only attached to.
+async fn start_attached(engine: &Engine, args: Args) -> Result<i32, CliError> {
+    let detach_keys = args.detach_keys.parse()?;
+    let selectors = args.machines.selectors()?;
+    let [selector] = &selectors[..] else {
+        return Err(CliError::usage(
+            "cannot attach to more than one machine: start the others without --attach",
+        ));
+    };
+    let found = engine.registry().find(selector)?;
+    let client = AttachingClient::own(found.record.spec.tty.then(terminal::size));
+    act::start(engine, &found, Some(client)).await.map_err(start_error)?;
+    let found = engine.registry().find(selector)?;
+    let options = AttachOptions { stdin: args.interactive, detach_keys, keep_signals: !args.sig_proxy };
+    attach(engine, &found, options).await
+}
+
+/// The error, with the exit code that `run` would have for it.
+pub(crate) fn start_error(error: ActError) -> CliError {
+    let code = match &error {
+        ActError::Start { source: SpawnError::Failed { code, .. }, .. } => *code,
+        _ => 125,
+    };
+    CliError::from(error).with_code(code)
+}

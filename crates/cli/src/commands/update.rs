@@ -1,0 +1,61 @@
+//! `mimeo update`: changes a machine's labels, restart policy and size.
+
+use std::collections::BTreeMap;
+
+use mimeo_engine::machine::Changes;
+use mimeo_engine::{Engine, act};
+
+use crate::commands::run::settings::{key_value, memory};
+use crate::commands::select::Machine;
+use crate::error::CliError;
+use crate::output;
+
+/// Arguments of `mimeo update`.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  mimeo update --restart always web\n  mimeo update --label env=test --unset-label old web\n  mimeo update --memory 1g --cpus 2 stopped-machine"
+)]
+pub(crate) struct Args {
+    /// When to start the machine again after it has exited: no, on-failure[:N], always or unless-stopped
+    #[arg(long, value_name = "POLICY")]
+    restart: Option<String>,
+    /// Set a label; can be repeated
+    #[arg(short, long, value_name = "KEY[=VALUE]")]
+    label: Vec<String>,
+    /// Remove a label; can be repeated
+    #[arg(long, value_name = "KEY")]
+    unset_label: Vec<String>,
+    /// Number of vCPUs, for a machine that does not run
+    #[arg(long, value_name = "N")]
+    cpus: Option<u32>,
+    /// Memory, for a machine that does not run: a number of bytes, or a number with k, m or g
+    #[arg(short, long, value_name = "SIZE")]
+    memory: Option<String>,
+    #[command(flatten)]
+    machine: Machine,
+}
+
+/// Changes the machine and prints its id.
+pub(crate) async fn run(engine: &Engine, args: Args) -> Result<i32, CliError> {
+    let changes = changes(&args)?;
+    if changes == Changes::default() {
+        return Err(CliError::usage("nothing to change: see `mimeo update --help`"));
+    }
+    let found = args.machine.find(engine)?;
+    act::edit(engine, &found, &changes).await?;
+    output::line(found.record.id.as_str())?;
+    Ok(0)
+}
+
+fn changes(args: &Args) -> Result<Changes, CliError> {
+    let set = args.label.iter().map(|text| key_value(text)).map(|(key, value)| (key, Some(value)));
+    let unset = args.unset_label.iter().map(|key| (key.clone(), None));
+    let labels: BTreeMap<_, _> = set.chain(unset).collect();
+    Ok(Changes {
+        name: None,
+        labels,
+        restart: args.restart.as_deref().map(str::parse).transpose()?,
+        cpus: args.cpus,
+        memory_mib: args.memory.as_deref().map(memory).transpose()?,
+    })
+}

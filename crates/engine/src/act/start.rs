@@ -1,0 +1,62 @@
+//! `start`: starts a machine that exists and does not run.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+use super::{ActError, end};
+use crate::launch_request::{AttachingClient, LaunchRequest};
+use crate::machine::{Action, Decision, Found, Phase, decide};
+use crate::supervisor_process::{SpawnError, SupervisorProcess};
+use crate::{Engine, sweep};
+
+/// How long a start by another process may take.
+const OTHER_START_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// Starts the machine in the background. A machine that runs is no error, and neither is one that another process
+/// starts at the same time: it runs when this returns. Returns whether this call has started it.
+///
+/// # Errors
+/// If the machine does not start; it is as before then.
+pub async fn start(
+    engine: &Engine,
+    machine: &Found,
+    client: Option<AttachingClient>,
+) -> Result<bool, ActError> {
+    let mut machine = machine.clone();
+    let deadline = Instant::now() + OTHER_START_TIMEOUT;
+    loop {
+        if !machine.supervised && machine.record.phase().is_live() {
+            sweep(engine)?;
+        }
+        let phase = if machine.supervised { machine.record.phase() } else { Phase::Exited };
+        let refused = |refusal| ActError::Refused { name: machine.record.name.clone(), refusal };
+        match decide(phase, Action::Start).map_err(refused)? {
+            // The supervisor is still cleaning up, or this command has not swept yet.
+            Decision::Proceed if machine.supervised => {}
+            Decision::Proceed => match launch(&machine, client.clone()).await {
+                Err(ActError::Start { source: SpawnError::Supervised, .. }) => {}
+                done => return done.map(|()| true),
+            },
+            _ if phase == Phase::Running => return Ok(false),
+            _ => {}
+        }
+        if Instant::now() > deadline {
+            return Err(ActError::NotStarted { name: machine.record.name, timeout: OTHER_START_TIMEOUT });
+        }
+        sleep(end::POLL_INTERVAL).await;
+        let gone = || ActError::Gone { name: machine.record.name.clone() };
+        machine = engine.registry().read(&machine.record.id).ok_or_else(gone)?;
+    }
+}
+
+async fn launch(machine: &Found, client: Option<AttachingClient>) -> Result<(), ActError> {
+    let request = LaunchRequest::Start { machine: machine.record.id.clone(), client };
+    let started = async {
+        let mut supervisor = SupervisorProcess::start(&request).await?;
+        supervisor.started().await?;
+        supervisor.detach();
+        Ok(())
+    };
+    started.await.map_err(|source| ActError::Start { name: machine.record.name.clone(), source })
+}

@@ -1,0 +1,143 @@
+//! A machine that this process owns: its directory is locked, and nothing else writes its record.
+
+use std::path::PathBuf;
+
+use mimeo_net::SubnetsExhausted;
+
+use super::lock::MachineLock;
+use super::registry::hide_and_remove;
+use super::{LookupError, MachineName, ProcessIdentity, Record, RecordError, State};
+use crate::cause::chain;
+use crate::ignored::LogIgnored;
+use crate::io_error::IoError;
+
+/// A machine's directory, locked by this process. Dropping it undoes the start of the machine, unless it was
+/// persisted: a new machine is removed, an existing one gets its previous record back.
+#[derive(Debug)]
+pub struct Claim {
+    /// The machine's record.
+    pub record: Record,
+    /// Its directory.
+    pub dir: PathBuf,
+    lock: MachineLock,
+    undo: Undo,
+}
+
+/// What dropping a claim does.
+#[derive(Debug)]
+enum Undo {
+    /// Removes a machine that was created for this start.
+    Remove,
+    /// Writes the record that the machine had before.
+    Restore(Box<Record>),
+    /// Nothing: the machine has been started.
+    Nothing,
+}
+
+/// Why a machine could not be claimed.
+#[derive(Debug, thiserror::Error)]
+pub enum ClaimError {
+    /// Another machine has that name.
+    #[error(
+        "the name \"{name}\" is in use by machine {owner}: remove that with `mimeo rm {name}`, or choose another"
+    )]
+    NameTaken {
+        /// The name.
+        name: MachineName,
+        /// That machine: the first 12 digits of its id.
+        owner: String,
+    },
+    /// The machine has a supervisor, or was removed.
+    #[error("machine {id} has a supervisor, or was removed")]
+    Supervised {
+        /// The first 12 digits of its id.
+        id: String,
+    },
+    /// The machine's supervisor died, and nothing has cleaned up after it yet.
+    #[error("the supervisor of machine {name} has died: try again")]
+    Unswept {
+        /// Its name.
+        name: MachineName,
+    },
+    /// All subnets are in use.
+    #[error(transparent)]
+    Subnets(#[from] SubnetsExhausted),
+    /// The machines could not be listed.
+    #[error(transparent)]
+    Lookup(#[from] LookupError),
+    /// The record could not be read or written.
+    #[error(transparent)]
+    Record(#[from] RecordError),
+    /// An operation on a file failed.
+    #[error(transparent)]
+    Io(#[from] IoError),
+}
+
+impl Claim {
+    /// Claims a machine that was created just now.
+    pub(super) fn new(record: Record, dir: PathBuf, lock: MachineLock) -> Self {
+        Self { record, dir, lock, undo: Undo::Remove }
+    }
+
+    /// Claims an existing machine for a start, and records that this process is its supervisor.
+    pub(super) fn existing(
+        record: Record,
+        dir: PathBuf,
+        lock: MachineLock,
+        previous: Record,
+    ) -> Result<Self, ClaimError> {
+        let mut claim = Self { record, dir, lock, undo: Undo::Restore(Box::new(previous)) };
+        let record = &mut claim.record;
+        record.state = State::Creating;
+        record.supervisor = ProcessIdentity::own();
+        record.vmm = None;
+        // A snapshot server's clone ends with its server; started again, it is a machine like any other.
+        record.serve = None;
+        // Otherwise the sweep would take it for a clone that never ran, and remove it.
+        record.boot_method = None;
+        record.origin = None;
+        record.health = None;
+        record.identity.clear();
+        claim.store()?;
+        Ok(claim)
+    }
+
+    /// Returns whether the machine had been created before this claim.
+    pub(crate) fn is_existing(&self) -> bool {
+        matches!(self.undo, Undo::Restore(_))
+    }
+
+    /// Returns a handle of the machine's lock. The machine stays owned by this process until all are dropped.
+    pub(crate) fn lock(&self) -> MachineLock {
+        self.lock.clone()
+    }
+
+    /// Writes the record in its current state.
+    ///
+    /// # Errors
+    /// If the write fails.
+    pub fn store(&self) -> Result<(), RecordError> {
+        self.record.store(&self.dir)
+    }
+
+    /// Keeps the machine as it is when this value is dropped.
+    pub fn persist(&mut self) {
+        self.undo = Undo::Nothing;
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        match &self.undo {
+            // The next command sweeps a directory that could not be removed.
+            Undo::Remove => hide_and_remove(&self.dir).log_ignored("remove", &self.dir),
+            Undo::Restore(previous) => {
+                if let Err(error) = previous.store(&self.dir) {
+                    let error = chain(&error);
+                    tracing::warn!(component = "registry", machine = %previous.name, error, "cannot restore the record of a machine that was not started");
+                }
+            }
+            Undo::Nothing => {}
+        }
+    }
+}
