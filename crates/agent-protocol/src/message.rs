@@ -62,6 +62,14 @@ pub enum Request {
         path: String,
         /// Follow `path` when it is a symbolic link.
         follow: bool,
+        /// Leave out what is mounted below `path`.
+        #[serde(default)]
+        one_filesystem: bool,
+    },
+    /// Send what the container has changed of its image on [`channel::STDOUT`]. -> `done`, data
+    ReadChanges {
+        /// The form of the data.
+        format: ChangesFormat,
     },
     /// Unpack the tar stream on [`channel::STDIN`] into a directory. -> `done` at its end
     WriteArchive {
@@ -109,6 +117,16 @@ pub enum Request {
     Reset,
     /// End all processes, flush, and power off. -> `done`, just before the power-off
     Shutdown,
+}
+
+/// The form in which a container's changes are sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ChangesFormat {
+    /// Records: `A` (added), `C` (changed) or `D` (deleted), the absolute path, a zero byte.
+    List,
+    /// An OCI layer: a tar stream in which `.wh.` files stand for deleted paths.
+    Layer,
 }
 
 /// A moment by two clocks. Whether the guest's clock advances while its vCPUs are paused depends on

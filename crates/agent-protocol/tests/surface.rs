@@ -13,9 +13,9 @@ use mimeo_agent_protocol::PROTOCOL;
 use mimeo_agent_protocol::frame::{Frame, Kind, PREAMBLE};
 use mimeo_agent_protocol::link::Hello;
 use mimeo_agent_protocol::message::{
-    Address, Address6, ClockMark, Configure, Disk, ExitStatus, Failure, FailureKind, FileKind, Identity,
-    IdentityStep, Input, Interface, Process, ProcessInfo, Reply, Request, Step, StepOutcome, TerminalSize,
-    Volume,
+    Address, Address6, ChangesFormat, ClockMark, Configure, Disk, ExitStatus, Failure, FailureKind, FileKind,
+    Identity, IdentityStep, Input, Interface, Process, ProcessInfo, Reply, Request, Step, StepOutcome,
+    TerminalSize, Volume,
 };
 use serde_json::{Value, json};
 
@@ -108,7 +108,9 @@ fn requests() -> Vec<Request> {
         Request::Metrics,
         Request::Processes,
         Request::Probe { url: "http://127.0.0.1/".into(), timeout_ms: 1 },
-        Request::ReadArchive { path: "/a".into(), follow: true },
+        Request::ReadArchive { path: "/a".into(), follow: true, one_filesystem: true },
+        Request::ReadChanges { format: ChangesFormat::List },
+        Request::ReadChanges { format: ChangesFormat::Layer },
         Request::WriteArchive { directory: "/a".into() },
         Request::Stat { path: "/a".into() },
         Request::SetClock { unix_nanos: 1 },

@@ -4,32 +4,65 @@
 //! leads out of the root. A short queue connects the thread to the stream and
 //! blocks the faster side.
 
+mod changes;
+mod layer;
 mod pack;
 mod pipe;
 mod unpack;
 
 use std::sync::Arc;
 
-use mimeo_agent_protocol::link::{Item, Receiver, Stream};
-use mimeo_agent_protocol::message::{Failure, Reply, channel};
+use mimeo_agent_protocol::link::{Item, Receiver, Sender, Stream};
+use mimeo_agent_protocol::message::{ChangesFormat, Failure, Reply, channel};
 
-use crate::blocking::run_in_container;
+pub(crate) use pack::PackOptions;
+
+use crate::blocking::{run_blocking, run_in_container};
 use crate::machine::Machine;
 
 /// Sends a path as an archive. A failure after the first byte is reported after the data.
-pub(crate) async fn handle_read(machine: &Arc<Machine>, path: String, follow: bool, stream: Stream) {
-    let sender = &stream.sender;
-    let send_failure = |failed| sender.message(&Reply::Failed(failed));
+pub(crate) async fn handle_read(machine: &Arc<Machine>, path: String, options: PackOptions, stream: Stream) {
     let root = match machine.container_root() {
         Ok(root) => root,
-        Err(failed) => return send_failure(failed),
+        Err(failed) => return stream.sender.message(&Reply::Failed(failed)),
     };
-    let (writer, mut chunks) = pipe::writer();
+    let (writer, chunks) = pipe::writer();
     let (found_sender, found_receiver) = tokio::sync::oneshot::channel();
-    let work = run_in_container(root, move || pack::pack(&path, follow, found_sender, writer));
+    let work = run_in_container(root, move || pack::pack(&path, options, found_sender, writer));
+    send(work, found_receiver, chunks, &stream.sender).await;
+}
+
+/// Sends what the container has changed of its image: a list, or an OCI layer.
+pub(crate) async fn handle_changes(machine: &Arc<Machine>, format: ChangesFormat, stream: Stream) {
+    // The agent's own mounts have the image and the changes, whatever the container has mounted over them.
+    if let Err(failed) = machine.container_root() {
+        return stream.sender.message(&Reply::Failed(failed));
+    }
+    let (mut writer, chunks) = pipe::writer();
+    let (found_sender, found_receiver) = tokio::sync::oneshot::channel();
+    let work = run_blocking(move || {
+        // If the receiver is gone, the first write fails.
+        found_sender.send(()).ok();
+        match format {
+            ChangesFormat::List => changes::list(&mut writer)?,
+            ChangesFormat::Layer => layer::pack(writer)?,
+        }
+        Ok(())
+    });
+    send(work, found_receiver, chunks, &stream.sender).await;
+}
+
+/// Sends the chunks that `work` makes, and its failure. `found` completes before the first of them.
+async fn send(
+    work: impl Future<Output = Result<(), Failure>>,
+    found: tokio::sync::oneshot::Receiver<()>,
+    mut chunks: tokio::sync::mpsc::Receiver<bytes::Bytes>,
+    sender: &Sender,
+) {
+    let send_failure = |failed| sender.message(&Reply::Failed(failed));
     let sending = async {
         // The sender is dropped unused when the path does not exist.
-        if found_receiver.await.is_ok() {
+        if found.await.is_ok() {
             sender.message(&Reply::Done);
         }
         while let Some(chunk) = chunks.recv().await {

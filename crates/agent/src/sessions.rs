@@ -7,6 +7,7 @@ use bytes::Bytes;
 use mimeo_agent_protocol::link::{self, Accepted, Incoming, LinkError, Stream};
 use mimeo_agent_protocol::message::{Failure, FailureKind, Reply, Request};
 
+use crate::archive::PackOptions;
 use crate::boot::Booted;
 use crate::console::log;
 use crate::failure::{Context, SystemError, chain, failure};
@@ -82,7 +83,11 @@ async fn handle_request(machine: Arc<Machine>, request: Bytes, stream: Stream) {
         Request::Volume(volume) => volume::handle_stream(&machine, volume, stream).await,
         Request::Start(process) => start::handle_stream(&machine, process, stream).await,
         Request::Exec(process) => exec::handle_stream(&machine, process, stream).await,
-        Request::ReadArchive { path, follow } => archive::handle_read(&machine, path, follow, stream).await,
+        Request::ReadArchive { path, follow, one_filesystem } => {
+            let options = PackOptions { follow, one_filesystem };
+            archive::handle_read(&machine, path, options, stream).await;
+        }
+        Request::ReadChanges { format } => archive::handle_changes(&machine, format, stream).await,
         Request::WriteArchive { directory } => archive::handle_write(&machine, directory, stream).await,
         Request::Attach => attach::handle_stream(&machine, stream),
         Request::Shutdown => shutdown::handle_stream(&machine, stream).await,
@@ -116,6 +121,7 @@ async fn reply_to(machine: &Arc<Machine>, request: Request) -> Result<Reply, Fai
         | Request::Start(_)
         | Request::Exec(_)
         | Request::ReadArchive { .. }
+        | Request::ReadChanges { .. }
         | Request::WriteArchive { .. }
         | Request::Attach
         | Request::Shutdown => Err(blocking::lost_request()),

@@ -3,9 +3,9 @@
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    attach, completion, cp, create, events, exec, fork, generate, image, inspect, kill, logs, man, pause,
-    port, ps, rename, restart, rm, run, setup, snapshot, start, stats, stop, test, top, unpause, update,
-    version, wait,
+    attach, completion, cp, create, diff, events, exec, export, fork, generate, image, inspect, kill, logs,
+    man, pause, port, ps, rename, restart, rm, run, setup, snapshot, start, stats, stop, test, top, unpause,
+    update, version, wait,
 };
 use crate::logging::{LOG_VARIABLE, LogLevel};
 
@@ -101,6 +101,10 @@ pub(crate) enum Podman {
     Stats(stats::Args),
     /// Copy files between the host and machines
     Cp(cp::Args),
+    /// List what a machine's container has changed of its image
+    Diff(diff::Args),
+    /// Write a machine's filesystem as a tar archive
+    Export(export::Args),
     /// Show events of machines
     Events(events::Args),
     /// Manage images

@@ -4,10 +4,13 @@ pub(crate) mod attach;
 pub(crate) mod completion;
 pub(crate) mod cp;
 pub(crate) mod create;
+pub(crate) mod diff;
 pub(crate) mod events;
 pub(crate) mod exec;
+pub(crate) mod export;
 pub(crate) mod fork;
 pub(crate) mod generate;
+pub(crate) mod guest_data;
 pub(crate) mod image;
 pub(crate) mod inspect;
 pub(crate) mod kill;
@@ -100,6 +103,8 @@ async fn podman(engine: &Engine, command: Podman, level: LogLevel) -> Result<i32
         Podman::Top(args) => top::run(engine, &args).await,
         Podman::Stats(args) => stats::run(engine, &args).await,
         Podman::Cp(args) => cp::run(engine, &args).await,
+        Podman::Diff(args) => diff::run(engine, &args).await,
+        Podman::Export(args) => export::run(engine, &args).await,
         Podman::Events(args) => events::run(engine, &args).await,
         Podman::Image(verb) => image::run(engine, verb).await,
         Podman::Pull(args) => image::run(engine, image::Verb::Pull(args)).await,

@@ -5,6 +5,7 @@ mod clone;
 mod edit;
 mod end;
 mod error;
+pub mod files;
 mod fork;
 mod kill;
 mod pause;

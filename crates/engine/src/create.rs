@@ -4,6 +4,7 @@
 //! it has allocated: dropping it at any moment undoes the stage.
 
 mod answering;
+mod files;
 mod imaged;
 mod launched;
 mod networked;
@@ -20,7 +21,9 @@ use mimeo_image::{Progress, Quiet};
 use crate::machine::{MachineId, MachineLock, Record, State};
 pub use crate::stage::{Stage, StageError, StartError};
 use crate::{Engine, MachineSpec};
+use answering::Answering;
 pub(crate) use answering::console_tail;
+pub(crate) use files::DiskGuest;
 use planned::Planned;
 pub(crate) use planned::Stopwatch;
 pub use running::Running;
@@ -93,6 +96,26 @@ pub async fn create(
     Ok(claim.record.clone())
 }
 
+/// Opens the files of a machine that does not run: restores a guest that has the machine's disk and no container. The
+/// machine's state does not change. Call it on a thread that lives as long as the result.
+///
+/// # Errors
+/// The error names the stage that failed. Nothing is left behind.
+pub(crate) async fn open_files(engine: &Engine, machine: &MachineId) -> Result<DiskGuest, StartError> {
+    match try_open_files(engine, machine).await {
+        // As in `start`.
+        Err(StartError { source: StageError::Kvm { .. }, .. }) => try_open_files(engine, machine).await,
+        done => done,
+    }
+}
+
+async fn try_open_files(engine: &Engine, machine: &MachineId) -> Result<DiskGuest, StartError> {
+    let at_plan = |error: StageError| error.at(Stage::Plan);
+    let claim = engine.registry().claim_for_files(machine).map_err(|error| at_plan(error.into()))?;
+    let planned = planned::plan_existing(engine, claim).map_err(at_plan)?;
+    answer(engine, planned, None, Arc::new(Quiet)).await?.open_files(engine).await
+}
+
 fn plan(engine: &Engine, start: Start) -> Result<Planned, StartError> {
     let planned = match start {
         Start::New(spec) => planned::plan_new(engine, *spec),
@@ -110,9 +133,17 @@ async fn start_planned(
     size: Option<TerminalSize>,
     progress: Arc<dyn Progress>,
 ) -> Result<Running, StartError> {
+    answer(engine, planned, size, progress).await?.start(engine).await
+}
+
+async fn answer(
+    engine: &Engine,
+    planned: Planned,
+    size: Option<TerminalSize>,
+    progress: Arc<dyn Progress>,
+) -> Result<Answering, StartError> {
     let imaged = planned.image(engine, size, progress).await.map_err(|error| error.at(Stage::Image))?;
     let networked = imaged.network().map_err(|error| error.at(Stage::Network))?;
     let launched = networked.launch(engine).await.map_err(|error| error.at(Stage::Launch))?;
-    let answering = launched.answer(engine).await?;
-    answering.start(engine).await
+    launched.answer(engine).await
 }

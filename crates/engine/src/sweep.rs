@@ -79,7 +79,7 @@ fn mark_crashed(engine: &Engine, mut found: Found) -> Option<Swept> {
     if !needs_sweep(&found.record) {
         return None;
     }
-    let has_exited = found.record.phase() == Phase::Exited;
+    let has_exited = !found.record.phase().is_live();
     // The kernel kills the VMM with its supervisor; this is for a VMM that survived.
     if let Some(Err(error)) = found.record.vmm.as_ref().map(|vmm| vmm.send(Signal::KILL)) {
         tracing::warn!(component = "sweep", machine = %found.record.name, %error, "cannot kill its VMM");
@@ -108,7 +108,9 @@ fn mark_crashed(engine: &Engine, mut found: Found) -> Option<Swept> {
         record.state = State::Exited(exit);
         engine.events().record(record, "died", &[("exit_code", code)]);
     }
-    let swept = Swept { name: record.name.clone(), removed: record.spec.remove || never_ran };
+    record.vmm = None;
+    let is_temporary = record.spec.remove && record.state != State::Created;
+    let swept = Swept { name: record.name.clone(), removed: is_temporary || never_ran };
     let result = if swept.removed {
         engine.registry().remove(&record.id).map_err(|error| error.to_string())
     } else {
@@ -126,6 +128,8 @@ fn mark_crashed(engine: &Engine, mut found: Found) -> Option<Swept> {
 /// Whether a machine without a supervisor has something to clean up.
 fn needs_sweep(record: &Record) -> bool {
     match record.phase() {
+        // A process that served the files of the machine's disk was killed.
+        Phase::Created | Phase::Exited if record.vmm.is_some() => true,
         Phase::Created => false,
         Phase::Exited => record.spec.remove,
         _ => true,

@@ -18,5 +18,6 @@ mod setup;
 mod snapshots;
 mod start;
 mod stencils;
+mod stopped_files;
 mod supervisor;
 mod volumes;

@@ -189,7 +189,7 @@ as_root_and_user!(a_terminal_is_detached_and_attached_again, |world| {
     let mut terminal = Terminal::start(world, &["run", "-it", "--name", "shell", &image, "sh"]);
     terminal.press("echo one$((1 + 1))\r");
     terminal.until_shows("one2");
-    // Whoever started `run` finds the machine by that process, although another one owns the machine.
+    // The process of `run` selects the machine, although another process owns it.
     let front = world.processes().into_iter().find(|(_, line)| line.starts_with(&mimeo_run()));
     let pid = front.expect("mimeo run is attached").0.to_string();
     world.mimeo(["ps", "--pid", &pid, "--format", "{{.Names}}"]).ok().printed("shell\n");

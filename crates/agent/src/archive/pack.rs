@@ -7,6 +7,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use mimeo_agent_protocol::message::Failure;
+use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
 use tar::{Builder, EntryType, Header, HeaderMode};
 use tokio::sync::oneshot;
 
@@ -18,24 +19,33 @@ const PSEUDO_FILESYSTEMS: [i64; 3] = [0x9fa0, 0x6265_6572, 0x6367_7270];
 /// Packs `path` under its last component. Signals `found` before the first byte.
 pub(super) fn pack(
     path: &str,
-    follow: bool,
+    options: PackOptions,
     found: oneshot::Sender<()>,
     writer: impl Write,
 ) -> Result<(), Failure> {
-    let metadata = if follow { std::fs::metadata(path) } else { std::fs::symlink_metadata(path) };
+    let metadata = if options.follow { std::fs::metadata(path) } else { std::fs::symlink_metadata(path) };
     let metadata = metadata.context(format!("stat {path}"))?;
     // If the receiver is gone, the first write fails.
     found.send(()).ok();
     let name = Path::new(path).file_name().map_or_else(|| PathBuf::from("."), PathBuf::from);
-    let mut packer = Packer { builder: Builder::new(writer), links: HashMap::new() };
+    let mut packer = Packer { one_filesystem: options.one_filesystem, ..Packer::new(writer) };
     packer.add_tree(path.into(), name, metadata)?;
-    let packed = packer.builder.into_inner().and_then(|mut writer| writer.flush());
-    Ok(packed.context(format!("pack {path}"))?)
+    Ok(packer.finish().context(format!("pack {path}"))?)
+}
+
+/// What to pack.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct PackOptions {
+    /// Follow the path when it is a symbolic link.
+    pub(crate) follow: bool,
+    /// Leave out what is mounted below the path.
+    pub(crate) one_filesystem: bool,
 }
 
 /// An archive that is being written.
-struct Packer<W: Write> {
+pub(super) struct Packer<W: Write> {
     builder: Builder<W>,
+    one_filesystem: bool,
     /// The first name of each file with several hard links, by device and inode number.
     links: HashMap<(u64, u64), PathBuf>,
 }
@@ -44,19 +54,44 @@ struct Packer<W: Write> {
 type PendingEntry = (PathBuf, PathBuf, Metadata);
 
 impl<W: Write> Packer<W> {
+    pub(super) fn new(writer: W) -> Self {
+        Self { builder: Builder::new(writer), one_filesystem: false, links: HashMap::new() }
+    }
+
+    /// Ends the archive.
+    pub(super) fn finish(self) -> io::Result<()> {
+        self.builder.into_inner().and_then(|mut writer| writer.flush())
+    }
+
+    /// Adds an entry without content.
+    pub(super) fn add_empty(&mut self, header: &mut Header, name: &Path) -> io::Result<()> {
+        self.builder.append_data(header, name, io::empty())
+    }
+
     fn add_tree(&mut self, path: PathBuf, name: PathBuf, metadata: Metadata) -> Result<(), SystemError> {
+        let mount = self.one_filesystem.then(|| mount_id(&path)).transpose();
+        let mount = mount.context(format!("stat {}", path.display()))?;
         let mut pending = vec![(path, name, metadata)];
         while let Some((path, name, metadata)) = pending.pop() {
-            self.add_entry(&path, &name, &metadata).context(format!("pack {}", path.display()))?;
-            if metadata.is_dir() {
-                push_entries(&path, &name, &metadata, &mut pending)
+            let failed = || format!("pack {}", path.display());
+            let is_other_mount = match mount {
+                Some(mount) => mount_id(&path).context(failed())? != mount,
+                None => false,
+            };
+            // A mount point is an empty directory; a file that is mounted is left out.
+            if is_other_mount && !metadata.is_dir() {
+                continue;
+            }
+            self.add_entry(&path, &name, &metadata).context(failed())?;
+            if metadata.is_dir() && !is_other_mount {
+                push_entries(&path, &name, &metadata, mount.is_some(), &mut pending)
                     .context(format!("list {}", path.display()))?;
             }
         }
         Ok(())
     }
 
-    fn add_entry(&mut self, path: &Path, name: &Path, metadata: &Metadata) -> io::Result<()> {
+    pub(super) fn add_entry(&mut self, path: &Path, name: &Path, metadata: &Metadata) -> io::Result<()> {
         let kind = metadata.file_type();
         // A socket is useless without its server.
         if kind.is_socket() {
@@ -112,6 +147,7 @@ fn push_entries(
     path: &Path,
     name: &Path,
     parent: &Metadata,
+    one_filesystem: bool,
     pending: &mut Vec<PendingEntry>,
 ) -> io::Result<()> {
     for entry in std::fs::read_dir(path)? {
@@ -122,12 +158,19 @@ fn push_entries(
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             Err(error) => return Err(error),
         };
-        if metadata.dev() != parent.dev() && is_pseudo_filesystem(&entry.path()) {
+        // With one filesystem they stay, as empty mount points.
+        if metadata.dev() != parent.dev() && !one_filesystem && is_pseudo_filesystem(&entry.path()) {
             continue;
         }
         pending.push((entry.path(), name.join(entry.file_name()), metadata));
     }
     Ok(())
+}
+
+/// The id of the mount that a path is on. Device numbers do not tell: an overlay's files have those of its layers.
+fn mount_id(path: &Path) -> io::Result<u64> {
+    let flags = AtFlags::SYMLINK_NOFOLLOW;
+    Ok(statx(CWD, path, flags, StatxFlags::MNT_ID)?.stx_mnt_id)
 }
 
 fn is_pseudo_filesystem(path: &Path) -> bool {
@@ -140,7 +183,8 @@ fn read_attributes(path: &Path) -> Vec<(String, Vec<u8>)> {
     let length = rustix::fs::llistxattr(path, &mut names[..]).unwrap_or_default();
     let names = names[..length].split(|byte| *byte == 0).filter_map(|name| std::str::from_utf8(name).ok());
     names
-        .filter(|name| !name.is_empty())
+        // overlayfs's own marks belong to the upper directory, not to its files.
+        .filter(|name| !name.is_empty() && !name.starts_with("trusted.overlay."))
         .filter_map(|name| {
             let mut value = vec![0; 64 * 1024];
             let length = rustix::fs::lgetxattr(path, name, &mut value[..]).ok()?;

@@ -8,9 +8,11 @@ mod rename;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::rc::Rc;
 
+use mimeo_engine::act::files::Files;
 use mimeo_engine::machine::FindError;
-use mimeo_engine::{ControlClient, Engine, Selector};
+use mimeo_engine::{Engine, Found, Selector, act};
 
 use crate::error::CliError;
 use destination::{Kind, Name};
@@ -52,21 +54,58 @@ struct CopySource {
 
 /// Copies from one side to the other.
 pub(crate) async fn run(engine: &Engine, args: &Args) -> Result<i32, CliError> {
-    let from = parse_side(engine, &args.from).await?;
-    let to = parse_side(engine, &args.to).await?;
+    let mut opened = OpenMachines::default();
+    let copied = open_and_copy(engine, args, &mut opened).await;
+    // All are closed, and the error of the copy takes precedence.
+    let closed = opened.close().await;
+    copied.and(closed).map(|()| 0)
+}
+
+async fn open_and_copy(engine: &Engine, args: &Args, opened: &mut OpenMachines) -> Result<(), CliError> {
+    let from = parse_side(engine, &args.from, opened).await?;
+    let to = parse_side(engine, &args.to, opened).await?;
+    copy(&from, &to).await
+}
+
+/// The machines whose files are open. Both sides of a copy may be the same machine.
+#[derive(Default)]
+struct OpenMachines(Vec<Rc<Files>>);
+
+impl OpenMachines {
+    async fn open(&mut self, engine: &Engine, found: &Found) -> Result<Rc<Files>, CliError> {
+        if let Some(files) = self.0.iter().find(|files| files.machine().record.id == found.record.id) {
+            return Ok(files.clone());
+        }
+        let files = Rc::new(act::files::open(engine, found).await?);
+        self.0.push(files.clone());
+        Ok(files)
+    }
+
+    /// Closes all, and returns the first error. The sides of the copy must have been dropped.
+    async fn close(self) -> Result<(), CliError> {
+        let mut result = Ok(());
+        for files in self.0.into_iter().filter_map(Rc::into_inner) {
+            result = result.and(files.close().await.map_err(CliError::from));
+        }
+        result
+    }
+}
+
+async fn copy(from: &Side, to: &Side) -> Result<(), CliError> {
     match (from, to) {
         (Side::Stream, Side::Remote(to)) => to.unpack_stdin().await?,
         (Side::Remote(from), Side::Stream) => from.pack_to_stdout().await?,
         (Side::Local(from), Side::Remote(to)) => {
-            let source = local::source(&from)?;
+            let source = local::source(from)?;
             let destination = destination::resolve(&source, &to.path, to.kind().await?)?;
             let (owner, name) = (to.owner, destination.name);
+            let from = from.clone();
             let tar = pipe::spawn(move |writer| local::pack(&from, &name, owner, writer));
             to.unpack(&destination.directory, tar).await?;
         }
         (Side::Remote(from), Side::Local(to)) => {
             let source = from.source().await?;
-            let destination = destination::resolve(&source, &to.to_string_lossy(), local::kind(&to)?)?;
+            let destination = destination::resolve(&source, &to.to_string_lossy(), local::kind(to)?)?;
             let tar = renamed(from.pack().await?, destination.name, None);
             local::unpack(tar, PathBuf::from(destination.directory)).await?;
         }
@@ -80,7 +119,7 @@ pub(crate) async fn run(engine: &Engine, args: &Args) -> Result<i32, CliError> {
             return Err(CliError::usage("the source or the destination must be MACHINE:PATH"));
         }
     }
-    Ok(0)
+    Ok(())
 }
 
 fn renamed(tar: pipe::Tar, name: Name, owner: Option<(u64, u64)>) -> pipe::Tar {
@@ -89,7 +128,7 @@ fn renamed(tar: pipe::Tar, name: Name, owner: Option<(u64, u64)>) -> pipe::Tar {
 
 /// Parses `-`, `MACHINE:PATH` or a path. A name before a colon is a machine's unless
 /// there is no such machine and the entire text is an existing path.
-async fn parse_side(engine: &Engine, text: &str) -> Result<Side, CliError> {
+async fn parse_side(engine: &Engine, text: &str, opened: &mut OpenMachines) -> Result<Side, CliError> {
     if text == "-" {
         return Ok(Side::Stream);
     }
@@ -105,8 +144,8 @@ async fn parse_side(engine: &Engine, text: &str) -> Result<Side, CliError> {
     };
     let process = found.record.exec_defaults();
     let path = if path.starts_with('/') { path.to_owned() } else { format!("{}/{path}", process.cwd) };
-    let client = ControlClient::connect(engine.home(), &found).await?;
-    Ok(Side::Remote(Remote::new(client, found.record.name.to_string(), path, &process.user)))
+    let files = opened.open(engine, &found).await?;
+    Ok(Side::Remote(Remote::new(files, path, &process.user)))
 }
 
 /// Splits `MACHINE:PATH` where the name contains dots: only if such a machine exists,

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::control::{ConnectError, ControlError};
 use crate::machine::{ClaimError, LookupError, MachineName, Refusal};
+use crate::stage::StartError;
 use crate::supervisor_process::SpawnError;
 
 /// Why an operation on a machine failed.
@@ -66,6 +67,21 @@ pub enum ActError {
         /// Why.
         #[source]
         source: io::Error,
+    },
+    /// No guest could be started for the machine's disk.
+    #[error("cannot open the files of machine {name}")]
+    OpenFiles {
+        /// Its name.
+        name: MachineName,
+        /// Why.
+        #[source]
+        source: Box<StartError>,
+    },
+    /// The guest that wrote to the machine's disk did not power off.
+    #[error("cannot flush the disk of machine {name}: what was written may be lost")]
+    NotFlushed {
+        /// Its name.
+        name: MachineName,
     },
     /// Another process starts the machine, and has not finished.
     #[error("machine {name} has not started within {} s, by another process", .timeout.as_secs())]

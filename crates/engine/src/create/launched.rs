@@ -18,6 +18,7 @@ use crate::id::SnapshotId;
 use crate::identity;
 use crate::launch_spec::{disks, requires, shape};
 use crate::machine::{BOOTED_COLD, BOOTED_WARM, Claim, ProcessIdentity};
+use crate::network::without_forwards;
 use crate::snapshot;
 use crate::stage::StageError;
 use crate::{Engine, accelerator, agent};
@@ -46,10 +47,11 @@ impl Networked {
             accelerator::choose(engine.home(), claim.record.spec.accelerator, driver.as_ref(), kernel);
         chosen.warn();
         let shape = shape(engine.home(), kernel, &claim.record.spec, chosen.accelerator);
+        let network = connection.network(&claim.record);
         let spec = LaunchSpec {
             name: claim.record.id.short().to_owned(),
             disks: disks(&imaged.image.rootfs, &claim.dir, claim.record.disk_layers),
-            network: connection.network(&claim.record),
+            network: if claim.is_for_files() { network.map(without_forwards) } else { network },
             console: claim.dir.join("console.log"),
             ..shape
         };

@@ -18,6 +18,11 @@ impl Imaged {
     /// takes one in between, the launch fails and names it. Undo: dropping the connection.
     pub(super) fn network(mut self) -> Result<Networked, StageError> {
         let Planned { claim, driver, stopwatch, .. } = &mut self.planned;
+        if claim.is_for_files() {
+            // No container will serve the ports.
+            let connection = Connection::attach(driver.as_ref(), &mut claim.record, &claim.dir)?;
+            return Ok(Networked { imaged: self, connection });
+        }
         let ports = claim.record.network.iter_mut().flat_map(|network| &mut network.ports);
         // All stay bound until the last one is chosen: a port that is requested twice is in use.
         let reserved = ports.map(reserve_port).collect::<Result<Vec<ReservedPort>, _>>()?;

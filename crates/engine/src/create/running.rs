@@ -135,6 +135,19 @@ async fn set_up(
     disks: DiskIdentification,
     stopwatch: &mut Stopwatch,
 ) -> Result<(Vec<VolumeServer>, Stream), (Stage, StageError)> {
+    let volumes = configure(link, record, disks, stopwatch).await?;
+    let container = start_container(link, &record.process).await.map_err(|error| (Stage::Start, error))?;
+    stopwatch.lap("start");
+    Ok((volumes, container))
+}
+
+/// Configures a guest that has answered, and serves its volumes.
+pub(super) async fn configure(
+    link: &Link,
+    record: &mut Record,
+    disks: DiskIdentification,
+    stopwatch: &mut Stopwatch,
+) -> Result<Vec<VolumeServer>, (Stage, StageError)> {
     let configure = |error| (Stage::Configure, error);
     if record.boot_method.as_deref() == Some(BOOTED_WARM) {
         let identity = identity::describe(record, false).map_err(configure)?;
@@ -145,11 +158,7 @@ async fn set_up(
     let configured = link.call(&Request::Configure(configuration)).await;
     configured.and_then(Reply::done).map_err(|error| configure(error.into()))?;
     stopwatch.lap("configure");
-    let volumes =
-        mimeo_volume::serve(link, &record.spec.volumes).await.map_err(|error| configure(error.into()))?;
-    let container = start_container(link, &record.process).await.map_err(|error| (Stage::Start, error))?;
-    stopwatch.lap("start");
-    Ok((volumes, container))
+    mimeo_volume::serve(link, &record.spec.volumes).await.map_err(|error| configure(error.into()))
 }
 
 fn running(launched: Launched, session: Session) -> Running {

@@ -30,6 +30,8 @@ enum Undo {
     Remove,
     /// Writes the record that the machine had before.
     Restore(Box<Record>),
+    /// The same, for a machine that was not started, only its disk used.
+    RestoreAfterFiles(Box<Record>),
     /// Nothing: the machine has been started.
     Nothing,
 }
@@ -77,6 +79,16 @@ impl Claim {
     /// Claims a machine that was created just now.
     pub(super) fn new(record: Record, dir: PathBuf, lock: MachineLock) -> Self {
         Self { record, dir, lock, undo: Undo::Remove }
+    }
+
+    /// Claims an existing machine without changing its state, to use its disk for a moment.
+    pub(super) fn for_files(dir: PathBuf, lock: MachineLock, record: Record) -> Self {
+        Self { record: record.clone(), dir, lock, undo: Undo::RestoreAfterFiles(Box::new(record)) }
+    }
+
+    /// Returns whether the claim is for the machine's files only.
+    pub(crate) fn is_for_files(&self) -> bool {
+        matches!(self.undo, Undo::RestoreAfterFiles(_))
     }
 
     /// Claims an existing machine for a start, and records that this process is its supervisor.
@@ -131,7 +143,7 @@ impl Drop for Claim {
         match &self.undo {
             // The next command sweeps a directory that could not be removed.
             Undo::Remove => hide_and_remove(&self.dir).log_ignored("remove", &self.dir),
-            Undo::Restore(previous) => {
+            Undo::Restore(previous) | Undo::RestoreAfterFiles(previous) => {
                 if let Err(error) = previous.store(&self.dir) {
                     let error = chain(&error);
                     tracing::warn!(component = "registry", machine = %previous.name, error, "cannot restore the record of a machine that was not started");

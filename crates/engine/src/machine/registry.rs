@@ -264,6 +264,21 @@ impl Registry {
         Claim::existing(record, dir, lock, previous)
     }
 
+    /// Claims a machine that has no supervisor, without changing its state, to use its disk for a moment.
+    ///
+    /// # Errors
+    /// As [`Registry::reclaim`].
+    pub(crate) fn claim_for_files(&self, id: &MachineId) -> Result<Claim, ClaimError> {
+        let dir = self.home.machine(id);
+        let lock = MachineLock::acquire(&dir).at("lock", &dir)?;
+        let lock = lock.ok_or_else(|| ClaimError::Supervised { id: id.short().to_owned() })?;
+        let record = Record::load(&dir)?;
+        if record.phase().is_live() {
+            return Err(ClaimError::Unswept { name: record.name });
+        }
+        Ok(Claim::for_files(dir, lock, record))
+    }
+
     /// Claims a machine whose lock this process has kept since its last run, to start it again.
     pub(crate) fn reclaim_own(&self, previous: Record, lock: MachineLock) -> Result<Claim, ClaimError> {
         let dir = self.home.machine(&previous.id);

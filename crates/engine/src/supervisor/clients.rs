@@ -117,6 +117,7 @@ fn is_allowed(request: &Request) -> bool {
         | Request::Processes
         | Request::Probe { .. }
         | Request::ReadArchive { .. }
+        | Request::ReadChanges { .. }
         | Request::WriteArchive { .. }
         | Request::Stat { .. } => true,
         Request::Configure(_)

@@ -1,16 +1,18 @@
 //! The machine's side of a copy.
 
 use std::path::Path;
+use std::rc::Rc;
 
 use bytes::Bytes;
-use mimeo_agent_protocol::link::{Item, Stream};
+use mimeo_agent_protocol::link::Stream;
 use mimeo_agent_protocol::message::{FileKind, Reply, Request, channel};
-use mimeo_engine::ControlClient;
+use mimeo_engine::act::files::Files;
 use tokio::io::{AsyncReadExt, stdin};
 
 use super::CopySource;
 use super::destination::Kind;
 use super::pipe::{self, Tar};
+use crate::commands::guest_data::{check_reply, next_chunk, unexpected_reply};
 use crate::error::CliError;
 use crate::output;
 
@@ -19,8 +21,7 @@ const CHUNK_BYTES: usize = 64 * 1024;
 
 /// A path in a machine.
 pub(super) struct Remote {
-    client: ControlClient,
-    machine: String,
+    files: Rc<Files>,
     /// Absolute.
     pub(super) path: String,
     /// The owner of files that are copied there.
@@ -28,13 +29,13 @@ pub(super) struct Remote {
 }
 
 impl Remote {
-    pub(super) fn new(client: ControlClient, machine: String, path: String, user: &str) -> Self {
-        Self { client, machine, path, owner: parse_owner(user) }
+    pub(super) fn new(files: Rc<Files>, path: String, user: &str) -> Self {
+        Self { files, path, owner: parse_owner(user) }
     }
 
     /// The kind of the file there; `None` if there is none.
     pub(super) async fn kind(&self) -> Result<Option<Kind>, CliError> {
-        match self.client.guest(Request::Stat { path: self.path.clone() }).await?.0 {
+        match self.files.guest(Request::Stat { path: self.path.clone() }).await?.0 {
             Reply::Found { kind: Some(FileKind::Directory) } => Ok(Some(Kind::Directory)),
             Reply::Found { kind: Some(_) } => Ok(Some(Kind::File)),
             Reply::Found { kind: None } => Ok(None),
@@ -45,7 +46,7 @@ impl Remote {
     /// The source of a copy from there.
     pub(super) async fn source(&self) -> Result<CopySource, CliError> {
         let Some(kind) = self.kind().await? else {
-            let (path, machine) = (&self.path, &self.machine);
+            let (path, machine) = (&self.path, &self.files.machine().record.name);
             return Err(CliError::usage(format!(
                 "{path:?} could not be found on container {machine}: no such file or directory"
             )));
@@ -61,8 +62,8 @@ impl Remote {
 
     /// Requests the path as a tar stream.
     pub(super) async fn pack(&self) -> Result<Tar, CliError> {
-        let request = Request::ReadArchive { path: self.path.clone(), follow: true };
-        let (_, mut stream) = self.client.guest(request).await?;
+        let request = Request::ReadArchive { path: self.path.clone(), follow: true, one_filesystem: false };
+        let (_, mut stream) = self.files.guest(request).await?;
         let (sender, chunks) = pipe::queue();
         let producer = tokio::spawn(async move {
             while let Some(chunk) = next_chunk(&mut stream).await? {
@@ -77,8 +78,8 @@ impl Remote {
 
     /// Writes the path to standard output as a tar stream.
     pub(super) async fn pack_to_stdout(&self) -> Result<(), CliError> {
-        let request = Request::ReadArchive { path: self.path.clone(), follow: true };
-        let (_, mut stream) = self.client.guest(request).await?;
+        let request = Request::ReadArchive { path: self.path.clone(), follow: true, one_filesystem: false };
+        let (_, mut stream) = self.files.guest(request).await?;
         while let Some(chunk) = next_chunk(&mut stream).await? {
             output::bytes(&chunk)?;
         }
@@ -118,32 +119,8 @@ impl Remote {
     }
 
     fn open_write_stream(&self, directory: &str) -> Result<Stream, CliError> {
-        Ok(self.client.stream(Request::WriteArchive { directory: directory.to_owned() })?)
+        Ok(self.files.stream(Request::WriteArchive { directory: directory.to_owned() })?)
     }
-}
-
-/// The next chunk of a tar stream. A failure of the guest follows the chunks as a message.
-async fn next_chunk(stream: &mut Stream) -> Result<Option<Bytes>, CliError> {
-    loop {
-        match stream.receiver.next().await? {
-            Some(Item::Data { bytes, .. }) if bytes.is_empty() => return Ok(None),
-            Some(Item::Data { bytes, .. }) => return Ok(Some(bytes)),
-            Some(Item::Message(json)) => check_reply(serde_json::from_slice(&json)?)?,
-            None => return Ok(None),
-        }
-    }
-}
-
-fn check_reply(reply: Reply) -> Result<(), CliError> {
-    match reply {
-        Reply::Done => Ok(()),
-        Reply::Failed(failure) => Err(failure.into()),
-        reply => Err(unexpected_reply(&reply)),
-    }
-}
-
-fn unexpected_reply(reply: &Reply) -> CliError {
-    CliError::usage(format!("unexpected reply from the agent: {reply:?}"))
 }
 
 /// The container's user and group if they are numbers, otherwise root.

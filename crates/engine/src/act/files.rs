@@ -1,0 +1,98 @@
+//! `cp`, `diff`, `export` and `commit`: the files of a machine, whether it runs or not.
+
+use mimeo_agent_protocol::link::Stream;
+use mimeo_agent_protocol::message::{Reply, Request};
+
+use super::ActError;
+use crate::control::{ControlClient, ControlError};
+use crate::create::{self, DiskGuest};
+use crate::machine::{Action, Found, Phase, decide};
+use crate::{Engine, sweep};
+
+/// Access to a machine's files. Call [`Files::close`] at the end: what was written may be lost without it.
+#[derive(Debug)]
+pub struct Files {
+    machine: Found,
+    access: Access,
+}
+
+#[derive(Debug)]
+enum Access {
+    /// The guest of a running machine, through its supervisor.
+    Supervisor(ControlClient),
+    /// A guest of our own, with the disk of a machine that does not run.
+    Own(Box<DiskGuest>),
+}
+
+/// Opens the files of the machine. Call it on a thread that lives as long as the result: it may be the parent of a VMM.
+///
+/// # Errors
+/// If the machine's state does not allow it, or no guest can be started for its disk.
+pub async fn open(engine: &Engine, machine: &Found) -> Result<Files, ActError> {
+    if !machine.supervised && machine.record.phase().is_live() {
+        sweep(engine)?;
+    }
+    let phase = if machine.supervised { machine.record.phase() } else { Phase::Exited };
+    let access = if phase.is_live() {
+        let refused = |refusal| ActError::Refused { name: machine.record.name.clone(), refusal };
+        decide(phase, Action::Enter).map_err(refused)?;
+        Access::Supervisor(ControlClient::connect(engine.home(), machine).await?)
+    } else {
+        let opened = create::open_files(engine, &machine.record.id).await;
+        let failed =
+            |source| ActError::OpenFiles { name: machine.record.name.clone(), source: Box::new(source) };
+        Access::Own(Box::new(opened.map_err(failed)?))
+    };
+    Ok(Files { machine: machine.clone(), access })
+}
+
+impl Files {
+    /// Returns the machine.
+    #[must_use]
+    pub fn machine(&self) -> &Found {
+        &self.machine
+    }
+
+    /// Opens a stream to the guest and reads the guest's first reply.
+    ///
+    /// # Errors
+    /// If the guest refuses the request.
+    pub async fn guest(&self, request: Request) -> Result<(Reply, Stream), ControlError> {
+        let name = || self.machine.record.name.clone();
+        if let Access::Supervisor(client) = &self.access {
+            return client.guest(request).await;
+        }
+        let mut stream = self.stream(request)?;
+        match stream.receiver.message::<Reply>().await {
+            Ok(Reply::Failed(failure)) => Err(ControlError::Guest { name: name(), failure }),
+            Ok(reply) => Ok((reply, stream)),
+            Err(source) => Err(ControlError::Link { name: name(), source }),
+        }
+    }
+
+    /// Opens a stream to the guest on which the guest replies only at the end.
+    ///
+    /// # Errors
+    /// If the connection is lost.
+    pub fn stream(&self, request: Request) -> Result<Stream, ControlError> {
+        match &self.access {
+            Access::Supervisor(client) => client.stream(request),
+            Access::Own(guest) => guest
+                .link
+                .open(&request)
+                .map_err(|source| ControlError::Link { name: self.machine.record.name.clone(), source }),
+        }
+    }
+
+    /// Ends the access. What was written is on the machine's disk afterwards.
+    ///
+    /// # Errors
+    /// If the guest of a machine that does not run could not flush its disk.
+    pub async fn close(self) -> Result<(), ActError> {
+        let Access::Own(guest) = self.access else { return Ok(()) };
+        match guest.close().await {
+            true => Ok(()),
+            false => Err(ActError::NotFlushed { name: self.machine.record.name }),
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! `cp`, `diff` and `export`, on machines that run and on machines that do not.
+
+use std::fs;
+
+use e2e::{User, World, as_root_and_user, until};
+use serde_json::json;
+
+/// Changes the image's files in each way that there is.
+const CHANGES: &str = "mkdir -p /new/sub && echo text > /new/sub/file && ln -s file /new/sub/link && rm /bin/md5sum && \
+                       echo more >> /etc/passwd && rm -r /home && mkdir /home && echo own > /home/own; echo done";
+
+as_root_and_user!(files_of_a_stopped_machine_are_copied, |world| {
+    let image = world.busybox();
+    world.mimeo(["create", "--name", "job", &image, "cat", "/in/file"]).ok();
+    let dir = world.files().join("in");
+    world.file("in/file", "from the host\n");
+    world.mimeo(["cp", &dir.to_string_lossy(), "job:/"]).ok();
+    assert_eq!(world.mimeo(["ps", "-a", "--json"]).ok().json()[0]["State"], "created");
+    world.mimeo(["start", "-a", "job"]).ok().printed("from the host\n");
+    world.mimeo(["cp", "job:/in/file", "job:/copied"]).ok();
+    world.mimeo(["cp", "job:/copied", "back"]).ok();
+    assert_eq!(fs::read_to_string(world.files().join("back")).expect("copied"), "from the host\n");
+    world.mimeo(["cp", "job:/none", "x"]).code(125).stderr_contains("no such file or directory");
+    world.mimeo(["cp", "job:/in/file", "-"]).ok();
+    world.wait_until_no_process();
+    world.mimeo(["start", "-a", "job"]).ok().printed("from the host\n");
+    world.mimeo(["rm", "job"]).ok();
+    world.assert_empty();
+});
+
+#[test]
+fn diff_lists_what_a_container_has_changed() {
+    let world = World::new(User::Root);
+    let image = world.busybox();
+    world.start(["--name", "web", &image, "sh", "-c", &format!("{CHANGES}; sleep 1000")]);
+    until("the files are changed", || (world.mimeo(["logs", "web"]).stdout == "done\n").then_some(()));
+    let expected = "C /bin\nD /bin/md5sum\nC /etc\nC /etc/passwd\nC /home\nD /home/app\nA /home/own\nA /new\n\
+                    A /new/sub\nA /new/sub/file\nA /new/sub/link\n";
+    world.mimeo(["diff", "web"]).ok().printed(expected);
+    world.mimeo(["stop", "-t", "0", "web"]).ok();
+    world.mimeo(["diff", "web"]).ok().printed(expected);
+    let document = world.mimeo(["diff", "--format", "json", "web"]).ok().json();
+    assert_eq!(document["deleted"], json!(["/bin/md5sum", "/home/app"]), "{document:#}");
+    world.mimeo(["create", "--name", "fresh", &image, "true"]).ok();
+    world.mimeo(["diff", "fresh"]).ok().printed("");
+    world.mimeo(["diff", "none"]).code(125).stderr_contains("no such container");
+}
+
+#[test]
+fn export_writes_the_container_without_what_is_mounted() {
+    let world = World::new(User::Root);
+    let image = world.busybox();
+    let shared = world.files().join("shared");
+    world.file("shared/of-the-host", "x");
+    let volume = format!("{}:/shared", shared.display());
+    world.mimeo(["run", "--name", "job", "-v", &volume, &image, "sh", "-c", CHANGES]).ok();
+    world.mimeo(["export", "-o", "job.tar", "job"]).ok();
+    let listed = world.finish({
+        let mut tar = world.program("tar");
+        tar.args(["-t", "-f", "job.tar"]);
+        tar
+    });
+    let names: Vec<_> = listed.stdout.lines().map(|name| name.trim_end_matches('/')).collect();
+    for name in ["bin/busybox", "new/sub/file", "new/sub/link", "home/own", "shared", "proc"] {
+        assert!(names.contains(&name), "{name}: {names:#?}");
+    }
+    for name in ["bin/md5sum", "home/app", "shared/of-the-host", "proc/self", "dev/null"] {
+        assert!(!names.contains(&name), "{name}: {names:#?}");
+    }
+    world.mimeo(["export", "-o", "/no/such/dir/job.tar", "job"]).code(125).stderr_contains("cannot write");
+    world.mimeo(["import", "job.tar", "again"]).ok();
+    world.mimeo(["run", "--rm", "again", "cat", "/new/sub/link"]).ok().printed("text\n");
+    assert!(!world.mimeo_on_terminal(&["export", "job"]).stdout.contains("new/sub"));
+}
+
+#[test]
+fn a_copy_that_is_killed_leaves_the_machine_as_it_was() {
+    let world = World::new(User::Root);
+    let image = world.busybox();
+    world
+        .mimeo([
+            "run",
+            "--name",
+            "job",
+            "-p",
+            "127.0.0.1::80",
+            &image,
+            "sh",
+            "-c",
+            "echo kept > /kept; exit 3",
+        ])
+        .code(3);
+    let before = world.mimeo(["inspect", "job"]).ok().stdout;
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    let mut command = world.command(["cp", "-", "job:/"]);
+    let mut copy = command.stdin(reader).spawn().expect("it starts");
+    until("the copy has a guest", || (world.processes().len() > 1).then_some(()));
+    world.mimeo(["ps", "-q"]).ok().printed("");
+    copy.kill().expect("killed");
+    copy.wait().expect("it ends");
+    drop(writer);
+    world.wait_until_no_process();
+    until("it is swept", || (world.mimeo(["ps", "-q"]).code(0).stderr.is_empty()).then_some(()));
+    let after = world.mimeo(["inspect", "job"]).ok().stdout;
+    for key in ["\"Status\"", "\"ExitCode\"", "\"FinishedAt\"", "\"HostPort\""] {
+        let line = |text: &str| text.lines().find(|line| line.contains(key)).map(str::to_owned);
+        assert_eq!(line(&after), line(&before), "{key}");
+    }
+    world.mimeo(["cp", "job:/kept", "-"]).ok();
+    world.mimeo(["rm", "job"]).ok();
+    world.assert_empty();
+}
