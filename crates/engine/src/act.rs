@@ -13,6 +13,7 @@ mod remove;
 mod restart;
 mod retry;
 mod snapshot;
+mod snapshot_disk;
 mod start;
 mod stop;
 mod wait;

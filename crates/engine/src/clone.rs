@@ -4,6 +4,7 @@
 //! from the saved state or a stencil, vCPUs paused) -> `Identified` (the guest has its new identity, its workload is
 //! frozen) -> `Running`.
 
+mod from_disk;
 mod identified;
 mod planned;
 mod publish;
@@ -15,6 +16,7 @@ use crate::Engine;
 use crate::id::SnapshotId;
 use crate::launch_request::CloneRequest;
 use crate::stage::{Stage, StageError, StartError};
+pub(crate) use from_disk::{is_disk_only, start_from_disk};
 pub(crate) use identified::Identified;
 pub(crate) use restored::add_layer_file;
 

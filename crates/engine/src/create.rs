@@ -18,12 +18,13 @@ use std::sync::Arc;
 use mimeo_agent_protocol::message::TerminalSize;
 use mimeo_image::{Progress, Quiet};
 
-use crate::machine::{MachineId, MachineLock, Record, State};
+use crate::machine::{Claim, MachineId, MachineLock, Record, State};
 pub use crate::stage::{Stage, StageError, StartError};
 use crate::{Engine, MachineSpec};
 use answering::Answering;
 pub(crate) use answering::console_tail;
 pub(crate) use files::DiskGuest;
+pub(crate) use launched::existing_layers;
 use planned::Planned;
 pub(crate) use planned::Stopwatch;
 pub use running::Running;
@@ -61,6 +62,12 @@ pub async fn start(
         }
         done => done,
     }
+}
+
+/// Starts a machine that was claimed just now, and has its image and its disk.
+pub(crate) async fn start_claimed(engine: &Engine, claim: Claim) -> Result<Running, StartError> {
+    let planned = planned::plan_existing(engine, claim).map_err(|error| error.at(Stage::Plan))?;
+    start_planned(engine, planned, None, Arc::new(Quiet)).await
 }
 
 /// Starts a machine again that this process owns.

@@ -19,7 +19,7 @@ pub(crate) use compatibility::{HostProfile, check_compatibility, check_version, 
 pub(crate) use draft::Draft;
 pub use error::{LoadError, StoreError};
 pub use manifest::{FileEntry, Kind, Manifest};
-pub(crate) use manifest::{STATE, layer_file_name};
+pub(crate) use manifest::{MAX_LAYERS, STATE, layer_file_name};
 pub(crate) use memory::flatten_memory;
 pub use remove::{Removed, remove_damaged};
 pub(crate) use remove::{delete, discard, discard_damaged};

@@ -58,6 +58,9 @@ pub async fn serve(
     if pager && !driver.is_ok_and(|driver| driver.capabilities().pager) {
         return Err(ServeError::NoPager { driver: requires.driver.clone() });
     }
+    if snapshot.manifest.is_disk_only() {
+        return Err(LoadError::DiskOnly.into());
+    }
     snapshot::verify(&store, snapshot)?;
     let memory = snapshot::flatten_memory(&store, snapshot)?;
     let claim = ServeClaim::create(engine, snapshot, pool)?;

@@ -123,6 +123,10 @@ pub enum StageError {
     ImageMissing { image: String },
     #[error("the image {name} that the machine was created from was removed: create the machine again")]
     ImageRemoved { name: String },
+    #[error(
+        "its disk has {max} layers, one for each snapshot of it or of its ancestors: create a new machine"
+    )]
+    DiskLayers { max: u32 },
     #[error("the machine's disk is missing in {}", dir.display())]
     DiskLost { dir: PathBuf },
     #[error("no command to run: neither the image nor the command line names one")]

@@ -120,7 +120,11 @@ impl SupervisorProcess {
 
     async fn read_report(&mut self) -> Result<SupervisorReport, SpawnError> {
         let io = |source| SpawnError::Io { step: "read from", source };
-        let line = self.lines.next_line().await.map_err(io)?.ok_or(SpawnError::Gone)?;
+        let Some(line) = self.lines.next_line().await.map_err(io)? else {
+            // What it held, such as the machine's lock, is released only when it has exited.
+            self.wait().await;
+            return Err(SpawnError::Gone);
+        };
         serde_json::from_str(&line).map_err(|error| io(error.into()))
     }
 

@@ -136,6 +136,37 @@ fn snapshots_and_clones_of_machines_that_started_again_have_their_disks() {
     assert_eq!(document["BootMethod"], "warm", "{document:#}");
 }
 
+as_root_and_user!(a_machine_that_does_not_run_has_snapshots_of_its_disk, |world| {
+    let image = world.busybox();
+    world.mimeo(["create", "--name", "web", "-p", "127.0.0.1::80", &image, "sh", "-c", COUNTS_STARTS]).ok();
+    let fresh = world.mimeo(["snapshot", "create", "web", "--tag", "fresh"]).ok().text().to_owned();
+    world.mimeo(["start", "web"]).ok();
+    until_starts(world, "web", 1);
+    world.mimeo(["stop", "web"]).ok();
+    world.mimeo(["snapshot", "create", "web", "--tag", "fresh"]).code(125).stderr_contains("in use");
+    world.mimeo(["snapshot", "create", "web", "--tag", "stopped"]).ok();
+    let listed = world.mimeo(["snapshot", "ls", "--json"]).ok().stdout;
+    assert!(listed.contains(&fresh) && listed.contains("stopped"), "{listed}");
+    world.mimeo(["snapshot", "run", "stopped", "-n", "2", "--name", "clone"]).ok();
+    for name in ["clone-1", "clone-2"] {
+        until_starts(world, name, 1);
+        assert_eq!(starts(world, name), 2, "{name}");
+    }
+    world.mimeo(["restart", "clone-1"]).ok();
+    until_starts(world, "clone-1", 2);
+    assert_eq!((starts(world, "clone-1"), starts(world, "clone-2")), (3, 2));
+    world.mimeo(["snapshot", "run", "fresh", "--name", "first"]).ok();
+    until_starts(world, "first", 1);
+    assert_eq!(starts(world, "first"), 1);
+    world.mimeo(["snapshot", "serve", "stopped", "--pool", "1"]).code(125).stderr_contains("no memory");
+    world.mimeo(["snapshot", "rm", "stopped", "fresh"]).ok();
+    world.mimeo(["start", "web"]).ok();
+    until_starts(world, "web", 2);
+    assert_eq!((starts(world, "web"), starts(world, "clone-2")), (2, 2));
+    world.mimeo(["rm", "-f", "-a"]).ok();
+    world.assert_empty();
+});
+
 as_root_and_user!(a_restart_policy_starts_a_machine_again, |world| {
     let image = world.busybox();
     world.start(["--name", "fails", "--restart", "on-failure:2", &image, "sh", "-c", "echo ready; exit 3"]);

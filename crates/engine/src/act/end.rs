@@ -7,8 +7,8 @@ use rustix::process::Signal;
 use tokio::time::{Instant, sleep};
 
 use super::ActError;
-use crate::Engine;
 use crate::machine::Found;
+use crate::{Engine, sweep};
 
 /// How long a supervisor may take to undo the creation of a machine.
 pub(super) const UNDO_TIMEOUT: Duration = Duration::from_secs(30);
@@ -51,6 +51,21 @@ pub(super) async fn wait_until_unowned(
         sleep(POLL_INTERVAL).await;
     }
     Ok(())
+}
+
+/// Returns the machine's current state. A machine that has exited has no supervisor any more then: one that still cleans
+/// up is waited for, and what a dead one left behind is swept.
+pub(super) async fn settle(engine: &Engine, machine: &Found) -> Result<Found, ActError> {
+    if machine.supervised && machine.record.phase().is_live() {
+        return Ok(machine.clone());
+    }
+    if machine.supervised {
+        wait_until_unowned(engine, machine, FINISH_TIMEOUT).await?;
+    } else if machine.record.phase().is_live() {
+        sweep(engine)?;
+    }
+    let gone = || ActError::Gone { name: machine.record.name.clone() };
+    engine.registry().read(&machine.record.id).ok_or_else(gone)
 }
 
 pub(super) fn not_ended(machine: &Found, timeout: Duration) -> ActError {

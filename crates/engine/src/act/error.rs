@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::control::{ConnectError, ControlError};
 use crate::machine::{ClaimError, LookupError, MachineName, Refusal};
-use crate::stage::StartError;
+use crate::stage::{StageError, StartError};
 use crate::supervisor_process::SpawnError;
 
 /// Why an operation on a machine failed.
@@ -76,6 +76,15 @@ pub enum ActError {
         /// Why.
         #[source]
         source: Box<StartError>,
+    },
+    /// No snapshot of the machine's disk could be taken.
+    #[error("cannot take a snapshot of the disk of machine {name}")]
+    SnapshotDisk {
+        /// Its name.
+        name: MachineName,
+        /// Why.
+        #[source]
+        source: Box<StageError>,
     },
     /// The guest that wrote to the machine's disk did not power off.
     #[error("cannot flush the disk of machine {name}: what was written may be lost")]

@@ -3,11 +3,11 @@
 use mimeo_agent_protocol::link::Stream;
 use mimeo_agent_protocol::message::{Reply, Request};
 
-use super::ActError;
+use super::{ActError, end};
+use crate::Engine;
 use crate::control::{ControlClient, ControlError};
 use crate::create::{self, DiskGuest};
-use crate::machine::{Action, Found, Phase, decide};
-use crate::{Engine, sweep};
+use crate::machine::{Action, Found, decide};
 
 /// Access to a machine's files. Call [`Files::close`] at the end: what was written may be lost without it.
 #[derive(Debug)]
@@ -29,10 +29,8 @@ enum Access {
 /// # Errors
 /// If the machine's state does not allow it, or no guest can be started for its disk.
 pub async fn open(engine: &Engine, machine: &Found) -> Result<Files, ActError> {
-    if !machine.supervised && machine.record.phase().is_live() {
-        sweep(engine)?;
-    }
-    let phase = if machine.supervised { machine.record.phase() } else { Phase::Exited };
+    let machine = &end::settle(engine, machine).await?;
+    let phase = machine.record.phase();
     let access = if phase.is_live() {
         let refused = |refusal| ActError::Refused { name: machine.record.name.clone(), refusal };
         decide(phase, Action::Enter).map_err(refused)?;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use mimeo_image::Image;
 use mimeo_vmm::Driver;
 
+use super::from_disk::refuse_disk_only;
 use crate::create::{Stopwatch, process};
 use crate::id::SnapshotId;
 use crate::identity;
@@ -64,6 +65,13 @@ pub(super) struct CloneSource {
 
 /// Reads and verifies a snapshot, and finds the image and the driver that its clones need.
 pub(super) fn load_source(engine: &Engine, snapshot: &SnapshotId) -> Result<CloneSource, StageError> {
+    let source = load_disk(engine, snapshot)?;
+    refuse_disk_only(&source.snapshot)?;
+    Ok(source)
+}
+
+/// As [`load_source`], also for a snapshot without memory.
+pub(super) fn load_disk(engine: &Engine, snapshot: &SnapshotId) -> Result<CloneSource, StageError> {
     let store = engine.snapshots();
     let snapshot = store.read(snapshot)?;
     let Some(machine) = snapshot.manifest.machine.clone().filter(|_| snapshot.manifest.kind != Kind::Runtime)

@@ -14,7 +14,7 @@ use crate::create::{Scratch, Vm};
 use crate::io_error::IoContext;
 use crate::launch_request::Retry;
 use crate::launch_spec::disks;
-use crate::machine::{ProcessIdentity, Record};
+use crate::machine::{Claim, ProcessIdentity, Record};
 use crate::network::{self, Connection, without_forwards};
 use crate::snapshot::{self, HostProfile, STATE, Snapshot, Snapshots};
 use crate::stage::StageError;
@@ -43,10 +43,7 @@ impl Planned {
         let mapped = stencil.as_ref().map_or(&memory, |stencil| &stencil.process.memory);
         working_set::read_ahead(&store, &self.snapshot, mapped);
         self.stopwatch.lap("memory");
-        match self.driver.capabilities().disk_layers {
-            true => link_disk_layers(&self.snapshot, &self.claim.dir, self.claim.record.spec.disk_bytes)?,
-            false => copy_disk(&self.snapshot, &self.claim.dir)?,
-        }
+        give_disk(self.driver.as_ref(), &self.snapshot, &self.claim)?;
         self.stopwatch.lap("disk");
         let (instance, divergent_pages) = self.start_vmm(&spec, memory, stencil, &mut missing).await?;
         snapshot::check_version(&self.snapshot.manifest.requires, &instance.version().await?)?;
@@ -170,6 +167,14 @@ pub(super) async fn build_stencil(engine: &Engine, source: CloneSource) -> Resul
     match stencil::find_or_build(&engine.snapshots(), request, BuildPolicy::Always, warm_up).await.missing {
         Some(why) => Err(StageError::Stencil { why }),
         None => Ok(()),
+    }
+}
+
+/// Gives a clone a disk of its own with the content of the snapshot's.
+pub(super) fn give_disk(driver: &dyn Driver, snapshot: &Snapshot, claim: &Claim) -> Result<(), StageError> {
+    match driver.capabilities().disk_layers {
+        true => link_disk_layers(snapshot, &claim.dir, claim.record.spec.disk_bytes),
+        false => copy_disk(snapshot, &claim.dir),
     }
 }
 

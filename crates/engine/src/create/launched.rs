@@ -1,5 +1,7 @@
 //! Stage 4: starts the virtual machine.
 
+use std::path::Path;
+
 use mimeo_agent_protocol::link::Link;
 use mimeo_image::blank;
 use mimeo_pager::Pages;
@@ -84,8 +86,7 @@ impl Networked {
 /// Creates the writable disk of a new machine. An existing machine has one, of as many layers as there are files: a
 /// supervisor that was killed during a snapshot may have added one that the record does not count.
 pub(super) fn ensure_disk(engine: &Engine, claim: &mut Claim) -> Result<(), StageError> {
-    let exists = |layer: &u32| claim.dir.join(snapshot::layer_file_name(*layer)).exists();
-    let layers = (0..).take_while(exists).count() as u32;
+    let layers = existing_layers(&claim.dir);
     if layers > 0 {
         claim.record.disk_layers = layers;
         return Ok(());
@@ -95,6 +96,12 @@ pub(super) fn ensure_disk(engine: &Engine, claim: &mut Claim) -> Result<(), Stag
     }
     let writable = claim.dir.join(snapshot::layer_file_name(0));
     Ok(blank::create_from_template(&engine.home().templates(), &writable, claim.record.spec.disk_bytes)?)
+}
+
+/// The number of layers of the disk in a machine's directory.
+pub(crate) fn existing_layers(dir: &Path) -> u32 {
+    let exists = |layer: &u32| dir.join(snapshot::layer_file_name(*layer)).exists();
+    (0..).take_while(exists).count() as u32
 }
 
 /// A virtual machine that was started, and how.

@@ -49,6 +49,11 @@ pub enum LoadError {
     /// The snapshot has no digests, and the host has rebooted since it was taken.
     #[error("the snapshot was made for a fork before the host rebooted, and may be incomplete: fork again")]
     Unverified,
+    /// A snapshot of a machine that did not run.
+    #[error(
+        "the snapshot has a disk and no memory, because its machine did not run: only `mimeo snapshot run` starts machines from it"
+    )]
+    DiskOnly,
     /// A boot snapshot, which has no workload: only `run` starts clones of it.
     #[error("this is a boot snapshot: only `mimeo run` starts machines from it")]
     BootSnapshot,

@@ -16,8 +16,13 @@ use crate::machine::{MachineName, Record, Requirements};
 pub(super) const FILE: &str = "manifest.json";
 /// The digest of the manifest, which contains the digests of all other files.
 pub(super) const DIGEST_FILE: &str = "manifest.blake3";
-/// Version of the manifest's format.
+/// Version of the manifest's format, for snapshots with memory.
 const FORMAT: u32 = 1;
+/// The version for snapshots of a disk without memory. A mimeo that does not know them refuses it.
+const DISK_FORMAT: u32 = 2;
+/// Maximum number of layers of a disk: each is an open file and one more lookup on the way to old data
+/// (docs/decisions/0006-disks-of-clones.md).
+pub(crate) const MAX_LAYERS: u32 = 64;
 
 /// The guest's memory as a sparse file: all of it, or, with a parent, the pages that differ from the
 /// parent's.
@@ -101,6 +106,14 @@ pub struct FileEntry {
 impl Manifest {
     /// The format that this program writes.
     pub(crate) const FORMAT: u32 = FORMAT;
+    /// The format that this program writes for a snapshot of a disk without memory.
+    pub(crate) const DISK_FORMAT: u32 = DISK_FORMAT;
+
+    /// Returns whether the snapshot has a disk and no memory: its source did not run.
+    #[must_use]
+    pub fn is_disk_only(&self) -> bool {
+        self.format == DISK_FORMAT
+    }
 
     /// Reads the manifest of a directory and verifies its digest.
     pub(super) fn load(dir: &Path) -> Result<Self, LoadError> {
@@ -117,8 +130,8 @@ impl Manifest {
             format: u32,
         }
         let Envelope { format } = serde_json::from_slice(&bytes).map_err(|_| damaged())?;
-        if format > FORMAT {
-            return Err(LoadError::NewerFormat { path, format, known: FORMAT });
+        if format > DISK_FORMAT {
+            return Err(LoadError::NewerFormat { path, format, known: DISK_FORMAT });
         }
         serde_json::from_slice(&bytes).map_err(|_| damaged())
     }

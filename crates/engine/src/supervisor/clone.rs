@@ -6,7 +6,7 @@ use tokio::sync::mpsc;
 use super::run::Endpoints;
 use super::signals::Signals;
 use super::{Attachment, SupervisorError, restart, run};
-use crate::clone::{Identified, clone};
+use crate::clone::{Identified, clone, is_disk_only, start_from_disk};
 use crate::create::Running;
 use crate::id::MachineId;
 use crate::launch_request::{CloneInfo, CloneRequest, HoldPolicy, Release, SupervisorReport};
@@ -65,6 +65,12 @@ async fn start_clone<R: AsyncBufRead + Unpin>(
     lines: &mut Lines<R>,
     report: &mut impl FnMut(&SupervisorReport),
 ) -> Result<Running, SupervisorError> {
+    if is_disk_only(engine, request) {
+        return tokio::select! {
+            running = start_from_disk(engine, request) => Ok(running?),
+            () = cancelled(lines) => Err(SupervisorError::Cancelled),
+        };
+    }
     let mut identified = tokio::select! {
         identified = clone(engine, request) => identified?,
         () = cancelled(lines) => return Err(SupervisorError::Cancelled),

@@ -27,7 +27,7 @@ use crate::ignored::LogIgnored;
 use crate::launch_spec::WRITABLE_SERIAL;
 use crate::machine::{Action, MachineName, Record, Requirements, State, boot_id, decide};
 use crate::snapshot::{
-    self, Kind, LastMemory, Manifest, SnapshotWriter, Snapshots, StoreError, VmmSave, WriteError,
+    self, Kind, LastMemory, MAX_LAYERS, Manifest, SnapshotWriter, Snapshots, StoreError, VmmSave, WriteError,
     WrittenSnapshot,
 };
 use crate::stage::StageError;
@@ -36,9 +36,6 @@ use crate::stage::StageError;
 const FREEZE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Time for a guest to thaw its workload.
 const THAW_TIMEOUT: Duration = Duration::from_secs(10);
-/// Maximum number of layers of a disk: each is an open file and one more lookup on the way to old data
-/// (docs/decisions/0006-disks-of-clones.md).
-const MAX_LAYERS: u32 = 64;
 /// Time for a guest to flush its disk.
 const PREPARE_TIMEOUT: Duration = Duration::from_secs(60);
 /// Attempts to thaw the workload.
