@@ -16,7 +16,7 @@ use crate::store::Store;
 use crate::tree::Tree;
 
 /// Must be raised when the same layers give different bytes, so that old filesystems are not reused.
-const FORMAT: &str = "mimeo-rootfs-1";
+const FORMAT: &str = "mimeo-rootfs-2";
 
 /// Why no filesystem was built from an image's layers.
 #[derive(Debug, thiserror::Error)]

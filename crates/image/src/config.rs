@@ -63,11 +63,18 @@ pub struct Healthcheck {
 pub(crate) struct ConfigDocument {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) created: Option<String>,
+    /// Empty if the image does not say it, as some tools write it.
+    #[serde(default, deserialize_with = "null_is_empty")]
     pub(crate) architecture: String,
+    #[serde(default, deserialize_with = "null_is_empty")]
     pub(crate) os: String,
     #[serde(default)]
     pub(crate) config: Option<ConfigObject>,
     pub(crate) rootfs: Rootfs,
+}
+
+fn null_is_empty<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    Ok(Option::<String>::deserialize(deserializer)?.unwrap_or_default())
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]

@@ -1,10 +1,13 @@
 //! Writes a merged tree as an ext4 image, without root privileges and without mounting. The output is reproducible.
 
+mod raw_names;
 mod sink;
 mod size;
 
 use std::collections::HashMap;
 use std::fs::File;
+
+use raw_names::RawNames;
 
 use mkext4::{FsBuilder, InodeCount, InodeHandle, Layout, Options, SparseSeg, SpecialKind};
 
@@ -32,7 +35,7 @@ pub(crate) fn write(
     file: &File,
     report: &mut dyn FnMut(u64, u64),
 ) -> mkext4::Result<()> {
-    let (layout, fills) = build_layout(tree, uuid)?;
+    let Declared { layout, fills, raw_names } = build_layout(tree, uuid)?;
     file.set_len(layout.image_len())?;
     let mut writer = layout.writer(SparseSink::new(file))?;
     let mut done = 0;
@@ -41,11 +44,19 @@ pub(crate) fn write(
         done += stored_bytes(content);
         report(done, fills.total);
     }
-    writer.finish().map(drop)
+    writer.finish()?;
+    raw_names.write(file)
+}
+
+/// A layout, and what is to be written into it.
+struct Declared<'a> {
+    layout: Layout,
+    fills: Fills<'a>,
+    raw_names: RawNames,
 }
 
 /// Builds the layout with an upper estimate of the size. If mkext4 needs more, the size grows: holes cost nothing.
-fn build_layout(tree: &Tree, uuid: [u8; 16]) -> mkext4::Result<(Layout, Fills<'_>)> {
+fn build_layout(tree: &Tree, uuid: [u8; 16]) -> mkext4::Result<Declared<'_>> {
     let mut plan = size::Plan::estimate(tree);
     for _ in 0..size::MAX_GROWTHS {
         match declare(tree, &plan, uuid) {
@@ -56,7 +67,7 @@ fn build_layout(tree: &Tree, uuid: [u8; 16]) -> mkext4::Result<(Layout, Fills<'_
     declare(tree, &plan, uuid)
 }
 
-fn declare<'a>(tree: &'a Tree, plan: &size::Plan, uuid: [u8; 16]) -> mkext4::Result<(Layout, Fills<'a>)> {
+fn declare<'a>(tree: &'a Tree, plan: &size::Plan, uuid: [u8; 16]) -> mkext4::Result<Declared<'a>> {
     let mut options = Options::new(plan.bytes(), uuid, EPOCH);
     options.inodes = InodeCount::Exact(plan.inodes());
     options.reserved_percent = 0;
@@ -66,9 +77,11 @@ fn declare<'a>(tree: &'a Tree, plan: &size::Plan, uuid: [u8; 16]) -> mkext4::Res
         tree,
         handles: HashMap::with_capacity(tree.len()),
         fills: Fills { handles: Vec::new(), total: 0 },
+        raw_names: RawNames::default(),
     };
     declaration.declare_tree()?;
-    Ok((declaration.builder.seal()?, declaration.fills))
+    let Declaration { builder, fills, raw_names, .. } = declaration;
+    Ok(Declared { layout: builder.seal()?, fills, raw_names })
 }
 
 struct Declaration<'a> {
@@ -76,6 +89,21 @@ struct Declaration<'a> {
     tree: &'a Tree,
     handles: HashMap<usize, InodeHandle>,
     fills: Fills<'a>,
+    raw_names: RawNames,
+}
+
+/// A directory whose names are to be declared, and the path that it was declared at.
+struct Pending {
+    id: InodeId,
+    handle: InodeHandle,
+    path: String,
+}
+
+/// The location that a name is declared at.
+struct Location<'n> {
+    parent: InodeHandle,
+    name: &'n str,
+    path: &'n str,
 }
 
 impl<'a> Declaration<'a> {
@@ -83,53 +111,50 @@ impl<'a> Declaration<'a> {
         let root = self.tree.inode(ROOT);
         self.builder.set_meta(mkext4::ROOT, meta(root.meta))?;
         self.set_xattrs(mkext4::ROOT, &root.xattrs)?;
-        let mut pending = vec![(ROOT, mkext4::ROOT)];
-        while let Some((id, handle)) = pending.pop() {
-            self.declare_directory(id, handle, &mut pending)?;
+        let mut pending = vec![Pending { id: ROOT, handle: mkext4::ROOT, path: String::new() }];
+        while let Some(directory) = pending.pop() {
+            self.declare_directory(&directory, &mut pending)?;
         }
         Ok(())
     }
 
-    fn declare_directory(
-        &mut self,
-        id: InodeId,
-        handle: InodeHandle,
-        pending: &mut Vec<(InodeId, InodeHandle)>,
-    ) -> mkext4::Result<()> {
-        let Some(directory) = self.tree.directory(id) else { return Ok(()) };
+    fn declare_directory(&mut self, at: &Pending, pending: &mut Vec<Pending>) -> mkext4::Result<()> {
+        let Some(directory) = self.tree.directory(at.id) else { return Ok(()) };
         for (name, found) in &directory.names {
-            let entry = self.declare_name(handle, name, found.inode)?;
+            let name = self.raw_names.declare(&at.path, name, &directory.names)?;
+            let path = format!("{}/{name}", at.path);
+            let location = Location { parent: at.handle, name: &name, path: &path };
+            let handle = self.declare_name(&location, found.inode)?;
             if self.tree.directory(found.inode).is_some() {
-                pending.push((found.inode, entry));
+                pending.push(Pending { id: found.inode, handle, path });
             }
         }
         Ok(())
     }
 
-    fn declare_name(&mut self, parent: InodeHandle, name: &str, id: InodeId) -> mkext4::Result<InodeHandle> {
+    fn declare_name(&mut self, location: &Location<'_>, id: InodeId) -> mkext4::Result<InodeHandle> {
         if let Some(handle) = self.handles.get(&id.index()).copied() {
-            self.builder.hardlink(parent, name, handle)?;
+            self.builder.hardlink(location.parent, location.name, handle)?;
             return Ok(handle);
         }
         let inode = self.tree.inode(id);
-        let handle = self.declare_inode(parent, name, inode)?;
+        let handle = self.declare_inode(location, inode)?;
         self.set_xattrs(handle, &inode.xattrs)?;
         self.handles.insert(id.index(), handle);
         Ok(handle)
     }
 
-    fn declare_inode(
-        &mut self,
-        parent: InodeHandle,
-        name: &str,
-        inode: &'a Inode,
-    ) -> mkext4::Result<InodeHandle> {
+    fn declare_inode(&mut self, location: &Location<'_>, inode: &'a Inode) -> mkext4::Result<InodeHandle> {
+        let Location { parent, name, path } = *location;
         let meta = meta(inode.meta);
         let special = |kind| (parent, name, meta, kind);
         let (parent, name, meta, kind) = match &inode.node {
             Node::Directory(_) => return self.builder.mkdir(parent, name, meta),
             Node::File { layer, content } => return self.declare_file(parent, name, meta, *layer, content),
-            Node::Symlink(target) => return self.builder.symlink(parent, name, target, meta),
+            Node::Symlink(target) => {
+                let target = self.raw_names.declare_target(path, target);
+                return self.builder.symlink(parent, name, &target, meta);
+            }
             Node::Char { major, minor } => special(SpecialKind::Char { major: *major, minor: *minor }),
             Node::Block { major, minor } => special(SpecialKind::Block { major: *major, minor: *minor }),
             Node::Fifo => special(SpecialKind::Fifo),

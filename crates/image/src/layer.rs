@@ -96,9 +96,6 @@ pub enum LayerProblem {
         /// The limit.
         limit: usize,
     },
-    /// The image's filesystem stores names as UTF-8 only.
-    #[error("a name in it is not UTF-8")]
-    NotUtf8,
     /// A name contains a zero byte, or a symbolic link's target is empty.
     #[error("a name in it is empty or contains a zero byte")]
     BadName,
@@ -228,6 +225,11 @@ pub(crate) fn diff_id(blob: &Path, digest: Digest, budget: &Budget) -> Result<Di
     let request = Request { blob, digest, diff_id: None, spool_dir: blob, budget };
     let read = open(&request).and_then(Metered::finish);
     read.map_err(|problem| LayerError::new(digest, None, problem))
+}
+
+/// A name of a layer in an error message.
+pub(crate) fn text(name: &[u8]) -> String {
+    String::from_utf8_lossy(name).into_owned()
 }
 
 fn open<'a>(request: &Request<'a>) -> Result<Metered<'a, Box<dyn Read>>, LayerProblem> {

@@ -152,7 +152,9 @@ pub(crate) fn parse(bytes: &[u8], digest: Digest) -> Result<Parsed, DocumentErro
 
 /// Selects the entry for a platform. A single entry without a platform is accepted: its configuration is checked later.
 pub(crate) fn select(index: &Index, requested: &Platform) -> Result<Descriptor, DocumentError> {
-    let found = index.manifests.iter().find(|entry| entry.platform.as_ref() == Some(requested));
+    let matches =
+        |entry: &&Descriptor| entry.platform.as_ref().is_some_and(|declared| declared.matches(requested));
+    let found = index.manifests.iter().find(matches);
     let lone =
         || index.manifests.first().filter(|entry| index.manifests.len() == 1 && entry.platform.is_none());
     found.or_else(lone).cloned().ok_or_else(|| DocumentError::NoPlatform {
@@ -171,7 +173,7 @@ pub(crate) fn parse_config(
     let document: ConfigDocument =
         serde_json::from_slice(bytes).map_err(|source| DocumentError::Config { digest, source })?;
     let actual = Platform { os: document.os.clone(), architecture: document.architecture.clone() };
-    if actual != *requested {
+    if !actual.matches(requested) {
         return Err(DocumentError::OtherPlatform { requested: requested.clone(), actual });
     }
     let (layers, diff_ids) = (manifest.layers.len(), document.rootfs.diff_ids.len());

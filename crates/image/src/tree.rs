@@ -5,7 +5,7 @@ mod resolve;
 
 use std::collections::BTreeMap;
 
-use crate::layer::{Content, Layer, LayerError, LayerProblem, Meta, Xattr};
+use crate::layer::{Content, Layer, LayerError, LayerProblem, Meta, Xattr, text};
 
 /// Index into [`Tree::inodes`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -31,7 +31,7 @@ pub(crate) enum Node {
         layer: usize,
         content: Content,
     },
-    Symlink(String),
+    Symlink(Vec<u8>),
     Char {
         major: u32,
         minor: u32,
@@ -47,7 +47,7 @@ pub(crate) enum Node {
 pub(crate) struct Directory {
     parent: InodeId,
     /// Sorted by bytes, so that the same layers give the same filesystem.
-    pub(crate) names: BTreeMap<String, Name>,
+    pub(crate) names: BTreeMap<Vec<u8>, Name>,
 }
 
 /// A directory entry and the layer that last changed it: whiteouts hide only entries of lower layers.
@@ -70,7 +70,7 @@ impl Tree {
         for (index, layer) in layers.iter_mut().enumerate() {
             for entry in std::mem::take(&mut layer.entries) {
                 let path = entry.path.clone();
-                tree.apply(index, entry).map_err(|p| LayerError::new(layer.digest, Some(path), p))?;
+                tree.apply(index, entry).map_err(|p| LayerError::new(layer.digest, Some(text(&path)), p))?;
             }
         }
         tree.drop_lost_and_found()
@@ -112,12 +112,13 @@ impl Tree {
 
     /// Drops an empty `lost+found`, because ext4 creates its own.
     fn drop_lost_and_found(&mut self) -> Result<(), (usize, LayerProblem)> {
-        let Some(name) = self.directory(ROOT).and_then(|root| root.names.get(LOST_FOUND)).copied() else {
+        let Some(name) = self.directory(ROOT).and_then(|root| root.names.get(LOST_FOUND.as_bytes())).copied()
+        else {
             return Ok(());
         };
         match self.directory(name.inode) {
             Some(directory) if directory.names.is_empty() => {
-                self.unlink(ROOT, LOST_FOUND);
+                self.unlink(ROOT, LOST_FOUND.as_bytes());
                 Ok(())
             }
             _ => Err((name.layer, LayerProblem::LostFound)),

@@ -73,7 +73,7 @@ fn node_blocks(node: &Node) -> u64 {
     }
 }
 
-fn directory_blocks<'a>(names: impl Iterator<Item = &'a String>) -> u64 {
+fn directory_blocks<'a>(names: impl Iterator<Item = &'a Vec<u8>>) -> u64 {
     let bytes: u64 = names.map(|name| (name.len() + RECORD_OVERHEAD) as u64).sum();
     match bytes / 4000 {
         0 => 1,

@@ -14,10 +14,10 @@ pub(crate) struct Meta {
 /// Name with its namespace, and value as ext4 stores it.
 pub(crate) type Xattr = (String, Vec<u8>);
 
-/// One entry of a layer, with paths as in the archive.
+/// One entry of a layer, with paths as in the archive: any bytes except zero, because no system requires UTF-8.
 #[derive(Debug)]
 pub(crate) struct Entry {
-    pub(crate) path: String,
+    pub(crate) path: Vec<u8>,
     pub(crate) kind: Kind,
     pub(crate) meta: Meta,
     pub(crate) xattrs: Vec<Xattr>,
@@ -27,8 +27,8 @@ pub(crate) struct Entry {
 pub(crate) enum Kind {
     Directory,
     File(Content),
-    Symlink(String),
-    HardLink(String),
+    Symlink(Vec<u8>),
+    HardLink(Vec<u8>),
     Char { major: u32, minor: u32 },
     Block { major: u32, minor: u32 },
     Fifo,

@@ -138,14 +138,14 @@ impl<'a, R: Read> TarStream<'a, R> {
     fn read_kind(
         &mut self,
         header: &Header,
-        path: &str,
+        path: &[u8],
         link: Vec<u8>,
         pax: &Pax,
     ) -> Result<Kind, LayerProblem> {
         Ok(match header.entry_type() {
             EntryType::Directory => Kind::Directory,
             // Archives older than ustar mark a directory only by its trailing slash.
-            EntryType::Regular if path.ends_with('/') => Kind::Directory,
+            EntryType::Regular if path.ends_with(b"/") => Kind::Directory,
             EntryType::Regular | EntryType::Continuous => Kind::File(self.read_regular(header, pax)?),
             EntryType::GNUSparse => Kind::File(self.read_gnu_sparse(header, pax)?),
             EntryType::Symlink => Kind::Symlink(parse_path(link)?),
@@ -285,14 +285,14 @@ fn verify_checksum(header: &Header) -> Result<(), LayerProblem> {
     if recorded == unsigned || recorded == signed { Ok(()) } else { Err(bad_header("checksum")) }
 }
 
-fn parse_path(bytes: Vec<u8>) -> Result<String, LayerProblem> {
+fn parse_path(bytes: Vec<u8>) -> Result<Vec<u8>, LayerProblem> {
     if bytes.len() > MAX_PATH {
         return Err(LayerProblem::NameTooLong { bytes: bytes.len(), limit: MAX_PATH });
     }
     if bytes.contains(&0) {
         return Err(LayerProblem::BadName);
     }
-    String::from_utf8(bytes).map_err(|_| LayerProblem::NotUtf8)
+    Ok(bytes)
 }
 
 fn parse_meta(header: &Header, pax: &Pax) -> Result<Meta, LayerProblem> {

@@ -2,12 +2,14 @@
 
 use super::resolve::{Missing, components, contains_parent};
 use super::{Inode, InodeId, Name, Node, ROOT, Tree};
-use crate::layer::{Entry, Kind, LayerProblem, Meta, Xattr};
+use crate::layer::{Entry, Kind, LayerProblem, Meta, Xattr, text};
 
-const WHITEOUT: &str = ".wh.";
-const OPAQUE: &str = ".wh..wh..opq";
+const WHITEOUT: &[u8] = b".wh.";
+const OPAQUE: &[u8] = b".wh..wh..opq";
 /// Prefix of aufs metadata such as `.wh..wh.plnk`, which is not part of the image.
-const AUFS_METADATA: &str = ".wh..wh.";
+const AUFS_METADATA: &[u8] = b".wh..wh.";
+/// Linux shows this mode for every symbolic link, whatever an archive says.
+const LINK_MODE: u16 = 0o777;
 /// ext4's limit of names for one inode.
 const MAX_NAMES: u32 = 65_000;
 
@@ -15,7 +17,7 @@ const MAX_NAMES: u32 = 65_000;
 #[derive(Debug, Clone, Copy)]
 struct Location<'a> {
     parent: InodeId,
-    name: &'a str,
+    name: &'a [u8],
     layer: usize,
 }
 
@@ -51,7 +53,10 @@ impl Tree {
     }
 
     fn insert(&mut self, location: Location<'_>, entry: Entry) -> Result<(), LayerProblem> {
-        let Entry { kind, meta, xattrs, .. } = entry;
+        let Entry { kind, mut meta, xattrs, .. } = entry;
+        if matches!(kind, Kind::Symlink(_)) {
+            meta.mode = LINK_MODE;
+        }
         let node = match kind {
             Kind::Directory => return self.insert_directory(location, meta, xattrs),
             Kind::HardLink(target) => return self.insert_hard_link(location, &target),
@@ -87,38 +92,38 @@ impl Tree {
         self.add_name(location, id)
     }
 
-    fn insert_hard_link(&mut self, location: Location<'_>, target: &str) -> Result<(), LayerProblem> {
+    fn insert_hard_link(&mut self, location: Location<'_>, target: &[u8]) -> Result<(), LayerProblem> {
         let inode = self.link_target(target)?;
         if self.lookup(location.parent, location.name) == Some(inode) {
             return self.mark_layer(location);
         }
         if self.inode(inode).links >= MAX_NAMES {
-            return Err(LayerProblem::TooManyNames { target: target.to_owned() });
+            return Err(LayerProblem::TooManyNames { target: text(target) });
         }
         self.unlink(location.parent, location.name);
         // The name just removed may have been a directory that contained the target.
         if self.inode(inode).links == 0 {
-            return Err(LayerProblem::LinkMissing { target: target.to_owned() });
+            return Err(LayerProblem::LinkMissing { target: text(target) });
         }
         self.add_name(location, inode)
     }
 
-    fn link_target(&mut self, target: &str) -> Result<InodeId, LayerProblem> {
-        let missing = || LayerProblem::LinkMissing { target: target.to_owned() };
+    fn link_target(&mut self, target: &[u8]) -> Result<InodeId, LayerProblem> {
+        let missing = || LayerProblem::LinkMissing { target: text(target) };
         let parts = components(target)?;
         if contains_parent(&parts) {
-            return Err(LayerProblem::LinkClimbs { target: target.to_owned() });
+            return Err(LayerProblem::LinkClimbs { target: text(target) });
         }
         let (name, parents) = parts.split_last().ok_or_else(missing)?;
         let parent = self.walk(parents, Missing::Ignore)?.ok_or_else(missing)?;
         let inode = self.lookup(parent, name).ok_or_else(missing)?;
         match self.directory(inode) {
-            Some(_) => Err(LayerProblem::LinkToDirectory { target: target.to_owned() }),
+            Some(_) => Err(LayerProblem::LinkToDirectory { target: text(target) }),
             None => Ok(inode),
         }
     }
 
-    fn lookup(&self, parent: InodeId, name: &str) -> Option<InodeId> {
+    fn lookup(&self, parent: InodeId, name: &[u8]) -> Option<InodeId> {
         self.directory(parent)?.names.get(name).map(|name| name.inode)
     }
 
@@ -139,7 +144,7 @@ impl Tree {
     }
 
     /// Removes a name, and everything below a directory. Not recursive, because the depth is untrusted input.
-    pub(super) fn unlink(&mut self, parent: InodeId, name: &str) {
+    pub(super) fn unlink(&mut self, parent: InodeId, name: &[u8]) {
         let dropped = self.directory_mut(parent).and_then(|directory| directory.names.remove(name));
         let mut pending: Vec<InodeId> = dropped.map(|name| name.inode).into_iter().collect();
         while let Some(id) = pending.pop() {
@@ -151,7 +156,7 @@ impl Tree {
         }
     }
 
-    fn apply_whiteout(&mut self, layer: usize, parents: &[&str], name: &str) -> Result<(), LayerProblem> {
+    fn apply_whiteout(&mut self, layer: usize, parents: &[&[u8]], name: &[u8]) -> Result<(), LayerProblem> {
         if name != OPAQUE && name.starts_with(AUFS_METADATA) {
             return Ok(());
         }
@@ -161,7 +166,7 @@ impl Tree {
             return Ok(());
         }
         let hidden = &name[WHITEOUT.len()..];
-        if matches!(hidden, "" | "." | "..") {
+        if matches!(hidden, b"" | b"." | b"..") {
             return Err(LayerProblem::BadWhiteout);
         }
         self.hide(parent, hidden, layer);
@@ -169,7 +174,7 @@ impl Tree {
     }
 
     /// Removes a name of lower layers, regardless of the order of the entries in this layer.
-    fn hide(&mut self, parent: InodeId, name: &str, layer: usize) {
+    fn hide(&mut self, parent: InodeId, name: &[u8], layer: usize) {
         let Some(found) = self.directory(parent).and_then(|d| d.names.get(name)).copied() else { return };
         match self.directory(found.inode) {
             _ if found.layer != layer => self.unlink(parent, name),
@@ -204,7 +209,7 @@ mod tests {
 
     fn entry(path: &str, kind: Kind) -> Entry {
         let meta = Meta { mode: 0o644, uid: 1, gid: 2, mtime: (5, 0) };
-        Entry { path: path.to_owned(), kind, meta, xattrs: Vec::new() }
+        Entry { path: path.into(), kind, meta, xattrs: Vec::new() }
     }
 
     fn file() -> Kind {
@@ -225,7 +230,7 @@ mod tests {
         let mut pending = vec![(ROOT, String::new())];
         while let Some((id, prefix)) = pending.pop() {
             for (name, found) in &tree.directory(id).unwrap().names {
-                let path = format!("{prefix}{name}");
+                let path = format!("{prefix}{}", text(name));
                 match tree.directory(found.inode) {
                     Some(_) => {
                         out.push(format!("{path}/"));
@@ -313,7 +318,7 @@ mod tests {
         let mut tree = empty();
         apply(&mut tree, 0, "a", file());
         apply(&mut tree, 0, "b", Kind::HardLink("./a".into()));
-        assert_eq!(tree.lookup(ROOT, "a"), tree.lookup(ROOT, "b"));
+        assert_eq!(tree.lookup(ROOT, b"a"), tree.lookup(ROOT, b"b"));
         apply(&mut tree, 0, "b", Kind::HardLink("/a".into()));
         apply(&mut tree, 1, ".wh.a", file());
         assert_eq!(paths(&tree), ["b"]);

@@ -4,20 +4,21 @@
 use std::collections::VecDeque;
 
 use super::{Inode, InodeId, Name, Node, ROOT, Tree};
-use crate::layer::{LayerProblem, Meta};
+use crate::layer::{LayerProblem, Meta, text};
 use crate::limits::{MAX_LINKS, MAX_NAME};
 
 /// Splits a path into its components, without `.` and empty ones. A leading `/` is the image's root.
-pub(super) fn components(path: &str) -> Result<Vec<&str>, LayerProblem> {
-    let parts: Vec<&str> = path.split('/').filter(|part| !matches!(*part, "" | ".")).collect();
+pub(super) fn components(path: &[u8]) -> Result<Vec<&[u8]>, LayerProblem> {
+    let parts: Vec<&[u8]> =
+        path.split(|byte| *byte == b'/').filter(|part| !matches!(*part, b"" | b".")).collect();
     match parts.iter().map(|part| part.len()).max() {
         Some(bytes) if bytes > MAX_NAME => Err(LayerProblem::NameTooLong { bytes, limit: MAX_NAME }),
         _ => Ok(parts),
     }
 }
 
-pub(super) fn contains_parent(parts: &[&str]) -> bool {
-    parts.contains(&"..")
+pub(super) fn contains_parent(parts: &[&[u8]]) -> bool {
+    parts.contains(&b"..".as_slice())
 }
 
 /// How to handle a missing directory.
@@ -31,8 +32,12 @@ pub(super) enum Missing {
 
 impl Tree {
     /// The directory at `parts`; none if it is missing and not created.
-    pub(super) fn walk(&mut self, parts: &[&str], missing: Missing) -> Result<Option<InodeId>, LayerProblem> {
-        let mut rest: VecDeque<String> = parts.iter().map(|part| (*part).to_owned()).collect();
+    pub(super) fn walk(
+        &mut self,
+        parts: &[&[u8]],
+        missing: Missing,
+    ) -> Result<Option<InodeId>, LayerProblem> {
+        let mut rest: VecDeque<Vec<u8>> = parts.iter().map(|part| part.to_vec()).collect();
         let mut at = ROOT;
         let mut followed = 0;
         while let Some(part) = rest.pop_front() {
@@ -42,10 +47,10 @@ impl Tree {
                 Node::Symlink(target) => {
                     followed += 1;
                     check_followed(followed)?;
-                    at = if target.starts_with('/') { ROOT } else { at };
+                    at = if target.starts_with(b"/") { ROOT } else { at };
                     push_front(&mut rest, target)?;
                 }
-                _ => return Err(LayerProblem::NotADirectory { path: parts.join("/") }),
+                _ => return Err(LayerProblem::NotADirectory { path: text(&parts.join(&b'/')) }),
             }
         }
         Ok(Some(at))
@@ -54,11 +59,11 @@ impl Tree {
     fn resolve_component(
         &mut self,
         at: InodeId,
-        part: &str,
+        part: &[u8],
         missing: Missing,
     ) -> Result<Option<InodeId>, LayerProblem> {
         let directory = self.directory_mut(at).ok_or(LayerProblem::Root)?;
-        if part == ".." {
+        if part == b".." {
             return Ok(Some(directory.parent));
         }
         if let Some(name) = directory.names.get_mut(part) {
@@ -76,7 +81,7 @@ impl Tree {
     fn create_implied(
         &mut self,
         parent: InodeId,
-        name: &str,
+        name: &[u8],
         layer: usize,
         mtime: (i64, u32),
     ) -> Result<InodeId, LayerProblem> {
@@ -98,7 +103,7 @@ fn check_followed(followed: usize) -> Result<(), LayerProblem> {
     if followed > MAX_LINKS { Err(LayerProblem::TooManyLinks { limit: MAX_LINKS }) } else { Ok(()) }
 }
 
-fn push_front(rest: &mut VecDeque<String>, target: &str) -> Result<(), LayerProblem> {
+fn push_front(rest: &mut VecDeque<Vec<u8>>, target: &[u8]) -> Result<(), LayerProblem> {
     for part in components(target)?.into_iter().rev() {
         rest.push_front(part.to_owned());
     }

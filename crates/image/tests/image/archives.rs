@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::Command;
 
 use mimeo_image::{LocalError, PullError};
+use serde_json::Value;
 
 use crate::support::{Home, Tar, TestImage, chain, fsck, gzip, read};
 
@@ -92,6 +93,27 @@ async fn another_architecture_is_refused_with_both_named() {
         "{}",
         chain(&error)
     );
+}
+
+#[tokio::test]
+async fn an_image_that_does_not_say_its_architecture_is_used() {
+    for change in [
+        |config: &mut Value| config["architecture"] = "".into(),
+        |config: &mut Value| config["architecture"] = "x86_64".into(),
+        |config: &mut Value| config["architecture"] = Value::Null,
+        |config: &mut Value| {
+            config.as_object_mut().unwrap().retain(|key, _| key != "os" && key != "architecture")
+        },
+    ] {
+        let home = Home::new();
+        let folder = home.path("layout");
+        let tar = Tar::new().file("x", b"1").done();
+        let mut image = TestImage::from_layers(&[(tar.clone(), gzip(&tar))], "amd64");
+        image.change_config(change);
+        image.write_layout(&folder, "v1");
+        let pulled = home.pull(&format!("oci:{}", folder.display())).await.unwrap();
+        assert_eq!(pulled.config.cmd, ["/bin/sh"]);
+    }
 }
 
 #[tokio::test]

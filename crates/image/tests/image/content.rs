@@ -187,3 +187,78 @@ async fn access_control_lists_are_stored_as_ext4_has_them() {
     let list = debugfs(&image.rootfs, "ea_list /f");
     assert!(list.contains("system.posix_acl_access"), "{list}");
 }
+
+/// The paths below the root that e2fsprogs reads, with bytes that are not ASCII as debugfs shows them.
+fn listed(image: &std::path::Path, directory: &str) -> Vec<String> {
+    let text = debugfs(image, &format!("ls -p {directory}"));
+    let names = text.lines().filter_map(|line| line.split('/').nth(5)).map(str::to_owned);
+    let mut names: Vec<_> =
+        names.filter(|name| !matches!(name.as_str(), "" | "." | ".." | "lost+found")).collect();
+    names.sort();
+    names
+}
+
+fn raw_path(bytes: &[u8]) -> ext4_view::PathBuf {
+    ext4_view::PathBuf::try_from(bytes).unwrap()
+}
+
+#[tokio::test]
+async fn names_and_targets_keep_their_bytes() {
+    let home = Home::new();
+    let long_target = [&b"t/".repeat(60)[..], b"\xfc"].concat();
+    let low = Tar::new()
+        .dir("d/")
+        .pax(&[("path", b"d/caf\xe9")])
+        .file("d/x", b"one")
+        .pax(&[("path", b"d/l"), ("linkpath", b"caf\xe9")])
+        .symlink("d/l", "x")
+        .pax(&[("path", b"d/long"), ("linkpath", &long_target)])
+        .symlink("d/long", "x")
+        .pax(&[("path", b"h\xe4rd"), ("linkpath", b"d/caf\xe9")])
+        .link("h", "x")
+        .pax(&[("path", b"dir\xff/sub\xfe/file")])
+        .file("y", b"deep")
+        .pax(&[("path", b"gone\xe9")])
+        .file("z", b"hidden")
+        .file("0000", b"not a placeholder")
+        .done();
+    let high = Tar::new().pax(&[("path", b".wh.gone\xe9")]).file("w", b"").done();
+    let image = home.pull_layers(&[low, high]).await.unwrap();
+    fsck(&image.rootfs);
+    let filesystem = ext4_view::Ext4::load_from_path(&image.rootfs).unwrap();
+    let read = |path: &[u8]| filesystem.read(&raw_path(path)).unwrap();
+    assert_eq!(read(b"/d/caf\xe9"), b"one");
+    assert_eq!(read(b"/d/l"), b"one");
+    assert_eq!(read(b"/h\xe4rd"), b"one");
+    assert_eq!(read(b"/dir\xff/sub\xfe/file"), b"deep");
+    assert_eq!(read(b"/0000"), b"not a placeholder");
+    let target = filesystem.read_link(&raw_path(b"/d/long")).unwrap();
+    assert_eq!(target.as_ref() as &[u8], long_target);
+    assert_eq!(listed(&image.rootfs, "/").len(), 4, "{:?}", listed(&image.rootfs, "/"));
+}
+
+#[tokio::test]
+async fn a_large_directory_of_raw_names_is_searched_without_hashes() {
+    let home = Home::new();
+    // Names of 250 bytes: enough for a hashed directory with inner nodes.
+    let name = |number: usize| [format!("big/{number:06}").as_bytes(), &[0xe9; 244][..]].concat();
+    let tar = (0..9000).fold(Tar::new().dir("big/"), |tar, number| {
+        tar.pax(&[("path", &name(number))]).file("x", number.to_string().as_bytes())
+    });
+    let image = home.pull_layers(&[tar.done()]).await.unwrap();
+    fsck(&image.rootfs);
+    let filesystem = ext4_view::Ext4::load_from_path(&image.rootfs).unwrap();
+    for number in [0, 1, 4500, 8999] {
+        let path = [b"/", &name(number)[..]].concat();
+        assert_eq!(filesystem.read(&raw_path(&path)).unwrap(), number.to_string().as_bytes());
+    }
+    assert_eq!(filesystem.read_dir("/big").unwrap().count(), 9002);
+}
+
+#[tokio::test]
+async fn symbolic_links_have_all_permissions() {
+    let home = Home::new();
+    let image = home.pull_layers(&[Tar::new().symlink("l", "tmp").done()]).await.unwrap();
+    let link = debugfs(&image.rootfs, "stat /l");
+    assert!(link.contains("Mode:  0777"), "{link}");
+}

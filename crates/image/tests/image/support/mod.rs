@@ -164,6 +164,17 @@ impl TestImage {
         Self { blobs, manifest: serde_json::to_vec(&manifest).unwrap() }
     }
 
+    /// Changes the configuration, which is the last blob.
+    pub(crate) fn change_config(&mut self, change: impl Fn(&mut Value)) {
+        let mut config: Value = serde_json::from_slice(&self.blobs.pop().unwrap()).unwrap();
+        change(&mut config);
+        let bytes = serde_json::to_vec(&config).unwrap();
+        let mut manifest: Value = serde_json::from_slice(&self.manifest).unwrap();
+        manifest["config"] = descriptor("application/vnd.oci.image.config.v1+json", &bytes);
+        self.manifest = serde_json::to_vec(&manifest).unwrap();
+        self.blobs.push(bytes);
+    }
+
     pub(crate) fn write_layout(&self, folder: &Path, tag: &str) {
         let blobs = folder.join("blobs/sha256");
         fs::create_dir_all(&blobs).unwrap();
