@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
+use crate::history::HistoryEntry;
 
 /// The run configuration of an image. Serialised with these field names; absent values are omitted.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -71,10 +72,18 @@ pub(crate) struct ConfigDocument {
     #[serde(default)]
     pub(crate) config: Option<ConfigObject>,
     pub(crate) rootfs: Rootfs,
+    #[serde(default, deserialize_with = "null_is_no_history", skip_serializing_if = "Vec::is_empty")]
+    pub(crate) history: Vec<HistoryEntry>,
 }
 
 fn null_is_empty<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
     Ok(Option::<String>::deserialize(deserializer)?.unwrap_or_default())
+}
+
+fn null_is_no_history<'de, D: serde::Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Vec<HistoryEntry>, D::Error> {
+    Ok(Option::<Vec<HistoryEntry>>::deserialize(deserializer)?.unwrap_or_default())
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]

@@ -57,8 +57,10 @@ pub enum CredentialsError {
 }
 
 /// Looks up the registry's credentials in the first login file that has an entry for it.
-pub(crate) fn lookup(name: &ImageName) -> Result<RegistryAuth, CredentialsError> {
-    for path in files(|key| env::var_os(key)) {
+/// With `file`, only that one is read.
+pub(crate) fn lookup(name: &ImageName, file: Option<&Path>) -> Result<RegistryAuth, CredentialsError> {
+    let files = file.map_or_else(|| files(|key| env::var_os(key)), |file| vec![file.to_owned()]);
+    for path in files {
         if let Some(auth) = lookup_in(&path, name)? {
             return Ok(auth);
         }
@@ -66,29 +68,61 @@ pub(crate) fn lookup(name: &ImageName) -> Result<RegistryAuth, CredentialsError>
     Ok(RegistryAuth::Anonymous)
 }
 
+/// The stored user name and password of a registry, `host[:port]` or a prefix of its paths. With `file`, only that one
+/// is read.
+pub(crate) fn stored(registry: &str, file: Option<&Path>) -> Result<Option<Credentials>, CredentialsError> {
+    let files = file.map_or_else(|| files(|key| env::var_os(key)), |file| vec![file.to_owned()]);
+    for path in files {
+        if let Some(RegistryAuth::Basic(user, password)) = lookup_keys(&path, registry, prefixes(registry))? {
+            return Ok(Some(Credentials { user, password }));
+        }
+    }
+    Ok(None)
+}
+
+/// The file that podman stores logins in.
+pub(crate) fn podman_file(var: impl Fn(&str) -> Option<OsString>) -> PathBuf {
+    let runtime = var("XDG_RUNTIME_DIR").filter(|value| !value.is_empty()).map(PathBuf::from);
+    let containers = match runtime {
+        Some(dir) => dir.join("containers"),
+        None => PathBuf::from(format!("/run/containers/{}", rustix::process::getuid().as_raw())),
+    };
+    containers.join("auth.json")
+}
+
 /// The login files in podman's order, docker's last. A file named by `REGISTRY_AUTH_FILE` is the only one.
 fn files(var: impl Fn(&str) -> Option<OsString>) -> Vec<PathBuf> {
+    let podman = podman_file(&var);
     let var = |key| var(key).filter(|value| !value.is_empty()).map(PathBuf::from);
     if let Some(file) = var("REGISTRY_AUTH_FILE") {
         return vec![file];
     }
-    let podman = var("XDG_RUNTIME_DIR").map(|dir| dir.join("containers/auth.json"));
+    let config = var("XDG_CONFIG_HOME").or_else(|| var("HOME").map(|home| home.join(".config")));
+    let config = config.map(|dir| dir.join("containers/auth.json"));
     let docker = var("DOCKER_CONFIG").or_else(|| var("HOME").map(|home| home.join(".docker")));
-    [podman, docker.map(|dir| dir.join("config.json"))].into_iter().flatten().collect()
+    [Some(podman), config, docker.map(|dir| dir.join("config.json"))].into_iter().flatten().collect()
 }
 
 fn lookup_in(path: &Path, name: &ImageName) -> Result<Option<RegistryAuth>, CredentialsError> {
+    lookup_keys(path, name.registry(), keys(name))
+}
+
+fn lookup_keys(
+    path: &Path,
+    registry: &str,
+    keys: Vec<String>,
+) -> Result<Option<RegistryAuth>, CredentialsError> {
     let text = match fs::read(path) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(source) => return Err(CredentialsError::Read { path: path.to_owned(), source }),
     };
-    for key in keys(name) {
+    for key in keys {
         match docker_credential::get_credential_from_reader(&text[..], &key) {
             Ok(credential) => return Ok(Some(auth(credential))),
             Err(Retrieval::NoCredentialConfigured | Retrieval::HelperFailure { .. }) => {}
             Err(error) => {
-                let registry = name.registry().to_owned();
+                let registry = registry.to_owned();
                 return Err(CredentialsError::Unusable {
                     path: path.to_owned(),
                     registry,
@@ -120,14 +154,17 @@ fn reason(error: &Retrieval) -> &'static str {
 /// The keys under which a login file may list the image, most specific first. Podman's files may name a repository or
 /// a prefix of its path; docker's files name Docker Hub by a URL.
 fn keys(name: &ImageName) -> Vec<String> {
-    let mut keys = Vec::new();
-    let mut path = format!("{}/{}", name.registry(), name.repository());
-    keys.push(path.clone());
+    prefixes(&format!("{}/{}", name.registry(), name.repository()))
+}
+
+fn prefixes(path: &str) -> Vec<String> {
+    let mut keys = vec![path.to_owned()];
+    let mut path = path;
     while let Some((parent, _)) = path.rsplit_once('/') {
-        path = parent.to_owned();
-        keys.push(path.clone());
+        keys.push(parent.to_owned());
+        path = parent;
     }
-    if name.registry() == "docker.io" {
+    if path == "docker.io" {
         keys.extend(["https://index.docker.io/v1/".to_owned(), "index.docker.io".to_owned()]);
     }
     keys
@@ -178,6 +215,13 @@ mod tests {
         let set = |key: &str| Some(OsString::from(format!("/{key}")));
         assert_eq!(files(set), [PathBuf::from("/REGISTRY_AUTH_FILE")]);
         let home = |key: &str| (key == "HOME").then(|| "/home/me".into());
-        assert_eq!(files(home), [PathBuf::from("/home/me/.docker/config.json")]);
+        let files = files(home);
+        assert_eq!(
+            files[1..],
+            ["/home/me/.config/containers/auth.json", "/home/me/.docker/config.json"].map(PathBuf::from)
+        );
+        assert!(files[0].starts_with("/run/containers"), "{files:?}");
+        let runtime = |key: &str| (key == "XDG_RUNTIME_DIR").then(|| "/run/user/7".into());
+        assert_eq!(podman_file(runtime), PathBuf::from("/run/user/7/containers/auth.json"));
     }
 }

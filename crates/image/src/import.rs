@@ -10,10 +10,11 @@ use crate::build::{self, BuildError};
 use crate::commit::FileError;
 use crate::config::{ConfigDocument, ConfigObject, ImageConfig, Rootfs};
 use crate::digest::Digest;
+use crate::history::HistoryEntry;
 use crate::image::{Image, LayerInfo};
 use crate::layer::{self, Budget, LayerError};
 use crate::limits::Limits;
-use crate::manifest::{CONFIG, Descriptor, LAYER, Manifest};
+use crate::manifest::{CONFIG, Descriptor, Manifest};
 use crate::name::ImageName;
 use crate::platform::Platform;
 use crate::progress::Progress;
@@ -74,7 +75,7 @@ impl Store {
         let diff_id = layer::diff_id(&self.blob(digest), digest, &Budget::new(options.limits.clone()))?;
         let layers = vec![LayerInfo { digest, diff_id, size }];
         let key = build::build(self, &layers, &options.limits, &progress)?;
-        let document = document(options, diff_id);
+        let document = document(options, diff_id, origin);
         let (id, manifest) = self.put_documents(&document, &layers[0])?;
         let names: Vec<String> = options.name.iter().map(ImageName::to_string).collect();
         Ok(pull::write_records(self, id, manifest, document, layers, key, &names)?)
@@ -88,22 +89,30 @@ impl Store {
         let bytes = serde_json::to_vec(document)?;
         let id = blobs::put(self, &bytes)?;
         let config = Descriptor::new(CONFIG, id, bytes.len() as u64);
-        let manifest = Manifest::new(config, vec![Descriptor::new(LAYER, layer.digest, layer.size)]);
+        let blob = self.blob(layer.digest);
+        let media_type = layer::media_type(&blob).map_err(FileError::at("read", &blob))?;
+        let manifest = Manifest::new(config, vec![Descriptor::new(&media_type, layer.digest, layer.size)]);
         Ok((id, blobs::put(self, &serde_json::to_vec(&manifest)?)?))
     }
 }
 
-fn document(options: &ImportOptions, diff_id: Digest) -> ConfigDocument {
+fn document(options: &ImportOptions, diff_id: Digest, origin: &Path) -> ConfigDocument {
     let mut config = ImageConfig::default();
     for change in &options.changes {
         change.apply(&mut config);
     }
+    let created = jiff::Timestamp::now().to_string();
     ConfigDocument {
-        created: Some(jiff::Timestamp::now().to_string()),
+        created: Some(created.clone()),
         architecture: options.platform.architecture.clone(),
         os: options.platform.os.clone(),
         config: Some(ConfigObject::from(config)),
         rootfs: Rootfs { kind: "layers".to_owned(), diff_ids: vec![diff_id] },
+        history: vec![HistoryEntry {
+            created: Some(created),
+            comment: Some(format!("imported from {}", origin.display())),
+            ..HistoryEntry::default()
+        }],
     }
 }
 

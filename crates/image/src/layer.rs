@@ -10,15 +10,17 @@ mod spool;
 mod tar_stream;
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{self, Read, Write};
 use std::path::Path;
 
 use crate::digest::Digest;
+use crate::manifest;
 
 pub(crate) use entry::{Content, Entry, Kind, Meta, Xattr};
 pub(crate) use meter::Budget;
 pub(crate) use spool::Spool;
 
+use compression::Compression;
 use meter::Metered;
 use tar_stream::TarStream;
 
@@ -225,6 +227,43 @@ pub(crate) fn diff_id(blob: &Path, digest: Digest, budget: &Budget) -> Result<Di
     let request = Request { blob, digest, diff_id: None, spool_dir: blob, budget };
     let read = open(&request).and_then(Metered::finish);
     read.map_err(|problem| LayerError::new(digest, None, problem))
+}
+
+/// Whether a file is compressed, in a format that is supported or not. Leaves it at its start.
+pub(crate) fn is_compressed(file: &mut File) -> io::Result<bool> {
+    Ok(compression::of_file(file)? != Compression::Plain)
+}
+
+/// The OCI media type of a layer, by its content.
+pub(crate) fn media_type(blob: &Path) -> io::Result<String> {
+    let suffix = match compression::of_file(&mut File::open(blob)?)? {
+        Compression::Gzip => "+gzip",
+        Compression::Zstd => "+zstd",
+        Compression::Plain | Compression::Unknown => "",
+    };
+    Ok(format!("{}{suffix}", manifest::LAYER))
+}
+
+/// Writes a file's uncompressed bytes to `out`. Returns their digest and number. The budget bounds them.
+pub(crate) fn unpack(
+    file: File,
+    out: &mut impl Write,
+    budget: &Budget,
+) -> Result<(Digest, u64), LayerProblem> {
+    let io = |source| LayerProblem::Io { path: "the file".to_owned(), source };
+    let compressed = file.metadata().map_err(io)?.len();
+    let mut input = Metered::new(compression::decoder(file).map_err(io)??, compressed, budget);
+    let mut buf = vec![0; 256 << 10];
+    let mut total = 0;
+    loop {
+        match input.read_some(&mut buf)? {
+            0 => return Ok((input.finish()?, total)),
+            n => out
+                .write_all(&buf[..n])
+                .map_err(|source| LayerProblem::Io { path: "a copy of it".to_owned(), source })?,
+        }
+        total = input.unpacked();
+    }
 }
 
 /// A name of a layer in an error message.

@@ -15,13 +15,15 @@
 //! # }
 //! ```
 //!
-//! [`Store`] is the entry point. Each of its operations has its own file: `pull`, `import`, `find`, `list`, `inspect`,
-//! `remove`, `prune`. [`blank::create`] creates the writable disk that a machine overlays on the image;
+//! [`Store`] is the entry point. Each of its operations has its own file: `pull`, `load`, `import`, `add_layer`,
+//! `find`, `list`, `inspect`, `history`, `tag`, `export`, `push`, `remove`, `prune`. [`blank::create`] creates the writable disk that a machine overlays on the image;
 //! [`overlay::create`] creates one on top of another disk (copy-on-write).
 
 pub mod blank;
 pub mod overlay;
 
+mod add_layer;
+mod auth_file;
 mod blobs;
 mod build;
 mod commit;
@@ -30,36 +32,47 @@ mod credentials;
 mod digest;
 pub mod disk_copy;
 mod download;
+mod export;
 mod ext4;
 mod find;
 mod garbage;
+mod history;
 mod image;
 mod import;
 mod inspect;
 mod layer;
 mod limits;
 mod list;
+mod load;
 mod local;
+mod login;
 mod manifest;
 mod name;
 mod platform;
 mod progress;
 mod prune;
 mod pull;
+mod push;
 mod records;
 mod registry;
 mod remove;
 mod source;
 mod store;
+mod tag;
 mod tree;
+mod upload;
 
+pub use add_layer::{AddLayerError, LayerOptions};
+pub use auth_file::{AuthFile, AuthFileError};
 pub use build::BuildError;
 pub use commit::FileError;
 pub use config::{Healthcheck, ImageConfig};
 pub use credentials::{Credentials, CredentialsError};
 pub use digest::{Digest, DigestError};
 pub use download::DownloadError;
+pub use export::{ExportError, ExportFormat, Exported};
 pub use find::FindError;
+pub use history::{HistoryEntry, Step};
 pub use image::{Image, LayerInfo};
 pub use import::{Change, ChangeError, ImportError, ImportOptions};
 pub use inspect::Inspection;
@@ -67,13 +80,16 @@ pub use layer::{LayerError, LayerProblem};
 pub use limits::Limits;
 pub use list::Listing;
 pub use local::LocalError;
+pub use login::{LoginError, verify_login};
 pub use manifest::DocumentError;
 pub use name::{ImageName, NameError};
 pub use platform::{Platform, PlatformError};
 pub use progress::{Event, Progress, Quiet, Stage};
 pub use prune::{PruneError, Pruned};
 pub use pull::{PullError, PullOptions};
-pub use registry::RegistryError;
+pub use push::PushError;
+pub use registry::{RegistryError, RegistryOptions};
 pub use remove::{RemoveError, Removed};
 pub use source::{Source, SourceError};
 pub use store::{OpenError, Store};
+pub use tag::TagError;

@@ -4,10 +4,17 @@ mod docker;
 mod files;
 mod layout;
 
+pub(crate) use docker::MANIFEST as DOCKER_MANIFEST;
+pub(crate) use layout::{INDEX, TAG};
+
 use std::path::{Path, PathBuf};
+
+use files::Files;
 
 use crate::commit::FileError;
 use crate::digest::Digest;
+use crate::layer::LayerProblem;
+use crate::limits::Limits;
 use crate::manifest::{DocumentError, Manifest};
 use crate::name::ImageName;
 use crate::platform::Platform;
@@ -66,6 +73,9 @@ pub enum LocalError {
         /// The available tags.
         tags: Vec<String>,
     },
+    /// The archive's compression is unknown or broken, or it unpacks to more than the limits allow.
+    #[error("it cannot be unpacked")]
+    Unpack(#[source] Box<LayerProblem>),
     /// A document exceeds the size limit.
     #[error("its {member} of {bytes} bytes is too large")]
     TooLarge {
@@ -86,18 +96,39 @@ pub(crate) struct Loaded {
 }
 
 /// Copies an image's content into the store. Blocks.
-pub(crate) fn load(store: &Store, source: &Source, platform: &Platform) -> Result<Loaded, LocalError> {
+pub(crate) fn load(
+    store: &Store,
+    source: &Source,
+    platform: &Platform,
+    limits: &Limits,
+) -> Result<Loaded, LocalError> {
     match source {
         Source::OciDir { path, tag } => {
-            layout::load(store, &files::Files::folder(path), path, tag.as_deref(), platform)
+            layout::load(store, &Files::folder(path), path, tag.as_deref(), platform)
         }
         Source::OciArchive { path, tag } => {
-            layout::load(store, &files::Files::archive(store, path)?, path, tag.as_deref(), platform)
+            layout::load(store, &Files::archive(store, path, limits)?, path, tag.as_deref(), platform)
         }
         Source::DockerArchive { path, name } => {
-            docker::load(store, &files::Files::archive(store, path)?, path, name)
+            docker::load(store, &Files::archive(store, path, limits)?, path, name)
         }
         Source::Registry(name) => Err(LocalError::Missing { member: name.to_string() }),
+    }
+}
+
+/// Copies all images of an archive or a folder into the store. Its members tell its kind. Blocks.
+pub(crate) fn load_all(
+    store: &Store,
+    path: &Path,
+    platform: &Platform,
+    limits: &Limits,
+) -> Result<Vec<Loaded>, LocalError> {
+    let files = if path.is_dir() { Files::folder(path) } else { Files::archive(store, path, limits)? };
+    match (files.has(docker::MANIFEST), files.has(layout::INDEX)) {
+        // Docker writes both into one archive; its own has all names.
+        (true, _) => docker::load_all(store, &files),
+        (_, true) => layout::load_all(store, &files, platform),
+        _ => Err(LocalError::Missing { member: format!("{} and no {}", docker::MANIFEST, layout::INDEX) }),
     }
 }
 

@@ -21,6 +21,19 @@ pub struct ImageName {
     digest: Option<Digest>,
 }
 
+/// A repository of a registry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Repository {
+    pub(crate) registry: String,
+    pub(crate) path: String,
+}
+
+impl Repository {
+    pub(crate) fn of(name: &ImageName) -> Self {
+        Self { registry: name.registry.clone(), path: name.repository.clone() }
+    }
+}
+
 /// Why a text is not an image name.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -65,6 +78,15 @@ impl ImageName {
         format!("localhost/{repository}:{tag}").parse()
     }
 
+    /// Parses a name that a user gives to a local image: without a registry it is one of `localhost`, as in podman.
+    ///
+    /// # Errors
+    /// When the text is not a name.
+    pub fn new_local(text: &str) -> Result<Self, NameError> {
+        let has_registry = text.split_once('/').is_some_and(|(first, _)| looks_like_host(first));
+        if has_registry || text.is_empty() { text.parse() } else { format!("localhost/{text}").parse() }
+    }
+
     /// Host and optional port, such as `docker.io` or `localhost:5000`.
     pub fn registry(&self) -> &str {
         &self.registry
@@ -87,14 +109,19 @@ impl ImageName {
 
     /// Whether the registry is on this host, where plain HTTP is used.
     pub fn is_loopback(&self) -> bool {
-        let host = host_of(&self.registry);
-        host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+        is_loopback(&self.registry)
     }
 
     /// The name without its registry, for comparison with short names.
     pub(crate) fn path_and_version(&self) -> String {
         format!("{}{}", self.repository, Version(self))
     }
+}
+
+/// Whether a registry, `host[:port]`, is on this host.
+pub(crate) fn is_loopback(registry: &str) -> bool {
+    let host = host_of(registry);
+    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
 fn host_of(registry: &str) -> &str {

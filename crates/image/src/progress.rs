@@ -53,6 +53,8 @@ pub enum Stage {
     Retrying,
     /// The layer is in the store and verified.
     Present,
+    /// The layer is being uploaded.
+    Uploading,
     /// The layer's entries are being read.
     Unpacking,
 }

@@ -8,18 +8,18 @@ use crate::blobs;
 use crate::build::{self, BuildError};
 use crate::commit::FileError;
 use crate::config::{ConfigDocument, ImageConfig};
-use crate::credentials::{Credentials, CredentialsError};
+use crate::credentials::CredentialsError;
 use crate::digest::Digest;
 use crate::download::{self, DownloadError, blocking};
 use crate::image::{Image, LayerInfo};
 use crate::limits::Limits;
-use crate::local::{self, LocalError};
+use crate::local::{self, Loaded, LocalError};
 use crate::manifest::{self, DocumentError, Manifest, Parsed};
 use crate::name::ImageName;
 use crate::platform::Platform;
 use crate::progress::{Event, Progress};
 use crate::records::{self, ImageRow};
-use crate::registry::{Registry, RegistryError};
+use crate::registry::{Access, ConnectError, Registry, RegistryError, RegistryOptions};
 use crate::source::Source;
 use crate::store::Store;
 
@@ -28,10 +28,8 @@ use crate::store::Store;
 pub struct PullOptions {
     /// The platform to select. The host's by default.
     pub platform: Platform,
-    /// Registries, as `host[:port]`, that are accessed over plain HTTP. Those on a loopback address always are.
-    pub insecure_registries: Vec<String>,
-    /// Credentials that replace those of docker's and podman's login files.
-    pub credentials: Option<Credentials>,
+    /// How registries are accessed.
+    pub registry: RegistryOptions,
     /// Layers downloaded concurrently.
     pub concurrency: usize,
     /// Limits on the image.
@@ -42,8 +40,7 @@ impl Default for PullOptions {
     fn default() -> Self {
         Self {
             platform: Platform::host(),
-            insecure_registries: Vec::new(),
-            credentials: None,
+            registry: RegistryOptions::default(),
             concurrency: 4,
             limits: Limits::default(),
         }
@@ -107,6 +104,13 @@ impl PullError {
         Self::Registry { image: name.to_string(), source: Box::new(source) }
     }
 
+    fn connect(name: &ImageName, error: ConnectError) -> Self {
+        match error {
+            ConnectError::Credentials(source) => Self::Credentials(source),
+            ConnectError::Registry(source) => Self::registry(name, source),
+        }
+    }
+
     fn document(image: &impl ToString) -> impl FnOnce(DocumentError) -> Self {
         let image = image.to_string();
         |source| Self::Document { image, source }
@@ -114,7 +118,7 @@ impl PullError {
 }
 
 /// An image whose documents have been read and accepted.
-struct Resolved {
+pub(crate) struct Resolved {
     manifest: Manifest,
     digest: Digest,
     document: ConfigDocument,
@@ -129,8 +133,10 @@ impl Resolved {
             .collect()
     }
 
-    fn has_rootfs(&self, store: &Store) -> bool {
-        store.rootfs(build::rootfs_key(&self.document.rootfs.diff_ids)).exists()
+    /// Whether all layers are in the store. Those of an image with the same content, but compressed otherwise, are
+    /// not: this image's own are needed to save and push it.
+    fn is_complete(&self, store: &Store) -> bool {
+        self.manifest.layers.iter().all(|layer| store.blob(layer.digest).exists())
     }
 }
 
@@ -168,10 +174,11 @@ impl Store {
         options: &PullOptions,
         progress: &Arc<dyn Progress>,
     ) -> Result<Resolved, PullError> {
-        let registry = Registry::connect(name, options).await?;
+        let registry = Registry::connect(name, &options.registry, Access::Pull).await;
+        let registry = registry.map_err(|error| PullError::connect(name, error))?;
         let resolved = resolve(self, &registry, name, options).await?;
         report_resolved(&resolved, progress);
-        if !resolved.has_rootfs(self) {
+        if !resolved.is_complete(self) {
             download_all(self, &registry, &resolved, options, progress)
                 .await
                 .map_err(|source| PullError::Download { image: name.to_string(), source })?;
@@ -186,15 +193,24 @@ impl Store {
         progress: &Arc<dyn Progress>,
     ) -> Result<Resolved, PullError> {
         let (store, from, platform) = (self.clone(), source.clone(), options.platform.clone());
-        let loaded = blocking(move || local::load(&store, &from, &platform)).await;
+        let limits = options.limits.clone();
+        let loaded = blocking(move || local::load(&store, &from, &platform, &limits)).await;
         let loaded = loaded.map_err(|error| PullError::Local { image: source.to_string(), source: error })?;
-        let document = manifest::parse_config(&loaded.config, &loaded.manifest, &options.platform);
-        let document = document.map_err(PullError::document(source))?;
-        let resolved =
-            Resolved { manifest: loaded.manifest, digest: loaded.digest, document, names: loaded.names };
+        let resolved = accept(loaded, source, options)?;
         report_resolved(&resolved, progress);
         Ok(resolved)
     }
+}
+
+/// Accepts an image of a file if its configuration is one for the platform.
+pub(crate) fn accept(
+    loaded: Loaded,
+    from: &impl ToString,
+    options: &PullOptions,
+) -> Result<Resolved, PullError> {
+    let document = manifest::parse_config(&loaded.config, &loaded.manifest, &options.platform);
+    let document = document.map_err(PullError::document(from))?;
+    Ok(Resolved { manifest: loaded.manifest, digest: loaded.digest, document, names: loaded.names })
 }
 
 /// Follows an index to the platform's manifest and fetches the configuration. Stores all documents.
@@ -255,7 +271,7 @@ async fn download_all(
 }
 
 /// Builds the filesystem and writes the records. Blocks.
-fn build_and_record(
+pub(crate) fn build_and_record(
     store: &Store,
     resolved: Resolved,
     limits: &Limits,

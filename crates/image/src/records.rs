@@ -116,10 +116,12 @@ pub(crate) fn load(store: &Store) -> Result<Records, FileError> {
 pub(crate) fn save(store: &Store, row: &ImageRow, names: &[String]) -> Result<(), FileError> {
     let _lock = store.lock_records()?;
     write(store, &image_path(store, row.id), row)?;
-    names.iter().try_for_each(|name| {
-        let row = NameRow { format: FORMAT, name: name.clone(), id: row.id };
-        write(store, &name_path(store, name), &row)
-    })
+    names.iter().try_for_each(|name| save_name(store, name, row.id))
+}
+
+/// Gives a name to an image. The caller holds the lock of the records.
+pub(crate) fn save_name(store: &Store, name: &str, id: Digest) -> Result<(), FileError> {
+    write(store, &name_path(store, name), &NameRow { format: FORMAT, name: name.to_owned(), id })
 }
 
 pub(crate) fn image_path(store: &Store, id: Digest) -> PathBuf {

@@ -1,33 +1,61 @@
 //! The registry client: manifests, configurations and blobs, with retries of transient errors.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
-use futures_util::StreamExt;
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt};
 use oci_client::client::{BlobResponse, ClientConfig, ClientProtocol};
 use oci_client::errors::OciDistributionError as ClientError;
 use oci_client::secrets::RegistryAuth;
 use oci_client::{Client, Reference, RegistryOperation};
 
-use crate::credentials;
+use crate::credentials::{self, Credentials, CredentialsError};
 use crate::digest::Digest;
 use crate::limits::MAX_DOCUMENT;
 use crate::manifest::{ACCEPTED, Descriptor};
-use crate::name::ImageName;
-use crate::pull::{PullError, PullOptions};
+use crate::name::{ImageName, Repository};
 
 /// Timeout for connecting to a registry.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// A connection without data for this long is closed and the request retried.
-const READ_TIMEOUT: Duration = Duration::from_secs(30);
+pub(crate) const READ_TIMEOUT: Duration = Duration::from_secs(30);
 /// Attempts for a document, and consecutive attempts for a layer without progress.
 pub(crate) const MAX_ATTEMPTS: u32 = 5;
 const FIRST_RETRY_DELAY: Duration = Duration::from_millis(200);
 const MAX_RETRY_DELAY: Duration = Duration::from_secs(5);
 
+/// How registries are accessed.
+#[derive(Debug, Clone, Default)]
+pub struct RegistryOptions {
+    /// Registries, as `host[:port]`, that are accessed over plain HTTP. Those on a loopback address always are.
+    pub insecure_registries: Vec<String>,
+    /// Accept any certificate, and use plain HTTP where there is no TLS.
+    pub skip_tls_verification: bool,
+    /// Credentials that replace those of docker's and podman's login files.
+    pub credentials: Option<Credentials>,
+    /// A login file that replaces the usual ones.
+    pub auth_file: Option<PathBuf>,
+}
+
+/// What a registry is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Access {
+    Pull,
+    Push,
+}
+
+/// Why there is no connection to a registry.
+#[derive(Debug)]
+pub(crate) enum ConnectError {
+    Credentials(CredentialsError),
+    Registry(RegistryError),
+}
+
 /// A client of one image's registry.
 pub(crate) struct Registry {
-    client: Client,
-    name: ImageName,
+    pub(super) client: Client,
+    pub(super) name: ImageName,
 }
 
 /// Why a request to a registry failed.
@@ -46,6 +74,14 @@ pub enum RegistryError {
     /// Any other unexpected reply, or too many broken connections.
     #[error("the registry sent an unexpected reply")]
     Failed(#[source] ClientError),
+    /// A file of the store that is sent cannot be read.
+    #[error("{} cannot be read", path.display())]
+    Source {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
     /// The content has another digest than requested.
     #[error("the registry sent content of the digest {actual} for {expected}")]
     WrongDigest {
@@ -81,7 +117,7 @@ pub enum RegistryError {
 }
 
 impl RegistryError {
-    fn from_client(error: ClientError) -> Self {
+    pub(crate) fn from_client(error: ClientError) -> Self {
         match &error {
             ClientError::RequestError(request) if request.is_connect() => Self::Unreachable(error),
             ClientError::AuthenticationFailure(_) | ClientError::UnauthorizedError { .. } => {
@@ -132,26 +168,56 @@ pub(crate) fn retry_delay(attempt: u32) -> Duration {
     FIRST_RETRY_DELAY.saturating_mul(1 << attempt.min(8)).min(MAX_RETRY_DELAY)
 }
 
+impl From<Access> for RegistryOperation {
+    fn from(access: Access) -> Self {
+        match access {
+            Access::Pull => Self::Pull,
+            Access::Push => Self::Push,
+        }
+    }
+}
+
 impl Registry {
     /// Connects to the image's registry, and logs in if it requires that.
-    pub(crate) async fn connect(name: &ImageName, options: &PullOptions) -> Result<Self, PullError> {
-        install_crypto_provider();
+    pub(crate) async fn connect(
+        name: &ImageName,
+        options: &RegistryOptions,
+        access: Access,
+    ) -> Result<Self, ConnectError> {
         let auth = match &options.credentials {
             Some(credentials) => credentials.clone().into(),
-            None => credentials::lookup(name)?,
+            None => {
+                credentials::lookup(name, options.auth_file.as_deref()).map_err(ConnectError::Credentials)?
+            }
         };
-        let config = client_config(name, options);
-        let client = Client::try_from(config)
-            .map_err(|error| PullError::registry(name, RegistryError::from_client(error)))?;
+        let connected = Self::open(name, options, &auth, access).await;
+        match connected {
+            // It may have no TLS at all.
+            Err(RegistryError::Unreachable(_)) if options.skip_tls_verification => {
+                let insecure_registries = vec![name.registry().to_owned()];
+                let plain = RegistryOptions { insecure_registries, ..options.clone() };
+                Self::open(name, &plain, &auth, access).await.map_err(ConnectError::Registry)
+            }
+            connected => connected.map_err(ConnectError::Registry),
+        }
+    }
+
+    async fn open(
+        name: &ImageName,
+        options: &RegistryOptions,
+        auth: &RegistryAuth,
+        access: Access,
+    ) -> Result<Self, RegistryError> {
+        install_crypto_provider();
+        let client = Client::try_from(client_config(name, options)).map_err(RegistryError::from_client)?;
         let registry = Self { client, name: name.clone() };
-        registry.log_in(&auth).await.map_err(|error| PullError::registry(name, error))?;
+        registry.log_in(auth, access).await?;
         Ok(registry)
     }
 
-    async fn log_in(&self, auth: &RegistryAuth) -> Result<(), RegistryError> {
+    async fn log_in(&self, auth: &RegistryAuth, access: Access) -> Result<(), RegistryError> {
         let reference = self.reference(None);
-        let request =
-            || async { self.client.auth(&reference, auth, RegistryOperation::Pull).await.map(drop) };
+        let request = || async { self.client.auth(&reference, auth, access.into()).await.map(drop) };
         with_retries(request).await
     }
 
@@ -212,7 +278,68 @@ impl Registry {
             .map_err(RegistryError::from_client)
     }
 
-    fn reference(&self, digest: Option<Digest>) -> Reference {
+    /// Whether the registry has this blob.
+    pub(crate) async fn has_blob(&self, digest: Digest) -> Result<bool, RegistryError> {
+        let (reference, digest) = (self.reference(None), digest.to_string());
+        with_retries(|| self.client.blob_exists(&reference, &digest)).await
+    }
+
+    /// Takes a blob from another repository of the registry.
+    pub(crate) async fn mount(&self, from: &Repository, digest: Digest) -> Result<(), RegistryError> {
+        let from = Reference::with_tag(from.registry.clone(), from.path.clone(), "latest".to_owned());
+        let (reference, digest) = (self.reference(None), digest.to_string());
+        self.client.mount_blob(&reference, &from, &digest).await.map_err(RegistryError::from_client)
+    }
+
+    /// Sends a blob in one request.
+    pub(crate) async fn upload<S>(
+        &self,
+        digest: Digest,
+        size: u64,
+        stream: impl Fn() -> S,
+    ) -> Result<(), RegistryError>
+    where
+        S: Stream<Item = Result<Bytes, ClientError>> + Send + 'static,
+    {
+        let (reference, digest) = (self.reference(None), digest.to_string());
+        let request = || async {
+            self.client.push_blob_stream(&reference, stream(), &digest, Some(size)).await.map(drop)
+        };
+        with_retries(request).await
+    }
+
+    /// Sends a blob in several requests.
+    pub(crate) async fn upload_in_chunks<S>(
+        &self,
+        digest: Digest,
+        stream: impl Fn() -> S,
+    ) -> Result<(), RegistryError>
+    where
+        S: Stream<Item = Result<Bytes, ClientError>> + Send + 'static,
+    {
+        let reference = self.reference(None);
+        let request = || self.client.push_blob_stream_chunked(&reference, stream());
+        let sent = with_retries(request).await?;
+        match sent.blob_digest.parse() {
+            Ok(actual) if actual == digest => Ok(()),
+            Ok(actual) => Err(RegistryError::WrongDigest { expected: digest, actual }),
+            Err(_) => Err(RegistryError::Failed(ClientError::SpecViolationError(sent.blob_digest))),
+        }
+    }
+
+    /// Stores a manifest under the image's name, as it is.
+    pub(crate) async fn put_manifest(&self, bytes: Vec<u8>, media_type: &str) -> Result<(), RegistryError> {
+        let reference = self.reference(None);
+        let bytes = Bytes::from(bytes);
+        let request = || async {
+            let kind = media_type.parse();
+            let kind = kind.map_err(|_| ClientError::UnsupportedMediaTypeError(media_type.to_owned()))?;
+            self.client.push_manifest_raw(&reference, bytes.clone(), kind).await.map(drop)
+        };
+        with_retries(request).await
+    }
+
+    pub(super) fn reference(&self, digest: Option<Digest>) -> Reference {
         let (registry, repository) = (self.name.registry().to_owned(), self.name.repository().to_owned());
         match (digest.or(self.name.digest()), self.name.tag()) {
             (Some(digest), _) => Reference::with_digest(registry, repository, digest.to_string()),
@@ -229,7 +356,7 @@ fn check_document_size(bytes: u64) -> Result<(), RegistryError> {
     }
 }
 
-async fn with_retries<T, F>(mut request: impl FnMut() -> F) -> Result<T, RegistryError>
+pub(crate) async fn with_retries<T, F>(mut request: impl FnMut() -> F) -> Result<T, RegistryError>
 where
     F: Future<Output = Result<T, ClientError>>,
 {
@@ -247,14 +374,14 @@ where
 }
 
 /// Installs rustls's process-wide crypto provider.
-fn install_crypto_provider() {
+pub(crate) fn install_crypto_provider() {
     if rustls::crypto::CryptoProvider::get_default().is_none() {
         // Fails only if another thread has just installed one, which serves as well.
         rustls::crypto::ring::default_provider().install_default().ok();
     }
 }
 
-fn client_config(name: &ImageName, options: &PullOptions) -> ClientConfig {
+fn client_config(name: &ImageName, options: &RegistryOptions) -> ClientConfig {
     let registry = name.registry().to_owned();
     let plain = name.is_loopback() || options.insecure_registries.contains(&registry);
     let protocol = if plain { ClientProtocol::HttpsExcept(vec![registry]) } else { ClientProtocol::Https };
@@ -263,6 +390,9 @@ fn client_config(name: &ImageName, options: &PullOptions) -> ClientConfig {
     let proxy = |text: &str| name.is_loopback().then(|| text.to_owned());
     ClientConfig {
         protocol,
+        // One request for a whole layer; registries that limit requests get chunks.
+        use_monolithic_push: true,
+        accept_invalid_certificates: options.skip_tls_verification,
         connect_timeout: Some(CONNECT_TIMEOUT),
         read_timeout: Some(READ_TIMEOUT),
         user_agent: concat!("mimeo/", env!("CARGO_PKG_VERSION")),

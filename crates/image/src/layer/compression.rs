@@ -15,7 +15,7 @@ const BUFFER: usize = 256 << 10;
 
 /// Compression formats.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Compression {
+pub(crate) enum Compression {
     Plain,
     Gzip,
     Zstd,
@@ -32,9 +32,14 @@ fn detect(head: &[u8]) -> Compression {
     }
 }
 
+/// A file's compression. Leaves the file at its start.
+pub(super) fn of_file(file: &mut File) -> io::Result<Compression> {
+    Ok(detect(&head(file)?))
+}
+
 /// Returns a reader of the uncompressed bytes. The outer error is the host's, the inner one the layer's.
 pub(super) fn decoder(mut file: File) -> io::Result<Result<Box<dyn Read>, LayerProblem>> {
-    let compression = detect(&head(&mut file)?);
+    let compression = of_file(&mut file)?;
     let input = BufReader::with_capacity(BUFFER, file);
     Ok(match compression {
         Compression::Plain => Ok(Box::new(input)),

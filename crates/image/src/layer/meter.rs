@@ -72,6 +72,11 @@ impl<'a, R: Read> Metered<'a, R> {
         Self { inner, hasher: Hasher::default(), unpacked: 0, compressed, budget }
     }
 
+    /// The number of bytes read so far.
+    pub(super) fn unpacked(&self) -> u64 {
+        self.unpacked
+    }
+
     /// Reads some bytes; 0 means the end.
     pub(super) fn read_some(&mut self, buf: &mut [u8]) -> Result<usize, LayerProblem> {
         let n = read_uninterrupted(&mut self.inner, buf).map_err(stream_error)?;

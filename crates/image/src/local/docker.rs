@@ -7,10 +7,15 @@ use serde::Deserialize;
 use super::files::Files;
 use super::{Loaded, LocalError, name_from_path};
 use crate::blobs;
+use crate::commit::FileError;
 use crate::digest::Digest;
-use crate::manifest::{CONFIG, Descriptor, LAYER, Manifest};
+use crate::layer;
+use crate::manifest::{CONFIG, Descriptor, Manifest};
 use crate::name::ImageName;
 use crate::store::Store;
+
+/// The archive's list of its images.
+pub(crate) const MANIFEST: &str = "manifest.json";
 
 /// One image of the archive.
 #[derive(Debug, Deserialize)]
@@ -28,21 +33,31 @@ pub(super) fn load(
     path: &Path,
     name: &Option<ImageName>,
 ) -> Result<Loaded, LocalError> {
-    if !files.has("manifest.json") {
-        return Err(LocalError::Missing { member: "manifest.json".to_owned() });
+    if !files.has(MANIFEST) {
+        return Err(LocalError::Missing { member: MANIFEST.to_owned() });
     }
-    let items: Vec<Item> = files.json("manifest.json")?;
+    let items: Vec<Item> = files.json(MANIFEST)?;
     let item = choose(&items, name.as_ref())?;
+    let mut loaded = load_item(store, files, item)?;
+    if loaded.names.is_empty() {
+        loaded.names = name_from_path(path, None);
+    }
+    Ok(loaded)
+}
+
+/// Copies all images of the archive.
+pub(super) fn load_all(store: &Store, files: &Files) -> Result<Vec<Loaded>, LocalError> {
+    let items: Vec<Item> = files.json(MANIFEST)?;
+    items.iter().map(|item| load_item(store, files, item)).collect()
+}
+
+fn load_item(store: &Store, files: &Files, item: &Item) -> Result<Loaded, LocalError> {
     let config = files.bytes(&item.config)?;
     let config_digest = blobs::put(store, &config)?;
     let layers = item.layers.iter().map(|layer| copy_layer(store, files, layer)).collect::<Result<_, _>>()?;
     let manifest = Manifest::new(Descriptor::new(CONFIG, config_digest, config.len() as u64), layers);
     let digest = put_manifest(store, &manifest)?;
-    let names = match item.names() {
-        names if names.is_empty() => name_from_path(path, None),
-        names => names,
-    };
-    Ok(Loaded { manifest, digest, config, names })
+    Ok(Loaded { manifest, digest, config, names: item.names() })
 }
 
 impl Item {
@@ -69,7 +84,9 @@ fn choose<'a>(items: &'a [Item], name: Option<&ImageName>) -> Result<&'a Item, L
 /// they are read.
 fn copy_layer(store: &Store, files: &Files, member: &str) -> Result<Descriptor, LocalError> {
     let (digest, size) = blobs::copy(store, files.open(member)?, Path::new(member), None)?;
-    Ok(Descriptor::new(LAYER, digest, size))
+    let blob = store.blob(digest);
+    let media_type = layer::media_type(&blob).map_err(FileError::at("read", &blob))?;
+    Ok(Descriptor::new(&media_type, digest, size))
 }
 
 /// Stores a manifest as a registry would serve it, because the archive's own manifest has no digest.

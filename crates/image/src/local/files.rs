@@ -9,7 +9,8 @@ use serde::de::DeserializeOwned;
 
 use super::LocalError;
 use crate::commit::FileError;
-use crate::limits::MAX_DOCUMENT;
+use crate::layer::{self, Budget};
+use crate::limits::{Limits, MAX_DOCUMENT};
 use crate::store::Store;
 
 /// Symbolic links from member to member that are followed; `docker save` makes one.
@@ -32,9 +33,9 @@ impl Files {
     }
 
     /// Opens an archive, which may be compressed.
-    pub(super) fn archive(store: &Store, path: &Path) -> Result<Self, LocalError> {
+    pub(super) fn archive(store: &Store, path: &Path, limits: &Limits) -> Result<Self, LocalError> {
         let file = File::open(path).map_err(FileError::at("open", path))?;
-        let file = decompress(store, file).map_err(FileError::at("decompress", path))?;
+        let file = decompress(store, path, file, limits)?;
         let members = list_members(&file).map_err(FileError::at("read", path))?;
         Ok(Self::Archive { path: path.to_owned(), file, members })
     }
@@ -122,16 +123,16 @@ fn open_range(file: &File, offset: u64, size: u64) -> io::Result<impl Read + use
     Ok(BufReader::with_capacity(256 << 10, file.take(size)))
 }
 
-fn decompress(store: &Store, mut file: File) -> io::Result<File> {
-    let mut head = Vec::new();
-    file.by_ref().take(2).read_to_end(&mut head)?;
-    file.seek(SeekFrom::Start(0))?;
-    if head != [0x1f, 0x8b] {
+/// Decompresses an archive into a temporary file, within the limits of a layer: a bomb must not fill the disk.
+fn decompress(store: &Store, path: &Path, mut file: File, limits: &Limits) -> Result<File, LocalError> {
+    if !layer::is_compressed(&mut file).map_err(FileError::at("read", path))? {
         return Ok(file);
     }
-    let mut out = tempfile::tempfile_in(store.temporary())?;
-    io::copy(&mut flate2::read::MultiGzDecoder::new(BufReader::new(file)), &mut out)?;
-    out.seek(SeekFrom::Start(0))?;
+    let temporary = store.temporary();
+    let mut out = tempfile::tempfile_in(&temporary).map_err(FileError::at("write in", &temporary))?;
+    layer::unpack(file, &mut out, &Budget::new(limits.clone()))
+        .map_err(|problem| LocalError::Unpack(Box::new(problem)))?;
+    out.seek(SeekFrom::Start(0)).map_err(FileError::at("rewind", &temporary))?;
     Ok(out)
 }
 

@@ -11,7 +11,8 @@ use crate::name::ImageName;
 use crate::platform::Platform;
 use crate::store::Store;
 
-const TAG: &str = "org.opencontainers.image.ref.name";
+pub(crate) const INDEX: &str = "index.json";
+pub(crate) const TAG: &str = "org.opencontainers.image.ref.name";
 const FULL_NAME: &str = "io.containerd.image.name";
 const MAX_INDEX_DEPTH: usize = 3;
 
@@ -22,9 +23,44 @@ pub(super) fn load(
     tag: Option<&str>,
     platform: &Platform,
 ) -> Result<Loaded, LocalError> {
-    let index: Index = files.json("index.json")?;
+    let index: Index = files.json(INDEX)?;
     let entry = choose(&index, tag, platform)?;
-    let names = names(&entry, path, tag);
+    let mut loaded = load_entry(store, files, &entry, platform)?;
+    if loaded.names.is_empty() {
+        loaded.names = name_from_path(path, entry.annotation(TAG).or(tag));
+    }
+    Ok(loaded)
+}
+
+/// Copies all images for the platform.
+pub(super) fn load_all(store: &Store, files: &Files, platform: &Platform) -> Result<Vec<Loaded>, LocalError> {
+    let index: Index = files.json(INDEX)?;
+    let fits =
+        |entry: &&Descriptor| entry.platform.as_ref().is_none_or(|declared| declared.matches(platform));
+    let entries: Vec<_> = index.manifests.iter().filter(fits).collect();
+    if entries.is_empty() {
+        // Names what there is instead.
+        manifest::select(&index, platform)?;
+    }
+    let mut images: Vec<Loaded> = Vec::new();
+    for entry in entries {
+        let loaded = load_entry(store, files, entry, platform)?;
+        // An entry for each name.
+        match images.iter_mut().find(|image| image.digest == loaded.digest) {
+            Some(image) => image.names.extend(loaded.names),
+            None => images.push(loaded),
+        }
+    }
+    Ok(images)
+}
+
+fn load_entry(
+    store: &Store,
+    files: &Files,
+    entry: &Descriptor,
+    platform: &Platform,
+) -> Result<Loaded, LocalError> {
+    let names = full_name(entry).into_iter().collect();
     let (manifest, digest) = resolve(store, files, entry.digest, platform)?;
     let config = document(store, files, manifest.config.digest)?;
     // Layers of another platform are not copied: the caller refuses the configuration.
@@ -62,14 +98,11 @@ fn tags(index: &Index) -> Vec<String> {
     index.manifests.iter().filter_map(|entry| entry.annotation(TAG)).map(str::to_owned).collect()
 }
 
-/// A full name in the layout is used; otherwise the name comes from the layout's file name.
-fn names(entry: &Descriptor, path: &Path, tag: Option<&str>) -> Vec<String> {
-    let written = entry.annotation(TAG).or(tag);
-    let full = entry.annotation(FULL_NAME).or(written.filter(|name| name.contains('/')));
-    match full.and_then(|name| name.parse::<ImageName>().ok()) {
-        Some(name) => vec![name.to_string()],
-        None => name_from_path(path, written),
-    }
+/// The image's full name, if the layout has one.
+fn full_name(entry: &Descriptor) -> Option<String> {
+    let tag = entry.annotation(TAG).filter(|name| name.contains('/'));
+    let name = entry.annotation(FULL_NAME).or(tag)?;
+    name.parse::<ImageName>().ok().map(|name| name.to_string())
 }
 
 fn resolve(

@@ -6,7 +6,7 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use mimeo_image::{Credentials, Digest, PullOptions};
+use mimeo_image::{Credentials, Digest, PullOptions, RegistryOptions};
 
 use crate::support::{Home, Tar, TestImage, chain, descriptor, fsck};
 
@@ -241,7 +241,10 @@ async fn a_token_is_requested_with_the_login() {
     let home = Home::new();
     let registry = Registry::start(&test_image(), Faults { token: true, ..Faults::default() });
     let options = |password: &str| PullOptions {
-        credentials: Some(Credentials { user: "user".into(), password: password.into() }),
+        registry: RegistryOptions {
+            credentials: Some(Credentials { user: "user".into(), password: password.into() }),
+            ..RegistryOptions::default()
+        },
         ..PullOptions::default()
     };
     let error = home.pull_with(&registry.name(), &options("wrong")).await.unwrap_err();

@@ -6,6 +6,7 @@ mod support;
 mod archives;
 mod blank;
 mod content;
+mod export;
 mod faults;
 mod hostile;
 mod overlay;

@@ -10,9 +10,9 @@ use mimeo_image::{Event, PullOptions, Stage};
 use crate::support::{Events, Home, Tar, TestImage, fsck, gzip, read};
 
 /// Debian's docker-registry, killed when dropped.
-struct Server {
+pub(crate) struct Server {
     child: Child,
-    address: String,
+    pub(crate) address: String,
 }
 
 impl Drop for Server {
@@ -27,7 +27,7 @@ fn free_port() -> u16 {
 }
 
 impl Server {
-    fn start(home: &Home) -> Self {
+    pub(crate) fn start(home: &Home) -> Self {
         let address = format!("127.0.0.1:{}", free_port());
         let config = home.path("registry.yml");
         let storage = home.path("registry");
@@ -96,7 +96,7 @@ async fn content_is_not_downloaded_twice() {
     assert!(crate::support::chain(&missing).contains("does not have it"), "{missing:?}");
 }
 
-fn count(events: &Events, expected: Stage) -> usize {
+pub(crate) fn count(events: &Events, expected: Stage) -> usize {
     let events = events.0.lock().unwrap();
     events.iter().filter(|event| matches!(event, Event::Layer { stage, .. } if *stage == expected)).count()
 }
