@@ -52,39 +52,39 @@ pub struct Layer {
 impl Layer {
     /// Adds a regular file owned by root.
     #[must_use]
-    pub fn file(self, path: &str, mode: u32, content: impl AsRef<[u8]>) -> Self {
+    pub fn file(self, path: impl AsRef<[u8]>, mode: u32, content: impl AsRef<[u8]>) -> Self {
         let content = content.as_ref();
-        self.entry(EntryType::Regular, path, mode, 0, None, content)
+        self.entry(EntryType::Regular, path.as_ref(), mode, 0, None, content)
     }
 
     /// Adds a regular file with an owner.
     #[must_use]
     pub fn owned(self, path: &str, mode: u32, owner: u64, content: &str) -> Self {
-        self.entry(EntryType::Regular, path, mode, owner, None, content.as_bytes())
+        self.entry(EntryType::Regular, path.as_bytes(), mode, owner, None, content.as_bytes())
     }
 
     /// Adds a directory.
     #[must_use]
-    pub fn dir(self, path: &str, mode: u32) -> Self {
-        self.entry(EntryType::Directory, path, mode, 0, None, &[])
+    pub fn dir(self, path: impl AsRef<[u8]>, mode: u32) -> Self {
+        self.entry(EntryType::Directory, path.as_ref(), mode, 0, None, &[])
     }
 
     /// Adds a symbolic link.
     #[must_use]
-    pub fn link(self, path: &str, to: &str) -> Self {
-        self.entry(EntryType::Symlink, path, 0o777, 0, Some(to), &[])
+    pub fn link(self, path: impl AsRef<[u8]>, to: impl AsRef<[u8]>) -> Self {
+        self.entry(EntryType::Symlink, path.as_ref(), 0o777, 0, Some(to.as_ref()), &[])
     }
 
     /// Adds a hard link.
     #[must_use]
     pub fn hard_link(self, path: &str, to: &str) -> Self {
-        self.entry(EntryType::Link, path, 0o644, 0, Some(to), &[])
+        self.entry(EntryType::Link, path.as_bytes(), 0o644, 0, Some(to.as_bytes()), &[])
     }
 
     /// Adds a character device.
     #[must_use]
     pub fn device(mut self, path: &str, major: u32, minor: u32) -> Self {
-        let mut header = header(EntryType::Char, path, 0o666);
+        let mut header = header(EntryType::Char, path.as_bytes(), 0o666);
         header.set_device_major(major).expect("a GNU header");
         header.set_device_minor(minor).expect("a GNU header");
         self.push(&mut header, &[]);
@@ -94,7 +94,7 @@ impl Layer {
     /// Adds a sparse file without data.
     #[must_use]
     pub fn sparse_file(mut self, path: &str, bytes: u64) -> Self {
-        let mut header = header(EntryType::GNUSparse, path, 0o644);
+        let mut header = header(EntryType::GNUSparse, path.as_bytes(), 0o644);
         let size = &mut header.as_gnu_mut().expect("a GNU header").realsize;
         // Base 256, the GNU encoding of sizes beyond 8 GiB.
         size[0] = 0x80;
@@ -106,10 +106,10 @@ impl Layer {
     fn entry(
         mut self,
         kind: EntryType,
-        path: &str,
+        path: &[u8],
         mode: u32,
         owner: u64,
-        to: Option<&str>,
+        to: Option<&[u8]>,
         content: &[u8],
     ) -> Self {
         let mut header = header(kind, path, mode);
@@ -117,7 +117,7 @@ impl Layer {
         header.set_gid(owner);
         if let Some(to) = to {
             let link = &mut header.as_gnu_mut().expect("a GNU header").linkname;
-            link[..to.len()].copy_from_slice(to.as_bytes());
+            link[..to.len()].copy_from_slice(to);
         }
         self.push(&mut header, content);
         self
@@ -268,7 +268,7 @@ fn write_index(dir: &Path, mut entry: Value) {
     fs::write(dir.join("oci-layout"), br#"{"imageLayoutVersion":"1.0.0"}"#).expect("written");
 }
 
-fn header(kind: EntryType, path: &str, mode: u32) -> Header {
+fn header(kind: EntryType, path: &[u8], mode: u32) -> Header {
     let mut header = Header::new_gnu();
     header.set_entry_type(kind);
     header.set_mode(mode);
@@ -276,7 +276,7 @@ fn header(kind: EntryType, path: &str, mode: u32) -> Header {
     header.set_gid(0);
     // Written unchanged: tar's own setter would sanitize a hostile path.
     let name = &mut header.as_gnu_mut().expect("a GNU header").name;
-    name[..path.len()].copy_from_slice(path.as_bytes());
+    name[..path.len()].copy_from_slice(path);
     header
 }
 

@@ -28,7 +28,7 @@ pub use outcome::Outcome;
 pub use poller::Poller;
 pub use proxy::StallingProxy;
 pub use qemu::installed_qemu;
-pub use registry::Registry;
+pub use registry::{LOGIN, Registry};
 pub use snapshots::{RetryDelay, Server, failure_record, flip_byte, stencil_failure_file};
 pub use terminal::Terminal;
 pub use wait::{signal, until};

@@ -7,11 +7,18 @@ use std::process::{Child, Command, Stdio};
 
 use crate::until;
 
+/// The user and the password of a registry with a login.
+pub const LOGIN: (&str, &str) = ("me", "se:cret");
+/// The line of htpasswd for them, with bcrypt.
+const PASSWORDS: &str = "me:$2b$05$lhGSyV0EUwSB/b7/HaE9G.wgsAnlRxI70d3qc5/f0SghDf0zmxwZS\n";
+
 /// A registry that is killed when this value is dropped.
 #[derive(Debug)]
 pub struct Registry {
     child: Child,
     dir: tempfile::TempDir,
+    /// Read by the registry at each login.
+    passwords: Option<tempfile::NamedTempFile>,
     /// The listen address: `127.0.0.1:PORT`.
     pub address: String,
 }
@@ -20,6 +27,21 @@ impl Registry {
     /// Starts an empty registry.
     #[must_use]
     pub fn start() -> Self {
+        Self::start_with("")
+    }
+
+    /// Starts an empty registry that requires [`LOGIN`].
+    #[must_use]
+    pub fn start_with_login() -> Self {
+        let passwords = tempfile::NamedTempFile::new().expect("a file");
+        fs::write(&passwords, PASSWORDS).expect("written");
+        let auth = format!("auth:\n  htpasswd:\n    realm: test\n    path: {}\n", passwords.path().display());
+        let mut registry = Self::start_with(&auth);
+        registry.passwords = Some(passwords);
+        registry
+    }
+
+    fn start_with(settings: &str) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
         let port =
             TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a port").port();
@@ -27,7 +49,7 @@ impl Registry {
         let config = dir.path().join("config.yml");
         let storage = dir.path().join("data");
         let text = format!(
-            "version: 0.1\nlog:\n  level: error\nstorage:\n  filesystem:\n    rootdirectory: {}\nhttp:\n  addr: {address}\n",
+            "version: 0.1\nlog:\n  level: error\nstorage:\n  filesystem:\n    rootdirectory: {}\nhttp:\n  addr: {address}\n{settings}",
             storage.display()
         );
         fs::write(&config, text).expect("written");
@@ -40,7 +62,7 @@ impl Registry {
             .unwrap_or_else(|error| {
                 panic!("docker-registry: {error}: apt-get install docker-registry (see `make deps`)")
             });
-        let registry = Self { child, dir, address };
+        let registry = Self { child, dir, address, passwords: None };
         until("the registry listens", || TcpStream::connect(&registry.address).ok());
         registry
     }

@@ -3,9 +3,9 @@
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    attach, completion, cp, create, diff, events, exec, export, fork, generate, image, inspect, kill, logs,
-    man, pause, port, ps, rename, restart, rm, run, setup, snapshot, start, stats, stop, test, top, unpause,
-    update, version, wait,
+    attach, completion, cp, create, diff, events, exec, export, fork, generate, image, inspect, kill, login,
+    logout, logs, man, pause, port, ps, rename, restart, rm, run, setup, snapshot, start, stats, stop, test,
+    top, unpause, update, version, wait,
 };
 use crate::logging::{LOG_VARIABLE, LogLevel};
 
@@ -118,6 +118,22 @@ pub(crate) enum Podman {
     Rmi(image::rm::Args),
     /// Import a root filesystem from a tar file as an image
     Import(image::import::Args),
+    /// Show the steps that built an image
+    History(image::history::Args),
+    /// Give an image further names
+    Tag(image::tag::Args),
+    /// Take names from an image
+    Untag(image::untag::Args),
+    /// Write images to an archive or a directory
+    Save(image::save::Args),
+    /// Load images from an archive
+    Load(image::load::Args),
+    /// Push an image to a registry
+    Push(image::push::Args),
+    /// Log in to a registry
+    Login(login::Args),
+    /// Remove the stored login of a registry
+    Logout(logout::Args),
     /// Show mimeo's version, drivers and directories
     Version(version::Args),
 }

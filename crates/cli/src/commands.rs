@@ -14,6 +14,8 @@ pub(crate) mod guest_data;
 pub(crate) mod image;
 pub(crate) mod inspect;
 pub(crate) mod kill;
+pub(crate) mod login;
+pub(crate) mod logout;
 pub(crate) mod logs;
 pub(crate) mod man;
 pub(crate) mod pause;
@@ -111,6 +113,14 @@ async fn podman(engine: &Engine, command: Podman, level: LogLevel) -> Result<i32
         Podman::Images(args) => image::run(engine, image::Verb::Ls(args)).await,
         Podman::Rmi(args) => image::run(engine, image::Verb::Rm(args)).await,
         Podman::Import(args) => image::run(engine, image::Verb::Import(args)).await,
+        Podman::History(args) => image::run(engine, image::Verb::History(args)).await,
+        Podman::Tag(args) => image::run(engine, image::Verb::Tag(args)).await,
+        Podman::Untag(args) => image::run(engine, image::Verb::Untag(args)).await,
+        Podman::Save(args) => image::run(engine, image::Verb::Save(args)).await,
+        Podman::Load(args) => image::run(engine, image::Verb::Load(args)).await,
+        Podman::Push(args) => image::run(engine, image::Verb::Push(args)).await,
+        Podman::Login(args) => login::run(args).await,
+        Podman::Logout(args) => logout::run(&args),
         Podman::Version(args) => version::run(engine, &args),
     }
 }

@@ -40,7 +40,8 @@ impl Bars {
         bar.set_message(match stage {
             Stage::Downloading => "downloading",
             Stage::Retrying => "retrying",
-            Stage::Present => "downloaded",
+            Stage::Present => "done",
+            Stage::Uploading => "uploading",
             Stage::Unpacking => "unpacking",
             _ => "",
         });

@@ -3,7 +3,7 @@
 use std::io::{IsTerminal, stdin, stdout};
 
 use mimeo_agent_protocol::message::TerminalSize;
-use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
+use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
@@ -34,6 +34,34 @@ impl RawTerminal {
 }
 
 impl Drop for RawTerminal {
+    fn drop(&mut self) {
+        // This fails only if the terminal is gone; then there is nothing to restore.
+        tcsetattr(stdin(), OptionalActions::Now, &self.original).ok();
+    }
+}
+
+/// Standard input that does not show what is typed. Dropping this restores its settings.
+#[derive(Debug)]
+pub(crate) struct HiddenInput {
+    original: Termios,
+}
+
+impl HiddenInput {
+    /// Hides what is typed; `None` if standard input is not a terminal.
+    pub(crate) fn enter() -> Result<Option<Self>, CliError> {
+        if !stdin().is_terminal() {
+            return Ok(None);
+        }
+        let io = |errno: rustix::io::Errno| CliError::io("set up the terminal", errno.into());
+        let original = tcgetattr(stdin()).map_err(io)?;
+        let mut hidden = original.clone();
+        hidden.local_modes.remove(LocalModes::ECHO);
+        tcsetattr(stdin(), OptionalActions::Now, &hidden).map_err(io)?;
+        Ok(Some(Self { original }))
+    }
+}
+
+impl Drop for HiddenInput {
     fn drop(&mut self) {
         // This fails only if the terminal is gone; then there is nothing to restore.
         tcsetattr(stdin(), OptionalActions::Now, &self.original).ok();

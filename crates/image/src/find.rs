@@ -41,6 +41,18 @@ impl Store {
     }
 }
 
+impl Store {
+    /// As [`Store::find`], with the stored name that the text means, if it is a name.
+    ///
+    /// # Errors
+    /// As [`Store::find`].
+    pub fn find_named(&self, text: &str) -> Result<Option<(Image, Option<String>)>, FindError> {
+        let records = records::load(self)?;
+        let Some(found) = find_id(&records, text)? else { return Ok(None) };
+        Ok(records.image(self, found.id).map(|image| (image, found.name)))
+    }
+}
+
 /// The image that a text identifies.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Found {

@@ -1,9 +1,11 @@
 //! Images in local files: OCI layouts, and archives by `docker save`.
 
+mod directory;
 mod docker;
 mod files;
 mod layout;
 
+pub(crate) use directory::VERSION;
 pub(crate) use docker::MANIFEST as DOCKER_MANIFEST;
 pub(crate) use layout::{INDEX, TAG};
 
@@ -116,14 +118,22 @@ pub(crate) fn load(
     }
 }
 
-/// Copies all images of an archive or a folder into the store. Its members tell its kind. Blocks.
+/// Copies all images of an archive or a folder into the store. Its members tell its kind. `origin` names it in errors.
+/// Blocks.
 pub(crate) fn load_all(
     store: &Store,
     path: &Path,
+    origin: &Path,
     platform: &Platform,
     limits: &Limits,
 ) -> Result<Vec<Loaded>, LocalError> {
-    let files = if path.is_dir() { Files::folder(path) } else { Files::archive(store, path, limits)? };
+    let files = match path.is_dir() {
+        true => Files::folder(path),
+        false => Files::open_archive(store, path, origin, limits)?,
+    };
+    if files.has(directory::VERSION) && files.has(docker::MANIFEST) {
+        return Ok(vec![directory::load(store, &files)?]);
+    }
     match (files.has(docker::MANIFEST), files.has(layout::INDEX)) {
         // Docker writes both into one archive; its own has all names.
         (true, _) => docker::load_all(store, &files),

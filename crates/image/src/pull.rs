@@ -122,7 +122,7 @@ pub(crate) struct Resolved {
     manifest: Manifest,
     digest: Digest,
     document: ConfigDocument,
-    names: Vec<String>,
+    pub(crate) names: Vec<String>,
 }
 
 impl Resolved {

@@ -120,6 +120,10 @@ impl RegistryError {
     pub(crate) fn from_client(error: ClientError) -> Self {
         match &error {
             ClientError::RequestError(request) if request.is_connect() => Self::Unreachable(error),
+            ClientError::RequestError(request) if matches!(status(request), Some(401 | 403)) => {
+                Self::Refused(error)
+            }
+            ClientError::RequestError(request) if status(request) == Some(404) => Self::NotFound(error),
             ClientError::AuthenticationFailure(_) | ClientError::UnauthorizedError { .. } => {
                 Self::Refused(error)
             }
@@ -139,11 +143,9 @@ impl RegistryError {
     /// Whether a retry of the request may succeed.
     pub(crate) fn is_transient(&self) -> bool {
         match self {
-            Self::Failed(ClientError::RequestError(_) | ClientError::IoError(_))
-            | Self::Interrupted { .. } => true,
-            Self::Failed(ClientError::ServerError { code, .. }) => {
-                *code == 429 || *code == 408 || *code >= 500
-            }
+            Self::Failed(ClientError::IoError(_)) | Self::Interrupted { .. } => true,
+            Self::Failed(ClientError::RequestError(request)) => status(request).is_none_or(is_busy),
+            Self::Failed(ClientError::ServerError { code, .. }) => is_busy(*code),
             Self::Failed(ClientError::RegistryError { envelope, .. }) => {
                 use oci_client::errors::OciErrorCode::Toomanyrequests;
                 envelope.errors.iter().any(|error| matches!(error.code, Toomanyrequests))
@@ -151,6 +153,15 @@ impl RegistryError {
             _ => false,
         }
     }
+}
+
+fn status(error: &reqwest::Error) -> Option<u16> {
+    error.status().map(|status| status.as_u16())
+}
+
+/// Whether a registry that replies this may reply otherwise soon.
+fn is_busy(status: u16) -> bool {
+    status == 429 || status == 408 || status >= 500
 }
 
 fn is_missing(error: &oci_client::errors::OciError) -> bool {

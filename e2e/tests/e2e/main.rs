@@ -5,6 +5,7 @@ mod bad_input;
 mod boot_snapshots;
 mod bridged;
 mod clones;
+mod exchange;
 mod firecracker;
 mod forks;
 mod hangs;

@@ -1,11 +1,20 @@
 //! `mimeo image`: images, which machines are created from.
 
+mod archive;
+pub(crate) mod history;
 pub(crate) mod import;
 pub(crate) mod inspect;
+pub(crate) mod load;
 pub(crate) mod ls;
+pub(crate) mod platform;
 pub(crate) mod prune;
 pub(crate) mod pull;
+pub(crate) mod push;
+pub(crate) mod registry;
 pub(crate) mod rm;
+pub(crate) mod save;
+pub(crate) mod tag;
+pub(crate) mod untag;
 
 use mimeo_engine::Engine;
 use mimeo_image::Image;
@@ -24,6 +33,18 @@ pub(crate) enum Verb {
     Inspect(inspect::Args),
     /// Remove images
     Rm(rm::Args),
+    /// Show the steps that built an image
+    History(history::Args),
+    /// Give an image further names
+    Tag(tag::Args),
+    /// Take names from an image
+    Untag(untag::Args),
+    /// Write images to an archive or a directory
+    Save(save::Args),
+    /// Load images from an archive
+    Load(load::Args),
+    /// Push an image to a registry
+    Push(push::Args),
     /// Import a root filesystem from a tar file as an image
     Import(import::Args),
     /// Remove images without a name, and files that no image needs
@@ -37,9 +58,20 @@ pub(crate) async fn run(engine: &Engine, verb: Verb) -> Result<i32, CliError> {
         Verb::Ls(args) => ls::run(engine, &args),
         Verb::Inspect(args) => inspect::run(engine, &args),
         Verb::Rm(args) => rm::run(engine, &args),
+        Verb::History(args) => history::run(engine, &args),
+        Verb::Tag(args) => tag::run(engine, &args),
+        Verb::Untag(args) => untag::run(engine, &args),
+        Verb::Save(args) => save::run(engine, args).await,
+        Verb::Load(args) => load::run(engine, args).await,
+        Verb::Push(args) => push::run(engine, args).await,
         Verb::Import(args) => import::run(engine, args).await,
         Verb::Prune(args) => prune::run(engine, &args),
     }
+}
+
+/// podman's error for an image that does not exist.
+fn unknown(text: &str) -> CliError {
+    CliError::usage(format!("{text}: image not known"))
 }
 
 /// Pairs of an image id and the machine or snapshot that uses the image.

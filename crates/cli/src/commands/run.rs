@@ -9,6 +9,7 @@ use std::io::IsTerminal;
 use mimeo_engine::machine::{NetworkMode, PullPolicy};
 use mimeo_engine::{Engine, MachineSpec};
 
+use crate::commands::image::platform::PlatformArgs;
 use crate::detach_keys;
 use crate::error::CliError;
 use crate::logging::LogLevel;
@@ -120,6 +121,8 @@ pub(crate) struct MachineArgs {
     /// When to pull the image
     #[arg(long, default_value = "missing", value_enum)]
     pull: Pull,
+    #[command(flatten)]
+    platform: PlatformArgs,
     /// VMM driver: qemu, firecracker or auto. auto is firecracker if it is
     /// installed, KVM works and the network can be bridged, otherwise qemu
     #[arg(long, default_value = mimeo_engine::driver::AUTO)]

@@ -4,10 +4,9 @@ use super::manifest::{self, Family};
 use super::sink::{Folder, Sink};
 use super::{ExportError, Exported};
 use crate::digest::Digest;
-use crate::local::DOCKER_MANIFEST;
+use crate::local::{DOCKER_MANIFEST, VERSION};
 use crate::store::Store;
 
-const VERSION: &str = "version";
 const VERSION_TEXT: &[u8] = b"Directory Transport Version: 1.1\n";
 
 /// Writes the image. A directory of this kind is replaced.

@@ -34,7 +34,17 @@ impl Files {
 
     /// Opens an archive, which may be compressed.
     pub(super) fn archive(store: &Store, path: &Path, limits: &Limits) -> Result<Self, LocalError> {
-        let file = File::open(path).map_err(FileError::at("open", path))?;
+        Self::open_archive(store, path, path, limits)
+    }
+
+    /// As [`Self::archive`], with another name in errors.
+    pub(super) fn open_archive(
+        store: &Store,
+        from: &Path,
+        path: &Path,
+        limits: &Limits,
+    ) -> Result<Self, LocalError> {
+        let file = File::open(from).map_err(FileError::at("open", path))?;
         let file = decompress(store, path, file, limits)?;
         let members = list_members(&file).map_err(FileError::at("read", path))?;
         Ok(Self::Archive { path: path.to_owned(), file, members })

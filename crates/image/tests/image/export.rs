@@ -77,11 +77,12 @@ async fn loaded_archives_give_the_same_images() {
         for path in [path, packed] {
             let other = Home::new();
             let loaded = other.store.load(&path, &PullOptions::default(), Arc::new(Quiet)).await.unwrap();
-            let ids: Vec<_> = loaded.iter().map(|image| image.id).collect();
-            assert!(ids.starts_with(&[first.id, second.id]), "{format:?}");
+            let ids: Vec<_> = loaded.iter().map(|loaded| loaded.image.id).collect();
+            assert_eq!(ids, [first.id, second.id], "{format:?}");
+            assert!(loaded[0].names.contains(&"quay.io/team/app:v1".to_owned()), "{loaded:?}");
             assert_eq!(other.store.find("quay.io/team/app:v1").unwrap().unwrap().id, first.id);
             assert_eq!(other.store.find("localhost/other").unwrap().unwrap().id, second.id);
-            assert_eq!(fs::read(&loaded[1].rootfs).unwrap(), fs::read(&second.rootfs).unwrap());
+            assert_eq!(fs::read(&loaded[1].image.rootfs).unwrap(), fs::read(&second.rootfs).unwrap());
         }
     }
 }
@@ -116,6 +117,13 @@ async fn a_docker_directory_has_dockers_media_types() {
     assert_eq!(manifest["mediaType"], "application/vnd.docker.distribution.manifest.v2+json");
     assert_eq!(manifest["layers"][1]["mediaType"], "application/vnd.docker.image.rootfs.diff.tar.gzip");
     assert_eq!(manifest["config"]["digest"], image.id.to_string());
+    let other = Home::new();
+    let loaded = other.store.load(&folder, &PullOptions::default(), Arc::new(Quiet)).await.unwrap();
+    assert_eq!((loaded[0].image.id, loaded[0].names.len()), (image.id, 0));
+    fs::write(folder.join(image.layers[0].digest.hex()), b"other").unwrap();
+    let other = Home::new();
+    let error = other.store.load(&folder, &PullOptions::default(), Arc::new(Quiet)).await.unwrap_err();
+    assert!(matches!(error, PullError::Local { source: LocalError::WrongDigest { .. }, .. }), "{error:?}");
     let error = home.store.export_directory(&exports, ExportFormat::DockerDir, home.dir.path()).unwrap_err();
     assert!(matches!(error, ExportError::Occupied { .. }), "{error:?}");
 }

@@ -3,6 +3,8 @@
 use mimeo_engine::Engine;
 use mimeo_image::{PullOptions, Source};
 
+use super::platform::PlatformArgs;
+use super::registry::RegistryArgs;
 use crate::error::CliError;
 use crate::{output, progress};
 
@@ -15,9 +17,16 @@ pub(crate) struct Args {
     /// Do not show progress
     #[arg(short, long)]
     quiet: bool,
-    /// Use plain HTTP for this registry, HOST[:PORT]; can be repeated
-    #[arg(long, value_name = "HOST")]
-    insecure_registry: Vec<String>,
+    #[command(flatten)]
+    registry: RegistryArgs,
+    /// User name and password, instead of those of the login file
+    #[arg(long, value_name = "USER:PASSWORD")]
+    creds: Option<String>,
+    #[command(flatten)]
+    platform: PlatformArgs,
+    /// Pull all tags of the repository (not supported)
+    #[arg(short, long, hide = true)]
+    all_tags: bool,
     /// Layers to download at the same time
     #[arg(long, default_value_t = 4, value_name = "N")]
     jobs: usize,
@@ -28,9 +37,13 @@ pub(crate) struct Args {
 
 /// Pulls each image and prints its id.
 pub(crate) async fn run(engine: &Engine, args: Args) -> Result<i32, CliError> {
+    if args.all_tags {
+        return Err(CliError::usage("cannot pull all tags: --all-tags is not supported; name each tag"));
+    }
+    args.platform.check()?;
     let store = engine.images()?;
     let options = PullOptions {
-        insecure_registries: args.insecure_registry,
+        registry: args.registry.options(args.creds.as_deref())?,
         concurrency: args.jobs.max(1),
         ..PullOptions::default()
     };

@@ -14,6 +14,7 @@ const MIB: u64 = 1024 * 1024;
 
 /// The spec of the machine that the arguments describe.
 pub(super) fn spec(args: MachineArgs) -> Result<MachineSpec, CliError> {
+    args.platform.check()?;
     let health = health_spec(&args)?;
     let restart: RestartPolicy = args.restart.parse()?;
     if args.rm && restart != RestartPolicy::No {

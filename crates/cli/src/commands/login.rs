@@ -1,0 +1,116 @@
+//! `mimeo login`: verifies and stores the login of a registry.
+
+use std::io::{BufRead, IsTerminal, Read, Write, stderr, stdin};
+
+use mimeo_image::{AuthFile, Credentials, verify_login};
+
+use crate::commands::image::registry::RegistryArgs;
+use crate::error::CliError;
+use crate::output;
+use crate::terminal::HiddenInput;
+
+/// Arguments of `mimeo login`.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  mimeo login quay.io\n  mimeo login -u me --password-stdin quay.io <token.txt\n  mimeo login --get-login quay.io"
+)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    registry_args: RegistryArgs,
+    /// User name
+    #[arg(short, long, value_name = "USER")]
+    username: Option<String>,
+    /// Password; other users of this host see it while the command runs, so prefer --password-stdin
+    #[arg(short, long, value_name = "PASSWORD", conflicts_with = "password_stdin")]
+    password: Option<String>,
+    /// Read the password from standard input
+    #[arg(long)]
+    password_stdin: bool,
+    /// Print the user that is logged in
+    #[arg(long, conflicts_with_all = ["username", "password", "password_stdin"])]
+    get_login: bool,
+    /// Accepted for compatibility with podman
+    #[arg(short, long)]
+    verbose: bool,
+    /// The registry, HOST[:PORT]
+    #[arg(value_name = "REGISTRY")]
+    registry: String,
+}
+
+/// Verifies the login with the registry, then stores it.
+pub(crate) async fn run(args: Args) -> Result<i32, CliError> {
+    let registry = registry_of(&args.registry);
+    let file = AuthFile::locate(args.registry_args.authfile.as_deref());
+    let stored = file.stored(registry)?;
+    if args.get_login {
+        let stored = stored.ok_or_else(|| CliError::usage(format!("not logged into {registry}")))?;
+        output::line(stored.user)?;
+        return Ok(0);
+    }
+    let credentials = match (&args.username, stored) {
+        (None, Some(stored)) if args.password.is_none() && !args.password_stdin => stored,
+        (_, stored) => ask(&args, stored.map(|stored| stored.user))?,
+    };
+    let host = registry.split('/').next().unwrap_or(registry);
+    verify_login(host, &credentials, &args.registry_args.options(None)?)
+        .await
+        .map_err(|error| CliError::usage(format!("logging into {registry:?}: {}", CliError::from(error))))?;
+    file.store(registry, &credentials)?;
+    output::line("Login Succeeded!")?;
+    Ok(0)
+}
+
+/// The registry without what people copy with it.
+pub(super) fn registry_of(text: &str) -> &str {
+    let bare = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://")).unwrap_or(text);
+    bare.trim_end_matches('/')
+}
+
+/// Takes user name and password from the arguments, or asks for them on the terminal.
+fn ask(args: &Args, previous: Option<String>) -> Result<Credentials, CliError> {
+    let user = match &args.username {
+        Some(user) => user.clone(),
+        None if args.password_stdin => {
+            return Err(CliError::usage("must provide --username with --password-stdin"));
+        }
+        None => {
+            let default = previous.map(|user| format!(" ({user})")).unwrap_or_default();
+            prompt(&format!("Username{default}: "))?
+        }
+    };
+    let password = match &args.password {
+        Some(password) => password.clone(),
+        None if args.password_stdin => read_password()?,
+        None => {
+            let hidden = HiddenInput::enter()?;
+            let password = prompt("Password: ")?;
+            drop(hidden);
+            writeln!(stderr()).map_err(|source| CliError::io("ask for the password", source))?;
+            password
+        }
+    };
+    if user.is_empty() || password.is_empty() {
+        return Err(CliError::usage("cannot log in: the user name or the password is empty"));
+    }
+    Ok(Credentials { user, password })
+}
+
+fn prompt(question: &str) -> Result<String, CliError> {
+    if !stdin().is_terminal() {
+        return Err(CliError::usage(
+            "cannot ask for the login: standard input is not a terminal; give --username and --password-stdin",
+        ));
+    }
+    let io = |source| CliError::io("ask for the login", source);
+    write!(stderr(), "{question}").map_err(io)?;
+    let mut answer = String::new();
+    stdin().lock().read_line(&mut answer).map_err(io)?;
+    Ok(answer.trim_end_matches(['\r', '\n']).to_owned())
+}
+
+fn read_password() -> Result<String, CliError> {
+    let mut text = String::new();
+    let read = stdin().lock().read_to_string(&mut text);
+    read.map_err(|source| CliError::io("read the password from standard input", source))?;
+    Ok(text.trim_end_matches(['\r', '\n']).to_owned())
+}

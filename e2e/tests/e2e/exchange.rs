@@ -1,0 +1,293 @@
+//! Images that are exchanged with other tools: odd images, archives, registries and logins.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use e2e::{Image, LOGIN, Layer, Outcome, Registry, User, World, as_root_and_user, sha256};
+use serde_json::{Value, json};
+
+/// The raw manifest of an image, as skopeo reads it.
+fn skopeo_manifest(world: &World, options: &[&str], image: &str) -> String {
+    let mut skopeo = world.program("skopeo");
+    skopeo.args(["--insecure-policy", "inspect", "--raw", "--tls-verify=false"]).args(options).arg(image);
+    world.finish(skopeo).code(0).stdout
+}
+
+fn digest_of(manifest: &str) -> String {
+    format!("sha256:{}", sha256(manifest.as_bytes()))
+}
+
+fn inspect(world: &World, image: &str) -> Value {
+    world.mimeo(["image", "inspect", image]).ok().json()[0].clone()
+}
+
+/// Pulls an image with a history, under the name `localhost/NAME:latest`.
+fn pull(world: &World, name: &str) -> String {
+    let marked = Layer::default().file("name", 0o644, name);
+    let image = world.image(&Image::busybox(name).layer(marked));
+    world.mimeo(["pull", "-q", &image]).ok();
+    format!("localhost/{name}:latest")
+}
+
+as_root_and_user!(names_that_are_not_utf8_are_kept, |world| {
+    let layer = Layer::default()
+        .dir("d/", 0o755)
+        .file(b"d/caf\xe9", 0o644, "one\n")
+        .link("d/l", b"caf\xe9")
+        .dir(b"d/\xfcber/", 0o755)
+        .file(b"d/\xfcber/\xff", 0o644, "two\n");
+    let image = world.image(&Image::busybox("latin").layer(layer));
+    world.start(["--name", "latin", &image, "sleep", "1000"]);
+    let script = "cat /d/caf* /d/l /d/*/*; readlink /d/l | od -An -c; echo /d/caf* | tail -c 5 | od -An -c";
+    let printed = "one\none\ntwo\n   c   a   f 351  \\n\n   c   a   f 351  \\n\n";
+    world.mimeo(["exec", "latin", "sh", "-c", script]).ok().printed(printed);
+    // They survive a copy to the host and back.
+    world.mimeo(["cp", "latin:/d", "copy"]).ok();
+    world.mimeo(["cp", "copy", "latin:/back"]).ok();
+    let script = script.replace("/d", "/back");
+    world.mimeo(["exec", "latin", "sh", "-c", &script]).ok().printed(printed);
+    world.mimeo(["rm", "-f", "latin"]).ok();
+});
+
+#[test]
+fn a_large_directory_of_names_that_are_not_utf8_is_searched() {
+    let world = World::new(User::Root);
+    let name = |number: u32| [format!("big/{number:05}-").as_bytes(), &[0xe9; 80][..]].concat();
+    let layer = (0..2000).fold(Layer::default().dir("big/", 0o755), |layer, number| {
+        layer.file(name(number), 0o644, number.to_string())
+    });
+    let image = world.image(&Image::busybox("big").layer(layer));
+    let script = "ls /big | wc -l; cat /big/01234-*; rm /big/01234-*; ls /big | wc -l";
+    world.mimeo(["run", "--rm", &image, "sh", "-c", script]).code(0).printed("2000\n12341999\n");
+}
+
+#[test]
+fn images_without_an_architecture_run() {
+    let world = World::new(User::Root);
+    for (name, architecture) in [("empty", ""), ("kernel", "x86_64")] {
+        let image = world.image(&Image::busybox(name).architecture(architecture));
+        world.mimeo(["run", "--rm", &image, "echo", name]).code(0).printed(&format!("{name}\n"));
+    }
+    let other = world.image(&Image::busybox("other").architecture("arm64"));
+    world
+        .mimeo(["run", "--rm", &other, "true"])
+        .code(125)
+        .stderr_contains("the image is for linux/arm64, not for linux/amd64");
+}
+
+#[test]
+fn another_platform_is_refused() {
+    let world = World::new(User::Root);
+    let image = world.busybox();
+    for option in ["--platform=linux/arm64", "--arch=arm64", "--os=windows"] {
+        for command in [&["pull"][..], &["run", "--rm"]] {
+            let args = [command, &[option, &image]].concat();
+            world.mimeo(args).code(125).stderr_contains("cannot use images for ");
+        }
+    }
+    world.mimeo(["pull", "--platform=nonsense", &image]).code(125).stderr_contains("nonsense");
+    world.mimeo(["run", "--rm", "--platform=linux/amd64", &image, "echo", "here"]).code(0).printed("here\n");
+    world.mimeo(["run", "--rm", "--arch=x86_64", "--os=linux", &image, "true"]).code(0);
+    world.mimeo(["pull", "--all-tags", "x"]).code(125).stderr_contains("cannot pull all tags");
+}
+
+#[test]
+fn names_are_added_and_taken() {
+    let world = World::new(User::Root);
+    let image = pull(&world, "first");
+    let id = inspect(&world, &image)["id"].clone();
+    let names = || world.mimeo(["images", "--format", "{{.Repository}}:{{.Tag}}"]).ok().stdout;
+    world.mimeo(["tag", &image, "more", "quay.io/team/app:2"]).ok().printed("");
+    assert_eq!(names(), "localhost/first:latest\nlocalhost/more:latest\nquay.io/team/app:2\n");
+    assert_eq!(inspect(&world, "more")["id"], id);
+    world.mimeo(["image", "untag", &image, "more"]).ok().printed("");
+    world.mimeo(["untag", &image, "more"]).code(125).stderr_contains("localhost/more:latest: tag not known");
+    world.mimeo(["tag", "nothing", "x"]).code(125).stderr_contains("nothing: image not known");
+    world.mimeo(["tag", &image, "UPPER"]).code(125).stderr_contains("is not an image name");
+    world.mimeo(["untag", &image]).ok();
+    assert_eq!(names(), "<none>:<none>\n");
+}
+
+#[test]
+fn the_history_is_shown_as_podman_shows_it() {
+    let world = World::new(User::Root);
+    drop(world.busybox());
+    let tar = world.file("root.tar", Layer::default().file("x", 0o644, "x").archive());
+    world.mimeo(["import", "-q", tar.to_str().expect("text"), "localhost/made"]).ok();
+    let id = inspect(&world, "made")["id"].as_str().expect("an id")[7..].to_owned();
+    let table = world.mimeo(["history", "made"]).ok();
+    let mut lines = table.stdout.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    assert_eq!(lines.next().expect("headings").join(" "), "ID CREATED CREATED BY SIZE COMMENT");
+    let row = lines.next().expect("a row").join(" ");
+    assert!(row.starts_with(&id[..12]) && row.contains("2.05 kB imported from"), "{row}");
+    assert_eq!(lines.next(), None);
+    world.mimeo(["history", "-q", "--no-trunc", "made"]).ok().printed(&format!("{id}\n"));
+    let size = world.mimeo(["image", "history", "--format", "{{.Size}} {{.Tags}}", "made"]).ok();
+    assert_eq!(size.stdout, "2.05 kB [localhost/made:latest]\n");
+    let steps = world.mimeo(["history", "--format", "json", "made"]).ok().json();
+    assert_eq!((&steps[0]["id"], &steps[0]["size"]), (&json!(id), &json!(2048)), "{steps}");
+    let when = world.mimeo(["history", "--human=false", "--format", "{{.Created}}", "made"]).ok();
+    assert!(when.text().ends_with('Z') && when.text().contains('T'), "{when:?}");
+    world.mimeo(["history", "nothing"]).code(125).stderr_contains("nothing: image not known");
+}
+
+as_root_and_user!(saved_images_are_loaded, |world| {
+    let (first, second) = (pull(world, "first"), pull(world, "second"));
+    let id = inspect(world, &first)["id"].clone();
+    for format in ["docker-archive", "oci-archive"] {
+        world.mimeo(["save", "--format", format, "-o", "saved.tar", &first, &second]).ok().printed("");
+        world.mimeo(["rmi", &first, &second]).ok();
+        let loaded = world.mimeo(["load", "-i", "saved.tar"]).ok();
+        assert_eq!(loaded.stdout, format!("Loaded image: {first}\nLoaded image: {second}\n"));
+        assert_eq!(inspect(world, &first)["id"], id);
+    }
+    world.mimeo(["run", "--rm", &second, "cat", "/name"]).ok().printed("second");
+    let mut save = world.command(["save", &second]);
+    let archive = save.output().expect("saved").stdout;
+    world.mimeo(["rmi", &second]).ok();
+    world.mimeo_with_input(["load"], &archive).ok().printed(&format!("Loaded image: {second}\n"));
+    world
+        .mimeo_with_input(["load"], &archive[..archive.len() / 2])
+        .code(125)
+        .stderr_contains("cannot be loaded");
+    world.mimeo_with_input(["load"], b"x").code(125).stderr_contains("standard input");
+    world.mimeo(["load", "-i", "missing.tar"]).code(125).stderr_contains("missing.tar");
+});
+
+#[test]
+fn other_tools_read_what_is_saved() {
+    let world = World::new(User::Root);
+    let image = pull(&world, "first");
+    let digest = inspect(&world, &image)["digest"].clone();
+    world.mimeo(["save", "--format", "oci-archive", "-o", "oci.tar", &image]).ok();
+    world.mimeo(["image", "save", "--format", "oci-dir", "-o", "layout", &image]).ok();
+    for source in [format!("oci-archive:oci.tar:{image}"), format!("oci:layout:{image}")] {
+        assert_eq!(digest_of(&skopeo_manifest(&world, &[], &source)), digest, "{source}");
+    }
+    world.mimeo(["save", "--format", "docker-dir", "-o", "docker", &image]).ok();
+    world.mimeo(["save", "-o", "docker.tar", &image]).ok();
+    for source in ["dir:docker".to_owned(), format!("docker-archive:docker.tar:{image}")] {
+        let mut copy = world.program("skopeo");
+        copy.args(["--insecure-policy", "copy", "--quiet", &source, "oci:copied:x"]);
+        world.finish(copy).code(0);
+        world.mimeo(["run", "--rm", "oci:copied:x", "cat", "/name"]).code(0).printed("first");
+    }
+    let mut umoci = world.program("umoci");
+    umoci.args(["ls", "--layout", "layout"]);
+    world.finish(umoci).code(0).printed(&format!("{image}\n"));
+}
+
+#[test]
+fn save_refuses_what_it_cannot_do() {
+    let world = World::new(User::Root);
+    let image = pull(&world, "first");
+    let terminal = world.mimeo_on_terminal(&["save", &image]).code(125);
+    assert!(terminal.stdout.contains("refusing to save to terminal"), "{terminal:?}");
+    world.mimeo(["save", "-o", "x.tar", "nothing"]).code(125).stderr_contains("nothing: image not known");
+    world.mimeo(["save", "--format", "oci-dir", &image]).code(125).stderr_contains("give --output");
+    world.mimeo(["save", "-o", "none/x.tar", &image]).code(125).stderr_contains("none/x.tar");
+    // An image whose layers are missing, as after a crash of the disk.
+    let layer = inspect(&world, &image)["layers"][0]["digest"].as_str().expect("a digest")[7..].to_owned();
+    fs::remove_file(world.home().join("images/blobs/sha256").join(layer)).expect("removed");
+    world.mimeo(["save", "-o", "x.tar", &image]).code(125).stderr_contains("pull the image again");
+    let left: Vec<_> =
+        fs::read_dir(world.files()).expect("listed").flatten().map(|entry| entry.file_name()).collect();
+    assert_eq!(left, ["first"]);
+    world.mimeo(["pull", "-q", &format!("oci:{}", world.files().join("first").display())]).ok();
+    world.mimeo(["save", "-o", "x.tar", &image]).ok();
+}
+
+#[test]
+fn pushed_images_keep_their_digest() {
+    let world = World::new(User::Root);
+    let registry = Registry::start();
+    let image = pull(&world, "first");
+    let digest = inspect(&world, &image)["digest"].as_str().expect("a digest").to_owned();
+    let name = format!("{}/team/app:1", registry.address);
+    world.mimeo(["push", "--digestfile", "digest", &image, &name]).ok().printed("");
+    assert_eq!(fs::read_to_string(world.files().join("digest")).expect("read"), digest);
+    assert_eq!(digest_of(&skopeo_manifest(&world, &[], &format!("docker://{name}"))), digest);
+    // By its own name, to another repository of the registry, and again.
+    let other = format!("{}/team/other:2", registry.address);
+    world.mimeo(["tag", &image, &name, &other]).ok();
+    world.mimeo(["image", "push", &other]).ok();
+    world.mimeo(["push", "-q", &other, &format!("docker://{other}")]).ok();
+    world.mimeo(["rmi", "-f", &image]).ok();
+    world.mimeo(["image", "prune", "-a", "-f"]).ok();
+    world.mimeo(["run", "--rm", &other, "cat", "/name"]).code(0).printed("first");
+    world.mimeo(["push", &other, "oci:pushed:v1"]).ok();
+    world.mimeo(["push", &other, "oci-archive:pushed.tar:v1"]).ok();
+    for source in ["oci:pushed:v1", "oci-archive:pushed.tar:v1"] {
+        assert_eq!(digest_of(&skopeo_manifest(&world, &[], source)), digest, "{source}");
+    }
+    world.mimeo(["push", &other, "docker-archive:pushed-docker.tar:a/b:1"]).ok();
+    world.mimeo(["load", "-i", "pushed-docker.tar"]).ok().printed("Loaded image: docker.io/a/b:1\n");
+    let id = inspect(&world, &other)["id"].as_str().expect("an id").to_owned();
+    world.mimeo(["push", &id]).code(125).stderr_contains("give a destination");
+    world.mimeo(["push", "nothing", &other]).code(125).stderr_contains("nothing: image not known");
+    world.mimeo(["push", &other, "127.0.0.1:1/x:1"]).code(125).stderr_contains("cannot be reached");
+}
+
+/// A world with a login file of its own.
+fn world_with_login_file(user: User) -> World {
+    let world = World::new(user);
+    let file = world.files().join("auth/auth.json");
+    world.with_variable("REGISTRY_AUTH_FILE", file)
+}
+
+fn log_in(world: &World, registry: &Registry, password: &str) -> Outcome {
+    let args = ["login", "-u", LOGIN.0, "--password-stdin", &registry.address];
+    world.mimeo_with_input(args, format!("{password}\n").as_bytes())
+}
+
+#[test]
+fn a_login_is_verified_stored_and_used() {
+    let world = world_with_login_file(User::Root);
+    let registry = Registry::start_with_login();
+    let image = pull(&world, "first");
+    let name = format!("{}/private/app:1", registry.address);
+    let file = world.files().join("auth/auth.json");
+    world.mimeo(["push", &image, &name]).code(125).stderr_contains("log in");
+    log_in(&world, &registry, "wrong").code(125).stderr_contains("invalid username/password");
+    assert!(!file.exists());
+    world.mimeo(["login", "--get-login", &registry.address]).code(125).stderr_contains("not logged into");
+    log_in(&world, &registry, LOGIN.1).ok().printed("Login Succeeded!\n");
+    assert_eq!(fs::metadata(&file).expect("stored").permissions().mode() & 0o777, 0o600);
+    world.mimeo(["login", "--get-login", &registry.address]).ok().printed("me\n");
+    world.mimeo(["login", &registry.address]).ok().printed("Login Succeeded!\n");
+    world.mimeo(["push", &image, &name]).ok();
+    // skopeo reads the same file.
+    let options = ["--authfile", file.to_str().expect("text")];
+    let pushed = digest_of(&skopeo_manifest(&world, &options, &format!("docker://{name}")));
+    assert_eq!(pushed, inspect(&world, &image)["digest"]);
+    world.mimeo(["rmi", &image]).ok();
+    world.mimeo(["run", "--rm", &name, "cat", "/name"]).code(0).printed("first");
+    let gone = format!("Removed login credentials for {}\n", registry.address);
+    world.mimeo(["logout", &registry.address]).ok().printed(&gone);
+    world.mimeo(["logout", &registry.address]).code(125).stderr_contains("not logged into");
+    world.mimeo(["pull", &name]).code(125).stderr_contains("log in");
+    let creds = format!("{}:{}", LOGIN.0, LOGIN.1);
+    world.mimeo(["pull", "-q", "--creds", &creds, &name]).ok();
+    let refused = world.mimeo(["push", "--creds", "me:wrong", &name]).code(125).stderr_contains("log in");
+    assert!(!refused.stderr.contains("wrong"), "{refused:?}");
+}
+
+#[test]
+fn a_login_does_not_harm_the_file() {
+    let world = world_with_login_file(User::Root);
+    let registry = Registry::start_with_login();
+    let file = world.file("auth/auth.json", r#"{"auths": {"other.test": {"auth": "eDp5"}}}"#);
+    log_in(&world, &registry, LOGIN.1).ok();
+    let text = fs::read_to_string(&file).expect("read");
+    assert!(text.contains("other.test") && text.contains(&registry.address), "{text}");
+    world.mimeo(["logout", "--all"]).ok().printed("Removed login credentials for all registries\n");
+    world.mimeo(["login", "-u", "me", &registry.address]).code(125).stderr_contains("not a terminal");
+    world.mimeo(["login", "--password-stdin", &registry.address]).code(125).stderr_contains("--username");
+    world
+        .mimeo(["login", "-u", "a", "-p", "b", "127.0.0.1:1"])
+        .code(125)
+        .stderr_contains("cannot be reached");
+    fs::write(&file, "not json").expect("written");
+    log_in(&world, &registry, LOGIN.1).code(125).stderr_contains("auth.json");
+    assert_eq!(fs::read_to_string(&file).expect("read"), "not json");
+}
