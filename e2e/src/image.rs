@@ -52,9 +52,9 @@ pub struct Layer {
 impl Layer {
     /// Adds a regular file owned by root.
     #[must_use]
-    pub fn file(self, path: impl AsRef<[u8]>, mode: u32, content: impl AsRef<[u8]>) -> Self {
+    pub fn file(self, path: &str, mode: u32, content: impl AsRef<[u8]>) -> Self {
         let content = content.as_ref();
-        self.entry(EntryType::Regular, path.as_ref(), mode, 0, None, content)
+        self.entry(EntryType::Regular, path.as_bytes(), mode, 0, None, content)
     }
 
     /// Adds a regular file with an owner.
@@ -65,20 +65,38 @@ impl Layer {
 
     /// Adds a directory.
     #[must_use]
-    pub fn dir(self, path: impl AsRef<[u8]>, mode: u32) -> Self {
-        self.entry(EntryType::Directory, path.as_ref(), mode, 0, None, &[])
+    pub fn dir(self, path: &str, mode: u32) -> Self {
+        self.entry(EntryType::Directory, path.as_bytes(), mode, 0, None, &[])
     }
 
     /// Adds a symbolic link.
     #[must_use]
-    pub fn link(self, path: impl AsRef<[u8]>, to: impl AsRef<[u8]>) -> Self {
-        self.entry(EntryType::Symlink, path.as_ref(), 0o777, 0, Some(to.as_ref()), &[])
+    pub fn link(self, path: &str, to: &str) -> Self {
+        self.entry(EntryType::Symlink, path.as_bytes(), 0o777, 0, Some(to.as_bytes()), &[])
     }
 
     /// Adds a hard link.
     #[must_use]
     pub fn hard_link(self, path: &str, to: &str) -> Self {
         self.entry(EntryType::Link, path.as_bytes(), 0o644, 0, Some(to.as_bytes()), &[])
+    }
+
+    /// Adds a regular file whose name need not be UTF-8.
+    #[must_use]
+    pub fn raw_file(self, path: &[u8], content: &str) -> Self {
+        self.entry(EntryType::Regular, path, 0o644, 0, None, content.as_bytes())
+    }
+
+    /// Adds a directory whose name need not be UTF-8.
+    #[must_use]
+    pub fn raw_dir(self, path: &[u8]) -> Self {
+        self.entry(EntryType::Directory, path, 0o755, 0, None, &[])
+    }
+
+    /// Adds a symbolic link whose target need not be UTF-8.
+    #[must_use]
+    pub fn raw_link(self, path: &str, to: &[u8]) -> Self {
+        self.entry(EntryType::Symlink, path.as_bytes(), 0o777, 0, Some(to), &[])
     }
 
     /// Adds a character device.

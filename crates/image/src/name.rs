@@ -28,8 +28,8 @@ pub(crate) struct Repository {
     pub(crate) path: String,
 }
 
-impl Repository {
-    pub(crate) fn of(name: &ImageName) -> Self {
+impl From<&ImageName> for Repository {
+    fn from(name: &ImageName) -> Self {
         Self { registry: name.registry.clone(), path: name.repository.clone() }
     }
 }

@@ -121,7 +121,7 @@ fn repositories(store: &Store, name: &ImageName) -> Result<Vec<(Repository, BTre
         .filter(|(other, _)| other.registry() == name.registry() && other.repository() != name.repository());
     let layers = others.map(|(other, row)| {
         let digests = row.layers.iter().map(|layer| layer.digest).collect();
-        (Repository::of(&other), digests)
+        (Repository::from(&other), digests)
     });
     Ok(layers.collect())
 }

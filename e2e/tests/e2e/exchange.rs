@@ -32,10 +32,10 @@ fn pull(world: &World, name: &str) -> String {
 as_root_and_user!(names_that_are_not_utf8_are_kept, |world| {
     let layer = Layer::default()
         .dir("d/", 0o755)
-        .file(b"d/caf\xe9", 0o644, "one\n")
-        .link("d/l", b"caf\xe9")
-        .dir(b"d/\xfcber/", 0o755)
-        .file(b"d/\xfcber/\xff", 0o644, "two\n");
+        .raw_file(b"d/caf\xe9", "one\n")
+        .raw_link("d/l", b"caf\xe9")
+        .raw_dir(b"d/\xfcber/")
+        .raw_file(b"d/\xfcber/\xff", "two\n");
     let image = world.image(&Image::busybox("latin").layer(layer));
     world.start(["--name", "latin", &image, "sleep", "1000"]);
     let script = "cat /d/caf* /d/l /d/*/*; readlink /d/l | od -An -c; echo /d/caf* | tail -c 5 | od -An -c";
@@ -54,7 +54,7 @@ fn a_large_directory_of_names_that_are_not_utf8_is_searched() {
     let world = World::new(User::Root);
     let name = |number: u32| [format!("big/{number:05}-").as_bytes(), &[0xe9; 80][..]].concat();
     let layer = (0..2000).fold(Layer::default().dir("big/", 0o755), |layer, number| {
-        layer.file(name(number), 0o644, number.to_string())
+        layer.raw_file(&name(number), &number.to_string())
     });
     let image = world.image(&Image::busybox("big").layer(layer));
     let script = "ls /big | wc -l; cat /big/01234-*; rm /big/01234-*; ls /big | wc -l";

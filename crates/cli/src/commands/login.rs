@@ -49,7 +49,7 @@ pub(crate) async fn run(args: Args) -> Result<i32, CliError> {
     }
     let credentials = match (&args.username, stored) {
         (None, Some(stored)) if args.password.is_none() && !args.password_stdin => stored,
-        (_, stored) => ask(&args, stored.map(|stored| stored.user))?,
+        (_, stored) => obtain_credentials(&args, stored.map(|stored| stored.user))?,
     };
     let host = registry.split('/').next().unwrap_or(registry);
     verify_login(host, &credentials, &args.registry_args.options(None)?)
@@ -67,7 +67,7 @@ pub(super) fn registry_of(text: &str) -> &str {
 }
 
 /// Takes user name and password from the arguments, or asks for them on the terminal.
-fn ask(args: &Args, previous: Option<String>) -> Result<Credentials, CliError> {
+fn obtain_credentials(args: &Args, previous: Option<String>) -> Result<Credentials, CliError> {
     let user = match &args.username {
         Some(user) => user.clone(),
         None if args.password_stdin => {

@@ -45,7 +45,7 @@ pub(super) fn write(
             write_layer(store, image, layer, sink)?;
         }
         sink.add_file(&config, &store.blob(image.id))?;
-        let layers = image.layers.iter().map(|layer| member(layer)).collect();
+        let layers = image.layers.iter().map(member).collect();
         items.push(Item { config, repo_tags: exported.names.clone(), layers });
     }
     sink.add_bytes(DOCKER_MANIFEST, &serde_json::to_vec(&items)?)?;

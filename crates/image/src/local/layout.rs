@@ -44,7 +44,12 @@ pub(super) fn load_all(store: &Store, files: &Files, platform: &Platform) -> Res
     }
     let mut images: Vec<Loaded> = Vec::new();
     for entry in entries {
-        let loaded = load_entry(store, files, entry, platform)?;
+        let mut loaded = load_entry(store, files, entry, platform)?;
+        if loaded.names.is_empty() {
+            // A plain tag is a name of localhost, as in podman.
+            let tag = entry.annotation(TAG).and_then(|tag| ImageName::new_local(tag).ok());
+            loaded.names.extend(tag.map(|name| name.to_string()));
+        }
         // An entry for each name.
         match images.iter_mut().find(|image| image.digest == loaded.digest) {
             Some(image) => image.names.extend(loaded.names),

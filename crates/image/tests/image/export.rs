@@ -290,6 +290,21 @@ async fn a_bomb_of_an_archive_is_refused() {
 }
 
 #[tokio::test]
+async fn a_plain_tag_of_a_layout_becomes_a_local_name() {
+    let home = Home::new();
+    let image = pull(&home, "quay.io/team/app:v1", b"1").await;
+    let load = async |names: Vec<String>| {
+        let path = home.path("tagged.tar");
+        let images = [Exported { image: image.clone(), names }];
+        home.store.export_archive(&images, ExportFormat::OciArchive, File::create(&path).unwrap()).unwrap();
+        home.store.load(&path, &PullOptions::default(), Arc::new(Quiet)).await.unwrap().remove(0).names
+    };
+    assert_eq!(load(vec!["v1".to_owned()]).await, ["localhost/v1:latest"]);
+    assert_eq!(load(vec!["Not A Name".to_owned()]).await, [""; 0]);
+    assert_eq!(load(Vec::new()).await, [""; 0]);
+}
+
+#[tokio::test]
 async fn a_file_that_holds_no_images_is_refused() {
     let home = Home::new();
     let plain = home.path("plain.tar");

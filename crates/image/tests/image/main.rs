@@ -10,5 +10,6 @@ mod export;
 mod faults;
 mod hostile;
 mod overlay;
+mod push;
 mod registry;
 mod store;
