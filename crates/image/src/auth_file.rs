@@ -62,7 +62,10 @@ impl AuthFile {
         let named = env::var_os("REGISTRY_AUTH_FILE").filter(|value| !value.is_empty()).map(PathBuf::from);
         match explicit.map(Path::to_owned).or(named) {
             Some(path) => Self { path, is_explicit: true },
-            None => Self { path: credentials::podman_file(|key| env::var_os(key)), is_explicit: false },
+            None => Self {
+                path: credentials::podman_file(|key| env::var_os(key), credentials::own_uid()),
+                is_explicit: false,
+            },
         }
     }
 

@@ -59,7 +59,7 @@ pub enum CredentialsError {
 /// Looks up the registry's credentials in the first login file that has an entry for it.
 /// With `file`, only that one is read.
 pub(crate) fn lookup(name: &ImageName, file: Option<&Path>) -> Result<RegistryAuth, CredentialsError> {
-    let files = file.map_or_else(|| files(|key| env::var_os(key)), |file| vec![file.to_owned()]);
+    let files = file.map_or_else(|| files(|key| env::var_os(key), own_uid()), |file| vec![file.to_owned()]);
     for path in files {
         if let Some(auth) = lookup_in(&path, name)? {
             return Ok(auth);
@@ -71,7 +71,7 @@ pub(crate) fn lookup(name: &ImageName, file: Option<&Path>) -> Result<RegistryAu
 /// The stored user name and password of a registry, `host[:port]` or a prefix of its paths. With `file`, only that one
 /// is read.
 pub(crate) fn stored(registry: &str, file: Option<&Path>) -> Result<Option<Credentials>, CredentialsError> {
-    let files = file.map_or_else(|| files(|key| env::var_os(key)), |file| vec![file.to_owned()]);
+    let files = file.map_or_else(|| files(|key| env::var_os(key), own_uid()), |file| vec![file.to_owned()]);
     for path in files {
         if let Some(RegistryAuth::Basic(user, password)) = lookup_keys(&path, registry, prefixes(registry))? {
             return Ok(Some(Credentials { user, password }));
@@ -80,26 +80,39 @@ pub(crate) fn stored(registry: &str, file: Option<&Path>) -> Result<Option<Crede
     Ok(None)
 }
 
-/// The file that podman stores logins in.
-pub(crate) fn podman_file(var: impl Fn(&str) -> Option<OsString>) -> PathBuf {
+/// The file that podman stores logins in. An ordinary user without a runtime directory gets a lasting file instead.
+pub(crate) fn podman_file(var: impl Fn(&str) -> Option<OsString>, uid: u32) -> PathBuf {
     let runtime = var("XDG_RUNTIME_DIR").filter(|value| !value.is_empty()).map(PathBuf::from);
-    let containers = match runtime {
-        Some(dir) => dir.join("containers"),
-        None => PathBuf::from(format!("/run/containers/{}", rustix::process::getuid().as_raw())),
+    let of_session = PathBuf::from(format!("/run/user/{uid}"));
+    let folder = match (runtime, uid) {
+        (Some(runtime), _) => runtime.join("containers"),
+        (None, 0) => PathBuf::from("/run/containers/0"),
+        (None, _) if of_session.is_dir() => of_session.join("containers"),
+        (None, _) => config_folder(&var).unwrap_or(of_session).join("containers"),
     };
-    containers.join("auth.json")
+    folder.join("auth.json")
+}
+
+fn config_folder(var: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
+    let var = |key| var(key).filter(|value| !value.is_empty()).map(PathBuf::from);
+    var("XDG_CONFIG_HOME").or_else(|| var("HOME").map(|home| home.join(".config")))
+}
+
+/// The user that mimeo runs as.
+pub(crate) fn own_uid() -> u32 {
+    rustix::process::getuid().as_raw()
 }
 
 /// The login files in podman's order, docker's last. A file named by `REGISTRY_AUTH_FILE` is the only one.
-fn files(var: impl Fn(&str) -> Option<OsString>) -> Vec<PathBuf> {
-    let podman = podman_file(&var);
+fn files(var: impl Fn(&str) -> Option<OsString>, uid: u32) -> Vec<PathBuf> {
+    let podman = podman_file(&var, uid);
+    let config = config_folder(&var).map(|folder| folder.join("containers/auth.json"));
     let var = |key| var(key).filter(|value| !value.is_empty()).map(PathBuf::from);
     if let Some(file) = var("REGISTRY_AUTH_FILE") {
         return vec![file];
     }
-    let config = var("XDG_CONFIG_HOME").or_else(|| var("HOME").map(|home| home.join(".config")));
-    let config = config.map(|dir| dir.join("containers/auth.json"));
     let docker = var("DOCKER_CONFIG").or_else(|| var("HOME").map(|home| home.join(".docker")));
+    let config = config.filter(|config| *config != podman);
     [Some(podman), config, docker.map(|dir| dir.join("config.json"))].into_iter().flatten().collect()
 }
 
@@ -213,15 +226,17 @@ mod tests {
     #[test]
     fn an_explicit_file_is_the_only_one() {
         let set = |key: &str| Some(OsString::from(format!("/{key}")));
-        assert_eq!(files(set), [PathBuf::from("/REGISTRY_AUTH_FILE")]);
+        assert_eq!(files(set, 7), [PathBuf::from("/REGISTRY_AUTH_FILE")]);
         let home = |key: &str| (key == "HOME").then(|| "/home/me".into());
-        let files = files(home);
+        let lasting = PathBuf::from("/home/me/.config/containers/auth.json");
+        let docker = PathBuf::from("/home/me/.docker/config.json");
         assert_eq!(
-            files[1..],
-            ["/home/me/.config/containers/auth.json", "/home/me/.docker/config.json"].map(PathBuf::from)
+            files(home, 0),
+            [PathBuf::from("/run/containers/0/auth.json"), lasting.clone(), docker.clone()]
         );
-        assert!(files[0].starts_with("/run/containers"), "{files:?}");
+        // No such user has a session.
+        assert_eq!(files(home, u32::MAX), [lasting, docker]);
         let runtime = |key: &str| (key == "XDG_RUNTIME_DIR").then(|| "/run/user/7".into());
-        assert_eq!(podman_file(runtime), PathBuf::from("/run/user/7/containers/auth.json"));
+        assert_eq!(podman_file(runtime, 7), PathBuf::from("/run/user/7/containers/auth.json"));
     }
 }

@@ -273,6 +273,18 @@ fn a_login_is_verified_stored_and_used() {
 }
 
 #[test]
+fn an_ordinary_user_logs_in_without_a_runtime_directory() {
+    let world = World::new(User::Ordinary);
+    let registry = Registry::start_with_login();
+    let image = pull(&world, "first");
+    log_in(&world, &registry, LOGIN.1).ok();
+    let file = world.files().join(".config/containers/auth.json");
+    assert_eq!(fs::metadata(&file).expect("stored").permissions().mode() & 0o777, 0o600);
+    world.mimeo(["push", &image, &format!("{}/private/app:1", registry.address)]).ok();
+    world.mimeo(["logout", &registry.address]).ok();
+}
+
+#[test]
 fn a_login_does_not_harm_the_file() {
     let world = world_with_login_file(User::Root);
     let registry = Registry::start_with_login();
