@@ -49,6 +49,8 @@ pub(crate) fn persist(file: NamedTempFile, path: &Path) -> Result<(), FileError>
 /// Syncs the parent directory, so that a rename survives a crash.
 pub(crate) fn sync_parent(path: &Path) -> Result<(), FileError> {
     let Some(parent) = path.parent() else { return Ok(()) };
+    // The parent of a plain file name is the working directory.
+    let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
     File::open(parent).and_then(|dir| dir.sync_all()).map_err(FileError::at("sync", parent))
 }
 

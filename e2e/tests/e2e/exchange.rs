@@ -285,6 +285,28 @@ fn an_ordinary_user_logs_in_without_a_runtime_directory() {
 }
 
 #[test]
+fn a_registry_without_tls_is_used_only_on_request() {
+    let world = World::new(User::Root);
+    let registry = Registry::start();
+    let image = pull(&world, "first");
+    // The same registry, under an address of this host that is not a loopback address.
+    let address = registry.address.replace("127.0.0.1", "0.0.0.0");
+    let name = format!("{address}/team/app:1");
+    world.mimeo(["push", &image, &name]).code(125).stderr_contains("cannot be reached");
+    world.mimeo(["pull", "--tls-verify", &name]).code(125).stderr_contains("cannot be reached");
+    world.mimeo(["push", "--tls-verify=false", &image, &name]).ok();
+    world.mimeo(["push", "--insecure-registry", &address, &image, &name]).ok();
+    world.mimeo(["pull", "-q", "--tls-verify=false", &name]).ok();
+    let login = ["login", "-u", "a", "-p", "b", "--authfile", "auth.json"];
+    world.mimeo([&login[..], &[&address]].concat()).code(125).stderr_contains("cannot be reached");
+    assert!(!world.files().join("auth.json").exists());
+    // A registry without logins accepts any.
+    let accepted = world.mimeo([&login[..], &["--tls-verify=false", &address]].concat());
+    accepted.ok().printed("Login Succeeded!\n");
+    world.mimeo(["login", "--get-login", "--authfile", "auth.json", &address]).ok().printed("a\n");
+}
+
+#[test]
 fn a_login_does_not_harm_the_file() {
     let world = world_with_login_file(User::Root);
     let registry = Registry::start_with_login();
