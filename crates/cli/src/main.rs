@@ -5,6 +5,7 @@ mod commands;
 mod detach_keys;
 mod error;
 mod humanize;
+mod interruption;
 mod live;
 mod logging;
 mod output;

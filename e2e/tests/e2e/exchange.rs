@@ -1,9 +1,11 @@
 //! Images that are exchanged with other tools: odd images, archives, registries and logins.
 
 use std::fs;
+use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
+use std::process::Stdio;
 
-use e2e::{Image, LOGIN, Layer, Outcome, Registry, User, World, as_root_and_user, sha256};
+use e2e::{Image, LOGIN, Layer, Outcome, Registry, User, World, as_root_and_user, sha256, until};
 use serde_json::{Value, json};
 
 /// The raw manifest of an image, as skopeo reads it.
@@ -198,6 +200,25 @@ fn save_refuses_what_it_cannot_do() {
 }
 
 #[test]
+fn an_interrupted_save_leaves_nothing() {
+    let world = World::new(User::Root);
+    let image = pull(&world, "first");
+    let files = || fs::read_dir(world.files()).expect("listed").count();
+    let before = files();
+    // A prune that does not end: the save waits for it, with its file created.
+    let lock = fs::File::options().write(true).open(world.home().join("images/lock")).expect("a lock");
+    lock.lock().expect("locked");
+    let child = world.spawn(["save", "-o", "x.tar", &image]);
+    until("the archive is created", || (files() > before).then_some(()));
+    let pid = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).expect("signalled");
+    Outcome::wait_for(child).code(130);
+    assert_eq!(files(), before);
+    drop(lock);
+    world.mimeo(["save", "-o", "x.tar", &image]).ok();
+}
+
+#[test]
 fn pushed_images_keep_their_digest() {
     let world = World::new(User::Root);
     let registry = Registry::start();
@@ -282,6 +303,24 @@ fn an_ordinary_user_logs_in_without_a_runtime_directory() {
     assert_eq!(fs::metadata(&file).expect("stored").permissions().mode() & 0o777, 0o600);
     world.mimeo(["push", &image, &format!("{}/private/app:1", registry.address)]).ok();
     world.mimeo(["logout", &registry.address]).ok();
+}
+
+#[test]
+fn a_login_is_asked_for_on_a_terminal() {
+    let world = world_with_login_file(User::Root);
+    let registry = Registry::start_with_login();
+    let line = format!("{} login {}; stty", e2e::built_program("mimeo").display(), registry.address);
+    let mut script = world.program("script");
+    script.args(["-q", "-e", "-c", &line, "/dev/null"]);
+    let mut child = script.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("script starts");
+    let mut input = child.stdin.take().expect("piped");
+    write!(input, "{}\n{}\n", LOGIN.0, LOGIN.1).expect("typed");
+    let outcome = Outcome::wait_for(child).code(0);
+    assert!(outcome.stdout.contains("Username: ") && outcome.stdout.contains("Password: "), "{outcome:?}");
+    assert!(outcome.stdout.contains("Login Succeeded!"), "{outcome:?}");
+    // The terminal shows again what is typed.
+    assert!(!outcome.stdout.contains("-echo "), "{outcome:?}");
+    world.mimeo(["login", "--get-login", &registry.address]).ok().printed("me\n");
 }
 
 #[test]

@@ -6,6 +6,7 @@ use mimeo_image::{AuthFile, Credentials, verify_login};
 
 use crate::commands::image::registry::RegistryArgs;
 use crate::error::CliError;
+use crate::interruption::Interruption;
 use crate::output;
 use crate::terminal::HiddenInput;
 
@@ -49,7 +50,7 @@ pub(crate) async fn run(args: Args) -> Result<i32, CliError> {
     }
     let credentials = match (&args.username, stored) {
         (None, Some(stored)) if args.password.is_none() && !args.password_stdin => stored,
-        (_, stored) => obtain_credentials(&args, stored.map(|stored| stored.user))?,
+        (_, stored) => obtain_credentials(&args, stored.map(|stored| stored.user)).await?,
     };
     let host = registry.split('/').next().unwrap_or(registry);
     verify_login(host, &credentials, &args.registry_args.options(None)?)
@@ -67,7 +68,7 @@ pub(super) fn registry_of(text: &str) -> &str {
 }
 
 /// Takes user name and password from the arguments, or asks for them on the terminal.
-fn obtain_credentials(args: &Args, previous: Option<String>) -> Result<Credentials, CliError> {
+async fn obtain_credentials(args: &Args, previous: Option<String>) -> Result<Credentials, CliError> {
     let user = match &args.username {
         Some(user) => user.clone(),
         None if args.password_stdin => {
@@ -75,19 +76,13 @@ fn obtain_credentials(args: &Args, previous: Option<String>) -> Result<Credentia
         }
         None => {
             let default = previous.map(|user| format!(" ({user})")).unwrap_or_default();
-            prompt(&format!("Username{default}: "))?
+            prompt(&format!("Username{default}: "), false).await?
         }
     };
     let password = match &args.password {
         Some(password) => password.clone(),
         None if args.password_stdin => read_password()?,
-        None => {
-            let hidden = HiddenInput::enter()?;
-            let password = prompt("Password: ")?;
-            drop(hidden);
-            writeln!(stderr()).map_err(|source| CliError::io("ask for the password", source))?;
-            password
-        }
+        None => prompt("Password: ", true).await?,
     };
     if user.is_empty() || password.is_empty() {
         return Err(CliError::usage("cannot log in: the user name or the password is empty"));
@@ -95,16 +90,33 @@ fn obtain_credentials(args: &Args, previous: Option<String>) -> Result<Credentia
     Ok(Credentials { user, password })
 }
 
-fn prompt(question: &str) -> Result<String, CliError> {
+/// Asks on the terminal. A signal ends the command, with the terminal as it was.
+async fn prompt(question: &str, is_hidden: bool) -> Result<String, CliError> {
     if !stdin().is_terminal() {
         return Err(CliError::usage(
             "cannot ask for the login: standard input is not a terminal; give --username and --password-stdin",
         ));
     }
     let io = |source| CliError::io("ask for the login", source);
+    let mut interruption = Interruption::listen();
+    let hidden = if is_hidden { HiddenInput::enter()? } else { None };
     write!(stderr(), "{question}").map_err(io)?;
+    let answer = tokio::select! {
+        signal = interruption.received() => {
+            Err(CliError::usage("interrupted").with_code(128 + signal))
+        }
+        answer = tokio::task::spawn_blocking(read_answer) => answer?.map_err(io),
+    };
+    if is_hidden {
+        writeln!(stderr()).map_err(io)?;
+    }
+    drop(hidden);
+    answer
+}
+
+fn read_answer() -> std::io::Result<String> {
     let mut answer = String::new();
-    stdin().lock().read_line(&mut answer).map_err(io)?;
+    stdin().lock().read_line(&mut answer)?;
     Ok(answer.trim_end_matches(['\r', '\n']).to_owned())
 }
 

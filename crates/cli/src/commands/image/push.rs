@@ -73,12 +73,9 @@ async fn send(store: Store, image: Image, to: Destination, args: &Args) -> Resul
         }
         Destination::Dir { path } => (exported(None), ExportFormat::DockerDir, path),
     };
-    let write = move || -> Result<Vec<Digest>, CliError> {
-        match format.is_directory() {
-            true => Ok(store.export_directory(&images, format, &path)?),
-            false => archive::write(&store, &images, format, &path),
-        }
+    let digests = match format.is_directory() {
+        true => tokio::task::spawn_blocking(move || store.export_directory(&images, format, &path)).await??,
+        false => archive::write(store, images.to_vec(), format, &path).await?,
     };
-    let digests = tokio::task::spawn_blocking(write).await??;
     Ok(digests.into_iter().next().unwrap_or(image.digest))
 }

@@ -62,7 +62,14 @@ pub(crate) async fn run(engine: &Engine, args: Args) -> Result<i32, CliError> {
     let store = engine.images()?;
     let format = ExportFormat::from(args.format);
     let images = find_all(&store, &args.images)?;
-    tokio::task::spawn_blocking(move || write(&store, &images, format, args.output.as_deref())).await??;
+    match args.output {
+        Some(path) if !format.is_directory() && !is_special(&path) => {
+            archive::write(store, images, format, &path).await?;
+        }
+        path => {
+            tokio::task::spawn_blocking(move || write(&store, &images, format, path.as_deref())).await??
+        }
+    }
     Ok(0)
 }
 
@@ -75,6 +82,7 @@ fn find_all(store: &Store, texts: &[String]) -> Result<Vec<Exported>, CliError> 
     texts.iter().map(find).collect()
 }
 
+/// Writes the images where they cannot be renamed to.
 fn write(
     store: &Store,
     images: &[Exported],
@@ -90,12 +98,11 @@ fn write(
             return Err(CliError::usage("refusing to save to terminal. Use -o flag or redirect"));
         }
         None => drop(store.export_archive(images, format, BufWriter::new(stdout().lock()))?),
-        Some(path) if is_special(path) => {
+        Some(path) => {
             let file = fs::OpenOptions::new().write(true).open(path);
             let file = file.map_err(|source| CliError::io(format!("open {}", path.display()), source))?;
             drop(store.export_archive(images, format, BufWriter::new(file))?);
         }
-        Some(path) => drop(archive::write(store, images, format, path)?),
     }
     Ok(())
 }

@@ -6,11 +6,11 @@ use mimeo_engine::launch_request::{AttachingClient, LaunchRequest};
 use mimeo_engine::{Engine, MachineId, MachineSpec};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, ChildStdin, Command};
-use tokio::signal::unix::{SignalKind, signal};
 
 use crate::commands::attach::{AttachOptions, attach};
 use crate::detach_keys::DetachKeys;
 use crate::error::CliError;
+use crate::interruption::interruption;
 use crate::logging::{LOG_VARIABLE, LogLevel};
 use crate::{output, terminal};
 
@@ -88,21 +88,6 @@ async fn read_id(child: &mut Child) -> Result<String, CliError> {
 
 fn talk_error(source: std::io::Error) -> CliError {
     CliError::io("talk to the machine's supervisor", source)
-}
-
-/// Waits for a signal that ends this process.
-async fn interruption() -> i32 {
-    let (Ok(mut interrupt), Ok(mut terminate)) =
-        (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
-    else {
-        // Without handlers the signals keep their default action: they end mimeo.
-        return std::future::pending().await;
-    };
-    let kind = tokio::select! {
-        _ = interrupt.recv() => SignalKind::interrupt(),
-        _ = terminate.recv() => SignalKind::terminate(),
-    };
-    kind.as_raw_value()
 }
 
 /// Cancels the start, and waits until the supervisor has undone it.
