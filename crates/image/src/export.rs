@@ -58,6 +58,12 @@ pub enum ExportError {
         /// Such as `layer sha256:…`.
         what: String,
     },
+    /// A blob of the store has changed.
+    #[error("{} is damaged: remove the image and pull it again", path.display())]
+    Damaged {
+        /// The blob.
+        path: PathBuf,
+    },
     /// A layer cannot be unpacked.
     #[error("layer {layer} of image {image} cannot be unpacked")]
     Layer {

@@ -18,7 +18,7 @@ pub(super) fn write(store: &Store, exported: &Exported, folder: &mut Folder) -> 
     let document = manifest::of_family(store, &exported.image, Family::Docker)?;
     folder.add_bytes(VERSION, VERSION_TEXT)?;
     for (digest, path) in manifest::blobs(store, &exported.image) {
-        folder.add_file(&digest.hex(), &path)?;
+        folder.add_blob(&digest.hex(), digest, &path)?;
     }
     folder.add_bytes(DOCKER_MANIFEST, &document.bytes)?;
     Ok(document.digest)

@@ -44,7 +44,7 @@ pub(super) fn write(
         for layer in image.layers.iter().filter(|layer| written.insert(layer.diff_id)) {
             write_layer(store, image, layer, sink)?;
         }
-        sink.add_file(&config, &store.blob(image.id))?;
+        sink.add_blob(&config, image.id, &store.blob(image.id))?;
         let layers = image.layers.iter().map(member).collect();
         items.push(Item { config, repo_tags: exported.names.clone(), layers });
     }

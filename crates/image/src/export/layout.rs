@@ -27,7 +27,7 @@ pub(super) fn write(
         manifest::check_complete(store, &exported.image)?;
         for (digest, path) in manifest::blobs(store, &exported.image) {
             if written.insert(digest) {
-                sink.add_file(&member(digest), &path)?;
+                sink.add_blob(&member(digest), digest, &path)?;
             }
         }
         let document = manifest::of_family(store, &exported.image, Family::Oci)?;

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::ExportError;
 use crate::commit::{self, FileError};
+use crate::digest::{Digest, HashingReader};
 
 /// Takes an export's files, each under its path within.
 pub(super) trait Sink {
@@ -19,10 +20,16 @@ pub(super) trait Sink {
         self.add(member, &mut &bytes[..], bytes.len() as u64)
     }
 
-    fn add_file(&mut self, member: &str, path: &Path) -> Result<(), ExportError> {
-        let mut file = File::open(path).map_err(FileError::at("open", path))?;
+    /// Adds a blob of the store. Fails if it does not have its digest: others would refuse the export.
+    fn add_blob(&mut self, member: &str, digest: Digest, path: &Path) -> Result<(), ExportError> {
+        let file = File::open(path).map_err(FileError::at("open", path))?;
         let size = file.metadata().map_err(FileError::at("stat", path))?.len();
-        self.add(member, &mut file, size)
+        let mut reader = HashingReader::new(file);
+        self.add(member, &mut reader, size)?;
+        match reader.finish() {
+            (actual, _) if actual == digest => Ok(()),
+            _ => Err(ExportError::Damaged { path: path.to_owned() }),
+        }
     }
 }
 

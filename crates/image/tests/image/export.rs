@@ -142,13 +142,20 @@ async fn an_image_without_its_layers_is_not_exported() {
 }
 
 #[tokio::test]
-async fn a_damaged_layer_is_not_exported_to_docker() {
+async fn a_damaged_layer_is_not_exported() {
     let home = Home::new();
     let image = pull(&home, "quay.io/team/app:v1", b"1").await;
     fs::write(blob(&home, image.layers[0].digest), gzip(b"other")).unwrap();
     let error =
         home.store.export_archive(&[exported(&image)], ExportFormat::DockerArchive, Vec::new()).unwrap_err();
     assert!(matches!(error, ExportError::Layer { .. }), "{error:?}");
+    let error =
+        home.store.export_archive(&[exported(&image)], ExportFormat::OciArchive, Vec::new()).unwrap_err();
+    assert!(matches!(error, ExportError::Damaged { .. }), "{error:?}");
+    let folder = home.path("out");
+    let error = home.store.export_directory(&[exported(&image)], ExportFormat::OciDir, &folder).unwrap_err();
+    assert!(matches!(error, ExportError::Damaged { .. }), "{error:?}");
+    assert!(!folder.join("index.json").exists());
 }
 
 #[tokio::test(flavor = "multi_thread")]
