@@ -68,15 +68,16 @@ async fn send(
 ) -> Result<(), RegistryError> {
     let whole = registry.upload(blob.digest, size, || stream(blob, size, progress)).await;
     match whole {
-        Err(RegistryError::Failed(error)) if is_too_large(&error) => {
+        Err(RegistryError::Failed(error)) if may_be_too_large(&error) => {
             registry.upload_in_chunks(blob.digest, || stream(blob, size, progress)).await
         }
         done => done,
     }
 }
 
-fn is_too_large(error: &ClientError) -> bool {
-    matches!(error, ClientError::ServerError { code: 413, .. })
+/// A registry, or a proxy before it, replies 413 to a request that is too large, or just closes the connection.
+fn may_be_too_large(error: &ClientError) -> bool {
+    matches!(error, ClientError::ServerError { code: 413, .. } | ClientError::RequestError(_))
 }
 
 /// The blob's bytes. Each read reports the progress.

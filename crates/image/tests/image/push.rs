@@ -14,6 +14,8 @@ use crate::support::{Home, Tar, chain};
 struct State {
     /// A larger request gets 413.
     max_request: usize,
+    /// The 413 is sent without reading the request, so that the client may find the connection closed.
+    closes_early: bool,
     /// Requests for an upload that get 503 first.
     unavailable: Mutex<usize>,
     /// Refuses the manifest with this status.
@@ -62,20 +64,20 @@ impl State {
                 length = value.trim().parse().unwrap();
             }
         }
-        let mut body = vec![0; length];
+        let mut body = vec![0; if self.closes_early && length > self.max_request { 0 } else { length }];
         reader.read_exact(&mut body).unwrap();
         let mut words = line.split(' ');
         let (method, path) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
-        let reply = self.reply(method, path, body);
+        let reply = self.reply(method, path, body, length);
         let mut stream = stream;
         write!(stream, "HTTP/1.1 {reply}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n").unwrap();
     }
 
-    fn reply(&self, method: &str, path: &str, body: Vec<u8>) -> String {
+    fn reply(&self, method: &str, path: &str, body: Vec<u8>, length: usize) -> String {
         if method == "POST" && std::mem::take(&mut *self.unavailable.lock().unwrap()) > 0 {
             return "503 Service Unavailable".to_owned();
         }
-        if body.len() > self.max_request {
+        if length > self.max_request {
             return "413 Payload Too Large".to_owned();
         }
         match method {
@@ -128,12 +130,14 @@ async fn push(home: &Home, image: &Image, registry: &Registry) -> Result<Digest,
 async fn a_layer_that_is_too_large_for_a_request_is_sent_in_chunks() {
     let home = Home::new();
     let image = image(&home);
-    let registry = Registry::start(State { max_request: 2 << 20, ..State::default() });
-    assert_eq!(push(&home, &image, &registry).await.unwrap(), image.digest);
-    let blobs = registry.state.blobs.lock().unwrap().clone();
-    assert!(blobs.contains(&image.layers[0].digest) && blobs.contains(&image.id), "{blobs:?}");
-    assert!(*registry.state.chunks.lock().unwrap() >= 5);
-    assert_eq!(Digest::compute(&registry.state.manifest.lock().unwrap()), image.digest);
+    for closes_early in [false, true] {
+        let registry = Registry::start(State { max_request: 2 << 20, closes_early, ..State::default() });
+        assert_eq!(push(&home, &image, &registry).await.unwrap(), image.digest);
+        let blobs = registry.state.blobs.lock().unwrap().clone();
+        assert!(blobs.contains(&image.layers[0].digest) && blobs.contains(&image.id), "{blobs:?}");
+        assert!(*registry.state.chunks.lock().unwrap() >= 5);
+        assert_eq!(Digest::compute(&registry.state.manifest.lock().unwrap()), image.digest);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
