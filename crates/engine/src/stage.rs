@@ -105,6 +105,8 @@ pub enum StageError {
     VolumeMissing { path: PathBuf },
     #[error("cannot mount two volumes at {target}")]
     DuplicateVolumeTarget { target: String },
+    #[error("cannot stop this image's containers: its stop signal {signal:?} is unknown: use --stop-signal")]
+    ImageStopSignal { signal: String },
     #[error("volume path {given:?} in the container must be absolute")]
     VolumeTarget { given: String },
     #[error(transparent)]

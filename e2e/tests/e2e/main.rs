@@ -16,6 +16,7 @@ mod network;
 mod run;
 mod servers;
 mod setup;
+mod signals;
 mod snapshots;
 mod start;
 mod stencils;

@@ -9,7 +9,7 @@ use crate::error::CliError;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  mimeo kill web\n  mimeo kill --signal HUP web")]
 pub(crate) struct Args {
-    /// The signal, by name or number
+    /// The signal, by name (HUP, SIGTERM, RTMIN+3) or number
     #[arg(short, long, default_value = "KILL", value_name = "SIGNAL")]
     signal: String,
     /// All running machines

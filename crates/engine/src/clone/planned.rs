@@ -13,7 +13,7 @@ use crate::launch_request::{CloneRequest, HoldPolicy};
 use crate::machine::{BOOTED_AS_CLONE, Claim, CloneOverrides, MachineSpec, Record};
 use crate::snapshot::{self, Kind, LoadError, Snapshot};
 use crate::stage::StageError;
-use crate::{Engine, driver};
+use crate::{Engine, driver, signal};
 
 /// A clone whose snapshot is verified and whose id, name and network are claimed.
 #[derive(Debug)]
@@ -33,7 +33,8 @@ pub(super) struct Planned {
 pub(super) fn plan(engine: &Engine, request: &CloneRequest) -> Result<Planned, StageError> {
     let mut stopwatch = Stopwatch::start();
     let CloneSource { snapshot, machine: source, image, driver } = load_source(engine, &request.snapshot)?;
-    let spec = clone_spec(&source, &request.overrides);
+    let mut spec = clone_spec(&source, &request.overrides);
+    spec.stop_signal = Some(signal::stop_signal(&spec, &image.config)?);
     // The clone has the image's environment and its own, not that of its source.
     let process = process::container_process(&spec, &image.config)?;
     let claim = engine.registry().claim_as(spec, |record| {

@@ -9,6 +9,7 @@ use super::planned::Planned;
 use super::process;
 use crate::Engine;
 use crate::machine::{ImageSummary, PullPolicy};
+use crate::signal;
 use crate::stage::StageError;
 
 /// A planned machine with its image.
@@ -33,6 +34,7 @@ impl Planned {
             Some(image) => find_own(&store, image)?,
             None => find_or_pull(&store, &record.spec.image, record.spec.pull, progress).await?,
         };
+        record.spec.stop_signal = Some(signal::stop_signal(&record.spec, &image.config)?);
         let process = process::container_process(&record.spec, &image.config)?;
         let terminal = process.terminal.map(|default| size.unwrap_or(default));
         record.process = Process { terminal, ..process };

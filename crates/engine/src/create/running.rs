@@ -19,6 +19,7 @@ use crate::Engine;
 use crate::guest::configuration;
 use crate::hang::HangDump;
 use crate::identity;
+use crate::signal;
 use crate::machine::{BOOTED_WARM, Claim, HealthSpec, Record, State};
 use crate::network::Connection;
 use crate::stage::{Stage, StageError, StartError};
@@ -83,7 +84,8 @@ impl Running {
         let Vm { instance, scratch, connection, divergent_pages } = vm;
         let Session { link, container, volumes } = session;
         let health = crate::health::effective_health(&claim.record.spec, image);
-        let stop_signal = crate::signal::stop_signal(&claim.record.spec, image);
+        // The stages before have resolved it, and refused an unknown one.
+        let stop_signal = claim.record.spec.stop_signal.unwrap_or(signal::SIGTERM);
         let guest = Guest {
             instance,
             connection,
