@@ -199,6 +199,9 @@ pub enum Reply {
     Found {
         /// `None` when the path does not exist.
         kind: Option<FileKind>,
+        /// Where the path leads if it is a symbolic link, even if nothing is there.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        target: Option<String>,
     },
 }
 

@@ -149,8 +149,8 @@ fn replies() -> Vec<Reply> {
         Reply::Metrics(Box::default()),
         Reply::Processes { processes: vec![ProcessInfo::default()] },
         Reply::Probed { status: 200 },
-        Reply::Found { kind: Some(FileKind::Directory) },
-        Reply::Found { kind: None },
+        Reply::Found { kind: Some(FileKind::Directory), target: None },
+        Reply::Found { kind: None, target: Some("/b".into()) },
     ]
 }
 

@@ -5,6 +5,7 @@
 //! blocks the faster side.
 
 mod changes;
+mod content;
 mod layer;
 mod pack;
 mod pipe;

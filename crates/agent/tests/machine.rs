@@ -301,7 +301,7 @@ async fn the_machine_reports_metrics(vm: &Vm) {
 
 async fn files_are_found(vm: &Vm) {
     let stat = async |path: &str| match vm.succeed(Request::Stat { path: path.into() }).await {
-        Reply::Found { kind } => kind,
+        Reply::Found { kind, .. } => kind,
         other => panic!("{other:?}"),
     };
     assert_eq!(stat("/bin").await, Some(FileKind::Directory));

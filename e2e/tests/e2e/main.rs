@@ -6,6 +6,7 @@ mod boot_snapshots;
 mod bridged;
 mod clones;
 mod exchange;
+mod copy;
 mod firecracker;
 mod forks;
 mod hangs;

@@ -1,8 +1,8 @@
 //! Packs a tree into a tar stream: owners, modes, times, links, devices and extended attributes.
 
 use std::collections::HashMap;
-use std::fs::{File, Metadata};
-use std::io::{self, Read, Write};
+use std::fs::Metadata;
+use std::io::{self, Write};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
@@ -11,6 +11,7 @@ use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
 use tar::{Builder, EntryType, Header, HeaderMode};
 use tokio::sync::oneshot;
 
+use super::content;
 use crate::failure::{Context, SystemError};
 
 /// Magic numbers of pseudo filesystems, which are left out: proc, sysfs, cgroup2.
@@ -109,8 +110,8 @@ impl<W: Write> Packer<W> {
             return self.builder.append_link(&mut header, name, std::fs::read_link(path)?);
         }
         if kind.is_file() {
-            header.set_size(metadata.len());
-            let content = File::open(path)?.chain(io::repeat(0)).take(metadata.len());
+            let (length, content) = content::open(path, metadata)?;
+            header.set_size(length);
             return self.builder.append_data(&mut header, name, content);
         }
         if kind.is_char_device() || kind.is_block_device() {

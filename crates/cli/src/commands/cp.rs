@@ -1,5 +1,6 @@
 //! `mimeo cp`: copies files between the host and machines, and between machines.
 
+mod content;
 mod destination;
 mod local;
 mod pipe;
@@ -97,7 +98,8 @@ async fn copy(from: &Side, to: &Side) -> Result<(), CliError> {
         (Side::Remote(from), Side::Stream) => from.pack_to_stdout().await?,
         (Side::Local(from), Side::Remote(to)) => {
             let source = local::source(from)?;
-            let destination = destination::resolve(&source, &to.path, to.kind().await?)?;
+            let (existing, path) = to.destination().await?;
+            let destination = destination::resolve(&source, &path, existing)?;
             let (owner, name) = (to.owner, destination.name);
             let from = from.clone();
             let tar = pipe::spawn(move |writer| local::pack(&from, &name, owner, writer));
@@ -111,7 +113,8 @@ async fn copy(from: &Side, to: &Side) -> Result<(), CliError> {
         }
         (Side::Remote(from), Side::Remote(to)) => {
             let source = from.source().await?;
-            let destination = destination::resolve(&source, &to.path, to.kind().await?)?;
+            let (existing, path) = to.destination().await?;
+            let destination = destination::resolve(&source, &path, existing)?;
             let tar = renamed(from.pack().await?, destination.name, Some(to.owner));
             to.unpack(&destination.directory, tar).await?;
         }

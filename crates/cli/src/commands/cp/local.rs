@@ -1,14 +1,14 @@
 //! The host's side of a copy.
 
-use std::fs::{self, File, Metadata};
+use std::fs::{self, Metadata};
 use std::io::{ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 
 use tar::{Archive, Builder, EntryType, Header, HeaderMode};
 
-use super::CopySource;
 use super::destination::{Kind, Name};
 use super::pipe::{Tar, Writer};
+use super::{CopySource, content};
 use crate::error::CliError;
 
 /// The source of a copy from the host.
@@ -79,9 +79,9 @@ fn append(
         tracing::warn!(component = "cp", path = %path.display(), "skipped: not a file, directory or symlink");
         return Ok(());
     }
-    header.set_size(metadata.len());
-    let content = File::open(path)?.chain(std::io::repeat(0));
-    builder.append_data(&mut header, name, content.take(metadata.len()))
+    let (length, content) = content::open(path, metadata)?;
+    header.set_size(length);
+    builder.append_data(&mut header, name, content)
 }
 
 /// Unpacks into a directory. The archive comes from a guest, so nothing is

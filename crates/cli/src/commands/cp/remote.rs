@@ -33,19 +33,30 @@ impl Remote {
         Self { files, path, owner: parse_owner(user) }
     }
 
-    /// The kind of the file there; `None` if there is none.
-    pub(super) async fn kind(&self) -> Result<Option<Kind>, CliError> {
+    /// The kind of the file there, `None` if there is none, and the path that a copy to it is written to: a
+    /// symbolic link is followed, as podman does, even if nothing is there.
+    pub(super) async fn destination(&self) -> Result<(Option<Kind>, String), CliError> {
+        let (kind, target) = self.stat().await?;
+        let path = match kind {
+            // The rules for a directory look at the path as it was written.
+            Some(Kind::Directory) => None,
+            Some(Kind::File) | None => target,
+        };
+        Ok((kind, path.unwrap_or_else(|| self.path.clone())))
+    }
+
+    async fn stat(&self) -> Result<(Option<Kind>, Option<String>), CliError> {
         match self.files.guest(Request::Stat { path: self.path.clone() }).await?.0 {
-            Reply::Found { kind: Some(FileKind::Directory) } => Ok(Some(Kind::Directory)),
-            Reply::Found { kind: Some(_) } => Ok(Some(Kind::File)),
-            Reply::Found { kind: None } => Ok(None),
+            Reply::Found { kind: Some(FileKind::Directory), target } => Ok((Some(Kind::Directory), target)),
+            Reply::Found { kind: Some(_), target } => Ok((Some(Kind::File), target)),
+            Reply::Found { kind: None, target } => Ok((None, target)),
             reply => Err(unexpected_reply(&reply)),
         }
     }
 
     /// The source of a copy from there.
     pub(super) async fn source(&self) -> Result<CopySource, CliError> {
-        let Some(kind) = self.kind().await? else {
+        let (Some(kind), _) = self.stat().await? else {
             let (path, machine) = (&self.path, &self.files.machine().record.name);
             return Err(CliError::usage(format!(
                 "{path:?} could not be found on container {machine}: no such file or directory"
