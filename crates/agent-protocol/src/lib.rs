@@ -12,11 +12,13 @@
 //! with the engine's own messages.
 
 mod call;
+pub mod capability;
 pub mod frame;
 pub mod link;
 pub mod message;
 
 pub use call::CallError;
+pub use capability::Capabilities;
 
 /// Version of the messages. A host and an agent with different versions refuse the session.
 pub const PROTOCOL: u32 = 1;

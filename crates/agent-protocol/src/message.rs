@@ -8,12 +8,16 @@
 mod identity;
 mod machine;
 mod metrics;
+mod privileges;
 mod process;
+mod setup;
 
 pub use identity::{Identity, IdentityStep, Step, StepOutcome};
 pub use machine::{Address, Address6, Configure, Disk, Interface, Volume};
 pub use metrics::{Cpu, Filesystem, Load, Memory, Metrics, NetworkCounters, ProcessInfo};
+pub use privileges::{Privileges, Resource, ResourceLimit};
 pub use process::{ExitStatus, Process, TerminalSize};
+pub use setup::{ContainerSetup, Tmpfs};
 
 use serde::{Deserialize, Serialize};
 

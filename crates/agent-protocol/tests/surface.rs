@@ -9,14 +9,14 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use bytes::Bytes;
-use mimeo_agent_protocol::PROTOCOL;
 use mimeo_agent_protocol::frame::{Frame, Kind, PREAMBLE};
 use mimeo_agent_protocol::link::Hello;
 use mimeo_agent_protocol::message::{
-    Address, Address6, ChangesFormat, ClockMark, Configure, Disk, ExitStatus, Failure, FailureKind, FileKind,
-    Identity, IdentityStep, Input, Interface, Process, ProcessInfo, Reply, Request, Step, StepOutcome,
-    TerminalSize, Volume,
+    Address, Address6, ChangesFormat, ClockMark, Configure, ContainerSetup, Disk, ExitStatus, Failure,
+    FailureKind, FileKind, Identity, IdentityStep, Input, Interface, Privileges, Process, ProcessInfo, Reply,
+    Request, Resource, ResourceLimit, Step, StepOutcome, TerminalSize, Tmpfs, Volume,
 };
+use mimeo_agent_protocol::{Capabilities, PROTOCOL};
 use serde_json::{Value, json};
 
 const VM_GENERATION: &str = "0198a1b2-0000-4000-8000-0123456789ab";
@@ -32,6 +32,46 @@ fn process() -> Process {
         stdin: true,
         init: false,
         aside: false,
+        privileges: Some(privileges()),
+        privileged: true,
+    }
+}
+
+fn privileges() -> Privileges {
+    let set = |name| Capabilities::parse(name).expect("a capability");
+    Privileges {
+        bounding: set("chown").union(set("kill")),
+        ambient: set("kill"),
+        no_new_privileges: true,
+        whole_guest: false,
+        groups: vec!["extra".into()],
+        limits: vec![ResourceLimit {
+            resource: Resource::Nofile,
+            soft: 1024,
+            hard: ResourceLimit::UNLIMITED,
+        }],
+        umask: Some(0o27),
+        oom_score_adj: Some(-5),
+    }
+}
+
+fn setup() -> ContainerSetup {
+    ContainerSetup {
+        cpu_quota_micros: Some(50_000),
+        pids_limit: Some(100),
+        sysctls: BTreeMap::from([("net.ipv4.ip_forward".into(), "1".into())]),
+        default_sysctls: BTreeMap::from([("net.ipv4.ping_group_range".into(), "0 1".into())]),
+        read_only: true,
+        tmpfs: vec![Tmpfs {
+            target: "/tmp".into(),
+            options: "size=1m".into(),
+            copy_up: true,
+            ..Tmpfs::default()
+        }],
+        shm_bytes: Some(1 << 20),
+        directories: vec!["/data".into()],
+        local_time: Some("545a6966".into()),
+        whole_guest: true,
     }
 }
 
@@ -50,6 +90,7 @@ fn configure() -> Configure {
         vm_generation: Some(VM_GENERATION.into()),
         entropy: Some("cd".repeat(32)),
         env: BTreeMap::from([("A".into(), "b".into())]),
+        setup: setup(),
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod changes;
 mod content;
+mod copy;
 mod layer;
 mod pack;
 mod pipe;
@@ -20,6 +21,7 @@ pub(crate) use pack::PackOptions;
 
 use crate::blocking::{run_blocking, run_in_container};
 use crate::machine::Machine;
+pub(crate) use copy::copy_content;
 
 /// Sends a path as an archive. A failure after the first byte is reported after the data.
 pub(crate) async fn handle_read(machine: &Arc<Machine>, path: String, options: PackOptions, stream: Stream) {

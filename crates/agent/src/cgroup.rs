@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use mimeo_agent_protocol::message::{Failure, FailureKind};
+use mimeo_agent_protocol::message::{ContainerSetup, Failure, FailureKind};
 use rustix::fs::{Mode, OFlags};
 use rustix::mount::MountFlags;
 
@@ -23,6 +23,8 @@ const ASIDE: &str = "/sys/fs/cgroup/aside";
 const FREEZE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Interval between checks of the frozen state. It is short because the workload is already stopped.
 const FREEZE_POLL_INTERVAL: Duration = Duration::from_micros(100);
+/// The period that a quota of CPU time is for, as in podman.
+const CPU_PERIOD_MICROS: u64 = 100_000;
 /// The controllers to enable for the container's group, where the kernel has them.
 const CONTROLLERS: [&str; 5] = ["+memory", "+pids", "+cpu", "+io", "+cpuset"];
 
@@ -40,6 +42,22 @@ pub(crate) fn prepare() -> Result<(), SystemError> {
     }
     boot::create_directory(CONTAINER)?;
     boot::create_directory(ASIDE)
+}
+
+/// Limits the CPU time and the number of processes of the container.
+pub(crate) fn limit(setup: &ContainerSetup) -> Result<(), SystemError> {
+    if let Some(quota) = setup.cpu_quota_micros {
+        write("cpu.max", &format!("{quota} {CPU_PERIOD_MICROS}"))
+            .context("limit the container's CPU time")?;
+    }
+    if let Some(limit) = setup.pids_limit {
+        write("pids.max", &limit.to_string()).context("limit the container's processes")?;
+    }
+    Ok(())
+}
+
+fn write(file: &str, value: &str) -> std::io::Result<()> {
+    std::fs::write(format!("{CONTAINER}/{file}"), value)
 }
 
 /// Opens the container's group, to fork into.

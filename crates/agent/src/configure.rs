@@ -9,7 +9,7 @@ use crate::blocking::run_blocking;
 use crate::console::log;
 use crate::failure::{Context, SystemError, wrong_state};
 use crate::machine::{Configured, Machine, State};
-use crate::{cgroup, identify, metadata, network, rootfs};
+use crate::{cgroup, identify, metadata, network, rootfs, sysctl};
 
 const SECOND: u64 = 1_000_000_000;
 
@@ -25,14 +25,15 @@ pub(crate) async fn handle(machine: &Arc<Machine>, configure: Configure) -> Resu
     set_clock(configure.unix_nanos)?;
     machine.modules_loaded().await?;
     machine.set_hostname(&configure.hostname);
-    let configured = Configured { read_only: configure.writable.is_none() };
-    run_blocking(move || {
+    let read_only = configure.writable.is_none() || configure.setup.read_only;
+    let sysctls = run_blocking(move || {
         write_metadata(&configure)?;
-        Ok(set_up_container(&configure)?)
+        set_up_container(&configure)?;
+        sysctl::apply(&configure.setup)
     })
     .await?;
     log(&format!("configured as {}", machine.hostname()));
-    machine.set_state(State::Configured(configured));
+    machine.set_state(State::Configured(Configured { read_only, sysctls }));
     Ok(Reply::Done)
 }
 
@@ -51,6 +52,7 @@ fn set_up_container(configure: &Configure) -> Result<(), SystemError> {
     rustix::system::sethostname(configure.hostname.as_bytes()).context("set the host name")?;
     network::up(configure.interface.as_ref())?;
     cgroup::prepare()?;
+    cgroup::limit(&configure.setup)?;
     rootfs::prepare(configure)
 }
 

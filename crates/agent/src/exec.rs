@@ -36,8 +36,12 @@ pub(crate) async fn handle_stream(machine: &Arc<Machine>, process: Process, stre
     }
 }
 
-async fn start_process(machine: &Arc<Machine>, process: Process) -> Result<(Launched, AgentEnds), Failure> {
+async fn start_process(
+    machine: &Arc<Machine>,
+    mut process: Process,
+) -> Result<(Launched, AgentEnds), Failure> {
     let container = machine.container()?;
+    process.privileges = container.privileges.for_process(&process);
     let (process_ends, agent_ends) = streams::create(&process)?;
     let root = ContainerRoot::MountNamespace(container.mount_ns.clone());
     let aside = process.aside;

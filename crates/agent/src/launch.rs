@@ -6,6 +6,8 @@
 
 mod child;
 mod init;
+mod masks;
+mod privileges;
 mod report;
 mod resolve;
 
@@ -19,11 +21,11 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use tokio::sync::oneshot;
 
 use crate::blocking::{ContainerRoot, run_in_container};
-use crate::cgroup;
 use crate::failure::{Context, SystemError};
 use crate::machine::{Configured, Container};
 use crate::reaper::Reaper;
 use crate::streams::ProcessEnds;
+use crate::{cgroup, sysctl};
 use report::Report;
 pub(crate) use resolve::{Command, read_image_file};
 
@@ -96,7 +98,7 @@ pub(crate) async fn launch(
     let namespaces = namespaces.transpose()?;
     // The process's ends must be closed here, or the agent never sees the end of the streams.
     drop((process_ends, child_report));
-    let inner_pid = report.wait_for_exec(command).await?;
+    let inner_pid = report.wait_for_exec(command, into).await?;
     Ok(Launched { pid, inner_pid, pidfd: Arc::new(pidfd), namespaces, ended })
 }
 
@@ -110,11 +112,19 @@ fn fork(
         LaunchInto::Aside(_) => cgroup::open_aside()?,
         LaunchInto::NewContainer(_) | LaunchInto::Container(_) => cgroup::open()?,
     };
+    let sysctls = match into {
+        LaunchInto::NewContainer(machine) => sysctl_files(&machine.sysctls),
+        LaunchInto::Container(_) | LaunchInto::Aside(_) => Vec::new(),
+    };
     let argv = child::pointers(&command.args);
     let envp = child::pointers(&command.env);
     let plan = child::Plan {
         join: match into {
-            LaunchInto::NewContainer(machine) => child::Join::New { read_only: machine.read_only },
+            LaunchInto::NewContainer(machine) => child::Join::New(child::NewContainer {
+                read_only: machine.read_only,
+                masked: command.masked,
+                sysctls: &sysctls,
+            }),
             LaunchInto::Container(container) | LaunchInto::Aside(container) => {
                 child::Join::Container { pidfd: container.pidfd.as_raw_fd() }
             }
@@ -125,6 +135,7 @@ fn fork(
             .as_ref()
             .map(|files| [&files[0], &files[1], &files[2]].map(AsRawFd::as_raw_fd)),
         credentials: &command.credentials,
+        privileges: &command.privileges,
         directory: &command.directory,
         candidates: &command.candidates,
         argv: &argv,
@@ -152,6 +163,16 @@ fn fork_in_pid_namespace<T>(
     let result = fork().context("fork");
     setns(own_namespace, CloneFlags::CLONE_NEWPID).context("return to the agent's process namespace")?;
     result
+}
+
+/// The files of the settings below the container's root, and their values.
+fn sysctl_files(settings: &sysctl::Settings) -> Vec<(CString, CString)> {
+    let files = settings.iter().filter_map(|(name, value)| Some((sysctl::path(name).ok()?, value)));
+    files
+        .map(|(path, value)| {
+            (c_string(path.strip_prefix("/").unwrap_or(&path).to_string_lossy().as_ref()), c_string(value))
+        })
+        .collect()
 }
 
 /// Converts to a C string. It ends at the first NUL, which only a text of a request can contain.

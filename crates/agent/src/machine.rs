@@ -4,7 +4,8 @@ use std::os::fd::OwnedFd;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, Once, OnceLock, PoisonError};
 
-use mimeo_agent_protocol::message::{ExitStatus, Failure, Identity};
+use mimeo_agent_protocol::Capabilities;
+use mimeo_agent_protocol::message::{ExitStatus, Failure, Identity, Privileges, Process};
 use tokio::sync::watch;
 
 use crate::attachment::Attachment;
@@ -13,7 +14,7 @@ use crate::console::log;
 use crate::failure::{chain, wrong_state};
 use crate::modules::Modules;
 use crate::reaper::Reaper;
-use crate::virtio;
+use crate::{sysctl, virtio};
 
 /// Virtio device id of a balloon, as sysfs writes it.
 const BALLOON: &str = "0x0005";
@@ -67,6 +68,8 @@ pub(crate) enum State {
 pub(crate) struct Configured {
     /// The container's root is read-only.
     pub(crate) read_only: bool,
+    /// The kernel settings of the container's IPC namespace.
+    pub(crate) sysctls: sysctl::Settings,
 }
 
 /// The container's own process.
@@ -81,6 +84,8 @@ pub(crate) struct Container {
     pub(crate) mount_ns: Arc<OwnedFd>,
     /// Its UTS namespace, which outlives it.
     pub(crate) uts_ns: Arc<OwnedFd>,
+    /// What its processes may do, and the user that it was started for.
+    pub(crate) privileges: ContainerPrivileges,
     /// The host's stream that its output and input are attached to.
     pub(crate) attachment: Arc<Attachment>,
     /// Its exit status, set after all of its output was read.
@@ -221,6 +226,31 @@ impl Machine {
             Ok(result) => result.clone().unwrap_or(Ok(())),
             Err(_) => Err(crate::blocking::lost_request()),
         }
+    }
+}
+
+/// What the processes of a container may do.
+#[derive(Debug, Clone)]
+pub(crate) struct ContainerPrivileges {
+    /// As the host gave it at the start. `None`: everything.
+    pub(crate) granted: Option<Privileges>,
+    /// The user of the container's own process, as requested.
+    pub(crate) user: String,
+}
+
+impl ContainerPrivileges {
+    /// The privileges of a later process. Another user than the container's has neither its additional groups
+    /// nor its ambient capabilities, as with podman.
+    pub(crate) fn for_process(&self, process: &Process) -> Option<Privileges> {
+        let mut privileges = self.granted.clone()?;
+        if process.user != self.user {
+            privileges.groups.clear();
+            privileges.ambient = Capabilities::NONE;
+        }
+        if process.privileged {
+            privileges.bounding = Capabilities::ALL;
+        }
+        Some(privileges)
     }
 }
 

@@ -47,6 +47,7 @@ mod signal;
 mod start;
 mod stat;
 mod streams;
+mod sysctl;
 mod thaw;
 mod users;
 mod virtio;

@@ -2,8 +2,10 @@
 //! files and filesystems that every container has.
 
 mod devices;
+mod guest_devices;
 pub(crate) mod managed;
 mod path;
+mod tmpfs;
 
 use mimeo_agent_protocol::message::Configure;
 use rustix::fs::{CWD, FileType, Mode, OFlags, chmod, chown, mknodat, stat};
@@ -36,10 +38,16 @@ pub(crate) fn prepare(configure: &Configure) -> Result<(), SystemError> {
     }
     mount_overlay()?;
     let root = Root::open(ROOT)?;
-    mount_sysfs(&root)?;
-    devices::populate_dev(&root)?;
+    let setup = &configure.setup;
+    mount_sysfs(&root, setup.whole_guest)?;
+    devices::populate_dev(&root, setup)?;
+    tmpfs::mount_all(&root, &setup.tmpfs)?;
+    setup.directories.iter().try_for_each(|path| root.ensure(path))?;
     managed::write(&Names::from(configure))?;
-    managed::bind(&root)?;
+    managed::bind(&root, setup.read_only)?;
+    if let Some(content) = &setup.local_time {
+        managed::bind_local_time(&root, content)?;
+    }
     metadata::bind(&root)
 }
 
@@ -77,9 +85,10 @@ fn hide_lost_and_found(upper: &str) -> Result<(), SystemError> {
 }
 
 /// Mounts `/sys`. `/proc` and others belong to the namespaces of the container's process, which mounts them.
-fn mount_sysfs(root: &Root) -> Result<(), SystemError> {
+fn mount_sysfs(root: &Root, writable: bool) -> Result<(), SystemError> {
     root.directory("/proc")?;
-    let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC | MountFlags::RDONLY;
+    let mut flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+    flags.set(MountFlags::RDONLY, !writable);
     devices::mount_over(root, "/sys", "sysfs", flags, c"")
 }
 

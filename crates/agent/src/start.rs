@@ -10,7 +10,7 @@ use crate::blocking::ContainerRoot;
 use crate::console::log;
 use crate::failure::{failure, wrong_state};
 use crate::launch::{self, LaunchInto, Launched, Namespaces};
-use crate::machine::{Configured, Container, Machine, State};
+use crate::machine::{Configured, Container, ContainerPrivileges, Machine, State};
 use crate::streams::{self, AgentEnds, Streams};
 use crate::{cgroup, signal};
 
@@ -37,6 +37,7 @@ async fn start_container(machine: &Arc<Machine>, process: Process) -> Result<Sta
     if process.aside {
         return Err(failure(FailureKind::Invalid, "`aside` is for `exec` only"));
     }
+    let privileges = ContainerPrivileges { granted: process.privileges.clone(), user: process.user.clone() };
     let (process_ends, agent_ends) = streams::create(&process)?;
     let command = launch::resolve(process, ContainerRoot::Chroot, machine.hostname(), true).await?;
     let mut launched =
@@ -52,6 +53,7 @@ async fn start_container(machine: &Arc<Machine>, process: Process) -> Result<Sta
         pidfd: launched.pidfd.clone(),
         mount_ns,
         uts_ns,
+        privileges,
         attachment,
         exit: OnceLock::new(),
         killed_for: Mutex::default(),

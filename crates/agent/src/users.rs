@@ -36,8 +36,16 @@ struct Group<'a> {
 
 /// Resolves `user`, `uid`, `user:group` or `uid:gid`; empty is root. A name must
 /// have an entry, a number need not. An explicit group replaces all groups of the
-/// user, as with podman.
-pub(crate) fn resolve(user_spec: &str, passwd: &str, group: &str) -> Result<Credentials, UserError> {
+/// user, as with podman. `additional` groups are added, by name or number.
+///
+/// The primary group is one of the supplementary groups: a process could otherwise give it up with
+/// setgid, and open a file that denies access to this group alone.
+pub(crate) fn resolve(
+    user_spec: &str,
+    additional: &[String],
+    passwd: &str,
+    group: &str,
+) -> Result<Credentials, UserError> {
     let (user, group_spec) = match user_spec.split_once(':') {
         Some((user, group)) => (user, Some(group).filter(|group| !group.is_empty())),
         None => (user_spec, None),
@@ -51,12 +59,18 @@ pub(crate) fn resolve(user_spec: &str, passwd: &str, group: &str) -> Result<Cred
         (None, None) => return Err(UserError::User(user.to_owned())),
     };
     let home = if home.is_empty() { "/" } else { home }.to_owned();
-    match group_spec {
-        Some(group_spec) => {
-            Ok(Credentials { uid, gid: group_id(group_spec, group)?, groups: Vec::new(), home })
-        }
-        None => Ok(Credentials { uid, gid, groups: memberships(name, group), home }),
+    let (gid, memberships) = match group_spec {
+        Some(group_spec) => (group_id(group_spec, group)?, Vec::new()),
+        None => (gid, memberships(name, group)),
+    };
+    let mut groups = vec![gid];
+    groups.extend(memberships);
+    for name in additional {
+        groups.push(group_id(name, group)?);
     }
+    groups.sort_unstable();
+    groups.dedup();
+    Ok(Credentials { uid, gid, groups, home })
 }
 
 /// The name of a user, or the UID where it has none.
@@ -110,31 +124,43 @@ mod tests {
     const GROUP: &str = "root:x:0:\nwww:x:34:\nlogs:x:40:root,www\nmail:x:41:www\n";
 
     fn resolved(user_spec: &str) -> (u32, u32, Vec<u32>, String) {
-        let Credentials { uid, gid, groups, home } = resolve(user_spec, PASSWD, GROUP).expect("found");
+        let Credentials { uid, gid, groups, home } = resolve(user_spec, &[], PASSWD, GROUP).expect("found");
         (uid, gid, groups, home)
     }
 
     #[test]
     fn users_are_found_by_name_and_number() {
-        assert_eq!(resolved(""), (0, 0, vec![40], "/root".into()));
-        assert_eq!(resolved("www"), (33, 34, vec![40, 41], "/var/www".into()));
+        assert_eq!(resolved(""), (0, 0, vec![0, 40], "/root".into()));
+        assert_eq!(resolved("www"), (33, 34, vec![34, 40, 41], "/var/www".into()));
         assert_eq!(resolved("33"), resolved("www"));
-        assert_eq!(resolved("1000"), (1000, 0, vec![], "/".into()));
-        assert_eq!(resolved("4000"), (7, 7, vec![], "/seven".into()));
+        assert_eq!(resolved("1000"), (1000, 0, vec![0], "/".into()));
+        assert_eq!(resolved("4000"), (7, 7, vec![7], "/seven".into()));
     }
 
     #[test]
     fn a_group_given_by_hand_is_the_only_one() {
-        assert_eq!(resolved("www:mail"), (33, 41, vec![], "/var/www".into()));
-        assert_eq!(resolved("1000:1001"), (1000, 1001, vec![], "/".into()));
+        assert_eq!(resolved("www:mail"), (33, 41, vec![41], "/var/www".into()));
+        assert_eq!(resolved("1000:1001"), (1000, 1001, vec![1001], "/".into()));
         assert_eq!(resolved("www:"), resolved("www"));
     }
 
     #[test]
+    fn additional_groups_are_added_once() {
+        let groups = |user_spec: &str, additional: &[&str]| {
+            let additional: Vec<String> = additional.iter().map(ToString::to_string).collect();
+            resolve(user_spec, &additional, PASSWD, GROUP).map(|credentials| credentials.groups)
+        };
+        assert_eq!(groups("www", &["7", "logs", "root"]), Ok(vec![0, 7, 34, 40, 41]));
+        assert_eq!(groups("1000:1001", &["mail"]), Ok(vec![41, 1001]));
+        assert_eq!(groups("www", &["none"]), Err(UserError::Group("none".into())));
+    }
+
+    #[test]
     fn names_must_exist() {
-        assert_eq!(resolve("nobody", PASSWD, GROUP), Err(UserError::User("nobody".into())));
-        assert_eq!(resolve("www:none", PASSWD, GROUP), Err(UserError::Group("none".into())));
-        assert_eq!(resolve("-1", PASSWD, GROUP), Err(UserError::User("-1".into())));
+        let resolve = |user_spec: &str| resolve(user_spec, &[], PASSWD, GROUP);
+        assert_eq!(resolve("nobody"), Err(UserError::User("nobody".into())));
+        assert_eq!(resolve("www:none"), Err(UserError::Group("none".into())));
+        assert_eq!(resolve("-1"), Err(UserError::User("-1".into())));
     }
 
     #[test]
@@ -145,12 +171,12 @@ mod tests {
     proptest! {
         #[test]
         fn noise_never_panics(user_spec: String, passwd: String, group: String) {
-            drop(resolve(&user_spec, &passwd, &group));
+            drop(resolve(&user_spec, std::slice::from_ref(&group), &passwd, &group));
         }
 
         #[test]
         fn any_number_is_a_user(uid: u32, gid: u32, passwd in "[a-z]{1,8}:x:[a-z]{0,3}:1::/:\n") {
-            let credentials = resolve(&format!("{uid}:{gid}"), &passwd, "").expect("numbers need no entry");
+            let credentials = resolve(&format!("{uid}:{gid}"), &[], &passwd, "").expect("numbers need no entry");
             prop_assert_eq!((credentials.uid, credentials.gid), (uid, gid));
         }
     }

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::Read as _;
 
 use mimeo_agent_protocol::link::{self, Link, LinkError};
-use mimeo_agent_protocol::message::{Address, Address6, Configure, Disk, Interface};
+use mimeo_agent_protocol::message::{Address, Address6, Configure, ContainerSetup, Disk, Interface};
 use mimeo_net::Subnet;
 use mimeo_vmm::DiskIdentification;
 use tokio::net::UnixStream;
@@ -49,6 +49,7 @@ pub(crate) fn configuration(
         vm_generation: record.vm_generation.clone(),
         entropy: Some(entropy()?),
         env: record.spec.env.clone(),
+        setup: ContainerSetup::default(),
     })
 }
 

@@ -5,6 +5,8 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use serde::{Deserialize, Serialize};
 
+use super::ContainerSetup;
+
 /// A machine's name, network and disks.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Configure {
@@ -38,6 +40,9 @@ pub struct Configure {
     /// The content of /run/mimeo/env.
     #[serde(default)]
     pub env: BTreeMap<String, String>,
+    /// How the container is set up.
+    #[serde(default)]
+    pub setup: ContainerSetup,
 }
 
 /// A disk, and how the guest finds it.

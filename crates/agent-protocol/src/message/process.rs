@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::Privileges;
+
 /// A process to run in the container.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Process {
@@ -26,6 +28,13 @@ pub struct Process {
     /// workload is frozen (`exec` only).
     #[serde(default)]
     pub aside: bool,
+    /// What the container's processes may do (`start` only; an `exec`'d process gets what the container
+    /// was started with). Absent: everything.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub privileges: Option<Privileges>,
+    /// Every capability in the bounding set (`exec` only).
+    #[serde(default)]
+    pub privileged: bool,
 }
 
 /// Size of a terminal in characters.

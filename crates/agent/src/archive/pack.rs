@@ -34,6 +34,14 @@ pub(super) fn pack(
     Ok(packer.finish().context(format!("pack {path}"))?)
 }
 
+/// Packs the content of a directory.
+pub(super) fn pack_content(directory: &str, writer: impl Write) -> Result<(), SystemError> {
+    let metadata = std::fs::metadata(directory).context(format!("stat {directory}"))?;
+    let mut packer = Packer::new(writer);
+    packer.add_tree(directory.into(), PathBuf::from("."), metadata)?;
+    packer.finish().context(format!("pack {directory}"))
+}
+
 /// What to pack.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct PackOptions {

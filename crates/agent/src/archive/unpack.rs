@@ -17,13 +17,18 @@ pub(super) fn unpack(directory: &str, reader: impl Read) -> Result<(), Failure> 
     if !metadata.is_dir() {
         return Err(failure(FailureKind::Invalid, format!("{directory} is not a directory")));
     }
+    Ok(unpack_into(target, reader)?)
+}
+
+/// Unpacks all entries into `target`, which is a directory.
+pub(super) fn unpack_into(target: &Path, reader: impl Read) -> Result<(), SystemError> {
     let mut archive = Archive::new(reader);
     archive.set_preserve_permissions(true);
     archive.set_preserve_ownerships(true);
     archive.set_preserve_mtime(true);
     archive.set_unpack_xattrs(true);
     archive.set_overwrite(true);
-    Ok(unpack_entries(&mut archive, target)?)
+    unpack_entries(&mut archive, target)
 }
 
 fn unpack_entries(archive: &mut Archive<impl Read>, target: &Path) -> Result<(), SystemError> {

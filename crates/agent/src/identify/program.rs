@@ -21,7 +21,9 @@ pub(super) async fn run(
     env: BTreeMap<String, String>,
     timeout: Duration,
 ) -> Result<(), Failure> {
-    let process = Process { args, env, cwd: "/".to_owned(), aside: true, ..Process::default() };
+    let mut process = Process { args, env, cwd: "/".to_owned(), aside: true, ..Process::default() };
+    // The workload may have written the program, which must not get it more than it has.
+    process.privileges = container.privileges.for_process(&process);
     let (process_ends, agent_ends) = streams::create(&process)?;
     let root = ContainerRoot::MountNamespace(container.mount_ns.clone());
     let command = launch::resolve(process, root, machine.hostname(), false).await?;

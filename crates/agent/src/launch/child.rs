@@ -16,7 +16,8 @@ use std::ptr;
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, UnmountFlags, mount, mount_bind, mount_remount, unmount};
 
-use super::init;
+use super::privileges::{ProgramPrivileges, write_file};
+use super::{init, masks};
 use crate::rootfs::ROOT;
 use crate::rootfs::managed::BOOT_ID;
 use crate::users::Credentials;
@@ -33,18 +34,23 @@ pub(super) enum Stage {
     BootId,
     Queues,
     Cgroup,
+    Sysctl,
+    Masks,
     ReadOnly,
     Pivot,
     Terminal,
     Streams,
     Init,
+    OomScore,
+    Limits,
     Credentials,
+    Capabilities,
     Directory,
     Exec,
 }
 
 impl Stage {
-    const ALL: [Self; 15] = [
+    const ALL: [Self; 20] = [
         Self::Born,
         Self::Join,
         Self::Session,
@@ -52,12 +58,17 @@ impl Stage {
         Self::BootId,
         Self::Queues,
         Self::Cgroup,
+        Self::Sysctl,
+        Self::Masks,
         Self::ReadOnly,
         Self::Pivot,
         Self::Terminal,
         Self::Streams,
         Self::Init,
+        Self::OomScore,
+        Self::Limits,
         Self::Credentials,
+        Self::Capabilities,
         Self::Directory,
         Self::Exec,
     ];
@@ -76,12 +87,17 @@ impl Stage {
             Self::BootId => "bind the boot id",
             Self::Queues => "mount /dev/mqueue",
             Self::Cgroup => "mount /sys/fs/cgroup",
+            Self::Sysctl => "set the kernel settings of the container's IPC namespace",
+            Self::Masks => "restrict /proc and /sys",
             Self::ReadOnly => "make the root read-only",
             Self::Pivot => "change the root",
             Self::Terminal => "take the terminal",
             Self::Streams => "set up the standard streams",
             Self::Init => "start the init process",
+            Self::OomScore => "set the OOM score adjustment",
+            Self::Limits => "set the resource limits",
             Self::Credentials => "set the user and groups",
+            Self::Capabilities => "set the capabilities",
             Self::Directory => "enter the working directory",
             Self::Exec => "exec",
         }
@@ -93,22 +109,34 @@ pub(super) type Fault = (Stage, c_int);
 
 /// The child's namespaces.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Join {
+pub(super) enum Join<'a> {
     /// New ones, which the fork created.
-    New { read_only: bool },
+    New(NewContainer<'a>),
     /// The namespaces of another process.
     Container { pidfd: RawFd },
+}
+
+/// What the first process of a container sets up in its namespaces.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct NewContainer<'a> {
+    /// Make the root read-only.
+    pub(super) read_only: bool,
+    /// Restrict /proc, /sys and the cgroups.
+    pub(super) masked: bool,
+    /// Kernel settings of the IPC namespace: files and values.
+    pub(super) sysctls: &'a [(CString, CString)],
 }
 
 /// Everything that the child needs, prepared before the fork.
 #[derive(Debug)]
 pub(super) struct Plan<'a> {
-    pub(super) join: Join,
+    pub(super) join: Join<'a>,
     /// The terminal's name inside the container.
     pub(super) terminal: Option<&'a CStr>,
     /// Without a terminal: standard input, output and error.
     pub(super) stdio: Option<[RawFd; 3]>,
     pub(super) credentials: &'a Credentials,
+    pub(super) privileges: &'a ProgramPrivileges,
     pub(super) directory: &'a CStr,
     pub(super) candidates: &'a [CString],
     pub(super) argv: &'a [*const c_char],
@@ -175,26 +203,28 @@ fn prepare(plan: &Plan<'_>) -> Result<(), Fault> {
         check(Stage::Join, unsafe { libc::read(start, (&raw mut byte).cast(), 1) as c_int })?;
     }
     match plan.join {
-        Join::New { read_only } => set_up_container(read_only)?,
+        Join::New(container) => set_up_container(container)?,
         Join::Container { pidfd } => join_container(pidfd)?,
     }
     // SAFETY: takes nothing; fails only for a group leader, which a new child is not.
     check(Stage::Session, unsafe { libc::setsid() })?;
     match (plan.terminal, plan.stdio) {
-        (Some(name), _) => open_terminal(name, matches!(plan.join, Join::New { .. }))?,
+        (Some(name), _) => open_terminal(name, matches!(plan.join, Join::New(_)))?,
         (None, Some(stdio)) => set_streams(stdio)?,
         (None, None) => {}
     }
     chown_streams(plan.credentials.uid);
+    // SAFETY: the path is a live C string.
+    check(Stage::Directory, unsafe { libc::chdir(plan.directory.as_ptr()) })?;
+    plan.privileges.apply_limits()?;
+    set_credentials(plan.credentials)?;
+    plan.privileges.apply_capabilities(plan.credentials.uid)?;
+    // The init has the program's user and privileges.
     if plan.init {
         init::fork_init(plan.report, plan.terminal.is_some())?;
     }
     reset_signals();
-    // SAFETY: takes a number and cannot fail.
-    unsafe { libc::umask(0o022) };
-    // SAFETY: the path is a live C string.
-    check(Stage::Directory, unsafe { libc::chdir(plan.directory.as_ptr()) })?;
-    set_credentials(plan.credentials)
+    Ok(())
 }
 
 fn join_container(pidfd: RawFd) -> Result<(), Fault> {
@@ -204,12 +234,19 @@ fn join_container(pidfd: RawFd) -> Result<(), Fault> {
 }
 
 /// Mounts the filesystems of the new namespaces, and changes the root.
-fn set_up_container(read_only: bool) -> Result<(), Fault> {
+fn set_up_container(container: NewContainer<'_>) -> Result<(), Fault> {
     // SAFETY: takes flags. The process was forked into its cgroup, which becomes the root of the namespace.
     check(Stage::Join, unsafe { libc::unshare(libc::CLONE_NEWCGROUP) })?;
     check_rustix(Stage::Pivot, rustix::process::chdir(ROOT))?;
     let restricted = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
     check_rustix(Stage::Proc, mount(c"proc", c"proc", c"proc", restricted, c""))?;
+    check_rustix(Stage::Cgroup, mount(c"cgroup", c"sys/fs/cgroup", c"cgroup2", restricted, c""))?;
+    for (path, value) in container.sysctls {
+        write_file(Stage::Sysctl, path, value)?;
+    }
+    if container.masked {
+        check_rustix(Stage::Masks, masks::apply())?;
+    }
     match mount_bind(BOOT_ID, c"proc/sys/kernel/random/boot_id") {
         // The kernel has no boot id.
         Ok(()) | Err(Errno::NOENT) => {}
@@ -220,8 +257,7 @@ fn set_up_container(read_only: bool) -> Result<(), Fault> {
         Ok(()) | Err(Errno::NODEV) => {}
         Err(errno) => return check_rustix(Stage::Queues, Err(errno)),
     }
-    check_rustix(Stage::Cgroup, mount(c"cgroup", c"sys/fs/cgroup", c"cgroup2", restricted, c""))?;
-    if read_only {
+    if container.read_only {
         check_rustix(Stage::ReadOnly, mount_remount(c".", MountFlags::BIND | MountFlags::RDONLY, c""))?;
     }
     check_rustix(Stage::Pivot, rustix::process::pivot_root(c".", c"."))?;

@@ -8,6 +8,7 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
+use super::LaunchInto;
 use super::child::Stage;
 use super::resolve::Command;
 use crate::failure::{Context, SystemError, errno_text, failure};
@@ -27,7 +28,7 @@ impl Report {
     }
 
     /// Waits until the program runs, and returns the child's PID in its namespace.
-    pub(super) async fn wait_for_exec(self, command: &Command) -> Result<u32, Failure> {
+    pub(super) async fn wait_for_exec(self, command: &Command, into: LaunchInto<'_>) -> Result<u32, Failure> {
         let mut bytes = Vec::new();
         let mut chunk = [0; 64];
         loop {
@@ -41,7 +42,7 @@ impl Report {
         for (stage, number) in records {
             match Stage::from_number(stage) {
                 Some(Stage::Born) => pid = Some(number as u32),
-                stage => return Err(describe_failure(stage, number, command)),
+                stage => return Err(describe_failure(stage, number, command, into)),
             }
         }
         pid.ok_or_else(|| failure(FailureKind::WrongState, "the process ended before its program ran"))
@@ -53,7 +54,7 @@ fn parse_record(bytes: &[u8]) -> (u32, i32) {
     (u32::from_ne_bytes(word(0)), i32::from_ne_bytes(word(4)))
 }
 
-fn describe_failure(stage: Option<Stage>, errno: i32, command: &Command) -> Failure {
+fn describe_failure(stage: Option<Stage>, errno: i32, command: &Command, into: LaunchInto<'_>) -> Failure {
     let program = &command.program;
     let reason = errno_text(errno);
     let (kind, message) = match (stage, errno) {
@@ -69,6 +70,13 @@ fn describe_failure(stage: Option<Stage>, errno: i32, command: &Command) -> Fail
             let directory = command.directory.to_string_lossy();
             // Podman's exit code for this is 126 too.
             (FailureKind::CommandNotExecutable, format!("chdir to `{directory}`: {reason}"))
+        }
+        (Some(Stage::Sysctl), _) => {
+            let names = match into {
+                LaunchInto::NewContainer(machine) => machine.sysctls.keys().cloned().collect(),
+                LaunchInto::Container(_) | LaunchInto::Aside(_) => Vec::new(),
+            };
+            (FailureKind::Invalid, format!("cannot set {}: {reason}", names.join(", ")))
         }
         (Some(Stage::Join), libc::ESRCH) => (FailureKind::WrongState, "the container has ended".to_owned()),
         (Some(stage), _) => (FailureKind::System, format!("cannot {}: {reason}", stage.action())),

@@ -8,6 +8,7 @@ use std::path::Path;
 use mimeo_agent_protocol::message::{Failure, FailureKind, Process};
 
 use super::c_string;
+use super::privileges::ProgramPrivileges;
 use crate::failure::{SystemError, failure};
 use crate::users::{self, Credentials};
 
@@ -25,6 +26,9 @@ pub(crate) struct Command {
     pub(super) credentials: Credentials,
     pub(super) directory: CString,
     pub(super) init: bool,
+    pub(super) privileges: ProgramPrivileges,
+    /// Restrict /proc and /sys of a new container.
+    pub(super) masked: bool,
 }
 
 impl Command {
@@ -33,12 +37,16 @@ impl Command {
         let Some(program) = process.args.first().filter(|program| !program.is_empty()).cloned() else {
             return Err(failure(FailureKind::Invalid, "no command specified"));
         };
-        let credentials = resolve_credentials(&process.user)?;
+        let privileges = process.privileges.as_ref();
+        let additional = privileges.map_or(&[][..], |privileges| &privileges.groups);
+        let credentials = resolve_credentials(&process.user, additional)?;
         let directory = resolve_directory(&process.cwd, is_container)?;
         let env = environment(process.env, &credentials, hostname, process.terminal.is_some());
         let path = env.get("PATH").map_or(DEFAULT_PATH, String::as_str);
         Ok(Self {
             candidates: candidates(&program, path),
+            privileges: ProgramPrivileges::new(privileges, &credentials),
+            masked: privileges.is_some_and(|privileges| !privileges.whole_guest),
             program,
             args: process.args.iter().map(|arg| c_string(arg)).collect(),
             env: env.iter().map(|(name, value)| c_string(&format!("{name}={value}"))).collect(),
@@ -49,9 +57,9 @@ impl Command {
     }
 }
 
-fn resolve_credentials(user: &str) -> Result<Credentials, Failure> {
+fn resolve_credentials(user: &str, additional: &[String]) -> Result<Credentials, Failure> {
     let (passwd, group) = (read_image_file("/etc/passwd")?, read_image_file("/etc/group")?);
-    users::resolve(user, &passwd, &group)
+    users::resolve(user, additional, &passwd, &group)
         .map_err(|error| failure(FailureKind::UnknownUser, error.to_string()))
 }
 

@@ -1,9 +1,10 @@
 //! The container's `/dev`.
 
+use mimeo_agent_protocol::message::ContainerSetup;
 use rustix::fs::{FileType, Mode, makedev, mknodat, openat, symlinkat};
 use rustix::mount::MountFlags;
 
-use super::{ROOT, Root, path};
+use super::{ROOT, Root, guest_devices, path};
 use crate::boot;
 use crate::failure::{Context, SystemError};
 
@@ -19,8 +20,11 @@ const LINKS: [(&str, &str); 6] = [
     ("core", "/proc/kcore"),
 ];
 
+/// Size of /dev/shm, as podman's.
+const SHM_BYTES: u64 = 64 << 20;
+
 /// Mounts and populates `/dev`. The container has its own devpts instance.
-pub(super) fn populate_dev(root: &Root) -> Result<(), SystemError> {
+pub(super) fn populate_dev(root: &Root, setup: &ContainerSetup) -> Result<(), SystemError> {
     mount_over(root, "/dev", "tmpfs", MountFlags::NOSUID, c"mode=0755,size=65536k")?;
     // Opened again, since the mount covers the directory that was opened for it.
     let dev = root.directory("/dev")?;
@@ -33,7 +37,12 @@ pub(super) fn populate_dev(root: &Root) -> Result<(), SystemError> {
     }
     let restricted = MountFlags::NOSUID | MountFlags::NOEXEC;
     mount_over(root, "/dev/pts", "devpts", restricted, c"newinstance,ptmxmode=0666,mode=0620,gid=5")?;
-    mount_over(root, "/dev/shm", "tmpfs", restricted | MountFlags::NODEV, c"mode=1777,size=65536k")?;
+    let shm = format!("mode=1777,size={}", setup.shm_bytes.unwrap_or(SHM_BYTES));
+    let shm = std::ffi::CString::new(shm).unwrap_or_default();
+    mount_over(root, "/dev/shm", "tmpfs", restricted | MountFlags::NODEV, &shm)?;
+    if setup.whole_guest {
+        guest_devices::create_all(&dev)?;
+    }
     root.directory("/dev/mqueue").map(drop)
 }
 

@@ -7,13 +7,15 @@ use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 
 use rustix::io::Errno;
-use rustix::mount::mount_bind;
+use rustix::mount::{MountFlags, mount_bind, mount_remount};
 
 use super::{Root, path};
 use crate::failure::{Context, SystemError};
 use crate::names::Names;
 
 const DIRECTORY: &str = "/run/mimeo/etc";
+/// The flags of the filesystem that they are on.
+const RESTRICTED: MountFlags = MountFlags::NOSUID.union(MountFlags::NODEV);
 /// The file that the container's process binds over its /proc/sys/kernel/random/boot_id.
 pub(crate) const BOOT_ID: &std::ffi::CStr = c"/run/mimeo/etc/boot_id";
 /// Managed files, and their paths in the container.
@@ -30,18 +32,26 @@ const DBUS_ID: &str = "/var/lib/dbus/machine-id";
 pub(crate) fn write(names: &Names<'_>) -> Result<(), SystemError> {
     let machine_id = names.machine_id().ok_or_else(|| SystemError::new("write machine-id", Errno::INVAL))?;
     crate::boot::create_directory(DIRECTORY)?;
-    write_file("hostname", &names.hostname_file(), 0o644)?;
-    write_file("hosts", &names.hosts(), 0o644)?;
-    write_file("resolv.conf", &names.resolv_conf(), 0o644)?;
-    write_file("machine-id", &machine_id, 0o444)?;
-    write_file("boot_id", &random_uuid()?, 0o444)
+    write_file("hostname", names.hostname_file().as_bytes(), 0o644)?;
+    write_file("hosts", names.hosts().as_bytes(), 0o644)?;
+    write_file("resolv.conf", names.resolv_conf().as_bytes(), 0o644)?;
+    write_file("machine-id", machine_id.as_bytes(), 0o444)?;
+    write_file("boot_id", random_uuid()?.as_bytes(), 0o444)
 }
 
 /// Binds all managed files but the boot id: the container's /proc is not mounted yet.
-pub(super) fn bind(root: &Root) -> Result<(), SystemError> {
+pub(super) fn bind(root: &Root, read_only: bool) -> Result<(), SystemError> {
     for (name, target) in BOUND_FILES {
-        let target_file = root.file(target)?;
-        mount_bind(managed_path(name), path::fd_path(&target_file)).context(format!("bind {target}"))?;
+        bind_file(root, name, target)?;
+        if read_only {
+            // Opened again, since the mount covers the file.
+            mount_remount(
+                path::fd_path(&root.file(target)?),
+                MountFlags::BIND | MountFlags::RDONLY | RESTRICTED,
+                c"",
+            )
+            .context(format!("make {target} read-only"))?;
+        }
     }
     match root.regular_file(DBUS_ID) {
         Some(target_file) => mount_bind(managed_path("machine-id"), path::fd_path(&target_file))
@@ -50,20 +60,50 @@ pub(super) fn bind(root: &Root) -> Result<(), SystemError> {
     }
 }
 
+fn bind_file(root: &Root, name: &str, target: &str) -> Result<(), SystemError> {
+    let target_file = root.file(target)?;
+    mount_bind(managed_path(name), path::fd_path(&target_file)).context(format!("bind {target}"))
+}
+
+/// Binds a time zone's data over /etc/localtime; `content` is in hexadecimal digits.
+pub(super) fn bind_local_time(root: &Root, content: &str) -> Result<(), SystemError> {
+    let bytes = parse_hex(content).ok_or_else(|| SystemError::new("write localtime", Errno::INVAL))?;
+    write_file("localtime", &bytes, 0o644)?;
+    bind_file(root, "localtime", "/etc/localtime")
+}
+
+fn parse_hex(text: &str) -> Option<Vec<u8>> {
+    let digits: Option<Vec<u8>> = text.chars().map(|c| Some(c.to_digit(16)? as u8)).collect();
+    let pairs = digits.filter(|digits| digits.len().is_multiple_of(2))?;
+    Some(pairs.chunks_exact(2).map(|pair| pair[0] << 4 | pair[1]).collect())
+}
+
 /// A new random UUID, with a line feed.
 pub(crate) fn random_uuid() -> Result<String, SystemError> {
     let path = "/proc/sys/kernel/random/uuid";
     std::fs::read_to_string(path).context(format!("read {path}"))
 }
 
-fn write_file(name: &str, text: &str, mode: u32) -> Result<(), SystemError> {
+fn write_file(name: &str, content: &[u8], mode: u32) -> Result<(), SystemError> {
     let mut options = File::options();
     // The mode applies when the file is created; the agent's umask is empty.
     options.write(true).create(true).truncate(true).mode(mode);
-    let written = options.open(managed_path(name)).and_then(|mut file| file.write_all(text.as_bytes()));
+    let written = options.open(managed_path(name)).and_then(|mut file| file.write_all(content));
     written.context(format!("write {name}"))
 }
 
 fn managed_path(name: &str) -> String {
     format!("{DIRECTORY}/{name}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::parse_hex;
+
+    #[test]
+    fn hexadecimal_digits_are_bytes() {
+        assert_eq!(parse_hex("00ff1a"), Some(vec![0, 255, 26]));
+        assert_eq!(parse_hex(""), Some(vec![]));
+        assert_eq!(parse_hex("0").or(parse_hex("zz")), None);
+    }
 }

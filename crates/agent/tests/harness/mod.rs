@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mimeo_agent_protocol::link::{Link, Stream, connect};
-use mimeo_agent_protocol::message::{Address, Configure, Disk, Interface, Reply, Request};
+use mimeo_agent_protocol::message::{Address, Configure, ContainerSetup, Disk, Interface, Reply, Request};
 use tokio::net::UnixStream;
 use tokio::sync::Notify;
 
@@ -198,6 +198,7 @@ pub fn configure(writable: bool) -> Configure {
         vm_generation: None,
         entropy: None,
         env: std::collections::BTreeMap::new(),
+        setup: ContainerSetup::default(),
     }
 }
 

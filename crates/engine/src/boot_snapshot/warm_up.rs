@@ -5,7 +5,7 @@ use std::path::Path;
 
 use bytes::Bytes;
 use mimeo_agent_protocol::link::Link;
-use mimeo_agent_protocol::message::{Configure, Process, Reply, Request, channel};
+use mimeo_agent_protocol::message::{Configure, ContainerSetup, Process, Reply, Request, channel};
 use mimeo_image::blank;
 use mimeo_vmm::{Disk, DiskIdentification, LaunchSpec, Network};
 use tokio::net::UnixStream;
@@ -53,6 +53,7 @@ impl<'a> BootSnapshotWarmUp<'a> {
             vm_generation: Some(identity::new_vm_generation()),
             entropy: Some(entropy()?),
             env: Default::default(),
+            setup: ContainerSetup::default(),
         })
     }
 }
@@ -111,7 +112,7 @@ fn archive() -> Vec<u8> {
 
 async fn run_program(link: &Link) -> Result<(), StageError> {
     let args = vec![format!("/{PROGRAM}")];
-    let process = Process { args, cwd: "/".to_owned(), user: String::new(), ..Process::default() };
+    let process = Process { args, cwd: "/".to_owned(), ..Process::default() };
     let mut stream = link.open(&Request::Start(process))?;
     loop {
         match stream.reply().await? {
