@@ -140,6 +140,14 @@ fn set_variable(env: &mut BTreeMap<String, String>, text: &str) {
     }
 }
 
+/// A path in the container, which must be absolute.
+pub(crate) fn absolute(option: &str, path: String) -> Result<String, CliError> {
+    if path.starts_with('/') {
+        return Ok(path);
+    }
+    Err(CliError::usage(format!("{option} {path:?} is not an absolute path in the container")))
+}
+
 /// Parses the values of `--publish`.
 pub(crate) fn ports(texts: &[String]) -> Result<Vec<PortMapping>, CliError> {
     let mut ports = Vec::new();

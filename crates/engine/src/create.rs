@@ -12,6 +12,7 @@ mod planned;
 pub(crate) mod process;
 mod running;
 mod scratch;
+mod setup;
 
 use std::sync::Arc;
 

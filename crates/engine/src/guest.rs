@@ -35,6 +35,7 @@ pub(crate) async fn connect(channel: UnixStream, session: u32) -> Result<Link, L
 pub(crate) fn configuration(
     record: &Record,
     identification: DiskIdentification,
+    setup: ContainerSetup,
 ) -> Result<Configure, StageError> {
     Ok(Configure {
         machine: record.id.to_string(),
@@ -49,7 +50,7 @@ pub(crate) fn configuration(
         vm_generation: record.vm_generation.clone(),
         entropy: Some(entropy()?),
         env: record.spec.env.clone(),
-        setup: ContainerSetup::default(),
+        setup,
     })
 }
 

@@ -43,6 +43,7 @@ mod stencil;
 mod supervisor;
 mod supervisor_process;
 mod sweep;
+pub mod time_zone;
 mod usage;
 mod working_set;
 

@@ -2,6 +2,7 @@
 
 mod changes;
 mod claim;
+mod container_options;
 mod life;
 mod lock;
 mod name;
@@ -16,6 +17,7 @@ mod spec;
 pub use crate::id::MachineId;
 pub use changes::Changes;
 pub use claim::{Claim, ClaimError};
+pub use container_options::ContainerOptions;
 pub use life::{Action, Decision, Phase, Refusal, decide};
 pub(crate) use lock::{MachineLock, lock_orphan};
 pub use mimeo_volume::VolumeSpec;

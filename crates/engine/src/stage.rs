@@ -105,6 +105,12 @@ pub enum StageError {
     VolumeMissing { path: PathBuf },
     #[error("cannot mount two volumes at {target}")]
     DuplicateVolumeTarget { target: String },
+    #[error(transparent)]
+    TimeZone(#[from] crate::time_zone::TimeZoneError),
+    #[error("working directory {given:?} in the container must be absolute")]
+    WorkingDirectory { given: String },
+    #[error("cannot mount a tmpfs on {tmpfs} with a volume on {volume}: one would hide the other")]
+    TmpfsOverlapsVolume { tmpfs: String, volume: String },
     #[error("cannot stop this image's containers: its stop signal {signal:?} is unknown: use --stop-signal")]
     ImageStopSignal { signal: String },
     #[error("volume path {given:?} in the container must be absolute")]

@@ -152,7 +152,9 @@ fn invalid_options_are_refused() {
     let image = world.busybox();
     world.mimeo(["pull", "-q", &image]).code(0);
     for (args, reason) in [
-        (&["--cpus", "0"][..], "--cpus must be between 1 and"),
+        (&["--cpus", "0"][..], "--cpus must be at least 0.01, not 0"),
+        (&["--cpus", "-1"], "is not a number of CPUs"),
+        (&["--cpus", "half"], "is not a number of CPUs"),
         (&["--cpus", "100000"], "--cpus must be between 1 and"),
         (&["-m", "16m"], "--memory must be between 96 and"),
         (&["-m", "lots"], "\"lots\" is not a size"),
@@ -172,6 +174,27 @@ fn invalid_options_are_refused() {
         (&["--add-host", "x"], "is not NAME:IP"),
         (&["--stop-signal", "LOUD"], "LOUD"),
         (&["--health-url", "ftp://x"], "does not start with http://"),
+        (&["-w", "relative"], "is not an absolute path in the container"),
+        (&["--cap-add", "nonesuch"], "\"nonesuch\" is not a capability"),
+        (&["--cap-add", "chown", "--cap-drop", "CAP_CHOWN"], "cannot both add and drop CAP_CHOWN"),
+        (&["--security-opt", "seccomp=profile.json"], "only seccomp=unconfined is possible"),
+        (&["--security-opt", "shiny"], "it is unknown"),
+        (&["--group-add", "keep-groups"], "none of the groups of this host's user"),
+        (&["--ulimit", "nofile"], "is not NAME=SOFT[:HARD]"),
+        (&["--ulimit", "nofile=5:3"], "has a soft limit above its hard limit"),
+        (&["--ulimit", "shiny=5"], "names no resource"),
+        (&["--pids-limit", "-5"], "is not a number of processes"),
+        (&["--memory-swap", "1t"], "cannot give the machine swap"),
+        (&["--memory-swap", "1m"], "is less than --memory"),
+        (&["--sysctl", "kernel"], "is not NAME=VALUE"),
+        (&["--tmpfs", "relative"], "has no absolute path"),
+        (&["--tmpfs", "/x:shiny"], "has an unknown option \"shiny\""),
+        (&["--tmpfs", "/proc"], "cannot replace /proc"),
+        (&["--tmpfs", "/x/y", "-v", "/tmp:/x"], "cannot mount a tmpfs on /x/y with a volume on /x"),
+        (&["--shm-size", "0"], "--shm-size must be greater than 0"),
+        (&["--tz", "Nowhere"], "cannot use the time zone \"Nowhere\""),
+        (&["--umask", "rwx"], "is not a mask of octal digits"),
+        (&["--oom-score-adj", "2000"], "--oom-score-adj must be between -1000 and 1000, not 2000"),
     ] {
         assert_refused(&world, &[args, &[&image, "true"]].concat(), reason);
     }

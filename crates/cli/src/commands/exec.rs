@@ -11,7 +11,7 @@ use crate::commands::select::Machine;
 use crate::error::CliError;
 use crate::stdio::{ClientEnd, ClientStreams};
 use crate::terminal::{RawTerminal, size, watch_size};
-use crate::values::environment;
+use crate::values::{absolute, environment};
 use crate::{output, stdio};
 
 /// The exit code of a process whose machine ended under it: as for SIGKILL.
@@ -44,6 +44,9 @@ pub(crate) struct Args {
     /// User in the container
     #[arg(short, long, value_name = "USER[:GROUP]")]
     user: Option<String>,
+    /// Give the process every capability in its bounding set
+    #[arg(long)]
+    privileged: bool,
     /// Select the machine by the process id of its supervisor; then COMMAND is the first argument
     #[arg(long)]
     pid: Option<u32>,
@@ -89,10 +92,11 @@ fn process_to_run(record: &Record, args: &Args, command: Vec<String>) -> Result<
     process.env.extend(environment(&args.env_file, &args.env)?);
     Ok(Process {
         args: command,
-        cwd: args.workdir.clone().unwrap_or(process.cwd),
+        cwd: args.workdir.clone().map_or(Ok(process.cwd), |path| absolute("--workdir", path))?,
         user: args.user.clone().unwrap_or(process.user),
         terminal: args.tty.then(size),
         stdin: args.interactive,
+        privileged: args.privileged,
         ..process
     })
 }

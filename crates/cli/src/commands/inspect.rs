@@ -1,5 +1,6 @@
 //! `mimeo inspect`: shows details of machines or images.
 
+mod container;
 mod document;
 
 use mimeo_engine::{Engine, FindError, Selector};

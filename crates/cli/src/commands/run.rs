@@ -1,5 +1,6 @@
 //! `mimeo run`: runs an image in a new machine.
 
+pub(crate) mod container;
 mod detached;
 mod foreground;
 pub(crate) mod settings;
@@ -76,9 +77,10 @@ pub(crate) struct MachineArgs {
     /// Replace the image's entrypoint: a program, or a JSON array of a program and arguments
     #[arg(long, value_name = "PROGRAM")]
     entrypoint: Option<String>,
-    /// Number of vCPUs
-    #[arg(long, default_value_t = 1, value_name = "N")]
-    cpus: u32,
+    /// Number of CPUs, such as 2 or 0.5. The machine has that many vCPUs, rounded up; the guest limits the
+    /// container's CPU time to a fraction
+    #[arg(long, default_value = "1", value_name = "N", allow_hyphen_values = true)]
+    cpus: String,
     /// Memory: a number of bytes, or a number with k, m or g
     #[arg(short, long, default_value = "512m", value_name = "SIZE")]
     memory: String,
@@ -150,6 +152,9 @@ pub(crate) struct MachineArgs {
     /// The command and arguments to run instead of the image's
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     command: Vec<String>,
+    // Last, since its heading applies to all that follow.
+    #[command(flatten)]
+    container: container::ContainerArgs,
 }
 
 /// The network mode.

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use mimeo_engine::machine::Changes;
 use mimeo_engine::{Engine, act};
 
+use crate::commands::run::container;
 use crate::commands::run::settings::{key_value, memory};
 use crate::commands::select::Machine;
 use crate::error::CliError;
@@ -25,9 +26,9 @@ pub(crate) struct Args {
     /// Remove a label; can be repeated
     #[arg(long, value_name = "KEY")]
     unset_label: Vec<String>,
-    /// Number of vCPUs, for a machine that does not run
-    #[arg(long, value_name = "N")]
-    cpus: Option<u32>,
+    /// Number of CPUs, such as 2 or 0.5, for a machine that does not run
+    #[arg(long, value_name = "N", allow_hyphen_values = true)]
+    cpus: Option<String>,
     /// Memory, for a machine that does not run: a number of bytes, or a number with k, m or g
     #[arg(short, long, value_name = "SIZE")]
     memory: Option<String>,
@@ -51,11 +52,13 @@ fn changes(args: &Args) -> Result<Changes, CliError> {
     let set = args.label.iter().map(|text| key_value(text)).map(|(key, value)| (key, Some(value)));
     let unset = args.unset_label.iter().map(|key| (key.clone(), None));
     let labels: BTreeMap<_, _> = set.chain(unset).collect();
+    let cpus = args.cpus.as_deref().map(container::cpus).transpose()?;
     Ok(Changes {
         name: None,
         labels,
         restart: args.restart.as_deref().map(str::parse).transpose()?,
-        cpus: args.cpus,
+        cpus: cpus.map(|cpus| cpus.vcpus),
+        nano_cpus: cpus.and_then(|cpus| cpus.quota_nanos),
         memory_mib: args.memory.as_deref().map(memory).transpose()?,
     })
 }

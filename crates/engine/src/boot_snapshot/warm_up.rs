@@ -15,7 +15,7 @@ use crate::guest::{self, disk, entropy, interface, unix_nanos};
 use crate::identity;
 use crate::io_error::IoContext;
 use crate::launch_spec::{IMAGE_SERIAL, WRITABLE_SERIAL, user_network};
-use crate::machine::NetworkRecord;
+use crate::machine::{ContainerOptions, NetworkRecord};
 use crate::snapshot::{self, Snapshot};
 use crate::stage::StageError;
 use crate::stencil::WarmUp;
@@ -112,7 +112,12 @@ fn archive() -> Vec<u8> {
 
 async fn run_program(link: &Link) -> Result<(), StageError> {
     let args = vec![format!("/{PROGRAM}")];
-    let process = Process { args, cwd: "/".to_owned(), ..Process::default() };
+    let process = Process {
+        args,
+        cwd: "/".to_owned(),
+        privileges: Some(ContainerOptions::default().privileges()),
+        ..Process::default()
+    };
     let mut stream = link.open(&Request::Start(process))?;
     loop {
         match stream.reply().await? {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use mimeo_agent_protocol::message::Process;
 use mimeo_image::Image;
 use mimeo_vmm::Driver;
 
@@ -35,8 +36,7 @@ pub(super) fn plan(engine: &Engine, request: &CloneRequest) -> Result<Planned, S
     let CloneSource { snapshot, machine: source, image, driver } = load_source(engine, &request.snapshot)?;
     let mut spec = clone_spec(&source, &request.overrides);
     spec.stop_signal = Some(signal::stop_signal(&spec, &image.config)?);
-    // The clone has the image's environment and its own, not that of its source.
-    let process = process::container_process(&spec, &image.config)?;
+    let process = process_of_clone(&spec, &source, &image)?;
     let claim = engine.registry().claim_as(spec, |record| {
         inherit(record, source, &snapshot, driver.as_ref());
         record.process = process;
@@ -53,6 +53,13 @@ pub(super) fn plan(engine: &Engine, request: &CloneRequest) -> Result<Planned, S
         pager: request.pager.clone(),
         is_worth_stencil: request.is_worth_stencil(),
     })
+}
+
+/// The container's process, which runs already: it has the image's environment and the clone's own, not that of
+/// its source, and the privileges that it was started with.
+fn process_of_clone(spec: &MachineSpec, source: &Record, image: &Image) -> Result<Process, StageError> {
+    let process = process::container_process(spec, &image.config)?;
+    Ok(Process { privileges: source.process.privileges.clone(), ..process })
 }
 
 /// A snapshot of a machine, and what else its clones need.

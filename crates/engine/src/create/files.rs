@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use mimeo_agent_protocol::link::Link;
-use mimeo_agent_protocol::message::{Reply, Request};
+use mimeo_agent_protocol::message::{ContainerSetup, Reply, Request};
 use mimeo_volume::VolumeServer;
 use tokio::time::timeout;
 
@@ -35,7 +35,9 @@ impl Answering {
         let Launched { vm, imaged, .. } = &mut launched;
         let Planned { claim, stopwatch, driver, .. } = &mut imaged.planned;
         let seconds = claim.record.spec.start_timeout;
-        let configured = configure(&link, &mut claim.record, driver.capabilities().disks, stopwatch);
+        // No limits, and no temporary filesystems, which would hide what is on the disk.
+        let setup = ContainerSetup::default();
+        let configured = configure(&link, &mut claim.record, driver.capabilities().disks, setup, stopwatch);
         let configured = tokio::select! {
             configured = timeout(Duration::from_secs(seconds.into()), configured) => {
                 configured.unwrap_or(Err((Stage::Configure, StageError::Silent { seconds, dump: HangDump::default() })))

@@ -1,5 +1,6 @@
 //! Stage 1: validates the spec and claims an id, a name and a network.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -7,7 +8,7 @@ use mimeo_vmm::Driver;
 
 use crate::machine::{Claim, MachineSpec, VolumeSpec};
 use crate::stage::StageError;
-use crate::{Engine, driver};
+use crate::{Engine, driver, time_zone};
 use mimeo_setup::Kernel;
 
 /// mimeo's kernels do not boot with less memory.
@@ -84,7 +85,8 @@ fn planned(claim: Claim, kernel: Kernel, driver: Arc<dyn Driver>, mut stopwatch:
 fn validate(spec: &mut MachineSpec) -> Result<(), StageError> {
     validate_sizes(spec)?;
     spec.volumes.iter_mut().try_for_each(resolve_volume)?;
-    validate_volume_targets(spec)
+    validate_volume_targets(spec)?;
+    validate_container(spec)
 }
 
 fn validate_sizes(spec: &MachineSpec) -> Result<(), StageError> {
@@ -114,6 +116,25 @@ fn validate_volume_targets(spec: &MachineSpec) -> Result<(), StageError> {
         Some(pair) => Err(StageError::DuplicateVolumeTarget { target: pair[0].to_owned() }),
         None => Ok(()),
     }
+}
+
+/// Refuses what the guest would refuse later, before an image is pulled for it.
+fn validate_container(spec: &MachineSpec) -> Result<(), StageError> {
+    if let Some(given) = spec.workdir.as_ref().filter(|path| !path.is_empty() && !path.starts_with('/')) {
+        return Err(StageError::WorkingDirectory { given: given.clone() });
+    }
+    if let Some(name) = &spec.container.time_zone {
+        time_zone::data(name)?;
+    }
+    for tmpfs in &spec.container.tmpfs {
+        // Volumes are mounted after all temporary filesystems.
+        let target = Path::new(&tmpfs.target);
+        if let Some(volume) = spec.volumes.iter().find(|volume| target.starts_with(&volume.guest)) {
+            let (tmpfs, volume) = (tmpfs.target.clone(), volume.guest.clone());
+            return Err(StageError::TmpfsOverlapsVolume { tmpfs, volume });
+        }
+    }
+    Ok(())
 }
 
 /// Resolves a volume's host path, which must exist: a mistyped path is an error.

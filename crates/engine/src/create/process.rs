@@ -23,6 +23,7 @@ pub(crate) fn container_process(spec: &MachineSpec, image: &ImageConfig) -> Resu
         terminal: spec.tty.then_some(DEFAULT_TERMINAL_SIZE),
         stdin: spec.interactive,
         init: spec.init,
+        privileges: Some(spec.container.privileges()),
         ..Process::default()
     })
 }

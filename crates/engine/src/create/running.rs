@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use mimeo_agent_protocol::link::{Link, Stream};
-use mimeo_agent_protocol::message::{Process, Reply, Request};
+use mimeo_agent_protocol::message::{ContainerSetup, Process, Reply, Request};
 use mimeo_image::ImageConfig;
 use mimeo_pager::Pages;
 use mimeo_vmm::{Capabilities, DiskIdentification, Instance};
@@ -15,13 +15,14 @@ use super::answering::Answering;
 use super::launched::Launched;
 use super::planned::{Planned, Stopwatch};
 use super::scratch::Scratch;
+use super::setup::container_setup;
 use crate::Engine;
 use crate::guest::configuration;
 use crate::hang::HangDump;
 use crate::identity;
-use crate::signal;
 use crate::machine::{BOOTED_WARM, Claim, HealthSpec, Record, State};
 use crate::network::Connection;
+use crate::signal;
 use crate::stage::{Stage, StageError, StartError};
 
 /// A virtual machine and the host resources that it uses.
@@ -117,7 +118,7 @@ impl Answering {
         let Planned { claim, stopwatch, driver, .. } = &mut imaged.planned;
         let seconds = claim.record.spec.start_timeout;
         let set_up = tokio::select! {
-            set_up = timeout(Duration::from_secs(seconds.into()), set_up(&link, &mut claim.record, driver.capabilities().disks, stopwatch)) => {
+            set_up = timeout(Duration::from_secs(seconds.into()), set_up(&link, &mut claim.record, &imaged.image.config, driver.capabilities().disks, stopwatch)) => {
                 set_up.unwrap_or(Err((Stage::Start, StageError::Silent { seconds, dump: HangDump::default() })))
             }
             exit = vm.instance.wait() => Err((Stage::Start, StageError::died(&exit))),
@@ -134,10 +135,12 @@ impl Answering {
 async fn set_up(
     link: &Link,
     record: &mut Record,
+    image: &ImageConfig,
     disks: DiskIdentification,
     stopwatch: &mut Stopwatch,
 ) -> Result<(Vec<VolumeServer>, Stream), (Stage, StageError)> {
-    let volumes = configure(link, record, disks, stopwatch).await?;
+    let setup = container_setup(&record.spec.container, image).map_err(|error| (Stage::Configure, error))?;
+    let volumes = configure(link, record, disks, setup, stopwatch).await?;
     let container = start_container(link, &record.process).await.map_err(|error| (Stage::Start, error))?;
     stopwatch.lap("start");
     Ok((volumes, container))
@@ -148,6 +151,7 @@ pub(super) async fn configure(
     link: &Link,
     record: &mut Record,
     disks: DiskIdentification,
+    setup: ContainerSetup,
     stopwatch: &mut Stopwatch,
 ) -> Result<Vec<VolumeServer>, (Stage, StageError)> {
     let configure = |error| (Stage::Configure, error);
@@ -156,7 +160,7 @@ pub(super) async fn configure(
         let steps = identity::apply(link, identity).await;
         record.identity = steps.map_err(|error| (Stage::Identify, error))?;
     }
-    let configuration = Box::new(configuration(record, disks).map_err(configure)?);
+    let configuration = Box::new(configuration(record, disks, setup).map_err(configure)?);
     let configured = link.call(&Request::Configure(configuration)).await;
     configured.and_then(Reply::done).map_err(|error| configure(error.into()))?;
     stopwatch.lap("configure");

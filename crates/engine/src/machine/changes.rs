@@ -17,6 +17,9 @@ pub struct Changes {
     pub restart: Option<RestartPolicy>,
     /// The new number of vCPUs, from the next start on.
     pub cpus: Option<u32>,
+    /// With that: the container's CPU time in billionths of a CPU, where it is less than the vCPUs.
+    #[serde(default)]
+    pub nano_cpus: Option<u64>,
     /// The new memory size in MiB, from the next start on.
     pub memory_mib: Option<u32>,
 }
@@ -48,7 +51,10 @@ impl Changes {
         }
         let spec = &mut record.spec;
         spec.restart = self.restart.unwrap_or(spec.restart);
-        spec.cpus = self.cpus.unwrap_or(spec.cpus);
+        if let Some(cpus) = self.cpus {
+            spec.cpus = cpus;
+            spec.container.nano_cpus = self.nano_cpus;
+        }
         spec.memory_mib = self.memory_mib.unwrap_or(spec.memory_mib);
     }
 }
@@ -77,6 +83,10 @@ mod tests {
         assert_eq!(record.spec.restart, RestartPolicy::Always);
         assert_eq!(record.spec.labels, BTreeMap::from([("b".into(), "2".into()), ("c".into(), "3".into())]));
         assert_eq!(record.name, before.name);
-        assert_eq!(Changes { cpus: Some(2), ..Changes::default() }.action(), Action::Resize);
+        record.spec.container.nano_cpus = Some(500_000_000);
+        let resize = Changes { cpus: Some(2), ..Changes::default() };
+        assert_eq!(resize.action(), Action::Resize);
+        resize.apply(&mut record);
+        assert_eq!((record.spec.cpus, record.spec.container.nano_cpus), (2, None));
     }
 }

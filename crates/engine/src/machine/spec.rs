@@ -8,7 +8,7 @@ use mimeo_vmm::accel::Accel;
 use mimeo_volume::VolumeSpec;
 use serde::{Deserialize, Serialize};
 
-use super::{MachineName, RestartPolicy};
+use super::{ContainerOptions, MachineName, RestartPolicy};
 
 /// The driver name that leaves the choice to mimeo.
 pub const AUTO_DRIVER: &str = "auto";
@@ -82,6 +82,9 @@ pub struct MachineSpec {
     /// Boot the guest instead of restoring a boot snapshot.
     #[serde(default)]
     pub cold: bool,
+    /// What the container may do and use.
+    #[serde(default)]
+    pub container: ContainerOptions,
 }
 
 impl MachineSpec {
@@ -120,6 +123,7 @@ impl MachineSpec {
             stop_timeout: 10,
             start_timeout: 120,
             cold: false,
+            container: ContainerOptions::default(),
         }
     }
 }

@@ -12,6 +12,7 @@ use mimeo_engine::machine::{
 use mimeo_engine::{log, machine, signal};
 use serde::Serialize;
 
+use super::container::{ConfigFields, HostConfigFields, ProcessFields};
 use crate::view::{self, ImageNames};
 
 /// A machine.
@@ -40,6 +41,8 @@ pub(super) struct Document {
     serve: Option<Serve>,
     accelerator: Option<String>,
     stages: Vec<Stage>,
+    #[serde(flatten)]
+    process: ProcessFields,
     config: Config,
     host_config: HostConfig,
     network_settings: NetworkSettings,
@@ -124,6 +127,8 @@ struct Config {
     stop_timeout: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
     healthcheck: Option<Healthcheck>,
+    #[serde(flatten)]
+    container: ConfigFields,
 }
 
 /// Durations in nanoseconds, as podman's.
@@ -152,6 +157,8 @@ struct HostConfig {
     dns: Vec<String>,
     extra_hosts: Vec<String>,
     start_timeout: u32,
+    #[serde(flatten)]
+    container: HostConfigFields,
 }
 
 #[derive(Debug, Serialize)]
@@ -231,6 +238,7 @@ impl Document {
             serve: record.serve.as_ref().map(|serve| Serve { id: serve.id.clone(), pid: serve.process.pid }),
             accelerator: record.accelerator.clone(),
             stages: record.times.stages.iter().cloned().map(Stage::from).collect(),
+            process: ProcessFields::new(record),
             config: Config::new(record, process),
             host_config: HostConfig::new(record),
             network_settings: NetworkSettings::new(record),
@@ -292,6 +300,7 @@ impl Config {
             stop_signal: spec.stop_signal.map(signal::name),
             stop_timeout: spec.stop_timeout,
             healthcheck: spec.health.as_ref().map(Healthcheck::from),
+            container: ConfigFields::from(&spec.container),
         }
     }
 }
@@ -332,6 +341,7 @@ impl HostConfig {
             dns: spec.dns.clone(),
             extra_hosts: spec.add_hosts.iter().map(|(name, ip)| format!("{name}:{ip}")).collect(),
             start_timeout: spec.start_timeout,
+            container: HostConfigFields::from(&spec.container),
         }
     }
 }

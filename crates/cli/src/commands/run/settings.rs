@@ -6,9 +6,9 @@ use mimeo_engine::health;
 use mimeo_engine::machine::{HealthProbe, HealthSpec, MachineSpec, RestartPolicy, VolumeSpec};
 use mimeo_engine::signal;
 
-use super::MachineArgs;
+use super::{MachineArgs, container};
 use crate::error::CliError;
-use crate::values::{duration, duration_or_zero, environment, ports, size};
+use crate::values::{absolute, duration, duration_or_zero, environment, ports, size};
 
 const MIB: u64 = 1024 * 1024;
 
@@ -22,16 +22,19 @@ pub(super) fn spec(args: MachineArgs) -> Result<MachineSpec, CliError> {
             "--rm removes the machine when it exits, so --restart {restart} cannot start it again: omit one of them"
         )));
     }
+    let cpus = container::cpus(&args.cpus)?;
+    let container = args.container.options(&cpus, size(&args.memory)?)?;
     Ok(MachineSpec {
         command: args.command,
         entrypoint: args.entrypoint.map(|text| entrypoint(&text)).transpose()?,
         env: environment(&args.env_file, &args.env)?,
-        workdir: args.workdir,
+        workdir: args.workdir.map(|path| absolute("--workdir", path)).transpose()?,
         user: args.user,
         hostname: args.hostname.map(hostname).transpose()?,
         name: args.name.map(|name| name.parse()).transpose()?,
         labels: args.label.iter().map(|label| key_value(label)).collect(),
-        cpus: args.cpus,
+        cpus: cpus.vcpus,
+        container,
         memory_mib: memory(&args.memory)?,
         disk_bytes: size(&args.disk)?,
         network: args.network.into(),
