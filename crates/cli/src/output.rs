@@ -85,8 +85,8 @@ fn replace_control_characters(text: &str) -> String {
 
 /// Exits with `code`.
 pub(crate) fn exit(code: i32) -> ExitCode {
-    // Each command flushes its results itself and reports failures.
-    io::stdout().flush().ok();
+    // Each command flushes its results itself and reports failures. A flush here would wait for a thread that
+    // writes to a pipe that is not read.
     std::process::exit(code)
 }
 

@@ -2,13 +2,15 @@
 
 use bytes::Bytes;
 use mimeo_agent_protocol::link::{Item, LinkError, Receiver, Sender, Stream};
-use mimeo_agent_protocol::message::{ExitStatus, Input, Reply, TerminalSize, channel};
+use mimeo_agent_protocol::message::{Input, Reply, TerminalSize, channel};
 use mimeo_engine::Attachment;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, stderr, stdin, stdout};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
 use crate::detach_keys::{DetachKeys, Detector};
+use crate::error::CliError;
+use crate::output;
 
 /// Bytes per read.
 const CHUNK_BYTES: usize = 32 * 1024;
@@ -21,7 +23,19 @@ pub(crate) fn attachment(interactive: bool, size: Option<watch::Receiver<Termina
         stdout: Some(Box::new(stdout())),
         stderr: Some(Box::new(stderr())),
         size,
+        ..Attachment::default()
     }
+}
+
+/// podman's exit code for output that cannot be written.
+const OUTPUT_FAILED: i32 = 126;
+
+/// Prints that a container's output could not be written to our streams. The code is the container's, but not 0:
+/// output is missing.
+pub(crate) fn exit_code_with_failed_output(code: i32, failure: Option<std::io::Error>) -> i32 {
+    let Some(source) = failure else { return code };
+    output::error(&CliError::io("write the container's output, some of which is lost", source));
+    if code == 0 { OUTPUT_FAILED } else { code }
 }
 
 /// The signal for a process whose output cannot be written any more.
@@ -78,27 +92,34 @@ pub(crate) async fn forward_until_exit(
         forward_signals(&sender).await
     };
     tokio::select! {
-        status = forward_output(receiver, &sender) => Ok(ClientEnd::Exited(status?.shell_code())),
+        code = forward_output(receiver, &sender) => Ok(ClientEnd::Exited(code?)),
         signal = signals => Ok(ClientEnd::Interrupted(128 + signal)),
         end = input => Ok(end),
     }
 }
 
-/// Forwards output until the process has exited. If our output is closed, the
-/// process gets SIGPIPE, as it would from a pipe.
-async fn forward_output(mut receiver: Receiver, sender: &Sender) -> Result<ExitStatus, LinkError> {
+/// Forwards output until the process has exited; returns its exit code. If our output is closed, the process gets
+/// SIGPIPE, as it would from a pipe. Other errors are not its own: it runs on, and its output is lost.
+async fn forward_output(mut receiver: Receiver, sender: &Sender) -> Result<i32, LinkError> {
+    let mut failure = None;
     loop {
         let written = match receiver.next().await? {
             Some(Item::Data { channel: channel::STDERR, bytes }) => write_flushed(stderr(), &bytes).await,
             Some(Item::Data { bytes, .. }) => write_flushed(stdout(), &bytes).await,
             Some(Item::Message(json)) => match serde_json::from_slice(&json) {
-                Ok(Reply::Exited { status }) => return Ok(status),
+                Ok(Reply::Exited { status }) => {
+                    return Ok(exit_code_with_failed_output(status.shell_code(), failure));
+                }
                 _ => continue,
             },
             None => return Err(LinkError::Closed),
         };
-        if written.is_err() {
-            sender.message(&Input::Signal { signal: SIGPIPE });
+        match written {
+            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => {
+                sender.message(&Input::Signal { signal: SIGPIPE });
+            }
+            Err(error) => failure = failure.or(Some(error)),
+            Ok(()) => {}
         }
     }
 }

@@ -16,18 +16,20 @@ pub(crate) fn state(phase: Phase) -> &'static str {
     match phase {
         Phase::Created | Phase::Creating => "created",
         Phase::Running => "running",
-        Phase::Paused => "paused",
+        Phase::Paused | Phase::DiskError => "paused",
         Phase::Stopping => "stopping",
         Phase::Restarting => "restarting",
         Phase::Exited => "exited",
     }
 }
 
-/// `Up 5 seconds (healthy)`, `Exited (0) 3 minutes ago`, `Paused`, `Created`.
+/// `Up 5 seconds (healthy)`, `Exited (0) 3 minutes ago`, `Paused`, `Paused (its disk cannot be written: …)`,
+/// `Created`.
 pub(crate) fn status(record: &Record, now: Timestamp) -> String {
     match record.phase() {
         Phase::Created | Phase::Creating => "Created".to_owned(),
         Phase::Paused => "Paused".to_owned(),
+        Phase::DiskError => format!("Paused ({})", record.disk_error.as_deref().unwrap_or_default()),
         Phase::Stopping => "Stopping".to_owned(),
         Phase::Restarting => restarting(record, now),
         Phase::Running => up(record, now),
@@ -120,6 +122,9 @@ mod tests {
         assert_eq!(text(State::Running), "Up 5 seconds");
         assert_eq!(text(State::Creating), "Created");
         assert_eq!(text(State::Paused), "Paused");
+        let mut full = record(State::Paused, now);
+        full.disk_error = Some("its disk cannot be written: No space left on device".to_owned());
+        assert_eq!(status(&full, now), "Paused (its disk cannot be written: No space left on device)");
         let exit = Exit { code: 3, out_of_memory: false, error: None };
         assert_eq!(text(State::Exited(exit)), "Exited (3) 3 minutes ago");
         let mut healthy = record(State::Running, now);

@@ -53,6 +53,9 @@ pub enum ControlRequest {
         /// What to change.
         changes: Changes,
     },
+    /// Resume the machine if the VMM has paused it because of a disk error, and the disk can be written again.
+    /// -> `done`, or `refused` if it cannot
+    RetryDisk,
     /// Take a snapshot of the machine, which continues to run. -> `saved`
     Snapshot {
         /// The snapshot's tag.

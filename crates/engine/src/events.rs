@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Read as _, Seek as _, Write as _};
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::PathBuf;
 
 use jiff::Timestamp;
@@ -68,10 +68,15 @@ impl Events {
     fn append(&self, event: &Event) -> io::Result<()> {
         let mut line = serde_json::to_vec(event)?;
         line.push(b'\n');
-        let mut file = OpenOptions::new().create(true).append(true).open(&self.path)?;
+        let mut file = OpenOptions::new().create(true).read(true).append(true).open(&self.path)?;
+        if ends_within_line(&file)? {
+            line.insert(0, b'\n');
+        }
         // A single write, so that lines of concurrent writers do not mix.
         file.write_all(&line)?;
-        if file.metadata()?.len() > MAX_BYTES {
+        let metadata = file.metadata()?;
+        let is_current = fs::metadata(&self.path).is_ok_and(|current| current.ino() == metadata.ino());
+        if metadata.len() > MAX_BYTES && is_current {
             fs::rename(&self.path, self.path.with_extension("jsonl.1"))?;
         }
         Ok(())
@@ -104,6 +109,13 @@ impl Events {
         });
         Follower { path: self.path.clone(), file: file.ok(), partial: Vec::new() }
     }
+}
+
+/// Whether the last line has no end: a full disk took only a part of it.
+fn ends_within_line(file: &File) -> io::Result<bool> {
+    let Some(last) = file.metadata()?.len().checked_sub(1) else { return Ok(false) };
+    let mut byte = [0];
+    Ok(file.read_at(&mut byte, last)? == 1 && byte != *b"\n")
 }
 
 /// Reads new events as they are appended.
@@ -145,5 +157,26 @@ impl Follower {
         let current = fs::metadata(&self.path).map(|metadata| metadata.ino()).ok();
         let open = self.file.as_ref().and_then(|file| Some(file.metadata().ok()?.ino()));
         current.is_some() && current != open
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::MachineSpec;
+    use crate::id::MachineId;
+
+    #[test]
+    fn an_event_after_a_torn_line_is_read() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let events = Events::new(dir.path().join("events.jsonl"));
+        let name = "web".parse().expect("a name");
+        let record = Record::new(MachineId::random(), name, MachineSpec::new("busybox"));
+        events.record(&record, "create", &[]);
+        let mut file = OpenOptions::new().append(true).open(events.path()).expect("opened");
+        file.write_all(b"{\"time\":").expect("written");
+        events.record(&record, "start", &[]);
+        let actions: Vec<_> = events.read().expect("read").into_iter().map(|event| event.action).collect();
+        assert_eq!(actions, ["create", "start"]);
     }
 }

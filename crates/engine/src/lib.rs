@@ -56,7 +56,7 @@ pub use home::{Home, HomeError};
 pub use id::{Id, IdKind, MachineId, ParseIdError, SnapshotId};
 pub use io_error::IoError;
 pub use machine::{Exit, FindError, Found, MachineName, MachineSpec, Record, Registry, Selector, State};
-pub use supervisor::{Attachment, SupervisorError, supervise, supervise_clone};
+pub use supervisor::{Attachment, OutputFailure, SupervisorError, supervise, supervise_clone};
 pub use supervisor_process::{Cloned, SpawnError};
 pub use sweep::{Swept, sweep};
 pub use usage::{HostUsage, ProcessUsage};

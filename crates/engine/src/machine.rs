@@ -12,6 +12,7 @@ mod record;
 mod registry;
 mod requirements;
 mod restart;
+mod spare;
 mod spec;
 
 pub use crate::id::MachineId;

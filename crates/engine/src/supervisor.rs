@@ -8,7 +8,9 @@ mod attach;
 mod clients;
 mod clock;
 mod clone;
+mod disk_error;
 mod finish;
+mod foreground;
 mod input;
 mod machine;
 mod output;
@@ -19,7 +21,7 @@ mod run;
 mod save;
 mod signals;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use mimeo_agent_protocol::message::TerminalSize;
@@ -47,7 +49,12 @@ pub struct Attachment {
     pub stderr: Option<Box<dyn AsyncWrite + Send + Unpin>>,
     /// The terminal's size, updated when it changes.
     pub size: Option<watch::Receiver<TerminalSize>>,
+    /// Why output could not be written to these streams, once that has failed. A closed pipe is no failure.
+    pub failure: OutputFailure,
 }
+
+/// The error of a foreground stream.
+pub type OutputFailure = Arc<Mutex<Option<std::io::Error>>>;
 
 impl std::fmt::Debug for Attachment {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -7,12 +7,9 @@ use rustix::process::Signal;
 use crate::cause::chain;
 use crate::ignored::LogIgnored;
 use crate::machine::{
-    BOOTED_AS_CLONE, Exit, Found, LookupError, Phase, Record, Registry, State, lock_orphan, remove_dir,
+    BOOTED_AS_CLONE, Found, LookupError, Phase, Record, Registry, State, lock_orphan, remove_dir,
 };
 use crate::{Engine, MachineName, fork_decision, garbage, network};
-
-/// The exit code of a process that SIGKILL ended, as a shell shows it.
-const EXIT_SIGKILL: i32 = 137;
 
 /// A machine that the sweep cleaned up.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,7 +28,7 @@ pub struct Swept {
 pub fn sweep(engine: &Engine) -> Result<Vec<Swept>, LookupError> {
     let registry = engine.registry();
     sweep_unfinished(&registry)?;
-    let machines = registry.list()?;
+    let machines = registry.list_stored()?;
     for dir in registry.unreadable_dirs()? {
         let id = dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let hint = format!("`mimeo rm --force {id}` removes it");
@@ -69,13 +66,17 @@ fn sweep_unfinished(registry: &Registry) -> Result<(), LookupError> {
 
 /// Marks a machine as exited if it has no supervisor and did not exit normally, and removes it with `--rm`.
 fn mark_crashed(engine: &Engine, mut found: Found) -> Option<Swept> {
+    let registry = engine.registry();
     if !needs_sweep(&found.record) {
+        if registry.has_spare_record(&found.record.id) {
+            restore_record(&registry, &found);
+        }
         return None;
     }
     // Another command may be sweeping, or the supervisor may be writing its last record.
     let _lock = lock_orphan(&found.dir)?;
     // The record may have been written since it was listed: the machine may have exited normally.
-    found.record = Record::load(&found.dir).ok()?;
+    found.record = registry.read_stored(&found.record.id)?.record;
     if !needs_sweep(&found.record) {
         return None;
     }
@@ -90,33 +91,24 @@ fn mark_crashed(engine: &Engine, mut found: Found) -> Option<Swept> {
     {
         tracing::warn!(component = "sweep", machine = %found.record.name, %error, "cannot remove its VMM's leftovers");
     }
-    let record = &mut found.record;
     // A clone that never ran is removed: a fork has all of its clones or none.
-    let never_ran = record.state == State::Creating && record.boot_method.as_deref() == Some(BOOTED_AS_CLONE);
+    let is_clone = found.record.boot_method.as_deref() == Some(BOOTED_AS_CLONE);
+    let never_ran = found.record.state == State::Creating && is_clone;
     if !has_exited && !never_ran {
-        let error = format!(
-            "supervisor (pid {}) exited unexpectedly (killed, or the host rebooted)",
-            record.supervisor.pid
-        );
-        record.times.finished = Some(jiff::Timestamp::now());
-        // A machine that waited for its restart has exited before.
-        let exit = match &record.state {
-            State::Restarting(exit) => exit.clone(),
-            _ => Exit { code: EXIT_SIGKILL, out_of_memory: false, error: Some(error) },
-        };
-        let code = exit.code.to_string();
-        record.state = State::Exited(exit);
-        engine.events().record(record, "died", &[("exit_code", code)]);
+        found.mark_crashed_if_orphan();
+        let code = found.record.exit().map(|exit| exit.code.to_string()).unwrap_or_default();
+        engine.events().record(&found.record, "died", &[("exit_code", code)]);
     }
-    record.vmm = None;
+    found.record.vmm = None;
+    let record = &found.record;
     let is_temporary = record.spec.remove && record.state != State::Created;
     let swept = Swept { name: record.name.clone(), removed: is_temporary || never_ran };
     let result = if swept.removed {
-        engine.registry().remove(&record.id).map_err(|error| error.to_string())
+        registry.remove(&record.id).map_err(|error| error.to_string())
     } else {
         let run = engine.home().machine_run(&record.id);
         remove_dir(&run).log_leftover(run);
-        record.store(&found.dir).map_err(|error| chain(&error))
+        registry.store_orphan(&found).map_err(|error| chain(&error))
     };
     if let Err(error) = result {
         tracing::warn!(component = "sweep", machine = %swept.name, error, "cannot clean up");
@@ -133,6 +125,16 @@ fn needs_sweep(record: &Record) -> bool {
         Phase::Created => false,
         Phase::Exited => record.spec.remove,
         _ => true,
+    }
+}
+
+/// Writes a record to its place that had to be kept in the run directory when the machine exited.
+fn restore_record(registry: &Registry, found: &Found) {
+    let Some(_lock) = lock_orphan(&found.dir) else { return };
+    // Another process may have written it, or removed the machine.
+    let Some(found) = registry.read_stored(&found.record.id) else { return };
+    if let Err(error) = registry.store_orphan(&found) {
+        tracing::debug!(component = "sweep", machine = %found.record.name, "{}", chain(&error));
     }
 }
 

@@ -1,6 +1,7 @@
 //! Logs the latest output of a machine's console.
 
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 
 use tokio::fs::{File, OpenOptions, rename};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
@@ -9,40 +10,68 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 /// disk by its console.
 const MAX_BYTES: u64 = 1024 * 1024;
 
-/// Copies `source` to the file until its end. Output that cannot be written is lost; the machine keeps
-/// running.
+/// Copies `source` to the file until its end. Output that cannot be written is lost, and the machine keeps
+/// running: output that nothing reads would block the VMM. To log each loss would let a guest fill the log
+/// instead.
 pub(crate) async fn copy_to_file<R: AsyncRead + Unpin>(mut source: R, path: PathBuf) {
-    let Ok(mut file) = open(&path).await else {
-        tracing::warn!(path = %path.display(), "cannot write the console's log");
-        return drain(source).await;
-    };
-    let mut written = 0;
+    let mut log = ConsoleLog { path, file: None, written: 0 };
     let mut buffer = vec![0; 8192];
+    let mut failed = false;
+    // An error is the end of the output.
     while let Ok(count @ 1..) = source.read(&mut buffer).await {
-        if file.write_all(&buffer[..count]).await.is_err() {
-            return drain(source).await;
+        let result = log.append(&buffer[..count]).await;
+        if let (Err(error), false) = (&result, failed) {
+            tracing::warn!(path = %log.path.display(), %error, "the console's output is missing from its log");
         }
-        // Output that cannot be written is lost: to log each loss would let a guest fill the log instead.
-        file.flush().await.ok();
-        written += count as u64;
-        if written > MAX_BYTES {
-            if let Err(error) = rename(&path, path.with_extension("log.1")).await {
-                tracing::debug!(path = %path.display(), %error, "cannot rotate the console's log");
-            }
-            match open(&path).await {
-                Ok(new) => file = new,
-                Err(_) => return drain(source).await,
-            }
-            written = 0;
-        }
+        failed = result.is_err();
     }
 }
 
-async fn open(path: &PathBuf) -> std::io::Result<File> {
+struct ConsoleLog {
+    path: PathBuf,
+    /// The current file, if it could be opened.
+    file: Option<File>,
+    written: u64,
+}
+
+impl ConsoleLog {
+    async fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        if self.written > MAX_BYTES {
+            rename(&self.path, self.path.with_extension("log.1")).await?;
+            (self.file, self.written) = (None, 0);
+        }
+        let file = match &mut self.file {
+            Some(file) => file,
+            none => none.insert(open(&self.path).await?),
+        };
+        file.write_all(bytes).await?;
+        file.flush().await?;
+        self.written += bytes.len() as u64;
+        Ok(())
+    }
+}
+
+async fn open(path: &Path) -> io::Result<File> {
     OpenOptions::new().create(true).append(true).open(path).await
 }
 
-async fn drain<R: AsyncRead + Unpin>(mut source: R) {
-    // Output that nothing reads would block the VMM. An error is the end of the output.
-    tokio::io::copy(&mut source, &mut tokio::io::sink()).await.ok();
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn output_is_logged_again_once_it_can_be_written() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let missing = dir.path().join("missing");
+        let mut log = ConsoleLog { path: missing.join("console.log"), file: None, written: 0 };
+        log.append(b"lost").await.expect_err("no directory");
+        std::fs::create_dir(&missing).expect("made");
+        log.append(b"kept").await.expect("written");
+        assert_eq!(std::fs::read(missing.join("console.log")).expect("read"), b"kept");
+        // The limit is per file.
+        log.written = MAX_BYTES + 1;
+        log.append(b"new").await.expect("written");
+        assert_eq!(std::fs::read(missing.join("console.log")).expect("read"), b"new");
+        assert_eq!(std::fs::read(missing.join("console.log.1")).expect("read"), b"kept");
+    }
 }

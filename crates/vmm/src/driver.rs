@@ -9,6 +9,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use tokio::net::UnixStream;
+use tokio::sync::mpsc;
 
 /// A kind of VMM.
 #[async_trait]
@@ -131,11 +132,33 @@ pub trait Instance: Send + fmt::Debug {
         Vec::new()
     }
 
-    /// Waits until the VMM exits. Cancel-safe, and can be called again.
+    /// Waits until the VMM exits. Cancel-safe, and can be called again. A disk error ends a VMM whose disk
+    /// errors nothing handles ([`Instance::take_disk_errors`]).
     async fn wait(&mut self) -> VmExit;
+
+    /// The disk errors for which the VMM pauses the machine, until [`Instance::resume`] has it try again. None
+    /// if the VMM reports them to the guest instead, and for a second call.
+    fn take_disk_errors(&mut self) -> Option<mpsc::Receiver<DiskError>> {
+        None
+    }
 
     /// Kills the VMM, and waits until the process is gone.
     async fn kill(&mut self);
+}
+
+/// A write to a disk that the host refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DiskError {
+    /// Whether the host's disk is full.
+    pub no_space: bool,
+    /// The cause, in the words of the operating system.
+    pub reason: String,
+}
+
+impl fmt::Display for DiskError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "its disk cannot be written: {}", self.reason)
+    }
 }
 
 /// One part of a diagnosis.

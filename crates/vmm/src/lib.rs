@@ -17,7 +17,7 @@ mod spawn;
 pub use mimeo_checkpoint::CheckpointError;
 
 pub use driver::{
-    Accelerator, Capabilities, CheckpointHook, CheckpointedProcess, Diagnostic, Disk, DiskFormat,
+    Accelerator, Capabilities, CheckpointHook, CheckpointedProcess, Diagnostic, Disk, DiskError, DiskFormat,
     DiskIdentification, Driver, Forward, ForwardProtocol, GuestMemory, Instance, LaunchError, LaunchSpec,
     MemoryPiece, MemorySave, Network, OperationError, RestoreError, SaveKind, SavedMachine, Tap, TapUse,
     UserNetwork, VmExit, VmProcess,

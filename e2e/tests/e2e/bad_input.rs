@@ -253,10 +253,15 @@ fn a_full_disk_is_reported() {
         (0..15_000_000u32).flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
     let image = world.image(&Image::busybox("big").layer(Layer::default().file("noise", 0o644, noise)));
     assert_image_refused(&world, &image, "No space left on device");
-    // A machine that fills the host's disk is reported.
+    // A machine that fills the host's disk is reported, and waits for space.
     let small = world.busybox();
     let shell = "echo runs; dd if=/dev/urandom of=/file bs=1M count=80 conv=fsync 2>/dev/null || echo full";
-    let outcome = world.mimeo(["run", "--rm", &small, "sh", "-c", shell]).code(0).printed("runs\nfull\n");
+    let waiting = world.spawn(["run", "--rm", "--name", "fills", &small, "sh", "-c", shell]);
+    until("the machine waits for space", || {
+        world.mimeo(["ps"]).stdout.contains("Paused (its disk cannot be written").then_some(())
+    });
+    world.mimeo(["rm", "-f", "fills"]).code(0);
+    let outcome = Outcome::wait_for(waiting).code(137).printed("runs\n");
     assert!(outcome.stderr.contains("No space left"), "{outcome:#?}");
     world.assert_empty();
     // The disk is completely full.

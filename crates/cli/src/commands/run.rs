@@ -3,6 +3,7 @@
 pub(crate) mod container;
 mod detached;
 mod foreground;
+mod log;
 pub(crate) mod settings;
 
 use std::io::IsTerminal;
@@ -147,6 +148,13 @@ pub(crate) struct MachineArgs {
     /// Boot the guest instead of restoring it from a boot snapshot
     #[arg(long)]
     cold: bool,
+    /// Log driver: k8s-file (json-file is the same) or none
+    #[arg(long, default_value = "k8s-file", value_name = "DRIVER")]
+    log_driver: String,
+    /// Option of the log: max-size=SIZE (20m by default, -1 for no limit) and max-file=N (5 by default): N files of
+    /// SIZE bytes are kept; can be repeated
+    #[arg(long, value_name = "NAME=VALUE")]
+    log_opt: Vec<String>,
     /// The image: a name, oci:DIR[:TAG], oci-archive:FILE or docker-archive:FILE
     image: String,
     /// The command and arguments to run instead of the image's

@@ -2,7 +2,7 @@
 //! `run -d`, `start` and each clone. It also retries, in the background, boot
 //! snapshots and stencils that could not be made.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::Write;
 
 use mimeo_engine::act::retry;
@@ -15,7 +15,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader, Stdin, stdin};
 use tokio::sync::watch;
 
 use crate::error::{CliError, from_supervisor};
-use crate::progress;
+use crate::{logging, progress};
 
 /// Starts the machine, detaches from the terminal and supervises the machine until it exits.
 pub(crate) async fn run(engine: &Engine) -> Result<i32, CliError> {
@@ -119,18 +119,21 @@ fn write_line(line: &str) {
     writeln!(stdout, "{line}").and_then(|()| stdout.flush()).ok();
 }
 
-/// Redirects the standard streams: from now on the log is a file in the machine's directory.
+/// Redirects the standard streams: from now on the log is a file in the machine's directory. If that file
+/// cannot be opened, the log is lost, but the streams are released all the same: `run -d` waits for the end of
+/// standard output.
 fn detach_from_terminal(home: &Home, record: &Record, also_stdin: bool) {
-    let log = home.machine(&record.id).join("monitor.log");
-    let opened = OpenOptions::new().create(true).append(true).open(log);
-    let null = File::options().read(true).write(true).open("/dev/null");
-    let (Ok(log), Ok(null)) = (opened, null) else {
-        return tracing::warn!(component = "supervisor", "cannot open the files of the standard streams");
+    let null = match File::options().read(true).write(true).open("/dev/null") {
+        Ok(null) => null,
+        Err(error) => return tracing::warn!(component = "supervisor", %error, "cannot open /dev/null"),
     };
-    // Standard output first: `run -d` waits for its end.
-    let mut results = vec![rustix::stdio::dup2_stdout(&null), rustix::stdio::dup2_stderr(&log)];
+    let mut results = vec![rustix::stdio::dup2_stdout(&null)];
     if also_stdin {
         results.push(rustix::stdio::dup2_stdin(&null));
+    }
+    if let Err(error) = logging::redirect_to(home.machine(&record.id).join("monitor.log")) {
+        tracing::warn!(component = "supervisor", %error, "cannot open the supervisor's log, which is lost");
+        results.push(rustix::stdio::dup2_stderr(&null));
     }
     for error in results.into_iter().filter_map(Result::err) {
         tracing::warn!(component = "supervisor", %error, "cannot redirect a standard stream");

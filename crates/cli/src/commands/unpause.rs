@@ -20,7 +20,7 @@ pub(crate) struct Args {
 /// Resumes each machine.
 pub(crate) async fn run(engine: &Engine, args: Args) -> Result<i32, CliError> {
     let machines = if args.all {
-        find_all(engine, |found| found.record.phase() == Phase::Paused)?
+        find_all(engine, |found| matches!(found.record.phase(), Phase::Paused | Phase::DiskError))?
     } else {
         find_each(engine, args.machines.selectors()?)
     };

@@ -24,10 +24,14 @@ pub async fn kill(engine: &Engine, machine: &Found, signal: i32) -> Result<(), A
     if machine.record.phase() == Phase::Creating && FATAL_SIGNALS.contains(&signal) {
         return end::terminate_supervisor(engine, machine).await;
     }
-    if machine.record.phase() == Phase::Paused && signal == SIGKILL {
+    let is_paused = matches!(machine.record.phase(), Phase::Paused | Phase::DiskError);
+    if is_paused && signal == SIGKILL {
         return stop(engine, machine, StopOptions { timeout: Some(0), for_reboot: false }).await;
     }
-    decide(machine.record.phase(), Action::Signal).map_err(refused)?;
+    // The supervisor knows whether the disk can be written again.
+    if machine.record.phase() != Phase::DiskError {
+        decide(machine.record.phase(), Action::Signal).map_err(refused)?;
+    }
     match send_request(engine, machine, &ControlRequest::Signal { signal }).await? {
         true => Ok(()),
         false => Err(refused(Refusal::NotRunning)),

@@ -35,7 +35,7 @@ pub async fn stop(engine: &Engine, machine: &Found, options: StopOptions) -> Res
                 end::wait_until_unowned(engine, &machine, end::FINISH_TIMEOUT).await?;
                 break;
             }
-            Phase::Running | Phase::Paused | Phase::Stopping => {
+            Phase::Running | Phase::Paused | Phase::DiskError | Phase::Stopping => {
                 if send_request(engine, &machine, &ControlRequest::Stop { timeout, for_reboot }).await? {
                     return Ok(());
                 }

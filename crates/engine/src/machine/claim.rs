@@ -6,7 +6,7 @@ use mimeo_net::SubnetsExhausted;
 
 use super::lock::MachineLock;
 use super::registry::hide_and_remove;
-use super::{LookupError, MachineName, ProcessIdentity, Record, RecordError, State};
+use super::{LookupError, MachineName, ProcessIdentity, Record, RecordError, State, spare};
 use crate::cause::chain;
 use crate::ignored::LogIgnored;
 use crate::io_error::IoError;
@@ -19,6 +19,8 @@ pub struct Claim {
     pub record: Record,
     /// Its directory.
     pub dir: PathBuf,
+    /// The path of its spare record.
+    spare: PathBuf,
     lock: MachineLock,
     undo: Undo,
 }
@@ -77,13 +79,13 @@ pub enum ClaimError {
 
 impl Claim {
     /// Claims a machine that was created just now.
-    pub(super) fn new(record: Record, dir: PathBuf, lock: MachineLock) -> Self {
-        Self { record, dir, lock, undo: Undo::Remove }
+    pub(super) fn new(record: Record, dir: PathBuf, spare: PathBuf, lock: MachineLock) -> Self {
+        Self { record, dir, spare, lock, undo: Undo::Remove }
     }
 
     /// Claims an existing machine without changing its state, to use its disk for a moment.
-    pub(super) fn for_files(dir: PathBuf, lock: MachineLock, record: Record) -> Self {
-        Self { record: record.clone(), dir, lock, undo: Undo::RestoreAfterFiles(Box::new(record)) }
+    pub(super) fn for_files(dir: PathBuf, spare: PathBuf, lock: MachineLock, record: Record) -> Self {
+        Self { record: record.clone(), dir, spare, lock, undo: Undo::RestoreAfterFiles(Box::new(record)) }
     }
 
     /// Returns whether the claim is for the machine's files only.
@@ -95,10 +97,11 @@ impl Claim {
     pub(super) fn existing(
         record: Record,
         dir: PathBuf,
+        spare: PathBuf,
         lock: MachineLock,
         previous: Record,
     ) -> Result<Self, ClaimError> {
-        let mut claim = Self { record, dir, lock, undo: Undo::Restore(Box::new(previous)) };
+        let mut claim = Self { record, dir, spare, lock, undo: Undo::Restore(Box::new(previous)) };
         let record = &mut claim.record;
         record.state = State::Creating;
         record.supervisor = ProcessIdentity::own();
@@ -109,6 +112,7 @@ impl Claim {
         record.boot_method = None;
         record.origin = None;
         record.health = None;
+        record.disk_error = None;
         record.identity.clear();
         claim.store()?;
         Ok(claim)
@@ -132,6 +136,15 @@ impl Claim {
         self.record.store(&self.dir)
     }
 
+    /// Writes the record of a machine that runs or has run. If its disk is full or read-only, the record is kept
+    /// in the run directory, where the registry finds it.
+    ///
+    /// # Errors
+    /// If the record is not in its place: the caller tries again later.
+    pub(crate) fn store_or_spare(&self) -> Result<(), RecordError> {
+        spare::store_or_spare(&self.record, &self.dir, &self.spare)
+    }
+
     /// Keeps the machine as it is when this value is dropped.
     pub fn persist(&mut self) {
         self.undo = Undo::Nothing;
@@ -144,7 +157,7 @@ impl Drop for Claim {
             // The next command sweeps a directory that could not be removed.
             Undo::Remove => hide_and_remove(&self.dir).log_ignored("remove", &self.dir),
             Undo::Restore(previous) | Undo::RestoreAfterFiles(previous) => {
-                if let Err(error) = previous.store(&self.dir) {
+                if let Err(error) = spare::store_or_spare(previous, &self.dir, &self.spare) {
                     let error = chain(&error);
                     tracing::warn!(component = "registry", machine = %previous.name, error, "cannot restore the record of a machine that was not started");
                 }

@@ -16,6 +16,8 @@ pub enum Phase {
     Running,
     /// The vCPUs are stopped.
     Paused,
+    /// The VMM has stopped the vCPUs, because the host cannot write the machine's disk.
+    DiskError,
     /// The machine has received a request to stop.
     Stopping,
     /// The container has exited, and the supervisor waits before it starts the machine again.
@@ -39,6 +41,7 @@ impl fmt::Display for Phase {
             Self::Creating => "creating",
             Self::Running => "running",
             Self::Paused => "paused",
+            Self::DiskError => "paused by a disk error",
             Self::Stopping => "stopping",
             Self::Restarting => "restarting",
             Self::Exited => "exited",
@@ -99,6 +102,11 @@ pub enum Refusal {
     /// The machine is paused.
     #[error("it is paused: `mimeo unpause` resumes it")]
     Paused,
+    /// The host cannot write the machine's disk.
+    #[error(
+        "it is paused, because the host cannot write its disk (`mimeo inspect` says why): it resumes when it can; free space in MIMEO_HOME if the disk is full"
+    )]
+    DiskError,
     /// The machine is not paused.
     #[error("it is not paused")]
     NotPaused,
@@ -143,6 +151,7 @@ fn start(phase: Phase) -> Result<Decision, Refusal> {
         Phase::Created | Phase::Exited => Ok(Decision::Proceed),
         Phase::Creating | Phase::Running | Phase::Restarting => Ok(Decision::Nothing),
         Phase::Paused => Err(Refusal::Paused),
+        Phase::DiskError => Err(Refusal::DiskError),
         Phase::Stopping => Err(Refusal::Stopping),
     }
 }
@@ -150,7 +159,7 @@ fn start(phase: Phase) -> Result<Decision, Refusal> {
 fn edit(phase: Phase) -> Result<Decision, Refusal> {
     match phase {
         Phase::Created | Phase::Exited => Ok(Decision::Proceed),
-        Phase::Running | Phase::Paused => Ok(Decision::Supervisor),
+        Phase::Running | Phase::Paused | Phase::DiskError => Ok(Decision::Supervisor),
         Phase::Creating => Err(Refusal::NotYet),
         Phase::Stopping => Err(Refusal::Stopping),
         Phase::Restarting => Err(Refusal::Restarting),
@@ -169,6 +178,7 @@ fn enter(phase: Phase) -> Result<Decision, Refusal> {
         Phase::Running => Ok(Decision::Proceed),
         Phase::Creating => Err(Refusal::NotYet),
         Phase::Paused => Err(Refusal::Paused),
+        Phase::DiskError => Err(Refusal::DiskError),
         Phase::Stopping => Err(Refusal::Stopping),
         Phase::Restarting => Err(Refusal::Restarting),
         Phase::Created | Phase::Exited => Err(Refusal::NotRunning),
@@ -181,6 +191,7 @@ fn signal(phase: Phase) -> Result<Decision, Refusal> {
         Phase::Running | Phase::Stopping => Ok(Decision::Proceed),
         Phase::Creating => Err(Refusal::NotYet),
         Phase::Paused => Err(Refusal::Paused),
+        Phase::DiskError => Err(Refusal::DiskError),
         Phase::Restarting => Err(Refusal::Restarting),
         Phase::Created | Phase::Exited => Err(Refusal::NotRunning),
     }
@@ -188,7 +199,8 @@ fn signal(phase: Phase) -> Result<Decision, Refusal> {
 
 fn pause(phase: Phase) -> Result<Decision, Refusal> {
     match phase {
-        Phase::Running => Ok(Decision::Proceed),
+        // A machine that the user paused stays so, even when its disk can be written again.
+        Phase::Running | Phase::DiskError => Ok(Decision::Proceed),
         Phase::Paused => Ok(Decision::Nothing),
         Phase::Creating => Err(Refusal::NotYet),
         Phase::Stopping => Err(Refusal::Stopping),
@@ -199,7 +211,7 @@ fn pause(phase: Phase) -> Result<Decision, Refusal> {
 
 fn unpause(phase: Phase) -> Result<Decision, Refusal> {
     match phase {
-        Phase::Paused => Ok(Decision::Proceed),
+        Phase::Paused | Phase::DiskError => Ok(Decision::Proceed),
         Phase::Running | Phase::Stopping => Err(Refusal::NotPaused),
         Phase::Creating => Err(Refusal::NotYet),
         Phase::Restarting => Err(Refusal::Restarting),
@@ -211,7 +223,7 @@ fn stop(phase: Phase) -> Decision {
     match phase {
         // Stopping a machine that starts undoes the start.
         Phase::Running | Phase::Creating | Phase::Restarting => Decision::Proceed,
-        Phase::Paused => Decision::ResumeFirst,
+        Phase::Paused | Phase::DiskError => Decision::ResumeFirst,
         Phase::Stopping | Phase::Created | Phase::Exited => Decision::Nothing,
     }
 }
@@ -229,11 +241,12 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const PHASES: [Phase; 7] = [
+    const PHASES: [Phase; 8] = [
         Phase::Created,
         Phase::Creating,
         Phase::Running,
         Phase::Paused,
+        Phase::DiskError,
         Phase::Stopping,
         Phase::Restarting,
         Phase::Exited,

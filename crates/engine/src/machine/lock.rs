@@ -49,7 +49,12 @@ impl MachineLock {
 }
 
 fn lock_dir(dir: &Path, operation: FlockOperation) -> io::Result<File> {
-    let file = File::create(dir.join(LOCK))?;
+    let path = dir.join(LOCK);
+    let file = match File::open(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => File::create(&path)?,
+        // A file on a read-only filesystem can be locked as well.
+        opened => opened?,
+    };
     flock(&file, operation)?;
     Ok(file)
 }

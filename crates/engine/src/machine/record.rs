@@ -85,6 +85,12 @@ pub struct Record {
     /// Whether it waits in a pool for a request.
     #[serde(default)]
     pub waiting: bool,
+    /// Why the VMM has paused it, if that is because the host cannot write its disk.
+    #[serde(default)]
+    pub disk_error: Option<String>,
+    /// Bytes of output that could not be logged.
+    #[serde(default)]
+    pub log_lost_bytes: u64,
     /// The result of its health checks.
     pub health: Option<Health>,
     /// How often its restart policy has started it again since the last start that a user requested.
@@ -304,6 +310,8 @@ impl Record {
             identity: Vec::new(),
             serve: None,
             waiting: false,
+            disk_error: None,
+            log_lost_bytes: 0,
             health: None,
             restart_count: 0,
             stopped_by_user: false,
@@ -318,6 +326,7 @@ impl Record {
             State::Created => Phase::Created,
             State::Creating => Phase::Creating,
             State::Running => Phase::Running,
+            State::Paused if self.disk_error.is_some() => Phase::DiskError,
             State::Paused => Phase::Paused,
             State::Stopping => Phase::Stopping,
             State::Restarting(_) => Phase::Restarting,

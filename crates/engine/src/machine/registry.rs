@@ -12,8 +12,8 @@ use rustix::fs::{FlockOperation, flock};
 use super::lock::{MachineLock, is_supervised, lock_orphan};
 use super::record::FILE;
 use super::{
-    Changes, Claim, ClaimError, CloneOverrides, MachineName, MachineSpec, NetworkMode, NetworkRecord, Record,
-    RecordError,
+    Changes, Claim, ClaimError, CloneOverrides, Exit, MachineName, MachineSpec, NetworkMode, NetworkRecord,
+    Record, RecordError, State, spare,
 };
 use crate::Home;
 use crate::cause::chain;
@@ -108,12 +108,19 @@ impl Registry {
     }
 
     /// Lists all machines, the newest last. A machine without a readable record is logged and left
-    /// out.
+    /// out. A machine whose supervisor is gone has exited, even if the sweep could not write that to its record.
     ///
     /// # Errors
     /// If the directory cannot be read.
     pub fn list(&self) -> Result<Vec<Found>, LookupError> {
-        let mut found: Vec<_> = self.dirs()?.into_iter().filter_map(load).collect();
+        let mut all = self.list_stored()?;
+        all.iter_mut().for_each(Found::mark_crashed_if_orphan);
+        Ok(all)
+    }
+
+    /// Lists all machines by their records, as [`Registry::list`] does.
+    pub(crate) fn list_stored(&self) -> Result<Vec<Found>, LookupError> {
+        let mut found: Vec<_> = self.dirs()?.into_iter().filter_map(|dir| self.load(dir)).collect();
         found.sort_by_key(|found| found.record.times.created);
         Ok(found)
     }
@@ -139,7 +146,48 @@ impl Registry {
     /// Reads one machine by its full id; `None` if it does not exist.
     #[must_use]
     pub fn read(&self, id: &MachineId) -> Option<Found> {
-        load(self.home.machine(id))
+        let mut found = self.read_stored(id)?;
+        found.mark_crashed_if_orphan();
+        Some(found)
+    }
+
+    /// Reads one machine by its record, as [`Registry::read`] does.
+    pub(crate) fn read_stored(&self, id: &MachineId) -> Option<Found> {
+        self.load(self.home.machine(id))
+    }
+
+    /// Writes the record of a machine without a supervisor, whose lock the caller holds.
+    pub(crate) fn store_orphan(&self, found: &Found) -> Result<(), RecordError> {
+        spare::store_or_spare(&found.record, &found.dir, &self.spare(&found.record.id))
+    }
+
+    /// Returns whether the machine's record waits in the run directory for space on the home's disk.
+    pub(crate) fn has_spare_record(&self, id: &MachineId) -> bool {
+        self.spare(id).exists()
+    }
+
+    fn spare(&self, id: &MachineId) -> PathBuf {
+        spare::path(&self.home, id)
+    }
+
+    /// Reads the record of the machine in `dir`, wherever it could be written.
+    fn load_record(&self, dir: &Path) -> Result<Record, RecordError> {
+        let record = Record::load(dir)?;
+        Ok(spare::load(&self.spare(&record.id), dir).unwrap_or(record))
+    }
+
+    fn load(&self, dir: PathBuf) -> Option<Found> {
+        // In this order: a supervisor that is gone by now has written its last record before.
+        let supervised = is_supervised(&dir);
+        match self.load_record(&dir) {
+            Ok(record) => Some(Found { supervised, record, dir }),
+            // The machine is being removed, or its record was set aside before: the sweep reports that.
+            Err(RecordError::Missing { .. }) => None,
+            Err(error) => {
+                tracing::warn!(component = "registry", "{}", chain(&error));
+                None
+            }
+        }
     }
 
     /// Returns the snapshots that machines of this home were started from.
@@ -251,7 +299,7 @@ impl Registry {
         let dir = self.home.machine(id);
         let lock = MachineLock::acquire(&dir).at("lock", &dir)?;
         let lock = lock.ok_or_else(|| ClaimError::Supervised { id: id.short().to_owned() })?;
-        let previous = Record::load(&dir)?;
+        let previous = self.load_record(&dir)?;
         if previous.phase().is_live() {
             return Err(ClaimError::Unswept { name: previous.name });
         }
@@ -261,7 +309,7 @@ impl Registry {
         let mut others = self.list()?;
         others.retain(|other| other.record.id != record.id);
         record.network = allocate_network(&record, &others, previous.network.as_ref())?;
-        Claim::existing(record, dir, lock, previous)
+        Claim::existing(record, dir, self.spare(id), lock, previous)
     }
 
     /// Claims a machine that has no supervisor, without changing its state, to use its disk for a moment.
@@ -272,11 +320,11 @@ impl Registry {
         let dir = self.home.machine(id);
         let lock = MachineLock::acquire(&dir).at("lock", &dir)?;
         let lock = lock.ok_or_else(|| ClaimError::Supervised { id: id.short().to_owned() })?;
-        let record = Record::load(&dir)?;
+        let record = self.load_record(&dir)?;
         if record.phase().is_live() {
             return Err(ClaimError::Unswept { name: record.name });
         }
-        Ok(Claim::for_files(dir, lock, record))
+        Ok(Claim::for_files(dir, self.spare(id), lock, record))
     }
 
     /// Claims a machine whose lock this process has kept since its last run, to start it again.
@@ -284,7 +332,7 @@ impl Registry {
         let dir = self.home.machine(&previous.id);
         let mut record = previous.clone();
         record.restart_count += 1;
-        Claim::existing(record, dir, lock, previous)
+        Claim::existing(record, dir, self.spare(&previous.id), lock, previous)
     }
 
     /// Changes a machine that has no supervisor.
@@ -295,7 +343,7 @@ impl Registry {
         let dir = self.home.machine(id);
         let lock = MachineLock::acquire(&dir).at("lock", &dir)?;
         let _lock = lock.ok_or_else(|| ClaimError::Supervised { id: id.short().to_owned() })?;
-        let record = Record::load(&dir)?;
+        let record = self.load_record(&dir)?;
         if record.phase().is_live() {
             return Err(ClaimError::Unswept { name: record.name });
         }
@@ -324,7 +372,7 @@ impl Registry {
     pub(crate) fn mark_stopped_by_user(&self, id: &MachineId) -> Result<(), ClaimError> {
         let dir = self.home.machine(id);
         let Some(_lock) = MachineLock::acquire(&dir).at("lock", &dir)? else { return Ok(()) };
-        let mut record = match Record::load(&dir) {
+        let mut record = match self.load_record(&dir) {
             Err(RecordError::Missing { .. }) => return Ok(()),
             record => record?,
         };
@@ -338,7 +386,9 @@ impl Registry {
     /// If a directory cannot be removed.
     pub fn remove(&self, id: &MachineId) -> io::Result<()> {
         remove_dir(&self.home.machine_run(id))?;
-        hide_and_remove(&self.home.machine(id))
+        hide_and_remove(&self.home.machine(id))?;
+        spare::remove(&self.spare(id));
+        Ok(())
     }
 
     /// Returns the directories of machines that were only partly created or removed, and that no
@@ -371,6 +421,7 @@ impl Registry {
 
     fn create_claim(&self, record: Record) -> Result<Claim, ClaimError> {
         let dir = self.home.machine(&record.id);
+        let spare = self.spare(&record.id);
         let unfinished = self.home.machines().join(format!("{UNFINISHED}{}", record.id.short()));
         fs::create_dir(&unfinished).at("create", &unfinished)?;
         let locked = MachineLock::create(&unfinished)
@@ -382,7 +433,7 @@ impl Registry {
                 Ok(lock)
             });
         match locked {
-            Ok(lock) => Ok(Claim::new(record, dir, lock)),
+            Ok(lock) => Ok(Claim::new(record, dir, spare, lock)),
             Err(error) => {
                 remove_dir(&unfinished).log_ignored("remove", &unfinished);
                 Err(error)
@@ -391,15 +442,26 @@ impl Registry {
     }
 }
 
-fn load(dir: PathBuf) -> Option<Found> {
-    match Record::load(&dir) {
-        Ok(record) => Some(Found { supervised: is_supervised(&dir), record, dir }),
-        // The machine is being removed, or its record was set aside before: the sweep reports that.
-        Err(RecordError::Missing { .. }) => None,
-        Err(error) => {
-            tracing::warn!(component = "registry", "{}", chain(&error));
-            None
+/// The exit code of a process that SIGKILL ended, as a shell shows it.
+const EXIT_SIGKILL: i32 = 137;
+
+impl Found {
+    /// Marks a machine as exited whose supervisor is gone and has not recorded how it exited.
+    pub(crate) fn mark_crashed_if_orphan(&mut self) {
+        if self.supervised || !self.record.phase().is_live() {
+            return;
         }
+        let error = format!(
+            "supervisor (pid {}) exited unexpectedly (killed, or the host rebooted)",
+            self.record.supervisor.pid
+        );
+        self.record.times.finished = Some(jiff::Timestamp::now());
+        // A machine that waited for its restart has exited before.
+        let exit = match &self.record.state {
+            State::Restarting(exit) => exit.clone(),
+            _ => Exit { code: EXIT_SIGKILL, out_of_memory: false, error: Some(error) },
+        };
+        self.record.state = State::Exited(exit);
     }
 }
 
@@ -564,5 +626,44 @@ mod tests {
         registry.remove(&id).expect("removed");
         assert!(registry.list().expect("listed").is_empty());
         assert!(registry.unfinished_dirs().expect("listed").is_empty());
+    }
+
+    #[test]
+    fn a_machine_without_a_supervisor_has_exited() {
+        let (_dir, registry) = registry();
+        let mut claim = registry.claim(named("web")).expect("claimed");
+        claim.record.state = State::Running;
+        claim.store().expect("stored");
+        let id = claim.record.id.clone();
+        assert!(registry.read(&id).expect("found").record.exit().is_none());
+        claim.persist();
+        drop(claim);
+        assert_eq!(
+            registry.read(&id).expect("found").record.exit().map(|exit| exit.code),
+            Some(EXIT_SIGKILL)
+        );
+        assert!(registry.read_stored(&id).expect("found").record.exit().is_none());
+    }
+
+    #[test]
+    fn a_record_that_cannot_be_written_is_found_in_the_run_directory() {
+        let (_dir, registry) = registry();
+        let mut claim = registry.claim(named("web")).expect("claimed");
+        let id = claim.record.id.clone();
+        claim.record.state = State::Exited(Exit { code: 3, out_of_memory: false, error: None });
+        let dir = std::mem::replace(&mut claim.dir, PathBuf::from("/nowhere"));
+        claim.store_or_spare().expect_err("no directory");
+        assert_eq!(registry.read(&id).expect("found").record.exit().map(|exit| exit.code), Some(3));
+        assert!(registry.has_spare_record(&id));
+        claim.dir = dir;
+        claim.record.state = State::Exited(Exit { code: 4, out_of_memory: false, error: None });
+        claim.store_or_spare().expect("stored");
+        assert_eq!(registry.read(&id).expect("found").record.exit().map(|exit| exit.code), Some(4));
+        assert!(!registry.has_spare_record(&id));
+        claim.record.state = State::Running;
+        claim.dir = PathBuf::from("/nowhere");
+        claim.store_or_spare().expect_err("no directory");
+        registry.remove(&id).expect("removed");
+        assert!(!registry.has_spare_record(&id));
     }
 }

@@ -9,6 +9,7 @@ use mimeo_volume::VolumeSpec;
 use serde::{Deserialize, Serialize};
 
 use super::{ContainerOptions, MachineName, RestartPolicy};
+use crate::log::LogConfig;
 
 /// The driver name that leaves the choice to mimeo.
 pub const AUTO_DRIVER: &str = "auto";
@@ -85,6 +86,9 @@ pub struct MachineSpec {
     /// What the container may do and use.
     #[serde(default)]
     pub container: ContainerOptions,
+    /// The log of the container's output.
+    #[serde(default)]
+    pub log: LogConfig,
 }
 
 impl MachineSpec {
@@ -124,6 +128,7 @@ impl MachineSpec {
             start_timeout: 120,
             cold: false,
             container: ContainerOptions::default(),
+            log: LogConfig::default(),
         }
     }
 }

@@ -99,6 +99,10 @@ async fn forward_to_guest(request: Request, stream: Stream, handle: &ControlHand
     if !is_allowed(&request) {
         return refuse(FailureKind::Invalid, "only the supervisor may send this request".to_owned());
     }
+    if *handle.phase.borrow() == Phase::DiskError {
+        // The disk may have space again. If not, the phase is as before.
+        request_supervisor(ControlRequest::RetryDisk, handle).await;
+    }
     let phase = *handle.phase.borrow();
     if let Err(refusal) = decide(phase, Action::Enter) {
         return refuse(FailureKind::WrongState, refusal.to_string());
@@ -137,12 +141,16 @@ fn is_allowed(request: &Request) -> bool {
 }
 
 async fn forward_to_supervisor(request: ControlRequest, stream: &Stream, handle: &ControlHandle) {
+    if let Some(reply) = request_supervisor(request, handle).await {
+        stream.sender.message(&reply);
+    }
+}
+
+/// Has the task that owns the machine serve a request. A machine that is ending no longer replies: the client sees
+/// the end of the stream and reads the machine's state again.
+async fn request_supervisor(request: ControlRequest, handle: &ControlHandle) -> Option<ControlReply> {
     let (reply_sender, reply) = oneshot::channel();
     // A request that is not received is dropped together with its reply channel.
     handle.requests.send((request, reply_sender)).await.ok();
-    // A machine that is ending no longer replies: the client sees the end of the stream and reads the
-    // machine's state again.
-    if let Ok(reply) = reply.await {
-        stream.sender.message(&reply);
-    }
+    reply.await.ok()
 }

@@ -3,16 +3,20 @@
 use std::time::Duration;
 
 use mimeo_agent_protocol::message::{Reply, Request};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::clients::Clients;
+use super::disk_error::next_disk_error;
 use super::machine::Machine;
 use crate::Engine;
+use crate::ignored::LogFailure;
 use crate::machine::{Claim, Exit};
 use crate::snapshot::LastMemory;
 
 /// Time for a guest to flush its disks and power off.
 const POWER_OFF_TIMEOUT: Duration = Duration::from_secs(10);
+/// Time between attempts of a guest that is powering off to flush its disk, when the host cannot write it.
+const DISK_RETRY: Duration = Duration::from_secs(1);
 /// Time for a snapshot in progress to be completed.
 const SAVE_TIMEOUT: Duration = Duration::from_secs(60);
 /// Time for a client to read its last reply.
@@ -52,14 +56,29 @@ pub(super) async fn finish(
 
 async fn power_off(machine: &mut Machine) {
     let Ok(mut stream) = machine.guest.link.open(&Request::Shutdown) else { return };
+    let (instance, disk_errors) = (&mut machine.guest.instance, &mut machine.disk_errors);
+    if machine.disk_wait.is_some() {
+        instance.resume().await.log_failure("supervisor", "resume the VMM to flush the disk");
+    }
     let shutdown = async {
         // The reply comes just before the guest powers off; a lost link means that it has.
-        if stream.receiver.message::<Reply>().await.is_ok() {
-            machine.guest.instance.wait().await;
+        let mut replied = std::pin::pin!(stream.receiver.message::<Reply>());
+        loop {
+            tokio::select! {
+                reply = &mut replied => break reply.is_ok(),
+                error = next_disk_error(disk_errors) => {
+                    tracing::warn!(component = "supervisor", %error, "the guest cannot flush its disk");
+                    sleep(DISK_RETRY).await;
+                    instance.resume().await.log_failure("supervisor", "resume the VMM to flush the disk");
+                }
+            }
         }
     };
-    if timeout(POWER_OFF_TIMEOUT, shutdown).await.is_err() {
-        tracing::warn!(component = "supervisor", machine = %machine.record().name, "the guest did not power off");
+    let name = machine.guest.claim.record.name.clone();
+    match timeout(POWER_OFF_TIMEOUT, shutdown).await {
+        Ok(true) if timeout(POWER_OFF_TIMEOUT, machine.guest.instance.wait()).await.is_ok() => {}
+        Ok(false) => {}
+        _ => tracing::warn!(component = "supervisor", machine = %name, "the guest did not power off"),
     }
 }
 

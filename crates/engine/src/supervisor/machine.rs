@@ -1,16 +1,18 @@
 //! A machine's state, owned by one task, and how it handles events.
 
+use std::cell::Cell;
 use std::time::Duration;
 
-use mimeo_agent_protocol::link::LinkError;
+use mimeo_agent_protocol::link::{LinkError, Stream};
 use mimeo_agent_protocol::message::{ExitStatus, Reply, Request};
-use mimeo_vmm::{OperationError, VmExit};
-use tokio::sync::{oneshot, watch};
+use mimeo_vmm::{DiskError, OperationError, VmExit};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::clients::PendingRequest;
 use super::clock::{ClockReading, PausedTime};
+use super::disk_error::DiskWait;
 use super::signals::{SIGINT, SIGTERM};
 use crate::cause::chain;
 use crate::control::{ControlReply, ControlRequest};
@@ -31,6 +33,9 @@ const KILL_GRACE: Duration = Duration::from_secs(2);
 const VMM_EXIT_TIMEOUT: Duration = Duration::from_secs(1);
 /// Time for the guest to acknowledge a signal.
 const SIGNAL_TIMEOUT: Duration = Duration::from_secs(5);
+/// First and longest time between attempts to write a state that the host's disk has refused.
+const FIRST_STORE_RETRY: Duration = Duration::from_secs(1);
+const MAX_STORE_RETRY: Duration = Duration::from_secs(30);
 
 /// A running machine, owned by the task that alone changes its state.
 #[derive(Debug)]
@@ -53,6 +58,16 @@ pub(super) struct Machine {
     pub(super) saving: JoinSet<()>,
     pub(super) paused_time: PausedTime,
     pub(super) saves: Saves,
+    /// Disk errors for which the VMM has paused the machine.
+    pub(super) disk_errors: Option<mpsc::Receiver<DiskError>>,
+    /// The wait for a disk that can be written.
+    pub(super) disk_wait: Option<DiskWait>,
+    /// When the record is written again, if it could not be written, and the time to the attempt after that.
+    store_retry: Cell<Option<(Instant, Duration)>>,
+    /// Signals whose acknowledgement is awaited.
+    signals: JoinSet<()>,
+    /// Tells the foreground that the machine is ending.
+    ending: watch::Sender<bool>,
 }
 
 /// What the next snapshot depends on, besides the machine itself.
@@ -82,13 +97,24 @@ pub(super) enum Event {
     Signal(i32),
     Deadline,
     Health(Health),
+    DiskError(DiskError),
+    /// It is time to try again what the host's disk has refused.
+    Retry,
+    /// The number of bytes of output that could not be logged.
+    LogLost(u64),
     /// The snapshot server that owns the machine is gone.
     ServerGone,
 }
 
 impl Machine {
     /// A machine that has just started. `phase` publishes its phase to clients and probes.
-    pub(super) fn new(engine: &Engine, guest: Guest, phase: watch::Sender<Phase>) -> Self {
+    pub(super) fn new(
+        engine: &Engine,
+        mut guest: Guest,
+        phase: watch::Sender<Phase>,
+        ending: watch::Sender<bool>,
+    ) -> Self {
+        let disk_errors = guest.instance.take_disk_errors();
         Self {
             guest,
             events: engine.events(),
@@ -102,6 +128,28 @@ impl Machine {
             saving: JoinSet::new(),
             paused_time: PausedTime::default(),
             saves: Saves::default(),
+            disk_errors,
+            disk_wait: None,
+            store_retry: Cell::new(None),
+            signals: JoinSet::new(),
+            ending,
+        }
+    }
+
+    /// When to try again what the host's disk has refused.
+    pub(super) fn retry_at(&self) -> Option<Instant> {
+        let store = self.store_retry.get().map(|(at, _)| at);
+        let disk = self.disk_wait.as_ref().map(|wait| wait.at);
+        store.into_iter().chain(disk).min()
+    }
+
+    async fn retry(&mut self) {
+        let now = Instant::now();
+        if self.store_retry.get().is_some_and(|(at, _)| at <= now) {
+            self.store_state();
+        }
+        if self.disk_wait.as_ref().is_some_and(|wait| wait.at <= now) {
+            self.retry_disk().await;
         }
     }
 
@@ -131,6 +179,12 @@ impl Machine {
                 self.kill().await;
             }
             Event::Health(health) => self.update_health(health),
+            Event::DiskError(error) => self.handle_disk_error(error),
+            Event::Retry => self.retry().await,
+            Event::LogLost(bytes) => {
+                self.set_lost_output(bytes);
+                self.store_state();
+            }
         }
         None
     }
@@ -155,6 +209,13 @@ impl Machine {
     }
 
     async fn handle_request(&mut self, request: ControlRequest, reply: oneshot::Sender<ControlReply>) {
+        let needs_guest = matches!(
+            request,
+            ControlRequest::Signal { .. } | ControlRequest::Snapshot { .. } | ControlRequest::RetryDisk
+        );
+        if needs_guest && self.record().phase() == Phase::DiskError {
+            self.try_disk().await;
+        }
         let answer = match request {
             ControlRequest::Wait => return self.exit_waiters.push(reply),
             ControlRequest::Stop { timeout, for_reboot } => {
@@ -164,10 +225,14 @@ impl Machine {
                 return self.stop(timeout).await;
             }
             ControlRequest::Snapshot { tag, kind } => return self.save(tag, kind, reply).await,
-            ControlRequest::Signal { signal } => self.signal_container(signal).await,
+            ControlRequest::Signal { signal } => return self.signal_container(signal, reply),
             ControlRequest::Pause => self.pause().await,
             ControlRequest::Unpause => self.unpause().await,
             ControlRequest::Edit { changes } => self.edit(&changes),
+            ControlRequest::RetryDisk => match self.record().phase() {
+                Phase::DiskError => ControlReply::Refused { refusal: Refusal::DiskError },
+                _ => ControlReply::Done,
+            },
             ControlRequest::Guest { .. } | ControlRequest::Attach { .. } => {
                 ControlReply::Failed { message: "this request is not for the supervisor".to_owned() }
             }
@@ -209,7 +274,7 @@ impl Machine {
         self.enter(State::Stopping);
         self.events.record(&self.guest.claim.record, "stop", &[]);
         if seconds > 0 {
-            self.send_signal(self.guest.stop_signal).await.log_failure("supervisor", "send the stop signal");
+            self.forward_signal(self.guest.stop_signal);
         }
     }
 
@@ -217,34 +282,50 @@ impl Machine {
     async fn kill(&mut self) {
         let already_killed = std::mem::replace(&mut self.killed, true);
         self.deadline = Some(Instant::now() + KILL_GRACE);
-        // A container that still runs after a SIGKILL hangs: kill the VMM.
-        if already_killed || self.send_signal(SIGKILL).await.is_err() {
-            self.guest.instance.kill().await;
+        // A container that still runs after a SIGKILL hangs: kill the VMM. A guest whose disk cannot be written
+        // does not run.
+        let is_hopeless = already_killed || self.disk_wait.is_some() || self.guest.link.ended().is_some();
+        if is_hopeless {
+            return self.guest.instance.kill().await;
         }
+        self.forward_signal(SIGKILL);
     }
 
-    async fn signal_container(&mut self, signal: i32) -> ControlReply {
+    fn signal_container(&mut self, signal: i32, reply: oneshot::Sender<ControlReply>) {
         if let Err(refusal) = decide(self.record().phase(), Action::Signal) {
-            return ControlReply::Refused { refusal };
+            // The client may have disconnected.
+            reply.send(ControlReply::Refused { refusal }).ok();
+            return;
         }
         if ENDING_SIGNALS.contains(&signal) || signal == self.guest.stop_signal {
             self.guest.claim.record.stopped_by_user = true;
             self.store_state();
         }
         self.events.record(&self.guest.claim.record, "kill", &[("signal", signal::name(signal))]);
-        match self.send_signal(signal).await {
-            Ok(()) => ControlReply::Done,
-            Err(error) => ControlReply::Failed { message: error.to_string() },
-        }
+        self.send_signal(signal, move |sent| {
+            let answer = match sent {
+                Ok(()) => ControlReply::Done,
+                Err(error) => ControlReply::Failed { message: error.to_string() },
+            };
+            reply.send(answer).ok();
+        });
     }
 
-    async fn send_signal(&self, signal: i32) -> Result<(), LinkError> {
-        let mut stream = self.guest.link.open(&Request::Signal { signal })?;
-        let reply = stream.receiver.message::<Reply>();
-        match tokio::time::timeout(SIGNAL_TIMEOUT, reply).await {
-            Ok(reply) => reply.map(drop),
-            Err(_) => Err(LinkError::Violation("does not answer")),
+    /// Sends the container a signal that no client waits for.
+    fn forward_signal(&mut self, signal: i32) {
+        self.send_signal(signal, |sent| sent.log_failure("supervisor", "send the container a signal"));
+    }
+
+    /// Sends the container a signal. A task of its own waits for the acknowledgement, so that a guest that does
+    /// not answer delays nothing else.
+    fn send_signal(&mut self, signal: i32, on_sent: impl FnOnce(Result<(), LinkError>) + Send + 'static) {
+        // The stop signal may be any; other signals rarely end a container.
+        if signal == SIGKILL || self.record().phase() == Phase::Stopping {
+            self.ending.send_replace(true);
         }
+        while self.signals.try_join_next().is_some() {}
+        let opened = self.guest.link.open(&Request::Signal { signal });
+        self.signals.spawn(async move { on_sent(acknowledged(opened).await) });
     }
 
     async fn pause(&mut self) -> ControlReply {
@@ -255,6 +336,11 @@ impl Machine {
                 self.paused_time.clock_before = ClockReading::read(&self.guest.link).await;
                 let paused = self.guest.instance.pause().await;
                 self.paused_time.since = Some(Instant::now());
+                if paused.is_ok() {
+                    // From now on only the user resumes it.
+                    self.disk_wait = None;
+                    self.guest.claim.record.disk_error = None;
+                }
                 self.report_transition(paused, State::Paused, "pause")
             }
         }
@@ -264,7 +350,9 @@ impl Machine {
         match decide(self.record().phase(), Action::Unpause) {
             Err(refusal) => ControlReply::Refused { refusal },
             Ok(Decision::Nothing) => ControlReply::Done,
+            Ok(_) if self.disk_wait.is_some() => self.unpause_after_disk_error().await,
             Ok(_) => {
+                self.forget_disk_errors();
                 let resumed = self.guest.instance.resume().await;
                 // The guest's clock may have stopped during the pause.
                 let paused_for =
@@ -303,10 +391,9 @@ impl Machine {
         // SIGTERM may come from a host that shuts down, Ctrl-C comes from a user.
         self.guest.claim.record.stopped_by_user |= signal == SIGINT;
         if !ends {
-            self.send_signal(signal).await.log_failure("supervisor", "forward a signal to the container");
-            return;
+            return self.forward_signal(signal);
         }
-        if self.record().phase() == Phase::Paused {
+        if matches!(self.record().phase(), Phase::Paused | Phase::DiskError) {
             self.guest
                 .instance
                 .resume()
@@ -318,7 +405,12 @@ impl Machine {
         }
         self.deadline = Some(Instant::now() + Duration::from_secs(self.record().spec.stop_timeout.into()));
         self.enter(State::Stopping);
-        self.send_signal(signal).await.log_failure("supervisor", "forward a signal to the container");
+        self.forward_signal(signal);
+    }
+
+    /// Notes how many bytes of output could not be logged, for the next record.
+    pub(super) fn set_lost_output(&mut self, bytes: u64) {
+        self.guest.claim.record.log_lost_bytes = bytes;
     }
 
     fn update_health(&mut self, health: Health) {
@@ -339,9 +431,13 @@ impl Machine {
         self.store_state();
     }
 
-    /// Writes the state. A full disk must not end a running machine.
+    /// Writes the state. A full disk must not end a running machine: the write is repeated later.
     pub(super) fn store_state(&self) {
-        if let Err(error) = self.guest.claim.store() {
+        let failed_before = self.store_retry.take();
+        let Err(error) = self.guest.claim.store_or_spare() else { return };
+        let wait = failed_before.map_or(FIRST_STORE_RETRY, |(_, wait)| wait);
+        self.store_retry.set(Some((Instant::now() + wait, (wait * 2).min(MAX_STORE_RETRY))));
+        if failed_before.is_none() {
             let error = chain(&error);
             tracing::warn!(component = "supervisor", machine = %self.record().name, error, "cannot write the machine's state");
         }
@@ -379,6 +475,15 @@ impl Machine {
             waiter.send(ControlReply::Exited { exit: exit.clone() }).ok();
         }
         is_restart_due
+    }
+}
+
+/// Waits for the guest to acknowledge a signal.
+async fn acknowledged(opened: Result<Stream, LinkError>) -> Result<(), LinkError> {
+    let mut stream = opened?;
+    match tokio::time::timeout(SIGNAL_TIMEOUT, stream.receiver.message::<Reply>()).await {
+        Ok(reply) => reply.map(drop),
+        Err(_) => Err(LinkError::Violation("does not answer")),
     }
 }
 

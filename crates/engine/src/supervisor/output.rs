@@ -1,80 +1,113 @@
 //! The container's output: written to the log and to the foreground streams.
 
+use std::time::Duration;
+
 use bytes::Bytes;
-use mimeo_agent_protocol::link::{Item, Link, LinkError, Receiver};
-use mimeo_agent_protocol::message::{ExitStatus, Reply, Request, channel};
-use tokio::io::{AsyncWrite, AsyncWriteExt};
+use mimeo_agent_protocol::link::{Item, LinkError, Receiver};
+use mimeo_agent_protocol::message::{ExitStatus, Reply, channel};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
 
 use super::attach::AttachedClients;
+use super::foreground::Foreground;
 use crate::log::{LogWriter, Output};
+use crate::machine::Claim;
 
-/// The signal that the container gets when its output is no longer read.
-const SIGPIPE: i32 = 13;
-
-type Sink = Option<Box<dyn AsyncWrite + Send + Unpin>>;
+/// First and longest time between attempts to write to the log that output is missing.
+const FIRST_RETRY: Duration = Duration::from_secs(1);
+const MAX_RETRY: Duration = Duration::from_secs(30);
 
 /// Destinations of the container's output.
 pub(super) struct Outputs {
-    pub(super) log: LogWriter,
-    pub(super) stdout: Sink,
-    pub(super) stderr: Sink,
-    pub(super) attached: AttachedClients,
-    /// The link to the guest, to signal the container when its reader is gone.
-    pub(super) link: Link,
+    log: LogWriter,
+    foreground: Option<Foreground>,
+    attached: AttachedClients,
+    /// Publishes the number of bytes that could not be logged.
+    lost: watch::Sender<u64>,
+    /// When to write to the log what is missing, and the time to the attempt after that.
+    retry: Option<(Instant, Duration)>,
 }
 
 impl Outputs {
+    /// The destinations of a machine's output, and the number of bytes that could not be logged.
+    pub(super) fn new(
+        claim: &Claim,
+        foreground: Option<Foreground>,
+        attached: AttachedClients,
+    ) -> (Self, watch::Receiver<u64>) {
+        let record = &claim.record;
+        let log = LogWriter::open(&claim.dir, record.spec.log, record.log_lost_bytes);
+        let (lost, receiver) = watch::channel(record.log_lost_bytes);
+        (Self { log, foreground, attached, lost, retry: None }, receiver)
+    }
+
     /// Forwards the output until the container has ended.
     pub(super) async fn forward(
-        &mut self,
+        mut self,
         mut container: Receiver,
         wait_for_client: bool,
     ) -> Result<ExitStatus, LinkError> {
         if wait_for_client {
             self.attached.wait_for_first().await;
         }
-        loop {
+        let ended = loop {
             let item = tokio::select! {
-                item = container.next() => item?,
+                item = container.next() => item,
                 () = self.attached.accept() => continue,
+                () = due(self.retry) => {
+                    self.mention_loss();
+                    continue;
+                }
             };
             match item {
-                Some(Item::Data { channel: channel::STDERR, bytes }) => {
+                Ok(Some(Item::Data { channel: channel::STDERR, bytes })) => {
                     self.write(Output::Stderr, bytes).await
                 }
-                Some(Item::Data { bytes, .. }) => self.write(Output::Stdout, bytes).await,
-                Some(Item::Message(json)) => {
+                Ok(Some(Item::Data { bytes, .. })) => self.write(Output::Stdout, bytes).await,
+                Ok(Some(Item::Message(json))) => {
                     if let Ok(Reply::Exited { status }) = serde_json::from_slice(&json) {
                         self.attached.finish(status);
-                        return Ok(status);
+                        break Ok(status);
                     }
                 }
-                None => return Err(LinkError::Violation("ended the container's stream without its status")),
+                Ok(None) => {
+                    break Err(LinkError::Violation("ended the container's stream without its status"));
+                }
+                Err(error) => break Err(error),
             }
-        }
+        };
+        self.mention_loss();
+        ended
     }
 
     async fn write(&mut self, output: Output, bytes: Bytes) {
-        if let Err(error) = self.log.write(output, &bytes) {
-            tracing::warn!(component = "log", %error, "output is missing from the log");
+        let lost = self.log.lost_bytes();
+        self.log.write(output, &bytes);
+        if self.log.lost_bytes() > lost && self.retry.is_none() {
+            self.lost.send_replace(self.log.lost_bytes());
+            self.retry = Some((Instant::now() + FIRST_RETRY, FIRST_RETRY * 2));
         }
         let channel = if output == Output::Stderr { channel::STDERR } else { channel::STDOUT };
         self.attached.write(channel, &bytes).await;
-        let sink = match output {
-            Output::Stdout => &mut self.stdout,
-            Output::Stderr => &mut self.stderr,
-        };
-        let Some(writer) = sink else { return };
-        if write_and_flush(writer, &bytes).await.is_err() {
-            *sink = None;
-            // The container gets the signal that it would get from writing to the closed pipe itself. Its
-            // reply is not needed; a lost link ends the machine anyway.
-            drop(self.link.open(&Request::Signal { signal: SIGPIPE }));
+        if let Some(foreground) = &mut self.foreground {
+            foreground.send(output, bytes).await;
         }
+    }
+
+    /// Writes to the log how much output is missing. If that fails, too, it is tried again later.
+    fn mention_loss(&mut self) {
+        let is_mentioned = self.log.mention_loss();
+        self.lost.send_if_modified(|lost| std::mem::replace(lost, self.log.lost_bytes()) != *lost);
+        self.retry = match self.retry {
+            Some((_, wait)) if !is_mentioned => Some((Instant::now() + wait, (wait * 2).min(MAX_RETRY))),
+            _ => None,
+        };
     }
 }
 
-async fn write_and_flush(writer: &mut (dyn AsyncWrite + Send + Unpin), bytes: &[u8]) -> std::io::Result<()> {
-    writer.write_all(bytes).await?;
-    writer.flush().await
+async fn due(retry: Option<(Instant, Duration)>) {
+    match retry {
+        Some((at, _)) => sleep_until(at).await,
+        None => std::future::pending().await,
+    }
 }

@@ -6,6 +6,7 @@ use mimeo_agent_protocol::message::TerminalSize;
 use tokio::sync::mpsc;
 use tokio::time::sleep;
 
+use super::foreground::Sinks;
 use super::run::{Ended, Endpoints};
 use super::signals::Signals;
 use super::{SupervisorError, after_vmm_exit, run};
@@ -27,7 +28,7 @@ pub(super) async fn restart_while_due(engine: &Engine, mut ended: Ended, signals
         let running = tokio::select! {
             biased;
             signal = signals.interruption() => Err(SupervisorError::Interrupted { signal }),
-            running = restart_after(engine, &ended, delay) => running,
+            running = restart_after(engine, &mut ended, delay) => running,
         };
         ended = match running {
             Ok(running) => {
@@ -43,11 +44,30 @@ pub(super) async fn restart_while_due(engine: &Engine, mut ended: Ended, signals
             Err(error) => mark_failed(ended, error).await,
         };
     }
-    ended.exit
+    let Ended { claim, exit, writer, .. } = ended;
+    // The machine has ended, although its output may not be read yet.
+    drop(claim);
+    if let Some(writer) = writer {
+        tokio::select! {
+            _ = writer => {}
+            _ = signals.interruption() => {}
+        }
+    }
+    exit
 }
 
-async fn restart_after(engine: &Engine, ended: &Ended, delay: Duration) -> Result<Running, SupervisorError> {
+async fn restart_after(
+    engine: &Engine,
+    ended: &mut Ended,
+    delay: Duration,
+) -> Result<Running, SupervisorError> {
     sleep(delay).await;
+    if let Some(writer) = &mut ended.writer {
+        // It fails only if the task panicked: then there is no foreground any more.
+        let Sinks { stdout, stderr, .. } = writer.await.unwrap_or_default();
+        ended.writer = None;
+        (ended.attachment.stdout, ended.attachment.stderr) = (stdout, stderr);
+    }
     let size: Option<TerminalSize> = ended.attachment.size.as_ref().map(|size| *size.borrow());
     Ok(start_again(engine, ended.claim.record.clone(), ended.claim.lock(), size).await?)
 }
@@ -67,6 +87,6 @@ async fn mark_failed(mut ended: Ended, error: SupervisorError) -> Ended {
     ended.is_restart_due = !is_interrupted && is_restart_due(record, ended.exit.code);
     let state = if ended.is_restart_due { State::Restarting } else { State::Exited };
     record.state = state(ended.exit.clone());
-    ended.claim.store().log_failure("supervisor", "write the machine's state");
+    ended.claim.store_or_spare().log_failure("supervisor", "write the machine's state");
     ended
 }

@@ -7,18 +7,19 @@ use mimeo_agent_protocol::link::LinkError;
 use mimeo_agent_protocol::message::ExitStatus;
 use mimeo_vmm::{Instance, VmExit};
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::attach::AttachedClients;
 use super::clients::{Clients, ControlHandle};
+use super::disk_error::next_disk_error;
+use super::foreground::Sinks;
 use super::machine::{Event, Machine};
 use super::output::Outputs;
 use super::probe::Probe;
 use super::signals::Signals;
 use super::{Attachment, SupervisorError, clock, finish, input};
 use crate::create::Running;
-use crate::log::LogWriter;
 use crate::machine::{Claim, Exit, Phase, Record};
 use crate::{Engine, working_set};
 
@@ -45,8 +46,10 @@ pub(super) struct Ended {
     pub(super) uptime: Duration,
     /// Whether its restart policy requests another start.
     pub(super) is_restart_due: bool,
-    /// The streams of the foreground, for the next run.
+    /// The foreground, for the next run, but for the streams of its output.
     pub(super) attachment: Attachment,
+    /// Writes to those what the reader has not read yet, and returns them.
+    pub(super) writer: Option<JoinHandle<Sinks>>,
 }
 
 /// Runs a machine until its container has ended.
@@ -71,9 +74,12 @@ pub(super) async fn run(
         arrivals,
     };
     let mut clients = Clients::listen(guest.scratch.path(), handle).map_err(io("open the control socket"))?;
-    let log = LogWriter::open(&guest.claim.dir).map_err(io("open the container's log"))?;
     let Endpoints { attachment, signals, mut server_gone } = endpoints;
-    let Attachment { client, stdin, stdout, stderr, size } = attachment;
+    let Attachment { client, stdin, stdout, stderr, size, failure } = attachment;
+    let (ending, is_ending) = watch::channel(false);
+    let (foreground, writer) =
+        Sinks { stdout, stderr, failure: failure.clone() }.start(guest.link.clone(), is_ending);
+    let (outputs, mut lost_output) = Outputs::new(&guest.claim, foreground, attached);
     let mut tasks = JoinSet::new();
     input::connect(&mut tasks, stdin, size.clone(), container_input);
     if let Some(spec) = health {
@@ -84,11 +90,11 @@ pub(super) async fn run(
     tasks.spawn(clock::set_clock(guest.link.clone()));
     record_working_set(engine, &guest.claim.record, guest.instance.as_ref(), &mut tasks);
     let begin = Instant::now();
-    let mut outputs = Outputs { log, stdout, stderr, attached, link: guest.link.clone() };
     let mut output = Box::pin(outputs.forward(container.receiver, client.is_some()));
-    let mut machine = Machine::new(engine, guest, phase);
+    let mut machine = Machine::new(engine, guest, phase, ending);
     machine.publish_start(started);
     let exit = loop {
+        let retry_at = machine.retry_at();
         let event = tokio::select! {
             ended = &mut output => Event::ContainerEnded(ended),
             exit = machine.guest.instance.wait() => classify_vm_exit(exit, output.as_mut()).await,
@@ -97,6 +103,9 @@ pub(super) async fn run(
             signal = signals.any() => Event::Signal(signal),
             () = deadline(machine.deadline) => Event::Deadline,
             Some(()) = server_gone.recv() => Event::ServerGone,
+            error = next_disk_error(&mut machine.disk_errors) => Event::DiskError(error),
+            () = deadline(retry_at) => Event::Retry,
+            Ok(()) = lost_output.changed() => Event::LogLost(*lost_output.borrow_and_update()),
             () = clients.accept() => continue,
         };
         if let Some(exit) = machine.handle(event).await {
@@ -109,11 +118,11 @@ pub(super) async fn run(
     }
     drop(output);
     tasks.shutdown().await;
-    let Outputs { stdout, stderr, .. } = outputs;
-    let attachment = Attachment { client: None, stdin: None, stdout, stderr, size };
+    machine.set_lost_output(*lost_output.borrow_and_update());
+    let attachment = Attachment { size, failure, ..Attachment::default() };
     let uptime = begin.elapsed();
     let (claim, is_restart_due) = finish::finish(engine, machine, &exit, clients).await;
-    Ok(Ended { claim, exit, uptime, is_restart_due, attachment })
+    Ok(Ended { claim, exit, uptime, is_restart_due, attachment, writer: Some(writer) })
 }
 
 /// The container's last output and its exit status may still be in transit when the VMM exits.

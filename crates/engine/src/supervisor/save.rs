@@ -17,13 +17,14 @@ use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
 use super::clock::ClockReading;
+use super::disk_error::next_disk_error;
 use super::machine::{LastSave, Machine};
 use crate::Home;
 use crate::cause::chain;
 use crate::clone::add_layer_file;
 use crate::control::ControlReply;
 use crate::hang::{self, HangDump, SilentGuest};
-use crate::ignored::LogIgnored;
+use crate::ignored::{LogFailure, LogIgnored};
 use crate::launch_spec::WRITABLE_SERIAL;
 use crate::machine::{Action, MachineName, Record, Requirements, State, boot_id, decide};
 use crate::snapshot::{
@@ -77,6 +78,8 @@ pub(super) enum SaveError {
         #[source]
         source: CallError,
     },
+    #[error("its disk cannot be written: {reason}")]
+    DiskError { reason: String },
     #[error("the guest did not {step} within {} s{dump}", .waited.as_secs())]
     Silent { step: &'static str, waited: Duration, dump: HangDump },
 }
@@ -237,9 +240,24 @@ impl Machine {
     }
 
     /// Has the guest flush its disk while its workload still runs.
-    async fn prepare(&self) -> Result<(), SaveError> {
-        let prepared = async { self.guest.link.call(&Request::Prepare).await?.done() };
-        within(PREPARE_TIMEOUT, "flush its disk", prepared).await
+    async fn prepare(&mut self) -> Result<(), SaveError> {
+        let link = self.guest.link.clone();
+        let prepared = async { link.call(&Request::Prepare).await?.done() };
+        self.unless_disk_error(within(PREPARE_TIMEOUT, "flush its disk", prepared)).await
+    }
+
+    /// Waits for a step of the guest. The step fails if the VMM pauses the guest meanwhile.
+    async fn unless_disk_error(
+        &mut self,
+        step: impl Future<Output = Result<(), SaveError>>,
+    ) -> Result<(), SaveError> {
+        let error = tokio::select! {
+            done = step => return done,
+            error = next_disk_error(&mut self.disk_errors) => error,
+        };
+        let reason = error.reason.clone();
+        self.handle_disk_error(error);
+        Err(SaveError::DiskError { reason })
     }
 
     /// Freezes the workload, captures the machine, and thaws the workload whatever happens in between.
@@ -257,7 +275,8 @@ impl Machine {
                 other => Err(other.unexpected()),
             }
         };
-        let captured = match within(FREEZE_TIMEOUT, FREEZE_STEP, frozen).await {
+        let frozen = within(FREEZE_TIMEOUT, FREEZE_STEP, frozen);
+        let captured = match self.unless_disk_error(frozen).await {
             Ok(()) => self.capture_frozen(writer, layer).await,
             Err(error) => Err(error),
         };
@@ -314,6 +333,12 @@ impl Machine {
     async fn thaw(&mut self) -> Result<(), SaveError> {
         let advance_nanos = self.paused_time.for_snapshot.as_nanos() as u64;
         self.paused_time.for_snapshot = Duration::ZERO;
+        if self.disk_wait.is_some() {
+            // The guest thaws its workload when it runs again.
+            let request = Request::Thaw { unix_nanos: None, advance_nanos, since: None };
+            self.guest.link.open(&request).log_failure("supervisor", "thaw the workload");
+            return Ok(());
+        }
         let mut thawed = self.thaw_once(advance_nanos).await;
         for _ in 1..MAX_THAWS {
             if matches!(thawed, Ok(()) | Err(SaveError::Guest { source: CallError::Link(_), .. })) {

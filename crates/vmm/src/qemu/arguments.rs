@@ -161,9 +161,10 @@ fn disk_arguments(index: usize, disk: &Disk, directory: Option<&Path>) -> Vec<Os
     let mut drive = OsString::from(format!("if=none,id={},format={format},file=", disk.serial));
     let path = directory.and_then(|directory| disk.path.strip_prefix(directory).ok()).unwrap_or(&disk.path);
     drive.push(escape(path));
-    // The disk of a machine that ends with its supervisor needs no flush to stable storage. The guest handles
-    // a failed write, which must not pause the machine.
-    drive.push(",cache=unsafe,discard=unmap,werror=report,rerror=report");
+    // The disk of a machine that ends with its supervisor needs no flush to stable storage. A failed write
+    // pauses the machine until the host can write again: ENOSPC, but also EDQUOT and EROFS, which
+    // `werror=enospc` would report to the guest, whose filesystem would then stay read-only.
+    drive.push(",cache=unsafe,discard=unmap,werror=stop,rerror=report");
     if disk.read_only {
         drive.push(",readonly=on");
     }

@@ -9,6 +9,7 @@ use serde_json::json;
 use tokio::io::AsyncReadExt;
 use tokio::net::UnixStream;
 use tokio::process::{Child, ChildStderr};
+use tokio::sync::mpsc;
 
 use super::FIRMWARE;
 use super::arguments::{TAP_FD, hostfwd};
@@ -17,8 +18,8 @@ use super::diagnose;
 use super::memory::{self, Backing};
 use super::qmp::Qmp;
 use crate::{
-    CheckpointHook, Diagnostic, Disk, Forward, GuestMemory, Instance, LaunchSpec, Network, OperationError,
-    RestoreError, UserNetwork, VmExit, VmProcess,
+    CheckpointHook, Diagnostic, Disk, DiskError, Forward, GuestMemory, Instance, LaunchSpec, Network,
+    OperationError, RestoreError, UserNetwork, VmExit, VmProcess,
 };
 
 /// Time between polls for the end of a load, which takes 3 ms.
@@ -38,6 +39,8 @@ pub(super) struct QemuInstance {
     backing: Backing,
     /// The files of the disks, in order.
     disks: Vec<PathBuf>,
+    /// The disk error for which QEMU was killed.
+    fatal_disk_error: Option<DiskError>,
     exit: Option<VmExit>,
 }
 
@@ -62,6 +65,7 @@ impl QemuInstance {
             qmp,
             backing,
             disks,
+            fatal_disk_error: None,
             exit: None,
         }
     }
@@ -116,17 +120,41 @@ impl QemuInstance {
         }
     }
 
-    /// Collects QEMU's messages until it closes its standard error.
-    async fn read_stderr(&mut self) {
-        let Some(stderr) = &mut self.stderr else { return };
-        let mut buffer = [0; 1024];
-        while let Ok(count @ 1..) = stderr.read(&mut buffer).await {
-            self.stderr_tail.extend_from_slice(&buffer[..count]);
-            let excess = self.stderr_tail.len().saturating_sub(STDERR_TAIL_BYTES);
-            self.stderr_tail.drain(..excess);
+    /// Waits until QEMU closes its standard error. Kills it at a disk error that nothing else handles: its guest
+    /// would be paused for ever.
+    async fn read_until_exit(&mut self) {
+        let mut stderr = std::pin::pin!(read_stderr(&mut self.stderr, &mut self.stderr_tail));
+        let Some(disk_errors) = &mut self.qmp.disk_errors else { return stderr.await };
+        tokio::select! {
+            () = &mut stderr => {}
+            Some(error) = disk_errors.recv() => {
+                self.fatal_disk_error = Some(error);
+                // This fails only if the process has been reaped already.
+                self.child.start_kill().ok();
+                stderr.await;
+            }
         }
-        self.stderr = None;
     }
+
+    /// QEMU's messages, or the error for which it was killed.
+    fn last_message(&self) -> String {
+        match &self.fatal_disk_error {
+            Some(error) => error.to_string(),
+            None => format_stderr(&self.stderr_tail),
+        }
+    }
+}
+
+/// Collects QEMU's messages until it closes its standard error.
+async fn read_stderr(stderr: &mut Option<ChildStderr>, tail: &mut Vec<u8>) {
+    let Some(open) = stderr else { return };
+    let mut buffer = [0; 1024];
+    while let Ok(count @ 1..) = open.read(&mut buffer).await {
+        tail.extend_from_slice(&buffer[..count]);
+        let excess = tail.len().saturating_sub(STDERR_TAIL_BYTES);
+        tail.drain(..excess);
+    }
+    *stderr = None;
 }
 
 #[async_trait]
@@ -206,19 +234,19 @@ impl Instance for QemuInstance {
         if let Some(exit) = &self.exit {
             return exit.clone();
         }
-        self.read_stderr().await;
+        self.read_until_exit().await;
         let status = self.child.wait().await;
         let exit = match status {
             Ok(status) if status.success() => VmExit::Off,
-            Ok(status) => {
-                VmExit::Failed { status: status.to_string(), stderr: format_stderr(&self.stderr_tail) }
-            }
-            Err(error) => {
-                VmExit::Failed { status: error.to_string(), stderr: format_stderr(&self.stderr_tail) }
-            }
+            Ok(status) => VmExit::Failed { status: status.to_string(), stderr: self.last_message() },
+            Err(error) => VmExit::Failed { status: error.to_string(), stderr: self.last_message() },
         };
         self.exit = Some(exit.clone());
         exit
+    }
+
+    fn take_disk_errors(&mut self) -> Option<mpsc::Receiver<DiskError>> {
+        self.qmp.disk_errors.take()
     }
 
     async fn kill(&mut self) {

@@ -12,7 +12,7 @@ use tokio::net::UnixStream;
 use tokio::net::unix::OwnedReadHalf;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::OperationError;
+use crate::{DiskError, OperationError};
 
 /// Timeout for an answer: QEMU's main loop is never busy for long.
 const QMP_TIMEOUT: Duration = Duration::from_secs(20);
@@ -27,6 +27,8 @@ pub(super) struct Qmp {
     commands: mpsc::UnboundedSender<String>,
     pending: Pending,
     next_id: AtomicU64,
+    /// Disk errors that pause the machine, until they are taken.
+    pub(super) disk_errors: Option<mpsc::Receiver<DiskError>>,
 }
 
 /// A message from QEMU. Only answers to commands have an id; greetings and events have none.
@@ -36,7 +38,13 @@ struct Message {
     #[serde(rename = "return")]
     result: Option<Value>,
     error: Option<QmpError>,
+    event: Option<String>,
+    #[serde(default)]
+    data: Value,
 }
+
+/// The event of a failed request to a disk.
+const DISK_ERROR_EVENT: &str = "BLOCK_IO_ERROR";
 
 #[derive(Deserialize)]
 struct QmpError {
@@ -57,7 +65,9 @@ impl Qmp {
         let (reader, mut writer) = socket.into_split();
         let (commands, mut queue) = mpsc::unbounded_channel::<String>();
         let pending: Pending = Arc::new(Mutex::new(Some(HashMap::new())));
-        tokio::spawn(read_messages(reader, pending.clone()));
+        // Several requests fail at once: one error stands for all.
+        let (error_sender, disk_errors) = mpsc::channel(1);
+        tokio::spawn(read_messages(reader, pending.clone(), error_sender));
         tokio::spawn(async move {
             while let Some(line) = queue.recv().await {
                 if writer.write_all(line.as_bytes()).await.is_err() {
@@ -65,7 +75,7 @@ impl Qmp {
                 }
             }
         });
-        Self { commands, pending, next_id: AtomicU64::new(1) }
+        Self { commands, pending, next_id: AtomicU64::new(1), disk_errors: Some(disk_errors) }
     }
 
     /// Executes `command` in QEMU.
@@ -93,11 +103,17 @@ impl Qmp {
     }
 }
 
-async fn read_messages(reader: OwnedReadHalf, pending: Pending) {
+async fn read_messages(reader: OwnedReadHalf, pending: Pending, disk_errors: mpsc::Sender<DiskError>) {
     let mut lines = BufReader::new(reader).lines();
     while let Ok(Some(line)) = lines.next_line().await {
-        let Ok(Message { id: Some(id), result, error }) = serde_json::from_str(&line) else {
+        let Ok(message) = serde_json::from_str::<Message>(&line) else {
+            tracing::trace!(line, "unknown QMP message");
+            continue;
+        };
+        let Message { id: Some(id), result, error, .. } = message else {
             tracing::trace!(line, "QMP event");
+            // A full channel holds an error already.
+            disk_error(&message).map(|error| disk_errors.try_send(error));
             continue;
         };
         let Some(sender) = lock(&pending).as_mut().and_then(|pending| pending.remove(&id)) else { continue };
@@ -106,6 +122,16 @@ async fn read_messages(reader: OwnedReadHalf, pending: Pending) {
         sender.send(answer).ok();
     }
     *lock(&pending) = None;
+}
+
+/// The disk error that paused the machine, if the message is one.
+fn disk_error(message: &Message) -> Option<DiskError> {
+    let Message { event: Some(event), data, .. } = message else { return None };
+    let pauses = event == DISK_ERROR_EVENT && data["action"] == "stop";
+    pauses.then(|| DiskError {
+        no_space: data["nospace"].as_bool().unwrap_or_default(),
+        reason: data["reason"].as_str().unwrap_or("unknown reason").to_owned(),
+    })
 }
 
 fn lock(pending: &Pending) -> MutexGuard<'_, Option<HashMap<u64, oneshot::Sender<Answer>>>> {
@@ -142,5 +168,18 @@ mod tests {
         // A later call does not wait for an answer.
         let late = tokio::time::timeout(Duration::from_secs(5), qmp.call("stop", json!({}))).await;
         assert!(matches!(late, Ok(Err(OperationError::Gone))), "{late:?}");
+    }
+
+    #[test]
+    fn only_disk_errors_that_pause_are_reported() {
+        let parse = |action: &str| {
+            let data = json!({ "action": action, "nospace": true, "reason": "No space left on device" });
+            let line = json!({ "event": "BLOCK_IO_ERROR", "data": data, "timestamp": {} }).to_string();
+            disk_error(&serde_json::from_str(&line).expect("a message"))
+        };
+        let expected = DiskError { no_space: true, reason: "No space left on device".to_owned() };
+        assert_eq!(parse("stop"), Some(expected));
+        assert_eq!(parse("report"), None);
+        assert_eq!(disk_error(&serde_json::from_str("{\"event\": \"STOP\"}").expect("a message")), None);
     }
 }

@@ -58,6 +58,8 @@ struct State {
     status: &'static str,
     running: bool,
     paused: bool,
+    /// Why the VMM has paused the machine; empty if it has not.
+    pause_reason: String,
     /// The supervisor's process; 0 once the machine has exited.
     pid: u32,
     /// The VMM's process; 0 once the machine has exited.
@@ -159,6 +161,20 @@ struct HostConfig {
     start_timeout: u32,
     #[serde(flatten)]
     container: HostConfigFields,
+    log_config: LogConfig,
+}
+
+/// podman has Type, Config, Path, Tag and Size.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct LogConfig {
+    #[serde(rename = "Type")]
+    driver: String,
+    /// The options, as `--log-opt` takes them.
+    config: BTreeMap<&'static str, String>,
+    path: PathBuf,
+    /// Bytes of output that could not be written to the log.
+    lost_bytes: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -240,7 +256,7 @@ impl Document {
             stages: record.times.stages.iter().cloned().map(Stage::from).collect(),
             process: ProcessFields::new(record),
             config: Config::new(record, process),
-            host_config: HostConfig::new(record),
+            host_config: HostConfig::new(found),
             network_settings: NetworkSettings::new(record),
             mounts: record.spec.volumes.iter().map(Mount::from).collect(),
             directory: found.dir.clone(),
@@ -259,7 +275,8 @@ impl State {
         Self {
             status: view::state(phase),
             running: matches!(phase, Phase::Running | Phase::Stopping),
-            paused: phase == Phase::Paused,
+            paused: matches!(phase, Phase::Paused | Phase::DiskError),
+            pause_reason: record.disk_error.clone().filter(|_| phase == Phase::DiskError).unwrap_or_default(),
             pid,
             vmm_pid: vmm.map_or(0, |vmm| vmm.pid),
             exit_code: exit.map_or(0, |exit| exit.code),
@@ -323,8 +340,8 @@ impl From<&HealthSpec> for Healthcheck {
 }
 
 impl HostConfig {
-    fn new(record: &Record) -> Self {
-        let spec = &record.spec;
+    fn new(found: &Found) -> Self {
+        let spec = &found.record.spec;
         Self {
             auto_remove: spec.remove,
             restart_policy: spec.restart.into(),
@@ -342,6 +359,22 @@ impl HostConfig {
             extra_hosts: spec.add_hosts.iter().map(|(name, ip)| format!("{name}:{ip}")).collect(),
             start_timeout: spec.start_timeout,
             container: HostConfigFields::from(&spec.container),
+            log_config: LogConfig::new(found),
+        }
+    }
+}
+
+impl LogConfig {
+    fn new(found: &Found) -> Self {
+        let log::LogConfig { driver, max_bytes, max_files } = found.record.spec.log;
+        let max_size = max_bytes.map_or("-1".to_owned(), |bytes| bytes.to_string());
+        let is_file = driver == log::LogDriver::K8sFile;
+        let config = [("max-size", max_size), ("max-file", max_files.to_string())];
+        Self {
+            driver: driver.to_string(),
+            config: config.into_iter().filter(|_| is_file).collect(),
+            path: if is_file { found.dir.join(log::FILE) } else { PathBuf::new() },
+            lost_bytes: found.record.log_lost_bytes,
         }
     }
 }

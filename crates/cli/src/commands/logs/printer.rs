@@ -13,6 +13,8 @@ const MAX_BUFFERED: usize = 64 * 1024;
 #[derive(Debug)]
 pub(super) struct Printer {
     timestamps: bool,
+    /// What each line begins with.
+    prefix: String,
     /// Whether the last line of standard output, and of standard error, is incomplete.
     partial: [bool; 2],
     buffer: Vec<u8>,
@@ -21,8 +23,10 @@ pub(super) struct Printer {
 }
 
 impl Printer {
-    pub(super) fn new(timestamps: bool) -> Self {
-        Self { timestamps, partial: [false; 2], buffer: Vec::new(), output: Output::Stdout }
+    /// Prints lines with the name of their machine, if there is one.
+    pub(super) fn new(timestamps: bool, name: Option<String>) -> Self {
+        let prefix = name.map(|name| format!("{name} ")).unwrap_or_default();
+        Self { timestamps, prefix, partial: [false; 2], buffer: Vec::new(), output: Output::Stdout }
     }
 
     /// Prints a line or a piece of a line.
@@ -49,6 +53,9 @@ impl Printer {
     fn format(&mut self, line: &LogLine) -> Vec<u8> {
         let partial = &mut self.partial[stream_index(line.output)];
         let mut text = Vec::new();
+        if !*partial {
+            text.extend_from_slice(self.prefix.as_bytes());
+        }
         if self.timestamps && !*partial {
             text.extend_from_slice(format!("{:.9} ", line.time).as_bytes());
         }
@@ -75,7 +82,7 @@ mod tests {
 
     #[test]
     fn pieces_of_a_line_are_joined_under_one_timestamp() {
-        let mut printer = Printer::new(true);
+        let mut printer = Printer::new(true, Some("web".to_owned()));
         let line = |text: &str| LogLine::parse(text.as_bytes()).expect("a line");
         let mut printed = Vec::new();
         for text in [
@@ -89,8 +96,8 @@ mod tests {
         let printed = String::from_utf8(printed).expect("text");
         assert_eq!(
             printed,
-            "2026-01-31T12:00:00.000000001Z on2026-01-31T12:00:01.000000000Z oh\ne\n\
-             2026-01-31T12:00:03.000000000Z two\n"
+            "web 2026-01-31T12:00:00.000000001Z onweb 2026-01-31T12:00:01.000000000Z oh\ne\n\
+             web 2026-01-31T12:00:03.000000000Z two\n"
         );
     }
 }

@@ -1,13 +1,14 @@
 //! A machine in the foreground: this process is its supervisor.
 
 use std::io::IsTerminal;
+use std::sync::PoisonError;
 
 use mimeo_engine::create::Start;
 use mimeo_engine::{Engine, MachineSpec, supervise};
 
 use crate::error::{CliError, from_supervisor};
 use crate::progress;
-use crate::stdio::attachment;
+use crate::stdio::{attachment, exit_code_with_failed_output};
 use crate::terminal::{RawTerminal, watch_size};
 
 /// Runs the machine until it exits; returns the container's exit code.
@@ -22,6 +23,7 @@ pub(super) async fn run(engine: &Engine, spec: MachineSpec, quiet: bool) -> Resu
     }
     let mut raw = None;
     let attachment = attachment(interactive, size);
+    let failure = attachment.failure.clone();
     let started = |_: &_| {
         // Until the container runs, Ctrl-C ends mimeo; from now on it goes to the container.
         if tty && interactive {
@@ -40,5 +42,6 @@ pub(super) async fn run(engine: &Engine, spec: MachineSpec, quiet: bool) -> Resu
     if let Some(error) = exit.error {
         return Err(CliError::usage(error).with_code(exit.code));
     }
-    Ok(exit.code)
+    let failure = failure.lock().unwrap_or_else(PoisonError::into_inner).take();
+    Ok(exit_code_with_failed_output(exit.code, failure))
 }

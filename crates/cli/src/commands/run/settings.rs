@@ -6,7 +6,7 @@ use mimeo_engine::health;
 use mimeo_engine::machine::{HealthProbe, HealthSpec, MachineSpec, RestartPolicy, VolumeSpec};
 use mimeo_engine::signal;
 
-use super::{MachineArgs, container};
+use super::{MachineArgs, container, log};
 use crate::error::CliError;
 use crate::values::{absolute, duration, duration_or_zero, environment, ports, size};
 
@@ -56,6 +56,7 @@ pub(super) fn spec(args: MachineArgs) -> Result<MachineSpec, CliError> {
         stop_signal: args.stop_signal.map(|text| signal::parse(&text)).transpose()?,
         stop_timeout: args.stop_timeout,
         start_timeout: args.start_timeout,
+        log: log::config(&args.log_driver, &args.log_opt)?,
         ..MachineSpec::new(args.image)
     })
 }
