@@ -3,9 +3,9 @@
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    attach, completion, cp, create, diff, events, exec, export, fork, generate, image, inspect, kill, login,
-    logout, logs, man, pause, port, ps, rename, restart, rm, run, setup, snapshot, start, stats, stop, test,
-    top, unpause, update, version, wait,
+    attach, commit, completion, cp, create, diff, events, exec, export, fork, generate, image, inspect, kill,
+    login, logout, logs, man, pause, port, ps, rename, restart, rm, run, setup, snapshot, start, stats, stop,
+    test, top, unpause, update, version, wait,
 };
 use crate::logging::{LOG_VARIABLE, LogLevel};
 
@@ -103,6 +103,8 @@ pub(crate) enum Podman {
     Cp(cp::Args),
     /// List what a machine's container has changed of its image
     Diff(diff::Args),
+    /// Make an image of what a machine's container has changed
+    Commit(commit::Args),
     /// Write a machine's filesystem as a tar archive
     Export(export::Args),
     /// Show events of machines

@@ -1,6 +1,7 @@
 //! One file per command.
 
 pub(crate) mod attach;
+pub(crate) mod commit;
 pub(crate) mod completion;
 pub(crate) mod cp;
 pub(crate) mod create;
@@ -106,6 +107,7 @@ async fn podman(engine: &Engine, command: Podman, level: LogLevel) -> Result<i32
         Podman::Stats(args) => stats::run(engine, &args).await,
         Podman::Cp(args) => cp::run(engine, &args).await,
         Podman::Diff(args) => diff::run(engine, &args).await,
+        Podman::Commit(args) => commit::run(engine, args).await,
         Podman::Export(args) => export::run(engine, &args).await,
         Podman::Events(args) => events::run(engine, &args).await,
         Podman::Image(verb) => image::run(engine, verb).await,

@@ -188,7 +188,8 @@ impl FromStr for Change {
 }
 
 impl Change {
-    fn apply(&self, config: &mut ImageConfig) {
+    /// Applies the instruction to a run configuration.
+    pub fn apply(&self, config: &mut ImageConfig) {
         match self {
             Self::Cmd(words) => config.cmd = words.clone(),
             Self::Entrypoint(words) => config.entrypoint = words.clone(),

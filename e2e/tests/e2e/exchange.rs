@@ -364,3 +364,46 @@ fn a_login_does_not_harm_the_file() {
     log_in(&world, &registry, LOGIN.1).code(125).stderr_contains("auth.json");
     assert_eq!(fs::read_to_string(&file).expect("read"), "not json");
 }
+
+#[test]
+fn a_commit_makes_an_image_of_a_machines_changes() {
+    let world = World::new(User::Root);
+    let image = world.busybox();
+    let script = "echo text > /new && rm /bin/md5sum && rm -r /home && mkdir /home && echo own > /home/own";
+    world.mimeo(["run", "--name", "job", "-e", "A=1", "-l", "l=1", &image, "sh", "-c", script]).ok();
+    let id = world
+        .mimeo([
+            "commit",
+            "-q",
+            "-m",
+            "a remark",
+            "-a",
+            "an author",
+            "-c",
+            "CMD [\"cat\", \"/new\"]",
+            "job",
+            "mine:2",
+        ])
+        .ok()
+        .text()
+        .to_owned();
+    let document = world.mimeo(["image", "inspect", "mine:2"]).ok().json()[0].clone();
+    assert_eq!(document["id"], json!(format!("sha256:{id}")), "{document:#}");
+    assert_eq!(document["config"]["labels"]["l"], "1", "{document:#}");
+    world.mimeo(["run", "--rm", "mine:2"]).ok().printed("text\n");
+    let check = "echo $A; cat /home/*; test -e /bin/md5sum; echo $?; test -e /home/app; echo $?";
+    world.mimeo(["run", "--rm", "mine:2", "sh", "-c", check]).ok().printed("1\nown\n1\n1\n");
+    let history = world.mimeo(["history", "--json", "mine:2"]).ok().stdout;
+    assert!(history.contains("a remark"), "{history}");
+    world.mimeo(["save", "-q", "--format", "oci-dir", "-o", "saved", "mine:2"]).ok();
+    world.mimeo(["run", "--rm", "oci:saved", "cat", "/home/own"]).ok().printed("own\n");
+    // A commit of a commit, of a running machine, without a name.
+    world.start(["--name", "web", "mine:2", "sh", "-c", "echo more > /more; echo done; sleep 1000"]);
+    until("the file is there", || (world.mimeo(["logs", "web"]).stdout == "done\n").then_some(()));
+    world.mimeo(["commit", "-q", "--iidfile", "id", "web"]).ok();
+    let id = fs::read_to_string(world.files().join("id")).expect("written");
+    world.mimeo(["run", "--rm", &id, "cat", "/more", "/new"]).ok().printed("more\ntext\n");
+    world.mimeo(["commit", "none"]).code(125).stderr_contains("no such container");
+    world.mimeo(["commit", "-c", "NONSENSE 1", "web"]).code(125);
+    world.mimeo(["commit", "web", "Not/A/Name"]).code(125);
+}

@@ -13,7 +13,7 @@ pub(crate) async fn next_chunk(stream: &mut Stream) -> Result<Option<Bytes>, Cli
             Some(Item::Data { bytes, .. }) if bytes.is_empty() => return Ok(None),
             Some(Item::Data { bytes, .. }) => return Ok(Some(bytes)),
             Some(Item::Message(json)) => check_reply(serde_json::from_slice(&json)?)?,
-            None => return Ok(None),
+            None => return Err(CliError::usage("the guest ended its data early")),
         }
     }
 }

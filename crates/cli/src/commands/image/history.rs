@@ -25,6 +25,9 @@ pub(crate) struct Args {
     #[arg(short = 'H', long, num_args = 0..=1, require_equals = true, default_missing_value = "true",
           default_value_t = true, action = clap::ArgAction::Set)]
     human: bool,
+    /// Print as JSON
+    #[arg(long)]
+    json: bool,
     /// Do not truncate ids and commands
     #[arg(long)]
     no_trunc: bool,
@@ -57,7 +60,7 @@ pub(crate) fn run(engine: &Engine, args: &Args) -> Result<i32, CliError> {
         lines.map(|line| line.id).try_for_each(output::line)?;
         return Ok(0);
     }
-    match Format::from_arguments(args.format.as_deref(), false) {
+    match Format::from_arguments(args.format.as_deref(), args.json) {
         Some(Format::Json) => {
             let steps = steps.iter().enumerate();
             output::json(&steps.map(|(index, step)| json(&image, index, step)).collect::<Vec<_>>())?;
