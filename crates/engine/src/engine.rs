@@ -24,6 +24,7 @@ pub struct Engine {
     home: Home,
     drivers: BTreeMap<&'static str, Arc<dyn Driver>>,
     memory_budget: Option<u64>,
+    registry: Registry,
 }
 
 impl Engine {
@@ -40,7 +41,7 @@ impl Engine {
     #[must_use]
     pub fn with_drivers(home: Home, drivers: impl IntoIterator<Item = Arc<dyn Driver>>) -> Self {
         let drivers = drivers.into_iter().map(|driver| (driver.name(), driver)).collect();
-        Self { home, drivers, memory_budget: None }
+        Self { registry: Registry::new(home.clone()), home, drivers, memory_budget: None }
     }
 
     /// Refuses clones when all machines together would use more memory than this, in bytes.
@@ -63,7 +64,7 @@ impl Engine {
     /// Returns the registry of machines.
     #[must_use]
     pub fn registry(&self) -> Registry {
-        Registry::new(self.home.clone())
+        self.registry.clone()
     }
 
     /// Returns the store of snapshots.

@@ -111,6 +111,7 @@ fn mark_crashed(engine: &Engine, mut found: Found) -> Option<Swept> {
         registry.store_orphan(&found).map_err(|error| chain(&error))
     };
     if let Err(error) = result {
+        registry.remember_crash(&found.record.id);
         tracing::warn!(component = "sweep", machine = %swept.name, error, "cannot clean up");
         return None;
     }

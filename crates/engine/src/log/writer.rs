@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn one_file_begins_anew() {
+    fn a_single_file_is_replaced() {
         let dir = tempfile::tempdir().expect("a directory");
         let config = small(1, 1);
         let mut log = LogWriter::open(dir.path(), config, 0);

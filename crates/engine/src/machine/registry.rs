@@ -5,6 +5,7 @@ use std::fmt;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use mimeo_net::{MacAddress, Subnet, SubnetsExhausted};
 use rustix::fs::{FlockOperation, flock};
@@ -28,6 +29,8 @@ const UNFINISHED: &str = ".new-";
 #[derive(Debug, Clone)]
 pub struct Registry {
     home: Home,
+    /// Machines whose supervisor is gone, which this process could not write to their records.
+    crashed: Arc<Mutex<HashSet<MachineId>>>,
 }
 
 /// A machine found in the registry.
@@ -98,7 +101,7 @@ impl Registry {
     /// Returns the registry of `home`.
     #[must_use]
     pub fn new(home: Home) -> Self {
-        Self { home }
+        Self { home, crashed: Arc::default() }
     }
 
     /// Returns the home directory.
@@ -108,13 +111,13 @@ impl Registry {
     }
 
     /// Lists all machines, the newest last. A machine without a readable record is logged and left
-    /// out. A machine whose supervisor is gone has exited, even if the sweep could not write that to its record.
+    /// out. A machine whose supervisor is gone has exited, even where the sweep could not write that to its record.
     ///
     /// # Errors
     /// If the directory cannot be read.
     pub fn list(&self) -> Result<Vec<Found>, LookupError> {
         let mut all = self.list_stored()?;
-        all.iter_mut().for_each(Found::mark_crashed_if_orphan);
+        all.iter_mut().for_each(|found| self.correct(found));
         Ok(all)
     }
 
@@ -147,8 +150,19 @@ impl Registry {
     #[must_use]
     pub fn read(&self, id: &MachineId) -> Option<Found> {
         let mut found = self.read_stored(id)?;
-        found.mark_crashed_if_orphan();
+        self.correct(&mut found);
         Some(found)
+    }
+
+    /// Remembers that the machine's supervisor is gone, although its record does not say so.
+    pub(crate) fn remember_crash(&self, id: &MachineId) {
+        self.crashed.lock().unwrap_or_else(PoisonError::into_inner).insert(id.clone());
+    }
+
+    fn correct(&self, found: &mut Found) {
+        if self.crashed.lock().unwrap_or_else(PoisonError::into_inner).contains(&found.record.id) {
+            found.mark_crashed_if_orphan();
+        }
     }
 
     /// Reads one machine by its record, as [`Registry::read`] does.
@@ -629,12 +643,14 @@ mod tests {
     }
 
     #[test]
-    fn a_machine_without_a_supervisor_has_exited() {
+    fn a_machine_whose_record_cannot_be_corrected_has_exited_nevertheless() {
         let (_dir, registry) = registry();
         let mut claim = registry.claim(named("web")).expect("claimed");
         claim.record.state = State::Running;
         claim.store().expect("stored");
         let id = claim.record.id.clone();
+        assert!(registry.read(&id).expect("found").record.exit().is_none());
+        registry.remember_crash(&id);
         assert!(registry.read(&id).expect("found").record.exit().is_none());
         claim.persist();
         drop(claim);
