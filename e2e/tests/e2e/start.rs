@@ -36,6 +36,7 @@ as_root_and_user!(a_machine_keeps_its_disk_over_ten_restarts, |world| {
     let image = world.busybox();
     world.start(["--name", "web", "-p", "127.0.0.1::80", &image, "sh", "-c", COUNTS_STARTS]);
     let port = world.mimeo(["port", "web"]).ok().stdout;
+    until_starts(world, "web", 1);
     for count in 2..=11 {
         world.mimeo(["restart", "web"]).ok().printed("web\n");
         until_starts(world, "web", count);
