@@ -13,20 +13,21 @@ pub(crate) struct Names<'a> {
     interface: Option<&'a Interface>,
     dns: &'a [String],
     dns_search: &'a [String],
+    dns_options: &'a [String],
     hosts: &'a BTreeMap<String, String>,
 }
 
 impl<'a> From<&'a Configure> for Names<'a> {
     fn from(configure: &'a Configure) -> Self {
-        let Configure { machine, hostname, interface, dns, dns_search, hosts, .. } = configure;
-        Self { machine, hostname, interface: interface.as_ref(), dns, dns_search, hosts }
+        let Configure { machine, hostname, interface, dns, dns_search, dns_options, hosts, .. } = configure;
+        Self { machine, hostname, interface: interface.as_ref(), dns, dns_search, dns_options, hosts }
     }
 }
 
 impl<'a> From<&'a Identity> for Names<'a> {
     fn from(identity: &'a Identity) -> Self {
-        let Identity { machine, hostname, interface, dns, dns_search, hosts, .. } = identity;
-        Self { machine, hostname, interface: interface.as_ref(), dns, dns_search, hosts }
+        let Identity { machine, hostname, interface, dns, dns_search, dns_options, hosts, .. } = identity;
+        Self { machine, hostname, interface: interface.as_ref(), dns, dns_search, dns_options, hosts }
     }
 }
 
@@ -57,6 +58,9 @@ impl Names<'_> {
         }
         for server in self.dns {
             push_line(&mut text, format_args!("nameserver {server}"));
+        }
+        if !self.dns_options.is_empty() {
+            push_line(&mut text, format_args!("options {}", self.dns_options.join(" ")));
         }
         text
     }

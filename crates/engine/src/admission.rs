@@ -59,8 +59,13 @@ impl AvailableMemory {
 
 /// Returns `MemAvailable` in bytes: what can be allocated without swapping.
 fn host_available_bytes() -> Option<u64> {
+    meminfo("MemAvailable:")
+}
+
+/// Returns a value of /proc/meminfo in bytes.
+pub(crate) fn meminfo(key: &str) -> Option<u64> {
     let text = fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    let line = text.lines().find_map(|line| line.strip_prefix(key))?;
     Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1024)
 }
 

@@ -32,6 +32,8 @@ use crate::stage::StageError;
 use crate::stencil::{self, BuildPolicy};
 use crate::{Engine, agent, background, driver, network};
 
+/// Guest memory from which a boot is noticeably slow: with 8 GiB, its snapshot takes ten seconds under emulation.
+const LARGE_MEMORY_MIB: u32 = 4096;
 /// How long a restored guest may take to answer. It allows for a very busy host.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long the VMM may take to exit after its link has closed.
@@ -324,8 +326,21 @@ async fn find_or_build(
     }
     // A snapshot so damaged that it cannot be read would be reported again and again.
     snapshot::discard_damaged(&store, key.as_str()).map_err(StageError::from)?;
+    warn_if_slow(request.spec.memory_mib);
     let built = build::build(engine, request, key).await.map_err(BootSnapshotError::from);
     built.inspect_err(|error| remember(engine, request, FailureKind::Persistent, error, is_retry))
+}
+
+/// A guest initializes each page of its memory when it boots, and all of it is searched for pages to save: without a
+/// word, the wait would look like a hang.
+fn warn_if_slow(memory_mib: u32) {
+    if memory_mib >= LARGE_MEMORY_MIB {
+        tracing::warn!(
+            component = "boot_snapshot",
+            memory_mib,
+            "booting the first guest with this much memory, which takes a while; later machines start from its snapshot"
+        );
+    }
 }
 
 async fn lock(path: PathBuf) -> Result<File, StageError> {

@@ -1,5 +1,6 @@
 //! What the guest's agent is told about its machine: identity, network, disks, clock.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read as _;
 
@@ -10,7 +11,7 @@ use mimeo_vmm::DiskIdentification;
 use tokio::net::UnixStream;
 
 use crate::launch_spec::{IMAGE_SERIAL, WRITABLE_SERIAL};
-use crate::machine::{NetworkRecord, Record};
+use crate::machine::{HOST_GATEWAY, NetworkRecord, Record};
 use crate::stage::StageError;
 
 /// The name that this program gives itself on a link.
@@ -23,6 +24,8 @@ const ENTROPY_BYTES: usize = 32;
 const MTU: u32 = 1500;
 /// The kernel's name of the filesystem on both disks.
 const FILESYSTEM: &str = "ext4";
+/// podman's and docker's names of the host.
+const HOST_NAMES: [&str; 2] = ["host.containers.internal", "host.docker.internal"];
 
 /// Starts session number `session` with the agent behind `channel`.
 pub(crate) async fn connect(channel: UnixStream, session: u32) -> Result<Link, LinkError> {
@@ -43,8 +46,9 @@ pub(crate) fn configuration(
         unix_nanos: unix_nanos(),
         interface: record.network.as_ref().map(interface),
         dns: dns(record),
-        dns_search: Vec::new(),
-        hosts: record.spec.add_hosts.clone(),
+        dns_search: record.spec.dns_search.clone(),
+        dns_options: record.spec.dns_options.clone(),
+        hosts: hosts(record),
         image: disk(IMAGE_SERIAL, identification),
         writable: Some(disk(WRITABLE_SERIAL, identification)),
         vm_generation: record.vm_generation.clone(),
@@ -93,6 +97,18 @@ pub(crate) fn dns(record: &Record) -> Vec<String> {
         Some(network) => vec![network.subnet.dns().to_string()],
         None => Vec::new(),
     }
+}
+
+/// The entries for /etc/hosts: the host's names, and the user's.
+pub(crate) fn hosts(record: &Record) -> BTreeMap<String, String> {
+    let gateway = record.network.as_ref().map(|network| network.gateway().to_string());
+    let own = HOST_NAMES.iter().map(|name| ((*name).to_owned(), HOST_GATEWAY.to_owned()));
+    let all = own.chain(record.spec.add_hosts.clone());
+    let resolved = all.filter_map(|(name, address)| match address.as_str() {
+        HOST_GATEWAY => Some((name, gateway.clone()?)),
+        _ => Some((name, address)),
+    });
+    resolved.collect()
 }
 
 /// 32 bytes from the host's random number generator, as hexadecimal digits.

@@ -7,7 +7,9 @@ use mimeo_image::{Healthcheck, ImageConfig};
 use crate::machine::{HealthProbe, HealthSpec, MachineSpec};
 
 /// Returns the user's health check, or else the image's.
-pub(crate) fn effective_health(spec: &MachineSpec, image: &ImageConfig) -> Option<HealthSpec> {
+/// None if there is none, or if it is disabled.
+#[must_use]
+pub fn effective_health(spec: &MachineSpec, image: &ImageConfig) -> Option<HealthSpec> {
     let health = spec.health.clone().or_else(|| image.healthcheck.as_ref().and_then(from_image));
     health.filter(|health| health.probe != HealthProbe::Command(Vec::new()))
 }

@@ -3,7 +3,7 @@
 use mimeo_agent_protocol::link::Link;
 use mimeo_agent_protocol::message::{Identity, IdentityStep, Reply, Request, Step, StepOutcome};
 
-use crate::guest::{dns, entropy, hostname, interface, unix_nanos};
+use crate::guest::{dns, entropy, hostname, hosts, interface, unix_nanos};
 use crate::machine::Record;
 use crate::stage::StageError;
 
@@ -34,8 +34,9 @@ pub(crate) fn describe(record: &Record, thaw: bool) -> Result<Identity, StageErr
         entropy: entropy()?,
         interface: record.network.as_ref().map(interface),
         dns: dns(record),
-        dns_search: Vec::new(),
-        hosts: record.spec.add_hosts.clone(),
+        dns_search: record.spec.dns_search.clone(),
+        dns_options: record.spec.dns_options.clone(),
+        hosts: hosts(record),
         env: record.spec.env.clone(),
         signal: None,
         thaw,

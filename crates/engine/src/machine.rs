@@ -36,4 +36,4 @@ pub use registry::{FindError, Found, LookupError, Registry, Selector};
 pub use requirements::Requirements;
 pub(crate) use restart::Backoff;
 pub use restart::{ParseRestartPolicyError, RestartPolicy, is_restart_due, should_start_on_boot};
-pub use spec::{AUTO_DRIVER, HealthProbe, HealthSpec, MachineSpec, NetworkMode, PullPolicy};
+pub use spec::{AUTO_DRIVER, HOST_GATEWAY, HealthProbe, HealthSpec, MachineSpec, NetworkMode, PullPolicy};

@@ -57,7 +57,8 @@ impl Connection {
             return Ok(Self::default());
         };
         let tap = tap_use(driver, directory);
-        let request = NetworkRequest { id: record.id.short().to_owned(), open: record.spec.vm_to_vm, tap };
+        let (id, ip) = (record.id.short().to_owned(), record.spec.bridge_ip);
+        let request = NetworkRequest { id, open: record.spec.vm_to_vm, tap, ip };
         let mut attachment = bridged::attach(&request)?;
         network.outer = Some(bridge_record(&attachment));
         let tap = take_tap(&mut attachment, network.mac)?;
@@ -71,7 +72,8 @@ impl Connection {
             return Ok(Self::default());
         }
         let tap = tap_use(driver, directory);
-        let request = NetworkRequest { id: MachineId::random().short().to_owned(), open: false, tap };
+        let request =
+            NetworkRequest { id: MachineId::random().short().to_owned(), open: false, tap, ip: None };
         let mut attachment = bridged::attach(&request)?;
         let tap = take_tap(&mut attachment, MacAddress::local([0; 5]))?;
         Ok(Self { bridged: Some(Bridged { attachment, tap, relay: None, reserved: Vec::new() }) })

@@ -101,6 +101,10 @@ pub enum StageError {
     NeedsKvm { driver: &'static str, why: String },
     #[error("{option} must be {expected}, not {given}")]
     OutOfRange { option: &'static str, expected: String, given: String },
+    #[error(
+        "cannot give a machine {given_mib} MiB of memory: this host has {memory_mib} MiB, and {swap_mib} MiB of swap"
+    )]
+    MemoryExceedsHost { given_mib: u64, memory_mib: u64, swap_mib: u64 },
     #[error("volume {} does not exist on this host", path.display())]
     VolumeMissing { path: PathBuf },
     #[error("cannot mount two volumes at {target}")]

@@ -27,6 +27,7 @@ mod settings;
 mod tap;
 
 use std::collections::{BTreeSet, HashSet};
+use std::net::Ipv4Addr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
@@ -64,6 +65,8 @@ pub struct NetworkRequest {
     pub open: bool,
     /// How the machine's VMM opens the TAP device.
     pub tap: TapUse,
+    /// The machine's address on the bridge; by default a free one.
+    pub ip: Option<Ipv4Addr>,
 }
 
 /// A machine attached to the bridge. Dropping it detaches the machine.
@@ -154,7 +157,11 @@ fn attach_locked(
     if attached.contains_key(&request.id) {
         return Err(BridgedError::Exists { name: format!("{LINK_PREFIX}{}", request.id) });
     }
-    let address = BridgeAddress::next_free(&attached.into_values().collect::<HashSet<_>>())?;
+    let used = attached.into_values().collect::<HashSet<_>>();
+    let address = match request.ip {
+        Some(ip) => BridgeAddress::requested(ip, &used)?,
+        None => BridgeAddress::next_free(&used)?,
+    };
     let connected = host.connect(&request.id, address, request.tap)?;
     let elements = if request.open { rules::open(address) } else { Vec::new() };
     let add = || host.ensure_table().and_then(|()| host.add(&elements, &request.id));

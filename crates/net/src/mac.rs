@@ -1,6 +1,7 @@
 //! MAC addresses.
 
 use std::fmt;
+use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
@@ -23,6 +24,21 @@ impl fmt::Display for MacAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let [a, b, c, d, e, g] = self.0;
         write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
+    }
+}
+
+impl FromStr for MacAddress {
+    type Err = String;
+
+    /// Parses the address of a NIC: unicast, and not zero.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let mac = Self::try_from(text.replace('-', ":"))?;
+        if mac.0[0] & 1 == 1 || mac.0 == [0; 6] {
+            return Err(format!(
+                "{text:?} is not the MAC address of a NIC: the first byte is even, and not all are 0"
+            ));
+        }
+        Ok(mac)
     }
 }
 
@@ -51,5 +67,19 @@ mod tests {
         assert_eq!(mac.to_string(), "02:01:02:ab:04:ff");
         assert_eq!(MacAddress::try_from(mac.to_string()), Ok(mac));
         assert!(MacAddress::try_from("02:01".to_owned()).is_err());
+        assert_eq!(
+            "92:d0:c6:0a:29:33".parse::<MacAddress>().map(String::from),
+            Ok("92:d0:c6:0a:29:33".to_owned())
+        );
+        for bad in [
+            "",
+            "93:d0:c6:0a:29:33",
+            "00:00:00:00:00:00",
+            "92:d0:c6:0a:29",
+            "92:d0:c6:0a:29:33:44",
+            "92:d0:c6:0a:29:zz",
+        ] {
+            assert!(bad.parse::<MacAddress>().is_err(), "{bad}");
+        }
     }
 }

@@ -139,6 +139,9 @@ fn parse_host(text: &str) -> Result<HostSide, ParsePortError> {
 }
 
 fn parse_ip(text: &str) -> Result<Ipv4Addr, ParsePortError> {
+    if text == "localhost" {
+        return Ok(Ipv4Addr::LOCALHOST);
+    }
     match text.trim_start_matches('[').trim_end_matches(']').parse() {
         Ok(IpAddr::V4(ip)) => Ok(ip),
         Ok(ip) => Err(ParsePortError::Ipv6(ip)),
@@ -147,7 +150,7 @@ fn parse_ip(text: &str) -> Result<Ipv4Addr, ParsePortError> {
 }
 
 fn parse_protocol(text: &str) -> Result<Protocol, ParsePortError> {
-    match text {
+    match text.to_ascii_lowercase().as_str() {
         "tcp" => Ok(Protocol::Tcp),
         "udp" => Ok(Protocol::Udp),
         _ => Err(ParsePortError::Protocol(text.to_owned())),
@@ -184,6 +187,7 @@ mod tests {
     fn every_podman_form_is_parsed() {
         assert_eq!(one("8080:80"), "0.0.0.0:8080->80/tcp");
         assert_eq!(one("127.0.0.1:8080:80"), "127.0.0.1:8080->80/tcp");
+        assert_eq!(one("localhost:8080:80/TCP"), "127.0.0.1:8080->80/tcp");
         assert_eq!(one("53:53/udp"), "0.0.0.0:53->53/udp");
         assert_eq!(one("80"), "0.0.0.0:->80/tcp");
         assert_eq!(one("127.0.0.1::80"), "127.0.0.1:->80/tcp");

@@ -16,7 +16,7 @@ use nix::sched::{CloneFlags, setns, unshare};
 const MACHINES: usize = 64;
 
 fn request(id: &str) -> NetworkRequest {
-    NetworkRequest { id: id.to_owned(), open: false, tap: TapUse::Descriptor }
+    NetworkRequest { id: id.to_owned(), open: false, tap: TapUse::Descriptor, ip: None }
 }
 
 fn port(text: &str) -> PortMapping {

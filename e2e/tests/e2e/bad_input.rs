@@ -157,6 +157,7 @@ fn invalid_options_are_refused() {
         (&["--cpus", "half"], "is not a number of CPUs"),
         (&["--cpus", "100000"], "--cpus must be between 1 and"),
         (&["-m", "16m"], "--memory must be between 96 and"),
+        (&["-m", "1000g"], "cannot give a machine 1024000 MiB of memory: this host has"),
         (&["-m", "lots"], "\"lots\" is not a size"),
         (&["--disk", "1k"], "--disk must be between"),
         (&["--driver", "abacus"], "there is no driver \"abacus\": this mimeo has firecracker, qemu"),

@@ -28,6 +28,9 @@ pub struct Identity {
     /// Domains to search.
     #[serde(default)]
     pub dns_search: Vec<String>,
+    /// Options of the resolver, such as `ndots:2`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dns_options: Vec<String>,
     /// Additional entries for /etc/hosts: name -> address.
     #[serde(default)]
     pub hosts: BTreeMap<String, String>,

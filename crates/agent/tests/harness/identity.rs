@@ -28,6 +28,7 @@ pub fn identity() -> Identity {
         }),
         dns: vec!["10.0.2.4".into()],
         dns_search: vec!["example.net".into()],
+        dns_options: Vec::new(),
         hosts: [("cache".to_owned(), "10.9.8.6".to_owned())].into(),
         env: BTreeMap::from([("TOKEN".to_owned(), "the clone's own".to_owned())]),
         signal: None,

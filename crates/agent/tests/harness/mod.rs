@@ -192,6 +192,7 @@ pub fn configure(writable: bool) -> Configure {
         }),
         dns: vec!["10.0.2.3".into()],
         dns_search: vec!["example.org".into()],
+        dns_options: Vec::new(),
         hosts: [("db".to_owned(), "10.9.8.7".to_owned())].into(),
         image: disk("image"),
         writable: writable.then(|| disk("writable")),

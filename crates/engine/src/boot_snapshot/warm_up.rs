@@ -47,6 +47,7 @@ impl<'a> BootSnapshotWarmUp<'a> {
             interface: self.network.as_ref().map(interface),
             dns: self.network.iter().map(|network| network.subnet.dns().to_string()).collect(),
             dns_search: Vec::new(),
+            dns_options: Vec::new(),
             hosts: Default::default(),
             image: disk(IMAGE_SERIAL, DiskIdentification::Serial),
             writable: Some(disk(WRITABLE_SERIAL, DiskIdentification::Serial)),

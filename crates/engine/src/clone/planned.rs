@@ -101,7 +101,8 @@ pub(super) fn disk_layers(snapshot: &Snapshot, driver: &dyn Driver) -> u32 {
 pub(super) fn clone_spec(source: &Record, overrides: &CloneOverrides) -> MachineSpec {
     let mut spec = source.spec.clone();
     spec.name.clone_from(&overrides.name);
-    spec.hostname = None;
+    // Each machine has its own.
+    (spec.hostname, spec.mac, spec.bridge_ip) = (None, None, None);
     spec.remove = overrides.remove;
     spec.env.clone_from(&overrides.env);
     spec.ports = overrides.ports.clone().unwrap_or_else(|| {

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use mimeo_agent_protocol::message::{Process, TerminalSize};
-use mimeo_image::{Image, Progress, PullOptions, Source, Store};
+use mimeo_image::{Image, ImageConfig, Progress, PullOptions, Source, Store};
+use mimeo_net::PortMapping;
 
 use super::planned::Planned;
 use super::process;
 use crate::Engine;
-use crate::machine::{ImageSummary, PullPolicy};
+use crate::machine::{ImageSummary, NetworkRecord, PullPolicy};
 use crate::signal;
 use crate::stage::StageError;
 
@@ -38,10 +39,26 @@ impl Planned {
         let process = process::container_process(&record.spec, &image.config)?;
         let terminal = process.terminal.map(|default| size.unwrap_or(default));
         record.process = Process { terminal, ..process };
+        if let (true, Some(network)) = (record.spec.publish_exposed, &mut record.network) {
+            publish_exposed(network, &record.spec.expose, &image.config);
+        }
         let name = || image.names.first().unwrap_or(&record.spec.image).clone();
         record.image.get_or_insert_with(|| ImageSummary { id: image.id.to_string(), name: name() });
         self.stopwatch.lap("image");
         Ok(Imaged { planned: self, image })
+    }
+}
+
+/// Publishes the ports that the machine and its image expose, except those that are published already. A port
+/// of the image's that no VMM can publish, such as SCTP's, is left out.
+fn publish_exposed(network: &mut NetworkRecord, own: &[PortMapping], image: &ImageConfig) {
+    let of_image = image.exposed_ports.iter().filter_map(|text| PortMapping::parse(text).ok());
+    for port in own.iter().copied().chain(of_image.flatten()) {
+        let same =
+            |other: &PortMapping| (other.guest_port, other.protocol) == (port.guest_port, port.protocol);
+        if !network.ports.iter().any(same) {
+            network.ports.push(port);
+        }
     }
 }
 

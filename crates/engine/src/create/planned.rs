@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use mimeo_vmm::Driver;
 
+use crate::admission::meminfo;
 use crate::machine::{Claim, MachineSpec, VolumeSpec};
 use crate::stage::StageError;
 use crate::{Engine, driver, time_zone};
@@ -96,7 +97,19 @@ fn validate_sizes(spec: &MachineSpec) -> Result<(), StageError> {
     let max_cpus = host_cpus.max(1) * 4;
     check_range("--cpus", spec.cpus.into(), 1, max_cpus.into(), "")?;
     check_range("--memory", spec.memory_mib.into(), MIN_MEMORY_MIB.into(), MAX_MEMORY_MIB.into(), " MiB")?;
+    check_host_memory(spec.memory_mib.into())?;
     check_range("--disk", spec.disk_bytes, MIN_DISK_BYTES, 16 << 40, " bytes")
+}
+
+/// A host without overcommitment cannot map more than its memory and swap, and a guest that large takes minutes to
+/// boot before that is noticed.
+fn check_host_memory(given_mib: u64) -> Result<(), StageError> {
+    let (Some(memory), Some(swap)) = (meminfo("MemTotal:"), meminfo("SwapTotal:")) else { return Ok(()) };
+    let (memory_mib, swap_mib) = (memory >> 20, swap >> 20);
+    if given_mib <= memory_mib + swap_mib {
+        return Ok(());
+    }
+    Err(StageError::MemoryExceedsHost { given_mib, memory_mib, swap_mib })
 }
 
 fn check_range(option: &'static str, given: u64, min: u64, max: u64, unit: &str) -> Result<(), StageError> {

@@ -41,6 +41,34 @@ fn args(spec: &MachineSpec, image: &ImageConfig) -> Result<Vec<String>, StageErr
 }
 
 fn env(spec: &MachineSpec, image: &ImageConfig) -> BTreeMap<String, String> {
+    let mut env = default_env(spec, image);
+    let merged = spec.env_merge.iter().map(|(name, value)| (name.clone(), expand(value, &env)));
+    let merged: Vec<_> = merged.collect();
+    env.retain(|name, _| !spec.unset_all_env && !spec.unset_env.contains(name));
+    env.extend(merged);
+    env.extend(spec.env.clone());
+    env
+}
+
+/// Replaces `${NAME}` and `$NAME` by the variable's value; an unset variable is empty.
+fn expand(text: &str, env: &BTreeMap<String, String>) -> String {
+    let mut parts = text.split('$');
+    let mut result = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let (name, rest) = match part.strip_prefix('{').and_then(|braced| braced.split_once('}')) {
+            Some(split) => split,
+            None => {
+                part.split_at(part.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(part.len()))
+            }
+        };
+        result.push_str(env.get(name).map_or("", String::as_str));
+        result.push_str(rest);
+    }
+    result
+}
+
+/// The variables that mimeo and the image set.
+fn default_env(spec: &MachineSpec, image: &ImageConfig) -> BTreeMap<String, String> {
     let mut env = BTreeMap::from([
         ("PATH".to_owned(), DEFAULT_PATH.to_owned()),
         ("container".to_owned(), "mimeo".to_owned()),
@@ -50,7 +78,6 @@ fn env(spec: &MachineSpec, image: &ImageConfig) -> BTreeMap<String, String> {
     }
     let pairs = image.env.iter().filter_map(|pair| pair.split_once('='));
     env.extend(pairs.map(|(name, value)| (name.to_owned(), value.to_owned())));
-    env.extend(spec.env.clone());
     env
 }
 

@@ -533,7 +533,7 @@ fn allocate_network(
     previous: Option<&NetworkRecord>,
 ) -> Result<Option<NetworkRecord>, SubnetsExhausted> {
     let ports = previous.map_or_else(|| record.spec.ports.clone(), |previous| previous.ports.clone());
-    let mac = MacAddress::local(record.id.tail());
+    let mac = record.spec.mac.unwrap_or_else(|| MacAddress::local(record.id.tail()));
     match record.spec.network {
         NetworkMode::None => return Ok(None),
         // All bridged machines have the same subnet, each in its own network namespace.

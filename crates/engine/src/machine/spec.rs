@@ -1,9 +1,10 @@
 //! A machine as the user requests it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use mimeo_net::PortMapping;
+use mimeo_net::{MacAddress, PortMapping};
 use mimeo_vmm::accel::Accel;
 use mimeo_volume::VolumeSpec;
 use serde::{Deserialize, Serialize};
@@ -51,7 +52,7 @@ pub struct MachineSpec {
     pub ports: Vec<PortMapping>,
     /// Name servers, instead of the host's.
     pub dns: Vec<String>,
-    /// Entries for /etc/hosts, name to address.
+    /// Entries for /etc/hosts, name to address or [`HOST_GATEWAY`].
     pub add_hosts: BTreeMap<String, String>,
     /// Shared directories of the host.
     pub volumes: Vec<VolumeSpec>,
@@ -89,7 +90,43 @@ pub struct MachineSpec {
     /// The log of the container's output.
     #[serde(default)]
     pub log: LogConfig,
+    /// Domains in which names without a dot are looked up.
+    #[serde(default)]
+    pub dns_search: Vec<String>,
+    /// Options of the resolver, such as `ndots:2`.
+    #[serde(default)]
+    pub dns_options: Vec<String>,
+    /// Ports that the machine exposes, besides the image's.
+    #[serde(default)]
+    pub expose: Vec<PortMapping>,
+    /// Publish all exposed ports, each on a free port of the host.
+    #[serde(default)]
+    pub publish_exposed: bool,
+    /// The NIC's MAC address. Default: derived from the machine's id.
+    #[serde(default)]
+    pub mac: Option<MacAddress>,
+    /// The address on the bridge. Default: a free one.
+    #[serde(default)]
+    pub bridge_ip: Option<Ipv4Addr>,
+    /// Variables whose values refer to the image's, as in `${PATH}:/opt/bin`.
+    #[serde(default)]
+    pub env_merge: BTreeMap<String, String>,
+    /// Variables of the image and of mimeo that are not set.
+    #[serde(default)]
+    pub unset_env: BTreeSet<String>,
+    /// Set only the variables of `env` and `env_merge`.
+    #[serde(default)]
+    pub unset_all_env: bool,
+    /// Annotations: shown by `inspect`, without effect.
+    #[serde(default)]
+    pub annotations: BTreeMap<String, String>,
+    /// Remove the image too when the machine is removed, unless something else uses it.
+    #[serde(default)]
+    pub remove_image: bool,
 }
+
+/// The address in `add_hosts` that stands for the host, as the machine sees it.
+pub const HOST_GATEWAY: &str = "host-gateway";
 
 impl MachineSpec {
     /// Creates the spec of a machine of `image` with all defaults.
@@ -129,6 +166,17 @@ impl MachineSpec {
             cold: false,
             container: ContainerOptions::default(),
             log: LogConfig::default(),
+            dns_search: Vec::new(),
+            dns_options: Vec::new(),
+            expose: Vec::new(),
+            publish_exposed: false,
+            mac: None,
+            bridge_ip: None,
+            env_merge: BTreeMap::new(),
+            unset_env: BTreeSet::new(),
+            unset_all_env: false,
+            annotations: BTreeMap::new(),
+            remove_image: false,
         }
     }
 }

@@ -37,6 +37,14 @@ impl BridgeAddress {
         candidates.find(|address| !used.contains(address)).ok_or(BridgedError::Exhausted)
     }
 
+    /// The address that a machine requests, if it is not in `used`.
+    pub(crate) fn requested(ip: Ipv4Addr, used: &HashSet<Self>) -> Result<Self, BridgedError> {
+        let parsed = ip.to_string().parse::<Self>().ok();
+        let address = parsed.filter(|address| (FIRST..=LAST).contains(&address.0));
+        let address = address.ok_or(BridgedError::NotOnBridge { ip })?;
+        if used.contains(&address) { Err(BridgedError::AddressInUse { ip }) } else { Ok(address) }
+    }
+
     /// The IPv4 address of the machines' gateway.
     #[must_use]
     pub fn gateway() -> Ipv4Addr {
@@ -77,6 +85,17 @@ impl FromStr for BridgeAddress {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn only_free_addresses_of_the_bridge_are_granted() {
+        let used = HashSet::from([BridgeAddress(7)]);
+        let requested = |ip: &str| BridgeAddress::requested(ip.parse().expect("an address"), &used);
+        assert_eq!(requested("10.202.0.9").expect("granted"), BridgeAddress(9));
+        assert!(matches!(requested("10.202.0.7"), Err(BridgedError::AddressInUse { .. })));
+        for outside in ["10.202.0.0", "10.202.0.1", "10.202.255.255", "10.203.0.2", "10.201.0.2", "0.0.0.0"] {
+            assert!(matches!(requested(outside), Err(BridgedError::NotOnBridge { .. })), "{outside}");
+        }
+    }
 
     #[test]
     fn the_first_address_is_as_documented() {

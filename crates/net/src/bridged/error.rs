@@ -1,6 +1,7 @@
 //! Errors of bridged networking.
 
 use std::io;
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
 /// Why a machine cannot be attached to the bridge or detached from it.
@@ -38,6 +39,18 @@ pub enum BridgedError {
         network: &'static str,
         /// The conflicting route.
         route: String,
+    },
+    /// The requested address is not one that a machine can have.
+    #[error("{ip} is not an address for a machine: --ip takes one from 10.202.0.2 to 10.202.255.254")]
+    NotOnBridge {
+        /// The address.
+        ip: Ipv4Addr,
+    },
+    /// The requested address belongs to another machine.
+    #[error("address {ip} is in use by another machine")]
+    AddressInUse {
+        /// The address.
+        ip: Ipv4Addr,
     },
     /// All addresses on the bridge are in use.
     #[error("all 65533 addresses of 10.202.0.0/16 are in use")]
