@@ -3,9 +3,9 @@
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    attach, commit, completion, cp, create, diff, events, exec, export, fork, generate, image, inspect, kill,
-    login, logout, logs, man, pause, port, ps, rename, restart, rm, run, setup, snapshot, start, stats, stop,
-    test, top, unpause, update, version, wait,
+    attach, commit, completion, container, cp, create, diff, events, exec, export, fork, generate, healthcheck,
+    image, inspect, kill, login, logout, logs, man, pause, port, ps, rename, restart, rm, run, setup,
+    snapshot, start, stats, stop, system, test, top, unpause, update, version, wait,
 };
 use crate::logging::{LOG_VARIABLE, LogLevel};
 
@@ -138,4 +138,15 @@ pub(crate) enum Podman {
     Logout(logout::Args),
     /// Show mimeo's version, drivers and directories
     Version(version::Args),
+    /// The long form of the commands on machines
+    #[command(subcommand)]
+    Container(container::Verb),
+    /// Run health checks
+    #[command(subcommand)]
+    Healthcheck(healthcheck::Verb),
+    /// Show the host, the directories and the number of machines
+    Info(system::info::Args),
+    /// Show and free what mimeo uses of the host
+    #[command(subcommand)]
+    System(system::Verb),
 }

@@ -3,15 +3,19 @@
 pub(crate) mod attach;
 pub(crate) mod commit;
 pub(crate) mod completion;
+pub(crate) mod confirm;
+pub(crate) mod container;
 pub(crate) mod cp;
 pub(crate) mod create;
 pub(crate) mod diff;
 pub(crate) mod events;
 pub(crate) mod exec;
 pub(crate) mod export;
+pub(crate) mod filter;
 pub(crate) mod fork;
 pub(crate) mod generate;
 pub(crate) mod guest_data;
+pub(crate) mod healthcheck;
 pub(crate) mod image;
 pub(crate) mod inspect;
 pub(crate) mod kill;
@@ -33,6 +37,7 @@ pub(crate) mod start;
 pub(crate) mod stats;
 pub(crate) mod stop;
 pub(crate) mod supervisor;
+pub(crate) mod system;
 pub(crate) mod test;
 pub(crate) mod top;
 pub(crate) mod unpause;
@@ -124,5 +129,12 @@ async fn podman(engine: &Engine, command: Podman, level: LogLevel) -> Result<i32
         Podman::Login(args) => login::run(args).await,
         Podman::Logout(args) => logout::run(&args),
         Podman::Version(args) => version::run(engine, &args),
+        Podman::Container(verb) => match verb.into_short_form(engine) {
+            Ok(command) => Box::pin(podman(engine, command, level)).await,
+            Err(outcome) => outcome,
+        },
+        Podman::Healthcheck(verb) => healthcheck::run(engine, verb).await,
+        Podman::Info(args) => system::info::run(engine, &args),
+        Podman::System(verb) => system::run(engine, verb).await,
     }
 }

@@ -58,6 +58,18 @@ fn scaled(bytes: u64, digits: usize) -> (String, &'static str) {
     (significant(value, digits), UNITS[unit])
 }
 
+/// `288KiB`: powers of 1024, four significant digits.
+pub(crate) fn binary_size(bytes: u64) -> String {
+    const UNITS: [&str; 7] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
+    let mut value = bytes as f64;
+    let mut unit = 0;
+    while value >= 1024.0 && unit + 1 < UNITS.len() {
+        value /= 1024.0;
+        unit += 1;
+    }
+    format!("{}{}", significant(value, 4), UNITS[unit])
+}
+
 /// A number below 1000 with `digits` significant digits, without trailing zeros after the point.
 fn significant(value: f64, digits: usize) -> String {
     let integer_digits = if value >= 100.0 {

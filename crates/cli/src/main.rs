@@ -9,7 +9,10 @@ mod interruption;
 mod live;
 mod logging;
 mod output;
+#[cfg(test)]
+mod podman_table;
 mod progress;
+mod refused_commands;
 mod resource_usage;
 mod stdio;
 mod template;
@@ -57,6 +60,12 @@ fn run(arguments: Arguments) -> Result<i32, CliError> {
 /// Prints help, the version or a usage error. Help and version exit with 0, a
 /// usage error with podman's 125.
 fn print_refusal(refusal: &clap::Error) -> ExitCode {
+    let arguments: Vec<_> =
+        std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()).collect();
+    if let Some(reason) = refused_commands::reason(refusal, &arguments) {
+        output::error(&CliError::usage(reason));
+        return ExitCode::from(125);
+    }
     let code = if refusal.use_stderr() { 125 } else { 0 };
     match refusal.print() {
         Ok(()) => ExitCode::from(code),

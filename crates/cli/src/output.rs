@@ -43,16 +43,22 @@ pub(crate) fn table(headings: &[&str], rows: &[Vec<String>]) -> Result<(), CliEr
     bytes(columns(headings, rows).as_bytes())
 }
 
-/// Formats a table as podman does: each column as wide as its widest cell but
-/// at least ten characters, with two spaces between columns.
+/// Formats a table as podman does.
 pub(crate) fn columns(headings: &[&str], rows: &[Vec<String>]) -> String {
     let headings: Vec<String> = headings.iter().map(ToString::to_string).collect();
-    let all: Vec<&Vec<String>> = std::iter::once(&headings).chain(rows).collect();
-    let widest = |column: usize| all.iter().map(|row| row[column].chars().count()).max().unwrap_or_default();
-    let width = |column: usize| widest(column).max(MIN_WIDTH);
-    let widths: Vec<usize> = (0..headings.len()).map(width).collect();
+    let all: Vec<Vec<String>> = std::iter::once(headings).chain(rows.iter().cloned()).collect();
+    align(&all)
+}
+
+/// Aligns rows as podman does: each column as wide as its widest cell but at least ten
+/// characters, with two spaces between columns. Rows may have different lengths.
+pub(crate) fn align(rows: &[Vec<String>]) -> String {
+    let count = rows.iter().map(Vec::len).max().unwrap_or_default();
+    let length = |row: &Vec<String>, column: usize| row.get(column).map_or(0, |cell| cell.chars().count());
+    let widest = |column: usize| rows.iter().map(|row| length(row, column)).max().unwrap_or_default();
+    let widths: Vec<usize> = (0..count).map(|column| widest(column).max(MIN_WIDTH)).collect();
     let mut text = String::new();
-    for row in all {
+    for row in rows {
         // Text from a guest must not control the terminal.
         let plain = |cell: &String| cell.replace(char::is_control, "?");
         let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{:width$}", plain(cell)));

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -10,7 +10,7 @@ use mimeo_net::PortMapping;
 
 use crate::error::CliError;
 
-/// Parses a size as podman does: `512m`, `1g`, `1073741824`.
+/// Parses a size as podman does: `512m`, `0.25g`, `1073741824`.
 pub(crate) fn size(text: &str) -> Result<u64, CliError> {
     let lower = text.to_ascii_lowercase();
     let bare = lower.trim_end_matches('b').trim_end_matches('i');
@@ -21,12 +21,21 @@ pub(crate) fn size(text: &str) -> Result<u64, CliError> {
         Some((at, 't')) => (&bare[..at], 40),
         _ => (bare, 0),
     };
-    let bytes = digits.parse::<u64>().ok().and_then(|number| number.checked_mul(1 << shift));
+    let whole = || digits.parse::<u64>().ok().and_then(|number| number.checked_mul(1 << shift));
+    let bytes = if digits.contains('.') { fraction(digits, shift) } else { whole() };
     bytes.ok_or_else(|| {
         CliError::usage(format!(
             "{text:?} is not a size: give a number of bytes, or a number with k, m, g or t"
         ))
     })
+}
+
+/// A number with decimals, times 2 to the power of `shift`.
+fn fraction(digits: &str, shift: u32) -> Option<u64> {
+    let is_decimal = digits.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+    let bytes = digits.parse::<f64>().ok().filter(|_| is_decimal)? * f64::from(1_u32 << shift.min(31));
+    let bytes = bytes * if shift > 31 { f64::from(1_u32 << (shift - 31)) } else { 1.0 };
+    (bytes < u64::MAX as f64).then_some(bytes as u64)
 }
 
 /// As [`duration`], but zero is allowed.
@@ -117,10 +126,13 @@ pub(crate) fn environment(
 ) -> Result<BTreeMap<String, String>, CliError> {
     let mut env = BTreeMap::new();
     for file in files {
-        let text = fs::read_to_string(file)
-            .map_err(|source| CliError::io(format!("read --env-file {}", file.display()), source))?;
-        let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
-        lines.for_each(|line| set_variable(&mut env, line));
+        for line in file_lines("--env-file", file)? {
+            if line.starts_with('=') {
+                let file = file.display();
+                return Err(CliError::usage(format!("--env-file {file}: {line:?} does not name a variable")));
+            }
+            set_variable(&mut env, &line);
+        }
     }
     if let Some(bad) = variables.iter().find(|text| text.is_empty() || text.starts_with('=')) {
         return Err(CliError::usage(format!("--env {bad:?} does not name a variable")));
@@ -129,8 +141,23 @@ pub(crate) fn environment(
     Ok(env)
 }
 
-/// Sets `NAME=VALUE`. For a name alone, copies the variable from mimeo's own environment, if it is set there.
+/// The lines of a file of variables or labels, as podman reads it: leading blanks, empty lines and comments are left
+/// out, and everything else is kept, also trailing blanks. A byte order mark is not part of the first line.
+pub(crate) fn file_lines(flag: &str, file: &Path) -> Result<Vec<String>, CliError> {
+    let text = fs::read_to_string(file)
+        .map_err(|source| CliError::io(format!("read {flag} {}", file.display()), source))?;
+    let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
+    let lines = text.lines().map(str::trim_start);
+    Ok(lines.filter(|line| !line.is_empty() && !line.starts_with('#')).map(str::to_owned).collect())
+}
+
+/// Sets `NAME=VALUE`. For a name alone, copies the variable from mimeo's own environment, if it is set there; for
+/// `PREFIX*`, all variables whose names begin so.
 fn set_variable(env: &mut BTreeMap<String, String>, text: &str) {
+    if let (Some(prefix), false) = (text.strip_suffix('*'), text.contains('=')) {
+        env.extend(host_variables().filter(|(name, _)| name.starts_with(prefix)));
+        return;
+    }
     let (name, value) = match text.split_once('=') {
         Some((name, value)) => (name, Some(value.to_owned())),
         None => (text, std::env::var(text).ok()),
@@ -146,6 +173,12 @@ pub(crate) fn absolute(option: &str, path: String) -> Result<String, CliError> {
         return Ok(path);
     }
     Err(CliError::usage(format!("{option} {path:?} is not an absolute path in the container")))
+}
+
+/// The variables of mimeo's own environment that are text.
+pub(crate) fn host_variables() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
 }
 
 /// Parses the values of `--publish`.
@@ -169,9 +202,33 @@ mod tests {
         assert_eq!(size("1G").expect("a size"), 1024 * MIB);
         assert_eq!(size("1GiB").expect("a size"), 1024 * MIB);
         assert_eq!(size("1024").expect("a size"), 1024);
-        for bad in ["", "m", "-1", "1x", "1.5g", "99999999999t"] {
+        assert_eq!(size("0.25g").expect("a size"), 256 * MIB);
+        assert_eq!(size("1.5t").expect("a size"), 1536 * 1024 * MIB);
+        assert_eq!(size(".5k").expect("a size"), 512);
+        for bad in
+            ["", "m", "-1", "1x", "1.5.1g", ".", "1e3g", "-1.5g", "inf.g", "99999999999t", "99999999999.5t"]
+        {
             assert!(size(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn files_of_variables_are_read_as_podman_reads_them() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let file = directory.path().join("env");
+        let read = |content: &str| {
+            fs::write(&file, content).expect("written");
+            environment(std::slice::from_ref(&file), &[])
+        };
+        let env =
+            read("\u{feff}A=x y \n  B=z\t\r\n#C=1\n  # D=1\n\nE=\nF=\"q\"\nG= lead\nNOT_SET_ANYWHERE\n")
+                .expect("variables");
+        let pairs: Vec<_> = env.iter().map(|(name, value)| format!("{name}={value}|")).collect();
+        assert_eq!(pairs.concat(), "A=x y |B=z\t|E=|F=\"q\"|G= lead|");
+        assert!(read("=1").is_err());
+        let path = read("PAT*\n").expect("variables");
+        assert_eq!(path.get("PATH").cloned(), std::env::var("PATH").ok());
+        assert!(environment(&[directory.path().join("none")], &[]).is_err());
     }
 
     #[test]

@@ -69,21 +69,21 @@ pub(crate) fn network_mode(network: &NetworkRecord) -> &'static str {
     if network.outer.is_some() { "bridged" } else { "rootless" }
 }
 
-/// Names of images by image id.
+/// Names and sizes of images by image id.
 #[derive(Debug, Default)]
-pub(crate) struct ImageNames(HashMap<String, Vec<String>>);
+pub(crate) struct ImageNames(HashMap<String, (Vec<String>, u64)>);
 
 impl ImageNames {
     /// Loads the names of all local images.
     pub(crate) fn load(engine: &Engine) -> Result<Self, CliError> {
         let images = engine.images()?.list()?.images;
-        Ok(Self(images.into_iter().map(|image| (image.id.to_string(), image.names)).collect()))
+        Ok(Self(images.into_iter().map(|image| (image.id.to_string(), (image.names, image.size))).collect()))
     }
 
     /// The full name of the image that a machine runs, or the requested name if the image has none.
     pub(crate) fn name_for(&self, record: &Record) -> String {
         let requested = &record.spec.image;
-        let names = record.image.as_ref().and_then(|image| self.0.get(&image.id));
+        let names = record.image.as_ref().and_then(|image| self.0.get(&image.id)).map(|(names, _)| names);
         let full = requested.parse::<ImageName>().map(|name| name.to_string()).unwrap_or_default();
         match names {
             Some(names) if names.contains(&full) => full,
@@ -91,6 +91,17 @@ impl ImageNames {
             None => requested.clone(),
         }
     }
+
+    /// The size of the image that a machine runs; 0 if it was removed.
+    pub(crate) fn size_of(&self, record: &Record) -> u64 {
+        let image = record.image.as_ref().and_then(|image| self.0.get(&image.id));
+        image.map_or(0, |(_, size)| *size)
+    }
+}
+
+/// A time as Go prints it, in podman's `--format`.
+pub(crate) fn go_time(time: Timestamp) -> String {
+    time.strftime("%Y-%m-%d %H:%M:%S.%9f +0000 UTC").to_string()
 }
 
 /// An image's id without the `sha256:` prefix, as podman shows it.

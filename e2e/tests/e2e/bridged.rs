@@ -258,3 +258,26 @@ fn missing_prerequisites_are_named() {
     outcome.stderr_contains("nft").stderr_contains("apt-get install nftables");
     assert_eq!(lan.links(), [""; 0]);
 }
+
+#[test]
+fn a_machine_has_the_requested_address_and_reaches_its_host() {
+    let world = World::new(User::Root);
+    let image = world.busybox();
+    let lan = Lan::new();
+    serve(&world, &image, &["--name", "web", "--ip", "10.202.7.9", "--mac-address", "92:d0:c6:0a:29:33"]);
+    assert_eq!(network(&world, "web", "IPAddress"), "10.202.7.9");
+    assert_eq!(network(&world, "web", "MacAddress"), "92:d0:c6:0a:29:33");
+    until("the page is served", || get("10.202.7.9:8000"));
+    let taken = ["run", "--rm", "--network", "bridged", "--ip", "10.202.7.9", &image, "true"];
+    world.mimeo(taken).code(125).stderr_contains("10.202.7.9 is in use by another machine");
+    let listener = TcpListener::bind("0.0.0.0:0").expect("a port");
+    let port = listener.local_addr().expect("an address").port();
+    let server = std::thread::spawn(move || {
+        let (mut client, _) = listener.accept().expect("a client");
+        client.write_all(b"hello\n").expect("written");
+    });
+    shell(&world, "web", &format!("nc host.containers.internal {port} </dev/null")).ok().printed("hello\n");
+    server.join().expect("served");
+    world.mimeo(["rm", "-f", "web"]).ok();
+    lan.assert_empty();
+}

@@ -5,6 +5,7 @@ mod bad_input;
 mod boot_snapshots;
 mod bridged;
 mod clones;
+mod command_line;
 mod container_options;
 mod copy;
 mod exchange;

@@ -8,7 +8,12 @@ use crate::{output, progress};
 
 /// Arguments of `mimeo create`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  mimeo create --name web -p 8080:80 nginx\n  mimeo start web")]
+#[command(
+    // -h is podman's short form of --hostname.
+    disable_help_flag = true,
+    override_usage = "mimeo create [OPTIONS] IMAGE [COMMAND [ARGUMENT]...]",
+    after_help = "Examples:\n  mimeo create --name web -p 8080:80 nginx\n  mimeo start web"
+)]
 pub(crate) struct Args {
     #[command(flatten)]
     machine: MachineArgs,
@@ -17,8 +22,11 @@ pub(crate) struct Args {
 /// Creates the machine and prints its id.
 pub(crate) async fn run(engine: &Engine, args: Args) -> Result<i32, CliError> {
     let progress = progress::reporter(args.machine.quiet());
-    let spec = args.machine.into_spec()?;
-    let record = create::create(engine, spec, progress).await?;
+    let (spec, files) = args.machine.into_spec()?;
+    files.prepare(engine, spec.name.as_ref()).await?;
+    let created = create::create(engine, spec, progress).await;
+    let record = created.inspect_err(|_| files.give_up())?;
+    files.write(record.id.as_str(), None)?;
     output::line(record.id.as_str())?;
     Ok(0)
 }

@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use crate::error::CliError;
 use crate::output;
-use crate::template::{Format, render};
+use crate::template::Format;
 use crate::values::timestamp;
 use filter::Filter;
 
@@ -39,7 +39,7 @@ pub(crate) struct Args {
     /// Only matching events: event=, container= or image=; can be repeated
     #[arg(short, long, value_name = "KEY=VALUE")]
     filter: Vec<String>,
-    /// `json`, or a template with {{.Time}}, {{.Status}}, {{.Name}}, {{.ID}} and {{.Image}}
+    /// `json`, or a template of Go's text/template with {{.Time}}, {{.Status}}, {{.Name}}, {{.ID}} and {{.Image}}
     #[arg(long, value_name = "FORMAT")]
     format: Option<String>,
     /// Print JSON, one object per line
@@ -110,9 +110,7 @@ impl Printer {
         }
         match &self.format {
             Some(Format::Json) => output::line(serde_json::to_string(&EventRow::from(event))?),
-            Some(Format::Text(text)) => {
-                output::line(render(text, &serde_json::to_value(EventRow::from(event))?)?)
-            }
+            Some(Format::Text(text)) => text.print(&[serde_json::to_value(EventRow::from(event))?], &[]),
             None => output::line(podman_line(&event)),
         }
     }

@@ -20,6 +20,7 @@ const SIGKILL_EXIT_CODE: i32 = 137;
 /// Arguments of `mimeo exec`.
 #[derive(Debug, clap::Args)]
 #[command(
+    override_usage = "mimeo exec [OPTIONS] MACHINE COMMAND [ARGUMENT]...",
     after_help = "Examples:\n  mimeo exec -it web sh\n  mimeo exec -e A=1 --workdir /tmp web env\n  tar -c . | mimeo exec -i web tar -C /srv -x"
 )]
 pub(crate) struct Args {
@@ -50,12 +51,13 @@ pub(crate) struct Args {
     /// Select the machine by the process id of its supervisor; then COMMAND is the first argument
     #[arg(long)]
     pid: Option<u32>,
-    /// The machine: its name, its id or the start of its id
-    #[arg(required_unless_present = "pid")]
-    machine: Option<String>,
-    /// The command to run and its arguments
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-    command: Vec<String>,
+    /// Select the machine that was created last; then COMMAND is the first argument
+    #[arg(short, long, conflicts_with = "pid")]
+    latest: bool,
+    /// The machine: its name, its id or the start of its id; then the command to run and its arguments
+    // One argument: an option after the machine belongs to the command.
+    #[arg(required = true, trailing_var_arg = true, value_name = "MACHINE")]
+    words: Vec<String>,
 }
 
 /// Runs the process; returns its exit code.
@@ -101,15 +103,15 @@ fn process_to_run(record: &Record, args: &Args, command: Vec<String>) -> Result<
     })
 }
 
-/// Separates the machine from the command. With `--pid`, all arguments are the command.
+/// Separates the machine from the command. With `--pid` or `--latest`, all arguments are the command.
 fn split_arguments(args: &Args) -> Result<(Machine, Vec<String>), CliError> {
-    let first = args.machine.clone();
-    let (name, head) = if args.pid.is_none() { (first, None) } else { (None, first) };
-    let command: Vec<String> = head.into_iter().chain(args.command.iter().cloned()).collect();
+    let is_named = args.pid.is_none() && !args.latest;
+    let (name, command) = args.words.split_at(usize::from(is_named).min(args.words.len()));
+    let (name, command) = (name.first().cloned(), command.to_vec());
     if command.is_empty() {
         return Err(CliError::usage("no command given: see `mimeo exec --help`"));
     }
-    Ok((Machine { name, pid: args.pid }, command))
+    Ok((Machine { name, pid: args.pid, latest: args.latest }, command))
 }
 
 /// Starts the process; errors have podman's exit codes.

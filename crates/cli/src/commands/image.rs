@@ -1,6 +1,7 @@
 //! `mimeo image`: images, which machines are created from.
 
 mod archive;
+pub(crate) mod exists;
 pub(crate) mod history;
 pub(crate) mod import;
 pub(crate) mod inspect;
@@ -29,6 +30,8 @@ pub(crate) enum Verb {
     /// List images
     #[command(visible_alias = "list")]
     Ls(ls::Args),
+    /// Test whether an image exists: the exit code is 0 or 1
+    Exists(exists::Args),
     /// Show details of images
     Inspect(inspect::Args),
     /// Remove images
@@ -56,6 +59,7 @@ pub(crate) async fn run(engine: &Engine, verb: Verb) -> Result<i32, CliError> {
     match verb {
         Verb::Pull(args) => pull::run(engine, args).await,
         Verb::Ls(args) => ls::run(engine, &args),
+        Verb::Exists(args) => exists::run(engine, &args),
         Verb::Inspect(args) => inspect::run(engine, &args),
         Verb::Rm(args) => rm::run(engine, &args),
         Verb::History(args) => history::run(engine, &args),
@@ -75,10 +79,10 @@ fn unknown(text: &str) -> CliError {
 }
 
 /// Pairs of an image id and the machine or snapshot that uses the image.
-struct ImageUsers(Vec<(String, String)>);
+pub(crate) struct ImageUsers(Vec<(String, String)>);
 
 impl ImageUsers {
-    fn load(engine: &Engine) -> Result<Self, CliError> {
+    pub(crate) fn load(engine: &Engine) -> Result<Self, CliError> {
         let machines = engine.registry().list()?.into_iter();
         let machines = machines.filter_map(|found| {
             let name = format!("machine {}", found.record.name);
@@ -93,7 +97,7 @@ impl ImageUsers {
     }
 
     /// Lists the users of the image for an error message; `None` if there are none.
-    fn describe(&self, image: &Image) -> Option<String> {
+    pub(crate) fn describe(&self, image: &Image) -> Option<String> {
         let id = image.id.to_string();
         let names: Vec<_> =
             self.0.iter().filter(|(used, _)| *used == id).map(|(_, name)| name.as_str()).collect();

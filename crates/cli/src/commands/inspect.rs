@@ -6,10 +6,13 @@ mod document;
 use mimeo_engine::{Engine, FindError, Selector};
 use mimeo_image::Inspection;
 use serde::Serialize;
+use serde_json::Value;
 
+use crate::commands::image::inspect::podman;
+use crate::commands::select::latest;
 use crate::error::CliError;
 use crate::output;
-use crate::template::{Format, render};
+use crate::template::Format;
 use crate::view::ImageNames;
 use document::Document;
 
@@ -19,7 +22,7 @@ use document::Document;
     after_help = "Examples:\n  mimeo inspect web\n  mimeo inspect --format '{{.State.Pid}}' web\n  mimeo inspect --pid $!"
 )]
 pub(crate) struct Args {
-    /// `json`, or a template with fields such as {{.State.Status}}
+    /// `json`, or a template of Go's text/template with fields such as {{.State.Status}}
     #[arg(short, long, value_name = "FORMAT")]
     format: Option<String>,
     /// Print JSON (the default)
@@ -34,6 +37,16 @@ pub(crate) struct Args {
     /// Select a machine by the process id of its supervisor; can be repeated
     #[arg(long)]
     pid: Vec<u32>,
+    /// Select the machine that was created last
+    #[arg(short, long)]
+    latest: bool,
+}
+
+impl Args {
+    /// The same for machines only.
+    pub(crate) fn for_machines(self) -> Self {
+        Self { kind: Kind::Container, ..self }
+    }
 }
 
 /// The type of a named object.
@@ -55,12 +68,25 @@ enum Object {
     Image(Box<Inspection>),
 }
 
+impl Object {
+    /// The fields for `--format`: those of the JSON, and podman's other names for them.
+    fn fields(&self) -> Result<Value, CliError> {
+        match self {
+            Self::Machine(document) => document.fields(),
+            Self::Image(inspection) => podman::fields(inspection),
+        }
+    }
+}
+
 /// Prints a JSON array of the objects that exist, and an error for each other
 /// name; then the exit code is podman's 125.
 pub(crate) fn run(engine: &Engine, args: &Args) -> Result<i32, CliError> {
     let names = ImageNames::load(engine)?;
     let words = args.names.iter().cloned().map(Selector::NameOrId);
-    let selectors: Vec<_> = words.chain(args.pid.iter().copied().map(Selector::Pid)).collect();
+    let mut selectors: Vec<_> = words.chain(args.pid.iter().copied().map(Selector::Pid)).collect();
+    if args.latest {
+        selectors.push(Selector::NameOrId(latest(engine)?.record.id.to_string()));
+    }
     if selectors.is_empty() {
         return Err(CliError::usage("nothing to inspect: give the name of a machine or an image, or --pid"));
     }
@@ -75,10 +101,10 @@ pub(crate) fn run(engine: &Engine, args: &Args) -> Result<i32, CliError> {
         }
     }
     match Format::from_arguments(args.format.as_deref(), args.json) {
-        Some(Format::Text(template)) => {
-            for object in &found {
-                output::line(render(&template, &serde_json::to_value(object)?)?)?;
-            }
+        Some(Format::Text(text)) => {
+            let values = found.iter().map(Object::fields).collect::<Result<Vec<_>, _>>()?;
+            // podman's inspect prints no heading, even for `table`.
+            text.without_heading().print(&values, &[])?;
         }
         Some(Format::Json) | None => output::json(&found)?,
     }

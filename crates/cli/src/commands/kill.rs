@@ -2,7 +2,7 @@
 
 use mimeo_engine::{Engine, act, signal};
 
-use crate::commands::select::{Machines, find_all, find_each, for_each};
+use crate::commands::select::{Machines, for_each};
 use crate::error::CliError;
 
 /// Arguments of `mimeo kill`.
@@ -15,6 +15,9 @@ pub(crate) struct Args {
     /// All running machines
     #[arg(short, long, conflicts_with_all = ["names", "pid"])]
     all: bool,
+    /// Machines that match, as for `mimeo ps`; can be repeated
+    #[arg(long, value_name = "KEY=VALUE", conflicts_with_all = ["names", "pid"])]
+    filter: Vec<String>,
     #[command(flatten)]
     machines: Machines,
 }
@@ -22,11 +25,7 @@ pub(crate) struct Args {
 /// Sends the signal to each machine.
 pub(crate) async fn run(engine: &Engine, args: Args) -> Result<i32, CliError> {
     let signal = signal::parse(&args.signal)?;
-    let machines = if args.all {
-        find_all(engine, |found| found.supervised)?
-    } else {
-        find_each(engine, args.machines.selectors()?)
-    };
+    let machines = args.machines.find_matching(engine, args.all, &args.filter, |found| found.supervised)?;
     let kill = move |engine: Engine, found: Result<_, _>| async move {
         act::kill(&engine, &found?, signal).await?;
         Ok(None)

@@ -11,7 +11,7 @@ use mimeo_engine::Engine;
 use mimeo_engine::log::{LogDriver, LogLine};
 use mimeo_engine::machine::{Found, Phase};
 
-use crate::commands::select::{Machines, find_each};
+use crate::commands::select::Machines;
 use crate::error::CliError;
 use crate::values::timestamp;
 use file::LogFile;
@@ -126,9 +126,9 @@ impl Source {
 pub(crate) fn run(engine: &Engine, args: &Args) -> Result<i32, CliError> {
     let range = TimeRange::from_arguments(args)?;
     let limit = parse_tail(&args.tail)?;
-    let selectors = args.machines.selectors()?;
-    let is_one_of_several = selectors.len() > 1;
-    let found = find_each(engine, selectors).into_iter().map(|(_, found)| found);
+    let machines = args.machines.find(engine)?;
+    let is_one_of_several = machines.len() > 1;
+    let found = machines.into_iter().map(|(_, found)| found);
     let sources = found.map(|found| Source::new(found?, args, is_one_of_several));
     let mut sources = sources.collect::<Result<Vec<_>, _>>()?;
     sources.iter_mut().try_for_each(|source| source.print_tail(range, limit))?;

@@ -3,7 +3,7 @@
 use mimeo_engine::machine::Phase;
 use mimeo_engine::{Engine, act};
 
-use crate::commands::select::{Machines, find_all, find_each, for_each};
+use crate::commands::select::{Machines, for_each};
 use crate::error::CliError;
 
 /// Arguments of `mimeo pause`.
@@ -13,17 +13,18 @@ pub(crate) struct Args {
     /// All running machines
     #[arg(short, long, conflicts_with_all = ["names", "pid"])]
     all: bool,
+    /// Machines that match, as for `mimeo ps`; can be repeated
+    #[arg(short, long, value_name = "KEY=VALUE", conflicts_with_all = ["names", "pid"])]
+    filter: Vec<String>,
     #[command(flatten)]
     machines: Machines,
 }
 
 /// Pauses each machine.
 pub(crate) async fn run(engine: &Engine, args: Args) -> Result<i32, CliError> {
-    let machines = if args.all {
-        find_all(engine, |found| found.record.phase() == Phase::Running)?
-    } else {
-        find_each(engine, args.machines.selectors()?)
-    };
+    let machines = args
+        .machines
+        .find_matching(engine, args.all, &args.filter, |found| found.record.phase() == Phase::Running)?;
     let act = |engine: Engine, found: Result<_, _>| async move {
         act::pause(&engine, &found?).await?;
         Ok(None)

@@ -15,8 +15,18 @@ pub(crate) struct Args {
     /// Print JSON
     #[arg(long)]
     json: bool,
-    #[command(flatten)]
-    machine: Machine,
+    /// List the published ports of all machines
+    #[arg(short, long, conflicts_with_all = ["json", "name", "pid", "latest", "port"])]
+    all: bool,
+    /// Select the machine by the process id of its supervisor
+    #[arg(long, conflicts_with = "name")]
+    pid: Option<u32>,
+    /// Select the machine that was created last
+    #[arg(short, long, conflicts_with_all = ["name", "pid"])]
+    latest: bool,
+    /// The machine: its name, its id or the start of its id
+    #[arg(value_name = "MACHINE", required_unless_present_any = ["pid", "latest", "all"])]
+    name: Option<String>,
     /// Print only the host address of this port of the machine
     #[arg(value_name = "PORT[/PROTOCOL]")]
     port: Option<String>,
@@ -24,7 +34,11 @@ pub(crate) struct Args {
 
 /// Prints the host address of each published port, or of the requested one.
 pub(crate) fn run(engine: &Engine, args: &Args) -> Result<i32, CliError> {
-    let found = args.machine.find(engine)?;
+    if args.all {
+        return list_all(engine);
+    }
+    let machine = Machine { name: args.name.clone(), pid: args.pid, latest: args.latest };
+    let found = machine.find(engine)?;
     let requested = args.port.as_deref().map(with_protocol);
     let is_requested =
         |port: &&PortMapping| requested.as_ref().is_none_or(|requested| *requested == guest_port(port));
@@ -44,6 +58,17 @@ pub(crate) fn run(engine: &Engine, args: &Args) -> Result<i32, CliError> {
     for port in ports {
         let host = format!("{}:{}", port.host_ip, port.host_port.unwrap_or_default());
         output::line(if requested.is_some() { host } else { format!("{} -> {host}", guest_port(port)) })?;
+    }
+    Ok(0)
+}
+
+/// As podman: each line begins with the machine's id.
+fn list_all(engine: &Engine) -> Result<i32, CliError> {
+    for found in engine.registry().list()?.into_iter().filter(|found| found.supervised) {
+        for port in view::published(&found.record) {
+            let host = format!("{}:{}", port.host_ip, port.host_port.unwrap_or_default());
+            output::line(format!("{}\t{} -> {host}", found.record.id.short(), guest_port(port)))?;
+        }
     }
     Ok(0)
 }

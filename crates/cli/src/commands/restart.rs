@@ -4,7 +4,7 @@ use mimeo_engine::act::StopOptions;
 use mimeo_engine::{Engine, FindError, Found, act};
 
 use super::start::start_error;
-use crate::commands::select::{Machines, find_all, find_each, for_each};
+use crate::commands::select::{Machines, for_each};
 use crate::error::CliError;
 
 /// Arguments of `mimeo restart`.
@@ -20,17 +20,18 @@ pub(crate) struct Args {
     /// All running machines
     #[arg(long, conflicts_with_all = ["names", "pid"])]
     running: bool,
+    /// Machines that match, as for `mimeo ps`; can be repeated
+    #[arg(short, long, value_name = "KEY=VALUE", conflicts_with_all = ["names", "pid"])]
+    filter: Vec<String>,
     #[command(flatten)]
     machines: Machines,
 }
 
 /// Restarts each machine.
 pub(crate) async fn run(engine: &Engine, args: Args) -> Result<i32, CliError> {
-    let machines = match (args.all, args.running) {
-        (true, _) => find_all(engine, |_| true)?,
-        (_, true) => find_all(engine, |found| found.supervised && found.record.phase().is_live())?,
-        _ => find_each(engine, args.machines.selectors()?),
-    };
+    let all = args.all || args.running;
+    let is_candidate = |found: &Found| !args.running || found.supervised && found.record.phase().is_live();
+    let machines = args.machines.find_matching(engine, all, &args.filter, is_candidate)?;
     let restart = move |engine: Engine, found: Result<Found, FindError>| async move {
         let options = StopOptions { timeout: args.time, for_reboot: false };
         act::restart(&engine, &found?, options).await.map_err(start_error)?;

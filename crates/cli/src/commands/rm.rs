@@ -4,7 +4,7 @@ use mimeo_engine::Engine;
 use mimeo_engine::act::{self, ActError};
 use mimeo_engine::machine::{FindError, Found, Refusal};
 
-use crate::commands::select::{Machines, find_all, find_each, for_each};
+use crate::commands::select::{Machines, for_each};
 use crate::error::CliError;
 
 /// podman's exit code if there is no such machine.
@@ -32,14 +32,19 @@ pub(crate) struct Args {
     /// Accepted for compatibility with podman: machines have no volumes of their own
     #[arg(short, long)]
     volumes: bool,
+    /// Accepted for compatibility with podman: machines do not depend on each other
+    #[arg(long, hide = true)]
+    depend: bool,
+    /// Machines that match, as for `mimeo ps`; can be repeated
+    #[arg(long, value_name = "KEY=VALUE", conflicts_with_all = ["names", "pid"])]
+    filter: Vec<String>,
     #[command(flatten)]
     machines: Machines,
 }
 
 /// Removes each machine.
 pub(crate) async fn run(engine: &Engine, args: Args) -> Result<i32, CliError> {
-    let mut machines =
-        if args.all { find_all(engine, |_| true)? } else { find_each(engine, args.machines.selectors()?) };
+    let mut machines = args.machines.find_matching(engine, args.all, &args.filter, |_| true)?;
     if args.ignore || args.force {
         machines.retain(|(_, found)| !matches!(found, Err(FindError::None(_))));
     }

@@ -2,14 +2,25 @@
 
 pub(crate) mod container;
 mod detached;
+mod environment;
+mod files;
 mod foreground;
+mod labels;
 mod log;
+mod network;
+mod refused;
+mod remove_image;
 pub(crate) mod settings;
 
 use std::io::IsTerminal;
 
 use mimeo_engine::machine::{NetworkMode, PullPolicy};
 use mimeo_engine::{Engine, MachineSpec};
+
+pub(crate) use files::FileOptions;
+#[cfg(test)]
+pub(crate) use refused::RefusedOptions;
+pub(crate) use remove_image::remove_image;
 
 use crate::commands::image::platform::PlatformArgs;
 use crate::detach_keys;
@@ -19,6 +30,9 @@ use crate::logging::LogLevel;
 /// Arguments of `mimeo run`.
 #[derive(Debug, clap::Args)]
 #[command(
+    // -h is podman's short form of --hostname.
+    disable_help_flag = true,
+    override_usage = "mimeo run [OPTIONS] IMAGE [COMMAND [ARGUMENT]...]",
     after_help = "Examples:\n  mimeo run --rm -it alpine\n  mimeo run -d --name web -p 8080:80 -v ./site:/srv:ro nginx\n  \
                   mimeo run --rm --cpus 2 --memory 1g -e DEBUG=1 python:3 python -c 'print(6 * 7)'"
 )]
@@ -55,7 +69,7 @@ pub(crate) struct MachineArgs {
     #[arg(long)]
     name: Option<String>,
     /// The guest's host name; by default the start of the machine's id
-    #[arg(long)]
+    #[arg(short = 'h', long)]
     hostname: Option<String>,
     /// Set an environment variable; without a value, it is copied from this environment
     #[arg(short, long, value_name = "NAME[=VALUE]")]
@@ -88,16 +102,17 @@ pub(crate) struct MachineArgs {
     /// Maximum size of the writable layer; it takes only the space that is written
     #[arg(long, default_value = "10g", value_name = "SIZE")]
     disk: String,
-    /// Network mode
-    #[arg(long, default_value = "auto", value_enum)]
-    network: Network,
+    /// Network mode: auto, rootless, bridged or none. auto is rootless, or bridged if the driver has no
+    /// user-mode networking
+    #[arg(long, alias = "net", default_value = "auto", value_parser = network::mode, value_name = "MODE")]
+    network: NetworkMode,
     /// With a bridged network: allow connections to and from other machines that have this flag
     #[arg(long)]
     vm_to_vm: bool,
     /// DNS server to use instead of the host's; can be repeated
     #[arg(long, value_name = "IP")]
     dns: Vec<std::net::IpAddr>,
-    /// Add a line to /etc/hosts; can be repeated
+    /// Add a line to /etc/hosts; the address host-gateway stands for the host; can be repeated
     #[arg(long, value_name = "NAME:IP")]
     add_host: Vec<String>,
     /// Health check: a command that is run in the container
@@ -106,6 +121,9 @@ pub(crate) struct MachineArgs {
     /// Health check: an http:// URL that is fetched inside the machine
     #[arg(long, value_name = "URL")]
     health_url: Option<String>,
+    /// Do not run the image's health check
+    #[arg(long, conflicts_with_all = ["health_cmd", "health_url"])]
+    no_healthcheck: bool,
     /// Interval between health checks
     #[arg(long, default_value = "30s", value_name = "TIME")]
     health_interval: String,
@@ -155,27 +173,33 @@ pub(crate) struct MachineArgs {
     /// SIZE bytes are kept; can be repeated
     #[arg(long, value_name = "NAME=VALUE")]
     log_opt: Vec<String>,
-    /// The image: a name, oci:DIR[:TAG], oci-archive:FILE or docker-archive:FILE
-    image: String,
-    /// The command and arguments to run instead of the image's
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-    command: Vec<String>,
+    #[command(flatten)]
+    environment: environment::EnvironmentOptions,
+    #[command(flatten)]
+    networking: network::NetworkOptions,
+    #[command(flatten)]
+    labels: labels::LabelOptions,
+    #[command(flatten)]
+    files: files::FileOptions,
+    /// Remove the machine when it exits, and its image unless something else uses it
+    #[arg(long)]
+    rmi: bool,
+    /// Accepted for compatibility with podman, where it has no effect either
+    #[arg(long, hide = true)]
+    disable_content_trust: bool,
+    #[command(flatten)]
+    refused: refused::RefusedOptions,
+    /// Print help
+    #[arg(long, action = clap::ArgAction::Help)]
+    help: Option<bool>,
+    /// The image: a name, oci:DIR[:TAG], oci-archive:FILE or docker-archive:FILE; then the command and
+    /// arguments to run instead of the image's
+    // One argument: an option after the image belongs to the command.
+    #[arg(required = true, trailing_var_arg = true, value_name = "IMAGE")]
+    image: Vec<String>,
     // Last, since its heading applies to all that follow.
     #[command(flatten)]
     container: container::ContainerArgs,
-}
-
-/// The network mode.
-#[derive(Debug, Clone, Copy, clap::ValueEnum)]
-enum Network {
-    /// rootless, or bridged if the driver has no user-mode networking
-    Auto,
-    /// User-mode networking
-    Rootless,
-    /// A bridge on the host and a network namespace per machine; needs root
-    Bridged,
-    /// No network
-    None,
 }
 
 /// When to pull the image.
@@ -198,17 +222,6 @@ enum Accel {
     Kvm,
     /// Emulation (QEMU's TCG)
     Tcg,
-}
-
-impl From<Network> for NetworkMode {
-    fn from(network: Network) -> Self {
-        match network {
-            Network::Auto => Self::Auto,
-            Network::Rootless => Self::Rootless,
-            Network::Bridged => Self::Bridged,
-            Network::None => Self::None,
-        }
-    }
 }
 
 impl From<Pull> for PullPolicy {
@@ -237,8 +250,9 @@ impl MachineArgs {
         self.quiet
     }
 
-    /// The spec of the machine that the arguments describe.
-    pub(crate) fn into_spec(self) -> Result<MachineSpec, CliError> {
+    /// The spec of the machine that the arguments describe, and the files to write for it.
+    pub(crate) fn into_spec(self) -> Result<(MachineSpec, FileOptions), CliError> {
+        self.refused.check()?;
         settings::spec(self)
     }
 }
@@ -249,12 +263,13 @@ pub(crate) async fn run(engine: &Engine, args: Args, level: LogLevel) -> Result<
     let Args { detach, detach_keys, machine } = args;
     let quiet = machine.quiet;
     let detach_keys = detach_keys.parse()?;
-    let spec = settings::spec(machine)?;
+    let (spec, files) = machine.into_spec()?;
+    files.prepare(engine, spec.name.as_ref()).await?;
     if detach {
-        return detached::run(spec, quiet, level).await;
+        return detached::run(spec, &files, quiet, level).await;
     }
     if spec.tty && spec.interactive && std::io::stdin().is_terminal() {
-        return detached::run_attached(engine, spec, quiet, detach_keys, level).await;
+        return detached::run_attached(engine, spec, &files, quiet, detach_keys, level).await;
     }
-    foreground::run(engine, spec, quiet).await
+    foreground::run(engine, spec, &files, quiet).await
 }

@@ -1,7 +1,11 @@
 //! How a command selects its machines, and runs an action on several at once.
 
+use std::fs;
+use std::path::{Path, PathBuf};
+
 use mimeo_engine::{Engine, FindError, Found, Selector};
 
+use crate::commands::filter::Filters;
 use crate::error::CliError;
 use crate::output;
 
@@ -9,11 +13,14 @@ use crate::output;
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Machine {
     /// The machine: its name, its id or the start of its id
-    #[arg(value_name = "MACHINE", required_unless_present = "pid")]
+    #[arg(value_name = "MACHINE", required_unless_present_any = ["pid", "latest"])]
     pub(crate) name: Option<String>,
     /// Select the machine by the process id of its supervisor
     #[arg(long, conflicts_with = "name")]
     pub(crate) pid: Option<u32>,
+    /// Select the machine that was created last
+    #[arg(short, long, conflicts_with_all = ["name", "pid"])]
+    pub(crate) latest: bool,
 }
 
 impl Machine {
@@ -28,6 +35,9 @@ impl Machine {
 
     /// Finds the machine.
     pub(crate) fn find(&self, engine: &Engine) -> Result<Found, CliError> {
+        if self.latest {
+            return latest(engine);
+        }
         Ok(engine.registry().find(&self.selector()?)?)
     }
 }
@@ -41,13 +51,47 @@ pub(crate) struct Machines {
     /// Select a machine by the process id of its supervisor; can be repeated
     #[arg(long)]
     pub(crate) pid: Vec<u32>,
+    /// Select the machine that was created last
+    #[arg(short, long, conflicts_with_all = ["names", "pid", "cidfile"])]
+    pub(crate) latest: bool,
+    /// Select the machine whose id is in this file, as written by `run --cidfile`; can be repeated
+    #[arg(long, value_name = "FILE")]
+    pub(crate) cidfile: Vec<PathBuf>,
 }
 
 impl Machines {
+    /// Looks up the machines that the arguments select; an error if they select none.
+    pub(crate) fn find(&self, engine: &Engine) -> Result<Vec<Lookup>, CliError> {
+        if self.latest {
+            return Ok(vec![found_by_name(latest(engine)?)]);
+        }
+        Ok(find_each(engine, self.selectors()?))
+    }
+
+    /// As `find`; with `all` or filters, the candidates that pass the filters.
+    pub(crate) fn find_matching(
+        &self,
+        engine: &Engine,
+        all: bool,
+        filters: &[String],
+        is_candidate: impl Fn(&Found) -> bool,
+    ) -> Result<Vec<Lookup>, CliError> {
+        if !all && filters.is_empty() {
+            return self.find(engine);
+        }
+        if !self.is_empty() {
+            return Err(CliError::usage("cannot select machines both by --all or --filter and by name"));
+        }
+        let filters = Filters::parse(filters, engine)?;
+        find_all(engine, |found| is_candidate(found) && filters.accept(&found.record))
+    }
+
     /// The selectors that the arguments give; an error if there are none.
-    pub(crate) fn selectors(&self) -> Result<Vec<Selector>, CliError> {
+    fn selectors(&self) -> Result<Vec<Selector>, CliError> {
         let words = self.names.iter().cloned().map(Selector::NameOrId);
-        let selectors: Vec<_> = words.chain(self.pid.iter().copied().map(Selector::Pid)).collect();
+        let pids = self.pid.iter().copied().map(Selector::Pid);
+        let files = self.cidfile.iter().map(|file| read_id(file));
+        let selectors = words.chain(pids).map(Ok).chain(files).collect::<Result<Vec<_>, _>>()?;
         if selectors.is_empty() {
             return Err(CliError::usage("no machine selected: give at least one name, or --pid"));
         }
@@ -56,23 +100,43 @@ impl Machines {
 
     /// Whether the arguments select no machine.
     pub(crate) fn is_empty(&self) -> bool {
-        self.names.is_empty() && self.pid.is_empty()
+        self.names.is_empty() && self.pid.is_empty() && self.cidfile.is_empty() && !self.latest
     }
+}
+
+fn read_id(file: &Path) -> Result<Selector, CliError> {
+    let text = fs::read_to_string(file)
+        .map_err(|source| CliError::io(format!("read --cidfile {}", file.display()), source))?;
+    match text.trim() {
+        "" => Err(CliError::usage(format!("--cidfile {} is empty", file.display()))),
+        id => Ok(Selector::NameOrId(id.to_owned())),
+    }
+}
+
+/// The machine that was created last. A clone that waits in a pool is not in use yet.
+pub(crate) fn latest(engine: &Engine) -> Result<Found, CliError> {
+    let found = engine.registry().list()?.into_iter().filter(|found| !found.record.waiting);
+    let latest = found.max_by_key(|found| found.record.times.created);
+    latest.ok_or_else(|| CliError::usage("there is no machine: --latest selects nothing"))
+}
+
+fn found_by_name(found: Found) -> Lookup {
+    (Selector::NameOrId(found.record.name.to_string()), Ok(found))
 }
 
 /// A selector and the machine that it found.
 pub(crate) type Lookup = (Selector, Result<Found, FindError>);
 
 /// Looks up each selector.
-pub(crate) fn find_each(engine: &Engine, selectors: Vec<Selector>) -> Vec<Lookup> {
+fn find_each(engine: &Engine, selectors: Vec<Selector>) -> Vec<Lookup> {
     let registry = engine.registry();
     selectors.into_iter().map(|selector| (selector.clone(), registry.find(&selector))).collect()
 }
 
 /// All machines that match `predicate`, as if each had been named.
-pub(crate) fn find_all(engine: &Engine, predicate: impl Fn(&Found) -> bool) -> Result<Vec<Lookup>, CliError> {
+fn find_all(engine: &Engine, predicate: impl Fn(&Found) -> bool) -> Result<Vec<Lookup>, CliError> {
     let found = engine.registry().list()?.into_iter().filter(predicate);
-    Ok(found.map(|found| (Selector::NameOrId(found.record.name.to_string()), Ok(found))).collect())
+    Ok(found.map(found_by_name).collect())
 }
 
 /// Runs `act` on all machines concurrently, and prints in their order the text

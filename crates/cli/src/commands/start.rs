@@ -5,8 +5,7 @@ use mimeo_engine::launch_request::AttachingClient;
 use mimeo_engine::{Engine, FindError, Found, SpawnError, act};
 
 use crate::commands::attach::{AttachOptions, attach};
-use crate::commands::ps::filter::{self, Filter};
-use crate::commands::select::{Machines, find_all, find_each, for_each};
+use crate::commands::select::{Machines, for_each};
 use crate::detach_keys;
 use crate::error::CliError;
 use crate::terminal;
@@ -44,15 +43,9 @@ pub(crate) async fn run(engine: &Engine, args: Args) -> Result<i32, CliError> {
     if args.attach || args.interactive {
         return start_attached(engine, args).await;
     }
-    let machines = if args.all || !args.filter.is_empty() {
-        let filters = args.filter.iter().map(|text| Filter::parse(text)).collect::<Result<Vec<_>, _>>()?;
-        find_all(engine, |found| {
-            !found.record.phase().is_live()
-                && filter::accepts(&filters, &found.record, &found.record.spec.image)
-        })?
-    } else {
-        find_each(engine, args.machines.selectors()?)
-    };
+    let machines = args
+        .machines
+        .find_matching(engine, args.all, &args.filter, |found| !found.record.phase().is_live())?;
     let start = |engine: Engine, found: Result<Found, FindError>| async move {
         act::start(&engine, &found?, None).await.map_err(start_error)?;
         Ok(None)
@@ -63,16 +56,16 @@ pub(crate) async fn run(engine: &Engine, args: Args) -> Result<i32, CliError> {
 /// Starts one machine and attaches to it. One that runs already is only attached to.
 async fn start_attached(engine: &Engine, args: Args) -> Result<i32, CliError> {
     let detach_keys = args.detach_keys.parse()?;
-    let selectors = args.machines.selectors()?;
-    let [selector] = &selectors[..] else {
+    let mut machines = args.machines.find(engine)?;
+    let (Some((selector, found)), true) = (machines.pop(), machines.is_empty()) else {
         return Err(CliError::usage(
             "cannot attach to more than one machine: start the others without --attach",
         ));
     };
-    let found = engine.registry().find(selector)?;
+    let found = found?;
     let client = AttachingClient::own(found.record.spec.tty.then(terminal::size));
     act::start(engine, &found, Some(client)).await.map_err(start_error)?;
-    let found = engine.registry().find(selector)?;
+    let found = engine.registry().find(&selector)?;
     let options = AttachOptions { stdin: args.interactive, detach_keys, keep_signals: !args.sig_proxy };
     attach(engine, &found, options).await
 }

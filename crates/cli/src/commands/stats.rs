@@ -4,6 +4,7 @@ mod row;
 
 use std::collections::HashMap;
 use std::io::{IsTerminal, stdout};
+use std::time::Duration;
 
 use mimeo_engine::Engine;
 use mimeo_engine::machine::{Found, MachineId};
@@ -13,7 +14,7 @@ use crate::error::CliError;
 use crate::live::REFRESH;
 use crate::output;
 use crate::resource_usage::ResourceUsage;
-use crate::template::{Format, render};
+use crate::template::Format;
 use row::{FAMILY_HEADINGS, families};
 pub(crate) use row::{HEADINGS, Row};
 
@@ -30,7 +31,13 @@ pub(crate) struct Args {
     /// Accepted for compatibility with podman: machines that have exited use nothing
     #[arg(short, long)]
     all: bool,
-    /// `json`, or a template with fields such as {{.name}} and {{.cpu_percent}}
+    /// Seconds between updates
+    #[arg(short, long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
+    interval: Option<u64>,
+    /// Do not truncate ids
+    #[arg(long)]
+    no_trunc: bool,
+    /// `json`, or a template of Go's text/template with fields such as {{.Name}} and {{.CPUPerc}}
     #[arg(long, value_name = "FORMAT")]
     format: Option<String>,
     /// Print JSON
@@ -44,7 +51,11 @@ pub(crate) struct Args {
 pub(crate) async fn run(engine: &Engine, args: &Args) -> Result<i32, CliError> {
     let mut sampler = Sampler::default();
     loop {
-        let rows = sampler.rows(engine, &select(engine, &args.machines)?).await;
+        let machines = select(engine, &args.machines)?;
+        let mut rows = sampler.rows(engine, &machines).await;
+        if args.no_trunc {
+            rows.iter_mut().for_each(|row| row.show_whole_id(&machines));
+        }
         if stdout().is_terminal() && !args.no_stream && !args.no_reset {
             output::bytes(b"\x1b[H\x1b[2J")?;
         }
@@ -52,15 +63,16 @@ pub(crate) async fn run(engine: &Engine, args: &Args) -> Result<i32, CliError> {
         if args.no_stream {
             return Ok(0);
         }
-        tokio::time::sleep(REFRESH).await;
+        tokio::time::sleep(args.interval.map_or(REFRESH, Duration::from_secs)).await;
     }
 }
 
 fn print(args: &Args, rows: &[Row]) -> Result<(), CliError> {
     match Format::from_arguments(args.format.as_deref(), args.json) {
         Some(Format::Json) => output::json(&rows),
-        Some(Format::Text(template)) => {
-            rows.iter().try_for_each(|row| output::line(render(&template, &serde_json::to_value(row)?)?))
+        Some(Format::Text(text)) => {
+            let values = rows.iter().map(Row::fields).collect::<Result<Vec<_>, _>>()?;
+            text.print(&values, &row::FIELD_HEADINGS)
         }
         None => {
             output::table(&HEADINGS, &rows.iter().map(Row::cells).collect::<Vec<_>>())?;
@@ -85,8 +97,7 @@ fn select(engine: &Engine, named: &Machines) -> Result<Vec<Found>, CliError> {
             .filter(|found| found.supervised && !found.record.waiting)
             .collect());
     }
-    let registry = engine.registry();
-    named.selectors()?.iter().map(|selector| Ok(registry.find(selector)?)).collect()
+    named.find(engine)?.into_iter().map(|(_, found)| Ok(found?)).collect()
 }
 
 /// The previous sample of each machine, which the next one is compared to.

@@ -3,7 +3,7 @@
 use mimeo_engine::act::StopOptions;
 use mimeo_engine::{Engine, act};
 
-use crate::commands::select::{Machines, find_all, find_each, for_each};
+use crate::commands::select::{Machines, for_each};
 use crate::error::CliError;
 
 /// Arguments of `mimeo stop`.
@@ -22,17 +22,18 @@ pub(crate) struct Args {
     /// Do not fail for machines that do not exist
     #[arg(short, long)]
     ignore: bool,
+    /// Machines that match, as for `mimeo ps`; can be repeated
+    #[arg(short, long, value_name = "KEY=VALUE", conflicts_with_all = ["names", "pid"])]
+    filter: Vec<String>,
     #[command(flatten)]
     machines: Machines,
 }
 
 /// Stops each machine.
 pub(crate) async fn run(engine: &Engine, args: Args) -> Result<i32, CliError> {
-    let mut machines = if args.all {
-        find_all(engine, |found| found.supervised && found.record.phase().is_live())?
-    } else {
-        find_each(engine, args.machines.selectors()?)
-    };
+    let mut machines = args.machines.find_matching(engine, args.all, &args.filter, |found| {
+        found.supervised && found.record.phase().is_live()
+    })?;
     if args.ignore {
         machines.retain(|(_, found)| found.is_ok());
     }

@@ -14,6 +14,7 @@ use mimeo_engine::{
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader, Stdin, stdin};
 use tokio::sync::watch;
 
+use crate::commands::run::remove_image;
 use crate::error::{CliError, from_supervisor};
 use crate::{logging, progress};
 
@@ -45,12 +46,17 @@ async fn run_machine(
     input: BufReader<Stdin>,
 ) -> Result<i32, CliError> {
     let progress = progress::reporter(quiet);
+    let (remove, mut image) = (spec.remove_image, None);
     let started = |record: &Record| {
+        image = record.image.clone();
         write_line(record.id.as_str());
         detach_from_terminal(engine.home(), record, true);
     };
     let start = Start::New(Box::new(spec));
     let exit = supervise(engine, start, attachment(client), progress, end_of(input), started).await;
+    if let Some(image) = image.filter(|_| remove) {
+        remove_image(engine, &image);
+    }
     Ok(exit.map_err(from_supervisor)?.code)
 }
 

@@ -32,8 +32,12 @@ pub(crate) struct Args {
     /// Memory, for a machine that does not run: a number of bytes, or a number with k, m or g
     #[arg(short, long, value_name = "SIZE")]
     memory: Option<String>,
-    #[command(flatten)]
-    machine: Machine,
+    /// Select the machine by the process id of its supervisor
+    #[arg(long, conflicts_with = "name")]
+    pid: Option<u32>,
+    /// The machine: its name, its id or the start of its id
+    #[arg(value_name = "MACHINE", required_unless_present = "pid")]
+    name: Option<String>,
 }
 
 /// Changes the machine and prints its id.
@@ -42,7 +46,8 @@ pub(crate) async fn run(engine: &Engine, args: Args) -> Result<i32, CliError> {
     if changes == Changes::default() {
         return Err(CliError::usage("nothing to change: see `mimeo update --help`"));
     }
-    let found = args.machine.find(engine)?;
+    let machine = Machine { name: args.name.clone(), pid: args.pid, latest: false };
+    let found = machine.find(engine)?;
     act::edit(engine, &found, &changes).await?;
     output::line(found.record.id.as_str())?;
     Ok(0)

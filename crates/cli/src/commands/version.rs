@@ -2,35 +2,54 @@
 
 use mimeo_agent_protocol::PROTOCOL;
 use mimeo_engine::Engine;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::error::CliError;
 use crate::output;
+use crate::template::Format;
 
 /// Arguments of `mimeo version`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
+    /// `json`, or a template of Go's text/template with fields such as {{.Version}} and {{.Client.Version}}
+    #[arg(short, long, value_name = "FORMAT")]
+    format: Option<String>,
     /// Print JSON
-    #[arg(long)]
+    #[arg(long, conflicts_with = "format")]
     json: bool,
+}
+
+/// The version, the agent protocol, the drivers and the directories.
+pub(crate) fn fields(engine: &Engine) -> Value {
+    let drivers: Vec<_> = engine.driver_names().collect();
+    let system = format!("{}/{}", std::env::consts::OS, std::env::consts::ARCH);
+    json!({"Version": env!("CARGO_PKG_VERSION"), "AgentProtocol": PROTOCOL, "OsArch": system,
+           "Drivers": drivers, "Home": engine.home().home(), "Run": engine.home().run()})
 }
 
 /// Prints the version, the agent protocol, the drivers and the directories.
 pub(crate) fn run(engine: &Engine, args: &Args) -> Result<i32, CliError> {
-    let version = env!("CARGO_PKG_VERSION");
-    let system = format!("{}/{}", std::env::consts::OS, std::env::consts::ARCH);
-    let drivers: Vec<_> = engine.driver_names().collect();
-    let (home, run) = (engine.home().home(), engine.home().run());
-    if args.json {
-        output::json(&json!({"Version": version, "AgentProtocol": PROTOCOL, "OsArch": system,
-                             "Drivers": drivers, "Home": home, "Run": run}))?;
-        return Ok(0);
+    let fields = fields(engine);
+    match Format::from_arguments(args.format.as_deref(), args.json) {
+        Some(Format::Json) => output::json(&fields)?,
+        Some(Format::Text(text)) => {
+            // docker's scripts ask for the versions of a client and a server.
+            let mut all = fields.clone();
+            all["Client"] = fields.clone();
+            all["Server"] = fields;
+            text.print(&[all], &[])?;
+        }
+        None => print(engine, &fields)?,
     }
-    output::line(format!("Version:         {version}"))?;
-    output::line(format!("Agent protocol:  {PROTOCOL}"))?;
-    output::line(format!("OS/Arch:         {system}"))?;
-    output::line(format!("Drivers:         {}", drivers.join(", ")))?;
-    output::line(format!("Home:            {}", home.display()))?;
-    output::line(format!("Run:             {}", run.display()))?;
     Ok(0)
+}
+
+fn print(engine: &Engine, fields: &Value) -> Result<(), CliError> {
+    let text = |key: &str| fields[key].as_str().unwrap_or_default().to_owned();
+    output::line(format!("Version:         {}", text("Version")))?;
+    output::line(format!("Agent protocol:  {PROTOCOL}"))?;
+    output::line(format!("OS/Arch:         {}", text("OsArch")))?;
+    output::line(format!("Drivers:         {}", engine.driver_names().collect::<Vec<_>>().join(", ")))?;
+    output::line(format!("Home:            {}", engine.home().home().display()))?;
+    output::line(format!("Run:             {}", engine.home().run().display()))
 }

@@ -2,7 +2,7 @@
 
 use mimeo_engine::{Engine, act};
 
-use crate::commands::select::{Machines, find_each, for_each};
+use crate::commands::select::{Machines, for_each};
 use crate::error::CliError;
 
 /// Arguments of `mimeo wait`.
@@ -12,13 +12,19 @@ pub(crate) struct Args {
     /// Do not fail for machines that do not exist
     #[arg(long)]
     ignore: bool,
+    /// Accepted for compatibility with podman: mimeo does not poll
+    #[arg(short, long, hide = true, value_name = "TIME")]
+    interval: Option<String>,
+    /// What to wait for: a machine's end is the only condition
+    #[arg(long, value_name = "STATE", value_parser = ["exited", "stopped"])]
+    condition: Vec<String>,
     #[command(flatten)]
     machines: Machines,
 }
 
 /// Waits for each machine and prints its container's exit code.
 pub(crate) async fn run(engine: &Engine, args: Args) -> Result<i32, CliError> {
-    let mut machines = find_each(engine, args.machines.selectors()?);
+    let mut machines = args.machines.find(engine)?;
     if args.ignore {
         machines.retain(|(_, found)| found.is_ok());
     }

@@ -5,7 +5,7 @@ use mimeo_engine::Engine;
 use mimeo_image::{Image, Step};
 
 use crate::error::CliError;
-use crate::template::{Format, render};
+use crate::template::Format;
 use crate::{humanize, output};
 
 const HEADINGS: [&str; 5] = ["ID", "CREATED", "CREATED BY", "SIZE", "COMMENT"];
@@ -18,7 +18,7 @@ const COMMAND_WIDTH: usize = 45;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  mimeo history --no-trunc alpine")]
 pub(crate) struct Args {
-    /// `json`, or a template with fields such as {{.CreatedBy}} and {{.Size}}
+    /// `json`, or a template of Go's text/template with fields such as {{.CreatedBy}} and {{.Size}}
     #[arg(long, value_name = "FORMAT")]
     format: Option<String>,
     /// Show how long ago a step was run, instead of when
@@ -65,10 +65,8 @@ pub(crate) fn run(engine: &Engine, args: &Args) -> Result<i32, CliError> {
             let steps = steps.iter().enumerate();
             output::json(&steps.map(|(index, step)| json(&image, index, step)).collect::<Vec<_>>())?;
         }
-        Some(Format::Text(template)) => {
-            for line in lines {
-                output::line(render(&template, &line.fields())?)?;
-            }
+        Some(Format::Text(text)) => {
+            text.print(&lines.map(|line| line.fields()).collect::<Vec<_>>(), &[("CreatedSince", "CREATED")])?;
         }
         None => output::table(&HEADINGS, &lines.map(Line::cells).collect::<Vec<_>>())?,
     }

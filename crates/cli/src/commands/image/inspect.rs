@@ -1,16 +1,18 @@
 //! `mimeo image inspect`: shows details of images.
 
+pub(crate) mod podman;
+
 use mimeo_engine::Engine;
 
 use crate::error::CliError;
 use crate::output;
-use crate::template::{Format, render};
+use crate::template::Format;
 
 /// Arguments of `mimeo image inspect`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  mimeo image inspect --format '{{.config.cmd}}' alpine")]
+#[command(after_help = "Example:\n  mimeo image inspect --format '{{.Config.Cmd}}' alpine")]
 pub(crate) struct Args {
-    /// `json`, or a template with fields such as {{.id}}
+    /// `json`, or a template of Go's text/template with fields such as {{.Id}}
     #[arg(short, long, value_name = "FORMAT")]
     format: Option<String>,
     /// Print JSON (the default)
@@ -36,10 +38,9 @@ pub(crate) fn run(engine: &Engine, args: &Args) -> Result<i32, CliError> {
         }
     }
     match Format::from_arguments(args.format.as_deref(), args.json) {
-        Some(Format::Text(template)) => {
-            for inspection in &found {
-                output::line(render(&template, &serde_json::to_value(inspection)?)?)?;
-            }
+        Some(Format::Text(text)) => {
+            let values = found.iter().map(podman::fields).collect::<Result<Vec<_>, _>>()?;
+            text.print(&values, &[])?;
         }
         Some(Format::Json) | None => output::json(&found)?,
     }

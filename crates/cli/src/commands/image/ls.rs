@@ -1,5 +1,8 @@
 //! `mimeo images`: lists local images.
 
+mod filter;
+mod sort;
+
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
@@ -9,10 +12,19 @@ use serde::Serialize;
 
 use super::ImageUsers;
 use crate::error::CliError;
-use crate::template::{Format, render};
-use crate::{humanize, output};
+use crate::template::Format;
+use crate::{humanize, output, view};
+use filter::Filters;
+use sort::SortKey;
 
-const HEADINGS: [&str; 5] = ["REPOSITORY", "TAG", "IMAGE ID", "CREATED", "SIZE"];
+/// podman's headings of the fields of `--format`.
+const FIELD_HEADINGS: [(&str, &str); 5] = [
+    ("ID", "IMAGE ID"),
+    ("Id", "IMAGE ID"),
+    ("CreatedSince", "CREATED"),
+    ("Created", "CREATED"),
+    ("CreatedAt", "CREATED AT"),
+];
 /// podman's placeholder for a missing name or tag.
 const NONE: &str = "<none>";
 
@@ -26,10 +38,23 @@ pub(crate) struct Args {
     /// Do not truncate ids
     #[arg(long)]
     no_trunc: bool,
+    /// Do not print the heading
+    #[arg(short, long)]
+    noheading: bool,
+    /// Also print the digests of the manifests
+    #[arg(long)]
+    digests: bool,
     /// Accepted for compatibility with podman: there are no intermediate images
     #[arg(short, long)]
     all: bool,
-    /// `json`, or a template with fields such as {{.Repository}}, {{.Tag}} and {{.ID}}
+    /// Only matching images: reference=, id=, label=, dangling=, before=, since=, until=, containers=,
+    /// readonly= or intermediate=; can be repeated
+    #[arg(short, long, value_name = "KEY=VALUE")]
+    filter: Vec<String>,
+    /// Sort by this instead of the time of creation
+    #[arg(long, value_enum, default_value = "created", value_name = "KEY")]
+    sort: SortKey,
+    /// `json`, or a template of Go's text/template with fields such as {{.Repository}}, {{.Tag}} and {{.ID}}
     #[arg(long, value_name = "FORMAT")]
     format: Option<String>,
     /// Print JSON
@@ -62,9 +87,14 @@ struct Row {
 struct Line {
     repository: String,
     tag: String,
+    digest: String,
     id: String,
     created: String,
+    created_at: String,
     size: String,
+    bytes: u64,
+    time: Option<Timestamp>,
+    labels: BTreeMap<String, String>,
 }
 
 /// Prints the images, newest first.
@@ -77,26 +107,42 @@ pub(crate) fn run(engine: &Engine, args: &Args) -> Result<i32, CliError> {
         let Some(part) = &args.name else { return true };
         image.names.iter().any(|name| name.contains(part.as_str()))
     };
-    let images: Vec<_> = listing.images.iter().filter(matches).collect();
+    let users = ImageUsers::load(engine)?;
+    let filters = Filters::parse(&args.filter, &listing.images)?;
+    let chosen = |image: &&Image| matches(image) && filters.accept(image, users.count(image));
+    let images: Vec<_> = listing.images.iter().filter(chosen).collect();
+    print(args, &images, &users)?;
+    Ok(0)
+}
+
+fn print(args: &Args, images: &[&Image], users: &ImageUsers) -> Result<(), CliError> {
     if args.quiet {
-        images.iter().try_for_each(|image| output::line(id(args, image)))?;
-        return Ok(0);
+        return images.iter().try_for_each(|image| output::line(id(args, image)));
     }
     let now = Timestamp::now();
-    let lines = images.iter().flat_map(|image| lines(args, image, now));
+    let mut lines: Vec<_> = images.iter().flat_map(|image| lines(args, image, now)).collect();
+    sort::sort(&mut lines, args.sort);
     match Format::from_arguments(args.format.as_deref(), args.json) {
         Some(Format::Json) => {
-            let users = ImageUsers::load(engine)?;
-            output::json(&images.iter().map(|image| Row::new(image, &users)).collect::<Vec<_>>())?;
+            output::json(&images.iter().map(|image| Row::new(image, users)).collect::<Vec<_>>())
         }
-        Some(Format::Text(template)) => {
-            for line in lines {
-                output::line(render(&template, &line.fields())?)?;
-            }
+        Some(Format::Text(text)) => {
+            let text = if args.noheading { text.without_heading() } else { text };
+            text.print(&lines.iter().map(Line::fields).collect::<Vec<_>>(), &FIELD_HEADINGS)
         }
-        None => output::table(&HEADINGS, &lines.map(Line::cells).collect::<Vec<_>>())?,
+        None => print_table(args, lines),
     }
-    Ok(0)
+}
+
+fn print_table(args: &Args, lines: Vec<Line>) -> Result<(), CliError> {
+    let mut heading = vec!["REPOSITORY", "TAG", "IMAGE ID", "CREATED", "SIZE"];
+    if args.digests {
+        heading.insert(2, "DIGEST");
+    }
+    let heading = heading.into_iter().map(str::to_owned).collect();
+    let heading = (!args.noheading).then_some(heading);
+    let rows = lines.into_iter().map(|line| line.cells(args.digests));
+    output::bytes(output::align(&heading.into_iter().chain(rows).collect::<Vec<_>>()).as_bytes())
 }
 
 fn id(args: &Args, image: &Image) -> String {
@@ -107,7 +153,12 @@ fn lines(args: &Args, image: &Image, now: Timestamp) -> Vec<Line> {
     let line = |(repository, tag)| Line {
         repository,
         tag,
+        digest: image.digest.to_string(),
         id: id(args, image),
+        created_at: image.created.map(view::go_time).unwrap_or_default(),
+        bytes: image.size,
+        time: image.created,
+        labels: image.config.labels.clone(),
         created: image.created.map(|then| humanize::ago(then, now)).unwrap_or_default(),
         size: humanize::spaced_size(image.size),
     };
@@ -130,13 +181,19 @@ fn split_name(name: &str) -> (String, String) {
 }
 
 impl Line {
-    fn cells(self) -> Vec<String> {
-        vec![self.repository, self.tag, self.id, self.created, self.size]
+    fn cells(self, digests: bool) -> Vec<String> {
+        let mut cells = vec![self.repository, self.tag];
+        cells.extend(digests.then_some(self.digest));
+        cells.extend([self.id, self.created, self.size]);
+        cells
     }
 
     fn fields(&self) -> serde_json::Value {
-        serde_json::json!({"Repository": self.repository, "Tag": self.tag, "ID": self.id, "Id": self.id,
-                           "CreatedSince": self.created, "Created": self.created, "Size": self.size})
+        serde_json::json!({
+            "Repository": self.repository, "Tag": self.tag, "Digest": self.digest, "ID": self.id, "Id": self.id,
+            "CreatedSince": self.created, "Created": self.created, "CreatedAt": self.created_at,
+            "CreatedTime": self.created_at, "Size": self.size, "VirtualSize": self.bytes, "Labels": self.labels,
+        })
     }
 }
 

@@ -1,10 +1,9 @@
 //! `mimeo image prune`: removes unused images and files.
 
-use std::io::{BufRead, IsTerminal, Write, stderr, stdin};
-
 use mimeo_engine::Engine;
 
 use super::ImageUsers;
+use crate::commands::confirm::confirm;
 use crate::error::CliError;
 use crate::{humanize, output};
 
@@ -25,7 +24,9 @@ pub(crate) struct Args {
 
 /// Removes unused images and files, and prints the ids of the removed images.
 pub(crate) fn run(engine: &Engine, args: &Args) -> Result<i32, CliError> {
-    if !args.force && stdin().is_terminal() && !confirm(args.all)? {
+    let images =
+        if args.all { "all images that no machine or snapshot uses" } else { "all images without a name" };
+    if !args.force && !confirm(&format!("This removes {images}."))? {
         return Ok(0);
     }
     let users = ImageUsers::load(engine)?;
@@ -43,15 +44,4 @@ pub(crate) fn run(engine: &Engine, args: &Args) -> Result<i32, CliError> {
     }
     tracing::info!(component = "images", freed = humanize::size(pruned.freed, 3), "pruned");
     Ok(0)
-}
-
-fn confirm(all: bool) -> Result<bool, CliError> {
-    let removed =
-        if all { "all images that no machine or snapshot uses" } else { "all images without a name" };
-    let io = |source| CliError::io("ask for confirmation", source);
-    write!(stderr(), "WARNING! This removes {removed}.\nAre you sure you want to continue? [y/N] ")
-        .map_err(io)?;
-    let mut answer = String::new();
-    stdin().lock().read_line(&mut answer).map_err(io)?;
-    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }

@@ -11,8 +11,10 @@ use mimeo_engine::machine::{
 };
 use mimeo_engine::{log, machine, signal};
 use serde::Serialize;
+use serde_json::{Value, json};
 
 use super::container::{ConfigFields, HostConfigFields, ProcessFields};
+use crate::error::CliError;
 use crate::view::{self, ImageNames};
 
 /// A machine.
@@ -72,6 +74,8 @@ struct State {
     finished_at: Option<Timestamp>,
     #[serde(skip_serializing_if = "Option::is_none")]
     health: Option<HealthState>,
+    dead: bool,
+    restarting: bool,
 }
 
 #[derive(Debug, Serialize)]
@@ -123,8 +127,13 @@ struct Config {
     open_stdin: bool,
     env: Vec<String>,
     cmd: Vec<String>,
+    /// The image as the user named it.
+    image: String,
+    /// podman's form: the words, separated by blanks.
+    entrypoint: String,
     working_dir: String,
     labels: BTreeMap<String, String>,
+    annotations: BTreeMap<String, String>,
     stop_signal: Option<String>,
     stop_timeout: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -151,12 +160,19 @@ struct HostConfig {
     restart_policy: RestartPolicy,
     init: bool,
     cpus: u32,
+    nano_cpus: u64,
+    /// podman's form of the volumes: `HOST:GUEST:OPTIONS`.
+    binds: Vec<String>,
+    port_bindings: BTreeMap<String, Vec<Published>>,
     /// Bytes.
     memory: u64,
     /// Maximum size of the writable layer in bytes.
     disk: u64,
     network_mode: &'static str,
     dns: Vec<String>,
+    dns_search: Vec<String>,
+    dns_options: Vec<String>,
+    publish_all_ports: bool,
     extra_hosts: Vec<String>,
     start_timeout: u32,
     #[serde(flatten)]
@@ -208,6 +224,24 @@ struct NetworkSettings {
     mac_address: String,
     /// From a port such as `80/tcp` to the host's addresses that it is published on.
     ports: BTreeMap<String, Vec<Published>>,
+    /// The machine's only network, by its mode.
+    networks: BTreeMap<&'static str, NetworkAddress>,
+}
+
+/// A machine's address in a network.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct NetworkAddress {
+    #[serde(rename = "NetworkID")]
+    network_id: &'static str,
+    #[serde(rename = "IPAddress")]
+    ip_address: String,
+    #[serde(rename = "IPPrefixLen")]
+    ip_prefix_len: u8,
+    gateway: String,
+    #[serde(rename = "GlobalIPv6Address")]
+    global_ipv6_address: String,
+    mac_address: String,
 }
 
 #[derive(Debug, Serialize)]
@@ -223,6 +257,7 @@ struct Published {
 struct Mount {
     #[serde(rename = "Type")]
     kind: &'static str,
+    mode: &'static str,
     source: PathBuf,
     destination: String,
     #[serde(rename = "RW")]
@@ -266,6 +301,23 @@ impl Document {
     }
 }
 
+impl Document {
+    /// The fields for `--format`: those of the JSON, podman's other names for them, and empty ones where
+    /// podman's are always present.
+    pub(super) fn fields(&self) -> Result<Value, CliError> {
+        let mut value = serde_json::to_value(self)?;
+        value["ID"] = value["Id"].clone();
+        value["ImageID"] = value["Image"].clone();
+        if value["State"].get("Health").is_none() {
+            value["State"]["Health"] = json!({"Status": "", "FailingStreak": 0, "LastFailure": null});
+        }
+        if value["Config"].get("Healthcheck").is_none() {
+            value["Config"]["Healthcheck"] = Value::Null;
+        }
+        Ok(value)
+    }
+}
+
 impl State {
     fn new(found: &Found) -> Self {
         let record = &found.record;
@@ -285,6 +337,8 @@ impl State {
             started_at: record.times.started,
             finished_at: record.times.finished,
             health: record.health.clone().map(HealthState::from),
+            dead: false,
+            restarting: phase == Phase::Restarting,
         }
     }
 }
@@ -312,8 +366,11 @@ impl Config {
             open_stdin: spec.interactive,
             env: process.env.iter().map(|(name, value)| format!("{name}={value}")).collect(),
             cmd: record.process.args.clone(),
+            image: spec.image.clone(),
+            entrypoint: spec.entrypoint.clone().unwrap_or_default().join(" "),
             working_dir: process.cwd,
             labels: spec.labels.clone(),
+            annotations: spec.annotations.clone(),
             stop_signal: spec.stop_signal.map(signal::name),
             stop_timeout: spec.stop_timeout,
             healthcheck: spec.health.as_ref().map(Healthcheck::from),
@@ -347,6 +404,9 @@ impl HostConfig {
             restart_policy: spec.restart.into(),
             init: spec.init,
             cpus: spec.cpus,
+            nano_cpus: u64::from(spec.cpus) * 1_000_000_000,
+            binds: spec.volumes.iter().map(bind).collect(),
+            port_bindings: published(&found.record),
             memory: u64::from(spec.memory_mib) << 20,
             disk: spec.disk_bytes,
             network_mode: match spec.network {
@@ -356,6 +416,9 @@ impl HostConfig {
                 NetworkMode::None => "none",
             },
             dns: spec.dns.clone(),
+            dns_search: spec.dns_search.clone(),
+            dns_options: spec.dns_options.clone(),
+            publish_all_ports: spec.publish_exposed,
             extra_hosts: spec.add_hosts.iter().map(|(name, ip)| format!("{name}:{ip}")).collect(),
             start_timeout: spec.start_timeout,
             container: HostConfigFields::from(&spec.container),
@@ -381,32 +444,64 @@ impl LogConfig {
 
 impl NetworkSettings {
     fn new(record: &Record) -> Self {
-        let mut ports = BTreeMap::<_, Vec<_>>::new();
-        for port in view::published(record) {
-            let published = Published {
-                host_ip: port.host_ip.to_string(),
-                host_port: port.host_port.map(|port| port.to_string()).unwrap_or_default(),
-            };
-            ports.entry(format!("{}/{}", port.guest_port, port.protocol)).or_default().push(published);
-        }
-        let network = record.network.as_ref();
+        let address = record.network.as_ref().map(NetworkAddress::new);
+        let first = address.as_ref();
         Self {
-            ip_address: network.map(|network| network.address().to_string()).unwrap_or_default(),
-            ip_prefix_len: network.map_or(0, NetworkRecord::prefix),
-            gateway: network.map(|network| network.gateway().to_string()).unwrap_or_default(),
-            global_ipv6_address: network
-                .and_then(|network| network.outer?.ip6)
-                .map(|ip| ip.to_string())
-                .unwrap_or_default(),
-            mac_address: network.map(|network| network.mac.to_string()).unwrap_or_default(),
-            ports,
+            ip_address: first.map(|address| address.ip_address.clone()).unwrap_or_default(),
+            ip_prefix_len: first.map_or(0, |address| address.ip_prefix_len),
+            gateway: first.map(|address| address.gateway.clone()).unwrap_or_default(),
+            global_ipv6_address: first.map(|address| address.global_ipv6_address.clone()).unwrap_or_default(),
+            mac_address: first.map(|address| address.mac_address.clone()).unwrap_or_default(),
+            ports: published(record),
+            networks: address.into_iter().map(|address| (address.network_id, address)).collect(),
         }
     }
+}
+
+impl NetworkAddress {
+    fn new(network: &NetworkRecord) -> Self {
+        Self {
+            network_id: view::network_mode(network),
+            ip_address: network.address().to_string(),
+            ip_prefix_len: network.prefix(),
+            gateway: network.gateway().to_string(),
+            global_ipv6_address: network
+                .outer
+                .and_then(|outer| outer.ip6)
+                .map(|ip| ip.to_string())
+                .unwrap_or_default(),
+            mac_address: network.mac.to_string(),
+        }
+    }
+}
+
+/// The host's addresses of each published port.
+fn published(record: &Record) -> BTreeMap<String, Vec<Published>> {
+    let mut ports = BTreeMap::<_, Vec<_>>::new();
+    for port in view::published(record) {
+        let published = Published {
+            host_ip: port.host_ip.to_string(),
+            host_port: port.host_port.map(|port| port.to_string()).unwrap_or_default(),
+        };
+        ports.entry(format!("{}/{}", port.guest_port, port.protocol)).or_default().push(published);
+    }
+    ports
+}
+
+fn bind(volume: &VolumeSpec) -> String {
+    let options = if volume.read_only { "ro" } else { "rw" };
+    format!("{}:{}:{options},rprivate,rbind", volume.host.display(), volume.guest)
 }
 
 impl From<&VolumeSpec> for Mount {
     fn from(volume: &VolumeSpec) -> Self {
         let VolumeSpec { host, guest, read_only } = volume;
-        Self { kind: "bind", source: host.clone(), destination: guest.clone(), writable: !read_only }
+        Self {
+            kind: "bind",
+            mode: "",
+            source: host.clone(),
+            destination: guest.clone(),
+            writable: !read_only,
+        }
     }
 }

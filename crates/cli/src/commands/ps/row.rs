@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use mimeo_engine::machine::{Phase, Record};
+use mimeo_engine::machine::Phase;
 use mimeo_net::PortMapping;
 use serde::Serialize;
 
+use super::{Entry, Size};
 use crate::{humanize, view};
 
 /// One machine.
@@ -41,6 +42,9 @@ pub(super) struct Row {
     mounts: Vec<String>,
     networks: Vec<String>,
     ports: Vec<Port>,
+    /// With `--size`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    size: Option<Size>,
 }
 
 #[derive(Debug, Serialize)]
@@ -54,13 +58,14 @@ struct Port {
 
 impl Row {
     /// Converts a record to podman's form.
-    pub(super) fn new(record: &Record, image: String, now: Timestamp) -> Self {
+    pub(super) fn new(entry: &Entry, now: Timestamp) -> Self {
+        let record = &entry.found.record;
         let seconds = |time: Option<Timestamp>| time.map_or(0, Timestamp::as_second);
         let exited = record.phase() == Phase::Exited;
         Self {
             id: record.id.to_string(),
             names: vec![record.name.to_string()],
-            image,
+            image: entry.image.clone(),
             image_id: record
                 .image
                 .as_ref()
@@ -83,6 +88,7 @@ impl Row {
             mounts: record.spec.volumes.iter().map(|volume| volume.guest.clone()).collect(),
             networks: record.network.iter().map(|network| view::network_mode(network).to_owned()).collect(),
             ports: view::published(record).iter().map(Port::from).collect(),
+            size: entry.size.clone(),
         }
     }
 }

@@ -7,6 +7,7 @@ use mimeo_engine::{Engine, MachineId, MachineSpec};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, ChildStdin, Command};
 
+use super::FileOptions;
 use crate::commands::attach::{AttachOptions, attach};
 use crate::detach_keys::DetachKeys;
 use crate::error::CliError;
@@ -15,9 +16,15 @@ use crate::logging::{LOG_VARIABLE, LogLevel};
 use crate::{output, terminal};
 
 /// Starts the machine and prints its id once its container runs.
-pub(super) async fn run(spec: MachineSpec, quiet: bool, level: LogLevel) -> Result<i32, CliError> {
-    match start(LaunchRequest::Run { spec: Box::new(spec), quiet, client: None }, level).await? {
-        Launched::Running(id) => {
+pub(super) async fn run(
+    spec: MachineSpec,
+    files: &FileOptions,
+    quiet: bool,
+    level: LogLevel,
+) -> Result<i32, CliError> {
+    let request = LaunchRequest::Run { spec: Box::new(spec), quiet, client: None };
+    match start_with_files(request, files, level).await? {
+        Launched::Running { id, .. } => {
             output::line(&id)?;
             Ok(0)
         }
@@ -29,13 +36,15 @@ pub(super) async fn run(spec: MachineSpec, quiet: bool, level: LogLevel) -> Resu
 pub(super) async fn run_attached(
     engine: &Engine,
     spec: MachineSpec,
+    files: &FileOptions,
     quiet: bool,
     detach_keys: DetachKeys,
     level: LogLevel,
 ) -> Result<i32, CliError> {
     let client = Some(AttachingClient::own(Some(terminal::size())));
-    let id = match start(LaunchRequest::Run { spec: Box::new(spec), quiet, client }, level).await? {
-        Launched::Running(id) => MachineId::try_from(id)?,
+    let request = LaunchRequest::Run { spec: Box::new(spec), quiet, client };
+    let id = match start_with_files(request, files, level).await? {
+        Launched::Running { id, .. } => MachineId::try_from(id)?,
         Launched::Failed(code) => return Ok(code),
     };
     let gone = || CliError::usage(format!("machine {} was removed", id.short()));
@@ -45,10 +54,24 @@ pub(super) async fn run_attached(
 
 /// The result of a start.
 enum Launched {
-    /// The container runs; the machine's id.
-    Running(String),
+    /// The container runs; the machine's id, and its supervisor's process id.
+    Running { id: String, pid: u32 },
     /// The supervisor has printed the error to our standard error; its exit code.
     Failed(i32),
+}
+
+/// Starts the machine, and writes the files for it.
+async fn start_with_files(
+    request: LaunchRequest,
+    files: &FileOptions,
+    level: LogLevel,
+) -> Result<Launched, CliError> {
+    let launched = start(request, level).await;
+    match &launched {
+        Ok(Launched::Running { id, pid }) => files.write(id, Some(*pid))?,
+        Ok(Launched::Failed(_)) | Err(_) => files.give_up(),
+    }
+    launched
 }
 
 /// Starts the supervisor and waits until the container runs. Until then the supervisor watches a pipe from this process:
@@ -63,6 +86,7 @@ async fn start(request: LaunchRequest, level: LogLevel) -> Result<Launched, CliE
         .stdout(Stdio::piped())
         .spawn()
         .map_err(|source| CliError::io("start the machine's supervisor", source))?;
+    let pid = child.id().unwrap_or_default();
     let mut request = serde_json::to_vec(&request)?;
     request.push(b'\n');
     let mut stdin = child.stdin.take().ok_or_else(|| talk_error(std::io::ErrorKind::BrokenPipe.into()))?;
@@ -72,7 +96,7 @@ async fn start(request: LaunchRequest, level: LogLevel) -> Result<Launched, CliE
         signal = interruption() => return interrupt(child, stdin, signal).await,
     };
     if !id.is_empty() {
-        return Ok(Launched::Running(id));
+        return Ok(Launched::Running { id, pid });
     }
     let status = child.wait().await.map_err(talk_error)?;
     Ok(Launched::Failed(status.code().unwrap_or(125)))

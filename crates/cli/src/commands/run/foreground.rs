@@ -4,15 +4,23 @@ use std::io::IsTerminal;
 use std::sync::PoisonError;
 
 use mimeo_engine::create::Start;
-use mimeo_engine::{Engine, MachineSpec, supervise};
+use mimeo_engine::{Engine, MachineSpec, Record, supervise};
 
+use super::files::FileOptions;
+use super::remove_image;
 use crate::error::{CliError, from_supervisor};
 use crate::progress;
 use crate::stdio::{attachment, exit_code_with_failed_output};
 use crate::terminal::{RawTerminal, watch_size};
 
 /// Runs the machine until it exits; returns the container's exit code.
-pub(super) async fn run(engine: &Engine, spec: MachineSpec, quiet: bool) -> Result<i32, CliError> {
+pub(super) async fn run(
+    engine: &Engine,
+    spec: MachineSpec,
+    files: &FileOptions,
+    quiet: bool,
+) -> Result<i32, CliError> {
+    let remove = spec.remove_image;
     let (tty, interactive) = (spec.tty, spec.interactive);
     let size = if tty { Some(watch_size()?) } else { None };
     if tty && interactive && !std::io::stdin().is_terminal() {
@@ -21,10 +29,15 @@ pub(super) async fn run(engine: &Engine, spec: MachineSpec, quiet: bool) -> Resu
             "standard input is not a terminal: omit --tty to pass it to the container unchanged"
         );
     }
-    let mut raw = None;
+    let (mut raw, mut image) = (None, None);
     let attachment = attachment(interactive, size);
     let failure = attachment.failure.clone();
-    let started = |_: &_| {
+    let started = |record: &Record| {
+        image = record.image.clone();
+        // The machine runs: an error does not end it.
+        if let Err(error) = files.write(record.id.as_str(), Some(record.supervisor.pid)) {
+            tracing::error!(component = "run", "{error}");
+        }
         // Until the container runs, Ctrl-C ends mimeo; from now on it goes to the container.
         if tty && interactive {
             raw = RawTerminal::enter().unwrap_or_else(|error| {
@@ -38,6 +51,11 @@ pub(super) async fn run(engine: &Engine, spec: MachineSpec, quiet: bool) -> Resu
         supervise(engine, start, attachment, progress::reporter(quiet), std::future::pending(), started)
             .await;
     drop(raw);
+    match image.filter(|_| remove) {
+        Some(image) => remove_image(engine, &image),
+        None if exit.is_err() => files.give_up(),
+        None => {}
+    }
     let exit = exit.map_err(from_supervisor)?;
     if let Some(error) = exit.error {
         return Err(CliError::usage(error).with_code(exit.code));

@@ -3,9 +3,10 @@
 use std::path::Path;
 
 use mimeo_engine::health;
-use mimeo_engine::machine::{HealthProbe, HealthSpec, MachineSpec, RestartPolicy, VolumeSpec};
+use mimeo_engine::machine::{HOST_GATEWAY, HealthProbe, HealthSpec, MachineSpec, RestartPolicy, VolumeSpec};
 use mimeo_engine::signal;
 
+use super::files::FileOptions;
 use super::{MachineArgs, container, log};
 use crate::error::CliError;
 use crate::values::{absolute, duration, duration_or_zero, environment, ports, size};
@@ -13,19 +14,21 @@ use crate::values::{absolute, duration, duration_or_zero, environment, ports, si
 const MIB: u64 = 1024 * 1024;
 
 /// The spec of the machine that the arguments describe.
-pub(super) fn spec(args: MachineArgs) -> Result<MachineSpec, CliError> {
+pub(super) fn spec(args: MachineArgs) -> Result<(MachineSpec, FileOptions), CliError> {
     args.platform.check()?;
     let health = health_spec(&args)?;
     let restart: RestartPolicy = args.restart.parse()?;
-    if args.rm && restart != RestartPolicy::No {
+    if (args.rm || args.rmi) && restart != RestartPolicy::No {
         return Err(CliError::usage(format!(
             "--rm removes the machine when it exits, so --restart {restart} cannot start it again: omit one of them"
         )));
     }
     let cpus = container::cpus(&args.cpus)?;
     let container = args.container.options(&cpus, size(&args.memory)?)?;
-    Ok(MachineSpec {
-        command: args.command,
+    let mut words = args.image.into_iter();
+    let image = words.next().unwrap_or_default();
+    let mut spec = MachineSpec {
+        command: words.collect(),
         entrypoint: args.entrypoint.map(|text| entrypoint(&text)).transpose()?,
         env: environment(&args.env_file, &args.env)?,
         workdir: args.workdir.map(|path| absolute("--workdir", path)).transpose()?,
@@ -37,7 +40,7 @@ pub(super) fn spec(args: MachineArgs) -> Result<MachineSpec, CliError> {
         container,
         memory_mib: memory(&args.memory)?,
         disk_bytes: size(&args.disk)?,
-        network: args.network.into(),
+        network: args.network,
         vm_to_vm: args.vm_to_vm,
         ports: ports(&args.publish)?,
         cold: args.cold,
@@ -47,7 +50,8 @@ pub(super) fn spec(args: MachineArgs) -> Result<MachineSpec, CliError> {
         tty: args.tty,
         interactive: args.interactive,
         init: args.init,
-        remove: args.rm,
+        remove: args.rm || args.rmi,
+        remove_image: args.rmi,
         restart,
         pull: args.pull.into(),
         health,
@@ -57,8 +61,12 @@ pub(super) fn spec(args: MachineArgs) -> Result<MachineSpec, CliError> {
         stop_timeout: args.stop_timeout,
         start_timeout: args.start_timeout,
         log: log::config(&args.log_driver, &args.log_opt)?,
-        ..MachineSpec::new(args.image)
-    })
+        ..MachineSpec::new(image)
+    };
+    args.environment.apply(&mut spec)?;
+    args.networking.apply(&mut spec)?;
+    args.labels.apply(&mut spec)?;
+    Ok((spec, args.files))
 }
 
 fn entrypoint(text: &str) -> Result<Vec<String>, CliError> {
@@ -93,11 +101,17 @@ pub(crate) fn memory(text: &str) -> Result<u32, CliError> {
 
 fn add_host(text: &str) -> Result<(String, String), CliError> {
     match text.split_once(':') {
-        Some((name, ip)) if !name.is_empty() && ip.parse::<std::net::IpAddr>().is_ok() => {
+        Some((name, ip))
+            if is_host(name) && (ip == HOST_GATEWAY || ip.parse::<std::net::IpAddr>().is_ok()) =>
+        {
             Ok((name.to_owned(), ip.to_owned()))
         }
-        _ => Err(CliError::usage(format!("--add-host {text:?} is not NAME:IP"))),
+        _ => Err(CliError::usage(format!("--add-host {text:?} is not NAME:IP or NAME:{HOST_GATEWAY}"))),
     }
+}
+
+fn is_host(name: &str) -> bool {
+    !name.is_empty() && !name.contains(|c: char| c.is_whitespace() || c.is_control() || c == '#')
 }
 
 /// Parses `HOST:GUEST[:ro|rw]`.
@@ -131,6 +145,7 @@ fn volume(text: &str) -> Result<VolumeSpec, CliError> {
 
 fn health_spec(args: &MachineArgs) -> Result<Option<HealthSpec>, CliError> {
     let probe = match (&args.health_cmd, &args.health_url) {
+        _ if args.no_healthcheck => HealthProbe::Command(Vec::new()),
         // An empty command, or podman's `none`, disables the image's health check.
         (Some(command), _) if command.is_empty() || command == "none" => HealthProbe::Command(Vec::new()),
         (Some(command), _) => HealthProbe::Command(health::shell(command)),

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use mimeo_engine::Record;
+use mimeo_engine::{Found, Record};
 use serde::Serialize;
+use serde_json::{Value, json};
 
+use crate::error::CliError;
 use crate::humanize;
 use crate::resource_usage::{ResourceUsage, Source};
 
@@ -50,6 +52,19 @@ pub(crate) const HEADINGS: [&str; 14] = [
     "UNIQUE",
     "SHARED",
     "SOURCE",
+];
+
+/// podman's headings of the fields of `--format`.
+pub(super) const FIELD_HEADINGS: [(&str, &str); 9] = [
+    ("CPUPerc", "CPU %"),
+    ("AvgCPU", "AVG CPU %"),
+    ("MemUsage", "MEM USAGE / LIMIT"),
+    ("MemUsageBytes", "MEM USAGE / LIMIT"),
+    ("MemPerc", "MEM %"),
+    ("NetIO", "NET IO"),
+    ("BlockIO", "BLOCK IO"),
+    ("UpTime", "CPU TIME"),
+    ("PIDs", "PIDS"),
 ];
 
 /// One machine: podman's formatted fields, then numbers.
@@ -124,6 +139,30 @@ impl Row {
             vmm_pss_bytes: pss(usage.host.vmm),
             supervisor_pss_bytes: pss(usage.host.supervisor),
         }
+    }
+
+    /// Shows the whole id instead of its start.
+    pub(super) fn show_whole_id(&mut self, machines: &[Found]) {
+        if let Some(found) = machines.iter().find(|found| found.record.id.short() == self.id) {
+            self.id = found.record.id.to_string();
+        }
+    }
+
+    /// The fields for `--format`: those of the JSON, and podman's.
+    pub(super) fn fields(&self) -> Result<Value, CliError> {
+        let mut value = serde_json::to_value(self)?;
+        let podman = json!({
+            "ID": self.id, "ContainerID": self.id, "Name": self.name, "CPUPerc": self.cpu_percent,
+            "AvgCPU": self.avg_cpu, "MemUsage": self.mem_usage, "MemPerc": self.mem_percent, "NetIO": self.net_io,
+            "BlockIO": self.block_io, "PIDs": self.pids, "PIDS": self.pids, "UpTime": self.cpu_time,
+            "CPUNano": self.cpu_micros * 1000, "MemLimit": self.memory_limit_bytes,
+            "MemUsageBytes": format!("{} / {}", humanize::binary_size(self.memory_bytes),
+                                     humanize::binary_size(self.memory_limit_bytes)),
+        });
+        if let (Value::Object(own), Value::Object(podman)) = (&mut value, podman) {
+            own.extend(podman);
+        }
+        Ok(value)
     }
 
     /// The cells of the table.

@@ -1,0 +1,29 @@
+//! `mimeo system`: the host, what mimeo uses of it, and what can be removed.
+
+pub(crate) mod df;
+pub(crate) mod info;
+pub(crate) mod prune;
+
+use mimeo_engine::Engine;
+
+use crate::error::CliError;
+
+/// Commands for the whole system.
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum Verb {
+    /// Show the disk space that images, machines and snapshots use
+    Df(df::Args),
+    /// Show the host, the directories and the number of machines
+    Info(info::Args),
+    /// Remove machines that do not run, and images without a name
+    Prune(prune::Args),
+}
+
+/// Runs the command.
+pub(crate) async fn run(engine: &Engine, verb: Verb) -> Result<i32, CliError> {
+    match verb {
+        Verb::Df(args) => df::run(engine, &args),
+        Verb::Info(args) => info::run(engine, &args),
+        Verb::Prune(args) => prune::run(engine, &args).await,
+    }
+}
