@@ -3,9 +3,9 @@
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    attach, commit, completion, container, cp, create, diff, events, exec, export, fork, generate, healthcheck,
-    image, inspect, kill, login, logout, logs, man, pause, port, ps, rename, restart, rm, run, setup,
-    snapshot, start, stats, stop, system, test, top, unpause, update, version, wait,
+    attach, commit, completion, container, cp, create, diff, events, exec, export, fork, generate,
+    healthcheck, image, inspect, kill, login, logout, logs, man, pause, port, prune, ps, rename, restart, rm,
+    run, setup, snapshot, start, stats, stop, system, test, top, unpause, update, version, wait,
 };
 use crate::logging::{LOG_VARIABLE, LogLevel};
 
@@ -105,6 +105,9 @@ pub(crate) enum Podman {
     Diff(diff::Args),
     /// Make an image of what a machine's container has changed
     Commit(commit::Args),
+    /// Remove machines that do not run
+    #[command(hide = true)]
+    Prune(prune::Args),
     /// Write a machine's filesystem as a tar archive
     Export(export::Args),
     /// Show events of machines

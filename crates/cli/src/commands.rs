@@ -25,6 +25,7 @@ pub(crate) mod logs;
 pub(crate) mod man;
 pub(crate) mod pause;
 pub(crate) mod port;
+pub(crate) mod prune;
 pub(crate) mod ps;
 pub(crate) mod rename;
 pub(crate) mod restart;
@@ -112,6 +113,7 @@ async fn podman(engine: &Engine, command: Podman, level: LogLevel) -> Result<i32
         Podman::Stats(args) => stats::run(engine, &args).await,
         Podman::Cp(args) => cp::run(engine, &args).await,
         Podman::Diff(args) => diff::run(engine, &args).await,
+        Podman::Prune(args) => prune::run(engine, &args).await,
         Podman::Commit(args) => commit::run(engine, args).await,
         Podman::Export(args) => export::run(engine, &args).await,
         Podman::Events(args) => events::run(engine, &args).await,

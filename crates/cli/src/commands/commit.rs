@@ -6,12 +6,11 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use mimeo_agent_protocol::link::Stream;
 use mimeo_agent_protocol::message::{ChangesFormat, Request};
-use mimeo_engine::{Engine, Found, act};
+use mimeo_engine::{Engine, Found, Selector, act};
 use mimeo_image::{Change, HistoryEntry, Image, ImageConfig, ImageName, LayerOptions, Store};
 use tokio::sync::mpsc;
 
 use crate::commands::guest_data::next_chunk;
-use crate::commands::select::Machine;
 use crate::error::CliError;
 use crate::{output, progress, view};
 
@@ -52,8 +51,7 @@ pub(crate) struct Args {
 pub(crate) async fn run(engine: &Engine, args: Args) -> Result<i32, CliError> {
     let changes = args.change.iter().map(|text| text.parse::<Change>()).collect::<Result<Vec<_>, _>>()?;
     let names: Vec<ImageName> = args.image.iter().map(|name| name.parse()).collect::<Result<_, _>>()?;
-    let selected = Machine { name: Some(args.machine.clone()), pid: None };
-    let found = selected.find(engine)?;
+    let found = engine.registry().find(&Selector::NameOrId(args.machine.clone()))?;
     let store = engine.images()?;
     let base = base_image(&store, &found)?;
     let step = HistoryEntry {

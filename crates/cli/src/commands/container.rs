@@ -3,7 +3,7 @@
 use mimeo_engine::machine::FindError;
 use mimeo_engine::{Engine, Selector};
 
-use super::{attach, create, diff, export, rename, restart, start, update};
+use super::{attach, commit, create, diff, export, prune, rename, restart, start, update};
 use super::{cp, exec, inspect, kill, logs, pause, port, ps, rm, run, stats, stop, top, unpause, wait};
 use crate::arguments::Podman;
 use crate::error::CliError;
@@ -29,6 +29,10 @@ pub(crate) enum Verb {
     Diff(diff::Args),
     /// Write a machine's filesystem as a tar archive
     Export(export::Args),
+    /// Make an image of what a machine has changed
+    Commit(commit::Args),
+    /// Remove machines that do not run
+    Prune(prune::Args),
     /// Run a command in a running machine
     Exec(exec::Args),
     /// Test whether a machine exists: the exit code is 0 or 1
@@ -87,6 +91,8 @@ impl Verb {
             Self::Update(args) => Podman::Update(args),
             Self::Diff(args) => Podman::Diff(args),
             Self::Export(args) => Podman::Export(args),
+            Self::Commit(args) => Podman::Commit(args),
+            Self::Prune(args) => Podman::Prune(args),
             Self::Exec(args) => Podman::Exec(args),
             Self::Ls(args) => Podman::Ps(args),
             Self::Inspect(args) => Podman::Inspect(args.for_machines()),

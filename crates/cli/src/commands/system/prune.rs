@@ -1,11 +1,10 @@
 //! `mimeo system prune`: removes machines that do not run, and unused images.
 
-use mimeo_engine::machine::Found;
-use mimeo_engine::{Engine, act};
+use mimeo_engine::Engine;
 
 use crate::commands::confirm::confirm;
-use crate::commands::filter::Filters;
 use crate::commands::image::ImageUsers;
+use crate::commands::prune::prune_machines;
 use crate::error::CliError;
 use crate::{humanize, output};
 
@@ -35,26 +34,13 @@ pub(crate) async fn run(engine: &Engine, args: &Args) -> Result<i32, CliError> {
     if !args.force && !confirm(&warning)? {
         return Ok(0);
     }
-    let machines = prune_machines(engine, &args.filter).await?;
+    let (machines, code) = prune_machines(engine, &args.filter).await?;
     print("Deleted Machines", &machines)?;
     let users = ImageUsers::load(engine)?;
     let pruned = engine.images()?.prune(args.all, &|image| users.describe(image))?;
     print("Deleted Images", &pruned.deleted.iter().map(|id| id.hex()).collect::<Vec<_>>())?;
     output::line(format!("Total reclaimed space of images: {}", humanize::size(pruned.freed, 4)))?;
-    Ok(0)
-}
-
-async fn prune_machines(engine: &Engine, filters: &[String]) -> Result<Vec<String>, CliError> {
-    let filters = Filters::parse(filters, engine)?;
-    let is_pruned = |found: &Found| !found.record.phase().is_live() && filters.accept(&found.record);
-    let mut removed = Vec::new();
-    for found in engine.registry().list()?.into_iter().filter(is_pruned) {
-        match act::remove(engine, &found, false, None).await {
-            Ok(()) => removed.push(found.record.id.to_string()),
-            Err(error) => output::error(&error.into()),
-        }
-    }
-    Ok(removed)
+    Ok(code)
 }
 
 fn print(heading: &str, ids: &[String]) -> Result<(), CliError> {
