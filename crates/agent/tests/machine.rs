@@ -168,7 +168,7 @@ async fn users_come_from_the_image(vm: &Vm) {
     let id = |user: &str| Process { user: user.into(), ..shell("id; echo $HOME") };
     let stdout_as = async |user: &str| vm.run(id(user)).await.stdout;
     assert_eq!(stdout_as("www").await, "uid=33(www) gid=34(www) groups=34(www),40(logs)\n/home/www\n");
-    assert_eq!(stdout_as("1000:40").await, "uid=1000 gid=40(logs)\n/\n");
+    assert_eq!(stdout_as("1000:40").await, "uid=1000 gid=40(logs) groups=40(logs)\n/\n");
     assert_eq!(vm.refusal(id("nobody")).await.kind, FailureKind::UnknownUser);
     let caps = Process { user: "www".into(), ..shell("grep -E 'Cap(Eff|Prm|Amb)' /proc/self/status") };
     assert_eq!(

@@ -134,8 +134,6 @@ fn a_refused_snapshot_leaves_its_source_running() {
     world.mimeo(["snapshot", "create", "frozen"]).code(125).stderr_contains("it is paused");
     world.mimeo(["unpause", "frozen"]).ok();
     assert_eq!(world.sh("frozen", "echo on"), "on");
-    world.mimeo(["stop", "-t", "0", "frozen"]).ok();
-    world.mimeo(["snapshot", "create", "frozen"]).code(125).stderr_contains("not running");
     world.mimeo(["snapshot", "create", "nobody"]).code(125).stderr_contains("no such container");
     world.mimeo(["snapshot", "create", "shared", "-t", "../x"]).code(125).stderr_contains("../x");
     world.assert_removes_all();

@@ -7,6 +7,7 @@ mod files;
 mod foreground;
 mod labels;
 mod log;
+mod mount;
 mod network;
 mod refused;
 mod remove_image;
@@ -83,6 +84,9 @@ pub(crate) struct MachineArgs {
     /// Mount a directory or file of the host in the machine; can be repeated
     #[arg(short, long, value_name = "HOST:GUEST[:ro]")]
     volume: Vec<String>,
+    /// Mount a directory or file of the host, or a tmpfs, in the machine; can be repeated
+    #[arg(long, value_name = "type=TYPE,OPTION=VALUE,…")]
+    mount: Vec<String>,
     /// Working directory in the container
     #[arg(short, long, value_name = "DIR")]
     workdir: Option<String>,

@@ -72,6 +72,11 @@ pub(crate) struct ContainerArgs {
 }
 
 impl ContainerArgs {
+    /// Adds a temporary filesystem, as `--tmpfs` does.
+    pub(super) fn push_tmpfs(&mut self, text: String) {
+        self.tmpfs.push(text);
+    }
+
     /// The options of a machine with this much memory.
     pub(super) fn options(self, cpus: &Cpus, memory_bytes: u64) -> Result<ContainerOptions, CliError> {
         let no_new_privileges = security::no_new_privileges(&self.security_opt)?;

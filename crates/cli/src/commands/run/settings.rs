@@ -7,6 +7,7 @@ use mimeo_engine::machine::{HOST_GATEWAY, HealthProbe, HealthSpec, MachineSpec, 
 use mimeo_engine::signal;
 
 use super::files::FileOptions;
+use super::mount::{self, Mount};
 use super::{MachineArgs, container, log};
 use crate::error::CliError;
 use crate::values::{absolute, duration, duration_or_zero, environment, ports, size};
@@ -24,7 +25,15 @@ pub(super) fn spec(args: MachineArgs) -> Result<(MachineSpec, FileOptions), CliE
         )));
     }
     let cpus = container::cpus(&args.cpus)?;
-    let container = args.container.options(&cpus, size(&args.memory)?)?;
+    let mut volumes = args.volume.iter().map(|text| volume(text)).collect::<Result<Vec<_>, _>>()?;
+    let mut container_args = args.container;
+    for text in &args.mount {
+        match mount::parse(text)? {
+            Mount::Bind(bind) => volumes.push(bind),
+            Mount::Tmpfs(tmpfs) => container_args.push_tmpfs(tmpfs),
+        }
+    }
+    let container = container_args.options(&cpus, size(&args.memory)?)?;
     let mut words = args.image.into_iter();
     let image = words.next().unwrap_or_default();
     let mut spec = MachineSpec {
@@ -46,7 +55,7 @@ pub(super) fn spec(args: MachineArgs) -> Result<(MachineSpec, FileOptions), CliE
         cold: args.cold,
         dns: args.dns.iter().map(ToString::to_string).collect(),
         add_hosts: args.add_host.iter().map(|text| add_host(text)).collect::<Result<_, _>>()?,
-        volumes: args.volume.iter().map(|text| volume(text)).collect::<Result<_, _>>()?,
+        volumes,
         tty: args.tty,
         interactive: args.interactive,
         init: args.init,

@@ -1,0 +1,431 @@
+//! Runs each command and option that docs/reference/podman.md calls "same" on podman and on mimeo, and compares exit codes
+//! and output.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use e2e::{Image, User, World};
+
+/// Rows of the table, and the lines that compare them. `{i}` is an image, `{d}` a directory for files, `{f}` a file. A
+/// line of `create` or `run` gets the options that podman needs on a host like this.
+const SCENARIOS: &[(&[&str], &[&str])] = &[
+    (
+        &["attach", "container attach"],
+        &["run -d --name a {i} sh -c 'sleep 3; echo out; exit 3'", "attach a", "attach a", "attach none"],
+    ),
+    (
+        &["cp", "container cp"],
+        &[
+            "create --name a {i} cat /f /d/file",
+            "cp {f} a:/f",
+            "cp {d} a:/d",
+            "start -a a",
+            "cp a:/none {d}/x",
+            "cp none:/f {d}/x",
+        ],
+    ),
+    (
+        &["create", "container create", "start", "container start"],
+        &[
+            "create --name a {i} sh -c 'echo out; exit 4'",
+            "start a",
+            "wait a",
+            "start -a a",
+            "start none",
+            "create --name a {i}",
+            "create {i} /no/such/program",
+        ],
+    ),
+    (
+        &["exec", "container exec"],
+        &[
+            "run -d --name a {i} sleep 1000",
+            "exec a echo hello",
+            "exec a sh -c 'exit 5'",
+            "exec a /no/such/program",
+            "exec -e A=1 -w /tmp a sh -c 'echo $A; pwd'",
+            "exec none true",
+        ],
+    ),
+    (&["container exists"], &["create --name a {i}", "container exists a", "container exists none"]),
+    (&["export", "container export"], &["create --name a {i}", "export -o {d}/e.tar a", "export none"]),
+    (
+        &["kill", "container kill"],
+        &[
+            "run -d --name a {i} sleep 1000",
+            "kill -s NOSUCH a",
+            "kill -s KILL a",
+            "wait a",
+            "kill a",
+            "kill none",
+        ],
+    ),
+    (
+        &["container list", "container ps"],
+        &["create --name a {i}", "container list -a --format '{{.Names}}'", "container ps -q"],
+    ),
+    (
+        &["logs", "container logs"],
+        &[
+            "run --name a {i} sh -c 'echo one; echo two; echo three'",
+            "logs a",
+            "logs --tail 1 a",
+            "logs --tail -1 a",
+            "logs none",
+        ],
+    ),
+    (
+        &["pause", "container pause", "unpause", "container unpause"],
+        &[
+            "run -d --name a {i} sleep 1000",
+            "pause a",
+            "ps --format '{{.Names}}'",
+            "exec a true",
+            "unpause a",
+            "exec a echo awake",
+            "unpause a",
+            "pause none",
+        ],
+    ),
+    (&["port", "container port"], &["create --name a -p 127.0.0.1:18099:80 {i}", "port none"]),
+    (
+        &["container prune"],
+        &["create --name a {i}", "container prune -f --filter label=none", "ps -a --format '{{.Names}}'"],
+    ),
+    (
+        &["rename", "container rename"],
+        &[
+            "create --name a {i}",
+            "create --name b {i}",
+            "rename a c",
+            "rename b c",
+            "rename none d",
+            "ps -a --sort names --format '{{.Names}}'",
+        ],
+    ),
+    (
+        &["restart", "container restart"],
+        &[
+            "run -d --name a {i} sh -c 'echo up; sleep 1000'",
+            "restart -t 0 a",
+            "exec a echo runs",
+            "restart none",
+        ],
+    ),
+    (
+        &["rm", "container rm"],
+        &["run -d --name a {i} sleep 1000", "rm a", "rm -f a", "rm a", "rm -f none", "rm -i none"],
+    ),
+    (
+        &["stop", "container stop", "wait", "container wait", "--stop-signal", "--stop-timeout"],
+        &[
+            "run -d --stop-signal USR1 --stop-timeout 60 --name a {i} sh -c 'trap \"exit 7\" USR1; while :; do sleep 0.1; done'",
+            "exec a true",
+            "stop a",
+            "wait a",
+            "stop a",
+            "stop none",
+            "wait none",
+        ],
+    ),
+    (&["history", "image history"], &["history --format '{{.CreatedBy}}' {i}", "history none"]),
+    (&["image exists"], &["image exists {i}", "image exists none"]),
+    (
+        &["images", "image list"],
+        &["images --format '{{.Repository}}:{{.Tag}}' {i}", "images -q --no-trunc {i}"],
+    ),
+    (
+        &["tag", "image tag", "untag", "image untag", "rmi", "image rm"],
+        &[
+            "tag {i} again:1",
+            "image exists again:1",
+            "untag again:1 again:1",
+            "image exists again:1",
+            "tag none x",
+            "rmi none",
+        ],
+    ),
+    (
+        &["save", "image save", "load", "image load"],
+        &[
+            "save -q -o {d}/saved.tar {i}",
+            "load -q -i {d}/saved.tar",
+            "save -o {d}/x none",
+            "load -i {d}/none",
+        ],
+    ),
+    (
+        &["import", "image import"],
+        &[
+            "create --name a {i}",
+            "export -o {d}/e.tar a",
+            "import -q {d}/e.tar mine:1",
+            "run --rm mine:1 echo imported",
+            "import {d}/none",
+        ],
+    ),
+    (
+        &["--add-host", "--dns", "--dns-option", "--dns-search"],
+        &[
+            "create --add-host some:10.1.2.3 --dns 10.1.2.4 --dns-option ndots:3 --dns-search example.org {i}",
+            "create --add-host some {i}",
+        ],
+    ),
+    (
+        &["--annotation", "--label", "--label-file"],
+        &[
+            "create --name a --annotation a=b --label c=d --label-file {f} {i}",
+            "inspect -f '{{.Config.Labels.c}}' a",
+        ],
+    ),
+    (
+        &["--cap-add", "--cap-drop", "--privileged", "--security-opt"],
+        &[
+            "run --rm {i} grep -E 'CapEff|NoNewPrivs' /proc/self/status",
+            "run --rm --cap-drop ALL {i} grep CapEff /proc/self/status",
+            "run --rm --cap-drop ALL --cap-add CHOWN {i} grep CapBnd /proc/self/status",
+            "run --rm --security-opt no-new-privileges {i} grep NoNewPrivs /proc/self/status",
+            "run --rm --cap-add NO_SUCH {i} true",
+            "run --rm --privileged {i} true",
+        ],
+    ),
+    (
+        &["--cidfile", "--replace"],
+        &[
+            "create --name a --cidfile {d}/cid {i}",
+            "create --name a --cidfile {d}/cid {i}",
+            "create --replace --name a {i}",
+        ],
+    ),
+    (
+        &["--detach", "--name", "--rm", "--quiet"],
+        &["run -q -d --rm --name a {i} sleep 1000", "rm -f a", "run -d --name '-bad-' {i}"],
+    ),
+    (
+        &[
+            "--entrypoint",
+            "--env",
+            "--env-file",
+            "--env-host",
+            "--env-merge",
+            "--unsetenv",
+            "--unsetenv-all",
+            "--http-proxy",
+        ],
+        &[
+            "run --rm --entrypoint echo {i} a b",
+            "run --rm --entrypoint '[\"echo\", \"x\"]' {i} y",
+            "run --rm -e A=1 --env-file {f} {i} sh -c 'echo $A$KEY'",
+            "run --rm -e A=1 --unsetenv A {i} sh -c 'echo $A'",
+            "run --rm --env-host {i} sh -c 'echo $FROM_HOST'",
+            "run --rm --http-proxy=false {i} sh -c 'echo $http_proxy'",
+            "run --rm --env-merge PATH='${PATH}:/x' {i} sh -c 'echo $PATH'",
+        ],
+    ),
+    (
+        &["--expose", "--publish", "--publish-all"],
+        &["create --expose 80 -P {i}", "create -p 18098:80/TCP {i}", "create -p bad:bad:bad {i}"],
+    ),
+    (
+        &["--group-add", "--user", "--umask", "--workdir"],
+        &[
+            "run --rm {i} id",
+            "run --rm -u 1000:1000 --group-add 2000 {i} id -G",
+            "run --rm -u nobodyatall {i} true",
+            "run --rm --umask 0077 {i} sh -c 'umask; touch /x; ls -l /x | cut -c1-10'",
+            "run --rm -w /tmp {i} pwd",
+            "run --rm -w relative {i} pwd",
+        ],
+    ),
+    (
+        &["--health-retries", "--no-healthcheck"],
+        &["create --health-cmd true --health-retries 2 {i}", "create --no-healthcheck {i}"],
+    ),
+    (&["--hostname"], &["run --rm --hostname some {i} hostname"]),
+    (
+        &["--interactive", "--tty", "--detach-keys"],
+        &["run --rm -i {i} cat", "create -it --detach-keys ctrl-x {i}"],
+    ),
+    (
+        &["--memory-swap", "--oom-score-adj", "--pids-limit", "--ulimit"],
+        &[
+            "run --rm --oom-score-adj 100 {i} cat /proc/self/oom_score_adj",
+            "run --rm --ulimit nofile=512:512 {i} sh -c 'ulimit -n'",
+            "run --rm --ulimit nosuch=1 {i} true",
+            "create -m 256m --memory-swap 256m {i}",
+            "create --pids-limit 100 {i}",
+        ],
+    ),
+    (
+        &["--read-only", "--read-only-tmpfs", "--tmpfs", "--shm-size", "--sysctl", "--tz"],
+        &[
+            "run --rm --read-only {i} sh -c 'touch /x 2>/dev/null; echo $?; touch /tmp/x; echo $?'",
+            "run --rm --tmpfs /t:size=1m {i} sh -c 'grep -c \" /t tmpfs \" /proc/mounts'",
+            "run --rm --shm-size 1m {i} sh -c 'df /dev/shm | tail -1 | tr -s \" \" | cut -d\" \" -f2'",
+            "run --rm --sysctl net.ipv4.ip_unprivileged_port_start=80 {i} cat /proc/sys/net/ipv4/ip_unprivileged_port_start",
+            "run --rm --sysctl bad {i} true",
+            "run --rm --tz Europe/Paris {i} sh -c 'date +%Z'",
+        ],
+    ),
+    (&["--rmi", "--disable-content-trust"], &["create --disable-content-trust {i}"]),
+];
+
+/// Rows whose scenario needs what no table line can give, and the test that covers each.
+const ELSEWHERE: &[(&str, &str)] = &[
+    ("login", "exchange.rs: a registry with a login"),
+    ("logout", "exchange.rs"),
+    ("pull", "exchange.rs: a registry"),
+    ("image pull", "exchange.rs"),
+    ("push", "exchange.rs"),
+    ("image push", "exchange.rs"),
+    ("--mac-address", "command_line.rs: podman needs a network for it, which needs more packages"),
+];
+
+/// The rows that docs/reference/podman.md calls "same".
+fn same_rows() -> BTreeSet<String> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/reference/podman.md");
+    let text = fs::read_to_string(path).expect("readable");
+    let rows = text.lines().filter_map(|line| {
+        let cells: Vec<_> = line.split('|').map(str::trim).collect();
+        (cells.get(2) == Some(&"same")).then(|| cells[1].trim_matches('`').to_owned())
+    });
+    rows.collect()
+}
+
+#[test]
+fn every_row_that_is_the_same_has_a_scenario() {
+    let covered = SCENARIOS.iter().flat_map(|(rows, _)| rows.iter().copied());
+    let covered: BTreeSet<String> =
+        covered.chain(ELSEWHERE.iter().map(|(row, _)| *row)).map(str::to_owned).collect();
+    let same = same_rows();
+    assert!(same.len() > 80, "the table was not found");
+    assert_eq!(covered.difference(&same).collect::<Vec<_>>(), Vec::<&String>::new(), "no longer the same");
+    assert_eq!(same.difference(&covered).collect::<Vec<_>>(), Vec::<&String>::new(), "without a scenario");
+}
+
+/// Splits a line into words; quotes group.
+fn words(line: &str) -> Vec<String> {
+    let (mut words, mut word, mut quote, mut is_open) = (Vec::new(), String::new(), None, false);
+    for c in line.chars() {
+        match (quote, c) {
+            (None, '\'') => (quote, is_open) = (Some(c), true),
+            (Some('\''), '\'') => quote = None,
+            (None, ' ') => {
+                if is_open || !word.is_empty() {
+                    words.push(std::mem::take(&mut word));
+                }
+                is_open = false;
+            }
+            _ => word.push(c),
+        }
+    }
+    if is_open || !word.is_empty() {
+        words.push(word);
+    }
+    words
+}
+
+/// One of the two programs, with a store of its own.
+struct Tool<'a> {
+    world: &'a World,
+    is_podman: bool,
+    files: std::path::PathBuf,
+}
+
+impl Tool<'_> {
+    fn command(&self, args: &[String]) -> Command {
+        let mut command =
+            if self.is_podman { self.world.program("podman") } else { self.world.command([""; 0]) };
+        if self.is_podman {
+            let dir = self.world.files().join("podman");
+            command.arg("--root").arg(dir.join("root")).arg("--runroot").arg(dir.join("run"));
+            let settings = ["--storage-driver", "vfs", "--runtime", "runc", "--cgroup-manager", "cgroupfs"];
+            command.args(settings).args(["--events-backend", "file"]);
+        }
+        command.args(self.options(args)).env("FROM_HOST", "yes").env("http_proxy", "http://proxy.example");
+        command
+    }
+
+    /// The line's words, with the options that podman needs where it has no privileges over limits and no network.
+    fn options(&self, args: &[String]) -> Vec<String> {
+        let starts = matches!(args[0].as_str(), "run" | "create");
+        if !self.is_podman || !starts {
+            return args.to_vec();
+        }
+        let mut all = vec![args[0].clone(), "--network".to_owned(), "none".to_owned()];
+        for limit in ["nofile", "nproc"].iter().filter(|name| !args.iter().any(|arg| arg.starts_with(**name)))
+        {
+            all.extend(["--ulimit".to_owned(), format!("{limit}=1024:1024")]);
+        }
+        all.extend_from_slice(&args[1..]);
+        all
+    }
+
+    /// The exit code and the output, with ids replaced.
+    fn run(&self, line: &str) -> (i32, String) {
+        let (dir, file) = (self.files.display().to_string(), self.files.join("file").display().to_string());
+        let fill = |word: String| word.replace("{i}", "busybox").replace("{d}", &dir).replace("{f}", &file);
+        let args: Vec<_> = words(line).into_iter().map(fill).collect();
+        let outcome = self.world.finish(self.command(&args));
+        (outcome.code, without_ids(&outcome.stdout))
+    }
+}
+
+/// Replaces words that are ids.
+fn without_ids(text: &str) -> String {
+    let is_id = |word: &str| {
+        let digits = word.strip_prefix("sha256:").unwrap_or(word);
+        digits.len() >= 12 && digits.bytes().all(|byte| byte.is_ascii_hexdigit())
+    };
+    let line = |line: &str| {
+        line.split(' ').map(|word| if is_id(word) { "ID" } else { word }).collect::<Vec<_>>().join(" ")
+    };
+    text.lines().map(line).collect::<Vec<_>>().join("\n")
+}
+
+/// Compares the scenarios whose number leaves `part` as its remainder.
+fn compare(part: usize, parts: usize) {
+    let world = World::new(User::Root);
+    let layout = world.image(&Image::busybox("busybox"));
+    let tools = [true, false].map(|is_podman| {
+        let files = world.files().join(if is_podman { "of-podman" } else { "of-mimeo" });
+        fs::create_dir(&files).expect("created");
+        fs::write(files.join("file"), "KEY=value\n").expect("written");
+        Tool { world: &world, is_podman, files }
+    });
+    for tool in &tools {
+        assert_eq!(tool.run(&format!("pull -q {layout}")).0, 0, "pull");
+        let name = world.finish(tool.command(&["images".to_owned(), "-q".to_owned()]));
+        assert_eq!(tool.run(&format!("tag {} localhost/busybox:latest", name.text())).0, 0, "tag");
+    }
+    let mut differences = Vec::new();
+    for (rows, lines) in SCENARIOS.iter().skip(part).step_by(parts) {
+        for line in *lines {
+            let [podman, mimeo] = tools.each_ref().map(|tool| tool.run(line));
+            if podman != mimeo {
+                differences.push(format!("{rows:?}: {line}\n  podman: {podman:?}\n  mimeo:  {mimeo:?}"));
+            }
+        }
+        for tool in &tools {
+            tool.run(if tool.is_podman { "rm -f -a -t 0" } else { "rm -f -a" });
+        }
+    }
+    assert!(differences.is_empty(), "{}", differences.join("\n"));
+}
+
+#[test]
+fn the_same_rows_are_the_same_1() {
+    compare(0, 3);
+}
+
+#[test]
+fn the_same_rows_are_the_same_2() {
+    compare(1, 3);
+}
+
+#[test]
+fn the_same_rows_are_the_same_3() {
+    compare(2, 3);
+}
