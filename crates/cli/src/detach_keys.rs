@@ -50,6 +50,12 @@ impl Detector {
         Self { keys, matched: 0 }
     }
 
+    /// Returns the beginning of the sequence that was held back when the input ended.
+    pub(crate) fn into_held(mut self) -> Vec<u8> {
+        self.keys.0.truncate(self.matched);
+        self.keys.0
+    }
+
     /// Returns the input to pass on, and whether the sequence is complete. The beginning of the sequence is held back
     /// until the next key shows that it was none.
     pub(crate) fn filter(&mut self, input: &[u8]) -> (Vec<u8>, bool) {
@@ -104,6 +110,9 @@ mod tests {
     fn a_beginning_of_the_sequence_is_passed_on() {
         assert_eq!(filter(DEFAULT, &[b"\x10", b"a"]), (b"\x10a".to_vec(), false));
         assert_eq!(filter(DEFAULT, &[b"\x10\x10\x11"]), (b"\x10".to_vec(), true));
+        let mut detector = Detector::new(DEFAULT.parse().expect("keys"));
+        assert_eq!(detector.filter(b"a\x10"), (b"a".to_vec(), false));
+        assert_eq!(detector.into_held(), b"\x10");
         assert_eq!(filter("", &[b"\x10\x11"]), (b"\x10\x11".to_vec(), false));
     }
 

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use mimeo_agent_protocol::link::{Item, LinkError, Receiver, Sender, Stream};
-use mimeo_agent_protocol::message::{Input, Reply, TerminalSize, channel};
+use mimeo_agent_protocol::message::{Failure, Input, Reply, TerminalSize, channel};
 use mimeo_engine::Attachment;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, stderr, stdin, stdout};
 use tokio::signal::unix::{SignalKind, signal};
@@ -52,6 +52,8 @@ pub(crate) struct ClientStreams {
     pub(crate) detach_keys: DetachKeys,
     /// Do not forward signals to the process.
     pub(crate) keep_signals: bool,
+    /// Other clients may read the output, too: if ours is closed, this one detaches, and the process runs on.
+    pub(crate) shares_output: bool,
 }
 
 /// How forwarding ended.
@@ -65,14 +67,25 @@ pub(crate) enum ClientEnd {
     Detached,
 }
 
+/// Why forwarding ended early.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ClientError {
+    /// The connection was lost: most often the machine has ended.
+    #[error(transparent)]
+    Link(#[from] LinkError),
+    /// The supervisor has detached this client.
+    #[error(transparent)]
+    Detached(#[from] Failure),
+}
+
 /// Forwards this process's streams to a process in a machine until that exits or the user detaches. The first
 /// termination signal is forwarded to the process; a second one ends mimeo.
 pub(crate) async fn forward_until_exit(
     stream: Stream,
     streams: ClientStreams,
-) -> Result<ClientEnd, LinkError> {
+) -> Result<ClientEnd, ClientError> {
     let Stream { sender, receiver } = stream;
-    let ClientStreams { interactive, size, detach_keys, keep_signals } = streams;
+    let ClientStreams { interactive, size, detach_keys, keep_signals, shares_output } = streams;
     let input = async {
         let stdin = async {
             if interactive && forward_stdin(&sender, Detector::new(detach_keys)).await {
@@ -92,7 +105,7 @@ pub(crate) async fn forward_until_exit(
         forward_signals(&sender).await
     };
     tokio::select! {
-        code = forward_output(receiver, &sender) => Ok(ClientEnd::Exited(code?)),
+        end = forward_output(receiver, &sender, shares_output) => end,
         signal = signals => Ok(ClientEnd::Interrupted(128 + signal)),
         end = input => Ok(end),
     }
@@ -100,7 +113,11 @@ pub(crate) async fn forward_until_exit(
 
 /// Forwards output until the process has exited; returns its exit code. If our output is closed, the process gets
 /// SIGPIPE, as it would from a pipe. Other errors are not its own: it runs on, and its output is lost.
-async fn forward_output(mut receiver: Receiver, sender: &Sender) -> Result<i32, LinkError> {
+async fn forward_output(
+    mut receiver: Receiver,
+    sender: &Sender,
+    shares_output: bool,
+) -> Result<ClientEnd, ClientError> {
     let mut failure = None;
     loop {
         let written = match receiver.next().await? {
@@ -108,14 +125,19 @@ async fn forward_output(mut receiver: Receiver, sender: &Sender) -> Result<i32, 
             Some(Item::Data { bytes, .. }) => write_flushed(stdout(), &bytes).await,
             Some(Item::Message(json)) => match serde_json::from_slice(&json) {
                 Ok(Reply::Exited { status }) => {
-                    return Ok(exit_code_with_failed_output(status.shell_code(), failure));
+                    let code = exit_code_with_failed_output(status.shell_code(), failure);
+                    return Ok(ClientEnd::Exited(code));
                 }
+                Ok(Reply::Failed(failure)) => return Err(failure.into()),
                 _ => continue,
             },
-            None => return Err(LinkError::Closed),
+            None => return Err(LinkError::Closed.into()),
         };
         match written {
             Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => {
+                if shares_output {
+                    return Ok(ClientEnd::Detached);
+                }
                 sender.message(&Input::Signal { signal: SIGPIPE });
             }
             Err(error) => failure = failure.or(Some(error)),
@@ -164,6 +186,11 @@ async fn forward_stdin(sender: &Sender, mut detector: Detector) -> bool {
         if detached {
             return true;
         }
+    }
+    let held = detector.into_held();
+    if !held.is_empty() {
+        // The process may have exited.
+        sender.data(channel::STDIN, Bytes::from(held)).await.ok();
     }
     // End of input. This fails only if the process has exited.
     sender.data(channel::STDIN, Bytes::new()).await.ok();

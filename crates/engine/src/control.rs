@@ -27,9 +27,9 @@ pub enum ControlRequest {
     Stop {
         /// Seconds until SIGKILL; the machine's own setting if absent.
         timeout: Option<u32>,
-        /// The host is about to reboot: the machine's restart policy applies after that.
+        /// Why.
         #[serde(default)]
-        for_reboot: bool,
+        purpose: StopPurpose,
     },
     /// Send the container a signal. -> `done`
     Signal {
@@ -65,6 +65,19 @@ pub enum ControlRequest {
     },
     /// Wait until the machine has exited. -> `exited`
     Wait,
+}
+
+/// Why a machine is stopped.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StopPurpose {
+    /// A user wants it to stop: its restart policy does not apply until it is started again.
+    #[default]
+    User,
+    /// The host is about to reboot: its restart policy applies after that.
+    Reboot,
+    /// It is started again at once: it is kept, also with `--rm`.
+    Restart,
 }
 
 /// A supervisor's reply; a guest's replies are forwarded unchanged.

@@ -31,8 +31,8 @@ pub use record::{
     BridgeRecord, Exit, Health, HealthStatus, ImageSummary, NetworkRecord, Record, RecordError,
     ServeReference, State, Times,
 };
-pub(crate) use registry::remove_dir;
 pub use registry::{FindError, Found, LookupError, Registry, Selector};
+pub(crate) use registry::{Removal, remove_dir};
 pub use requirements::Requirements;
 pub(crate) use restart::Backoff;
 pub use restart::{ParseRestartPolicyError, RestartPolicy, is_restart_due, should_start_on_boot};

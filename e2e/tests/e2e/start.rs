@@ -205,6 +205,9 @@ fn a_machine_that_waits_for_its_restart_can_be_stopped_and_removed() {
         world.assert_empty();
     }
     world.mimeo(["run", "--rm", "--restart", "always", &image, "true"]).code(125).stderr_contains("--rm");
+    world.start(["--rm", "--name", "web", &image, "sleep", "1000"]);
+    world.mimeo(["update", "--restart", "always", "web"]).code(125).stderr_contains("--rm");
+    world.mimeo(["rm", "-f", "web"]).ok();
     world
         .mimeo(["run", "--restart", "sometimes", &image, "true"])
         .code(125)
@@ -248,6 +251,113 @@ as_root_and_user!(a_terminal_is_detached_and_attached_again, |world| {
     assert_eq!(terminal.finish().0, 9);
     world.assert_empty();
 });
+
+#[test]
+fn a_temporary_machine_survives_a_restart() {
+    let world = World::new(User::Root);
+    let image = world.busybox();
+    world.start(["--rm", "--name", "web", &image, "sh", "-c", COUNTS_STARTS]);
+    until_starts(&world, "web", 1);
+    world.mimeo(["restart", "web"]).ok();
+    until_starts(&world, "web", 2);
+    assert_eq!(starts(&world, "web"), 2);
+    world.mimeo(["stop", "web"]).ok();
+    world.assert_empty();
+}
+
+#[test]
+fn clones_that_are_removed_at_their_end_have_no_restart_policy() {
+    let world = World::new(User::Root);
+    let image = world.busybox();
+    world.start(["--name", "web", "--restart", "always", &image, "sh", "-c", COUNTS_STARTS]);
+    until_starts(&world, "web", 1);
+    world.mimeo(["snapshot", "create", "web", "--tag", "saved"]).ok();
+    world.mimeo(["snapshot", "run", "saved", "--rm", "--name", "clone"]).ok();
+    assert_eq!(inspect(&world, "clone")["HostConfig"]["RestartPolicy"]["Name"], "no");
+    world.mimeo(["kill", "-s", "KILL", "clone"]).ok();
+    until("the clone is removed", || {
+        (world.mimeo(["ps", "-aq"]).code(0).stdout.lines().count() == 1).then_some(())
+    });
+    world.mimeo(["rm", "-f", "web"]).ok();
+    world.mimeo(["snapshot", "rm", "saved"]).ok();
+    world.assert_empty();
+}
+
+/// Attaches without a terminal; `reader` gets the output.
+fn attach_to(world: &World, args: &[&str], reader: impl FnOnce(std::process::ChildStdout)) -> i32 {
+    let mut client = world.spawn(args);
+    reader(client.stdout.take().expect("piped"));
+    client.wait().expect("it ends").code().unwrap_or(-1)
+}
+
+#[test]
+fn a_client_whose_reader_leaves_ends_no_machine() {
+    let world = World::new(User::Root);
+    let image = world.busybox();
+    world.start(["--name", "web", &image, "sh", "-c", "while :; do echo line; sleep 0.1; done"]);
+    let code = attach_to(&world, &["attach", "--no-stdin", "web"], drop);
+    assert_eq!(code, 0);
+    world.mimeo(["exec", "web", "true"]).ok();
+    assert_eq!(inspect(&world, "web")["State"]["Status"], "running");
+}
+
+#[test]
+fn a_client_that_does_not_read_delays_no_stop() {
+    let world = World::new(User::Root);
+    let image = world.busybox();
+    let floods = "trap 'exit 3' TERM; while :; do head -c 65536 /dev/zero; done";
+    world.start(["--name", "web", "--log-driver", "none", &image, "sh", "-c", floods]);
+    let code = attach_to(&world, &["attach", "web"], |output| {
+        until("the client is attached", || {
+            world.processes().iter().any(|(_, line)| line.contains("attach")).then_some(())
+        });
+        world.mimeo(["stop", "-t", "60", "web"]).ok();
+        assert_eq!(inspect(&world, "web")["State"]["ExitCode"], 3);
+        drop(output);
+    });
+    // Its output was not read, so it cannot know the end of it.
+    assert!([0, 3, 125].contains(&code), "{code}");
+}
+
+#[test]
+fn a_signal_through_attach_counts_as_the_users() {
+    let world = World::new(User::Root);
+    let image = world.busybox();
+    world.start(["--name", "web", "--restart", "always", &image, "sh", "-c", COUNTS_STARTS]);
+    until_starts(&world, "web", 1);
+    let client = world.spawn(["attach", "web"]);
+    until("it is attached", || {
+        let args = fs::read_to_string(format!("/proc/{}/status", client.id())).unwrap_or_default();
+        // Its handler of SIGTERM is installed.
+        let caught = args.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap_or_default();
+        let mask = u64::from_str_radix(caught.trim(), 16).unwrap_or_default();
+        (mask & (1 << 14) != 0).then_some(())
+    });
+    e2e::signal(&client, rustix::process::Signal::TERM);
+    e2e::Outcome::wait_for(client).code(0);
+    world.wait_until_no_process();
+    assert_eq!(inspect(&world, "web")["State"]["Status"], "exited");
+}
+
+#[test]
+fn an_interrupted_creation_leaves_nothing() {
+    let world = World::new(User::Root);
+    let image = world.busybox();
+    let mut command =
+        world.command(["create", "--name", "web", "--cidfile", "id", "docker-archive:/dev/stdin"]);
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    let mut creation = command.stdin(reader).stderr(Stdio::null()).spawn().expect("it starts");
+    until("the machine is claimed", || {
+        let machines = fs::read_dir(world.home().join("machines")).into_iter().flatten();
+        machines.flatten().any(|entry| entry.path().join("machine.json").exists()).then_some(())
+    });
+    e2e::signal(&creation, rustix::process::Signal::INT);
+    assert_eq!(creation.wait().expect("it ends").code(), Some(130));
+    drop(writer);
+    assert!(!world.files().join("id").exists());
+    world.assert_empty();
+    world.mimeo(["create", "--name", "web", "--cidfile", "id", &image]).ok();
+}
 
 #[test]
 fn attached_clients_have_the_containers_streams() {

@@ -6,7 +6,8 @@ use mimeo_engine::{ControlClient, Engine, Exit, Found, act};
 use crate::commands::select::Machine;
 use crate::detach_keys::{self, DetachKeys};
 use crate::error::CliError;
-use crate::stdio::{self, ClientEnd, ClientStreams};
+use crate::interruption::interruption;
+use crate::stdio::{self, ClientEnd, ClientError, ClientStreams};
 use crate::terminal::{RawTerminal, watch_size};
 
 /// Arguments of `mimeo attach`.
@@ -60,20 +61,28 @@ pub(crate) async fn attach(engine: &Engine, found: &Found, options: AttachOption
     let size = if spec.tty { Some(watch_size()?) } else { None };
     let raw = if spec.tty && interactive { RawTerminal::enter()? } else { None };
     let AttachOptions { detach_keys, keep_signals, .. } = options;
-    let streams = ClientStreams { interactive, size, detach_keys, keep_signals };
+    // Data that is piped in may contain the keys by chance.
+    let detach_keys = if raw.is_some() { detach_keys } else { DetachKeys::default() };
+    let streams = ClientStreams { interactive, size, detach_keys, keep_signals, shares_output: true };
     let end = stdio::forward_until_exit(stream, streams).await;
     drop(raw);
-    match end {
+    let own_code = match end {
         Ok(ClientEnd::Detached) => return Ok(0),
         Ok(ClientEnd::Interrupted(code)) => return Ok(code),
+        Ok(ClientEnd::Exited(code)) => code,
+        Err(error @ ClientError::Detached(_)) => return Err(error.into()),
         // Without a status, the machine's exit says what happened.
-        Ok(ClientEnd::Exited(_)) | Err(_) => {}
-    }
-    let exit = exit.await?;
+        Err(ClientError::Link(_)) => 0,
+    };
+    let exit = tokio::select! {
+        exit = exit => exit?,
+        signal = interruption() => return Ok(128 + signal),
+    };
     // The supervisor ends this session before it removes a machine with --rm.
     drop(client);
     act::wait_until_finished(engine, found).await?;
-    exit_code(exit)
+    // If output was lost, the code says so where the machine's own is 0.
+    exit_code(exit).map(|code| if code == 0 { own_code } else { code })
 }
 
 fn exit_code(exit: Exit) -> Result<i32, CliError> {

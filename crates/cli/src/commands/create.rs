@@ -4,6 +4,7 @@ use mimeo_engine::{Engine, create};
 
 use crate::commands::run::MachineArgs;
 use crate::error::CliError;
+use crate::interruption::interruption;
 use crate::{output, progress};
 
 /// Arguments of `mimeo create`.
@@ -24,7 +25,14 @@ pub(crate) async fn run(engine: &Engine, args: Args) -> Result<i32, CliError> {
     let progress = progress::reporter(args.machine.quiet());
     let (spec, files) = args.machine.into_spec()?;
     files.prepare(engine, spec.name.as_ref()).await?;
-    let created = create::create(engine, spec, progress).await;
+    let created = tokio::select! {
+        created = create::create(engine, spec, progress) => created,
+        // Dropping the creation undoes it.
+        signal = interruption() => {
+            files.give_up();
+            return Ok(128 + signal);
+        }
+    };
     let record = created.inspect_err(|_| files.give_up())?;
     files.write(record.id.as_str(), None)?;
     output::line(record.id.as_str())?;

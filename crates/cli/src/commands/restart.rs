@@ -1,6 +1,5 @@
 //! `mimeo restart`: stops machines, if they run, and starts them again.
 
-use mimeo_engine::act::StopOptions;
 use mimeo_engine::{Engine, FindError, Found, act};
 
 use super::start::start_error;
@@ -33,8 +32,7 @@ pub(crate) async fn run(engine: &Engine, args: Args) -> Result<i32, CliError> {
     let is_candidate = |found: &Found| !args.running || found.supervised && found.record.phase().is_live();
     let machines = args.machines.find_matching(engine, all, &args.filter, is_candidate)?;
     let restart = move |engine: Engine, found: Result<Found, FindError>| async move {
-        let options = StopOptions { timeout: args.time, for_reboot: false };
-        act::restart(&engine, &found?, options).await.map_err(start_error)?;
+        act::restart(&engine, &found?, args.time).await.map_err(start_error)?;
         Ok(None)
     };
     Ok(for_each(engine, machines, restart).await)

@@ -1,6 +1,7 @@
 //! `mimeo stop`: stops machines.
 
 use mimeo_engine::act::StopOptions;
+use mimeo_engine::control::StopPurpose;
 use mimeo_engine::{Engine, act};
 
 use crate::commands::select::{Machines, for_each};
@@ -38,7 +39,8 @@ pub(crate) async fn run(engine: &Engine, args: Args) -> Result<i32, CliError> {
         machines.retain(|(_, found)| found.is_ok());
     }
     let stop = move |engine: Engine, found: Result<_, _>| async move {
-        let options = StopOptions { timeout: args.time, for_reboot: args.for_reboot };
+        let purpose = if args.for_reboot { StopPurpose::Reboot } else { StopPurpose::User };
+        let options = StopOptions { timeout: args.time, purpose };
         act::stop(&engine, &found?, options).await?;
         Ok(None)
     };

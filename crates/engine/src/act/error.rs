@@ -87,10 +87,12 @@ pub enum ActError {
         source: Box<StageError>,
     },
     /// The guest that wrote to the machine's disk did not power off.
-    #[error("cannot flush the disk of machine {name}: what was written may be lost")]
+    #[error("cannot flush the disk of machine {name}, so what was written may be lost: {reason}")]
     NotFlushed {
         /// Its name.
         name: MachineName,
+        /// Why.
+        reason: String,
     },
     /// Another process starts the machine, and has not finished.
     #[error("machine {name} has not started within {} s, by another process", .timeout.as_secs())]

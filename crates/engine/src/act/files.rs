@@ -88,9 +88,7 @@ impl Files {
     /// If the guest of a machine that does not run could not flush its disk.
     pub async fn close(self) -> Result<(), ActError> {
         let Access::Own(guest) = self.access else { return Ok(()) };
-        match guest.close().await {
-            true => Ok(()),
-            false => Err(ActError::NotFlushed { name: self.machine.record.name }),
-        }
+        let name = self.machine.record.name;
+        guest.close().await.map_err(|reason| ActError::NotFlushed { name, reason })
     }
 }

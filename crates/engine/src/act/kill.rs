@@ -2,7 +2,7 @@
 
 use super::{ActError, StopOptions, end, send_request, stop};
 use crate::Engine;
-use crate::control::ControlRequest;
+use crate::control::{ControlRequest, StopPurpose};
 use crate::machine::{Action, Found, Phase, Refusal, decide};
 
 /// Signals that end a process by default. A machine that is still being created has no container that
@@ -26,7 +26,7 @@ pub async fn kill(engine: &Engine, machine: &Found, signal: i32) -> Result<(), A
     }
     let is_paused = matches!(machine.record.phase(), Phase::Paused | Phase::DiskError);
     if is_paused && signal == SIGKILL {
-        return stop(engine, machine, StopOptions { timeout: Some(0), for_reboot: false }).await;
+        return stop(engine, machine, StopOptions { timeout: Some(0), purpose: StopPurpose::User }).await;
     }
     // The supervisor knows whether the disk can be written again.
     if machine.record.phase() != Phase::DiskError {

@@ -6,7 +6,8 @@ use tokio::time::timeout;
 
 use super::{ActError, StopOptions, end, stop};
 use crate::Engine;
-use crate::machine::{Action, Decision, Found, Phase, decide};
+use crate::control::StopPurpose;
+use crate::machine::{Action, Decision, Found, Phase, Removal, decide};
 
 /// Removes the machine. With `force` a running machine is stopped first, with `grace` seconds between the
 /// stop signal and SIGKILL; none by default.
@@ -19,25 +20,32 @@ pub async fn remove(
     force: bool,
     grace: Option<u32>,
 ) -> Result<(), ActError> {
-    let phase = if machine.supervised { machine.record.phase() } else { Phase::Exited };
-    let decision = decide(phase, Action::Remove { force })
-        .map_err(|refusal| ActError::Refused { name: machine.record.name.clone(), refusal })?;
-    if decision == Decision::StopFirst {
-        stop_or_kill(engine, machine, grace.unwrap_or(0)).await?;
+    let registry = engine.registry();
+    let mut machine = machine.clone();
+    loop {
+        let phase = if machine.supervised { machine.record.phase() } else { Phase::Exited };
+        let decision = decide(phase, Action::Remove { force })
+            .map_err(|refusal| ActError::Refused { name: machine.record.name.clone(), refusal })?;
+        if decision == Decision::StopFirst {
+            stop_or_kill(engine, &machine, grace.unwrap_or(0)).await?;
+        }
+        // The supervisor reports the exit shortly before it has finished cleaning up.
+        end::wait_until_unowned(engine, &machine, end::FINISH_TIMEOUT).await?;
+        let record = &machine.record;
+        let removed = registry.remove_unsupervised(&record.id);
+        match removed.map_err(|source| ActError::Remove { name: record.name.to_string(), source })? {
+            Removal::Removed => {
+                engine.events().record(record, "remove", &[]);
+                return Ok(());
+            }
+            // With --rm, or when the creation failed, the supervisor has removed it.
+            Removal::Missing => return Ok(()),
+            // It was started in the meantime.
+            Removal::Supervised => {}
+        }
+        let Some(found) = registry.read(&machine.record.id) else { return Ok(()) };
+        machine = found;
     }
-    // The supervisor reports the exit shortly before it has finished cleaning up.
-    end::wait_until_unowned(engine, machine, end::FINISH_TIMEOUT).await?;
-    let record = &machine.record;
-    let existed = engine.home().machine(&record.id).exists();
-    engine
-        .registry()
-        .remove(&record.id)
-        .map_err(|source| ActError::Remove { name: record.name.to_string(), source })?;
-    // With --rm, or when the creation failed, the supervisor may have removed it already.
-    if existed {
-        engine.events().record(record, "remove", &[]);
-    }
-    Ok(())
 }
 
 /// Stops the machine; if that fails, kills its supervisor.
@@ -45,7 +53,7 @@ async fn stop_or_kill(engine: &Engine, machine: &Found, grace: u32) -> Result<()
     let stop_timeout = Duration::from_secs(grace.into()) + end::FINISH_TIMEOUT + end::UNDO_TIMEOUT;
     match timeout(
         stop_timeout,
-        stop(engine, machine, StopOptions { timeout: Some(grace), for_reboot: false }),
+        stop(engine, machine, StopOptions { timeout: Some(grace), purpose: StopPurpose::User }),
     )
     .await
     {

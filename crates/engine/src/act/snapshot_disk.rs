@@ -8,6 +8,7 @@ use super::ActError;
 use crate::clone::add_layer_file;
 use crate::control::SavedSnapshot;
 use crate::create::existing_layers;
+use crate::ignored::LogIgnored;
 use crate::launch_spec::{requires, shape};
 use crate::machine::{Claim, Found, MachineName, Requirements, boot_id};
 use crate::snapshot::{self, Draft, Kind, MAX_LAYERS, Manifest};
@@ -42,10 +43,25 @@ fn save(
     let requires = requirements(engine, &claim)?;
     let layers = existing_layers(&claim.dir);
     let draft = Draft::create(&store)?;
-    freeze_disk(engine, &claim, layers, &draft)?;
+    claim.record.disk_layers = layers;
+    let committed = commit(engine, &claim, draft, tag, requires);
+    if committed.is_err() {
+        remove_layer(&claim, layers);
+    }
+    committed
+}
+
+fn commit(
+    engine: &Engine,
+    claim: &Claim,
+    draft: Draft,
+    tag: Option<MachineName>,
+    requires: Requirements,
+) -> Result<crate::SnapshotId, StageError> {
+    let layers = claim.record.disk_layers;
+    freeze_disk(engine, claim, layers, &draft)?;
     let names = (0..layers).map(snapshot::layer_file_name);
     let files = names.map(|name| draft.file(&name, true)).collect::<Result<_, _>>()?;
-    claim.record.disk_layers = layers;
     let manifest = Manifest {
         format: Manifest::DISK_FORMAT,
         id: draft.id.clone(),
@@ -76,11 +92,18 @@ fn freeze_disk(engine: &Engine, claim: &Claim, layers: u32, draft: &Draft) -> Re
     if layers >= MAX_LAYERS {
         return Err(StageError::DiskLayers { max: MAX_LAYERS });
     }
-    add_layer_file(&claim.dir, layers, claim.record.spec.disk_bytes)?;
     for name in (0..layers).map(snapshot::layer_file_name) {
         draft.link(&claim.dir.join(&name), &name)?;
     }
-    Ok(())
+    add_layer_file(&claim.dir, layers, claim.record.spec.disk_bytes)
+}
+
+/// Removes the layer that was added for a snapshot that failed. Nothing has written to it: the claim is held.
+fn remove_layer(claim: &Claim, layer: u32) {
+    let path = claim.dir.join(snapshot::layer_file_name(layer));
+    if path.exists() {
+        std::fs::remove_file(&path).log_ignored("remove the empty layer", &path);
+    }
 }
 
 /// What a host needs to start machines with this disk. A machine that has never been started has no record of it yet.

@@ -4,7 +4,7 @@ use tokio::time::{Instant, sleep};
 
 use super::{ActError, end, send_request};
 use crate::Engine;
-use crate::control::ControlRequest;
+use crate::control::{ControlRequest, StopPurpose};
 use crate::machine::{Found, Phase, RestartPolicy};
 
 /// How to stop a machine.
@@ -12,9 +12,8 @@ use crate::machine::{Found, Phase, RestartPolicy};
 pub struct StopOptions {
     /// Seconds between the stop signal and SIGKILL; the machine's own setting if absent.
     pub timeout: Option<u32>,
-    /// The host is about to reboot: the machine's restart policy applies after that. Otherwise it does not apply until the
-    /// machine is started again.
-    pub for_reboot: bool,
+    /// Why.
+    pub purpose: StopPurpose,
 }
 
 /// Stops the machine: sends the stop signal, and SIGKILL after a timeout. A machine that has exited is no error.
@@ -22,7 +21,7 @@ pub struct StopOptions {
 /// # Errors
 /// If the machine does not end.
 pub async fn stop(engine: &Engine, machine: &Found, options: StopOptions) -> Result<(), ActError> {
-    let StopOptions { timeout, for_reboot } = options;
+    let StopOptions { timeout, purpose } = options;
     let mut machine = machine.clone();
     let deadline = Instant::now() + end::FINISH_TIMEOUT;
     while machine.supervised {
@@ -36,7 +35,7 @@ pub async fn stop(engine: &Engine, machine: &Found, options: StopOptions) -> Res
                 break;
             }
             Phase::Running | Phase::Paused | Phase::DiskError | Phase::Stopping => {
-                if send_request(engine, &machine, &ControlRequest::Stop { timeout, for_reboot }).await? {
+                if send_request(engine, &machine, &ControlRequest::Stop { timeout, purpose }).await? {
                     return Ok(());
                 }
             }
@@ -49,7 +48,7 @@ pub async fn stop(engine: &Engine, machine: &Found, options: StopOptions) -> Res
         let Some(found) = engine.registry().read(&machine.record.id) else { return Ok(()) };
         machine = found;
     }
-    if for_reboot { Ok(()) } else { mark_stopped_by_user(engine, &machine) }
+    if purpose == StopPurpose::User { mark_stopped_by_user(engine, &machine) } else { Ok(()) }
 }
 
 fn mark_stopped_by_user(engine: &Engine, machine: &Found) -> Result<(), ActError> {

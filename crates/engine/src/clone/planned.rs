@@ -11,7 +11,7 @@ use crate::create::{Stopwatch, process};
 use crate::id::SnapshotId;
 use crate::identity;
 use crate::launch_request::{CloneRequest, HoldPolicy};
-use crate::machine::{BOOTED_AS_CLONE, Claim, CloneOverrides, MachineSpec, Record};
+use crate::machine::{BOOTED_AS_CLONE, Claim, CloneOverrides, MachineSpec, Record, RestartPolicy};
 use crate::snapshot::{self, Kind, LoadError, Snapshot};
 use crate::stage::StageError;
 use crate::{Engine, driver, signal};
@@ -104,6 +104,9 @@ pub(super) fn clone_spec(source: &Record, overrides: &CloneOverrides) -> Machine
     // Each machine has its own.
     (spec.hostname, spec.mac, spec.bridge_ip) = (None, None, None);
     spec.remove = overrides.remove;
+    if overrides.remove {
+        spec.restart = RestartPolicy::No;
+    }
     spec.env.clone_from(&overrides.env);
     spec.ports = overrides.ports.clone().unwrap_or_else(|| {
         let without_host_port =

@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use mimeo_agent_protocol::link::Link;
-use mimeo_agent_protocol::message::{ContainerSetup, Reply, Request};
+use mimeo_agent_protocol::message::{ContainerSetup, Request};
+use mimeo_vmm::VmExit;
 use mimeo_volume::VolumeServer;
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::answering::Answering;
@@ -22,10 +24,20 @@ const POWER_OFF_TIMEOUT: Duration = Duration::from_secs(10);
 /// last writes to the disk are lost: [`DiskGuest::close`] keeps them.
 #[derive(Debug)]
 pub(crate) struct DiskGuest {
-    // Dropped in this order: the VMM exits before its disk and its lock are released.
-    launched: Launched,
+    // Dropped first: it owns the VMM, which must exit before the volumes' servers end.
+    vmm: AbortOnDrop,
     _volumes: Vec<VolumeServer>,
     pub(crate) link: Link,
+}
+
+/// The task that waits for the VMM's end, and ends it at a disk error: its guest would be paused for ever.
+#[derive(Debug)]
+struct AbortOnDrop(JoinHandle<VmExit>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 impl Answering {
@@ -45,24 +57,32 @@ impl Answering {
             exit = vm.instance.wait() => Err((Stage::Configure, StageError::died(&exit))),
         };
         match configured {
-            Ok(volumes) => Ok(DiskGuest { launched, _volumes: volumes, link }),
+            Ok(volumes) => {
+                let vmm = tokio::spawn(async move {
+                    let exit = launched.vm.instance.wait().await;
+                    drop(launched);
+                    exit
+                });
+                Ok(DiskGuest { vmm: AbortOnDrop(vmm), _volumes: volumes, link })
+            }
             Err((stage, error)) => Err(launched.fail(engine, stage, error).await),
         }
     }
 }
 
 impl DiskGuest {
-    /// Flushes the disk and ends the guest. Returns `false` if the guest did not power off in time.
-    pub(crate) async fn close(mut self) -> bool {
-        let shutdown = async {
-            let Ok(mut stream) = self.link.open(&Request::Shutdown) else { return };
-            // The reply comes just before the guest powers off; a lost link means that it has.
-            if stream.receiver.message::<Reply>().await.is_ok() {
-                self.launched.vm.instance.wait().await;
-            }
-        };
-        let is_off = timeout(POWER_OFF_TIMEOUT, shutdown).await.is_ok();
-        self.launched.vm.instance.kill().await;
-        is_off
+    /// Flushes the disk and ends the guest.
+    ///
+    /// # Errors
+    /// Says why what was written may be lost.
+    pub(crate) async fn close(mut self) -> Result<(), String> {
+        // A lost link means that the VMM has ended, and its exit says why.
+        let _stream = self.link.open(&Request::Shutdown);
+        match timeout(POWER_OFF_TIMEOUT, &mut self.vmm.0).await {
+            Ok(Ok(VmExit::Off)) => Ok(()),
+            Ok(Ok(VmExit::Failed { status, stderr })) => Err(format!("its VMM failed ({status}) {stderr}")),
+            Ok(Err(error)) => Err(error.to_string()),
+            Err(_) => Err("its guest did not power off in time".to_owned()),
+        }
     }
 }

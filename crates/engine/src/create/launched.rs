@@ -75,7 +75,11 @@ impl Networked {
         record.vm_generation = Some(identity::new_vm_generation());
         record.boot_reason = started.reason;
         record.origin = started.origin;
-        claim.store()?;
+        if claim.is_new() {
+            claim.store()?
+        } else {
+            claim.store_or_spare()?
+        }
         stopwatch.lap("launch");
         let Started { instance, link, divergent_pages, .. } = started;
         let vm = Vm { instance, scratch, connection, divergent_pages };

@@ -63,6 +63,12 @@ pub enum ClaimError {
         /// Its name.
         name: MachineName,
     },
+    /// The machine is removed when it exits, so no restart policy can apply.
+    #[error("machine {name} has --rm: it is removed when it exits, so it cannot be started again")]
+    Temporary {
+        /// Its name.
+        name: MachineName,
+    },
     /// All subnets are in use.
     #[error(transparent)]
     Subnets(#[from] SubnetsExhausted),
@@ -114,13 +120,19 @@ impl Claim {
         record.health = None;
         record.disk_error = None;
         record.identity.clear();
-        claim.store()?;
+        // A full disk must not keep a machine from starting.
+        claim.store_or_spare()?;
         Ok(claim)
     }
 
     /// Returns whether the machine had been created before this claim.
     pub(crate) fn is_existing(&self) -> bool {
         matches!(self.undo, Undo::Restore(_))
+    }
+
+    /// Returns whether the machine was created for this start.
+    pub(crate) fn is_new(&self) -> bool {
+        matches!(self.undo, Undo::Remove)
     }
 
     /// Returns a handle of the machine's lock. The machine stays owned by this process until all are dropped.

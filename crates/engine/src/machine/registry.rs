@@ -14,7 +14,7 @@ use super::lock::{MachineLock, is_supervised, lock_orphan};
 use super::record::FILE;
 use super::{
     Changes, Claim, ClaimError, CloneOverrides, Exit, MachineName, MachineSpec, NetworkMode, NetworkRecord,
-    Record, RecordError, State, spare,
+    Record, RecordError, RestartPolicy, State, spare,
 };
 use crate::Home;
 use crate::cause::chain;
@@ -42,6 +42,17 @@ pub struct Found {
     pub dir: PathBuf,
     /// Whether its supervisor runs.
     pub supervised: bool,
+}
+
+/// The result of a removal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Removal {
+    /// The machine was removed.
+    Removed,
+    /// There is no such machine any more.
+    Missing,
+    /// It has a supervisor.
+    Supervised,
 }
 
 /// Selects a machine.
@@ -371,6 +382,9 @@ impl Registry {
         mut record: Record,
         changes: &Changes,
     ) -> Result<Record, ClaimError> {
+        if record.spec.remove && changes.restart.is_some_and(|policy| policy != RestartPolicy::No) {
+            return Err(ClaimError::Temporary { name: record.name });
+        }
         let _registry_lock = self.lock()?;
         if let Some(name) = &changes.name {
             let others = self.list()?;
@@ -394,7 +408,20 @@ impl Registry {
         Ok(record.store(&dir)?)
     }
 
-    /// Removes the directories of a machine that has exited.
+    /// Removes the directories of a machine that has no supervisor, while no other process can start it.
+    ///
+    /// # Errors
+    /// If a directory cannot be removed.
+    pub(crate) fn remove_unsupervised(&self, id: &MachineId) -> io::Result<Removal> {
+        let dir = self.home.machine(id);
+        match MachineLock::acquire(&dir)? {
+            Some(_lock) => self.remove(id).map(|()| Removal::Removed),
+            None if dir.exists() => Ok(Removal::Supervised),
+            None => Ok(Removal::Missing),
+        }
+    }
+
+    /// Removes the directories of a machine that this process has locked.
     ///
     /// # Errors
     /// If a directory cannot be removed.

@@ -88,7 +88,8 @@ impl FromStr for RestartPolicy {
 /// Returns whether the machine is started again after its container has exited with `code`.
 #[must_use]
 pub fn is_restart_due(record: &Record, code: i32) -> bool {
-    if record.stopped_by_user {
+    // A machine with `--rm` is removed when it exits.
+    if record.stopped_by_user || record.spec.remove {
         return false;
     }
     match record.spec.restart {

@@ -4,11 +4,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::future::join_all;
 use mimeo_agent_protocol::link::{Item, Receiver, Sender, Stream};
-use mimeo_agent_protocol::message::{ExitStatus, Input, Reply, channel};
-use tokio::sync::mpsc;
+use mimeo_agent_protocol::message::{ExitStatus, Failure, FailureKind, Input, Reply, channel};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
+
+use super::clients::PendingRequest;
+use super::foreground::reader_timeout;
+use crate::control::ControlRequest;
 
 /// Clients that may wait to be attached.
 const MAX_WAITING: usize = 16;
@@ -33,12 +38,21 @@ pub(super) struct AttachedClients {
     /// Forward the clients' input.
     inputs: JoinSet<()>,
     container: Arc<Sender>,
+    /// Receives the signals that clients send to the container.
+    requests: mpsc::Sender<PendingRequest>,
+    /// Whether the machine was told to end.
+    ending: watch::Receiver<bool>,
 }
 
 impl AttachedClients {
-    pub(super) fn new(container: Arc<Sender>) -> (mpsc::Sender<Arrival>, Self) {
+    pub(super) fn new(
+        container: Arc<Sender>,
+        requests: mpsc::Sender<PendingRequest>,
+        ending: watch::Receiver<bool>,
+    ) -> (mpsc::Sender<Arrival>, Self) {
         let (sender, arrivals) = mpsc::channel(MAX_WAITING);
-        (sender, Self { arrivals, outputs: Vec::new(), inputs: JoinSet::new(), container })
+        let (outputs, inputs) = (Vec::new(), JoinSet::new());
+        (sender, Self { arrivals, outputs, inputs, container, requests, ending })
     }
 
     /// Waits for the client that started the machine, so that it misses no output.
@@ -54,24 +68,19 @@ impl AttachedClients {
             return std::future::pending().await;
         };
         let Stream { sender, receiver } = stream;
-        self.inputs.spawn(forward_input(receiver, stdin, self.container.clone()));
+        while self.inputs.try_join_next().is_some() {}
+        let (container, requests) = (self.container.clone(), self.requests.clone());
+        self.inputs.spawn(forward_input(receiver, stdin, container, requests));
         self.outputs.push(sender);
     }
 
     /// Sends output to all clients. Those that are gone, or do not read, are detached.
     pub(super) async fn write(&mut self, channel: u8, bytes: &Bytes) {
-        let mut index = 0;
-        while let Some(client) = self.outputs.get(index) {
-            match timeout(READ_TIMEOUT, client.data(channel, bytes.clone())).await {
-                Ok(Ok(())) => index += 1,
-                // The client is gone.
-                Ok(Err(_)) => drop(self.outputs.swap_remove(index)),
-                Err(_) => {
-                    tracing::warn!(component = "attach", "a client does not read its output: it is detached");
-                    self.outputs.swap_remove(index);
-                }
-            }
-        }
+        let written = self.outputs.drain(..).map(|client| {
+            let (bytes, ending) = (bytes.clone(), self.ending.clone());
+            write_to_client(client, channel, bytes, ending)
+        });
+        self.outputs = join_all(written).await.into_iter().flatten().collect();
     }
 
     /// Reports the container's exit to all clients.
@@ -82,9 +91,39 @@ impl AttachedClients {
     }
 }
 
+/// Sends output to a client; returns it unless it is gone or was detached.
+async fn write_to_client(
+    client: Sender,
+    channel: u8,
+    bytes: Bytes,
+    mut ending: watch::Receiver<bool>,
+) -> Option<Sender> {
+    let sent = tokio::select! {
+        sent = client.data(channel, bytes) => Some(sent),
+        () = sleep(READ_TIMEOUT) => None,
+        () = reader_timeout(&mut ending) => None,
+    };
+    match sent {
+        Some(Ok(())) => Some(client),
+        // The client is gone.
+        Some(Err(_)) => None,
+        None => {
+            tracing::warn!(component = "attach", "a client does not read its output: it is detached");
+            let message = "detached, because the output was not read: some of it is missing".to_owned();
+            client.message(&Reply::Failed(Failure { kind: FailureKind::WrongState, message }));
+            None
+        }
+    }
+}
+
 /// Forwards a client's input until it disconnects: its data to the container's standard input, its terminal's sizes
 /// and its signals.
-async fn forward_input(mut client: Receiver, stdin: bool, container: Arc<Sender>) {
+async fn forward_input(
+    mut client: Receiver,
+    stdin: bool,
+    container: Arc<Sender>,
+    requests: mpsc::Sender<PendingRequest>,
+) {
     while let Ok(Some(item)) = client.next().await {
         match item {
             Item::Data { channel: channel::STDIN, bytes } if stdin => {
@@ -93,11 +132,16 @@ async fn forward_input(mut client: Receiver, stdin: bool, container: Arc<Sender>
                 }
             }
             Item::Data { .. } => {}
-            Item::Message(json) => {
-                if let Ok(input) = serde_json::from_slice::<Input>(&json) {
-                    container.message(&input);
+            Item::Message(json) => match serde_json::from_slice(&json) {
+                Ok(Input::Signal { signal }) => {
+                    // As for `kill`: the restart policy must know of it. The client waits for no reply.
+                    let (reply, _) = oneshot::channel();
+                    requests.send((ControlRequest::Signal { signal }, reply)).await.ok();
                 }
-            }
+                Ok(input) => container.message(&input),
+                // A message of a newer client.
+                Err(_) => {}
+            },
         }
     }
 }

@@ -30,7 +30,7 @@ pub(super) async fn finish(
     clients: Clients,
 ) -> (Claim, bool) {
     // A machine that is removed needs no flush, unless it has volumes.
-    if !machine.record().spec.remove || !machine.guest.volumes.is_empty() {
+    if !machine.is_temporary() || !machine.guest.volumes.is_empty() {
         power_off(&mut machine).await;
     }
     machine.guest.instance.kill().await;
@@ -48,7 +48,7 @@ pub(super) async fn finish(
     if timeout(CLIENT_TIMEOUT, clients.finish()).await.is_err() {
         tracing::debug!(component = "supervisor", "a client did not read its last reply in time");
     }
-    if machine.record().spec.remove {
+    if machine.is_temporary() {
         remove(engine, &machine);
     }
     (machine.guest.claim, is_restart_due)

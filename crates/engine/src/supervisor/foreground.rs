@@ -73,7 +73,8 @@ impl Foreground {
     }
 }
 
-async fn reader_timeout(ending: &mut watch::Receiver<bool>) {
+/// Waits until the machine was told to end, and for the time that a reader has then.
+pub(super) async fn reader_timeout(ending: &mut watch::Receiver<bool>) {
     // An error means that the machine has ended.
     ending.wait_for(|ending| *ending).await.ok();
     sleep(READER_TIMEOUT).await;

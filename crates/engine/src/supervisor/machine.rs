@@ -15,7 +15,7 @@ use super::clock::{ClockReading, PausedTime};
 use super::disk_error::DiskWait;
 use super::signals::{SIGINT, SIGTERM};
 use crate::cause::chain;
-use crate::control::{ControlReply, ControlRequest};
+use crate::control::{ControlReply, ControlRequest, StopPurpose};
 use crate::create::Guest;
 use crate::ignored::LogFailure;
 use crate::machine::{
@@ -49,6 +49,8 @@ pub(super) struct Machine {
     pub(super) killed: bool,
     /// A signal to this process, or its snapshot server's end, has ended the machine: it is not started again.
     pub(super) is_final: bool,
+    /// The machine is started again at once: it is kept, also with `--rm`.
+    is_kept: bool,
     /// Clients that wait for the machine's exit.
     pub(super) exit_waiters: Vec<oneshot::Sender<ControlReply>>,
     pub(super) registry: Registry,
@@ -122,6 +124,7 @@ impl Machine {
             deadline: None,
             killed: false,
             is_final: false,
+            is_kept: false,
             registry: engine.registry(),
             exit_waiters: Vec::new(),
             snapshots: engine.snapshots(),
@@ -218,10 +221,9 @@ impl Machine {
         }
         let answer = match request {
             ControlRequest::Wait => return self.exit_waiters.push(reply),
-            ControlRequest::Stop { timeout, for_reboot } => {
+            ControlRequest::Stop { timeout, purpose } => {
                 self.exit_waiters.push(reply);
-                self.is_final = true;
-                self.guest.claim.record.stopped_by_user = !for_reboot;
+                self.note_stop(purpose);
                 return self.stop(timeout).await;
             }
             ControlRequest::Snapshot { tag, kind } => return self.save(tag, kind, reply).await,
@@ -245,14 +247,24 @@ impl Machine {
     pub(super) fn handle_late_request(&mut self, (request, reply): PendingRequest) {
         match request {
             ControlRequest::Wait => self.exit_waiters.push(reply),
-            ControlRequest::Stop { for_reboot, .. } => {
-                self.is_final = true;
-                self.guest.claim.record.stopped_by_user = !for_reboot;
+            ControlRequest::Stop { purpose, .. } => {
+                self.note_stop(purpose);
                 self.exit_waiters.push(reply);
             }
             // The client may have disconnected.
             _ => drop(reply.send(ControlReply::Refused { refusal: Refusal::NotRunning })),
         }
+    }
+
+    fn note_stop(&mut self, purpose: StopPurpose) {
+        self.is_final = true;
+        self.guest.claim.record.stopped_by_user = purpose == StopPurpose::User;
+        self.is_kept = purpose == StopPurpose::Restart;
+    }
+
+    /// Whether the machine is removed when it has ended.
+    pub(super) fn is_temporary(&self) -> bool {
+        self.record().spec.remove && !self.is_kept
     }
 
     async fn stop(&mut self, timeout: Option<u32>) {
@@ -467,8 +479,12 @@ impl Machine {
         self.guest.claim.record.vmm = None;
         let may_restart = !self.is_final && self.record().serve.is_none();
         let is_restart_due = may_restart && is_restart_due(self.record(), exit.code);
-        let state = if is_restart_due { State::Restarting } else { State::Exited };
-        self.enter(state(exit.clone()));
+        self.enter(match () {
+            () if is_restart_due => State::Restarting(exit.clone()),
+            // The sweep of another command would remove an exited machine with `--rm`.
+            () if self.is_kept && self.record().spec.remove => State::Created,
+            () => State::Exited(exit.clone()),
+        });
         let code = exit.code.to_string();
         self.events.record(&self.guest.claim.record, "died", &[("exit_code", code)]);
         for waiter in self.exit_waiters.drain(..) {

@@ -66,7 +66,9 @@ pub(super) async fn run(
     let (request_sender, mut requests) = mpsc::channel(MAX_QUEUED_REQUESTS);
     let (health_sender, mut health_reports) = mpsc::channel(1);
     let container_input = Arc::new(container.sender);
-    let (arrivals, attached) = AttachedClients::new(container_input.clone());
+    let (ending, is_ending) = watch::channel(false);
+    let (arrivals, attached) =
+        AttachedClients::new(container_input.clone(), request_sender.clone(), is_ending.clone());
     let handle = ControlHandle {
         guest: guest.link.clone(),
         phase: phases.clone(),
@@ -76,7 +78,6 @@ pub(super) async fn run(
     let mut clients = Clients::listen(guest.scratch.path(), handle).map_err(io("open the control socket"))?;
     let Endpoints { attachment, signals, mut server_gone } = endpoints;
     let Attachment { client, stdin, stdout, stderr, size, failure } = attachment;
-    let (ending, is_ending) = watch::channel(false);
     let (foreground, writer) =
         Sinks { stdout, stderr, failure: failure.clone() }.start(guest.link.clone(), is_ending);
     let (outputs, mut lost_output) = Outputs::new(&guest.claim, foreground, attached);
