@@ -7,9 +7,9 @@ GUEST_TARGET := x86_64-unknown-linux-musl
 
 # What mimeo runs on, and what the demo makes its image with.
 DEMO_PACKAGES := qemu-system-x86 gcc libc6-dev mmdebstrap
-# What the tests talk to: a registry, image tools, filesystem checkers, peers.
+# What the tests talk to: a registry, image tools, filesystem checkers, and podman, which mimeo is compared with.
 TEST_PACKAGES := $(DEMO_PACKAGES) busybox-static docker-registry openssh-client skopeo umoci e2fsprogs erofs-utils \
-	cpio bsdutils util-linux uidmap ca-certificates nftables iproute2
+	cpio bsdutils util-linux uidmap ca-certificates nftables iproute2 podman runc
 
 .PHONY: all build demo test test-kvm check deps demo-deps test-deps rust-target install clean
 

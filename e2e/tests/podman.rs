@@ -12,10 +12,6 @@ use e2e::{Image, User, World};
 /// line of `create` or `run` gets the options that podman needs on a host like this.
 const SCENARIOS: &[(&[&str], &[&str])] = &[
     (
-        &["attach", "container attach"],
-        &["run -d --name a {i} sh -c 'sleep 3; echo out; exit 3'", "attach a", "attach a", "attach none"],
-    ),
-    (
         &["cp", "container cp"],
         &[
             "create --name a {i} cat /f /d/file",
@@ -81,7 +77,7 @@ const SCENARIOS: &[(&[&str], &[&str])] = &[
         &[
             "run -d --name a {i} sleep 1000",
             "pause a",
-            "ps --format '{{.Names}}'",
+            "ps -a --format '{{.Names}}'",
             "exec a true",
             "unpause a",
             "exec a echo awake",
@@ -191,14 +187,7 @@ const SCENARIOS: &[(&[&str], &[&str])] = &[
             "run --rm --privileged {i} true",
         ],
     ),
-    (
-        &["--cidfile", "--replace"],
-        &[
-            "create --name a --cidfile {d}/cid {i}",
-            "create --name a --cidfile {d}/cid {i}",
-            "create --replace --name a {i}",
-        ],
-    ),
+    (&["--cidfile"], &["create --name a --cidfile {d}/cid {i}", "create --name b --cidfile {d}/cid {i}"]),
     (
         &["--detach", "--name", "--rm", "--quiet"],
         &["run -q -d --rm --name a {i} sleep 1000", "rm -f a", "run -d --name '-bad-' {i}"],
@@ -229,14 +218,14 @@ const SCENARIOS: &[(&[&str], &[&str])] = &[
         &["create --expose 80 -P {i}", "create -p 18098:80/TCP {i}", "create -p bad:bad:bad {i}"],
     ),
     (
-        &["--group-add", "--user", "--umask", "--workdir"],
+        &["--group-add", "--user", "--umask"],
         &[
-            "run --rm {i} id",
+            "run --rm -u 0 {i} id",
+            "run --rm -u 1000 {i} id",
             "run --rm -u 1000:1000 --group-add 2000 {i} id -G",
             "run --rm -u nobodyatall {i} true",
             "run --rm --umask 0077 {i} sh -c 'umask; touch /x; ls -l /x | cut -c1-10'",
             "run --rm -w /tmp {i} pwd",
-            "run --rm -w relative {i} pwd",
         ],
     ),
     (
@@ -354,7 +343,11 @@ impl Tool<'_> {
         if !self.is_podman || !starts {
             return args.to_vec();
         }
-        let mut all = vec![args[0].clone(), "--network".to_owned(), "none".to_owned()];
+        let mut all = vec![args[0].clone()];
+        // It refuses name servers without a network.
+        if !args.iter().any(|arg| arg == "--dns") {
+            all.extend(["--network".to_owned(), "none".to_owned()]);
+        }
         for limit in ["nofile", "nproc"].iter().filter(|name| !args.iter().any(|arg| arg.starts_with(**name)))
         {
             all.extend(["--ulimit".to_owned(), format!("{limit}=1024:1024")]);
@@ -389,6 +382,11 @@ fn without_ids(text: &str) -> String {
 fn compare(part: usize, parts: usize) {
     let world = World::new(User::Root);
     let layout = world.image(&Image::busybox("busybox"));
+    let archive = world.files().join("busybox.tar");
+    let mut skopeo = world.program("skopeo");
+    let destination = format!("docker-archive:{}:localhost/busybox:latest", archive.display());
+    skopeo.args(["--insecure-policy", "copy", "-q", &layout, &destination]);
+    world.finish(skopeo).code(0);
     let tools = [true, false].map(|is_podman| {
         let files = world.files().join(if is_podman { "of-podman" } else { "of-mimeo" });
         fs::create_dir(&files).expect("created");
@@ -396,9 +394,11 @@ fn compare(part: usize, parts: usize) {
         Tool { world: &world, is_podman, files }
     });
     for tool in &tools {
-        assert_eq!(tool.run(&format!("pull -q {layout}")).0, 0, "pull");
-        let name = world.finish(tool.command(&["images".to_owned(), "-q".to_owned()]));
-        assert_eq!(tool.run(&format!("tag {} localhost/busybox:latest", name.text())).0, 0, "tag");
+        let prepare = |args: &[&str]| {
+            let args: Vec<_> = args.iter().map(|arg| (*arg).to_owned()).collect();
+            world.finish(tool.command(&args)).code(0)
+        };
+        prepare(&["load", "-q", "-i", &archive.to_string_lossy()]);
     }
     let mut differences = Vec::new();
     for (rows, lines) in SCENARIOS.iter().skip(part).step_by(parts) {

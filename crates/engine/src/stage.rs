@@ -262,7 +262,7 @@ impl StageError {
 fn exit_code(failure: &Failure) -> i32 {
     match failure.kind {
         FailureKind::CommandNotFound => 127,
-        FailureKind::CommandNotExecutable => 126,
+        FailureKind::CommandNotExecutable | FailureKind::UnknownUser => 126,
         _ => 125,
     }
 }

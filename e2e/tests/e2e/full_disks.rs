@@ -148,7 +148,7 @@ fn a_user_may_pause_a_machine_that_waits_for_space() {
     world.mimeo(["pause", "web"]).ok();
     assert_eq!(state(&world, "web")["PauseReason"], "");
     filler.remove();
-    world.mimeo(["exec", "web", "true"]).code(125).stderr_contains("`mimeo unpause` resumes it");
+    world.mimeo(["exec", "web", "true"]).code(255).stderr_contains("`mimeo unpause` resumes it");
     world.mimeo(["unpause", "web"]).ok();
     Outcome::wait_for(writer).ok().printed("synced\n");
 }

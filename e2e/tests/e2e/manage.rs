@@ -324,7 +324,7 @@ as_root_and_user!(a_paused_machine_does_not_run, |world| {
     let frozen = ticks("paused");
     wait_for_ticks(20);
     assert_eq!(ticks("paused"), frozen);
-    world.mimeo(["exec", "paused", "true"]).code(125).stderr_contains("it is paused");
+    world.mimeo(["exec", "paused", "true"]).code(255).stderr_contains("it is paused");
     world.mimeo(["kill", "-s", "TERM", "paused"]).code(125).stderr_contains("it is paused");
     world
         .mimeo(["ps", "-f", "status=paused", "--format", "{{.Names}} {{.Status}}"])

@@ -60,7 +60,8 @@ as_root_and_user!(a_created_machine_starts_when_it_is_told_to, |world| {
     world.mimeo(["ps", "-q"]).ok().printed("");
     let row = &world.mimeo(["ps", "-a", "--json"]).ok().json()[0];
     assert_eq!((&row["Id"], &row["State"]), (&json!(id), &json!("created")), "{row:#}");
-    for refused in [&["exec", "job", "true"][..], &["attach", "job"], &["kill", "job"], &["pause", "job"]] {
+    world.mimeo(["exec", "job", "true"]).code(255).stderr_contains("not running");
+    for refused in [&["attach", "job"][..], &["kill", "job"], &["pause", "job"]] {
         world.mimeo(refused).code(125);
     }
     world.mimeo(["stop", "job"]).ok();

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use mimeo_agent_protocol::link::Stream;
 use mimeo_agent_protocol::message::{FailureKind, Process, Reply, Request};
-use mimeo_engine::control::ControlError;
-use mimeo_engine::{ControlClient, Engine, Record};
+use mimeo_engine::control::{ConnectError, ControlError};
+use mimeo_engine::{ControlClient, Engine, Found, Record};
 
 use crate::commands::select::Machine;
 use crate::error::CliError;
@@ -14,6 +14,8 @@ use crate::terminal::{RawTerminal, size, watch_size};
 use crate::values::{absolute, environment};
 use crate::{output, stdio};
 
+/// podman's exit code if the machine does not run, or has no such user.
+const REFUSED: i32 = 255;
 /// The exit code of a process whose machine ended under it: as for SIGKILL.
 const SIGKILL_EXIT_CODE: i32 = 137;
 
@@ -65,7 +67,7 @@ pub(crate) async fn run(engine: &Engine, args: Args) -> Result<i32, CliError> {
     let (machine, command) = split_arguments(&args)?;
     let found = machine.find(engine)?;
     let process = process_to_run(&found.record, &args, command)?;
-    let client = ControlClient::connect(engine.home(), &found).await?;
+    let client = connect(engine, &found).await?;
     let (pid, stream) = start(&client, process).await?;
     if args.detach {
         output::line(pid.to_string())?;
@@ -114,21 +116,34 @@ fn split_arguments(args: &Args) -> Result<(Machine, Vec<String>), CliError> {
     Ok((Machine { name, pid: args.pid, latest: args.latest }, command))
 }
 
+async fn connect(engine: &Engine, found: &Found) -> Result<ControlClient, CliError> {
+    ControlClient::connect(engine.home(), found).await.map_err(|error| {
+        let code = if matches!(error, ConnectError::NotRunning { .. }) { REFUSED } else { 125 };
+        CliError::from(error).with_code(code)
+    })
+}
+
 /// Starts the process; errors have podman's exit codes.
 async fn start(client: &ControlClient, process: Process) -> Result<(u32, Stream), CliError> {
     match client.guest(Request::Exec(process)).await {
         Ok((Reply::Started { pid }, stream)) => Ok((pid, stream)),
         Ok((reply, _)) => Err(CliError::usage(format!("unexpected reply from the agent: {reply:?}"))),
         Err(error) => {
-            let code = match &error {
-                ControlError::Guest { failure, .. } => match failure.kind {
-                    FailureKind::CommandNotFound => 127,
-                    FailureKind::CommandNotExecutable => 126,
-                    _ => 125,
-                },
-                _ => 125,
-            };
+            let code = exit_code(&error);
             Err(CliError::from(error).with_code(code))
         }
+    }
+}
+
+fn exit_code(error: &ControlError) -> i32 {
+    match error {
+        ControlError::Refused { .. } => REFUSED,
+        ControlError::Guest { failure, .. } => match failure.kind {
+            FailureKind::CommandNotFound => 127,
+            FailureKind::CommandNotExecutable => 126,
+            FailureKind::WrongState | FailureKind::UnknownUser => REFUSED,
+            _ => 125,
+        },
+        _ => 125,
     }
 }
