@@ -61,7 +61,7 @@ pub(crate) async fn attach(engine: &Engine, found: &Found, options: AttachOption
     let size = if spec.tty { Some(watch_size()?) } else { None };
     let raw = if spec.tty && interactive { RawTerminal::enter()? } else { None };
     let AttachOptions { detach_keys, keep_signals, .. } = options;
-    // Data that is piped in may contain the keys by chance.
+    // Data that is piped in may happen to contain the keys.
     let detach_keys = if raw.is_some() { detach_keys } else { DetachKeys::default() };
     let streams = ClientStreams { interactive, size, detach_keys, keep_signals, shares_output: true };
     let end = stdio::forward_until_exit(stream, streams).await;
