@@ -90,8 +90,9 @@ impl AuthFile {
             {
                 return Err(AuthFileError::Helper { path: self.path.clone(), registry: registry.to_owned() });
             }
-            let auths = document.entry("auths").or_insert_with(|| json!({}));
-            auths[registry] = json!({ "auth": auth });
+            let mut auths = self.take_auths(document)?;
+            auths.insert(registry.to_owned(), json!({ "auth": auth }));
+            document.insert("auths".to_owned(), auths.into());
             Ok(())
         })
     }
@@ -102,10 +103,19 @@ impl AuthFile {
     /// When there are none, or the file cannot be parsed or written.
     pub fn remove(&self, registry: &str) -> Result<(), AuthFileError> {
         self.change(|document| {
-            let auths = document.get_mut("auths").and_then(Value::as_object_mut);
-            let removed = auths.and_then(|auths| auths.remove(registry));
+            let mut auths = self.take_auths(document)?;
+            let removed = auths.remove(registry);
+            document.insert("auths".to_owned(), auths.into());
             removed.map(drop).ok_or_else(|| AuthFileError::NotLoggedIn { registry: registry.to_owned() })
         })
+    }
+
+    /// Takes the logins out of the document. A document without them has none.
+    fn take_auths(&self, document: &mut Map<String, Value>) -> Result<Map<String, Value>, AuthFileError> {
+        match document.remove("auths") {
+            None | Some(Value::Null) => Ok(Map::new()),
+            Some(auths) => serde_json::from_value(auths).map_err(|source| self.unreadable(source)),
+        }
     }
 
     /// Removes all credentials.
@@ -211,5 +221,21 @@ mod tests {
         assert!(matches!(file.store("a.test", &credentials()), Err(AuthFileError::Unreadable { .. })));
         assert_eq!(fs::read_to_string(&file.path).unwrap(), "{");
         assert_eq!(fs::read_dir(dir.path().join("new")).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn logins_that_are_no_object_are_refused_and_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = file_in(&dir);
+        fs::create_dir(dir.path().join("new")).unwrap();
+        for text in [r#"{"auths":[]}"#, r#"{"auths":"a.test"}"#, r#"{"auths":7}"#, "[]"] {
+            fs::write(&file.path, text).unwrap();
+            assert!(matches!(file.store("a.test", &credentials()), Err(AuthFileError::Unreadable { .. })));
+            assert!(matches!(file.remove("a.test"), Err(AuthFileError::Unreadable { .. })));
+            assert_eq!(fs::read_to_string(&file.path).unwrap(), text);
+        }
+        fs::write(&file.path, r#"{"auths":null}"#).unwrap();
+        file.store("a.test", &credentials()).unwrap();
+        assert_eq!(file.stored("a.test").unwrap(), Some(credentials()));
     }
 }
