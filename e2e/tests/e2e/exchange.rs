@@ -261,6 +261,25 @@ fn log_in(world: &World, registry: &Registry, password: &str) -> Outcome {
     world.mimeo_with_input(args, format!("{password}\n").as_bytes())
 }
 
+/// What podman prints for a stored login that is valid.
+fn already_logged_in(registry: &Registry) -> String {
+    let address = &registry.address;
+    format!(
+        "Authenticating with existing credentials for {address}\n\
+         Existing credentials are valid. Already logged in to {address}\n"
+    )
+}
+
+/// Logs in on a terminal, on which `typed` is typed.
+fn log_in_on_terminal(world: &World, registry: &Registry, typed: &str) -> Outcome {
+    let line = format!("{} login {}; stty", e2e::built_program("mimeo").display(), registry.address);
+    let mut script = world.program("script");
+    script.args(["-q", "-e", "-c", &line, "/dev/null"]);
+    let mut child = script.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("script starts");
+    child.stdin.take().expect("piped").write_all(typed.as_bytes()).expect("typed");
+    Outcome::wait_for(child)
+}
+
 #[test]
 fn a_login_is_verified_stored_and_used() {
     let world = world_with_login_file(User::Root);
@@ -275,7 +294,7 @@ fn a_login_is_verified_stored_and_used() {
     log_in(&world, &registry, LOGIN.1).ok().printed("Login Succeeded!\n");
     assert_eq!(fs::metadata(&file).expect("stored").permissions().mode() & 0o777, 0o600);
     world.mimeo(["login", "--get-login", &registry.address]).ok().printed("me\n");
-    world.mimeo(["login", &registry.address]).ok().printed("Login Succeeded!\n");
+    world.mimeo(["login", &registry.address]).ok().printed(&already_logged_in(&registry));
     world.mimeo(["push", &image, &name]).ok();
     // skopeo reads the same file.
     let options = ["--authfile", file.to_str().expect("text")];
@@ -309,18 +328,54 @@ fn an_ordinary_user_logs_in_without_a_runtime_directory() {
 fn a_login_is_asked_for_on_a_terminal() {
     let world = world_with_login_file(User::Root);
     let registry = Registry::start_with_login();
-    let line = format!("{} login {}; stty", e2e::built_program("mimeo").display(), registry.address);
-    let mut script = world.program("script");
-    script.args(["-q", "-e", "-c", &line, "/dev/null"]);
-    let mut child = script.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("script starts");
-    let mut input = child.stdin.take().expect("piped");
-    write!(input, "{}\n{}\n", LOGIN.0, LOGIN.1).expect("typed");
-    let outcome = Outcome::wait_for(child).code(0);
+    let outcome = log_in_on_terminal(&world, &registry, &format!("{}\n{}\n", LOGIN.0, LOGIN.1)).code(0);
     assert!(outcome.stdout.contains("Username: ") && outcome.stdout.contains("Password: "), "{outcome:?}");
     assert!(outcome.stdout.contains("Login Succeeded!"), "{outcome:?}");
     // The terminal shows again what is typed.
     assert!(!outcome.stdout.contains("-echo "), "{outcome:?}");
     world.mimeo(["login", "--get-login", &registry.address]).ok().printed("me\n");
+}
+
+#[test]
+fn an_expired_login_is_asked_for_again() {
+    let world = world_with_login_file(User::Root);
+    let registry = Registry::start_with_login();
+    // me:old
+    let old = format!(r#"{{"auths": {{"{}": {{"auth": "bWU6b2xk"}}}}}}"#, registry.address);
+    let file = world.file("auth/auth.json", &old);
+    let refused = world.mimeo(["login", &registry.address]).code(125).stderr_contains("not a terminal");
+    assert!(refused.stdout.contains("Existing credentials are invalid"), "{refused:?}");
+    assert_eq!(fs::read_to_string(&file).expect("read"), old);
+    // Enter takes the stored user.
+    let outcome = log_in_on_terminal(&world, &registry, &format!("\n{}\n", LOGIN.1)).code(0);
+    assert!(outcome.stdout.contains("Username (me): "), "{outcome:?}");
+    assert!(outcome.stdout.contains("Login Succeeded!"), "{outcome:?}");
+    world.mimeo(["login", &registry.address]).ok().printed(&already_logged_in(&registry));
+}
+
+#[test]
+fn a_login_of_a_credential_helper_stays_there() {
+    let world = World::new(User::Root);
+    let bin = world.files().join("bin");
+    let path = format!("{}:/usr/bin:/bin", bin.display());
+    let world = world.with_variable("PATH", path).with_variable("XDG_RUNTIME_DIR", &bin);
+    let registry = Registry::start_with_login();
+    let script = format!(
+        "#!/bin/sh\nread url\nprintf '{{\"Username\":\"{}\",\"Secret\":\"{}\"}}'\n",
+        LOGIN.0, LOGIN.1
+    );
+    let helper = world.file("bin/docker-credential-test", script);
+    fs::set_permissions(&helper, fs::Permissions::from_mode(0o755)).expect("executable");
+    world.file(".docker/config.json", r#"{"credsStore": "test"}"#);
+    let stored = bin.join("containers/auth.json");
+    world.mimeo(["login", &registry.address]).ok().printed(&already_logged_in(&registry));
+    assert!(!stored.exists(), "the helper's secret is stored");
+    // The helper's program is gone: a login that needs nothing stored succeeds.
+    fs::remove_file(&helper).expect("removed");
+    world.mimeo(["login", &registry.address]).code(125).stderr_contains("cannot be started");
+    log_in(&world, &registry, LOGIN.1).ok().printed("Login Succeeded!\n");
+    assert!(stored.exists());
+    world.mimeo(["login", &registry.address]).ok().printed(&already_logged_in(&registry));
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, IsTerminal, Read, Write, stderr, stdin};
 
-use mimeo_image::{AuthFile, Credentials, verify_login};
+use mimeo_image::{AuthFile, Credentials, LoginError, RegistryOptions, verify_login};
 
 use crate::commands::image::registry::RegistryArgs;
 use crate::error::CliError;
@@ -38,27 +38,63 @@ pub(crate) struct Args {
     registry: String,
 }
 
-/// Verifies the login with the registry, then stores it.
+/// Verifies the login with the registry, then stores it. A stored login that is valid stays where it is stored, which
+/// may be a credential helper.
 pub(crate) async fn run(args: Args) -> Result<i32, CliError> {
     let registry = registry_of(&args.registry);
     let file = AuthFile::locate(args.registry_args.authfile.as_deref());
-    let stored = file.stored(registry)?;
     if args.get_login {
+        let stored = file.stored(registry)?;
         let stored = stored.ok_or_else(|| CliError::usage(format!("not logged into {registry}")))?;
         output::line(stored.user)?;
         return Ok(0);
     }
-    let credentials = match (&args.username, stored) {
-        (None, Some(stored)) if args.password.is_none() && !args.password_stdin => stored,
-        (_, stored) => obtain_credentials(&args, stored.map(|stored| stored.user)).await?,
-    };
-    let host = registry.split('/').next().unwrap_or(registry);
-    verify_login(host, &credentials, &args.registry_args.options(None)?)
-        .await
-        .map_err(|error| CliError::usage(format!("logging into {registry:?}: {}", CliError::from(error))))?;
+    let options = args.registry_args.options(None)?;
+    // With a user name nothing stored is needed, so an unusable login file does not matter.
+    let stored = if args.username.is_none() { file.stored(registry)? } else { None };
+    if let Some(stored) = stored.as_ref().filter(|_| args.password.is_none() && !args.password_stdin)
+        && is_logged_in(registry, stored, &options).await?
+    {
+        return Ok(0);
+    }
+    let credentials = obtain_credentials(&args, stored.map(|stored| stored.user)).await?;
+    verify(registry, &credentials, &options).await.map_err(|error| failed(registry, error))?;
     file.store(registry, &credentials)?;
     output::line("Login Succeeded!")?;
     Ok(0)
+}
+
+/// Whether the registry accepts the stored login. Reports it as podman does.
+async fn is_logged_in(
+    registry: &str,
+    stored: &Credentials,
+    options: &RegistryOptions,
+) -> Result<bool, CliError> {
+    output::line(format!("Authenticating with existing credentials for {registry}"))?;
+    match verify(registry, stored, options).await {
+        Ok(()) => {
+            output::line(format!("Existing credentials are valid. Already logged in to {registry}"))?;
+            Ok(true)
+        }
+        Err(LoginError::Refused) => {
+            output::line("Existing credentials are invalid, please enter valid username and password")?;
+            Ok(false)
+        }
+        Err(error) => Err(failed(registry, error)),
+    }
+}
+
+async fn verify(
+    registry: &str,
+    credentials: &Credentials,
+    options: &RegistryOptions,
+) -> Result<(), LoginError> {
+    let host = registry.split('/').next().unwrap_or(registry);
+    verify_login(host, credentials, options).await
+}
+
+fn failed(registry: &str, error: LoginError) -> CliError {
+    CliError::usage(format!("logging into {registry:?}: {}", CliError::from(error)))
 }
 
 /// The registry without what people copy with it.
@@ -75,8 +111,9 @@ async fn obtain_credentials(args: &Args, previous: Option<String>) -> Result<Cre
             return Err(CliError::usage("must provide --username with --password-stdin"));
         }
         None => {
-            let default = previous.map(|user| format!(" ({user})")).unwrap_or_default();
-            prompt(&format!("Username{default}: "), false).await?
+            let default = previous.as_ref().map(|user| format!(" ({user})")).unwrap_or_default();
+            let answer = prompt(&format!("Username{default}: "), false).await?;
+            previous.filter(|_| answer.is_empty()).unwrap_or(answer)
         }
     };
     let password = match &args.password {
