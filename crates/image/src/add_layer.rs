@@ -1,12 +1,13 @@
 //! Adds an image made of another image's layers and one more: what a commit of a machine needs.
 
 use std::io::{self, Read, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use serde_json::{Map, Value, json};
+use tempfile::NamedTempFile;
 
 use crate::blobs;
 use crate::build::{self, BuildError};
@@ -50,6 +51,14 @@ pub enum AddLayerError {
     /// A document could not be decoded or encoded.
     #[error("cannot change the image's documents")]
     Document(#[from] serde_json::Error),
+    /// The tar file does not end within the limit on an image's size.
+    #[error("{} are more than the limit of {limit} bytes: large files belong in a volume", origin.display())]
+    TooLarge {
+        /// The tar file.
+        origin: PathBuf,
+        /// The limit.
+        limit: u64,
+    },
     /// The tar file or a file of the store cannot be read or written.
     #[error(transparent)]
     File(#[from] FileError),
@@ -57,7 +66,7 @@ pub enum AddLayerError {
 
 impl Store {
     /// Adds an image of the base's layers and an uncompressed tar file with whiteouts, which is stored compressed.
-    /// What the base's configuration says beyond the run configuration stays. `origin` names the tar in errors. Blocks.
+    /// A tar file that is refused leaves nothing in the store. What the base's configuration says beyond the run configuration stays. `origin` names the tar in errors. Blocks.
     ///
     /// # Errors
     /// When the base is not complete in the store, or the tar file is refused like an invalid layer.
@@ -71,10 +80,15 @@ impl Store {
     ) -> Result<Image, AddLayerError> {
         let _adding = self.lock_shared()?;
         manifest::check_complete(self, base)?;
-        let layer = compress(self, tar, origin)?;
+        let (layer, file) = compress(self, tar, origin, options.limits.unpacked_bytes)?;
         let mut layers = base.layers.clone();
         layers.push(layer.clone());
-        let key = build::build(self, &layers, &options.limits, &progress)?;
+        let limits = options.limits.without_ratio();
+        let key = build::build_with(self, &layers, Some(file.path()), &limits, &progress)?;
+        let blob = self.blob(layer.digest);
+        if !blob.exists() {
+            commit::persist(file, &blob)?;
+        }
         let config = serde_json::to_vec(&new_config(self, base, layer.diff_id, options)?)?;
         let id = blobs::put(self, &config)?;
         let config_descriptor = Descriptor::new(CONFIG, id, config.len() as u64);
@@ -85,21 +99,26 @@ impl Store {
     }
 }
 
-/// Stores a tar file compressed.
-fn compress(store: &Store, tar: impl Read, origin: &Path) -> Result<LayerInfo, FileError> {
+/// Compresses a tar file of up to `limit` bytes into a temporary file.
+fn compress(
+    store: &Store,
+    tar: impl Read,
+    origin: &Path,
+    limit: u64,
+) -> Result<(LayerInfo, NamedTempFile), AddLayerError> {
     let mut file = commit::create_temporary(&store.temporary())?;
-    let mut plain = HashingReader::new(tar);
+    let mut plain = HashingReader::new(tar.take(limit.saturating_add(1)));
     // The header has no time, so the same tar gives the same layer.
     let mut packed = GzEncoder::new(HashingWriter::new(file.as_file_mut()), Compression::default());
     io::copy(&mut plain, &mut packed).map_err(FileError::at("compress", origin))?;
     let mut packed = packed.finish().map_err(FileError::at("compress", origin))?;
     packed.flush().map_err(FileError::at("write", origin))?;
     let (digest, size) = packed.finish();
-    let path = store.blob(digest);
-    if !path.exists() {
-        commit::persist(file, &path)?;
+    let (diff_id, unpacked) = plain.finish();
+    if unpacked > limit {
+        return Err(AddLayerError::TooLarge { origin: origin.to_owned(), limit });
     }
-    Ok(LayerInfo { digest, diff_id: plain.finish().0, size })
+    Ok((LayerInfo { digest, diff_id, size }, file))
 }
 
 /// The base's configuration document with the layer, the step and the run configuration.

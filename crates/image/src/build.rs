@@ -1,7 +1,7 @@
 //! Builds a filesystem from the layers in the store.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -45,10 +45,21 @@ pub(crate) fn rootfs_key(diff_ids: &[Digest]) -> Digest {
 }
 
 /// Builds the filesystem unless it exists. Returns its key.
-/// A lock serialises processes that build the same one; the second finds it built.
 pub(crate) fn build(
     store: &Store,
     layers: &[LayerInfo],
+    limits: &Limits,
+    progress: &Arc<dyn Progress>,
+) -> Result<Digest, BuildError> {
+    build_with(store, layers, None, limits, progress)
+}
+
+/// Like [`build`]; the last layer's blob may be in a file outside the store.
+/// A lock serialises processes that build the same one; the second finds it built.
+pub(crate) fn build_with(
+    store: &Store,
+    layers: &[LayerInfo],
+    last: Option<&Path>,
     limits: &Limits,
     progress: &Arc<dyn Progress>,
 ) -> Result<Digest, BuildError> {
@@ -59,7 +70,12 @@ pub(crate) fn build(
     if path.exists() {
         return Ok(key);
     }
-    let mut read = read_all(store, layers, limits, progress)?;
+    let mut blobs: Vec<PathBuf> = layers.iter().map(|layer| store.blob(layer.digest)).collect();
+    if let (Some(blob), Some(last)) = (blobs.last_mut(), last) {
+        *blob = last.to_owned();
+    }
+    let sources: Vec<_> = layers.iter().zip(&blobs).collect();
+    let mut read = read_all(store, &sources, limits, progress)?;
     let tree = Tree::merge(&mut read)?;
     let file = commit::create_temporary(&store.temporary())?;
     let mut report = |done, total| progress.event(Event::Writing { done, total });
@@ -87,10 +103,13 @@ fn make_read_only(file: &tempfile::NamedTempFile) -> Result<(), FileError> {
         .map_err(FileError::at("protect", file.path()))
 }
 
+/// A layer and its blob.
+type Source<'a> = (&'a LayerInfo, &'a PathBuf);
+
 /// Reads the layers in parallel, one thread per CPU.
 fn read_all(
     store: &Store,
-    layers: &[LayerInfo],
+    layers: &[Source<'_>],
     limits: &Limits,
     progress: &Arc<dyn Progress>,
 ) -> Result<Vec<Layer>, BuildError> {
@@ -99,11 +118,10 @@ fn read_all(
     let next = AtomicUsize::new(0);
     let results = Mutex::new(Vec::new());
     let work = || {
-        while let Some((index, info)) = next_layer(&next, layers) {
+        while let Some((index, (info, blob))) = next_layer(&next, layers) {
             progress.event(unpacking(info));
-            let blob = store.blob(info.digest);
             let request = layer::Request {
-                blob: &blob,
+                blob,
                 digest: info.digest,
                 diff_id: Some(info.diff_id),
                 spool_dir: &temporary,
@@ -123,9 +141,9 @@ fn read_all(
     sort_by_layer(results.into_inner().unwrap_or_else(PoisonError::into_inner))
 }
 
-fn next_layer<'a>(next: &AtomicUsize, layers: &'a [LayerInfo]) -> Option<(usize, &'a LayerInfo)> {
+fn next_layer<'a>(next: &AtomicUsize, layers: &[Source<'a>]) -> Option<(usize, Source<'a>)> {
     let index = next.fetch_add(1, Ordering::Relaxed);
-    layers.get(index).map(|layer| (index, layer))
+    layers.get(index).map(|layer| (index, *layer))
 }
 
 fn unpacking(info: &LayerInfo) -> Event {

@@ -75,7 +75,7 @@ fn read_entries(store: &Store, image: &Image) -> Result<Vec<HistoryEntry>, FileE
 
 /// 0 for a layer that is not in the store: its size is not known without its bytes.
 fn unpacked_size(store: &Store, layer: &LayerInfo) -> u64 {
-    let budget = Budget::new(Limits::default());
+    let budget = Budget::new(Limits::default().without_ratio());
     let file = File::open(store.blob(layer.digest)).ok();
     let unpacked = file.and_then(|file| layer::unpack(file, &mut io::sink(), &budget).ok());
     unpacked.map_or(0, |(_, bytes)| bytes)

@@ -20,6 +20,13 @@ impl Default for Limits {
     }
 }
 
+impl Limits {
+    /// Without the limit on the ratio: for layers that the store has accepted, and for those that it compresses.
+    pub(crate) fn without_ratio(&self) -> Self {
+        Self { ratio: u64::MAX, ..self.clone() }
+    }
+}
+
 /// Longest path component, ext4's limit.
 pub(crate) const MAX_NAME: usize = 255;
 /// Linux's `PATH_MAX` without the final zero.

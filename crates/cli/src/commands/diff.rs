@@ -9,6 +9,9 @@ use crate::commands::select::Machine;
 use crate::error::CliError;
 use crate::output;
 
+/// Longest list that is read into memory: about as many paths as an image may have.
+const MAX_LIST: usize = 256 << 20;
+
 /// Arguments of `mimeo diff`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  mimeo diff web")]
@@ -27,7 +30,7 @@ pub(crate) struct Args {
 pub(crate) async fn run(engine: &Engine, args: &Args) -> Result<i32, CliError> {
     let files = act::files::open(engine, &args.machine.find(engine)?).await?;
     let listed = match files.guest(Request::ReadChanges { format: ChangesFormat::List }).await {
-        Ok((_, mut stream)) => read_all(&mut stream).await,
+        Ok((_, mut stream)) => read_all(&mut stream, MAX_LIST).await,
         Err(error) => Err(error.into()),
     };
     let closed = files.close().await;

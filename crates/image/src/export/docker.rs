@@ -72,7 +72,7 @@ fn write_layer(
         layer: layer.digest,
         source: Box::new(problem),
     };
-    let budget = Budget::new(Limits::default());
+    let budget = Budget::new(Limits::default().without_ratio());
     let (actual, size) = layer::unpack(file, &mut plain, &budget).map_err(refuse)?;
     if actual != layer.diff_id {
         return Err(refuse(LayerProblem::WrongDiffId { expected: layer.diff_id, actual }));

@@ -234,6 +234,44 @@ async fn a_layer_is_added() {
 }
 
 #[tokio::test]
+async fn an_added_layer_over_the_limit_is_refused_and_leaves_nothing() {
+    let home = Home::new();
+    let base = pull(&home, "quay.io/team/app:v1", &[1; 6000]).await;
+    let stored = || fs::read_dir(home.store.root().join("blobs/sha256")).unwrap().count();
+    let before = stored();
+    let limits = Limits { unpacked_bytes: 8192, ..Limits::default() };
+    let options = LayerOptions { limits, ..LayerOptions::default() };
+    // A guest that never ends its data.
+    let endless = std::io::repeat(0);
+    let error = home.store.add_layer(&base, endless, Path::new("changes"), &options, Arc::new(Quiet));
+    let error = chain(&error.unwrap_err());
+    assert!(error.contains("changes are more than the limit of 8192 bytes"), "{error}");
+    // The layer alone is within the limit; with the base's it is not.
+    let tar = Tar::new().file("new", b"new").done();
+    let error = home.store.add_layer(&base, &tar[..], Path::new("changes"), &options, Arc::new(Quiet));
+    let error = chain(&error.unwrap_err());
+    assert!(error.contains("unpacks to more than the limit"), "{error}");
+    assert_eq!(stored(), before);
+    assert_eq!(fs::read_dir(home.store.root().join("tmp")).unwrap().count(), 0);
+}
+
+#[tokio::test]
+async fn an_added_layer_that_compresses_well_is_no_bomb() {
+    let home = Home::new();
+    let base = pull(&home, "quay.io/team/app:v1", b"1").await;
+    let limits = Limits { ratio: 10, ratio_floor: 4096, ..Limits::default() };
+    let options = LayerOptions { limits, ..LayerOptions::default() };
+    let tar = Tar::new().file("zeros", &[0; 1 << 20]).done();
+    let add =
+        |base, tar: &[u8]| home.store.add_layer(base, tar, Path::new("machine"), &options, Arc::new(Quiet));
+    let image = add(&base, &tar).unwrap();
+    assert_eq!(read(&image.rootfs, "/zeros"), [0; 1 << 20]);
+    // Nor when it is the base's.
+    let image = add(&image, &Tar::new().file("more", b"more").done()).unwrap();
+    assert_eq!(read(&image.rootfs, "/more"), b"more");
+}
+
+#[tokio::test]
 async fn content_of_an_added_layer_outlives_its_base() {
     let home = Home::new();
     let base = pull(&home, "quay.io/team/app:v1", b"1").await;
