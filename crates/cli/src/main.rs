@@ -19,6 +19,7 @@ mod template;
 mod terminal;
 mod values;
 mod view;
+mod whole_file;
 
 use std::process::ExitCode;
 

@@ -219,6 +219,36 @@ fn an_interrupted_save_leaves_nothing() {
 }
 
 #[test]
+fn archives_are_written_through_devices_pipes_and_links() {
+    let world = World::new(User::Root);
+    let image = pull(&world, "first");
+    let files = world.files();
+    let (null, target) = (files.join("null"), world.file("target.tar", "old"));
+    let character = rustix::fs::FileType::CharacterDevice;
+    let device = rustix::fs::makedev(1, 3);
+    rustix::fs::mknodat(rustix::fs::CWD, &null, character, 0o600.into(), device).expect("a device");
+    std::os::unix::fs::symlink("target.tar", files.join("link.tar")).expect("linked");
+    let size = || fs::metadata(&target).expect("there").len();
+    for to in ["null", "link.tar"] {
+        world.mimeo(["save", "-o", to, &image]).ok();
+    }
+    assert!(size() > 3);
+    fs::write(&target, "old").expect("written");
+    for to in ["docker-archive:null", "docker-archive:link.tar"] {
+        world.mimeo(["push", "-q", &image, to]).ok();
+    }
+    assert!(size() > 3);
+    assert!(!fs::metadata(&null).expect("there").is_file());
+    assert!(fs::symlink_metadata(files.join("link.tar")).expect("there").is_symlink());
+    rustix::fs::mkfifoat(rustix::fs::CWD, files.join("pipe"), 0o600.into()).expect("a pipe");
+    let mut cat = world.program("sh");
+    let mut cat = cat.args(["-c", "cat pipe >piped.tar"]).spawn().expect("it starts");
+    world.mimeo(["save", "-o", "pipe", &image]).ok();
+    assert!(cat.wait().expect("it ends").success());
+    assert_eq!(fs::metadata(files.join("piped.tar")).expect("there").len(), size());
+}
+
+#[test]
 fn pushed_images_keep_their_digest() {
     let world = World::new(User::Root);
     let registry = Registry::start();

@@ -1,13 +1,17 @@
 //! `cp`, `diff` and `export`, on machines that run and on machines that do not.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 
-use e2e::{User, World, as_root_and_user, until};
+use e2e::{Outcome, User, World, as_root_and_user, until};
 use serde_json::json;
 
 /// Changes the image's files in each way that there is.
 const CHANGES: &str = "mkdir -p /new/sub && echo text > /new/sub/file && ln -s file /new/sub/link && rm /bin/md5sum && \
                        echo more >> /etc/passwd && rm -r /home && mkdir /home && echo own > /home/own; echo done";
+
+/// Makes a sparse file whose export takes days.
+const ENDLESS: &str = "dd if=/dev/null of=/endless bs=1 seek=1099511627776";
 
 as_root_and_user!(files_of_a_stopped_machine_are_copied, |world| {
     let image = world.busybox();
@@ -71,6 +75,78 @@ fn export_writes_the_container_without_what_is_mounted() {
     world.mimeo(["import", "job.tar", "again"]).ok();
     world.mimeo(["run", "--rm", "again", "cat", "/new/sub/link"]).ok().printed("text\n");
     assert!(!world.mimeo_on_terminal(&["export", "job"]).stdout.contains("new/sub"));
+}
+
+#[test]
+fn an_interrupted_export_leaves_the_file_as_it_was() {
+    let world = World::new(User::Root);
+    let image = world.busybox();
+    world.start([
+        "--name",
+        "web",
+        &image,
+        "sh",
+        "-c",
+        &format!("{ENDLESS} && stat -c %s /endless; sleep 1000"),
+    ]);
+    until("the file is there", || (world.mimeo(["logs", "web"]).stdout == "1099511627776\n").then_some(()));
+    let old = world.file("job.tar", "old");
+    let interrupt = |signal| {
+        let before = fs::read_dir(world.files()).expect("listed").count();
+        let child = world.spawn(["export", "-o", "job.tar", "web"]);
+        until("the archive is begun", || {
+            (fs::read_dir(world.files()).expect("listed").count() > before).then_some(())
+        });
+        let pid = rustix::process::Pid::from_child(&child);
+        rustix::process::kill_process(pid, signal).expect("signalled");
+        Outcome::wait_for(child).code(128 + signal.as_raw()).stderr_contains("interrupted");
+        assert_eq!(fs::read_dir(world.files()).expect("listed").count(), before);
+        assert_eq!(fs::read_to_string(&old).expect("read"), "old");
+    };
+    interrupt(rustix::process::Signal::INT);
+    world.mimeo(["stop", "-t", "0", "web"]).ok();
+    interrupt(rustix::process::Signal::TERM);
+    world.mimeo(["rm", "web"]).ok();
+    world.assert_empty();
+}
+
+#[test]
+fn export_writes_to_pipes_devices_and_links() {
+    let world = World::new(User::Root);
+    let image = world.busybox();
+    world.mimeo(["run", "--name", "job", &image, "sh", "-c", CHANGES]).ok();
+    let files = world.files();
+    let listed = |archive: &str| {
+        let mut tar = world.program("tar");
+        tar.args(["-t", "-f", archive]);
+        world.finish(tar).code(0).stdout
+    };
+    // The permissions of a file that is replaced stay.
+    let target = world.file("target.tar", "old");
+    fs::set_permissions(&target, fs::Permissions::from_mode(0o600)).expect("set");
+    std::os::unix::fs::symlink("target.tar", files.join("link.tar")).expect("linked");
+    world.mimeo(["export", "-o", "link.tar", "job"]).ok();
+    assert!(fs::symlink_metadata(files.join("link.tar")).expect("there").is_symlink());
+    assert_eq!(fs::metadata(&target).expect("there").permissions().mode() & 0o777, 0o600);
+    assert!(listed("target.tar").contains("new/sub/file"));
+    rustix::fs::mkfifoat(rustix::fs::CWD, files.join("pipe"), 0o600.into()).expect("a pipe");
+    let mut cat = world.program("sh");
+    cat.args(["-c", "cat pipe >piped.tar"]);
+    let mut cat = cat.spawn().expect("it starts");
+    world.mimeo(["export", "-o", "pipe", "job"]).ok();
+    assert!(cat.wait().expect("it ends").success());
+    assert_eq!(listed("piped.tar"), listed("target.tar"));
+    rustix::fs::mknodat(
+        rustix::fs::CWD,
+        files.join("null"),
+        rustix::fs::FileType::CharacterDevice,
+        0o600.into(),
+        rustix::fs::makedev(1, 3),
+    )
+    .expect("a device");
+    world.mimeo(["export", "-o", "null", "job"]).ok();
+    assert!(!fs::metadata(files.join("null")).expect("there").is_file());
+    world.mimeo(["export", "-o", ".", "job"]).code(125).stderr_contains("cannot write .");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! `mimeo export`: writes a machine's filesystem as a tar archive.
 
 use std::fs::File;
-use std::io::{IsTerminal, Write};
+use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
 use mimeo_agent_protocol::link::Stream;
@@ -11,7 +11,9 @@ use mimeo_engine::{Engine, act};
 use crate::commands::guest_data::next_chunk;
 use crate::commands::select::Machine;
 use crate::error::CliError;
+use crate::interruption::Interruption;
 use crate::output;
+use crate::whole_file::{create_beside, destination, is_special};
 
 /// Arguments of `mimeo export`.
 #[derive(Debug, clap::Args)]
@@ -38,9 +40,6 @@ pub(crate) async fn run(engine: &Engine, args: &Args) -> Result<i32, CliError> {
         Err(error) => Err(error.into()),
     };
     let closed = files.close().await;
-    if let (Err(_), Some(path)) = (&written, &args.output) {
-        discard(path);
-    }
     written?;
     closed?;
     Ok(0)
@@ -53,19 +52,35 @@ async fn write(mut stream: Stream, path: Option<&Path>) -> Result<(), CliError> 
         }
         return Ok(());
     };
-    let io = |source| CliError::io(format!("write {}", path.display()), source);
-    let mut file = File::create(path).map_err(io)?;
+    // A directory is refused by the open.
+    if is_special(path) || path.is_dir() {
+        let file = File::options().write(true).open(path);
+        return copy(stream, &file.map_err(unwritable(path))?, path).await;
+    }
+    write_whole(stream, path).await
+}
+
+/// Writes the archive beside its place, and renames it. A signal leaves the file as it was.
+async fn write_whole(stream: Stream, path: &Path) -> Result<(), CliError> {
+    let mut interruption = Interruption::listen();
+    let destination = destination(path);
+    let file = create_beside(&destination).map_err(unwritable(path))?;
+    tokio::select! {
+        signal = interruption.received() => return Err(CliError::usage("interrupted").with_code(128 + signal)),
+        copied = copy(stream, file.as_file(), path) => copied?,
+    }
+    file.as_file().sync_all().map_err(unwritable(path))?;
+    file.persist(destination).map_err(|error| unwritable(path)(error.error))?;
+    Ok(())
+}
+
+async fn copy(mut stream: Stream, mut file: &File, path: &Path) -> Result<(), CliError> {
     while let Some(chunk) = next_chunk(&mut stream).await? {
-        file.write_all(&chunk).map_err(io)?;
+        file.write_all(&chunk).map_err(unwritable(path))?;
     }
     Ok(())
 }
 
-/// Removes an archive that is not complete. A device or a pipe stays.
-fn discard(path: &Path) {
-    if path.is_file()
-        && let Err(error) = std::fs::remove_file(path)
-    {
-        tracing::warn!(component = "export", path = %path.display(), %error, "cannot remove the incomplete archive");
-    }
+fn unwritable(path: &Path) -> impl Fn(io::Error) -> CliError {
+    move |source| CliError::io(format!("write {}", path.display()), source)
 }

@@ -1,6 +1,5 @@
 //! `mimeo save`: writes images to an archive or a directory.
 
-use std::fs;
 use std::io::{BufWriter, IsTerminal, stdout};
 use std::path::{Path, PathBuf};
 
@@ -63,7 +62,7 @@ pub(crate) async fn run(engine: &Engine, args: Args) -> Result<i32, CliError> {
     let format = ExportFormat::from(args.format);
     let images = find_all(&store, &args.images)?;
     match args.output {
-        Some(path) if !format.is_directory() && !is_special(&path) => {
+        Some(path) if !format.is_directory() => {
             archive::write(store, images, format, &path).await?;
         }
         path => {
@@ -82,7 +81,7 @@ fn find_all(store: &Store, texts: &[String]) -> Result<Vec<Exported>, CliError> 
     texts.iter().map(find).collect()
 }
 
-/// Writes the images where they cannot be renamed to.
+/// Writes the images to a directory or to standard output.
 fn write(
     store: &Store,
     images: &[Exported],
@@ -90,7 +89,7 @@ fn write(
     to: Option<&Path>,
 ) -> Result<(), CliError> {
     match to {
-        Some(path) if format.is_directory() => drop(store.export_directory(images, format, path)?),
+        Some(path) => drop(store.export_directory(images, format, path)?),
         None if format.is_directory() => {
             return Err(CliError::usage("cannot save a directory to standard output: give --output"));
         }
@@ -98,16 +97,6 @@ fn write(
             return Err(CliError::usage("refusing to save to terminal. Use -o flag or redirect"));
         }
         None => drop(store.export_archive(images, format, BufWriter::new(stdout().lock()))?),
-        Some(path) => {
-            let file = fs::OpenOptions::new().write(true).open(path);
-            let file = file.map_err(|source| CliError::io(format!("open {}", path.display()), source))?;
-            drop(store.export_archive(images, format, BufWriter::new(file))?);
-        }
     }
     Ok(())
-}
-
-/// A pipe or a device, which is written in place: it cannot be replaced by a file.
-fn is_special(path: &Path) -> bool {
-    fs::metadata(path).is_ok_and(|meta| !meta.is_file() && !meta.is_dir())
 }
