@@ -58,6 +58,7 @@ mod records;
 mod registry;
 mod remove;
 mod source;
+mod stall;
 mod store;
 mod tag;
 mod tree;

@@ -9,17 +9,22 @@ use oci_client::client::{BlobResponse, ClientConfig, ClientProtocol};
 use oci_client::errors::OciDistributionError as ClientError;
 use oci_client::secrets::RegistryAuth;
 use oci_client::{Client, Reference, RegistryOperation};
+use tokio::sync::watch;
 
 use crate::credentials::{self, Credentials, CredentialsError};
 use crate::digest::Digest;
 use crate::limits::MAX_DOCUMENT;
 use crate::manifest::{ACCEPTED, Descriptor};
 use crate::name::{ImageName, Repository};
+use crate::stall::{unless_stalled, watched};
 
 /// Timeout for connecting to a registry.
 pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// A connection without data for this long is closed and the request retried.
+/// A connection without data, or a small request without a reply, for this long is closed and the request retried.
 pub(crate) const READ_TIMEOUT: Duration = Duration::from_secs(30);
+/// An upload without progress for this long is ended and retried. A registry checks and moves a whole layer before it
+/// replies.
+const UPLOAD_STALL_TIMEOUT: Duration = Duration::from_secs(300);
 /// Attempts for a document, and consecutive attempts for a layer without progress.
 pub(crate) const MAX_ATTEMPTS: u32 = 5;
 const FIRST_RETRY_DELAY: Duration = Duration::from_millis(200);
@@ -220,7 +225,8 @@ impl Registry {
         access: Access,
     ) -> Result<Self, RegistryError> {
         install_crypto_provider();
-        let client = Client::try_from(client_config(name, options)).map_err(RegistryError::from_client)?;
+        let client =
+            Client::try_from(client_config(name, options, access)).map_err(RegistryError::from_client)?;
         let registry = Self { client, name: name.clone() };
         registry.log_in(auth, access).await?;
         Ok(registry)
@@ -228,7 +234,9 @@ impl Registry {
 
     async fn log_in(&self, auth: &RegistryAuth, access: Access) -> Result<(), RegistryError> {
         let reference = self.reference(None);
-        let request = || async { self.client.auth(&reference, auth, access.into()).await.map(drop) };
+        let request = || async {
+            replied(async { self.client.auth(&reference, auth, access.into()).await.map(drop) }).await
+        };
         with_retries(request).await
     }
 
@@ -292,14 +300,15 @@ impl Registry {
     /// Whether the registry has this blob.
     pub(crate) async fn has_blob(&self, digest: Digest) -> Result<bool, RegistryError> {
         let (reference, digest) = (self.reference(None), digest.to_string());
-        with_retries(|| self.client.blob_exists(&reference, &digest)).await
+        with_retries(|| replied(self.client.blob_exists(&reference, &digest))).await
     }
 
     /// Takes a blob from another repository of the registry.
     pub(crate) async fn mount(&self, from: &Repository, digest: Digest) -> Result<(), RegistryError> {
         let from = Reference::with_tag(from.registry.clone(), from.path.clone(), "latest".to_owned());
         let (reference, digest) = (self.reference(None), digest.to_string());
-        self.client.mount_blob(&reference, &from, &digest).await.map_err(RegistryError::from_client)
+        let mounted = replied(self.client.mount_blob(&reference, &from, &digest)).await;
+        mounted.map_err(RegistryError::from_client)
     }
 
     /// Sends a blob in one request.
@@ -314,7 +323,9 @@ impl Registry {
     {
         let (reference, digest) = (self.reference(None), digest.to_string());
         let request = || async {
-            self.client.push_blob_stream(&reference, stream(), &digest, Some(size)).await.map(drop)
+            let (body, progress) = watched(stream());
+            let sent = self.client.push_blob_stream(&reference, body, &digest, Some(size));
+            unless_stalled(sent, progress, UPLOAD_STALL_TIMEOUT).await.map(drop)
         };
         with_retries(request).await
     }
@@ -329,7 +340,11 @@ impl Registry {
         S: Stream<Item = Result<Bytes, ClientError>> + Send + 'static,
     {
         let reference = self.reference(None);
-        let request = || self.client.push_blob_stream_chunked(&reference, stream());
+        let request = || async {
+            let (body, progress) = watched(stream());
+            let sent = self.client.push_blob_stream_chunked(&reference, body);
+            unless_stalled(sent, progress, UPLOAD_STALL_TIMEOUT).await
+        };
         let sent = with_retries(request).await?;
         match sent.blob_digest.parse() {
             Ok(actual) if actual == digest => Ok(()),
@@ -345,7 +360,7 @@ impl Registry {
         let request = || async {
             let kind = media_type.parse();
             let kind = kind.map_err(|_| ClientError::UnsupportedMediaTypeError(media_type.to_owned()))?;
-            self.client.push_manifest_raw(&reference, bytes.clone(), kind).await.map(drop)
+            replied(self.client.push_manifest_raw(&reference, bytes.clone(), kind)).await.map(drop)
         };
         with_retries(request).await
     }
@@ -365,6 +380,12 @@ fn check_document_size(bytes: u64) -> Result<(), RegistryError> {
     } else {
         Ok(())
     }
+}
+
+/// A small request's reply, which is awaited for [`READ_TIMEOUT`]: a client that pushes has no timeout of its own.
+async fn replied<T>(request: impl Future<Output = Result<T, ClientError>>) -> Result<T, ClientError> {
+    let (_, no_body) = watch::channel(());
+    unless_stalled(request, no_body, READ_TIMEOUT).await
 }
 
 pub(crate) async fn with_retries<T, F>(mut request: impl FnMut() -> F) -> Result<T, RegistryError>
@@ -392,7 +413,7 @@ pub(crate) fn install_crypto_provider() {
     }
 }
 
-fn client_config(name: &ImageName, options: &RegistryOptions) -> ClientConfig {
+fn client_config(name: &ImageName, options: &RegistryOptions, access: Access) -> ClientConfig {
     let registry = name.registry().to_owned();
     let plain = name.is_loopback() || options.insecure_registries.contains(&registry);
     let protocol = if plain { ClientProtocol::HttpsExcept(vec![registry]) } else { ClientProtocol::Https };
@@ -405,7 +426,8 @@ fn client_config(name: &ImageName, options: &RegistryOptions) -> ClientConfig {
         use_monolithic_push: true,
         accept_invalid_certificates: options.skip_tls_verification,
         connect_timeout: Some(CONNECT_TIMEOUT),
-        read_timeout: Some(READ_TIMEOUT),
+        // It would end uploads that make progress.
+        read_timeout: (access == Access::Pull).then_some(READ_TIMEOUT),
         user_agent: concat!("mimeo/", env!("CARGO_PKG_VERSION")),
         http_proxy: proxy("http://127.0.0.1:9"),
         no_proxy: proxy("*,localhost,127.0.0.0/8,::1"),
@@ -416,6 +438,13 @@ fn client_config(name: &ImageName, options: &RegistryOptions) -> ClientConfig {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_pulls_have_a_read_timeout() {
+        let (name, options) = ("registry.test/app".parse().unwrap(), RegistryOptions::default());
+        assert_eq!(client_config(&name, &options, Access::Pull).read_timeout, Some(READ_TIMEOUT));
+        assert_eq!(client_config(&name, &options, Access::Push).read_timeout, None);
+    }
 
     #[test]
     fn retry_delays_double_up_to_a_limit() {
