@@ -77,6 +77,24 @@ as_root_and_user!(root_in_a_container_cannot_lift_its_limits, |world| {
     }
 });
 
+#[test]
+fn a_working_directory_is_never_one_of_the_agents() {
+    let world = World::new(User::Root);
+    let image = world.busybox();
+    world.start(["--name", "web", "-w", "/work", &image, "sleep", "1000"]);
+    for descriptor in 3..40 {
+        let directory = format!("/proc/self/fd/{descriptor}");
+        world.mimeo(["run", "--rm", "-w", &directory, &image, "ls"]).code(126).stderr_contains("chdir to");
+        world.mimeo(["exec", "-w", &directory, "web", "ls"]).code(126).stderr_contains("chdir to");
+        // The workload replaces its working directory by a link.
+        let line = format!("rm -rf /work && ln -s {directory} /work");
+        world.mimeo(["exec", "-w", "/", "web", "sh", "-c", &line]).ok();
+        world.mimeo(["exec", "-w", "/work", "web", "ls"]).code(126).stderr_contains("chdir to");
+        let program = format!("{directory}/../bin/ls");
+        world.mimeo(["exec", "-w", "/", "web", &program]).code(127).stderr_contains("not found");
+    }
+}
+
 as_root_and_user!(a_privileged_container_has_the_whole_guest, |world| {
     let line = "mount -t tmpfs x /tmp && mkdir /sys/fs/cgroup/sub && echo 5 > /proc/sys/vm/swappiness
                 cat /proc/sys/vm/swappiness; test -c /dev/fuse -a -b /dev/vda && echo devices; mount | grep -c '^sysfs.*(rw'";

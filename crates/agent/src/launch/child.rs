@@ -214,8 +214,7 @@ fn prepare(plan: &Plan<'_>) -> Result<(), Fault> {
         (None, None) => {}
     }
     chown_streams(plan.credentials.uid);
-    // SAFETY: the path is a live C string.
-    check(Stage::Directory, unsafe { libc::chdir(plan.directory.as_ptr()) })?;
+    enter_directory(plan)?;
     plan.privileges.apply_limits()?;
     set_credentials(plan.credentials)?;
     plan.privileges.apply_capabilities(plan.credentials.uid)?;
@@ -296,6 +295,34 @@ fn chown_streams(uid: u32) {
         // SAFETY: takes numbers. A failure is harmless: any user can open such a file (/dev/null, say).
         unsafe { libc::fchown(number, uid, libc::gid_t::MAX) };
     }
+}
+
+/// Enters the working directory. The path is the image's, the user's or the workload's, and could lead
+/// through /proc/self/fd to a directory of the agent: all descriptors but the report's are closed before.
+fn enter_directory(plan: &Plan<'_>) -> Result<(), Fault> {
+    close_descriptors(3, plan.report - 1)?;
+    close_descriptors(plan.report + 1, RawFd::MAX)?;
+    // SAFETY: the path is a live C string.
+    check(Stage::Directory, unsafe { libc::chdir(plan.directory.as_ptr()) })?;
+    check_directory()
+}
+
+fn close_descriptors(first: RawFd, last: RawFd) -> Result<(), Fault> {
+    if first > last {
+        return Ok(());
+    }
+    // SAFETY: takes numbers. No code of the child uses these descriptors afterwards.
+    let result = unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
+    check(Stage::Directory, result as c_int)
+}
+
+/// Refuses a working directory outside the process's root, of which the kernel says "(unreachable)".
+fn check_directory() -> Result<(), Fault> {
+    let mut path = [0_u8; libc::PATH_MAX as usize];
+    // SAFETY: the buffer is alive and has this length.
+    let result = unsafe { libc::syscall(libc::SYS_getcwd, path.as_mut_ptr(), path.len()) };
+    check(Stage::Directory, result as c_int)?;
+    if path[0] == b'/' { Ok(()) } else { Err((Stage::Directory, libc::EPERM)) }
 }
 
 /// Resets what the program must not inherit: the agent blocks SIGCHLD, and Rust ignores SIGPIPE.
