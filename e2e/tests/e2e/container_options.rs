@@ -95,6 +95,17 @@ fn a_working_directory_is_never_one_of_the_agents() {
     }
 }
 
+#[test]
+fn the_init_cannot_be_traced() {
+    let world = World::new(User::Root);
+    let image = world.busybox();
+    let line = "cat /proc/1/maps; ls /proc/1/cwd/";
+    let outcome = world.mimeo(["run", "--rm", "--init", &image, "sh", "-c", line]).code(1);
+    assert_eq!(outcome.stderr.matches("Permission denied").count(), 2, "{outcome:#?}");
+    // A program is not restricted.
+    run(&world, &["--init"], "cat /proc/$$/maps && ls /proc/$$/cwd/");
+}
+
 as_root_and_user!(a_privileged_container_has_the_whole_guest, |world| {
     let line = "mount -t tmpfs x /tmp && mkdir /sys/fs/cgroup/sub && echo 5 > /proc/sys/vm/swappiness
                 cat /proc/sys/vm/swappiness; test -c /dev/fuse -a -b /dev/vda && echo devices; mount | grep -c '^sysfs.*(rw'";

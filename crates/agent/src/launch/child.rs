@@ -179,8 +179,12 @@ pub(super) fn fork(plan: &Plan<'_>, cgroup: &OwnedFd, first: bool) -> io::Result
 
 /// Runs in the child until the exec.
 fn run(plan: &Plan<'_>) -> ! {
-    // SAFETY: takes nothing and cannot fail.
-    let pid = unsafe { libc::getpid() };
+    // SAFETY: both take numbers and cannot fail. Until the exec this process holds the agent's memory and
+    // descriptors: the container's root must not trace it or open them through /proc. The exec resets this.
+    let pid = unsafe {
+        libc::prctl(libc::PR_SET_DUMPABLE, 0, 0, 0, 0);
+        libc::getpid()
+    };
     write_record(plan.report, (Stage::Born, pid));
     let Err(fault) = prepare(plan).and_then(|()| execute(plan));
     write_record(plan.report, fault);
