@@ -1,6 +1,8 @@
 //! Control groups. The container's is `/sys/fs/cgroup/container`, which `freeze`
-//! freezes. Another one is for processes that must run meanwhile. The agent is
-//! in neither.
+//! freezes. Its processes are in a group below, the root of their cgroup namespace:
+//! no mount in the container shows the limits of the group above, whatever user
+//! namespaces it creates. Another group is for processes that must run during a
+//! freeze. The agent is in none of them.
 
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -16,6 +18,8 @@ use crate::procfs::{self, Stat};
 
 const ROOT: &str = "/sys/fs/cgroup";
 const CONTAINER: &str = "/sys/fs/cgroup/container";
+/// The group that the container's processes are in.
+const PROCESSES: &str = "/sys/fs/cgroup/container/processes";
 /// The group of processes that run in the container while it is frozen.
 const ASIDE: &str = "/sys/fs/cgroup/aside";
 /// Timeout of a freeze: each process must leave the kernel once, which takes long
@@ -36,12 +40,18 @@ pub(crate) fn prepare() -> Result<(), SystemError> {
     }
     let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
     boot::mount_filesystem("cgroup2", ROOT, flags, c"")?;
+    enable_controllers(ROOT);
+    boot::create_directory(CONTAINER)?;
+    enable_controllers(CONTAINER);
+    boot::create_directory(PROCESSES)?;
+    boot::create_directory(ASIDE)
+}
+
+fn enable_controllers(group: &str) {
     for controller in CONTROLLERS {
         // Fails when the kernel does not have the controller; its metrics are then absent.
-        std::fs::write(format!("{ROOT}/cgroup.subtree_control"), controller).ok();
+        std::fs::write(format!("{group}/cgroup.subtree_control"), controller).ok();
     }
-    boot::create_directory(CONTAINER)?;
-    boot::create_directory(ASIDE)
 }
 
 /// Limits the CPU time and the number of processes of the container.
@@ -56,13 +66,14 @@ pub(crate) fn limit(setup: &ContainerSetup) -> Result<(), SystemError> {
     Ok(())
 }
 
+/// Writes a limit of both groups: the container sees the one below, and cannot lift the one above.
 fn write(file: &str, value: &str) -> std::io::Result<()> {
-    std::fs::write(format!("{CONTAINER}/{file}"), value)
+    [CONTAINER, PROCESSES].iter().try_for_each(|group| std::fs::write(format!("{group}/{file}"), value))
 }
 
-/// Opens the container's group, to fork into.
+/// Opens the group of the container's processes, to fork into.
 pub(crate) fn open() -> Result<OwnedFd, SystemError> {
-    open_group(CONTAINER)
+    open_group(PROCESSES)
 }
 
 /// Opens the group of processes that run while the container is frozen.
@@ -104,7 +115,7 @@ fn set_frozen(value: &str) -> Result<(), SystemError> {
 /// Moves the processes of the other group into the container's group.
 pub(crate) fn absorb_aside() -> Result<(), SystemError> {
     for pid in pids_below(Path::new(ASIDE)) {
-        match std::fs::write(format!("{CONTAINER}/cgroup.procs"), pid.to_string()) {
+        match std::fs::write(format!("{PROCESSES}/cgroup.procs"), pid.to_string()) {
             // The process has just ended.
             Err(error) if error.raw_os_error() == Some(libc::ESRCH) => {}
             moved => moved.context("move a process into the container's cgroup")?,

@@ -1,6 +1,6 @@
 //! What a container may do and use: users and groups, capabilities, limits, filesystems, kernel settings.
 
-use e2e::{Image, User, World, as_root_and_user, until};
+use e2e::{Image, Layer, User, World, as_root_and_user, guest_program, until};
 use serde_json::json;
 
 /// A line of /proc/self/status with its name and its value, separated by a space.
@@ -76,6 +76,17 @@ as_root_and_user!(root_in_a_container_cannot_lift_its_limits, |world| {
         assert!(outcome.stderr.contains(part), "{part}: {outcome:#?}");
     }
 });
+
+#[test]
+fn a_writable_mount_of_the_cgroups_lifts_no_limit() {
+    let world = World::new(User::Root);
+    let lift = Layer::default().file("lift", 0o755, guest_program("cgroup_limits"));
+    let image = world.image(&Image::busybox("cgroups").layer(lift));
+    let line = "/lift; cat /sys/fs/cgroup/pids.max; for i in 1 2 3 4 5 6; do sleep 9 & done; echo too many";
+    let outcome = world.mimeo(["run", "--rm", "--pids-limit", "5", &image, "sh", "-c", line]);
+    assert_eq!(outcome.stdout, "lifted\nmax\n", "{outcome:#?}");
+    assert!(outcome.stderr.contains("can't fork"), "{outcome:#?}");
+}
 
 #[test]
 fn a_working_directory_is_never_one_of_the_agents() {
