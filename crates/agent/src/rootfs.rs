@@ -36,9 +36,9 @@ pub(crate) fn prepare(configure: &Configure) -> Result<(), SystemError> {
         // Mount points need a writable layer too; `start` then makes the root read-only.
         None => boot::mount_filesystem("tmpfs", WRITABLE, MountFlags::empty(), c"mode=0755")?,
     }
-    mount_overlay()?;
-    let root = Root::open(ROOT)?;
     let setup = &configure.setup;
+    mount_overlay(setup.whole_guest)?;
+    let root = Root::open(ROOT)?;
     mount_sysfs(&root, setup.whole_guest)?;
     devices::populate_dev(&root, setup)?;
     tmpfs::mount_all(&root, &setup.tmpfs)?;
@@ -46,12 +46,14 @@ pub(crate) fn prepare(configure: &Configure) -> Result<(), SystemError> {
     managed::write(&Names::from(configure))?;
     managed::bind(&root, setup.read_only)?;
     if let Some(content) = &setup.local_time {
-        managed::bind_local_time(&root, content)?;
+        managed::bind_local_time(&root, content, setup.read_only)?;
     }
     metadata::bind(&root)
 }
 
-fn mount_overlay() -> Result<(), SystemError> {
+/// Mounts the root. Device nodes of the image can be used only with `devices`: they would give any user of the
+/// container the guest's disks. /dev is a filesystem of its own.
+fn mount_overlay(devices: bool) -> Result<(), SystemError> {
     let (upper, work) = (format!("{WRITABLE}/upper"), format!("{WRITABLE}/work"));
     if stat(&upper).is_err() {
         create_upper(&upper)?;
@@ -60,7 +62,8 @@ fn mount_overlay() -> Result<(), SystemError> {
     boot::create_directory(&work)?;
     let options = format!("lowerdir={IMAGE},upperdir={upper},workdir={work},metacopy=off");
     let options = std::ffi::CString::new(options).unwrap_or_default();
-    mount("overlay", ROOT, "overlay", MountFlags::empty(), &*options).context("mount the overlay")
+    let flags = if devices { MountFlags::empty() } else { MountFlags::NODEV };
+    mount("overlay", ROOT, "overlay", flags, &*options).context("mount the overlay")
 }
 
 /// Creates the upper directory with the image's owner and mode: the overlay's root shows those of the

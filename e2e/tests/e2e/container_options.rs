@@ -189,6 +189,34 @@ as_root_and_user!(filesystems_are_podmans, |world| {
 });
 
 #[test]
+fn a_device_of_an_image_is_only_for_privileged_containers() {
+    let world = World::new(User::Root);
+    let image = world.image(&Image::busybox("device").layer(Layer::default().device("null", 1, 3)));
+    for options in [&[][..], &["-u", "app"], &["--read-only"], &["--cap-add", "mknod"]] {
+        let run = [&["run", "--rm"], options, &[&image, "cat", "/null"]].concat();
+        world.mimeo(run).code(1).stderr_contains("Permission denied");
+    }
+    for options in [&["--privileged"][..], &["--privileged", "--read-only"]] {
+        world.mimeo([&["run", "--rm"], options, &[&image, "cat", "/null"]].concat()).ok();
+    }
+    let line = "echo x > /dev/null && head -c 1 /dev/zero | wc -c";
+    world.mimeo(["run", "--rm", &image, "sh", "-c", line]).ok().printed("1\n");
+}
+
+#[test]
+fn the_files_that_mimeo_manages_are_read_only_with_the_root() {
+    let world = World::new(User::Root);
+    let dbus = Layer::default().dir("var/lib/dbus", 0o755).file("var/lib/dbus/machine-id", 0o644, "x\n");
+    let image = world.image(&Image::busybox("dbus").layer(dbus));
+    let line = "for f in /etc/hostname /etc/hosts /etc/resolv.conf /etc/machine-id /etc/localtime /var/lib/dbus/machine-id
+                do echo x >> $f; done; grep -qf /etc/machine-id /var/lib/dbus/machine-id && date +%Z";
+    let options = ["run", "--rm", "--read-only", "--tz", "Asia/Tokyo"];
+    let outcome = world.mimeo([&options[..], &[&image, "sh", "-c", line]].concat()).code(0);
+    assert_eq!(outcome.stderr.matches("Read-only file system").count(), 6, "{outcome:#?}");
+    assert_eq!(outcome.stdout, "JST\n", "{outcome:#?}");
+}
+
+#[test]
 fn declared_volumes_exist() {
     let world = World::new(User::Root);
     let image = Image::busybox("declared").config(

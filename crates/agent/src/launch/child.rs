@@ -261,7 +261,10 @@ fn set_up_container(container: NewContainer<'_>) -> Result<(), Fault> {
         Err(errno) => return check_rustix(Stage::Queues, Err(errno)),
     }
     if container.read_only {
-        check_rustix(Stage::ReadOnly, mount_remount(c".", MountFlags::BIND | MountFlags::RDONLY, c""))?;
+        // A remount replaces all flags.
+        let mut flags = MountFlags::BIND | MountFlags::RDONLY;
+        flags.set(MountFlags::NODEV, container.masked);
+        check_rustix(Stage::ReadOnly, mount_remount(c".", flags, c""))?;
     }
     check_rustix(Stage::Pivot, rustix::process::pivot_root(c".", c"."))?;
     // The old root is mounted over the new one now.

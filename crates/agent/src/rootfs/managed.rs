@@ -42,34 +42,30 @@ pub(crate) fn write(names: &Names<'_>) -> Result<(), SystemError> {
 /// Binds all managed files but the boot id: the container's /proc is not mounted yet.
 pub(super) fn bind(root: &Root, read_only: bool) -> Result<(), SystemError> {
     for (name, target) in BOUND_FILES {
-        bind_file(root, name, target)?;
-        if read_only {
-            // Opened again, since the mount covers the file.
-            mount_remount(
-                path::fd_path(&root.file(target)?),
-                MountFlags::BIND | MountFlags::RDONLY | RESTRICTED,
-                c"",
-            )
-            .context(format!("make {target} read-only"))?;
-        }
+        bind_file(root, name, target, read_only)?;
     }
     match root.regular_file(DBUS_ID) {
-        Some(target_file) => mount_bind(managed_path("machine-id"), path::fd_path(&target_file))
-            .context(format!("bind {DBUS_ID}")),
+        Some(_) => bind_file(root, "machine-id", DBUS_ID, read_only),
         None => Ok(()),
     }
 }
 
-fn bind_file(root: &Root, name: &str, target: &str) -> Result<(), SystemError> {
+fn bind_file(root: &Root, name: &str, target: &str, read_only: bool) -> Result<(), SystemError> {
     let target_file = root.file(target)?;
-    mount_bind(managed_path(name), path::fd_path(&target_file)).context(format!("bind {target}"))
+    mount_bind(managed_path(name), path::fd_path(&target_file)).context(format!("bind {target}"))?;
+    if !read_only {
+        return Ok(());
+    }
+    // Opened again, since the mount covers the file.
+    let flags = MountFlags::BIND | MountFlags::RDONLY | RESTRICTED;
+    mount_remount(path::fd_path(&root.file(target)?), flags, c"").context(format!("make {target} read-only"))
 }
 
 /// Binds a time zone's data over /etc/localtime; `content` is in hexadecimal digits.
-pub(super) fn bind_local_time(root: &Root, content: &str) -> Result<(), SystemError> {
+pub(super) fn bind_local_time(root: &Root, content: &str, read_only: bool) -> Result<(), SystemError> {
     let bytes = parse_hex(content).ok_or_else(|| SystemError::new("write localtime", Errno::INVAL))?;
     write_file("localtime", &bytes, 0o644)?;
-    bind_file(root, "localtime", "/etc/localtime")
+    bind_file(root, "localtime", "/etc/localtime", read_only)
 }
 
 fn parse_hex(text: &str) -> Option<Vec<u8>> {
