@@ -66,10 +66,9 @@ pub enum Request {
         path: String,
         /// Follow `path` when it is a symbolic link.
         follow: bool,
-        /// Leave out what is mounted below `path`.
-        #[serde(default)]
-        one_filesystem: bool,
     },
+    /// Send the container's root as a tar stream on [`channel::STDOUT`], without what is mounted in it. -> `done`, data
+    ReadRoot,
     /// Send what the container has changed of its image on [`channel::STDOUT`]. -> `done`, data
     ReadChanges {
         /// The form of the data.

@@ -83,9 +83,13 @@ async fn handle_request(machine: Arc<Machine>, request: Bytes, stream: Stream) {
         Request::Volume(volume) => volume::handle_stream(&machine, volume, stream).await,
         Request::Start(process) => start::handle_stream(&machine, process, stream).await,
         Request::Exec(process) => exec::handle_stream(&machine, process, stream).await,
-        Request::ReadArchive { path, follow, one_filesystem } => {
-            let options = PackOptions { follow, one_filesystem };
+        Request::ReadArchive { path, follow } => {
+            let options = PackOptions { follow, one_filesystem: false };
             archive::handle_read(&machine, path, options, stream).await;
+        }
+        Request::ReadRoot => {
+            let options = PackOptions { follow: false, one_filesystem: true };
+            archive::handle_read(&machine, "/".to_owned(), options, stream).await;
         }
         Request::ReadChanges { format } => archive::handle_changes(&machine, format, stream).await,
         Request::WriteArchive { directory } => archive::handle_write(&machine, directory, stream).await,
@@ -121,6 +125,7 @@ async fn reply_to(machine: &Arc<Machine>, request: Request) -> Result<Reply, Fai
         | Request::Start(_)
         | Request::Exec(_)
         | Request::ReadArchive { .. }
+        | Request::ReadRoot
         | Request::ReadChanges { .. }
         | Request::WriteArchive { .. }
         | Request::Attach

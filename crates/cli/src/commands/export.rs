@@ -34,8 +34,7 @@ pub(crate) async fn run(engine: &Engine, args: &Args) -> Result<i32, CliError> {
         ));
     }
     let files = act::files::open(engine, &args.machine.find(engine)?).await?;
-    let request = Request::ReadArchive { path: "/".to_owned(), follow: false, one_filesystem: true };
-    let written = match files.guest(request).await {
+    let written = match files.guest(Request::ReadRoot).await {
         Ok((_, stream)) => write(stream, args.output.as_deref()).await,
         Err(error) => Err(error.into()),
     };

@@ -121,6 +121,7 @@ fn is_allowed(request: &Request) -> bool {
         | Request::Processes
         | Request::Probe { .. }
         | Request::ReadArchive { .. }
+        | Request::ReadRoot
         | Request::ReadChanges { .. }
         | Request::WriteArchive { .. }
         | Request::Stat { .. } => true,
