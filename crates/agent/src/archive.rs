@@ -10,6 +10,7 @@ mod copy;
 mod layer;
 mod pack;
 mod pipe;
+mod source;
 mod unpack;
 
 use std::sync::Arc;

@@ -77,6 +77,33 @@ fn export_writes_the_container_without_what_is_mounted() {
     assert!(!world.mimeo_on_terminal(&["export", "job"]).stdout.contains("new/sub"));
 }
 
+/// Replaces files by links, directories and pipes, and back, as fast as it can.
+const CHURN: &str = "mkdir -p /busy; cd /busy; while :; do
+    rm -rf a b c d; echo text > a; mkdir b; echo text > b/file; ln -s a c; echo text > d; touch e.$((i = i + 1)) && rm -f e.$((i - 20))
+    rm -rf a b c d; ln -s /etc/passwd a; ln -s /etc b; mkfifo c; mkfifo d
+done";
+
+#[test]
+fn the_files_of_a_busy_machine_are_read() {
+    let world = World::new(User::Root);
+    let image = world.busybox();
+    world.start(["--name", "web", &image, "sh", "-c", CHURN]);
+    until("it is busy", || {
+        world.mimeo(["exec", "web", "test", "-e", "/busy"]).stderr.is_empty().then_some(())
+    });
+    for round in 0..8 {
+        world.mimeo(["export", "-o", "job.tar", "web"]).ok();
+        let mut tar = world.program("tar");
+        tar.args(["-t", "-f", "job.tar"]);
+        assert!(world.finish(tar).ok().stdout.contains("bin/busybox"), "round {round}");
+        world.mimeo(["cp", "web:/busy", "-"]).ok();
+        let changes = world.mimeo(["diff", "web"]).ok().stdout;
+        assert!(changes.contains("A /busy") && !changes.contains("b/passwd"), "{changes}");
+        world.mimeo(["commit", "web", "busy"]).code(0);
+    }
+    world.mimeo(["run", "--rm", "busy", "test", "-d", "/busy"]).ok();
+}
+
 #[test]
 fn an_interrupted_export_leaves_the_file_as_it_was() {
     let world = World::new(User::Root);

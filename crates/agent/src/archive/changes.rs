@@ -1,14 +1,21 @@
 //! What a container has changed of its image: the contents of the overlay's upper directory.
+//!
+//! The agent reads them in its own mount namespace, while the container may change them: each directory is
+//! opened below the upper directory without links, and what is in it is named through that descriptor.
 
 use std::ffi::OsStr;
 use std::fs::{self, Metadata};
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat2};
+
+use super::source::is_gone;
 use crate::failure::{Context, SystemError};
-use crate::rootfs::{IMAGE, WRITABLE};
+use crate::rootfs::{IMAGE, WRITABLE, fd_path};
 
 /// Paths that the agent puts there itself, or mounts something over.
 const OWN: [&str; 9] = [
@@ -52,6 +59,8 @@ pub(super) struct Change {
     pub(super) kind: Kind,
     /// Its path, without a slash at the beginning.
     pub(super) path: PathBuf,
+    /// The path by which the agent reads it during the visit. No directory of it can become a link.
+    pub(super) source: PathBuf,
     /// Its metadata in the upper directory; `None` if it was deleted with the contents of its directory.
     pub(super) metadata: Option<Metadata>,
     /// It is a directory that hides the image's.
@@ -66,73 +75,91 @@ struct Pending {
     is_opaque: bool,
 }
 
-/// Calls `visit` for all changes; parents come before their contents.
+/// Calls `visit` for all changes; parents come before their contents. What is removed meanwhile is left out.
 pub(super) fn walk(mut visit: impl FnMut(&Change) -> Result<(), SystemError>) -> Result<(), SystemError> {
-    let upper = upper();
-    if !upper.exists() {
+    let Some(upper) = open_upper()? else {
         return Ok(());
-    }
+    };
     let mut pending = vec![Pending { path: PathBuf::new(), is_merged: true, is_opaque: false }];
     while let Some(directory) = pending.pop() {
-        for name in sorted_names(&upper.join(&directory.path))? {
-            let path = directory.path.join(name);
-            if is_own(&path) {
-                continue;
-            }
-            let change = classify(&path, directory.is_merged)?;
-            if change.kind == Kind::Deleted && !in_image(&path) {
-                continue;
-            }
-            if !is_own_directory(&change) {
-                visit(&change)?;
-            }
-            if change.metadata.as_ref().is_some_and(Metadata::is_dir) {
-                let is_merged = directory.is_merged && !change.is_opaque && image_directory(&path);
-                pending.push(Pending { path, is_merged, is_opaque: change.is_opaque });
-            }
+        if let Some(opened) = open_below(&upper, &directory.path)? {
+            visit_directory(&upper, &directory, &opened, &mut pending, &mut visit)?;
         }
-        if directory.is_opaque {
-            visit_hidden(&directory.path, &mut visit)?;
+    }
+    Ok(())
+}
+
+fn visit_directory(
+    upper: &OwnedFd,
+    directory: &Pending,
+    opened: &OwnedFd,
+    pending: &mut Vec<Pending>,
+    visit: &mut impl FnMut(&Change) -> Result<(), SystemError>,
+) -> Result<(), SystemError> {
+    for name in sorted_names(Path::new(&fd_path(opened)))? {
+        let path = directory.path.join(&name);
+        if is_own(&path) {
+            continue;
         }
+        let source = Path::new(&fd_path(opened)).join(name);
+        let Some(change) = classify(path, source, directory.is_merged)? else {
+            continue;
+        };
+        if !is_own_directory(upper, &change)? {
+            visit(&change)?;
+        }
+        if change.metadata.as_ref().is_some_and(Metadata::is_dir) {
+            let is_merged = directory.is_merged && !change.is_opaque && image_directory(&change.path);
+            let is_opaque = directory.is_merged && change.is_opaque;
+            pending.push(Pending { path: change.path, is_merged, is_opaque });
+        }
+    }
+    if directory.is_opaque {
+        visit_hidden(directory, opened, visit)?;
     }
     Ok(())
 }
 
 /// Visits what an opaque directory hides of the image's directory.
 fn visit_hidden(
-    directory: &Path,
+    directory: &Pending,
+    opened: &OwnedFd,
     visit: &mut impl FnMut(&Change) -> Result<(), SystemError>,
 ) -> Result<(), SystemError> {
-    if !image_directory(directory) {
+    if !image_directory(&directory.path) {
         return Ok(());
     }
-    for name in sorted_names(&Path::new(IMAGE).join(directory))? {
-        let path = directory.join(name);
-        if fs::symlink_metadata(upper().join(&path)).is_err() {
-            visit(&Change { kind: Kind::Deleted, path, metadata: None, is_opaque: false })?;
+    for name in sorted_names(&Path::new(IMAGE).join(&directory.path))? {
+        let source = Path::new(&fd_path(opened)).join(&name);
+        if fs::symlink_metadata(&source).is_err() {
+            let path = directory.path.join(name);
+            visit(&Change { kind: Kind::Deleted, path, source, metadata: None, is_opaque: false })?;
         }
     }
     Ok(())
 }
 
-fn classify(path: &Path, parent_is_merged: bool) -> Result<Change, SystemError> {
-    let upper = upper().join(path);
-    let metadata = fs::symlink_metadata(&upper).context(format!("stat {}", upper.display()))?;
-    if has_attribute(&upper, REDIRECT) {
+/// How a path differs from the image; `None` if it does not, or is gone.
+fn classify(path: PathBuf, source: PathBuf, parent_is_merged: bool) -> Result<Option<Change>, SystemError> {
+    let metadata = match fs::symlink_metadata(&source) {
+        Err(error) if is_gone(&error) => return Ok(None),
+        metadata => metadata.context(format!("stat /{}", path.display()))?,
+    };
+    if has_attribute(&source, REDIRECT) {
         return Err(SystemError::new(
             format!("read the renamed directory /{}", path.display()),
             rustix::io::Errno::OPNOTSUPP,
         ));
     }
-    let kind = if is_whiteout(&metadata) {
-        Kind::Deleted
-    } else if parent_is_merged && in_image(path) {
-        Kind::Changed
-    } else {
-        Kind::Added
+    // Where a parent is not the image's, the image's path could lead through a link.
+    let kind = match (is_whiteout(&metadata), parent_is_merged && in_image(&path)) {
+        (true, true) => Kind::Deleted,
+        (true, false) => return Ok(None),
+        (false, true) => Kind::Changed,
+        (false, false) => Kind::Added,
     };
-    let is_opaque = metadata.is_dir() && has_attribute(&upper, OPAQUE);
-    Ok(Change { kind, path: path.to_owned(), metadata: Some(metadata), is_opaque })
+    let is_opaque = metadata.is_dir() && has_attribute(&source, OPAQUE);
+    Ok(Some(Change { kind, path, source, metadata: Some(metadata), is_opaque }))
 }
 
 /// All changes as records: a letter, the path with a slash at its beginning, a zero byte.
@@ -144,8 +171,24 @@ pub(super) fn list(writer: &mut impl io::Write) -> Result<(), SystemError> {
     writer.flush().context("send the changes".to_owned())
 }
 
-pub(super) fn upper() -> PathBuf {
-    Path::new(WRITABLE).join("upper")
+/// Opens the upper directory, which a container without a writable layer does not have.
+fn open_upper() -> Result<Option<OwnedFd>, SystemError> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    match rustix::fs::openat(CWD, format!("{WRITABLE}/upper"), flags, Mode::empty()) {
+        Err(rustix::io::Errno::NOENT) => Ok(None),
+        upper => Ok(Some(upper.context("open the writable layer")?)),
+    }
+}
+
+/// Opens a directory below `upper`. No part of its path may be a link; `None` if one is, or it is gone.
+fn open_below(upper: &OwnedFd, path: &Path) -> Result<Option<OwnedFd>, SystemError> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+    let relative = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+    match openat2(upper, relative, flags, Mode::empty(), resolve).map_err(io::Error::from) {
+        Err(error) if is_gone(&error) => Ok(None),
+        directory => Ok(Some(directory.context(format!("list /{}", path.display()))?)),
+    }
 }
 
 fn is_own(path: &Path) -> bool {
@@ -153,12 +196,16 @@ fn is_own(path: &Path) -> bool {
 }
 
 /// Whether a directory is there only because the agent has put its own paths into it.
-fn is_own_directory(change: &Change) -> bool {
+fn is_own_directory(upper: &OwnedFd, change: &Change) -> Result<bool, SystemError> {
     let path = &change.path;
     if change.is_opaque || !OWN.iter().any(|own| Path::new(own).parent() == Some(path)) {
-        return false;
+        return Ok(false);
     }
-    sorted_names(&upper().join(path)).is_ok_and(|names| names.iter().all(|name| is_own(&path.join(name))))
+    let Some(opened) = open_below(upper, path)? else {
+        return Ok(false);
+    };
+    let names = sorted_names(Path::new(&fd_path(&opened)))?;
+    Ok(names.iter().all(|name| is_own(&path.join(name))))
 }
 
 fn in_image(path: &Path) -> bool {
@@ -184,4 +231,24 @@ fn sorted_names(directory: &Path) -> Result<Vec<std::ffi::OsString>, SystemError
     let mut names = names().context(format!("list {}", directory.display()))?;
     names.sort_by(|a, b| OsStr::cmp(a, b));
     Ok(names)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_is_opened_without_links() {
+        let upper = tempfile::tempdir().expect("a directory");
+        fs::create_dir_all(upper.path().join("a/b")).expect("created");
+        std::os::unix::fs::symlink("/etc", upper.path().join("link")).expect("linked");
+        std::os::unix::fs::symlink("a", upper.path().join("inner")).expect("linked");
+        fs::write(upper.path().join("file"), "").expect("written");
+        let opened = rustix::fs::open(upper.path(), OFlags::PATH, Mode::empty()).expect("opened");
+        let is_open = |path: &str| open_below(&opened, Path::new(path)).expect("no failure").is_some();
+        assert!(is_open("") && is_open("a/b"));
+        for path in ["link", "link/ssl", "inner/b", "file", "file/x", "none"] {
+            assert!(!is_open(path), "{path}");
+        }
+    }
 }

@@ -2,7 +2,6 @@
 
 use std::fs::{File, Metadata};
 use std::io::{self, Read};
-use std::path::Path;
 
 /// Magic numbers of filesystems whose files are generated when they are read, so that their size is
 /// unknown before: proc, sysfs, cgroup2, debugfs, tracefs, securityfs, configfs.
@@ -11,9 +10,8 @@ const GENERATED: [i64; 7] =
 /// Largest generated file, which is held in memory: longer ones (/proc/kcore) have no useful end.
 const MAX_GENERATED: u64 = 16 << 20;
 
-/// Opens a file; returns its length and its content. A file that shrinks meanwhile is padded with zeros.
-pub(super) fn open(path: &Path, metadata: &Metadata) -> io::Result<(u64, Box<dyn Read>)> {
-    let file = File::open(path)?;
+/// Returns a file's length and its content. A file that shrinks meanwhile is padded with zeros.
+pub(super) fn read(file: File, metadata: &Metadata) -> io::Result<(u64, Box<dyn Read>)> {
     if metadata.len() == 0 || is_generated(&file) {
         let content = read_generated(file)?;
         return Ok((content.len() as u64, Box::new(io::Cursor::new(content))));
@@ -38,9 +36,10 @@ fn read_generated(file: File) -> io::Result<Vec<u8>> {
 mod tests {
     use super::*;
 
-    fn read(path: &str) -> (u64, Vec<u8>) {
-        let metadata = std::fs::metadata(path).expect("there");
-        let (length, mut content) = open(Path::new(path), &metadata).expect("opened");
+    fn read_path(path: &str) -> (u64, Vec<u8>) {
+        let file = File::open(path).expect("opened");
+        let metadata = file.metadata().expect("there");
+        let (length, mut content) = read(file, &metadata).expect("read");
         let mut bytes = Vec::new();
         content.read_to_end(&mut bytes).expect("read");
         (length, bytes)
@@ -51,7 +50,7 @@ mod tests {
         // stat reports 0 bytes for the first and a page for the second.
         for path in ["/proc/version", "/sys/kernel/mm/transparent_hugepage/enabled"] {
             let expected = std::fs::read(path).expect("read");
-            assert_eq!(read(path), (expected.len() as u64, expected), "{path}");
+            assert_eq!(read_path(path), (expected.len() as u64, expected), "{path}");
         }
     }
 
@@ -65,6 +64,6 @@ mod tests {
     #[test]
     fn an_empty_file_is_empty() {
         let file = tempfile::NamedTempFile::new().expect("made");
-        assert_eq!(read(file.path().to_str().expect("text")), (0, Vec::new()));
+        assert_eq!(read_path(file.path().to_str().expect("text")), (0, Vec::new()));
     }
 }

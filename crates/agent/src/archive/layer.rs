@@ -24,7 +24,7 @@ pub(super) fn pack(writer: impl Write) -> Result<(), SystemError> {
             (None, _) => Ok(()),
             (Some(_), Kind::Deleted) => add_marker(&mut packer, &whiteout(path)),
             (Some(metadata), _) => {
-                let added = packer.add_entry(&changes::upper().join(path), path, metadata);
+                let added = packer.add_entry(&change.source, path, metadata);
                 added.and_then(|()| match change.is_opaque {
                     true => add_marker(&mut packer, &path.join(OPAQUE)),
                     false => Ok(()),

@@ -1,4 +1,7 @@
 //! Packs a tree into a tar stream: owners, modes, times, links, devices and extended attributes.
+//!
+//! The tree may change meanwhile. A path that is removed, or becomes another kind of file, after it was
+//! found is left out.
 
 use std::collections::HashMap;
 use std::fs::Metadata;
@@ -11,7 +14,7 @@ use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
 use tar::{Builder, EntryType, Header, HeaderMode};
 use tokio::sync::oneshot;
 
-use super::content;
+use super::source::{Content, Source, is_gone};
 use crate::failure::{Context, SystemError};
 
 /// Magic numbers of pseudo filesystems, which are left out: proc, sysfs, cgroup2.
@@ -83,9 +86,9 @@ impl<W: Write> Packer<W> {
         let mut pending = vec![(path, name, metadata)];
         while let Some((path, name, metadata)) = pending.pop() {
             let failed = || format!("pack {}", path.display());
-            let is_other_mount = match mount {
-                Some(mount) => mount_id(&path).context(failed())? != mount,
-                None => false,
+            let is_other_mount = match mount.map(|mount| Ok(mount_id(&path)? != mount)).transpose() {
+                Err(error) if is_gone(&error) => continue,
+                is_other => is_other.context(failed())?.unwrap_or_default(),
             };
             // A mount point is an empty directory; a file that is mounted is left out.
             if is_other_mount && !metadata.is_dir() {
@@ -100,12 +103,22 @@ impl<W: Write> Packer<W> {
         Ok(())
     }
 
+    /// Adds a path, unless it is gone.
     pub(super) fn add_entry(&mut self, path: &Path, name: &Path, metadata: &Metadata) -> io::Result<()> {
-        let kind = metadata.file_type();
         // A socket is useless without its server.
-        if kind.is_socket() {
+        if metadata.file_type().is_socket() {
             return Ok(());
         }
+        // Opened before anything is written, or the archive would end in the middle of an entry.
+        match Source::open(path, metadata) {
+            Ok(source) => self.add_source(source, name),
+            Err(error) if is_gone(&error) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn add_source(&mut self, source: Source, name: &Path) -> io::Result<()> {
+        let metadata = &source.metadata;
         let mut header = Header::new_gnu();
         header.set_metadata_in_mode(metadata, HeaderMode::Complete);
         header.set_size(0);
@@ -113,20 +126,20 @@ impl<W: Write> Packer<W> {
             header.set_entry_type(EntryType::Link);
             return self.builder.append_link(&mut header, name, first);
         }
-        self.add_attributes(path)?;
-        if kind.is_symlink() {
-            return self.builder.append_link(&mut header, name, std::fs::read_link(path)?);
+        self.add_attributes(&source.attributes)?;
+        match source.content {
+            Content::Link(target) => self.builder.append_link(&mut header, name, target),
+            Content::File(length, content) => {
+                header.set_size(length);
+                self.builder.append_data(&mut header, name, content)
+            }
+            Content::Device(number) => {
+                header.set_device_major(rustix::fs::major(number))?;
+                header.set_device_minor(rustix::fs::minor(number))?;
+                self.add_empty(&mut header, name)
+            }
+            Content::Empty => self.add_empty(&mut header, name),
         }
-        if kind.is_file() {
-            let (length, content) = content::open(path, metadata)?;
-            header.set_size(length);
-            return self.builder.append_data(&mut header, name, content);
-        }
-        if kind.is_char_device() || kind.is_block_device() {
-            header.set_device_major(rustix::fs::major(metadata.rdev()))?;
-            header.set_device_minor(rustix::fs::minor(metadata.rdev()))?;
-        }
-        self.builder.append_data(&mut header, name, io::empty())
     }
 
     /// The name under which the archive already has the same file.
@@ -142,16 +155,16 @@ impl<W: Write> Packer<W> {
         first
     }
 
-    fn add_attributes(&mut self, path: &Path) -> io::Result<()> {
-        let found = read_attributes(path);
-        if found.is_empty() {
+    fn add_attributes(&mut self, attributes: &[(String, Vec<u8>)]) -> io::Result<()> {
+        if attributes.is_empty() {
             return Ok(());
         }
-        self.builder
-            .append_pax_extensions(found.iter().map(|(name, value)| (name.as_str(), value.as_slice())))
+        let attributes = attributes.iter().map(|(name, value)| (name.as_str(), value.as_slice()));
+        self.builder.append_pax_extensions(attributes)
     }
 }
 
+/// Adds what is in a directory to `pending`; nothing if the directory is gone.
 fn push_entries(
     path: &Path,
     name: &Path,
@@ -159,12 +172,15 @@ fn push_entries(
     one_filesystem: bool,
     pending: &mut Vec<PendingEntry>,
 ) -> io::Result<()> {
-    for entry in std::fs::read_dir(path)? {
+    let entries = match std::fs::read_dir(path) {
+        Err(error) if is_gone(&error) => return Ok(()),
+        entries => entries?,
+    };
+    for entry in entries {
         let entry = entry?;
         let metadata = match entry.metadata() {
             Ok(metadata) => metadata,
-            // It was removed meanwhile.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) if is_gone(&error) => continue,
             Err(error) => return Err(error),
         };
         // With one filesystem they stay, as empty mount points.
@@ -184,21 +200,4 @@ fn mount_id(path: &Path) -> io::Result<u64> {
 
 fn is_pseudo_filesystem(path: &Path) -> bool {
     rustix::fs::statfs(path).is_ok_and(|filesystem| PSEUDO_FILESYSTEMS.contains(&filesystem.f_type))
-}
-
-/// Extended attributes under their PAX names. A filesystem without extended attributes yields none.
-fn read_attributes(path: &Path) -> Vec<(String, Vec<u8>)> {
-    let mut names = vec![0; 64 * 1024];
-    let length = rustix::fs::llistxattr(path, &mut names[..]).unwrap_or_default();
-    let names = names[..length].split(|byte| *byte == 0).filter_map(|name| std::str::from_utf8(name).ok());
-    names
-        // overlayfs's own marks belong to the upper directory, not to its files.
-        .filter(|name| !name.is_empty() && !name.starts_with("trusted.overlay."))
-        .filter_map(|name| {
-            let mut value = vec![0; 64 * 1024];
-            let length = rustix::fs::lgetxattr(path, name, &mut value[..]).ok()?;
-            value.truncate(length);
-            Some((format!("SCHILY.xattr.{name}"), value))
-        })
-        .collect()
 }
