@@ -228,6 +228,13 @@ fn declared_volumes_exist() {
     world.mimeo(["run", "--rm", &image, "sh", "-c", line]).ok().printed("x\n/relative\nroot");
     let line = "touch /run/thing/f && ls /run/thing";
     world.mimeo(["run", "--rm", "--read-only", &image, "sh", "-c", line]).ok().printed("f\n");
+    let line = "touch /var/lib/thing/f";
+    let outcome = world.mimeo(["run", "--rm", "--read-only", &image, "sh", "-c", line]);
+    outcome.code(1).stderr_contains("Read-only file system");
+    let options = ["run", "--name", "job", "--tmpfs", "/relative"];
+    world.mimeo([&options[..], &[&image, "sh", "-c", "touch /var/lib/thing/f /relative/f"]].concat()).ok();
+    let changes = world.mimeo(["diff", "job"]).ok().stdout;
+    assert!(changes.contains("A /var/lib/thing/f\n") && !changes.contains("/relative/f"), "{changes}");
 }
 
 as_root_and_user!(kernel_settings_and_the_time_zone_are_set, |world| {
