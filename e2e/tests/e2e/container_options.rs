@@ -37,7 +37,7 @@ as_root_and_user!(a_process_has_podmans_groups, |world| {
         assert_eq!(groups(options).trim(), expected, "{options:?}");
     }
     let image = world.busybox();
-    let unknown = world.mimeo(["run", "--rm", "--group-add", "nonesuch", &image, "true"]).code(125);
+    let unknown = world.mimeo(["run", "--rm", "--group-add", "nonesuch", &image, "true"]).code(126);
     unknown.stderr_contains("unable to find group nonesuch");
 });
 
