@@ -142,7 +142,7 @@ fn an_unrunnable_command_is_126_or_127() {
 fn an_unknown_user_is_refused() {
     let world = World::new(User::Root);
     let image = world.busybox();
-    world.mimeo(["run", "--rm", "-u", "stranger", &image, "true"]).code(125).stderr_contains("stranger");
+    world.mimeo(["run", "--rm", "-u", "stranger", &image, "true"]).code(126).stderr_contains("stranger");
     world.assert_empty();
 }
 
