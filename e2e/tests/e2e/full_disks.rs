@@ -108,8 +108,12 @@ fn a_machine_waits_for_space_on_the_hosts_disk() {
     let writer = write_and_pause(&world, "web", &filler);
     let ps = world.mimeo(["ps", "--format", "{{.Status}}"]).ok();
     ps.printed("Paused (its disk cannot be written: No space left on device)\n");
-    for refused in [&["exec", "web", "true"][..], &["kill", "-s", "HUP", "web"], &["unpause", "web"]] {
-        world.mimeo(refused).code(125).stderr_contains("the host cannot write its disk");
+    for (code, refused) in [
+        (255, &["exec", "web", "true"][..]),
+        (125, &["kill", "-s", "HUP", "web"]),
+        (125, &["unpause", "web"]),
+    ] {
+        world.mimeo(refused).code(code).stderr_contains("the host cannot write its disk");
     }
     world.mimeo(["snapshot", "create", "web"]).code(125).stderr_contains("the host cannot write its disk");
     filler.remove();

@@ -12,7 +12,7 @@ use super::machine::{self, Plan, target};
 use super::{image, shell};
 
 /// One test for each feature that a host with KVM must support.
-const DEFAULT_TESTS: [&str; 15] = [
+const DEFAULT_TESTS: [&str; 17] = [
     "bad_input::accel_kvm_never_falls_back_to_emulation::as_user",
     "boot_snapshots::the_first_run_makes_the_boot_snapshot::as_root",
     "bridged::published_ports_are_reachable_from_host_and_lan",
@@ -26,11 +26,13 @@ const DEFAULT_TESTS: [&str; 15] = [
     "servers::a_pool_hands_out_clones_and_refills",
     "setup::preflight_reports_the_accelerator::as_user",
     "snapshots::a_snapshot_only_pauses_its_source",
+    "start::snapshots_and_clones_of_machines_that_started_again_have_their_disks",
+    "stopped_files::files_of_a_stopped_machine_are_copied::as_root",
     "supervisor::a_killed_supervisor_takes_only_its_machine_along::as_root",
     "supervisor::a_killed_vmm_is_reported_and_cleaned_up",
 ];
 /// The same tests on Firecracker, as root because of its jailer, and Firecracker's own tests.
-const FIRECRACKER_DEFAULT_TESTS: [&str; 14] = [
+const FIRECRACKER_DEFAULT_TESTS: [&str; 16] = [
     "boot_snapshots::the_first_run_makes_the_boot_snapshot::as_root",
     "bridged::published_ports_are_reachable_from_host_and_lan",
     "clones::clones_run_side_by_side::as_root",
@@ -43,6 +45,8 @@ const FIRECRACKER_DEFAULT_TESTS: [&str; 14] = [
     "run::signals_are_forwarded_and_ctrl_c_ends_the_run::as_root",
     "servers::a_pool_hands_out_clones_and_refills",
     "snapshots::a_snapshot_only_pauses_its_source",
+    "start::snapshots_and_clones_of_machines_that_started_again_have_their_disks",
+    "stopped_files::files_of_a_stopped_machine_are_copied::as_root",
     "supervisor::a_killed_supervisor_takes_only_its_machine_along::as_root",
     "supervisor::a_killed_vmm_is_reported_and_cleaned_up",
 ];
