@@ -96,6 +96,9 @@ const MUTEX_OWNER_OFFSET: u64 = 8;
 const USER_KINDS: u32 = 0x103;
 /// Robust mutexes, and those with priority inheritance.
 const KERNEL_KINDS: u32 = 0x30;
+const ROBUST: u32 = 0x10;
+/// Where a program's data may be.
+const USER_ADDRESSES: std::ops::Range<u64> = 0x1000..1 << 47;
 /// The bits of a lock word that are a TID.
 const TID_MASK: u32 = 0x3fff_ffff;
 /// Higher than any counter of a real lock.
@@ -117,6 +120,17 @@ fn is_kernel_mutex(bytes: &[u8; MUTEX_BYTES], tid: u32) -> bool {
         && (1..MAX_COUNT).contains(&read_word(bytes, 12))
         && kind & KERNEL_KINDS != 0
         && kind & !(USER_KINDS | KERNEL_KINDS | 0x80) == 0
+        && has_list_of_kind(bytes, kind & ROBUST != 0)
+}
+
+/// Whether the list at the mutex's end fits its kind: a held robust mutex is in its thread's list, others are in none.
+/// Without this, other data that contains a small TID passes for such a mutex now and then.
+fn has_list_of_kind(bytes: &[u8; MUTEX_BYTES], is_robust: bool) -> bool {
+    let links =
+        [24, 32].map(|at| u64::from(read_word(bytes, at)) | u64::from(read_word(bytes, at + 4)) << 32);
+    // The lowest bit of a link marks a mutex with priority inheritance.
+    let is_link = |link: u64| USER_ADDRESSES.contains(&link) && (link & !1).is_multiple_of(8);
+    links.into_iter().all(|link| if is_robust { is_link(link) } else { link == 0 })
 }
 
 /// Bytes of a `pthread_rwlock_t`: readers, writers, two futexes, two paddings, writer, shared, elision, padding, flags.
@@ -143,6 +157,25 @@ fn is_rwlock(bytes: &[u8; RWLOCK_BYTES]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A held mutex of this kind with these links, as the C library lays it out.
+    fn mutex(kind: u32, links: [u64; 2]) -> [u8; MUTEX_BYTES] {
+        let words = [7, 0, 7, 1, kind, 0].map(u32::to_ne_bytes).concat();
+        let links = links.map(u64::to_ne_bytes).concat();
+        [words, links].concat().try_into().expect("40 bytes")
+    }
+
+    #[test]
+    fn robust_mutexes_are_in_a_list_and_others_are_not() {
+        let listed = [0x7f00_0000_1000, 0x7f00_0000_2000];
+        assert!(is_kernel_mutex(&mutex(0x10, listed), 7));
+        assert!(is_kernel_mutex(&mutex(0x30, [listed[0] | 1, listed[1]]), 7));
+        assert!(is_kernel_mutex(&mutex(0x20, [0, 0]), 7));
+        for other in [mutex(0x10, [0, 0]), mutex(0x10, [5, 6]), mutex(0x20, listed), mutex(0, [0, 0])] {
+            assert!(!is_kernel_mutex(&other, 7), "{other:?}");
+        }
+        assert!(!is_kernel_mutex(&mutex(0x10, listed), 8));
+    }
 
     #[test]
     fn words_that_equal_a_tid_are_candidates() {
