@@ -14,6 +14,7 @@ mod requirements;
 mod restart;
 mod spare;
 mod spec;
+mod subnets;
 
 pub use crate::id::MachineId;
 pub use changes::Changes;

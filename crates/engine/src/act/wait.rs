@@ -24,8 +24,11 @@ pub async fn wait(engine: &Engine, machine: &Found) -> Result<Exit, ActError> {
             return Ok(exit.clone());
         }
         if !machine.supervised {
-            // The supervisor was killed: the sweep writes that to the record.
-            sweep(engine)?;
+            // A machine that was never started needs no sweep. Otherwise the supervisor was killed, and the sweep
+            // writes that to the record.
+            if machine.record.phase().is_live() {
+                sweep(engine)?;
+            }
         } else if let Some(exit) = wait_for_exit(engine, &machine).await? {
             return Ok(exit);
         }

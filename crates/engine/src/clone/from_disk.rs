@@ -18,6 +18,14 @@ pub(crate) fn is_disk_only(engine: &Engine, request: &CloneRequest) -> bool {
 
 /// Starts the machine. Dropping the future undoes what was done so far.
 pub(crate) async fn start_from_disk(engine: &Engine, request: &CloneRequest) -> Result<Running, StartError> {
+    match try_start(engine, request).await {
+        // The first guest on this host's KVM failed; the next start does without KVM.
+        Err(StartError { source: StageError::Kvm { .. }, .. }) => try_start(engine, request).await,
+        done => done,
+    }
+}
+
+async fn try_start(engine: &Engine, request: &CloneRequest) -> Result<Running, StartError> {
     let at_load = |error: StageError| error.at(Stage::Load);
     if request.hold != HoldPolicy::Never || request.serve.is_some() {
         return Err(at_load(LoadError::DiskOnly.into()));
