@@ -1,6 +1,7 @@
 //! `cp`, `diff` and `export`, on machines that run and on machines that do not.
 
 use std::fs;
+use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 
 use e2e::{Outcome, User, World, as_root_and_user, until};
@@ -174,6 +175,52 @@ fn export_writes_to_pipes_devices_and_links() {
     world.mimeo(["export", "-o", "null", "job"]).ok();
     assert!(!fs::metadata(files.join("null")).expect("there").is_file());
     world.mimeo(["export", "-o", ".", "job"]).code(125).stderr_contains("cannot write .");
+}
+
+#[test]
+fn commands_wait_for_a_copy_that_takes_long() {
+    let world = World::new(User::Root);
+    let image = world.busybox();
+    world.mimeo(["create", "--name", "job", &image, "cat", "/one/file"]).ok();
+    // The archive does not end before the writer does.
+    let (reader, mut writer) = std::io::pipe().expect("a pipe");
+    let mut first = world.command(["cp", "-", "job:/"]).stdin(reader).spawn().expect("it starts");
+    until("the copy has a guest", || (world.processes().len() > 1).then_some(()));
+    let announced = "another command uses the machine's disk: waiting for it";
+    let others =
+        [&["cp", "job:/one/file", "copied"][..], &["cp", "job:/one", "two"], &["start", "-a", "job"]];
+    let others = others.map(|args| {
+        let mut command = world.command(args);
+        command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
+        let mut child = command.spawn().expect("it starts");
+        let mut stderr = std::io::BufReader::new(child.stderr.take().expect("piped"));
+        let mut line = String::new();
+        std::io::BufRead::read_line(&mut stderr, &mut line).expect("a line");
+        assert!(line.contains(announced), "{line}");
+        (child, stderr)
+    });
+    world.file("one/file", "text\n");
+    let mut tar = world.program("tar");
+    writer.write_all(&tar.args(["-c", "one"]).output().expect("an archive").stdout).expect("written");
+    drop(writer);
+    assert!(first.wait().expect("it ends").success());
+    let [copy, directory, start] = others.map(|(child, mut rest)| {
+        let output = child.wait_with_output().expect("it ends");
+        let mut stderr = String::new();
+        std::io::Read::read_to_string(&mut rest, &mut stderr).expect("read");
+        (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned(), stderr)
+    });
+    assert_eq!(start.1, "text\n", "{start:?}");
+    assert_eq!(
+        (copy.0, directory.0, start.0),
+        (Some(0), Some(0), Some(0)),
+        "{copy:?} {directory:?} {start:?}"
+    );
+    for file in ["copied", "two/file"] {
+        assert_eq!(fs::read_to_string(world.files().join(file)).expect("copied"), "text\n");
+    }
+    world.mimeo(["rm", "job"]).ok();
+    world.assert_empty();
 }
 
 #[test]

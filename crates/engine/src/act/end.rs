@@ -53,6 +53,45 @@ pub(super) async fn wait_until_unowned(
     Ok(())
 }
 
+/// Waits until the supervisor of a machine that has exited has cleaned up. A command that uses the machine's disk is waited
+/// for as long as it lives.
+async fn wait_until_finished(engine: &Engine, machine: &Found) -> Result<(), ActError> {
+    let mut wait = Wait::new(FINISH_TIMEOUT);
+    while engine.registry().is_supervised(&machine.record.id) {
+        if wait.is_over(engine, machine) {
+            return Err(not_ended(machine, FINISH_TIMEOUT));
+        }
+        sleep(POLL_INTERVAL).await;
+    }
+    Ok(())
+}
+
+/// A wait with a timeout, in which the time does not count that a command uses the machine's disk.
+pub(super) struct Wait {
+    timeout: Duration,
+    deadline: Instant,
+    is_announced: bool,
+}
+
+impl Wait {
+    pub(super) fn new(timeout: Duration) -> Self {
+        Self { timeout, deadline: Instant::now() + timeout, is_announced: false }
+    }
+
+    /// Returns whether the time is over. Logs once which command the machine waits for.
+    pub(super) fn is_over(&mut self, engine: &Engine, machine: &Found) -> bool {
+        let Some(pid) = engine.registry().user_of_files(&machine.record.id) else {
+            return Instant::now() > self.deadline;
+        };
+        self.deadline = Instant::now() + self.timeout;
+        if !std::mem::replace(&mut self.is_announced, true) {
+            let name = &machine.record.name;
+            tracing::warn!(component = "files", machine = %name, pid, "another command uses the machine's disk: waiting for it");
+        }
+        false
+    }
+}
+
 /// Returns the machine's current state. A machine that has exited has no supervisor any more then: one that still cleans
 /// up is waited for, and what a dead one left behind is swept.
 pub(super) async fn settle(engine: &Engine, machine: &Found) -> Result<Found, ActError> {
@@ -60,7 +99,7 @@ pub(super) async fn settle(engine: &Engine, machine: &Found) -> Result<Found, Ac
         return Ok(machine.clone());
     }
     if machine.supervised {
-        wait_until_unowned(engine, machine, FINISH_TIMEOUT).await?;
+        wait_until_finished(engine, machine).await?;
     } else if machine.record.phase().is_live() {
         sweep(engine)?;
     }

@@ -6,8 +6,8 @@ use mimeo_agent_protocol::message::{Reply, Request};
 use super::{ActError, end};
 use crate::Engine;
 use crate::control::{ControlClient, ControlError};
-use crate::create::{self, DiskGuest};
-use crate::machine::{Action, Found, decide};
+use crate::create::{self, DiskGuest, StageError, StartError};
+use crate::machine::{Action, ClaimError, Found, decide};
 
 /// Access to a machine's files. Call [`Files::close`] at the end: what was written may be lost without it.
 #[derive(Debug)]
@@ -29,19 +29,28 @@ enum Access {
 /// # Errors
 /// If the machine's state does not allow it, or no guest can be started for its disk.
 pub async fn open(engine: &Engine, machine: &Found) -> Result<Files, ActError> {
-    let machine = &end::settle(engine, machine).await?;
-    let phase = machine.record.phase();
-    let access = if phase.is_live() {
-        let refused = |refusal| ActError::Refused { name: machine.record.name.clone(), refusal };
-        decide(phase, Action::Enter).map_err(refused)?;
-        Access::Supervisor(ControlClient::connect(engine.home(), machine).await?)
-    } else {
-        let opened = create::open_files(engine, &machine.record.id).await;
-        let failed =
-            |source| ActError::OpenFiles { name: machine.record.name.clone(), source: Box::new(source) };
-        Access::Own(Box::new(opened.map_err(failed)?))
-    };
-    Ok(Files { machine: machine.clone(), access })
+    loop {
+        let machine = end::settle(engine, machine).await?;
+        if machine.record.phase().is_live() {
+            return open_live(engine, machine).await;
+        }
+        match create::open_files(engine, &machine.record.id).await {
+            Ok(guest) => return Ok(Files { machine, access: Access::Own(Box::new(guest)) }),
+            // Another command was faster.
+            Err(StartError { source: StageError::Claim(ClaimError::Supervised { .. }), .. }) => {}
+            Err(error) => {
+                let (name, source) = (machine.record.name, Box::new(error));
+                return Err(ActError::OpenFiles { name, source });
+            }
+        }
+    }
+}
+
+async fn open_live(engine: &Engine, machine: Found) -> Result<Files, ActError> {
+    let refused = |refusal| ActError::Refused { name: machine.record.name.clone(), refusal };
+    decide(machine.record.phase(), Action::Enter).map_err(refused)?;
+    let client = ControlClient::connect(engine.home(), &machine).await?;
+    Ok(Files { machine, access: Access::Supervisor(client) })
 }
 
 impl Files {

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 
-use super::{ActError, end};
+use super::ActError;
+use super::end::{self, Wait};
 use crate::launch_request::{AttachingClient, LaunchRequest};
 use crate::machine::{Action, Decision, Found, Phase, decide};
 use crate::supervisor_process::{SpawnError, SupervisorProcess};
@@ -24,7 +25,7 @@ pub async fn start(
     client: Option<AttachingClient>,
 ) -> Result<bool, ActError> {
     let mut machine = machine.clone();
-    let deadline = Instant::now() + OTHER_START_TIMEOUT;
+    let mut wait = Wait::new(OTHER_START_TIMEOUT);
     loop {
         if !machine.supervised && machine.record.phase().is_live() {
             sweep(engine)?;
@@ -41,7 +42,7 @@ pub async fn start(
             _ if phase == Phase::Running => return Ok(false),
             _ => {}
         }
-        if Instant::now() > deadline {
+        if wait.is_over(engine, &machine) {
             return Err(ActError::NotStarted { name: machine.record.name, timeout: OTHER_START_TIMEOUT });
         }
         sleep(end::POLL_INTERVAL).await;

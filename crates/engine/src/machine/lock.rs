@@ -1,7 +1,7 @@
 //! The lock that a machine's supervisor holds while it lives. The kernel releases it however the supervisor ends.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Write};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,6 +11,9 @@ use rustix::io::Errno;
 
 /// The file in a machine's directory that its supervisor keeps locked.
 const LOCK: &str = "lock";
+/// The file that a command keeps locked, too, while it uses the disk of a machine without a supervisor. It holds the
+/// command's PID.
+const FILES_LOCK: &str = "files-lock";
 /// How long another process may hold the lock without being the machine's supervisor: a command that looks whether
 /// there is one, or that sweeps.
 const BRIEF_HOLD: Duration = Duration::from_millis(500);
@@ -20,6 +23,7 @@ const POLL_INTERVAL: Duration = Duration::from_millis(2);
 #[derive(Debug, Clone)]
 pub(crate) struct MachineLock {
     _file: Arc<File>,
+    _files: Option<Arc<File>>,
 }
 
 impl MachineLock {
@@ -43,9 +47,36 @@ impl MachineLock {
         }
     }
 
-    fn new(file: File) -> Self {
-        Self { _file: Arc::new(file) }
+    /// Locks an existing machine as [`MachineLock::acquire`] does, and lets others know that its disk is in use.
+    pub(super) fn acquire_for_files(dir: &Path) -> io::Result<Option<Self>> {
+        let Some(lock) = Self::acquire(dir)? else { return Ok(None) };
+        // Others wait longer where they can see that it is in use: a full disk must not prevent the use.
+        let warn = |error: &io::Error| {
+            tracing::warn!(component = "registry", %error, "cannot mark the machine's disk as in use");
+        };
+        let files = lock_files(dir).inspect_err(warn).ok();
+        Ok(Some(Self { _files: files.map(Arc::new), ..lock }))
     }
+
+    fn new(file: File) -> Self {
+        Self { _file: Arc::new(file), _files: None }
+    }
+}
+
+fn lock_files(dir: &Path) -> io::Result<File> {
+    let mut file = File::options().write(true).create(true).truncate(false).open(dir.join(FILES_LOCK))?;
+    flock(&file, FlockOperation::LockExclusive)?;
+    file.set_len(0)?;
+    write!(file, "{}", std::process::id())?;
+    Ok(file)
+}
+
+/// Returns the PID of the command that uses the machine's disk, if one does.
+pub(super) fn user_of_files(dir: &Path) -> Option<u32> {
+    let file = File::open(dir.join(FILES_LOCK)).ok()?;
+    flock(&file, FlockOperation::NonBlockingLockShared).err()?;
+    // It may not be written yet.
+    Some(io::read_to_string(file).ok()?.parse().unwrap_or_default())
 }
 
 fn lock_dir(dir: &Path, operation: FlockOperation) -> io::Result<File> {
@@ -87,6 +118,21 @@ mod tests {
         assert!(!is_supervised(dir.path()));
         assert!(MachineLock::acquire(dir.path()).expect("tried").is_some());
         assert!(MachineLock::acquire(&dir.path().join("none")).expect("tried").is_none());
+    }
+
+    #[test]
+    fn others_see_who_uses_the_disk() {
+        let dir = tempfile::tempdir().expect("a directory");
+        drop(MachineLock::create(dir.path()).expect("locked"));
+        assert_eq!(user_of_files(dir.path()), None);
+        let lock = MachineLock::acquire_for_files(dir.path()).expect("tried");
+        assert_eq!(user_of_files(dir.path()), Some(std::process::id()));
+        assert!(MachineLock::acquire_for_files(dir.path()).expect("tried").is_none());
+        drop(lock);
+        assert_eq!(user_of_files(dir.path()), None);
+        // A supervisor is no such command.
+        let lock = MachineLock::acquire(dir.path()).expect("tried");
+        assert!(lock.is_some() && user_of_files(dir.path()).is_none());
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::fs::{FlockOperation, flock};
 
-use super::lock::{MachineLock, is_supervised, lock_orphan};
+use super::lock::{MachineLock, is_supervised, lock_orphan, user_of_files};
 use super::record::FILE;
 use super::subnets::allocate_network;
 use super::{
@@ -226,6 +226,11 @@ impl Registry {
         is_supervised(&self.home.machine(id))
     }
 
+    /// Returns the PID of the command that uses the disk of a machine without a supervisor, if one does.
+    pub(crate) fn user_of_files(&self, id: &MachineId) -> Option<u32> {
+        user_of_files(&self.home.machine(id))
+    }
+
     /// Returns the directories of machines whose record was set aside.
     pub(crate) fn unreadable_dirs(&self) -> Result<Vec<PathBuf>, LookupError> {
         let is_unreadable = |dir: &PathBuf| !dir.join(FILE).exists() && has_corrupt_record(dir);
@@ -343,7 +348,7 @@ impl Registry {
     /// As [`Registry::reclaim`].
     pub(crate) fn claim_for_files(&self, id: &MachineId) -> Result<Claim, ClaimError> {
         let dir = self.home.machine(id);
-        let lock = MachineLock::acquire(&dir).at("lock", &dir)?;
+        let lock = MachineLock::acquire_for_files(&dir).at("lock", &dir)?;
         let lock = lock.ok_or_else(|| ClaimError::Supervised { id: id.short().to_owned() })?;
         let record = self.load_record(&dir)?;
         if record.phase().is_live() {
