@@ -138,6 +138,36 @@ fn snapshots_and_clones_of_machines_that_started_again_have_their_disks() {
     assert_eq!(document["BootMethod"], "warm", "{document:#}");
 }
 
+#[test]
+fn a_clone_that_starts_again_has_its_sources_settings() {
+    let world = World::new(User::Root);
+    let image = world.busybox();
+    let prints = "echo $ONE $TWO $THREE in $(pwd) as $(id -u); sleep 1000";
+    let options = ["-e", "ONE=1", "-e", "TWO=2", "-w", "/tmp", "-u", "1000", "--stop-timeout", "0"];
+    world.start(["--name", "web"].iter().chain(&options).chain(&[&*image, "sh", "-c", prints]));
+    let log = |name: &str| world.mimeo(["logs", name]).ok().stdout;
+    let until_printed =
+        |name: &str, text: &str| until("it has started", || (log(name) == text).then_some(()));
+    until_printed("web", "1 2 in /tmp as 1000\n");
+    world.mimeo(["snapshot", "create", "web", "--tag", "saved"]).ok();
+    world.mimeo(["snapshot", "run", "saved", "--name", "clone", "-e", "TWO=own", "-e", "THREE=3"]).ok();
+    world.mimeo(["exec", "clone", "sh", "-c", "echo $ONE-$TWO"]).ok().printed("-own\n");
+    // A clone of the clone inherits from both.
+    world.mimeo(["fork", "clone", "--name", "second", "-e", "THREE=4"]).ok();
+    for (name, expected) in [("clone", "1 own 3 in /tmp as 1000\n"), ("second", "1 own 4 in /tmp as 1000\n")]
+    {
+        world.mimeo(["restart", name]).ok();
+        until_printed(name, expected);
+        let env = inspect(&world, name)["Config"]["Env"].clone();
+        assert!(env.as_array().is_some_and(|env| env.contains(&"ONE=1".into())), "{env:#}");
+        world.mimeo(["exec", name, "sh", "-c", "echo $ONE-$TWO"]).ok().printed("1-own\n");
+    }
+    world.mimeo(["stop", "web"]).ok();
+    world.mimeo(["snapshot", "create", "web", "--tag", "disk"]).ok();
+    world.mimeo(["snapshot", "run", "disk", "--name", "third", "-e", "THREE=5"]).ok();
+    until_printed("third", "1 2 5 in /tmp as 1000\n");
+}
+
 as_root_and_user!(a_machine_that_does_not_run_has_snapshots_of_its_disk, |world| {
     let image = world.busybox();
     world.mimeo(["create", "--name", "web", "-p", "127.0.0.1::80", &image, "sh", "-c", COUNTS_STARTS]).ok();

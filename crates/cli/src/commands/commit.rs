@@ -92,8 +92,8 @@ fn config(found: &Found, base: &Image, changes: &[Change]) -> ImageConfig {
     }
     config.workdir = spec.workdir.clone().unwrap_or(config.workdir);
     config.user = spec.user.clone().unwrap_or(config.user);
-    for (name, value) in &spec.env {
-        config.env.retain(|pair| pair.split_once('=').map(|(name, _)| name) != Some(name));
+    for (name, value) in found.record.requested_env() {
+        config.env.retain(|pair| pair.split_once('=').map(|(name, _)| name) != Some(&*name));
         config.env.push(format!("{name}={value}"));
     }
     config.labels.extend(spec.labels.clone());

@@ -41,6 +41,8 @@ async fn try_start(engine: &Engine, request: &CloneRequest) -> Result<Running, S
 }
 
 fn inherit(record: &mut Record, source: Record, layers: u32) {
+    record.source_env = source.requested_env();
+    record.adopt_source_env();
     record.image = source.image;
     record.disk_layers = layers;
 }

@@ -117,6 +117,7 @@ pub(super) fn clone_spec(source: &Record, overrides: &CloneOverrides) -> Machine
 }
 
 fn inherit(record: &mut Record, source: Record, snapshot: &Snapshot, driver: &dyn Driver) {
+    record.source_env = source.requested_env();
     record.image = source.image;
     record.boot_method = Some(BOOTED_AS_CLONE.to_owned());
     record.origin = Some(snapshot.manifest.id.clone());

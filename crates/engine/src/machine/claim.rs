@@ -114,6 +114,7 @@ impl Claim {
         record.vmm = None;
         // A snapshot server's clone ends with its server; started again, it is a machine like any other.
         record.serve = None;
+        record.adopt_source_env();
         // Otherwise the sweep would take it for a clone that never ran, and remove it.
         record.boot_method = None;
         record.origin = None;

@@ -14,7 +14,8 @@ pub struct CloneOverrides {
     pub name: Option<MachineName>,
     /// Its published ports. Default: its source's guest ports, on free ports of the host.
     pub ports: Option<Vec<PortMapping>>,
-    /// Environment variables in addition to the image's. Those set for the source are not inherited.
+    /// Environment variables in addition to the image's. Those set for the source are in its workload's memory, and a later
+    /// start of the container sets them again.
     #[serde(default)]
     pub env: BTreeMap<String, String>,
     /// Remove the machine when it has exited.

@@ -1,6 +1,7 @@
 //! A machine's record on disk, machine.json. Its supervisor writes it. If the supervisor died, the sweep of the next command
 //! marks the machine as crashed. All others only read it.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -54,6 +55,10 @@ pub struct Record {
     /// The container's process: the image's settings, overridden by the spec's.
     #[serde(default)]
     pub process: Process,
+    /// Of a clone whose container was started as its source's: the variables that it was started with besides the image's
+    /// and `spec.env`. A process keeps them, and a later start of the machine sets them again.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub source_env: BTreeMap<String, String>,
     /// The machine's network.
     pub network: Option<NetworkRecord>,
     /// What executes the guest's instructions, and why that was chosen.
@@ -299,6 +304,7 @@ impl Record {
             vmm: None,
             image: None,
             process: Process::default(),
+            source_env: BTreeMap::new(),
             network: None,
             accelerator: None,
             boot_method: None,
@@ -340,6 +346,21 @@ impl Record {
     pub fn exec_defaults(&self) -> Process {
         let Process { env, cwd, user, .. } = self.process.clone();
         Process { env, cwd, user, ..Process::default() }
+    }
+
+    /// Returns the variables that the container was started with, in addition to the image's.
+    #[must_use]
+    pub fn requested_env(&self) -> BTreeMap<String, String> {
+        let mut env = self.source_env.clone();
+        env.extend(self.spec.env.clone());
+        env
+    }
+
+    /// Makes the variables that a clone's container had from its source the machine's own: its container is about to be
+    /// started.
+    pub(crate) fn adopt_source_env(&mut self) {
+        self.spec.env = self.requested_env();
+        self.source_env.clear();
     }
 
     /// Returns whether `pid` is its supervisor, or the `mimeo` that started it and is attached to it.
