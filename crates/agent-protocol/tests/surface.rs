@@ -72,6 +72,7 @@ fn setup() -> ContainerSetup {
         directories: vec!["/data".into()],
         local_time: Some("545a6966".into()),
         whole_guest: true,
+        no_hosts: true,
     }
 }
 

@@ -44,7 +44,7 @@ pub(crate) fn prepare(configure: &Configure) -> Result<(), SystemError> {
     tmpfs::mount_all(&root, &setup.tmpfs)?;
     setup.directories.iter().try_for_each(|path| root.ensure(path))?;
     managed::write(&Names::from(configure))?;
-    managed::bind(&root, setup.read_only)?;
+    managed::bind(&root, setup)?;
     if let Some(content) = &setup.local_time {
         managed::bind_local_time(&root, content, setup.read_only)?;
     }

@@ -406,7 +406,7 @@ fn options_that_ask_for_what_a_machine_does_anyway_are_accepted() {
         let parsed = Arguments::try_parse_from(["mimeo", "run", accepted, "image"]);
         assert!(parsed.is_ok(), "{accepted}: {parsed:?}");
     }
-    for refused in ["pid", "userns", "cpu-shares", "device", "sig-proxy", "oom-kill-disable", "pod", "gpus"] {
+    for refused in ["pid", "userns", "cpu-shares", "device", "oom-kill-disable", "pod", "gpus"] {
         assert!(is_refused(refused), "--{refused}");
     }
 }

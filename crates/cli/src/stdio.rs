@@ -10,18 +10,43 @@ use tokio::sync::{mpsc, watch};
 
 use crate::detach_keys::{DetachKeys, Detector};
 use crate::error::CliError;
+use crate::interruption::interruption;
 use crate::output;
 
 /// Bytes per read.
 const CHUNK_BYTES: usize = 32 * 1024;
 
+/// Which of the container's output streams are written to this process's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct OutputStreams {
+    pub(crate) stdout: bool,
+    pub(crate) stderr: bool,
+}
+
+impl Default for OutputStreams {
+    fn default() -> Self {
+        Self { stdout: true, stderr: true }
+    }
+}
+
+impl OutputStreams {
+    /// Whether no output is written.
+    pub(crate) fn is_empty(self) -> bool {
+        !self.stdout && !self.stderr
+    }
+}
+
 /// Attaches this process's streams to a machine in the foreground.
-pub(crate) fn attachment(interactive: bool, size: Option<watch::Receiver<TerminalSize>>) -> Attachment {
+pub(crate) fn attachment(
+    interactive: bool,
+    output: OutputStreams,
+    size: Option<watch::Receiver<TerminalSize>>,
+) -> Attachment {
     Attachment {
         client: None,
         stdin: interactive.then(|| Box::new(stdin()) as _),
-        stdout: Some(Box::new(stdout())),
-        stderr: Some(Box::new(stderr())),
+        stdout: output.stdout.then(|| Box::new(stdout()) as _),
+        stderr: output.stderr.then(|| Box::new(stderr()) as _),
         size,
         ..Attachment::default()
     }
@@ -54,6 +79,8 @@ pub(crate) struct ClientStreams {
     pub(crate) keep_signals: bool,
     /// Other clients may read the output, too: if ours is closed, this one detaches, and the process runs on.
     pub(crate) shares_output: bool,
+    /// The output that is forwarded.
+    pub(crate) output: OutputStreams,
 }
 
 /// How forwarding ended.
@@ -61,7 +88,7 @@ pub(crate) struct ClientStreams {
 pub(crate) enum ClientEnd {
     /// The process has exited with this exit code.
     Exited(i32),
-    /// A second signal ends mimeo, with this exit code.
+    /// A second signal, or one that is not forwarded, ends mimeo, with this exit code.
     Interrupted(i32),
     /// The user has typed the keys that detach.
     Detached,
@@ -85,7 +112,7 @@ pub(crate) async fn forward_until_exit(
     streams: ClientStreams,
 ) -> Result<ClientEnd, ClientError> {
     let Stream { sender, receiver } = stream;
-    let ClientStreams { interactive, size, detach_keys, keep_signals, shares_output } = streams;
+    let ClientStreams { interactive, size, detach_keys, keep_signals, shares_output, output } = streams;
     let input = async {
         let stdin = async {
             if interactive && forward_stdin(&sender, Detector::new(detach_keys)).await {
@@ -100,12 +127,12 @@ pub(crate) async fn forward_until_exit(
     };
     let signals = async {
         if keep_signals {
-            return std::future::pending().await;
+            return interruption().await;
         }
         forward_signals(&sender).await
     };
     tokio::select! {
-        end = forward_output(receiver, &sender, shares_output) => end,
+        end = forward_output(receiver, &sender, output, shares_output) => end,
         signal = signals => Ok(ClientEnd::Interrupted(128 + signal)),
         end = input => Ok(end),
     }
@@ -116,13 +143,18 @@ pub(crate) async fn forward_until_exit(
 async fn forward_output(
     mut receiver: Receiver,
     sender: &Sender,
+    output: OutputStreams,
     shares_output: bool,
 ) -> Result<ClientEnd, ClientError> {
     let mut failure = None;
     loop {
         let written = match receiver.next().await? {
-            Some(Item::Data { channel: channel::STDERR, bytes }) => write_flushed(stderr(), &bytes).await,
-            Some(Item::Data { bytes, .. }) => write_flushed(stdout(), &bytes).await,
+            Some(Item::Data { channel: channel::STDERR, bytes }) if output.stderr => {
+                write_flushed(stderr(), &bytes).await
+            }
+            Some(Item::Data { channel: channel::STDERR, .. }) => continue,
+            Some(Item::Data { bytes, .. }) if output.stdout => write_flushed(stdout(), &bytes).await,
+            Some(Item::Data { .. }) => continue,
             Some(Item::Message(json)) => match serde_json::from_slice(&json) {
                 Ok(Reply::Exited { status }) => {
                     let code = exit_code_with_failed_output(status.shell_code(), failure);

@@ -53,6 +53,8 @@ pub enum ControlRequest {
         /// What to change.
         changes: Changes,
     },
+    /// Run the machine's health check now. -> `checked`
+    CheckHealth,
     /// Resume the machine if the VMM has paused it because of a disk error, and the disk can be written again.
     /// -> `done`, or `refused` if it cannot
     RetryDisk,
@@ -94,6 +96,11 @@ pub enum ControlReply {
         pause_micros: u64,
         /// Bytes of memory that the snapshot holds.
         memory_bytes: u64,
+    },
+    /// The health check was run.
+    Checked {
+        /// Why it failed; absent if it has succeeded.
+        failure: Option<String>,
     },
     /// The machine's state does not allow the request.
     Refused {

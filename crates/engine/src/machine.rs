@@ -37,4 +37,7 @@ pub(crate) use registry::{Removal, remove_dir};
 pub use requirements::Requirements;
 pub(crate) use restart::Backoff;
 pub use restart::{ParseRestartPolicyError, RestartPolicy, is_restart_due, should_start_on_boot};
-pub use spec::{AUTO_DRIVER, HOST_GATEWAY, HealthProbe, HealthSpec, MachineSpec, NetworkMode, PullPolicy};
+pub use spec::{
+    AUTO_DRIVER, HOST_GATEWAY, HealthAction, HealthProbe, HealthSpec, MachineSpec, NetworkMode, PullPolicy,
+    RegistryAccess,
+};

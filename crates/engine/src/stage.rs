@@ -91,6 +91,10 @@ pub enum StageError {
     SnapshotWrite(#[from] crate::snapshot::WriteError),
     #[error(transparent)]
     SnapshotStore(#[from] crate::snapshot::StoreError),
+    #[error(
+        "cannot set on-failure action to {action} without a health check: give one with --health-cmd or --health-url"
+    )]
+    NoHealthCheck { action: &'static str },
     #[error("there is no driver {name:?}: this mimeo has {known}")]
     UnknownDriver { name: String, known: String },
     #[error(

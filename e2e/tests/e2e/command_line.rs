@@ -239,7 +239,7 @@ fn the_resolver_and_the_nic_are_as_requested() {
         (&["--network", "mynet"], "mimeo has no named networks"),
         (&["--userns", "keep-id"], "root of its own kernel"),
         (&["--device", "/dev/fuse"], "cannot be passed to a machine"),
-        (&["--sig-proxy=false"], "the machine's supervisor"),
+        (&["--preserve-fds", "3"], "file descriptors of the host"),
     ] {
         let command = ["run"].iter().chain(bad).copied().chain([image.as_str(), "true"]);
         world.mimeo(command).code(125).printed("").stderr_contains(reason);

@@ -19,6 +19,7 @@ mod logs;
 mod manage;
 mod network;
 mod run;
+mod run_options;
 mod servers;
 mod setup;
 mod signals;

@@ -28,6 +28,9 @@ pub struct ContainerSetup {
     pub local_time: Option<String>,
     /// Every device of the guest in /dev, and a writable /sys.
     pub whole_guest: bool,
+    /// Leave /etc/hosts as it is in the image.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub no_hosts: bool,
 }
 
 /// A temporary filesystem in the container.

@@ -15,7 +15,7 @@ use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat2};
 
 use super::source::is_gone;
 use crate::failure::{Context, SystemError};
-use crate::rootfs::{IMAGE, WRITABLE, fd_path};
+use crate::rootfs::{IMAGE, WRITABLE, fd_path, managed};
 
 /// Paths that the agent puts there itself, or mounts something over.
 const OWN: [&str; 9] = [
@@ -24,11 +24,13 @@ const OWN: [&str; 9] = [
     "sys",
     "run/mimeo",
     "etc/hostname",
-    "etc/hosts",
+    HOSTS,
     "etc/resolv.conf",
     "etc/machine-id",
     "lost+found",
 ];
+/// The file that is the container's own with --no-hosts.
+const HOSTS: &str = "etc/hosts";
 /// The mark of a directory whose contents hide those of the image's directory.
 const OPAQUE: &str = "trusted.overlay.opaque";
 /// The mark of a renamed directory of the image. The agent's overlays do not allow that.
@@ -192,7 +194,7 @@ fn open_below(upper: &OwnedFd, path: &Path) -> Result<Option<OwnedFd>, SystemErr
 }
 
 fn is_own(path: &Path) -> bool {
-    OWN.iter().any(|own| path == Path::new(own))
+    OWN.iter().any(|own| path == Path::new(own)) && (path != Path::new(HOSTS) || managed::is_hosts_bound())
 }
 
 /// Whether a directory is there only because the agent has put its own paths into it.

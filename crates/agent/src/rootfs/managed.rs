@@ -6,6 +6,8 @@ use std::fs::File;
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 
+use mimeo_agent_protocol::message::ContainerSetup;
+use rustix::fs::{Stat, fstat, stat};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, mount_bind, mount_remount};
 
@@ -21,10 +23,11 @@ pub(crate) const BOOT_ID: &std::ffi::CStr = c"/run/mimeo/etc/boot_id";
 /// Managed files, and their paths in the container.
 const BOUND_FILES: [(&str, &str); 4] = [
     ("hostname", "/etc/hostname"),
-    ("hosts", "/etc/hosts"),
+    (HOSTS, "/etc/hosts"),
     ("resolv.conf", "/etc/resolv.conf"),
     ("machine-id", "/etc/machine-id"),
 ];
+const HOSTS: &str = "hosts";
 /// Where some images have a copy of the machine id instead of a link to it.
 const DBUS_ID: &str = "/var/lib/dbus/machine-id";
 
@@ -33,21 +36,30 @@ pub(crate) fn write(names: &Names<'_>) -> Result<(), SystemError> {
     let machine_id = names.machine_id().ok_or_else(|| SystemError::new("write machine-id", Errno::INVAL))?;
     crate::boot::create_directory(DIRECTORY)?;
     write_file("hostname", names.hostname_file().as_bytes(), 0o644)?;
-    write_file("hosts", names.hosts().as_bytes(), 0o644)?;
+    write_file(HOSTS, names.hosts().as_bytes(), 0o644)?;
     write_file("resolv.conf", names.resolv_conf().as_bytes(), 0o644)?;
     write_file("machine-id", machine_id.as_bytes(), 0o444)?;
     write_file("boot_id", random_uuid()?.as_bytes(), 0o444)
 }
 
 /// Binds all managed files but the boot id: the container's /proc is not mounted yet.
-pub(super) fn bind(root: &Root, read_only: bool) -> Result<(), SystemError> {
-    for (name, target) in BOUND_FILES {
+pub(super) fn bind(root: &Root, setup: &ContainerSetup) -> Result<(), SystemError> {
+    let read_only = setup.read_only;
+    for (name, target) in BOUND_FILES.iter().filter(|(name, _)| *name != HOSTS || !setup.no_hosts) {
         bind_file(root, name, target, read_only)?;
     }
     match root.regular_file(DBUS_ID) {
         Some(_) => bind_file(root, "machine-id", DBUS_ID, read_only),
         None => Ok(()),
     }
+}
+
+/// Whether the container's /etc/hosts is the managed one, and not the image's or the container's own.
+pub(crate) fn is_hosts_bound() -> bool {
+    let managed = stat(managed_path(HOSTS)).ok();
+    let bound = Root::open(super::ROOT).ok().and_then(|root| fstat(root.regular_file("/etc/hosts")?).ok());
+    let identity = |file: Stat| (file.st_dev, file.st_ino);
+    managed.is_some() && managed.map(identity) == bound.map(identity)
 }
 
 fn bind_file(root: &Root, name: &str, target: &str, read_only: bool) -> Result<(), SystemError> {

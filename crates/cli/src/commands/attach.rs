@@ -7,7 +7,7 @@ use crate::commands::select::Machine;
 use crate::detach_keys::{self, DetachKeys};
 use crate::error::CliError;
 use crate::interruption::interruption;
-use crate::stdio::{self, ClientEnd, ClientError, ClientStreams};
+use crate::stdio::{self, ClientEnd, ClientError, ClientStreams, OutputStreams};
 use crate::terminal::{RawTerminal, watch_size};
 
 /// Arguments of `mimeo attach`.
@@ -34,6 +34,7 @@ pub(crate) struct AttachOptions {
     pub(crate) detach_keys: DetachKeys,
     /// Do not forward signals to the container.
     pub(crate) keep_signals: bool,
+    pub(crate) output: OutputStreams,
 }
 
 /// Attaches until the machine exits, and returns its exit code; or until the user detaches.
@@ -47,7 +48,12 @@ pub(crate) async fn run(engine: &Engine, args: Args) -> Result<i32, CliError> {
             found.record.name
         )));
     }
-    let options = AttachOptions { stdin: !args.no_stdin, detach_keys, keep_signals: !args.sig_proxy };
+    let options = AttachOptions {
+        stdin: !args.no_stdin,
+        detach_keys,
+        keep_signals: !args.sig_proxy,
+        output: OutputStreams::default(),
+    };
     attach(engine, &found, options).await
 }
 
@@ -60,10 +66,10 @@ pub(crate) async fn attach(engine: &Engine, found: &Found, options: AttachOption
     let stream = client.attach(interactive)?;
     let size = if spec.tty { Some(watch_size()?) } else { None };
     let raw = if spec.tty && interactive { RawTerminal::enter()? } else { None };
-    let AttachOptions { detach_keys, keep_signals, .. } = options;
+    let AttachOptions { detach_keys, keep_signals, output, .. } = options;
     // Data that is piped in may happen to contain the keys.
     let detach_keys = if raw.is_some() { detach_keys } else { DetachKeys::default() };
-    let streams = ClientStreams { interactive, size, detach_keys, keep_signals, shares_output: true };
+    let streams = ClientStreams { interactive, size, detach_keys, keep_signals, shares_output: true, output };
     let end = stdio::forward_until_exit(stream, streams).await;
     drop(raw);
     let own_code = match end {

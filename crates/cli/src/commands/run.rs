@@ -12,6 +12,7 @@ mod network;
 mod refused;
 mod remove_image;
 pub(crate) mod settings;
+mod streams;
 
 use std::io::IsTerminal;
 
@@ -23,7 +24,9 @@ pub(crate) use files::FileOptions;
 pub(crate) use refused::RefusedOptions;
 pub(crate) use remove_image::remove_image;
 
+use crate::commands::attach::AttachOptions;
 use crate::commands::image::platform::PlatformArgs;
+use crate::commands::image::registry::RegistryArgs;
 use crate::detach_keys;
 use crate::error::CliError;
 use crate::logging::LogLevel;
@@ -44,6 +47,10 @@ pub(crate) struct Args {
     /// Keys that detach the terminal from the machine, which runs on; empty for none
     #[arg(long, value_name = "KEYS", default_value = detach_keys::DEFAULT)]
     detach_keys: String,
+    /// Forward signals to the container; with false, a signal ends this command, and the machine runs on
+    #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set, num_args = 0..=1,
+          require_equals = true, default_missing_value = "true")]
+    sig_proxy: bool,
     #[command(flatten)]
     machine: MachineArgs,
 }
@@ -57,6 +64,10 @@ pub(crate) struct MachineArgs {
     /// Allocate a terminal for the container
     #[arg(short, long)]
     tty: bool,
+    /// Attach only to this output of the container: stdout or stderr; can be repeated. stdin alone attaches to no
+    /// output; --interactive attaches standard input
+    #[arg(short, long, value_name = "STREAM", value_delimiter = ',')]
+    attach: Vec<String>,
     /// Remove the machine when it exits
     #[arg(long)]
     rm: bool,
@@ -119,7 +130,12 @@ pub(crate) struct MachineArgs {
     /// Add a line to /etc/hosts; the address host-gateway stands for the host; can be repeated
     #[arg(long, value_name = "NAME:IP")]
     add_host: Vec<String>,
-    /// Health check: a command that is run in the container
+    /// Leave /etc/hosts as it is in the image
+    #[arg(long, value_name = "BOOL", action = clap::ArgAction::Set, num_args = 0..=1, require_equals = true,
+          default_value_t = false, default_missing_value = "true", hide_default_value = true, hide_possible_values = true)]
+    no_hosts: bool,
+    /// Health check: a command that is run in the container by its shell, or a JSON array of a program and arguments;
+    /// none for no health check
     #[arg(long, value_name = "COMMAND", conflicts_with = "health_url")]
     health_cmd: Option<String>,
     /// Health check: an http:// URL that is fetched inside the machine
@@ -128,7 +144,7 @@ pub(crate) struct MachineArgs {
     /// Do not run the image's health check
     #[arg(long, conflicts_with_all = ["health_cmd", "health_url"])]
     no_healthcheck: bool,
-    /// Interval between health checks
+    /// Interval between health checks; disable for no checks except those of `healthcheck run`
     #[arg(long, default_value = "30s", value_name = "TIME")]
     health_interval: String,
     /// Timeout of a health check
@@ -140,14 +156,19 @@ pub(crate) struct MachineArgs {
     /// Time after the start in which failed checks do not count
     #[arg(long, default_value = "60s", value_name = "TIME")]
     health_start_period: String,
+    /// What to do when the container becomes unhealthy: none, kill, restart or stop
+    #[arg(long, default_value = "none", value_name = "ACTION")]
+    health_on_failure: String,
     /// Add a label; can be repeated
     #[arg(short, long, value_name = "KEY[=VALUE]")]
     label: Vec<String>,
     /// When to pull the image
-    #[arg(long, default_value = "missing", value_enum)]
+    #[arg(long, default_value = "missing", value_enum, ignore_case = true)]
     pull: Pull,
     #[command(flatten)]
     platform: PlatformArgs,
+    #[command(flatten)]
+    registry: RegistryArgs,
     /// VMM driver: qemu, firecracker or auto. auto is firecracker if it is
     /// installed, KVM works and the network can be bridged, otherwise qemu
     #[arg(long, default_value = mimeo_engine::driver::AUTO)]
@@ -164,6 +185,9 @@ pub(crate) struct MachineArgs {
     /// Seconds between the stop signal and SIGKILL
     #[arg(long, default_value_t = 10, value_name = "SECONDS")]
     stop_timeout: u32,
+    /// Seconds after which the container is killed; 0 for no limit
+    #[arg(long, default_value_t = 0, value_name = "SECONDS")]
+    timeout: u32,
     /// Boot timeout in seconds. If the guest does not answer, diagnostics are saved in MIMEO_HOME/hangs
     #[arg(long, default_value_t = 120, value_name = "SECONDS")]
     start_timeout: u32,
@@ -212,7 +236,11 @@ enum Pull {
     /// Always
     Always,
     /// If it is not in the local store
+    #[value(alias = "ifnotpresent")]
     Missing,
+    /// If the registry has another one than the local store; a registry that fails does not matter where there is one
+    #[value(alias = "ifnewer")]
+    Newer,
     /// Never
     Never,
 }
@@ -233,6 +261,7 @@ impl From<Pull> for PullPolicy {
         match pull {
             Pull::Always => Self::Always,
             Pull::Missing => Self::Missing,
+            Pull::Newer => Self::Newer,
             Pull::Never => Self::Never,
         }
     }
@@ -257,6 +286,7 @@ impl MachineArgs {
     /// The spec of the machine that the arguments describe, and the files to write for it.
     pub(crate) fn into_spec(self) -> Result<(MachineSpec, FileOptions), CliError> {
         self.refused.check()?;
+        streams::output_streams(&self.attach)?;
         settings::spec(self)
     }
 }
@@ -264,16 +294,19 @@ impl MachineArgs {
 /// Runs the machine in the foreground, or in the background with a supervisor of its own. A machine with a terminal
 /// has such a supervisor, too, so that the terminal can be detached from it.
 pub(crate) async fn run(engine: &Engine, args: Args, level: LogLevel) -> Result<i32, CliError> {
-    let Args { detach, detach_keys, machine } = args;
+    let Args { detach, detach_keys, sig_proxy, machine } = args;
     let quiet = machine.quiet;
-    let detach_keys = detach_keys.parse()?;
+    let output = streams::output_streams(&machine.attach)?;
+    let options =
+        AttachOptions { stdin: true, detach_keys: detach_keys.parse()?, keep_signals: !sig_proxy, output };
     let (spec, files) = machine.into_spec()?;
     files.prepare(engine, spec.name.as_ref()).await?;
     if detach {
         return detached::run(spec, &files, quiet, level).await;
     }
-    if spec.tty && spec.interactive && std::io::stdin().is_terminal() {
-        return detached::run_attached(engine, spec, &files, quiet, detach_keys, level).await;
+    // A machine without a terminal is supervised by this process, to which signals are sent.
+    if options.keep_signals || spec.tty && spec.interactive && std::io::stdin().is_terminal() {
+        return detached::run_attached(engine, spec, &files, quiet, options, level).await;
     }
-    foreground::run(engine, spec, &files, quiet).await
+    foreground::run(engine, spec, &files, quiet, output).await
 }

@@ -8,6 +8,7 @@ use crate::commands::attach::{AttachOptions, attach};
 use crate::commands::select::{Machines, for_each};
 use crate::detach_keys;
 use crate::error::CliError;
+use crate::stdio::OutputStreams;
 use crate::terminal;
 
 /// Arguments of `mimeo start`.
@@ -66,7 +67,12 @@ async fn start_attached(engine: &Engine, args: Args) -> Result<i32, CliError> {
     let client = AttachingClient::own(found.record.spec.tty.then(terminal::size));
     act::start(engine, &found, Some(client)).await.map_err(start_error)?;
     let found = engine.registry().find(&selector)?;
-    let options = AttachOptions { stdin: args.interactive, detach_keys, keep_signals: !args.sig_proxy };
+    let options = AttachOptions {
+        stdin: args.interactive,
+        detach_keys,
+        keep_signals: !args.sig_proxy,
+        output: OutputStreams::default(),
+    };
     attach(engine, &found, options).await
 }
 

@@ -156,7 +156,9 @@ impl ControlClient {
             ControlReply::Failed { message } => {
                 Err(ControlError::Failed { name: self.name.clone(), message })
             }
-            reply @ ControlReply::Saved { .. } => Err(self.unexpected_reply(&reply)),
+            reply @ (ControlReply::Saved { .. } | ControlReply::Checked { .. }) => {
+                Err(self.unexpected_reply(&reply))
+            }
         }
     }
 
@@ -173,6 +175,23 @@ impl ControlClient {
             ControlReply::Saved { snapshot, pause_micros, memory_bytes } => {
                 Ok(SavedSnapshot { snapshot, pause_micros, memory_bytes })
             }
+            ControlReply::Refused { refusal } => {
+                Err(ControlError::Refused { name: self.name.clone(), refusal })
+            }
+            ControlReply::Failed { message } => {
+                Err(ControlError::Failed { name: self.name.clone(), message })
+            }
+            reply => Err(self.unexpected_reply(&reply)),
+        }
+    }
+
+    /// Runs the machine's health check, and returns why it failed, if it did.
+    ///
+    /// # Errors
+    /// If the machine has none, or does not run.
+    pub async fn check_health(&self) -> Result<Option<String>, ControlError> {
+        match self.send_request(&ControlRequest::CheckHealth).await? {
+            ControlReply::Checked { failure } => Ok(failure),
             ControlReply::Refused { refusal } => {
                 Err(ControlError::Refused { name: self.name.clone(), refusal })
             }

@@ -48,7 +48,7 @@ impl Answering {
         let Planned { claim, stopwatch, driver, .. } = &mut imaged.planned;
         let seconds = claim.record.spec.start_timeout;
         // No limits, and no temporary filesystems, which would hide what is on the disk.
-        let setup = ContainerSetup::default();
+        let setup = ContainerSetup { no_hosts: claim.record.spec.no_hosts, ..ContainerSetup::default() };
         let configured = configure(&link, &mut claim.record, driver.capabilities().disks, setup, stopwatch);
         let configured = tokio::select! {
             configured = timeout(Duration::from_secs(seconds.into()), configured) => {

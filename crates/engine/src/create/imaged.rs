@@ -3,13 +3,15 @@
 use std::sync::Arc;
 
 use mimeo_agent_protocol::message::{Process, TerminalSize};
-use mimeo_image::{Image, ImageConfig, Progress, PullOptions, Source, Store};
+use mimeo_image::{Image, ImageConfig, Progress, PullOptions, RegistryOptions, Source, Store};
 use mimeo_net::PortMapping;
 
 use super::planned::Planned;
 use super::process;
 use crate::Engine;
-use crate::machine::{ImageSummary, NetworkRecord, PullPolicy};
+use crate::cause::chain;
+use crate::health::effective_health;
+use crate::machine::{HealthAction, ImageSummary, MachineSpec, NetworkRecord, PullPolicy};
 use crate::signal;
 use crate::stage::StageError;
 
@@ -33,8 +35,9 @@ impl Planned {
         let image = match &record.image {
             // Its disk belongs to this image; the name may refer to another one by now.
             Some(image) => find_own(&store, image)?,
-            None => find_or_pull(&store, &record.spec.image, record.spec.pull, progress).await?,
+            None => find_or_pull(&store, &record.spec, progress).await?,
         };
+        check_health_action(&record.spec, &image.config)?;
         record.spec.stop_signal = Some(signal::stop_signal(&record.spec, &image.config)?);
         let process = process::container_process(&record.spec, &image.config)?;
         let terminal = process.terminal.map(|default| size.unwrap_or(default));
@@ -62,6 +65,16 @@ fn publish_exposed(network: &mut NetworkRecord, own: &[PortMapping], image: &Ima
     }
 }
 
+/// Refuses an action on failed health checks for a machine without one. podman accepts it where the user has disabled the
+/// check.
+fn check_health_action(spec: &MachineSpec, image: &ImageConfig) -> Result<(), StageError> {
+    let action = spec.health_on_failure;
+    if action == HealthAction::None || spec.health.is_some() || effective_health(spec, image).is_some() {
+        return Ok(());
+    }
+    Err(StageError::NoHealthCheck { action: action.name() })
+}
+
 /// Finds the image that an existing machine was created from.
 fn find_own(store: &Store, image: &ImageSummary) -> Result<Image, StageError> {
     store.find(&image.id)?.ok_or_else(|| StageError::ImageRemoved { name: image.name.clone() })
@@ -69,18 +82,47 @@ fn find_own(store: &Store, image: &ImageSummary) -> Result<Image, StageError> {
 
 async fn find_or_pull(
     store: &Store,
-    name: &str,
-    policy: PullPolicy,
+    spec: &MachineSpec,
     progress: Arc<dyn Progress>,
 ) -> Result<Image, StageError> {
-    if policy != PullPolicy::Always
-        && let Some(image) = store.find(name)?
-    {
-        return Ok(image);
+    let local = match spec.pull {
+        PullPolicy::Always => None,
+        PullPolicy::Missing | PullPolicy::Newer | PullPolicy::Never => store.find(&spec.image)?,
+    };
+    match (spec.pull, local) {
+        (PullPolicy::Newer, Some(image)) => Ok(pull_newer(store, spec, image, progress).await),
+        (_, Some(image)) => Ok(image),
+        (PullPolicy::Never, None) => Err(StageError::ImageMissing { image: spec.image.clone() }),
+        (_, None) => pull(store, spec, progress).await,
     }
-    if policy == PullPolicy::Never {
-        return Err(StageError::ImageMissing { image: name.to_owned() });
+}
+
+/// Pulls the image, which transfers nothing of what the store has; if that fails, the local image does.
+async fn pull_newer(store: &Store, spec: &MachineSpec, local: Image, progress: Arc<dyn Progress>) -> Image {
+    match pull(store, spec, progress).await {
+        Ok(image) => image,
+        Err(error) => {
+            let error = chain(&error);
+            tracing::info!(
+                component = "image",
+                image = spec.image,
+                error,
+                "cannot pull, using the local image"
+            );
+            local
+        }
     }
-    let source: Source = name.parse()?;
-    Ok(store.pull(&source, &PullOptions::default(), progress).await?)
+}
+
+async fn pull(store: &Store, spec: &MachineSpec, progress: Arc<dyn Progress>) -> Result<Image, StageError> {
+    let source: Source = spec.image.parse()?;
+    let access = spec.registry.clone();
+    let registry = RegistryOptions {
+        insecure_registries: access.insecure_registries,
+        skip_tls_verification: access.skip_tls_verification,
+        auth_file: access.auth_file,
+        credentials: None,
+    };
+    let options = PullOptions { registry, ..PullOptions::default() };
+    Ok(store.pull(&source, &options, progress).await?)
 }

@@ -139,7 +139,7 @@ async fn set_up(
     disks: DiskIdentification,
     stopwatch: &mut Stopwatch,
 ) -> Result<(Vec<VolumeServer>, Stream), (Stage, StageError)> {
-    let setup = container_setup(&record.spec.container, image).map_err(|error| (Stage::Configure, error))?;
+    let setup = container_setup(&record.spec, image).map_err(|error| (Stage::Configure, error))?;
     let volumes = configure(link, record, disks, setup, stopwatch).await?;
     let container = start_container(link, &record.process).await.map_err(|error| (Stage::Start, error))?;
     stopwatch.lap("start");

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use mimeo_agent_protocol::message::ContainerSetup;
 use mimeo_image::ImageConfig;
 
-use crate::machine::ContainerOptions;
+use crate::machine::MachineSpec;
 use crate::stage::StageError;
 use crate::time_zone;
 
@@ -15,10 +15,8 @@ const NANOS_PER_QUOTA_MICRO: u64 = 10_000;
 const DEFAULT_SYSCTLS: [(&str, &str); 1] = [("net.ipv4.ping_group_range", "0 2147483647")];
 
 /// The container's set-up.
-pub(super) fn container_setup(
-    options: &ContainerOptions,
-    image: &ImageConfig,
-) -> Result<ContainerSetup, StageError> {
+pub(super) fn container_setup(spec: &MachineSpec, image: &ImageConfig) -> Result<ContainerSetup, StageError> {
+    let options = &spec.container;
     Ok(ContainerSetup {
         cpu_quota_micros: options.nano_cpus.map(|nanos| nanos / NANOS_PER_QUOTA_MICRO),
         pids_limit: options.pids_limit,
@@ -30,6 +28,7 @@ pub(super) fn container_setup(
         directories: image.volumes.clone(),
         local_time: options.time_zone.as_deref().map(local_time).transpose()?,
         whole_guest: options.privileged,
+        no_hosts: spec.no_hosts,
     })
 }
 
@@ -49,8 +48,9 @@ mod tests {
 
     #[test]
     fn a_share_of_a_cpu_is_a_quota() {
-        let options = ContainerOptions { nano_cpus: Some(1_500_000_000), ..Default::default() };
-        let setup = container_setup(&options, &ImageConfig::default()).expect("a setup");
+        let mut spec = MachineSpec::new("x");
+        spec.container.nano_cpus = Some(1_500_000_000);
+        let setup = container_setup(&spec, &ImageConfig::default()).expect("a setup");
         assert_eq!(setup.cpu_quota_micros, Some(150_000));
     }
 }

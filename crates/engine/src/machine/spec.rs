@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use mimeo_net::{MacAddress, PortMapping};
@@ -123,6 +124,18 @@ pub struct MachineSpec {
     /// Remove the image too when the machine is removed, unless something else uses it.
     #[serde(default)]
     pub remove_image: bool,
+    /// Leave /etc/hosts as it is in the image.
+    #[serde(default)]
+    pub no_hosts: bool,
+    /// Seconds after each start at which the container is killed. 0: never.
+    #[serde(default)]
+    pub timeout: u32,
+    /// What is done when the machine becomes unhealthy.
+    #[serde(default)]
+    pub health_on_failure: HealthAction,
+    /// How the image's registry is accessed.
+    #[serde(default)]
+    pub registry: RegistryAccess,
 }
 
 /// The address in `add_hosts` that stands for the host, as the machine sees it.
@@ -177,8 +190,24 @@ impl MachineSpec {
             unset_all_env: false,
             annotations: BTreeMap::new(),
             remove_image: false,
+            no_hosts: false,
+            timeout: 0,
+            health_on_failure: HealthAction::None,
+            registry: RegistryAccess::default(),
         }
     }
+}
+
+/// How a machine's image is pulled. Credentials are not part of it: they are in login files.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RegistryAccess {
+    /// Registries, as `host[:port]`, that are accessed over plain HTTP.
+    pub insecure_registries: Vec<String>,
+    /// Accept any certificate, and use plain HTTP where there is no TLS.
+    pub skip_tls_verification: bool,
+    /// A login file that replaces the usual ones.
+    pub auth_file: Option<PathBuf>,
 }
 
 /// How a machine is connected.
@@ -203,6 +232,9 @@ pub enum PullPolicy {
     Always,
     /// If the image is not in the local store.
     Missing,
+    /// If the registry has another image by that name than the local store; an error of the registry does not matter
+    /// where there is a local image.
+    Newer,
     /// Never: the image must be in the local store.
     Never,
 }
@@ -212,7 +244,7 @@ pub enum PullPolicy {
 pub struct HealthSpec {
     /// What is checked.
     pub probe: HealthProbe,
-    /// Time between checks, once the machine is healthy.
+    /// Time between checks, once the machine is healthy. Zero: no checks except those that a user requests.
     pub interval: Duration,
     /// Timeout of one check.
     pub timeout: Duration,
@@ -220,6 +252,34 @@ pub struct HealthSpec {
     pub retries: u32,
     /// Time after the start in which failures do not count.
     pub start_period: Duration,
+}
+
+/// What a supervisor does with a machine that becomes unhealthy.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum HealthAction {
+    /// Nothing.
+    #[default]
+    None,
+    /// Kills the container. As in podman, the restart policy does not apply.
+    Kill,
+    /// Stops the machine and starts it again.
+    Restart,
+    /// Stops the machine. The restart policy does not apply.
+    Stop,
+}
+
+impl HealthAction {
+    /// Returns podman's name of it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Kill => "kill",
+            Self::Restart => "restart",
+            Self::Stop => "stop",
+        }
+    }
 }
 
 impl HealthSpec {

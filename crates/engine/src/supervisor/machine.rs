@@ -19,12 +19,17 @@ use crate::control::{ControlReply, ControlRequest, StopPurpose};
 use crate::create::Guest;
 use crate::ignored::LogFailure;
 use crate::machine::{
-    Action, Changes, Decision, Exit, Health, Phase, Record, Refusal, Registry, State, decide, is_restart_due,
+    Action, Changes, Decision, Exit, Health, HealthAction, HealthStatus, Phase, Record, Refusal, Registry,
+    State, decide, is_restart_due,
 };
 use crate::snapshot::Snapshots;
 use crate::{Engine, Events, signal};
 
 const SIGKILL: i32 = 9;
+/// The exit code of a container that SIGKILL has ended, as a shell shows it.
+const KILLED: i32 = 128 + SIGKILL;
+/// podman's exit code of a container that was killed by its `--timeout`.
+const TIMED_OUT: i32 = -1;
 /// A user who sends the container one of these wants it to end: its restart policy does not apply then.
 const ENDING_SIGNALS: [i32; 4] = [SIGINT, 3, SIGKILL, SIGTERM];
 /// Grace period between SIGKILLing the container and killing the VMM.
@@ -51,6 +56,14 @@ pub(super) struct Machine {
     pub(super) is_final: bool,
     /// The machine is started again at once: it is kept, also with `--rm`.
     is_kept: bool,
+    /// It became unhealthy, and is started again by this supervisor for that, whatever its restart policy is.
+    is_restart_requested: bool,
+    /// The task that checks its health, if it has a health check.
+    pub(super) probe: Option<mpsc::Sender<oneshot::Sender<ControlReply>>>,
+    /// When its container is killed because it has run for as long as it may.
+    pub(super) time_limit: Option<Instant>,
+    /// That time has come.
+    is_timed_out: bool,
     /// Clients that wait for the machine's exit.
     pub(super) exit_waiters: Vec<oneshot::Sender<ControlReply>>,
     pub(super) registry: Registry,
@@ -98,6 +111,8 @@ pub(super) enum Event {
     Request(PendingRequest),
     Signal(i32),
     Deadline,
+    /// The container has run for as long as it may.
+    TimeLimit,
     Health(Health),
     DiskError(DiskError),
     /// It is time to try again what the host's disk has refused.
@@ -117,6 +132,7 @@ impl Machine {
         ending: watch::Sender<bool>,
     ) -> Self {
         let disk_errors = guest.instance.take_disk_errors();
+        let seconds = guest.claim.record.spec.timeout;
         Self {
             guest,
             events: engine.events(),
@@ -125,6 +141,10 @@ impl Machine {
             killed: false,
             is_final: false,
             is_kept: false,
+            is_restart_requested: false,
+            probe: None,
+            time_limit: (seconds > 0).then(|| Instant::now() + Duration::from_secs(seconds.into())),
+            is_timed_out: false,
             registry: engine.registry(),
             exit_waiters: Vec::new(),
             snapshots: engine.snapshots(),
@@ -171,17 +191,24 @@ impl Machine {
     /// Handles an event; returns the exit if the machine has ended.
     pub(super) async fn handle(&mut self, event: Event) -> Option<Exit> {
         match event {
-            Event::ContainerEnded(Ok(status)) => return Some(exit(status)),
-            Event::ContainerEnded(Err(error)) => return Some(self.handle_lost_link(&error).await),
-            Event::VmEnded(vm_exit) => return Some(self.exit_of_vm(&vm_exit)),
+            Event::ContainerEnded(Ok(status)) => return Some(self.with_time_limit(exit(status))),
+            Event::ContainerEnded(Err(error)) => {
+                let exit = self.handle_lost_link(&error).await;
+                return Some(self.with_time_limit(exit));
+            }
+            Event::VmEnded(vm_exit) => return Some(self.with_time_limit(self.exit_of_vm(&vm_exit))),
             Event::Request((request, reply)) => self.handle_request(request, reply).await,
             Event::Signal(signal) => self.handle_signal(signal).await,
             Event::Deadline => self.kill().await,
+            Event::TimeLimit => {
+                (self.time_limit, self.is_timed_out) = (None, true);
+                self.kill().await;
+            }
             Event::ServerGone => {
                 self.is_final = true;
                 self.kill().await;
             }
-            Event::Health(health) => self.update_health(health),
+            Event::Health(health) => self.update_health(health).await,
             Event::DiskError(error) => self.handle_disk_error(error),
             Event::Retry => self.retry().await,
             Event::LogLost(bytes) => {
@@ -211,6 +238,12 @@ impl Machine {
         }
     }
 
+    /// A container that its time limit has killed has podman's exit code for that.
+    fn with_time_limit(&self, exit: Exit) -> Exit {
+        let code = if self.is_timed_out && exit.code == KILLED { TIMED_OUT } else { exit.code };
+        Exit { code, ..exit }
+    }
+
     async fn handle_request(&mut self, request: ControlRequest, reply: oneshot::Sender<ControlReply>) {
         let needs_guest = matches!(
             request,
@@ -228,6 +261,7 @@ impl Machine {
             }
             ControlRequest::Snapshot { tag, kind } => return self.save(tag, kind, reply).await,
             ControlRequest::Signal { signal } => return self.signal_container(signal, reply),
+            ControlRequest::CheckHealth => return self.check_health(reply),
             ControlRequest::Pause => self.pause().await,
             ControlRequest::Unpause => self.unpause().await,
             ControlRequest::Edit { changes } => self.edit(&changes),
@@ -425,15 +459,52 @@ impl Machine {
         self.guest.claim.record.log_lost_bytes = bytes;
     }
 
-    fn update_health(&mut self, health: Health) {
+    async fn update_health(&mut self, health: Health) {
         let before = self.guest.claim.record.health.replace(health.clone());
         if before.as_ref() == Some(&health) {
             return;
         }
         self.store_state();
-        if before.map(|before| before.status) != Some(health.status) {
-            let status = health.status.to_string();
-            self.events.record(&self.guest.claim.record, "health_status", &[("health_status", status)]);
+        if before.map(|before| before.status) == Some(health.status) {
+            return;
+        }
+        let status = health.status.to_string();
+        self.events.record(&self.guest.claim.record, "health_status", &[("health_status", status)]);
+        if health.status == HealthStatus::Unhealthy && self.record().phase() == Phase::Running {
+            self.handle_unhealthy().await;
+        }
+    }
+
+    /// Has the probe check the machine's health and answer the client.
+    fn check_health(&self, reply: oneshot::Sender<ControlReply>) {
+        let decision = decide(self.record().phase(), Action::Enter);
+        // The client may have disconnected.
+        match (decision, &self.probe) {
+            (Err(refusal), _) => drop(reply.send(ControlReply::Refused { refusal })),
+            // A request that is not received is dropped together with its reply channel.
+            (Ok(_), Some(probe)) => drop(probe.try_send(reply)),
+            (Ok(_), None) => {
+                let message = "it has no defined healthcheck".to_owned();
+                drop(reply.send(ControlReply::Failed { message }));
+            }
+        }
+    }
+
+    async fn handle_unhealthy(&mut self) {
+        match self.record().spec.health_on_failure {
+            HealthAction::None => {}
+            HealthAction::Kill => {
+                self.note_stop(StopPurpose::User);
+                self.kill().await;
+            }
+            HealthAction::Stop => {
+                self.note_stop(StopPurpose::User);
+                self.stop(None).await;
+            }
+            HealthAction::Restart => {
+                (self.is_restart_requested, self.is_kept) = (true, true);
+                self.stop(None).await;
+            }
         }
     }
 
@@ -478,7 +549,8 @@ impl Machine {
         self.guest.claim.record.times.finished = Some(jiff::Timestamp::now());
         self.guest.claim.record.vmm = None;
         let may_restart = !self.is_final && self.record().serve.is_none();
-        let is_restart_due = may_restart && is_restart_due(self.record(), exit.code);
+        let is_restart_due =
+            may_restart && (self.is_restart_requested || is_restart_due(self.record(), exit.code));
         self.enter(match () {
             () if is_restart_due => State::Restarting(exit.clone()),
             // The sweep of another command would remove an exited machine with `--rm`.

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use mimeo_agent_protocol::link::{Item, Link, LinkError, Stream};
 use mimeo_agent_protocol::message::{Input, Process, Reply, Request, channel};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep, timeout};
 
+use crate::control::ControlReply;
 use crate::machine::{Health, HealthProbe, HealthSpec, HealthStatus, Phase};
 
 /// Interval until the first success, so that a start is noticed soon.
@@ -23,25 +24,39 @@ pub(super) struct Probe {
     pub(super) link: Link,
     pub(super) phase: watch::Receiver<Phase>,
     pub(super) reports: mpsc::Sender<Health>,
+    /// Clients that want a check now.
+    pub(super) requests: mpsc::Receiver<oneshot::Sender<ControlReply>>,
 }
 
 impl Probe {
     /// Probes until the receiver is dropped.
-    pub(super) async fn run(self) {
+    pub(super) async fn run(mut self) {
         let started = Instant::now();
         let mut health = Health { status: HealthStatus::Starting, failing_streak: 0, last_failure: None };
+        let mut wait = self.is_automatic().then_some(Duration::ZERO);
         while self.reports.send(health.clone()).await.is_ok() {
+            let client = tokio::select! {
+                client = self.requests.recv() => client,
+                () = pause(wait) => None,
+            };
             if *self.phase.borrow() == Phase::Running {
                 let outcome = self.attempt().await;
+                let failure = outcome.as_ref().err().cloned();
                 health = next_health(&self.spec, health, outcome, started.elapsed());
-                if self.reports.send(health.clone()).await.is_err() {
-                    return;
-                }
+                // The client may have disconnected.
+                drop(client.map(|client| client.send(ControlReply::Checked { failure })));
             }
             let is_starting = health.status == HealthStatus::Starting;
-            sleep(if is_starting { STARTING_INTERVAL.min(self.spec.interval) } else { self.spec.interval })
-                .await;
+            let interval = self.spec.interval;
+            wait = self
+                .is_automatic()
+                .then(|| if is_starting { STARTING_INTERVAL.min(interval) } else { interval });
         }
+    }
+
+    /// Whether it also probes without a request.
+    fn is_automatic(&self) -> bool {
+        !self.spec.interval.is_zero()
     }
 
     async fn attempt(&self) -> Result<(), String> {
@@ -99,6 +114,13 @@ impl Probe {
                 None => return Ok(Err("the command ended without a status".to_owned())),
             }
         }
+    }
+}
+
+async fn pause(wait: Option<Duration>) {
+    match wait {
+        Some(wait) => sleep(wait).await,
+        None => std::future::pending().await,
     }
 }
 

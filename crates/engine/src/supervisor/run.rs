@@ -6,7 +6,7 @@ use std::time::Duration;
 use mimeo_agent_protocol::link::LinkError;
 use mimeo_agent_protocol::message::ExitStatus;
 use mimeo_vmm::{Instance, VmExit};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, sleep_until, timeout};
 
@@ -19,8 +19,9 @@ use super::output::Outputs;
 use super::probe::Probe;
 use super::signals::Signals;
 use super::{Attachment, SupervisorError, clock, finish, input};
-use crate::create::Running;
-use crate::machine::{Claim, Exit, Phase, Record};
+use crate::control::ControlReply;
+use crate::create::{Guest, Running};
+use crate::machine::{Claim, Exit, Health, HealthSpec, Phase, Record};
 use crate::{Engine, working_set};
 
 /// Requests that may be queued for the task.
@@ -83,16 +84,13 @@ pub(super) async fn run(
     let (outputs, mut lost_output) = Outputs::new(&guest.claim, foreground, attached);
     let mut tasks = JoinSet::new();
     input::connect(&mut tasks, stdin, size.clone(), container_input);
-    if let Some(spec) = health {
-        let (process, link, reports) =
-            (guest.claim.record.process.clone(), guest.link.clone(), health_sender.clone());
-        tasks.spawn(Probe { spec, process, link, phase: phases, reports }.run());
-    }
+    let probe = health.map(|spec| start_probe(&mut tasks, spec, &guest, phases, health_sender.clone()));
     tasks.spawn(clock::set_clock(guest.link.clone()));
     record_working_set(engine, &guest.claim.record, guest.instance.as_ref(), &mut tasks);
     let begin = Instant::now();
     let mut output = Box::pin(outputs.forward(container.receiver, client.is_some()));
     let mut machine = Machine::new(engine, guest, phase, ending);
+    machine.probe = probe;
     machine.publish_start(started);
     let exit = loop {
         let retry_at = machine.retry_at();
@@ -106,6 +104,7 @@ pub(super) async fn run(
             Some(()) = server_gone.recv() => Event::ServerGone,
             error = next_disk_error(&mut machine.disk_errors) => Event::DiskError(error),
             () = deadline(retry_at) => Event::Retry,
+            () = deadline(machine.time_limit) => Event::TimeLimit,
             Ok(()) = lost_output.changed() => Event::LogLost(*lost_output.borrow_and_update()),
             () = clients.accept() => continue,
         };
@@ -124,6 +123,20 @@ pub(super) async fn run(
     let uptime = begin.elapsed();
     let (claim, is_restart_due) = finish::finish(engine, machine, &exit, clients).await;
     Ok(Ended { claim, exit, uptime, is_restart_due, attachment, writer: Some(writer) })
+}
+
+/// Starts the task that checks the machine's health. Returns the sender of requests for a check.
+fn start_probe(
+    tasks: &mut JoinSet<()>,
+    spec: HealthSpec,
+    guest: &Guest,
+    phase: watch::Receiver<Phase>,
+    reports: mpsc::Sender<Health>,
+) -> mpsc::Sender<oneshot::Sender<ControlReply>> {
+    let (sender, requests) = mpsc::channel(MAX_QUEUED_REQUESTS);
+    let (process, link) = (guest.claim.record.process.clone(), guest.link.clone());
+    tasks.spawn(Probe { spec, process, link, phase, reports, requests }.run());
+    sender
 }
 
 /// The container's last output and its exit status may still be in transit when the VMM exits.

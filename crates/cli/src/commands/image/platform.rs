@@ -16,12 +16,21 @@ pub(crate) struct PlatformArgs {
     /// The image's operating system; only linux can be used
     #[arg(long, value_name = "OS")]
     os: Option<String>,
+    /// The variant of the image's architecture; only the host's can be used: v8 on arm64
+    #[arg(long, value_name = "VARIANT")]
+    variant: Option<String>,
 }
 
 impl PlatformArgs {
     /// Refuses another platform than the host's.
     pub(crate) fn check(&self) -> Result<(), CliError> {
         let host = Platform::host();
+        let variant = self.variant.as_deref().unwrap_or_default();
+        if !variant.is_empty() && (host.architecture.as_str(), variant) != ("arm64", "v8") {
+            return Err(CliError::usage(format!(
+                "cannot use images for {host}/{variant}: machines on this host run images for {host}"
+            )));
+        }
         let requested = match &self.platform {
             Some(text) => text.parse()?,
             None => {
@@ -45,7 +54,7 @@ mod tests {
 
     fn check(platform: Option<&str>, arch: Option<&str>, os: Option<&str>) -> Result<(), CliError> {
         let own = |text: Option<&str>| text.map(str::to_owned);
-        PlatformArgs { platform: own(platform), arch: own(arch), os: own(os) }.check()
+        PlatformArgs { platform: own(platform), arch: own(arch), os: own(os), variant: None }.check()
     }
 
     #[test]
@@ -59,5 +68,14 @@ mod tests {
         assert!(check(None, None, Some("windows")).is_err());
         assert!(check(None, Some("s390x"), None).is_err());
         assert!(check(Some("nonsense"), None, None).is_err());
+        let of_variant = |variant: &str| PlatformArgs {
+            platform: None,
+            arch: None,
+            os: None,
+            variant: Some(variant.into()),
+        };
+        assert!(of_variant("").check().is_ok());
+        assert!(of_variant("v7").check().is_err());
+        assert_eq!(of_variant("v8").check().is_ok(), Platform::host().architecture == "arm64");
     }
 }

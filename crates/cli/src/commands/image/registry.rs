@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use mimeo_engine::machine::RegistryAccess;
 use mimeo_image::{Credentials, RegistryOptions};
 
 use crate::error::CliError;
@@ -30,6 +31,21 @@ impl RegistryArgs {
             skip_tls_verification: !self.tls_verify,
             credentials: credentials.map(parse_credentials).transpose()?,
             auth_file: self.authfile.clone(),
+        })
+    }
+}
+
+impl RegistryArgs {
+    /// How a machine's supervisor accesses the registry.
+    pub(crate) fn for_machine(self) -> Result<RegistryAccess, CliError> {
+        let absolute = |file: PathBuf| match std::fs::canonicalize(&file) {
+            Ok(file) => Ok(file),
+            Err(source) => Err(CliError::io(format!("read --authfile {}", file.display()), source)),
+        };
+        Ok(RegistryAccess {
+            insecure_registries: self.insecure_registry,
+            skip_tls_verification: !self.tls_verify,
+            auth_file: self.authfile.map(absolute).transpose()?,
         })
     }
 }

@@ -136,8 +136,11 @@ struct Config {
     annotations: BTreeMap<String, String>,
     stop_signal: Option<String>,
     stop_timeout: u32,
+    /// Seconds; 0: no limit.
+    timeout: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
     healthcheck: Option<Healthcheck>,
+    healthcheck_on_failure_action: &'static str,
     #[serde(flatten)]
     container: ConfigFields,
 }
@@ -373,7 +376,9 @@ impl Config {
             annotations: spec.annotations.clone(),
             stop_signal: spec.stop_signal.map(signal::name),
             stop_timeout: spec.stop_timeout,
+            timeout: spec.timeout,
             healthcheck: spec.health.as_ref().map(Healthcheck::from),
+            healthcheck_on_failure_action: spec.health_on_failure.name(),
             container: ConfigFields::from(&spec.container),
         }
     }

@@ -9,7 +9,6 @@ use tokio::process::{Child, ChildStdin, Command};
 
 use super::FileOptions;
 use crate::commands::attach::{AttachOptions, attach};
-use crate::detach_keys::DetachKeys;
 use crate::error::CliError;
 use crate::interruption::interruption;
 use crate::logging::{LOG_VARIABLE, LogLevel};
@@ -32,16 +31,16 @@ pub(super) async fn run(
     }
 }
 
-/// Starts the machine and attaches this terminal to it until it exits or the user detaches.
+/// Starts the machine and attaches this process to it until it exits or the user detaches.
 pub(super) async fn run_attached(
     engine: &Engine,
     spec: MachineSpec,
     files: &FileOptions,
     quiet: bool,
-    detach_keys: DetachKeys,
+    options: AttachOptions,
     level: LogLevel,
 ) -> Result<i32, CliError> {
-    let client = Some(AttachingClient::own(Some(terminal::size())));
+    let client = Some(AttachingClient::own(spec.tty.then(terminal::size)));
     let request = LaunchRequest::Run { spec: Box::new(spec), quiet, client };
     let id = match start_with_files(request, files, level).await? {
         Launched::Running { id, .. } => MachineId::try_from(id)?,
@@ -49,7 +48,10 @@ pub(super) async fn run_attached(
     };
     let gone = || CliError::usage(format!("machine {} was removed", id.short()));
     let found = engine.registry().read(&id).ok_or_else(gone)?;
-    attach(engine, &found, AttachOptions { stdin: true, detach_keys, keep_signals: false }).await
+    if options.output.is_empty() {
+        output::line(id.as_str())?;
+    }
+    attach(engine, &found, options).await
 }
 
 /// The result of a start.

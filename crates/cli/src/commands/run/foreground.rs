@@ -9,9 +9,9 @@ use mimeo_engine::{Engine, MachineSpec, Record, supervise};
 use super::files::FileOptions;
 use super::remove_image;
 use crate::error::{CliError, from_supervisor};
-use crate::progress;
-use crate::stdio::{attachment, exit_code_with_failed_output};
+use crate::stdio::{OutputStreams, attachment, exit_code_with_failed_output};
 use crate::terminal::{RawTerminal, watch_size};
+use crate::{output, progress};
 
 /// Runs the machine until it exits; returns the container's exit code.
 pub(super) async fn run(
@@ -19,6 +19,7 @@ pub(super) async fn run(
     spec: MachineSpec,
     files: &FileOptions,
     quiet: bool,
+    streams: OutputStreams,
 ) -> Result<i32, CliError> {
     let remove = spec.remove_image;
     let (tty, interactive) = (spec.tty, spec.interactive);
@@ -30,12 +31,14 @@ pub(super) async fn run(
         );
     }
     let (mut raw, mut image) = (None, None);
-    let attachment = attachment(interactive, size);
+    let attachment = attachment(interactive, streams, size);
     let failure = attachment.failure.clone();
     let started = |record: &Record| {
         image = record.image.clone();
         // The machine runs: an error does not end it.
-        if let Err(error) = files.write(record.id.as_str(), Some(record.supervisor.pid)) {
+        let written = files.write(record.id.as_str(), Some(record.supervisor.pid));
+        let printed = if streams.is_empty() { output::line(record.id.as_str()) } else { Ok(()) };
+        if let Err(error) = written.and(printed) {
             tracing::error!(component = "run", "{error}");
         }
         // Until the container runs, Ctrl-C ends mimeo; from now on it goes to the container.

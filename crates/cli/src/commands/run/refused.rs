@@ -52,7 +52,7 @@ const fn flag(name: &'static str, accepted: &'static [&'static str], reason: &'s
 }
 
 /// The table.
-const REFUSED: [Refused; 58] = [
+const REFUSED: [Refused; 55] = [
     option("blkio-weight", NO_BLOCK_LIMITS),
     option("blkio-weight-device", NO_BLOCK_LIMITS),
     option("cgroup-conf", NO_CGROUP),
@@ -75,11 +75,6 @@ const REFUSED: [Refused; 58] = [
     option("device-write-iops", NO_BLOCK_LIMITS),
     option("gidmap", NO_USER_NAMESPACE),
     option("gpus", NO_DEVICES),
-    unless(
-        "health-on-failure",
-        &["none"],
-        "mimeo reports health and does not act on it: watch `mimeo events --filter event=health_status`",
-    ),
     option("hostuser", OWN_PASSWD),
     unless(
         "image-volume",
@@ -93,7 +88,6 @@ const REFUSED: [Refused; 58] = [
     option("memory-reservation", "a machine's memory is --memory, and the host gives it as it is used"),
     unless("memory-swappiness", &["-1"], "a machine swaps by its own kernel's settings"),
     option("network-alias", NO_NAMES),
-    flag("no-hosts", &["false"], "mimeo writes /etc/hosts, with the machine's own name"),
     flag("oom-kill-disable", &["false"], OWN_OOM),
     flag("passwd", &["true", "false"], OWN_PASSWD),
     option("passwd-entry", OWN_PASSWD),
@@ -127,11 +121,6 @@ const REFUSED: [Refused; 58] = [
         "system calls of the container reach its own kernel, not the host's",
     ),
     option("secret", "mimeo keeps no secrets: pass a file with --volume FILE:FILE:ro"),
-    flag(
-        "sig-proxy",
-        &["true"],
-        "in the foreground mimeo is the machine's supervisor, so a signal that ends it ends the machine: use --detach",
-    ),
     option("storage-opt", "use --disk to limit the space that a machine writes"),
     option("subgidname", NO_USER_NAMESPACE),
     option("subuidname", NO_USER_NAMESPACE),

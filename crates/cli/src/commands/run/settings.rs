@@ -1,9 +1,12 @@
 //! Parses the arguments of `run` into a machine's spec.
 
 use std::path::Path;
+use std::time::Duration;
 
 use mimeo_engine::health;
-use mimeo_engine::machine::{HOST_GATEWAY, HealthProbe, HealthSpec, MachineSpec, RestartPolicy, VolumeSpec};
+use mimeo_engine::machine::{
+    HOST_GATEWAY, HealthAction, HealthProbe, HealthSpec, MachineSpec, RestartPolicy, VolumeSpec,
+};
 use mimeo_engine::signal;
 
 use super::files::FileOptions;
@@ -23,6 +26,9 @@ pub(super) fn spec(args: MachineArgs) -> Result<(MachineSpec, FileOptions), CliE
         return Err(CliError::usage(format!(
             "--rm removes the machine when it exits, so --restart {restart} cannot start it again: omit one of them"
         )));
+    }
+    if args.no_hosts && !args.add_host.is_empty() {
+        return Err(CliError::usage("--no-hosts and --add-host cannot be set together"));
     }
     let cpus = container::cpus(&args.cpus)?;
     let mut volumes = args.volume.iter().map(|text| volume(text)).collect::<Result<Vec<_>, _>>()?;
@@ -70,6 +76,10 @@ pub(super) fn spec(args: MachineArgs) -> Result<(MachineSpec, FileOptions), CliE
         stop_timeout: args.stop_timeout,
         start_timeout: args.start_timeout,
         log: log::config(&args.log_driver, &args.log_opt)?,
+        no_hosts: args.no_hosts,
+        timeout: args.timeout,
+        health_on_failure: health_action(&args.health_on_failure)?,
+        registry: args.registry.for_machine()?,
         ..MachineSpec::new(image)
     };
     args.environment.apply(&mut spec)?;
@@ -155,9 +165,7 @@ fn volume(text: &str) -> Result<VolumeSpec, CliError> {
 fn health_spec(args: &MachineArgs) -> Result<Option<HealthSpec>, CliError> {
     let probe = match (&args.health_cmd, &args.health_url) {
         _ if args.no_healthcheck => HealthProbe::Command(Vec::new()),
-        // An empty command, or podman's `none`, disables the image's health check.
-        (Some(command), _) if command.is_empty() || command == "none" => HealthProbe::Command(Vec::new()),
-        (Some(command), _) => HealthProbe::Command(health::shell(command)),
+        (Some(command), _) => HealthProbe::Command(health_command(command)?),
         (None, Some(url)) if url.starts_with("http://") => HealthProbe::Url(url.clone()),
         (None, Some(url)) => {
             return Err(CliError::usage(format!("--health-url {url:?} does not start with http://")));
@@ -166,16 +174,82 @@ fn health_spec(args: &MachineArgs) -> Result<Option<HealthSpec>, CliError> {
     };
     Ok(Some(HealthSpec {
         probe,
-        interval: duration("--health-interval", &args.health_interval)?,
+        interval: health_interval(&args.health_interval)?,
         timeout: duration("--health-timeout", &args.health_timeout)?,
         retries: args.health_retries.max(1),
         start_period: duration_or_zero("--health-start-period", &args.health_start_period)?,
     }))
 }
 
+/// The command of a health check, in podman's forms: a JSON array, `CMD` and words, or a line for the shell. An empty
+/// command, or `none`, disables the image's check. What follows `CMD` or `CMD-SHELL` in an array is read as in an image.
+fn health_command(text: &str) -> Result<Vec<String>, CliError> {
+    let words = match serde_json::from_str::<Vec<String>>(text) {
+        Ok(words) if words.is_empty() => {
+            return Err(CliError::usage(
+                "--health-cmd [] is no command: give one, or none to disable the check",
+            ));
+        }
+        Ok(words) => words,
+        Err(_) => match text.split_once(' ') {
+            _ if text.is_empty() || text == "none" => return Ok(Vec::new()),
+            Some(("CMD", rest)) => return Ok(rest.split_whitespace().map(str::to_owned).collect()),
+            Some(("CMD-SHELL", rest)) => return Ok(health::shell(rest)),
+            _ => return Ok(health::shell(text)),
+        },
+    };
+    Ok(match words.split_first() {
+        Some((kind, [])) if kind == "NONE" => Vec::new(),
+        Some((kind, rest)) if kind == "CMD" => rest.to_vec(),
+        Some((kind, rest)) if kind == "CMD-SHELL" => health::shell(&rest.join(" ")),
+        _ => words,
+    })
+}
+
+/// podman's `disable` is an interval of zero.
+fn health_interval(text: &str) -> Result<Duration, CliError> {
+    if text == "disable" { Ok(Duration::ZERO) } else { duration_or_zero("--health-interval", text) }
+}
+
+fn health_action(text: &str) -> Result<HealthAction, CliError> {
+    use HealthAction::{Kill, None, Restart, Stop};
+    let known = [None, Kill, Restart, Stop].into_iter().find(|action| action.name() == text);
+    // podman takes an empty action for none.
+    known.or(text.is_empty().then_some(None)).ok_or_else(|| {
+        CliError::usage(format!(
+            "invalid on-failure action {text:?} for health check: supported actions are none,kill,restart,stop"
+        ))
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn health_commands_have_podmans_forms() {
+        let parsed = |text| health_command(text).expect("a command");
+        for (text, expected) in [
+            (r#"["ls","-l"]"#, &["ls", "-l"][..]),
+            (r#"["CMD","ls","a b"]"#, &["ls", "a b"]),
+            (r#"["CMD-SHELL","a || b"]"#, &["/bin/sh", "-c", "a || b"]),
+            (r#"["NONE"]"#, &[]),
+            ("CMD ls -l", &["ls", "-l"]),
+            ("CMD-SHELL ls -l", &["/bin/sh", "-c", "ls -l"]),
+            ("ls -l", &["/bin/sh", "-c", "ls -l"]),
+            // podman gives what is no array of strings to the shell.
+            (r#"["ls", 1]"#, &["/bin/sh", "-c", r#"["ls", 1]"#]),
+            ("none", &[]),
+            ("", &[]),
+        ] {
+            assert_eq!(parsed(text), expected, "{text}");
+        }
+        assert!(health_command("[]").is_err());
+        assert_eq!(health_interval("disable").expect("an interval"), Duration::ZERO);
+        assert!(health_interval("disabled").is_err());
+        assert_eq!(health_action("").expect("an action"), HealthAction::None);
+        assert!(health_action("KILL").is_err());
+    }
 
     #[test]
     fn volumes_are_parsed_as_podmans() {
