@@ -135,6 +135,8 @@ pub(crate) enum Podman {
     Load(image::load::Args),
     /// Push an image to a registry
     Push(image::push::Args),
+    /// Search a registry for images
+    Search(image::search::Args),
     /// Log in to a registry
     Login(login::Args),
     /// Remove the stored login of a registry

@@ -128,6 +128,7 @@ async fn podman(engine: &Engine, command: Podman, level: LogLevel) -> Result<i32
         Podman::Save(args) => image::run(engine, image::Verb::Save(args)).await,
         Podman::Load(args) => image::run(engine, image::Verb::Load(args)).await,
         Podman::Push(args) => image::run(engine, image::Verb::Push(args)).await,
+        Podman::Search(args) => image::run(engine, image::Verb::Search(args)).await,
         Podman::Login(args) => login::run(args).await,
         Podman::Logout(args) => logout::run(&args),
         Podman::Version(args) => version::run(engine, &args),

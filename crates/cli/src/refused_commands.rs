@@ -5,13 +5,14 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 const NO_PODS: &str = "mimeo has no pods: each machine is on its own";
 const NO_MOUNT: &str =
     "a machine's filesystem is a disk that its own kernel mounts: copy files with `mimeo cp`";
+const NO_INIT: &str = "a machine is set up when it is started: its container has no state between `mimeo create` and `mimeo start`, and `mimeo inspect` shows its settings before";
 const NO_NETWORKS: &str = "mimeo has no named networks: machines use --network rootless, bridged or none";
 const NO_SERVICE: &str = "mimeo has no daemon and no remote service: run it on the host of the machines";
 const NO_TRUST: &str = "mimeo verifies digests, not signatures: verify images before you pull them, for example with skopeo or cosign";
 const SNAPSHOTS: &str = "machines are saved and restored with `mimeo snapshot`";
 
 /// Commands and reasons. A command also stands for all commands below it.
-pub(crate) const REFUSED: [(&str, &str); 31] = [
+pub(crate) const REFUSED: [(&str, &str); 33] = [
     (
         "auto-update",
         "mimeo does not update machines by itself: pull the image and replace the machine with `run --replace`",
@@ -29,6 +30,7 @@ pub(crate) const REFUSED: [(&str, &str); 31] = [
         "container clone",
         "clone a running machine with `mimeo fork`, or from a snapshot with `mimeo snapshot run`",
     ),
+    ("container init", NO_INIT),
     ("container mount", NO_MOUNT),
     ("container restore", SNAPSHOTS),
     ("container runlabel", "mimeo runs no commands that an image's label names: run them yourself"),
@@ -44,6 +46,7 @@ pub(crate) const REFUSED: [(&str, &str); 31] = [
     ("image sign", NO_TRUST),
     ("image trust", NO_TRUST),
     ("image unmount", "an image is an ext4 file, which `mimeo image inspect` names"),
+    ("init", NO_INIT),
     ("kube", "mimeo reads no Kubernetes files"),
     ("play", "mimeo reads no Kubernetes files"),
     ("machine", "each container of mimeo is in a machine already: `mimeo ps` lists them"),

@@ -106,6 +106,18 @@ fn make_read_only(file: &tempfile::NamedTempFile) -> Result<(), FileError> {
 /// A layer and its blob.
 type Source<'a> = (&'a LayerInfo, &'a PathBuf);
 
+/// Reads layers whose blobs are in the store.
+pub(crate) fn read_stored(
+    store: &Store,
+    layers: &[LayerInfo],
+    limits: &Limits,
+    progress: &Arc<dyn Progress>,
+) -> Result<Vec<Layer>, BuildError> {
+    let blobs: Vec<PathBuf> = layers.iter().map(|layer| store.blob(layer.digest)).collect();
+    let sources: Vec<_> = layers.iter().zip(&blobs).collect();
+    read_all(store, &sources, limits, progress)
+}
+
 /// Reads the layers in parallel, one thread per CPU.
 fn read_all(
     store: &Store,

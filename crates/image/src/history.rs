@@ -55,10 +55,18 @@ impl Store {
         let mut steps = Vec::new();
         for entry in read_entries(self, &image)? {
             let size = if entry.empty_layer { None } else { layers.next() };
-            steps.push(Step { entry, size: size.map_or(0, |layer| unpacked_size(self, layer)) });
+            steps.push(Step { entry, size: size.map_or(0, |layer| self.unpacked_size(layer)) });
         }
         steps.reverse();
         Ok(Some((image, steps)))
+    }
+
+    /// Returns the uncompressed bytes of a layer, which it reads for that; 0 for one that is not in the store.
+    pub fn unpacked_size(&self, layer: &LayerInfo) -> u64 {
+        let budget = Budget::new(Limits::default().without_ratio());
+        let file = File::open(self.blob(layer.digest)).ok();
+        let unpacked = file.and_then(|file| layer::unpack(file, &mut io::sink(), &budget).ok());
+        unpacked.map_or(0, |(_, bytes)| bytes)
     }
 }
 
@@ -71,12 +79,4 @@ fn read_entries(store: &Store, image: &Image) -> Result<Vec<HistoryEntry>, FileE
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
         Err(error) => Err(FileError::at("read", &path)(error)),
     }
-}
-
-/// 0 for a layer that is not in the store: its size is not known without its bytes.
-fn unpacked_size(store: &Store, layer: &LayerInfo) -> u64 {
-    let budget = Budget::new(Limits::default().without_ratio());
-    let file = File::open(store.blob(layer.digest)).ok();
-    let unpacked = file.and_then(|file| layer::unpack(file, &mut io::sink(), &budget).ok());
-    unpacked.map_or(0, |(_, bytes)| bytes)
 }

@@ -6,11 +6,9 @@ use reqwest::header::WWW_AUTHENTICATE;
 use reqwest::{Client, Response, StatusCode};
 
 use crate::credentials::Credentials;
-use crate::name;
-use crate::registry::{CONNECT_TIMEOUT, READ_TIMEOUT, RegistryOptions, install_crypto_provider};
-
-/// Docker Hub's registry has another name than its images.
-const DOCKER_HUB: (&str, &str) = ("docker.io", "registry-1.docker.io");
+use crate::name::DOCKER_HUB;
+use crate::registry::{DOCKER_HUB_HOST, RegistryOptions};
+use crate::web;
 
 /// Why a login failed.
 #[derive(Debug, thiserror::Error)]
@@ -51,16 +49,9 @@ pub async fn verify_login(
     credentials: &Credentials,
     options: &RegistryOptions,
 ) -> Result<(), LoginError> {
-    install_crypto_provider();
-    let client = Client::builder()
-        .tls_danger_accept_invalid_certs(options.skip_tls_verification)
-        .connect_timeout(CONNECT_TIMEOUT)
-        .read_timeout(READ_TIMEOUT)
-        .user_agent(concat!("mimeo/", env!("CARGO_PKG_VERSION")));
-    let is_loopback = name::is_loopback(registry);
-    let client = if is_loopback { client.no_proxy() } else { client }.build()?;
-    let host = if registry == DOCKER_HUB.0 { DOCKER_HUB.1 } else { registry };
-    let plain = is_loopback || options.insecure_registries.iter().any(|insecure| insecure == registry);
+    let client = web::client(registry, options)?;
+    let host = if registry == DOCKER_HUB { DOCKER_HUB_HOST } else { registry };
+    let plain = web::is_plain(registry, options);
     let scheme = if plain { "http" } else { "https" };
     match log_in(&client, &format!("{scheme}://{host}/v2/"), credentials).await {
         // It may have no TLS at all.
@@ -94,7 +85,7 @@ async fn log_in(client: &Client, url: &str, credentials: &Credentials) -> Result
     accepted(&request.basic_auth(&credentials.user, Some(&credentials.password)).send().await?)
 }
 
-fn with_query<'a>(
+pub(crate) fn with_query<'a>(
     realm: &str,
     pairs: impl Iterator<Item = (&'a str, &'a str)>,
 ) -> Result<reqwest::Url, LoginError> {
@@ -113,7 +104,7 @@ fn accepted(reply: &Response) -> Result<(), LoginError> {
 }
 
 /// `a="x, y",b=z`
-fn parse_parameters(text: &str) -> BTreeMap<String, String> {
+pub(crate) fn parse_parameters(text: &str) -> BTreeMap<String, String> {
     let mut parameters = BTreeMap::new();
     let mut rest = text;
     while let Some((key, value)) = rest.split_once('=') {

@@ -6,7 +6,8 @@ use std::str::FromStr;
 
 use crate::digest::{Digest, DigestError};
 
-const DEFAULT_REGISTRY: &str = "docker.io";
+/// The registry of names without one.
+pub(crate) const DOCKER_HUB: &str = "docker.io";
 const DEFAULT_TAG: &str = "latest";
 /// The distribution specification's limits.
 const MAX_REPOSITORY: usize = 255;
@@ -187,23 +188,23 @@ fn split_tag(text: &str) -> (&str, Option<&str>) {
 fn split_registry(path: &str) -> (String, String) {
     match path.split_once('/') {
         Some((first, rest)) if looks_like_host(first) => (canonical_registry(first), official(first, rest)),
-        _ => (DEFAULT_REGISTRY.to_owned(), official(DEFAULT_REGISTRY, path)),
+        _ => (DOCKER_HUB.to_owned(), official(DOCKER_HUB, path)),
     }
 }
 
-fn looks_like_host(part: &str) -> bool {
+pub(crate) fn looks_like_host(part: &str) -> bool {
     part == "localhost" || part.contains(['.', ':'])
 }
 
-fn canonical_registry(host: &str) -> String {
+pub(crate) fn canonical_registry(host: &str) -> String {
     match host {
-        "index.docker.io" | "registry-1.docker.io" => DEFAULT_REGISTRY.to_owned(),
+        "index.docker.io" | "registry-1.docker.io" => DOCKER_HUB.to_owned(),
         other => other.to_owned(),
     }
 }
 
 fn official(registry: &str, path: &str) -> String {
-    if canonical_registry(registry) == DEFAULT_REGISTRY && !path.contains('/') && !path.is_empty() {
+    if canonical_registry(registry) == DOCKER_HUB && !path.contains('/') && !path.is_empty() {
         return format!("library/{path}");
     }
     path.to_owned()

@@ -18,6 +18,8 @@ use crate::manifest::{ACCEPTED, Descriptor};
 use crate::name::{ImageName, Repository};
 use crate::stall::{unless_stalled, watched};
 
+/// The host of Docker Hub's registry, which has another name than its images.
+pub(crate) const DOCKER_HUB_HOST: &str = "registry-1.docker.io";
 /// Timeout for connecting to a registry.
 pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// A connection without data, or a small request without a reply, for this long is closed and the request retried.

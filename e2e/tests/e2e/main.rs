@@ -20,6 +20,7 @@ mod manage;
 mod network;
 mod run;
 mod run_options;
+mod search;
 mod servers;
 mod setup;
 mod signals;

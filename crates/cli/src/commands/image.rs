@@ -1,6 +1,7 @@
 //! `mimeo image`: images, which machines are created from.
 
 mod archive;
+pub(crate) mod diff;
 pub(crate) mod exists;
 pub(crate) mod history;
 pub(crate) mod import;
@@ -14,7 +15,9 @@ pub(crate) mod push;
 pub(crate) mod registry;
 pub(crate) mod rm;
 pub(crate) mod save;
+pub(crate) mod search;
 pub(crate) mod tag;
+pub(crate) mod tree;
 pub(crate) mod untag;
 
 use mimeo_engine::Engine;
@@ -48,6 +51,12 @@ pub(crate) enum Verb {
     Load(load::Args),
     /// Push an image to a registry
     Push(push::Args),
+    /// Search a registry for images
+    Search(search::Args),
+    /// Show the layers of an image as a tree
+    Tree(tree::Args),
+    /// List what an image's topmost layer has changed, or how two images differ
+    Diff(diff::Args),
     /// Import a root filesystem from a tar file as an image
     Import(import::Args),
     /// Remove images without a name, and files that no image needs
@@ -68,13 +77,16 @@ pub(crate) async fn run(engine: &Engine, verb: Verb) -> Result<i32, CliError> {
         Verb::Save(args) => save::run(engine, args).await,
         Verb::Load(args) => load::run(engine, args).await,
         Verb::Push(args) => push::run(engine, args).await,
+        Verb::Search(args) => search::run(args).await,
+        Verb::Tree(args) => tree::run(engine, &args),
+        Verb::Diff(args) => diff::run(engine, &args).await,
         Verb::Import(args) => import::run(engine, args).await,
         Verb::Prune(args) => prune::run(engine, &args),
     }
 }
 
 /// podman's error for an image that does not exist.
-fn unknown(text: &str) -> CliError {
+pub(crate) fn unknown(text: &str) -> CliError {
     CliError::usage(format!("{text}: image not known"))
 }
 

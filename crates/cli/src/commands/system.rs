@@ -3,6 +3,7 @@
 pub(crate) mod df;
 pub(crate) mod info;
 pub(crate) mod prune;
+pub(crate) mod reset;
 
 use mimeo_engine::Engine;
 
@@ -17,6 +18,8 @@ pub(crate) enum Verb {
     Info(info::Args),
     /// Remove machines that do not run, and images without a name
     Prune(prune::Args),
+    /// Remove all machines, snapshots and images
+    Reset(reset::Args),
 }
 
 /// Runs the command.
@@ -25,5 +28,6 @@ pub(crate) async fn run(engine: &Engine, verb: Verb) -> Result<i32, CliError> {
         Verb::Df(args) => df::run(engine, &args),
         Verb::Info(args) => info::run(engine, &args),
         Verb::Prune(args) => prune::run(engine, &args).await,
+        Verb::Reset(args) => reset::run(engine, &args).await,
     }
 }
