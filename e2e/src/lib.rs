@@ -38,19 +38,22 @@ pub use world::{User, World, built_program};
 #[macro_export]
 macro_rules! as_root_and_user {
     ($name:ident, $body:expr) => {
+        $crate::as_root_and_user!($name, new, $body);
+    };
+    ($name:ident, $world:ident, $body:expr) => {
         mod $name {
             use super::*;
 
             #[test]
             fn as_root() {
                 let body: fn(&$crate::World) = $body;
-                body(&$crate::World::new($crate::User::Root));
+                body(&$crate::World::$world($crate::User::Root));
             }
 
             #[test]
             fn as_user() {
                 let body: fn(&$crate::World) = $body;
-                body(&$crate::World::new($crate::User::Ordinary));
+                body(&$crate::World::$world($crate::User::Ordinary));
             }
         }
     };

@@ -30,7 +30,7 @@ fn shared_dir() -> PathBuf {
     if fs::read_to_string(&ready).is_ok_and(|text| text == stamp) {
         return dir;
     }
-    for stale in ["home/snapshots", "home/stencils", "run"] {
+    for stale in ["home/snapshots", "home/stencils", "run", "volumes"] {
         remove_stale(&dir.join(stale));
     }
     let image = dir.join("busybox");
@@ -43,7 +43,12 @@ fn shared_dir() -> PathBuf {
         }
         None => run_mimeo(&dir, &["setup"]),
     }
-    run_mimeo(&dir, &["run", "--rm", &format!("oci:{}:latest", image.display()), "true"]);
+    let reference = format!("oci:{}:latest", image.display());
+    run_mimeo(&dir, &["run", "--rm", &reference, "true"]);
+    let volumes = dir.join("volumes");
+    link_tree(&dir.join("home/kernels"), &volumes.join("home/kernels"));
+    link_tree(&dir.join("run"), &volumes.join("run"));
+    run_mimeo(&volumes, &["run", "--rm", "-v", "prepared:/volume", &reference, "true"]);
     fs::write(ready, stamp).expect("written");
     dir
 }
@@ -82,9 +87,18 @@ pub(crate) fn link_kernel(home: &Path) {
     link_tree(&shared_dir().join("home/kernels"), &home.join("kernels"));
 }
 
-/// Links the shared boot snapshot, its stencil and its verification records into a world.
+/// Links the shared boot snapshot into a world.
 pub(crate) fn link_boot_snapshot(home: &Path, run: &Path) {
-    let shared = shared_dir();
+    link_boot_snapshot_of(&shared_dir(), home, run);
+}
+
+/// Links the shared boot snapshot of machines with one named volume into a world.
+pub(crate) fn link_volume_boot_snapshot(home: &Path, run: &Path) {
+    link_boot_snapshot_of(&shared_dir().join("volumes"), home, run);
+}
+
+/// Links a boot snapshot, its stencil and its verification records into a world.
+fn link_boot_snapshot_of(shared: &Path, home: &Path, run: &Path) {
     link_tree(&shared.join("home/snapshots"), &home.join("snapshots"));
     if shared.join("home/stencils").exists() {
         link_tree(&shared.join("home/stencils"), &home.join("stencils"));

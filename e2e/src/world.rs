@@ -67,6 +67,16 @@ impl World {
         world
     }
 
+    /// An empty world with a kernel, a boot snapshot, and one for machines that have one named volume.
+    #[must_use]
+    pub fn with_volumes(user: User) -> Self {
+        let world = Self::new(user);
+        prepared::link_volume_boot_snapshot(&world.home(), &world.run_dir());
+        world.chown(&world.home());
+        world.chown(&world.run_dir());
+        world
+    }
+
     /// An empty world with a kernel and no boot snapshot.
     #[must_use]
     pub fn cold(user: User) -> Self {

@@ -13,7 +13,7 @@ mod process;
 mod setup;
 
 pub use identity::{Identity, IdentityStep, Step, StepOutcome};
-pub use machine::{Address, Address6, Configure, Disk, Interface, Volume};
+pub use machine::{Address, Address6, Configure, Disk, DiskVolume, Interface, Volume};
 pub use metrics::{Cpu, Filesystem, Load, Memory, Metrics, NetworkCounters, ProcessInfo};
 pub use privileges::{Privileges, Resource, ResourceLimit};
 pub use process::{ExitStatus, Process, TerminalSize};
@@ -40,6 +40,8 @@ pub enum Request {
     /// Mount a directory of the host in the guest. After `done` the stream carries
     /// raw FUSE messages on channel 0 in both directions, until the guest ends.
     Volume(Volume),
+    /// Mount a volume that is on a disk of the guest. After `configure`, before `start`. -> `done`
+    DiskVolume(DiskVolume),
     /// Start the container's own process. Once. -> `started`, data, `exited`
     Start(Process),
     /// Run an additional process in the container. -> `started`, data, `exited`
@@ -66,6 +68,9 @@ pub enum Request {
         path: String,
         /// Follow `path` when it is a symbolic link.
         follow: bool,
+        /// Begin the names with `.` instead: the content of the directory at that path.
+        #[serde(default)]
+        content: bool,
     },
     /// Send the container's root as a tar stream on [`channel::STDOUT`], without what is mounted in it. -> `done`, data
     ReadRoot,

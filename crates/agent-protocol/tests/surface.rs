@@ -12,9 +12,9 @@ use bytes::Bytes;
 use mimeo_agent_protocol::frame::{Frame, Kind, PREAMBLE};
 use mimeo_agent_protocol::link::Hello;
 use mimeo_agent_protocol::message::{
-    Address, Address6, ChangesFormat, ClockMark, Configure, ContainerSetup, Disk, ExitStatus, Failure,
-    FailureKind, FileKind, Identity, IdentityStep, Input, Interface, Privileges, Process, ProcessInfo, Reply,
-    Request, Resource, ResourceLimit, Step, StepOutcome, TerminalSize, Tmpfs, Volume,
+    Address, Address6, ChangesFormat, ClockMark, Configure, ContainerSetup, Disk, DiskVolume, ExitStatus,
+    Failure, FailureKind, FileKind, Identity, IdentityStep, Input, Interface, Privileges, Process,
+    ProcessInfo, Reply, Request, Resource, ResourceLimit, Step, StepOutcome, TerminalSize, Tmpfs, Volume,
 };
 use mimeo_agent_protocol::{Capabilities, PROTOCOL};
 use serde_json::{Value, json};
@@ -69,7 +69,6 @@ fn setup() -> ContainerSetup {
             ..Tmpfs::default()
         }],
         shm_bytes: Some(1 << 20),
-        directories: vec!["/data".into()],
         local_time: Some("545a6966".into()),
         whole_guest: true,
         no_hosts: true,
@@ -146,13 +145,23 @@ fn requests() -> Vec<Request> {
             owner_uid: 1000,
             owner_gid: 1000,
         }),
+        Request::DiskVolume(DiskVolume {
+            target: "/data".into(),
+            disk: Some(Disk { serial: "volume-0".into(), filesystem: "ext4".into(), position: Some(2) }),
+            read_only: true,
+            no_exec: true,
+            suid: true,
+            dev: true,
+            copy_up: true,
+            user: "nobody".into(),
+        }),
         Request::Start(process()),
         Request::Exec(process()),
         Request::Signal { signal: 15 },
         Request::Metrics,
         Request::Processes,
         Request::Probe { url: "http://127.0.0.1/".into(), timeout_ms: 1 },
-        Request::ReadArchive { path: "/a".into(), follow: true },
+        Request::ReadArchive { path: "/a".into(), follow: true, content: false },
         Request::ReadRoot,
         Request::ReadChanges { format: ChangesFormat::List },
         Request::ReadChanges { format: ChangesFormat::Layer },

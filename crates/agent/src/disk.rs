@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use mimeo_agent_protocol::message::Disk;
+use rustix::io::Errno;
 use rustix::mount::MountFlags;
 
 use crate::failure::{Context, SystemError};
@@ -19,6 +20,21 @@ pub(crate) fn mount(disk: &Disk, target: &str, flags: MountFlags) -> Result<(), 
         .context(format!("mount the disk {} ({})", disk.serial, disk.filesystem))
 }
 
+/// As [`mount`]; a disk that the host gave read-only is mounted read-only.
+pub(crate) fn mount_writable_or_read_only(
+    disk: &Disk,
+    target: &str,
+    flags: MountFlags,
+) -> Result<(), SystemError> {
+    let device = wait_for_device(disk)?;
+    let mount = |flags| rustix::mount::mount(&device, target, &*disk.filesystem, flags, c"");
+    let mounted = match mount(flags) {
+        Err(Errno::ACCESS | Errno::ROFS) => mount(flags | MountFlags::RDONLY),
+        mounted => mounted,
+    };
+    mounted.context(format!("mount the disk {} ({})", disk.serial, disk.filesystem))
+}
+
 fn wait_for_device(disk: &Disk) -> Result<PathBuf, SystemError> {
     let end = Instant::now() + DISK_TIMEOUT;
     loop {
@@ -26,7 +42,7 @@ fn wait_for_device(disk: &Disk) -> Result<PathBuf, SystemError> {
             return Ok(device);
         }
         if Instant::now() > end {
-            return Err(SystemError::new(format!("find the disk {}", disk.serial), rustix::io::Errno::NODEV));
+            return Err(SystemError::new(format!("find the disk {}", disk.serial), Errno::NODEV));
         }
         std::thread::sleep(POLL_INTERVAL);
     }

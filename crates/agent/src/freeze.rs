@@ -10,7 +10,7 @@ use mimeo_agent_protocol::message::{Failure, Reply};
 
 use crate::blocking::run_blocking;
 use crate::machine::Machine;
-use crate::{cgroup, network, rootfs};
+use crate::{cgroup, disk_volume, network, rootfs};
 
 /// The module that a clone needs to destroy inherited connections. It is loaded
 /// here once instead of in every clone.
@@ -31,7 +31,8 @@ async fn prepare_for_freeze(machine: &Arc<Machine>) -> Result<(), Failure> {
     run_blocking(move || {
         modules.load_on_demand(TCP_DIAG_MODULE)?;
         if workload {
-            return Ok(rootfs::flush()?);
+            rootfs::flush()?;
+            return Ok(disk_volume::flush()?);
         }
         // Every machine needs this before its container starts: it is done here once for all clones.
         cgroup::prepare()?;

@@ -27,7 +27,7 @@ use crate::reaper::Reaper;
 use crate::streams::ProcessEnds;
 use crate::{cgroup, sysctl};
 use report::Report;
-pub(crate) use resolve::{Command, read_image_file};
+pub(crate) use resolve::{Command, read_image_file, resolve_user};
 
 /// A process that was started.
 #[derive(Debug)]

@@ -21,6 +21,7 @@ mod cgroup;
 mod configure;
 mod console;
 mod disk;
+mod disk_volume;
 mod exec;
 mod failure;
 mod freeze;

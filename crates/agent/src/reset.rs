@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use mimeo_agent_protocol::message::{Failure, Reply};
 
 use crate::blocking::run_blocking;
+use crate::disk_volume::DISKS;
 use crate::failure::{Context, SystemError, wrong_state};
 use crate::machine::{Machine, State};
 use crate::rootfs::{IMAGE, ROOT, WRITABLE};
@@ -30,7 +31,7 @@ pub(crate) async fn handle(machine: &Arc<Machine>) -> Result<Reply, Failure> {
     // Its namespaces keep the disks mounted.
     drop(container);
     run_blocking(|| {
-        [ROOT, WRITABLE, IMAGE].into_iter().try_for_each(unmount)?;
+        [ROOT, WRITABLE, DISKS, IMAGE].into_iter().try_for_each(unmount)?;
         network::remove_addresses()?;
         metadata::clear();
         Ok(rustix::system::sethostname(b"").context("clear the host name")?)

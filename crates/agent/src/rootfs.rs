@@ -42,7 +42,6 @@ pub(crate) fn prepare(configure: &Configure) -> Result<(), SystemError> {
     mount_sysfs(&root, setup.whole_guest)?;
     devices::populate_dev(&root, setup)?;
     tmpfs::mount_all(&root, &setup.tmpfs)?;
-    setup.directories.iter().try_for_each(|path| root.ensure(path))?;
     managed::write(&Names::from(configure))?;
     managed::bind(&root, setup)?;
     if let Some(content) = &setup.local_time {
@@ -95,8 +94,8 @@ fn mount_sysfs(root: &Root, writable: bool) -> Result<(), SystemError> {
     devices::mount_over(root, "/sys", "sysfs", flags, c"")
 }
 
-/// Flushes the writable layer's filesystem, and no other: flushing a volume would
-/// wait for the host, which may be frozen itself.
+/// Flushes the writable layer's filesystem, and no other: flushing a directory of the host would wait for the host,
+/// which may be frozen itself.
 pub(crate) fn flush() -> Result<(), SystemError> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let writable = rustix::fs::open(WRITABLE, flags, Mode::empty()).context("open the writable layer")?;

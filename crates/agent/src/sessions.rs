@@ -15,8 +15,8 @@ use crate::host_link::{Channel, HostLink, Reader, Writer};
 use crate::machine::Machine;
 use crate::modules::Modules;
 use crate::{
-    archive, attach, blocking, configure, exec, freeze, identify, metrics, probe, processes, reset, shutdown,
-    signal, start, stat, thaw, volume,
+    archive, attach, blocking, configure, disk_volume, exec, freeze, identify, metrics, probe, processes,
+    reset, shutdown, signal, start, stat, thaw, volume,
 };
 
 /// The agent's name in its hello.
@@ -83,12 +83,12 @@ async fn handle_request(machine: Arc<Machine>, request: Bytes, stream: Stream) {
         Request::Volume(volume) => volume::handle_stream(&machine, volume, stream).await,
         Request::Start(process) => start::handle_stream(&machine, process, stream).await,
         Request::Exec(process) => exec::handle_stream(&machine, process, stream).await,
-        Request::ReadArchive { path, follow } => {
-            let options = PackOptions { follow, one_filesystem: false };
+        Request::ReadArchive { path, follow, content } => {
+            let options = PackOptions { follow, one_filesystem: false, content };
             archive::handle_read(&machine, path, options, stream).await;
         }
         Request::ReadRoot => {
-            let options = PackOptions { follow: false, one_filesystem: true };
+            let options = PackOptions { follow: false, one_filesystem: true, content: false };
             archive::handle_read(&machine, "/".to_owned(), options, stream).await;
         }
         Request::ReadChanges { format } => archive::handle_changes(&machine, format, stream).await,
@@ -106,6 +106,7 @@ async fn handle_request(machine: Arc<Machine>, request: Bytes, stream: Stream) {
 async fn reply_to(machine: &Arc<Machine>, request: Request) -> Result<Reply, Failure> {
     match request {
         Request::Configure(configure) => configure::handle(machine, *configure).await,
+        Request::DiskVolume(volume) => disk_volume::handle(machine, volume).await,
         Request::Signal { signal } => signal::handle(machine, signal),
         Request::Metrics => metrics::handle(machine).await,
         Request::Processes => processes::handle(machine).await,

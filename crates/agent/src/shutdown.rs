@@ -12,6 +12,7 @@ use rustix::system::{RebootCommand, reboot};
 
 use crate::blocking::run_blocking;
 use crate::console::log;
+use crate::disk_volume::DISKS;
 use crate::failure::chain;
 use crate::machine::{Machine, State};
 use crate::rootfs::{ROOT, WRITABLE};
@@ -57,7 +58,7 @@ async fn end_processes(machine: &Machine) {
 
 fn flush() -> Result<(), Failure> {
     rustix::fs::sync();
-    for target in [ROOT, WRITABLE] {
+    for target in [ROOT, WRITABLE, DISKS] {
         if let Err(errno) = unmount_below(target) {
             log(&format!("cannot unmount {target}: {errno}"));
         }
@@ -65,7 +66,7 @@ fn flush() -> Result<(), Failure> {
     Ok(())
 }
 
-/// Unmounts everything below a mount point, deepest first, and the mount point itself.
+/// Unmounts everything below a path, deepest first, and what is mounted at the path itself.
 pub(crate) fn unmount_below(target: &str) -> rustix::io::Result<()> {
     let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
     let is_below =

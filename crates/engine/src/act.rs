@@ -16,6 +16,8 @@ mod snapshot;
 mod snapshot_disk;
 mod start;
 mod stop;
+mod volume;
+pub mod volume_files;
 mod wait;
 
 pub use crate::supervisor_process::SpawnError;
@@ -31,6 +33,7 @@ pub use retry::{RetryError, retry};
 pub use snapshot::snapshot;
 pub use start::start;
 pub use stop::{StopOptions, stop};
+pub use volume::{remove_volume, volume_users};
 pub use wait::{wait, wait_until_finished};
 
 use crate::Engine;

@@ -7,30 +7,34 @@ mod answering;
 mod files;
 mod imaged;
 mod launched;
+mod mounts;
 mod networked;
 mod planned;
 pub(crate) mod process;
 mod running;
 mod scratch;
 mod setup;
+mod volumes;
 
 use std::sync::Arc;
 
 use mimeo_agent_protocol::message::TerminalSize;
 use mimeo_image::{Progress, Quiet};
 
-use crate::machine::{Claim, MachineId, MachineLock, Record, State};
+use crate::machine::{Claim, MachineId, MachineLock, Record, State, VolumeMount};
 pub use crate::stage::{Stage, StageError, StartError};
+use crate::volumes::VolumeName;
 use crate::{Engine, MachineSpec};
 use answering::Answering;
 pub(crate) use answering::console_tail;
 pub(crate) use files::DiskGuest;
-pub(crate) use launched::existing_layers;
+use imaged::Imaged;
 use planned::Planned;
 pub(crate) use planned::Stopwatch;
 pub use running::Running;
 pub(crate) use running::{Guest, Session, Vm};
 pub use scratch::Scratch;
+pub(crate) use volumes::attach_volumes;
 
 /// What to start.
 #[derive(Debug, Clone)]
@@ -96,6 +100,7 @@ pub async fn create(
     let planned = plan(engine, Start::New(Box::new(spec)))?;
     let mut imaged = planned.image(engine, None, progress).await.map_err(|error| error.at(Stage::Image))?;
     launched::ensure_disk(engine, &mut imaged.planned.claim).map_err(|error| error.at(Stage::Plan))?;
+    volumes::ensure_volumes(engine, &imaged.planned.claim).map_err(|error| error.at(Stage::Plan))?;
     let claim = &mut imaged.planned.claim;
     claim.record.state = State::Created;
     claim.store().map_err(|error| StageError::from(error).at(Stage::Plan))?;
@@ -122,6 +127,34 @@ async fn try_open_files(engine: &Engine, machine: &MachineId) -> Result<DiskGues
     let claim = engine.registry().claim_for_files(machine).map_err(|error| at_plan(error.into()))?;
     let planned = planned::plan_existing(engine, claim).map_err(at_plan)?;
     answer(engine, planned, None, Arc::new(Quiet)).await?.open_files(engine).await
+}
+
+/// Where a volume is mounted whose files are opened without a machine that uses it.
+pub(crate) const OPENED_VOLUME: &str = "/volume";
+
+/// Opens the files of a volume that no machine uses: starts a guest for a machine that exists only meanwhile. Call it on
+/// a thread that lives as long as the result.
+///
+/// # Errors
+/// The error names the stage that failed. Nothing is left behind.
+pub(crate) async fn open_volume(engine: &Engine, volume: &VolumeName) -> Result<DiskGuest, StartError> {
+    match try_open_volume(engine, volume).await {
+        // As in `start`.
+        Err(StartError { source: StageError::Kvm { .. }, .. }) => try_open_volume(engine, volume).await,
+        done => done,
+    }
+}
+
+async fn try_open_volume(engine: &Engine, volume: &VolumeName) -> Result<DiskGuest, StartError> {
+    let mount = VolumeMount {
+        name: Some(volume.clone()),
+        target: OPENED_VOLUME.to_owned(),
+        ..VolumeMount::default()
+    };
+    let spec = MachineSpec { volume_mounts: vec![mount], remove: true, ..MachineSpec::new(String::new()) };
+    let planned = planned::plan_new(engine, spec).map_err(|error| error.at(Stage::Plan))?;
+    let imaged = planned.empty_image(engine).map_err(|error| error.at(Stage::Image))?;
+    launch_and_answer(engine, imaged).await?.open_files(engine).await
 }
 
 fn plan(engine: &Engine, start: Start) -> Result<Planned, StartError> {
@@ -151,6 +184,10 @@ async fn answer(
     progress: Arc<dyn Progress>,
 ) -> Result<Answering, StartError> {
     let imaged = planned.image(engine, size, progress).await.map_err(|error| error.at(Stage::Image))?;
+    launch_and_answer(engine, imaged).await
+}
+
+async fn launch_and_answer(engine: &Engine, imaged: Imaged) -> Result<Answering, StartError> {
     let networked = imaged.network().map_err(|error| error.at(Stage::Network))?;
     let launched = networked.launch(engine).await.map_err(|error| error.at(Stage::Launch))?;
     launched.answer(engine).await

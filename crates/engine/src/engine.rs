@@ -9,6 +9,7 @@ use mimeo_vmm::firecracker::{self, Firecracker};
 use mimeo_vmm::qemu::Qemu;
 
 use crate::machine::Registry;
+use crate::volumes::Volumes;
 use crate::{Events, Home};
 
 /// The variable that names the Firecracker program.
@@ -71,6 +72,12 @@ impl Engine {
     #[must_use]
     pub fn snapshots(&self) -> crate::snapshot::Snapshots {
         crate::snapshot::Snapshots::new(self.home.clone())
+    }
+
+    /// Returns the named volumes.
+    #[must_use]
+    pub fn volumes(&self) -> Volumes {
+        Volumes::new(self.home.clone())
     }
 
     /// Returns the machines' events.

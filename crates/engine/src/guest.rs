@@ -10,8 +10,7 @@ use mimeo_net::Subnet;
 use mimeo_vmm::DiskIdentification;
 use tokio::net::UnixStream;
 
-use crate::launch_spec::{IMAGE_SERIAL, WRITABLE_SERIAL};
-use crate::machine::{HOST_GATEWAY, NetworkRecord, Record};
+use crate::machine::{HOST_GATEWAY, IMAGE_SERIAL, NetworkRecord, Record, WRITABLE_SERIAL, disk_position};
 use crate::stage::StageError;
 
 /// The name that this program gives itself on a link.
@@ -58,12 +57,11 @@ pub(crate) fn configuration(
     })
 }
 
-/// One of the two disks of a machine, with what its guest finds it by.
+/// A disk of a machine, with what its guest finds it by.
 pub(crate) fn disk(serial: &str, identification: DiskIdentification) -> Disk {
     let position = match identification {
         DiskIdentification::Serial => None,
-        // The order of `launch_spec::disks`.
-        DiskIdentification::Position => Some(u32::from(serial != IMAGE_SERIAL)),
+        DiskIdentification::Position => Some(disk_position(serial)),
     };
     Disk { serial: serial.to_owned(), filesystem: FILESYSTEM.to_owned(), position }
 }

@@ -90,6 +90,7 @@ impl Home {
             this.stencils(),
             this.serves(),
             this.forks(),
+            this.volumes(),
             this.run.clone(),
             this.run.join("machines"),
             this.run.join("serves"),
@@ -161,6 +162,12 @@ impl Home {
     #[must_use]
     pub fn forks(&self) -> PathBuf {
         self.home.join("forks")
+    }
+
+    /// Returns the directory of named volumes, with one directory each.
+    #[must_use]
+    pub fn volumes(&self) -> PathBuf {
+        self.home.join("volumes")
     }
 
     /// Returns the directory of dumps of guests that did not answer, with one directory each.

@@ -7,13 +7,11 @@ use mimeo_setup::{Kernel, kernel};
 use mimeo_vmm::accel::recorded_tsc_khz;
 use mimeo_vmm::{Accelerator, Disk, DiskFormat, Driver, Forward, ForwardProtocol, LaunchSpec, UserNetwork};
 
-use crate::machine::{MachineSpec, NetworkRecord, Requirements};
+use crate::machine::{
+    IMAGE_SERIAL, MachineDisk, MachineSpec, NetworkRecord, Record, Requirements, WRITABLE_SERIAL, image_disk,
+    machine_disks, named_volumes, volume_serial,
+};
 use crate::{Home, agent, snapshot};
-
-/// Serial number by which the guest finds the image's disk.
-pub(crate) const IMAGE_SERIAL: &str = "image";
-/// Serial number by which the guest finds the writable layer's disk.
-pub(crate) const WRITABLE_SERIAL: &str = "writable";
 
 /// The launch spec of machines of this shape, without the parts that belong to a single machine.
 pub(crate) fn shape(
@@ -30,22 +28,32 @@ pub(crate) fn shape(
         command_line: command_line(accelerator, home),
         cpus: spec.cpus,
         memory_mib: spec.memory_mib,
-        disks: disks(Path::new(""), Path::new(""), 1),
+        disks: shape_disks(spec),
         network: None,
         console: PathBuf::new(),
     }
 }
 
-/// The image's disk and the machine's writable disk, in the order in which every machine has them. The writable
-/// disk is the top one of `layers` files in `dir`, each an overlay over the one below.
-pub(crate) fn disks(image: &Path, dir: &Path, layers: u32) -> Vec<Disk> {
-    let writable = dir.join(snapshot::layer_file_name(layers.saturating_sub(1)));
-    let format = if layers > 1 { DiskFormat::Qcow2 } else { DiskFormat::Raw };
-    vec![disk(image, IMAGE_SERIAL, true, DiskFormat::Raw), disk(&writable, WRITABLE_SERIAL, false, format)]
+/// The image's disk, the machine's own and those of its named volumes, in the order in which every machine has them.
+/// `dir` is the machine's directory.
+pub(crate) fn disks(image: &Path, dir: &Path, record: &Record) -> Vec<Disk> {
+    let own = machine_disks(dir, record);
+    std::iter::once(image_disk(image)).chain(own.iter().map(MachineDisk::launched)).collect()
 }
 
-fn disk(path: &Path, serial: &str, read_only: bool, format: DiskFormat) -> Disk {
-    Disk { path: path.to_owned(), serial: serial.to_owned(), read_only, format }
+/// Disks of which only the order, the serial numbers and the access matter.
+fn shape_disks(spec: &MachineSpec) -> Vec<Disk> {
+    let disk = |serial: String, read_only| Disk {
+        path: PathBuf::new(),
+        serial,
+        read_only,
+        format: DiskFormat::Raw,
+        durable: false,
+    };
+    let volumes = named_volumes(spec).into_iter().enumerate();
+    let volumes = volumes.map(|(index, (_, read_only))| disk(volume_serial(index), read_only));
+    let own = [disk(IMAGE_SERIAL.to_owned(), true), disk(WRITABLE_SERIAL.to_owned(), false)];
+    own.into_iter().chain(volumes).collect()
 }
 
 /// What a clone of this machine will need. The VMM's version is added when a snapshot is taken.

@@ -14,6 +14,7 @@ mod cause;
 mod clone;
 pub mod control;
 pub mod create;
+mod disk_layers;
 pub mod driver;
 mod durable;
 mod engine;
@@ -45,6 +46,7 @@ mod supervisor_process;
 mod sweep;
 pub mod time_zone;
 mod usage;
+pub mod volumes;
 mod working_set;
 
 pub use agent::BYTES as AGENT;

@@ -3,6 +3,7 @@
 mod changes;
 mod claim;
 mod container_options;
+mod disks;
 mod life;
 mod lock;
 mod name;
@@ -15,11 +16,17 @@ mod restart;
 mod spare;
 mod spec;
 mod subnets;
+mod volume_mount;
 
 pub use crate::id::MachineId;
 pub use changes::Changes;
 pub use claim::{Claim, ClaimError};
 pub use container_options::ContainerOptions;
+pub use disks::VolumeDisk;
+pub(crate) use disks::{
+    IMAGE_SERIAL, MachineDisk, WRITABLE_SERIAL, disk_position, image_disk, machine_disks, named_volumes,
+    volume_serial,
+};
 pub use life::{Action, Decision, Phase, Refusal, decide};
 pub(crate) use lock::{MachineLock, lock_orphan};
 pub use mimeo_volume::VolumeSpec;
@@ -41,3 +48,4 @@ pub use spec::{
     AUTO_DRIVER, HOST_GATEWAY, HealthAction, HealthProbe, HealthSpec, MachineSpec, NetworkMode, PullPolicy,
     RegistryAccess,
 };
+pub use volume_mount::{ImageVolumes, VolumeMount};

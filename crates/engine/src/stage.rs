@@ -14,6 +14,7 @@ use crate::Home;
 use crate::hang::{self, HangDump, SilentGuest};
 use crate::io_error::IoError;
 use crate::machine::{ClaimError, RecordError};
+use crate::volumes::VolumeName;
 
 /// A stage of a machine's start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -194,6 +195,22 @@ pub enum StageError {
     Restore(#[from] mimeo_vmm::RestoreError),
     #[error(transparent)]
     Volume(#[from] mimeo_volume::VolumeError),
+    #[error(transparent)]
+    NamedVolume(#[from] crate::volumes::VolumeError),
+    #[error(
+        "volume {volume} is in use by {user}: a machine that writes to a volume has it alone; stop that machine, or mount the volume read-only in both (:ro)"
+    )]
+    VolumeInUse { volume: VolumeName, user: String },
+    #[error(
+        "volume {volume} has layers, which a snapshot of a machine on QEMU has added, and the {driver} driver has no layers: use --driver qemu"
+    )]
+    VolumeLayers { volume: VolumeName, driver: &'static str },
+    #[error("cannot mount the volume at {target}")]
+    MountVolume {
+        target: String,
+        #[source]
+        source: CallError,
+    },
 }
 
 /// Why a port cannot be published.

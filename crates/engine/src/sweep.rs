@@ -41,6 +41,7 @@ pub fn sweep(engine: &Engine) -> Result<Vec<Swept>, LookupError> {
         .filter_map(|found| mark_crashed(engine, found))
         .collect();
     network::sweep();
+    engine.volumes().sweep();
     crate::snapshot_server::sweep(engine);
     garbage::sweep(engine);
     fork_decision::sweep(engine);

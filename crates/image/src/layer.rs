@@ -21,6 +21,7 @@ pub(crate) use meter::Budget;
 pub(crate) use spool::Spool;
 
 use compression::Compression;
+pub use compression::decompress;
 use meter::Metered;
 use tar_stream::TarStream;
 

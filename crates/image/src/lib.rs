@@ -84,7 +84,7 @@ pub use history::{HistoryEntry, Step};
 pub use image::{Image, LayerInfo};
 pub use import::{Change, ChangeError, ImportError, ImportOptions};
 pub use inspect::Inspection;
-pub use layer::{LayerError, LayerProblem};
+pub use layer::{LayerError, LayerProblem, decompress};
 pub use limits::Limits;
 pub use list::Listing;
 pub use list_tags::{ListTagsError, Tags, list_tags};

@@ -348,6 +348,9 @@ pub struct Disk {
     pub read_only: bool,
     /// The format of the file.
     pub format: DiskFormat,
+    /// Whether the guest's flushes reach the host's stable storage. The disk of a machine that ends with its supervisor
+    /// needs none.
+    pub durable: bool,
 }
 
 /// The format of a disk's file.

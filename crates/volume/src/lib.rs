@@ -92,23 +92,12 @@ pub enum VolumeError {
     },
 }
 
-/// Starts to serve all of a machine's volumes. Each is mounted when this returns.
+/// Starts to serve one of a machine's `total` volumes. It is mounted when this returns.
 ///
 /// # Errors
-/// When one cannot be opened on the host or mounted in the guest.
-pub async fn serve(link: &Link, volumes: &[VolumeSpec]) -> Result<Vec<VolumeServer>, VolumeError> {
-    let mut servers = Vec::with_capacity(volumes.len());
-    if volumes.is_empty() {
-        return Ok(servers);
-    }
-    let limits = Limits::shared_by(volumes.len());
-    for volume in volumes {
-        servers.push(serve_one(link, volume, limits).await?);
-    }
-    Ok(servers)
-}
-
-async fn serve_one(link: &Link, volume: &VolumeSpec, limits: Limits) -> Result<VolumeServer, VolumeError> {
+/// When it cannot be opened on the host or mounted in the guest.
+pub async fn serve(link: &Link, volume: &VolumeSpec, total: usize) -> Result<VolumeServer, VolumeError> {
+    let limits = Limits::shared_by(total);
     let serve_error = |source| VolumeError::Serve { path: volume.host.clone(), source };
     let server = open_share(volume, limits).await.map_err(serve_error)?;
     let stream = link.open(&Request::Volume(Volume {

@@ -129,6 +129,32 @@ fn snapshots_clones_and_forks_work() {
 }
 
 #[test]
+fn volumes_are_copied_for_clones() {
+    let Some((world, lan)) = world() else { return };
+    let image = world.busybox();
+    world.start(["--name", "source", "-v", "data:/data", &image, "sleep", "1000"]);
+    sh(&world, "source", "echo saved > /data/file; sync").ok();
+    world.mimeo(["snapshot", "create", "source", "--tag", "saved"]).ok();
+    sh(&world, "source", "echo later > /data/file").ok();
+    for name in ["one", "two"] {
+        world.mimeo(["snapshot", "run", "saved", "--name", name]).ok();
+        sh(&world, name, &format!("cat /data/file; echo {name} > /data/file")).ok().printed("saved\n");
+    }
+    sh(&world, "one", "cat /data/file").ok().printed("one\n");
+    sh(&world, "source", "cat /data/file").ok().printed("later\n");
+    world.mimeo(["rm", "-f", "-a"]).ok();
+    // The volume has an owner of its own again after each jail.
+    world.mimeo(["run", "--rm", "-v", "data:/data", &image, "cat", "/data/file"]).ok().printed("later\n");
+    world.start(["--name", "layers", "--driver", "qemu", "-v", "data:/data", &image, "sleep", "1000"]);
+    world.mimeo(["snapshot", "create", "layers", "--tag", "on-qemu"]).ok();
+    world.mimeo(["rm", "-f", "layers"]).ok();
+    let refused = world.mimeo(["run", "--rm", "-v", "data:/data", &image, "true"]).code(125);
+    refused.stderr_contains("volume data has layers").stderr_contains("--driver qemu");
+    world.wait_until_no_process();
+    lan.assert_empty();
+}
+
+#[test]
 fn a_page_server_ends_with_its_clones() {
     let Some((world, lan)) = world() else { return };
     let image = world.busybox();

@@ -29,4 +29,5 @@ mod start;
 mod stencils;
 mod stopped_files;
 mod supervisor;
+mod volume_clones;
 mod volumes;

@@ -12,7 +12,7 @@ use super::machine::{self, Plan, target};
 use super::{image, shell};
 
 /// One test for each feature that a host with KVM must support.
-const DEFAULT_TESTS: [&str; 17] = [
+const DEFAULT_TESTS: [&str; 18] = [
     "bad_input::accel_kvm_never_falls_back_to_emulation::as_user",
     "boot_snapshots::the_first_run_makes_the_boot_snapshot::as_root",
     "bridged::published_ports_are_reachable_from_host_and_lan",
@@ -30,9 +30,10 @@ const DEFAULT_TESTS: [&str; 17] = [
     "stopped_files::files_of_a_stopped_machine_are_copied::as_root",
     "supervisor::a_killed_supervisor_takes_only_its_machine_along::as_root",
     "supervisor::a_killed_vmm_is_reported_and_cleaned_up",
+    "volume_clones::each_clone_has_its_own_copy_of_a_volume::as_user",
 ];
 /// The same tests on Firecracker, as root because of its jailer, and Firecracker's own tests.
-const FIRECRACKER_DEFAULT_TESTS: [&str; 16] = [
+const FIRECRACKER_DEFAULT_TESTS: [&str; 17] = [
     "boot_snapshots::the_first_run_makes_the_boot_snapshot::as_root",
     "bridged::published_ports_are_reachable_from_host_and_lan",
     "clones::clones_run_side_by_side::as_root",
@@ -49,6 +50,7 @@ const FIRECRACKER_DEFAULT_TESTS: [&str; 16] = [
     "stopped_files::files_of_a_stopped_machine_are_copied::as_root",
     "supervisor::a_killed_supervisor_takes_only_its_machine_along::as_root",
     "supervisor::a_killed_vmm_is_reported_and_cleaned_up",
+    "volume_clones::each_clone_has_its_own_copy_of_a_volume::as_root",
 ];
 /// Tests that `--all` skips: they need a registry, a compiler or packages, test emulation, or start more machines than
 /// an emulated vCPU can run.

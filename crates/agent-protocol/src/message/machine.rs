@@ -112,3 +112,33 @@ pub struct Volume {
     /// As `owner_uid`, for groups.
     pub owner_gid: u32,
 }
+
+/// A volume on a disk of the guest: a directory that is not part of the container's root.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DiskVolume {
+    /// Absolute path in the container; created when it is absent.
+    pub target: String,
+    /// The disk that holds the volume and nothing else. Without one, the volume is on the writable layer's disk, and
+    /// is found again there by its target.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk: Option<Disk>,
+    /// Refuse writes.
+    #[serde(default)]
+    pub read_only: bool,
+    /// Refuse to execute files of it.
+    #[serde(default)]
+    pub no_exec: bool,
+    /// Heed set-user-ID bits.
+    #[serde(default)]
+    pub suid: bool,
+    /// Allow device files.
+    #[serde(default)]
+    pub dev: bool,
+    /// Give a new volume the container's content at that path.
+    #[serde(default)]
+    pub copy_up: bool,
+    /// The owner of a new volume where the container has nothing at that path: `user[:group]`, as in
+    /// [`Process`](super::Process).
+    #[serde(default)]
+    pub user: String,
+}

@@ -22,8 +22,6 @@ pub struct ContainerSetup {
     pub tmpfs: Vec<Tmpfs>,
     /// Size of /dev/shm in bytes.
     pub shm_bytes: Option<u64>,
-    /// Directories that must exist: those that the image declares as volumes.
-    pub directories: Vec<String>,
     /// The content of /etc/localtime, as hexadecimal digits.
     pub local_time: Option<String>,
     /// Every device of the guest in /dev, and a writable /sys.

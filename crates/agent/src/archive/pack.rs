@@ -31,7 +31,8 @@ pub(super) fn pack(
     let metadata = metadata.context(format!("stat {path}"))?;
     // If the receiver is gone, the first write fails.
     found.send(()).ok();
-    let name = Path::new(path).file_name().map_or_else(|| PathBuf::from("."), PathBuf::from);
+    let name = Path::new(path).file_name().filter(|_| !options.content);
+    let name = name.map_or_else(|| PathBuf::from("."), PathBuf::from);
     let mut packer = Packer { one_filesystem: options.one_filesystem, ..Packer::new(writer) };
     packer.add_tree(path.into(), name, metadata)?;
     Ok(packer.finish().context(format!("pack {path}"))?)
@@ -52,6 +53,8 @@ pub(crate) struct PackOptions {
     pub(crate) follow: bool,
     /// Leave out what is mounted below the path.
     pub(crate) one_filesystem: bool,
+    /// Begin the names with `.` instead of the path's last component.
+    pub(crate) content: bool,
 }
 
 /// An archive that is being written.

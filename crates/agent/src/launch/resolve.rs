@@ -63,6 +63,11 @@ fn resolve_credentials(user: &str, additional: &[String]) -> Result<Credentials,
         .map_err(|error| failure(FailureKind::UnknownUser, error.to_string()))
 }
 
+/// The UID and GID of a user of the image. Must run in the container's root.
+pub(crate) fn resolve_user(user: &str) -> Result<(u32, u32), Failure> {
+    resolve_credentials(user, &[]).map(|credentials| (credentials.uid, credentials.gid))
+}
+
 /// The text of a file of the image; empty when the file does not exist.
 pub(crate) fn read_image_file(path: &str) -> Result<String, Failure> {
     match std::fs::read(path) {

@@ -38,12 +38,12 @@ impl Root {
         self.open_at(&resolved, OFlags::PATH | OFlags::DIRECTORY).context(format!("open {path}"))
     }
 
-    /// Creates a directory with its parents, unless something is at this path.
-    pub(crate) fn ensure(&self, path: &str) -> Result<(), SystemError> {
+    /// Returns whether something is at this path.
+    pub(crate) fn exists(&self, path: &str) -> Result<bool, SystemError> {
         let resolved = self.resolve(Path::new(path)).context(format!("resolve {path}"))?;
         match self.open_at(&resolved, OFlags::PATH) {
-            Err(Errno::NOENT) => self.create_directories(&resolved).context(format!("create {path}")),
-            found => found.map(drop).context(format!("open {path}")),
+            Err(Errno::NOENT) => Ok(false),
+            found => found.map(|_| true).context(format!("open {path}")),
         }
     }
 
@@ -170,19 +170,6 @@ mod tests {
         symlink("../run/systemd/resolve/stub", directory.path().join("etc/resolv.conf")).expect("links");
         root.file("/etc/resolv.conf").expect("makes");
         assert!(directory.path().join("run/systemd/resolve/stub").is_file());
-    }
-
-    #[test]
-    fn a_directory_is_created_where_nothing_is() {
-        let (directory, root) = root();
-        std::fs::write(directory.path().join("file"), "").expect("writes");
-        symlink("/target", directory.path().join("link")).expect("links");
-        for path in ["/a/b", "relative", "/file", "/link/sub"] {
-            root.ensure(path).expect(path);
-        }
-        let is_directory = |path: &str| directory.path().join(path).is_dir();
-        assert!(is_directory("a/b") && is_directory("relative") && is_directory("target/sub"));
-        assert!(root.ensure("/file/sub").is_err());
     }
 
     #[test]

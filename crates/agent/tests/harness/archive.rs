@@ -18,7 +18,7 @@ pub fn names(archive: &[u8]) -> Vec<String> {
 
 impl Vm {
     pub async fn read_archive(&self, path: &str, follow: bool) -> Result<Vec<u8>, Failure> {
-        let mut stream = self.open(&Request::ReadArchive { path: path.into(), follow });
+        let mut stream = self.open(&Request::ReadArchive { path: path.into(), follow, content: false });
         let mut archive = Vec::new();
         let reading = async {
             while let Some(item) = stream.receiver.next().await.expect("an archive") {

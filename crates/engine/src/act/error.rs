@@ -7,6 +7,7 @@ use crate::control::{ConnectError, ControlError};
 use crate::machine::{ClaimError, LookupError, MachineName, Refusal};
 use crate::stage::{StageError, StartError};
 use crate::supervisor_process::SpawnError;
+use crate::volumes::{VolumeError, VolumeName};
 
 /// Why an operation on a machine failed.
 #[derive(Debug, thiserror::Error)]
@@ -102,6 +103,18 @@ pub enum ActError {
         /// How long the caller waited.
         timeout: Duration,
     },
+    /// No guest could be started for a volume.
+    #[error("cannot open the files of volume {name}")]
+    OpenVolume {
+        /// Its name.
+        name: VolumeName,
+        /// Why.
+        #[source]
+        source: Box<StartError>,
+    },
+    /// A volume cannot be used.
+    #[error(transparent)]
+    Volume(#[from] VolumeError),
     /// The machine's record cannot be changed.
     #[error(transparent)]
     Claim(#[from] ClaimError),

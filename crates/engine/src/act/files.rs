@@ -54,6 +54,13 @@ async fn open_live(engine: &Engine, machine: Found) -> Result<Files, ActError> {
 }
 
 impl Files {
+    /// The files of a guest that was started for them.
+    pub(super) fn of_guest(engine: &Engine, guest: DiskGuest) -> Self {
+        let dir = engine.home().machine(&guest.record.id);
+        let machine = Found { record: guest.record.clone(), dir, supervised: true };
+        Self { machine, access: Access::Own(Box::new(guest)) }
+    }
+
     /// Returns the machine.
     #[must_use]
     pub fn machine(&self) -> &Found {

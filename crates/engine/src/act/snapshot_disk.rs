@@ -5,17 +5,17 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::ActError;
-use crate::clone::add_layer_file;
 use crate::control::SavedSnapshot;
-use crate::create::existing_layers;
+use crate::create::attach_volumes;
+use crate::disk_layers::{MAX_LAYERS, add_layer_file, existing_layers};
 use crate::ignored::LogIgnored;
 use crate::launch_spec::{requires, shape};
-use crate::machine::{Claim, Found, MachineName, Requirements, boot_id};
-use crate::snapshot::{self, Draft, Kind, MAX_LAYERS, Manifest};
+use crate::machine::{Claim, Found, MachineDisk, MachineName, Requirements, boot_id, machine_disks};
+use crate::snapshot::{Draft, Kind, Manifest};
 use crate::stage::StageError;
 use crate::{Engine, accelerator, driver};
-use mimeo_image::disk_copy;
 use mimeo_setup::Kernel;
+use mimeo_vmm::Driver;
 
 /// Takes a snapshot of the machine's disk. The machine is unchanged, except that its later writes go to a new layer.
 pub(super) fn snapshot_disk(
@@ -40,30 +40,31 @@ fn save(
     if let Some(tag) = &tag {
         store.check_tag(tag)?;
     }
-    let requires = requirements(engine, &claim)?;
-    let layers = existing_layers(&claim.dir);
+    let driver = driver::find(engine, &claim.record.spec.driver)?;
+    let requires = requirements(engine, driver.as_ref(), &claim)?;
+    claim.record.disk_layers = existing_layers(&claim.dir);
+    attach_volumes(engine, &mut claim, driver.as_ref())?;
+    let disks = machine_disks(&claim.dir, &claim.record);
     let draft = Draft::create(&store)?;
-    claim.record.disk_layers = layers;
-    let committed = commit(engine, &claim, draft, tag, requires);
+    let frozen = freeze_disks(engine, driver.as_ref(), &disks, &draft);
+    let committed = frozen.and_then(|()| commit(&claim, &disks, draft, tag, requires));
     if committed.is_err() {
-        remove_layer(&claim, layers);
+        disks.iter().for_each(remove_layer);
     }
     committed
 }
 
 fn commit(
-    engine: &Engine,
     claim: &Claim,
+    disks: &[MachineDisk],
     draft: Draft,
     tag: Option<MachineName>,
     requires: Requirements,
 ) -> Result<crate::SnapshotId, StageError> {
-    let layers = claim.record.disk_layers;
-    freeze_disk(engine, claim, layers, &draft)?;
-    let names = (0..layers).map(snapshot::layer_file_name);
+    let names = disks.iter().flat_map(MachineDisk::saved_names);
     let files = names.map(|name| draft.file(&name, true)).collect::<Result<_, _>>()?;
     let manifest = Manifest {
-        format: Manifest::DISK_FORMAT,
+        format: Manifest::disk_format_of(&claim.record),
         id: draft.id.clone(),
         tag,
         kind: Kind::Snapshot,
@@ -71,7 +72,7 @@ fn commit(
         parent: None,
         machine: Some(claim.record.clone()),
         requires,
-        disk_layers: layers,
+        disk_layers: claim.record.disk_layers,
         memory_bytes: 0,
         boot_id: boot_id(),
         pause_micros: Duration::ZERO.as_micros() as u64,
@@ -81,40 +82,47 @@ fn commit(
     Ok(manifest.id)
 }
 
-/// Puts the disk's layers into the draft. Where the driver supports layers, the machine gets an empty one above them
+/// Puts the disks' layers into the draft. Where the driver supports layers, each disk gets an empty one above them
 /// first, so that they never change again.
-fn freeze_disk(engine: &Engine, claim: &Claim, layers: u32, draft: &Draft) -> Result<(), StageError> {
-    let driver = driver::find(engine, &claim.record.spec.driver)?;
+fn freeze_disks(
+    engine: &Engine,
+    driver: &dyn Driver,
+    disks: &[MachineDisk],
+    draft: &Draft,
+) -> Result<(), StageError> {
     if !driver.capabilities().disk_layers {
-        let name = snapshot::layer_file_name(0);
-        return Ok(disk_copy::copy(&claim.dir.join(&name), &draft.dir.join(&name))?);
+        return Ok(disks.iter().try_for_each(|disk| draft.copy_disk(disk))?);
     }
-    if layers >= MAX_LAYERS {
+    if disks.iter().any(|disk| disk.layers >= MAX_LAYERS) {
         return Err(StageError::DiskLayers { max: MAX_LAYERS });
     }
-    for name in (0..layers).map(snapshot::layer_file_name) {
-        draft.link(&claim.dir.join(&name), &name)?;
+    for disk in disks {
+        draft.link_disk(disk)?;
+        match disk.read_only {
+            true => engine.volumes().seal(&disk.dir, disk.layers, disk.bytes)?,
+            false => add_layer_file(&disk.dir, disk.layers, disk.bytes)?,
+        }
     }
-    add_layer_file(&claim.dir, layers, claim.record.spec.disk_bytes)
+    Ok(())
 }
 
 /// Removes the layer that was added for a snapshot that failed. Nothing has written to it: the claim is held.
-fn remove_layer(claim: &Claim, layer: u32) {
-    let path = claim.dir.join(snapshot::layer_file_name(layer));
-    if path.exists() {
+fn remove_layer(disk: &MachineDisk) {
+    let path = disk.layer(disk.layers);
+    // Other machines may read a disk that this one only reads.
+    if !disk.read_only && path.exists() {
         std::fs::remove_file(&path).log_ignored("remove the empty layer", &path);
     }
 }
 
 /// What a host needs to start machines with this disk. A machine that has never been started has no record of it yet.
-fn requirements(engine: &Engine, claim: &Claim) -> Result<Requirements, StageError> {
+fn requirements(engine: &Engine, driver: &dyn Driver, claim: &Claim) -> Result<Requirements, StageError> {
     if let Some(requires) = &claim.record.requires {
         return Ok(requires.clone());
     }
     let spec = &claim.record.spec;
-    let driver = driver::find(engine, &spec.driver)?;
     let kernel = Kernel::load(engine.home().home())?;
-    let chosen = accelerator::choose(engine.home(), spec.accelerator, driver.as_ref(), &kernel);
+    let chosen = accelerator::choose(engine.home(), spec.accelerator, driver, &kernel);
     let shape = shape(engine.home(), &kernel, spec, chosen.accelerator);
-    Ok(requires(driver.as_ref(), &kernel, &shape))
+    Ok(requires(driver, &kernel, &shape))
 }

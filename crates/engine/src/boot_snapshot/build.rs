@@ -52,7 +52,7 @@ pub(super) async fn build(
     drop((write_pause, link));
     let written = writer.finish(true).await?;
     let manifest = Manifest {
-        format: Manifest::FORMAT,
+        format: Manifest::format_of(None),
         id: written.draft.id.clone(),
         tag: Some(key),
         kind: Kind::Runtime,

@@ -1,7 +1,7 @@
 //! The warm-up run of a boot snapshot's stencil: the guest is configured, runs a container as for its first work, and
 //! is reset.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use mimeo_agent_protocol::link::Link;
@@ -11,12 +11,13 @@ use mimeo_vmm::{Disk, DiskIdentification, LaunchSpec, Network};
 use tokio::net::UnixStream;
 
 use super::PLACEHOLDER_BYTES;
+use crate::disk_layers::layer_file_name;
 use crate::guest::{self, disk, entropy, interface, unix_nanos};
 use crate::identity;
 use crate::io_error::IoContext;
-use crate::launch_spec::{IMAGE_SERIAL, WRITABLE_SERIAL, user_network};
-use crate::machine::{ContainerOptions, NetworkRecord};
-use crate::snapshot::{self, Snapshot};
+use crate::launch_spec::user_network;
+use crate::machine::{ContainerOptions, IMAGE_SERIAL, NetworkRecord, WRITABLE_SERIAL};
+use crate::snapshot::Snapshot;
 use crate::stage::StageError;
 use crate::stencil::WarmUp;
 
@@ -63,8 +64,9 @@ impl WarmUp for BootSnapshotWarmUp<'_> {
     /// Makes disks with an empty filesystem, of the size of the placeholder disks that the guest booted with.
     fn build_spec(&self, dir: &Path) -> Result<LaunchSpec, StageError> {
         let disk = |disk: &Disk| {
-            let name = if disk.read_only { disk.serial.clone() } else { snapshot::layer_file_name(0) };
-            let path = dir.join(name);
+            let path = placeholder_path(disk, dir);
+            let parent = path.parent().unwrap_or(dir);
+            std::fs::create_dir_all(parent).at("create", parent)?;
             blank::create(&path, DISK_BYTES, *uuid::Uuid::new_v4().as_bytes())?;
             let opened = std::fs::File::options().write(true).open(&path);
             opened.and_then(|file| file.set_len(PLACEHOLDER_BYTES)).at("resize", &path)?;
@@ -86,6 +88,16 @@ impl WarmUp for BootSnapshotWarmUp<'_> {
         copy_program(&link).await?;
         run_program(&link).await?;
         Ok(link.call(&Request::Reset).await?.done()?)
+    }
+}
+
+/// The path of a disk of the stencil's. Relative to the directory it is that of the machines' disks: QEMU opens the files
+/// of disks that are written again when it saves its devices.
+fn placeholder_path(disk: &Disk, dir: &Path) -> PathBuf {
+    match disk.serial.as_str() {
+        IMAGE_SERIAL => dir.join(IMAGE_SERIAL),
+        WRITABLE_SERIAL => dir.join(layer_file_name(0)),
+        volume => dir.join(volume).join(layer_file_name(0)),
     }
 }
 

@@ -2,11 +2,10 @@
 //! the snapshot's layers.
 
 use super::planned::{self, CloneSource};
-use super::restored::give_disk;
+use super::restored::give_disks;
 use crate::Engine;
 use crate::create::{Running, start_claimed};
 use crate::launch_request::{CloneRequest, HoldPolicy};
-use crate::machine::Record;
 use crate::snapshot::{LoadError, Snapshot};
 use crate::stage::{Stage, StageError, StartError};
 
@@ -33,18 +32,15 @@ async fn try_start(engine: &Engine, request: &CloneRequest) -> Result<Running, S
     let CloneSource { snapshot, machine, driver, .. } =
         planned::load_disk(engine, &request.snapshot).map_err(at_load)?;
     let spec = planned::clone_spec(&machine, &request.overrides);
-    let layers = planned::disk_layers(&snapshot, driver.as_ref());
-    let claim = engine.registry().claim_as(spec, |record| inherit(record, machine, layers));
+    let claim = engine.registry().claim_as(spec, |record| {
+        planned::inherit_disks(record, &machine, driver.as_ref());
+        record.source_env = machine.requested_env();
+        record.adopt_source_env();
+        record.image = machine.image;
+    });
     let claim = claim.map_err(|error| StageError::from(error).at(Stage::Plan))?;
-    give_disk(driver.as_ref(), &snapshot, &claim).map_err(at_load)?;
+    give_disks(driver.as_ref(), &snapshot, &claim).map_err(at_load)?;
     start_claimed(engine, claim).await
-}
-
-fn inherit(record: &mut Record, source: Record, layers: u32) {
-    record.source_env = source.requested_env();
-    record.adopt_source_env();
-    record.image = source.image;
-    record.disk_layers = layers;
 }
 
 /// Refuses a snapshot without memory where clones are restored from memory.

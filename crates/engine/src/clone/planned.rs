@@ -11,7 +11,9 @@ use crate::create::{Stopwatch, process};
 use crate::id::SnapshotId;
 use crate::identity;
 use crate::launch_request::{CloneRequest, HoldPolicy};
-use crate::machine::{BOOTED_AS_CLONE, Claim, CloneOverrides, MachineSpec, Record, RestartPolicy};
+use crate::machine::{
+    BOOTED_AS_CLONE, Claim, CloneOverrides, MachineSpec, Record, RestartPolicy, VolumeDisk,
+};
 use crate::snapshot::{self, Kind, LoadError, Snapshot};
 use crate::stage::StageError;
 use crate::{Engine, driver, signal};
@@ -92,9 +94,15 @@ pub(super) fn load_disk(engine: &Engine, snapshot: &SnapshotId) -> Result<CloneS
     Ok(CloneSource { snapshot, machine, image, driver })
 }
 
-/// The number of layers of a clone's disk.
-pub(super) fn disk_layers(snapshot: &Snapshot, driver: &dyn Driver) -> u32 {
-    snapshot.manifest.disk_layers + u32::from(driver.capabilities().disk_layers)
+/// Notes the disks of a clone in its record: its own, and its copies of its source's volumes.
+pub(super) fn inherit_disks(record: &mut Record, source: &Record, driver: &dyn Driver) {
+    let added = u32::from(driver.capabilities().disk_layers);
+    record.disk_layers = source.disk_layers + added;
+    let own = |volume: &VolumeDisk| {
+        let layers = volume.layers + if volume.read_only { 0 } else { added };
+        VolumeDisk { own: true, layers, ..volume.clone() }
+    };
+    record.volumes = source.volumes.iter().map(own).collect();
 }
 
 /// The clone's spec: the source's, with the overrides in place of what must be the clone's own.
@@ -118,11 +126,11 @@ pub(super) fn clone_spec(source: &Record, overrides: &CloneOverrides) -> Machine
 
 fn inherit(record: &mut Record, source: Record, snapshot: &Snapshot, driver: &dyn Driver) {
     record.source_env = source.requested_env();
+    inherit_disks(record, &source, driver);
     record.image = source.image;
     record.boot_method = Some(BOOTED_AS_CLONE.to_owned());
     record.origin = Some(snapshot.manifest.id.clone());
     record.requires = Some(snapshot.manifest.requires.clone());
-    record.disk_layers = disk_layers(snapshot, driver);
     record.vm_generation = Some(identity::new_vm_generation());
 }
 

@@ -3,7 +3,6 @@
 use std::path::{Path, PathBuf};
 
 use mimeo_image::disk_copy;
-use mimeo_image::overlay::{self, Backing, BackingFormat};
 use mimeo_pager::Pages;
 use mimeo_vmm::{Driver, Instance, LaunchSpec, SavedMachine};
 
@@ -11,10 +10,11 @@ use super::planned::{self, CloneSource, Planned};
 use super::warm_up::CloneWarmUp;
 use crate::cause::chain;
 use crate::create::{Scratch, Vm};
+use crate::disk_layers::{add_layer_file, layer_file_name, link_layers};
 use crate::io_error::IoContext;
 use crate::launch_request::Retry;
 use crate::launch_spec::disks;
-use crate::machine::{Claim, ProcessIdentity, Record};
+use crate::machine::{Claim, MachineDisk, ProcessIdentity, Record, machine_disks};
 use crate::network::{self, Connection, without_forwards};
 use crate::snapshot::{self, HostProfile, STATE, Snapshot, Snapshots};
 use crate::stage::StageError;
@@ -43,7 +43,7 @@ impl Planned {
         let mapped = stencil.as_ref().map_or(&memory, |stencil| &stencil.process.memory);
         working_set::read_ahead(&store, &self.snapshot, mapped);
         self.stopwatch.lap("memory");
-        give_disk(self.driver.as_ref(), &self.snapshot, &self.claim)?;
+        give_disks(self.driver.as_ref(), &self.snapshot, &self.claim)?;
         self.stopwatch.lap("disk");
         let (instance, divergent_pages) = self.start_vmm(&spec, memory, stencil, &mut missing).await?;
         snapshot::check_version(&self.snapshot.manifest.requires, &instance.version().await?)?;
@@ -61,8 +61,8 @@ impl Planned {
         let (driver, snapshot) = (self.driver.as_ref(), &self.snapshot);
         let request = stencil::StencilRequest { driver, snapshot, memory, spec };
         let policy = BuildPolicy::UnlessFailed(Retry::Stencil { snapshot: snapshot.manifest.id.clone() });
-        stencil::find_or_build(store, request, policy, CloneWarmUp::new(snapshot, spec, &self.claim.record))
-            .await
+        let warm_up = CloneWarmUp::new(snapshot, spec, &self.claim.record);
+        stencil::find_or_build(store, request, policy, warm_up).await
     }
 
     /// Restores the VMM from the stencil or, without one, from the saved state.
@@ -74,10 +74,9 @@ impl Planned {
         missing: &mut Option<String>,
     ) -> Result<(Box<dyn Instance>, Pages), StageError> {
         if let Some(stencil) = stencil {
-            let layers = self.snapshot.manifest.disk_layers;
-            let layer = self.claim.dir.join(snapshot::layer_file_name(layers));
-            match std::fs::copy(stencil.dir.join(snapshot::layer_file_name(layers)), &layer) {
-                Ok(_) => match self.driver.restore_process(spec, &stencil.process).await {
+            let layers = written_layers(&self.claim);
+            match layers.iter().try_for_each(|layer| layer.copy_from(&stencil.dir)) {
+                Ok(()) => match self.driver.restore_process(spec, &stencil.process).await {
                     Ok(instance) => {
                         stencil.record_success();
                         return Ok((instance, stencil.divergent_pages));
@@ -96,8 +95,7 @@ impl Planned {
                 }
             }
             // The writes of the stencil's guest match the stencil's memory, not the snapshot's.
-            std::fs::remove_file(&layer).at("remove", &layer)?;
-            add_layer_file(&self.claim.dir, layers, self.claim.record.spec.disk_bytes)?;
+            layers.iter().try_for_each(WrittenLayer::clear)?;
         }
         let saved = SavedMachine { state: self.snapshot.dir.join(STATE), memory, pager: self.pager.clone() };
         Ok((self.driver.restore(spec, &saved).await?, Pages::default()))
@@ -107,7 +105,7 @@ impl Planned {
         let record = &self.claim.record;
         let spec = LaunchSpec {
             name: record.id.short().to_owned(),
-            disks: disks(&self.image.rootfs, &self.claim.dir, record.disk_layers),
+            disks: disks(&self.image.rootfs, &self.claim.dir, record),
             // Ports are published once the guest runs: if one is taken in the meantime, another is chosen then.
             network: connection.network(record).map(without_forwards),
             console: self.claim.dir.join("console.log"),
@@ -149,9 +147,10 @@ fn check_compatibility(
 /// Builds the stencil that clones of a snapshot are restored from, regardless of earlier failures.
 pub(super) async fn build_stencil(engine: &Engine, source: CloneSource) -> Result<(), StageError> {
     let CloneSource { snapshot, machine, image, driver } = source;
-    let record = Record { disk_layers: planned::disk_layers(&snapshot, driver.as_ref()), ..machine };
+    let mut record = machine.clone();
+    planned::inherit_disks(&mut record, &machine, driver.as_ref());
     let spec = LaunchSpec {
-        disks: disks(&image.rootfs, Path::new(""), record.disk_layers),
+        disks: disks(&image.rootfs, Path::new(""), &record),
         network: record.network.as_ref().map(|_| network::placeholder_user_network()).transpose()?,
         ..shape(engine, &snapshot, &record)
     };
@@ -170,34 +169,58 @@ pub(super) async fn build_stencil(engine: &Engine, source: CloneSource) -> Resul
     }
 }
 
-/// Gives a clone a disk of its own with the content of the snapshot's.
-pub(super) fn give_disk(driver: &dyn Driver, snapshot: &Snapshot, claim: &Claim) -> Result<(), StageError> {
-    match driver.capabilities().disk_layers {
-        true => link_disk_layers(snapshot, &claim.dir, claim.record.spec.disk_bytes),
-        false => copy_disk(snapshot, &claim.dir),
+/// Gives a clone disks of its own with the content of the snapshot's.
+pub(super) fn give_disks(driver: &dyn Driver, snapshot: &Snapshot, claim: &Claim) -> Result<(), StageError> {
+    for disk in machine_disks(&claim.dir, &claim.record) {
+        let from = snapshot.dir.join(&disk.saved_dir);
+        create_dir(&disk.dir)?;
+        match driver.capabilities().disk_layers {
+            true => link_disk(&from, &disk)?,
+            // A driver without layers gets a copy.
+            false => disk_copy::copy(&from.join(layer_file_name(0)), &disk.layer(0))?,
+        }
     }
+    Ok(())
 }
 
-/// Hard-links the snapshot's disk layers into `dir` and puts an empty one over them. The clone keeps its disk even
-/// if the snapshot is removed.
-pub(super) fn link_disk_layers(snapshot: &Snapshot, dir: &Path, bytes: u64) -> Result<(), StageError> {
-    let layers = snapshot.manifest.disk_layers;
-    for name in (0..layers).map(snapshot::layer_file_name) {
-        let (from, to) = (snapshot.dir.join(&name), dir.join(&name));
-        std::fs::hard_link(&from, to).at("link", &from)?;
+/// Hard-links the layers of a snapshot's disk in `from`, and puts an empty one over them if the disk is written. The
+/// clone keeps its disk even if the snapshot is removed.
+pub(super) fn link_disk(from: &Path, disk: &MachineDisk) -> Result<(), StageError> {
+    create_dir(&disk.dir)?;
+    if disk.read_only {
+        return Ok(link_layers(from, &disk.dir, disk.layers)?);
     }
-    add_layer_file(dir, layers, bytes)
+    let below = disk.layers - 1;
+    link_layers(from, &disk.dir, below)?;
+    Ok(add_layer_file(&disk.dir, below, disk.bytes)?)
 }
 
-/// Copies the snapshot's disk, for drivers without support for layers.
-fn copy_disk(snapshot: &Snapshot, dir: &Path) -> Result<(), StageError> {
-    let name = snapshot::layer_file_name(0);
-    Ok(disk_copy::copy(&snapshot.dir.join(&name), &dir.join(&name))?)
+fn create_dir(dir: &Path) -> Result<(), StageError> {
+    Ok(std::fs::create_dir_all(dir).at("create", dir)?)
 }
 
-/// Creates an empty layer above `below` others.
-pub(crate) fn add_layer_file(dir: &Path, below: u32, bytes: u64) -> Result<(), StageError> {
-    let name = snapshot::layer_file_name(below.saturating_sub(1));
-    let format = if below > 1 { BackingFormat::Qcow2 } else { BackingFormat::Raw };
-    Ok(overlay::create(&dir.join(snapshot::layer_file_name(below)), &Backing { name: &name, format }, bytes)?)
+/// The layer of a clone's disk that the clone writes.
+struct WrittenLayer {
+    disk: MachineDisk,
+    file: PathBuf,
+}
+
+/// The layers that a clone writes, of all its disks.
+fn written_layers(claim: &Claim) -> Vec<WrittenLayer> {
+    let disks = machine_disks(&claim.dir, &claim.record).into_iter().filter(|disk| !disk.read_only);
+    disks.map(|disk| WrittenLayer { file: disk.layer(disk.layers - 1), disk }).collect()
+}
+
+impl WrittenLayer {
+    /// Replaces the layer by that of a stencil.
+    fn copy_from(&self, stencil: &Path) -> std::io::Result<()> {
+        let theirs = self.disk.moved_to(stencil);
+        std::fs::copy(theirs.layer(theirs.layers - 1), &self.file).map(drop)
+    }
+
+    /// Makes the layer empty again.
+    fn clear(&self) -> Result<(), StageError> {
+        std::fs::remove_file(&self.file).at("remove", &self.file)?;
+        Ok(add_layer_file(&self.disk.dir, self.disk.layers - 1, self.disk.bytes)?)
+    }
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use mimeo_vmm::{Disk, LaunchSpec, Network};
+use mimeo_vmm::{LaunchSpec, Network};
 use tokio::net::UnixStream;
 
 use super::restored;
@@ -13,7 +13,7 @@ use crate::hang::HangDump;
 use crate::id::MachineId;
 use crate::identity;
 use crate::launch_spec::user_network;
-use crate::machine::{NetworkRecord, Record};
+use crate::machine::{MachineDisk, NetworkRecord, Record, machine_disks};
 use crate::snapshot::Snapshot;
 use crate::stage::StageError;
 use crate::stencil::WarmUp;
@@ -51,10 +51,14 @@ impl<'a> CloneWarmUp<'a> {
 
 impl WarmUp for CloneWarmUp<'_> {
     fn build_spec(&self, dir: &Path) -> Result<LaunchSpec, StageError> {
-        restored::link_disk_layers(self.snapshot, dir, self.record.spec.disk_bytes)?;
+        let disks: Vec<_> = machine_disks(dir, &self.record);
+        for disk in &disks {
+            restored::link_disk(&self.snapshot.dir.join(&disk.saved_dir), disk)?;
+        }
+        let image = self.spec.disks.iter().take(1).cloned();
         Ok(LaunchSpec {
             name: self.snapshot.manifest.id.short().to_owned(),
-            disks: self.spec.disks.iter().map(|disk| relocate_writable(disk, dir)).collect(),
+            disks: image.chain(disks.iter().map(MachineDisk::launched)).collect(),
             network: self.record.network.as_ref().map(user_network).map(Network::User),
             console: dir.join("console.log"),
             ..self.spec.clone()
@@ -73,12 +77,4 @@ impl WarmUp for CloneWarmUp<'_> {
         let seconds = PROGRAM_TIMEOUT.as_secs();
         outcome.map_err(|StillRuns| StageError::WarmUpProgramRuns { seconds, dump: HangDump::default() })
     }
-}
-
-fn relocate_writable(disk: &Disk, dir: &Path) -> Disk {
-    let path = match disk.path.file_name() {
-        Some(name) if !disk.read_only => dir.join(name),
-        _ => disk.path.clone(),
-    };
-    Disk { path, ..disk.clone() }
 }

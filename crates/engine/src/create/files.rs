@@ -15,6 +15,7 @@ use super::planned::Planned;
 use super::running::configure;
 use crate::Engine;
 use crate::hang::HangDump;
+use crate::machine::Record;
 use crate::stage::{Stage, StageError, StartError};
 
 /// Time for the guest to flush the disk and power off.
@@ -28,6 +29,8 @@ pub(crate) struct DiskGuest {
     vmm: AbortOnDrop,
     _volumes: Vec<VolumeServer>,
     pub(crate) link: Link,
+    /// The machine, as it was when the guest was started.
+    pub(crate) record: Record,
 }
 
 /// The task that waits for the VMM's end, and ends it at a disk error: its guest would be paused for ever.
@@ -49,7 +52,14 @@ impl Answering {
         let seconds = claim.record.spec.start_timeout;
         // No limits, and no temporary filesystems, which would hide what is on the disk.
         let setup = ContainerSetup { no_hosts: claim.record.spec.no_hosts, ..ContainerSetup::default() };
-        let configured = configure(&link, &mut claim.record, driver.capabilities().disks, setup, stopwatch);
+        let configured = configure(
+            &link,
+            &mut claim.record,
+            &imaged.config,
+            driver.capabilities().disks,
+            setup,
+            stopwatch,
+        );
         let configured = tokio::select! {
             configured = timeout(Duration::from_secs(seconds.into()), configured) => {
                 configured.unwrap_or(Err((Stage::Configure, StageError::Silent { seconds, dump: HangDump::default() })))
@@ -58,12 +68,13 @@ impl Answering {
         };
         match configured {
             Ok(volumes) => {
+                let record = launched.imaged.planned.claim.record.clone();
                 let vmm = tokio::spawn(async move {
                     let exit = launched.vm.instance.wait().await;
                     drop(launched);
                     exit
                 });
-                Ok(DiskGuest { vmm: AbortOnDrop(vmm), _volumes: volumes, link })
+                Ok(DiskGuest { vmm: AbortOnDrop(vmm), _volumes: volumes, link, record })
             }
             Err((stage, error)) => Err(launched.fail(engine, stage, error).await),
         }

@@ -1,9 +1,10 @@
 //! Stage 2: finds or pulls the image, and determines the container's process.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use mimeo_agent_protocol::message::{Process, TerminalSize};
-use mimeo_image::{Image, ImageConfig, Progress, PullOptions, RegistryOptions, Source, Store};
+use mimeo_image::{Image, ImageConfig, Progress, PullOptions, RegistryOptions, Source, Store, blank};
 use mimeo_net::PortMapping;
 
 use super::planned::Planned;
@@ -15,11 +16,18 @@ use crate::machine::{HealthAction, ImageSummary, MachineSpec, NetworkRecord, Pul
 use crate::signal;
 use crate::stage::StageError;
 
+/// File name of an empty image, in the machine's directory.
+const EMPTY_IMAGE: &str = "empty-image";
+const EMPTY_IMAGE_BYTES: u64 = 16 << 20;
+
 /// A planned machine with its image.
 #[derive(Debug)]
 pub(super) struct Imaged {
     pub(super) planned: Planned,
-    pub(super) image: Image,
+    /// The image's filesystem.
+    pub(super) rootfs: PathBuf,
+    /// The image's run configuration.
+    pub(super) config: ImageConfig,
 }
 
 impl Planned {
@@ -48,7 +56,14 @@ impl Planned {
         let name = || image.names.first().unwrap_or(&record.spec.image).clone();
         record.image.get_or_insert_with(|| ImageSummary { id: image.id.to_string(), name: name() });
         self.stopwatch.lap("image");
-        Ok(Imaged { planned: self, image })
+        Ok(Imaged { planned: self, rootfs: image.rootfs, config: image.config })
+    }
+
+    /// Gives a machine that runs no container an empty image.
+    pub(super) fn empty_image(self, engine: &Engine) -> Result<Imaged, StageError> {
+        let rootfs = self.claim.dir.join(EMPTY_IMAGE);
+        blank::create_from_template(&engine.home().templates(), &rootfs, EMPTY_IMAGE_BYTES)?;
+        Ok(Imaged { planned: self, rootfs, config: ImageConfig::default() })
     }
 }
 

@@ -1,7 +1,5 @@
 //! Stage 4: starts the virtual machine.
 
-use std::path::Path;
-
 use mimeo_agent_protocol::link::Link;
 use mimeo_image::blank;
 use mimeo_pager::Pages;
@@ -13,15 +11,16 @@ use super::networked::Networked;
 use super::planned::Planned;
 use super::running::Vm;
 use super::scratch::Scratch;
+use super::volumes::attach_volumes;
 use crate::accelerator::AcceleratorChoice;
 use crate::boot_snapshot::{self, BootSnapshotError, GuestRequest, WarmGuest};
 use crate::cause::chain;
+use crate::disk_layers::{existing_layers, layer_file_name};
 use crate::id::SnapshotId;
 use crate::identity;
 use crate::launch_spec::{disks, requires, shape};
 use crate::machine::{BOOTED_COLD, BOOTED_WARM, Claim, ProcessIdentity};
 use crate::network::without_forwards;
-use crate::snapshot;
 use crate::stage::StageError;
 use crate::{Engine, accelerator, agent};
 
@@ -45,6 +44,7 @@ impl Networked {
         let Planned { claim, kernel, driver, stopwatch } = &mut imaged.planned;
         let scratch = Scratch::create(engine, &claim.record)?;
         ensure_disk(engine, claim)?;
+        attach_volumes(engine, claim, driver.as_ref())?;
         let chosen =
             accelerator::choose(engine.home(), claim.record.spec.accelerator, driver.as_ref(), kernel);
         chosen.warn();
@@ -52,7 +52,7 @@ impl Networked {
         let network = connection.network(&claim.record);
         let spec = LaunchSpec {
             name: claim.record.id.short().to_owned(),
-            disks: disks(&imaged.image.rootfs, &claim.dir, claim.record.disk_layers),
+            disks: disks(&imaged.rootfs, &claim.dir, &claim.record),
             network: if claim.is_for_files() { network.map(without_forwards) } else { network },
             console: claim.dir.join("console.log"),
             ..shape
@@ -98,14 +98,8 @@ pub(super) fn ensure_disk(engine: &Engine, claim: &mut Claim) -> Result<(), Stag
     if claim.record.times.started.is_some() {
         return Err(StageError::DiskLost { dir: claim.dir.clone() });
     }
-    let writable = claim.dir.join(snapshot::layer_file_name(0));
+    let writable = claim.dir.join(layer_file_name(0));
     Ok(blank::create_from_template(&engine.home().templates(), &writable, claim.record.spec.disk_bytes)?)
-}
-
-/// The number of layers of the disk in a machine's directory.
-pub(crate) fn existing_layers(dir: &Path) -> u32 {
-    let exists = |layer: &u32| dir.join(snapshot::layer_file_name(*layer)).exists();
-    (0..).take_while(exists).count() as u32
 }
 
 /// A virtual machine that was started, and how.

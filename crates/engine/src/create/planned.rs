@@ -122,13 +122,21 @@ fn check_range(option: &'static str, given: u64, min: u64, max: u64, unit: &str)
 
 /// Refuses two volumes with the same mount point: one would hide the other.
 fn validate_volume_targets(spec: &MachineSpec) -> Result<(), StageError> {
-    let mut targets: Vec<&str> =
-        spec.volumes.iter().map(|volume| volume.guest.trim_end_matches('/')).collect();
+    if let Some(mount) = spec.volume_mounts.iter().find(|mount| !mount.target.starts_with('/')) {
+        return Err(StageError::VolumeTarget { given: mount.target.clone() });
+    }
+    let mut targets: Vec<&str> = volume_targets(spec).map(|target| target.trim_end_matches('/')).collect();
     targets.sort_unstable();
     match targets.windows(2).find(|pair| pair[0] == pair[1]) {
         Some(pair) => Err(StageError::DuplicateVolumeTarget { target: pair[0].to_owned() }),
         None => Ok(()),
     }
+}
+
+/// The mount points of a machine's volumes.
+fn volume_targets(spec: &MachineSpec) -> impl Iterator<Item = &str> {
+    let host = spec.volumes.iter().map(|volume| volume.guest.as_str());
+    host.chain(spec.volume_mounts.iter().map(|mount| mount.target.as_str()))
 }
 
 /// Refuses what the guest would refuse later, before an image is pulled for it.
@@ -142,8 +150,8 @@ fn validate_container(spec: &MachineSpec) -> Result<(), StageError> {
     for tmpfs in &spec.container.tmpfs {
         // Volumes are mounted after all temporary filesystems.
         let target = Path::new(&tmpfs.target);
-        if let Some(volume) = spec.volumes.iter().find(|volume| target.starts_with(&volume.guest)) {
-            let (tmpfs, volume) = (tmpfs.target.clone(), volume.guest.clone());
+        if let Some(volume) = volume_targets(spec).find(|volume| target.starts_with(volume)) {
+            let (tmpfs, volume) = (tmpfs.target.clone(), volume.to_owned());
             return Err(StageError::TmpfsOverlapsVolume { tmpfs, volume });
         }
     }

@@ -13,6 +13,7 @@ use tokio::time::timeout;
 
 use super::answering::Answering;
 use super::launched::Launched;
+use super::mounts::mount_volumes;
 use super::planned::{Planned, Stopwatch};
 use super::scratch::Scratch;
 use super::setup::container_setup;
@@ -118,7 +119,7 @@ impl Answering {
         let Planned { claim, stopwatch, driver, .. } = &mut imaged.planned;
         let seconds = claim.record.spec.start_timeout;
         let set_up = tokio::select! {
-            set_up = timeout(Duration::from_secs(seconds.into()), set_up(&link, &mut claim.record, &imaged.image.config, driver.capabilities().disks, stopwatch)) => {
+            set_up = timeout(Duration::from_secs(seconds.into()), set_up(&link, &mut claim.record, &imaged.config, driver.capabilities().disks, stopwatch)) => {
                 set_up.unwrap_or(Err((Stage::Start, StageError::Silent { seconds, dump: HangDump::default() })))
             }
             exit = vm.instance.wait() => Err((Stage::Start, StageError::died(&exit))),
@@ -140,16 +141,17 @@ async fn set_up(
     stopwatch: &mut Stopwatch,
 ) -> Result<(Vec<VolumeServer>, Stream), (Stage, StageError)> {
     let setup = container_setup(&record.spec, image).map_err(|error| (Stage::Configure, error))?;
-    let volumes = configure(link, record, disks, setup, stopwatch).await?;
+    let volumes = configure(link, record, image, disks, setup, stopwatch).await?;
     let container = start_container(link, &record.process).await.map_err(|error| (Stage::Start, error))?;
     stopwatch.lap("start");
     Ok((volumes, container))
 }
 
-/// Configures a guest that has answered, and serves its volumes.
+/// Configures a guest that has answered, and mounts its volumes.
 pub(super) async fn configure(
     link: &Link,
     record: &mut Record,
+    image: &ImageConfig,
     disks: DiskIdentification,
     setup: ContainerSetup,
     stopwatch: &mut Stopwatch,
@@ -164,16 +166,17 @@ pub(super) async fn configure(
     let configured = link.call(&Request::Configure(configuration)).await;
     configured.and_then(Reply::done).map_err(|error| configure(error.into()))?;
     stopwatch.lap("configure");
-    mimeo_volume::serve(link, &record.spec.volumes).await.map_err(|error| configure(error.into()))
+    mount_volumes(link, record, image, disks).await.map_err(configure)
 }
 
 fn running(launched: Launched, session: Session) -> Running {
     let Launched { vm, imaged, .. } = launched;
+    let config = imaged.config;
     let Planned { mut claim, stopwatch, driver, .. } = imaged.planned;
     claim.record.state = State::Running;
     claim.record.times.started = Some(Timestamp::now());
     claim.record.times.stages = stopwatch.stages();
-    Running::new(vm, claim, &imaged.image.config, driver.capabilities(), session)
+    Running::new(vm, claim, &config, driver.capabilities(), session)
 }
 
 async fn start_container(link: &Link, process: &Process) -> Result<Stream, StageError> {

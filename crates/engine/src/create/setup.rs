@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use mimeo_agent_protocol::message::ContainerSetup;
+use mimeo_agent_protocol::message::{ContainerSetup, Tmpfs};
 use mimeo_image::ImageConfig;
 
-use crate::machine::MachineSpec;
+use super::mounts::image_volumes;
+use crate::machine::{ImageVolumes, MachineSpec};
 use crate::stage::StageError;
 use crate::time_zone;
 
@@ -23,13 +24,21 @@ pub(super) fn container_setup(spec: &MachineSpec, image: &ImageConfig) -> Result
         sysctls: options.sysctls.clone(),
         default_sysctls: default_sysctls(),
         read_only: options.read_only,
-        tmpfs: options.tmpfs.clone(),
+        tmpfs: options.tmpfs.iter().cloned().chain(image_tmpfs(spec, image)).collect(),
         shm_bytes: options.shm_bytes,
-        directories: image.volumes.clone(),
         local_time: options.time_zone.as_deref().map(local_time).transpose()?,
         whole_guest: options.privileged,
         no_hosts: spec.no_hosts,
     })
+}
+
+/// Temporary filesystems in place of the volumes that the image declares, if that is requested.
+fn image_tmpfs(spec: &MachineSpec, image: &ImageConfig) -> Vec<Tmpfs> {
+    if spec.image_volumes != ImageVolumes::Tmpfs {
+        return Vec::new();
+    }
+    let tmpfs = |target| Tmpfs { target, copy_up: true, ..Tmpfs::default() };
+    image_volumes(spec, image).map(tmpfs).collect()
 }
 
 fn default_sysctls() -> BTreeMap<String, String> {

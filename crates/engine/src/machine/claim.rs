@@ -10,6 +10,7 @@ use super::{LookupError, MachineName, ProcessIdentity, Record, RecordError, Stat
 use crate::cause::chain;
 use crate::ignored::LogIgnored;
 use crate::io_error::IoError;
+use crate::volumes::VolumeLock;
 
 /// A machine's directory, locked by this process. Dropping it undoes the start of the machine, unless it was
 /// persisted: a new machine is removed, an existing one gets its previous record back.
@@ -21,6 +22,8 @@ pub struct Claim {
     pub dir: PathBuf,
     /// The path of its spare record.
     spare: PathBuf,
+    /// The locks of its named volumes.
+    pub(crate) volume_locks: Vec<VolumeLock>,
     lock: MachineLock,
     undo: Undo,
 }
@@ -86,12 +89,13 @@ pub enum ClaimError {
 impl Claim {
     /// Claims a machine that was created just now.
     pub(super) fn new(record: Record, dir: PathBuf, spare: PathBuf, lock: MachineLock) -> Self {
-        Self { record, dir, spare, lock, undo: Undo::Remove }
+        Self { record, dir, spare, volume_locks: Vec::new(), lock, undo: Undo::Remove }
     }
 
     /// Claims an existing machine without changing its state, to use its disk for a moment.
     pub(super) fn for_files(dir: PathBuf, spare: PathBuf, lock: MachineLock, record: Record) -> Self {
-        Self { record: record.clone(), dir, spare, lock, undo: Undo::RestoreAfterFiles(Box::new(record)) }
+        let undo = Undo::RestoreAfterFiles(Box::new(record.clone()));
+        Self { record, dir, spare, volume_locks: Vec::new(), lock, undo }
     }
 
     /// Returns whether the claim is for the machine's files only.
@@ -107,7 +111,8 @@ impl Claim {
         lock: MachineLock,
         previous: Record,
     ) -> Result<Self, ClaimError> {
-        let mut claim = Self { record, dir, spare, lock, undo: Undo::Restore(Box::new(previous)) };
+        let undo = Undo::Restore(Box::new(previous));
+        let mut claim = Self { record, dir, spare, volume_locks: Vec::new(), lock, undo };
         let record = &mut claim.record;
         record.state = State::Creating;
         record.supervisor = ProcessIdentity::own();

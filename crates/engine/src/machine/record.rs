@@ -12,10 +12,11 @@ use mimeo_agent_protocol::message::{IdentityStep, Process};
 use mimeo_net::{MacAddress, PortMapping, Subnet};
 use serde::{Deserialize, Serialize};
 
-use super::{MachineName, MachineSpec, Phase, ProcessIdentity, Requirements};
+use super::{MachineName, MachineSpec, Phase, ProcessIdentity, Requirements, VolumeDisk};
 use crate::durable;
 use crate::id::{MachineId, SnapshotId};
 use crate::io_error::{IoContext, IoError};
+use crate::volumes::VolumeName;
 
 /// The name of the file in a machine's directory.
 pub(crate) const FILE: &str = "machine.json";
@@ -77,6 +78,9 @@ pub struct Record {
     /// The number of files that form its writable disk, each layered over the one before.
     #[serde(default = "default_disk_layers")]
     pub disk_layers: u32,
+    /// The disks of its named volumes, in the order of [`named_volumes`](super::named_volumes).
+    #[serde(default)]
+    pub volumes: Vec<VolumeDisk>,
     /// The UUID that tells this machine from all other clones.
     #[serde(default)]
     #[serde(rename = "generation")]
@@ -290,6 +294,13 @@ pub enum RecordError {
 }
 
 impl Record {
+    /// Returns whether the machine uses this named volume, and not a copy of its own.
+    #[must_use]
+    pub fn refers_to(&self, volume: &VolumeName) -> bool {
+        let is_own = self.volumes.iter().any(|disk| disk.own && disk.name == *volume);
+        !is_own && self.spec.volume_mounts.iter().any(|mount| mount.name.as_ref() == Some(volume))
+    }
+
     /// Creates the record of a machine that was just requested; the current process is its supervisor.
     #[must_use]
     pub fn new(id: MachineId, name: MachineName, spec: MachineSpec) -> Self {
@@ -312,6 +323,7 @@ impl Record {
             origin: None,
             requires: None,
             disk_layers: 1,
+            volumes: Vec::new(),
             vm_generation: None,
             identity: Vec::new(),
             serve: None,

@@ -10,7 +10,7 @@ use mimeo_vmm::accel::Accel;
 use mimeo_volume::VolumeSpec;
 use serde::{Deserialize, Serialize};
 
-use super::{ContainerOptions, MachineName, RestartPolicy};
+use super::{ContainerOptions, ImageVolumes, MachineName, RestartPolicy, VolumeMount};
 use crate::log::LogConfig;
 
 /// The driver name that leaves the choice to mimeo.
@@ -57,6 +57,12 @@ pub struct MachineSpec {
     pub add_hosts: BTreeMap<String, String>,
     /// Shared directories of the host.
     pub volumes: Vec<VolumeSpec>,
+    /// Named and anonymous volumes.
+    #[serde(default)]
+    pub volume_mounts: Vec<VolumeMount>,
+    /// What becomes of the volumes that the image declares.
+    #[serde(default)]
+    pub image_volumes: ImageVolumes,
     /// Give the container a terminal.
     pub tty: bool,
     /// Keep the container's standard input open.
@@ -164,6 +170,8 @@ impl MachineSpec {
             dns: Vec::new(),
             add_hosts: BTreeMap::new(),
             volumes: Vec::new(),
+            volume_mounts: Vec::new(),
+            image_volumes: ImageVolumes::Anonymous,
             tty: false,
             interactive: false,
             init: false,

@@ -4,14 +4,16 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use mimeo_image::disk_copy;
 use rustix::fs::{FlockOperation, flock};
 
 use super::manifest::{FileEntry, Manifest};
 use super::{Snapshots, StoreError};
+use crate::disk_layers::{layer_file_name, link_layers};
 use crate::id::SnapshotId;
 use crate::ignored::LogIgnored;
 use crate::io_error::IoContext;
-use crate::machine::remove_dir;
+use crate::machine::{MachineDisk, remove_dir};
 
 /// Prefix of the directory of a snapshot under construction.
 pub(super) const DRAFT_PREFIX: &str = ".new-";
@@ -41,9 +43,21 @@ impl Draft {
         Ok(Self { id, dir, store: store.clone(), _lock: lock, committed: false })
     }
 
-    /// Hard-links a file that never changes again into the draft.
-    pub(crate) fn link(&self, source: &Path, name: &str) -> Result<(), StoreError> {
-        Ok(fs::hard_link(source, self.dir.join(name)).at("link", source)?)
+    /// Hard-links the layers of a disk into the draft. They never change again.
+    pub(crate) fn link_disk(&self, disk: &MachineDisk) -> Result<(), StoreError> {
+        Ok(link_layers(&disk.dir, &self.disk_dir(disk)?, disk.layers)?)
+    }
+
+    /// Copies a disk without layers into the draft.
+    pub(crate) fn copy_disk(&self, disk: &MachineDisk) -> Result<(), StoreError> {
+        Ok(disk_copy::copy(&disk.layer(0), &self.disk_dir(disk)?.join(layer_file_name(0)))?)
+    }
+
+    /// Creates the directory of a disk's layers.
+    fn disk_dir(&self, disk: &MachineDisk) -> Result<PathBuf, StoreError> {
+        let dir = self.dir.join(&disk.saved_dir);
+        fs::create_dir_all(&dir).at("create", &dir)?;
+        Ok(dir)
     }
 
     /// Describes a complete file; if the snapshot is durable, syncs it and computes its digest.

@@ -97,4 +97,7 @@ pub enum StoreError {
     /// Reading, writing or hashing memory failed.
     #[error(transparent)]
     Pager(#[from] mimeo_pager::PagerError),
+    /// A disk could not be copied.
+    #[error("cannot copy a disk")]
+    Disk(#[from] mimeo_image::overlay::OverlayError),
 }

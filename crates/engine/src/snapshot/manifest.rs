@@ -20,9 +20,8 @@ pub(super) const DIGEST_FILE: &str = "manifest.blake3";
 const FORMAT: u32 = 1;
 /// The version for snapshots of a disk without memory. A mimeo that does not know them refuses it.
 const DISK_FORMAT: u32 = 2;
-/// Maximum number of layers of a disk: each is an open file and one more lookup on the way to old data
-/// (docs/decisions/0006-disks-of-clones.md).
-pub(crate) const MAX_LAYERS: u32 = 64;
+/// The version for snapshots, with or without memory, of a machine that has named volumes.
+const VOLUMES_FORMAT: u32 = 3;
 
 /// The guest's memory as a sparse file: all of it, or, with a parent, the pages that differ from the
 /// parent's.
@@ -31,11 +30,6 @@ pub(crate) const MEMORY: &str = "memory";
 pub(crate) const PAGES: &str = "memory.pages";
 /// The state of the devices, in the driver's own format.
 pub(crate) const STATE: &str = "state";
-
-/// File name of a layer of the writable disk; 0 is the lowest.
-pub(crate) fn layer_file_name(layer: u32) -> String {
-    format!("disk-{layer}")
-}
 
 /// The description of a snapshot.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -104,15 +98,20 @@ pub struct FileEntry {
 }
 
 impl Manifest {
-    /// The format that this program writes.
-    pub(crate) const FORMAT: u32 = FORMAT;
-    /// The format that this program writes for a snapshot of a disk without memory.
-    pub(crate) const DISK_FORMAT: u32 = DISK_FORMAT;
+    /// The format that this program writes for a snapshot of this machine, with memory.
+    pub(crate) fn format_of(machine: Option<&Record>) -> u32 {
+        if machine.is_some_and(|machine| !machine.volumes.is_empty()) { VOLUMES_FORMAT } else { FORMAT }
+    }
+
+    /// The format that this program writes for a snapshot of this machine's disks, without memory.
+    pub(crate) fn disk_format_of(machine: &Record) -> u32 {
+        if machine.volumes.is_empty() { DISK_FORMAT } else { VOLUMES_FORMAT }
+    }
 
     /// Returns whether the snapshot has a disk and no memory: its source did not run.
     #[must_use]
     pub fn is_disk_only(&self) -> bool {
-        self.format == DISK_FORMAT
+        !self.files.iter().any(|file| file.name == STATE)
     }
 
     /// Reads the manifest of a directory and verifies its digest.
@@ -130,8 +129,8 @@ impl Manifest {
             format: u32,
         }
         let Envelope { format } = serde_json::from_slice(&bytes).map_err(|_| damaged())?;
-        if format > DISK_FORMAT {
-            return Err(LoadError::NewerFormat { path, format, known: DISK_FORMAT });
+        if format > VOLUMES_FORMAT {
+            return Err(LoadError::NewerFormat { path, format, known: VOLUMES_FORMAT });
         }
         serde_json::from_slice(&bytes).map_err(|_| damaged())
     }

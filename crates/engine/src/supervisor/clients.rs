@@ -126,6 +126,7 @@ fn is_allowed(request: &Request) -> bool {
         | Request::WriteArchive { .. }
         | Request::Stat { .. } => true,
         Request::Configure(_)
+        | Request::DiskVolume(_)
         | Request::Volume(_)
         | Request::Start(_)
         | Request::Signal { .. }

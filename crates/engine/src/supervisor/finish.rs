@@ -10,7 +10,7 @@ use super::disk_error::next_disk_error;
 use super::machine::Machine;
 use crate::Engine;
 use crate::ignored::LogFailure;
-use crate::machine::{Claim, Exit};
+use crate::machine::{Claim, Exit, VolumeDisk};
 use crate::snapshot::LastMemory;
 
 /// Time for a guest to flush its disks and power off.
@@ -29,11 +29,12 @@ pub(super) async fn finish(
     exit: &Exit,
     clients: Clients,
 ) -> (Claim, bool) {
-    // A machine that is removed needs no flush, unless it has volumes.
-    if !machine.is_temporary() || !machine.guest.volumes.is_empty() {
+    if !machine.is_temporary() || has_lasting_volumes(&machine) {
         power_off(&mut machine).await;
     }
     machine.guest.instance.kill().await;
+    // Before the exit is known: another machine may wait for it.
+    machine.guest.claim.volume_locks.clear();
     drop(std::mem::take(&mut machine.guest.connection));
     machine.guest.volumes.clear();
     let is_restart_due = machine.mark_exited(exit);
@@ -52,6 +53,13 @@ pub(super) async fn finish(
         remove(engine, &machine);
     }
     (machine.guest.claim, is_restart_due)
+}
+
+/// Whether the machine writes what outlives it: directories of the host, or named volumes. The disk of a machine that
+/// is removed needs no flush.
+fn has_lasting_volumes(machine: &Machine) -> bool {
+    let is_lasting = |disk: &VolumeDisk| !disk.own && !disk.read_only;
+    !machine.guest.volumes.is_empty() || machine.record().volumes.iter().any(is_lasting)
 }
 
 async fn power_off(machine: &mut Machine) {

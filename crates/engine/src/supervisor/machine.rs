@@ -23,6 +23,7 @@ use crate::machine::{
     State, decide, is_restart_due,
 };
 use crate::snapshot::Snapshots;
+use crate::volumes::Volumes;
 use crate::{Engine, Events, signal};
 
 const SIGKILL: i32 = 9;
@@ -69,6 +70,8 @@ pub(super) struct Machine {
     pub(super) registry: Registry,
     /// The store for its snapshots.
     pub(super) snapshots: Snapshots,
+    /// The named volumes.
+    pub(super) volumes: Volumes,
     /// Snapshots that are captured but not yet committed.
     pub(super) saving: JoinSet<()>,
     pub(super) paused_time: PausedTime,
@@ -148,6 +151,7 @@ impl Machine {
             registry: engine.registry(),
             exit_waiters: Vec::new(),
             snapshots: engine.snapshots(),
+            volumes: engine.volumes(),
             saving: JoinSet::new(),
             paused_time: PausedTime::default(),
             saves: Saves::default(),

@@ -4,13 +4,12 @@
 //! digests are computed and files are synced after it. The workload is paused only while the pages that it
 //! has changed are copied.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use mimeo_agent_protocol::CallError;
 use mimeo_agent_protocol::message::{Reply, Request};
-use mimeo_image::disk_copy;
 use mimeo_vmm::{MemorySave, OperationError, SaveKind};
 use tokio::sync::oneshot;
 use tokio::task::spawn_blocking;
@@ -21,17 +20,19 @@ use super::disk_error::next_disk_error;
 use super::machine::{LastSave, Machine};
 use crate::Home;
 use crate::cause::chain;
-use crate::clone::add_layer_file;
 use crate::control::ControlReply;
+use crate::disk_layers::{MAX_LAYERS, add_layer_file};
 use crate::hang::{self, HangDump, SilentGuest};
 use crate::ignored::{LogFailure, LogIgnored};
-use crate::launch_spec::WRITABLE_SERIAL;
-use crate::machine::{Action, MachineName, Record, Requirements, State, boot_id, decide};
+use crate::machine::{
+    Action, MachineDisk, MachineName, Record, Requirements, State, WRITABLE_SERIAL, boot_id, decide,
+    machine_disks, volume_serial,
+};
 use crate::snapshot::{
-    self, Kind, LastMemory, MAX_LAYERS, Manifest, SnapshotWriter, Snapshots, StoreError, VmmSave, WriteError,
+    self, Kind, LastMemory, Manifest, SnapshotWriter, Snapshots, StoreError, VmmSave, WriteError,
     WrittenSnapshot,
 };
-use crate::stage::StageError;
+use crate::volumes::VolumeError;
 
 /// Time for a guest to freeze its workload.
 const FREEZE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -48,12 +49,18 @@ const FREEZE_STEP: &str = "freeze its workload";
 /// Why a snapshot failed. The machine continues to run unchanged.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum SaveError {
-    #[error("it has volumes: directories that the host serves to a machine cannot be part of a snapshot")]
+    #[error(
+        "it has directories of the host as volumes, which cannot be part of a snapshot: named volumes can"
+    )]
     Volumes,
     #[error(
         "its disk has {MAX_LAYERS} layers, one for each snapshot of it or of its ancestors: start a new machine from its image or from an earlier snapshot"
     )]
     Layers,
+    #[error(
+        "a volume of it has {MAX_LAYERS} layers, one for each snapshot: copy its content to a new volume with `mimeo volume export` and `mimeo volume import`"
+    )]
+    VolumeLayers,
     #[error(
         "its VMM did not reply during an earlier snapshot, so the layer that it writes to is unknown: stop the machine, and start a new one from its image or from an earlier snapshot"
     )]
@@ -70,8 +77,8 @@ pub(super) enum SaveError {
     VerifyParent(#[from] snapshot::LoadError),
     #[error("cannot copy its disk")]
     Disk(#[from] mimeo_image::overlay::OverlayError),
-    #[error("cannot create a new disk layer for the machine")]
-    Layer(#[source] StageError),
+    #[error("cannot seal the layers of a volume that it reads")]
+    Seal(#[from] VolumeError),
     #[error("the guest could not {step}")]
     Guest {
         step: &'static str,
@@ -82,6 +89,12 @@ pub(super) enum SaveError {
     DiskError { reason: String },
     #[error("the guest did not {step} within {} s{dump}", .waited.as_secs())]
     Silent { step: &'static str, waited: Duration, dump: HangDump },
+}
+
+/// An empty layer over a disk of the machine, for the writes after the snapshot.
+struct NewLayer {
+    serial: String,
+    file: PathBuf,
 }
 
 /// A machine's captured state, not yet committed as a snapshot.
@@ -147,9 +160,8 @@ impl Machine {
         if record.requires.is_none() {
             return Err(SaveError::NoRequirements);
         }
-        if record.disk_layers >= MAX_LAYERS {
-            return Err(SaveError::Layers);
-        }
+        let disks = machine_disks(&self.guest.claim.dir, record);
+        check_layers(&disks)?;
         if self.saves.disk_unknown {
             return Err(SaveError::UnknownDisk);
         }
@@ -159,7 +171,7 @@ impl Machine {
         if let Some(tag) = tag {
             store.check_tag(tag)?;
         }
-        let layers = record.disk_layers;
+        let before = record.clone();
         let version = self.guest.instance.version().await?;
         if let Some(last_memory_ready) = self.saves.last_memory_ready.take() {
             // A dropped sender means that the last save failed: then its memory is missing, and all memory
@@ -168,20 +180,19 @@ impl Machine {
         }
         self.prepare().await?;
         let mut writer = self.prepare_writer(store).await?;
-        let layer = self.create_layer()?;
+        let layers = self.create_layers(&disks)?;
         self.paused_time.clock_before = ClockReading::read(&self.guest.link).await;
         let paused_at = Instant::now();
-        let captured = self.freeze_and_capture(&mut writer, layer.as_deref()).await;
+        let captured = self.freeze_and_capture(&mut writer, &disks, &layers).await;
         let pause = paused_at.elapsed();
         // The workload runs again: it need not wait for the disk.
         self.store_state();
         captured?;
-        if layer.is_some() {
-            for name in (0..layers).map(snapshot::layer_file_name) {
-                writer.draft.link(&self.guest.claim.dir.join(&name), &name)?;
-            }
+        if self.guest.capabilities.disk_layers {
+            disks.iter().try_for_each(|disk| writer.draft.link_disk(disk))?;
         }
-        let record = Record { disk_layers: layers, ..self.record().clone() };
+        let Record { disk_layers, volumes, .. } = before;
+        let record = Record { disk_layers, volumes, ..self.record().clone() };
         Ok(CapturedMachine { writer, record, version, created: Timestamp::now(), pause })
     }
 
@@ -225,18 +236,25 @@ impl Machine {
         VmmSave { kind, is_diff, has_base, last: Some(last), done: Some(done) }
     }
 
-    /// Creates an empty layer for later writes, where the driver supports layers.
-    fn create_layer(&self) -> Result<Option<PathBuf>, SaveError> {
+    /// Creates an empty layer for later writes to each disk, where the driver supports layers. A disk that this machine
+    /// only reads gets one for the next machine that writes to it.
+    fn create_layers(&self, disks: &[MachineDisk]) -> Result<Vec<NewLayer>, SaveError> {
         if !self.guest.capabilities.disk_layers {
-            return Ok(None);
+            return Ok(Vec::new());
         }
-        let record = self.record();
-        let layer = self.guest.claim.dir.join(snapshot::layer_file_name(record.disk_layers));
-        // A failed snapshot may have left one.
-        std::fs::remove_file(&layer).log_ignored("remove", &layer);
-        add_layer_file(&self.guest.claim.dir, record.disk_layers, record.spec.disk_bytes)
-            .map_err(SaveError::Layer)?;
-        Ok(Some(layer))
+        let mut layers = Vec::new();
+        for disk in disks {
+            if disk.read_only {
+                self.volumes.seal(&disk.dir, disk.layers, disk.bytes)?;
+                continue;
+            }
+            let file = disk.layer(disk.layers);
+            // A failed snapshot may have left one.
+            std::fs::remove_file(&file).log_ignored("remove", &file);
+            add_layer_file(&disk.dir, disk.layers, disk.bytes)?;
+            layers.push(NewLayer { serial: disk.serial.clone(), file });
+        }
+        Ok(layers)
     }
 
     /// Has the guest flush its disk while its workload still runs.
@@ -264,7 +282,8 @@ impl Machine {
     async fn freeze_and_capture(
         &mut self,
         writer: &mut SnapshotWriter,
-        layer: Option<&Path>,
+        disks: &[MachineDisk],
+        layers: &[NewLayer],
     ) -> Result<(), SaveError> {
         let opened = self.guest.link.open_and_pause_writes(&Request::Freeze);
         let (mut stream, paused_writes) =
@@ -277,7 +296,7 @@ impl Machine {
         };
         let frozen = within(FREEZE_TIMEOUT, FREEZE_STEP, frozen);
         let captured = match self.unless_disk_error(frozen).await {
-            Ok(()) => self.capture_frozen(writer, layer).await,
+            Ok(()) => self.capture_frozen(writer, disks, layers).await,
             Err(error) => Err(error),
         };
         paused_writes.resume();
@@ -288,11 +307,12 @@ impl Machine {
     async fn capture_frozen(
         &mut self,
         writer: &mut SnapshotWriter,
-        layer: Option<&Path>,
+        disks: &[MachineDisk],
+        layers: &[NewLayer],
     ) -> Result<(), SaveError> {
         let paused_at = Instant::now();
         let captured = match self.guest.instance.pause().await {
-            Ok(()) => self.capture_paused(writer, layer).await,
+            Ok(()) => self.capture_paused(writer, disks, layers).await,
             Err(error) => Err(error.into()),
         };
         // Resume even if the pause was not confirmed: the VMM executes commands in order.
@@ -308,25 +328,43 @@ impl Machine {
     async fn capture_paused(
         &mut self,
         writer: &mut SnapshotWriter,
-        layer: Option<&Path>,
+        disks: &[MachineDisk],
+        layers: &[NewLayer],
     ) -> Result<(), SaveError> {
         if let Some(is_diff) = writer.planned_vmm_diff() {
             self.saves.last = Some(if is_diff { LastSave::Diff } else { LastSave::Full });
         }
         writer.write(self.guest.instance.as_mut()).await?;
-        let Some(layer) = layer else {
-            let name = snapshot::layer_file_name(0);
-            let (from, to) = (self.guest.claim.dir.join(&name), writer.draft.dir.join(&name));
-            return Ok(disk_copy::copy(&from, &to)?);
-        };
-        let added = self.guest.instance.add_layer(WRITABLE_SERIAL, layer).await;
+        if !self.guest.capabilities.disk_layers {
+            return disks.iter().try_for_each(|disk| writer.draft.copy_disk(disk)).map_err(SaveError::from);
+        }
+        for layer in layers {
+            self.write_to(layer).await?;
+        }
+        Ok(())
+    }
+
+    /// Has the VMM write to a new layer of a disk from now on.
+    async fn write_to(&mut self, layer: &NewLayer) -> Result<(), SaveError> {
+        let added = self.guest.instance.add_layer(&layer.serial, &layer.file).await;
         match &added {
-            Ok(()) => self.guest.claim.record.disk_layers += 1,
+            Ok(()) => self.count_layer(&layer.serial),
             // The VMM refused, and still writes to the previous layer.
             Err(OperationError::Refused { .. }) => {}
             Err(_) => self.saves.disk_unknown = true,
         }
         Ok(added?)
+    }
+
+    fn count_layer(&mut self, serial: &str) {
+        let record = &mut self.guest.claim.record;
+        if serial == WRITABLE_SERIAL {
+            record.disk_layers += 1;
+        }
+        let volumes = record.volumes.iter_mut().enumerate();
+        for (_, volume) in volumes.filter(|(index, _)| volume_serial(*index) == serial) {
+            volume.layers += 1;
+        }
     }
 
     /// Retries an unconfirmed thaw: a workload that stays frozen is the worst outcome of a snapshot.
@@ -358,6 +396,14 @@ impl Machine {
     }
 }
 
+fn check_layers(disks: &[MachineDisk]) -> Result<(), SaveError> {
+    match disks.iter().find(|disk| disk.layers >= MAX_LAYERS) {
+        Some(disk) if disk.serial != WRITABLE_SERIAL => Err(SaveError::VolumeLayers),
+        Some(_) => Err(SaveError::Layers),
+        None => Ok(()),
+    }
+}
+
 /// Waits for the guest to do `step`, for at most `limit`.
 async fn within(
     limit: Duration,
@@ -382,12 +428,14 @@ async fn commit_snapshot(
     // nor digests.
     let is_durable = kind != Kind::Fork;
     let WrittenSnapshot { draft, mut files, memory_bytes, is_diff } = writer.finish(is_durable).await?;
-    for name in (0..record.disk_layers).map(snapshot::layer_file_name) {
-        files.push(draft.file(&name, is_durable)?);
+    for disk in machine_disks(&draft.dir, &record) {
+        for name in disk.saved_names() {
+            files.push(draft.file(&name, is_durable)?);
+        }
     }
     let requires = record.requires.clone().ok_or(SaveError::NoRequirements)?;
     let manifest = Manifest {
-        format: Manifest::FORMAT,
+        format: Manifest::format_of(Some(&record)),
         id: draft.id.clone(),
         tag,
         kind,

@@ -157,6 +157,7 @@ async fn before_the_start(api: &Api) {
         path_on_host: "image".into(),
         is_root_device: false,
         is_read_only: true,
+        cache_type: CacheType::Unsafe,
         rate_limiter: Some(limit()),
     };
     api.set_drive(&drive).await.expect("set");

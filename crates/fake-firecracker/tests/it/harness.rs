@@ -189,6 +189,7 @@ pub(crate) fn spec_in(common: &Path, name: &str, dir: &Path) -> LaunchSpec {
         serial: serial.to_owned(),
         read_only,
         format: DiskFormat::Raw,
+        durable: false,
     };
     if !dir.join("disk").exists() {
         fs::write(dir.join("disk"), vec![0; 1 << 20]).expect("written");

@@ -12,6 +12,8 @@ const ZSTD_SKIPPABLE: [u8; 3] = [0x2a, 0x4d, 0x18];
 const XZ: [u8; 6] = [0xfd, b'7', b'z', b'X', b'Z', 0];
 const BZIP2: [u8; 3] = *b"BZh";
 const BUFFER: usize = 256 << 10;
+/// Bytes that tell the compression.
+const HEAD: usize = 6;
 
 /// Compression formats.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,9 +51,26 @@ pub(super) fn decoder(mut file: File) -> io::Result<Result<Box<dyn Read>, LayerP
     })
 }
 
+/// Returns a reader of the uncompressed bytes of a tar file, which may be compressed with gzip or zstd.
+///
+/// # Errors
+/// If the beginning cannot be read, or the compression is another one.
+pub fn decompress(mut input: impl Read + Send + 'static) -> io::Result<Box<dyn Read + Send>> {
+    let mut head = Vec::with_capacity(HEAD);
+    input.by_ref().take(HEAD as u64).read_to_end(&mut head)?;
+    let compression = detect(&head);
+    let input = BufReader::with_capacity(BUFFER, io::Cursor::new(head).chain(input));
+    Ok(match compression {
+        Compression::Plain => Box::new(input),
+        Compression::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(input)),
+        Compression::Zstd => Box::new(zstd::stream::read::Decoder::with_buffer(input)?),
+        Compression::Unknown => return Err(io::Error::other(LayerProblem::UnknownCompression)),
+    })
+}
+
 fn head(file: &mut File) -> io::Result<Vec<u8>> {
-    let mut head = Vec::with_capacity(6);
-    file.by_ref().take(6).read_to_end(&mut head)?;
+    let mut head = Vec::with_capacity(HEAD);
+    file.by_ref().take(HEAD as u64).read_to_end(&mut head)?;
     file.seek(SeekFrom::Start(0))?;
     Ok(head)
 }
@@ -59,6 +78,19 @@ fn head(file: &mut File) -> io::Result<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_compressed_stream_is_read() {
+        use std::io::Write as _;
+        let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        packed.write_all(b"content").expect("written");
+        for input in [packed.finish().expect("packed"), b"content".to_vec()] {
+            let mut text = String::new();
+            decompress(io::Cursor::new(input)).expect("known").read_to_string(&mut text).expect("read");
+            assert_eq!(text, "content");
+        }
+        assert!(decompress(&b"BZh91AY"[..]).is_err());
+    }
 
     #[test]
     fn compressions_are_detected_by_magic_number() {

@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 
 pub use error::ApiError;
 pub use types::{
-    Balloon, Bandwidth, BootSource, CreateSnapshot, Drive, HugePages, InstanceInfo, LoadHugePages,
+    Balloon, Bandwidth, BootSource, CacheType, CreateSnapshot, Drive, HugePages, InstanceInfo, LoadHugePages,
     LoadSnapshot, Logger, MachineConfig, MemoryBackend, Metrics, MmdsConfig, MmdsVersion, NetworkInterface,
     NetworkOverride, RateLimiter, RunState, TokenBucket, Vsock,
 };

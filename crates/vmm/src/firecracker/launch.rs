@@ -5,8 +5,8 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use super::api::{
-    Api, ApiError, Balloon, BootSource, Drive, HugePages, LoadHugePages, LoadSnapshot, MachineConfig,
-    MemoryBackend, NetworkInterface, NetworkOverride, Vsock,
+    Api, ApiError, Balloon, BootSource, CacheType, Drive, HugePages, LoadHugePages, LoadSnapshot,
+    MachineConfig, MemoryBackend, NetworkInterface, NetworkOverride, Vsock,
 };
 use super::instance::FirecrackerInstance;
 use super::jail::{Jail, find_jailer};
@@ -172,6 +172,7 @@ async fn attach_devices(api: &Api, spec: &LaunchSpec) -> Result<(), ApiError> {
             // A root device would be first, regardless of its position.
             is_root_device: false,
             is_read_only: disk.read_only,
+            cache_type: if disk.durable { CacheType::Writeback } else { CacheType::Unsafe },
             rate_limiter: None,
         })
         .await?;

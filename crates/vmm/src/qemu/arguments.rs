@@ -161,10 +161,10 @@ fn disk_arguments(index: usize, disk: &Disk, directory: Option<&Path>) -> Vec<Os
     let mut drive = OsString::from(format!("if=none,id={},format={format},file=", disk.serial));
     let path = directory.and_then(|directory| disk.path.strip_prefix(directory).ok()).unwrap_or(&disk.path);
     drive.push(escape(path));
-    // The disk of a machine that ends with its supervisor needs no flush to stable storage. A failed write
-    // pauses the machine until the host can write again: ENOSPC, but also EDQUOT and EROFS, which
+    drive.push(if disk.durable { ",cache=writeback" } else { ",cache=unsafe" });
+    // A failed write pauses the machine until the host can write again: ENOSPC, but also EDQUOT and EROFS, which
     // `werror=enospc` would report to the guest, whose filesystem would then stay read-only.
-    drive.push(",cache=unsafe,discard=unmap,werror=stop,rerror=report");
+    drive.push(",discard=unmap,werror=stop,rerror=report");
     if disk.read_only {
         drive.push(",readonly=on");
     }
@@ -241,8 +241,13 @@ mod tests {
 
     #[test]
     fn a_read_only_disk_is_read_only_for_qemu_too() {
-        let disk =
-            Disk { path: "/i".into(), serial: "image".into(), read_only: true, format: DiskFormat::Raw };
+        let disk = Disk {
+            path: "/i".into(),
+            serial: "image".into(),
+            read_only: true,
+            format: DiskFormat::Raw,
+            durable: false,
+        };
         let args = super::disk_arguments(0, &disk, None);
         assert!(args[1].to_string_lossy().ends_with(",readonly=on"));
         assert_eq!(args[3], "virtio-blk-device,id=disk0,drive=image,serial=image");

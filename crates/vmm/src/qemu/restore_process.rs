@@ -75,12 +75,11 @@ fn relocate(path: &Path, old_files: &QemuFiles, spec: &LaunchSpec, memory: &Path
     if let Some((_, disk)) = disks.clone().find(|(old, _)| *old == path) {
         return disk.path.clone();
     }
-    // Layers below the machine's writable disk.
-    let own = disks.clone().find(|(_, disk)| !disk.read_only).map(|(old, _)| old.as_path());
-    match (own.and_then(Path::parent), path.file_name(), spec.directory()) {
-        (Some(old_directory), Some(name), Some(directory)) if path.parent() == Some(old_directory) => {
-            directory.join(name)
-        }
+    // A layer below a disk's top one, which is in the same directory.
+    let neighbours = disks.filter(|(old, _)| old.parent() == path.parent()).map(|(_, disk)| disk);
+    let disk = neighbours.min_by_key(|disk| disk.read_only);
+    match (disk.and_then(|disk| disk.path.parent()), path.file_name()) {
+        (Some(directory), Some(name)) => directory.join(name),
         _ => path.to_owned(),
     }
 }

@@ -27,9 +27,9 @@ async fn pair() -> (Link, Link, Incoming) {
     (link, accepted.link, accepted.incoming)
 }
 
-fn specs(directory: &TempDir) -> Vec<VolumeSpec> {
+fn spec(directory: &TempDir) -> VolumeSpec {
     fs::write(directory.path().join("file"), vec![7; 3_000_000]).expect("file");
-    vec![VolumeSpec { host: directory.path().into(), guest: "/data".into(), read_only: false }]
+    VolumeSpec { host: directory.path().into(), guest: "/data".into(), read_only: false }
 }
 
 /// Serves a volume; returns its server and the guest's end of its stream.
@@ -37,9 +37,9 @@ async fn serve_and_mount(
     link: &Link,
     incoming: &mut Incoming,
     directory: &TempDir,
-) -> (Vec<VolumeServer>, Stream) {
-    let (link, specs) = (link.clone(), specs(directory));
-    let serving = tokio::spawn(async move { serve(&link, &specs).await });
+) -> (VolumeServer, Stream) {
+    let (link, spec) = (link.clone(), spec(directory));
+    let serving = tokio::spawn(async move { serve(&link, &spec, 1).await });
     let (request, mut stream) = incoming.next().await.expect("a request");
     match serde_json::from_slice(&request).expect("a message") {
         Request::Volume(Volume { target, read_only: false, file: None, .. }) => assert_eq!(target, "/data"),
@@ -113,8 +113,8 @@ async fn a_guest_that_reads_no_replies_is_blocked() {
 async fn a_failure_in_the_guest_names_the_path() {
     let (link, _guest, mut incoming) = pair().await;
     let directory = TempDir::new().expect("directory");
-    let specs = specs(&directory);
-    let serving = tokio::spawn(async move { serve(&link, &specs).await });
+    let spec = spec(&directory);
+    let serving = tokio::spawn(async move { serve(&link, &spec, 1).await });
     let (_, stream) = incoming.next().await.expect("a request");
     let failure = Failure { kind: FailureKind::System, message: "no fuse".into() };
     stream.sender.message(&Reply::Failed(failure.clone()));
@@ -131,7 +131,7 @@ async fn a_missing_or_special_path_is_refused() {
     let (link, _guest, _incoming) = pair().await;
     for path in ["/nowhere/at/all", "/dev/null"] {
         let spec = VolumeSpec { host: path.into(), guest: "/x".into(), read_only: false };
-        let error = serve(&link, &[spec]).await.expect_err("not served");
+        let error = serve(&link, &spec, 1).await.expect_err("not served");
         assert!(matches!(error, VolumeError::Serve { .. }), "{error:?}");
     }
 }

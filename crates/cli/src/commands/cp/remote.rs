@@ -73,7 +73,7 @@ impl Remote {
 
     /// Requests the path as a tar stream.
     pub(super) async fn pack(&self) -> Result<Tar, CliError> {
-        let request = Request::ReadArchive { path: self.path.clone(), follow: true };
+        let request = Request::ReadArchive { path: self.path.clone(), follow: true, content: false };
         let (_, mut stream) = self.files.guest(request).await?;
         let (sender, chunks) = pipe::queue();
         let producer = tokio::spawn(async move {
@@ -89,7 +89,7 @@ impl Remote {
 
     /// Writes the path to standard output as a tar stream.
     pub(super) async fn pack_to_stdout(&self) -> Result<(), CliError> {
-        let request = Request::ReadArchive { path: self.path.clone(), follow: true };
+        let request = Request::ReadArchive { path: self.path.clone(), follow: true, content: false };
         let (_, mut stream) = self.files.guest(request).await?;
         while let Some(chunk) = next_chunk(&mut stream).await? {
             output::bytes(&chunk)?;

@@ -92,9 +92,20 @@ pub struct Drive {
     pub is_root_device: bool,
     /// Read-only for the guest.
     pub is_read_only: bool,
+    /// Whether the guest may flush the file. Firecracker's default is that it may not.
+    pub cache_type: CacheType,
     /// Rate limits.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rate_limiter: Option<RateLimiter>,
+}
+
+/// What becomes of a guest's flushes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub enum CacheType {
+    /// The device offers none.
+    Unsafe,
+    /// They are passed on to the file.
+    Writeback,
 }
 
 /// Rate limits.

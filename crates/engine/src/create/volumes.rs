@@ -1,0 +1,95 @@
+//! The disks of a machine's named volumes: locked, and made where there are none, before the VMM starts.
+
+use std::os::unix::fs::symlink;
+use std::path::Path;
+
+use mimeo_vmm::Driver;
+
+use crate::Engine;
+use crate::disk_layers::existing_layers;
+use crate::ignored::LogIgnored;
+use crate::io_error::IoContext;
+use crate::machine::{Claim, VolumeDisk, named_volumes, volume_serial};
+use crate::stage::StageError;
+use crate::volumes::{Access, Volume, VolumeLock, VolumeName};
+
+/// Creates the named volumes of a machine that do not exist.
+pub(super) fn ensure_volumes(engine: &Engine, claim: &Claim) -> Result<(), StageError> {
+    for (name, _) in named_volumes(&claim.record.spec) {
+        engine.volumes().ensure(&name)?;
+    }
+    Ok(())
+}
+
+/// Locks the machine's named volumes for as long as the claim lives, and notes their disks in its record.
+pub(crate) fn attach_volumes(
+    engine: &Engine,
+    claim: &mut Claim,
+    driver: &dyn Driver,
+) -> Result<(), StageError> {
+    let (mut disks, mut locks) = (Vec::new(), Vec::new());
+    for (index, (name, read_only)) in named_volumes(&claim.record.spec).into_iter().enumerate() {
+        let own = claim.record.volumes.get(index).filter(|volume| volume.own).cloned();
+        let disk = match own {
+            Some(disk) => {
+                let layers = existing_layers(&claim.dir.join(volume_serial(index)));
+                if layers == 0 {
+                    return Err(StageError::DiskLost { dir: claim.dir.clone() });
+                }
+                VolumeDisk { layers, ..disk }
+            }
+            None => {
+                let (disk, lock) = attach(engine, claim, name, read_only)?;
+                link(&engine.volumes().dir(&disk.name), &claim.dir.join(volume_serial(index)))?;
+                locks.push(lock);
+                disk
+            }
+        };
+        if disk.layers > 1 && !driver.capabilities().disk_layers {
+            return Err(StageError::VolumeLayers { volume: disk.name, driver: driver.name() });
+        }
+        disks.push(disk);
+    }
+    claim.record.volumes = disks;
+    claim.volume_locks = locks;
+    Ok(())
+}
+
+fn attach(
+    engine: &Engine,
+    claim: &Claim,
+    name: VolumeName,
+    read_only: bool,
+) -> Result<(VolumeDisk, VolumeLock), StageError> {
+    let volumes = engine.volumes();
+    let volume = volumes.ensure(&name)?;
+    // The first machine that uses a volume writes to its disk, also where its container may not.
+    let read_only = read_only && existing_layers(&volumes.dir(&name)) > 0;
+    let access = if read_only { Access::Shared } else { Access::Exclusive };
+    let lock = volumes.attach(&name, access)?.ok_or_else(|| in_use(engine, claim, &volume))?;
+    let layers =
+        if read_only { existing_layers(&volumes.dir(&name)) } else { volumes.ensure_disk(&volume)? };
+    Ok((VolumeDisk { name, own: false, layers, bytes: volume.bytes, read_only }, lock))
+}
+
+/// Links the volume's directory into the machine's.
+fn link(volume: &Path, link: &Path) -> Result<(), StageError> {
+    if std::fs::read_link(link).is_ok_and(|target| target == volume) {
+        return Ok(());
+    }
+    // The home directory may have been moved.
+    std::fs::remove_file(link).log_ignored("remove the link", link);
+    Ok(symlink(volume, link).at("create", link)?)
+}
+
+/// The error that names the machine that uses the volume.
+fn in_use(engine: &Engine, claim: &Claim, volume: &Volume) -> StageError {
+    let uses = |disk: &VolumeDisk| !disk.own && disk.name == volume.name;
+    let others = engine.registry().list().unwrap_or_default().into_iter();
+    let user = others
+        .filter(|other| other.supervised && other.record.id != claim.record.id)
+        .find(|other| other.record.volumes.iter().any(uses));
+    let user =
+        user.map_or_else(|| "another machine".to_owned(), |user| format!("machine {}", user.record.name));
+    StageError::VolumeInUse { volume: volume.name.clone(), user }
+}

@@ -1,0 +1,47 @@
+//! The files of a machine's or a volume's disk: layers in one directory, each an overlay over the one before. The lowest
+//! is raw.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use mimeo_image::overlay::{self, Backing, BackingFormat, OverlayError};
+use mimeo_vmm::DiskFormat;
+
+use crate::io_error::{IoContext, IoError};
+
+/// Maximum number of layers of a disk: each is an open file and one more lookup on the way to old data
+/// (docs/decisions/0006-disks-of-clones.md).
+pub(crate) const MAX_LAYERS: u32 = 64;
+
+/// File name of a layer; 0 is the lowest.
+pub(crate) fn layer_file_name(layer: u32) -> String {
+    format!("disk-{layer}")
+}
+
+/// The number of layers of the disk in a directory.
+pub(crate) fn existing_layers(dir: &Path) -> u32 {
+    let exists = |layer: &u32| dir.join(layer_file_name(*layer)).exists();
+    (0..).take_while(exists).count() as u32
+}
+
+/// The file that a disk with this many layers is written to, and its format.
+pub(crate) fn top_layer(dir: &Path, layers: u32) -> (PathBuf, DiskFormat) {
+    let format = if layers > 1 { DiskFormat::Qcow2 } else { DiskFormat::Raw };
+    (dir.join(layer_file_name(layers.saturating_sub(1))), format)
+}
+
+/// Creates an empty layer above `below` others.
+pub(crate) fn add_layer_file(dir: &Path, below: u32, bytes: u64) -> Result<(), OverlayError> {
+    let name = layer_file_name(below.saturating_sub(1));
+    let format = if below > 1 { BackingFormat::Qcow2 } else { BackingFormat::Raw };
+    overlay::create(&dir.join(layer_file_name(below)), &Backing { name: &name, format }, bytes)
+}
+
+/// Hard-links layers that never change again into another directory.
+pub(crate) fn link_layers(from: &Path, to: &Path, layers: u32) -> Result<(), IoError> {
+    for name in (0..layers).map(layer_file_name) {
+        let source = from.join(&name);
+        fs::hard_link(&source, to.join(&name)).at("link", &source)?;
+    }
+    Ok(())
+}
