@@ -143,15 +143,8 @@ fn ctrl_c_at_any_stage_leaves_nothing() {
 
 as_root_and_user!(run_gives_a_terminal, |world| {
     let image = world.busybox();
-    // `script` gives mimeo a terminal.
-    let mut command = world.program("script");
-    let mimeo = world.command([""; 0]).get_program().to_string_lossy().into_owned();
-    let inner =
-        format!("stty rows 33 cols 99; {mimeo} run --rm -it {image} sh -c 'tty; stty size; echo $TERM'");
-    command.args(["-q", "-e", "-c", &inner, "/dev/null"]);
-    let outcome = world.finish(command).code(0);
-    // `script` shows the end of its own input as ^@.
-    assert_eq!(outcome.stdout.trim_start_matches("^@"), "/dev/pts/0\r\n33 99\r\nxterm\r\n", "{outcome:#?}");
+    let args = ["run", "--rm", "-it", &image, "sh", "-c", "tty; stty size; echo $TERM"];
+    world.mimeo_on_terminal(&args).code(0).printed("/dev/pts/0\r\n33 99\r\nxterm\r\n");
 });
 
 #[test]
