@@ -56,6 +56,12 @@ mod volume;
 mod vsock;
 mod watch;
 
+/// musl's allocator returns buffers of 128 KiB and more to the kernel as soon as they are freed, so each message of
+/// a volume or of a process's output was copied into pages that had to be faulted in first: one to two faults for
+/// each page of data. This allocator keeps up to 2 MiB.
+#[global_allocator]
+static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
+
 fn main() {
     let error = match boot::prepare() {
         Ok(booted) => run(booted),

@@ -16,7 +16,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Wake, Waker, ready};
 
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
@@ -29,6 +29,9 @@ use crate::watch::watch;
 
 /// The port's name, which the host assigns.
 const NAME: &str = "mimeo";
+
+/// Most bytes that one read from the port returns: the driver receives into single pages.
+const PORT_READ: usize = 4096;
 
 /// The device file of the port, if the kernel has found it.
 pub(crate) fn find() -> Option<PathBuf> {
@@ -51,7 +54,7 @@ pub(crate) fn split(port: Arc<OwnedFd>) -> io::Result<(PortReader, PortWriter)> 
     let both = EventFlags::IN | EventFlags::OUT | EventFlags::ET;
     epoll::add(&epoll, &port, EventData::new_u64(0), both)?;
     let edges = watch(epoll, Interest::READABLE)?;
-    let watched = Arc::new(Watched { port, edges, waiting: Arc::default() });
+    let watched = Arc::new(Watched { port, edges, directions: Arc::default() });
     Ok((PortReader { watched: watched.clone(), received_any: false }, PortWriter { watched }))
 }
 
@@ -60,38 +63,62 @@ pub(crate) fn split(port: Arc<OwnedFd>) -> io::Result<(PortReader, PortWriter)> 
 struct Watched {
     port: Arc<OwnedFd>,
     edges: AsyncFd<OwnedFd>,
-    waiting: Arc<Waiting>,
+    directions: Arc<Directions>,
 }
 
-/// A direction of the port; its index in [`Waiting`].
+/// A direction of the port; its index in [`Directions`].
 #[derive(Debug, Clone, Copy)]
 enum Direction {
     Read,
     Write,
 }
 
-/// The tasks that wait for an edge, one for each direction.
-#[derive(Debug, Default)]
-struct Waiting([Mutex<Option<Waker>>; 2]);
+/// The state of the two directions.
+#[derive(Debug)]
+struct Directions([Mutex<DirectionState>; 2]);
 
-impl Waiting {
+#[derive(Debug)]
+struct DirectionState {
+    /// The port may have changed since the last attempt that would have blocked. Otherwise another attempt
+    /// would block, too: it is not made, which saves a system call each time that the task is polled.
+    may_succeed: bool,
+    waiting: Option<Waker>,
+}
+
+impl Default for Directions {
+    fn default() -> Self {
+        Self([(); 2].map(|()| Mutex::new(DirectionState { may_succeed: true, waiting: None })))
+    }
+}
+
+impl Directions {
+    fn state(&self, direction: Direction) -> MutexGuard<'_, DirectionState> {
+        self.0[direction as usize].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn register(&self, direction: Direction, waker: &Waker) {
-        let mut slot = self.0[direction as usize].lock().unwrap_or_else(PoisonError::into_inner);
-        match &mut *slot {
+        match &mut self.state(direction).waiting {
             Some(present) => present.clone_from(waker),
-            None => *slot = Some(waker.clone()),
+            empty => *empty = Some(waker.clone()),
+        }
+    }
+
+    /// Records that the port has changed.
+    fn record_edge(&self) {
+        for direction in [Direction::Read, Direction::Write] {
+            self.state(direction).may_succeed = true;
         }
     }
 }
 
-impl Wake for Waiting {
+impl Wake for Directions {
     fn wake(self: Arc<Self>) {
         self.wake_by_ref();
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        for slot in &self.0 {
-            let waiting = slot.lock().unwrap_or_else(PoisonError::into_inner).take();
+        for direction in [Direction::Read, Direction::Write] {
+            let waiting = self.state(direction).waiting.take();
             waiting.into_iter().for_each(Waker::wake);
         }
     }
@@ -106,17 +133,21 @@ impl Watched {
         mut operation: impl FnMut(&OwnedFd) -> io::Result<Option<T>>,
     ) -> Poll<io::Result<T>> {
         // The runtime stores only one waker: this one wakes both directions.
-        let both = Waker::from(self.waiting.clone());
+        let both = Waker::from(self.directions.clone());
         loop {
-            if let Some(done) = operation(&self.port)? {
-                return Poll::Ready(Ok(done));
+            if self.directions.state(direction).may_succeed {
+                if let Some(done) = operation(&self.port)? {
+                    return Poll::Ready(Ok(done));
+                }
+                self.directions.state(direction).may_succeed = false;
             }
-            self.waiting.register(direction, context.waker());
+            self.directions.register(direction, context.waker());
             let mut guard = ready!(self.edges.poll_read_ready(&mut Context::from_waker(&both)))?;
-            // The runtime woke both directions, so either may take the edge.
-            if !self.take_edge()? {
-                guard.clear_ready();
+            // Later edges make the descriptor ready again.
+            if self.take_edge()? {
+                self.directions.record_edge();
             }
+            guard.clear_ready();
         }
     }
 
@@ -144,7 +175,8 @@ impl AsyncRead for PortReader {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let received_any = self.received_any;
-        let space = buffer.initialize_unfilled();
+        // The unused rest of a large buffer would be zeroed again for each page.
+        let space = buffer.initialize_unfilled_to(buffer.remaining().min(PORT_READ));
         let operation = |port: &OwnedFd| match rustix::io::read(port, &mut *space) {
             Ok(0) if !received_any => Ok(None),
             Ok(read) => Ok(Some(read)),

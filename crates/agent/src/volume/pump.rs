@@ -61,7 +61,10 @@ async fn forward_answers(device: &AsyncFd<OwnedFd>, mut receiver: Receiver, pend
         bytes.extend_from_slice(&more);
         loop {
             match first_message(&bytes) {
-                Length::Partial => break,
+                Length::Partial(missing) => {
+                    bytes.reserve(missing);
+                    break;
+                }
                 Length::Malformed => return,
                 Length::Complete(length) => {
                     let mut answer = bytes.split_to(length);
@@ -76,7 +79,8 @@ async fn forward_answers(device: &AsyncFd<OwnedFd>, mut receiver: Receiver, pend
 
 #[derive(Debug, PartialEq, Eq)]
 enum Length {
-    Partial,
+    /// At least that many bytes are missing.
+    Partial(usize),
     Complete(usize),
     Malformed,
 }
@@ -85,11 +89,11 @@ enum Length {
 fn first_message(mut bytes: &[u8]) -> Length {
     let available = bytes.len();
     if available < OUT_HEADER {
-        return Length::Partial;
+        return Length::Partial(OUT_HEADER - available);
     }
     match bytes.get_u32_le() as usize {
         length if !(OUT_HEADER..=MAX_ANSWER).contains(&length) => Length::Malformed,
-        length if length > available => Length::Partial,
+        length if length > available => Length::Partial(length - available),
         length => Length::Complete(length),
     }
 }
@@ -106,12 +110,12 @@ mod tests {
 
     #[test]
     fn messages_are_found_by_their_length() {
-        assert_eq!(first_message(&[16, 0, 0]), Length::Partial);
+        assert_eq!(first_message(&[16, 0, 0]), Length::Partial(13));
         let mut two = vec![0; 40];
         two[0] = 24;
         assert_eq!(first_message(&two), Length::Complete(24));
         two[0] = 41;
-        assert_eq!(first_message(&two), Length::Partial);
+        assert_eq!(first_message(&two), Length::Partial(1));
         two[0] = 15;
         assert_eq!(first_message(&two), Length::Malformed);
         two[3] = 1;
