@@ -13,14 +13,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::fs::{Mode, OFlags, Stat, fstat, openat};
 use rustix::io::Errno;
+use rustix::time::{ClockId, clock_gettime};
 
-use super::limits::Limits;
+use super::limits::{Limits, STABLE_AFTER};
 
 /// The shared directory itself.
 pub(super) const ROOT: u64 = 1;
 /// Maximum number of directories between a file and the root. Renames on the host could make the
 /// recorded parents a loop.
-const MAX_DEPTH: usize = 256;
+const MAX_DEPTH: usize = 2048;
 
 /// A file's identity on the host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -149,11 +150,22 @@ impl Inodes {
         }
     }
 
-    /// Records that the inode cannot be found by its name any more.
-    pub(super) fn mark_unlinked(&self, (id, fd): (u64, Arc<OwnedFd>)) {
+    /// Records that the name of an inode was removed. If the inode was last found by another name, it can be opened
+    /// again by that one.
+    pub(super) fn mark_unlinked(&self, (id, fd): (u64, Arc<OwnedFd>), parent: u64, name: &CStr) {
+        let mut table = self.table();
+        let Some(node) = table.nodes.get_mut(&id).filter(|node| node.is_at(parent, name)) else { return };
+        node.unlinked = true;
+        if node.fd.is_none() {
+            node.fd = Some(fd);
+            table.held.push_back(id);
+        }
+    }
+
+    /// Records that the inode has no name.
+    pub(super) fn mark_unnamed(&self, id: u64) {
         if let Some(node) = self.table().nodes.get_mut(&id) {
             node.unlinked = true;
-            node.fd.get_or_insert(fd);
         }
     }
 
@@ -163,11 +175,12 @@ impl Inodes {
     }
 
     /// Records the state of the content at an open; returns whether it is
-    /// unchanged since the guest's last open.
+    /// certainly unchanged since the guest's last open.
     pub(super) fn record_open(&self, id: u64, stat: &Stat) -> bool {
         let stamp = [stat.st_size, stat.st_mtime, stat.st_mtime_nsec as i64, stat.st_ctime_nsec as i64];
+        let recorded = is_stable(stat).then_some(stamp);
         match self.table().nodes.get_mut(&id) {
-            Some(node) => node.opened_content.replace(stamp) == Some(stamp),
+            Some(node) => std::mem::replace(&mut node.opened_content, recorded) == Some(stamp),
             None => false,
         }
     }
@@ -280,6 +293,11 @@ impl Table {
 }
 
 impl Node {
+    /// Whether this is where the inode was last found.
+    fn is_at(&self, parent: u64, name: &CStr) -> bool {
+        self.parent == parent && self.name.as_c_str() == name
+    }
+
     fn new(key: Key) -> Self {
         Self {
             key,
@@ -292,6 +310,16 @@ impl Node {
             opened_content: None,
         }
     }
+}
+
+/// Whether the last change of a file is so old that the next one will have another time. A clock that was set back
+/// makes files unstable, which costs time only.
+fn is_stable(stat: &Stat) -> bool {
+    let now = clock_gettime(ClockId::Realtime);
+    let age = i128::from(now.tv_sec) * 1_000_000_000 + i128::from(now.tv_nsec)
+        - i128::from(stat.st_ctime) * 1_000_000_000
+        - i128::from(stat.st_ctime_nsec);
+    age >= STABLE_AFTER.as_nanos() as i128
 }
 
 /// Opens `name` with `O_PATH`, without following a symbolic link.

@@ -13,6 +13,7 @@
 mod handles;
 mod inodes;
 mod limits;
+mod locks;
 mod operation;
 mod pump;
 mod reply;

@@ -16,8 +16,17 @@ pub(super) const WORKERS: usize = 4;
 pub(super) const QUEUE: usize = 8;
 /// How long the guest may cache names and attributes: changes on the host must become visible soon.
 pub(super) const CACHE_TIMEOUT: Duration = Duration::from_secs(1);
+/// Requests of one volume that may wait for a lock.
+pub(super) const MAX_WAITING_LOCKS: usize = 1024;
+/// Interrupted requests that are remembered: more than may be on their way to a worker.
+pub(super) const REMEMBERED_INTERRUPTS: usize = 64;
+/// How long a lock that a process of the host has released may stay unnoticed.
+pub(super) const LOCK_RETRY: Duration = Duration::from_millis(20);
+/// How old a file's last change must be for its stamp to identify its content: before Linux 6.13, a second change
+/// leaves the same times until the clock of the host's kernel has advanced, which takes up to 10 ms.
+pub(super) const STABLE_AFTER: Duration = Duration::from_millis(50);
 /// Files of one volume that a guest's kernel may know, at about 300 bytes each.
-const MAX_KNOWN_INODES: usize = 256 * 1024;
+const MAX_KNOWN_INODES: usize = 1024 * 1024;
 /// Descriptors that one volume holds for inodes that the guest knows but has not opened.
 const MAX_HELD_FDS: usize = 16 * 1024;
 /// Files of one volume that a guest may have open.

@@ -39,13 +39,37 @@ pub(super) fn run(
             .name("volume".into())
             .spawn(move || serve_requests(&server, &requests, &reply_sender))?;
     }
+    let locks = LocksGuard(server.clone());
+    let server = server.clone();
+    std::thread::Builder::new()
+        .name("volume-locks".into())
+        .spawn(move || serve_waiting_locks(&server, &reply_sender))?;
     let Stream { sender, receiver } = stream;
     Ok(async move {
+        let _locks = locks;
         tokio::select! {
             () = receive_requests(receiver, queue, mounted) => {}
             () = send_replies(sender, replies) => {}
         }
     })
+}
+
+/// Ends the thread of [`serve_waiting_locks`].
+struct LocksGuard(Arc<Server>);
+
+impl Drop for LocksGuard {
+    fn drop(&mut self) {
+        self.0.locks.close();
+    }
+}
+
+/// Replies to requests that waited for a lock.
+fn serve_waiting_locks(server: &Server, reply_sender: &mpsc::Sender<Vec<u8>>) {
+    while let Some(reply) = server.next_lock_reply() {
+        if reply_sender.blocking_send(reply).is_err() {
+            return;
+        }
+    }
 }
 
 fn serve_requests(server: &Server, requests: &Requests, reply_sender: &mpsc::Sender<Vec<u8>>) {

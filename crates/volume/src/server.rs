@@ -9,6 +9,7 @@ use rustix::io::Errno;
 use super::handles::Handles;
 use super::inodes::{Inodes, ROOT};
 use super::limits::Limits;
+use super::locks::Locks;
 use super::reply::{Outcome, error_reply};
 use super::share::Share;
 use super::wire::{Request, opcode};
@@ -19,12 +20,14 @@ pub(super) struct Server {
     pub(super) share: Share,
     pub(super) inodes: Inodes,
     pub(super) handles: Handles,
+    pub(super) locks: Locks,
 }
 
 impl Server {
     pub(super) fn new(share: Share, limits: Limits) -> Result<Self, Errno> {
         let root = rustix::io::fcntl_dupfd_cloexec(&share.root, 0)?;
-        Ok(Self { share, inodes: Inodes::new(root, limits), handles: Handles::new(limits.open_files) })
+        let (inodes, handles) = (Inodes::new(root, limits), Handles::new(limits.open_files));
+        Ok(Self { share, inodes, handles, locks: Locks::default() })
     }
 
     /// Handles a message and returns the reply; some requests have none.
@@ -33,8 +36,8 @@ impl Server {
         let outcome = match request.opcode {
             opcode::FORGET => return self.forget(request),
             opcode::BATCH_FORGET => return self.forget_batch(request),
-            // The request to interrupt is done soon, or cannot be interrupted.
-            opcode::INTERRUPT => return None,
+            opcode::INTERRUPT => return self.interrupt(request),
+            opcode::SETLKW => return self.lock_or_wait(request),
             code if self.share.read_only && is_modifying(code) => Err(Errno::ROFS),
             _ => self.dispatch(request),
         };
@@ -57,6 +60,7 @@ impl Server {
             opcode::MKNOD => self.make_node(request),
             opcode::MKDIR => self.make_directory(request),
             opcode::CREATE => self.create(request),
+            opcode::TMPFILE => self.create_unnamed(request),
             opcode::LINK => self.link(request),
             opcode::UNLINK => self.unlink(request),
             opcode::RMDIR => self.remove_directory(request),
@@ -83,7 +87,8 @@ impl Server {
             opcode::LISTXATTR => self.list_xattr(request),
             opcode::SETXATTR => self.set_xattr(request),
             opcode::REMOVEXATTR => self.remove_xattr(request),
-            opcode::STATFS => self.statfs(),
+            opcode::SETLK => self.lock(request),
+            opcode::STATFS => self.statfs(request),
             // This includes `FLUSH`: a write has reached the host's kernel
             // when the reply is sent, so a close need not wait, and after
             // ENOSYS the guest sends no more of them.
@@ -117,6 +122,7 @@ fn is_modifying(code: u32) -> bool {
             | opcode::MKNOD
             | opcode::MKDIR
             | opcode::CREATE
+            | opcode::TMPFILE
             | opcode::LINK
             | opcode::UNLINK
             | opcode::RMDIR

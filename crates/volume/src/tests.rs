@@ -3,6 +3,7 @@
 mod client;
 mod hostile;
 mod kernel;
+mod locks;
 mod mounted;
 mod over_link;
 mod single_file;

@@ -24,15 +24,16 @@ impl Server {
                 self.open_existing(&request, name, flags)
             }
             Err(error) => Err(error),
-            Ok(file) => self.reply_with_open_file(&request, &parent, name, file, mode),
+            Ok(file) => self.reply_with_open_file(&request, &parent, Some(name), file, mode),
         }
     }
 
-    fn reply_with_open_file(
+    /// Replies with a new file, which may have no name.
+    pub(super) fn reply_with_open_file(
         &self,
         request: &Request<'_>,
         parent: &OwnedFd,
-        name: &CStr,
+        name: Option<&CStr>,
         file: OwnedFd,
         mode: u32,
     ) -> Outcome {
@@ -41,7 +42,7 @@ impl Server {
             openat(directory, number, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
         })?;
         let handle = self.handles.insert(Handle::File(file))?;
-        let node = match self.inodes.remember(request.node, name, named, &stat) {
+        let node = match self.inodes.remember(request.node, name.unwrap_or_default(), named, &stat) {
             Ok(node) => node,
             Err(error) => {
                 // The guest does not know the handle, so it could not close it.
@@ -50,6 +51,9 @@ impl Server {
             }
         };
         self.inodes.record_open(node, &stat);
+        if name.is_none() {
+            self.inodes.mark_unnamed(node);
+        }
         Ok(FuseReply::new().entry(node, &stat).u64s([handle]).u32s([0, 0]))
     }
 

@@ -25,6 +25,8 @@ const BIG_WRITES: u32 = 1 << 5;
 const AUTO_INVAL_DATA: u32 = 1 << 12;
 const DO_READDIRPLUS: u32 = 1 << 13;
 const READDIRPLUS_AUTO: u32 = 1 << 14;
+/// `flock` locks are sent to this server. Record locks are not: the guest handles those itself.
+const FLOCK_LOCKS: u32 = 1 << 10;
 const ASYNC_DIO: u32 = 1 << 15;
 const PARALLEL_DIROPS: u32 = 1 << 18;
 const MAX_PAGES: u32 = 1 << 22;
@@ -34,6 +36,7 @@ const HANDLE_KILLPRIV_V2: u32 = 1 << 28;
 const SUPPORTED_FLAGS: u32 = ASYNC_READ
     | ATOMIC_O_TRUNC
     | BIG_WRITES
+    | FLOCK_LOCKS
     | AUTO_INVAL_DATA
     | DO_READDIRPLUS
     | READDIRPLUS_AUTO

@@ -43,6 +43,7 @@ impl Server {
 
     pub(crate) fn release(&self, mut request: Request<'_>) -> Outcome {
         self.handles.close(request.body.u64()?)?;
+        self.locks.retry();
         Ok(FuseReply::new())
     }
 }

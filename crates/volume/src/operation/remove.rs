@@ -21,7 +21,7 @@ impl Server {
         let known = self.inodes.hold_known_entry(&parent, name)?;
         unlinkat(&*parent, name, flags)?;
         if let Some(known) = known {
-            self.inodes.mark_unlinked(known);
+            self.inodes.mark_unlinked(known, request.node, name);
         }
         Ok(FuseReply::new())
     }

@@ -43,7 +43,7 @@ impl Server {
         if flags.contains(RenameFlags::EXCHANGE) {
             self.update_name(replaced, request.node, old_name);
         } else if let Some(known) = replaced {
-            self.inodes.mark_unlinked(known);
+            self.inodes.mark_unlinked(known, directory, new_name);
         }
         // Last, since both may be names of one file.
         self.update_name(moved, directory, new_name);

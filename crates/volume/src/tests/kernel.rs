@@ -6,6 +6,7 @@ use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
 
 use rustix::fs::{FallocateFlags, RenameFlags, XattrFlags};
 use rustix::io::Errno;
+use rustix::mount::MountFlags;
 
 use super::mounted::{Mounted, in_namespace, shell};
 use crate::limits::Limits;
@@ -193,5 +194,48 @@ fn a_read_only_volume_refuses_changes() {
         assert_eq!(raw_error(fs::write(volume.guest("new"), "x")), refused);
         assert_eq!(raw_error(fs::remove_file(volume.guest("file"))), refused);
         assert_eq!(raw_error(fs::create_dir(volume.guest("dir"))), refused);
+    });
+}
+
+/// Like git, which links a temporary file to its final name and removes the temporary one.
+#[test]
+fn linked_files_without_their_first_name_take_no_descriptors() {
+    in_namespace(|| {
+        let limits = Limits { known_inodes: 1000, held_fds: 30, open_files: 100 };
+        let volume = Mounted::with(false, limits);
+        for number in 0..100 {
+            fs::write(volume.guest("temporary"), number.to_string()).expect("write");
+            fs::hard_link(volume.guest("temporary"), volume.guest(&number.to_string())).expect("link");
+            fs::remove_file(volume.guest("temporary")).expect("remove");
+        }
+        for number in 0..100 {
+            let text = fs::read_to_string(volume.guest(&number.to_string())).expect("read");
+            assert_eq!(text, number.to_string());
+        }
+    });
+}
+
+/// The clock of the host's kernel may not have advanced between two writes, so both leave the same times.
+#[test]
+fn a_change_within_one_tick_of_the_clock_is_seen() {
+    in_namespace(|| {
+        let volume = Mounted::new(false);
+        for number in 100..400 {
+            fs::write(volume.host("file"), number.to_string()).expect("write");
+            assert_eq!(fs::read_to_string(volume.guest("file")).expect("read"), number.to_string());
+        }
+    });
+}
+
+#[test]
+fn the_size_is_that_of_the_filesystem_of_the_file() {
+    in_namespace(|| {
+        let volume = Mounted::new(false);
+        fs::create_dir(volume.host("small")).expect("mkdir");
+        let options = c"size=1M";
+        rustix::mount::mount("none", volume.host("small"), "tmpfs", MountFlags::empty(), options)
+            .expect("mount");
+        let size = rustix::fs::statvfs(volume.guest("small")).expect("statvfs");
+        assert_eq!(size.f_blocks * size.f_frsize, 1 << 20);
     });
 }

@@ -68,7 +68,8 @@ impl Mounted {
         mount("mimeo", directory.path().join("guest"), "fuse", MountFlags::NODEV, options.as_c_str())
             .expect("mount");
         let server = server(&directory.path().join("host"), read_only, limits);
-        let threads = (0..4).map(|_| serve(server.clone(), device.clone())).collect();
+        let mut threads: Vec<_> = (0..4).map(|_| serve(server.clone(), device.clone())).collect();
+        threads.push(serve_locks(server.clone(), device));
         Self { directory, server, threads }
     }
 
@@ -84,6 +85,7 @@ impl Mounted {
 impl Drop for Mounted {
     fn drop(&mut self) {
         unmount(self.directory.path().join("guest"), UnmountFlags::DETACH).expect("unmount");
+        self.server.locks.close();
         for thread in self.threads.drain(..) {
             thread.join().expect("no thread panicked");
         }
@@ -97,6 +99,14 @@ fn serve(server: Arc<Server>, device: Arc<OwnedFd>) -> JoinHandle<()> {
             if let Some(reply) = server.handle(&buffer[..length]) {
                 rustix::io::write(&*device, &reply).ok();
             }
+        }
+    })
+}
+
+fn serve_locks(server: Arc<Server>, device: Arc<OwnedFd>) -> JoinHandle<()> {
+    spawn(move || {
+        while let Some(reply) = server.next_lock_reply() {
+            rustix::io::write(&*device, &reply).ok();
         }
     })
 }

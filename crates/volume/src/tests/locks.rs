@@ -1,0 +1,78 @@
+//! `flock`, through a real kernel and with invalid requests.
+
+use std::fs::{self, File};
+use std::thread::spawn;
+
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
+
+use super::client::{Client, message, u32_at, u32s, u64_at, u64s};
+use super::mounted::{Mounted, in_namespace};
+use crate::limits::MAX_WAITING_LOCKS;
+use crate::wire::opcode;
+
+const FLOCK: u32 = 1;
+const EXCLUSIVE: u32 = 1;
+const UNLOCK: u32 = 2;
+
+fn lock_request(handle: u64, kind: u32, flags: u32) -> Vec<u8> {
+    [u64s(&[handle, 0, 0, 0]), u32s(&[kind, 0, flags, 0])].concat()
+}
+
+#[test]
+fn locks_hold_between_host_and_guest() {
+    in_namespace(|| {
+        let volume = Mounted::new(false);
+        fs::write(volume.host("file"), "").expect("write");
+        let [host, guest] =
+            [volume.host("file"), volume.guest("file")].map(|path| File::open(path).expect("open"));
+        flock(&host, FlockOperation::LockExclusive).expect("free");
+        assert_eq!(flock(&guest, FlockOperation::NonBlockingLockShared), Err(Errno::WOULDBLOCK));
+        let waiter = spawn(move || flock(&guest, FlockOperation::LockExclusive).map(|()| guest));
+        flock(&host, FlockOperation::Unlock).expect("locked");
+        let guest = waiter.join().expect("joined").expect("it got the lock");
+        assert_eq!(flock(&host, FlockOperation::NonBlockingLockShared), Err(Errno::WOULDBLOCK));
+        drop(guest);
+        flock(&host, FlockOperation::LockExclusive).expect("the close releases it");
+    });
+}
+
+#[test]
+fn invalid_lock_requests_are_refused() {
+    let client = Client::new();
+    let handle = client.open(client.file()).expect("opened");
+    let lock = |handle, kind, flags| client.call(opcode::SETLK, 2, &lock_request(handle, kind, flags)).err();
+    assert_eq!(lock(handle, EXCLUSIVE, FLOCK), None);
+    assert_eq!(lock(handle + 1, EXCLUSIVE, FLOCK), Some(Errno::BADF));
+    assert_eq!(lock(handle, 3, FLOCK), Some(Errno::INVAL));
+    // The guest's kernel was not told that record locks are served.
+    assert_eq!(lock(handle, EXCLUSIVE, 0), Some(Errno::NOSYS));
+    assert_eq!(client.call(opcode::SETLKW, 2, &[0; 8]).err(), Some(Errno::INVAL));
+}
+
+#[test]
+fn waiting_requests_are_limited_and_interrupted() {
+    let client = Client::new();
+    let (holder, waiter) =
+        (client.open(client.file()).expect("opened"), client.open(client.file()).expect("opened"));
+    client.call(opcode::SETLK, 2, &lock_request(holder, EXCLUSIVE, FLOCK)).expect("free");
+    let request = message(opcode::SETLKW, 2, &lock_request(waiter, EXCLUSIVE, FLOCK));
+    for _ in 0..MAX_WAITING_LOCKS {
+        assert_eq!(client.server.handle(&request), None);
+    }
+    let reply = client.server.handle(&request).expect("one too many");
+    assert_eq!(u32_at(&reply, 4) as i32, -Errno::NOLCK.raw_os_error());
+    let interrupt = |unique| client.server.handle(&message(opcode::INTERRUPT, 0, &u64s(&[unique])));
+    let reply = interrupt(77).expect("the reply to the request that waited");
+    assert_eq!((u32_at(&reply, 4) as i32, u64_at(&reply, 8)), (-Errno::INTR.raw_os_error(), 77));
+    // An interrupt may come before its request.
+    assert_eq!(interrupt(78), None);
+    let mut late = request.clone();
+    late[8..16].copy_from_slice(&78u64.to_ne_bytes());
+    assert_eq!(u64_at(&client.server.handle(&late).expect("interrupted"), 8), 78);
+    client.call(opcode::SETLK, 2, &lock_request(holder, UNLOCK, FLOCK)).expect("unlocked");
+    let granted = client.server.next_lock_reply().expect("granted");
+    assert_eq!((u32_at(&granted, 4), u64_at(&granted, 8)), (0, 77));
+    client.server.locks.close();
+    assert_eq!(client.server.next_lock_reply(), None);
+}
