@@ -3,17 +3,32 @@
 use std::path::Path;
 use std::process::Command;
 
-/// Compiles `e2e/guests/NAME.rs` and returns the program's bytes.
+use crate::sha256;
+
+/// Compiles `e2e/guests/NAME.rs`, unless another test has, and returns the program's bytes.
 #[must_use]
 pub fn guest_program(name: &str) -> Vec<u8> {
-    let dir = tempfile::tempdir().expect("a directory");
-    let program = dir.path().join(name);
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("guests").join(format!("{name}.rs"));
+    let digest = sha256(&std::fs::read(&source).expect("a source file"));
+    let own = std::env::current_exe().expect("this program has a path");
+    let dir = own.with_file_name("guests");
+    let compiled = dir.join(format!("{name}-{}", &digest[..16]));
+    if !compiled.exists() {
+        std::fs::create_dir_all(&dir).expect("the target directory is writable");
+        compile(&source, &dir, &compiled);
+    }
+    std::fs::read(compiled).expect("rustc wrote the program")
+}
+
+/// Tests may compile the same program at the same time: each result is complete when it appears under its name.
+fn compile(source: &Path, dir: &Path, compiled: &Path) {
+    let temporary = tempfile::Builder::new().tempdir_in(dir).expect("a directory");
+    let program = temporary.path().join("program");
     let output = Command::new("rustc")
         .args(["--edition", "2024", "--target", "x86_64-unknown-linux-musl", "-O", "-o"])
-        .args([&program, &source])
+        .args([program.as_path(), source])
         .output()
         .expect("rustc starts");
     assert!(output.status.success(), "rustc: {}", String::from_utf8_lossy(&output.stderr));
-    std::fs::read(program).expect("rustc wrote the program")
+    std::fs::rename(program, compiled).expect("renamed");
 }

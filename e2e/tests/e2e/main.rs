@@ -23,6 +23,7 @@ mod run_options;
 mod search;
 mod servers;
 mod setup;
+mod shared_directories;
 mod signals;
 mod snapshots;
 mod start;
