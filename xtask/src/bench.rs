@@ -21,6 +21,7 @@ mod soak;
 mod stages;
 mod stopwatch;
 mod table;
+mod volumes;
 
 use std::path::{Path, PathBuf};
 
@@ -40,6 +41,8 @@ pub(crate) enum Chore {
     Clone(clone::Options),
     /// Networks: rootless, bridged, and the host's loopback
     Net(net::Options),
+    /// Shared directories, compared with podman's bind mounts
+    Volumes(volumes::Options),
     /// The page server, compared with a bare loop, and the memory that sharing saves
     Pager(pager::Options),
     /// A machine's whole lifecycle on one driver, compared with plain cold boots
@@ -87,12 +90,14 @@ pub(crate) fn run(chore: Chore) -> Result<()> {
         Chore::Run(options) => run::measure(&options),
         Chore::Clone(options) => clone::measure(&options),
         Chore::Net(options) => net::measure(&options),
+        Chore::Volumes(options) => volumes::measure(&options),
         Chore::Pager(options) => pager::measure(&options),
         Chore::Lifecycle(options) => lifecycle::measure(&options),
         Chore::PagerClone(options) => pager::run_clone(&options),
         Chore::Page => {
             [run::PAGE, clone::PAGE].iter().try_for_each(Page::regenerate)?;
             net::REPORT.regenerate()?;
+            volumes::REPORT.regenerate()?;
             pager::REPORT.regenerate()
         }
     }

@@ -65,8 +65,13 @@ impl Podman {
 
     /// Starts an idle container.
     pub(super) fn start(&self) -> Result<Container> {
+        self.start_with(&[])
+    }
+
+    /// Starts an idle container with further options.
+    pub(super) fn start_with(&self, options: &[&str]) -> Result<Container> {
         let mut command = podman(&["run", "--detach", "--rm", "--network", self.network]);
-        command.args(LIMITS).args([IMAGE, "sleep", "86400"]);
+        command.args(LIMITS).args(options).args([IMAGE, "sleep", "86400"]);
         Ok(Container { id: stdout_of(command)? })
     }
 }
