@@ -3,6 +3,7 @@
 //! A volume holds an ext4 filesystem, which a guest mounts. One machine at a time may write to it, or several may read
 //! it. A new volume has no disk: the first machine that uses it makes one.
 
+mod journal;
 mod lock;
 mod name;
 mod record;
@@ -225,6 +226,15 @@ impl Volumes {
             blank::create_from_template(&self.home.templates(), &disk, volume.bytes)?;
         }
         Ok(layers.max(1))
+    }
+
+    /// Returns whether a guest can mount the volume's disk without writing to it: it has one, and its journal is empty.
+    pub(crate) fn is_mountable_read_only(&self, name: &VolumeName) -> Result<bool, VolumeError> {
+        let dir = self.dir(name);
+        match existing_layers(&dir) {
+            0 => Ok(false),
+            layers => Ok(!journal::needs_recovery(&dir, layers).at("read the disk in", &dir)?),
+        }
     }
 
     /// Makes sure that nothing is ever written again to these layers of a disk which machines read: whatever writes to

@@ -63,8 +63,9 @@ fn attach(
 ) -> Result<(VolumeDisk, VolumeLock), StageError> {
     let volumes = engine.volumes();
     let volume = volumes.ensure(&name)?;
-    // The first machine that uses a volume writes to its disk, also where its container may not.
-    let read_only = read_only && existing_layers(&volumes.dir(&name)) > 0;
+    // The first machine that uses a volume writes to its disk, also where its container may not; so does the first after
+    // one that was killed, since it replays the journal.
+    let read_only = read_only && volumes.is_mountable_read_only(&name)?;
     let access = if read_only { Access::Shared } else { Access::Exclusive };
     let lock = volumes.attach(&name, access)?.ok_or_else(|| in_use(engine, claim, &volume))?;
     let layers =
