@@ -48,4 +48,4 @@ pub use spec::{
     AUTO_DRIVER, HOST_GATEWAY, HealthAction, HealthProbe, HealthSpec, MachineSpec, NetworkMode, PullPolicy,
     RegistryAccess,
 };
-pub use volume_mount::{ImageVolumes, VolumeMount};
+pub use volume_mount::{ImageVolumes, VolumeMount, image_volumes};

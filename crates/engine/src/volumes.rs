@@ -31,6 +31,10 @@ const UNFINISHED: &str = ".new-";
 const STORE_LOCK: &str = ".lock";
 /// Size of a volume's filesystem, unless another one is requested. The host's disk is used only for what is written.
 const DEFAULT_BYTES: u64 = 64 << 30;
+/// The smallest filesystem: ext4 with a journal.
+const MIN_BYTES: u64 = 64 << 20;
+/// The largest file of an ext4 filesystem, which may hold the disk.
+const MAX_BYTES: u64 = 16 << 40;
 
 /// The volumes of a home directory.
 #[derive(Debug, Clone)]
@@ -73,6 +77,12 @@ pub enum VolumeError {
         query: String,
         /// Their names.
         names: Vec<VolumeName>,
+    },
+    /// Its filesystem cannot have this size.
+    #[error("the size of a volume must be between {MIN_BYTES} and {MAX_BYTES} bytes, not {bytes}")]
+    Size {
+        /// The requested size.
+        bytes: u64,
     },
     /// A machine uses it. The text is podman's.
     #[error("volume {name} is being used by the following container(s): {}: volume is being used", users.join(", "))]
@@ -172,11 +182,14 @@ impl Volumes {
     /// If there is one of that name, or it cannot be written.
     pub fn create(&self, request: VolumeRequest) -> Result<Volume, VolumeError> {
         let name = request.name.unwrap_or_else(VolumeName::random);
+        let bytes = request.bytes.unwrap_or(DEFAULT_BYTES);
+        if !(MIN_BYTES..=MAX_BYTES).contains(&bytes) {
+            return Err(VolumeError::Size { bytes });
+        }
         let _store_lock = self.lock()?;
         if self.read(&name)?.is_some() {
             return Err(VolumeError::Exists { name });
         }
-        let bytes = request.bytes.unwrap_or(DEFAULT_BYTES);
         let (labels, options) = (request.labels, request.options);
         let mut volume = Volume::new(name, bytes);
         (volume.labels, volume.options) = (labels, options);
@@ -245,6 +258,12 @@ impl Volumes {
             add_layer_file(dir, layers, bytes)?;
         }
         Ok(())
+    }
+
+    /// Returns whether the volume has a disk: a machine has used it.
+    #[must_use]
+    pub fn has_disk(&self, name: &VolumeName) -> bool {
+        existing_layers(&self.dir(name)) > 0
     }
 
     /// Returns whether a machine uses the volume now.

@@ -7,7 +7,7 @@ use mimeo_vmm::DiskIdentification;
 use mimeo_volume::{VolumeServer, VolumeSpec};
 
 use crate::guest::disk;
-use crate::machine::{ImageVolumes, MachineSpec, Record, VolumeMount, named_volumes, volume_serial};
+use crate::machine::{ImageVolumes, Record, VolumeMount, image_volumes, named_volumes, volume_serial};
 use crate::stage::StageError;
 
 /// One mount of a container.
@@ -57,22 +57,10 @@ fn mounts(record: &Record, image: &ImageConfig, disks: DiskIdentification) -> Ve
     all.extend(spec.volume_mounts.iter().cloned().map(of_disk));
     if spec.image_volumes == ImageVolumes::Anonymous {
         let anonymous = |target| VolumeMount { target, ..VolumeMount::default() };
-        all.extend(image_volumes(spec, image).map(anonymous).map(of_disk));
+        all.extend(image_volumes(spec, &image.volumes).map(anonymous).map(of_disk));
     }
     all.sort_by(|a, b| a.target().cmp(b.target()));
     all
-}
-
-/// The volumes that the image declares, except where the user mounts something else.
-pub(super) fn image_volumes(spec: &MachineSpec, image: &ImageConfig) -> impl Iterator<Item = String> {
-    let plain = |target: &str| target.trim_end_matches('/').to_owned();
-    let host = spec.volumes.iter().map(|volume| plain(&volume.guest));
-    let disk = spec.volume_mounts.iter().map(|mount| plain(&mount.target));
-    let tmpfs = spec.container.tmpfs.iter().map(|tmpfs| plain(&tmpfs.target));
-    let taken: Vec<String> = host.chain(disk).chain(tmpfs).collect();
-    let mut declared: Vec<String> = image.volumes.iter().map(|target| plain(target)).collect();
-    declared.retain(|target| target.starts_with('/') && !taken.contains(target));
-    declared.into_iter()
 }
 
 fn disk_volume(record: &Record, mount: VolumeMount, disks: DiskIdentification) -> DiskVolume {
@@ -93,7 +81,7 @@ fn disk_volume(record: &Record, mount: VolumeMount, disks: DiskIdentification) -
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::machine::{MachineId, MachineName};
+    use crate::machine::{MachineId, MachineName, MachineSpec};
 
     #[test]
     fn a_volume_below_another_is_mounted_after_it() {

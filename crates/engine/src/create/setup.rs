@@ -5,8 +5,7 @@ use std::collections::BTreeMap;
 use mimeo_agent_protocol::message::{ContainerSetup, Tmpfs};
 use mimeo_image::ImageConfig;
 
-use super::mounts::image_volumes;
-use crate::machine::{ImageVolumes, MachineSpec};
+use crate::machine::{ImageVolumes, MachineSpec, image_volumes};
 use crate::stage::StageError;
 use crate::time_zone;
 
@@ -38,7 +37,7 @@ fn image_tmpfs(spec: &MachineSpec, image: &ImageConfig) -> Vec<Tmpfs> {
         return Vec::new();
     }
     let tmpfs = |target| Tmpfs { target, copy_up: true, ..Tmpfs::default() };
-    image_volumes(spec, image).map(tmpfs).collect()
+    image_volumes(spec, &image.volumes).map(tmpfs).collect()
 }
 
 fn default_sysctls() -> BTreeMap<String, String> {

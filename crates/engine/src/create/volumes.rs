@@ -83,13 +83,13 @@ fn link(volume: &Path, link: &Path) -> Result<(), StageError> {
     Ok(symlink(volume, link).at("create", link)?)
 }
 
-/// The error that names the machine that uses the volume.
+/// The error that names the machine that uses the volume: one that has its disk, or else one that is about to.
 fn in_use(engine: &Engine, claim: &Claim, volume: &Volume) -> StageError {
+    let mut others = engine.registry().list().unwrap_or_default();
+    others.retain(|other| other.supervised && other.record.id != claim.record.id);
     let uses = |disk: &VolumeDisk| !disk.own && disk.name == volume.name;
-    let others = engine.registry().list().unwrap_or_default().into_iter();
-    let user = others
-        .filter(|other| other.supervised && other.record.id != claim.record.id)
-        .find(|other| other.record.volumes.iter().any(uses));
+    let user = others.iter().find(|other| other.record.volumes.iter().any(uses));
+    let user = user.or_else(|| others.iter().find(|other| other.record.refers_to(&volume.name)));
     let user =
         user.map_or_else(|| "another machine".to_owned(), |user| format!("machine {}", user.record.name));
     StageError::VolumeInUse { volume: volume.name.clone(), user }

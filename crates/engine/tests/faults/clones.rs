@@ -150,7 +150,7 @@ async fn a_vmm_that_refuses_the_saved_state_ends_the_clone() {
 #[tokio::test]
 async fn an_incompatible_snapshot_is_refused_before_a_vmm_is_started() {
     let cases: [(&str, Value, &str); 7] = [
-        ("/format", json!(999), "has format 999, this mimeo knows 2"),
+        ("/format", json!(999), "has format 999, this mimeo knows 3"),
         ("/requires/driver", json!("other"), "there is no driver \"other\""),
         (
             "/requires/shape",
