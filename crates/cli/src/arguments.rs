@@ -5,7 +5,7 @@ use clap::{Parser, Subcommand};
 use crate::commands::{
     attach, commit, completion, container, cp, create, diff, events, exec, export, fork, generate,
     healthcheck, image, inspect, kill, login, logout, logs, man, pause, port, prune, ps, rename, restart, rm,
-    run, setup, snapshot, start, stats, stop, system, test, top, unpause, update, version, wait,
+    run, setup, snapshot, start, stats, stop, system, test, top, unpause, update, version, volume, wait,
 };
 use crate::logging::{LOG_VARIABLE, LogLevel};
 
@@ -77,7 +77,7 @@ pub(crate) enum Podman {
     /// List machines
     #[command(visible_alias = "ls", alias = "list")]
     Ps(ps::Args),
-    /// Show details of machines or images
+    /// Show details of machines, images or named volumes
     Inspect(inspect::Args),
     /// Show the output of a machine's container
     Logs(logs::Args),
@@ -154,4 +154,7 @@ pub(crate) enum Podman {
     /// Show and free what mimeo uses of the host
     #[command(subcommand)]
     System(system::Verb),
+    /// Manage named volumes
+    #[command(subcommand)]
+    Volume(volume::Verb),
 }

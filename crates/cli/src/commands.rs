@@ -44,6 +44,7 @@ pub(crate) mod top;
 pub(crate) mod unpause;
 pub(crate) mod update;
 pub(crate) mod version;
+pub(crate) mod volume;
 pub(crate) mod wait;
 
 use mimeo_engine::{Engine, Home, sweep};
@@ -139,5 +140,6 @@ async fn podman(engine: &Engine, command: Podman, level: LogLevel) -> Result<i32
         Podman::Healthcheck(verb) => healthcheck::run(engine, verb).await,
         Podman::Info(args) => system::info::run(engine, &args),
         Podman::System(verb) => system::run(engine, verb).await,
+        Podman::Volume(verb) => volume::run(engine, verb).await,
     }
 }

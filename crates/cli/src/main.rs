@@ -8,6 +8,7 @@ mod humanize;
 mod interruption;
 mod live;
 mod logging;
+mod mounts;
 mod output;
 #[cfg(test)]
 mod podman_table;

@@ -6,13 +6,14 @@ const NO_PODS: &str = "mimeo has no pods: each machine is on its own";
 const NO_MOUNT: &str =
     "a machine's filesystem is a disk that its own kernel mounts: copy files with `mimeo cp`";
 const NO_INIT: &str = "a machine is set up when it is started: its container has no state between `mimeo create` and `mimeo start`, and `mimeo inspect` shows its settings before";
+const NO_VOLUME_MOUNT: &str = "a volume is a disk that a machine's kernel mounts: copy files with `mimeo cp` to and from a machine that uses it";
 const NO_NETWORKS: &str = "mimeo has no named networks: machines use --network rootless, bridged or none";
 const NO_SERVICE: &str = "mimeo has no daemon and no remote service: run it on the host of the machines";
 const NO_TRUST: &str = "mimeo verifies digests, not signatures: verify images before you pull them, for example with skopeo or cosign";
 const SNAPSHOTS: &str = "machines are saved and restored with `mimeo snapshot`";
 
 /// Commands and reasons. A command also stands for all commands below it.
-pub(crate) const REFUSED: [(&str, &str); 33] = [
+pub(crate) const REFUSED: [(&str, &str); 36] = [
     (
         "auto-update",
         "mimeo does not update machines by itself: pull the image and replace the machine with `run --replace`",
@@ -61,6 +62,9 @@ pub(crate) const REFUSED: [(&str, &str); 33] = [
     ("system service", NO_SERVICE),
     ("unmount", NO_MOUNT),
     ("unshare", "mimeo uses no user namespace: files of an image belong to its disk"),
+    ("volume mount", NO_VOLUME_MOUNT),
+    ("volume reload", "mimeo has no volume plugins: all volumes are disks on this host"),
+    ("volume unmount", NO_VOLUME_MOUNT),
 ];
 
 /// The reason, if the error is about a command in the table.

@@ -175,6 +175,19 @@ pub(crate) fn absolute(option: &str, path: String) -> Result<String, CliError> {
     Err(CliError::usage(format!("{option} {path:?} is not an absolute path in the container")))
 }
 
+/// An absolute path without repeated and trailing slashes, `.` and `..`.
+pub(crate) fn clean_path(path: &str) -> String {
+    let mut parts: Vec<&str> = Vec::new();
+    for part in path.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => drop(parts.pop()),
+            part => parts.push(part),
+        }
+    }
+    format!("/{}", parts.join("/"))
+}
+
 /// The variables of mimeo's own environment that are text.
 pub(crate) fn host_variables() -> impl Iterator<Item = (String, String)> {
     std::env::vars_os()

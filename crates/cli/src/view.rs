@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use jiff::Timestamp;
-use mimeo_engine::machine::{NetworkRecord, Phase, Record};
+use mimeo_engine::machine::{ImageVolumes, NetworkRecord, Phase, Record, image_volumes};
 use mimeo_engine::{Engine, Exit};
 use mimeo_image::ImageName;
 use mimeo_net::PortMapping;
@@ -69,21 +69,34 @@ pub(crate) fn network_mode(network: &NetworkRecord) -> &'static str {
     if network.outer.is_some() { "bridged" } else { "rootless" }
 }
 
-/// Names and sizes of images by image id.
+/// What lists of machines show of images, by image id.
 #[derive(Debug, Default)]
-pub(crate) struct ImageNames(HashMap<String, (Vec<String>, u64)>);
+pub(crate) struct ImageNames(HashMap<String, Listed>);
+
+/// What is shown of one image.
+#[derive(Debug)]
+struct Listed {
+    names: Vec<String>,
+    size: u64,
+    /// The paths that it declares as volumes.
+    volumes: Vec<String>,
+}
 
 impl ImageNames {
     /// Loads the names of all local images.
     pub(crate) fn load(engine: &Engine) -> Result<Self, CliError> {
-        let images = engine.images()?.list()?.images;
-        Ok(Self(images.into_iter().map(|image| (image.id.to_string(), (image.names, image.size))).collect()))
+        let images = engine.images()?.list()?.images.into_iter();
+        let listed = images.map(|image| {
+            let id = image.id.to_string();
+            (id, Listed { names: image.names, size: image.size, volumes: image.config.volumes })
+        });
+        Ok(Self(listed.collect()))
     }
 
     /// The full name of the image that a machine runs, or the requested name if the image has none.
     pub(crate) fn name_for(&self, record: &Record) -> String {
         let requested = &record.spec.image;
-        let names = record.image.as_ref().and_then(|image| self.0.get(&image.id)).map(|(names, _)| names);
+        let names = self.listed(record).map(|listed| &listed.names);
         let full = requested.parse::<ImageName>().map(|name| name.to_string()).unwrap_or_default();
         match names {
             Some(names) if names.contains(&full) => full,
@@ -94,8 +107,17 @@ impl ImageNames {
 
     /// The size of the image that a machine runs; 0 if it was removed.
     pub(crate) fn size_of(&self, record: &Record) -> u64 {
-        let image = record.image.as_ref().and_then(|image| self.0.get(&image.id));
-        image.map_or(0, |(_, size)| *size)
+        self.listed(record).map_or(0, |listed| listed.size)
+    }
+
+    /// Where a machine has anonymous volumes because its image declares them; nowhere if the image was removed.
+    pub(crate) fn declared_volumes(&self, record: &Record) -> Vec<String> {
+        let listed = self.listed(record).filter(|_| record.spec.image_volumes == ImageVolumes::Anonymous);
+        listed.map(|listed| image_volumes(&record.spec, &listed.volumes).collect()).unwrap_or_default()
+    }
+
+    fn listed(&self, record: &Record) -> Option<&Listed> {
+        record.image.as_ref().and_then(|image| self.0.get(&image.id))
     }
 }
 

@@ -333,7 +333,7 @@ fn podmans_long_forms_and_system_commands_work() {
     assert!(world.mimeo(["system", "info", "--json"]).ok().json()["store"]["graphRoot"].is_string());
     world.mimeo(["version", "--format", "{{.Client.Version}}"]).ok();
     let df = world.mimeo(["system", "df", "--format", "{{.Type}} {{.Total}} {{.Active}}"]).ok().stdout;
-    assert!(df.starts_with("Images 1 1\nMachines 1 1\nSnapshots "), "{df}");
+    assert!(df.starts_with("Images 1 1\nMachines 1 1\nLocal Volumes 0 0\nSnapshots "), "{df}");
     world.mimeo(["container", "rm", "-f", "web"]).ok();
     world.mimeo(["run", "--name", "job", &image, "true"]).ok();
     world.mimeo(["healthcheck", "run", "job"]).code(125).stderr_contains("not running");

@@ -219,22 +219,29 @@ fn the_files_that_mimeo_manages_are_read_only_with_the_root() {
 #[test]
 fn declared_volumes_exist() {
     let world = World::new(User::Root);
-    let image = Image::busybox("declared").config(
-        "Volumes",
-        json!({ "/var/lib/thing": {}, "relative": {}, "/etc/passwd": {}, "/run/thing": {} }),
-    );
+    let image = Image::busybox("declared")
+        .config("Volumes", json!({ "/var/lib/thing": {}, "relative": {}, "/run/thing": {} }));
     let image = world.image(&image);
-    let line = "echo x > /var/lib/thing/f && cat /var/lib/thing/f; ls -d /relative; head -c 4 /etc/passwd";
-    world.mimeo(["run", "--rm", &image, "sh", "-c", line]).ok().printed("x\n/relative\nroot");
+    let line = "echo x > /var/lib/thing/f && cat /var/lib/thing/f; ls -d /relative";
+    world.mimeo(["run", "--rm", &image, "sh", "-c", line]).ok().printed("x\n/relative\n");
     let line = "touch /run/thing/f && ls /run/thing";
     world.mimeo(["run", "--rm", "--read-only", &image, "sh", "-c", line]).ok().printed("f\n");
-    let line = "touch /var/lib/thing/f";
-    let outcome = world.mimeo(["run", "--rm", "--read-only", &image, "sh", "-c", line]);
-    outcome.code(1).stderr_contains("Read-only file system");
+    // As podman's anonymous volumes, they are writable below a read-only root, and no part of the container's changes.
+    let line = "touch /var/lib/thing/f /relative/f && ls /var/lib/thing";
+    world.mimeo(["run", "--rm", "--read-only", &image, "sh", "-c", line]).ok().printed("f\n");
     let options = ["run", "--name", "job", "--tmpfs", "/relative"];
-    world.mimeo([&options[..], &[&image, "sh", "-c", "touch /var/lib/thing/f /relative/f"]].concat()).ok();
+    world
+        .mimeo([&options[..], &[&image, "sh", "-c", "touch /var/lib/thing/f /relative/f /other"]].concat())
+        .ok();
     let changes = world.mimeo(["diff", "job"]).ok().stdout;
-    assert!(changes.contains("A /var/lib/thing/f\n") && !changes.contains("/relative/f"), "{changes}");
+    assert!(changes.contains("A /other\n"), "{changes}");
+    assert!(!changes.contains("/var/lib/thing/f") && !changes.contains("/relative/f"), "{changes}");
+    // As with podman, a volume cannot be mounted on a file.
+    let image = world.image(&Image::busybox("file").config("Volumes", json!({ "/etc/passwd": {} })));
+    let refused = world.mimeo(["run", "--rm", &image, "true"]).code(125);
+    refused.stderr_contains("cannot mount the volume at /etc/passwd");
+    let ignored = ["run", "--rm", "--image-volume", "ignore", &image, "head", "-c", "4", "/etc/passwd"];
+    world.mimeo(ignored).ok().printed("root");
 }
 
 as_root_and_user!(kernel_settings_and_the_time_zone_are_set, |world| {

@@ -23,7 +23,7 @@ pub(crate) struct Args {
 /// Creates the machine and prints its id.
 pub(crate) async fn run(engine: &Engine, args: Args) -> Result<i32, CliError> {
     let progress = progress::reporter(args.machine.quiet());
-    let (spec, files) = args.machine.into_spec()?;
+    let (spec, files) = args.machine.into_spec(engine)?;
     files.prepare(engine, spec.name.as_ref()).await?;
     let created = tokio::select! {
         created = create::create(engine, spec, progress) => created,

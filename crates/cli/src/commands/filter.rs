@@ -59,11 +59,12 @@ impl Filters {
     /// Whether the machine passes all kinds of filters.
     pub(crate) fn accept(&self, record: &Record) -> bool {
         let image = self.images.name_for(record);
+        let declared = self.images.declared_volumes(record);
         self.filters.iter().all(|filter| match filter {
-            Filter::Label(..) | Filter::NotLabel(..) => filter.accepts(record, &image),
+            Filter::Label(..) | Filter::NotLabel(..) => filter.accepts(record, &image, &declared),
             _ => {
                 let same = |other: &&Filter| std::mem::discriminant(*other) == std::mem::discriminant(filter);
-                self.filters.iter().filter(same).any(|other| other.accepts(record, &image))
+                self.filters.iter().filter(same).any(|other| other.accepts(record, &image, &declared))
             }
         })
     }
@@ -105,7 +106,7 @@ impl Filter {
         }
     }
 
-    fn accepts(&self, record: &Record, image: &str) -> bool {
+    fn accepts(&self, record: &Record, image: &str, declared: &[String]) -> bool {
         let created = record.times.created;
         match self {
             Self::Name(pattern) => pattern.is_match(record.name.as_str()),
@@ -116,7 +117,7 @@ impl Filter {
             Self::Exited(code) => record.exit().is_some_and(|exit| exit.code == *code),
             Self::Label(key, value) => has_label(record, key, value.as_ref()),
             Self::NotLabel(key, value) => !has_label(record, key, value.as_ref()),
-            Self::Volume(path) => has_volume(record, path),
+            Self::Volume(text) => has_volume(record, text) || declared.contains(text),
             Self::Network(mode) => record.network.as_ref().map(view::network_mode) == Some(mode),
             Self::Before(time) => created < *time,
             Self::Since(time) => created > *time,
@@ -160,9 +161,14 @@ fn has_label(record: &Record, key: &str, value: Option<&String>) -> bool {
     found.is_some() && (value.is_none() || found == value)
 }
 
-fn has_volume(record: &Record, path: &str) -> bool {
-    let mut volumes = record.spec.volumes.iter();
-    volumes.any(|volume| volume.guest == path || volume.host.to_str() == Some(path))
+/// Whether the machine has a volume of this name, or one that is mounted from or at this path.
+fn has_volume(record: &Record, text: &str) -> bool {
+    let mut host = record.spec.volumes.iter();
+    let mut volumes = record.spec.volume_mounts.iter();
+    host.any(|volume| volume.guest == text || volume.host.to_str() == Some(text))
+        || volumes.any(|mount| {
+            mount.target == text || mount.name.as_ref().is_some_and(|name| name.as_str() == text)
+        })
 }
 
 fn known_status(word: String) -> Result<Filter, CliError> {
@@ -179,7 +185,7 @@ fn known_status(word: String) -> Result<Filter, CliError> {
 
 #[cfg(test)]
 mod tests {
-    use mimeo_engine::machine::VolumeSpec;
+    use mimeo_engine::machine::{VolumeMount, VolumeSpec};
     use mimeo_engine::{Exit, MachineId, MachineSpec, State};
 
     use super::*;
@@ -192,6 +198,9 @@ mod tests {
         let mut spec = MachineSpec::new("busybox");
         spec.labels = [("tier".to_owned(), "front".to_owned())].into();
         spec.volumes = vec![VolumeSpec { host: "/srv".into(), guest: "/data".to_owned(), read_only: false }];
+        let name = Some("store".parse().expect("a name"));
+        spec.volume_mounts =
+            vec![VolumeMount { name, target: "/var/store".into(), ..VolumeMount::default() }];
         let mut record = Record::new(MachineId::random(), "web-1".parse().expect("a name"), spec);
         record.state = State::Exited(Exit { code: 3, out_of_memory: false, error: None });
         let filters = texts.iter().map(|text| parse(text).expect("a filter")).collect();
@@ -214,6 +223,8 @@ mod tests {
             "ancestor=busybox",
             "volume=/data",
             "volume=/srv",
+            "volume=store",
+            "volume=/var/store",
             "until=2099-01-01T00:00:00Z",
         ] {
             assert!(accepted(&[yes]), "{yes}");
@@ -230,6 +241,7 @@ mod tests {
             "exited=0",
             "ancestor=alpine",
             "volume=/other",
+            "volume=stor",
             "network=rootless",
             "until=1h",
         ] {

@@ -1,4 +1,4 @@
-//! `mimeo inspect`: shows details of machines or images.
+//! `mimeo inspect`: shows details of machines, images or named volumes.
 
 mod container;
 mod document;
@@ -10,7 +10,9 @@ use serde_json::Value;
 
 use crate::commands::image::inspect::podman;
 use crate::commands::select::latest;
+use crate::commands::volume;
 use crate::error::CliError;
+use crate::mounts;
 use crate::output;
 use crate::template::Format;
 use crate::view::ImageNames;
@@ -31,7 +33,7 @@ pub(crate) struct Args {
     /// Type of the named objects
     #[arg(short = 't', long = "type", default_value = "all", value_enum)]
     kind: Kind,
-    /// Names or ids of machines or images
+    /// Names or ids of machines, images or named volumes
     #[arg(value_name = "NAME")]
     names: Vec<String>,
     /// Select a machine by the process id of its supervisor; can be repeated
@@ -52,12 +54,14 @@ impl Args {
 /// The type of a named object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum Kind {
-    /// A machine, or an image if there is no such machine
+    /// A machine, or else an image or a named volume
     All,
     /// A machine
     Container,
     /// An image
     Image,
+    /// A named volume
+    Volume,
 }
 
 /// An object that was found.
@@ -66,6 +70,7 @@ enum Kind {
 enum Object {
     Machine(Box<Document>),
     Image(Box<Inspection>),
+    Volume(Box<volume::row::Row>),
 }
 
 impl Object {
@@ -74,6 +79,7 @@ impl Object {
         match self {
             Self::Machine(document) => document.fields(),
             Self::Image(inspection) => podman::fields(inspection),
+            Self::Volume(row) => row.fields(),
         }
     }
 }
@@ -112,11 +118,12 @@ pub(crate) fn run(engine: &Engine, args: &Args) -> Result<i32, CliError> {
 }
 
 fn look_up(engine: &Engine, selector: &Selector, kind: Kind, names: &ImageNames) -> Result<Object, CliError> {
-    if kind != Kind::Image {
+    if matches!(kind, Kind::All | Kind::Container) {
         match engine.registry().find(selector) {
             Ok(found) => {
                 let process = found.record.exec_defaults();
-                return Ok(Object::Machine(Box::new(Document::new(&found, process, names))));
+                let mounts = mounts::all(engine, &found, names);
+                return Ok(Object::Machine(Box::new(Document::new(&found, process, names, mounts))));
             }
             Err(FindError::None(_)) => {}
             Err(error) => return Err(error.into()),
@@ -126,6 +133,12 @@ fn look_up(engine: &Engine, selector: &Selector, kind: Kind, names: &ImageNames)
         && let Some(image) = engine.images()?.inspect(word)?
     {
         return Ok(Object::Image(Box::new(image)));
+    }
+    if let (Selector::NameOrId(word), Kind::All | Kind::Volume) = (selector, kind)
+        && let Some(found) = volume::find(engine, word)?
+    {
+        let users = volume::VolumeUsers::load(engine)?;
+        return Ok(Object::Volume(Box::new(volume::row::Row::new(engine, &found, &users))));
     }
     Err(CliError::usage(format!("no such object: {:?}", selector.to_string())))
 }

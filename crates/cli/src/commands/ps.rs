@@ -11,6 +11,7 @@ use mimeo_engine::{Engine, Found};
 use crate::commands::filter::Filters;
 use crate::error::CliError;
 use crate::humanize;
+use crate::mounts;
 use crate::output;
 use crate::template::Format;
 use crate::view::{self, ImageNames};
@@ -104,6 +105,8 @@ impl Refused {
 struct Entry {
     found: Found,
     image: String,
+    /// Where something is mounted in its container.
+    mounts: Vec<String>,
     size: Option<Size>,
 }
 
@@ -136,6 +139,7 @@ fn entries(engine: &Engine, args: &Args) -> Result<Vec<Entry>, CliError> {
     found.truncate(last.unwrap_or(usize::MAX));
     let entry = |found: Found| Entry {
         image: names.name_for(&found.record),
+        mounts: mounts::targets(&found.record, &names),
         size: args.size.then(|| Size::measure(&found, &names)),
         found,
     };

@@ -29,7 +29,7 @@ pub(crate) struct Args {
     /// Do not fail for machines that do not exist
     #[arg(short, long)]
     ignore: bool,
-    /// Accepted for compatibility with podman: machines have no volumes of their own
+    /// Accepted for compatibility with podman: a machine's anonymous volumes are always removed with it
     #[arg(short, long)]
     volumes: bool,
     /// Accepted for compatibility with podman: machines do not depend on each other

@@ -7,12 +7,12 @@ mod files;
 mod foreground;
 mod labels;
 mod log;
-mod mount;
 mod network;
 mod refused;
 mod remove_image;
 pub(crate) mod settings;
 mod streams;
+pub(crate) mod volumes;
 
 use std::io::IsTerminal;
 
@@ -92,12 +92,8 @@ pub(crate) struct MachineArgs {
     /// Publish a port of the machine on the host; can be repeated
     #[arg(short, long, value_name = "[IP:][HOST:]GUEST[/udp]")]
     publish: Vec<String>,
-    /// Mount a directory or file of the host in the machine; can be repeated
-    #[arg(short, long, value_name = "HOST:GUEST[:ro]")]
-    volume: Vec<String>,
-    /// Mount a directory or file of the host, or a tmpfs, in the machine; can be repeated
-    #[arg(long, value_name = "type=TYPE,OPTION=VALUE,…")]
-    mount: Vec<String>,
+    #[command(flatten)]
+    volumes: volumes::VolumeOptions,
     /// Working directory in the container
     #[arg(short, long, value_name = "DIR")]
     workdir: Option<String>,
@@ -284,10 +280,13 @@ impl MachineArgs {
     }
 
     /// The spec of the machine that the arguments describe, and the files to write for it.
-    pub(crate) fn into_spec(self) -> Result<(MachineSpec, FileOptions), CliError> {
+    pub(crate) fn into_spec(self, engine: &Engine) -> Result<(MachineSpec, FileOptions), CliError> {
         self.refused.check()?;
         streams::output_streams(&self.attach)?;
-        settings::spec(self)
+        let others = self.volumes.volumes_from().to_vec();
+        let (mut spec, files) = settings::spec(self)?;
+        volumes::add_mounts_of_others(engine, &others, &mut spec)?;
+        Ok((spec, files))
     }
 }
 
@@ -299,7 +298,7 @@ pub(crate) async fn run(engine: &Engine, args: Args, level: LogLevel) -> Result<
     let output = streams::output_streams(&machine.attach)?;
     let options =
         AttachOptions { stdin: true, detach_keys: detach_keys.parse()?, keep_signals: !sig_proxy, output };
-    let (spec, files) = machine.into_spec()?;
+    let (spec, files) = machine.into_spec(engine)?;
     files.prepare(engine, spec.name.as_ref()).await?;
     if detach {
         return detached::run(spec, &files, quiet, level).await;

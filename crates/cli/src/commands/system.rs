@@ -12,11 +12,11 @@ use crate::error::CliError;
 /// Commands for the whole system.
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Verb {
-    /// Show the disk space that images, machines and snapshots use
+    /// Show the disk space that images, machines, named volumes and snapshots use
     Df(df::Args),
     /// Show the host, the directories and the number of machines
     Info(info::Args),
-    /// Remove machines that do not run, and images without a name
+    /// Remove machines that do not run, images without a name and, with --volumes, unused volumes
     Prune(prune::Args),
     /// Remove all machines, snapshots and images
     Reset(reset::Args),

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use jiff::Timestamp;
 use mimeo_agent_protocol::message::{IdentityStep, Process, Step, StepOutcome};
 use mimeo_engine::machine::{
-    Found, Health, HealthProbe, HealthSpec, NetworkMode, NetworkRecord, Phase, Record, VolumeSpec,
+    Found, Health, HealthProbe, HealthSpec, NetworkMode, NetworkRecord, Phase, Record,
 };
 use mimeo_engine::{log, machine, signal};
 use serde::Serialize;
@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 
 use super::container::{ConfigFields, HostConfigFields, ProcessFields};
 use crate::error::CliError;
+use crate::mounts::{self, Mount};
 use crate::view::{self, ImageNames};
 
 /// A machine.
@@ -255,21 +256,9 @@ struct Published {
     host_port: String,
 }
 
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "PascalCase")]
-struct Mount {
-    #[serde(rename = "Type")]
-    kind: &'static str,
-    mode: &'static str,
-    source: PathBuf,
-    destination: String,
-    #[serde(rename = "RW")]
-    writable: bool,
-}
-
 impl Document {
     /// `process` is the container's main process: its environment, directory and user.
-    pub(super) fn new(found: &Found, process: Process, names: &ImageNames) -> Self {
+    pub(super) fn new(found: &Found, process: Process, names: &ImageNames, mounts: Vec<Mount>) -> Self {
         let record = &found.record;
         let mut args = record.process.args.clone();
         let path = if args.is_empty() { String::new() } else { args.remove(0) };
@@ -296,7 +285,7 @@ impl Document {
             config: Config::new(record, process),
             host_config: HostConfig::new(found),
             network_settings: NetworkSettings::new(record),
-            mounts: record.spec.volumes.iter().map(Mount::from).collect(),
+            mounts,
             directory: found.dir.clone(),
             log_path: found.dir.join(log::FILE),
             console_path: found.dir.join("console.log"),
@@ -313,6 +302,11 @@ impl Document {
         value["ImageID"] = value["Image"].clone();
         if value["State"].get("Health").is_none() {
             value["State"]["Health"] = json!({"Status": "", "FailingStreak": 0, "LastFailure": null});
+        }
+        for mount in value["Mounts"].as_array_mut().into_iter().flatten() {
+            // podman's fields of a mount without a name are empty.
+            let Some(mount) = mount.as_object_mut() else { continue };
+            mount.entry("Name").or_insert_with(|| json!(""));
         }
         if value["Config"].get("Healthcheck").is_none() {
             value["Config"]["Healthcheck"] = Value::Null;
@@ -410,7 +404,7 @@ impl HostConfig {
             init: spec.init,
             cpus: spec.cpus,
             nano_cpus: u64::from(spec.cpus) * 1_000_000_000,
-            binds: spec.volumes.iter().map(bind).collect(),
+            binds: mounts::binds(spec),
             port_bindings: published(&found.record),
             memory: u64::from(spec.memory_mib) << 20,
             disk: spec.disk_bytes,
@@ -491,22 +485,4 @@ fn published(record: &Record) -> BTreeMap<String, Vec<Published>> {
         ports.entry(format!("{}/{}", port.guest_port, port.protocol)).or_default().push(published);
     }
     ports
-}
-
-fn bind(volume: &VolumeSpec) -> String {
-    let options = if volume.read_only { "ro" } else { "rw" };
-    format!("{}:{}:{options},rprivate,rbind", volume.host.display(), volume.guest)
-}
-
-impl From<&VolumeSpec> for Mount {
-    fn from(volume: &VolumeSpec) -> Self {
-        let VolumeSpec { host, guest, read_only } = volume;
-        Self {
-            kind: "bind",
-            mode: "",
-            source: host.clone(),
-            destination: guest.clone(),
-            writable: !read_only,
-        }
-    }
 }

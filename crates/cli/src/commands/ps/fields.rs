@@ -34,7 +34,7 @@ pub(super) fn fields(args: &Args, entry: &Entry, now: Timestamp) -> Value {
         "Ports": view::ports(record),
         "Names": record.name,
         "Labels": record.spec.labels,
-        "Mounts": record.spec.volumes.iter().map(|volume| volume.guest.clone()).collect::<Vec<_>>(),
+        "Mounts": entry.mounts,
         "Networks": record.network.as_ref().map(view::network_mode).unwrap_or_default(),
         "Pid": if record.phase().is_live() { record.supervisor.pid } else { 0 },
         "Exited": record.phase() == Phase::Exited,

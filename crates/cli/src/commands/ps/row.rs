@@ -85,7 +85,7 @@ impl Row {
             vmm_pid: record.vmm.as_ref().filter(|_| !exited).map(|vmm| vmm.pid),
             auto_remove: record.spec.remove,
             labels: record.spec.labels.clone(),
-            mounts: record.spec.volumes.iter().map(|volume| volume.guest.clone()).collect(),
+            mounts: entry.mounts.clone(),
             networks: record.network.iter().map(|network| view::network_mode(network).to_owned()).collect(),
             ports: view::published(record).iter().map(Port::from).collect(),
             size: entry.size.clone(),

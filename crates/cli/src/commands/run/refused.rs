@@ -52,7 +52,7 @@ const fn flag(name: &'static str, accepted: &'static [&'static str], reason: &'s
 }
 
 /// The table.
-const REFUSED: [Refused; 55] = [
+const REFUSED: [Refused; 53] = [
     option("blkio-weight", NO_BLOCK_LIMITS),
     option("blkio-weight-device", NO_BLOCK_LIMITS),
     option("cgroup-conf", NO_CGROUP),
@@ -76,11 +76,6 @@ const REFUSED: [Refused; 55] = [
     option("gidmap", NO_USER_NAMESPACE),
     option("gpus", NO_DEVICES),
     option("hostuser", OWN_PASSWD),
-    unless(
-        "image-volume",
-        &["bind", "ignore"],
-        "an image's volumes are directories of the machine's own disk",
-    ),
     option("init-path", "--init runs mimeo's own init, which is in every guest"),
     option("ip6", "a machine's IPv6 address follows from its IPv4 address: choose that one with --ip"),
     unless("ipc", &["private", ""], NO_SHARED_NAMESPACES),
@@ -128,7 +123,6 @@ const REFUSED: [Refused; 55] = [
     option("uidmap", NO_USER_NAMESPACE),
     unless("userns", &["", "private", "auto"], NO_USER_NAMESPACE),
     unless("uts", &["private", ""], NO_SHARED_NAMESPACES),
-    option("volume-driver", "volumes are directories of the host"),
     unless("isolation", &["", "default"], "a machine is the isolation"),
     option("domainname", "give the whole name with --hostname"),
 ];

@@ -1,16 +1,14 @@
 //! Parses the arguments of `run` into a machine's spec.
 
-use std::path::Path;
 use std::time::Duration;
 
 use mimeo_engine::health;
 use mimeo_engine::machine::{
-    HOST_GATEWAY, HealthAction, HealthProbe, HealthSpec, MachineSpec, RestartPolicy, VolumeSpec,
+    HOST_GATEWAY, HealthAction, HealthProbe, HealthSpec, MachineSpec, RestartPolicy,
 };
 use mimeo_engine::signal;
 
 use super::files::FileOptions;
-use super::mount::{self, Mount};
 use super::{MachineArgs, container, log};
 use crate::error::CliError;
 use crate::values::{absolute, duration, duration_or_zero, environment, ports, size};
@@ -31,14 +29,9 @@ pub(super) fn spec(args: MachineArgs) -> Result<(MachineSpec, FileOptions), CliE
         return Err(CliError::usage("--no-hosts and --add-host cannot be set together"));
     }
     let cpus = container::cpus(&args.cpus)?;
-    let mut volumes = args.volume.iter().map(|text| volume(text)).collect::<Result<Vec<_>, _>>()?;
+    let mounts = args.volumes.parse()?;
     let mut container_args = args.container;
-    for text in &args.mount {
-        match mount::parse(text)? {
-            Mount::Bind(bind) => volumes.push(bind),
-            Mount::Tmpfs(tmpfs) => container_args.push_tmpfs(tmpfs),
-        }
-    }
+    mounts.tmpfs.into_iter().for_each(|tmpfs| container_args.push_tmpfs(tmpfs));
     let container = container_args.options(&cpus, size(&args.memory)?)?;
     let mut words = args.image.into_iter();
     let image = words.next().unwrap_or_default();
@@ -61,7 +54,9 @@ pub(super) fn spec(args: MachineArgs) -> Result<(MachineSpec, FileOptions), CliE
         cold: args.cold,
         dns: args.dns.iter().map(ToString::to_string).collect(),
         add_hosts: args.add_host.iter().map(|text| add_host(text)).collect::<Result<_, _>>()?,
-        volumes,
+        volumes: mounts.volumes,
+        volume_mounts: mounts.volume_mounts,
+        image_volumes: mounts.image_volumes,
         tty: args.tty,
         interactive: args.interactive,
         init: args.init,
@@ -131,35 +126,6 @@ fn add_host(text: &str) -> Result<(String, String), CliError> {
 
 fn is_host(name: &str) -> bool {
     !name.is_empty() && !name.contains(|c: char| c.is_whitespace() || c.is_control() || c == '#')
-}
-
-/// Parses `HOST:GUEST[:ro|rw]`.
-fn volume(text: &str) -> Result<VolumeSpec, CliError> {
-    let invalid = |reason: &str| Err(CliError::usage(format!("--volume {text:?} {reason}")));
-    let parts: Vec<_> = text.split(':').collect();
-    let (host, guest, options) = match parts[..] {
-        [host, guest] => (host, guest, ""),
-        [host, guest, options] => (host, guest, options),
-        _ => return invalid("is not HOST:GUEST[:ro]"),
-    };
-    if host.is_empty() || guest.is_empty() {
-        return invalid("is not HOST:GUEST[:ro]");
-    }
-    let mut read_only = false;
-    for option in options.split(',').filter(|option| !option.is_empty()) {
-        match option {
-            "ro" => read_only = true,
-            // podman's z and Z relabel files for SELinux: without effect in a machine.
-            "rw" | "z" | "Z" => {}
-            _ => return invalid(&format!("has an unknown option {option:?}: use ro or rw")),
-        }
-    }
-    if !(host.starts_with('/') || host.starts_with('.')) {
-        return invalid("does not start with / or . : named volumes are not supported, give a directory");
-    }
-    let host = std::path::absolute(Path::new(host))
-        .map_err(|source| CliError::io("resolve the volume's path", source))?;
-    Ok(VolumeSpec { host, guest: guest.to_owned(), read_only })
 }
 
 fn health_spec(args: &MachineArgs) -> Result<Option<HealthSpec>, CliError> {
@@ -249,15 +215,5 @@ mod tests {
         assert!(health_interval("disabled").is_err());
         assert_eq!(health_action("").expect("an action"), HealthAction::None);
         assert!(health_action("KILL").is_err());
-    }
-
-    #[test]
-    fn volumes_are_parsed_as_podmans() {
-        let volume = |text| volume(text).expect("a volume");
-        assert_eq!(volume("/a:/b:ro"), VolumeSpec { host: "/a".into(), guest: "/b".into(), read_only: true });
-        assert!(!volume("/a:/b").read_only);
-        for bad in ["/a", "/a:", ":/b", "/a:/b:shiny", "name:/b", "/a:/b:ro:x"] {
-            assert!(super::volume(bad).is_err(), "{bad}");
-        }
     }
 }

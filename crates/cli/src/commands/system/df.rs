@@ -1,4 +1,6 @@
-//! `mimeo system df`: the disk space that images, machines and snapshots use.
+//! `mimeo system df`: the disk space that images, machines, volumes and snapshots use.
+
+mod verbose;
 
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -8,6 +10,7 @@ use mimeo_engine::{Engine, Found};
 use serde_json::{Value, json};
 
 use crate::commands::image::ImageUsers;
+use crate::commands::volume::VolumeUsers;
 use crate::error::CliError;
 use crate::template::Format;
 use crate::{humanize, output};
@@ -22,6 +25,9 @@ pub(crate) struct Args {
     /// Print JSON
     #[arg(long, conflicts_with = "format")]
     json: bool,
+    /// Print each image, machine, volume and snapshot
+    #[arg(short, long, conflicts_with_all = ["format", "json"])]
+    verbose: bool,
 }
 
 /// The use of one kind of things.
@@ -36,8 +42,11 @@ struct Usage {
 
 /// Prints a line for each kind.
 pub(crate) fn run(engine: &Engine, args: &Args) -> Result<i32, CliError> {
+    if args.verbose {
+        return verbose::print(engine).map(|()| 0);
+    }
     let machines = engine.registry().list()?;
-    let usages = [images(engine)?, of_machines(&machines), snapshots(engine, &machines)?];
+    let usages = [images(engine)?, of_machines(&machines), volumes(engine)?, snapshots(engine, &machines)?];
     match Format::from_arguments(args.format.as_deref(), args.json) {
         Some(Format::Json) => output::json(&usages.iter().map(Usage::numbers).collect::<Vec<_>>())?,
         Some(Format::Text(text)) => text.print(&usages.iter().map(Usage::texts).collect::<Vec<_>>(), &[])?,
@@ -98,6 +107,16 @@ fn of_machines(machines: &[Found]) -> Usage {
     usage
 }
 
+/// A volume is in use while a machine refers to it, as podman counts.
+fn volumes(engine: &Engine) -> Result<Usage, CliError> {
+    let users = VolumeUsers::load(engine)?;
+    let mut usage = Usage { kind: "Local Volumes", ..Usage::default() };
+    for volume in engine.volumes().list()? {
+        usage.add(users.count(&volume.name) > 0, engine.volumes().disk_usage(&volume.name));
+    }
+    Ok(usage)
+}
+
 /// Boot snapshots are always in use: without them, machines start more slowly.
 fn snapshots(engine: &Engine, machines: &[Found]) -> Result<Usage, CliError> {
     let mut usage = Usage { kind: "Snapshots", ..Usage::default() };
@@ -110,8 +129,14 @@ fn snapshots(engine: &Engine, machines: &[Found]) -> Result<Usage, CliError> {
     Ok(usage)
 }
 
-/// The space of a directory's files. A file that disappears meanwhile uses none.
+/// The space of a directory's files, and of those in its directories: disks of volumes. A file that disappears meanwhile
+/// uses none.
 fn directory_bytes(directory: &Path) -> u64 {
     let entries = directory.read_dir().into_iter().flatten().flatten();
-    entries.filter_map(|entry| entry.metadata().ok()).map(|metadata| metadata.blocks() * 512).sum()
+    let bytes = entries.filter_map(|entry| {
+        let metadata = entry.metadata().ok()?;
+        let below = if metadata.is_dir() { directory_bytes(&entry.path()) } else { 0 };
+        Some(metadata.blocks() * 512 + below)
+    });
+    bytes.sum()
 }

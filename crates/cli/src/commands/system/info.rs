@@ -1,4 +1,4 @@
-//! `mimeo info`: the host, mimeo's directories, and the number of machines and images.
+//! `mimeo info`: the host, mimeo's directories, and the number of machines, images and volumes.
 
 use std::fs;
 use std::path::Path;
@@ -8,6 +8,7 @@ use mimeo_engine::machine::Phase;
 use rustix::fs::statvfs;
 use serde_json::{Map, Value, json};
 
+use crate::commands::run::volumes::LOCAL_DRIVER;
 use crate::commands::version;
 use crate::error::CliError;
 use crate::output;
@@ -32,7 +33,8 @@ pub(crate) struct Args {
 
 /// Prints the information as YAML, as podman does, as JSON or through a template.
 pub(crate) fn run(engine: &Engine, args: &Args) -> Result<i32, CliError> {
-    let info = json!({"host": host(engine), "store": store(engine)?, "version": version::fields(engine)});
+    let info = json!({"host": host(engine), "plugins": {"volume": [LOCAL_DRIVER]}, "store": store(engine)?,
+                      "version": version::fields(engine)});
     match Format::from_arguments(args.format.as_deref(), args.json) {
         Some(Format::Json) => output::json(&info)?,
         Some(Format::Text(text)) => text.print(&[capitalized(&info)], &[])?,
@@ -92,6 +94,8 @@ fn store(engine: &Engine) -> Result<Value, CliError> {
         "containerStore": {"number": machines.len(), "paused": count(Phase::Paused),
                            "running": count(Phase::Running), "stopped": count(Phase::Exited)},
         "imageStore": {"number": images},
+        "volumePath": engine.home().volumes(),
+        "volumeStore": {"number": engine.volumes().list()?.len()},
     }))
 }
 

@@ -1,10 +1,11 @@
-//! `mimeo system prune`: removes machines that do not run, and unused images.
+//! `mimeo system prune`: removes machines that do not run, unused images and, on request, unused volumes.
 
 use mimeo_engine::Engine;
 
 use crate::commands::confirm::confirm;
 use crate::commands::image::ImageUsers;
 use crate::commands::prune::prune_machines;
+use crate::commands::volume::prune::{remove_all, unused};
 use crate::error::CliError;
 use crate::{humanize, output};
 
@@ -18,24 +19,31 @@ pub(crate) struct Args {
     /// Do not ask for confirmation
     #[arg(short, long)]
     force: bool,
-    /// Accepted for compatibility with podman: machines have no volumes of their own
-    #[arg(long, hide = true)]
+    /// Also remove all named volumes that no machine refers to
+    #[arg(long)]
     volumes: bool,
     /// Only machines that match, as for `mimeo ps`; can be repeated
     #[arg(long, value_name = "KEY=VALUE")]
     filter: Vec<String>,
 }
 
-/// Removes the machines and images, and prints their ids. Snapshots stay: `snapshot prune` removes those.
+/// Removes the machines, volumes and images, and prints their ids and names. Snapshots stay: `snapshot prune` removes those.
 pub(crate) async fn run(engine: &Engine, args: &Args) -> Result<i32, CliError> {
     let images =
         if args.all { "all images that no machine or snapshot uses" } else { "all images without a name" };
-    let warning = format!("This command removes:\n\t- all machines that do not run\n\t- {images}\n");
+    let volumes = if args.volumes { "\t- all named volumes that no machine refers to\n" } else { "" };
+    let warning = format!("This command removes:\n\t- all machines that do not run\n\t- {images}\n{volumes}");
     if !args.force && !confirm(&warning)? {
         return Ok(0);
     }
-    let (machines, code) = prune_machines(engine, &args.filter).await?;
+    let (machines, mut code) = prune_machines(engine, &args.filter).await?;
     print("Deleted Machines", &machines)?;
+    if args.volumes {
+        // After the machines, whose volumes are unused then.
+        let (volumes, failed) = remove_all(engine, unused(engine, &[])?).await;
+        print("Deleted Volumes", &volumes)?;
+        code = if code == 0 { failed } else { code };
+    }
     let users = ImageUsers::load(engine)?;
     let pruned = engine.images()?.prune(args.all, &|image| users.describe(image))?;
     print("Deleted Images", &pruned.deleted.iter().map(|id| id.hex()).collect::<Vec<_>>())?;

@@ -3,6 +3,7 @@
 use mimeo_agent_protocol::message::Tmpfs;
 
 use crate::error::CliError;
+use crate::values::clean_path;
 
 /// Where a container with a read-only root may write.
 const READ_ONLY_TMPFS: [&str; 3] = ["/run", "/tmp", "/var/tmp"];
@@ -33,7 +34,7 @@ fn parse(text: &str) -> Result<Tmpfs, CliError> {
     if !path.starts_with('/') {
         return Err(invalid("has no absolute path".to_owned()));
     }
-    let target = clean(path);
+    let target = clean_path(path);
     if RESERVED.contains(&target.as_str()) {
         return Err(invalid(format!("cannot replace {target}")));
     }
@@ -42,19 +43,6 @@ fn parse(text: &str) -> Result<Tmpfs, CliError> {
         set_option(&mut tmpfs, option).ok_or_else(|| invalid(format!("has an unknown option {option:?}")))?;
     }
     Ok(tmpfs)
-}
-
-/// The path without repeated and trailing slashes, `.` and `..`.
-fn clean(path: &str) -> String {
-    let mut parts: Vec<&str> = Vec::new();
-    for part in path.split('/') {
-        match part {
-            "" | "." => {}
-            ".." => drop(parts.pop()),
-            part => parts.push(part),
-        }
-    }
-    format!("/{}", parts.join("/"))
 }
 
 fn set_option(tmpfs: &mut Tmpfs, option: &str) -> Option<()> {
