@@ -17,6 +17,7 @@ mod identity;
 mod images;
 mod logs;
 mod manage;
+mod named_volumes;
 mod network;
 mod run;
 mod run_options;
