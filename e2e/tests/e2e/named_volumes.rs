@@ -472,3 +472,67 @@ fn bad_mounts_are_refused_before_anything_is_created() {
     }
     world.mimeo(["volume", "ls"]).ok().printed("");
 }
+
+as_root_and_user!(volumes_are_exported_and_imported, with_volumes, |world| {
+    let image = world.busybox();
+    world.mimeo(["volume", "create", "empty"]).ok();
+    let fill =
+        "mkdir -m 750 /v/sub && echo text > /v/sub/file && chown -R 7:8 /v/sub && ln -s sub/file /v/link";
+    shell(world, &image, &["-v", "data:/v"], fill).code(0);
+    let names = |archive: &str| {
+        let mut tar = world.program("tar");
+        tar.args(["-t", "-f", archive]);
+        let listed = world.finish(tar).ok().stdout;
+        let mut names: Vec<_> = listed.lines().map(|name| name.trim_end_matches('/').to_owned()).collect();
+        names.sort();
+        names
+    };
+    // Neither is used by a machine.
+    world.mimeo(["volume", "export", "-o", "empty.tar", "empty"]).ok();
+    assert_eq!(names("empty.tar"), ["."]);
+    world.mimeo(["volume", "export", "--output", "data.tar", "data"]).ok();
+    assert_eq!(names("data.tar"), [".", "link", "sub", "sub/file"]);
+    let mut gzip = world.program("gzip");
+    gzip.args(["-k", "data.tar"]);
+    world.finish(gzip).ok();
+    for (volume, archive) in [("plain", "data.tar"), ("packed", "data.tar.gz")] {
+        world.mimeo(["volume", "create", volume]).ok();
+        world.mimeo(["volume", "import", volume, archive]).ok();
+        let mounted = format!("{volume}:/v");
+        let shown = shell(world, &image, &["-v", &mounted], "cat /v/link; stat -c '%a %u %g' /v/sub");
+        shown.ok().printed("text\n750 7 8\n");
+    }
+    assert_eq!(world.mimeo(["ps", "-a", "-q"]).ok().stdout, "");
+    // A machine uses it: its guest reads and writes.
+    world.start(["--name", "user", "-v", "plain:/mounted/here", &image, "sleep", "1000"]);
+    world.mimeo(["volume", "export", "-o", "used.tar", "plain"]).ok();
+    assert_eq!(names("used.tar"), names("data.tar"));
+    world.sh("user", "rm -r /mounted/here/sub; echo new > /mounted/here/new");
+    let archive = fs::read(world.files().join("data.tar")).expect("read");
+    world.mimeo_with_input(["volume", "import", "plain", "-"], &archive).ok();
+    assert_eq!(world.sh("user", "cat /mounted/here/link /mounted/here/new"), "text\nnew");
+    world.mimeo(["volume", "export", "none"]).code(125).stderr_contains("no such volume");
+    world.mimeo(["volume", "import", "none", "data.tar"]).code(125).stderr_contains("no such volume");
+    world.mimeo(["volume", "import", "plain", "none.tar"]).code(125).stderr_contains("cannot read none.tar");
+    world.file(
+        "bad.tar",
+        "this is not an archive, although it is longer than one block of an archive would be. ".repeat(8),
+    );
+    world.mimeo(["volume", "import", "empty", "bad.tar"]).code(125).stderr_contains("archive");
+    world.assert_removes_all();
+});
+
+#[test]
+fn a_machine_that_starts_again_has_its_volume() {
+    let world = World::with_volumes(User::Root);
+    let image = world.busybox();
+    let job = "echo run >> /data/log; exit 3";
+    let args = ["--name", "job", "--restart", "on-failure:2", "-v", "data:/data", &image, "sh", "-c", job];
+    world.start(args);
+    until("it has given up", || {
+        world.mimeo(["ps", "-a", "--format", "{{.Status}}"]).stdout.starts_with("Exited").then_some(())
+    });
+    let log = ["run", "--rm", "-v", "data:/data", &image, "cat", "/data/log"];
+    world.mimeo(log).ok().printed("run\nrun\nrun\n");
+    world.assert_removes_all();
+}

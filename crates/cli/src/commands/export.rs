@@ -44,7 +44,7 @@ pub(crate) async fn run(engine: &Engine, args: &Args) -> Result<i32, CliError> {
     Ok(0)
 }
 
-async fn write(mut stream: Stream, path: Option<&Path>) -> Result<(), CliError> {
+pub(crate) async fn write(mut stream: Stream, path: Option<&Path>) -> Result<(), CliError> {
     let Some(path) = path else {
         while let Some(chunk) = next_chunk(&mut stream).await? {
             output::bytes(&chunk)?;

@@ -2,7 +2,9 @@
 
 pub(crate) mod create;
 pub(crate) mod exists;
+pub(crate) mod export;
 mod filter;
+pub(crate) mod import;
 pub(crate) mod inspect;
 pub(crate) mod ls;
 pub(crate) mod prune;
@@ -25,6 +27,10 @@ pub(crate) enum Verb {
     Ls(ls::Args),
     /// Test whether a named volume exists: the exit code is 0 or 1
     Exists(exists::Args),
+    /// Write the content of a named volume as a tar archive
+    Export(export::Args),
+    /// Unpack a tar archive into a named volume
+    Import(import::Args),
     /// Show details of named volumes
     Inspect(inspect::Args),
     /// Remove named volumes, and what is in them
@@ -40,6 +46,8 @@ pub(crate) async fn run(engine: &Engine, verb: Verb) -> Result<i32, CliError> {
         Verb::Create(args) => create::run(engine, args),
         Verb::Ls(args) => ls::run(engine, &args),
         Verb::Exists(args) => exists::run(engine, &args),
+        Verb::Export(args) => export::run(engine, &args).await,
+        Verb::Import(args) => import::run(engine, &args).await,
         Verb::Inspect(args) => inspect::run(engine, &args),
         Verb::Rm(args) => rm::run(engine, &args).await,
         Verb::Prune(args) => prune::run(engine, &args).await,

@@ -1,4 +1,4 @@
-//! `mimeo system reset`: removes all machines, snapshots and images.
+//! `mimeo system reset`: removes all machines, snapshots, images and volumes.
 
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ pub(crate) struct Args {
 /// Removes everything but what `setup` has made, boot snapshots excepted. What cannot be removed is an error.
 pub(crate) async fn run(engine: &Engine, args: &Args) -> Result<i32, CliError> {
     let warning = format!(
-        "This will remove:\n\t- all machines, also those that run\n\t- all snapshots and snapshot servers\n\t- all images\n\
+        "This will remove:\n\t- all machines, also those that run\n\t- all snapshots and snapshot servers\n\t- all images\n\t- all named volumes\n\
          from {}. The kernel stays.",
         engine.home().home().display()
     );
@@ -35,6 +35,9 @@ pub(crate) async fn run(engine: &Engine, args: &Args) -> Result<i32, CliError> {
     end_servers(engine).await?;
     for found in engine.registry().list()? {
         act::remove(engine, &found, true, None).await?;
+    }
+    for volume in engine.volumes().list()? {
+        act::remove_volume(engine, &volume.name, true, None).await?;
     }
     garbage::prune(engine, true)?;
     let pruned = engine.images()?.prune(true, &|_| None)?;

@@ -1,0 +1,43 @@
+//! `mimeo volume export`: writes the content of a named volume as a tar archive.
+
+use std::io::IsTerminal;
+use std::path::PathBuf;
+
+use mimeo_agent_protocol::message::Request;
+use mimeo_engine::{Engine, act};
+
+use crate::commands::export::write;
+use crate::error::CliError;
+
+/// Arguments of `mimeo volume export`.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  mimeo volume export --output data.tar data\n  mimeo volume export data | tar -t"
+)]
+pub(crate) struct Args {
+    /// Write to this file instead of standard output
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// The volume's name
+    #[arg(value_name = "VOLUME")]
+    name: String,
+}
+
+/// Writes the archive. If a machine uses the volume, its guest reads it; what is mounted below is part of it.
+pub(crate) async fn run(engine: &Engine, args: &Args) -> Result<i32, CliError> {
+    if args.output.is_none() && std::io::stdout().is_terminal() {
+        return Err(CliError::usage(
+            "refusing to write an archive to a terminal: use --output, or redirect the output",
+        ));
+    }
+    let volume = engine.volumes().find(&args.name)?;
+    let (files, path) = act::volume_files::open(engine, &volume.name).await?;
+    let written = match files.guest(Request::ReadArchive { path, follow: true, content: true }).await {
+        Ok((_, stream)) => write(stream, args.output.as_deref()).await,
+        Err(error) => Err(error.into()),
+    };
+    let closed = files.close().await;
+    written?;
+    closed?;
+    Ok(0)
+}
