@@ -7,6 +7,7 @@ use crate::commands::{
     healthcheck, image, inspect, kill, login, logout, logs, man, pause, port, prune, ps, rename, restart, rm,
     run, setup, snapshot, start, stats, stop, system, test, top, unpause, update, version, volume, wait,
 };
+use crate::deferred::Deferred;
 use crate::logging::{LOG_VARIABLE, LogLevel};
 
 /// Run each OCI image in its own microVM.
@@ -59,9 +60,9 @@ pub(crate) enum Command {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Podman {
     /// Run an image in a new machine (microVM)
-    Run(Box<run::Args>),
+    Run(Deferred<run::Args>),
     /// Create a machine without starting it
-    Create(Box<create::Args>),
+    Create(Deferred<create::Args>),
     /// Start machines that exist and do not run
     Start(start::Args),
     /// Stop machines and start them again

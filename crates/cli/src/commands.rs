@@ -92,8 +92,8 @@ fn engine_without_sweep() -> Result<Engine, CliError> {
 
 async fn podman(engine: &Engine, command: Podman, level: LogLevel) -> Result<i32, CliError> {
     match command {
-        Podman::Run(args) => run::run(engine, *args, level).await,
-        Podman::Create(args) => create::run(engine, *args).await,
+        Podman::Run(args) => run::run(engine, *args.0, level).await,
+        Podman::Create(args) => create::run(engine, *args.0).await,
         Podman::Start(args) => start::run(engine, args).await,
         Podman::Restart(args) => restart::run(engine, args).await,
         Podman::Attach(args) => attach::run(engine, args).await,

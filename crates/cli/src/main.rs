@@ -2,6 +2,7 @@
 
 mod arguments;
 mod commands;
+mod deferred;
 mod detach_keys;
 mod error;
 mod humanize;

@@ -335,8 +335,10 @@ fn says(rows: &[(&str, &'static str)], name: &str) -> &'static str {
 
 /// What `run` does with an option.
 fn option(name: &str) -> &'static str {
-    let command = Arguments::command();
-    let run = command.find_subcommand("run").expect("run");
+    let mut command = Arguments::command();
+    let run = command.find_subcommand_mut("run").expect("run");
+    // Its arguments are deferred until then.
+    run.build();
     let known = run.get_arguments().any(|argument| {
         argument.get_long() == Some(name) || argument.get_all_aliases().is_some_and(|all| all.contains(&name))
     });

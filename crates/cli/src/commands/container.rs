@@ -6,15 +6,16 @@ use mimeo_engine::{Engine, Selector};
 use super::{attach, commit, create, diff, export, prune, rename, restart, start, update};
 use super::{cp, exec, inspect, kill, logs, pause, port, ps, rm, run, stats, stop, top, unpause, wait};
 use crate::arguments::Podman;
+use crate::deferred::Deferred;
 use crate::error::CliError;
 
 /// Commands on machines.
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Verb {
     /// Run an image in a new machine
-    Run(Box<run::Args>),
+    Run(Deferred<run::Args>),
     /// Create a machine without starting it
-    Create(Box<create::Args>),
+    Create(Deferred<create::Args>),
     /// Start machines that do not run
     Start(start::Args),
     /// Stop machines and start them again
