@@ -1,15 +1,20 @@
 //! The end of a machine: releases all that it held, in order.
 
+use std::fs::File;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use mimeo_agent_protocol::message::{Reply, Request};
+use tokio::task::spawn_blocking;
 use tokio::time::{sleep, timeout};
 
 use super::clients::Clients;
 use super::disk_error::next_disk_error;
 use super::machine::Machine;
 use crate::Engine;
+use crate::disk_layers::{existing_layers, layer_file_name};
 use crate::ignored::LogFailure;
+use crate::io_error::IoContext;
 use crate::machine::{Claim, Exit, VolumeDisk};
 use crate::snapshot::LastMemory;
 
@@ -33,6 +38,9 @@ pub(super) async fn finish(
         power_off(&mut machine).await;
     }
     machine.guest.instance.kill().await;
+    if !machine.is_temporary() {
+        sync_disk(&machine.guest.claim.dir).await;
+    }
     // Before the exit is known: another machine may wait for it.
     machine.guest.claim.volume_locks.clear();
     drop(std::mem::take(&mut machine.guest.connection));
@@ -87,6 +95,17 @@ async fn power_off(machine: &mut Machine) {
         Ok(true) if timeout(POWER_OFF_TIMEOUT, machine.guest.instance.wait()).await.is_ok() => {}
         Ok(false) => {}
         _ => tracing::warn!(component = "supervisor", machine = %name, "the guest did not power off"),
+    }
+}
+
+/// Writes the disk's files to stable storage: the VMM passes no flush on. The record says afterwards that the machine
+/// has exited.
+async fn sync_disk(dir: &Path) {
+    let paths: Vec<_> = (0..existing_layers(dir)).map(|layer| dir.join(layer_file_name(layer))).collect();
+    let sync = |path: &PathBuf| File::open(path).and_then(|file| file.sync_all()).at("sync", path);
+    let synced = spawn_blocking(move || paths.iter().try_for_each(sync)).await;
+    if let Ok(synced) = synced {
+        synced.log_failure("supervisor", "write the disk to stable storage");
     }
 }
 
