@@ -10,7 +10,7 @@ use mimeo_agent_protocol::message::{Failure, Reply};
 
 use crate::blocking::run_blocking;
 use crate::machine::Machine;
-use crate::{cgroup, disk_volume, network, rootfs};
+use crate::{cgroup, clocksource, disk_volume, network, rootfs};
 
 /// The module that a clone needs to destroy inherited connections. It is loaded
 /// here once instead of in every clone.
@@ -34,6 +34,7 @@ async fn prepare_for_freeze(machine: &Arc<Machine>) -> Result<(), Failure> {
             rootfs::flush()?;
             return Ok(disk_volume::flush()?);
         }
+        clocksource::wait_until_registered()?;
         // Every machine needs this before its container starts: it is done here once for all clones.
         cgroup::prepare()?;
         Ok(network::bring_nics_up()?)

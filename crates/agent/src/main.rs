@@ -18,6 +18,7 @@ mod attachment;
 mod blocking;
 mod boot;
 mod cgroup;
+mod clocksource;
 mod configure;
 mod console;
 mod disk;
@@ -54,6 +55,7 @@ mod users;
 mod virtio;
 mod volume;
 mod vsock;
+mod warm_up;
 mod watch;
 
 /// musl's allocator returns buffers of 128 KiB and more to the kernel as soon as they are freed, so each message of
@@ -63,6 +65,9 @@ mod watch;
 static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
 
 fn main() {
+    if warm_up::is_requested() {
+        return warm_up::run();
+    }
     let error = match boot::prepare() {
         Ok(booted) => run(booted),
         Err(error) => error.into(),

@@ -3,6 +3,8 @@
 //! This is for warm-up runs: a guest that has run a container once, to warm up, must
 //! start the first real one, on other disks, as if it had not.
 
+use std::fs::File;
+use std::io::Write;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -18,6 +20,10 @@ use crate::{metadata, network};
 
 /// Timeout until the kernel has released the mounts of processes that have ended.
 const UNMOUNT_TIMEOUT: Duration = Duration::from_secs(5);
+/// More than the program of a warm-up run uses.
+const OVERWRITTEN_BYTES: usize = 16 << 20;
+/// A file in memory.
+const SCRATCH: &str = "/run/mimeo-reset";
 const POLL_INTERVAL: Duration = Duration::from_millis(1);
 
 /// Releases the container and its disks, and removes all state of them.
@@ -34,11 +40,26 @@ pub(crate) async fn handle(machine: &Arc<Machine>) -> Result<Reply, Failure> {
         [ROOT, WRITABLE, DISKS, IMAGE].into_iter().try_for_each(unmount)?;
         network::remove_addresses()?;
         metadata::clear();
+        overwrite_free_pages()?;
         Ok(rustix::system::sethostname(b"").context("clear the host name")?)
     })
     .await?;
     machine.set_hostname("");
     Ok(Reply::Done)
+}
+
+/// Writes to the pages that the container's programs were in: QEMU discards its translation of a page's code at the
+/// first write, which would be in each machine.
+fn overwrite_free_pages() -> Result<(), SystemError> {
+    let overwrite = || {
+        let mut file = File::create(SCRATCH)?;
+        let chunk = vec![0; 64 << 10];
+        for _ in 0..OVERWRITTEN_BYTES / chunk.len() {
+            file.write_all(&chunk)?;
+        }
+        std::fs::remove_file(SCRATCH)
+    };
+    overwrite().context("overwrite free memory")
 }
 
 fn unmount(target: &str) -> Result<(), SystemError> {

@@ -13,7 +13,6 @@ mod planned;
 pub(crate) mod process;
 mod running;
 mod scratch;
-mod setup;
 mod volumes;
 
 use std::sync::Arc;

@@ -1,5 +1,7 @@
 //! What the guest's agent is told about its machine: identity, network, disks, clock.
 
+mod container_setup;
+
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read as _;
@@ -12,6 +14,7 @@ use tokio::net::UnixStream;
 
 use crate::machine::{HOST_GATEWAY, IMAGE_SERIAL, NetworkRecord, Record, WRITABLE_SERIAL, disk_position};
 use crate::stage::StageError;
+pub(crate) use container_setup::container_setup;
 
 /// The name that this program gives itself on a link.
 pub(crate) const PROGRAM: &str = concat!("mimeo ", env!("CARGO_PKG_VERSION"));

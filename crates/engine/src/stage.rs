@@ -131,6 +131,8 @@ pub enum StageError {
     #[error(transparent)]
     ImageStore(#[from] mimeo_image::OpenError),
     #[error(transparent)]
+    ImageImport(Box<mimeo_image::ImportError>),
+    #[error(transparent)]
     ImageSource(#[from] mimeo_image::SourceError),
     #[error(transparent)]
     ImageFind(#[from] mimeo_image::FindError),
@@ -230,6 +232,12 @@ pub enum PortProblem {
 impl From<mimeo_image::PullError> for StageError {
     fn from(error: mimeo_image::PullError) -> Self {
         Self::ImagePull(Box::new(error))
+    }
+}
+
+impl From<mimeo_image::ImportError> for StageError {
+    fn from(error: mimeo_image::ImportError) -> Self {
+        Self::ImageImport(Box::new(error))
     }
 }
 

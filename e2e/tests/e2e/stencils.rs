@@ -222,10 +222,22 @@ fn a_warm_up_run_leaves_no_trace() {
     world.start(["--name", "other", &image, "sleep", "1000"]);
     world.snapshot("other", "saved");
     world.clones(&["saved", "-n", "2", "--name", "clone"]);
+    let consoles = world
+        .stencils()
+        .into_iter()
+        .map(|dir| std::fs::read_to_string(dir.join("console.log")).expect("readable"));
+    // Both warm-up runs of the boot snapshot's stencil have run their program to its end.
+    let console = consoles.into_iter().find(|console| console.contains("configured as warm-up"));
+    let console = console.expect("the boot snapshot has a stencil");
+    assert_eq!(console.matches("the container ended: Code(0)").count(), 2, "{console}");
     for machine in ["first", "other", "clone-1", "clone-2"] {
+        // The kernel did in the boot snapshot what each machine would have to do: it has measured the TSC.
+        let clock = world.sh(machine, "cat /sys/devices/system/clocksource/clocksource0/current_clocksource");
+        assert_ne!(clock, "tsc-early", "{machine}");
         let addresses = world.sh(machine, "ip -4 addr show eth0 | grep -c inet");
         assert_eq!(addresses, "1", "{machine}: {}", world.sh(machine, "ip addr"));
-        let found = world.sh(machine, "ls / /etc; cat /etc/hosts /etc/hostname /run/mimeo/env; hostname; ps");
+        let found =
+            world.sh(machine, "ls / /etc /tmp; cat /etc/hosts /etc/hostname /run/mimeo/env; hostname; ps");
         assert!(!found.contains("warm-up"), "{machine}: {found}");
     }
     world.assert_removes_all();

@@ -1,30 +1,37 @@
 //! The warm-up run of a boot snapshot's stencil: the guest is configured, runs a container as for its first work, and
 //! is reset.
 
+use std::fs;
+use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use bytes::Bytes;
 use mimeo_agent_protocol::link::Link;
-use mimeo_agent_protocol::message::{Configure, ContainerSetup, Process, Reply, Request, channel};
-use mimeo_image::blank;
+use mimeo_agent_protocol::message::{Configure, Identity, Interface, Process, Reply, Request};
+use mimeo_image::{ImageConfig, ImportOptions, Quiet, Store, blank};
+use mimeo_net::MacAddress;
 use mimeo_vmm::{Disk, DiskIdentification, LaunchSpec, Network};
 use tokio::net::UnixStream;
 
 use super::PLACEHOLDER_BYTES;
+use crate::agent;
 use crate::disk_layers::layer_file_name;
-use crate::guest::{self, disk, entropy, interface, unix_nanos};
+use crate::guest::{self, container_setup, disk, entropy, interface, unix_nanos};
 use crate::identity;
 use crate::io_error::IoContext;
 use crate::launch_spec::user_network;
-use crate::machine::{ContainerOptions, IMAGE_SERIAL, NetworkRecord, WRITABLE_SERIAL};
+use crate::machine::{ContainerOptions, IMAGE_SERIAL, MachineSpec, NetworkRecord, WRITABLE_SERIAL};
 use crate::snapshot::Snapshot;
 use crate::stage::StageError;
 use crate::stencil::WarmUp;
 
-/// Size of the filesystems on the warm-up run's disks. Only the warm-up run reads them.
+/// Size of the filesystem on the warm-up run's writable disk. Only the warm-up run reads it.
 const DISK_BYTES: u64 = 1 << 30;
-/// File name of the container's only program.
+/// The container's program is the agent, which takes this name for the request to run as such.
 const PROGRAM: &str = "mimeo-warm-up";
+/// Where the program is. It is found through `PATH`.
+const PROGRAM_PATH: &str = "usr/bin/mimeo-warm-up";
 
 /// A guest that exists only for its warm-up runs and is killed after them.
 #[derive(Debug)]
@@ -45,7 +52,7 @@ impl<'a> BootSnapshotWarmUp<'a> {
             machine: "0".repeat(64),
             hostname: "warm-up".to_owned(),
             unix_nanos: unix_nanos(),
-            interface: self.network.as_ref().map(interface),
+            interface: self.network.as_ref().map(interface_of_another_machine),
             dns: self.network.iter().map(|network| network.subnet.dns().to_string()).collect(),
             dns_search: Vec::new(),
             dns_options: Vec::new(),
@@ -55,20 +62,21 @@ impl<'a> BootSnapshotWarmUp<'a> {
             vm_generation: Some(identity::new_vm_generation()),
             entropy: Some(entropy()?),
             env: Default::default(),
-            setup: ContainerSetup::default(),
+            setup: container_setup(&MachineSpec::new(String::new()), &ImageConfig::default())?,
         })
     }
 }
 
 impl WarmUp for BootSnapshotWarmUp<'_> {
-    /// Makes disks with an empty filesystem, of the size of the placeholder disks that the guest booted with.
+    /// Makes disks of the size of the placeholder disks that the guest booted with.
     fn build_spec(&self, dir: &Path) -> Result<LaunchSpec, StageError> {
         let disk = |disk: &Disk| {
-            let path = placeholder_path(disk, dir);
-            let parent = path.parent().unwrap_or(dir);
-            std::fs::create_dir_all(parent).at("create", parent)?;
-            blank::create(&path, DISK_BYTES, *uuid::Uuid::new_v4().as_bytes())?;
-            let opened = std::fs::File::options().write(true).open(&path);
+            let path = match disk.serial.as_str() {
+                IMAGE_SERIAL => create_image(dir)?,
+                WRITABLE_SERIAL => create_blank(dir)?,
+                volume => create_blank(&dir.join(volume))?,
+            };
+            let opened = fs::File::options().write(true).open(&path);
             opened.and_then(|file| file.set_len(PLACEHOLDER_BYTES)).at("resize", &path)?;
             Ok::<_, StageError>(Disk { path, ..disk.clone() })
         };
@@ -84,49 +92,86 @@ impl WarmUp for BootSnapshotWarmUp<'_> {
     async fn run(&self, channel: UnixStream) -> Result<(), StageError> {
         let session = identity::session(&identity::new_vm_generation());
         let link = guest::connect(channel, session).await?;
-        link.call(&Request::Configure(Box::new(self.configure()?))).await?.done()?;
-        copy_program(&link).await?;
+        let configure = self.configure()?;
+        identity::apply(&link, identity_before(&configure)?).await?;
+        link.call(&Request::Configure(Box::new(configure))).await?.done()?;
         run_program(&link).await?;
         Ok(link.call(&Request::Reset).await?.done()?)
     }
 }
 
-/// The path of a disk of the stencil's. Relative to the directory it is that of the machines' disks: QEMU opens the files
-/// of disks that are written again when it saves its devices.
-fn placeholder_path(disk: &Disk, dir: &Path) -> PathBuf {
-    match disk.serial.as_str() {
-        IMAGE_SERIAL => dir.join(IMAGE_SERIAL),
-        WRITABLE_SERIAL => dir.join(layer_file_name(0)),
-        volume => dir.join(volume).join(layer_file_name(0)),
-    }
+/// The identity that a machine's guest is given before it is configured.
+fn identity_before(configure: &Configure) -> Result<Identity, StageError> {
+    Ok(Identity {
+        vm_generation: identity::new_vm_generation(),
+        machine: configure.machine.clone(),
+        hostname: configure.hostname.clone(),
+        unix_nanos: configure.unix_nanos,
+        entropy: entropy()?,
+        interface: configure.interface.clone(),
+        dns: configure.dns.clone(),
+        dns_search: Vec::new(),
+        dns_options: Vec::new(),
+        hosts: Default::default(),
+        env: Default::default(),
+        signal: None,
+        thaw: false,
+        warm_up: true,
+    })
 }
 
-/// Copies the program into the root directory of the guest's container.
-async fn copy_program(link: &Link) -> Result<(), StageError> {
-    let mut stream = link.open(&Request::WriteArchive { directory: "/".to_owned() })?;
-    stream.sender.data(channel::STDIN, Bytes::from(archive())).await?;
-    stream.sender.data(channel::STDIN, Bytes::new()).await?;
-    Ok(stream.reply().await?.done()?)
+/// The interface with another MAC address than the NIC has, as a machine's.
+fn interface_of_another_machine(network: &NetworkRecord) -> Interface {
+    Interface { mac: MacAddress::local([u8::MAX; 5]).to_string(), ..interface(network) }
 }
 
-fn archive() -> Vec<u8> {
-    let program = elf();
-    let mut header = tar::Header::new_ustar();
-    header.set_size(program.len() as u64);
-    header.set_mode(0o755);
-    header.set_uid(0);
-    header.set_gid(0);
-    header.set_mtime(0);
+/// Makes an empty disk in the directory. Relative to the stencil's directory its path is that of the machines' disks: QEMU
+/// opens the files of disks that are written again when it saves its devices.
+fn create_blank(dir: &Path) -> Result<PathBuf, StageError> {
+    fs::create_dir_all(dir).at("create", dir)?;
+    let path = dir.join(layer_file_name(0));
+    blank::create(&path, DISK_BYTES, *uuid::Uuid::new_v4().as_bytes())?;
+    Ok(path)
+}
+
+/// Makes the image that the warm-up run's container has: its program, and the files that each start of a container
+/// reads. The kernel reads them from the disk, as those of a real image.
+fn create_image(dir: &Path) -> Result<PathBuf, StageError> {
+    let scratch = tempfile::tempdir_in(dir).at("create a directory in", dir)?;
+    let store = Store::open(scratch.path())?;
+    let archive = archive().at("write an archive for", dir)?;
+    let imported = store.import(&*archive, Path::new("warm-up"), &ImportOptions::default(), Arc::new(Quiet));
+    let path = dir.join(IMAGE_SERIAL);
+    fs::rename(&imported?.rootfs, &path).at("rename", &path)?;
+    // The store protects its files from writes.
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).at("set the mode of", &path)?;
+    Ok(path)
+}
+
+fn archive() -> io::Result<Vec<u8>> {
     let mut archive = tar::Builder::new(Vec::new());
-    // This cannot fail: it writes to memory, and the name is short.
-    archive.append_data(&mut header, PROGRAM, &*program).ok();
-    archive.into_inner().unwrap_or_default()
+    let files = [
+        ("etc/passwd", 0o644, b"root:x:0:0:root:/root:/bin/sh\n".as_slice()),
+        ("etc/group", 0o644, b"root:x:0:\n"),
+        (PROGRAM_PATH, 0o755, agent::BYTES),
+    ];
+    for (path, mode, content) in files {
+        let mut header = tar::Header::new_ustar();
+        header.set_size(content.len() as u64);
+        header.set_mode(mode);
+        header.set_mtime(0);
+        archive.append_data(&mut header, path, content)?;
+    }
+    let mut link = tar::Header::new_ustar();
+    link.set_entry_type(tar::EntryType::Symlink);
+    link.set_size(0);
+    archive.append_link(&mut link, "bin", "usr/bin")?;
+    archive.into_inner()
 }
 
 async fn run_program(link: &Link) -> Result<(), StageError> {
-    let args = vec![format!("/{PROGRAM}")];
     let process = Process {
-        args,
+        args: vec![PROGRAM.to_owned()],
         cwd: "/".to_owned(),
         privileges: Some(ContainerOptions::default().privileges()),
         ..Process::default()
@@ -138,50 +183,5 @@ async fn run_program(link: &Link) -> Result<(), StageError> {
             Reply::Exited { .. } => return Ok(()),
             other => return Err(other.unexpected().into()),
         }
-    }
-}
-
-/// A minimal program that prints an empty line and exits.
-fn elf() -> Vec<u8> {
-    const BASE: u64 = 0x40_0000;
-    const HEADERS: u64 = 64 + 56;
-    #[rustfmt::skip]
-    const CODE: &[u8] = &[
-        0x6a, 0x0a,                         // push 10           newline
-        0x48, 0x89, 0xe6,                   // mov rsi, rsp
-        0xbf, 0x01, 0x00, 0x00, 0x00,       // mov edi, 1
-        0xba, 0x01, 0x00, 0x00, 0x00,       // mov edx, 1
-        0xb8, 0x01, 0x00, 0x00, 0x00,       // mov eax, 1        write
-        0x0f, 0x05,                         // syscall
-        0x31, 0xff,                         // xor edi, edi
-        0xb8, 0xe7, 0x00, 0x00, 0x00,       // mov eax, 231      exit_group
-        0x0f, 0x05,                         // syscall
-    ];
-    let length = HEADERS + CODE.len() as u64;
-    let mut file = b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0".to_vec();
-    // An x86-64 executable, version 1; its entry point, and the offset of its only program header.
-    file.extend([2, 0, 62, 0, 1, 0, 0, 0]);
-    file.extend([BASE + HEADERS, 64, 0].iter().flat_map(|word: &u64| word.to_le_bytes()));
-    file.extend([0, 0, 0, 0, 64, 0, 56, 0, 1, 0, 64, 0, 0, 0, 0, 0]);
-    // PT_LOAD, readable and executable: the whole file.
-    file.extend([1, 0, 0, 0, 5, 0, 0, 0]);
-    file.extend([0, BASE, BASE, length, length, 4096].iter().flat_map(|word: &u64| word.to_le_bytes()));
-    file.extend(CODE);
-    file
-}
-
-#[cfg(test)]
-mod tests {
-    use std::os::unix::fs::PermissionsExt;
-
-    #[test]
-    fn the_minimal_program_prints_an_empty_line() {
-        let dir = tempfile::tempdir().expect("made");
-        let path = dir.path().join("program");
-        std::fs::write(&path, super::elf()).expect("written");
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o700)).expect("set");
-        let output = std::process::Command::new(&path).output().expect("run");
-        assert!(output.status.success(), "{output:?}");
-        assert_eq!(output.stdout, b"\n");
     }
 }

@@ -15,8 +15,9 @@ pub(super) const TAP_FD: i32 = 200;
 
 /// Size of the translation buffer in MiB: smaller ones are flushed too often while a guest boots.
 const BOOT_BUFFER_MIB: u32 = 64;
-/// The same for a guest that has booted. It bounds the translated code of its workload.
-const CLONE_BUFFER_MIB: u32 = 32;
+/// The same for a guest that has booted. Half of it is what a stencil's warm-up runs have translated, and is shared by
+/// its machines until the buffer is full: then QEMU discards everything and translates it again, for each machine.
+const CLONE_BUFFER_MIB: u32 = 64;
 
 /// What a machine starts from.
 #[derive(Debug, Clone, Copy)]

@@ -15,7 +15,7 @@ const NANOS_PER_QUOTA_MICRO: u64 = 10_000;
 const DEFAULT_SYSCTLS: [(&str, &str); 1] = [("net.ipv4.ping_group_range", "0 2147483647")];
 
 /// The container's set-up.
-pub(super) fn container_setup(spec: &MachineSpec, image: &ImageConfig) -> Result<ContainerSetup, StageError> {
+pub(crate) fn container_setup(spec: &MachineSpec, image: &ImageConfig) -> Result<ContainerSetup, StageError> {
     let options = &spec.container;
     Ok(ContainerSetup {
         cpu_quota_micros: options.nano_cpus.map(|nanos| nanos / NANOS_PER_QUOTA_MICRO),
