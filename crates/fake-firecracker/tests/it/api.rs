@@ -6,8 +6,8 @@ use std::process::{Child, Command, Stdio};
 
 use mimeo_vmm::SaveKind;
 use mimeo_vmm::firecracker::api::{
-    Api, ApiError, Balloon, Bandwidth, BootSource, CreateSnapshot, Drive, HugePages, Logger, MachineConfig,
-    Metrics, MmdsConfig, RateLimiter, RunState, TokenBucket, Vsock,
+    Api, ApiError, Balloon, Bandwidth, BootSource, CacheType, CreateSnapshot, Drive, HugePages, Logger,
+    MachineConfig, Metrics, MmdsConfig, RateLimiter, RunState, TokenBucket, Vsock,
 };
 use mimeo_vmm::firecracker::version::Version;
 use serde_json::{Value, json};
