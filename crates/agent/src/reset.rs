@@ -20,8 +20,9 @@ use crate::{metadata, network};
 
 /// Timeout until the kernel has released the mounts of processes that have ended.
 const UNMOUNT_TIMEOUT: Duration = Duration::from_secs(5);
-/// More than the program of a warm-up run uses.
-const OVERWRITTEN_BYTES: usize = 16 << 20;
+/// More than the program of a warm-up run uses. A machine's snapshots contain these pages, since they differ from the
+/// boot snapshot's.
+const OVERWRITTEN_BYTES: usize = 4 << 20;
 /// A file in memory.
 const SCRATCH: &str = "/run/mimeo-reset";
 const POLL_INTERVAL: Duration = Duration::from_millis(1);

@@ -20,8 +20,8 @@ const PROGRAM: &str = "mimeo-warm-up";
 /// The argument of a child process.
 const CHILD: &str = "child";
 const SCRATCH: &str = "/tmp";
-/// More than an allocator takes from its first pages.
-const MEMORY_BYTES: usize = 1 << 20;
+/// Some pages. They are in the snapshots of all machines, like all that the program writes.
+const FILE_BYTES: usize = 64 << 10;
 
 /// Whether this process is the program, not PID 1 of the guest.
 pub(crate) fn is_requested() -> bool {
@@ -71,7 +71,7 @@ fn write_files() -> io::Result<()> {
     let at = |name: &str| Path::new(SCRATCH).join(name);
     fs::create_dir_all(SCRATCH)?;
     let mut file = File::create(at("new"))?;
-    file.write_all(&vec![1; MEMORY_BYTES])?;
+    file.write_all(&vec![1; FILE_BYTES])?;
     file.sync_all()?;
     fs::rename(at("new"), at("file"))?;
     fs::remove_file(at("file"))?;
