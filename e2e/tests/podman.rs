@@ -152,10 +152,11 @@ const SCENARIOS: &[(&[&str], &[&str])] = &[
         ],
     ),
     (
-        &["import", "image import"],
+        &["import", "image import", "export"],
         &[
             "create --name a {i}",
             "export -o {d}/e.tar a",
+            "export -o {d}/x.tar none",
             "import -q {d}/e.tar mine:1",
             "run --rm mine:1 echo imported",
             "import {d}/none",

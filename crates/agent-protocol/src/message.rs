@@ -68,7 +68,7 @@ pub enum Request {
         path: String,
         /// Follow `path` when it is a symbolic link.
         follow: bool,
-        /// Begin the names with `.` instead: the content of the directory at that path.
+        /// Send the content of the directory at that path, without what is mounted below it: the names begin with `.`.
         #[serde(default)]
         content: bool,
     },

@@ -3,11 +3,13 @@
 //! The disk's root holds one directory, [`DATA`], which is what the container sees. It is complete as soon as it has
 //! that name, so a volume whose first mount was interrupted is filled again by the next one.
 
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
 
 use mimeo_agent_protocol::message::{Disk, DiskVolume, Failure, FailureKind, Reply};
 use rustix::fs::{Gid, Mode, OFlags, Uid, chmod, chown};
+use rustix::io::Errno;
 use rustix::mount::{MountFlags, mount_bind, mount_remount};
 
 use crate::archive;
@@ -17,7 +19,7 @@ use crate::disk;
 use crate::failure::{Context, SystemError, failure, wrong_state};
 use crate::launch;
 use crate::machine::{Machine, State};
-use crate::rootfs::{ROOT, Root, WRITABLE, fd_path};
+use crate::rootfs::{ROOT, Root, WRITABLE, fd_path, managed};
 
 /// The directory in which the volumes' own disks are mounted, each under its serial number.
 pub(crate) const DISKS: &str = "/run/mimeo/disks";
@@ -35,46 +37,68 @@ const PERMISSIONS: u32 = 0o7777;
 /// Mounts the volume in a machine that has been configured.
 pub(crate) async fn handle(machine: &Arc<Machine>, volume: DiskVolume) -> Result<Reply, Failure> {
     let _setup_guard = machine.setup_lock.lock().await;
-    validate(machine, &volume)?;
+    let root_read_only = validate(machine, &volume)?;
     let user = volume.user.clone();
     // An unknown user is reported when the container's process is started.
     let owner = run_in_container(ContainerRoot::Chroot, move || launch::resolve_user(&user)).await;
     let owner = owner.unwrap_or((0, 0));
-    run_blocking(move || Ok(mount(&volume, owner)?)).await?;
+    run_blocking(move || Ok(mount(&volume, owner, root_read_only)?)).await?;
     Ok(Reply::Done)
 }
 
-fn validate(machine: &Machine, volume: &DiskVolume) -> Result<(), Failure> {
+/// Returns whether the container's root is read-only.
+fn validate(machine: &Machine, volume: &DiskVolume) -> Result<bool, Failure> {
     let is_name = |disk: &Disk| !disk.serial.is_empty() && !disk.serial.contains(['/', '.']);
     let is_valid = volume.disk.as_ref().map_or(volume.target.len() <= MAX_OWN_TARGET, is_name);
     if !volume.target.starts_with('/') || !is_valid {
         return Err(failure(FailureKind::Invalid, format!("invalid volume at {}", volume.target)));
     }
     match machine.state() {
-        State::Configured(_) => Ok(()),
+        State::Configured(configured) => Ok(configured.read_only),
         State::Booted => Err(wrong_state("the machine has not been configured")),
         State::Running(_) | State::Ended(_) => Err(wrong_state("the container has been started already")),
     }
 }
 
-fn mount(volume: &DiskVolume, owner: (u32, u32)) -> Result<(), SystemError> {
+fn mount(volume: &DiskVolume, owner: (u32, u32), root_read_only: bool) -> Result<(), SystemError> {
     let directory = match &volume.disk {
         Some(disk) => mount_disk(disk)?,
         None => own_directory(&volume.target)?,
     };
     let root = Root::open(ROOT)?;
-    let data = format!("{directory}/{DATA}");
+    let covered = managed::bound_below(&root, &volume.target);
     let is_new_target = !root.exists(&volume.target)?;
     let target = root.directory(&volume.target)?;
-    if !Path::new(&data).exists() {
-        let owner = is_new_target.then_some(owner);
-        fill(&directory, &fd_path(&target), volume, owner)?;
+    if is_new_target {
+        let (uid, gid) = owner;
+        chown(fd_path(&target), Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))
+            .context(format!("set the owner of {}", volume.target))?;
     }
-    mount_bind(&data, fd_path(&target)).context(format!("mount the volume at {}", volume.target))?;
+    let data = match open_data(&directory)? {
+        Some(data) => data,
+        None => {
+            fill(&directory, &fd_path(&target), volume)?;
+            let missing = || SystemError::new(format!("open the volume at {}", volume.target), Errno::NOENT);
+            open_data(&directory)?.ok_or_else(missing)?
+        }
+    };
+    mount_bind(fd_path(&data), fd_path(&target)).context(format!("mount the volume at {}", volume.target))?;
     // Opened again, since the mount covers the directory.
     let mounted = root.directory(&volume.target)?;
     mount_remount(fd_path(&mounted), MountFlags::BIND | mount_flags(volume), c"")
-        .context(format!("set the options of the volume at {}", volume.target))
+        .context(format!("set the options of the volume at {}", volume.target))?;
+    managed::bind_again(&root, &covered, root_read_only)
+}
+
+/// Opens the volume's files, if they are complete. A guest may have put a link in their place, which must not lead the
+/// next guest's container to another directory.
+fn open_data(directory: &str) -> Result<Option<OwnedFd>, SystemError> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    match rustix::fs::open(format!("{directory}/{DATA}"), flags, Mode::empty()) {
+        Ok(data) => Ok(Some(data)),
+        Err(Errno::NOENT) => Ok(None),
+        Err(errno) => Err(SystemError::new(format!("open {directory}/{DATA}"), errno)),
+    }
 }
 
 /// Mounts a volume's disk, unless another mount of the same volume has done so, and returns the mount point.
@@ -104,13 +128,7 @@ fn own_directory(target: &str) -> Result<String, SystemError> {
 }
 
 /// Makes the volume's files: those of the directory that it replaces, if that is requested, with its owner and mode.
-/// Where there was none, `owner` is given.
-fn fill(
-    directory: &str,
-    replaced: &str,
-    volume: &DiskVolume,
-    owner: Option<(u32, u32)>,
-) -> Result<(), SystemError> {
+fn fill(directory: &str, replaced: &str, volume: &DiskVolume) -> Result<(), SystemError> {
     let (draft, data) = (format!("{directory}/{DRAFT}"), format!("{directory}/{DATA}"));
     let action = || format!("set up the volume at {}", volume.target);
     match std::fs::remove_dir_all(&draft) {
@@ -123,7 +141,7 @@ fn fill(
         archive::copy_content(replaced, &draft)?;
     }
     let metadata = rustix::fs::stat(replaced).context(action())?;
-    let (uid, gid) = owner.unwrap_or((metadata.st_uid, metadata.st_gid));
+    let (uid, gid) = (metadata.st_uid, metadata.st_gid);
     chown(&draft, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid))).context(action())?;
     chmod(&draft, Mode::from_raw_mode(metadata.st_mode & PERMISSIONS)).context(action())?;
     sync(directory).context(action())?;

@@ -84,7 +84,7 @@ async fn handle_request(machine: Arc<Machine>, request: Bytes, stream: Stream) {
         Request::Start(process) => start::handle_stream(&machine, process, stream).await,
         Request::Exec(process) => exec::handle_stream(&machine, process, stream).await,
         Request::ReadArchive { path, follow, content } => {
-            let options = PackOptions { follow, one_filesystem: false, content };
+            let options = PackOptions { follow, one_filesystem: content, content };
             archive::handle_read(&machine, path, options, stream).await;
         }
         Request::ReadRoot => {

@@ -71,10 +71,27 @@ pub(crate) fn unmount_below(target: &str) -> rustix::io::Result<()> {
     let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
     let is_below =
         |path: &&str| path.strip_prefix(target).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
-    let mut targets: Vec<&str> =
+    let targets: Vec<&str> =
         mounts.lines().filter_map(|line| line.split(' ').nth(1)).filter(is_below).collect();
-    targets.reverse();
-    targets.into_iter().try_for_each(|path| unmount(path, UnmountFlags::empty()))
+    let mut unmounted = Ok(());
+    for path in targets.iter().rev() {
+        // One that stays mounted does not keep the others from being unmounted.
+        unmounted = unmounted.and(unmount(unescape(path), UnmountFlags::empty()));
+    }
+    unmounted
+}
+
+/// A path as the kernel prints it: blanks, tabs, line feeds and backslashes are three octal digits after a backslash.
+fn unescape(path: &str) -> Vec<u8> {
+    let mut rest = path.as_bytes();
+    let mut plain = Vec::with_capacity(rest.len());
+    while let Some((&byte, after)) = rest.split_first() {
+        let digits = after.get(..3).and_then(|digits| std::str::from_utf8(digits).ok());
+        let escaped = digits.filter(|_| byte == b'\\').and_then(|digits| u8::from_str_radix(digits, 8).ok());
+        plain.push(escaped.unwrap_or(byte));
+        rest = if escaped.is_some() { &after[3..] } else { after };
+    }
+    plain
 }
 
 /// Powers the machine off. Returns only when the kernel cannot.
@@ -84,5 +101,13 @@ pub(crate) fn power_off() {
     let command = if vsock::has_device() { RebootCommand::Restart } else { RebootCommand::PowerOff };
     if let Err(errno) = reboot(command) {
         log(&format!("cannot power off: {errno}"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn paths_are_unescaped() {
+        assert_eq!(super::unescape(r"/a\040b\134c\9"), br"/a b\c\9");
     }
 }

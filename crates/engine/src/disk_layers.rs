@@ -1,7 +1,7 @@
 //! The files of a machine's or a volume's disk: layers in one directory, each an overlay over the one before. The lowest
 //! is raw.
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use mimeo_image::overlay::{self, Backing, BackingFormat, OverlayError};
@@ -35,6 +35,30 @@ pub(crate) fn add_layer_file(dir: &Path, below: u32, bytes: u64) -> Result<(), O
     let name = layer_file_name(below.saturating_sub(1));
     let format = if below > 1 { BackingFormat::Qcow2 } else { BackingFormat::Raw };
     overlay::create(&dir.join(layer_file_name(below)), &Backing { name: &name, format }, bytes)
+}
+
+/// Why a layer could not be added.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub enum LayerError {
+    /// It could not be created.
+    Overlay(#[from] OverlayError),
+    /// It could not be written to stable storage.
+    Sync(#[from] IoError),
+}
+
+/// As [`add_layer_file`]; the layer is on stable storage afterwards. Without it, everything below it could not be read
+/// after a crash of the host.
+pub(crate) fn add_durable_layer(dir: &Path, below: u32, bytes: u64) -> Result<(), LayerError> {
+    add_layer_file(dir, below, bytes)?;
+    Ok(sync_file(&dir.join(layer_file_name(below)), dir)?)
+}
+
+/// Writes a new file and its name in the directory to stable storage.
+pub(crate) fn sync_file(path: &Path, dir: &Path) -> Result<(), IoError> {
+    [path, dir]
+        .into_iter()
+        .try_for_each(|path| File::open(path).and_then(|file| file.sync_all()).at("sync", path))
 }
 
 /// Hard-links layers that never change again into another directory.

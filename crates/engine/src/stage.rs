@@ -118,7 +118,9 @@ pub enum StageError {
     TimeZone(#[from] crate::time_zone::TimeZoneError),
     #[error("working directory {given:?} in the container must be absolute")]
     WorkingDirectory { given: String },
-    #[error("cannot mount a tmpfs on {tmpfs} with a volume on {volume}: one would hide the other")]
+    #[error(
+        "cannot mount a tmpfs on {tmpfs} with a volume on {volume}, which would hide it: mount a tmpfs there instead of the volume"
+    )]
     TmpfsOverlapsVolume { tmpfs: String, volume: String },
     #[error("cannot stop this image's containers: its stop signal {signal:?} is unknown: use --stop-signal")]
     ImageStopSignal { signal: String },
@@ -198,6 +200,8 @@ pub enum StageError {
     #[error(transparent)]
     Volume(#[from] mimeo_volume::VolumeError),
     #[error(transparent)]
+    DiskLayer(#[from] crate::disk_layers::LayerError),
+    #[error(transparent)]
     NamedVolume(#[from] crate::volumes::VolumeError),
     #[error(
         "volume {volume} is in use by {user}: a machine that writes to a volume has it alone; stop that machine, or mount the volume read-only in both (:ro)"
@@ -207,6 +211,8 @@ pub enum StageError {
         "volume {volume} has layers, which a snapshot of a machine on QEMU has added, and the {driver} driver has no layers: use --driver qemu"
     )]
     VolumeLayers { volume: VolumeName, driver: &'static str },
+    #[error("a machine can have {max} named volumes at most, not {given}")]
+    TooManyVolumes { max: usize, given: usize },
     #[error("cannot mount the volume at {target}")]
     MountVolume {
         target: String,

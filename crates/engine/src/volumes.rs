@@ -18,7 +18,7 @@ use rustix::fs::{FlockOperation, flock};
 
 use crate::Home;
 use crate::cause::chain;
-use crate::disk_layers::{add_layer_file, existing_layers, layer_file_name};
+use crate::disk_layers::{LayerError, add_durable_layer, existing_layers, layer_file_name, sync_file};
 use crate::ignored::LogIgnored;
 use crate::io_error::{IoContext, IoError};
 pub(crate) use lock::{Access, VolumeLock};
@@ -29,12 +29,16 @@ pub use record::Volume;
 const UNFINISHED: &str = ".new-";
 /// Locked while a volume is created or removed.
 const STORE_LOCK: &str = ".lock";
+/// The name of a volume's disk until it is complete.
+const DISK_DRAFT: &str = "disk.new";
+/// The unit of a filesystem's size.
+const BLOCK: u64 = 4096;
 /// Size of a volume's filesystem, unless another one is requested. The host's disk is used only for what is written.
 const DEFAULT_BYTES: u64 = 64 << 30;
 /// The smallest filesystem: ext4 with a journal.
 const MIN_BYTES: u64 = 64 << 20;
 /// The largest file of an ext4 filesystem, which may hold the disk.
-const MAX_BYTES: u64 = 16 << 40;
+const MAX_BYTES: u64 = 14 << 40;
 
 /// The volumes of a home directory.
 #[derive(Debug, Clone)]
@@ -115,7 +119,7 @@ pub enum VolumeError {
     Disk(#[from] blank::BlankError),
     /// A layer of its disk could not be created.
     #[error(transparent)]
-    Layer(#[from] mimeo_image::overlay::OverlayError),
+    Layer(#[from] LayerError),
     /// An operation on a file failed.
     #[error(transparent)]
     Io(#[from] IoError),
@@ -182,7 +186,8 @@ impl Volumes {
     /// If there is one of that name, or it cannot be written.
     pub fn create(&self, request: VolumeRequest) -> Result<Volume, VolumeError> {
         let name = request.name.unwrap_or_else(VolumeName::random);
-        let bytes = request.bytes.unwrap_or(DEFAULT_BYTES);
+        // A layer of another size than the filesystem's would cut its last block.
+        let bytes = request.bytes.unwrap_or(DEFAULT_BYTES).next_multiple_of(BLOCK);
         if !(MIN_BYTES..=MAX_BYTES).contains(&bytes) {
             return Err(VolumeError::Size { bytes });
         }
@@ -219,14 +224,22 @@ impl Volumes {
         created.map(|()| volume)
     }
 
-    /// Locks a volume for a machine; `None` if another one uses it in a way that does not allow it.
+    /// Locks a volume for a machine; `None` if another one uses it in a way that does not allow it. A volume that was
+    /// removed meanwhile is created again.
     pub(crate) fn attach(
         &self,
         name: &VolumeName,
         access: Access,
     ) -> Result<Option<VolumeLock>, VolumeError> {
         let dir = self.dir(name);
-        Ok(VolumeLock::acquire(&dir, access).at("lock", &dir)?)
+        loop {
+            self.ensure(name)?;
+            match VolumeLock::acquire(&dir, access) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Ok(Some(lock)) if !lock.is_in(&dir) => {}
+                locked => return Ok(locked.at("lock", &dir)?),
+            }
+        }
     }
 
     /// Creates the disk of a volume that the caller has locked exclusively, unless it has one. Returns its number of
@@ -235,10 +248,19 @@ impl Volumes {
         let dir = self.dir(&volume.name);
         let layers = existing_layers(&dir);
         if layers == 0 {
-            let disk = dir.join(layer_file_name(0));
-            blank::create_from_template(&self.home.templates(), &disk, volume.bytes)?;
+            self.create_disk(&dir, volume.bytes)?;
         }
         Ok(layers.max(1))
+    }
+
+    /// Creates the disk under another name: one that is only partly written is made again.
+    fn create_disk(&self, dir: &Path, bytes: u64) -> Result<(), VolumeError> {
+        let (draft, disk) = (dir.join(DISK_DRAFT), dir.join(layer_file_name(0)));
+        fs::remove_file(&draft).log_ignored("remove", &draft);
+        blank::create_from_template(&self.home.templates(), &draft, bytes)?;
+        sync_file(&draft, dir)?;
+        fs::rename(&draft, &disk).at("rename", &draft)?;
+        Ok(sync_file(&disk, dir)?)
     }
 
     /// Returns whether a guest can mount the volume's disk without writing to it: it has one, and its journal is empty.
@@ -255,7 +277,7 @@ impl Volumes {
     pub(crate) fn seal(&self, dir: &Path, layers: u32, bytes: u64) -> Result<(), VolumeError> {
         let _store_lock = self.lock()?;
         if existing_layers(dir) == layers {
-            add_layer_file(dir, layers, bytes)?;
+            add_durable_layer(dir, layers, bytes)?;
         }
         Ok(())
     }
@@ -280,12 +302,17 @@ impl Volumes {
         files.filter_map(|file| file.metadata().ok()).map(|file| file.blocks() * 512).sum()
     }
 
-    /// Removes a volume. The caller holds the lock of the store, and knows that no machine refers to the volume.
-    pub(crate) fn remove(&self, name: &VolumeName) -> Result<(), VolumeError> {
+    /// Removes a volume, unless a machine uses it. The caller holds the lock of the store, and knows that no machine refers
+    /// to the volume. Returns whether it was removed.
+    pub(crate) fn remove(&self, name: &VolumeName) -> Result<bool, VolumeError> {
         let (dir, hidden) = (self.dir(name), self.unfinished(name));
         remove_dir(&hidden)?;
+        // A machine that locks the volume after this finds that it was removed.
+        let Some(_lock) = VolumeLock::acquire(&dir, Access::Exclusive).at("lock", &dir)? else {
+            return Ok(false);
+        };
         fs::rename(&dir, &hidden).at("remove", &dir)?;
-        remove_dir(&hidden)
+        remove_dir(&hidden).map(|()| true)
     }
 
     /// Locks the store: no volume is created or removed meanwhile.
@@ -380,6 +407,18 @@ mod tests {
         assert_eq!(volumes.list().expect("listed"), []);
         volumes.sweep();
         assert_eq!(volumes.entries().expect("listed").iter().filter(|dir| is_unfinished(dir)).count(), 0);
+    }
+
+    #[test]
+    fn a_volume_in_use_is_not_removed() {
+        let (_dir, volumes) = volumes();
+        let name = volumes.create(request("data")).expect("created").name;
+        let lock = volumes.attach(&name, Access::Shared).expect("tried").expect("locked");
+        assert!(!volumes.remove(&name).expect("tried"));
+        drop(lock);
+        assert!(volumes.remove(&name).expect("removed"));
+        let lock = volumes.attach(&name, Access::Exclusive).expect("tried").expect("locked");
+        assert!(lock.is_in(&volumes.dir(&name)) && volumes.is_in_use(&name));
     }
 
     #[test]

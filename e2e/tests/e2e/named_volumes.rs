@@ -489,7 +489,9 @@ as_root_and_user!(volumes_are_exported_and_imported, with_volumes, |world| {
     };
     // Neither is used by a machine.
     world.mimeo(["volume", "export", "-o", "empty.tar", "empty"]).ok();
-    assert_eq!(names("empty.tar"), ["."]);
+    assert_eq!(names("empty.tar"), [""; 0]);
+    // That was not its first use, in which it gets what it replaces.
+    shell(world, &image, &["-v", "empty:/etc"], "test -s /etc/passwd").ok();
     world.mimeo(["volume", "export", "--output", "data.tar", "data"]).ok();
     assert_eq!(names("data.tar"), [".", "link", "sub", "sub/file"]);
     let mut gzip = world.program("gzip");
@@ -534,5 +536,43 @@ fn a_machine_that_starts_again_has_its_volume() {
     });
     let log = ["run", "--rm", "-v", "data:/data", &image, "cat", "/data/log"];
     world.mimeo(log).ok().printed("run\nrun\nrun\n");
+    world.assert_removes_all();
+}
+
+#[test]
+fn a_volume_at_etc_has_no_files_of_the_machine() {
+    let world = World::with_volumes(User::Root);
+    let image = world.busybox();
+    let line = "cat /etc/hostname; grep -c . /etc/resolv.conf; echo own > /etc/own";
+    shell(&world, &image, &["--hostname", "first", "-v", "data:/etc"], line).ok().printed("first\n1\n");
+    let line = "cat /etc/hostname /etc/own; test -s /etc/passwd";
+    shell(&world, &image, &["--hostname", "second", "-v", "data:/etc"], line).ok().printed("second\nown\n");
+    let line = "cat /d/hostname /d/hosts /d/machine-id";
+    shell(&world, &image, &["-v", "data:/d"], line).ok().printed("");
+}
+
+#[test]
+fn odd_sizes_and_paths_are_usable() {
+    let world = World::with_volumes(User::Root);
+    let image = world.busybox();
+    world.mimeo(["volume", "create", "-o", "size=1000000001", "odd"]).ok();
+    world.start(["--name", "web", "-v", "odd:/my data", &image, "sleep", "1000"]);
+    world.sh("web", "echo text > '/my data/file'");
+    world.snapshot("web", "saved");
+    world.mimeo(["rm", "-f", "web"]).ok();
+    world.mimeo(["snapshot", "run", "saved", "--name", "clone"]).ok();
+    assert_eq!(world.sh("clone", "cat '/my data/file'"), "text");
+    shell(&world, &image, &["-v", "odd:/my data"], "echo more >> '/my data/file'").ok();
+    // It was unmounted, so several machines can read it.
+    for name in ["one", "two"] {
+        world.start(["--name", name, "-v", "odd:/my data:ro", &image, "sleep", "1000"]);
+    }
+    assert_eq!(world.sh("two", "cat '/my data/file'"), "text\nmore");
+    world.mimeo(["volume", "create", "-o", "size=15t", "huge"]).code(125).stderr_contains("must be between");
+    let mounts: Vec<_> = (0..13).map(|index| format!("v{index}:/v{index}")).collect();
+    let options: Vec<_> = mounts.iter().flat_map(|mount| ["-v", mount]).collect();
+    shell(&world, &image, &options, "true").code(125).stderr_contains("12 named volumes at most, not 13");
+    let tmpfs = ["--tmpfs", "/var/thing/tmp"];
+    shell(&world, &declaring(&world), &tmpfs, "true").code(125).stderr_contains("which would hide it");
     world.assert_removes_all();
 }

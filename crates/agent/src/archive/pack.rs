@@ -34,16 +34,23 @@ pub(super) fn pack(
     let name = Path::new(path).file_name().filter(|_| !options.content);
     let name = name.map_or_else(|| PathBuf::from("."), PathBuf::from);
     let mut packer = Packer { one_filesystem: options.one_filesystem, ..Packer::new(writer) };
-    packer.add_tree(path.into(), name, metadata)?;
+    let tree = if options.content { content_of(path) } else { path.into() };
+    packer.add_tree(tree, name, metadata)?;
     Ok(packer.finish().context(format!("pack {path}"))?)
 }
 
 /// Packs the content of a directory.
 pub(super) fn pack_content(directory: &str, writer: impl Write) -> Result<(), SystemError> {
     let metadata = std::fs::metadata(directory).context(format!("stat {directory}"))?;
-    let mut packer = Packer::new(writer);
-    packer.add_tree(directory.into(), PathBuf::from("."), metadata)?;
+    // What is mounted there, such as the files that the container runtime manages, is not part of the content.
+    let mut packer = Packer { one_filesystem: true, ..Packer::new(writer) };
+    packer.add_tree(content_of(directory), PathBuf::from("."), metadata)?;
     packer.finish().context(format!("pack {directory}"))
+}
+
+/// A path that is a directory also where the other one is a link to it.
+fn content_of(directory: &str) -> PathBuf {
+    format!("{directory}/.").into()
 }
 
 /// What to pack.

@@ -5,6 +5,7 @@
 use std::fs::File;
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
 
 use mimeo_agent_protocol::message::ContainerSetup;
 use rustix::fs::{Stat, fstat, stat};
@@ -56,10 +57,32 @@ pub(super) fn bind(root: &Root, setup: &ContainerSetup) -> Result<(), SystemErro
 
 /// Whether the container's /etc/hosts is the managed one, and not the image's or the container's own.
 pub(crate) fn is_hosts_bound() -> bool {
-    let managed = stat(managed_path(HOSTS)).ok();
-    let bound = Root::open(super::ROOT).ok().and_then(|root| fstat(root.regular_file("/etc/hosts")?).ok());
+    Root::open(super::ROOT).is_ok_and(|root| is_bound(&root, HOSTS, "/etc/hosts"))
+}
+
+/// Whether a managed file is bound over the file at a path.
+fn is_bound(root: &Root, name: &str, target: &str) -> bool {
+    let managed = stat(managed_path(name)).ok();
+    let bound = root.regular_file(target).and_then(|file| fstat(file).ok());
     let identity = |file: Stat| (file.st_dev, file.st_ino);
     managed.is_some() && managed.map(identity) == bound.map(identity)
+}
+
+/// The managed files that are bound below a directory, with their paths: a mount there would cover them.
+pub(crate) fn bound_below(root: &Root, directory: &str) -> Vec<(&'static str, &'static str)> {
+    let all = BOUND_FILES.into_iter().chain([("machine-id", DBUS_ID)]);
+    all.filter(|(_, target)| Path::new(target).starts_with(directory))
+        .filter(|(name, target)| is_bound(root, name, target))
+        .collect()
+}
+
+/// Binds these files over what is mounted there now.
+pub(crate) fn bind_again(
+    root: &Root,
+    files: &[(&'static str, &'static str)],
+    read_only: bool,
+) -> Result<(), SystemError> {
+    files.iter().try_for_each(|(name, target)| bind_file(root, name, target, read_only))
 }
 
 fn bind_file(root: &Root, name: &str, target: &str, read_only: bool) -> Result<(), SystemError> {

@@ -73,6 +73,20 @@ async fn write_whole(stream: Stream, path: &Path) -> Result<(), CliError> {
     Ok(())
 }
 
+/// Writes a complete archive.
+pub(crate) fn write_bytes(bytes: &[u8], path: Option<&Path>) -> Result<(), CliError> {
+    let Some(path) = path else { return output::bytes(bytes) };
+    if is_special(path) || path.is_dir() {
+        let file = File::options().write(true).open(path);
+        return file.and_then(|mut file| file.write_all(bytes)).map_err(unwritable(path));
+    }
+    let destination = destination(path);
+    let mut file = create_beside(&destination).map_err(unwritable(path))?;
+    file.write_all(bytes).and_then(|()| file.as_file().sync_all()).map_err(unwritable(path))?;
+    file.persist(destination).map_err(|error| unwritable(path)(error.error))?;
+    Ok(())
+}
+
 async fn copy(mut stream: Stream, mut file: &File, path: &Path) -> Result<(), CliError> {
     while let Some(chunk) = next_chunk(&mut stream).await? {
         file.write_all(&chunk).map_err(unwritable(path))?;

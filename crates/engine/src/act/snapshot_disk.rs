@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use super::ActError;
 use crate::control::SavedSnapshot;
 use crate::create::attach_volumes;
-use crate::disk_layers::{MAX_LAYERS, add_layer_file, existing_layers};
+use crate::disk_layers::{MAX_LAYERS, add_durable_layer, existing_layers};
 use crate::ignored::LogIgnored;
 use crate::launch_spec::{requires, shape};
 use crate::machine::{Claim, Found, MachineDisk, MachineName, Requirements, boot_id, machine_disks};
@@ -100,7 +100,7 @@ fn freeze_disks(
         draft.link_disk(disk)?;
         match disk.read_only {
             true => engine.volumes().seal(&disk.dir, disk.layers, disk.bytes)?,
-            false => add_layer_file(&disk.dir, disk.layers, disk.bytes)?,
+            false => add_durable_layer(&disk.dir, disk.layers, disk.bytes)?,
         }
     }
     Ok(())

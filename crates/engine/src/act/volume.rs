@@ -32,12 +32,12 @@ pub async fn remove_volume(
         }
     }
     let volumes = engine.volumes();
-    // A machine is listed before it looks for its volumes, and creates those that are missing under this lock.
+    // A machine is listed before it locks its volumes, and creates those that are missing under this lock.
     let _store_lock = volumes.lock()?;
     let users = volume_users(engine, name)?;
-    if !users.is_empty() || volumes.is_in_use(name) {
-        let users = users.into_iter().map(|machine| machine.record.id.to_string()).collect();
-        return Err(VolumeError::InUse { name: name.clone(), users }.into());
+    if users.is_empty() && volumes.remove(name)? {
+        return Ok(());
     }
-    Ok(volumes.remove(name)?)
+    let users = users.into_iter().map(|machine| machine.record.id.to_string()).collect();
+    Err(VolumeError::InUse { name: name.clone(), users }.into())
 }

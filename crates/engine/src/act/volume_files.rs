@@ -4,6 +4,7 @@ use super::files::{self, Files};
 use super::{ActError, volume_users};
 use crate::Engine;
 use crate::create::{OPENED_VOLUME, open_volume};
+use crate::machine::Found;
 use crate::volumes::VolumeName;
 
 /// Opens the files of a volume, and returns their path in the guest. Call [`Files::close`] at the end: what was written
@@ -12,7 +13,9 @@ use crate::volumes::VolumeName;
 /// # Errors
 /// If the machine that uses the volume does not allow it, or no guest can be started for it.
 pub async fn open(engine: &Engine, volume: &VolumeName) -> Result<(Files, String), ActError> {
-    let user = volume_users(engine, volume)?.into_iter().find(|machine| machine.record.phase().is_live());
+    // A machine without an image is another command that opens the volume.
+    let is_user = |machine: &Found| machine.record.phase().is_live() && machine.record.image.is_some();
+    let user = volume_users(engine, volume)?.into_iter().find(is_user);
     if let Some(machine) = user {
         let mounts = &machine.record.spec.volume_mounts;
         let mount = mounts.iter().find(|mount| mount.name.as_ref() == Some(volume));

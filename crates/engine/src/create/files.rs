@@ -18,8 +18,8 @@ use crate::hang::HangDump;
 use crate::machine::Record;
 use crate::stage::{Stage, StageError, StartError};
 
-/// Time for the guest to flush the disk and power off.
-const POWER_OFF_TIMEOUT: Duration = Duration::from_secs(10);
+/// Time for the guest to flush the disks and power off: a flush of a named volume reaches the host's stable storage.
+const POWER_OFF_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// A guest with the disk and the volumes of a machine, and without a container. Dropping it kills the guest, and the
 /// last writes to the disk are lost: [`DiskGuest::close`] keeps them.

@@ -1,6 +1,6 @@
 //! Stage 2: finds or pulls the image, and determines the container's process.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use mimeo_agent_protocol::message::{Process, TerminalSize};
@@ -12,7 +12,9 @@ use super::process;
 use crate::Engine;
 use crate::cause::chain;
 use crate::health::effective_health;
-use crate::machine::{HealthAction, ImageSummary, MachineSpec, NetworkRecord, PullPolicy};
+use crate::machine::{
+    HealthAction, ImageSummary, ImageVolumes, MachineSpec, NetworkRecord, PullPolicy, image_volumes,
+};
 use crate::signal;
 use crate::stage::StageError;
 
@@ -46,6 +48,7 @@ impl Planned {
             None => find_or_pull(&store, &record.spec, progress).await?,
         };
         check_health_action(&record.spec, &image.config)?;
+        check_tmpfs(&record.spec, &image.config)?;
         record.spec.stop_signal = Some(signal::stop_signal(&record.spec, &image.config)?);
         let process = process::container_process(&record.spec, &image.config)?;
         let terminal = process.terminal.map(|default| size.unwrap_or(default));
@@ -88,6 +91,21 @@ fn check_health_action(spec: &MachineSpec, image: &ImageConfig) -> Result<(), St
         return Ok(());
     }
     Err(StageError::NoHealthCheck { action: action.name() })
+}
+
+/// Refuses a temporary filesystem below a volume that the image declares: the volume, which is mounted later, would hide it.
+fn check_tmpfs(spec: &MachineSpec, image: &ImageConfig) -> Result<(), StageError> {
+    if spec.image_volumes != ImageVolumes::Anonymous {
+        return Ok(());
+    }
+    for volume in image_volumes(spec, &image.volumes) {
+        if let Some(tmpfs) =
+            spec.container.tmpfs.iter().find(|tmpfs| Path::new(&tmpfs.target).starts_with(&volume))
+        {
+            return Err(StageError::TmpfsOverlapsVolume { tmpfs: tmpfs.target.clone(), volume });
+        }
+    }
+    Ok(())
 }
 
 /// Finds the image that an existing machine was created from.

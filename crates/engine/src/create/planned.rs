@@ -7,7 +7,7 @@ use std::time::Instant;
 use mimeo_vmm::Driver;
 
 use crate::admission::meminfo;
-use crate::machine::{Claim, MachineSpec, VolumeSpec};
+use crate::machine::{Claim, MachineSpec, VolumeSpec, named_volumes};
 use crate::stage::StageError;
 use crate::{Engine, driver, time_zone};
 use mimeo_setup::Kernel;
@@ -83,7 +83,14 @@ fn planned(claim: Claim, kernel: Kernel, driver: Arc<dyn Driver>, mut stopwatch:
     Planned { claim, kernel, driver, stopwatch }
 }
 
+/// Largest number of named volumes: QEMU's `microvm` has 24 devices, and Firecracker 19.
+const MAX_VOLUMES: usize = 12;
+
 fn validate(spec: &mut MachineSpec) -> Result<(), StageError> {
+    let given = named_volumes(spec).len();
+    if given > MAX_VOLUMES {
+        return Err(StageError::TooManyVolumes { max: MAX_VOLUMES, given });
+    }
     validate_sizes(spec)?;
     spec.volumes.iter_mut().try_for_each(resolve_volume)?;
     validate_volume_targets(spec)?;

@@ -2,6 +2,7 @@
 
 use std::os::unix::fs::symlink;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use mimeo_vmm::Driver;
 
@@ -9,9 +10,13 @@ use crate::Engine;
 use crate::disk_layers::existing_layers;
 use crate::ignored::LogIgnored;
 use crate::io_error::IoContext;
-use crate::machine::{Claim, VolumeDisk, named_volumes, volume_serial};
+use crate::machine::{Claim, ProcessIdentity, VolumeDisk, named_volumes, volume_serial};
 use crate::stage::StageError;
 use crate::volumes::{Access, Volume, VolumeLock, VolumeName};
+
+/// How long the VMM of a killed supervisor may take to end.
+const VMM_TIMEOUT: Duration = Duration::from_secs(5);
+const POLL_INTERVAL: Duration = Duration::from_millis(2);
 
 /// Creates the named volumes of a machine that do not exist.
 pub(super) fn ensure_volumes(engine: &Engine, claim: &Claim) -> Result<(), StageError> {
@@ -27,40 +32,46 @@ pub(crate) fn attach_volumes(
     claim: &mut Claim,
     driver: &dyn Driver,
 ) -> Result<(), StageError> {
+    let mut named: Vec<_> = named_volumes(&claim.record.spec).into_iter().enumerate().collect();
+    // Two machines with the same volumes lock them in the same order.
+    named.sort_by(|(_, (a, _)), (_, (b, _))| a.cmp(b));
     let (mut disks, mut locks) = (Vec::new(), Vec::new());
-    for (index, (name, read_only)) in named_volumes(&claim.record.spec).into_iter().enumerate() {
-        let own = claim.record.volumes.get(index).filter(|volume| volume.own).cloned();
-        let disk = match own {
-            Some(disk) => {
-                let layers = existing_layers(&claim.dir.join(volume_serial(index)));
-                if layers == 0 {
-                    return Err(StageError::DiskLost { dir: claim.dir.clone() });
-                }
-                VolumeDisk { layers, ..disk }
-            }
-            None => {
-                let (disk, lock) = attach(engine, claim, name, read_only)?;
-                link(&engine.volumes().dir(&disk.name), &claim.dir.join(volume_serial(index)))?;
-                locks.push(lock);
-                disk
-            }
+    for (index, (name, read_only)) in named {
+        let (disk, lock) = match own_disk(claim, index)? {
+            Some(disk) => (disk, None),
+            None => attach(engine, claim, index, name, read_only)?,
         };
         if disk.layers > 1 && !driver.capabilities().disk_layers {
             return Err(StageError::VolumeLayers { volume: disk.name, driver: driver.name() });
         }
-        disks.push(disk);
+        disks.push((index, disk));
+        locks.extend(lock);
     }
-    claim.record.volumes = disks;
+    disks.sort_by_key(|(index, _)| *index);
+    claim.record.volumes = disks.into_iter().map(|(_, disk)| disk).collect();
     claim.volume_locks = locks;
     Ok(())
+}
+
+/// The disk of a clone's own copy of a volume; `None` for a volume that is not a copy.
+fn own_disk(claim: &Claim, index: usize) -> Result<Option<VolumeDisk>, StageError> {
+    let Some(disk) = claim.record.volumes.get(index).filter(|volume| volume.own).cloned() else {
+        return Ok(None);
+    };
+    let layers = existing_layers(&claim.dir.join(volume_serial(index)));
+    if layers == 0 {
+        return Err(StageError::DiskLost { dir: claim.dir.clone() });
+    }
+    Ok(Some(VolumeDisk { layers, ..disk }))
 }
 
 fn attach(
     engine: &Engine,
     claim: &Claim,
+    index: usize,
     name: VolumeName,
     read_only: bool,
-) -> Result<(VolumeDisk, VolumeLock), StageError> {
+) -> Result<(VolumeDisk, Option<VolumeLock>), StageError> {
     let volumes = engine.volumes();
     let volume = volumes.ensure(&name)?;
     // The first machine that uses a volume writes to its disk, also where its container may not; so does the first after
@@ -68,9 +79,29 @@ fn attach(
     let read_only = read_only && volumes.is_mountable_read_only(&name)?;
     let access = if read_only { Access::Shared } else { Access::Exclusive };
     let lock = volumes.attach(&name, access)?.ok_or_else(|| in_use(engine, claim, &volume))?;
+    wait_for_vmms(engine, &name)?;
     let layers =
         if read_only { existing_layers(&volumes.dir(&name)) } else { volumes.ensure_disk(&volume)? };
-    Ok((VolumeDisk { name, own: false, layers, bytes: volume.bytes, read_only }, lock))
+    link(&volumes.dir(&name), &claim.dir.join(volume_serial(index)))?;
+    Ok((VolumeDisk { name, own: false, layers, bytes: volume.bytes, read_only }, Some(lock)))
+}
+
+/// Waits until no VMM of a dead supervisor has the volume open any more: the kernel releases the lock of a process that is
+/// killed a moment before it kills that process's VMM.
+fn wait_for_vmms(engine: &Engine, name: &VolumeName) -> Result<(), StageError> {
+    let end = Instant::now() + VMM_TIMEOUT;
+    let uses = |disk: &VolumeDisk| !disk.own && disk.name == *name;
+    let orphans = engine.registry().list_stored().unwrap_or_default().into_iter();
+    for machine in orphans.filter(|other| !other.supervised && other.record.volumes.iter().any(uses)) {
+        while machine.record.vmm.as_ref().is_some_and(ProcessIdentity::is_alive) {
+            if Instant::now() > end {
+                let user = format!("the VMM of machine {}, whose supervisor was killed", machine.record.name);
+                return Err(StageError::VolumeInUse { volume: name.clone(), user });
+            }
+            std::thread::sleep(POLL_INTERVAL);
+        }
+    }
+    Ok(())
 }
 
 /// Links the volume's directory into the machine's.

@@ -88,7 +88,8 @@ impl Draft {
         fs::rename(&self.dir, &dir).at("rename", &self.dir)?;
         self.committed = true;
         let parent = self.store.home().snapshots();
-        File::open(&parent).and_then(|parent| parent.sync_all()).at("sync", &parent)?;
+        // The snapshot is there, so this is no reason to undo it.
+        File::open(&parent).and_then(|parent| parent.sync_all()).log_ignored("sync", &parent);
         link_tag(&self.store, manifest);
         Ok(())
     }

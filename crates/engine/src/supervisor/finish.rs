@@ -15,11 +15,16 @@ use crate::Engine;
 use crate::disk_layers::{existing_layers, layer_file_name};
 use crate::ignored::LogFailure;
 use crate::io_error::IoContext;
-use crate::machine::{Claim, Exit, VolumeDisk};
+use crate::machine::{Claim, Exit};
 use crate::snapshot::LastMemory;
 
 /// Time for a guest to flush its disks and power off.
 const POWER_OFF_TIMEOUT: Duration = Duration::from_secs(10);
+/// The same for a guest that writes to named volumes: a flush of these reaches the host's stable storage, and what has not
+/// reached it then is lost.
+const VOLUME_POWER_OFF_TIMEOUT: Duration = Duration::from_secs(600);
+/// Time for the disk of a machine that has ended to be written to stable storage.
+const SYNC_TIMEOUT: Duration = Duration::from_secs(30);
 /// Time between attempts of a guest that is powering off to flush its disk, when the host cannot write it.
 const DISK_RETRY: Duration = Duration::from_secs(1);
 /// Time for a snapshot in progress to be completed.
@@ -38,13 +43,13 @@ pub(super) async fn finish(
         power_off(&mut machine).await;
     }
     machine.guest.instance.kill().await;
-    if !machine.is_temporary() {
-        sync_disk(&machine.guest.claim.dir).await;
-    }
-    // Before the exit is known: another machine may wait for it.
+    // Before the exit is known: another machine may wait for them.
     machine.guest.claim.volume_locks.clear();
     drop(std::mem::take(&mut machine.guest.connection));
     machine.guest.volumes.clear();
+    if !machine.is_temporary() {
+        sync_disk(&machine.guest.claim.dir).await;
+    }
     let is_restart_due = machine.mark_exited(exit);
     // A snapshot that was captured before the end is completed.
     let saving = async { while machine.saving.join_next().await.is_some() {} };
@@ -66,11 +71,16 @@ pub(super) async fn finish(
 /// Whether the machine writes what outlives it: directories of the host, or named volumes. The disk of a machine that
 /// is removed needs no flush.
 fn has_lasting_volumes(machine: &Machine) -> bool {
-    let is_lasting = |disk: &VolumeDisk| !disk.own && !disk.read_only;
-    !machine.guest.volumes.is_empty() || machine.record().volumes.iter().any(is_lasting)
+    !machine.guest.volumes.is_empty() || writes_volumes(machine)
+}
+
+fn writes_volumes(machine: &Machine) -> bool {
+    machine.record().volumes.iter().any(|disk| !disk.own && !disk.read_only)
 }
 
 async fn power_off(machine: &mut Machine) {
+    let name = machine.guest.claim.record.name.clone();
+    let limit = if writes_volumes(machine) { VOLUME_POWER_OFF_TIMEOUT } else { POWER_OFF_TIMEOUT };
     let Ok(mut stream) = machine.guest.link.open(&Request::Shutdown) else { return };
     let (instance, disk_errors) = (&mut machine.guest.instance, &mut machine.disk_errors);
     if machine.disk_wait.is_some() {
@@ -90,9 +100,8 @@ async fn power_off(machine: &mut Machine) {
             }
         }
     };
-    let name = machine.guest.claim.record.name.clone();
-    match timeout(POWER_OFF_TIMEOUT, shutdown).await {
-        Ok(true) if timeout(POWER_OFF_TIMEOUT, machine.guest.instance.wait()).await.is_ok() => {}
+    match timeout(limit, shutdown).await {
+        Ok(true) if timeout(limit, machine.guest.instance.wait()).await.is_ok() => {}
         Ok(false) => {}
         _ => tracing::warn!(component = "supervisor", machine = %name, "the guest did not power off"),
     }
@@ -103,9 +112,14 @@ async fn power_off(machine: &mut Machine) {
 async fn sync_disk(dir: &Path) {
     let paths: Vec<_> = (0..existing_layers(dir)).map(|layer| dir.join(layer_file_name(layer))).collect();
     let sync = |path: &PathBuf| File::open(path).and_then(|file| file.sync_all()).at("sync", path);
-    let synced = spawn_blocking(move || paths.iter().try_for_each(sync)).await;
-    if let Ok(synced) = synced {
-        synced.log_failure("supervisor", "write the disk to stable storage");
+    let syncing = spawn_blocking(move || paths.iter().try_for_each(sync));
+    match timeout(SYNC_TIMEOUT, syncing).await {
+        Ok(Ok(synced)) => synced.log_failure("supervisor", "write the disk to stable storage"),
+        // A panic is reported by its thread.
+        Ok(Err(_)) => {}
+        Err(_) => {
+            tracing::warn!(component = "supervisor", dir = %dir.display(), "the host is slow to write the machine's disk to stable storage")
+        }
     }
 }
 

@@ -21,7 +21,7 @@ use super::machine::{LastSave, Machine};
 use crate::Home;
 use crate::cause::chain;
 use crate::control::ControlReply;
-use crate::disk_layers::{MAX_LAYERS, add_layer_file};
+use crate::disk_layers::{LayerError, MAX_LAYERS, add_durable_layer, add_layer_file};
 use crate::hang::{self, HangDump, SilentGuest};
 use crate::ignored::{LogFailure, LogIgnored};
 use crate::machine::{
@@ -77,6 +77,8 @@ pub(super) enum SaveError {
     VerifyParent(#[from] snapshot::LoadError),
     #[error("cannot copy its disk")]
     Disk(#[from] mimeo_image::overlay::OverlayError),
+    #[error("cannot create a new layer of a volume")]
+    Layer(#[from] LayerError),
     #[error("cannot seal the layers of a volume that it reads")]
     Seal(#[from] VolumeError),
     #[error("the guest could not {step}")]
@@ -187,6 +189,9 @@ impl Machine {
         let pause = paused_at.elapsed();
         // The workload runs again: it need not wait for the disk.
         self.store_state();
+        if captured.is_err() && !self.saves.disk_unknown {
+            self.remove_unused(&layers);
+        }
         captured?;
         if self.guest.capabilities.disk_layers {
             disks.iter().try_for_each(|disk| writer.draft.link_disk(disk))?;
@@ -251,7 +256,11 @@ impl Machine {
             let file = disk.layer(disk.layers);
             // A failed snapshot may have left one.
             std::fs::remove_file(&file).log_ignored("remove", &file);
-            add_layer_file(&disk.dir, disk.layers, disk.bytes)?;
+            if disk.serial == WRITABLE_SERIAL {
+                add_layer_file(&disk.dir, disk.layers, disk.bytes)?;
+            } else {
+                add_durable_layer(&disk.dir, disk.layers, disk.bytes)?;
+            }
             layers.push(NewLayer { serial: disk.serial.clone(), file });
         }
         Ok(layers)
@@ -354,6 +363,16 @@ impl Machine {
             Err(_) => self.saves.disk_unknown = true,
         }
         Ok(added?)
+    }
+
+    /// Removes layers that the VMM does not write to: they would count when the disk is used the next time.
+    fn remove_unused(&self, layers: &[NewLayer]) {
+        let disks = machine_disks(&self.guest.claim.dir, self.record());
+        let is_used =
+            |file: &PathBuf| disks.iter().any(|disk| disk.layer(disk.layers.saturating_sub(1)) == *file);
+        for layer in layers.iter().filter(|layer| !is_used(&layer.file)) {
+            std::fs::remove_file(&layer.file).log_ignored("remove", &layer.file);
+        }
     }
 
     fn count_layer(&mut self, serial: &str) {

@@ -1,8 +1,9 @@
 //! The lock on a volume that a machine holds while its VMM has the volume's disk open. The kernel releases it however
 //! the machine's supervisor ends.
 
-use std::fs::File;
+use std::fs::{self, File, Metadata};
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -28,7 +29,7 @@ pub(crate) enum Access {
 /// A volume in use, until the last handle is dropped.
 #[derive(Debug, Clone)]
 pub(crate) struct VolumeLock {
-    _file: Arc<File>,
+    file: Arc<File>,
 }
 
 impl VolumeLock {
@@ -42,12 +43,19 @@ impl VolumeLock {
         let end = Instant::now() + BRIEF_HOLD;
         loop {
             match flock(&file, operation) {
-                Ok(()) => return Ok(Some(Self { _file: Arc::new(file) })),
+                Ok(()) => return Ok(Some(Self { file: Arc::new(file) })),
                 Err(Errno::WOULDBLOCK) if Instant::now() > end => return Ok(None),
                 Err(Errno::WOULDBLOCK) => std::thread::sleep(POLL_INTERVAL),
                 Err(error) => return Err(error.into()),
             }
         }
+    }
+
+    /// Whether this is still the lock of the volume in `dir`, which may have been removed before it was locked.
+    pub(super) fn is_in(&self, dir: &Path) -> bool {
+        let identity = |metadata: Metadata| (metadata.dev(), metadata.ino());
+        let (own, current) = (self.file.metadata(), fs::metadata(dir.join(LOCK)));
+        matches!((own.map(identity), current.map(identity)), (Ok(own), Ok(current)) if own == current)
     }
 }
 

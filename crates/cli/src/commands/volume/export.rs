@@ -6,8 +6,11 @@ use std::path::PathBuf;
 use mimeo_agent_protocol::message::Request;
 use mimeo_engine::{Engine, act};
 
-use crate::commands::export::write;
+use crate::commands::export::{write, write_bytes};
 use crate::error::CliError;
+
+/// The end of a tar archive.
+const EMPTY_ARCHIVE: [u8; 1024] = [0; 1024];
 
 /// Arguments of `mimeo volume export`.
 #[derive(Debug, clap::Args)]
@@ -31,6 +34,10 @@ pub(crate) async fn run(engine: &Engine, args: &Args) -> Result<i32, CliError> {
         ));
     }
     let volume = engine.volumes().find(&args.name)?;
+    if !engine.volumes().has_disk(&volume.name) {
+        // A guest that mounted it would take away its first use, in which it gets an image's content.
+        return write_bytes(&EMPTY_ARCHIVE, args.output.as_deref()).map(|()| 0);
+    }
     let (files, path) = act::volume_files::open(engine, &volume.name).await?;
     let written = match files.guest(Request::ReadArchive { path, follow: true, content: true }).await {
         Ok((_, stream)) => write(stream, args.output.as_deref()).await,
