@@ -16,6 +16,7 @@ mod limits;
 mod locks;
 mod operation;
 mod pump;
+mod releases;
 mod reply;
 mod server;
 mod share;

@@ -14,6 +14,7 @@ use mimeo_agent_protocol::message::Reply;
 use tokio::sync::{mpsc, oneshot};
 
 use super::limits::{MAX_REQUEST, QUEUE, WORKERS};
+use super::releases::ReleaseGuard;
 use super::server::Server;
 use super::wire::REQUEST_HEADER;
 
@@ -73,8 +74,10 @@ fn serve_waiting_locks(server: &Server, reply_sender: &mpsc::Sender<Vec<u8>>) {
 }
 
 fn serve_requests(server: &Server, requests: &Requests, reply_sender: &mpsc::Sender<Vec<u8>>) {
-    while let Some(message) = next_request(requests) {
-        if let Some(reply) = server.handle(&message)
+    while let Some((message, release)) = next_request(server, requests) {
+        let reply = server.handle(&message);
+        drop(release);
+        if let Some(reply) = reply
             && reply_sender.blocking_send(reply).is_err()
         {
             return;
@@ -83,8 +86,11 @@ fn serve_requests(server: &Server, requests: &Requests, reply_sender: &mpsc::Sen
 }
 
 /// Receives the next message for one of the workers; the others wait for the lock.
-fn next_request(requests: &Requests) -> Option<Bytes> {
-    requests.lock().unwrap_or_else(PoisonError::into_inner).blocking_recv()
+fn next_request<'a>(server: &'a Server, requests: &Requests) -> Option<(Bytes, Option<ReleaseGuard<'a>>)> {
+    let mut requests = requests.lock().unwrap_or_else(PoisonError::into_inner);
+    let message = requests.blocking_recv()?;
+    let release = server.record_release(&message);
+    Some((message, release))
 }
 
 async fn receive_requests(

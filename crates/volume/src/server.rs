@@ -10,6 +10,7 @@ use super::handles::Handles;
 use super::inodes::{Inodes, ROOT};
 use super::limits::Limits;
 use super::locks::Locks;
+use super::releases::{ReleaseGuard, Releases};
 use super::reply::{Outcome, error_reply};
 use super::share::Share;
 use super::wire::{Request, opcode};
@@ -21,13 +22,21 @@ pub(super) struct Server {
     pub(super) inodes: Inodes,
     pub(super) handles: Handles,
     pub(super) locks: Locks,
+    pub(super) releases: Releases,
 }
 
 impl Server {
     pub(super) fn new(share: Share, limits: Limits) -> Result<Self, Errno> {
         let root = rustix::io::fcntl_dupfd_cloexec(&share.root, 0)?;
         let (inodes, handles) = (Inodes::new(root, limits), Handles::new(limits.open_files));
-        Ok(Self { share, inodes, handles, locks: Locks::default() })
+        Ok(Self { share, inodes, handles, locks: Locks::default(), releases: Releases::default() })
+    }
+
+    /// Records that a `RELEASE` was received. This must be called for each message in the order of their arrival,
+    /// before the next one is received. The caller drops the result once the message is handled.
+    pub(super) fn record_release(&self, message: &[u8]) -> Option<ReleaseGuard<'_>> {
+        let request = Request::parse(message)?;
+        (request.opcode == opcode::RELEASE).then(|| self.releases.begin(request.node))
     }
 
     /// Handles a message and returns the reply; some requests have none.

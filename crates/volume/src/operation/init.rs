@@ -13,9 +13,10 @@ const MINOR: u32 = 38;
 /// The oldest minor version with the same message layouts.
 const OLDEST_MINOR: u32 = 31;
 const PAGE: usize = 4096;
-/// Background requests that the guest's kernel may have in flight.
-const MAX_BACKGROUND: u16 = 16;
-/// The number of background requests from which the kernel throttles new ones.
+/// Background requests that the guest's kernel may have in flight. It holds further ones back, and sends later
+/// requests before them: a lock request would overtake the `RELEASE` that frees its lock.
+const MAX_BACKGROUND: u16 = u16::MAX;
+/// The number of background requests from which the kernel reads no further ahead.
 const CONGESTION_THRESHOLD: u16 = 12;
 
 const ASYNC_READ: u32 = 1 << 0;

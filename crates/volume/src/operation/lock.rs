@@ -19,6 +19,17 @@ const UNLOCK: u32 = 2;
 impl Server {
     /// Changes a lock, or refuses it at once if another process holds it.
     pub(crate) fn lock(&self, request: Request<'_>) -> Outcome {
+        match self.try_lock(request) {
+            Err(Errno::WOULDBLOCK) => {
+                // For the guest, the holder may have closed the file before this request.
+                self.releases.wait_for_pending(request.node);
+                self.try_lock(request)
+            }
+            outcome => outcome,
+        }
+    }
+
+    fn try_lock(&self, request: Request<'_>) -> Outcome {
         let (handle, operation) = self.parse_lock(request)?;
         flock(handle.file()?, operation)?;
         if matches!(operation, FlockOperation::Unlock | FlockOperation::NonBlockingLockShared) {
@@ -30,7 +41,7 @@ impl Server {
     /// As [`Server::lock`], but stores the request while another process holds the lock: then there is no reply yet.
     pub(crate) fn lock_or_wait(&self, request: Request<'_>) -> Option<Vec<u8>> {
         let unique = request.unique;
-        let refused = match self.lock(request) {
+        let refused = match self.try_lock(request) {
             Ok(reply) => return Some(reply.into_message(unique)),
             Err(Errno::WOULDBLOCK) => self.wait_for_lock(request).err()?,
             Err(error) => error,

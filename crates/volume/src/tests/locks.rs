@@ -37,6 +37,29 @@ fn locks_hold_between_host_and_guest() {
     });
 }
 
+/// The kernel does not wait for the `RELEASE` of a closed file.
+#[test]
+fn a_closed_file_is_free_for_the_next_attempt() {
+    in_namespace(|| {
+        let volume = Mounted::new(false);
+        fs::write(volume.host("file"), "").expect("write");
+        for attempt in 0..1000 {
+            let file = File::open(volume.guest("file")).expect("open");
+            assert_eq!(flock(&file, FlockOperation::NonBlockingLockExclusive), Ok(()), "{attempt}");
+        }
+    });
+}
+
+#[test]
+fn an_attempt_does_not_wait_for_releases_of_other_files() {
+    let client = Client::new();
+    let file = client.file();
+    let (holder, other) = (client.open(file).expect("opened"), client.open(file).expect("opened"));
+    let lock = |handle| client.call(opcode::SETLK, file, &lock_request(handle, EXCLUSIVE, FLOCK)).err();
+    let _release = client.server.record_release(&message(opcode::RELEASE, file + 1, &u64s(&[1, 0, 0])));
+    assert_eq!((lock(holder), lock(other)), (None, Some(Errno::WOULDBLOCK)));
+}
+
 #[test]
 fn invalid_lock_requests_are_refused() {
     let client = Client::new();

@@ -4,7 +4,7 @@ use std::ffi::CString;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::thread::{JoinHandle, spawn};
 
 use rustix::fs::{CWD, Mode, OFlags, openat};
@@ -60,6 +60,7 @@ impl Mounted {
         }
         let device = openat(CWD, "/dev/fuse", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty());
         let device = Arc::new(device.expect("/dev/fuse is needed"));
+        let order = Arc::new(Mutex::new(()));
         let options = format!(
             "fd={},rootmode=40000,user_id=0,group_id=0,allow_other,default_permissions",
             device.as_raw_fd()
@@ -68,7 +69,8 @@ impl Mounted {
         mount("mimeo", directory.path().join("guest"), "fuse", MountFlags::NODEV, options.as_c_str())
             .expect("mount");
         let server = server(&directory.path().join("host"), read_only, limits);
-        let mut threads: Vec<_> = (0..4).map(|_| serve(server.clone(), device.clone())).collect();
+        let mut threads: Vec<_> =
+            (0..4).map(|_| serve(server.clone(), device.clone(), order.clone())).collect();
         threads.push(serve_locks(server.clone(), device));
         Self { directory, server, threads }
     }
@@ -92,11 +94,17 @@ impl Drop for Mounted {
     }
 }
 
-fn serve(server: Arc<Server>, device: Arc<OwnedFd>) -> JoinHandle<()> {
+fn serve(server: Arc<Server>, device: Arc<OwnedFd>, order: Arc<Mutex<()>>) -> JoinHandle<()> {
     spawn(move || {
         let mut buffer = vec![0; MAX_REQUEST];
-        while let Ok(length) = rustix::io::read(&*device, &mut buffer) {
-            if let Some(reply) = server.handle(&buffer[..length]) {
+        loop {
+            let in_order = order.lock().expect("no thread panicked");
+            let Ok(length) = rustix::io::read(&*device, &mut buffer) else { return };
+            let release = server.record_release(&buffer[..length]);
+            drop(in_order);
+            let reply = server.handle(&buffer[..length]);
+            drop(release);
+            if let Some(reply) = reply {
                 rustix::io::write(&*device, &reply).ok();
             }
         }
