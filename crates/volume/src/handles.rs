@@ -62,10 +62,9 @@ impl Handles {
         self.table().open.get(&number).cloned().ok_or(Errno::BADF)
     }
 
-    /// Closes the file, once all requests that use it are done.
-    pub(super) fn close(&self, number: u64) -> Result<(), Errno> {
-        let handle = self.table().open.remove(&number);
-        handle.map(drop).ok_or(Errno::BADF)
+    /// Removes the file and returns it. It is closed once all requests that use it are done.
+    pub(super) fn close(&self, number: u64) -> Result<Arc<Handle>, Errno> {
+        self.table().open.remove(&number).ok_or(Errno::BADF)
     }
 
     /// Closes everything.

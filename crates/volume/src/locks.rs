@@ -25,17 +25,31 @@ pub(super) struct Locks {
 
 #[derive(Debug, Default)]
 struct State {
+    /// In the order of their arrival.
     waiting: Vec<Waiting>,
+    /// The number of the last request that was stored.
+    last: u64,
+    /// The number of the request that was tried last in this round.
+    tried: u64,
+    /// The request `tried` is being tried: only the thread that tries it may remove it.
+    is_trying: bool,
+    /// Ids of requests that no longer wait because their file was closed.
+    ended: VecDeque<u64>,
     /// Ids of interrupted requests that were not found: another thread may be about to store them.
     interrupted: VecDeque<u64>,
+    /// Another round is needed now.
+    retry: bool,
     closed: bool,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Waiting {
+    number: u64,
     unique: u64,
     handle: Arc<Handle>,
     operation: FlockOperation,
+    /// It was interrupted, or its file was closed, while it was being tried.
+    ended: bool,
 }
 
 impl Waiting {
@@ -60,21 +74,27 @@ impl Locks {
         if state.interrupted.contains(&unique) {
             return Err(Errno::INTR);
         }
-        if state.waiting.len() >= MAX_WAITING_LOCKS {
+        if state.waiting.len() + state.ended.len() >= MAX_WAITING_LOCKS {
             return Err(Errno::NOLCK);
         }
-        state.waiting.push(Waiting { unique, handle, operation });
+        state.last += 1;
+        let number = state.last;
+        state.waiting.push(Waiting { number, unique, handle, operation, ended: false });
+        state.retry = true;
         drop(state);
         self.changed.notify_one();
         Ok(())
     }
 
-    /// Removes a request that waits; returns whether it did.
+    /// Removes a request that waits; returns whether it did. A request that is being tried has its result from
+    /// [`Locks::next_granted`].
     pub(super) fn interrupt(&self, unique: u64) -> bool {
         let mut state = self.state();
-        if let Some(at) = state.waiting.iter().position(|waiting| waiting.unique == unique) {
-            state.waiting.swap_remove(at);
-            return true;
+        let found = state.waiting.iter().find(|waiting| waiting.unique == unique).map(|found| found.number);
+        if let Some(number) = found {
+            let removed = state.end_if(|waiting| waiting.number == number);
+            drop(state);
+            return !removed.is_empty();
         }
         state.interrupted.push_back(unique);
         if state.interrupted.len() > REMEMBERED_INTERRUPTS {
@@ -83,9 +103,38 @@ impl Locks {
         false
     }
 
+    /// Ends the requests that wait with this handle, which was closed: they would hold its descriptor open.
+    pub(super) fn end(&self, handle: &Arc<Handle>) {
+        self.end_if(|waiting| Arc::ptr_eq(&waiting.handle, handle));
+    }
+
+    /// Ends all requests.
+    pub(super) fn end_all(&self) {
+        self.end_if(|_| true);
+    }
+
+    fn end_if(&self, is_affected: impl Fn(&Waiting) -> bool) {
+        let mut state = self.state();
+        let removed = state.end_if(is_affected);
+        if removed.is_empty() {
+            return;
+        }
+        state.ended.extend(removed.iter().map(|waiting| waiting.unique));
+        state.retry = true;
+        drop(state);
+        self.changed.notify_one();
+        // A descriptor is closed without the mutex: that may take long.
+        drop(removed);
+    }
+
     /// Has waiting requests tried again: the guest may have released a lock.
     pub(super) fn retry(&self) {
-        self.changed.notify_one();
+        let mut state = self.state();
+        if !state.waiting.is_empty() {
+            state.retry = true;
+            drop(state);
+            self.changed.notify_one();
+        }
     }
 
     /// Waits until a request that waits has its result. `None` after [`Locks::close`].
@@ -95,20 +144,36 @@ impl Locks {
             if state.closed {
                 return None;
             }
-            if let Some(granted) = state.attempt_all() {
-                return Some(granted);
+            if let Some(unique) = state.ended.pop_front() {
+                return Some((unique, Err(Errno::INTR)));
             }
-            state = self.wait_for_change(state);
+            let Some(waiting) = state.next_to_try() else {
+                state = self.wait_for_change(state);
+                continue;
+            };
+            drop(state);
+            // This is done without the mutex: a network filesystem waits for its server.
+            let (number, result) = (waiting.number, waiting.attempt());
+            drop(waiting);
+            state = self.state();
+            if let Some((removed, result)) = state.complete_attempt(number, result) {
+                drop(state);
+                return Some((removed.unique, result));
+            }
         }
     }
 
     fn wait_for_change<'a>(&self, state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
-        if state.waiting.is_empty() {
-            return self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
-        }
-        // Processes of the host release locks without notice.
-        let waited = self.changed.wait_timeout(state, LOCK_RETRY);
-        waited.unwrap_or_else(PoisonError::into_inner).0
+        let is_unchanged = |state: &mut State| !state.retry && !state.closed;
+        let mut state = if state.waiting.is_empty() {
+            self.changed.wait_while(state, is_unchanged).unwrap_or_else(PoisonError::into_inner)
+        } else {
+            // Processes of the host release locks without notice.
+            let waited = self.changed.wait_timeout_while(state, LOCK_RETRY, is_unchanged);
+            waited.unwrap_or_else(PoisonError::into_inner).0
+        };
+        (state.retry, state.tried) = (false, 0);
+        state
     }
 
     /// Forgets all requests, and ends the thread that waits for results.
@@ -120,16 +185,48 @@ impl Locks {
         self.changed.notify_one();
     }
 
+    /// Whether a request waits for its lock or for its reply.
+    #[cfg(test)]
+    pub(super) fn is_any_waiting(&self) -> bool {
+        let state = self.state();
+        !state.waiting.is_empty() || !state.ended.is_empty()
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl State {
-    /// Tries the requests in the order of their arrival; returns the first result.
-    fn attempt_all(&mut self) -> Option<Granted> {
-        let done = self.waiting.iter().enumerate();
-        let (at, result) = done.filter_map(|(at, waiting)| Some((at, waiting.attempt()?))).next()?;
-        Some((self.waiting.remove(at).unique, result))
+    /// The next request of this round, which is now being tried.
+    fn next_to_try(&mut self) -> Option<Waiting> {
+        let next = self.waiting.iter().find(|waiting| waiting.number > self.tried)?.clone();
+        (self.tried, self.is_trying) = (next.number, true);
+        Some(next)
+    }
+
+    /// Removes the request if it has a result, and returns both.
+    fn complete_attempt(
+        &mut self,
+        number: u64,
+        result: Option<Result<(), Errno>>,
+    ) -> Option<(Waiting, Result<(), Errno>)> {
+        self.is_trying = false;
+        let at = self.waiting.iter().position(|waiting| waiting.number == number)?;
+        let result = result.or_else(|| self.waiting[at].ended.then_some(Err(Errno::INTR)))?;
+        Some((self.waiting.remove(at), result))
+    }
+
+    /// Removes and returns requests. One that is being tried is only marked.
+    fn end_if(&mut self, is_affected: impl Fn(&Waiting) -> bool) -> Vec<Waiting> {
+        let being_tried = self.is_trying.then_some(self.tried);
+        let may_remove = |waiting: &mut Waiting| {
+            if !is_affected(waiting) {
+                return false;
+            }
+            waiting.ended = true;
+            being_tried != Some(waiting.number)
+        };
+        self.waiting.extract_if(.., may_remove).collect()
     }
 }

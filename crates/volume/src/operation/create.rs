@@ -46,7 +46,7 @@ impl Server {
             Ok(node) => node,
             Err(error) => {
                 // The guest does not know the handle, so it could not close it.
-                self.handles.close(handle)?;
+                drop(self.handles.close(handle)?);
                 return Err(error);
             }
         };

@@ -64,6 +64,7 @@ impl Server {
 
     pub(crate) fn destroy(&self) -> Outcome {
         self.handles.close_all();
+        self.locks.end_all();
         self.inodes.forget_all();
         Ok(FuseReply::new())
     }

@@ -51,7 +51,12 @@ impl Server {
 
     fn wait_for_lock(&self, request: Request<'_>) -> Result<(), Errno> {
         let (handle, operation) = self.parse_lock(request)?;
-        self.locks.wait(request.unique, handle, operation)
+        self.locks.wait(request.unique, handle.clone(), operation)?;
+        // Another worker may have closed the handle just before.
+        if self.parse_lock(request).is_err() {
+            self.locks.end(&handle);
+        }
+        Ok(())
     }
 
     /// Ends the wait for a lock; the reply is that of the request that waited. Other requests are done soon, or cannot

@@ -42,7 +42,9 @@ impl Server {
     }
 
     pub(crate) fn release(&self, mut request: Request<'_>) -> Outcome {
-        self.handles.close(request.body.u64()?)?;
+        let handle = self.handles.close(request.body.u64()?)?;
+        self.locks.end(&handle);
+        drop(handle);
         self.locks.retry();
         Ok(FuseReply::new())
     }

@@ -1,6 +1,7 @@
 //! `flock`, through a real kernel and with invalid requests.
 
 use std::fs::{self, File};
+use std::path::Path;
 use std::thread::spawn;
 
 use rustix::fs::{FlockOperation, flock};
@@ -98,4 +99,72 @@ fn waiting_requests_are_limited_and_interrupted() {
     assert_eq!((u32_at(&granted, 4), u64_at(&granted, 8)), (0, 77));
     client.server.locks.close();
     assert_eq!(client.server.next_lock_reply(), None);
+}
+
+fn descriptors_of(path: &Path) -> usize {
+    let descriptors = fs::read_dir("/proc/self/fd").expect("/proc");
+    descriptors.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok()).filter(|link| link == path).count()
+}
+
+/// Otherwise they would hold descriptors that count for no limit.
+#[test]
+fn closed_files_end_their_waiting_requests() {
+    let client = Client::new();
+    let file = client.file();
+    let holder = client.open(file).expect("opened");
+    client.call(opcode::SETLK, file, &lock_request(holder, EXCLUSIVE, FLOCK)).expect("free");
+    let wait = |handle| {
+        let request = message(opcode::SETLKW, file, &lock_request(handle, EXCLUSIVE, FLOCK));
+        assert_eq!(client.server.handle(&request), None);
+    };
+    let expect_interrupted = || {
+        let reply = client.server.next_lock_reply().expect("ended");
+        assert_eq!((u32_at(&reply, 4) as i32, u64_at(&reply, 8)), (-Errno::INTR.raw_os_error(), 77));
+    };
+    let before = descriptors_of(&client.path("file"));
+    for _ in 0..2 {
+        let waiter = client.open(file).expect("opened");
+        (0..10).for_each(|_| wait(waiter));
+        client.call(opcode::RELEASE, file, &u64s(&[waiter, 0, 0])).expect("closed");
+        assert_eq!(descriptors_of(&client.path("file")), before);
+        (0..10).for_each(|_| expect_interrupted());
+    }
+    wait(client.open(file).expect("opened"));
+    client.call(opcode::DESTROY, 0, &[]).expect("destroyed");
+    assert_eq!(descriptors_of(&client.path("file")), 0);
+    expect_interrupted();
+}
+
+/// A request can be interrupted, or its file closed, while it is being tried.
+#[test]
+fn waiting_requests_end_while_they_are_tried() {
+    let client = Client::new();
+    let file = client.file();
+    let holder = client.open(file).expect("opened");
+    client.call(opcode::SETLK, file, &lock_request(holder, EXCLUSIVE, FLOCK)).expect("free");
+    std::thread::scope(|scope| {
+        let replies = scope.spawn(|| {
+            let results = std::iter::from_fn(|| client.server.next_lock_reply());
+            results.map(|reply| u32_at(&reply, 4) as i32).collect::<Vec<_>>()
+        });
+        let mut direct_replies = 0;
+        for number in 0..400 {
+            let waiter = client.open(file).expect("opened");
+            let request = message(opcode::SETLKW, file, &lock_request(waiter, EXCLUSIVE, FLOCK));
+            assert_eq!(client.server.handle(&request), None);
+            if number % 2 == 0 {
+                let interrupt = message(opcode::INTERRUPT, 0, &u64s(&[77]));
+                direct_replies += usize::from(client.server.handle(&interrupt).is_some());
+            }
+            client.call(opcode::RELEASE, file, &u64s(&[waiter, 0, 0])).expect("closed");
+        }
+        while client.server.locks.is_any_waiting() {
+            std::thread::yield_now();
+        }
+        client.server.locks.close();
+        let replies = replies.join().expect("joined");
+        assert_eq!(replies.len() + direct_replies, 400);
+        assert!(replies.iter().all(|error| *error == -Errno::INTR.raw_os_error()), "{replies:?}");
+    });
+    assert_eq!(client.server.handles.get(holder).map(drop), Ok(()));
 }
