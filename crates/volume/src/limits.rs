@@ -25,7 +25,7 @@ pub(super) const LOCK_RETRY: Duration = Duration::from_millis(20);
 /// How old a file's last change must be for its stamp to identify its content: before Linux 6.13, a second change
 /// leaves the same times until the clock of the host's kernel has advanced, which takes up to 10 ms.
 pub(super) const STABLE_AFTER: Duration = Duration::from_millis(50);
-/// Files of one volume that a guest's kernel may know, at about 300 bytes each.
+/// Files that a guest's kernel may know in all of a machine's volumes, at about 300 bytes each.
 const MAX_KNOWN_INODES: usize = 1024 * 1024;
 /// Descriptors that one volume holds for inodes that the guest knows but has not opened.
 const MAX_HELD_FDS: usize = 16 * 1024;
@@ -46,15 +46,15 @@ pub(super) struct Limits {
 }
 
 impl Limits {
-    /// Divides the process's descriptors among `volumes`.
+    /// Divides the process's descriptors and memory among `volumes`.
     pub(super) fn shared_by(volumes: usize) -> Self {
-        Self::within((raise_fd_limit().saturating_sub(RESERVED_FDS) / volumes.max(1) as u64) as usize)
+        Self::divide(raise_fd_limit().saturating_sub(RESERVED_FDS) as usize, volumes.max(1))
     }
 
-    fn within(descriptors: usize) -> Self {
-        let half = (descriptors / 2).max(16);
+    fn divide(descriptors: usize, volumes: usize) -> Self {
+        let half = (descriptors / volumes / 2).max(16);
         Self {
-            known_inodes: MAX_KNOWN_INODES,
+            known_inodes: MAX_KNOWN_INODES / volumes,
             held_fds: half.min(MAX_HELD_FDS),
             open_files: half.min(MAX_OPEN_FILES),
         }
@@ -77,8 +77,11 @@ mod tests {
 
     #[test]
     fn a_volume_takes_no_more_than_its_share() {
-        let limits = Limits::within(1000);
+        let limits = Limits::divide(1000, 1);
         assert_eq!((limits.held_fds, limits.open_files), (500, 500));
-        assert_eq!(Limits::within(usize::MAX).held_fds, MAX_HELD_FDS);
+        assert_eq!(Limits::divide(usize::MAX, 1).held_fds, MAX_HELD_FDS);
+        let limits = Limits::divide(1000, 2);
+        assert_eq!((limits.held_fds, limits.open_files), (250, 250));
+        assert_eq!(limits.known_inodes, MAX_KNOWN_INODES / 2);
     }
 }
