@@ -21,7 +21,7 @@ use super::limits::{Limits, STABLE_AFTER};
 pub(super) const ROOT: u64 = 1;
 /// Maximum number of directories between a file and the root. Renames on the host could make the
 /// recorded parents a loop.
-const MAX_DEPTH: usize = 2048;
+pub(super) const MAX_DEPTH: usize = 2048;
 
 /// A file's identity on the host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -72,6 +72,24 @@ struct Node {
     opened_content: Option<ContentStamp>,
 }
 
+/// How an inode is reached.
+#[derive(Debug)]
+enum Location {
+    /// By a descriptor.
+    Held(Arc<OwnedFd>),
+    /// By its name.
+    Closed(ClosedEntry),
+}
+
+/// An inode without a descriptor.
+#[derive(Debug)]
+struct ClosedEntry {
+    id: u64,
+    key: Key,
+    parent: u64,
+    name: CString,
+}
+
 impl Inodes {
     pub(super) fn new(root: OwnedFd, limits: Limits) -> Self {
         let table = Table { last: ROOT, ..Table::default() };
@@ -80,27 +98,47 @@ impl Inodes {
 
     /// An `O_PATH` descriptor of the inode.
     pub(super) fn fd(&self, id: u64) -> Result<Arc<OwnedFd>, Errno> {
-        self.fd_within_depth(id, MAX_DEPTH)
+        // This is a loop, since the threads have small stacks.
+        let (mut closed, mut next) = (Vec::new(), id);
+        let mut fd = loop {
+            match self.locate(next)? {
+                Location::Held(fd) => break fd,
+                Location::Closed(_) if closed.len() > MAX_DEPTH => return Err(Errno::LOOP),
+                Location::Closed(entry) => {
+                    next = entry.parent;
+                    closed.push(entry);
+                }
+            }
+        };
+        while let Some(entry) = closed.pop() {
+            fd = self.reopen(&fd, &entry)?;
+        }
+        Ok(fd)
     }
 
-    fn fd_within_depth(&self, id: u64, depth: usize) -> Result<Arc<OwnedFd>, Errno> {
+    fn locate(&self, id: u64) -> Result<Location, Errno> {
         if id == ROOT {
-            return Ok(self.root.clone());
+            return Ok(Location::Held(self.root.clone()));
         }
-        let (key, parent, name) = match self.table().nodes.get_mut(&id) {
-            None => return Err(Errno::STALE),
+        match self.table().nodes.get_mut(&id) {
+            None => Err(Errno::STALE),
             Some(Node { fd: Some(fd), used, .. }) => {
                 *used = true;
-                return Ok(fd.clone());
+                Ok(Location::Held(fd.clone()))
             }
-            Some(node) => (node.key, node.parent, node.name.clone()),
-        };
-        let parent = self.fd_within_depth(parent, depth.checked_sub(1).ok_or(Errno::LOOP)?)?;
-        let (fd, stat) = open_entry(&parent, &name)?;
-        if Key::from(&stat) != key {
+            Some(Node { key, parent, name, .. }) => {
+                Ok(Location::Closed(ClosedEntry { id, key: *key, parent: *parent, name: name.clone() }))
+            }
+        }
+    }
+
+    /// Opens an inode by its name, unless that leads to another one now.
+    fn reopen(&self, parent: &OwnedFd, entry: &ClosedEntry) -> Result<Arc<OwnedFd>, Errno> {
+        let (fd, stat) = open_entry(parent, &entry.name)?;
+        if Key::from(&stat) != entry.key {
             return Err(Errno::STALE);
         }
-        self.table().hold_fd(id, Arc::new(fd), self.limits.held_fds)
+        self.table().hold_fd(entry.id, Arc::new(fd), self.limits.held_fds)
     }
 
     /// Finds an entry of a directory, and counts a lookup by the guest.

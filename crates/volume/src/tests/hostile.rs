@@ -2,12 +2,13 @@
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
+use std::process::Command;
 
 use proptest::prelude::*;
 use rustix::io::Errno;
 
-use super::client::{Client, LIMITS, message, u32s, u64s};
-use crate::inodes::ROOT;
+use super::client::{Client, LIMITS, message, u32s, u64_at, u64s};
+use crate::inodes::{MAX_DEPTH, ROOT};
 use crate::limits::Limits;
 use crate::wire::{Request, opcode};
 
@@ -161,6 +162,32 @@ fn a_closed_descriptor_is_reopened_by_name() {
     fs::rename(client.path("a/b/c"), client.path("a/b/d")).expect("rename on the host");
     assert_eq!(client.open(node), Err(Errno::NOENT));
     client.open(file).expect("still there");
+}
+
+#[test]
+fn a_deep_directory_is_reopened_on_a_small_stack() {
+    let client = Client::with(false, Limits { known_inodes: 5000, held_fds: 2, open_files: 4 });
+    let make = |node, _| {
+        let body = [u32s(&[0o755, 0]), b"d\0".to_vec()].concat();
+        u64_at(&client.call(opcode::MKDIR, node, &body).expect("created"), 0)
+    };
+    let deepest = (0..MAX_DEPTH).fold(ROOT, make);
+    let too_deep = (0..2).fold(deepest, make);
+    let close_all = || [c"out", c"etc"].map(|name| client.look_up(ROOT, name).expect("entry"));
+    let attributes = |node| client.call(opcode::GETATTR, node, &[0; 16]).map(drop);
+    std::thread::scope(|scope| {
+        let small = std::thread::Builder::new().stack_size(128 * 1024);
+        let check = || {
+            close_all();
+            assert_eq!(attributes(deepest), Ok(()));
+            close_all();
+            assert_eq!(attributes(too_deep), Err(Errno::LOOP));
+        };
+        small.spawn_scoped(scope, check).expect("a thread").join().expect("enough stack");
+    });
+    // The standard library would hold a descriptor for each level.
+    let removed = Command::new("rm").arg("-rf").arg(client.path("d")).status();
+    assert!(removed.expect("rm").success());
 }
 
 /// A file that the guest unlinks stays accessible for as long as the guest knows its inode.
