@@ -110,7 +110,7 @@ async fn add_layer(
     options: LayerOptions,
     quiet: bool,
 ) -> Result<Image, CliError> {
-    let files = act::files::open(engine, found).await?;
+    let files = act::files::open(engine, found, act::files::TIMEOUT).await?;
     let added = match files.guest(Request::ReadChanges { format: ChangesFormat::Layer }).await {
         Ok((_, stream)) => {
             let (sender, chunks) = mpsc::channel(QUEUE_CHUNKS);

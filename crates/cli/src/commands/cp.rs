@@ -10,6 +10,7 @@ mod rename;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::rc::Rc;
+use std::time::Duration;
 
 use mimeo_engine::act::files::Files;
 use mimeo_engine::machine::FindError;
@@ -37,11 +38,17 @@ pub(crate) struct Args {
     to: String,
 }
 
-/// One side of a copy.
-enum Side {
+/// One side of a copy. The machine of a remote side is either found or opened.
+enum Side<M> {
     Stream,
     Local(PathBuf),
-    Remote(Remote),
+    Remote(M),
+}
+
+/// A path in a machine that was found.
+struct Address {
+    machine: Found,
+    path: String,
 }
 
 /// What to copy.
@@ -63,8 +70,17 @@ pub(crate) async fn run(engine: &Engine, args: &Args) -> Result<i32, CliError> {
 }
 
 async fn open_and_copy(engine: &Engine, args: &Args, opened: &mut OpenMachines) -> Result<(), CliError> {
-    let from = parse_side(engine, &args.from, opened).await?;
-    let to = parse_side(engine, &args.to, opened).await?;
+    let (from, to) = (parse_side(engine, &args.from)?, parse_side(engine, &args.to)?);
+    let is_piped = matches!(from, Side::Stream) || matches!(to, Side::Stream);
+    let timeout = if is_piped { act::files::PIPE_TIMEOUT } else { act::files::TIMEOUT };
+    // Machines are opened in the order of their ids, so that no two copies wait for each other.
+    if let (Side::Remote(from), Side::Remote(to)) = (&from, &to)
+        && to.machine.record.id < from.machine.record.id
+    {
+        opened.open(engine, &to.machine, timeout).await?;
+    }
+    let from = opened.open_side(engine, from, timeout).await?;
+    let to = opened.open_side(engine, to, timeout).await?;
     copy(&from, &to).await
 }
 
@@ -73,13 +89,34 @@ async fn open_and_copy(engine: &Engine, args: &Args, opened: &mut OpenMachines) 
 struct OpenMachines(Vec<Rc<Files>>);
 
 impl OpenMachines {
-    async fn open(&mut self, engine: &Engine, found: &Found) -> Result<Rc<Files>, CliError> {
+    async fn open(
+        &mut self,
+        engine: &Engine,
+        found: &Found,
+        timeout: Duration,
+    ) -> Result<Rc<Files>, CliError> {
         if let Some(files) = self.0.iter().find(|files| files.machine().record.id == found.record.id) {
             return Ok(files.clone());
         }
-        let files = Rc::new(act::files::open(engine, found).await?);
+        let files = Rc::new(act::files::open(engine, found, timeout).await?);
         self.0.push(files.clone());
         Ok(files)
+    }
+
+    async fn open_side(
+        &mut self,
+        engine: &Engine,
+        side: Side<Address>,
+        timeout: Duration,
+    ) -> Result<Side<Remote>, CliError> {
+        Ok(match side {
+            Side::Stream => Side::Stream,
+            Side::Local(path) => Side::Local(path),
+            Side::Remote(Address { machine, path }) => {
+                let files = self.open(engine, &machine, timeout).await?;
+                Side::Remote(Remote::new(files, path, &machine.record.exec_defaults().user))
+            }
+        })
     }
 
     /// Closes all, and returns the first error. The sides of the copy must have been dropped.
@@ -92,7 +129,7 @@ impl OpenMachines {
     }
 }
 
-async fn copy(from: &Side, to: &Side) -> Result<(), CliError> {
+async fn copy(from: &Side<Remote>, to: &Side<Remote>) -> Result<(), CliError> {
     match (from, to) {
         (Side::Stream, Side::Remote(to)) => to.unpack_stdin().await?,
         (Side::Remote(from), Side::Stream) => from.pack_to_stdout().await?,
@@ -131,7 +168,7 @@ fn renamed(tar: pipe::Tar, name: Name, owner: Option<(u64, u64)>) -> pipe::Tar {
 
 /// Parses `-`, `MACHINE:PATH` or a path. A name before a colon is a machine's unless
 /// there is no such machine and the entire text is an existing path.
-async fn parse_side(engine: &Engine, text: &str, opened: &mut OpenMachines) -> Result<Side, CliError> {
+fn parse_side(engine: &Engine, text: &str) -> Result<Side<Address>, CliError> {
     if text == "-" {
         return Ok(Side::Stream);
     }
@@ -139,16 +176,17 @@ async fn parse_side(engine: &Engine, text: &str, opened: &mut OpenMachines) -> R
     let Some((name, path)) = parts.or_else(|| split_machine_name(engine, text)) else {
         return Ok(Side::Local(PathBuf::from(text)));
     };
-    let found = match engine.registry().find(&Selector::NameOrId(name.to_owned())) {
+    let machine = match engine.registry().find(&Selector::NameOrId(name.to_owned())) {
         Err(FindError::None(_)) if std::path::Path::new(text).exists() => {
             return Ok(Side::Local(PathBuf::from(text)));
         }
         found => found?,
     };
-    let process = found.record.exec_defaults();
-    let path = if path.starts_with('/') { path.to_owned() } else { format!("{}/{path}", process.cwd) };
-    let files = opened.open(engine, &found).await?;
-    Ok(Side::Remote(Remote::new(files, path, &process.user)))
+    let path = match path.starts_with('/') {
+        true => path.to_owned(),
+        false => format!("{}/{path}", machine.record.exec_defaults().cwd),
+    };
+    Ok(Side::Remote(Address { machine, path }))
 }
 
 /// Splits `MACHINE:PATH` where the name contains dots: only if such a machine exists,

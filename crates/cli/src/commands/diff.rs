@@ -76,7 +76,7 @@ pub(crate) async fn diff_image(
 }
 
 async fn diff_machine(engine: &Engine, machine: &Found, is_json: bool) -> Result<i32, CliError> {
-    let files = act::files::open(engine, machine).await?;
+    let files = act::files::open(engine, machine, act::files::TIMEOUT).await?;
     let listed = match files.guest(Request::ReadChanges { format: ChangesFormat::List }).await {
         Ok((_, mut stream)) => read_all(&mut stream, MAX_LIST).await,
         Err(error) => Err(error.into()),

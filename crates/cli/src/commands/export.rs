@@ -33,7 +33,9 @@ pub(crate) async fn run(engine: &Engine, args: &Args) -> Result<i32, CliError> {
             "refusing to write an archive to a terminal: use --output, or redirect the output",
         ));
     }
-    let files = act::files::open(engine, &args.machine.find(engine)?).await?;
+    let machine = args.machine.find(engine)?;
+    let timeout = if args.output.is_some() { act::files::TIMEOUT } else { act::files::PIPE_TIMEOUT };
+    let files = act::files::open(engine, &machine, timeout).await?;
     let written = match files.guest(Request::ReadRoot).await {
         Ok((_, stream)) => write(stream, args.output.as_deref()).await,
         Err(error) => Err(error.into()),

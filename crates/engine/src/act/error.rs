@@ -103,6 +103,19 @@ pub enum ActError {
         /// How long the caller waited.
         timeout: Duration,
     },
+    /// Another command uses the machine's disk, and has not finished.
+    #[error(
+        "cannot use the disk of machine {name}: another command (pid {pid}) has not finished with it within {} s",
+        .timeout.as_secs()
+    )]
+    FilesInUse {
+        /// Its name.
+        name: MachineName,
+        /// The command's PID.
+        pid: u32,
+        /// How long the caller waited.
+        timeout: Duration,
+    },
     /// No guest could be started for a volume.
     #[error("cannot open the files of volume {name}")]
     OpenVolume {

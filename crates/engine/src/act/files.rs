@@ -1,9 +1,13 @@
 //! `cp`, `diff`, `export` and `commit`: the files of a machine, whether it runs or not.
 
+use std::time::Duration;
+
 use mimeo_agent_protocol::link::Stream;
 use mimeo_agent_protocol::message::{Reply, Request};
+use tokio::time::sleep;
 
-use super::{ActError, end};
+use super::end::{self, Wait};
+use super::{ActError, start};
 use crate::Engine;
 use crate::control::{ControlClient, ControlError};
 use crate::create::{self, DiskGuest, StageError, StartError};
@@ -24,13 +28,27 @@ enum Access {
     Own(Box<DiskGuest>),
 }
 
+/// How long a command waits for another one that uses the same machine's files.
+pub const TIMEOUT: Duration = end::FILES_TIMEOUT;
+/// The same for a command that reads a pipe or writes to one: the other command may be at its other end.
+pub const PIPE_TIMEOUT: Duration = Duration::from_secs(20);
+
 /// Opens the files of the machine. Call it on a thread that lives as long as the result: it may be the parent of a VMM.
+/// `timeout` limits the wait for another command that uses them. A command that opens several machines does so in the
+/// order of their ids, so that no two wait for each other.
 ///
 /// # Errors
 /// If the machine's state does not allow it, or no guest can be started for its disk.
-pub async fn open(engine: &Engine, machine: &Found) -> Result<Files, ActError> {
+pub async fn open(engine: &Engine, machine: &Found, timeout: Duration) -> Result<Files, ActError> {
+    let mut wait = Wait::new(end::FINISH_TIMEOUT, timeout);
+    let was_live = machine.record.phase().is_live();
+    let mut machine = machine.clone();
     loop {
-        let machine = end::settle(engine, machine).await?;
+        machine = end::settle_within(engine, &machine, &mut wait).await?;
+        if !was_live {
+            // Another command that waited, too, may have started it.
+            machine = start::wait_until_started(engine, &machine).await?;
+        }
         if machine.record.phase().is_live() {
             return open_live(engine, machine).await;
         }
@@ -43,6 +61,11 @@ pub async fn open(engine: &Engine, machine: &Found) -> Result<Files, ActError> {
                 return Err(ActError::OpenFiles { name, source });
             }
         }
+        if wait.is_over(engine, &machine)? {
+            return Err(end::not_ended(&machine, end::FINISH_TIMEOUT));
+        }
+        sleep(end::POLL_INTERVAL).await;
+        machine = end::read(engine, &machine)?;
     }
 }
 

@@ -25,7 +25,7 @@ pub async fn start(
     client: Option<AttachingClient>,
 ) -> Result<bool, ActError> {
     let mut machine = machine.clone();
-    let mut wait = Wait::new(OTHER_START_TIMEOUT);
+    let mut wait = Wait::new(OTHER_START_TIMEOUT, end::FILES_TIMEOUT);
     loop {
         if !machine.supervised && machine.record.phase().is_live() {
             sweep(engine)?;
@@ -42,13 +42,26 @@ pub async fn start(
             _ if phase == Phase::Running => return Ok(false),
             _ => {}
         }
-        if wait.is_over(engine, &machine) {
+        if wait.is_over(engine, &machine)? {
             return Err(ActError::NotStarted { name: machine.record.name, timeout: OTHER_START_TIMEOUT });
         }
         sleep(end::POLL_INTERVAL).await;
-        let gone = || ActError::Gone { name: machine.record.name.clone() };
-        machine = engine.registry().read(&machine.record.id).ok_or_else(gone)?;
+        machine = end::read(engine, &machine)?;
     }
+}
+
+/// Waits until another process has started the machine, or has failed to. Returns its state.
+pub(super) async fn wait_until_started(engine: &Engine, machine: &Found) -> Result<Found, ActError> {
+    let mut wait = Wait::new(OTHER_START_TIMEOUT, end::FILES_TIMEOUT);
+    let mut machine = machine.clone();
+    while machine.supervised && machine.record.phase() == Phase::Creating {
+        if wait.is_over(engine, &machine)? {
+            return Err(ActError::NotStarted { name: machine.record.name, timeout: OTHER_START_TIMEOUT });
+        }
+        sleep(end::POLL_INTERVAL).await;
+        machine = end::read(engine, &machine)?;
+    }
+    Ok(machine)
 }
 
 async fn launch(machine: &Found, client: Option<AttachingClient>) -> Result<(), ActError> {

@@ -20,7 +20,7 @@ pub async fn open(engine: &Engine, volume: &VolumeName) -> Result<(Files, String
         let mounts = &machine.record.spec.volume_mounts;
         let mount = mounts.iter().find(|mount| mount.name.as_ref() == Some(volume));
         let path = mount.map(|mount| mount.target.clone()).unwrap_or_default();
-        return Ok((files::open(engine, &machine).await?, path));
+        return Ok((files::open(engine, &machine, files::PIPE_TIMEOUT).await?, path));
     }
     let opened = open_volume(engine, volume).await;
     let failed = |source| ActError::OpenVolume { name: volume.clone(), source: Box::new(source) };
