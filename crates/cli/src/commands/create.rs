@@ -4,7 +4,7 @@ use mimeo_engine::{Engine, create};
 
 use crate::commands::run::MachineArgs;
 use crate::error::CliError;
-use crate::interruption::interruption;
+use crate::interruption::Interruption;
 use crate::{output, progress};
 
 /// Arguments of `mimeo create`.
@@ -25,10 +25,12 @@ pub(crate) async fn run(engine: &Engine, args: Args) -> Result<i32, CliError> {
     let progress = progress::reporter(args.machine.quiet());
     let (spec, files) = args.machine.into_spec(engine)?;
     files.prepare(engine, spec.name.as_ref()).await?;
+    // From here on: a signal that came during the first step would leave the machine behind.
+    let mut interruption = Interruption::listen();
     let created = tokio::select! {
         created = create::create(engine, spec, progress) => created,
         // Dropping the creation undoes it.
-        signal = interruption() => {
+        signal = interruption.received() => {
             files.give_up();
             return Ok(128 + signal);
         }
