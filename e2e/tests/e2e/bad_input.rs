@@ -162,7 +162,10 @@ fn invalid_options_are_refused() {
         (&["--disk", "1k"], "--disk must be between"),
         (&["--driver", "abacus"], "there is no driver \"abacus\": this mimeo has firecracker, qemu"),
         (&["-v", "/no/such/dir:/x"], "volume /no/such/dir does not exist on this host"),
-        (&["-v", "/tmp:relative"], "\"relative\" in the container must be absolute"),
+        (
+            &["-v", "/tmp:relative"],
+            "has no absolute path in the container: \"relative\" does not begin with /",
+        ),
         (&["-v", "/tmp:/x:shiny"], "has an unknown option \"shiny\""),
         (&["--name", "../etc"], "\"../etc\" is not a valid name"),
         (&["--name", "a b"], "\"a b\" is not a valid name"),

@@ -127,7 +127,10 @@ fn a_refused_snapshot_leaves_its_source_running() {
     let image = world.busybox();
     let files = format!("{}:/data", world.files().display());
     world.start(["--name", "shared", "-v", &files, &image, "sleep", "1000"]);
-    world.mimeo(["snapshot", "create", "shared"]).code(125).stderr_contains("it has volumes");
+    world
+        .mimeo(["snapshot", "create", "shared"])
+        .code(125)
+        .stderr_contains("it has directories of the host as volumes");
     assert_eq!(world.sh("shared", "echo on"), "on");
     world.start(["--name", "frozen", &image, "sleep", "1000"]);
     world.mimeo(["pause", "frozen"]).ok();
