@@ -6,7 +6,7 @@ use e2e::{Image, LOGIN, Layer, Outcome, Registry, User, World, as_root_and_user,
 use rustix::process::Signal;
 
 /// Prints a line at each start, and runs until it is stopped.
-const UP: &str = "echo up; trap 'exit 5' TERM; while :; do sleep 0.1; done";
+const UP: &str = "trap 'exit 5' TERM; echo up; while :; do sleep 0.1; done";
 
 fn ups(world: &World, name: &str) -> usize {
     world.mimeo(["logs", name]).stdout.lines().count()
@@ -65,15 +65,26 @@ fn an_unhealthy_machine_is_started_again() {
 fn a_clone_is_killed_after_its_own_time() {
     let world = World::new(User::Root);
     let image = world.busybox();
-    world.start(["--name", "web", "--timeout", "20", &image, "sh", "-c", UP]);
-    until_ups(&world, "web", 1);
-    world.mimeo(["fork", "web", "--name", "clone"]).ok();
-    world.mimeo(["pause", "clone"]).ok();
+    // A machine must live until it is cloned, and its clone until it is paused, however slow this host is.
+    let clone_within = |seconds: &str| {
+        world.mimeo(["rm", "-f", "-t", "0", "-i", "web", "clone"]).code(0);
+        world.start(["--name", "web", "--timeout", seconds, &image, "sh", "-c", UP]);
+        until_ups(&world, "web", 1);
+        let forked = world.mimeo(["fork", "web", "--name", "clone"]).code == 0;
+        let written = forked && world.mimeo(["exec", "clone", "sh", "-c", "echo kept > /file"]).code == 0;
+        written && world.mimeo(["pause", "clone"]).code == 0
+    };
+    assert!(["20", "60", "180", "540"].into_iter().any(clone_within));
     world.mimeo(["wait", "web", "clone"]).ok().printed("-1\n-1\n");
     let started = |name: &str| world.inspect(name)["State"]["StartedAt"].as_str().map(str::to_owned);
     assert!(started("web") < started("clone"));
+    // A guest that was paused flushes its disk nevertheless.
+    world.mimeo(["cp", "clone:/file", "file"]).ok();
+    assert_eq!(fs::read_to_string(world.files().join("file")).expect("copied"), "kept\n");
     // Each start has the whole time.
+    let ups_before = ups(&world, "web");
     world.mimeo(["start", "web"]).ok();
+    until_ups(&world, "web", ups_before + 1);
     world.mimeo(["stop", "web"]).ok();
     world.mimeo(["wait", "web"]).ok().printed("5\n");
 }

@@ -204,10 +204,7 @@ impl Machine {
             Event::Request((request, reply)) => self.handle_request(request, reply).await,
             Event::Signal(signal) => self.handle_signal(signal).await,
             Event::Deadline => self.kill().await,
-            Event::TimeLimit => {
-                (self.time_limit, self.is_timed_out) = (None, true);
-                self.kill().await;
-            }
+            Event::TimeLimit => self.handle_time_limit().await,
             Event::ServerGone => {
                 self.is_final = true;
                 self.kill().await;
@@ -308,11 +305,7 @@ impl Machine {
     async fn stop(&mut self, timeout: Option<u32>) {
         let decision = decide(self.record().phase(), Action::Stop);
         if decision == Ok(Decision::ResumeFirst) {
-            self.guest
-                .instance
-                .resume()
-                .await
-                .log_failure("supervisor", "resume the VMM to stop the machine");
+            self.resume_to_end().await;
         }
         let seconds = timeout.unwrap_or(self.record().spec.stop_timeout);
         let at = Instant::now() + Duration::from_secs(seconds.into());
@@ -326,6 +319,27 @@ impl Machine {
         if seconds > 0 {
             self.forward_signal(self.guest.stop_signal);
         }
+    }
+
+    /// A paused container handles no signal, and its guest flushes no disk.
+    async fn resume_to_end(&mut self) {
+        let resumed = self.guest.instance.resume().await;
+        resumed.log_failure("supervisor", "resume the VMM to stop the machine");
+    }
+
+    /// The container has run for as long as it may.
+    async fn handle_time_limit(&mut self) {
+        self.time_limit = None;
+        // It is being killed for another reason: a second kill would end the VMM at once.
+        if self.killed {
+            return;
+        }
+        self.is_timed_out = true;
+        if self.record().phase() == Phase::Paused {
+            self.resume_to_end().await;
+            self.enter(State::Stopping);
+        }
+        self.kill().await;
     }
 
     /// Kills the container; if the guest does not answer, kills the VMM.
@@ -444,11 +458,7 @@ impl Machine {
             return self.forward_signal(signal);
         }
         if matches!(self.record().phase(), Phase::Paused | Phase::DiskError) {
-            self.guest
-                .instance
-                .resume()
-                .await
-                .log_failure("supervisor", "resume the VMM to stop the machine");
+            self.resume_to_end().await;
         }
         if self.deadline.is_some() {
             return self.kill().await;
