@@ -61,6 +61,48 @@ fn an_unhealthy_machine_is_started_again() {
     world.assert_empty();
 }
 
+/// Starts an unhealthy machine that ignores its stop signal, and waits until it is to be started again for that.
+fn until_unhealthy_restart(world: &World, image: &str) {
+    world.start([
+        "--rm",
+        "--name",
+        "web",
+        "--stop-timeout",
+        "1000",
+        "--health-cmd",
+        "false",
+        "--health-interval",
+        "disable",
+        "--health-retries",
+        "1",
+        "--health-start-period",
+        "0s",
+        "--health-on-failure",
+        "restart",
+        image,
+        "sh",
+        "-c",
+        "trap '' TERM; echo up; while :; do sleep 0.1; done",
+    ]);
+    until_ups(world, "web", 1);
+    world.mimeo(["healthcheck", "run", "web"]).code(1).printed("unhealthy\n");
+    until("it is stopping", || (world.inspect("web")["State"]["Status"] == "stopping").then_some(()));
+}
+
+as_root_and_user!(a_restart_of_an_unhealthy_machine_can_be_cancelled, |world| {
+    let image = world.busybox();
+    until_unhealthy_restart(&world, &image);
+    world.mimeo(["kill", "web"]).ok();
+    world.wait_until_no_process();
+    world.assert_empty();
+    until_unhealthy_restart(&world, &image);
+    let pid = world.inspect("web")["State"]["Pid"].as_i64().expect("a pid");
+    let pid = rustix::process::Pid::from_raw(i32::try_from(pid).expect("a pid")).expect("a pid");
+    rustix::process::kill_process(pid, Signal::TERM).expect("signalled");
+    world.wait_until_no_process();
+    world.assert_empty();
+});
+
 #[test]
 fn a_clone_is_killed_after_its_own_time() {
     let world = World::new(User::Root);

@@ -206,7 +206,7 @@ impl Machine {
             Event::Deadline => self.kill().await,
             Event::TimeLimit => self.handle_time_limit().await,
             Event::ServerGone => {
-                self.is_final = true;
+                self.make_final();
                 self.kill().await;
             }
             Event::Health(health) => self.update_health(health).await,
@@ -291,8 +291,22 @@ impl Machine {
         }
     }
 
-    fn note_stop(&mut self, purpose: StopPurpose) {
+    /// Whatever was planned, the machine is not started again.
+    fn make_final(&mut self) {
         self.is_final = true;
+        self.cancel_restart();
+        self.is_kept = false;
+    }
+
+    /// A restart for its health is not made any more.
+    fn cancel_restart(&mut self) {
+        if std::mem::take(&mut self.is_restart_requested) {
+            self.is_kept = false;
+        }
+    }
+
+    fn note_stop(&mut self, purpose: StopPurpose) {
+        self.make_final();
         self.guest.claim.record.stopped_by_user = purpose == StopPurpose::User;
         self.is_kept = purpose == StopPurpose::Restart;
     }
@@ -363,6 +377,7 @@ impl Machine {
         }
         if ENDING_SIGNALS.contains(&signal) || signal == self.guest.stop_signal {
             self.guest.claim.record.stopped_by_user = true;
+            self.cancel_restart();
             self.store_state();
         }
         self.events.record(&self.guest.claim.record, "kill", &[("signal", signal::name(signal))]);
@@ -451,7 +466,9 @@ impl Machine {
     /// container ignores them: a second one kills it, and so does the stop timeout.
     async fn handle_signal(&mut self, signal: i32) {
         let ends = matches!(signal, SIGINT | SIGTERM);
-        self.is_final |= ends;
+        if ends {
+            self.make_final();
+        }
         // SIGTERM may come from a host that shuts down, Ctrl-C comes from a user.
         self.guest.claim.record.stopped_by_user |= signal == SIGINT;
         if !ends {
@@ -516,7 +533,9 @@ impl Machine {
                 self.stop(None).await;
             }
             HealthAction::Restart => {
-                (self.is_restart_requested, self.is_kept) = (true, true);
+                // A snapshot server starts another clone instead.
+                let is_own = self.record().serve.is_none();
+                (self.is_restart_requested, self.is_kept) = (is_own, is_own);
                 self.stop(None).await;
             }
         }
