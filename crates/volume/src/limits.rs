@@ -20,7 +20,8 @@ pub(super) const CACHE_TIMEOUT: Duration = Duration::from_secs(1);
 pub(super) const MAX_WAITING_LOCKS: usize = 1024;
 /// Interrupted requests that are remembered: more than may be on their way to a worker.
 pub(super) const REMEMBERED_INTERRUPTS: usize = 64;
-/// How long a lock that a process of the host has released may stay unnoticed.
+/// How long a lock that a process of the host has released may stay unnoticed. The host's own processes wait in its
+/// kernel, and so get a lock before the guest's.
 pub(super) const LOCK_RETRY: Duration = Duration::from_millis(20);
 /// How old a file's last change must be for its stamp to identify its content: before Linux 6.13, a second change
 /// leaves the same times until the clock of the host's kernel has advanced, which takes up to 10 ms.
