@@ -21,7 +21,7 @@ use std::task::{Context, Poll, Wake, Waker, ready};
 
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::fs::{Mode, OFlags};
-use rustix::io::Errno;
+use rustix::io::{Errno, retry_on_intr};
 use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 
@@ -96,11 +96,19 @@ impl Directions {
         self.0[direction as usize].lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn register(&self, direction: Direction, waker: &Waker) {
-        match &mut self.state(direction).waiting {
+    /// Whether an attempt may succeed. Until it does, only a later edge permits another.
+    fn begin_attempt(&self, direction: Direction) -> bool {
+        std::mem::take(&mut self.state(direction).may_succeed)
+    }
+
+    /// Registers a waker for the next edge; returns whether there was one since the last attempt.
+    fn register(&self, direction: Direction, waker: &Waker) -> bool {
+        let mut state = self.state(direction);
+        match &mut state.waiting {
             Some(present) => present.clone_from(waker),
             empty => *empty = Some(waker.clone()),
         }
+        state.may_succeed
     }
 
     /// Records that the port has changed.
@@ -135,13 +143,15 @@ impl Watched {
         // The runtime stores only one waker: this one wakes both directions.
         let both = Waker::from(self.directions.clone());
         loop {
-            if self.directions.state(direction).may_succeed {
-                if let Some(done) = operation(&self.port)? {
-                    return Poll::Ready(Ok(done));
-                }
-                self.directions.state(direction).may_succeed = false;
+            if self.directions.begin_attempt(direction)
+                && let Some(done) = operation(&self.port).transpose()
+            {
+                self.directions.state(direction).may_succeed = true;
+                return Poll::Ready(done);
             }
-            self.directions.register(direction, context.waker());
+            if self.directions.register(direction, context.waker()) {
+                continue;
+            }
             let mut guard = ready!(self.edges.poll_read_ready(&mut Context::from_waker(&both)))?;
             // Later edges make the descriptor ready again.
             if self.take_edge()? {
@@ -177,7 +187,7 @@ impl AsyncRead for PortReader {
         let received_any = self.received_any;
         // The unused rest of a large buffer would be zeroed again for each page.
         let space = buffer.initialize_unfilled_to(buffer.remaining().min(PORT_READ));
-        let operation = |port: &OwnedFd| match rustix::io::read(port, &mut *space) {
+        let operation = |port: &OwnedFd| match retry_on_intr(|| rustix::io::read(port, &mut *space)) {
             Ok(0) if !received_any => Ok(None),
             Ok(read) => Ok(Some(read)),
             Err(errno) => retry(errno),
@@ -197,10 +207,11 @@ pub(crate) struct PortWriter {
 
 impl AsyncWrite for PortWriter {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.watched.poll_until(Direction::Write, context, |port| match rustix::io::write(port, bytes) {
+        let operation = |port: &OwnedFd| match retry_on_intr(|| rustix::io::write(port, bytes)) {
             Ok(written) => Ok(Some(written)),
             Err(errno) => retry(errno),
-        })
+        };
+        self.watched.poll_until(Direction::Write, context, operation)
     }
 
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -214,7 +225,7 @@ impl AsyncWrite for PortWriter {
 
 fn retry<T>(errno: Errno) -> io::Result<Option<T>> {
     match errno {
-        Errno::AGAIN | Errno::INTR => Ok(None),
+        Errno::AGAIN => Ok(None),
         _ => Err(errno.into()),
     }
 }
@@ -297,6 +308,31 @@ mod tests {
             assert!(matches!(read(&mut reader, &reading), Poll::Ready(Ok(7))));
             assert!(writer_first || write(&mut writer, &writing).is_ready());
         }
+    }
+
+    /// An edge that comes during an attempt permits another one.
+    #[tokio::test]
+    async fn an_edge_during_an_attempt_is_not_lost() {
+        let (reader, _writer, _host) = port();
+        let mut attempts = 0;
+        let waker = Waker::from(Arc::<Task>::default());
+        let polled = reader.watched.poll_until(Direction::Read, &mut Context::from_waker(&waker), |_| {
+            attempts += 1;
+            reader.watched.directions.record_edge();
+            Ok((attempts == 3).then_some(()))
+        });
+        assert!(matches!(polled, Poll::Ready(Ok(()))));
+        assert_eq!(attempts, 3);
+    }
+
+    /// Otherwise the next request would wait for an edge that does not come.
+    #[tokio::test]
+    async fn a_success_permits_the_next_attempt() {
+        let (mut reader, _writer, host) = port();
+        let task = Arc::default();
+        rustix::io::write(&host, &[0; 128]).expect("written");
+        assert!(matches!(read(&mut reader, &task), Poll::Ready(Ok(64))));
+        assert!(matches!(read(&mut reader, &task), Poll::Ready(Ok(64))));
     }
 
     #[tokio::test]
