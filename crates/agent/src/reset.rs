@@ -4,13 +4,15 @@
 //! start the first real one, on other disks, as if it had not.
 
 use std::fs::File;
-use std::io::Write;
+use std::io::{self, Write};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mimeo_agent_protocol::message::{Failure, Reply};
 
 use crate::blocking::run_blocking;
+use crate::console::log;
 use crate::disk_volume::DISKS;
 use crate::failure::{Context, SystemError, wrong_state};
 use crate::machine::{Machine, State};
@@ -41,7 +43,9 @@ pub(crate) async fn handle(machine: &Arc<Machine>) -> Result<Reply, Failure> {
         [ROOT, WRITABLE, DISKS, IMAGE].into_iter().try_for_each(unmount)?;
         network::remove_addresses()?;
         metadata::clear();
-        overwrite_free_pages()?;
+        if let Err(error) = overwrite_free_pages(Path::new(SCRATCH)) {
+            log(&format!("cannot overwrite free memory: {error}"));
+        }
         Ok(rustix::system::sethostname(b"").context("clear the host name")?)
     })
     .await?;
@@ -51,16 +55,17 @@ pub(crate) async fn handle(machine: &Arc<Machine>) -> Result<Reply, Failure> {
 
 /// Writes to the pages that the container's programs were in: QEMU discards its translation of a page's code at the
 /// first write, which would be in each machine.
-fn overwrite_free_pages() -> Result<(), SystemError> {
-    let overwrite = || {
-        let mut file = File::create(SCRATCH)?;
-        let chunk = vec![0; 64 << 10];
-        for _ in 0..OVERWRITTEN_BYTES / chunk.len() {
-            file.write_all(&chunk)?;
-        }
-        std::fs::remove_file(SCRATCH)
-    };
-    overwrite().context("overwrite free memory")
+///
+/// This only saves time, and a small guest may not have as much free memory.
+fn overwrite_free_pages(scratch: &Path) -> io::Result<()> {
+    let mut file = File::create(scratch)?;
+    // The file exists until it is closed.
+    std::fs::remove_file(scratch)?;
+    let chunk = vec![0; 64 << 10];
+    for _ in 0..OVERWRITTEN_BYTES / chunk.len() {
+        file.write_all(&chunk)?;
+    }
+    Ok(())
 }
 
 fn unmount(target: &str) -> Result<(), SystemError> {
@@ -70,5 +75,19 @@ fn unmount(target: &str) -> Result<(), SystemError> {
             Err(rustix::io::Errno::BUSY) if Instant::now() < end => std::thread::sleep(POLL_INTERVAL),
             result => return result.context(format!("unmount {target}")),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_scratch_file_is_removed() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let scratch = directory.path().join("scratch");
+        overwrite_free_pages(&scratch).expect("written");
+        assert!(!scratch.exists());
+        assert!(overwrite_free_pages(directory.path()).is_err());
     }
 }
