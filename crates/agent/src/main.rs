@@ -60,7 +60,8 @@ mod watch;
 
 /// musl's allocator returns buffers of 128 KiB and more to the kernel as soon as they are freed, so each message of
 /// a volume or of a process's output was copied into pages that had to be faulted in first: one to two faults for
-/// each page of data. This allocator keeps up to 2 MiB.
+/// each page of data. This allocator takes all buffers from one heap, and keeps up to 2 MiB free at its end. It does
+/// not know which pages of it are zero, so it writes zeroed buffers in full.
 #[global_allocator]
 static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
 

@@ -7,6 +7,7 @@
 use std::io;
 use std::os::fd::OwnedFd;
 
+use rustix::buffer::spare_capacity;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
@@ -23,6 +24,17 @@ pub(crate) async fn read(file: &AsyncFd<OwnedFd>, buffer: &mut [u8]) -> io::Resu
     loop {
         let mut guard = file.readable().await?;
         if let Ok(result) = guard.try_io(|file| Ok(rustix::io::read(file, &mut *buffer)?)) {
+            return result;
+        }
+    }
+}
+
+/// As [`read`], but replaces the content of `buffer`, up to its capacity.
+pub(crate) async fn read_into(file: &AsyncFd<OwnedFd>, buffer: &mut Vec<u8>) -> io::Result<usize> {
+    buffer.clear();
+    loop {
+        let mut guard = file.readable().await?;
+        if let Ok(result) = guard.try_io(|file| Ok(rustix::io::read(file, spare_capacity(buffer))?)) {
             return result;
         }
     }

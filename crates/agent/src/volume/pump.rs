@@ -12,7 +12,7 @@ use rustix::io::Errno;
 use tokio::io::unix::AsyncFd;
 
 use super::owners::{Owners, Pending};
-use crate::watch::read;
+use crate::watch::read_into;
 
 /// The stream's channel for the messages.
 const CHANNEL: u8 = 0;
@@ -35,19 +35,18 @@ pub(super) async fn run(device: AsyncFd<OwnedFd>, sender: Arc<Sender>, receiver:
 
 /// From the kernel to the host.
 async fn forward_requests(device: &AsyncFd<OwnedFd>, sender: &Sender, pending: &Pending) {
-    // Pages of the buffer that were never written take no memory.
-    let mut buffer = vec![0; MAX_REQUEST];
+    // Most requests are small: the pages beyond them are never written, and so take no memory.
+    let mut buffer = Vec::with_capacity(MAX_REQUEST);
     loop {
-        let length = match read(device, &mut buffer).await {
+        match read_into(device, &mut buffer).await {
             Ok(0) => return,
-            Ok(length) => length,
+            Ok(_) => {}
             // The request was cancelled before it could be read.
             Err(error) if is_retryable(&error) => continue,
             Err(_) => return,
-        };
-        let request = &mut buffer[..length];
-        pending.rewrite_request(request);
-        if sender.data(CHANNEL, Bytes::copy_from_slice(request)).await.is_err() {
+        }
+        pending.rewrite_request(&mut buffer);
+        if sender.data(CHANNEL, Bytes::copy_from_slice(&buffer)).await.is_err() {
             return;
         }
     }
