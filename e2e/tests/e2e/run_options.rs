@@ -91,17 +91,54 @@ fn until_unhealthy_restart(world: &World, image: &str) {
 
 as_root_and_user!(a_restart_of_an_unhealthy_machine_can_be_cancelled, |world| {
     let image = world.busybox();
-    until_unhealthy_restart(&world, &image);
+    until_unhealthy_restart(world, &image);
     world.mimeo(["kill", "web"]).ok();
     world.wait_until_no_process();
     world.assert_empty();
-    until_unhealthy_restart(&world, &image);
+    until_unhealthy_restart(world, &image);
     let pid = world.inspect("web")["State"]["Pid"].as_i64().expect("a pid");
     let pid = rustix::process::Pid::from_raw(i32::try_from(pid).expect("a pid")).expect("a pid");
     rustix::process::kill_process(pid, Signal::TERM).expect("signalled");
     world.wait_until_no_process();
     world.assert_empty();
 });
+
+#[test]
+fn a_check_counts_when_it_is_answered_and_only_if_the_machine_has_run() {
+    let world = World::new(User::Root);
+    let image = world.busybox();
+    let start = |name: &str, check: &str, more: &[&str]| {
+        let options = ["--name", name, "--health-cmd", check, "--health-interval", "disable"];
+        let streak = ["--health-retries", "1", "--health-start-period", "0s"];
+        let command = [&*image, "sleep", "1000"];
+        world.start(options.into_iter().chain(streak).chain(more.iter().copied()).chain(command));
+    };
+    let status = |name: &str| world.inspect(name)["State"]["Health"]["Status"].clone();
+    start("web", "test -e /ok", &[]);
+    for (change, code, expected) in [("touch", 0, "healthy"), ("rm", 1, "unhealthy")].repeat(5) {
+        world.mimeo(["exec", "web", change, "/ok"]).ok();
+        world.mimeo(["healthcheck", "run", "web"]).code(code);
+        assert_eq!(status("web"), expected);
+    }
+    let more = ["--health-timeout", "30s", "--health-on-failure", "stop", "--stop-timeout", "0"];
+    start("slow", "touch /checks; test -e /fail || sleep 1000", &more);
+    let check = world.spawn(["healthcheck", "run", "slow"]);
+    until("it is being checked", || {
+        (world.mimeo(["exec", "slow", "test", "-e", "/checks"]).code == 0).then_some(())
+    });
+    world.mimeo(["exec", "slow", "touch", "/fail"]).ok();
+    world.mimeo(["pause", "slow"]).ok();
+    // It takes longer than it may because the machine is paused.
+    Outcome::wait_for(check).code(125).stderr_contains("it is paused");
+    assert_eq!(status("slow"), "starting");
+    world.mimeo(["unpause", "slow"]).ok();
+    assert_eq!(world.sh("slow", "echo on"), "on");
+    world.mimeo(["rm", "-f", "-t", "0", "web", "slow"]).ok();
+    start("web", "false", &["--health-on-failure", "stop", "--stop-timeout", "0"]);
+    world.mimeo(["healthcheck", "run", "web"]).code(1).printed("unhealthy\n");
+    world.mimeo(["wait", "web"]).ok();
+    assert_eq!(status("web"), "unhealthy");
+}
 
 #[test]
 fn a_clone_is_killed_after_its_own_time() {

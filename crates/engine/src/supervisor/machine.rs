@@ -6,6 +6,7 @@ use std::time::Duration;
 use mimeo_agent_protocol::link::{LinkError, Stream};
 use mimeo_agent_protocol::message::{ExitStatus, Reply, Request};
 use mimeo_vmm::{DiskError, OperationError, VmExit};
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -13,6 +14,7 @@ use tokio::time::Instant;
 use super::clients::PendingRequest;
 use super::clock::{ClockReading, PausedTime};
 use super::disk_error::DiskWait;
+use super::probe::HealthReport;
 use super::signals::{SIGINT, SIGTERM};
 use crate::cause::chain;
 use crate::control::{ControlReply, ControlRequest, StopPurpose};
@@ -116,7 +118,7 @@ pub(super) enum Event {
     Deadline,
     /// The container has run for as long as it may.
     TimeLimit,
-    Health(Health),
+    Health(HealthReport),
     DiskError(DiskError),
     /// It is time to try again what the host's disk has refused.
     Retry,
@@ -209,7 +211,7 @@ impl Machine {
                 self.make_final();
                 self.kill().await;
             }
-            Event::Health(health) => self.update_health(health).await,
+            Event::Health(report) => self.handle_health(report).await,
             Event::DiskError(error) => self.handle_disk_error(error),
             Event::Retry => self.retry().await,
             Event::LogLost(bytes) => {
@@ -490,7 +492,22 @@ impl Machine {
         self.guest.claim.record.log_lost_bytes = bytes;
     }
 
-    async fn update_health(&mut self, health: Health) {
+    /// Stores the health, answers the client that has requested the check, and acts on a failure.
+    async fn handle_health(&mut self, report: HealthReport) {
+        let HealthReport { health, is_failure, answer } = report;
+        let is_unhealthy = health.status == HealthStatus::Unhealthy;
+        self.update_health(health);
+        if let Some((client, reply)) = answer {
+            // The client may have disconnected.
+            client.send(reply).ok();
+        }
+        // Each failure counts, as with podman: the machine may not have run when it became unhealthy.
+        if is_failure && is_unhealthy && self.record().phase() == Phase::Running {
+            self.handle_unhealthy().await;
+        }
+    }
+
+    fn update_health(&mut self, health: Health) {
         let before = self.guest.claim.record.health.replace(health.clone());
         if before.as_ref() == Some(&health) {
             return;
@@ -501,29 +518,32 @@ impl Machine {
         }
         let status = health.status.to_string();
         self.events.record(&self.guest.claim.record, "health_status", &[("health_status", status)]);
-        if health.status == HealthStatus::Unhealthy && self.record().phase() == Phase::Running {
-            self.handle_unhealthy().await;
-        }
     }
 
     /// Has the probe check the machine's health and answer the client.
     fn check_health(&self, reply: oneshot::Sender<ControlReply>) {
-        let decision = decide(self.record().phase(), Action::Enter);
-        // The client may have disconnected.
-        match (decision, &self.probe) {
-            (Err(refusal), _) => drop(reply.send(ControlReply::Refused { refusal })),
-            // A request that is not received is dropped together with its reply channel.
-            (Ok(_), Some(probe)) => drop(probe.try_send(reply)),
+        let refused = match (decide(self.record().phase(), Action::Enter), &self.probe) {
+            (Err(refusal), _) => (reply, ControlReply::Refused { refusal }),
             (Ok(_), None) => {
-                let message = "it has no defined healthcheck".to_owned();
-                drop(reply.send(ControlReply::Failed { message }));
+                (reply, ControlReply::Failed { message: "it has no defined healthcheck".to_owned() })
             }
-        }
+            (Ok(_), Some(probe)) => match probe.try_send(reply) {
+                Ok(()) => return,
+                Err(TrySendError::Full(reply) | TrySendError::Closed(reply)) => {
+                    (reply, ControlReply::Failed { message: "too many health checks wait".to_owned() })
+                }
+            },
+        };
+        let (reply, answer) = refused;
+        // The client may have disconnected.
+        reply.send(answer).ok();
     }
 
     async fn handle_unhealthy(&mut self) {
         match self.record().spec.health_on_failure {
             HealthAction::None => {}
+            // A second kill would end the VMM.
+            HealthAction::Kill if self.killed => {}
             HealthAction::Kill => {
                 self.note_stop(StopPurpose::User);
                 self.kill().await;

@@ -8,13 +8,22 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::control::ControlReply;
-use crate::machine::{Health, HealthProbe, HealthSpec, HealthStatus, Phase};
+use crate::machine::{Action, Health, HealthProbe, HealthSpec, HealthStatus, Phase, Refusal, decide};
 
 /// Interval until the first success, so that a start is noticed soon.
 const STARTING_INTERVAL: Duration = Duration::from_secs(1);
 const SIGKILL: i32 = 9;
 /// Bytes of a failed command's output that are stored.
 const MAX_OUTPUT: usize = 500;
+
+/// What the task that owns the machine learns of a check.
+pub(super) struct HealthReport {
+    pub(super) health: Health,
+    /// Whether there was a check, and it has failed.
+    pub(super) is_failure: bool,
+    /// The client that has requested the check, and its reply: it is sent when the health is stored.
+    pub(super) answer: Option<(oneshot::Sender<ControlReply>, ControlReply)>,
+}
 
 /// A health probe and what it needs.
 pub(super) struct Probe {
@@ -23,7 +32,7 @@ pub(super) struct Probe {
     pub(super) process: Process,
     pub(super) link: Link,
     pub(super) phase: watch::Receiver<Phase>,
-    pub(super) reports: mpsc::Sender<Health>,
+    pub(super) reports: mpsc::Sender<HealthReport>,
     /// Clients that want a check now.
     pub(super) requests: mpsc::Receiver<oneshot::Sender<ControlReply>>,
 }
@@ -33,24 +42,50 @@ impl Probe {
     pub(super) async fn run(mut self) {
         let started = Instant::now();
         let mut health = Health { status: HealthStatus::Starting, failing_streak: 0, last_failure: None };
+        let mut report = HealthReport { health: health.clone(), is_failure: false, answer: None };
         let mut wait = self.is_automatic().then_some(Duration::ZERO);
-        while self.reports.send(health.clone()).await.is_ok() {
+        while self.reports.send(report).await.is_ok() {
             let client = tokio::select! {
                 client = self.requests.recv() => client,
                 () = pause(wait) => None,
             };
-            if *self.phase.borrow() == Phase::Running {
-                let outcome = self.attempt().await;
-                let failure = outcome.as_ref().err().cloned();
-                health = next_health(&self.spec, health, outcome, started.elapsed());
-                // The client may have disconnected.
-                drop(client.map(|client| client.send(ControlReply::Checked { failure })));
-            }
+            report = self.report(health, client, started).await;
+            health = report.health.clone();
             let is_starting = health.status == HealthStatus::Starting;
             let interval = self.spec.interval;
             wait = self
                 .is_automatic()
                 .then(|| if is_starting { STARTING_INTERVAL.min(interval) } else { interval });
+        }
+    }
+
+    /// Checks once, for a client or without one.
+    async fn report(
+        &mut self,
+        health: Health,
+        client: Option<oneshot::Sender<ControlReply>>,
+        started: Instant,
+    ) -> HealthReport {
+        let (health, failure, reply) = match self.check().await {
+            Ok(outcome) => {
+                let failure = outcome.as_ref().err().cloned();
+                let health = next_health(&self.spec, health, outcome, started.elapsed());
+                (health, failure.clone(), ControlReply::Checked { failure })
+            }
+            Err(refusal) => (health, None, ControlReply::Refused { refusal }),
+        };
+        HealthReport { health, is_failure: failure.is_some(), answer: client.map(|client| (client, reply)) }
+    }
+
+    /// Checks once. A check during which the machine did not run all the time says nothing about its health: it is
+    /// repeated, or refused if the machine does not run now.
+    async fn check(&mut self) -> Result<Result<(), String>, Refusal> {
+        loop {
+            decide(*self.phase.borrow_and_update(), Action::Enter)?;
+            let outcome = self.attempt().await;
+            if !self.phase.has_changed().unwrap_or(false) {
+                return Ok(outcome);
+            }
         }
     }
 

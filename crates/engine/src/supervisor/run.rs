@@ -16,12 +16,12 @@ use super::disk_error::next_disk_error;
 use super::foreground::Sinks;
 use super::machine::{Event, Machine};
 use super::output::Outputs;
-use super::probe::Probe;
+use super::probe::{HealthReport, Probe};
 use super::signals::Signals;
 use super::{Attachment, SupervisorError, clock, finish, input};
 use crate::control::ControlReply;
 use crate::create::{Guest, Running};
-use crate::machine::{Claim, Exit, Health, HealthSpec, Phase, Record};
+use crate::machine::{Claim, Exit, HealthSpec, Phase, Record};
 use crate::{Engine, working_set};
 
 /// Requests that may be queued for the task.
@@ -131,7 +131,7 @@ fn start_probe(
     spec: HealthSpec,
     guest: &Guest,
     phase: watch::Receiver<Phase>,
-    reports: mpsc::Sender<Health>,
+    reports: mpsc::Sender<HealthReport>,
 ) -> mpsc::Sender<oneshot::Sender<ControlReply>> {
     let (sender, requests) = mpsc::channel(MAX_QUEUED_REQUESTS);
     let (process, link) = (guest.claim.record.process.clone(), guest.link.clone());
