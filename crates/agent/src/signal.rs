@@ -20,6 +20,9 @@ use crate::procfs;
 /// at first, since users wait, and long in total, since emulation is slow.
 const CHECK_DELAYS_MS: [u64; 7] = [10, 20, 40, 80, 150, 300, 600];
 
+/// Samples of a process's state that must agree that it does not handle a signal.
+const SAMPLES: u32 = 4;
+
 /// Sends a signal to the container.
 pub(crate) fn handle(machine: &Machine, signal: i32) -> Result<Reply, Failure> {
     let container = machine.container()?;
@@ -70,7 +73,13 @@ async fn kill_unless_handled(container: Arc<Container>, signal: i32) {
     }
 }
 
+/// Whether a process handles, blocks or waits for a signal. One that waits in a loop may enter or leave sigwait between the
+/// two reads of a sample, which then shows neither.
 fn handles_signal(pid: i32, signal: i32) -> bool {
+    (0..SAMPLES).any(|_| handles_signal_now(pid, signal))
+}
+
+fn handles_signal_now(pid: i32, signal: i32) -> bool {
     // A process that has ended has no files, and sending the signal reports that.
     let read = |name: &str| std::fs::read_to_string(format!("/proc/{pid}/{name}")).unwrap_or_default();
     procfs::handles_signal(&read("status"), signal) || is_in_sigwait(&read("syscall"))
