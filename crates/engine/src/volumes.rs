@@ -288,12 +288,6 @@ impl Volumes {
         existing_layers(&self.dir(name)) > 0
     }
 
-    /// Returns whether a machine uses the volume now.
-    #[must_use]
-    pub fn is_in_use(&self, name: &VolumeName) -> bool {
-        lock::is_in_use(&self.dir(name))
-    }
-
     /// Returns the bytes of the host's disk that the volume occupies.
     #[must_use]
     pub fn disk_usage(&self, name: &VolumeName) -> u64 {
@@ -418,7 +412,8 @@ mod tests {
         drop(lock);
         assert!(volumes.remove(&name).expect("removed"));
         let lock = volumes.attach(&name, Access::Exclusive).expect("tried").expect("locked");
-        assert!(lock.is_in(&volumes.dir(&name)) && volumes.is_in_use(&name));
+        assert!(lock.is_in(&volumes.dir(&name)));
+        assert!(volumes.attach(&name, Access::Shared).expect("tried").is_none());
     }
 
     #[test]
@@ -427,7 +422,7 @@ mod tests {
         let volume = volumes.create(request("data")).expect("created");
         assert!(volumes.disk_usage(&volume.name) > 0);
         let _lock = volumes.attach(&volume.name, Access::Exclusive).expect("tried").expect("locked");
-        assert!(volumes.is_in_use(&volume.name));
+        assert!(volumes.attach(&volume.name, Access::Shared).expect("tried").is_none());
         assert_eq!(volumes.ensure_disk(&volume).expect("made"), 1);
         assert_eq!(volumes.ensure_disk(&volume).expect("there"), 1);
     }

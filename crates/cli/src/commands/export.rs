@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use mimeo_agent_protocol::link::Stream;
 use mimeo_agent_protocol::message::Request;
+use mimeo_engine::act::files::Files;
 use mimeo_engine::{Engine, act};
 
 use crate::commands::guest_data::next_chunk;
@@ -28,16 +29,30 @@ pub(crate) struct Args {
 
 /// Writes the archive. What is mounted in the container, such as volumes, is not part of it.
 pub(crate) async fn run(engine: &Engine, args: &Args) -> Result<i32, CliError> {
-    if args.output.is_none() && std::io::stdout().is_terminal() {
-        return Err(CliError::usage(
-            "refusing to write an archive to a terminal: use --output, or redirect the output",
-        ));
-    }
+    let output = args.output.as_deref();
+    refuse_terminal(output)?;
     let machine = args.machine.find(engine)?;
-    let timeout = if args.output.is_some() { act::files::TIMEOUT } else { act::files::PIPE_TIMEOUT };
+    let timeout = if output.is_some() { act::files::TIMEOUT } else { act::files::PIPE_TIMEOUT };
     let files = act::files::open(engine, &machine, timeout).await?;
-    let written = match files.guest(Request::ReadRoot).await {
-        Ok((_, stream)) => write(stream, args.output.as_deref()).await,
+    write_archive(files, Request::ReadRoot, output).await
+}
+
+/// Refuses to write an archive to a terminal.
+pub(crate) fn refuse_terminal(output: Option<&Path>) -> Result<(), CliError> {
+    if output.is_some() || !std::io::stdout().is_terminal() {
+        return Ok(());
+    }
+    Err(CliError::usage("refusing to write an archive to a terminal: use --output, or redirect the output"))
+}
+
+/// Writes the archive that the guest replies with, and closes the files.
+pub(crate) async fn write_archive(
+    files: Files,
+    request: Request,
+    output: Option<&Path>,
+) -> Result<i32, CliError> {
+    let written = match files.guest(request).await {
+        Ok((_, stream)) => write(stream, output).await,
         Err(error) => Err(error.into()),
     };
     let closed = files.close().await;
@@ -46,7 +61,7 @@ pub(crate) async fn run(engine: &Engine, args: &Args) -> Result<i32, CliError> {
     Ok(0)
 }
 
-pub(crate) async fn write(mut stream: Stream, path: Option<&Path>) -> Result<(), CliError> {
+async fn write(mut stream: Stream, path: Option<&Path>) -> Result<(), CliError> {
     let Some(path) = path else {
         while let Some(chunk) = next_chunk(&mut stream).await? {
             output::bytes(&chunk)?;

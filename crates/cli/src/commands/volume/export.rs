@@ -1,12 +1,11 @@
 //! `mimeo volume export`: writes the content of a named volume as a tar archive.
 
-use std::io::IsTerminal;
 use std::path::PathBuf;
 
 use mimeo_agent_protocol::message::Request;
 use mimeo_engine::{Engine, act};
 
-use crate::commands::export::{write, write_bytes};
+use crate::commands::export::{refuse_terminal, write_archive, write_bytes};
 use crate::error::CliError;
 
 /// The end of a tar archive.
@@ -26,25 +25,15 @@ pub(crate) struct Args {
     name: String,
 }
 
-/// Writes the archive. If a machine uses the volume, its guest reads it; what is mounted below is part of it.
+/// Writes the archive. If a machine uses the volume, its guest reads it; what is mounted below is not part of it.
 pub(crate) async fn run(engine: &Engine, args: &Args) -> Result<i32, CliError> {
-    if args.output.is_none() && std::io::stdout().is_terminal() {
-        return Err(CliError::usage(
-            "refusing to write an archive to a terminal: use --output, or redirect the output",
-        ));
-    }
+    let output = args.output.as_deref();
+    refuse_terminal(output)?;
     let volume = engine.volumes().find(&args.name)?;
     if !engine.volumes().has_disk(&volume.name) {
         // A guest that mounted it would take away its first use, in which it gets an image's content.
-        return write_bytes(&EMPTY_ARCHIVE, args.output.as_deref()).map(|()| 0);
+        return write_bytes(&EMPTY_ARCHIVE, output).map(|()| 0);
     }
     let (files, path) = act::volume_files::open(engine, &volume.name).await?;
-    let written = match files.guest(Request::ReadArchive { path, follow: true, content: true }).await {
-        Ok((_, stream)) => write(stream, args.output.as_deref()).await,
-        Err(error) => Err(error.into()),
-    };
-    let closed = files.close().await;
-    written?;
-    closed?;
-    Ok(0)
+    write_archive(files, Request::ReadArchive { path, follow: true, content: true }, output).await
 }
