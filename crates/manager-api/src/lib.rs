@@ -1,1 +1,23 @@
-//! The HTTP API of the manager.
+//! The manager's HTTP API, `/v1`, as JSON: requests, items and errors.
+//!
+//! The server and its clients share these types. Requests refuse unknown fields; items may get more fields.
+
+mod create_machine;
+mod event;
+mod exec;
+mod machine;
+mod operation;
+mod page;
+mod problem;
+mod server;
+mod user;
+
+pub use create_machine::CreateMachine;
+pub use event::{Event, EventList};
+pub use exec::{Encoding, ExecRequest, ExecResult};
+pub use machine::{Exit, Failure, Health, Machine, MachineState, Network, PatchMachine, Port, Stage};
+pub use operation::{Operation, OperationKind, OperationStatus, Progress, Resource, ResourceKind};
+pub use page::{Accepted, Item, Items};
+pub use problem::Problem;
+pub use server::{About, HealthReport};
+pub use user::{CreateToken, CreateUser, CreatedToken, PatchUser, Role, Scope, Token, User, WhoAmI};
