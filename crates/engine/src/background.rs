@@ -4,9 +4,9 @@ use std::io;
 use std::process::Stdio;
 
 use tokio::io::AsyncWriteExt as _;
-use tokio::process::Command;
 
 use crate::launch_request::{LaunchRequest, Retry};
+use crate::own_program::own_program;
 
 /// Starts the process, which ends by itself. If it cannot be started, the next attempt is due after another
 /// delay.
@@ -19,7 +19,7 @@ pub(crate) async fn start_retry(retry: Retry) {
 async fn spawn(request: &LaunchRequest) -> io::Result<()> {
     let mut line = serde_json::to_vec(request)?;
     line.push(b'\n');
-    let mut process = Command::new(std::env::current_exe()?)
+    let mut process = own_program()?
         .arg("supervisor")
         .stdin(Stdio::piped())
         .stdout(Stdio::null())

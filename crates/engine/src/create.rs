@@ -9,6 +9,7 @@ mod imaged;
 mod launched;
 mod mounts;
 mod networked;
+mod options;
 mod planned;
 pub(crate) mod process;
 mod running;
@@ -18,7 +19,7 @@ mod volumes;
 use std::sync::Arc;
 
 use mimeo_agent_protocol::message::TerminalSize;
-use mimeo_image::{Progress, Quiet};
+use mimeo_image::Quiet;
 
 use crate::machine::{Claim, MachineId, MachineLock, Record, State, VolumeMount};
 pub use crate::stage::{Stage, StageError, StartError};
@@ -28,6 +29,7 @@ use answering::Answering;
 pub(crate) use answering::console_tail;
 pub(crate) use files::DiskGuest;
 use imaged::Imaged;
+pub use options::{StageObserver, StartOptions};
 use planned::Planned;
 pub(crate) use planned::Stopwatch;
 pub use running::Running;
@@ -55,14 +57,14 @@ pub async fn start(
     engine: &Engine,
     start: Start,
     size: Option<TerminalSize>,
-    progress: Arc<dyn Progress>,
+    options: &StartOptions,
 ) -> Result<Running, StartError> {
-    let first = plan(engine, start.clone())?;
-    match start_planned(engine, first, size, progress.clone()).await {
+    let first = plan(engine, start.clone(), options)?;
+    match start_planned(engine, first, size, options).await {
         // The first guest on this host's KVM failed. This is recorded at least in this process, so each driver
         // fails this way at most once.
         Err(StartError { source: StageError::Kvm { .. }, .. }) => {
-            Box::pin(self::start(engine, start, size, progress)).await
+            Box::pin(self::start(engine, start, size, options)).await
         }
         done => done,
     }
@@ -70,8 +72,9 @@ pub async fn start(
 
 /// Starts a machine that was claimed just now, and has its image and its disk.
 pub(crate) async fn start_claimed(engine: &Engine, claim: Claim) -> Result<Running, StartError> {
-    let planned = planned::plan_existing(engine, claim).map_err(|error| error.at(Stage::Plan))?;
-    start_planned(engine, planned, None, Arc::new(Quiet)).await
+    let options = unobserved();
+    let planned = planned::plan_existing(engine, claim, &options).map_err(|error| error.at(Stage::Plan))?;
+    start_planned(engine, planned, None, &options).await
 }
 
 /// Starts a machine again that this process owns.
@@ -83,8 +86,13 @@ pub(crate) async fn start_again(
 ) -> Result<Running, StartError> {
     let claim = engine.registry().reclaim_own(previous, lock);
     let claim = claim.map_err(|error| StageError::from(error).at(Stage::Plan))?;
-    let planned = planned::plan_existing(engine, claim).map_err(|error| error.at(Stage::Plan))?;
-    start_planned(engine, planned, size, Arc::new(Quiet)).await
+    let options = unobserved();
+    let planned = planned::plan_existing(engine, claim, &options).map_err(|error| error.at(Stage::Plan))?;
+    start_planned(engine, planned, size, &options).await
+}
+
+fn unobserved() -> StartOptions {
+    StartOptions::new(Arc::new(Quiet))
 }
 
 /// Creates a machine without starting it, and returns its record.
@@ -94,10 +102,10 @@ pub(crate) async fn start_again(
 pub async fn create(
     engine: &Engine,
     spec: MachineSpec,
-    progress: Arc<dyn Progress>,
+    options: &StartOptions,
 ) -> Result<Record, StartError> {
-    let planned = plan(engine, Start::New(Box::new(spec)))?;
-    let mut imaged = planned.image(engine, None, progress).await.map_err(|error| error.at(Stage::Image))?;
+    let planned = plan(engine, Start::New(Box::new(spec)), options)?;
+    let mut imaged = planned.image(engine, None, options).await.map_err(|error| error.at(Stage::Image))?;
     launched::ensure_disk(engine, &mut imaged.planned.claim).map_err(|error| error.at(Stage::Plan))?;
     volumes::ensure_volumes(engine, &imaged.planned.claim).map_err(|error| error.at(Stage::Plan))?;
     let claim = &mut imaged.planned.claim;
@@ -124,8 +132,9 @@ pub(crate) async fn open_files(engine: &Engine, machine: &MachineId) -> Result<D
 async fn try_open_files(engine: &Engine, machine: &MachineId) -> Result<DiskGuest, StartError> {
     let at_plan = |error: StageError| error.at(Stage::Plan);
     let claim = engine.registry().claim_for_files(machine).map_err(|error| at_plan(error.into()))?;
-    let planned = planned::plan_existing(engine, claim).map_err(at_plan)?;
-    answer(engine, planned, None, Arc::new(Quiet)).await?.open_files(engine).await
+    let options = unobserved();
+    let planned = planned::plan_existing(engine, claim, &options).map_err(at_plan)?;
+    answer(engine, planned, None, &options).await?.open_files(engine).await
 }
 
 /// Where a volume is mounted whose files are opened without a machine that uses it.
@@ -151,16 +160,16 @@ async fn try_open_volume(engine: &Engine, volume: &VolumeName) -> Result<DiskGue
         ..VolumeMount::default()
     };
     let spec = MachineSpec { volume_mounts: vec![mount], remove: true, ..MachineSpec::new(String::new()) };
-    let planned = planned::plan_new(engine, spec).map_err(|error| error.at(Stage::Plan))?;
+    let planned = planned::plan_new(engine, spec, &unobserved()).map_err(|error| error.at(Stage::Plan))?;
     let imaged = planned.empty_image(engine).map_err(|error| error.at(Stage::Image))?;
     launch_and_answer(engine, imaged).await?.open_files(engine).await
 }
 
-fn plan(engine: &Engine, start: Start) -> Result<Planned, StartError> {
+fn plan(engine: &Engine, start: Start, options: &StartOptions) -> Result<Planned, StartError> {
     let planned = match start {
-        Start::New(spec) => planned::plan_new(engine, *spec),
+        Start::New(spec) => planned::plan_new(engine, *spec, options),
         Start::Existing(id) => match engine.registry().reclaim(&id) {
-            Ok(claim) => planned::plan_existing(engine, claim),
+            Ok(claim) => planned::plan_existing(engine, claim, options),
             Err(error) => Err(error.into()),
         },
     };
@@ -171,18 +180,18 @@ async fn start_planned(
     engine: &Engine,
     planned: Planned,
     size: Option<TerminalSize>,
-    progress: Arc<dyn Progress>,
+    options: &StartOptions,
 ) -> Result<Running, StartError> {
-    answer(engine, planned, size, progress).await?.start(engine).await
+    answer(engine, planned, size, options).await?.start(engine).await
 }
 
 async fn answer(
     engine: &Engine,
     planned: Planned,
     size: Option<TerminalSize>,
-    progress: Arc<dyn Progress>,
+    options: &StartOptions,
 ) -> Result<Answering, StartError> {
-    let imaged = planned.image(engine, size, progress).await.map_err(|error| error.at(Stage::Image))?;
+    let imaged = planned.image(engine, size, options).await.map_err(|error| error.at(Stage::Image))?;
     launch_and_answer(engine, imaged).await
 }
 

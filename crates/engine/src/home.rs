@@ -8,6 +8,11 @@ use crate::id::MachineId;
 /// The longest path of a Unix socket that the kernel accepts, without the final NUL.
 const MAX_SOCKET_PATH: usize = 107;
 
+/// The variable that names the directory of persistent files.
+pub(crate) const HOME_VARIABLE: &str = "MIMEO_HOME";
+/// The variable that names the directory of sockets.
+pub(crate) const RUN_VARIABLE: &str = "MIMEO_RUN";
+
 /// mimeo's two directories.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Home {
@@ -58,12 +63,12 @@ impl Home {
     /// If they cannot be determined or created.
     pub fn from_environment() -> Result<Self, HomeError> {
         let root = rustix::process::geteuid().is_root();
-        let home = match path_from_variable("MIMEO_HOME")? {
+        let home = match path_from_variable(HOME_VARIABLE)? {
             Some(path) => path,
             None if root => PathBuf::from("/var/lib/mimeo"),
             None => data_home()?.join("mimeo"),
         };
-        let run = match path_from_variable("MIMEO_RUN")? {
+        let run = match path_from_variable(RUN_VARIABLE)? {
             Some(path) => path,
             None if root => PathBuf::from("/run/mimeo"),
             None => runtime_dir()?,

@@ -1,6 +1,10 @@
 //! What a supervisor process reads on its standard input, and what it reports on its standard output until
 //! its machine runs: JSON, one value per line.
 
+mod pull_reporter;
+mod report;
+
+use std::fmt;
 use std::path::PathBuf;
 
 use mimeo_agent_protocol::message::TerminalSize;
@@ -10,6 +14,8 @@ use serde::{Deserialize, Serialize};
 use crate::id::{MachineId, SnapshotId};
 pub use crate::machine::CloneOverrides;
 use crate::machine::{MachineName, MachineSpec, ProcessIdentity, Record, ServeReference};
+pub use pull_reporter::PullReporter;
+pub use report::{MachineInfo, PullProgress, PullStep, StartFailure, StartFailureKind};
 
 /// The first line: what to start.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -24,6 +30,24 @@ pub enum LaunchRequest {
         /// The client that attaches to the container.
         #[serde(default)]
         client: Option<AttachingClient>,
+        /// The machine's id; random if absent.
+        #[serde(default)]
+        id: Option<MachineId>,
+        /// Whether to write [`SupervisorReport`]s on standard output instead of the id, and nothing on standard error.
+        #[serde(default)]
+        report: bool,
+        /// The login at the image's registry.
+        #[serde(default)]
+        registry_login: Option<RegistryLogin>,
+    },
+    /// A machine from an image that is not started. The supervisor writes reports as with `report` of a run, and ends.
+    Create {
+        /// The machine's settings.
+        spec: Box<MachineSpec>,
+        /// The machine's id; random if absent.
+        id: Option<MachineId>,
+        /// The login at the image's registry.
+        registry_login: Option<RegistryLogin>,
     },
     /// A machine that exists and does not run.
     Start {
@@ -31,11 +55,36 @@ pub enum LaunchRequest {
         machine: MachineId,
         /// The client that attaches to the container.
         client: Option<AttachingClient>,
+        /// Whether to report each stage, as with a run.
+        #[serde(default)]
+        report: bool,
     },
     /// A clone of a machine.
     Clone(Box<CloneRequest>),
     /// A boot snapshot or stencil for later starts, whose creation failed before.
     Retry(Retry),
+}
+
+/// A login at the registry of one image, which replaces those of the login files. It is not part of the machine's spec, so
+/// that it is never stored.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RegistryLogin {
+    /// The user.
+    pub username: String,
+    /// The password or token.
+    pub password: String,
+}
+
+impl fmt::Debug for RegistryLogin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RegistryLogin").field("username", &self.username).finish_non_exhaustive()
+    }
+}
+
+impl From<RegistryLogin> for mimeo_image::Credentials {
+    fn from(login: RegistryLogin) -> Self {
+        Self { user: login.username, password: login.password }
+    }
 }
 
 /// A client that attaches to the container as soon as it runs; the container's output waits for it.
@@ -148,14 +197,27 @@ pub enum SupervisorReport {
     Started,
     /// The machine has a supervisor already, or was removed.
     Supervised,
-    /// The machine could not be started; everything was undone.
-    Failed {
-        /// What failed, and why.
-        message: String,
-        /// The exit code that podman uses for such a failure.
-        #[serde(default)]
-        code: i32,
+    /// A stage of the start has ended.
+    Stage {
+        /// Its name, as in the record's times.
+        stage: String,
+        /// How long it took.
+        milliseconds: u64,
     },
+    /// The image is being pulled.
+    Pull(PullProgress),
+    /// The machine runs: its agent has answered, and its container was started.
+    Launched {
+        /// The machine.
+        machine: MachineInfo,
+    },
+    /// The machine was created, and is not started.
+    Created {
+        /// The machine.
+        machine: MachineInfo,
+    },
+    /// The machine could not be started; everything was undone.
+    Failed(StartFailure),
 }
 
 /// A clone that is ready or runs.
@@ -189,5 +251,49 @@ impl CloneInfo {
             ports: record.network.as_ref().map(|network| network.ports.clone()).unwrap_or_default(),
             stages,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_password_reaches_the_supervisor_and_no_log() {
+        let login = RegistryLogin { username: "me".to_owned(), password: "hunter2".to_owned() };
+        let request = LaunchRequest::Create {
+            spec: Box::new(MachineSpec::new("busybox")),
+            id: None,
+            registry_login: Some(login),
+        };
+        assert!(!format!("{request:?}").contains("hunter2"));
+        let line = serde_json::to_string(&request).expect("a line");
+        let LaunchRequest::Create { registry_login: Some(login), spec, .. } =
+            serde_json::from_str(&line).expect("the request")
+        else {
+            panic!("another request: {line}");
+        };
+        assert_eq!(login.password, "hunter2");
+        assert!(!serde_json::to_string(&spec).expect("a spec").contains("hunter2"));
+    }
+
+    #[test]
+    fn lines_of_an_older_client_are_read() {
+        let spec = serde_json::to_string(&MachineSpec::new("busybox")).expect("a spec");
+        let line = format!(r#"{{"make":"run","spec":{spec},"quiet":true}}"#);
+        let request = serde_json::from_str(&line).expect("a request");
+        assert!(matches!(request, LaunchRequest::Run { id: None, report: false, registry_login: None, .. }));
+        let failed = serde_json::from_str(r#"{"report":"failed","message":"no","code":127}"#);
+        let SupervisorReport::Failed(failure) = failed.expect("a report") else { panic!("another report") };
+        assert_eq!((failure.code, failure.kind, failure.stage), (127, StartFailureKind::Other, None));
+    }
+
+    #[test]
+    fn a_kind_that_is_not_known_is_other() {
+        let line = r#"{"report":"failed","message":"no","kind":"on_fire","stage":"boot"}"#;
+        let SupervisorReport::Failed(failure) = serde_json::from_str(line).expect("a report") else {
+            panic!("another report")
+        };
+        assert_eq!(failure.kind, StartFailureKind::Other);
     }
 }

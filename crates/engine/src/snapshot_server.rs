@@ -79,7 +79,8 @@ pub async fn serve(
     let listener = UnixListener::bind(&socket).at("listen on", &socket)?;
     let mut end_signals = EndSignals::listen()?;
     started(&claim.record);
-    let mut dispatcher = RequestDispatcher::new(engine.clone(), Pool::new(&claim.record, page_server));
+    let mut dispatcher =
+        RequestDispatcher::new(engine.clone(), Pool::new(engine.home().clone(), &claim.record, page_server));
     let (request_sender, mut requests) = mpsc::channel(MAX_QUEUED_REQUESTS);
     let mut sessions = JoinSet::new();
     dispatcher.pool.fill(engine);

@@ -1,5 +1,7 @@
 //! The stages of a machine's start, and why one failed.
 
+mod kind;
+
 use std::fmt;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
@@ -37,6 +39,24 @@ pub enum Stage {
     Identify,
     /// The container is started.
     Start,
+}
+
+impl Stage {
+    /// Returns its name, for programs. Those of a start from an image are also the names in a record's times.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Plan => "plan",
+            Self::Load => "load",
+            Self::Image => "image",
+            Self::Network => "network",
+            Self::Launch => "launch",
+            Self::Boot => "boot",
+            Self::Configure => "configure",
+            Self::Identify => "identify",
+            Self::Start => "start",
+        }
+    }
 }
 
 impl fmt::Display for Stage {

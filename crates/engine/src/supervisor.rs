@@ -25,12 +25,13 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use mimeo_agent_protocol::message::TerminalSize;
-use mimeo_image::Progress;
 use rustix::process::{WaitId, WaitIdOptions};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{mpsc, watch};
 
-use crate::create::{StageError, Start, StartError};
+use crate::cause::chain;
+use crate::create::{StageError, Start, StartError, StartOptions};
+use crate::launch_request::{StartFailure, StartFailureKind};
 use crate::machine::{ClaimError, Exit, ProcessIdentity, Record};
 use crate::{Engine, create, signal};
 pub use clone::supervise_clone;
@@ -96,6 +97,29 @@ impl SupervisorError {
         matches!(error, ClaimError::Supervised { .. } | ClaimError::Unswept { .. })
     }
 
+    /// Returns what kind of failure it is.
+    #[must_use]
+    pub fn kind(&self) -> StartFailureKind {
+        match self {
+            Self::Start(error) => error.kind(),
+            Self::Interrupted { .. } | Self::Cancelled => StartFailureKind::Cancelled,
+            Self::Io { .. } => StartFailureKind::Other,
+        }
+    }
+
+    /// Describes the failure for the process that requested the start.
+    #[must_use]
+    pub fn failure(&self) -> StartFailure {
+        let (stage, console) = match self {
+            // The agent's refusal explains itself.
+            Self::Start(start) if start.source.is_guest_refusal() => (Some(start.stage), Vec::new()),
+            Self::Start(start) => (Some(start.stage), start.console.clone()),
+            _ => (None, Vec::new()),
+        };
+        let stage = stage.map(|stage| stage.name().to_owned());
+        StartFailure { message: chain(self), code: self.exit_code(), kind: self.kind(), stage, console }
+    }
+
     /// The exit code that podman uses for such an error.
     #[must_use]
     pub fn exit_code(&self) -> i32 {
@@ -135,7 +159,7 @@ pub async fn supervise(
     engine: &Engine,
     start: Start,
     attachment: Attachment,
-    progress: Arc<dyn Progress>,
+    options: StartOptions,
     cancelled: impl Future<Output = ()>,
     started: impl FnOnce(&Record),
 ) -> Result<Exit, SupervisorError> {
@@ -145,7 +169,7 @@ pub async fn supervise(
     let running = tokio::select! {
         biased;
         signal = signals.interruption() => return Err(after_vmm_exit(SupervisorError::Interrupted { signal }).await),
-        running = create::start(engine, start, size, progress) => running?,
+        running = create::start(engine, start, size, &options) => running?,
         () = cancelled => return Err(after_vmm_exit(SupervisorError::Cancelled).await),
     };
     let (_, server_gone) = mpsc::channel(1);

@@ -6,14 +6,19 @@ use std::process::Stdio;
 use std::sync::Arc;
 
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
-use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+use tokio::process::{Child, ChildStdin, ChildStdout};
 use tokio::sync::Semaphore;
 
 use crate::admission::InsufficientMemory;
 use crate::cause::chain;
+use crate::home::{HOME_VARIABLE, Home, RUN_VARIABLE};
 use crate::ignored::LogFailure;
-use crate::launch_request::{CloneInfo, LaunchRequest, Release, SupervisorReport};
+use crate::launch_request::{
+    CloneInfo, LaunchRequest, MachineInfo, PullProgress, Release, StartFailure, StartFailureKind,
+    SupervisorReport,
+};
 use crate::machine::MachineName;
+use crate::own_program::own_program;
 
 /// Why a machine was not started.
 #[derive(Debug, thiserror::Error)]
@@ -28,13 +33,8 @@ pub enum SpawnError {
         source: io::Error,
     },
     /// The supervisor reported a failure.
-    #[error("{message}")]
-    Failed {
-        /// What failed, and why.
-        message: String,
-        /// The exit code that podman uses for such a failure.
-        code: i32,
-    },
+    #[error("{}", .0.message)]
+    Failed(Box<StartFailure>),
     /// The machine has a supervisor already, or was removed.
     #[error("another process has started the machine, or removed it")]
     Supervised,
@@ -49,6 +49,37 @@ pub enum SpawnError {
     Memory(#[from] InsufficientMemory),
 }
 
+impl SpawnError {
+    /// Returns what kind of failure it is.
+    #[must_use]
+    pub fn kind(&self) -> StartFailureKind {
+        match self {
+            Self::Failed(failure) => failure.kind,
+            Self::Supervised | Self::Removed => StartFailureKind::Supervised,
+            Self::Gone => StartFailureKind::SupervisorGone,
+            Self::Memory(_) => StartFailureKind::InsufficientMemory,
+            Self::Io { source, .. } if source.kind() == io::ErrorKind::OutOfMemory => {
+                StartFailureKind::InsufficientMemory
+            }
+            Self::Io { .. } => StartFailureKind::Other,
+        }
+    }
+}
+
+/// What happens while a machine is being started.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StartProgress {
+    /// A stage has ended.
+    Stage {
+        /// Its name, as in the record's times.
+        stage: String,
+        /// How long it took.
+        milliseconds: u64,
+    },
+    /// The image is being pulled.
+    Pull(PullProgress),
+}
+
 /// A machine's supervisor. If it is dropped before the machine runs, the start is undone.
 #[derive(Debug)]
 pub(crate) struct SupervisorProcess {
@@ -59,11 +90,13 @@ pub(crate) struct SupervisorProcess {
 
 impl SupervisorProcess {
     /// Starts the supervisor and sends it the request.
-    pub(crate) async fn start(request: &LaunchRequest) -> Result<Self, SpawnError> {
+    pub(crate) async fn start(home: &Home, request: &LaunchRequest) -> Result<Self, SpawnError> {
         let io = |step| move |source| SpawnError::Io { step, source };
-        let program = std::env::current_exe().map_err(io("find the program of"))?;
-        let mut process = Command::new(program)
+        let mut program = own_program().map_err(io("find the program of"))?;
+        let mut process = program
             .arg("supervisor")
+            .env(HOME_VARIABLE, home.home())
+            .env(RUN_VARIABLE, home.run())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -82,6 +115,42 @@ impl SupervisorProcess {
             SupervisorReport::Ready { clone } | SupervisorReport::Running { clone } => Ok(*clone),
             other => Err(failure(other)),
         }
+    }
+
+    /// Waits until the requested machine runs, or was created, and passes on what is reported before. Safe to cancel.
+    pub(crate) async fn launched(
+        &mut self,
+        mut reports: impl FnMut(StartProgress) + Send,
+    ) -> Result<MachineInfo, SpawnError> {
+        loop {
+            match self.read_report().await? {
+                SupervisorReport::Launched { machine } | SupervisorReport::Created { machine } => {
+                    return Ok(machine);
+                }
+                SupervisorReport::Stage { stage, milliseconds } => {
+                    reports(StartProgress::Stage { stage, milliseconds });
+                }
+                SupervisorReport::Pull(progress) => reports(StartProgress::Pull(progress)),
+                other => return Err(failure(other)),
+            }
+        }
+    }
+
+    /// Cancels a start, and waits until the supervisor has undone it. Returns the machine if it runs already, and leaves it
+    /// running.
+    pub(crate) async fn cancel(self) -> Option<MachineInfo> {
+        let Self { mut process, stdin, lines } = self;
+        drop(stdin);
+        let mut lines = lines;
+        while let Ok(Some(line)) = lines.next_line().await {
+            if let Ok(SupervisorReport::Launched { machine } | SupervisorReport::Created { machine }) =
+                serde_json::from_str(&line)
+            {
+                return Some(machine);
+            }
+        }
+        process.wait().await.log_failure("start", "wait for the supervisor of a cancelled start");
+        None
     }
 
     /// Waits until a machine that existed before runs.
@@ -141,7 +210,7 @@ impl SupervisorProcess {
 
 fn failure(report: SupervisorReport) -> SpawnError {
     match report {
-        SupervisorReport::Failed { message, code } => SpawnError::Failed { message, code },
+        SupervisorReport::Failed(failure) => SpawnError::Failed(Box::new(failure)),
         SupervisorReport::Supervised => SpawnError::Supervised,
         other => SpawnError::Io {
             step: "understand",

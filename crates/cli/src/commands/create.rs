@@ -1,5 +1,6 @@
 //! `mimeo create`: creates a machine without starting it.
 
+use mimeo_engine::create::StartOptions;
 use mimeo_engine::{Engine, create};
 
 use crate::commands::run::MachineArgs;
@@ -22,13 +23,13 @@ pub(crate) struct Args {
 
 /// Creates the machine and prints its id.
 pub(crate) async fn run(engine: &Engine, args: Args) -> Result<i32, CliError> {
-    let progress = progress::reporter(args.machine.quiet());
+    let options = StartOptions::new(progress::reporter(args.machine.quiet()));
     let (spec, files) = args.machine.into_spec(engine)?;
     files.prepare(engine, spec.name.as_ref()).await?;
     // From here on: a signal that came during the first step would leave the machine behind.
     let mut interruption = Interruption::listen();
     let created = tokio::select! {
-        created = create::create(engine, spec, progress) => created,
+        created = create::create(engine, spec, &options) => created,
         // Dropping the creation undoes it.
         signal = interruption.received() => {
             files.give_up();

@@ -86,6 +86,7 @@ pub(crate) fn clone_overrides(options: &CloneOptions) -> Result<Vec<CloneOverrid
                 ports: (!options.publish.is_empty()).then(|| ports.clone()),
                 env: env.clone(),
                 remove: options.rm,
+                ..CloneOverrides::default()
             })
         })
         .collect()

@@ -79,7 +79,7 @@ async fn start_attached(engine: &Engine, args: Args) -> Result<i32, CliError> {
 /// The error, with the exit code that `run` would have for it.
 pub(crate) fn start_error(error: ActError) -> CliError {
     let code = match &error {
-        ActError::Start { source: SpawnError::Failed { code, .. }, .. } => *code,
+        ActError::Start { source: SpawnError::Failed(failure), .. } => failure.code,
         _ => 125,
     };
     CliError::from(error).with_code(code)

@@ -4,10 +4,13 @@
 
 use std::fs::File;
 use std::io::Write;
+use std::sync::{Arc, Once};
 
 use mimeo_engine::act::retry;
-use mimeo_engine::create::Start;
-use mimeo_engine::launch_request::{AttachingClient, CloneRequest, LaunchRequest, SupervisorReport};
+use mimeo_engine::create::{self, StageObserver, Start, StartOptions};
+use mimeo_engine::launch_request::{
+    AttachingClient, CloneRequest, LaunchRequest, MachineInfo, PullReporter, RegistryLogin, SupervisorReport,
+};
 use mimeo_engine::{
     Attachment, Engine, Home, MachineId, MachineSpec, Record, SupervisorError, supervise, supervise_clone,
 };
@@ -16,7 +19,11 @@ use tokio::sync::watch;
 
 use crate::commands::run::remove_image;
 use crate::error::{CliError, from_supervisor};
+use crate::interruption::Interruption;
 use crate::{logging, progress};
+
+/// The file of the supervisor's log, in the machine's directory.
+const LOG: &str = "monitor.log";
 
 /// Starts the machine, detaches from the terminal and supervises the machine until it exits.
 pub(crate) async fn run(engine: &Engine) -> Result<i32, CliError> {
@@ -30,49 +37,117 @@ pub(crate) async fn run(engine: &Engine) -> Result<i32, CliError> {
         .await
         .map_err(|source| CliError::io("read the request on standard input", source))?;
     match serde_json::from_str(&line)? {
-        LaunchRequest::Run { spec, quiet, client } => run_machine(engine, *spec, quiet, client, input).await,
-        LaunchRequest::Start { machine, client } => start_machine(engine, machine, client, input).await,
+        LaunchRequest::Run { spec, quiet, client, id, report, registry_login } => {
+            let options = start_options(engine, quiet, report, id, registry_login);
+            run_machine(engine, *spec, options, report, client, input).await
+        }
+        LaunchRequest::Create { spec, id, registry_login } => {
+            create_machine(engine, *spec, start_options(engine, true, true, id, registry_login), input).await
+        }
+        LaunchRequest::Start { machine, client, report } => {
+            let options = start_options(engine, true, report, Some(machine.clone()), None);
+            start_machine(engine, machine, options, report, client, input).await
+        }
         LaunchRequest::Clone(order) => run_clone(engine, *order, input).await,
         // A retry that timed out may leave a thread blocked for ever: exit without joining it.
         LaunchRequest::Retry(subject) => std::process::exit(retry(engine, &subject).await.map_or(1, |()| 0)),
     }
 }
 
+/// How the start is observed: by bars on the terminal, or by reports on standard output. Then nothing is written to standard
+/// error, which may be that of a long-lived process: the log goes to the machine's file as soon as there is one.
+fn start_options(
+    engine: &Engine,
+    quiet: bool,
+    is_reported: bool,
+    id: Option<MachineId>,
+    login: Option<RegistryLogin>,
+) -> StartOptions {
+    let credentials = login.map(Into::into);
+    if !is_reported {
+        return StartOptions { id, credentials, ..StartOptions::new(progress::reporter(quiet)) };
+    }
+    silence_log();
+    // Known from now on, for the path of its log.
+    let id = id.unwrap_or_else(MachineId::random);
+    let log = engine.home().machine(&id).join(LOG);
+    let once = Once::new();
+    let stages: StageObserver = Arc::new(move |stage, milliseconds| {
+        // The first stage has made the directory. Without a log, the start goes on all the same.
+        once.call_once(|| drop(logging::redirect_to(log.clone())));
+        report(&SupervisorReport::Stage { stage: stage.to_owned(), milliseconds });
+    });
+    let progress = Arc::new(PullReporter::new(|progress| report(&SupervisorReport::Pull(progress))));
+    StartOptions { id: Some(id), credentials, progress, stages: Some(stages) }
+}
+
+async fn create_machine(
+    engine: &Engine,
+    spec: MachineSpec,
+    options: StartOptions,
+    input: BufReader<Stdin>,
+) -> Result<i32, CliError> {
+    let mut interruption = Interruption::listen();
+    let created = tokio::select! {
+        created = create::create(engine, spec, &options) => created.map_err(SupervisorError::from),
+        signal = interruption.received() => Err(SupervisorError::Interrupted { signal }),
+        () = end_of(input) => Err(SupervisorError::Cancelled),
+    };
+    match created {
+        Ok(record) => {
+            report(&SupervisorReport::Created { machine: MachineInfo::new(&record) });
+            Ok(0)
+        }
+        Err(error) => Ok(report_failure(error)),
+    }
+}
+
 async fn run_machine(
     engine: &Engine,
     spec: MachineSpec,
-    quiet: bool,
+    options: StartOptions,
+    is_reported: bool,
     client: Option<AttachingClient>,
     input: BufReader<Stdin>,
 ) -> Result<i32, CliError> {
-    let progress = progress::reporter(quiet);
     let (remove, mut image) = (spec.remove_image, None);
     let started = |record: &Record| {
         image = record.image.clone();
-        write_line(record.id.as_str());
+        if is_reported {
+            report(&SupervisorReport::Launched { machine: MachineInfo::new(record) });
+        } else {
+            write_line(record.id.as_str());
+        }
         detach_from_terminal(engine.home(), record, true);
     };
     let start = Start::New(Box::new(spec));
-    let exit = supervise(engine, start, attachment(client), progress, end_of(input), started).await;
+    let exit = supervise(engine, start, attachment(client), options, end_of(input), started).await;
     if let Some(image) = image.filter(|_| remove) {
         remove_image(engine, &image);
     }
-    Ok(exit.map_err(from_supervisor)?.code)
+    match exit {
+        Err(error) if is_reported => Ok(report_failure(error)),
+        exit => Ok(exit.map_err(from_supervisor)?.code),
+    }
 }
 
 async fn start_machine(
     engine: &Engine,
     machine: MachineId,
+    options: StartOptions,
+    is_reported: bool,
     client: Option<AttachingClient>,
     input: BufReader<Stdin>,
 ) -> Result<i32, CliError> {
-    let progress = progress::reporter(true);
     let started = |record: &Record| {
-        report(&SupervisorReport::Started);
+        report(&match is_reported {
+            true => SupervisorReport::Launched { machine: MachineInfo::new(record) },
+            false => SupervisorReport::Started,
+        });
         detach_from_terminal(engine.home(), record, true);
     };
     let start = Start::Existing(machine);
-    match supervise(engine, start, attachment(client), progress, end_of(input), started).await {
+    match supervise(engine, start, attachment(client), options, end_of(input), started).await {
         Ok(exit) => Ok(exit.code),
         Err(error) if error.is_supervised() => {
             report(&SupervisorReport::Supervised);
@@ -98,8 +173,9 @@ async fn end_of(mut input: BufReader<Stdin>) {
 
 /// Reports why a machine was not started; returns the exit code.
 fn report_failure(error: SupervisorError) -> i32 {
-    let code = error.exit_code();
-    report(&SupervisorReport::Failed { message: from_supervisor(error).to_string(), code });
+    let failure = error.failure();
+    let code = failure.code;
+    report(&SupervisorReport::Failed(failure));
     code
 }
 
@@ -125,6 +201,15 @@ fn write_line(line: &str) {
     writeln!(stdout, "{line}").and_then(|()| stdout.flush()).ok();
 }
 
+/// Sends standard error nowhere.
+fn silence_log() {
+    let silenced =
+        File::options().write(true).open("/dev/null").and_then(|null| Ok(rustix::stdio::dup2_stderr(&null)?));
+    if let Err(error) = silenced {
+        tracing::warn!(component = "supervisor", %error, "cannot redirect standard error");
+    }
+}
+
 /// Redirects the standard streams: from now on the log is a file in the machine's directory. If that file
 /// cannot be opened, the log is lost, but the streams are released all the same: `run -d` waits for the end of
 /// standard output.
@@ -137,7 +222,7 @@ fn detach_from_terminal(home: &Home, record: &Record, also_stdin: bool) {
     if also_stdin {
         results.push(rustix::stdio::dup2_stdin(&null));
     }
-    if let Err(error) = logging::redirect_to(home.machine(&record.id).join("monitor.log")) {
+    if let Err(error) = logging::redirect_to(home.machine(&record.id).join(LOG)) {
         tracing::warn!(component = "supervisor", %error, "cannot open the supervisor's log, which is lost");
         results.push(rustix::stdio::dup2_stderr(&null));
     }

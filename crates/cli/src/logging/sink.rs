@@ -54,10 +54,15 @@ fn with_notice(line: &[u8], lost: u64) -> Vec<u8> {
     text
 }
 
-/// Redirects standard error to a file, which is rotated from now on.
+/// Redirects standard error to a file, which is rotated from now on. It may be redirected to the same file again.
 pub(crate) fn redirect_to(path: PathBuf) -> io::Result<()> {
     reopen(&path)?;
-    FILE.set(path).map_err(|_| io::Error::other("standard error is redirected already"))
+    match FILE.set(path) {
+        Err(path) if FILE.get() != Some(&path) => {
+            Err(io::Error::other("standard error is redirected to another file"))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn reopen(path: &Path) -> io::Result<()> {

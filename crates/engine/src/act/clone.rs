@@ -2,12 +2,12 @@
 
 use tokio::task::JoinSet;
 
-use crate::Engine;
 use crate::admission;
 use crate::id::SnapshotId;
 use crate::launch_request::{CloneInfo, CloneRequest, HoldPolicy, LaunchRequest};
 use crate::machine::CloneOverrides;
 use crate::supervisor_process::{Cloned, SpawnError, SupervisorProcess, clone_label, start_permits};
+use crate::{Engine, Home};
 
 /// Starts a clone for each of `overrides`. Each succeeds or fails independently.
 pub async fn clone(engine: &Engine, snapshot: &SnapshotId, overrides: Vec<CloneOverrides>) -> Vec<Cloned> {
@@ -23,13 +23,13 @@ pub async fn clone(engine: &Engine, snapshot: &SnapshotId, overrides: Vec<CloneO
             pager: None,
             overrides,
         };
-        let permits = permits.clone();
+        let (permits, home) = (permits.clone(), engine.home().clone());
         starting.spawn(async move {
             let label = clone_label(request.overrides.name.as_ref(), index);
             let outcome = match admitted {
                 Ok(()) => {
                     let _permit = permits.acquire().await;
-                    start_clone(request).await
+                    start_clone(&home, request).await
                 }
                 Err(refusal) => Err(refusal.into()),
             };
@@ -41,8 +41,8 @@ pub async fn clone(engine: &Engine, snapshot: &SnapshotId, overrides: Vec<CloneO
     started.into_iter().map(|(_, cloned)| cloned).collect()
 }
 
-async fn start_clone(request: CloneRequest) -> Result<CloneInfo, SpawnError> {
-    let mut supervisor = SupervisorProcess::start(&LaunchRequest::Clone(Box::new(request))).await?;
+async fn start_clone(home: &Home, request: CloneRequest) -> Result<CloneInfo, SpawnError> {
+    let mut supervisor = SupervisorProcess::start(home, &LaunchRequest::Clone(Box::new(request))).await?;
     let info = supervisor.ready().await?;
     supervisor.detach();
     Ok(info)

@@ -20,7 +20,7 @@ use crate::launch_request::{CloneInfo, CloneRequest, HoldPolicy, LaunchRequest, 
 use crate::machine::{CloneOverrides, Found};
 use crate::snapshot::Kind;
 use crate::supervisor_process::{Cloned, SpawnError, SupervisorProcess, clone_label, start_permits};
-use crate::{Engine, durable, garbage};
+use crate::{Engine, Home, durable, garbage};
 
 /// A request to fork a machine.
 #[derive(Debug, Clone, Default)]
@@ -105,7 +105,7 @@ pub async fn fork(engine: &Engine, machine: &Found, request: ForkRequest) -> Res
         memory.admit().map_err(|error| ForkError::Clone { requested: label, source: error.into() })?;
     }
     let saved = snapshot(engine, machine, None, Kind::Fork).await?;
-    let (mut clones, infos) = match start_clones(&saved.snapshot, request.overrides, &path).await {
+    let (mut clones, infos) = match start_clones(engine, &saved.snapshot, request.overrides, &path).await {
         Ok(ready) => ready,
         Err(error) => {
             discard_snapshot(engine, &saved.snapshot);
@@ -135,8 +135,11 @@ pub async fn fork(engine: &Engine, machine: &Found, request: ForkRequest) -> Res
 
 /// Returns a digest of the request, to detect a different request with the same key.
 fn digest_of_request(overrides: &[CloneOverrides]) -> String {
+    // A repeated request may have other ids, since its clones are not started.
+    let overrides: Vec<_> =
+        overrides.iter().map(|overrides| CloneOverrides { id: None, ..overrides.clone() }).collect();
     // Overrides consist of strings, numbers and maps of them: serialization cannot fail.
-    blake3::hash(&serde_json::to_vec(overrides).unwrap_or_default()).to_hex().to_string()
+    blake3::hash(&serde_json::to_vec(&overrides).unwrap_or_default()).to_hex().to_string()
 }
 
 /// Writes the decision, if the supervisors of all clones still run.
@@ -165,6 +168,7 @@ fn remove_decision(path: &Path) {
 
 /// Starts all clones and waits until they are ready; on a failure abandons all of them.
 async fn start_clones(
+    engine: &Engine,
     snapshot: &SnapshotId,
     overrides: Vec<CloneOverrides>,
     decision: &Path,
@@ -174,10 +178,10 @@ async fn start_clones(
         let label = clone_label(overrides.name.as_ref(), index);
         let hold = HoldPolicy::Fork { decision: decision.to_owned(), clones: count };
         let request = CloneRequest { snapshot: snapshot.clone(), hold, serve: None, pager: None, overrides };
-        let permits = permits.clone();
+        let (permits, home) = (permits.clone(), engine.home().clone());
         starting.spawn(async move {
             let _permit = permits.acquire().await;
-            (index, label, start_clone(&LaunchRequest::Clone(Box::new(request))).await)
+            (index, label, start_clone(&home, &LaunchRequest::Clone(Box::new(request))).await)
         });
     }
     let mut started = starting.join_all().await;
@@ -201,8 +205,11 @@ async fn start_clones(
     }
 }
 
-async fn start_clone(request: &LaunchRequest) -> Result<(SupervisorProcess, CloneInfo), SpawnError> {
-    let mut supervisor = SupervisorProcess::start(request).await?;
+async fn start_clone(
+    home: &Home,
+    request: &LaunchRequest,
+) -> Result<(SupervisorProcess, CloneInfo), SpawnError> {
+    let mut supervisor = SupervisorProcess::start(home, request).await?;
     let info = supervisor.ready().await?;
     Ok((supervisor, info))
 }

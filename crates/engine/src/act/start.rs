@@ -8,7 +8,7 @@ use super::ActError;
 use super::end::{self, Wait};
 use crate::launch_request::{AttachingClient, LaunchRequest};
 use crate::machine::{Action, Decision, Found, Phase, decide};
-use crate::supervisor_process::{SpawnError, SupervisorProcess};
+use crate::supervisor_process::{SpawnError, StartProgress, SupervisorProcess};
 use crate::{Engine, sweep};
 
 /// How long a start by another process may take.
@@ -24,6 +24,23 @@ pub async fn start(
     machine: &Found,
     client: Option<AttachingClient>,
 ) -> Result<bool, ActError> {
+    start_with(engine, machine, Launch::Attached(client)).await
+}
+
+/// How a supervisor is launched.
+pub(super) enum Launch<'a> {
+    /// With a client that attaches, if there is one.
+    Attached(Option<AttachingClient>),
+    /// With reports of what happens.
+    Observed(&'a mut (dyn FnMut(StartProgress) + Send)),
+}
+
+/// [`start`], launched like this.
+pub(super) async fn start_with(
+    engine: &Engine,
+    machine: &Found,
+    mut how: Launch<'_>,
+) -> Result<bool, ActError> {
     let mut machine = machine.clone();
     let mut wait = Wait::new(OTHER_START_TIMEOUT, end::FILES_TIMEOUT);
     loop {
@@ -35,7 +52,7 @@ pub async fn start(
         match decide(phase, Action::Start).map_err(refused)? {
             // The supervisor is still cleaning up, or this command has not swept yet.
             Decision::Proceed if machine.supervised => {}
-            Decision::Proceed => match launch(&machine, client.clone()).await {
+            Decision::Proceed => match launch(engine, &machine, &mut how).await {
                 Err(ActError::Start { source: SpawnError::Supervised, .. }) => {}
                 done => return done.map(|()| true),
             },
@@ -64,11 +81,16 @@ pub(super) async fn wait_until_started(engine: &Engine, machine: &Found) -> Resu
     Ok(machine)
 }
 
-async fn launch(machine: &Found, client: Option<AttachingClient>) -> Result<(), ActError> {
-    let request = LaunchRequest::Start { machine: machine.record.id.clone(), client };
+async fn launch(engine: &Engine, machine: &Found, how: &mut Launch<'_>) -> Result<(), ActError> {
+    let (id, report) = (machine.record.id.clone(), matches!(how, Launch::Observed(_)));
+    let client = if let Launch::Attached(client) = how { client.clone() } else { None };
+    let request = LaunchRequest::Start { machine: id, client, report };
     let started = async {
-        let mut supervisor = SupervisorProcess::start(&request).await?;
-        supervisor.started().await?;
+        let mut supervisor = SupervisorProcess::start(engine.home(), &request).await?;
+        match how {
+            Launch::Attached(_) => supervisor.started().await?,
+            Launch::Observed(reports) => drop(supervisor.launched(reports).await?),
+        }
         supervisor.detach();
         Ok(())
     };

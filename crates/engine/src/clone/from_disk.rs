@@ -32,7 +32,7 @@ async fn try_start(engine: &Engine, request: &CloneRequest) -> Result<Running, S
     let CloneSource { snapshot, machine, driver, .. } =
         planned::load_disk(engine, &request.snapshot).map_err(at_load)?;
     let spec = planned::clone_spec(&machine, &request.overrides);
-    let claim = engine.registry().claim_as(spec, |record| {
+    let claim = engine.registry().claim_as(spec, request.overrides.id.clone(), |record| {
         planned::inherit_disks(record, &machine, driver.as_ref());
         record.source_env = machine.requested_env();
         record.adopt_source_env();

@@ -39,7 +39,7 @@ pub(super) fn plan(engine: &Engine, request: &CloneRequest) -> Result<Planned, S
     let mut spec = clone_spec(&source, &request.overrides);
     spec.stop_signal = Some(signal::stop_signal(&spec, &image.config)?);
     let process = process_of_clone(&spec, &source, &image)?;
-    let claim = engine.registry().claim_as(spec, |record| {
+    let claim = engine.registry().claim_as(spec, request.overrides.id.clone(), |record| {
         inherit(record, source, &snapshot, driver.as_ref());
         record.process = process;
         record.serve.clone_from(&request.serve);
@@ -116,6 +116,9 @@ pub(super) fn clone_spec(source: &Record, overrides: &CloneOverrides) -> Machine
         spec.restart = RestartPolicy::No;
     }
     spec.env.clone_from(&overrides.env);
+    if let Some(labels) = &overrides.labels {
+        spec.labels.clone_from(labels);
+    }
     spec.ports = overrides.ports.clone().unwrap_or_else(|| {
         let without_host_port =
             |port: &mimeo_net::PortMapping| mimeo_net::PortMapping { host_port: None, ..*port };

@@ -1,12 +1,12 @@
 //! Stage 2: finds or pulls the image, and determines the container's process.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use mimeo_agent_protocol::message::{Process, TerminalSize};
-use mimeo_image::{Image, ImageConfig, Progress, PullOptions, RegistryOptions, Source, Store, blank};
+use mimeo_image::{Image, ImageConfig, PullOptions, RegistryOptions, Source, Store, blank};
 use mimeo_net::PortMapping;
 
+use super::options::StartOptions;
 use super::planned::Planned;
 use super::process;
 use crate::Engine;
@@ -38,14 +38,14 @@ impl Planned {
         mut self,
         engine: &Engine,
         size: Option<TerminalSize>,
-        progress: Arc<dyn Progress>,
+        options: &StartOptions,
     ) -> Result<Imaged, StageError> {
         let store = engine.images()?;
         let record = &mut self.claim.record;
         let image = match &record.image {
             // Its disk belongs to this image; the name may refer to another one by now.
             Some(image) => find_own(&store, image)?,
-            None => find_or_pull(&store, &record.spec, progress).await?,
+            None => find_or_pull(&store, &record.spec, options).await?,
         };
         check_health_action(&record.spec, &image.config)?;
         check_tmpfs(&record.spec, &image.config)?;
@@ -116,23 +116,23 @@ fn find_own(store: &Store, image: &ImageSummary) -> Result<Image, StageError> {
 async fn find_or_pull(
     store: &Store,
     spec: &MachineSpec,
-    progress: Arc<dyn Progress>,
+    options: &StartOptions,
 ) -> Result<Image, StageError> {
     let local = match spec.pull {
         PullPolicy::Always => None,
         PullPolicy::Missing | PullPolicy::Newer | PullPolicy::Never => store.find(&spec.image)?,
     };
     match (spec.pull, local) {
-        (PullPolicy::Newer, Some(image)) => Ok(pull_newer(store, spec, image, progress).await),
+        (PullPolicy::Newer, Some(image)) => Ok(pull_newer(store, spec, image, options).await),
         (_, Some(image)) => Ok(image),
         (PullPolicy::Never, None) => Err(StageError::ImageMissing { image: spec.image.clone() }),
-        (_, None) => pull(store, spec, progress).await,
+        (_, None) => pull(store, spec, options).await,
     }
 }
 
 /// Pulls the image, which transfers nothing of what the store has; if that fails, the local image does.
-async fn pull_newer(store: &Store, spec: &MachineSpec, local: Image, progress: Arc<dyn Progress>) -> Image {
-    match pull(store, spec, progress).await {
+async fn pull_newer(store: &Store, spec: &MachineSpec, local: Image, options: &StartOptions) -> Image {
+    match pull(store, spec, options).await {
         Ok(image) => image,
         Err(error) => {
             let error = chain(&error);
@@ -147,15 +147,15 @@ async fn pull_newer(store: &Store, spec: &MachineSpec, local: Image, progress: A
     }
 }
 
-async fn pull(store: &Store, spec: &MachineSpec, progress: Arc<dyn Progress>) -> Result<Image, StageError> {
+async fn pull(store: &Store, spec: &MachineSpec, options: &StartOptions) -> Result<Image, StageError> {
     let source: Source = spec.image.parse()?;
     let access = spec.registry.clone();
     let registry = RegistryOptions {
         insecure_registries: access.insecure_registries,
         skip_tls_verification: access.skip_tls_verification,
         auth_file: access.auth_file,
-        credentials: None,
+        credentials: options.credentials.clone(),
     };
-    let options = PullOptions { registry, ..PullOptions::default() };
-    Ok(store.pull(&source, &options, progress).await?)
+    let pull = PullOptions { registry, ..PullOptions::default() };
+    Ok(store.pull(&source, &pull, options.progress.clone()).await?)
 }

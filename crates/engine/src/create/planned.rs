@@ -1,11 +1,13 @@
 //! Stage 1: validates the spec and claims an id, a name and a network.
 
+use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
 use mimeo_vmm::Driver;
 
+use super::options::{StageObserver, StartOptions};
 use crate::admission::meminfo;
 use crate::machine::{Claim, MachineSpec, VolumeSpec, named_volumes};
 use crate::stage::StageError;
@@ -30,15 +32,27 @@ pub(super) struct Planned {
 }
 
 /// Measures how long each stage takes.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) struct Stopwatch {
     last: Instant,
     stages: Vec<(String, u64)>,
+    observer: Option<StageObserver>,
+}
+
+impl fmt::Debug for Stopwatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Stopwatch").field("stages", &self.stages).finish_non_exhaustive()
+    }
 }
 
 impl Stopwatch {
     pub(crate) fn start() -> Self {
-        Self { last: Instant::now(), stages: Vec::new() }
+        Self::observed(None)
+    }
+
+    /// Starts to measure; the observer receives each stage.
+    pub(crate) fn observed(observer: Option<StageObserver>) -> Self {
+        Self { last: Instant::now(), stages: Vec::new(), observer }
     }
 
     /// Leaves out the time since the last stage ended, in which nothing was done.
@@ -50,6 +64,9 @@ impl Stopwatch {
     pub(crate) fn lap(&mut self, stage: &str) {
         let millis = self.last.elapsed().as_millis() as u64;
         tracing::debug!(component = "start", stage, millis, "done");
+        if let Some(observer) = &self.observer {
+            observer(stage, millis);
+        }
         self.stages.push((stage.to_owned(), millis));
         self.last = Instant::now();
     }
@@ -60,18 +77,26 @@ impl Stopwatch {
 }
 
 /// Validates the spec and claims id, name and network. Undo: dropping the claim.
-pub(super) fn plan_new(engine: &Engine, mut spec: MachineSpec) -> Result<Planned, StageError> {
-    let stopwatch = Stopwatch::start();
+pub(super) fn plan_new(
+    engine: &Engine,
+    mut spec: MachineSpec,
+    options: &StartOptions,
+) -> Result<Planned, StageError> {
+    let stopwatch = Stopwatch::observed(options.stages.clone());
     let driver = driver::resolve(engine, &mut spec)?;
     validate(&mut spec)?;
     let kernel = Kernel::load(engine.home().home())?;
-    let claim = engine.registry().claim(spec)?;
+    let claim = engine.registry().claim_as(spec, options.id.clone(), |_| {})?;
     Ok(planned(claim, kernel, driver, stopwatch))
 }
 
 /// Validates the spec of a machine that existed before: the host may have changed since.
-pub(super) fn plan_existing(engine: &Engine, mut claim: Claim) -> Result<Planned, StageError> {
-    let stopwatch = Stopwatch::start();
+pub(super) fn plan_existing(
+    engine: &Engine,
+    mut claim: Claim,
+    options: &StartOptions,
+) -> Result<Planned, StageError> {
+    let stopwatch = Stopwatch::observed(options.stages.clone());
     let driver = driver::resolve(engine, &mut claim.record.spec)?;
     validate(&mut claim.record.spec)?;
     let kernel = Kernel::load(engine.home().home())?;

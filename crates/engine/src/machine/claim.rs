@@ -54,6 +54,12 @@ pub enum ClaimError {
         /// That machine: the first 12 digits of its id.
         owner: String,
     },
+    /// There is a machine with the requested id, or one whose id begins with the same 12 digits.
+    #[error("the id {id} is in use by another machine: choose another")]
+    IdTaken {
+        /// The first 12 digits of the id.
+        id: String,
+    },
     /// The machine has a supervisor, or was removed.
     #[error("machine {id} has a supervisor, or was removed")]
     Supervised {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use mimeo_net::PortMapping;
 use serde::{Deserialize, Serialize};
 
-use super::MachineName;
+use super::{MachineId, MachineName};
 
 /// Options of one clone.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -21,4 +21,10 @@ pub struct CloneOverrides {
     /// Remove the machine when it has exited.
     #[serde(default)]
     pub remove: bool,
+    /// Its id; random if absent. A clone that waited in a pool has one already, and keeps it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<MachineId>,
+    /// Its labels. Default: its source's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub labels: Option<BTreeMap<String, String>>,
 }

@@ -269,19 +269,22 @@ impl Registry {
     /// # Errors
     /// If the name is taken, no subnet is free, or an operation on a file fails.
     pub fn claim(&self, spec: MachineSpec) -> Result<Claim, ClaimError> {
-        self.claim_as(spec, |_| {})
+        self.claim_as(spec, None, |_| {})
     }
 
-    /// Like [`Registry::claim`]; `initialize` fills in what is known of the machine already.
+    /// Like [`Registry::claim`]; the machine gets this id, or a random one, and `initialize` fills in what is known of the
+    /// machine already.
     pub(crate) fn claim_as(
         &self,
         spec: MachineSpec,
+        id: Option<MachineId>,
         initialize: impl FnOnce(&mut Record),
     ) -> Result<Claim, ClaimError> {
         let _registry_lock = self.lock()?;
         let others = self.list()?;
         let name = choose_name(&spec, &others)?;
-        let id = MachineId::random();
+        let id = id.unwrap_or_else(MachineId::random);
+        self.check_id(&id)?;
         let mut record = Record::new(id, name, spec);
         record.network = allocate_network(&record, &others, None)?;
         initialize(&mut record);
@@ -307,6 +310,9 @@ impl Registry {
             record.name = choose_name(&record.spec, &others)?;
         }
         record.spec.remove = overrides.remove;
+        if let Some(labels) = overrides.labels {
+            record.spec.labels = labels;
+        }
         record.spec.env.extend(overrides.env.clone());
         record.process.env.extend(overrides.env);
         if let (Some(ports), Some(network)) = (overrides.ports, &mut record.network) {
@@ -465,10 +471,25 @@ impl Registry {
         Ok(file)
     }
 
+    /// Refuses an id that another machine has, also one whose record cannot be read. Removes what a process has left that was
+    /// killed while it created a machine of this id: under the registry's lock none is being created.
+    fn check_id(&self, id: &MachineId) -> Result<(), ClaimError> {
+        let taken = || ClaimError::IdTaken { id: id.short().to_owned() };
+        if fs::symlink_metadata(self.home.machine(id)).is_ok() {
+            return Err(taken());
+        }
+        let unfinished = self.unfinished_dir(id);
+        Ok(remove_dir(&unfinished).at("remove", &unfinished)?)
+    }
+
+    fn unfinished_dir(&self, id: &MachineId) -> PathBuf {
+        self.home.machines().join(format!("{UNFINISHED}{}", id.short()))
+    }
+
     fn create_claim(&self, record: Record) -> Result<Claim, ClaimError> {
         let dir = self.home.machine(&record.id);
         let spare = self.spare(&record.id);
-        let unfinished = self.home.machines().join(format!("{UNFINISHED}{}", record.id.short()));
+        let unfinished = self.unfinished_dir(&record.id);
         fs::create_dir(&unfinished).at("create", &unfinished)?;
         let locked = MachineLock::create(&unfinished)
             .at("lock", &unfinished)
@@ -611,6 +632,25 @@ mod tests {
         drop(claim);
         assert!(matches!(registry.find(&Selector::NameOrId("web".into())), Err(FindError::None(_))));
         assert!(registry.list().expect("listed").is_empty());
+    }
+
+    #[test]
+    fn a_requested_id_is_used_once() {
+        let (_dir, registry) = registry();
+        let id = MachineId::random();
+        let claim = |id: &MachineId| registry.claim_as(named("web"), Some(id.clone()), |_| {});
+        // A process that was killed while it created the machine has left this.
+        fs::create_dir(registry.unfinished_dir(&id)).expect("created");
+        let first = claim(&id).expect("claimed");
+        assert_eq!(first.record.id, id);
+        let other = registry.claim_as(named("other"), Some(id.clone()), |_| {});
+        assert!(matches!(other, Err(ClaimError::IdTaken { .. })), "{other:?}");
+        // The directory is named by the first digits.
+        let similar = MachineId::try_from(format!("{}{}", id.short(), "0".repeat(52))).expect("an id");
+        let other = registry.claim_as(named("other"), Some(similar), |_| {});
+        assert!(matches!(other, Err(ClaimError::IdTaken { .. })), "{other:?}");
+        drop(first);
+        claim(&id).expect("claimed again");
     }
 
     #[test]

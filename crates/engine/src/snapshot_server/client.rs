@@ -7,6 +7,7 @@ use tokio::net::UnixStream;
 
 use super::record::ServeRecord;
 use super::request_dispatcher::{ServeReply, ServeRequest};
+use crate::launch_request::StartFailure;
 use crate::machine::CloneOverrides;
 use crate::supervisor_process::{Cloned, SpawnError, clone_label};
 
@@ -60,7 +61,7 @@ pub async fn start_clones(
         let (index, outcome) = match serde_json::from_slice(&json) {
             Ok(ServeReply::Cloned { index, clone }) => (index, Ok(*clone)),
             Ok(ServeReply::Refused { index, message }) => {
-                (index, Err(SpawnError::Failed { message, code: 125 }))
+                (index, Err(SpawnError::Failed(Box::new(StartFailure::from_message(message)))))
             }
             Err(_) => return Err(LinkError::Violation("sent a message that cannot be read").into()),
         };

@@ -7,13 +7,13 @@ use tokio::task::JoinSet;
 use super::page_server::SharedPageServer;
 use super::record::ServeRecord;
 use super::served_clone::{RequestedClone, ServedClone};
-use crate::Engine;
 use crate::admission::AvailableMemory;
 use crate::cause::chain;
 use crate::id::SnapshotId;
 use crate::launch_request::{CloneRequest, HoldPolicy, LaunchRequest};
 use crate::machine::{CloneOverrides, ServeReference};
 use crate::supervisor_process::SpawnError;
+use crate::{Engine, Home};
 
 /// Consecutive failures after which the pool starts no more clones until one is requested.
 const MAX_FAILURES: u32 = 3;
@@ -21,6 +21,7 @@ const MAX_FAILURES: u32 = 3;
 /// Clones that are ready, and those that are being started.
 #[derive(Debug)]
 pub(super) struct Pool {
+    home: Home,
     snapshot: SnapshotId,
     serve: ServeReference,
     size: usize,
@@ -31,8 +32,9 @@ pub(super) struct Pool {
 }
 
 impl Pool {
-    pub(super) fn new(serve: &ServeRecord, page_server: Option<SharedPageServer>) -> Self {
+    pub(super) fn new(home: Home, serve: &ServeRecord, page_server: Option<SharedPageServer>) -> Self {
         Self {
+            home,
             snapshot: serve.snapshot.clone(),
             serve: ServeReference { id: serve.id.clone(), process: serve.process.clone() },
             size: serve.pool,
@@ -55,7 +57,7 @@ impl Pool {
         let (snapshot, serve) = (self.snapshot.clone(), Some(self.serve.clone()));
         let request =
             LaunchRequest::Clone(Box::new(CloneRequest { snapshot, hold, serve, pager, overrides }));
-        Ok(RequestedClone { request, pages: lease })
+        Ok(RequestedClone { home: self.home.clone(), request, pages: lease })
     }
 
     /// Starts a missing clone; one at a time, so that requested clones get the CPUs first.

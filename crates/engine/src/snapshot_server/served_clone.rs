@@ -1,6 +1,7 @@
 //! A clone of a snapshot server, and the resources held for it.
 
 use super::page_server::Lease;
+use crate::Home;
 use crate::launch_request::{CloneInfo, LaunchRequest};
 use crate::supervisor_process::{SpawnError, SupervisorProcess};
 
@@ -15,6 +16,7 @@ pub(super) struct ServedClone {
 /// A clone that was requested but not started.
 #[derive(Debug)]
 pub(super) struct RequestedClone {
+    pub(super) home: Home,
     pub(super) request: LaunchRequest,
     pub(super) pages: Option<Lease>,
 }
@@ -22,8 +24,8 @@ pub(super) struct RequestedClone {
 impl RequestedClone {
     /// Starts it, and waits until it is ready or runs.
     pub(super) async fn start(self) -> Result<(ServedClone, CloneInfo), SpawnError> {
-        let Self { request, pages } = self;
-        let mut clone = ServedClone { supervisor: SupervisorProcess::start(&request).await?, pages };
+        let Self { home, request, pages } = self;
+        let mut clone = ServedClone { supervisor: SupervisorProcess::start(&home, &request).await?, pages };
         let info = clone.supervisor.ready().await?;
         Ok((clone, info))
     }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use mimeo_agent_protocol::link::{self, FrameReader};
 use mimeo_agent_protocol::message::{ExitStatus, Failure, FailureKind, Reply, Request};
-use mimeo_engine::create::{Stage, StageError, Start};
+use mimeo_engine::create::{Stage, StageError, Start, StartOptions};
 use mimeo_engine::{Attachment, Engine, Exit, Home, MachineSpec, SupervisorError, supervise};
 use mimeo_image::{ImportOptions, Quiet};
 use mimeo_setup::kernel::{Entry, FORMAT, Image, Manifest, Modules, Origin};
@@ -109,7 +109,11 @@ fn good_guest() -> impl Fn(UnixStream) + Send + Sync + 'static {
 
 async fn run(engine: &Engine, spec: MachineSpec) -> Result<Exit, SupervisorError> {
     let never = std::future::pending();
-    supervise(engine, Start::New(Box::new(spec)), Attachment::default(), Arc::new(Quiet), never, |_| {}).await
+    supervise(engine, Start::New(Box::new(spec)), Attachment::default(), unobserved(), never, |_| {}).await
+}
+
+fn unobserved() -> StartOptions {
+    StartOptions::new(Arc::new(Quiet))
 }
 
 /// Runs a start that must fail; returns the stage and the error.
@@ -272,15 +276,9 @@ async fn a_cancelled_start_is_undone() {
     let faults = Faults { silent_guest: true, ..Faults::default() };
     let engine = world.engine(Fake::new(good_guest(), faults));
     let soon = tokio::time::sleep(Duration::from_millis(100));
-    let outcome = supervise(
-        &engine,
-        Start::New(Box::new(spec())),
-        Attachment::default(),
-        Arc::new(Quiet),
-        soon,
-        |_| {},
-    )
-    .await;
+    let outcome =
+        supervise(&engine, Start::New(Box::new(spec())), Attachment::default(), unobserved(), soon, |_| {})
+            .await;
     assert!(matches!(outcome, Err(SupervisorError::Cancelled)), "{outcome:?}");
     world.assert_empty();
 }

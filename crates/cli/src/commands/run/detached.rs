@@ -3,9 +3,9 @@
 use std::process::Stdio;
 
 use mimeo_engine::launch_request::{AttachingClient, LaunchRequest};
-use mimeo_engine::{Engine, MachineId, MachineSpec};
+use mimeo_engine::{Engine, MachineId, MachineSpec, own_program};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::process::{Child, ChildStdin, Command};
+use tokio::process::{Child, ChildStdin};
 
 use super::FileOptions;
 use crate::commands::attach::{AttachOptions, attach};
@@ -21,7 +21,7 @@ pub(super) async fn run(
     quiet: bool,
     level: LogLevel,
 ) -> Result<i32, CliError> {
-    let request = LaunchRequest::Run { spec: Box::new(spec), quiet, client: None };
+    let request = run_request(spec, quiet, None);
     match start_with_files(request, files, level).await? {
         Launched::Running { id, .. } => {
             output::line(&id)?;
@@ -41,7 +41,7 @@ pub(super) async fn run_attached(
     level: LogLevel,
 ) -> Result<i32, CliError> {
     let client = Some(AttachingClient::own(spec.tty.then(terminal::size)));
-    let request = LaunchRequest::Run { spec: Box::new(spec), quiet, client };
+    let request = run_request(spec, quiet, client);
     let id = match start_with_files(request, files, level).await? {
         Launched::Running { id, .. } => MachineId::try_from(id)?,
         Launched::Failed(code) => return Ok(code),
@@ -52,6 +52,11 @@ pub(super) async fn run_attached(
         output::line(id.as_str())?;
     }
     attach(engine, &found, options).await
+}
+
+fn run_request(spec: MachineSpec, quiet: bool, client: Option<AttachingClient>) -> LaunchRequest {
+    let spec = Box::new(spec);
+    LaunchRequest::Run { spec, quiet, client, id: None, report: false, registry_login: None }
 }
 
 /// The result of a start.
@@ -79,8 +84,8 @@ async fn start_with_files(
 /// Starts the supervisor and waits until the container runs. Until then the supervisor watches a pipe from this process:
 /// if this process ends, the supervisor undoes the start.
 async fn start(request: LaunchRequest, level: LogLevel) -> Result<Launched, CliError> {
-    let program = std::env::current_exe().map_err(|source| CliError::io("find this program", source))?;
-    let mut child = Command::new(program)
+    let mut program = own_program().map_err(|source| CliError::io("find this program", source))?;
+    let mut child = program
         .arg("supervisor")
         // In the environment, so that the command line in `ps` stays short.
         .env(LOG_VARIABLE, level.name())

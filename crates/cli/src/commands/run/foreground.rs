@@ -3,7 +3,7 @@
 use std::io::IsTerminal;
 use std::sync::PoisonError;
 
-use mimeo_engine::create::Start;
+use mimeo_engine::create::{Start, StartOptions};
 use mimeo_engine::{Engine, MachineSpec, Record, supervise};
 
 use super::files::FileOptions;
@@ -49,10 +49,8 @@ pub(super) async fn run(
             });
         }
     };
-    let start = Start::New(Box::new(spec));
-    let exit =
-        supervise(engine, start, attachment, progress::reporter(quiet), std::future::pending(), started)
-            .await;
+    let (start, options) = (Start::New(Box::new(spec)), StartOptions::new(progress::reporter(quiet)));
+    let exit = supervise(engine, start, attachment, options, std::future::pending(), started).await;
     drop(raw);
     match image.filter(|_| remove) {
         Some(image) => remove_image(engine, &image),
