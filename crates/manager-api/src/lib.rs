@@ -12,10 +12,16 @@ mod problem;
 mod server;
 mod user;
 
-pub use create_machine::CreateMachine;
+pub use create_machine::{
+    Accelerator, CreateMachine, ExposedPort, HealthCheck, HealthOnFailure, ImageVolumes, Log, LogDriver,
+    Network, NetworkMode, Port, Protocol, PullPolicy, Registry, RegistryAuth, Resources, Restart,
+    RestartKind, Security, Ulimit, Volume,
+};
 pub use event::{Event, EventList};
 pub use exec::{Encoding, ExecRequest, ExecResult};
-pub use machine::{Exit, Failure, Health, Machine, MachineState, Network, PatchMachine, Port, Stage};
+pub use machine::{
+    Exit, Failure, Health, Machine, MachineNetwork, MachineState, PatchMachine, PublishedPort, Stage,
+};
 pub use operation::{Operation, OperationKind, OperationStatus, Progress, Resource, ResourceKind};
 pub use page::{Accepted, Item, Items};
 pub use problem::Problem;

@@ -46,7 +46,7 @@ pub struct Machine {
     /// The UUID that tells this machine from all clones of the same snapshot.
     pub vm_generation: Option<String>,
     /// Its network, if it has one.
-    pub network: Option<Network>,
+    pub network: Option<MachineNetwork>,
     /// The result of its health checks, if it has any.
     pub health: Option<Health>,
     /// The restart policy.
@@ -163,7 +163,7 @@ impl std::str::FromStr for MachineState {
 
 /// A machine's network.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct Network {
+pub struct MachineNetwork {
     /// `rootless` or `bridged`.
     pub mode: String,
     /// The guest's IPv4 address.
@@ -173,12 +173,12 @@ pub struct Network {
     /// The MAC address of its NIC.
     pub mac: String,
     /// The published ports.
-    pub ports: Vec<Port>,
+    pub ports: Vec<PublishedPort>,
 }
 
 /// A published port.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct Port {
+pub struct PublishedPort {
     /// The port in the container.
     pub container_port: u16,
     /// The port on the host, once it is known.

@@ -1,0 +1,22 @@
+//! Conversions between the API's types and the engine's.
+
+mod check;
+mod choice;
+mod clone;
+mod error;
+mod health;
+mod host_access;
+mod network;
+mod resources;
+mod security;
+mod spec;
+#[cfg(test)]
+mod tests;
+mod volumes;
+mod wire;
+
+pub use clone::clone_overrides;
+pub use error::ConvertError;
+pub use host_access::needs_host_access;
+pub use spec::{machine_spec, registry_credentials};
+pub use wire::create_machine;
