@@ -4,7 +4,7 @@ use clap::{Parser, Subcommand};
 
 use crate::commands::{
     attach, commit, completion, container, cp, create, diff, events, exec, export, fork, generate,
-    healthcheck, image, inspect, kill, login, logout, logs, man, pause, port, prune, ps, rename, restart, rm,
+    healthcheck, image, inspect, kill, login, logout, logs, man, manager, pause, port, prune, ps, rename, restart, rm,
     run, setup, snapshot, start, stats, stop, system, test, top, unpause, update, version, volume, wait,
 };
 use crate::deferred::Deferred;
@@ -40,6 +40,8 @@ pub(crate) enum Command {
     Fork(fork::Args),
     /// Prepare this host: kernel, initramfs and boot snapshot
     Setup(setup::Args),
+    /// Serve machines over HTTP
+    Manager(manager::Args),
     /// Generate configuration for other programs
     #[command(subcommand)]
     Generate(generate::Verb),

@@ -23,6 +23,7 @@ pub(crate) mod login;
 pub(crate) mod logout;
 pub(crate) mod logs;
 pub(crate) mod man;
+pub(crate) mod manager;
 pub(crate) mod pause;
 pub(crate) mod port;
 pub(crate) mod prune;
@@ -69,6 +70,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<i32, CliError> {
         Command::Test(verb) => test::run(&engine()?, verb).await,
         Command::Completion(args) => completion::run(&args),
         Command::Man(args) => man::run(&args),
+        Command::Manager(args) => manager::run(&engine()?, args).await,
         // The command that started the supervisor has swept already.
         Command::Supervisor => supervisor::run(&engine_without_sweep()?).await,
     }

@@ -27,7 +27,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use arguments::Arguments;
+use arguments::{Arguments, Command};
 use error::CliError;
 
 fn main() -> ExitCode {
@@ -49,10 +49,13 @@ fn main() -> ExitCode {
 /// Runs the command on one thread: the VMM is killed when the thread that
 /// started it ends, so that must be the main thread.
 fn run(arguments: Arguments) -> Result<i32, CliError> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|source| CliError::io("start the runtime", source))?;
+    let mut builder = match arguments.command {
+        // It starts no VMM itself, and answers many clients at a time.
+        Command::Manager(_) => tokio::runtime::Builder::new_multi_thread(),
+        _ => tokio::runtime::Builder::new_current_thread(),
+    };
+    let runtime =
+        builder.enable_all().build().map_err(|source| CliError::io("start the runtime", source))?;
     let outcome = runtime.block_on(commands::run(arguments));
     // Dropping the runtime would block on a thread that reads the terminal,
     // until the next line is typed.

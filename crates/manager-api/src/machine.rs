@@ -183,8 +183,8 @@ pub struct PublishedPort {
     pub container_port: u16,
     /// The port on the host, once it is known.
     pub host_port: Option<u16>,
-    /// The host's address that the port is bound to; all addresses if it is null.
-    pub host_ip: Option<String>,
+    /// The host's address that the port is bound to; 0.0.0.0 is all of them.
+    pub host_ip: String,
     /// `tcp` or `udp`.
     pub protocol: String,
 }

@@ -1,3 +1,34 @@
-//! The manager.
+//! The manager: machines, their containers and snapshots over HTTP.
+//!
+//! It is a client of the engine: whatever it does, the command line can do too. What is requested is recorded in a
+//! database before it is done. What runs is never decided from that database: supervisors are asked.
 
+mod app;
+mod chain;
 pub mod convert;
+mod database;
+mod home_lock;
+mod http;
+mod item;
+mod observe;
+mod observe_machines;
+mod operations;
+mod problems;
+mod reconcile;
+mod routes;
+mod run_command;
+mod secrets;
+mod serve;
+mod settings;
+mod token_use;
+mod turns;
+
+use std::time::Duration;
+
+pub(crate) use app::App;
+pub use database::Address;
+pub use serve::{DEFAULT_LISTEN, ServeError, Started, api_document, serve};
+pub use settings::{Settings, Tls};
+
+/// Pause before a database that failed is tried again.
+const DATABASE_RETRY_DELAY: Duration = Duration::from_secs(1);

@@ -21,6 +21,8 @@ pub fn clone_overrides(wire: &api::CreateMachine) -> Result<CloneOverrides, Conv
         ports: Some(network::ports(&wire.ports)?).filter(|ports| !ports.is_empty()),
         env: wire.env.clone(),
         remove: wire.remove,
+        id: None,
+        labels: Some(wire.labels.clone()).filter(|labels| !labels.is_empty()),
     })
 }
 
@@ -31,6 +33,7 @@ fn inherited_field(wire: &api::CreateMachine) -> Option<String> {
         snapshot: None,
         ports: Vec::new(),
         env: Default::default(),
+        labels: Default::default(),
         remove: false,
         ttl_seconds: None,
         start: None,

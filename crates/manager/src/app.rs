@@ -1,0 +1,93 @@
+//! What all handlers and tasks share.
+
+use std::sync::Arc;
+
+use mimeo_engine::Engine;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::database::Database;
+use crate::operations::LiveOperations;
+use crate::token_use::TokensUsed;
+use crate::turns::Turns;
+
+/// What all handlers and tasks share.
+#[derive(Debug, Clone)]
+pub(crate) struct App {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    engine: Engine,
+    database: Database,
+    operations: LiveOperations,
+    turns: Turns,
+    tokens_used: TokensUsed,
+    allowed_hosts: Vec<String>,
+    tasks: TaskTracker,
+    end: CancellationToken,
+}
+
+impl App {
+    /// Creates it.
+    pub(crate) fn new(engine: Engine, database: Database, allowed_hosts: Vec<String>) -> Self {
+        let inner = Inner {
+            engine,
+            database,
+            operations: LiveOperations::default(),
+            turns: Turns::default(),
+            tokens_used: TokensUsed::default(),
+            allowed_hosts,
+            tasks: TaskTracker::new(),
+            end: CancellationToken::new(),
+        };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// The engine.
+    pub(crate) fn engine(&self) -> &Engine {
+        &self.inner.engine
+    }
+
+    /// The records.
+    pub(crate) fn database(&self) -> &Database {
+        &self.inner.database
+    }
+
+    /// The operations that are being carried out.
+    pub(crate) fn operations(&self) -> &LiveOperations {
+        &self.inner.operations
+    }
+
+    /// Whose turn it is to change a machine.
+    pub(crate) fn turns(&self) -> &Turns {
+        &self.inner.turns
+    }
+
+    /// The tokens that were used since their use was last recorded.
+    pub(crate) fn tokens_used(&self) -> &TokensUsed {
+        &self.inner.tokens_used
+    }
+
+    /// The names that the manager answers to, besides addresses and localhost.
+    pub(crate) fn allowed_hosts(&self) -> &[String] {
+        &self.inner.allowed_hosts
+    }
+
+    /// Cancelled when the manager ends.
+    pub(crate) fn end(&self) -> &CancellationToken {
+        &self.inner.end
+    }
+
+    /// Runs a task that the manager waits for when it ends.
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.inner.tasks.spawn(task);
+    }
+
+    /// Waits for all tasks.
+    pub(crate) async fn finish_tasks(&self) {
+        self.inner.tasks.close();
+        self.inner.tasks.wait().await;
+    }
+}

@@ -1,0 +1,109 @@
+//! The manager's records, in SQLite or PostgreSQL.
+//!
+//! One manager uses a database, so its writes are serialised here. Each write transaction may record events,
+//! which form a chain (`events`).
+
+mod address;
+mod events;
+mod machines;
+mod operations;
+mod schema;
+mod tokens;
+mod users;
+mod write;
+
+
+use std::sync::Arc;
+
+use sqlx::AnyPool;
+use tokio::sync::{Mutex, watch};
+
+pub use address::{Address, AddressError};
+pub(crate) use events::{EventDraft, EventFilter, resource};
+pub(crate) use machines::{After, Desired, MachineFilter, MachineRow, Sort};
+pub(crate) use operations::{OperationFilter, OperationRow};
+pub(crate) use events::hex;
+pub use schema::OpenError;
+pub(crate) use tokens::{TokenRow, hash_of_secret};
+pub(crate) use write::Write;
+
+use events::ChainEnd;
+
+/// The manager's records.
+#[derive(Debug, Clone)]
+pub(crate) struct Database {
+    pool: AnyPool,
+    /// The last event. Whoever holds the lock may write.
+    chain_end: Arc<Mutex<ChainEnd>>,
+    last_event: watch::Sender<i64>,
+}
+
+/// Why the database cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum DatabaseError {
+    /// A record with the same key exists.
+    #[error("a record with the same key exists")]
+    Duplicate,
+    /// A stored document cannot be parsed.
+    #[error("cannot parse {what} {id} in the database")]
+    Parse {
+        /// The kind of record.
+        what: &'static str,
+        /// Its key.
+        id: String,
+        /// The parser's error.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// The database failed, or cannot be reached.
+    #[error("cannot use the database")]
+    Sql(#[source] sqlx::Error),
+}
+
+impl From<sqlx::Error> for DatabaseError {
+    fn from(error: sqlx::Error) -> Self {
+        match error.as_database_error() {
+            Some(database) if database.is_unique_violation() => Self::Duplicate,
+            _ => Self::Sql(error),
+        }
+    }
+}
+
+impl Database {
+    /// Checks that the database answers.
+    pub(crate) async fn check(&self) -> Result<(), DatabaseError> {
+        sqlx::query("SELECT 1").execute(&self.pool).await?;
+        Ok(())
+    }
+
+    /// Returns the number of the last event, which changes with each new one.
+    pub(crate) fn last_event(&self) -> watch::Receiver<i64> {
+        self.last_event.subscribe()
+    }
+
+    /// Begins a write transaction. Dropping it without a commit undoes it.
+    pub(crate) async fn write(&self) -> Result<Write<'_>, DatabaseError> {
+        let chain_end = self.chain_end.lock().await;
+        let transaction = self.pool.begin().await?;
+        Ok(Write::new(transaction, chain_end, &self.last_event))
+    }
+
+    /// Closes all connections.
+    pub(crate) async fn close(&self) {
+        self.pool.close().await;
+    }
+}
+
+/// The JSON of a record that consists of strings, numbers, and lists and maps of them: serialization cannot fail.
+fn json<T: serde::Serialize>(value: &T) -> String {
+    serde_json::to_string(value).unwrap_or_default()
+}
+
+/// The name of an enum's variant, as in JSON.
+fn name_of<T: serde::Serialize>(value: &T) -> String {
+    json(value).trim_matches('"').to_owned()
+}
+
+fn parse<T: serde::de::DeserializeOwned>(text: &str, what: &'static str, id: &str) -> Result<T, DatabaseError> {
+    serde_json::from_str(text).map_err(|source| DatabaseError::Parse { what, id: id.to_owned(), source })
+}

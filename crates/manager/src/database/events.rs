@@ -1,0 +1,180 @@
+//! Events: a chain in which each event has the digest of the one before it.
+
+use jiff::Timestamp;
+use mimeo_manager_api::{Event, Resource, ResourceKind};
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+use sqlx::{AnyConnection, AnyPool, Row};
+
+use super::{Database, DatabaseError};
+
+/// The actor of events that no user caused.
+pub(crate) const MANAGER: &str = "manager";
+
+/// An event that is about to be recorded.
+#[derive(Debug)]
+pub(crate) struct EventDraft<'a> {
+    /// What happened.
+    pub(crate) kind: &'a str,
+    /// Who caused it.
+    pub(crate) actor: &'a str,
+    /// The owner of the resource.
+    pub(crate) owner: &'a str,
+    /// The resource.
+    pub(crate) resource: Resource,
+    /// Details.
+    pub(crate) data: Value,
+}
+
+impl<'a> EventDraft<'a> {
+    /// An event that the manager itself caused.
+    pub(crate) fn of_manager(kind: &'a str, owner: &'a str, resource: Resource, data: Value) -> Self {
+        Self { kind, actor: MANAGER, owner, resource, data }
+    }
+}
+
+/// The last event of the chain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ChainEnd {
+    pub(super) seq: i64,
+    pub(super) digest: String,
+}
+
+impl ChainEnd {
+    pub(super) async fn read(pool: &AnyPool) -> Result<Self, DatabaseError> {
+        let last = sqlx::query("SELECT item FROM events ORDER BY seq DESC LIMIT 1").fetch_optional(pool).await?;
+        let Some(row) = last else { return Ok(Self { seq: 0, digest: String::new() }) };
+        let event = parse(&row.try_get::<String, _>(0)?)?;
+        Ok(Self { seq: event.seq, digest: event.digest })
+    }
+
+    /// Makes the event that follows this one.
+    pub(super) fn follow(&self, draft: EventDraft<'_>) -> Event {
+        let mut event = Event {
+            seq: self.seq + 1,
+            time: Timestamp::now(),
+            kind: draft.kind.to_owned(),
+            actor: draft.actor.to_owned(),
+            owner: draft.owner.to_owned(),
+            resource: draft.resource,
+            data: draft.data,
+            digest: String::new(),
+        };
+        event.digest = digest(&self.digest, &event);
+        event
+    }
+}
+
+/// The digest of an event: SHA-256 of the previous digest, a line feed, and the event's JSON without its own digest.
+fn digest(previous: &str, event: &Event) -> String {
+    let unsigned = Event { digest: String::new(), ..event.clone() };
+    let mut hasher = Sha256::new();
+    hasher.update(previous);
+    hasher.update(b"\n");
+    // An event consists of strings, numbers and maps of them: serialization cannot fail.
+    hasher.update(serde_json::to_vec(&unsigned).unwrap_or_default());
+    hex(&hasher.finalize())
+}
+
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+pub(super) async fn insert(connection: &mut AnyConnection, event: &Event) -> Result<(), DatabaseError> {
+    sqlx::query(
+        "INSERT INTO events (seq, time, kind, owner, resource_kind, resource_id, item) VALUES ($1, $2, $3, $4, $5, $6, $7)",
+    )
+    .bind(event.seq)
+    .bind(event.time.as_microsecond())
+    .bind(event.kind.clone())
+    .bind(event.owner.clone())
+    .bind(super::name_of(&event.resource.kind))
+    .bind(event.resource.id.clone())
+    .bind(super::json(event))
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Which events are read.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct EventFilter {
+    /// Only those of this owner.
+    pub(crate) owner: Option<String>,
+    /// Only those of this resource.
+    pub(crate) resource: Option<String>,
+    /// Only those whose kind begins with this word.
+    pub(crate) kind: Option<String>,
+}
+
+impl Database {
+    /// Reads events after `after`, in order.
+    pub(crate) async fn events(
+        &self,
+        after: i64,
+        limit: i64,
+        filter: &EventFilter,
+    ) -> Result<Vec<Event>, DatabaseError> {
+        let rows = sqlx::query(
+            "SELECT item FROM events WHERE seq > $1 AND ($2 = '' OR owner = $2) AND ($3 = '' OR resource_id = $3) \
+             AND ($4 = '' OR kind = $4 OR kind LIKE $5) ORDER BY seq LIMIT $6",
+        )
+        .bind(after)
+        .bind(filter.owner.clone().unwrap_or_default())
+        .bind(filter.resource.clone().unwrap_or_default())
+        .bind(filter.kind.clone().unwrap_or_default())
+        .bind(format!("{}.%", filter.kind.as_deref().unwrap_or_default()))
+        .bind(limit)
+        .fetch_all(&self.pool)
+        .await?;
+        rows.iter().map(|row| parse(&row.try_get::<String, _>(0)?)).collect()
+    }
+
+    /// Reads all events and returns the number of the first one that does not follow from the one before it.
+    pub(crate) async fn first_broken_event(&self) -> Result<Option<i64>, DatabaseError> {
+        const PAGE: i64 = 1000;
+        let mut end = ChainEnd { seq: 0, digest: String::new() };
+        loop {
+            let page = self.events(end.seq, PAGE, &EventFilter::default()).await?;
+            for event in &page {
+                if event.seq != end.seq + 1 || event.digest != digest(&end.digest, event) {
+                    return Ok(Some(end.seq + 1));
+                }
+                end = ChainEnd { seq: event.seq, digest: event.digest.clone() };
+            }
+            if page.is_empty() {
+                return Ok(None);
+            }
+        }
+    }
+}
+
+fn parse(text: &str) -> Result<Event, DatabaseError> {
+    super::parse(text, "event", "")
+}
+
+/// A resource of this kind.
+pub(crate) fn resource(kind: ResourceKind, id: impl Into<String>) -> Resource {
+    Resource { kind, id: id.into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn draft(kind: &str) -> EventDraft<'_> {
+        EventDraft::of_manager(kind, "alice", resource(ResourceKind::Machine, "1"), Value::Null)
+    }
+
+    #[test]
+    fn a_changed_event_breaks_the_chain() {
+        let start = ChainEnd { seq: 0, digest: String::new() };
+        let first = start.follow(draft("machine.running"));
+        assert_eq!((first.seq, first.digest.len()), (1, 64));
+        assert_eq!(digest("", &first), first.digest);
+        let changed = Event { actor: "bob".to_owned(), ..first.clone() };
+        assert_ne!(digest("", &changed), first.digest);
+        let second = ChainEnd { seq: 1, digest: first.digest }.follow(draft("machine.exited"));
+        assert_ne!(digest("", &second), second.digest);
+    }
+}

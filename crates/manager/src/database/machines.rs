@@ -1,0 +1,268 @@
+//! Machines: what was asked for, and the item that the API shows.
+
+use std::collections::BTreeMap;
+
+use mimeo_manager_api::{CreateMachine, Machine, MachineState};
+use serde::{Deserialize, Serialize};
+use sqlx::any::AnyRow;
+use sqlx::{Any, QueryBuilder, Row};
+
+use super::{Database, DatabaseError, Write, json, parse};
+
+/// The state that a machine is meant to be in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Desired {
+    /// It exists; whether it runs is up to its users and its restart policy.
+    Present,
+    /// It is to be removed.
+    Absent,
+}
+
+/// A machine.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct MachineRow {
+    /// What the API shows, with the id, the owner, the name and the version.
+    pub(crate) item: Machine,
+    /// The state that it is meant to be in.
+    pub(crate) desired: Desired,
+    /// The request that it was created by, without secrets; a machine that was made without the manager has none.
+    pub(crate) spec: Option<CreateMachine>,
+}
+
+/// The order of a list.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Sort {
+    /// By name instead of by age.
+    pub(crate) by_name: bool,
+    /// The last first.
+    pub(crate) descending: bool,
+}
+
+/// The place in a list after which the next page begins.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct After {
+    /// The sort key: a name, or a time in microseconds.
+    pub(crate) key: String,
+    /// The id, which decides between equal keys.
+    pub(crate) id: String,
+}
+
+/// Which machines are listed.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct MachineFilter {
+    /// Only those of this owner.
+    pub(crate) owner: Option<String>,
+    /// Only those of this name.
+    pub(crate) name: Option<String>,
+    /// Only those in one of these states; if empty, all but removed ones.
+    pub(crate) states: Vec<MachineState>,
+    /// Only those that have these labels, with this value if there is one.
+    pub(crate) labels: Vec<(String, Option<String>)>,
+    /// The order.
+    pub(crate) sort: Sort,
+    /// Where the page begins.
+    pub(crate) after: Option<After>,
+    /// The size of the page.
+    pub(crate) limit: i64,
+}
+
+impl Database {
+    /// Reads one machine by its full id, also one that was removed.
+    pub(crate) async fn machine(&self, id: &str) -> Result<Option<MachineRow>, DatabaseError> {
+        let row = sqlx::query("SELECT m.item, m.desired, m.spec FROM machines m WHERE m.id = $1");
+        row.bind(id.to_owned()).fetch_optional(&self.pool).await?.map(|row| from_row(&row)).transpose()
+    }
+
+    /// Reads the machines that a word names: by name, by id or by the start of the id; removed ones only by the id.
+    pub(crate) async fn machines_named(&self, word: &str) -> Result<Vec<MachineRow>, DatabaseError> {
+        // The ids that begin with the word are those between it and it with a letter after the last digit.
+        let rows = sqlx::query(
+            "SELECT m.item, m.desired, m.spec FROM machines m \
+             WHERE (m.name = $1 AND m.ended_at IS NULL) OR (m.id >= $1 AND m.id < $2) ORDER BY m.id LIMIT 3",
+        )
+        .bind(word.to_owned())
+        .bind(format!("{word}g"))
+        .fetch_all(&self.pool)
+        .await?;
+        rows.iter().map(from_row).collect()
+    }
+
+    /// Lists a page of machines.
+    pub(crate) async fn machines(&self, filter: &MachineFilter) -> Result<Vec<MachineRow>, DatabaseError> {
+        let rows = list_query(filter).build().fetch_all(&self.pool).await?;
+        rows.iter().map(from_row).collect()
+    }
+
+    /// Lists the ids of all machines that were not removed.
+    pub(crate) async fn live_machine_ids(&self) -> Result<Vec<String>, DatabaseError> {
+        let rows = sqlx::query("SELECT id FROM machines WHERE ended_at IS NULL").fetch_all(&self.pool).await?;
+        rows.iter().map(|row| Ok(row.try_get::<String, _>(0)?)).collect()
+    }
+
+    /// Counts the machines that were not removed, by state.
+    pub(crate) async fn count_machines(&self) -> Result<BTreeMap<String, i64>, DatabaseError> {
+        let rows = sqlx::query("SELECT state, COUNT(*) FROM machines WHERE ended_at IS NULL GROUP BY state");
+        let rows = rows.fetch_all(&self.pool).await?;
+        rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
+    }
+}
+
+fn list_query(filter: &MachineFilter) -> QueryBuilder<Any> {
+    let mut query = QueryBuilder::new("SELECT m.item, m.desired, m.spec FROM machines m WHERE 1 = 1");
+    if let Some(owner) = &filter.owner {
+        query.push(" AND m.owner = ").push_bind(owner.clone());
+    }
+    if let Some(name) = &filter.name {
+        query.push(" AND m.name = ").push_bind(name.clone());
+    }
+    push_states(&mut query, &filter.states);
+    for (key, value) in &filter.labels {
+        query.push(" AND EXISTS (SELECT 1 FROM machine_labels l WHERE l.machine = m.id AND l.key = ");
+        query.push_bind(key.clone());
+        if let Some(value) = value {
+            query.push(" AND l.value = ").push_bind(value.clone());
+        }
+        query.push(")");
+    }
+    push_page(&mut query, filter);
+    query
+}
+
+fn push_states(query: &mut QueryBuilder<Any>, states: &[MachineState]) {
+    if states.is_empty() {
+        query.push(" AND m.ended_at IS NULL");
+        return;
+    }
+    query.push(" AND m.state IN (");
+    let mut list = query.separated(", ");
+    for state in states {
+        list.push_bind(state.name());
+    }
+    query.push(")");
+}
+
+fn push_page(query: &mut QueryBuilder<Any>, filter: &MachineFilter) {
+    let Sort { by_name, descending } = filter.sort;
+    let column = if by_name { "m.name" } else { "m.created_at" };
+    let (sign, order) = if descending { ("<", "DESC") } else { (">", "ASC") };
+    if let Some(After { key, id }) = &filter.after {
+        query.push(format!(" AND ({column}, m.id) {sign} ("));
+        match key.parse::<i64>() {
+            Ok(time) if !by_name => query.push_bind(time),
+            _ => query.push_bind(key.clone()),
+        };
+        query.push(", ").push_bind(id.clone()).push(")");
+    }
+    query.push(format!(" ORDER BY {column} {order}, m.id {order} LIMIT ")).push_bind(filter.limit);
+}
+
+fn from_row(row: &AnyRow) -> Result<MachineRow, DatabaseError> {
+    let (item, desired): (String, String) = (row.try_get(0)?, row.try_get(1)?);
+    let spec: Option<String> = row.try_get(2)?;
+    Ok(MachineRow {
+        item: parse(&item, "machine", "")?,
+        desired: if desired == "absent" { Desired::Absent } else { Desired::Present },
+        spec: spec.map(|spec| parse(&spec, "the request of machine", "")).transpose()?,
+    })
+}
+
+impl MachineRow {
+    /// The place of this machine in a list of this order.
+    pub(crate) fn place(&self, sort: Sort) -> After {
+        let Machine { id, name, created_at, .. } = &self.item;
+        let key = if sort.by_name { name.clone() } else { created_at.as_microsecond().to_string() };
+        After { key, id: id.clone() }
+    }
+}
+
+impl Write<'_> {
+    /// Reads one machine in order to change it.
+    pub(crate) async fn machine(&mut self, id: &str) -> Result<Option<MachineRow>, DatabaseError> {
+        let query = sqlx::query("SELECT m.item, m.desired, m.spec FROM machines m WHERE m.id = $1");
+        let row = query.bind(id.to_owned()).fetch_optional(self.connection()).await?;
+        row.map(|row| from_row(&row)).transpose()
+    }
+
+    /// Adds a machine.
+    ///
+    /// # Errors
+    /// [`DatabaseError::Duplicate`] if its name is taken.
+    pub(crate) async fn add_machine(&mut self, row: &MachineRow) -> Result<(), DatabaseError> {
+        let item = &row.item;
+        sqlx::query(
+            "INSERT INTO machines (id, owner, name, state, desired, version, created_at, expires_at, ended_at, spec, item) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
+        )
+        .bind(item.id.clone())
+        .bind(item.owner.clone())
+        .bind(item.name.clone())
+        .bind(item.state.name())
+        .bind(super::name_of(&row.desired))
+        .bind(item.version)
+        .bind(item.created_at.as_microsecond())
+        .bind(item.expires_at.map(|time| time.as_microsecond()))
+        .bind(item.ended_at.map(|time| time.as_microsecond()))
+        .bind(row.spec.as_ref().map(json))
+        .bind(json(item))
+        .execute(self.connection())
+        .await?;
+        self.add_labels(&item.id, &item.labels).await
+    }
+
+    /// Stores a machine that was changed, as the next version.
+    ///
+    /// # Errors
+    /// [`DatabaseError::Duplicate`] if its new name is taken.
+    pub(crate) async fn store_machine(
+        &mut self,
+        row: &mut MachineRow,
+        before: &MachineRow,
+    ) -> Result<(), DatabaseError> {
+        row.item.version = before.item.version + 1;
+        let item = &row.item;
+        sqlx::query(
+            "UPDATE machines SET owner = $2, name = $3, state = $4, desired = $5, version = $6, expires_at = $7, \
+             ended_at = $8, item = $9 WHERE id = $1",
+        )
+        .bind(item.id.clone())
+        .bind(item.owner.clone())
+        .bind(item.name.clone())
+        .bind(item.state.name())
+        .bind(super::name_of(&row.desired))
+        .bind(item.version)
+        .bind(item.expires_at.map(|time| time.as_microsecond()))
+        .bind(item.ended_at.map(|time| time.as_microsecond()))
+        .bind(json(item))
+        .execute(self.connection())
+        .await?;
+        if item.labels == before.item.labels {
+            return Ok(());
+        }
+        let delete = sqlx::query("DELETE FROM machine_labels WHERE machine = $1").bind(item.id.clone());
+        delete.execute(self.connection()).await?;
+        self.add_labels(&item.id, &item.labels).await
+    }
+
+    /// Forgets machines that were removed before this time, in microseconds since 1970.
+    pub(crate) async fn forget_machines(&mut self, ended_before: i64) -> Result<u64, DatabaseError> {
+        let delete = sqlx::query("DELETE FROM machines WHERE ended_at IS NOT NULL AND ended_at < $1");
+        Ok(delete.bind(ended_before).execute(self.connection()).await?.rows_affected())
+    }
+
+    async fn add_labels(
+        &mut self,
+        machine: &str,
+        labels: &BTreeMap<String, String>,
+    ) -> Result<(), DatabaseError> {
+        for (key, value) in labels {
+            sqlx::query("INSERT INTO machine_labels (machine, key, value) VALUES ($1, $2, $3)")
+                .bind(machine.to_owned())
+                .bind(key.clone())
+                .bind(value.clone())
+                .execute(self.connection())
+                .await?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,112 @@
+//! Opens a database and brings its schema up to date.
+
+use std::os::unix::fs::OpenOptionsExt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sqlx::any::AnyPoolOptions;
+use sqlx::migrate::{MigrateError, Migrator};
+use tokio::sync::{Mutex, watch};
+
+use super::events::ChainEnd;
+use super::{Address, Database, DatabaseError};
+
+static MIGRATIONS: Migrator = sqlx::migrate!();
+
+/// Connections that are open at most: one writes, the others read.
+const MAX_CONNECTIONS: u32 = 8;
+/// How long a request waits for a connection.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Settings of each SQLite connection. With `synchronous = FULL` a committed transaction survives a power failure.
+const SQLITE_SETTINGS: [&str; 4] = [
+    "PRAGMA journal_mode = WAL",
+    "PRAGMA synchronous = FULL",
+    "PRAGMA busy_timeout = 5000",
+    "PRAGMA foreign_keys = ON",
+];
+
+/// Why a database cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Its file cannot be created.
+    #[error("cannot create {}", path.display())]
+    Create {
+        /// The file.
+        path: std::path::PathBuf,
+        /// The error of the operating system.
+        #[source]
+        source: std::io::Error,
+    },
+    /// It cannot be reached.
+    #[error("cannot open the database {address}")]
+    Connect {
+        /// Its address, without a password.
+        address: Address,
+        /// Why.
+        #[source]
+        source: sqlx::Error,
+    },
+    /// Its schema cannot be brought up to date, for example because a newer mimeo made it.
+    #[error("cannot bring the schema of the database {address} up to date")]
+    Migrate {
+        /// Its address, without a password.
+        address: Address,
+        /// Why.
+        #[source]
+        source: MigrateError,
+    },
+    /// Its last event cannot be read.
+    #[error("cannot read the database {address}")]
+    Read {
+        /// Its address, without a password.
+        address: Address,
+        /// Why.
+        #[source]
+        source: DatabaseReadError,
+    },
+}
+
+/// The error of a read, opaque outside this crate.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub struct DatabaseReadError(#[from] DatabaseError);
+
+impl Database {
+    /// Opens the database and brings its schema up to date.
+    pub(crate) async fn open(address: &Address) -> Result<Self, OpenError> {
+        create_file(address)?;
+        sqlx::any::install_default_drivers();
+        let connect_error = |source| OpenError::Connect { address: address.clone(), source };
+        let pool = options(address).connect(&address.url()).await.map_err(connect_error)?;
+        let migrated = MIGRATIONS.run(&pool).await;
+        migrated.map_err(|source| OpenError::Migrate { address: address.clone(), source })?;
+        let chain_end = ChainEnd::read(&pool).await;
+        let chain_end =
+            chain_end.map_err(|error| OpenError::Read { address: address.clone(), source: error.into() })?;
+        let last_event = watch::channel(chain_end.seq).0;
+        Ok(Self { pool, chain_end: Arc::new(Mutex::new(chain_end)), last_event })
+    }
+}
+
+fn options(address: &Address) -> AnyPoolOptions {
+    let options = AnyPoolOptions::new().max_connections(MAX_CONNECTIONS).acquire_timeout(ACQUIRE_TIMEOUT);
+    match address {
+        Address::Postgres(_) => options,
+        Address::Sqlite(_) => options.after_connect(|connection, _| {
+            Box::pin(async move {
+                for setting in SQLITE_SETTINGS {
+                    sqlx::query(setting).execute(&mut *connection).await?;
+                }
+                Ok(())
+            })
+        }),
+    }
+}
+
+/// Creates the file of a new SQLite database, which only its owner may read: it holds digests of tokens, and environments.
+fn create_file(address: &Address) -> Result<(), OpenError> {
+    let Some(path) = address.file() else { return Ok(()) };
+    let opened = std::fs::OpenOptions::new().create(true).append(true).mode(0o600).open(path);
+    opened.map(drop).map_err(|source| OpenError::Create { path: path.to_owned(), source })
+}

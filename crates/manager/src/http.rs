@@ -1,0 +1,24 @@
+//! The HTTP side of the manager: who may do what, in which form.
+
+pub(crate) mod authenticate;
+mod connection;
+pub(crate) mod etag;
+mod hosts;
+mod idempotency;
+mod json;
+pub(crate) mod listen;
+mod openapi;
+pub(crate) mod page;
+mod policy;
+mod problem;
+pub(crate) mod query;
+mod request_id;
+pub(crate) mod router;
+pub(crate) mod wait;
+
+pub(crate) use authenticate::Caller;
+pub(crate) use json::Json;
+pub(crate) use openapi::document;
+pub(crate) use policy::Policy;
+pub(crate) use problem::{ApiError, Result};
+pub(crate) use router::Routes;

@@ -1,0 +1,146 @@
+//! Who sends a request: a user with a token, or whoever may open the manager's Unix socket.
+
+use axum::extract::{FromRequestParts, Request, State};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use jiff::Timestamp;
+use mimeo_manager_api::{Role, Scope};
+
+use super::{ApiError, Policy, Result};
+use crate::App;
+use crate::database::TokenRow;
+
+/// All scopes.
+pub(crate) const ALL_SCOPES: [Scope; 4] = [Scope::Read, Scope::Write, Scope::Exec, Scope::Admin];
+
+/// The owner of machines that were made without the manager, and the user of its Unix socket.
+pub(crate) const LOCAL: &str = "local";
+
+/// How a connection reached the manager.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Peer {
+    /// Over TCP, from this address.
+    Tcp(std::net::SocketAddr),
+    /// Over the Unix socket, whose permissions say who may connect.
+    Unix,
+}
+
+/// The sender of a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Caller {
+    /// The user's id.
+    pub(crate) id: String,
+    /// The user's name.
+    pub(crate) name: String,
+    /// The user's role.
+    pub(crate) role: Role,
+    /// What the token may be used for.
+    pub(crate) scopes: Vec<Scope>,
+    /// The token's id.
+    pub(crate) token: Option<String>,
+    /// The machine whose own token this is.
+    pub(crate) machine: Option<String>,
+}
+
+impl Caller {
+    fn local() -> Self {
+        Self {
+            id: LOCAL.to_owned(),
+            name: LOCAL.to_owned(),
+            role: Role::Admin,
+            scopes: ALL_SCOPES.to_vec(),
+            token: None,
+            machine: None,
+        }
+    }
+
+    /// Whether the token may be used for this.
+    pub(crate) fn has(&self, scope: Scope) -> bool {
+        self.scopes.contains(&scope)
+    }
+
+    /// Whether the caller may see resources of this owner.
+    pub(crate) fn sees(&self, owner: &str) -> bool {
+        self.role != Role::User || self.name == owner
+    }
+
+    /// The only owner whose resources the caller may see, if there is one.
+    pub(crate) fn only_owner(&self) -> Option<String> {
+        (self.role == Role::User).then(|| self.name.clone())
+    }
+}
+
+impl From<TokenRow> for Caller {
+    fn from(row: TokenRow) -> Self {
+        let TokenRow { item, user } = row;
+        Self {
+            id: user.id,
+            name: user.name,
+            role: user.role,
+            scopes: item.scopes,
+            token: Some(item.id),
+            machine: item.machine,
+        }
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for Caller {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self> {
+        // `authorize` has put it there, on every route that is not public.
+        parts.extensions.get::<Self>().cloned().ok_or_else(unauthenticated)
+    }
+}
+
+/// Answers a request only if its sender may call this route.
+pub(crate) async fn authorize(
+    State((app, policy)): State<(App, Policy)>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    if policy != Policy::Public {
+        let peer = request.extensions().get::<Peer>().copied();
+        match admit(&app, policy, peer, request.headers()).await {
+            Ok(caller) => request.extensions_mut().insert(caller),
+            Err(error) => return error.into_response(),
+        };
+    }
+    next.run(request).await
+}
+
+async fn admit(app: &App, policy: Policy, peer: Option<Peer>, headers: &HeaderMap) -> Result<Caller> {
+    let caller = match bearer(headers)? {
+        Some(secret) => authenticate(app, secret).await?,
+        None if peer == Some(Peer::Unix) => Caller::local(),
+        None => return Err(unauthenticated()),
+    };
+    policy.check(&caller)?;
+    Ok(caller)
+}
+
+fn bearer(headers: &HeaderMap) -> Result<Option<&str>> {
+    let Some(value) = headers.get(header::AUTHORIZATION) else { return Ok(None) };
+    let (scheme, secret) = value.to_str().ok().and_then(|text| text.split_once(' ')).ok_or_else(unauthenticated)?;
+    if scheme.eq_ignore_ascii_case("bearer") { Ok(Some(secret.trim())) } else { Err(unauthenticated()) }
+}
+
+fn unauthenticated() -> ApiError {
+    ApiError::new(401, "unauthenticated", "the request has no valid token")
+        .with_hint("send the header `Authorization: Bearer TOKEN`")
+}
+
+async fn authenticate(app: &App, secret: &str) -> Result<Caller> {
+    let row = app.database().token_by_secret(secret).await?.ok_or_else(unauthenticated)?;
+    let now = Timestamp::now();
+    if row.item.expires_at.is_some_and(|time| time <= now) {
+        return Err(ApiError::new(401, "token-expired", "the token has expired"));
+    }
+    if row.user.disabled {
+        return Err(ApiError::new(401, "user-disabled", format!("the user {:?} is disabled", row.user.name)));
+    }
+    app.tokens_used().mark(&row.item, now);
+    Ok(row.into())
+}

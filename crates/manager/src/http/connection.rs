@@ -1,0 +1,47 @@
+//! One HTTP connection.
+
+use std::time::Duration;
+
+use axum::Router;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_util::sync::CancellationToken;
+use tower::ServiceExt;
+
+use super::authenticate::Peer;
+
+/// How long a client may take to send a request's headers, and between two requests.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(60);
+/// Bytes of headers at most.
+const MAX_HEADER_BYTES: usize = 64 * 1024;
+
+/// Answers the requests of a connection until it ends. When `end` is cancelled, the request that is being answered is
+/// the last one.
+pub(super) async fn serve_connection<S>(socket: S, peer: Peer, router: Router, end: CancellationToken)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let service = router.map_request(move |mut request: hyper::Request<hyper::body::Incoming>| {
+        request.extensions_mut().insert(peer);
+        request.map(axum::body::Body::new)
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT)
+        .max_buf_size(MAX_HEADER_BYTES)
+        .serve_connection(TokioIo::new(socket), TowerToHyperService::new(service))
+        .with_upgrades();
+    tokio::pin!(connection);
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = end.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(component = "http", %error, "a connection ended early");
+    }
+}

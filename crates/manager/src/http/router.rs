@@ -1,0 +1,84 @@
+//! Routes with their policies.
+
+use axum::middleware::from_fn_with_state;
+use utoipa::openapi::extensions::ExtensionsBuilder;
+use utoipa::openapi::path::{Operation, PathItem};
+use utoipa::openapi::security::SecurityRequirement;
+use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter};
+
+use super::authenticate::authorize;
+use super::policy::Policy;
+use crate::App;
+
+/// The name of the security scheme in the API's document.
+pub(super) const BEARER: &str = "token";
+
+/// Routes. The only way to add one is with its policy, so that none can be open by mistake.
+pub(crate) struct Routes {
+    app: App,
+    router: OpenApiRouter<App>,
+}
+
+impl Routes {
+    /// No routes.
+    pub(crate) fn new(app: &App) -> Self {
+        Self { app: app.clone(), router: OpenApiRouter::new() }
+    }
+
+    /// Adds a route that those may call whom the policy allows.
+    pub(crate) fn add(mut self, policy: Policy, route: UtoipaMethodRouter<App>) -> Self {
+        let (schemas, mut paths, methods) = route;
+        for item in paths.paths.values_mut() {
+            operations(item).for_each(|operation| describe_policy(operation, policy));
+        }
+        let layer = from_fn_with_state((self.app.clone(), policy), authorize);
+        self.router = self.router.routes((schemas, paths, methods.route_layer(layer)));
+        self
+    }
+
+    /// Adds routes below a path.
+    pub(crate) fn nest(mut self, path: &str, routes: Self) -> Self {
+        self.router = self.router.nest(path, routes.router);
+        self
+    }
+
+    /// Adds routes.
+    pub(crate) fn merge(mut self, routes: Self) -> Self {
+        self.router = self.router.merge(routes.router);
+        self
+    }
+
+    pub(super) fn into_router(self) -> OpenApiRouter<App> {
+        self.router
+    }
+}
+
+/// The operations of a path.
+pub(super) fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
+    let PathItem { get, put, post, delete, patch, head, .. } = item;
+    [get, put, post, delete, patch, head].into_iter().flatten()
+}
+
+fn describe_policy(operation: &mut Operation, policy: Policy) {
+    let security = match policy {
+        Policy::Public => Vec::new(),
+        _ => vec![SecurityRequirement::new(BEARER, Vec::<String>::new())],
+    };
+    operation.security = Some(security);
+    operation.extensions = Some(ExtensionsBuilder::new().add("x-policy", policy.name()).build());
+}
+
+/// The service that answers all requests.
+pub(crate) fn service(app: &App) -> axum::Router {
+    let (router, mut document) = crate::routes::all(app).into_router().split_for_parts();
+    super::openapi::complete(&mut document);
+    // Strings, numbers and maps of them: serialization cannot fail.
+    let document: bytes::Bytes = document.to_json().unwrap_or_default().into();
+    router
+        .layer(axum::Extension(crate::routes::Document(document)))
+        .fallback(crate::routes::not_found)
+        .method_not_allowed_fallback(crate::routes::method_not_allowed)
+        .layer(from_fn_with_state(app.clone(), super::hosts::check))
+        .layer(axum::middleware::from_fn(super::request_id::assign))
+        .with_state(app.clone())
+}

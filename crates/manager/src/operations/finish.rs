@@ -1,0 +1,112 @@
+//! Records the result of an operation.
+
+use jiff::Timestamp;
+use mimeo_engine::act::SpawnError;
+use mimeo_manager_api::{Failure, OperationKind, OperationStatus, Problem, ResourceKind};
+use serde_json::json;
+
+use super::LiveOperation;
+use crate::App;
+use crate::database::{DatabaseError, EventDraft, MachineRow, Write, resource};
+use crate::observe;
+use crate::problems;
+
+
+/// How an operation ended.
+#[derive(Debug)]
+pub(super) enum Outcome {
+    /// It was carried out.
+    Succeeded,
+    /// It failed. The failure is for the machine's item.
+    Failed(Problem, Option<Failure>),
+    /// It was cancelled.
+    Cancelled,
+    /// The manager ends; the next one takes it up again.
+    Interrupted,
+}
+
+impl From<DatabaseError> for Outcome {
+    fn from(error: DatabaseError) -> Self {
+        Self::Failed(crate::http::ApiError::from(error).problem().clone(), None)
+    }
+}
+
+impl From<&SpawnError> for Outcome {
+    fn from(error: &SpawnError) -> Self {
+        Self::Failed(problems::start_problem(error), Some(problems::start_failure(error)))
+    }
+}
+
+/// Records the result, and what has become of the machine, at once. Tries again while the database is unavailable.
+pub(super) async fn finish(app: &App, live: &LiveOperation, outcome: Outcome) {
+    if let Outcome::Interrupted = outcome {
+        return;
+    }
+    while let Err(error) = try_finish(app, live, &outcome).await {
+        tracing::error!(component = "operations", error = crate::chain::chain(&error), "cannot record a result: trying again");
+        tokio::select! {
+            () = tokio::time::sleep(crate::DATABASE_RETRY_DELAY) => {}
+            // The next manager takes the operation up again, and finds it done.
+            () = app.end().cancelled() => return,
+        }
+    }
+}
+
+async fn try_finish(app: &App, live: &LiveOperation, outcome: &Outcome) -> Result<(), DatabaseError> {
+    let mut operation = live.snapshot();
+    let now = Timestamp::now();
+    (operation.stage, operation.progress) = (None, None);
+    (operation.updated_at, operation.finished_at) = (now, Some(now));
+    (operation.status, operation.error) = match outcome {
+        Outcome::Succeeded => (OperationStatus::Succeeded, None),
+        Outcome::Failed(problem, _) => (OperationStatus::Failed, Some(problem.clone())),
+        Outcome::Cancelled | Outcome::Interrupted => (OperationStatus::Cancelled, None),
+    };
+    operation.may_cancel = false;
+    let mut write = app.database().write().await?;
+    write.store_operation(&operation).await?;
+    if let Some(before) = write.machine(&operation.resource.id).await? {
+        let mut row = before.clone();
+        if row.item.operation.as_deref() == Some(operation.id.as_str()) {
+            row.item.operation = None;
+        }
+        if let Outcome::Failed(_, failure) = outcome {
+            row.item.failure.clone_from(failure);
+        } else if operation.kind == OperationKind::Start {
+            row.item.failure = None;
+        }
+        row.item.stage = None;
+        if !operation.stages.is_empty() {
+            row.item.stages.clone_from(&operation.stages);
+        }
+        observe::apply(app, &mut row);
+        store(&mut write, row, &before).await?;
+        record_event(&mut write, &operation, &before).await?;
+    }
+    write.commit().await?;
+    app.operations().remove(operation);
+    Ok(())
+}
+
+/// Stores the machine if it has changed, with its events.
+async fn store(write: &mut Write<'_>, mut row: MachineRow, before: &MachineRow) -> Result<(), DatabaseError> {
+    if row == *before {
+        return Ok(());
+    }
+    write.store_machine(&mut row, before).await?;
+    observe::record_change(write, &row, before).await
+}
+
+async fn record_event(
+    write: &mut Write<'_>,
+    operation: &mimeo_manager_api::Operation,
+    machine: &MachineRow,
+) -> Result<(), DatabaseError> {
+    let status = problems::name_of(&operation.status);
+    let code = operation.error.as_ref().map(|problem| problem.code.clone());
+    let kind = problems::name_of(&operation.kind);
+    let resource = resource(ResourceKind::Operation, &*operation.id);
+    let data = json!({ "machine": machine.item.id, "kind": kind, "code": code });
+    let kind = format!("operation.{status}");
+    write.event(EventDraft { kind: &kind, actor: &operation.created_by, owner: &machine.item.owner, resource, data }).await
+}

@@ -1,0 +1,127 @@
+//! Errors of the engine as problems with stable codes.
+
+use mimeo_engine::act::{ActError, SpawnError};
+use mimeo_engine::control::{ConnectError, ControlError};
+use mimeo_engine::launch_request::StartFailureKind;
+use mimeo_engine::machine::Refusal;
+use mimeo_manager_api::{Failure, Problem};
+
+use crate::chain::chain;
+use crate::convert::ConvertError;
+
+/// The name of an enum's variant, as in JSON.
+pub(crate) fn name_of<T: serde::Serialize>(value: &T) -> String {
+    serde_json::to_string(value).unwrap_or_default().trim_matches('"').to_owned()
+}
+
+/// A request with a value that cannot be used.
+pub(crate) fn invalid_field(error: &ConvertError) -> Problem {
+    Problem::new(422, "invalid-field", chain(error))
+}
+
+/// The status and the code of a failed start.
+fn start_code(kind: StartFailureKind) -> (u16, &'static str) {
+    match kind {
+        StartFailureKind::Invalid => (422, "invalid-request"),
+        StartFailureKind::NameTaken => (409, "name-taken"),
+        StartFailureKind::IdTaken => (409, "id-taken"),
+        StartFailureKind::Supervised => (409, "started-by-another-client"),
+        StartFailureKind::ImageNotFound => (422, "image-not-found"),
+        StartFailureKind::ImageUnauthorized => (422, "image-unauthorized"),
+        StartFailureKind::RegistryUnreachable => (502, "registry-unreachable"),
+        StartFailureKind::ImageUnusable => (422, "image-unusable"),
+        StartFailureKind::SnapshotUnusable => (422, "snapshot-unusable"),
+        StartFailureKind::InsufficientMemory => (503, "insufficient-memory"),
+        StartFailureKind::NoSpace => (507, "no-space"),
+        StartFailureKind::PortInUse => (409, "port-in-use"),
+        StartFailureKind::VolumeInUse => (409, "volume-in-use"),
+        StartFailureKind::NoAddress => (503, "no-address"),
+        StartFailureKind::Unsupported => (501, "unsupported"),
+        StartFailureKind::GuestSilent => (504, "guest-silent"),
+        StartFailureKind::CommandNotFound => (422, "command-not-found"),
+        StartFailureKind::CommandNotExecutable => (422, "command-not-executable"),
+        StartFailureKind::UnknownUser => (422, "unknown-user"),
+        StartFailureKind::GuestRefused => (500, "guest-refused"),
+        StartFailureKind::Cancelled => (409, "cancelled"),
+        StartFailureKind::SupervisorGone => (500, "supervisor-gone"),
+        StartFailureKind::Other => (500, "start-failed"),
+    }
+}
+
+/// A machine that was not started.
+pub(crate) fn start_problem(error: &SpawnError) -> Problem {
+    let (status, code) = start_code(error.kind());
+    Problem::new(status, code, chain(error))
+}
+
+/// What a machine's item says about its failed start.
+pub(crate) fn start_failure(error: &SpawnError) -> Failure {
+    let (_, code) = start_code(error.kind());
+    let (stage, console) = match error {
+        SpawnError::Failed(failure) => (failure.stage.clone(), failure.console.clone()),
+        _ => (None, Vec::new()),
+    };
+    Failure { stage, code: code.to_owned(), message: chain(error), console }
+}
+
+/// An act on a machine that failed.
+pub(crate) fn act_problem(error: &ActError) -> Problem {
+    match error {
+        ActError::Refused { refusal, .. } => refused(*refusal, chain(error)),
+        ActError::Control(error) => control_problem(error),
+        ActError::Connect(error) => connect_problem(error),
+        ActError::Start { source, .. } => Problem { detail: chain(error), ..start_problem(source) },
+        ActError::Gone { .. } => Problem::new(410, "machine-deleted", chain(error)),
+        ActError::FilesInUse { .. } => Problem::new(409, "files-in-use", chain(error)),
+        ActError::NotEnded { .. } | ActError::NotStarted { .. } => Problem::new(504, "supervisor-slow", chain(error)),
+        _ => Problem::new(500, "machine-failed", chain(error)),
+    }
+}
+
+/// A machine whose supervisor cannot be reached.
+pub(crate) fn connect_problem(error: &ConnectError) -> Problem {
+    match error {
+        ConnectError::NotRunning { .. } => Problem::new(409, "machine-not-running", chain(error)),
+        ConnectError::Silent { .. } => Problem::new(504, "supervisor-silent", chain(error)),
+        ConnectError::Socket { .. } | ConnectError::Hello { .. } => {
+            Problem::new(502, "supervisor-unreachable", chain(error))
+        }
+    }
+}
+
+/// A request that the supervisor or the guest refused.
+pub(crate) fn control_problem(error: &ControlError) -> Problem {
+    use mimeo_agent_protocol::message::FailureKind;
+    match error {
+        ControlError::Refused { refusal, .. } => refused(*refusal, chain(error)),
+        ControlError::Failed { .. } => Problem::new(500, "machine-failed", chain(error)),
+        ControlError::Link { .. } => Problem::new(502, "connection-lost", chain(error))
+            .with_hint("most often the machine has exited meanwhile"),
+        ControlError::Guest { failure, .. } => {
+            let (status, code) = match failure.kind {
+                FailureKind::CommandNotFound => (422, "command-not-found"),
+                FailureKind::CommandNotExecutable => (422, "command-not-executable"),
+                FailureKind::UnknownUser => (422, "unknown-user"),
+                FailureKind::NotFound => (404, "path-not-found"),
+                FailureKind::WrongState => (409, "wrong-state"),
+                FailureKind::Invalid => (422, "invalid-request"),
+                FailureKind::System | FailureKind::Unknown => (500, "guest-failed"),
+            };
+            Problem::new(status, code, chain(error))
+        }
+    }
+}
+
+fn refused(refusal: Refusal, detail: String) -> Problem {
+    let code = match refusal {
+        Refusal::NotYet => "machine-creating",
+        Refusal::Paused => "machine-paused",
+        Refusal::DiskError => "disk-error",
+        Refusal::NotPaused => "machine-not-paused",
+        Refusal::Stopping => "machine-stopping",
+        Refusal::Restarting => "machine-restarting",
+        Refusal::NotRunning => "machine-not-running",
+        Refusal::Resize | Refusal::Running => "machine-running",
+    };
+    Problem::new(409, code, detail)
+}

@@ -1,0 +1,46 @@
+//! The routes, one file for each kind of resource.
+
+mod about;
+mod accepted;
+mod exec;
+mod machines;
+mod operations;
+
+use axum::extract::Request;
+
+use crate::App;
+use crate::http::{ApiError, Routes};
+pub(crate) use about::Document;
+
+/// All routes.
+pub(crate) fn all(app: &App) -> Routes {
+    Routes::new(app)
+        .merge(about::routes(app))
+        .nest("/v1/vms", machines::routes(app))
+        .nest("/v1/containers", machines::routes(app))
+        .nest("/v1/operations", operations::routes(app))
+}
+
+/// No such route.
+pub(crate) async fn not_found(request: Request) -> ApiError {
+    ApiError::new(404, "no-such-route", format!("there is no {}", request.uri().path()))
+        .with_hint("GET /openapi.json lists all routes")
+}
+
+/// A route, but not with this method.
+pub(crate) async fn method_not_allowed(request: Request) -> ApiError {
+    let detail = format!("{} does not support {}", request.uri().path(), request.method());
+    ApiError::new(405, "method-not-allowed", detail)
+}
+
+/// A new id of a record.
+pub(crate) fn new_id() -> String {
+    uuid::Uuid::now_v7().simple().to_string()
+}
+
+/// A new secret of a token: 256 random bits.
+pub(crate) fn new_secret() -> String {
+    let (a, b) = (uuid::Uuid::new_v4(), uuid::Uuid::new_v4());
+    let random = [a.as_bytes().as_slice(), b.as_bytes()].concat();
+    format!("mimeo_{}", crate::database::hex(&<sha2::Sha256 as sha2::Digest>::digest(random)))
+}

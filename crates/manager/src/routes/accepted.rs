@@ -1,0 +1,49 @@
+//! Answers of requests that begin an operation.
+
+use std::time::Duration;
+
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use mimeo_manager_api::{Accepted, Machine, Operation, OperationStatus};
+
+use crate::App;
+use crate::http::etag::with_etag;
+use crate::http::{ApiError, Json, Result};
+use crate::operations::Begun;
+
+/// Waits for the operation as long as the client asks for, and answers: with `done` if it has succeeded, with its problem if
+/// it has failed, with 202 if it goes on.
+pub(crate) async fn answer(app: &App, begun: Begun, wait: Duration, done: u16) -> Result<Response> {
+    let Begun { machine, live } = begun;
+    let operation = if wait.is_zero() { live.snapshot() } else { live.wait(wait).await };
+    match operation.status {
+        OperationStatus::Running => Ok(accepted(machine, operation, StatusCode::ACCEPTED)),
+        OperationStatus::Succeeded => {
+            let row = app.database().machine(&machine.id).await?;
+            let machine = row.map_or(machine, |row| row.item);
+            Ok(accepted(machine, operation, StatusCode::from_u16(done).unwrap_or(StatusCode::OK)))
+        }
+        OperationStatus::Failed => Err(failure(operation)),
+        OperationStatus::Cancelled => {
+            Err(ApiError::new(409, "cancelled", format!("the operation {} was cancelled", operation.id)))
+        }
+    }
+}
+
+fn failure(operation: Operation) -> ApiError {
+    match operation.error {
+        Some(problem) => problem.into(),
+        None => ApiError::new(500, "internal", format!("the operation {} failed", operation.id)),
+    }
+}
+
+fn accepted(item: Machine, operation: Operation, status: StatusCode) -> Response {
+    let location = format!("/v1/operations/{}", operation.id);
+    let version = item.version;
+    let mut response = with_etag(version, (status, Json(Accepted { item, operation })).into_response());
+    *response.status_mut() = status;
+    if let Ok(location) = HeaderValue::from_str(&location) {
+        response.headers_mut().insert(header::LOCATION, location);
+    }
+    response
+}

@@ -1,0 +1,29 @@
+//! Machines: `/v1/vms` and `/v1/containers` are the same routes.
+
+mod change;
+mod create;
+mod find;
+mod list;
+mod read;
+
+use utoipa_axum::routes;
+
+use crate::App;
+use crate::http::{Policy, Routes};
+pub(crate) use find::{find, in_engine};
+pub(crate) use list::owner;
+
+pub(super) fn routes(app: &App) -> Routes {
+    Routes::new(app)
+        .add(Policy::Read, routes!(list::list))
+        .add(Policy::Write, routes!(create::create))
+        .add(Policy::Read, routes!(read::get))
+        .add(Policy::Read, routes!(read::wait))
+        .add(Policy::Write, routes!(change::delete))
+        .add(Policy::Write, routes!(change::start))
+        .add(Policy::Write, routes!(change::stop))
+        .add(Policy::Write, routes!(change::restart))
+        .add(Policy::Write, routes!(change::pause))
+        .add(Policy::Write, routes!(change::resume))
+        .add(Policy::Exec, routes!(super::exec::exec))
+}

@@ -1,0 +1,183 @@
+//! The manager, from its start to its end.
+
+use std::net::SocketAddr;
+
+use mimeo_engine::Engine;
+use mimeo_manager_api::{Role, Token, User};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinSet;
+
+use crate::App;
+use crate::database::{Database, DatabaseError, OpenError, TokenRow};
+use crate::home_lock::{HomeLock, HomeLockError};
+use crate::http::authenticate::ALL_SCOPES;
+use crate::http::listen::{ListenError, Listener};
+use crate::http::{document, router};
+use crate::settings::Settings;
+use crate::{observe_machines, operations, reconcile, token_use};
+
+/// Why a manager cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The home directory cannot be used.
+    #[error(transparent)]
+    Home(#[from] HomeLockError),
+    /// The database cannot be opened.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The database failed.
+    #[error("cannot use the database")]
+    Database(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The manager cannot listen.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// Without a socket no client could connect.
+    #[error("nothing to listen on: give --listen or --socket")]
+    NoSocket,
+    /// The operating system refused something else.
+    #[error("cannot {step}")]
+    Io {
+        /// The operation.
+        step: &'static str,
+        /// The error of the operating system.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+impl From<DatabaseError> for ServeError {
+    fn from(error: DatabaseError) -> Self {
+        Self::Database(Box::new(error))
+    }
+}
+
+/// What a manager says when it has started.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Started {
+    /// The addresses that it listens on.
+    pub addresses: Vec<String>,
+    /// The token of the first administrator, if this is the first start. It is shown only now.
+    pub first_token: Option<String>,
+}
+
+/// Runs a manager until SIGTERM or SIGINT. The machines run on.
+///
+/// # Errors
+/// If it cannot start.
+pub async fn serve(
+    engine: Engine,
+    settings: Settings,
+    started: impl FnOnce(&Started),
+) -> Result<(), ServeError> {
+    let _home_lock = HomeLock::take(engine.home().home())?;
+    let database = Database::open(&settings.database).await?;
+    let app = App::new(engine, database, settings.allowed_hosts.clone());
+    let signals = EndSignals::listen()?;
+    let listeners = listen(&settings).await?;
+    let first_token = first_token(&app).await?;
+    recover(&app).await?;
+    app.spawn(observe_machines::run(app.clone()));
+    app.spawn(reconcile::run(app.clone()));
+    app.spawn(token_use::record_uses(app.clone()));
+    let addresses = listeners.iter().map(Listener::address).collect();
+    started(&Started { addresses, first_token });
+    let mut serving = JoinSet::new();
+    for listener in listeners {
+        serving.spawn(listener.serve(router::service(&app), None, app.end().clone()));
+    }
+    signals.wait().await;
+    tracing::info!(component = "manager", "ending; the machines run on");
+    app.end().cancel();
+    while serving.join_next().await.is_some() {}
+    app.finish_tasks().await;
+    app.database().close().await;
+    Ok(())
+}
+
+/// Returns the API's document (OpenAPI 3.1) as JSON.
+///
+/// # Errors
+/// If a temporary database cannot be made.
+pub async fn api_document(engine: Engine) -> Result<String, ServeError> {
+    let dir = tempfile::tempdir().map_err(|source| ServeError::Io { step: "make a directory", source })?;
+    let database = Database::open(&crate::Address::Sqlite(dir.path().join("empty.db"))).await?;
+    let app = App::new(engine, database, Vec::new());
+    // Strings, numbers and maps of them: serialization cannot fail.
+    let text = document(&app).to_pretty_json().unwrap_or_default();
+    app.database().close().await;
+    Ok(text + "\n")
+}
+
+async fn listen(settings: &Settings) -> Result<Vec<Listener>, ServeError> {
+    let mut listeners = Vec::new();
+    if let Some(address) = settings.listen {
+        listeners.push(Listener::tcp(address).await?);
+    }
+    if let Some(path) = &settings.socket {
+        listeners.push(Listener::unix(path)?);
+    }
+    if listeners.is_empty() { Err(ServeError::NoSocket) } else { Ok(listeners) }
+}
+
+/// Takes up what an earlier manager has left, before the first request is answered.
+async fn recover(app: &App) -> Result<(), ServeError> {
+    let resumed = operations::resume_unfinished(app).await?;
+    if resumed > 0 {
+        tracing::info!(component = "manager", resumed, "took up the operations that were unfinished");
+    }
+    Ok(reconcile::all(app).await?)
+}
+
+/// Makes the first administrator, and a token, if there is no user yet.
+async fn first_token(app: &App) -> Result<Option<String>, ServeError> {
+    if !app.database().users().await?.is_empty() {
+        return Ok(None);
+    }
+    let now = jiff::Timestamp::now();
+    let user = User {
+        id: crate::routes::new_id(),
+        name: "admin".to_owned(),
+        role: Role::Admin,
+        disabled: false,
+        created_at: now,
+    };
+    let item = Token {
+        id: crate::routes::new_id(),
+        name: "first".to_owned(),
+        user: user.name.clone(),
+        scopes: ALL_SCOPES.to_vec(),
+        machine: None,
+        created_at: now,
+        expires_at: None,
+        last_used_at: None,
+    };
+    let secret = crate::routes::new_secret();
+    let mut write = app.database().write().await?;
+    write.add_user(&user).await?;
+    write.add_token(&TokenRow { item, user }, &secret).await?;
+    write.commit().await?;
+    Ok(Some(secret))
+}
+
+/// The signals that end the manager.
+struct EndSignals {
+    interrupt: tokio::signal::unix::Signal,
+    terminate: tokio::signal::unix::Signal,
+}
+
+impl EndSignals {
+    fn listen() -> Result<Self, ServeError> {
+        let listen = |kind| signal(kind).map_err(|source| ServeError::Io { step: "listen to signals", source });
+        Ok(Self { interrupt: listen(SignalKind::interrupt())?, terminate: listen(SignalKind::terminate())? })
+    }
+
+    async fn wait(mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}
+
+/// The address that a manager listens on by default.
+pub const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 18080);

@@ -1,0 +1,33 @@
+//! Whose turn it is to change a machine: one operation at a time, in the order in which they came.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use tokio::sync::OwnedMutexGuard;
+
+type Turn = tokio::sync::Mutex<()>;
+
+/// The machines that are being changed.
+#[derive(Debug, Default)]
+pub(crate) struct Turns {
+    by_machine: Mutex<HashMap<String, Weak<Turn>>>,
+}
+
+impl Turns {
+    /// Waits until no other operation changes the machine. The turn ends when the result is dropped.
+    pub(crate) async fn take(&self, machine: &str) -> OwnedMutexGuard<()> {
+        let turn = {
+            let mut all = self.by_machine.lock().unwrap_or_else(PoisonError::into_inner);
+            all.retain(|_, turn| turn.strong_count() > 0);
+            match all.get(machine).and_then(Weak::upgrade) {
+                Some(turn) => turn,
+                None => {
+                    let turn = Arc::new(Turn::default());
+                    all.insert(machine.to_owned(), Arc::downgrade(&turn));
+                    turn
+                }
+            }
+        };
+        turn.lock_owned().await
+    }
+}
