@@ -5,14 +5,16 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The allowed dependencies between mimeo's crates.
-const ARROWS: [(&str, &[&str]); 12] = [
+const ARROWS: [(&str, &[&str]); 14] = [
     ("agent", &["agent-protocol"]),
     ("agent-protocol", &[]),
     ("checkpoint", &[]),
-    ("cli", &["agent-protocol", "engine", "image", "net", "setup", "vmm"]),
+    ("cli", &["agent-protocol", "engine", "image", "manager", "manager-api", "net", "setup", "vmm"]),
     ("engine", &["agent-protocol", "image", "net", "pager", "setup", "vmm", "volume"]),
     ("fake-firecracker", &["pager", "vmm"]),
     ("image", &[]),
+    ("manager", &["agent-protocol", "engine", "image", "manager-api", "net", "volume"]),
+    ("manager-api", &[]),
     ("net", &[]),
     ("pager", &[]),
     ("setup", &["net", "vmm"]),

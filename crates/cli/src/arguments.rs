@@ -4,8 +4,9 @@ use clap::{Parser, Subcommand};
 
 use crate::commands::{
     attach, commit, completion, container, cp, create, diff, events, exec, export, fork, generate,
-    healthcheck, image, inspect, kill, login, logout, logs, man, manager, pause, port, prune, ps, rename, restart, rm,
-    run, setup, snapshot, start, stats, stop, system, test, top, unpause, update, version, volume, wait,
+    healthcheck, image, inspect, kill, login, logout, logs, man, manager, pause, port, prune, ps, rename,
+    restart, rm, run, setup, snapshot, start, stats, stop, system, test, top, unpause, update, version,
+    volume, wait,
 };
 use crate::deferred::Deferred;
 use crate::logging::{LOG_VARIABLE, LogLevel};

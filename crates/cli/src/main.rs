@@ -54,8 +54,7 @@ fn run(arguments: Arguments) -> Result<i32, CliError> {
         Command::Manager(_) => tokio::runtime::Builder::new_multi_thread(),
         _ => tokio::runtime::Builder::new_current_thread(),
     };
-    let runtime =
-        builder.enable_all().build().map_err(|source| CliError::io("start the runtime", source))?;
+    let runtime = builder.enable_all().build().map_err(|source| CliError::io("start the runtime", source))?;
     let outcome = runtime.block_on(commands::run(arguments));
     // Dropping the runtime would block on a thread that reads the terminal,
     // until the next line is typed.

@@ -12,17 +12,16 @@ mod tokens;
 mod users;
 mod write;
 
-
 use std::sync::Arc;
 
 use sqlx::AnyPool;
 use tokio::sync::{Mutex, watch};
 
 pub use address::{Address, AddressError};
+pub(crate) use events::hex;
 pub(crate) use events::{EventDraft, EventFilter, resource};
 pub(crate) use machines::{After, Desired, MachineFilter, MachineRow, Sort};
 pub(crate) use operations::{OperationFilter, OperationRow};
-pub(crate) use events::hex;
 pub use schema::OpenError;
 pub(crate) use tokens::{TokenRow, hash_of_secret};
 pub(crate) use write::Write;
@@ -104,6 +103,10 @@ fn name_of<T: serde::Serialize>(value: &T) -> String {
     json(value).trim_matches('"').to_owned()
 }
 
-fn parse<T: serde::de::DeserializeOwned>(text: &str, what: &'static str, id: &str) -> Result<T, DatabaseError> {
+fn parse<T: serde::de::DeserializeOwned>(
+    text: &str,
+    what: &'static str,
+    id: &str,
+) -> Result<T, DatabaseError> {
     serde_json::from_str(text).map_err(|source| DatabaseError::Parse { what, id: id.to_owned(), source })
 }

@@ -23,7 +23,8 @@ pub(crate) fn apply(app: &App, row: &mut MachineRow) {
 fn apply_found(row: &mut MachineRow, found: Option<&Found>, is_changing: bool) {
     if let Some(found) = found {
         item::describe(&mut row.item, found);
-        row.item.state = if row.desired == Desired::Absent { MachineState::Deleting } else { item::state(found) };
+        row.item.state =
+            if row.desired == Desired::Absent { MachineState::Deleting } else { item::state(found) };
         return;
     }
     if is_changing || row.item.ended_at.is_some() {
@@ -115,7 +116,11 @@ async fn adopt(app: &App, id: &MachineId) -> Result<(), DatabaseError> {
 pub(crate) async fn record_stage(app: &App, machine: &str, live: &LiveOperation) {
     let operation = live.snapshot();
     if let Err(error) = try_record_stage(app, machine, &operation).await {
-        tracing::warn!(component = "operations", error = crate::chain::chain(&error), "cannot record a stage");
+        tracing::warn!(
+            component = "operations",
+            error = crate::chain::chain(&error),
+            "cannot record a stage"
+        );
     }
 }
 

@@ -73,7 +73,9 @@ pub(crate) fn act_problem(error: &ActError) -> Problem {
         ActError::Start { source, .. } => Problem { detail: chain(error), ..start_problem(source) },
         ActError::Gone { .. } => Problem::new(410, "machine-deleted", chain(error)),
         ActError::FilesInUse { .. } => Problem::new(409, "files-in-use", chain(error)),
-        ActError::NotEnded { .. } | ActError::NotStarted { .. } => Problem::new(504, "supervisor-slow", chain(error)),
+        ActError::NotEnded { .. } | ActError::NotStarted { .. } => {
+            Problem::new(504, "supervisor-slow", chain(error))
+        }
         _ => Problem::new(500, "machine-failed", chain(error)),
     }
 }

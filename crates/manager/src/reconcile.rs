@@ -21,7 +21,11 @@ pub(crate) async fn run(app: App) {
             () = app.end().cancelled() => return,
         }
         if let Err(error) = all(&app).await {
-            tracing::warn!(component = "reconciler", error = chain(&error), "cannot bring the records up to date");
+            tracing::warn!(
+                component = "reconciler",
+                error = chain(&error),
+                "cannot bring the records up to date"
+            );
         }
     }
 }
@@ -31,7 +35,9 @@ pub(crate) async fn all(app: &App) -> Result<(), DatabaseError> {
     let mut ids: HashSet<String> = app.database().live_machine_ids().await?.into_iter().collect();
     match app.engine().registry().list() {
         Ok(found) => ids.extend(found.into_iter().map(|found| found.record.id.to_string())),
-        Err(error) => tracing::warn!(component = "reconciler", error = chain(&error), "cannot list the machines"),
+        Err(error) => {
+            tracing::warn!(component = "reconciler", error = chain(&error), "cannot list the machines")
+        }
     }
     for id in ids.into_iter().filter_map(|id| MachineId::try_from(id).ok()) {
         observe::refresh(app, &id).await?;

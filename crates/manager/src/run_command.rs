@@ -33,7 +33,8 @@ pub(crate) async fn run(app: &App, found: &Found, request: ExecRequest) -> Resul
     let client = client.map_err(|error| problems::connect_problem(&error))?;
     let begin = Instant::now();
     let process = process(found, request);
-    let (_, stream) = client.guest(Request::Exec(process)).await.map_err(|error| problems::control_problem(&error))?;
+    let (_, stream) =
+        client.guest(Request::Exec(process)).await.map_err(|error| problems::control_problem(&error))?;
     let end = collect(stream, stdin, timeout.map(|timeout| begin + timeout)).await?;
     Ok(ExecResult {
         exit_code: end.status.shell_code(),
@@ -151,7 +152,9 @@ async fn collect(stream: Stream, stdin: Option<Bytes>, deadline: Option<Instant>
 
 fn connection_lost(error: &mimeo_agent_protocol::link::LinkError) -> ApiError {
     let detail = format!("the connection to the machine was lost: {error}");
-    Problem::new(502, "connection-lost", detail).with_hint("most often the machine has exited meanwhile").into()
+    Problem::new(502, "connection-lost", detail)
+        .with_hint("most often the machine has exited meanwhile")
+        .into()
 }
 
 fn encode(bytes: &[u8], encoding: Encoding) -> String {

@@ -167,7 +167,8 @@ struct EndSignals {
 
 impl EndSignals {
     fn listen() -> Result<Self, ServeError> {
-        let listen = |kind| signal(kind).map_err(|source| ServeError::Io { step: "listen to signals", source });
+        let listen =
+            |kind| signal(kind).map_err(|source| ServeError::Io { step: "listen to signals", source });
         Ok(Self { interrupt: listen(SignalKind::interrupt())?, terminate: listen(SignalKind::terminate())? })
     }
 
@@ -180,4 +181,5 @@ impl EndSignals {
 }
 
 /// The address that a manager listens on by default.
-pub const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 18080);
+pub const DEFAULT_LISTEN: SocketAddr =
+    SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 18080);

@@ -40,7 +40,11 @@ pub(crate) async fn record_uses(app: App) {
             () = app.end().cancelled() => true,
         };
         if let Err(error) = record(&app).await {
-            tracing::warn!(component = "tokens", error = crate::chain::chain(&error), "cannot record the use of tokens");
+            tracing::warn!(
+                component = "tokens",
+                error = crate::chain::chain(&error),
+                "cannot record the use of tokens"
+            );
         }
         if is_last {
             return;

@@ -59,7 +59,9 @@ fn listen_address(text: &str) -> Result<Option<SocketAddr>, CliError> {
         return Ok(None);
     }
     let address = text.parse().map(Some);
-    address.map_err(|_| CliError::usage(format!("--listen {text:?} is not an address and a port, such as 127.0.0.1:18080")))
+    address.map_err(|_| {
+        CliError::usage(format!("--listen {text:?} is not an address and a port, such as 127.0.0.1:18080"))
+    })
 }
 
 /// Prints what the administrator must know. That it cannot be printed does not stop the manager.
@@ -70,4 +72,5 @@ fn announce(started: &Started) {
     if let Some(token) = &started.first_token {
         output::line(format!("token of the user admin, shown only now: {token}")).ok();
     }
+    output::line("ready").ok();
 }

@@ -42,7 +42,8 @@ pub(crate) struct ChainEnd {
 
 impl ChainEnd {
     pub(super) async fn read(pool: &AnyPool) -> Result<Self, DatabaseError> {
-        let last = sqlx::query("SELECT item FROM events ORDER BY seq DESC LIMIT 1").fetch_optional(pool).await?;
+        let last =
+            sqlx::query("SELECT item FROM events ORDER BY seq DESC LIMIT 1").fetch_optional(pool).await?;
         let Some(row) = last else { return Ok(Self { seq: 0, digest: String::new() }) };
         let event = parse(&row.try_get::<String, _>(0)?)?;
         Ok(Self { seq: event.seq, digest: event.digest })

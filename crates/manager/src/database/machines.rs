@@ -96,7 +96,8 @@ impl Database {
 
     /// Lists the ids of all machines that were not removed.
     pub(crate) async fn live_machine_ids(&self) -> Result<Vec<String>, DatabaseError> {
-        let rows = sqlx::query("SELECT id FROM machines WHERE ended_at IS NULL").fetch_all(&self.pool).await?;
+        let rows =
+            sqlx::query("SELECT id FROM machines WHERE ended_at IS NULL").fetch_all(&self.pool).await?;
         rows.iter().map(|row| Ok(row.try_get::<String, _>(0)?)).collect()
     }
 

@@ -41,7 +41,10 @@ impl Database {
     }
 
     /// Lists a page of operations, the newest first.
-    pub(crate) async fn operations(&self, filter: &OperationFilter) -> Result<Vec<OperationRow>, DatabaseError> {
+    pub(crate) async fn operations(
+        &self,
+        filter: &OperationFilter,
+    ) -> Result<Vec<OperationRow>, DatabaseError> {
         let mut query: QueryBuilder<Any> =
             QueryBuilder::new("SELECT item, owner, request FROM operations WHERE 1 = 1");
         let conditions =

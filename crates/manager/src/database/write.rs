@@ -3,8 +3,8 @@
 use sqlx::{Any, AnyConnection, Transaction};
 use tokio::sync::{MutexGuard, watch};
 
-use super::events::{ChainEnd, EventDraft};
 use super::DatabaseError;
+use super::events::{ChainEnd, EventDraft};
 
 /// A write transaction. Dropping it without a commit undoes it.
 pub(crate) struct Write<'a> {

@@ -123,7 +123,8 @@ async fn admit(app: &App, policy: Policy, peer: Option<Peer>, headers: &HeaderMa
 
 fn bearer(headers: &HeaderMap) -> Result<Option<&str>> {
     let Some(value) = headers.get(header::AUTHORIZATION) else { return Ok(None) };
-    let (scheme, secret) = value.to_str().ok().and_then(|text| text.split_once(' ')).ok_or_else(unauthenticated)?;
+    let (scheme, secret) =
+        value.to_str().ok().and_then(|text| text.split_once(' ')).ok_or_else(unauthenticated)?;
     if scheme.eq_ignore_ascii_case("bearer") { Ok(Some(secret.trim())) } else { Err(unauthenticated()) }
 }
 

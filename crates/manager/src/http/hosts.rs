@@ -52,7 +52,9 @@ fn host_name(host: &str) -> &str {
 
 /// An address cannot be rebound: only names are checked.
 fn is_allowed(name: &str, allowed: &[String]) -> bool {
-    name.parse::<std::net::IpAddr>().is_ok() || name.eq_ignore_ascii_case("localhost") || is_listed(name, allowed)
+    name.parse::<std::net::IpAddr>().is_ok()
+        || name.eq_ignore_ascii_case("localhost")
+        || is_listed(name, allowed)
 }
 
 fn is_listed(name: &str, allowed: &[String]) -> bool {
@@ -66,10 +68,20 @@ mod tests {
     #[test]
     fn only_addresses_and_known_names_are_answered() {
         let allowed = ["mimeo.example".to_owned()];
-        for good in ["127.0.0.1:18080", "[::1]:80", "[::1]", "localhost", "LOCALHOST:1", "mimeo.example:443", "10.0.0.1"] {
+        for good in [
+            "127.0.0.1:18080",
+            "[::1]:80",
+            "[::1]",
+            "localhost",
+            "LOCALHOST:1",
+            "mimeo.example:443",
+            "10.0.0.1",
+        ] {
             assert!(is_allowed(host_name(good), &allowed), "{good}");
         }
-        for bad in ["evil.example", "127.0.0.1.evil.example:80", "localhost.evil.example", "", "mimeo.example.evil"] {
+        for bad in
+            ["evil.example", "127.0.0.1.evil.example:80", "localhost.evil.example", "", "mimeo.example.evil"]
+        {
             assert!(!is_allowed(host_name(bad), &allowed), "{bad}");
         }
     }

@@ -64,7 +64,9 @@ pub(super) async fn read(body: Body, max: usize) -> Result<bytes::Bytes, ApiErro
             let detail = format!("the request's body is longer than {max} bytes");
             Err(ApiError::new(413, "body-too-large", detail))
         }
-        Ok(Err(error)) => Err(ApiError::new(400, "invalid-body", format!("cannot read the request's body: {error}"))),
+        Ok(Err(error)) => {
+            Err(ApiError::new(400, "invalid-body", format!("cannot read the request's body: {error}")))
+        }
         Err(_) => {
             let detail = format!("the request's body did not arrive within {} s", TIMEOUT.as_secs());
             Err(ApiError::new(408, "body-timeout", detail))
@@ -73,5 +75,6 @@ pub(super) async fn read(body: Body, max: usize) -> Result<bytes::Bytes, ApiErro
 }
 
 fn is_too_long(error: &axum::Error) -> bool {
-    std::error::Error::source(error).is_some_and(<dyn std::error::Error>::is::<http_body_util::LengthLimitError>)
+    std::error::Error::source(error)
+        .is_some_and(<dyn std::error::Error>::is::<http_body_util::LengthLimitError>)
 }

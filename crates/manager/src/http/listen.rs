@@ -112,9 +112,14 @@ impl Listener {
             }
             while connections.try_join_next().is_some() {}
         }
-        let drained = tokio::time::timeout(DRAIN_TIMEOUT, async { while connections.join_next().await.is_some() {} });
+        let drained =
+            tokio::time::timeout(DRAIN_TIMEOUT, async { while connections.join_next().await.is_some() {} });
         if drained.await.is_err() {
-            tracing::info!(component = "http", open = connections.len(), "closing connections that are still in use");
+            tracing::info!(
+                component = "http",
+                open = connections.len(),
+                "closing connections that are still in use"
+            );
         }
     }
 
@@ -123,7 +128,9 @@ impl Listener {
             Self::Tcp(listener) => {
                 listener.accept().await.map(|(socket, address)| (Socket::Tcp(socket), Peer::Tcp(address)))
             }
-            Self::Unix(listener, _) => listener.accept().await.map(|(socket, _)| (Socket::Unix(socket), Peer::Unix)),
+            Self::Unix(listener, _) => {
+                listener.accept().await.map(|(socket, _)| (Socket::Unix(socket), Peer::Unix))
+            }
         };
         match accepted {
             Ok(accepted) => Some(accepted),

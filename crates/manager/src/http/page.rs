@@ -25,7 +25,8 @@ pub(crate) fn limit(query: &mut Query) -> Result<i64> {
 /// Takes `cursor`.
 pub(crate) fn cursor(query: &mut Query) -> Result<Option<After>> {
     let Some(text) = query.take("cursor")? else { return Ok(None) };
-    let invalid = || ApiError::new(400, "invalid-cursor", "cannot read the cursor: it is not one of this list");
+    let invalid =
+        || ApiError::new(400, "invalid-cursor", "cannot read the cursor: it is not one of this list");
     let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| invalid())?;
     serde_json::from_slice(&bytes).map(Some).map_err(|_| invalid())
 }

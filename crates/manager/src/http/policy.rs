@@ -54,6 +54,7 @@ impl Policy {
             return Ok(());
         }
         let detail = format!("{} may not do this: it needs the policy {:?}", caller.name, self.name());
-        Err(ApiError::new(403, "forbidden", detail).with_hint("use a token of a user with a role and scopes that allow it"))
+        Err(ApiError::new(403, "forbidden", detail)
+            .with_hint("use a token of a user with a role and scopes that allow it"))
     }
 }

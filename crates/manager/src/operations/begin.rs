@@ -96,7 +96,8 @@ fn check(row: &MachineRow, request: &OperationRequest, current: Option<&LiveOper
         return Err(ApiError::new(409, "operation-in-progress", detail)
             .with_hint(format!("wait for the operation {}, or cancel it", current.id)));
     }
-    if row.item.failure.is_some() && row.item.state == mimeo_manager_api::MachineState::Failed && !is_removal {
+    if row.item.failure.is_some() && row.item.state == mimeo_manager_api::MachineState::Failed && !is_removal
+    {
         let detail = format!("the machine {name:?} could not be created");
         return Err(ApiError::new(409, "machine-failed", detail).with_hint("remove it, and create it again"));
     }
@@ -138,7 +139,8 @@ async fn record(
     write.add_operation(&row).await?;
     let kind = crate::problems::name_of(&operation.kind);
     let data = json!({ "operation": operation.id, "name": machine.name, "request": kind });
-    let (kind, resource) = (format!("machine.{kind}_requested"), resource(ResourceKind::Machine, &*machine.id));
+    let (kind, resource) =
+        (format!("machine.{kind}_requested"), resource(ResourceKind::Machine, &*machine.id));
     write.event(EventDraft { kind: &kind, actor, owner, resource, data }).await?;
     Ok(())
 }

@@ -11,9 +11,9 @@ use super::LiveOperation;
 use super::finish::Outcome;
 use crate::App;
 use crate::convert;
-use crate::problems;
 use crate::database::DatabaseError;
 use crate::observe;
+use crate::problems;
 use crate::secrets::Secrets;
 
 /// How often the stage of a start that takes long is recorded.

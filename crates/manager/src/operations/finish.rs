@@ -11,7 +11,6 @@ use crate::database::{DatabaseError, EventDraft, MachineRow, Write, resource};
 use crate::observe;
 use crate::problems;
 
-
 /// How an operation ended.
 #[derive(Debug)]
 pub(super) enum Outcome {
@@ -43,7 +42,11 @@ pub(super) async fn finish(app: &App, live: &LiveOperation, outcome: Outcome) {
         return;
     }
     while let Err(error) = try_finish(app, live, &outcome).await {
-        tracing::error!(component = "operations", error = crate::chain::chain(&error), "cannot record a result: trying again");
+        tracing::error!(
+            component = "operations",
+            error = crate::chain::chain(&error),
+            "cannot record a result: trying again"
+        );
         tokio::select! {
             () = tokio::time::sleep(crate::DATABASE_RETRY_DELAY) => {}
             // The next manager takes the operation up again, and finds it done.
@@ -108,5 +111,13 @@ async fn record_event(
     let resource = resource(ResourceKind::Operation, &*operation.id);
     let data = json!({ "machine": machine.item.id, "kind": kind, "code": code });
     let kind = format!("operation.{status}");
-    write.event(EventDraft { kind: &kind, actor: &operation.created_by, owner: &machine.item.owner, resource, data }).await
+    write
+        .event(EventDraft {
+            kind: &kind,
+            actor: &operation.created_by,
+            owner: &machine.item.owner,
+            resource,
+            data,
+        })
+        .await
 }

@@ -1,9 +1,9 @@
 //! Starts, stops and removes machines that exist.
 
+use mimeo_engine::MachineId;
 use mimeo_engine::act::{self, ActError, StopOptions};
 use mimeo_engine::control::StopPurpose;
 use mimeo_engine::machine::Found;
-use mimeo_engine::MachineId;
 
 use mimeo_manager_api::Problem;
 

@@ -27,7 +27,10 @@ impl LiveOperations {
     /// Adds an operation.
     pub(crate) fn add(&self, operation: Operation) -> LiveOperation {
         let id = operation.id.clone();
-        let live = LiveOperation { state: Arc::new(watch::Sender::new(operation)), cancel: CancellationToken::new() };
+        let live = LiveOperation {
+            state: Arc::new(watch::Sender::new(operation)),
+            cancel: CancellationToken::new(),
+        };
         self.lock().insert(id, live.clone());
         live
     }

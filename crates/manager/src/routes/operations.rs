@@ -64,7 +64,12 @@ fn status(text: &str) -> Result<String> {
 #[utoipa::path(get, path = "/{id}", tag = "operations", operation_id = "get_operation",
     params(("id" = String, Path, description = "The operation's id")),
     responses((status = 200, description = "The operation.", body = Item<Operation>)))]
-async fn get(State(app): State<App>, caller: Caller, Path(id): Path<String>, query: Query) -> Result<Json<Item<Operation>>> {
+async fn get(
+    State(app): State<App>,
+    caller: Caller,
+    Path(id): Path<String>,
+    query: Query,
+) -> Result<Json<Item<Operation>>> {
     query.finish()?;
     Ok(Json(Item { item: find(&app, &caller, &id).await?.item }))
 }
@@ -97,7 +102,12 @@ async fn wait(
 #[utoipa::path(delete, path = "/{id}", tag = "operations", operation_id = "cancel_operation",
     params(("id" = String, Path, description = "The operation's id")),
     responses((status = 200, description = "The operation.", body = Item<Operation>)))]
-async fn cancel(State(app): State<App>, caller: Caller, Path(id): Path<String>, query: Query) -> Result<Json<Item<Operation>>> {
+async fn cancel(
+    State(app): State<App>,
+    caller: Caller,
+    Path(id): Path<String>,
+    query: Query,
+) -> Result<Json<Item<Operation>>> {
     query.finish()?;
     let row = find(&app, &caller, &id).await?;
     let Some(live) = app.operations().get(&id) else {

@@ -27,8 +27,7 @@ impl Change {
         let wait = wait::seconds(&mut self.query, "wait", 0.0)?;
         self.query.finish()?;
         let row = find(&self.app, &self.caller, &self.word).await?;
-        let begun =
-            operations::begin(&self.app, &self.caller, &row.item.id, &self.if_match, request).await?;
+        let begun = operations::begin(&self.app, &self.caller, &row.item.id, &self.if_match, request).await?;
         answer(&self.app, begun, wait, 200).await
     }
 

@@ -51,14 +51,16 @@ fn check_host_access(caller: &Caller, request: &CreateMachine) -> Result<()> {
     match convert::needs_host_access(request) {
         Some(field) if caller.role != Role::Admin => {
             let detail = format!("cannot use the host's files: {field}: only administrators may");
-            Err(ApiError::new(403, "host-files-forbidden", detail).with_hint("use an image of a registry, and volumes"))
+            Err(ApiError::new(403, "host-files-forbidden", detail)
+                .with_hint("use an image of a registry, and volumes"))
         }
         _ => Ok(()),
     }
 }
 
 fn secrets(request: &CreateMachine) -> Result<Secrets> {
-    let credentials = convert::registry_credentials(request).map_err(|error| problems::invalid_field(&error))?;
+    let credentials =
+        convert::registry_credentials(request).map_err(|error| problems::invalid_field(&error))?;
     let login = |credentials: mimeo_image::Credentials| RegistryLogin {
         username: credentials.user,
         password: credentials.password,

@@ -45,6 +45,10 @@ pub(crate) fn in_engine(app: &App, row: &MachineRow) -> Result<Found> {
     let found = id.and_then(|id| app.engine().registry().read(&id));
     found.ok_or_else(|| {
         let (name, state) = (&row.item.name, row.item.state.name());
-        ApiError::new(409, "machine-not-running", format!("the machine {name:?} is not running: it is {state}"))
+        ApiError::new(
+            409,
+            "machine-not-running",
+            format!("the machine {name:?} is not running: it is {state}"),
+        )
     })
 }

@@ -20,7 +20,11 @@ use crate::http::{ApiError, Caller, Json, Result, page};
         ("sort" = Option<String>, Query, description = "`created`, `-created`, `name` or `-name`; `created` by default"),
     ),
     responses((status = 200, description = "A page of machines.", body = Items<Machine>)))]
-pub(super) async fn list(State(app): State<App>, caller: Caller, mut query: Query) -> Result<Json<Items<Machine>>> {
+pub(super) async fn list(
+    State(app): State<App>,
+    caller: Caller,
+    mut query: Query,
+) -> Result<Json<Items<Machine>>> {
     let limit = page::limit(&mut query)?;
     let sort = sort(&mut query)?;
     let filter = MachineFilter {
@@ -40,7 +44,8 @@ pub(super) async fn list(State(app): State<App>, caller: Caller, mut query: Quer
 /// Takes `state`.
 pub(super) fn states(query: &mut Query) -> Result<Vec<MachineState>> {
     let Some(text) = query.take("state")? else { return Ok(Vec::new()) };
-    let parse = |word: &str| word.trim().parse().map_err(|error| ApiError::invalid(format!("state: {error}")));
+    let parse =
+        |word: &str| word.trim().parse().map_err(|error| ApiError::invalid(format!("state: {error}")));
     text.split(',').map(parse).collect()
 }
 
@@ -52,7 +57,9 @@ pub(crate) fn owner(query: &mut Query, caller: &Caller) -> Result<Option<String>
 
 fn labels(query: &mut Query) -> Result<Vec<(String, Option<String>)>> {
     let parse = |text: String| match text.split_once('=') {
-        Some(("", _)) => Err(ApiError::invalid(format!("cannot read the label {text:?}: write KEY or KEY=VALUE"))),
+        Some(("", _)) => {
+            Err(ApiError::invalid(format!("cannot read the label {text:?}: write KEY or KEY=VALUE")))
+        }
         Some((key, value)) => Ok((key.to_owned(), Some(value.to_owned()))),
         None => Ok((text, None)),
     };
@@ -65,6 +72,8 @@ fn sort(query: &mut Query) -> Result<Sort> {
     match key {
         "created" => Ok(Sort { by_name: false, descending }),
         "name" => Ok(Sort { by_name: true, descending }),
-        _ => Err(ApiError::invalid(format!("cannot sort by {text:?}: write created, -created, name or -name"))),
+        _ => {
+            Err(ApiError::invalid(format!("cannot sort by {text:?}: write created, -created, name or -name")))
+        }
     }
 }

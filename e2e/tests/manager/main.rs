@@ -1,0 +1,3 @@
+//! Tests of the manager: real machines over HTTP.
+
+mod machines;
