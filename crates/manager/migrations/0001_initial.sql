@@ -29,6 +29,9 @@ CREATE TABLE machines (
     state TEXT NOT NULL,
     desired TEXT NOT NULL,
     version BIGINT NOT NULL,
+    cpus BIGINT NOT NULL,
+    memory_mib BIGINT NOT NULL,
+    disk_bytes BIGINT NOT NULL,
     created_at BIGINT NOT NULL,
     expires_at BIGINT,
     ended_at BIGINT,
@@ -40,6 +43,7 @@ CREATE UNIQUE INDEX machines_by_live_name ON machines (name) WHERE ended_at IS N
 CREATE INDEX machines_by_age ON machines (created_at, id);
 CREATE INDEX machines_by_name ON machines (name, id);
 CREATE INDEX machines_by_expiry ON machines (expires_at);
+CREATE INDEX machines_by_owner ON machines (owner, created_at, id);
 
 CREATE TABLE machine_labels (
     machine TEXT NOT NULL REFERENCES machines (id) ON DELETE CASCADE,

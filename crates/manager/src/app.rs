@@ -7,6 +7,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::database::Database;
+use crate::expire::Notices;
 use crate::operations::LiveOperations;
 use crate::token_use::TokensUsed;
 use crate::turns::Turns;
@@ -24,6 +25,7 @@ struct Inner {
     operations: LiveOperations,
     turns: Turns,
     tokens_used: TokensUsed,
+    notices: Notices,
     allowed_hosts: Vec<String>,
     tasks: TaskTracker,
     end: CancellationToken,
@@ -38,6 +40,7 @@ impl App {
             operations: LiveOperations::default(),
             turns: Turns::default(),
             tokens_used: TokensUsed::default(),
+            notices: Notices::default(),
             allowed_hosts,
             tasks: TaskTracker::new(),
             end: CancellationToken::new(),
@@ -68,6 +71,11 @@ impl App {
     /// The tokens that were used since their use was last recorded.
     pub(crate) fn tokens_used(&self) -> &TokensUsed {
         &self.inner.tokens_used
+    }
+
+    /// The machines whose end was announced.
+    pub(crate) fn notices(&self) -> &Notices {
+        &self.inner.notices
     }
 
     /// The names that the manager answers to, besides addresses and localhost.

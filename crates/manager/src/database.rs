@@ -19,7 +19,7 @@ use tokio::sync::{Mutex, watch};
 
 pub use address::{Address, AddressError};
 pub(crate) use events::hex;
-pub(crate) use events::{EventDraft, EventFilter, resource};
+pub(crate) use events::{EventDraft, EventFilter, MANAGER, resource};
 pub(crate) use machines::{After, Desired, MachineFilter, MachineRow, Sort};
 pub(crate) use operations::{OperationFilter, OperationRow};
 pub use schema::OpenError;

@@ -7,6 +7,7 @@ mod app;
 mod chain;
 pub mod convert;
 mod database;
+mod expire;
 mod home_lock;
 mod http;
 mod item;

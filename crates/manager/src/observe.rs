@@ -1,7 +1,7 @@
 //! Brings the rows of machines up to date with their records, which their supervisors write.
 
 use mimeo_engine::MachineId;
-use mimeo_engine::machine::Found;
+use mimeo_engine::machine::{Found, Phase};
 use mimeo_manager_api::{MachineState, ResourceKind};
 use serde_json::json;
 
@@ -14,20 +14,19 @@ use crate::operations::LiveOperation;
 pub(crate) fn apply(app: &App, row: &mut MachineRow) {
     let id = MachineId::try_from(row.item.id.clone()).ok();
     let found = id.and_then(|id| app.engine().registry().read(&id));
-    let is_changing = row.item.operation.as_deref().is_some_and(|id| app.operations().get(id).is_some());
-    apply_found(row, found.as_ref(), is_changing);
+    apply_found(row, found.as_ref());
 }
 
-/// Writes the state that the machine was found in into the row. `is_changing` says whether an operation of this manager
-/// changes it now.
-fn apply_found(row: &mut MachineRow, found: Option<&Found>, is_changing: bool) {
+/// Writes the state that the machine was found in into the row.
+fn apply_found(row: &mut MachineRow, found: Option<&Found>) {
     if let Some(found) = found {
         item::describe(&mut row.item, found);
         row.item.state =
             if row.desired == Desired::Absent { MachineState::Deleting } else { item::state(found) };
         return;
     }
-    if is_changing || row.item.ended_at.is_some() {
+    // What an operation changes is decided when it has finished.
+    if row.item.operation.is_some() || row.item.ended_at.is_some() {
         return;
     }
     if row.desired == Desired::Absent {
@@ -97,19 +96,37 @@ pub(crate) async fn refresh(app: &App, id: &MachineId) -> Result<(), DatabaseErr
 
 /// Makes a row for a machine that was made without the manager.
 async fn adopt(app: &App, id: &MachineId) -> Result<(), DatabaseError> {
-    let Some(found) = app.engine().registry().read(id) else { return Ok(()) };
+    let Some(found) = app.engine().registry().read(id).filter(is_made) else { return Ok(()) };
     let record = &found.record;
     let owner = crate::http::authenticate::LOCAL;
     let mut item = item::requested(id.to_string(), record.name.to_string(), owner.to_owned());
     item.created_at = record.times.created;
     let mut row = MachineRow { item, desired: Desired::Present, spec: None };
-    apply_found(&mut row, Some(&found), false);
+    apply_found(&mut row, Some(&found));
     let mut write = app.database().write().await?;
+    end_failed(&mut write, &row.item.name).await?;
     write.add_machine(&row).await?;
     let resource = resource(ResourceKind::Machine, id.as_str());
     let data = json!({ "name": row.item.name, "state": row.item.state });
     write.event(EventDraft::of_manager("machine.adopted", owner, resource, data)).await?;
     write.commit().await
+}
+
+/// Whether a machine is more than a part of another client's work: its creation is complete, and it does not wait in a pool.
+fn is_made(found: &Found) -> bool {
+    !found.record.waiting && found.record.phase() != Phase::Creating
+}
+
+/// A machine that could not be created gives its name up to one that was made without the manager.
+async fn end_failed(write: &mut Write<'_>, name: &str) -> Result<(), DatabaseError> {
+    let Some(before) = write.machine_of_name(name).await? else { return Ok(()) };
+    if before.item.state != MachineState::Failed {
+        return Ok(());
+    }
+    let mut row = before.clone();
+    end(&mut row, "it could not be created, and another client has used its name");
+    write.store_machine(&mut row, &before).await?;
+    record_change(write, &row, &before).await
 }
 
 /// Records the stage that the machine's start has reached.

@@ -1,4 +1,4 @@
-//! Compares what is recorded with what is there, and mends it.
+//! Compares what is recorded with what is there, and mends it. What an operation is changing is left alone.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -8,12 +8,15 @@ use mimeo_engine::MachineId;
 use crate::App;
 use crate::chain::chain;
 use crate::database::DatabaseError;
+use crate::http::Caller;
+use crate::http::etag::IfMatch;
 use crate::observe;
+use crate::operations::{self, OperationRequest};
 
 /// Pause between two comparisons. Changes are observed as they happen; this is for what was missed.
 const INTERVAL: Duration = Duration::from_secs(30);
 
-/// Brings all rows up to date from time to time, until the manager ends.
+/// Compares from time to time, until the manager ends.
 pub(crate) async fn run(app: App) {
     loop {
         tokio::select! {
@@ -30,17 +33,67 @@ pub(crate) async fn run(app: App) {
     }
 }
 
-/// Brings all rows up to date.
+/// Brings the rows of all machines up to date, and removes those that are to be removed.
 pub(crate) async fn all(app: &App) -> Result<(), DatabaseError> {
+    sweep(app).await;
     let mut ids: HashSet<String> = app.database().live_machine_ids().await?.into_iter().collect();
-    match app.engine().registry().list() {
-        Ok(found) => ids.extend(found.into_iter().map(|found| found.record.id.to_string())),
-        Err(error) => {
-            tracing::warn!(component = "reconciler", error = chain(&error), "cannot list the machines")
+    ids.extend(engine_ids(app).await);
+    for id in ids.into_iter().filter_map(|id| MachineId::try_from(id).ok()) {
+        if let Err(error) = observe::refresh(app, &id).await {
+            tracing::warn!(
+                component = "reconciler",
+                machine = id.short(),
+                error = chain(&error),
+                "cannot bring its record up to date"
+            );
         }
     }
-    for id in ids.into_iter().filter_map(|id| MachineId::try_from(id).ok()) {
-        observe::refresh(app, &id).await?;
+    remove_again(app).await
+}
+
+/// Cleans up after supervisors that died, as every command does.
+async fn sweep(app: &App) {
+    let engine = app.engine().clone();
+    match tokio::task::spawn_blocking(move || mimeo_engine::sweep(&engine)).await {
+        Ok(Ok(swept)) => {
+            for swept in swept {
+                tracing::warn!(component = "reconciler", machine = %swept.name, "the supervisor died: removed what it left behind");
+            }
+        }
+        Ok(Err(error)) => tracing::warn!(component = "reconciler", error = chain(&error), "cannot sweep"),
+        Err(error) => tracing::error!(component = "reconciler", %error, "the sweep failed"),
+    }
+}
+
+async fn engine_ids(app: &App) -> Vec<String> {
+    let registry = app.engine().registry();
+    match tokio::task::spawn_blocking(move || registry.list()).await {
+        Ok(Ok(found)) => found.into_iter().map(|found| found.record.id.to_string()).collect(),
+        Ok(Err(error)) => {
+            tracing::warn!(component = "reconciler", error = chain(&error), "cannot list the machines");
+            Vec::new()
+        }
+        Err(error) => {
+            tracing::error!(component = "reconciler", %error, "cannot list the machines");
+            Vec::new()
+        }
+    }
+}
+
+/// Begins the removal again of machines whose removal has failed.
+async fn remove_again(app: &App) -> Result<(), DatabaseError> {
+    for row in app.database().machines_to_remove().await? {
+        let reason = row.item.ended_reason.unwrap_or_default();
+        remove(app, &row.item.id, reason).await;
     }
     Ok(())
+}
+
+/// Begins the removal of a machine in the manager's own name.
+pub(crate) async fn remove(app: &App, machine: &str, reason: String) {
+    let request = OperationRequest::Delete { timeout: None, reason };
+    let begun = operations::begin(app, &Caller::manager(), machine, &IfMatch::any(), request).await;
+    if let Err(error) = begun {
+        tracing::warn!(component = "reconciler", machine, error = %error.problem(), "cannot remove a machine");
+    }
 }

@@ -14,7 +14,7 @@ use crate::http::authenticate::ALL_SCOPES;
 use crate::http::listen::{ListenError, Listener};
 use crate::http::{document, router};
 use crate::settings::Settings;
-use crate::{observe_machines, operations, reconcile, token_use};
+use crate::{expire, observe_machines, operations, reconcile, token_use};
 
 /// Why a manager cannot run.
 #[derive(Debug, thiserror::Error)]
@@ -78,6 +78,7 @@ pub async fn serve(
     recover(&app).await?;
     app.spawn(observe_machines::run(app.clone()));
     app.spawn(reconcile::run(app.clone()));
+    app.spawn(expire::run(app.clone()));
     app.spawn(token_use::record_uses(app.clone()));
     let addresses = listeners.iter().map(Listener::address).collect();
     started(&Started { addresses, first_token });

@@ -1,3 +1,4 @@
 //! Tests of the manager: real machines over HTTP.
 
 mod machines;
+mod recovery;

@@ -101,6 +101,31 @@ impl Database {
         rows.iter().map(|row| Ok(row.try_get::<String, _>(0)?)).collect()
     }
 
+    /// Reads the machines whose time to live is over at this time, in microseconds since 1970, the first to expire first.
+    pub(crate) async fn machines_expired_at(&self, time: i64) -> Result<Vec<MachineRow>, DatabaseError> {
+        let rows = sqlx::query(
+            "SELECT m.item, m.desired, m.spec FROM machines m \
+             WHERE m.expires_at <= $1 AND m.ended_at IS NULL AND m.desired = 'present' ORDER BY m.expires_at",
+        );
+        rows.bind(time).fetch_all(&self.pool).await?.iter().map(from_row).collect()
+    }
+
+    /// Returns when the first machine expires, in microseconds since 1970.
+    pub(crate) async fn first_expiry(&self) -> Result<Option<i64>, DatabaseError> {
+        let query = "SELECT MIN(expires_at) FROM machines WHERE ended_at IS NULL AND desired = 'present'";
+        Ok(sqlx::query(query).fetch_one(&self.pool).await?.try_get(0)?)
+    }
+
+    /// Reads the machines that are to be removed, and that no operation changes.
+    pub(crate) async fn machines_to_remove(&self) -> Result<Vec<MachineRow>, DatabaseError> {
+        let rows = sqlx::query(
+            "SELECT m.item, m.desired, m.spec FROM machines m WHERE m.desired = 'absent' AND m.ended_at IS NULL",
+        );
+        let rows: Result<Vec<MachineRow>, _> =
+            rows.fetch_all(&self.pool).await?.iter().map(from_row).collect();
+        Ok(rows?.into_iter().filter(|row| row.item.operation.is_none()).collect())
+    }
+
     /// Counts the machines that were not removed, by state.
     pub(crate) async fn count_machines(&self) -> Result<BTreeMap<String, i64>, DatabaseError> {
         let rows = sqlx::query("SELECT state, COUNT(*) FROM machines WHERE ended_at IS NULL GROUP BY state");
@@ -185,6 +210,14 @@ impl Write<'_> {
         row.map(|row| from_row(&row)).transpose()
     }
 
+    /// Reads the machine of this name that was not removed.
+    pub(crate) async fn machine_of_name(&mut self, name: &str) -> Result<Option<MachineRow>, DatabaseError> {
+        let query =
+            "SELECT m.item, m.desired, m.spec FROM machines m WHERE m.name = $1 AND m.ended_at IS NULL";
+        let row = sqlx::query(query).bind(name.to_owned()).fetch_optional(self.connection()).await?;
+        row.map(|row| from_row(&row)).transpose()
+    }
+
     /// Adds a machine.
     ///
     /// # Errors
@@ -192,8 +225,8 @@ impl Write<'_> {
     pub(crate) async fn add_machine(&mut self, row: &MachineRow) -> Result<(), DatabaseError> {
         let item = &row.item;
         sqlx::query(
-            "INSERT INTO machines (id, owner, name, state, desired, version, created_at, expires_at, ended_at, spec, item) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
+            "INSERT INTO machines (id, owner, name, state, desired, version, cpus, memory_mib, disk_bytes, created_at, \
+             expires_at, ended_at, spec, item) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
         )
         .bind(item.id.clone())
         .bind(item.owner.clone())
@@ -201,6 +234,9 @@ impl Write<'_> {
         .bind(item.state.name())
         .bind(super::name_of(&row.desired))
         .bind(item.version)
+        .bind(i64::from(item.cpus))
+        .bind(i64::from(item.memory_mib))
+        .bind(i64::try_from(item.disk_bytes).unwrap_or(i64::MAX))
         .bind(item.created_at.as_microsecond())
         .bind(item.expires_at.map(|time| time.as_microsecond()))
         .bind(item.ended_at.map(|time| time.as_microsecond()))
@@ -224,7 +260,7 @@ impl Write<'_> {
         let item = &row.item;
         sqlx::query(
             "UPDATE machines SET owner = $2, name = $3, state = $4, desired = $5, version = $6, expires_at = $7, \
-             ended_at = $8, item = $9 WHERE id = $1",
+             ended_at = $8, item = $9, cpus = $10, memory_mib = $11, disk_bytes = $12 WHERE id = $1",
         )
         .bind(item.id.clone())
         .bind(item.owner.clone())
@@ -235,6 +271,9 @@ impl Write<'_> {
         .bind(item.expires_at.map(|time| time.as_microsecond()))
         .bind(item.ended_at.map(|time| time.as_microsecond()))
         .bind(json(item))
+        .bind(i64::from(item.cpus))
+        .bind(i64::from(item.memory_mib))
+        .bind(i64::try_from(item.disk_bytes).unwrap_or(i64::MAX))
         .execute(self.connection())
         .await?;
         if item.labels == before.item.labels {

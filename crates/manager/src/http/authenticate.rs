@@ -10,7 +10,7 @@ use mimeo_manager_api::{Role, Scope};
 
 use super::{ApiError, Policy, Result};
 use crate::App;
-use crate::database::TokenRow;
+use crate::database::{MANAGER, TokenRow};
 
 /// All scopes.
 pub(crate) const ALL_SCOPES: [Scope; 4] = [Scope::Read, Scope::Write, Scope::Exec, Scope::Admin];
@@ -54,6 +54,11 @@ impl Caller {
             token: None,
             machine: None,
         }
+    }
+
+    /// The manager itself.
+    pub(crate) fn manager() -> Self {
+        Self { id: MANAGER.to_owned(), name: MANAGER.to_owned(), ..Self::local() }
     }
 
     /// Whether the token may be used for this.

@@ -22,6 +22,11 @@ impl<S: Sync> FromRequestParts<S> for IfMatch {
 }
 
 impl IfMatch {
+    /// Any version will do.
+    pub(crate) fn any() -> Self {
+        Self(None)
+    }
+
     /// Refuses the request if the resource has another version than the client has seen.
     pub(crate) fn check(&self, version: i64) -> Result<()> {
         let Self(Some(tags)) = self else { return Ok(()) };

@@ -60,11 +60,18 @@ pub(crate) async fn begin(
     let before = before.ok_or_else(|| ApiError::not_found("machine", machine))?;
     if_match.check(before.item.version)?;
     let current = before.item.operation.as_deref().and_then(|id| app.operations().get(id));
+    if let (Desired::Absent, OperationRequest::Delete { .. }, Some(live)) =
+        (before.desired, &request, &current)
+    {
+        // It is being removed already.
+        return Ok(Begun { machine: before.item, live: live.clone() });
+    }
     check(&before, &request, current.as_ref())?;
     let operation = new_operation(&request, &before.item.id, &caller.name);
     let mut row = before.clone();
     row.item.operation = Some(operation.id.clone());
-    if let OperationRequest::Delete { .. } = request {
+    if let OperationRequest::Delete { reason, .. } = &request {
+        row.item.ended_reason = Some(reason.clone());
         row.desired = Desired::Absent;
         row.item.state = mimeo_manager_api::MachineState::Deleting;
     }
@@ -83,8 +90,7 @@ fn check(row: &MachineRow, request: &OperationRequest, current: Option<&LiveOper
     if row.item.ended_at.is_some() {
         return Err(ApiError::new(410, "machine-deleted", format!("the machine {name:?} was removed")));
     }
-    if row.desired == Desired::Absent {
-        let operation = row.item.operation.as_deref().unwrap_or_default();
+    if let (Desired::Absent, Some(operation)) = (row.desired, &row.item.operation) {
         return Err(ApiError::new(409, "machine-deleting", format!("the machine {name:?} is being removed"))
             .with_hint(format!("wait for the operation {operation}")));
     }

@@ -1,0 +1,139 @@
+//! Removes machines whose time to live is over, and what is kept of those that were removed.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use mimeo_manager_api::ResourceKind;
+use serde_json::json;
+
+use crate::App;
+use crate::chain::chain;
+use crate::database::{DatabaseError, EventDraft, MachineRow, resource};
+use crate::reconcile;
+
+/// How long before a machine's end the event `machine.expiring` comes.
+const NOTICE: Duration = Duration::from_secs(60);
+/// The longest pause between two looks at the clock, which may be set meanwhile.
+const MAX_PAUSE: Duration = Duration::from_secs(10);
+/// Pause before a machine that could not be removed is removed again.
+const RETRY_PAUSE: Duration = Duration::from_secs(1);
+/// How long finished operations and removed machines can be read.
+const RETENTION: Duration = Duration::from_secs(24 * 3600);
+/// Looks at the clock between two removals of what is older than that.
+const LOOKS_PER_CLEANUP: u32 = 30;
+
+/// Removes expired machines as their time is over, until the manager ends.
+pub(crate) async fn run(app: App) {
+    for look in 0_u32.. {
+        let pause = match look_once(&app, look.is_multiple_of(LOOKS_PER_CLEANUP)).await {
+            Ok(pause) => pause,
+            Err(error) => {
+                tracing::warn!(component = "expiry", error = chain(&error), "cannot remove expired machines");
+                MAX_PAUSE
+            }
+        };
+        let mut changes = app.database().last_event();
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            // A new machine may expire earlier.
+            changed = changes.changed(), if pause > Duration::from_millis(100) => drop(changed),
+            () = app.end().cancelled() => return,
+        }
+    }
+}
+
+/// Removes what has expired. Returns the time until the next machine is to be looked at.
+async fn look_once(app: &App, is_cleanup: bool) -> Result<Duration, DatabaseError> {
+    let now = Timestamp::now();
+    for row in app.database().machines_expired_at((now + NOTICE).as_microsecond()).await? {
+        match row.item.expires_at {
+            Some(time) if time <= now => expire(app, &row).await,
+            Some(time) => give_notice(app, &row, time).await?,
+            None => {}
+        }
+    }
+    if is_cleanup {
+        forget(app, now).await?;
+    }
+    let Some(next) = app.database().first_expiry().await? else { return Ok(MAX_PAUSE) };
+    Ok(pause_until(next, now.as_microsecond()))
+}
+
+/// The pause until a machine's notice or end, in microseconds since 1970. A machine that should have ended already could not
+/// be removed.
+fn pause_until(expiry: i64, now: i64) -> Duration {
+    if expiry <= now {
+        return RETRY_PAUSE;
+    }
+    let notice = expiry - i64::try_from(NOTICE.as_micros()).unwrap_or(0);
+    let next = if notice > now { notice } else { expiry };
+    let pause = Duration::from_micros(u64::try_from(next - now).unwrap_or(0));
+    pause.min(MAX_PAUSE)
+}
+
+async fn expire(app: &App, row: &MachineRow) {
+    let lifetime = row.item.expires_at.map(|time| time.duration_since(row.item.created_at).as_secs());
+    let reason = format!("its time to live, {} s, was over", lifetime.unwrap_or_default());
+    reconcile::remove(app, &row.item.id, reason).await;
+}
+
+/// Records the event `machine.expiring`, once for each expiry.
+async fn give_notice(app: &App, row: &MachineRow, time: Timestamp) -> Result<(), DatabaseError> {
+    if !app.notices().begin(&row.item.id, time) {
+        return Ok(());
+    }
+    let mut write = app.database().write().await?;
+    let data = json!({ "name": row.item.name, "expires_at": time });
+    let resource = resource(ResourceKind::Machine, &*row.item.id);
+    write.event(EventDraft::of_manager("machine.expiring", &row.item.owner, resource, data)).await?;
+    write.commit().await
+}
+
+/// Forgets what was removed or finished long ago.
+async fn forget(app: &App, now: Timestamp) -> Result<(), DatabaseError> {
+    let before = (now - RETENTION).as_microsecond();
+    let mut write = app.database().write().await?;
+    let (machines, operations) =
+        (write.forget_machines(before).await?, write.forget_operations(before).await?);
+    write.commit().await?;
+    tracing::debug!(component = "expiry", machines, operations, "forgot what ended long ago");
+    Ok(())
+}
+
+/// The machines of which the event `machine.expiring` was recorded.
+#[derive(Debug, Default)]
+pub(crate) struct Notices {
+    given: std::sync::Mutex<std::collections::HashMap<String, Timestamp>>,
+}
+
+impl Notices {
+    /// Returns whether there was no notice yet of this machine's end at this time.
+    fn begin(&self, machine: &str, time: Timestamp) -> bool {
+        let mut given = self.given.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let now = Timestamp::now();
+        given.retain(|_, time| *time + NOTICE > now);
+        given.insert(machine.to_owned(), time) != Some(time)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_next_look_is_at_the_notice_then_at_the_end() {
+        let second = 1_000_000;
+        assert_eq!(pause_until(65 * second, 0), Duration::from_secs(5));
+        assert_eq!(pause_until(65 * second, 60 * second), Duration::from_secs(5));
+        assert_eq!(pause_until(1000 * second, 0), MAX_PAUSE);
+        assert_eq!(pause_until(0, second), RETRY_PAUSE);
+    }
+
+    #[test]
+    fn a_notice_is_given_once_for_each_end() {
+        let (notices, time) = (Notices::default(), Timestamp::now() + Duration::from_secs(30));
+        assert!(notices.begin("1", time));
+        assert!(!notices.begin("1", time));
+        assert!(notices.begin("1", time + Duration::from_secs(30)));
+    }
+}

@@ -1,0 +1,117 @@
+//! What is requested is done, whatever happens meanwhile.
+
+use e2e::{Client, Manager, Registry, StallingProxy, User, World, until};
+use serde_json::{Value, json};
+
+fn item(client: &Client, machine: &str) -> Value {
+    client.get(&format!("/v1/vms/{machine}")).ok(200).json()["item"].clone()
+}
+
+fn id_of(machine: &Value) -> &str {
+    machine["id"].as_str().expect("an id")
+}
+
+#[test]
+fn a_machine_is_removed_when_its_time_is_over() {
+    let world = World::new(User::Root);
+    let manager = Manager::start(&world, &[]);
+    let client = manager.admin();
+    let request = json!({ "image": world.busybox(), "command": ["sleep", "1000"], "ttl_seconds": 3 });
+    let machine = client.create(&request);
+    let path = format!("/v1/vms/{}/wait?state=deleted&timeout=60", id_of(&machine));
+    let ended = client.get(&path).ok(200).json()["item"].clone();
+    assert_eq!(ended["ended_reason"], "its time to live, 3 s, was over", "{ended}");
+    manager.end();
+    world.assert_empty();
+}
+
+#[test]
+fn a_time_to_live_is_kept_while_no_manager_runs() {
+    let world = World::new(User::Root);
+    let manager = Manager::start(&world, &[]);
+    let client = manager.admin();
+    let request = json!({ "image": world.busybox(), "command": ["sleep", "1000"], "ttl_seconds": 2 });
+    let machine = client.create(&request);
+    manager.kill();
+    let expires: jiff::Timestamp = machine["expires_at"].as_str().expect("a time").parse().expect("a time");
+    until("the time is over", || (jiff::Timestamp::now() > expires).then_some(()));
+    let manager = Manager::start(&world, &[]);
+    let client = manager.client(client.token());
+    client.get(&format!("/v1/vms/{}/wait?state=deleted&timeout=60", id_of(&machine))).ok(200);
+    manager.end();
+    world.assert_empty();
+}
+
+#[test]
+fn a_failed_creation_says_why_and_leaves_nothing() {
+    let world = World::new(User::Root);
+    let manager = Manager::start(&world, &[]);
+    let client = manager.admin();
+    let request = json!({ "name": "bad", "image": world.busybox(), "command": ["/no/such/program"] });
+    client.post("/v1/containers?wait=120", &request).problem(422, "command-not-found");
+    let failed = item(&client, "bad");
+    assert_eq!(failed["state"], "failed", "{failed}");
+    assert_eq!(failed["failure"]["code"], "command-not-found", "{failed}");
+    assert!(failed["stages"].as_array().is_some_and(|stages| stages.len() > 2), "{failed}");
+    world.mimeo(["ps", "-a", "-q"]).ok().printed("");
+    client.post("/v1/vms/bad/start", &json!({})).problem(409, "machine-failed");
+    client.delete("/v1/vms/bad?wait=10").ok(200);
+    client.get("/v1/vms/bad").problem(404, "not-found");
+    manager.end();
+    world.assert_empty();
+}
+
+#[test]
+fn a_removal_cancels_a_creation() {
+    let world = World::new(User::Root);
+    drop(world.busybox());
+    let registry = Registry::start();
+    let name = registry.push(&world.files().join("busybox"), "slow");
+    // The manifest arrives, the layer does not.
+    let proxy = StallingProxy::new(&registry.address, 40_000);
+    let image = name.replace(&registry.address, &proxy.address);
+    let manager = Manager::start(&world, &[]);
+    let client = manager.admin();
+    let request = json!({ "name": "slow", "image": image, "registry": { "insecure": [proxy.address] } });
+    let accepted = client.post("/v1/containers", &request).ok(202);
+    let operation = accepted.header("location").expect("a location").to_owned();
+    until("the pull has begun", || {
+        (client.get(&operation).ok(200).json()["item"]["stage"] == "image").then_some(())
+    });
+    client.delete("/v1/vms/slow?wait=60").ok(200);
+    assert_eq!(client.get(&operation).ok(200).json()["item"]["status"], "cancelled");
+    client.get("/v1/vms/slow").problem(404, "not-found");
+    manager.end();
+    world.assert_empty();
+}
+
+#[test]
+fn what_other_clients_do_is_seen() {
+    let world = World::new(User::Root);
+    let manager = Manager::start(&world, &[]);
+    let client = manager.admin();
+    let image = world.busybox();
+    let machine = client.create(&json!({ "name": "web", "image": image, "command": ["sleep", "1000"] }));
+    world.start(["--name", "other", &image, "sleep", "1000"]);
+    let listed = |name: &str| {
+        let all = client.get("/v1/vms").ok(200).json();
+        all["items"].as_array().expect("a list").iter().find(|item| item["name"] == name).cloned()
+    };
+    until("the other machine is listed", || listed("other").filter(|item| item["state"] == "running"));
+    world.mimeo(["stop", "-t", "0", "web"]).ok();
+    let stopped =
+        until("the list shows that it has exited", || listed("web").filter(|item| item["state"] == "exited"));
+    assert_eq!(stopped["exit"]["code"], 137, "{stopped}");
+    world.mimeo(["rm", "web"]).ok();
+    until("it is listed no more", || listed("web").is_none().then_some(()));
+    let tombstone = item(&client, id_of(&machine));
+    assert_eq!(tombstone["state"], "deleted", "{tombstone}");
+    // A supervisor that is killed takes its machine with it.
+    let pid = listed("other").expect("listed")["supervisor_pid"].as_i64().expect("a PID");
+    let pid = rustix::process::Pid::from_raw(i32::try_from(pid).expect("a PID")).expect("a PID");
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).expect("killed");
+    until("the list shows that it has exited", || listed("other").filter(|item| item["state"] == "exited"));
+    client.delete("/v1/vms/other?wait=60").ok(200);
+    manager.end();
+    world.assert_empty();
+}
