@@ -133,6 +133,21 @@ impl Client {
     /// Sends a request with these headers and this body.
     #[must_use]
     pub fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
+        let answer = self.try_send(method, path, headers, body);
+        answer.unwrap_or_else(|error| panic!("{method} {path}: {error}"))
+    }
+
+    /// Sends a request to a manager that may end meanwhile.
+    ///
+    /// # Errors
+    /// If there is no whole answer.
+    pub fn try_send(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> Result<Answer, ureq::Error> {
         let mut request = ureq::http::Request::builder().method(method).uri(format!("{}{path}", self.url));
         if !self.token.is_empty() {
             request = request.header("authorization", format!("Bearer {}", self.token));
@@ -141,14 +156,14 @@ impl Client {
             request = request.header(*name, *value);
         }
         let request = request.body(body.to_vec()).expect("a request");
-        let mut response = self.agent.run(request).unwrap_or_else(|error| panic!("{method} {path}: {error}"));
+        let mut response = self.agent.run(request)?;
         let text = |value: &ureq::http::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
-        Answer {
+        Ok(Answer {
             request: format!("{method} {path}"),
             status: response.status().as_u16(),
             headers: response.headers().iter().map(|(name, value)| (name.to_string(), text(value))).collect(),
-            body: response.body_mut().with_config().limit(1 << 30).read_to_vec().expect("a body"),
-        }
+            body: response.body_mut().with_config().limit(1 << 30).read_to_vec()?,
+        })
     }
 
     /// Sends a request with a JSON body.

@@ -28,6 +28,8 @@ impl From<SystemError> for Failure {
     fn from(error: SystemError) -> Self {
         let kind = match error.source.kind() {
             std::io::ErrorKind::NotFound => FailureKind::NotFound,
+            // The process, most often the container's own, has ended meanwhile.
+            _ if error.source.raw_os_error() == Some(libc::ESRCH) => FailureKind::WrongState,
             _ => FailureKind::System,
         };
         Self { kind, message: chain(&error) }

@@ -1,4 +1,5 @@
 //! Tests of the manager: real machines over HTTP.
 
+mod chaos;
 mod machines;
 mod recovery;
