@@ -62,5 +62,5 @@ pub use machine::{Exit, FindError, Found, MachineName, MachineSpec, Record, Regi
 pub use own_program::own_program;
 pub use supervisor::{Attachment, OutputFailure, SupervisorError, supervise, supervise_clone};
 pub use supervisor_process::{Cloned, SpawnError, StartProgress};
-pub use sweep::{Swept, sweep};
+pub use sweep::{Swept, sweep, sweep_machine};
 pub use usage::{HostUsage, ProcessUsage};

@@ -17,6 +17,7 @@ mod spare;
 mod spec;
 mod subnets;
 mod volume_mount;
+mod watch;
 
 pub use crate::id::MachineId;
 pub use changes::Changes;
@@ -49,3 +50,4 @@ pub use spec::{
     RegistryAccess,
 };
 pub use volume_mount::{ImageVolumes, VolumeMount, image_volumes};
+pub use watch::{Change, Watcher};

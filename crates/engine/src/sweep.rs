@@ -9,7 +9,7 @@ use crate::ignored::LogIgnored;
 use crate::machine::{
     BOOTED_AS_CLONE, Found, LookupError, Phase, Record, Registry, State, lock_orphan, remove_dir,
 };
-use crate::{Engine, MachineName, fork_decision, garbage, network};
+use crate::{Engine, MachineId, MachineName, fork_decision, garbage, network};
 
 /// A machine that the sweep cleaned up.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,6 +47,14 @@ pub fn sweep(engine: &Engine) -> Result<Vec<Swept>, LookupError> {
     fork_decision::sweep(engine);
     garbage::sweep_forks(engine);
     Ok(swept)
+}
+
+/// Cleans up after the supervisor of one machine, as [`sweep`] does: for a process that knows which supervisor has died. What
+/// belongs to no machine is left to the next [`sweep`].
+#[must_use]
+pub fn sweep_machine(engine: &Engine, id: &MachineId) -> Option<Swept> {
+    let found = engine.registry().read_stored(id)?;
+    if found.supervised { None } else { mark_crashed(engine, found) }
 }
 
 /// Removes the directories of machines that were only partly created. Under the registry's lock no machine is
@@ -155,6 +163,32 @@ fn sweep_sockets(engine: &Engine, machines: &[Found]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_machine_is_swept_alone() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let home = Home::at(dir.path().join("home"), dir.path().join("run")).expect("a home");
+        let engine = Engine::new(home);
+        let registry = engine.registry();
+        let running = || {
+            let mut claim = registry.claim(MachineSpec::new("busybox")).expect("claimed");
+            claim.record.state = State::Running;
+            claim.store().expect("stored");
+            claim.persist();
+            claim
+        };
+        let (dead, other, alive) = (running(), running(), running());
+        let [dead, other] = [dead, other].map(|claim| claim.record.id.clone());
+        assert_eq!(sweep_machine(&engine, &alive.record.id), None);
+        let swept = sweep_machine(&engine, &dead).expect("swept");
+        assert!(!swept.removed);
+        let phase = |id| registry.read(id).expect("found").record.phase();
+        assert_eq!((phase(&dead), phase(&other)), (Phase::Exited, Phase::Running));
+        assert_eq!(phase(&alive.record.id), Phase::Running);
+        // A second sweep finds nothing, and neither does one of a machine that does not exist.
+        assert_eq!(sweep_machine(&engine, &dead), None);
+        assert_eq!(sweep_machine(&engine, &MachineId::random()), None);
+    }
     use crate::{Home, MachineSpec};
 
     #[test]

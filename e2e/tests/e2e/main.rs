@@ -31,5 +31,6 @@ mod start;
 mod stencils;
 mod stopped_files;
 mod supervisor;
+mod supervisor_reports;
 mod volume_clones;
 mod volumes;

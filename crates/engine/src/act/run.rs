@@ -32,6 +32,8 @@ impl RunRequest {
 #[derive(Debug)]
 pub struct Starting {
     supervisor: SupervisorProcess,
+    /// The machine, once it runs.
+    finished: Option<MachineInfo>,
 }
 
 impl Starting {
@@ -44,13 +46,18 @@ impl Starting {
         &mut self,
         reports: impl FnMut(StartProgress) + Send,
     ) -> Result<MachineInfo, SpawnError> {
-        self.supervisor.launched(reports).await
+        let machine = self.supervisor.launched(reports).await?;
+        self.finished = Some(machine.clone());
+        Ok(machine)
     }
 
     /// Gives the start up, and waits until everything is undone. If the machine runs already, it is left running and
     /// returned.
     pub async fn abandon(self) -> Option<MachineInfo> {
-        self.supervisor.cancel().await
+        match self.finished {
+            Some(machine) => Some(machine),
+            None => self.supervisor.cancel().await,
+        }
     }
 }
 
@@ -75,7 +82,7 @@ pub async fn begin_create(engine: &Engine, request: RunRequest) -> Result<Starti
 }
 
 async fn begin(engine: &Engine, request: &LaunchRequest) -> Result<Starting, SpawnError> {
-    Ok(Starting { supervisor: SupervisorProcess::start(engine.home(), request).await? })
+    Ok(Starting { supervisor: SupervisorProcess::start(engine.home(), request).await?, finished: None })
 }
 
 /// Starts a machine from an image, and returns when its container runs. Dropping the future undoes the start.

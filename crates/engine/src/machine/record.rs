@@ -133,7 +133,7 @@ pub enum State {
     Created,
     /// The container does not run yet.
     Creating,
-    /// The container runs.
+    /// The container runs: the guest's agent has answered, and has started it or, in a clone, resumed it.
     Running,
     /// The vCPUs are stopped.
     Paused,

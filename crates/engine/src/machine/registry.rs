@@ -165,6 +165,19 @@ impl Registry {
         Some(found)
     }
 
+    /// Reads the machine in the directory of this name, as [`Registry::read`] does.
+    pub(super) fn read_named(&self, name: &str) -> Option<Found> {
+        let mut found = self.load(self.home.machines().join(name))?;
+        self.correct(&mut found);
+        Some(found)
+    }
+
+    /// Returns the names of the directories of all machines.
+    pub(super) fn dir_names(&self) -> Result<HashSet<String>, LookupError> {
+        let name = |dir: PathBuf| Some(dir.file_name()?.to_string_lossy().into_owned());
+        Ok(self.dirs()?.into_iter().filter_map(name).collect())
+    }
+
     /// Remembers that the machine's supervisor is gone, although its record does not say so.
     pub(crate) fn remember_crash(&self, id: &MachineId) {
         self.crashed.lock().unwrap_or_else(PoisonError::into_inner).insert(id.clone());
@@ -578,7 +591,8 @@ fn check_name<'a>(name: &MachineName, others: impl IntoIterator<Item = &'a Found
     }
 }
 
-fn is_unfinished(dir: &Path) -> bool {
+/// Whether the directory is not one of a machine, or not yet, or no longer.
+pub(super) fn is_unfinished(dir: &Path) -> bool {
     dir.file_name().is_some_and(|name| name.to_string_lossy().starts_with(UNFINISHED))
 }
 

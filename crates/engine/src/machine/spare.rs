@@ -15,7 +15,12 @@ use crate::ignored::LogIgnored;
 
 /// Returns the path of a machine's spare record.
 pub(super) fn path(home: &Home, id: &MachineId) -> PathBuf {
-    home.run().join("records").join(format!("{}.json", id.short()))
+    dir(home).join(format!("{}.json", id.short()))
+}
+
+/// Returns the directory of all spare records.
+pub(super) fn dir(home: &Home) -> PathBuf {
+    home.run().join("records")
 }
 
 /// Writes a record to its place, or else to its spare place; an error if it is not in its place.
