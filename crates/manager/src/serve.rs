@@ -76,7 +76,9 @@ pub async fn serve(
     let listeners = listen(&settings).await?;
     let first_token = first_token(&app).await?;
     recover(&app).await?;
-    app.spawn(observe_machines::run(app.clone()));
+    let watcher = app.engine().registry().watch();
+    let watcher = watcher.map_err(|source| ServeError::Io { step: "watch the machines", source })?;
+    app.spawn(observe_machines::run(app.clone(), watcher));
     app.spawn(reconcile::run(app.clone()));
     app.spawn(expire::run(app.clone()));
     app.spawn(token_use::record_uses(app.clone()));

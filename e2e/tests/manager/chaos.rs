@@ -73,6 +73,7 @@ impl Load<'_> {
             0..=4 => self.remove(),
             5 | 6 => self.stop_or_start(),
             7 | 8 => self.exec(),
+            _ if !self.ledger.doubtful.is_empty() => self.resolve_doubt(),
             _ => drop(self.send("GET", "/v1/vms", &Value::Null)),
         }
     }
@@ -108,6 +109,20 @@ impl Load<'_> {
             }
             None => drop(self.ledger.doubtful.insert(name)),
         }
+    }
+
+    /// Removes a machine that may exist, and may not.
+    fn resolve_doubt(&mut self) {
+        let Some(name) = self.ledger.doubtful.first().cloned() else { return };
+        let Some(answer) = self.send("DELETE", &format!("/v1/vms/{name}?wait=60"), &Value::Null) else {
+            return;
+        };
+        match answer.status {
+            // The manager that was killed had not recorded the creation, or has recorded the removal.
+            404 => {}
+            _ => drop(answer.ok(200)),
+        }
+        self.ledger.doubtful.remove(&name);
     }
 
     fn stop_or_start(&mut self) {
@@ -159,7 +174,14 @@ fn check(world: &World, client: &Client, ledgers: &[Ledger]) {
     let machines = machines_of(client);
     let ids: BTreeSet<String> =
         machines.iter().map(|item| item["id"].as_str().expect("an id").to_owned()).collect();
-    assert_eq!(ids, ids_of_command_line(world), "the manager and the command line see the same machines");
+    let by_command_line = ids_of_command_line(world);
+    let differing: Vec<_> = ids.symmetric_difference(&by_command_line).collect();
+    let details =
+        machines.iter().filter(|item| differing.iter().any(|id| item["id"] == ***id)).collect::<Vec<_>>();
+    assert!(
+        differing.is_empty(),
+        "the manager and the command line do not see the same machines: {differing:?} {details:#?}"
+    );
     let by_name = |name: &str| machines.iter().find(|item| item["name"] == name);
     for ledger in ledgers {
         for (name, id) in &ledger.confirmed {

@@ -294,10 +294,11 @@ impl Registry {
         initialize: impl FnOnce(&mut Record),
     ) -> Result<Claim, ClaimError> {
         let _registry_lock = self.lock()?;
+        let id = id.unwrap_or_else(MachineId::random);
+        // Before the name: an earlier attempt to make this machine, which is being undone, has that name, too.
+        self.check_id(&id)?;
         let others = self.list()?;
         let name = choose_name(&spec, &others)?;
-        let id = id.unwrap_or_else(MachineId::random);
-        self.check_id(&id)?;
         let mut record = Record::new(id, name, spec);
         record.network = allocate_network(&record, &others, None)?;
         initialize(&mut record);
