@@ -1,7 +1,7 @@
 //! A manager of a test's world, and a client of it.
 
 use std::io::{BufRead, BufReader};
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -25,8 +25,13 @@ impl Manager {
     /// Starts a manager on a free port of the loopback interface, with further arguments.
     #[must_use]
     pub fn start(world: &World, arguments: &[&str]) -> Self {
-        let all = ["manager", "--listen", "127.0.0.1:0"].iter().chain(arguments);
-        let mut command = world.command(all);
+        Self::spawn(world.command(["manager"]), arguments)
+    }
+
+    /// Starts a manager by a command `mimeo manager`, with further arguments, as [`Manager::start`].
+    #[must_use]
+    pub fn spawn(mut command: Command, arguments: &[&str]) -> Self {
+        command.args(["--listen", "127.0.0.1:0"]).args(arguments);
         let mut child = command.stdout(Stdio::piped()).spawn().expect("mimeo starts");
         let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
         let (mut url, mut token) = (None, None);

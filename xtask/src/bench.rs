@@ -1,5 +1,6 @@
 //! `cargo xtask bench`: benchmarks, with podman measured in the same run.
 
+mod api;
 mod clone;
 mod cold_run;
 mod exec_command;
@@ -39,6 +40,8 @@ pub(crate) enum Chore {
     Run(run::Options),
     /// Snapshots: warm runs, clones, pools, forks, and their memory
     Clone(clone::Options),
+    /// The manager: machines over HTTP, lists, cheap calls, memory
+    Api(api::Options),
     /// Networks: rootless, bridged, and the host's loopback
     Net(net::Options),
     /// Shared directories, compared with podman's bind mounts
@@ -90,12 +93,14 @@ pub(crate) fn run(chore: Chore) -> Result<()> {
         Chore::Run(options) => run::measure(&options),
         Chore::Clone(options) => clone::measure(&options),
         Chore::Net(options) => net::measure(&options),
+        Chore::Api(options) => api::measure(&options),
         Chore::Volumes(options) => volumes::measure(&options),
         Chore::Pager(options) => pager::measure(&options),
         Chore::Lifecycle(options) => lifecycle::measure(&options),
         Chore::PagerClone(options) => pager::run_clone(&options),
         Chore::Page => {
             [run::PAGE, clone::PAGE].iter().try_for_each(Page::regenerate)?;
+            api::REPORT.regenerate()?;
             net::REPORT.regenerate()?;
             volumes::REPORT.regenerate()?;
             pager::REPORT.regenerate()

@@ -1,0 +1,46 @@
+//! The same without the manager, by the command line's way: what is left is the manager's own part.
+
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use mimeo_agent_protocol::message::Request;
+use mimeo_engine::machine::CloneOverrides;
+use mimeo_engine::snapshot_server::{list, start_clones};
+use mimeo_engine::{ControlClient, Engine, Home, MachineId};
+
+use super::figures::Start;
+use crate::bench::lab::Site;
+use crate::bench::samples::Samples;
+
+/// Takes clones from the pool and runs `true` in each, in this process.
+pub(super) fn measure(site: &Site<'_>, machines: usize) -> Result<Start> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let engine = Engine::new(Home::at(site.home(), site.run_dir())?);
+    let (mut millis, mut creation) = (Samples::default(), Samples::default());
+    for _ in 0..machines {
+        let (whole, part) = runtime.block_on(start(&engine))?;
+        millis.push(whole);
+        creation.push(part);
+    }
+    Ok(Start { origin: "pool, without the manager".to_owned(), clients: 1, millis, creation })
+}
+
+async fn start(engine: &Engine) -> Result<(f64, f64)> {
+    let server = list(engine)?.into_iter().next().context("no pool")?;
+    let begin = Instant::now();
+    let mut cloned = start_clones(&server, vec![CloneOverrides::default()]).await?;
+    let info = cloned.pop().context("no clone")?.outcome?;
+    let creation = begin.elapsed();
+    let id = MachineId::try_from(info.id)?;
+    let found = engine.registry().read(&id).context("the clone is gone")?;
+    let client = ControlClient::connect(engine.home(), &found).await?;
+    let process = mimeo_agent_protocol::message::Process {
+        args: vec!["true".to_owned()],
+        ..found.record.exec_defaults()
+    };
+    let (_, mut stream) = client.guest(Request::Exec(process)).await?;
+    while stream.receiver.next().await?.is_some() {}
+    let whole = begin.elapsed();
+    mimeo_engine::act::remove(engine, &found, true, None).await?;
+    Ok((whole.as_secs_f64() * 1000.0, creation.as_secs_f64() * 1000.0))
+}
