@@ -31,7 +31,10 @@ pub use pause::{pause, unpause};
 pub use remove::{remove, remove_unreadable};
 pub use restart::restart;
 pub use retry::{RetryError, retry};
-pub use run::{RunRequest, Starting, begin_create, begin_run, create, run, start_observed};
+pub use run::{
+    RunRequest, Starting, begin_create, begin_run, begin_run_with, create, run, start_observed,
+    start_reserved,
+};
 pub use snapshot::snapshot;
 pub use start::start;
 pub use stop::{StopOptions, stop};

@@ -9,6 +9,7 @@ use mimeo_vmm::firecracker::{self, Firecracker};
 use mimeo_vmm::qemu::Qemu;
 
 use crate::machine::Registry;
+use crate::reserved::Reservations;
 use crate::volumes::Volumes;
 use crate::{Events, Home};
 
@@ -26,6 +27,7 @@ pub struct Engine {
     drivers: BTreeMap<&'static str, Arc<dyn Driver>>,
     memory_budget: Option<u64>,
     registry: Registry,
+    reservations: Reservations,
 }
 
 impl Engine {
@@ -42,7 +44,13 @@ impl Engine {
     #[must_use]
     pub fn with_drivers(home: Home, drivers: impl IntoIterator<Item = Arc<dyn Driver>>) -> Self {
         let drivers = drivers.into_iter().map(|driver| (driver.name(), driver)).collect();
-        Self { registry: Registry::new(home.clone()), home, drivers, memory_budget: None }
+        Self {
+            registry: Registry::new(home.clone()),
+            home,
+            drivers,
+            memory_budget: None,
+            reservations: Reservations::default(),
+        }
     }
 
     /// Refuses clones when all machines together would use more memory than this, in bytes.
@@ -54,6 +62,11 @@ impl Engine {
 
     pub(crate) fn memory_budget(&self) -> Option<u64> {
         self.memory_budget
+    }
+
+    /// Returns what the starts of this engine and of its clones have reserved.
+    pub(crate) fn reservations(&self) -> &Reservations {
+        &self.reservations
     }
 
     /// Returns the home directory.

@@ -37,6 +37,7 @@ pub mod log;
 pub mod machine;
 pub mod network;
 mod own_program;
+mod reserved;
 pub mod signal;
 pub mod snapshot;
 pub mod snapshot_server;

@@ -9,7 +9,7 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout};
 use tokio::sync::Semaphore;
 
-use crate::admission::InsufficientMemory;
+use crate::admission::{Insufficient, InsufficientMemory, InsufficientSpace};
 use crate::cause::chain;
 use crate::home::{HOME_VARIABLE, Home, RUN_VARIABLE};
 use crate::ignored::LogFailure;
@@ -47,6 +47,18 @@ pub enum SpawnError {
     /// There is not enough memory for it.
     #[error(transparent)]
     Memory(#[from] InsufficientMemory),
+    /// There is not enough disk space for it.
+    #[error(transparent)]
+    Space(#[from] InsufficientSpace),
+}
+
+impl From<Insufficient> for SpawnError {
+    fn from(error: Insufficient) -> Self {
+        match error {
+            Insufficient::Memory(error) => Self::Memory(error),
+            Insufficient::Space(error) => Self::Space(error),
+        }
+    }
 }
 
 impl SpawnError {
@@ -58,6 +70,7 @@ impl SpawnError {
             Self::Supervised | Self::Removed => StartFailureKind::Supervised,
             Self::Gone => StartFailureKind::SupervisorGone,
             Self::Memory(_) => StartFailureKind::InsufficientMemory,
+            Self::Space(_) => StartFailureKind::NoSpace,
             Self::Io { source, .. } if source.kind() == io::ErrorKind::OutOfMemory => {
                 StartFailureKind::InsufficientMemory
             }

@@ -2,7 +2,7 @@
 
 use tokio::task::JoinSet;
 
-use crate::admission;
+use crate::admission::Available;
 use crate::id::SnapshotId;
 use crate::launch_request::{CloneInfo, CloneRequest, HoldPolicy, LaunchRequest};
 use crate::machine::CloneOverrides;
@@ -11,11 +11,12 @@ use crate::{Engine, Home};
 
 /// Starts a clone for each of `overrides`. Each succeeds or fails independently.
 pub async fn clone(engine: &Engine, snapshot: &SnapshotId, overrides: Vec<CloneOverrides>) -> Vec<Cloned> {
-    let mut memory = admission::AvailableMemory::now(engine);
+    let memory = Available::now(engine);
+    // All before the first one starts: it frees its reservation when it runs, and `memory` is what was available before.
+    let admitted: Vec<_> = overrides.iter().map(|_| memory.reserve_clone(engine)).collect();
     let mut starting = JoinSet::new();
     let permits = start_permits();
-    for (index, overrides) in overrides.into_iter().enumerate() {
-        let admitted = memory.admit();
+    for (index, (overrides, admitted)) in overrides.into_iter().zip(admitted).enumerate() {
         let request = CloneRequest {
             snapshot: snapshot.clone(),
             hold: HoldPolicy::Never,
@@ -27,7 +28,7 @@ pub async fn clone(engine: &Engine, snapshot: &SnapshotId, overrides: Vec<CloneO
         starting.spawn(async move {
             let label = clone_label(request.overrides.name.as_ref(), index);
             let outcome = match admitted {
-                Ok(()) => {
+                Ok(_reservation) => {
                     let _permit = permits.acquire().await;
                     start_clone(&home, request).await
                 }

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use tokio::task::JoinSet;
 
 use super::{ActError, snapshot};
-use crate::admission::AvailableMemory;
+use crate::admission::Available;
 use crate::exclusive::lock_exclusive;
 use crate::fork_decision::{self, Decision};
 use crate::id::SnapshotId;
@@ -99,10 +99,12 @@ pub async fn fork(engine: &Engine, machine: &Found, request: ForkRequest) -> Res
     if let Some(done) = find_repeated(engine, &path, machine, request.key.as_deref(), &request_digest)? {
         return Ok(done);
     }
-    let mut memory = AvailableMemory::now(engine);
+    let (memory, mut reservations) = (Available::now(engine), Vec::new());
     for (index, overrides) in request.overrides.iter().enumerate() {
         let label = clone_label(overrides.name.as_ref(), index);
-        memory.admit().map_err(|error| ForkError::Clone { requested: label, source: error.into() })?;
+        let reserved = memory.reserve_clone(engine);
+        reservations
+            .push(reserved.map_err(|error| ForkError::Clone { requested: label, source: error.into() })?);
     }
     let saved = snapshot(engine, machine, None, Kind::Fork).await?;
     let (mut clones, infos) = match start_clones(engine, &saved.snapshot, request.overrides, &path).await {
@@ -126,6 +128,7 @@ pub async fn fork(engine: &Engine, machine: &Found, request: ForkRequest) -> Res
         return Err(error);
     }
     let clones = release_clones(clones).await;
+    drop(reservations);
     if request.key.is_none() {
         // All clones were released: no process reads the decision again.
         fs::remove_file(&path).log_ignored("remove", &path);

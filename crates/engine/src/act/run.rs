@@ -4,6 +4,7 @@
 use super::start::{Launch, start_with};
 use super::{ActError, SpawnError};
 use crate::Engine;
+use crate::admission::{Demand, Reservation, reserve};
 use crate::launch_request::{LaunchRequest, MachineInfo, RegistryLogin};
 use crate::machine::{Found, MachineId, MachineSpec};
 use crate::supervisor_process::{StartProgress, SupervisorProcess};
@@ -34,6 +35,8 @@ pub struct Starting {
     supervisor: SupervisorProcess,
     /// The machine, once it runs.
     finished: Option<MachineInfo>,
+    /// What it needs of the host, until it runs.
+    reservation: Option<Reservation>,
 }
 
 impl Starting {
@@ -48,6 +51,7 @@ impl Starting {
     ) -> Result<MachineInfo, SpawnError> {
         let machine = self.supervisor.launched(reports).await?;
         self.finished = Some(machine.clone());
+        self.reservation = None;
         Ok(machine)
     }
 
@@ -61,15 +65,29 @@ impl Starting {
     }
 }
 
-/// Starts a machine from an image: returns while its supervisor has just begun.
+/// Starts a machine from an image: returns while its supervisor has just begun. What the machine needs to start is reserved
+/// until it runs.
+///
+/// # Errors
+/// If the host has not that much, or there is no supervisor.
+pub async fn begin_run(engine: &Engine, request: RunRequest) -> Result<Starting, SpawnError> {
+    let reservation = reserve(engine, Demand::to_start(&request.spec))?;
+    begin_run_with(engine, request, Some(reservation)).await
+}
+
+/// As [`begin_run`], for a caller that has reserved what it considers necessary, and gives it up to the start.
 ///
 /// # Errors
 /// If there is no supervisor.
-pub async fn begin_run(engine: &Engine, request: RunRequest) -> Result<Starting, SpawnError> {
+pub async fn begin_run_with(
+    engine: &Engine,
+    request: RunRequest,
+    reservation: Option<Reservation>,
+) -> Result<Starting, SpawnError> {
     let RunRequest { spec, id, registry_login } = request;
     let spec = Box::new(spec);
-    begin(engine, &LaunchRequest::Run { spec, quiet: true, client: None, id, report: true, registry_login })
-        .await
+    let request = LaunchRequest::Run { spec, quiet: true, client: None, id, report: true, registry_login };
+    begin(engine, &request, reservation).await
 }
 
 /// Creates a machine from an image without starting it: returns while the process that creates it has just begun.
@@ -78,11 +96,19 @@ pub async fn begin_run(engine: &Engine, request: RunRequest) -> Result<Starting,
 /// If there is no such process.
 pub async fn begin_create(engine: &Engine, request: RunRequest) -> Result<Starting, SpawnError> {
     let RunRequest { spec, id, registry_login } = request;
-    begin(engine, &LaunchRequest::Create { spec: Box::new(spec), id, registry_login }).await
+    begin(engine, &LaunchRequest::Create { spec: Box::new(spec), id, registry_login }, None).await
 }
 
-async fn begin(engine: &Engine, request: &LaunchRequest) -> Result<Starting, SpawnError> {
-    Ok(Starting { supervisor: SupervisorProcess::start(engine.home(), request).await?, finished: None })
+async fn begin(
+    engine: &Engine,
+    request: &LaunchRequest,
+    reservation: Option<Reservation>,
+) -> Result<Starting, SpawnError> {
+    Ok(Starting {
+        supervisor: SupervisorProcess::start(engine.home(), request).await?,
+        finished: None,
+        reservation,
+    })
 }
 
 /// Starts a machine from an image, and returns when its container runs. Dropping the future undoes the start.
@@ -110,14 +136,30 @@ pub async fn create(
 }
 
 /// Starts a machine that exists, as [`start`](super::start), and passes on what happens meanwhile. Dropping the future undoes
-/// the start.
+/// the start. What the machine needs to start is reserved until it runs.
 ///
 /// # Errors
-/// As [`start`](super::start).
+/// If the host has not that much; else as [`start`](super::start).
 pub async fn start_observed(
     engine: &Engine,
     machine: &Found,
     mut reports: impl FnMut(StartProgress) + Send,
 ) -> Result<bool, ActError> {
-    start_with(engine, machine, Launch::Observed(&mut reports)).await
+    let demand = Demand::to_start(&machine.record.spec);
+    start_with(engine, machine, Launch::Observed { reports: &mut reports, demand: Some(demand) }).await
+}
+
+/// As [`start_observed`], for a caller that holds a reservation of what it considers necessary until this returns.
+///
+/// # Errors
+/// As [`start`](super::start).
+pub async fn start_reserved(
+    engine: &Engine,
+    machine: &Found,
+    reservation: Reservation,
+    mut reports: impl FnMut(StartProgress) + Send,
+) -> Result<bool, ActError> {
+    let started = start_with(engine, machine, Launch::Observed { reports: &mut reports, demand: None }).await;
+    drop(reservation);
+    started
 }

@@ -6,6 +6,7 @@ use tokio::time::sleep;
 
 use super::ActError;
 use super::end::{self, Wait};
+use crate::admission::{Demand, reserve};
 use crate::launch_request::{AttachingClient, LaunchRequest};
 use crate::machine::{Action, Decision, Found, Phase, decide};
 use crate::supervisor_process::{SpawnError, StartProgress, SupervisorProcess};
@@ -31,8 +32,8 @@ pub async fn start(
 pub(super) enum Launch<'a> {
     /// With a client that attaches, if there is one.
     Attached(Option<AttachingClient>),
-    /// With reports of what happens.
-    Observed(&'a mut (dyn FnMut(StartProgress) + Send)),
+    /// With reports of what happens, and with a reservation of what the machine needs.
+    Observed { reports: &'a mut (dyn FnMut(StartProgress) + Send), demand: Option<Demand> },
 }
 
 /// [`start`], launched like this.
@@ -82,14 +83,16 @@ pub(super) async fn wait_until_started(engine: &Engine, machine: &Found) -> Resu
 }
 
 async fn launch(engine: &Engine, machine: &Found, how: &mut Launch<'_>) -> Result<(), ActError> {
-    let (id, report) = (machine.record.id.clone(), matches!(how, Launch::Observed(_)));
+    let (id, report) = (machine.record.id.clone(), matches!(how, Launch::Observed { .. }));
     let client = if let Launch::Attached(client) = how { client.clone() } else { None };
     let request = LaunchRequest::Start { machine: id, client, report };
     let started = async {
+        let demand = if let Launch::Observed { demand, .. } = how { *demand } else { None };
+        let _reservation = demand.map(|demand| reserve(engine, demand)).transpose()?;
         let mut supervisor = SupervisorProcess::start(engine.home(), &request).await?;
         match how {
             Launch::Attached(_) => supervisor.started().await?,
-            Launch::Observed(reports) => drop(supervisor.launched(reports).await?),
+            Launch::Observed { reports, .. } => drop(supervisor.launched(reports).await?),
         }
         supervisor.detach();
         Ok(())

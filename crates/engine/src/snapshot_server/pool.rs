@@ -7,7 +7,7 @@ use tokio::task::JoinSet;
 use super::page_server::SharedPageServer;
 use super::record::ServeRecord;
 use super::served_clone::{RequestedClone, ServedClone};
-use crate::admission::AvailableMemory;
+use crate::admission::Available;
 use crate::cause::chain;
 use crate::id::SnapshotId;
 use crate::launch_request::{CloneRequest, HoldPolicy, LaunchRequest};
@@ -69,9 +69,9 @@ impl Pool {
         }
         let requested = self
             .prepare_request(HoldPolicy::Pool, CloneOverrides { remove: true, ..CloneOverrides::default() });
-        let admitted = AvailableMemory::now(engine).admit();
+        let admitted = Available::now(engine).reserve_clone(engine);
         self.starting.spawn(async move {
-            admitted?;
+            let _reservation = admitted?;
             Ok(requested?.start().await?.0)
         });
     }

@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 use super::pool::Pool;
 use super::served_clone::{RequestedClone, ServedClone};
 use crate::Engine;
-use crate::admission::AvailableMemory;
+use crate::admission::{Available, Reservation};
 use crate::cause::chain;
 use crate::launch_request::{CloneInfo, HoldPolicy, Release};
 use crate::machine::CloneOverrides;
@@ -91,8 +91,11 @@ impl RequestDispatcher {
             let method = match self.pool.take_ready() {
                 // Its memory is already accounted for.
                 Some(clone) => StartMethod::FromPool(Box::new(clone), overrides.clone()),
-                None => match memory.get_or_insert_with(|| AvailableMemory::now(&self.engine)).admit() {
-                    Ok(()) => StartMethod::New,
+                None => match memory
+                    .get_or_insert_with(|| Available::now(&self.engine))
+                    .reserve_clone(&self.engine)
+                {
+                    Ok(reservation) => StartMethod::New(reservation),
                     Err(refusal) => StartMethod::Refuse(refusal.into()),
                 },
             };
@@ -133,7 +136,7 @@ impl RequestDispatcher {
 
 enum StartMethod {
     FromPool(Box<ServedClone>, CloneOverrides),
-    New,
+    New(Reservation),
     Refuse(SpawnError),
 }
 
@@ -152,7 +155,7 @@ impl StartMethod {
                     Err(error) => Err(error),
                 }
             }
-            Self::New => start_new(requested?, permits).await,
+            Self::New(_reservation) => start_new(requested?, permits).await,
             Self::Refuse(refusal) => Err(refusal),
         }
     }
