@@ -9,6 +9,7 @@ mod machine;
 mod operation;
 mod page;
 mod problem;
+mod quota;
 mod server;
 mod user;
 
@@ -25,5 +26,6 @@ pub use machine::{
 pub use operation::{Operation, OperationKind, OperationStatus, Progress, Resource, ResourceKind};
 pub use page::{Accepted, Item, Items};
 pub use problem::Problem;
+pub use quota::{Quota, QuotaReport, Usage};
 pub use server::{About, HealthReport};
 pub use user::{CreateToken, CreateUser, CreatedToken, PatchUser, Role, Scope, Token, User, WhoAmI};

@@ -7,6 +7,7 @@ mod address;
 mod events;
 mod machines;
 mod operations;
+mod quotas;
 mod schema;
 mod tokens;
 mod users;
@@ -43,6 +44,9 @@ pub(crate) enum DatabaseError {
     /// A record with the same key exists.
     #[error("a record with the same key exists")]
     Duplicate,
+    /// A new machine would exceed its owner's quota.
+    #[error(transparent)]
+    Quota(quotas::QuotaExceeded),
     /// A stored document cannot be parsed.
     #[error("cannot parse {what} {id} in the database")]
     Parse {

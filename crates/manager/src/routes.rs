@@ -5,6 +5,7 @@ mod accepted;
 mod exec;
 mod machines;
 mod operations;
+mod quotas;
 
 use axum::extract::Request;
 
@@ -16,6 +17,7 @@ pub(crate) use about::Document;
 pub(crate) fn all(app: &App) -> Routes {
     Routes::new(app)
         .merge(about::routes(app))
+        .merge(quotas::routes(app))
         .nest("/v1/vms", machines::routes(app))
         .nest("/v1/containers", machines::routes(app))
         .nest("/v1/operations", operations::routes(app))

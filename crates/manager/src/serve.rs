@@ -72,7 +72,7 @@ pub async fn serve(
     let _home_lock = HomeLock::take(engine.home().home())?;
     let database = Database::open(&settings.database).await?;
     let app = App::new(engine, database, settings.allowed_hosts.clone());
-    let signals = EndSignals::listen()?;
+    let mut signals = EndSignals::listen()?;
     let listeners = listen(&settings).await?;
     let first_token = first_token(&app).await?;
     recover(&app).await?;
@@ -91,10 +91,19 @@ pub async fn serve(
     signals.wait().await;
     tracing::info!(component = "manager", "ending; the machines run on");
     app.end().cancel();
-    while serving.join_next().await.is_some() {}
-    app.finish_tasks().await;
+    tokio::select! {
+        () = finish(&app, serving) => {}
+        // The next manager takes up what is unfinished.
+        () = signals.wait() => tracing::warn!(component = "manager", "ending at once, on a second signal"),
+    }
     app.database().close().await;
     Ok(())
+}
+
+/// Waits until all requests are answered, and all tasks have ended.
+async fn finish(app: &App, mut serving: JoinSet<()>) {
+    while serving.join_next().await.is_some() {}
+    app.finish_tasks().await;
 }
 
 /// Returns the API's document (OpenAPI 3.1) as JSON.
@@ -175,7 +184,7 @@ impl EndSignals {
         Ok(Self { interrupt: listen(SignalKind::interrupt())?, terminate: listen(SignalKind::terminate())? })
     }
 
-    async fn wait(mut self) {
+    async fn wait(&mut self) {
         tokio::select! {
             _ = self.interrupt.recv() => {}
             _ = self.terminate.recv() => {}

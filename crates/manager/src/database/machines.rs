@@ -221,9 +221,10 @@ impl Write<'_> {
     /// Adds a machine.
     ///
     /// # Errors
-    /// [`DatabaseError::Duplicate`] if its name is taken.
+    /// [`DatabaseError::Duplicate`] if its name is taken, [`DatabaseError::Quota`] if its owner's quota is exceeded.
     pub(crate) async fn add_machine(&mut self, row: &MachineRow) -> Result<(), DatabaseError> {
         let item = &row.item;
+        self.check_quota(item).await?;
         sqlx::query(
             "INSERT INTO machines (id, owner, name, state, desired, version, cpus, memory_mib, disk_bytes, created_at, \
              expires_at, ended_at, spec, item) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",

@@ -62,6 +62,10 @@ impl From<Problem> for ApiError {
 
 impl From<DatabaseError> for ApiError {
     fn from(error: DatabaseError) -> Self {
+        if let DatabaseError::Quota(exceeded) = &error {
+            return Self::new(403, "quota-exceeded", exceeded.to_string())
+                .with_hint("remove machines, or ask an administrator for a larger quota");
+        }
         let detail = crate::chain::chain(&error);
         tracing::error!(component = "database", "{detail}");
         if let DatabaseError::Sql(_) = error {
