@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use mimeo_agent_protocol::link::Stream;
 use mimeo_agent_protocol::message::{FailureKind, Process, Reply, Request};
+use mimeo_engine::act::ExecProcess;
 use mimeo_engine::control::{ConnectError, ControlError};
 use mimeo_engine::{ControlClient, Engine, Found, Record};
 
@@ -86,23 +87,18 @@ pub(crate) async fn run(engine: &Engine, args: Args) -> Result<i32, CliError> {
     }
 }
 
-/// The process to run. It has the environment, working directory and user of
-/// the container's main process unless the arguments override them.
+/// The process to run.
 fn process_to_run(record: &Record, args: &Args, command: Vec<String>) -> Result<Process, CliError> {
-    let mut process = record.exec_defaults();
-    if args.tty {
-        process.env.entry("TERM".to_owned()).or_insert_with(|| "xterm".to_owned());
-    }
-    process.env.extend(environment(&args.env_file, &args.env)?);
-    Ok(Process {
-        args: command,
-        cwd: args.workdir.clone().map_or(Ok(process.cwd), |path| absolute("--workdir", path))?,
-        user: args.user.clone().unwrap_or(process.user),
+    let process = ExecProcess {
+        command,
+        env: environment(&args.env_file, &args.env)?,
+        workdir: args.workdir.clone().map(|path| absolute("--workdir", path)).transpose()?,
+        user: args.user.clone(),
         terminal: args.tty.then(size),
         stdin: args.interactive,
         privileged: args.privileged,
-        ..process
-    })
+    };
+    Ok(process.in_machine(record))
 }
 
 /// Separates the machine from the command. With `--pid` or `--latest`, all arguments are the command.
