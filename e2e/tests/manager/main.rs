@@ -1,4 +1,11 @@
 //! Tests of the manager: real machines over HTTP.
 
+mod database;
+mod events;
 mod machines;
+mod openapi;
+mod security;
+mod systemd;
+mod tls;
+mod users;
 mod recovery;
