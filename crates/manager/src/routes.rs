@@ -2,10 +2,15 @@
 
 mod about;
 mod accepted;
+mod docs;
+mod events;
 mod exec;
 mod machines;
+mod metrics;
 mod operations;
 mod quotas;
+mod tokens;
+mod users;
 
 use axum::extract::Request;
 
@@ -18,9 +23,14 @@ pub(crate) fn all(app: &App) -> Routes {
     Routes::new(app)
         .merge(about::routes(app))
         .merge(quotas::routes(app))
+        .merge(docs::routes(app))
+        .merge(metrics::routes(app))
         .nest("/v1/vms", machines::routes(app))
         .nest("/v1/containers", machines::routes(app))
         .nest("/v1/operations", operations::routes(app))
+        .nest("/v1/events", events::routes(app))
+        .nest("/v1/users", users::routes(app))
+        .nest("/v1/tokens", tokens::routes(app))
 }
 
 /// No such route.

@@ -2,4 +2,7 @@
 
 mod chaos;
 mod machines;
+mod openapi;
 mod recovery;
+mod security;
+mod users;
