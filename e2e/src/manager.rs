@@ -54,7 +54,12 @@ impl Manager {
     #[must_use]
     pub fn start(world: &World, arguments: &[&str]) -> Self {
         let all = ["manager", "--listen", "127.0.0.1:0"].iter().chain(arguments);
-        let mut command = world.command(all);
+        Self::spawn(world.command(all))
+    }
+
+    /// Starts a manager by a command of the test, which listens on the loopback interface.
+    #[must_use]
+    pub fn spawn(mut command: std::process::Command) -> Self {
         let mut child = command.stdout(Stdio::piped()).spawn().expect("mimeo starts");
         let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
         let (mut url, mut token) = (None, None);
