@@ -53,13 +53,13 @@ impl Manager {
     /// Starts a manager on a free port of the loopback interface, with further arguments.
     #[must_use]
     pub fn start(world: &World, arguments: &[&str]) -> Self {
-        Self::spawn(world.command(["manager"]), arguments)
+        let all = ["manager", "--listen", "127.0.0.1:0"].iter().chain(arguments);
+        Self::spawn(world.command(all))
     }
 
-    /// Starts a manager by a command `mimeo manager`, with further arguments, as [`Manager::start`].
+    /// Starts a manager by a command of the test, which listens on the loopback interface.
     #[must_use]
-    pub fn spawn(mut command: Command, arguments: &[&str]) -> Self {
-        command.args(["--listen", "127.0.0.1:0"]).args(arguments);
+    pub fn spawn(mut command: std::process::Command) -> Self {
         let mut child = command.stdout(Stdio::piped()).spawn().expect("mimeo starts");
         let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
         let (mut url, mut token) = (None, None);

@@ -5,4 +5,6 @@ mod machines;
 mod openapi;
 mod recovery;
 mod security;
+mod systemd;
+mod tls;
 mod users;

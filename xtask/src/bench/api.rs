@@ -60,7 +60,7 @@ pub(super) fn measure(options: &Options) -> Result<()> {
     site.pull()?;
     site.mimeo(&["setup"])?;
     let mut api = Api::new(host::describe()?, site.kernel.clone(), records);
-    let manager = Manager::spawn(site.command(["manager"]), &["--rate-limit", "1000000"]);
+    let manager = manager_of(&site);
     let client = manager.admin();
     prepare_snapshot(&client);
     for clients in CLIENTS {
@@ -77,6 +77,10 @@ pub(super) fn measure(options: &Options) -> Result<()> {
     REPORT.save(&options.save, &api)
 }
 
+fn manager_of(site: &Site<'_>) -> Manager {
+    Manager::spawn(site.command(["manager", "--listen", "127.0.0.1:0", "--rate-limit", "1000000"]))
+}
+
 /// A snapshot of a machine that has run for a moment, and a pool of clones.
 fn prepare_snapshot(client: &Client) {
     let request = json!({ "name": "source", "image": IMAGE, "command": ["sleep", "1000000"] });
@@ -89,13 +93,13 @@ fn measure_records(site: &Site<'_>, manager: Manager, api: &mut Api, records: us
     let token = manager.admin().token().to_owned();
     manager.end();
     records::fill(&site.home().join("mimeo.db"), figures::MEMORY_RECORDS)?;
-    let manager = Manager::spawn(site.command(["manager"]), &["--rate-limit", "1000000"]);
+    let manager = manager_of(site);
     let client = manager.client(&token);
     api.calls = calls::measure(&client)?;
     api.memory_kib = calls::memory_kib(manager.pid())?;
     manager.end();
     records::fill(&site.home().join("mimeo.db"), records)?;
-    let manager = Manager::spawn(site.command(["manager"]), &["--rate-limit", "1000000"]);
+    let manager = manager_of(site);
     api.lists = calls::lists(&manager.client(&token))?;
     manager.end();
     Ok(())
