@@ -1,6 +1,7 @@
 //! The HTTP side of the manager: who may do what, in which form.
 
 pub(crate) mod authenticate;
+pub(crate) mod body;
 mod connection;
 pub(crate) mod etag;
 mod hosts;
@@ -15,6 +16,7 @@ pub(crate) mod query;
 mod request_id;
 pub(crate) mod router;
 pub(crate) mod wait;
+pub(crate) mod web_socket;
 
 pub(crate) use authenticate::Caller;
 pub(crate) use json::Json;

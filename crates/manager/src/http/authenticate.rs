@@ -8,7 +8,7 @@ use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
 use mimeo_manager_api::{Role, Scope};
 
-use super::{ApiError, Policy, Result};
+use super::{ApiError, Policy, Result, web_socket};
 use crate::App;
 use crate::database::TokenRow;
 
@@ -112,7 +112,7 @@ pub(crate) async fn authorize(
 }
 
 async fn admit(app: &App, policy: Policy, peer: Option<Peer>, headers: &HeaderMap) -> Result<Caller> {
-    let caller = match bearer(headers)? {
+    let caller = match bearer(headers)?.or_else(|| web_socket::token(headers)) {
         Some(secret) => authenticate(app, secret).await?,
         None if peer == Some(Peer::Unix) => Caller::local(),
         None => return Err(unauthenticated()),
