@@ -21,6 +21,7 @@ mod registry;
 mod snapshots;
 mod terminal;
 mod wait;
+mod web_socket;
 mod world;
 
 pub use guest_program::guest_program;
@@ -36,6 +37,7 @@ pub use registry::{LOGIN, Registry};
 pub use snapshots::{RetryDelay, Server, failure_record, flip_byte, stencil_failure_file};
 pub use terminal::Terminal;
 pub use wait::{signal, until};
+pub use web_socket::Socket;
 pub use world::{User, World, built_program};
 
 /// Runs one test body as root and as an ordinary user.

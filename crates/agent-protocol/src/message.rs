@@ -5,6 +5,7 @@
 //! [`Reply::Exited`] is the last message. New fields are optional; a test pins
 //! the wire format.
 
+mod files;
 mod identity;
 mod machine;
 mod metrics;
@@ -12,6 +13,7 @@ mod privileges;
 mod process;
 mod setup;
 
+pub use files::{FileInfo, FileType, NewFile};
 pub use identity::{Identity, IdentityStep, Step, StepOutcome};
 pub use machine::{Address, Address6, Configure, Disk, DiskVolume, Interface, Volume};
 pub use metrics::{Cpu, Filesystem, Load, Memory, Metrics, NetworkCounters, ProcessInfo};
@@ -88,6 +90,42 @@ pub enum Request {
     Stat {
         /// Absolute path in the container.
         path: String,
+    },
+    /// Look up a file. -> `file`
+    StatFile {
+        /// Absolute path in the container.
+        path: String,
+        /// Follow `path` when it is a symbolic link.
+        #[serde(default)]
+        follow: bool,
+    },
+    /// List some files of a directory, by name. -> `files`
+    ListDirectory {
+        /// Absolute path in the container.
+        path: String,
+        /// `next` of the reply before; absent: from the first file on.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        after: Option<String>,
+        /// The number of files at most.
+        limit: u32,
+    },
+    /// Send a regular file's content on [`channel::STDOUT`]; links are followed. -> `file`, data
+    ReadFile {
+        /// Absolute path in the container.
+        path: String,
+    },
+    /// Create or replace a regular file with the data on [`channel::STDIN`]. It is visible only with all of its
+    /// content. If the data does not end with the end of its channel, nothing is changed. -> `done` at its end
+    WriteFile(NewFile),
+    /// Create a directory. -> `done`
+    MakeDirectory(NewFile),
+    /// Remove a path; the last link of it is not followed. -> `done`
+    RemovePath {
+        /// Absolute path in the container.
+        path: String,
+        /// Remove a directory with everything in it; otherwise only an empty one.
+        #[serde(default)]
+        recursive: bool,
     },
     /// Set the wall clock. -> `done`
     SetClock {
@@ -203,6 +241,16 @@ pub enum Reply {
         /// The HTTP status code.
         status: u16,
     },
+    /// Reply to `stat_file` and `read_file`.
+    File(FileInfo),
+    /// Reply to `list_directory`.
+    Files {
+        /// The files, sorted by the bytes of their names.
+        files: Vec<FileInfo>,
+        /// `after` of the next request; absent: there are no more files.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        next: Option<String>,
+    },
     /// Reply to `stat`.
     Found {
         /// `None` when the path does not exist.
@@ -251,6 +299,20 @@ pub enum FailureKind {
     WrongState,
     /// The request is malformed.
     Invalid,
+    /// A path leads through something that is no directory, or names something that is none where one is needed.
+    NotADirectory,
+    /// A path names a directory where a file is needed.
+    IsADirectory,
+    /// A path exists already.
+    Exists,
+    /// A directory is not empty.
+    NotEmpty,
+    /// The file's use is not permitted, also not to root.
+    Forbidden,
+    /// The file is used by the kernel, for example as a mount point.
+    Busy,
+    /// The filesystem is full.
+    NoSpace,
     /// A system call failed.
     System,
     /// A kind that this side does not know.

@@ -13,8 +13,9 @@ use mimeo_agent_protocol::frame::{Frame, Kind, PREAMBLE};
 use mimeo_agent_protocol::link::Hello;
 use mimeo_agent_protocol::message::{
     Address, Address6, ChangesFormat, ClockMark, Configure, ContainerSetup, Disk, DiskVolume, ExitStatus,
-    Failure, FailureKind, FileKind, Identity, IdentityStep, Input, Interface, Privileges, Process,
-    ProcessInfo, Reply, Request, Resource, ResourceLimit, Step, StepOutcome, TerminalSize, Tmpfs, Volume,
+    Failure, FailureKind, FileInfo, FileKind, FileType, Identity, IdentityStep, Input, Interface, NewFile,
+    Privileges, Process, ProcessInfo, Reply, Request, Resource, ResourceLimit, Step, StepOutcome,
+    TerminalSize, Tmpfs, Volume,
 };
 use mimeo_agent_protocol::{Capabilities, PROTOCOL};
 use serde_json::{Value, json};
@@ -135,6 +136,16 @@ fn steps() -> Vec<IdentityStep> {
     steps.map(|(step, outcome)| IdentityStep { step, outcome, detail: Some("why".into()) }).collect()
 }
 
+fn new_file() -> NewFile {
+    NewFile { path: "/a".into(), mode: Some(0o640), uid: Some(1), gid: Some(2), parents: true }
+}
+
+fn file_info(kind: FileType) -> FileInfo {
+    let target = (kind == FileType::Symlink).then(|| "b".into());
+    let name = "a".into();
+    FileInfo { name, kind, size: 3, mode: 0o644, uid: 1, gid: 2, modified_nanos: -1, target }
+}
+
 fn requests() -> Vec<Request> {
     vec![
         Request::Configure(Box::new(configure())),
@@ -167,6 +178,12 @@ fn requests() -> Vec<Request> {
         Request::ReadChanges { format: ChangesFormat::Layer },
         Request::WriteArchive { directory: "/a".into() },
         Request::Stat { path: "/a".into() },
+        Request::StatFile { path: "/a".into(), follow: true },
+        Request::ListDirectory { path: "/a".into(), after: Some("62".into()), limit: 100 },
+        Request::ReadFile { path: "/a".into() },
+        Request::WriteFile(new_file()),
+        Request::MakeDirectory(NewFile { path: "/a".into(), ..NewFile::default() }),
+        Request::RemovePath { path: "/a".into(), recursive: true },
         Request::SetClock { unix_nanos: 1 },
         Request::Attach,
         Request::Prepare,
@@ -192,6 +209,15 @@ fn replies() -> Vec<Reply> {
         failure(FailureKind::UnknownUser),
         failure(FailureKind::NotFound),
         failure(FailureKind::WrongState),
+        failure(FailureKind::NotADirectory),
+        failure(FailureKind::IsADirectory),
+        failure(FailureKind::Exists),
+        failure(FailureKind::NotEmpty),
+        failure(FailureKind::Forbidden),
+        failure(FailureKind::Busy),
+        failure(FailureKind::NoSpace),
+        Reply::File(file_info(FileType::File)),
+        Reply::Files { files: vec![file_info(FileType::Symlink)], next: Some("61".into()) },
         failure(FailureKind::Invalid),
         failure(FailureKind::System),
         Reply::Started { pid: 1 },

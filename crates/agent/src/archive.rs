@@ -9,7 +9,7 @@ mod content;
 mod copy;
 mod layer;
 mod pack;
-mod pipe;
+pub(crate) mod pipe;
 mod source;
 mod unpack;
 
@@ -46,7 +46,7 @@ pub(crate) async fn handle_changes(machine: &Arc<Machine>, format: ChangesFormat
     let (found_sender, found_receiver) = tokio::sync::oneshot::channel();
     let work = run_blocking(move || {
         // If the receiver is gone, the first write fails.
-        found_sender.send(()).ok();
+        found_sender.send(Reply::Done).ok();
         match format {
             ChangesFormat::List => changes::list(&mut writer)?,
             ChangesFormat::Layer => layer::pack(writer)?,
@@ -56,18 +56,18 @@ pub(crate) async fn handle_changes(machine: &Arc<Machine>, format: ChangesFormat
     send(work, found_receiver, chunks, &stream.sender).await;
 }
 
-/// Sends the chunks that `work` makes, and its failure. `found` completes before the first of them.
-async fn send(
+/// Sends the chunks that `work` makes, and its failure. `found`, the reply, comes before the first of them.
+pub(crate) async fn send(
     work: impl Future<Output = Result<(), Failure>>,
-    found: tokio::sync::oneshot::Receiver<()>,
+    found: tokio::sync::oneshot::Receiver<Reply>,
     mut chunks: tokio::sync::mpsc::Receiver<bytes::Bytes>,
     sender: &Sender,
 ) {
     let send_failure = |failed| sender.message(&Reply::Failed(failed));
     let sending = async {
         // The sender is dropped unused when the path does not exist.
-        if found.await.is_ok() {
-            sender.message(&Reply::Done);
+        if let Ok(reply) = found.await {
+            sender.message(&reply);
         }
         while let Some(chunk) = chunks.recv().await {
             if sender.data(channel::STDOUT, chunk).await.is_err() {

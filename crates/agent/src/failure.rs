@@ -26,17 +26,52 @@ impl<T, E: Into<std::io::Error>> Context<T> for Result<T, E> {
 
 impl From<SystemError> for Failure {
     fn from(error: SystemError) -> Self {
-        let kind = match error.source.kind() {
-            std::io::ErrorKind::NotFound => FailureKind::NotFound,
-            // The process, most often the container's own, has ended meanwhile.
-            _ if error.source.raw_os_error() == Some(libc::ESRCH) => FailureKind::WrongState,
-            _ => FailureKind::System,
-        };
-        Self { kind, message: chain(&error) }
+        Self { kind: kind(&error.source), message: chain(&error) }
     }
 }
 
+fn kind(error: &std::io::Error) -> FailureKind {
+    use std::io::ErrorKind;
+    match os_error(error).map_or(error.kind(), |errno| std::io::Error::from_raw_os_error(errno).kind()) {
+        ErrorKind::NotFound => FailureKind::NotFound,
+        ErrorKind::NotADirectory => FailureKind::NotADirectory,
+        ErrorKind::IsADirectory => FailureKind::IsADirectory,
+        ErrorKind::AlreadyExists => FailureKind::Exists,
+        ErrorKind::DirectoryNotEmpty => FailureKind::NotEmpty,
+        ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => FailureKind::Forbidden,
+        ErrorKind::ResourceBusy | ErrorKind::ExecutableFileBusy => FailureKind::Busy,
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => FailureKind::NoSpace,
+        // ENAMETOOLONG and ELOOP.
+        ErrorKind::InvalidFilename => FailureKind::Invalid,
+        _ if os_error(error) == Some(libc::ELOOP) => FailureKind::Invalid,
+        // The process, most often the container's own, has ended meanwhile.
+        _ if os_error(error) == Some(libc::ESRCH) => FailureKind::WrongState,
+        _ => FailureKind::System,
+    }
+}
+
+/// The error number of an error, or of one of its causes.
+fn os_error(error: &std::io::Error) -> Option<i32> {
+    let mut cause: Option<&(dyn Error + 'static)> = Some(error);
+    while let Some(error) = cause {
+        let io = error.downcast_ref::<std::io::Error>();
+        if let Some(errno) = io.and_then(std::io::Error::raw_os_error) {
+            return Some(errno);
+        }
+        cause = error.source();
+    }
+    None
+}
+
 impl SystemError {
+    /// The failure of an action on what the host has sent: without an error of the kernel, that is malformed.
+    pub(crate) fn of_input(self) -> Failure {
+        match os_error(&self.source) {
+            None => failure(FailureKind::Invalid, chain(&self)),
+            Some(_) => self.into(),
+        }
+    }
+
     pub(crate) fn new(action: impl Into<String>, source: impl Into<std::io::Error>) -> Self {
         Self { action: action.into(), source: source.into() }
     }

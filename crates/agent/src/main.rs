@@ -25,6 +25,7 @@ mod disk;
 mod disk_volume;
 mod exec;
 mod failure;
+mod files;
 mod freeze;
 mod host_link;
 mod identify;

@@ -15,8 +15,8 @@ use crate::host_link::{Channel, HostLink, Reader, Writer};
 use crate::machine::Machine;
 use crate::modules::Modules;
 use crate::{
-    archive, attach, blocking, configure, disk_volume, exec, freeze, identify, metrics, probe, processes,
-    reset, shutdown, signal, start, stat, thaw, volume,
+    archive, attach, blocking, configure, disk_volume, exec, files, freeze, identify, metrics, probe,
+    processes, reset, shutdown, signal, start, stat, thaw, volume,
 };
 
 /// The agent's name in its hello.
@@ -93,6 +93,8 @@ async fn handle_request(machine: Arc<Machine>, request: Bytes, stream: Stream) {
         }
         Request::ReadChanges { format } => archive::handle_changes(&machine, format, stream).await,
         Request::WriteArchive { directory } => archive::handle_write(&machine, directory, stream).await,
+        Request::ReadFile { path } => files::handle_read(&machine, path, stream).await,
+        Request::WriteFile(file) => files::handle_write(&machine, file, stream).await,
         Request::Attach => attach::handle_stream(&machine, stream),
         Request::Shutdown => shutdown::handle_stream(&machine, stream).await,
         request => stream.sender.message(&match reply_to(&machine, request).await {
@@ -112,6 +114,12 @@ async fn reply_to(machine: &Arc<Machine>, request: Request) -> Result<Reply, Fai
         Request::Processes => processes::handle(machine).await,
         Request::Probe { url, timeout_ms } => probe::handle(&url, timeout_ms).await,
         Request::Stat { path } => stat::handle(machine, path).await,
+        Request::StatFile { path, follow } => files::handle_stat(machine, path, follow).await,
+        Request::ListDirectory { path, after, limit } => {
+            files::handle_list(machine, path, after, limit).await
+        }
+        Request::MakeDirectory(directory) => files::handle_make_directory(machine, directory).await,
+        Request::RemovePath { path, recursive } => files::handle_remove(machine, path, recursive).await,
         Request::SetClock { unix_nanos } => configure::set_clock(unix_nanos).map(|()| Reply::Done),
         Request::Prepare => freeze::prepare(machine).await,
         Request::Freeze => freeze::handle(machine).await,
@@ -129,6 +137,8 @@ async fn reply_to(machine: &Arc<Machine>, request: Request) -> Result<Reply, Fai
         | Request::ReadRoot
         | Request::ReadChanges { .. }
         | Request::WriteArchive { .. }
+        | Request::ReadFile { .. }
+        | Request::WriteFile(_)
         | Request::Attach
         | Request::Shutdown => Err(blocking::lost_request()),
     }

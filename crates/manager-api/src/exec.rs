@@ -22,6 +22,14 @@ pub struct ExecRequest {
     pub privileged: bool,
     /// Give the process a terminal; only over a WebSocket.
     pub tty: bool,
+    /// The terminal's lines, with `tty` and `columns`; 24 by default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1)]
+    pub rows: Option<u16>,
+    /// The terminal's characters in a line, with `tty` and `rows`; 80 by default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1)]
+    pub columns: Option<u16>,
     /// Forward standard input; only over a WebSocket.
     pub interactive: bool,
     /// The process's standard input, in the encoding of `encoding`; not over a WebSocket.

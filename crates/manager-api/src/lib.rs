@@ -5,12 +5,16 @@
 mod create_machine;
 mod event;
 mod exec;
+mod figures;
+mod files;
+mod log;
 mod machine;
 mod operation;
 mod page;
 mod problem;
 mod quota;
 mod server;
+pub mod stream;
 mod user;
 
 pub use create_machine::{
@@ -20,6 +24,12 @@ pub use create_machine::{
 };
 pub use event::{Event, EventChain, EventList};
 pub use exec::{Encoding, ExecRequest, ExecResult};
+pub use figures::{
+    GuestIp, GuestIpSource, GuestMetrics, KillRequest, MachineMetrics, MetricsSource, ProcessItem, ProcessMetrics,
+    ReportGuestIp,
+};
+pub use files::{FileItem, FileType, MakeDirectory};
+pub use log::{ConsoleMessage, LogEntry, LogStream};
 pub use machine::{
     Exit, Failure, Health, Machine, MachineNetwork, MachineState, PatchMachine, PublishedPort, Stage,
 };

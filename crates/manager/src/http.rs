@@ -1,6 +1,7 @@
 //! The HTTP side of the manager: who may do what, in which form.
 
 pub(crate) mod authenticate;
+pub(crate) mod body;
 mod connection;
 pub(crate) mod etag;
 mod guard;
@@ -19,6 +20,7 @@ pub(crate) mod router;
 mod timed_body;
 pub(crate) mod tls;
 pub(crate) mod wait;
+pub(crate) mod web_socket;
 
 pub(crate) use authenticate::Caller;
 pub(crate) use json::Json;

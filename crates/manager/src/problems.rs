@@ -3,7 +3,7 @@
 use mimeo_engine::act::{ActError, SpawnError};
 use mimeo_engine::control::{ConnectError, ControlError};
 use mimeo_engine::launch_request::StartFailureKind;
-use mimeo_engine::machine::Refusal;
+use mimeo_engine::machine::{MachineName, Refusal};
 use mimeo_manager_api::{Failure, Problem};
 
 use crate::chain::chain;
@@ -107,11 +107,23 @@ pub(crate) fn control_problem(error: &ControlError) -> Problem {
                 FailureKind::NotFound => (404, "path-not-found"),
                 FailureKind::WrongState => (409, "wrong-state"),
                 FailureKind::Invalid => (422, "invalid-request"),
+                FailureKind::NotADirectory => (409, "not-a-directory"),
+                FailureKind::IsADirectory => (409, "is-a-directory"),
+                FailureKind::Exists => (409, "path-exists"),
+                FailureKind::NotEmpty => (409, "directory-not-empty"),
+                FailureKind::Forbidden => (403, "path-forbidden"),
+                FailureKind::Busy => (409, "path-in-use"),
+                FailureKind::NoSpace => (507, "guest-disk-full"),
                 FailureKind::System | FailureKind::Unknown => (500, "guest-failed"),
             };
             Problem::new(status, code, chain(error))
         }
     }
+}
+
+/// A request that the machine's state does not allow.
+pub(crate) fn refusal_problem(name: &MachineName, refusal: Refusal) -> Problem {
+    refused(refusal, format!("machine {name}: {refusal}"))
 }
 
 fn refused(refusal: Refusal, detail: String) -> Problem {

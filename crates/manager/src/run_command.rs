@@ -5,37 +5,36 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use mimeo_agent_protocol::link::{Item, Stream};
-use mimeo_agent_protocol::message::{ExitStatus, Input, Process, Reply, Request, channel};
-use mimeo_engine::ControlClient;
+use mimeo_agent_protocol::link::{Item, LinkError, Receiver, Sender};
+use mimeo_agent_protocol::message::{ExitStatus, Input, Process, Reply, TerminalSize, channel};
 use mimeo_engine::machine::Found;
-use mimeo_manager_api::{Encoding, ExecRequest, ExecResult, Problem};
-use tokio::time::Instant;
+use mimeo_manager_api::{Encoding, ExecRequest, ExecResult};
+use tokio::time::{Instant, sleep_until, timeout_at};
 
 use crate::App;
+use crate::exec_process::{ExecProcess, connection_lost};
+use crate::guest;
 use crate::http::{ApiError, Result};
-use crate::problems;
 
 /// Bytes of each output stream that are kept.
 const MAX_OUTPUT: usize = 1 << 20;
+/// Bytes of input that are sent at once.
+const CHUNK_BYTES: usize = 32 * 1024;
 /// Linux's number of SIGKILL.
 const SIGKILL: i32 = 9;
+/// The size of a terminal whose size is not given.
+pub(crate) const TERMINAL: TerminalSize = TerminalSize { rows: 24, cols: 80 };
 
-/// Runs the command until it ends, or until its time is over.
+/// Runs the command until it ends, or until its time is over. If the result is not waited for, it is killed.
 pub(crate) async fn run(app: &App, found: &Found, request: ExecRequest) -> Result<ExecResult> {
-    if request.command.is_empty() {
-        return Err(ApiError::new(422, "invalid-field", "command: it is empty"));
-    }
+    check_command(&request)?;
     let stdin = stdin(&request)?;
-    let timeout = timeout(&request)?;
-    let encoding = request.encoding;
-    let client = ControlClient::connect(app.engine().home(), found).await;
-    let client = client.map_err(|error| problems::connect_problem(&error))?;
     let begin = Instant::now();
-    let process = process(found, request);
-    let (_, stream) =
-        client.guest(Request::Exec(process)).await.map_err(|error| problems::control_problem(&error))?;
-    let end = collect(stream, stdin, timeout.map(|timeout| begin + timeout)).await?;
+    let deadline = timeout(&request)?.map(|timeout| begin + timeout);
+    let encoding = request.encoding;
+    let mut process = before(deadline, start(app, found, request)).await?;
+    let end = collect(&mut process, stdin, deadline).await?;
+    process.ended();
     Ok(ExecResult {
         exit_code: end.status.shell_code(),
         timed_out: end.timed_out,
@@ -47,14 +46,49 @@ pub(crate) async fn run(app: &App, found: &Found, request: ExecRequest) -> Resul
     })
 }
 
+/// Refuses a request without a program, and a size without a terminal.
+pub(crate) fn check_command(request: &ExecRequest) -> Result<()> {
+    let invalid = |detail| Err(ApiError::new(422, "invalid-field", detail));
+    if request.command.is_empty() {
+        return invalid("command: it is empty");
+    }
+    match (request.rows, request.columns) {
+        (None, None) => Ok(()),
+        _ if !request.tty => invalid("rows and columns: without tty there is no terminal"),
+        (Some(1..), Some(1..)) => Ok(()),
+        _ => invalid("rows and columns: give both, at least 1"),
+    }
+}
+
+async fn start(app: &App, found: &Found, request: ExecRequest) -> Result<ExecProcess> {
+    let client = guest::connect(app, found).await?;
+    let mut process = ExecProcess::begin(app, client, process(found, request))?;
+    process.started().await?;
+    Ok(process)
+}
+
+async fn before<T>(deadline: Option<Instant>, start: impl Future<Output = Result<T>>) -> Result<T> {
+    let Some(deadline) = deadline else { return start.await };
+    match timeout_at(deadline, start).await {
+        Ok(result) => result,
+        Err(_) => Err(ApiError::new(504, "start-timeout", "the command has not started in time")
+            .with_hint("give it more time (timeout_seconds); the machine may be overloaded")),
+    }
+}
+
 /// The process to run. It has the environment, directory and user of the container's own unless the request says otherwise.
 pub(crate) fn process(found: &Found, request: ExecRequest) -> Process {
     let mut process = found.record.exec_defaults();
+    if request.tty {
+        process.env.entry("TERM".to_owned()).or_insert_with(|| "xterm".to_owned());
+    }
     process.env.extend(request.env);
+    let size = request.rows.zip(request.columns).map(|(rows, cols)| TerminalSize { rows, cols });
     Process {
         args: request.command,
         cwd: request.workdir.unwrap_or(process.cwd),
         user: request.user.unwrap_or(process.user),
+        terminal: request.tty.then(|| size.unwrap_or(TERMINAL)),
         stdin: request.stdin.is_some() || request.interactive,
         privileged: request.privileged,
         ..process
@@ -71,11 +105,20 @@ fn stdin(request: &ExecRequest) -> Result<Option<Bytes>> {
     }
 }
 
-fn timeout(request: &ExecRequest) -> Result<Option<Duration>> {
+/// The time that the request gives its command.
+pub(crate) fn timeout(request: &ExecRequest) -> Result<Option<Duration>> {
     let Some(seconds) = request.timeout_seconds else { return Ok(None) };
     match Duration::try_from_secs_f64(seconds) {
         Ok(timeout) if !timeout.is_zero() && timeout <= Duration::from_secs(86400) => Ok(Some(timeout)),
         _ => Err(ApiError::new(422, "invalid-field", "timeout_seconds: it is not between 0.001 and 86400")),
+    }
+}
+
+/// Completes when the time is over.
+pub(crate) async fn time_over(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => sleep_until(deadline).await,
+        None => std::future::pending().await,
     }
 }
 
@@ -102,59 +145,58 @@ struct End {
     stderr: Output,
 }
 
-async fn collect(stream: Stream, stdin: Option<Bytes>, deadline: Option<Instant>) -> Result<End> {
-    let Stream { sender, mut receiver } = stream;
-    let sender = std::sync::Arc::new(sender);
-    let input = sender.clone();
-    // The process may end without reading its input.
-    let feed = async move {
-        let Some(bytes) = stdin else { return };
-        for chunk in bytes.chunks(32 * 1024) {
-            if input.data(channel::STDIN, Bytes::copy_from_slice(chunk)).await.is_err() {
-                return;
+async fn collect(process: &mut ExecProcess, stdin: Option<Bytes>, deadline: Option<Instant>) -> Result<End> {
+    let (sender, receiver) = process.streams()?;
+    let sender = &*sender;
+    let (mut stdout, mut stderr) = (Output::default(), Output::default());
+    let (status, timed_out) = {
+        let killing = async {
+            time_over(deadline).await;
+            sender.message(&Input::Signal { signal: SIGKILL });
+        };
+        let reading = read(receiver, &mut stdout, &mut stderr);
+        let feeding = feed(sender, stdin);
+        tokio::pin!(killing, reading, feeding);
+        let (mut is_fed, mut is_killed) = (false, false);
+        loop {
+            tokio::select! {
+                status = &mut reading => break (status?, is_killed),
+                () = &mut feeding, if !is_fed => is_fed = true,
+                () = &mut killing, if !is_killed => is_killed = true,
             }
         }
-        input.data(channel::STDIN, Bytes::new()).await.ok();
     };
-    let feed = tokio::spawn(feed);
-    let (mut stdout, mut stderr, mut timed_out) = (Output::default(), Output::default(), false);
-    let status = loop {
-        let time_over = async {
-            match deadline.filter(|_| !timed_out) {
-                Some(deadline) => tokio::time::sleep_until(deadline).await,
-                None => std::future::pending().await,
-            }
-        };
-        let item = tokio::select! {
-            item = receiver.next() => item.map_err(|error| connection_lost(&error))?,
-            () = time_over => {
-                timed_out = true;
-                sender.message(&Input::Signal { signal: SIGKILL });
-                continue;
-            }
-        };
-        match item {
+    Ok(End { status, timed_out, stdout, stderr })
+}
+
+/// Sends the process its input. The process may end without reading it.
+async fn feed(sender: &Sender, stdin: Option<Bytes>) {
+    let Some(mut bytes) = stdin else { return };
+    while !bytes.is_empty() {
+        let chunk = bytes.split_to(bytes.len().min(CHUNK_BYTES));
+        if sender.data(channel::STDIN, chunk).await.is_err() {
+            return;
+        }
+    }
+    sender.data(channel::STDIN, Bytes::new()).await.ok();
+}
+
+/// Reads the process's output until it has ended.
+async fn read(receiver: &mut Receiver, stdout: &mut Output, stderr: &mut Output) -> Result<ExitStatus> {
+    loop {
+        match receiver.next().await.map_err(|error| connection_lost(&error))? {
             Some(Item::Data { channel: channel::STDERR, bytes }) => stderr.add(&bytes),
             Some(Item::Data { bytes, .. }) => stdout.add(&bytes),
             Some(Item::Message(json)) => match serde_json::from_slice(&json) {
-                Ok(Reply::Exited { status }) => break status,
+                Ok(Reply::Exited { status }) => return Ok(status),
                 Ok(Reply::Failed(failure)) => {
                     return Err(ApiError::new(500, "guest-failed", failure.to_string()));
                 }
                 _ => {}
             },
-            None => return Err(connection_lost(&mimeo_agent_protocol::link::LinkError::Closed)),
+            None => return Err(connection_lost(&LinkError::Closed)),
         }
-    };
-    feed.abort();
-    Ok(End { status, timed_out, stdout, stderr })
-}
-
-fn connection_lost(error: &mimeo_agent_protocol::link::LinkError) -> ApiError {
-    let detail = format!("the connection to the machine was lost: {error}");
-    Problem::new(502, "connection-lost", detail)
-        .with_hint("most often the machine has exited meanwhile")
-        .into()
+    }
 }
 
 fn encode(bytes: &[u8], encoding: Encoding) -> String {

@@ -1,10 +1,15 @@
 //! Tests of the manager: real machines over HTTP.
 
 mod chaos;
+mod database;
+mod events;
+mod files;
+mod logs;
 mod machines;
 mod openapi;
 mod recovery;
 mod security;
+mod streams;
 mod systemd;
 mod tls;
 mod users;

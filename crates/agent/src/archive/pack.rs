@@ -9,7 +9,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use mimeo_agent_protocol::message::Failure;
+use mimeo_agent_protocol::message::{Failure, Reply};
 use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
 use tar::{Builder, EntryType, Header, HeaderMode};
 use tokio::sync::oneshot;
@@ -24,13 +24,13 @@ const PSEUDO_FILESYSTEMS: [i64; 3] = [0x9fa0, 0x6265_6572, 0x6367_7270];
 pub(super) fn pack(
     path: &str,
     options: PackOptions,
-    found: oneshot::Sender<()>,
+    found: oneshot::Sender<Reply>,
     writer: impl Write,
 ) -> Result<(), Failure> {
     let metadata = if options.follow { std::fs::metadata(path) } else { std::fs::symlink_metadata(path) };
     let metadata = metadata.context(format!("stat {path}"))?;
     // If the receiver is gone, the first write fails.
-    found.send(()).ok();
+    found.send(Reply::Done).ok();
     let name = Path::new(path).file_name().filter(|_| !options.content);
     let name = name.map_or_else(|| PathBuf::from("."), PathBuf::from);
     let mut packer = Packer { one_filesystem: options.one_filesystem, ..Packer::new(writer) };

@@ -12,16 +12,16 @@ const QUEUE: usize = 4;
 
 type Received = Result<Bytes, LinkError>;
 /// The task's end for incoming data. Dropping it ends the archive.
-pub(super) type ChunkSender = mpsc::Sender<Received>;
+pub(crate) type ChunkSender = mpsc::Sender<Received>;
 
 /// The thread's end for outgoing data. It must be flushed at the end.
 #[derive(Debug)]
-pub(super) struct Writer {
+pub(crate) struct Writer {
     gathered: Vec<u8>,
     chunks: mpsc::Sender<Bytes>,
 }
 
-pub(super) fn writer() -> (Writer, mpsc::Receiver<Bytes>) {
+pub(crate) fn writer() -> (Writer, mpsc::Receiver<Bytes>) {
     let (chunks, receiver) = mpsc::channel(QUEUE);
     (Writer { gathered: Vec::with_capacity(MAX_DATA), chunks }, receiver)
 }
@@ -47,12 +47,12 @@ impl Write for Writer {
 
 /// The thread's end for incoming data.
 #[derive(Debug)]
-pub(super) struct Reader {
+pub(crate) struct Reader {
     chunks: mpsc::Receiver<Received>,
     chunk: Bytes,
 }
 
-pub(super) fn reader() -> (Reader, ChunkSender) {
+pub(crate) fn reader() -> (Reader, ChunkSender) {
     let (sender, chunks) = mpsc::channel(QUEUE);
     (Reader { chunks, chunk: Bytes::new() }, sender)
 }

@@ -15,9 +15,9 @@ pub(super) fn unpack(directory: &str, reader: impl Read) -> Result<(), Failure> 
     let target = Path::new(directory);
     let metadata = std::fs::metadata(target).context(format!("stat {directory}"))?;
     if !metadata.is_dir() {
-        return Err(failure(FailureKind::Invalid, format!("{directory} is not a directory")));
+        return Err(failure(FailureKind::NotADirectory, format!("{directory} is not a directory")));
     }
-    Ok(unpack_into(target, reader)?)
+    unpack_into(target, reader).map_err(SystemError::of_input)
 }
 
 /// Unpacks all entries into `target`, which is a directory.

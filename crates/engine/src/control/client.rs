@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use mimeo_agent_protocol::link::{self, Link, LinkError, Stream};
+use mimeo_agent_protocol::link::{self, Link, LinkError, Receiver, Stream};
 use mimeo_agent_protocol::message::{Failure, Reply, Request};
 use tokio::net::UnixStream;
 use tokio::time::timeout;
@@ -247,10 +247,19 @@ impl ControlClient {
     /// # Errors
     /// If the guest refuses the request.
     pub async fn guest(&self, request: Request) -> Result<(Reply, Stream), ControlError> {
-        let mut stream = self.open_stream(&ControlRequest::Guest { request: Box::new(request) })?;
-        match stream.receiver.message::<Reply>().await.map_err(|source| self.link_error(source))? {
+        let mut stream = self.stream(request)?;
+        let reply = self.first_reply(&mut stream.receiver).await?;
+        Ok((reply, stream))
+    }
+
+    /// Reads the guest's first reply on a stream. Cancel-safe.
+    ///
+    /// # Errors
+    /// If the guest refuses the request.
+    pub async fn first_reply(&self, receiver: &mut Receiver) -> Result<Reply, ControlError> {
+        match receiver.message::<Reply>().await.map_err(|source| self.link_error(source))? {
             Reply::Failed(failure) => Err(ControlError::Guest { name: self.name.clone(), failure }),
-            reply => Ok((reply, stream)),
+            reply => Ok(reply),
         }
     }
 

@@ -124,7 +124,13 @@ fn is_allowed(request: &Request) -> bool {
         | Request::ReadRoot
         | Request::ReadChanges { .. }
         | Request::WriteArchive { .. }
-        | Request::Stat { .. } => true,
+        | Request::Stat { .. }
+        | Request::StatFile { .. }
+        | Request::ListDirectory { .. }
+        | Request::ReadFile { .. }
+        | Request::WriteFile(_)
+        | Request::MakeDirectory(_)
+        | Request::RemovePath { .. } => true,
         Request::Configure(_)
         | Request::DiskVolume(_)
         | Request::Volume(_)

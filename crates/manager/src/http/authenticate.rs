@@ -8,7 +8,7 @@ use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
 use mimeo_manager_api::{Role, Scope};
 
-use super::{ApiError, Policy, Result};
+use super::{ApiError, Policy, Result, web_socket};
 use crate::App;
 use crate::database::{MANAGER, TokenRow};
 
@@ -135,7 +135,7 @@ async fn admit(app: &App, policy: Policy, peer: Option<Peer>, headers: &HeaderMa
 }
 
 async fn identify(app: &App, peer: Option<Peer>, headers: &HeaderMap) -> Result<Caller> {
-    match bearer(headers)? {
+    match bearer(headers)?.or_else(|| web_socket::token(headers)) {
         Some(secret) => authenticate(app, secret).await,
         None if peer == Some(Peer::Unix) => Ok(Caller::local()),
         None => Err(unauthenticated()),

@@ -16,6 +16,10 @@ impl<S: Sync> FromRequestParts<S> for Query {
 
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self> {
         let text = parts.uri.query().unwrap_or_default();
+        // Bytes that are replaced would name something else, such as another file.
+        if percent_encoding::percent_decode_str(text).decode_utf8().is_err() {
+            return Err(ApiError::invalid("cannot read the parameters: they are not UTF-8"));
+        }
         Ok(Self { pairs: form_urlencoded::parse(text.as_bytes()).into_owned().collect() })
     }
 }

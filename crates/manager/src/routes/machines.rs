@@ -1,16 +1,20 @@
 //! Machines: `/v1/vms` and `/v1/containers` are the same routes.
 
 mod change;
+mod console;
 mod create;
+mod files;
 mod find;
 mod list;
+mod logs;
 mod read;
+mod streams;
 
 use utoipa_axum::routes;
 
 use crate::App;
 use crate::http::{Policy, Routes};
-pub(crate) use find::{find, in_engine};
+pub(crate) use find::{find, in_engine, recorded};
 pub(crate) use list::owner;
 
 pub(super) fn routes(app: &App) -> Routes {
@@ -26,4 +30,9 @@ pub(super) fn routes(app: &App) -> Routes {
         .add(Policy::Write, routes!(change::pause))
         .add(Policy::Write, routes!(change::resume))
         .add(Policy::Exec, routes!(super::exec::exec))
+        .add(Policy::Exec, routes!(streams::exec))
+        .add(Policy::Exec, routes!(streams::attach))
+        .add(Policy::Exec, routes!(console::console))
+        .add(Policy::Exec, routes!(logs::logs))
+        .merge(files::routes(app))
 }

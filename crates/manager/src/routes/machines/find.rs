@@ -2,6 +2,7 @@
 
 use mimeo_engine::MachineId;
 use mimeo_engine::machine::Found;
+use mimeo_manager_api::MachineState;
 
 use crate::App;
 use crate::database::MachineRow;
@@ -39,16 +40,32 @@ async fn find_row(app: &App, caller: &Caller, word: &str) -> Result<MachineRow> 
     }
 }
 
-/// Finds a machine's record in the engine.
+/// Finds the record of a machine that is to do something.
 pub(crate) fn in_engine(app: &App, row: &MachineRow) -> Result<Found> {
-    let id = MachineId::try_from(row.item.id.clone()).ok();
-    let found = id.and_then(|id| app.engine().registry().read(&id));
-    found.ok_or_else(|| {
-        let (name, state) = (&row.item.name, row.item.state.name());
-        ApiError::new(
-            409,
-            "machine-not-running",
-            format!("the machine {name:?} is not running: it is {state}"),
-        )
-    })
+    read(app, row).ok_or_else(|| missing(row, "machine-not-running"))
+}
+
+/// Finds the record of a machine, whether it runs or not.
+pub(crate) fn recorded(app: &App, row: &MachineRow) -> Result<Found> {
+    read(app, row).ok_or_else(|| missing(row, "machine-creating"))
+}
+
+fn read(app: &App, row: &MachineRow) -> Option<Found> {
+    let id = MachineId::try_from(row.item.id.clone()).ok()?;
+    app.engine().registry().read(&id)
+}
+
+fn missing(row: &MachineRow, code: &str) -> ApiError {
+    let (name, state) = (&row.item.name, row.item.state);
+    match state {
+        _ if row.item.ended_at.is_some() => {
+            ApiError::new(410, "machine-deleted", format!("the machine {name:?} was removed"))
+        }
+        MachineState::Failed => {
+            ApiError::new(409, "machine-failed", format!("the machine {name:?} could not be created"))
+        }
+        _ => {
+            ApiError::new(409, code, format!("the machine {name:?} does not run yet: it is {}", state.name()))
+        }
+    }
 }
