@@ -1,12 +1,10 @@
 //! `mimeo create`: creates a machine without starting it.
 
-use mimeo_engine::create::StartOptions;
-use mimeo_engine::{Engine, create};
-
+use crate::backend::Host;
 use crate::commands::run::MachineArgs;
 use crate::error::CliError;
 use crate::interruption::Interruption;
-use crate::{output, progress};
+use crate::output;
 
 /// Arguments of `mimeo create`.
 #[derive(Debug, clap::Args)]
@@ -22,22 +20,22 @@ pub(crate) struct Args {
 }
 
 /// Creates the machine and prints its id.
-pub(crate) async fn run(engine: &Engine, args: Args) -> Result<i32, CliError> {
-    let options = StartOptions::new(progress::reporter(args.machine.quiet()));
-    let (spec, files) = args.machine.into_spec(engine)?;
-    files.prepare(engine, spec.name.as_ref()).await?;
+pub(crate) async fn run(host: &Host, args: Args) -> Result<i32, CliError> {
+    let quiet = args.machine.quiet();
+    let (spec, files) = args.machine.into_spec(host).await?;
+    files.prepare(host, spec.name.as_ref()).await?;
     // From here on: a signal that came during the first step would leave the machine behind.
     let mut interruption = Interruption::listen();
     let created = tokio::select! {
-        created = create::create(engine, spec, &options) => created,
+        created = host.create(spec, quiet) => created,
         // Dropping the creation undoes it.
         signal = interruption.received() => {
             files.give_up();
             return Ok(128 + signal);
         }
     };
-    let record = created.inspect_err(|_| files.give_up())?;
-    files.write(record.id.as_str(), None)?;
-    output::line(record.id.as_str())?;
+    let id = created.inspect_err(|_| files.give_up())?;
+    files.write(id.as_str(), None)?;
+    output::line(id.as_str())?;
     Ok(0)
 }

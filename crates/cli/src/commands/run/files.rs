@@ -4,10 +4,9 @@ use std::fs::OpenOptions;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use mimeo_engine::Engine;
-use mimeo_engine::act;
 use mimeo_engine::machine::MachineName;
 
+use crate::backend::Host;
 use crate::error::CliError;
 
 /// Where the machine's id and process id go.
@@ -29,12 +28,12 @@ pub(crate) struct FileOptions {
 
 impl FileOptions {
     /// Creates the file for the id, and removes the machine with the same name if it is to be replaced.
-    pub(crate) async fn prepare(&self, engine: &Engine, name: Option<&MachineName>) -> Result<(), CliError> {
+    pub(crate) async fn prepare(&self, host: &Host, name: Option<&MachineName>) -> Result<(), CliError> {
         if let Some(file) = &self.cidfile {
             create_new(file)?;
         }
         let replaced = match name.filter(|_| self.replace) {
-            Some(name) => replace(engine, name).await,
+            Some(name) => replace(host, name).await,
             None => Ok(()),
         };
         if replaced.is_err() {
@@ -78,10 +77,10 @@ fn create_new(file: &Path) -> Result<(), CliError> {
     })
 }
 
-async fn replace(engine: &Engine, name: &MachineName) -> Result<(), CliError> {
-    let found = engine.registry().list()?.into_iter().find(|found| found.record.name == *name);
+async fn replace(host: &Host, name: &MachineName) -> Result<(), CliError> {
+    let found = host.machines().await?.into_iter().find(|found| found.record.name == *name);
     match found {
-        Some(found) => Ok(act::remove(engine, &found, true, None).await?),
+        Some(found) => host.remove(&found, true, None).await,
         None => Ok(()),
     }
 }
