@@ -1,9 +1,12 @@
 //! Where commands act: on this host, through the engine, or on a manager's, over HTTP. Each command has one implementation;
 //! only what it reads and requests goes through [`Backend`].
 
+pub(crate) mod contexts;
 mod error;
 mod local;
 mod process;
+mod remote;
+pub(crate) mod target;
 
 use std::fmt::Debug;
 use std::path::PathBuf;
@@ -29,6 +32,7 @@ use serde_json::Value;
 pub(crate) use error::FindFailure;
 pub(crate) use local::LocalBackend;
 pub(crate) use process::{ProcessInput, ProcessItem, ProcessOutput, ProcessStream};
+pub(crate) use remote::{RemoteBackend, RemoteError};
 
 use crate::commands::run::RunRequest;
 use crate::error::CliError;
@@ -56,10 +60,9 @@ pub(crate) trait Backend: Debug + Send + Sync {
 
     /// Creates and starts a machine, and attaches to it unless it is detached; returns the exit code.
     fn run(self: Arc<Self>, request: RunRequest) -> LocalBoxFuture<'static, Result<i32, CliError>>;
-    /// Creates a machine; returns its id.
-    fn create(&self, spec: MachineSpec, quiet: bool) -> LocalBoxFuture<'_, Result<MachineId, CliError>>;
-    /// Starts a machine. With a client, the container's output waits for it.
-    async fn start(&self, machine: &Found, client: Option<Client>) -> Result<(), CliError>;
+    /// Creates a machine. A signal undoes that.
+    fn create(&self, spec: MachineSpec, quiet: bool) -> LocalBoxFuture<'_, Result<Creation, CliError>>;
+    async fn start(&self, machine: &Found) -> Result<(), CliError>;
     async fn stop(&self, machine: &Found, options: StopOptions) -> Result<(), CliError>;
     /// Stops a machine if it runs, and starts it.
     async fn restart(&self, machine: &Found, timeout: Option<u32>) -> Result<(), CliError>;
@@ -77,7 +80,7 @@ pub(crate) trait Backend: Debug + Send + Sync {
     /// Starts a process in a machine; returns its id in the guest.
     async fn exec(&self, machine: &Found, process: ExecProcess) -> Result<(u32, ProcessStream), CliError>;
     /// Attaches to a machine's container.
-    async fn attach(&self, machine: &Found, stdin: bool) -> Result<Attached, CliError>;
+    async fn attach(&self, machine: &Found, request: AttachRequest) -> Result<Attached, CliError>;
     /// Opens the log of a machine's container.
     async fn log(&self, machine: &Found) -> Result<Box<dyn LogReader>, CliError>;
     /// Opens the files of a machine. `timeout` limits the wait for another command that uses them.
@@ -130,10 +133,22 @@ pub(crate) trait Backend: Debug + Send + Sync {
     async fn info(&self) -> Result<Value, CliError>;
 }
 
-/// A client that attaches to a container as soon as it runs.
+/// How a creation ended.
+#[derive(Debug)]
+pub(crate) enum Creation {
+    Created(MachineId),
+    /// This signal came, and the creation was undone.
+    Interrupted(i32),
+}
+
+/// How a client attaches to a container.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Client {
-    /// Its terminal's size.
+pub(crate) struct AttachRequest {
+    /// Pass the client's input to the container.
+    pub(crate) stdin: bool,
+    /// Start the machine first, unless it runs: the container's output waits for this client.
+    pub(crate) start: bool,
+    /// The size of the client's terminal.
     pub(crate) size: Option<TerminalSize>,
 }
 

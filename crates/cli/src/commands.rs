@@ -5,6 +5,7 @@ pub(crate) mod commit;
 pub(crate) mod completion;
 pub(crate) mod confirm;
 pub(crate) mod container;
+pub(crate) mod context;
 pub(crate) mod cp;
 pub(crate) mod create;
 pub(crate) mod diff;
@@ -53,7 +54,8 @@ use std::sync::Arc;
 use mimeo_engine::{Engine, Home, sweep};
 
 use crate::arguments::{Arguments, Command, Podman};
-use crate::backend::{Host, LocalBackend, local};
+use crate::backend::target::{self, TargetArgs};
+use crate::backend::{Host, LocalBackend, RemoteBackend, local};
 use crate::error::CliError;
 use crate::logging::LogLevel;
 use crate::values;
@@ -63,7 +65,8 @@ const MEMORY_VARIABLE: &str = "MIMEO_MEMORY";
 
 /// Runs the command; returns the exit code.
 pub(crate) async fn run(arguments: Arguments) -> Result<i32, CliError> {
-    let level = arguments.log_level;
+    let (level, target) = (arguments.log_level, arguments.target);
+    let host = || host(&target);
     match arguments.command {
         Command::Podman(command) | Command::Named(command) => podman(&host()?, command, level).await,
         Command::Setup(args) => setup::run(local(&host()?, "set up")?, &args).await,
@@ -71,6 +74,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<i32, CliError> {
         Command::Fork(args) => fork::run(&host()?, args).await,
         Command::Generate(verb) => generate::run(local(&host()?, "generate configuration")?, &verb),
         Command::Test(verb) => test::run(local(&host()?, "test")?, verb).await,
+        Command::Context(verb) => context::run(verb),
         Command::Completion(args) => completion::run(&args),
         Command::Man(args) => man::run(&args),
         Command::Manager(args) => manager::run(&engine()?, args).await,
@@ -80,8 +84,11 @@ pub(crate) async fn run(arguments: Arguments) -> Result<i32, CliError> {
 }
 
 /// Where the command acts.
-fn host() -> Result<Host, CliError> {
-    Ok(Arc::new(LocalBackend::new(engine()?)))
+fn host(args: &TargetArgs) -> Result<Host, CliError> {
+    Ok(match target::select(args)? {
+        None => Arc::new(LocalBackend::new(engine()?)),
+        Some(target) => Arc::new(RemoteBackend::new(&target)?),
+    })
 }
 
 /// Opens the engine and removes what dead supervisors left behind.

@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, stderr, stdin, stdout};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
-use crate::backend::{ProcessInput, ProcessItem, ProcessOutput, ProcessStream};
+use crate::backend::{ProcessInput, ProcessItem, ProcessOutput, ProcessStream, RemoteError};
 use crate::detach_keys::{DetachKeys, Detector};
 use crate::error::CliError;
 use crate::interruption::interruption;
@@ -104,6 +104,9 @@ pub(crate) enum ClientError {
     /// The supervisor has detached this client.
     #[error(transparent)]
     Detached(#[from] Failure),
+    /// The connection to a manager was lost, or it has detached this client.
+    #[error(transparent)]
+    Remote(RemoteError),
 }
 
 /// Forwards this process's streams to a process in a machine until that exits or the user detaches. The first

@@ -26,13 +26,14 @@ use mimeo_image::{Inspection, Listing, PullOptions, RemoveError, Removed, Source
 use serde_json::Value;
 
 use super::{
-    Attached, AttachedEnd, Backend, Client, CloneOutcome, EventReader, FindFailure, ForkOutcome, Host,
-    LogReader, MachineFiles, ProcessStream,
+    AttachRequest, Attached, AttachedEnd, Backend, CloneOutcome, Creation, EventReader, FindFailure,
+    ForkOutcome, Host, LogReader, MachineFiles, ProcessStream,
 };
 use crate::commands::image::ImageUsers;
 use crate::commands::run::{RunRequest, run_locally};
 use crate::commands::{system, version};
 use crate::error::CliError;
+use crate::interruption::Interruption;
 use crate::progress;
 use crate::resource_usage::ResourceUsage;
 
@@ -87,17 +88,21 @@ impl Backend for LocalBackend {
         .boxed_local()
     }
 
-    fn create(&self, spec: MachineSpec, quiet: bool) -> LocalBoxFuture<'_, Result<MachineId, CliError>> {
+    fn create(&self, spec: MachineSpec, quiet: bool) -> LocalBoxFuture<'_, Result<Creation, CliError>> {
         async move {
             let options = StartOptions::new(progress::reporter(quiet));
-            Ok(create::create(&self.engine, spec, &options).await?.id)
+            let mut interruption = Interruption::listen();
+            tokio::select! {
+                created = create::create(&self.engine, spec, &options) => Ok(Creation::Created(created?.id)),
+                // Dropping the creation undoes it.
+                signal = interruption.received() => Ok(Creation::Interrupted(signal)),
+            }
         }
         .boxed_local()
     }
 
-    async fn start(&self, machine: &Found, client: Option<Client>) -> Result<(), CliError> {
-        let client = client.map(|client| AttachingClient::own(client.size));
-        act::start(&self.engine, machine, client).await.map(drop).map_err(start_error)
+    async fn start(&self, machine: &Found) -> Result<(), CliError> {
+        act::start(&self.engine, machine, None).await.map(drop).map_err(start_error)
     }
 
     async fn stop(&self, machine: &Found, options: StopOptions) -> Result<(), CliError> {
@@ -156,11 +161,18 @@ impl Backend for LocalBackend {
         }
     }
 
-    async fn attach(&self, machine: &Found, stdin: bool) -> Result<Attached, CliError> {
-        let client = ControlClient::connect(self.engine.home(), machine).await?;
+    async fn attach(&self, machine: &Found, request: AttachRequest) -> Result<Attached, CliError> {
+        let mut machine = machine.clone();
+        if request.start {
+            let client = AttachingClient::own(request.size);
+            act::start(&self.engine, &machine, Some(client)).await.map_err(start_error)?;
+            let id = Selector::NameOrId(machine.record.id.to_string());
+            machine = self.engine.registry().find(&id)?;
+        }
+        let client = ControlClient::connect(self.engine.home(), &machine).await?;
         let exit = client.watch_exit()?.boxed();
-        let stream = client.attach(stdin)?.into();
-        let end = LocalEnd { engine: self.engine.clone(), machine: machine.clone(), client, exit };
+        let stream = client.attach(request.stdin)?.into();
+        let end = LocalEnd { engine: self.engine.clone(), machine, client, exit };
         Ok(Attached { stream, end: Box::new(end) })
     }
 

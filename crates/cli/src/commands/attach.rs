@@ -3,13 +3,13 @@
 use mimeo_engine::machine::Phase;
 use mimeo_engine::{Exit, Found};
 
-use crate::backend::{Attached, Host};
+use crate::backend::{AttachRequest, Attached, Host, RemoteError};
 use crate::commands::select::Machine;
 use crate::detach_keys::{self, DetachKeys};
 use crate::error::CliError;
 use crate::interruption::interruption;
 use crate::stdio::{self, ClientEnd, ClientError, ClientStreams, OutputStreams};
-use crate::terminal::{RawTerminal, watch_size};
+use crate::terminal::{self, RawTerminal, watch_size};
 
 /// Arguments of `mimeo attach`.
 #[derive(Debug, clap::Args)]
@@ -36,6 +36,8 @@ pub(crate) struct AttachOptions {
     /// Do not forward signals to the container.
     pub(crate) keep_signals: bool,
     pub(crate) output: OutputStreams,
+    /// Start the machine first.
+    pub(crate) start: bool,
 }
 
 /// Attaches until the machine exits, and returns its exit code; or until the user detaches.
@@ -54,6 +56,7 @@ pub(crate) async fn run(host: &Host, args: Args) -> Result<i32, CliError> {
         detach_keys,
         keep_signals: !args.sig_proxy,
         output: OutputStreams::default(),
+        start: false,
     };
     attach(host, &found, options).await
 }
@@ -62,7 +65,9 @@ pub(crate) async fn run(host: &Host, args: Args) -> Result<i32, CliError> {
 pub(crate) async fn attach(host: &Host, found: &Found, options: AttachOptions) -> Result<i32, CliError> {
     let spec = &found.record.spec;
     let interactive = options.stdin && spec.interactive;
-    let Attached { stream, mut end } = host.attach(found, interactive).await?;
+    let size = spec.tty.then(terminal::size);
+    let request = AttachRequest { stdin: interactive, start: options.start, size };
+    let Attached { stream, mut end } = host.attach(found, request).await?;
     let size = if spec.tty { Some(watch_size()?) } else { None };
     let raw = if spec.tty && interactive { RawTerminal::enter()? } else { None };
     let AttachOptions { detach_keys, keep_signals, output, .. } = options;
@@ -77,7 +82,8 @@ pub(crate) async fn attach(host: &Host, found: &Found, options: AttachOptions) -
         Ok(ClientEnd::Exited(code)) => code,
         Err(error @ ClientError::Detached(_)) => return Err(error.into()),
         // Without a status, the machine's exit says what happened.
-        Err(ClientError::Link(_)) => 0,
+        Err(ClientError::Link(_) | ClientError::Remote(RemoteError::Lost { .. })) => 0,
+        Err(error @ ClientError::Remote(_)) => return Err(error.into()),
     };
     let exit = tokio::select! {
         exit = end.exit() => exit?,

@@ -1,9 +1,8 @@
 //! `mimeo create`: creates a machine without starting it.
 
-use crate::backend::Host;
+use crate::backend::{Creation, Host};
 use crate::commands::run::MachineArgs;
 use crate::error::CliError;
-use crate::interruption::Interruption;
 use crate::output;
 
 /// Arguments of `mimeo create`.
@@ -24,17 +23,14 @@ pub(crate) async fn run(host: &Host, args: Args) -> Result<i32, CliError> {
     let quiet = args.machine.quiet();
     let (spec, files) = args.machine.into_spec(host).await?;
     files.prepare(host, spec.name.as_ref()).await?;
-    // From here on: a signal that came during the first step would leave the machine behind.
-    let mut interruption = Interruption::listen();
-    let created = tokio::select! {
-        created = host.create(spec, quiet) => created,
-        // Dropping the creation undoes it.
-        signal = interruption.received() => {
+    let created = host.create(spec, quiet).await;
+    let id = match created.inspect_err(|_| files.give_up())? {
+        Creation::Created(id) => id,
+        Creation::Interrupted(signal) => {
             files.give_up();
             return Ok(128 + signal);
         }
     };
-    let id = created.inspect_err(|_| files.give_up())?;
     files.write(id.as_str(), None)?;
     output::line(id.as_str())?;
     Ok(0)

@@ -309,11 +309,26 @@ pub(crate) async fn run(host: &Host, args: Args, level: LogLevel) -> Result<i32,
     let Args { detach, detach_keys, sig_proxy, machine } = args;
     let quiet = machine.quiet;
     let output = streams::output_streams(&machine.attach)?;
-    let options =
-        AttachOptions { stdin: true, detach_keys: detach_keys.parse()?, keep_signals: !sig_proxy, output };
+    let options = AttachOptions {
+        stdin: true,
+        detach_keys: detach_keys.parse()?,
+        keep_signals: !sig_proxy,
+        output,
+        start: false,
+    };
     let (spec, files) = machine.into_spec(host).await?;
     files.prepare(host, spec.name.as_ref()).await?;
     host.clone().run(RunRequest { spec, files, quiet, detach, options, level }).await
+}
+
+/// Warns of a terminal that has no input of one.
+pub(crate) fn warn_about_terminal(spec: &MachineSpec) {
+    if spec.tty && spec.interactive && !std::io::stdin().is_terminal() {
+        tracing::warn!(
+            component = "terminal",
+            "standard input is not a terminal: omit --tty to pass it to the container unchanged"
+        );
+    }
 }
 
 /// Runs the machine in the foreground, or in the background with a supervisor of its own. A machine with a terminal

@@ -2,13 +2,12 @@
 
 use mimeo_engine::Found;
 
-use crate::backend::{Client, FindFailure, Host};
+use crate::backend::{FindFailure, Host};
 use crate::commands::attach::{AttachOptions, attach};
 use crate::commands::select::{Machines, for_each};
 use crate::detach_keys;
 use crate::error::CliError;
 use crate::stdio::OutputStreams;
-use crate::terminal;
 
 /// Arguments of `mimeo start`.
 #[derive(Debug, clap::Args)]
@@ -48,7 +47,7 @@ pub(crate) async fn run(host: &Host, args: Args) -> Result<i32, CliError> {
         .find_matching(host, args.all, &args.filter, |found| !found.record.phase().is_live())
         .await?;
     let start = |host: Host, found: Result<Found, FindFailure>| async move {
-        host.start(&found?, None).await?;
+        host.start(&found?).await?;
         Ok(None)
     };
     Ok(for_each(host, machines, start).await)
@@ -58,20 +57,18 @@ pub(crate) async fn run(host: &Host, args: Args) -> Result<i32, CliError> {
 async fn start_attached(host: &Host, args: Args) -> Result<i32, CliError> {
     let detach_keys = args.detach_keys.parse()?;
     let mut machines = args.machines.find(host).await?;
-    let (Some((selector, found)), true) = (machines.pop(), machines.is_empty()) else {
+    let (Some((_, found)), true) = (machines.pop(), machines.is_empty()) else {
         return Err(CliError::usage(
             "cannot attach to more than one machine: start the others without --attach",
         ));
     };
     let found = found?;
-    let client = Client { size: found.record.spec.tty.then(terminal::size) };
-    host.start(&found, Some(client)).await?;
-    let found = host.find(&selector).await?;
     let options = AttachOptions {
         stdin: args.interactive,
         detach_keys,
         keep_signals: !args.sig_proxy,
         output: OutputStreams::default(),
+        start: true,
     };
     attach(host, &found, options).await
 }

@@ -55,6 +55,14 @@ impl FileOptions {
         Ok(())
     }
 
+    /// Refuses files for a process id where there is none.
+    pub(crate) fn refuse_process_ids(&self, reason: &str) -> Result<(), CliError> {
+        match self.pidfile.iter().chain(&self.conmon_pidfile).next() {
+            Some(_) => Err(CliError::usage(format!("cannot write a process id {reason}: omit --pidfile"))),
+            None => Ok(()),
+        }
+    }
+
     /// Removes the file for the id of a machine that did not start.
     pub(crate) fn give_up(&self) {
         if let Some(file) = &self.cidfile
