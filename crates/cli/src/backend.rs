@@ -190,6 +190,8 @@ pub(crate) trait MachineFiles: Send + Sync {
     async fn read_archive(&self, path: &str) -> Result<Box<dyn ArchiveReader>, CliError>;
     /// Unpacks a tar stream into a directory.
     async fn write_archive(&self, directory: &str) -> Result<Box<dyn ArchiveWriter>, CliError>;
+    /// Whether the archives of directories leave out the name of the directory, and begin with `.` instead.
+    fn omits_names(&self) -> bool;
     /// Ends the access. What was written is on the machine's disk afterwards.
     async fn close(self: Box<Self>) -> Result<(), CliError>;
 }

@@ -2,8 +2,6 @@
 //!
 //! The server and its clients share these types. Requests refuse unknown fields; items may get more fields.
 
-mod attach;
-mod clone;
 mod create_machine;
 mod event;
 mod exec;
@@ -15,8 +13,6 @@ mod quota;
 mod server;
 mod user;
 
-pub use attach::{AttachRequest, ClientMessage, ServerMessage, TerminalSize};
-pub use clone::{CloneRequest, StartClones};
 pub use create_machine::{
     Accelerator, CreateMachine, ExposedPort, HealthCheck, HealthOnFailure, ImageVolumes, Log, LogDriver,
     Network, NetworkMode, Port, Protocol, PullPolicy, Registry, RegistryAuth, Resources, Restart,

@@ -17,9 +17,10 @@ mod volumes;
 mod wire;
 
 pub use choice::api_restart as restart_request;
-pub use clone::{clone_overrides, clone_request, overrides_of_clone};
+pub use clone::clone_overrides;
 pub use error::ConvertError;
 pub use host_access::needs_host_access;
-pub use record::{CloneResult, CloneResults, MachineRecord, UsageRecord};
+pub use network::api_port as port_request;
+pub use record::{MachineRecord, UsageRecord};
 pub use spec::{machine_spec, registry_credentials};
 pub use wire::create_machine;

@@ -5,6 +5,7 @@ mod events;
 mod files;
 mod http;
 mod log;
+mod messages;
 mod run;
 mod socket;
 
@@ -16,24 +17,26 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
-use mimeo_agent_protocol::message::{Process, ProcessInfo};
-use mimeo_engine::act::{ForkRequest, StopOptions};
+use mimeo_agent_protocol::message::ProcessInfo;
+use mimeo_engine::act::{ExecProcess, ForkRequest, StopOptions};
 use mimeo_engine::control::{SavedSnapshot, StopPurpose};
-use mimeo_engine::launch_request::CloneOverrides;
+use mimeo_engine::launch_request::{CloneInfo, CloneOverrides};
 use mimeo_engine::machine::{Changes, MachineName, MachineSpec};
 use mimeo_engine::snapshot::Manifest;
 use mimeo_engine::snapshot_server::ServeRecord;
 use mimeo_engine::volumes::VolumeName;
 use mimeo_engine::{Engine, Exit, FindError, Found, MachineId, Selector, SnapshotId, signal};
 use mimeo_image::{Inspection, Listing, PullOptions, Removed};
-use mimeo_manager::convert::{CloneResults, MachineRecord, UsageRecord, clone_request};
+use mimeo_manager::convert::{MachineRecord, UsageRecord, port_request};
 use mimeo_manager_api as api;
+use mimeo_net::{PortMapping, Protocol};
 use reqwest::Method;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 pub(crate) use error::RemoteError;
 use http::{Http, NO_BODY, encode};
+use messages::{AttachRequest as AttachMessage, CloneResults, TakenSnapshot};
 
 use super::target::Target;
 use super::{
@@ -55,14 +58,6 @@ pub(crate) struct RemoteBackend {
     http: Arc<Http>,
     /// Whether the manager is on this host, whose files it sees.
     is_this_host: bool,
-}
-
-/// What a snapshot operation results in.
-#[derive(Debug, Deserialize)]
-struct SnapshotResult {
-    id: SnapshotId,
-    pause_micros: u64,
-    memory_bytes: u64,
 }
 
 impl RemoteBackend {
@@ -88,8 +83,7 @@ impl RemoteBackend {
         overrides: &[CloneOverrides],
         key: Option<String>,
     ) -> Result<CloneResults, RemoteError> {
-        let body = api::StartClones { clones: overrides.iter().map(clone_request).collect(), key };
-        let operation = self.http.operate(Method::POST, path, Some(&body)).await?;
+        let operation = self.http.operate_once(path, &clones(overrides), key).await?;
         self.result(operation)
     }
 }
@@ -219,17 +213,19 @@ impl Backend for RemoteBackend {
         Ok(())
     }
 
-    async fn exec(&self, machine: &Found, process: Process) -> Result<(u32, ProcessStream), CliError> {
+    async fn exec(&self, machine: &Found, process: ExecProcess) -> Result<(u32, ProcessStream), CliError> {
         let request = api::ExecRequest {
-            command: process.args,
+            command: process.command,
             env: process.env,
-            workdir: Some(process.cwd).filter(|path| !path.is_empty()),
-            user: Some(process.user).filter(|user| !user.is_empty()),
+            workdir: process.workdir,
+            user: process.user,
             privileged: process.privileged,
             tty: process.terminal.is_some(),
             interactive: process.stdin,
             ..api::ExecRequest::default()
         };
+        let (rows, columns) = process.terminal.map(|size| (size.rows, size.cols)).unzip();
+        let request = messages::ExecStream { request, rows, columns };
         let opened = socket::open(&self.http, &format!("{}/exec", path_of(machine)), &request).await;
         let opened = opened.map_err(|error| {
             let code = error.exec_exit_code();
@@ -239,8 +235,8 @@ impl Backend for RemoteBackend {
     }
 
     async fn attach(&self, machine: &Found, request: AttachRequest) -> Result<Attached, CliError> {
-        let size = request.size.map(|size| api::TerminalSize { rows: size.rows, columns: size.cols });
-        let message = api::AttachRequest { stdin: request.stdin, start: request.start, size };
+        let (rows, columns) = request.size.map(|size| (size.rows, size.cols)).unzip();
+        let message = AttachMessage { stdin: request.stdin, start: request.start, rows, columns };
         let opened = socket::open(&self.http, &format!("{}/attach", path_of(machine)), &message).await;
         let socket::RemoteProcess { stream, exit, .. } = opened.map_err(start_error)?;
         let end = run::RemoteEnd { remote: self.clone(), machine: machine.clone(), exit: Some(exit) };
@@ -318,8 +314,13 @@ impl Backend for RemoteBackend {
     ) -> Result<SavedSnapshot, CliError> {
         let path = format!("{}/snapshots", path_of(machine));
         let operation = self.http.operate(Method::POST, &path, Some(&json!({ "tag": tag }))).await?;
-        let SnapshotResult { id, pause_micros, memory_bytes } = self.result(operation)?;
-        Ok(SavedSnapshot { snapshot: id, pause_micros, memory_bytes })
+        let id = operation.resource.id;
+        let taken: TakenSnapshot = self.http.item(&format!("/v1/snapshots/{}", encode(&id))).await?;
+        Ok(SavedSnapshot {
+            snapshot: SnapshotId::try_from(id)?,
+            pause_micros: micros(taken.pause_ms),
+            memory_bytes: taken.memory_bytes,
+        })
     }
 
     async fn remove_snapshot(&self, word: &str) -> Result<(), CliError> {
@@ -333,24 +334,25 @@ impl Backend for RemoteBackend {
         overrides: Vec<CloneOverrides>,
     ) -> Result<Vec<CloneOutcome>, CliError> {
         let path = format!("/v1/snapshots/{}/instantiate", encode(word));
-        Ok(outcomes(self.start_clones(&path, &overrides, None).await?))
+        let results = self.start_clones(&path, &overrides, None).await?;
+        Ok(outcomes(results, &overrides))
     }
 
     async fn fork(&self, machine: &Found, request: ForkRequest) -> Result<ForkOutcome, CliError> {
         let path = format!("{}/fork", path_of(machine));
         let results = self.start_clones(&path, &request.overrides, request.key).await?;
+        let snapshot = results.clones.iter().find_map(|clone| clone.machine.as_ref()?.snapshot.clone());
         Ok(ForkOutcome {
-            snapshot: results.snapshot.clone(),
-            pause_micros: results.pause_micros,
-            repeated: results.repeated,
-            clones: outcomes(results),
+            snapshot: SnapshotId::try_from(snapshot.unwrap_or_default())?,
+            pause_micros: micros(results.pause_ms),
+            // The manager answers a repeated request as it has answered the first one.
+            repeated: false,
+            clones: outcomes(results, &request.overrides),
         })
     }
 
     async fn events(&self, past: bool) -> Result<Box<dyn EventReader>, CliError> {
-        let request = self.http.request(Method::GET, &format!("/v1/events?view=record&past={past}"));
-        let response = self.http.send(request).await?;
-        Ok(Box::new(events::RemoteEvents { remote: self.clone(), response, received: Vec::new() }))
+        Ok(Box::new(events::RemoteEvents::open(self, past).await?))
     }
 
     async fn version(&self) -> Result<Value, CliError> {
@@ -401,12 +403,58 @@ fn remove_image_error(text: &str, error: RemoteError) -> CliError {
     }
 }
 
-fn outcomes(results: CloneResults) -> Vec<CloneOutcome> {
-    let outcome = |result: mimeo_manager::convert::CloneResult| CloneOutcome {
-        requested: result.requested,
-        outcome: result.clone.ok_or_else(|| result.error.unwrap_or_default()),
+fn micros(ms: Option<f64>) -> u64 {
+    // A number of milliseconds that is not negative.
+    (ms.unwrap_or_default() * 1000.0) as u64
+}
+
+/// The request for clones. The command line gives all clones the same ports and environment.
+fn clones(overrides: &[CloneOverrides]) -> Value {
+    let names: Vec<_> = overrides.iter().filter_map(|overrides| overrides.name.as_ref()).collect();
+    let first = overrides.first().cloned().unwrap_or_default();
+    let ports: Vec<_> = first.ports.iter().flatten().map(port_request).collect();
+    json!({ "count": overrides.len(), "names": names, "env": first.env, "ports": ports, "remove": first.remove })
+}
+
+fn outcomes(results: CloneResults, overrides: &[CloneOverrides]) -> Vec<CloneOutcome> {
+    let outcome = |(at, result): (usize, messages::CloneResult)| {
+        let name = overrides.get(at).and_then(|overrides| overrides.name.as_ref());
+        let requested = name.map_or_else(|| at.to_string(), ToString::to_string);
+        let error = || {
+            format!("{requested}: {}", result.problem.map(|problem| problem.to_string()).unwrap_or_default())
+        };
+        let outcome = result
+            .machine
+            .map_or_else(|| Err(error()), |machine| clone_info(machine).map_err(|error| error.to_string()));
+        CloneOutcome { requested, outcome }
     };
-    results.clones.into_iter().map(outcome).collect()
+    results.clones.into_iter().enumerate().map(outcome).collect()
+}
+
+/// A clone, as `fork` and `snapshot run` print it.
+fn clone_info(machine: api::Machine) -> Result<CloneInfo, CliError> {
+    let network = machine.network.as_ref();
+    Ok(CloneInfo {
+        id: machine.id,
+        name: machine.name.parse()?,
+        pid: machine.supervisor_pid.unwrap_or_default(),
+        vm_generation: machine.vm_generation.unwrap_or_default(),
+        ip: network.and_then(|network| network.ip.parse().ok()),
+        ports: network
+            .map(|network| network.ports.iter().map(port_mapping).collect())
+            .transpose()?
+            .unwrap_or_default(),
+        stages: machine.stages.into_iter().map(|stage| (stage.name, stage.ms)).collect(),
+    })
+}
+
+fn port_mapping(port: &api::PublishedPort) -> Result<PortMapping, CliError> {
+    Ok(PortMapping {
+        host_ip: port.host_ip.parse()?,
+        host_port: port.host_port,
+        guest_port: port.container_port,
+        protocol: if port.protocol == "udp" { Protocol::Udp } else { Protocol::Tcp },
+    })
 }
 
 /// The fields that a change sets.

@@ -141,7 +141,14 @@ impl OpenMachines {
 async fn copy(from: &Side<Remote>, to: &Side<Remote>) -> Result<(), CliError> {
     match (from, to) {
         (Side::Stream, Side::Remote(to)) => to.unpack_stdin().await?,
-        (Side::Remote(from), Side::Stream) => from.pack_to_stdout().await?,
+        (Side::Remote(from), Side::Stream) => {
+            let tar = from.pack().await?;
+            let tar = match from.omitted_name() {
+                Some(name) => renamed(tar, Name::As(name), None),
+                None => tar,
+            };
+            remote::write_to_stdout(tar).await?;
+        }
         (Side::Local(from), Side::Remote(to)) => {
             let source = local::source(from)?;
             let (existing, path) = to.destination().await?;

@@ -26,38 +26,6 @@ pub fn clone_overrides(wire: &api::CreateMachine) -> Result<CloneOverrides, Conv
     })
 }
 
-/// Converts one of several requested clones. `at` is its index.
-///
-/// # Errors
-/// If a value cannot be used.
-pub fn overrides_of_clone(at: usize, clone: &api::CloneRequest) -> Result<CloneOverrides, ConvertError> {
-    let in_clone =
-        |error: ConvertError| ConvertError { field: format!("clones[{at}].{}", error.field), ..error };
-    variables("env", &clone.env).map_err(in_clone)?;
-    let ports = clone.ports.as_deref().map(network::ports).transpose();
-    Ok(CloneOverrides {
-        name: clone.name.as_deref().map(str::parse).transpose().in_field(format!("clones[{at}].name"))?,
-        ports: ports.map_err(in_clone)?,
-        env: clone.env.clone(),
-        remove: clone.remove,
-        id: None,
-        labels: clone.labels.clone(),
-    })
-}
-
-/// Converts what a clone does not take over from its source into a request.
-#[must_use]
-pub fn clone_request(overrides: &CloneOverrides) -> api::CloneRequest {
-    let ports = overrides.ports.as_ref();
-    api::CloneRequest {
-        name: overrides.name.as_ref().map(|name| name.as_str().to_owned()),
-        ports: ports.map(|ports| ports.iter().map(network::api_port).collect()),
-        env: overrides.env.clone(),
-        labels: overrides.labels.clone(),
-        remove: overrides.remove,
-    }
-}
-
 /// The first field that is set and does not apply to clones.
 fn inherited_field(wire: &api::CreateMachine) -> Option<String> {
     let others = api::CreateMachine {

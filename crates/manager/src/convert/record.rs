@@ -4,8 +4,7 @@
 use std::path::PathBuf;
 
 use mimeo_agent_protocol::message::Metrics;
-use mimeo_engine::launch_request::CloneInfo;
-use mimeo_engine::{Found, HostUsage, Record, SnapshotId};
+use mimeo_engine::{Found, HostUsage, Record};
 use serde::{Deserialize, Serialize};
 
 /// A machine as the engine records it.
@@ -38,30 +37,4 @@ pub struct UsageRecord {
     pub metrics: Option<Metrics>,
     /// The resources of the host.
     pub host: HostUsage,
-}
-
-/// The result of an operation that has started clones.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct CloneResults {
-    /// The snapshot that they were started from.
-    pub snapshot: SnapshotId,
-    /// How long the source's workload was paused, in microseconds; 0 if there was no source.
-    #[serde(default)]
-    pub pause_micros: u64,
-    /// Whether the clones were started earlier, under the same key.
-    #[serde(default)]
-    pub repeated: bool,
-    /// A result for each requested clone.
-    pub clones: Vec<CloneResult>,
-}
-
-/// The result of starting one clone.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct CloneResult {
-    /// The requested name, or the clone's index in the request.
-    pub requested: String,
-    /// The clone, if it was started.
-    pub clone: Option<CloneInfo>,
-    /// Why it was not started.
-    pub error: Option<String>,
 }

@@ -8,8 +8,8 @@ use mimeo_agent_protocol::Capabilities;
 use mimeo_agent_protocol::message::{Resource, ResourceLimit, Tmpfs};
 use mimeo_engine::log::{LogConfig, LogDriver};
 use mimeo_engine::machine::{
-    CloneOverrides, ContainerOptions, HOST_GATEWAY, HealthAction, HealthProbe, HealthSpec, ImageVolumes,
-    MachineSpec, NetworkMode, PullPolicy, RegistryAccess, RestartPolicy, VolumeMount,
+    ContainerOptions, HOST_GATEWAY, HealthAction, HealthProbe, HealthSpec, ImageVolumes, MachineSpec,
+    NetworkMode, PullPolicy, RegistryAccess, RestartPolicy, VolumeMount,
 };
 use mimeo_manager_api::CreateMachine;
 use mimeo_net::PortMapping;
@@ -17,7 +17,7 @@ use mimeo_volume::VolumeSpec;
 use serde_json::{Value, json};
 
 use super::{
-    clone_overrides, clone_request, create_machine, machine_spec, needs_host_access, overrides_of_clone,
+    clone_overrides, create_machine, machine_spec, needs_host_access, overrides_of_clone,
     registry_credentials,
 };
 
@@ -401,28 +401,5 @@ fn a_clone_has_few_settings_of_its_own() {
     for (field, value) in [("image", json!("a")), ("cpus", json!(2)), ("memory_mib", json!(64))] {
         let refused = clone_overrides(&wire(json!({"snapshot": "s", field: value}))).expect_err(field);
         assert_eq!(refused.field, field);
-    }
-}
-
-#[test]
-fn requested_clones_survive_and_bad_ones_are_named() {
-    let overrides = CloneOverrides {
-        name: Some(parse("try-1")),
-        ports: PortMapping::parse("127.0.0.1:8080:80").ok(),
-        env: map("A", "1"),
-        remove: true,
-        id: None,
-        labels: Some(map("tier", "front")),
-    };
-    for overrides in [overrides, CloneOverrides::default()] {
-        assert_eq!(overrides_of_clone(0, &clone_request(&overrides)), Ok(overrides));
-    }
-    for (field, clone) in [
-        ("clones[3].name", json!({"name": "-"})),
-        ("clones[3].env", json!({"env": {"=": ""}})),
-        ("clones[3].ports[0].container_port", json!({"ports": [{"container_port": 0}]})),
-    ] {
-        let clone = serde_json::from_value(clone).expect("a request");
-        assert_eq!(overrides_of_clone(3, &clone).expect_err(field).field, field);
     }
 }

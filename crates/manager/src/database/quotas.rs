@@ -14,7 +14,9 @@ const SELECT_USAGE: &str = "SELECT COUNT(*), CAST(COALESCE(SUM(cpus), 0) AS BIGI
 
 /// A limit that a new machine would exceed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the quota of the user {owner:?} allows {limit} {what}, and {used} are used: {needed} more are needed")]
+#[error(
+    "the quota of the user {owner:?} allows {limit} {what}, and {used} are used: {needed} more are needed"
+)]
 pub(crate) struct QuotaExceeded {
     owner: String,
     what: &'static str,
@@ -54,7 +56,8 @@ impl Write<'_> {
     /// Refuses a new machine that would exceed its owner's quota. Nothing else writes meanwhile, so what is admitted is
     /// used at once.
     pub(super) async fn check_quota(&mut self, item: &Machine) -> Result<(), DatabaseError> {
-        let quota = sqlx::query(SELECT_QUOTA).bind(item.owner.clone()).fetch_optional(self.connection()).await?;
+        let quota =
+            sqlx::query(SELECT_QUOTA).bind(item.owner.clone()).fetch_optional(self.connection()).await?;
         let Some(quota) = quota else { return Ok(()) };
         let quota = quota_from_row(Some(&quota))?;
         let usage = sqlx::query(SELECT_USAGE).bind(item.owner.clone()).fetch_one(self.connection()).await?;

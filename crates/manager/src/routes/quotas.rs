@@ -65,7 +65,9 @@ async fn set(
     let mut write = app.database().write().await?;
     write.set_quota(&user, &quota).await?;
     let (actor, resource) = (&*caller.name, resource(ResourceKind::User, &*user));
-    write.event(EventDraft { kind: "user.quota_set", actor, owner: &user, resource, data: json!(quota) }).await?;
+    write
+        .event(EventDraft { kind: "user.quota_set", actor, owner: &user, resource, data: json!(quota) })
+        .await?;
     write.commit().await?;
     report(&app, user).await
 }

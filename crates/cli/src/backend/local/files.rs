@@ -28,6 +28,10 @@ impl MachineFiles for Files {
         Ok(Box::new(self.stream(Request::WriteArchive { directory: directory.to_owned() })?))
     }
 
+    fn omits_names(&self) -> bool {
+        false
+    }
+
     async fn close(self: Box<Self>) -> Result<(), CliError> {
         Ok(Files::close(*self).await?)
     }

@@ -132,6 +132,25 @@ impl Http {
         self.finish(accepted.operation).await
     }
 
+    /// Begins an operation with an idempotency key, if there is one, and waits until it has finished.
+    pub(crate) async fn operate_once(
+        &self,
+        path: &str,
+        body: &(impl Serialize + Sync),
+        key: Option<String>,
+    ) -> Result<Operation, RemoteError> {
+        let json = serde_json::to_vec(body).map_err(|error| self.answer(error.to_string()))?;
+        let mut request =
+            self.request(Method::POST, path).header(CONTENT_TYPE, "application/json").body(json);
+        if let Some(key) = key {
+            request = request.header("idempotency-key", key);
+        }
+        let body = self.send(request).await?.bytes().await.map_err(|source| self.unreachable(source))?;
+        let accepted: Accepted<IgnoredAny> =
+            serde_json::from_slice(&body).map_err(|error| self.answer(error.to_string()))?;
+        self.finish(accepted.operation).await
+    }
+
     /// Begins an operation that a signal cancels, and waits until it has finished, or was cancelled.
     pub(crate) async fn operate_interruptibly(
         &self,

@@ -1,23 +1,24 @@
-//! The log of a machine of a manager.
+//! The log of a machine of a manager: JSON documents, one in each line.
 
 use async_trait::async_trait;
-use mimeo_engine::log::LogLine;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use mimeo_engine::log::{LogLine, Output};
 use reqwest::{Method, Response};
 
 use super::RemoteBackend;
+use super::error::RemoteError;
 use super::http::encode;
+use super::messages::{LogEntry, LogStream};
 use crate::backend::{LogReader, OnLine};
 use crate::error::CliError;
-
-/// The header with the offset after the last line of an answer.
-const OFFSET_HEADER: &str = "x-log-offset";
 
 /// A log of a manager.
 pub(super) struct RemoteLog {
     remote: RemoteBackend,
     id: String,
-    /// Where the part that was not read begins.
-    offset: String,
+    /// Where the part that was not read begins; `None` at the start of the log.
+    offset: Option<String>,
     /// The answer that new lines come with.
     new: Option<Response>,
     /// The start of a line whose end has not come yet.
@@ -27,27 +28,49 @@ pub(super) struct RemoteLog {
 impl RemoteLog {
     pub(super) fn new(remote: &RemoteBackend, id: &str) -> Self {
         let (remote, id) = (remote.clone(), id.to_owned());
-        Self { remote, id, offset: "0".to_owned(), new: None, partial: Vec::new() }
+        Self { remote, id, offset: None, new: None, partial: Vec::new() }
     }
 
-    async fn request(&self, follow: bool) -> Result<Response, CliError> {
-        let (id, offset) = (encode(&self.id), encode(&self.offset));
-        let path = format!("/v1/containers/{id}/logs?format=k8s&offset={offset}&follow={follow}");
-        let http = &self.remote.http;
-        Ok(http.send(http.request(Method::GET, &path)).await?)
+    async fn request(&self, follow: bool) -> Result<Response, RemoteError> {
+        let offset = self.offset.as_ref().map(|offset| format!("&offset={}", encode(offset)));
+        let path =
+            format!("/v1/containers/{}/logs?follow={follow}{}", encode(&self.id), offset.unwrap_or_default());
+        self.remote.http.send(self.remote.http.request(Method::GET, &path)).await
     }
 
     /// Takes the complete lines.
     fn take_lines(&mut self, on_line: &mut OnLine<'_>) -> Result<(), CliError> {
         let complete = self.partial.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
         let lines: Vec<u8> = self.partial.drain(..complete).collect();
-        lines.split(|byte| *byte == b'\n').filter_map(LogLine::parse).try_for_each(on_line)
+        for json in lines.split(|byte| *byte == b'\n').filter(|json| !json.is_empty()) {
+            let entry: LogEntry =
+                serde_json::from_slice(json).map_err(|error| self.remote.http.answer(error.to_string()))?;
+            let (offset, line) = self.line(entry)?;
+            on_line(line)?;
+            self.offset = Some(offset);
+        }
+        Ok(())
     }
 
-    /// Reads the next chunk; `None` at the end of the answer.
-    async fn chunk(&mut self, response: &mut Response) -> Result<Option<()>, CliError> {
+    fn line(&self, entry: LogEntry) -> Result<(String, LogLine), RemoteError> {
+        let decode =
+            |text: String| STANDARD.decode(text).map_err(|error| self.remote.http.answer(error.to_string()));
+        let text = match (entry.text, entry.base64) {
+            (Some(text), _) => text.into_bytes(),
+            (None, encoded) => decode(encoded.unwrap_or_default())?,
+        };
+        let output = match entry.stream {
+            LogStream::Stdout => Output::Stdout,
+            LogStream::Stderr => Output::Stderr,
+        };
+        Ok((entry.offset, LogLine { time: entry.time, output, full: !entry.partial, text }))
+    }
+
+    /// Reads the next chunk; `false` at the end of the answer.
+    async fn chunk(&mut self, response: &mut Response) -> Result<bool, RemoteError> {
         let chunk = response.chunk().await.map_err(|source| self.remote.http.unreachable(source))?;
-        Ok(chunk.map(|chunk| self.partial.extend_from_slice(&chunk)))
+        self.partial.extend_from_slice(chunk.as_deref().unwrap_or_default());
+        Ok(chunk.is_some())
     }
 }
 
@@ -55,13 +78,9 @@ impl RemoteLog {
 impl LogReader for RemoteLog {
     async fn read(&mut self, on_line: &mut OnLine<'_>) -> Result<(), CliError> {
         let mut response = self.request(false).await?;
-        let offset = response.headers().get(OFFSET_HEADER).and_then(|value| value.to_str().ok());
-        let offset = offset.map(str::to_owned);
-        while self.chunk(&mut response).await?.is_some() {
+        while self.chunk(&mut response).await? {
             self.take_lines(on_line)?;
         }
-        self.offset =
-            offset.ok_or_else(|| self.remote.http.answer(format!("no header {OFFSET_HEADER} of a log")))?;
         Ok(())
     }
 
@@ -70,7 +89,7 @@ impl LogReader for RemoteLog {
             Some(response) => response,
             None => self.request(true).await?,
         };
-        let is_open = self.chunk(&mut response).await?.is_some();
+        let is_open = self.chunk(&mut response).await?;
         self.take_lines(on_line)?;
         self.new = Some(response);
         Ok(is_open)

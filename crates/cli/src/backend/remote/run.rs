@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde_json::json;
 use tokio::sync::oneshot;
 
-use super::http::Outcome;
+use super::http::{Outcome, encode};
 use super::socket::RemoteExit;
 use super::{RemoteBackend, start_error};
 use crate::backend::{AttachedEnd, Backend, Creation, Host};
@@ -19,6 +19,7 @@ use crate::commands::attach::{AttachOptions, attach};
 use crate::commands::run::{RunRequest, warn_about_terminal};
 use crate::error::CliError;
 use crate::output;
+use crate::view::bare_id;
 
 /// Runs a machine: in the background, or attached to it.
 pub(super) async fn run(remote: &RemoteBackend, host: &Host, request: RunRequest) -> Result<i32, CliError> {
@@ -92,7 +93,7 @@ fn refuse_host_files(remote: &RemoteBackend, request: &api::CreateMachine) -> Re
     Err(CliError::usage(message))
 }
 
-/// The result of a pull.
+/// An image of the manager's store.
 #[derive(Debug, Deserialize)]
 struct Pulled {
     id: String,
@@ -121,9 +122,10 @@ pub(super) async fn pull(
         ..api::CreateMachine::default()
     };
     refuse_host_files(remote, &checked)?;
-    let body = json!({ "image": source, "registry": registry });
-    let operation = remote.http.operate(Method::POST, "/v1/images", Some(&body)).await?;
-    Ok(remote.result::<Pulled>(operation)?.id)
+    let body = json!({ "reference": source, "registry": registry });
+    remote.http.operate(Method::POST, "/v1/images", Some(&body)).await?;
+    let image: Pulled = remote.http.item(&format!("/v1/images/{}", encode(source))).await?;
+    Ok(bare_id(&image.id).to_owned())
 }
 
 /// The end of a machine that this process is attached to.

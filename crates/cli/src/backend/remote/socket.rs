@@ -8,7 +8,6 @@ use bytes::{BufMut, Bytes, BytesMut};
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt, StreamExt};
 use mimeo_agent_protocol::message::{Input, channel};
-use mimeo_manager_api::{ClientMessage, ServerMessage};
 use reqwest::header::{CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE};
 use reqwest::{Method, StatusCode, Upgraded};
 use serde::Serialize;
@@ -21,6 +20,7 @@ use tokio_tungstenite::tungstenite::{Error, Message};
 
 use super::error::RemoteError;
 use super::http::Http;
+use super::messages::{ClientMessage, ServerMessage};
 use crate::backend::{ProcessInput, ProcessItem, ProcessOutput, ProcessStream};
 use crate::stdio::ClientError;
 

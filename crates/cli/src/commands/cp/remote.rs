@@ -1,5 +1,6 @@
 //! The machine's side of a copy.
 
+use std::ffi::OsString;
 use std::path::Path;
 use std::rc::Rc;
 
@@ -83,13 +84,10 @@ impl Remote {
         Ok(Tar::new(chunks, producer))
     }
 
-    /// Writes the path to standard output as a tar stream.
-    pub(super) async fn pack_to_stdout(&self) -> Result<(), CliError> {
-        let mut archive = self.machine.files.read_archive(&self.path).await?;
-        while let Some(chunk) = archive.next().await? {
-            output::bytes(&chunk)?;
-        }
-        Ok(())
+    /// The name that the tar stream of a directory leaves out; `None` if it has the name, or the directory has none.
+    pub(super) fn omitted_name(&self) -> Option<OsString> {
+        let name = Path::new(&self.path).file_name().filter(|_| !self.path.ends_with("/."));
+        name.filter(|_| self.machine.files.omits_names()).map(ToOwned::to_owned)
     }
 
     /// Unpacks a tar stream into a directory there.
@@ -118,6 +116,14 @@ impl Remote {
         }
         archive.finish().await
     }
+}
+
+/// Writes a tar stream to standard output.
+pub(super) async fn write_to_stdout(mut tar: Tar) -> Result<(), CliError> {
+    while let Some(chunk) = tar.chunks.recv().await {
+        output::bytes(&chunk)?;
+    }
+    tar.producer.await?
 }
 
 /// The container's user and group if they are numbers, otherwise root.
